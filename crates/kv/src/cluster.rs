@@ -1,0 +1,128 @@
+//! What a node tells of the cluster: who lives, who leads, where a key is.
+
+use crate::{Epoch, Key, NodeId, Protocol, ShardId, Slot, SlotRange};
+
+/// Answers questions about the cluster from what the node at hand knows.
+pub trait Cluster: Send + Sync {
+    /// Nodes and shards.
+    fn status(&self) -> Status;
+    /// Where a key is.
+    fn locate(&self, key: &Key) -> Location;
+}
+
+/// The cluster as one node sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// All nodes by id, the dead ones too.
+    pub nodes: Vec<NodeStatus>,
+    /// All shards by id.
+    pub shards: Vec<ShardStatus>,
+}
+
+/// One node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// Its id.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Where its clients connect: HOST:PORT; empty while it was never heard of.
+    pub address: String,
+    /// Its process on its machine; 0 while it was never heard of.
+    pub pid: u32,
+    /// Whether it was heard of lately.
+    pub state: Liveness,
+    /// How many shards it leads.
+    pub leads: u32,
+}
+
+/// Whether a node was heard of lately.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Liveness {
+    /// Within the last two announcements.
+    Alive,
+    /// Missed two.
+    Suspect,
+    /// Missed five.
+    Dead,
+}
+
+impl Liveness {
+    /// Its name in commands.
+    pub fn name(self) -> &'static str {
+        match self {
+            Liveness::Alive => "alive",
+            Liveness::Suspect => "suspect",
+            Liveness::Dead => "dead",
+        }
+    }
+}
+
+/// One shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardStatus {
+    /// Its id.
+    pub id: ShardId,
+    /// Its slots.
+    pub slots: SlotRange,
+    /// How its replicas agree.
+    pub protocol: Protocol,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Who leads it; `None` = nobody that this node knows.
+    pub leader: Option<NodeId>,
+    /// The leader's term; 0 where the protocol has none.
+    pub term: u64,
+    /// Its copies by node.
+    pub replicas: Vec<ReplicaStatus>,
+}
+
+/// One copy of a shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaStatus {
+    /// Where it is.
+    pub node: NodeId,
+    /// What it is at present.
+    pub role: Role,
+    /// The last entry it applied. Starts at 1; 0 = none.
+    pub applied: u64,
+}
+
+/// What a replica is at present.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// Orders the writes.
+    Leader,
+    /// Follows.
+    #[default]
+    Follower,
+    /// Asks to be elected.
+    Candidate,
+    /// Its node was not heard of lately.
+    Unknown,
+}
+
+impl Role {
+    /// Its name in commands.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Leader => "leader",
+            Role::Follower => "follower",
+            Role::Candidate => "candidate",
+            Role::Unknown => "unknown",
+        }
+    }
+}
+
+/// Where a key is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location {
+    /// Its slot.
+    pub slot: Slot,
+    /// Its shard.
+    pub shard: ShardId,
+    /// Who leads the shard.
+    pub leader: Option<NodeId>,
+    /// Where that node's clients connect.
+    pub address: Option<String>,
+}

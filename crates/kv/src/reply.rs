@@ -1,0 +1,207 @@
+//! What is answered, and what was really achieved.
+
+use std::fmt;
+
+use crate::{Epoch, Error, Key, NodeId, ShardId, Value, Version};
+
+/// The answer to a request, and its receipt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// What was asked for.
+    pub answer: Answer,
+    /// How well it was kept.
+    pub receipt: Receipt,
+}
+
+/// The answer to an op; which one belongs to which op stands there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The row of a key; `None` = not found.
+    Row(Option<Row>),
+    /// One result per key, in the order asked.
+    Many(Vec<KeyAnswer>),
+    /// Rows of a range.
+    Page(Page),
+    /// Revisions of a key, newest first.
+    History(Vec<Revision>),
+    /// Stored; the row as it was before, when that was asked for.
+    Put {
+        /// The row before.
+        previous: Option<Row>,
+    },
+    /// Removed.
+    Deleted {
+        /// How many keys were there and are gone.
+        count: u64,
+        /// The row before, when that was asked for.
+        previous: Option<Row>,
+        /// A delete-range stopped at its limit: go on from this key.
+        next: Option<Key>,
+    },
+    /// How many revisions were forgotten.
+    Trimmed(u64),
+    /// Whether the key was there to get a deadline.
+    Expire(bool),
+    /// Length of the value after an append, in bytes.
+    Length(u64),
+    /// What was popped: `None` = no such key, empty = the value was empty.
+    Popped(Option<Value>),
+    /// The number after an increment.
+    Number(i64),
+    /// Whether an insert or compare-and-put found what it expected, hence stored its value.
+    Condition {
+        /// It did.
+        met: bool,
+        /// The row that was found instead.
+        current: Option<Row>,
+    },
+    /// Which branch ran, and the answers of its ops in order.
+    Transaction {
+        /// All conditions held.
+        succeeded: bool,
+        /// One answer per op of the branch.
+        answers: Vec<Answer>,
+    },
+}
+
+/// The result for one key of several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyAnswer {
+    /// The key.
+    pub key: Key,
+    /// Its row (of a put: as stored, without the value), or why its shard has none.
+    pub result: Result<Option<Row>, Error>,
+}
+
+/// A key's value and what is known of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The key.
+    pub key: Key,
+    /// The value; empty when only keys were asked for.
+    pub value: Value,
+    /// When this value was written.
+    pub version: Version,
+    /// When the key came into being (after it last was absent).
+    pub created: Version,
+    /// Writes since it came into being, the first included. Starts at 1.
+    pub changes: u64,
+    /// When it expires, in microseconds since 1970.
+    pub deadline: Option<u64>,
+}
+
+/// A page of a range.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The rows, in the order asked.
+    pub rows: Vec<Row>,
+    /// There is more: ask again with this as `page`.
+    pub next: Option<Key>,
+    /// The number of rows here; with `count_only`, of all rows of the range.
+    pub count: u64,
+}
+
+/// A past (or the present) state of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revision {
+    /// Since when.
+    pub version: Version,
+    /// The value; `None` = it was deleted then.
+    pub value: Option<Value>,
+}
+
+/// What was achieved: the promise that this very answer keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Of a write, its version; of a read, the newest version of the shard it saw. Over several shards the highest.
+    pub version: Version,
+    /// The shard; the lowest of several.
+    pub shard: ShardId,
+    /// How the shard's replicas agree.
+    pub protocol: Protocol,
+    /// The shard's epoch.
+    pub epoch: Epoch,
+    /// The level that was asked for.
+    pub asked: Level,
+    /// The level that was reached.
+    pub reached: Level,
+    /// On how many nodes the answer's state is synced to disk, as far as the serving node knows. 0 = told by nobody.
+    pub copies: u32,
+    /// The answer may miss writes acknowledged in so many microseconds before it. 0 = none.
+    pub staleness_micros: u64,
+    /// The node that served it.
+    pub node: NodeId,
+}
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Level {
+    /// It sees every write acknowledged before it was asked.
+    #[default]
+    Linearizable,
+    /// It misses at most the writes of so many last milliseconds.
+    Bounded(u64),
+    /// What the node at hand has.
+    Local,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Level::Linearizable => f.write_str("linearizable"),
+            Level::Bounded(millis) => write!(f, "bounded({millis})"),
+            Level::Local => f.write_str("local"),
+        }
+    }
+}
+
+impl std::str::FromStr for Level {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Level, String> {
+        let bounded = text.strip_prefix("bounded(").and_then(|rest| rest.strip_suffix(')'));
+        match (text, bounded.map(str::parse)) {
+            ("linearizable", _) => Ok(Level::Linearizable),
+            ("local", _) => Ok(Level::Local),
+            (_, Some(Ok(millis))) => Ok(Level::Bounded(millis)),
+            _ => Err(format!("'{text}' is no level: use linearizable, local, or bounded(MILLISECONDS)")),
+        }
+    }
+}
+
+/// How the replicas of a shard agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protocol {
+    /// One copy.
+    Single,
+    /// Consensus of a majority.
+    Raft,
+}
+
+impl Protocol {
+    /// Its name in commands and receipts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Single => "single",
+            Protocol::Raft => "raft",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for Protocol {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Protocol, String> {
+        match text {
+            "single" => Ok(Protocol::Single),
+            "raft" => Ok(Protocol::Raft),
+            _ => Err(format!("'{text}' is no protocol: use single or raft")),
+        }
+    }
+}
