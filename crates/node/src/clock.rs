@@ -1,0 +1,145 @@
+//! The version clock: what proposes versions, and what deadlines are measured by.
+//!
+//! It starts at the wall clock's time and then follows the monotonic clock, so a wall clock that jumps does not move
+//! it. It is drawn towards the median of what the node's wall clock and its peers' version clocks say, at most one
+//! part in a hundred: a node whose wall clock is an hour off cannot pull the others, and is pulled itself. Once after the
+//! start, when a majority was heard for the first time, it steps to the median at once: a node that starts an hour ahead
+//! must not let anything expire early.
+//!
+//! # Caveats
+//!
+//! With one node there is no median but its own wall clock. Two nodes that disagree meet in the middle.
+
+use std::collections::BTreeMap;
+
+use kv::{NodeId, Version};
+use replication::Instant;
+
+/// The time, as the owner of a driver reads it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// CLOCK_BOOTTIME, in microseconds.
+    pub instant: Instant,
+    /// The wall clock, in microseconds since 1970.
+    pub wall: u64,
+}
+
+/// Drawn by at most one microsecond in so many.
+const SLEW: u64 = 100;
+/// What a peer told of its clock counts for so long.
+const TOLD_MICROS: u64 = 10_000_000;
+
+/// The version clock of one node.
+#[derive(Clone, Debug)]
+pub struct VersionClock {
+    node: NodeId,
+    majority: usize,
+    micros: u64,
+    read_at: Instant,
+    offset_of_wall: i64,
+    told: BTreeMap<NodeId, Told>,
+    settled: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    offset: i64,
+    at: Instant,
+}
+
+impl VersionClock {
+    /// Of a node in a cluster of `nodes` nodes.
+    pub fn new(node: NodeId, nodes: usize, now: Now) -> VersionClock {
+        VersionClock {
+            node,
+            majority: nodes / 2 + 1,
+            micros: now.wall,
+            read_at: now.instant,
+            offset_of_wall: 0,
+            told: BTreeMap::new(),
+            settled: nodes == 1,
+        }
+    }
+
+    /// Moves on to now.
+    pub fn advance(&mut self, now: Now) {
+        let passed = now.instant.since(self.read_at);
+        self.read_at = now.instant;
+        self.micros += passed;
+        self.offset_of_wall = now.wall as i64 - self.micros as i64;
+        let wanted = self.median(now.instant);
+        let most = (passed / SLEW) as i64;
+        self.micros = self.micros.saturating_add_signed(wanted.clamp(-most, most));
+    }
+
+    /// A peer says what its version clock shows.
+    pub fn hear(&mut self, from: NodeId, micros: u64) {
+        let offset = micros as i64 - self.micros as i64;
+        self.told.insert(from, Told { offset, at: self.read_at });
+        if !self.settled && self.told.len() + 1 >= self.majority {
+            self.settled = true;
+            self.micros = self.micros.saturating_add_signed(self.median(self.read_at));
+            self.told.clear();
+        }
+    }
+
+    /// Microseconds since 1970.
+    pub fn micros(&self) -> u64 {
+        self.micros
+    }
+
+    /// The version of now.
+    pub fn version(&self) -> Version {
+        Version::new(self.micros, self.node)
+    }
+
+    /// The middle of what the wall clock and the peers say, relative to this clock; of two middles the one nearer to it.
+    fn median(&self, now: Instant) -> i64 {
+        let fresh = self.told.values().filter(|told| now.since(told.at) <= TOLD_MICROS).map(|told| told.offset);
+        let mut offsets: Vec<i64> = fresh.chain([self.offset_of_wall]).collect();
+        offsets.sort_unstable();
+        let (low, high) = (offsets[(offsets.len() - 1) / 2], offsets[offsets.len() / 2]);
+        if low.abs() <= high.abs() { low } else { high }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: u64 = 3_600_000_000;
+
+    fn at(instant: u64, wall: u64) -> Now {
+        Now { instant: Instant(instant), wall }
+    }
+
+    #[test]
+    fn clock_wall_jump_with_peers_changes_nothing() {
+        let mut clock = VersionClock::new(NodeId(1), 3, at(0, HOUR));
+        clock.hear(NodeId(2), HOUR);
+        for second in 1..=60 {
+            clock.advance(at(second * 1_000_000, 2 * HOUR + second * 1_000_000));
+            clock.hear(NodeId(2), HOUR + second * 1_000_000);
+            clock.hear(NodeId(3), HOUR + second * 1_000_000);
+        }
+        assert_eq!(clock.micros(), HOUR + 60_000_000);
+    }
+
+    #[test]
+    fn clock_started_an_hour_ahead_steps_to_the_majority() {
+        let mut clock = VersionClock::new(NodeId(1), 5, at(0, 2 * HOUR));
+        clock.hear(NodeId(2), HOUR);
+        assert_eq!(clock.micros(), 2 * HOUR, "two of five are no majority");
+        clock.hear(NodeId(3), HOUR);
+        assert_eq!(clock.micros(), HOUR);
+    }
+
+    #[test]
+    fn clock_alone_follows_its_wall_slowly() {
+        let mut clock = VersionClock::new(NodeId(1), 1, at(0, HOUR));
+        clock.advance(at(1_000_000, 2 * HOUR));
+        assert_eq!(clock.micros(), HOUR + 1_010_000);
+        clock.advance(at(2_000_000, 0));
+        assert_eq!(clock.micros(), HOUR + 2_000_000);
+    }
+}

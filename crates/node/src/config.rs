@@ -1,0 +1,39 @@
+//! What a driver is told at its start. Fixed for its life.
+
+use kv::{NodeId, Protocol, ShardId};
+
+use crate::route::ShardMap;
+
+/// The settings of one node's driver.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node.
+    pub me: NodeId,
+    /// All nodes with their names, this one included, in the order of their ids.
+    pub nodes: Vec<(NodeId, String)>,
+    /// How the replicas of each shard agree.
+    pub protocol: Protocol,
+    /// The shards; each has a replica on every node.
+    pub map: ShardMap,
+    /// Differs between nodes and between starts: the source of session ids and of election jitter.
+    pub seed: u64,
+    /// Bytes of entries that all replicas together keep in memory for followers that lag.
+    pub entry_cache_bytes: usize,
+    /// This node's process id, for its announcements.
+    pub pid: u32,
+    /// Where this node's clients connect, for its announcements.
+    pub address: String,
+}
+
+impl Config {
+    /// The node that leads a shard when all are well: leaders are dealt out evenly.
+    pub fn preferred_leader(&self, shard: ShardId) -> NodeId {
+        let index = shard.0.saturating_sub(1) as usize % self.nodes.len();
+        self.nodes[index].0
+    }
+
+    /// How many nodes are a majority.
+    pub fn majority(&self) -> u32 {
+        self.nodes.len() as u32 / 2 + 1
+    }
+}

@@ -1,0 +1,117 @@
+//! Snapshots that come in.
+//!
+//! The rows of an incoming snapshot are written under a generation of their own, beside the current one, then flushed.
+//! Then the protocol is asked; when it takes the snapshot, one synced record of the log switches to the new generation,
+//! and only after that is it acknowledged. Whatever breaks before leaves the current copy as it was.
+
+use bytes::Bytes;
+use kv::{NodeId, ShardId, Version};
+
+use crate::driver::{Driver, Flush, Work};
+use crate::job::Job;
+use crate::replica::Install;
+
+/// A piece of an incoming snapshot.
+#[derive(Clone, Debug)]
+pub enum SnapshotPart {
+    /// The header, as [`Work::SendSnapshot`] had it.
+    Begin(Bytes),
+    /// Rows.
+    Chunk(Bytes),
+    /// All rows were sent.
+    End,
+    /// The stream broke: forget it.
+    Broken,
+}
+
+impl Driver {
+    /// What a start may find beside the current generation: the one before (a switch had not finished its clean-up) and
+    /// the one after (a snapshot had not come in whole).
+    pub(crate) fn forget_leftovers(&mut self) {
+        for replica in self.replicas.values() {
+            let near = [replica.generation.checked_sub(1), replica.generation.checked_add(1)];
+            for generation in near.into_iter().flatten() {
+                self.work.push(Work::Run(Job::Forget { shard: replica.shard, generation }));
+            }
+        }
+    }
+
+    pub(crate) fn take_snapshot(&mut self, stream: u64, _from: NodeId, shard: ShardId, part: SnapshotPart) {
+        let Some(replica) = self.replicas.get_mut(&shard) else {
+            return self.work.push(Work::SnapshotTaken { stream, taken: false });
+        };
+        match (part, &replica.install) {
+            (SnapshotPart::Begin(header), None) => {
+                let generation = replica.generation + 1;
+                replica.install = Some(Install { stream, header, generation, ticket: None });
+                self.work.push(Work::Run(Job::InstallBegin { shard, generation }));
+            }
+            (SnapshotPart::Chunk(chunk), Some(install)) if install.stream == stream => {
+                let generation = install.generation;
+                self.work.push(Work::Run(Job::InstallChunk { shard, generation, chunk }));
+            }
+            (SnapshotPart::End, Some(install)) if install.stream == stream => self.flush(Flush::Install(shard)),
+            (SnapshotPart::Broken, Some(install)) if install.stream == stream && install.ticket.is_none() => {
+                self.drop_install(shard);
+            }
+            (SnapshotPart::Broken, _) => {}
+            _ => self.work.push(Work::SnapshotTaken { stream, taken: false }),
+        }
+    }
+
+    pub(crate) fn installed(&mut self, shard: ShardId, generation: u32, result: Result<(), String>) {
+        let install = self.replicas.get(&shard).and_then(|replica| replica.install.as_ref());
+        let Some(install) = install.filter(|install| install.generation == generation) else { return };
+        let (stream, taken) = (install.stream, result.is_ok());
+        if let Err(error) = result {
+            tracing::warn!(%shard, %error, "a snapshot could not be taken in; the leader will send another");
+            self.drop_install(shard);
+        }
+        self.work.push(Work::SnapshotTaken { stream, taken });
+    }
+
+    pub(crate) fn install_flushed(&mut self, shard: ShardId, result: Result<(), String>) {
+        let install = self.replicas.get(&shard).and_then(|replica| replica.install.as_ref());
+        let Some(install) = install else { return };
+        if let Err(error) = result {
+            tracing::warn!(%shard, %error, "a snapshot could not be flushed; the leader will send another");
+            let stream = install.stream;
+            self.drop_install(shard);
+            return self.work.push(Work::SnapshotTaken { stream, taken: false });
+        }
+        let header = install.header.clone();
+        self.inputs.push_back((shard, replication::Input::SnapshotReceived { header }));
+    }
+
+    /// The protocol does not need it: it has gone on without.
+    pub(crate) fn discard_snapshot(&mut self, shard: ShardId) {
+        if let Some(install) = self.drop_install(shard) {
+            self.work.push(Work::SnapshotTaken { stream: install.stream, taken: true });
+        }
+    }
+
+    fn drop_install(&mut self, shard: ShardId) -> Option<Install> {
+        let install = self.replicas.get_mut(&shard)?.install.take()?;
+        self.work.push(Work::Run(Job::Forget { shard, generation: install.generation }));
+        Some(install)
+    }
+
+    /// The append of this ticket is synced: if it switches generations, so does the table, before anything else.
+    pub(crate) fn switch_generation(&mut self, shard: ShardId, ticket: u64) {
+        let install = self.replicas.get(&shard).and_then(|replica| replica.install.as_ref());
+        if let Some(install) = install.filter(|install| install.ticket == Some(ticket)) {
+            let generation = install.generation;
+            self.work.push(Work::Run(Job::Load { shard, generation }));
+        }
+    }
+
+    pub(crate) fn loaded(&mut self, shard: ShardId, generation: u32, last: Version) {
+        let Some(replica) = self.replicas.get_mut(&shard) else { return };
+        let Some(install) = replica.install.take() else { return };
+        let old = std::mem::replace(&mut replica.generation, generation);
+        replica.last = last;
+        tracing::info!(%shard, generation, "a snapshot is in use");
+        self.work.push(Work::SnapshotTaken { stream: install.stream, taken: true });
+        self.work.push(Work::Run(Job::Forget { shard, generation: old }));
+    }
+}

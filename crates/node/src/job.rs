@@ -1,0 +1,225 @@
+//! Jobs: what the driver wants done with the table, and what comes back.
+//!
+//! The driver hands out [`Job`]s in order; the owner runs them in that order with an [`Executor`] (on its own thread where
+//! the engine touches a disk, in the same thread where it does not, in the simulator when it likes) and gives back
+//! [`Done`]s. A job that takes long ends in [`Ran::Later`]: that part may run beside the following jobs.
+
+use bytes::Bytes;
+use kv::{Answer, Entry, Error, Op, ShardId, Version};
+use storage::{EngineError, ShardSnapshot, Table};
+
+/// Something to do with the table.
+#[derive(Debug)]
+pub enum Job {
+    /// Evaluate an entry. Ends in [`Done::Applied`].
+    Apply {
+        /// Its shard.
+        shard: ShardId,
+        /// Its index.
+        index: u64,
+        /// Its term.
+        term: u64,
+        /// [`kv::Entry`] bytes; empty = nothing to evaluate.
+        entry: Bytes,
+    },
+    /// Read. Ends in [`Done::Read`].
+    Read {
+        /// The shard.
+        shard: ShardId,
+        /// The driver's name for it.
+        token: u64,
+        /// What to read.
+        op: Op,
+        /// The leader's version clock; `None` = the reader does not lead.
+        now: Option<Version>,
+    },
+    /// Take a snapshot of a shard. Ends in [`Done::Snapshot`].
+    Snapshot {
+        /// The shard.
+        shard: ShardId,
+        /// For which node.
+        to: kv::NodeId,
+    },
+    /// Make room for a copy of a shard that is coming in. Ends in [`Done::Installed`].
+    InstallBegin {
+        /// The shard.
+        shard: ShardId,
+        /// The new copy's generation.
+        generation: u32,
+    },
+    /// Rows of that copy. Ends in [`Done::Installed`].
+    InstallChunk {
+        /// The shard.
+        shard: ShardId,
+        /// The new copy's generation.
+        generation: u32,
+        /// The rows.
+        chunk: Bytes,
+    },
+    /// Switch to a generation. Ends in [`Done::Loaded`].
+    Load {
+        /// The shard.
+        shard: ShardId,
+        /// The generation.
+        generation: u32,
+    },
+    /// Remove a generation that is no more current, a piece at a time. Ends in [`Done::Forgot`].
+    Forget {
+        /// The shard.
+        shard: ShardId,
+        /// The generation.
+        generation: u32,
+    },
+    /// Make everything that was written so far survive a power loss. Ends in [`Done::Flushed`].
+    Flush {
+        /// The driver's name for it.
+        token: u64,
+    },
+}
+
+/// What came of a job.
+#[derive(Debug)]
+pub enum Done {
+    /// An entry was applied.
+    Applied {
+        /// Its shard.
+        shard: ShardId,
+        /// Its index.
+        index: u64,
+        /// The shard's newest version.
+        last: Version,
+        /// The results of its ops.
+        results: Vec<(Result<Answer, Error>, Version)>,
+    },
+    /// A read was made.
+    Read {
+        /// The shard.
+        shard: ShardId,
+        /// Its name.
+        token: u64,
+        /// What it found.
+        read: storage::Read,
+    },
+    /// A snapshot was taken.
+    Snapshot {
+        /// The shard.
+        shard: ShardId,
+        /// For which node.
+        to: kv::NodeId,
+        /// The state, frozen.
+        snapshot: Box<ShardSnapshot>,
+    },
+    /// A step of an install was made.
+    Installed {
+        /// The shard.
+        shard: ShardId,
+        /// The generation.
+        generation: u32,
+        /// What went wrong.
+        result: Result<(), String>,
+    },
+    /// A generation is current.
+    Loaded {
+        /// The shard.
+        shard: ShardId,
+        /// The generation.
+        generation: u32,
+        /// The shard's newest version there.
+        last: Version,
+    },
+    /// A piece of a generation was removed.
+    Forgot {
+        /// The shard.
+        shard: ShardId,
+        /// The generation.
+        generation: u32,
+        /// There is more to remove.
+        more: bool,
+    },
+    /// A flush ended.
+    Flushed {
+        /// Its name.
+        token: u64,
+        /// Full disks are told; anything else ends the process.
+        result: Result<(), String>,
+    },
+}
+
+/// What running a job gives.
+pub enum Ran {
+    /// It is done.
+    Done(Done),
+    /// Its long part is to be run, on any thread; the following jobs need not wait.
+    Later(Box<dyn FnOnce() -> Result<Done, EngineError> + Send>),
+}
+
+/// Runs jobs on a table.
+pub struct Executor {
+    table: Table,
+}
+
+impl Executor {
+    /// Over this table.
+    pub fn new(table: Table) -> Executor {
+        Executor { table }
+    }
+
+    /// The table.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The table, for maintenance.
+    pub fn table_mut(&mut self) -> &mut Table {
+        &mut self.table
+    }
+
+    /// Runs one job. An error is one that the process must not outlive: what is in memory may be wrong now.
+    pub fn run(&mut self, job: Job) -> Result<Ran, EngineError> {
+        Ok(Ran::Done(match job {
+            Job::Apply { shard, index, term, entry } => self.apply(shard, index, term, &entry)?,
+            Job::Read { shard, token, op, now } => {
+                Done::Read { shard, token, read: self.table.read(shard, &op, now)? }
+            }
+            Job::Snapshot { shard, to } => {
+                Done::Snapshot { shard, to, snapshot: Box::new(self.table.snapshot(shard)) }
+            }
+            Job::InstallBegin { shard, generation } => {
+                self.table.install_begin(shard, generation)?;
+                Done::Installed { shard, generation, result: Ok(()) }
+            }
+            Job::InstallChunk { shard, generation, chunk } => {
+                let result = self.table.install_chunk(shard, generation, &chunk).map_err(|error| error.to_string());
+                Done::Installed { shard, generation, result }
+            }
+            Job::Load { shard, generation } => {
+                let last = self.table.load(shard, generation)?.last;
+                Done::Loaded { shard, generation, last }
+            }
+            Job::Forget { shard, generation } => {
+                Done::Forgot { shard, generation, more: self.table.forget(shard, generation)? }
+            }
+            Job::Flush { token } => {
+                let flush = self.table.flush();
+                return Ok(Ran::Later(Box::new(move || match flush.run() {
+                    Ok(()) => Ok(Done::Flushed { token, result: Ok(()) }),
+                    Err(EngineError::Full) => Ok(Done::Flushed { token, result: Err("the disk is full".into()) }),
+                    Err(error) => Err(error),
+                })));
+            }
+        }))
+    }
+
+    fn apply(&mut self, shard: ShardId, index: u64, term: u64, entry: &Bytes) -> Result<Done, EngineError> {
+        let results = if entry.is_empty() {
+            self.table.apply_empty(shard, index, term)?;
+            Vec::new()
+        } else {
+            // Its bytes passed a checksum in the log and were made by this program: other bytes are a defect.
+            let entry = Entry::decode(entry).expect("an entry of the log decodes");
+            self.table.apply(shard, index, term, &entry)?
+        };
+        let results = results.into_iter().map(|done| (done.result, done.version)).collect();
+        Ok(Done::Applied { shard, index, last: self.table.applied(shard).last, results })
+    }
+}

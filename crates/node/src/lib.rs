@@ -1,0 +1,48 @@
+//! What a node does to its shards, as a state machine without I/O.
+//!
+//! A [`Driver`] is given inputs (requests of clients, frames of other nodes, completions of the log and of the table)
+//! and hands out [`Work`]: append to the log, send to a node, run a job on the table, answer a client. Its owner reads
+//! the clock, and carries the work out: the server with threads, files and sockets, the simulator with none of them. The
+//! same inputs at the same times give the same work.
+//!
+//! ```text
+//!             Part ─▶ route ──▶ replica's protocol ──▶ Append ─▶ log ──▶ Durable ─┐
+//!    client           │  ▲                                                         │
+//!             Answer ◀┘  └── Forward / Answer ◀──▶ the leading node                │
+//!                ▲                                                                 ▼
+//!                └───────────── Done ◀── table ◀── Job::Apply / Job::Read ◀── protocol
+//! ```
+//!
+//! A request is split into one [`Part`] a shard by [`route::Plan`], and each part lives in the driver until it is
+//! answered: served here when the local replica leads, forwarded when another does, tried again under its own id when
+//! leaders change. Snapshots come in under a generation of their own and are switched to by one log record. A checkpoint
+//! writes again, at the log's head, what is not yet in the table's files, so that old segments can go however idle a
+//! shard is.
+//!
+//! # Caveats
+//!
+//! All shards of a node have one driver, hence one core. A turn handles what it is given; the owner bounds that.
+
+mod clock;
+mod config;
+mod driver;
+mod install;
+mod job;
+mod open;
+mod output;
+mod peers;
+mod recovery;
+mod replica;
+pub mod route;
+mod session;
+pub mod wire;
+
+pub use clock::Now;
+pub use config::Config;
+pub use driver::{Driver, Input, Work};
+pub use install::SnapshotPart;
+pub use job::{Done, Executor, Job, Ran};
+pub use open::{OPEN_BYTES_MAX, OPEN_MAX, Part};
+pub use peers::ANNOUNCE_MICROS;
+pub use recovery::{Recovery, RecoveryError};
+pub use session::mix;

@@ -1,0 +1,149 @@
+//! The other nodes as this one sees them: connected or not, alive or not, and what they announce.
+
+use std::collections::BTreeMap;
+
+use kv::cluster::{Liveness, NodeStatus, ReplicaStatus, Role, ShardStatus, Status};
+use kv::{Epoch, NodeId, Protocol, ShardId, SlotRange};
+use replication::Instant;
+
+use crate::wire::{Announced, Announcement};
+
+/// A node announces itself so often.
+pub const ANNOUNCE_MICROS: u64 = 1_000_000;
+/// A node that missed two announcements is suspect (half a one is left for delays).
+const SUSPECT_MICROS: u64 = ANNOUNCE_MICROS * 5 / 2;
+/// A node that missed five is dead.
+const DEAD_MICROS: u64 = ANNOUNCE_MICROS * 11 / 2;
+
+/// All other nodes.
+#[derive(Debug)]
+pub struct Peers {
+    peers: BTreeMap<NodeId, Peer>,
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    name: String,
+    connected: bool,
+    heard: Option<Instant>,
+    told: Announcement,
+}
+
+impl Peers {
+    /// Of these ids and names.
+    pub fn new(nodes: impl IntoIterator<Item = (NodeId, String)>) -> Peers {
+        let peer = |(id, name)| (id, Peer { name, ..Peer::default() });
+        Peers { peers: nodes.into_iter().map(peer).collect() }
+    }
+
+    /// Their ids.
+    pub fn ids(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.peers.keys().copied()
+    }
+
+    /// Whether this is one of them.
+    pub fn contains(&self, node: NodeId) -> bool {
+        self.peers.contains_key(&node)
+    }
+
+    /// The way to a node stands, or broke.
+    pub fn set_connected(&mut self, node: NodeId, connected: bool) {
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.connected = connected;
+        }
+    }
+
+    /// Whether the way to a node stands.
+    pub fn is_connected(&self, node: NodeId) -> bool {
+        self.peers.get(&node).is_some_and(|peer| peer.connected)
+    }
+
+    /// Something came from a node.
+    pub fn hear(&mut self, node: NodeId, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.heard = Some(now);
+        }
+    }
+
+    /// A node announced itself.
+    pub fn announced(&mut self, node: NodeId, announcement: Announcement) {
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.told = announcement;
+        }
+    }
+
+    /// What a node last announced of its replica of a shard.
+    pub fn replica(&self, node: NodeId, shard: ShardId) -> Option<&Announced> {
+        self.peers.get(&node)?.told.replicas.iter().find(|replica| replica.shard == shard)
+    }
+
+    /// Whether a node was heard of lately.
+    pub fn liveness(&self, node: NodeId, now: Instant) -> Liveness {
+        let silent = self.peers.get(&node).and_then(|peer| peer.heard).map(|heard| now.since(heard));
+        match silent {
+            Some(micros) if micros < SUSPECT_MICROS => Liveness::Alive,
+            Some(micros) if micros < DEAD_MICROS => Liveness::Suspect,
+            _ => Liveness::Dead,
+        }
+    }
+
+    /// The cluster, seen from a node that announces `own`.
+    pub fn status(&self, me: (NodeId, &str), own: &Announcement, shards: &[(ShardId, SlotRange)], protocol: Protocol, now: Instant) -> Status {
+        let mut views: Vec<View> = self
+            .peers
+            .iter()
+            .map(|(&id, peer)| View { id, name: &peer.name, state: self.liveness(id, now), told: &peer.told })
+            .collect();
+        views.push(View { id: me.0, name: me.1, state: Liveness::Alive, told: own });
+        views.sort_by_key(|view| view.id);
+        let shards: Vec<ShardStatus> = shards.iter().map(|shard| shard_status(&views, shard, protocol)).collect();
+        let leads = |id: NodeId| shards.iter().filter(|shard| shard.leader == Some(id)).count() as u32;
+        let nodes = views.iter().map(|view| NodeStatus {
+            id: view.id,
+            name: view.name.to_owned(),
+            address: view.told.address.clone(),
+            pid: view.told.pid,
+            state: view.state,
+            leads: leads(view.id),
+        });
+        Status { nodes: nodes.collect(), shards }
+    }
+}
+
+struct View<'a> {
+    id: NodeId,
+    name: &'a str,
+    state: Liveness,
+    told: &'a Announcement,
+}
+
+impl View<'_> {
+    fn replica(&self, shard: ShardId) -> Option<&Announced> {
+        self.told.replicas.iter().find(|replica| replica.shard == shard)
+    }
+}
+
+/// The leader is who says so with the highest term, unless it is dead.
+fn shard_status(views: &[View<'_>], &(id, slots): &(ShardId, SlotRange), protocol: Protocol) -> ShardStatus {
+    let living = views.iter().filter(|view| view.state != Liveness::Dead);
+    let leads = living.filter_map(|view| view.replica(id).filter(|r| r.role == Role::Leader).map(|r| (r.term, view.id)));
+    let leader = leads.max();
+    let replicas = views.iter().map(|view| {
+        let told = view.replica(id).filter(|_| view.state != Liveness::Dead);
+        let stale = |role| if role == Role::Leader && leader.map(|(_, id)| id) != Some(view.id) { Role::Follower } else { role };
+        ReplicaStatus {
+            node: view.id,
+            role: told.map_or(Role::Unknown, |replica| stale(replica.role)),
+            applied: view.replica(id).map_or(0, |replica| replica.applied),
+        }
+    });
+    ShardStatus {
+        id,
+        slots,
+        protocol,
+        epoch: Epoch(1),
+        leader: leader.map(|(_, id)| id),
+        term: leader.map_or(0, |(term, _)| term),
+        replicas: replicas.collect(),
+    }
+}

@@ -1,0 +1,77 @@
+//! One replica as the driver keeps it: its protocol, and what is on its way.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use kv::{NodeId, ShardId, Version};
+use replication::{Instant, Protocol, Token};
+use storage::ShardSnapshot;
+
+use crate::session::Sessions;
+
+/// A replica of a shard on this node.
+pub(crate) struct Replica {
+    pub shard: ShardId,
+    pub protocol: Box<dyn Protocol>,
+    /// The current generation of its rows.
+    pub generation: u32,
+    /// The newest version that its table has told.
+    pub last: Version,
+    /// Ids for requests that came without.
+    pub sessions: Sessions,
+    /// What this turn proposes, given to the protocol at its end.
+    pub proposals: Vec<(Token, Bytes)>,
+    /// Entries that the table is applying.
+    pub applying: VecDeque<Applying>,
+    /// Parts that wait for a leader.
+    pub waiting: Vec<Token>,
+    /// Reads that wait until the shard's version is raised.
+    pub advance: Option<Advance>,
+    /// Snapshots taken and not yet sent.
+    pub snapshots: BTreeMap<NodeId, Box<ShardSnapshot>>,
+    /// A snapshot that is coming in.
+    pub install: Option<Install>,
+    /// When the leadership was last offered to another node.
+    pub transferred: Option<Instant>,
+}
+
+/// An entry handed to the table.
+pub(crate) struct Applying {
+    pub index: u64,
+    pub tokens: Vec<Token>,
+    pub copies: u32,
+}
+
+/// A raise of the version that is on its way.
+pub(crate) struct Advance {
+    pub token: Token,
+    pub readers: Vec<Token>,
+}
+
+/// A snapshot that is coming in.
+pub(crate) struct Install {
+    pub stream: u64,
+    pub header: Bytes,
+    pub generation: u32,
+    /// The append that switches to it, once there is one.
+    pub ticket: Option<u64>,
+}
+
+impl Replica {
+    pub fn new(shard: ShardId, protocol: Box<dyn Protocol>, generation: u32, last: Version, seed: u64) -> Replica {
+        Replica {
+            shard,
+            protocol,
+            generation,
+            last,
+            sessions: Sessions::new(seed),
+            proposals: Vec::new(),
+            applying: VecDeque::new(),
+            waiting: Vec::new(),
+            advance: None,
+            snapshots: BTreeMap::new(),
+            install: None,
+            transferred: None,
+        }
+    }
+}

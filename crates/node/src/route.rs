@@ -1,0 +1,248 @@
+//! Routing: which shards an op concerns, and one answer out of theirs.
+//!
+//! Each shard's part is atomic; over shards there is no atomicity and, unless a version is asked for, no snapshot. The
+//! answer tells the result per key.
+
+use std::collections::BTreeMap;
+
+use kv::{
+    Answer, Direction, Error, Key, KeyAnswer, Level, Op, Outcome, PAGE_BYTES_MAX, PAGE_ROWS_MAX, Page, Range,
+    Receipt, Reply, Row, ShardId, Slot, SlotRange,
+};
+
+/// Which shard a slot belongs to.
+#[derive(Clone, Debug)]
+pub struct ShardMap {
+    shards: Vec<(ShardId, SlotRange)>,
+}
+
+impl ShardMap {
+    /// `count` shards of equal size, numbered from 1.
+    pub fn of(count: u32) -> ShardMap {
+        ShardMap { shards: (0..count).map(|index| (ShardId(index + 1), SlotRange::nth(index, count))).collect() }
+    }
+
+    /// The shard of a key.
+    pub fn shard_of(&self, key: &[u8]) -> ShardId {
+        let slot = Slot::of(key);
+        let index = self.shards.partition_point(|(_, range)| range.last < slot);
+        self.shards[index].0
+    }
+
+    /// All shards in order.
+    pub fn shards(&self) -> &[(ShardId, SlotRange)] {
+        &self.shards
+    }
+}
+
+/// The parts of an op, one a shard, and what is needed to make one answer of theirs.
+#[derive(Debug)]
+pub struct Plan {
+    /// Each shard's part.
+    pub parts: Vec<(ShardId, Op)>,
+    merge: Merge,
+}
+
+#[derive(Debug)]
+enum Merge {
+    One,
+    Keys(Vec<Key>),
+    Rows(Range),
+    Deleted,
+}
+
+impl Plan {
+    /// Checks an op against the limits and splits it.
+    pub fn new(map: &ShardMap, op: Op) -> Result<Plan, Error> {
+        op.validate()?;
+        match op {
+            Op::GetAll { keys, at } => {
+                let parts = group(map, keys.iter().cloned(), |key| key);
+                let parts = parts.into_iter().map(|(shard, keys)| (shard, Op::GetAll { keys, at }));
+                Ok(Plan { parts: parts.collect(), merge: Merge::Keys(keys) })
+            }
+            Op::PutAll { rows } => {
+                let keys = rows.iter().map(|(key, _)| key.clone()).collect();
+                let parts = group(map, rows.into_iter(), |(key, _)| key);
+                let parts = parts.into_iter().map(|(shard, rows)| (shard, Op::PutAll { rows }));
+                Ok(Plan { parts: parts.collect(), merge: Merge::Keys(keys) })
+            }
+            Op::Range(range) => {
+                let part = |&(shard, _): &(ShardId, SlotRange)| (shard, Op::Range(range.clone()));
+                Ok(Plan { parts: map.shards.iter().map(part).collect(), merge: Merge::Rows(range) })
+            }
+            Op::DeleteRange { from, to } => {
+                let part = |&(shard, _): &(ShardId, SlotRange)| {
+                    (shard, Op::DeleteRange { from: from.clone(), to: to.clone() })
+                };
+                Ok(Plan { parts: map.shards.iter().map(part).collect(), merge: Merge::Deleted })
+            }
+            Op::Advance { .. } => Err(Error::Invalid("advance is the store's own op".into())),
+            op => Ok(Plan { parts: vec![(one_shard(map, &op)?, op)], merge: Merge::One }),
+        }
+    }
+
+    /// The only part of a plan whose answer is the whole answer.
+    pub fn take_single(&mut self) -> Option<(ShardId, Op)> {
+        match self.merge {
+            Merge::One => self.parts.pop(),
+            _ => None,
+        }
+    }
+
+    /// One answer of the parts' results, which are in the order of `parts`.
+    pub fn merge(self, results: Vec<Result<Reply, Error>>) -> Result<Reply, Error> {
+        assert_eq!(results.len(), self.parts.len(), "every part has its result");
+        if results.len() == 1 && !matches!(self.merge, Merge::Keys(_)) {
+            return results.into_iter().next().expect("there is one");
+        }
+        let receipt = merge_receipts(results.iter().filter_map(|result| result.as_ref().ok()));
+        let Some(receipt) = receipt else {
+            return Err(worst(results.into_iter().filter_map(Result::err)));
+        };
+        let answer = match self.merge {
+            Merge::One => unreachable!("one part was answered above"),
+            Merge::Keys(keys) => Answer::Many(merge_keys(keys, &self.parts, results)),
+            Merge::Rows(range) => Answer::Page(merge_pages(&range, pages(results)?)),
+            Merge::Deleted => merge_deleted(results)?,
+        };
+        Ok(Reply { answer, receipt })
+    }
+}
+
+fn group<T>(map: &ShardMap, items: impl Iterator<Item = T>, key: impl Fn(&T) -> &Key) -> BTreeMap<ShardId, Vec<T>> {
+    let mut groups: BTreeMap<ShardId, Vec<T>> = BTreeMap::new();
+    for item in items {
+        groups.entry(map.shard_of(key(&item))).or_default().push(item);
+    }
+    groups
+}
+
+fn one_shard(map: &ShardMap, op: &Op) -> Result<ShardId, Error> {
+    let mut found: Option<ShardId> = None;
+    let mut same = true;
+    op.for_each_key(&mut |key| {
+        let shard = map.shard_of(key);
+        same &= *found.get_or_insert(shard) == shard;
+    });
+    match found {
+        Some(shard) if same => Ok(shard),
+        Some(_) => Err(Error::Invalid(
+            "the transaction's keys are in different shards: give them one tag, as in {user7}:name and {user7}:mail"
+                .into(),
+        )),
+        None => Err(Error::Invalid("the op names no key".into())),
+    }
+}
+
+fn merge_receipts<'a>(replies: impl Iterator<Item = &'a Reply>) -> Option<Receipt> {
+    replies.map(|reply| reply.receipt.clone()).reduce(|one, other| {
+        let weaker = if rank(other.reached) > rank(one.reached) { other.reached } else { one.reached };
+        Receipt {
+            version: one.version.max(other.version),
+            reached: weaker,
+            copies: one.copies.min(other.copies),
+            staleness_micros: one.staleness_micros.max(other.staleness_micros),
+            ..one
+        }
+    })
+}
+
+fn rank(level: Level) -> u64 {
+    match level {
+        Level::Linearizable => 0,
+        Level::Bounded(millis) => 1 + millis.min(u64::MAX - 2),
+        Level::Local => u64::MAX,
+    }
+}
+
+/// An error in doubt before one that failed: the caller must not believe that nothing happened.
+fn worst(errors: impl Iterator<Item = Error>) -> Error {
+    let mut errors: Vec<Error> = errors.collect();
+    let in_doubt = errors.iter().position(|error| error.outcome() == Outcome::InDoubt);
+    errors.swap_remove(in_doubt.unwrap_or(0))
+}
+
+fn merge_keys(keys: Vec<Key>, parts: &[(ShardId, Op)], results: Vec<Result<Reply, Error>>) -> Vec<KeyAnswer> {
+    let mut found: BTreeMap<Key, Result<Option<Row>, Error>> = BTreeMap::new();
+    for ((_, op), result) in parts.iter().zip(results) {
+        match result {
+            Ok(Reply { answer: Answer::Many(answers), .. }) => {
+                found.extend(answers.into_iter().map(|answer| (answer.key, answer.result)));
+            }
+            Ok(_) => unreachable!("a part of a get-all or put-all answers per key"),
+            Err(error) => op.for_each_key(&mut |key| {
+                found.insert(key.clone(), Err(error.clone()));
+            }),
+        }
+    }
+    let result = |key: &Key| found.get(key).cloned().expect("every key has its result");
+    keys.into_iter().map(|key| KeyAnswer { result: result(&key), key }).collect()
+}
+
+fn pages(results: Vec<Result<Reply, Error>>) -> Result<Vec<Page>, Error> {
+    let page = |result: Result<Reply, Error>| match result?.answer {
+        Answer::Page(page) => Ok(page),
+        _ => unreachable!("a part of a range answers a page"),
+    };
+    results.into_iter().map(page).collect()
+}
+
+/// Merges sorted pages. Where one of them ends early (it has a `next`), nothing behind that key can be told yet.
+fn merge_pages(range: &Range, pages: Vec<Page>) -> Page {
+    if range.count_only {
+        return Page { count: pages.iter().map(|page| page.count).sum(), ..Page::default() };
+    }
+    let backward = range.direction == Direction::Backward;
+    let before = |one: &Key, other: &Key| if backward { one > other } else { one < other };
+    let mut next: Option<Key> = None;
+    for ended in pages.iter().filter_map(|page| page.next.as_ref()) {
+        if next.as_ref().is_none_or(|next| before(ended, next)) {
+            next = Some(ended.clone());
+        }
+    }
+    let mut rows: Vec<Row> = pages.into_iter().flat_map(|page| page.rows).collect();
+    rows.sort_unstable_by(|one, other| if backward { other.key.cmp(&one.key) } else { one.key.cmp(&other.key) });
+    if let Some(next) = &next {
+        rows.retain(|row| !before(next, &row.key));
+    }
+    let keep = rows_of_a_page(range, &rows);
+    if keep < rows.len() {
+        rows.truncate(keep);
+        next = rows.last().map(|row| row.key.clone());
+    }
+    Page { count: rows.len() as u64, rows, next }
+}
+
+/// How many of the rows fit a page: at least one, if there is one.
+fn rows_of_a_page(range: &Range, rows: &[Row]) -> usize {
+    let limit = if range.limit == 0 { PAGE_ROWS_MAX } else { (range.limit as usize).min(PAGE_ROWS_MAX) };
+    let mut bytes = 0;
+    let fits = |row: &&Row| {
+        bytes += row.key.len() + row.value.len();
+        bytes <= PAGE_BYTES_MAX
+    };
+    rows.iter().take_while(fits).count().max(1).min(limit).min(rows.len())
+}
+
+fn merge_deleted(results: Vec<Result<Reply, Error>>) -> Result<Answer, Error> {
+    let (mut sum, mut first_next): (u64, Option<Key>) = (0, None);
+    for result in results {
+        match result.map(|reply| reply.answer) {
+            Ok(Answer::Deleted { count, next, .. }) => {
+                sum += count;
+                first_next = match (first_next, next) {
+                    (Some(one), Some(other)) => Some(one.min(other)),
+                    (one, other) => one.or(other),
+                };
+            }
+            Ok(_) => unreachable!("a part of a delete-range tells what it deleted"),
+            Err(error) => {
+                return Err(Error::InDoubt(format!(
+                    "some shards deleted their part and one did not ({error}): delete the same range again"
+                )));
+            }
+        }
+    }
+    Ok(Answer::Deleted { count: sum, previous: None, next: first_next })
+}

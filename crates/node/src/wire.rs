@@ -1,0 +1,218 @@
+//! What nodes say to each other on their ordered connections.
+//!
+//! A frame is a tag and its fields in kv's codec; the transport puts its length before it. The first frame on every new
+//! connection is [`Frame::Lasts`]: the receiver compares it with what that node had acknowledged before (a node that lost
+//! acknowledged entries must not vote until it has them again).
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kv::cluster::Role;
+use kv::codec::{self, Malformed, Reader};
+use kv::{Epoch, Error, Level, NodeId, Reply, ShardId};
+
+/// One message between two nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// A message of a shard's protocol.
+    Protocol {
+        /// The shard.
+        shard: ShardId,
+        /// The sender's epoch of it.
+        epoch: Epoch,
+        /// The protocol's own bytes.
+        body: Bytes,
+    },
+    /// Please serve this: you lead its shard.
+    Forward {
+        /// The sender's name for it.
+        token: u64,
+        /// The shard.
+        shard: ShardId,
+        /// How fresh, if it is a read.
+        level: Level,
+        /// How long the sender will wait, in milliseconds.
+        millis: u64,
+        /// The op ([`kv::Stamped`] bytes).
+        op: Bytes,
+    },
+    /// What became of a forwarded request.
+    Answer {
+        /// The name it was forwarded under.
+        token: u64,
+        /// Its result.
+        result: Result<Reply, Error>,
+    },
+    /// The last synced index of the sender's replica of each shard.
+    Lasts(Vec<(ShardId, u64)>),
+    /// You had acknowledged this shard's entries up to this index: do not vote until you have them again.
+    WholeAt {
+        /// The shard.
+        shard: ShardId,
+        /// The index.
+        index: u64,
+    },
+    /// I am alive, and this is how my replicas are.
+    Announce(Announcement),
+}
+
+/// What a node tells of itself, once a second and on every new connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Announcement {
+    /// Its version clock, in microseconds since 1970.
+    pub clock: u64,
+    /// Its process id.
+    pub pid: u32,
+    /// Where its clients connect.
+    pub address: String,
+    /// Its replicas.
+    pub replicas: Vec<Announced>,
+}
+
+/// One replica of the announcing node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Announced {
+    /// Its shard.
+    pub shard: ShardId,
+    /// What it is.
+    pub role: Role,
+    /// Whom it follows.
+    pub leader: Option<NodeId>,
+    /// Its term.
+    pub term: u64,
+    /// What it has applied.
+    pub applied: u64,
+}
+
+impl Frame {
+    /// Its bytes.
+    pub fn encode(&self) -> Bytes {
+        let mut into = BytesMut::with_capacity(self.size_hint());
+        match self {
+            Frame::Protocol { shard, epoch, body } => {
+                into.put_u8(1);
+                codec::put_uint(&mut into, u64::from(shard.0));
+                codec::put_uint(&mut into, epoch.0);
+                into.put_slice(body);
+            }
+            Frame::Forward { token, shard, level, millis, op } => {
+                into.put_u8(2);
+                into.put_u64(*token);
+                codec::put_uint(&mut into, u64::from(shard.0));
+                codec::encode_level(&mut into, *level);
+                codec::put_uint(&mut into, *millis);
+                into.put_slice(op);
+            }
+            Frame::Answer { token, result } => {
+                into.put_u8(3);
+                into.put_u64(*token);
+                codec::encode_result(&mut into, result, codec::encode_reply);
+            }
+            Frame::Lasts(lasts) => {
+                into.put_u8(4);
+                codec::put_list(&mut into, lasts, |into, (shard, last)| {
+                    codec::put_uint(into, u64::from(shard.0));
+                    codec::put_uint(into, *last);
+                });
+            }
+            Frame::WholeAt { shard, index } => {
+                into.put_u8(5);
+                codec::put_uint(&mut into, u64::from(shard.0));
+                codec::put_uint(&mut into, *index);
+            }
+            Frame::Announce(announcement) => {
+                into.put_u8(6);
+                announcement.encode(&mut into);
+            }
+        }
+        into.freeze()
+    }
+
+    /// From its bytes; the bodies share them.
+    pub fn decode(bytes: &Bytes) -> Result<Frame, Malformed> {
+        let mut reader = Reader::new(bytes.clone());
+        let frame = match reader.u8()? {
+            1 => {
+                let (shard, epoch) = (ShardId(reader.u32()?), Epoch(reader.uint()?));
+                return Ok(Frame::Protocol { shard, epoch, body: reader.rest() });
+            }
+            2 => {
+                let (token, shard) = (reader.u64()?, ShardId(reader.u32()?));
+                let (level, millis) = (codec::decode_level(&mut reader)?, reader.uint()?);
+                return Ok(Frame::Forward { token, shard, level, millis, op: reader.rest() });
+            }
+            3 => Frame::Answer {
+                token: reader.u64()?,
+                result: codec::decode_result(&mut reader, codec::decode_reply)?,
+            },
+            4 => Frame::Lasts(reader.list(|reader| Ok((ShardId(reader.u32()?), reader.uint()?)))?),
+            5 => Frame::WholeAt { shard: ShardId(reader.u32()?), index: reader.uint()? },
+            6 => Frame::Announce(Announcement::decode(&mut reader)?),
+            _ => return Err(Malformed("a frame has an unknown tag")),
+        };
+        reader.end()?;
+        Ok(frame)
+    }
+
+    /// The shard a frame is for; `None` = the whole node. Cheap: a node with several cores deals frames by it.
+    pub fn shard_of(bytes: &Bytes) -> Option<ShardId> {
+        let mut reader = Reader::new(bytes.clone());
+        match reader.u8().ok()? {
+            1 | 5 => reader.u32().ok().map(ShardId),
+            2 => {
+                reader.u64().ok()?;
+                reader.u32().ok().map(ShardId)
+            }
+            _ => None,
+        }
+    }
+
+    fn size_hint(&self) -> usize {
+        match self {
+            Frame::Protocol { body, .. } => 16 + body.len(),
+            Frame::Forward { op, .. } => 40 + op.len(),
+            _ => 128,
+        }
+    }
+}
+
+impl Announcement {
+    fn encode(&self, into: &mut BytesMut) {
+        codec::put_uint(into, self.clock);
+        codec::put_uint(into, u64::from(self.pid));
+        codec::put_bytes(into, self.address.as_bytes());
+        codec::put_list(into, &self.replicas, |into, replica| {
+            codec::put_uint(into, u64::from(replica.shard.0));
+            into.put_u8(match replica.role {
+                Role::Unknown => 0,
+                Role::Follower => 1,
+                Role::Candidate => 2,
+                Role::Leader => 3,
+            });
+            codec::put_uint(into, replica.leader.map_or(0, |leader| u64::from(leader.0)));
+            codec::put_uint(into, replica.term);
+            codec::put_uint(into, replica.applied);
+        });
+    }
+
+    fn decode(reader: &mut Reader) -> Result<Announcement, Malformed> {
+        Ok(Announcement {
+            clock: reader.uint()?,
+            pid: reader.u32()?,
+            address: reader.text()?,
+            replicas: reader.list(|reader| {
+                Ok(Announced {
+                    shard: ShardId(reader.u32()?),
+                    role: match reader.u8()? {
+                        0 => Role::Unknown,
+                        1 => Role::Follower,
+                        2 => Role::Candidate,
+                        3 => Role::Leader,
+                        _ => return Err(Malformed("a role has an unknown tag")),
+                    },
+                    leader: Some(NodeId(reader.u16()?)).filter(|leader| leader.0 != 0),
+                    term: reader.uint()?,
+                    applied: reader.uint()?,
+                })
+            })?,
+        })
+    }
+}

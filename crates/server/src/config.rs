@@ -1,0 +1,63 @@
+//! What a node is told on its command line.
+
+use std::path::PathBuf;
+
+use storage::{History, Kind};
+
+/// The settings of one node.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its name, as in `peers`.
+    pub name: String,
+    /// Its data folder; made when it is not there.
+    pub data: PathBuf,
+    /// HOST:PORT for clients (native gRPC).
+    pub listen: String,
+    /// Name and HOST:PORT of each node's peer port, this one included. Empty = a cluster of one.
+    pub peers: Vec<(String, String)>,
+    /// Where the rows are.
+    pub engine: Kind,
+    /// How many revisions of a key are kept. Fixed at the first start, the same on all nodes.
+    pub history: History,
+    /// How many shards the keyspace has. Fixed at the first start, the same on all nodes.
+    pub shards: u32,
+    /// Threads that serve connections; `None` = one a processor.
+    pub cores: Option<usize>,
+    /// Bytes of log entries kept in memory for followers that lag; one further behind gets a snapshot.
+    pub entry_cache_bytes: usize,
+    /// The data folder was lost on purpose: come back as the same node with nothing, and be made whole by the others.
+    pub rejoin: bool,
+    /// Whether the journal also goes to stderr.
+    pub journal_stderr: bool,
+}
+
+impl Config {
+    /// Entries that lagging followers may still need: a few seconds of a busy node.
+    pub const ENTRY_CACHE_BYTES: usize = 64 << 20;
+    /// Shards of a keyspace when nothing else is said.
+    pub const SHARDS: u32 = 4;
+    /// Revisions of a key when nothing else is said.
+    pub const HISTORY: u32 = 16;
+
+    /// Checks what can be checked before anything is touched.
+    pub(crate) fn validate(&self) -> Result<(), String> {
+        if self.name.is_empty() || self.name.contains(['=', ',', '/']) {
+            return Err(format!("'{}' is no name for a node: letters and digits will do", self.name));
+        }
+        if self.shards == 0 || self.shards > 1024 {
+            return Err(format!("--shards {}: a keyspace has 1 to 1024 shards", self.shards));
+        }
+        let mut names: Vec<&str> = self.peers.iter().map(|(name, _)| name.as_str()).collect();
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(format!("--peers names {} twice", twice[0]));
+        }
+        if !self.peers.is_empty() && !names.contains(&self.name.as_str()) {
+            return Err(format!("--peers does not name this node, {}: list all nodes, this one too", self.name));
+        }
+        if self.peers.len() > 1023 {
+            return Err(format!("--peers lists {} nodes: a cluster has at most 1023", self.peers.len()));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! The inbox of a driver: everything that happens outside it arrives here, from any thread.
+
+use std::sync::Mutex;
+
+use kv::{Error, Reply};
+use node::{Input, Part};
+use tokio::sync::Notify;
+
+/// So many messages may wait for one turn before requests are refused: a turn must stay short.
+const ASKS_MAX: usize = 16_384;
+
+/// Takes the result of one part of a request.
+pub(crate) type Sink = Box<dyn FnOnce(Result<Reply, Error>) + Send>;
+
+/// What happens.
+pub(crate) enum Message {
+    /// Something the driver takes as it is.
+    Input(Input),
+    /// A client asks.
+    Ask { part: Part, sink: Sink },
+    /// The process must end: what went wrong.
+    Fatal(crate::Failure),
+}
+
+/// A queue with one reader, on the driver's thread.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    messages: Mutex<Vec<Message>>,
+    notify: Notify,
+}
+
+impl Inbox {
+    /// Adds a message. Never waits; a request beyond the limit is refused.
+    pub fn push(&self, message: Message) {
+        let refused = {
+            let mut messages = self.messages.lock().expect("no holder of the inbox panics");
+            match message {
+                Message::Ask { sink, .. } if messages.len() >= ASKS_MAX => Some(sink),
+                message => {
+                    messages.push(message);
+                    None
+                }
+            }
+        };
+        match refused {
+            Some(sink) => sink(Err(Error::Unavailable("this node is overloaded: send fewer requests at once".into()))),
+            None => self.notify.notify_one(),
+        }
+    }
+
+    /// Adds several inputs at once.
+    pub fn extend(&self, inputs: impl IntoIterator<Item = Input>) {
+        self.messages
+            .lock()
+            .expect("no holder of the inbox panics")
+            .extend(inputs.into_iter().map(Message::Input));
+        self.notify.notify_one();
+    }
+
+    /// Adds an input.
+    pub fn input(&self, input: Input) {
+        self.push(Message::Input(input));
+    }
+
+    /// Moves all messages out.
+    pub fn take(&self, into: &mut Vec<Message>) {
+        std::mem::swap(&mut *self.messages.lock().expect("no holder of the inbox panics"), into);
+    }
+
+    /// Waits until there is something.
+    pub async fn wait(&self) {
+        self.notify.notified().await;
+    }
+}

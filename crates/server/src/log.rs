@@ -1,0 +1,192 @@
+//! The log's thread: one write and one sync for all that queued while it was busy.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use node::Input;
+use wal::{FileDisk, Log, Position, Record};
+
+use crate::Failure;
+use crate::inbox::{Inbox, Message};
+
+/// The table is flushed and old segments go when the log has grown by this: it bounds what a start must replay.
+const CHECKPOINT_BYTES: u64 = 64 << 20;
+/// A full disk is tried again so often.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// What the log's thread is asked.
+pub(crate) enum Request {
+    /// Append, then report [`Input::Durable`] with this ticket.
+    Append { ticket: u64, records: Vec<Record>, checkpoint: bool },
+    /// What lies before the last checkpoint may go.
+    Release,
+    /// The last checkpoint failed.
+    CheckpointFailed,
+    /// The table holds much that is not flushed: make a checkpoint however short the log is.
+    CheckpointNow,
+    /// The disk has finished something in the background.
+    Wake,
+    /// Write what is queued and end.
+    Stop,
+}
+
+/// An open log with the requests that it wakes itself with.
+pub(crate) struct OpenLog {
+    log: Log,
+    disk: FileDisk,
+    requests: Sender<Request>,
+    receiver: Receiver<Request>,
+}
+
+/// Opens the log of a data folder; `visit` gets its records in order.
+pub(crate) fn open(
+    folder: &Path,
+    log_id: u64,
+    visit: &mut dyn FnMut(Record) -> Result<(), Failure>,
+) -> Result<OpenLog, Failure> {
+    let (requests, receiver) = channel();
+    let waker = requests.clone();
+    let wake = Box::new(move || {
+        // The thread may have ended already.
+        let _ = waker.send(Request::Wake);
+    });
+    let cannot = |why: String| {
+        Failure::Refused(format!(
+            "cannot open the log in {}: {why}. If the other nodes are well, move this node's data folder away and \
+             start it with --rejoin: they make it whole",
+            folder.display()
+        ))
+    };
+    let mut disk = FileDisk::open(folder, wake).map_err(|error| cannot(error.to_string()))?;
+    let mut bad = Ok(());
+    let mut each = |_: Position, record: Record| {
+        if bad.is_ok() {
+            bad = visit(record);
+        }
+    };
+    let (log, recovered) =
+        Log::open(&mut disk, wal::Config::new(log_id), &mut each).map_err(|error| cannot(error.to_string()))?;
+    bad?;
+    if let Some(cut) = recovered.cut {
+        tracing::warn!(?cut, "cut a torn write off the end of the log: it was not acknowledged");
+    }
+    Ok(OpenLog { log, disk, requests, receiver })
+}
+
+impl OpenLog {
+    /// Where to send requests.
+    pub fn requests(&self) -> Sender<Request> {
+        self.requests.clone()
+    }
+
+    /// Starts the thread.
+    pub fn start(self, inbox: Arc<Inbox>) -> JoinHandle<()> {
+        let mut writer = Writer {
+            checkpoint_at: self.log.bytes_live() + CHECKPOINT_BYTES,
+            log: self.log,
+            disk: self.disk,
+            inbox,
+            tickets: Vec::new(),
+            mark: None,
+            checkpointing: false,
+            full: false,
+        };
+        let receiver = self.receiver;
+        let run = move || {
+            if let Err(failure) = writer.run(&receiver) {
+                writer.inbox.push(Message::Fatal(failure));
+            }
+        };
+        thread::Builder::new().name("log".into()).spawn(run).expect("a thread can be started")
+    }
+}
+
+struct Writer {
+    log: Log,
+    disk: FileDisk,
+    inbox: Arc<Inbox>,
+    /// The log's own ticket and the driver's, of appends that are not durable.
+    tickets: Vec<(u64, u64)>,
+    /// Where the running checkpoint began.
+    mark: Option<Position>,
+    checkpointing: bool,
+    checkpoint_at: u64,
+    full: bool,
+}
+
+impl Writer {
+    fn run(&mut self, receiver: &Receiver<Request>) -> Result<(), Failure> {
+        loop {
+            let mut stop = match receiver.recv_timeout(if self.full { RETRY } else { Duration::MAX }) {
+                Ok(request) => self.take(request),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.log.retry();
+                    false
+                }
+                Err(RecvTimeoutError::Disconnected) => true,
+            };
+            for request in receiver.try_iter() {
+                stop |= self.take(request);
+            }
+            self.log.turn(&mut self.disk).map_err(|fatal| Failure::Failed(fatal.to_string()))?;
+            self.report();
+            if stop {
+                return Ok(());
+            }
+        }
+    }
+
+    /// True when it is to stop.
+    fn take(&mut self, request: Request) -> bool {
+        match request {
+            Request::Append { ticket, records, checkpoint } => {
+                if checkpoint {
+                    self.mark = Some(self.log.head());
+                }
+                let own = self.log.append(records);
+                self.tickets.push((own, ticket));
+            }
+            Request::Release => {
+                if let Some(mark) = self.mark.take() {
+                    self.log.release(mark);
+                }
+                self.checkpointing = false;
+                self.checkpoint_at = self.log.bytes_live() + CHECKPOINT_BYTES;
+            }
+            Request::CheckpointFailed => {
+                self.mark = None;
+                self.checkpointing = false;
+                // Space may be short: not at once again, but before the log has doubled.
+                self.checkpoint_at = self.log.bytes_live() + CHECKPOINT_BYTES / 4;
+            }
+            Request::CheckpointNow => self.checkpoint_at = 0,
+            Request::Wake => {}
+            Request::Stop => return true,
+        }
+        false
+    }
+
+    fn report(&mut self) {
+        let durable = self.log.durable();
+        let done = self.tickets.iter().take_while(|(own, _)| *own <= durable).count();
+        if let Some((_, ticket)) = self.tickets.drain(..done).next_back() {
+            self.inbox.input(Input::Durable { ticket });
+        }
+        if self.log.is_full() != self.full {
+            self.full = !self.full;
+            if self.full {
+                tracing::error!("the disk is full: writes are refused until there is space again; reads go on");
+            } else {
+                tracing::info!("the disk has space again: writes go on");
+            }
+            self.inbox.input(Input::DiskFull(self.full));
+        }
+        if !self.checkpointing && self.log.bytes_live() >= self.checkpoint_at {
+            self.checkpointing = true;
+            self.inbox.input(Input::Checkpoint);
+        }
+    }
+}

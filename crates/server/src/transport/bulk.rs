@@ -1,0 +1,142 @@
+//! Snapshots between nodes, on connections of their own.
+//!
+//! The sender says which shard and gives the header, then pieces, then the end; after each the receiver answers with one
+//! byte, 1 to go on and 0 to stop. So a slow disk holds the sender back, and the answer to the end says that the snapshot
+//! is in use there.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kv::codec::{self, Malformed};
+use kv::{NodeId, ShardId};
+use node::{Input, SnapshotPart};
+use storage::ShardSnapshot;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use super::hello::{Purpose, malformed};
+use super::{Shared, framing, outgoing};
+
+/// Size of a piece: large enough for a disk, small enough not to hold up a turn of the table.
+const CHUNK_BYTES: usize = 256 << 10;
+/// At most so many bytes a second, so that a snapshot does not starve the clients.
+const BYTES_PER_SECOND: u64 = 128 << 20;
+/// How long the receiver may take for one piece.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// Sends a snapshot and tells the driver how it ended.
+pub(super) async fn send(shared: Arc<Shared>, shard: ShardId, to: NodeId, header: Bytes, snapshot: Box<ShardSnapshot>) {
+    let sent = send_parts(&shared, shard, to, header, snapshot).await;
+    if let Err(error) = &sent {
+        tracing::warn!(%shard, node = %to, %error, "a snapshot did not arrive");
+    }
+    shared.inbox.input(Input::SnapshotSent { shard, to, arrived: sent.is_ok() });
+}
+
+async fn send_parts(
+    shared: &Shared,
+    shard: ShardId,
+    to: NodeId,
+    header: Bytes,
+    mut snapshot: Box<ShardSnapshot>,
+) -> io::Result<()> {
+    let (reader, writer) = outgoing::connect(shared, to, Purpose::Bulk).await?;
+    let mut link = Sender { reader, writer };
+    link.part(&encode(shard, &SnapshotPart::Begin(header))).await?;
+    let (began, mut bytes) = (Instant::now(), 0u64);
+    loop {
+        // Reading the table's files may block: not on the core.
+        let read = tokio::task::spawn_blocking(move || (snapshot.next_chunk(CHUNK_BYTES), snapshot));
+        let (chunk, rest) = read.await.map_err(io::Error::other)?;
+        snapshot = rest;
+        let Some(chunk) = chunk.map_err(|error| io::Error::other(error.to_string()))? else { break };
+        bytes += chunk.len() as u64;
+        link.part(&encode(shard, &SnapshotPart::Chunk(chunk))).await?;
+        let due = Duration::from_micros(bytes * 1_000_000 / BYTES_PER_SECOND);
+        sleep(due.saturating_sub(began.elapsed())).await;
+    }
+    link.part(&encode(shard, &SnapshotPart::End)).await?;
+    tracing::info!(%shard, node = %to, bytes, "sent a snapshot");
+    Ok(())
+}
+
+struct Sender {
+    reader: OwnedReadHalf,
+    writer: OwnedWriteHalf,
+}
+
+impl Sender {
+    async fn part(&mut self, part: &[u8]) -> io::Result<()> {
+        let mut buffer = BytesMut::with_capacity(part.len() + 4);
+        framing::put(&mut buffer, part);
+        self.writer.write_all_buf(&mut buffer).await?;
+        match timeout(ANSWER, self.reader.read_u8()).await.map_err(|_| io::ErrorKind::TimedOut)?? {
+            1 => Ok(()),
+            _ => Err(io::Error::other("the other node does not want it now")),
+        }
+    }
+}
+
+/// Takes a snapshot in, piece by piece, as the driver takes it.
+pub(super) async fn receive(
+    from: NodeId,
+    mut frames: framing::Reader<OwnedReadHalf>,
+    mut writer: OwnedWriteHalf,
+    shared: &Shared,
+) -> io::Result<()> {
+    let stream = crate::random();
+    let (sender, mut answers) = mpsc::unbounded_channel();
+    shared.streams.lock().expect("no holder of the streams panics").insert(stream, sender);
+    let mut shard = None;
+    let received = async {
+        while let Some(frame) = frames.next().await? {
+            let (of, part) = decode(frame).map_err(malformed)?;
+            shard = Some(of);
+            let end = matches!(part, SnapshotPart::End);
+            shared.inbox.input(Input::Snapshot { stream, from, shard: of, part });
+            let taken = timeout(ANSWER, answers.recv()).await.map_err(|_| io::ErrorKind::TimedOut)?;
+            writer.write_u8(u8::from(taken == Some(true))).await?;
+            if end || taken != Some(true) {
+                break;
+            }
+        }
+        Ok(())
+    };
+    let result: io::Result<()> = received.await;
+    shared.streams.lock().expect("no holder of the streams panics").remove(&stream);
+    if let Some(shard) = shard {
+        shared.inbox.input(Input::Snapshot { stream, from, shard, part: SnapshotPart::Broken });
+    }
+    result
+}
+
+fn encode(shard: ShardId, part: &SnapshotPart) -> Bytes {
+    let (tag, body): (u8, &[u8]) = match part {
+        SnapshotPart::Begin(header) => (1, header),
+        SnapshotPart::Chunk(chunk) => (2, chunk),
+        SnapshotPart::End => (3, &[]),
+        SnapshotPart::Broken => (4, &[]),
+    };
+    let mut into = BytesMut::with_capacity(body.len() + 8);
+    into.put_u8(tag);
+    codec::put_uint(&mut into, u64::from(shard.0));
+    into.put_slice(body);
+    into.freeze()
+}
+
+fn decode(bytes: Bytes) -> Result<(ShardId, SnapshotPart), Malformed> {
+    let mut reader = codec::Reader::new(bytes);
+    let tag = reader.u8()?;
+    let shard = ShardId(reader.u32()?);
+    let part = match tag {
+        1 => SnapshotPart::Begin(reader.rest()),
+        2 => SnapshotPart::Chunk(reader.rest()),
+        3 => SnapshotPart::End,
+        _ => return Err(Malformed("a piece of a snapshot has an unknown tag")),
+    };
+    Ok((shard, part))
+}

@@ -1,0 +1,84 @@
+//! Connections between nodes.
+//!
+//! From each node to each other goes one ordered connection with the frames of all shards, and, while there is a
+//! snapshot to send, one bulk connection for it: heartbeats never wait behind megabytes. Each begins with a [`hello`] in
+//! both directions; a node of another cluster, with other fixed options, or with another data folder than it was known
+//! under, is refused with the reason.
+//!
+//! What is queued for a node is bounded; what does not fit is dropped, as a network may drop it.
+
+mod bulk;
+mod framing;
+mod hello;
+mod incoming;
+mod outgoing;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use kv::{NodeId, ShardId};
+use storage::ShardSnapshot;
+use tokio::sync::mpsc;
+
+use crate::inbox::Inbox;
+
+pub(crate) use hello::Identities;
+
+/// The largest frame: the largest op and what raft puts around a few of them.
+pub(crate) const FRAME_BYTES_MAX: usize = 64 << 20;
+
+/// The way to the other nodes.
+pub(crate) struct Transport {
+    shared: Arc<Shared>,
+    outgoing: BTreeMap<NodeId, outgoing::Outgoing>,
+}
+
+/// What all connections of a node share.
+pub(crate) struct Shared {
+    pub inbox: Arc<Inbox>,
+    pub identities: Identities,
+    /// Peer addresses by node.
+    pub addresses: BTreeMap<NodeId, String>,
+    /// Incoming snapshots that wait for the driver's word.
+    pub streams: Mutex<HashMap<u64, mpsc::UnboundedSender<bool>>>,
+}
+
+impl Transport {
+    /// Starts to listen and to connect. Runs on the current runtime.
+    pub fn start(
+        listener: Option<std::net::TcpListener>,
+        addresses: BTreeMap<NodeId, String>,
+        identities: Identities,
+        inbox: Arc<Inbox>,
+    ) -> std::io::Result<Transport> {
+        let shared = Arc::new(Shared { inbox, identities, addresses, streams: Mutex::default() });
+        if let Some(listener) = listener {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            tokio::spawn(incoming::accept(listener, shared.clone()));
+        }
+        let start = |&node: &NodeId| (node, outgoing::Outgoing::start(node, shared.clone()));
+        let outgoing = shared.addresses.keys().map(start).collect();
+        Ok(Transport { outgoing, shared })
+    }
+
+    /// Sends a frame, or drops it when there is no connection or too much is queued.
+    pub fn send(&self, to: NodeId, frame: Bytes) {
+        if let Some(outgoing) = self.outgoing.get(&to) {
+            outgoing.send(frame);
+        }
+    }
+
+    /// Sends a snapshot; the driver is told how it ended.
+    pub fn send_snapshot(&self, shard: ShardId, to: NodeId, header: Bytes, snapshot: Box<ShardSnapshot>) {
+        tokio::spawn(bulk::send(self.shared.clone(), shard, to, header, snapshot));
+    }
+
+    /// The driver's word on a piece of an incoming snapshot.
+    pub fn snapshot_taken(&self, stream: u64, taken: bool) {
+        if let Some(waiting) = self.shared.streams.lock().expect("no holder of the streams panics").get(&stream) {
+            // The connection may have broken meanwhile.
+            let _ = waiting.send(taken);
+        }
+    }
+}
