@@ -132,6 +132,23 @@ pub struct BatchHeader {
 }
 
 impl BatchHeader {
+    /// The header's bytes, with its crc.
+    pub fn encode(&self) -> [u8; BATCH_HEADER_BYTES] {
+        let mut head = [0; BATCH_HEADER_BYTES];
+        head[..4].copy_from_slice(&BATCH_MAGIC);
+        put(&mut head, 8, &self.log_id.to_le_bytes());
+        put(&mut head, 16, &self.segment.to_le_bytes());
+        put(&mut head, 24, &self.offset.to_le_bytes());
+        put(&mut head, 32, &self.sequence.to_le_bytes());
+        put(&mut head, 40, &self.payload_bytes.to_le_bytes());
+        put(&mut head, 44, &self.records.to_le_bytes());
+        put(&mut head, 48, &self.previous.to_le_bytes());
+        put(&mut head, 52, &self.payload_crc.to_le_bytes());
+        let crc = crc32c::crc32c(&head[8..]);
+        put(&mut head, 4, &crc.to_le_bytes());
+        head
+    }
+
     /// Reads the header at the start of a batch. Trust the payload only after [`BatchHeader::check`].
     pub fn decode(bytes: &[u8]) -> Result<BatchHeader, Bad> {
         let head = bytes.get(..BATCH_HEADER_BYTES).ok_or(Bad::Short)?;
@@ -197,8 +214,9 @@ pub fn encode_batch(header: BatchHeader, records: &[Record]) -> (BatchHeader, By
         ..header
     };
     batch.resize(header.batch_bytes() as usize, 0);
-    let crc = encode_batch_header(&header, &mut batch);
-    (BatchHeader { crc, ..header }, batch.into())
+    let head = header.encode();
+    batch[..BATCH_HEADER_BYTES].copy_from_slice(&head);
+    (BatchHeader { crc: u32_at(&head, 4), ..header }, batch.into())
 }
 
 /// Reads the records of a payload: each with its offset in the payload. Nothing is visited unless all are sound.
@@ -226,21 +244,6 @@ pub fn is_zero(bytes: &[u8]) -> bool {
     let (words, rest) = bytes.as_chunks::<8>();
     words.iter().fold(0, |sum, word| sum | u64::from_ne_bytes(*word)) == 0
         && rest.iter().all(|&byte| byte == 0)
-}
-
-fn encode_batch_header(header: &BatchHeader, batch: &mut [u8]) -> u32 {
-    batch[..4].copy_from_slice(&BATCH_MAGIC);
-    put(batch, 8, &header.log_id.to_le_bytes());
-    put(batch, 16, &header.segment.to_le_bytes());
-    put(batch, 24, &header.offset.to_le_bytes());
-    put(batch, 32, &header.sequence.to_le_bytes());
-    put(batch, 40, &header.payload_bytes.to_le_bytes());
-    put(batch, 44, &header.records.to_le_bytes());
-    put(batch, 48, &header.previous.to_le_bytes());
-    put(batch, 52, &header.payload_crc.to_le_bytes());
-    let crc = crc32c::crc32c(&batch[8..BATCH_HEADER_BYTES]);
-    put(batch, 4, &crc.to_le_bytes());
-    crc
 }
 
 /// A record as it lies in a payload.

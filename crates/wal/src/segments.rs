@@ -105,9 +105,10 @@ impl Segments {
         self.live.back().copied()
     }
 
-    /// The number the first segment will have, before there is one.
+    /// The lowest number the first segment can have, before there is one.
     pub(crate) fn first_number(&self) -> u64 {
-        self.spares.front().map_or(self.next, |spare| spare.number)
+        let spare = self.spares.front().or(self.creating.as_ref().map(|(_, segment)| segment));
+        spare.map_or(self.next, |segment| segment.number)
     }
 
     /// Length of all segments that hold records but the newest.
