@@ -174,7 +174,8 @@ impl Log {
         }
     }
 
-    /// Nothing below this place is needed any more: whole segments below it are removed, the newest never.
+    /// Nothing below this place is needed any more: whole segments below it are removed, the newest never. What
+    /// replaces their records must be durable already, in this log or elsewhere.
     pub fn release(&mut self, below: Position) {
         self.segments.release(below.segment);
     }
@@ -195,6 +196,11 @@ impl Log {
     /// to the head. The spare is not in it.
     pub fn bytes_live(&self) -> u64 {
         self.segments.bytes_before_newest() + self.tail.offset
+    }
+
+    /// Bytes that were appended and are in no batch yet: what the owner bounds.
+    pub fn bytes_queued(&self) -> u64 {
+        self.queue.bytes() as u64
     }
 
     /// Nothing waits to become durable.

@@ -10,6 +10,8 @@ use crate::record::{RECORD_BYTES_MAX, Record};
 pub(crate) struct Queue {
     waiting: VecDeque<(u64, Record)>,
     appended: u64,
+    /// Length of what waits.
+    bytes: usize,
 }
 
 /// The first records of the queue, as many as go together.
@@ -25,6 +27,7 @@ impl Queue {
         self.appended += 1;
         for record in records {
             assert!(record.body.len() <= RECORD_BYTES_MAX, "a record of {} bytes", record.body.len());
+            self.bytes += record_bytes(&record);
             self.waiting.push_back((self.appended, record));
         }
         self.appended
@@ -45,12 +48,17 @@ impl Queue {
 
     /// Takes the records of a plan.
     pub(crate) fn take(&mut self, plan: Plan) -> Vec<Record> {
+        self.bytes -= plan.payload_bytes;
         self.waiting.drain(..plan.count).map(|(_, record)| record).collect()
     }
 
     /// The highest ticket with nothing left in the queue, its own records and those of all before it.
     pub(crate) fn taken(&self) -> u64 {
         self.waiting.front().map_or(self.appended, |(ticket, _)| ticket - 1)
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -115,8 +115,8 @@ struct Recovery<'a> {
     visit: &'a mut dyn FnMut(Position, Record),
     /// Segments with a sound header.
     live: VecDeque<Segment>,
-    /// Segments without one, and how far they are not zero.
-    blank: Vec<(Segment, u64)>,
+    /// Segments without one, how far they are not zero, and what their header is.
+    blank: Vec<(Segment, u64, Bad)>,
     /// Where the chain stopped in the newest of `live`, and why.
     tail: Tail,
     stop: Bad,
@@ -156,7 +156,7 @@ impl<'a> Recovery<'a> {
             Err(Bad::Version(found)) => Err(OpenError::Version { file: segment_file_name(number), found }),
             Err(bad) => {
                 let dirty = self.search_blank(segment, bad)?;
-                self.blank.push((segment, dirty));
+                self.blank.push((segment, dirty, bad));
                 Ok(())
             }
         }
@@ -257,10 +257,10 @@ impl<'a> Recovery<'a> {
             self.settle(newest)?;
         }
         let (mut spares, mut doomed) = (VecDeque::new(), VecDeque::new());
-        for (segment, dirty) in std::mem::take(&mut self.blank) {
+        for (segment, dirty, bad) in std::mem::take(&mut self.blank) {
             let above = newest.is_none_or(|newest| segment.number > newest.number);
             if above && segment.bytes >= self.config.segment_bytes {
-                self.cut(segment, 0, dirty, Bad::Checksum)?;
+                self.cut(segment, 0, dirty, bad)?;
                 spares.push_back(segment);
             } else {
                 doomed.push_back(segment.number);

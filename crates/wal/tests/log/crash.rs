@@ -2,7 +2,7 @@
 
 use wal::{Crash, Io, MemoryDisk, Record};
 
-use crate::harness::{Random, open, record, reopen, settle, write};
+use crate::harness::{Random, open, record, reopen, write};
 
 /// A disk with durable records and one write under way, unsynced: of a batch, or of the first segment's header.
 fn writing(durable: &[Record], torn: Vec<Record>, header: bool) -> MemoryDisk {

@@ -1,7 +1,7 @@
 //! A torn end is cut; damage is refused, never served.
 
-use wal::format::{Bad, SegmentHeader};
-use wal::{Config, Crash, MemoryDisk, OpenError, Position, Record};
+use wal::format::{Bad, BatchHeader, SegmentHeader, encode_batch};
+use wal::{Config, Crash, Cut, MemoryDisk, OpenError, Position, Record};
 
 use crate::harness::{
     BLOCK, Opened, Random, config, open, open_as, places, record, reopen, settle, write, written,
@@ -175,6 +175,31 @@ fn older_copy_of_segment_in_the_middle_is_corrupt() {
     }
     disk.put(1, &older);
     check_corrupt(&mut disk, "older copy");
+}
+
+#[test]
+fn sound_batch_in_place_of_another_is_corrupt() {
+    let mut disk = written(&batches());
+    let (segment, offset, _) = places(&disk)[1];
+    let mut bytes = disk.bytes(segment).unwrap().to_vec();
+    let header = BatchHeader::decode(&bytes[offset as usize..]).unwrap();
+    let (_, forged) = encode_batch(header, &[record(1, "batch 1"), record(1, vec![b'x'; 5000])]);
+    bytes[offset as usize..][..forged.len()].copy_from_slice(&forged);
+    disk.put(segment, &bytes);
+    let message = check_corrupt(&mut disk, "forged").to_string();
+    assert!(message.contains("batch 3: it does not continue the batch before it"), "{message}");
+}
+
+#[test]
+fn garbage_in_the_spare_is_zeroed_and_told() {
+    let mut disk = written(&batches());
+    let spare = places(&disk).last().unwrap().0 + 1;
+    disk.flip(spare, 3 * BLOCK + 7, 2);
+    let opened = reopen(&mut disk);
+    let position = Position { segment: spare, offset: 0 };
+    assert_eq!(opened.recovered.cut, Some(Cut { position, bytes: 3 * BLOCK + 8, why: Bad::Blank }));
+    disk.crash(Crash::Power, &mut || false);
+    assert!(disk.bytes(spare).unwrap().iter().all(|&byte| byte == 0));
 }
 
 #[test]

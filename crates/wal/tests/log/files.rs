@@ -67,6 +67,12 @@ fn files_over_restarts_read_back() {
 }
 
 #[test]
+fn log_and_disk_can_move_to_the_log_thread() {
+    fn check<T: Send>() {}
+    check::<(Log, FileDisk)>();
+}
+
+#[test]
 fn files_released_are_removed() {
     let folder = tempfile::tempdir().unwrap();
     let records: Vec<Record> = (0..30).map(|n| record(n, vec![1; 3000])).collect();

@@ -1,6 +1,8 @@
 //! What is appended is read back.
 
-use wal::{Config, Crash, MemoryDisk, Position, RECORD_BYTES_MAX, Record};
+use std::collections::BTreeSet;
+
+use wal::{Config, Crash, Disk, MemoryDisk, Position, RECORD_BYTES_MAX, Record};
 
 use crate::harness::{BLOCK, config, open_as, record, reopen, settle, write};
 
@@ -68,8 +70,9 @@ fn append_while_batch_in_flight_goes_with_the_next() {
         log.turn(&mut disk).unwrap();
     }
     assert_eq!(log.durable(), 1);
+    assert_eq!(log.bytes_queued(), 100 * (9 + 8), "what is in flight is not in it");
     settle(&mut log, &mut disk).unwrap();
-    assert_eq!(log.durable(), 102);
+    assert_eq!((log.durable(), log.bytes_queued()), (102, 0));
     assert_eq!(reopen(&mut disk).recovered.batches, 3);
 }
 
@@ -112,6 +115,10 @@ fn record_longer_than_segment_gets_one_of_its_own() {
     let opened = reopen(&mut disk);
     assert_eq!(opened.records(), records);
     assert_eq!(opened.recovered.cut, None);
+
+    // The spares that were too short are gone.
+    let held = opened.read.iter().map(|(position, _)| position.segment).collect::<BTreeSet<_>>().len();
+    assert_eq!(disk.segments().unwrap().len(), held + 1);
 }
 
 #[test]
