@@ -23,6 +23,8 @@ pub struct Config {
     pub pid: u32,
     /// Where this node's clients connect, for its announcements.
     pub address: String,
+    /// This node came back with nothing: it votes again only when a leader has made it whole.
+    pub rejoining: bool,
 }
 
 impl Config {

@@ -38,7 +38,6 @@ const BALANCE_LAG_MAX: u64 = 1_000;
 const TIMEOUT_MICROS_MIN: u64 = 1_000;
 
 /// What happens to a node.
-#[derive(Debug)]
 pub enum Input {
     /// A client asks. Ends in [`Work::Answer`] with the same name.
     Part {
@@ -100,7 +99,6 @@ pub enum Input {
 }
 
 /// What a node wants done.
-#[derive(Debug)]
 pub enum Work {
     /// Append these records to the log in one batch and sync it.
     Append {
@@ -149,6 +147,8 @@ pub enum Work {
     Release,
     /// The last checkpoint could not be completed (the disk is full): try another one later.
     CheckpointFailed,
+    /// The node came back with nothing and is whole again: the next start is like any other.
+    Rejoined,
 }
 
 /// All that a node does to its shards.
@@ -172,6 +172,8 @@ pub struct Driver {
     sweep_at: Instant,
     disk_full: bool,
     stopping: bool,
+    /// While this node is rejoining: how far each shard goes, once a leader has told.
+    pub(crate) rejoin: BTreeMap<ShardId, Option<u64>>,
 }
 
 /// What a flush of the table is for.
@@ -222,9 +224,11 @@ impl Driver {
             sweep_at: now.instant,
             disk_full: false,
             stopping: false,
+            rejoin: BTreeMap::new(),
             config,
         };
         driver.forget_leftovers();
+        driver.begin_rejoin();
         Ok(driver)
     }
 
@@ -253,6 +257,11 @@ impl Driver {
         self.replicas.values().filter(|replica| replica.protocol.status().role == Role::Leader).count()
     }
 
+    /// Whether a stop need not wait for leaderships any more: none is held that another node could take.
+    pub fn has_handed_over(&self) -> bool {
+        self.leads() == 0 || self.peers.ids().all(|id| self.peers.liveness(id, self.now) == Liveness::Dead)
+    }
+
     /// How many parts of requests are open.
     pub fn open_parts(&self) -> usize {
         self.open.len()
@@ -275,6 +284,7 @@ impl Driver {
             self.announce_at = now.plus(ANNOUNCE_MICROS);
             self.announce();
             self.balance();
+            self.end_rejoin();
         }
         if now >= self.sweep_at {
             self.sweep_at = now.plus(SWEEP_MICROS);
@@ -557,11 +567,15 @@ impl Driver {
             Frame::Answer { token, result } => self.take_answer(from, token, result),
             Frame::Lasts(lasts) => self.take_lasts(from, lasts),
             Frame::WholeAt { shard, index } => {
-                tracing::warn!(%shard, index, "this node has lost entries it had acknowledged: no vote until it has them again");
+                tracing::warn!(%shard, index, "this node lacks entries it had acknowledged: no vote until it has them again");
+                self.told_whole_at(shard, index);
                 self.inputs.push_back((shard, replication::Input::WholeAt { index }));
             }
             Frame::Announce(announcement) => {
                 self.clock.hear(from, announcement.clock);
+                if announcement.rejoining {
+                    self.tell_rejoining(from);
+                }
                 self.peers.announced(from, announcement);
             }
         }
@@ -630,6 +644,7 @@ impl Driver {
             clock: self.clock.micros(),
             pid: self.config.pid,
             address: self.config.address.clone(),
+            rejoining: self.config.rejoining,
             replicas: replicas.collect(),
         }
     }
@@ -704,7 +719,7 @@ impl Driver {
         let shards: Vec<ShardId> = self.replicas.keys().copied().collect();
         for shard in shards {
             let replica = &self.replicas[&shard];
-            let mut records = vec![generation_record(shard, replica.generation)];
+            let mut records = vec![generation_record(shard, replica.generation_logged())];
             records.extend(replica.protocol.checkpoint().into_iter().map(|body| protocol_record(shard, body)));
             self.append(records, std::mem::take(&mut first));
         }
@@ -749,7 +764,7 @@ impl Driver {
             Done::Applied { shard, index, last, results } => self.applied(shard, index, last, results),
             Done::Read { shard, token, read } => self.read_done(shard, token, read),
             Done::Snapshot { shard, to, snapshot } => {
-                let at = snapshot.applied();
+                let at = snapshot.applied;
                 if let Some(replica) = self.replicas.get_mut(&shard) {
                     replica.snapshots.insert(to, snapshot);
                 }

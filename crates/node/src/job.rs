@@ -78,7 +78,6 @@ pub enum Job {
 }
 
 /// What came of a job.
-#[derive(Debug)]
 pub enum Done {
     /// An entry was applied.
     Applied {
@@ -189,7 +188,8 @@ impl Executor {
                 Done::Installed { shard, generation, result: Ok(()) }
             }
             Job::InstallChunk { shard, generation, chunk } => {
-                let result = self.table.install_chunk(shard, generation, &chunk).map_err(|error| error.to_string());
+                let result = self.table.install_chunk(shard, generation, &chunk);
+                let result = result.map(|_| ()).map_err(|error| error.to_string());
                 Done::Installed { shard, generation, result }
             }
             Job::Load { shard, generation } => {
@@ -203,7 +203,7 @@ impl Executor {
                 let flush = self.table.flush();
                 return Ok(Ran::Later(Box::new(move || match flush.run() {
                     Ok(()) => Ok(Done::Flushed { token, result: Ok(()) }),
-                    Err(EngineError::Full) => Ok(Done::Flushed { token, result: Err("the disk is full".into()) }),
+                    Err(error) if error.is_full() => Ok(Done::Flushed { token, result: Err(error.to_string()) }),
                     Err(error) => Err(error),
                 })));
             }

@@ -32,6 +32,7 @@ mod open;
 mod output;
 mod peers;
 mod recovery;
+mod rejoin;
 mod replica;
 pub mod route;
 mod session;

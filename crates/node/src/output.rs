@@ -195,7 +195,7 @@ impl Driver {
             fetched: None,
             counted: 0,
         });
-        replica.advance = Some(Advance { token, readers: vec![reader] });
+        replica.advance = Some(Advance { readers: vec![reader] });
         replica.proposals.push((token, stamped));
     }
 

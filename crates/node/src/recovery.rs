@@ -3,7 +3,7 @@
 //! Order of a start: the log is read and each record handed to [`Recovery::replay`]; then every shard's generation is
 //! loaded from the table, which tells what it has applied; then the replicas begin, and what was agreed on and not
 //! applied comes out of them as [`crate::Job::Apply`] again. A table that has applied less than the log can bring it is
-//! damaged: the node refuses to start.
+//! damaged: the only copy of a shard refuses to start, a replica of several does not vote until the others made it whole.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ pub enum RecoveryError {
         why: Malformed,
     },
     /// The log begins behind the end of the table.
-    #[error("shard {shard}: {why}; the engine's files are damaged or were taken back to an older state")]
+    #[error("shard {shard}: {why}")]
     Behind {
         /// The shard.
         shard: ShardId,
@@ -50,19 +50,17 @@ pub struct Recovery {
 #[derive(Default)]
 struct Found {
     generation: u32,
-    raft: raft::Recovery,
-    single: single::Recovery,
+    log: raft::Recovery,
 }
 
 impl Recovery {
     /// Takes the next record of the log.
-    pub fn replay(&mut self, protocol: Protocol, record: &wal::Record) -> Result<(), RecoveryError> {
+    pub fn replay(&mut self, record: &wal::Record) -> Result<(), RecoveryError> {
         let shard = ShardId(record.stream);
         let found = self.shards.entry(shard).or_default();
-        let taken = match (record.kind, protocol) {
-            (KIND_GENERATION, _) => read_generation(&record.body).map(|generation| found.generation = generation),
-            (KIND_PROTOCOL, Protocol::Raft) => found.raft.replay(&record.body),
-            (KIND_PROTOCOL, Protocol::Single) => found.single.replay(&record.body),
+        let taken = match record.kind {
+            KIND_GENERATION => read_generation(&record.body).map(|generation| found.generation = generation),
+            KIND_PROTOCOL => found.log.replay(&record.body),
             _ => Err(Malformed("a record has an unknown kind")),
         };
         taken.map_err(|why| RecoveryError::Malformed { shard, why })
@@ -77,15 +75,17 @@ impl Recovery {
     pub(crate) fn replica(&mut self, config: &Config, shard: ShardId, applied: Applied) -> Result<Box<dyn Replica>, RecoveryError> {
         let found = self.shards.remove(&shard).unwrap_or_default();
         let at = (applied.index, applied.term);
-        let behind = |why: String| RecoveryError::Behind { shard, why };
         Ok(match config.protocol {
-            Protocol::Single => Box::new(single::Single::new(found.single, at).map_err(behind)?),
+            Protocol::Single => {
+                let behind = |lost: single::Lost| RecoveryError::Behind { shard, why: lost.to_string() };
+                Box::new(single::Single::new(config.me, found.log, at).map_err(behind)?)
+            }
             Protocol::Raft => {
                 let members = config.nodes.iter().map(|(id, _)| *id).collect();
                 let seed = crate::session::mix(config.seed ^ u64::from(shard.0));
                 let mut raft = raft::Config::new(config.me, members, seed);
                 raft.cache_bytes = config.entry_cache_bytes / config.map.shards().len();
-                Box::new(raft::Raft::new(raft, found.raft, at).map_err(behind)?)
+                Box::new(raft::Raft::new(raft, found.log, at))
             }
         })
     }

@@ -44,7 +44,6 @@ pub(crate) struct Applying {
 
 /// A raise of the version that is on its way.
 pub(crate) struct Advance {
-    pub token: Token,
     pub readers: Vec<Token>,
 }
 
@@ -73,5 +72,11 @@ impl Replica {
             install: None,
             transferred: None,
         }
+    }
+
+    /// The generation that the log names: the current one, or the one whose switch is on its way to the disk.
+    pub fn generation_logged(&self) -> u32 {
+        let switching = self.install.as_ref().filter(|install| install.ticket.is_some());
+        switching.map_or(self.generation, |install| install.generation)
     }
 }

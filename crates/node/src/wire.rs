@@ -63,6 +63,8 @@ pub struct Announcement {
     pub pid: u32,
     /// Where its clients connect.
     pub address: String,
+    /// It came back with nothing and waits for leaders to say what it lacks.
+    pub rejoining: bool,
     /// Its replicas.
     pub replicas: Vec<Announced>,
 }
@@ -179,6 +181,7 @@ impl Announcement {
         codec::put_uint(into, self.clock);
         codec::put_uint(into, u64::from(self.pid));
         codec::put_bytes(into, self.address.as_bytes());
+        into.put_u8(u8::from(self.rejoining));
         codec::put_list(into, &self.replicas, |into, replica| {
             codec::put_uint(into, u64::from(replica.shard.0));
             into.put_u8(match replica.role {
@@ -198,6 +201,7 @@ impl Announcement {
             clock: reader.uint()?,
             pid: reader.u32()?,
             address: reader.text()?,
+            rejoining: reader.bool()?,
             replicas: reader.list(|reader| {
                 Ok(Announced {
                     shard: ShardId(reader.u32()?),

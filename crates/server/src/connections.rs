@@ -126,7 +126,7 @@ async fn serve_core(dealt: mpsc::Receiver<std::net::TcpStream>, routes: Routes, 
 }
 
 /// The routes of a node's dialects.
-pub(crate) async fn dialects(handle: Arc<crate::handle::Handle>) -> native::Service {
+pub(crate) fn dialects(handle: Arc<crate::handle::Handle>) -> native::Service {
     let clock = handle.clone();
-    native::service(handle.clone(), handle, Arc::new(move || clock.clock())).await
+    native::service(handle.clone(), handle, Arc::new(move || clock.clock()))
 }

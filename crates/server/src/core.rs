@@ -141,6 +141,7 @@ impl Core {
                 Work::SendSnapshot { shard, to, header, snapshot } => {
                     self.transport.send_snapshot(shard, to, header, snapshot);
                 }
+                Work::Rejoined => self.transport.rejoined(),
                 Work::SnapshotTaken { stream, taken } => self.transport.snapshot_taken(stream, taken),
             }
         }

@@ -107,7 +107,7 @@ fn background(inbox: Arc<Inbox>) -> Sender<Background> {
             match work() {
                 Ok(Some(done)) => inbox.input(Input::Done(done)),
                 Ok(None) => {}
-                Err(EngineError::Full) => tracing::warn!("the disk is full: a compaction waits"),
+                Err(error) if error.is_full() => tracing::warn!(%error, "a compaction waits for space"),
                 Err(error) => return inbox.push(Message::Fatal(fatal(error))),
             }
         }

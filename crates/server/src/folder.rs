@@ -107,9 +107,8 @@ impl Folder {
     }
 
     /// It has been made whole.
-    pub fn rejoined(&mut self) -> io::Result<()> {
-        self.identity.rejoining = false;
-        write(&self.path.join("identity.json"), &self.identity)
+    pub fn rejoined(&self) -> io::Result<()> {
+        write(&self.path.join("identity.json"), &Identity { rejoining: false, ..self.identity.clone() })
     }
 }
 

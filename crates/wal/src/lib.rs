@@ -31,7 +31,7 @@
 //! **CAVEATS.**
 //! - Damage to the very newest batch looks like a torn write and is cut, although it may have been acknowledged.
 //!   The same holds when the newest segment files are deleted. The owner's peers must notice and repair it.
-//! - The records of one append may be split over two batches when they are many: a crash can keep the first part.
+//! - The records of one append share a batch, so a crash keeps all or none, unless they alone are longer than a batch.
 //! - The queue has no bound of its own: the owner bounds what it appends and has not yet seen durable.
 //! - Every failed sync is final ([`Fatal`]): nobody knows what the disk kept, so the process ends and recovers.
 //! - No lock is taken: the owner sees to it that a folder has one log.

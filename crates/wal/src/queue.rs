@@ -33,13 +33,20 @@ impl Queue {
         self.appended
     }
 
-    /// The next batch: what fits in `payload_bytes_max`, and the first record in any case.
+    /// The next batch: the appends that fit in `payload_bytes_max` whole; of a first append that alone is longer, the
+    /// records that fit, and the first record in any case.
     pub(crate) fn plan(&self, payload_bytes_max: usize) -> Option<Plan> {
         let mut plan = Plan { count: 0, payload_bytes: 0 };
-        for (_, record) in &self.waiting {
+        let mut whole = plan;
+        let mut previous = None;
+        for (ticket, record) in &self.waiting {
+            if previous != Some(ticket) {
+                whole = plan;
+                previous = Some(ticket);
+            }
             let payload_bytes = plan.payload_bytes + record_bytes(record);
             if plan.count > 0 && payload_bytes > payload_bytes_max {
-                break;
+                return Some(if whole.count > 0 { whole } else { plan });
             }
             plan = Plan { count: plan.count + 1, payload_bytes };
         }
@@ -63,5 +70,33 @@ impl Queue {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records(count: usize) -> Vec<Record> {
+        (0..count).map(|_| Record { stream: 1, kind: 1, body: bytes::Bytes::from_static(&[0; 100]) }).collect()
+    }
+
+    #[test]
+    fn plan_append_that_does_not_fit_goes_whole_with_the_next_batch() {
+        let mut queue = Queue::default();
+        queue.push(records(2));
+        queue.push(records(3));
+        let four = 4 * record_bytes(&records(1)[0]);
+        assert_eq!(queue.plan(four).unwrap().count, 2);
+        assert_eq!(queue.plan(usize::MAX).unwrap().count, 5);
+    }
+
+    #[test]
+    fn plan_append_longer_than_a_batch_is_split() {
+        let mut queue = Queue::default();
+        queue.push(records(3));
+        let two = 2 * record_bytes(&records(1)[0]);
+        assert_eq!(queue.plan(two).unwrap().count, 2);
+        assert_eq!(queue.plan(1).unwrap().count, 1);
     }
 }

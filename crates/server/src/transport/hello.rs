@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kv::codec::{Malformed, Reader, put_bytes, put_uint};
@@ -100,13 +101,15 @@ impl Welcome {
 pub(crate) struct Identities {
     folder: Folder,
     me: NodeId,
+    rejoining: AtomicBool,
     known: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Identities {
     pub fn new(folder: Folder, me: NodeId) -> Result<Identities, crate::Failure> {
         let known = Mutex::new(folder.known_peers()?);
-        Ok(Identities { folder, me, known })
+        let rejoining = AtomicBool::new(folder.identity.rejoining);
+        Ok(Identities { folder, me, rejoining, known })
     }
 
     fn identity(&self) -> &Identity {
@@ -122,7 +125,7 @@ impl Identities {
             name: identity.name.clone(),
             cluster: identity.cluster(),
             incarnation: identity.incarnation,
-            rejoining: identity.rejoining,
+            rejoining: self.rejoining.load(Ordering::Relaxed),
         }
     }
 
@@ -131,7 +134,7 @@ impl Identities {
         match self.check(hello) {
             Ok(()) => {
                 let identity = self.identity();
-                Welcome::Yes { incarnation: identity.incarnation, rejoining: identity.rejoining }
+                Welcome::Yes { incarnation: identity.incarnation, rejoining: self.rejoining.load(Ordering::Relaxed) }
             }
             Err(why) => Welcome::No(why),
         }
@@ -171,6 +174,12 @@ impl Identities {
         }
         known.insert(name.to_owned(), incarnation);
         self.folder.remember_peers(&known).map_err(|error| format!("cannot remember node {name}: {error}"))
+    }
+
+    /// This node is whole again.
+    pub fn rejoined(&self) -> io::Result<()> {
+        self.rejoining.store(false, Ordering::Relaxed);
+        self.folder.rejoined()
     }
 
     /// The name of a node.

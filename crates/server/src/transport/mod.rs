@@ -74,6 +74,13 @@ impl Transport {
         tokio::spawn(bulk::send(self.shared.clone(), shard, to, header, snapshot));
     }
 
+    /// The node is whole again.
+    pub fn rejoined(&self) {
+        if let Err(error) = self.shared.identities.rejoined() {
+            tracing::warn!(%error, "cannot note in the data folder that this node is whole again; the next start asks again");
+        }
+    }
+
     /// The driver's word on a piece of an incoming snapshot.
     pub fn snapshot_taken(&self, stream: u64, taken: bool) {
         if let Some(waiting) = self.shared.streams.lock().expect("no holder of the streams panics").get(&stream) {
