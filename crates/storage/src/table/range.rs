@@ -54,7 +54,9 @@ impl Reader<'_> {
                 Direction::Backward if inside => to = Bound::Excluded(self.set.current(page)),
                 // A page from elsewhere: before the range there is all of it to come, behind it nothing.
                 Direction::Forward if *page >= range.from => from = to.clone(),
-                Direction::Backward if *page < range.from => to = from.clone(),
+                Direction::Backward if *page < range.from => {
+                    to = Bound::Excluded(self.set.current(&range.from))
+                }
                 _ => {}
             }
         }
