@@ -1,0 +1,157 @@
+//! Flushes and compactions of a tree, on whatever threads the owner runs them.
+//!
+//! The tree leaves the files of a job that failed where they are until it is opened again. After a full disk that would be
+//! the very space that is missing, so they are removed here: once no job runs, the table files made since the first
+//! of them began that no job has counted in. The manifest on disk is asked too, in case it was switched by a job that
+//! failed right after.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use lsm_tree::compaction::Leveled;
+use lsm_tree::{AbstractTree, AnyTree, TableId};
+
+use super::{told, views::Views};
+use crate::engine::{EngineError, Flush, Maintenance};
+
+/// The tree's own names, see its `file.rs`.
+const TABLES: &str = "tables";
+const CURRENT: &str = "current";
+
+pub struct Jobs {
+    tree: AnyTree,
+    folder: PathBuf,
+    views: Arc<Views>,
+    running: Mutex<Running>,
+    /// Tables changed since the last compaction found nothing to do.
+    due: AtomicBool,
+}
+
+#[derive(Default)]
+struct Running {
+    jobs: u32,
+    compacting: bool,
+    /// A job failed since no job was running.
+    failed: bool,
+    /// Tables made since no job was running have this number or a higher one.
+    first: TableId,
+    /// Those of them that were counted in.
+    counted: BTreeSet<TableId>,
+}
+
+impl Jobs {
+    pub fn new(tree: AnyTree, folder: PathBuf, views: Arc<Views>) -> Jobs {
+        Jobs { tree, folder, views, running: Mutex::default(), due: AtomicBool::new(true) }
+    }
+
+    /// A step of compaction, unless there is nothing to do or one is running.
+    pub fn due(jobs: &Arc<Jobs>) -> Option<Maintenance> {
+        if !jobs.due.load(Ordering::Acquire) || jobs.running().compacting {
+            return None;
+        }
+        let jobs = jobs.clone();
+        Some(Box::new(move || jobs.compact()))
+    }
+
+    fn flush(&self) -> Result<(), EngineError> {
+        self.begin(false);
+        let one_at_a_time = self.tree.get_flush_lock();
+        let flushed = self.tree.flush(&one_at_a_time, self.views.watermark());
+        drop(one_at_a_time);
+        self.end(false, flushed.map(|_| ()), "flushing rows to disk")
+    }
+
+    fn compact(&self) -> Result<(), EngineError> {
+        if !self.begin(true) {
+            return Ok(());
+        }
+        self.due.store(false, Ordering::Release);
+        let before = self.tree.current_version().id();
+        let compacted = self.tree.compact(Arc::new(Leveled::default()), self.views.watermark());
+        let again = compacted.is_err() || self.tree.current_version().id() != before;
+        self.due.fetch_or(again, Ordering::AcqRel);
+        self.end(true, compacted, "compacting tables")
+    }
+
+    /// Whether the job may run: one compaction at a time.
+    fn begin(&self, compacting: bool) -> bool {
+        let mut running = self.running();
+        if compacting && running.compacting {
+            return false;
+        }
+        if running.jobs == 0 {
+            *running = Running { first: self.tree.next_table_id(), ..Running::default() };
+        }
+        running.jobs += 1;
+        running.compacting |= compacting;
+        true
+    }
+
+    fn end(&self, compacting: bool, result: lsm_tree::Result<()>, doing: &str) -> Result<(), EngineError> {
+        // Drops the states before this one, and with them sealed memtables and merged tables, unless a view needs them.
+        // What stays on disk for now is removed when the tree is opened again.
+        let _ = self.tree.get_version_history_lock().maintenance(&self.folder, self.views.watermark());
+        let mut running = self.running();
+        running.jobs -= 1;
+        running.compacting &= !compacting;
+        match &result {
+            Ok(()) => {
+                self.due.fetch_or(!compacting, Ordering::AcqRel);
+                let first = running.first;
+                running.counted.extend(self.tables().filter(|table| *table >= first));
+            }
+            Err(_) => running.failed = true,
+        }
+        if running.jobs == 0 && running.failed {
+            self.remove_leftovers(&running);
+        }
+        result.map_err(|error| told(format!("{doing} in {}", self.folder.display()), error))
+    }
+
+    fn tables(&self) -> impl Iterator<Item = TableId> {
+        let tables: Vec<TableId> =
+            self.tree.current_version().iter_tables().map(|table| table.id()).collect();
+        tables.into_iter()
+    }
+
+    fn remove_leftovers(&self, running: &Running) {
+        if manifest_on_disk(&self.folder) != Some(self.tree.current_version().id()) {
+            return;
+        }
+        let counted: BTreeSet<TableId> = self.tables().chain(running.counted.iter().copied()).collect();
+        let made = running.first..self.tree.next_table_id();
+        for table in made.filter(|table| !counted.contains(table)) {
+            // One that stays is removed when the tree is opened again.
+            let _ = fs::remove_file(self.folder.join(TABLES).join(table.to_string()));
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().expect("nothing panics while it holds the list of jobs")
+    }
+}
+
+/// The number of the manifest that the tree would open with.
+fn manifest_on_disk(folder: &Path) -> Option<u64> {
+    let current = fs::read(folder.join(CURRENT)).ok()?;
+    Some(u64::from_le_bytes(current.get(..8)?.try_into().ok()?))
+}
+
+/// A flush of the memtables that are sealed.
+pub struct Sealed {
+    pub jobs: Arc<Jobs>,
+    /// Bytes ever written when it was begun.
+    pub written: u64,
+    pub flushed: Arc<AtomicU64>,
+}
+
+impl Flush for Sealed {
+    fn run(self: Box<Self>) -> Result<(), EngineError> {
+        self.jobs.flush()?;
+        self.flushed.fetch_max(self.written, Ordering::AcqRel);
+        Ok(())
+    }
+}

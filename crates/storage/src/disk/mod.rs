@@ -1,0 +1,154 @@
+//! The engine `disk`: one log-structured merge tree (crate `lsm-tree`) for all shards of a node.
+//!
+//! What is written goes to the tree's memtable. A flush seals it, between two applies, and writes all sealed ones to
+//! table files; compaction merges those. The tree syncs each table file, its manifest and their folders before it counts
+//! them in. When that fails the sealed memtables stay, readable, and the next flush takes them along.
+//!
+//! # Sequence numbers
+//!
+//! A tree keeps several values of a key, told apart by sequence numbers. This engine gives all writes between two views or
+//! flushes one number, so a key that is written again and again takes the room of one; a view reads below its own number.
+//! The numbers need not survive: nothing written before the last start is ever hidden from a view.
+//!
+//! # Caveats
+//!
+//! While a flush or compaction syncs the manifest, reads and writes wait for it (a few syncs). Bytes of a failed job stay
+//! in no table: [`jobs`] removes its files, lest a full disk stay full.
+
+mod jobs;
+mod views;
+
+use std::cell::Cell;
+use std::ops::{Bound, ControlFlow};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use lsm_tree::{AbstractTree, AnyTree, Cache, Config, Guard, SeqNo, SequenceNumberCounter};
+
+use self::jobs::{Jobs, Sealed};
+use self::views::{Frozen, Views};
+use crate::engine::{self, Engine, EngineError, Flush, Maintenance, View, sync_folder};
+
+/// The folder of the tree within the engine's.
+const FOLDER: &str = "tree";
+
+pub(crate) struct Disk {
+    tree: AnyTree,
+    views: Arc<Views>,
+    jobs: Arc<Jobs>,
+    /// The sequence number of all writes since the last view or flush.
+    number: Cell<SeqNo>,
+    /// Bytes ever written.
+    written: u64,
+    /// Of the bytes ever written, those that are flushed.
+    flushed: Arc<AtomicU64>,
+}
+
+impl Disk {
+    /// Whether a folder holds the data of this engine.
+    pub fn is_in(folder: &Path) -> bool {
+        folder.join(FOLDER).is_dir()
+    }
+
+    /// Opens the tree of a folder, or makes one.
+    pub fn open(folder: &Path, cache_bytes: u64) -> Result<Disk, EngineError> {
+        let doing = || format!("opening the disk engine in {}", folder.display());
+        let numbers = SequenceNumberCounter::default();
+        let cache = Arc::new(Cache::with_capacity_bytes(cache_bytes));
+        let path = folder.join(FOLDER);
+        let config = Config::new(&path, numbers.clone(), SequenceNumberCounter::default()).use_cache(cache);
+        let tree = config.open().map_err(|error| told(doing(), error))?;
+        sync_folder(folder).map_err(|error| EngineError::io(doing(), error))?;
+        numbers.fetch_max(tree.get_highest_persisted_seqno().map_or(0, |number| number + 1));
+        let views = Arc::new(Views::new(numbers));
+        let jobs = Arc::new(Jobs::new(tree.clone(), path, views.clone()));
+        let number = Cell::new(views.next());
+        Ok(Disk { tree, views, jobs, number, written: 0, flushed: Arc::default() })
+    }
+}
+
+impl View for Disk {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        get(&self.tree, key, SeqNo::MAX)
+    }
+
+    fn scan(
+        &self,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        backward: bool,
+        visit: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>,
+    ) -> Result<(), EngineError> {
+        scan(&self.tree, from, to, backward, SeqNo::MAX, visit)
+    }
+}
+
+impl Engine for Disk {
+    fn put(&mut self, key: Bytes, value: Bytes) {
+        self.written += (key.len() + value.len()) as u64;
+        self.tree.insert(key, value, self.number.get());
+    }
+
+    fn remove(&mut self, key: &[u8]) {
+        self.written += key.len() as u64;
+        self.tree.remove(key, self.number.get());
+    }
+
+    fn view(&self) -> Box<dyn View> {
+        let frozen = Frozen::new(self.tree.clone(), self.views.clone());
+        self.number.set(self.views.next());
+        Box::new(frozen)
+    }
+
+    fn flush(&mut self) -> Box<dyn Flush> {
+        self.tree.rotate_memtable();
+        self.number.set(self.views.next());
+        Box::new(Sealed { jobs: self.jobs.clone(), written: self.written, flushed: self.flushed.clone() })
+    }
+
+    fn maintain(&self) -> Option<Maintenance> {
+        Jobs::due(&self.jobs)
+    }
+
+    fn bytes_unflushed(&self) -> u64 {
+        self.written - self.flushed.load(Ordering::Acquire)
+    }
+}
+
+fn get(tree: &AnyTree, key: &[u8], below: SeqNo) -> Result<Option<Bytes>, EngineError> {
+    match tree.get(key, below) {
+        Ok(value) => Ok(value.map(Bytes::from)),
+        Err(error) => Err(told("reading a row", error)),
+    }
+}
+
+fn scan(
+    tree: &AnyTree,
+    from: Bound<&[u8]>,
+    to: Bound<&[u8]>,
+    backward: bool,
+    below: SeqNo,
+    visit: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>,
+) -> Result<(), EngineError> {
+    if engine::is_empty(from, to) {
+        return Ok(());
+    }
+    let mut rows = tree.range::<&[u8], _>((from, to), below, None);
+    while let Some(row) = if backward { rows.next_back() } else { rows.next() } {
+        let (key, value) = row.into_inner().map_err(|error| told("reading rows", error))?;
+        if visit(key.into(), value.into()).is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The tree's errors in our words.
+fn told(doing: impl Into<String>, error: lsm_tree::Error) -> EngineError {
+    match error {
+        lsm_tree::Error::Io(error) => EngineError::io(doing, error),
+        error => EngineError::corrupt(doing, error.to_string()),
+    }
+}

@@ -1,0 +1,204 @@
+//! Ordered bytes: what the table needs of an engine, and how one is opened.
+//!
+//! Writes are visible at once to the reads of the same engine and volatile until a [`Flush`] that was made after them has
+//! run. Views, flushes and maintenance may be used on another thread while the engine goes on.
+
+use std::io;
+use std::ops::{Bound, ControlFlow};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use crate::{disk::Disk, memory::Memory};
+
+/// Bytes of blocks that the disk engine keeps in memory when nothing else is said.
+pub const CACHE_BYTES: u64 = 16 << 20;
+
+/// Readable ordered bytes.
+pub trait View: Send {
+    /// The value of a key.
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError>;
+
+    /// Visits the rows between two keys, in ascending order, or descending when `backward`, until `visit` breaks. Bounds
+    /// that cross hold nothing.
+    fn scan(
+        &self,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        backward: bool,
+        visit: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>,
+    ) -> Result<(), EngineError>;
+}
+
+/// Ordered bytes that can be written.
+pub trait Engine: View {
+    /// Stores a value. It keeps both buffers: give it none that is part of a larger one.
+    fn put(&mut self, key: Bytes, value: Bytes);
+
+    /// Removes a key; a missing one is fine.
+    fn remove(&mut self, key: &[u8]);
+
+    /// The state of now, for as long as the view lives.
+    fn view(&self) -> Box<dyn View>;
+
+    /// Draws a line: once the returned flush has run, everything written before survives a power loss.
+    fn flush(&mut self) -> Box<dyn Flush>;
+
+    /// A step of tidying up for a background thread, when there is something to do.
+    fn maintain(&self) -> Option<Maintenance>;
+
+    /// Bytes written since the last flush that succeeded.
+    fn bytes_unflushed(&self) -> u64;
+}
+
+/// A flush that was begun; it does nothing until it is run.
+pub trait Flush: Send {
+    /// Makes what was written before the flush was begun survive a power loss. After an error it is in memory still, and
+    /// part of the next flush.
+    fn run(self: Box<Self>) -> Result<(), EngineError>;
+}
+
+/// A step of tidying up. After an error nothing is lost, and the step is offered again.
+pub type Maintenance = Box<dyn FnOnce() -> Result<(), EngineError> + Send>;
+
+/// Which engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// All rows in memory; a flush writes them all to a file.
+    Memory,
+    /// A log-structured merge tree; a flush writes what is new.
+    Disk,
+}
+
+impl Kind {
+    /// Its name in commands.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Memory => "memory",
+            Kind::Disk => "disk",
+        }
+    }
+}
+
+/// Why an engine did not do what it was asked, named by what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// No space left. Nothing is lost; free some and try again.
+    #[error("{doing}: the disk is full; free some space, it is tried again and nothing is lost")]
+    Full {
+        /// What was being done.
+        doing: String,
+    },
+    /// The operating system failed. After a flush, what is on the disk is unknown: stop and start again.
+    #[error("{doing} failed: {source}")]
+    Io {
+        /// What was being done.
+        doing: String,
+        /// What happened.
+        source: io::Error,
+    },
+    /// What is on the disk is not what was written there. Make the copy anew from another replica.
+    #[error("{doing} failed: {what}; the data is damaged, make this copy anew from another replica")]
+    Corrupt {
+        /// What was being done.
+        doing: String,
+        /// What was found.
+        what: String,
+    },
+    /// The folder belongs to the other engine.
+    #[error(
+        "{folder} holds data of the engine '{found}', not '{asked}': open it with '{found}', or give another folder"
+    )]
+    WrongKind {
+        /// The folder.
+        folder: PathBuf,
+        /// The engine whose data is there.
+        found: &'static str,
+        /// The engine that was asked for.
+        asked: &'static str,
+    },
+    /// An earlier error left an entry half applied.
+    #[error("the table stopped after an error ({0}): open it again and replay the log")]
+    Stopped(String),
+}
+
+impl EngineError {
+    /// Whether trying again may succeed once there is space.
+    pub fn is_full(&self) -> bool {
+        matches!(self, EngineError::Full { .. })
+    }
+
+    pub(crate) fn io(doing: impl Into<String>, source: io::Error) -> EngineError {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                EngineError::Full { doing: doing.into() }
+            }
+            _ => EngineError::Io { doing: doing.into(), source },
+        }
+    }
+
+    pub(crate) fn corrupt(doing: impl Into<String>, what: impl Into<String>) -> EngineError {
+        EngineError::Corrupt { doing: doing.into(), what: what.into() }
+    }
+}
+
+/// Opens the engine in a folder, or makes a new one there.
+pub fn open(kind: Kind, folder: &Path) -> Result<Box<dyn Engine>, EngineError> {
+    open_with_cache(kind, folder, CACHE_BYTES)
+}
+
+/// As [`open`]; the disk engine keeps up to `cache_bytes` of blocks in memory.
+pub fn open_with_cache(kind: Kind, folder: &Path, cache_bytes: u64) -> Result<Box<dyn Engine>, EngineError> {
+    let doing = || format!("opening the {} engine in {}", kind.name(), folder.display());
+    std::fs::create_dir_all(folder).map_err(|error| EngineError::io(doing(), error))?;
+    let found = match kind {
+        Kind::Memory => Disk::is_in(folder).then_some(Kind::Disk),
+        Kind::Disk => Memory::is_in(folder)?.then_some(Kind::Memory),
+    };
+    if let Some(found) = found {
+        let folder = folder.to_path_buf();
+        return Err(EngineError::WrongKind { folder, found: found.name(), asked: kind.name() });
+    }
+    Ok(match kind {
+        Kind::Memory => Box::new(Memory::open(folder)?),
+        Kind::Disk => Box::new(Disk::open(folder, cache_bytes)?),
+    })
+}
+
+/// Whether two bounds cross, so that nothing lies between them.
+pub(crate) fn is_empty(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
+    match (from, to) {
+        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+        (Bound::Included(from), Bound::Included(to)) => from > to,
+        (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => {
+            from >= to
+        }
+    }
+}
+
+/// Makes the names in a folder survive a power loss.
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+    std::fs::File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engine_error_disk_full_is_told_apart() {
+        assert!(EngineError::io("writing", io::Error::from(io::ErrorKind::StorageFull)).is_full());
+        assert!(EngineError::io("writing", io::Error::from(io::ErrorKind::QuotaExceeded)).is_full());
+        assert!(!EngineError::io("writing", io::Error::other("no")).is_full());
+    }
+
+    #[test]
+    fn bounds_crossed_or_touching_are_empty() {
+        let (a, b) = (b"a".as_slice(), b"b".as_slice());
+        assert!(is_empty(Bound::Included(b), Bound::Included(a)));
+        assert!(is_empty(Bound::Excluded(a), Bound::Included(a)));
+        assert!(!is_empty(Bound::Included(a), Bound::Included(a)));
+        assert!(!is_empty(Bound::Excluded(a), Bound::Excluded(b)));
+        assert!(!is_empty(Bound::Unbounded, Bound::Excluded(a)));
+    }
+}

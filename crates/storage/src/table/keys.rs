@@ -1,0 +1,221 @@
+//! How rows are keyed in the engine.
+//!
+//! | after shard (4 bytes) and generation (4 bytes) | row |
+//! |---|---|
+//! | 0 | the shard's state |
+//! | 1, key | the newest revision of a key |
+//! | 2, key escaped, inverted version (8 bytes) | an older revision; newest first |
+//! | 3, deadline (8 bytes), key | that the key's newest revision has this deadline |
+//! | 4, client (8 bytes), slot (2 bytes) | a remembered request |
+//!
+//! All numbers are big-endian, so that they sort. Escaping keeps the order of keys and makes none a prefix of another: a
+//! zero byte becomes 00 FF, and 00 00 ends the key.
+
+use bytes::{BufMut, Bytes};
+use kv::{ShardId, Version};
+
+/// The rows of one copy of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RowSet {
+    pub shard: ShardId,
+    pub generation: u32,
+}
+
+/// Bytes before the part of a key that [`RowSet::suffix`] gives.
+const PREFIX: usize = 8;
+const CURRENT: u8 = 1;
+const HISTORY: u8 = 2;
+const EXPIRY: u8 = 3;
+const SESSION: u8 = 4;
+const BEHIND: u8 = 5;
+
+/// What the row of a suffix is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    State,
+    /// A revision of a key, the newest or an older one.
+    Revision,
+    /// An entry of the expiry index.
+    Expiry,
+    Session,
+}
+
+impl Part {
+    /// Of a suffix; `None` when there is no such row.
+    pub fn of(suffix: &[u8]) -> Option<Part> {
+        match (suffix.first()?, suffix.len() - 1) {
+            (0, 0) => Some(Part::State),
+            (&CURRENT, 1..) | (&HISTORY, 11..) => Some(Part::Revision),
+            (&EXPIRY, 9..) => Some(Part::Expiry),
+            (&SESSION, 10) => Some(Part::Session),
+            _ => None,
+        }
+    }
+}
+
+impl RowSet {
+    pub fn state(&self) -> Bytes {
+        self.key(0, 0, |_| {})
+    }
+
+    pub fn current(&self, key: &[u8]) -> Bytes {
+        self.key(CURRENT, key.len(), |into| into.put_slice(key))
+    }
+
+    /// Behind the newest revisions of all keys.
+    pub fn current_end(&self) -> Bytes {
+        self.key(HISTORY, 0, |_| {})
+    }
+
+    pub fn history(&self, key: &[u8], version: Version) -> Bytes {
+        let zeros = key.iter().filter(|byte| **byte == 0).count();
+        self.key(HISTORY, key.len() + zeros + 10, |into| {
+            escape(into, key);
+            into.put_u64(!(version.as_i64() as u64));
+        })
+    }
+
+    pub fn expiry(&self, deadline: u64, key: &[u8]) -> Bytes {
+        self.key(EXPIRY, 8 + key.len(), |into| {
+            into.put_u64(deadline);
+            into.put_slice(key);
+        })
+    }
+
+    pub fn expiry_begin(&self) -> Bytes {
+        self.key(EXPIRY, 0, |_| {})
+    }
+
+    pub fn session(&self, client: u64, slot: u16) -> Bytes {
+        self.key(SESSION, 10, |into| {
+            into.put_u64(client);
+            into.put_u16(slot);
+        })
+    }
+
+    pub fn session_begin(&self) -> Bytes {
+        self.key(SESSION, 0, |_| {})
+    }
+
+    /// Behind all rows of this copy.
+    pub fn end(&self) -> Bytes {
+        self.key(BEHIND, 0, |_| {})
+    }
+
+    /// The key of a row from the suffix of another copy's.
+    pub fn with_suffix(&self, suffix: &[u8]) -> Bytes {
+        let mut into = self.prefix(suffix.len());
+        into.put_slice(suffix);
+        into.into()
+    }
+
+    /// What is left of a row's key without shard and generation.
+    pub fn suffix(row: &Bytes) -> Bytes {
+        row.slice(PREFIX..)
+    }
+
+    fn key(&self, kind: u8, length: usize, put: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+        let mut into = self.prefix(1 + length);
+        into.put_u8(kind);
+        put(&mut into);
+        into.into()
+    }
+
+    /// Sized exactly: what is made of it takes no second allocation.
+    fn prefix(&self, length: usize) -> Vec<u8> {
+        let mut into = Vec::with_capacity(PREFIX + length);
+        into.put_u32(self.shard.0);
+        into.put_u32(self.generation);
+        into
+    }
+}
+
+/// The user's key in the key of a newest revision.
+pub fn key_of_current(row: &Bytes) -> Bytes {
+    row.slice(PREFIX + 1..)
+}
+
+/// Deadline and user's key in the key of an entry of the expiry index.
+pub fn parts_of_expiry(row: &Bytes) -> (u64, Bytes) {
+    (number(&row[PREFIX + 1..]), row.slice(PREFIX + 9..))
+}
+
+/// Client and slot in the key of a remembered request.
+pub fn parts_of_session(row: &Bytes) -> (u64, u16) {
+    (number(&row[PREFIX + 1..]), u16::from_be_bytes([row[PREFIX + 9], row[PREFIX + 10]]))
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    u64::from_be_bytes(bytes[..8].try_into().expect("eight bytes"))
+}
+
+fn escape(into: &mut Vec<u8>, key: &[u8]) {
+    for byte in key {
+        into.put_u8(*byte);
+        if *byte == 0 {
+            into.put_u8(0xff);
+        }
+    }
+    into.put_slice(&[0, 0]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SET: RowSet = RowSet { shard: ShardId(7), generation: 3 };
+
+    fn version(number: i64) -> Version {
+        Version::from_i64(number).unwrap()
+    }
+
+    #[test]
+    fn history_keys_sort_by_key_then_newest_first() {
+        let keys: [&[u8]; 8] = [b"", b"\0", b"\0\0", b"\0\xff", b"\x01", b"a", b"a\0", b"ab"];
+        let mut rows = Vec::new();
+        for key in keys {
+            rows.extend([i64::MAX, 256, 255, 1, 0].map(|number| SET.history(key, version(number))));
+        }
+        assert!(rows.is_sorted() && rows.windows(2).all(|pair| pair[0] != pair[1]));
+    }
+
+    #[test]
+    fn expiry_keys_sort_by_deadline() {
+        assert!(SET.expiry(255, b"z") < SET.expiry(256, b"a"));
+        assert_eq!(parts_of_expiry(&SET.expiry(9, b"key")), (9, Bytes::from_static(b"key")));
+    }
+
+    #[test]
+    fn row_keys_keep_to_their_copy_and_kind() {
+        let next = RowSet { generation: 4, ..SET };
+        let rows = [
+            SET.state(),
+            SET.current(b"\xff\xff"),
+            SET.current_end(),
+            SET.history(b"\xff", version(0)),
+            SET.expiry_begin(),
+            SET.expiry(u64::MAX, b"\xff"),
+            SET.session_begin(),
+            SET.session(u64::MAX, u16::MAX),
+            SET.end(),
+            next.state(),
+        ];
+        assert!(rows.is_sorted());
+        assert_eq!(next.with_suffix(&RowSet::suffix(&SET.current(b"k"))), next.current(b"k"));
+        assert_eq!(parts_of_session(&SET.session(5, 511)), (5, 511));
+        assert_eq!(key_of_current(&SET.current(b"k")), "k");
+    }
+
+    #[test]
+    fn row_keys_have_their_part_and_nothing_else_has() {
+        let part = |row: &Bytes| Part::of(&RowSet::suffix(row));
+        assert_eq!(part(&SET.state()), Some(Part::State));
+        assert_eq!(part(&SET.current(b"k")), Some(Part::Revision));
+        assert_eq!(part(&SET.history(b"k", version(1))), Some(Part::Revision));
+        assert_eq!(part(&SET.expiry(1, b"k")), Some(Part::Expiry));
+        assert_eq!(part(&SET.session(1, 1)), Some(Part::Session));
+        for suffix in [&b""[..], b"\0x", b"\x01", b"\x02short", b"\x04x", b"\x09x"] {
+            assert_eq!(Part::of(suffix), None);
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! The versioned table: all shards of a node in one engine, and the evaluation of every op.
+//!
+//! The owner tells which copy (generation) of a shard is current, then applies entries in the order of the shard's log.
+//! Each op gets its own version: the entry's proposed one, or the next after the shard's `last`. A row is evaluated as of
+//! the op's version: what expires at it is gone for it.
+//!
+//! # Revisions
+//!
+//! Of each key the newest [`History`] revisions are kept, deletions and changes of the deadline counted. With
+//! `Count(1)` a deleted key leaves nothing but the shard's `floor`, the highest version at which a key was wholly
+//! forgotten. A read at a version answers with the newest revision at or below it; when there is none it is `not found`
+//! if the key surely was absent, else `trimmed`.
+//!
+//! # Caveats
+//!
+//! Asking about a shard that was not loaded is a bug of the owner, and panics. All replicas of a shard need the same
+//! `history` at the same entry.
+
+mod expiry;
+mod keys;
+mod range;
+mod read;
+mod record;
+mod sessions;
+mod several;
+mod shard;
+mod snapshot;
+mod transaction;
+mod update;
+mod write;
+
+use std::collections::BTreeMap;
+use std::ops::{Bound, ControlFlow};
+
+use bytes::Bytes;
+use kv::{Answer, Entry, Error, Op, ShardId, Version};
+
+use self::keys::RowSet;
+use self::read::Reader;
+use self::shard::{Shard, State};
+use crate::engine::{Engine, EngineError, Flush, Maintenance};
+
+pub use self::expiry::EXPIRED_PER_APPLY_MAX;
+pub use self::sessions::{SESSION_BYTES_MAX, SESSIONS_MAX};
+pub use self::snapshot::{InstallError, ShardSnapshot};
+
+/// Rows that one call of [`Table::forget`] removes: a millisecond or two.
+const FORGOTTEN_ROWS_MAX: usize = 1024;
+
+/// How the table keeps its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How many revisions of each key.
+    pub history: History,
+}
+
+/// How many revisions of a key are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum History {
+    /// The newest so many, at least 1.
+    Count(u32),
+    /// All.
+    All,
+}
+
+impl History {
+    fn keep(self) -> u64 {
+        match self {
+            History::Count(count) => u64::from(count.max(1)),
+            History::All => u64::MAX,
+        }
+    }
+}
+
+/// Up to where a shard has applied its log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// The index of the newest entry. 0 = none.
+    pub index: u64,
+    /// Its term.
+    pub term: u64,
+    /// The newest version.
+    pub last: Version,
+}
+
+/// What became of one op of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// Its answer; of a repeated request, the first one's.
+    pub result: Result<Answer, Error>,
+    /// Its version; of a repeated request, the first one's; of one that was refused unrun, the shard's newest.
+    pub version: Version,
+}
+
+/// What became of a read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// The answer, and the shard's newest version when it was read.
+    Done(Result<Answer, Error>, Version),
+    /// The shard has to reach this version first: order [`Op::Advance`] to it, and ask again.
+    NeedsAdvance(Version),
+}
+
+/// Why an evaluation ended without an answer.
+#[derive(Debug)]
+enum Stop {
+    Refused(Error),
+    Engine(EngineError),
+    NeedsAdvance(Version),
+}
+
+/// All shards of a node.
+pub struct Table {
+    engine: Box<dyn Engine>,
+    options: Options,
+    shards: BTreeMap<ShardId, Shard>,
+    /// The next chunk of each install under way.
+    installs: BTreeMap<RowSet, u32>,
+    /// The last row removed of copies that are being forgotten: what is before it need not be passed over again.
+    forgetting: BTreeMap<RowSet, Bytes>,
+    /// The error that left an entry half applied.
+    stopped: Option<String>,
+}
+
+impl Table {
+    /// Over an engine; no shard is loaded yet.
+    pub fn open(engine: Box<dyn Engine>, options: Options) -> Table {
+        let (shards, installs, forgetting) = Default::default();
+        Table { engine, options, shards, installs, forgetting, stopped: None }
+    }
+
+    /// Makes a copy of a shard the current one. A copy without rows is an empty shard.
+    pub fn load(&mut self, shard: ShardId, generation: u32) -> Result<Applied, EngineError> {
+        let set = RowSet { shard, generation };
+        let loaded = Shard::load(&*self.engine, set)?;
+        self.installs.remove(&set);
+        self.forgetting.remove(&set);
+        let applied = loaded.state.told();
+        self.shards.insert(shard, loaded);
+        Ok(applied)
+    }
+
+    /// Applies an entry; one result per op. An entry that is applied already is skipped: no results.
+    ///
+    /// After an error the table is stopped: see the caveat of the crate.
+    pub fn apply(
+        &mut self,
+        shard: ShardId,
+        index: u64,
+        term: u64,
+        entry: &Entry,
+    ) -> Result<Vec<Done>, EngineError> {
+        self.check()?;
+        let shard = loaded_mut(&mut self.shards, shard);
+        if index <= shard.state.applied {
+            return Ok(Vec::new());
+        }
+        let (engine, keep) = (&mut *self.engine, self.options.history.keep());
+        let run = |stamped| shard.run(engine, keep, stamped, entry.proposed);
+        let done = entry.ops.iter().map(run).collect::<Result<Vec<_>, _>>();
+        let result = done.and_then(|done| shard.finish(engine, keep, index, term).map(|()| done));
+        result.inspect_err(|error| self.stopped = Some(error.to_string()))
+    }
+
+    /// Applies an entry that holds no ops (the protocol's own).
+    pub fn apply_empty(&mut self, shard: ShardId, index: u64, term: u64) -> Result<(), EngineError> {
+        self.apply(shard, index, term, &Entry { proposed: Version::ZERO, ops: Vec::new() }).map(|_| ())
+    }
+
+    /// Reads a shard as it is. `now` is the clock of a reader who must count it: what is due on it, or asked at a version
+    /// between the shard's newest and it, needs the shard to advance first.
+    pub fn read(&self, shard: ShardId, op: &Op, now: Option<Version>) -> Result<Read, EngineError> {
+        let Shard { set, state, .. } = self.loaded(shard);
+        let keep = self.options.history.keep();
+        let reader = Reader { rows: &*self.engine, set: *set, state, now, keep };
+        match op.validate().map_err(Stop::from).and_then(|()| reader.evaluate(op)) {
+            Ok(answer) => Ok(Read::Done(Ok(answer), state.last)),
+            Err(Stop::Refused(error)) => Ok(Read::Done(Err(error), state.last)),
+            Err(Stop::NeedsAdvance(version)) => Ok(Read::NeedsAdvance(version)),
+            Err(Stop::Engine(error)) => Err(error),
+        }
+    }
+
+    /// Up to where a shard has applied its log.
+    pub fn applied(&self, shard: ShardId) -> Applied {
+        self.loaded(shard).state.told()
+    }
+
+    /// The earliest deadline in a shard, or a little earlier, in microseconds since 1970: once the clock passes it, an
+    /// [`Op::Advance`] removes rows. `None` = nothing expires.
+    pub fn due(&self, shard: ShardId) -> Option<u64> {
+        Some(self.loaded(shard).due).filter(|due| *due != u64::MAX)
+    }
+
+    /// The copy of a shard as it is now, to be read on any thread.
+    pub fn snapshot(&self, shard: ShardId) -> ShardSnapshot {
+        let Shard { set, state, .. } = self.loaded(shard);
+        ShardSnapshot::new(self.engine.view(), *set, *state)
+    }
+
+    /// Prepares another copy of a shard for the chunks of a snapshot, and removes what an earlier attempt left in it.
+    pub fn install_begin(&mut self, shard: ShardId, generation: u32) -> Result<(), EngineError> {
+        while self.forget(shard, generation)? {}
+        self.installs.insert(RowSet { shard, generation }, 0);
+        Ok(())
+    }
+
+    /// Writes a chunk; after the last one tells where the copy is. It is current when it is loaded.
+    pub fn install_chunk(
+        &mut self,
+        shard: ShardId,
+        generation: u32,
+        chunk: &Bytes,
+    ) -> Result<Option<Applied>, InstallError> {
+        self.check()?;
+        let set = RowSet { shard, generation };
+        let Some(next) = self.installs.get_mut(&set) else {
+            return Err(InstallError::Malformed {
+                shard,
+                what: "the install was not begun, or is done".into(),
+            });
+        };
+        let state = snapshot::install(&mut *self.engine, set, *next, chunk)?;
+        *next += 1;
+        if state.is_some() {
+            self.installs.remove(&set);
+        }
+        Ok(state.map(|state| state.told()))
+    }
+
+    /// Removes rows of a copy that is not current; returns whether there are more.
+    pub fn forget(&mut self, shard: ShardId, generation: u32) -> Result<bool, EngineError> {
+        let set = RowSet { shard, generation };
+        assert!(
+            self.shards.get(&shard).is_none_or(|current| current.set != set),
+            "the current copy of shard {shard} is not to be forgotten: load another first"
+        );
+        self.installs.remove(&set);
+        let (begin, end) = (self.forgetting.get(&set).cloned().unwrap_or_else(|| set.state()), set.end());
+        let mut rows = Vec::new();
+        self.engine.scan(Bound::Included(&begin), Bound::Excluded(&end), false, &mut |row, _| {
+            rows.push(row);
+            if rows.len() == FORGOTTEN_ROWS_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        rows.iter().for_each(|row| self.engine.remove(row));
+        let more = rows.len() == FORGOTTEN_ROWS_MAX;
+        match rows.pop() {
+            Some(last) if more => self.forgetting.insert(set, last),
+            _ => self.forgetting.remove(&set),
+        };
+        Ok(more)
+    }
+
+    /// A hash of all that a shard's copy holds: equal for equal copies that applied the same entries.
+    pub fn digest(&self, shard: ShardId) -> Result<u64, EngineError> {
+        let set = self.loaded(shard).set;
+        let mut hash = Fnv::default();
+        let (from, to) = (set.state(), set.end());
+        self.engine.scan(Bound::Included(&from), Bound::Excluded(&to), false, &mut |row, value| {
+            hash.add(&RowSet::suffix(&row));
+            hash.add(&value);
+            ControlFlow::Continue(())
+        })?;
+        Ok(hash.0)
+    }
+
+    /// See [`Engine::flush`]. A stopped table's flush fails: what it holds must not outlive it.
+    pub fn flush(&mut self) -> Box<dyn Flush> {
+        match &self.stopped {
+            Some(why) => Box::new(Refused(why.clone())),
+            None => self.engine.flush(),
+        }
+    }
+
+    /// See [`Engine::maintain`].
+    pub fn maintain(&self) -> Option<Maintenance> {
+        self.engine.maintain()
+    }
+
+    /// See [`Engine::bytes_unflushed`].
+    pub fn bytes_unflushed(&self) -> u64 {
+        self.engine.bytes_unflushed()
+    }
+
+    fn check(&self) -> Result<(), EngineError> {
+        self.stopped.as_ref().map_or(Ok(()), |why| Err(EngineError::Stopped(why.clone())))
+    }
+
+    fn loaded(&self, shard: ShardId) -> &Shard {
+        self.shards.get(&shard).unwrap_or_else(|| not_loaded(shard))
+    }
+}
+
+fn loaded_mut(shards: &mut BTreeMap<ShardId, Shard>, shard: ShardId) -> &mut Shard {
+    shards.get_mut(&shard).unwrap_or_else(|| not_loaded(shard))
+}
+
+fn not_loaded(shard: ShardId) -> ! {
+    panic!("shard {shard} is asked about before it was loaded")
+}
+
+struct Refused(String);
+
+impl Flush for Refused {
+    fn run(self: Box<Self>) -> Result<(), EngineError> {
+        Err(EngineError::Stopped(self.0))
+    }
+}
+
+/// FNV-1a with 64 bits (draft-eastlake-fnv): small, and good enough to compare copies that nobody forges.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Fnv {
+        Fnv(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in (bytes.len() as u64).to_be_bytes().iter().chain(bytes) {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Refused(error)
+    }
+}
+
+impl From<EngineError> for Stop {
+    fn from(error: EngineError) -> Stop {
+        Stop::Engine(error)
+    }
+}

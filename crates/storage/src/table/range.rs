@@ -1,0 +1,125 @@
+//! Ranges: a page of the rows between two keys.
+//!
+//! A page is bounded in rows and bytes, and in rows it looks at without taking them (deleted ones, mostly): a page may
+//! be short, even empty, and still have a `next`. So no page takes long, and whoever goes on gets to the end.
+
+use std::ops::{Bound, ControlFlow};
+
+use bytes::Bytes;
+use kv::{Direction, Error, Key, PAGE_BYTES_MAX, PAGE_ROWS_MAX, Page, Range, Row, Version};
+
+use super::keys::key_of_current;
+use super::record::Record;
+use super::{Reader, Stop};
+
+/// Rows that a page or a delete-range passes over before it stops: some milliseconds of work.
+pub const SKIPPED_ROWS_MAX: usize = 4096;
+
+impl Reader<'_> {
+    pub fn range(&self, range: &Range) -> Result<Page, Stop> {
+        let at = self.moment(range.at)?;
+        if let Some(at) = at.filter(|at| *at < self.state.floor) {
+            // Some key that was there then may be wholly forgotten.
+            return Err(Error::Trimmed { asked: at, oldest: self.state.floor }.into());
+        }
+        let (from, to) = self.bounds(range);
+        let mut pager = Pager::new(self, range, at);
+        let mut failed = Ok(());
+        let backward = range.direction == Direction::Backward;
+        self.rows.scan(
+            from.as_ref().map(Bytes::as_ref),
+            to.as_ref().map(Bytes::as_ref),
+            backward,
+            &mut |key, raw| match pager.visit(key_of_current(&key), raw) {
+                Ok(flow) => flow,
+                Err(stop) => {
+                    failed = Err(stop);
+                    ControlFlow::Break(())
+                }
+            },
+        )?;
+        failed.map(|()| pager.page)
+    }
+
+    fn bounds(&self, range: &Range) -> (Bound<Bytes>, Bound<Bytes>) {
+        let mut from = Bound::Included(self.set.current(&range.from));
+        let mut to = Bound::Excluded(match &range.to {
+            Some(to) => self.set.current(to),
+            None => self.set.current_end(),
+        });
+        if let Some(page) = &range.page {
+            let inside = *page >= range.from && range.to.as_ref().is_none_or(|to| page < to);
+            match range.direction {
+                Direction::Forward if inside => from = Bound::Excluded(self.set.current(page)),
+                Direction::Backward if inside => to = Bound::Excluded(self.set.current(page)),
+                // A page from elsewhere: before the range there is all of it to come, behind it nothing.
+                Direction::Forward if *page >= range.from => from = to.clone(),
+                Direction::Backward if *page < range.from => {
+                    to = Bound::Excluded(self.set.current(&range.from))
+                }
+                _ => {}
+            }
+        }
+        (from, to)
+    }
+}
+
+/// Fills a page.
+struct Pager<'a> {
+    reader: &'a Reader<'a>,
+    range: &'a Range,
+    at: Option<Version>,
+    rows_max: usize,
+    bytes: usize,
+    skipped: usize,
+    /// The last key that was looked at.
+    last: Option<Key>,
+    page: Page,
+}
+
+impl<'a> Pager<'a> {
+    fn new(reader: &'a Reader<'a>, range: &'a Range, at: Option<Version>) -> Pager<'a> {
+        let limit = if range.limit == 0 || range.count_only { PAGE_ROWS_MAX } else { range.limit as usize };
+        let rows_max = limit.min(PAGE_ROWS_MAX);
+        Pager { reader, range, at, rows_max, bytes: 0, skipped: 0, last: None, page: Page::default() }
+    }
+
+    fn visit(&mut self, key: Key, raw: Bytes) -> Result<ControlFlow<()>, Stop> {
+        if self.skipped == SKIPPED_ROWS_MAX {
+            return Ok(self.stop());
+        }
+        let Some(row) = self.row(&key, raw)? else {
+            self.skipped += 1;
+            self.last = Some(key);
+            return Ok(ControlFlow::Continue(()));
+        };
+        let bytes = row.key.len() + row.value.len();
+        let full = self.page.count as usize == self.rows_max
+            || (self.bytes + bytes > PAGE_BYTES_MAX && !self.page.rows.is_empty());
+        if full {
+            return Ok(self.stop());
+        }
+        self.page.count += 1;
+        if !self.range.count_only {
+            self.bytes += bytes;
+            self.page.rows.push(row);
+        }
+        self.last = Some(key);
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn row(&self, key: &Key, raw: Bytes) -> Result<Option<Row>, Stop> {
+        let record = Record::decode(raw)?;
+        let record = match self.at {
+            Some(at) => self.reader.as_of(key, record, at)?,
+            None => self.reader.is_live(&record)?.then_some(record),
+        };
+        let valueless = self.range.keys_only || self.range.count_only;
+        Ok(record.map(|record| if valueless { record.head.row(key, Bytes::new()) } else { record.row(key) }))
+    }
+
+    fn stop(&mut self) -> ControlFlow<()> {
+        self.page.next = self.last.take();
+        ControlFlow::Break(())
+    }
+}

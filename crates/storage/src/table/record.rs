@@ -1,0 +1,186 @@
+//! A revision of a key as it is stored: a head, then the value.
+//!
+//! Head: format (1 byte), flags with the kind (1 byte), version (8), created (8), changes and kept (LEB128), deadline (8,
+//! when the flag says so). A row that becomes history keeps its bytes; its `kept` is then out of date and not looked at.
+
+use bytes::{Buf, Bytes};
+use kv::{Row, Version};
+
+use crate::engine::EngineError;
+
+const FORMAT: u8 = 1;
+const KIND_TEXT: u8 = 1;
+const KIND_TOMBSTONE: u8 = 2;
+const KIND_BITS: u8 = 0x0f;
+const FLAG_DEADLINE: u8 = 0x40;
+const FLAG_FIRST: u8 = 0x80;
+/// The longest head: 2 + 8 + 8 + 10 + 10 + 8.
+const HEAD_BYTES_MAX: usize = 46;
+
+/// What is known of a revision beside its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The key was deleted then.
+    pub tombstone: bool,
+    /// Nothing of the key was kept before this revision, and nothing had been forgotten since the shard's floor: the
+    /// key was absent then.
+    pub first: bool,
+    pub version: Version,
+    /// When the key came into being; zero of a tombstone.
+    pub created: Version,
+    /// Writes since; 0 of a tombstone.
+    pub changes: u64,
+    /// Older revisions that are kept. Kept right in the newest revision only.
+    pub kept: u64,
+    pub deadline: Option<u64>,
+}
+
+/// A stored revision.
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub head: Head,
+    /// All its bytes.
+    pub raw: Bytes,
+    /// Where the value begins in them.
+    value_at: usize,
+}
+
+impl Record {
+    pub fn decode(raw: Bytes) -> Result<Record, EngineError> {
+        let damaged = || EngineError::corrupt("reading a row", "its head is none that this program writes");
+        let mut rest = raw.as_ref();
+        let head = decode(&mut rest).ok_or_else(damaged)?;
+        let value_at = raw.len() - rest.len();
+        Ok(Record { head, raw, value_at })
+    }
+
+    pub fn value(&self) -> Bytes {
+        self.raw.slice(self.value_at..)
+    }
+
+    pub fn is_expired_at(&self, version: Version) -> bool {
+        self.head.deadline.is_some_and(|deadline| deadline <= version.micros())
+    }
+
+    /// Whether there is a value, seen from a version.
+    pub fn is_live_at(&self, version: Version) -> bool {
+        !self.head.tombstone && !self.is_expired_at(version)
+    }
+
+    pub fn row(&self, key: &Bytes) -> Row {
+        self.head.row(key, self.value())
+    }
+}
+
+impl Head {
+    pub fn tombstone(version: Version, kept: u64) -> Head {
+        let created = Version::ZERO;
+        Head { tombstone: true, first: false, version, created, changes: 0, kept, deadline: None }
+    }
+
+    pub fn row(&self, key: &Bytes, value: Bytes) -> Row {
+        let Head { version, created, changes, deadline, .. } = *self;
+        Row { key: key.clone(), value, version, created, changes, deadline }
+    }
+
+    /// The bytes of a revision whose value is these pieces.
+    pub fn encode(&self, pieces: &[&[u8]]) -> Bytes {
+        let mut head = Fixed { bytes: [0; HEAD_BYTES_MAX], length: 0 };
+        let kind = if self.tombstone { KIND_TOMBSTONE } else { KIND_TEXT };
+        let deadline = if self.deadline.is_some() { FLAG_DEADLINE } else { 0 };
+        let first = if self.first { FLAG_FIRST } else { 0 };
+        head.put(&[FORMAT, kind | deadline | first]);
+        head.put(&self.version.as_i64().to_be_bytes());
+        head.put(&self.created.as_i64().to_be_bytes());
+        head.put_uint(self.changes);
+        head.put_uint(self.kept);
+        if let Some(deadline) = self.deadline {
+            head.put(&deadline.to_be_bytes());
+        }
+        let length = head.length + pieces.iter().map(|piece| piece.len()).sum::<usize>();
+        let mut row = Vec::with_capacity(length);
+        row.extend_from_slice(&head.bytes[..head.length]);
+        pieces.iter().for_each(|piece| row.extend_from_slice(piece));
+        row.into()
+    }
+}
+
+/// A head while it is written: on the stack, so that the row is allocated once and exactly.
+struct Fixed {
+    bytes: [u8; HEAD_BYTES_MAX],
+    length: usize,
+}
+
+impl Fixed {
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes[self.length..self.length + bytes.len()].copy_from_slice(bytes);
+        self.length += bytes.len();
+    }
+
+    fn put_uint(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.put(&[number as u8 | 0x80]);
+            number >>= 7;
+        }
+        self.put(&[number as u8]);
+    }
+}
+
+fn decode(rest: &mut &[u8]) -> Option<Head> {
+    if rest.try_get_u8().ok()? != FORMAT {
+        return None;
+    }
+    let flags = rest.try_get_u8().ok()?;
+    let tombstone = match flags & KIND_BITS {
+        KIND_TEXT => false,
+        KIND_TOMBSTONE => true,
+        _ => return None,
+    };
+    let version = Version::from_i64(rest.try_get_i64().ok()?)?;
+    let created = Version::from_i64(rest.try_get_i64().ok()?)?;
+    let changes = uint(rest)?;
+    let kept = uint(rest)?;
+    let deadline = if flags & FLAG_DEADLINE != 0 { Some(rest.try_get_u64().ok()?) } else { None };
+    Some(Head { tombstone, first: flags & FLAG_FIRST != 0, version, created, changes, kept, deadline })
+}
+
+fn uint(rest: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..64).step_by(7) {
+        let byte = rest.try_get_u8().ok()?;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn record_encoded_decodes() {
+        let version = Version::from_i64(i64::MAX).unwrap();
+        for (tombstone, first, deadline) in
+            [(false, true, Some(u64::MAX)), (true, false, None), (false, false, Some(0))]
+        {
+            let (created, changes, kept) = (Version::from_i64(5).unwrap(), u64::MAX, 300);
+            let head = Head { tombstone, first, version, created, changes, kept, deadline };
+            let record = Record::decode(head.encode(&[b"va", b"lue"])).unwrap();
+            assert_eq!((record.head, record.value()), (head, Bytes::from_static(b"value")));
+        }
+    }
+
+    #[test]
+    fn record_cut_or_unknown_is_corrupt() {
+        let raw = Head::tombstone(Version::ZERO, 3).encode(&[]);
+        for length in 0..raw.len() {
+            assert!(Record::decode(raw.slice(..length)).is_err());
+        }
+        let mut unknown = raw.to_vec();
+        unknown[0] = 9;
+        assert!(Record::decode(unknown.into()).is_err());
+    }
+}

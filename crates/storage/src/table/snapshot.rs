@@ -1,0 +1,181 @@
+//! A shard's copy on its way to another node: a frozen view, cut into chunks.
+//!
+//! A chunk: format (1 byte), its number from 0 (4 bytes), whether it is the last (1), the number of rows (4), the rows
+//! (suffix of the key and value, each with its length), CRC32C of all before it (4). The rows come in order, the shard's
+//! state as the very last: what was received in part is a shard that applied nothing.
+
+use std::ops::{Bound, ControlFlow};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kv::ShardId;
+use kv::codec::{self, Malformed};
+
+use super::keys::{Part, RowSet};
+use super::record::Record;
+use super::{Applied, State};
+use crate::engine::{Engine, EngineError, View};
+
+const FORMAT: u8 = 1;
+const HEAD_BYTES: usize = 10;
+const CHECKSUM_BYTES: usize = 4;
+
+/// The frozen copy of a shard, read chunk by chunk on any thread.
+pub struct ShardSnapshot {
+    /// Up to where the shard had applied.
+    pub applied: Applied,
+    view: Box<dyn View>,
+    set: RowSet,
+    state: State,
+    number: u32,
+    /// The last row that was sent.
+    cursor: Option<Bytes>,
+    done: bool,
+}
+
+impl ShardSnapshot {
+    pub(crate) fn new(view: Box<dyn View>, set: RowSet, state: State) -> ShardSnapshot {
+        ShardSnapshot { applied: state.told(), view, set, state, number: 0, cursor: None, done: false }
+    }
+
+    /// The next chunk, `None` after the last. It ends before the row that would pass `bytes_max`, but has one row at least.
+    pub fn next_chunk(&mut self, bytes_max: usize) -> Result<Option<Bytes>, EngineError> {
+        if self.done {
+            return Ok(None);
+        }
+        let mut chunk = Chunk::new();
+        let rest = self.fill(&mut chunk, bytes_max)?;
+        if !rest {
+            chunk.add(&RowSet::suffix(&self.set.state()), &self.state.encode());
+            self.done = true;
+        }
+        self.number += 1;
+        Ok(Some(chunk.finish(self.number - 1, self.done)))
+    }
+
+    /// Adds rows to a chunk; returns whether there are more.
+    fn fill(&mut self, chunk: &mut Chunk, bytes_max: usize) -> Result<bool, EngineError> {
+        let (begin, end) = (self.set.current(b""), self.set.end());
+        let from = self.cursor.clone();
+        let from = from.as_ref().map_or(Bound::Included(&begin[..]), |cursor| Bound::Excluded(&cursor[..]));
+        let mut more = false;
+        self.view.scan(from, Bound::Excluded(&end), false, &mut |row, value| {
+            if chunk.rows > 0 && chunk.bytes.len() + row.len() + value.len() > bytes_max {
+                more = true;
+                return ControlFlow::Break(());
+            }
+            chunk.add(&RowSet::suffix(&row), &value);
+            self.cursor = Some(row);
+            ControlFlow::Continue(())
+        })?;
+        Ok(more)
+    }
+}
+
+struct Chunk {
+    bytes: BytesMut,
+    rows: u32,
+}
+
+impl Chunk {
+    fn new() -> Chunk {
+        Chunk { bytes: BytesMut::zeroed(HEAD_BYTES), rows: 0 }
+    }
+
+    fn add(&mut self, suffix: &[u8], value: &[u8]) {
+        codec::put_bytes(&mut self.bytes, suffix);
+        codec::put_bytes(&mut self.bytes, value);
+        self.rows += 1;
+    }
+
+    fn finish(mut self, number: u32, last: bool) -> Bytes {
+        let mut head = &mut self.bytes[..HEAD_BYTES];
+        head.put_u8(FORMAT);
+        head.put_u32(number);
+        head.put_u8(last.into());
+        head.put_u32(self.rows);
+        let checksum = crc32c::crc32c(&self.bytes);
+        self.bytes.put_u32(checksum);
+        self.bytes.freeze()
+    }
+}
+
+/// Why a chunk was not installed.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// It is no chunk of this snapshot, or not the next. Begin the install again.
+    #[error("installing a snapshot of shard {shard}: {what}; begin it again")]
+    Malformed {
+        /// The shard.
+        shard: ShardId,
+        /// What is wrong.
+        what: String,
+    },
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// Writes a chunk's rows; returns the shard's state after the last one.
+pub(crate) fn install(
+    engine: &mut dyn Engine,
+    set: RowSet,
+    expected: u32,
+    chunk: &Bytes,
+) -> Result<Option<State>, InstallError> {
+    let malformed = |what: String| InstallError::Malformed { shard: set.shard, what };
+    let body = checked(chunk).map_err(|error| malformed(error.to_string()))?;
+    let number = u32::from_be_bytes([chunk[1], chunk[2], chunk[3], chunk[4]]);
+    if number != expected {
+        return Err(malformed(format!("chunk {number} came, and {expected} is the next")));
+    }
+    let rows = decode(chunk, body).map_err(|error| malformed(error.to_string()))?;
+    let state = rows.state;
+    for (suffix, value) in rows.rows {
+        // Copied: a row must not hold on to its whole chunk.
+        engine.put(set.with_suffix(&suffix), Bytes::copy_from_slice(&value));
+    }
+    Ok(state)
+}
+
+/// The rows' bytes of a chunk that arrived as it was sent.
+fn checked(chunk: &Bytes) -> Result<Bytes, Malformed> {
+    if chunk.len() < HEAD_BYTES + CHECKSUM_BYTES {
+        return Err(Malformed("the chunk is too short"));
+    }
+    let (content, checksum) = chunk.split_at(chunk.len() - CHECKSUM_BYTES);
+    if crc32c::crc32c(content).to_be_bytes() != checksum {
+        return Err(Malformed("the checksum of the chunk is wrong"));
+    }
+    if chunk[0] != FORMAT {
+        return Err(Malformed("the format of the chunk is unknown"));
+    }
+    Ok(chunk.slice(HEAD_BYTES..content.len()))
+}
+
+struct Rows {
+    rows: Vec<(Bytes, Bytes)>,
+    state: Option<State>,
+}
+
+fn decode(chunk: &Bytes, body: Bytes) -> Result<Rows, Malformed> {
+    let last = chunk[5] == 1;
+    let count = u32::from_be_bytes([chunk[6], chunk[7], chunk[8], chunk[9]]);
+    let mut reader = codec::Reader::new(body);
+    let mut found = Rows { rows: Vec::new(), state: None };
+    for _ in 0..count {
+        let (suffix, value) = (reader.bytes()?, reader.bytes()?);
+        match Part::of(&suffix).ok_or(Malformed("a row is of no known kind"))? {
+            Part::State => found.state = Some(State::decode(value.clone())?),
+            Part::Revision => {
+                Record::decode(value.clone()).map_err(|_| Malformed("the head of a row is unknown"))?;
+            }
+            Part::Expiry | Part::Session => {}
+        }
+        found.rows.push((suffix, value));
+    }
+    reader.end()?;
+    if last != found.state.is_some() {
+        return Err(Malformed("the state of the shard does not come last"));
+    }
+    Ok(found)
+}

@@ -1,0 +1,57 @@
+//! Transactions: conditions, then one of two lists of ops, wholly or not at all.
+//!
+//! Ops write to the engine as they go, so later ones see earlier ones; an error takes all of it back.
+
+use kv::{Answer, Condition, Op};
+
+use super::Stop;
+use super::read::{Room, bytes_of};
+use super::update::holds;
+use super::write::Writer;
+use crate::engine::EngineError;
+
+impl Writer<'_> {
+    pub fn transaction(
+        &mut self,
+        conditions: &[Condition],
+        then: &[Op],
+        otherwise: &[Op],
+    ) -> Result<Answer, Stop> {
+        let floor = self.state.floor;
+        self.undo = Some(Vec::new());
+        let result = self.branch(conditions, then, otherwise);
+        let undo = self.undo.take().unwrap_or_default();
+        if result.is_err() {
+            for (row, before) in undo.into_iter().rev() {
+                match before {
+                    Some(value) => self.engine.put(row, value),
+                    None => self.engine.remove(&row),
+                }
+            }
+            self.state.floor = floor;
+        }
+        result
+    }
+
+    fn branch(&mut self, conditions: &[Condition], then: &[Op], otherwise: &[Op]) -> Result<Answer, Stop> {
+        let succeeded = self.all_hold(conditions)?;
+        let mut room = Room::new("the answer to the transaction (read fewer rows in it)");
+        let mut answers = Vec::new();
+        for op in if succeeded { then } else { otherwise } {
+            let answer = self.evaluate(op)?;
+            room.take(bytes_of(&answer))?;
+            answers.push(answer);
+        }
+        Ok(Answer::Transaction { succeeded, answers })
+    }
+
+    fn all_hold(&mut self, conditions: &[Condition]) -> Result<bool, EngineError> {
+        for condition in conditions {
+            let found = self.current(&condition.key)?;
+            if !holds(&condition.expect, found.as_ref()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}

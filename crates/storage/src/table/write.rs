@@ -1,0 +1,223 @@
+//! Writes of single keys: how a revision becomes the newest, and what becomes of those before it.
+//!
+//! Every write of one op has the op's version. A key that is written twice in a transaction changes once.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use kv::{Answer, Error, Op, Version};
+
+use super::keys::RowSet;
+use super::read::Reader;
+use super::record::{Head, Record};
+use super::{State, Stop, expiry};
+use crate::engine::{Engine, EngineError};
+
+/// Old revisions that one write removes at most: more than one are there only after `history` was lowered.
+const SURPLUS_PER_WRITE_MAX: u64 = 64;
+
+/// Evaluates one op on one copy of a shard.
+pub struct Writer<'a> {
+    pub engine: &'a mut dyn Engine,
+    pub set: RowSet,
+    /// `last` is the version of the op already.
+    pub state: &'a mut State,
+    /// No deadline in the expiry index is earlier.
+    pub due: &'a mut u64,
+    /// Revisions that are kept of a key, the newest included.
+    pub keep: u64,
+    /// What the rows were before, newest change last; only within a transaction.
+    pub undo: Option<Vec<(Bytes, Option<Bytes>)>>,
+}
+
+impl Writer<'_> {
+    pub fn evaluate(&mut self, op: &Op) -> Result<Answer, Stop> {
+        match op {
+            Op::Get { .. } | Op::GetAll { .. } | Op::Range(_) | Op::History { .. } => {
+                self.reader().evaluate(op)
+            }
+            Op::Put { key, value, deadline, previous } => {
+                let old = self.current(key)?;
+                let before =
+                    old.as_ref().filter(|old| *previous && !old.head.tombstone).map(|old| old.row(key));
+                self.store(key, old, &[value], *deadline)?;
+                Ok(Answer::Put { previous: before })
+            }
+            Op::PutAll { rows } => self.put_all(rows),
+            Op::Delete { key, previous } => {
+                let old = self.current(key)?.filter(|old| !old.head.tombstone);
+                let (count, before) =
+                    (old.is_some().into(), old.as_ref().filter(|_| *previous).map(|old| old.row(key)));
+                if let Some(old) = old {
+                    self.bury(key, old, self.version())?;
+                }
+                Ok(Answer::Deleted { count, previous: before, next: None })
+            }
+            Op::DeleteRange { from, to } => self.delete_range(from, to.as_ref()),
+            Op::Trim { key, below } => Ok(Answer::Trimmed(self.trim(key, *below)?)),
+            Op::Expire { key, deadline } => self.expire(key, *deadline),
+            Op::Update { key, function } => self.update(key, function),
+            Op::Transaction { conditions, then, otherwise } => self.transaction(conditions, then, otherwise),
+            // What it is there for, raising `last`, was done when the op got its version.
+            Op::Advance { .. } => Ok(Answer::Trimmed(0)),
+        }
+    }
+
+    pub fn version(&self) -> Version {
+        self.state.last
+    }
+
+    pub fn reader(&self) -> Reader<'_> {
+        Reader { rows: &*self.engine, set: self.set, state: self.state, now: None, keep: self.keep }
+    }
+
+    /// The newest revision of a key. One that has expired is removed first, so what is found is live or a tombstone.
+    pub fn current(&mut self, key: &[u8]) -> Result<Option<Record>, EngineError> {
+        match self.reader().current(key)? {
+            Some(record) if !record.head.tombstone && record.is_expired_at(self.version()) => {
+                let version = expiry::version_of(&record.head);
+                self.bury(key, record, version)
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// Makes a value, given in pieces, the newest revision. A deadline that has passed leaves nothing.
+    pub fn store(
+        &mut self,
+        key: &[u8],
+        old: Option<Record>,
+        value: &[&[u8]],
+        deadline: Option<u64>,
+    ) -> Result<Option<Head>, EngineError> {
+        let version = self.version();
+        if deadline.is_some_and(|deadline| deadline <= version.micros()) {
+            if let Some(old) = old.filter(|old| !old.head.tombstone) {
+                self.bury(key, old, version)?;
+            }
+            return Ok(None);
+        }
+        let kept = match &old {
+            Some(old) => self.retire(key, old, version)?,
+            None => 0,
+        };
+        let head = next_head(old.as_ref().map(|old| &old.head), version, kept, deadline);
+        self.index(key, old.and_then(|old| old.head.deadline), deadline)?;
+        self.put(self.set.current(key), head.encode(value))?;
+        Ok(Some(head))
+    }
+
+    /// Makes a live key deleted at a version; returns the tombstone, if there is anything to keep it for.
+    pub fn bury(&mut self, key: &[u8], old: Record, version: Version) -> Result<Option<Record>, EngineError> {
+        self.index(key, old.head.deadline, None)?;
+        let kept = self.retire(key, &old, version)?;
+        let row = self.set.current(key);
+        if kept > 0 {
+            let raw = Head::tombstone(version, kept).encode(&[]);
+            self.put(row, raw.clone())?;
+            return Record::decode(raw).map(Some);
+        }
+        self.remove(row)?;
+        if !(old.head.first && old.head.version == version) {
+            self.state.floor = self.state.floor.max(version);
+        }
+        Ok(None)
+    }
+
+    /// Makes the newest revision an older one, before another takes its place at a version. Returns how many older ones
+    /// there are then.
+    fn retire(&mut self, key: &[u8], old: &Record, version: Version) -> Result<u64, EngineError> {
+        if old.head.version == version {
+            return Ok(old.head.kept);
+        }
+        let mut kept = old.head.kept;
+        if self.keep > 1 {
+            self.put(self.set.history(key, old.head.version), old.raw.clone())?;
+            kept += 1;
+        }
+        let surplus = kept.saturating_sub(self.keep - 1).min(SURPLUS_PER_WRITE_MAX);
+        Ok(kept - self.forget_oldest(key, surplus, |_| true)?)
+    }
+
+    /// Removes older revisions, the oldest first: up to so many, while the condition holds for their version.
+    pub fn forget_oldest(
+        &mut self,
+        key: &[u8],
+        count: u64,
+        condition: impl Fn(Version) -> bool,
+    ) -> Result<u64, EngineError> {
+        if count == 0 {
+            return Ok(0);
+        }
+        let mut rows = Vec::new();
+        let mut failed = None;
+        self.reader().scan_history(key, Version::MAX, true, &mut |row, raw| match Record::decode(raw) {
+            Ok(record) if condition(record.head.version) => {
+                rows.push(row);
+                if rows.len() as u64 == count { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            }
+            Ok(_) => ControlFlow::Break(()),
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        })?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let removed = rows.len() as u64;
+        rows.into_iter().try_for_each(|row| self.remove(row))?;
+        Ok(removed)
+    }
+
+    fn index(&mut self, key: &[u8], old: Option<u64>, new: Option<u64>) -> Result<(), EngineError> {
+        if old == new {
+            return Ok(());
+        }
+        if let Some(old) = old {
+            self.remove(self.set.expiry(old, key))?;
+        }
+        if let Some(new) = new {
+            self.put(self.set.expiry(new, key), Bytes::new())?;
+            *self.due = new.min(*self.due);
+        }
+        Ok(())
+    }
+
+    pub fn put(&mut self, row: Bytes, value: Bytes) -> Result<(), EngineError> {
+        self.remember(&row)?;
+        self.engine.put(row, value);
+        Ok(())
+    }
+
+    pub fn remove(&mut self, row: Bytes) -> Result<(), EngineError> {
+        self.remember(&row)?;
+        self.engine.remove(&row);
+        Ok(())
+    }
+
+    fn remember(&mut self, row: &Bytes) -> Result<(), EngineError> {
+        if let Some(undo) = &mut self.undo {
+            undo.push((row.clone(), self.engine.get(row)?));
+        }
+        Ok(())
+    }
+}
+
+/// The head of a value that follows another revision of its key.
+fn next_head(old: Option<&Head>, version: Version, kept: u64, deadline: Option<u64>) -> Head {
+    let first = old.is_none_or(|old| old.first && old.version == version);
+    let (created, changes) = match old.filter(|old| !old.tombstone) {
+        Some(old) => (old.created, old.changes + u64::from(old.version < version)),
+        None => (version, 1),
+    };
+    Head { tombstone: false, first, version, created, changes, kept, deadline }
+}
+
+/// A refusal because of what the key holds.
+pub fn conflict(doing: &str, key: &[u8], why: &str) -> Stop {
+    const SHOWN_MAX: usize = 64;
+    let shown = key[..key.len().min(SHOWN_MAX)].escape_ascii();
+    let rest = if key.len() > SHOWN_MAX { "..." } else { "" };
+    Error::Conflict(format!("{doing} of '{shown}{rest}': {why}")).into()
+}

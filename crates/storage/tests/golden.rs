@@ -1,0 +1,79 @@
+//! Golden scripts: what the table answers, as text.
+//!
+//! A script under `scripts/` holds commands, each followed by the answers it gets (`= ...`). Every script runs on both
+//! engines, which must answer alike and end with equal digests. `REGENERATE=1 cargo test -p storage --test golden`
+//! writes the answers anew; read every line that changed.
+//!
+//! Commands: `history: N|all` first, if at all. Then ops, see [`golden::parse`], with what is put before them:
+//! `@MICROS op` applies an entry of that proposed time (without it, the next microsecond); `? op` reads locally,
+//! `?MICROS op` with a reader's clock; `id=CLIENT:SEQUENCE:ANSWERED_BELOW:VALID_UNTIL op` is a request that may be sent
+//! again. `reload` loads the shard again. Versions are written as their microseconds (`.NODE` behind them unless it is
+//! node 1).
+
+mod golden {
+    pub mod parse;
+    pub mod show;
+    pub mod store;
+}
+
+use std::path::{Path, PathBuf};
+
+use golden::store::Store;
+use storage::Kind;
+
+#[test]
+fn scripts_on_both_engines_answer_as_recorded() {
+    let mut wrong = Vec::new();
+    for path in scripts() {
+        let recorded = std::fs::read_to_string(&path).unwrap();
+        let (memory, memory_digest) = run(&recorded, Kind::Memory);
+        let (disk, disk_digest) = run(&recorded, Kind::Disk);
+        assert_eq!(memory, disk, "{}: the engines differ", path.display());
+        assert_eq!(memory_digest, disk_digest, "{}: the digests differ", path.display());
+        if std::env::var_os("REGENERATE").is_some() {
+            std::fs::write(&path, memory).unwrap();
+        } else if memory != recorded {
+            wrong.push(differences(&path, &recorded, &memory));
+        }
+    }
+    assert!(wrong.is_empty(), "{}\nread the changes; REGENERATE=1 records them", wrong.join("\n"));
+}
+
+fn scripts() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(!paths.is_empty(), "there are scripts");
+    paths
+}
+
+fn run(script: &str, kind: Kind) -> (String, u64) {
+    let mut store = Store::new(kind);
+    let mut out = String::new();
+    for line in script.lines().filter(|line| !line.starts_with("= ")) {
+        out.push_str(line);
+        out.push('\n');
+        if !line.is_empty() && !line.starts_with('#') {
+            for answer in store.command(line) {
+                out.push_str("= ");
+                out.push_str(&answer);
+                out.push('\n');
+            }
+        }
+    }
+    (out, store.digest())
+}
+
+fn differences(path: &Path, recorded: &str, now: &str) -> String {
+    let mut command = "";
+    for (before, after) in recorded.lines().zip(now.lines()) {
+        if before != after {
+            return format!("{}: after `{command}`\n  recorded {before}\n  now      {after}", path.display());
+        }
+        if !after.starts_with("= ") {
+            command = after;
+        }
+    }
+    format!("{}: the number of lines differs", path.display())
+}
