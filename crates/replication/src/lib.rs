@@ -29,12 +29,18 @@
 //! may not be dropped, except [`Output::Send`].
 
 mod batch;
+mod entries;
 pub mod raft;
+mod random;
+mod record;
+mod recovery;
 pub mod single;
 
 use bytes::Bytes;
 use kv::cluster::Role;
 use kv::{Error, Level, NodeId, Version};
+
+pub use recovery::describe as describe_record;
 
 /// At most so many entries of a shard are appended and not yet synced.
 pub const UNSYNCED_MAX: usize = 2;
@@ -46,6 +52,8 @@ pub const ENTRY_BYTES_MAX: usize = 1 << 20;
 pub const QUEUE_OPS_MAX: usize = 8192;
 /// So many bytes of ops of a shard may wait for their entry; more are refused.
 pub const QUEUE_BYTES_MAX: usize = 64 << 20;
+/// While so many bytes of entries wait to be applied, no more are appended: they stay in memory until then.
+pub const UNAPPLIED_BYTES_MAX: usize = 64 << 20;
 /// So many reads of a shard may wait; more are refused.
 pub const READS_MAX: usize = 8192;
 
