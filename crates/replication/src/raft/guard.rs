@@ -1,0 +1,112 @@
+//! When a replica may take part in an election.
+//!
+//! A leader reads under its lease because those who confirmed it keep still for one election timeout. A replica that was
+//! restarted has forgotten whom it confirmed, so it keeps still after its start as well. And a replica that has lost entries
+//! it had acknowledged keeps still until it has them again: its vote would count for a log it does not have.
+
+use crate::Instant;
+
+/// What a replica knows of its right to vote.
+#[derive(Clone, Debug)]
+pub(super) struct Guard {
+    timeout_micros: u64,
+    quiet_until: Option<Instant>,
+    whole_at: u64,
+}
+
+impl Guard {
+    /// Of a replica that starts now, whenever that is; it is whole once it has synced entries up to `whole_at`.
+    pub(super) fn new(timeout_micros: u64, whole_at: u64) -> Guard {
+        Guard { timeout_micros, quiet_until: None, whole_at }
+    }
+
+    /// It is now. The first time is the start.
+    pub(super) fn tick(&mut self, now: Instant) {
+        self.quiet_until.get_or_insert(now.plus(self.timeout_micros));
+    }
+
+    /// The leader was heard of.
+    pub(super) fn heard(&mut self, now: Instant) {
+        self.quiet_until = self.quiet_until.max(Some(now.plus(self.timeout_micros)));
+    }
+
+    /// Others know of entries up to here that this replica had acknowledged.
+    pub(super) fn require(&mut self, whole_at: u64) {
+        self.whole_at = self.whole_at.max(whole_at);
+    }
+
+    /// Whether it has what it had acknowledged.
+    pub(super) fn is_whole(&self, durable: u64) -> bool {
+        durable >= self.whole_at
+    }
+
+    /// Whether it may vote or campaign now. `forced`: the leader itself asked for the election.
+    pub(super) fn may_elect(&self, now: Instant, durable: u64, forced: bool) -> bool {
+        self.is_whole(durable) && (forced || self.quiet_until.is_some_and(|until| now >= until))
+    }
+}
+
+/// Counts ticks: at most one per look at the clock. Missed ones are skipped, never made up, so that a replica that was
+/// paused does not find all its timeouts over at once.
+#[derive(Clone, Debug)]
+pub(super) struct Ticker {
+    tick_micros: u64,
+    last: Option<Instant>,
+}
+
+impl Ticker {
+    /// One tick per so many microseconds.
+    pub(super) fn new(tick_micros: u64) -> Ticker {
+        Ticker { tick_micros, last: None }
+    }
+
+    /// Whether a tick is over. The first look only starts the count.
+    pub(super) fn is_due(&mut self, now: Instant) -> bool {
+        let last = *self.last.get_or_insert(now);
+        let elapsed = now.since(last);
+        if elapsed >= self.tick_micros {
+            let on_time = elapsed < 2 * self.tick_micros;
+            self.last = Some(if on_time { last.plus(self.tick_micros) } else { now });
+        }
+        elapsed >= self.tick_micros
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guard_keeps_still_after_start_and_leader() {
+        let mut guard = Guard::new(500, 0);
+        assert!(!guard.may_elect(Instant(9999), 0, false), "it does not know the time yet");
+        guard.tick(Instant(1000));
+        guard.tick(Instant(1499));
+        assert!(!guard.may_elect(Instant(1499), 0, false));
+        assert!(guard.may_elect(Instant(1499), 0, true));
+        assert!(guard.may_elect(Instant(1500), 0, false));
+        guard.heard(Instant(1600));
+        assert!(!guard.may_elect(Instant(2099), 0, false));
+        assert!(guard.may_elect(Instant(2100), 0, false));
+    }
+
+    #[test]
+    fn guard_not_whole_keeps_still_even_when_forced() {
+        let mut guard = Guard::new(500, 3);
+        guard.tick(Instant(0));
+        guard.require(7);
+        guard.require(5);
+        assert!(!guard.may_elect(Instant(500), 6, true));
+        assert!(guard.may_elect(Instant(500), 7, false));
+    }
+
+    #[test]
+    fn ticker_missed_ticks_are_skipped() {
+        let mut ticker = Ticker::new(50);
+        let due: Vec<bool> = [0, 49, 50, 99, 100, 149, 160, 199, 1000, 1001, 1049, 1050]
+            .map(|now| ticker.is_due(Instant(now)))
+            .into();
+        let expected = [false, false, true, false, true, false, true, false, true, false, false, true];
+        assert_eq!(due, expected);
+    }
+}

@@ -1,0 +1,248 @@
+//! What the replicas of a raft group say to each other: plain data, its bytes, and what of it is believed.
+//!
+//! The raft crate trusts its peers and panics on what no correct peer says. So everything from the network passes
+//! [`Message::decode`] and [`Message::is_sound`] first; a message that fails is dropped, as if it had been lost.
+
+use std::fmt;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kv::codec::{Malformed, Reader, put_bytes, put_uint};
+
+use crate::entries::{LogEntry, Position};
+
+/// Terms and indexes above this are nobody's: it leaves room to count on without an overflow.
+const NUMBER_MAX: u64 = 1 << 60;
+
+/// A message of a raft group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Message {
+    pub(super) kind: Kind,
+    pub(super) from: u64,
+    pub(super) to: u64,
+    /// The sender's term, or the one it wants to be elected for; 0 in [`Kind::ReadIndex`].
+    pub(super) term: u64,
+    /// The entry before the first, the last of a candidate's log, what is acknowledged, refused or read.
+    pub(super) at: Position,
+    pub(super) commit: Position,
+    pub(super) reject: bool,
+    /// Where to go on instead of `at`, when that is rejected.
+    pub(super) hint: u64,
+    /// The leader asked for this election: it goes past every guard.
+    pub(super) forced: bool,
+    /// Which round of reads.
+    pub(super) round: Bytes,
+    pub(super) entries: Vec<LogEntry>,
+}
+
+/// What a message is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Append = 1,
+    AppendResponse = 2,
+    Vote = 3,
+    VoteResponse = 4,
+    Heartbeat = 5,
+    HeartbeatResponse = 6,
+    TimeoutNow = 7,
+    ReadIndex = 8,
+    ReadIndexResponse = 9,
+    PreVote = 10,
+    PreVoteResponse = 11,
+    /// `at` is the snapshot's.
+    Snapshot = 12,
+}
+
+const KINDS: [Kind; 12] = [
+    Kind::Append,
+    Kind::AppendResponse,
+    Kind::Vote,
+    Kind::VoteResponse,
+    Kind::Heartbeat,
+    Kind::HeartbeatResponse,
+    Kind::TimeoutNow,
+    Kind::ReadIndex,
+    Kind::ReadIndexResponse,
+    Kind::PreVote,
+    Kind::PreVoteResponse,
+    Kind::Snapshot,
+];
+
+const REJECT: u8 = 1;
+const FORCED: u8 = 2;
+
+impl Message {
+    /// Its bytes.
+    pub(super) fn encode(&self) -> Bytes {
+        let data: usize = self.entries.iter().map(|entry| entry.data.len() + 24).sum();
+        let mut into = BytesMut::with_capacity(64 + self.round.len() + data);
+        into.put_u8(self.kind as u8);
+        into.put_u8(if self.reject { REJECT } else { 0 } | if self.forced { FORCED } else { 0 });
+        let Message { from, to, term, at, commit, hint, .. } = *self;
+        for number in [from, to, term, at.index, at.term, commit.index, commit.term, hint] {
+            put_uint(&mut into, number);
+        }
+        put_bytes(&mut into, &self.round);
+        put_uint(&mut into, self.entries.len() as u64);
+        for entry in &self.entries {
+            put_uint(&mut into, entry.term);
+            into.put_u8(entry.kind);
+            put_bytes(&mut into, &entry.data);
+        }
+        into.freeze()
+    }
+
+    /// From its bytes; the entries share them.
+    pub(super) fn decode(body: &Bytes) -> Result<Message, Malformed> {
+        let mut reader = Reader::new(body.clone());
+        let tag = reader.u8()?;
+        let kind = KINDS.into_iter().find(|&kind| kind as u8 == tag);
+        let kind = kind.ok_or(Malformed("a message of a raft group has an unknown tag"))?;
+        let flags = reader.u8()?;
+        let mut numbers = [0; 8];
+        for number in &mut numbers {
+            *number = reader.uint()?;
+        }
+        let [from, to, term, index, index_term, commit, commit_term, hint] = numbers;
+        let at = Position { index, term: index_term };
+        let round = reader.bytes()?;
+        let mut next = index;
+        let entries = reader.list(|reader| {
+            next = next.wrapping_add(1);
+            Ok(LogEntry { index: next, term: reader.uint()?, kind: reader.u8()?, data: reader.bytes()? })
+        })?;
+        reader.end()?;
+        let commit = Position { index: commit, term: commit_term };
+        let (reject, forced) = (flags & REJECT != 0, flags & FORCED != 0);
+        Ok(Message { kind, from, to, term, at, commit, reject, hint, forced, round, entries })
+    }
+
+    /// Whether a correct peer may say this at all. `last`: the last index of the log here.
+    pub(super) fn is_sound(&self, last: u64) -> bool {
+        let numbers =
+            [self.term, self.at.index, self.at.term, self.commit.index, self.commit.term, self.hint];
+        numbers.iter().all(|&number| number <= NUMBER_MAX)
+            && (self.term == 0) == (self.kind == Kind::ReadIndex)
+            && (self.entries.is_empty() || self.kind == Kind::Append)
+            && match self.kind {
+                Kind::Append => self.is_append_sound(),
+                // Nobody acknowledges or refuses what the leader does not have.
+                Kind::AppendResponse => self.at.index <= last && (!self.reject || self.hint <= self.at.index),
+                Kind::Snapshot => self.at.index > 0 && 0 < self.at.term && self.at.term <= self.term,
+                _ => true,
+            }
+    }
+
+    fn is_append_sound(&self) -> bool {
+        let mut before = self.at.term;
+        let rising =
+            |entry: &LogEntry| std::mem::replace(&mut before, entry.term) <= entry.term && entry.term > 0;
+        (self.at.index == 0) == (self.at.term == 0)
+            && self.entries.iter().all(rising)
+            && self.entries.last().map_or(self.at.term, |entry| entry.term) <= self.term
+    }
+
+    /// Only a leader says this.
+    pub(super) fn is_of_leader(&self) -> bool {
+        matches!(self.kind, Kind::Append | Kind::Heartbeat | Kind::Snapshot)
+    }
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} term {}", self.kind, self.term)?;
+        if self.at != Position::default() {
+            write!(f, " at {}/{}", self.at.index, self.at.term)?;
+        }
+        match &self.entries[..] {
+            [] => (),
+            [one] => write!(f, " entry {}/{}", one.index, one.term)?,
+            [first, .., last] => {
+                write!(f, " entries {}/{}..{}/{}", first.index, first.term, last.index, last.term)?
+            }
+        }
+        if self.commit.index > 0 {
+            write!(f, " commit {}", self.commit.index)?;
+        }
+        if self.reject {
+            write!(f, " reject, hint {}", self.hint)?;
+        }
+        f.write_str(if self.forced { " forced" } else { "" })?;
+        f.write_str(if self.round.is_empty() { "" } else { " round" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    fn message(kind: Kind) -> Message {
+        Message {
+            kind,
+            from: 1,
+            to: 2,
+            term: 5,
+            at: Position { index: 7, term: 4 },
+            commit: Position { index: 6, term: 3 },
+            reject: false,
+            hint: 0,
+            forced: false,
+            round: Bytes::new(),
+            entries: Vec::new(),
+        }
+    }
+
+    fn entry(index: u64, term: u64) -> LogEntry {
+        LogEntry { index, term, kind: 0, data: Bytes::from_static(b"data") }
+    }
+
+    #[test]
+    fn message_round_trips_and_entries_share_its_bytes() {
+        for kind in KINDS {
+            let entries = vec![entry(8, 4), entry(9, 5)];
+            let round = Bytes::from_static(b"round");
+            let message = Message { reject: true, hint: 3, forced: true, round, entries, ..message(kind) };
+            let body = message.encode();
+            let decoded = Message::decode(&body).unwrap();
+            assert_eq!(decoded, message);
+            assert!(body.as_ptr_range().contains(&decoded.entries[1].data.as_ptr()));
+        }
+    }
+
+    #[test]
+    fn message_any_bytes_are_refused_or_decoded_but_never_panic() {
+        let mut random = Random::new(1);
+        let body = Message { entries: vec![entry(8, 4)], ..message(Kind::Append) }.encode();
+        for _ in 0..20_000 {
+            let mut bytes = body.to_vec();
+            for _ in 0..1 + random.below(3) {
+                let place = random.below(bytes.len() as u64) as usize;
+                bytes[place] = random.next() as u8;
+            }
+            bytes.truncate(1 + random.below(bytes.len() as u64) as usize);
+            if let Ok(message) = Message::decode(&Bytes::from(bytes)) {
+                message.is_sound(9);
+            }
+        }
+    }
+
+    #[test]
+    fn message_that_no_correct_peer_sends_is_unsound() {
+        let sound = |message: Message| message.is_sound(7);
+        let at = |index, term| Position { index, term };
+        assert!(sound(Message { entries: vec![entry(8, 4), entry(9, 5)], ..message(Kind::Append) }));
+        assert!(
+            !sound(Message { entries: vec![entry(8, 5), entry(9, 4)], ..message(Kind::Append) }),
+            "terms fall"
+        );
+        assert!(!sound(Message { entries: vec![entry(8, 6)], ..message(Kind::Append) }), "from the future");
+        assert!(!sound(Message { at: at(7, 0), ..message(Kind::Append) }), "an index without a term");
+        assert!(!sound(Message { at: at(0, 1), ..message(Kind::Append) }), "a term without an index");
+        assert!(!sound(Message { term: 0, ..message(Kind::Heartbeat) }), "a local message");
+        assert!(!sound(Message { term: u64::MAX, ..message(Kind::Heartbeat) }), "a term without an end");
+        assert!(sound(message(Kind::AppendResponse)));
+        assert!(!sound(Message { at: at(8, 4), ..message(Kind::AppendResponse) }), "beyond the log here");
+        assert!(!sound(Message { reject: true, hint: 8, ..message(Kind::AppendResponse) }), "a hint beyond");
+        assert!(!sound(Message { at: at(0, 0), ..message(Kind::Snapshot) }), "a snapshot of nothing");
+    }
+}

@@ -1,0 +1,494 @@
+//! `raft`: consensus of a majority.
+//!
+//! The consensus itself is the raft crate's ([`core`] alone names its types). Around it stands what a store needs and the
+//! crate leaves open, each in a room of its own, as plain data and arithmetic:
+//!
+//! | room | what |
+//! |---|---|
+//! | `message` | what replicas say to each other, and what of it is believed |
+//! | `outbox` | what may leave only when the log is synced |
+//! | `proposals` | whose the appended entries are, and what became of them |
+//! | `reads` | rounds of ReadIndex, and the reads that wait for them |
+//! | `lease` | until when a leader may read without a round |
+//! | `guard` | when a replica may vote, and the ticks |
+//! | `snapshots` | the snapshots for followers behind the log |
+//!
+//! Guarantee: linearizable; serves while a majority of the members is up and connected; what was acknowledged is synced on a
+//! majority. An election takes one to two election timeouts.
+//!
+//! # The rules it keeps beside raft's own
+//!
+//! - A message leaves before the sync only from a leader, and not when term or vote changed in the same step.
+//! - A replica does not vote or campaign for one election timeout after its start and after its leader's last message, unless
+//!   the leader itself asked for the election. The leases rest on it.
+//! - A leader that told another to campaign reads by rounds for the rest of its term.
+//! - A replica that lost acknowledged entries neither votes nor campaigns until it has them again. Commits beyond its log
+//!   are not believed.
+//! - Ticks that were missed are skipped.
+//!
+//! # Caveats
+//!
+//! The members are fixed. A local read tells as its staleness the time since the last round that was confirmed and applied
+//! here, `u64::MAX` when there was none; while such reads come, rounds go on in the background. A snapshot made for a
+//! follower that is not sent, because the leadership went elsewhere, is never asked for again.
+
+mod core;
+mod guard;
+mod lease;
+mod message;
+mod outbox;
+mod proposals;
+mod reads;
+mod snapshots;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kv::cluster::Role;
+use kv::{Error, NodeId, Version};
+
+use self::core::{Core, Work};
+use self::guard::{Guard, Ticker};
+use self::lease::Lease;
+use self::message::{Kind, Message};
+use self::outbox::Outbox;
+use self::proposals::Proposals;
+use self::reads::{Moment, Reads, Verdict};
+use crate::batch::Batch;
+use crate::entries::Position;
+use crate::random::Random;
+use crate::record::Record;
+pub use crate::recovery::Recovery;
+use crate::{Input, Instant, Output, Protocol, Status, Token, UNAPPLIED_BYTES_MAX};
+
+/// A group, as one of its members sees it. All members have the same, but for `id` and `seed`.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This member.
+    pub id: NodeId,
+    /// All members.
+    pub members: Vec<NodeId>,
+    /// Decides the election timeouts and the names of the rounds. Not the same in two lives of a replica.
+    pub seed: u64,
+    /// The unit of the other times.
+    pub tick_micros: u64,
+    /// A follower that hears nothing for so long, up to twice as long, campaigns.
+    pub election_ticks: usize,
+    /// A leader is heard of at least so often.
+    pub heartbeat_ticks: usize,
+    /// So many bytes of applied entries stay in memory for followers that are behind.
+    pub cache_bytes: usize,
+    /// By how much two clocks may differ over an election timeout.
+    pub drift_percent: u64,
+}
+
+impl Config {
+    /// A group with the usual times: elections after 0.5 to 1 s, 10 heartbeats a second.
+    pub fn new(id: NodeId, members: Vec<NodeId>, seed: u64) -> Config {
+        Config {
+            id,
+            members,
+            seed,
+            tick_micros: 50_000,
+            election_ticks: 10,
+            heartbeat_ticks: 2,
+            cache_bytes: 64 << 20,
+            drift_percent: 10,
+        }
+    }
+}
+
+/// A replica of a raft group.
+pub struct Raft {
+    config: Config,
+    now: Instant,
+    clock: Version,
+    core: Core,
+    ticker: Ticker,
+    guard: Guard,
+    lease: Lease,
+    reads: Reads,
+    batch: Batch,
+    proposals: Proposals,
+    outbox: Outbox<Message>,
+    /// The table has applied what is up to here.
+    applied: Position,
+    /// A snapshot that is on its way to the disk, and the ticket of its append.
+    installing: Option<(u64, Position)>,
+    /// The term and the role that the rooms know of.
+    seen: (u64, Role),
+    /// Makes the names of rounds unique among the lives of this replica; drawn at the first tick.
+    life: Option<u64>,
+}
+
+/// A round of reads that a follower does not see confirmed is issued again after so many heartbeats.
+const ROUND_PATIENCE_HEARTBEATS: u64 = 2;
+
+impl Raft {
+    /// The replica, from its log and its table (index and term of the last entry it has applied).
+    pub fn new(config: Config, recovery: Recovery, applied: (u64, u64)) -> Raft {
+        assert!(config.members.contains(&config.id), "node {} is a member of the group it serves", config.id);
+        let applied = Position { index: applied.0, term: applied.1 };
+        let recovered = recovery.finish(applied);
+        let timeout_micros = config.election_ticks as u64 * config.tick_micros;
+        let guard = Guard::new(timeout_micros, recovered.lost.unwrap_or_default());
+        let core = Core::new(&config, recovered, applied.index);
+        Raft {
+            now: Instant::default(),
+            clock: Version::ZERO,
+            ticker: Ticker::new(config.tick_micros),
+            guard,
+            lease: Lease::new(config.tick_micros, config.election_ticks, config.drift_percent),
+            reads: Reads::default(),
+            batch: Batch::default(),
+            proposals: Proposals::default(),
+            outbox: Outbox::new(),
+            applied,
+            installing: None,
+            seen: (core.term(), core.role()),
+            life: None,
+            core,
+            config,
+        }
+    }
+
+    fn tick(&mut self, now: Instant, clock: Version) {
+        (self.now, self.clock) = (self.now.max(now), clock);
+        self.guard.tick(self.now);
+        if self.life.is_none() {
+            self.life = Some(Random::new(self.config.seed ^ now.0.rotate_left(32)).next());
+            if self.config.members.len() == 1 {
+                self.core.campaign();
+            }
+        }
+        if self.ticker.is_due(self.now) {
+            self.core.tick(self.may_elect(false));
+            self.repeat_round();
+        }
+    }
+
+    fn may_elect(&self, forced: bool) -> bool {
+        let alone = self.config.members.len() == 1;
+        self.installing.is_none() && (alone || self.guard.may_elect(self.now, self.core.durable(), forced))
+    }
+
+    fn message(&mut self, from: NodeId, body: &Bytes) {
+        let Some(message) = self.believed(from, body) else { return };
+        let dropped = match message.kind {
+            Kind::Vote | Kind::PreVote => !self.may_elect(message.forced),
+            Kind::VoteResponse | Kind::PreVoteResponse | Kind::TimeoutNow => !self.may_elect(true),
+            // Too far behind with applying: the leader sends it again.
+            Kind::Append => {
+                !message.entries.is_empty() && self.core.log().unapplied_bytes() > 2 * UNAPPLIED_BYTES_MAX
+            }
+            _ => false,
+        };
+        let (is_of_leader, term) = (message.is_of_leader(), message.term);
+        if !dropped {
+            self.core.step(message);
+        }
+        if is_of_leader && term == self.core.term() && self.core.leader() == u64::from(from.0) {
+            self.guard.heard(self.now);
+        }
+    }
+
+    /// The message, if a member may have sent it here.
+    fn believed(&self, from: NodeId, body: &Bytes) -> Option<Message> {
+        let message = Message::decode(body).ok()?;
+        let is_for_us = message.from == u64::from(from.0) && message.to == u64::from(self.config.id.0);
+        let is_member = from != self.config.id && self.config.members.contains(&from);
+        (is_for_us && is_member && message.is_sound(self.core.last())).then_some(message)
+    }
+
+    fn snapshot_received(&mut self, header: &Bytes, out: &mut Vec<Output>) {
+        let message = Message::decode(header).ok().filter(|message| message.kind == Kind::Snapshot);
+        let from = message.as_ref().and_then(|message| u16::try_from(message.from).ok());
+        let believed = from.and_then(|from| self.believed(NodeId(from), header));
+        let taken = match believed {
+            Some(message) if self.installing.is_none() => {
+                let (from, term) = (message.from, message.term);
+                let taken = self.core.restore(message);
+                if term == self.core.term() && from == self.core.leader() {
+                    self.guard.heard(self.now);
+                }
+                taken
+            }
+            _ => false,
+        };
+        if !taken {
+            out.push(Output::DiscardSnapshot);
+        }
+    }
+
+    fn propose(&mut self, token: Token, op: Bytes, out: &mut Vec<Output>) {
+        let taken = match self.core.role() {
+            Role::Leader => self.batch.push(token, op),
+            _ => Err(Error::WrongNode { try_next: None }),
+        };
+        if let Err(error) = taken {
+            out.push(Output::Refuse { token, error });
+        }
+    }
+
+    fn read(&mut self, token: Token, level: kv::Level, out: &mut Vec<Output>) {
+        let moment = moment(self.now, &self.core, &self.lease, self.applied);
+        if let Err(error) = self.reads.read(token, level, moment) {
+            out.push(Output::Refuse { token, error });
+        }
+    }
+
+    fn fetched(&mut self, token: Token, out: &mut Vec<Output>) {
+        let moment = moment(self.now, &self.core, &self.lease, self.applied);
+        if let Verdict::Answer { reached, staleness_micros } = self.reads.fetched(token, moment) {
+            out.push(Output::Answer { token, reached, staleness_micros });
+        }
+    }
+
+    fn forget(&mut self, token: Token) {
+        let _ = self.reads.forget(token) || self.batch.forget(token);
+    }
+
+    fn synced(&mut self, ticket: u64, out: &mut Vec<Output>) {
+        let Some((step, late)) = self.outbox.synced(ticket) else { return };
+        self.core.persisted(step);
+        self.send(late, out);
+        if let Some((_, at)) = self.installing.take_if(|(install, _)| *install <= ticket) {
+            self.set_applied(at);
+        }
+    }
+
+    fn applied(&mut self, index: u64) {
+        if index > self.applied.index {
+            let term = self.core.log().term(index).unwrap_or_default();
+            self.set_applied(Position { index, term });
+        }
+    }
+
+    fn set_applied(&mut self, at: Position) {
+        self.applied = self.applied.max(at);
+        self.core.applied(self.applied.index, self.config.cache_bytes);
+        self.reads.applied(self.applied.index);
+    }
+
+    /// Carries out all that follows from an input.
+    fn settle(&mut self, out: &mut Vec<Output>) {
+        loop {
+            self.note_role(out);
+            if let Some(work) = self.core.work() {
+                self.carry_out(work, out);
+            } else if !self.append_next(out) && !self.begin_round() {
+                break;
+            }
+        }
+        while let Some(to) = self.core.next_snapshot() {
+            out.push(Output::MakeSnapshot { to: node(to) });
+        }
+        let tokens = self.reads.take_fetch();
+        if !tokens.is_empty() {
+            out.push(Output::Fetch { tokens });
+        }
+        let refused = self.proposals.take_refused();
+        out.extend(refused.map(|(token, error)| Output::Refuse { token, error }));
+    }
+
+    /// Tells the rooms when the term or the role changed.
+    fn note_role(&mut self, out: &mut Vec<Output>) {
+        let now = (self.core.term(), self.core.role());
+        if now != self.seen {
+            self.seen = now;
+            self.lease.reset();
+            self.reads.interrupt();
+            if now.1 != Role::Leader {
+                out.extend(self.batch.drain().map(|token| Output::Refuse { token, error: not_appended() }));
+            }
+        }
+    }
+
+    fn carry_out(&mut self, work: Work, out: &mut Vec<Output>) {
+        let Work { step, records, snapshot, early, late, committed, rounds } = work;
+        self.send(early, out);
+        if !records.is_empty() {
+            let ticket = self.outbox.issue();
+            if let Some(at) = snapshot {
+                self.proposals.covered(at);
+                self.installing = Some((ticket, at));
+            }
+            out.push(Output::Append { ticket, records, install: snapshot.is_some() });
+            self.outbox.hold(step, late);
+        } else if self.outbox.is_idle() {
+            self.core.persisted(step);
+            self.send(late, out);
+        } else {
+            self.outbox.hold(step, late);
+        }
+        for (name, index) in rounds {
+            self.round_confirmed(&name, index);
+        }
+        for entry in committed {
+            self.give(entry, out);
+        }
+    }
+
+    fn give(&mut self, entry: crate::entries::LogEntry, out: &mut Vec<Output>) {
+        let at = Position { index: entry.index, term: entry.term };
+        let tokens = self.proposals.committed(at);
+        let is_ops = entry.kind == 0;
+        if !is_ops {
+            self.lease.revoke();
+        }
+        let copies = self.core.copies(at.index);
+        let entry = if is_ops { entry.data } else { Bytes::new() };
+        out.push(Output::Apply { index: at.index, term: at.term, entry, tokens, copies });
+    }
+
+    fn send(&mut self, messages: Vec<Message>, out: &mut Vec<Output>) {
+        for message in messages {
+            let (to, body) = (node(message.to), message.encode());
+            match message.kind {
+                Kind::Snapshot => out.push(Output::SendSnapshot { to, header: body }),
+                Kind::TimeoutNow => {
+                    self.lease.give_away();
+                    out.push(Output::Send { to, body });
+                }
+                _ => out.push(Output::Send { to, body }),
+            }
+        }
+    }
+
+    /// Appends the next entry, if it may be. Whether it was.
+    fn append_next(&mut self, out: &mut Vec<Output>) -> bool {
+        if self.batch.is_empty() || !self.core.may_propose() {
+            return false;
+        }
+        let Some((entry, tokens)) = self.batch.next(self.clock) else { return false };
+        match self.core.propose(entry) {
+            Some(at) => self.proposals.appended(at, tokens),
+            None => {
+                out.extend(tokens.into_iter().map(|token| Output::Refuse { token, error: not_appended() }))
+            }
+        }
+        true
+    }
+
+    /// Begins a round of reads, if one is due and somebody could confirm it. Whether it did.
+    fn begin_round(&mut self) -> bool {
+        if !self.can_ask() {
+            return false;
+        }
+        let Some(number) = self.reads.begin_round(self.now, self.lease.length_micros() / 2) else {
+            return false;
+        };
+        self.core.read_index(&self.round_name(number));
+        true
+    }
+
+    fn repeat_round(&mut self) {
+        let patience_micros =
+            ROUND_PATIENCE_HEARTBEATS * self.config.heartbeat_ticks as u64 * self.config.tick_micros;
+        if self.can_ask()
+            && let Some(number) = self.reads.lost_round(self.now, patience_micros)
+        {
+            self.core.read_index(&self.round_name(number));
+        }
+    }
+
+    fn can_ask(&self) -> bool {
+        match self.core.role() {
+            Role::Leader => self.core.has_committed(),
+            _ => self.core.leader() != 0,
+        }
+    }
+
+    fn round_confirmed(&mut self, name: &Bytes, index: u64) {
+        let number = name.last_chunk().map_or(0, |number| u64::from_be_bytes(*number));
+        if *name != self.round_name(number) {
+            return;
+        }
+        if let Some(began) = self.reads.confirm_round(number, index, self.applied.index)
+            && self.core.role() == Role::Leader
+        {
+            self.lease.confirm(began);
+        }
+    }
+
+    /// Rounds of all members and all their lives share a leader's table: their names differ.
+    fn round_name(&self, number: u64) -> Bytes {
+        let mut name = BytesMut::with_capacity(18);
+        name.put_u16(self.config.id.0);
+        name.put_u64(self.life.unwrap_or_default());
+        name.put_u64(number);
+        name.freeze()
+    }
+}
+
+impl Protocol for Raft {
+    fn step(&mut self, input: Input, out: &mut Vec<Output>) {
+        match input {
+            Input::Tick { now, clock } => self.tick(now, clock),
+            Input::Propose { token, op } => self.propose(token, op, out),
+            Input::Read { token, level } => self.read(token, level, out),
+            Input::Fetched { token } => self.fetched(token, out),
+            Input::Forget { token } => self.forget(token),
+            Input::Message { from, body } => self.message(from, &body),
+            Input::Durable { ticket } => self.synced(ticket, out),
+            Input::Applied { index } => self.applied(index),
+            Input::Connected { node, last } => self.core.connected(node.0.into(), last),
+            Input::Disconnected { node } => self.core.unreachable(node.0.into()),
+            Input::WholeAt { index } => self.guard.require(index),
+            Input::SnapshotMade { to, at } => {
+                self.core.snapshot_made(to.0.into(), at.map(|(index, term)| Position { index, term }));
+            }
+            Input::SnapshotSent { to, arrived } => self.core.snapshot_sent(to.0.into(), arrived),
+            Input::SnapshotReceived { header } => self.snapshot_received(&header, out),
+            Input::Transfer { to } => self.core.transfer(to.0.into()),
+        }
+        self.settle(out);
+    }
+
+    fn status(&self) -> Status {
+        let leader = self.core.leader();
+        Status {
+            role: self.core.role(),
+            leader: (leader != 0).then(|| node(leader)),
+            term: self.core.term(),
+            last: self.core.last(),
+            durable: self.core.durable(),
+            commit: self.core.commit(),
+            applied: self.applied.index,
+        }
+    }
+
+    fn acknowledged(&self, node: NodeId) -> Option<u64> {
+        self.core.acknowledged(node.0.into())
+    }
+
+    fn checkpoint(&self) -> Vec<Bytes> {
+        let log = self.core.log();
+        let mut records =
+            vec![Record::Base(self.applied).encode(), Record::State(self.core.state()).encode()];
+        if let Some((_, at)) = self.installing {
+            records.push(Record::Snapshot(at).encode());
+        }
+        records.extend(log.above(self.applied.index).cloned().map(|entry| Record::Entry(entry).encode()));
+        records
+    }
+}
+
+/// What a message says, for people.
+pub fn describe(body: &Bytes) -> String {
+    Message::decode(body).map_or_else(|error| error.to_string(), |message| message.to_string())
+}
+
+fn moment<'a>(now: Instant, core: &Core, lease: &'a Lease, applied: Position) -> Moment<'a> {
+    let lease = core.has_committed().then_some(lease);
+    Moment { now, lease, commit: core.commit(), applied: applied.index }
+}
+
+fn node(id: u64) -> NodeId {
+    NodeId(u16::try_from(id).expect("members have ids of 16 bits"))
+}
+
+fn not_appended() -> Error {
+    Error::Unavailable(
+        "this node stopped leading the shard before it ordered the write: nothing of it happened; try again"
+            .into(),
+    )
+}
