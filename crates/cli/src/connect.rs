@@ -24,9 +24,11 @@ pub trait Store: Send + Sync {
     fn health_check(&self) -> Pending<'_, ()>;
 }
 
-/// The cluster behind these addresses. Call it inside a runtime; nothing is connected yet.
-pub fn store(addresses: &[String]) -> Arc<dyn Store> {
-    Arc::new(Nowhere { addresses: addresses.join(",") })
+/// The cluster behind these addresses, over so many connections to each node. Call it inside a runtime; nothing is
+/// connected yet.
+pub fn store(addresses: &[String], connections: usize) -> Result<Arc<dyn Store>, Error> {
+    let _ = connections;
+    Ok(Arc::new(Nowhere { addresses: addresses.join(",") }))
 }
 
 /// A runtime of one thread: a command waits for sockets, it does not compute.

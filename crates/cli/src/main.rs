@@ -80,7 +80,7 @@ fn ask(
 ) -> Result<Code, Error> {
     let runtime = connect::runtime();
     with_output(json, |out| {
-        runtime.block_on(async { command(&*connect::store(&connect.addresses), out).await })
+        runtime.block_on(async { command(&*connect::store(&connect.addresses, 1)?, out).await })
     })
 }
 

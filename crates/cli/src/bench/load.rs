@@ -89,13 +89,12 @@ pub async fn preload(load: &Load, store: &dyn Store) -> Result<(), Error> {
 }
 
 /// Runs the clients to their end.
-pub async fn run(load: Arc<Load>, stores: Vec<Arc<dyn Store>>) -> Tally {
+pub async fn run(load: Arc<Load>, store: Arc<dyn Store>) -> Tally {
     let shared = Arc::new(Shared::new(load));
     let progress = tokio::spawn(show_progress(shared.clone()));
     let mut clients = JoinSet::new();
     for index in 0..shared.load.clients {
-        let store = stores[index % stores.len()].clone();
-        clients.spawn(client(shared.clone(), store, index as u64));
+        clients.spawn(client(shared.clone(), store.clone(), index as u64));
     }
     clients.join_all().await;
     progress.abort();

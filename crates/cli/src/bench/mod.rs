@@ -58,7 +58,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=KEYS_MAX))]
     pub keys: u32,
-    /// How many connections they share [default: one for 64 clients]
+    /// How many connections to each node they share [default: one for 64 clients]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=CLIENTS_MAX))]
     pub connections: Option<u32>,
 }
@@ -84,15 +84,15 @@ const SECONDS_MAX: i64 = 86_400;
 const RATE_MAX: i64 = 10_000_000;
 /// They are all kept in memory.
 const KEYS_MAX: i64 = 10_000_000;
-/// Clients of one connection: far below the window of a session, and enough to fill a connection.
+/// Clients of one connection: enough to fill it.
 const CLIENTS_PER_CONNECTION: u32 = 64;
 
 /// Runs `capstan bench`.
 pub fn run(args: &Args, connect: &Connect, options: &Options, out: &mut Output<'_>) -> Result<Code, Error> {
     let load = Arc::new(load(args, options));
     let tally = connect::runtime().block_on(async {
-        let stores = (0..connections(args)).map(|_| connect::store(&connect.addresses)).collect();
-        measure(load.clone(), stores).await
+        let store = connect::store(&connect.addresses, connections(args))?;
+        measure(load.clone(), store).await
     })?;
     print(args, &tally, out)
 }
@@ -109,18 +109,17 @@ fn load(args: &Args, options: &Options) -> Load {
     }
 }
 
-fn connections(args: &Args) -> u32 {
+fn connections(args: &Args) -> usize {
     args.connections.unwrap_or_else(|| args.clients.div_ceil(CLIENTS_PER_CONNECTION)).min(args.clients)
+        as usize
 }
 
-async fn measure(load: Arc<Load>, stores: Vec<Arc<dyn Store>>) -> Result<Tally, Error> {
-    for store in &stores {
-        store.health_check().await?;
-    }
+async fn measure(load: Arc<Load>, store: Arc<dyn Store>) -> Result<Tally, Error> {
+    store.health_check().await?;
     if matches!(load.work, Work::Get | Work::Mixed) {
-        load::preload(&load, &*stores[0]).await?;
+        load::preload(&load, &*store).await?;
     }
-    let tally = load::run(load, stores).await;
+    let tally = load::run(load, store).await;
     match &tally.first_error {
         Some(error) if tally.done() == 0 => Err(error.clone().into()),
         _ => Ok(tally),
@@ -185,7 +184,7 @@ mod tests {
         let base = ["bench", "--seconds", "1", "--clients", "2", "--keys", "50"];
         let args = Line::try_parse_from(base.iter().chain(words)).expect("the words are fine").args;
         let load = Arc::new(load(&args, &Options::default()));
-        let tally = connect::runtime().block_on(measure(load, vec![Arc::new(fake)]))?;
+        let tally = connect::runtime().block_on(measure(load, Arc::new(fake)))?;
         let (mut out, mut err) = (Vec::new(), Vec::new());
         print(&args, &tally, &mut Output { out: &mut out, err: &mut err, terminal: false, json })?;
         Ok((String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap()))

@@ -16,7 +16,7 @@ pub fn print(command: Option<&str>, out: &mut Output<'_>) -> Result<Code, Error>
     let Some(found) = definition.find_subcommand(name) else {
         return Err(Error::Usage(format!("there is no command '{name}': help without a name lists all")));
     };
-    let text = found.clone().render_long_help().to_string();
+    let text = found.clone().render_help().to_string();
     out.line(&shell_text(&text))?;
     Ok(Code::Done)
 }

@@ -78,5 +78,6 @@ pub fn definition() -> clap::Command {
 
 /// Help texts are written for the command line; at the prompt the program's name is left out.
 pub fn shell_text(text: &str) -> String {
-    text.replace("  capstan ", "  ").replace("Usage: capstan ", "Usage: ").trim_end().into()
+    let text = text.replace("  capstan ", "  ").replace("Usage: capstan ", "Usage: ");
+    text.replace("Usage:  ", "Usage: ").trim_end().into()
 }

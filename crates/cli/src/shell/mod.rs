@@ -26,7 +26,7 @@ pub use prompt::{Prompt, run_prompt};
 /// Runs `capstan shell`.
 pub fn run(addresses: &[String], options: &Options) -> Result<Code, Error> {
     let runtime = connect::background_runtime();
-    let shell = Shell::new(addresses, options, runtime);
+    let shell = Shell::new(addresses, options, runtime)?;
     if io::stdin().is_terminal() {
         return run_prompt(&shell, Prompt::default());
     }
@@ -69,11 +69,11 @@ pub struct Shell {
 
 impl Shell {
     /// A shell on the store at these addresses. The runtime is driven by another thread.
-    pub fn new(addresses: &[String], options: &Options, runtime: Handle) -> Shell {
+    pub fn new(addresses: &[String], options: &Options, runtime: Handle) -> Result<Shell, Error> {
         let inside = runtime.enter();
-        let store = connect::store(addresses);
+        let store = connect::store(addresses, 1)?;
         drop(inside);
-        Shell { store, runtime, options: options.clone() }
+        Ok(Shell { store, runtime, options: options.clone() })
     }
 
     /// Runs a line. An error is one of the output: those of the command are printed.

@@ -50,24 +50,37 @@ pub fn lock(folder: &Path) -> Result<File, Error> {
     Ok(file)
 }
 
-/// What the first start fixed; at the first start, what the options say. `cores` tells how many a node of so many gets.
+/// What the first start fixed; before that, what the options say. `cores` tells how many a node of so many gets.
 pub fn settle(args: &Args, cores: impl Fn(u16) -> usize) -> Result<Fixed, Error> {
     match read(&args.data)? {
         Some(fixed) => check(args, &fixed).map(|()| fixed),
         None => {
             refuse_foreign(&args.data)?;
             let nodes = args.nodes.unwrap_or(NODES);
-            let fixed = Fixed {
+            Ok(Fixed {
                 nodes,
                 engine: args.engine.unwrap_or(Engine::Disk),
                 history: args.history.unwrap_or(History::Count(1)),
                 // Every core of every node leads one when all is well.
                 shards: args.shards.unwrap_or(u32::from(nodes) * cores(nodes) as u32),
-            };
-            write(&args.data, &fixed)?;
-            Ok(fixed)
+            })
         }
     }
+}
+
+/// Fixes this for all starts to come.
+pub fn fix(folder: &Path, fixed: &Fixed) -> Result<(), Error> {
+    let Fixed { nodes, engine, history, shards } = fixed.clone();
+    let written = Written { nodes, engine: engine.to_string(), history: history.to_string(), shards };
+    let text = serde_json::to_string_pretty(&written).expect("numbers and texts are JSON");
+    let store = || {
+        let mut file = File::create(folder.join(FIXED_NEW))?;
+        writeln!(file, "{text}")?;
+        file.sync_all()?;
+        fs::rename(folder.join(FIXED_NEW), folder.join(FIXED))?;
+        File::open(folder)?.sync_all()
+    };
+    store().map_err(|error| Error::Usage(format!("writing {FIXED} in {}: {error}", folder.display())))
 }
 
 const LOCK: &str = "lock";
@@ -98,20 +111,6 @@ fn read(folder: &Path) -> Result<Option<Fixed>, Error> {
     let engine = clap::ValueEnum::from_str(&written.engine, false).map_err(|error| broken(&error))?;
     let history = written.history.parse().map_err(|error: String| broken(&error))?;
     Ok(Some(Fixed { nodes: written.nodes, engine, history, shards: written.shards }))
-}
-
-fn write(folder: &Path, fixed: &Fixed) -> Result<(), Error> {
-    let Fixed { nodes, engine, history, shards } = fixed.clone();
-    let written = Written { nodes, engine: engine.to_string(), history: history.to_string(), shards };
-    let text = serde_json::to_string_pretty(&written).expect("numbers and texts are JSON");
-    let store = || {
-        let mut file = File::create(folder.join(FIXED_NEW))?;
-        writeln!(file, "{text}")?;
-        file.sync_all()?;
-        fs::rename(folder.join(FIXED_NEW), folder.join(FIXED))?;
-        File::open(folder)?.sync_all()
-    };
-    store().map_err(|error| Error::Usage(format!("writing {FIXED} in {}: {error}", folder.display())))
 }
 
 /// A folder that holds other things is not taken for a new cluster's.
@@ -176,6 +175,7 @@ mod tests {
         let fixed = settle(&first, |_| 2).unwrap();
         let expect = Fixed { nodes: 5, engine: Engine::Disk, history: History::All, shards: 10 };
         assert_eq!(fixed, expect);
+        fix(folder.path(), &fixed).unwrap();
         assert_eq!(settle(&args(folder.path()), |_| 7).unwrap(), expect);
         assert_eq!(settle(&first, |_| 2).unwrap(), expect);
     }
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn folder_option_that_contradicts_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        settle(&args(folder.path()), |_| 1).unwrap();
+        fix(folder.path(), &settle(&args(folder.path()), |_| 1).unwrap()).unwrap();
         let base = || args(folder.path());
         for other in [
             Args { nodes: Some(5), ..base() },

@@ -133,6 +133,7 @@ fn plan(args: &Args, quiet: bool) -> Result<Launch, Error> {
     let fixed = folder::settle(args, cores)?;
     let members = nodes::members(fixed.nodes, args.base_port);
     nodes::check_ports(&members)?;
+    folder::fix(&args.data, &fixed)?;
     let program = std::env::current_exe();
     let program = program.map_err(|error| Error::Usage(format!("finding this program: {error}")))?;
     let cores = cores(fixed.nodes);
@@ -154,7 +155,7 @@ impl Up {
         let members = launch.members.clone();
         let shards = launch.fixed.shards;
         watch_signals(&runtime, &send)?;
-        ready::watch(&runtime, &members, waiting_sender(&send));
+        ready::watch(&runtime, &members, waiting_sender(&send))?;
         Ok(Up {
             nodes: Nodes::new(launch),
             progress: progress(members.len()),
@@ -269,8 +270,9 @@ impl Up {
         self.shell = Some(ShellThread { news: news.sender(), stop: stop.clone() });
         let farewell = Some("stopping the cluster");
         let run = move || {
-            let shell = Shell::new(&addresses, &options, runtime);
-            if let Err(error) = run_prompt(&shell, Prompt { news: Some(news), stop, farewell }) {
+            let prompt = Prompt { news: Some(news), stop, farewell };
+            let left = Shell::new(&addresses, &options, runtime).and_then(|shell| run_prompt(&shell, prompt));
+            if let Err(error) = left {
                 let _ = writeln!(io::stderr(), "error: {error}");
             }
             // The main thread may be past waiting.

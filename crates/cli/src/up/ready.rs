@@ -10,11 +10,16 @@ use super::nodes::Member;
 use crate::connect::{self, Store};
 
 /// Tells who is not ready, again and again until nobody is left.
-pub fn watch(runtime: &Handle, members: &[Member], tell: impl Fn(Vec<String>) + Send + 'static) {
+pub fn watch(
+    runtime: &Handle,
+    members: &[Member],
+    tell: impl Fn(Vec<String>) + Send + 'static,
+) -> Result<(), kv::Error> {
     let inside = runtime.enter();
-    let store =
-        |member: &Member| (member.name.clone(), connect::store(std::slice::from_ref(&member.address)));
-    let stores: Vec<(String, Arc<dyn Store>)> = members.iter().map(store).collect();
+    let store = |member: &Member| {
+        connect::store(std::slice::from_ref(&member.address), 1).map(|store| (member.name.clone(), store))
+    };
+    let stores: Vec<(String, Arc<dyn Store>)> = members.iter().map(store).collect::<Result<_, _>>()?;
     drop(inside);
     runtime.spawn(async move {
         loop {
@@ -27,6 +32,7 @@ pub fn watch(runtime: &Handle, members: &[Member], tell: impl Fn(Vec<String>) + 
             tokio::time::sleep(PAUSE).await;
         }
     });
+    Ok(())
 }
 
 /// Nodes are ready within a second or so: ask often.
