@@ -1,0 +1,327 @@
+//! How answers look: as text for people and pipes, as one JSON object per result, as an exit code.
+
+use kv::{Answer, Function, KeyAnswer, Op, Receipt, Revision, Row, Version};
+use serde_json::{Map, Value, json};
+
+use crate::exit::{Code, Error, code_of};
+use crate::print::{Output, escaped, put_bytes};
+
+/// Prints the answer to an op; tells how a command ends that asked only this.
+pub fn print(op: &Op, answer: &Answer, version: Version, out: &mut Output<'_>) -> Result<Code, Error> {
+    match (answer, out.json) {
+        (Answer::Many(many), true) => {
+            for each in many {
+                out.object(&key_answer_object(op, each))?;
+            }
+        }
+        (Answer::History(revisions), true) => {
+            for revision in revisions {
+                out.object(&revision_object(op, revision))?;
+            }
+        }
+        (Answer::Page(page), true) => page.rows.iter().try_for_each(|row| print_row(row, false, out))?,
+        (_, true) => out.object(&object(op, answer, version))?,
+        (_, false) => text(op, answer, version, out)?,
+    }
+    if let Answer::Many(many) = answer {
+        print_failures(many, out)?;
+    }
+    Ok(code(op, answer))
+}
+
+/// Prints a row of a range.
+pub fn print_row(row: &Row, keys_only: bool, out: &mut Output<'_>) -> Result<(), Error> {
+    if out.json {
+        let mut object = Map::new();
+        put_bytes(&mut object, "key", &row.key);
+        if !keys_only {
+            put_bytes(&mut object, "value", &row.value);
+        }
+        object.insert("version".into(), row.version.to_string().into());
+        out.object(&object.into())?;
+    } else if keys_only {
+        out.row(&[&row.key])?;
+    } else {
+        out.row(&[&row.key, &row.value])?;
+    }
+    Ok(())
+}
+
+/// Prints a number of rows; of rows that a write removed, with its version.
+pub fn print_count(count: u64, version: Option<Version>, out: &mut Output<'_>) -> Result<(), Error> {
+    match (out.json, version) {
+        (true, Some(version)) => {
+            out.object(&json!({"count": count, "version": version.to_string()}))?;
+        }
+        (true, None) => out.object(&json!({"count": count}))?,
+        (false, _) => out.line(&count.to_string())?,
+    }
+    Ok(())
+}
+
+/// Tells what was achieved.
+pub fn print_receipt(receipt: &Receipt, out: &mut Output<'_>) -> Result<(), Error> {
+    let Receipt { version, shard, protocol, epoch, asked, reached, copies, staleness_micros, node } = receipt;
+    let text = format!(
+        "receipt: version {version}, {protocol}, shard {shard}, epoch {epoch}, asked {asked}, reached {reached}, \
+         synced on {copies} nodes, at most {staleness_micros} us stale, served by node {node}"
+    );
+    out.note(&text)?;
+    Ok(())
+}
+
+fn code(op: &Op, answer: &Answer) -> Code {
+    let fine = match answer {
+        Answer::Many(many) => return many.iter().map(|each| key_code(op, each)).fold(Code::Done, worse),
+        Answer::Row(row) => row.is_some(),
+        Answer::History(revisions) => !revisions.is_empty(),
+        Answer::Deleted { count, .. } => *count > 0 || matches!(op, Op::DeleteRange { .. }),
+        Answer::Expire(found) => *found,
+        Answer::Popped(popped) => popped.is_some(),
+        Answer::Condition { met, .. } => *met,
+        Answer::Transaction { succeeded, .. } => *succeeded,
+        Answer::Page(_) | Answer::Put { .. } | Answer::Trimmed(_) => true,
+        Answer::Length(_) | Answer::Number(_) => true,
+    };
+    if fine { Code::Done } else { Code::NotMet }
+}
+
+fn key_code(op: &Op, each: &KeyAnswer) -> Code {
+    match &each.result {
+        Ok(None) if matches!(op, Op::GetAll { .. }) => Code::NotMet,
+        Ok(_) => Code::Done,
+        Err(error) => code_of(error),
+    }
+}
+
+fn worse(one: Code, other: Code) -> Code {
+    if other as u8 > one as u8 { other } else { one }
+}
+
+fn key_of(op: &Op) -> &[u8] {
+    match op {
+        Op::Get { key, .. } | Op::History { key, .. } | Op::Put { key, .. } | Op::Delete { key, .. } => key,
+        Op::Trim { key, .. } | Op::Expire { key, .. } | Op::Update { key, .. } => key,
+        _ => &[],
+    }
+}
+
+fn text(op: &Op, answer: &Answer, version: Version, out: &mut Output<'_>) -> Result<(), Error> {
+    match answer {
+        Answer::Row(Some(row)) => out.value(&row.value)?,
+        Answer::Many(many) => many.iter().try_for_each(|each| key_text(op, each, out))?,
+        Answer::Page(page) => page.rows.iter().try_for_each(|row| print_row(row, false, out))?,
+        Answer::History(revisions) if !revisions.is_empty() => {
+            revisions.iter().try_for_each(|revision| revision_text(revision, out))?;
+        }
+        Answer::Put { previous } if asks_previous(op) => previous_text(previous.as_ref(), out)?,
+        Answer::Deleted { count: 1.., previous, .. } if asks_previous(op) => {
+            previous_text(previous.as_ref(), out)?;
+        }
+        Answer::Deleted { count, .. } => out.line(&count.to_string())?,
+        Answer::Put { .. } | Answer::Expire(true) | Answer::Condition { met: true, .. } => {
+            out.line(&version.to_string())?;
+        }
+        Answer::Trimmed(count) => out.line(&count.to_string())?,
+        Answer::Length(length) => out.line(&length.to_string())?,
+        Answer::Popped(Some(value)) => out.value(value)?,
+        Answer::Number(number) => out.line(&number.to_string())?,
+        Answer::Condition { met: false, current } => out.note(&unmet(op, current.as_ref()))?,
+        Answer::Transaction { succeeded, answers } => {
+            transaction_text(op, *succeeded, answers, version, out)?
+        }
+        Answer::Row(None) | Answer::History(_) | Answer::Expire(false) | Answer::Popped(None) => {
+            out.note(&not_found(key_of(op)))?;
+        }
+    }
+    Ok(())
+}
+
+fn key_text(op: &Op, each: &KeyAnswer, out: &mut Output<'_>) -> Result<(), Error> {
+    match (&each.result, op) {
+        (Ok(Some(row)), Op::PutAll { .. }) => {
+            out.row(&[&each.key, row.version.to_string().as_bytes()])?;
+        }
+        (Ok(Some(row)), _) => out.row(&[&each.key, &row.value])?,
+        (Ok(None), Op::GetAll { .. }) => out.note(&not_found(&each.key))?,
+        (Ok(None), _) => out.row(&[&each.key])?,
+        (Err(_), _) => {}
+    }
+    Ok(())
+}
+
+fn revision_text(revision: &Revision, out: &mut Output<'_>) -> Result<(), Error> {
+    let version = revision.version.to_string();
+    match &revision.value {
+        Some(value) => out.row(&[version.as_bytes(), value])?,
+        // No second field: an empty value has one.
+        None => out.row(&[version.as_bytes()])?,
+    }
+    Ok(())
+}
+
+fn previous_text(previous: Option<&Row>, out: &mut Output<'_>) -> Result<(), Error> {
+    match previous {
+        Some(row) => out.value(&row.value)?,
+        None => out.note("there was no value before")?,
+    }
+    Ok(())
+}
+
+fn transaction_text(
+    op: &Op,
+    succeeded: bool,
+    answers: &[Answer],
+    version: Version,
+    out: &mut Output<'_>,
+) -> Result<(), Error> {
+    out.line(if succeeded { "then" } else { "else" })?;
+    branch(op, succeeded).iter().zip(answers).try_for_each(|(op, answer)| text(op, answer, version, out))
+}
+
+fn branch(op: &Op, succeeded: bool) -> &[Op] {
+    match op {
+        Op::Transaction { then, .. } if succeeded => then,
+        Op::Transaction { otherwise, .. } => otherwise,
+        _ => &[],
+    }
+}
+
+fn print_failures(many: &[KeyAnswer], out: &mut Output<'_>) -> Result<(), Error> {
+    for KeyAnswer { key, result } in many {
+        if let Err(error) = result {
+            out.note(&format!("error: {}: {error}", escaped(key, &[])))?;
+        }
+    }
+    Ok(())
+}
+
+fn not_found(key: &[u8]) -> String {
+    format!("not found: {}", escaped(key, &[]))
+}
+
+fn unmet(op: &Op, current: Option<&Row>) -> String {
+    let key = escaped(key_of(op), &[]);
+    match (op, current) {
+        (Op::Update { function: Function::Insert { .. }, .. }, None) => {
+            format!("not stored: {key} is there already")
+        }
+        (_, None) => format!("not stored: {key} has no value"),
+        (_, Some(row)) => {
+            format!("not stored: {key} is {} at version {}", escaped(&row.value, &[]), row.version)
+        }
+    }
+}
+
+fn asks_previous(op: &Op) -> bool {
+    matches!(op, Op::Put { previous: true, .. } | Op::Delete { previous: true, .. })
+}
+
+fn object(op: &Op, answer: &Answer, version: Version) -> Value {
+    let mut object = Map::new();
+    match answer {
+        Answer::Row(row) => return found_object(key_of(op), row.as_ref()),
+        Answer::Transaction { succeeded, answers } => {
+            let inner =
+                branch(op, *succeeded).iter().zip(answers).map(|(op, answer)| inner(op, answer, version));
+            let answers: Vec<Value> = inner.collect();
+            return json!({"succeeded": succeeded, "version": version.to_string(), "answers": answers});
+        }
+        _ => put_bytes(&mut object, "key", key_of(op)),
+    }
+    object.insert("version".into(), version.to_string().into());
+    put_result(&mut object, op, answer);
+    object.into()
+}
+
+/// What a write tells beside its key and version.
+fn put_result(object: &mut Map<String, Value>, op: &Op, answer: &Answer) {
+    match answer {
+        Answer::Put { previous } if asks_previous(op) => put_row(object, "previous", previous.as_ref()),
+        Answer::Deleted { count, previous, .. } => {
+            object.insert("count".into(), (*count).into());
+            if asks_previous(op) {
+                put_row(object, "previous", previous.as_ref());
+            }
+        }
+        Answer::Trimmed(count) => drop(object.insert("count".into(), (*count).into())),
+        Answer::Expire(found) => drop(object.insert("found".into(), (*found).into())),
+        Answer::Length(length) => drop(object.insert("length".into(), (*length).into())),
+        Answer::Number(number) => drop(object.insert("number".into(), (*number).into())),
+        Answer::Popped(popped) => {
+            object.insert("found".into(), popped.is_some().into());
+            match popped {
+                Some(value) => put_bytes(object, "value", value),
+                None => drop(object.insert("value".into(), Value::Null)),
+            }
+        }
+        Answer::Condition { met, current } => {
+            object.insert("met".into(), (*met).into());
+            if !met {
+                put_row(object, "current", current.as_ref());
+            }
+        }
+        _ => {}
+    }
+}
+
+/// An answer inside a transaction: one object, whatever it is.
+fn inner(op: &Op, answer: &Answer, version: Version) -> Value {
+    match answer {
+        Answer::Many(many) => many.iter().map(|each| key_answer_object(op, each)).collect(),
+        Answer::History(revisions) => {
+            revisions.iter().map(|revision| revision_object(op, revision)).collect()
+        }
+        answer => object(op, answer, version),
+    }
+}
+
+fn key_answer_object(op: &Op, each: &KeyAnswer) -> Value {
+    let mut object = Map::new();
+    match (&each.result, op) {
+        (Ok(row), Op::GetAll { .. }) => return found_object(&each.key, row.as_ref()),
+        (Ok(row), _) => {
+            put_bytes(&mut object, "key", &each.key);
+            let version = row.as_ref().map(|row| row.version.to_string());
+            object.insert("version".into(), version.into());
+        }
+        (Err(error), _) => {
+            put_bytes(&mut object, "key", &each.key);
+            object.insert("error".into(), error.to_string().into());
+        }
+    }
+    object.into()
+}
+
+fn found_object(key: &[u8], row: Option<&Row>) -> Value {
+    let mut object = Map::new();
+    object.insert("found".into(), row.is_some().into());
+    put_bytes(&mut object, "key", key);
+    match row {
+        Some(row) => put_bytes(&mut object, "value", &row.value),
+        None => drop(object.insert("value".into(), Value::Null)),
+    }
+    object.insert("version".into(), row.map(|row| row.version.to_string()).into());
+    object.into()
+}
+
+fn revision_object(op: &Op, revision: &Revision) -> Value {
+    let mut object = Map::new();
+    put_bytes(&mut object, "key", key_of(op));
+    object.insert("version".into(), revision.version.to_string().into());
+    match &revision.value {
+        Some(value) => put_bytes(&mut object, "value", value),
+        None => drop(object.insert("value".into(), Value::Null)),
+    }
+    object.into()
+}
+
+fn put_row(object: &mut Map<String, Value>, name: &str, row: Option<&Row>) {
+    let row = row.map(|row| {
+        let mut object = Map::new();
+        put_bytes(&mut object, "value", &row.value);
+        object.insert("version".into(), row.version.to_string().into());
+        Value::from(object)
+    });
+    object.insert(name.into(), row.into());
+}

@@ -1,0 +1,248 @@
+//! The clients of a bench: tasks of one thread, each asking one request at a time.
+
+use std::io::{self, IsTerminal};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use indicatif::{ProgressBar, ProgressStyle};
+use kv::{Error, Key, Op, Value};
+use tokio::task::JoinSet;
+
+use super::Work;
+use super::pace::Pace;
+use crate::args::Options;
+use crate::connect::Store;
+
+/// What is asked.
+pub struct Load {
+    /// Which op.
+    pub work: Work,
+    /// How many clients.
+    pub clients: usize,
+    /// How long.
+    pub duration: Duration,
+    /// Requests per second of all clients together; `None` = as many as go.
+    pub rate: Option<u32>,
+    /// How requests are asked.
+    pub options: Options,
+    /// The keys.
+    pub keys: Vec<Key>,
+    /// The value.
+    pub value: Value,
+}
+
+/// What became of it.
+pub struct Tally {
+    /// How long answers took, in microseconds.
+    pub latency_micros: Histogram<u64>,
+    /// Requests that failed.
+    pub errors: u64,
+    /// Why the first one failed.
+    pub first_error: Option<Error>,
+    /// From the start to the last answer.
+    pub elapsed: Duration,
+}
+
+impl Tally {
+    fn new() -> Tally {
+        Tally {
+            latency_micros: Histogram::new_with_max(LATENCY_MICROS_MAX, LATENCY_DIGITS)
+                .expect("the bounds are constants within what a histogram can hold"),
+            errors: 0,
+            first_error: None,
+            elapsed: Duration::ZERO,
+        }
+    }
+
+    /// Requests that were answered.
+    pub fn done(&self) -> u64 {
+        self.latency_micros.len()
+    }
+
+    /// Answers per second.
+    pub fn per_second(&self) -> f64 {
+        self.done() as f64 / self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
+
+    fn add(&mut self, latency: Duration, result: Result<(), Error>) {
+        match result {
+            Ok(()) => self.latency_micros.saturating_record(latency.as_micros() as u64),
+            Err(error) => {
+                self.errors += 1;
+                self.first_error.get_or_insert(error);
+            }
+        }
+    }
+}
+
+/// Stores all keys, so that reads find them.
+pub async fn preload(load: &Load, store: &dyn Store) -> Result<(), Error> {
+    for keys in load.keys.chunks(preload_rows(load.value.len())) {
+        let rows = keys.iter().map(|key| (key.clone(), load.value.clone())).collect();
+        let reply = store.call(load.options.request(Op::PutAll { rows }), None).await?;
+        if let kv::Answer::Many(many) = reply.answer {
+            many.into_iter().try_for_each(|each| each.result.map(drop))?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs the clients to their end.
+pub async fn run(load: Arc<Load>, store: Arc<dyn Store>) -> Tally {
+    let shared = Arc::new(Shared::new(load));
+    let progress = tokio::spawn(show_progress(shared.clone()));
+    let mut clients = JoinSet::new();
+    for index in 0..shared.load.clients {
+        clients.spawn(client(shared.clone(), store.clone(), index as u64));
+    }
+    clients.join_all().await;
+    progress.abort();
+    let mut tally = std::mem::replace(&mut *shared.tally(), Tally::new());
+    tally.elapsed = shared.start.elapsed();
+    tally
+}
+
+/// Longer than any request waits.
+const LATENCY_MICROS_MAX: u64 = 3_600_000_000;
+/// Within a thousandth.
+const LATENCY_DIGITS: u8 = 3;
+/// After an error a client without a rate waits so long, so as not to hammer a store that is away.
+const ERROR_PAUSE: Duration = Duration::from_millis(10);
+/// Requests that were due and not yet asked when the time is over are asked for so long.
+const GRACE: Duration = Duration::from_secs(10);
+/// How often the progress bar moves.
+const PROGRESS: Duration = Duration::from_millis(200);
+/// Bytes of one step of the preload.
+const PRELOAD_BYTES: usize = 1 << 20;
+/// Rows of one step of the preload.
+const PRELOAD_ROWS: usize = 1000;
+
+fn preload_rows(value_bytes: usize) -> usize {
+    (PRELOAD_BYTES / value_bytes.max(1)).clamp(1, PRELOAD_ROWS)
+}
+
+struct Shared {
+    load: Arc<Load>,
+    start: Instant,
+    pace: Option<Pace>,
+    // Of one thread: never contended.
+    tally: Mutex<Tally>,
+}
+
+impl Shared {
+    fn new(load: Arc<Load>) -> Shared {
+        let start = Instant::now();
+        let pace = load.rate.map(|rate| Pace::start(start, rate, load.duration, load.clients));
+        Shared { load, start, pace, tally: Mutex::new(Tally::new()) }
+    }
+
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().expect("recording does not panic")
+    }
+
+    /// When the next request is due; `None` at the end.
+    async fn next(&self) -> Option<Instant> {
+        let now = Instant::now();
+        match &self.pace {
+            Some(_) if now > self.start + self.load.duration + GRACE => None,
+            Some(pace) => pace.next().await,
+            None => (now < self.start + self.load.duration).then_some(now),
+        }
+    }
+}
+
+async fn client(shared: Arc<Shared>, store: Arc<dyn Store>, seed: u64) {
+    let mut random = Random(seed);
+    while let Some(due) = shared.next().await {
+        let result = once(&shared.load, &*store, &mut random).await;
+        let failed = result.is_err();
+        shared.tally().add(due.elapsed(), result);
+        if failed && shared.pace.is_none() {
+            tokio::time::sleep(ERROR_PAUSE).await;
+        } else {
+            // A store that answers at once would never let the others go on.
+            tokio::task::consume_budget().await;
+        }
+    }
+}
+
+async fn once(load: &Load, store: &dyn Store, random: &mut Random) -> Result<(), Error> {
+    let number = random.next();
+    let writes = match load.work {
+        Work::Echo => return store.health_check().await,
+        Work::Put => true,
+        Work::Get => false,
+        Work::Mixed => number >> 63 == 1,
+    };
+    let key = load.keys[(number % load.keys.len() as u64) as usize].clone();
+    let op = match writes {
+        true => Op::Put { key, value: load.value.clone(), deadline: None, previous: false },
+        false => Op::Get { key, at: None },
+    };
+    store.call(load.options.request(op), None).await.map(drop)
+}
+
+async fn show_progress(shared: Arc<Shared>) {
+    if !io::stderr().is_terminal() {
+        return;
+    }
+    let style = ProgressStyle::with_template("{wide_bar} {pos} of {len} s  {msg}");
+    let style = style.expect("the template is a constant and well-formed");
+    let bar = ProgressBar::new(shared.load.duration.as_secs()).with_style(style);
+    loop {
+        let elapsed = shared.start.elapsed();
+        let (done, errors) = { (shared.tally().done(), shared.tally().errors) };
+        bar.set_position(elapsed.as_secs());
+        bar.set_message(format!(
+            "{:.0} ops/s, {errors} errors",
+            done as f64 / elapsed.as_secs_f64().max(0.001)
+        ));
+        tokio::time::sleep(PROGRESS).await;
+    }
+}
+
+/// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn preload_steps_fit_an_op() {
+        for bytes in [0, 1, 128, 1 << 20, kv::VALUE_BYTES_MAX] {
+            let rows = preload_rows(bytes);
+            assert!((1..=PRELOAD_ROWS).contains(&rows));
+            assert!(rows * bytes <= kv::VALUE_BYTES_MAX);
+        }
+    }
+
+    #[test]
+    fn random_differs_by_seed_and_step() {
+        let (mut one, mut other) = (Random(1), Random(2));
+        assert_ne!(one.next(), other.next());
+        assert_ne!(one.next(), one.next());
+    }
+
+    #[test]
+    fn tally_keeps_latencies_and_the_first_error() {
+        let mut tally = Tally::new();
+        tally.add(Duration::from_micros(500), Ok(()));
+        tally.add(Duration::ZERO, Err(Error::Unavailable("first".into())));
+        tally.add(Duration::ZERO, Err(Error::Unavailable("second".into())));
+        assert_eq!((tally.done(), tally.errors), (1, 2));
+        assert_eq!(tally.first_error, Some(Error::Unavailable("first".into())));
+        assert_eq!(tally.latency_micros.max(), 500);
+    }
+}

@@ -1,0 +1,82 @@
+//! The one door to the store: what commands ask of a cluster, whoever answers.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kv::cluster::{Location, Status};
+use kv::{Error, Key, Reply, Request};
+use tokio::runtime::{Builder, Runtime};
+
+/// An answer that is on its way.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
+
+/// A cluster, as the commands see it. Connects when first asked and again when a connection is lost.
+pub trait Store: Send + Sync {
+    /// Asks one request. `ttl` replaces the deadline of a write that may have one: it counts on the store's clock.
+    fn call(&self, request: Request, ttl: Option<Duration>) -> Pending<'_, Reply>;
+    /// Nodes and shards.
+    fn status(&self) -> Pending<'_, Status>;
+    /// Where a key is.
+    fn locate(&self, key: Key) -> Pending<'_, Location>;
+    /// Whether a server is there and serves.
+    fn health_check(&self) -> Pending<'_, ()>;
+}
+
+/// The cluster behind these addresses, over so many connections to each node. Call it inside a runtime; nothing is
+/// connected yet.
+pub fn store(addresses: &[String], connections: usize) -> Result<Arc<dyn Store>, Error> {
+    let _ = connections;
+    Ok(Arc::new(Nowhere { addresses: addresses.join(",") }))
+}
+
+/// A runtime of one thread: a command waits for sockets, it does not compute.
+pub fn runtime() -> Runtime {
+    Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime needs an epoll instance and a pipe only")
+}
+
+/// A runtime that goes on while its owner does something else, such as waiting for a key press: connections stay
+/// alive. Ends with the process.
+pub fn background_runtime() -> tokio::runtime::Handle {
+    let runtime = runtime();
+    let handle = runtime.handle().clone();
+    std::thread::Builder::new()
+        .name("sockets".into())
+        .spawn(move || runtime.block_on(std::future::pending::<()>()))
+        .expect("a process can start a thread");
+    handle
+}
+
+/// Answers that there is no client.
+struct Nowhere {
+    addresses: String,
+}
+
+impl Nowhere {
+    fn error<T>(&self) -> Pending<'_, T> {
+        let text = format!("this build has no client that could reach {}", self.addresses);
+        Box::pin(async { Err(Error::Unavailable(text)) })
+    }
+}
+
+impl Store for Nowhere {
+    fn call(&self, _: Request, _: Option<Duration>) -> Pending<'_, Reply> {
+        self.error()
+    }
+
+    fn status(&self) -> Pending<'_, Status> {
+        self.error()
+    }
+
+    fn locate(&self, _: Key) -> Pending<'_, Location> {
+        self.error()
+    }
+
+    fn health_check(&self) -> Pending<'_, ()> {
+        self.error()
+    }
+}

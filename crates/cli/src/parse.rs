@@ -1,0 +1,194 @@
+//! The small notations of the command line: durations, sizes, addresses, histories.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// How much of the past of a key is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum History {
+    /// So many revisions, the newest included. At least 1.
+    Count(u32),
+    /// All.
+    All,
+}
+
+impl fmt::Display for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            History::Count(count) => write!(f, "{count}"),
+            History::All => f.write_str("all"),
+        }
+    }
+}
+
+impl FromStr for History {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<History, String> {
+        match text.parse() {
+            Ok(count) if count > 0 => Ok(History::Count(count)),
+            _ if text == "all" => Ok(History::All),
+            _ => Err("a history is a count of revisions of 1 or more, or all".into()),
+        }
+    }
+}
+
+/// Where a node keeps its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Engine {
+    /// In memory, with checkpoint files and the log on disk.
+    Memory,
+    /// On disk.
+    Disk,
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Engine::Memory => "memory",
+            Engine::Disk => "disk",
+        })
+    }
+}
+
+/// A duration: a number with `us`, `ms`, `s`, `m`, `h` or `d` behind it; without, seconds. Not zero.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split_unit(text);
+    let micros = match unit {
+        "us" => 1,
+        "ms" => 1_000,
+        "s" | "" => 1_000_000,
+        "m" => 60_000_000,
+        "h" => 3_600_000_000,
+        "d" => 86_400_000_000,
+        _ => return Err("a duration is a number and us, ms, s, m, h or d, as in 10s".into()),
+    };
+    match number.parse().ok().and_then(|number: u64| number.checked_mul(micros)) {
+        Some(0) => Err("a duration is longer than nothing".into()),
+        Some(micros) => Ok(Duration::from_micros(micros)),
+        None => Err("a duration is a whole number and its unit, as in 10s or 500ms".into()),
+    }
+}
+
+/// How long a request waits: a duration within the store's limit.
+pub fn timeout(text: &str) -> Result<Duration, String> {
+    let timeout = duration(text)?;
+    if timeout > Duration::from_millis(kv::TIMEOUT_MILLIS_MAX) {
+        return Err(format!("a request waits for at most {} s", kv::TIMEOUT_MILLIS_MAX / 1000));
+    }
+    Ok(timeout)
+}
+
+/// A time to live: a duration, or `never`.
+pub fn deadline(text: &str) -> Result<Deadline, String> {
+    if text == "never" { Ok(Deadline::Never) } else { duration(text).map(Deadline::In) }
+}
+
+/// When a key expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deadline {
+    /// Not at all.
+    Never,
+    /// So long from now.
+    In(Duration),
+}
+
+/// A size in bytes: a number with `K`, `M` or `G` (powers of 1024) behind it, `KiB` and the like as well.
+pub fn size(text: &str) -> Result<usize, String> {
+    let (number, unit) = split_unit(text);
+    let shift = match unit.trim_end_matches("iB").trim_end_matches('B') {
+        "" => 0,
+        "K" | "k" => 10,
+        "M" | "m" => 20,
+        "G" | "g" => 30,
+        _ => {
+            return Err("a size is a number of bytes, with K, M or G behind it if you like, as in 64M".into());
+        }
+    };
+    let bytes = number.parse().ok().and_then(|number: usize| number.checked_mul(1 << shift));
+    bytes.ok_or_else(|| "a size is a whole number of bytes, as in 64M".into())
+}
+
+/// An address: HOST:PORT.
+pub fn address(text: &str) -> Result<String, String> {
+    let port =
+        text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+    match port {
+        Some(Ok(_)) => Ok(text.into()),
+        _ => Err("an address is HOST:PORT, as in 127.0.0.1:7401".into()),
+    }
+}
+
+/// The name of a node: up to 64 letters, digits, `-`, `_` and `.`.
+pub fn name(text: &str) -> Result<String, String> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if text.is_empty() || text.len() > NAME_BYTES_MAX || !text.chars().all(fine) || text.starts_with('.') {
+        return Err("a name is 1 to 64 letters, digits, '-', '_' and '.', as in n1".into());
+    }
+    Ok(text.into())
+}
+
+/// One member of a cluster: NAME=HOST:PORT.
+pub fn peer(text: &str) -> Result<(String, String), String> {
+    let (who, at) = text.split_once('=').ok_or("a peer is NAME=HOST:PORT, as in n1=127.0.0.1:7421")?;
+    Ok((name(who)?, address(at)?))
+}
+
+/// A name stands in tables and in file names.
+const NAME_BYTES_MAX: usize = 64;
+
+fn split_unit(text: &str) -> (&str, &str) {
+    text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn duration_with_each_unit_is_read() {
+        assert_eq!(duration("250us"), Ok(Duration::from_micros(250)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));
+        assert_eq!(duration("1d"), Ok(Duration::from_secs(86400)));
+    }
+
+    #[test]
+    fn duration_that_is_none_is_refused() {
+        for text in ["", "s", "0s", "-1s", "1.5s", "10x", "99999999999999999999s", "9999999999999d"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn size_with_each_unit_is_read() {
+        assert_eq!((size("7"), size("1K"), size("64M")), (Ok(7), Ok(1024), Ok(64 << 20)));
+        assert_eq!((size("1KiB"), size("2GB"), size("0")), (Ok(1024), Ok(2 << 30), Ok(0)));
+        assert!(size("x").is_err() && size("1T").is_err() && size("99999999999999999999").is_err());
+    }
+
+    #[test]
+    fn address_without_host_or_port_is_refused() {
+        assert_eq!(address("[::1]:7401"), Ok("[::1]:7401".into()));
+        for text in ["", "host", ":7401", "host:", "host:x", "host:70000"] {
+            assert!(address(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn history_zero_is_refused() {
+        assert_eq!("3".parse(), Ok(History::Count(3)));
+        assert_eq!("all".parse(), Ok(History::All));
+        assert!("0".parse::<History>().is_err() && "some".parse::<History>().is_err());
+    }
+
+    #[test]
+    fn peer_is_name_and_address() {
+        assert_eq!(peer("n1=127.0.0.1:7421"), Ok(("n1".into(), "127.0.0.1:7421".into())));
+        assert!(peer("127.0.0.1:7421").is_err() && peer("a b=h:1").is_err() && peer("../n1=h:1").is_err());
+    }
+}

@@ -1,0 +1,101 @@
+//! Completion at the prompt: commands first, then the options of the command.
+
+use reedline::{Completer, CompletionResult, Span, Suggestion};
+
+/// Completes from a definition of commands.
+pub struct Words {
+    definition: clap::Command,
+}
+
+impl Words {
+    /// Completes these commands.
+    pub fn new(definition: clap::Command) -> Words {
+        Words { definition }
+    }
+
+    /// What may stand for the last word of a line up to the cursor.
+    fn candidates(&self, line: &str) -> Vec<(String, Option<String>)> {
+        let mut before: Vec<&str> = line.split_whitespace().collect();
+        let last = if line.ends_with(char::is_whitespace) { "" } else { before.pop().unwrap_or("") };
+        let mut found = match before.first() {
+            None | Some(&"help") => commands(&self.definition),
+            Some(name) => match self.definition.find_subcommand(name) {
+                Some(command) if last.starts_with('-') => options(command),
+                Some(command) => commands(command),
+                None => Vec::new(),
+            },
+        };
+        found.retain(|(name, _)| name.starts_with(last));
+        found
+    }
+}
+
+impl Completer for Words {
+    fn complete(&mut self, line: &str, pos: usize) -> CompletionResult {
+        let line = &line[..pos];
+        let start = line.rfind(char::is_whitespace).map_or(0, |at| at + 1);
+        let suggestions = self.candidates(line).into_iter().map(|(value, description)| Suggestion {
+            value,
+            description,
+            span: Span::new(start, pos),
+            append_whitespace: true,
+            ..Suggestion::default()
+        });
+        CompletionResult::fresh(suggestions.collect::<Vec<_>>())
+    }
+}
+
+fn commands(command: &clap::Command) -> Vec<(String, Option<String>)> {
+    let pair = |c: &clap::Command| (c.get_name().to_string(), c.get_about().map(ToString::to_string));
+    command.get_subcommands().map(pair).collect()
+}
+
+fn options(command: &clap::Command) -> Vec<(String, Option<String>)> {
+    let pair = |arg: &clap::Arg| {
+        let name = arg.get_long()?;
+        Some((format!("--{name}"), arg.get_help().map(ToString::to_string)))
+    };
+    command.get_arguments().filter_map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::line::definition;
+    use super::*;
+
+    fn check(line: &str, expect: &[&str]) {
+        let words = Words::new(definition());
+        let found: Vec<String> = words.candidates(line).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(found, expect, "{line}");
+    }
+
+    #[test]
+    fn completion_of_the_first_word_is_a_command() {
+        check("ge", &["get", "getall"]);
+        check("pop", &["pop-left", "pop-right"]);
+        check("frob", &[]);
+    }
+
+    #[test]
+    fn completion_of_help_is_a_command() {
+        check("help tr", &["trim"]);
+    }
+
+    #[test]
+    fn completion_of_a_dash_is_an_option() {
+        check("put k v --p", &["--previous"]);
+        check("range a --ke", &["--keys-only", "--keyspace"]);
+        check("get k --rec", &["--receipt"]);
+    }
+
+    #[test]
+    fn completion_of_keys_and_values_is_left_alone() {
+        check("get k", &[]);
+        check("get ", &[]);
+    }
+
+    #[test]
+    fn completion_of_cluster_is_its_commands() {
+        check("cluster ", &["status", "query"]);
+    }
+}

@@ -1,0 +1,224 @@
+//! The folder of a local cluster: one owner at a time, and what its first start fixed.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::Args;
+use crate::exit::Error;
+use crate::parse::{Engine, History};
+
+/// What cannot change once data is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fixed {
+    /// How many nodes.
+    pub nodes: u16,
+    /// Where rows are kept.
+    pub engine: Engine,
+    /// How many revisions of a key are kept.
+    pub history: History,
+    /// How many shards.
+    pub shards: u32,
+}
+
+/// Makes the folder and takes it. It is free again when the file is dropped, however the process ends.
+pub fn lock(folder: &Path) -> Result<File, Error> {
+    let at = |what: &str, error: &dyn std::fmt::Display| {
+        Error::Usage(format!("{what} the data folder {}: {error}", folder.display()))
+    };
+    fs::create_dir_all(folder).map_err(|error| at("making", &error))?;
+    let path = folder.join(LOCK);
+    let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+    let mut file = options.map_err(|error| at("opening", &error))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut owner = String::new();
+            // For the message only: an unreadable owner is one without a number.
+            let _ = file.read_to_string(&mut owner);
+            let owner = if owner.is_empty() { "another process".into() } else { format!("process {owner}") };
+            let text = format!("{owner} runs it already; stop that one, or choose another --data");
+            return Err(at("taking", &text));
+        }
+        Err(TryLockError::Error(error)) => return Err(at("locking", &error)),
+    }
+    let written =
+        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", std::process::id()));
+    written.map_err(|error| at("writing to", &error))?;
+    Ok(file)
+}
+
+/// What the first start fixed; before that, what the options say. `cores` tells how many a node of so many gets.
+pub fn settle(args: &Args, cores: impl Fn(u16) -> usize) -> Result<Fixed, Error> {
+    match read(&args.data)? {
+        Some(fixed) => check(args, &fixed).map(|()| fixed),
+        None => {
+            refuse_foreign(&args.data)?;
+            let nodes = args.nodes.unwrap_or(NODES);
+            Ok(Fixed {
+                nodes,
+                engine: args.engine.unwrap_or(Engine::Disk),
+                history: args.history.unwrap_or(History::Count(1)),
+                // Every core of every node leads one when all is well.
+                shards: args.shards.unwrap_or(u32::from(nodes) * cores(nodes) as u32),
+            })
+        }
+    }
+}
+
+/// Fixes this for all starts to come.
+pub fn fix(folder: &Path, fixed: &Fixed) -> Result<(), Error> {
+    let Fixed { nodes, engine, history, shards } = fixed.clone();
+    let written = Written { nodes, engine: engine.to_string(), history: history.to_string(), shards };
+    let text = serde_json::to_string_pretty(&written).expect("numbers and texts are JSON");
+    let store = || {
+        let mut file = File::create(folder.join(FIXED_NEW))?;
+        writeln!(file, "{text}")?;
+        file.sync_all()?;
+        fs::rename(folder.join(FIXED_NEW), folder.join(FIXED))?;
+        File::open(folder)?.sync_all()
+    };
+    store().map_err(|error| Error::Usage(format!("writing {FIXED} in {}: {error}", folder.display())))
+}
+
+const LOCK: &str = "lock";
+const FIXED: &str = "cluster.json";
+const FIXED_NEW: &str = "cluster.json.new";
+/// The fewest that outlive the loss of one.
+const NODES: u16 = 3;
+
+#[derive(Serialize, Deserialize)]
+struct Written {
+    nodes: u16,
+    engine: String,
+    history: String,
+    shards: u32,
+}
+
+fn read(folder: &Path) -> Result<Option<Fixed>, Error> {
+    let path = folder.join(FIXED);
+    let broken = |error: &dyn std::fmt::Display| {
+        Error::Usage(format!("reading {}: {error}; mend it, or choose another --data", path.display()))
+    };
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(broken(&error)),
+    };
+    let written: Written = serde_json::from_slice(&bytes).map_err(|error| broken(&error))?;
+    let engine = clap::ValueEnum::from_str(&written.engine, false).map_err(|error| broken(&error))?;
+    let history = written.history.parse().map_err(|error: String| broken(&error))?;
+    Ok(Some(Fixed { nodes: written.nodes, engine, history, shards: written.shards }))
+}
+
+/// A folder that holds other things is not taken for a new cluster's.
+fn refuse_foreign(folder: &Path) -> Result<(), Error> {
+    let failed = |error| Error::Usage(format!("reading {}: {error}", folder.display()));
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        if name != LOCK && name != FIXED_NEW {
+            return Err(Error::Usage(format!(
+                "{} holds {} and no {FIXED}, so it is not the folder of a cluster; choose another --data",
+                folder.display(),
+                name.display(),
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn check(args: &Args, fixed: &Fixed) -> Result<(), Error> {
+    differs("--nodes", args.nodes, fixed.nodes, args)?;
+    differs("--engine", args.engine, fixed.engine, args)?;
+    differs("--history", args.history, fixed.history, args)?;
+    differs("--shards", args.shards, fixed.shards, args)
+}
+
+fn differs<T: PartialEq + std::fmt::Display>(
+    option: &str,
+    asked: Option<T>,
+    fixed: T,
+    args: &Args,
+) -> Result<(), Error> {
+    match asked {
+        Some(asked) if asked != fixed => Err(Error::Usage(format!(
+            "the cluster in {} was made with {option} {fixed}, which cannot become {asked}; leave the option out, or \
+             choose another --data",
+            args.data.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(folder: &Path) -> Args {
+        Args {
+            nodes: None,
+            data: folder.into(),
+            base_port: 7400,
+            engine: None,
+            history: None,
+            shards: None,
+            entry_cache: None,
+        }
+    }
+
+    #[test]
+    fn folder_remembers_what_the_first_start_fixed() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Args { nodes: Some(5), history: Some(History::All), ..args(folder.path()) };
+        let fixed = settle(&first, |_| 2).unwrap();
+        let expect = Fixed { nodes: 5, engine: Engine::Disk, history: History::All, shards: 10 };
+        assert_eq!(fixed, expect);
+        fix(folder.path(), &fixed).unwrap();
+        assert_eq!(settle(&args(folder.path()), |_| 7).unwrap(), expect);
+        assert_eq!(settle(&first, |_| 2).unwrap(), expect);
+    }
+
+    #[test]
+    fn folder_option_that_contradicts_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        fix(folder.path(), &settle(&args(folder.path()), |_| 1).unwrap()).unwrap();
+        let base = || args(folder.path());
+        for other in [
+            Args { nodes: Some(5), ..base() },
+            Args { engine: Some(Engine::Memory), ..base() },
+            Args { history: Some(History::Count(2)), ..base() },
+            Args { shards: Some(1), ..base() },
+        ] {
+            let error = settle(&other, |_| 1).unwrap_err();
+            assert!(error.to_string().contains("cannot become"), "{error}");
+            assert_eq!(error.code(), crate::exit::Code::Usage);
+        }
+    }
+
+    #[test]
+    fn folder_is_taken_by_one_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = lock(folder.path()).unwrap();
+        let error = lock(folder.path()).unwrap_err();
+        assert!(error.to_string().contains(&format!("process {} runs it", std::process::id())), "{error}");
+        drop(held);
+        lock(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn folder_of_something_else_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("thesis.txt"), "x").unwrap();
+        let error = settle(&args(folder.path()), |_| 1).unwrap_err();
+        assert!(error.to_string().contains("thesis.txt"), "{error}");
+    }
+
+    #[test]
+    fn folder_with_a_broken_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(FIXED), "{").unwrap();
+        assert!(settle(&args(folder.path()), |_| 1).unwrap_err().to_string().contains("mend it"));
+    }
+}

@@ -1,0 +1,354 @@
+//! A cluster on this machine: starts its nodes, starts them again when they end, stops them all.
+//!
+//! The main thread owns the nodes and does nothing but wait for events: signals, the nodes' readiness, the end of the
+//! shell. The shell, when standard input is a terminal, has a thread of its own. What the first start fixed is kept in
+//! the folder, see [`folder`].
+//!
+//! # Caveats
+//!
+//! When this process is killed, the kernel kills the nodes. That is no harm: they are made to be killed.
+
+mod folder;
+mod nodes;
+mod ready;
+mod restart;
+
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use reedline::ExternalPrinter;
+use serde_json::json;
+use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::args::Options;
+use crate::connect;
+use crate::exit::{Code, Error};
+use crate::parse::{self, Engine, History};
+use crate::print::Output;
+use crate::shell::{Prompt, Shell, run_prompt};
+use nodes::{Launch, Member, Nodes};
+
+/// The options of `capstan up`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  capstan up                        three nodes, data in ./capstan-data
+  capstan up --nodes 5 --data /tmp/five --base-port 8400
+  capstan up --engine memory --history all
+  capstan up < /dev/null &          no shell; stop it with kill
+The nodes are n1, n2 and so on; clients connect to base port + 1, + 2 and so
+on. Started again, it goes on with what is in the folder: nodes, engine,
+history and shards are fixed by the first start.")]
+pub struct Args {
+    /// How many nodes [default: 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=NODES_MAX))]
+    pub nodes: Option<u16>,
+    /// The folder of the cluster; made when it is not there
+    #[arg(long, value_name = "FOLDER", default_value = "./capstan-data")]
+    pub data: PathBuf,
+    /// Ports are counted from here
+    #[arg(long, value_name = "PORT", default_value_t = 7400)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=BASE_PORT_MAX))]
+    pub base_port: u16,
+    /// Where rows are kept [default: disk]
+    #[arg(long, value_enum)]
+    pub engine: Option<Engine>,
+    /// How many revisions of a key are kept: a count, or all [default: 1]
+    #[arg(long, value_name = "N|all")]
+    pub history: Option<History>,
+    /// How many shards [default: one per core of a node and node]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=crate::serve::SHARDS_MAX))]
+    pub shards: Option<u32>,
+    /// Memory per node for entries that a slow node may still need
+    #[arg(long, value_name = "SIZE", value_parser = parse::size)]
+    pub entry_cache: Option<usize>,
+}
+
+/// As many as there are ports between those for clients and those for peers.
+const NODES_MAX: i64 = crate::serve::PEER_PORT_OFFSET as i64;
+/// The highest base that leaves room for the ports above it.
+const BASE_PORT_MAX: i64 = u16::MAX as i64 - 2 * NODES_MAX;
+/// How often the nodes are looked after: a fraction of the shortest delay of a restart.
+const TICK: Duration = Duration::from_millis(50);
+/// How long a node may take to stop before it is killed.
+const STOP_MAX: Duration = Duration::from_secs(10);
+/// How long the shell may take to give the terminal back.
+const SHELL_STOP_MAX: Duration = Duration::from_secs(1);
+/// How often it is told who is not ready, where there is no progress bar.
+const WAITING_NOTE: Duration = Duration::from_secs(10);
+
+/// Runs `capstan up`.
+pub fn run(args: &Args, options: &Options) -> Result<Code, Error> {
+    let lock = folder::lock(&args.data)?;
+    let shell = io::stdin().is_terminal();
+    let mut up = Up::new(plan(args, shell)?, args, options, shell)?;
+    let code = up.run_to_end();
+    up.stop();
+    drop(lock);
+    code
+}
+
+/// What happens.
+enum Event {
+    /// Ctrl-C.
+    Interrupt,
+    /// A signal to stop, or the terminal is gone.
+    Terminate,
+    /// These nodes are not ready yet; none = all are.
+    Waiting(Vec<String>),
+    /// The shell was left.
+    ShellEnded,
+}
+
+struct Up {
+    nodes: Nodes,
+    members: Vec<Member>,
+    data: PathBuf,
+    shards: u32,
+    options: Options,
+    runtime: Handle,
+    events: Receiver<Event>,
+    send: Sender<Event>,
+    has_shell: bool,
+    shell: Option<ShellThread>,
+    progress: ProgressBar,
+    ready: bool,
+    noted: Instant,
+}
+
+struct ShellThread {
+    news: SyncSender<String>,
+    stop: Arc<AtomicBool>,
+}
+
+fn plan(args: &Args, quiet: bool) -> Result<Launch, Error> {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = |nodes: u16| (cpus / usize::from(nodes)).max(1);
+    let fixed = folder::settle(args, cores)?;
+    let members = nodes::members(fixed.nodes, args.base_port);
+    nodes::check_ports(&members)?;
+    folder::fix(&args.data, &fixed)?;
+    let program = std::env::current_exe();
+    let program = program.map_err(|error| Error::Usage(format!("finding this program: {error}")))?;
+    let cores = cores(fixed.nodes);
+    Ok(Launch {
+        program,
+        folder: args.data.clone(),
+        members,
+        fixed,
+        cores,
+        entry_cache: args.entry_cache,
+        quiet,
+    })
+}
+
+impl Up {
+    fn new(launch: Launch, args: &Args, options: &Options, has_shell: bool) -> Result<Up, Error> {
+        let (send, events) = mpsc::channel();
+        let runtime = connect::background_runtime();
+        let members = launch.members.clone();
+        let shards = launch.fixed.shards;
+        watch_signals(&runtime, &send)?;
+        ready::watch(&runtime, &members, waiting_sender(&send))?;
+        Ok(Up {
+            nodes: Nodes::new(launch),
+            progress: progress(members.len()),
+            members,
+            data: args.data.clone(),
+            shards,
+            options: options.clone(),
+            runtime,
+            events,
+            send,
+            has_shell,
+            shell: None,
+            ready: false,
+            noted: Instant::now(),
+        })
+    }
+
+    /// Looks after the nodes until something ends the cluster.
+    fn run_to_end(&mut self) -> Result<Code, Error> {
+        loop {
+            self.look_after();
+            if let Some(error) = self.hopeless() {
+                return Err(error);
+            }
+            match self.events.recv_timeout(TICK) {
+                Ok(Event::Interrupt) if self.shell.is_some() => {}
+                Ok(Event::Interrupt | Event::Terminate | Event::ShellEnded) => return Ok(Code::Done),
+                Ok(Event::Waiting(names)) if names.is_empty() => self.become_ready(),
+                Ok(Event::Waiting(names)) => self.note_waiting(&names),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => unreachable!("this struct holds a sender"),
+            }
+        }
+    }
+
+    fn look_after(&mut self) {
+        let Up { nodes, shell, progress, .. } = self;
+        nodes.tick(Instant::now(), &mut |text| tell(shell.as_ref(), progress, &text));
+    }
+
+    /// A cluster that never was ready needs all its nodes; one that runs, any.
+    fn hopeless(&self) -> Option<Error> {
+        let given_up = self.nodes.given_up();
+        if given_up == 0 || (self.ready && given_up < self.members.len()) {
+            return None;
+        }
+        let text =
+            if self.ready { "no node is left" } else { "not all nodes can start; stopping the others" };
+        Some(Error::Usage(format!("{text}: see above, and the journals in {}", self.data.display())))
+    }
+
+    fn note_waiting(&mut self, names: &[String]) {
+        self.progress.set_position((self.members.len() - names.len()) as u64);
+        if self.progress.is_hidden() && self.noted.elapsed() >= WAITING_NOTE {
+            self.noted = Instant::now();
+            tell(None, &self.progress, &format!("waiting for {}", names.join(", ")));
+        }
+    }
+
+    fn become_ready(&mut self) {
+        self.ready = true;
+        self.progress.finish_and_clear();
+        // The cluster runs, whether or not somebody reads this.
+        let _ = self.print_ready();
+        if self.has_shell {
+            self.start_shell();
+        }
+    }
+
+    fn print_ready(&self) -> io::Result<()> {
+        let stdout = io::stdout();
+        let terminal = stdout.is_terminal();
+        let mut out = BufWriter::new(stdout.lock());
+        let mut out = Output { out: &mut out, err: &mut io::stderr(), terminal, json: self.options.json };
+        if out.json {
+            for (member, pid) in self.nodes.pids() {
+                out.object(&json!({"name": member.name, "address": member.address, "pid": pid}))?;
+            }
+            return out.out.flush();
+        }
+        let row = |(member, pid): (&Member, Option<u32>)| {
+            let pid = pid.map_or_else(|| "-".into(), |pid| pid.to_string());
+            vec![member.name.clone(), pid, member.address.clone()]
+        };
+        let rows: Vec<_> = self.nodes.pids().into_iter().map(row).collect();
+        out.table(&["NODE", "PID", "ADDRESS"], &rows)?;
+        out.line(&self.how_to())?;
+        out.out.flush()
+    }
+
+    fn how_to(&self) -> String {
+        let (nodes, shards, data) = (self.members.len(), self.shards, self.data.display());
+        // Three addresses outlive two losses, and fit a line.
+        let some: Vec<&str> = self.members.iter().take(3).map(|member| member.address.as_str()).collect();
+        let connect = some.join(",");
+        let stop = match self.has_shell {
+            true => "quit".into(),
+            false => format!("kill {}", std::process::id()),
+        };
+        format!(
+            "\nReady: {nodes} nodes, {shards} shards, data in {data}\n\
+             Connect:  capstan shell --connect {connect}\n\
+             Stop:     {stop}"
+        )
+    }
+
+    fn start_shell(&mut self) {
+        let addresses: Vec<String> = self.members.iter().map(|member| member.address.clone()).collect();
+        let (options, runtime, ended) = (self.options.clone(), self.runtime.clone(), self.send.clone());
+        let news = ExternalPrinter::default();
+        let stop = Arc::new(AtomicBool::new(false));
+        self.shell = Some(ShellThread { news: news.sender(), stop: stop.clone() });
+        let farewell = Some("stopping the cluster");
+        let run = move || {
+            let prompt = Prompt { news: Some(news), stop, farewell };
+            let left = Shell::new(&addresses, &options, runtime).and_then(|shell| run_prompt(&shell, prompt));
+            if let Err(error) = left {
+                let _ = writeln!(io::stderr(), "error: {error}");
+            }
+            // The main thread may be past waiting.
+            let _ = ended.send(Event::ShellEnded);
+        };
+        std::thread::Builder::new().name("shell".into()).spawn(run).expect("a process can start a thread");
+    }
+
+    /// Stops the shell and all nodes; a second signal kills those that are left.
+    fn stop(&mut self) {
+        self.progress.finish_and_clear();
+        self.stop_shell();
+        self.nodes.terminate();
+        let until = Instant::now() + STOP_MAX;
+        while !self.nodes.stopped() {
+            let impatient = matches!(self.events.recv_timeout(TICK), Ok(Event::Interrupt | Event::Terminate));
+            if impatient || Instant::now() >= until {
+                tell(None, &self.progress, "killing the nodes that did not stop");
+                self.nodes.kill();
+            }
+        }
+    }
+
+    /// Waits until the terminal is as it was.
+    fn stop_shell(&mut self) {
+        let Some(shell) = self.shell.take() else { return };
+        shell.stop.store(true, Ordering::Relaxed);
+        let until = Instant::now() + SHELL_STOP_MAX;
+        while Instant::now() < until {
+            if let Ok(Event::ShellEnded) = self.events.recv_timeout(TICK) {
+                return;
+            }
+        }
+    }
+}
+
+/// Tells what happened to the nodes: above the prompt when there is one.
+fn tell(shell: Option<&ShellThread>, progress: &ProgressBar, text: &str) {
+    // When nobody reads, nobody is told.
+    let _ = match shell {
+        Some(shell) => shell.news.try_send(text.into()).map_err(io::Error::other),
+        None => progress.suspend(|| writeln!(io::stderr(), "{text}")),
+    };
+}
+
+/// A progress bar; it hides itself where there is no terminal.
+fn progress(nodes: usize) -> ProgressBar {
+    let style = ProgressStyle::with_template("starting {wide_bar} {pos} of {len} nodes ready");
+    ProgressBar::new(nodes as u64).with_style(style.expect("the template is a constant and well-formed"))
+}
+
+fn waiting_sender(send: &Sender<Event>) -> impl Fn(Vec<String>) + Send + 'static {
+    let send = send.clone();
+    // The main thread may be past listening.
+    move |names| drop(send.send(Event::Waiting(names)))
+}
+
+fn watch_signals(runtime: &Handle, send: &Sender<Event>) -> Result<(), Error> {
+    let inside = runtime.enter();
+    let failed = |error| Error::Unavailable(format!("listening for signals: {error}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+    drop(inside);
+    let send = send.clone();
+    runtime.spawn(async move {
+        loop {
+            let event = tokio::select! {
+                _ = interrupt.recv() => Event::Interrupt,
+                _ = terminate.recv() => Event::Terminate,
+                _ = hangup.recv() => Event::Terminate,
+            };
+            if send.send(event).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! When a local cluster is ready: each node answers, and every shard has a leader in the eyes of each.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kv::cluster::Status;
+use tokio::runtime::Handle;
+
+use super::nodes::Member;
+use crate::connect::{self, Store};
+
+/// Tells who is not ready, again and again until nobody is left.
+pub fn watch(
+    runtime: &Handle,
+    members: &[Member],
+    tell: impl Fn(Vec<String>) + Send + 'static,
+) -> Result<(), kv::Error> {
+    let inside = runtime.enter();
+    let store = |member: &Member| {
+        connect::store(std::slice::from_ref(&member.address), 1).map(|store| (member.name.clone(), store))
+    };
+    let stores: Vec<(String, Arc<dyn Store>)> = members.iter().map(store).collect::<Result<_, _>>()?;
+    drop(inside);
+    runtime.spawn(async move {
+        loop {
+            let waiting = waiting(&stores).await;
+            let done = waiting.is_empty();
+            tell(waiting);
+            if done {
+                return;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    });
+    Ok(())
+}
+
+/// Nodes are ready within a second or so: ask often.
+const PAUSE: Duration = Duration::from_millis(50);
+/// A node that does not answer in this time is not ready.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
+
+async fn waiting(stores: &[(String, Arc<dyn Store>)]) -> Vec<String> {
+    let mut waiting = Vec::new();
+    for (name, store) in stores {
+        match tokio::time::timeout(ANSWER_MAX, store.status()).await {
+            Ok(Ok(status)) if is_ready(&status, stores.len()) => {}
+            _ => waiting.push(name.clone()),
+        }
+    }
+    waiting
+}
+
+fn is_ready(status: &Status, nodes: usize) -> bool {
+    let led = status.shards.iter().all(|shard| shard.leader.is_some());
+    status.nodes.len() >= nodes && !status.shards.is_empty() && led
+}
+
+#[cfg(test)]
+mod tests {
+    use kv::cluster::{Liveness, NodeStatus, ShardStatus};
+    use kv::{Epoch, NodeId, Protocol, ShardId, SlotRange};
+
+    use super::*;
+
+    fn status(leader: Option<NodeId>) -> Status {
+        let node = NodeStatus {
+            id: NodeId(1),
+            name: "n1".into(),
+            address: String::new(),
+            pid: 1,
+            state: Liveness::Alive,
+            leads: 1,
+        };
+        let shard = ShardStatus {
+            id: ShardId(1),
+            slots: SlotRange::nth(0, 1),
+            protocol: Protocol::Single,
+            epoch: Epoch(1),
+            leader,
+            term: 0,
+            replicas: Vec::new(),
+        };
+        Status { nodes: vec![node], shards: vec![shard] }
+    }
+
+    #[test]
+    fn ready_needs_every_node_and_every_leader() {
+        assert!(is_ready(&status(Some(NodeId(1))), 1));
+        assert!(!is_ready(&status(None), 1));
+        assert!(!is_ready(&status(Some(NodeId(1))), 2));
+        assert!(!is_ready(&Status::default(), 0));
+    }
+}
