@@ -34,17 +34,20 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Engine::Disk)]
     pub engine: Engine,
     /// How many revisions of a key are kept: a count, or all
-    #[arg(long, value_name = "N|all", default_value_t = History::Count(1))]
+    #[arg(long, value_name = "N|all", default_value_t = History::Count(server::Config::HISTORY))]
     pub history: History,
-    /// How many shards; the same on all nodes [default: one per node]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=SHARDS_MAX))]
-    pub shards: Option<u32>,
+    /// How many shards; the same on all nodes
+    #[arg(long, value_name = "N", default_value_t = server::Config::SHARDS, value_parser = clap::value_parser!(u32).range(1..=SHARDS_MAX))]
+    pub shards: u32,
     /// How many cores to use [default: all]
     #[arg(long, value_name = "N", value_parser = cores)]
     pub cores: Option<usize>,
     /// Memory for entries that a slow node may still need
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse::size)]
     pub entry_cache: usize,
+    /// Come back as a node whose data folder was lost: the others make it whole before it votes
+    #[arg(long)]
+    pub rejoin: bool,
     /// Write the journal to its files only, not to standard error
     #[arg(long)]
     pub quiet: bool,
@@ -80,6 +83,8 @@ pub struct Settings {
     pub cores: Option<usize>,
     /// Memory for entries, in bytes.
     pub entry_cache_bytes: usize,
+    /// Its data folder was lost: it comes back with nothing and is made whole by the others.
+    pub rejoin: bool,
     /// The journal goes to standard error too.
     pub journal_stderr: bool,
 }
@@ -95,13 +100,36 @@ pub fn run(args: Args) -> Result<Code, Error> {
 
 /// Runs the node until a signal stops it. An error of usage means that starting it again would not help.
 fn start(settings: Settings) -> Result<(), Error> {
-    Err(Error::Usage(format!("node {} cannot start: this build has no server", settings.name)))
+    let config = server::Config {
+        name: settings.name,
+        data: settings.data,
+        listen: settings.listen,
+        peers: settings.peers,
+        engine: match settings.engine {
+            Engine::Memory => server::Kind::Memory,
+            Engine::Disk => server::Kind::Disk,
+        },
+        history: match settings.history {
+            History::Count(count) => server::History::Count(count),
+            History::All => server::History::All,
+        },
+        shards: settings.shards,
+        cores: settings.cores,
+        entry_cache_bytes: settings.entry_cache_bytes,
+        rejoin: settings.rejoin,
+        journal_stderr: settings.journal_stderr,
+    };
+    server::run(config).map_err(|failure| match failure {
+        server::Failure::Refused(why) => Error::Usage(why),
+        server::Failure::Failed(why) => Error::Unavailable(why),
+    })
 }
 
 fn settings(args: Args) -> Result<Settings, Error> {
     let peers = peers(&args)?;
     Ok(Settings {
-        shards: args.shards.unwrap_or(peers.len() as u32),
+        shards: args.shards,
+        rejoin: args.rejoin,
         name: args.name,
         data: args.data,
         listen: args.listen,
@@ -180,13 +208,13 @@ mod tests {
     fn serve_without_peers_is_a_cluster_of_one() {
         let settings = parsed(&[]).unwrap();
         assert_eq!(settings.peers, [("n1".to_string(), "h:7421".to_string())]);
-        assert_eq!((settings.shards, settings.entry_cache_bytes), (1, 64 << 20));
+        assert_eq!((settings.shards, settings.entry_cache_bytes), (4, 64 << 20));
     }
 
     #[test]
-    fn serve_with_peers_has_a_shard_per_node() {
+    fn serve_with_peers_takes_all_of_them() {
         let settings = parsed(&["--peers", "n1=a:1,n2=b:1"]).unwrap();
-        assert_eq!((settings.peers.len(), settings.shards), (2, 2));
+        assert_eq!((settings.peers.len(), settings.shards), (2, 4));
         assert_eq!(parsed(&["--peers", "n1=a:1,n2=b:1", "--shards", "8"]).unwrap().shards, 8);
     }
 

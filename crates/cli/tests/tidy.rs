@@ -26,15 +26,30 @@ const NO_IO: &[&str] = &["replication", "node", "storage"];
 
 /// Licences that fit MIT OR Apache-2.0; any one of an OR is enough.
 const LICENCES: &[&str] = &[
-    "0BSD", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0", "ISC",
-    "MIT", "MPL-2.0", "MPL-2.0+", "Unicode-3.0", "Unlicense", "Zlib",
+    "0BSD",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "BSL-1.0",
+    "CC0-1.0",
+    "ISC",
+    "MIT",
+    "MPL-2.0",
+    "MPL-2.0+",
+    "Unicode-3.0",
+    "Unlicense",
+    "Zlib",
 ];
 
 /// Crates that have no business here, as in deny.toml.
 const BANNED: &[&str] = &["openssl", "fjall", "sled"];
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace is two folders up")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .expect("the workspace is two folders up")
 }
 
 fn metadata() -> Value {
@@ -65,12 +80,16 @@ fn walls_between_crates_stand() {
     let walls: BTreeMap<&str, &[&str]> = WALLS.iter().copied().collect();
     for package in packages(&metadata).iter().filter(|package| ours(package)) {
         let name = text(package, "name");
-        let allowed = walls.get(name).unwrap_or_else(|| panic!("crate {name} is behind no wall: add it to WALLS"));
+        let allowed =
+            walls.get(name).unwrap_or_else(|| panic!("crate {name} is behind no wall: add it to WALLS"));
         for dependency in package["dependencies"].as_array().expect("a list") {
             let is_ours = dependency["path"].is_string();
             let is_normal = dependency["kind"].is_null();
             let dependency = text(dependency, "name");
-            assert!(!is_ours || !is_normal || allowed.contains(&dependency), "{name} must not depend on {dependency}");
+            assert!(
+                !is_ours || !is_normal || allowed.contains(&dependency),
+                "{name} must not depend on {dependency}"
+            );
         }
     }
 }
@@ -83,7 +102,9 @@ fn dependencies_licences_fit_and_none_is_banned() {
         let name = text(package, "name");
         assert!(!BANNED.contains(&name), "{name} is banned: see deny.toml");
         let licence = text(package, "license").replace('/', " OR ");
-        let fits = |choice: &str| choice.split(" AND ").all(|one| allowed.contains(one.trim_matches(['(', ')', ' '])));
+        let fits = |choice: &str| {
+            choice.split(" AND ").all(|one| allowed.contains(one.trim_matches(['(', ')', ' '])))
+        };
         let fits_one = fits(&licence) || licence.split(" OR ").any(fits);
         assert!(fits_one, "the licence of {name} does not fit: {licence}");
     }

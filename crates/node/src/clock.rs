@@ -95,7 +95,8 @@ impl VersionClock {
 
     /// The middle of what the wall clock and the peers say, relative to this clock; of two middles the one nearer to it.
     fn median(&self, now: Instant) -> i64 {
-        let fresh = self.told.values().filter(|told| now.since(told.at) <= TOLD_MICROS).map(|told| told.offset);
+        let fresh =
+            self.told.values().filter(|told| now.since(told.at) <= TOLD_MICROS).map(|told| told.offset);
         let mut offsets: Vec<i64> = fresh.chain([self.offset_of_wall]).collect();
         offsets.sort_unstable();
         let (low, high) = (offsets[(offsets.len() - 1) / 2], offsets[offsets.len() / 2]);

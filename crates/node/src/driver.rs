@@ -346,11 +346,15 @@ impl Driver {
             return refuse(self, "this node is stopping: ask another one");
         }
         if self.open.is_full(op.bytes()) {
-            return refuse(self, "this node has too many open requests: send fewer at once, or to other nodes");
+            return refuse(
+                self,
+                "this node has too many open requests: send fewer at once, or to other nodes",
+            );
         }
         let timeout_micros = timeout_micros.max(TIMEOUT_MICROS_MIN);
         let newest = self.clock.version().max(replica.last);
-        let own_id = (class != Class::Read && id.is_none()).then(|| replica.sessions.next(newest, timeout_micros));
+        let own_id =
+            (class != Class::Read && id.is_none()).then(|| replica.sessions.next(newest, timeout_micros));
         let stamped = Stamped { id: id.or(own_id), op };
         let token = self.open.insert(Open {
             origin: Origin::Client(client),
@@ -370,19 +374,33 @@ impl Driver {
         self.dispatch(token);
     }
 
-    fn take_forward(&mut self, from: NodeId, token: u64, shard: ShardId, level: Level, millis: u64, op: Bytes) {
+    fn take_forward(
+        &mut self,
+        from: NodeId,
+        token: u64,
+        shard: ShardId,
+        level: Level,
+        millis: u64,
+        op: Bytes,
+    ) {
         let answer = |driver: &mut Driver, error: Error| {
             driver.send(from, &Frame::Answer { token, result: Err(error) });
         };
         let Ok(stamped) = Stamped::decode(&op) else {
-            return answer(self, Error::Invalid("another version of capstan forwarded an op unknown here".into()));
+            return answer(
+                self,
+                Error::Invalid("another version of capstan forwarded an op unknown here".into()),
+            );
         };
         let leads = |replica: &Replica| replica.protocol.status().role == Role::Leader;
         if !self.replicas.get(&shard).is_some_and(leads) {
             return answer(self, Error::WrongNode { try_next: None });
         }
         if self.open.is_full(op.len()) {
-            return answer(self, Error::Unavailable("the leading node has too many open requests: send fewer at once".into()));
+            return answer(
+                self,
+                Error::Unavailable("the leading node has too many open requests: send fewer at once".into()),
+            );
         }
         let class = stamped.op.class();
         let token = self.open.insert(Open {
@@ -407,7 +425,8 @@ impl Driver {
     pub(crate) fn dispatch(&mut self, token: Token) {
         let Some(open) = self.open.get(token) else { return };
         let Some(replica) = self.replicas.get(&open.shard) else { return };
-        let here = open.is_read() && matches!(open.level, Level::Local | Level::Bounded(_)) && open.why.is_none();
+        let here =
+            open.is_read() && matches!(open.level, Level::Local | Level::Bounded(_)) && open.why.is_none();
         match replica.protocol.status().leader {
             _ if here => self.serve(token),
             Some(leader) if leader == self.config.me => self.serve(token),
@@ -427,7 +446,8 @@ impl Driver {
             self.inputs.push_back((open.shard, replication::Input::Read { token, level }));
         } else if full {
             open.state = State::Waiting(self.now);
-            let why = "the disk of the leading node is full: free space on its data folder's disk; reads go on";
+            let why =
+                "the disk of the leading node is full: free space on its data folder's disk; reads go on";
             self.finish(token, Err(Error::Unavailable(why.into())));
         } else {
             replica.proposals.push((token, open.stamped.clone()));
@@ -461,12 +481,17 @@ impl Driver {
             Some(State::Waiting(at)) => at <= driver.now,
             _ => true,
         };
-        let shards: Vec<ShardId> =
-            self.replicas.values().filter(|replica| !replica.waiting.is_empty()).map(|replica| replica.shard).collect();
+        let shards: Vec<ShardId> = self
+            .replicas
+            .values()
+            .filter(|replica| !replica.waiting.is_empty())
+            .map(|replica| replica.shard)
+            .collect();
         for shard in shards {
             let Some(replica) = self.replicas.get_mut(&shard) else { continue };
             let waiting = std::mem::take(&mut replica.waiting);
-            let (due, later): (Vec<Token>, Vec<Token>) = waiting.into_iter().partition(|token| due(self, token));
+            let (due, later): (Vec<Token>, Vec<Token>) =
+                waiting.into_iter().partition(|token| due(self, token));
             if let Some(replica) = self.replicas.get_mut(&shard) {
                 replica.waiting = later;
             }
@@ -502,7 +527,9 @@ impl Driver {
         let Some(open) = self.open.remove(token) else { return };
         let result = match result {
             // An earlier attempt may have been run, so this failure is no proof that nothing happened.
-            Err(error) if open.in_doubt && !open.is_read() && matches!(error, Error::Unavailable(_)) => Err(open.verdict()),
+            Err(error) if open.in_doubt && !open.is_read() && matches!(error, Error::Unavailable(_)) => {
+                Err(open.verdict())
+            }
             result => result,
         };
         if let (Some(id), Some(replica)) = (&open.own_id, self.replicas.get_mut(&open.shard)) {
@@ -531,7 +558,8 @@ impl Driver {
                 self.finish(token, Err(verdict));
             }
         }
-        let stale = |open: &Open| matches!(open.state, State::Forwarded(_, at) if now.since(at) >= RESEND_MICROS);
+        let stale =
+            |open: &Open| matches!(open.state, State::Forwarded(_, at) if now.since(at) >= RESEND_MICROS);
         for token in self.open.pick(stale) {
             self.dispatch(token);
         }
@@ -669,7 +697,9 @@ impl Driver {
                 continue;
             }
             let told = self.peers.replica(to, replica.shard);
-            let near = told.is_some_and(|told| told.term == status.term && told.applied + BALANCE_LAG_MAX >= status.commit);
+            let near = told.is_some_and(|told| {
+                told.term == status.term && told.applied + BALANCE_LAG_MAX >= status.commit
+            });
             if near && self.peers.is_connected(to) && self.peers.liveness(to, now) == Liveness::Alive {
                 replica.transferred = Some(now);
                 self.inputs.push_back((replica.shard, replication::Input::Transfer { to }));
@@ -700,7 +730,9 @@ impl Driver {
     }
 
     fn durable(&mut self, ticket: u64) {
-        while let Some(&(appended, shard, own)) = self.appends.front().filter(|(appended, ..)| *appended <= ticket) {
+        while let Some(&(appended, shard, own)) =
+            self.appends.front().filter(|(appended, ..)| *appended <= ticket)
+        {
             self.appends.pop_front();
             self.switch_generation(shard, appended);
             self.inputs.push_back((shard, replication::Input::Durable { ticket: own }));
@@ -720,7 +752,8 @@ impl Driver {
         for shard in shards {
             let replica = &self.replicas[&shard];
             let mut records = vec![generation_record(shard, replica.generation_logged())];
-            records.extend(replica.protocol.checkpoint().into_iter().map(|body| protocol_record(shard, body)));
+            records
+                .extend(replica.protocol.checkpoint().into_iter().map(|body| protocol_record(shard, body)));
             self.append(records, std::mem::take(&mut first));
         }
         self.checkpoint = Some(Checkpoint { ticket: self.next_ticket, durable: false, flushed: false });
@@ -786,7 +819,12 @@ impl Driver {
 
     /// The cluster as this node sees it.
     pub fn status(&self) -> Status {
-        let me = self.config.nodes.iter().find(|(id, _)| *id == self.config.me).expect("a node is one of its cluster");
+        let me = self
+            .config
+            .nodes
+            .iter()
+            .find(|(id, _)| *id == self.config.me)
+            .expect("a node is one of its cluster");
         let own = self.announcement();
         self.peers.status((me.0, &me.1), &own, self.config.map.shards(), self.config.protocol, self.now)
     }

@@ -50,7 +50,9 @@ impl Driver {
                 let generation = install.generation;
                 self.work.push(Work::Run(Job::InstallChunk { shard, generation, chunk }));
             }
-            (SnapshotPart::End, Some(install)) if install.stream == stream => self.flush(Flush::Install(shard)),
+            (SnapshotPart::End, Some(install)) if install.stream == stream => {
+                self.flush(Flush::Install(shard))
+            }
             (SnapshotPart::Broken, Some(install)) if install.stream == stream && install.ticket.is_none() => {
                 self.drop_install(shard);
             }

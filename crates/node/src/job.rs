@@ -203,7 +203,9 @@ impl Executor {
                 let flush = self.table.flush();
                 return Ok(Ran::Later(Box::new(move || match flush.run() {
                     Ok(()) => Ok(Done::Flushed { token, result: Ok(()) }),
-                    Err(error) if error.is_full() => Ok(Done::Flushed { token, result: Err(error.to_string()) }),
+                    Err(error) if error.is_full() => {
+                        Ok(Done::Flushed { token, result: Err(error.to_string()) })
+                    }
                     Err(error) => Err(error),
                 })));
             }

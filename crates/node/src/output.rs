@@ -31,7 +31,8 @@ impl Driver {
             Output::Refuse { token, error } => self.refused(shard, token, error),
             Output::MakeSnapshot { to } => self.work.push(Work::Run(Job::Snapshot { shard, to })),
             Output::SendSnapshot { to, header } => {
-                let snapshot = self.replicas.get_mut(&shard).and_then(|replica| replica.snapshots.remove(&to));
+                let snapshot =
+                    self.replicas.get_mut(&shard).and_then(|replica| replica.snapshots.remove(&to));
                 match snapshot {
                     Some(snapshot) => self.work.push(Work::SendSnapshot { shard, to, header, snapshot }),
                     None => {
@@ -45,7 +46,8 @@ impl Driver {
     }
 
     fn append_of(&mut self, shard: ShardId, own: u64, bodies: Vec<bytes::Bytes>, install: bool) {
-        let mut records: Vec<wal::Record> = bodies.into_iter().map(|body| protocol_record(shard, body)).collect();
+        let mut records: Vec<wal::Record> =
+            bodies.into_iter().map(|body| protocol_record(shard, body)).collect();
         let replica = self.replicas.get_mut(&shard).expect("a replica that has outputs is there");
         if install {
             let install = replica.install.as_mut().expect("only a received snapshot is installed");
@@ -114,9 +116,10 @@ impl Driver {
 
     fn fetch(&mut self, shard: ShardId, token: Token) {
         let newest = self.replicas.get(&shard).map(|replica| replica.last).unwrap_or_default();
-        let leads = self.replicas.get(&shard).is_some_and(|replica| {
-            replica.protocol.status().leader == Some(self.config.me)
-        });
+        let leads = self
+            .replicas
+            .get(&shard)
+            .is_some_and(|replica| replica.protocol.status().leader == Some(self.config.me));
         let Some(open) = self.open.get(token) else { return };
         let Some(op) = open.op.clone() else { return };
         let now = (leads && open.level == Level::Linearizable).then(|| self.clock.version().max(newest));

@@ -88,7 +88,14 @@ impl Peers {
     }
 
     /// The cluster, seen from a node that announces `own`.
-    pub fn status(&self, me: (NodeId, &str), own: &Announcement, shards: &[(ShardId, SlotRange)], protocol: Protocol, now: Instant) -> Status {
+    pub fn status(
+        &self,
+        me: (NodeId, &str),
+        own: &Announcement,
+        shards: &[(ShardId, SlotRange)],
+        protocol: Protocol,
+        now: Instant,
+    ) -> Status {
         let mut views: Vec<View> = self
             .peers
             .iter()
@@ -96,7 +103,8 @@ impl Peers {
             .collect();
         views.push(View { id: me.0, name: me.1, state: Liveness::Alive, told: own });
         views.sort_by_key(|view| view.id);
-        let shards: Vec<ShardStatus> = shards.iter().map(|shard| shard_status(&views, shard, protocol)).collect();
+        let shards: Vec<ShardStatus> =
+            shards.iter().map(|shard| shard_status(&views, shard, protocol)).collect();
         let leads = |id: NodeId| shards.iter().filter(|shard| shard.leader == Some(id)).count() as u32;
         let nodes = views.iter().map(|view| NodeStatus {
             id: view.id,
@@ -126,11 +134,18 @@ impl View<'_> {
 /// The leader is who says so with the highest term, unless it is dead.
 fn shard_status(views: &[View<'_>], &(id, slots): &(ShardId, SlotRange), protocol: Protocol) -> ShardStatus {
     let living = views.iter().filter(|view| view.state != Liveness::Dead);
-    let leads = living.filter_map(|view| view.replica(id).filter(|r| r.role == Role::Leader).map(|r| (r.term, view.id)));
+    let leads = living
+        .filter_map(|view| view.replica(id).filter(|r| r.role == Role::Leader).map(|r| (r.term, view.id)));
     let leader = leads.max();
     let replicas = views.iter().map(|view| {
         let told = view.replica(id).filter(|_| view.state != Liveness::Dead);
-        let stale = |role| if role == Role::Leader && leader.map(|(_, id)| id) != Some(view.id) { Role::Follower } else { role };
+        let stale = |role| {
+            if role == Role::Leader && leader.map(|(_, id)| id) != Some(view.id) {
+                Role::Follower
+            } else {
+                role
+            }
+        };
         ReplicaStatus {
             node: view.id,
             role: told.map_or(Role::Unknown, |replica| stale(replica.role)),

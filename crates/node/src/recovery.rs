@@ -24,7 +24,9 @@ pub const KIND_GENERATION: u8 = 2;
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
     /// A record that passed its checksum has no meaning: another version of the program wrote it.
-    #[error("a log record of shard {shard} cannot be understood ({why}): it was written by another version of capstan; start that one")]
+    #[error(
+        "a log record of shard {shard} cannot be understood ({why}): it was written by another version of capstan; start that one"
+    )]
     Malformed {
         /// Its shard.
         shard: ShardId,
@@ -72,7 +74,12 @@ impl Recovery {
     }
 
     /// A shard's replica as it was, its table being at `applied`.
-    pub(crate) fn replica(&mut self, config: &Config, shard: ShardId, applied: Applied) -> Result<Box<dyn Replica>, RecoveryError> {
+    pub(crate) fn replica(
+        &mut self,
+        config: &Config,
+        shard: ShardId,
+        applied: Applied,
+    ) -> Result<Box<dyn Replica>, RecoveryError> {
         let found = self.shards.remove(&shard).unwrap_or_default();
         let at = (applied.index, applied.term);
         Ok(match config.protocol {

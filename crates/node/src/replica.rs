@@ -57,7 +57,13 @@ pub(crate) struct Install {
 }
 
 impl Replica {
-    pub fn new(shard: ShardId, protocol: Box<dyn Protocol>, generation: u32, last: Version, seed: u64) -> Replica {
+    pub fn new(
+        shard: ShardId,
+        protocol: Box<dyn Protocol>,
+        generation: u32,
+        last: Version,
+        seed: u64,
+    ) -> Replica {
         Replica {
             shard,
             protocol,

@@ -19,7 +19,9 @@ pub struct ShardMap {
 impl ShardMap {
     /// `count` shards of equal size, numbered from 1.
     pub fn of(count: u32) -> ShardMap {
-        ShardMap { shards: (0..count).map(|index| (ShardId(index + 1), SlotRange::nth(index, count))).collect() }
+        ShardMap {
+            shards: (0..count).map(|index| (ShardId(index + 1), SlotRange::nth(index, count))).collect(),
+        }
     }
 
     /// The shard of a key.
@@ -110,7 +112,11 @@ impl Plan {
     }
 }
 
-fn group<T>(map: &ShardMap, items: impl Iterator<Item = T>, key: impl Fn(&T) -> &Key) -> BTreeMap<ShardId, Vec<T>> {
+fn group<T>(
+    map: &ShardMap,
+    items: impl Iterator<Item = T>,
+    key: impl Fn(&T) -> &Key,
+) -> BTreeMap<ShardId, Vec<T>> {
     let mut groups: BTreeMap<ShardId, Vec<T>> = BTreeMap::new();
     for item in items {
         groups.entry(map.shard_of(key(&item))).or_default().push(item);
@@ -202,7 +208,9 @@ fn merge_pages(range: &Range, pages: Vec<Page>) -> Page {
         }
     }
     let mut rows: Vec<Row> = pages.into_iter().flat_map(|page| page.rows).collect();
-    rows.sort_unstable_by(|one, other| if backward { other.key.cmp(&one.key) } else { one.key.cmp(&other.key) });
+    rows.sort_unstable_by(
+        |one, other| if backward { other.key.cmp(&one.key) } else { one.key.cmp(&other.key) },
+    );
     if let Some(next) = &next {
         rows.retain(|row| !before(next, &row.key));
     }

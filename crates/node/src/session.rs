@@ -90,7 +90,9 @@ mod tests {
         let mut sessions = Sessions::new(1);
         let first = sessions.next(Version::ZERO, 0);
         let ids: Vec<RequestId> = (0..SESSION_WINDOW).map(|_| sessions.next(Version::ZERO, 0)).collect();
-        assert!(ids.iter().all(|id| id.client != first.client || id.sequence - first.sequence < SESSION_WINDOW));
+        assert!(
+            ids.iter().all(|id| id.client != first.client || id.sequence - first.sequence < SESSION_WINDOW)
+        );
         assert!(ids.iter().any(|id| id.client != first.client));
     }
 

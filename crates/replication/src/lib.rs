@@ -86,12 +86,11 @@ pub enum Input {
         /// The version clock.
         clock: Version,
     },
-    /// Order this op ([`kv::Stamped`] bytes). Ends in the tokens of an [`Output::Apply`], or in [`Output::Refuse`].
+    /// Order these ops ([`kv::Stamped`] bytes), all that a turn has for this replica: they share an entry. Each ends in the
+    /// tokens of an [`Output::Apply`], or in [`Output::Refuse`].
     Propose {
-        /// Whose it is.
-        token: Token,
-        /// The op.
-        op: Bytes,
+        /// Whose each is, and the op.
+        ops: Vec<(Token, Bytes)>,
     },
     /// May a read be served here, at this level? Ends in [`Output::Answer`] or [`Output::Refuse`].
     Read {
@@ -140,7 +139,7 @@ pub enum Input {
         node: NodeId,
     },
     /// Another replica knows that this one had acknowledged entries up to `index`: until it has them again it is not whole,
-    /// and neither votes nor campaigns.
+    /// and neither votes nor campaigns. `u64::MAX` = it lost everything, and how much that was is yet to be told.
     WholeAt {
         /// The index.
         index: u64,

@@ -152,9 +152,11 @@ impl Protocol for Single {
         self.recover(out);
         match input {
             Input::Tick { clock, .. } => self.clock = clock,
-            Input::Propose { token, op } => {
-                if let Err(error) = self.batch.push(token, op) {
-                    out.push(Output::Refuse { token, error });
+            Input::Propose { ops } => {
+                for (token, op) in ops {
+                    if let Err(error) = self.batch.push(token, op) {
+                        out.push(Output::Refuse { token, error });
+                    }
                 }
             }
             Input::Read { token, .. } => self.read(token, out),
@@ -224,7 +226,7 @@ mod tests {
     }
 
     fn propose(single: &mut Single, token: Token) -> Vec<Output> {
-        step(single, Input::Propose { token, op: Bytes::from_static(b"op") })
+        step(single, Input::Propose { ops: vec![(token, Bytes::from_static(b"op"))] })
     }
 
     fn single() -> Single {

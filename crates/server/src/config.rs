@@ -53,7 +53,10 @@ impl Config {
             return Err(format!("--peers names {} twice", twice[0]));
         }
         if !self.peers.is_empty() && !names.contains(&self.name.as_str()) {
-            return Err(format!("--peers does not name this node, {}: list all nodes, this one too", self.name));
+            return Err(format!(
+                "--peers does not name this node, {}: list all nodes, this one too",
+                self.name
+            ));
         }
         if self.peers.len() > 1023 {
             return Err(format!("--peers lists {} nodes: a cluster has at most 1023", self.peers.len()));

@@ -33,7 +33,9 @@ pub(crate) fn listen(address: &str, what: &str) -> Result<std::net::TcpListener,
         match bind(address) {
             Ok(listener) => return Ok(listener),
             Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-                last = refused("the port is in use: stop the program that has it, or choose another port".into());
+                last = refused(
+                    "the port is in use: stop the program that has it, or choose another port".into(),
+                );
             }
             Err(error) => last = refused(error.to_string()),
         }
@@ -88,7 +90,11 @@ fn on_a_thread(core: usize, serving: impl Future<Output = ()> + Send + 'static) 
     thread::Builder::new().name(format!("connections-{core}")).spawn(run).expect("a thread can be started");
 }
 
-async fn accept(listener: TcpListener, cores: &[mpsc::Sender<std::net::TcpStream>], mut stop: watch::Receiver<bool>) {
+async fn accept(
+    listener: TcpListener,
+    cores: &[mpsc::Sender<std::net::TcpStream>],
+    mut stop: watch::Receiver<bool>,
+) {
     for core in (0..cores.len()).cycle() {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -108,7 +114,11 @@ async fn accept(listener: TcpListener, cores: &[mpsc::Sender<std::net::TcpStream
     }
 }
 
-async fn serve_core(dealt: mpsc::Receiver<std::net::TcpStream>, routes: Routes, mut stop: watch::Receiver<bool>) {
+async fn serve_core(
+    dealt: mpsc::Receiver<std::net::TcpStream>,
+    routes: Routes,
+    mut stop: watch::Receiver<bool>,
+) {
     use tokio_stream::StreamExt;
     let incoming = ReceiverStream::new(dealt).map(|stream| {
         let stream = TcpStream::from_std(stream)?;
@@ -119,7 +129,8 @@ async fn serve_core(dealt: mpsc::Receiver<std::net::TcpStream>, routes: Routes, 
         // The sender lives as long as the node.
         let _ = stop.wait_for(|stop| *stop).await;
     };
-    let served = native::server_builder().add_routes(routes).serve_with_incoming_shutdown(incoming, stopped).await;
+    let served =
+        native::server_builder().add_routes(routes).serve_with_incoming_shutdown(incoming, stopped).await;
     if let Err(error) = served {
         tracing::error!(%error, "serving connections ended");
     }

@@ -57,7 +57,17 @@ impl Core {
         log: Sender<log::Request>,
         transport: Transport,
     ) -> Core {
-        Core { driver, inbox, view, engine, log, transport, sinks: HashMap::new(), next_client: 0, stop: None }
+        Core {
+            driver,
+            inbox,
+            view,
+            engine,
+            log,
+            transport,
+            sinks: HashMap::new(),
+            next_client: 0,
+            stop: None,
+        }
     }
 
     /// Runs until the node is stopped (by `stop`) or cannot go on.
@@ -110,7 +120,11 @@ impl Core {
         self.driver.turn(began, inputs, work);
         let took = Duration::from_micros(now().instant.since(began.instant));
         if took > TURN_SLOW {
-            tracing::warn!(millis = took.as_millis() as u64, inputs = count, "a turn took long: heartbeats were late");
+            tracing::warn!(
+                millis = took.as_millis() as u64,
+                inputs = count,
+                "a turn took long: heartbeats were late"
+            );
         }
         self.view.clock.store(self.driver.clock_micros(), Ordering::Relaxed);
     }

@@ -8,9 +8,9 @@ use std::thread;
 use node::{Done, Executor, Input, Job, Ran};
 use storage::{EngineError, Kind};
 
+use crate::Failure;
 use crate::inbox::{Inbox, Message};
 use crate::log::Request;
-use crate::Failure;
 
 /// The table is flushed when it holds this much that is not: it bounds the memory of a node.
 const UNFLUSHED_BYTES_MAX: u64 = 64 << 20;
@@ -117,5 +117,7 @@ fn background(inbox: Arc<Inbox>) -> Sender<Background> {
 }
 
 fn fatal(error: EngineError) -> Failure {
-    Failure::Failed(format!("the engine failed: {error}; the node ends, and recovers from its log at the next start"))
+    Failure::Failed(format!(
+        "the engine failed: {error}; the node ends, and recovers from its log at the next start"
+    ))
 }

@@ -43,7 +43,9 @@ impl Inbox {
             }
         };
         match refused {
-            Some(sink) => sink(Err(Error::Unavailable("this node is overloaded: send fewer requests at once".into()))),
+            Some(sink) => {
+                sink(Err(Error::Unavailable("this node is overloaded: send fewer requests at once".into())))
+            }
             None => self.notify.notify_one(),
         }
     }

@@ -1,5 +1,6 @@
 //! The journal: what the node tells its operators, on stderr and in a file a day in the data folder.
 
+use std::io::IsTerminal;
 use std::path::Path;
 
 use tracing_appender::non_blocking::WorkerGuard;
@@ -22,7 +23,9 @@ pub(crate) fn start(folder: &Path, stderr: bool) -> Result<Option<WorkerGuard>, 
         .map_err(|error| format!("cannot write the journal in {}: {error}", folder.display()))?;
     let (file, guard) = tracing_appender::non_blocking(daily);
     let to_file = fmt::layer().with_ansi(false).with_writer(file).with_filter(filter());
-    let to_stderr = stderr.then(|| fmt::layer().with_writer(std::io::stderr).with_filter(filter()));
+    let colours = std::io::stderr().is_terminal();
+    let to_stderr =
+        stderr.then(|| fmt::layer().with_ansi(colours).with_writer(std::io::stderr).with_filter(filter()));
     // In tests several nodes share a process: the first one's journal is everyone's.
     let started = tracing_subscriber::registry().with(to_file).with(to_stderr).try_init();
     Ok(started.is_ok().then_some(guard))

@@ -67,8 +67,8 @@ pub(crate) fn open(
             bad = visit(record);
         }
     };
-    let (log, recovered) =
-        Log::open(&mut disk, wal::Config::new(log_id), &mut each).map_err(|error| cannot(error.to_string()))?;
+    let (log, recovered) = Log::open(&mut disk, wal::Config::new(log_id), &mut each)
+        .map_err(|error| cannot(error.to_string()))?;
     bad?;
     if let Some(cut) = recovered.cut {
         tracing::warn!(?cut, "cut a torn write off the end of the log: it was not acknowledged");
@@ -178,7 +178,9 @@ impl Writer {
         if self.log.is_full() != self.full {
             self.full = !self.full;
             if self.full {
-                tracing::error!("the disk is full: writes are refused until there is space again; reads go on");
+                tracing::error!(
+                    "the disk is full: writes are refused until there is space again; reads go on"
+                );
             } else {
                 tracing::info!("the disk has space again: writes go on");
             }

@@ -25,9 +25,8 @@ pub fn run(config: Config) -> Result<(), Failure> {
     config.validate().map_err(Failure::Refused)?;
     let folder = Folder::open(&config)?;
     let journal_folder = Folder::journal(&config.data);
-    std::fs::create_dir_all(&journal_folder).map_err(|error| {
-        Failure::Refused(format!("cannot make {}: {error}", journal_folder.display()))
-    })?;
+    std::fs::create_dir_all(&journal_folder)
+        .map_err(|error| Failure::Refused(format!("cannot make {}: {error}", journal_folder.display())))?;
     let _journal = journal::start(&journal_folder, config.journal_stderr).map_err(Failure::Refused)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -60,7 +59,8 @@ async fn serve(config: Config, folder: Folder) -> Result<(), Failure> {
 
     let (stop_connections, stopped) = watch::channel(false);
     let service = connections::dialects(handle);
-    let cores = config.cores.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
+    let cores =
+        config.cores.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
     tokio::spawn(connections::serve(clients, service.routes, cores, stopped));
     tracing::info!(node = %config.name, address, data = %config.data.display(), "ready");
     let health = service.health.clone();
@@ -124,14 +124,16 @@ fn recover(
     config: &Config,
 ) -> Result<(Driver, Executor, log::OpenLog), Failure> {
     let mut recovery = Recovery::default();
-    let mut replay = |record: wal::Record| {
-        recovery.replay(&record).map_err(|error| Failure::Refused(error.to_string()))
-    };
+    let mut replay =
+        |record: wal::Record| recovery.replay(&record).map_err(|error| Failure::Refused(error.to_string()));
     let log = log::open(&folder.log(), folder.identity.incarnation, &mut replay)?;
     let mut table = open_table(&folder.engine(), config)?;
     let mut applied: BTreeMap<ShardId, Applied> = BTreeMap::new();
     for &(shard, _) in node.map.shards() {
-        applied.insert(shard, table.load(shard, recovery.generation(shard)).map_err(|error| engine_failure(&error))?);
+        applied.insert(
+            shard,
+            table.load(shard, recovery.generation(shard)).map_err(|error| engine_failure(&error))?,
+        );
     }
     let driver = Driver::new(node.clone(), recovery, &applied, time::now());
     let driver = driver.map_err(|error| Failure::Refused(error.to_string()))?;

@@ -78,7 +78,9 @@ mod tests {
     use super::*;
 
     fn records(count: usize) -> Vec<Record> {
-        (0..count).map(|_| Record { stream: 1, kind: 1, body: bytes::Bytes::from_static(&[0; 100]) }).collect()
+        (0..count)
+            .map(|_| Record { stream: 1, kind: 1, body: bytes::Bytes::from_static(&[0; 100]) })
+            .collect()
     }
 
     #[test]

@@ -60,9 +60,9 @@ pub fn settle(args: &Args, cores: impl Fn(u16) -> usize) -> Result<Fixed, Error>
             Ok(Fixed {
                 nodes,
                 engine: args.engine.unwrap_or(Engine::Disk),
-                history: args.history.unwrap_or(History::Count(1)),
+                history: args.history.unwrap_or(History::Count(server::Config::HISTORY)),
                 // Every core of every node leads one when all is well.
-                shards: args.shards.unwrap_or(u32::from(nodes) * cores(nodes) as u32),
+                shards: args.shards.unwrap_or(server::Config::SHARDS),
             })
         }
     }
@@ -173,7 +173,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let first = Args { nodes: Some(5), history: Some(History::All), ..args(folder.path()) };
         let fixed = settle(&first, |_| 2).unwrap();
-        let expect = Fixed { nodes: 5, engine: Engine::Disk, history: History::All, shards: 10 };
+        let expect = Fixed { nodes: 5, engine: Engine::Disk, history: History::All, shards: 4 };
         assert_eq!(fixed, expect);
         fix(folder.path(), &fixed).unwrap();
         assert_eq!(settle(&args(folder.path()), |_| 7).unwrap(), expect);

@@ -62,7 +62,7 @@ pub struct Args {
     /// How many revisions of a key are kept: a count, or all [default: 1]
     #[arg(long, value_name = "N|all")]
     pub history: Option<History>,
-    /// How many shards [default: one per core of a node and node]
+    /// How many shards [default: 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=crate::serve::SHARDS_MAX))]
     pub shards: Option<u32>,
     /// Memory per node for entries that a slow node may still need

@@ -30,9 +30,10 @@ impl Guard {
         self.quiet_until = self.quiet_until.max(Some(now.plus(self.timeout_micros)));
     }
 
-    /// Others know of entries up to here that this replica had acknowledged.
+    /// Others know of entries up to here that this replica had acknowledged. `u64::MAX`: it had, and nobody has said yet how
+    /// many; the next word says it.
     pub(super) fn require(&mut self, whole_at: u64) {
-        self.whole_at = self.whole_at.max(whole_at);
+        self.whole_at = if self.whole_at == u64::MAX { whole_at } else { self.whole_at.max(whole_at) };
     }
 
     /// Whether it has what it had acknowledged.

@@ -423,7 +423,7 @@ impl Protocol for Raft {
     fn step(&mut self, input: Input, out: &mut Vec<Output>) {
         match input {
             Input::Tick { now, clock } => self.tick(now, clock),
-            Input::Propose { token, op } => self.propose(token, op, out),
+            Input::Propose { ops } => ops.into_iter().for_each(|(token, op)| self.propose(token, op, out)),
             Input::Read { token, level } => self.read(token, level, out),
             Input::Fetched { token } => self.fetched(token, out),
             Input::Forget { token } => self.forget(token),

@@ -29,7 +29,13 @@ const BYTES_PER_SECOND: u64 = 128 << 20;
 const ANSWER: Duration = Duration::from_secs(30);
 
 /// Sends a snapshot and tells the driver how it ended.
-pub(super) async fn send(shared: Arc<Shared>, shard: ShardId, to: NodeId, header: Bytes, snapshot: Box<ShardSnapshot>) {
+pub(super) async fn send(
+    shared: Arc<Shared>,
+    shard: ShardId,
+    to: NodeId,
+    header: Bytes,
+    snapshot: Box<ShardSnapshot>,
+) {
     let sent = send_parts(&shared, shard, to, header, snapshot).await;
     if let Err(error) = &sent {
         tracing::warn!(%shard, node = %to, %error, "a snapshot did not arrive");

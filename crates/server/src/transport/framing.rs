@@ -21,7 +21,10 @@ pub(crate) fn take(from: &mut BytesMut) -> io::Result<Option<Bytes>> {
     let Some(length) = from.get(..4) else { return Ok(None) };
     let length = u32::from_be_bytes(length.try_into().expect("these are four bytes")) as usize;
     if length > FRAME_BYTES_MAX {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {length} bytes is too large")));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("a frame of {length} bytes is too large"),
+        ));
     }
     if from.len() < 4 + length {
         from.reserve(4 + length - from.len());

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use kv::codec::{Malformed, Reader, put_bytes, put_uint};
 use kv::NodeId;
+use kv::codec::{Malformed, Reader, put_bytes, put_uint};
 
 use crate::folder::{Folder, Identity};
 
@@ -134,7 +134,10 @@ impl Identities {
         match self.check(hello) {
             Ok(()) => {
                 let identity = self.identity();
-                Welcome::Yes { incarnation: identity.incarnation, rejoining: self.rejoining.load(Ordering::Relaxed) }
+                Welcome::Yes {
+                    incarnation: identity.incarnation,
+                    rejoining: self.rejoining.load(Ordering::Relaxed),
+                }
             }
             Err(why) => Welcome::No(why),
         }
@@ -152,7 +155,9 @@ impl Identities {
                 own.cluster()
             ));
         }
-        if own.nodes.get(usize::from(hello.from.0).wrapping_sub(1)) != Some(&hello.name) || hello.from == self.me {
+        if own.nodes.get(usize::from(hello.from.0).wrapping_sub(1)) != Some(&hello.name)
+            || hello.from == self.me
+        {
             return Err(format!("node {} is no other node of this cluster", hello.name));
         }
         self.meet(&hello.name, hello.incarnation, hello.rejoining)

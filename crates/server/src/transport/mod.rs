@@ -83,7 +83,9 @@ impl Transport {
 
     /// The driver's word on a piece of an incoming snapshot.
     pub fn snapshot_taken(&self, stream: u64, taken: bool) {
-        if let Some(waiting) = self.shared.streams.lock().expect("no holder of the streams panics").get(&stream) {
+        if let Some(waiting) =
+            self.shared.streams.lock().expect("no holder of the streams panics").get(&stream)
+        {
             // The connection may have broken meanwhile.
             let _ = waiting.send(taken);
         }
