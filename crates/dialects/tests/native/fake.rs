@@ -180,7 +180,7 @@ pub fn row(key: &[u8], value: &[u8]) -> Row {
 pub fn answer(op: &Op) -> Answer {
     match op {
         Op::Get { key, .. } => Answer::Row(Some(row(key, b"value"))),
-        Op::GetAll { keys, .. } => Answer::Many(keys.iter().map(|key| found(key)).collect()),
+        Op::GetAll { keys, .. } => Answer::Many(keys.iter().map(found).collect()),
         Op::Range(range) => Answer::Page(Page {
             rows: vec![row(b"k", b"v")],
             next: Some("k".into()),
