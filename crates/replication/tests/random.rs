@@ -2,6 +2,8 @@
 //! different rates. Whatever happens: what is committed stays and is the same everywhere, a term has one leader, a write that
 //! was refused as failed never happens, and reads keep what they say.
 
+#![allow(clippy::unwrap_used)] // a test fails by panicking
+
 mod cluster;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +14,7 @@ use kv::{Error, Level, NodeId, Outcome};
 use replication::{Input, Output, Protocol, Token};
 
 const SEEDS: u64 = 200;
-const EVENTS: usize = 4000;
+const EVENTS: usize = 2500;
 
 #[test]
 fn raft_random_faults_break_no_promise() {
@@ -33,19 +35,25 @@ fn raft_random_faults_break_no_promise() {
     }
     println!("{sometimes:#?}");
     if !alone {
-        for what in [
-            "acknowledged",
-            "failed",
-            "in doubt",
-            "leased read",
-            "round read",
-            "bounded read",
-            "local read",
-            "install",
-        ] {
+        for what in
+            ["acknowledged", "failed", "leased read", "round read", "bounded read", "local read", "install"]
+        {
             assert!(sometimes.contains_key(what), "the test never saw: {what}");
         }
     }
+}
+
+/// The worst for leases: followers that restart, a leader that is cut off, or stopped in the middle of a turn.
+#[test]
+fn raft_attacked_lease_gives_no_stale_read() {
+    let mut seen: BTreeMap<&str, u64> = BTreeMap::new();
+    for seed in 0..SEEDS {
+        let attack = std::panic::catch_unwind(|| Run::new(seed).attack_lease());
+        let counts = attack.unwrap_or_else(|_| panic!("seed {seed} fails"));
+        counts.into_iter().for_each(|(what, count)| *seen.entry(what).or_default() += count);
+    }
+    println!("{seen:#?}");
+    assert!(seen["leased read"] > 0 && seen["acknowledged"] > SEEDS / 2, "the attack attacks nothing");
 }
 
 #[test]
@@ -260,8 +268,12 @@ impl Run {
     }
 
     fn read(&mut self, id: u16) {
-        let level =
-            self.random.pick(&[Level::Linearizable, Level::Linearizable, Level::Bounded(200), Level::Local]);
+        let levels = [Level::Linearizable, Level::Linearizable, Level::Bounded(200), Level::Local];
+        let level = self.random.pick(&levels);
+        self.read_at(id, level);
+    }
+
+    fn read_at(&mut self, id: u16, level: Level) {
         let (token, floor) = (self.cluster.token(), self.floor());
         let before = self.cluster.outputs.len();
         self.cluster.step(id, Input::Read { token, level });
@@ -421,6 +433,81 @@ impl Run {
         self.check();
     }
 
+    fn attack_lease(mut self) -> BTreeMap<&'static str, u64> {
+        (0..200).for_each(|_| self.calm());
+        let leader = self.leader().expect("a calm group has a leader");
+        let others: Vec<u16> = self.ids().into_iter().filter(|&id| id != leader).collect();
+        let (forgets, campaigns) =
+            if self.random.below(2) == 0 { (others[0], others[1]) } else { (others[1], others[0]) };
+        // One follower hears no more of the leader, the other one confirms the lease and forgets it.
+        self.cuts.cut(leader, campaigns);
+        (0..self.random.below(60)).for_each(|_| self.moment(&[leader, forgets, campaigns], leader));
+        if self.random.below(4) > 0 {
+            self.cluster.crash(forgets);
+            self.cluster.start(forgets);
+        }
+        if self.random.below(3) == 0 {
+            self.cluster.net.clear();
+            self.cluster.step(leader, Input::Transfer { to: NodeId(campaigns) });
+            let asked = std::mem::take(&mut self.cluster.net);
+            asked
+                .into_iter()
+                .filter(|packet| packet.1 == campaigns)
+                .for_each(|packet| self.cluster.deliver(packet));
+        }
+        self.cuts.cut(leader, forgets);
+        // The leader goes on, or is stopped in the middle of a turn.
+        let stops = self.random.below(2) == 0;
+        for _ in 0..300 {
+            let running = if stops { &others[..] } else { &[leader, others[0], others[1]] };
+            self.moment(running, leader);
+            if let Some(new) = self.leader().filter(|&new| new != leader)
+                && self.seen.get("acknowledged").copied().unwrap_or_default() < 3
+            {
+                self.propose(new);
+            }
+        }
+        if stops {
+            let (token, floor) = (self.cluster.token(), self.floor());
+            self.open.insert(token, Open { node: leader, floor, key: String::new(), leased: true });
+            self.cluster.input(leader, Input::Read { token, level: Level::Linearizable });
+            self.fetch(leader);
+            self.fetch(leader);
+        }
+        self.check();
+        self.seen
+    }
+
+    /// 5 ms in which some nodes run, messages arrive, and a leader is read from.
+    fn moment(&mut self, running: &[u16], leader: u16) {
+        self.cluster.now += 5000;
+        if running.contains(&leader) {
+            self.read_at(leader, Level::Linearizable);
+        }
+        for &id in running {
+            self.cluster.tick(id);
+            self.cluster.sync_all(id);
+            self.cluster.apply_all(id);
+            self.fetch(id);
+        }
+        for (from, to, packet) in std::mem::take(&mut self.cluster.net) {
+            if self.cuts.is_cut(from, to) || !running.contains(&to) {
+                self.cluster.lose((from, to, packet));
+            } else {
+                self.cluster.deliver((from, to, packet));
+            }
+        }
+        self.check();
+    }
+
+    /// The leader of the highest term.
+    fn leader(&self) -> Option<u16> {
+        let status = |id: u16| self.cluster.replica(id).map(|replica| (replica.status(), id));
+        let leads =
+            self.ids().into_iter().filter_map(status).filter(|(status, _)| status.role == Role::Leader);
+        leads.max_by_key(|(status, _)| status.term).map(|(_, id)| id)
+    }
+
     /// All faults end: the replicas come to one state, and serve.
     fn converge(&mut self) {
         self.cuts.0.clear();
@@ -428,10 +515,7 @@ impl Run {
         let mut last = None;
         for round in 0..4000 {
             self.calm();
-            let leader = self
-                .ids()
-                .into_iter()
-                .find(|&id| self.cluster.replica(id).unwrap().status().role == Role::Leader);
+            let leader = self.leader();
             if let (500.., None, Some(leader)) = (round, &last, leader) {
                 self.propose(leader);
                 last = Some(format!("k{}", self.next_key));

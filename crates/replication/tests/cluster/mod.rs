@@ -35,7 +35,7 @@ pub struct Node {
     pub flushed: Table,
     pub applies: VecDeque<Output>,
     pub fetches: VecDeque<Token>,
-    received: Option<Table>,
+    received: Option<(u16, Table)>,
     made: BTreeMap<NodeId, Table>,
     next_ticket: u64,
     lives: u64,
@@ -117,21 +117,28 @@ impl Cluster {
         let is_up = self.nodes[&to].replica.is_some();
         match packet {
             Packet::Message(body) => self.step(to, Input::Message { from: NodeId(from), body }),
-            Packet::Snapshot(header, table) => {
-                if is_up {
-                    // One at a time is received; a second one is refused before it has touched the first.
-                    self.nodes.get_mut(&to).unwrap().received.get_or_insert(table);
-                    self.step(to, Input::SnapshotReceived { header });
+            Packet::Snapshot(header, table) if is_up => {
+                // One at a time is received; a second one is refused before it has touched the first.
+                self.nodes.get_mut(&to).unwrap().received.get_or_insert((from, table));
+                let before = self.outputs.len();
+                self.step(to, Input::SnapshotReceived { header });
+                if self.outputs[before..].iter().any(|(_, output)| matches!(output, Output::DiscardSnapshot))
+                {
+                    self.snapshot_sent(from, to, false);
                 }
-                self.step(from, Input::SnapshotSent { to: NodeId(to), arrived: is_up });
             }
+            Packet::Snapshot(..) => self.snapshot_sent(from, to, false),
         }
+    }
+
+    fn snapshot_sent(&mut self, from: u16, to: u16, arrived: bool) {
+        self.step(from, Input::SnapshotSent { to: NodeId(to), arrived });
     }
 
     /// Loses a packet.
     pub fn lose(&mut self, (from, to, packet): (u16, u16, Packet)) {
         if matches!(packet, Packet::Snapshot(..)) {
-            self.step(from, Input::SnapshotSent { to: NodeId(to), arrived: false });
+            self.snapshot_sent(from, to, false);
         }
     }
 
@@ -150,12 +157,16 @@ impl Cluster {
             let node = self.nodes.get_mut(&id).unwrap();
             let install = node.appends.iter().position(|(_, _, install)| *install);
             let count = install.map_or(node.appends.len(), |place| place + 1);
+            let mut sender = None;
             if install.is_some() {
-                node.table = node.received.take().expect("a snapshot that is installed was received");
+                let (from, table) = node.received.take().expect("a snapshot that is installed was received");
+                sender = Some(from);
+                node.table = table;
                 node.flushed = node.table.clone();
                 node.applies.clear();
             }
             self.sync(id, count);
+            sender.into_iter().for_each(|from| self.snapshot_sent(from, id, true));
         }
     }
 
@@ -185,6 +196,7 @@ impl Cluster {
     }
 
     pub fn crash(&mut self, id: u16) {
+        self.lose_received(id);
         let node = self.nodes.get_mut(&id).unwrap();
         *node = Node {
             log: node.log[..node.synced].to_vec(),
@@ -197,8 +209,15 @@ impl Cluster {
     }
 
     pub fn wipe(&mut self, id: u16) {
+        self.lose_received(id);
         let lives = self.nodes[&id].lives;
         self.nodes.insert(id, Node { lives, ..Node::empty() });
+    }
+
+    fn lose_received(&mut self, id: u16) {
+        if let Some((from, _)) = self.nodes.get_mut(&id).unwrap().received.take() {
+            self.snapshot_sent(from, id, false);
+        }
     }
 
     pub fn start(&mut self, id: u16) {
@@ -226,7 +245,8 @@ impl Cluster {
         }
     }
 
-    fn input(&mut self, id: u16, input: Input) {
+    /// Gives an input in a turn that began earlier: the node's clock stands where it looked last.
+    pub fn input(&mut self, id: u16, input: Input) {
         let mut out = Vec::new();
         let node = self.nodes.get_mut(&id).unwrap();
         let Some(replica) = &mut node.replica else { return };
