@@ -146,7 +146,7 @@ impl Cluster {
     pub fn sync(&mut self, id: u16, count: usize) {
         let node = self.nodes.get_mut(&id).unwrap();
         let count = count.min(node.appends.len());
-        let Some((ticket, end, _)) = node.appends.drain(..count).last() else { return };
+        let Some((ticket, end, _)) = node.appends.drain(..count).next_back() else { return };
         node.synced = end;
         self.step(id, Input::Durable { ticket });
     }
