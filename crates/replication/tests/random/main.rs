@@ -4,7 +4,10 @@
 
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
+#[path = "../cluster/mod.rs"]
 mod cluster;
+
+mod attack;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,19 +44,6 @@ fn raft_random_faults_break_no_promise() {
             assert!(sometimes.contains_key(what), "the test never saw: {what}");
         }
     }
-}
-
-/// The worst for leases: followers that restart, a leader that is cut off, or stopped in the middle of a turn.
-#[test]
-fn raft_attacked_lease_gives_no_stale_read() {
-    let mut seen: BTreeMap<&str, u64> = BTreeMap::new();
-    for seed in 0..SEEDS {
-        let attack = std::panic::catch_unwind(|| Run::new(seed).attack_lease());
-        let counts = attack.unwrap_or_else(|_| panic!("seed {seed} fails"));
-        counts.into_iter().for_each(|(what, count)| *seen.entry(what).or_default() += count);
-    }
-    println!("{seen:#?}");
-    assert!(seen["leased read"] > 0 && seen["acknowledged"] > SEEDS / 2, "the attack attacks nothing");
 }
 
 #[test]
@@ -429,73 +419,6 @@ impl Run {
         }
         for packet in std::mem::take(&mut self.cluster.net) {
             self.cluster.deliver(packet);
-        }
-        self.check();
-    }
-
-    fn attack_lease(mut self) -> BTreeMap<&'static str, u64> {
-        (0..200).for_each(|_| self.calm());
-        let leader = self.leader().expect("a calm group has a leader");
-        let others: Vec<u16> = self.ids().into_iter().filter(|&id| id != leader).collect();
-        let (forgets, campaigns) =
-            if self.random.below(2) == 0 { (others[0], others[1]) } else { (others[1], others[0]) };
-        // One follower hears no more of the leader, the other one confirms the lease and forgets it.
-        self.cuts.cut(leader, campaigns);
-        (0..self.random.below(60)).for_each(|_| self.moment(&[leader, forgets, campaigns], leader));
-        if self.random.below(4) > 0 {
-            self.cluster.crash(forgets);
-            self.cluster.start(forgets);
-        }
-        if self.random.below(3) == 0 {
-            self.cluster.net.clear();
-            self.cluster.step(leader, Input::Transfer { to: NodeId(campaigns) });
-            let asked = std::mem::take(&mut self.cluster.net);
-            asked
-                .into_iter()
-                .filter(|packet| packet.1 == campaigns)
-                .for_each(|packet| self.cluster.deliver(packet));
-        }
-        self.cuts.cut(leader, forgets);
-        // The leader goes on, or is stopped in the middle of a turn.
-        let stops = self.random.below(2) == 0;
-        for _ in 0..300 {
-            let running = if stops { &others[..] } else { &[leader, others[0], others[1]] };
-            self.moment(running, leader);
-            if let Some(new) = self.leader().filter(|&new| new != leader)
-                && self.seen.get("acknowledged").copied().unwrap_or_default() < 3
-            {
-                self.propose(new);
-            }
-        }
-        if stops {
-            let (token, floor) = (self.cluster.token(), self.floor());
-            self.open.insert(token, Open { node: leader, floor, key: String::new(), leased: true });
-            self.cluster.input(leader, Input::Read { token, level: Level::Linearizable });
-            self.fetch(leader);
-            self.fetch(leader);
-        }
-        self.check();
-        self.seen
-    }
-
-    /// 5 ms in which some nodes run, messages arrive, and a leader is read from.
-    fn moment(&mut self, running: &[u16], leader: u16) {
-        self.cluster.now += 5000;
-        if running.contains(&leader) {
-            self.read_at(leader, Level::Linearizable);
-        }
-        for &id in running {
-            self.cluster.tick(id);
-            self.cluster.sync_all(id);
-            self.cluster.apply_all(id);
-            self.fetch(id);
-        }
-        for (from, to, packet) in std::mem::take(&mut self.cluster.net) {
-            if self.cuts.is_cut(from, to) || !running.contains(&to) {
-                self.cluster.lose((from, to, packet));
-            } else {
-                self.cluster.deliver((from, to, packet));
-            }
         }
         self.check();
     }
