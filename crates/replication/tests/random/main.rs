@@ -16,13 +16,14 @@ use kv::cluster::Role;
 use kv::{Error, Level, NodeId, Outcome};
 use replication::{Input, Output, Protocol, Token};
 
+/// Seeds of a usual run; the environment may ask for other ones (`SEED`, `SEEDS`).
 const SEEDS: u64 = 200;
 const EVENTS: usize = 2500;
 
 #[test]
 fn raft_random_faults_break_no_promise() {
-    let seeds =
-        std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).map_or(0..SEEDS, |seed| seed..seed + 1);
+    let number = |name| std::env::var(name).ok().and_then(|number| number.parse::<u64>().ok());
+    let seeds = number("SEED").map_or(0..number("SEEDS").unwrap_or(SEEDS), |seed| seed..seed + 1);
     let mut sometimes = BTreeMap::new();
     let alone = seeds.end - seeds.start == 1;
     for seed in seeds {
@@ -439,7 +440,7 @@ impl Run {
         for round in 0..4000 {
             self.calm();
             let leader = self.leader();
-            if let (500.., None, Some(leader)) = (round, &last, leader) {
+            if let (200.., None, Some(leader)) = (round, &last, leader) {
                 self.propose(leader);
                 last = Some(format!("k{}", self.next_key));
             }
