@@ -72,8 +72,10 @@ struct Pager<'a> {
     rows_max: usize,
     bytes: usize,
     skipped: usize,
-    /// The last key that was looked at.
-    last: Option<Key>,
+    /// The last key that was taken.
+    taken: Option<Key>,
+    /// The last key that was passed over, since one was taken.
+    passed: Option<Key>,
     page: Page,
 }
 
@@ -81,30 +83,42 @@ impl<'a> Pager<'a> {
     fn new(reader: &'a Reader<'a>, range: &'a Range, at: Option<Version>) -> Pager<'a> {
         let limit = if range.limit == 0 || range.count_only { PAGE_ROWS_MAX } else { range.limit as usize };
         let rows_max = limit.min(PAGE_ROWS_MAX);
-        Pager { reader, range, at, rows_max, bytes: 0, skipped: 0, last: None, page: Page::default() }
+        Pager {
+            reader,
+            range,
+            at,
+            rows_max,
+            bytes: 0,
+            skipped: 0,
+            taken: None,
+            passed: None,
+            page: Page::default(),
+        }
     }
 
     fn visit(&mut self, key: Key, raw: Bytes) -> Result<ControlFlow<()>, Stop> {
         if self.skipped == SKIPPED_ROWS_MAX {
-            return Ok(self.stop());
+            self.page.next = self.passed.take().or(self.taken.take());
+            return Ok(ControlFlow::Break(()));
         }
         let Some(row) = self.row(&key, raw)? else {
             self.skipped += 1;
-            self.last = Some(key);
+            self.passed = Some(key);
             return Ok(ControlFlow::Continue(()));
         };
         let bytes = row.key.len() + row.value.len();
         let full = self.page.count as usize == self.rows_max
             || (self.bytes + bytes > PAGE_BYTES_MAX && !self.page.rows.is_empty());
         if full {
-            return Ok(self.stop());
+            self.page.next = self.taken.take();
+            return Ok(ControlFlow::Break(()));
         }
         self.page.count += 1;
         if !self.range.count_only {
             self.bytes += bytes;
             self.page.rows.push(row);
         }
-        self.last = Some(key);
+        (self.taken, self.passed) = (Some(key), None);
         Ok(ControlFlow::Continue(()))
     }
 
@@ -116,10 +130,5 @@ impl<'a> Pager<'a> {
         };
         let valueless = self.range.keys_only || self.range.count_only;
         Ok(record.map(|record| if valueless { record.head.row(key, Bytes::new()) } else { record.row(key) }))
-    }
-
-    fn stop(&mut self) -> ControlFlow<()> {
-        self.page.next = self.last.take();
-        ControlFlow::Break(())
     }
 }
