@@ -190,6 +190,42 @@ fn transaction_with_a_large_answer_is_refused_and_leaves_no_trace() {
 }
 
 #[test]
+fn history_of_more_revisions_than_a_page_is_refused_and_trimmed_in_steps() {
+    let mut store = Store::new(History::All);
+    for micros in 1..=11_000 {
+        store.apply(micros, put(key(0), "v".into())).unwrap();
+    }
+    let history = |limit| Op::History { key: key(0), limit };
+    assert!(matches!(store.read(&history(0)), Err(Error::TooLarge { .. })));
+    assert!(matches!(store.read(&history(10_000)), Ok(Answer::History(list)) if list.len() == 10_000));
+    let trim = Op::Trim { key: key(0), below: None };
+    let counts = [KEYS_PER_OP_MAX as u64, 999, 0];
+    for count in counts {
+        assert_eq!(store.apply(20_000, trim.clone()), Ok(Answer::Trimmed(count)));
+    }
+}
+
+#[test]
+fn range_at_a_version_of_many_rows_looked_up_goes_on() {
+    let mut store = Store::new(History::Count(2));
+    store.apply(1, put_many(0, 10_000)).unwrap();
+    store.apply(2, put_many(0, 10_000)).unwrap();
+    let at = Some(Version::new(1, NodeId(1)));
+    let mut range = Range { at, keys_only: true, ..Range::default() };
+    let mut rows = Vec::new();
+    loop {
+        let page = store.page(&range);
+        assert!(page.rows.len() <= 4096);
+        rows.extend(page.rows.into_iter().map(|row| row.key));
+        if page.next.is_none() {
+            break;
+        }
+        range.page = page.next;
+    }
+    assert!(rows.into_iter().eq((0..10_000).map(key)));
+}
+
+#[test]
 fn history_lowered_is_trimmed_by_later_writes() {
     let folder = tempfile::tempdir().unwrap();
     let open =

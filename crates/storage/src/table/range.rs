@@ -1,7 +1,7 @@
 //! Ranges: a page of the rows between two keys.
 //!
-//! A page is bounded in rows and bytes, and in rows it looks at without taking them (deleted ones, mostly): a page may
-//! be short, even empty, and still have a `next`. So no page takes long, and whoever goes on gets to the end.
+//! A page is bounded in rows and bytes, and in rows it passes over (deleted ones, mostly) or looks up in history: a page
+//! may be short, even empty, and still have a `next`. So no page takes long, and whoever goes on gets to the end.
 
 use std::ops::{Bound, ControlFlow};
 
@@ -97,7 +97,7 @@ impl<'a> Pager<'a> {
     }
 
     fn visit(&mut self, key: Key, raw: Bytes) -> Result<ControlFlow<()>, Stop> {
-        if self.skipped == SKIPPED_ROWS_MAX {
+        if self.skipped >= SKIPPED_ROWS_MAX {
             self.page.next = self.passed.take().or(self.taken.take());
             return Ok(ControlFlow::Break(()));
         }
@@ -122,10 +122,14 @@ impl<'a> Pager<'a> {
         Ok(ControlFlow::Continue(()))
     }
 
-    fn row(&self, key: &Key, raw: Bytes) -> Result<Option<Row>, Stop> {
+    fn row(&mut self, key: &Key, raw: Bytes) -> Result<Option<Row>, Stop> {
         let record = Record::decode(raw)?;
         let record = match self.at {
-            Some(at) => self.reader.as_of(key, record, at)?,
+            Some(at) => {
+                // A look into history is as much work as a row passed over.
+                self.skipped += usize::from(record.head.version > at);
+                self.reader.as_of(key, record, at)?
+            }
             None => self.reader.is_live(&record)?.then_some(record),
         };
         let valueless = self.range.keys_only || self.range.count_only;
