@@ -97,7 +97,8 @@ impl Cluster {
     pub fn leader(&mut self) -> NodeId {
         for _ in 0..2 * ELECTION_STEPS {
             let uncut = self.nodes.iter().filter(|(id, _)| !self.cut.contains(id));
-            let leading: Vec<NodeId> = uncut.filter(|(_, node)| node.driver.leads() > 0).map(|(id, _)| *id).collect();
+            let leading: Vec<NodeId> =
+                uncut.filter(|(_, node)| node.driver.leads() > 0).map(|(id, _)| *id).collect();
             if let [leader] = leading[..] {
                 return leader;
             }
@@ -188,7 +189,8 @@ impl Node {
         let folder = tempfile::tempdir().unwrap();
         let engine = storage::open(Kind::Memory, folder.path()).unwrap();
         let mut table = Table::open(engine, Options { history: History::Count(16) });
-        let applied = map.shards().iter().map(|(shard, _)| (*shard, table.load(*shard, 0).unwrap())).collect();
+        let applied =
+            map.shards().iter().map(|(shard, _)| (*shard, table.load(*shard, 0).unwrap())).collect();
         let config = Config {
             me,
             nodes: nodes.to_vec(),
@@ -211,5 +213,8 @@ impl Node {
 }
 
 fn now(instant: u64, wall_offset: i64) -> Now {
-    Now { instant: Instant(instant), wall: (1_700_000_000_000_000 + instant).saturating_add_signed(wall_offset) }
+    Now {
+        instant: Instant(instant),
+        wall: (1_700_000_000_000_000 + instant).saturating_add_signed(wall_offset),
+    }
 }

@@ -1,8 +1,6 @@
 //! The walk of one put, as ARCHITECTURE.md tells it.
 
-mod cluster;
-
-use cluster::Cluster;
+use crate::cluster::Cluster;
 use kv::{Answer, NodeId, Op};
 
 fn put(key: &'static str, value: &'static str) -> Op {

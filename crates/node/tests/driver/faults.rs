@@ -1,8 +1,6 @@
 //! What a node promises when something is wrong.
 
-mod cluster;
-
-use cluster::{Cluster, ELECTION_STEPS};
+use crate::cluster::{Cluster, ELECTION_STEPS};
 use kv::{Answer, Error, Function, NodeId, Op, Outcome, RequestId, Row, Side, Version};
 use node::Input;
 
