@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dialects::native::{self, Client};
 use kv::cluster::{Location, Status};
 use kv::{Error, Key, Reply, Request};
 use tokio::runtime::{Builder, Runtime};
@@ -27,8 +28,8 @@ pub trait Store: Send + Sync {
 /// The cluster behind these addresses, over so many connections to each node. Call it inside a runtime; nothing is
 /// connected yet.
 pub fn store(addresses: &[String], connections: usize) -> Result<Arc<dyn Store>, Error> {
-    let _ = connections;
-    Ok(Arc::new(Nowhere { addresses: addresses.join(",") }))
+    let options = native::Options { connections, ..native::Options::default() };
+    Ok(Arc::new(Client::connect(addresses.to_vec(), options)?))
 }
 
 /// A runtime of one thread: a command waits for sockets, it does not compute.
@@ -51,32 +52,23 @@ pub fn background_runtime() -> tokio::runtime::Handle {
     handle
 }
 
-/// Answers that there is no client.
-struct Nowhere {
-    addresses: String,
-}
-
-impl Nowhere {
-    fn error<T>(&self) -> Pending<'_, T> {
-        let text = format!("this build has no client that could reach {}", self.addresses);
-        Box::pin(async { Err(Error::Unavailable(text)) })
-    }
-}
-
-impl Store for Nowhere {
-    fn call(&self, _: Request, _: Option<Duration>) -> Pending<'_, Reply> {
-        self.error()
+impl Store for Client {
+    fn call(&self, request: Request, ttl: Option<Duration>) -> Pending<'_, Reply> {
+        match ttl {
+            None => Box::pin(Client::call(self, request)),
+            Some(ttl) => Box::pin(self.call_with_ttl(request, ttl)),
+        }
     }
 
     fn status(&self) -> Pending<'_, Status> {
-        self.error()
+        Box::pin(Client::status(self))
     }
 
-    fn locate(&self, _: Key) -> Pending<'_, Location> {
-        self.error()
+    fn locate(&self, key: Key) -> Pending<'_, Location> {
+        Box::pin(Client::locate(self, key))
     }
 
     fn health_check(&self) -> Pending<'_, ()> {
-        self.error()
+        Box::pin(Client::health_check(self))
     }
 }

@@ -1,0 +1,136 @@
+//! The client of the dialect `native`.
+//!
+//! It is given any addresses of a cluster and connects when first asked. From Cluster.Status it learns which node leads
+//! which shard and sends each request where its (first) key is led; requests without one key, and reads that may be stale
+//! (`local`, `bounded`: what the node at hand has), go to the first given address that answers. Whatever the map says, any
+//! node answers for any key, so a stale map costs a hop and no more; it is learned again when an answer shows it wrong.
+//!
+//! A write gets a request id, and what failed without a definite answer is asked again under it: at the node that was
+//! named, at the others, then after a growing pause, until the request's timeout. The id makes that happen once. Reads are
+//! repeated freely. In the end the caller has an answer, a failure (no attempt can have been run) or
+//! [`kv::Error::InDoubt`] (one may have been).
+//!
+//! # Caveats
+//!
+//! A client belongs to the tokio runtime it was made on: its connections end with it. What is retried and gives up at last
+//! is told as one error, of the last attempt; the addresses that were tried stand in it. In doubt is final: the request id
+//! is used up, so read before writing again.
+
+mod atlas;
+mod attempt;
+mod batch;
+mod call;
+mod node;
+mod session;
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kv::cluster::{Location, Status};
+use kv::{Completions, Error, Key, KeyValue, Reply, Request};
+use tokio::runtime::Handle;
+
+use super::request::Ttl;
+use atlas::Atlas;
+use call::Call;
+use node::{Link, Node};
+use session::Sessions;
+
+/// How a client connects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Connections to each node, used in turn. One is right but for load generators. At least 1.
+    pub connections: usize,
+    /// How long to wait for a connection before another address is tried.
+    pub connect_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { connections: 1, connect_timeout: Duration::from_secs(1) }
+    }
+}
+
+/// How long a question about the cluster may take at one node before the next is asked.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A client of a cluster. Clones share its connections and sessions.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+/// What the requests of a client have in common.
+struct Shared {
+    runtime: Handle,
+    atlas: Arc<Atlas>,
+    sessions: Arc<Sessions>,
+}
+
+impl Client {
+    /// A client of the cluster that has these addresses (HOST:PORT each, the nearest first). Connects when first asked.
+    /// Must be called on a tokio runtime; [`Error::Invalid`] elsewhere, or when an address is none.
+    pub fn connect(addresses: Vec<String>, options: Options) -> Result<Client, Error> {
+        let runtime = Handle::try_current()
+            .map_err(|_| Error::Invalid("connect outside of a tokio runtime: enter one before".into()))?;
+        let atlas = Arc::new(Atlas::new(addresses, options, runtime.clone())?);
+        let sessions = Arc::new(Sessions::default());
+        Ok(Client { shared: Arc::new(Shared { runtime, atlas, sessions }) })
+    }
+
+    /// Asks one request.
+    pub async fn call(&self, request: Request) -> Result<Reply, Error> {
+        Call::new(&self.shared, request, None)?.run().await
+    }
+
+    /// Asks one request whose value is to expire so long after a node accepted it, by the cluster's clock: the `ttl`
+    /// (at least a millisecond, rounded up to whole ones) takes the place of the op's deadline. [`Error::Invalid`] when the op
+    /// has none: it is for put, insert, compare-and-put and expire.
+    pub async fn call_with_ttl(&self, request: Request, ttl: Duration) -> Result<Reply, Error> {
+        Call::new(&self.shared, request, Some(Ttl(ttl)))?.run().await
+    }
+
+    /// The cluster as the first node that answers sees it.
+    pub async fn status(&self) -> Result<Status, Error> {
+        self.shared.atlas.ask_any(|link| async move { link.status().await }).await.map(|(status, _)| status)
+    }
+
+    /// Where a key is, as the first node that answers sees it.
+    pub async fn locate(&self, key: Key) -> Result<Location, Error> {
+        super::cluster::check_key(&key)?;
+        self.shared
+            .atlas
+            .ask_any(|link| {
+                let key = key.clone();
+                async move { link.locate(key).await }
+            })
+            .await
+    }
+
+    /// Whether the first node that answers wants requests (grpc.health.v1); [`Error::Unavailable`] when not.
+    pub async fn health_check(&self) -> Result<(), Error> {
+        self.shared.atlas.ask_any(|link| async move { link.check().await }).await
+    }
+}
+
+impl KeyValue for Client {
+    /// Several requests travel in one message for each node that leads keys of theirs.
+    fn submit(&self, requests: Vec<Request>, mut completions: Box<dyn Completions>) {
+        if requests.len() > 1 {
+            return batch::submit(&self.shared, requests, completions);
+        }
+        let client = self.clone();
+        self.shared.runtime.spawn(async move {
+            for request in requests {
+                completions.complete(0, client.call(request).await);
+            }
+        });
+    }
+}
+
+/// A random number: a hash under the random keys that the standard library draws for each hasher.
+fn random() -> u64 {
+    RandomState::new().hash_one(())
+}

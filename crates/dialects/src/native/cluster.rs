@@ -1,0 +1,168 @@
+//! `capstan.v1.Cluster`: nodes, shards and places of keys, between [`kv::cluster`] and the messages.
+
+use std::sync::Arc;
+
+use kv::cluster::{Cluster, Liveness, Location, NodeStatus, ReplicaStatus, Role, ShardStatus, Status};
+use kv::{Epoch, Error, NodeId, Op, ShardId, Slot, SlotRange};
+use tonic::{Request, Response};
+
+use super::reply::{Malformed, decode_protocol, encode_protocol};
+use super::{Clock, proto, status};
+
+/// The service.
+pub(super) struct Board {
+    pub(super) cluster: Arc<dyn Cluster>,
+    pub(super) clock: Arc<Clock>,
+}
+
+#[tonic::async_trait]
+impl proto::cluster_server::Cluster for Board {
+    async fn status(
+        &self,
+        _: Request<proto::StatusRequest>,
+    ) -> Result<Response<proto::StatusResponse>, tonic::Status> {
+        Ok(Response::new(encode_status(self.cluster.status(), (self.clock)())))
+    }
+
+    async fn locate(
+        &self,
+        request: Request<proto::LocateRequest>,
+    ) -> Result<Response<proto::LocateResponse>, tonic::Status> {
+        let key = request.into_inner().key;
+        check_key(&key).map_err(|error| status::to_status(&error))?;
+        Ok(Response::new(encode_location(self.cluster.locate(&key))))
+    }
+}
+
+/// Whether a key can be one.
+pub(super) fn check_key(key: &kv::Key) -> Result<(), Error> {
+    Op::Get { key: key.clone(), at: None }.validate()
+}
+
+fn encode_status(status: Status, now_micros: u64) -> proto::StatusResponse {
+    proto::StatusResponse {
+        nodes: status.nodes.into_iter().map(encode_node).collect(),
+        shards: status.shards.into_iter().map(encode_shard).collect(),
+        now_micros,
+    }
+}
+
+fn encode_node(node: NodeStatus) -> proto::NodeStatus {
+    use proto::node_status::Liveness as Wire;
+    let liveness = match node.state {
+        Liveness::Alive => Wire::Alive,
+        Liveness::Suspect => Wire::Suspect,
+        Liveness::Dead => Wire::Dead,
+    };
+    proto::NodeStatus {
+        id: u32::from(node.id.0),
+        name: node.name,
+        address: node.address,
+        pid: node.pid,
+        liveness: liveness.into(),
+        leads: node.leads,
+    }
+}
+
+fn encode_shard(shard: ShardStatus) -> proto::ShardStatus {
+    proto::ShardStatus {
+        id: shard.id.0,
+        slot_first: u32::from(shard.slots.first.0),
+        slot_last: u32::from(shard.slots.last.0),
+        protocol: encode_protocol(shard.protocol).into(),
+        epoch: shard.epoch.0,
+        leader: shard.leader.map(|node| u32::from(node.0)),
+        term: shard.term,
+        replicas: shard.replicas.into_iter().map(encode_replica).collect(),
+    }
+}
+
+fn encode_replica(replica: ReplicaStatus) -> proto::ReplicaStatus {
+    use proto::replica_status::Role as Wire;
+    let role = match replica.role {
+        Role::Leader => Wire::Leader,
+        Role::Follower => Wire::Follower,
+        Role::Candidate => Wire::Candidate,
+        Role::Unknown => Wire::Unspecified,
+    };
+    proto::ReplicaStatus { node: u32::from(replica.node.0), role: role.into(), applied: replica.applied }
+}
+
+fn encode_location(location: Location) -> proto::LocateResponse {
+    proto::LocateResponse {
+        slot: u32::from(location.slot.0),
+        shard: location.shard.0,
+        leader: location.leader.map(|node| u32::from(node.0)),
+        address: location.address,
+    }
+}
+
+/// The status in a message.
+pub(super) fn decode_status(message: proto::StatusResponse) -> Result<Status, Malformed> {
+    Ok(Status {
+        nodes: message.nodes.into_iter().map(decode_node).collect::<Result<_, _>>()?,
+        shards: message.shards.into_iter().map(decode_shard).collect::<Result<_, _>>()?,
+    })
+}
+
+/// The location in a message.
+pub(super) fn decode_location(message: proto::LocateResponse) -> Result<Location, Malformed> {
+    Ok(Location {
+        slot: slot(message.slot)?,
+        shard: ShardId(message.shard),
+        leader: message.leader.map(node).transpose()?,
+        address: message.address,
+    })
+}
+
+fn decode_node(message: proto::NodeStatus) -> Result<NodeStatus, Malformed> {
+    use proto::node_status::Liveness as Wire;
+    let state = match Wire::try_from(message.liveness) {
+        Ok(Wire::Alive) => Liveness::Alive,
+        Ok(Wire::Suspect) => Liveness::Suspect,
+        Ok(Wire::Dead) => Liveness::Dead,
+        Ok(Wire::Unspecified) | Err(_) => return Err(Malformed("a node's liveness is unknown here")),
+    };
+    Ok(NodeStatus {
+        id: node(message.id)?,
+        name: message.name,
+        address: message.address,
+        pid: message.pid,
+        state,
+        leads: message.leads,
+    })
+}
+
+fn decode_shard(message: proto::ShardStatus) -> Result<ShardStatus, Malformed> {
+    Ok(ShardStatus {
+        id: ShardId(message.id),
+        slots: SlotRange { first: slot(message.slot_first)?, last: slot(message.slot_last)? },
+        protocol: decode_protocol(message.protocol)?,
+        epoch: Epoch(message.epoch),
+        leader: message.leader.map(node).transpose()?,
+        term: message.term,
+        replicas: message.replicas.into_iter().map(decode_replica).collect::<Result<_, _>>()?,
+    })
+}
+
+fn decode_replica(message: proto::ReplicaStatus) -> Result<ReplicaStatus, Malformed> {
+    use proto::replica_status::Role as Wire;
+    let role = match Wire::try_from(message.role) {
+        Ok(Wire::Leader) => Role::Leader,
+        Ok(Wire::Follower) => Role::Follower,
+        Ok(Wire::Candidate) => Role::Candidate,
+        Ok(Wire::Unspecified) | Err(_) => Role::Unknown,
+    };
+    Ok(ReplicaStatus { node: node(message.node)?, role, applied: message.applied })
+}
+
+fn node(id: u32) -> Result<NodeId, Malformed> {
+    u16::try_from(id).map(NodeId).map_err(|_| Malformed("a node has an id over 65535"))
+}
+
+fn slot(number: u32) -> Result<Slot, Malformed> {
+    match u16::try_from(number) {
+        Ok(slot) if slot < kv::SLOTS => Ok(Slot(slot)),
+        _ => Err(Malformed("a slot is over 16383")),
+    }
+}
