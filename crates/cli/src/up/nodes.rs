@@ -253,7 +253,9 @@ impl Node {
             }
             _ => format!("node {name} {how}: starting it again would not help, so it stays down"),
         });
-        if let Some(words) = launch.last_words(&self.member) {
+        // One that was killed had no time for words: the last ones are of old.
+        let words = if let End::Code(_) = end { launch.last_words(&self.member) } else { None };
+        if let Some(words) = words {
             tell(format!("{name}: {words}"));
         }
     }
