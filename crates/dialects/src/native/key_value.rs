@@ -12,19 +12,22 @@ use tonic::{Response, Status};
 use super::reply::{self, Shape};
 use super::{AnyRequest, AnyResponse, Clock, MESSAGE_BYTES_MAX, batch, proto, request, status};
 
+/// How long before the gRPC deadline the answer should leave.
+const ANSWER_TIME: Duration = Duration::from_millis(50);
+
 /// The service.
-pub(super) struct Keys {
+pub(super) struct Service {
     pub(super) kv: Arc<dyn KeyValue>,
     pub(super) clock: Arc<Clock>,
 }
 
-impl Keys {
+impl Service {
     async fn ask(&self, message: AnyRequest, metadata: &MetadataMap) -> Result<AnyResponse, Error> {
         let shape = Shape::of(&message);
         let mut request = request::decode(message, &*self.clock)?;
         request.op.validate()?;
-        if let Some(deadline) = grpc_timeout(metadata) {
-            request.timeout = request.timeout.min(deadline);
+        if let Some(time) = time_left(metadata) {
+            request.timeout = request.timeout.min(time);
         }
         let reply = self.submit(request, shape.is_read()).await?;
         let response = reply::encode(&shape, reply)?;
@@ -80,6 +83,12 @@ fn check_fits(shape: &Shape, response: AnyResponse) -> Result<AnyResponse, Error
     }
 }
 
+/// The time that the gRPC deadline leaves to the store: a little less than all, so that the store's own word on what
+/// became of the request is there before the transport cuts it off.
+fn time_left(metadata: &MetadataMap) -> Option<Duration> {
+    grpc_timeout(metadata).map(|time| time - (time / 10).min(ANSWER_TIME))
+}
+
 /// The gRPC deadline of a request, as time left: digits and a unit (see "Timeout" in gRPC's PROTOCOL-HTTP2.md).
 fn grpc_timeout(metadata: &MetadataMap) -> Option<Duration> {
     let text = metadata.get("grpc-timeout")?.to_str().ok()?;
@@ -100,7 +109,7 @@ fn grpc_timeout(metadata: &MetadataMap) -> Option<Duration> {
 macro_rules! serve {
     ($($method:ident $rpc:ident $request:ident $response:ident),+ $(,)?) => {
         #[tonic::async_trait]
-        impl proto::key_value_server::KeyValue for Keys {
+        impl proto::key_value_server::KeyValue for Service {
             $(async fn $method(
                 &self,
                 request: tonic::Request<proto::$request>,
@@ -118,8 +127,8 @@ macro_rules! serve {
                 request: tonic::Request<proto::BatchRequest>,
             ) -> Result<Response<proto::BatchResponse>, Status> {
                 let (metadata, _, message) = request.into_parts();
-                let deadline = grpc_timeout(&metadata);
-                let results = batch::ask(&*self.kv, &*self.clock, message, deadline).await;
+                let time = time_left(&metadata);
+                let results = batch::ask(&*self.kv, &*self.clock, message, time).await;
                 results.map(Response::new).map_err(|error| status::to_status(&error))
             }
         }

@@ -19,7 +19,7 @@ use super::{Link, Node, Options, QUESTION_TIMEOUT};
 const LEARN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Nodes, map and clock of the cluster, as known.
-pub(super) struct Atlas {
+pub(super) struct Topology {
     options: Options,
     runtime: Handle,
     map: RwLock<Arc<Map>>,
@@ -77,8 +77,8 @@ impl Map {
     }
 }
 
-impl Atlas {
-    pub(super) fn new(addresses: Vec<String>, options: Options, runtime: Handle) -> Result<Atlas, Error> {
+impl Topology {
+    pub(super) fn new(addresses: Vec<String>, options: Options, runtime: Handle) -> Result<Topology, Error> {
         if addresses.is_empty() {
             return Err(Error::Invalid(
                 "no address is given: use HOST:PORT of any node of the cluster".into(),
@@ -87,7 +87,7 @@ impl Atlas {
         let node = |address: &String| Ok(Arc::new(Node::new(address, &options, runtime.clone())?));
         let nodes: Vec<_> = addresses.iter().map(node).collect::<Result<_, Error>>()?;
         let map = Map { given: nodes.len(), nodes, shards: Vec::new(), known: false };
-        Ok(Atlas {
+        Ok(Topology {
             options,
             runtime,
             map: RwLock::new(Arc::new(map)),
@@ -114,14 +114,14 @@ impl Atlas {
     }
 
     /// Learns the map in the background, unless that is under way or was done just now.
-    pub(super) fn learn_soon(self: &Arc<Atlas>) {
+    pub(super) fn learn_soon(self: &Arc<Topology>) {
         let Ok(mut last) = self.learning.clone().try_lock_owned() else { return };
         if last.is_some_and(|last| last.elapsed() < LEARN_INTERVAL) {
             return;
         }
-        let atlas = self.clone();
+        let topology = self.clone();
         self.runtime.spawn(async move {
-            atlas.learn().await;
+            topology.learn().await;
             *last = Some(Instant::now());
         });
     }

@@ -1,0 +1,326 @@
+//! A store that does as it is told, and nodes that serve it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+use bytes::Bytes;
+use dialects::native::{self, Client, Health, Options};
+use kv::cluster::{Cluster, Liveness, Location, NodeStatus, Role, ShardStatus, Status};
+use kv::{
+    Answer, Completions, Epoch, Error, Function, KeyAnswer, KeyValue, Level, NodeId, Op, Page, Protocol,
+    Receipt, Reply, Request, Revision, Row, ShardId, Slot, SlotRange, Version,
+};
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+use tokio::sync::{Notify, oneshot};
+use tonic::transport::server::TcpIncoming;
+
+/// What the version clock of every node here says.
+pub const NOW: u64 = 1_700_000_000_000_000;
+
+/// What to do with the next request.
+pub enum Act {
+    /// Fail.
+    Fail(Error),
+    /// Answer so.
+    Tell(Answer),
+    /// Drop it without an answer, as a node does that stops.
+    Drop,
+    /// Keep it until [`Fake::release`].
+    Hold,
+}
+
+/// One node: its store and its view of the cluster.
+pub struct Fake {
+    pub id: NodeId,
+    seen: Mutex<Vec<Request>>,
+    changed: Notify,
+    acts: Mutex<VecDeque<Act>>,
+    /// What to do when no act is left; `None` = answer.
+    always: Mutex<Option<Error>>,
+    held: Mutex<Vec<Held>>,
+    served_by: Mutex<NodeId>,
+    status: Mutex<Status>,
+}
+
+struct Held {
+    index: usize,
+    op: Op,
+    completions: Arc<Mutex<Box<dyn Completions>>>,
+}
+
+impl Fake {
+    pub fn new(id: u16) -> Arc<Fake> {
+        Arc::new(Fake {
+            id: NodeId(id),
+            seen: Mutex::default(),
+            changed: Notify::new(),
+            acts: Mutex::default(),
+            always: Mutex::default(),
+            held: Mutex::default(),
+            served_by: Mutex::new(NodeId(id)),
+            status: Mutex::default(),
+        })
+    }
+
+    /// What it does with the next requests; then it answers.
+    pub fn act(&self, acts: impl IntoIterator<Item = Act>) {
+        self.acts.lock().unwrap().extend(acts);
+    }
+
+    /// It fails every request so, from when no act is left.
+    pub fn always_fail(&self, error: Error) {
+        *self.always.lock().unwrap() = Some(error);
+    }
+
+    /// What its receipts say who served.
+    pub fn forward_to(&self, node: NodeId) {
+        *self.served_by.lock().unwrap() = node;
+    }
+
+    /// All requests so far.
+    pub fn seen(&self) -> Vec<Request> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// Waits until so many requests came.
+    pub async fn saw(&self, count: usize) {
+        loop {
+            let changed = self.changed.notified();
+            if self.seen.lock().unwrap().len() >= count {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Answers what was held.
+    pub fn release(&self) {
+        for held in self.held.lock().unwrap().drain(..) {
+            held.completions.lock().unwrap().complete(held.index, Ok(self.reply(answer(&held.op))));
+        }
+    }
+
+    /// What Cluster.Status says.
+    pub fn set_status(&self, status: Status) {
+        *self.status.lock().unwrap() = status;
+    }
+
+    fn reply(&self, answer: Answer) -> Reply {
+        Reply { answer, receipt: receipt(*self.served_by.lock().unwrap()) }
+    }
+
+    fn next(&self) -> Option<Act> {
+        let act = self.acts.lock().unwrap().pop_front();
+        act.or_else(|| self.always.lock().unwrap().clone().map(Act::Fail))
+    }
+}
+
+impl KeyValue for Fake {
+    fn submit(&self, requests: Vec<Request>, completions: Box<dyn Completions>) {
+        let completions = Arc::new(Mutex::new(completions));
+        for (index, request) in requests.into_iter().enumerate() {
+            self.seen.lock().unwrap().push(request.clone());
+            let complete = |result| completions.lock().unwrap().complete(index, result);
+            match self.next() {
+                None => complete(Ok(self.reply(answer(&request.op)))),
+                Some(Act::Tell(answer)) => complete(Ok(self.reply(answer))),
+                Some(Act::Fail(error)) => complete(Err(error)),
+                Some(Act::Drop) => {}
+                Some(Act::Hold) => {
+                    let held = Held { index, op: request.op, completions: completions.clone() };
+                    self.held.lock().unwrap().push(held);
+                }
+            }
+        }
+        self.changed.notify_waiters();
+    }
+}
+
+impl Cluster for Fake {
+    fn status(&self) -> Status {
+        self.status.lock().unwrap().clone()
+    }
+
+    fn locate(&self, key: &kv::Key) -> Location {
+        let leader = Some(self.id);
+        Location { slot: Slot::of(key), shard: ShardId(1), leader, address: Some("somewhere:1".into()) }
+    }
+}
+
+/// The receipt of every answer that a node serves.
+pub fn receipt(node: NodeId) -> Receipt {
+    Receipt {
+        version: Version::new(NOW, node),
+        shard: ShardId(1),
+        protocol: Protocol::Raft,
+        epoch: Epoch(1),
+        asked: Level::Linearizable,
+        reached: Level::Linearizable,
+        copies: 2,
+        staleness_micros: 0,
+        node,
+    }
+}
+
+/// A row with something in each field.
+pub fn row(key: &[u8], value: &[u8]) -> Row {
+    Row {
+        key: Bytes::copy_from_slice(key),
+        value: Bytes::copy_from_slice(value),
+        version: Version::new(NOW, NodeId(1)),
+        created: Version::new(NOW - 1, NodeId(2)),
+        changes: 3,
+        deadline: Some(NOW + 1),
+    }
+}
+
+/// An answer of the right kind to any op.
+pub fn answer(op: &Op) -> Answer {
+    match op {
+        Op::Get { key, .. } => Answer::Row(Some(row(key, b"value"))),
+        Op::GetAll { keys, .. } => Answer::Many(keys.iter().map(found).collect()),
+        Op::Range(range) => Answer::Page(Page {
+            rows: vec![row(b"k", b"v")],
+            next: Some("k".into()),
+            count: u64::from(range.limit),
+        }),
+        Op::History { .. } => Answer::History(vec![
+            Revision { version: Version::new(NOW, NodeId(1)), value: None },
+            Revision { version: Version::new(NOW - 5, NodeId(1)), value: Some("old".into()) },
+        ]),
+        Op::Put { key, previous, .. } => Answer::Put { previous: previous.then(|| row(key, b"before")) },
+        Op::PutAll { rows } => Answer::Many(rows.iter().map(|(key, _)| found(key)).collect()),
+        Op::Delete { key, previous } => {
+            Answer::Deleted { count: 1, previous: previous.then(|| row(key, b"before")), next: None }
+        }
+        Op::DeleteRange { .. } => Answer::Deleted { count: 10_000, previous: None, next: Some("m".into()) },
+        Op::Trim { .. } => Answer::Trimmed(4),
+        Op::Expire { .. } => Answer::Expire(true),
+        Op::Update { function, .. } => match function {
+            Function::Append { .. } => Answer::Length(6),
+            Function::Pop { .. } => Answer::Popped(Some("p".into())),
+            Function::Increment { by } => Answer::Number(*by),
+            Function::Insert { .. } => Answer::Condition { met: true, current: None },
+            Function::CompareAndPut { .. } => {
+                Answer::Condition { met: false, current: Some(row(b"k", b"other")) }
+            }
+        },
+        Op::Transaction { then, .. } => {
+            Answer::Transaction { succeeded: true, answers: then.iter().map(answer).collect() }
+        }
+        Op::Advance { .. } => panic!("no client can ask for this"),
+    }
+}
+
+fn found(key: &Bytes) -> KeyAnswer {
+    KeyAnswer { key: key.clone(), result: Ok(Some(row(key, b""))) }
+}
+
+/// A node that is served on a port of its own.
+pub struct Node {
+    pub fake: Arc<Fake>,
+    pub address: String,
+    pub health: Health,
+    /// Runs its own runtime, so that all its connections end with it.
+    thread: Option<JoinHandle<()>>,
+    stop: Option<oneshot::Sender<()>>,
+}
+
+impl Node {
+    pub async fn start(id: u16) -> Node {
+        Node::start_at(id, "127.0.0.1:0").await
+    }
+
+    pub async fn start_at(id: u16, address: &str) -> Node {
+        let fake = Fake::new(id);
+        let service = native::service(fake.clone(), fake.clone(), Arc::new(|| NOW));
+        let (address, health) = (address.to_owned(), service.health);
+        let ((started, start), (stop, stopped)) = (oneshot::channel(), oneshot::channel());
+        let serve = async move {
+            let listener = TcpListener::bind(address).await.unwrap();
+            started.send(listener.local_addr().unwrap().to_string()).unwrap();
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            tokio::select! {
+                served = native::server_builder().add_routes(service.routes).serve_with_incoming(incoming) => served.unwrap(),
+                _ = stopped => {}
+            }
+        };
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let thread = Some(thread::spawn(move || runtime.block_on(serve)));
+        let node = Node { fake, address: start.await.unwrap(), health, thread, stop: Some(stop) };
+        node.fake.set_status(led_by(&[&node], id));
+        node
+    }
+
+    /// Ends it: its port closes, its connections break.
+    pub fn stop(self) {}
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let ended = self.thread.take().map(JoinHandle::join);
+        assert!(matches!(ended, Some(Ok(()))) || thread::panicking(), "the node panicked");
+    }
+}
+
+/// Several nodes that all say that the first one leads.
+pub async fn nodes<const N: usize>() -> [Node; N] {
+    let mut nodes = Vec::new();
+    for id in 1..=N as u16 {
+        nodes.push(Node::start(id).await);
+    }
+    let all: Vec<&Node> = nodes.iter().collect();
+    for node in &nodes {
+        node.fake.set_status(led_by(&all, 1));
+    }
+    nodes.try_into().unwrap_or_else(|_| unreachable!("so many were started"))
+}
+
+/// A cluster of one shard.
+pub fn led_by(nodes: &[&Node], leader: u16) -> Status {
+    let node = |node: &&Node| NodeStatus {
+        id: node.fake.id,
+        name: format!("node-{}", node.fake.id),
+        address: node.address.clone(),
+        pid: 7,
+        state: Liveness::Alive,
+        leads: u32::from(node.fake.id == NodeId(leader)),
+    };
+    let replica = |node: &&Node| kv::cluster::ReplicaStatus {
+        node: node.fake.id,
+        role: if node.fake.id == NodeId(leader) { Role::Leader } else { Role::Unknown },
+        applied: 9,
+    };
+    let shard = ShardStatus {
+        id: ShardId(1),
+        slots: SlotRange::nth(0, 1),
+        protocol: Protocol::Raft,
+        epoch: Epoch(1),
+        leader: Some(NodeId(leader)),
+        term: u64::from(leader),
+        replicas: nodes.iter().map(replica).collect(),
+    };
+    Status { nodes: nodes.iter().map(node).collect(), shards: vec![shard] }
+}
+
+/// A client that was given these nodes' addresses.
+pub fn client(nodes: &[&Node]) -> Client {
+    let addresses = nodes.iter().map(|node| node.address.clone()).collect();
+    Client::connect(addresses, Options::default()).unwrap()
+}
+
+pub fn get(key: &'static str) -> Request {
+    Request::new(Op::Get { key: key.into(), at: None })
+}
+
+pub fn put(key: &'static str, value: impl Into<Bytes>) -> Request {
+    Request::new(Op::Put { key: key.into(), value: value.into(), deadline: None, previous: false })
+}
+
+/// The same, but it gives up soon.
+pub fn soon(request: Request) -> Request {
+    Request { timeout: std::time::Duration::from_secs(1), ..request }
+}

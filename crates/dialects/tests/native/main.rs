@@ -1,0 +1,11 @@
+//! The native dialect over real sockets: its client against its serving side, in front of a store that does as it is told.
+
+#![cfg(test)]
+
+mod batch;
+mod client;
+mod errors;
+mod fake;
+mod request;
+mod round_trip;
+mod services;
