@@ -30,7 +30,13 @@ pub struct Cli {
 #[derive(Args, Clone, Debug)]
 pub struct Connect {
     /// Nodes to connect to; one is enough, more survive the loss of one
-    #[arg(long = "connect", global = true, env = "CAPSTAN_CONNECT", default_value = "127.0.0.1:7401")]
+    #[arg(
+        long = "connect",
+        global = true,
+        env = "CAPSTAN_CONNECT",
+        hide_env_values = true,
+        default_value = "127.0.0.1:7401"
+    )]
     #[arg(value_name = "HOST:PORT,..", value_delimiter = ',', value_parser = parse::address)]
     #[arg(help_heading = "Global options")]
     pub addresses: Vec<String>,

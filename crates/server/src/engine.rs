@@ -2,8 +2,10 @@
 //! touches a disk. Flushes and compactions run on another thread, beside them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use node::{Done, Executor, Input, Job, Ran};
 use storage::{EngineError, Kind};
@@ -26,7 +28,7 @@ pub(crate) enum Engine {
 impl Engine {
     /// For this executor; completions that come later go to `inbox`.
     pub fn new(executor: Executor, kind: Kind, inbox: Arc<Inbox>, log: Sender<Request>) -> Engine {
-        let runner = Runner { executor, background: background(inbox.clone()), inbox, log, asked: false };
+        let runner = Runner { executor, background: background(inbox.clone()), inbox, log, asked: false, tidying: Tidying::default() };
         match kind {
             Kind::Memory => Engine::Here(Box::new(runner)),
             Kind::Disk => Engine::There(start(runner)),
@@ -53,6 +55,30 @@ pub(crate) struct Runner {
     inbox: Arc<Inbox>,
     log: Sender<Request>,
     asked: bool,
+    tidying: Tidying,
+}
+
+/// At most one compaction is under way or waits; after one that failed there is a pause.
+#[derive(Default)]
+struct Tidying {
+    under_way: Arc<AtomicBool>,
+    failed: Arc<AtomicBool>,
+    pause_until: Option<Instant>,
+}
+
+/// The pause after a compaction that a full disk did not let through.
+const TIDYING_PAUSE: Duration = Duration::from_secs(5);
+
+impl Tidying {
+    fn may_begin(&mut self) -> bool {
+        if self.under_way.load(Ordering::Acquire) {
+            return false;
+        }
+        if self.failed.swap(false, Ordering::AcqRel) {
+            self.pause_until = Some(Instant::now() + TIDYING_PAUSE);
+        }
+        self.pause_until.is_none_or(|until| Instant::now() >= until)
+    }
 }
 
 type Background = Box<dyn FnOnce() -> Result<Option<Done>, EngineError> + Send>;
@@ -75,8 +101,17 @@ impl Runner {
     }
 
     fn maintain(&mut self) {
-        if let Some(step) = self.executor.table().maintain() {
-            let _ = self.background.send(Box::new(move || step().map(|()| None)));
+        if self.tidying.may_begin()
+            && let Some(step) = self.executor.table().maintain()
+        {
+            self.tidying.under_way.store(true, Ordering::Release);
+            let (under_way, failed) = (self.tidying.under_way.clone(), self.tidying.failed.clone());
+            let _ = self.background.send(Box::new(move || {
+                let tidied = step();
+                failed.store(tidied.is_err(), Ordering::Release);
+                under_way.store(false, Ordering::Release);
+                tidied.map(|()| None)
+            }));
         }
         if !self.asked && self.executor.table().bytes_unflushed() >= UNFLUSHED_BYTES_MAX {
             self.asked = true;

@@ -98,8 +98,8 @@ pub fn run(args: &Args, options: &Options) -> Result<Code, Error> {
 enum Event {
     /// Ctrl-C.
     Interrupt,
-    /// A signal to stop, or the terminal is gone.
-    Terminate,
+    /// This signal to stop; the terminal being gone is one.
+    Terminate(&'static str),
     /// These nodes are not ready yet; none = all are.
     Waiting(Vec<String>),
     /// The shell was left.
@@ -182,13 +182,24 @@ impl Up {
             }
             match self.events.recv_timeout(TICK) {
                 Ok(Event::Interrupt) if self.shell.is_some() => {}
-                Ok(Event::Interrupt | Event::Terminate | Event::ShellEnded) => return Ok(Code::Done),
+                Ok(Event::Interrupt) => return Ok(self.stopped_by("SIGINT")),
+                Ok(Event::Terminate(signal)) => return Ok(self.stopped_by(signal)),
+                Ok(Event::ShellEnded) => {
+                    self.shell = None;
+                    return Ok(self.stopped_by("the shell was left"));
+                }
                 Ok(Event::Waiting(names)) if names.is_empty() => self.become_ready(),
                 Ok(Event::Waiting(names)) => self.note_waiting(&names),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => unreachable!("this struct holds a sender"),
             }
         }
+    }
+
+    fn stopped_by(&mut self, reason: &str) -> Code {
+        self.stop_shell();
+        tell(None, &self.progress, &format!("stopping the cluster: {reason}"));
+        Code::Done
     }
 
     fn look_after(&mut self) {
@@ -247,7 +258,8 @@ impl Up {
     }
 
     fn how_to(&self) -> String {
-        let (nodes, shards, data) = (self.members.len(), self.shards, self.data.display());
+        let data = self.data.display();
+        let (nodes, shards) = (plural(self.members.len(), "node"), plural(self.shards as usize, "shard"));
         // Three addresses outlive two losses, and fit a line.
         let some: Vec<&str> = self.members.iter().take(3).map(|member| member.address.as_str()).collect();
         let connect = some.join(",");
@@ -256,7 +268,7 @@ impl Up {
             false => format!("kill {}", std::process::id()),
         };
         format!(
-            "\nReady: {nodes} nodes, {shards} shards, data in {data}\n\
+            "\nReady: {nodes}, {shards}, data in {data}\n\
              Connect:  capstan shell --connect {connect}\n\
              Stop:     {stop}"
         )
@@ -268,9 +280,8 @@ impl Up {
         let news = ExternalPrinter::default();
         let stop = Arc::new(AtomicBool::new(false));
         self.shell = Some(ShellThread { news: news.sender(), stop: stop.clone() });
-        let farewell = Some("stopping the cluster");
         let run = move || {
-            let prompt = Prompt { news: Some(news), stop, farewell };
+            let prompt = Prompt { news: Some(news), stop };
             let left = Shell::new(&addresses, &options, runtime).and_then(|shell| run_prompt(&shell, prompt));
             if let Err(error) = left {
                 let _ = writeln!(io::stderr(), "error: {error}");
@@ -288,7 +299,8 @@ impl Up {
         self.nodes.terminate();
         let until = Instant::now() + STOP_MAX;
         while !self.nodes.stopped() {
-            let impatient = matches!(self.events.recv_timeout(TICK), Ok(Event::Interrupt | Event::Terminate));
+            let impatient =
+                matches!(self.events.recv_timeout(TICK), Ok(Event::Interrupt | Event::Terminate(_)));
             if impatient || Instant::now() >= until {
                 tell(None, &self.progress, "killing the nodes that did not stop");
                 self.nodes.kill();
@@ -318,6 +330,10 @@ fn tell(shell: Option<&ShellThread>, progress: &ProgressBar, text: &str) {
     };
 }
 
+fn plural(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
 /// A progress bar; it hides itself where there is no terminal.
 fn progress(nodes: usize) -> ProgressBar {
     let style = ProgressStyle::with_template("starting {wide_bar} {pos} of {len} nodes ready");
@@ -342,8 +358,8 @@ fn watch_signals(runtime: &Handle, send: &Sender<Event>) -> Result<(), Error> {
         loop {
             let event = tokio::select! {
                 _ = interrupt.recv() => Event::Interrupt,
-                _ = terminate.recv() => Event::Terminate,
-                _ = hangup.recv() => Event::Terminate,
+                _ = terminate.recv() => Event::Terminate("SIGTERM"),
+                _ = hangup.recv() => Event::Terminate("SIGHUP"),
             };
             if send.send(event).is_err() {
                 return;

@@ -81,7 +81,7 @@ impl Launch {
         command.args(self.arguments(member)).arg("--data").arg(&data);
         command.stdin(Stdio::null()).process_group(0);
         if self.quiet {
-            command.stderr(self.log(&data)?);
+            command.arg("--quiet").stderr(self.log(&data)?);
         }
         // Data is for this process to print.
         command.stdout(Stdio::null()).spawn()
@@ -104,6 +104,13 @@ impl Launch {
             option("entry-cache", bytes.to_string());
         }
         arguments
+    }
+
+    /// The last line that a node wrote into its file; what it wrote elsewhere is there to be seen.
+    fn last_words(&self, member: &Member) -> Option<String> {
+        let log = self.folder.join(&member.name).join(LOG);
+        let text = self.quiet.then(|| fs::read(log).ok())??;
+        String::from_utf8_lossy(&text).lines().next_back().map(Into::into)
     }
 
     fn log(&self, data: &Path) -> io::Result<Stdio> {
@@ -154,7 +161,7 @@ impl Nodes {
                     Ok(None) => {}
                     Ok(Some(status)) => {
                         let lived = now.duration_since(*since);
-                        node.ended(now, lived, status, tell);
+                        node.ended(&self.launch, now, lived, status, tell);
                     }
                     Err(error) => panic!("waiting for a child of this process cannot fail: {error}"),
                 },
@@ -221,7 +228,14 @@ impl Node {
         };
     }
 
-    fn ended(&mut self, now: Instant, lived: Duration, status: ExitStatus, tell: &mut dyn FnMut(String)) {
+    fn ended(
+        &mut self,
+        launch: &Launch,
+        now: Instant,
+        lived: Duration,
+        status: ExitStatus,
+        tell: &mut dyn FnMut(String),
+    ) {
         let end = match status.code() {
             Some(code) => End::Code(code),
             None => End::Signal(status.signal().unwrap_or(0)),
@@ -239,6 +253,11 @@ impl Node {
             }
             _ => format!("node {name} {how}: starting it again would not help, so it stays down"),
         });
+        // One that was killed had no time for words: the last ones are of old.
+        let words = if let End::Code(_) = end { launch.last_words(&self.member) } else { None };
+        if let Some(words) = words {
+            tell(format!("{name}: {words}"));
+        }
     }
 
     fn after(&mut self, now: Instant, lived: Duration, end: End) -> State {
