@@ -206,9 +206,10 @@ impl Driver {
             let seed = mix(config.seed.wrapping_add(u64::from(shard.0) << 32));
             replicas.insert(shard, Replica::new(shard, protocol, generation, applied.last, seed));
         }
+        let last = applied.values().map(|applied| applied.last).max().unwrap_or_default();
         let others = config.nodes.iter().filter(|(id, _)| *id != config.me).cloned();
         let mut driver = Driver {
-            clock: VersionClock::new(config.me, config.nodes.len(), now),
+            clock: VersionClock::new(config.me, config.nodes.len(), last, now),
             now: now.instant,
             peers: Peers::new(others),
             replicas,
@@ -600,7 +601,7 @@ impl Driver {
                 self.inputs.push_back((shard, replication::Input::WholeAt { index }));
             }
             Frame::Announce(announcement) => {
-                self.clock.hear(from, announcement.clock);
+                self.clock.hear(from, announcement.clock, announcement.clock_settled);
                 if announcement.rejoining {
                     self.tell_rejoining(from);
                 }
@@ -670,6 +671,7 @@ impl Driver {
         });
         Announcement {
             clock: self.clock.micros(),
+            clock_settled: self.clock.is_settled(),
             pid: self.config.pid,
             address: self.config.address.clone(),
             rejoining: self.config.rejoining,
