@@ -512,6 +512,11 @@ impl Driver {
             return self.advance_failed(token);
         }
         let from_client = matches!(open.origin, Origin::Client(_));
+        let error = match error {
+            // Nothing happened here, and the node that forwarded it tries the next leader.
+            Error::Unavailable(_) if !from_client => Error::WrongNode { try_next: None },
+            error => error,
+        };
         let micros = match &error {
             Error::InDoubt(_) => {
                 open.in_doubt = true;
