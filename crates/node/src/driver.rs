@@ -814,7 +814,7 @@ impl Driver {
             Done::Installed { shard, generation, result } => self.installed(shard, generation, result),
             Done::Loaded { shard, generation, last } => self.loaded(shard, generation, last),
             Done::Forgot { shard, generation, more } => {
-                if more {
+                if more && self.replicas.get(&shard).is_some_and(|replica| !replica.uses(generation)) {
                     self.work.push(Work::Run(Job::Forget { shard, generation }));
                 }
             }
