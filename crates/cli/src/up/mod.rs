@@ -130,7 +130,7 @@ struct ShellThread {
 fn plan(args: &Args, quiet: bool) -> Result<Launch, Error> {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let cores = |nodes: u16| (cpus / usize::from(nodes)).max(1);
-    let fixed = folder::settle(args, cores)?;
+    let fixed = folder::settle(args)?;
     let members = nodes::members(fixed.nodes, args.base_port);
     nodes::check_ports(&members)?;
     folder::fix(&args.data, &fixed)?;
