@@ -28,7 +28,14 @@ pub(crate) enum Engine {
 impl Engine {
     /// For this executor; completions that come later go to `inbox`.
     pub fn new(executor: Executor, kind: Kind, inbox: Arc<Inbox>, log: Sender<Request>) -> Engine {
-        let runner = Runner { executor, background: background(inbox.clone()), inbox, log, asked: false, tidying: Tidying::default() };
+        let runner = Runner {
+            executor,
+            background: background(inbox.clone()),
+            inbox,
+            log,
+            asked: false,
+            tidying: Tidying::default(),
+        };
         match kind {
             Kind::Memory => Engine::Here(Box::new(runner)),
             Kind::Disk => Engine::There(start(runner)),
