@@ -111,11 +111,12 @@ impl<M: Model> Trials<'_, '_, M> {
     }
 }
 
-/// The calls as they were when the event `end` had just been seen.
+/// The calls as they were when the event `end` had just been seen. What was under way then may have happened or not; if it
+/// did, it answered what its client got to know later.
 fn beginning<M: Model>(model: &M, calls: &[Call], end: usize) -> Vec<Call> {
     let called = calls.iter().filter(|call| call.called < end).cloned();
     let seen = called.map(|call| match call.returned {
-        Some(returned) if returned > end => Call { answer: None, returned: None, ..call },
+        Some(returned) if returned > end => Call { returned: None, ..call },
         _ => call,
     });
     // An open call that changes nothing says nothing.
