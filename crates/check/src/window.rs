@@ -48,6 +48,8 @@ pub struct Shown {
 
 /// More operations than this are no help to a reader: the earlier ones are left out.
 const SHOWN_MAX: usize = 40;
+/// When some must be left out, so many of those before the failing one are shown.
+const EARLIER_MAX: usize = 8;
 /// More states than this are counted, not told.
 const STATES_MAX: usize = 8;
 
@@ -121,7 +123,10 @@ fn shown(shrunk: &Shrunk) -> Vec<usize> {
         // Open calls last called come first among those under way.
         (*index != shrunk.fails, before.map_or(0, |returned| usize::MAX - returned), usize::MAX - call.called)
     });
-    order.into_iter().take(SHOWN_MAX).collect::<BTreeSet<usize>>().into_iter().collect()
+    let under_way =
+        shrunk.calls.iter().filter(|call| call.returned.is_none_or(|at| at >= failing.called)).count();
+    let count = if order.len() > SHOWN_MAX { SHOWN_MAX.min(under_way + EARLIER_MAX) } else { order.len() };
+    order.into_iter().take(count).collect::<BTreeSet<usize>>().into_iter().collect()
 }
 
 fn show(history: &History, shrunk: &Shrunk, index: usize) -> Shown {

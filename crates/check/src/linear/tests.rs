@@ -127,7 +127,7 @@ fn window_is_a_proof_and_ends_with_the_failing_call() {
         let calls = calls_of(&model, &history);
         let mut budget = Budget::default();
         let Found::Nothing(failure) = search::search(&model, &calls, None, &mut budget) else { continue };
-        let shrunk = shrink::shrink(&model, &calls, &failure, &mut budget);
+        let shrunk = shrink::shrink(&model, &calls, &failure, 100, &mut budget);
         assert!(!possible(&model, &shrunk.calls), "seed {seed}: {:#?}", shrunk.calls);
         let end = shrunk.calls[shrunk.fails].returned.expect("it returned");
         let earlier: Vec<Call> = calls
@@ -145,15 +145,10 @@ fn window_is_a_proof_and_ends_with_the_failing_call() {
 #[test]
 fn budget_used_up_is_undecided() {
     let mut history = History::new();
-    let ids: Vec<OperationId> = (0..8)
+    let append = |value: u64| Function::Append { side: Side::Left, value: value.to_string().into() };
+    let ids: Vec<OperationId> = (0..7)
         .map(|process| {
-            let op = Op::Put {
-                key: "k".into(),
-                value: process.to_string().into(),
-                deadline: None,
-                previous: false,
-            };
-            history.invoke(process, op, None)
+            history.invoke(process, Op::Update { key: "k".into(), function: append(process) }, None)
         })
         .collect();
     ids.into_iter().for_each(|id| history.complete(id, Outcome::Done(None), None));

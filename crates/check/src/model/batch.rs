@@ -88,6 +88,10 @@ impl Model for Batch {
         cells::is_pure(op, answer)
     }
 
+    fn bytes(&self, state: &Self::State) -> usize {
+        state.iter().map(|(_, cell)| size_of::<(Key, Cell)>() + cell.value.len()).sum()
+    }
+
     fn describe(&self, state: &Self::State) -> String {
         let cells = state.iter().map(|(key, cell)| format!("{}: {}", show(key), describe(Some(cell))));
         let cells: Vec<String> = cells.collect();

@@ -77,6 +77,14 @@ impl Model for Kv {
         cells::is_pure(op, answer)
     }
 
+    fn is_blind(&self, op: &Op, answer: Option<&Answer>) -> bool {
+        match op {
+            Op::Put { deadline: None, previous, .. } => !previous || answer.is_none(),
+            Op::Delete { .. } => answer.is_none(),
+            _ => false,
+        }
+    }
+
     fn grows(&self, op: &Op) -> bool {
         matches!(op, Op::Get { .. } | Op::Update { function: Function::Append { side: Side::Right, .. }, .. })
     }
@@ -92,6 +100,10 @@ impl Model for Kv {
 
     fn removable(&self, calls: &[Call]) -> Vec<Vec<usize>> {
         by_value(calls).unwrap_or_default()
+    }
+
+    fn bytes(&self, state: &Option<Cell>) -> usize {
+        size_of::<Option<Cell>>() + state.as_ref().map_or(0, |cell| cell.value.len())
     }
 
     fn describe(&self, state: &Option<Cell>) -> String {
