@@ -127,7 +127,7 @@ pub fn detect(text: &str) -> Result<Format, Unreadable> {
         return Ok(Format::JsonLines);
     }
     if first.starts_with('#')
-        || inner.len() < first.len() && (inner.is_empty() || inner.starts_with([':', '#', ';']))
+        || inner.len() < first.len() && (inner.is_empty() || inner.starts_with([':', '#', ';', ']', ')']))
     {
         return Ok(Format::Edn);
     }

@@ -61,10 +61,13 @@ pub(super) fn search<M: Model>(
 ) -> Found {
     let schedule = Schedule::new(model, calls);
     let states = States::new(model, calls);
-    match schedule.slots.max(schedule.opens.len()) {
-        0..=WORD => attempts::<M, [u64; WORD / 64]>(states, &schedule, unforeseen, budget),
-        ..=WORDS => attempts::<M, [u64; WORDS / 64]>(states, &schedule, unforeseen, budget),
-        _ => attempts::<M, Vec<u64>>(states, &schedule, unforeseen, budget),
+    let bound = schedule.slots.max(schedule.opens.len());
+    if bound <= WORD {
+        attempts::<M, [u64; WORD / 64]>(states, &schedule, unforeseen, budget)
+    } else if bound <= WORDS {
+        attempts::<M, [u64; WORDS / 64]>(states, &schedule, unforeseen, budget)
+    } else {
+        attempts::<M, Vec<u64>>(states, &schedule, unforeseen, budget)
     }
 }
 

@@ -41,15 +41,15 @@ pub(super) fn shrink<M: Model>(
     let mut trials = Trials { model, budget, left: (each * TRIALS).min(SHRINK_STEPS_MAX), each };
     let end = if failure.exact { end } else { trials.shortest(calls, end) };
     let mut kept = beginning(model, calls, end);
+    let states = trials.states(&kept, end);
     let groups = model.removable(&kept);
     kept = trials.leave_out(kept, groups, end);
     let singles = singles(model, &kept);
     kept = trials.leave_out(kept, singles, end);
-    let fails = kept.iter().position(|call| call.returned == Some(end)).expect("the call that fails is kept");
-    let states = match trials.run(&kept, Some(fails)) {
-        Found::Nothing(failure) if failure.call == fails => failure.states,
-        _ => Vec::new(),
-    };
+    // Without the reads, what nobody sees may go in smaller groups.
+    let groups = model.removable(&kept);
+    kept = trials.leave_out(kept, groups, end);
+    let fails = returning_at(&kept, end);
     Shrunk { calls: kept, fails, states }
 }
 
@@ -71,6 +71,15 @@ impl<M: Model> Trials<'_, '_, M> {
 
     fn fails(&mut self, calls: &[Call]) -> bool {
         matches!(self.run(calls, None), Found::Nothing(_))
+    }
+
+    /// The states that are possible just before the call that returns at `end`; none when they are too many to find.
+    fn states(&mut self, calls: &[Call], end: usize) -> Vec<String> {
+        let fails = returning_at(calls, end);
+        match self.run(calls, Some(fails)) {
+            Found::Nothing(failure) if failure.call == fails => failure.states,
+            _ => Vec::new(),
+        }
     }
 
     /// The end of the shortest beginning without an order; the one up to `end` has none.
@@ -122,6 +131,10 @@ fn beginning<M: Model>(model: &M, calls: &[Call], end: usize) -> Vec<Call> {
     });
     // An open call that changes nothing says nothing.
     seen.filter(|call| call.returned.is_some() || !model.is_pure(&call.op, call.answer.as_ref())).collect()
+}
+
+fn returning_at(calls: &[Call], end: usize) -> usize {
+    calls.iter().position(|call| call.returned == Some(end)).expect("the call that fails is among them")
 }
 
 fn singles<M: Model>(model: &M, calls: &[Call]) -> Vec<Vec<usize>> {

@@ -37,15 +37,48 @@ fn extends(model: &Kv, calls: &[Call], state: &<Kv as Model>::State, done: &mut 
     false
 }
 
-fn random_op(rng: &mut Rng) -> Op {
+/// What the random histories hold.
+#[derive(Clone, Copy)]
+enum Mix {
+    /// Gets and appends of unique texts.
+    Appends,
+    /// Gets, puts and compares.
+    Register,
+    /// All ops of one key.
+    All,
+}
+
+fn mix(seed: u64) -> Mix {
+    [Mix::Appends, Mix::Register, Mix::All][(seed % 3) as usize]
+}
+
+fn random_op(rng: &mut Rng, mix: Mix, number: usize) -> Op {
     let key = kv::Key::from_static(b"k");
     let value = |rng: &mut Rng| kv::Value::from(["a", "b", "c"][rng.below(3) as usize]);
     let side = if rng.percent(50) { Side::Left } else { Side::Right };
-    let function = match rng.below(10) {
+    let dice = match mix {
+        Mix::Appends if rng.percent(40) => 0,
+        Mix::Appends => {
+            let function = Function::Append { side: Side::Right, value: format!("{number};").into() };
+            return Op::Update { key, function };
+        }
+        Mix::Register => rng.below(8),
+        Mix::All => rng.below(10),
+    };
+    let function = match dice {
         0..4 => return Op::Get { key, at: None },
-        4..6 => return Op::Put { key, value: value(rng), deadline: None, previous: rng.percent(20) },
-        6 => Function::Append { side, value: value(rng) },
-        7 => Function::CompareAndPut { expect: Expect::Value(value(rng)), value: value(rng), deadline: None },
+        4..6 => {
+            return Op::Put {
+                key,
+                value: value(rng),
+                deadline: None,
+                previous: matches!(mix, Mix::All) && rng.percent(20),
+            };
+        }
+        6 if matches!(mix, Mix::All) => Function::Append { side, value: value(rng) },
+        6 | 7 => {
+            Function::CompareAndPut { expect: Expect::Value(value(rng)), value: value(rng), deadline: None }
+        }
         8 if rng.percent(50) => Function::Insert { value: value(rng), deadline: None },
         8 => return Op::Delete { key, previous: false },
         _ => Function::Pop { side, count: 1 },
@@ -53,8 +86,8 @@ fn random_op(rng: &mut Rng) -> Op {
     Op::Update { key, function }
 }
 
-/// A few ops of three processes on one store, some answers spoiled. With `appends`, gets and appends only.
-fn random_history(rng: &mut Rng, appends: bool) -> History {
+/// A few ops of three processes on one store, some answers spoiled.
+fn random_history(rng: &mut Rng, mix: Mix) -> History {
     let mut history = History::new();
     let mut store = store::Store::default();
     let mut stale = store.clone();
@@ -89,14 +122,6 @@ fn random_history(rng: &mut Rng, appends: bool) -> History {
     history
 }
 
-fn random_append(rng: &mut Rng, number: usize) -> Op {
-    let key = kv::Key::from_static(b"k");
-    if rng.percent(40) {
-        return Op::Get { key, at: None };
-    }
-    Op::Update { key, function: Function::Append { side: Side::Right, value: format!("{number};").into() } }
-}
-
 fn calls_of(model: &Kv, history: &History) -> Vec<Call> {
     let calls = history.operations().iter().enumerate();
     calls.flat_map(|(index, operation)| model.calls(index, operation).expect("single keys")).collect()
@@ -108,7 +133,7 @@ fn search_agrees_with_trying_everything() {
     for seed in 0..6_000 {
         let mut rng = Rng::new(seed);
         let model = Kv { empty_is_absent: seed % 5 == 0, ..Kv::default() };
-        let history = random_history(&mut rng, seed % 3 == 0);
+        let history = random_history(&mut rng, mix(seed));
         let calls = calls_of(&model, &history);
         let expected = possible(&model, &calls);
         let found = search::search(&model, &calls, None, &mut Budget::default());
@@ -122,7 +147,7 @@ fn search_agrees_with_trying_everything() {
 fn window_is_a_proof_and_ends_with_the_failing_call() {
     for seed in 0..3_000 {
         let mut rng = Rng::new(seed);
-        let history = random_history(&mut rng, seed % 3 == 0);
+        let history = random_history(&mut rng, mix(seed));
         let model = Kv::default();
         let calls = calls_of(&model, &history);
         let mut budget = Budget::default();
