@@ -86,24 +86,23 @@ fn random_op(rng: &mut Rng, mix: Mix, number: usize) -> Op {
     Op::Update { key, function }
 }
 
-/// A few ops of three processes on one store, some answers spoiled.
+/// A few ops of four processes on one store, some answers spoiled.
 fn random_history(rng: &mut Rng, mix: Mix) -> History {
     let mut history = History::new();
     let mut store = store::Store::default();
     let mut stale = store.clone();
-    let mut under_way: [Option<(OperationId, Op, Option<Answer>)>; 3] = [None, None, None];
-    let count = 2 + rng.below(6) as usize;
+    let mut under_way: [Option<(OperationId, Op, Option<Answer>)>; 4] = [None, None, None, None];
+    let count = 2 + rng.below(7) as usize;
     while history.operations().len() < count || under_way.iter().any(Option::is_some) {
-        let process = rng.below(3) as usize;
+        let process = rng.below(4) as usize;
         match under_way[process].take() {
             None if history.operations().len() < count => {
-                let op =
-                    if appends { random_append(rng, history.operations().len()) } else { random_op(rng) };
+                let op = random_op(rng, mix, history.operations().len());
                 under_way[process] = Some((history.invoke(process as u64, op.clone(), None), op, None));
             }
             None => {}
             Some((id, op, None)) => {
-                let answer = if rng.percent(15) { stale.apply(&op) } else { store.apply(&op) };
+                let answer = if rng.percent(25) { stale.apply(&op) } else { store.apply(&op) };
                 if rng.percent(40) {
                     stale = store.clone();
                 }
