@@ -52,6 +52,11 @@ fn json_lines_report_tells_what_was_read() {
     assert_eq!(window.operations[0].called_micros, Some(10));
     assert!(window.to_string().contains("put \"a\" = \"1\" -> ok"), "{window}");
     let json = serde_json::to_value(&report).expect("a report is JSON");
+    assert_eq!(report.verdict.exit_code(), 1);
+    assert!(
+        report.to_string().starts_with("not linearizable: 2 operations (2 ok, 0 failed, 0 unknown)"),
+        "{report}"
+    );
     assert_eq!(json["verdict"], "violated");
     assert_eq!(json["format"], "json-lines");
     assert_eq!(json["window"]["fails"], 1);
