@@ -206,9 +206,10 @@ impl Driver {
             let seed = mix(config.seed.wrapping_add(u64::from(shard.0) << 32));
             replicas.insert(shard, Replica::new(shard, protocol, generation, applied.last, seed));
         }
+        let last = applied.values().map(|applied| applied.last).max().unwrap_or_default();
         let others = config.nodes.iter().filter(|(id, _)| *id != config.me).cloned();
         let mut driver = Driver {
-            clock: VersionClock::new(config.me, config.nodes.len(), now),
+            clock: VersionClock::new(config.me, config.nodes.len(), last, now),
             now: now.instant,
             peers: Peers::new(others),
             replicas,
@@ -511,6 +512,11 @@ impl Driver {
             return self.advance_failed(token);
         }
         let from_client = matches!(open.origin, Origin::Client(_));
+        let error = match error {
+            // Nothing happened here, and the node that forwarded it tries the next leader.
+            Error::Unavailable(_) if !from_client => Error::WrongNode { try_next: None },
+            error => error,
+        };
         let micros = match &error {
             Error::InDoubt(_) => {
                 open.in_doubt = true;
@@ -600,7 +606,7 @@ impl Driver {
                 self.inputs.push_back((shard, replication::Input::WholeAt { index }));
             }
             Frame::Announce(announcement) => {
-                self.clock.hear(from, announcement.clock);
+                self.clock.hear(from, announcement.clock, announcement.clock_settled);
                 if announcement.rejoining {
                     self.tell_rejoining(from);
                 }
@@ -670,6 +676,7 @@ impl Driver {
         });
         Announcement {
             clock: self.clock.micros(),
+            clock_settled: self.clock.is_settled(),
             pid: self.config.pid,
             address: self.config.address.clone(),
             rejoining: self.config.rejoining,
@@ -807,7 +814,7 @@ impl Driver {
             Done::Installed { shard, generation, result } => self.installed(shard, generation, result),
             Done::Loaded { shard, generation, last } => self.loaded(shard, generation, last),
             Done::Forgot { shard, generation, more } => {
-                if more {
+                if more && self.replicas.get(&shard).is_some_and(|replica| !replica.uses(generation)) {
                     self.work.push(Work::Run(Job::Forget { shard, generation }));
                 }
             }

@@ -59,6 +59,8 @@ pub enum Frame {
 pub struct Announcement {
     /// Its version clock, in microseconds since 1970.
     pub clock: u64,
+    /// Whether that is the time that the cluster lives by.
+    pub clock_settled: bool,
     /// Its process id.
     pub pid: u32,
     /// Where its clients connect.
@@ -179,6 +181,7 @@ impl Frame {
 impl Announcement {
     fn encode(&self, into: &mut BytesMut) {
         codec::put_uint(into, self.clock);
+        into.put_u8(u8::from(self.clock_settled));
         codec::put_uint(into, u64::from(self.pid));
         codec::put_bytes(into, self.address.as_bytes());
         into.put_u8(u8::from(self.rejoining));
@@ -199,6 +202,7 @@ impl Announcement {
     fn decode(reader: &mut Reader) -> Result<Announcement, Malformed> {
         Ok(Announcement {
             clock: reader.uint()?,
+            clock_settled: reader.bool()?,
             pid: reader.u32()?,
             address: reader.text()?,
             rejoining: reader.bool()?,
