@@ -184,8 +184,7 @@ mod tests {
 
     #[test]
     fn clock_never_starts_or_steps_below_the_newest_version() {
-        let mut clock =
-            VersionClock::new(NodeId(1), 3, Version::new(2 * HOUR, NodeId(3)), at(0, HOUR));
+        let mut clock = VersionClock::new(NodeId(1), 3, Version::new(2 * HOUR, NodeId(3)), at(0, HOUR));
         assert_eq!(clock.micros(), 2 * HOUR);
         clock.hear(NodeId(2), HOUR, true);
         assert_eq!(clock.micros(), 2 * HOUR);

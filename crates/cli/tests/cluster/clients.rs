@@ -22,7 +22,10 @@ impl Lab {
     pub fn pinned(&self, node: u16) -> Pinned {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address(node))).unwrap();
         let channel = endpoint.connect_timeout(Duration::from_secs(1)).connect_lazy();
-        Pinned { node: NodeId(node), client: KeyValueClient::new(channel).max_decoding_message_size(16 << 20) }
+        Pinned {
+            node: NodeId(node),
+            client: KeyValueClient::new(channel).max_decoding_message_size(16 << 20),
+        }
     }
 
     /// The cluster as a node sees it.
@@ -64,7 +67,8 @@ fn is_ready(status: &Status, nodes: &[u16]) -> bool {
     let is_one = |node: &NodeId| nodes.contains(&node.0);
     let living = status.nodes.iter().filter(|node| node.state == Liveness::Alive && is_one(&node.id));
     let shards_are_well = status.shards.iter().all(|shard| {
-        let applied = shard.replicas.iter().filter(|replica| is_one(&replica.node)).map(|replica| replica.applied);
+        let applied =
+            shard.replicas.iter().filter(|replica| is_one(&replica.node)).map(|replica| replica.applied);
         let (least, most) = (applied.clone().min().unwrap_or(0), applied.max().unwrap_or(0));
         shard.leader.is_some_and(|leader| is_one(&leader)) && least + LAG_MAX >= most
     });

@@ -254,7 +254,8 @@ fn bit_flipped_in_the_middle_of_a_log_is_refused_and_mended_by_rejoining() {
 
 /// Checks that a node that rejoined is a node like any other.
 async fn comes_back_whole(lab: &mut Lab, node: u16, keys: u64) {
-    until("the node is whole", PATIENCE, || std::future::ready(lab.journal(node).contains("whole again"))).await;
+    until("the node is whole", PATIENCE, || std::future::ready(lab.journal(node).contains("whole again")))
+        .await;
     check_keys(lab, node, 0..keys).await;
     assert!(lab.stop_up().await.success());
     lab.up().await;

@@ -118,7 +118,8 @@ fn up_killed_leaves_no_process_and_starts_again() {
             writer.goes_on(GO_ON).await;
             assert_eq!(lab.processes().len(), 4, "up and three nodes");
             lab.kill_up();
-            until("no process stays behind", PATIENCE, || std::future::ready(lab.processes().is_empty())).await;
+            until("no process stays behind", PATIENCE, || std::future::ready(lab.processes().is_empty()))
+                .await;
             let began = Instant::now();
             lab.up().await;
             println!("ready again after {:?}", began.elapsed());
@@ -174,8 +175,7 @@ fn request_repeated_under_its_id_happens_once_through_every_node() {
             let first = 1 + random.below(3) as u16;
             let mut pinned = lab.pinned(first);
             let (request, text) = (header.clone(), format!("{sequence}\n"));
-            let asked =
-                tokio::task::spawn_local(async move { pinned.append_as("log", text, request).await });
+            let asked = tokio::task::spawn_local(async move { pinned.append_as("log", text, request).await });
             tokio::time::sleep(Duration::from_micros(random.below(2000))).await;
             if sequence % 5 == 1 {
                 lab.kill(first).await;

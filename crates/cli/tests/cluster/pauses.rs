@@ -53,7 +53,8 @@ impl Counting {
 
     async fn goes_on(&self) {
         let goal = self.count.acknowledged.get() + 100;
-        until("the count goes on", PATIENCE, || std::future::ready(self.count.acknowledged.get() >= goal)).await;
+        until("the count goes on", PATIENCE, || std::future::ready(self.count.acknowledged.get() >= goal))
+            .await;
     }
 
     /// Waits until every node has answered reads that are asked from now on.
@@ -82,7 +83,8 @@ impl Counting {
 
 async fn write(client: Client, count: Rc<Count>) {
     while !count.stop.get() {
-        let op = Op::Update { key: Key::from_static(KEY.as_bytes()), function: Function::Increment { by: 1 } };
+        let op =
+            Op::Update { key: Key::from_static(KEY.as_bytes()), function: Function::Increment { by: 1 } };
         match client.call(Request::new(op)).await {
             Ok(reply) => {
                 let Answer::Number(number) = reply.answer else { panic!("an increment answers a number") };
@@ -202,7 +204,10 @@ impl Expiring {
                 let asked = Instant::now();
                 let version = lab.pinned(node).put_with_ttl(&key, "here", TTL).await.unwrap();
                 let ahead = (version >> 10) - wall_micros();
-                assert!(ahead.abs() < HOUR_MICROS / 2, "versions follow the majority's time, not {ahead} us off");
+                assert!(
+                    ahead.abs() < HOUR_MICROS / 2,
+                    "versions follow the majority's time, not {ahead} us off"
+                );
                 keys.push((key, asked));
             }
         }

@@ -81,7 +81,8 @@ fn command_that_is_wrong_is_told_so() {
         assert!(lab.capstan(&[1], &["put", "most", "9223372036854775807"]).status.success());
         check(&lab, 3, &Case(&["increment", "most"], 1, "error: "));
 
-        let unreachable = Case(&["get", "a", "--connect", "127.0.0.1:1", "--timeout", "1s"], 3, "cannot reach any of");
+        let unreachable =
+            Case(&["get", "a", "--connect", "127.0.0.1:1", "--timeout", "1s"], 3, "cannot reach any of");
         check(&lab, 1, &unreachable);
         let too_large = vec![b'x'; kv::VALUE_BYTES_MAX + 1];
         let output = fed(&lab, 1, &["put", "a", "-"], &too_large);
@@ -113,8 +114,16 @@ fn cluster_that_runs_already_is_not_started_again() {
         let cases = [
             Case(&["up", "--data", &data, "--base-port", &base], 2, "runs it already"),
             Case(&["up", "--data", &elsewhere, "--base-port", &base], 2, "choose another --base-port"),
-            Case(&[&serve[..], &["--data", &node, "--listen", &free]].concat(), 2, "in use by another process"),
-            Case(&[&serve[..], &["--data", &elsewhere, "--listen", &listen]].concat(), 2, "the port is in use"),
+            Case(
+                &[&serve[..], &["--data", &node, "--listen", &free]].concat(),
+                2,
+                "in use by another process",
+            ),
+            Case(
+                &[&serve[..], &["--data", &elsewhere, "--listen", &listen]].concat(),
+                2,
+                "the port is in use",
+            ),
         ];
         cases.iter().for_each(|case| check(&lab, 1, case));
         assert_eq!(lab.processes().len(), 4, "up and three nodes run on");
@@ -123,8 +132,7 @@ fn cluster_that_runs_already_is_not_started_again() {
 
         let (base, up) = (lab.base_port().to_string(), ["up", "--data", &data, "--base-port"]);
         let up = [&up[..], &[&base]].concat();
-        let options =
-            [["--nodes", "5"], ["--engine", "memory"], ["--history", "3"], ["--shards", "4"]];
+        let options = [["--nodes", "5"], ["--engine", "memory"], ["--history", "3"], ["--shards", "4"]];
         for option in options {
             check(&lab, 1, &Case(&[&up[..], &option[..]].concat(), 2, "cannot become"));
         }
@@ -236,7 +244,11 @@ fn fed(lab: &Lab, node: u16, arguments: &[&str], input: &[u8]) -> Output {
 const TOUR: &[(&[&str], &str, &str)] = &[
     (&["put", "K:a", "x"], "_", r#"{"key":"K:a","version":"_"}"#),
     (&["get", "K:a"], "x", r#"{"found":true,"key":"K:a","value":"x","version":"_"}"#),
-    (&["put", "K:a", "y", "--previous"], "x", r#"{"key":"K:a","version":"_","previous":{"value":"x","version":"_"}}"#),
+    (
+        &["put", "K:a", "y", "--previous"],
+        "x",
+        r#"{"key":"K:a","version":"_","previous":{"value":"x","version":"_"}}"#,
+    ),
     (&["insert", "K:b", "x", "--ttl", "1h"], "_", r#"{"key":"K:b","version":"_","met":true}"#),
     (&["cas", "K:b", "z", "--expect", "x"], "_", r#"{"key":"K:b","version":"_","met":true}"#),
     (&["append", "K:c", "abc"], "3", r#"{"key":"K:c","version":"_","length":3}"#),
@@ -245,14 +257,30 @@ const TOUR: &[(&[&str], &str, &str)] = &[
     (&["pop-right", "K:c", "2"], "bc", r#"{"key":"K:c","version":"_","found":true,"value":"bc"}"#),
     (&["increment", "K:n", "5"], "5", r#"{"key":"K:n","version":"_","number":5}"#),
     (&["increment", "K:n", "-7"], "-2", r#"{"key":"K:n","version":"_","number":-2}"#),
-    (&["putall", "K:d", "1", "K:e", "2"], "K:d\t_\nK:e\t_", "{\"key\":\"K:d\",\"version\":\"_\"}\n{\"key\":\"K:e\",\"version\":\"_\"}"),
-    (&["getall", "K:d", "K:e"], "K:d\t1\nK:e\t2", "{\"found\":true,\"key\":\"K:d\",\"value\":\"1\",\"version\":\"_\"}\n{\"found\":true,\"key\":\"K:e\",\"value\":\"2\",\"version\":\"_\"}"),
-    (&["range", "K:d", "K:f"], "K:d\t1\nK:e\t2", "{\"key\":\"K:d\",\"value\":\"1\",\"version\":\"_\"}\n{\"key\":\"K:e\",\"value\":\"2\",\"version\":\"_\"}"),
+    (
+        &["putall", "K:d", "1", "K:e", "2"],
+        "K:d\t_\nK:e\t_",
+        "{\"key\":\"K:d\",\"version\":\"_\"}\n{\"key\":\"K:e\",\"version\":\"_\"}",
+    ),
+    (
+        &["getall", "K:d", "K:e"],
+        "K:d\t1\nK:e\t2",
+        "{\"found\":true,\"key\":\"K:d\",\"value\":\"1\",\"version\":\"_\"}\n{\"found\":true,\"key\":\"K:e\",\"value\":\"2\",\"version\":\"_\"}",
+    ),
+    (
+        &["range", "K:d", "K:f"],
+        "K:d\t1\nK:e\t2",
+        "{\"key\":\"K:d\",\"value\":\"1\",\"version\":\"_\"}\n{\"key\":\"K:e\",\"value\":\"2\",\"version\":\"_\"}",
+    ),
     (&["range", "K:", "--prefix", "--count"], "6", r#"{"count":6}"#),
     (&["history", "K:e"], "_\t2", r#"{"key":"K:e","version":"_","value":"2"}"#),
     (&["trim", "K:e"], "0", r#"{"key":"K:e","version":"_","count":0}"#),
     (&["expire", "K:e", "1h"], "_", r#"{"key":"K:e","version":"_","found":true}"#),
-    (&["txn", "--if", "K:d = 1", "--then", "put K:d 3"], "then\n_", r#"{"succeeded":true,"version":"_","answers":[{"key":"K:d","version":"_"}]}"#),
+    (
+        &["txn", "--if", "K:d = 1", "--then", "put K:d 3"],
+        "then\n_",
+        r#"{"succeeded":true,"version":"_","answers":[{"key":"K:d","version":"_"}]}"#,
+    ),
     (&["del", "K:d"], "1", r#"{"key":"K:d","version":"_","count":1}"#),
     (&["delrange", "K:", "--prefix"], "5", r#"{"count":5,"version":"_"}"#),
     (&["range", "K:", "--prefix", "--count"], "0", r#"{"count":0}"#),
@@ -275,7 +303,8 @@ fn every_command_works_through_every_node() {
 
 fn one_by_one(lab: &Lab, node: u16, prefix: &str, json: bool) {
     for (words, as_text, as_json) in TOUR {
-        let mut words: Vec<String> = words.iter().map(|word| word.replace("K:", &format!("{prefix}:"))).collect();
+        let mut words: Vec<String> =
+            words.iter().map(|word| word.replace("K:", &format!("{prefix}:"))).collect();
         if json {
             words.push("--json".into());
         }
@@ -312,7 +341,8 @@ fn told(out: &[u8]) -> String {
 fn asks_the_cluster(lab: &Lab, node: u16) {
     let output = lab.capstan(&[node], &["cluster", "status", "--json"]);
     let status: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let states: Vec<&str> = status["nodes"].as_array().unwrap().iter().map(|n| n["state"].as_str().unwrap()).collect();
+    let states: Vec<&str> =
+        status["nodes"].as_array().unwrap().iter().map(|n| n["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["alive"; 3]);
     assert_eq!(status["shards"].as_array().unwrap().len(), 4);
     assert!(status["shards"].as_array().unwrap().iter().all(|shard| shard["leader"].is_string()));
