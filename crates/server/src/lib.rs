@@ -19,6 +19,7 @@
 mod config;
 mod connections;
 mod core;
+mod counted;
 mod engine;
 mod failure;
 mod folder;
