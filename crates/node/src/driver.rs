@@ -301,7 +301,11 @@ impl Driver {
             Input::PeerDown { node } => self.peer_down(node),
             Input::Durable { ticket } => self.durable(ticket),
             Input::Done(done) => self.done(done),
-            Input::DiskFull(full) => self.disk_full = full,
+            Input::DiskFull(full) => {
+                self.disk_full = full;
+                // A leader whose majority has no room must not wait for it.
+                self.announce();
+            }
             Input::Snapshot { stream, from, shard, part } => self.take_snapshot(stream, from, shard, part),
             Input::SnapshotSent { shard, to, arrived } => {
                 self.inputs.push_back((shard, replication::Input::SnapshotSent { to, arrived }));
@@ -438,20 +442,32 @@ impl Driver {
 
     /// Gives a part to the local replica.
     fn serve(&mut self, token: Token) {
-        let full = self.disk_full;
+        let full = self.full_disks();
         let Some(open) = self.open.get_mut(token) else { return };
         let Some(replica) = self.replicas.get_mut(&open.shard) else { return };
         open.state = State::Local;
         if open.is_read() {
             let level = open.level;
             self.inputs.push_back((open.shard, replication::Input::Read { token, level }));
-        } else if full {
+        } else if let Some(whose) = full {
             open.state = State::Waiting(self.now);
-            let why =
-                "the disk of the leading node is full: free space on its data folder's disk; reads go on";
-            self.finish(token, Err(Error::Unavailable(why.into())));
+            let why = format!(
+                "the disk of {whose} is full: free space on the disk of the data folder; reads go on"
+            );
+            self.finish(token, Err(Error::Unavailable(why)));
         } else {
             replica.proposals.push((token, open.stamped.clone()));
+        }
+    }
+
+    /// Whose full disks leave no majority that could take a write, if so. The leader's own must have room anyway: what it
+    /// orders stays in its memory until it is written.
+    fn full_disks(&self) -> Option<&'static str> {
+        let others = self.peers.ids().filter(|id| self.peers.has_full_disk(*id)).count();
+        match self.config.nodes.len() - others < self.config.majority() as usize {
+            _ if self.disk_full => Some("the leading node"),
+            true => Some("too many nodes"),
+            false => None,
         }
     }
 
@@ -680,6 +696,7 @@ impl Driver {
             pid: self.config.pid,
             address: self.config.address.clone(),
             rejoining: self.config.rejoining,
+            disk_full: self.disk_full,
             replicas: replicas.collect(),
         }
     }

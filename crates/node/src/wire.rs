@@ -67,6 +67,8 @@ pub struct Announcement {
     pub address: String,
     /// It came back with nothing and waits for leaders to say what it lacks.
     pub rejoining: bool,
+    /// Its disk has no room for new work.
+    pub disk_full: bool,
     /// Its replicas.
     pub replicas: Vec<Announced>,
 }
@@ -185,6 +187,7 @@ impl Announcement {
         codec::put_uint(into, u64::from(self.pid));
         codec::put_bytes(into, self.address.as_bytes());
         into.put_u8(u8::from(self.rejoining));
+        into.put_u8(u8::from(self.disk_full));
         codec::put_list(into, &self.replicas, |into, replica| {
             codec::put_uint(into, u64::from(replica.shard.0));
             into.put_u8(match replica.role {
@@ -206,6 +209,7 @@ impl Announcement {
             pid: reader.u32()?,
             address: reader.text()?,
             rejoining: reader.bool()?,
+            disk_full: reader.bool()?,
             replicas: reader.list(|reader| {
                 Ok(Announced {
                     shard: ShardId(reader.u32()?),

@@ -23,6 +23,11 @@ pub struct Fixed {
     pub shards: u32,
 }
 
+/// Whether the folder holds a cluster that was started before.
+pub fn is_old(folder: &Path) -> bool {
+    folder.join(FIXED).exists()
+}
+
 /// Makes the folder and takes it. It is free again when the file is dropped, however the process ends.
 pub fn lock(folder: &Path) -> Result<File, Error> {
     let at = |what: &str, error: &dyn std::fmt::Display| {
@@ -164,6 +169,7 @@ mod tests {
             history: None,
             shards: None,
             entry_cache: None,
+            rejoin: None,
         }
     }
 

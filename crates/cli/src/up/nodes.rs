@@ -69,6 +69,8 @@ pub struct Launch {
     pub cores: usize,
     /// Memory for entries, as given.
     pub entry_cache: Option<usize>,
+    /// The node that comes back with an empty folder.
+    pub rejoin: Option<String>,
     /// What they say on standard error goes to a file, since the terminal belongs to a shell.
     pub quiet: bool,
 }
@@ -102,6 +104,9 @@ impl Launch {
         option("parent", std::process::id().to_string());
         if let Some(bytes) = self.entry_cache {
             option("entry-cache", bytes.to_string());
+        }
+        if self.rejoin.as_ref() == Some(&member.name) {
+            arguments.push("--rejoin".into());
         }
         arguments
     }
@@ -179,6 +184,11 @@ impl Nodes {
     /// How many nodes will not be started again.
     pub fn given_up(&self) -> usize {
         self.nodes.iter().filter(|node| matches!(node.state, State::GivenUp)).count()
+    }
+
+    /// Whether a node will not be started again.
+    pub fn has_given_up(&self, name: &str) -> bool {
+        self.nodes.iter().any(|node| node.member.name == name && matches!(node.state, State::GivenUp))
     }
 
     /// Asks all nodes to stop.
@@ -288,6 +298,7 @@ mod tests {
             fixed: Fixed { nodes: 3, engine: Engine::Memory, history: History::All, shards: 6 },
             cores: 2,
             entry_cache: Some(1024),
+            rejoin: Some("n3".into()),
             quiet: false,
         }
     }
@@ -309,6 +320,7 @@ mod tests {
              --engine memory --history all --shards 6 --cores 2 --parent {parent} --entry-cache 1024"
         );
         assert_eq!(launch.arguments(&launch.members[1]).join(" "), expect);
+        assert!(launch.arguments(&launch.members[2]).ends_with(&["--rejoin".to_string()]));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use dialects::native::proto::key_value_client::KeyValueClient;
 use dialects::native::{Client, Options, from_status, proto};
 use kv::cluster::{Liveness, Status};
-use kv::{Answer, Error, Function, Key, Level, NodeId, Op, Reply, Request, Side};
+use kv::{Answer, Error, Function, Key, NodeId, Op, Reply, Request, Side};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::nodes::{Lab, PATIENCE, until};
@@ -159,11 +159,6 @@ pub fn append(key: &str, text: String) -> Request {
 /// A get.
 pub fn get(key: &str) -> Request {
     Request::new(Op::Get { key: Key::copy_from_slice(key.as_bytes()), at: None })
-}
-
-/// A get of what the node at hand has.
-pub fn get_local(key: &str) -> Request {
-    Request { level: Some(Level::Local), ..get(key) }
 }
 
 /// The value in an answer to a get.

@@ -47,7 +47,7 @@ fn command_that_is_wrong_is_told_so() {
             Case(&["increment", "a", "much"], 2, "invalid value 'much'"),
             Case(&["increment", "a", "9223372036854775808"], 2, "invalid value"),
             Case(&["pop-left", "a", "0"], 2, "pop 0 characters"),
-            Case(&["pop-left", "a", "-1"], 2, "invalid value"),
+            Case(&["pop-left", "a", "-1"], 2, "unexpected argument"),
             Case(&["range", "a", "--limit", "0"], 2, "invalid value '0'"),
             Case(&["range", "a", "b", "--prefix"], 2, "cannot be used with"),
             Case(&["delrange", "a"], 2, "required"),
