@@ -104,7 +104,8 @@ pub enum Input {
         /// Whose they are.
         token: Token,
     },
-    /// Nobody waits for this token any more; its op may still happen.
+    /// Nobody waits for this token any more. Its op may still happen, and the token then come in an [`Output::Apply`]: it is
+    /// not given a second time.
     Forget {
         /// Which.
         token: Token,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use kv::{Completions, Error, KeyValue, Reply, Request};
 use tokio::sync::oneshot;
 
+use super::key_value::{unanswered, weigh};
 use super::reply::{self, Shape};
-use super::service::{unanswered, weigh};
 use super::{
     AnyRequest, AnyResponse, BATCH_OPERATIONS_MAX, Clock, MESSAGE_BYTES_MAX, proto, request, status,
 };
@@ -22,7 +22,7 @@ pub(super) async fn ask(
     kv: &dyn KeyValue,
     clock: &Clock,
     batch: proto::BatchRequest,
-    deadline: Option<Duration>,
+    time: Option<Duration>,
 ) -> Result<proto::BatchResponse, Error> {
     if batch.operations.len() > BATCH_OPERATIONS_MAX {
         return Err(Error::TooLarge {
@@ -38,7 +38,7 @@ pub(super) async fn ask(
         .into_iter()
         .map(|operation| {
             let (shape, mut request) = decode(operation, batch.header.as_ref(), clock)?;
-            request.timeout = deadline.map_or(request.timeout, |deadline| deadline.min(request.timeout));
+            request.timeout = time.map_or(request.timeout, |time| time.min(request.timeout));
             requests.push(request);
             Ok(shape)
         })

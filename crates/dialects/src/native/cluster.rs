@@ -10,13 +10,13 @@ use super::reply::{Malformed, decode_protocol, encode_protocol};
 use super::{Clock, proto, status};
 
 /// The service.
-pub(super) struct Board {
+pub(super) struct Service {
     pub(super) cluster: Arc<dyn Cluster>,
     pub(super) clock: Arc<Clock>,
 }
 
 #[tonic::async_trait]
-impl proto::cluster_server::Cluster for Board {
+impl proto::cluster_server::Cluster for Service {
     async fn status(
         &self,
         _: Request<proto::StatusRequest>,

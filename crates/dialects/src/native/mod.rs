@@ -17,9 +17,9 @@
 mod batch;
 pub mod client;
 mod cluster;
+mod key_value;
 mod reply;
 mod request;
-mod service;
 mod status;
 
 use std::pin::pin;
@@ -33,7 +33,8 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 pub use client::{Client, Options};
-pub use request::{Rpc, Ttl, decode_request, encode_request};
+pub use reply::{Malformed, decode_reply};
+pub use request::{Rpc, decode_request, encode_request};
 pub use status::{DOMAIN, TEXT_BYTES_MAX, from_status, to_status};
 
 /// The messages and services of `capstan.v1`, as generated.
@@ -103,11 +104,11 @@ pub fn service(
     let (reporter, health) = tonic_health::server::health_reporter();
     let reporter = Health(reporter);
     at_once(reporter.set_serving(true));
-    let keys = KeyValueServer::new(service::Keys { kv, clock: clock.clone() })
+    let keys = KeyValueServer::new(key_value::Service { kv, clock: clock.clone() })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let routes = Routes::new(keys)
-        .add_service(ClusterServer::new(cluster::Board { cluster, clock }))
+        .add_service(ClusterServer::new(cluster::Service { cluster, clock }))
         .add_service(health)
         .add_service(reflection().build_v1().expect("the descriptors were generated with the code"))
         .add_service(reflection().build_v1alpha().expect("the descriptors were generated with the code"))

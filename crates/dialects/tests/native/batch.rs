@@ -91,7 +91,7 @@ async fn batch_request_that_may_have_run_ends_in_doubt_and_the_others_failed() {
 async fn batch_to_a_cluster_that_is_down_fails_each() {
     let node = Node::start(1).await;
     let client = client(&[&node]);
-    node.stop().await;
+    node.stop();
     let results = submit(&client, vec![soon(put("a", "v")), soon(get("b"))]).await;
     assert!(results.values().all(|result| matches!(result, Err(Error::Unavailable(_)))), "{results:?}");
 }

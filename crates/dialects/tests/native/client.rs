@@ -112,7 +112,7 @@ async fn connection_lost_after_the_request_left_is_in_doubt_for_a_write() {
 async fn cluster_that_is_down_is_unavailable_and_the_text_says_what_to_do() {
     let node = Node::start(1).await;
     let (client, address) = (client(&[&node]), node.address.clone());
-    node.stop().await;
+    node.stop();
     for request in [put("k", "v"), get("k")] {
         match client.call(soon(request)).await {
             Err(Error::Unavailable(text)) => {
@@ -138,7 +138,7 @@ async fn address_that_is_none_is_refused() {
 async fn address_that_is_down_is_passed_over() {
     let [down, up] = nodes().await;
     let client = client(&[&down, &up]);
-    down.stop().await;
+    down.stop();
     client.call(put("k", "v")).await.unwrap();
     client.call(get("k")).await.unwrap();
     client.status().await.unwrap();
@@ -146,16 +146,34 @@ async fn address_that_is_down_is_passed_over() {
 }
 
 #[tokio::test]
-async fn node_that_comes_back_is_used_again() {
-    let [first, second] = nodes().await;
-    let client = client(&[&second]);
+async fn leader_that_dies_is_passed_over_and_used_again_when_it_is_back() {
+    let [leader, other] = nodes().await;
+    let client = client(&[&other]);
     client.call(put("k", "v")).await.unwrap();
-    assert_eq!(first.fake.seen().len(), 1, "it leads");
-    first.stop().await;
+    assert_eq!((leader.fake.seen().len(), other.fake.seen().len()), (1, 0));
+    let address = leader.address.clone();
+    leader.stop();
     for _ in 0..3 {
         client.call(put("k", "v")).await.unwrap();
     }
-    assert_eq!(second.fake.seen().len(), 3);
+    assert_eq!(other.fake.seen().len(), 3);
+    let leader = Node::start_at(1, &address).await;
+    while leader.fake.seen().is_empty() {
+        client.call(put("k", "v")).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn write_under_way_when_its_node_dies_is_finished_elsewhere_under_its_id() {
+    let [leader, other] = nodes().await;
+    leader.fake.act([Act::Hold]);
+    let client = client(&[&leader]);
+    let call = tokio::spawn(async move { client.call(put("k", "v")).await });
+    leader.fake.saw(1).await;
+    let fake = leader.fake.clone();
+    leader.stop();
+    call.await.unwrap().unwrap();
+    assert_eq!(fake.seen()[0].id, other.fake.seen()[0].id);
 }
 
 #[tokio::test]

@@ -137,5 +137,6 @@ async fn grpc_deadline_shortens_the_timeout_of_the_request() {
     let mut asked = tonic::Request::new(proto::GetRequest { key: "k".into(), ..Default::default() });
     asked.set_timeout(std::time::Duration::from_millis(1500));
     raw(&node).await.get(asked).await.unwrap();
-    assert_eq!(node.fake.seen()[0].timeout, std::time::Duration::from_millis(1500));
+    // A little less, so that the answer is there in time.
+    assert_eq!(node.fake.seen()[0].timeout, std::time::Duration::from_millis(1450));
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
 use dialects::native::{self, Client, Health, Options};
@@ -11,8 +12,8 @@ use kv::{
     Receipt, Reply, Request, Revision, Row, ShardId, Slot, SlotRange, Version,
 };
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use tokio::runtime::Builder;
+use tokio::sync::{Notify, oneshot};
 use tonic::transport::server::TcpIncoming;
 
 /// What the version clock of every node here says.
@@ -179,7 +180,7 @@ pub fn row(key: &[u8], value: &[u8]) -> Row {
 pub fn answer(op: &Op) -> Answer {
     match op {
         Op::Get { key, .. } => Answer::Row(Some(row(key, b"value"))),
-        Op::GetAll { keys, .. } => Answer::Many(keys.iter().map(|key| found(key)).collect()),
+        Op::GetAll { keys, .. } => Answer::Many(keys.iter().map(found).collect()),
         Op::Range(range) => Answer::Page(Page {
             rows: vec![row(b"k", b"v")],
             next: Some("k".into()),
@@ -222,27 +223,46 @@ pub struct Node {
     pub fake: Arc<Fake>,
     pub address: String,
     pub health: Health,
-    server: JoinHandle<()>,
+    /// Runs its own runtime, so that all its connections end with it.
+    thread: Option<JoinHandle<()>>,
+    stop: Option<oneshot::Sender<()>>,
 }
 
 impl Node {
     pub async fn start(id: u16) -> Node {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
+        Node::start_at(id, "127.0.0.1:0").await
+    }
+
+    pub async fn start_at(id: u16, address: &str) -> Node {
         let fake = Fake::new(id);
         let service = native::service(fake.clone(), fake.clone(), Arc::new(|| NOW));
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let serve = native::server_builder().add_routes(service.routes).serve_with_incoming(incoming);
-        let server = tokio::spawn(async move { serve.await.unwrap() });
-        let node = Node { fake, address, health: service.health, server };
+        let (address, health) = (address.to_owned(), service.health);
+        let ((started, start), (stop, stopped)) = (oneshot::channel(), oneshot::channel());
+        let serve = async move {
+            let listener = TcpListener::bind(address).await.unwrap();
+            started.send(listener.local_addr().unwrap().to_string()).unwrap();
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            tokio::select! {
+                served = native::server_builder().add_routes(service.routes).serve_with_incoming(incoming) => served.unwrap(),
+                _ = stopped => {}
+            }
+        };
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let thread = Some(thread::spawn(move || runtime.block_on(serve)));
+        let node = Node { fake, address: start.await.unwrap(), health, thread, stop: Some(stop) };
         node.fake.set_status(led_by(&[&node], id));
         node
     }
 
-    /// Closes its port; its connections break.
-    pub async fn stop(self) {
-        self.server.abort();
-        let _ = self.server.await;
+    /// Ends it: its port closes, its connections break.
+    pub fn stop(self) {}
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let ended = self.thread.take().map(JoinHandle::join);
+        assert!(matches!(ended, Some(Ok(()))) || thread::panicking(), "the node panicked");
     }
 }
 
@@ -302,5 +322,5 @@ pub fn put(key: &'static str, value: impl Into<Bytes>) -> Request {
 
 /// The same, but it gives up soon.
 pub fn soon(request: Request) -> Request {
-    Request { timeout: std::time::Duration::from_millis(300), ..request }
+    Request { timeout: std::time::Duration::from_secs(1), ..request }
 }

@@ -1,5 +1,7 @@
 //! The native dialect over real sockets: its client against its serving side, in front of a store that does as it is told.
 
+#![cfg(test)]
+
 mod batch;
 mod client;
 mod errors;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use dialects::native::{Rpc, decode_request, encode_request};
+use dialects::native::{Rpc, decode_reply, decode_request, encode_request};
 use kv::*;
 use proptest::collection::vec;
 use proptest::option::of as option;
@@ -111,6 +111,7 @@ proptest! {
     fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..200)) {
         for rpc in Rpc::ALL {
             let _ = decode_request(*rpc, Bytes::from(bytes.clone()), NOW);
+            let _ = decode_reply(*rpc, Bytes::from(bytes.clone()));
         }
     }
 

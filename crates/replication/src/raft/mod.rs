@@ -1,6 +1,6 @@
 //! `raft`: consensus of a majority.
 //!
-//! The consensus itself is the raft crate's ([`core`] alone names its types). Around it stands what a store needs and the
+//! The consensus itself is the raft crate's (`core` alone names its types). Around it stands what a store needs and the
 //! crate leaves open, each in a room of its own, as plain data and arithmetic:
 //!
 //! | room | what |
@@ -28,7 +28,8 @@
 //!
 //! # Caveats
 //!
-//! The members are fixed. A local read tells as its staleness the time since the last round that was confirmed and applied
+//! The members are fixed. A read that needs a leader waits until there is one, and a write that was appended until its fate is
+//! known: whoever cannot wait any longer forgets it. A local read tells as its staleness the time since the last round that was confirmed and applied
 //! here, `u64::MAX` when there was none; while such reads come, rounds go on in the background. A snapshot made for a
 //! follower that is not sent, because the leadership went elsewhere, is never asked for again.
 
@@ -40,6 +41,8 @@ mod outbox;
 mod proposals;
 mod reads;
 mod snapshots;
+#[cfg(test)]
+mod tests;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kv::cluster::Role;

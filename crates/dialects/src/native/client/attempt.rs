@@ -126,6 +126,9 @@ impl Link {
                 status.message()
             ))),
             code => {
+                if code == Code::Unknown {
+                    self.broken(); // The channel itself may have ended.
+                }
                 let why = format!("{address} answered with status {code:?}: {}", status.message());
                 Failure { is_transient: code != Code::OutOfRange, ..Failure::lost(why) }
             }

@@ -7,8 +7,8 @@ use kv::{Class, Error, Level, NodeId, Op, Reply, Request, Slot, TIMEOUT_MILLIS_M
 
 use super::attempt::Failure;
 use super::session::Ticket;
-use super::{Node, Shared, atlas, random};
-use crate::native::request::{self, Rpc, Ttl};
+use super::{Node, Shared, random, topology};
+use crate::native::request::{self, Rpc};
 use crate::native::{AnyRequest, proto};
 
 /// The first pause between two rounds over the nodes. Each next is twice as long.
@@ -56,7 +56,7 @@ pub(super) struct Target {
 
 impl Call {
     /// Checks a request and makes it ready.
-    pub(super) fn new(shared: &Arc<Shared>, request: Request, ttl: Option<Ttl>) -> Result<Call, Error> {
+    pub(super) fn new(shared: &Arc<Shared>, request: Request, ttl: Option<Duration>) -> Result<Call, Error> {
         request.op.validate()?;
         let timeout = request.timeout.min(Duration::from_millis(TIMEOUT_MILLIS_MAX));
         let is_read = request.op.class() == Class::Read;
@@ -102,8 +102,8 @@ impl Call {
         if !self.needs_id || self.ticket.is_some() {
             return;
         }
-        let _ = tokio::time::timeout(self.budget(), self.shared.atlas.learn_first()).await;
-        let until = self.shared.atlas.now_micros() + VALID_AFTER_MICROS + self.timeout.as_micros() as u64;
+        let _ = tokio::time::timeout(self.budget(), self.shared.topology.learn_first()).await;
+        let until = self.shared.topology.now_micros() + VALID_AFTER_MICROS + self.timeout.as_micros() as u64;
         let ticket = self.shared.sessions.open(Version::end_of(until));
         self.header().id = Some(request::id(ticket.id));
         self.ticket = Some(ticket);
@@ -114,9 +114,9 @@ impl Call {
         if let Some(node) = self.named.take() {
             return Target { node, expected: None };
         }
-        let map = self.shared.atlas.map();
+        let map = self.shared.topology.map();
         if !map.is_known() {
-            self.shared.atlas.learn_soon();
+            self.shared.topology.learn_soon();
         }
         let leader = self.slot.and_then(|slot| map.leader(slot));
         if let Some((id, node)) = leader.filter(|(_, node)| self.is_fresh(node) && !node.is_avoided()) {
@@ -136,7 +136,7 @@ impl Call {
         match result {
             Ok(reply) => {
                 if target.expected.is_some_and(|expected| expected != reply.receipt.node) {
-                    self.shared.atlas.learn_soon();
+                    self.shared.topology.learn_soon();
                 }
                 Some(Ok(reply))
             }
@@ -147,7 +147,7 @@ impl Call {
                 }
                 let (node, error) = (&target.node.address, &failure.error);
                 tracing::debug!(%node, %error, may_have_run = failure.may_have_run, "attempt failed, asking again");
-                self.shared.atlas.learn_soon();
+                self.shared.topology.learn_soon();
                 if let Error::WrongNode { try_next: Some(address) } = &failure.error {
                     self.follow(address);
                 }
@@ -200,7 +200,7 @@ impl Call {
 
     /// Waits before the next attempt where that makes sense; false when the time is over.
     async fn pause(&mut self) -> bool {
-        let nodes = self.shared.atlas.map().nodes.clone();
+        let nodes = self.shared.topology.map().nodes.clone();
         if self.named.is_none() && nodes.iter().all(|node| !self.is_fresh(node)) {
             self.round.clear();
             let pause = (PAUSE_MIN * (1 << self.rounds.min(16))).min(PAUSE_MAX);
@@ -215,7 +215,7 @@ impl Call {
     fn follow(&mut self, address: &str) {
         if self.named_count < NAMED_MAX {
             self.named_count += 1;
-            self.named = self.shared.atlas.named(address);
+            self.named = self.shared.topology.named(address);
         }
     }
 
@@ -233,7 +233,7 @@ impl Call {
     }
 
     fn give_up(mut self) -> Error {
-        let addresses = self.shared.atlas.map().addresses();
+        let addresses = self.shared.topology.map().addresses();
         let last = self.last.take().unwrap_or_else(|| Error::Unavailable("there was no time to ask".into()));
         let name = Rpc::of(&self.message).name();
         let timeout = self.timeout;
@@ -243,7 +243,7 @@ impl Call {
                  before you write again"
             ))
         } else if !self.reached {
-            Error::Unavailable(atlas::unreachable(&addresses, &last))
+            Error::Unavailable(topology::unreachable(&addresses, &last))
         } else {
             Error::Unavailable(format!(
                 "{name} was not done: tried {addresses} for {timeout:?}, and at last {last}; try again later"

@@ -16,12 +16,12 @@
 //! is told as one error, of the last attempt; the addresses that were tried stand in it. In doubt is final: the request id
 //! is used up, so read before writing again.
 
-mod atlas;
 mod attempt;
 mod batch;
 mod call;
 mod node;
 mod session;
+mod topology;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -32,11 +32,10 @@ use kv::cluster::{Location, Status};
 use kv::{Completions, Error, Key, KeyValue, Reply, Request};
 use tokio::runtime::Handle;
 
-use super::request::Ttl;
-use atlas::Atlas;
 use call::Call;
 use node::{Link, Node};
 use session::Sessions;
+use topology::Topology;
 
 /// How a client connects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +64,7 @@ pub struct Client {
 /// What the requests of a client have in common.
 struct Shared {
     runtime: Handle,
-    atlas: Arc<Atlas>,
+    topology: Arc<Topology>,
     sessions: Arc<Sessions>,
 }
 
@@ -75,9 +74,9 @@ impl Client {
     pub fn connect(addresses: Vec<String>, options: Options) -> Result<Client, Error> {
         let runtime = Handle::try_current()
             .map_err(|_| Error::Invalid("connect outside of a tokio runtime: enter one before".into()))?;
-        let atlas = Arc::new(Atlas::new(addresses, options, runtime.clone())?);
+        let topology = Arc::new(Topology::new(addresses, options, runtime.clone())?);
         let sessions = Arc::new(Sessions::default());
-        Ok(Client { shared: Arc::new(Shared { runtime, atlas, sessions }) })
+        Ok(Client { shared: Arc::new(Shared { runtime, topology, sessions }) })
     }
 
     /// Asks one request.
@@ -89,19 +88,23 @@ impl Client {
     /// (at least a millisecond, rounded up to whole ones) takes the place of the op's deadline. [`Error::Invalid`] when the op
     /// has none: it is for put, insert, compare-and-put and expire.
     pub async fn call_with_ttl(&self, request: Request, ttl: Duration) -> Result<Reply, Error> {
-        Call::new(&self.shared, request, Some(Ttl(ttl)))?.run().await
+        Call::new(&self.shared, request, Some(ttl))?.run().await
     }
 
     /// The cluster as the first node that answers sees it.
     pub async fn status(&self) -> Result<Status, Error> {
-        self.shared.atlas.ask_any(|link| async move { link.status().await }).await.map(|(status, _)| status)
+        self.shared
+            .topology
+            .ask_any(|link| async move { link.status().await })
+            .await
+            .map(|(status, _)| status)
     }
 
     /// Where a key is, as the first node that answers sees it.
     pub async fn locate(&self, key: Key) -> Result<Location, Error> {
         super::cluster::check_key(&key)?;
         self.shared
-            .atlas
+            .topology
             .ask_any(|link| {
                 let key = key.clone();
                 async move { link.locate(key).await }
@@ -109,9 +112,9 @@ impl Client {
             .await
     }
 
-    /// Whether the first node that answers wants requests (grpc.health.v1); [`Error::Unavailable`] when not.
+    /// Whether any node wants requests (grpc.health.v1), the nearest asked first; [`Error::Unavailable`] when none does.
     pub async fn health_check(&self) -> Result<(), Error> {
-        self.shared.atlas.ask_any(|link| async move { link.check().await }).await
+        self.shared.topology.ask_any(|link| async move { link.check().await }).await
     }
 }
 

@@ -29,16 +29,16 @@ pub(super) struct Node {
     endpoint: Endpoint,
     connect_timeout: Duration,
     runtime: Handle,
-    slots: Vec<Slot>,
+    connections: Vec<Connection>,
     turn: AtomicUsize,
     born: Instant,
     /// Milliseconds since `born`.
     avoid_until: AtomicU64,
 }
 
-/// A place for a connection.
+/// A connection, when it is open.
 #[derive(Default)]
-struct Slot {
+struct Connection {
     open: RwLock<Option<Open>>,
     /// Held by whoever connects. The time and text of the last failure: those who waited meanwhile share it.
     connecting: tokio::sync::Mutex<Option<(Instant, String)>>,
@@ -47,7 +47,7 @@ struct Slot {
 #[derive(Clone)]
 struct Open {
     channel: Channel,
-    /// Tells this connection from those before it in the slot.
+    /// Tells this channel from those before it.
     serial: u64,
 }
 
@@ -56,7 +56,7 @@ struct Open {
 pub(super) struct Link {
     pub(super) node: Arc<Node>,
     pub(super) channel: Channel,
-    slot: usize,
+    index: usize,
     serial: u64,
 }
 
@@ -82,7 +82,7 @@ impl Node {
             endpoint,
             connect_timeout: options.connect_timeout,
             runtime,
-            slots: (0..options.connections.max(1)).map(|_| Slot::default()).collect(),
+            connections: (0..options.connections.max(1)).map(|_| Connection::default()).collect(),
             turn: AtomicUsize::new(0),
             born: Instant::now(),
             avoid_until: AtomicU64::new(0),
@@ -96,21 +96,21 @@ impl Node {
 
     /// A connection to it: an open one, or a new one. The error tells why there is none.
     pub(super) async fn link(self: &Arc<Node>) -> Result<Link, String> {
-        let index = match self.slots.len() {
+        let index = match self.connections.len() {
             1 => 0,
             count => self.turn.fetch_add(1, Ordering::Relaxed) % count,
         };
-        let open = match self.slots[index].open() {
+        let open = match self.connections[index].open() {
             Some(open) => open,
-            None => self.connect(&self.slots[index]).await?,
+            None => self.connect(&self.connections[index]).await?,
         };
-        Ok(Link { node: self.clone(), channel: open.channel, slot: index, serial: open.serial })
+        Ok(Link { node: self.clone(), channel: open.channel, index, serial: open.serial })
     }
 
-    async fn connect(&self, slot: &Slot) -> Result<Open, String> {
+    async fn connect(&self, connection: &Connection) -> Result<Open, String> {
         let asked = Instant::now();
-        let mut last = slot.connecting.lock().await;
-        if let Some(open) = slot.open() {
+        let mut last = connection.connecting.lock().await;
+        if let Some(open) = connection.open() {
             return Ok(open);
         }
         if let Some((_, why)) = last.as_ref().filter(|(when, _)| *when > asked) {
@@ -119,7 +119,7 @@ impl Node {
         match self.dial().await {
             Ok(channel) => {
                 let open = Open { channel, serial: super::random() };
-                *slot.open.write().expect("no holder of the lock panics") = Some(open.clone());
+                *connection.open.write().expect("no holder of the lock panics") = Some(open.clone());
                 Ok(open)
             }
             Err(why) => {
@@ -151,7 +151,7 @@ impl Node {
     }
 }
 
-impl Slot {
+impl Connection {
     fn open(&self) -> Option<Open> {
         self.open.read().expect("no holder of the lock panics").clone()
     }
@@ -160,7 +160,7 @@ impl Slot {
 impl Link {
     /// Gives the connection up: the next request makes a new one, and prefers other nodes meanwhile.
     pub(super) fn broken(&self) {
-        let mut open = self.node.slots[self.slot].open.write().expect("no holder of the lock panics");
+        let mut open = self.node.connections[self.index].open.write().expect("no holder of the lock panics");
         if open.as_ref().is_some_and(|open| open.serial == self.serial) {
             *open = None;
             self.node.avoid();

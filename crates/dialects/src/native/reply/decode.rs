@@ -11,7 +11,7 @@ use crate::native::{AnyResponse, proto, status};
 #[error(
     "the answer makes no sense ({0}): client and server are of different versions, or the server is no Capstan"
 )]
-pub(in crate::native) struct Malformed(pub(in crate::native) &'static str);
+pub struct Malformed(pub(in crate::native) &'static str);
 
 /// The reply in a message.
 pub(in crate::native) fn decode(message: AnyResponse) -> Result<Reply, Malformed> {

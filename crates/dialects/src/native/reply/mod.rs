@@ -3,8 +3,20 @@
 mod decode;
 mod encode;
 
-pub(super) use decode::{Malformed, decode, protocol as decode_protocol};
+use bytes::Bytes;
+use kv::Reply;
+
+use super::request::{Rpc, read_response};
+
+pub use decode::Malformed;
+pub(super) use decode::{decode, protocol as decode_protocol};
 pub(super) use encode::{Shape, encode, protocol as encode_protocol};
+
+/// The reply that the message `bytes` of an rpc tells. Never panics, whatever the bytes.
+pub fn decode_reply(rpc: Rpc, bytes: Bytes) -> Result<Reply, Malformed> {
+    let response = read_response(rpc, bytes).map_err(|_| Malformed("it is no protobuf of its kind"))?;
+    decode(response)
+}
 
 #[cfg(test)]
 mod tests {

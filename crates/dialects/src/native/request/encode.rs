@@ -9,19 +9,15 @@ use kv::{
 
 use crate::native::{AnyRequest, proto};
 
-/// How long a value is to live from the moment a node accepts it; instead of the deadline that its op holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ttl(pub Duration);
-
-/// The message that asks for a request. A `ttl` takes the place of the op's deadline; [`Error::Invalid`] when the op has
-/// none, or when it is the store's own.
-pub(in crate::native) fn encode(request: Request, ttl: Option<Ttl>) -> Result<AnyRequest, Error> {
+/// The message that asks for a request. A `ttl` (how long the value is to live from when a node accepts the request) takes
+/// the place of the op's deadline; [`Error::Invalid`] when the op has none, or when it is the store's own.
+pub(in crate::native) fn encode(request: Request, ttl: Option<Duration>) -> Result<AnyRequest, Error> {
     let mut message = message(request.op)?;
     if let Some(ttl) = ttl {
         let expiry = expiry_mut(&mut message).ok_or_else(|| {
             Error::Invalid("a time to live was given to what stores no value: use put, insert, compare-and-put or expire".into())
         })?;
-        *expiry = Some(proto::Expiry { when: Some(proto::expiry::When::TtlMs(millis(ttl.0))) });
+        *expiry = Some(proto::Expiry { when: Some(proto::expiry::When::TtlMs(millis(ttl))) });
     }
     *super::header_mut(&mut message) = Some(proto::RequestHeader {
         keyspace: if request.keyspace == Request::KEYSPACE { String::new() } else { request.keyspace },

@@ -7,10 +7,9 @@ use bytes::Bytes;
 use kv::{Error, Request};
 use prost::{DecodeError, Message};
 
-use super::{AnyRequest, proto};
+use super::{AnyRequest, AnyResponse, proto};
 
 pub(super) use decode::{check_batch_header, decode, inherit};
-pub use encode::Ttl;
 pub(super) use encode::{encode, id, level, millis};
 
 /// The request that the message `bytes` asks of an rpc, accepted at `now` (microseconds since 1970 on the version clock).
@@ -28,7 +27,7 @@ pub fn encode_request(request: Request) -> Result<(Rpc, Bytes), Error> {
 }
 
 macro_rules! rpcs {
-    ($($rpc:ident => $message:ident),+ $(,)?) => {
+    ($($rpc:ident $request:ident $response:ident),+ $(,)?) => {
         /// The rpcs of `capstan.v1.KeyValue` that ask one thing: all but Batch.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[allow(missing_docs)] // Each is told in capstan.proto.
@@ -57,7 +56,14 @@ macro_rules! rpcs {
 
         fn read(rpc: Rpc, bytes: Bytes) -> Result<AnyRequest, DecodeError> {
             match rpc {
-                $(Rpc::$rpc => proto::$message::decode(bytes).map(AnyRequest::$rpc),)+
+                $(Rpc::$rpc => proto::$request::decode(bytes).map(AnyRequest::$rpc),)+
+            }
+        }
+
+        /// The response of an rpc from its bytes.
+        pub(super) fn read_response(rpc: Rpc, bytes: Bytes) -> Result<AnyResponse, DecodeError> {
+            match rpc {
+                $(Rpc::$rpc => proto::$response::decode(bytes).map(AnyResponse::$rpc),)+
             }
         }
 
@@ -85,20 +91,20 @@ macro_rules! rpcs {
 }
 
 rpcs! {
-    Get => GetRequest,
-    Put => PutRequest,
-    Insert => InsertRequest,
-    CompareAndPut => CompareAndPutRequest,
-    Append => AppendRequest,
-    Pop => PopRequest,
-    Increment => IncrementRequest,
-    Delete => DeleteRequest,
-    Range => RangeRequest,
-    DeleteRange => DeleteRangeRequest,
-    GetAll => GetAllRequest,
-    PutAll => PutAllRequest,
-    Transaction => TransactionRequest,
-    History => HistoryRequest,
-    Trim => TrimRequest,
-    Expire => ExpireRequest,
+    Get GetRequest GetResponse,
+    Put PutRequest PutResponse,
+    Insert InsertRequest InsertResponse,
+    CompareAndPut CompareAndPutRequest CompareAndPutResponse,
+    Append AppendRequest AppendResponse,
+    Pop PopRequest PopResponse,
+    Increment IncrementRequest IncrementResponse,
+    Delete DeleteRequest DeleteResponse,
+    Range RangeRequest RangeResponse,
+    DeleteRange DeleteRangeRequest DeleteRangeResponse,
+    GetAll GetAllRequest GetAllResponse,
+    PutAll PutAllRequest PutAllResponse,
+    Transaction TransactionRequest TransactionResponse,
+    History HistoryRequest HistoryResponse,
+    Trim TrimRequest TrimResponse,
+    Expire ExpireRequest ExpireResponse,
 }

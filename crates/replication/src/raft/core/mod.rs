@@ -1,22 +1,22 @@
-//! The raft crate behind plain data: no other file names its types.
+//! The raft crate behind plain data: nothing outside this folder names its types.
 //!
 //! A call changes the core; [`Core::work`] then tells, step by step, what is to be written, sent and applied because of it.
 //! What the crate leaves to its users or gets wrong is set right here, where it shows in its types: our own election jitter
 //! instead of its thread-local one, late rejections, commits beyond a log that was cut.
 
+mod store;
+mod wire;
+
 use std::cell::RefCell;
 
-use ::raft::eraftpb::{ConfState, Entry, EntryType, HardState, Message as Wire, MessageType, Snapshot};
-use ::raft::{
-    CAMPAIGN_TRANSFER, GetEntriesContext, ProgressState, RaftState, RawNode, SnapshotStatus, StateRole,
-    Storage, StorageError,
-};
+use ::raft::eraftpb::{Entry, HardState, Message as Wire, MessageType};
+use ::raft::{ProgressState, RawNode, SnapshotStatus, StateRole};
 use bytes::Bytes;
 use kv::cluster::Role;
 
+use self::store::Store;
 use super::Config;
 use super::message::{Kind, Message};
-use super::snapshots::Snapshots;
 use crate::entries::{Entries, LogEntry, Position};
 use crate::random::Random;
 use crate::record::{self, Record, State};
@@ -114,7 +114,7 @@ impl Core {
             return;
         }
         // An error means that the message came at the wrong time: it is as good as lost.
-        let _ = self.raw.step(wire(message, self.last()));
+        let _ = self.raw.step(wire::from_plain(message, self.last()));
         if let Some(progress) = self.raw.raft.mut_prs().get_mut(from) {
             progress.next_idx = progress.next_idx.max(progress.matched + 1);
         }
@@ -123,7 +123,7 @@ impl Core {
 
     /// Takes a received snapshot in place of the log, with the voters as they are. Whether it was needed.
     pub(super) fn restore(&mut self, message: Message) -> bool {
-        let mut wire = wire(message, self.last());
+        let mut wire = wire::from_plain(message, self.last());
         wire.mut_snapshot().mut_metadata().set_conf_state(self.raw.store().conf_state());
         let _ = self.raw.step(wire);
         self.keep_timeout();
@@ -152,23 +152,23 @@ impl Core {
         let mut ready = self.raw.ready();
         let mut records = Vec::new();
         let log = &mut self.raw.mut_store().log;
-        let snapshot = (!ready.snapshot().is_empty()).then(|| position(ready.snapshot()));
+        let snapshot = (!ready.snapshot().is_empty()).then(|| wire::position(ready.snapshot()));
         if let Some(at) = snapshot {
             log.restart(at);
             records.push(Record::Snapshot(at).encode());
         }
         for entry in ready.take_entries() {
-            let (record, entry) = record::own(plain_entry(entry));
+            let (record, entry) = record::own(wire::plain_entry(entry));
             log.put(entry);
             records.push(record);
         }
         let changes_vote = ready.hs().is_some_and(|state| self.write_state(state, &mut records));
-        let mut early = plain_messages(ready.take_messages());
-        let mut late = plain_messages(ready.take_persisted_messages());
+        let mut early = wire::plain_messages(ready.take_messages());
+        let mut late = wire::plain_messages(ready.take_persisted_messages());
         if changes_vote {
             late.append(&mut early);
         }
-        let committed = ready.take_committed_entries().into_iter().map(plain_entry).collect();
+        let committed = ready.take_committed_entries().into_iter().map(wire::plain_entry).collect();
         let rounds =
             ready.take_read_states().into_iter().map(|round| (round.request_ctx.into(), round.index));
         let rounds = rounds.collect();
@@ -275,10 +275,12 @@ impl Core {
             })
     }
 
-    /// Questions about reads are for the leader, and snapshots come with their rows.
+    /// Questions about reads are for the leader, votes for who has asked, which is after its sync; snapshots come with their
+    /// rows.
     fn is_for_this_role(&self, kind: Kind) -> bool {
         match kind {
             Kind::ReadIndex => self.role() == Role::Leader && self.raw.raft.pending_read_count() < ROUNDS_MAX,
+            Kind::VoteResponse => self.last() == self.durable(),
             Kind::Snapshot => false,
             _ => true,
         }
@@ -367,166 +369,4 @@ impl Core {
             && raft.uncommitted_size() < UNCOMMITTED_BYTES_MAX / 2
             && self.log().unapplied_bytes() < UNAPPLIED_BYTES_MAX
     }
-}
-
-/// The log as the crate reads it.
-struct Store {
-    log: Entries,
-    state: State,
-    voters: Vec<u64>,
-    snapshots: RefCell<Snapshots>,
-}
-
-impl Store {
-    fn conf_state(&self) -> ConfState {
-        ConfState { voters: self.voters.clone(), ..ConfState::default() }
-    }
-}
-
-impl Storage for Store {
-    fn initial_state(&self) -> ::raft::Result<RaftState> {
-        let State { term, vote, commit } = self.state;
-        Ok(RaftState::new(HardState { term, vote, commit, ..HardState::default() }, self.conf_state()))
-    }
-
-    fn entries(
-        &self,
-        low: u64,
-        high: u64,
-        max_size: impl Into<Option<u64>>,
-        _: GetEntriesContext,
-    ) -> ::raft::Result<Vec<Entry>> {
-        if low <= self.log.base().index {
-            return Err(StorageError::Compacted.into());
-        }
-        let mut bytes_left = max_size.into().unwrap_or(u64::MAX);
-        let mut fits = |entry: &LogEntry| {
-            let size = entry.data.len() as u64;
-            let fits = entry.index == low || size <= bytes_left;
-            bytes_left = bytes_left.saturating_sub(size);
-            fits
-        };
-        Ok(self.log.range(low, high).take_while(|entry| fits(entry)).cloned().map(wire_entry).collect())
-    }
-
-    fn term(&self, index: u64) -> ::raft::Result<u64> {
-        let missing =
-            if index < self.log.base().index { StorageError::Compacted } else { StorageError::Unavailable };
-        self.log.term(index).ok_or(missing.into())
-    }
-
-    fn first_index(&self) -> ::raft::Result<u64> {
-        Ok(self.log.base().index + 1)
-    }
-
-    fn last_index(&self) -> ::raft::Result<u64> {
-        Ok(self.log.last())
-    }
-
-    fn snapshot(&self, least: u64, to: u64) -> ::raft::Result<Snapshot> {
-        let least = least.max(self.log.base().index);
-        let at = self
-            .snapshots
-            .borrow_mut()
-            .take(to, least)
-            .ok_or(StorageError::SnapshotTemporarilyUnavailable)?;
-        let mut snapshot = wire_snapshot(at);
-        snapshot.mut_metadata().set_conf_state(self.conf_state());
-        Ok(snapshot)
-    }
-}
-
-const KINDS: [(Kind, MessageType); 12] = [
-    (Kind::Append, MessageType::MsgAppend),
-    (Kind::AppendResponse, MessageType::MsgAppendResponse),
-    (Kind::Vote, MessageType::MsgRequestVote),
-    (Kind::VoteResponse, MessageType::MsgRequestVoteResponse),
-    (Kind::Heartbeat, MessageType::MsgHeartbeat),
-    (Kind::HeartbeatResponse, MessageType::MsgHeartbeatResponse),
-    (Kind::TimeoutNow, MessageType::MsgTimeoutNow),
-    (Kind::ReadIndex, MessageType::MsgReadIndex),
-    (Kind::ReadIndexResponse, MessageType::MsgReadIndexResp),
-    (Kind::PreVote, MessageType::MsgRequestPreVote),
-    (Kind::PreVoteResponse, MessageType::MsgRequestPreVoteResponse),
-    (Kind::Snapshot, MessageType::MsgSnapshot),
-];
-
-/// For the crate, at a replica with a log up to `last`.
-fn wire(message: Message, last: u64) -> Wire {
-    let Message { kind, from, to, term, at, commit, reject, hint, forced, round, entries } = message;
-    let (_, msg_type) =
-        KINDS.into_iter().find(|(other, _)| *other == kind).expect("all kinds are in the table");
-    let mut wire = Wire { msg_type, from, to, term, index: at.index, log_term: at.term, ..Wire::default() };
-    (wire.commit, wire.commit_term, wire.reject, wire.reject_hint) =
-        (commit.index, commit.term, reject, hint);
-    wire.set_entries(entries.into_iter().map(wire_entry).collect::<Vec<_>>().into());
-    match kind {
-        Kind::Vote | Kind::PreVote if forced => wire.context = Bytes::from_static(CAMPAIGN_TRANSFER),
-        Kind::ReadIndex | Kind::ReadIndexResponse => {
-            wire.set_entries(vec![Entry { data: round, ..Entry::default() }].into());
-        }
-        Kind::Heartbeat | Kind::HeartbeatResponse => wire.context = round,
-        Kind::Snapshot => wire.set_snapshot(wire_snapshot(at)),
-        _ => (),
-    }
-    // The leader counts on entries that were here and are lost: they come again, and their commit with them.
-    if kind == Kind::Heartbeat && wire.commit > last {
-        wire.commit = 0;
-    }
-    wire
-}
-
-fn plain_messages(messages: Vec<Wire>) -> Vec<Message> {
-    messages.into_iter().filter_map(plain).collect()
-}
-
-fn plain(mut wire: Wire) -> Option<Message> {
-    let (kind, _) = KINDS.into_iter().find(|(_, msg_type)| *msg_type == wire.msg_type)?;
-    let mut entries: Vec<Entry> = wire.take_entries().into_vec();
-    let mut at = Position { index: wire.index, term: wire.log_term };
-    let mut round = Bytes::new();
-    match kind {
-        Kind::ReadIndex | Kind::ReadIndexResponse => round = entries.pop()?.data,
-        Kind::Heartbeat | Kind::HeartbeatResponse => round = wire.take_context(),
-        Kind::Snapshot => at = position(wire.get_snapshot()),
-        _ => (),
-    }
-    Some(Message {
-        kind,
-        from: wire.from,
-        to: wire.to,
-        term: wire.term,
-        at,
-        commit: Position { index: wire.commit, term: wire.commit_term },
-        reject: wire.reject,
-        hint: wire.reject_hint,
-        forced: &wire.context[..] == CAMPAIGN_TRANSFER,
-        round,
-        entries: entries.into_iter().map(plain_entry).collect(),
-    })
-}
-
-fn wire_entry(entry: LogEntry) -> Entry {
-    let LogEntry { index, term, kind, data } = entry;
-    let entry_type = match kind {
-        1 => EntryType::EntryConfChange,
-        2 => EntryType::EntryConfChangeV2,
-        _ => EntryType::EntryNormal,
-    };
-    Entry { index, term, entry_type, data, ..Entry::default() }
-}
-
-fn plain_entry(entry: Entry) -> LogEntry {
-    LogEntry { index: entry.index, term: entry.term, kind: entry.entry_type as u8, data: entry.data }
-}
-
-fn wire_snapshot(at: Position) -> Snapshot {
-    let mut snapshot = Snapshot::default();
-    (snapshot.mut_metadata().index, snapshot.mut_metadata().term) = (at.index, at.term);
-    snapshot
-}
-
-fn position(snapshot: &Snapshot) -> Position {
-    let metadata = snapshot.get_metadata();
-    Position { index: metadata.index, term: metadata.term }
 }

@@ -1,0 +1,234 @@
+//! The nodes that a client knows, and its map: which of them leads which shard.
+//!
+//! The map is a hint. It is learned from whichever node answers first; of two tellings of one shard that of the higher
+//! (epoch, term) stays. At most one question is under way, and the next is asked a little later, however many requests
+//! find the map wrong.
+
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant, SystemTime};
+
+use kv::cluster::{Liveness, NodeStatus, ShardStatus, Status};
+use kv::{Epoch, Error, NodeId, Slot, SlotRange};
+use tokio::runtime::Handle;
+
+use super::attempt::Failure;
+use super::{Link, Node, Options, QUESTION_TIMEOUT};
+
+/// The map is not learned again sooner than this.
+const LEARN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Nodes, map and clock of the cluster, as known.
+pub(super) struct Topology {
+    options: Options,
+    runtime: Handle,
+    map: RwLock<Arc<Map>>,
+    /// When the map was last learned, or tried to; held while it is.
+    learning: Arc<tokio::sync::Mutex<Option<Instant>>>,
+    /// Where the next question begins: so that one bad node does not spoil each.
+    turn: AtomicUsize,
+    /// What the cluster's version clock is ahead of the wall clock here, in microseconds.
+    ahead_micros: AtomicI64,
+}
+
+/// Nodes and shards at one time.
+pub(super) struct Map {
+    /// The given addresses, in their order, and then those that were learned.
+    pub(super) nodes: Vec<Arc<Node>>,
+    given: usize,
+    /// By their slots.
+    shards: Vec<Shard>,
+    known: bool,
+}
+
+#[derive(Clone)]
+struct Shard {
+    slots: SlotRange,
+    epoch: Epoch,
+    term: u64,
+    leader: Option<(NodeId, Arc<Node>)>,
+}
+
+impl Map {
+    /// Who leads the shard of a slot, where that is known.
+    pub(super) fn leader(&self, slot: Slot) -> Option<(NodeId, &Arc<Node>)> {
+        let index = self.shards.partition_point(|shard| shard.slots.last < slot);
+        let shard = self.shards.get(index).filter(|shard| shard.slots.contains(slot))?;
+        shard.leader.as_ref().map(|(id, node)| (*id, node))
+    }
+
+    /// The node at hand: the first that did not fail lately.
+    pub(super) fn home(&self) -> &Arc<Node> {
+        self.nodes.iter().find(|node| !node.is_avoided()).unwrap_or(&self.nodes[0])
+    }
+
+    /// Whether a status ever came.
+    pub(super) fn is_known(&self) -> bool {
+        self.known
+    }
+
+    /// All addresses, for the texts of errors.
+    pub(super) fn addresses(&self) -> String {
+        self.nodes.iter().map(|node| node.address.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    fn node(&self, address: &str) -> Option<&Arc<Node>> {
+        self.nodes.iter().find(|node| node.address == address)
+    }
+}
+
+impl Topology {
+    pub(super) fn new(addresses: Vec<String>, options: Options, runtime: Handle) -> Result<Topology, Error> {
+        if addresses.is_empty() {
+            return Err(Error::Invalid(
+                "no address is given: use HOST:PORT of any node of the cluster".into(),
+            ));
+        }
+        let node = |address: &String| Ok(Arc::new(Node::new(address, &options, runtime.clone())?));
+        let nodes: Vec<_> = addresses.iter().map(node).collect::<Result<_, Error>>()?;
+        let map = Map { given: nodes.len(), nodes, shards: Vec::new(), known: false };
+        Ok(Topology {
+            options,
+            runtime,
+            map: RwLock::new(Arc::new(map)),
+            learning: Arc::default(),
+            turn: AtomicUsize::new(0),
+            ahead_micros: AtomicI64::new(0),
+        })
+    }
+
+    /// What is known now.
+    pub(super) fn map(&self) -> Arc<Map> {
+        self.map.read().expect("no holder of the lock panics").clone()
+    }
+
+    /// The node at an address that another node named; `None` when it is no address.
+    pub(super) fn named(&self, address: &str) -> Option<Arc<Node>> {
+        let known = self.map().node(address).cloned();
+        known.or_else(|| Node::new(address, &self.options, self.runtime.clone()).ok().map(Arc::new))
+    }
+
+    /// Microseconds since 1970 on the cluster's version clock, as well as it is known.
+    pub(super) fn now_micros(&self) -> u64 {
+        wall_micros().saturating_add_signed(self.ahead_micros.load(Ordering::Relaxed))
+    }
+
+    /// Learns the map in the background, unless that is under way or was done just now.
+    pub(super) fn learn_soon(self: &Arc<Topology>) {
+        let Ok(mut last) = self.learning.clone().try_lock_owned() else { return };
+        if last.is_some_and(|last| last.elapsed() < LEARN_INTERVAL) {
+            return;
+        }
+        let topology = self.clone();
+        self.runtime.spawn(async move {
+            topology.learn().await;
+            *last = Some(Instant::now());
+        });
+    }
+
+    /// Learns the map if it was never learned. When nobody answers it stays unknown.
+    pub(super) async fn learn_first(&self) {
+        if self.map().is_known() {
+            return;
+        }
+        let asked = Instant::now();
+        let mut last = self.learning.lock().await;
+        if last.is_none_or(|last| last < asked) {
+            self.learn().await;
+            *last = Some(Instant::now());
+        }
+    }
+
+    /// Asks the nodes one after the other until one answers.
+    pub(super) async fn ask_any<T, F>(&self, ask: impl Fn(Link) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let map = self.map();
+        let mut last = None;
+        for node in prefer(&map.nodes, 0) {
+            match question(&node, &ask).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) if !failure.is_transient => return Err(failure.error),
+                Err(failure) => last = Some(failure.error),
+            }
+        }
+        let last = last.expect("a client has at least one address");
+        Err(Error::Unavailable(unreachable(&map.addresses(), &last)))
+    }
+
+    async fn learn(&self) {
+        let map = self.map();
+        for node in prefer(&map.nodes, self.turn.fetch_add(1, Ordering::Relaxed)) {
+            if let Ok((status, now)) = question(&node, &|link: Link| async move { link.status().await }).await
+            {
+                let ahead = i128::from(now) - i128::from(wall_micros());
+                self.ahead_micros.store(ahead as i64, Ordering::Relaxed);
+                return self.install(&status);
+            }
+        }
+    }
+
+    fn install(&self, status: &Status) {
+        let mut place = self.map.write().expect("no holder of the lock panics");
+        let old = place.clone();
+        let given = old.nodes[..old.given].to_vec();
+        let mut map = Map { nodes: given, given: old.given, shards: Vec::new(), known: true };
+        let mut ids = Vec::new();
+        let alive = |node: &&NodeStatus| !node.address.is_empty() && node.state != Liveness::Dead;
+        for told in status.nodes.iter().filter(alive) {
+            let known = map.node(&told.address).or_else(|| old.node(&told.address)).cloned();
+            let made = || Node::new(&told.address, &self.options, self.runtime.clone()).ok().map(Arc::new);
+            let Some(node) = known.or_else(made) else { continue };
+            if map.node(&told.address).is_none() {
+                map.nodes.push(node.clone());
+            }
+            ids.push((told.id, node));
+        }
+        map.shards = status.shards.iter().map(|told| shard(told, &ids, &old)).collect();
+        map.shards.sort_by_key(|shard| shard.slots.first);
+        *place = Arc::new(map);
+    }
+}
+
+/// What to believe of a shard: what is told now, unless something newer was told before.
+fn shard(told: &ShardStatus, ids: &[(NodeId, Arc<Node>)], old: &Map) -> Shard {
+    let before = old.shards.iter().find(|before| before.slots == told.slots);
+    if let Some(before) = before.filter(|before| (before.epoch, before.term) > (told.epoch, told.term)) {
+        return before.clone();
+    }
+    let leader = told.leader.and_then(|leader| ids.iter().find(|(id, _)| *id == leader)).cloned();
+    Shard { slots: told.slots, epoch: told.epoch, term: told.term, leader }
+}
+
+/// The nodes from the `first`-th on, those that failed lately last.
+fn prefer(nodes: &[Arc<Node>], first: usize) -> Vec<Arc<Node>> {
+    let mut order = nodes.to_vec();
+    order.rotate_left(first % nodes.len());
+    order.sort_by_key(|node| node.is_avoided());
+    order
+}
+
+async fn question<T, F>(node: &Arc<Node>, ask: &impl Fn(Link) -> F) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    let link = node.link().await.map_err(Failure::unsent)?;
+    match tokio::time::timeout(QUESTION_TIMEOUT, ask(link.clone())).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            link.broken();
+            Err(Failure::lost(format!("no answer from {} within {QUESTION_TIMEOUT:?}", node.address)))
+        }
+    }
+}
+
+/// What to say when nobody answered.
+pub(super) fn unreachable(addresses: &str, last: &Error) -> String {
+    format!("cannot reach any of {addresses}: is the cluster up? start one with `capstan up` ({last})")
+}
+
+fn wall_micros() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}

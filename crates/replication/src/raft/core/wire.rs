@@ -1,0 +1,108 @@
+//! Messages and entries, from plain data to the raft crate's types and back.
+
+use ::raft::CAMPAIGN_TRANSFER;
+use ::raft::eraftpb::{Entry, EntryType, Message as Wire, MessageType, Snapshot};
+use bytes::Bytes;
+
+use super::super::message::{Kind, Message};
+use crate::entries::{LogEntry, Position};
+
+const KINDS: [(Kind, MessageType); 12] = [
+    (Kind::Append, MessageType::MsgAppend),
+    (Kind::AppendResponse, MessageType::MsgAppendResponse),
+    (Kind::Vote, MessageType::MsgRequestVote),
+    (Kind::VoteResponse, MessageType::MsgRequestVoteResponse),
+    (Kind::Heartbeat, MessageType::MsgHeartbeat),
+    (Kind::HeartbeatResponse, MessageType::MsgHeartbeatResponse),
+    (Kind::TimeoutNow, MessageType::MsgTimeoutNow),
+    (Kind::ReadIndex, MessageType::MsgReadIndex),
+    (Kind::ReadIndexResponse, MessageType::MsgReadIndexResp),
+    (Kind::PreVote, MessageType::MsgRequestPreVote),
+    (Kind::PreVoteResponse, MessageType::MsgRequestPreVoteResponse),
+    (Kind::Snapshot, MessageType::MsgSnapshot),
+];
+
+/// For the crate, at a replica with a log up to `last`.
+pub(super) fn from_plain(message: Message, last: u64) -> Wire {
+    let Message { kind, from, to, term, at, commit, reject, hint, forced, round, entries } = message;
+    let (_, msg_type) =
+        KINDS.into_iter().find(|(other, _)| *other == kind).expect("all kinds are in the table");
+    let mut wire = Wire { msg_type, from, to, term, index: at.index, log_term: at.term, ..Wire::default() };
+    (wire.commit, wire.commit_term, wire.reject, wire.reject_hint) =
+        (commit.index, commit.term, reject, hint);
+    wire.set_entries(entries.into_iter().map(entry).collect::<Vec<_>>().into());
+    match kind {
+        Kind::Vote | Kind::PreVote if forced => wire.context = Bytes::from_static(CAMPAIGN_TRANSFER),
+        Kind::ReadIndex | Kind::ReadIndexResponse => {
+            wire.set_entries(vec![Entry { data: round, ..Entry::default() }].into());
+        }
+        Kind::Heartbeat | Kind::HeartbeatResponse => wire.context = round,
+        Kind::Snapshot => wire.set_snapshot(snapshot(at)),
+        _ => (),
+    }
+    // The leader counts on entries that were here and are lost: they come again, and their commit with them.
+    if kind == Kind::Heartbeat && wire.commit > last {
+        wire.commit = 0;
+    }
+    wire
+}
+
+/// From the crate, without those that are no business of other nodes.
+pub(super) fn plain_messages(messages: Vec<Wire>) -> Vec<Message> {
+    messages.into_iter().filter_map(plain).collect()
+}
+
+fn plain(mut wire: Wire) -> Option<Message> {
+    let (kind, _) = KINDS.into_iter().find(|(_, msg_type)| *msg_type == wire.msg_type)?;
+    let mut entries: Vec<Entry> = wire.take_entries().into_vec();
+    let mut at = Position { index: wire.index, term: wire.log_term };
+    let mut round = Bytes::new();
+    match kind {
+        Kind::ReadIndex | Kind::ReadIndexResponse => round = entries.pop()?.data,
+        Kind::Heartbeat | Kind::HeartbeatResponse => round = wire.take_context(),
+        Kind::Snapshot => at = position(wire.get_snapshot()),
+        _ => (),
+    }
+    Some(Message {
+        kind,
+        from: wire.from,
+        to: wire.to,
+        term: wire.term,
+        at,
+        commit: Position { index: wire.commit, term: wire.commit_term },
+        reject: wire.reject,
+        hint: wire.reject_hint,
+        forced: &wire.context[..] == CAMPAIGN_TRANSFER,
+        round,
+        entries: entries.into_iter().map(plain_entry).collect(),
+    })
+}
+
+/// For the crate.
+pub(super) fn entry(entry: LogEntry) -> Entry {
+    let LogEntry { index, term, kind, data } = entry;
+    let entry_type = match kind {
+        1 => EntryType::EntryConfChange,
+        2 => EntryType::EntryConfChangeV2,
+        _ => EntryType::EntryNormal,
+    };
+    Entry { index, term, entry_type, data, ..Entry::default() }
+}
+
+/// From the crate.
+pub(super) fn plain_entry(entry: Entry) -> LogEntry {
+    LogEntry { index: entry.index, term: entry.term, kind: entry.entry_type as u8, data: entry.data }
+}
+
+/// For the crate.
+pub(super) fn snapshot(at: Position) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    (snapshot.mut_metadata().index, snapshot.mut_metadata().term) = (at.index, at.term);
+    snapshot
+}
+
+/// Where a snapshot stands.
+pub(super) fn position(snapshot: &Snapshot) -> Position {
+    let metadata = snapshot.get_metadata();
+    Position { index: metadata.index, term: metadata.term }
+}

@@ -1,0 +1,274 @@
+//! One replica against made-up messages: the rules around the raft crate that a whole group shows rarely.
+
+use super::*;
+use crate::entries::LogEntry;
+
+const TERM: u64 = 5;
+
+fn at(index: u64, term: u64) -> Position {
+    Position { index, term }
+}
+
+fn message(kind: Kind, from: u64) -> Message {
+    Message {
+        kind,
+        from,
+        to: 2,
+        term: TERM,
+        at: at(0, 0),
+        commit: at(0, 0),
+        reject: false,
+        hint: 0,
+        forced: false,
+        round: Bytes::new(),
+        entries: Vec::new(),
+    }
+}
+
+/// An append of entries from index 1 to `last`.
+fn append(last: u64) -> Message {
+    let entry = |index| LogEntry { index, term: TERM, kind: 0, data: Bytes::from_static(b"data") };
+    Message { entries: (1..=last).map(entry).collect(), ..message(Kind::Append, 1) }
+}
+
+/// Node 2 of three, and what it puts out.
+struct Replica {
+    raft: Raft,
+    now: u64,
+}
+
+impl Replica {
+    fn new() -> Replica {
+        let members = [1, 2, 3].map(NodeId).to_vec();
+        let raft = Raft::new(Config::new(NodeId(2), members, 7), Recovery::default(), (0, 0));
+        let mut replica = Replica { raft, now: 0 };
+        replica.pass(0);
+        replica
+    }
+
+    /// One that was elected in [`TERM`], with an entry of its own that is not committed.
+    fn leader() -> Replica {
+        let mut replica = Replica::new();
+        replica.message(Message { term: TERM - 1, ..message(Kind::Heartbeat, 1) });
+        replica.sync();
+        while replica.raft.status().role != Role::Candidate {
+            replica.pass(50_000);
+        }
+        replica.message(message(Kind::PreVoteResponse, 1));
+        replica.sync();
+        replica.message(message(Kind::VoteResponse, 1));
+        replica.sync();
+        assert_eq!(replica.raft.status().role, Role::Leader);
+        replica
+    }
+
+    fn step(&mut self, input: Input) -> Vec<Output> {
+        let mut out = Vec::new();
+        self.raft.step(input, &mut out);
+        out
+    }
+
+    fn pass(&mut self, micros: u64) -> Vec<Output> {
+        self.now += micros;
+        self.step(Input::Tick { now: Instant(self.now), clock: Version::ZERO })
+    }
+
+    fn message(&mut self, message: Message) -> Vec<Output> {
+        self.step(Input::Message { from: node(message.from), body: message.encode() })
+    }
+
+    fn sync(&mut self) -> Vec<Output> {
+        self.step(Input::Durable { ticket: u64::MAX })
+    }
+}
+
+fn sent(out: &[Output]) -> Vec<Message> {
+    let body = |output: &Output| match output {
+        Output::Send { body, .. } => Some(Message::decode(body).expect("a replica's own message")),
+        _ => None,
+    };
+    out.iter().filter_map(body).collect()
+}
+
+#[test]
+fn raft_heartbeat_commit_beyond_the_log_is_not_believed() {
+    let mut replica = Replica::new();
+    replica.message(append(2));
+    replica.sync();
+    let out = replica.message(Message { commit: at(3, 0), ..message(Kind::Heartbeat, 1) });
+    assert_eq!((replica.raft.status().commit, sent(&out)[0].kind), (0, Kind::HeartbeatResponse));
+    replica.message(Message { commit: at(2, 0), ..message(Kind::Heartbeat, 1) });
+    assert_eq!(replica.raft.status().commit, 2);
+}
+
+#[test]
+fn raft_late_rejection_does_not_take_a_follower_back() {
+    let mut leader = Replica::leader();
+    leader.message(Message { at: at(1, 0), ..message(Kind::AppendResponse, 3) });
+    leader.step(Input::Propose { ops: vec![(1, Bytes::from_static(b"op"))] });
+    leader.step(Input::Disconnected { node: NodeId(3) });
+    let out = leader.message(Message { at: at(1, 0), reject: true, ..message(Kind::AppendResponse, 3) });
+    assert!(sent(&out).is_empty(), "{out:?}");
+    assert_eq!(leader.raft.acknowledged(NodeId(3)), Some(1));
+    let out = leader.step(Input::Connected { node: NodeId(3), last: 1 });
+    assert_eq!(sent(&out)[0].at.index, 1, "it goes on behind what is acknowledged");
+}
+
+#[test]
+fn raft_connected_node_that_lost_entries_gets_them_again() {
+    let mut leader = Replica::leader();
+    leader.message(Message { at: at(1, 0), ..message(Kind::AppendResponse, 3) });
+    let out = leader.step(Input::Connected { node: NodeId(3), last: 0 });
+    assert_eq!(leader.raft.acknowledged(NodeId(3)), Some(0));
+    assert_eq!((sent(&out)[0].at.index, sent(&out)[0].entries.len()), (0, 1));
+}
+
+#[test]
+fn raft_leader_counts_itself_after_its_own_sync() {
+    let mut leader = Replica::leader();
+    leader.message(Message { at: at(1, 0), ..message(Kind::AppendResponse, 3) });
+    leader.step(Input::Propose { ops: vec![(1, Bytes::from_static(b"op"))] });
+    leader.message(Message { at: at(2, 0), ..message(Kind::AppendResponse, 3) });
+    assert_eq!((leader.raft.acknowledged(NodeId(2)), leader.raft.status().commit), (Some(1), 1));
+    let out = leader.sync();
+    assert!(
+        out.iter().any(
+            |output| matches!(output, Output::Apply { index: 2, tokens, copies: 2, .. } if tokens == &[1])
+        )
+    );
+}
+
+#[test]
+fn raft_vote_and_acknowledgement_leave_after_the_sync() {
+    let mut replica = Replica::new();
+    let out = replica.message(append(1));
+    assert!(sent(&out).is_empty(), "{out:?}");
+    assert_eq!(sent(&replica.sync())[0].kind, Kind::AppendResponse);
+    (0..10).for_each(|_| drop(replica.pass(50_000)));
+    let vote = Message { term: TERM + 1, at: at(1, TERM), ..message(Kind::Vote, 3) };
+    assert!(sent(&replica.message(vote)).is_empty());
+    assert_eq!(sent(&replica.sync())[0].kind, Kind::VoteResponse);
+}
+
+#[test]
+fn raft_vote_within_an_election_timeout_of_the_leader_is_given_to_its_choice_only() {
+    let mut replica = Replica::new();
+    replica.pass(600_000);
+    replica.message(append(1));
+    replica.sync();
+    replica.pass(499_999);
+    let vote = Message { term: TERM + 1, at: at(1, TERM), ..message(Kind::Vote, 3) };
+    assert!(replica.message(vote.clone()).is_empty());
+    assert!(!replica.message(Message { forced: true, ..vote }).is_empty());
+}
+
+#[test]
+fn raft_replica_that_is_not_whole_neither_votes_nor_campaigns() {
+    let mut replica = Replica::new();
+    replica.step(Input::WholeAt { index: 1 });
+    replica.pass(600_000);
+    let vote = Message { forced: true, ..message(Kind::Vote, 3) };
+    assert!(replica.message(vote.clone()).is_empty());
+    assert!(replica.message(message(Kind::TimeoutNow, 1)).is_empty());
+    (0..100).for_each(|_| assert!(replica.pass(50_000).is_empty()));
+    replica.message(append(1));
+    replica.sync();
+    assert!(!replica.message(Message { term: TERM + 1, at: at(1, TERM), ..vote }).is_empty());
+}
+
+#[test]
+fn raft_message_of_a_stranger_or_for_another_is_dropped() {
+    let mut replica = Replica::new();
+    assert!(replica.message(Message { from: 4, ..append(1) }).is_empty());
+    assert!(replica.message(Message { to: 3, ..append(1) }).is_empty());
+    let out = replica.step(Input::Message { from: NodeId(3), body: append(1).encode() });
+    assert!(out.is_empty(), "sent in another's name");
+    assert!(replica.message(message(Kind::Snapshot, 1)).is_empty(), "a snapshot comes with its rows");
+}
+
+#[test]
+fn raft_snapshot_is_installed_alone_and_before_what_follows_it() {
+    let mut replica = Replica::new();
+    let header = |index| Message { at: at(index, TERM), ..message(Kind::Snapshot, 1) }.encode();
+    let out = replica.step(Input::SnapshotReceived { header: header(9) });
+    assert!(
+        matches!(&out[..], [Output::Append { install: true, records, .. }] if records.len() == 2),
+        "{out:?}"
+    );
+    let out = replica.step(Input::SnapshotReceived { header: header(10) });
+    assert!(matches!(out[..], [Output::DiscardSnapshot]));
+    let entries = vec![LogEntry { index: 10, term: TERM, kind: 0, data: Bytes::new() }];
+    let out =
+        replica.message(Message { at: at(9, TERM), commit: at(10, 0), entries, ..message(Kind::Append, 1) });
+    assert!(matches!(&out[..], [Output::Append { install: false, .. }]), "{out:?}");
+    let out = replica.sync();
+    assert_eq!(sent(&out).iter().map(|message| message.at.index).collect::<Vec<_>>(), [9, 10]);
+    assert!(matches!(out[..], [.., Output::Apply { index: 10, .. }]), "{out:?}");
+    let out = replica.step(Input::SnapshotReceived { header: header(9) });
+    assert!(out.iter().any(|output| matches!(output, Output::DiscardSnapshot)), "it has that already");
+    let out = replica.step(Input::SnapshotReceived { header: Bytes::from_static(b"garbled") });
+    assert!(matches!(out[..], [Output::DiscardSnapshot]));
+}
+
+#[test]
+fn raft_checkpoint_during_an_install_leads_to_the_snapshot() {
+    let mut replica = Replica::new();
+    replica.message(Message { commit: at(1, 0), ..append(2) });
+    replica.sync();
+    replica.step(Input::Applied { index: 1 });
+    let header = Message { at: at(9, TERM), ..message(Kind::Snapshot, 1) }.encode();
+    replica.step(Input::SnapshotReceived { header });
+    let mut recovery = Recovery::default();
+    replica.raft.checkpoint().iter().for_each(|record| recovery.replay(record).unwrap());
+    assert_eq!(recovery.finish(at(9, TERM)).log.base(), at(9, TERM));
+}
+
+#[test]
+fn raft_entry_that_changes_members_is_applied_as_nothing_and_ends_the_lease() {
+    let mut replica = Replica::new();
+    let mut message = Message { commit: at(1, 0), ..append(1) };
+    message.entries[0].kind = 1;
+    replica.message(message);
+    replica.raft.lease.confirm(replica.raft.now);
+    let out = replica.sync();
+    assert!(
+        out.iter().any(|output| matches!(output, Output::Apply { index: 1, entry, .. } if entry.is_empty()))
+    );
+    assert!(!replica.raft.lease.is_valid(replica.raft.now));
+}
+
+#[test]
+fn raft_paused_replica_does_not_find_its_timeout_over() {
+    let mut replica = Replica::new();
+    replica.message(append(1));
+    replica.sync();
+    assert!(replica.pass(60_000_000).is_empty());
+    let mut ticks = 1;
+    while replica.pass(50_000).is_empty() {
+        ticks += 1;
+    }
+    assert!((9..19).contains(&ticks), "{ticks}");
+}
+
+#[test]
+fn raft_reads_and_writes_of_a_lost_leadership_are_refused_or_wait() {
+    let mut leader = Replica::leader();
+    (1..=4).for_each(|token| drop(leader.step(Input::Propose { ops: vec![(token, Bytes::from_static(b"op"))] })));
+    let out = leader.message(Message { term: TERM + 1, ..message(Kind::Heartbeat, 1) });
+    let refused: Vec<Token> = out
+        .iter()
+        .filter_map(|output| match output {
+            Output::Refuse { token, error } if error.outcome() == kv::Outcome::Failed => Some(*token),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(refused, [3, 4], "what was appended may still happen, what was not never will");
+}
+
+#[test]
+fn raft_rounds_of_two_lives_have_different_names() {
+    let (one, mut other) = (Replica::new(), Replica::new());
+    other.raft.life = None;
+    other.pass(1);
+    assert_ne!(one.raft.round_name(1), other.raft.round_name(1));
+}

@@ -1,0 +1,353 @@
+//! A few replicas of one shard in memory: their logs, tables and network, each moved by hand.
+//!
+//! It plays the owner of the contract: a crash loses what is not synced of the log and not flushed of the table.
+
+#![allow(dead_code)] // each test uses its part
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use kv::{Entry, NodeId, Op, Stamped, Version};
+use replication::{Input, Instant, Output, Protocol, Token, raft};
+
+/// The state that the entries lead to: the keys that were put, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Table {
+    pub applied: (u64, u64),
+    pub keys: Vec<String>,
+}
+
+/// What is on its way from one node to another.
+#[derive(Clone)]
+pub enum Packet {
+    Message(Bytes),
+    Snapshot(Bytes, Table),
+}
+
+pub struct Node {
+    pub replica: Option<raft::Raft>,
+    pub log: Vec<Bytes>,
+    /// So many records survive a crash.
+    pub synced: usize,
+    /// Appends that are not synced: ticket, end in the log, whether it installs.
+    pub appends: VecDeque<(u64, usize, bool)>,
+    pub table: Table,
+    pub flushed: Table,
+    pub applies: VecDeque<Output>,
+    pub fetches: VecDeque<Token>,
+    received: Option<(u16, Table)>,
+    made: BTreeMap<NodeId, Table>,
+    next_ticket: u64,
+    lives: u64,
+}
+
+pub struct Cluster {
+    pub now: u64,
+    pub nodes: BTreeMap<u16, Node>,
+    pub net: Vec<(u16, u16, Packet)>,
+    /// What the replicas put out, for the test to look at.
+    pub outputs: Vec<(u16, Output)>,
+    /// How a node's clock goes: rate in thousandths.
+    pub rates: BTreeMap<u16, u64>,
+    pub seed: u64,
+    pub cache_bytes: usize,
+    next_token: Token,
+}
+
+impl Cluster {
+    pub fn new(count: u16, seed: u64, cache_bytes: usize) -> Cluster {
+        let mut cluster = Cluster {
+            now: 0,
+            nodes: BTreeMap::new(),
+            net: Vec::new(),
+            outputs: Vec::new(),
+            rates: (1..=count).map(|id| (id, 1000)).collect(),
+            seed,
+            cache_bytes,
+            next_token: 1,
+        };
+        (1..=count).for_each(|id| drop(cluster.nodes.insert(id, Node::empty())));
+        (1..=count).for_each(|id| cluster.start(id));
+        cluster
+    }
+
+    pub fn ids(&self) -> Vec<u16> {
+        self.nodes.keys().copied().collect()
+    }
+
+    pub fn node(&self, id: u16) -> &Node {
+        &self.nodes[&id]
+    }
+
+    pub fn replica(&self, id: u16) -> Option<&raft::Raft> {
+        self.nodes[&id].replica.as_ref()
+    }
+
+    pub fn local_now(&self, id: u16) -> Instant {
+        Instant(u64::from(id) * 1_000_000_000 + self.now * self.rates[&id] / 1000)
+    }
+
+    pub fn token(&mut self) -> Token {
+        self.next_token += 1;
+        self.next_token - 1
+    }
+
+    /// Lets a node look at its clock.
+    pub fn tick(&mut self, id: u16) {
+        let clock = Version::new(self.now, NodeId(id));
+        let now = self.local_now(id);
+        self.input(id, Input::Tick { now, clock });
+    }
+
+    /// Gives an input, with a look at the clock before it.
+    pub fn step(&mut self, id: u16, input: Input) {
+        self.tick(id);
+        self.input(id, input);
+    }
+
+    pub fn propose(&mut self, id: u16, key: &str) -> Token {
+        let op = Op::Put { key: key.to_owned().into(), value: Bytes::new(), deadline: None, previous: false };
+        let token = self.token();
+        self.step(id, Input::Propose { token, op: Stamped { id: None, op }.encode() });
+        token
+    }
+
+    /// Takes a packet to its target, if that is up.
+    pub fn deliver(&mut self, (from, to, packet): (u16, u16, Packet)) {
+        let is_up = self.nodes[&to].replica.is_some();
+        match packet {
+            Packet::Message(body) => self.step(to, Input::Message { from: NodeId(from), body }),
+            Packet::Snapshot(header, table) if is_up => {
+                // One at a time is received; a second one is refused before it has touched the first.
+                self.nodes.get_mut(&to).unwrap().received.get_or_insert((from, table));
+                let before = self.outputs.len();
+                self.step(to, Input::SnapshotReceived { header });
+                if self.outputs[before..].iter().any(|(_, output)| matches!(output, Output::DiscardSnapshot))
+                {
+                    self.snapshot_sent(from, to, false);
+                }
+            }
+            Packet::Snapshot(..) => self.snapshot_sent(from, to, false),
+        }
+    }
+
+    fn snapshot_sent(&mut self, from: u16, to: u16, arrived: bool) {
+        self.step(from, Input::SnapshotSent { to: NodeId(to), arrived });
+    }
+
+    /// Loses a packet.
+    pub fn lose(&mut self, (from, to, packet): (u16, u16, Packet)) {
+        if matches!(packet, Packet::Snapshot(..)) {
+            self.snapshot_sent(from, to, false);
+        }
+    }
+
+    /// Syncs the first so many appends of a node.
+    pub fn sync(&mut self, id: u16, count: usize) {
+        let node = self.nodes.get_mut(&id).unwrap();
+        let count = count.min(node.appends.len());
+        let Some((ticket, end, _)) = node.appends.drain(..count).next_back() else { return };
+        node.synced = end;
+        self.step(id, Input::Durable { ticket });
+    }
+
+    /// Syncs the append that installs a received snapshot, and all before it.
+    pub fn sync_all(&mut self, id: u16) {
+        while !self.nodes[&id].appends.is_empty() {
+            let node = self.nodes.get_mut(&id).unwrap();
+            let install = node.appends.iter().position(|(_, _, install)| *install);
+            let count = install.map_or(node.appends.len(), |place| place + 1);
+            let mut sender = None;
+            if install.is_some() {
+                let (from, table) = node.received.take().expect("a snapshot that is installed was received");
+                sender = Some(from);
+                node.table = table;
+                node.flushed = node.table.clone();
+                node.applies.clear();
+            }
+            self.sync(id, count);
+            sender.into_iter().for_each(|from| self.snapshot_sent(from, id, true));
+        }
+    }
+
+    /// Applies the next entry of a node.
+    pub fn apply(&mut self, id: u16) {
+        let node = self.nodes.get_mut(&id).unwrap();
+        let Some(Output::Apply { index, term, entry, .. }) = node.applies.pop_front() else { return };
+        node.table.apply(index, term, &entry);
+        self.step(id, Input::Applied { index });
+    }
+
+    pub fn apply_all(&mut self, id: u16) {
+        while !self.nodes[&id].applies.is_empty() {
+            self.apply(id);
+        }
+    }
+
+    /// The table of a node is flushed and a checkpoint written and synced; then the log before it may go.
+    pub fn flush(&mut self, id: u16) {
+        self.sync_all(id);
+        let node = self.nodes.get_mut(&id).unwrap();
+        node.flushed = node.table.clone();
+        let records = node.replica.as_ref().unwrap().checkpoint();
+        node.log.clear();
+        node.log.extend(records);
+        node.synced = node.log.len();
+    }
+
+    pub fn crash(&mut self, id: u16) {
+        self.lose_received(id);
+        let node = self.nodes.get_mut(&id).unwrap();
+        *node = Node {
+            log: node.log[..node.synced].to_vec(),
+            synced: node.synced,
+            table: node.flushed.clone(),
+            flushed: node.flushed.clone(),
+            lives: node.lives,
+            ..Node::empty()
+        };
+    }
+
+    pub fn wipe(&mut self, id: u16) {
+        self.lose_received(id);
+        let lives = self.nodes[&id].lives;
+        self.nodes.insert(id, Node { lives, ..Node::empty() });
+    }
+
+    fn lose_received(&mut self, id: u16) {
+        if let Some((from, _)) = self.nodes.get_mut(&id).unwrap().received.take() {
+            self.snapshot_sent(from, id, false);
+        }
+    }
+
+    pub fn start(&mut self, id: u16) {
+        let members = self.ids().into_iter().map(NodeId).collect();
+        let node = self.nodes.get_mut(&id).unwrap();
+        node.lives += 1;
+        let mut config = raft::Config::new(NodeId(id), members, self.seed + node.lives);
+        config.cache_bytes = self.cache_bytes;
+        let mut recovery = raft::Recovery::default();
+        node.log.iter().for_each(|record| recovery.replay(record).unwrap());
+        node.replica = Some(raft::Raft::new(config, recovery, node.table.applied));
+        self.tick(id);
+    }
+
+    /// Two nodes see each other again and tell the last index they have synced.
+    pub fn connect(&mut self, a: u16, b: u16) {
+        for (here, there) in [(a, b), (b, a)] {
+            let (Some(one), Some(other)) = (self.replica(here), self.replica(there)) else { return };
+            let last = other.status().durable;
+            let known = one.acknowledged(NodeId(there)).filter(|&known| known > last);
+            self.step(here, Input::Connected { node: NodeId(there), last });
+            if let Some(index) = known {
+                self.step(there, Input::WholeAt { index });
+            }
+        }
+    }
+
+    /// Gives an input in a turn that began earlier: the node's clock stands where it looked last.
+    pub fn input(&mut self, id: u16, input: Input) {
+        let mut out = Vec::new();
+        let node = self.nodes.get_mut(&id).unwrap();
+        let Some(replica) = &mut node.replica else { return };
+        replica.step(input, &mut out);
+        for output in out {
+            self.outputs.push((id, output.clone()));
+            self.carry_out(id, output);
+        }
+    }
+
+    fn carry_out(&mut self, id: u16, output: Output) {
+        let node = self.nodes.get_mut(&id).unwrap();
+        match output {
+            Output::Append { ticket, records, install } => {
+                assert_eq!(ticket, node.next_ticket, "tickets rise by one");
+                node.next_ticket += 1;
+                node.log.extend(records);
+                node.appends.push_back((ticket, node.log.len(), install));
+            }
+            Output::Send { to, body } => self.net.push((id, to.0, Packet::Message(body))),
+            Output::Apply { index, .. } => {
+                assert!(
+                    !node.appends.iter().any(|(_, _, install)| *install),
+                    "no apply before the snapshot is in"
+                );
+                let before = match node.applies.back() {
+                    Some(Output::Apply { index, .. }) => *index,
+                    _ => node.table.applied.0,
+                };
+                assert_eq!(index, before + 1, "applied indexes rise by one");
+                node.applies.push_back(output);
+            }
+            Output::Fetch { tokens } => node.fetches.extend(tokens),
+            Output::MakeSnapshot { to } => {
+                let at = node.table.applied;
+                node.made.insert(to, node.table.clone());
+                self.input(id, Input::SnapshotMade { to, at: Some(at) });
+            }
+            Output::SendSnapshot { to, header } => {
+                let table = node.made.remove(&to).expect("a snapshot that is sent was made");
+                self.net.push((id, to.0, Packet::Snapshot(header, table)));
+            }
+            Output::DiscardSnapshot => {
+                if !node.appends.iter().any(|(_, _, install)| *install) {
+                    node.received = None;
+                }
+            }
+            Output::Answer { .. } | Output::Refuse { .. } => (),
+        }
+    }
+}
+
+impl Node {
+    fn empty() -> Node {
+        Node {
+            replica: None,
+            log: Vec::new(),
+            synced: 0,
+            appends: VecDeque::new(),
+            table: Table::default(),
+            flushed: Table::default(),
+            applies: VecDeque::new(),
+            fetches: VecDeque::new(),
+            received: None,
+            made: BTreeMap::new(),
+            next_ticket: 1,
+            lives: 0,
+        }
+    }
+}
+
+impl Table {
+    fn apply(&mut self, index: u64, term: u64, entry: &Bytes) {
+        assert_eq!(index, self.applied.0 + 1, "entries are applied in order");
+        self.applied = (index, term);
+        self.keys.extend(keys(entry));
+    }
+}
+
+/// The keys that an entry puts.
+pub fn keys(entry: &Bytes) -> Vec<String> {
+    if entry.is_empty() {
+        return Vec::new();
+    }
+    let key = |stamped: Stamped| match stamped.op {
+        Op::Put { key, .. } => String::from_utf8(key.to_vec()).unwrap(),
+        other => panic!("only puts are proposed here: {other:?}"),
+    };
+    Entry::decode(entry).unwrap().ops.into_iter().map(key).collect()
+}
+
+/// Pairs of nodes that do not reach each other.
+#[derive(Default)]
+pub struct Cuts(pub BTreeSet<(u16, u16)>);
+
+impl Cuts {
+    pub fn cut(&mut self, a: u16, b: u16) {
+        self.0.extend([(a, b), (b, a)]);
+    }
+
+    pub fn is_cut(&self, from: u16, to: u16) -> bool {
+        self.0.contains(&(from, to))
+    }
+}
