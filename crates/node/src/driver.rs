@@ -423,7 +423,9 @@ impl Driver {
 
     /// Serves a part here or forwards it, by who leads its shard.
     pub(crate) fn dispatch(&mut self, token: Token) {
-        let Some(open) = self.open.get(token) else { return };
+        let Some(open) = self.open.get_mut(token) else { return };
+        // Whoever has it may run it yet, wherever it goes next.
+        open.in_doubt |= matches!(open.state, State::Forwarded(..));
         let Some(replica) = self.replicas.get(&open.shard) else { return };
         let here =
             open.is_read() && matches!(open.level, Level::Local | Level::Bounded(_)) && open.why.is_none();
@@ -456,9 +458,6 @@ impl Driver {
 
     fn forward(&mut self, token: Token, to: NodeId) {
         let Some(open) = self.open.get_mut(token) else { return };
-        if matches!(open.state, State::Forwarded(..)) {
-            open.in_doubt = true;
-        }
         open.state = State::Forwarded(to, self.now);
         let millis = open.deadline.since(self.now) / 1000;
         let (shard, level, op) = (open.shard, open.level, open.stamped.clone());
