@@ -180,7 +180,8 @@ pub struct Driver {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flush {
     Checkpoint,
-    Install(ShardId),
+    /// Of what came in on this stream.
+    Install(ShardId, u64),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -777,7 +778,7 @@ impl Driver {
                 self.checkpoint = None;
                 self.work.push(Work::CheckpointFailed);
             }
-            Some(Flush::Install(shard)) => self.install_flushed(shard, result),
+            Some(Flush::Install(shard, stream)) => self.install_flushed(shard, stream, result),
             None => {}
         }
     }

@@ -90,6 +90,7 @@ impl World {
                 }
                 Work::Send { to, frame } => self.send(id, to, frame),
                 Work::Run(job) => {
+                    self.trace_job(id, &job);
                     self.watch_job(id, &job);
                     jobs.push(job);
                 }
@@ -291,6 +292,16 @@ impl World {
                 self.trace(|| format!("{id} uses the snapshot of shard {shard} that came in"));
             }
             _ => {}
+        }
+    }
+
+    fn trace_job(&self, id: NodeId, job: &Job) {
+        match job {
+            Job::Apply { .. } | Job::Read { .. } => {}
+            Job::InstallChunk { shard, generation, chunk } => self.trace(|| {
+                format!("{id} job: InstallChunk {{ shard: {shard}, generation: {generation}, {} bytes }}", chunk.len())
+            }),
+            job => self.trace(|| format!("{id} job: {job:?}")),
         }
     }
 

@@ -78,6 +78,7 @@ impl World {
         if self.network.cuts.contains(&(from, to)) {
             return self.events.after(POLL_MICROS, Event::Bulk { stream, step, part });
         }
+        self.trace(|| format!("stream {stream} step {step}: {}", name(&part)));
         self.give(to, [Input::Snapshot { stream, from, shard, part }]);
     }
 
@@ -85,6 +86,7 @@ impl World {
     pub fn bulk_taken(&mut self, stream: u64, taken: bool) {
         let Some(open) = self.network.streams.streams.get(&stream) else { return };
         let step = open.step;
+        self.trace(|| format!("stream {stream} step {step} taken: {taken}"));
         let delay = self.settings.network.draw(&mut self.random);
         self.events.after(delay, Event::BulkAnswer { stream, step, taken });
     }
@@ -129,5 +131,14 @@ impl World {
         for stream in Vec::from_iter(touched) {
             self.bulk_end(stream, false);
         }
+    }
+}
+
+fn name(part: &SnapshotPart) -> &'static str {
+    match part {
+        SnapshotPart::Begin(_) => "begin",
+        SnapshotPart::Chunk(_) => "chunk",
+        SnapshotPart::End => "end",
+        SnapshotPart::Broken => "broken",
     }
 }
