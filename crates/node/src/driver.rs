@@ -180,7 +180,8 @@ pub struct Driver {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flush {
     Checkpoint,
-    Install(ShardId),
+    /// Of what came in on this stream.
+    Install(ShardId, u64),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -428,7 +429,9 @@ impl Driver {
 
     /// Serves a part here or forwards it, by who leads its shard.
     pub(crate) fn dispatch(&mut self, token: Token) {
-        let Some(open) = self.open.get(token) else { return };
+        let Some(open) = self.open.get_mut(token) else { return };
+        // Whoever has it may run it yet, wherever it goes next.
+        open.in_doubt |= matches!(open.state, State::Forwarded(..));
         let Some(replica) = self.replicas.get(&open.shard) else { return };
         let here =
             open.is_read() && matches!(open.level, Level::Local | Level::Bounded(_)) && open.why.is_none();
@@ -473,9 +476,6 @@ impl Driver {
 
     fn forward(&mut self, token: Token, to: NodeId) {
         let Some(open) = self.open.get_mut(token) else { return };
-        if matches!(open.state, State::Forwarded(..)) {
-            open.in_doubt = true;
-        }
         open.state = State::Forwarded(to, self.now);
         let millis = open.deadline.since(self.now) / 1000;
         let (shard, level, op) = (open.shard, open.level, open.stamped.clone());
@@ -802,7 +802,7 @@ impl Driver {
                 self.checkpoint = None;
                 self.work.push(Work::CheckpointFailed);
             }
-            Some(Flush::Install(shard)) => self.install_flushed(shard, result),
+            Some(Flush::Install(shard, stream)) => self.install_flushed(shard, stream, result),
             None => {}
         }
     }
