@@ -312,7 +312,10 @@ impl Driver {
                 self.inputs.push_back((shard, replication::Input::SnapshotSent { to, arrived }));
             }
             Input::Checkpoint => self.begin_checkpoint(),
-            Input::Stop => self.stop(),
+            Input::Stop => {
+                self.stopping = true;
+                self.hand_over();
+            }
         }
     }
 
@@ -710,7 +713,7 @@ impl Driver {
     /// Offers leaderships to the nodes that should have them, when those are well.
     fn balance(&mut self) {
         if self.stopping {
-            return;
+            return self.hand_over();
         }
         let now = self.now;
         for replica in self.replicas.values_mut() {
@@ -732,8 +735,7 @@ impl Driver {
     }
 
     /// Before the end: every leadership goes to the living node that is furthest.
-    fn stop(&mut self) {
-        self.stopping = true;
+    fn hand_over(&mut self) {
         let now = self.now;
         for replica in self.replicas.values() {
             let living = self.peers.ids().filter(|id| self.peers.is_connected(*id));

@@ -226,12 +226,12 @@ impl Core {
 
     /// Hands the leadership to a follower that keeps up.
     pub(super) fn transfer(&mut self, to: u64) {
-        let keeps_up = self
-            .raw
-            .raft
-            .prs()
-            .get(to)
-            .is_some_and(|progress| progress.state == ProgressState::Replicate && progress.recent_active);
+        let last = self.last();
+        // After a new connection the crate keeps probing a follower until there is another entry for it.
+        let keeps_up = self.raw.raft.prs().get(to).is_some_and(|progress| {
+            let has_all = progress.state == ProgressState::Probe && progress.matched == last;
+            progress.recent_active && (progress.state == ProgressState::Replicate || has_all)
+        });
         if self.role() == Role::Leader && keeps_up {
             self.raw.transfer_leader(to);
         }
