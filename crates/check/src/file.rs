@@ -96,6 +96,41 @@ pub enum Verdict {
     Undecided,
 }
 
+impl Verdict {
+    /// The exit code of a command that judges a file. (2 is for files that cannot be read.)
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Verdict::Holds => 0,
+            Verdict::Violated => 1,
+            Verdict::Undecided => 3,
+        }
+    }
+}
+
+/// What a person reads of it: the verdict, what it rests on, and the window.
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let verdict = match self.verdict {
+            Verdict::Holds => "linearizable",
+            Verdict::Violated => "not linearizable",
+            Verdict::Undecided => "undecided",
+        };
+        let Report { operations, ok, failed, unknown, parts, steps, .. } = self;
+        writeln!(f, "{verdict}: {operations} operations ({ok} ok, {failed} failed, {unknown} unknown)")?;
+        write!(f, "judged in {parts} parts and {steps} steps")?;
+        if self.unjudged > 0 {
+            write!(f, "; {} reads were left out, since the model has no meaning for them", self.unjudged)?;
+        }
+        if let Some(why) = &self.undecided {
+            write!(f, "\n{why}")?;
+        }
+        if let Some(window) = &self.window {
+            write!(f, "\n{window}")?;
+        }
+        Ok(())
+    }
+}
+
 /// Judges the text of a file. `format`: `None` = see what it is.
 pub fn check_file(
     text: &str,
@@ -127,7 +162,7 @@ pub fn detect(text: &str) -> Result<Format, Unreadable> {
         return Ok(Format::JsonLines);
     }
     if first.starts_with('#')
-        || inner.len() < first.len() && (inner.is_empty() || inner.starts_with([':', '#', ';']))
+        || inner.len() < first.len() && (inner.is_empty() || inner.starts_with([':', '#', ';', ']', ')']))
     {
         return Ok(Format::Edn);
     }

@@ -23,7 +23,7 @@ pub fn render(window: &Window) -> String {
     let mut page = String::with_capacity(8192);
     page += HEAD;
     write_into(&mut page, format_args!("<h1>Not linearizable: {}</h1>\n", escape(&window.part)));
-    write_into(&mut page, format_args!("<p>{}.</p>\n", escape(&window.reason())));
+    write_into(&mut page, format_args!("<p>{}</p>\n", escape(&window.reason())));
     if window.left_out > 0 {
         let count = window.left_out;
         write_into(

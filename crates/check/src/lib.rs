@@ -13,7 +13,8 @@
 //! # What it promises
 //!
 //! - `Holds` is told only after an order was found, `Violated` only after every order was ruled out. Whatever ends the
-//!   search early, and whatever the model cannot judge, makes the verdict `Undecided`.
+//!   search early, and writes that the model cannot judge, make the verdict `Undecided`. Reads that it cannot judge are left
+//!   out and counted.
 //! - An op that failed did not happen. An op whose outcome is unknown may have happened at any time after it was called,
 //!   or never.
 //! - The same history gives the same verdict and the same window: nothing here reads a clock, draws a random number

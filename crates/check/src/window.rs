@@ -19,7 +19,7 @@ pub struct Window {
     pub operations: Vec<Shown>,
     /// Which of them fails: its answer fits no order, by the time it returned.
     pub fails: usize,
-    /// States that were possible just before it returned; empty when there were too many to find.
+    /// States that were possible just before it returned, whatever is shown here; empty when there were too many to find.
     pub states: Vec<String>,
     /// So many more states were possible.
     pub more_states: usize,
@@ -48,8 +48,12 @@ pub struct Shown {
 
 /// More operations than this are no help to a reader: the earlier ones are left out.
 const SHOWN_MAX: usize = 40;
-/// More states than this are counted, not told.
-const STATES_MAX: usize = 8;
+/// When some must be left out, so many of those before the failing one are shown.
+const EARLIER_MAX: usize = 8;
+/// More states than this are counted, not kept.
+const STATES_MAX: usize = 20;
+/// More states than this are no help in a sentence.
+const STATES_TOLD_MAX: usize = 4;
 
 impl Window {
     pub(crate) fn new(part: String, history: &History, shrunk: &Shrunk) -> Window {
@@ -73,22 +77,19 @@ impl Window {
         }
     }
 
-    /// What is wrong, in a sentence.
+    /// What is wrong, in a sentence or two.
     pub fn reason(&self) -> String {
         let failing = &self.operations[self.fails];
         let mut reason =
-            format!("{} of process {} cannot have answered {}", failing.op, failing.process, failing.answer);
-        if let [state] = self.states.as_slice() {
-            reason += &format!(": just before it returned, only {state} could be stored");
-        } else if !self.states.is_empty() {
-            reason += &format!(": just before it returned, {}", self.states.join(" or "));
-            if self.more_states > 0 {
-                reason += &format!(" (or one of {} more)", self.more_states);
+            format!("{} of process {} cannot have answered {}.", failing.op, failing.process, failing.answer);
+        if !self.states.is_empty() {
+            let told = self.states.len().min(STATES_TOLD_MAX);
+            reason += &format!(" Possible just before it returned: {}", self.states[..told].join(", or "));
+            let more = self.states.len() - told + self.more_states;
+            if more > 0 {
+                reason += &format!(", or one of {more} more");
             }
-            reason += " could be stored";
-        }
-        if self.operations.iter().any(|shown| shown.returned.is_none()) {
-            reason += ", whether or not the operations under way happened";
+            reason.push('.');
         }
         reason
     }
@@ -107,7 +108,7 @@ impl fmt::Display for Window {
             let mark = if index == self.fails { "  <- fails" } else { "" };
             writeln!(f, "{events:>10}  {:>7}  {} -> {}{mark}", shown.process, shown.op, shown.answer)?;
         }
-        write!(f, "{}.", self.reason())
+        write!(f, "{}", self.reason())
     }
 }
 
@@ -121,7 +122,10 @@ fn shown(shrunk: &Shrunk) -> Vec<usize> {
         // Open calls last called come first among those under way.
         (*index != shrunk.fails, before.map_or(0, |returned| usize::MAX - returned), usize::MAX - call.called)
     });
-    order.into_iter().take(SHOWN_MAX).collect::<BTreeSet<usize>>().into_iter().collect()
+    let under_way =
+        shrunk.calls.iter().filter(|call| call.returned.is_none_or(|at| at >= failing.called)).count();
+    let count = if order.len() > SHOWN_MAX { SHOWN_MAX.min(under_way + EARLIER_MAX) } else { order.len() };
+    order.into_iter().take(count).collect::<BTreeSet<usize>>().into_iter().collect()
 }
 
 fn show(history: &History, shrunk: &Shrunk, index: usize) -> Shown {

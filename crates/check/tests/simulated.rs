@@ -52,6 +52,15 @@ fn history_with_many_in_doubt_holds() {
 }
 
 #[test]
+fn history_with_hundreds_of_open_ops_is_judged() {
+    for (ops, seed) in [(400, 1), (400, 2), (1_500, 1)] {
+        let setup =
+            Setup { workload: Workload::Register, keys: 1, ops, in_doubt: 30, failing: 0, clients: 8 };
+        assert_holds(setup, seed);
+    }
+}
+
+#[test]
 fn history_of_a_wrong_store_is_violated() {
     for defect in [Defect::LostAppend, Defect::DoubleAppend, Defect::StaleGet] {
         for seed in 0..40 {

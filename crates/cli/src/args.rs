@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use kv::{Level, Op, Request};
 
-use crate::{bench, cluster, data, parse, serve, up};
+use crate::{bench, cluster, data, lab, parse, serve, up};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -30,7 +30,13 @@ pub struct Cli {
 #[derive(Args, Clone, Debug)]
 pub struct Connect {
     /// Nodes to connect to; one is enough, more survive the loss of one
-    #[arg(long = "connect", global = true, env = "CAPSTAN_CONNECT", default_value = "127.0.0.1:7401")]
+    #[arg(
+        long = "connect",
+        global = true,
+        env = "CAPSTAN_CONNECT",
+        hide_env_values = true,
+        default_value = "127.0.0.1:7401"
+    )]
     #[arg(value_name = "HOST:PORT,..", value_delimiter = ',', value_parser = parse::address)]
     #[arg(help_heading = "Global options")]
     pub addresses: Vec<String>,
@@ -100,6 +106,9 @@ Examples:
     /// Ask how the cluster is
     #[command(subcommand)]
     Cluster(cluster::Command),
+    /// Judge what was observed of a store
+    #[command(subcommand)]
+    Lab(lab::Command),
     /// Measure the store under load
     Bench(bench::Args),
     /// Print a completion script for a shell

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dialects::native::{Client, Options};
+use dialects::native::{self, Client};
 use kv::cluster::{Location, Status};
 use kv::{Error, Key, Reply, Request};
 use tokio::runtime::{Builder, Runtime};
@@ -28,7 +28,7 @@ pub trait Store: Send + Sync {
 /// The cluster behind these addresses, over so many connections to each node. Call it inside a runtime; nothing is
 /// connected yet.
 pub fn store(addresses: &[String], connections: usize) -> Result<Arc<dyn Store>, Error> {
-    let options = Options { connections, ..Options::default() };
+    let options = native::Options { connections, ..native::Options::default() };
     Ok(Arc::new(Client::connect(addresses.to_vec(), options)?))
 }
 
@@ -55,8 +55,8 @@ pub fn background_runtime() -> tokio::runtime::Handle {
 impl Store for Client {
     fn call(&self, request: Request, ttl: Option<Duration>) -> Pending<'_, Reply> {
         match ttl {
-            Some(ttl) => Box::pin(self.call_with_ttl(request, ttl)),
             None => Box::pin(Client::call(self, request)),
+            Some(ttl) => Box::pin(self.call_with_ttl(request, ttl)),
         }
     }
 
@@ -70,5 +70,53 @@ impl Store for Client {
 
     fn health_check(&self) -> Pending<'_, ()> {
         Box::pin(Client::health_check(self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kv::cluster::Cluster;
+    use kv::{Answer, Op};
+    use tokio_stream::wrappers::TcpListenerStream;
+
+    use super::*;
+    use crate::fake::Fake;
+
+    impl Cluster for Fake {
+        fn status(&self) -> Status {
+            Status::default()
+        }
+
+        fn locate(&self, key: &Key) -> Location {
+            Location { slot: kv::Slot::of(key), shard: kv::ShardId(1), leader: None, address: None }
+        }
+    }
+
+    /// A server of one map; its address.
+    async fn serve() -> String {
+        let fake = Arc::new(Fake::default());
+        let service = native::service(fake.clone(), fake, Arc::new(|| 1_700_000_000_000_000));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let server = native::server_builder().add_routes(service.routes);
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        address
+    }
+
+    #[test]
+    fn store_answers_over_a_socket() {
+        runtime().block_on(async {
+            let store = store(&[serve().await], 2).unwrap();
+            let key = Key::from_static(b"k");
+            let put =
+                Op::Put { key: key.clone(), value: Key::from_static(b"v"), deadline: None, previous: false };
+            store.call(Request::new(put.clone()), None).await.unwrap();
+            store.call(Request::new(put), Some(Duration::from_secs(1))).await.unwrap();
+            let reply = store.call(Request::new(Op::Get { key: key.clone(), at: None }), None).await.unwrap();
+            assert!(matches!(reply.answer, Answer::Row(Some(row)) if row.value == "v"));
+            assert_eq!(store.status().await, Ok(Status::default()));
+            assert_eq!(store.locate(key.clone()).await.map(|location| location.slot), Ok(kv::Slot::of(&key)));
+            assert_eq!(store.health_check().await, Ok(()));
+        });
     }
 }

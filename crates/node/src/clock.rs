@@ -1,14 +1,19 @@
 //! The version clock: what proposes versions, and what deadlines are measured by.
 //!
-//! It starts at the wall clock's time and then follows the monotonic clock, so a wall clock that jumps does not move
-//! it. It is drawn towards the median of what the node's wall clock and its peers' version clocks say, at most one
-//! part in a hundred: a node whose wall clock is an hour off cannot pull the others, and is pulled itself. Once after the
-//! start, when a majority was heard for the first time, it steps to the median at once: a node that starts an hour ahead
-//! must not let anything expire early.
+//! It starts at the wall clock's time, or at the newest version on the node's disk if that is later, and then follows the
+//! monotonic clock, so a wall clock that jumps does not move it. It is drawn towards the median of what the node's wall
+//! clock and its peers' version clocks say, at most one part in a hundred: a node whose wall clock is an hour off cannot
+//! pull the others, and is pulled itself.
+//!
+//! After a start it is unsettled. It settles at once, by a step, when it hears of a peer whose clock is settled: that is the
+//! time the cluster lives by, and a node that starts an hour ahead or behind must not let anything expire early. When a
+//! whole cluster starts there is no such peer; then it steps to the median of the first majority that it hears of, of two
+//! middles the lower one: what expires late does less harm than what expires early.
 //!
 //! # Caveats
 //!
-//! With one node there is no median but its own wall clock. Two nodes that disagree meet in the middle.
+//! With one node there is no median but its own wall clock. A deadline that counts from now and is asked of a node before
+//! it has settled, within its first moments, is measured by its wall clock.
 
 use std::collections::BTreeMap;
 
@@ -34,6 +39,8 @@ const TOLD_MICROS: u64 = 10_000_000;
 pub struct VersionClock {
     node: NodeId,
     majority: usize,
+    /// It never steps below this.
+    last: Version,
     micros: u64,
     read_at: Instant,
     offset_of_wall: i64,
@@ -48,12 +55,13 @@ struct Told {
 }
 
 impl VersionClock {
-    /// Of a node in a cluster of `nodes` nodes.
-    pub fn new(node: NodeId, nodes: usize, now: Now) -> VersionClock {
+    /// Of a node in a cluster of `nodes` nodes, on whose disk `last` is the newest version.
+    pub fn new(node: NodeId, nodes: usize, last: Version, now: Now) -> VersionClock {
         VersionClock {
             node,
             majority: nodes / 2 + 1,
-            micros: now.wall,
+            last,
+            micros: now.wall.max(last.micros()),
             read_at: now.instant,
             offset_of_wall: 0,
             told: BTreeMap::new(),
@@ -72,15 +80,27 @@ impl VersionClock {
         self.micros = self.micros.saturating_add_signed(wanted.clamp(-most, most));
     }
 
-    /// A peer says what its version clock shows.
-    pub fn hear(&mut self, from: NodeId, micros: u64) {
+    /// A peer says what its version clock shows, and whether that is settled.
+    pub fn hear(&mut self, from: NodeId, micros: u64, settled: bool) {
         let offset = micros as i64 - self.micros as i64;
         self.told.insert(from, Told { offset, at: self.read_at });
-        if !self.settled && self.told.len() + 1 >= self.majority {
-            self.settled = true;
-            self.micros = self.micros.saturating_add_signed(self.median(self.read_at));
-            self.told.clear();
+        if !self.settled && settled {
+            self.settle(offset);
+        } else if !self.settled && self.told.len() + 1 >= self.majority {
+            let (low, _) = self.middles(self.read_at);
+            self.settle(low);
         }
+    }
+
+    /// Whether it shows the time that the cluster lives by.
+    pub fn is_settled(&self) -> bool {
+        self.settled
+    }
+
+    fn settle(&mut self, step: i64) {
+        self.settled = true;
+        self.micros = self.micros.saturating_add_signed(step).max(self.last.micros());
+        self.told.clear();
     }
 
     /// Microseconds since 1970.
@@ -95,12 +115,16 @@ impl VersionClock {
 
     /// The middle of what the wall clock and the peers say, relative to this clock; of two middles the one nearer to it.
     fn median(&self, now: Instant) -> i64 {
+        let (low, high) = self.middles(now);
+        if low.abs() <= high.abs() { low } else { high }
+    }
+
+    fn middles(&self, now: Instant) -> (i64, i64) {
         let fresh =
             self.told.values().filter(|told| now.since(told.at) <= TOLD_MICROS).map(|told| told.offset);
         let mut offsets: Vec<i64> = fresh.chain([self.offset_of_wall]).collect();
         offsets.sort_unstable();
-        let (low, high) = (offsets[(offsets.len() - 1) / 2], offsets[offsets.len() / 2]);
-        if low.abs() <= high.abs() { low } else { high }
+        (offsets[(offsets.len() - 1) / 2], offsets[offsets.len() / 2])
     }
 }
 
@@ -114,30 +138,61 @@ mod tests {
         Now { instant: Instant(instant), wall }
     }
 
+    fn clock(nodes: usize, wall: u64) -> VersionClock {
+        VersionClock::new(NodeId(1), nodes, Version::ZERO, at(0, wall))
+    }
+
     #[test]
     fn clock_wall_jump_with_peers_changes_nothing() {
-        let mut clock = VersionClock::new(NodeId(1), 3, at(0, HOUR));
-        clock.hear(NodeId(2), HOUR);
+        let mut clock = clock(3, HOUR);
+        clock.hear(NodeId(2), HOUR, true);
         for second in 1..=60 {
             clock.advance(at(second * 1_000_000, 2 * HOUR + second * 1_000_000));
-            clock.hear(NodeId(2), HOUR + second * 1_000_000);
-            clock.hear(NodeId(3), HOUR + second * 1_000_000);
+            clock.hear(NodeId(2), HOUR + second * 1_000_000, true);
+            clock.hear(NodeId(3), HOUR + second * 1_000_000, true);
         }
         assert_eq!(clock.micros(), HOUR + 60_000_000);
     }
 
     #[test]
-    fn clock_started_an_hour_ahead_steps_to_the_majority() {
-        let mut clock = VersionClock::new(NodeId(1), 5, at(0, 2 * HOUR));
-        clock.hear(NodeId(2), HOUR);
+    fn clock_started_wrong_steps_to_the_time_of_a_settled_peer() {
+        for wall in [HOUR, 3 * HOUR] {
+            let mut clock = clock(3, wall);
+            clock.hear(NodeId(2), 2 * HOUR, true);
+            assert_eq!((clock.micros(), clock.is_settled()), (2 * HOUR, true));
+            clock.hear(NodeId(3), HOUR, true);
+            assert_eq!(clock.micros(), 2 * HOUR, "it steps once");
+        }
+    }
+
+    #[test]
+    fn clock_with_unsettled_peers_steps_to_the_majority() {
+        let mut clock = clock(5, 2 * HOUR);
+        clock.hear(NodeId(2), HOUR, false);
         assert_eq!(clock.micros(), 2 * HOUR, "two of five are no majority");
-        clock.hear(NodeId(3), HOUR);
+        clock.hear(NodeId(3), HOUR, false);
         assert_eq!(clock.micros(), HOUR);
     }
 
     #[test]
+    fn clock_of_two_that_start_together_the_lower_counts() {
+        let (mut ahead, mut behind) = (clock(3, 2 * HOUR), clock(3, HOUR));
+        ahead.hear(NodeId(2), HOUR, false);
+        behind.hear(NodeId(2), 2 * HOUR, false);
+        assert_eq!((ahead.micros(), behind.micros()), (HOUR, HOUR));
+    }
+
+    #[test]
+    fn clock_never_starts_or_steps_below_the_newest_version() {
+        let mut clock = VersionClock::new(NodeId(1), 3, Version::new(2 * HOUR, NodeId(3)), at(0, HOUR));
+        assert_eq!(clock.micros(), 2 * HOUR);
+        clock.hear(NodeId(2), HOUR, true);
+        assert_eq!(clock.micros(), 2 * HOUR);
+    }
+
+    #[test]
     fn clock_alone_follows_its_wall_slowly() {
-        let mut clock = VersionClock::new(NodeId(1), 1, at(0, HOUR));
+        let mut clock = clock(1, HOUR);
         clock.advance(at(1_000_000, 2 * HOUR));
         assert_eq!(clock.micros(), HOUR + 1_010_000);
         clock.advance(at(2_000_000, 0));

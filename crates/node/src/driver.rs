@@ -207,9 +207,10 @@ impl Driver {
             let seed = mix(config.seed.wrapping_add(u64::from(shard.0) << 32));
             replicas.insert(shard, Replica::new(shard, protocol, generation, applied.last, seed));
         }
+        let last = applied.values().map(|applied| applied.last).max().unwrap_or_default();
         let others = config.nodes.iter().filter(|(id, _)| *id != config.me).cloned();
         let mut driver = Driver {
-            clock: VersionClock::new(config.me, config.nodes.len(), now),
+            clock: VersionClock::new(config.me, config.nodes.len(), last, now),
             now: now.instant,
             peers: Peers::new(others),
             replicas,
@@ -301,7 +302,11 @@ impl Driver {
             Input::PeerDown { node } => self.peer_down(node),
             Input::Durable { ticket } => self.durable(ticket),
             Input::Done(done) => self.done(done),
-            Input::DiskFull(full) => self.disk_full = full,
+            Input::DiskFull(full) => {
+                self.disk_full = full;
+                // A leader whose majority has no room must not wait for it.
+                self.announce();
+            }
             Input::Snapshot { stream, from, shard, part } => self.take_snapshot(stream, from, shard, part),
             Input::SnapshotSent { shard, to, arrived } => {
                 self.inputs.push_back((shard, replication::Input::SnapshotSent { to, arrived }));
@@ -440,20 +445,32 @@ impl Driver {
 
     /// Gives a part to the local replica.
     fn serve(&mut self, token: Token) {
-        let full = self.disk_full;
+        let full = self.full_disks();
         let Some(open) = self.open.get_mut(token) else { return };
         let Some(replica) = self.replicas.get_mut(&open.shard) else { return };
         open.state = State::Local;
         if open.is_read() {
             let level = open.level;
             self.inputs.push_back((open.shard, replication::Input::Read { token, level }));
-        } else if full {
+        } else if let Some(whose) = full {
             open.state = State::Waiting(self.now);
-            let why =
-                "the disk of the leading node is full: free space on its data folder's disk; reads go on";
-            self.finish(token, Err(Error::Unavailable(why.into())));
+            let why = format!(
+                "the disk of {whose} is full: free space on the disk of the data folder; reads go on"
+            );
+            self.finish(token, Err(Error::Unavailable(why)));
         } else {
             replica.proposals.push((token, open.stamped.clone()));
+        }
+    }
+
+    /// Whose full disks leave no majority that could take a write, if so. The leader's own must have room anyway: what it
+    /// orders stays in its memory until it is written.
+    fn full_disks(&self) -> Option<&'static str> {
+        let others = self.peers.ids().filter(|id| self.peers.has_full_disk(*id)).count();
+        match self.config.nodes.len() - others < self.config.majority() as usize {
+            _ if self.disk_full => Some("the leading node"),
+            true => Some("too many nodes"),
+            false => None,
         }
     }
 
@@ -511,6 +528,11 @@ impl Driver {
             return self.advance_failed(token);
         }
         let from_client = matches!(open.origin, Origin::Client(_));
+        let error = match error {
+            // Nothing happened here, and the node that forwarded it tries the next leader.
+            Error::Unavailable(_) if !from_client => Error::WrongNode { try_next: None },
+            error => error,
+        };
         let micros = match &error {
             Error::InDoubt(_) => {
                 open.in_doubt = true;
@@ -596,7 +618,7 @@ impl Driver {
             Frame::Lasts(lasts) => self.take_lasts(from, lasts),
             Frame::WholeAt { shard, index, rejoining } => self.told_whole_at(shard, index, rejoining),
             Frame::Announce(announcement) => {
-                self.clock.hear(from, announcement.clock);
+                self.clock.hear(from, announcement.clock, announcement.clock_settled);
                 if announcement.rejoining {
                     self.tell_rejoining(from);
                 }
@@ -668,9 +690,11 @@ impl Driver {
         });
         Announcement {
             clock: self.clock.micros(),
+            clock_settled: self.clock.is_settled(),
             pid: self.config.pid,
             address: self.config.address.clone(),
             rejoining: self.config.rejoining,
+            disk_full: self.disk_full,
             replicas: replicas.collect(),
         }
     }
@@ -805,7 +829,7 @@ impl Driver {
             Done::Installed { shard, generation, result } => self.installed(shard, generation, result),
             Done::Loaded { shard, generation, last } => self.loaded(shard, generation, last),
             Done::Forgot { shard, generation, more } => {
-                if more {
+                if more && self.replicas.get(&shard).is_some_and(|replica| !replica.uses(generation)) {
                     self.work.push(Work::Run(Job::Forget { shard, generation }));
                 }
             }

@@ -96,7 +96,8 @@ impl Driver {
     /// The protocol does not need it: it has gone on without.
     pub(crate) fn discard_snapshot(&mut self, shard: ShardId) {
         if let Some(install) = self.drop_install(shard) {
-            self.work.push(Work::SnapshotTaken { stream: install.stream, taken: true });
+            // It is not in use here, so the leader must not count on it.
+            self.work.push(Work::SnapshotTaken { stream: install.stream, taken: false });
         }
     }
 

@@ -72,6 +72,11 @@ impl Peers {
         }
     }
 
+    /// Whether a node last announced that its disk is full.
+    pub fn has_full_disk(&self, node: NodeId) -> bool {
+        self.peers.get(&node).is_some_and(|peer| peer.told.disk_full)
+    }
+
     /// What a node last announced of its replica of a shard.
     pub fn replica(&self, node: NodeId, shard: ShardId) -> Option<&Announced> {
         self.peers.get(&node)?.told.replicas.iter().find(|replica| replica.shard == shard)

@@ -85,6 +85,12 @@ impl Replica {
         }
     }
 
+    /// Whether the rows of a generation are current or coming in.
+    pub fn uses(&self, generation: u32) -> bool {
+        self.generation == generation
+            || self.install.as_ref().is_some_and(|install| install.generation == generation)
+    }
+
     /// The generation that the log names: the current one, or the one whose switch is on its way to the disk.
     pub fn generation_logged(&self) -> u32 {
         let switching = self.install.as_ref().filter(|install| install.ticket.is_some());

@@ -61,12 +61,16 @@ pub enum Frame {
 pub struct Announcement {
     /// Its version clock, in microseconds since 1970.
     pub clock: u64,
+    /// Whether that is the time that the cluster lives by.
+    pub clock_settled: bool,
     /// Its process id.
     pub pid: u32,
     /// Where its clients connect.
     pub address: String,
     /// It came back with nothing and waits for leaders to say what it lacks.
     pub rejoining: bool,
+    /// Its disk has no room for new work.
+    pub disk_full: bool,
     /// Its replicas.
     pub replicas: Vec<Announced>,
 }
@@ -186,9 +190,11 @@ impl Frame {
 impl Announcement {
     fn encode(&self, into: &mut BytesMut) {
         codec::put_uint(into, self.clock);
+        into.put_u8(u8::from(self.clock_settled));
         codec::put_uint(into, u64::from(self.pid));
         codec::put_bytes(into, self.address.as_bytes());
         into.put_u8(u8::from(self.rejoining));
+        into.put_u8(u8::from(self.disk_full));
         codec::put_list(into, &self.replicas, |into, replica| {
             codec::put_uint(into, u64::from(replica.shard.0));
             into.put_u8(match replica.role {
@@ -206,9 +212,11 @@ impl Announcement {
     fn decode(reader: &mut Reader) -> Result<Announcement, Malformed> {
         Ok(Announcement {
             clock: reader.uint()?,
+            clock_settled: reader.bool()?,
             pid: reader.u32()?,
             address: reader.text()?,
             rejoining: reader.bool()?,
+            disk_full: reader.bool()?,
             replicas: reader.list(|reader| {
                 Ok(Announced {
                     shard: ShardId(reader.u32()?),
@@ -225,5 +233,62 @@ impl Announcement {
                 })
             })?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::mix;
+
+    fn samples() -> Vec<Frame> {
+        let replica = Announced {
+            shard: ShardId(4),
+            role: Role::Leader,
+            leader: Some(NodeId(2)),
+            term: 9,
+            applied: 1 << 40,
+        };
+        let mut announcement =
+            Announcement { pid: 77, address: "127.0.0.1:7401".into(), ..Announcement::default() };
+        announcement.replicas.push(replica);
+        vec![
+            Frame::Protocol { shard: ShardId(1), epoch: Epoch(1), body: Bytes::from_static(b"body") },
+            Frame::Forward {
+                token: 5,
+                shard: ShardId(300),
+                level: Level::Bounded(20),
+                millis: 5000,
+                op: Bytes::from_static(b"op"),
+            },
+            Frame::Answer { token: 5, result: Err(Error::WrongNode { try_next: None }) },
+            Frame::Lasts(vec![(ShardId(1), 0), (ShardId(2), u64::MAX)]),
+            Frame::WholeAt { shard: ShardId(2), index: 17 },
+            Frame::Announce(announcement),
+        ]
+    }
+
+    #[test]
+    fn frame_round_trips() {
+        for frame in samples() {
+            assert_eq!(Frame::decode(&frame.encode()), Ok(frame));
+        }
+    }
+
+    #[test]
+    fn frame_cut_or_garbled_never_panics() {
+        for (number, frame) in samples().into_iter().enumerate() {
+            let bytes = frame.encode();
+            for cut in 0..bytes.len() {
+                let _ = Frame::decode(&bytes.slice(..cut));
+            }
+            for round in 0..5_000u64 {
+                let mut garbled = bytes.to_vec();
+                let random = mix(round ^ (number as u64) << 32);
+                let place = random as usize % garbled.len();
+                garbled[place] ^= (random >> 40) as u8;
+                let _ = Frame::decode(&garbled.into());
+            }
+        }
     }
 }

@@ -1,10 +1,13 @@
 //! The log's thread: one write and one sync for all that queued while it was busy.
+//!
+//! The disk counts as full when the log cannot grow, and as soon as a checkpoint did not find room: a log that went on
+//! growing would take the very space that the next checkpoint needs to shorten it. Until one succeeds, writes are refused.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use node::Input;
 use wal::{FileDisk, Log, Position, Record};
@@ -14,8 +17,14 @@ use crate::inbox::{Inbox, Message};
 
 /// The table is flushed and old segments go when the log has grown by this: it bounds what a start must replay.
 const CHECKPOINT_BYTES: u64 = 64 << 20;
+/// When the disk is full, this much is worth a checkpoint: it gives back a segment at least.
+const CHECKPOINT_EARLY_BYTES: u64 = 32 << 20;
 /// A full disk is tried again so often.
 const RETRY: Duration = Duration::from_millis(200);
+/// A checkpoint that did not find room is tried again so often: each try writes what room there is.
+const RETRY_CHECKPOINT: Duration = Duration::from_secs(2);
+/// While a checkpoint is under way the log is tried again this seldom: the two would take the room from each other.
+const RETRY_BESIDE_CHECKPOINT: Duration = Duration::from_secs(5);
 
 /// What the log's thread is asked.
 pub(crate) enum Request {
@@ -85,13 +94,17 @@ impl OpenLog {
     /// Starts the thread.
     pub fn start(self, inbox: Arc<Inbox>) -> JoinHandle<()> {
         let mut writer = Writer {
-            checkpoint_at: self.log.bytes_live() + CHECKPOINT_BYTES,
+            // A long log of an earlier life gets its checkpoint now: it must not grow from start to start.
+            checkpoint_at: CHECKPOINT_BYTES,
             log: self.log,
             disk: self.disk,
             inbox,
             tickets: Vec::new(),
             mark: None,
             checkpointing: false,
+            no_room: false,
+            attempted: Instant::now(),
+            retried: Instant::now(),
             full: false,
         };
         let receiver = self.receiver;
@@ -114,6 +127,13 @@ struct Writer {
     mark: Option<Position>,
     checkpointing: bool,
     checkpoint_at: u64,
+    /// The last checkpoint did not find room.
+    no_room: bool,
+    /// When the last checkpoint began.
+    attempted: Instant,
+    /// When the log was last asked to try again.
+    retried: Instant,
+    /// What the driver was told last.
     full: bool,
 }
 
@@ -122,12 +142,10 @@ impl Writer {
         loop {
             let mut stop = match receiver.recv_timeout(if self.full { RETRY } else { Duration::MAX }) {
                 Ok(request) => self.take(request),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.log.retry();
-                    false
-                }
+                Err(RecvTimeoutError::Timeout) => false,
                 Err(RecvTimeoutError::Disconnected) => true,
             };
+            self.retry();
             for request in receiver.try_iter() {
                 stop |= self.take(request);
             }
@@ -154,13 +172,13 @@ impl Writer {
                     self.log.release(mark);
                 }
                 self.checkpointing = false;
+                self.no_room = false;
                 self.checkpoint_at = self.log.bytes_live() + CHECKPOINT_BYTES;
             }
             Request::CheckpointFailed => {
                 self.mark = None;
                 self.checkpointing = false;
-                // Space may be short: not at once again, but before the log has doubled.
-                self.checkpoint_at = self.log.bytes_live() + CHECKPOINT_BYTES / 4;
+                self.no_room = true;
             }
             Request::CheckpointNow => self.checkpoint_at = 0,
             Request::Wake => {}
@@ -169,13 +187,21 @@ impl Writer {
         false
     }
 
+    fn retry(&mut self) {
+        let pause = if self.checkpointing { RETRY_BESIDE_CHECKPOINT } else { RETRY };
+        if self.log.is_full() && self.retried.elapsed() >= pause {
+            self.retried = Instant::now();
+            self.log.retry();
+        }
+    }
+
     fn report(&mut self) {
         let durable = self.log.durable();
         let done = self.tickets.iter().take_while(|(own, _)| *own <= durable).count();
         if let Some((_, ticket)) = self.tickets.drain(..done).next_back() {
             self.inbox.input(Input::Durable { ticket });
         }
-        if self.log.is_full() != self.full {
+        if (self.log.is_full() || self.no_room) != self.full {
             self.full = !self.full;
             if self.full {
                 tracing::error!(
@@ -186,9 +212,17 @@ impl Writer {
             }
             self.inbox.input(Input::DiskFull(self.full));
         }
-        if !self.checkpointing && self.log.bytes_live() >= self.checkpoint_at {
+        if !self.checkpointing && self.is_checkpoint_due() {
+            self.attempted = Instant::now();
             self.checkpointing = true;
             self.inbox.input(Input::Checkpoint);
         }
+    }
+
+    fn is_checkpoint_due(&self) -> bool {
+        let long = self.log.bytes_live() >= self.checkpoint_at;
+        // On a full disk an early one may make the room that is missing.
+        let early = self.no_room || self.log.is_full() && self.log.bytes_live() >= CHECKPOINT_EARLY_BYTES;
+        (long && !self.no_room) || (early && self.attempted.elapsed() >= RETRY_CHECKPOINT)
     }
 }

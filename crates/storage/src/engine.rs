@@ -150,7 +150,8 @@ pub fn open(kind: Kind, folder: &Path) -> Result<Box<dyn Engine>, EngineError> {
 /// As [`open`]; the disk engine keeps up to `cache_bytes` of blocks in memory.
 pub fn open_with_cache(kind: Kind, folder: &Path, cache_bytes: u64) -> Result<Box<dyn Engine>, EngineError> {
     let doing = || format!("opening the {} engine in {}", kind.name(), folder.display());
-    std::fs::create_dir_all(folder).map_err(|error| EngineError::io(doing(), error))?;
+    let made = std::fs::create_dir_all(folder).and_then(|()| folder.parent().map_or(Ok(()), sync_folder));
+    made.map_err(|error| EngineError::io(doing(), error))?;
     let found = match kind {
         Kind::Memory => Disk::is_in(folder).then_some(Kind::Disk),
         Kind::Disk => Memory::is_in(folder)?.then_some(Kind::Memory),
@@ -178,6 +179,8 @@ pub(crate) fn is_empty(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
 
 /// Makes the names in a folder survive a power loss.
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+    // The parent of a relative name is the empty path.
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     std::fs::File::open(folder)?.sync_all()
 }
 

@@ -10,6 +10,9 @@
 //! again. `reload` loads the shard again. Versions are written as their microseconds (`.NODE` behind them unless it is
 //! node 1).
 
+// What cannot go on fails the test.
+#![allow(clippy::unwrap_used)]
+
 mod golden {
     pub mod parse;
     pub mod show;

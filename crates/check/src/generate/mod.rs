@@ -214,3 +214,52 @@ fn put(key: Key, value: Value) -> Op {
 fn update(key: Key, function: Function) -> Op {
     Op::Update { key, function }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    const ALL: [Workload; 4] = [Workload::Register, Workload::Kv, Workload::Batch, Workload::Appends];
+    const KEYS: Keys = Keys { count: 20, skew: 1.0 };
+
+    fn ops(workload: Workload, seed: u64, client: u64) -> Vec<Op> {
+        let mut generator = Generator::client(workload, KEYS, seed, client);
+        (0..500).map(|_| generator.next_op()).collect()
+    }
+
+    #[test]
+    fn ops_of_a_seed_are_the_same_and_valid() {
+        for workload in ALL {
+            assert_eq!(ops(workload, 1, 2), ops(workload, 1, 2));
+            assert_ne!(ops(workload, 1, 2), ops(workload, 1, 3));
+            assert_ne!(ops(workload, 1, 2), ops(workload, 2, 2));
+            assert!(ops(workload, 1, 2).iter().all(|op| op.validate().is_ok()), "{workload:?}");
+            assert_eq!(workload.name().parse(), Ok(workload));
+        }
+    }
+
+    #[test]
+    fn appends_are_unique_over_all_clients() {
+        let mut seen = HashSet::new();
+        for client in 0..20 {
+            for op in ops(Workload::Appends, 1, client) {
+                if let Op::Update { function: Function::Append { value, .. }, .. } = op {
+                    assert!(seen.insert(value.clone()), "{value:?}");
+                }
+            }
+        }
+        assert!(seen.len() > 5_000);
+    }
+
+    #[test]
+    fn skew_makes_the_first_key_hot() {
+        let hot = |skew| {
+            let mut generator = Generator::client(Workload::Register, Keys { count: 100, skew }, 1, 1);
+            (0..2_000).filter(|_| generator.key() == "k0").count()
+        };
+        assert!(hot(0.0) < 50, "{}", hot(0.0));
+        assert!(hot(1.0) > 250, "{}", hot(1.0));
+    }
+}

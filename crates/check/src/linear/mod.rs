@@ -9,6 +9,7 @@
 //! linearizability" (2016).
 
 mod bits;
+mod configuration;
 mod hash;
 mod schedule;
 mod search;
@@ -18,7 +19,7 @@ mod states;
 use crate::history::History;
 use crate::model::{Call, Model, Partition};
 use crate::window::Window;
-use search::{Failure, Found};
+use search::Found;
 
 /// How the search is to end early.
 pub struct Budget<'a> {
@@ -83,8 +84,8 @@ pub fn check<M: Model>(model: &M, history: &History, budget: &mut Budget) -> Jud
 }
 
 impl<'a> Budget<'a> {
-    /// What a check may take when nothing else is said: some tens of seconds.
-    pub const STEPS: u64 = 100_000_000;
+    /// What a check may take when nothing else is said: about a minute.
+    pub const STEPS: u64 = 30_000_000;
 
     /// At most so many steps.
     pub fn steps(steps_max: u64) -> Budget<'a> {
@@ -127,34 +128,42 @@ impl Default for Budget<'_> {
 fn judge<M: Model>(model: &M, history: &History, parts: Vec<Partition>, budget: &mut Budget) -> Verdict {
     let mut hard: Vec<Partition> = Vec::new();
     for part in parts {
-        match budget.share(FIRST_STEPS, |budget| search::search(model, &part.calls, None, budget)) {
-            Found::Order => {}
-            Found::Nothing(failure) => return violated(model, history, &part, &failure, budget),
-            Found::Undecided(_) => hard.push(part),
+        match judge_part(model, history, &part, FIRST_STEPS, budget) {
+            Verdict::Holds => {}
+            Verdict::Undecided(_) => hard.push(part),
+            violated => return violated,
         }
     }
-    let mut undecided = None;
+    let mut verdict = Verdict::Holds;
     for part in hard {
-        match search::search(model, &part.calls, None, budget) {
-            Found::Order => {}
-            Found::Nothing(failure) => return violated(model, history, &part, &failure, budget),
-            Found::Undecided(why) => {
-                undecided = undecided.or(Some(format!("{} was not decided: {why}", part.name)))
+        match judge_part(model, history, &part, u64::MAX, budget) {
+            Verdict::Violated(window) => return Verdict::Violated(window),
+            Verdict::Undecided(why) if verdict == Verdict::Holds => {
+                verdict = Verdict::Undecided(format!("{} was not decided: {why}", part.name));
             }
+            Verdict::Undecided(_) | Verdict::Holds => {}
         }
     }
-    undecided.map_or(Verdict::Holds, Verdict::Undecided)
+    verdict
 }
 
-fn violated<M: Model>(
+fn judge_part<M: Model>(
     model: &M,
     history: &History,
     part: &Partition,
-    failure: &Failure,
+    share: u64,
     budget: &mut Budget,
 ) -> Verdict {
-    let shrunk = shrink::shrink(model, &part.calls, failure, budget);
-    Verdict::Violated(Box::new(Window::new(part.name.clone(), history, &shrunk)))
+    let before = budget.steps;
+    match budget.share(share, |budget| search::search(model, &part.calls, None, budget)) {
+        Found::Order => Verdict::Holds,
+        Found::Undecided(why) => Verdict::Undecided(why),
+        Found::Nothing(failure) => {
+            let steps = budget.steps - before;
+            let shrunk = shrink::shrink(model, &part.calls, &failure, steps, budget);
+            Verdict::Violated(Box::new(Window::new(part.name.clone(), history, &shrunk)))
+        }
+    }
 }
 
 pub(crate) use shrink::Shrunk;

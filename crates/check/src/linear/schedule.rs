@@ -3,6 +3,8 @@
 //! The search goes from return to return: a [`Turn`] is the return of one call, by which that call must have happened.
 //! Calls that return have a slot while they are under way; calls that never do ("open") have a number of their own.
 
+use bytes::{Bytes, BytesMut};
+
 use super::hash::FastMap;
 use crate::model::{Call, Model};
 
@@ -18,10 +20,7 @@ pub(super) struct Schedule {
     pub opens: Vec<Open>,
     /// Slot and call of all that is under way, turn after turn.
     active: Vec<(u32, u32)>,
-    /// From which turn on only growing calls precede a pure call's return; by call.
-    growing_from: Vec<usize>,
-    /// The turn at which a call returns, by call.
-    turn_of: Vec<usize>,
+    calls: Vec<Traits>,
 }
 
 /// The return of a call.
@@ -42,29 +41,62 @@ pub(super) struct Open {
     pub twin: Option<u32>,
 }
 
+/// What a call does to any state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It leaves it as it was.
+    Pure,
+    /// It leaves the same whatever it finds, and answers whatever it answered.
+    Blind,
+    /// Something else.
+    Other,
+}
+
+/// What the search asks of a call.
+struct Traits {
+    kind: Kind,
+    /// Calls that ask and answer the same are of one class; blind ones if they ask the same.
+    class: u32,
+    /// The turn at which it returns.
+    turn: usize,
+    /// Of a pure call: from which turn on only growing calls precede its return.
+    growing_from: usize,
+}
+
 impl Schedule {
-    pub fn new<M: Model>(model: &M, calls: &[Call], classes: &[u32], pure: &[bool]) -> Schedule {
+    pub fn new<M: Model>(model: &M, calls: &[Call]) -> Schedule {
         let mut order: Vec<(usize, u32)> =
             calls.iter().zip(0..).filter_map(|(call, index)| Some((call.returned?, index))).collect();
         order.sort_unstable();
-        let mut turn_of = vec![NEVER; calls.len()];
-        order.iter().enumerate().for_each(|(turn, (_, call))| turn_of[*call as usize] = turn);
+        let traits = traits(model, calls, &order);
         let mut schedule = Schedule {
             turns: Vec::with_capacity(order.len()),
             slots: 0,
-            opens: opens(calls, classes),
+            opens: opens(calls, &traits),
             active: Vec::new(),
-            growing_from: growing_from(model, calls, &order, pure, &turn_of),
-            turn_of,
+            calls: traits,
         };
         schedule.lay_out(calls, &order);
-        schedule.look_ahead(calls, &order, pure);
+        schedule.look_ahead(calls, &order);
         schedule
     }
 
-    /// Slot and call of all that is under way at a turn, the call that returns among them.
+    /// Slot and call of all that is under way at a turn, in the order of their returns: the turn's call is the first.
     pub fn active(&self, turn: &Turn) -> &[(u32, u32)] {
         &self.active[turn.active.0 as usize..turn.active.1 as usize]
+    }
+
+    pub fn kind(&self, call: u32) -> Kind {
+        self.calls[call as usize].kind
+    }
+
+    pub fn class(&self, call: u32) -> u32 {
+        self.calls[call as usize].class
+    }
+
+    /// The turn at which a call returns.
+    pub fn turn_of(&self, call: u32) -> usize {
+        self.calls[call as usize].turn
     }
 
     /// A pure call yet to be called that only growing calls precede from this turn on.
@@ -74,29 +106,24 @@ impl Schedule {
 
     /// Whether from this turn on only growing calls precede the return of a pure call.
     pub fn only_growing(&self, turn: usize, call: u32) -> bool {
-        self.growing_from[call as usize] <= turn
-    }
-
-    /// The turn at which a call returns.
-    pub fn turn_of(&self, call: u32) -> usize {
-        self.turn_of[call as usize]
+        self.calls[call as usize].growing_from <= turn
     }
 
     fn lay_out(&mut self, calls: &[Call], order: &[(usize, u32)]) {
-        let mut waiting =
-            (0..calls.len() as u32).filter(|index| calls[*index as usize].returned.is_some()).peekable();
+        let mut waiting = (0..calls.len() as u32).filter(|call| returns(calls, *call)).peekable();
         let mut under_way: Vec<(u32, u32)> = Vec::new();
         let mut free: Vec<u32> = Vec::new();
         for (returned, call) in order {
             while let Some(next) = waiting.next_if(|next| calls[*next as usize].called < *returned) {
                 let slot = free.pop().unwrap_or(self.slots as u32);
                 self.slots = self.slots.max(slot as usize + 1);
-                under_way.push((slot, next));
+                let at = under_way.partition_point(|(_, other)| self.turn_of(*other) < self.turn_of(next));
+                under_way.insert(at, (slot, next));
             }
             let begin = self.active.len() as u32;
             self.active.extend(&under_way);
-            let place = under_way.iter().position(|(_, other)| other == call);
-            let (slot, _) = under_way.remove(place.expect("a call is called before it returns"));
+            let (slot, first) = under_way.remove(0);
+            assert_eq!(first, *call, "a call is called before it returns");
             free.push(slot);
             let opens =
                 self.opens.partition_point(|open| calls[open.call as usize].called < *returned) as u32;
@@ -105,14 +132,13 @@ impl Schedule {
         }
     }
 
-    fn look_ahead(&mut self, calls: &[Call], order: &[(usize, u32)], pure: &[bool]) {
-        let mut later: Vec<u32> =
-            (0..calls.len() as u32).filter(|call| pure[*call as usize] && returns(calls, *call)).collect();
+    fn look_ahead(&mut self, calls: &[Call], order: &[(usize, u32)]) {
+        let pure = |call: &u32| self.kind(*call) == Kind::Pure && returns(calls, *call);
+        let mut later: Vec<u32> = (0..calls.len() as u32).filter(pure).collect();
         let mut first: Option<u32> = None;
         for (turn, (returned, _)) in order.iter().enumerate().rev() {
             while let Some(call) = later.pop_if(|call| calls[*call as usize].called > *returned) {
-                let sooner = |first: &u32| calls[*first as usize].returned < calls[call as usize].returned;
-                first = Some(first.filter(sooner).unwrap_or(call));
+                first = Some(first.filter(|first| self.turn_of(*first) < self.turn_of(call)).unwrap_or(call));
             }
             self.turns[turn].ahead = first;
         }
@@ -123,35 +149,59 @@ fn returns(calls: &[Call], call: u32) -> bool {
     calls[call as usize].returned.is_some()
 }
 
-fn opens(calls: &[Call], classes: &[u32]) -> Vec<Open> {
+fn opens(calls: &[Call], traits: &[Traits]) -> Vec<Open> {
     let mut last: FastMap<u32, u32> = FastMap::default();
     let open = (0..calls.len() as u32).filter(|call| !returns(calls, *call));
     open.zip(0..)
-        .map(|(call, number)| Open { call, twin: last.insert(classes[call as usize], number) })
+        .map(|(call, number)| Open { call, twin: last.insert(traits[call as usize].class, number) })
         .collect()
 }
 
+fn traits<M: Model>(model: &M, calls: &[Call], order: &[(usize, u32)]) -> Vec<Traits> {
+    let mut classes: FastMap<Bytes, u32> = FastMap::default();
+    let trait_of = |call: &Call| {
+        let kind = kind(model, call);
+        let fresh = classes.len() as u32;
+        let class = *classes.entry(class_bytes(call, kind)).or_insert(fresh);
+        Traits { kind, class, turn: NEVER, growing_from: NEVER }
+    };
+    let mut traits: Vec<Traits> = calls.iter().map(trait_of).collect();
+    order.iter().enumerate().for_each(|(turn, (_, call))| traits[*call as usize].turn = turn);
+    set_growing_from(model, calls, order, &mut traits);
+    traits
+}
+
+fn kind<M: Model>(model: &M, call: &Call) -> Kind {
+    if model.is_pure(&call.op, call.answer.as_ref()) {
+        Kind::Pure
+    } else if model.is_blind(&call.op, call.answer.as_ref()) {
+        Kind::Blind
+    } else {
+        Kind::Other
+    }
+}
+
+fn class_bytes(call: &Call, kind: Kind) -> Bytes {
+    let mut bytes = BytesMut::new();
+    kv::codec::encode_op(&mut bytes, &call.op);
+    if let (Some(answer), Kind::Pure | Kind::Other) = (&call.answer, kind) {
+        kv::codec::encode_answer(&mut bytes, answer);
+    }
+    bytes.freeze()
+}
+
 /// For each pure call, the turn after the last one that a call which does not grow could still precede it in.
-fn growing_from<M: Model>(
-    model: &M,
-    calls: &[Call],
-    order: &[(usize, u32)],
-    pure: &[bool],
-    turn_of: &[usize],
-) -> Vec<usize> {
-    let mut from = vec![NEVER; calls.len()];
+fn set_growing_from<M: Model>(model: &M, calls: &[Call], order: &[(usize, u32)], traits: &mut [Traits]) {
     let mut next = 0;
-    let mut bar = 0;
+    let mut from = 0;
     for (returned, call) in order {
         while next < calls.len() && calls[next].called < *returned {
-            if !pure[next] && !model.grows(&calls[next].op) {
-                bar = bar.max(turn_of[next].saturating_add(1));
+            if traits[next].kind != Kind::Pure && !model.grows(&calls[next].op) {
+                from = from.max(traits[next].turn.saturating_add(1));
             }
             next += 1;
         }
-        if pure[*call as usize] {
-            from[*call as usize] = bar;
-        }
+        traits[*call as usize].growing_from =
+            if traits[*call as usize].kind == Kind::Pure { from } else { NEVER };
     }
-    from
 }

@@ -1,27 +1,33 @@
 //! The search for an order.
 //!
-//! Just-in-time linearization (Lowe, "Testing for linearizability", 2016) as a depth-first search: a configuration is the
-//! state after the calls chosen so far, which of the calls under way were chosen, and which open calls were. At each
-//! return ([`Turn`]) the returning call must be among the chosen ones; before it, any call under way may be chosen. A
-//! configuration that was seen before leads nowhere new (Wing and Gong 1993, with Lowe's memory).
+//! Just-in-time linearization (Lowe, "Testing for linearizability", 2016) as a depth-first search through
+//! [`Configuration`]s. At each return ([`Turn`]) the returning call must have happened; before it, any call under way may
+//! be chosen to happen next. A configuration that is no better than one seen before leads nowhere new (Wing and Gong 1993,
+//! with Lowe's memory).
 //!
 //! What keeps it small:
-//! - A pure call (a read) that agrees with the state is chosen at once: it costs nothing and never has to be put right.
 //! - A call is chosen no sooner than a return demands it.
+//! - A pure call (a read) that agrees with the state happens at once: it costs nothing and never has to be put right.
+//! - A blind call (a put) that nobody sees is not chosen at all: it fits before the next blind one.
+//! - Of calls that ask the same, the one that returns first happens first.
 //! - Of two configurations that differ only in their open calls, the one that used fewer can do all that the other can.
+//! - An order that lets few open calls happen at one turn is looked for first: what they did was mostly seen one by one.
 //! - Where only appends precede a read, a state that is no beginning of what it read is given up at once.
 
 use std::collections::BTreeSet;
 
 use super::Budget;
-use super::bits::Bits;
+use super::bits::{Bits, WORD, WORDS};
+use super::configuration::{Configuration, Key, Rest};
 use super::hash::FastMap;
-use super::schedule::Schedule;
-use super::states::{States, classes};
+use super::schedule::{Kind, Schedule, Turn};
+use super::states::States;
 use crate::model::{Call, Model};
 
 /// Configurations remembered at most: about a gigabyte.
-const CONFIGURATIONS_MAX: usize = 10_000_000;
+const CONFIGURATIONS_MAX: usize = 8_000_000;
+/// So many open calls may happen at one turn, in one attempt after the other. The last attempt decides.
+const OPENS_PER_TURN: [u32; 3] = [1, 2, u32::MAX];
 
 /// What the search found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,9 +43,9 @@ pub(super) enum Found {
 /// Where every order ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
-    /// No order gets past the return of this call. When `exact`, there is one that gets up to it.
+    /// No order gets past the return of this call.
     pub call: usize,
-    /// Whether no earlier return stops every order.
+    /// Whether an order gets up to it.
     pub exact: bool,
     /// States that were possible just before that return, for people.
     pub states: Vec<String>,
@@ -53,25 +59,48 @@ pub(super) fn search<M: Model>(
     unforeseen: Option<usize>,
     budget: &mut Budget,
 ) -> Found {
-    let classes = classes(calls);
-    let pure: Vec<bool> = calls.iter().map(|call| model.is_pure(&call.op, call.answer.as_ref())).collect();
-    let schedule = Schedule::new(model, calls, &classes, &pure);
-    if schedule.slots <= 64 && schedule.opens.len() <= 64 {
-        Search::<M, u64>::new(model, calls, &classes, &pure, &schedule, unforeseen).run(budget)
+    let schedule = Schedule::new(model, calls);
+    let states = States::new(model, calls);
+    let bound = schedule.slots.max(schedule.opens.len());
+    if bound <= WORD {
+        attempts::<M, [u64; WORD / 64]>(states, &schedule, unforeseen, budget)
+    } else if bound <= WORDS {
+        attempts::<M, [u64; WORDS / 64]>(states, &schedule, unforeseen, budget)
     } else {
-        Search::<M, Vec<u64>>::new(model, calls, &classes, &pure, &schedule, unforeseen).run(budget)
+        attempts::<M, Vec<u64>>(states, &schedule, unforeseen, budget)
     }
+}
+
+/// Searches with ever more open calls at one turn.
+fn attempts<M: Model, B: Bits>(
+    states: States<M>,
+    schedule: &Schedule,
+    unforeseen: Option<usize>,
+    budget: &mut Budget,
+) -> Found {
+    let mut search = Search::<M, B>::new(states, schedule, unforeseen);
+    for limit in OPENS_PER_TURN {
+        search.restart(limit);
+        let found = search.run(budget);
+        let final_word = !matches!(found, Found::Nothing(_)) || !search.limited;
+        if final_word {
+            return found;
+        }
+    }
+    unreachable!("the last attempt is not limited")
 }
 
 struct Search<'a, M: Model, B> {
     states: States<'a, M>,
-    classes: &'a [u32],
-    pure: &'a [bool],
     schedule: &'a Schedule,
-    /// What was tried: for each turn, state and set of chosen calls, the least sets of open calls that were used.
-    tried: FastMap<(u32, u32, B), Vec<B>>,
+    /// What was tried, and is not worse than something else that was.
+    tried: FastMap<Key<B>, Vec<Rest<B>>>,
     configurations: usize,
     unforeseen: Option<u32>,
+    /// So many open calls may happen at one turn.
+    limit: u32,
+    /// More would have been possible.
+    limited: bool,
     /// The last turn that an order got to.
     deepest: usize,
     /// The last turn whose call made a state be given up early.
@@ -80,55 +109,51 @@ struct Search<'a, M: Model, B> {
 }
 
 /// A configuration, and how far its choices were tried.
-#[derive(Clone)]
 struct Frame<B> {
-    turn: usize,
-    state: u32,
-    chosen: B,
-    used: B,
+    at: Configuration<B>,
     choice: usize,
     /// Of the states that the choice may leave, the one to try next.
     variant: usize,
 }
 
-/// Where a configuration is once nothing is to choose any more.
-enum Settled {
-    /// All calls returned.
-    End,
-    /// It is new, and was put on the stack.
-    Pushed,
-    /// It leads nowhere, or nowhere new.
-    Dead,
+/// One thing that may happen next.
+#[derive(Clone, Copy)]
+enum Choice {
+    /// The turn's call happened unseen.
+    Pass,
+    /// A call that returns happens, in its slot.
+    Call(u32, u32),
+    /// An open call happens, by its number.
+    Open(u32, u32),
 }
 
 impl<'a, M: Model, B: Bits> Search<'a, M, B> {
-    fn new(
-        model: &'a M,
-        calls: &'a [Call],
-        classes: &'a [u32],
-        pure: &'a [bool],
-        schedule: &'a Schedule,
-        unforeseen: Option<usize>,
-    ) -> Self {
+    fn new(states: States<'a, M>, schedule: &'a Schedule, unforeseen: Option<usize>) -> Self {
         Search {
-            states: States::new(model, calls),
-            classes,
-            pure,
+            states,
             schedule,
             tried: FastMap::default(),
             configurations: 0,
             unforeseen: unforeseen.map(|call| call as u32),
+            limit: u32::MAX,
+            limited: false,
             deepest: 0,
             foreseen: 0,
             stack: Vec::new(),
         }
     }
 
-    fn run(mut self, budget: &mut Budget) -> Found {
+    /// Forgets all that was tried, but for what calls make of states.
+    fn restart(&mut self, limit: u32) {
+        self.tried.clear();
+        self.stack.clear();
+        (self.configurations, self.deepest, self.foreseen) = (0, 0, 0);
+        (self.limit, self.limited) = (limit, false);
+    }
+
+    fn run(&mut self, budget: &mut Budget) -> Found {
         for state in self.states.initial() {
-            let (chosen, used) = (B::empty(self.schedule.slots), B::empty(self.schedule.opens.len()));
-            let begin = Frame { turn: 0, state, chosen, used, choice: 0, variant: 0 };
-            if let Settled::End = self.settle(begin) {
+            if self.settle(Configuration::first(state, self.schedule)) {
                 return Found::Order;
             }
             if let Some(found) = self.explore(budget) {
@@ -149,10 +174,13 @@ impl<'a, M: Model, B: Bits> Search<'a, M, B> {
                     format!("more than {CONFIGURATIONS_MAX} configurations of one key are to be remembered");
                 return Some(Found::Undecided(why));
             }
-            match self.next_choice() {
+            if self.states.are_too_large() {
+                return Some(Found::Undecided("the states of one key take too much memory".into()));
+            }
+            match self.next_configuration() {
                 None => drop(self.stack.pop()),
                 Some(next) => {
-                    if let Settled::End = self.settle(next) {
+                    if self.settle(next) {
                         return Some(Found::Order);
                     }
                 }
@@ -162,110 +190,87 @@ impl<'a, M: Model, B: Bits> Search<'a, M, B> {
     }
 
     /// The configuration after the next choice of the topmost one; `None` when it has no more.
-    fn next_choice(&mut self) -> Option<Frame<B>> {
+    fn next_configuration(&mut self) -> Option<Configuration<B>> {
+        let schedule = self.schedule;
         loop {
-            let schedule = self.schedule;
             let frame = self.stack.last_mut().expect("explore() looks first");
-            let turn = &schedule.turns[frame.turn];
-            let active = schedule.active(turn);
-            let choice = frame.choice;
-            // The returning call first, then what else is under way, then the open calls.
-            let (call, slot, open) = match choice {
-                0 => (turn.call, Some(turn.slot as usize), None),
-                _ if choice <= active.len() => {
-                    let (slot, call) = active[choice - 1];
-                    (call, Some(slot as usize), None)
-                }
-                _ => {
-                    let open = choice - active.len() - 1;
-                    if open >= turn.opens as usize {
-                        return None;
-                    }
-                    (schedule.opens[open].call, None, Some(open))
-                }
-            };
-            let twice = choice > 0 && call == turn.call;
-            let taken = slot.is_some_and(|slot| frame.chosen.get(slot));
-            let spent = open.is_some_and(|open| {
-                frame.used.get(open)
-                    || schedule.opens[open].twin.is_some_and(|twin| !frame.used.get(twin as usize))
-            });
-            let next = if twice || taken || spent {
-                None
+            let turn = &schedule.turns[frame.at.turn];
+            let choice = choice(schedule, turn, frame.choice)?;
+            if matches!(choice, Choice::Open(..)) && frame.at.used_now >= self.limit {
+                self.limited = true;
+                return None;
+            }
+            let next = if allowed(schedule, turn, &frame.at, choice, frame.choice) {
+                step(&mut self.states, schedule, turn, &frame.at, choice, frame.variant)
             } else {
-                let next = self.states.step(frame.state, call, self.classes[call as usize]);
-                // An open call that changes nothing need not happen.
-                next.get(frame.variant).filter(|next| open.is_none() || *next != frame.state)
+                None
             };
-            let Some(state) = next else {
-                frame.choice += 1;
-                frame.variant = 0;
-                continue;
-            };
-            frame.variant += 1;
-            let mut next = Frame { state, choice: 0, variant: 0, ..frame.clone() };
-            slot.into_iter().for_each(|slot| next.chosen.set(slot));
-            open.into_iter().for_each(|open| next.used.set(open));
-            return Some(next);
+            match next {
+                Some(next) => {
+                    frame.variant += 1;
+                    return Some(next);
+                }
+                None => (frame.choice, frame.variant) = (frame.choice + 1, 0),
+            }
         }
     }
 
-    /// Chooses what costs nothing, goes past returns that are satisfied, and puts the rest on the stack if it is new.
-    fn settle(&mut self, mut frame: Frame<B>) -> Settled {
+    /// Lets happen what costs nothing, goes past returns that are satisfied, and puts the configuration on the stack if it
+    /// is new and leads somewhere. True = there is nothing left to return: an order is found.
+    fn settle(&mut self, mut at: Configuration<B>) -> bool {
         let schedule = self.schedule;
         loop {
-            let Some(turn) = schedule.turns.get(frame.turn) else { return Settled::End };
-            if let Err(call) = self.choose_pure(&mut frame) {
-                self.deepest = self.deepest.max(frame.turn);
+            let Some(turn) = schedule.turns.get(at.turn) else { return true };
+            let read = self.read(&mut at);
+            self.deepest = self.deepest.max(at.turn);
+            if let Err(call) = read {
                 self.foreseen = self.foreseen.max(schedule.turn_of(call));
-                return Settled::Dead;
+                return false;
             }
-            if !frame.chosen.get(turn.slot as usize) {
+            if !at.happened(turn.slot as usize) {
                 break;
             }
-            frame.chosen.clear(turn.slot as usize);
-            frame.turn += 1;
+            at.advance(turn);
         }
-        self.deepest = self.deepest.max(frame.turn);
-        if !self.remember(&frame) {
-            return Settled::Dead;
+        if self.is_new(&at) {
+            self.stack.push(Frame { at, choice: 0, variant: 0 });
         }
-        self.stack.push(frame);
-        Settled::Pushed
+        false
     }
 
-    /// Chooses the pure calls that agree with the state. Fails with one that no state to come agrees with.
-    fn choose_pure(&mut self, frame: &mut Frame<B>) -> Result<(), u32> {
+    /// Lets the pure calls happen that agree with the state. Fails with one that no state to come agrees with.
+    fn read(&mut self, at: &mut Configuration<B>) -> Result<(), u32> {
         let schedule = self.schedule;
-        for (slot, call) in schedule.active(&schedule.turns[frame.turn]) {
-            if !self.pure[*call as usize] || frame.chosen.get(*slot as usize) {
+        let turn = &schedule.turns[at.turn];
+        for (slot, call) in schedule.active(turn) {
+            if schedule.kind(*call) != Kind::Pure || at.read.get(*slot as usize) {
                 continue;
             }
-            let class = self.classes[*call as usize];
-            if self.states.step(frame.state, *call, class).contains(frame.state) {
-                frame.chosen.set(*slot as usize);
-            } else if schedule.only_growing(frame.turn, *call) {
-                self.may_lead(frame.state, *call)?;
+            if self.states.step(at.state, *call, schedule.class(*call)).contains(at.state) {
+                at.read.set(*slot as usize);
+                at.idle = false;
+            } else if schedule.only_growing(at.turn, *call) {
+                self.may_lead(at.state, *call)?;
             }
         }
-        schedule.ahead(frame.turn).map_or(Ok(()), |call| self.may_lead(frame.state, call))
+        schedule.ahead(at.turn).map_or(Ok(()), |call| self.may_lead(at.state, call))
     }
 
     fn may_lead(&mut self, state: u32, call: u32) -> Result<(), u32> {
         let may =
-            self.unforeseen == Some(call) || self.states.may_lead(state, call, self.classes[call as usize]);
+            self.unforeseen == Some(call) || self.states.may_lead(state, call, self.schedule.class(call));
         if may { Ok(()) } else { Err(call) }
     }
 
-    /// Whether nothing tried before can do all that this configuration can.
-    fn remember(&mut self, frame: &Frame<B>) -> bool {
-        let key = (frame.turn as u32, frame.state, frame.chosen.clone());
-        let used = self.tried.entry(key).or_default();
-        if used.iter().any(|less| less.is_subset(&frame.used)) {
+    /// Whether nothing that was tried is as good. Then it is remembered.
+    fn is_new(&mut self, at: &Configuration<B>) -> bool {
+        let rest = at.rest();
+        let tried = self.tried.entry(at.key()).or_default();
+        if tried.iter().any(|tried| tried.is_as_good_as(&rest)) {
             return false;
         }
-        used.retain(|more| !frame.used.is_subset(more));
-        used.push(frame.used.clone());
+        tried.retain(|tried| !rest.is_as_good_as(tried));
+        tried.push(rest);
         self.configurations += 1;
         true
     }
@@ -273,11 +278,109 @@ impl<'a, M: Model, B: Bits> Search<'a, M, B> {
     fn failure(&self) -> Failure {
         let stop = self.deepest.max(self.foreseen);
         let at_stop = self.tried.keys().filter(|(turn, ..)| *turn as usize == stop);
-        let states: BTreeSet<u32> = at_stop.map(|(_, state, _)| *state).collect();
+        let states: BTreeSet<u32> = at_stop.map(|(_, state, ..)| *state).collect();
         Failure {
             call: self.schedule.turns[stop].call as usize,
             exact: self.foreseen <= self.deepest,
             states: states.into_iter().map(|state| self.states.describe(state)).collect(),
+        }
+    }
+}
+
+/// The choice of this number: to pass, what is under way in the order of its returns, the open calls. `None` = no more.
+fn choice(schedule: &Schedule, turn: &Turn, number: usize) -> Option<Choice> {
+    let Some(number) = number.checked_sub(1) else { return Some(Choice::Pass) };
+    let active = schedule.active(turn);
+    if let Some((slot, call)) = active.get(number) {
+        return Some(Choice::Call(*call, *slot));
+    }
+    let open = number - active.len();
+    (open < turn.opens as usize).then(|| Choice::Open(schedule.opens[open].call, open as u32))
+}
+
+/// Whether a choice is worth a try.
+fn allowed<B: Bits>(
+    schedule: &Schedule,
+    turn: &Turn,
+    at: &Configuration<B>,
+    choice: Choice,
+    number: usize,
+) -> bool {
+    let (call, waits) = match choice {
+        Choice::Pass => return at.covered.get(turn.slot as usize) && !at.committed,
+        Choice::Call(call, slot) => (call, !at.happened(slot as usize)),
+        Choice::Open(call, open) => {
+            let twin = schedule.opens[open as usize].twin;
+            (call, !at.used.get(open as usize) && twin.is_none_or(|twin| at.used.get(twin as usize)))
+        }
+    };
+    if schedule.kind(call) != Kind::Blind {
+        return waits;
+    }
+    // What the last blind call left would be wiped before anyone saw it: that order was tried without choosing it. And of
+    // blind calls that ask the same, the one that returns first goes first: the other can wait longer.
+    let sooner = &schedule.active(turn)[..schedule.active(turn).len().min(number.saturating_sub(1))];
+    let same = |(slot, other): &(u32, u32)| {
+        schedule.class(*other) == schedule.class(call) && !at.happened(*slot as usize)
+    };
+    waits && !at.idle && !sooner.iter().any(same)
+}
+
+/// The configuration after a choice, in one of the states that it may leave.
+fn step<M: Model, B: Bits>(
+    states: &mut States<M>,
+    schedule: &Schedule,
+    turn: &Turn,
+    at: &Configuration<B>,
+    choice: Choice,
+    variant: usize,
+) -> Option<Configuration<B>> {
+    let call = match choice {
+        Choice::Pass if variant > 0 => return None,
+        Choice::Pass => {
+            let mut next = at.clone();
+            next.advance(turn);
+            return Some(next);
+        }
+        Choice::Call(call, _) | Choice::Open(call, _) => call,
+    };
+    let state = states.step(at.state, call, schedule.class(call)).get(variant)?;
+    let blind = schedule.kind(call) == Kind::Blind;
+    let mut next = Configuration { state, idle: blind, ..at.clone() };
+    if at.covered.get(turn.slot as usize) {
+        next.committed = true;
+        next.covered.clear(turn.slot as usize);
+    }
+    if blind {
+        cover(schedule, turn, &mut next);
+    }
+    match choice {
+        // An open call that changes nothing need not happen.
+        Choice::Open(..) if state == at.state => return None,
+        Choice::Open(_, open) => {
+            next.used.set(open as usize);
+            next.used_now += 1;
+        }
+        Choice::Call(_, slot) => {
+            next.covered.clear(slot as usize);
+            let set = match schedule.kind(call) {
+                Kind::Pure => &mut next.read,
+                Kind::Blind => &mut next.shown,
+                Kind::Other => &mut next.done,
+            };
+            set.set(slot as usize);
+        }
+        Choice::Pass => {}
+    }
+    Some(next)
+}
+
+/// A blind call happens: those under way may have happened right before.
+fn cover<B: Bits>(schedule: &Schedule, turn: &Turn, at: &mut Configuration<B>) {
+    for (slot, call) in schedule.active(turn) {
+        let kept_to_show = at.committed && *call == turn.call;
+        if schedule.kind(*call) == Kind::Blind && !at.shown.get(*slot as usize) && !kept_to_show {
+            at.covered.set(*slot as usize);
         }
     }
 }

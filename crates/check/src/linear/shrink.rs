@@ -18,30 +18,38 @@ pub(crate) struct Shrunk {
     pub states: Vec<String>,
 }
 
-/// A trial may take so many times the steps of the first one, which leaves out nothing. One that takes more has lost a
-/// guide, and what it tried to leave out is kept.
-const TRIAL_FACTOR: u64 = 4;
+/// A trial may take so many times the steps that showed the violation. One that takes more has lost a guide, and what it
+/// tried to leave out is kept.
+const TRIAL_FACTOR: u64 = 2;
 /// But so many in any case.
 const TRIAL_STEPS_MIN: u64 = 2_000;
-/// Steps of all trials together: about a second is well spent on something that a person can read.
-const SHRINK_STEPS: u64 = 1_000_000;
+/// Steps of all trials together, in steps of one: some seconds are well spent on something that a person can read.
+const TRIALS: u64 = 20;
+/// But no more than this.
+const SHRINK_STEPS_MAX: u64 = 1_000_000;
 
-/// Shrinks the calls of a part that has no order.
-pub(super) fn shrink<M: Model>(model: &M, calls: &[Call], failure: &Failure, budget: &mut Budget) -> Shrunk {
+/// Shrinks the calls of a part that has no order, as so many steps showed.
+pub(super) fn shrink<M: Model>(
+    model: &M,
+    calls: &[Call],
+    failure: &Failure,
+    steps: u64,
+    budget: &mut Budget,
+) -> Shrunk {
     let end = calls[failure.call].returned.expect("the call that fails returned");
-    let mut trials = Trials { model, budget, left: SHRINK_STEPS, each: SHRINK_STEPS };
+    let each = (steps * TRIAL_FACTOR).max(TRIAL_STEPS_MIN);
+    let mut trials = Trials { model, budget, left: (each * TRIALS).min(SHRINK_STEPS_MAX), each };
     let end = if failure.exact { end } else { trials.shortest(calls, end) };
     let mut kept = beginning(model, calls, end);
-    trials.calibrate(&kept);
+    let states = trials.states(&kept, end);
     let groups = model.removable(&kept);
     kept = trials.leave_out(kept, groups, end);
     let singles = singles(model, &kept);
     kept = trials.leave_out(kept, singles, end);
-    let fails = kept.iter().position(|call| call.returned == Some(end)).expect("the call that fails is kept");
-    let states = match trials.run(&kept, Some(fails)) {
-        Found::Nothing(failure) if failure.call == fails => failure.states,
-        _ => Vec::new(),
-    };
+    // Without the reads, what nobody sees may go in smaller groups.
+    let groups = model.removable(&kept);
+    kept = trials.leave_out(kept, groups, end);
+    let fails = returning_at(&kept, end);
     Shrunk { calls: kept, fails, states }
 }
 
@@ -61,15 +69,17 @@ impl<M: Model> Trials<'_, '_, M> {
         found
     }
 
-    /// Sees how many steps a trial takes.
-    fn calibrate(&mut self, calls: &[Call]) {
-        let before = self.left;
-        self.run(calls, None);
-        self.each = ((before - self.left) * TRIAL_FACTOR).max(TRIAL_STEPS_MIN);
-    }
-
     fn fails(&mut self, calls: &[Call]) -> bool {
         matches!(self.run(calls, None), Found::Nothing(_))
+    }
+
+    /// The states that are possible just before the call that returns at `end`; none when they are too many to find.
+    fn states(&mut self, calls: &[Call], end: usize) -> Vec<String> {
+        let fails = returning_at(calls, end);
+        match self.run(calls, Some(fails)) {
+            Found::Nothing(failure) if failure.call == fails => failure.states,
+            _ => Vec::new(),
+        }
     }
 
     /// The end of the shortest beginning without an order; the one up to `end` has none.
@@ -121,6 +131,10 @@ fn beginning<M: Model>(model: &M, calls: &[Call], end: usize) -> Vec<Call> {
     });
     // An open call that changes nothing says nothing.
     seen.filter(|call| call.returned.is_some() || !model.is_pure(&call.op, call.answer.as_ref())).collect()
+}
+
+fn returning_at(calls: &[Call], end: usize) -> usize {
+    calls.iter().position(|call| call.returned == Some(end)).expect("the call that fails is among them")
 }
 
 fn singles<M: Model>(model: &M, calls: &[Call]) -> Vec<Vec<usize>> {

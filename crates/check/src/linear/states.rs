@@ -2,8 +2,6 @@
 
 use std::rc::Rc;
 
-use bytes::BytesMut;
-
 use super::hash::FastMap;
 use crate::model::{Call, Model};
 
@@ -15,7 +13,11 @@ pub(super) struct States<'a, M: Model> {
     states: Vec<Rc<M::State>>,
     steps: FastMap<u64, Next>,
     leads: FastMap<u64, bool>,
+    bytes: usize,
 }
+
+/// Bytes of all states at most: they are kept until the end.
+const BYTES_MAX: usize = 1 << 30;
 
 /// The states that a call may leave.
 #[derive(Clone)]
@@ -46,7 +48,15 @@ impl Next {
 impl<'a, M: Model> States<'a, M> {
     pub fn new(model: &'a M, calls: &'a [Call]) -> States<'a, M> {
         let (numbers, states) = (FastMap::default(), Vec::new());
-        States { model, calls, numbers, states, steps: FastMap::default(), leads: FastMap::default() }
+        States {
+            model,
+            calls,
+            numbers,
+            states,
+            steps: FastMap::default(),
+            leads: FastMap::default(),
+            bytes: 0,
+        }
     }
 
     /// The numbers of the states in which the partition may begin.
@@ -83,6 +93,11 @@ impl<'a, M: Model> States<'a, M> {
         })
     }
 
+    /// Whether the states take more memory than is good.
+    pub fn are_too_large(&self) -> bool {
+        self.bytes > BYTES_MAX
+    }
+
     /// The state, for people.
     pub fn describe(&self, state: u32) -> String {
         self.model.describe(&self.states[state as usize])
@@ -93,24 +108,10 @@ impl<'a, M: Model> States<'a, M> {
             return *number;
         }
         let number = u32::try_from(self.states.len()).expect("the budget ends before four billion states");
+        self.bytes += self.model.bytes(&state);
         let state = Rc::new(state);
         self.states.push(Rc::clone(&state));
         self.numbers.insert(state, number);
         number
     }
-}
-
-/// Numbers for calls that are alike: those that ask and answer the same.
-pub(super) fn classes(calls: &[Call]) -> Vec<u32> {
-    let mut known: FastMap<bytes::Bytes, u32> = FastMap::default();
-    let class = |call: &Call| {
-        let mut bytes = BytesMut::new();
-        kv::codec::encode_op(&mut bytes, &call.op);
-        if let Some(answer) = &call.answer {
-            kv::codec::encode_answer(&mut bytes, answer);
-        }
-        let fresh = known.len() as u32;
-        *known.entry(bytes.freeze()).or_insert(fresh)
-    };
-    calls.iter().map(class).collect()
 }

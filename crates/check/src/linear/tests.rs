@@ -37,15 +37,48 @@ fn extends(model: &Kv, calls: &[Call], state: &<Kv as Model>::State, done: &mut 
     false
 }
 
-fn random_op(rng: &mut Rng) -> Op {
+/// What the random histories hold.
+#[derive(Clone, Copy)]
+enum Mix {
+    /// Gets and appends of unique texts.
+    Appends,
+    /// Gets, puts and compares.
+    Register,
+    /// All ops of one key.
+    All,
+}
+
+fn mix(seed: u64) -> Mix {
+    [Mix::Appends, Mix::Register, Mix::All][(seed % 3) as usize]
+}
+
+fn random_op(rng: &mut Rng, mix: Mix, number: usize) -> Op {
     let key = kv::Key::from_static(b"k");
     let value = |rng: &mut Rng| kv::Value::from(["a", "b", "c"][rng.below(3) as usize]);
     let side = if rng.percent(50) { Side::Left } else { Side::Right };
-    let function = match rng.below(10) {
+    let dice = match mix {
+        Mix::Appends if rng.percent(40) => 0,
+        Mix::Appends => {
+            let function = Function::Append { side: Side::Right, value: format!("{number};").into() };
+            return Op::Update { key, function };
+        }
+        Mix::Register => rng.below(8),
+        Mix::All => rng.below(10),
+    };
+    let function = match dice {
         0..4 => return Op::Get { key, at: None },
-        4..6 => return Op::Put { key, value: value(rng), deadline: None, previous: rng.percent(20) },
-        6 => Function::Append { side, value: value(rng) },
-        7 => Function::CompareAndPut { expect: Expect::Value(value(rng)), value: value(rng), deadline: None },
+        4..6 => {
+            return Op::Put {
+                key,
+                value: value(rng),
+                deadline: None,
+                previous: matches!(mix, Mix::All) && rng.percent(20),
+            };
+        }
+        6 if matches!(mix, Mix::All) => Function::Append { side, value: value(rng) },
+        6 | 7 => {
+            Function::CompareAndPut { expect: Expect::Value(value(rng)), value: value(rng), deadline: None }
+        }
         8 if rng.percent(50) => Function::Insert { value: value(rng), deadline: None },
         8 => return Op::Delete { key, previous: false },
         _ => Function::Pop { side, count: 1 },
@@ -53,24 +86,23 @@ fn random_op(rng: &mut Rng) -> Op {
     Op::Update { key, function }
 }
 
-/// A few ops of three processes on one store, some answers spoiled. With `appends`, gets and appends only.
-fn random_history(rng: &mut Rng, appends: bool) -> History {
+/// A few ops of four processes on one store, some answers spoiled.
+fn random_history(rng: &mut Rng, mix: Mix) -> History {
     let mut history = History::new();
     let mut store = store::Store::default();
     let mut stale = store.clone();
-    let mut under_way: [Option<(OperationId, Op, Option<Answer>)>; 3] = [None, None, None];
-    let count = 2 + rng.below(6) as usize;
+    let mut under_way: [Option<(OperationId, Op, Option<Answer>)>; 4] = [None, None, None, None];
+    let count = 2 + rng.below(7) as usize;
     while history.operations().len() < count || under_way.iter().any(Option::is_some) {
-        let process = rng.below(3) as usize;
+        let process = rng.below(4) as usize;
         match under_way[process].take() {
             None if history.operations().len() < count => {
-                let op =
-                    if appends { random_append(rng, history.operations().len()) } else { random_op(rng) };
+                let op = random_op(rng, mix, history.operations().len());
                 under_way[process] = Some((history.invoke(process as u64, op.clone(), None), op, None));
             }
             None => {}
             Some((id, op, None)) => {
-                let answer = if rng.percent(15) { stale.apply(&op) } else { store.apply(&op) };
+                let answer = if rng.percent(25) { stale.apply(&op) } else { store.apply(&op) };
                 if rng.percent(40) {
                     stale = store.clone();
                 }
@@ -89,14 +121,6 @@ fn random_history(rng: &mut Rng, appends: bool) -> History {
     history
 }
 
-fn random_append(rng: &mut Rng, number: usize) -> Op {
-    let key = kv::Key::from_static(b"k");
-    if rng.percent(40) {
-        return Op::Get { key, at: None };
-    }
-    Op::Update { key, function: Function::Append { side: Side::Right, value: format!("{number};").into() } }
-}
-
 fn calls_of(model: &Kv, history: &History) -> Vec<Call> {
     let calls = history.operations().iter().enumerate();
     calls.flat_map(|(index, operation)| model.calls(index, operation).expect("single keys")).collect()
@@ -108,7 +132,7 @@ fn search_agrees_with_trying_everything() {
     for seed in 0..6_000 {
         let mut rng = Rng::new(seed);
         let model = Kv { empty_is_absent: seed % 5 == 0, ..Kv::default() };
-        let history = random_history(&mut rng, seed % 3 == 0);
+        let history = random_history(&mut rng, mix(seed));
         let calls = calls_of(&model, &history);
         let expected = possible(&model, &calls);
         let found = search::search(&model, &calls, None, &mut Budget::default());
@@ -122,12 +146,12 @@ fn search_agrees_with_trying_everything() {
 fn window_is_a_proof_and_ends_with_the_failing_call() {
     for seed in 0..3_000 {
         let mut rng = Rng::new(seed);
-        let history = random_history(&mut rng, seed % 3 == 0);
+        let history = random_history(&mut rng, mix(seed));
         let model = Kv::default();
         let calls = calls_of(&model, &history);
         let mut budget = Budget::default();
         let Found::Nothing(failure) = search::search(&model, &calls, None, &mut budget) else { continue };
-        let shrunk = shrink::shrink(&model, &calls, &failure, &mut budget);
+        let shrunk = shrink::shrink(&model, &calls, &failure, 100, &mut budget);
         assert!(!possible(&model, &shrunk.calls), "seed {seed}: {:#?}", shrunk.calls);
         let end = shrunk.calls[shrunk.fails].returned.expect("it returned");
         let earlier: Vec<Call> = calls
@@ -145,15 +169,10 @@ fn window_is_a_proof_and_ends_with_the_failing_call() {
 #[test]
 fn budget_used_up_is_undecided() {
     let mut history = History::new();
-    let ids: Vec<OperationId> = (0..8)
+    let append = |value: u64| Function::Append { side: Side::Left, value: value.to_string().into() };
+    let ids: Vec<OperationId> = (0..7)
         .map(|process| {
-            let op = Op::Put {
-                key: "k".into(),
-                value: process.to_string().into(),
-                deadline: None,
-                previous: false,
-            };
-            history.invoke(process, op, None)
+            history.invoke(process, Op::Update { key: "k".into(), function: append(process) }, None)
         })
         .collect();
     ids.into_iter().for_each(|id| history.complete(id, Outcome::Done(None), None));

@@ -88,10 +88,14 @@ impl Model for Batch {
         cells::is_pure(op, answer)
     }
 
+    fn bytes(&self, state: &Self::State) -> usize {
+        state.values().map(|cell| size_of::<(Key, Cell)>() + cell.value.len()).sum()
+    }
+
     fn describe(&self, state: &Self::State) -> String {
         let cells = state.iter().map(|(key, cell)| format!("{}: {}", show(key), describe(Some(cell))));
         let cells: Vec<String> = cells.collect();
-        if cells.is_empty() { "nothing".into() } else { cells.join(", ") }
+        if cells.is_empty() { "no values".into() } else { cells.join(", ") }
     }
 }
 

@@ -58,7 +58,7 @@ impl Model for Kv {
             let key = single_key(&call.op).expect("calls() refuses the others").clone();
             by_key.entry(key).or_default().push(call);
         }
-        by_key.into_iter().map(|(key, calls)| Partition { name: show(&key), calls }).collect()
+        by_key.into_iter().map(|(key, calls)| Partition { name: name(&key), calls }).collect()
     }
 
     fn initial(&self, calls: &[Call]) -> Vec<Option<Cell>> {
@@ -77,6 +77,14 @@ impl Model for Kv {
         cells::is_pure(op, answer)
     }
 
+    fn is_blind(&self, op: &Op, answer: Option<&Answer>) -> bool {
+        match op {
+            Op::Put { deadline: None, previous, .. } => !previous || answer.is_none(),
+            Op::Delete { .. } => answer.is_none(),
+            _ => false,
+        }
+    }
+
     fn grows(&self, op: &Op) -> bool {
         matches!(op, Op::Get { .. } | Op::Update { function: Function::Append { side: Side::Right, .. }, .. })
     }
@@ -92,6 +100,10 @@ impl Model for Kv {
 
     fn removable(&self, calls: &[Call]) -> Vec<Vec<usize>> {
         by_value(calls).unwrap_or_default()
+    }
+
+    fn bytes(&self, state: &Option<Cell>) -> usize {
+        size_of::<Option<Cell>>() + state.as_ref().map_or(0, |cell| cell.value.len())
     }
 
     fn describe(&self, state: &Option<Cell>) -> String {
@@ -125,7 +137,7 @@ impl Initial {
 /// A state of one key, for people.
 pub(super) fn describe(cell: Option<&Cell>) -> String {
     match cell {
-        None => "nothing".into(),
+        None => "no value".into(),
         Some(cell) => show(&cell.value),
     }
 }
@@ -133,6 +145,11 @@ pub(super) fn describe(cell: Option<&Cell>) -> String {
 /// A key or value, for people.
 pub(crate) fn show(text: &Bytes) -> String {
     format!("\"{}\"", text.escape_ascii().to_string().replace("\\\"", "\"").replace("\\'", "'"))
+}
+
+/// What a part is called: its key, unless it is a register without a name.
+fn name(key: &Key) -> String {
+    if key.is_empty() { "the register".into() } else { show(key) }
 }
 
 /// The one key of an op.
@@ -179,36 +196,60 @@ fn mentioned(call: &Call) -> Vec<Value> {
 /// Groups of calls by the value they write, read or expect.
 ///
 /// An order of reads, puts and compares stays allowed when all calls that mention one value are left out: every read that
-/// is left finds the same latest write. A compare that failed may find what it expected once others are gone, hence it
-/// goes with every group. Other ops (appends, say) are not like that: no groups then.
+/// is left finds the same latest write. Where nobody reads or expects the value, each of its writes may go alone. A compare
+/// that failed may find what it expected once others are gone, hence it goes with every group. Other ops (appends, say) are
+/// not like that: no groups then.
 fn by_value(calls: &[Call]) -> Option<Vec<Vec<usize>>> {
-    let mut groups: BTreeMap<Option<Value>, Vec<usize>> = BTreeMap::new();
+    let mut groups: BTreeMap<Option<Value>, Group> = BTreeMap::new();
     let mut failed = Vec::new();
     for (index, call) in calls.iter().enumerate() {
-        match (&call.op, &call.answer) {
-            (_, Some(Answer::Condition { met: false, .. })) => failed.push(index),
-            (Op::Get { .. }, Some(Answer::Row(None))) => groups.entry(None).or_default().push(index),
-            (Op::Get { .. }, _) | (Op::Put { previous: false, deadline: None, .. }, _) => {}
-            (
-                Op::Update {
-                    function: Function::CompareAndPut { expect: Expect::Value(_), deadline: None, .. },
-                    ..
-                },
-                _,
-            ) => {}
-            _ => return None,
-        }
-        for value in mentioned(call) {
-            let group = groups.entry(Some(value)).or_default();
-            if group.last() != Some(&index) {
-                group.push(index);
+        let written = match (&call.op, &call.answer) {
+            (_, Some(Answer::Condition { met: false, .. })) => {
+                failed.push(index);
+                None
             }
+            (Op::Get { .. }, Some(Answer::Row(None))) => {
+                groups.entry(None).or_default().add(index, true);
+                None
+            }
+            (Op::Get { .. }, _) => None,
+            (Op::Put { previous: false, deadline: None, value, .. }, _) => Some(value),
+            (Op::Update { function: Function::CompareAndPut { expect, value, deadline: None }, .. }, _) => {
+                matches!(expect, Expect::Value(expected) if expected != value).then_some(())?;
+                Some(value)
+            }
+            _ => return None,
+        };
+        for value in mentioned(call) {
+            let reads = written != Some(&value);
+            groups.entry(Some(value)).or_default().add(index, reads);
         }
     }
-    for group in groups.values_mut() {
-        group.extend(&failed);
-        group.sort_unstable();
-        group.dedup();
+    Some(groups.into_values().flat_map(|group| group.units(&failed)).collect())
+}
+
+/// The calls that mention a value.
+#[derive(Default)]
+struct Group {
+    calls: Vec<usize>,
+    is_read: bool,
+}
+
+impl Group {
+    fn add(&mut self, call: usize, reads: bool) {
+        self.is_read |= reads;
+        if self.calls.last() != Some(&call) {
+            self.calls.push(call);
+        }
     }
-    Some(groups.into_values().collect())
+
+    fn units(mut self, failed: &[usize]) -> Vec<Vec<usize>> {
+        if !self.is_read && failed.is_empty() {
+            return self.calls.into_iter().map(|call| vec![call]).collect();
+        }
+        self.calls.extend(failed);
+        self.calls.sort_unstable();
+        self.calls.dedup();
+        vec![self.calls]
+    }
 }

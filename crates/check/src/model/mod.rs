@@ -41,6 +41,11 @@ pub trait Model {
     /// Whether the op, when it answers this, leaves every state as it was.
     fn is_pure(&self, op: &Op, answer: Option<&Answer>) -> bool;
 
+    /// Whether the op may answer this in every state, and leaves the same state whatever it finds.
+    fn is_blind(&self, _op: &Op, _answer: Option<&Answer>) -> bool {
+        false
+    }
+
     /// Whether the op only ever adds to what it finds, so that [`Model::may_lead`] holds over it.
     fn grows(&self, _op: &Op) -> bool {
         false
@@ -55,6 +60,9 @@ pub trait Model {
     fn removable(&self, _calls: &[Call]) -> Vec<Vec<usize>> {
         Vec::new()
     }
+
+    /// The memory that a state takes, roughly.
+    fn bytes(&self, state: &Self::State) -> usize;
 
     /// The state, for people.
     fn describe(&self, state: &Self::State) -> String;

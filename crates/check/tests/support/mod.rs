@@ -1,10 +1,12 @@
 //! A simulated store with concurrent clients: every interleaving that a seed draws.
 
+pub mod receipt;
 pub mod store;
 
 use check::generate::{Generator, Keys, Rng, Workload};
 use check::history::{History, Recorder, Ticket};
-use kv::{Answer, Epoch, Error, Level, NodeId, Op, Protocol, Receipt, Reply, Request, ShardId, Version};
+use kv::{Answer, Error, Op, Request};
+use receipt::reply;
 use store::Store;
 
 /// What a simulation is like.
@@ -197,20 +199,4 @@ impl Simulation {
         let ticket = self.recorder.invoke(0, &Request::new(op.clone()), self.now);
         self.recorder.complete(ticket, &answer.map(reply), self.now);
     }
-}
-
-/// An answer with a receipt.
-pub fn reply(answer: Answer) -> Reply {
-    let receipt = Receipt {
-        version: Version::ZERO,
-        shard: ShardId(1),
-        protocol: Protocol::Raft,
-        epoch: Epoch(1),
-        asked: Level::Linearizable,
-        reached: Level::Linearizable,
-        copies: 1,
-        staleness_micros: 0,
-        node: NodeId(1),
-    };
-    Reply { answer, receipt }
 }

@@ -24,13 +24,10 @@ pub struct Prompt {
     pub news: Option<ExternalPrinter<String>>,
     /// Ends the prompt when set.
     pub stop: Arc<AtomicBool>,
-    /// Told when it is left.
-    pub farewell: Option<&'static str>,
 }
 
 /// Reads and runs lines until one says to leave.
 pub fn run_prompt(shell: &Shell, prompt: Prompt) -> Result<Code, Error> {
-    let farewell = prompt.farewell;
     let mut editor = editor(prompt);
     let terminal = io::stdout().is_terminal();
     let (mut out, mut err) = (BufWriter::new(io::stdout()), io::stderr());
@@ -40,12 +37,14 @@ pub fn run_prompt(shell: &Shell, prompt: Prompt) -> Result<Code, Error> {
     loop {
         match editor.read_line(&text).map_err(Error::Output)? {
             Signal::Success(line) if shell.execute(&line, &mut out)? == Outcome::Quit => break,
-            Signal::CtrlD | Signal::ExternalBreak(_) => break,
+            Signal::CtrlD => break,
+            Signal::ExternalBreak(_) => {
+                // Whoever ended it has more to say, on a line of its own.
+                out.note("")?;
+                break;
+            }
             _ => {}
         }
-    }
-    if let Some(farewell) = farewell {
-        out.note(farewell)?;
     }
     Ok(Code::Done)
 }

@@ -23,6 +23,11 @@ pub struct Fixed {
     pub shards: u32,
 }
 
+/// Whether the folder holds a cluster that was started before.
+pub fn is_old(folder: &Path) -> bool {
+    folder.join(FIXED).exists()
+}
+
 /// Makes the folder and takes it. It is free again when the file is dropped, however the process ends.
 pub fn lock(folder: &Path) -> Result<File, Error> {
     let at = |what: &str, error: &dyn std::fmt::Display| {
@@ -50,8 +55,8 @@ pub fn lock(folder: &Path) -> Result<File, Error> {
     Ok(file)
 }
 
-/// What the first start fixed; before that, what the options say. `cores` tells how many a node of so many gets.
-pub fn settle(args: &Args, cores: impl Fn(u16) -> usize) -> Result<Fixed, Error> {
+/// What the first start fixed; before that, what the options say.
+pub fn settle(args: &Args) -> Result<Fixed, Error> {
     match read(&args.data)? {
         Some(fixed) => check(args, &fixed).map(|()| fixed),
         None => {
@@ -61,7 +66,6 @@ pub fn settle(args: &Args, cores: impl Fn(u16) -> usize) -> Result<Fixed, Error>
                 nodes,
                 engine: args.engine.unwrap_or(Engine::Disk),
                 history: args.history.unwrap_or(History::Count(server::Config::HISTORY)),
-                // Every core of every node leads one when all is well.
                 shards: args.shards.unwrap_or(server::Config::SHARDS),
             })
         }
@@ -165,6 +169,7 @@ mod tests {
             history: None,
             shards: None,
             entry_cache: None,
+            rejoin: None,
         }
     }
 
@@ -172,18 +177,18 @@ mod tests {
     fn folder_remembers_what_the_first_start_fixed() {
         let folder = tempfile::tempdir().unwrap();
         let first = Args { nodes: Some(5), history: Some(History::All), ..args(folder.path()) };
-        let fixed = settle(&first, |_| 2).unwrap();
+        let fixed = settle(&first).unwrap();
         let expect = Fixed { nodes: 5, engine: Engine::Disk, history: History::All, shards: 4 };
         assert_eq!(fixed, expect);
         fix(folder.path(), &fixed).unwrap();
-        assert_eq!(settle(&args(folder.path()), |_| 7).unwrap(), expect);
-        assert_eq!(settle(&first, |_| 2).unwrap(), expect);
+        assert_eq!(settle(&args(folder.path())).unwrap(), expect);
+        assert_eq!(settle(&first).unwrap(), expect);
     }
 
     #[test]
     fn folder_option_that_contradicts_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        fix(folder.path(), &settle(&args(folder.path()), |_| 1).unwrap()).unwrap();
+        fix(folder.path(), &settle(&args(folder.path())).unwrap()).unwrap();
         let base = || args(folder.path());
         for other in [
             Args { nodes: Some(5), ..base() },
@@ -191,7 +196,7 @@ mod tests {
             Args { history: Some(History::Count(2)), ..base() },
             Args { shards: Some(1), ..base() },
         ] {
-            let error = settle(&other, |_| 1).unwrap_err();
+            let error = settle(&other).unwrap_err();
             assert!(error.to_string().contains("cannot become"), "{error}");
             assert_eq!(error.code(), crate::exit::Code::Usage);
         }
@@ -211,7 +216,7 @@ mod tests {
     fn folder_of_something_else_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("thesis.txt"), "x").unwrap();
-        let error = settle(&args(folder.path()), |_| 1).unwrap_err();
+        let error = settle(&args(folder.path())).unwrap_err();
         assert!(error.to_string().contains("thesis.txt"), "{error}");
     }
 
@@ -219,6 +224,6 @@ mod tests {
     fn folder_with_a_broken_file_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(FIXED), "{").unwrap();
-        assert!(settle(&args(folder.path()), |_| 1).unwrap_err().to_string().contains("mend it"));
+        assert!(settle(&args(folder.path())).unwrap_err().to_string().contains("mend it"));
     }
 }

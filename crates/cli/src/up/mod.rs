@@ -42,6 +42,7 @@ Examples:
   capstan up --nodes 5 --data /tmp/five --base-port 8400
   capstan up --engine memory --history all
   capstan up < /dev/null &          no shell; stop it with kill
+  capstan up --rejoin n2            n2 comes back after its folder was lost
 The nodes are n1, n2 and so on; clients connect to base port + 1, + 2 and so
 on. Started again, it goes on with what is in the folder: nodes, engine,
 history and shards are fixed by the first start.")]
@@ -59,7 +60,7 @@ pub struct Args {
     /// Where rows are kept [default: disk]
     #[arg(long, value_enum)]
     pub engine: Option<Engine>,
-    /// How many revisions of a key are kept: a count, or all [default: 1]
+    /// How many revisions of a key are kept: a count, or all [default: 16]
     #[arg(long, value_name = "N|all")]
     pub history: Option<History>,
     /// How many shards [default: 4]
@@ -68,6 +69,9 @@ pub struct Args {
     /// Memory per node for entries that a slow node may still need
     #[arg(long, value_name = "SIZE", value_parser = parse::size)]
     pub entry_cache: Option<usize>,
+    /// This node's folder was lost or moved away: the others make it whole
+    #[arg(long, value_name = "NODE", value_parser = parse::name)]
+    pub rejoin: Option<String>,
 }
 
 /// As many as there are ports between those for clients and those for peers.
@@ -86,8 +90,8 @@ const WAITING_NOTE: Duration = Duration::from_secs(10);
 /// Runs `capstan up`.
 pub fn run(args: &Args, options: &Options) -> Result<Code, Error> {
     let lock = folder::lock(&args.data)?;
-    let shell = io::stdin().is_terminal();
-    let mut up = Up::new(plan(args, shell)?, args, options, shell)?;
+    let (shell, is_old) = (io::stdin().is_terminal(), folder::is_old(&args.data));
+    let mut up = Up::new(plan(args, shell)?, args, options, is_old)?;
     let code = up.run_to_end();
     up.stop();
     drop(lock);
@@ -98,8 +102,8 @@ pub fn run(args: &Args, options: &Options) -> Result<Code, Error> {
 enum Event {
     /// Ctrl-C.
     Interrupt,
-    /// A signal to stop, or the terminal is gone.
-    Terminate,
+    /// This signal to stop; the terminal being gone is one.
+    Terminate(&'static str),
     /// These nodes are not ready yet; none = all are.
     Waiting(Vec<String>),
     /// The shell was left.
@@ -118,7 +122,9 @@ struct Up {
     has_shell: bool,
     shell: Option<ShellThread>,
     progress: ProgressBar,
-    ready: bool,
+    /// The cluster was started before.
+    is_old: bool,
+    ready: Arc<AtomicBool>,
     noted: Instant,
 }
 
@@ -130,8 +136,12 @@ struct ShellThread {
 fn plan(args: &Args, quiet: bool) -> Result<Launch, Error> {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let cores = |nodes: u16| (cpus / usize::from(nodes)).max(1);
-    let fixed = folder::settle(args, cores)?;
+    let fixed = folder::settle(args)?;
     let members = nodes::members(fixed.nodes, args.base_port);
+    if let Some(name) = args.rejoin.as_ref().filter(|name| members.iter().all(|member| member.name != **name))
+    {
+        return Err(Error::Usage(format!("--rejoin {name}: the nodes are n1 to n{}", fixed.nodes)));
+    }
     nodes::check_ports(&members)?;
     folder::fix(&args.data, &fixed)?;
     let program = std::env::current_exe();
@@ -144,18 +154,20 @@ fn plan(args: &Args, quiet: bool) -> Result<Launch, Error> {
         fixed,
         cores,
         entry_cache: args.entry_cache,
+        rejoin: args.rejoin.clone(),
         quiet,
     })
 }
 
 impl Up {
-    fn new(launch: Launch, args: &Args, options: &Options, has_shell: bool) -> Result<Up, Error> {
+    fn new(launch: Launch, args: &Args, options: &Options, is_old: bool) -> Result<Up, Error> {
         let (send, events) = mpsc::channel();
         let runtime = connect::background_runtime();
         let members = launch.members.clone();
-        let shards = launch.fixed.shards;
+        let (shards, has_shell) = (launch.fixed.shards, launch.quiet);
+        let ready = Arc::new(AtomicBool::new(false));
         watch_signals(&runtime, &send)?;
-        ready::watch(&runtime, &members, waiting_sender(&send))?;
+        ready::watch(&runtime, &members, waiting_sender(&send, ready.clone()))?;
         Ok(Up {
             nodes: Nodes::new(launch),
             progress: progress(members.len()),
@@ -168,7 +180,8 @@ impl Up {
             send,
             has_shell,
             shell: None,
-            ready: false,
+            is_old,
+            ready,
             noted: Instant::now(),
         })
     }
@@ -182,13 +195,23 @@ impl Up {
             }
             match self.events.recv_timeout(TICK) {
                 Ok(Event::Interrupt) if self.shell.is_some() => {}
-                Ok(Event::Interrupt | Event::Terminate | Event::ShellEnded) => return Ok(Code::Done),
-                Ok(Event::Waiting(names)) if names.is_empty() => self.become_ready(),
-                Ok(Event::Waiting(names)) => self.note_waiting(&names),
+                Ok(Event::Interrupt) => return Ok(self.stopped_by("SIGINT")),
+                Ok(Event::Terminate(signal)) => return Ok(self.stopped_by(signal)),
+                Ok(Event::ShellEnded) => {
+                    self.shell = None;
+                    return Ok(self.stopped_by("the shell was left"));
+                }
+                Ok(Event::Waiting(names)) => self.waits_for(names),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => unreachable!("this struct holds a sender"),
             }
         }
+    }
+
+    fn stopped_by(&mut self, reason: &str) -> Code {
+        self.stop_shell();
+        tell(None, &self.progress, &format!("stopping the cluster: {reason}"));
+        Code::Done
     }
 
     fn look_after(&mut self) {
@@ -196,15 +219,35 @@ impl Up {
         nodes.tick(Instant::now(), &mut |text| tell(shell.as_ref(), progress, &text));
     }
 
-    /// A cluster that never was ready needs all its nodes; one that runs, any.
+    /// A cluster that is new needs all its nodes: a mistake shows at once. One that was started before needs a majority to
+    /// start again, so that the others serve and make whole the one whose data was lost. One that runs needs any.
     fn hopeless(&self) -> Option<Error> {
-        let given_up = self.nodes.given_up();
-        if given_up == 0 || (self.ready && given_up < self.members.len()) {
+        let (given_up, all, ready) = (self.nodes.given_up(), self.members.len(), self.is_ready());
+        let may_miss = match (ready, self.is_old) {
+            (true, _) => all - 1,
+            (false, true) => (all - 1) / 2,
+            (false, false) => 0,
+        };
+        if given_up <= may_miss {
             return None;
         }
-        let text =
-            if self.ready { "no node is left" } else { "not all nodes can start; stopping the others" };
+        let text = if ready { "no node is left" } else { "too few nodes can start; stopping the others" };
         Some(Error::Usage(format!("{text}: see above, and the journals in {}", self.data.display())))
+    }
+
+    fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    fn waits_for(&mut self, mut names: Vec<String>) {
+        names.retain(|name| !self.nodes.has_given_up(name));
+        if self.is_ready() {
+            // Asked before it was.
+        } else if names.is_empty() {
+            self.become_ready();
+        } else {
+            self.note_waiting(&names);
+        }
     }
 
     fn note_waiting(&mut self, names: &[String]) {
@@ -216,7 +259,7 @@ impl Up {
     }
 
     fn become_ready(&mut self) {
-        self.ready = true;
+        self.ready.store(true, Ordering::Relaxed);
         self.progress.finish_and_clear();
         // The cluster runs, whether or not somebody reads this.
         let _ = self.print_ready();
@@ -247,7 +290,8 @@ impl Up {
     }
 
     fn how_to(&self) -> String {
-        let (nodes, shards, data) = (self.members.len(), self.shards, self.data.display());
+        let data = self.data.display();
+        let (nodes, shards) = (plural(self.members.len(), "node"), plural(self.shards as usize, "shard"));
         // Three addresses outlive two losses, and fit a line.
         let some: Vec<&str> = self.members.iter().take(3).map(|member| member.address.as_str()).collect();
         let connect = some.join(",");
@@ -256,7 +300,7 @@ impl Up {
             false => format!("kill {}", std::process::id()),
         };
         format!(
-            "\nReady: {nodes} nodes, {shards} shards, data in {data}\n\
+            "\nReady: {nodes}, {shards}, data in {data}\n\
              Connect:  capstan shell --connect {connect}\n\
              Stop:     {stop}"
         )
@@ -268,9 +312,8 @@ impl Up {
         let news = ExternalPrinter::default();
         let stop = Arc::new(AtomicBool::new(false));
         self.shell = Some(ShellThread { news: news.sender(), stop: stop.clone() });
-        let farewell = Some("stopping the cluster");
         let run = move || {
-            let prompt = Prompt { news: Some(news), stop, farewell };
+            let prompt = Prompt { news: Some(news), stop };
             let left = Shell::new(&addresses, &options, runtime).and_then(|shell| run_prompt(&shell, prompt));
             if let Err(error) = left {
                 let _ = writeln!(io::stderr(), "error: {error}");
@@ -288,7 +331,8 @@ impl Up {
         self.nodes.terminate();
         let until = Instant::now() + STOP_MAX;
         while !self.nodes.stopped() {
-            let impatient = matches!(self.events.recv_timeout(TICK), Ok(Event::Interrupt | Event::Terminate));
+            let impatient =
+                matches!(self.events.recv_timeout(TICK), Ok(Event::Interrupt | Event::Terminate(_)));
             if impatient || Instant::now() >= until {
                 tell(None, &self.progress, "killing the nodes that did not stop");
                 self.nodes.kill();
@@ -318,16 +362,24 @@ fn tell(shell: Option<&ShellThread>, progress: &ProgressBar, text: &str) {
     };
 }
 
+fn plural(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
 /// A progress bar; it hides itself where there is no terminal.
 fn progress(nodes: usize) -> ProgressBar {
     let style = ProgressStyle::with_template("starting {wide_bar} {pos} of {len} nodes ready");
     ProgressBar::new(nodes as u64).with_style(style.expect("the template is a constant and well-formed"))
 }
 
-fn waiting_sender(send: &Sender<Event>) -> impl Fn(Vec<String>) + Send + 'static {
+/// It is enough when the cluster is `ready`.
+fn waiting_sender(
+    send: &Sender<Event>,
+    ready: Arc<AtomicBool>,
+) -> impl Fn(Vec<String>) -> bool + Send + 'static {
     let send = send.clone();
     // The main thread may be past listening.
-    move |names| drop(send.send(Event::Waiting(names)))
+    move |names| send.send(Event::Waiting(names)).is_ok() && !ready.load(Ordering::Relaxed)
 }
 
 fn watch_signals(runtime: &Handle, send: &Sender<Event>) -> Result<(), Error> {
@@ -342,8 +394,8 @@ fn watch_signals(runtime: &Handle, send: &Sender<Event>) -> Result<(), Error> {
         loop {
             let event = tokio::select! {
                 _ = interrupt.recv() => Event::Interrupt,
-                _ = terminate.recv() => Event::Terminate,
-                _ = hangup.recv() => Event::Terminate,
+                _ = terminate.recv() => Event::Terminate("SIGTERM"),
+                _ = hangup.recv() => Event::Terminate("SIGHUP"),
             };
             if send.send(event).is_err() {
                 return;

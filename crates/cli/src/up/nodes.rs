@@ -69,6 +69,8 @@ pub struct Launch {
     pub cores: usize,
     /// Memory for entries, as given.
     pub entry_cache: Option<usize>,
+    /// The node that comes back with an empty folder.
+    pub rejoin: Option<String>,
     /// What they say on standard error goes to a file, since the terminal belongs to a shell.
     pub quiet: bool,
 }
@@ -81,7 +83,7 @@ impl Launch {
         command.args(self.arguments(member)).arg("--data").arg(&data);
         command.stdin(Stdio::null()).process_group(0);
         if self.quiet {
-            command.stderr(self.log(&data)?);
+            command.arg("--quiet").stderr(self.log(&data)?);
         }
         // Data is for this process to print.
         command.stdout(Stdio::null()).spawn()
@@ -103,7 +105,17 @@ impl Launch {
         if let Some(bytes) = self.entry_cache {
             option("entry-cache", bytes.to_string());
         }
+        if self.rejoin.as_ref() == Some(&member.name) {
+            arguments.push("--rejoin".into());
+        }
         arguments
+    }
+
+    /// The last line that a node wrote into its file; what it wrote elsewhere is there to be seen.
+    fn last_words(&self, member: &Member) -> Option<String> {
+        let log = self.folder.join(&member.name).join(LOG);
+        let text = self.quiet.then(|| fs::read(log).ok())??;
+        String::from_utf8_lossy(&text).lines().next_back().map(Into::into)
     }
 
     fn log(&self, data: &Path) -> io::Result<Stdio> {
@@ -154,7 +166,7 @@ impl Nodes {
                     Ok(None) => {}
                     Ok(Some(status)) => {
                         let lived = now.duration_since(*since);
-                        node.ended(now, lived, status, tell);
+                        node.ended(&self.launch, now, lived, status, tell);
                     }
                     Err(error) => panic!("waiting for a child of this process cannot fail: {error}"),
                 },
@@ -172,6 +184,11 @@ impl Nodes {
     /// How many nodes will not be started again.
     pub fn given_up(&self) -> usize {
         self.nodes.iter().filter(|node| matches!(node.state, State::GivenUp)).count()
+    }
+
+    /// Whether a node will not be started again.
+    pub fn has_given_up(&self, name: &str) -> bool {
+        self.nodes.iter().any(|node| node.member.name == name && matches!(node.state, State::GivenUp))
     }
 
     /// Asks all nodes to stop.
@@ -221,7 +238,14 @@ impl Node {
         };
     }
 
-    fn ended(&mut self, now: Instant, lived: Duration, status: ExitStatus, tell: &mut dyn FnMut(String)) {
+    fn ended(
+        &mut self,
+        launch: &Launch,
+        now: Instant,
+        lived: Duration,
+        status: ExitStatus,
+        tell: &mut dyn FnMut(String),
+    ) {
         let end = match status.code() {
             Some(code) => End::Code(code),
             None => End::Signal(status.signal().unwrap_or(0)),
@@ -239,6 +263,11 @@ impl Node {
             }
             _ => format!("node {name} {how}: starting it again would not help, so it stays down"),
         });
+        // One that was killed had no time for words: the last ones are of old.
+        let words = if let End::Code(_) = end { launch.last_words(&self.member) } else { None };
+        if let Some(words) = words {
+            tell(format!("{name}: {words}"));
+        }
     }
 
     fn after(&mut self, now: Instant, lived: Duration, end: End) -> State {
@@ -269,6 +298,7 @@ mod tests {
             fixed: Fixed { nodes: 3, engine: Engine::Memory, history: History::All, shards: 6 },
             cores: 2,
             entry_cache: Some(1024),
+            rejoin: Some("n3".into()),
             quiet: false,
         }
     }
@@ -290,6 +320,7 @@ mod tests {
              --engine memory --history all --shards 6 --cores 2 --parent {parent} --entry-cache 1024"
         );
         assert_eq!(launch.arguments(&launch.members[1]).join(" "), expect);
+        assert!(launch.arguments(&launch.members[2]).ends_with(&["--rejoin".to_string()]));
     }
 
     #[test]

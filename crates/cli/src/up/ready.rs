@@ -9,11 +9,11 @@ use tokio::runtime::Handle;
 use super::nodes::Member;
 use crate::connect::{self, Store};
 
-/// Tells who is not ready, again and again until nobody is left.
+/// Tells who is not ready, again and again until nobody is left or `tell` says that it is enough.
 pub fn watch(
     runtime: &Handle,
     members: &[Member],
-    tell: impl Fn(Vec<String>) + Send + 'static,
+    tell: impl Fn(Vec<String>) -> bool + Send + 'static,
 ) -> Result<(), kv::Error> {
     let inside = runtime.enter();
     let store = |member: &Member| {
@@ -25,8 +25,7 @@ pub fn watch(
         loop {
             let waiting = waiting(&stores).await;
             let done = waiting.is_empty();
-            tell(waiting);
-            if done {
+            if !tell(waiting) || done {
                 return;
             }
             tokio::time::sleep(PAUSE).await;

@@ -253,7 +253,9 @@ fn raft_paused_replica_does_not_find_its_timeout_over() {
 #[test]
 fn raft_reads_and_writes_of_a_lost_leadership_are_refused_or_wait() {
     let mut leader = Replica::leader();
-    (1..=4).for_each(|token| drop(leader.step(Input::Propose { ops: vec![(token, Bytes::from_static(b"op"))] })));
+    (1..=4).for_each(|token| {
+        drop(leader.step(Input::Propose { ops: vec![(token, Bytes::from_static(b"op"))] }))
+    });
     let out = leader.message(Message { term: TERM + 1, ..message(Kind::Heartbeat, 1) });
     let refused: Vec<Token> = out
         .iter()

@@ -108,7 +108,7 @@ impl Cluster {
     pub fn propose(&mut self, id: u16, key: &str) -> Token {
         let op = Op::Put { key: key.to_owned().into(), value: Bytes::new(), deadline: None, previous: false };
         let token = self.token();
-        self.step(id, Input::Propose { token, op: Stamped { id: None, op }.encode() });
+        self.step(id, Input::Propose { ops: vec![(token, Stamped { id: None, op }.encode())] });
         token
     }
 

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use lsm_tree::compaction::Leveled;
-use lsm_tree::{AbstractTree, AnyTree, TableId};
+use lsm_tree::{AbstractTree, AnyTree, Memtable, TableId};
 
 use super::{told, views::Views};
 use crate::engine::{EngineError, Flush, Maintenance};
@@ -28,6 +28,9 @@ pub struct Jobs {
     running: Mutex<Running>,
     /// Tables changed since the last compaction found nothing to do.
     due: AtomicBool,
+    /// Memtables that were sealed. The tree lets go of them under the lock that every read and write takes; freeing their
+    /// many rows has to wait until that is over.
+    sealed: Mutex<Vec<Arc<Memtable>>>,
 }
 
 #[derive(Default)]
@@ -44,7 +47,14 @@ struct Running {
 
 impl Jobs {
     pub fn new(tree: AnyTree, folder: PathBuf, views: Arc<Views>) -> Jobs {
-        Jobs { tree, folder, views, running: Mutex::default(), due: AtomicBool::new(true) }
+        Jobs {
+            tree,
+            folder,
+            views,
+            running: Mutex::default(),
+            due: AtomicBool::new(true),
+            sealed: Mutex::default(),
+        }
     }
 
     /// A step of compaction, unless there is nothing to do or one is running.
@@ -54,6 +64,12 @@ impl Jobs {
         }
         let jobs = jobs.clone();
         Some(Box::new(move || jobs.compact()))
+    }
+
+    /// Seals the memtable: the next flush to run takes it along.
+    pub fn seal(&self) {
+        let sealed = self.tree.rotate_memtable();
+        self.sealed().extend(sealed);
     }
 
     fn flush(&self) -> Result<(), EngineError> {
@@ -94,6 +110,7 @@ impl Jobs {
         // Drops the states before this one, and with them sealed memtables and merged tables, unless a view needs them.
         // What stays on disk for now is removed when the tree is opened again.
         let _ = self.tree.get_version_history_lock().maintenance(&self.folder, self.views.watermark());
+        self.free_sealed();
         let mut running = self.running();
         running.jobs -= 1;
         running.compacting &= !compacting;
@@ -109,6 +126,16 @@ impl Jobs {
             self.remove_leftovers(&running);
         }
         result.map_err(|error| told(format!("{doing} in {}", self.folder.display()), error))
+    }
+
+    /// Frees the memtables that the tree, and every view, has let go of.
+    fn free_sealed(&self) {
+        let mut sealed = self.sealed();
+        let (needed, free): (Vec<_>, Vec<_>) =
+            sealed.drain(..).partition(|memtable| Arc::strong_count(memtable) > 1);
+        *sealed = needed;
+        drop(sealed);
+        drop(free);
     }
 
     fn tables(&self) -> impl Iterator<Item = TableId> {
@@ -127,6 +154,10 @@ impl Jobs {
             // One that stays is removed when the tree is opened again.
             let _ = fs::remove_file(self.folder.join(TABLES).join(table.to_string()));
         }
+    }
+
+    fn sealed(&self) -> MutexGuard<'_, Vec<Arc<Memtable>>> {
+        self.sealed.lock().expect("nothing panics while it holds the sealed memtables")
     }
 
     fn running(&self) -> MutexGuard<'_, Running> {

@@ -12,8 +12,10 @@
 //!
 //! # Caveats
 //!
-//! While a flush or compaction syncs the manifest, reads and writes wait for it (a few syncs). Bytes of a failed job stay
-//! in no table: [`jobs`] removes its files, lest a full disk stay full.
+//! While a flush or compaction switches the manifest (five syncs of small files), the tree's lock holds up reads and writes:
+//! apply on a thread that may wait so long. Bytes of a failed job are in no table: [`jobs`] removes its files, lest a full
+//! disk stay full. Some calls are hidden in the crate's documentation (the lock of its versions, table numbers): read its
+//! source again before a newer version of it is taken.
 
 mod jobs;
 mod views;
@@ -103,7 +105,7 @@ impl Engine for Disk {
     }
 
     fn flush(&mut self) -> Box<dyn Flush> {
-        self.tree.rotate_memtable();
+        self.jobs.seal();
         self.number.set(self.views.next());
         Box::new(Sealed { jobs: self.jobs.clone(), written: self.written, flushed: self.flushed.clone() })
     }

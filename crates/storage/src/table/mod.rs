@@ -253,9 +253,10 @@ impl Table {
 
     /// A hash of all that a shard's copy holds: equal for equal copies that applied the same entries.
     pub fn digest(&self, shard: ShardId) -> Result<u64, EngineError> {
-        let set = self.loaded(shard).set;
+        let Shard { set, state, .. } = self.loaded(shard);
         let mut hash = Fnv::default();
-        let (from, to) = (set.state(), set.end());
+        hash.add(&state.encode());
+        let (from, to) = (set.current(b""), set.end());
         self.engine.scan(Bound::Included(&from), Bound::Excluded(&to), false, &mut |row, value| {
             hash.add(&RowSet::suffix(&row));
             hash.add(&value);

@@ -1,7 +1,7 @@
 //! Ranges: a page of the rows between two keys.
 //!
-//! A page is bounded in rows and bytes, and in rows it looks at without taking them (deleted ones, mostly): a page may
-//! be short, even empty, and still have a `next`. So no page takes long, and whoever goes on gets to the end.
+//! A page is bounded in rows and bytes, and in rows it passes over (deleted ones, mostly) or looks up in history: a page
+//! may be short, even empty, and still have a `next`. So no page takes long, and whoever goes on gets to the end.
 
 use std::ops::{Bound, ControlFlow};
 
@@ -72,8 +72,10 @@ struct Pager<'a> {
     rows_max: usize,
     bytes: usize,
     skipped: usize,
-    /// The last key that was looked at.
-    last: Option<Key>,
+    /// The last key that was taken.
+    taken: Option<Key>,
+    /// The last key that was passed over, since one was taken.
+    passed: Option<Key>,
     page: Page,
 }
 
@@ -81,45 +83,56 @@ impl<'a> Pager<'a> {
     fn new(reader: &'a Reader<'a>, range: &'a Range, at: Option<Version>) -> Pager<'a> {
         let limit = if range.limit == 0 || range.count_only { PAGE_ROWS_MAX } else { range.limit as usize };
         let rows_max = limit.min(PAGE_ROWS_MAX);
-        Pager { reader, range, at, rows_max, bytes: 0, skipped: 0, last: None, page: Page::default() }
+        Pager {
+            reader,
+            range,
+            at,
+            rows_max,
+            bytes: 0,
+            skipped: 0,
+            taken: None,
+            passed: None,
+            page: Page::default(),
+        }
     }
 
     fn visit(&mut self, key: Key, raw: Bytes) -> Result<ControlFlow<()>, Stop> {
-        if self.skipped == SKIPPED_ROWS_MAX {
-            return Ok(self.stop());
+        if self.skipped >= SKIPPED_ROWS_MAX {
+            self.page.next = self.passed.take().or(self.taken.take());
+            return Ok(ControlFlow::Break(()));
         }
         let Some(row) = self.row(&key, raw)? else {
             self.skipped += 1;
-            self.last = Some(key);
+            self.passed = Some(key);
             return Ok(ControlFlow::Continue(()));
         };
         let bytes = row.key.len() + row.value.len();
         let full = self.page.count as usize == self.rows_max
             || (self.bytes + bytes > PAGE_BYTES_MAX && !self.page.rows.is_empty());
         if full {
-            return Ok(self.stop());
+            self.page.next = self.taken.take();
+            return Ok(ControlFlow::Break(()));
         }
         self.page.count += 1;
         if !self.range.count_only {
             self.bytes += bytes;
             self.page.rows.push(row);
         }
-        self.last = Some(key);
+        (self.taken, self.passed) = (Some(key), None);
         Ok(ControlFlow::Continue(()))
     }
 
-    fn row(&self, key: &Key, raw: Bytes) -> Result<Option<Row>, Stop> {
+    fn row(&mut self, key: &Key, raw: Bytes) -> Result<Option<Row>, Stop> {
         let record = Record::decode(raw)?;
         let record = match self.at {
-            Some(at) => self.reader.as_of(key, record, at)?,
+            Some(at) => {
+                // A look into history is as much work as a row passed over.
+                self.skipped += usize::from(record.head.version > at);
+                self.reader.as_of(key, record, at)?
+            }
             None => self.reader.is_live(&record)?.then_some(record),
         };
         let valueless = self.range.keys_only || self.range.count_only;
         Ok(record.map(|record| if valueless { record.head.row(key, Bytes::new()) } else { record.row(key) }))
-    }
-
-    fn stop(&mut self) -> ControlFlow<()> {
-        self.page.next = self.last.take();
-        ControlFlow::Break(())
     }
 }

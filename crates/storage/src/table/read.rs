@@ -3,7 +3,7 @@
 use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
-use kv::{Answer, Error, Key, KeyAnswer, Op, Revision, Row, Version};
+use kv::{Answer, Error, Key, KeyAnswer, Op, PAGE_ROWS_MAX, Revision, Row, Version};
 
 use super::keys::RowSet;
 use super::record::Record;
@@ -199,6 +199,11 @@ impl Revisions {
     fn add(&mut self, record: Record) -> Result<(), Stop> {
         if !self.is_full() {
             self.room.take(record.raw.len())?;
+            if self.list.len() >= PAGE_ROWS_MAX {
+                let (size, limit) = (self.list.len() as u64 + 1, PAGE_ROWS_MAX as u64);
+                let what = "the number of revisions (ask for fewer)".into();
+                return Err(Error::TooLarge { what, size, limit }.into());
+            }
             let value = (!record.head.tombstone).then(|| record.value());
             self.list.push(Revision { version: record.head.version, value });
         }

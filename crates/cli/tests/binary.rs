@@ -1,0 +1,100 @@
+//! The binary as scripts see it: exit codes, what goes where, and what needs no cluster.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::process::{Command, Output, Stdio};
+
+fn capstan(args: &[&str], input: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_capstan"));
+    command.args(args).env_remove("CAPSTAN_CONNECT");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary was built for this test");
+    // One that reads nothing may be gone already.
+    let _ = child.stdin.take().expect("it is piped").write_all(input.as_bytes());
+    child.wait_with_output().expect("it ends by itself")
+}
+
+/// An address where nobody listens.
+fn nowhere() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    listener.local_addr().expect("it is bound").to_string()
+}
+
+/// Runs a command; it must print nothing, tell this, and end with this.
+fn check_fails(args: &[&str], input: &str, expect: &str, code: i32) {
+    let output = capstan(args, input);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(err.contains(expect), "{args:?}: {err}");
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(code), &b""[..]), "{args:?}: {err}");
+}
+
+#[test]
+fn usage_that_is_wrong_exits_2() {
+    check_fails(&["frobnicate"], "", "unrecognized subcommand", 2);
+    check_fails(&["get"], "", "<KEY>", 2);
+    check_fails(&["get", ""], "", "the key is empty", 2);
+    check_fails(&["get", "k", "--level", "sometimes"], "", "is no level", 2);
+    check_fails(&["get", "k", "--connect", "nowhere"], "", "an address is HOST:PORT", 2);
+    check_fails(&["txn", "--if", "a == 1"], "", "is no condition", 2);
+}
+
+#[test]
+fn cluster_that_is_away_exits_3() {
+    let address = nowhere();
+    let away = ["--connect", &address, "--timeout", "300ms"];
+    for command in [&["get", "k"][..], &["put", "k", "v"], &["cluster", "status"], &["bench", "echo"]] {
+        check_fails(&[command, &away].concat(), "", "error: ", 3);
+    }
+    check_fails(&[&["shell"][..], &away].concat(), "get k\n", "error: ", 3);
+}
+
+#[test]
+fn shell_without_a_terminal_tells_errors_and_goes_on() {
+    let output = capstan(&["shell"], "frobnicate\nhelp get\n");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("Print the value of a key"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("unrecognized subcommand"));
+}
+
+#[test]
+fn help_version_and_completions_need_no_cluster() {
+    for args in [&["help"][..], &["help", "range"], &["--version"], &["put", "--help"]] {
+        assert_eq!(capstan(args, "").status.code(), Some(0), "{args:?}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let output = capstan(&["completions", shell], "");
+        assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("pop-left"));
+    }
+}
+
+#[test]
+fn output_that_nobody_reads_is_no_error() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_capstan"));
+    command.args(["completions", "zsh"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary was built for this test");
+    drop(child.stdout.take());
+    let mut err = String::new();
+    child.stderr.take().expect("it is piped").read_to_string(&mut err).expect("it is UTF-8");
+    assert_eq!((child.wait().expect("it ends by itself").code(), err.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn up_refuses_a_port_that_is_taken_and_leaves_no_trace() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    // The base below a port that is taken: n1 would listen there.
+    let taken = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let port = taken.local_addr().expect("it is bound").port();
+    let (base, data) = ((port - 1).to_string(), folder.path().to_string_lossy().into_owned());
+    let up = ["up", "--nodes", "1", "--base-port", &base, "--data", &data];
+    if port < 65_000 {
+        check_fails(&up, "", &format!("cannot listen on 127.0.0.1:{port}"), 2);
+        assert!(!folder.path().join("cluster.json").exists());
+    }
+}
+
+#[test]
+fn up_refuses_a_folder_of_something_else() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    std::fs::write(folder.path().join("thesis.txt"), "x").expect("it is ours");
+    check_fails(&["up", "--data", &folder.path().to_string_lossy()], "", "thesis.txt", 2);
+}

@@ -1,0 +1,21 @@
+//! Clusters of real processes: killed, paused, damaged, filled up, misused, stopped.
+//!
+//! Every test starts the built binary in a folder and on ports of its own, and asks it through the Rust client or the
+//! command line. They take minutes and want an optimized build, so they are ignored unless asked for:
+//!
+//! ```text
+//! cargo test -p cli --release --test cluster -- --ignored --test-threads=1
+//! ```
+//!
+//! `CAPSTAN_LAB_FULL=1` runs them at full size, `CAPSTAN_LAB_SEED` repeats the choices of a run.
+
+mod clients;
+mod damage;
+mod disk;
+mod kills;
+mod load;
+mod nodes;
+mod pauses;
+mod snapshots;
+mod stop;
+mod wrong_use;

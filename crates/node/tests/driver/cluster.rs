@@ -1,0 +1,220 @@
+//! A few drivers in one thread, for tests: every message arrives, every sync and job succeeds, time moves when told.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use kv::{Error, NodeId, Op, Protocol, Reply};
+use node::route::{Plan, ShardMap};
+use node::{Config, Driver, Executor, Input, Now, Part, Ran, Recovery, Work};
+use replication::Instant;
+use storage::{History, Kind, Options, Table};
+
+/// Two seconds in steps of a tick are enough for an election.
+pub const ELECTION_STEPS: usize = 120;
+const STEP_MICROS: u64 = 25_000;
+
+pub struct Cluster {
+    pub nodes: BTreeMap<NodeId, Node>,
+    pub instant: u64,
+    pub answers: BTreeMap<u64, Result<Reply, Error>>,
+    /// What was handed out, a word each, in order.
+    pub seen: Vec<(NodeId, &'static str)>,
+    pub cut: Vec<NodeId>,
+    map: ShardMap,
+    clients: u64,
+}
+
+pub struct Node {
+    pub driver: Driver,
+    executor: Executor,
+    inputs: VecDeque<Input>,
+    /// Wall clock less the true time, in microseconds.
+    pub wall_offset: i64,
+    _folder: tempfile::TempDir,
+}
+
+impl Cluster {
+    pub fn new(count: u16, shards: u32) -> Cluster {
+        let nodes: Vec<(NodeId, String)> = (1..=count).map(|id| (NodeId(id), format!("n{id}"))).collect();
+        let map = ShardMap::of(shards);
+        let node = |&(me, _): &(NodeId, String)| (me, Node::new(me, &nodes, &map));
+        let mut cluster = Cluster {
+            nodes: nodes.iter().map(node).collect(),
+            instant: 1_000_000,
+            answers: BTreeMap::new(),
+            seen: Vec::new(),
+            cut: Vec::new(),
+            map,
+            clients: 0,
+        };
+        cluster.connect_all();
+        cluster
+    }
+
+    /// Asks a node; the answer is in `answers` under the returned name when it has come.
+    pub fn ask(&mut self, node: NodeId, op: Op) -> u64 {
+        self.ask_with(node, op, None)
+    }
+
+    pub fn ask_with(&mut self, node: NodeId, op: Op, id: Option<kv::RequestId>) -> u64 {
+        self.clients += 1;
+        let (shard, op) = Plan::new(&self.map, op).unwrap().take_single().expect("tests ask one shard");
+        let part = Part { shard, op, level: None, id, timeout_micros: 3_000_000 };
+        let client = self.clients;
+        self.input(node, Input::Part { client, part });
+        client
+    }
+
+    /// Asks and waits for the answer, or until there can be none.
+    pub fn call(&mut self, node: NodeId, op: Op) -> Result<Reply, Error> {
+        let client = self.ask(node, op);
+        for _ in 0..4 * ELECTION_STEPS {
+            if let Some(answer) = self.answers.remove(&client) {
+                return answer;
+            }
+            self.step();
+        }
+        panic!("no answer within the time limit of the request");
+    }
+
+    /// Lets a tick pass and everything happen that follows.
+    pub fn step(&mut self) {
+        self.instant += STEP_MICROS;
+        let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+        for id in &ids {
+            self.turn(*id);
+        }
+        while let Some(id) = ids.iter().find(|id| !self.nodes[id].inputs.is_empty()) {
+            self.turn(*id);
+        }
+    }
+
+    pub fn steps(&mut self, count: usize) {
+        (0..count).for_each(|_| self.step());
+    }
+
+    /// The node that leads the only shard.
+    pub fn leader(&mut self) -> NodeId {
+        for _ in 0..2 * ELECTION_STEPS {
+            let uncut = self.nodes.iter().filter(|(id, _)| !self.cut.contains(id));
+            let leading: Vec<NodeId> =
+                uncut.filter(|(_, node)| node.driver.leads() > 0).map(|(id, _)| *id).collect();
+            if let [leader] = leading[..] {
+                return leader;
+            }
+            self.step();
+        }
+        panic!("no single leader");
+    }
+
+    /// Cuts a node off the others.
+    pub fn cut(&mut self, node: NodeId) {
+        self.cut.push(node);
+        let ids: Vec<NodeId> = self.nodes.keys().copied().filter(|id| *id != node).collect();
+        for other in ids {
+            self.node(other).inputs.push_back(Input::PeerDown { node });
+            self.node(node).inputs.push_back(Input::PeerDown { node: other });
+        }
+    }
+
+    pub fn node(&mut self, id: NodeId) -> &mut Node {
+        self.nodes.get_mut(&id).expect("the test names a node of the cluster")
+    }
+
+    pub fn input(&mut self, node: NodeId, input: Input) {
+        self.node(node).inputs.push_back(input);
+    }
+
+    fn connect_all(&mut self) {
+        let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+        for one in &ids {
+            for other in ids.iter().filter(|other| *other != one) {
+                self.node(*one).inputs.push_back(Input::PeerUp { node: *other });
+            }
+        }
+    }
+
+    fn turn(&mut self, id: NodeId) {
+        let instant = self.instant;
+        let node = self.node(id);
+        let mut inputs: Vec<Input> = node.inputs.drain(..).collect();
+        let mut work = Vec::new();
+        node.driver.turn(node.now(instant), &mut inputs, &mut work);
+        for work in work {
+            self.carry_out(id, work);
+        }
+    }
+
+    fn carry_out(&mut self, id: NodeId, work: Work) {
+        match work {
+            Work::Append { ticket, .. } => {
+                self.seen.push((id, "append"));
+                self.node(id).inputs.push_back(Input::Durable { ticket });
+            }
+            Work::Send { to, frame } => self.deliver(id, to, frame),
+            Work::Run(job) => {
+                let node = self.node(id);
+                let done = match node.executor.run(job).unwrap() {
+                    Ran::Done(done) => done,
+                    Ran::Later(later) => later().unwrap(),
+                };
+                let name = match &done {
+                    node::Done::Applied { .. } => "apply",
+                    node::Done::Read { .. } => "read",
+                    _ => "other",
+                };
+                node.inputs.push_back(Input::Done(done));
+                self.seen.push((id, name));
+            }
+            Work::Answer { client, result } => {
+                self.seen.push((id, "answer"));
+                assert!(self.answers.insert(client, result).is_none(), "a request is answered once");
+            }
+            _ => {}
+        }
+    }
+
+    fn deliver(&mut self, from: NodeId, to: NodeId, bytes: Bytes) {
+        if matches!(node::wire::Frame::decode(&bytes), Ok(node::wire::Frame::Forward { .. })) {
+            self.seen.push((from, "forward"));
+        }
+        if !self.cut.contains(&from) && !self.cut.contains(&to) {
+            self.node(to).inputs.push_back(Input::Frame { from, bytes });
+        }
+    }
+}
+
+impl Node {
+    fn new(me: NodeId, nodes: &[(NodeId, String)], map: &ShardMap) -> Node {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = storage::open(Kind::Memory, folder.path()).unwrap();
+        let mut table = Table::open(engine, Options { history: History::Count(16) });
+        let applied =
+            map.shards().iter().map(|(shard, _)| (*shard, table.load(*shard, 0).unwrap())).collect();
+        let config = Config {
+            me,
+            nodes: nodes.to_vec(),
+            protocol: if nodes.len() == 1 { Protocol::Single } else { Protocol::Raft },
+            map: map.clone(),
+            seed: u64::from(me.0),
+            entry_cache_bytes: 1 << 20,
+            pid: u32::from(me.0),
+            address: format!("127.0.0.1:{}", me.0),
+            rejoining: false,
+        };
+        let driver = Driver::new(config, Recovery::default(), &applied, now(1_000_000, 0)).unwrap();
+        let executor = Executor::new(table);
+        Node { driver, executor, inputs: VecDeque::new(), wall_offset: 0, _folder: folder }
+    }
+
+    fn now(&self, instant: u64) -> Now {
+        now(instant, self.wall_offset)
+    }
+}
+
+fn now(instant: u64, wall_offset: i64) -> Now {
+    Now {
+        instant: Instant(instant),
+        wall: (1_700_000_000_000_000 + instant).saturating_add_signed(wall_offset),
+    }
+}

@@ -1,0 +1,231 @@
+//! Copies of shards: snapshots, installs, forgetting; several shards in one engine.
+
+// What cannot go on fails the test.
+#![allow(clippy::unwrap_used)]
+
+use bytes::Bytes;
+use kv::{Answer, Entry, NodeId, Op, Range, ShardId, Stamped, Version};
+use storage::{Applied, History, InstallError, Kind, Options, Read, Table};
+
+const A: ShardId = ShardId(1);
+const B: ShardId = ShardId(2);
+
+fn open(kind: Kind, folder: &tempfile::TempDir) -> Table {
+    Table::open(storage::open(kind, folder.path()).unwrap(), Options { history: History::Count(3) })
+}
+
+fn put(key: &str, value: impl Into<Bytes>, deadline: Option<u64>) -> Op {
+    Op::Put { key: key.to_string().into(), value: value.into(), deadline, previous: false }
+}
+
+fn apply(table: &mut Table, shard: ShardId, index: u64, ops: Vec<Op>) {
+    let ops = ops.into_iter().map(|op| Stamped { id: None, op }).collect();
+    table.apply(shard, index, 4, &Entry { proposed: Version::new(index, NodeId(1)), ops }).unwrap();
+}
+
+fn fill(table: &mut Table, shard: ShardId, entries: u64) {
+    for index in 1..=entries {
+        let key = format!("key{}", index % 50);
+        apply(
+            table,
+            shard,
+            index,
+            vec![put(&key, vec![index as u8; index as usize], Some(1_000_000 + index))],
+        );
+    }
+}
+
+fn chunks(table: &Table, shard: ShardId, bytes_max: usize) -> Vec<Bytes> {
+    let mut snapshot = table.snapshot(shard);
+    std::iter::from_fn(|| snapshot.next_chunk(bytes_max).unwrap()).collect()
+}
+
+fn install(table: &mut Table, shard: ShardId, generation: u32, chunks: &[Bytes]) {
+    for chunk in chunks {
+        table.install_chunk(shard, generation, chunk).unwrap();
+    }
+}
+
+fn count(table: &Table, shard: ShardId) -> u64 {
+    match table.read(shard, &Op::Range(Range { count_only: true, ..Range::default() }), None).unwrap() {
+        Read::Done(Ok(Answer::Page(page)), _) => page.count,
+        other => panic!("{other:?} is no page"),
+    }
+}
+
+#[test]
+fn shards_in_one_engine_do_not_see_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut table = open(Kind::Disk, &folder);
+    table.load(A, 1).unwrap();
+    table.load(B, 1).unwrap();
+    fill(&mut table, A, 10);
+    let before = table.digest(A).unwrap();
+    fill(&mut table, B, 99);
+    assert_eq!((count(&table, A), count(&table, B)), (10, 50));
+    apply(&mut table, B, 100, vec![Op::DeleteRange { from: Bytes::new(), to: None }]);
+    assert_eq!((count(&table, A), count(&table, B)), (10, 0));
+    assert_eq!(table.digest(A).unwrap(), before);
+}
+
+#[test]
+fn snapshot_chunks_keep_to_their_size_and_the_state_when_it_was_taken() {
+    for kind in [Kind::Memory, Kind::Disk] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut table = open(kind, &folder);
+        table.load(A, 1).unwrap();
+        fill(&mut table, A, 100);
+        let digest = table.digest(A).unwrap();
+        let mut snapshot = table.snapshot(A);
+        assert_eq!(snapshot.applied, table.applied(A));
+        apply(&mut table, A, 101, vec![Op::DeleteRange { from: Bytes::new(), to: None }]);
+        table.flush().run().unwrap();
+        let sent: Vec<Bytes> = std::thread::scope(|scope| {
+            let read = move || std::iter::from_fn(|| snapshot.next_chunk(1000).unwrap()).collect();
+            scope.spawn(read).join().unwrap()
+        });
+        assert!(sent.len() > 5 && sent.iter().all(|chunk| chunk.len() <= 1100));
+        table.install_begin(A, 2).unwrap();
+        let told: Vec<_> = sent.iter().map(|chunk| table.install_chunk(A, 2, chunk).unwrap()).collect();
+        let last = Version::new(100, NodeId(1));
+        assert_eq!(told.last().unwrap(), &Some(Applied { index: 100, term: 4, last }));
+        assert_eq!(count(&table, A), 0, "the copy is invisible until it is loaded");
+        table.load(A, 2).unwrap();
+        assert_eq!((table.digest(A).unwrap(), table.due(A)), (digest, Some(1_000_051)));
+    }
+}
+
+#[test]
+fn install_in_part_is_a_shard_that_applied_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut table = open(Kind::Disk, &folder);
+    table.load(A, 1).unwrap();
+    fill(&mut table, A, 100);
+    let sent = chunks(&table, A, 1000);
+    table.install_begin(A, 2).unwrap();
+    for chunk in &sent[..sent.len() - 1] {
+        assert_eq!(table.install_chunk(A, 2, chunk).unwrap(), None);
+    }
+    table.flush().run().unwrap();
+    drop(table);
+    let mut table = open(Kind::Disk, &folder);
+    assert_eq!(table.load(A, 2).unwrap(), Applied::default());
+    // Another attempt removes what the first left.
+    table.load(A, 1).unwrap();
+    let digest = table.digest(A).unwrap();
+    apply(&mut table, A, 101, vec![Op::DeleteRange { from: Bytes::new(), to: None }]);
+    let sent_anew = chunks(&table, A, 1000);
+    table.install_begin(A, 2).unwrap();
+    install(&mut table, A, 2, &sent_anew);
+    let expected = table.digest(A).unwrap();
+    table.load(A, 2).unwrap();
+    assert_eq!(table.digest(A).unwrap(), expected);
+    assert_ne!(expected, digest);
+}
+
+#[test]
+fn install_wrong_chunks_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut table = open(Kind::Memory, &folder);
+    table.load(A, 1).unwrap();
+    fill(&mut table, A, 30);
+    let sent = chunks(&table, A, 300);
+    let refused = |table: &mut Table, chunk: &Bytes, why: &str| match table.install_chunk(A, 2, chunk) {
+        Err(InstallError::Malformed { what, .. }) => assert!(what.contains(why), "{what}, not {why}"),
+        other => panic!("{other:?}, not {why}"),
+    };
+    refused(&mut table, &sent[0], "not begun");
+    table.install_begin(A, 2).unwrap();
+    refused(&mut table, &sent[1], "chunk 1 came, and 0 is the next");
+    refused(&mut table, &Bytes::new(), "too short");
+    for at in 0..sent[0].len() {
+        let mut flipped = sent[0].to_vec();
+        flipped[at] ^= 4;
+        refused(&mut table, &flipped.into(), "checksum");
+    }
+    install(&mut table, A, 2, &sent);
+    refused(&mut table, &sent[0], "not begun, or is done");
+}
+
+#[test]
+fn install_bytes_of_any_kind_never_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut table = open(Kind::Memory, &folder);
+    table.install_begin(A, 2).unwrap();
+    let mut random = 3u64;
+    for length in 0..2000usize {
+        let mut chunk: Vec<u8> = (0..length % 90)
+            .map(|_| {
+                random =
+                    random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (random >> 57) as u8 % 24
+            })
+            .collect();
+        // As if it were sent so: the head of a first chunk, and the right checksum.
+        if chunk.len() > 10 {
+            let head = [1, 0, 0, 0, 0, chunk[5] & 1, 0, 0, 0, chunk[9] & 3];
+            chunk[..10].copy_from_slice(&head);
+        }
+        chunk.extend_from_slice(&crc32c::crc32c(&chunk).to_be_bytes());
+        if table.install_chunk(A, 2, &chunk.into()).is_ok() {
+            table.install_begin(A, 2).unwrap();
+        }
+    }
+}
+
+#[test]
+fn forget_removes_a_copy_in_steps_and_no_other() {
+    for kind in [Kind::Memory, Kind::Disk] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut table = open(kind, &folder);
+        table.load(A, 1).unwrap();
+        table.load(B, 1).unwrap();
+        fill(&mut table, B, 20);
+        for index in 1..=3u64 {
+            let rows = (0..1000).map(|key| (format!("{key}").into(), index.to_string().into())).collect();
+            apply(&mut table, A, index, vec![Op::PutAll { rows }]);
+        }
+        let sent = chunks(&table, A, 1 << 20);
+        table.install_begin(A, 2).unwrap();
+        install(&mut table, A, 2, &sent);
+        table.load(A, 2).unwrap();
+        let (a, b) = (table.digest(A).unwrap(), table.digest(B).unwrap());
+        let steps = std::iter::from_fn(|| table.forget(A, 1).unwrap().then_some(())).count();
+        assert_eq!(steps, 2, "3001 rows are over 1024 twice");
+        assert!(!table.forget(A, 1).unwrap());
+        assert_eq!((table.digest(A).unwrap(), table.digest(B).unwrap()), (a, b));
+        assert_eq!(table.load(A, 1).unwrap(), Applied::default());
+        assert_eq!(count(&table, A), 0);
+    }
+}
+
+#[test]
+#[should_panic(expected = "the current copy of shard 1 is not to be forgotten")]
+fn forget_the_current_copy_is_a_bug() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut table = open(Kind::Memory, &folder);
+    table.load(A, 1).unwrap();
+    let _ = table.forget(A, 1);
+}
+
+#[test]
+#[should_panic(expected = "shard 2 is asked about before it was loaded")]
+fn shard_not_loaded_is_a_bug() {
+    let folder = tempfile::tempdir().unwrap();
+    open(Kind::Memory, &folder).applied(B);
+}
+
+#[test]
+fn apply_empty_moves_applied_alone_and_survives() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut table = open(Kind::Disk, &folder);
+    table.load(A, 1).unwrap();
+    apply(&mut table, A, 1, vec![put("a", "1", None)]);
+    let last = table.applied(A).last;
+    table.apply_empty(A, 2, 5).unwrap();
+    table.flush().run().unwrap();
+    drop(table);
+    let mut table = open(Kind::Disk, &folder);
+    assert_eq!(table.load(A, 1).unwrap(), Applied { index: 2, term: 5, last });
+    assert!(table.apply(A, 2, 5, &Entry { proposed: last, ops: vec![] }).unwrap().is_empty());
+}
