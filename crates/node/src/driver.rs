@@ -619,11 +619,7 @@ impl Driver {
             }
             Frame::Answer { token, result } => self.take_answer(from, token, result),
             Frame::Lasts(lasts) => self.take_lasts(from, lasts),
-            Frame::WholeAt { shard, index } => {
-                tracing::warn!(%shard, index, "this node lacks entries it had acknowledged: no vote until it has them again");
-                self.told_whole_at(shard, index);
-                self.inputs.push_back((shard, replication::Input::WholeAt { index }));
-            }
+            Frame::WholeAt { shard, index, rejoining } => self.told_whole_at(shard, index, rejoining),
             Frame::Announce(announcement) => {
                 self.clock.hear(from, announcement.clock, announcement.clock_settled);
                 if announcement.rejoining {
@@ -652,9 +648,11 @@ impl Driver {
     fn take_lasts(&mut self, from: NodeId, lasts: Vec<(ShardId, u64)>) {
         for (shard, last) in lasts {
             let Some(replica) = self.replicas.get(&shard) else { continue };
-            if let Some(index) = replica.protocol.acknowledged(from).filter(|index| *index > last) {
-                tracing::warn!(node = %from, %shard, index, last, "a node has lost entries it had acknowledged");
-                self.send(from, &Frame::WholeAt { shard, index });
+            if let Some(acknowledged) = replica.protocol.acknowledged(from).filter(|index| *index > last) {
+                tracing::warn!(node = %from, %shard, acknowledged, last, "a node has lost entries it had acknowledged");
+                // To earlier leaders it may have acknowledged more, but nothing agreed on that is not in this log.
+                let index = replica.protocol.status().last;
+                self.send(from, &Frame::WholeAt { shard, index, rejoining: false });
             }
             self.inputs.push_back((shard, replication::Input::Connected { node: from, last }));
         }

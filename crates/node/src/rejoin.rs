@@ -29,15 +29,20 @@ impl Driver {
         });
         let leading: Vec<(ShardId, u64)> = leading.collect();
         for (shard, index) in leading {
-            self.send(node, &Frame::WholeAt { shard, index });
+            self.send(node, &Frame::WholeAt { shard, index, rejoining: true });
         }
     }
 
-    /// A leader has told how far a shard goes.
-    pub(crate) fn told_whole_at(&mut self, shard: ShardId, index: u64) {
-        if let Some(told) = self.rejoin.get_mut(&shard) {
-            told.get_or_insert(index);
+    /// A leader has told how far a shard goes. The first word about it counts: what was asked for when this node knew
+    /// nothing may arrive when it is whole long since, and then asks for what it never had.
+    pub(crate) fn told_whole_at(&mut self, shard: ShardId, index: u64, rejoining: bool) {
+        let told = self.rejoin.get_mut(&shard);
+        if rejoining && !matches!(told, Some(None)) {
+            return;
         }
+        told.into_iter().for_each(|told| drop(told.get_or_insert(index)));
+        tracing::warn!(%shard, index, "this node lacks entries it may have acknowledged: no vote until it has them");
+        self.inputs.push_back((shard, replication::Input::WholeAt { index }));
     }
 
     /// Ends the rejoining when every shard is whole.

@@ -43,12 +43,14 @@ pub enum Frame {
     },
     /// The last synced index of the sender's replica of each shard.
     Lasts(Vec<(ShardId, u64)>),
-    /// You had acknowledged this shard's entries up to this index: do not vote until you have them again.
+    /// You may have acknowledged this shard's entries up to this index: do not vote until you have them.
     WholeAt {
         /// The shard.
         shard: ShardId,
         /// The index.
         index: u64,
+        /// You announced that you are rejoining; else: you surely had acknowledged more than you have.
+        rejoining: bool,
     },
     /// I am alive, and this is how my replicas are.
     Announce(Announcement),
@@ -119,10 +121,11 @@ impl Frame {
                     codec::put_uint(into, *last);
                 });
             }
-            Frame::WholeAt { shard, index } => {
+            Frame::WholeAt { shard, index, rejoining } => {
                 into.put_u8(5);
                 codec::put_uint(&mut into, u64::from(shard.0));
                 codec::put_uint(&mut into, *index);
+                into.put_u8(u8::from(*rejoining));
             }
             Frame::Announce(announcement) => {
                 into.put_u8(6);
@@ -150,7 +153,11 @@ impl Frame {
                 result: codec::decode_result(&mut reader, codec::decode_reply)?,
             },
             4 => Frame::Lasts(reader.list(|reader| Ok((ShardId(reader.u32()?), reader.uint()?)))?),
-            5 => Frame::WholeAt { shard: ShardId(reader.u32()?), index: reader.uint()? },
+            5 => Frame::WholeAt {
+                shard: ShardId(reader.u32()?),
+                index: reader.uint()?,
+                rejoining: reader.bool()?,
+            },
             6 => Frame::Announce(Announcement::decode(&mut reader)?),
             _ => return Err(Malformed("a frame has an unknown tag")),
         };
