@@ -263,7 +263,7 @@ mod tests {
             },
             Frame::Answer { token: 5, result: Err(Error::WrongNode { try_next: None }) },
             Frame::Lasts(vec![(ShardId(1), 0), (ShardId(2), u64::MAX)]),
-            Frame::WholeAt { shard: ShardId(2), index: 17 },
+            Frame::WholeAt { shard: ShardId(2), index: 17, rejoining: true },
             Frame::Announce(announcement),
         ]
     }

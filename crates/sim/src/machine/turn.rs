@@ -255,7 +255,9 @@ impl World {
                 }
             }
             // The log's thread writes what is queued before the process ends.
-            Some(Stop::Flush(until)) if now >= until && (process.writer.is_idle() || now >= until + 1_000_000) => {
+            Some(Stop::Flush(until))
+                if now >= until && (process.writer.is_idle() || now >= until + 1_000_000) =>
+            {
                 self.note("a node stopped in good order");
                 self.kill_and_restart(id, Crash::Process, "stopped");
             }
@@ -299,7 +301,10 @@ impl World {
         match job {
             Job::Apply { .. } | Job::Read { .. } => {}
             Job::InstallChunk { shard, generation, chunk } => self.trace(|| {
-                format!("{id} job: InstallChunk {{ shard: {shard}, generation: {generation}, {} bytes }}", chunk.len())
+                format!(
+                    "{id} job: InstallChunk {{ shard: {shard}, generation: {generation}, {} bytes }}",
+                    chunk.len()
+                )
             }),
             job => self.trace(|| format!("{id} job: {job:?}")),
         }
