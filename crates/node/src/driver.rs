@@ -616,7 +616,9 @@ impl Driver {
             }
             Frame::Answer { token, result } => self.take_answer(from, token, result),
             Frame::Lasts(lasts) => self.take_lasts(from, lasts),
-            Frame::WholeAt { shard, index, term, rejoining } => self.told_whole_at(shard, index, term, rejoining),
+            Frame::WholeAt { shard, index, term, rejoining } => {
+                self.told_whole_at(shard, index, term, rejoining)
+            }
             Frame::Announce(announcement) => {
                 self.clock.hear(from, announcement.clock, announcement.clock_settled);
                 if announcement.rejoining {

@@ -59,7 +59,9 @@ impl Driver {
 
     /// It is proven that a shard is led here. Whether that was for a rejoining node, which is told.
     pub(crate) fn is_proven_for_rejoiner(&mut self, token: Token) -> bool {
-        let Some(&Open { origin: Origin::Rejoiner(node), shard, .. }) = self.open.get(token) else { return false };
+        let Some(&Open { origin: Origin::Rejoiner(node), shard, .. }) = self.open.get(token) else {
+            return false;
+        };
         self.open.remove(token);
         let status = self.replicas.get(&shard).map(|replica| replica.protocol.status());
         if let Some(status) = status.filter(|status| status.role == Role::Leader) {

@@ -13,13 +13,32 @@ fn main() {
     let mut sum = Stats::default();
     let mut bad = 0;
     for seed in seed..seed + count {
-        let o = Options { seed, faults: faults.clone(), steps, workload, trace, nodes, protocol: if nodes == 1 { kv::Protocol::Single } else { kv::Protocol::Raft } };
+        let o = Options {
+            seed,
+            faults: faults.clone(),
+            steps,
+            workload,
+            trace,
+            nodes,
+            protocol: if nodes == 1 { kv::Protocol::Single } else { kv::Protocol::Raft },
+        };
         let outcome = run(&o);
-        for line in &outcome.trace { println!("{line}"); }
-        if !outcome.violations.is_empty() { bad += 1; }
-        for v in &outcome.violations { println!("seed {seed}: {}", v.chars().take(if trace {3000} else {1500}).collect::<String>()); }
+        for line in &outcome.trace {
+            println!("{line}");
+        }
+        if !outcome.violations.is_empty() {
+            bad += 1;
+        }
+        for v in &outcome.violations {
+            println!("seed {seed}: {}", v.chars().take(if trace { 3000 } else { 1500 }).collect::<String>());
+        }
         sum.add(&outcome.stats);
     }
     println!("{bad} bad; {sum:#?}");
-    eprintln!("{:.1} s, {:.1} sim s/s, {:.0} events/s", began.elapsed().as_secs_f64(), sum.micros as f64 / 1e6 / began.elapsed().as_secs_f64(), sum.events as f64 / began.elapsed().as_secs_f64());
+    eprintln!(
+        "{:.1} s, {:.1} sim s/s, {:.0} events/s",
+        began.elapsed().as_secs_f64(),
+        sum.micros as f64 / 1e6 / began.elapsed().as_secs_f64(),
+        sum.events as f64 / began.elapsed().as_secs_f64()
+    );
 }

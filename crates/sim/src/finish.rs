@@ -1,8 +1,8 @@
 //! The end of a run: all faults are over; the cluster must come to rest, serve, and be whole. Then the history is judged.
 
+use check::generate::Workload;
 use check::linear::{self, Budget, Judgement, Verdict};
 use check::model::{Atomicity, Batch, Kv};
-use check::generate::Workload;
 use kv::{Class, Error, Key, Op, Reply};
 
 use crate::clients::Purpose;

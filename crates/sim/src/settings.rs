@@ -54,14 +54,22 @@ impl Settings {
             keys: random.pick(&[1, 3, 10, 30]),
             skew: random.pick(&[0.0, 1.0]),
             validity_micros: random.pick(&[2_000_000, 60_000_000]),
-            network: if far { Latency::new(3_000, 20_000, 5, 60_000) } else { Latency::new(50, 400, 5, 5_000) },
+            network: if far {
+                Latency::new(3_000, 20_000, 5, 60_000)
+            } else {
+                Latency::new(50, 400, 5, 5_000)
+            },
             client_network: Latency::new(50, 400, 2, 1_500_000),
             write: Latency::new(10, 60, 2, 2_000),
             sync: Latency::new(80, 800, 5, 20_000),
             flush: Latency::new(1_000, 100_000, 50, 500_000),
             engine: Latency::new(5, 200, 5, 20_000),
             wake: Latency::new(1, 50, 1, 2_000),
-            think: if random.percent(20) { Latency::new(0, 2_000, 0, 2_000) } else { Latency::new(5_000, 150_000, 0, 150_000) },
+            think: if random.percent(20) {
+                Latency::new(0, 2_000, 0, 2_000)
+            } else {
+                Latency::new(5_000, 150_000, 0, 150_000)
+            },
             timeout: Latency::new(2_000_000, 5_000_000, 200, 10_000_000),
         }
     }

@@ -42,9 +42,12 @@ pub(crate) fn ways(ways: &[Way]) -> String {
 /// What a frame says.
 pub(crate) fn frame(bytes: &Bytes) -> String {
     match Frame::decode(bytes) {
-        Ok(Frame::Protocol { shard, body, .. }) => format!("shard {shard}: {}", replication::raft::describe(&body)),
+        Ok(Frame::Protocol { shard, body, .. }) => {
+            format!("shard {shard}: {}", replication::raft::describe(&body))
+        }
         Ok(Frame::Forward { token, shard, op, .. }) => {
-            let op = kv::Stamped::decode(&op).map_or_else(|error| error.to_string(), |stamped| self::op(&stamped.op));
+            let op = kv::Stamped::decode(&op)
+                .map_or_else(|error| error.to_string(), |stamped| self::op(&stamped.op));
             format!("shard {shard}: forward {token}: {op}")
         }
         Ok(Frame::Answer { token, result: answer }) => format!("answer {token}: {}", result(&answer)),

@@ -6,18 +6,18 @@ use node::route::ShardMap;
 
 use check::generate::Workload;
 
+use crate::Options;
 use crate::clients::Client;
 use crate::events::{Event, Events};
 use crate::faults::Faults;
-use crate::net::Network;
 use crate::machine::Machine;
 use crate::machine::clock::Clock;
+use crate::net::Network;
 use crate::outcome::Stats;
 use crate::random::Random;
 use crate::settings::Settings;
 use crate::trace::Trace;
 use crate::watch::{Seen, Watch};
-use crate::Options;
 
 /// Copies are compared so often.
 const INSPECT_MICROS: u64 = 500_000;
@@ -123,7 +123,9 @@ impl World {
             Event::Connected { from, to, life, number } if self.lives(from, life) => {
                 self.connected(from, to, life, number);
             }
-            Event::Broken { from, to, life, number } if self.lives(from, life) => self.link_broken(from, to, number),
+            Event::Broken { from, to, life, number } if self.lives(from, life) => {
+                self.link_broken(from, to, number)
+            }
             Event::Frame { from, to, number, bytes } => self.frame(from, to, number, bytes),
             Event::Stray { from, to, incarnation, bytes } => self.stray(from, to, incarnation, bytes),
             Event::Bulk { stream, step, part } => self.bulk_part(stream, step, part),
@@ -131,7 +133,9 @@ impl World {
             Event::BulkTimeout { stream, step } => self.bulk_timeout(stream, step),
             Event::Ask { client } => self.ask(client),
             Event::Arrive { node, life, whose, request } => self.arrive(node, life, whose, *request),
-            Event::Answer { whose, left, result } => self.answer_arrived(whose, left, result.map(|result| *result)),
+            Event::Answer { whose, left, result } => {
+                self.answer_arrived(whose, left, result.map(|result| *result))
+            }
             Event::Patience { whose } => self.patience_over(whose),
             Event::Again { whose } => self.again(whose),
             Event::Fault => self.next_fault(),

@@ -69,7 +69,8 @@ impl World {
         state.called += 1;
         let whose = Whose { client, call: state.called, attempt: 0 };
         let (asked_at, deadline) = (now, now + timeout);
-        let call = Call { request, purpose, ticket, asked_at, deadline, attempt: 0, node, may_have_run: false };
+        let call =
+            Call { request, purpose, ticket, asked_at, deadline, attempt: 0, node, may_have_run: false };
         state.calls.insert(whose.call, call);
         self.attempt(whose);
     }

@@ -41,7 +41,11 @@ impl Gate {
     }
 
     /// Takes the result of a part; the request's, when it was the last.
-    fn take(&mut self, name: u64, result: Result<Reply, Error>) -> Result<Option<(Whose, Result<Reply, Error>)>, ()> {
+    fn take(
+        &mut self,
+        name: u64,
+        result: Result<Reply, Error>,
+    ) -> Result<Option<(Whose, Result<Reply, Error>)>, ()> {
         let (request, index) = self.parts.remove(&name).ok_or(())?;
         let open = self.requests.get_mut(&request).expect("a request is open while one of its parts is");
         open.results[index] = Some(result);

@@ -44,7 +44,9 @@ impl World {
 
     /// A node: often one that leads.
     fn victim(&mut self) -> NodeId {
-        let leads = |id: &NodeId| self.machine(*id).process.as_ref().is_some_and(|process| process.driver.leads() > 0);
+        let leads = |id: &NodeId| {
+            self.machine(*id).process.as_ref().is_some_and(|process| process.driver.leads() > 0)
+        };
         let leaders: Vec<NodeId> = self.ids().filter(leads).collect();
         if !leaders.is_empty() && self.random.percent(40) {
             self.random.pick(&leaders)
@@ -157,7 +159,8 @@ impl World {
     fn disturb_clock(&mut self, node: NodeId) -> bool {
         let now = self.events.now();
         let jump = self.random.pick(&[1_000_000, 60_000_000, JUMP_MICROS_MAX]);
-        let (rate, jump) = (self.random.between(0, 2 * RATE_PPM_MAX), self.random.between(0, 2 * jump) as i64 - jump as i64);
+        let (rate, jump) =
+            (self.random.between(0, 2 * RATE_PPM_MAX), self.random.between(0, 2 * jump) as i64 - jump as i64);
         let jumps = self.random.percent(50);
         let clock = &mut self.machine_mut(node).clock;
         if jumps {
@@ -165,7 +168,9 @@ impl World {
         } else {
             clock.set_rate(now, rate as i64 - RATE_PPM_MAX as i64);
         }
-        self.trace(|| format!("{node}'s clock: {}", if jumps { "its wall clock jumps" } else { "another rate" }));
+        self.trace(|| {
+            format!("{node}'s clock: {}", if jumps { "its wall clock jumps" } else { "another rate" })
+        });
         true
     }
 
@@ -183,7 +188,10 @@ impl World {
         let room = self.random.between(0, 2) * self.settings.wal.segment_bytes;
         let machine = self.machine_mut(node);
         let segments = machine.disk.segments().unwrap_or_default();
-        let used: u64 = segments.iter().map(|segment| machine.disk.bytes(*segment).map_or(0, |bytes| bytes.len() as u64)).sum();
+        let used: u64 = segments
+            .iter()
+            .map(|segment| machine.disk.bytes(*segment).map_or(0, |bytes| bytes.len() as u64))
+            .sum();
         machine.disk.limit_bytes(Some(used + room));
         machine.table.set_full(true);
         self.trace(|| format!("{node}'s disk has room for {room} bytes"));
@@ -193,7 +201,8 @@ impl World {
 
     fn fail_disk(&mut self, node: NodeId) -> bool {
         let error = DiskError::from(std::io::ErrorKind::Other);
-        let operations = [Operation::Write, Operation::Sync, Operation::Create, Operation::Remove, Operation::Read];
+        let operations =
+            [Operation::Write, Operation::Sync, Operation::Create, Operation::Remove, Operation::Read];
         let operation = self.random.pick(&operations);
         let flush = self.random.percent(10);
         self.trace(|| format!("{node}'s disk will fail when {operation}"));
@@ -207,7 +216,9 @@ impl World {
 
     /// Flips a bit that a later batch proves to be damage, and shows it by a crash.
     fn flip(&mut self, node: NodeId) -> bool {
-        let Some((segment, offset)) = self.old_place(node).filter(|_| self.may_damage(node)) else { return false };
+        let Some((segment, offset)) = self.old_place(node).filter(|_| self.may_damage(node)) else {
+            return false;
+        };
         let bit = self.random.below(8) as u8;
         self.trace(|| format!("{node}'s disk flips bit {bit} of byte {offset} of segment {segment}"));
         let machine = self.machine_mut(node);

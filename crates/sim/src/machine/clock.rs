@@ -22,7 +22,13 @@ pub(crate) struct Clock {
 impl Clock {
     /// Of a machine that has been up for a while.
     pub fn new(up_micros: u64, rate_ppm: i64, wall_offset: i64) -> Clock {
-        Clock { since: 0, elapsed: up_micros, booted: 0, rate_ppm, wall_offset: wall_offset - up_micros as i64 }
+        Clock {
+            since: 0,
+            elapsed: up_micros,
+            booted: 0,
+            rate_ppm,
+            wall_offset: wall_offset - up_micros as i64,
+        }
     }
 
     /// What it shows at a true time.

@@ -257,7 +257,9 @@ impl World {
                 }
             }
             // The log's thread writes what is queued before the process ends.
-            Some(Stop::Flush(until)) if now >= until && (process.writer.is_idle() || now >= until + 1_000_000) => {
+            Some(Stop::Flush(until))
+                if now >= until && (process.writer.is_idle() || now >= until + 1_000_000) =>
+            {
                 self.note("a node stopped in good order");
                 self.kill_and_restart(id, Crash::Process, "stopped");
             }
@@ -301,7 +303,10 @@ impl World {
         match job {
             Job::Apply { .. } | Job::Read { .. } => {}
             Job::InstallChunk { shard, generation, chunk } => self.trace(|| {
-                format!("{id} job: InstallChunk {{ shard: {shard}, generation: {generation}, {} bytes }}", chunk.len())
+                format!(
+                    "{id} job: InstallChunk {{ shard: {shard}, generation: {generation}, {} bytes }}",
+                    chunk.len()
+                )
             }),
             job => self.trace(|| format!("{id} job: {job:?}")),
         }

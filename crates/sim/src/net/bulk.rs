@@ -73,7 +73,9 @@ impl World {
 
     /// A piece arrives.
     pub fn bulk_part(&mut self, stream: u64, step: u64, part: SnapshotPart) {
-        let Some(open) = self.network.streams.streams.get(&stream).filter(|open| open.step == step) else { return };
+        let Some(open) = self.network.streams.streams.get(&stream).filter(|open| open.step == step) else {
+            return;
+        };
         let (from, to, shard) = (open.from, open.to, open.shard);
         if self.network.cuts.contains(&(from, to)) {
             return self.events.after(POLL_MICROS, Event::Bulk { stream, step, part });
@@ -94,7 +96,10 @@ impl World {
     /// It arrives at the sender.
     pub fn bulk_answer(&mut self, stream: u64, step: u64, taken: bool) {
         let chunk_bytes = self.settings.chunk_bytes;
-        let Some(open) = self.network.streams.streams.get_mut(&stream).filter(|open| open.step == step) else { return };
+        let Some(open) = self.network.streams.streams.get_mut(&stream).filter(|open| open.step == step)
+        else {
+            return;
+        };
         if self.network.cuts.contains(&(open.to, open.from)) {
             return self.events.after(POLL_MICROS, Event::BulkAnswer { stream, step, taken });
         }

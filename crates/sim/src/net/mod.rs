@@ -83,7 +83,8 @@ impl World {
     /// A process keeps connections to all others from now on.
     pub fn links_started(&mut self, id: NodeId, life: u64) {
         for to in self.ids().filter(|to| *to != id) {
-            let link = Link { life, number: 0, state: State::Down, failures: 0, last_at: 0, held: VecDeque::new() };
+            let link =
+                Link { life, number: 0, state: State::Down, failures: 0, last_at: 0, held: VecDeque::new() };
             self.network.links.insert((id, to), link);
             self.events.after(0, Event::Connect { from: id, to, life });
         }
@@ -113,7 +114,9 @@ impl World {
     }
 
     pub fn link_broken(&mut self, from: NodeId, to: NodeId, number: u64) {
-        let Some(link) = self.network.links.get_mut(&(from, to)).filter(|link| link.number == number) else { return };
+        let Some(link) = self.network.links.get_mut(&(from, to)).filter(|link| link.number == number) else {
+            return;
+        };
         link.state = State::Down;
         let life = link.life;
         self.trace(|| format!("{from} -> {to} broke"));
@@ -199,7 +202,9 @@ impl World {
         let life = self.machine(to).life();
         let link = self.network.links.get(&(from, to)).filter(|link| link.number == number);
         let stands = link.is_some_and(|link| Some(link.state) == life.map(State::Up));
-        let lingers = || self.network.lingering.get(&number).is_some_and(|end| Some(*end) == life.map(|life| (to, life)));
+        let lingers = || {
+            self.network.lingering.get(&number).is_some_and(|end| Some(*end) == life.map(|life| (to, life)))
+        };
         if stands || lingers() {
             self.give(to, [Input::Frame { from, bytes }]);
         }

@@ -21,7 +21,9 @@ pub(super) fn check(told: &Told<'_>) -> Option<String> {
             Function::Append { .. } => matches!(answer, Answer::Length(_)),
             Function::Pop { .. } => matches!(answer, Answer::Popped(_)),
             Function::Increment { .. } => matches!(answer, Answer::Number(_)),
-            Function::Insert { .. } | Function::CompareAndPut { .. } => matches!(answer, Answer::Condition { .. }),
+            Function::Insert { .. } | Function::CompareAndPut { .. } => {
+                matches!(answer, Answer::Condition { .. })
+            }
         },
     };
     (!fits).then(|| format!("answers fit their ops: {:?} was answered {answer:?}", told.op))

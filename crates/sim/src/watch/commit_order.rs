@@ -22,7 +22,10 @@ impl Invariant for CommitOrder {
             Seen::Ended { node } => self.before.retain(|(other, _), _| *other != node),
             Seen::Status { node, shard, status } => {
                 let now = (status.term, status.commit, status.applied);
-                if status.applied > status.commit || status.commit > status.last || status.durable > status.last {
+                if status.applied > status.commit
+                    || status.commit > status.last
+                    || status.durable > status.last
+                {
                     return Err(format!("shard {shard} on {node}: {status:?}"));
                 }
                 let before = self.before.insert((node, shard), now).unwrap_or_default();

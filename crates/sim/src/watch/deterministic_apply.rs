@@ -28,9 +28,10 @@ impl Invariant for DeterministicApply {
         let Some(first) = self.results.get(&(shard, index)) else {
             let before = self.results.range((shard, 0)..(shard, index)).next_back();
             let result = match before {
-                Some((_, before)) if last < before.last => {
-                    Err(format!("entry {index} of shard {shard} on {node} leaves version {last} after {}", before.last))
-                }
+                Some((_, before)) if last < before.last => Err(format!(
+                    "entry {index} of shard {shard} on {node} leaves version {last} after {}",
+                    before.last
+                )),
                 _ => Ok(()),
             };
             self.results.insert((shard, index), Results { last, all: results.to_vec() });

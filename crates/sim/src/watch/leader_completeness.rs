@@ -20,7 +20,9 @@ impl Invariant for LeaderCompleteness {
         if status.role != Role::Leader || status.term == 0 || !is_new {
             return Ok(());
         }
-        let (Some(log), Some(committed)) = (logs.log(node, shard), logs.committed(shard)) else { return Ok(()) };
+        let (Some(log), Some(committed)) = (logs.log(node, shard), logs.committed(shard)) else {
+            return Ok(());
+        };
         let Some((index, term)) = committed.last_below(status.term) else { return Ok(()) };
         // Entries that were let go from memory were committed: the base stands for them.
         let has_it = log.term(index) == Some(term) || log.term(index).is_none() && index <= log.last();

@@ -23,7 +23,9 @@ impl Invariant for LogMatching {
     }
 
     fn see(&mut self, seen: &Seen<'_>, logs: &Logs) -> Result<(), String> {
-        let Seen::Record { node, shard, record: Record::Entry { index, term }, body } = *seen else { return Ok(()) };
+        let Seen::Record { node, shard, record: Record::Entry { index, term }, body } = *seen else {
+            return Ok(());
+        };
         if term == 0 {
             // Of a single copy: what a crash took may be replaced by anything.
             return Ok(());

@@ -131,7 +131,12 @@ impl Watch {
     /// A record of the log, of whichever kind.
     pub fn record(&mut self, node: NodeId, record: &wal::Record) {
         if let Some(parsed) = logs::parse(record) {
-            self.see(&Seen::Record { node, shard: ShardId(record.stream), record: parsed, body: &record.body });
+            self.see(&Seen::Record {
+                node,
+                shard: ShardId(record.stream),
+                record: parsed,
+                body: &record.body,
+            });
         }
     }
 

@@ -32,7 +32,9 @@ impl Invariant for OneVote {
                     return Err(format!("shard {shard} on {node} went from term {before} back to {term}"));
                 }
                 match term == before && voted != 0 && vote != voted {
-                    true => Err(format!("shard {shard} on {node} voted for {voted} and then {vote} in term {term}")),
+                    true => Err(format!(
+                        "shard {shard} on {node} voted for {voted} and then {vote} in term {term}"
+                    )),
                     false => Ok(()),
                 }
             }

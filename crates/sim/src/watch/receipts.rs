@@ -50,7 +50,10 @@ impl Receipts {
         let before = all.range(..=told.now).next_back().map_or(Version::ZERO, |(_, version)| *version);
         all.insert(told.now, before.max(version));
         let other = self.versions.insert((shard, version), format!("{:?}", told.op))?;
-        Some(format!("versions are unique: {:?} and {other} both have version {version} of shard {shard}", told.op))
+        Some(format!(
+            "versions are unique: {:?} and {other} both have version {version} of shard {shard}",
+            told.op
+        ))
     }
 
     /// The highest version that was acknowledged before a time.

@@ -51,12 +51,16 @@ impl Versions {
         let now = row.as_ref().map(|row| (row.value.clone(), row.version));
         let put = self.put.get(&place);
         if put.is_some() && put != now.as_ref().map(|(value, _)| value) {
-            return Some(format!("reads at a version: {key:?} at {at} is {now:?}, and {put:?} was put there"));
+            return Some(format!(
+                "reads at a version: {key:?} at {at} is {now:?}, and {put:?} was put there"
+            ));
         }
         if now.as_ref().is_some_and(|(_, version)| version > at) {
             return Some(format!("reads at a version: {key:?} at {at} is {now:?}, which is later"));
         }
         let first = self.found.entry(place).or_insert_with(|| now.clone());
-        (*first != now).then(|| format!("reads at a version are repeatable: {key:?} at {at} was {first:?} and is {now:?}"))
+        (*first != now).then(|| {
+            format!("reads at a version are repeatable: {key:?} at {at} was {first:?} and is {now:?}")
+        })
     }
 }
