@@ -217,7 +217,7 @@ impl Driver {
             now: now.instant,
             peers: Peers::new(others),
             replicas,
-            open: OpenParts::default(),
+            open: OpenParts::new(config.seed),
             inputs: VecDeque::new(),
             work: Vec::new(),
             appends: VecDeque::new(),
@@ -586,7 +586,7 @@ impl Driver {
         match open.origin {
             Origin::Client(client) => self.work.push(Work::Answer { client, result }),
             Origin::Peer(node, token) => self.send(node, &Frame::Answer { token, result }),
-            Origin::Advance => {}
+            Origin::Advance | Origin::Rejoiner(_) => {}
         }
     }
 
@@ -642,7 +642,9 @@ impl Driver {
             }
             Frame::Answer { token, result } => self.take_answer(from, token, result),
             Frame::Lasts(lasts) => self.take_lasts(from, lasts),
-            Frame::WholeAt { shard, index, rejoining } => self.told_whole_at(shard, index, rejoining),
+            Frame::WholeAt { shard, index, term, rejoining } => {
+                self.told_whole_at(shard, index, term, rejoining)
+            }
             Frame::Announce(announcement) => {
                 self.clock.hear(from, announcement.clock, announcement.clock_settled);
                 if announcement.rejoining {
@@ -674,8 +676,8 @@ impl Driver {
             if let Some(acknowledged) = replica.protocol.acknowledged(from).filter(|index| *index > last) {
                 tracing::warn!(node = %from, %shard, acknowledged, last, "a node has lost entries it had acknowledged");
                 // To earlier leaders it may have acknowledged more, but nothing agreed on that is not in this log.
-                let index = replica.protocol.status().last;
-                self.send(from, &Frame::WholeAt { shard, index, rejoining: false });
+                let replication::Status { last: index, term, .. } = replica.protocol.status();
+                self.send(from, &Frame::WholeAt { shard, index, term, rejoining: false });
             }
             self.inputs.push_back((shard, replication::Input::Connected { node: from, last }));
         }

@@ -49,6 +49,8 @@ pub enum Frame {
         shard: ShardId,
         /// The index.
         index: u64,
+        /// The term in which the sender leads.
+        term: u64,
         /// You announced that you are rejoining; else: you surely had acknowledged more than you have.
         rejoining: bool,
     },
@@ -121,10 +123,11 @@ impl Frame {
                     codec::put_uint(into, *last);
                 });
             }
-            Frame::WholeAt { shard, index, rejoining } => {
+            Frame::WholeAt { shard, index, term, rejoining } => {
                 into.put_u8(5);
                 codec::put_uint(&mut into, u64::from(shard.0));
                 codec::put_uint(&mut into, *index);
+                codec::put_uint(&mut into, *term);
                 into.put_u8(u8::from(*rejoining));
             }
             Frame::Announce(announcement) => {
@@ -156,6 +159,7 @@ impl Frame {
             5 => Frame::WholeAt {
                 shard: ShardId(reader.u32()?),
                 index: reader.uint()?,
+                term: reader.uint()?,
                 rejoining: reader.bool()?,
             },
             6 => Frame::Announce(Announcement::decode(&mut reader)?),
@@ -263,7 +267,7 @@ mod tests {
             },
             Frame::Answer { token: 5, result: Err(Error::WrongNode { try_next: None }) },
             Frame::Lasts(vec![(ShardId(1), 0), (ShardId(2), u64::MAX)]),
-            Frame::WholeAt { shard: ShardId(2), index: 17, rejoining: true },
+            Frame::WholeAt { shard: ShardId(2), index: 17, term: 3, rejoining: true },
             Frame::Announce(announcement),
         ]
     }

@@ -3,4 +3,6 @@
 
 mod cluster;
 mod faults;
+mod rejoin;
+mod snapshots;
 mod walk;

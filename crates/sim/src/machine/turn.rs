@@ -12,6 +12,8 @@ use crate::world::World;
 
 /// How long leaderships may take to be handed over at a stop, as in the server.
 const HAND_OVER_MICROS: u64 = 2_000_000;
+/// However slow a disk is, it needs no longer for one thing.
+const DISK_MICROS_MAX: u64 = 3_000_000;
 /// How long the last flush may take, as in the server.
 const LAST_FLUSH_MICROS: u64 = 10_000_000;
 
@@ -149,7 +151,7 @@ impl World {
     fn begin_background(&mut self, id: NodeId, life: u64, count: usize) {
         for _ in 0..count {
             let slowness = self.machine(id).slowness;
-            let delay = self.settings.flush.draw(&mut self.random) * slowness;
+            let delay = (self.settings.flush.draw(&mut self.random) * slowness).min(DISK_MICROS_MAX);
             self.events.after(delay, Event::Background { node: id, life });
         }
     }
@@ -191,7 +193,7 @@ impl World {
             self.note("a disk was full and has room again");
         }
         for token in written.tokens {
-            let delay = self.disk_latency(id, token) * slowness;
+            let delay = (self.disk_latency(id, token) * slowness).min(DISK_MICROS_MAX);
             self.events.after(delay, Event::Disk { node: id, life, token });
         }
         if written.retry {
