@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use kv::{Level, Op, Request};
 
-use crate::{bench, cluster, data, parse, serve, up};
+use crate::{bench, cluster, data, lab, parse, serve, up};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -106,6 +106,9 @@ Examples:
     /// Ask how the cluster is
     #[command(subcommand)]
     Cluster(cluster::Command),
+    /// Judge what was observed of a store
+    #[command(subcommand)]
+    Lab(lab::Command),
     /// Measure the store under load
     Bench(bench::Args),
     /// Print a completion script for a shell

@@ -18,6 +18,7 @@ mod data;
 mod exit;
 #[cfg(test)]
 mod fake;
+mod lab;
 mod parse;
 mod print;
 mod serve;
@@ -58,6 +59,7 @@ fn run(cli: Cli) -> Result<Code, Error> {
         Command::Serve(args) => serve::run(args),
         Command::Shell => shell::run(&connect.addresses, &options),
         Command::Bench(args) => with_output(options.json, |out| bench::run(&args, &connect, &options, out)),
+        Command::Lab(command) => with_output(options.json, |out| lab::run(&command, out)),
         Command::Completions { shell } => completions(shell),
         Command::Data(command) => {
             let mut stdin = io::stdin().lock();

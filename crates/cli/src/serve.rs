@@ -62,82 +62,41 @@ pub const SHARDS_MAX: i64 = 1024;
 /// From the port of clients to the port of peers, where nobody says otherwise.
 pub const PEER_PORT_OFFSET: u16 = 20;
 
-/// What a node is started with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Its name.
-    pub name: String,
-    /// Its data folder.
-    pub data: PathBuf,
-    /// HOST:PORT for clients.
-    pub listen: String,
-    /// Name and HOST:PORT for peers of every node, its own too.
-    pub peers: Vec<(String, String)>,
-    /// Where rows are kept.
-    pub engine: Engine,
-    /// How many revisions of a key are kept.
-    pub history: History,
-    /// How many shards. At least 1.
-    pub shards: u32,
-    /// How many cores; `None` = all.
-    pub cores: Option<usize>,
-    /// Memory for entries, in bytes.
-    pub entry_cache_bytes: usize,
-    /// Its data folder was lost: it comes back with nothing and is made whole by the others.
-    pub rejoin: bool,
-    /// The journal goes to standard error too.
-    pub journal_stderr: bool,
-}
-
 /// Runs `capstan serve`.
 pub fn run(args: Args) -> Result<Code, Error> {
     if let Some(parent) = args.parent {
         end_with(parent)?;
     }
-    start(settings(args)?)?;
+    start(config(args)?)?;
     Ok(Code::Done)
 }
 
 /// Runs the node until a signal stops it. An error of usage means that starting it again would not help.
-fn start(settings: Settings) -> Result<(), Error> {
-    let config = server::Config {
-        name: settings.name,
-        data: settings.data,
-        listen: settings.listen,
-        peers: settings.peers,
-        engine: match settings.engine {
-            Engine::Memory => server::Kind::Memory,
-            Engine::Disk => server::Kind::Disk,
-        },
-        history: match settings.history {
-            History::Count(count) => server::History::Count(count),
-            History::All => server::History::All,
-        },
-        shards: settings.shards,
-        cores: settings.cores,
-        entry_cache_bytes: settings.entry_cache_bytes,
-        rejoin: settings.rejoin,
-        journal_stderr: settings.journal_stderr,
-    };
+fn start(config: server::Config) -> Result<(), Error> {
     server::run(config).map_err(|failure| match failure {
         server::Failure::Refused(why) => Error::Usage(why),
         server::Failure::Failed(why) => Error::Unavailable(why),
     })
 }
 
-fn settings(args: Args) -> Result<Settings, Error> {
-    let peers = peers(&args)?;
-    Ok(Settings {
-        shards: args.shards,
-        rejoin: args.rejoin,
+fn config(args: Args) -> Result<server::Config, Error> {
+    Ok(server::Config {
+        peers: peers(&args)?,
         name: args.name,
         data: args.data,
         listen: args.listen,
-        peers,
-        engine: args.engine,
-        history: args.history,
+        engine: match args.engine {
+            Engine::Memory => server::Kind::Memory,
+            Engine::Disk => server::Kind::Disk,
+        },
+        history: match args.history {
+            History::Count(count) => server::History::Count(count),
+            History::All => server::History::All,
+        },
+        shards: args.shards,
         cores: args.cores,
         entry_cache_bytes: args.entry_cache,
+        rejoin: args.rejoin,
         journal_stderr: !args.quiet,
     })
 }
@@ -198,10 +157,10 @@ mod tests {
         args: Args,
     }
 
-    fn parsed(more: &[&str]) -> Result<Settings, String> {
+    fn parsed(more: &[&str]) -> Result<server::Config, String> {
         let base = ["serve", "--name", "n1", "--data", "d", "--listen", "h:7401"];
         let line = Line::try_parse_from(base.iter().chain(more)).map_err(|error| error.to_string())?;
-        settings(line.args).map_err(|error| error.to_string())
+        config(line.args).map_err(|error| error.to_string())
     }
 
     #[test]

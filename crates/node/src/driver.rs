@@ -28,6 +28,8 @@ const RETRY_MICROS: u64 = 20_000;
 const RETRY_IN_DOUBT_MICROS: u64 = 100_000;
 /// A forwarded part without an answer is forwarded again after this: frames may be lost with a connection.
 const RESEND_MICROS: u64 = 1_000_000;
+/// All replicas are told the time at least so often: a fifth of a protocol's tick.
+const TICK_MICROS: u64 = 10_000;
 /// How often parts are looked through for those whose time is up.
 const SWEEP_MICROS: u64 = 20_000;
 /// A leadership is offered to its preferred node at most so often.
@@ -168,6 +170,7 @@ pub struct Driver {
     pub(crate) flushes: BTreeMap<u64, Flush>,
     pub(crate) next_flush: u64,
     checkpoint: Option<Checkpoint>,
+    tick_at: Instant,
     announce_at: Instant,
     sweep_at: Instant,
     disk_full: bool,
@@ -180,7 +183,8 @@ pub struct Driver {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flush {
     Checkpoint,
-    Install(ShardId),
+    /// Of what came in on this stream.
+    Install(ShardId, u64),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -213,7 +217,7 @@ impl Driver {
             now: now.instant,
             peers: Peers::new(others),
             replicas,
-            open: OpenParts::default(),
+            open: OpenParts::new(config.seed),
             inputs: VecDeque::new(),
             work: Vec::new(),
             appends: VecDeque::new(),
@@ -221,6 +225,7 @@ impl Driver {
             flushes: BTreeMap::new(),
             next_flush: 0,
             checkpoint: None,
+            tick_at: now.instant,
             announce_at: now.instant,
             sweep_at: now.instant,
             disk_full: false,
@@ -274,13 +279,15 @@ impl Driver {
     }
 
     fn tick(&mut self) {
-        let (now, clock) = (self.now, self.clock.version());
-        self.inputs.extend(self.replicas.values().map(|replica| {
-            // A proposed version behind the shard's newest would be moved past it one by one.
-            let clock = clock.max(Version::new(replica.last.micros(), clock.node()));
-            (replica.shard, replication::Input::Tick { now, clock })
-        }));
-        self.settle();
+        let now = self.now;
+        if now >= self.tick_at {
+            self.tick_at = now.plus(TICK_MICROS);
+            let mut outputs = Vec::new();
+            for shard in self.config.map.shards().iter().map(|(shard, _)| *shard).collect::<Vec<_>>() {
+                self.tick_replica(shard, &mut outputs);
+            }
+            self.settle();
+        }
         if now >= self.announce_at {
             self.announce_at = now.plus(ANNOUNCE_MICROS);
             self.announce();
@@ -322,11 +329,28 @@ impl Driver {
     fn settle(&mut self) {
         let mut outputs = Vec::new();
         while let Some((shard, input)) = self.inputs.pop_front() {
+            self.tick_replica(shard, &mut outputs);
             let Some(replica) = self.replicas.get_mut(&shard) else { continue };
             replica.protocol.step(input, &mut outputs);
             for output in outputs.drain(..) {
                 self.output(shard, output);
             }
+        }
+    }
+
+    /// Tells a replica the time, once a turn and before anything else: those that nothing happens to need it seldom.
+    fn tick_replica(&mut self, shard: ShardId, outputs: &mut Vec<replication::Output>) {
+        let (now, clock) = (self.now, self.clock.version());
+        let Some(replica) = self.replicas.get_mut(&shard).filter(|replica| replica.ticked != Some(now))
+        else {
+            return;
+        };
+        replica.ticked = Some(now);
+        // A proposed version behind the shard's newest would be moved past it one by one.
+        let clock = clock.max(Version::new(replica.last.micros(), clock.node()));
+        replica.protocol.step(replication::Input::Tick { now, clock }, outputs);
+        for output in outputs.drain(..) {
+            self.output(shard, output);
         }
     }
 
@@ -431,7 +455,9 @@ impl Driver {
 
     /// Serves a part here or forwards it, by who leads its shard.
     pub(crate) fn dispatch(&mut self, token: Token) {
-        let Some(open) = self.open.get(token) else { return };
+        let Some(open) = self.open.get_mut(token) else { return };
+        // Whoever has it may run it yet, wherever it goes next.
+        open.in_doubt |= matches!(open.state, State::Forwarded(..));
         let Some(replica) = self.replicas.get(&open.shard) else { return };
         let here =
             open.is_read() && matches!(open.level, Level::Local | Level::Bounded(_)) && open.why.is_none();
@@ -476,9 +502,6 @@ impl Driver {
 
     fn forward(&mut self, token: Token, to: NodeId) {
         let Some(open) = self.open.get_mut(token) else { return };
-        if matches!(open.state, State::Forwarded(..)) {
-            open.in_doubt = true;
-        }
         open.state = State::Forwarded(to, self.now);
         let millis = open.deadline.since(self.now) / 1000;
         let (shard, level, op) = (open.shard, open.level, open.stamped.clone());
@@ -563,7 +586,7 @@ impl Driver {
         match open.origin {
             Origin::Client(client) => self.work.push(Work::Answer { client, result }),
             Origin::Peer(node, token) => self.send(node, &Frame::Answer { token, result }),
-            Origin::Advance => {}
+            Origin::Advance | Origin::Rejoiner(_) => {}
         }
     }
 
@@ -619,10 +642,8 @@ impl Driver {
             }
             Frame::Answer { token, result } => self.take_answer(from, token, result),
             Frame::Lasts(lasts) => self.take_lasts(from, lasts),
-            Frame::WholeAt { shard, index } => {
-                tracing::warn!(%shard, index, "this node lacks entries it had acknowledged: no vote until it has them again");
-                self.told_whole_at(shard, index);
-                self.inputs.push_back((shard, replication::Input::WholeAt { index }));
+            Frame::WholeAt { shard, index, term, rejoining } => {
+                self.told_whole_at(shard, index, term, rejoining)
             }
             Frame::Announce(announcement) => {
                 self.clock.hear(from, announcement.clock, announcement.clock_settled);
@@ -652,9 +673,11 @@ impl Driver {
     fn take_lasts(&mut self, from: NodeId, lasts: Vec<(ShardId, u64)>) {
         for (shard, last) in lasts {
             let Some(replica) = self.replicas.get(&shard) else { continue };
-            if let Some(index) = replica.protocol.acknowledged(from).filter(|index| *index > last) {
-                tracing::warn!(node = %from, %shard, index, last, "a node has lost entries it had acknowledged");
-                self.send(from, &Frame::WholeAt { shard, index });
+            if let Some(acknowledged) = replica.protocol.acknowledged(from).filter(|index| *index > last) {
+                tracing::warn!(node = %from, %shard, acknowledged, last, "a node has lost entries it had acknowledged");
+                // To earlier leaders it may have acknowledged more, but nothing agreed on that is not in this log.
+                let replication::Status { last: index, term, .. } = replica.protocol.status();
+                self.send(from, &Frame::WholeAt { shard, index, term, rejoining: false });
             }
             self.inputs.push_back((shard, replication::Input::Connected { node: from, last }));
         }
@@ -804,7 +827,7 @@ impl Driver {
                 self.checkpoint = None;
                 self.work.push(Work::CheckpointFailed);
             }
-            Some(Flush::Install(shard)) => self.install_flushed(shard, result),
+            Some(Flush::Install(shard, stream)) => self.install_flushed(shard, stream, result),
             None => {}
         }
     }

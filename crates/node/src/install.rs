@@ -40,18 +40,19 @@ impl Driver {
         let Some(replica) = self.replicas.get_mut(&shard) else {
             return self.work.push(Work::SnapshotTaken { stream, taken: false });
         };
-        match (part, &replica.install) {
+        match (part, &mut replica.install) {
             (SnapshotPart::Begin(header), None) => {
                 let generation = replica.generation + 1;
-                replica.install = Some(Install { stream, header, generation, ticket: None });
+                replica.install = Some(Install { stream, header, generation, jobs: 1, ticket: None });
                 self.work.push(Work::Run(Job::InstallBegin { shard, generation }));
             }
             (SnapshotPart::Chunk(chunk), Some(install)) if install.stream == stream => {
                 let generation = install.generation;
+                install.jobs += 1;
                 self.work.push(Work::Run(Job::InstallChunk { shard, generation, chunk }));
             }
             (SnapshotPart::End, Some(install)) if install.stream == stream => {
-                self.flush(Flush::Install(shard))
+                self.flush(Flush::Install(shard, stream));
             }
             (SnapshotPart::Broken, Some(install)) if install.stream == stream && install.ticket.is_none() => {
                 self.drop_install(shard);
@@ -62,8 +63,15 @@ impl Driver {
     }
 
     pub(crate) fn installed(&mut self, shard: ShardId, generation: u32, result: Result<(), String>) {
-        let install = self.replicas.get(&shard).and_then(|replica| replica.install.as_ref());
-        let Some(install) = install.filter(|install| install.generation == generation) else { return };
+        let Some(replica) = self.replicas.get_mut(&shard) else { return };
+        if replica.stale_jobs > 0 {
+            replica.stale_jobs -= 1;
+            return;
+        }
+        let install = replica.install.as_mut();
+        let install = install.expect("a job of an install that is not stale is the present one's");
+        assert_eq!(install.generation, generation, "jobs are done in order");
+        install.jobs -= 1;
         let (stream, taken) = (install.stream, result.is_ok());
         if let Err(error) = result {
             tracing::warn!(%shard, %error, "a snapshot could not be taken in; the leader will send another");
@@ -72,12 +80,12 @@ impl Driver {
         self.work.push(Work::SnapshotTaken { stream, taken });
     }
 
-    pub(crate) fn install_flushed(&mut self, shard: ShardId, result: Result<(), String>) {
+    pub(crate) fn install_flushed(&mut self, shard: ShardId, stream: u64, result: Result<(), String>) {
         let install = self.replicas.get(&shard).and_then(|replica| replica.install.as_ref());
-        let Some(install) = install else { return };
+        // A flush for a stream that broke says nothing of the rows of the next one.
+        let Some(install) = install.filter(|install| install.stream == stream) else { return };
         if let Err(error) = result {
             tracing::warn!(%shard, %error, "a snapshot could not be flushed; the leader will send another");
-            let stream = install.stream;
             self.drop_install(shard);
             return self.work.push(Work::SnapshotTaken { stream, taken: false });
         }
@@ -94,7 +102,9 @@ impl Driver {
     }
 
     fn drop_install(&mut self, shard: ShardId) -> Option<Install> {
-        let install = self.replicas.get_mut(&shard)?.install.take()?;
+        let replica = self.replicas.get_mut(&shard)?;
+        let install = replica.install.take()?;
+        replica.stale_jobs += install.jobs;
         self.work.push(Work::Run(Job::Forget { shard, generation: install.generation }));
         Some(install)
     }

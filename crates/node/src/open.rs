@@ -10,6 +10,8 @@ use bytes::Bytes;
 use kv::{Answer, Class, Error, Level, NodeId, Op, RequestId, ShardId, Version};
 use replication::Instant;
 
+use crate::session::mix;
+
 /// So many parts may be open at a node; more are refused.
 pub const OPEN_MAX: usize = 16_384;
 /// So many bytes of ops may be open at a node; more are refused.
@@ -39,6 +41,8 @@ pub(crate) enum Origin {
     Peer(NodeId, u64),
     /// This node itself: it orders an advance of a shard's version.
     Advance,
+    /// This node itself: it proves that it leads, to a node that lost its folder.
+    Rejoiner(NodeId),
 }
 
 /// Where a part is.
@@ -104,7 +108,7 @@ impl Open {
 }
 
 /// All open parts by token.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct OpenParts {
     parts: BTreeMap<u64, Open>,
     bytes: usize,
@@ -112,6 +116,11 @@ pub(crate) struct OpenParts {
 }
 
 impl OpenParts {
+    /// None yet. The tokens of two lives of a node must not meet: what the first one forwarded may be answered to the second.
+    pub fn new(seed: u64) -> OpenParts {
+        OpenParts { parts: BTreeMap::new(), bytes: 0, next: mix(seed) >> 1 }
+    }
+
     /// Whether one more of so many bytes would be too much.
     pub fn is_full(&self, bytes: usize) -> bool {
         self.parts.len() >= OPEN_MAX || self.bytes + bytes > OPEN_BYTES_MAX

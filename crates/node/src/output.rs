@@ -121,7 +121,10 @@ impl Driver {
             .get(&shard)
             .is_some_and(|replica| replica.protocol.status().leader == Some(self.config.me));
         let Some(open) = self.open.get(token) else { return };
-        let Some(op) = open.op.clone() else { return };
+        let Some(op) = open.op.clone() else {
+            // There is nothing to read: it is about the proof.
+            return self.inputs.push_back((shard, replication::Input::Fetched { token }));
+        };
         let now = (leads && open.level == Level::Linearizable).then(|| self.clock.version().max(newest));
         self.work.push(Work::Run(Job::Read { shard, token, op, now }));
     }
@@ -138,6 +141,9 @@ impl Driver {
     }
 
     fn answer_read(&mut self, shard: ShardId, token: Token, reached: Level, staleness_micros: u64) {
+        if self.is_proven_for_rejoiner(token) {
+            return;
+        }
         let majority = self.config.majority();
         let Some(open) = self.open.get_mut(token) else { return };
         let (result, last) = open.fetched.take().expect("a read is answered after its rows were fetched");

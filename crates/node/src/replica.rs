@@ -15,6 +15,8 @@ pub(crate) struct Replica {
     pub protocol: Box<dyn Protocol>,
     /// The current generation of its rows.
     pub generation: u32,
+    /// When it was last told the time.
+    pub ticked: Option<Instant>,
     /// The newest version that its table has told.
     pub last: Version,
     /// Ids for requests that came without.
@@ -31,6 +33,8 @@ pub(crate) struct Replica {
     pub snapshots: BTreeMap<NodeId, Box<ShardSnapshot>>,
     /// A snapshot that is coming in.
     pub install: Option<Install>,
+    /// So many jobs of dropped installs are still to be done.
+    pub stale_jobs: u64,
     /// When the leadership was last offered to another node.
     pub transferred: Option<Instant>,
 }
@@ -52,6 +56,8 @@ pub(crate) struct Install {
     pub stream: u64,
     pub header: Bytes,
     pub generation: u32,
+    /// So many of its jobs are not done.
+    pub jobs: u64,
     /// The append that switches to it, once there is one.
     pub ticket: Option<u64>,
 }
@@ -68,6 +74,7 @@ impl Replica {
             shard,
             protocol,
             generation,
+            ticked: None,
             last,
             sessions: Sessions::new(seed),
             proposals: Vec::new(),
@@ -76,6 +83,7 @@ impl Replica {
             advance: None,
             snapshots: BTreeMap::new(),
             install: None,
+            stale_jobs: 0,
             transferred: None,
         }
     }

@@ -43,12 +43,16 @@ pub enum Frame {
     },
     /// The last synced index of the sender's replica of each shard.
     Lasts(Vec<(ShardId, u64)>),
-    /// You had acknowledged this shard's entries up to this index: do not vote until you have them again.
+    /// You may have acknowledged this shard's entries up to this index: do not vote until you have them.
     WholeAt {
         /// The shard.
         shard: ShardId,
         /// The index.
         index: u64,
+        /// The term in which the sender leads.
+        term: u64,
+        /// You announced that you are rejoining; else: you surely had acknowledged more than you have.
+        rejoining: bool,
     },
     /// I am alive, and this is how my replicas are.
     Announce(Announcement),
@@ -119,10 +123,12 @@ impl Frame {
                     codec::put_uint(into, *last);
                 });
             }
-            Frame::WholeAt { shard, index } => {
+            Frame::WholeAt { shard, index, term, rejoining } => {
                 into.put_u8(5);
                 codec::put_uint(&mut into, u64::from(shard.0));
                 codec::put_uint(&mut into, *index);
+                codec::put_uint(&mut into, *term);
+                into.put_u8(u8::from(*rejoining));
             }
             Frame::Announce(announcement) => {
                 into.put_u8(6);
@@ -150,7 +156,12 @@ impl Frame {
                 result: codec::decode_result(&mut reader, codec::decode_reply)?,
             },
             4 => Frame::Lasts(reader.list(|reader| Ok((ShardId(reader.u32()?), reader.uint()?)))?),
-            5 => Frame::WholeAt { shard: ShardId(reader.u32()?), index: reader.uint()? },
+            5 => Frame::WholeAt {
+                shard: ShardId(reader.u32()?),
+                index: reader.uint()?,
+                term: reader.uint()?,
+                rejoining: reader.bool()?,
+            },
             6 => Frame::Announce(Announcement::decode(&mut reader)?),
             _ => return Err(Malformed("a frame has an unknown tag")),
         };
@@ -226,5 +237,62 @@ impl Announcement {
                 })
             })?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::mix;
+
+    fn samples() -> Vec<Frame> {
+        let replica = Announced {
+            shard: ShardId(4),
+            role: Role::Leader,
+            leader: Some(NodeId(2)),
+            term: 9,
+            applied: 1 << 40,
+        };
+        let mut announcement =
+            Announcement { pid: 77, address: "127.0.0.1:7401".into(), ..Announcement::default() };
+        announcement.replicas.push(replica);
+        vec![
+            Frame::Protocol { shard: ShardId(1), epoch: Epoch(1), body: Bytes::from_static(b"body") },
+            Frame::Forward {
+                token: 5,
+                shard: ShardId(300),
+                level: Level::Bounded(20),
+                millis: 5000,
+                op: Bytes::from_static(b"op"),
+            },
+            Frame::Answer { token: 5, result: Err(Error::WrongNode { try_next: None }) },
+            Frame::Lasts(vec![(ShardId(1), 0), (ShardId(2), u64::MAX)]),
+            Frame::WholeAt { shard: ShardId(2), index: 17, term: 3, rejoining: true },
+            Frame::Announce(announcement),
+        ]
+    }
+
+    #[test]
+    fn frame_round_trips() {
+        for frame in samples() {
+            assert_eq!(Frame::decode(&frame.encode()), Ok(frame));
+        }
+    }
+
+    #[test]
+    fn frame_cut_or_garbled_never_panics() {
+        for (number, frame) in samples().into_iter().enumerate() {
+            let bytes = frame.encode();
+            for cut in 0..bytes.len() {
+                let _ = Frame::decode(&bytes.slice(..cut));
+            }
+            for round in 0..5_000u64 {
+                let mut garbled = bytes.to_vec();
+                let random = mix(round ^ (number as u64) << 32);
+                let place = random as usize % garbled.len();
+                garbled[place] ^= (random >> 40) as u8;
+                let _ = Frame::decode(&garbled.into());
+            }
+        }
     }
 }

@@ -139,11 +139,16 @@ pub enum Input {
         /// The node.
         node: NodeId,
     },
-    /// Another replica knows that this one had acknowledged entries up to `index`: until it has them again it is not whole,
-    /// and neither votes nor campaigns. `u64::MAX` = it lost everything, and how much that was is yet to be told.
+    /// A leader knows that this replica may have acknowledged entries up to `index`: until it has them it is not whole, and
+    /// neither votes nor campaigns; what leaders of earlier terms say is not believed.
+    ///
+    /// `u64::MAX` = it lost everything, and how much that was is yet to be told. Until then nothing is believed: it has
+    /// forgotten in which term it was, and would acknowledge to a leader that it had helped to depose.
     WholeAt {
         /// The index.
         index: u64,
+        /// The leader's term.
+        term: u64,
     },
     /// The snapshot that [`Output::MakeSnapshot`] asked for is taken (`at`: applied index and term), or failed (`None`).
     SnapshotMade {

@@ -13,6 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
 
 use crate::Failure;
+use crate::counted::{CONNECTIONS_MAX, Counted, Counter, Permit};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -90,11 +91,11 @@ fn on_a_thread(core: usize, serving: impl Future<Output = ()> + Send + 'static) 
     thread::Builder::new().name(format!("connections-{core}")).spawn(run).expect("a thread can be started");
 }
 
-async fn accept(
-    listener: TcpListener,
-    cores: &[mpsc::Sender<std::net::TcpStream>],
-    mut stop: watch::Receiver<bool>,
-) {
+/// A connection on its way to its core.
+type Dealt = (std::net::TcpStream, Permit);
+
+async fn accept(listener: TcpListener, cores: &[mpsc::Sender<Dealt>], mut stop: watch::Receiver<bool>) {
+    let counter = Counter::new();
     for core in (0..cores.len()).cycle() {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -102,8 +103,15 @@ async fn accept(
         };
         match accepted.and_then(|(stream, _)| stream.into_std()) {
             Ok(stream) => {
+                let Some(permit) = counter.permit() else {
+                    tracing::warn!(
+                        open = CONNECTIONS_MAX,
+                        "closed a new connection: too many are open; share them among requests"
+                    );
+                    continue;
+                };
                 // A core that cannot keep up with new connections holds the acceptor back, and so the clients.
-                let _ = cores[core].send(stream).await;
+                let _ = cores[core].send((stream, permit)).await;
             }
             Err(error) => {
                 // Out of file descriptors, mostly: others must close first.
@@ -114,16 +122,12 @@ async fn accept(
     }
 }
 
-async fn serve_core(
-    dealt: mpsc::Receiver<std::net::TcpStream>,
-    routes: Routes,
-    mut stop: watch::Receiver<bool>,
-) {
+async fn serve_core(dealt: mpsc::Receiver<Dealt>, routes: Routes, mut stop: watch::Receiver<bool>) {
     use tokio_stream::StreamExt;
-    let incoming = ReceiverStream::new(dealt).map(|stream| {
+    let incoming = ReceiverStream::new(dealt).map(|(stream, permit)| {
         let stream = TcpStream::from_std(stream)?;
         prepare(&stream)?;
-        Ok::<_, std::io::Error>(stream)
+        Ok::<_, std::io::Error>(Counted::new(stream, permit))
     });
     let stopped = async move {
         // The sender lives as long as the node.

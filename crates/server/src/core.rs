@@ -109,6 +109,10 @@ impl Core {
                 self.sinks.insert(self.next_client, sink);
                 inputs.push(Input::Part { client: self.next_client, part });
             }
+            Message::Done(done) => {
+                self.engine.finished();
+                inputs.extend(done.into_iter().map(Input::Done));
+            }
             Message::Fatal(failure) => return Err(failure),
         }
         Ok(())

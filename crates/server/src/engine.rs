@@ -1,13 +1,17 @@
-//! Where jobs on the table run: in the driver's thread when the engine is in memory, on a thread of their own when it
-//! touches a disk. Flushes and compactions run on another thread, beside them.
+//! Where jobs on the table run: in the driver's thread when they are short, on a thread of their own when they may take long.
+//!
+//! The engine `memory` never takes long. `disk` may: a large entry, a range, or any job while a flush or a compaction holds
+//! the tree. A few small jobs with nothing of that going on are run at once, which saves two changes of threads.
+//! Flushes and compactions run on a third thread, beside the jobs.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use node::{Done, Executor, Input, Job, Ran};
+use kv::Op;
+use node::{Done, Executor, Job, Ran};
 use storage::{EngineError, Kind};
 
 use crate::Failure;
@@ -16,50 +20,73 @@ use crate::log::Request;
 
 /// The table is flushed when it holds this much that is not: it bounds the memory of a node.
 const UNFLUSHED_BYTES_MAX: u64 = 64 << 20;
+/// Entries of more bytes than this all together do not run in the driver's thread: some 80 small writes, half a millisecond.
+const HERE_BYTES_MAX: usize = 16 << 10;
+/// More reads than this do not run in the driver's thread.
+const HERE_READS_MAX: usize = 64;
 
 /// Takes jobs.
-pub(crate) enum Engine {
-    /// Runs them at once.
-    Here(Box<Runner>),
-    /// Sends them to the engine's thread.
-    There(Sender<Vec<Job>>),
+pub(crate) struct Engine {
+    runner: Arc<Mutex<Runner>>,
+    busy: Arc<AtomicUsize>,
+    /// The engine's thread, and how many batches it has whose results did not come back.
+    thread: Option<Sender<Vec<Job>>>,
+    outstanding: usize,
 }
 
 impl Engine {
     /// For this executor; completions that come later go to `inbox`.
     pub fn new(executor: Executor, kind: Kind, inbox: Arc<Inbox>, log: Sender<Request>) -> Engine {
-        let runner = Runner {
-            executor,
-            background: background(inbox.clone()),
-            inbox,
-            log,
-            asked: false,
-            tidying: Tidying::default(),
-        };
-        match kind {
-            Kind::Memory => Engine::Here(Box::new(runner)),
-            Kind::Disk => Engine::There(start(runner)),
+        let busy = Arc::new(AtomicUsize::new(0));
+        let background = background(inbox.clone(), busy.clone());
+        let tidying = Tidying::default();
+        let runner = Runner { executor, background, busy: busy.clone(), log, asked: false, tidying };
+        let runner = Arc::new(Mutex::new(runner));
+        let thread = (kind == Kind::Disk).then(|| start(runner.clone(), inbox));
+        Engine { runner, busy, thread, outstanding: 0 }
+    }
+
+    /// Runs jobs or has them run, in order; what is done at once is returned.
+    pub fn run(&mut self, jobs: Vec<Job>) -> Result<Vec<Done>, Failure> {
+        match &self.thread {
+            Some(thread) if !self.may_run_here(&jobs) => {
+                self.outstanding += 1;
+                // When the thread has ended, its reason is in the inbox.
+                let _ = thread.send(jobs);
+                Ok(Vec::new())
+            }
+            _ => self.runner.lock().expect("a panic of the engine ends the process").run(jobs).map_err(fatal),
         }
     }
 
-    /// Runs jobs or has them run; what is done at once is returned.
-    pub fn run(&mut self, jobs: Vec<Job>) -> Result<Vec<Done>, Failure> {
-        match self {
-            Engine::Here(runner) => runner.run(jobs).map_err(fatal),
-            Engine::There(sender) => {
-                // When the thread has ended, its reason is in the inbox.
-                let _ = sender.send(jobs);
-                Ok(Vec::new())
-            }
+    /// The results of one batch came back from the thread.
+    pub fn finished(&mut self) {
+        self.outstanding -= 1;
+    }
+
+    fn may_run_here(&self, jobs: &[Job]) -> bool {
+        self.outstanding == 0 && self.busy.load(Ordering::Acquire) == 0 && are_short(jobs)
+    }
+}
+
+fn are_short(jobs: &[Job]) -> bool {
+    let (mut bytes, mut reads) = (0, 0);
+    for job in jobs {
+        match job {
+            Job::Apply { entry, .. } => bytes += entry.len(),
+            Job::Read { op: Op::Get { .. }, .. } => reads += 1,
+            _ => return false,
         }
     }
+    bytes <= HERE_BYTES_MAX && reads <= HERE_READS_MAX
 }
 
 /// Runs jobs one after the other.
 pub(crate) struct Runner {
     executor: Executor,
     background: Sender<Background>,
-    inbox: Arc<Inbox>,
+    /// Flushes and compactions that are under way or wait.
+    busy: Arc<AtomicUsize>,
     log: Sender<Request>,
     asked: bool,
     tidying: Tidying,
@@ -98,13 +125,18 @@ impl Runner {
                 Ran::Done(done) => all.push(done),
                 Ran::Later(later) => {
                     self.asked = false;
-                    // The background thread ends only after a failure, which the inbox has then.
-                    let _ = self.background.send(Box::new(move || later().map(Some)));
+                    self.in_background(Box::new(move || later().map(Some)));
                 }
             }
         }
         self.maintain();
         Ok(all)
+    }
+
+    fn in_background(&self, work: Background) {
+        self.busy.fetch_add(1, Ordering::AcqRel);
+        // The background thread ends only after a failure, which the inbox has then.
+        let _ = self.background.send(work);
     }
 
     fn maintain(&mut self) {
@@ -113,7 +145,7 @@ impl Runner {
         {
             self.tidying.under_way.store(true, Ordering::Release);
             let (under_way, failed) = (self.tidying.under_way.clone(), self.tidying.failed.clone());
-            let _ = self.background.send(Box::new(move || {
+            self.in_background(Box::new(move || {
                 let tidied = step();
                 failed.store(tidied.is_err(), Ordering::Release);
                 under_way.store(false, Ordering::Release);
@@ -127,14 +159,14 @@ impl Runner {
     }
 }
 
-fn start(mut runner: Runner) -> Sender<Vec<Job>> {
+fn start(runner: Arc<Mutex<Runner>>, inbox: Arc<Inbox>) -> Sender<Vec<Job>> {
     let (sender, receiver): (Sender<Vec<Job>>, Receiver<Vec<Job>>) = channel();
     let run = move || {
-        while let Ok(mut jobs) = receiver.recv() {
-            jobs.extend(receiver.try_iter().flatten());
-            match runner.run(jobs) {
-                Ok(done) => runner.inbox.extend(done.into_iter().map(Input::Done)),
-                Err(error) => return runner.inbox.push(Message::Fatal(fatal(error))),
+        while let Ok(jobs) = receiver.recv() {
+            let ran = runner.lock().expect("a panic of the engine ends the process").run(jobs);
+            match ran {
+                Ok(done) => inbox.push(Message::Done(done)),
+                Err(error) => return inbox.push(Message::Fatal(fatal(error))),
             }
         }
     };
@@ -142,12 +174,14 @@ fn start(mut runner: Runner) -> Sender<Vec<Job>> {
     sender
 }
 
-fn background(inbox: Arc<Inbox>) -> Sender<Background> {
+fn background(inbox: Arc<Inbox>, busy: Arc<AtomicUsize>) -> Sender<Background> {
     let (sender, receiver): (Sender<Background>, Receiver<Background>) = channel();
     let run = move || {
         while let Ok(work) = receiver.recv() {
-            match work() {
-                Ok(Some(done)) => inbox.input(Input::Done(done)),
+            let ended = work();
+            busy.fetch_sub(1, Ordering::AcqRel);
+            match ended {
+                Ok(Some(done)) => inbox.input(node::Input::Done(done)),
                 Ok(None) => {}
                 Err(error) if error.is_full() => tracing::warn!(%error, "a compaction waits for space"),
                 Err(error) => return inbox.push(Message::Fatal(fatal(error))),

@@ -18,6 +18,8 @@ pub(crate) enum Message {
     Input(Input),
     /// A client asks.
     Ask { part: Part, sink: Sink },
+    /// The engine's thread has run one batch of jobs.
+    Done(Vec<node::Done>),
     /// The process must end: what went wrong.
     Fatal(crate::Failure),
 }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   clients ──▶ gRPC (dialects) ──▶ handle ──┐            ┌──▶ log thread      one write, one fdatasync
-//!   nodes  ◀──▶ transport ──────────────────▶ inbox ─▶ core ──▶ engine thread  (engine `disk`; `memory` runs in the core)
+//!   nodes  ◀──▶ transport ──────────────────▶ inbox ─▶ core ──▶ engine thread  (engine `disk`, whatever may take long)
 //!   clock ───────────────────────────────────┘            └──▶ background      flushes, compactions
 //! ```
 //!
@@ -19,6 +19,7 @@
 mod config;
 mod connections;
 mod core;
+mod counted;
 mod engine;
 mod failure;
 mod folder;

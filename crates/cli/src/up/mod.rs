@@ -60,7 +60,7 @@ pub struct Args {
     /// Where rows are kept [default: disk]
     #[arg(long, value_enum)]
     pub engine: Option<Engine>,
-    /// How many revisions of a key are kept: a count, or all [default: 1]
+    /// How many revisions of a key are kept: a count, or all [default: 16]
     #[arg(long, value_name = "N|all")]
     pub history: Option<History>,
     /// How many shards [default: 4]

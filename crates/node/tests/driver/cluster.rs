@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use kv::{Error, NodeId, Op, Protocol, Reply};
 use node::route::{Plan, ShardMap};
+use node::wire::Frame;
 use node::{Config, Driver, Executor, Input, Now, Part, Ran, Recovery, Work};
 use replication::Instant;
 use storage::{History, Kind, Options, Table};
@@ -20,6 +21,10 @@ pub struct Cluster {
     /// What was handed out, a word each, in order.
     pub seen: Vec<(NodeId, &'static str)>,
     pub cut: Vec<NodeId>,
+    /// What is sent to these is lost, and nobody notices.
+    pub deaf: Vec<NodeId>,
+    /// The frames that were sent: from, to, what.
+    pub sent: Vec<(NodeId, NodeId, Frame)>,
     map: ShardMap,
     clients: u64,
 }
@@ -37,13 +42,15 @@ impl Cluster {
     pub fn new(count: u16, shards: u32) -> Cluster {
         let nodes: Vec<(NodeId, String)> = (1..=count).map(|id| (NodeId(id), format!("n{id}"))).collect();
         let map = ShardMap::of(shards);
-        let node = |&(me, _): &(NodeId, String)| (me, Node::new(me, &nodes, &map));
+        let node = |&(me, _): &(NodeId, String)| (me, Node::new(me, u64::from(me.0), &nodes, &map));
         let mut cluster = Cluster {
             nodes: nodes.iter().map(node).collect(),
             instant: 1_000_000,
             answers: BTreeMap::new(),
             seen: Vec::new(),
             cut: Vec::new(),
+            deaf: Vec::new(),
+            sent: Vec::new(),
             map,
             clients: 0,
         };
@@ -105,6 +112,25 @@ impl Cluster {
             self.step();
         }
         panic!("no single leader");
+    }
+
+    /// A node begins another life, with nothing of the one before but its place among the others.
+    pub fn begin_anew(&mut self, id: NodeId, seed: u64) {
+        let nodes: Vec<(NodeId, String)> = self.nodes.keys().map(|id| (*id, format!("n{}", id.0))).collect();
+        let node = Node::new(id, seed, &nodes, &self.map);
+        self.nodes.insert(id, node);
+        for (other, _) in nodes.iter().filter(|(other, _)| *other != id) {
+            self.input(id, Input::PeerUp { node: *other });
+        }
+    }
+
+    /// One turn of a node by hand: what it hands out is not carried out.
+    pub fn turn_of(&mut self, id: NodeId, input: Input) -> Vec<Work> {
+        let (instant, mut work) = (self.instant, Vec::new());
+        let node = self.node(id);
+        let now = node.now(instant);
+        node.driver.turn(now, &mut vec![input], &mut work);
+        work
     }
 
     /// Cuts a node off the others.
@@ -175,17 +201,19 @@ impl Cluster {
     }
 
     fn deliver(&mut self, from: NodeId, to: NodeId, bytes: Bytes) {
-        if matches!(node::wire::Frame::decode(&bytes), Ok(node::wire::Frame::Forward { .. })) {
+        let frame = Frame::decode(&bytes).unwrap();
+        if matches!(frame, Frame::Forward { .. }) {
             self.seen.push((from, "forward"));
         }
-        if !self.cut.contains(&from) && !self.cut.contains(&to) {
+        self.sent.push((from, to, frame));
+        if !self.cut.contains(&from) && !self.cut.contains(&to) && !self.deaf.contains(&to) {
             self.node(to).inputs.push_back(Input::Frame { from, bytes });
         }
     }
 }
 
 impl Node {
-    fn new(me: NodeId, nodes: &[(NodeId, String)], map: &ShardMap) -> Node {
+    fn new(me: NodeId, seed: u64, nodes: &[(NodeId, String)], map: &ShardMap) -> Node {
         let folder = tempfile::tempdir().unwrap();
         let engine = storage::open(Kind::Memory, folder.path()).unwrap();
         let mut table = Table::open(engine, Options { history: History::Count(16) });
@@ -196,7 +224,7 @@ impl Node {
             nodes: nodes.to_vec(),
             protocol: if nodes.len() == 1 { Protocol::Single } else { Protocol::Raft },
             map: map.clone(),
-            seed: u64::from(me.0),
+            seed,
             entry_cache_bytes: 1 << 20,
             pid: u32::from(me.0),
             address: format!("127.0.0.1:{}", me.0),

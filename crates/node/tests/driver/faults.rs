@@ -3,6 +3,7 @@
 use crate::cluster::{Cluster, ELECTION_STEPS};
 use kv::{Answer, Error, Function, NodeId, Op, Outcome, RequestId, Row, Side, Version};
 use node::Input;
+use node::wire::Frame;
 
 const KEY: &str = "k";
 
@@ -63,6 +64,42 @@ fn write_without_a_majority_is_in_doubt_and_a_read_has_failed() {
     assert_eq!(written.outcome(), Outcome::InDoubt, "{written}");
     let read = cluster.call(leader, Op::Get { key: KEY.into(), at: None }).unwrap_err();
     assert_eq!(read.outcome(), Outcome::Failed, "{read}");
+}
+
+#[test]
+fn write_whose_forwarding_was_never_answered_is_in_doubt() {
+    let mut cluster = Cluster::new(3, 1);
+    let leader = cluster.leader();
+    cluster.steps(8);
+    let deaf = others(&cluster, leader)[0];
+    cluster.deaf.push(deaf);
+    let written = cluster.call(deaf, append("a")).unwrap_err();
+    assert_eq!(written.outcome(), Outcome::InDoubt, "{written}");
+    cluster.deaf.clear();
+    assert_eq!(get(&mut cluster, leader).unwrap().value, "a", "it had happened");
+}
+
+#[test]
+fn names_of_forwarded_requests_differ_between_two_lives_of_a_node() {
+    let mut cluster = Cluster::new(3, 1);
+    let leader = cluster.leader();
+    cluster.steps(8);
+    let asker = others(&cluster, leader)[0];
+    for life in 1..=2 {
+        cluster.begin_anew(asker, 100 + life);
+        cluster.steps(8);
+        cluster.ask(asker, append("a"));
+        cluster.steps(2);
+    }
+    let forwarded = cluster.sent.iter().filter_map(|(from, _, frame)| match frame {
+        Frame::Forward { token, .. } if *from == asker => Some(*token),
+        _ => None,
+    });
+    let mut tokens: Vec<u64> = forwarded.collect();
+    let count = tokens.len();
+    tokens.sort_unstable();
+    tokens.dedup();
+    assert!(count >= 2 && tokens.len() == count, "{count} requests were forwarded under {tokens:?}");
 }
 
 #[test]

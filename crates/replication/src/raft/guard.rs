@@ -12,12 +12,13 @@ pub(super) struct Guard {
     timeout_micros: u64,
     quiet_until: Option<Instant>,
     whole_at: u64,
+    least_term: u64,
 }
 
 impl Guard {
     /// Of a replica that starts now, whenever that is; it is whole once it has synced entries up to `whole_at`.
     pub(super) fn new(timeout_micros: u64, whole_at: u64) -> Guard {
-        Guard { timeout_micros, quiet_until: None, whole_at }
+        Guard { timeout_micros, quiet_until: None, whole_at, least_term: 0 }
     }
 
     /// It is now. The first time is the start.
@@ -30,10 +31,17 @@ impl Guard {
         self.quiet_until = self.quiet_until.max(Some(now.plus(self.timeout_micros)));
     }
 
-    /// Others know of entries up to here that this replica had acknowledged. `u64::MAX`: it had, and nobody has said yet how
-    /// many; the next word says it.
-    pub(super) fn require(&mut self, whole_at: u64) {
+    /// A leader of this term knows of entries up to here that this replica may have acknowledged. `u64::MAX`: it had, and
+    /// nobody has said yet how many; the next word says it.
+    pub(super) fn require(&mut self, whole_at: u64, term: u64) {
         self.whole_at = if self.whole_at == u64::MAX { whole_at } else { self.whole_at.max(whole_at) };
+        self.least_term = self.least_term.max(term);
+    }
+
+    /// Whether a message of this term is listened to (0 = it has none). Who lost everything has forgotten whom it helped to
+    /// elect: to a leader from before that, its word would make a second majority.
+    pub(super) fn believes(&self, term: u64) -> bool {
+        self.whole_at < u64::MAX && (term == 0 || term >= self.least_term)
     }
 
     /// Whether it has what it had acknowledged.
@@ -95,10 +103,22 @@ mod tests {
     fn guard_not_whole_keeps_still_even_when_forced() {
         let mut guard = Guard::new(500, 3);
         guard.tick(Instant(0));
-        guard.require(7);
-        guard.require(5);
+        guard.require(7, 1);
+        guard.require(5, 1);
         assert!(!guard.may_elect(Instant(500), 6, true));
         assert!(guard.may_elect(Instant(500), 7, false));
+    }
+
+    #[test]
+    fn guard_that_lost_everything_believes_nobody_until_told_and_then_no_earlier_term() {
+        let mut guard = Guard::new(500, 0);
+        assert!(guard.believes(1));
+        guard.require(u64::MAX, 0);
+        assert!(!guard.believes(9) && !guard.believes(0));
+        guard.require(7, 4);
+        assert!(!guard.believes(3));
+        assert!(guard.believes(4) && guard.believes(0));
+        assert!(!guard.is_whole(6) && guard.is_whole(7));
     }
 
     #[test]

@@ -22,8 +22,8 @@
 //! - A replica does not vote or campaign for one election timeout after its start and after its leader's last message, unless
 //!   the leader itself asked for the election. The leases rest on it.
 //! - A leader that told another to campaign reads by rounds for the rest of its term.
-//! - A replica that lost acknowledged entries neither votes nor campaigns until it has them again. Commits beyond its log
-//!   are not believed.
+//! - A replica that lost acknowledged entries neither votes nor campaigns until it has them again, and believes nobody until a
+//!   proven leader told it how many they are. Commits beyond its log are not believed.
 //! - Ticks that were missed are skipped.
 //!
 //! # Caveats
@@ -198,7 +198,8 @@ impl Raft {
         let message = Message::decode(body).ok()?;
         let is_for_us = message.from == u64::from(from.0) && message.to == u64::from(self.config.id.0);
         let is_member = from != self.config.id && self.config.members.contains(&from);
-        (is_for_us && is_member && message.is_sound(self.core.last())).then_some(message)
+        let is_believed = self.guard.believes(message.term) && message.is_sound(self.core.last());
+        (is_for_us && is_member && is_believed).then_some(message)
     }
 
     fn snapshot_received(&mut self, header: &Bytes, out: &mut Vec<Output>) {
@@ -435,7 +436,7 @@ impl Protocol for Raft {
             Input::Applied { index } => self.applied(index),
             Input::Connected { node, last } => self.core.connected(node.0.into(), last),
             Input::Disconnected { node } => self.core.unreachable(node.0.into()),
-            Input::WholeAt { index } => self.guard.require(index),
+            Input::WholeAt { index, term } => self.guard.require(index, term),
             Input::SnapshotMade { to, at } => {
                 self.core.snapshot_made(to.0.into(), at.map(|(index, term)| Position { index, term }));
             }

@@ -165,7 +165,7 @@ fn raft_vote_within_an_election_timeout_of_the_leader_is_given_to_its_choice_onl
 #[test]
 fn raft_replica_that_is_not_whole_neither_votes_nor_campaigns() {
     let mut replica = Replica::new();
-    replica.step(Input::WholeAt { index: 1 });
+    replica.step(Input::WholeAt { index: 1, term: 0 });
     replica.pass(600_000);
     let vote = Message { forced: true, ..message(Kind::Vote, 3) };
     assert!(replica.message(vote.clone()).is_empty());

@@ -238,9 +238,10 @@ impl Cluster {
             let (Some(one), Some(other)) = (self.replica(here), self.replica(there)) else { return };
             let last = other.status().durable;
             let known = one.acknowledged(NodeId(there)).filter(|&known| known > last);
+            let term = one.status().term;
             self.step(here, Input::Connected { node: NodeId(there), last });
             if let Some(index) = known {
-                self.step(there, Input::WholeAt { index });
+                self.step(there, Input::WholeAt { index, term });
             }
         }
     }

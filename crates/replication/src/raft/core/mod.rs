@@ -81,7 +81,10 @@ impl Core {
         let voters = config.members.iter().map(|member| member.0.into()).collect();
         let store = Store { log: recovered.log, state: written, voters, snapshots: RefCell::default() };
         let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let raw = RawNode::new(&raft, store, &logger).expect("the recovered state fits its log");
+        let mut raw = RawNode::new(&raft, store, &logger).expect("the recovered state fits its log");
+        // Followers learn of a commit with the next entries or heartbeat: a message of its own for each would double the
+        // traffic of small writes, and nobody waits for it.
+        raw.skip_bcast_commit(true);
         let mut random = Random::new(config.seed ^ u64::from(config.id.0));
         let timeout_ticks = config.election_ticks + random.below(config.election_ticks as u64) as usize;
         let drawn_for = (raw.raft.term, raw.raft.state);

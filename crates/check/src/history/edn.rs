@@ -1,0 +1,303 @@
+//! EDN, the notation of Clojure: as much of it as histories use, read from text.
+//!
+//! Tags are kept with their value, symbols are kept as text, `#_` discards a form, metadata is skipped. Each map knows the
+//! line where it begins, so that errors can name it.
+
+use super::Unreadable;
+
+/// Forms may be nested so deep: deeper ones would exhaust the stack, and no history needs them.
+const DEPTH_MAX: usize = 64;
+
+/// One form.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Form {
+    /// `nil`
+    Nil,
+    /// `true` and `false`
+    Bool(bool),
+    /// A number, a symbol or a character, as it is written.
+    Word(String),
+    /// A string, without its quotes and escapes.
+    Text(String),
+    /// A keyword, without its colon.
+    Keyword(String),
+    /// A vector or list.
+    List(Vec<Form>),
+    /// A set.
+    Set(Vec<Form>),
+    /// A map: keys and values, and the line where it begins.
+    Map(Vec<(Form, Form)>, usize),
+    /// A tagged form.
+    Tagged(String, Box<Form>),
+}
+
+/// All forms of a text.
+pub fn read(text: &str) -> Result<Vec<Form>, Unreadable> {
+    let mut reader = Reader { text, at: 0, line: 1 };
+    let mut forms = Vec::new();
+    while let Some(form) = reader.form(0).map_err(|why| Unreadable { line: reader.line, why })? {
+        forms.push(form);
+    }
+    match reader.peek() {
+        None => Ok(forms),
+        Some(stray) => Err(Unreadable { line: reader.line, why: format!("'{stray}' closes nothing") }),
+    }
+}
+
+impl Form {
+    /// The value of a keyword key of a map.
+    pub fn get(&self, key: &str) -> Option<&Form> {
+        let Form::Map(entries, _) = self.untagged() else { return None };
+        entries
+            .iter()
+            .find(|(known, _)| matches!(known, Form::Keyword(name) if name == key))
+            .map(|(_, value)| value)
+    }
+
+    /// The form without its tags.
+    pub fn untagged(&self) -> &Form {
+        match self {
+            Form::Tagged(_, inner) => inner.untagged(),
+            form => form,
+        }
+    }
+
+    /// The items of a vector or list.
+    pub fn list(&self) -> Option<&[Form]> {
+        match self.untagged() {
+            Form::List(items) => Some(items),
+            _ => None,
+        }
+    }
+}
+
+/// The form as EDN; strings and words without quotes, which is how keys and values are named.
+impl std::fmt::Display for Form {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let spaced = |forms: &[Form]| forms.iter().map(Form::to_string).collect::<Vec<_>>().join(" ");
+        match self {
+            Form::Nil => f.write_str("nil"),
+            Form::Bool(flag) => write!(f, "{flag}"),
+            Form::Word(text) | Form::Text(text) => f.write_str(text),
+            Form::Keyword(name) => write!(f, ":{name}"),
+            Form::List(items) => write!(f, "[{}]", spaced(items)),
+            Form::Set(items) => write!(f, "#{{{}}}", spaced(items)),
+            Form::Map(entries, _) => {
+                let entries: Vec<String> =
+                    entries.iter().map(|(key, value)| format!("{key} {value}")).collect();
+                write!(f, "{{{}}}", entries.join(", "))
+            }
+            Form::Tagged(tag, inner) => write!(f, "#{tag} {inner}"),
+        }
+    }
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    at: usize,
+    line: usize,
+}
+
+impl Reader<'_> {
+    fn peek(&self) -> Option<char> {
+        self.text[self.at..].chars().next()
+    }
+
+    fn next(&mut self) -> Option<char> {
+        let next = self.peek()?;
+        self.at += next.len_utf8();
+        self.line += usize::from(next == '\n');
+        Some(next)
+    }
+
+    fn skip_blank(&mut self) {
+        while let Some(next) = self.peek() {
+            match next {
+                ';' => {
+                    while self.peek().is_some_and(|c| c != '\n') {
+                        self.next();
+                    }
+                }
+                c if c.is_whitespace() || c == ',' => drop(self.next()),
+                _ => return,
+            }
+        }
+    }
+
+    /// The next form; `None` at the end of the text or before a closing bracket.
+    fn form(&mut self, depth: usize) -> Result<Option<Form>, String> {
+        if depth > DEPTH_MAX {
+            return Err(format!("forms are nested deeper than {DEPTH_MAX}"));
+        }
+        self.skip_blank();
+        let Some(first) = self.peek() else { return Ok(None) };
+        let form = match first {
+            ')' | ']' | '}' => return Ok(None),
+            '(' => Form::List(self.sequence(')', depth)?),
+            '[' => Form::List(self.sequence(']', depth)?),
+            '{' => self.map(depth)?,
+            '"' => Form::Text(self.string()?),
+            '#' => return self.dispatch(depth),
+            '^' => {
+                self.next();
+                self.must_form(depth, "metadata")?;
+                return self.form(depth + 1);
+            }
+            '\\' => self.character(),
+            _ => self.word()?,
+        };
+        Ok(Some(form))
+    }
+
+    fn must_form(&mut self, depth: usize, of: &str) -> Result<Form, String> {
+        self.form(depth + 1)?.ok_or_else(|| format!("{of} lacks what should follow it"))
+    }
+
+    fn sequence(&mut self, close: char, depth: usize) -> Result<Vec<Form>, String> {
+        let opened = self.line;
+        self.next();
+        let mut items = Vec::new();
+        while let Some(item) = self.form(depth + 1)? {
+            items.push(item);
+        }
+        match self.next() {
+            Some(found) if found == close => Ok(items),
+            Some(found) => Err(format!("'{found}' where '{close}' should close what line {opened} opened")),
+            None => Err(format!("the text ends before '{close}' closes what line {opened} opened")),
+        }
+    }
+
+    fn map(&mut self, depth: usize) -> Result<Form, String> {
+        let line = self.line;
+        let mut items = self.sequence('}', depth)?.into_iter();
+        let mut entries = Vec::with_capacity(items.len() / 2);
+        while let Some(key) = items.next() {
+            let value = items.next().ok_or_else(|| format!("the key {key} of a map has no value"))?;
+            entries.push((key, value));
+        }
+        Ok(Form::Map(entries, line))
+    }
+
+    fn string(&mut self) -> Result<String, String> {
+        let opened = self.line;
+        self.next();
+        let mut text = String::new();
+        loop {
+            match self.next().ok_or_else(|| format!("the string that begins in line {opened} has no end"))? {
+                '"' => return Ok(text),
+                '\\' => text.push(self.escape()?),
+                plain => text.push(plain),
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Result<char, String> {
+        match self.next() {
+            Some('n') => Ok('\n'),
+            Some('t') => Ok('\t'),
+            Some('r') => Ok('\r'),
+            Some('b') => Ok('\u{8}'),
+            Some('f') => Ok('\u{c}'),
+            Some('u') => {
+                let digits: String = (0..4).map_while(|_| self.next()).collect();
+                let code = u32::from_str_radix(&digits, 16).ok().and_then(char::from_u32);
+                code.ok_or_else(|| format!("'\\u{digits}' is no character"))
+            }
+            Some(same @ ('"' | '\\')) => Ok(same),
+            other => Err(format!("'\\{}' is no escape", other.map(String::from).unwrap_or_default())),
+        }
+    }
+
+    fn dispatch(&mut self, depth: usize) -> Result<Option<Form>, String> {
+        self.next();
+        match self.peek() {
+            Some('{') => Ok(Some(Form::Set(self.sequence('}', depth)?))),
+            Some('"') => Ok(Some(Form::Text(self.string()?))),
+            Some('_') => {
+                self.next();
+                self.must_form(depth, "#_")?;
+                self.form(depth + 1)
+            }
+            Some('#') => {
+                // ##Inf and the like.
+                self.next();
+                self.word().map(Some)
+            }
+            Some(_) => {
+                let tag = self.token();
+                if tag.is_empty() {
+                    return Err("'#' without a tag".into());
+                }
+                let inner = self.must_form(depth, &format!("the tag #{tag}"))?;
+                Ok(Some(Form::Tagged(tag, Box::new(inner))))
+            }
+            None => Err("the text ends after '#'".into()),
+        }
+    }
+
+    fn character(&mut self) -> Form {
+        self.next();
+        let mut text: String = self.next().into_iter().collect();
+        text.push_str(&self.token());
+        Form::Word(text)
+    }
+
+    fn word(&mut self) -> Result<Form, String> {
+        let word = self.token();
+        Ok(match word.as_str() {
+            "" => return Err(format!("'{}' begins no form", self.peek().unwrap_or(' '))),
+            "nil" => Form::Nil,
+            "true" => Form::Bool(true),
+            "false" => Form::Bool(false),
+            _ => match word.strip_prefix(':') {
+                Some("") => return Err("':' without a name".into()),
+                Some(name) => Form::Keyword(name.into()),
+                None => Form::Word(word),
+            },
+        })
+    }
+
+    fn token(&mut self) -> String {
+        let rest = &self.text[self.at..];
+        let ends = |c: char| c.is_whitespace() || ",;\"()[]{}".contains(c);
+        let token = &rest[..rest.find(ends).unwrap_or(rest.len())];
+        self.at += token.len();
+        token.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(text: &str) -> Form {
+        let mut forms = read(text).expect("readable");
+        assert_eq!(forms.len(), 1, "{text}");
+        forms.remove(0)
+    }
+
+    #[test]
+    fn form_of_each_kind_is_read() {
+        let map = one("{:a 1, :b [nil true \"x\\n\\u0041\"] ; note\n :c #{-2.5} #_gone :d (sym \\z)}");
+        assert_eq!(map.get("a"), Some(&Form::Word("1".into())));
+        assert_eq!(map.get("b").map(Form::to_string), Some("[nil true x\nA]".into()));
+        assert_eq!(map.get("c"), Some(&Form::Set(vec![Form::Word("-2.5".into())])));
+        assert_eq!(map.get("d").map(Form::to_string), Some("[sym z]".into()));
+    }
+
+    #[test]
+    fn form_with_unknown_tag_keeps_its_value() {
+        let map = one("#jepsen.history.Op{:value #some/tag [1 2]}");
+        assert_eq!(map.get("value").and_then(Form::list).map(<[Form]>::len), Some(2));
+    }
+
+    #[test]
+    fn text_broken_names_the_line() {
+        for (text, line) in
+            [("\n{:a 1", 2), ("{:a\n1]", 2), ("\n\n}", 3), ("[\"x", 1), ("{:a}", 1), ("#", 1), ("[:]", 1)]
+        {
+            assert_eq!(read(text).expect_err(text).line, line, "{text}");
+        }
+        assert!(read(&"[".repeat(100_000)).is_err());
+    }
+}

@@ -1,0 +1,165 @@
+//! Histories as JSON lines: one event per line, in the order in which they were seen.
+//!
+//! ```text
+//! {"process":1,"type":"invoke","f":"put","key":"a","value":"1","time":10}
+//! {"process":2,"type":"invoke","f":"get","key":"a","time":12}
+//! {"process":1,"type":"ok","f":"put","time":15}
+//! {"process":2,"type":"ok","f":"get","value":"1","time":17}
+//! ```
+//!
+//! | field | meaning |
+//! |---|---|
+//! | `process` | who: a whole number of 0 or more, with one op under way at a time |
+//! | `type` | `invoke`: asks; `ok`: it happened; `fail`: it did not and never will; `info`: unknown |
+//! | `f` | what; may be left out of completions |
+//! | `time` | microseconds since the start of the recording; may be left out |
+//!
+//! Texts (`key`, `value`, `previous`, `current`, `expect`, `from`, `to`, `next`, `page`) are strings; a number counts as its
+//! digits. What is not UTF-8 stands in `key_base64`, `value_base64` and so on instead. The other fields by `f`, of the
+//! invocation and of the `ok`; where an answer is left out it is not judged, only that the op happened:
+//!
+//! | `f` | asks | answers |
+//! |---|---|---|
+//! | `get` or `read` | `key` (empty when left out, as in all that follow) | `value`: text, or null = not found |
+//! | `put` or `write` | `key`, `value`; `deadline`, `previous: true` | `previous`: text or null, when asked for |
+//! | `delete` | `key`; `previous: true` | `count`; `previous` |
+//! | `append`, `append-left` | `key`, `value` | `length` in bytes |
+//! | `pop-left`, `pop-right` | `key`; `count` (1) | `value`: text, or null = not found |
+//! | `increment` | `key`; `by` (1) | `number` |
+//! | `insert` | `key`, `value`; `deadline` | `met`: true or false; `current`: what was found instead |
+//! | `compare-and-put` or `cas` | `key`, `value`, and `expect`: text, `expect_absent: true`, `expect_present: true` or `expect_version`; or `value: [expected, new]` | as `insert` |
+//! | `get-all` | `rows`: list of `{key}` | `rows`: list of `{key, value}` or `{key, error}` |
+//! | `put-all` | `rows`: list of `{key, value}` | `rows` as above, when some failed; `error` is `failed` or `unknown` |
+//! | `transaction` | `conditions`: list of `{key, expect..}`; `then`, `otherwise`: lists of ops | `succeeded`; `answers`: list of answers |
+//! | `range`, `delete-range` | `from`, `to`; of a range also `limit`, `page`, `backward`, `keys_only`, `count_only`, `at` | `rows`, `next`, `count` |
+//! | `expire` | `key`, `deadline` | `found` |
+//! | `trim`, `history`, `advance` | `key`, `below`; `key`, `limit`; `at` | nothing that is judged |
+//!
+//! Events without an invocation before them are errors, except `info`; so is an invocation of a process that has an op
+//! under way. Empty lines are skipped. Other fields are ignored.
+
+use std::collections::HashMap;
+use std::io::{self, BufRead, Write};
+
+use serde_json::{Map, Value as Json, json};
+
+use super::words;
+use super::{History, Operation, OperationId, Outcome, Unreadable};
+
+/// Writes a history, one event per line.
+pub fn write(history: &History, to: &mut dyn Write) -> io::Result<()> {
+    let mut events: Vec<(usize, &Operation, bool)> = Vec::with_capacity(history.events());
+    for operation in history.operations() {
+        events.push((operation.called.index, operation, true));
+        events.extend(operation.returned.map(|returned| (returned.index, operation, false)));
+    }
+    events.sort_by_key(|(index, ..)| *index);
+    for (_, operation, invokes) in events {
+        let line = if invokes { invocation(operation) } else { completion(operation) };
+        serde_json::to_writer(&mut *to, &Json::Object(line))?;
+        to.write_all(b"\n")?;
+    }
+    Ok(())
+}
+
+/// Reads a history. An I/O error becomes an error of the line where it happened.
+pub fn read(from: impl BufRead) -> Result<History, Unreadable> {
+    let mut reader = Reader::default();
+    for (index, line) in from.lines().enumerate() {
+        let line = line.map_err(|error| format!("cannot read on: {error}"));
+        line.and_then(|line| reader.line(&line)).map_err(|why| Unreadable { line: index + 1, why })?;
+    }
+    Ok(reader.history)
+}
+
+#[derive(Default)]
+struct Reader {
+    history: History,
+    pending: HashMap<u64, OperationId>,
+}
+
+impl Reader {
+    fn line(&mut self, line: &str) -> Result<(), String> {
+        if line.trim().is_empty() {
+            return Ok(());
+        }
+        let event: Map<String, Json> =
+            serde_json::from_str(line).map_err(|error| format!("no event as a JSON object: {error}"))?;
+        let process = words::unsigned(&event, "process")?.ok_or("the event lacks its 'process'")?;
+        let micros = words::unsigned(&event, "time")?;
+        match event.get("type").and_then(Json::as_str) {
+            Some("invoke") => self.invoke(process, &event, micros),
+            Some("ok") => self.complete(process, &event, micros, Kind::Ok),
+            Some("fail") => self.complete(process, &event, micros, Kind::Fail),
+            Some("info") => self.complete(process, &event, micros, Kind::Info),
+            Some(other) => Err(format!("'{other}' is no type: use invoke, ok, fail or info")),
+            None => Err("the event lacks its 'type': invoke, ok, fail or info".into()),
+        }
+    }
+
+    fn invoke(&mut self, process: u64, event: &Map<String, Json>, micros: Option<u64>) -> Result<(), String> {
+        if self.pending.contains_key(&process) {
+            return Err(format!("process {process} asks again before its last op has an outcome"));
+        }
+        let op = words::read_op(event)?;
+        self.pending.insert(process, self.history.invoke(process, op, micros));
+        Ok(())
+    }
+
+    fn complete(
+        &mut self,
+        process: u64,
+        event: &Map<String, Json>,
+        micros: Option<u64>,
+        kind: Kind,
+    ) -> Result<(), String> {
+        let Some(id) = self.pending.remove(&process) else {
+            return if kind == Kind::Info {
+                Ok(())
+            } else {
+                Err(format!("process {process} has an outcome but asked nothing"))
+            };
+        };
+        let op = &self.history.operations()[id.0].op;
+        if let Some(f) = event.get("f").and_then(Json::as_str) {
+            words::check_same(op, f)?;
+        }
+        let outcome = match kind {
+            Kind::Ok => Outcome::Done(words::read_answer(op, event)?),
+            Kind::Fail => Outcome::Failed,
+            Kind::Info => Outcome::Unknown,
+        };
+        self.history.complete(id, outcome, micros);
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Ok,
+    Fail,
+    Info,
+}
+
+fn invocation(operation: &Operation) -> Map<String, Json> {
+    let mut line = words::write_op(&operation.op);
+    line.insert("process".into(), json!(operation.process));
+    line.insert("type".into(), json!("invoke"));
+    line.extend(operation.called.micros.map(|micros| ("time".into(), json!(micros))));
+    line
+}
+
+fn completion(operation: &Operation) -> Map<String, Json> {
+    let (kind, mut line) = match &operation.outcome {
+        Outcome::Done(Some(answer)) => ("ok", words::write_answer(answer)),
+        Outcome::Done(None) => ("ok", Map::new()),
+        Outcome::Failed => ("fail", Map::new()),
+        Outcome::Unknown => ("info", Map::new()),
+    };
+    line.insert("process".into(), json!(operation.process));
+    line.insert("type".into(), json!(kind));
+    line.insert("f".into(), json!(words::name(&operation.op)));
+    let micros = operation.returned.and_then(|moment| moment.micros);
+    line.extend(micros.map(|micros| ("time".into(), json!(micros))));
+    line
+}

@@ -1,0 +1,137 @@
+//! Histories: what concurrent clients asked, and what came of it.
+//!
+//! A history is a list of [`Operation`]s in the order of their calls. Each call and each return is an event; events are
+//! numbered in the order in which they were seen, and that order is all the checker relies on. Times are for the reader.
+
+pub mod edn;
+pub mod jepsen;
+pub mod json_lines;
+mod recorder;
+mod words;
+
+use kv::{Answer, Op};
+
+pub use recorder::{Recorder, Ticket};
+
+/// What concurrent clients asked, and what came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    operations: Vec<Operation>,
+    events: usize,
+}
+
+/// One op of one client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// Who asked. A process has one op under way at a time, but for those whose outcome stayed unknown.
+    pub process: u64,
+    /// What was asked.
+    pub op: Op,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// When it was asked.
+    pub called: Moment,
+    /// When the client learned the outcome; `None` = it never did.
+    pub returned: Option<Moment>,
+}
+
+/// What came of an op.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It happened; `None` = what it answered was not recorded.
+    Done(Option<Answer>),
+    /// It did not happen and never will.
+    Failed,
+    /// It may have happened, or may yet, or never.
+    Unknown,
+}
+
+/// When an event was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Its number among all events of the history. Starts at 0.
+    pub index: usize,
+    /// Its time in microseconds, from wherever the recorder counts.
+    pub micros: Option<u64>,
+}
+
+/// Names an operation of the history it came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OperationId(usize);
+
+/// A file that is no history.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {why}")]
+pub struct Unreadable {
+    /// The line where reading stopped. Starts at 1.
+    pub line: usize,
+    /// What is wrong there.
+    pub why: String,
+}
+
+impl History {
+    /// A history without operations.
+    pub fn new() -> History {
+        History::default()
+    }
+
+    /// The next event: a process asks.
+    pub fn invoke(&mut self, process: u64, op: Op, micros: Option<u64>) -> OperationId {
+        let called = self.next_moment(micros);
+        self.operations.push(Operation { process, op, outcome: Outcome::Unknown, called, returned: None });
+        OperationId(self.operations.len() - 1)
+    }
+
+    /// The next event: the outcome is known (or known to stay unknown).
+    pub fn complete(&mut self, id: OperationId, outcome: Outcome, micros: Option<u64>) {
+        let moment = self.next_moment(micros);
+        let operation = &mut self.operations[id.0];
+        assert!(operation.returned.is_none(), "an operation returns once");
+        operation.outcome = outcome;
+        operation.returned = Some(moment);
+    }
+
+    /// All operations, in the order of their calls.
+    pub fn operations(&self) -> &[Operation] {
+        &self.operations
+    }
+
+    /// How many events there are.
+    pub fn events(&self) -> usize {
+        self.events
+    }
+
+    /// Whether nothing was asked.
+    pub fn is_empty(&self) -> bool {
+        self.operations.is_empty()
+    }
+
+    fn next_moment(&mut self, micros: Option<u64>) -> Moment {
+        self.events += 1;
+        Moment { index: self.events - 1, micros }
+    }
+}
+
+impl Operation {
+    /// What it answered, where that is known.
+    pub fn answer(&self) -> Option<&Answer> {
+        match &self.outcome {
+            Outcome::Done(answer) => answer.as_ref(),
+            Outcome::Failed | Outcome::Unknown => None,
+        }
+    }
+
+    /// The event by which it must have happened; `None` = it may happen at any later time.
+    pub fn deadline(&self) -> Option<usize> {
+        match self.outcome {
+            Outcome::Done(_) => self.returned.map(|moment| moment.index),
+            Outcome::Failed | Outcome::Unknown => None,
+        }
+    }
+}
+
+/// A row of which only the value is known.
+pub(crate) fn row(key: &kv::Key, value: kv::Value) -> kv::Row {
+    let unknown = kv::Version::ZERO;
+    kv::Row { key: key.clone(), value, version: unknown, created: unknown, changes: 0, deadline: None }
+}

@@ -1,0 +1,108 @@
+//! The laboratory: what was observed of a store, judged.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use check::history::jepsen::Nil;
+use check::linear::Budget;
+use check::model::Initial;
+use check::{Format, Options, Report, Verdict};
+
+use crate::exit::{Code, Error};
+use crate::print::Output;
+
+/// Steps of a search; the time limit ends most searches earlier.
+const STEPS_MAX: u64 = u64::MAX;
+
+/// `capstan lab ...`
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Command {
+    /// Judge a recorded history: is it linearizable?
+    #[command(after_help = "\
+Examples:
+  capstan lab check run.jsonl                       the format and the model are seen from the file
+  capstan lab check etcd_000.log --model register
+  capstan lab check cas.edn --model register --init 0 --nil-reads wildcard
+  capstan lab check run.jsonl --html run.html       a picture of what went wrong
+
+Exit codes: 0 it holds, 1 violated, 2 unreadable, 3 undecided: the time was up.")]
+    Check(Check),
+}
+
+/// The options of `capstan lab check`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Check {
+    /// JSON lines, EDN maps, or the lines of a Jepsen log
+    pub file: PathBuf,
+    /// register, kv, or batch [default: seen from the operations]
+    #[arg(long)]
+    pub model: Option<check::file::ModelName>,
+    /// json-lines, edn, or jepsen-log [default: seen from the file]
+    #[arg(long)]
+    pub format: Option<Format>,
+    /// The value that every key begins with [default: none]
+    #[arg(long, value_name = "VALUE")]
+    pub init: Option<String>,
+    /// What a read of nil tells: wildcard = nothing, value = that there was no value [default: as the format has it]
+    #[arg(long, value_name = "wildcard|value", value_parser = nil)]
+    pub nil_reads: Option<Nil>,
+    /// Give up after so many seconds
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    pub seconds: u64,
+    /// Where to draw what proves a violation [default: FILE.html]
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+/// Runs `capstan lab ...`
+pub fn run(command: &Command, out: &mut Output<'_>) -> Result<Code, Error> {
+    let Command::Check(args) = command;
+    let text = fs::read_to_string(&args.file)
+        .map_err(|error| Error::Usage(format!("reading {}: {error}", args.file.display())))?;
+    let until = Instant::now() + Duration::from_secs(args.seconds);
+    let mut expired = || Instant::now() >= until;
+    let mut budget = Budget::steps(STEPS_MAX).until(&mut expired);
+    let options = Options {
+        model: args.model,
+        initial: args.init.clone().map(|value| Initial::Value(value.into())),
+        nil: args.nil_reads,
+        ..Options::default()
+    };
+    let report = check::check_file(&text, args.format, &options, &mut budget)
+        .map_err(|error| Error::Usage(format!("{}: {error}", args.file.display())))?;
+    print(args, &report, out)?;
+    Ok(match report.verdict {
+        Verdict::Holds => Code::Done,
+        Verdict::Violated => Code::NotMet,
+        Verdict::Undecided => Code::Unavailable,
+    })
+}
+
+fn print(args: &Check, report: &Report, out: &mut Output<'_>) -> Result<(), Error> {
+    if out.json {
+        let object = serde_json::to_value(report).expect("a report has text keys only");
+        out.object(&object)?;
+    } else {
+        out.line(&report.to_string())?;
+    }
+    let Some(window) = &report.window else { return Ok(()) };
+    let html = args.html.clone().unwrap_or_else(|| beside(&args.file));
+    fs::write(&html, check::html::render(window))?;
+    out.note(&format!("a picture of it is in {}", html.display()))?;
+    Ok(())
+}
+
+fn beside(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".html");
+    name.into()
+}
+
+fn nil(text: &str) -> Result<Nil, String> {
+    match text {
+        "wildcard" => Ok(Nil::Wildcard),
+        "value" => Ok(Nil::Value),
+        _ => Err(format!("'{text}' is neither wildcard nor value")),
+    }
+}

@@ -1,0 +1,209 @@
+//! One call of a client from first attempt to last word, tried again as the native client does it.
+
+use std::time::Duration;
+
+use check::history::Ticket;
+use kv::{Class, Error, Level, NodeId, Op, Outcome, Reply, Request, RequestId, Version};
+
+use super::Whose;
+use crate::events::Event;
+use crate::watch::Told;
+use crate::world::World;
+
+/// An answer is waited for a little longer than the node was given.
+const GRACE_MICROS: u64 = 200_000;
+/// An attempt is given at least so long, if there is so much time.
+const ATTEMPT_MICROS_MIN: u64 = 1_000_000;
+/// The pause before the next attempt, at most.
+const PAUSE_MICROS_MAX: u64 = 100_000;
+
+/// What a call is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The workload.
+    Work,
+    /// A read at a version that was told before.
+    AtVersion,
+    /// A read at the end of the run.
+    Last,
+}
+
+/// A call under way.
+pub(crate) struct Call {
+    request: Request,
+    purpose: Purpose,
+    ticket: Option<Ticket>,
+    asked_at: u64,
+    deadline: u64,
+    attempt: u32,
+    node: NodeId,
+    may_have_run: bool,
+}
+
+/// What an attempt came to.
+enum Came {
+    Answer(Result<Reply, Error>),
+    /// Nothing was sent.
+    Unsent,
+    /// It may have been run, and nothing came back.
+    Lost,
+}
+
+impl World {
+    /// A client asks.
+    pub fn call(&mut self, client: usize, op: Op, level: Option<Level>, purpose: Purpose) {
+        let now = self.events.now();
+        let timeout = self.settings.timeout.draw(&mut self.random);
+        let mut request = Request { level, timeout: Duration::from_micros(timeout), ..Request::new(op) };
+        let node = self.whom_to_ask(client, purpose);
+        if request.op.class() != Class::Read && self.clients[client].has_ids {
+            let clock = self.machine(node).process.as_ref().map(|process| process.driver.clock_micros());
+            let clock = clock.unwrap_or_else(|| self.machine(node).clock.read(now).wall);
+            let valid_until = Version::end_of(clock + timeout + self.settings.validity_micros);
+            request.id = Some(self.clients[client].next_id(valid_until));
+        }
+        let in_history = purpose != Purpose::AtVersion;
+        let ticket = in_history.then(|| self.recorder.invoke(client as u64, &request, now));
+        self.trace(|| format!("client {client} asks {}", crate::trace::op(&request.op)));
+        let state = &mut self.clients[client];
+        state.called += 1;
+        let whose = Whose { client, call: state.called, attempt: 0 };
+        let (asked_at, deadline) = (now, now + timeout);
+        let call =
+            Call { request, purpose, ticket, asked_at, deadline, attempt: 0, node, may_have_run: false };
+        state.calls.insert(whose.call, call);
+        self.attempt(whose);
+    }
+
+    fn whom_to_ask(&mut self, client: usize, purpose: Purpose) -> NodeId {
+        let nodes = u64::from(self.nodes);
+        let state = &mut self.clients[client];
+        if purpose == Purpose::Last || state.random.percent(30) {
+            NodeId(state.random.between(1, nodes) as u16)
+        } else {
+            state.home
+        }
+    }
+
+    fn attempt(&mut self, whose: Whose) {
+        let now = self.events.now();
+        let Some(call) = self.clients[whose.client].calls.get(&whose.call) else { return };
+        let left = call.deadline.saturating_sub(now);
+        let budget = (left / 2).max(ATTEMPT_MICROS_MIN.min(left)).max(1000);
+        let (node, mut request) = (call.node, Box::new(call.request.clone()));
+        request.timeout = Duration::from_micros(budget);
+        match self.machine(node).life() {
+            Some(life) => {
+                let delay = self.settings.client_network.draw(&mut self.random);
+                self.events.after(delay, Event::Arrive { node, life, whose, request });
+                self.events.after(budget + GRACE_MICROS, Event::Patience { whose });
+            }
+            None => self.came(whose, Came::Unsent),
+        }
+    }
+
+    /// A client tries again.
+    pub fn again(&mut self, whose: Whose) {
+        if self.is_open(whose) {
+            self.attempt(whose);
+        }
+    }
+
+    /// An answer arrives, or the news that the connection broke.
+    pub fn answer_arrived(&mut self, whose: Whose, left: u64, result: Option<Result<Reply, Error>>) {
+        if !self.is_open(whose) {
+            return;
+        }
+        if let Some(Ok(reply)) = &result {
+            let call = &self.clients[whose.client].calls[&whose.call];
+            let (op, asked_at) = (&call.request.op, call.asked_at);
+            let told = Told { op, reply, asked_at, left, now: self.events.now() };
+            let broken = self.watch.told(&self.map, &told);
+            broken.into_iter().for_each(|why| self.violation(why));
+        }
+        self.came(whose, result.map_or(Came::Lost, Came::Answer));
+    }
+
+    /// A client waited long enough.
+    pub fn patience_over(&mut self, whose: Whose) {
+        if self.is_open(whose) {
+            self.came(whose, Came::Lost);
+        }
+    }
+
+    fn is_open(&self, whose: Whose) -> bool {
+        let call = self.clients[whose.client].calls.get(&whose.call);
+        call.is_some_and(|call| call.attempt == whose.attempt)
+    }
+
+    fn came(&mut self, whose: Whose, came: Came) {
+        let now = self.events.now();
+        let has_ids = self.clients[whose.client].has_ids;
+        let Some(call) = self.clients[whose.client].calls.get_mut(&whose.call) else { return };
+        let is_read = call.request.op.class() == Class::Read;
+        let error = match came {
+            Came::Answer(Ok(reply)) => return self.end_call(whose, Ok(reply)),
+            Came::Answer(Err(error)) => error,
+            Came::Unsent => Error::Unavailable("not connected".into()),
+            Came::Lost => Error::InDoubt("no answer".into()),
+        };
+        call.may_have_run |= error.outcome() == Outcome::InDoubt;
+        if !error.is_transient() {
+            // It says what the store found when it ran the request.
+            return self.end_call(whose, Err(error));
+        }
+        let may_repeat = is_read || has_ids || !call.may_have_run;
+        if now < call.deadline && may_repeat {
+            return self.try_again(whose);
+        }
+        let result = match call.may_have_run && !is_read {
+            true => Error::InDoubt("may have happened".into()),
+            false => Error::Unavailable("not done".into()),
+        };
+        self.end_call(whose, Err(result));
+    }
+
+    fn try_again(&mut self, whose: Whose) {
+        let nodes = self.nodes;
+        let pause = self.random.between(1000, PAUSE_MICROS_MAX);
+        let Some(call) = self.clients[whose.client].calls.get_mut(&whose.call) else { return };
+        call.attempt += 1;
+        call.node = NodeId(call.node.0 % nodes + 1);
+        self.stats.retries += 1;
+        self.events.after(pause, Event::Again { whose: Whose { attempt: whose.attempt + 1, ..whose } });
+    }
+
+    fn end_call(&mut self, whose: Whose, result: Result<Reply, Error>) {
+        let now = self.events.now();
+        let state = &mut self.clients[whose.client];
+        let Some(call) = state.calls.remove(&whose.call) else { return };
+        let id: Option<RequestId> = call.request.id;
+        id.iter().for_each(|id| state.close(id));
+        self.trace(|| {
+            let (op, result) = (crate::trace::op(&call.request.op), crate::trace::result(&result));
+            format!("client {} learns of {op}: {result}", whose.client)
+        });
+        self.stats.count(&result);
+        if let Some(ticket) = call.ticket {
+            self.recorder.complete(ticket, &result, now);
+        }
+        match call.purpose {
+            Purpose::Last => self.last_read(whose.client, &call.request.op, &result),
+            Purpose::AtVersion => self.read_at_version(&call.request.op, &result),
+            Purpose::Work => {}
+        }
+        if call.purpose != Purpose::Last {
+            self.ask_again(whose.client);
+        }
+    }
+
+    fn read_at_version(&mut self, op: &Op, result: &Result<Reply, Error>) {
+        let broken = self.watch.versions.read(op, result);
+        match result {
+            Err(Error::Trimmed { .. }) => self.note("a read at a version was refused as trimmed"),
+            Ok(_) => self.note("a read at a version was answered"),
+            Err(_) => {}
+        }
+        broken.into_iter().for_each(|why| self.violation(why));
+    }
+}

@@ -1,0 +1,124 @@
+//! The gate of a node: splits a client's request over shards and makes one answer of theirs, as the server's handle does.
+
+use std::collections::BTreeMap;
+
+use kv::{Error, NodeId, Reply, Request};
+use node::route::Plan;
+use node::{Input, Part};
+
+use super::Whose;
+use crate::events::Event;
+use crate::world::World;
+
+/// The open requests of one process.
+pub(crate) struct Gate {
+    /// By the name of each part: its request, and which part it is.
+    parts: BTreeMap<u64, (u64, usize)>,
+    requests: BTreeMap<u64, Open>,
+    names: u64,
+}
+
+struct Open {
+    whose: Whose,
+    plan: Option<Plan>,
+    results: Vec<Option<Result<Reply, Error>>>,
+}
+
+impl Gate {
+    pub fn new(life: u64) -> Gate {
+        // Names of different lives differ, so that an answer for an earlier life would be seen.
+        Gate { parts: BTreeMap::new(), requests: BTreeMap::new(), names: life << 32 }
+    }
+
+    /// How many parts wait for their answer.
+    pub fn open(&self) -> usize {
+        self.parts.len()
+    }
+
+    fn name(&mut self) -> u64 {
+        self.names += 1;
+        self.names
+    }
+
+    /// Takes the result of a part; the request's, when it was the last.
+    fn take(
+        &mut self,
+        name: u64,
+        result: Result<Reply, Error>,
+    ) -> Result<Option<(Whose, Result<Reply, Error>)>, ()> {
+        let (request, index) = self.parts.remove(&name).ok_or(())?;
+        let open = self.requests.get_mut(&request).expect("a request is open while one of its parts is");
+        open.results[index] = Some(result);
+        if open.results.iter().any(Option::is_none) {
+            return Ok(None);
+        }
+        let open = self.requests.remove(&request).expect("it was just looked at");
+        let mut results: Vec<_> = open.results.into_iter().flatten().collect();
+        let result = match open.plan {
+            Some(plan) => plan.merge(results),
+            None => results.remove(0),
+        };
+        Ok(Some((open.whose, result)))
+    }
+}
+
+impl World {
+    /// A request arrives at a node.
+    pub fn arrive(&mut self, node: NodeId, life: u64, whose: Whose, request: Request) {
+        if self.machine(node).life() != Some(life) {
+            return self.answer(whose, None);
+        }
+        let timeout_micros = request.timeout.as_micros() as u64;
+        let (level, id) = (request.level, request.id);
+        let mut plan = match Plan::new(&self.map, request.op) {
+            Ok(plan) => plan,
+            Err(error) => return self.answer(whose, Some(Err(error))),
+        };
+        let (parts, plan) = match plan.take_single() {
+            Some(part) => (vec![part], None),
+            None => (plan.parts.clone(), Some(plan)),
+        };
+        let Some(process) = &mut self.machine_mut(node).process else { return };
+        let gate = &mut process.gate;
+        let open = gate.name();
+        gate.requests.insert(open, Open { whose, plan, results: vec![None; parts.len()] });
+        let mut inputs = Vec::new();
+        for (index, (shard, op)) in parts.into_iter().enumerate() {
+            let client = gate.name();
+            gate.parts.insert(client, (open, index));
+            inputs.push(Input::Part { client, part: Part { shard, op, level, id, timeout_micros } });
+        }
+        self.give(node, inputs);
+    }
+
+    /// A node's driver answers a part.
+    pub fn answered(&mut self, node: NodeId, name: u64, result: Result<Reply, Error>) {
+        let Some(process) = &mut self.machine_mut(node).process else { return };
+        match process.gate.take(name, result) {
+            Ok(Some((whose, result))) => self.answer(whose, Some(result)),
+            Ok(None) => {}
+            Err(()) => self.violation(format!(
+                "one answer per request: {node} answers part {name}, which it answered before or never had"
+            )),
+        }
+    }
+
+    /// The process of a gate ended: its clients notice.
+    pub fn gate_broke(&mut self, gate: Gate) {
+        for open in gate.requests.into_values() {
+            self.answer(open.whose, None);
+        }
+    }
+
+    /// Sends an answer, or the news that there will be none.
+    fn answer(&mut self, whose: Whose, result: Option<Result<Reply, Error>>) {
+        if let Some(weak) = self.network.weak
+            && self.random.permille(weak.answers_lost)
+        {
+            return;
+        }
+        let delay = self.settings.client_network.draw(&mut self.random);
+        let (left, result) = (self.events.now(), result.map(Box::new));
+        self.events.after(delay, Event::Answer { whose, left, result });
+    }
+}

@@ -1,0 +1,344 @@
+//! The nemesis: draws what goes wrong next, does it, and ends it after a while.
+//!
+//! It keeps within what the store promises to survive: copies that lack what they had acknowledged (wiped, damaged) are
+//! never so many that a majority could forget. Everything else may happen to all nodes at once.
+
+use kv::NodeId;
+use kv::cluster::Role;
+use wal::format::{BLOCK_BYTES, BatchHeader};
+use wal::{Crash, Disk, DiskError, Operation};
+
+use super::{Fault, Heal};
+use crate::events::Event;
+use crate::net::{Weak, shapes};
+use crate::watch::Seen;
+use crate::world::World;
+
+/// Between two faults, at most.
+const PAUSE_MICROS_MAX: u64 = 2_000_000;
+/// A fault lasts at most so long.
+const LASTS_MICROS_MAX: u64 = 4_000_000;
+/// A wall clock jumps at most so far.
+const JUMP_MICROS_MAX: u64 = 3_600_000_000;
+/// Clocks run at most so much too fast or too slow (the leases of raft bear 10 percent between two clocks).
+const RATE_PPM_MAX: u64 = 40_000;
+
+impl World {
+    /// The next fault.
+    pub fn next_fault(&mut self) {
+        if self.calm {
+            return;
+        }
+        let kinds: Vec<Fault> = self.faults.kinds().collect();
+        if kinds.is_empty() {
+            return;
+        }
+        let fault = self.random.pick(&kinds);
+        let node = self.victim();
+        if self.inject(fault, node) {
+            *self.stats.faults.entry(fault.name()).or_default() += 1;
+        }
+        let pause = self.random.between(10_000, PAUSE_MICROS_MAX);
+        self.events.after(pause, Event::Fault);
+    }
+
+    /// A node: often one that leads.
+    fn victim(&mut self) -> NodeId {
+        let leads = |id: &NodeId| {
+            self.machine(*id).process.as_ref().is_some_and(|process| process.driver.leads() > 0)
+        };
+        let leaders: Vec<NodeId> = self.ids().filter(leads).collect();
+        if !leaders.is_empty() && self.random.percent(40) {
+            self.random.pick(&leaders)
+        } else {
+            NodeId(self.random.between(1, u64::from(self.nodes)) as u16)
+        }
+    }
+
+    /// Does it, if it can be done now.
+    fn inject(&mut self, fault: Fault, node: NodeId) -> bool {
+        match fault {
+            Fault::Crash => self.crash(node, Crash::Process),
+            Fault::Power => self.crash(node, Crash::Power),
+            Fault::Stop => self.stop(node),
+            Fault::Pause => self.pause(node),
+            Fault::Partition => self.part(true),
+            Fault::Hold => self.part(false),
+            Fault::Messages => self.weaken(),
+            Fault::Bulk => self.break_streams(),
+            Fault::Clock => self.disturb_clock(node),
+            Fault::Slow => self.slow_disk(node),
+            Fault::Full => self.fill_disk(node),
+            Fault::Eio => self.fail_disk(node),
+            Fault::Flip => self.flip(node),
+            Fault::Wipe => self.lose_folder(node),
+        }
+    }
+
+    fn lasts(&mut self) -> u64 {
+        self.random.between(20_000, LASTS_MICROS_MAX)
+    }
+
+    fn crash(&mut self, node: NodeId, crash: Crash) -> bool {
+        let nodes: Vec<NodeId> = if self.random.percent(15) { self.ids().collect() } else { vec![node] };
+        for node in nodes {
+            self.kill_and_restart(node, crash, "fault");
+        }
+        true
+    }
+
+    /// Ends a process; it is started again after a while.
+    pub fn kill_and_restart(&mut self, node: NodeId, crash: Crash, why: &str) {
+        let down = self.random.between(10_000, LASTS_MICROS_MAX / 2);
+        self.kill(node, crash, why);
+        self.events.after(if self.calm { 10_000 } else { down }, Event::Start { node });
+    }
+
+    fn stop(&mut self, node: NodeId) -> bool {
+        let up = self.machine(node).process.is_some();
+        self.begin_stop(node);
+        up
+    }
+
+    fn pause(&mut self, node: NodeId) -> bool {
+        if self.machine(node).process.is_none() || self.is_paused(node) {
+            return false;
+        }
+        let until = self.events.now() + self.lasts();
+        self.trace(|| format!("{node} is paused until {}", crate::trace::time(until)));
+        self.machine_mut(node).paused_until = until;
+        self.events.at(until, Event::Heal(Heal::Resume(node)));
+        true
+    }
+
+    fn part(&mut self, breaks: bool) -> bool {
+        if self.nodes < 2 {
+            return false;
+        }
+        let (shape, mut ways) = shapes::draw(&mut self.random, self.nodes);
+        ways.retain(|way| !self.network.cuts.contains(way));
+        let (lasts, one_by_one) = (self.lasts(), self.random.percent(20));
+        self.trace(|| format!("parted: {shape}, connections {}", if breaks { "break" } else { "wait" }));
+        self.cut(&ways, breaks);
+        if one_by_one {
+            // Swizzled: the directions heal one after the other, in any order.
+            self.random.shuffle(&mut ways);
+            for way in ways {
+                let lasts = self.lasts();
+                self.events.after(lasts, Event::Heal(Heal::Ways(vec![way])));
+            }
+        } else {
+            self.events.after(lasts, Event::Heal(Heal::Ways(ways)));
+        }
+        true
+    }
+
+    fn weaken(&mut self) -> bool {
+        let worst = self.random.pick(&[20, 100, 300]);
+        let weak = Weak {
+            lost: self.random.below(worst),
+            doubled: self.random.below(worst),
+            late: self.random.below(worst),
+            late_micros: self.random.pick(&[1000, 50_000, 1_000_000]),
+            answers_lost: self.random.below(worst),
+        };
+        let lasts = self.lasts();
+        self.trace(|| format!("the network is weak: {weak:?}"));
+        self.network.weak = Some(weak);
+        self.events.after(lasts, Event::Heal(Heal::Messages));
+        true
+    }
+
+    fn break_streams(&mut self) -> bool {
+        let lasts = self.lasts();
+        self.network.streams.breaks_permille = self.random.between(20, 300);
+        self.events.after(lasts, Event::Heal(Heal::Bulk));
+        true
+    }
+
+    fn disturb_clock(&mut self, node: NodeId) -> bool {
+        let now = self.events.now();
+        let jump = self.random.pick(&[1_000_000, 60_000_000, JUMP_MICROS_MAX]);
+        let (rate, jump) =
+            (self.random.between(0, 2 * RATE_PPM_MAX), self.random.between(0, 2 * jump) as i64 - jump as i64);
+        let jumps = self.random.percent(50);
+        let clock = &mut self.machine_mut(node).clock;
+        if jumps {
+            clock.jump(jump);
+        } else {
+            clock.set_rate(now, rate as i64 - RATE_PPM_MAX as i64);
+        }
+        self.trace(|| {
+            format!("{node}'s clock: {}", if jumps { "its wall clock jumps" } else { "another rate" })
+        });
+        true
+    }
+
+    fn slow_disk(&mut self, node: NodeId) -> bool {
+        let lasts = self.lasts();
+        let slowness = self.random.pick(&[10, 50, 200]);
+        self.trace(|| format!("{node}'s disk is {slowness} times slower"));
+        self.machine_mut(node).slowness = slowness;
+        self.events.after(lasts, Event::Heal(Heal::Disk(node)));
+        true
+    }
+
+    fn fill_disk(&mut self, node: NodeId) -> bool {
+        let lasts = self.lasts();
+        let room = self.random.between(0, 2) * self.settings.wal.segment_bytes;
+        let machine = self.machine_mut(node);
+        let segments = machine.disk.segments().unwrap_or_default();
+        let used: u64 = segments
+            .iter()
+            .map(|segment| machine.disk.bytes(*segment).map_or(0, |bytes| bytes.len() as u64))
+            .sum();
+        machine.disk.limit_bytes(Some(used + room));
+        machine.table.set_full(true);
+        self.trace(|| format!("{node}'s disk has room for {room} bytes"));
+        self.events.after(lasts, Event::Heal(Heal::Disk(node)));
+        true
+    }
+
+    fn fail_disk(&mut self, node: NodeId) -> bool {
+        let error = DiskError::from(std::io::ErrorKind::Other);
+        let operations =
+            [Operation::Write, Operation::Sync, Operation::Create, Operation::Remove, Operation::Read];
+        let operation = self.random.pick(&operations);
+        let flush = self.random.percent(10);
+        self.trace(|| format!("{node}'s disk will fail when {operation}"));
+        let machine = self.machine_mut(node);
+        match flush {
+            true => machine.table.fail_next(),
+            false => machine.disk.fail_next(operation, error),
+        }
+        true
+    }
+
+    /// Flips a bit that a later batch proves to be damage, and shows it by a crash.
+    fn flip(&mut self, node: NodeId) -> bool {
+        let Some((segment, offset)) = self.old_place(node).filter(|_| self.may_damage(node)) else {
+            return false;
+        };
+        let bit = self.random.below(8) as u8;
+        self.trace(|| format!("{node}'s disk flips bit {bit} of byte {offset} of segment {segment}"));
+        let machine = self.machine_mut(node);
+        machine.disk.flip(segment, offset, bit);
+        machine.flipped = true;
+        let shows = self.random.between(0, 500_000);
+        self.events.after(shows, Event::Heal(Heal::Show(node)));
+        true
+    }
+
+    /// A byte of the log that lies before its last batch.
+    fn old_place(&mut self, node: NodeId) -> Option<(u64, u64)> {
+        let machine = self.machine_mut(node);
+        let mut blocks = Vec::new();
+        for segment in machine.disk.segments().ok()? {
+            let bytes = machine.disk.bytes(segment)?;
+            let is_batch = |block: &&[u8]| BatchHeader::decode(block).is_ok();
+            let places = bytes.chunks(BLOCK_BYTES).enumerate().filter(|(_, block)| is_batch(block));
+            blocks.extend(places.map(|(place, _)| (segment, (place * BLOCK_BYTES) as u64)));
+        }
+        // The last batch may not be synced, and then the one before it would be the last: a torn write to those who see it.
+        (blocks.pop()?, blocks.pop()?);
+        (!blocks.is_empty()).then(|| {
+            let (segment, offset) = self.random.pick(&blocks);
+            // The header and the beginning of the payload: what lies behind may be padding, where a flip shows too.
+            (segment, offset + self.random.below(100))
+        })
+    }
+
+    fn lose_folder(&mut self, node: NodeId) -> bool {
+        if !self.may_damage(node) {
+            return false;
+        }
+        self.kill(node, Crash::Power, "its folder is lost");
+        self.replace(node);
+        true
+    }
+
+    /// Whether the cluster survives the loss of this node's copies: a majority of the others is sound, and stays so.
+    fn may_damage(&self, node: NodeId) -> bool {
+        let unsound = self.ids().filter(|other| *other != node && self.machine(*other).is_unsound()).count();
+        !self.machine(node).is_unsound() && unsound < usize::from((self.nodes - 1) / 2)
+    }
+
+    /// A node comes back with an empty folder.
+    pub fn replace(&mut self, node: NodeId) {
+        let incarnation = self.random.next() | 1;
+        self.trace(|| format!("{node} comes back with an empty folder"));
+        self.machine_mut(node).wipe(incarnation);
+        self.see(Seen::Wiped { node });
+        let down = self.random.between(10_000, 1_000_000);
+        self.events.after(down, Event::Start { node });
+    }
+
+    /// A fault ends.
+    pub fn heal(&mut self, heal: Heal) {
+        match heal {
+            Heal::Ways(ways) => {
+                self.trace(|| format!("healed: {}", crate::trace::ways(&ways)));
+                self.uncut(&ways);
+            }
+            Heal::Resume(node) => self.resume(node),
+            Heal::Messages => self.network.weak = None,
+            Heal::Bulk => self.network.streams.breaks_permille = 0,
+            Heal::Disk(node) => {
+                let machine = self.machine_mut(node);
+                machine.slowness = 1;
+                machine.disk.limit_bytes(None);
+                machine.table.set_full(false);
+            }
+            Heal::Show(node) => {
+                if self.machine(node).flipped {
+                    self.kill_and_restart(node, Crash::Process, "a bit flipped");
+                }
+            }
+        }
+    }
+
+    fn resume(&mut self, node: NodeId) {
+        if self.machine(node).process.is_none() || self.machine(node).paused_until > self.events.now() {
+            return;
+        }
+        self.trace(|| format!("{node} goes on"));
+        self.machine_mut(node).paused_until = 0;
+        self.turn_log(node);
+        if let Some(process) = &mut self.machine_mut(node).process {
+            process.turn_due = false;
+        }
+        self.wake(node);
+    }
+
+    /// All faults end: the cluster has to come to rest from here.
+    pub fn end_faults(&mut self) {
+        self.trace(|| "all faults end".into());
+        self.calm = true;
+        self.network.weak = None;
+        self.network.streams.breaks_permille = 0;
+        let ways = Vec::from_iter(self.network.cuts.iter().copied());
+        self.uncut(&ways);
+        let now = self.events.now();
+        for node in Vec::from_iter(self.ids()) {
+            self.heal(Heal::Disk(node));
+            let machine = self.machine_mut(node);
+            machine.paused_until = machine.paused_until.min(now);
+            machine.clock.set_right(now);
+            self.heal(Heal::Resume(node));
+            self.heal(Heal::Show(node));
+            if self.machine(node).process.is_none() {
+                self.events.after(10_000, Event::Start { node });
+            }
+        }
+    }
+
+    /// Who leads a shard, as the nodes say.
+    pub fn leaders(&self, shard: kv::ShardId) -> Vec<NodeId> {
+        let leads = |id: &NodeId| {
+            let process = self.machine(*id).process.as_ref();
+            let status = process.and_then(|process| process.driver.replica_status(shard));
+            status.is_some_and(|status| status.role == Role::Leader)
+        };
+        self.ids().filter(leads).collect()
+    }
+}

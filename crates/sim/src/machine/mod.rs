@@ -1,0 +1,110 @@
+//! A machine and the process on it: the production driver, with a log on a disk in memory, a table over an engine that
+//! keeps what was flushed, and clocks of its own.
+//!
+//! What survives the process is the machine's: the disk, the flushed rows, who it is. What does not is the process's.
+
+pub(crate) mod clock;
+pub(crate) mod engine;
+mod start;
+mod turn;
+mod worker;
+pub(crate) mod writer;
+
+use std::collections::BTreeMap;
+
+use kv::NodeId;
+use node::{Driver, Executor, Input};
+use wal::MemoryDisk;
+
+use crate::clients::Gate;
+use clock::Clock;
+use engine::Flushed;
+use worker::Worker;
+use writer::Writer;
+
+/// The driver is given the time at least so often, as by the server.
+pub(crate) const TICK_MICROS: u64 = 25_000;
+/// A full disk is tried again so often, as by the server.
+const RETRY_MICROS: u64 = 200_000;
+
+/// A machine: what survives its process.
+pub(crate) struct Machine {
+    pub id: NodeId,
+    pub disk: MemoryDisk,
+    pub table: Flushed,
+    /// The life of the data folder; the log's identity too.
+    pub incarnation: u64,
+    /// The folder was lost, and the others have not made it whole yet.
+    pub rejoining: bool,
+    pub clock: Clock,
+    /// The process is stopped until then.
+    pub paused_until: u64,
+    /// How much slower than usual the disk is.
+    pub slowness: u64,
+    /// A bit of the log was flipped.
+    pub flipped: bool,
+    /// The log told that it is damaged: the folder has to go.
+    pub damaged: bool,
+    pub process: Option<Process>,
+}
+
+impl Machine {
+    pub fn new(id: NodeId, incarnation: u64, clock: Clock) -> Machine {
+        Machine {
+            id,
+            disk: MemoryDisk::new(),
+            table: Flushed::default(),
+            incarnation,
+            rejoining: false,
+            clock,
+            paused_until: 0,
+            slowness: 1,
+            flipped: false,
+            damaged: false,
+            process: None,
+        }
+    }
+
+    /// A new folder in place of the old one.
+    pub fn wipe(&mut self, incarnation: u64) {
+        self.disk = MemoryDisk::new();
+        self.table = Flushed::default();
+        self.incarnation = incarnation;
+        self.rejoining = true;
+        (self.flipped, self.damaged) = (false, false);
+    }
+
+    /// Whether it may lack what it had acknowledged.
+    pub fn is_unsound(&self) -> bool {
+        self.rejoining || self.flipped || self.damaged
+    }
+
+    pub fn life(&self) -> Option<u64> {
+        self.process.as_ref().map(|process| process.life)
+    }
+}
+
+/// A process: what does not survive.
+pub(crate) struct Process {
+    pub life: u64,
+    pub driver: Driver,
+    pub executor: Executor,
+    pub writer: Writer,
+    pub worker: Worker,
+    pub gate: Gate,
+    pub inbox: Vec<Input>,
+    /// A turn is planned.
+    pub turn_due: bool,
+    pub stop: Option<Stop>,
+    /// The reads that were let go before, to see which are let go again.
+    pub fetched: BTreeMap<u64, u32>,
+}
+
+/// How far a stop is, and until when that may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stop {
+    /// Leaderships are being handed over.
+    HandOver(u64),
+    /// The table is being flushed.
+    Flush(u64),
+}

@@ -1,0 +1,133 @@
+//! The start of a process, from what its machine has kept; and its end.
+
+use std::collections::BTreeMap;
+
+use kv::{NodeId, ShardId};
+use node::{Driver, Executor, Recovery};
+use storage::{Applied, Options, Table};
+use wal::{Crash, Log, OpenError};
+
+use super::worker::Worker;
+use super::writer::Writer;
+use super::{Process, TICK_MICROS};
+use crate::clients::Gate;
+use crate::events::Event;
+use crate::watch::Seen;
+use crate::world::World;
+
+/// A process that could not start is started again after this.
+const START_AGAIN_MICROS: u64 = 1_000_000;
+
+/// Why a process did not start.
+enum Refused {
+    /// Not now.
+    Disk(String),
+    /// Never again from this folder.
+    Damaged(String),
+    /// It should have.
+    Violation(String),
+}
+
+impl World {
+    /// Starts a node that is down.
+    pub fn start(&mut self, id: NodeId) {
+        let machine = self.machine(id);
+        if machine.process.is_some() || machine.damaged {
+            return;
+        }
+        match self.recover(id) {
+            Ok(process) => self.started(id, process),
+            Err(Refused::Disk(why)) => {
+                self.note("a start failed with the disk");
+                self.trace(|| format!("{id} cannot start: {why}"));
+                self.events.after(START_AGAIN_MICROS, Event::Start { node: id });
+            }
+            Err(Refused::Damaged(why)) => {
+                self.note("damage of a log was noticed");
+                self.trace(|| format!("{id} cannot start: {why}"));
+                self.machine_mut(id).damaged = true;
+                self.replace(id);
+            }
+            Err(Refused::Violation(why)) => self.violation(format!("{id} cannot start: {why}")),
+        }
+    }
+
+    fn recover(&mut self, id: NodeId) -> Result<Process, Refused> {
+        self.lives += 1;
+        let life = self.lives;
+        let config = self.node_config(id);
+        let now = self.machine(id).clock.read(self.events.now());
+        let (mut recovery, mut bad) = (Recovery::default(), Ok(()));
+        let wal = wal::Config { log_id: self.machine(id).incarnation, ..self.settings.wal.clone() };
+        self.see(Seen::Recovering { node: id });
+        let (machine, watch) = (&mut self.machines[usize::from(id.0) - 1], &mut self.watch);
+        let opened = Log::open(&mut machine.disk, wal, &mut |_, record| {
+            watch.record(id, &record);
+            bad = std::mem::replace(&mut bad, Ok(())).and_then(|()| recovery.replay(&record));
+        });
+        let flipped = machine.flipped;
+        let (log, recovered) = opened.map_err(|error| match error {
+            OpenError::Disk { .. } => Refused::Disk(error.to_string()),
+            OpenError::Corrupt { .. } if flipped => Refused::Damaged(error.to_string()),
+            error => Refused::Violation(error.to_string()),
+        })?;
+        bad.map_err(|error| Refused::Violation(error.to_string()))?;
+        let mut table = Table::open(machine.table.open(), Options { history: self.settings.history });
+        let mut applied: BTreeMap<ShardId, Applied> = BTreeMap::new();
+        for &(shard, _) in config.map.shards() {
+            let loaded = table.load(shard, recovery.generation(shard));
+            applied.insert(shard, loaded.map_err(|error| Refused::Violation(error.to_string()))?);
+        }
+        let driver = Driver::new(config, recovery, &applied, now);
+        let driver = driver.map_err(|error| Refused::Violation(error.to_string()))?;
+        machine.flipped = false;
+        if recovered.cut.is_some() {
+            self.note("a torn write was cut");
+        }
+        let count = recovered.records;
+        self.trace(|| format!("{id} starts: {count} records in its log, cut {:?}", recovered.cut));
+        self.see(Seen::Recovered { node: id, applied: &applied });
+        Ok(Process {
+            life,
+            driver,
+            executor: Executor::new(table),
+            writer: Writer::new(log, self.settings.checkpoint_bytes),
+            worker: Worker::new(self.settings.engine_thread),
+            gate: Gate::new(life),
+            inbox: Vec::new(),
+            turn_due: false,
+            stop: None,
+            fetched: BTreeMap::new(),
+        })
+    }
+
+    fn started(&mut self, id: NodeId, process: Process) {
+        let life = process.life;
+        self.machine_mut(id).process = Some(process);
+        self.stats.starts += 1;
+        self.turn_log(id);
+        self.wake(id);
+        self.events.after(TICK_MICROS, Event::Tick { node: id, life });
+        self.links_started(id, life);
+    }
+
+    /// Ends a process without a good-bye.
+    pub fn kill(&mut self, id: NodeId, crash: Crash, why: &str) {
+        let Some(life) = self.machine(id).life() else { return };
+        self.trace(|| format!("{id} ends ({crash:?}): {why}"));
+        self.see(Seen::Ended { node: id });
+        let mut random = self.random.fork();
+        let kept = random.below(101);
+        let now = self.events.now();
+        let machine = self.machine_mut(id);
+        machine.disk.crash(crash, &mut || random.percent(kept));
+        if crash == Crash::Power {
+            machine.clock.boot(now);
+        }
+        machine.paused_until = 0;
+        let process = machine.process.take().expect("it was just looked at");
+        self.gate_broke(process.gate);
+        self.links_ended(id, life, crash);
+        self.bulk_ended(id);
+    }
+}

@@ -1,0 +1,71 @@
+//! Where jobs on the table run: at once, as with the engine in memory, or a little later, as on the engine's thread. Long
+//! work runs beside them, in order, later still.
+
+use std::collections::VecDeque;
+
+use node::{Done, Executor, Input, Job, Ran};
+use storage::EngineError;
+
+/// Long work on the background thread.
+pub(crate) type Background = Box<dyn FnOnce() -> Result<Done, EngineError> + Send>;
+
+/// The threads of one process.
+pub(crate) struct Worker {
+    /// Jobs wait for the engine's thread.
+    there: bool,
+    waiting: VecDeque<Job>,
+    background: VecDeque<Background>,
+}
+
+/// What came of running jobs.
+#[derive(Default)]
+pub(crate) struct Worked {
+    pub inputs: Vec<Input>,
+    /// So many pieces of long work were begun.
+    pub begun: usize,
+}
+
+impl Worker {
+    pub fn new(there: bool) -> Worker {
+        Worker { there, waiting: VecDeque::new(), background: VecDeque::new() }
+    }
+
+    pub fn is_there(&self) -> bool {
+        self.there
+    }
+
+    /// Leaves a job to the engine's thread; true when the thread had nothing to do.
+    pub fn leave(&mut self, job: Job) -> bool {
+        self.waiting.push_back(job);
+        self.waiting.len() == 1
+    }
+
+    /// The engine's thread runs all that waits.
+    pub fn run_waiting(&mut self, executor: &mut Executor) -> Result<Worked, EngineError> {
+        let jobs = std::mem::take(&mut self.waiting);
+        self.run(jobs, executor)
+    }
+
+    pub fn run(
+        &mut self,
+        jobs: impl IntoIterator<Item = Job>,
+        executor: &mut Executor,
+    ) -> Result<Worked, EngineError> {
+        let mut worked = Worked::default();
+        for job in jobs {
+            match executor.run(job)? {
+                Ran::Done(done) => worked.inputs.push(Input::Done(done)),
+                Ran::Later(later) => {
+                    self.background.push_back(later);
+                    worked.begun += 1;
+                }
+            }
+        }
+        Ok(worked)
+    }
+
+    /// The background thread runs its next work.
+    pub fn run_background(&mut self) -> Result<Option<Input>, EngineError> {
+        self.background.pop_front().map(|work| work().map(Input::Done)).transpose()
+    }
+}

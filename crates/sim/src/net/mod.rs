@@ -1,0 +1,259 @@
+//! The network between nodes: from each node to each other one ordered connection, as the server's transport keeps it.
+//!
+//! While a connection stands, its frames arrive in order. A cut direction either holds them back until it is healed, or
+//! breaks the connection: what was on its way is lost, and the sending side notices a little later. On a weak network the
+//! frames of protocols go their own ways besides: lost, doubled, late.
+
+pub(crate) mod bulk;
+pub(crate) mod shapes;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use kv::NodeId;
+use node::Input;
+use node::wire::Frame;
+use wal::Crash;
+
+use crate::events::Event;
+use crate::world::World;
+
+/// The first byte of frames of a protocol.
+const PROTOCOL_TAG: u8 = 1;
+/// The first byte of a frame that tells a node that it lost entries, and of a message that hands a leadership over.
+const WHOLE_AT_TAG: u8 = 5;
+const TIMEOUT_NOW_TAG: u8 = 7;
+/// How long an attempt to connect may take, and the pauses after failed ones, as in the server's transport.
+const CONNECT_MICROS: u64 = 1_000_000;
+const PAUSES_MICROS: [u64; 5] = [20_000, 50_000, 100_000, 200_000, 400_000];
+/// The sending side notices a broken connection within this.
+const NOTICE_MICROS: u64 = 300_000;
+/// So many frames are held back for a connection; more are dropped, as from a full queue.
+const HELD_MAX: usize = 10_000;
+
+/// A direction: from, to.
+pub(crate) type Way = (NodeId, NodeId);
+
+/// All connections.
+#[derive(Default)]
+pub(crate) struct Network {
+    links: BTreeMap<Way, Link>,
+    /// Directions in which nothing passes.
+    pub cuts: BTreeSet<Way>,
+    pub weak: Option<Weak>,
+    pub streams: bulk::Streams,
+    numbers: u64,
+    /// Connections of ended processes whose last frames may still arrive: where, and at which life.
+    lingering: BTreeMap<u64, (NodeId, u64)>,
+}
+
+/// How weak the network is, in 1000 frames.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Weak {
+    pub lost: u64,
+    pub doubled: u64,
+    pub late: u64,
+    pub late_micros: u64,
+    /// Answers to clients that are lost.
+    pub answers_lost: u64,
+}
+
+/// The connection from one node to another, kept up by the first.
+struct Link {
+    /// Of the sender's process.
+    life: u64,
+    number: u64,
+    state: State,
+    failures: usize,
+    /// When the last frame arrives.
+    last_at: u64,
+    held: VecDeque<Bytes>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Down,
+    /// Up to that life of the other process.
+    Up(u64),
+    /// Broken, which the sender has not noticed.
+    Dead,
+}
+
+impl World {
+    /// A process keeps connections to all others from now on.
+    pub fn links_started(&mut self, id: NodeId, life: u64) {
+        for to in self.ids().filter(|to| *to != id) {
+            let link =
+                Link { life, number: 0, state: State::Down, failures: 0, last_at: 0, held: VecDeque::new() };
+            self.network.links.insert((id, to), link);
+            self.events.after(0, Event::Connect { from: id, to, life });
+        }
+    }
+
+    /// A process ended: its connections are gone, those to it break.
+    pub fn links_ended(&mut self, id: NodeId, _life: u64, crash: Crash) {
+        for other in self.ids().filter(|other| *other != id) {
+            if let Some(Link { state: State::Up(life), number, .. }) = self.network.links.remove(&(id, other))
+                && crash == Crash::Process
+            {
+                self.network.lingering.insert(number, (other, life));
+            }
+            self.break_link((other, id));
+        }
+    }
+
+    /// Breaks a connection: what is on its way is lost, and its sender notices a little later.
+    pub fn break_link(&mut self, way: Way) {
+        let Some(link) = self.network.links.get_mut(&way) else { return };
+        if let State::Up(_) = link.state {
+            (link.state, link.held) = (State::Dead, VecDeque::new());
+            let (life, number) = (link.life, link.number);
+            let delay = self.random.between(100, NOTICE_MICROS);
+            self.events.after(delay, Event::Broken { from: way.0, to: way.1, life, number });
+        }
+    }
+
+    pub fn link_broken(&mut self, from: NodeId, to: NodeId, number: u64) {
+        let Some(link) = self.network.links.get_mut(&(from, to)).filter(|link| link.number == number) else {
+            return;
+        };
+        link.state = State::Down;
+        let life = link.life;
+        self.trace(|| format!("{from} -> {to} broke"));
+        self.give(from, [Input::PeerDown { node: to }]);
+        self.events.after(PAUSES_MICROS[0], Event::Connect { from, to, life });
+    }
+
+    pub fn connect(&mut self, from: NodeId, to: NodeId, life: u64) {
+        let passes = !self.is_cut(from, to) && !self.is_paused(to) && !self.is_paused(from);
+        let is_up = self.machine(to).process.is_some();
+        let latency: u64 = (0..3).map(|_| self.settings.network.draw(&mut self.random)).sum();
+        let (after, number) = match (passes, is_up) {
+            (true, true) => {
+                self.network.numbers += 1;
+                (latency, self.network.numbers)
+            }
+            (true, false) => (latency, 0),
+            (false, _) => (CONNECT_MICROS, 0),
+        };
+        self.events.after(after, Event::Connected { from, to, life, number });
+    }
+
+    pub fn connected(&mut self, from: NodeId, to: NodeId, life: u64, number: u64) {
+        let other = self.machine(to).life().filter(|_| number > 0 && !self.is_cut(from, to));
+        let Some(link) = self.network.links.get_mut(&(from, to)) else { return };
+        let Some(other) = other else {
+            let pause = PAUSES_MICROS[link.failures.min(PAUSES_MICROS.len() - 1)];
+            link.failures += 1;
+            return self.events.after(pause, Event::Connect { from, to, life });
+        };
+        (link.state, link.number, link.failures) = (State::Up(other), number, 0);
+        self.trace(|| format!("{from} -> {to} connected"));
+        self.give(from, [Input::PeerUp { node: to }]);
+    }
+
+    /// Sends a frame, or drops it when there is no connection.
+    pub fn send(&mut self, from: NodeId, to: NodeId, bytes: Bytes) {
+        self.stats.frames += 1;
+        self.watch_frame(from, to, &bytes);
+        if bytes.first() == Some(&PROTOCOL_TAG)
+            && let Some(weak) = self.network.weak
+            && self.strays(from, to, &bytes, weak)
+        {
+            return;
+        }
+        let is_cut = self.network.cuts.contains(&(from, to));
+        let Some(link) = self.network.links.get_mut(&(from, to)) else { return };
+        match link.state {
+            State::Up(_) if is_cut && link.held.len() < HELD_MAX => link.held.push_back(bytes),
+            State::Up(_) if !is_cut => self.pass(from, to, bytes),
+            _ => {}
+        }
+    }
+
+    fn pass(&mut self, from: NodeId, to: NodeId, bytes: Bytes) {
+        let arrives = self.events.now() + self.settings.network.draw(&mut self.random);
+        let link = self.network.links.get_mut(&(from, to)).expect("the connection was just looked at");
+        link.last_at = link.last_at.max(arrives);
+        self.events.at(link.last_at, Event::Frame { from, to, number: link.number, bytes });
+    }
+
+    /// What a weak network does to a frame; false = nothing.
+    fn strays(&mut self, from: NodeId, to: NodeId, bytes: &Bytes, weak: Weak) -> bool {
+        let is_up = |link: &Link| matches!(link.state, State::Up(_));
+        if !self.network.links.get(&(from, to)).is_some_and(is_up) {
+            return false;
+        }
+        let (lost, late) = (self.random.permille(weak.lost), self.random.permille(weak.late));
+        if lost {
+            self.stats.frames_lost += 1;
+            return true;
+        }
+        if late || self.random.permille(weak.doubled) {
+            let incarnation = self.machine(from).incarnation;
+            let delay = self.random.between(0, weak.late_micros);
+            self.stats.frames_strayed += 1;
+            self.events.after(delay, Event::Stray { from, to, incarnation, bytes: bytes.clone() });
+        }
+        late
+    }
+
+    pub fn frame(&mut self, from: NodeId, to: NodeId, number: u64, bytes: Bytes) {
+        let life = self.machine(to).life();
+        let link = self.network.links.get(&(from, to)).filter(|link| link.number == number);
+        let stands = link.is_some_and(|link| Some(link.state) == life.map(State::Up));
+        let lingers = || {
+            self.network.lingering.get(&number).is_some_and(|end| Some(*end) == life.map(|life| (to, life)))
+        };
+        if stands || lingers() {
+            self.give(to, [Input::Frame { from, bytes }]);
+        }
+    }
+
+    /// A frame that went its own way. One of an earlier data folder is nobody's.
+    pub fn stray(&mut self, from: NodeId, to: NodeId, incarnation: u64, bytes: Bytes) {
+        if !self.network.cuts.contains(&(from, to)) && self.machine(from).incarnation == incarnation {
+            self.give(to, [Input::Frame { from, bytes }]);
+        }
+    }
+
+    /// Whether a connection from one node to the other could not be made.
+    pub fn is_cut(&self, from: NodeId, to: NodeId) -> bool {
+        self.network.cuts.contains(&(from, to)) || self.network.cuts.contains(&(to, from))
+    }
+
+    /// Cuts directions; `breaks` = their connections break, else they are held.
+    pub fn cut(&mut self, ways: &[Way], breaks: bool) {
+        for &(from, to) in ways {
+            self.network.cuts.insert((from, to));
+            if breaks {
+                self.break_link((from, to));
+                self.break_link((to, from));
+            }
+        }
+    }
+
+    /// Heals directions: what was held arrives.
+    pub fn uncut(&mut self, ways: &[Way]) {
+        for &(from, to) in ways {
+            self.network.cuts.remove(&(from, to));
+            let Some(link) = self.network.links.get_mut(&(from, to)) else { continue };
+            for bytes in std::mem::take(&mut link.held) {
+                self.pass(from, to, bytes);
+            }
+        }
+    }
+}
+
+/// What a frame says that must be said sometimes.
+pub(crate) fn frame_told(bytes: &Bytes) -> Option<&'static str> {
+    match bytes.first()? {
+        &PROTOCOL_TAG => {
+            let Ok(Frame::Protocol { body, .. }) = Frame::decode(bytes) else { return None };
+            let is_transfer = body.first() == Some(&TIMEOUT_NOW_TAG);
+            is_transfer.then_some("a leadership was handed over")
+        }
+        &WHOLE_AT_TAG => Some("a node was told that it lost entries"),
+        _ => None,
+    }
+}

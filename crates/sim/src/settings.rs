@@ -1,0 +1,76 @@
+//! The shape of a run, drawn from its seed: sizes, speeds, how the clients behave. Small where a small number makes
+//! something happen that a large one would hide: segments, checkpoints, caches, pieces.
+
+use storage::History;
+
+use crate::random::{Latency, Random};
+
+/// The shape of one run.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub shards: u32,
+    pub history: History,
+    /// Jobs run on a thread of their own, as with the engine on disk.
+    pub engine_thread: bool,
+    pub entry_cache_bytes: usize,
+    pub wal: wal::Config,
+    /// The log grows by so much until the next checkpoint.
+    pub checkpoint_bytes: u64,
+    /// A piece of a snapshot.
+    pub chunk_bytes: usize,
+    pub clients: u64,
+    /// A client has at most so many calls under way.
+    pub lines: u64,
+    pub keys: u64,
+    pub skew: f64,
+    /// How long request ids are valid after their timeout.
+    pub validity_micros: u64,
+    pub network: Latency,
+    pub client_network: Latency,
+    pub write: Latency,
+    pub sync: Latency,
+    pub flush: Latency,
+    pub engine: Latency,
+    /// From a message in the inbox to the turn.
+    pub wake: Latency,
+    pub think: Latency,
+    pub timeout: Latency,
+}
+
+impl Settings {
+    pub fn draw(random: &mut Random) -> Settings {
+        let segment_bytes = random.pick(&[16 << 10, 64 << 10, 256 << 10]);
+        let far = random.percent(15);
+        Settings {
+            shards: random.pick(&[1, 2, 3]),
+            history: random.pick(&[History::Count(1), History::Count(3), History::All]),
+            engine_thread: random.percent(50),
+            entry_cache_bytes: random.pick(&[0, 2 << 10, 20 << 10, 1 << 20]),
+            wal: wal::Config { log_id: 0, segment_bytes, batch_bytes_max: segment_bytes.min(32 << 10) },
+            checkpoint_bytes: segment_bytes * random.between(1, 8),
+            chunk_bytes: random.pick(&[100, 1000, 10_000]),
+            clients: random.between(2, 6),
+            lines: random.between(1, 3),
+            keys: random.pick(&[1, 3, 10, 30]),
+            skew: random.pick(&[0.0, 1.0]),
+            validity_micros: random.pick(&[2_000_000, 60_000_000]),
+            network: if far {
+                Latency::new(3_000, 20_000, 5, 60_000)
+            } else {
+                Latency::new(50, 400, 5, 5_000)
+            },
+            client_network: Latency::new(50, 400, 2, 1_500_000),
+            write: Latency::new(10, 60, 2, 2_000),
+            sync: Latency::new(80, 800, 5, 20_000),
+            flush: Latency::new(1_000, 100_000, 50, 500_000),
+            engine: Latency::new(5, 200, 5, 20_000),
+            wake: Latency::new(1, 50, 1, 2_000),
+            think: if random.percent(20) {
+                Latency::new(0, 2_000, 0, 2_000)
+            } else {
+                Latency::new(5_000, 150_000, 0, 150_000)
+            },
+            timeout: Latency::new(2_000_000, 5_000_000, 200, 10_000_000),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What must hold at every moment of a run, whatever happens: one small file for each invariant, with its source.
+//!
+//! The watch sees each driver's turn from outside: the records it appends, the entries it hands to its table, what the
+//! table makes of them, how its replicas say they are. It knows all nodes at once, which no node does.
+
+mod answers;
+mod apply_order;
+mod commit_order;
+mod deterministic_apply;
+mod digests;
+mod leader_completeness;
+mod log_matching;
+mod logs;
+mod one_leader;
+mod one_vote;
+mod receipts;
+mod state_machine_safety;
+pub(crate) mod versions;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use kv::{Answer, Error, NodeId, Op, Reply, ShardId, Version};
+use node::route::ShardMap;
+use replication::Status;
+use storage::Applied;
+
+pub(crate) use digests::Digests;
+use logs::Logs;
+use receipts::Receipts;
+use versions::Versions;
+
+/// Something that was seen.
+pub(crate) enum Seen<'a> {
+    /// A process begins to read its log; its records come next.
+    Recovering { node: NodeId },
+    /// It has read its log, and its table is here.
+    Recovered { node: NodeId, applied: &'a BTreeMap<ShardId, Applied> },
+    /// A process ended.
+    Ended { node: NodeId },
+    /// A node's data folder was lost.
+    Wiped { node: NodeId },
+    /// A record was appended, or read at recovery.
+    Record { node: NodeId, shard: ShardId, record: Record, body: &'a Bytes },
+    /// How a replica is after a turn.
+    Status { node: NodeId, shard: ShardId, status: &'a Status },
+    /// An entry is handed to the table.
+    Apply { node: NodeId, shard: ShardId, index: u64, term: u64, entry: &'a Bytes },
+    /// The table has applied it.
+    Applied {
+        node: NodeId,
+        shard: ShardId,
+        index: u64,
+        last: Version,
+        results: &'a [(Result<Answer, Error>, Version)],
+    },
+}
+
+/// A record of a protocol, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Record {
+    Entry { index: u64, term: u64 },
+    State { term: u64, vote: u64 },
+    Base { index: u64, term: u64 },
+    Snapshot { index: u64, term: u64 },
+}
+
+/// Something that must hold.
+trait Invariant {
+    /// Its name.
+    fn name(&self) -> &'static str;
+
+    /// Looks at what was seen. `logs` is what all nodes' logs hold, before it.
+    fn see(&mut self, seen: &Seen<'_>, logs: &Logs) -> Result<(), String>;
+}
+
+/// An answer as a client got it.
+pub(crate) struct Told<'a> {
+    pub op: &'a Op,
+    pub reply: &'a Reply,
+    /// When the client asked, and when it has the answer.
+    pub asked_at: u64,
+    pub now: u64,
+    /// When the answer left its node.
+    pub left: u64,
+}
+
+/// All invariants.
+pub(crate) struct Watch {
+    logs: Logs,
+    invariants: Vec<Box<dyn Invariant>>,
+    pub receipts: Receipts,
+    pub versions: Versions,
+    pub digests: Digests,
+    broken: Vec<String>,
+    seen: Vec<&'static str>,
+}
+
+impl Watch {
+    pub fn new() -> Watch {
+        let invariants: Vec<Box<dyn Invariant>> = vec![
+            Box::new(one_leader::OneLeader::default()),
+            Box::new(one_vote::OneVote::default()),
+            Box::new(log_matching::LogMatching::default()),
+            Box::new(leader_completeness::LeaderCompleteness::default()),
+            Box::new(commit_order::CommitOrder::default()),
+            Box::new(apply_order::ApplyOrder::default()),
+            Box::new(state_machine_safety::StateMachineSafety::default()),
+            Box::new(deterministic_apply::DeterministicApply::default()),
+        ];
+        Watch {
+            logs: Logs::default(),
+            invariants,
+            receipts: Receipts::default(),
+            versions: Versions::default(),
+            digests: Digests::default(),
+            broken: Vec::new(),
+            seen: Vec::new(),
+        }
+    }
+
+    pub fn see(&mut self, seen: &Seen<'_>) {
+        for invariant in &mut self.invariants {
+            if let Err(why) = invariant.see(seen, &self.logs) {
+                self.broken.push(format!("{}: {why}", invariant.name()));
+            }
+        }
+        self.logs.see(seen, &mut self.seen);
+    }
+
+    /// A record of the log, of whichever kind.
+    pub fn record(&mut self, node: NodeId, record: &wal::Record) {
+        if let Some(parsed) = logs::parse(record) {
+            self.see(&Seen::Record {
+                node,
+                shard: ShardId(record.stream),
+                record: parsed,
+                body: &record.body,
+            });
+        }
+    }
+
+    /// What was broken since the last look.
+    pub fn take_broken(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.broken)
+    }
+
+    /// What was seen since the last look, to be counted.
+    pub fn take_seen(&mut self) -> Vec<&'static str> {
+        std::mem::take(&mut self.seen)
+    }
+
+    /// A client got an answer.
+    pub fn told(&mut self, map: &ShardMap, told: &Told<'_>) -> Vec<String> {
+        self.versions.told(told);
+        let mut broken = Vec::from_iter(answers::check(told));
+        broken.extend(self.receipts.told(map, told));
+        broken
+    }
+}

@@ -1,0 +1,64 @@
+//! Receipts keep what they say (the words of `kv::Receipt`): a linearizable answer has the version of every write that was
+//! acknowledged before it was asked; a stale one lacks no more than it tells; a write's version is later than all of
+//! those, and no other write's.
+
+use std::collections::BTreeMap;
+
+use kv::{Class, Level, ShardId, Version};
+use node::route::{Plan, ShardMap};
+
+use super::Told;
+
+/// Clocks of nodes may run so much slower or faster than true time, in percent: a staleness is measured by one of them.
+const DRIFT_PERCENT: u64 = 10;
+
+/// What was acknowledged.
+#[derive(Default)]
+pub(crate) struct Receipts {
+    /// By shard: when clients learned of writes, and the highest version they had learned of by then.
+    acknowledged: BTreeMap<ShardId, BTreeMap<u64, Version>>,
+    versions: BTreeMap<(ShardId, Version), String>,
+}
+
+impl Receipts {
+    /// A client got an answer: what is wrong with its receipt.
+    pub fn told(&mut self, map: &ShardMap, told: &Told<'_>) -> Option<String> {
+        let receipt = &told.reply.receipt;
+        let parts = Plan::new(map, told.op.clone()).map_or(0, |plan| plan.parts.len());
+        let is_read = told.op.class() == Class::Read;
+        if parts != 1 || told.op.at().is_some() {
+            return None;
+        }
+        let since = match receipt.reached {
+            Level::Linearizable => told.asked_at,
+            _ => told.left.saturating_sub(receipt.staleness_micros.saturating_mul(100 + DRIFT_PERCENT) / 100),
+        };
+        let floor = self.floor(receipt.shard, since);
+        if receipt.version < floor || !is_read && receipt.version == floor {
+            return Some(format!(
+                "receipts keep what they say: {:?} was answered at version {} with {receipt:?}, and {floor} was \
+                 acknowledged before {since}",
+                told.op, receipt.version
+            ));
+        }
+        if is_read { None } else { self.write(told) }
+    }
+
+    fn write(&mut self, told: &Told<'_>) -> Option<String> {
+        let (shard, version) = (told.reply.receipt.shard, told.reply.receipt.version);
+        let all = self.acknowledged.entry(shard).or_default();
+        let before = all.range(..=told.now).next_back().map_or(Version::ZERO, |(_, version)| *version);
+        all.insert(told.now, before.max(version));
+        let other = self.versions.insert((shard, version), format!("{:?}", told.op))?;
+        Some(format!(
+            "versions are unique: {:?} and {other} both have version {version} of shard {shard}",
+            told.op
+        ))
+    }
+
+    /// The highest version that was acknowledged before a time.
+    fn floor(&self, shard: ShardId, before: u64) -> Version {
+        let all = self.acknowledged.get(&shard);
+        all.and_then(|all| all.range(..before).next_back()).map_or(Version::ZERO, |(_, version)| *version)
+    }
+}

@@ -1,0 +1,238 @@
+//! The world: all machines, the network, the clients, and the loop that lets happen what is planned.
+
+use check::history::Recorder;
+use kv::{NodeId, Protocol, ShardId};
+use node::route::ShardMap;
+
+use check::generate::Workload;
+
+use crate::Options;
+use crate::clients::Client;
+use crate::events::{Event, Events};
+use crate::faults::Faults;
+use crate::machine::Machine;
+use crate::machine::clock::Clock;
+use crate::net::Network;
+use crate::outcome::Stats;
+use crate::random::Random;
+use crate::settings::Settings;
+use crate::trace::Trace;
+use crate::watch::{Seen, Watch};
+
+/// Copies are compared so often.
+const INSPECT_MICROS: u64 = 500_000;
+/// At the start wall clocks are off by at most this.
+const WALL_OFF_MICROS: u64 = 5_000_000;
+
+/// Everything there is in a run.
+pub(crate) struct World {
+    pub events: Events,
+    pub random: Random,
+    pub settings: Settings,
+    pub nodes: u16,
+    pub protocol: Protocol,
+    pub map: ShardMap,
+    pub faults: Faults,
+    pub workload: Workload,
+    pub steps: u64,
+    pub machines: Vec<Machine>,
+    pub network: Network,
+    pub clients: Vec<Client>,
+    pub recorder: Recorder,
+    pub watch: Watch,
+    pub stats: Stats,
+    pub violations: Vec<String>,
+    /// The faults are over.
+    pub calm: bool,
+    pub lives: u64,
+    tracer: Trace,
+}
+
+impl World {
+    pub fn new(options: &Options, tracer: Trace) -> World {
+        let mut random = Random::new(options.seed);
+        let settings = Settings::draw(&mut random);
+        let nodes = if options.protocol == Protocol::Single { 1 } else { options.nodes };
+        // In most runs only some kinds of faults happen: then each happens more often, and with other things around it.
+        let all = options.faults.clone();
+        let kept = random.pick(&[30, 60, 100]);
+        let faults = all.only(|_| random.percent(kept));
+        let machines = (1..=nodes).map(|id| {
+            let up = random.between(1_000_000, 1_000_000_000);
+            let off = random.between(0, 2 * WALL_OFF_MICROS) as i64 - WALL_OFF_MICROS as i64;
+            Machine::new(NodeId(id), random.next() | 1, Clock::new(up, 0, off))
+        });
+        let machines = machines.collect();
+        World {
+            events: Events::default(),
+            map: ShardMap::of(settings.shards),
+            settings,
+            nodes,
+            protocol: options.protocol,
+            faults,
+            workload: options.workload,
+            steps: options.steps,
+            machines,
+            network: Network::default(),
+            clients: Vec::new(),
+            recorder: Recorder::new(),
+            watch: Watch::new(),
+            stats: Stats::default(),
+            violations: Vec::new(),
+            calm: false,
+            lives: 0,
+            tracer,
+            random,
+        }
+    }
+
+    /// All nodes start, the clients begin, and the first fault is planned.
+    pub fn begin(&mut self) {
+        let settings = self.settings.clone();
+        self.trace(|| format!("{settings:?}"));
+        for node in Vec::from_iter(self.ids()) {
+            let delay = self.random.between(0, 300_000);
+            self.events.after(delay, Event::Start { node });
+        }
+        self.start_clients();
+        self.events.after(1_000_000, Event::Fault);
+        self.events.after(INSPECT_MICROS, Event::Inspect);
+    }
+
+    /// Lets the next thing happen; false when there is none, or when something did not hold.
+    pub fn step(&mut self) -> bool {
+        let Some(event) = self.events.next() else { return false };
+        self.happen(event);
+        for what in self.watch.take_seen() {
+            self.note(what);
+        }
+        let broken = self.watch.take_broken();
+        broken.into_iter().for_each(|why| self.violation(why));
+        self.violations.is_empty()
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Tick { node, life } if self.lives(node, life) => self.tick(node, life),
+            Event::Turn { node, life } if self.lives(node, life) => self.turn(node),
+            Event::Disk { node, life, token } if self.lives(node, life) => self.disk_done(node, token),
+            Event::Retry { node, life } if self.lives(node, life) => self.retry_log(node, life),
+            Event::Engine { node, life } if self.lives(node, life) => self.run_engine(node, life),
+            Event::Background { node, life } if self.lives(node, life) => self.run_background(node),
+            Event::Connect { from, to, life } if self.lives(from, life) => self.connect(from, to, life),
+            Event::Connected { from, to, life, number } if self.lives(from, life) => {
+                self.connected(from, to, life, number);
+            }
+            Event::Broken { from, to, life, number } if self.lives(from, life) => {
+                self.link_broken(from, to, number)
+            }
+            Event::Frame { from, to, number, bytes } => self.frame(from, to, number, bytes),
+            Event::Stray { from, to, incarnation, bytes } => self.stray(from, to, incarnation, bytes),
+            Event::Bulk { stream, step, part } => self.bulk_part(stream, step, part),
+            Event::BulkAnswer { stream, step, taken } => self.bulk_answer(stream, step, taken),
+            Event::BulkTimeout { stream, step } => self.bulk_timeout(stream, step),
+            Event::Ask { client } => self.ask(client),
+            Event::Arrive { node, life, whose, request } => self.arrive(node, life, whose, *request),
+            Event::Answer { whose, left, result } => {
+                self.answer_arrived(whose, left, result.map(|result| *result))
+            }
+            Event::Patience { whose } => self.patience_over(whose),
+            Event::Again { whose } => self.again(whose),
+            Event::Fault => self.next_fault(),
+            Event::Heal(heal) => self.heal(heal),
+            Event::Start { node } => self.start(node),
+            Event::Inspect => self.inspect(),
+            // Of a life that is over.
+            Event::Tick { .. } | Event::Turn { .. } | Event::Disk { .. } | Event::Retry { .. } => {}
+            Event::Engine { .. } | Event::Background { .. } => {}
+            Event::Connect { .. } | Event::Connected { .. } | Event::Broken { .. } => {}
+        }
+    }
+
+    fn lives(&self, node: NodeId, life: u64) -> bool {
+        self.machine(node).life() == Some(life)
+    }
+
+    /// Compares copies that applied the same.
+    fn inspect(&mut self) {
+        self.events.after(INSPECT_MICROS, Event::Inspect);
+        let broken = self.compare_copies();
+        broken.into_iter().for_each(|why| self.violation(why));
+    }
+
+    pub fn compare_copies(&mut self) -> Vec<String> {
+        let mut broken = Vec::new();
+        for &(shard, _) in self.map.shards() {
+            for machine in &self.machines {
+                let Some(process) = &machine.process else { continue };
+                let table = process.executor.table();
+                let applied = table.applied(shard).index;
+                let digest = table.digest(shard).expect("the engine in memory reads");
+                broken.extend(self.watch.digests.see(machine.id, shard, applied, digest).err());
+            }
+        }
+        broken
+    }
+
+    // --- what all parts need --------------------------------------------------------------------------------------
+
+    pub fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (1..=self.nodes).map(NodeId)
+    }
+
+    pub fn machine(&self, id: NodeId) -> &Machine {
+        &self.machines[usize::from(id.0) - 1]
+    }
+
+    pub fn machine_mut(&mut self, id: NodeId) -> &mut Machine {
+        &mut self.machines[usize::from(id.0) - 1]
+    }
+
+    pub fn is_paused(&self, id: NodeId) -> bool {
+        self.machine(id).paused_until > self.events.now()
+    }
+
+    pub fn see(&mut self, seen: Seen<'_>) {
+        self.watch.see(&seen);
+    }
+
+    /// Something that must happen sometimes happened.
+    pub fn note(&mut self, what: &'static str) {
+        *self.stats.sometimes.entry(what).or_default() += 1;
+    }
+
+    /// Something did not hold: the run ends.
+    pub fn violation(&mut self, why: String) {
+        self.trace(|| format!("VIOLATION {why}"));
+        self.violations.push(format!("at {}: {why}", crate::trace::time(self.events.now()).trim_start()));
+    }
+
+    pub fn trace(&self, line: impl FnOnce() -> String) {
+        self.tracer.add(self.events.now(), line);
+    }
+
+    pub fn watch_frame(&mut self, from: NodeId, to: NodeId, bytes: &bytes::Bytes) {
+        if let Some(told) = crate::net::frame_told(bytes) {
+            self.note(told);
+        }
+        self.trace(|| format!("{from} -> {to} {}", crate::trace::frame(bytes)));
+    }
+
+    pub fn node_config(&mut self, id: NodeId) -> node::Config {
+        node::Config {
+            me: id,
+            nodes: self.ids().map(|id| (id, format!("n{id}"))).collect(),
+            protocol: self.protocol,
+            map: self.map.clone(),
+            seed: self.random.next(),
+            entry_cache_bytes: self.settings.entry_cache_bytes,
+            pid: u32::from(id.0),
+            address: format!("n{id}"),
+            rejoining: self.machine(id).rejoining,
+        }
+    }
+
+    pub fn shards(&self) -> Vec<ShardId> {
+        self.map.shards().iter().map(|(shard, _)| *shard).collect()
+    }
+}
