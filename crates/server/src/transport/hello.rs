@@ -129,9 +129,9 @@ impl Identities {
         }
     }
 
-    /// What to answer to a hello.
-    pub fn answer(&self, hello: &Hello) -> Welcome {
-        match self.check(hello) {
+    /// What to answer to a hello. An error is this node's own: the caller is to try again.
+    pub fn answer(&self, hello: &Hello) -> io::Result<Welcome> {
+        Ok(match self.check(hello)? {
             Ok(()) => {
                 let identity = self.identity();
                 Welcome::Yes {
@@ -140,45 +140,54 @@ impl Identities {
                 }
             }
             Err(why) => Welcome::No(why),
-        }
+        })
     }
 
-    fn check(&self, hello: &Hello) -> Result<(), String> {
+    fn check(&self, hello: &Hello) -> io::Result<Result<(), String>> {
         let own = self.identity();
         if hello.cluster != own.cluster() {
-            return Err(format!(
+            return Ok(Err(format!(
                 "node {} belongs to another cluster or was given other options ({}) than node {} ({}): all nodes of \
                  a cluster are started with the same --peers, --shards and --history",
                 hello.name,
                 hello.cluster,
                 own.name,
                 own.cluster()
-            ));
+            )));
         }
         if own.nodes.get(usize::from(hello.from.0).wrapping_sub(1)) != Some(&hello.name)
             || hello.from == self.me
         {
-            return Err(format!("node {} is no other node of this cluster", hello.name));
+            return Ok(Err(format!("node {} is no other node of this cluster", hello.name)));
         }
         self.meet(&hello.name, hello.incarnation, hello.rejoining)
     }
 
-    /// Compares a node's incarnation with the one it was known under, or remembers it.
-    pub fn meet(&self, name: &str, incarnation: u64, rejoining: bool) -> Result<(), String> {
+    /// Compares a node's incarnation with the one it was known under, or remembers it. The inner error is the node's fault,
+    /// the outer one this node's: it is not known yet then.
+    pub fn meet(&self, name: &str, incarnation: u64, rejoining: bool) -> io::Result<Result<(), String>> {
         let mut known = self.known.lock().expect("no holder of the incarnations panics");
         match known.get(name) {
-            Some(&before) if before == incarnation => return Ok(()),
+            Some(&before) if before == incarnation => return Ok(Ok(())),
             Some(_) if !rejoining => {
-                return Err(format!(
+                return Ok(Err(format!(
                     "node {name} comes with another data folder than the one it was known under: the folder was wiped, \
                      or is another node's. What it had acknowledged is missing there. Give it its own folder back, or \
                      start it once with --rejoin on an empty folder: the others then make it whole"
-                ));
+                )));
             }
             _ => {}
         }
-        known.insert(name.to_owned(), incarnation);
-        self.folder.remember_peers(&known).map_err(|error| format!("cannot remember node {name}: {error}"))
+        let mut now_known = known.clone();
+        now_known.insert(name.to_owned(), incarnation);
+        self.folder.remember_peers(&now_known).map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("cannot note in the data folder who node {name} is: {error}"),
+            )
+        })?;
+        *known = now_known;
+        Ok(Ok(()))
     }
 
     /// This node is whole again.

@@ -44,7 +44,7 @@ async fn serve(stream: TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
     let mut frames = framing::Reader::new(reader);
     let greeting = timeout(GREETING, frames.next()).await.map_err(|_| io::ErrorKind::TimedOut)??;
     let hello = Hello::decode(greeting.ok_or(io::ErrorKind::UnexpectedEof)?).map_err(malformed)?;
-    let welcome = shared.identities.answer(&hello);
+    let welcome = shared.identities.answer(&hello)?;
     let mut answer = BytesMut::new();
     framing::put(&mut answer, &welcome.encode());
     writer.write_all(&answer).await?;

@@ -158,7 +158,7 @@ pub(super) async fn connect(
     match Welcome::decode(answer).map_err(malformed)? {
         Welcome::Yes { incarnation, rejoining } => {
             let name = shared.identities.name_of(node);
-            shared.identities.meet(&name, incarnation, rejoining).map_err(io::Error::other)?;
+            shared.identities.meet(&name, incarnation, rejoining)?.map_err(io::Error::other)?;
             Ok((frames.into_inner(), writer))
         }
         Welcome::No(why) => {
