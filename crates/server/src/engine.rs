@@ -7,7 +7,6 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use kv::Op;
@@ -15,7 +14,7 @@ use node::{Done, Executor, Job, Ran};
 use storage::{EngineError, Kind};
 
 use crate::Failure;
-use crate::inbox::{Inbox, Message};
+use crate::inbox::{Inbox, Message, thread};
 use crate::log::Request;
 
 /// The table is flushed when it holds this much that is not: it bounds the memory of a node.
@@ -161,6 +160,7 @@ impl Runner {
 
 fn start(runner: Arc<Mutex<Runner>>, inbox: Arc<Inbox>) -> Sender<Vec<Job>> {
     let (sender, receiver): (Sender<Vec<Job>>, Receiver<Vec<Job>>) = channel();
+    let owner = inbox.clone();
     let run = move || {
         while let Ok(jobs) = receiver.recv() {
             let ran = runner.lock().expect("a panic of the engine ends the process").run(jobs);
@@ -170,12 +170,13 @@ fn start(runner: Arc<Mutex<Runner>>, inbox: Arc<Inbox>) -> Sender<Vec<Job>> {
             }
         }
     };
-    thread::Builder::new().name("engine".into()).spawn(run).expect("a thread can be started");
+    thread(&owner, "engine", run);
     sender
 }
 
 fn background(inbox: Arc<Inbox>, busy: Arc<AtomicUsize>) -> Sender<Background> {
     let (sender, receiver): (Sender<Background>, Receiver<Background>) = channel();
+    let owner = inbox.clone();
     let run = move || {
         while let Ok(work) = receiver.recv() {
             let ended = work();
@@ -188,7 +189,7 @@ fn background(inbox: Arc<Inbox>, busy: Arc<AtomicUsize>) -> Sender<Background> {
             }
         }
     };
-    thread::Builder::new().name("background".into()).spawn(run).expect("a thread can be started");
+    thread(&owner, "background", run);
     sender
 }
 

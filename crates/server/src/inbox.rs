@@ -1,10 +1,14 @@
 //! The inbox of a driver: everything that happens outside it arrives here, from any thread.
 
-use std::sync::Mutex;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
 
 use kv::{Error, Reply};
 use node::{Input, Part};
 use tokio::sync::Notify;
+
+use crate::Failure;
 
 /// So many messages may wait for one turn before requests are refused: a turn must stay short.
 const ASKS_MAX: usize = 16_384;
@@ -21,7 +25,25 @@ pub(crate) enum Message {
     /// The engine's thread has run one batch of jobs.
     Done(Vec<node::Done>),
     /// The process must end: what went wrong.
-    Fatal(crate::Failure),
+    Fatal(Failure),
+}
+
+/// Starts a thread that the node cannot do without: should it panic, the node ends.
+pub(crate) fn thread(
+    inbox: &Arc<Inbox>,
+    name: &'static str,
+    run: impl FnOnce() + Send + 'static,
+) -> JoinHandle<()> {
+    let inbox = inbox.clone();
+    let run = move || {
+        // Nothing that the thread used is used again: the process ends.
+        if catch_unwind(AssertUnwindSafe(run)).is_err() {
+            let why =
+                format!("the thread '{name}' panicked: this is a bug, its message stands before this one");
+            inbox.push(Message::Fatal(Failure::Failed(why)));
+        }
+    };
+    thread::Builder::new().name(name.into()).spawn(run).expect("a thread can be started")
 }
 
 /// A queue with one reader, on the driver's thread.

@@ -6,14 +6,14 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use node::Input;
 use wal::{FileDisk, Log, Position, Record};
 
 use crate::Failure;
-use crate::inbox::{Inbox, Message};
+use crate::inbox::{Inbox, Message, thread};
 
 /// The table is flushed and old segments go when the log has grown by this: it bounds what a start must replay.
 const CHECKPOINT_BYTES: u64 = 64 << 20;
@@ -107,13 +107,13 @@ impl OpenLog {
             retried: Instant::now(),
             full: false,
         };
-        let receiver = self.receiver;
+        let (receiver, inbox) = (self.receiver, writer.inbox.clone());
         let run = move || {
             if let Err(failure) = writer.run(&receiver) {
                 writer.inbox.push(Message::Fatal(failure));
             }
         };
-        thread::Builder::new().name("log".into()).spawn(run).expect("a thread can be started")
+        thread(&inbox, "log", run)
     }
 }
 
