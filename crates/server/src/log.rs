@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use node::Input;
-use wal::{FileDisk, Log, Position, Record};
+use wal::{DiskError, FileDisk, Log, OpenError, Position, Record};
 
 use crate::Failure;
 use crate::inbox::{Inbox, Message, thread};
@@ -76,8 +76,11 @@ pub(crate) fn open(
             bad = visit(record);
         }
     };
-    let (log, recovered) = Log::open(&mut disk, wal::Config::new(log_id), &mut each)
-        .map_err(|error| cannot(error.to_string()))?;
+    let opened = Log::open(&mut disk, wal::Config::new(log_id), &mut each);
+    let (log, recovered) = opened.map_err(|error| match error {
+        OpenError::Disk { error: DiskError::Full, .. } => Failure::Failed(error.to_string()),
+        error => cannot(error.to_string()),
+    })?;
     bad?;
     if let Some(cut) = recovered.cut {
         tracing::warn!(?cut, "cut a torn write off the end of the log: it was not acknowledged");

@@ -147,6 +147,9 @@ fn open_table(folder: &Path, config: &Config) -> Result<Table, Failure> {
 }
 
 fn engine_failure(error: &storage::EngineError) -> Failure {
+    if error.is_full() {
+        return Failure::Failed(error.to_string());
+    }
     Failure::Refused(format!(
         "cannot open the engine: {error}. If the other nodes are well, move this node's data folder away and start it \
          with --rejoin: they make it whole"
