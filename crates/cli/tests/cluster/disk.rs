@@ -119,11 +119,12 @@ async fn is_refused(lab: &Lab, stored: &Stored) {
 
 /// Waits until writes are taken again.
 async fn recovers(lab: &Lab) {
-    let client = lab.client();
+    let (client, began) = (lab.client(), Instant::now());
     until("writes are taken again", PATIENCE, || async {
         client.call(Request { timeout: TIMEOUT, ..put("again", "x") }).await.is_ok()
     })
     .await;
+    println!("recovered within {:?}", began.elapsed());
 }
 
 fn disk_full(nodes: u16, mebibytes: u64, engine: &str) {
