@@ -28,6 +28,8 @@ const RETRY_MICROS: u64 = 20_000;
 const RETRY_IN_DOUBT_MICROS: u64 = 100_000;
 /// A forwarded part without an answer is forwarded again after this: frames may be lost with a connection.
 const RESEND_MICROS: u64 = 1_000_000;
+/// All replicas are told the time at least so often: a fifth of a protocol's tick.
+const TICK_MICROS: u64 = 10_000;
 /// How often parts are looked through for those whose time is up.
 const SWEEP_MICROS: u64 = 20_000;
 /// A leadership is offered to its preferred node at most so often.
@@ -168,6 +170,7 @@ pub struct Driver {
     pub(crate) flushes: BTreeMap<u64, Flush>,
     pub(crate) next_flush: u64,
     checkpoint: Option<Checkpoint>,
+    tick_at: Instant,
     announce_at: Instant,
     sweep_at: Instant,
     disk_full: bool,
@@ -222,6 +225,7 @@ impl Driver {
             flushes: BTreeMap::new(),
             next_flush: 0,
             checkpoint: None,
+            tick_at: now.instant,
             announce_at: now.instant,
             sweep_at: now.instant,
             disk_full: false,
@@ -275,13 +279,15 @@ impl Driver {
     }
 
     fn tick(&mut self) {
-        let (now, clock) = (self.now, self.clock.version());
-        self.inputs.extend(self.replicas.values().map(|replica| {
-            // A proposed version behind the shard's newest would be moved past it one by one.
-            let clock = clock.max(Version::new(replica.last.micros(), clock.node()));
-            (replica.shard, replication::Input::Tick { now, clock })
-        }));
-        self.settle();
+        let now = self.now;
+        if now >= self.tick_at {
+            self.tick_at = now.plus(TICK_MICROS);
+            let mut outputs = Vec::new();
+            for shard in self.config.map.shards().iter().map(|(shard, _)| *shard).collect::<Vec<_>>() {
+                self.tick_replica(shard, &mut outputs);
+            }
+            self.settle();
+        }
         if now >= self.announce_at {
             self.announce_at = now.plus(ANNOUNCE_MICROS);
             self.announce();
@@ -312,7 +318,10 @@ impl Driver {
                 self.inputs.push_back((shard, replication::Input::SnapshotSent { to, arrived }));
             }
             Input::Checkpoint => self.begin_checkpoint(),
-            Input::Stop => self.stop(),
+            Input::Stop => {
+                self.stopping = true;
+                self.hand_over();
+            }
         }
     }
 
@@ -320,11 +329,28 @@ impl Driver {
     fn settle(&mut self) {
         let mut outputs = Vec::new();
         while let Some((shard, input)) = self.inputs.pop_front() {
+            self.tick_replica(shard, &mut outputs);
             let Some(replica) = self.replicas.get_mut(&shard) else { continue };
             replica.protocol.step(input, &mut outputs);
             for output in outputs.drain(..) {
                 self.output(shard, output);
             }
+        }
+    }
+
+    /// Tells a replica the time, once a turn and before anything else: those that nothing happens to need it seldom.
+    fn tick_replica(&mut self, shard: ShardId, outputs: &mut Vec<replication::Output>) {
+        let (now, clock) = (self.now, self.clock.version());
+        let Some(replica) = self.replicas.get_mut(&shard).filter(|replica| replica.ticked != Some(now))
+        else {
+            return;
+        };
+        replica.ticked = Some(now);
+        // A proposed version behind the shard's newest would be moved past it one by one.
+        let clock = clock.max(Version::new(replica.last.micros(), clock.node()));
+        replica.protocol.step(replication::Input::Tick { now, clock }, outputs);
+        for output in outputs.drain(..) {
+            self.output(shard, output);
         }
     }
 
@@ -710,7 +736,7 @@ impl Driver {
     /// Offers leaderships to the nodes that should have them, when those are well.
     fn balance(&mut self) {
         if self.stopping {
-            return;
+            return self.hand_over();
         }
         let now = self.now;
         for replica in self.replicas.values_mut() {
@@ -732,8 +758,7 @@ impl Driver {
     }
 
     /// Before the end: every leadership goes to the living node that is furthest.
-    fn stop(&mut self) {
-        self.stopping = true;
+    fn hand_over(&mut self) {
         let now = self.now;
         for replica in self.replicas.values() {
             let living = self.peers.ids().filter(|id| self.peers.is_connected(*id));

@@ -15,6 +15,8 @@ pub(crate) struct Replica {
     pub protocol: Box<dyn Protocol>,
     /// The current generation of its rows.
     pub generation: u32,
+    /// When it was last told the time.
+    pub ticked: Option<Instant>,
     /// The newest version that its table has told.
     pub last: Version,
     /// Ids for requests that came without.
@@ -72,6 +74,7 @@ impl Replica {
             shard,
             protocol,
             generation,
+            ticked: None,
             last,
             sessions: Sessions::new(seed),
             proposals: Vec::new(),

@@ -52,7 +52,7 @@ fn ran(program: &str, arguments: &[&str]) -> bool {
 type Stored = BTreeMap<String, Vec<u8>>;
 
 /// How long a write waits.
-const TIMEOUT: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(1);
 const VALUE_BYTES: usize = 64 << 10;
 
 async fn store(client: &Client, stored: &mut Stored, random: &mut Random) -> Result<(), Error> {
@@ -108,7 +108,7 @@ async fn is_refused(lab: &Lab, stored: &Stored) {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     for node in lab.all() {
-        let output = lab.capstan(&[node], &["put", "refused", "x", "--timeout", "2s"]);
+        let output = lab.capstan(&[node], &["put", "refused", "x", "--timeout", "1s"]);
         assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
         assert!(text(&output.stderr).contains("full"), "{}", text(&output.stderr));
     }

@@ -310,6 +310,10 @@ impl Lab {
     fn print_evidence(&self) {
         print_tail("up", &self.up_stderr());
         for node in self.all() {
+            let output = self.capstan(&[node], &["cluster", "status", "--timeout", "1s"]);
+            print_tail(&format!("n{node}, cluster status"), &(text(&output.stdout) + &text(&output.stderr)));
+        }
+        for node in self.all() {
             let journal = self.journal(node);
             let (name, text) = match journal.is_empty() {
                 true => (format!("n{node}, standard error"), self.stderr(node)),

@@ -94,7 +94,10 @@ async fn write(client: Client, count: Rc<Count>) {
                 count.acknowledged.set(number);
                 count.version.set(version);
             }
-            Err(error) if error.outcome() == Outcome::InDoubt => count.doubtful.set(count.doubtful.get() + 1),
+            Err(error) if error.outcome() == Outcome::InDoubt => {
+                println!("in doubt: {error}");
+                count.doubtful.set(count.doubtful.get() + 1);
+            }
             Err(error) => count.failed.borrow_mut().push(error.to_string()),
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -296,18 +299,21 @@ fn node_started_with_another_wall_clock_lets_nothing_expire_early() {
         let counting = Counting::start(clocks.lab);
         for (round, seconds) in [3600, -3600].into_iter().enumerate() {
             let node = 1 + random.below(3) as u16;
+            let began = Instant::now();
             println!("n{node} starts {seconds} s off");
             let before = Expiring::put(clocks.lab, 2 * round).await;
             clocks.lab.kill(node).await;
             clocks.set(node, seconds);
             clocks.lab.serve(node);
             clocks.lab.ready().await;
+            println!("ready {:?}", began.elapsed());
             // It leads again what it led before: its clock counts.
             let leads = || async {
                 let status = clocks.lab.status(node).await;
                 status.is_ok_and(|status| status.nodes.iter().any(|each| each.id.0 == node && each.leads > 0))
             };
             until("the node leads again", PATIENCE, leads).await;
+            println!("leads {:?}", began.elapsed());
             let after = Expiring::put(clocks.lab, 2 * round + 1).await;
             counting.goes_on().await;
             for _ in 0..size(3, 10) {
@@ -315,6 +321,7 @@ fn node_started_with_another_wall_clock_lets_nothing_expire_early() {
                 after.check(clocks.lab).await;
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
+            println!("checked {:?}", began.elapsed());
             clocks.set(node, 0);
             clocks.lab.kill(node).await;
             clocks.lab.serve(node);

@@ -173,3 +173,22 @@ fn stop_hands_the_leadership_over() {
     assert!(cluster.nodes[&leader].driver.has_handed_over());
     assert_eq!(cluster.nodes.values().map(|node| node.driver.leads()).sum::<usize>(), 1);
 }
+
+#[test]
+fn stop_hands_an_idle_leadership_over_to_a_node_that_was_away() {
+    let mut cluster = Cluster::new(3, 1);
+    let leader = cluster.leader();
+    cluster.steps(2 * ELECTION_STEPS);
+    let leader = if cluster.nodes[&leader].driver.leads() > 0 { leader } else { cluster.leader() };
+    for node in others(&cluster, leader) {
+        cluster.input(leader, Input::PeerDown { node });
+        cluster.input(leader, Input::PeerUp { node });
+        cluster.input(node, Input::PeerDown { node: leader });
+        cluster.input(node, Input::PeerUp { node: leader });
+    }
+    // Long enough for the nodes to hear of each other, and nothing is written.
+    cluster.steps(ELECTION_STEPS);
+    cluster.input(leader, Input::Stop);
+    cluster.steps(10);
+    assert!(cluster.nodes[&leader].driver.has_handed_over());
+}

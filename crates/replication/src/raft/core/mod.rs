@@ -81,7 +81,10 @@ impl Core {
         let voters = config.members.iter().map(|member| member.0.into()).collect();
         let store = Store { log: recovered.log, state: written, voters, snapshots: RefCell::default() };
         let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let raw = RawNode::new(&raft, store, &logger).expect("the recovered state fits its log");
+        let mut raw = RawNode::new(&raft, store, &logger).expect("the recovered state fits its log");
+        // Followers learn of a commit with the next entries or heartbeat: a message of its own for each would double the
+        // traffic of small writes, and nobody waits for it.
+        raw.skip_bcast_commit(true);
         let mut random = Random::new(config.seed ^ u64::from(config.id.0));
         let timeout_ticks = config.election_ticks + random.below(config.election_ticks as u64) as usize;
         let drawn_for = (raw.raft.term, raw.raft.state);
@@ -226,12 +229,12 @@ impl Core {
 
     /// Hands the leadership to a follower that keeps up.
     pub(super) fn transfer(&mut self, to: u64) {
-        let keeps_up = self
-            .raw
-            .raft
-            .prs()
-            .get(to)
-            .is_some_and(|progress| progress.state == ProgressState::Replicate && progress.recent_active);
+        let last = self.last();
+        // After a new connection the crate keeps probing a follower until there is another entry for it.
+        let keeps_up = self.raw.raft.prs().get(to).is_some_and(|progress| {
+            let has_all = progress.state == ProgressState::Probe && progress.matched == last;
+            progress.recent_active && (progress.state == ProgressState::Replicate || has_all)
+        });
         if self.role() == Role::Leader && keeps_up {
             self.raw.transfer_leader(to);
         }
