@@ -32,8 +32,9 @@ const RESEND_MICROS: u64 = 1_000_000;
 const TICK_MICROS: u64 = 10_000;
 /// How often parts are looked through for those whose time is up.
 const SWEEP_MICROS: u64 = 20_000;
-/// A leadership is offered to its preferred node at most so often.
-const BALANCE_MICROS: u64 = 10_000_000;
+/// A leadership is offered to its preferred node at most so often: an offer to a node that is just being brought up to date
+/// comes to nothing, and writes wait while one is under way.
+const BALANCE_MICROS: u64 = 3_000_000;
 /// A follower this far behind (in entries) is not offered a leadership.
 const BALANCE_LAG_MAX: u64 = 1_000;
 /// The shortest time a part is tried, however little its request allows.

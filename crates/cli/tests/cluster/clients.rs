@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dialects::native::proto::key_value_client::KeyValueClient;
 use dialects::native::{Client, Options, from_status, proto};
-use kv::cluster::{Liveness, Status};
+use kv::cluster::{Liveness, ReplicaStatus, ShardStatus, Status};
 use kv::{Answer, Error, Function, Key, NodeId, Op, Reply, Request, Side};
 use tonic::transport::{Channel, Endpoint};
 
@@ -32,6 +32,18 @@ impl Lab {
     pub async fn status(&self, node: u16) -> Result<Status, Error> {
         let client = Client::connect(vec![self.address(node)], Options::default())?;
         client.status().await
+    }
+
+    /// Waits until the nodes tell that all replicas have applied the same, which needs that nobody writes.
+    pub async fn level(&self) {
+        for node in self.all() {
+            until(&format!("n{node} sees all replicas level"), PATIENCE, || async {
+                self.status(node)
+                    .await
+                    .is_ok_and(|status| lag(&status, &self.all().collect::<Vec<u16>>()) == 0)
+            })
+            .await;
+        }
     }
 
     /// Waits until every node sees all others alive, a leader of every shard, and no replica far behind.
@@ -66,13 +78,18 @@ impl Lab {
 fn is_ready(status: &Status, nodes: &[u16]) -> bool {
     let is_one = |node: &NodeId| nodes.contains(&node.0);
     let living = status.nodes.iter().filter(|node| node.state == Liveness::Alive && is_one(&node.id));
-    let shards_are_well = status.shards.iter().all(|shard| {
-        let applied =
-            shard.replicas.iter().filter(|replica| is_one(&replica.node)).map(|replica| replica.applied);
-        let (least, most) = (applied.clone().min().unwrap_or(0), applied.max().unwrap_or(0));
-        shard.leader.is_some_and(|leader| is_one(&leader)) && least + LAG_MAX >= most
-    });
-    living.count() == nodes.len() && !status.shards.is_empty() && shards_are_well
+    let are_led = status.shards.iter().all(|shard| shard.leader.as_ref().is_some_and(is_one));
+    living.count() == nodes.len() && !status.shards.is_empty() && are_led && lag(status, nodes) <= LAG_MAX
+}
+
+/// How many entries the replicas on these nodes are apart, at most.
+fn lag(status: &Status, nodes: &[u16]) -> u64 {
+    let lag = |shard: &ShardStatus| {
+        let applied = |replica: &ReplicaStatus| nodes.contains(&replica.node.0).then_some(replica.applied);
+        let applied = shard.replicas.iter().filter_map(applied);
+        applied.clone().max().unwrap_or(0) - applied.min().unwrap_or(0)
+    };
+    status.shards.iter().map(lag).max().unwrap_or(0)
 }
 
 /// A replica this far behind (in entries) keeps up: what it announces is up to a second old.

@@ -36,13 +36,19 @@ async fn rounds_of_kills(lab: &mut Lab, mut random: Random, mut come_back: impl 
         client.forget_gap();
         let key = ["client", "pinned"][random.below(2) as usize];
         let victim = lab.leader(key).await;
+        let began = Instant::now();
         lab.kill(victim).await;
+        let gone = began.elapsed();
         client.goes_on(GO_ON).await;
         pinned.goes_on(GO_ON).await;
         come_back(lab, victim).await;
+        let back = began.elapsed();
         lab.ready().await;
-        let gap = client.longest_gap();
-        println!("round {round}: n{victim} led '{key}' and was killed; longest gap {gap:?}");
+        let (ready, gap) = (began.elapsed(), client.longest_gap());
+        println!(
+            "round {round}: n{victim} led '{key}' and was killed; gone after {gone:?}, started again after {back:?}, all \
+             ready after {ready:?}; longest gap {gap:?}"
+        );
         longest = longest.max(gap);
     }
     let (client, pinned) = (client.stop().await, pinned.stop().await);

@@ -231,7 +231,7 @@ impl Lab {
         let pid = self.pid(node).unwrap_or_else(|| panic!("n{node} does not run"));
         send(pid, Signal::KILL);
         if let Some(mut child) = self.children.remove(&node) {
-            child.wait().unwrap();
+            end_of(&mut child, &format!("n{node}"), PATIENCE).await;
         }
         self.gone(pid).await;
     }

@@ -97,6 +97,7 @@ fn follower_far_behind(engine: &str, keys: u64) {
         lab.serve(3);
         let began = Instant::now();
         lab.ready().await;
+        lab.level().await;
         println!("n3 has caught up after {:?}", began.elapsed());
         let taken = lab.journal(3).matches("a snapshot is in use").count();
         assert!(taken > 0, "it came back by a snapshot");
