@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use kv::{Level, Op, Request};
 
-use crate::{bench, cluster, data, lab, parse, serve, up};
+use crate::{bench, cluster, data, lab, parse, serve, sim, up};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -106,6 +106,8 @@ Examples:
     /// Ask how the cluster is
     #[command(subcommand)]
     Cluster(cluster::Command),
+    /// Run whole clusters from a seed, with everything going wrong
+    Sim(sim::Args),
     /// Judge what was observed of a store
     #[command(subcommand)]
     Lab(lab::Command),

@@ -23,6 +23,7 @@ mod parse;
 mod print;
 mod serve;
 mod shell;
+mod sim;
 mod up;
 mod words;
 
@@ -59,6 +60,7 @@ fn run(cli: Cli) -> Result<Code, Error> {
         Command::Serve(args) => serve::run(args),
         Command::Shell => shell::run(&connect.addresses, &options),
         Command::Bench(args) => with_output(options.json, |out| bench::run(&args, &connect, &options, out)),
+        Command::Sim(args) => with_output(options.json, |out| sim::run(&args, out)),
         Command::Lab(command) => with_output(options.json, |out| lab::run(&command, out)),
         Command::Completions { shell } => completions(shell),
         Command::Data(command) => {

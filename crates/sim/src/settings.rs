@@ -23,6 +23,8 @@ pub(crate) struct Settings {
     pub lines: u64,
     pub keys: u64,
     pub skew: f64,
+    /// What every value ends with.
+    pub padding: String,
     /// How long request ids are valid after their timeout.
     pub validity_micros: u64,
     pub network: Latency,
@@ -53,6 +55,7 @@ impl Settings {
             lines: random.between(1, 3),
             keys: random.pick(&[1, 3, 10, 30]),
             skew: random.pick(&[0.0, 1.0]),
+            padding: ".".repeat(random.pick(&[0, 0, 600, 2500])),
             validity_micros: random.pick(&[2_000_000, 60_000_000]),
             network: if far {
                 Latency::new(3_000, 20_000, 5, 60_000)

@@ -89,7 +89,7 @@ impl World {
     /// All nodes start, the clients begin, and the first fault is planned.
     pub fn begin(&mut self) {
         let settings = self.settings.clone();
-        self.trace(|| format!("{settings:?}"));
+        self.trace(|| format!("{:?}", Settings { padding: settings.padding.len().to_string(), ..settings }));
         for node in Vec::from_iter(self.ids()) {
             let delay = self.random.between(0, 300_000);
             self.events.after(delay, Event::Start { node });

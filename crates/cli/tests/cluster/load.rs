@@ -98,10 +98,8 @@ impl Writer {
             while !shared.borrow().stop {
                 let line = shared.borrow().next;
                 let result = write(line).await;
-                let mut appended = shared.borrow_mut();
-                appended.next += 1;
-                appended.note(line, result);
-                drop(appended);
+                shared.borrow_mut().next += 1;
+                shared.borrow_mut().note(line, result);
                 tokio::time::sleep(PACE).await;
             }
         };

@@ -102,7 +102,9 @@ async fn breaking() -> String {
 #[tokio::test]
 async fn connection_lost_after_the_request_left_is_in_doubt_for_a_write() {
     let client = Client::connect(vec![breaking().await], Options::default()).unwrap();
-    let error = client.call(soon(put("k", "v"))).await.unwrap_err();
+    // Time for many attempts: the write is in doubt only if one of them left whole.
+    let put = Request { timeout: Duration::from_secs(4), ..put("k", "v") };
+    let error = client.call(put).await.unwrap_err();
     assert!(matches!(error, Error::InDoubt(_)), "{error:?}");
     let error = client.call(soon(get("k"))).await.unwrap_err();
     assert!(matches!(error, Error::Unavailable(_)), "{error:?}");

@@ -322,5 +322,5 @@ pub fn put(key: &'static str, value: impl Into<Bytes>) -> Request {
 
 /// The same, but it gives up soon.
 pub fn soon(request: Request) -> Request {
-    Request { timeout: std::time::Duration::from_secs(1), ..request }
+    Request { timeout: std::time::Duration::from_secs(2), ..request }
 }

@@ -42,7 +42,7 @@ pub(crate) struct Call {
 
 /// What an attempt came to.
 enum Came {
-    Answer(Result<Reply, Error>),
+    Answer(Box<Result<Reply, Error>>),
     /// Nothing was sent.
     Unsent,
     /// It may have been run, and nothing came back.
@@ -121,7 +121,7 @@ impl World {
             let broken = self.watch.told(&self.map, &told);
             broken.into_iter().for_each(|why| self.violation(why));
         }
-        self.came(whose, result.map_or(Came::Lost, Came::Answer));
+        self.came(whose, result.map_or(Came::Lost, |result| Came::Answer(Box::new(result))));
     }
 
     /// A client waited long enough.
@@ -142,8 +142,10 @@ impl World {
         let Some(call) = self.clients[whose.client].calls.get_mut(&whose.call) else { return };
         let is_read = call.request.op.class() == Class::Read;
         let error = match came {
-            Came::Answer(Ok(reply)) => return self.end_call(whose, Ok(reply)),
-            Came::Answer(Err(error)) => error,
+            Came::Answer(result) => match *result {
+                Ok(reply) => return self.end_call(whose, Ok(reply)),
+                Err(error) => error,
+            },
             Came::Unsent => Error::Unavailable("not connected".into()),
             Came::Lost => Error::InDoubt("no answer".into()),
         };

@@ -24,6 +24,16 @@ struct Open {
     results: Vec<Option<Result<Reply, Error>>>,
 }
 
+/// What the result of a part was.
+enum Taken {
+    /// One of several.
+    Part,
+    /// The last: the result of the request.
+    Whole(Whose, Box<Result<Reply, Error>>),
+    /// Of nothing that is open.
+    Unknown,
+}
+
 impl Gate {
     pub fn new(life: u64) -> Gate {
         // Names of different lives differ, so that an answer for an earlier life would be seen.
@@ -40,17 +50,13 @@ impl Gate {
         self.names
     }
 
-    /// Takes the result of a part; the request's, when it was the last.
-    fn take(
-        &mut self,
-        name: u64,
-        result: Result<Reply, Error>,
-    ) -> Result<Option<(Whose, Result<Reply, Error>)>, ()> {
-        let (request, index) = self.parts.remove(&name).ok_or(())?;
+    /// Takes the result of a part.
+    fn take(&mut self, name: u64, result: Result<Reply, Error>) -> Taken {
+        let Some((request, index)) = self.parts.remove(&name) else { return Taken::Unknown };
         let open = self.requests.get_mut(&request).expect("a request is open while one of its parts is");
         open.results[index] = Some(result);
         if open.results.iter().any(Option::is_none) {
-            return Ok(None);
+            return Taken::Part;
         }
         let open = self.requests.remove(&request).expect("it was just looked at");
         let mut results: Vec<_> = open.results.into_iter().flatten().collect();
@@ -58,7 +64,7 @@ impl Gate {
             Some(plan) => plan.merge(results),
             None => results.remove(0),
         };
-        Ok(Some((open.whose, result)))
+        Taken::Whole(open.whose, Box::new(result))
     }
 }
 
@@ -95,9 +101,9 @@ impl World {
     pub fn answered(&mut self, node: NodeId, name: u64, result: Result<Reply, Error>) {
         let Some(process) = &mut self.machine_mut(node).process else { return };
         match process.gate.take(name, result) {
-            Ok(Some((whose, result))) => self.answer(whose, Some(result)),
-            Ok(None) => {}
-            Err(()) => self.violation(format!(
+            Taken::Whole(whose, result) => self.answer(whose, Some(*result)),
+            Taken::Part => {}
+            Taken::Unknown => self.violation(format!(
                 "one answer per request: {node} answers part {name}, which it answered before or never had"
             )),
         }

@@ -3,6 +3,7 @@
 
 mod call;
 mod gate;
+mod padding;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -104,7 +105,7 @@ impl World {
             return;
         }
         self.stats.asked += 1;
-        let op = self.clients[client].generator.next_op();
+        let op = padding::pad(self.clients[client].generator.next_op(), &self.settings.padding);
         let dice = self.clients[client].random.below(100);
         if dice < AT_VERSION_PERCENT
             && let Some((key, version)) = self.watch.versions.draw(&mut self.clients[client].random)

@@ -59,6 +59,7 @@ impl World {
     fn inject(&mut self, fault: Fault, node: NodeId) -> bool {
         match fault {
             Fault::Crash => self.crash(node, Crash::Process),
+            Fault::Power if self.random.percent(50) => self.lose_power_soon(node),
             Fault::Power => self.crash(node, Crash::Power),
             Fault::Stop => self.stop(node),
             Fault::Pause => self.pause(node),
@@ -85,6 +86,13 @@ impl World {
             self.kill_and_restart(node, crash, "fault");
         }
         true
+    }
+
+    /// Mostly nothing is being written: wait until something is.
+    fn lose_power_soon(&mut self, node: NodeId) -> bool {
+        let up = self.machine(node).process.is_some();
+        self.machine_mut(node).power_goes = up;
+        up
     }
 
     /// Ends a process; it is started again after a while.
@@ -240,7 +248,7 @@ impl World {
             blocks.extend(places.map(|(place, _)| (segment, (place * BLOCK_BYTES) as u64)));
         }
         // The last batch may not be synced, and then the one before it would be the last: a torn write to those who see it.
-        (blocks.pop()?, blocks.pop()?);
+        blocks.truncate(blocks.len().saturating_sub(2));
         (!blocks.is_empty()).then(|| {
             let (segment, offset) = self.random.pick(&blocks);
             // The header and the beginning of the payload: what lies behind may be padding, where a flip shows too.
@@ -322,6 +330,7 @@ impl World {
         for node in Vec::from_iter(self.ids()) {
             self.heal(Heal::Disk(node));
             let machine = self.machine_mut(node);
+            machine.power_goes = false;
             machine.paused_until = machine.paused_until.min(now);
             machine.clock.set_right(now);
             self.heal(Heal::Resume(node));

@@ -41,6 +41,8 @@ pub(crate) struct Machine {
     pub paused_until: u64,
     /// How much slower than usual the disk is.
     pub slowness: u64,
+    /// The power goes when more than a sector of the log has been written and not synced.
+    pub power_goes: bool,
     /// A bit of the log was flipped.
     pub flipped: bool,
     /// The log told that it is damaged: the folder has to go.
@@ -59,6 +61,7 @@ impl Machine {
             clock,
             paused_until: 0,
             slowness: 1,
+            power_goes: false,
             flipped: false,
             damaged: false,
             process: None,

@@ -117,7 +117,7 @@ impl World {
         self.trace(|| format!("{id} ends ({crash:?}): {why}"));
         self.see(Seen::Ended { node: id });
         let mut random = self.random.fork();
-        let kept = random.below(101);
+        let kept = random.pick(&[0, 30, 50, 70, 100]);
         let now = self.events.now();
         let machine = self.machine_mut(id);
         machine.disk.crash(crash, &mut || random.percent(kept));

@@ -12,6 +12,8 @@ use crate::world::World;
 
 /// How long leaderships may take to be handed over at a stop, as in the server.
 const HAND_OVER_MICROS: u64 = 2_000_000;
+/// What a disk keeps or loses as a whole.
+const SECTOR_BYTES: usize = 512;
 /// However slow a disk is, it needs no longer for one thing.
 const DISK_MICROS_MAX: u64 = 3_000_000;
 /// How long the last flush may take, as in the server.
@@ -115,8 +117,7 @@ impl World {
         let Some(process) = &mut self.machine_mut(id).process else { return };
         let life = process.life;
         if process.worker.is_there() {
-            let idle = jobs.into_iter().fold(false, |idle, job| process.worker.leave(job) || idle);
-            if idle {
+            if process.worker.leave(jobs) {
                 let delay = self.settings.engine.draw(&mut self.random);
                 self.events.after(delay, Event::Engine { node: id, life });
             }
@@ -216,9 +217,16 @@ impl World {
 
     pub fn disk_done(&mut self, id: NodeId, token: u64) {
         let machine = self.machine_mut(id);
-        let is_pending = machine.disk.pending().iter().any(|(pending, _)| *pending == token);
-        assert!(is_pending, "the disk completes what was submitted");
+        let io = machine.disk.pending().iter().find(|(pending, _)| *pending == token);
+        let (_, io) = io.expect("the disk completes what was submitted");
+        let (operation, can_tear) = (io.operation(), can_tear(io));
         machine.disk.complete(token);
+        if operation == wal::Operation::Remove {
+            self.note("a log's segment was given away");
+        }
+        if can_tear && std::mem::take(&mut self.machine_mut(id).power_goes) {
+            return self.kill_and_restart(id, Crash::Power, "the power went before the sync");
+        }
         if !self.is_paused(id) {
             self.turn_log(id);
         }
@@ -336,6 +344,16 @@ impl World {
         if let Some(process) = &mut self.machine_mut(id).process {
             process.fetched.clear();
         }
+    }
+}
+
+/// Whether a power loss can keep a part of it that matters.
+fn can_tear(io: &wal::Io) -> bool {
+    match io {
+        wal::Io::Write { bytes, .. } => {
+            bytes.len() > SECTOR_BYTES && bytes[SECTOR_BYTES..].iter().any(|byte| *byte != 0)
+        }
+        _ => false,
     }
 }
 

@@ -34,10 +34,11 @@ impl Worker {
         self.there
     }
 
-    /// Leaves a job to the engine's thread; true when the thread had nothing to do.
-    pub fn leave(&mut self, job: Job) -> bool {
-        self.waiting.push_back(job);
-        self.waiting.len() == 1
+    /// Leaves jobs to the engine's thread; true when it had nothing to do, and has now.
+    pub fn leave(&mut self, jobs: Vec<Job>) -> bool {
+        let was_idle = self.waiting.is_empty();
+        self.waiting.extend(jobs);
+        was_idle && !self.waiting.is_empty()
     }
 
     /// The engine's thread runs all that waits.

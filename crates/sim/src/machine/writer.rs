@@ -11,7 +11,6 @@ pub(crate) enum Request {
     Append { ticket: u64, records: Vec<Record>, checkpoint: bool },
     Release,
     CheckpointFailed,
-    CheckpointNow,
 }
 
 /// What a turn of the log came to.
@@ -73,7 +72,6 @@ impl Writer {
                 self.checkpointing = false;
                 self.checkpoint_at = self.log.bytes_live() + self.checkpoint_bytes / 4;
             }
-            Request::CheckpointNow => self.checkpoint_at = 0,
         }
     }
 

@@ -247,13 +247,13 @@ impl World {
 
 /// What a frame says that must be said sometimes.
 pub(crate) fn frame_told(bytes: &Bytes) -> Option<&'static str> {
-    match bytes.first()? {
-        &PROTOCOL_TAG => {
+    match *bytes.first()? {
+        PROTOCOL_TAG => {
             let Ok(Frame::Protocol { body, .. }) = Frame::decode(bytes) else { return None };
             let is_transfer = body.first() == Some(&TIMEOUT_NOW_TAG);
             is_transfer.then_some("a leadership was handed over")
         }
-        &WHOLE_AT_TAG => Some("a node was told that it lost entries"),
+        WHOLE_AT_TAG => Some("a node was told that it lost entries"),
         _ => None,
     }
 }

@@ -14,6 +14,7 @@ mod logs;
 mod one_leader;
 mod one_vote;
 mod receipts;
+mod repeats;
 mod state_machine_safety;
 pub(crate) mod versions;
 
@@ -28,6 +29,7 @@ use storage::Applied;
 pub(crate) use digests::Digests;
 use logs::Logs;
 use receipts::Receipts;
+use repeats::Repeats;
 use versions::Versions;
 
 /// Something that was seen.
@@ -92,6 +94,7 @@ pub(crate) struct Watch {
     pub receipts: Receipts,
     pub versions: Versions,
     pub digests: Digests,
+    repeats: Repeats,
     broken: Vec<String>,
     seen: Vec<&'static str>,
 }
@@ -114,6 +117,7 @@ impl Watch {
             receipts: Receipts::default(),
             versions: Versions::default(),
             digests: Digests::default(),
+            repeats: Repeats::default(),
             broken: Vec::new(),
             seen: Vec::new(),
         }
@@ -126,6 +130,11 @@ impl Watch {
             }
         }
         self.logs.see(seen, &mut self.seen);
+        if let Seen::Applied { shard, index, last, results, .. } = *seen
+            && self.repeats.has(shard, index, last, results)
+        {
+            self.seen.push("a repeated request was answered as before");
+        }
     }
 
     /// A record of the log, of whichever kind.

@@ -1,0 +1,231 @@
+//! Deterministic simulation: whole clusters in this process, each from a seed, with everything going wrong.
+//!
+//! What is printed to standard output depends on nothing but the options: two runs print the same bytes. How fast it was
+//! goes to standard error.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex};
+use std::time::Instant;
+
+use ::sim::{Faults, Outcome, Stats, Workload};
+use kv::Protocol;
+use serde_json::json;
+
+use crate::exit::{Code, Error};
+use crate::print::Output;
+
+/// The options of `capstan sim`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  capstan sim                              one seed, every kind of fault
+  capstan sim --seeds 1000                 a thousand seeds
+  capstan sim --seed 42 --trace | less     what happens in that one
+  capstan sim --seeds 100 --nodes 5 --workload batch
+  capstan sim --seeds 100 --faults crash,partition,wipe
+  capstan sim --seeds 100 --protocol single --faults power
+
+Kinds of faults: crash power stop pause partition hold messages bulk clock slow
+full eio flip wipe. Exit code 1: something did not hold; the seed and the
+command that shows it again are printed.")]
+pub struct Args {
+    /// The first seed
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// How many seeds
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    pub seeds: u64,
+    /// How many nodes
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=NODES_MAX))]
+    pub nodes: u16,
+    /// How the replicas agree: raft or single (one node)
+    #[arg(long, value_name = "P", default_value = "raft")]
+    pub protocol: Protocol,
+    /// What goes wrong: all, none or kinds
+    #[arg(long, value_name = "LIST", default_value = "all")]
+    pub faults: Faults,
+    /// Requests of clients until the faults end
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub steps: u64,
+    /// What the clients ask: register, kv, batch or appends
+    #[arg(long, value_name = "W", default_value = "kv")]
+    pub workload: Workload,
+    /// Print what happens: messages, faults, requests
+    #[arg(long)]
+    pub trace: bool,
+}
+
+/// More nodes than this are no usual raft group.
+const NODES_MAX: i64 = 9;
+
+/// Runs `capstan sim`.
+pub fn run(args: &Args, out: &mut Output<'_>) -> Result<Code, Error> {
+    let began = Instant::now();
+    let (mut sum, mut bad) = (Stats::default(), 0);
+    each_seed(args, &mut |seed, outcome| {
+        outcome.trace.iter().try_for_each(|line| out.line(line))?;
+        bad += u64::from(!outcome.violations.is_empty());
+        sum.add(&outcome.stats);
+        tell(args, seed, &outcome, out)
+    })?;
+    if args.seeds > 1 {
+        tell_all(&sum, args.seeds, bad, out)?;
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    let simulated = sum.micros as f64 / 1e6;
+    let (times, events) = (simulated / seconds, sum.events as f64 / seconds);
+    out.note(&format!("{seconds:.1} s: {times:.0} simulated seconds and {events:.0} events per second"))?;
+    Ok(if bad == 0 { Code::Done } else { Code::NotMet })
+}
+
+fn options(args: &Args, seed: u64) -> ::sim::Options {
+    let Args { nodes, protocol, faults, steps, workload, trace, .. } = args.clone();
+    ::sim::Options { seed, nodes, protocol, faults, steps, workload, trace }
+}
+
+/// Runs all seeds, as many at a time as there are cores, and gives their outcomes in order.
+fn each_seed(args: &Args, take: &mut dyn FnMut(u64, Outcome) -> std::io::Result<()>) -> std::io::Result<()> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let next = AtomicU64::new(0);
+    let done: Mutex<BTreeMap<u64, Outcome>> = Mutex::default();
+    let more = Condvar::new();
+    let work = || {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= args.seeds {
+                return;
+            }
+            let outcome = ::sim::run(&options(args, args.seed.wrapping_add(index)));
+            done.lock().expect("no holder of the outcomes panics").insert(index, outcome);
+            more.notify_one();
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..cores.min(args.seeds) {
+            scope.spawn(work);
+        }
+        for index in 0..args.seeds {
+            let mut outcomes = done.lock().expect("no holder of the outcomes panics");
+            let outcome = loop {
+                match outcomes.remove(&index) {
+                    Some(outcome) => break outcome,
+                    None => outcomes = more.wait(outcomes).expect("no holder of the outcomes panics"),
+                }
+            };
+            drop(outcomes);
+            if let Err(error) = take(args.seed.wrapping_add(index), outcome) {
+                // Nobody reads on: no further seed is begun.
+                next.store(args.seeds, Ordering::Relaxed);
+                return Err(error);
+            }
+        }
+        Ok(())
+    })
+}
+
+fn tell(args: &Args, seed: u64, outcome: &Outcome, out: &mut Output<'_>) -> std::io::Result<()> {
+    let Stats { micros, asked, done, failed, in_doubt, .. } = outcome.stats;
+    let again = again(args, seed);
+    if out.json {
+        return out.object(&json!({
+            "seed": seed, "violations": outcome.violations, "again": again, "micros": micros, "asked": asked,
+            "done": done, "failed": failed, "in_doubt": in_doubt, "faults": outcome.stats.faults,
+            "sometimes": outcome.stats.sometimes,
+        }));
+    }
+    if outcome.violations.is_empty() {
+        let seconds = micros as f64 / 1e6;
+        return out.line(&format!(
+            "seed {seed}  ok  {seconds:.1} s, {done} done, {failed} failed, {in_doubt} in doubt"
+        ));
+    }
+    for violation in &outcome.violations {
+        out.line(&format!("seed {seed}  VIOLATION  {violation}"))?;
+    }
+    out.line(&format!("again: {again}"))
+}
+
+/// The command that shows a seed again.
+fn again(args: &Args, seed: u64) -> String {
+    let Args { nodes, protocol, faults, steps, workload, .. } = args;
+    format!(
+        "capstan sim --seed {seed} --nodes {nodes} --protocol {protocol} --faults {faults} --steps {steps} --workload {} --trace",
+        workload.name()
+    )
+}
+
+fn tell_all(sum: &Stats, seeds: u64, bad: u64, out: &mut Output<'_>) -> std::io::Result<()> {
+    let Stats { micros, turns, frames, starts, asked, done, failed, in_doubt, undecided, .. } = sum;
+    if out.json {
+        return out.object(&json!({
+            "seeds": seeds, "bad": bad, "micros": micros, "turns": turns, "frames": frames, "starts": starts,
+            "asked": asked, "done": done, "failed": failed, "in_doubt": in_doubt, "undecided": undecided,
+            "faults": sum.faults, "sometimes": sum.sometimes,
+        }));
+    }
+    let mut rows = Vec::new();
+    let mut row = |what: &str, count: String| rows.push(vec![count, what.to_owned()]);
+    row("simulated seconds", (micros / 1_000_000).to_string());
+    row("requests done", done.to_string());
+    row("requests failed", failed.to_string());
+    row("requests in doubt", in_doubt.to_string());
+    row("frames between nodes", frames.to_string());
+    row("starts of nodes", starts.to_string());
+    row("histories too hard to judge", undecided.to_string());
+    sum.faults.iter().for_each(|(fault, count)| row(&format!("fault {fault}"), count.to_string()));
+    sum.sometimes.iter().for_each(|(what, count)| row(what, count.to_string()));
+    out.line("")?;
+    out.table(&["COUNT", "WHAT"], &rows)?;
+    out.line("")?;
+    out.line(&format!("{seeds} seeds, {bad} of them with violations"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn printed(words: &[&str], json: bool) -> (Code, String) {
+        let args = Line::try_parse_from(["sim"].iter().chain(words)).unwrap().args;
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let code = run(&args, &mut Output { out: &mut out, err: &mut err, terminal: false, json }).unwrap();
+        (code, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn sim_prints_a_line_a_seed_and_a_summary_and_the_same_twice() {
+        let words = ["--seed", "7", "--seeds", "3", "--steps", "40"];
+        let (code, out) = printed(&words, false);
+        assert_eq!(code, Code::Done, "{out}");
+        assert_eq!(out.lines().filter(|line| line.starts_with("seed ")).count(), 3, "{out}");
+        assert!(out.ends_with("3 seeds, 0 of them with violations\n"), "{out}");
+        assert!(out.lines().all(|line| line.chars().count() <= 80), "{out}");
+        assert_eq!(printed(&words, false).1, out);
+    }
+
+    #[test]
+    fn sim_trace_tells_messages_and_requests() {
+        let (_, out) = printed(&["--steps", "10", "--faults", "none", "--trace"], false);
+        for part in ["1 -> 2", "connected", "client 0 asks", "client 0 learns"] {
+            assert!(out.contains(part), "no '{part}' in the trace");
+        }
+    }
+
+    #[test]
+    fn sim_tells_the_command_that_shows_a_seed_again() {
+        let args = Line::try_parse_from(["sim", "--faults", "crash,wipe", "--nodes", "5"]).unwrap().args;
+        let again = again(&args, 9);
+        let expected = "capstan sim --seed 9 --nodes 5 --protocol raft --faults crash,wipe --steps 1000 --workload kv --trace";
+        assert_eq!(again, expected);
+        assert!(Line::try_parse_from(["sim", "--faults", "coffee"]).is_err());
+    }
+}
