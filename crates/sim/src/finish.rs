@@ -10,7 +10,7 @@ use crate::world::World;
 
 /// The cluster must be at rest so long after all faults ended: elections, retries of connections (0.4 s), streams that
 /// time out (30 s), calls of clients (10 s), and then some.
-const REST_MICROS: u64 = 90_000_000;
+const REST_MICROS: u64 = 60_000_000;
 /// The last reads must be done so long after that.
 const READS_MICROS: u64 = 60_000_000;
 /// Whether the cluster is at rest is looked at so often.
