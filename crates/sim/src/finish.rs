@@ -1,16 +1,18 @@
 //! The end of a run: all faults are over; the cluster must come to rest, serve, and be whole. Then the history is judged.
 
+use check::appends::{self, Append};
 use check::generate::Workload;
+use check::history::Outcome;
 use check::linear::{self, Budget, Judgement, Verdict};
 use check::model::{Atomicity, Batch, Kv};
-use kv::{Class, Error, Key, Op, Reply};
+use kv::{Answer, Class, Error, Function, Key, Op, Reply, Value};
 
 use crate::clients::Purpose;
 use crate::world::World;
 
 /// The cluster must be at rest so long after all faults ended: elections, retries of connections (0.4 s), streams that
 /// time out (30 s), calls of clients (10 s), and then some.
-const REST_MICROS: u64 = 90_000_000;
+const REST_MICROS: u64 = 60_000_000;
 /// The last reads must be done so long after that.
 const READS_MICROS: u64 = 60_000_000;
 /// Whether the cluster is at rest is looked at so often.
@@ -97,13 +99,44 @@ impl World {
 
     pub fn last_read(&mut self, client: usize, op: &Op, result: &Result<Reply, Error>) {
         assert_eq!(op.class(), Class::Read, "the last calls read");
-        if let Err(error) = result {
-            self.violation(format!("client {client} could not read after the last fault: {op:?}: {error}"));
+        match (op, result) {
+            (Op::Get { key, .. }, Ok(Reply { answer: Answer::Row(row), .. })) => {
+                let value = row.as_ref().map_or_else(Value::new, |row| row.value.clone());
+                self.last_values.insert(key.clone(), value);
+            }
+            (_, Ok(_)) => {}
+            (_, Err(error)) => self
+                .violation(format!("client {client} could not read after the last fault: {op:?}: {error}")),
         }
+    }
+
+    /// What was appended must be there once, if it was acknowledged; no search is needed to tell.
+    fn judge_appends(&mut self) {
+        let mut faults = Vec::new();
+        for (key, value) in &self.last_values {
+            let operations = self.recorder.history().operations().iter();
+            let appends = operations.filter_map(|operation| match &operation.op {
+                Op::Update { key: other, function: Function::Append { value: text, .. } } if other == key => {
+                    let acknowledged = matches!(operation.outcome, Outcome::Done(_));
+                    let text = std::str::from_utf8(text).expect("workloads append text");
+                    Some(Append { writer: operation.process, text, acknowledged })
+                }
+                _ => None,
+            });
+            let appends: Vec<Append<'_>> = appends.collect();
+            let value = std::str::from_utf8(value).expect("workloads append text");
+            faults.extend(appends::check(&appends, value).iter().map(|fault| format!("{key:?}: {fault}")));
+        }
+        faults
+            .into_iter()
+            .for_each(|fault| self.violation(format!("no acknowledged write is lost: {fault}")));
     }
 
     /// Judges the history.
     pub fn judge(&mut self) {
+        if self.workload == Workload::Appends {
+            self.judge_appends();
+        }
         let history = self.recorder.history();
         let mut budget = Budget::steps(JUDGE_STEPS);
         let Judgement { verdict, .. } = match self.workload {

@@ -1,7 +1,9 @@
 //! The world: all machines, the network, the clients, and the loop that lets happen what is planned.
 
+use std::collections::BTreeMap;
+
 use check::history::Recorder;
-use kv::{NodeId, Protocol, ShardId};
+use kv::{Key, NodeId, Protocol, ShardId, Value};
 use node::route::ShardMap;
 
 use check::generate::Workload;
@@ -39,6 +41,8 @@ pub(crate) struct World {
     pub network: Network,
     pub clients: Vec<Client>,
     pub recorder: Recorder,
+    /// What the last reads found.
+    pub last_values: BTreeMap<Key, Value>,
     pub watch: Watch,
     pub stats: Stats,
     pub violations: Vec<String>,
@@ -76,6 +80,7 @@ impl World {
             network: Network::default(),
             clients: Vec::new(),
             recorder: Recorder::new(),
+            last_values: BTreeMap::new(),
             watch: Watch::new(),
             stats: Stats::default(),
             violations: Vec::new(),

@@ -1,5 +1,7 @@
 //! What can go wrong, by kind; and which kinds a run has.
 
+mod disks;
+mod heal;
 mod nemesis;
 
 use std::collections::BTreeSet;

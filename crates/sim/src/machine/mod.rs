@@ -5,7 +5,10 @@
 
 pub(crate) mod clock;
 pub(crate) mod engine;
+mod log;
+mod sight;
 mod start;
+mod stop;
 mod turn;
 mod worker;
 pub(crate) mod writer;
@@ -24,6 +27,8 @@ use writer::Writer;
 
 /// The driver is given the time at least so often, as by the server.
 pub(crate) const TICK_MICROS: u64 = 25_000;
+/// However slow a disk is, it needs no longer for one thing.
+const DISK_MICROS_MAX: u64 = 3_000_000;
 /// A full disk is tried again so often, as by the server.
 const RETRY_MICROS: u64 = 200_000;
 

@@ -16,6 +16,8 @@ mod one_vote;
 mod receipts;
 mod repeats;
 mod state_machine_safety;
+#[cfg(test)]
+mod tests;
 pub(crate) mod versions;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,111 @@
+//! What goes wrong with disks and data folders.
+
+use kv::NodeId;
+use wal::format::{BLOCK_BYTES, BatchHeader};
+use wal::{Crash, Disk, DiskError, Operation};
+
+use super::Heal;
+use crate::events::Event;
+use crate::watch::Seen;
+use crate::world::World;
+
+impl World {
+    pub(super) fn slow_disk(&mut self, node: NodeId) -> bool {
+        let lasts = self.lasts();
+        let slowness = self.random.pick(&[10, 50, 200]);
+        self.trace(|| format!("{node}'s disk is {slowness} times slower"));
+        self.machine_mut(node).slowness = slowness;
+        self.events.after(lasts, Event::Heal(Heal::Disk(node)));
+        true
+    }
+
+    pub(super) fn fill_disk(&mut self, node: NodeId) -> bool {
+        let lasts = self.lasts();
+        let room = self.random.between(0, 2) * self.settings.wal.segment_bytes;
+        let machine = self.machine_mut(node);
+        let segments = machine.disk.segments().unwrap_or_default();
+        let used: u64 = segments
+            .iter()
+            .map(|segment| machine.disk.bytes(*segment).map_or(0, |bytes| bytes.len() as u64))
+            .sum();
+        machine.disk.limit_bytes(Some(used + room));
+        machine.table.set_full(true);
+        self.trace(|| format!("{node}'s disk has room for {room} bytes"));
+        self.events.after(lasts, Event::Heal(Heal::Disk(node)));
+        true
+    }
+
+    pub(super) fn fail_disk(&mut self, node: NodeId) -> bool {
+        let error = DiskError::from(std::io::ErrorKind::Other);
+        let operations =
+            [Operation::Write, Operation::Sync, Operation::Create, Operation::Remove, Operation::Read];
+        let operation = self.random.pick(&operations);
+        let flush = self.random.percent(10);
+        self.trace(|| format!("{node}'s disk will fail when {operation}"));
+        let machine = self.machine_mut(node);
+        match flush {
+            true => machine.table.fail_next(),
+            false => machine.disk.fail_next(operation, error),
+        }
+        true
+    }
+
+    /// Flips a bit that a later batch proves to be damage, and shows it by a crash.
+    pub(super) fn flip(&mut self, node: NodeId) -> bool {
+        let Some((segment, offset)) = self.old_place(node).filter(|_| self.may_damage(node)) else {
+            return false;
+        };
+        let bit = self.random.below(8) as u8;
+        self.trace(|| format!("{node}'s disk flips bit {bit} of byte {offset} of segment {segment}"));
+        let machine = self.machine_mut(node);
+        machine.disk.flip(segment, offset, bit);
+        machine.flipped = true;
+        let shows = self.random.between(0, 500_000);
+        self.events.after(shows, Event::Heal(Heal::Show(node)));
+        true
+    }
+
+    /// A byte of the log that lies before its last batch.
+    fn old_place(&mut self, node: NodeId) -> Option<(u64, u64)> {
+        let machine = self.machine_mut(node);
+        let mut blocks = Vec::new();
+        for segment in machine.disk.segments().ok()? {
+            let bytes = machine.disk.bytes(segment)?;
+            let is_batch = |block: &&[u8]| BatchHeader::decode(block).is_ok();
+            let places = bytes.chunks(BLOCK_BYTES).enumerate().filter(|(_, block)| is_batch(block));
+            blocks.extend(places.map(|(place, _)| (segment, (place * BLOCK_BYTES) as u64)));
+        }
+        // The last batch may not be synced, and then the one before it would be the last: a torn write to those who see it.
+        blocks.truncate(blocks.len().saturating_sub(2));
+        (!blocks.is_empty()).then(|| {
+            let (segment, offset) = self.random.pick(&blocks);
+            // The header and the beginning of the payload: what lies behind may be padding, where a flip shows too.
+            (segment, offset + self.random.below(100))
+        })
+    }
+
+    pub(super) fn lose_folder(&mut self, node: NodeId) -> bool {
+        if !self.may_damage(node) {
+            return false;
+        }
+        self.kill(node, Crash::Power, "its folder is lost");
+        self.replace(node);
+        true
+    }
+
+    /// Whether the cluster survives the loss of this node's copies: a majority of the others is sound, and stays so.
+    fn may_damage(&self, node: NodeId) -> bool {
+        let unsound = self.ids().filter(|other| *other != node && self.machine(*other).is_unsound()).count();
+        !self.machine(node).is_unsound() && unsound < usize::from((self.nodes - 1) / 2)
+    }
+
+    /// A node comes back with an empty folder.
+    pub fn replace(&mut self, node: NodeId) {
+        let incarnation = self.random.next() | 1;
+        self.trace(|| format!("{node} comes back with an empty folder"));
+        self.machine_mut(node).wipe(incarnation);
+        self.see(Seen::Wiped { node });
+        let down = self.random.between(10_000, 1_000_000);
+        self.events.after(down, Event::Start { node });
+    }
+}

@@ -1,0 +1,77 @@
+//! What the watch and the trace see of a node's turns.
+
+use kv::NodeId;
+use node::{Done, Input, Job};
+
+use super::Process;
+use crate::watch::Seen;
+use crate::world::World;
+
+impl World {
+    pub(super) fn watch_statuses(&mut self, id: NodeId) {
+        for index in 0..self.map.shards().len() {
+            let (shard, _) = self.map.shards()[index];
+            let Some(process) = &self.machine(id).process else { return };
+            if let Some(status) = process.driver.replica_status(shard) {
+                self.see(Seen::Status { node: id, shard, status: &status });
+            }
+        }
+    }
+
+    pub(super) fn watch_input(&mut self, id: NodeId, input: &Input) {
+        match input {
+            Input::Done(Done::Applied { shard, index, last, results }) => {
+                self.see(Seen::Applied { node: id, shard: *shard, index: *index, last: *last, results });
+            }
+            Input::Done(Done::Loaded { shard, .. }) => {
+                self.note("a snapshot was installed");
+                self.trace(|| format!("{id} uses the snapshot of shard {shard} that came in"));
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn trace_job(&self, id: NodeId, job: &Job) {
+        match job {
+            Job::Apply { .. } | Job::Read { .. } => {}
+            Job::InstallChunk { shard, generation, chunk } => self.trace(|| {
+                format!(
+                    "{id} job: InstallChunk {{ shard: {shard}, generation: {generation}, {} bytes }}",
+                    chunk.len()
+                )
+            }),
+            job => self.trace(|| format!("{id} job: {job:?}")),
+        }
+    }
+
+    pub(super) fn watch_job(&mut self, id: NodeId, job: &Job) {
+        match job {
+            Job::Apply { shard, index, term, entry } => {
+                self.see(Seen::Apply { node: id, shard: *shard, index: *index, term: *term, entry });
+            }
+            Job::Read { token, op, .. } if !matches!(op, kv::Op::Range(_)) => {
+                let Some(process) = &mut self.machine_mut(id).process else { return };
+                let count = process.fetched.entry(*token).or_default();
+                *count += 1;
+                if *count == 2 {
+                    self.note("rows were read twice: a lease or a version had run out");
+                }
+                if process_is_large(&self.machine(id).process) {
+                    self.forget_fetched(id);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn forget_fetched(&mut self, id: NodeId) {
+        if let Some(process) = &mut self.machine_mut(id).process {
+            process.fetched.clear();
+        }
+    }
+}
+
+/// The reads that are remembered are bounded: they only feed a count.
+fn process_is_large(process: &Option<Process>) -> bool {
+    process.as_ref().is_some_and(|process| process.fetched.len() > 10_000)
+}
