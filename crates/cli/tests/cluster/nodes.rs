@@ -164,8 +164,16 @@ impl Lab {
 
     /// Starts `capstan up` and waits until every node is ready.
     pub async fn up(&mut self) {
+        let before = self.times_ready();
         self.spawn_up(&[]);
+        until("up tells that it is ready", PATIENCE, || std::future::ready(self.times_ready() > before)).await;
         self.ready().await;
+    }
+
+    /// How often `up` has said that all nodes are ready.
+    fn times_ready(&self) -> usize {
+        let told = std::fs::read_to_string(self.home.path().join("up.stdout"));
+        told.map_or(0, |text| text.matches("Ready:").count())
     }
 
     /// Starts `capstan up`.
