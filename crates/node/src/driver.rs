@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use kv::cluster::{Liveness, Role, Status};
 use kv::{Class, Epoch, Error, Level, NodeId, Op, Reply, ShardId, Stamped, Version};
+use mutant::Mutant;
 use replication::{Instant, Token};
 use storage::{Applied, ShardSnapshot};
 
@@ -806,7 +807,8 @@ impl Driver {
                 .extend(replica.protocol.checkpoint().into_iter().map(|body| protocol_record(shard, body)));
             self.append(records, std::mem::take(&mut first));
         }
-        self.checkpoint = Some(Checkpoint { ticket: self.next_ticket, durable: false, flushed: false });
+        let flushed = mutant::is(Mutant::CheckpointWithoutFlush);
+        self.checkpoint = Some(Checkpoint { ticket: self.next_ticket, durable: false, flushed });
         self.flush(Flush::Checkpoint);
     }
 

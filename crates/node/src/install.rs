@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use kv::{NodeId, ShardId, Version};
+use mutant::Mutant;
 
 use crate::driver::{Driver, Flush, Work};
 use crate::job::Job;
@@ -52,6 +53,9 @@ impl Driver {
                 self.work.push(Work::Run(Job::InstallChunk { shard, generation, chunk }));
             }
             (SnapshotPart::End, Some(install)) if install.stream == stream => {
+                if mutant::is(Mutant::GenerationSwitchedBeforeFlush) {
+                    return self.install_flushed(shard, stream, Ok(()));
+                }
                 self.flush(Flush::Install(shard, stream));
             }
             (SnapshotPart::Broken, Some(install)) if install.stream == stream && install.ticket.is_none() => {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use kv::{Answer, Class, Error, Level, NodeId, Op, RequestId, ShardId, Version};
+use mutant::Mutant;
 use replication::Instant;
 
 use crate::session::mix;
@@ -89,7 +90,7 @@ impl Open {
     /// What it is answered when it is given up now.
     pub fn verdict(&self) -> Error {
         let sent = !matches!(self.state, State::Waiting(_));
-        if !self.is_read() && (self.in_doubt || sent) {
+        if !self.is_read() && (self.in_doubt || sent) && !mutant::is(Mutant::InDoubtToldAsFailed) {
             return Error::InDoubt(format!(
                 "no answer from shard {} in time: the write may have happened or may yet happen; read the key, or \
                  send the same request again under its request id",

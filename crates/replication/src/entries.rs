@@ -132,7 +132,7 @@ impl Entries {
         self.unapplied_bytes
     }
 
-    fn truncate(&mut self, from: u64) {
+    pub(crate) fn truncate(&mut self, from: u64) {
         assert!(from > self.applied || from > self.last(), "entry {from} is applied and cannot be replaced");
         while self.last() >= from {
             let gone = self.entries.pop_back().expect("the log reaches to its last index");

@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use kv::codec::Malformed;
+use mutant::Mutant;
 
 use crate::entries::{Entries, Position};
 use crate::record::{Record, State};
@@ -59,6 +60,9 @@ impl Recovery {
             self.log.restart(applied);
         }
         self.log.applied(applied.index);
+        if mutant::is(Mutant::UncommittedTailDropped) {
+            self.log.truncate(self.state.commit.max(applied.index) + 1);
+        }
         let last = self.log.last();
         self.state.commit = self.state.commit.clamp(applied.index, last);
         self.state.term = self.state.term.max(self.log.term(last).unwrap_or_default());

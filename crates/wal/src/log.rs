@@ -8,6 +8,7 @@ use crate::recovery::{self, OpenError, Recovered};
 use crate::segments::{Gate, Segments};
 
 use bytes::Bytes;
+use mutant::Mutant;
 
 /// How a log is shaped. The sizes may change from one opening to the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -291,6 +292,7 @@ impl Log {
         let flight = flight.expect("the disk completes only what was submitted");
         match (result, flight.step) {
             (Ok(()), Step::SyncBatch) => self.finish_batch(),
+            (Ok(()), Step::WriteBatch) if mutant::is(Mutant::AcknowledgeBeforeSync) => self.finish_batch(),
             (Ok(()), _) => {
                 flight.advance();
                 self.writing.succeed();

@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use mutant::Mutant;
 
 use crate::disk::{Disk, DiskError, Operation, segment_file_name};
 use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, Bad, BatchHeader, SegmentHeader, decode_records};
@@ -252,9 +253,14 @@ impl<'a> Recovery<'a> {
     fn finish(mut self, next: u64) -> Result<(Segments, Tail, Recovered), OpenError> {
         let newest = self.live.back().copied();
         if let Some(newest) = newest {
-            let dirty = self.search_tail(newest)?;
+            let dirty = match mutant::is(Mutant::LogTailTruncated) {
+                true => newest.bytes,
+                false => self.search_tail(newest)?,
+            };
             self.cut(newest, self.tail.offset, dirty, self.stop)?;
-            self.settle(newest)?;
+            if !mutant::is(Mutant::RecoveredTailUnsynced) {
+                self.settle(newest)?;
+            }
         }
         let (mut spares, mut doomed) = (VecDeque::new(), VecDeque::new());
         for (segment, dirty, bad) in std::mem::take(&mut self.blank) {

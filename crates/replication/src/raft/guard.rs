@@ -4,6 +4,8 @@
 //! restarted has forgotten whom it confirmed, so it keeps still after its start as well. And a replica that has lost entries
 //! it had acknowledged keeps still until it has them again: its vote would count for a log it does not have.
 
+use mutant::Mutant;
+
 use crate::Instant;
 
 /// What a replica knows of its right to vote.
@@ -23,7 +25,8 @@ impl Guard {
 
     /// It is now. The first time is the start.
     pub(super) fn tick(&mut self, now: Instant) {
-        self.quiet_until.get_or_insert(now.plus(self.timeout_micros));
+        let micros = if mutant::is(Mutant::VotesAfterRestart) { 0 } else { self.timeout_micros };
+        self.quiet_until.get_or_insert(now.plus(micros));
     }
 
     /// The leader was heard of.
@@ -46,7 +49,7 @@ impl Guard {
 
     /// Whether it has what it had acknowledged.
     pub(super) fn is_whole(&self, durable: u64) -> bool {
-        durable >= self.whole_at
+        durable >= self.whole_at || mutant::is(Mutant::RejoinedVotesAtOnce)
     }
 
     /// Whether it may vote or campaign now. `forced`: the leader itself asked for the election.
@@ -74,7 +77,7 @@ impl Ticker {
         let last = *self.last.get_or_insert(now);
         let elapsed = now.since(last);
         if elapsed >= self.tick_micros {
-            let on_time = elapsed < 2 * self.tick_micros;
+            let on_time = elapsed < 2 * self.tick_micros || mutant::is(Mutant::MissedTicksMadeUp);
             self.last = Some(if on_time { last.plus(self.tick_micros) } else { now });
         }
         elapsed >= self.tick_micros

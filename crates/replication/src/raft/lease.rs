@@ -5,6 +5,8 @@
 //! needs one of them. A follower counts in ticks, of which the first may be over at once: hence one tick less. Clocks may
 //! run at different rates: hence the drift.
 
+use mutant::Mutant;
+
 use crate::Instant;
 
 /// The lease of the present term.
@@ -38,7 +40,7 @@ impl Lease {
 
     /// Whether it is held now.
     pub(super) fn is_valid(&self, now: Instant) -> bool {
-        self.until.is_some_and(|until| now < until)
+        self.until.is_some_and(|until| now < until || mutant::is(Mutant::LeaseNeverEnds))
     }
 
     /// The target of a transfer was told to campaign: the others vote for it in spite of their guards.

@@ -47,6 +47,7 @@ mod tests;
 use bytes::{BufMut, Bytes, BytesMut};
 use kv::cluster::Role;
 use kv::{Error, NodeId, Version};
+use mutant::Mutant;
 
 use self::core::{Core, Work};
 use self::guard::{Guard, Ticker};
@@ -307,7 +308,10 @@ impl Raft {
     }
 
     fn carry_out(&mut self, work: Work, out: &mut Vec<Output>) {
-        let Work { step, records, snapshot, early, late, committed, rounds } = work;
+        let Work { step, records, snapshot, mut early, mut late, committed, rounds } = work;
+        if mutant::is(Mutant::FollowerAcknowledgesUnsynced) {
+            early.extend(late.extract_if(.., |message| message.kind == Kind::AppendResponse));
+        }
         self.send(early, out);
         if !records.is_empty() {
             let ticket = self.outbox.issue();
@@ -317,6 +321,9 @@ impl Raft {
             }
             out.push(Output::Append { ticket, records, install: snapshot.is_some() });
             self.outbox.hold(step, late);
+            if mutant::is(Mutant::LeaderCountsUnsynced) && self.core.role() == Role::Leader {
+                self.core.persisted(step);
+            }
         } else if self.outbox.is_idle() {
             self.core.persisted(step);
             self.send(late, out);
@@ -349,7 +356,9 @@ impl Raft {
             match message.kind {
                 Kind::Snapshot => out.push(Output::SendSnapshot { to, header: body }),
                 Kind::TimeoutNow => {
-                    self.lease.give_away();
+                    if !mutant::is(Mutant::LeaseKeptOnTransfer) {
+                        self.lease.give_away();
+                    }
                     out.push(Output::Send { to, body });
                 }
                 _ => out.push(Output::Send { to, body }),

@@ -19,6 +19,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kv::{Error, Level};
+use mutant::Mutant;
 
 use super::lease::Lease;
 use crate::single::too_many_reads;
@@ -246,6 +247,7 @@ impl Reads {
     /// What the rows of a read keep; `None` = less than was asked for.
     fn judge(&self, read: Read, proof: Proof, moment: Moment) -> Option<(Level, u64)> {
         match proof {
+            Proof::Lease if mutant::is(Mutant::LeaseNotRechecked) => Some((Level::Linearizable, 0)),
             Proof::Lease => moment.is_leased().then_some((Level::Linearizable, 0)),
             Proof::Round(round) if round.number >= read.after => Some((Level::Linearizable, 0)),
             Proof::Round(round) => {

@@ -21,6 +21,7 @@ use std::ops::{Bound, ControlFlow};
 use bytes::{BufMut, Bytes, BytesMut};
 use kv::codec::{self, Malformed};
 use kv::{Answer, Error, RequestId, SESSION_WINDOW, Version};
+use mutant::Mutant;
 
 use super::Done;
 use super::keys::{RowSet, parts_of_session};
@@ -109,7 +110,9 @@ impl Sessions {
     /// What is to be done with a request that would get this version.
     pub fn admit(&self, id: &RequestId, version: Version) -> Admission {
         let session = self.clients.get(&id.client);
-        if let Some(slot) = session.and_then(|session| session.live.get(&id.sequence)) {
+        if let Some(slot) = session.and_then(|session| session.live.get(&id.sequence))
+            && !mutant::is(Mutant::RetryAppliedTwice)
+        {
             return Admission::Repeat(*slot);
         }
         let below = session.map_or(0, |session| session.answered_below).max(id.answered_below);
@@ -195,7 +198,7 @@ impl Sessions {
             }
             self.expiry.pop_first();
             let session = &self.clients[&client];
-            if session.valid_until > valid_until {
+            if session.valid_until > valid_until && !mutant::is(Mutant::SessionForgottenWhileValid) {
                 self.expiry.insert((session.valid_until, client));
                 continue;
             }

@@ -4,6 +4,7 @@ use std::ops::{Bound, ControlFlow};
 
 use bytes::{BufMut, Bytes};
 use kv::{Op, RequestId, Stamped, Version, codec};
+use mutant::Mutant;
 
 use super::keys::{RowSet, parts_of_expiry};
 use super::sessions::{Admission, Sessions};
@@ -86,6 +87,7 @@ impl Shard {
     ) -> Result<Done, EngineError> {
         let version = match &stamped.op {
             Op::Advance { to } => self.state.last.max(*to),
+            _ if mutant::is(Mutant::VersionFromClockAlone) => proposed,
             _ => proposed.after(self.state.last),
         };
         let Some(id) = &stamped.id else { return self.evaluate(engine, keep, &stamped.op, version) };
@@ -140,7 +142,9 @@ impl Shard {
         self.writer(engine, keep).sweep()?;
         self.sessions.forget(engine, self.set, self.state.last);
         (self.state.applied, self.state.term) = (index, term);
-        engine.put(self.set.state(), self.state.encode());
+        if !mutant::is(Mutant::AppliedOutsideBatch) || index.is_multiple_of(8) {
+            engine.put(self.set.state(), self.state.encode());
+        }
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use std::ops::{Bound, ControlFlow};
 use bytes::{BufMut, Bytes, BytesMut};
 use kv::ShardId;
 use kv::codec::{self, Malformed};
+use mutant::Mutant;
 
 use super::keys::{Part, RowSet};
 use super::record::Record;
@@ -54,7 +55,9 @@ impl ShardSnapshot {
 
     /// Adds rows to a chunk; returns whether there are more.
     fn fill(&mut self, chunk: &mut Chunk, bytes_max: usize) -> Result<bool, EngineError> {
-        let (begin, end) = (self.set.current(b""), self.set.end());
+        let without_sessions = mutant::is(Mutant::SnapshotWithoutSessions);
+        let end = if without_sessions { self.set.session_begin() } else { self.set.end() };
+        let begin = self.set.current(b"");
         let from = self.cursor.clone();
         let from = from.as_ref().map_or(Bound::Included(&begin[..]), |cursor| Bound::Excluded(&cursor[..]));
         let mut more = false;

@@ -10,9 +10,10 @@ mod wire;
 use std::cell::RefCell;
 
 use ::raft::eraftpb::{Entry, HardState, Message as Wire, MessageType};
-use ::raft::{ProgressState, RawNode, SnapshotStatus, StateRole};
+use ::raft::{ProgressState, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 use bytes::Bytes;
 use kv::cluster::Role;
+use mutant::Mutant;
 
 use self::store::Store;
 use super::Config;
@@ -75,6 +76,10 @@ impl Core {
             max_uncommitted_size: UNCOMMITTED_BYTES_MAX as u64,
             check_quorum: true,
             pre_vote: true,
+            read_only_option: match mutant::is(Mutant::ReadIndexWithoutQuorum) {
+                true => ReadOnlyOption::LeaseBased,
+                false => ReadOnlyOption::Safe,
+            },
             ..::raft::Config::default()
         };
         let written = recovered.state;
@@ -120,6 +125,10 @@ impl Core {
         let _ = self.raw.step(wire::from_plain(message, self.last()));
         if let Some(progress) = self.raw.raft.mut_prs().get_mut(from) {
             progress.next_idx = progress.next_idx.max(progress.matched + 1);
+        }
+        if mutant::is(Mutant::EarlierTermCommittedByCounting) && self.role() == Role::Leader {
+            let counted = self.raw.raft.mut_prs().maximal_committed_index().0;
+            self.raw.raft.raft_log.commit_to(counted);
         }
         self.keep_timeout();
     }
@@ -168,7 +177,9 @@ impl Core {
         let changes_vote = ready.hs().is_some_and(|state| self.write_state(state, &mut records));
         let mut early = wire::plain_messages(ready.take_messages());
         let mut late = wire::plain_messages(ready.take_persisted_messages());
-        if changes_vote {
+        if mutant::is(Mutant::VoteBeforeSync) {
+            early.append(&mut late);
+        } else if changes_vote {
             late.append(&mut early);
         }
         let committed = ready.take_committed_entries().into_iter().map(wire::plain_entry).collect();

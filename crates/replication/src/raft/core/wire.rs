@@ -3,6 +3,7 @@
 use ::raft::CAMPAIGN_TRANSFER;
 use ::raft::eraftpb::{Entry, EntryType, Message as Wire, MessageType, Snapshot};
 use bytes::Bytes;
+use mutant::Mutant;
 
 use super::super::message::{Kind, Message};
 use crate::entries::{LogEntry, Position};
@@ -41,7 +42,7 @@ pub(super) fn from_plain(message: Message, last: u64) -> Wire {
         _ => (),
     }
     // The leader counts on entries that were here and are lost: they come again, and their commit with them.
-    if kind == Kind::Heartbeat && wire.commit > last {
+    if kind == Kind::Heartbeat && wire.commit > last && !mutant::is(Mutant::CommitBeyondLogBelieved) {
         wire.commit = 0;
     }
     wire

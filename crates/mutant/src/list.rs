@@ -1,0 +1,206 @@
+//! The mutants. Each tells the defect, where it comes from, and what should catch it (the invariants are those of `sim`'s
+//! `watch`; "the history" is the judge of linearizability at the end of a run).
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A named defect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// The log calls a batch durable when it is written, without its sync (`wal`). Pillai et al., "All File Systems Are Not
+    /// Created Equal" (2014). Caught by: what is durable survives.
+    AcknowledgeBeforeSync,
+    /// A leader counts its own copy before its sync (`replication`). Ongaro, "Consensus" (2014), §10.2.1 allows the parallel
+    /// write, not the count. Caught by: durable before visible.
+    LeaderCountsUnsynced,
+    /// A follower acknowledges entries before their sync (`replication`). Raft §5.3, figure 2: stable storage before
+    /// responding. Caught by: durable before visible.
+    FollowerAcknowledgesUnsynced,
+    /// Votes, and terms with them, leave before the sync that keeps them (`replication`). Raft §5.2, figure 2. Caught by:
+    /// durable before visible.
+    VoteBeforeSync,
+    /// A restarted replica votes at once, although it may have confirmed a leader's lease just before (`replication`'s
+    /// guard). Ongaro, "Consensus", §6.4.1. Caught by: confirmed leases are kept.
+    VotesAfterRestart,
+    /// The lease is looked at before the rows are read, and not again when the answer leaves (`replication`'s reads).
+    /// Caught by: linearizable reads are proven.
+    LeaseNotRechecked,
+    /// Once it has a lease, a leader reads under it until it is deposed, whatever the clock says (`replication`'s lease).
+    /// Caught by: linearizable reads are proven; the history.
+    LeaseNeverEnds,
+    /// Missed ticks are made up after a pause (`replication`'s ticker), so all timeouts are over at once. Caught by: ticks
+    /// keep to the clock.
+    MissedTicksMadeUp,
+    /// `applied` is written now and then only, not with the data of its entry (`storage`). Caught by: applying is
+    /// deterministic; equal copies.
+    AppliedOutsideBatch,
+    /// A request that was run before is run again (`storage`'s sessions). Ongaro, "Consensus", §6.3. Caught by: versions
+    /// are unique; the history.
+    RetryAppliedTwice,
+    /// A session goes when its first request is out of date, although a later one prolonged it (`storage`'s sessions).
+    /// Ongaro, "Consensus", §6.3. Caught by: the history.
+    SessionForgottenWhileValid,
+    /// At recovery a bad batch counts as the torn end of the log although sound ones lie behind it (`wal`). Alagappan et al.,
+    /// "Protocol-Aware Recovery for Consensus-Based Storage" (2018). Caught by: what is durable survives.
+    LogTailTruncated,
+    /// At recovery entries beyond the known commit are dropped, as if nobody had counted on them (`replication`'s
+    /// recovery). Raft §5.4. Caught by: what is durable survives.
+    UncommittedTailDropped,
+    /// A snapshot leaves the sessions out (`storage`). Ongaro, "Consensus", §6.3: they are part of the state. Caught by:
+    /// equal copies.
+    SnapshotWithoutSessions,
+    /// A received snapshot is switched to before its rows are flushed (`node`'s install). Caught by: what is durable
+    /// survives.
+    GenerationSwitchedBeforeFlush,
+    /// A node with another data folder is let in under its old name. In the server that is the transport's hello
+    /// (`server/src/transport/hello.rs`), so this site is in `sim`'s model of it. Caught by: who lost its folder votes when
+    /// it is whole.
+    IncarnationNotChecked,
+    /// The checksum of a batch's payload is not looked at (`wal`). Caught by: a node that cannot start; log matching.
+    TornRecordAccepted,
+    /// A version is the proposer's clock, not moved past the shard's newest (`storage`). Kulkarni et al., "Logical Physical
+    /// Clocks" (2014). Caught by: applying is deterministic (versions rise); versions are unique.
+    VersionFromClockAlone,
+    /// A leader answers a question of ReadIndex without asking a majority (`replication`: the raft crate's
+    /// `ReadOnlyOption::LeaseBased`). Ongaro, "Consensus", §6.4. Caught by: linearizable reads are proven.
+    ReadIndexWithoutQuorum,
+    /// A node that lost its folder votes before it has again what it had acknowledged (`replication`'s guard). Ongaro,
+    /// "Consensus", §11.7.2. Caught by: who lost its folder votes when it is whole.
+    RejoinedVotesAtOnce,
+    /// A write that was handed on and not answered is told as failed (`node`'s open requests). Caught by: the history.
+    InDoubtToldAsFailed,
+    /// What an abandoned snapshot left under a generation is not removed before the next one comes (`storage`). Caught by:
+    /// equal copies.
+    SnapshotOverLeftovers,
+    /// A leader commits entries of earlier terms by counting copies (`replication`). Raft §5.4.2, figure 8. Caught by: a
+    /// leader commits entries of its own term.
+    EarlierTermCommittedByCounting,
+    /// A checkpoint gives old segments away before the table is flushed (`node`). Caught by: what is durable survives; a
+    /// table behind its log.
+    CheckpointWithoutFlush,
+    /// What a killed process wrote and did not sync is believed after the restart without a sync (`wal`). Caught by: what
+    /// is durable survives.
+    RecoveredTailUnsynced,
+    /// A leader that told another to campaign keeps its lease (`replication`'s lease). Ongaro, "Consensus", §6.4.1 with
+    /// §3.10. Caught by: linearizable reads are proven.
+    LeaseKeptOnTransfer,
+    /// A heartbeat's commit beyond a log that was cut is believed (`replication`): the raft crate panics on it. Caught by: a
+    /// panic.
+    CommitBeyondLogBelieved,
+}
+
+/// By the order of the enum: its name in commands, and the defect in a few words.
+const ALL: [(Mutant, &str, &str); 27] = [
+    (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
+    (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
+    (
+        Mutant::FollowerAcknowledgesUnsynced,
+        "follower-acknowledges-unsynced",
+        "a follower acknowledges before its sync",
+    ),
+    (Mutant::VoteBeforeSync, "vote-before-sync", "a vote or a term leaves before its sync"),
+    (Mutant::VotesAfterRestart, "votes-after-restart", "a restarted replica votes under a lease"),
+    (Mutant::LeaseNotRechecked, "lease-not-rechecked", "the lease is not checked again after the read"),
+    (Mutant::LeaseNeverEnds, "lease-never-ends", "a lease counts until its leader is deposed"),
+    (Mutant::MissedTicksMadeUp, "missed-ticks-made-up", "missed ticks are made up after a pause"),
+    (Mutant::AppliedOutsideBatch, "applied-outside-batch", "applied is written apart from its data"),
+    (Mutant::RetryAppliedTwice, "retry-applied-twice", "a request that is sent again runs again"),
+    (
+        Mutant::SessionForgottenWhileValid,
+        "session-forgotten-while-valid",
+        "a session goes with its first request",
+    ),
+    (Mutant::LogTailTruncated, "log-tail-truncated", "sound batches behind a bad one are cut"),
+    (
+        Mutant::UncommittedTailDropped,
+        "uncommitted-tail-dropped",
+        "a start drops what it does not know agreed on",
+    ),
+    (Mutant::SnapshotWithoutSessions, "snapshot-without-sessions", "a snapshot leaves the sessions out"),
+    (
+        Mutant::GenerationSwitchedBeforeFlush,
+        "generation-switched-before-flush",
+        "a snapshot is used before its flush",
+    ),
+    (
+        Mutant::IncarnationNotChecked,
+        "incarnation-not-checked",
+        "another data folder comes in under a known name",
+    ),
+    (Mutant::TornRecordAccepted, "torn-record-accepted", "a payload's checksum is not looked at"),
+    (Mutant::VersionFromClockAlone, "version-from-clock-alone", "a version is the proposer's clock alone"),
+    (Mutant::ReadIndexWithoutQuorum, "read-index-without-quorum", "a round of reads asks no majority"),
+    (Mutant::RejoinedVotesAtOnce, "rejoined-votes-at-once", "a node that lost its folder votes at once"),
+    (
+        Mutant::InDoubtToldAsFailed,
+        "in-doubt-told-as-failed",
+        "a write that may have happened is told as failed",
+    ),
+    (
+        Mutant::SnapshotOverLeftovers,
+        "snapshot-over-leftovers",
+        "a snapshot comes over the rows of the last one",
+    ),
+    (
+        Mutant::EarlierTermCommittedByCounting,
+        "earlier-term-committed-by-counting",
+        "an earlier term's entry is counted",
+    ),
+    (Mutant::CheckpointWithoutFlush, "checkpoint-without-flush", "segments go before the table is flushed"),
+    (Mutant::RecoveredTailUnsynced, "recovered-tail-unsynced", "what is found at a start is not synced"),
+    (Mutant::LeaseKeptOnTransfer, "lease-kept-on-transfer", "who hands its leadership over keeps the lease"),
+    (Mutant::CommitBeyondLogBelieved, "commit-beyond-log-believed", "a commit beyond a cut log is believed"),
+];
+
+impl Mutant {
+    /// All, in order.
+    pub fn all() -> impl Iterator<Item = Mutant> {
+        ALL.iter().map(|(mutant, _, _)| *mutant)
+    }
+
+    /// Its name in commands.
+    pub fn name(self) -> &'static str {
+        ALL[self as usize].1
+    }
+
+    /// The defect in a few words.
+    pub fn what(self) -> &'static str {
+        ALL[self as usize].2
+    }
+}
+
+impl FromStr for Mutant {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Mutant, String> {
+        let found = Mutant::all().find(|mutant| mutant.name() == text);
+        found.ok_or_else(|| format!("'{text}' is no mutant: capstan sim --mutants lists them"))
+    }
+}
+
+impl fmt::Display for Mutant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_mutant_is_listed_in_its_place_and_its_name_parses() {
+        for (place, (mutant, name, what)) in ALL.iter().enumerate() {
+            assert_eq!(*mutant as usize, place, "{name} stands where the enum has it");
+            assert_eq!(name.parse::<Mutant>().as_ref(), Ok(mutant));
+            assert!(!what.is_empty() && name.chars().all(|c| c == '-' || c.is_ascii_lowercase()), "{name}");
+        }
+        assert_eq!(ALL.len(), Mutant::CommitBeyondLogBelieved as usize + 1, "all are listed");
+        assert!("coffee".parse::<Mutant>().is_err());
+    }
+
+    #[test]
+    fn no_mutant_is_there_unless_it_was_chosen() {
+        assert!(Mutant::all().all(|mutant| !crate::is(mutant)));
+    }
+}
