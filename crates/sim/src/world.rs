@@ -19,7 +19,7 @@ use crate::outcome::Stats;
 use crate::random::Random;
 use crate::settings::Settings;
 use crate::trace::Trace;
-use crate::watch::{Seen, Watch};
+use crate::watch::{Message, Seen, Watch};
 
 /// Copies are compared so often.
 const INSPECT_MICROS: u64 = 500_000;
@@ -198,6 +198,8 @@ impl World {
     }
 
     pub fn see(&mut self, seen: Seen<'_>) {
+        let majority = usize::from(self.nodes / 2 + 1);
+        self.watch.proofs.see(&seen, majority);
         self.watch.see(&seen);
     }
 
@@ -219,6 +221,11 @@ impl World {
     pub fn watch_frame(&mut self, from: NodeId, to: NodeId, bytes: &bytes::Bytes) {
         if let Some(told) = crate::net::frame_told(bytes) {
             self.note(told);
+        }
+        if let Some((shard, message)) = Message::in_frame(bytes) {
+            let now = self.events.now();
+            let clock = self.machine(from).clock.read(now).instant.0;
+            self.see(Seen::Sent { node: from, to, shard, message: &message, now, clock });
         }
         self.trace(|| format!("{from} -> {to} {}", crate::trace::frame(bytes)));
     }

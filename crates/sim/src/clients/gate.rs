@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use kv::{Error, NodeId, Reply, Request};
+use kv::{Answer, Error, Level, NodeId, Reply, Request};
 use node::route::Plan;
 use node::{Input, Part};
 
 use super::Whose;
 use crate::events::Event;
+use crate::watch::Proof;
 use crate::world::World;
 
 /// The open requests of one process.
@@ -20,6 +21,8 @@ pub(crate) struct Gate {
 
 struct Open {
     whose: Whose,
+    /// When it arrived.
+    asked_at: u64,
     plan: Option<Plan>,
     results: Vec<Option<Result<Reply, Error>>>,
 }
@@ -43,6 +46,12 @@ impl Gate {
     /// How many parts wait for their answer.
     pub fn open(&self) -> usize {
         self.parts.len()
+    }
+
+    /// When the request of a part arrived.
+    fn asked_at(&self, name: u64) -> Option<u64> {
+        let (request, _) = self.parts.get(&name)?;
+        Some(self.requests.get(request)?.asked_at)
     }
 
     fn name(&mut self) -> u64 {
@@ -84,10 +93,11 @@ impl World {
             Some(part) => (vec![part], None),
             None => (plan.parts.clone(), Some(plan)),
         };
+        let asked_at = self.events.now();
         let Some(process) = &mut self.machine_mut(node).process else { return };
         let gate = &mut process.gate;
         let open = gate.name();
-        gate.requests.insert(open, Open { whose, plan, results: vec![None; parts.len()] });
+        gate.requests.insert(open, Open { whose, asked_at, plan, results: vec![None; parts.len()] });
         let mut inputs = Vec::new();
         for (index, (shard, op)) in parts.into_iter().enumerate() {
             let client = gate.name();
@@ -99,12 +109,35 @@ impl World {
 
     /// A node's driver answers a part.
     pub fn answered(&mut self, node: NodeId, name: u64, result: Result<Reply, Error>) {
+        self.check_proof(node, name, &result);
         let Some(process) = &mut self.machine_mut(node).process else { return };
         match process.gate.take(name, result) {
             Taken::Whole(whose, result) => self.answer(whose, Some(*result)),
             Taken::Part => {}
             Taken::Unknown => self.violation(format!(
                 "one answer per request: {node} answers part {name}, which it answered before or never had"
+            )),
+        }
+    }
+
+    /// A linearizable read that a node answers itself must be proven.
+    fn check_proof(&mut self, node: NodeId, name: u64, result: &Result<Reply, Error>) {
+        let Some(process) = &self.machine(node).process else { return };
+        let (Some(asked_at), Ok(Reply { answer, receipt })) = (process.gate.asked_at(name), result) else {
+            return;
+        };
+        let is_read = matches!(answer, Answer::Row(_) | Answer::Page(_) | Answer::History(_));
+        if !is_read || receipt.node != node || receipt.reached != Level::Linearizable || self.nodes == 1 {
+            return;
+        }
+        let clock = self.machine(node).clock.read(self.events.now()).instant.0;
+        match self.watch.proofs.of_read(node, receipt.shard, asked_at, clock) {
+            Some(Proof::Lease) => self.note("a read was answered under a lease"),
+            Some(Proof::Round) => self.note("a read was proven by a round"),
+            None => self.violation(format!(
+                "linearizable reads are proven: {node} answers a read of shard {} that arrived at {asked_at} without a round \
+                 or a lease",
+                receipt.shard
             )),
         }
     }

@@ -4,7 +4,7 @@ use kv::NodeId;
 use node::{Done, Input, Job};
 
 use super::Process;
-use crate::watch::Seen;
+use crate::watch::{Message, Seen};
 use crate::world::World;
 
 impl World {
@@ -22,6 +22,12 @@ impl World {
         match input {
             Input::Done(Done::Applied { shard, index, last, results }) => {
                 self.see(Seen::Applied { node: id, shard: *shard, index: *index, last: *last, results });
+            }
+            Input::Durable { ticket } => self.see(Seen::Durable { node: id, ticket: *ticket }),
+            Input::Frame { from, bytes } => {
+                if let Some((shard, message)) = Message::in_frame(bytes) {
+                    self.see(Seen::Heard { node: id, from: *from, shard, message: &message });
+                }
             }
             Input::Done(Done::Loaded { shard, .. }) => {
                 self.note("a snapshot was installed");

@@ -105,6 +105,7 @@ impl World {
         let life = process.life;
         self.machine_mut(id).process = Some(process);
         self.stats.starts += 1;
+        self.watch_statuses(id);
         self.turn_log(id);
         self.wake(id);
         self.events.after(TICK_MICROS, Event::Tick { node: id, life });

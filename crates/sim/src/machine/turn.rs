@@ -7,6 +7,7 @@ use wal::Crash;
 use super::writer::Request;
 use super::{DISK_MICROS_MAX, Machine, Process, TICK_MICROS};
 use crate::events::Event;
+use crate::watch::Seen;
 use crate::world::World;
 
 impl World {
@@ -70,6 +71,7 @@ impl World {
             match work {
                 Work::Append { ticket, records, checkpoint } => {
                     records.iter().for_each(|record| self.watch.record(id, record));
+                    self.see(Seen::Appended { node: id, ticket });
                     self.ask_log(id, Request::Append { ticket, records, checkpoint });
                 }
                 Work::Release => {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use kv::cluster::Role;
 use kv::{NodeId, ShardId};
 
+use super::durable::Durable;
 use super::{Record, Seen};
 
 /// The tag of a protocol's record in the node's log (`node`'s recovery).
@@ -16,6 +17,7 @@ pub(crate) struct Logs {
     replicas: BTreeMap<(NodeId, ShardId), Log>,
     committed: BTreeMap<ShardId, Committed>,
     roles: BTreeMap<(NodeId, ShardId), (Role, u64)>,
+    durable: BTreeMap<(NodeId, ShardId), Durable>,
 }
 
 /// One replica's log: the terms of the entries behind a base.
@@ -50,6 +52,8 @@ impl Log {
     /// As the protocols' recovery understands records. True when an entry with another term was replaced.
     fn take(&mut self, record: Record) -> bool {
         match record {
+            // A checkpoint writes again what is there.
+            Record::Entry { index, term } if self.term(index) == Some(term) => {}
             Record::Entry { index, term } if index > self.base.0 && index <= self.last() + 1 => {
                 let replaces = self.term(index).is_some_and(|before| before != term);
                 self.terms.truncate((index - self.base.0) as usize - 1);
@@ -75,6 +79,10 @@ impl Committed {
     pub fn term(&self, index: u64) -> Option<u64> {
         self.terms.get(&index).copied()
     }
+
+    pub fn last(&self) -> Option<u64> {
+        self.terms.last_key_value().map(|(index, _)| *index)
+    }
 }
 
 impl Logs {
@@ -86,6 +94,23 @@ impl Logs {
         self.committed.get(&shard)
     }
 
+    /// Of all shards, the last index that is committed.
+    pub fn committed_shards(&self) -> impl Iterator<Item = (ShardId, u64)> + '_ {
+        self.committed.iter().filter_map(|(shard, committed)| Some((*shard, committed.last()?)))
+    }
+
+    /// What of a log is synced.
+    pub fn durable(&self, node: NodeId, shard: ShardId) -> Option<&Durable> {
+        self.durable.get(&(node, shard))
+    }
+
+    /// What of a node's logs is synced.
+    pub fn durables_of(&self, node: NodeId) -> impl Iterator<Item = (ShardId, &Durable)> {
+        self.durable
+            .range((node, ShardId(0))..=(node, ShardId(u32::MAX)))
+            .map(|((_, shard), durable)| (*shard, durable))
+    }
+
     pub fn role(&self, node: NodeId, shard: ShardId) -> Option<(Role, u64)> {
         self.roles.get(&(node, shard)).copied()
     }
@@ -94,6 +119,7 @@ impl Logs {
         match *seen {
             Seen::Recovering { node } | Seen::Wiped { node } => {
                 self.replicas.retain(|(other, _), _| *other != node);
+                self.durable.retain(|(other, _), _| *other != node);
             }
             Seen::Ended { node } => self.roles.retain(|(other, _), _| *other != node),
             Seen::Recovered { node, applied } => {
@@ -102,10 +128,18 @@ impl Logs {
                     if log.term(applied.index) != Some(applied.term) {
                         log.restart(applied.index, applied.term);
                     }
+                    let last = log.last();
+                    self.durable.entry((node, shard)).or_default().recovered(last);
                 }
             }
             Seen::Record { node, shard, record, .. } => {
-                if self.replicas.entry((node, shard)).or_default().take(record) {
+                let log = self.replicas.entry((node, shard)).or_default();
+                let is_new = match record {
+                    Record::Entry { index, term } => log.term(index) != Some(term),
+                    _ => false,
+                };
+                self.durable.entry((node, shard)).or_default().take(record, is_new);
+                if log.take(record) {
                     noted.push("an entry that was not agreed on was overwritten");
                 }
             }
@@ -119,8 +153,18 @@ impl Logs {
                 }
                 self.commit(node, shard, status.commit);
             }
-            Seen::Apply { .. } | Seen::Applied { .. } => {}
+            Seen::Appended { node, ticket } => {
+                self.durables_of_mut(node).for_each(|durable| durable.appended(ticket))
+            }
+            Seen::Durable { node, ticket } => {
+                self.durables_of_mut(node).for_each(|durable| durable.synced(ticket))
+            }
+            Seen::Sent { .. } | Seen::Heard { .. } | Seen::Apply { .. } | Seen::Applied { .. } => {}
         }
+    }
+
+    fn durables_of_mut(&mut self, node: NodeId) -> impl Iterator<Item = &mut Durable> {
+        self.durable.range_mut((node, ShardId(0))..=(node, ShardId(u32::MAX))).map(|(_, durable)| durable)
     }
 
     /// A replica says that all up to an index is committed.

@@ -8,17 +8,26 @@ mod apply_order;
 mod commit_order;
 mod deterministic_apply;
 mod digests;
+mod durable;
+mod durable_survives;
+mod durable_visible;
 mod leader_completeness;
+mod leases;
 mod log_matching;
 mod logs;
+mod messages;
 mod one_leader;
 mod one_vote;
+mod own_term;
+mod pace;
+mod proofs;
 mod receipts;
 mod repeats;
 mod state_machine_safety;
 #[cfg(test)]
 mod tests;
 pub(crate) mod versions;
+mod wiped_votes;
 
 use std::collections::BTreeMap;
 
@@ -30,6 +39,8 @@ use storage::Applied;
 
 pub(crate) use digests::Digests;
 use logs::Logs;
+pub(crate) use messages::Message;
+pub(crate) use proofs::{Proof, Proofs};
 use receipts::Receipts;
 use repeats::Repeats;
 use versions::Versions;
@@ -46,6 +57,14 @@ pub(crate) enum Seen<'a> {
     Wiped { node: NodeId },
     /// A record was appended, or read at recovery.
     Record { node: NodeId, shard: ShardId, record: Record, body: &'a Bytes },
+    /// The records of an append were seen; the append's ticket.
+    Appended { node: NodeId, ticket: u64 },
+    /// All appends up to a ticket are synced, as the log tells.
+    Durable { node: NodeId, ticket: u64 },
+    /// A message leaves: in true time, and by its sender's clock.
+    Sent { node: NodeId, to: NodeId, shard: ShardId, message: &'a Message, now: u64, clock: u64 },
+    /// A message is taken in.
+    Heard { node: NodeId, from: NodeId, shard: ShardId, message: &'a Message },
     /// How a replica is after a turn.
     Status { node: NodeId, shard: ShardId, status: &'a Status },
     /// An entry is handed to the table.
@@ -96,6 +115,7 @@ pub(crate) struct Watch {
     pub receipts: Receipts,
     pub versions: Versions,
     pub digests: Digests,
+    pub proofs: Proofs,
     repeats: Repeats,
     broken: Vec<String>,
     seen: Vec<&'static str>,
@@ -106,6 +126,12 @@ impl Watch {
         let invariants: Vec<Box<dyn Invariant>> = vec![
             Box::new(one_leader::OneLeader::default()),
             Box::new(one_vote::OneVote::default()),
+            Box::new(durable_visible::DurableVisible::default()),
+            Box::new(durable_survives::DurableSurvives::default()),
+            Box::new(leases::Leases::default()),
+            Box::new(pace::Pace::default()),
+            Box::new(own_term::OwnTerm::default()),
+            Box::new(wiped_votes::WipedVotes::default()),
             Box::new(log_matching::LogMatching::default()),
             Box::new(leader_completeness::LeaderCompleteness::default()),
             Box::new(commit_order::CommitOrder::default()),
@@ -119,6 +145,7 @@ impl Watch {
             receipts: Receipts::default(),
             versions: Versions::default(),
             digests: Digests::default(),
+            proofs: Proofs::default(),
             repeats: Repeats::default(),
             broken: Vec::new(),
             seen: Vec::new(),

@@ -1,0 +1,72 @@
+//! Who confirmed a leader's round keeps still for as long as that leader may read under it, also across a restart: Ongaro,
+//! "Consensus: Bridging Theory and Practice" (2014), §6.4.1, and the guard of `replication`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use kv::{NodeId, ShardId};
+
+use super::logs::Logs;
+use super::messages::{Kind, Message};
+use super::{Invariant, Seen};
+
+/// A lease lasts so long by its leader's clock: nine ticks of 50 ms, less 10 percent for the drift (`replication`'s lease).
+pub(super) const LEASE_MICROS: u64 = 405_000;
+/// As long as that takes at most, on a clock that runs 4 percent slow.
+const LEASE_TRUE_MICROS: u64 = 422_000;
+
+#[derive(Default)]
+pub(super) struct Leases {
+    /// When a leader began each round.
+    began: BTreeMap<(ShardId, NodeId, Bytes), u64>,
+    /// Until when each replica keeps still.
+    until: BTreeMap<(ShardId, NodeId), u64>,
+    /// Elections that the leader asked for: who, and the term.
+    forced: BTreeSet<(ShardId, NodeId, u64)>,
+}
+
+impl Invariant for Leases {
+    fn name(&self) -> &'static str {
+        "confirmed leases are kept"
+    }
+
+    fn see(&mut self, seen: &Seen<'_>, _: &Logs) -> Result<(), String> {
+        let Seen::Sent { node, to, shard, message, now, .. } = *seen else { return Ok(()) };
+        match message.kind {
+            Kind::Heartbeat if !message.round.is_empty() => {
+                self.began.entry((shard, node, message.round.clone())).or_insert(now);
+                Ok(())
+            }
+            Kind::HeartbeatResponse if !message.round.is_empty() => {
+                if let Some(began) = self.began.get(&(shard, to, message.round.clone())) {
+                    let until = self.until.entry((shard, node)).or_default();
+                    *until = (*until).max(began + LEASE_TRUE_MICROS);
+                }
+                Ok(())
+            }
+            Kind::Vote if message.forced => {
+                self.forced.insert((shard, node, message.term));
+                Ok(())
+            }
+            Kind::Vote => self.check(shard, node, message, now),
+            Kind::VoteResponse if !message.reject && !self.forced.contains(&(shard, to, message.term)) => {
+                self.check(shard, node, message, now)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Leases {
+    fn check(&self, shard: ShardId, node: NodeId, message: &Message, now: u64) -> Result<(), String> {
+        let until = self.until.get(&(shard, node)).copied().unwrap_or(0);
+        match now >= until {
+            true => Ok(()),
+            false => Err(format!(
+                "shard {shard} on {node} takes part in the election of term {} and keeps a leader's lease for another {} us",
+                message.term,
+                until - now
+            )),
+        }
+    }
+}

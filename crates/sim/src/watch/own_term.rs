@@ -1,0 +1,45 @@
+//! A leader commits only entries of its own term by counting copies, and earlier ones with them: Raft §5.4.2, figure 8.
+
+use std::collections::BTreeMap;
+
+use kv::cluster::Role;
+use kv::{NodeId, ShardId};
+
+use super::logs::Logs;
+use super::{Invariant, Seen};
+
+#[derive(Default)]
+pub(super) struct OwnTerm {
+    /// Of leaders: term and commit.
+    commits: BTreeMap<(NodeId, ShardId), (u64, u64)>,
+}
+
+impl Invariant for OwnTerm {
+    fn name(&self) -> &'static str {
+        "a leader commits entries of its own term"
+    }
+
+    fn see(&mut self, seen: &Seen<'_>, logs: &Logs) -> Result<(), String> {
+        match *seen {
+            Seen::Ended { node } => self.commits.retain(|(other, _), _| *other != node),
+            Seen::Status { node, shard, status } if status.role != Role::Leader => {
+                self.commits.remove(&(node, shard));
+            }
+            Seen::Status { node, shard, status } => {
+                let before = self.commits.insert((node, shard), (status.term, status.commit));
+                let rose = before.is_some_and(|before| before.0 == status.term && before.1 < status.commit);
+                let term = logs.log(node, shard).and_then(|log| log.term(status.commit));
+                if rose && term.is_some_and(|term| term != status.term) {
+                    return Err(format!(
+                        "{node} leads shard {shard} in term {} and commits {}/{}",
+                        status.term,
+                        status.commit,
+                        term.unwrap_or_default()
+                    ));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,78 @@
+//! A linearizable read is proven: by a round that began after it was asked and that a majority confirmed, or by a lease from
+//! such a round that has not run out when the answer leaves (Ongaro, "Consensus", §6.4 and §6.4.1).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use kv::{NodeId, ShardId};
+
+use super::Seen;
+use super::leases::LEASE_MICROS;
+use super::messages::Kind;
+
+/// The rounds of reads.
+#[derive(Default)]
+pub(crate) struct Proofs {
+    open: BTreeMap<(ShardId, NodeId, Bytes), Round>,
+    /// The latest that was confirmed, of each leader.
+    confirmed: BTreeMap<(ShardId, NodeId), Began>,
+}
+
+#[derive(Default)]
+struct Round {
+    began: Began,
+    by: BTreeSet<NodeId>,
+}
+
+/// When a round began: in true time, and by its leader's clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Began {
+    now: u64,
+    clock: u64,
+}
+
+/// How a read is proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proof {
+    Round,
+    Lease,
+}
+
+impl Proofs {
+    /// Takes in what is said between nodes. `majority`: of the members.
+    pub fn see(&mut self, seen: &Seen<'_>, majority: usize) {
+        match *seen {
+            Seen::Sent { node, shard, message, now, clock, .. }
+                if message.kind == Kind::Heartbeat && !message.round.is_empty() =>
+            {
+                let begun = || Round { began: Began { now, clock }, by: BTreeSet::from([node]) };
+                self.open.entry((shard, node, message.round.clone())).or_insert_with(begun);
+            }
+            Seen::Heard { node, from, shard, message }
+                if message.kind == Kind::HeartbeatResponse && !message.reject =>
+            {
+                let Some(round) = self.open.get_mut(&(shard, node, message.round.clone())) else { return };
+                round.by.insert(from);
+                if round.by.len() >= majority {
+                    let latest = self.confirmed.entry((shard, node)).or_default();
+                    *latest = (*latest).max(round.began);
+                }
+            }
+            Seen::Ended { node } => {
+                self.open.retain(|(_, leader, _), _| *leader != node);
+                self.confirmed.retain(|(_, leader), _| *leader != node);
+            }
+            _ => {}
+        }
+    }
+
+    /// How a read is proven that was asked then and is answered now by this node, whose clock shows `clock`.
+    pub fn of_read(&self, node: NodeId, shard: ShardId, asked: u64, clock: u64) -> Option<Proof> {
+        let of_shard = self.confirmed.range((shard, NodeId(0))..=(shard, NodeId::MAX));
+        if of_shard.map(|(_, began)| began.now).any(|began| began >= asked) {
+            return Some(Proof::Round);
+        }
+        let own = self.confirmed.get(&(shard, node))?;
+        (clock < own.clock + LEASE_MICROS).then_some(Proof::Lease)
+    }
+}
