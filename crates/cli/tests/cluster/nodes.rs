@@ -166,7 +166,8 @@ impl Lab {
     pub async fn up(&mut self) {
         let before = self.times_ready();
         self.spawn_up(&[]);
-        until("up tells that it is ready", PATIENCE, || std::future::ready(self.times_ready() > before)).await;
+        until("up tells that it is ready", PATIENCE, || std::future::ready(self.times_ready() > before))
+            .await;
         self.ready().await;
     }
 
