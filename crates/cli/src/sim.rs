@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Instant;
 
-use ::sim::{Faults, Outcome, Stats, Workload};
+use ::sim::{Faults, Outcome, SOMETIMES, Stats, Workload};
 use kv::Protocol;
 use serde_json::json;
 
@@ -29,6 +29,12 @@ Examples:
   capstan sim --seeds 100 --nodes 5 --workload batch
   capstan sim --seeds 100 --faults crash,partition,wipe
   capstan sim --seeds 100 --protocol single --faults power
+  capstan sim --seeds 5000 --until-bad     the first seed that does not hold
+
+The default mix: each seed picks its workload, protocol (mostly raft) and number
+of nodes (mostly three) where no option does, and which kinds of faults happen
+how often; settings from the size of a log's segment to the speed of the network
+come from the seed in any case.
 
 Kinds of faults: crash power stop pause partition hold messages bulk clock slow
 full eio flip wipe. Exit code 1: something did not hold; the seed and the
@@ -40,28 +46,39 @@ pub struct Args {
     /// How many seeds
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     pub seeds: u64,
-    /// How many nodes
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    /// How many nodes [default: the seed's, mostly 3]
+    #[arg(long, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=NODES_MAX))]
-    pub nodes: u16,
-    /// How the replicas agree: raft or single (one node)
-    #[arg(long, value_name = "P", default_value = "raft")]
-    pub protocol: Protocol,
+    pub nodes: Option<u16>,
+    /// How the replicas agree: raft or single (one node) [default: the seed's]
+    #[arg(long, value_name = "P")]
+    pub protocol: Option<Protocol>,
     /// What goes wrong: all, none or kinds
     #[arg(long, value_name = "LIST", default_value = "all")]
     pub faults: Faults,
     /// Requests of clients until the faults end
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub steps: u64,
-    /// What the clients ask: register, kv, batch or appends
-    #[arg(long, value_name = "W", default_value = "kv")]
-    pub workload: Workload,
+    /// What the clients ask: register, kv, batch or appends [default: the seed's]
+    #[arg(long, value_name = "W")]
+    pub workload: Option<Workload>,
+    /// Stop at the first seed that does not hold
+    #[arg(long)]
+    pub until_bad: bool,
     /// Print what happens: messages, faults, requests
     #[arg(long)]
     pub trace: bool,
     /// Write what the clients saw, for `lab check` (JSON lines; one seed)
     #[arg(long, value_name = "FILE")]
     pub history: Option<PathBuf>,
+    /// Switch a defect on (of the test build: see scripts/mutants)
+    #[cfg(feature = "mutants")]
+    #[arg(long, value_name = "NAME")]
+    pub mutant: Option<mutant::Mutant>,
+    /// List the defects that --mutant switches on, and do nothing else
+    #[cfg(feature = "mutants")]
+    #[arg(long)]
+    pub mutants: bool,
 }
 
 /// More nodes than this are no usual raft group.
@@ -69,22 +86,32 @@ const NODES_MAX: i64 = 9;
 
 /// Runs `capstan sim`.
 pub fn run(args: &Args, out: &mut Output<'_>) -> Result<Code, Error> {
+    #[cfg(feature = "mutants")]
+    if args.mutants {
+        let rows = mutant::Mutant::all().map(|mutant| vec![mutant.to_string(), mutant.what().to_owned()]);
+        out.table(&["MUTANT", "DEFECT"], &Vec::from_iter(rows))?;
+        return Ok(Code::Done);
+    }
+    #[cfg(feature = "mutants")]
+    mutant::choose(args.mutant);
     let mut history = history_file(args)?;
     let began = Instant::now();
-    let (mut sum, mut bad) = (Stats::default(), 0);
+    let (mut sum, mut run, mut bad) = (Stats::default(), 0, 0);
     each_seed(args, &mut |seed, outcome| {
         outcome.trace.iter().try_for_each(|line| out.line(line))?;
+        run += 1;
         bad += u64::from(!outcome.violations.is_empty());
         sum.add(&outcome.stats);
         tell(args, seed, &outcome, out)?;
         draw(seed, &outcome, out)?;
-        history.as_mut().map_or(Ok(()), |file| {
+        if let Some(file) = &mut history {
             check::history::json_lines::write(&outcome.history, file)?;
-            file.flush()
-        })
+            file.flush()?;
+        }
+        Ok(bad == 0 || !args.until_bad)
     })?;
     if args.seeds > 1 {
-        tell_all(&sum, args.seeds, bad, out)?;
+        tell_all(&sum, run, bad, out)?;
     }
     let seconds = began.elapsed().as_secs_f64();
     let simulated = sum.micros as f64 / 1e6;
@@ -104,13 +131,27 @@ fn history_file(args: &Args) -> Result<Option<BufWriter<File>>, Error> {
     Ok(Some(BufWriter::new(file)))
 }
 
+/// What no option says, the seed does.
 fn options(args: &Args, seed: u64) -> ::sim::Options {
-    let Args { nodes, protocol, faults, steps, workload, trace, .. } = args.clone();
-    ::sim::Options { seed, nodes, protocol, faults, steps, workload, trace }
+    let mix = ::sim::Options::new(seed);
+    // Who says how many nodes wants so many.
+    let protocol = args.nodes.map_or(mix.protocol, |_| Protocol::Raft);
+    ::sim::Options {
+        nodes: args.nodes.unwrap_or(mix.nodes),
+        protocol: args.protocol.unwrap_or(protocol),
+        faults: args.faults.clone(),
+        steps: args.steps,
+        workload: args.workload.unwrap_or(mix.workload),
+        trace: args.trace,
+        ..mix
+    }
 }
 
-/// Runs all seeds, as many at a time as there are cores, and gives their outcomes in order.
-fn each_seed(args: &Args, take: &mut dyn FnMut(u64, Outcome) -> std::io::Result<()>) -> std::io::Result<()> {
+/// Runs all seeds, as many at a time as there are cores, and gives their outcomes in order, for as long as they are wanted.
+fn each_seed(
+    args: &Args,
+    take: &mut dyn FnMut(u64, Outcome) -> std::io::Result<bool>,
+) -> std::io::Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     let next = AtomicU64::new(0);
     let done: Mutex<BTreeMap<u64, Outcome>> = Mutex::default();
@@ -139,10 +180,11 @@ fn each_seed(args: &Args, take: &mut dyn FnMut(u64, Outcome) -> std::io::Result<
                 }
             };
             drop(outcomes);
-            if let Err(error) = take(args.seed.wrapping_add(index), outcome) {
-                // Nobody reads on: no further seed is begun.
+            let wanted = take(args.seed.wrapping_add(index), outcome);
+            if !matches!(wanted, Ok(true)) {
+                // No further seed is begun.
                 next.store(args.seeds, Ordering::Relaxed);
-                return Err(error);
+                return wanted.map(|_| ());
             }
         }
         Ok(())
@@ -152,6 +194,8 @@ fn each_seed(args: &Args, take: &mut dyn FnMut(u64, Outcome) -> std::io::Result<
 fn tell(args: &Args, seed: u64, outcome: &Outcome, out: &mut Output<'_>) -> std::io::Result<()> {
     let Stats { micros, asked, done, failed, in_doubt, undecided, .. } = outcome.stats;
     let again = again(args, seed);
+    let ::sim::Options { workload, nodes, .. } = options(args, seed);
+    let workload = workload.name();
     if out.json {
         return out.object(&json!({
             "seed": seed, "violations": outcome.violations, "again": again, "micros": micros, "asked": asked,
@@ -164,7 +208,7 @@ fn tell(args: &Args, seed: u64, outcome: &Outcome, out: &mut Output<'_>) -> std:
         // The invariants held; whether the history is linearizable was not found out.
         let word = if undecided > 0 { "undecided" } else { "ok" };
         return out.line(&format!(
-            "seed {seed}  {word}  {seconds:.1} s, {done} done, {failed} failed, {in_doubt} in doubt"
+            "seed {seed}  {word}  {workload} on {nodes}, {seconds:.1} s, {done} done, {failed} failed, {in_doubt} in doubt"
         ));
     }
     for violation in &outcome.violations {
@@ -183,20 +227,24 @@ fn draw(seed: u64, outcome: &Outcome, out: &mut Output<'_>) -> std::io::Result<(
 
 /// The command that shows a seed again.
 fn again(args: &Args, seed: u64) -> String {
-    let Args { nodes, protocol, faults, steps, workload, .. } = args;
-    format!(
-        "capstan sim --seed {seed} --nodes {nodes} --protocol {protocol} --faults {faults} --steps {steps} --workload {} --trace",
-        workload.name()
-    )
+    let ::sim::Options { nodes, protocol, faults, steps, workload, .. } = options(args, seed);
+    let workload = workload.name();
+    let shape = format!(
+        "--nodes {nodes} --protocol {protocol} --faults {faults} --steps {steps} --workload {workload}"
+    );
+    #[cfg(feature = "mutants")]
+    let shape = args.mutant.map_or(shape.clone(), |mutant| format!("{shape} --mutant {mutant}"));
+    format!("capstan sim --seed {seed} {shape} --trace")
 }
 
 fn tell_all(sum: &Stats, seeds: u64, bad: u64, out: &mut Output<'_>) -> std::io::Result<()> {
     let Stats { micros, turns, frames, starts, asked, done, failed, in_doubt, undecided, .. } = sum;
+    let seen = |what: &str| sum.sometimes.get(what).copied().unwrap_or(0);
     if out.json {
         return out.object(&json!({
             "seeds": seeds, "bad": bad, "micros": micros, "turns": turns, "frames": frames, "starts": starts,
             "asked": asked, "done": done, "failed": failed, "in_doubt": in_doubt, "undecided": undecided,
-            "faults": sum.faults, "sometimes": sum.sometimes,
+            "faults": sum.faults, "sometimes": SOMETIMES.iter().map(|what| (*what, seen(what))).collect::<BTreeMap<_, _>>(),
         }));
     }
     let mut rows = Vec::new();
@@ -209,10 +257,14 @@ fn tell_all(sum: &Stats, seeds: u64, bad: u64, out: &mut Output<'_>) -> std::io:
     row("starts of nodes", starts.to_string());
     row("histories too hard to judge", undecided.to_string());
     sum.faults.iter().for_each(|(fault, count)| row(&format!("fault {fault}"), count.to_string()));
-    sum.sometimes.iter().for_each(|(what, count)| row(what, count.to_string()));
+    SOMETIMES.iter().for_each(|what| row(what, seen(what).to_string()));
+    let unseen = SOMETIMES.iter().filter(|what| seen(what) == 0).count();
     out.line("")?;
     out.table(&["COUNT", "WHAT"], &rows)?;
     out.line("")?;
+    if unseen > 0 {
+        out.line(&format!("{unseen} things that must happen sometimes were never seen"))?;
+    }
     out.line(&format!("{seeds} seeds, {bad} of them with violations"))
 }
 
@@ -248,7 +300,7 @@ mod tests {
 
     #[test]
     fn sim_trace_tells_messages_and_requests() {
-        let (_, out) = printed(&["--steps", "10", "--faults", "none", "--trace"], false);
+        let (_, out) = printed(&["--nodes", "3", "--steps", "10", "--faults", "none", "--trace"], false);
         for part in ["1 -> 2", "connected", "client 0 asks", "client 0 learns"] {
             assert!(out.contains(part), "no '{part}' in the trace");
         }
@@ -256,7 +308,10 @@ mod tests {
 
     #[test]
     fn sim_tells_the_command_that_shows_a_seed_again() {
-        let args = Line::try_parse_from(["sim", "--faults", "crash,wipe", "--nodes", "5"]).unwrap().args;
+        let args =
+            Line::try_parse_from(["sim", "--faults", "crash,wipe", "--nodes", "5", "--workload", "kv"])
+                .unwrap()
+                .args;
         let again = again(&args, 9);
         let expected = "capstan sim --seed 9 --nodes 5 --protocol raft --faults crash,wipe --steps 1000 --workload kv --trace";
         assert_eq!(again, expected);

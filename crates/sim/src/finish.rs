@@ -56,7 +56,7 @@ impl World {
         for machine in &self.machines {
             let id = machine.id;
             let Some(process) = &machine.process else { return Some(format!("{id} is down")) };
-            if machine.rejoining {
+            if machine.rejoining || machine.astray {
                 return Some(format!("{id} is not whole"));
             }
             if process.gate.open() > 0 {

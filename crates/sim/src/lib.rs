@@ -15,7 +15,8 @@
 //! A run has two parts. In the first, clients work while faults happen. In the second the faults are over, and the
 //! cluster must come to rest within a bound: every node up and whole, one leader a shard, all copies equal, every key
 //! readable. At every moment the invariants of `watch` must hold; at the end the clients' history must be linearizable.
-//! [`Stats::sometimes`] counts what should happen in some runs, so that a simulator that has stopped to exercise a case is noticed.
+//! [`Stats::sometimes`] counts what should happen in some runs ([`SOMETIMES`] lists it), so that a simulator that has stopped
+//! to exercise a case is noticed.
 //!
 //! # Guarantees
 //!
@@ -36,6 +37,7 @@ mod net;
 mod outcome;
 mod random;
 mod settings;
+mod sometimes;
 mod trace;
 mod watch;
 mod world;
@@ -47,7 +49,9 @@ use kv::Protocol;
 pub use check::generate::Workload;
 pub use faults::{Fault, Faults};
 pub use outcome::{Outcome, Stats};
+pub use sometimes::SOMETIMES;
 
+use random::Random;
 use trace::Trace;
 use world::World;
 
@@ -71,15 +75,18 @@ pub struct Options {
 }
 
 impl Options {
-    /// Three nodes under raft, every kind of fault, requests of every kind on single keys.
+    /// The default mix: which workload, how many nodes and which protocol, the seed decides as well. Mostly three nodes under
+    /// raft; every kind of fault may be.
     pub fn new(seed: u64) -> Options {
+        let mut random = Random::new(seed.rotate_left(32));
+        let workloads = [Workload::Kv, Workload::Kv, Workload::Register, Workload::Batch, Workload::Appends];
         Options {
             seed,
-            nodes: 3,
-            protocol: Protocol::Raft,
+            nodes: random.pick(&[3, 3, 3, 3, 3, 3, 3, 2, 4, 5]),
+            protocol: if random.percent(4) { Protocol::Single } else { Protocol::Raft },
             faults: Faults::all(),
             steps: 1000,
-            workload: Workload::Kv,
+            workload: random.pick(&workloads),
             trace: false,
         }
     }

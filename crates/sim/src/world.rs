@@ -19,6 +19,7 @@ use crate::net::Network;
 use crate::outcome::Stats;
 use crate::random::Random;
 use crate::settings::Settings;
+use crate::sometimes::SOMETIMES;
 use crate::trace::Trace;
 use crate::watch::{Message, Seen, Watch};
 
@@ -209,6 +210,7 @@ impl World {
 
     /// Something that must happen sometimes happened.
     pub fn note(&mut self, what: &'static str) {
+        assert!(SOMETIMES.binary_search(&what).is_ok(), "'{what}' stands in the list");
         *self.stats.sometimes.entry(what).or_default() += 1;
     }
 

@@ -88,22 +88,26 @@ impl World {
         if !self.may_damage(node) {
             return false;
         }
+        // Two that nobody had met before could meet each other.
+        let alone = !self.ids().any(|other| self.machine(other).is_unsound());
+        let rejoining = !(alone && self.random.percent(30));
         self.kill(node, Crash::Power, "its folder is lost");
-        self.replace(node);
+        self.replace(node, rejoining);
         true
     }
 
     /// Whether the cluster survives the loss of this node's copies: a majority of the others is sound, and stays so.
     fn may_damage(&self, node: NodeId) -> bool {
         let unsound = self.ids().filter(|other| *other != node && self.machine(*other).is_unsound()).count();
-        !self.machine(node).is_unsound() && unsound < usize::from((self.nodes - 1) / 2)
+        let astray = self.ids().any(|other| self.machine(other).astray);
+        !astray && !self.machine(node).is_unsound() && unsound < usize::from((self.nodes - 1) / 2)
     }
 
-    /// A node comes back with an empty folder.
-    pub fn replace(&mut self, node: NodeId) {
+    /// A node comes back with an empty folder; `rejoining` = it is told so, as it should be.
+    pub fn replace(&mut self, node: NodeId, rejoining: bool) {
         let incarnation = self.random.next() | 1;
-        self.trace(|| format!("{node} comes back with an empty folder"));
-        self.machine_mut(node).wipe(incarnation);
+        self.trace(|| format!("{node} comes back with an empty folder, rejoining: {rejoining}"));
+        self.machine_mut(node).wipe(incarnation, rejoining);
         self.see(Seen::Wiped { node });
         let down = self.random.between(10_000, 1_000_000);
         self.events.after(down, Event::Start { node });

@@ -41,6 +41,10 @@ pub(crate) struct Machine {
     pub incarnation: u64,
     /// The folder was lost, and the others have not made it whole yet.
     pub rejoining: bool,
+    /// The folder was lost, and the node was started as if it were not.
+    pub astray: bool,
+    /// The incarnations of the others, as this folder remembers them.
+    pub known: BTreeMap<NodeId, u64>,
     pub clock: Clock,
     /// The process is stopped until then.
     pub paused_until: u64,
@@ -63,6 +67,8 @@ impl Machine {
             table: Flushed::default(),
             incarnation,
             rejoining: false,
+            astray: false,
+            known: BTreeMap::new(),
             clock,
             paused_until: 0,
             slowness: 1,
@@ -73,18 +79,19 @@ impl Machine {
         }
     }
 
-    /// A new folder in place of the old one.
-    pub fn wipe(&mut self, incarnation: u64) {
+    /// A new folder in place of the old one. `rejoining`: its node is told so.
+    pub fn wipe(&mut self, incarnation: u64, rejoining: bool) {
         self.disk = MemoryDisk::new();
         self.table = Flushed::default();
         self.incarnation = incarnation;
-        self.rejoining = true;
+        (self.rejoining, self.astray) = (rejoining, !rejoining);
+        self.known.clear();
         (self.flipped, self.damaged) = (false, false);
     }
 
     /// Whether it may lack what it had acknowledged.
     pub fn is_unsound(&self) -> bool {
-        self.rejoining || self.flipped || self.damaged
+        self.rejoining || self.astray || self.flipped || self.damaged
     }
 
     pub fn life(&self) -> Option<u64> {

@@ -46,7 +46,7 @@ impl World {
                 self.note("damage of a log was noticed");
                 self.trace(|| format!("{id} cannot start: {why}"));
                 self.machine_mut(id).damaged = true;
-                self.replace(id);
+                self.replace(id, true);
             }
             Err(Refused::Violation(why)) => self.violation(format!("{id} cannot start: {why}")),
         }

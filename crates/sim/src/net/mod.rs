@@ -11,11 +11,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use kv::NodeId;
+use mutant::Mutant;
 use node::Input;
 use node::wire::Frame;
 use wal::Crash;
 
 use crate::events::Event;
+use crate::machine::Machine;
 use crate::world::World;
 
 /// The first byte of frames of a protocol.
@@ -141,6 +143,7 @@ impl World {
 
     pub fn connected(&mut self, from: NodeId, to: NodeId, life: u64, number: u64) {
         let other = self.machine(to).life().filter(|_| number > 0 && !self.is_cut(from, to));
+        let other = other.filter(|_| self.know_each_other(from, to));
         let Some(link) = self.network.links.get_mut(&(from, to)) else { return };
         let Some(other) = other else {
             let pause = PAUSES_MICROS[link.failures.min(PAUSES_MICROS.len() - 1)];
@@ -150,6 +153,29 @@ impl World {
         (link.state, link.number, link.failures) = (State::Up(other), number, 0);
         self.trace(|| format!("{from} -> {to} connected"));
         self.give(from, [Input::PeerUp { node: to }]);
+    }
+
+    /// Whether two nodes take each other for who they were, as the hello of the server's transport does: another data folder
+    /// under a known name is let in only to be made whole.
+    fn know_each_other(&mut self, from: NodeId, to: NodeId) -> bool {
+        for (one, other) in [(to, from), (from, to)] {
+            let Machine { incarnation, rejoining, .. } = *self.machine(other);
+            let known = self.machine(one).known.get(&other);
+            let is_another = known.is_some_and(|known| *known != incarnation) && !rejoining;
+            if is_another && !mutant::is(Mutant::IncarnationNotChecked) {
+                self.refused(other);
+                return false;
+            }
+            self.machine_mut(one).known.insert(other, incarnation);
+        }
+        true
+    }
+
+    /// A node learned that it is taken for another: it ends, and is started again to be made whole.
+    fn refused(&mut self, id: NodeId) {
+        self.note("a node with another folder was refused");
+        self.kill(id, Crash::Process, "it is another");
+        self.replace(id, true);
     }
 
     /// Sends a frame, or drops it when there is no connection.

@@ -48,7 +48,8 @@ fn keeps(message: &Message, to: u64, last: u64, (term, vote): (u64, u64)) -> boo
     match message.kind {
         // Questions, and answers to them, before anybody is asked for a vote: they promise nothing.
         Kind::PreVote | Kind::PreVoteResponse => true,
-        Kind::VoteResponse if !message.reject => (message.term, to) == (term, vote),
+        // One of an earlier term may leave with the sync of a later one.
+        Kind::VoteResponse if !message.reject => message.term < term || (message.term, to) == (term, vote),
         Kind::AppendResponse if !message.reject => message.term <= term && message.index <= last,
         _ => message.term <= term,
     }

@@ -16,6 +16,8 @@ pub(crate) struct Proofs {
     open: BTreeMap<(ShardId, NodeId, Bytes), Round>,
     /// The latest that was confirmed, of each leader.
     confirmed: BTreeMap<(ShardId, NodeId), Began>,
+    /// Of them, those whose leader's process has not ended since.
+    leases: BTreeMap<(ShardId, NodeId), Began>,
 }
 
 #[derive(Default)]
@@ -54,13 +56,15 @@ impl Proofs {
                 let Some(round) = self.open.get_mut(&(shard, node, message.round.clone())) else { return };
                 round.by.insert(from);
                 if round.by.len() >= majority {
-                    let latest = self.confirmed.entry((shard, node)).or_default();
-                    *latest = (*latest).max(round.began);
+                    for all in [&mut self.confirmed, &mut self.leases] {
+                        let latest = all.entry((shard, node)).or_default();
+                        *latest = (*latest).max(round.began);
+                    }
                 }
             }
             Seen::Ended { node } => {
                 self.open.retain(|(_, leader, _), _| *leader != node);
-                self.confirmed.retain(|(_, leader), _| *leader != node);
+                self.leases.retain(|(_, leader), _| *leader != node);
             }
             _ => {}
         }
@@ -72,7 +76,7 @@ impl Proofs {
         if of_shard.map(|(_, began)| began.now).any(|began| began >= asked) {
             return Some(Proof::Round);
         }
-        let own = self.confirmed.get(&(shard, node))?;
+        let own = self.leases.get(&(shard, node))?;
         (clock < own.clock + LEASE_MICROS).then_some(Proof::Lease)
     }
 }
