@@ -1,7 +1,7 @@
 //! The data folder: whose it is, and that only one process has it.
 //!
-//! `identity.json` is written once, at the first start: the node's name, the cluster it belongs to, a random incarnation,
-//! and the options that cannot change later. `peers.json` remembers the incarnations of the other nodes, so that a node
+//! `identity.json` is written at the first start: the node's name, the cluster it belongs to, a random incarnation, and the
+//! options that cannot change later; and again when a folder that replaced a lost one is whole and known to all. `peers.json` remembers the incarnations of the other nodes, so that a node
 //! that comes back with a wiped or foreign folder under a known name is noticed. `lock` is held for the life of the process.
 
 use std::collections::BTreeMap;
@@ -30,6 +30,9 @@ pub(crate) struct Identity {
     /// It came back with nothing and must be made whole by the others before it votes.
     #[serde(default)]
     pub rejoining: bool,
+    /// It replaced a folder that was lost, and not all of the others have met it: some know this node under the old one.
+    #[serde(default)]
+    pub newcomer: bool,
 }
 
 const FORMAT: u32 = 1;
@@ -106,9 +109,9 @@ impl Folder {
         write(&self.path.join("peers.json"), peers)
     }
 
-    /// It has been made whole.
-    pub fn rejoined(&self) -> io::Result<()> {
-        write(&self.path.join("identity.json"), &Identity { rejoining: false, ..self.identity.clone() })
+    /// Writes an identity that has changed: the folder was made whole, or is known to all.
+    pub fn remember_identity(&self, identity: &Identity) -> io::Result<()> {
+        write(&self.path.join("identity.json"), identity)
     }
 }
 
@@ -140,6 +143,7 @@ fn identity(config: &Config) -> Identity {
             Kind::Disk => "disk".into(),
         },
         rejoining: config.rejoin,
+        newcomer: config.rejoin,
     }
 }
 

@@ -156,9 +156,10 @@ pub(super) async fn connect(
     let mut frames = framing::Reader::new(reader);
     let answer = frames.next().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
     match Welcome::decode(answer).map_err(malformed)? {
-        Welcome::Yes { incarnation, rejoining } => {
+        Welcome::Yes { incarnation, newcomer } => {
             let name = shared.identities.name_of(node);
-            shared.identities.meet(&name, incarnation, rejoining)?.map_err(io::Error::other)?;
+            shared.identities.meet(&name, incarnation, newcomer)?.map_err(io::Error::other)?;
+            shared.identities.welcomed(node)?;
             Ok((frames.into_inner(), writer))
         }
         Welcome::No(why) => {
