@@ -107,7 +107,10 @@ impl World {
     pub fn replace(&mut self, node: NodeId, rejoining: bool) {
         let incarnation = self.random.next() | 1;
         self.trace(|| format!("{node} comes back with an empty folder, rejoining: {rejoining}"));
-        self.machine_mut(node).wipe(incarnation, rejoining);
+        let others = self.ids().filter(|other| *other != node && rejoining).collect();
+        let machine = self.machine_mut(node);
+        machine.wipe(incarnation, rejoining);
+        machine.unmet = others;
         self.see(Seen::Wiped { node });
         let down = self.random.between(10_000, 1_000_000);
         self.events.after(down, Event::Start { node });

@@ -13,7 +13,7 @@ mod turn;
 mod worker;
 pub(crate) mod writer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kv::NodeId;
 use node::{Driver, Executor, Input};
@@ -43,6 +43,8 @@ pub(crate) struct Machine {
     pub rejoining: bool,
     /// The folder was lost, and the node was started as if it were not.
     pub astray: bool,
+    /// The others that have not met this folder, which replaced one that was lost.
+    pub unmet: BTreeSet<NodeId>,
     /// The incarnations of the others, as this folder remembers them.
     pub known: BTreeMap<NodeId, u64>,
     pub clock: Clock,
@@ -68,6 +70,7 @@ impl Machine {
             incarnation,
             rejoining: false,
             astray: false,
+            unmet: BTreeSet::new(),
             known: BTreeMap::new(),
             clock,
             paused_until: 0,

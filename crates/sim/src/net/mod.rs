@@ -156,18 +156,19 @@ impl World {
     }
 
     /// Whether two nodes take each other for who they were, as the hello of the server's transport does: another data folder
-    /// under a known name is let in only to be made whole.
+    /// under a known name is let in when it says so, which it does until all have met it.
     fn know_each_other(&mut self, from: NodeId, to: NodeId) -> bool {
         for (one, other) in [(to, from), (from, to)] {
-            let Machine { incarnation, rejoining, .. } = *self.machine(other);
+            let Machine { incarnation, ref unmet, .. } = *self.machine(other);
             let known = self.machine(one).known.get(&other);
-            let is_another = known.is_some_and(|known| *known != incarnation) && !rejoining;
+            let is_another = known.is_some_and(|known| *known != incarnation) && unmet.is_empty();
             if is_another && !mutant::is(Mutant::IncarnationNotChecked) {
                 self.refused(other);
                 return false;
             }
             self.machine_mut(one).known.insert(other, incarnation);
         }
+        self.machine_mut(from).unmet.remove(&to);
         true
     }
 
