@@ -81,6 +81,9 @@ pub enum Mutant {
     /// What a killed process wrote and did not sync is believed after the restart without a sync (`wal`). Caught by: what
     /// is durable survives.
     RecoveredTailUnsynced,
+    /// A leader asks for the same round of reads twice under one name, so that late answers to the first count for the second
+    /// (`replication`: the raft crate merges them only while the first is open). Caught by: linearizable reads are proven.
+    RoundIssuesMixedUp,
     /// A leader that told another to campaign keeps its lease (`replication`'s lease). Ongaro, "Consensus", §6.4.1 with
     /// §3.10. Caught by: linearizable reads are proven.
     LeaseKeptOnTransfer,
@@ -90,7 +93,7 @@ pub enum Mutant {
 }
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 27] = [
+const ALL: [(Mutant, &str, &str); 28] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -148,6 +151,11 @@ const ALL: [(Mutant, &str, &str); 27] = [
     ),
     (Mutant::CheckpointWithoutFlush, "checkpoint-without-flush", "segments go before the table is flushed"),
     (Mutant::RecoveredTailUnsynced, "recovered-tail-unsynced", "what is found at a start is not synced"),
+    (
+        Mutant::RoundIssuesMixedUp,
+        "round-issues-mixed-up",
+        "late answers to a round count for the next of its name",
+    ),
     (Mutant::LeaseKeptOnTransfer, "lease-kept-on-transfer", "who hands its leadership over keeps the lease"),
     (Mutant::CommitBeyondLogBelieved, "commit-beyond-log-believed", "a commit beyond a cut log is believed"),
 ];

@@ -125,6 +125,8 @@ pub struct Raft {
 
 /// A round of reads that a follower does not see confirmed is issued again after so many heartbeats.
 const ROUND_PATIENCE_HEARTBEATS: u64 = 2;
+/// The name of a round: who asks, in which life, and the number of the round.
+const ROUND_NAME_BYTES: usize = 2 + 8 + 8;
 
 impl Raft {
     /// The replica, from its log and its table (index and term of the last entry it has applied).
@@ -411,8 +413,10 @@ impl Raft {
     }
 
     fn round_confirmed(&mut self, name: &Bytes, index: u64) {
+        // A leader's own rounds go on with the number of the issue.
+        let Some(name) = name.first_chunk::<ROUND_NAME_BYTES>() else { return };
         let number = name.last_chunk().map_or(0, |number| u64::from_be_bytes(*number));
-        if *name != self.round_name(number) {
+        if self.round_name(number) != name[..] {
             return;
         }
         if let Some(began) = self.reads.confirm_round(number, index, self.applied.index)
@@ -424,7 +428,7 @@ impl Raft {
 
     /// Rounds of all members and all their lives share a leader's table: their names differ.
     fn round_name(&self, number: u64) -> Bytes {
-        let mut name = BytesMut::with_capacity(18);
+        let mut name = BytesMut::with_capacity(ROUND_NAME_BYTES);
         name.put_u16(self.config.id.0);
         name.put_u64(self.life.unwrap_or_default());
         name.put_u64(number);

@@ -268,6 +268,33 @@ fn raft_reads_and_writes_of_a_lost_leadership_are_refused_or_wait() {
 }
 
 #[test]
+fn raft_late_confirmation_of_a_round_does_not_count_for_its_next_issue() {
+    let mut leader = Replica::leader();
+    leader.message(Message { at: at(1, 0), ..message(Kind::AppendResponse, 3) });
+    leader.sync();
+    leader.step(Input::Applied { index: 1 });
+    let ask = |leader: &mut Replica| {
+        let round = Bytes::from_static(b"a round of node 1");
+        let out = leader.message(Message { term: 0, round, ..message(Kind::ReadIndex, 1) });
+        sent(&out)[0].round.clone()
+    };
+    let confirm = |leader: &mut Replica, from, round: &Bytes| {
+        let out = leader.message(Message { round: round.clone(), ..message(Kind::HeartbeatResponse, from) });
+        let told = sent(&out).into_iter().find(|message| message.kind == Kind::ReadIndexResponse);
+        (out.iter().any(|output| matches!(output, Output::Fetch { .. })), told.map(|message| message.round))
+    };
+
+    let first = ask(&mut leader);
+    let (_, told) = confirm(&mut leader, 1, &first);
+    assert_eq!(told.as_deref(), Some(&b"a round of node 1"[..]));
+    // The answer is lost. Meanwhile the leader, which nobody hears any more, begins a round of its own.
+    leader.step(Input::Read { token: 9, level: kv::Level::Linearizable });
+    let second = ask(&mut leader);
+    assert_eq!(confirm(&mut leader, 3, &first), (false, None), "node 3 said that before the read was asked");
+    assert!(confirm(&mut leader, 3, &second).0);
+}
+
+#[test]
 fn raft_rounds_of_two_lives_have_different_names() {
     let (one, mut other) = (Replica::new(), Replica::new());
     other.raft.life = None;

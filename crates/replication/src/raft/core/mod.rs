@@ -43,6 +43,8 @@ pub(super) struct Core {
     drawn_for: (u64, StateRole),
     /// What the log says of the state.
     written: State,
+    /// How many rounds of reads were begun as the leader.
+    issues: u64,
 }
 
 /// One step of what is to be done. What it commits may be applied, what it sends early may leave at once.
@@ -93,8 +95,15 @@ impl Core {
         let mut random = Random::new(config.seed ^ u64::from(config.id.0));
         let timeout_ticks = config.election_ticks + random.below(config.election_ticks as u64) as usize;
         let drawn_for = (raw.raft.term, raw.raft.state);
-        let mut core =
-            Core { raw, random, election_ticks: config.election_ticks, timeout_ticks, drawn_for, written };
+        let mut core = Core {
+            raw,
+            random,
+            election_ticks: config.election_ticks,
+            timeout_ticks,
+            drawn_for,
+            written,
+            issues: 0,
+        };
         core.keep_timeout();
         core
     }
@@ -121,6 +130,7 @@ impl Core {
         if self.is_late_rejection(&message) || !self.is_for_this_role(message.kind) {
             return;
         }
+        let message = self.with_issue(message);
         // An error means that the message came at the wrong time: it is as good as lost.
         let _ = self.raw.step(wire::from_plain(message, self.last()));
         if let Some(progress) = self.raw.raft.mut_prs().get_mut(from) {
@@ -153,7 +163,8 @@ impl Core {
 
     /// Asks for a round of reads under this name.
     pub(super) fn read_index(&mut self, round: &Bytes) {
-        self.raw.read_index(round.to_vec());
+        let round = if self.role() == Role::Leader { self.issue(round) } else { round.clone() };
+        self.raw.read_index(round.into());
     }
 
     /// The next step of what is to be done.
@@ -298,6 +309,21 @@ impl Core {
             Kind::Snapshot => false,
             _ => true,
         }
+    }
+
+    fn with_issue(&mut self, message: Message) -> Message {
+        match message.kind {
+            Kind::ReadIndex => Message { round: self.issue(&message.round), ..message },
+            _ => message,
+        }
+    }
+
+    /// A round as a leader asks its followers to confirm it: its name, and which issue this is. A round that is asked for again
+    /// may have been confirmed before. Confirmations of then, late, must not count for now: they would prove all rounds that
+    /// began in between.
+    fn issue(&mut self, round: &Bytes) -> Bytes {
+        self.issues += u64::from(!mutant::is(Mutant::RoundIssuesMixedUp));
+        [&round[..], &self.issues.to_be_bytes()].concat().into()
     }
 
     /// Writes the state when the term or the vote changed, or when something is written anyway. Whether they changed.

@@ -59,7 +59,12 @@ fn plain(mut wire: Wire) -> Option<Message> {
     let mut at = Position { index: wire.index, term: wire.log_term };
     let mut round = Bytes::new();
     match kind {
-        Kind::ReadIndex | Kind::ReadIndexResponse => round = entries.pop()?.data,
+        Kind::ReadIndex => round = entries.pop()?.data,
+        // Who asked knows it by its name, without the leader's number of the issue.
+        Kind::ReadIndexResponse => {
+            round = entries.pop()?.data;
+            round.truncate(round.len().saturating_sub(size_of::<u64>()));
+        }
         Kind::Heartbeat | Kind::HeartbeatResponse => round = wire.take_context(),
         Kind::Snapshot => at = position(wire.get_snapshot()),
         _ => (),
