@@ -231,12 +231,16 @@ impl World {
         if let Some(told) = crate::net::frame_told(bytes) {
             self.note(told);
         }
-        if let Some((shard, message)) = Message::in_frame(bytes) {
+        let message = Message::in_frame(bytes);
+        if let Some((shard, message)) = &message {
             let now = self.events.now();
             let clock = self.machine(from).clock.read(now).instant.0;
-            self.see(Seen::Sent { node: from, to, shard, message: &message, now, clock });
+            self.see(Seen::Sent { node: from, to, shard: *shard, message, now, clock });
         }
-        self.trace(|| format!("{from} -> {to} {}", crate::trace::frame(bytes)));
+        self.trace(|| {
+            let round = message.map(|(_, message)| message.round_told()).unwrap_or_default();
+            format!("{from} -> {to} {}{round}", crate::trace::frame(bytes))
+        });
     }
 
     pub fn node_config(&mut self, id: NodeId) -> node::Config {

@@ -36,6 +36,17 @@ pub(crate) enum Kind {
 }
 
 impl Message {
+    /// Its round in a few words: who asked for it, its number, and the leader's number of the issue (`replication`'s rounds).
+    pub fn round_told(&self) -> String {
+        let number = |from: usize| {
+            let bytes = self.round.get(from..from + 8)?.try_into().ok()?;
+            Some(format!(".{}", u64::from_be_bytes(bytes)))
+        };
+        let Some(id) = self.round.first_chunk() else { return String::new() };
+        let (number, issue) = (number(10).unwrap_or_default(), number(18).unwrap_or_default());
+        format!(" {}{number}{issue}", u16::from_be_bytes(*id))
+    }
+
     /// The message in a frame between nodes, if it is one.
     pub fn in_frame(frame: &Bytes) -> Option<(ShardId, Message)> {
         (frame.first() == Some(&PROTOCOL_TAG)).then(|| read(frame).ok())?
