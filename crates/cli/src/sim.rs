@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Instant;
 
-use ::sim::{Faults, Outcome, SOMETIMES, Stats, Workload};
+use ::sim::{Fault, Faults, Outcome, SOMETIMES, Stats, Workload};
 use kv::Protocol;
 use serde_json::json;
 
@@ -256,7 +256,9 @@ fn tell_all(sum: &Stats, seeds: u64, bad: u64, out: &mut Output<'_>) -> std::io:
     row("frames between nodes", frames.to_string());
     row("starts of nodes", starts.to_string());
     row("histories too hard to judge", undecided.to_string());
-    sum.faults.iter().for_each(|(fault, count)| row(&format!("fault {fault}"), count.to_string()));
+    for fault in Faults::all().kinds().map(Fault::name) {
+        row(&format!("fault {fault}"), sum.faults.get(fault).copied().unwrap_or(0).to_string());
+    }
     SOMETIMES.iter().for_each(|what| row(what, seen(what).to_string()));
     let unseen = SOMETIMES.iter().filter(|what| seen(what) == 0).count();
     out.line("")?;

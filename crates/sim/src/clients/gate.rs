@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kv::cluster::Role;
 use kv::{Answer, Error, Level, NodeId, Reply, Request};
 use node::route::Plan;
 use node::{Input, Part};
@@ -127,8 +128,18 @@ impl World {
             return;
         };
         let is_read = matches!(answer, Answer::Row(_) | Answer::Page(_) | Answer::History(_));
-        if !is_read || receipt.node != node || receipt.reached != Level::Linearizable || self.nodes == 1 {
+        if !is_read || receipt.node != node || self.nodes == 1 {
             return;
+        }
+        if let Level::Bounded(_) = receipt.reached {
+            return self.note("a read was answered as stale as it allowed");
+        }
+        if receipt.reached != Level::Linearizable {
+            return;
+        }
+        let status = process.driver.replica_status(receipt.shard);
+        if status.is_some_and(|status| status.role == Role::Follower) {
+            self.note("a follower answered a linearizable read");
         }
         let clock = self.machine(node).clock.read(self.events.now()).instant.0;
         match self.watch.proofs.of_read(node, receipt.shard, asked_at, clock) {

@@ -112,7 +112,7 @@ impl World {
         machine.wipe(incarnation, rejoining);
         machine.unmet = others;
         self.see(Seen::Wiped { node });
-        let down = self.random.between(10_000, 1_000_000);
+        let down = self.down();
         self.events.after(down, Event::Start { node });
     }
 }

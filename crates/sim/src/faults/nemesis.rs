@@ -16,6 +16,10 @@ use crate::world::World;
 const PAUSE_MICROS_MAX: u64 = 2_000_000;
 /// A fault lasts at most so long.
 const LASTS_MICROS_MAX: u64 = 4_000_000;
+/// And now and then so long, which is longer than a stream of a snapshot waits.
+const LONG_MICROS_MAX: u64 = 40_000_000;
+/// A process that is started again at once is back within this.
+const QUICK_MICROS_MAX: u64 = 150_000;
 /// A wall clock jumps at most so far.
 const JUMP_MICROS_MAX: u64 = 3_600_000_000;
 /// Clocks run at most so much too fast or too slow (the leases of raft bear 10 percent between two clocks).
@@ -75,7 +79,14 @@ impl World {
     }
 
     pub(super) fn lasts(&mut self) -> u64 {
-        self.random.between(20_000, LASTS_MICROS_MAX)
+        let long = self.random.percent(3);
+        self.random.between(20_000, if long { LONG_MICROS_MAX } else { LASTS_MICROS_MAX })
+    }
+
+    /// How long a process is down: often so short that what the others hold of it still counts, a lease for one.
+    pub(super) fn down(&mut self) -> u64 {
+        let quick = self.random.percent(40);
+        self.random.between(10_000, if quick { QUICK_MICROS_MAX } else { LASTS_MICROS_MAX / 2 })
     }
 
     fn crash(&mut self, node: NodeId, crash: Crash) -> bool {
@@ -95,7 +106,7 @@ impl World {
 
     /// Ends a process; it is started again after a while.
     pub fn kill_and_restart(&mut self, node: NodeId, crash: Crash, why: &str) {
-        let down = self.random.between(10_000, LASTS_MICROS_MAX / 2);
+        let down = self.down();
         self.kill(node, crash, why);
         self.events.after(if self.calm { 10_000 } else { down }, Event::Start { node });
     }
@@ -124,9 +135,11 @@ impl World {
         let (shape, mut ways) = shapes::draw(&mut self.random, self.nodes);
         ways.retain(|way| !self.network.cuts.contains(way));
         let (lasts, one_by_one) = (self.lasts(), self.random.percent(20));
+        self.note(shape.told());
         self.trace(|| format!("parted: {shape}, connections {}", if breaks { "break" } else { "wait" }));
         self.cut(&ways, breaks);
         if one_by_one {
+            self.note("a partition healed one direction after the other");
             // Swizzled: the directions heal one after the other, in any order.
             self.random.shuffle(&mut ways);
             for way in ways {
@@ -168,6 +181,7 @@ impl World {
         let (rate, jump) =
             (self.random.between(0, 2 * RATE_PPM_MAX), self.random.between(0, 2 * jump) as i64 - jump as i64);
         let jumps = self.random.percent(50);
+        self.note(if jumps { "a wall clock jumped" } else { "a clock ran at another rate" });
         let clock = &mut self.machine_mut(node).clock;
         if jumps {
             clock.jump(jump);

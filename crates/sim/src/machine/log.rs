@@ -65,6 +65,7 @@ impl World {
             self.note("a log's segment was given away");
         }
         if can_tear && std::mem::take(&mut self.machine_mut(id).power_goes) {
+            self.note("a node lost its power while it wrote");
             return self.kill_and_restart(id, Crash::Power, "the power went before the sync");
         }
         if !self.is_paused(id) {

@@ -24,6 +24,20 @@ pub(crate) enum Shape {
     Ring,
 }
 
+impl Shape {
+    /// That it happened.
+    pub fn told(self) -> &'static str {
+        match self {
+            Shape::Alone => "a partition left one node alone",
+            Shape::Halves => "a partition left two halves",
+            Shape::OneWay => "a partition cut one direction",
+            Shape::Mute => "a partition left a mute or deaf node",
+            Shape::Bridge => "a partition left a bridge",
+            Shape::Ring => "a partition left a ring of majorities",
+        }
+    }
+}
+
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

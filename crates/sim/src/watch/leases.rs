@@ -23,6 +23,8 @@ pub(super) struct Leases {
     until: BTreeMap<(ShardId, NodeId), u64>,
     /// Elections that the leader asked for: who, and the term.
     forced: BTreeSet<(ShardId, NodeId, u64)>,
+    /// Somebody was asked just now to break its word.
+    tested: bool,
 }
 
 impl Invariant for Leases {
@@ -32,6 +34,9 @@ impl Invariant for Leases {
 
     fn see(&mut self, seen: &Seen<'_>, _: &Logs) -> Result<(), String> {
         let Seen::Sent { node, to, shard, message, now, .. } = *seen else { return Ok(()) };
+        if let Kind::PreVote | Kind::Vote = message.kind {
+            self.tested |= self.until.get(&(shard, to)).is_some_and(|until| now < *until);
+        }
         match message.kind {
             Kind::Heartbeat if !message.round.is_empty() => {
                 self.began.entry((shard, node, message.round.clone())).or_insert(now);
@@ -54,6 +59,10 @@ impl Invariant for Leases {
             }
             _ => Ok(()),
         }
+    }
+
+    fn tested(&mut self) -> Option<&'static str> {
+        std::mem::take(&mut self.tested).then_some("an election was asked for under a lease")
     }
 }
 

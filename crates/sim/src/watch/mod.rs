@@ -95,6 +95,11 @@ trait Invariant {
 
     /// Looks at what was seen. `logs` is what all nodes' logs hold, before it.
     fn see(&mut self, seen: &Seen<'_>, logs: &Logs) -> Result<(), String>;
+
+    /// What was seen last put it to the test: a case that must come up.
+    fn tested(&mut self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// An answer as a client got it.
@@ -157,12 +162,11 @@ impl Watch {
             if let Err(why) = invariant.see(seen, &self.logs) {
                 self.broken.push(format!("{}: {why}", invariant.name()));
             }
+            self.seen.extend(invariant.tested());
         }
         self.logs.see(seen, &mut self.seen);
-        if let Seen::Applied { shard, index, last, results, .. } = *seen
-            && self.repeats.has(shard, index, last, results)
-        {
-            self.seen.push("a repeated request was answered as before");
+        if let Seen::Applied { shard, index, last, results, .. } = *seen {
+            self.seen.extend(self.repeats.seen(shard, index, last, results));
         }
     }
 

@@ -1,10 +1,11 @@
 //! Receipts keep what they say (the words of `kv::Receipt`): a linearizable answer has the version of every write that was
 //! acknowledged before it was asked; a stale one lacks no more than it tells; a write's version is later than all of
-//! those, and no other write's.
+//! those, and no other write's; a shard's epoch never falls.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
-use kv::{Class, Level, ShardId, Version};
+use kv::{Class, Epoch, Level, ShardId, Version};
 use node::route::{Plan, ShardMap};
 
 use super::Told;
@@ -18,12 +19,25 @@ pub(crate) struct Receipts {
     /// By shard: when clients learned of writes, and the highest version they had learned of by then.
     acknowledged: BTreeMap<ShardId, BTreeMap<u64, Version>>,
     versions: BTreeMap<(ShardId, Version), String>,
+    /// When an epoch was first told of, by shard.
+    epochs: BTreeMap<(ShardId, Epoch), u64>,
 }
 
 impl Receipts {
     /// A client got an answer: what is wrong with its receipt.
     pub fn told(&mut self, map: &ShardMap, told: &Told<'_>) -> Option<String> {
         let receipt = &told.reply.receipt;
+        let above = (
+            Bound::Excluded((receipt.shard, receipt.epoch)),
+            Bound::Included((receipt.shard, Epoch(u64::MAX))),
+        );
+        if let Some(((_, epoch), _)) = self.epochs.range(above).find(|(_, at)| **at < told.asked_at) {
+            let (shard, now) = (receipt.shard, receipt.epoch);
+            return Some(format!(
+                "epochs rise: shard {shard} was in epoch {epoch:?}, and later it is in {now:?}"
+            ));
+        }
+        self.epochs.entry((receipt.shard, receipt.epoch)).or_insert(told.now);
         let parts = Plan::new(map, told.op.clone()).map_or(0, |plan| plan.parts.len());
         let is_read = told.op.class() == Class::Read;
         if parts != 1 || told.op.at().is_some() {

@@ -1,4 +1,5 @@
-//! No invariant, but a case that must come up: a request that was sent again and answered as the first time.
+//! No invariant, but cases that must come up: a request that was sent again and answered as the first time, or so late that it
+//! cannot be told whether it is the first time.
 
 use std::collections::BTreeMap;
 
@@ -11,18 +12,22 @@ pub(super) struct Repeats {
 }
 
 impl Repeats {
-    /// Whether an entry that was applied for the first time answers something as it was answered before.
-    pub fn has(
+    /// What an entry that was applied for the first time shows.
+    pub fn seen(
         &mut self,
         shard: ShardId,
         index: u64,
         last: Version,
         results: &[(Result<Answer, Error>, Version)],
-    ) -> bool {
+    ) -> Option<&'static str> {
         if self.lasts.insert((shard, index), last).is_some() {
-            return false;
+            return None;
         }
-        let Some(before) = self.lasts.get(&(shard, index - 1)) else { return false };
-        results.iter().any(|(result, version)| result.is_ok() && version <= before)
+        let before = *self.lasts.get(&(shard, index - 1))?;
+        results.iter().find_map(|(result, version)| match result {
+            Ok(_) if *version <= before => Some("a repeated request was answered as before"),
+            Err(Error::InDoubt(_)) => Some("a request that was out of date was not run"),
+            _ => None,
+        })
     }
 }
