@@ -37,6 +37,8 @@ impl Recovery {
     /// Takes the next record.
     pub fn replay(&mut self, record: &Bytes) -> Result<(), Malformed> {
         match Record::decode(record)? {
+            // A checkpoint wrote it again, and may have been cut off before it came to those behind it: they stay.
+            Record::Entry(entry) if self.log.term(entry.index) == Some(entry.term) => (),
             Record::Entry(entry) => {
                 if self.log.base().index < entry.index && entry.index <= self.log.last() + 1 {
                     self.log.put(entry);
@@ -109,6 +111,13 @@ mod tests {
     fn recovery_base_in_the_log_keeps_its_entries() {
         let records = [entry(1, 1), entry(2, 1), Record::Base(at(1, 1)), entry(2, 1), entry(3, 1)];
         assert_eq!(recover(&records, at(1, 1)).0, [0, 1, 1, 1]);
+    }
+
+    #[test]
+    fn recovery_checkpoint_that_was_cut_off_takes_nothing_away() {
+        let log = [entry(1, 1), entry(2, 1), entry(3, 1), Record::Base(at(0, 0)), entry(1, 1)];
+        assert_eq!(recover(&log, at(0, 0)).0, [0, 1, 1, 1]);
+        assert_eq!(recover(&log, at(1, 1)).0, [0, 1, 1, 1]);
     }
 
     #[test]
