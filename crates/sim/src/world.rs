@@ -52,6 +52,8 @@ pub(crate) struct World {
     pub violations: Vec<String>,
     /// What proves that the history is not linearizable.
     pub window: Option<Window>,
+    /// The next fault strikes this node.
+    pub haunted: Option<NodeId>,
     /// The faults are over.
     pub calm: bool,
     pub lives: u64,
@@ -92,6 +94,7 @@ impl World {
             stats: Stats::default(),
             violations: Vec::new(),
             window: None,
+            haunted: None,
             calm: false,
             lives: 0,
             tracer,

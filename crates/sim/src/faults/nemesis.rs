@@ -14,6 +14,8 @@ use crate::world::World;
 
 /// Between two faults, at most.
 const PAUSE_MICROS_MAX: u64 = 2_000_000;
+/// And between two that strike the same node.
+const SOON_MICROS_MAX: u64 = 200_000;
 /// A fault lasts at most so long.
 const LASTS_MICROS_MAX: u64 = 4_000_000;
 /// And now and then so long, which is longer than a stream of a snapshot waits.
@@ -36,11 +38,14 @@ impl World {
             return;
         }
         let fault = self.random.pick(&kinds);
-        let node = self.victim();
+        let node = self.haunted.take().unwrap_or_else(|| self.victim());
         if self.inject(fault, node) {
             *self.stats.faults.entry(fault.name()).or_default() += 1;
         }
-        let pause = self.random.between(10_000, PAUSE_MICROS_MAX);
+        // Troubles come in company: often the next strikes the same node, soon.
+        self.haunted = self.random.percent(30).then_some(node);
+        let pause = if self.haunted.is_some() { SOON_MICROS_MAX } else { PAUSE_MICROS_MAX };
+        let pause = self.random.between(10_000, pause);
         self.events.after(pause, Event::Fault);
     }
 

@@ -53,7 +53,8 @@ impl Invariant for Leases {
                 self.forced.insert((shard, node, message.term));
                 Ok(())
             }
-            Kind::Vote => self.check(shard, node, message, now),
+            Kind::Vote | Kind::PreVote => self.check(shard, node, message, now),
+            Kind::PreVoteResponse if !message.reject => self.check(shard, node, message, now),
             Kind::VoteResponse if !message.reject && !self.forced.contains(&(shard, to, message.term)) => {
                 self.check(shard, node, message, now)
             }

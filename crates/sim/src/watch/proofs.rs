@@ -18,6 +18,8 @@ pub(crate) struct Proofs {
     confirmed: BTreeMap<(ShardId, NodeId), Began>,
     /// Of them, those whose leader's process has not ended since.
     leases: BTreeMap<(ShardId, NodeId), Began>,
+    /// The term in which a leader told another to campaign: it has no lease in it any more.
+    given_away: BTreeMap<(ShardId, NodeId), u64>,
 }
 
 #[derive(Default)]
@@ -56,11 +58,16 @@ impl Proofs {
                 let Some(round) = self.open.get_mut(&(shard, node, message.round.clone())) else { return };
                 round.by.insert(from);
                 if round.by.len() >= majority {
-                    for all in [&mut self.confirmed, &mut self.leases] {
+                    let keeps = self.given_away.get(&(shard, node)) != Some(&message.term);
+                    for all in std::iter::once(&mut self.confirmed).chain(keeps.then_some(&mut self.leases)) {
                         let latest = all.entry((shard, node)).or_default();
                         *latest = (*latest).max(round.began);
                     }
                 }
+            }
+            Seen::Sent { node, shard, message, .. } if message.kind == Kind::TimeoutNow => {
+                self.leases.remove(&(shard, node));
+                self.given_away.insert((shard, node), message.term);
             }
             Seen::Ended { node } => {
                 self.open.retain(|(_, leader, _), _| *leader != node);
