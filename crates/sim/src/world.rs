@@ -210,7 +210,9 @@ impl World {
 
     pub fn see(&mut self, seen: Seen<'_>) {
         let majority = usize::from(self.nodes / 2 + 1);
-        self.watch.proofs.see(&seen, majority);
+        if let Err(why) = self.watch.proofs.see(&seen, majority) {
+            self.violation(why);
+        }
         self.watch.see(&seen);
     }
 

@@ -21,7 +21,7 @@ const LASTS_MICROS_MAX: u64 = 4_000_000;
 /// And now and then so long, which is longer than a stream of a snapshot waits.
 const LONG_MICROS_MAX: u64 = 40_000_000;
 /// A process that is started again at once is back within this.
-const QUICK_MICROS_MAX: u64 = 150_000;
+const QUICK_MICROS_MAX: u64 = 80_000;
 /// A wall clock jumps at most so far.
 const JUMP_MICROS_MAX: u64 = 3_600_000_000;
 /// Clocks run at most so much too fast or too slow (the leases of raft bear 10 percent between two clocks).
@@ -163,10 +163,10 @@ impl World {
             lost: self.random.below(worst),
             doubled: self.random.below(worst),
             late: self.random.below(worst),
-            late_micros: self.random.pick(&[1000, 50_000, 1_000_000]),
+            late_micros: self.random.pick(&[1000, 50_000, 1_000_000, 1_000_000]),
             answers_lost: self.random.below(worst),
         };
-        let lasts = self.lasts();
+        let lasts = 2 * self.lasts();
         self.trace(|| format!("the network is weak: {weak:?}"));
         self.network.weak = Some(weak);
         self.events.after(lasts, Event::Heal(Heal::Messages));

@@ -26,7 +26,8 @@ impl World {
             Input::Durable { ticket } => self.see(Seen::Durable { node: id, ticket: *ticket }),
             Input::Frame { from, bytes } => {
                 if let Some((shard, message)) = Message::in_frame(bytes) {
-                    self.see(Seen::Heard { node: id, from: *from, shard, message: &message });
+                    let now = self.events.now();
+                    self.see(Seen::Heard { node: id, from: *from, shard, message: &message, now });
                 }
             }
             Input::Done(Done::Loaded { shard, .. }) => {

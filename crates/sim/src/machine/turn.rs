@@ -110,7 +110,8 @@ impl World {
         let life = process.life;
         if process.worker.is_there() {
             if process.worker.leave(jobs) {
-                let delay = self.settings.engine.draw(&mut self.random);
+                let slowness = self.machine(id).slowness;
+                let delay = (self.settings.engine.draw(&mut self.random) * slowness).min(DISK_MICROS_MAX);
                 self.events.after(delay, Event::Engine { node: id, life });
             }
             return;

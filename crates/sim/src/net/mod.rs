@@ -100,18 +100,22 @@ impl World {
             {
                 self.network.lingering.insert(number, (other, life));
             }
-            self.break_link((other, id));
+            // The system of a killed process closes its connections; without power nobody does.
+            let notice = match crash {
+                Crash::Process if !self.is_cut(other, id) => self.settings.network.draw(&mut self.random),
+                _ => self.random.between(100, NOTICE_MICROS),
+            };
+            self.break_link((other, id), notice);
         }
     }
 
-    /// Breaks a connection: what is on its way is lost, and its sender notices a little later.
-    pub fn break_link(&mut self, way: Way) {
+    /// Breaks a connection: what is on its way is lost, and its sender notices `notice` later.
+    fn break_link(&mut self, way: Way, notice: u64) {
         let Some(link) = self.network.links.get_mut(&way) else { return };
         if let State::Up(_) = link.state {
             (link.state, link.held) = (State::Dead, VecDeque::new());
             let (life, number) = (link.life, link.number);
-            let delay = self.random.between(100, NOTICE_MICROS);
-            self.events.after(delay, Event::Broken { from: way.0, to: way.1, life, number });
+            self.events.after(notice, Event::Broken { from: way.0, to: way.1, life, number });
         }
     }
 
@@ -254,8 +258,10 @@ impl World {
         for &(from, to) in ways {
             self.network.cuts.insert((from, to));
             if breaks {
-                self.break_link((from, to));
-                self.break_link((to, from));
+                for way in [(from, to), (to, from)] {
+                    let notice = self.random.between(100, NOTICE_MICROS);
+                    self.break_link(way, notice);
+                }
             }
         }
     }

@@ -64,7 +64,7 @@ pub(crate) enum Seen<'a> {
     /// A message leaves: in true time, and by its sender's clock.
     Sent { node: NodeId, to: NodeId, shard: ShardId, message: &'a Message, now: u64, clock: u64 },
     /// A message is taken in.
-    Heard { node: NodeId, from: NodeId, shard: ShardId, message: &'a Message },
+    Heard { node: NodeId, from: NodeId, shard: ShardId, message: &'a Message, now: u64 },
     /// How a replica is after a turn.
     Status { node: NodeId, shard: ShardId, status: &'a Status },
     /// An entry is handed to the table.

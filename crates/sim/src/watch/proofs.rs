@@ -25,7 +25,10 @@ pub(crate) struct Proofs {
 #[derive(Default)]
 struct Round {
     began: Began,
+    term: u64,
     by: BTreeSet<NodeId>,
+    /// When a majority had confirmed it.
+    done: Option<u64>,
 }
 
 /// When a round began: in true time, and by its leader's clock.
@@ -43,21 +46,34 @@ pub(crate) enum Proof {
 }
 
 impl Proofs {
-    /// Takes in what is said between nodes. `majority`: of the members.
-    pub fn see(&mut self, seen: &Seen<'_>, majority: usize) {
+    /// Takes in what is said between nodes. `majority`: of the members. A round that was confirmed must not be asked for
+    /// again under its name: answers of before would count for now.
+    pub fn see(&mut self, seen: &Seen<'_>, majority: usize) -> Result<(), String> {
         match *seen {
             Seen::Sent { node, shard, message, now, clock, .. }
                 if message.kind == Kind::Heartbeat && !message.round.is_empty() =>
             {
-                let begun = || Round { began: Began { now, clock }, by: BTreeSet::from([node]) };
-                self.open.entry((shard, node, message.round.clone())).or_insert_with(begun);
+                let (began, by) = (Began { now, clock }, BTreeSet::from([node]));
+                let begun = || Round { began, term: message.term, by, done: None };
+                let round = self.open.entry((shard, node, message.round.clone())).or_insert_with(begun);
+                if round.term == message.term && round.done.is_some_and(|done| done < now) {
+                    return Err(format!(
+                        "rounds of reads are confirmed once: {node} asks for one of shard {shard} again ({})",
+                        message.round_told()
+                    ));
+                }
             }
-            Seen::Heard { node, from, shard, message }
+            Seen::Heard { node, from, shard, message, now }
                 if message.kind == Kind::HeartbeatResponse && !message.reject =>
             {
-                let Some(round) = self.open.get_mut(&(shard, node, message.round.clone())) else { return };
-                round.by.insert(from);
+                let Some(round) = self.open.get_mut(&(shard, node, message.round.clone())) else {
+                    return Ok(());
+                };
+                if round.term == message.term {
+                    round.by.insert(from);
+                }
                 if round.by.len() >= majority {
+                    round.done.get_or_insert(now);
                     let keeps = self.given_away.get(&(shard, node)) != Some(&message.term);
                     for all in std::iter::once(&mut self.confirmed).chain(keeps.then_some(&mut self.leases)) {
                         let latest = all.entry((shard, node)).or_default();
@@ -75,6 +91,7 @@ impl Proofs {
             }
             _ => {}
         }
+        Ok(())
     }
 
     /// How a read is proven that was asked then and is answered now by this node, whose clock shows `clock`.
