@@ -14,7 +14,7 @@ fn run(first: u64, count: u64, change: impl Fn(&mut Options)) -> Stats {
     let mut sum = Stats::default();
     for seed in first..first + count {
         let workload = WORKLOADS[(seed % 4) as usize];
-        let mut options = Options { workload, steps: 250, ..Options::new(seed) };
+        let mut options = Options { nodes: 3, protocol: Protocol::Raft, workload, steps: 250, ..Options::new(seed) };
         change(&mut options);
         let outcome = sim::run(&options);
         assert_eq!(outcome.violations, [] as [&str; 0], "{options:?}");
@@ -68,7 +68,7 @@ fn cluster_without_faults_does_what_it_is_asked() {
 
 #[test]
 fn run_of_one_seed_is_the_same_twice() {
-    let options = Options { steps: 200, trace: true, ..Options::new(11) };
+    let options = Options { nodes: 3, protocol: Protocol::Raft, steps: 200, trace: true, ..Options::new(11) };
     assert!(sim::run(&options) == sim::run(&options));
 }
 
@@ -91,7 +91,7 @@ const MARK: &str = "trace: ";
 #[test]
 fn child_prints_a_run() {
     if std::env::var_os("SIM_CHILD").is_some() {
-        let options = Options { steps: 200, trace: true, faults: Faults::all(), ..Options::new(12) };
+        let options = Options { nodes: 3, protocol: Protocol::Raft, steps: 200, trace: true, ..Options::new(12) };
         let outcome = sim::run(&options);
         outcome.trace.iter().for_each(|line| println!("{MARK}{line}"));
         println!("{MARK}{:?}", outcome.stats);

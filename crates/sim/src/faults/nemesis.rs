@@ -19,7 +19,7 @@ const SOON_MICROS_MAX: u64 = 200_000;
 /// A fault lasts at most so long.
 const LASTS_MICROS_MAX: u64 = 4_000_000;
 /// And now and then so long, which is longer than a stream of a snapshot waits.
-const LONG_MICROS_MAX: u64 = 40_000_000;
+const LONG_MICROS_MAX: u64 = 90_000_000;
 /// A process that is started again at once is back within this.
 const QUICK_MICROS_MAX: u64 = 80_000;
 /// A wall clock jumps at most so far.

@@ -86,7 +86,8 @@ impl World {
         }
         let count = recovered.records;
         self.trace(|| format!("{id} starts: {count} records in its log, cut {:?}", recovered.cut));
-        self.see(Seen::Recovered { node: id, applied: &applied });
+        let now = self.events.now();
+        self.see(Seen::Recovered { node: id, applied: &applied, now });
         Ok(Process {
             life,
             driver,

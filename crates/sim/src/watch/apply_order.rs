@@ -20,7 +20,7 @@ impl Invariant for ApplyOrder {
 
     fn see(&mut self, seen: &Seen<'_>, _: &Logs) -> Result<(), String> {
         match *seen {
-            Seen::Recovered { node, applied } => {
+            Seen::Recovered { node, applied, .. } => {
                 for (&shard, applied) in applied {
                     self.next.insert((node, shard), applied.index + 1);
                 }

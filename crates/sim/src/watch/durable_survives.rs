@@ -41,7 +41,7 @@ impl Invariant for DurableSurvives {
                 self.kept.retain(|(other, _), _| *other != node);
                 Ok(())
             }
-            Seen::Recovered { node, applied } => applied.iter().try_for_each(|(&shard, _)| {
+            Seen::Recovered { node, applied, .. } => applied.iter().try_for_each(|(&shard, _)| {
                 let kept = self.kept.get(&(node, shard));
                 kept.map_or(Ok(()), |kept| check_log(kept, node, shard, logs))
             }),

@@ -33,6 +33,10 @@ impl Invariant for Leases {
     }
 
     fn see(&mut self, seen: &Seen<'_>, _: &Logs) -> Result<(), String> {
+        if let Seen::Recovered { node, applied, now } = *seen {
+            // It has forgotten whom it confirmed last, so it must act as if that had been just now.
+            self.until.extend(applied.keys().map(|shard| ((*shard, node), now + LEASE_TRUE_MICROS)));
+        }
         let Seen::Sent { node, to, shard, message, now, .. } = *seen else { return Ok(()) };
         if let Kind::PreVote | Kind::Vote = message.kind {
             self.tested |= self.until.get(&(shard, to)).is_some_and(|until| now < *until);

@@ -122,7 +122,7 @@ impl Logs {
                 self.durable.retain(|(other, _), _| *other != node);
             }
             Seen::Ended { node } => self.roles.retain(|(other, _), _| *other != node),
-            Seen::Recovered { node, applied } => {
+            Seen::Recovered { node, applied, .. } => {
                 for (&shard, applied) in applied {
                     let log = self.replicas.entry((node, shard)).or_default();
                     if log.term(applied.index) != Some(applied.term) {

@@ -50,7 +50,7 @@ pub(crate) enum Seen<'a> {
     /// A process begins to read its log; its records come next.
     Recovering { node: NodeId },
     /// It has read its log, and its table is here.
-    Recovered { node: NodeId, applied: &'a BTreeMap<ShardId, Applied> },
+    Recovered { node: NodeId, applied: &'a BTreeMap<ShardId, Applied>, now: u64 },
     /// A process ended.
     Ended { node: NodeId },
     /// A node's data folder was lost.
