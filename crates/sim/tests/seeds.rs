@@ -14,7 +14,8 @@ fn run(first: u64, count: u64, change: impl Fn(&mut Options)) -> Stats {
     let mut sum = Stats::default();
     for seed in first..first + count {
         let workload = WORKLOADS[(seed % 4) as usize];
-        let mut options = Options { nodes: 3, protocol: Protocol::Raft, workload, steps: 250, ..Options::new(seed) };
+        let mut options =
+            Options { nodes: 3, protocol: Protocol::Raft, workload, steps: 250, ..Options::new(seed) };
         change(&mut options);
         let outcome = sim::run(&options);
         assert_eq!(outcome.violations, [] as [&str; 0], "{options:?}");
@@ -91,7 +92,8 @@ const MARK: &str = "trace: ";
 #[test]
 fn child_prints_a_run() {
     if std::env::var_os("SIM_CHILD").is_some() {
-        let options = Options { nodes: 3, protocol: Protocol::Raft, steps: 200, trace: true, ..Options::new(12) };
+        let options =
+            Options { nodes: 3, protocol: Protocol::Raft, steps: 200, trace: true, ..Options::new(12) };
         let outcome = sim::run(&options);
         outcome.trace.iter().for_each(|line| println!("{MARK}{line}"));
         println!("{MARK}{:?}", outcome.stats);

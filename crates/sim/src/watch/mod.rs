@@ -20,6 +20,8 @@ mod one_leader;
 mod one_vote;
 mod own_term;
 mod pace;
+#[cfg(test)]
+mod promise_tests;
 mod proofs;
 mod receipts;
 mod repeats;

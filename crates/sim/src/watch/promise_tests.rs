@@ -1,0 +1,153 @@
+//! Each promise that nodes give each other is watched: what breaks it is seen.
+
+use kv::cluster::Role;
+
+use super::messages::Kind;
+use super::*;
+
+const SHARD: ShardId = ShardId(1);
+
+fn message(kind: Kind, term: u64, index: u64, round: &'static str) -> Message {
+    Message { kind, term, index, reject: false, forced: false, round: Bytes::from(round) }
+}
+
+fn sent(watch: &mut Watch, node: u16, to: u16, message: &Message, now: u64) {
+    let (node, to) = (NodeId(node), NodeId(to));
+    watch.see(&Seen::Sent { node, to, shard: SHARD, message, now, clock: now });
+}
+
+fn entry(watch: &mut Watch, node: u16, index: u64, term: u64) {
+    let (record, body) = (Record::Entry { index, term }, &Bytes::from_static(b"x"));
+    watch.see(&Seen::Record { node: NodeId(node), shard: SHARD, record, body });
+}
+
+fn status(watch: &mut Watch, node: u16, role: Role, [term, last, durable, commit]: [u64; 4]) {
+    let status = &Status { role, leader: None, term, last, durable, commit, applied: 0 };
+    watch.see(&Seen::Status { node: NodeId(node), shard: SHARD, status });
+}
+
+fn appended(watch: &mut Watch, node: u16, ticket: u64) {
+    watch.see(&Seen::Appended { node: NodeId(node), ticket });
+}
+
+fn synced(watch: &mut Watch, node: u16, ticket: u64) {
+    watch.see(&Seen::Durable { node: NodeId(node), ticket });
+}
+
+#[track_caller]
+fn assert_broken(watch: &mut Watch, name: &str) {
+    let broken = watch.take_broken();
+    assert!(broken.len() == 1 && broken[0].starts_with(name), "{broken:?}");
+}
+
+#[test]
+fn acknowledgement_before_the_sync_is_seen() {
+    let mut watch = Watch::new();
+    entry(&mut watch, 1, 1, 0);
+    appended(&mut watch, 1, 7);
+    sent(&mut watch, 1, 2, &message(Kind::AppendResponse, 0, 1, ""), 0);
+    assert_broken(&mut watch, "durable before visible");
+    status(&mut watch, 1, Role::Follower, [0, 1, 1, 0]);
+    assert_broken(&mut watch, "durable before visible");
+    synced(&mut watch, 1, 7);
+    sent(&mut watch, 1, 2, &message(Kind::AppendResponse, 0, 1, ""), 0);
+    status(&mut watch, 1, Role::Follower, [0, 1, 1, 0]);
+    assert_eq!(watch.take_broken(), [""; 0]);
+    sent(&mut watch, 1, 2, &message(Kind::VoteResponse, 3, 0, ""), 0);
+    assert_broken(&mut watch, "durable before visible");
+}
+
+#[test]
+fn durable_entries_that_are_gone_after_a_start_are_seen() {
+    let mut watch = Watch::new();
+    (1..=2).for_each(|index| entry(&mut watch, 1, index, 1));
+    appended(&mut watch, 1, 1);
+    synced(&mut watch, 1, 1);
+    watch.see(&Seen::Ended { node: NodeId(1) });
+    watch.see(&Seen::Recovering { node: NodeId(1) });
+    entry(&mut watch, 1, 1, 1);
+    let applied = &BTreeMap::from([(SHARD, Applied { index: 0, term: 0, last: Version::ZERO })]);
+    watch.see(&Seen::Recovered { node: NodeId(1), applied, now: 0 });
+    status(&mut watch, 1, Role::Follower, [1, 1, 1, 0]);
+    assert_broken(&mut watch, "what is durable survives");
+}
+
+#[test]
+fn election_under_a_lease_is_seen_also_after_a_restart() {
+    let mut watch = Watch::new();
+    sent(&mut watch, 1, 2, &message(Kind::Heartbeat, 0, 0, "round"), 1000);
+    sent(&mut watch, 2, 1, &message(Kind::HeartbeatResponse, 0, 0, "round"), 2000);
+    sent(&mut watch, 3, 2, &message(Kind::PreVote, 0, 0, ""), 3000);
+    assert!(watch.take_seen().contains(&"an election was asked for under a lease"));
+    sent(&mut watch, 2, 3, &message(Kind::PreVoteResponse, 0, 0, ""), 3000);
+    assert_broken(&mut watch, "confirmed leases are kept");
+    sent(&mut watch, 2, 3, &message(Kind::PreVoteResponse, 0, 0, ""), 500_000);
+    assert_eq!(watch.take_broken(), [""; 0]);
+    let applied = &BTreeMap::from([(SHARD, Applied { index: 0, term: 0, last: Version::ZERO })]);
+    watch.see(&Seen::Recovered { node: NodeId(2), applied, now: 600_000 });
+    sent(&mut watch, 2, 3, &message(Kind::PreVoteResponse, 0, 0, ""), 700_000);
+    assert_broken(&mut watch, "confirmed leases are kept");
+}
+
+#[test]
+fn heartbeats_too_near_to_each_other_are_seen() {
+    let mut watch = Watch::new();
+    for now in [0, 100_000, 150_000] {
+        sent(&mut watch, 1, 2, &message(Kind::Heartbeat, 0, 0, ""), now);
+    }
+    assert_eq!(watch.take_broken(), [""; 0]);
+    sent(&mut watch, 1, 2, &message(Kind::Heartbeat, 0, 0, ""), 151_000);
+    assert_broken(&mut watch, "ticks keep to the clock");
+}
+
+#[test]
+fn commit_of_an_earlier_term_is_seen() {
+    let mut watch = Watch::new();
+    entry(&mut watch, 1, 1, 1);
+    entry(&mut watch, 1, 2, 2);
+    status(&mut watch, 1, Role::Leader, [2, 2, 0, 0]);
+    status(&mut watch, 1, Role::Leader, [2, 2, 0, 1]);
+    assert_broken(&mut watch, "a leader commits entries of its own term");
+    status(&mut watch, 1, Role::Leader, [2, 2, 0, 2]);
+    assert_eq!(watch.take_broken(), [""; 0]);
+}
+
+#[test]
+fn vote_of_a_wiped_node_that_is_not_whole_is_seen() {
+    let mut watch = Watch::new();
+    entry(&mut watch, 1, 1, 1);
+    status(&mut watch, 1, Role::Leader, [1, 1, 0, 0]);
+    status(&mut watch, 1, Role::Leader, [1, 1, 0, 1]);
+    watch.see(&Seen::Wiped { node: NodeId(2) });
+    sent(&mut watch, 2, 3, &message(Kind::VoteResponse, 0, 0, ""), 0);
+    let broken = watch.take_broken();
+    assert!(
+        broken.iter().any(|why| why.starts_with("who lost its folder votes when it is whole")),
+        "{broken:?}"
+    );
+}
+
+#[test]
+fn read_is_proven_by_a_round_or_a_lease_that_was_not_given_away() {
+    let (mut proofs, one, two) = (Proofs::default(), NodeId(1), NodeId(2));
+    let begins = |proofs: &mut Proofs, round, now| {
+        let message = &message(Kind::Heartbeat, 1, 0, round);
+        proofs.see(&Seen::Sent { node: one, to: two, shard: SHARD, message, now, clock: now }, 2)
+    };
+    let confirms = |proofs: &mut Proofs, round, now| {
+        let message = &message(Kind::HeartbeatResponse, 1, 0, round);
+        proofs.see(&Seen::Heard { node: one, from: two, shard: SHARD, message, now }, 2).unwrap();
+    };
+    begins(&mut proofs, "a", 1000).unwrap();
+    assert_eq!(proofs.of_read(one, SHARD, 500, 2000), None);
+    confirms(&mut proofs, "a", 2000);
+    assert_eq!(proofs.of_read(one, SHARD, 500, 2000), Some(Proof::Round));
+    assert_eq!(proofs.of_read(one, SHARD, 1500, 2000), Some(Proof::Lease));
+    assert_eq!(proofs.of_read(one, SHARD, 1500, 500_000), None);
+    assert!(begins(&mut proofs, "a", 3000).is_err(), "it was confirmed, and has the same name");
+    let message = &message(Kind::TimeoutNow, 1, 0, "");
+    proofs.see(&Seen::Sent { node: one, to: two, shard: SHARD, message, now: 0, clock: 0 }, 2).unwrap();
+    begins(&mut proofs, "b", 4000).unwrap();
+    confirms(&mut proofs, "b", 4100);
+    assert_eq!(proofs.of_read(one, SHARD, 4050, 4200), None);
+}
