@@ -1,0 +1,96 @@
+//! Small file systems of the test's own: to fill them, and to take their power away.
+//!
+//! They are ext4 in a file behind a loop device. Power is taken with the file system's own shutdown call, which drops all
+//! that was not synced and lets nothing more through: what is there after mounting again is what a machine finds after it
+//! lost power.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::nodes::text;
+
+/// Takes the power of the file systems that are its arguments: FS_IOC_SHUTDOWN, without flushing the journal. No safe Rust
+/// does that.
+const SHUT_DOWN: &str = "import fcntl, os, struct, sys
+folders = [os.open(folder, os.O_RDONLY) for folder in sys.argv[1:]]
+for folder in folders: fcntl.ioctl(folder, 0x8004587d, struct.pack('I', 2))";
+
+/// A small file system.
+pub struct Mount {
+    /// Where it is mounted.
+    pub path: PathBuf,
+    image: PathBuf,
+    is_ext4: bool,
+}
+
+impl Mount {
+    /// Of so many MiB, in this folder: ext4, or memory where loop devices are forbidden; or why there is none.
+    pub fn new(home: &Path, name: &str, mebibytes: u64) -> Result<Mount, String> {
+        let ext4 = Mount::ext4(home, name, mebibytes);
+        let mount = ext4.or_else(|ext4| {
+            let path = home.join(name);
+            let (at, size) = (path.to_str().expect("a path of ours"), format!("size={mebibytes}m"));
+            let words = ["mount", "-t", "tmpfs", "-o", &size, "capstan-lab", at];
+            run(&words).map_err(|tmpfs| format!("nothing can be mounted here: {ext4}; {tmpfs}"))?;
+            Ok::<Mount, String>(Mount { image: PathBuf::new(), path, is_ext4: false })
+        })?;
+        println!("{mebibytes} MiB of {}", if mount.is_ext4 { "ext4" } else { "tmpfs" });
+        Ok(mount)
+    }
+
+    /// Of so many MiB of ext4, in this folder; or why there is none.
+    pub fn ext4(home: &Path, name: &str, mebibytes: u64) -> Result<Mount, String> {
+        let (path, image) = (home.join(name), home.join(format!("{name}.image")));
+        let made = fs::create_dir(&path).and_then(|()| fs::File::create(&image)?.set_len(mebibytes << 20));
+        made.map_err(|error| format!("making {}: {error}", image.display()))?;
+        run(&["mkfs.ext4", "-q", "-m", "0", image.to_str().expect("a path of ours")])?;
+        let mount = Mount { path, image, is_ext4: true };
+        mount.mount()?;
+        Ok(mount)
+    }
+
+    fn mount(&self) -> Result<(), String> {
+        let (image, path) = (&self.image, &self.path);
+        run(&["mount", "-o", "loop", image.to_str().expect("a path"), path.to_str().expect("a path")])
+    }
+
+    /// Mounts it again, as after a start of the machine. Nobody has open files there.
+    pub fn mount_again(&self) {
+        run(&["umount", self.path.to_str().expect("a path")]).unwrap();
+        self.mount().unwrap();
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if let Err(why) = run(&["umount", "-l", self.path.to_str().expect("a path")]) {
+            println!("a mount stays behind: {why}");
+        }
+    }
+}
+
+/// A place for images: in memory, if there is such a place: nobody else waits for what is written to it.
+pub fn home() -> TempDir {
+    let place = ["/dev/shm", "/tmp"].into_iter().find(|place| Path::new(place).is_dir()).unwrap();
+    tempfile::Builder::new().prefix("capstan-disk-").tempdir_in(place).unwrap()
+}
+
+/// Takes the power of these file systems, of all in the same moment.
+pub fn cut_power(mounts: &[&Mount]) -> Result<(), String> {
+    let paths = mounts.iter().map(|mount| mount.path.to_str().expect("a path"));
+    let words: Vec<&str> = ["python3", "-c", SHUT_DOWN].into_iter().chain(paths).collect();
+    run(&words)
+}
+
+/// Runs a program; what it said, when it failed.
+fn run(words: &[&str]) -> Result<(), String> {
+    let output = Command::new(words[0]).args(&words[1..]).output();
+    let output = output.map_err(|error| format!("'{}': {error}", words[0]))?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(format!("'{}': {}", words[0], text(&output.stderr).trim())),
+    }
+}

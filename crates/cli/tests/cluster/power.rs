@@ -1,0 +1,155 @@
+//! Power that goes while clients write: what was acknowledged is there when it comes back.
+//!
+//! Each node has a file system of its own, which loses everything that was not synced.
+
+use std::fs;
+use std::time::Instant;
+
+use tempfile::TempDir;
+
+use crate::judge::{self, Figures};
+use crate::mounts::{self, Mount};
+use crate::nodes::{Lab, Place, Random, run, size};
+use crate::strace::Strace;
+use crate::workload::Recorded;
+
+/// Room for the log of a node, its table and checkpoints.
+const MEBIBYTES: u64 = 640;
+/// The largest values, so that writes fill more than a block, and tables and checkpoints come to be written.
+const VALUE_BYTES_MAX: usize = 64 << 10;
+/// After so many rounds the history is judged, and another one begins.
+const ROUNDS_PER_HISTORY: u64 = 10;
+
+/// The machines of a cluster.
+struct Machines {
+    mounts: Vec<Mount>,
+    home: TempDir,
+}
+
+impl Machines {
+    /// Tries whether power can be taken; else says why.
+    fn new(nodes: u16) -> Result<Machines, String> {
+        let home = mounts::home();
+        let mount = |node| Mount::ext4(home.path(), &format!("machine-{node}"), MEBIBYTES);
+        let mounts = (1..=nodes).map(mount).collect::<Result<Vec<Mount>, String>>();
+        let mounts = mounts.map_err(|why| format!("no file systems to take power from: {why}"))?;
+        probe(&mounts[0])?;
+        Ok(Machines { mounts, home })
+    }
+
+    fn take(&self, lab: &mut Lab) {
+        lab.set_data(self.home.path());
+        for node in lab.all() {
+            let folder = Some(self.mount(node).path.join("data"));
+            lab.set_place(node, Place { folder, ..Place::default() });
+        }
+    }
+
+    fn mount(&self, node: u16) -> &Mount {
+        &self.mounts[usize::from(node) - 1]
+    }
+
+    /// The power of these nodes goes and comes back.
+    async fn lose_power(&self, lab: &mut Lab, nodes: &[u16]) {
+        let mounts: Vec<&Mount> = nodes.iter().map(|node| self.mount(*node)).collect();
+        mounts::cut_power(&mounts).unwrap();
+        lab.kill_all(nodes).await;
+        mounts.iter().for_each(|mount| mount.mount_again());
+    }
+}
+
+/// Tries whether what is not synced is lost, and what is synced is not.
+fn probe(mount: &Mount) -> Result<(), String> {
+    let (synced, unsynced) = (mount.path.join("synced"), mount.path.join("unsynced"));
+    let write = || {
+        fs::write(&synced, "synced")?;
+        fs::File::open(&synced)?.sync_all()?;
+        fs::File::open(&mount.path)?.sync_all()?;
+        fs::write(&unsynced, "unsynced")
+    };
+    write().map_err(|error| format!("a new file system cannot be written to: {error}"))?;
+    mounts::cut_power(&[mount]).map_err(|why| format!("power cannot be taken here: {why}"))?;
+    mount.mount_again();
+    match (fs::read_to_string(&synced).as_deref(), unsynced.exists()) {
+        (Ok("synced"), false) => Ok(()),
+        found => Err(format!("the shutdown of a file system does not act like a power loss here: {found:?}")),
+    }
+}
+
+/// Power goes so often, on one node or on all.
+fn power_is_lost(engine: &str, rounds: u64, mut victims: impl FnMut(&mut Random) -> Vec<u16>) {
+    run(async |mut random: Random| {
+        let machines = match Machines::new(3) {
+            Ok(machines) => machines,
+            Err(why) => return println!("SKIPPED: {why}"),
+        };
+        let mut lab = Lab::new(3, &["--engine", engine], &mut random);
+        machines.take(&mut lab);
+        lab.serve_all().await;
+        let (mut total, began) = (Figures::default(), Instant::now());
+        let mut done = 0;
+        while done < rounds {
+            let recorded = Recorded::start_with_values(&lab, VALUE_BYTES_MAX, &mut random);
+            let until = rounds.min(done + ROUNDS_PER_HISTORY);
+            for round in done..until {
+                recorded.goes_on(100 + random.below(300)).await;
+                let victims = victims(&mut random);
+                println!("round {round}: power goes on {victims:?}");
+                machines.lose_power(&mut lab, &victims).await;
+                if victims.len() == 1 {
+                    recorded.goes_on(50).await;
+                }
+                victims.iter().for_each(|victim| lab.serve(*victim));
+                lab.ready().await;
+            }
+            recorded.goes_on(100).await;
+            total += recorded.holds(&lab).await;
+            done = until;
+        }
+        println!("{rounds} rounds of power loss in {:.0?} on {engine}: {total}", began.elapsed());
+    });
+}
+
+#[test]
+#[ignore = "starts real nodes: scripts/test runs it against the release binary"]
+fn history_is_linearizable_while_one_node_loses_power() {
+    power_is_lost("disk", size(3, 60), |random| vec![1 + random.below(3) as u16]);
+}
+
+#[test]
+#[ignore = "starts real nodes: scripts/test runs it against the release binary"]
+fn history_is_linearizable_while_all_lose_power_at_once_on_disk() {
+    power_is_lost("disk", size(3, 80), |_| vec![1, 2, 3]);
+}
+
+#[test]
+#[ignore = "starts real nodes: scripts/test runs it against the release binary"]
+fn history_is_linearizable_while_all_lose_power_at_once_in_memory() {
+    power_is_lost("memory", size(2, 60), |_| vec![1, 2, 3]);
+}
+
+/// The test of the tests above: a machine that says it has synced, and has not.
+#[test]
+#[ignore = "starts real nodes: scripts/test runs it against the release binary"]
+fn history_is_not_linearizable_when_a_disk_lies_and_loses_power() {
+    run(async |mut random: Random| {
+        let machines = match Strace::probe().and_then(|()| Machines::new(1)) {
+            Ok(machines) => machines,
+            Err(why) => return println!("SKIPPED: {why}"),
+        };
+        let mut lab = Lab::new(1, &[], &mut random);
+        machines.take(&mut lab);
+        lab.serve_all().await;
+        let recorded = Recorded::start_with_values(&lab, VALUE_BYTES_MAX, &mut random);
+        recorded.goes_on(50).await;
+        let strace = Strace::attach(lab.pid(1).unwrap(), "fdatasync,fsync", "retval=0").unwrap();
+        recorded.goes_on(100).await;
+        machines.lose_power(&mut lab, &[1]).await;
+        drop(strace);
+        lab.serve_all().await;
+        let refused = judge::judge(&recorded.end(&lab).await).unwrap_err();
+        println!("as it must be: {}", refused.why);
+        assert!(refused.is_violated, "lost writes are noticed: {}", refused.why);
+        refused.files.iter().for_each(|file| fs::remove_file(file).unwrap());
+    });
+}
