@@ -16,7 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A node whose sync failed ends by itself and says why.
 async fn ends(lab: &mut Lab, node: u16) {
-    assert_eq!(lab.end(node, PATIENCE).await.code(), Some(1), "n{node} may be started again");
+    assert_eq!(lab.end(node, PATIENCE).await.code(), Some(3), "n{node} may be started again");
     let told = lab.stderr(node);
     let last = told.lines().rfind(|line| line.starts_with("error: ")).unwrap_or_default();
     assert!(last.contains("Input/output error"), "{told}");
