@@ -4,6 +4,9 @@
 //! goes to standard error.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Instant;
@@ -22,6 +25,7 @@ Examples:
   capstan sim                              one seed, every kind of fault
   capstan sim --seeds 1000                 a thousand seeds
   capstan sim --seed 42 --trace | less     what happens in that one
+  capstan sim --seed 42 --history 42.jsonl what its clients saw
   capstan sim --seeds 100 --nodes 5 --workload batch
   capstan sim --seeds 100 --faults crash,partition,wipe
   capstan sim --seeds 100 --protocol single --faults power
@@ -55,6 +59,9 @@ pub struct Args {
     /// Print what happens: messages, faults, requests
     #[arg(long)]
     pub trace: bool,
+    /// Write what the clients saw, for `lab check` (JSON lines; one seed)
+    #[arg(long, value_name = "FILE")]
+    pub history: Option<PathBuf>,
 }
 
 /// More nodes than this are no usual raft group.
@@ -62,13 +69,19 @@ const NODES_MAX: i64 = 9;
 
 /// Runs `capstan sim`.
 pub fn run(args: &Args, out: &mut Output<'_>) -> Result<Code, Error> {
+    let mut history = history_file(args)?;
     let began = Instant::now();
     let (mut sum, mut bad) = (Stats::default(), 0);
     each_seed(args, &mut |seed, outcome| {
         outcome.trace.iter().try_for_each(|line| out.line(line))?;
         bad += u64::from(!outcome.violations.is_empty());
         sum.add(&outcome.stats);
-        tell(args, seed, &outcome, out)
+        tell(args, seed, &outcome, out)?;
+        draw(seed, &outcome, out)?;
+        history.as_mut().map_or(Ok(()), |file| {
+            check::history::json_lines::write(&outcome.history, file)?;
+            file.flush()
+        })
     })?;
     if args.seeds > 1 {
         tell_all(&sum, args.seeds, bad, out)?;
@@ -78,6 +91,17 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<Code, Error> {
     let (times, events) = (simulated / seconds, sum.events as f64 / seconds);
     out.note(&format!("{seconds:.1} s: {times:.0} simulated seconds and {events:.0} events per second"))?;
     Ok(if bad == 0 { Code::Done } else { Code::NotMet })
+}
+
+/// Opened before the run, so that a wrong path is told at once.
+fn history_file(args: &Args) -> Result<Option<BufWriter<File>>, Error> {
+    let Some(path) = &args.history else { return Ok(None) };
+    if args.seeds > 1 {
+        return Err(Error::Usage("--history FILE is for one seed: leave out --seeds".into()));
+    }
+    let file = File::create(path)
+        .map_err(|error| Error::Usage(format!("writing the history to {}: {error}", path.display())))?;
+    Ok(Some(BufWriter::new(file)))
 }
 
 fn options(args: &Args, seed: u64) -> ::sim::Options {
@@ -126,25 +150,35 @@ fn each_seed(args: &Args, take: &mut dyn FnMut(u64, Outcome) -> std::io::Result<
 }
 
 fn tell(args: &Args, seed: u64, outcome: &Outcome, out: &mut Output<'_>) -> std::io::Result<()> {
-    let Stats { micros, asked, done, failed, in_doubt, .. } = outcome.stats;
+    let Stats { micros, asked, done, failed, in_doubt, undecided, .. } = outcome.stats;
     let again = again(args, seed);
     if out.json {
         return out.object(&json!({
             "seed": seed, "violations": outcome.violations, "again": again, "micros": micros, "asked": asked,
-            "done": done, "failed": failed, "in_doubt": in_doubt, "faults": outcome.stats.faults,
+            "done": done, "failed": failed, "in_doubt": in_doubt, "undecided": undecided > 0, "faults": outcome.stats.faults,
             "sometimes": outcome.stats.sometimes,
         }));
     }
     if outcome.violations.is_empty() {
         let seconds = micros as f64 / 1e6;
+        // The invariants held; whether the history is linearizable was not found out.
+        let word = if undecided > 0 { "undecided" } else { "ok" };
         return out.line(&format!(
-            "seed {seed}  ok  {seconds:.1} s, {done} done, {failed} failed, {in_doubt} in doubt"
+            "seed {seed}  {word}  {seconds:.1} s, {done} done, {failed} failed, {in_doubt} in doubt"
         ));
     }
     for violation in &outcome.violations {
         out.line(&format!("seed {seed}  VIOLATION  {violation}"))?;
     }
     out.line(&format!("again: {again}"))
+}
+
+/// Draws what proves a violation of the history, for people.
+fn draw(seed: u64, outcome: &Outcome, out: &mut Output<'_>) -> std::io::Result<()> {
+    let Some(window) = &outcome.window else { return Ok(()) };
+    let file = format!("capstan-sim-{seed}.html");
+    std::fs::write(&file, check::html::render(window))?;
+    out.note(&format!("a picture of it is in {file}"))
 }
 
 /// The command that shows a seed again.

@@ -149,7 +149,10 @@ impl World {
         match verdict {
             Verdict::Holds => {}
             Verdict::Undecided(_) => self.stats.undecided += 1,
-            Verdict::Violated(window) => self.violation(format!("linearizability: {window}")),
+            Verdict::Violated(window) => {
+                self.violation(format!("linearizability: {window}"));
+                self.window = Some(*window);
+            }
         }
     }
 }

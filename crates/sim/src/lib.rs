@@ -109,5 +109,6 @@ fn run_to_the_end(options: &Options, trace: Trace) -> Outcome {
     }
     world.stats.micros = world.events.now();
     world.stats.events = world.events.happened();
-    Outcome { violations: world.violations, stats: world.stats, trace: Vec::new() }
+    let World { violations, stats, window, recorder, .. } = world;
+    Outcome { violations, stats, history: recorder.into_history(), window, trace: Vec::new() }
 }

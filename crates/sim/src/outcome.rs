@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use check::history::History;
+use check::window::Window;
 use kv::{Error, Outcome as Fate, Reply};
 
 /// What a run came to.
@@ -11,6 +13,10 @@ pub struct Outcome {
     pub violations: Vec<String>,
     /// Counts.
     pub stats: Stats,
+    /// What the clients asked and learned; empty after a panic.
+    pub history: History,
+    /// The part of the history that proves a violation, if that is what did not hold.
+    pub window: Option<Window>,
     /// What happened, line by line, if that was asked for.
     pub trace: Vec<String>,
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use check::history::Recorder;
+use check::window::Window;
 use kv::{Key, NodeId, Protocol, ShardId, Value};
 use node::route::ShardMap;
 
@@ -46,6 +47,8 @@ pub(crate) struct World {
     pub watch: Watch,
     pub stats: Stats,
     pub violations: Vec<String>,
+    /// What proves that the history is not linearizable.
+    pub window: Option<Window>,
     /// The faults are over.
     pub calm: bool,
     pub lives: u64,
@@ -84,6 +87,7 @@ impl World {
             watch: Watch::new(),
             stats: Stats::default(),
             violations: Vec::new(),
+            window: None,
             calm: false,
             lives: 0,
             tracer,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::nodes::{CAPSTAN, Lab, PATIENCE, Random, run, size, text};
+use crate::nodes::{CAPSTAN, Lab, PATIENCE, Random, run, size, text, until};
 
 /// What a command of the program must come to: its exit code, and a part of what it says on standard error.
 struct Case<'a>(&'a [&'a str], i32, &'a str);
@@ -296,7 +296,7 @@ fn every_command_works_through_every_node() {
             one_by_one(&lab, node, &format!("text{node}"), false);
             one_by_one(&lab, node, &format!("json{node}"), true);
             piped(&lab, node, &format!("shell{node}"));
-            asks_the_cluster(&lab, node);
+            asks_the_cluster(&lab, node).await;
         }
     });
 }
@@ -338,17 +338,24 @@ fn told(out: &[u8]) -> String {
     words.collect()
 }
 
-fn asks_the_cluster(lab: &Lab, node: u16) {
-    let output = lab.capstan(&[node], &["cluster", "status", "--json"]);
-    let status: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let states: Vec<&str> =
-        status["nodes"].as_array().unwrap().iter().map(|n| n["state"].as_str().unwrap()).collect();
-    assert_eq!(states, ["alive"; 3]);
-    assert_eq!(status["shards"].as_array().unwrap().len(), 4);
-    assert!(status["shards"].as_array().unwrap().iter().all(|shard| shard["leader"].is_string()));
-    let output = lab.capstan(&[node], &["cluster", "query", "a", "--json"]);
-    let place: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((place["slot"].as_u64(), place["leader"].is_string()), (Some(15495), true));
+async fn asks_the_cluster(lab: &Lab, node: u16) {
+    // A slow machine may elect again after all was ready.
+    until("status tells of three nodes and four led shards", PATIENCE, || async {
+        let output = lab.capstan(&[node], &["cluster", "status", "--json"]);
+        let status: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let (nodes, shards) = (status["nodes"].as_array().unwrap(), status["shards"].as_array().unwrap());
+        assert_eq!((nodes.len(), shards.len()), (3, 4));
+        nodes.iter().all(|node| node["state"] == "alive")
+            && shards.iter().all(|shard| shard["leader"].is_string())
+    })
+    .await;
+    until("query tells who leads", PATIENCE, || async {
+        let output = lab.capstan(&[node], &["cluster", "query", "a", "--json"]);
+        let place: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(place["slot"].as_u64(), Some(15495));
+        place["leader"].is_string()
+    })
+    .await;
     for script in ["status\n", "nodes\n", "cluster query a\n", "dump\n", "help\n", "help txn\n"] {
         let output = fed(lab, node, &["shell"], script.as_bytes());
         assert!(output.status.success(), "{script}: {}", text(&output.stderr));
