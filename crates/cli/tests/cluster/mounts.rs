@@ -18,6 +18,9 @@ const SHUT_DOWN: &str = "import fcntl, os, struct, sys
 folders = [os.open(folder, os.O_RDONLY) for folder in sys.argv[1:]]
 for folder in folders: fcntl.ioctl(folder, 0x8004587d, struct.pack('I', 2))";
 
+/// Of all homes of such file systems; the process id of the test comes next.
+const PREFIX: &str = "capstan-disk-";
+
 /// A small file system.
 pub struct Mount {
     /// Where it is mounted.
@@ -74,8 +77,31 @@ impl Drop for Mount {
 
 /// A place for images: in memory, if there is such a place: nobody else waits for what is written to it.
 pub fn home() -> TempDir {
-    let place = ["/dev/shm", "/tmp"].into_iter().find(|place| Path::new(place).is_dir()).unwrap();
-    tempfile::Builder::new().prefix("capstan-disk-").tempdir_in(place).unwrap()
+    let place = ["/dev/shm", "/tmp"].map(Path::new).into_iter().find(|place| place.is_dir()).unwrap();
+    remove_leftovers(place);
+    let prefix = format!("{PREFIX}{}-", std::process::id());
+    tempfile::Builder::new().prefix(&prefix).tempdir_in(place).unwrap()
+}
+
+/// Removes the homes of tests that were killed and could not do it.
+fn remove_leftovers(place: &Path) {
+    for entry in fs::read_dir(place).unwrap().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            remove(&entry.path());
+        }
+    }
+}
+
+fn remove(home: &Path) {
+    for entry in fs::read_dir(home).into_iter().flatten().flatten() {
+        // What is no mount says so, and is removed below.
+        let _ = run(&["umount", "-l", entry.path().to_str().expect("a path of ours")]);
+    }
+    if let Err(error) = fs::remove_dir_all(home) {
+        println!("{} stays behind: {error}", home.display());
+    }
 }
 
 /// Takes the power of these file systems, of all in the same moment.
