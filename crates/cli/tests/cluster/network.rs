@@ -204,8 +204,8 @@ fn remove(name: &str) {
 /// Removes the namespaces of tests that run no more.
 fn remove_leftovers() {
     for namespace in namespaces() {
-        let pid = namespace.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
-        if pid.is_some_and(|pid| !std::path::Path::new("/proc").join(pid).exists()) {
+        let pid = namespace.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !std::path::Path::new("/proc").join(pid.to_string()).exists()) {
             remove(&namespace);
         }
     }
