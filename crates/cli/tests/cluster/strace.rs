@@ -4,9 +4,7 @@ use std::io::{Read, Seek};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use rustix::process::Signal;
-
-use crate::nodes::{PATIENCE, send, text};
+use crate::nodes::{PATIENCE, text};
 
 /// An strace at work. Dropped, it lets go.
 pub struct Strace {
@@ -55,9 +53,9 @@ impl Strace {
 
 impl Drop for Strace {
     fn drop(&mut self) {
-        if let Ok(None) = self.child.try_wait() {
-            send(self.child.id() as i32, Signal::TERM);
-        }
+        // Not asked but killed: an strace that is asked to let go of a process in the middle of its end waits for it, and it
+        // for strace. Of one that is gone the kernel lets the threads go on.
+        let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
