@@ -3,7 +3,7 @@
 //! Every node is in a network namespace with one interface; all of them, and one of the test itself, are ports of one bridge,
 //! in a namespace of its own, where no firewall of the machine looks. A direction is cut by giving the sender a wrong
 //! hardware address of the receiver: packets leave, and nobody takes them. Nothing is told to either end, as on a broken
-//! wire. Only the command `ip` is needed, and root.
+//! wire. Only the commands `ip` and `nsenter` are needed, and root.
 //!
 //! Everything is removed when the network is dropped. What a killed test left behind is removed by the next one.
 
@@ -51,8 +51,8 @@ impl Network {
     /// Puts the nodes of a cluster on it.
     pub fn take(&self, lab: &mut Lab) {
         for node in lab.all() {
-            let enter = ["ip", "netns", "exec", &self.namespace(node)].map(str::to_owned).to_vec();
-            lab.set_place(node, Place { host: Some(self.host(node)), enter, folder: None });
+            let place = Place { host: Some(self.host(node)), enter: self.enter(node), folder: None };
+            lab.set_place(node, place);
         }
     }
 
@@ -76,6 +76,12 @@ impl Network {
 
     fn namespace(&self, node: u16) -> String {
         format!("{}-n{node}", self.name)
+    }
+
+    /// The words in front of a command that is run there. Not `ip netns exec`: that copies all mounts of the machine, and a
+    /// file system that another test unmounts meanwhile would stay alive.
+    fn enter(&self, node: u16) -> Vec<String> {
+        vec!["nsenter".to_owned(), format!("--net=/run/netns/{}", self.namespace(node))]
     }
 
     fn hub(&self) -> String {
@@ -151,7 +157,9 @@ impl Network {
             "import socket\ntry: socket.create_connection(('{host}', {DISCARD}), {seconds})\nexcept \
              ConnectionRefusedError: print('refused')\nexcept OSError: print('lost')"
         );
-        let output = run(&["ip", "netns", "exec", &self.namespace(1), "python3", "-c", &program])?;
+        let enter = self.enter(1);
+        let words = enter.iter().map(String::as_str).chain(["python3", "-c", &program]);
+        let output = run(&words.collect::<Vec<&str>>())?;
         match (to_node, text(&output.stdout).trim()) {
             (true, "refused") => Ok(true),
             (false, "lost") => Ok(false),
