@@ -91,9 +91,10 @@ async fn recovers(lab: &Lab) {
 }
 
 fn disk_full(nodes: u16, mebibytes: u64, engine: &str) {
-    let home = mounts::home();
-    let mount = match Mount::new(home.path(), "disk", mebibytes) {
-        Ok(mount) => mount,
+    let made = mounts::home(mebibytes)
+        .and_then(|home| Mount::new(home.path(), "disk", mebibytes).map(|mount| (home, mount)));
+    let (_home, mount) = match made {
+        Ok(made) => made,
         Err(why) => return println!("SKIPPED: {why}"),
     };
     run(async |mut random: Random| {

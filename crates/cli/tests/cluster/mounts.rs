@@ -33,15 +33,15 @@ impl Mount {
     /// Of so many MiB, in this folder: ext4, or memory where loop devices are forbidden; or why there is none.
     pub fn new(home: &Path, name: &str, mebibytes: u64) -> Result<Mount, String> {
         let ext4 = Mount::ext4(home, name, mebibytes);
-        let mount = ext4.or_else(|ext4| {
+        let mounted = ext4.or_else(|ext4| {
             let path = home.join(name);
             let (at, size) = (path.to_str().expect("a path of ours"), format!("size={mebibytes}m"));
             let words = ["mount", "-t", "tmpfs", "-o", &size, "capstan-lab", at];
             run(&words).map_err(|tmpfs| format!("nothing can be mounted here: {ext4}; {tmpfs}"))?;
             Ok::<Mount, String>(Mount { image: PathBuf::new(), path, is_ext4: false })
         })?;
-        println!("{mebibytes} MiB of {}", if mount.is_ext4 { "ext4" } else { "tmpfs" });
-        Ok(mount)
+        println!("{mebibytes} MiB of {}", if mounted.is_ext4 { "ext4" } else { "tmpfs" });
+        Ok(mounted)
     }
 
     /// Of so many MiB of ext4, in this folder; or why there is none.
@@ -50,20 +50,14 @@ impl Mount {
         let made = fs::create_dir(&path).and_then(|()| fs::File::create(&image)?.set_len(mebibytes << 20));
         made.map_err(|error| format!("making {}: {error}", image.display()))?;
         run(&["mkfs.ext4", "-q", "-m", "0", image.to_str().expect("a path of ours")])?;
-        let mount = Mount { path, image, is_ext4: true };
-        mount.mount()?;
-        Ok(mount)
-    }
-
-    fn mount(&self) -> Result<(), String> {
-        let (image, path) = (&self.image, &self.path);
-        run(&["mount", "-o", "loop", image.to_str().expect("a path"), path.to_str().expect("a path")])
+        mount(&image, &path)?;
+        Ok(Mount { path, image, is_ext4: true })
     }
 
     /// Mounts it again, as after a start of the machine. Nobody has open files there.
     pub fn mount_again(&self) {
         run(&["umount", self.path.to_str().expect("a path")]).unwrap();
-        self.mount().unwrap();
+        mount(&self.image, &self.path).unwrap();
     }
 }
 
@@ -75,12 +69,19 @@ impl Drop for Mount {
     }
 }
 
-/// A place for images: in memory, if there is such a place: nobody else waits for what is written to it.
-pub fn home() -> TempDir {
-    let place = ["/dev/shm", "/tmp"].map(Path::new).into_iter().find(|place| place.is_dir()).unwrap();
-    remove_leftovers(place);
+/// A folder for images of so many MiB in all; or why there is none. In memory, if there is room: nobody else waits for what
+/// is written to it.
+pub fn home(mebibytes: u64) -> Result<TempDir, String> {
+    let places = ["/dev/shm", "/tmp"].map(Path::new);
+    places.into_iter().filter(|place| place.is_dir()).for_each(remove_leftovers);
+    let has_room = |place: &&Path| {
+        rustix::fs::statvfs(*place).is_ok_and(|stat| stat.f_bavail * stat.f_frsize >= mebibytes << 20)
+    };
+    let place = places.into_iter().find(has_room);
+    let place = place.ok_or_else(|| format!("neither {places:?} has {mebibytes} MiB to spare"))?;
     let prefix = format!("{PREFIX}{}-", std::process::id());
-    tempfile::Builder::new().prefix(&prefix).tempdir_in(place).unwrap()
+    let made = tempfile::Builder::new().prefix(&prefix).tempdir_in(place);
+    made.map_err(|error| format!("making a folder in {}: {error}", place.display()))
 }
 
 /// Removes the homes of tests that were killed and could not do it.
@@ -109,6 +110,10 @@ pub fn cut_power(mounts: &[&Mount]) -> Result<(), String> {
     let paths = mounts.iter().map(|mount| mount.path.to_str().expect("a path"));
     let words: Vec<&str> = ["python3", "-c", SHUT_DOWN].into_iter().chain(paths).collect();
     run(&words)
+}
+
+fn mount(image: &Path, path: &Path) -> Result<(), String> {
+    run(&["mount", "-o", "loop", image.to_str().expect("a path"), path.to_str().expect("a path")])
 }
 
 /// Runs a program; what it said, when it failed.

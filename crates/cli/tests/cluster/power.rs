@@ -34,7 +34,7 @@ struct Machines {
 impl Machines {
     /// Tries whether power can be taken; else says why.
     fn new(nodes: u16) -> Result<Machines, String> {
-        let home = mounts::home();
+        let home = mounts::home(MEBIBYTES * u64::from(nodes))?;
         let mount = |node| Mount::ext4(home.path(), &format!("machine-{node}"), MEBIBYTES);
         let mounts = (1..=nodes).map(mount).collect::<Result<Vec<Mount>, String>>();
         let mounts = mounts.map_err(|why| format!("no file systems to take power from: {why}"))?;

@@ -58,7 +58,7 @@ impl Recorded {
         let mut askers: Vec<Asker> = Vec::new();
         for node in lab.all() {
             askers.push(Asker::Free(lab.client()));
-            askers.extend((0..PINNED_PER_NODE).map(|_| Asker::Pinned(lab.pinned(node))));
+            askers.extend((0..PINNED_PER_NODE).map(|_| Asker::Pinned(lab.pinned(node).into())));
         }
         let start = |(number, asker): (usize, Asker)| {
             let client =
@@ -124,7 +124,7 @@ async fn read_all(mut node: Pinned, shared: Rc<Shared>) {
 /// How a client finds a node.
 enum Asker {
     Free(Client),
-    Pinned(Pinned),
+    Pinned(Box<Pinned>),
 }
 
 /// One client.
