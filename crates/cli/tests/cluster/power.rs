@@ -19,7 +19,7 @@ use crate::strace::Strace;
 use crate::workload::Recorded;
 
 /// Room for the log of a node, its table and checkpoints.
-const MEBIBYTES: u64 = 768;
+const MEBIBYTES: u64 = 1024;
 /// The largest values, so that writes fill more than a block, and tables and checkpoints come to be written.
 const VALUE_BYTES_MAX: usize = 64 << 10;
 /// After so many rounds the history is judged, and another one begins.
@@ -83,7 +83,7 @@ fn probe(mount: &Mount) -> Result<(), String> {
 
 /// Writers of large values, so that power goes while tables are flushed and the log is cut, too. Nobody reads them.
 struct Bulk {
-    stop: Rc<Cell<bool>>,
+    left: Rc<Cell<u64>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -92,32 +92,41 @@ impl Bulk {
     const WRITERS: u64 = 4;
     /// Keys of each: all their kept revisions have room on the disks.
     const KEYS: u64 = 16;
-    const PACE: Duration = Duration::from_millis(4);
+    /// Writes between two losses of power, 32 MiB: after two or three of them the log is cut. On a slow machine more would
+    /// be written than is flushed, until the disks are full.
+    const WRITES: u64 = 512;
+    const PAUSE: Duration = Duration::from_millis(4);
 
     fn start(lab: &Lab, random: &mut Random) -> Bulk {
-        let stop = Rc::new(Cell::new(false));
+        let left = Rc::new(Cell::new(0));
         let write = |writer| {
-            let task = Bulk::write(lab.client(), writer, random.fork(), stop.clone());
+            let task = Bulk::write(lab.client(), writer, random.fork(), left.clone());
             tokio::task::spawn_local(task)
         };
         let tasks = (0..Bulk::WRITERS).map(write).collect();
-        Bulk { stop, tasks }
+        Bulk { left, tasks }
     }
 
-    async fn write(client: Client, writer: u64, mut random: Random, stop: Rc<Cell<bool>>) {
-        while !stop.get() {
-            let key = format!("bulk:{writer}:{}", random.below(Bulk::KEYS));
-            // When it fails there is nobody to write to just now.
-            let _ = client.call(put(&key, random.bytes(VALUE_BYTES_MAX))).await;
-            tokio::time::sleep(Bulk::PACE).await;
-        }
+    fn write_more(&self) {
+        self.left.set(Bulk::WRITES);
     }
 
-    async fn end(self) {
-        self.stop.set(true);
-        for task in self.tasks {
-            task.await.expect("a writer does not panic");
+    async fn write(client: Client, writer: u64, mut random: Random, left: Rc<Cell<u64>>) {
+        loop {
+            if left.get() > 0 {
+                left.set(left.get() - 1);
+                let key = format!("bulk:{writer}:{}", random.below(Bulk::KEYS));
+                // When it fails there is nobody to write to just now.
+                let _ = client.call(put(&key, random.bytes(VALUE_BYTES_MAX))).await;
+            }
+            tokio::time::sleep(Bulk::PAUSE).await;
         }
+    }
+}
+
+impl Drop for Bulk {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -159,6 +168,7 @@ fn power_is_lost(engine: &str, rounds: u64, mut victims: impl FnMut(&mut Random)
             let recorded = Recorded::start_with_values(&lab, VALUE_BYTES_MAX, &mut random);
             let until = rounds.min(done + ROUNDS_PER_HISTORY);
             for round in done..until {
+                bulk.write_more();
                 recorded.goes_on(100 + random.below(300)).await;
                 let victims = victims(&mut random);
                 println!("round {round}: power goes on {victims:?}");
@@ -173,7 +183,6 @@ fn power_is_lost(engine: &str, rounds: u64, mut victims: impl FnMut(&mut Random)
             total += recorded.holds(&lab).await;
             done = until;
         }
-        bulk.end().await;
         nothing_was_lost(&lab);
         let (took, segments) = (began.elapsed(), segments(&lab));
         println!("{rounds} rounds in {took:.0?} on {engine}, segments of the logs: {segments:?}; {total}");
