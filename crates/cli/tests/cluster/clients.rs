@@ -1,13 +1,14 @@
 //! Clients of a cluster: the one that knows where keys are led, and one that stays with its node.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
 use dialects::native::proto::key_value_client::KeyValueClient;
 use dialects::native::{Client, Options, decode_reply, encode_request, from_status, proto};
 use kv::cluster::{Liveness, ReplicaStatus, ShardStatus, Status};
-use kv::{Answer, Error, Function, Key, NodeId, Op, Reply, Request, Side};
+use kv::{Answer, Error, Function, Key, NodeId, Op, Reply, Request, ShardId, Side};
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
@@ -59,11 +60,32 @@ impl Lab {
     pub async fn ready_nodes(&self, nodes: &[u16]) {
         for &node in nodes {
             let what = format!("n{node} sees {nodes:?} ready");
-            until(&what, PATIENCE, || async {
-                self.status(node).await.is_ok_and(|status| is_ready(&status, nodes))
-            })
-            .await;
+            until(&what, PATIENCE, || self.sees_ready(node, nodes)).await;
         }
+    }
+
+    /// Whether a node sees these alive, and among them a leader of every shard and no replica far behind.
+    pub async fn sees_ready(&self, node: u16, nodes: &[u16]) -> bool {
+        self.status(node).await.is_ok_and(|status| is_ready(&status, nodes))
+    }
+
+    /// Waits until a node has applied what any of them has by now.
+    pub async fn caught_up(&self, node: u16) {
+        let mut goal: BTreeMap<ShardId, u64> = BTreeMap::new();
+        for other in self.all() {
+            for shard in self.status(other).await.into_iter().flat_map(|status| status.shards) {
+                let newest = shard.replicas.iter().map(|replica| replica.applied).max().unwrap_or(0);
+                goal.entry(shard.id).and_modify(|goal| *goal = newest.max(*goal)).or_insert(newest);
+            }
+        }
+        let has_it = |shard: &ShardStatus| {
+            let own = shard.replicas.iter().find(|replica| replica.node.0 == node);
+            own.is_some_and(|own| own.applied >= goal.get(&shard.id).copied().unwrap_or(0))
+        };
+        until(&format!("n{node} catches up with {goal:?}"), PATIENCE, || async {
+            self.status(node).await.is_ok_and(|status| status.shards.iter().all(has_it))
+        })
+        .await;
     }
 
     /// The node that leads the shard of a key.

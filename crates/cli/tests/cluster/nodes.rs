@@ -325,6 +325,13 @@ impl Lab {
         end_of(&mut up, "up", patience).await
     }
 
+    /// Whether a node that the test runs has ended by itself.
+    pub fn has_ended(&self, node: u16) -> bool {
+        let stat = read(Path::new(&format!("/proc/{}/stat", self.children[&node].id())));
+        // The name of the program, in parentheses, and then the state: a zombie was not waited for yet.
+        stat.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with('Z'))
+    }
+
     /// How a node that the test runs ends.
     pub async fn end(&mut self, node: u16, patience: Duration) -> ExitStatus {
         let mut child = self.children.remove(&node).expect("the node was started by the test");

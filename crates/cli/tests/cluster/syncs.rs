@@ -89,7 +89,7 @@ fn history_is_linearizable_while_syncs_fail() {
             // The last of all has nothing to sync any more.
             let enough = victims.len().min(2);
             let ended = |lab: &Lab| -> Vec<u16> {
-                victims.iter().copied().filter(|victim| lab.pid(*victim).is_none()).collect()
+                victims.iter().copied().filter(|victim| lab.has_ended(*victim)).collect()
             };
             let have_ended = || std::future::ready(ended(&lab).len() >= enough);
             until("nodes end whose sync failed", PATIENCE, have_ended).await;
