@@ -7,7 +7,7 @@ use check::window::Window;
 use kv::{Key, NodeId, Protocol, ShardId, Value};
 use node::route::ShardMap;
 
-use check::generate::Workload;
+use check::generate::{Place, Workload};
 
 use crate::Options;
 use crate::clients::Client;
@@ -42,6 +42,8 @@ pub(crate) struct World {
     pub network: Network,
     pub clients: Vec<Client>,
     pub recorder: Recorder,
+    /// Writes in doubt, by what they wrote.
+    pub doubts: BTreeMap<Place, u32>,
     /// What the last reads found.
     pub last_values: BTreeMap<Key, Value>,
     pub watch: Watch,
@@ -83,6 +85,7 @@ impl World {
             network: Network::default(),
             clients: Vec::new(),
             recorder: Recorder::new(),
+            doubts: BTreeMap::new(),
             last_values: BTreeMap::new(),
             watch: Watch::new(),
             stats: Stats::default(),

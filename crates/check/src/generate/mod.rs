@@ -6,6 +6,9 @@
 //!
 //! Values are small where they must meet (compares), and unique where they must tell writes apart (puts, appends): unique
 //! values make violations plain and checking cheap.
+//!
+//! Every write whose outcome is unknown doubles what the checker must consider of its key. So a key that has seen many is
+//! retired ([`Generator::retire`]): from then on a new key is asked for in its place.
 
 mod rng;
 
@@ -43,8 +46,17 @@ pub struct Generator {
     client: u64,
     drawn: u64,
     rng: Rng,
+    /// For each key, how often it was retired.
+    retired: Vec<u64>,
     /// For each key, the share of the ops that go to it or an earlier one.
     shares: Vec<f64>,
+}
+
+/// A key of a workload, with all that belong to it: the members of its group, its numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    index: usize,
+    retired: u64,
 }
 
 /// Register values: so few that compares meet.
@@ -63,6 +75,17 @@ impl Workload {
             Workload::Batch => "batch",
             Workload::Appends => "appends",
         }
+    }
+}
+
+impl Place {
+    /// Of a key that a generator drew.
+    pub fn of(key: &Key) -> Option<Place> {
+        let text = std::str::from_utf8(key).ok()?;
+        let tag = text.strip_prefix('{').and_then(|text| text.split('}').next());
+        let name = tag.unwrap_or(text.trim_end_matches('#')).strip_prefix('k')?;
+        let (index, retired) = name.split_once('.').unwrap_or((name, "0"));
+        Some(Place { index: index.parse().ok()?, retired: retired.parse().ok()? })
     }
 }
 
@@ -91,7 +114,7 @@ impl Generator {
             .collect();
         shares.iter_mut().for_each(|share| *share /= sum);
         let rng = Rng::new(seed.wrapping_add(client.wrapping_mul(CLIENT_STRIDE)));
-        Generator { workload, client, drawn: 0, rng, shares }
+        Generator { workload, client, drawn: 0, rng, retired: vec![0; shares.len()], shares }
     }
 
     /// The next op.
@@ -102,6 +125,14 @@ impl Generator {
             Workload::Kv => self.kv(),
             Workload::Batch => self.batch(),
             Workload::Appends => self.append_or_get(),
+        }
+    }
+
+    /// Asks for a new key in the place of this one.
+    pub fn retire(&mut self, place: &Place) {
+        let Place { index, retired } = *place;
+        if let Some(times) = self.retired.get_mut(index) {
+            *times = retired + 1;
         }
     }
 
@@ -184,7 +215,10 @@ impl Generator {
     fn key(&mut self) -> Key {
         let at = self.rng.unit();
         let index = self.shares.partition_point(|share| *share <= at).min(self.shares.len() - 1);
-        format!("k{index}").into()
+        match self.retired[index] {
+            0 => format!("k{index}").into(),
+            retired => format!("k{index}.{retired}").into(),
+        }
     }
 
     fn small_value(&mut self) -> Value {
@@ -251,6 +285,21 @@ mod tests {
             }
         }
         assert!(seen.len() > 5_000);
+    }
+
+    #[test]
+    fn key_retired_is_not_drawn_again_nor_are_its_group_and_numbers() {
+        for workload in ALL {
+            let mut generator = Generator::client(workload, Keys { count: 1, skew: 0.0 }, 1, 1);
+            for retired in 0..3 {
+                let place = Place { index: 0, retired };
+                for _ in 0..100 {
+                    generator.next_op().for_each_key(&mut |key| assert_eq!(Place::of(key), Some(place)));
+                }
+                generator.retire(&place);
+            }
+        }
+        assert_eq!(Place::of(&"other".into()), None);
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use check::generate::Place;
 use check::history::Ticket;
-use kv::{Class, Error, Level, NodeId, Op, Outcome, Reply, Request, RequestId, Version};
+use kv::{Class, Error, Key, Level, NodeId, Op, Outcome, Reply, Request, RequestId, Version};
 
 use super::Whose;
 use crate::events::Event;
@@ -14,6 +15,8 @@ use crate::world::World;
 const GRACE_MICROS: u64 = 200_000;
 /// An attempt is given at least so long, if there is so much time.
 const ATTEMPT_MICROS_MIN: u64 = 1_000_000;
+/// After so many writes in doubt, clients turn to another key.
+const DOUBTS_MAX: u32 = 10;
 /// The pause before the next attempt, at most.
 const PAUSE_MICROS_MAX: u64 = 100_000;
 
@@ -186,6 +189,9 @@ impl World {
             format!("client {} learns of {op}: {result}", whose.client)
         });
         self.stats.count(&result);
+        if matches!(&result, Err(error) if error.outcome() == Outcome::InDoubt) {
+            call.request.op.for_each_key(&mut |key| self.count_doubt(key));
+        }
         if let Some(ticket) = call.ticket {
             self.recorder.complete(ticket, &result, now);
         }
@@ -196,6 +202,16 @@ impl World {
         }
         if call.purpose != Purpose::Last {
             self.ask_again(whose.client);
+        }
+    }
+
+    /// Too many writes in doubt make a history too hard to judge.
+    fn count_doubt(&mut self, key: &Key) {
+        let Some(place) = Place::of(key) else { return };
+        let doubts = self.doubts.entry(place).or_default();
+        *doubts += 1;
+        if *doubts == DOUBTS_MAX {
+            self.clients.iter_mut().for_each(|client| client.generator.retire(&place));
         }
     }
 

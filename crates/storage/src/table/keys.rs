@@ -4,15 +4,18 @@
 //! |---|---|
 //! | 0 | the shard's state |
 //! | 1, key | the newest revision of a key |
-//! | 2, key escaped, inverted version (8 bytes) | an older revision; newest first |
+//! | 2, key escaped, place in the key's ring (8 bytes) | an older revision |
 //! | 3, deadline (8 bytes), key | that the key's newest revision has this deadline |
 //! | 4, client (8 bytes), slot (2 bytes) | a remembered request |
 //!
 //! All numbers are big-endian, so that they sort. Escaping keeps the order of keys and makes none a prefix of another: a
 //! zero byte becomes 00 FF, and 00 00 ends the key.
+//!
+//! Older revisions lie in a ring (see `older`): a new one is written over the oldest. Rows under ever new keys would have to be
+//! removed one by one, and a log-structured tree passes over every removed row that compaction has not reached.
 
 use bytes::{BufMut, Bytes};
-use kv::{ShardId, Version};
+use kv::ShardId;
 
 /// The rows of one copy of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,11 +70,11 @@ impl RowSet {
         self.key(HISTORY, 0, |_| {})
     }
 
-    pub fn history(&self, key: &[u8], version: Version) -> Bytes {
+    pub fn history(&self, key: &[u8], place: u64) -> Bytes {
         let zeros = key.iter().filter(|byte| **byte == 0).count();
         self.key(HISTORY, key.len() + zeros + 10, |into| {
             escape(into, key);
-            into.put_u64(!(version.as_i64() as u64));
+            into.put_u64(place);
         })
     }
 
@@ -165,16 +168,12 @@ mod tests {
 
     const SET: RowSet = RowSet { shard: ShardId(7), generation: 3 };
 
-    fn version(number: i64) -> Version {
-        Version::from_i64(number).unwrap()
-    }
-
     #[test]
-    fn history_keys_sort_by_key_then_newest_first() {
+    fn history_keys_sort_by_key_then_place() {
         let keys: [&[u8]; 8] = [b"", b"\0", b"\0\0", b"\0\xff", b"\x01", b"a", b"a\0", b"ab"];
         let mut rows = Vec::new();
         for key in keys {
-            rows.extend([i64::MAX, 256, 255, 1, 0].map(|number| SET.history(key, version(number))));
+            rows.extend([0, 1, 255, 256, u64::MAX].map(|place| SET.history(key, place)));
         }
         assert!(rows.is_sorted() && rows.windows(2).all(|pair| pair[0] != pair[1]));
     }
@@ -192,7 +191,7 @@ mod tests {
             SET.state(),
             SET.current(b"\xff\xff"),
             SET.current_end(),
-            SET.history(b"\xff", version(0)),
+            SET.history(b"\xff", 0),
             SET.expiry_begin(),
             SET.expiry(u64::MAX, b"\xff"),
             SET.session_begin(),
@@ -211,7 +210,7 @@ mod tests {
         let part = |row: &Bytes| Part::of(&RowSet::suffix(row));
         assert_eq!(part(&SET.state()), Some(Part::State));
         assert_eq!(part(&SET.current(b"k")), Some(Part::Revision));
-        assert_eq!(part(&SET.history(b"k", version(1))), Some(Part::Revision));
+        assert_eq!(part(&SET.history(b"k", 1)), Some(Part::Revision));
         assert_eq!(part(&SET.expiry(1, b"k")), Some(Part::Expiry));
         assert_eq!(part(&SET.session(1, 1)), Some(Part::Session));
         for suffix in [&b""[..], b"\0x", b"\x01", b"\x02short", b"\x04x", b"\x09x"] {

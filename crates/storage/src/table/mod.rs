@@ -18,6 +18,7 @@
 
 mod expiry;
 mod keys;
+mod older;
 mod range;
 mod read;
 mod record;

@@ -1,11 +1,10 @@
 //! Reads: one key, several, and the history of one; now or as of a version.
 
-use std::ops::{Bound, ControlFlow};
-
 use bytes::Bytes;
 use kv::{Answer, Error, Key, KeyAnswer, Op, PAGE_ROWS_MAX, Revision, Row, Version};
 
 use super::keys::RowSet;
+use super::older::older;
 use super::record::Record;
 use super::{State, Stop, expiry};
 use crate::engine::{EngineError, View};
@@ -84,7 +83,7 @@ impl Reader<'_> {
         let found = if current.head.version <= at {
             current
         } else {
-            match self.first_in_history(key, at, false)? {
+            match self.older_at(key, &current.head, at)? {
                 Some(record) => record,
                 None => return self.before_all(key, current, at),
             }
@@ -96,7 +95,7 @@ impl Reader<'_> {
     fn before_all(&self, key: &[u8], current: Record, at: Version) -> Result<Option<Record>, Stop> {
         let oldest = match current.head.kept {
             0 => current,
-            _ => self.first_in_history(key, Version::MAX, true)?.unwrap_or(current),
+            _ => self.older(key, older(&current.head).start)?,
         };
         let floor = self.state.floor;
         match oldest.head.first {
@@ -104,33 +103,6 @@ impl Reader<'_> {
             true if at < floor => Err(Error::Trimmed { asked: at, oldest: floor }.into()),
             true => Ok(None),
         }
-    }
-
-    /// Of the older revisions up to a version the newest, or the oldest.
-    pub fn first_in_history(
-        &self,
-        key: &[u8],
-        upto: Version,
-        oldest: bool,
-    ) -> Result<Option<Record>, EngineError> {
-        let mut found = None;
-        self.scan_history(key, upto, oldest, &mut |_, raw| {
-            found = Some(raw);
-            ControlFlow::Break(())
-        })?;
-        found.map(Record::decode).transpose()
-    }
-
-    /// Visits the older revisions of a key up to a version, newest or oldest first.
-    pub fn scan_history(
-        &self,
-        key: &[u8],
-        upto: Version,
-        oldest_first: bool,
-        visit: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>,
-    ) -> Result<(), EngineError> {
-        let (from, to) = (self.set.history(key, upto), self.set.history(key, Version::ZERO));
-        self.rows.scan(Bound::Included(&from), Bound::Included(&to), oldest_first, visit)
     }
 
     fn get_all(&self, keys: &[Key], at: Option<Version>) -> Result<Answer, Stop> {
@@ -162,16 +134,14 @@ impl Reader<'_> {
             }
             found.list.push(Revision { version: expiry::version_of(&current.head), value: None });
         }
+        let ordinals = older(&current.head);
         found.add(current)?;
-        let mut failed = Ok(());
-        self.scan_history(key, Version::MAX, false, &mut |_, raw| {
+        for ordinal in ordinals.rev() {
             if found.is_full() {
-                return ControlFlow::Break(());
+                break;
             }
-            failed = Record::decode(raw).map_err(Stop::from).and_then(|record| found.add(record));
-            if failed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })?;
-        failed?;
+            found.add(self.older(key, ordinal)?)?;
+        }
         Ok(Answer::History(found.list))
     }
 }

@@ -1,7 +1,7 @@
 //! A revision of a key as it is stored: a head, then the value.
 //!
-//! Head: format (1 byte), flags with the kind (1 byte), version (8), created (8), changes and kept (LEB128), deadline (8,
-//! when the flag says so). A row that becomes history keeps its bytes; its `kept` is then out of date and not looked at.
+//! Head: format (1 byte), flags with the kind (1 byte), version (8), created (8), changes, ordinal and kept (LEB128),
+//! deadline (8, when the flag says so). A row that becomes history keeps its bytes; its `kept` is then out of date and not looked at.
 
 use bytes::{Buf, Bytes};
 use kv::{Row, Version};
@@ -14,8 +14,8 @@ const KIND_TOMBSTONE: u8 = 2;
 const KIND_BITS: u8 = 0x0f;
 const FLAG_DEADLINE: u8 = 0x40;
 const FLAG_FIRST: u8 = 0x80;
-/// The longest head: 2 + 8 + 8 + 10 + 10 + 8.
-const HEAD_BYTES_MAX: usize = 46;
+/// The longest head: 2 + 8 + 8 + 10 + 10 + 10 + 8.
+const HEAD_BYTES_MAX: usize = 56;
 
 /// What is known of a revision beside its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,9 @@ pub struct Head {
     pub created: Version,
     /// Writes since; 0 of a tombstone.
     pub changes: u64,
-    /// Older revisions that are kept. Kept right in the newest revision only.
+    /// Revisions of the key before this one, since it was last wholly forgotten.
+    pub ordinal: u64,
+    /// How many of them are kept: those right before this one. Kept right in the newest revision only.
     pub kept: u64,
     pub deadline: Option<u64>,
 }
@@ -73,9 +75,9 @@ impl Record {
 }
 
 impl Head {
-    pub fn tombstone(version: Version, kept: u64) -> Head {
+    pub fn tombstone(version: Version, ordinal: u64, kept: u64) -> Head {
         let created = Version::ZERO;
-        Head { tombstone: true, first: false, version, created, changes: 0, kept, deadline: None }
+        Head { tombstone: true, first: false, version, created, changes: 0, ordinal, kept, deadline: None }
     }
 
     pub fn row(&self, key: &Bytes, value: Bytes) -> Row {
@@ -93,6 +95,7 @@ impl Head {
         head.put(&self.version.as_i64().to_be_bytes());
         head.put(&self.created.as_i64().to_be_bytes());
         head.put_uint(self.changes);
+        head.put_uint(self.ordinal);
         head.put_uint(self.kept);
         if let Some(deadline) = self.deadline {
             head.put(&deadline.to_be_bytes());
@@ -139,9 +142,11 @@ fn decode(rest: &mut &[u8]) -> Option<Head> {
     let version = Version::from_i64(rest.try_get_i64().ok()?)?;
     let created = Version::from_i64(rest.try_get_i64().ok()?)?;
     let changes = uint(rest)?;
+    let ordinal = uint(rest)?;
     let kept = uint(rest)?;
     let deadline = if flags & FLAG_DEADLINE != 0 { Some(rest.try_get_u64().ok()?) } else { None };
-    Some(Head { tombstone, first: flags & FLAG_FIRST != 0, version, created, changes, kept, deadline })
+    let first = flags & FLAG_FIRST != 0;
+    Some(Head { tombstone, first, version, created, changes, ordinal, kept, deadline })
 }
 
 fn uint(rest: &mut &[u8]) -> Option<u64> {
@@ -166,8 +171,9 @@ mod tests {
         for (tombstone, first, deadline) in
             [(false, true, Some(u64::MAX)), (true, false, None), (false, false, Some(0))]
         {
-            let (created, changes, kept) = (Version::from_i64(5).unwrap(), u64::MAX, 300);
-            let head = Head { tombstone, first, version, created, changes, kept, deadline };
+            let (created, changes, ordinal, kept) =
+                (Version::from_i64(5).unwrap(), u64::MAX, u64::MAX - 1, u64::MAX - 2);
+            let head = Head { tombstone, first, version, created, changes, ordinal, kept, deadline };
             let record = Record::decode(head.encode(&[b"va", b"lue"])).unwrap();
             assert_eq!((record.head, record.value()), (head, Bytes::from_static(b"value")));
         }
@@ -175,7 +181,7 @@ mod tests {
 
     #[test]
     fn record_cut_or_unknown_is_corrupt() {
-        let raw = Head::tombstone(Version::ZERO, 3).encode(&[]);
+        let raw = Head::tombstone(Version::ZERO, 300, 3).encode(&[]);
         for length in 0..raw.len() {
             assert!(Record::decode(raw.slice(..length)).is_err());
         }

@@ -6,11 +6,11 @@ use std::ops::{Bound, ControlFlow};
 use bytes::Bytes;
 use kv::{Answer, KEYS_PER_OP_MAX, Key, KeyAnswer, PAGE_BYTES_MAX, Value, Version};
 
-use super::Stop;
 use super::keys::key_of_current;
 use super::range::SKIPPED_ROWS_MAX;
-use super::record::Record;
+use super::record::{Head, Record};
 use super::write::Writer;
+use super::{Stop, older};
 use crate::engine::EngineError;
 
 impl Writer<'_> {
@@ -71,7 +71,7 @@ impl Writer<'_> {
         let Some(current) = self.current(key)? else { return Ok(0) };
         let below = below.unwrap_or(Version::MAX);
         let Some(base) = self.newest_at(key, &current, below)? else { return Ok(0) };
-        let removed = self.forget_oldest(key, KEYS_PER_OP_MAX as u64, |version| version < base)?;
+        let removed = self.forget_older(key, &current.head, base)?;
         let kept = current.head.kept - removed;
         if current.head.tombstone && kept == 0 {
             self.remove(self.set.current(key))?;
@@ -86,12 +86,25 @@ impl Writer<'_> {
         Ok(removed)
     }
 
+    /// Removes the older revisions below a version, the oldest first and not too many; returns how many.
+    fn forget_older(&mut self, key: &Key, newest: &Head, below: Version) -> Result<u64, EngineError> {
+        let ordinals = older::older(newest);
+        let first = ordinals.start;
+        for ordinal in ordinals.clone().take(KEYS_PER_OP_MAX) {
+            if self.reader().older(key, ordinal)?.head.version >= below {
+                return Ok(ordinal - first);
+            }
+            self.remove(older::row(self.set, key, ordinal, self.keep))?;
+        }
+        Ok((ordinals.end - first).min(KEYS_PER_OP_MAX as u64))
+    }
+
     /// The version of the newest revision of a key that is not above another version.
     fn newest_at(&self, key: &Key, current: &Record, at: Version) -> Result<Option<Version>, EngineError> {
         if current.head.version <= at {
             return Ok(Some(current.head.version));
         }
-        let older = self.reader().first_in_history(key, at, false)?;
+        let older = self.reader().older_at(key, &current.head, at)?;
         Ok(older.map(|record| record.head.version))
     }
 

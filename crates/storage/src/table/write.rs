@@ -2,19 +2,14 @@
 //!
 //! Every write of one op has the op's version. A key that is written twice in a transaction changes once.
 
-use std::ops::ControlFlow;
-
 use bytes::Bytes;
 use kv::{Answer, Error, Op, Version};
 
 use super::keys::RowSet;
 use super::read::Reader;
 use super::record::{Head, Record};
-use super::{State, Stop, expiry};
+use super::{State, Stop, expiry, older};
 use crate::engine::{Engine, EngineError};
-
-/// Old revisions that one write removes at most: more than one are there only after `history` was lowered.
-const SURPLUS_PER_WRITE_MAX: u64 = 64;
 
 /// Evaluates one op on one copy of a shard.
 pub struct Writer<'a> {
@@ -113,7 +108,7 @@ impl Writer<'_> {
         let kept = self.retire(key, &old, version)?;
         let row = self.set.current(key);
         if kept > 0 {
-            let raw = Head::tombstone(version, kept).encode(&[]);
+            let raw = Head::tombstone(version, next_ordinal(&old.head, version), kept).encode(&[]);
             self.put(row, raw.clone())?;
             return Record::decode(raw).map(Some);
         }
@@ -127,47 +122,11 @@ impl Writer<'_> {
     /// Makes the newest revision an older one, before another takes its place at a version. Returns how many older ones
     /// there are then.
     fn retire(&mut self, key: &[u8], old: &Record, version: Version) -> Result<u64, EngineError> {
-        if old.head.version == version {
+        if old.head.version == version || self.keep == 1 {
             return Ok(old.head.kept);
         }
-        let mut kept = old.head.kept;
-        if self.keep > 1 {
-            self.put(self.set.history(key, old.head.version), old.raw.clone())?;
-            kept += 1;
-        }
-        let surplus = kept.saturating_sub(self.keep - 1).min(SURPLUS_PER_WRITE_MAX);
-        Ok(kept - self.forget_oldest(key, surplus, |_| true)?)
-    }
-
-    /// Removes older revisions, the oldest first: up to so many, while the condition holds for their version.
-    pub fn forget_oldest(
-        &mut self,
-        key: &[u8],
-        count: u64,
-        condition: impl Fn(Version) -> bool,
-    ) -> Result<u64, EngineError> {
-        if count == 0 {
-            return Ok(0);
-        }
-        let mut rows = Vec::new();
-        let mut failed = None;
-        self.reader().scan_history(key, Version::MAX, true, &mut |row, raw| match Record::decode(raw) {
-            Ok(record) if condition(record.head.version) => {
-                rows.push(row);
-                if rows.len() as u64 == count { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            }
-            Ok(_) => ControlFlow::Break(()),
-            Err(error) => {
-                failed = Some(error);
-                ControlFlow::Break(())
-            }
-        })?;
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        let removed = rows.len() as u64;
-        rows.into_iter().try_for_each(|row| self.remove(row))?;
-        Ok(removed)
+        self.put(older::row(self.set, key, old.head.ordinal, self.keep), old.raw.clone())?;
+        Ok((old.head.kept + 1).min(self.keep - 1))
     }
 
     fn index(&mut self, key: &[u8], old: Option<u64>, new: Option<u64>) -> Result<(), EngineError> {
@@ -211,7 +170,13 @@ fn next_head(old: Option<&Head>, version: Version, kept: u64, deadline: Option<u
         Some(old) => (old.created, old.changes + u64::from(old.version < version)),
         None => (version, 1),
     };
-    Head { tombstone: false, first, version, created, changes, kept, deadline }
+    let ordinal = old.map_or(0, |old| next_ordinal(old, version));
+    Head { tombstone: false, first, version, created, changes, ordinal, kept, deadline }
+}
+
+/// The ordinal of what follows a revision: the same if both have one version.
+fn next_ordinal(old: &Head, version: Version) -> u64 {
+    old.ordinal + u64::from(old.version < version)
 }
 
 /// A refusal because of what the key holds.

@@ -1,0 +1,55 @@
+//! Older revisions of a key: where they lie, and how one is found.
+//!
+//! The revisions of a key are counted, and the kept ones are those right before the newest. With a history of `N` they lie in
+//! a ring of `N - 1` places, the revision of ordinal `o` at `o mod (N - 1)`: the next one to become old is written over the
+//! oldest, and nothing has to be looked for or removed. Versions rise with ordinals, so the revision of a version is found
+//! by halving.
+//!
+//! # Caveats
+//!
+//! The places depend on `N`: it stays the same for the life of a copy.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use kv::Version;
+
+use super::keys::RowSet;
+use super::read::Reader;
+use super::record::{Head, Record};
+use crate::engine::EngineError;
+
+/// The ordinals of the older revisions that are kept, from the head of the newest.
+pub fn older(newest: &Head) -> Range<u64> {
+    newest.ordinal.saturating_sub(newest.kept)..newest.ordinal
+}
+
+/// The row of an older revision, where so many revisions are kept of each key, the newest included.
+pub fn row(set: RowSet, key: &[u8], ordinal: u64, keep: u64) -> Bytes {
+    set.history(key, ordinal % (keep - 1).max(1))
+}
+
+impl Reader<'_> {
+    /// An older revision that is kept.
+    pub fn older(&self, key: &[u8], ordinal: u64) -> Result<Record, EngineError> {
+        let missing = || EngineError::corrupt("reading an older revision", "it is missing");
+        let raw = self.rows.get(&row(self.set, key, ordinal, self.keep))?.ok_or_else(missing)?;
+        Record::decode(raw)
+    }
+
+    /// The newest of the older revisions up to a version.
+    pub fn older_at(&self, key: &[u8], newest: &Head, at: Version) -> Result<Option<Record>, EngineError> {
+        let Range { mut start, mut end } = older(newest);
+        let mut found = None;
+        while start < end {
+            let middle = start + (end - start) / 2;
+            let record = self.older(key, middle)?;
+            if record.head.version <= at {
+                (start, found) = (middle + 1, Some(record));
+            } else {
+                end = middle;
+            }
+        }
+        Ok(found)
+    }
+}
