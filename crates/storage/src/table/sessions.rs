@@ -23,7 +23,7 @@ use kv::codec::{self, Malformed};
 use kv::{Answer, Error, RequestId, SESSION_WINDOW, Version};
 
 use super::Done;
-use super::keys::{RowSet, parts_of_session};
+use super::keys::{RowSet, parts_of_session, parts_of_session_suffix};
 use crate::engine::{Engine, EngineError, View};
 
 /// Clients that a shard remembers at a time; further ones are refused.
@@ -73,7 +73,7 @@ impl Sessions {
         rows.scan(Bound::Included(&from), Bound::Excluded(&to), false, &mut |row, raw| {
             let (client, slot) = parts_of_session(&row);
             let bytes = size(&row, &raw);
-            match Record::decode(raw) {
+            match slot_of(slot).and_then(|_| Record::decode(raw)) {
                 Ok(record) => {
                     sequences.entry(client).or_default().push((record.sequence, slot));
                     sessions.found(client, slot, &record, bytes);
@@ -231,6 +231,18 @@ impl Session {
         self.live.insert(sequence, slot);
         slot
     }
+}
+
+/// Checks a row of another copy before it is taken: that loading it will not fail.
+pub fn check(suffix: &[u8], raw: &Bytes) -> Result<(), Malformed> {
+    slot_of(parts_of_session_suffix(suffix).1)?;
+    Record::decode(raw.clone())?.result().map(|_| ())
+}
+
+/// A session has no more slots than unanswered requests: a higher one is damage, and would have memory set aside for all
+/// below it.
+fn slot_of(slot: u16) -> Result<u16, Malformed> {
+    if u64::from(slot) < SESSION_WINDOW { Ok(slot) } else { Err(Malformed("its slot is too high")) }
 }
 
 /// A remembered request as it is stored; the session's numbers are those after it.

@@ -12,7 +12,7 @@ use kv::codec::{self, Malformed};
 
 use super::keys::{Part, RowSet};
 use super::record::Record;
-use super::{Applied, State};
+use super::{Applied, State, sessions};
 use crate::engine::{Engine, EngineError, View};
 
 const FORMAT: u8 = 1;
@@ -169,7 +169,8 @@ fn decode(chunk: &Bytes, body: Bytes) -> Result<Rows, Malformed> {
             Part::Revision => {
                 Record::decode(value.clone()).map_err(|_| Malformed("the head of a row is unknown"))?;
             }
-            Part::Expiry | Part::Session => {}
+            Part::Session => sessions::check(&suffix, &value)?,
+            Part::Expiry => {}
         }
         found.rows.push((suffix, value));
     }
