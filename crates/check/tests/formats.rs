@@ -268,7 +268,7 @@ fn edn_broken_names_the_line() {
     let good = "{:process 0, :type :invoke, :f :read, :value nil}\n";
     assert_unreadable("[]", 1, "no event");
     assert_unreadable(&format!("[{good}{good}]"), 2, "asks again");
-    assert_unreadable(&format!("[{good}"), 2, "ends before");
+    assert_unreadable(&format!("[{good}"), 1, "ends before");
     assert_unreadable(&format!("{good}{{:process 0, :type :ok, :f :write, :value 1}}"), 2, ":write");
     assert_unreadable(&format!("{good}{{:process 1, :f :read}}"), 2, ":type");
     assert_unreadable(&format!("{good}{{:process 1, :type :done, :f :read}}"), 2, ":done");

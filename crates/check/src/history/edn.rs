@@ -34,14 +34,7 @@ pub enum Form {
 /// All forms of a text.
 pub fn read(text: &str) -> Result<Vec<Form>, Unreadable> {
     let mut reader = Reader { text, at: 0, line: 1 };
-    let mut forms = Vec::new();
-    while let Some(form) = reader.form(0).map_err(|why| Unreadable { line: reader.line, why })? {
-        forms.push(form);
-    }
-    match reader.peek() {
-        None => Ok(forms),
-        Some(stray) => Err(Unreadable { line: reader.line, why: format!("'{stray}' closes nothing") }),
-    }
+    reader.forms().map_err(|why| Unreadable { line: reader.line.min(text.lines().count().max(1)), why })
 }
 
 impl Form {
@@ -99,6 +92,17 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    fn forms(&mut self) -> Result<Vec<Form>, String> {
+        let mut forms = Vec::new();
+        while let Some(form) = self.form(0)? {
+            forms.push(form);
+        }
+        match self.peek() {
+            None => Ok(forms),
+            Some(stray) => Err(format!("'{stray}' closes nothing")),
+        }
+    }
+
     fn peek(&self) -> Option<char> {
         self.text[self.at..].chars().next()
     }
@@ -293,9 +297,9 @@ mod tests {
 
     #[test]
     fn text_broken_names_the_line() {
-        for (text, line) in
-            [("\n{:a 1", 2), ("{:a\n1]", 2), ("\n\n}", 3), ("[\"x", 1), ("{:a}", 1), ("#", 1), ("[:]", 1)]
-        {
+        let inside = [("\n{:a 1", 2), ("{:a\n1]", 2), ("\n\n}", 3), ("{:a}", 1), ("#", 1), ("[:]", 1)];
+        let at_the_end = [("[\"x", 1), ("[\"x\n", 1), ("[\n", 1)];
+        for (text, line) in inside.into_iter().chain(at_the_end) {
             assert_eq!(read(text).expect_err(text).line, line, "{text}");
         }
         assert!(read(&"[".repeat(100_000)).is_err());
