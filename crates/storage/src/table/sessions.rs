@@ -277,6 +277,27 @@ impl Record {
     }
 }
 
+/// Decodes a remembered request and its result, and checks that they are the same when they are encoded again.
+pub(super) fn decode_whole(raw: Bytes) {
+    let Ok(record) = Record::decode(raw) else { return };
+    let Ok(result) = record.result() else { return };
+    let (answered_below, valid_until) = (record.answered_below, record.valid_until);
+    let session = Session { answered_below, valid_until, ..Session::default() };
+    let done = Done { result, version: record.version };
+    let again = Record::decode(encode(&session, record.sequence, &done)).expect("what was encoded decodes");
+    assert_eq!((again.sequence, again.valid_until), (record.sequence, valid_until));
+    assert_eq!((again.answered_below, again.version), (answered_below, record.version));
+    assert_eq!(again.result(), Ok(done.result));
+}
+
+/// Remembered requests as they are stored.
+pub(super) fn samples() -> Vec<Bytes> {
+    let session = Session { answered_below: 3, valid_until: Version::MAX, ..Session::default() };
+    let results = [Ok(Answer::Put { previous: None }), Err(Error::InDoubt("why".into()))];
+    let done = results.map(|result| Done { result, version: Version::ZERO });
+    done.map(|done| encode(&session, 300, &done)).to_vec()
+}
+
 fn encode(session: &Session, sequence: u64, done: &Done) -> Bytes {
     let mut into = BytesMut::with_capacity(64);
     into.put_u8(FORMAT);
