@@ -327,3 +327,67 @@ fn garbage_is_refused_not_judged() {
         }
     }
 }
+
+const EDN: &str = "{:process 0, :type :invoke, :f :write, :value 1}
+{:process 0, :type :ok, :f :write, :value 1}
+{:process 1, :type :invoke, :f :read, :value nil}
+{:process 1, :type :ok, :f :read, :value 1}
+";
+
+#[test]
+fn file_in_the_ways_of_its_writer_is_the_same_history() {
+    let metadata = EDN.replace("{:process", "^{:from 3} {:process");
+    let pattern = EDN.replace(", :value", ", :near #\"\\d+\\\"[\", :value");
+    let named =
+        EDN.replace(":type :", ":type \"").replace(", :f :", "\", :f \"").replace(", :value", "\", :value");
+    for text in [EDN, &metadata, &pattern, &named, &log("1"), PUT] {
+        assert_eq!(verdict(text), Verdict::Holds, "{text}");
+        assert_eq!(verdict(&format!("\u{feff}{}", text.replace('\n', "\r\n"))), Verdict::Holds, "{text}");
+        assert_eq!(
+            verdict(&format!("\n\n{}", text.trim_end().replace('\n', "\n\n"))),
+            Verdict::Holds,
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn values_without_order_are_equal_in_any_order() {
+    let history = |written, read| {
+        EDN.replace(":write, :value 1", &format!(":write, :value {written}"))
+            .replace(":read, :value 1", &format!(":read, :value {read}"))
+    };
+    assert_eq!(verdict(&history("#{1 2}", "#{2 1}")), Verdict::Holds);
+    assert_eq!(verdict(&history("{:a 1, :b 2}", "{:b 2 :a 1}")), Verdict::Holds);
+    assert_eq!(verdict(&history("#{1 2}", "#{1 3}")), Verdict::Violated);
+    assert_eq!(verdict(&history("[1 2]", "[2 1]")), Verdict::Violated);
+}
+
+#[test]
+fn client_under_another_name_is_refused_not_overlooked() {
+    for name in [":c1", "-1", "\"1\"", "nil", "18446744073709551616"] {
+        assert_unreadable(&EDN.replace(":process 1", &format!(":process {name}")), 3, "no whole number");
+    }
+}
+
+#[test]
+fn nemesis_among_json_lines_is_skipped() {
+    let nemesis = "{\"process\":\"nemesis\",\"type\":\"info\",\"f\":\"start\",\"value\":[\"n1\"]}\n";
+    assert_eq!(report(&format!("{nemesis}{PUT}{nemesis}")).operations, report(PUT).operations);
+    assert_unreadable(&format!("{PUT}{}", nemesis.replace("info", "ok")), 3, "nemesis");
+}
+
+#[test]
+fn json_of_many_lines_is_told_what_it_is() {
+    assert_unreadable("[{\"process\":0},\n{\"process\":1}]", 1, "array");
+    assert_unreadable("\n[\n  {\n \"process\":0}\n]", 2, "array");
+    assert_unreadable("{\n  \"process\": 0\n}", 1, "JSON object");
+}
+
+#[test]
+fn log_says_why_an_op_failed_in_any_words() {
+    let failed = "2 :info :cas [1 2]\tindeterminate: refused (connection: {\n";
+    let history = |asked| format!("0 :invoke :write {asked}\n2 :invoke :cas [1 2]\n{failed}");
+    assert_eq!(verdict(&history("1")), Verdict::Holds);
+    assert_unreadable(&history("key 1"), 1, "there is more: '1'");
+}

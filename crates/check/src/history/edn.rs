@@ -37,6 +37,20 @@ pub fn read(text: &str) -> Result<Vec<Form>, Unreadable> {
     reader.forms().map_err(|why| Unreadable { line: reader.line.min(text.lines().count().max(1)), why })
 }
 
+/// The first forms of one line of a longer text, so many at most, and what follows them. It may be no forms.
+pub fn read_line(text: &str, line: usize, forms_max: usize) -> Result<(Vec<Form>, &str), String> {
+    let mut reader = Reader { text, at: 0, line };
+    let mut forms = Vec::with_capacity(forms_max);
+    while forms.len() < forms_max {
+        match (reader.form(0)?, reader.peek()) {
+            (Some(form), _) => forms.push(form),
+            (None, None) => break,
+            (None, Some(stray)) => return Err(format!("'{stray}' closes nothing")),
+        }
+    }
+    Ok((forms, text[reader.at..].trim()))
+}
+
 impl Form {
     /// The value of a keyword key of a map.
     pub fn get(&self, key: &str) -> Option<&Form> {
@@ -64,7 +78,8 @@ impl Form {
     }
 }
 
-/// The form as EDN; strings and words without quotes, which is how keys and values are named.
+/// The form as EDN; strings and words without quotes, which is how keys and values are named. Sets and maps have no order:
+/// equal ones are written alike.
 impl std::fmt::Display for Form {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let spaced = |forms: &[Form]| forms.iter().map(Form::to_string).collect::<Vec<_>>().join(" ");
@@ -74,15 +89,20 @@ impl std::fmt::Display for Form {
             Form::Word(text) | Form::Text(text) => f.write_str(text),
             Form::Keyword(name) => write!(f, ":{name}"),
             Form::List(items) => write!(f, "[{}]", spaced(items)),
-            Form::Set(items) => write!(f, "#{{{}}}", spaced(items)),
+            Form::Set(items) => write!(f, "#{{{}}}", sorted(items.iter().map(Form::to_string)).join(" ")),
             Form::Map(entries, _) => {
-                let entries: Vec<String> =
-                    entries.iter().map(|(key, value)| format!("{key} {value}")).collect();
-                write!(f, "{{{}}}", entries.join(", "))
+                let entries = entries.iter().map(|(key, value)| format!("{key} {value}"));
+                write!(f, "{{{}}}", sorted(entries).join(", "))
             }
             Form::Tagged(tag, inner) => write!(f, "#{tag} {inner}"),
         }
     }
+}
+
+fn sorted(texts: impl Iterator<Item = String>) -> Vec<String> {
+    let mut texts: Vec<String> = texts.collect();
+    texts.sort_unstable();
+    texts
 }
 
 struct Reader<'a> {
@@ -195,6 +215,20 @@ impl Reader<'_> {
         }
     }
 
+    /// The pattern of a regular expression: as it is written, since its backslashes are its own.
+    fn pattern(&mut self) -> Result<String, String> {
+        let opened = self.line;
+        self.next();
+        let mut text = String::new();
+        loop {
+            match self.next().ok_or_else(|| format!("the pattern that begins in line {opened} has no end"))? {
+                '"' => return Ok(text),
+                '\\' => text.extend(['\\'].into_iter().chain(self.next())),
+                plain => text.push(plain),
+            }
+        }
+    }
+
     fn escape(&mut self) -> Result<char, String> {
         match self.next() {
             Some('n') => Ok('\n'),
@@ -216,7 +250,7 @@ impl Reader<'_> {
         self.next();
         match self.peek() {
             Some('{') => Ok(Some(Form::Set(self.sequence('}', depth)?))),
-            Some('"') => Ok(Some(Form::Text(self.string()?))),
+            Some('"') => Ok(Some(Form::Text(self.pattern()?))),
             Some('_') => {
                 self.next();
                 self.must_form(depth, "#_")?;
@@ -287,12 +321,22 @@ mod tests {
         assert_eq!(map.get("b").map(Form::to_string), Some("[nil true x\nA]".into()));
         assert_eq!(map.get("c"), Some(&Form::Set(vec![Form::Word("-2.5".into())])));
         assert_eq!(map.get("d").map(Form::to_string), Some("[sym z]".into()));
+        assert_eq!(one(r#"#"a\d\"b""#), Form::Text(r#"a\d\"b"#.into()));
     }
 
     #[test]
     fn form_with_unknown_tag_keeps_its_value() {
         let map = one("#jepsen.history.Op{:value #some/tag [1 2]}");
         assert_eq!(map.get("value").and_then(Form::list).map(<[Form]>::len), Some(2));
+    }
+
+    #[test]
+    fn sets_and_maps_that_are_equal_are_written_alike() {
+        for (one_way, other_way) in
+            [("#{1 2 #{:b :a}}", "#{#{:a :b} 2 1}"), ("{:a 1, :b {2 3 4 5}}", "{:b {4 5 2 3} :a 1}")]
+        {
+            assert_eq!(one(one_way).to_string(), one(other_way).to_string());
+        }
     }
 
     #[test]
