@@ -391,3 +391,26 @@ fn log_says_why_an_op_failed_in_any_words() {
     assert_eq!(verdict(&history("1")), Verdict::Holds);
     assert_unreadable(&history("key 1"), 1, "there is more: '1'");
 }
+
+#[test]
+fn write_with_another_outcome_is_refused_not_guessed() {
+    let versioned = |told| {
+        format!(
+            "{{:process 0, :type :invoke, :f :write, :value [:k [nil 3]]}}\n{{:process 0, :type :ok, :f :write, :value {told}}}"
+        )
+    };
+    assert_unreadable(&versioned("[:k [1 3]]"), 2, "[1 3]");
+    for same in ["[:k [nil 3]]", "#jepsen.independent/tuple [:k (nil 3)]", "nil", ":ok"] {
+        assert_eq!(verdict(&versioned(same)), Verdict::Holds, "{same}");
+    }
+    let transaction = |told| {
+        let asked = "{:process 0, :type :invoke, :f :txn, :value [[:w 1 2] [:r 2 nil]]}";
+        format!("{asked}\n{{:process 0, :type :ok, :f :txn, :value {told}}}")
+    };
+    for another in ["[[:w 1 3] [:r 2 nil]]", "[[:w 1 2] [:r 3 nil]]", "[[:w 1 2]]", "[]"] {
+        assert_unreadable(&transaction(another), 2, another);
+    }
+    for same in ["[[:w 1 2] [:r 2 nil]]", "([:w 1 2] (:r 2 nil))", "nil"] {
+        assert_eq!(verdict(&transaction(same)), Verdict::Holds, "{same}");
+    }
+}

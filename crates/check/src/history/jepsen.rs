@@ -20,6 +20,9 @@
 //! | `:acquire`, `:release` | - | a mutex: insert and delete of one key |
 //! | `:txn` | `[[:r k v] [:w k v] ..]`, or `:read`, `:write`, `:append` | transaction; an appended element is its text and a comma |
 //!
+//! An outcome repeats what was asked, or tells nothing of it; where it tells another list or other steps, the file is refused: it
+//! means something that is not known here, such as a register with versions.
+//!
 //! The key is `:key`, or comes from a pair `[key value]` as `jepsen.independent` writes it (where every client op has one,
 //! or with a tag that ends in `tuple`), or is the one key of a register.
 //!
