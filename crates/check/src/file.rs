@@ -11,6 +11,9 @@ use crate::window::Window;
 
 pub use crate::history::Unreadable;
 
+/// Some editors put it before a text; it means nothing.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// How a history is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -138,6 +141,7 @@ pub fn check_file(
     options: &Options,
     budget: &mut Budget,
 ) -> Result<Report, Unreadable> {
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let format = match format {
         Some(format) => format,
         None => detect(text)?,
@@ -154,14 +158,22 @@ pub fn check_file(
 /// What format a text is in.
 pub fn detect(text: &str) -> Result<Format, Unreadable> {
     let lines = || text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
-    let Some((number, first)) = lines().find(|(_, line)| !line.is_empty() && !line.starts_with(';')) else {
+    let told = || lines().filter(|(_, line)| !line.is_empty() && !line.starts_with(';'));
+    let Some((number, first)) = told().next() else {
         return Err(Unreadable { line: 1, why: "the file is empty".into() });
     };
     let inner = first.trim_start_matches(|c: char| "{[( ".contains(c));
-    if first.starts_with('{') && inner.starts_with(['"', '}']) {
+    let begins: String =
+        told().take(3).flat_map(|(_, line)| line.chars()).filter(|c| !c.is_whitespace()).take(3).collect();
+    if begins.starts_with("{\"") || begins.starts_with("{}") {
         return Ok(Format::JsonLines);
     }
-    if first.starts_with('#')
+    if begins == "[{\"" {
+        let why =
+            "this is a JSON array: write one event per line, without the brackets and commas around them";
+        return Err(Unreadable { line: number, why: why.into() });
+    }
+    if first.starts_with(['#', '^'])
         || inner.len() < first.len() && (inner.is_empty() || inner.starts_with([':', '#', ';', ']', ')']))
     {
         return Ok(Format::Edn);

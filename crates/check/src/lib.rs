@@ -29,6 +29,8 @@
 
 pub mod appends;
 pub mod file;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod generate;
 pub mod history;
 pub mod html;

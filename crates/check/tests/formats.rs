@@ -268,7 +268,7 @@ fn edn_broken_names_the_line() {
     let good = "{:process 0, :type :invoke, :f :read, :value nil}\n";
     assert_unreadable("[]", 1, "no event");
     assert_unreadable(&format!("[{good}{good}]"), 2, "asks again");
-    assert_unreadable(&format!("[{good}"), 2, "ends before");
+    assert_unreadable(&format!("[{good}"), 1, "ends before");
     assert_unreadable(&format!("{good}{{:process 0, :type :ok, :f :write, :value 1}}"), 2, ":write");
     assert_unreadable(&format!("{good}{{:process 1, :f :read}}"), 2, ":type");
     assert_unreadable(&format!("{good}{{:process 1, :type :done, :f :read}}"), 2, ":done");
@@ -325,5 +325,92 @@ fn garbage_is_refused_not_judged() {
                 "{text}"
             );
         }
+    }
+}
+
+const EDN: &str = "{:process 0, :type :invoke, :f :write, :value 1}
+{:process 0, :type :ok, :f :write, :value 1}
+{:process 1, :type :invoke, :f :read, :value nil}
+{:process 1, :type :ok, :f :read, :value 1}
+";
+
+#[test]
+fn file_in_the_ways_of_its_writer_is_the_same_history() {
+    let metadata = EDN.replace("{:process", "^{:from 3} {:process");
+    let pattern = EDN.replace(", :value", ", :near #\"\\d+\\\"[\", :value");
+    let named =
+        EDN.replace(":type :", ":type \"").replace(", :f :", "\", :f \"").replace(", :value", "\", :value");
+    for text in [EDN, &metadata, &pattern, &named, &log("1"), PUT] {
+        assert_eq!(verdict(text), Verdict::Holds, "{text}");
+        assert_eq!(verdict(&format!("\u{feff}{}", text.replace('\n', "\r\n"))), Verdict::Holds, "{text}");
+        assert_eq!(
+            verdict(&format!("\n\n{}", text.trim_end().replace('\n', "\n\n"))),
+            Verdict::Holds,
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn values_without_order_are_equal_in_any_order() {
+    let history = |written, read| {
+        EDN.replace(":write, :value 1", &format!(":write, :value {written}"))
+            .replace(":read, :value 1", &format!(":read, :value {read}"))
+    };
+    assert_eq!(verdict(&history("#{1 2}", "#{2 1}")), Verdict::Holds);
+    assert_eq!(verdict(&history("{:a 1, :b 2}", "{:b 2 :a 1}")), Verdict::Holds);
+    assert_eq!(verdict(&history("#{1 2}", "#{1 3}")), Verdict::Violated);
+    assert_eq!(verdict(&history("[1 2]", "[2 1]")), Verdict::Violated);
+}
+
+#[test]
+fn client_under_another_name_is_refused_not_overlooked() {
+    for name in [":c1", "-1", "\"1\"", "nil", "18446744073709551616"] {
+        assert_unreadable(&EDN.replace(":process 1", &format!(":process {name}")), 3, "no whole number");
+    }
+}
+
+#[test]
+fn nemesis_among_json_lines_is_skipped() {
+    let nemesis = "{\"process\":\"nemesis\",\"type\":\"info\",\"f\":\"start\",\"value\":[\"n1\"]}\n";
+    assert_eq!(report(&format!("{nemesis}{PUT}{nemesis}")).operations, report(PUT).operations);
+    assert_unreadable(&format!("{PUT}{}", nemesis.replace("info", "ok")), 3, "nemesis");
+}
+
+#[test]
+fn json_of_many_lines_is_told_what_it_is() {
+    assert_unreadable("[{\"process\":0},\n{\"process\":1}]", 1, "array");
+    assert_unreadable("\n[\n  {\n \"process\":0}\n]", 2, "array");
+    assert_unreadable("{\n  \"process\": 0\n}", 1, "JSON object");
+}
+
+#[test]
+fn log_says_why_an_op_failed_in_any_words() {
+    let failed = "2 :info :cas [1 2]\tindeterminate: refused (connection: {\n";
+    let history = |asked| format!("0 :invoke :write {asked}\n2 :invoke :cas [1 2]\n{failed}");
+    assert_eq!(verdict(&history("1")), Verdict::Holds);
+    assert_unreadable(&history("key 1"), 1, "there is more: '1'");
+}
+
+#[test]
+fn write_with_another_outcome_is_refused_not_guessed() {
+    let versioned = |told| {
+        format!(
+            "{{:process 0, :type :invoke, :f :write, :value [:k [nil 3]]}}\n{{:process 0, :type :ok, :f :write, :value {told}}}"
+        )
+    };
+    assert_unreadable(&versioned("[:k [1 3]]"), 2, "[1 3]");
+    for same in ["[:k [nil 3]]", "#jepsen.independent/tuple [:k (nil 3)]", "nil", ":ok"] {
+        assert_eq!(verdict(&versioned(same)), Verdict::Holds, "{same}");
+    }
+    let transaction = |told| {
+        let asked = "{:process 0, :type :invoke, :f :txn, :value [[:w 1 2] [:r 2 nil]]}";
+        format!("{asked}\n{{:process 0, :type :ok, :f :txn, :value {told}}}")
+    };
+    for another in ["[[:w 1 3] [:r 2 nil]]", "[[:w 1 2] [:r 3 nil]]", "[[:w 1 2]]", "[]"] {
+        assert_unreadable(&transaction(another), 2, another);
+    }
+    for same in ["[[:w 1 2] [:r 2 nil]]", "([:w 1 2] (:r 2 nil))", "nil"] {
+        assert_eq!(verdict(&transaction(same)), Verdict::Holds, "{same}");
     }
 }

@@ -58,10 +58,10 @@ pub struct Check {
 /// Runs `capstan lab ...`
 pub fn run(command: &Command, out: &mut Output<'_>) -> Result<Code, Error> {
     let Command::Check(args) = command;
-    let text = fs::read_to_string(&args.file)
-        .map_err(|error| Error::Usage(format!("reading {}: {error}", args.file.display())))?;
-    let until = Instant::now() + Duration::from_secs(args.seconds);
-    let mut expired = || Instant::now() >= until;
+    let text = read(&args.file)?;
+    // None: so late that it never comes.
+    let until = Instant::now().checked_add(Duration::from_secs(args.seconds));
+    let mut expired = || until.is_some_and(|until| Instant::now() >= until);
     let mut budget = Budget::steps(STEPS_MAX).until(&mut expired);
     let options = Options {
         model: args.model,
@@ -76,6 +76,16 @@ pub fn run(command: &Command, out: &mut Output<'_>) -> Result<Code, Error> {
         Verdict::Holds => Code::Done,
         Verdict::Violated => Code::NotMet,
         Verdict::Undecided => Code::Unavailable,
+    })
+}
+
+fn read(file: &Path) -> Result<String, Error> {
+    let bytes =
+        fs::read(file).map_err(|error| Error::Usage(format!("reading {}: {error}", file.display())))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let sound = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + sound.iter().filter(|&&byte| byte == b'\n').count();
+        Error::Usage(format!("{}: line {line}: this is no text in UTF-8", file.display()))
     })
 }
 
@@ -104,5 +114,34 @@ fn nil(text: &str) -> Result<Nil, String> {
         "wildcard" => Ok(Nil::Wildcard),
         "value" => Ok(Nil::Value),
         _ => Err(format!("'{text}' is neither wildcard nor value")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GET: &[u8] = b"{\"process\":1,\"type\":\"invoke\",\"f\":\"get\"}\n";
+
+    fn check(content: &[u8], seconds: u64) -> Result<Code, Error> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("run.jsonl");
+        fs::write(&file, content).expect("a file");
+        let args =
+            Check { file, model: None, format: None, init: None, nil_reads: None, seconds, html: None };
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        run(&Command::Check(args), &mut Output { out: &mut out, err: &mut err, terminal: false, json: false })
+    }
+
+    #[test]
+    fn check_of_no_text_is_refused_with_the_line() {
+        let Err(error) = check(&[GET, b"\xff\n"].concat(), 1) else { panic!("it is no text") };
+        assert!(error.to_string().contains("run.jsonl: line 2: "), "{error}");
+        assert!(matches!(error, Error::Usage(_)));
+    }
+
+    #[test]
+    fn check_may_take_any_time() {
+        assert!(matches!(check(GET, u64::MAX), Ok(Code::Done)));
     }
 }

@@ -20,6 +20,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("sim", &["kv", "wal", "storage", "replication", "node", "check", "mutant"]),
     ("server", &["kv", "wal", "storage", "replication", "node", "dialects"]),
     ("cli", &["kv", "check", "dialects", "server", "sim", "mutant"]),
+    ("fuzz", &["kv", "wal", "check", "replication", "storage", "node", "dialects", "server", "cli"]),
 ];
 
 /// Crates that do no I/O: their clippy.toml bans clocks, sockets and threads.

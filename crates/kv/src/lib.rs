@@ -17,6 +17,8 @@ pub mod cluster;
 pub mod codec;
 mod entry;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod id;
 mod limits;
 mod op;

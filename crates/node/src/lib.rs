@@ -26,6 +26,8 @@
 mod clock;
 mod config;
 mod driver;
+#[doc(hidden)]
+pub mod fuzz;
 mod install;
 mod job;
 mod open;

@@ -11,6 +11,9 @@ use bytes::Bytes;
 /// What an entry counts beside its data, so that many small entries are bounded too.
 const OVERHEAD_BYTES: usize = 64;
 
+/// Terms and indexes above this are nobody's: it leaves room to count on without an overflow.
+pub(crate) const NUMBER_MAX: u64 = 1 << 60;
+
 /// An entry of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LogEntry {

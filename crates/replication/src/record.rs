@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::{BufMut, Bytes, BytesMut};
 use kv::codec::{Malformed, Reader, put_uint};
 
-use crate::entries::{LogEntry, Position};
+use crate::entries::{LogEntry, NUMBER_MAX, Position};
 
 /// A record of a shard's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,10 +55,13 @@ impl Record {
         let record = match reader.u8()? {
             ENTRY => return decode_entry(reader),
             STATE => {
-                Record::State(State { term: reader.uint()?, vote: reader.uint()?, commit: reader.uint()? })
+                let (term, vote, commit) = (number(&mut reader)?, number(&mut reader)?, number(&mut reader)?);
+                Record::State(State { term, vote, commit })
             }
-            BASE => Record::Base(Position { index: reader.uint()?, term: reader.uint()? }),
-            SNAPSHOT => Record::Snapshot(Position { index: reader.uint()?, term: reader.uint()? }),
+            BASE => Record::Base(Position { index: number(&mut reader)?, term: number(&mut reader)? }),
+            SNAPSHOT => {
+                Record::Snapshot(Position { index: number(&mut reader)?, term: number(&mut reader)? })
+            }
             _ => return Err(Malformed("a record of a shard has an unknown tag")),
         };
         reader.end()?;
@@ -96,11 +99,19 @@ fn encode_entry(entry: &LogEntry) -> Bytes {
 }
 
 fn decode_entry(mut reader: Reader) -> Result<Record, Malformed> {
-    let (index, term, kind) = (reader.uint()?, reader.uint()?, reader.u8()?);
+    let (index, term, kind) = (number(&mut reader)?, number(&mut reader)?, reader.u8()?);
     if index == 0 {
         return Err(Malformed("an entry has index 0"));
     }
     Ok(Record::Entry(LogEntry { index, term, kind, data: reader.rest() }))
+}
+
+/// A term or an index.
+fn number(reader: &mut Reader) -> Result<u64, Malformed> {
+    match reader.uint()? {
+        number @ 0..=NUMBER_MAX => Ok(number),
+        _ => Err(Malformed("a term or an index is too high")),
+    }
 }
 
 fn put(into: &mut BytesMut, tag: u8, numbers: &[u64]) {
@@ -118,7 +129,7 @@ mod tests {
         let entry = LogEntry { index: 7, term: 2, kind: 1, data: Bytes::from_static(b"data") };
         for record in [
             Record::Entry(entry),
-            Record::State(State { term: 3, vote: 1023, commit: u64::MAX }),
+            Record::State(State { term: 3, vote: 1023, commit: NUMBER_MAX }),
             Record::Base(at),
             Record::Snapshot(at),
         ] {
@@ -132,6 +143,15 @@ mod tests {
         let (record, owned) = own(entry.clone());
         assert_eq!(owned, entry);
         assert!(record.as_ptr_range().contains(&owned.data.as_ptr()));
+    }
+
+    #[test]
+    fn record_with_a_number_that_cannot_be_counted_on_is_refused() {
+        let at = Position { index: u64::MAX, term: 1 };
+        let entry = LogEntry { index: NUMBER_MAX + 1, term: 1, kind: 0, data: Bytes::new() };
+        for record in [Record::Base(at), Record::Snapshot(at), Record::Entry(entry)] {
+            assert!(Record::decode(&record.encode()).is_err(), "{record}");
+        }
     }
 
     #[test]

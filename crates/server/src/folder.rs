@@ -99,7 +99,7 @@ impl Folder {
         let file = self.path.join("peers.json");
         let failed = |why: String| Failure::Refused(format!("cannot read {}: {why}", file.display()));
         match read(&file).map_err(|error| failed(error.to_string()))? {
-            Some(text) => serde_json::from_str(&text).map_err(|error| failed(error.to_string())),
+            Some(text) => parse_peers(&text).map_err(failed),
             None => Ok(BTreeMap::new()),
         }
     }
@@ -179,6 +179,10 @@ fn check(path: &Path, text: &str, wanted: &Identity) -> Result<Identity, Failure
     Ok(found)
 }
 
+fn parse_peers(text: &str) -> Result<BTreeMap<String, u64>, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
 fn read(file: &Path) -> io::Result<Option<String>> {
     match File::open(file) {
         Ok(mut file) => {
@@ -200,4 +204,58 @@ fn write(file: &Path, content: &impl Serialize) -> io::Result<()> {
     writer.sync_all()?;
     fs::rename(&new, file)?;
     File::open(folder)?.sync_all()
+}
+
+/// The files of the folder as plain functions over bytes; see [`crate::fuzz`].
+pub(crate) mod fuzz {
+    use bytes::Bytes;
+
+    use super::*;
+
+    /// `identity.json`, as the node `n1` of three finds it.
+    pub fn identity(bytes: &[u8]) {
+        let (Ok(text), wanted) = (std::str::from_utf8(bytes), sample()) else { return };
+        if let Ok(found) = check(Path::new("data"), text, &wanted) {
+            assert_eq!((found.name.as_str(), found.cluster()), ("n1", wanted.cluster()));
+            let again = serde_json::to_string(&found).expect("an identity has text keys only");
+            assert_eq!(check(Path::new("data"), &again, &wanted).expect("as it was written"), found);
+        }
+    }
+
+    /// `peers.json`.
+    pub fn peers(bytes: &[u8]) {
+        let Ok(text) = std::str::from_utf8(bytes) else { return };
+        if let Ok(peers) = parse_peers(text) {
+            let again = serde_json::to_string(&peers).expect("names are text");
+            assert_eq!(parse_peers(&again), Ok(peers));
+        }
+    }
+
+    /// Identities.
+    pub fn identity_samples() -> Vec<Bytes> {
+        [sample(), Identity { rejoining: true, shards: 4, ..sample() }].map(|sample| bytes(&sample)).to_vec()
+    }
+
+    /// Incarnations.
+    pub fn peers_samples() -> Vec<Bytes> {
+        vec![bytes(&BTreeMap::from([("n2", 5), ("n3", u64::MAX)]))]
+    }
+
+    fn bytes(content: &impl Serialize) -> Bytes {
+        serde_json::to_vec_pretty(content).expect("it has text keys only").into()
+    }
+
+    fn sample() -> Identity {
+        Identity {
+            format: FORMAT,
+            name: "n1".into(),
+            incarnation: 9,
+            nodes: ["n1", "n2", "n3"].map(String::from).to_vec(),
+            shards: 1,
+            history: "all".into(),
+            engine: "disk".into(),
+            rejoining: false,
+            newcomer: false,
+        }
+    }
 }

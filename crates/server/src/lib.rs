@@ -35,6 +35,8 @@ pub use config::Config;
 pub use failure::Failure;
 pub use run::run;
 pub use storage::{History, Kind};
+#[doc(hidden)]
+pub use transport::fuzz;
 
 /// A random number from the system: for identities, not for secrets.
 fn random() -> u64 {

@@ -27,6 +27,8 @@ mod memory;
 mod table;
 
 pub use engine::{CACHE_BYTES, Engine, EngineError, Flush, Kind, Maintenance, View, open, open_with_cache};
+#[doc(hidden)]
+pub use table::fuzz;
 pub use table::{
     Applied, Done, EXPIRED_PER_APPLY_MAX, History, InstallError, Options, Read, SESSION_BYTES_MAX,
     SESSIONS_MAX, ShardSnapshot, Table,

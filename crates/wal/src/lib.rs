@@ -39,6 +39,8 @@
 mod disk;
 mod file;
 pub mod format;
+#[doc(hidden)]
+pub mod fuzz;
 mod log;
 mod memory;
 mod queue;

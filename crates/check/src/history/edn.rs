@@ -34,14 +34,21 @@ pub enum Form {
 /// All forms of a text.
 pub fn read(text: &str) -> Result<Vec<Form>, Unreadable> {
     let mut reader = Reader { text, at: 0, line: 1 };
-    let mut forms = Vec::new();
-    while let Some(form) = reader.form(0).map_err(|why| Unreadable { line: reader.line, why })? {
-        forms.push(form);
+    reader.forms().map_err(|why| Unreadable { line: reader.line.min(text.lines().count().max(1)), why })
+}
+
+/// The first forms of one line of a longer text, so many at most, and what follows them. It may be no forms.
+pub fn read_line(text: &str, line: usize, forms_max: usize) -> Result<(Vec<Form>, &str), String> {
+    let mut reader = Reader { text, at: 0, line };
+    let mut forms = Vec::with_capacity(forms_max);
+    while forms.len() < forms_max {
+        match (reader.form(0)?, reader.peek()) {
+            (Some(form), _) => forms.push(form),
+            (None, None) => break,
+            (None, Some(stray)) => return Err(format!("'{stray}' closes nothing")),
+        }
     }
-    match reader.peek() {
-        None => Ok(forms),
-        Some(stray) => Err(Unreadable { line: reader.line, why: format!("'{stray}' closes nothing") }),
-    }
+    Ok((forms, text[reader.at..].trim()))
 }
 
 impl Form {
@@ -71,7 +78,8 @@ impl Form {
     }
 }
 
-/// The form as EDN; strings and words without quotes, which is how keys and values are named.
+/// The form as EDN; strings and words without quotes, which is how keys and values are named. Sets and maps have no order:
+/// equal ones are written alike.
 impl std::fmt::Display for Form {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let spaced = |forms: &[Form]| forms.iter().map(Form::to_string).collect::<Vec<_>>().join(" ");
@@ -81,15 +89,20 @@ impl std::fmt::Display for Form {
             Form::Word(text) | Form::Text(text) => f.write_str(text),
             Form::Keyword(name) => write!(f, ":{name}"),
             Form::List(items) => write!(f, "[{}]", spaced(items)),
-            Form::Set(items) => write!(f, "#{{{}}}", spaced(items)),
+            Form::Set(items) => write!(f, "#{{{}}}", sorted(items.iter().map(Form::to_string)).join(" ")),
             Form::Map(entries, _) => {
-                let entries: Vec<String> =
-                    entries.iter().map(|(key, value)| format!("{key} {value}")).collect();
-                write!(f, "{{{}}}", entries.join(", "))
+                let entries = entries.iter().map(|(key, value)| format!("{key} {value}"));
+                write!(f, "{{{}}}", sorted(entries).join(", "))
             }
             Form::Tagged(tag, inner) => write!(f, "#{tag} {inner}"),
         }
     }
+}
+
+fn sorted(texts: impl Iterator<Item = String>) -> Vec<String> {
+    let mut texts: Vec<String> = texts.collect();
+    texts.sort_unstable();
+    texts
 }
 
 struct Reader<'a> {
@@ -99,6 +112,17 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    fn forms(&mut self) -> Result<Vec<Form>, String> {
+        let mut forms = Vec::new();
+        while let Some(form) = self.form(0)? {
+            forms.push(form);
+        }
+        match self.peek() {
+            None => Ok(forms),
+            Some(stray) => Err(format!("'{stray}' closes nothing")),
+        }
+    }
+
     fn peek(&self) -> Option<char> {
         self.text[self.at..].chars().next()
     }
@@ -191,6 +215,20 @@ impl Reader<'_> {
         }
     }
 
+    /// The pattern of a regular expression: as it is written, since its backslashes are its own.
+    fn pattern(&mut self) -> Result<String, String> {
+        let opened = self.line;
+        self.next();
+        let mut text = String::new();
+        loop {
+            match self.next().ok_or_else(|| format!("the pattern that begins in line {opened} has no end"))? {
+                '"' => return Ok(text),
+                '\\' => text.extend(['\\'].into_iter().chain(self.next())),
+                plain => text.push(plain),
+            }
+        }
+    }
+
     fn escape(&mut self) -> Result<char, String> {
         match self.next() {
             Some('n') => Ok('\n'),
@@ -212,7 +250,7 @@ impl Reader<'_> {
         self.next();
         match self.peek() {
             Some('{') => Ok(Some(Form::Set(self.sequence('}', depth)?))),
-            Some('"') => Ok(Some(Form::Text(self.string()?))),
+            Some('"') => Ok(Some(Form::Text(self.pattern()?))),
             Some('_') => {
                 self.next();
                 self.must_form(depth, "#_")?;
@@ -283,6 +321,7 @@ mod tests {
         assert_eq!(map.get("b").map(Form::to_string), Some("[nil true x\nA]".into()));
         assert_eq!(map.get("c"), Some(&Form::Set(vec![Form::Word("-2.5".into())])));
         assert_eq!(map.get("d").map(Form::to_string), Some("[sym z]".into()));
+        assert_eq!(one(r#"#"a\d\"b""#), Form::Text(r#"a\d\"b"#.into()));
     }
 
     #[test]
@@ -292,10 +331,19 @@ mod tests {
     }
 
     #[test]
-    fn text_broken_names_the_line() {
-        for (text, line) in
-            [("\n{:a 1", 2), ("{:a\n1]", 2), ("\n\n}", 3), ("[\"x", 1), ("{:a}", 1), ("#", 1), ("[:]", 1)]
+    fn sets_and_maps_that_are_equal_are_written_alike() {
+        for (one_way, other_way) in
+            [("#{1 2 #{:b :a}}", "#{#{:a :b} 2 1}"), ("{:a 1, :b {2 3 4 5}}", "{:b {4 5 2 3} :a 1}")]
         {
+            assert_eq!(one(one_way).to_string(), one(other_way).to_string());
+        }
+    }
+
+    #[test]
+    fn text_broken_names_the_line() {
+        let inside = [("\n{:a 1", 2), ("{:a\n1]", 2), ("\n\n}", 3), ("{:a}", 1), ("#", 1), ("[:]", 1)];
+        let at_the_end = [("[\"x", 1), ("[\"x\n", 1), ("[\n", 1)];
+        for (text, line) in inside.into_iter().chain(at_the_end) {
             assert_eq!(read(text).expect_err(text).line, line, "{text}");
         }
         assert!(read(&"[".repeat(100_000)).is_err());

@@ -8,7 +8,8 @@
 //! Op maps stand one after the other or in one vector or list, with any tags. `:type` is `:invoke`, `:ok`, `:fail` or
 //! `:info`; `:time` is in nanoseconds; the order in the file is the order of events. Of a log, the lines with a process, a
 //! type and a function are read, whatever stands before them; the others are skipped, and so are lines with nothing before
-//! the process where other lines have something. Processes that are not numbers (`:nemesis`) are skipped.
+//! the process where other lines have something, and what stands after the value of an outcome. Processes that are not numbers
+//! (`:nemesis`) are skipped; since only their `:info` is, no client is overlooked.
 //!
 //! | `:f` | `:value` | becomes |
 //! |---|---|---|
@@ -18,6 +19,9 @@
 //! | `:append` | text to append | append |
 //! | `:acquire`, `:release` | - | a mutex: insert and delete of one key |
 //! | `:txn` | `[[:r k v] [:w k v] ..]`, or `:read`, `:write`, `:append` | transaction; an appended element is its text and a comma |
+//!
+//! An outcome repeats what was asked, or tells nothing of it; where it tells another list or other steps, the file is refused: it
+//! means something that is not known here, such as a register with versions.
 //!
 //! The key is `:key`, or comes from a pair `[key value]` as `jepsen.independent` writes it (where every client op has one,
 //! or with a tag that ends in `tuple`), or is the one key of a register.
@@ -92,9 +96,9 @@ pub fn read_log(text: &str, reading: Reading) -> Result<Read, Unreadable> {
     for (index, line) in text.lines().enumerate() {
         // A log with prefixes may end with an analysis, which repeats events without them.
         let repeats = prefixed && !log::is_prefixed(line);
-        let event = if repeats { Ok(None) } else { log::event(line) };
+        let event = if repeats { Ok(None) } else { log::event(line, index + 1) };
         match event.map_err(|why| Unreadable { line: index + 1, why })? {
-            Some(event) => events.push(Event { line: index + 1, ..event }),
+            Some(event) => events.push(event),
             None => skipped += usize::from(!line.trim().is_empty()),
         }
     }
@@ -147,23 +151,38 @@ fn collect(form: &Form, events: &mut Vec<Event>) -> Result<(), Unreadable> {
 
 fn event_of_map(map: &Form, line: usize) -> Result<Event, String> {
     let process = map.get("process").ok_or("the op lacks its :process")?.clone();
-    let Some(Form::Keyword(kind)) = map.get("type") else { return Err("the op lacks its :type".into()) };
-    let f = match map.get("f") {
-        Some(Form::Keyword(name)) => name.clone(),
-        Some(Form::Nil) | None if !is_client(&process) => String::new(),
-        Some(other) => return Err(format!("the op's :f is {}, but must be a keyword", cut(other))),
-        None => return Err("the op lacks its :f".into()),
+    let kind = Kind::named(&name(map, "type")?.ok_or("the op lacks its :type")?)?;
+    if !is_client(&process) && kind != Kind::Info {
+        let process = cut(&process);
+        return Err(format!(
+            "the process {process} is no whole number of 0 or more: of such only :info is read"
+        ));
+    }
+    let f = match name(map, "f") {
+        Ok(Some(name)) => name,
+        _ if !is_client(&process) => String::new(),
+        Ok(None) => return Err("the op lacks its :f".into()),
+        Err(why) => return Err(why),
     };
     let nanos = map.get("time").and_then(|time| time.to_string().parse::<u64>().ok());
     Ok(Event {
         line,
         process,
-        kind: Kind::named(kind)?,
+        kind,
         f,
         key: map.get("key").filter(|key| **key != Form::Nil).cloned(),
         value: map.get("value").cloned().unwrap_or(Form::Nil),
         micros: nanos.map(|nanos| nanos / 1000),
     })
+}
+
+/// A keyword of an op, or its text: other languages write it so.
+fn name(op: &Form, field: &str) -> Result<Option<String>, String> {
+    match op.get(field) {
+        Some(Form::Keyword(name) | Form::Text(name)) => Ok(Some(name.clone())),
+        Some(Form::Nil) | None => Ok(None),
+        Some(other) => Err(format!("the op's :{field} is {}, but must be a keyword", cut(other))),
+    }
 }
 
 fn is_client(process: &Form) -> bool {

@@ -36,7 +36,8 @@
 //! | `trim`, `history`, `advance` | `key`, `below`; `key`, `limit`; `at` | nothing that is judged |
 //!
 //! Events without an invocation before them are errors, except `info`; so is an invocation of a process that has an op
-//! under way. Empty lines are skipped. Other fields are ignored.
+//! under way. Empty lines are skipped, and so is the `info` of a process with a name, such as `nemesis`. Other fields are
+//! ignored.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, Write};
@@ -83,8 +84,10 @@ impl Reader {
         if line.trim().is_empty() {
             return Ok(());
         }
-        let event: Map<String, Json> =
-            serde_json::from_str(line).map_err(|error| format!("no event as a JSON object: {error}"))?;
+        let event: Map<String, Json> = serde_json::from_str(line).map_err(|error| no_object(&error))?;
+        if is_of_no_client(&event) {
+            return Ok(());
+        }
         let process = words::unsigned(&event, "process")?.ok_or("the event lacks its 'process'")?;
         let micros = words::unsigned(&event, "time")?;
         match event.get("type").and_then(Json::as_str) {
@@ -132,6 +135,20 @@ impl Reader {
         self.history.complete(id, outcome, micros);
         Ok(())
     }
+}
+
+/// The lines of the file are counted here, not by `serde_json`.
+fn no_object(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let why = text.split(" at line ").next().expect("a split has a first part");
+    format!("no event as a JSON object: {why}, column {}", error.column())
+}
+
+/// Whether it only tells something of a process that has a name, as `nemesis` has.
+fn is_of_no_client(event: &Map<String, Json>) -> bool {
+    let of = event.get("process").and_then(Json::as_str);
+    let is_info = event.get("type").and_then(Json::as_str) == Some("info");
+    is_info && of.is_some_and(|name| name.parse::<u64>().is_err())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

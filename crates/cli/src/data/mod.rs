@@ -4,7 +4,7 @@ mod op;
 mod run;
 #[cfg(test)]
 mod tests;
-mod txn;
+pub mod txn;
 
 use std::time::Duration;
 

@@ -4,9 +4,9 @@
 //! hint; nothing but `quit` and the end of the input ends the shell. At a prompt Ctrl-C gives up a command that runs.
 //! Without a terminal it prints answers only, and ends with the exit code of the last command that failed.
 
-mod complete;
+pub mod complete;
 mod help;
-mod line;
+pub mod line;
 mod prompt;
 
 use std::io::{self, BufRead, BufWriter, IsTerminal};

@@ -111,10 +111,14 @@ fn read(folder: &Path) -> Result<Option<Fixed>, Error> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(broken(&error)),
     };
-    let written: Written = serde_json::from_slice(&bytes).map_err(|error| broken(&error))?;
-    let engine = clap::ValueEnum::from_str(&written.engine, false).map_err(|error| broken(&error))?;
-    let history = written.history.parse().map_err(|error: String| broken(&error))?;
-    Ok(Some(Fixed { nodes: written.nodes, engine, history, shards: written.shards }))
+    parse(&bytes).map(Some).map_err(|error| broken(&error))
+}
+
+/// What the content of the file fixes.
+pub fn parse(bytes: &[u8]) -> Result<Fixed, String> {
+    let written: Written = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let engine = clap::ValueEnum::from_str(&written.engine, false)?;
+    Ok(Fixed { nodes: written.nodes, engine, history: written.history.parse()?, shards: written.shards })
 }
 
 /// A folder that holds other things is not taken for a new cluster's.

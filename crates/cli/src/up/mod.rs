@@ -8,7 +8,7 @@
 //!
 //! When this process is killed, the kernel kills the nodes. That is no harm: they are made to be killed.
 
-mod folder;
+pub mod folder;
 mod nodes;
 mod ready;
 mod restart;

@@ -1,13 +1,17 @@
 //! Clients of a cluster: the one that knows where keys are led, and one that stays with its node.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, BufMut, Bytes};
 use dialects::native::proto::key_value_client::KeyValueClient;
-use dialects::native::{Client, Options, from_status, proto};
+use dialects::native::{Client, Options, decode_reply, encode_request, from_status, proto};
 use kv::cluster::{Liveness, ReplicaStatus, ShardStatus, Status};
-use kv::{Answer, Error, Function, Key, NodeId, Op, Reply, Request, Side};
+use kv::{Answer, Error, Function, Key, NodeId, Op, Reply, Request, ShardId, Side};
+use tonic::client::Grpc;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::nodes::{Lab, PATIENCE, until};
@@ -24,7 +28,8 @@ impl Lab {
         let channel = endpoint.connect_timeout(Duration::from_secs(1)).connect_lazy();
         Pinned {
             node: NodeId(node),
-            client: KeyValueClient::new(channel).max_decoding_message_size(16 << 20),
+            client: KeyValueClient::new(channel.clone()).max_decoding_message_size(16 << 20),
+            any: Grpc::new(channel).max_decoding_message_size(16 << 20),
         }
     }
 
@@ -55,11 +60,32 @@ impl Lab {
     pub async fn ready_nodes(&self, nodes: &[u16]) {
         for &node in nodes {
             let what = format!("n{node} sees {nodes:?} ready");
-            until(&what, PATIENCE, || async {
-                self.status(node).await.is_ok_and(|status| is_ready(&status, nodes))
-            })
-            .await;
+            until(&what, PATIENCE, || self.sees_ready(node, nodes)).await;
         }
+    }
+
+    /// Whether a node sees these alive, and among them a leader of every shard and no replica far behind.
+    pub async fn sees_ready(&self, node: u16, nodes: &[u16]) -> bool {
+        self.status(node).await.is_ok_and(|status| is_ready(&status, nodes))
+    }
+
+    /// Waits until a node has applied what any of them has by now.
+    pub async fn caught_up(&self, node: u16) {
+        let mut goal: BTreeMap<ShardId, u64> = BTreeMap::new();
+        for other in self.all() {
+            for shard in self.status(other).await.into_iter().flat_map(|status| status.shards) {
+                let newest = shard.replicas.iter().map(|replica| replica.applied).max().unwrap_or(0);
+                goal.entry(shard.id).and_modify(|goal| *goal = newest.max(*goal)).or_insert(newest);
+            }
+        }
+        let has_it = |shard: &ShardStatus| {
+            let own = shard.replicas.iter().find(|replica| replica.node.0 == node);
+            own.is_some_and(|own| own.applied >= goal.get(&shard.id).copied().unwrap_or(0))
+        };
+        until(&format!("n{node} catches up with {goal:?}"), PATIENCE, || async {
+            self.status(node).await.is_ok_and(|status| status.shards.iter().all(has_it))
+        })
+        .await;
     }
 
     /// The node that leads the shard of a key.
@@ -101,9 +127,29 @@ pub struct Pinned {
     /// The node.
     pub node: NodeId,
     client: KeyValueClient<Channel>,
+    any: Grpc<Channel>,
 }
 
+/// A node answers within the time it is told; its answer is waited for a little longer.
+const GRACE: Duration = Duration::from_millis(200);
+
 impl Pinned {
+    /// Asks anything, once.
+    pub async fn call(&mut self, request: Request) -> Result<Reply, Error> {
+        let patience = request.timeout + GRACE;
+        let (rpc, message) = encode_request(request)?;
+        let path = PathAndQuery::try_from(format!("/capstan.v1.KeyValue/{}", rpc.name())).unwrap();
+        let ask = async {
+            let ready = self.any.ready().await;
+            ready.map_err(|error| Error::Unavailable(format!("no connection: {error}")))?;
+            let answer = self.any.unary(tonic::Request::new(message), path, AsItIs).await;
+            answer.map_err(|status| told(&status))
+        };
+        let answer = tokio::time::timeout(patience, ask).await;
+        let answer = answer.map_err(|_| Error::InDoubt("the node is silent".into()))??;
+        decode_reply(rpc, answer.into_inner()).map_err(|error| Error::InDoubt(error.to_string()))
+    }
+
     /// Adds text at the end of a value.
     pub async fn append(&mut self, key: &str, text: String, timeout: Duration) -> Result<u64, Error> {
         let header = header(timeout);
@@ -156,9 +202,57 @@ pub fn header(timeout: Duration) -> proto::RequestHeader {
     proto::RequestHeader { timeout_ms: timeout.as_millis() as u64, ..proto::RequestHeader::default() }
 }
 
-/// What a failure means: what the node said, else nobody knows.
+/// What a failure means: what the node said; that nothing was sent, when there was no connection; else nobody knows.
 fn told(status: &tonic::Status) -> Error {
-    from_status(status).unwrap_or_else(|| Error::InDoubt(format!("the connection failed: {status}")))
+    if let Some(error) = from_status(status) {
+        return error;
+    }
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if error.is::<tonic::ConnectError>() {
+            return Error::Unavailable(format!("no connection: {status}"));
+        }
+        cause = error.source();
+    }
+    Error::InDoubt(format!("the connection failed: {status}"))
+}
+
+/// Messages that are bytes already.
+#[derive(Clone, Copy, Debug)]
+struct AsItIs;
+
+impl Codec for AsItIs {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = AsItIs;
+    type Decoder = AsItIs;
+
+    fn encoder(&mut self) -> AsItIs {
+        AsItIs
+    }
+
+    fn decoder(&mut self) -> AsItIs {
+        AsItIs
+    }
+}
+
+impl Encoder for AsItIs {
+    type Item = Bytes;
+    type Error = tonic::Status;
+
+    fn encode(&mut self, message: Bytes, to: &mut EncodeBuf<'_>) -> Result<(), tonic::Status> {
+        to.put(message);
+        Ok(())
+    }
+}
+
+impl Decoder for AsItIs {
+    type Item = Bytes;
+    type Error = tonic::Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, tonic::Status> {
+        Ok(Some(from.copy_to_bytes(from.remaining())))
+    }
 }
 
 /// A put.

@@ -2,53 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use dialects::native::Client;
 use kv::{Error, Request};
-use tempfile::TempDir;
 
 use crate::clients::{get, put, value};
+use crate::mounts::{self, Mount};
 use crate::nodes::{Lab, PATIENCE, Random, run, size, text, until};
-
-/// A small file system.
-struct Mount {
-    path: PathBuf,
-    _home: TempDir,
-}
-
-impl Mount {
-    /// Of so many MiB: ext4 in a file, or memory where loop devices are forbidden; none where mounts are.
-    fn new(mebibytes: u64) -> Option<Mount> {
-        // In memory, if there is such a place: nobody else waits for what is written to it.
-        let place = ["/dev/shm", "/tmp"].into_iter().find(|place| Path::new(place).is_dir()).unwrap();
-        let home = tempfile::Builder::new().prefix("capstan-disk-").tempdir_in(place).unwrap();
-        let (image, path) = (home.path().join("image"), home.path().join("disk"));
-        fs::create_dir(&path).unwrap();
-        fs::File::create(&image).unwrap().set_len(mebibytes << 20).unwrap();
-        let (image, at) = (image.to_str().unwrap(), path.to_str().unwrap());
-        let loops = ran("mkfs.ext4", &["-q", "-m", "0", image]) && ran("mount", &["-o", "loop", image, at]);
-        let size = format!("size={mebibytes}m");
-        if !loops && !ran("mount", &["-t", "tmpfs", "-o", &size, "capstan-lab", at]) {
-            println!("SKIPPED: nothing can be mounted here; run as root");
-            return None;
-        }
-        println!("{mebibytes} MiB of {}", if loops { "ext4" } else { "tmpfs" });
-        Some(Mount { path, _home: home })
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        ran("umount", &["-l", self.path.to_str().unwrap()]);
-    }
-}
-
-fn ran(program: &str, arguments: &[&str]) -> bool {
-    Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
-}
+use crate::workload::Recorded;
 
 /// Values that were acknowledged.
 type Stored = BTreeMap<String, Vec<u8>>;
@@ -128,7 +91,12 @@ async fn recovers(lab: &Lab) {
 }
 
 fn disk_full(nodes: u16, mebibytes: u64, engine: &str) {
-    let Some(mount) = Mount::new(mebibytes) else { return };
+    let made = mounts::home(mebibytes)
+        .and_then(|home| Mount::new(home.path(), "disk", mebibytes).map(|mount| (home, mount)));
+    let (_home, mount) = match made {
+        Ok(made) => made,
+        Err(why) => return println!("SKIPPED: {why}"),
+    };
     run(async |mut random: Random| {
         let mut lab = Lab::new(nodes, &["--engine", engine], &mut random);
         lab.set_data(&mount.path.join("data"));
@@ -136,6 +104,7 @@ fn disk_full(nodes: u16, mebibytes: u64, engine: &str) {
         put_ballast(&ballast, mebibytes / 3);
         lab.up().await;
         let (client, mut stored) = (lab.client(), Stored::new());
+        let recorded = Recorded::start(&lab, &mut random);
         fill(&client, &mut stored, &mut random).await;
         is_refused(&lab, &stored).await;
         fs::remove_file(&ballast).unwrap();
@@ -152,6 +121,7 @@ fn disk_full(nodes: u16, mebibytes: u64, engine: &str) {
         lab.ready().await;
         recovers(&lab).await;
         check(&client, &stored, 1).await;
+        recorded.holds(&lab).await;
         assert!(lab.stop_up().await.success());
         lab.up().await;
         check(&client, &stored, 1).await;

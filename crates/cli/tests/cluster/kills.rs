@@ -7,6 +7,7 @@ use kv::{Request, RequestId, Version};
 use crate::clients::{append, get, header, value};
 use crate::load::{Appended, Writer};
 use crate::nodes::{Lab, PATIENCE, Random, is_full, run, send, size, until};
+use crate::workload::Recorded;
 use dialects::native::proto;
 use rustix::process::Signal;
 
@@ -202,6 +203,69 @@ fn request_repeated_under_its_id_happens_once_through_every_node() {
         let expected: String = (1..=size(10, 100)).map(|sequence| format!("{sequence}\n")).collect();
         assert_eq!(crate::nodes::text(&found), expected);
     });
+}
+
+/// So many requests are answered before each fault and after it.
+const ROUND: u64 = 200;
+
+#[test]
+#[ignore = "starts real nodes: scripts/test runs it against the release binary"]
+fn history_is_linearizable_while_nodes_are_killed() {
+    run(async |mut random| {
+        let mut lab = Lab::new(3, &[], &mut random);
+        lab.serve_all().await;
+        let recorded = Recorded::start(&lab, &mut random);
+        for _ in 0..size(4, 40) {
+            recorded.goes_on(ROUND).await;
+            let first = 1 + random.below(3) as u16;
+            // One, and the others go on; or two, and nobody can.
+            let second = (random.below(3) == 0).then_some(1 + first % 3);
+            let victims: Vec<u16> = [first].into_iter().chain(second).collect();
+            println!("killed: {victims:?}");
+            lab.kill_all(&victims).await;
+            match second {
+                None => recorded.goes_on(ROUND).await,
+                Some(_) => tokio::time::sleep(Duration::from_millis(random.below(1500))).await,
+            }
+            victims.iter().for_each(|victim| lab.serve(*victim));
+            // Now and then the next one is killed while this one comes back.
+            if random.below(3) > 0 {
+                lab.ready().await;
+            }
+        }
+        lab.ready().await;
+        recorded.goes_on(ROUND).await;
+        recorded.holds(&lab).await;
+    });
+}
+
+fn all_are_killed(engine: &str) {
+    run(async |mut random| {
+        let mut lab = Lab::new(3, &["--engine", engine], &mut random);
+        lab.serve_all().await;
+        let recorded = Recorded::start(&lab, &mut random);
+        let all: Vec<u16> = lab.all().collect();
+        for _ in 0..size(3, 40) {
+            recorded.goes_on(ROUND).await;
+            lab.kill_all(&all).await;
+            all.iter().for_each(|node| lab.serve(*node));
+        }
+        lab.ready().await;
+        recorded.goes_on(ROUND).await;
+        recorded.holds(&lab).await;
+    });
+}
+
+#[test]
+#[ignore = "starts real nodes: scripts/test runs it against the release binary"]
+fn history_is_linearizable_while_all_are_killed_at_once_on_disk() {
+    all_are_killed("disk");
+}
+
+#[test]
+#[ignore = "starts real nodes: scripts/test runs it against the release binary"]
+fn history_is_linearizable_while_all_are_killed_at_once_in_memory() {
+    all_are_killed("memory");
 }
 
 fn message(id: RequestId) -> proto::RequestId {

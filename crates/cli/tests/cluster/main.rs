@@ -1,4 +1,4 @@
-//! Clusters of real processes: killed, paused, damaged, filled up, misused, stopped.
+//! Clusters of real processes: killed, paused, cut off, damaged, filled up, without power, misused, stopped.
 //!
 //! Every test starts the built binary in a folder and on ports of its own, and asks it through the Rust client or the
 //! command line. They take minutes and want an optimized build, so they are ignored unless asked for:
@@ -13,10 +13,18 @@
 mod clients;
 mod damage;
 mod disk;
+mod judge;
 mod kills;
 mod load;
+mod mounts;
+mod network;
 mod nodes;
+mod partitions;
 mod pauses;
+mod power;
 mod snapshots;
 mod stop;
+mod strace;
+mod syncs;
+mod workload;
 mod wrong_use;

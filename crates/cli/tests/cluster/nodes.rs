@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::future::Future;
+use std::hash::Hasher;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -53,6 +54,18 @@ pub fn run<F: Future<Output = ()>>(test: impl FnOnce(Random) -> F) {
 pub struct Random(u64);
 
 impl Random {
+    /// The numbers that belong to some bytes.
+    pub fn of(bytes: &[u8]) -> Random {
+        let mut hasher = std::hash::DefaultHasher::new();
+        hasher.write(bytes);
+        Random(hasher.finish())
+    }
+
+    /// Other numbers, that depend on these.
+    pub fn fork(&mut self) -> Random {
+        Random(self.next())
+    }
+
     /// The next number.
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -83,6 +96,17 @@ pub async fn until<F: Future<Output = bool>>(what: &str, patience: Duration, mut
     }
 }
 
+/// Where a node is that does not run here like the others. What is left out is as for the others.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    /// Its data folder.
+    pub folder: Option<PathBuf>,
+    /// The address of its listeners.
+    pub host: Option<String>,
+    /// The words in front of its command that put it there.
+    pub enter: Vec<String>,
+}
+
 /// A cluster.
 pub struct Lab {
     home: TempDir,
@@ -91,6 +115,7 @@ pub struct Lab {
     base_port: u16,
     options: Vec<String>,
     environment: BTreeMap<u16, Vec<(String, String)>>,
+    places: BTreeMap<u16, Place>,
     up: Option<Child>,
     children: BTreeMap<u16, Child>,
 }
@@ -106,6 +131,7 @@ impl Lab {
             base_port: free_base_port(nodes, random),
             options: options.iter().map(ToString::to_string).collect(),
             environment: BTreeMap::new(),
+            places: BTreeMap::new(),
             up: None,
             children: BTreeMap::new(),
         }
@@ -114,6 +140,11 @@ impl Lab {
     /// Puts the data elsewhere.
     pub fn set_data(&mut self, data: &Path) {
         self.data = data.to_path_buf();
+    }
+
+    /// Puts a node that the test runs itself elsewhere.
+    pub fn set_place(&mut self, node: u16, place: Place) {
+        self.places.insert(node, place);
     }
 
     /// Sets the environment of a node that the test runs itself.
@@ -134,7 +165,8 @@ impl Lab {
 
     /// The data folder of a node.
     pub fn folder(&self, node: u16) -> PathBuf {
-        self.data.join(format!("n{node}"))
+        let place = self.places.get(&node).and_then(|place| place.folder.clone());
+        place.unwrap_or_else(|| self.data.join(format!("n{node}")))
     }
 
     /// The numbers of all nodes.
@@ -149,12 +181,16 @@ impl Lab {
 
     /// Where the clients of a node connect.
     pub fn address(&self, node: u16) -> String {
-        format!("127.0.0.1:{}", self.base_port + node)
+        format!("{}:{}", self.host(node), self.base_port + node)
     }
 
     /// Where the other nodes connect.
     pub fn peer_address(&self, node: u16) -> String {
-        format!("127.0.0.1:{}", self.base_port + 20 + node)
+        format!("{}:{}", self.host(node), self.base_port + 20 + node)
+    }
+
+    fn host(&self, node: u16) -> &str {
+        self.places.get(&node).and_then(|place| place.host.as_deref()).unwrap_or("127.0.0.1")
     }
 
     /// The addresses of all nodes.
@@ -196,7 +232,7 @@ impl Lab {
     pub fn serve_with(&mut self, node: u16, more: &[&str]) {
         let peers: Vec<String> =
             self.all().map(|peer| format!("n{peer}={}", self.peer_address(peer))).collect();
-        let mut command = Command::new(CAPSTAN);
+        let mut command = self.command(node);
         command.arg("serve").arg("--data").arg(self.folder(node)).args(&self.options).args(more);
         command.args(["--name", &format!("n{node}"), "--listen", &self.address(node)]);
         command.args(["--peers", &peers.join(","), "--cores", "1"]);
@@ -206,6 +242,15 @@ impl Lab {
         let log = || self.log(&format!("n{node}.stderr"));
         let child = command.stdin(Stdio::null()).stdout(log()).stderr(log()).spawn().unwrap();
         assert!(self.children.insert(node, child).is_none(), "n{node} runs already");
+    }
+
+    /// The command of a node, where it is.
+    fn command(&self, node: u16) -> Command {
+        let enter = self.places.get(&node).map(|place| &place.enter[..]).unwrap_or_default();
+        let mut words = enter.iter().map(String::as_str).chain([CAPSTAN]);
+        let mut command = Command::new(words.next().expect("the program itself is a word"));
+        command.args(words);
+        command
     }
 
     /// Starts all nodes and waits until they are ready.
@@ -245,6 +290,17 @@ impl Lab {
         self.gone(pid).await;
     }
 
+    /// Ends at once nodes that the test runs, all before it waits for any, and returns when they are gone. They may have
+    /// ended by themselves.
+    pub async fn kill_all(&mut self, nodes: &[u16]) {
+        for node in nodes {
+            self.children.get_mut(node).expect("the node was started by the test").kill().unwrap();
+        }
+        for &node in nodes {
+            self.end(node, PATIENCE).await;
+        }
+    }
+
     /// Ends the process of `up` at once, and returns when it is gone.
     pub fn kill_up(&mut self) {
         let mut up = self.up.take().expect("up runs");
@@ -267,6 +323,13 @@ impl Lab {
     pub async fn up_end(&mut self, patience: Duration) -> ExitStatus {
         let mut up = self.up.take().expect("up runs");
         end_of(&mut up, "up", patience).await
+    }
+
+    /// Whether a node that the test runs has ended by itself.
+    pub fn has_ended(&self, node: u16) -> bool {
+        let stat = read(Path::new(&format!("/proc/{}/stat", self.children[&node].id())));
+        // The name of the program, in parentheses, and then the state: a zombie was not waited for yet.
+        stat.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with('Z'))
     }
 
     /// How a node that the test runs ends.

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use crate::clients::{Pinned, get, value};
 use crate::nodes::{Lab, PATIENCE, Random, run, size, until};
+use crate::workload::Recorded;
 
 /// What the counting writer and the readers share.
 #[derive(Default)]
@@ -156,6 +157,31 @@ fn leader_that_stands_still_tells_nothing_stale_on_disk() {
 #[ignore = "starts real nodes: scripts/test runs it against the release binary"]
 fn leader_that_stands_still_tells_nothing_stale_in_memory() {
     leader_stands_still("memory");
+}
+
+#[test]
+#[ignore = "starts real nodes: scripts/test runs it against the release binary"]
+fn history_is_linearizable_while_nodes_stand_still() {
+    run(async |mut random: Random| {
+        let mut lab = Lab::new(3, &[], &mut random);
+        lab.serve_all().await;
+        let recorded = Recorded::start(&lab, &mut random);
+        for _ in 0..size(6, 60) {
+            recorded.goes_on(150).await;
+            let first = 1 + random.below(3) as u16;
+            let second = (random.below(3) == 0).then_some(1 + first % 3);
+            let victims: Vec<u16> = [first].into_iter().chain(second).collect();
+            // From a part of a lease to several elections.
+            let pause = Duration::from_millis(50 << random.below(6));
+            println!("{victims:?} stand still for {pause:?}");
+            victims.iter().for_each(|victim| lab.signal(*victim, Signal::STOP));
+            tokio::time::sleep(pause).await;
+            victims.iter().for_each(|victim| lab.signal(*victim, Signal::CONT));
+        }
+        lab.ready().await;
+        recorded.goes_on(150).await;
+        recorded.holds(&lab).await;
+    });
 }
 
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";

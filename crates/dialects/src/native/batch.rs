@@ -47,7 +47,8 @@ pub(super) async fn ask(
     Ok(proto::BatchResponse { results: results(asked, replies) })
 }
 
-fn decode(
+/// The request of one operation, and the kind of its answer.
+pub(super) fn decode(
     operation: proto::Operation,
     header: Option<&proto::RequestHeader>,
     clock: &Clock,

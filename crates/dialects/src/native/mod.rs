@@ -17,6 +17,8 @@
 mod batch;
 pub mod client;
 mod cluster;
+#[doc(hidden)]
+pub mod fuzz;
 mod key_value;
 mod reply;
 mod request;

@@ -71,7 +71,8 @@ pub(super) fn from_message(message: proto::Error) -> Error {
     })
 }
 
-fn parts(error: &Error) -> (Code, &'static str, HashMap<String, String>) {
+/// Code, reason and metadata of an error.
+pub(super) fn parts(error: &Error) -> (Code, &'static str, HashMap<String, String>) {
     let outcome = match error.outcome() {
         Outcome::Failed => "failed",
         Outcome::InDoubt => "in_doubt",

@@ -8,10 +8,7 @@ use std::fmt;
 use bytes::{BufMut, Bytes, BytesMut};
 use kv::codec::{Malformed, Reader, put_bytes, put_uint};
 
-use crate::entries::{LogEntry, Position};
-
-/// Terms and indexes above this are nobody's: it leaves room to count on without an overflow.
-const NUMBER_MAX: u64 = 1 << 60;
+use crate::entries::{LogEntry, NUMBER_MAX, Position};
 
 /// A message of a raft group.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -34,6 +34,8 @@
 //! follower that is not sent, because the leadership went elsewhere, is never asked for again.
 
 mod core;
+#[doc(hidden)]
+pub mod fuzz;
 mod guard;
 mod lease;
 mod message;

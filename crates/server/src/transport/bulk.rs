@@ -120,7 +120,8 @@ pub(super) async fn receive(
     result
 }
 
-fn encode(shard: ShardId, part: &SnapshotPart) -> Bytes {
+/// The frame of a piece.
+pub(super) fn encode(shard: ShardId, part: &SnapshotPart) -> Bytes {
     let (tag, body): (u8, &[u8]) = match part {
         SnapshotPart::Begin(header) => (1, header),
         SnapshotPart::Chunk(chunk) => (2, chunk),
@@ -134,7 +135,8 @@ fn encode(shard: ShardId, part: &SnapshotPart) -> Bytes {
     into.freeze()
 }
 
-fn decode(bytes: Bytes) -> Result<(ShardId, SnapshotPart), Malformed> {
+/// The piece in a frame.
+pub(super) fn decode(bytes: Bytes) -> Result<(ShardId, SnapshotPart), Malformed> {
     let mut reader = codec::Reader::new(bytes);
     let tag = reader.u8()?;
     let shard = ShardId(reader.u32()?);

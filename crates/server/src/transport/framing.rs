@@ -9,6 +9,8 @@ use super::FRAME_BYTES_MAX;
 
 /// Reads are at least this large, so that many small frames come in one.
 const READ_BYTES: usize = 64 << 10;
+/// At most so much is reserved for what is yet to come of a frame: a length alone costs no more than that.
+const RESERVED_BYTES_MAX: usize = 1 << 20;
 
 /// Puts a frame into a buffer.
 pub(crate) fn put(into: &mut BytesMut, frame: &[u8]) {
@@ -27,7 +29,7 @@ pub(crate) fn take(from: &mut BytesMut) -> io::Result<Option<Bytes>> {
         ));
     }
     if from.len() < 4 + length {
-        from.reserve(4 + length - from.len());
+        from.reserve((4 + length - from.len()).min(RESERVED_BYTES_MAX));
         return Ok(None);
     }
     from.advance(4);
@@ -92,6 +94,13 @@ mod tests {
             }
             assert_eq!(frames, [&b"one"[..], b"", b"three"]);
         }
+    }
+
+    #[test]
+    fn frame_announced_and_not_there_takes_little_memory() {
+        let mut buffer = BytesMut::from(&(FRAME_BYTES_MAX as u32).to_be_bytes()[..]);
+        assert_eq!(take(&mut buffer).unwrap(), None);
+        assert!(buffer.capacity() <= 2 * RESERVED_BYTES_MAX, "{}", buffer.capacity());
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 mod bulk;
 mod framing;
+pub mod fuzz;
 mod hello;
 mod incoming;
 mod outgoing;

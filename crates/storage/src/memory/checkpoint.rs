@@ -46,7 +46,7 @@ pub fn remove_below(folder: &Path, number: u64) {
 /// Writes a checkpoint; after Ok it survives a power loss.
 pub fn write(folder: &Path, number: u64, rows: &Map) -> Result<(), EngineError> {
     let unfinished = path(folder, number).with_extension(UNFINISHED);
-    let written = write_rows(&unfinished, rows)
+    let written = write_file(&unfinished, rows)
         .and_then(|()| fs::rename(&unfinished, path(folder, number)))
         .and_then(|()| sync_folder(folder));
     written.map_err(|error| {
@@ -59,7 +59,8 @@ pub fn write(folder: &Path, number: u64, rows: &Map) -> Result<(), EngineError> 
 pub fn read(folder: &Path, number: u64) -> Result<Map, EngineError> {
     let path = path(folder, number);
     let doing = || format!("reading the checkpoint {}", path.display());
-    read_rows(&path).map_err(|error| match error {
+    let rows = File::open(&path).map_err(Damage::Io).and_then(|file| read_rows(&mut BufReader::new(file)));
+    rows.map_err(|error| match error {
         Damage::Io(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
             EngineError::io(doing(), error)
         }
@@ -68,7 +69,9 @@ pub fn read(folder: &Path, number: u64) -> Result<Map, EngineError> {
     })
 }
 
-enum Damage {
+/// Why a checkpoint cannot be read.
+#[derive(Debug)]
+pub(crate) enum Damage {
     Io(std::io::Error),
     Found(&'static str),
 }
@@ -79,8 +82,14 @@ impl From<std::io::Error> for Damage {
     }
 }
 
-fn write_rows(path: &Path, rows: &Map) -> std::io::Result<()> {
+fn write_file(path: &Path, rows: &Map) -> std::io::Result<()> {
     let mut file = BufWriter::new(File::create(path)?);
+    write_rows(&mut file, rows)?;
+    file.into_inner().map_err(|error| error.into_error())?.sync_all()
+}
+
+/// Writes the content of a checkpoint.
+pub(crate) fn write_rows(file: &mut impl Write, rows: &Map) -> std::io::Result<()> {
     file.write_all(MAGIC)?;
     let mut total = 0;
     let mut block = Vec::with_capacity(BLOCK_BYTES * 2);
@@ -90,17 +99,16 @@ fn write_rows(path: &Path, rows: &Map) -> std::io::Result<()> {
         block.put_slice(key);
         block.put_slice(value);
         if block.len() >= BLOCK_BYTES {
-            total = write_block(&mut file, &mut block, total)?;
+            total = write_block(file, &mut block, total)?;
         }
     }
     if !block.is_empty() {
-        total = write_block(&mut file, &mut block, total)?;
+        total = write_block(file, &mut block, total)?;
     }
     let count = (rows.len() as u64).to_le_bytes();
     file.write_all(&0u32.to_le_bytes())?;
     file.write_all(&count)?;
-    file.write_all(&crc32c::crc32c_append(total, &count).to_le_bytes())?;
-    file.into_inner().map_err(|error| error.into_error())?.sync_all()
+    file.write_all(&crc32c::crc32c_append(total, &count).to_le_bytes())
 }
 
 fn write_block(file: &mut impl Write, block: &mut Vec<u8>, total: u32) -> std::io::Result<u32> {
@@ -112,8 +120,8 @@ fn write_block(file: &mut impl Write, block: &mut Vec<u8>, total: u32) -> std::i
     Ok(crc32c::crc32c_append(total, &checksum))
 }
 
-fn read_rows(path: &Path) -> Result<Map, Damage> {
-    let mut file = BufReader::new(File::open(path)?);
+/// Reads the content of a checkpoint.
+pub(crate) fn read_rows(file: &mut impl Read) -> Result<Map, Damage> {
     let mut magic = [0; 8];
     file.read_exact(&mut magic)?;
     if &magic != MAGIC {
@@ -121,17 +129,17 @@ fn read_rows(path: &Path) -> Result<Map, Damage> {
     }
     let (mut rows, mut total, mut block) = (Map::new(), 0, Vec::new());
     loop {
-        let length = read_u32(&mut file)? as usize;
+        let length = read_u32(file)? as usize;
         if length == 0 {
             break;
         }
-        total = read_block(&mut file, length, &mut block, total)?;
+        total = read_block(file, length, &mut block, total)?;
         insert(&mut rows, &block)?;
     }
     let mut count = [0; 8];
     file.read_exact(&mut count)?;
     let expected = crc32c::crc32c_append(total, &count);
-    if read_u32(&mut file)? != expected || u64::from_le_bytes(count) != rows.len() as u64 {
+    if read_u32(file)? != expected || u64::from_le_bytes(count) != rows.len() as u64 {
         return Err(Damage::Found("its blocks are not the ones that were written"));
     }
     Ok(rows)
@@ -142,8 +150,11 @@ fn read_block(file: &mut impl Read, length: usize, block: &mut Vec<u8>, total: u
         return Err(Damage::Found("the length of a block is wrong"));
     }
     let checksum = read_u32(file)?;
-    block.resize(length, 0);
-    file.read_exact(block)?;
+    block.clear();
+    // Grows with what is there: a length alone reserves nothing.
+    if file.take(length as u64).read_to_end(block)? < length {
+        return Err(Damage::Io(std::io::ErrorKind::UnexpectedEof.into()));
+    }
     if crc32c::crc32c(block) != checksum {
         return Err(Damage::Found("the checksum of a block is wrong"));
     }
@@ -238,6 +249,15 @@ mod tests {
             fs::write(&path, &whole[..length]).unwrap();
             assert!(matches!(read(folder.path(), 1), Err(EngineError::Corrupt { .. })), "cut at {length}");
         }
+    }
+
+    #[test]
+    fn checkpoint_length_beyond_the_file_is_corrupt_and_takes_no_memory() {
+        let head = [&MAGIC[..], &(BLOCK_BYTES_MAX as u32).to_le_bytes(), &[0; 4], b"few"].concat();
+        let mut block = Vec::new();
+        assert!(read_block(&mut &head[12..], BLOCK_BYTES_MAX, &mut block, 0).is_err());
+        assert!(block.capacity() < BLOCK_BYTES, "{}", block.capacity());
+        assert!(matches!(read_rows(&mut &head[..]), Err(Damage::Io(_))));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! A flush writes everything, whatever little is new: it is for states that fit in memory several times over. A damaged
 //! checkpoint is an error, not a reason to fall back to an older state that the log may no longer reach.
 
-mod checkpoint;
+pub(crate) mod checkpoint;
 
 use std::ops::{Bound, ControlFlow};
 use std::path::{Path, PathBuf};
@@ -53,6 +53,13 @@ impl Memory {
         let map = if newest == 0 { Map::new() } else { checkpoint::read(folder, newest)? };
         let files = Files { folder: folder.into(), newest: Mutex::new(newest), flushed: AtomicU64::new(0) };
         Ok(Memory { map, files: Arc::new(files), next: newest + 1, written: 0 })
+    }
+
+    /// Without a folder: it must not be flushed.
+    pub(crate) fn without_files() -> Memory {
+        let (newest, flushed) = Default::default();
+        let files = Files { folder: PathBuf::new(), newest, flushed };
+        Memory { map: Map::new(), files: Arc::new(files), next: 1, written: 0 }
     }
 }
 

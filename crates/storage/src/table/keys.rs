@@ -145,7 +145,12 @@ pub fn parts_of_expiry(row: &Bytes) -> (u64, Bytes) {
 
 /// Client and slot in the key of a remembered request.
 pub fn parts_of_session(row: &Bytes) -> (u64, u16) {
-    (number(&row[PREFIX + 1..]), u16::from_be_bytes([row[PREFIX + 9], row[PREFIX + 10]]))
+    parts_of_session_suffix(&row[PREFIX..])
+}
+
+/// The same in its suffix.
+pub fn parts_of_session_suffix(suffix: &[u8]) -> (u64, u16) {
+    (number(&suffix[1..]), u16::from_be_bytes([suffix[9], suffix[10]]))
 }
 
 fn number(bytes: &[u8]) -> u64 {

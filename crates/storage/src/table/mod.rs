@@ -17,6 +17,7 @@
 //! `history` at the same entry.
 
 mod expiry;
+pub mod fuzz;
 mod keys;
 mod older;
 mod range;

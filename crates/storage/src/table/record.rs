@@ -8,7 +8,7 @@ use kv::{Row, Version};
 
 use crate::engine::EngineError;
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 const KIND_TEXT: u8 = 1;
 const KIND_TOMBSTONE: u8 = 2;
 const KIND_BITS: u8 = 0x0f;

@@ -24,7 +24,7 @@ use kv::{Answer, Error, RequestId, SESSION_WINDOW, Version};
 use mutant::Mutant;
 
 use super::Done;
-use super::keys::{RowSet, parts_of_session};
+use super::keys::{RowSet, parts_of_session, parts_of_session_suffix};
 use crate::engine::{Engine, EngineError, View};
 
 /// Clients that a shard remembers at a time; further ones are refused.
@@ -74,7 +74,7 @@ impl Sessions {
         rows.scan(Bound::Included(&from), Bound::Excluded(&to), false, &mut |row, raw| {
             let (client, slot) = parts_of_session(&row);
             let bytes = size(&row, &raw);
-            match Record::decode(raw) {
+            match slot_of(slot).and_then(|_| Record::decode(raw)) {
                 Ok(record) => {
                     sequences.entry(client).or_default().push((record.sequence, slot));
                     sessions.found(client, slot, &record, bytes);
@@ -236,6 +236,18 @@ impl Session {
     }
 }
 
+/// Checks a row of another copy before it is taken: that loading it will not fail.
+pub fn check(suffix: &[u8], raw: &Bytes) -> Result<(), Malformed> {
+    slot_of(parts_of_session_suffix(suffix).1)?;
+    Record::decode(raw.clone())?.result().map(|_| ())
+}
+
+/// A session has no more slots than unanswered requests: a higher one is damage, and would have memory set aside for all
+/// below it.
+fn slot_of(slot: u16) -> Result<u16, Malformed> {
+    if u64::from(slot) < SESSION_WINDOW { Ok(slot) } else { Err(Malformed("its slot is too high")) }
+}
+
 /// A remembered request as it is stored; the session's numbers are those after it.
 struct Record {
     sequence: u64,
@@ -266,6 +278,27 @@ impl Record {
         reader.end()?;
         Ok(result)
     }
+}
+
+/// Decodes a remembered request and its result, and checks that they are the same when they are encoded again.
+pub(super) fn decode_whole(raw: Bytes) {
+    let Ok(record) = Record::decode(raw) else { return };
+    let Ok(result) = record.result() else { return };
+    let (answered_below, valid_until) = (record.answered_below, record.valid_until);
+    let session = Session { answered_below, valid_until, ..Session::default() };
+    let done = Done { result, version: record.version };
+    let again = Record::decode(encode(&session, record.sequence, &done)).expect("what was encoded decodes");
+    assert_eq!((again.sequence, again.valid_until), (record.sequence, valid_until));
+    assert_eq!((again.answered_below, again.version), (answered_below, record.version));
+    assert_eq!(again.result(), Ok(done.result));
+}
+
+/// Remembered requests as they are stored.
+pub(super) fn samples() -> Vec<Bytes> {
+    let session = Session { answered_below: 3, valid_until: Version::MAX, ..Session::default() };
+    let results = [Ok(Answer::Put { previous: None }), Err(Error::InDoubt("why".into()))];
+    let done = results.map(|result| Done { result, version: Version::ZERO });
+    done.map(|done| encode(&session, 300, &done)).to_vec()
 }
 
 fn encode(session: &Session, sequence: u64, done: &Done) -> Bytes {

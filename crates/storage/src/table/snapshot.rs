@@ -12,13 +12,15 @@ use kv::codec::{self, Malformed};
 use mutant::Mutant;
 
 use super::keys::{Part, RowSet};
-use super::record::Record;
-use super::{Applied, State};
+use super::record::{Head, Record};
+use super::{Applied, State, sessions};
 use crate::engine::{Engine, EngineError, View};
 
 const FORMAT: u8 = 1;
 const HEAD_BYTES: usize = 10;
 const CHECKSUM_BYTES: usize = 4;
+/// No key was written more often: it leaves room to count on without an overflow.
+const WRITES_MAX: u64 = 1 << 60;
 
 /// The frozen copy of a shard, read chunk by chunk on any thread.
 pub struct ShardSnapshot {
@@ -169,10 +171,9 @@ fn decode(chunk: &Bytes, body: Bytes) -> Result<Rows, Malformed> {
         let (suffix, value) = (reader.bytes()?, reader.bytes()?);
         match Part::of(&suffix).ok_or(Malformed("a row is of no known kind"))? {
             Part::State => found.state = Some(State::decode(value.clone())?),
-            Part::Revision => {
-                Record::decode(value.clone()).map_err(|_| Malformed("the head of a row is unknown"))?;
-            }
-            Part::Expiry | Part::Session => {}
+            Part::Revision => check_revision(&value)?,
+            Part::Session => sessions::check(&suffix, &value)?,
+            Part::Expiry => {}
         }
         found.rows.push((suffix, value));
     }
@@ -181,4 +182,35 @@ fn decode(chunk: &Bytes, body: Bytes) -> Result<Rows, Malformed> {
         return Err(Malformed("the state of the shard does not come last"));
     }
     Ok(found)
+}
+
+fn check_revision(value: &Bytes) -> Result<(), Malformed> {
+    let record = Record::decode(value.clone()).map_err(|_| Malformed("the head of a row is unknown"))?;
+    let Head { changes, ordinal, kept, .. } = record.head;
+    if changes.max(ordinal) > WRITES_MAX || kept > ordinal {
+        return Err(Malformed("the head of a row counts what cannot be"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use kv::Version;
+
+    use super::*;
+
+    #[test]
+    fn row_that_counts_what_cannot_be_is_refused() {
+        let head = Head { ordinal: 3, changes: 4, ..Head::tombstone(Version::ZERO, 0, 3) };
+        assert_eq!(check_revision(&head.encode(&[])), Ok(()));
+        let too_high = u64::MAX;
+        for head in [
+            Head { kept: 4, ..head },
+            Head { ordinal: too_high, ..head },
+            Head { changes: too_high, ..head },
+            Head { ordinal: too_high, kept: too_high, ..head },
+        ] {
+            assert!(check_revision(&head.encode(&[])).is_err(), "{head:?}");
+        }
+    }
 }

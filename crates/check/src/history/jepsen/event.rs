@@ -32,6 +32,12 @@ impl Translator {
 
     /// What a completed op asked (a transaction without the reads that told nothing), and its outcome.
     pub(super) fn done(&self, asked: &Event, done: &Event) -> Result<(Op, Outcome), String> {
+        if ["write", "put", "w", "cas", "append"].contains(&asked.f.as_str()) {
+            self.check_repeated(asked, done)?;
+        }
+        if asked.f == "txn" {
+            check_same_steps(&asked.value, &done.value)?;
+        }
         let (op, answer) = self.meaning(asked, done)?;
         Ok((op, Outcome::Done(answer)))
     }
@@ -85,6 +91,18 @@ impl Translator {
                  :release"
             )),
         }
+    }
+
+    /// Outcomes of writes repeat what was asked, if they tell a value at all. Where one tells another list (as registers with
+    /// versions do), the history means something that is not known here.
+    fn check_repeated(&self, asked: &Event, done: &Event) -> Result<(), String> {
+        let (_, argument) = self.key_and_value(asked, &asked.value)?;
+        let (_, repeated) = self.key_and_value(done, &done.value)?;
+        if repeated.list().is_none() || text(repeated.untagged()) == text(argument.untagged()) {
+            return Ok(());
+        }
+        let (f, argument, repeated) = (&asked.f, cut(argument), cut(repeated));
+        Err(format!("the outcome is of :{f} {repeated}, but what was asked is :{f} {argument}"))
     }
 
     fn read_answer(&self, key: &Key, read: &Form) -> Option<Answer> {
@@ -177,6 +195,21 @@ fn text(form: &Form) -> Bytes {
         Form::List(items) => items.iter().flat_map(element).collect(),
         form => form.to_string().into(),
     }
+}
+
+/// The outcome of a transaction repeats its steps; only what its reads tell is new.
+fn check_same_steps(asked: &Form, done: &Form) -> Result<(), String> {
+    let (Some(asked_steps), Some(done_steps)) = (asked.list(), done.list()) else { return Ok(()) };
+    let asks = |step: &Form| match step.list() {
+        Some([f @ Form::Keyword(name), key, _]) if ["r", "read"].contains(&name.as_str()) => {
+            format!("{f} {key}")
+        }
+        _ => step.untagged().to_string(),
+    };
+    if asked_steps.iter().map(asks).eq(done_steps.iter().map(asks)) {
+        return Ok(());
+    }
+    Err(format!("the outcome is of :txn {}, but what was asked is :txn {}", cut(done), cut(asked)))
 }
 
 fn element(form: &Form) -> Bytes {

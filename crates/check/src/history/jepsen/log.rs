@@ -3,11 +3,15 @@
 use super::{Event, Kind, cut, is_client};
 use crate::history::edn::{self, Form};
 
+/// Type, function and value. What follows them is text for people: why an op failed.
+const FORMS: usize = 3;
+
 /// The event of a line; `None` when it holds none.
-pub(super) fn event(line: &str) -> Result<Option<Event>, String> {
-    let Some((process, rest)) = find(line) else { return Ok(None) };
+pub(super) fn event(text: &str, line: usize) -> Result<Option<Event>, String> {
+    let Some((process, rest)) = find(text) else { return Ok(None) };
     let process = Form::Word(process.to_owned());
-    let forms = edn::read(rest).map_err(|error| format!("the event cannot be read: {}", error.why))?;
+    let (forms, after) =
+        edn::read_line(rest, line, FORMS).map_err(|why| format!("the event cannot be read: {why}"))?;
     let mut forms = forms.into_iter();
     let kind = match forms.next() {
         Some(Form::Keyword(name)) => Kind::named(&name)?,
@@ -21,7 +25,10 @@ pub(super) fn event(line: &str) -> Result<Option<Event>, String> {
         None => return Err("the function, such as :read, is missing".into()),
     };
     let value = forms.next().unwrap_or(Form::Nil);
-    Ok(Some(Event { line: 0, process, kind, f, key: None, value, micros: None }))
+    if kind == Kind::Invoke && !after.is_empty() {
+        return Err(format!("after the value {} of the op there is more: '{after}'", cut(&value)));
+    }
+    Ok(Some(Event { line, process, kind, f, key: None, value, micros: None }))
 }
 
 /// Whether a line holds an event with something before it.
@@ -60,7 +67,7 @@ mod tests {
             "x y 12:00 3   :invoke :cas    [1 2]",
             "3 :invoke :cas [1 2]",
         ] {
-            let event = event(line).expect(line).expect(line);
+            let event = event(line, 1).expect(line).expect(line);
             assert_eq!(event.process.to_string(), "3");
             assert!(event.kind == Kind::Invoke && event.f == "cas");
             assert_eq!(event.value.to_string(), "[1 2]");
@@ -75,14 +82,30 @@ mod tests {
             "INFO - :nemesis :info :start nil",
             "took 3 ms: ok",
         ] {
-            assert!(event(line).expect(line).is_none(), "{line}");
+            assert!(event(line, 1).expect(line).is_none(), "{line}");
         }
     }
 
     #[test]
     fn line_with_broken_event_is_refused() {
-        for line in ["1 :invok :read nil", "1 :invoke", "1 :invoke read", "1 :invoke :cas [1"] {
-            assert!(event(line).is_err(), "{line}");
+        for line in [
+            "1 :invok :read nil",
+            "1 :invoke",
+            "1 :invoke read",
+            "1 :invoke :cas [1",
+            "1 :invoke :put key value",
+            "1 :ok :r ]",
+        ] {
+            assert!(event(line, 1).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn line_with_an_error_after_its_value_is_read() {
+        for error in [":timed-out", "[:not-found \"x\"]", "indeterminate: refused (connection: ", "\"#{} ] :"]
+        {
+            let line = format!("3 :info :cas [1 2]\t{error}");
+            assert_eq!(event(&line, 1).expect(&line).expect(&line).value.to_string(), "[1 2]");
         }
     }
 }

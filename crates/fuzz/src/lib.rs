@@ -1,0 +1,92 @@
+//! Every decoder of the house as a plain function over bytes, and how to try them.
+//!
+//! [`TARGETS`] is the one list: each decoder lives in its own crate (`kv::fuzz`, `wal::fuzz`, ..) and panics when something
+//! does not hold that must hold for all bytes: nothing panics or allocates without bound, what decodes is the same after
+//! encoding and decoding, what is refused changes nothing. Two runners use the list:
+//!
+//! - `cargo test -p fuzz`, on every toolchain: the kept corpus (`corpus/NAME/*`) and seeded mutations of it. `INPUTS=N` tries
+//!   N mutations a target, `SEED=S` begins elsewhere, `TARGET=NAME` tries one target only. What fails is printed in hex with
+//!   the file to keep it in.
+//! - `cargo fuzz` in the folder `fuzz` of the repository, guided by coverage; its README tells how.
+//!
+//! The corpus has two kinds of files. `valid-*` were made by the encoders: `REGENERATE=1 cargo test -p fuzz` makes them anew,
+//! and a test fails when they are not what the encoders make, so a change of a format is seen. All others were written
+//! by hand, or found: they are kept.
+//!
+//! # Caveats
+//!
+//! Mutations know nothing of a format but what [`Mutator`] guesses (lengths, varints, quotes). What lies behind a checksum
+//! is reached by targets that make the checksum right first (`wal-sealed`, `storage-snapshot`).
+
+mod mutate;
+
+use bytes::Bytes;
+
+pub use mutate::Mutator;
+
+/// A decoder to be tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name: of its folder in the corpus, and of its cargo-fuzz target.
+    pub name: &'static str,
+    /// Decodes bytes and checks what must hold. Panics when it does not.
+    pub run: fn(&[u8]),
+    /// What the encoders make; nothing where there is no encoder.
+    pub samples: fn() -> Vec<Bytes>,
+}
+
+/// All decoders.
+pub const TARGETS: &[Target] = &[
+    target("kv-stamped", kv::fuzz::stamped, kv::fuzz::stamped_samples),
+    target("kv-entry", kv::fuzz::entry, kv::fuzz::entry_samples),
+    target("kv-reply", kv::fuzz::reply, kv::fuzz::reply_samples),
+    target("wal-header", wal::fuzz::header, wal::fuzz::header_samples),
+    target("wal-records", wal::fuzz::records, wal::fuzz::records_samples),
+    target("wal-folder", wal::fuzz::folder, wal::fuzz::folder_samples),
+    target("wal-sealed", wal::fuzz::sealed, wal::fuzz::folder_samples),
+    target("storage-row", storage::fuzz::row, storage::fuzz::row_samples),
+    target("storage-state", storage::fuzz::state, storage::fuzz::state_samples),
+    target("storage-session", storage::fuzz::session, storage::fuzz::session_samples),
+    target("storage-apply", storage::fuzz::apply, storage::fuzz::apply_samples),
+    target("storage-ask", storage::fuzz::ask, storage::fuzz::ask_samples),
+    target("storage-snapshot", storage::fuzz::snapshot, storage::fuzz::snapshot_samples),
+    target("storage-checkpoint", storage::fuzz::checkpoint, storage::fuzz::checkpoint_samples),
+    target("raft-message", replication::raft::fuzz::message, replication::raft::fuzz::message_samples),
+    target("raft-record", replication::raft::fuzz::record, replication::raft::fuzz::record_samples),
+    target("raft-recovery", replication::raft::fuzz::recovery, replication::raft::fuzz::recovery_samples),
+    target("node-frame", node::fuzz::frame, node::fuzz::frame_samples),
+    target("node-frames", node::fuzz::frames, node::fuzz::frames_samples),
+    target("node-recovery", node::fuzz::recovery, node::fuzz::recovery_samples),
+    target("server-hello", server::fuzz::hello, server::fuzz::hello_samples),
+    target("server-welcome", server::fuzz::welcome, server::fuzz::welcome_samples),
+    target("server-frames", server::fuzz::frames, server::fuzz::frames_samples),
+    target("server-bulk", server::fuzz::bulk, server::fuzz::bulk_samples),
+    target("server-identity", server::fuzz::identity, server::fuzz::identity_samples),
+    target("server-peers", server::fuzz::peers, server::fuzz::peers_samples),
+    target("native-request", dialects::native::fuzz::asked, dialects::native::fuzz::asked_samples),
+    target("native-reply", dialects::native::fuzz::answered, dialects::native::fuzz::answered_samples),
+    target("native-batch", dialects::native::fuzz::batched, dialects::native::fuzz::batched_samples),
+    target("native-error", dialects::native::fuzz::details, dialects::native::fuzz::details_samples),
+    target("native-status", dialects::native::fuzz::told, dialects::native::fuzz::told_samples),
+    target("history-json", check::fuzz::json, Vec::new),
+    target("history-edn", check::fuzz::edn, Vec::new),
+    target("history-log", check::fuzz::log, Vec::new),
+    target("history-any", check::fuzz::any, Vec::new),
+    target("cli-line", cli::fuzz::line, Vec::new),
+    target("cli-transaction", cli::fuzz::transaction, Vec::new),
+    target("cli-notation", cli::fuzz::notation, Vec::new),
+    target("cli-cluster", cli::fuzz::cluster, Vec::new),
+];
+
+/// Runs a target by its name.
+///
+/// # Panics
+/// When there is no such target, or what must hold does not.
+pub fn run(name: &str, bytes: &[u8]) {
+    let target = TARGETS.iter().find(|target| target.name == name);
+    (target.unwrap_or_else(|| panic!("there is no target {name}")).run)(bytes);
+}
+
+const fn target(name: &'static str, run: fn(&[u8]), samples: fn() -> Vec<Bytes>) -> Target {
+    Target { name, run, samples }
+}

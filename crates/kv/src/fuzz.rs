@@ -1,0 +1,175 @@
+//! The decoders of this crate as plain functions over bytes, for the crate `fuzz`, and sound bytes to begin with.
+//!
+//! Each function panics when something does not hold that must hold for all bytes. LEB128 has longer forms of a number than
+//! it needs, so bytes that decode need not be the bytes that encoding gives; the value must be the same.
+
+use std::fmt::Debug;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::codec::{self, Malformed, Reader};
+use crate::{
+    Answer, Condition, Direction, Entry, Epoch, Error, Expect, Function, KeyAnswer, Level, NodeId, Op, Page,
+    Protocol, Range, Receipt, Reply, RequestId, Revision, Row, ShardId, Side, Stamped, Version,
+};
+
+/// Checks that what decodes from `bytes`, if anything does, is the same after encoding and decoding, in no more bytes.
+pub fn round_trip<T: PartialEq + Debug, E: Debug>(
+    bytes: &[u8],
+    decode: impl Fn(&Bytes) -> Result<T, E>,
+    encode: impl Fn(&T) -> Bytes,
+) -> Option<T> {
+    let value = decode(&Bytes::copy_from_slice(bytes)).ok()?;
+    let encoded = encode(&value);
+    assert!(encoded.len() <= bytes.len(), "encoded in {} bytes, decoded from {}", encoded.len(), bytes.len());
+    let again = decode(&encoded).expect("what was encoded decodes");
+    assert_eq!(again, value, "decoded, encoded and decoded again");
+    assert_eq!(encode(&again), encoded, "encoded twice");
+    Some(value)
+}
+
+/// An op with its id; its limits are checked, and its keys looked at.
+pub fn stamped(bytes: &[u8]) {
+    if let Some(stamped) = round_trip(bytes, Stamped::decode, Stamped::encode) {
+        let _ = stamped.op.validate();
+        let (_, _) = (stamped.op.class(), stamped.op.bytes());
+        stamped.op.for_each_key(&mut |key| assert!(crate::Slot::of(key).0 < crate::SLOTS));
+    }
+}
+
+/// An entry.
+pub fn entry(bytes: &[u8]) {
+    let encode = |entry: &Entry| {
+        let ops: Vec<Bytes> = entry.ops.iter().map(Stamped::encode).collect();
+        Entry::encode(entry.proposed, &ops)
+    };
+    round_trip(bytes, Entry::decode, encode);
+}
+
+/// A reply or an error.
+pub fn reply(bytes: &[u8]) {
+    let decode = |bytes: &Bytes| -> Result<_, Malformed> {
+        let mut reader = Reader::new(bytes.clone());
+        let result = codec::decode_result(&mut reader, codec::decode_reply)?;
+        reader.end()?;
+        Ok(result)
+    };
+    if let Some(Err(error)) = round_trip(bytes, decode, reply_bytes) {
+        let _ = (error.outcome(), error.to_string());
+    }
+}
+
+fn reply_bytes(result: &Result<Reply, Error>) -> Bytes {
+    let mut into = BytesMut::new();
+    codec::encode_result(&mut into, result, codec::encode_reply);
+    into.freeze()
+}
+
+/// Ops of every kind, by turns with and without an id.
+pub fn stamped_samples() -> Vec<Bytes> {
+    let id = RequestId { client: 7, sequence: 3, valid_until: Version::MAX, answered_below: 2 };
+    let ids = [None, Some(id)].into_iter().cycle();
+    ops().into_iter().zip(ids).map(|(op, id)| Stamped { id, op }.encode()).collect()
+}
+
+/// Entries of ops of every kind.
+pub fn entry_samples() -> Vec<Bytes> {
+    let all = stamped_samples();
+    let version = Version::new(1_700_000_000_000_000, NodeId(1));
+    vec![Entry::encode(Version::ZERO, &[]), Entry::encode(version, &all[..2]), Entry::encode(version, &all)]
+}
+
+/// Answers and errors of every kind.
+pub fn reply_samples() -> Vec<Bytes> {
+    let receipt = Receipt {
+        version: Version::new(5, NodeId(2)),
+        shard: ShardId(300),
+        protocol: Protocol::Raft,
+        epoch: Epoch(1),
+        asked: Level::Bounded(20),
+        reached: Level::Linearizable,
+        copies: 2,
+        staleness_micros: 9,
+        node: NodeId(3),
+    };
+    let replies = answers().into_iter().map(|answer| Ok(Reply { answer, receipt: receipt.clone() }));
+    replies.chain(errors().into_iter().map(Err)).map(|result| reply_bytes(&result)).collect()
+}
+
+/// An op of every kind.
+pub fn ops() -> Vec<Op> {
+    let (key, value) = (Bytes::from_static(b"key"), Bytes::from_static(b"va\0lue"));
+    let at = Some(Version::new(9, NodeId(1)));
+    let update = |function| Op::Update { key: key.clone(), function };
+    let range = Range { from: "a".into(), to: Some("z".into()), limit: 7, ..Range::default() };
+    let mut ops = vec![
+        Op::Get { key: key.clone(), at },
+        Op::GetAll { keys: vec![key.clone(), "other".into()], at: None },
+        Op::Range(range.clone()),
+        Op::Range(Range { direction: Direction::Backward, page: Some("m".into()), at, ..range }),
+        Op::History { key: key.clone(), limit: 300 },
+        Op::Put { key: key.clone(), value: value.clone(), deadline: Some(u64::MAX), previous: true },
+        Op::PutAll { rows: vec![(key.clone(), value.clone()), ("other".into(), Bytes::new())] },
+        Op::Delete { key: key.clone(), previous: false },
+        Op::DeleteRange { from: "a".into(), to: None },
+        Op::Trim { key: key.clone(), below: at },
+        Op::Expire { key: key.clone(), deadline: Some(1 << 50) },
+        update(Function::Append { side: Side::Left, value: value.clone() }),
+        update(Function::Pop { side: Side::Right, count: 2 }),
+        update(Function::Increment { by: -1 }),
+        update(Function::Insert { value: value.clone(), deadline: None }),
+        Op::Advance { to: Version::new(12, NodeId(1)) },
+    ];
+    let expected =
+        [Expect::Absent, Expect::Present, Expect::Value(value.clone()), Expect::Version(Version::MAX)];
+    ops.extend(
+        expected.clone().map(|expect| {
+            update(Function::CompareAndPut { expect, value: value.clone(), deadline: Some(5) })
+        }),
+    );
+    let conditions = expected.map(|expect| Condition { key: key.clone(), expect }).to_vec();
+    let (then, otherwise) = (vec![ops[0].clone(), ops[5].clone()], vec![ops[13].clone()]);
+    ops.push(Op::Transaction { conditions, then, otherwise });
+    ops
+}
+
+fn answers() -> Vec<Answer> {
+    let (key, version) = (Bytes::from_static(b"key"), Version::new(5, NodeId(2)));
+    let value = Bytes::from_static(b"value");
+    let row = Row { key: key.clone(), value, version, created: version, changes: 3, deadline: Some(8) };
+    let next = Some(Bytes::from_static(b"next"));
+    let results = [Ok(Some(row.clone())), Ok(None), Err(Error::InDoubt("why".into()))];
+    let history = vec![Revision { version, value: None }, Revision { version, value: next.clone() }];
+    let mut answers = vec![
+        Answer::Row(Some(row.clone())),
+        Answer::Many(results.map(|result| KeyAnswer { key: key.clone(), result }).to_vec()),
+        Answer::Page(Page { rows: vec![row.clone(), row.clone()], next: next.clone(), count: 2 }),
+        Answer::History(history),
+        Answer::Put { previous: Some(row.clone()) },
+        Answer::Deleted { count: 1, previous: None, next },
+        Answer::Trimmed(4),
+        Answer::Expire(true),
+        Answer::Length(9),
+        Answer::Popped(None),
+        Answer::Number(i64::MIN),
+        Answer::Condition { met: false, current: Some(row) },
+    ];
+    answers.push(Answer::Transaction { succeeded: true, answers: answers.clone() });
+    answers
+}
+
+/// An error of every kind.
+pub fn errors() -> Vec<Error> {
+    let version = Version::new(5, NodeId(2));
+    vec![
+        Error::Invalid("why".into()),
+        Error::Conflict("why".into()),
+        Error::NoKeyspace("other".into()),
+        Error::Unavailable(String::new()),
+        Error::InDoubt("why".into()),
+        Error::TooLarge { what: "the value".into(), size: 9, limit: 8 },
+        Error::Trimmed { asked: Version::ZERO, oldest: version },
+        Error::Future { asked: version, newest: Version::ZERO },
+        Error::WrongNode { try_next: Some("127.0.0.1:7401".into()) },
+    ]
+}

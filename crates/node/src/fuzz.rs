@@ -1,0 +1,205 @@
+//! The decoders of this crate as plain functions over bytes, for the crate `fuzz`, and sound bytes to begin with.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::{Bytes, BytesMut};
+use kv::cluster::Role;
+use kv::codec::{Reader, put_bytes, put_list};
+use kv::fuzz::round_trip;
+use kv::{Epoch, Error, Level, NodeId, Op, Protocol, ShardId, Stamped, Version};
+use replication::Instant;
+use storage::{History, Options, Table};
+
+use crate::recovery::{KIND_GENERATION, KIND_PROTOCOL, generation_record};
+use crate::route::ShardMap;
+use crate::wire::{Announced, Announcement, Frame};
+use crate::{Config, Driver, Executor, Input, Now, Ran, Recovery, Work};
+
+const SHARD: ShardId = ShardId(1);
+/// Microseconds between two frames: enough that every clock of the driver rings now and then.
+const STEP_MICROS: u64 = 300_000;
+/// Frames of one input that are taken.
+const FRAMES_MAX: usize = 64;
+
+/// A frame of another node.
+pub fn frame(bytes: &[u8]) {
+    let shard = Frame::shard_of(&Bytes::copy_from_slice(bytes));
+    match round_trip(bytes, Frame::decode, Frame::encode) {
+        Some(
+            Frame::Protocol { shard: found, .. }
+            | Frame::Forward { shard: found, .. }
+            | Frame::WholeAt { shard: found, .. },
+        ) => assert_eq!(shard, Some(found), "frames are dealt by their shard"),
+        Some(_) => assert_eq!(shard, None, "it is for the whole node"),
+        None => {}
+    }
+}
+
+/// A list of log records (kind, then body): a node of one and a node of three begin from them, or refuse.
+pub fn recovery(bytes: &[u8]) {
+    let mut reader = Reader::new(Bytes::copy_from_slice(bytes));
+    let Ok(records) = reader.list(Reader::bytes) else { return };
+    for nodes in [1, 3] {
+        let mut recovery = Recovery::default();
+        let mut bodies = records.iter().filter(|record| !record.is_empty());
+        let replayed = bodies.try_for_each(|record| {
+            recovery.replay(&wal::Record { stream: SHARD.0, kind: record[0], body: record.slice(1..) })
+        });
+        if replayed.is_ok() {
+            let _ = begin(nodes, recovery);
+        }
+    }
+}
+
+/// A list of frames from another node, one after the other to a node that serves alone and to one of three, with time going
+/// on between them. Messages of protocols are left out: `replication` has its own trials for them.
+pub fn frames(bytes: &[u8]) {
+    let mut reader = Reader::new(Bytes::copy_from_slice(bytes));
+    let Ok(frames) = reader.list(Reader::bytes) else { return };
+    for nodes in [1, 3] {
+        let mut node = Node::new(nodes);
+        node.turn(vec![Input::PeerUp { node: NodeId(2) }]);
+        for bytes in frames.iter().take(FRAMES_MAX) {
+            if !matches!(Frame::decode(bytes), Ok(Frame::Protocol { .. })) {
+                node.turn(vec![Input::Frame { from: NodeId(2), bytes: bytes.clone() }]);
+            }
+        }
+        node.turn(vec![Input::Checkpoint]);
+    }
+}
+
+/// Frames of every kind.
+pub fn frame_samples() -> Vec<Bytes> {
+    samples().iter().map(Frame::encode).collect()
+}
+
+/// Lists of records.
+pub fn recovery_samples() -> Vec<Bytes> {
+    let protocol = |records: Bytes| {
+        let records = Reader::new(records).list(Reader::bytes).expect("a sample is a list");
+        records.into_iter().map(|body| [&[KIND_PROTOCOL], &body[..]].concat().into()).collect::<Vec<Bytes>>()
+    };
+    let generation = [&[KIND_GENERATION], &generation_record(SHARD, 3).body[..]].concat().into();
+    let lists = replication::raft::fuzz::recovery_samples().into_iter().map(protocol);
+    lists.chain([vec![generation]]).map(|records| list(&records)).collect()
+}
+
+/// Lists of frames.
+pub fn frames_samples() -> Vec<Bytes> {
+    let all = frame_samples();
+    let forward =
+        |op: Bytes| Frame::Forward { token: 9, shard: SHARD, level: Level::Local, millis: 50, op }.encode();
+    let forwards: Vec<Bytes> = kv::fuzz::stamped_samples().into_iter().map(forward).collect();
+    vec![list(&all), list(&forwards), list(&[forwards.clone(), all].concat())]
+}
+
+fn samples() -> Vec<Frame> {
+    let announced = |role, leader| Announced { shard: SHARD, role, leader, term: 9, applied: 1 << 40 };
+    let announcement = Announcement {
+        clock: 1_700_000_000_000_000,
+        clock_settled: true,
+        pid: 77,
+        address: "127.0.0.1:7401".into(),
+        rejoining: false,
+        disk_full: true,
+        replicas: vec![announced(Role::Leader, Some(NodeId(2))), announced(Role::Unknown, None)],
+    };
+    let op = Stamped { id: None, op: Op::Delete { key: "k".into(), previous: true } }.encode();
+    let answer = Reader::new(kv::fuzz::reply_samples().remove(0));
+    let reply = decode_reply(answer);
+    vec![
+        Frame::Protocol { shard: SHARD, epoch: Epoch(1), body: Bytes::from_static(b"body") },
+        Frame::Forward { token: 5, shard: SHARD, level: Level::Bounded(20), millis: 5000, op },
+        Frame::Answer { token: 5, result: Err(Error::WrongNode { try_next: None }) },
+        Frame::Answer { token: 6, result: reply },
+        Frame::Lasts(vec![(SHARD, 0), (ShardId(2), u64::MAX)]),
+        Frame::WholeAt { shard: SHARD, index: 17, term: 3, rejoining: true },
+        Frame::Announce(announcement),
+    ]
+}
+
+fn decode_reply(mut reader: Reader) -> Result<kv::Reply, Error> {
+    kv::codec::decode_result(&mut reader, kv::codec::decode_reply).expect("a sample decodes")
+}
+
+fn list(items: &[Bytes]) -> Bytes {
+    let mut into = BytesMut::new();
+    put_list(&mut into, items, |into, item| put_bytes(into, item));
+    into.freeze()
+}
+
+/// A driver whose work is carried out at once, and whose messages go nowhere.
+struct Node {
+    driver: Driver,
+    executor: Executor,
+    instant: u64,
+}
+
+impl Node {
+    fn new(nodes: u16) -> Node {
+        let driver = begin(nodes, Recovery::default()).expect("a node without a past begins");
+        Node { driver, executor: Executor::new(table()), instant: 1 }
+    }
+
+    fn turn(&mut self, inputs: Vec<Input>) {
+        self.instant += STEP_MICROS;
+        let mut inputs = inputs;
+        let mut todo = VecDeque::new();
+        loop {
+            let mut work = Vec::new();
+            self.driver.turn(now(self.instant), &mut inputs, &mut work);
+            todo.extend(work);
+            while let Some(work) = todo.pop_front() {
+                inputs.extend(self.carry_out(work));
+            }
+            if inputs.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn carry_out(&mut self, work: Work) -> Option<Input> {
+        match work {
+            Work::Append { ticket, .. } => Some(Input::Durable { ticket }),
+            Work::Send { frame, .. } => {
+                Frame::decode(&frame).expect("what a node sends decodes");
+                None
+            }
+            // There is no disk to flush to: it counts as full.
+            Work::Run(crate::Job::Flush { token }) => {
+                Some(Input::Done(crate::Done::Flushed { token, result: Err("full".into()) }))
+            }
+            Work::Run(job) => match self.executor.run(job).expect("an engine in memory does not fail") {
+                Ran::Done(done) => Some(Input::Done(done)),
+                Ran::Later(_) => unreachable!("only a flush is done later"),
+            },
+            _ => None,
+        }
+    }
+}
+
+fn begin(nodes: u16, recovery: Recovery) -> Result<Driver, crate::RecoveryError> {
+    let config = Config {
+        me: NodeId(1),
+        nodes: (1..=nodes).map(|id| (NodeId(id), format!("n{id}"))).collect(),
+        protocol: if nodes == 1 { Protocol::Single } else { Protocol::Raft },
+        map: ShardMap::of(1),
+        seed: 1,
+        entry_cache_bytes: 1 << 20,
+        pid: 1,
+        address: "127.0.0.1:7401".into(),
+        rejoining: false,
+    };
+    let applied = BTreeMap::from([(SHARD, storage::Applied { last: Version::ZERO, ..Default::default() })]);
+    Driver::new(config, recovery, &applied, now(1))
+}
+
+fn table() -> Table {
+    let mut table = Table::open(storage::fuzz::engine(), Options { history: History::Count(3) });
+    table.load(SHARD, 0).expect("an empty copy loads");
+    table
+}
+
+fn now(instant: u64) -> Now {
+    Now { instant: Instant(instant), wall: 1_700_000_000_000_000 + instant }
+}

@@ -1,0 +1,279 @@
+//! The decoders of this crate as plain functions over bytes, for the crate `fuzz`, and sound bytes to begin with.
+//!
+//! Where a checksum stands before what it protects, it is made right first: what lies behind it must be checked, too.
+
+use bytes::{Bytes, BytesMut};
+use kv::codec::{self, Reader};
+use kv::fuzz::round_trip;
+use kv::{Answer, Class, Direction, Entry, NodeId, Op, Range, Row, ShardId, Stamped, Version};
+
+use super::record::{Head, Record};
+use super::sessions;
+use super::shard::State;
+use super::{History, Options, Read, Table};
+use crate::engine::{Engine, EngineError};
+use crate::memory::{Memory, checkpoint};
+
+const SHARD: ShardId = ShardId(1);
+/// Entries of one input that are applied: more take time and find nothing more.
+const ENTRIES_MAX: usize = 64;
+/// Pages that a range of a test table can have: it has fewer rows.
+const PAGES_MAX: usize = 10_000;
+
+/// A table over an engine without files, with one empty shard.
+pub fn table() -> Table {
+    let mut table = Table::open(engine(), Options { history: History::Count(3) });
+    table.load(SHARD, 0).expect("an empty copy loads");
+    table
+}
+
+/// An engine without files.
+pub fn engine() -> Box<dyn Engine> {
+    Box::new(Memory::without_files())
+}
+
+/// A revision as it is stored.
+pub fn row(bytes: &[u8]) {
+    let decode = |bytes: &Bytes| Record::decode(bytes.clone()).map(|record| (record.head, record.value()));
+    round_trip(bytes, decode, |(head, value)| head.encode(&[value]));
+}
+
+/// A shard's state as it is stored.
+pub fn state(bytes: &[u8]) {
+    round_trip(bytes, |bytes| State::decode(bytes.clone()), State::encode);
+}
+
+/// A remembered request as it is stored.
+pub fn session(bytes: &[u8]) {
+    sessions::decode_whole(Bytes::copy_from_slice(bytes));
+}
+
+/// A list of entries, applied one after the other to two tables: they are alike, every read is answered, and a snapshot of
+/// one is a third that is alike.
+pub fn apply(bytes: &[u8]) {
+    let mut reader = Reader::new(Bytes::copy_from_slice(bytes));
+    let Ok(entries) = reader.list(Reader::bytes) else { return };
+    let (mut one, mut other) = (table(), table());
+    for (index, entry) in (1..).zip(entries.iter().take(ENTRIES_MAX)) {
+        let Ok(entry) = Entry::decode(entry) else { continue };
+        let done = one.apply(SHARD, index, 1, &entry).expect("an engine in memory does not fail");
+        assert_eq!(done.len(), entry.ops.len(), "each op has its result");
+        assert_eq!(other.apply(SHARD, index, 1, &entry).expect("as the first"), done);
+        for Stamped { op, .. } in &entry.ops {
+            op.for_each_key(&mut |key| {
+                read(&one, &Op::Get { key: key.clone(), at: None }).expect("memory does not fail");
+                read(&one, &Op::History { key: key.clone(), limit: 9 }).expect("memory does not fail");
+            });
+        }
+    }
+    assert_eq!(digest(&one), digest(&other), "the same entries, the same rows");
+    read_all(&one).expect("memory does not fail");
+    assert_eq!(digest(&copy(&one)), digest(&one), "a snapshot holds all");
+}
+
+/// An op, read at a table with some rows; of a range all pages.
+pub fn ask(bytes: &[u8]) {
+    let Ok(Stamped { op, .. }) = Stamped::decode(&Bytes::copy_from_slice(bytes)) else { return };
+    let table = filled();
+    read(&table, &op).expect("memory does not fail");
+    let _ = table.read(SHARD, &op, Some(Version::new(2_000, NodeId(1)))).expect("memory does not fail");
+}
+
+/// Chunks of a snapshot (a list), each without its checksum: installed or refused. What is installed whole loads, and
+/// goes on; rows that do not fit together are told as damage when they are read.
+pub fn snapshot(bytes: &[u8]) {
+    let mut reader = Reader::new(Bytes::copy_from_slice(bytes));
+    let Ok(chunks) = reader.list(Reader::bytes) else { return };
+    let mut table = table();
+    table.install_begin(SHARD, 1).expect("memory does not fail");
+    for chunk in &chunks {
+        match table.install_chunk(SHARD, 1, &sealed(chunk)) {
+            Err(_) => return,
+            Ok(None) => continue,
+            Ok(Some(applied)) => {
+                assert_eq!(table.load(SHARD, 1).expect("a snapshot that was taken loads"), applied);
+                copy(&table);
+                let _ = read_all(&table);
+                let _ = expire_all(&mut table, applied.index);
+                return;
+            }
+        }
+    }
+}
+
+/// The content of a checkpoint file, as it is.
+pub fn checkpoint(bytes: &[u8]) {
+    let Ok(rows) = checkpoint::read_rows(&mut &bytes[..]) else { return };
+    let mut written = Vec::new();
+    checkpoint::write_rows(&mut written, &rows).expect("a buffer takes everything");
+    let again = checkpoint::read_rows(&mut &written[..]).expect("what was written is read");
+    assert!(again == rows, "written and read again");
+}
+
+/// Rows of all kinds.
+pub fn row_samples() -> Vec<Bytes> {
+    let version = Version::new(1_000, NodeId(1));
+    let live = Head {
+        tombstone: false,
+        first: true,
+        version,
+        created: version,
+        changes: 300,
+        ordinal: 6,
+        kept: 2,
+        deadline: None,
+    };
+    let expiring = Head { deadline: Some(9), first: false, ..live };
+    vec![live.encode(&[b"value"]), expiring.encode(&[b""]), Head::tombstone(version, 7, 1).encode(&[])]
+}
+
+/// States.
+pub fn state_samples() -> Vec<Bytes> {
+    let last = Version::new(1_000, NodeId(1));
+    vec![State::default().encode(), State { applied: 9, term: 2, last, floor: last }.encode()]
+}
+
+/// Remembered requests.
+pub fn session_samples() -> Vec<Bytes> {
+    sessions::samples()
+}
+
+/// Lists of entries.
+pub fn apply_samples() -> Vec<Bytes> {
+    let entries = kv::fuzz::entry_samples();
+    let puts: Vec<Bytes> =
+        (1..4).map(|time| Entry::encode(Version::new(time * 100, NodeId(1)), &puts())).collect();
+    vec![list(&entries), list(&puts), list(&[puts, entries].concat())]
+}
+
+/// Ops.
+pub fn ask_samples() -> Vec<Bytes> {
+    let range = |direction, page: Option<&'static str>| Range {
+        direction,
+        limit: 2,
+        page: page.map(Bytes::from),
+        ..Range::default()
+    };
+    let ranges = [range(Direction::Forward, None), range(Direction::Backward, Some("k3"))];
+    let ranges = ranges.map(|range| Stamped { id: None, op: Op::Range(range) }.encode());
+    let ops = kv::fuzz::ops().into_iter().filter(|op| op.class() == Class::Read);
+    ranges.into_iter().chain(ops.map(|op| Stamped { id: None, op }.encode())).collect()
+}
+
+/// Snapshots.
+pub fn snapshot_samples() -> Vec<Bytes> {
+    [table(), filled()]
+        .iter()
+        .flat_map(|table| [60, 1 << 20].map(|bytes| list(&unsealed(table, bytes))))
+        .collect()
+}
+
+/// Checkpoints.
+pub fn checkpoint_samples() -> Vec<Bytes> {
+    let sample = |count: u8| {
+        let rows = (0..count).map(|row| (Bytes::from(vec![row; 4]), Bytes::from(vec![row; 9]))).collect();
+        let mut written = Vec::new();
+        checkpoint::write_rows(&mut written, &rows).expect("a buffer takes everything");
+        Bytes::from(written)
+    };
+    vec![sample(0), sample(5)]
+}
+
+/// A table with rows, history, deadlines and sessions.
+fn filled() -> Table {
+    let mut table = table();
+    for (index, time) in (1..4).zip([100, 200, 300]) {
+        let entry = Entry::encode(Version::new(time, NodeId(1)), &puts());
+        let entry = Entry::decode(&entry).expect("what was encoded decodes");
+        table.apply(SHARD, index, 1, &entry).expect("memory does not fail");
+    }
+    table
+}
+
+fn puts() -> Vec<Bytes> {
+    let id = |sequence| kv::RequestId { client: 7, sequence, valid_until: Version::MAX, answered_below: 1 };
+    let put = |number: u64| Op::Put {
+        key: format!("k{number}").into(),
+        value: format!("v{number}").into(),
+        deadline: (number == 4).then_some(1_000),
+        previous: false,
+    };
+    let delete = Op::Delete { key: "k2".into(), previous: false };
+    let ops = (1..6).map(|number| Stamped { id: Some(id(number)), op: put(number) });
+    ops.chain([Stamped { id: None, op: delete }]).map(|stamped| stamped.encode()).collect()
+}
+
+fn list(items: &[Bytes]) -> Bytes {
+    let mut into = BytesMut::new();
+    codec::put_list(&mut into, items, |into, item| codec::put_bytes(into, item));
+    into.freeze()
+}
+
+fn digest(table: &Table) -> u64 {
+    table.digest(SHARD).expect("memory does not fail")
+}
+
+/// Reads what an op asks; of a range all pages, which come to an end.
+fn read(table: &Table, op: &Op) -> Result<(), EngineError> {
+    let Op::Range(range) = op else {
+        return table.read(SHARD, op, None).map(drop);
+    };
+    let mut range = range.clone();
+    for _ in 0..PAGES_MAX {
+        let read = table.read(SHARD, &Op::Range(range.clone()), None)?;
+        let Read::Done(Ok(Answer::Page(page)), _) = read else { return Ok(()) };
+        let is_within = |row: &Row| row.key >= range.from && range.to.as_ref().is_none_or(|to| row.key < to);
+        assert!(range.limit == 0 || range.count_only || page.rows.len() <= range.limit as usize);
+        assert!(page.rows.iter().all(is_within));
+        range.page = page.next;
+        if range.page.is_none() {
+            return Ok(());
+        }
+    }
+    panic!("the range has no last page");
+}
+
+fn read_all(table: &Table) -> Result<(), EngineError> {
+    for direction in [Direction::Forward, Direction::Backward] {
+        for (limit, at) in [(0, None), (1, None), (2, Some(table.applied(SHARD).last))] {
+            read(table, &Op::Range(Range { direction, limit, at, ..Range::default() }))?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets all expire that has a deadline, and forgets all sessions.
+fn expire_all(table: &mut Table, index: u64) -> Result<(), EngineError> {
+    let advance = Stamped { id: None, op: Op::Advance { to: Version::MAX } };
+    for index in (index..u64::MAX).take(3) {
+        let entry = Entry { proposed: Version::ZERO, ops: vec![advance.clone()] };
+        table.apply(SHARD, index + 1, 1, &entry)?;
+    }
+    read_all(table)
+}
+
+/// Another table, made by a snapshot of this one.
+fn copy(table: &Table) -> Table {
+    let mut copy = self::table();
+    copy.install_begin(SHARD, 1).expect("memory does not fail");
+    let mut snapshot = table.snapshot(SHARD);
+    while let Some(chunk) = snapshot.next_chunk(200).expect("memory does not fail") {
+        copy.install_chunk(SHARD, 1, &chunk).expect("a chunk of a table is taken");
+    }
+    copy.load(SHARD, 1).expect("a snapshot of a table loads");
+    copy
+}
+
+/// The chunks of a table's snapshot without their checksums.
+fn unsealed(table: &Table, bytes_max: usize) -> Vec<Bytes> {
+    let mut snapshot = table.snapshot(SHARD);
+    let mut chunks = Vec::new();
+    while let Some(chunk) = snapshot.next_chunk(bytes_max).expect("memory does not fail") {
+        chunks.push(chunk.slice(..chunk.len() - 4));
+    }
+    chunks
+}
+
+fn sealed(chunk: &[u8]) -> Bytes {
+    Bytes::from([chunk, &crc32c::crc32c(chunk).to_be_bytes()].concat())
+}
