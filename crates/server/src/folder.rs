@@ -1,8 +1,9 @@
 //! The data folder: whose it is, and that only one process has it.
 //!
 //! `identity.json` is written at the first start: the node's name, the cluster it belongs to, a random incarnation, and the
-//! options that cannot change later; and again when a folder that replaced a lost one is whole and known to all. `peers.json` remembers the incarnations of the other nodes, so that a node
-//! that comes back with a wiped or foreign folder under a known name is noticed. `lock` is held for the life of the process.
+//! options that cannot change later; and again when a folder that replaced a lost one is whole and known to all.
+//! `peers.json` remembers the incarnations of the other nodes, so that a node that comes back with a wiped or foreign folder
+//! under a known name is noticed. `lock` is held for the life of the process.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

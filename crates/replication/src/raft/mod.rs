@@ -42,11 +42,12 @@ mod message;
 mod outbox;
 mod proposals;
 mod reads;
+mod rounds;
 mod snapshots;
 #[cfg(test)]
 mod tests;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use kv::cluster::Role;
 use kv::{Error, NodeId, Version};
 use mutant::Mutant;
@@ -124,11 +125,6 @@ pub struct Raft {
     /// Makes the names of rounds unique among the lives of this replica; drawn at the first tick.
     life: Option<u64>,
 }
-
-/// A round of reads that a follower does not see confirmed is issued again after so many heartbeats.
-const ROUND_PATIENCE_HEARTBEATS: u64 = 2;
-/// The name of a round: who asks, in which life, and the number of the round.
-const ROUND_NAME_BYTES: usize = 2 + 8 + 8;
 
 impl Raft {
     /// The replica, from its log and its table (index and term of the last entry it has applied).
@@ -383,58 +379,6 @@ impl Raft {
             }
         }
         true
-    }
-
-    /// Begins a round of reads, if one is due and somebody could confirm it. Whether it did.
-    fn begin_round(&mut self) -> bool {
-        if !self.can_ask() {
-            return false;
-        }
-        let Some(number) = self.reads.begin_round(self.now, self.lease.length_micros() / 2) else {
-            return false;
-        };
-        self.core.read_index(&self.round_name(number));
-        true
-    }
-
-    fn repeat_round(&mut self) {
-        let patience_micros =
-            ROUND_PATIENCE_HEARTBEATS * self.config.heartbeat_ticks as u64 * self.config.tick_micros;
-        if self.can_ask()
-            && let Some(number) = self.reads.lost_round(self.now, patience_micros)
-        {
-            self.core.read_index(&self.round_name(number));
-        }
-    }
-
-    fn can_ask(&self) -> bool {
-        match self.core.role() {
-            Role::Leader => self.core.has_committed(),
-            _ => self.core.leader() != 0,
-        }
-    }
-
-    fn round_confirmed(&mut self, name: &Bytes, index: u64) {
-        // A leader's own rounds go on with the number of the issue.
-        let Some(name) = name.first_chunk::<ROUND_NAME_BYTES>() else { return };
-        let number = name.last_chunk().map_or(0, |number| u64::from_be_bytes(*number));
-        if self.round_name(number) != name[..] {
-            return;
-        }
-        if let Some(began) = self.reads.confirm_round(number, index, self.applied.index)
-            && self.core.role() == Role::Leader
-        {
-            self.lease.confirm(began);
-        }
-    }
-
-    /// Rounds of all members and all their lives share a leader's table: their names differ.
-    fn round_name(&self, number: u64) -> Bytes {
-        let mut name = BytesMut::with_capacity(ROUND_NAME_BYTES);
-        name.put_u16(self.config.id.0);
-        name.put_u64(self.life.unwrap_or_default());
-        name.put_u64(number);
-        name.freeze()
     }
 }
 

@@ -10,8 +10,8 @@
 //! A round of ReadIndex that began at `t` and was confirmed with index `i` proves: what was acknowledged before `t` is in the
 //! entries up to `i`. That stays true, whoever leads later. It proves a read that was asked before the round began
 //! linearizable, and any other one as old as the round. One round is on its way at a time; reads that arrive meanwhile share
-//! the next one. The raft crate drops rounds without a word, so they are kept here and issued again under the same name: the
-//! leader takes the second for the first.
+//! the next one. The raft crate drops rounds without a word, so they are kept here and issued again under the same name; the
+//! leader numbers each issue, lest a late confirmation of one counts for the next.
 //!
 //! A lease proves a read linearizable while it is held. It is looked at again after the rows were read: the process may have
 //! been stopped in between.
