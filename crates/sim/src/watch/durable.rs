@@ -14,31 +14,53 @@ pub(crate) struct Durable {
     /// Of the append that is being looked at, or of a log that is being read.
     gathered: Batch,
     waiting: VecDeque<(u64, Batch)>,
+    replaced: Replaced,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Batch {
     last: Option<u64>,
+    /// The last one it wrote, be it replaced or not.
+    reaches: Option<u64>,
     state: Option<(u64, u64)>,
+}
+
+/// What was synced of a log that a later term replaced. An acknowledgement from before may leave afterwards: it is as if it had
+/// been long on its way.
+#[derive(Clone, Copy, Debug, Default)]
+struct Replaced {
+    /// The term that replaced it: earlier ones acknowledged it.
+    by: u64,
+    last: u64,
 }
 
 impl Durable {
     /// A record of the next append; `replaces` = another entry was at its place.
     pub fn take(&mut self, record: Record, replaces: bool) {
         match record {
-            Record::Entry { index, .. } => {
+            Record::Entry { index, term } => {
                 if replaces {
-                    self.cut(index - 1);
+                    self.cut(index - 1, term);
                 }
-                self.gathered.last = Some(index);
+                self.gather(index);
             }
             Record::State { term, vote } => self.gathered.state = Some((term, vote)),
-            Record::Snapshot { index, .. } => {
-                self.cut(index);
-                self.gathered.last = Some(index);
+            Record::Snapshot { index, term } => {
+                self.cut(index - u64::from(replaces), term);
+                self.gather(index);
             }
             Record::Base { .. } => {}
         }
+    }
+
+    /// Whether a replica may say in a term that it has the entries up to an index.
+    pub fn holds(&self, term: u64, index: u64) -> bool {
+        index <= self.last || term < self.replaced.by && index <= self.replaced.last
+    }
+
+    fn gather(&mut self, index: u64) {
+        self.gathered.last = Some(index);
+        self.gathered.reaches = self.gathered.reaches.max(Some(index));
     }
 
     /// The append is complete.
@@ -53,13 +75,16 @@ impl Durable {
     pub fn synced(&mut self, ticket: u64) {
         while let Some((_, batch)) = self.waiting.pop_front_if(|(waiting, _)| *waiting <= ticket) {
             self.last = self.last.max(batch.last.unwrap_or(0));
+            if batch.reaches > batch.last {
+                self.replaced.last = self.replaced.last.max(batch.reaches.unwrap_or(0));
+            }
             self.state = batch.state.unwrap_or(self.state);
         }
     }
 
     /// The log was read, and reaches up to here: all of it is synced again.
     pub fn recovered(&mut self, last: u64) {
-        self.last = last;
+        (self.last, self.replaced) = (last, Replaced::default());
         self.state = std::mem::take(&mut self.gathered).state.unwrap_or_default();
     }
 
@@ -68,10 +93,16 @@ impl Durable {
         self.gathered.state.unwrap_or_default()
     }
 
-    /// Entries behind this one are replaced.
-    fn cut(&mut self, last: u64) {
-        self.last = self.last.min(last);
-        for (_, batch) in &mut self.waiting {
+    /// Entries behind this one are replaced, by a leader of this term or a later one.
+    fn cut(&mut self, last: u64, term: u64) {
+        let newest = self.waiting.iter().rev().find_map(|(_, batch)| batch.state).unwrap_or(self.state);
+        let (by, _) = self.gathered.state.unwrap_or(newest);
+        self.replaced.by = self.replaced.by.max(by).max(term);
+        if self.last > last {
+            self.replaced.last = self.replaced.last.max(self.last);
+            self.last = last;
+        }
+        for batch in self.waiting.iter_mut().map(|(_, batch)| batch).chain([&mut self.gathered]) {
             batch.last = batch.last.map(|index| index.min(last));
         }
     }

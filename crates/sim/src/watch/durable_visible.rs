@@ -3,6 +3,7 @@
 //!
 //! A vote, an acknowledgement and the term of a message are promises; so is the copy of its own that a leader counts.
 
+use super::durable::Durable;
 use super::logs::Logs;
 use super::messages::{Kind, Message};
 use super::{Invariant, Seen};
@@ -28,14 +29,14 @@ impl Invariant for DurableVisible {
                 }
             }
             Seen::Sent { node, to, shard, message, .. } => {
-                let durable = logs.durable(node, shard);
-                let (last, state) = durable.map_or((0, (0, 0)), |durable| (durable.last, durable.state));
-                match keeps(message, u64::from(to.0), last, state) {
+                let nothing = Durable::default();
+                let durable = logs.durable(node, shard).unwrap_or(&nothing);
+                match keeps(message, u64::from(to.0), durable) {
                     true => Ok(()),
                     false => Err(format!(
-                        "shard {shard} on {node} says {message:?} to {to}, and synced are entries up to {last}, term {} and \
-                         the vote for {}",
-                        state.0, state.1
+                        "shard {shard} on {node} says {message:?} to {to}, and synced are entries up to {}, term {} and the \
+                         vote for {}",
+                        durable.last, durable.state.0, durable.state.1
                     )),
                 }
             }
@@ -44,13 +45,16 @@ impl Invariant for DurableVisible {
     }
 }
 
-fn keeps(message: &Message, to: u64, last: u64, (term, vote): (u64, u64)) -> bool {
+fn keeps(message: &Message, to: u64, durable: &Durable) -> bool {
+    let (term, vote) = durable.state;
     match message.kind {
         // Questions, and answers to them, before anybody is asked for a vote: they promise nothing.
         Kind::PreVote | Kind::PreVoteResponse => true,
         // One of an earlier term may leave with the sync of a later one.
         Kind::VoteResponse if !message.reject => message.term < term || (message.term, to) == (term, vote),
-        Kind::AppendResponse if !message.reject => message.term <= term && message.index <= last,
+        Kind::AppendResponse if !message.reject => {
+            message.term <= term && durable.holds(message.term, message.index)
+        }
         _ => message.term <= term,
     }
 }

@@ -134,11 +134,13 @@ impl Logs {
             }
             Seen::Record { node, shard, record, .. } => {
                 let log = self.replicas.entry((node, shard)).or_default();
-                let is_new = match record {
-                    Record::Entry { index, term } => log.term(index) != Some(term),
+                let replaces = match record {
+                    Record::Entry { index, term } | Record::Snapshot { index, term } => {
+                        log.term(index).is_some_and(|before| before != term)
+                    }
                     _ => false,
                 };
-                self.durable.entry((node, shard)).or_default().take(record, is_new);
+                self.durable.entry((node, shard)).or_default().take(record, replaces);
                 if log.take(record) {
                     noted.push("an entry that was not agreed on was overwritten");
                 }

@@ -58,6 +58,42 @@ fn acknowledgement_before_the_sync_is_seen() {
 }
 
 #[test]
+fn acknowledgement_of_entries_that_a_later_term_replaced_may_be_late() {
+    let mut watch = Watch::new();
+    let record = Record::State { term: 1, vote: 0 };
+    watch.see(&Seen::Record { node: NodeId(1), shard: SHARD, record, body: &Bytes::new() });
+    (1..=2).for_each(|index| entry(&mut watch, 1, index, 1));
+    appended(&mut watch, 1, 1);
+    entry(&mut watch, 1, 1, 2);
+    appended(&mut watch, 1, 2);
+    sent(&mut watch, 1, 2, &message(Kind::AppendResponse, 1, 2, ""), 0);
+    assert_broken(&mut watch, "durable before visible");
+    synced(&mut watch, 1, 1);
+    sent(&mut watch, 1, 2, &message(Kind::AppendResponse, 1, 2, ""), 0);
+    assert_eq!(watch.take_broken(), [""; 0]);
+    sent(&mut watch, 1, 3, &message(Kind::AppendResponse, 2, 1, ""), 0);
+    assert_broken(&mut watch, "durable before visible");
+}
+
+#[test]
+fn snapshot_whose_record_was_not_synced_need_not_be_there_after_a_start() {
+    let mut watch = Watch::new();
+    entry(&mut watch, 1, 1, 1);
+    appended(&mut watch, 1, 1);
+    synced(&mut watch, 1, 1);
+    let (record, body) = (Record::Snapshot { index: 1, term: 2 }, &Bytes::new());
+    watch.see(&Seen::Record { node: NodeId(1), shard: SHARD, record, body });
+    appended(&mut watch, 1, 2);
+    watch.see(&Seen::Ended { node: NodeId(1) });
+    watch.see(&Seen::Recovering { node: NodeId(1) });
+    entry(&mut watch, 1, 1, 1);
+    let applied = &BTreeMap::from([(SHARD, Applied { index: 0, term: 0, last: Version::ZERO })]);
+    watch.see(&Seen::Recovered { node: NodeId(1), applied, now: 0 });
+    status(&mut watch, 1, Role::Follower, [1, 1, 1, 0]);
+    assert_eq!(watch.take_broken(), [""; 0]);
+}
+
+#[test]
 fn durable_entries_that_are_gone_after_a_start_are_seen() {
     let mut watch = Watch::new();
     (1..=2).for_each(|index| entry(&mut watch, 1, index, 1));
