@@ -45,6 +45,7 @@ pub struct Args {
     pub seed: u64,
     /// How many seeds
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub seeds: u64,
     /// How many nodes [default: the seed's, mostly 3]
     #[arg(long, value_name = "N")]
@@ -83,6 +84,8 @@ pub struct Args {
 
 /// More nodes than this are no usual raft group.
 const NODES_MAX: i64 = 9;
+/// How many nodes there are when neither an option nor the seed says.
+const NODES: u16 = 3;
 
 /// Runs `capstan sim`.
 pub fn run(args: &Args, out: &mut Output<'_>) -> Result<Code, Error> {
@@ -94,6 +97,9 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<Code, Error> {
     }
     #[cfg(feature = "mutants")]
     mutant::choose(args.mutant);
+    if args.protocol == Some(Protocol::Single) && args.nodes.is_some_and(|nodes| nodes > 1) {
+        return Err(Error::Usage("--protocol single has one node: leave out --nodes".into()));
+    }
     let mut history = history_file(args)?;
     let began = Instant::now();
     let (mut sum, mut run, mut bad) = (Stats::default(), 0, 0);
@@ -134,11 +140,19 @@ fn history_file(args: &Args) -> Result<Option<BufWriter<File>>, Error> {
 /// What no option says, the seed does.
 fn options(args: &Args, seed: u64) -> ::sim::Options {
     let mix = ::sim::Options::new(seed);
-    // Who says how many nodes wants so many.
-    let protocol = args.nodes.map_or(mix.protocol, |_| Protocol::Raft);
+    let protocol = match args.nodes {
+        // Who says how many nodes wants so many.
+        Some(2..) => Protocol::Raft,
+        _ => args.protocol.unwrap_or(mix.protocol),
+    };
+    let nodes = match protocol {
+        Protocol::Single => 1,
+        // The seed has one only for the other protocol.
+        Protocol::Raft => args.nodes.unwrap_or(if mix.nodes == 1 { NODES } else { mix.nodes }),
+    };
     ::sim::Options {
-        nodes: args.nodes.unwrap_or(mix.nodes),
-        protocol: args.protocol.unwrap_or(protocol),
+        nodes,
+        protocol,
         faults: args.faults.clone(),
         steps: args.steps,
         workload: args.workload.unwrap_or(mix.workload),
@@ -298,6 +312,16 @@ mod tests {
         assert!(out.ends_with("3 seeds, 0 of them with violations\n"), "{out}");
         assert!(out.lines().all(|line| line.chars().count() <= 80), "{out}");
         assert_eq!(printed(&words, false).1, out);
+    }
+
+    #[test]
+    fn sim_of_single_is_on_one_node_and_refuses_more() {
+        let (_, out) = printed(&["--protocol", "single", "--steps", "10"], false);
+        assert!(out.contains(" on 1, "), "{out}");
+        let args = Line::try_parse_from(["sim", "--protocol", "single", "--nodes", "3"]).unwrap().args;
+        let (out, err) = (&mut Vec::new(), &mut Vec::new());
+        assert!(run(&args, &mut Output { out, err, terminal: false, json: false }).is_err());
+        assert!(Line::try_parse_from(["sim", "--seeds", "0"]).is_err());
     }
 
     #[test]

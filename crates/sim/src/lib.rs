@@ -80,10 +80,13 @@ impl Options {
     pub fn new(seed: u64) -> Options {
         let mut random = Random::new(seed.rotate_left(32));
         let workloads = [Workload::Kv, Workload::Kv, Workload::Register, Workload::Batch, Workload::Appends];
+        let nodes = random.pick(&[3, 3, 3, 3, 3, 3, 3, 2, 4, 5]);
+        let (protocol, nodes) =
+            if random.percent(4) { (Protocol::Single, 1) } else { (Protocol::Raft, nodes) };
         Options {
             seed,
-            nodes: random.pick(&[3, 3, 3, 3, 3, 3, 3, 2, 4, 5]),
-            protocol: if random.percent(4) { Protocol::Single } else { Protocol::Raft },
+            nodes,
+            protocol,
             faults: Faults::all(),
             steps: 1000,
             workload: random.pick(&workloads),
