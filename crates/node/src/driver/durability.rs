@@ -69,7 +69,7 @@ impl Driver {
         }
     }
 
-    pub(super) fn end_checkpoint(&mut self) {
+    fn end_checkpoint(&mut self) {
         if self.checkpoint.is_some_and(|checkpoint| checkpoint.durable && checkpoint.flushed) {
             self.checkpoint = None;
             self.work.push(Work::Release);

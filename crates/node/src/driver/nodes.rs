@@ -55,7 +55,7 @@ impl Driver {
         }
     }
 
-    pub(super) fn take_answer(&mut self, from: NodeId, token: u64, result: Result<Reply, Error>) {
+    fn take_answer(&mut self, from: NodeId, token: u64, result: Result<Reply, Error>) {
         let Some(open) = self.open.get(token) else { return };
         if !matches!(open.state, State::Forwarded(to, _) if to == from) {
             // Of an attempt that was given up: a definite result is still good for a write (the same id ran once).
@@ -70,7 +70,7 @@ impl Driver {
     }
 
     /// What a node has in its log, against what it acknowledged: first of all on a new connection.
-    pub(super) fn take_lasts(&mut self, from: NodeId, lasts: Vec<(ShardId, u64)>) {
+    fn take_lasts(&mut self, from: NodeId, lasts: Vec<(ShardId, u64)>) {
         for (shard, last) in lasts {
             let Some(replica) = self.replicas.get(&shard) else { continue };
             if let Some(acknowledged) = replica.protocol.acknowledged(from).filter(|index| *index > last) {
@@ -104,7 +104,7 @@ impl Driver {
     }
 
     /// A broken connection is news enough: no need to wait as long as for other doubts.
-    pub(super) fn hasten(&mut self, token: Token) {
+    fn hasten(&mut self, token: Token) {
         if let Some(Open { state: State::Waiting(at), .. }) = self.open.get_mut(token) {
             *at = self.now.plus(RETRY_MICROS);
         }

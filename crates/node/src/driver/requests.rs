@@ -124,7 +124,7 @@ impl Driver {
     }
 
     /// Gives a part to the local replica.
-    pub(super) fn serve(&mut self, token: Token) {
+    fn serve(&mut self, token: Token) {
         let full = self.full_disks();
         let Some(open) = self.open.get_mut(token) else { return };
         let Some(replica) = self.replicas.get_mut(&open.shard) else { return };
@@ -145,7 +145,7 @@ impl Driver {
 
     /// Whose full disks leave no majority that could take a write, if so. The leader's own must have room anyway: what it
     /// orders stays in its memory until it is written.
-    pub(super) fn full_disks(&self) -> Option<&'static str> {
+    fn full_disks(&self) -> Option<&'static str> {
         let others = self.peers.ids().filter(|id| self.peers.has_full_disk(*id)).count();
         match self.config.nodes.len() - others < self.config.majority() as usize {
             _ if self.disk_full => Some("the leading node"),
@@ -154,7 +154,7 @@ impl Driver {
         }
     }
 
-    pub(super) fn forward(&mut self, token: Token, to: NodeId) {
+    fn forward(&mut self, token: Token, to: NodeId) {
         let Some(open) = self.open.get_mut(token) else { return };
         open.state = State::Forwarded(to, self.now);
         let millis = open.deadline.since(self.now) / 1000;

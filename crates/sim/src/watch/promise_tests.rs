@@ -34,6 +34,16 @@ fn synced(watch: &mut Watch, node: u16, ticket: u64) {
     watch.see(&Seen::Durable { node: NodeId(node), ticket });
 }
 
+/// Node 1 starts again, and its log has one entry, of term 1.
+fn restarted_with_one_entry(watch: &mut Watch) {
+    watch.see(&Seen::Ended { node: NodeId(1) });
+    watch.see(&Seen::Recovering { node: NodeId(1) });
+    entry(watch, 1, 1, 1);
+    let applied = &BTreeMap::from([(SHARD, Applied { index: 0, term: 0, last: Version::ZERO })]);
+    watch.see(&Seen::Recovered { node: NodeId(1), applied, now: 0 });
+    status(watch, 1, Role::Follower, [1, 1, 1, 0]);
+}
+
 #[track_caller]
 fn assert_broken(watch: &mut Watch, name: &str) {
     let broken = watch.take_broken();
@@ -84,12 +94,7 @@ fn snapshot_whose_record_was_not_synced_need_not_be_there_after_a_start() {
     let (record, body) = (Record::Snapshot { index: 1, term: 2 }, &Bytes::new());
     watch.see(&Seen::Record { node: NodeId(1), shard: SHARD, record, body });
     appended(&mut watch, 1, 2);
-    watch.see(&Seen::Ended { node: NodeId(1) });
-    watch.see(&Seen::Recovering { node: NodeId(1) });
-    entry(&mut watch, 1, 1, 1);
-    let applied = &BTreeMap::from([(SHARD, Applied { index: 0, term: 0, last: Version::ZERO })]);
-    watch.see(&Seen::Recovered { node: NodeId(1), applied, now: 0 });
-    status(&mut watch, 1, Role::Follower, [1, 1, 1, 0]);
+    restarted_with_one_entry(&mut watch);
     assert_eq!(watch.take_broken(), [""; 0]);
 }
 
@@ -99,12 +104,7 @@ fn durable_entries_that_are_gone_after_a_start_are_seen() {
     (1..=2).for_each(|index| entry(&mut watch, 1, index, 1));
     appended(&mut watch, 1, 1);
     synced(&mut watch, 1, 1);
-    watch.see(&Seen::Ended { node: NodeId(1) });
-    watch.see(&Seen::Recovering { node: NodeId(1) });
-    entry(&mut watch, 1, 1, 1);
-    let applied = &BTreeMap::from([(SHARD, Applied { index: 0, term: 0, last: Version::ZERO })]);
-    watch.see(&Seen::Recovered { node: NodeId(1), applied, now: 0 });
-    status(&mut watch, 1, Role::Follower, [1, 1, 1, 0]);
+    restarted_with_one_entry(&mut watch);
     assert_broken(&mut watch, "what is durable survives");
 }
 
