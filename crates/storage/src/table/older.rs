@@ -53,3 +53,21 @@ impl Reader<'_> {
         Ok(found)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use kv::ShardId;
+
+    use super::*;
+
+    #[test]
+    fn older_revisions_take_the_room_of_those_that_are_kept() {
+        let set = RowSet { shard: ShardId(1), generation: 1 };
+        let places =
+            |keep| (0..100).map(|ordinal| row(set, b"k", ordinal, keep)).collect::<BTreeSet<_>>().len();
+        assert_eq!((places(2), places(16), places(u64::MAX)), (1, 15, 100));
+        assert_ne!(row(set, b"k", 7, 16), row(set, b"j", 7, 16));
+    }
+}
