@@ -249,6 +249,27 @@ impl Op {
         }
     }
 
+    /// The same with the time of each deadline left out: a time to live that is sent again is another deadline, and still
+    /// the same request.
+    pub fn without_deadlines(&self) -> Op {
+        let mut op = self.clone();
+        op.leave_out_deadlines();
+        op
+    }
+
+    fn leave_out_deadlines(&mut self) {
+        let leave_out = |deadline: &mut Option<u64>| *deadline = deadline.map(|_| 0);
+        match self {
+            Op::Put { deadline, .. } | Op::Expire { deadline, .. } => leave_out(deadline),
+            Op::Update { function: Function::Insert { deadline, .. }, .. } => leave_out(deadline),
+            Op::Update { function: Function::CompareAndPut { deadline, .. }, .. } => leave_out(deadline),
+            Op::Transaction { then, otherwise, .. } => {
+                then.iter_mut().chain(otherwise).for_each(Op::leave_out_deadlines);
+            }
+            _ => {}
+        }
+    }
+
     /// Calls `visit` with each key it names. A range or delete-range names none: it concerns every shard.
     pub fn for_each_key<'a>(&'a self, visit: &mut dyn FnMut(&'a Key)) {
         match self {

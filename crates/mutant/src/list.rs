@@ -90,10 +90,19 @@ pub enum Mutant {
     /// A heartbeat's commit beyond a log that was cut is believed (`replication`): the raft crate panics on it. Caught by: a
     /// panic.
     CommitBeyondLogBelieved,
+    /// Sessions that are out of date are not forgotten (`storage`'s sessions): after enough clients that came once, a shard
+    /// takes no more writes. Caught by: a shard that takes no writes at rest.
+    SessionsNeverFreed,
+    /// The sweep passes over all rows that were removed before (`storage`'s expiry), which costs more the more there were.
+    /// Caught by: an entry costs what it does.
+    ExpirySweepsFromTheStart,
+    /// Reads that a lease or a round proves show what has expired by the reader's clock (`node`'s reads). Caught by: what has
+    /// expired is not shown.
+    WeakReadShowsExpired,
 }
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 28] = [
+const ALL: [(Mutant, &str, &str); 31] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -158,6 +167,13 @@ const ALL: [(Mutant, &str, &str); 28] = [
     ),
     (Mutant::LeaseKeptOnTransfer, "lease-kept-on-transfer", "who hands its leadership over keeps the lease"),
     (Mutant::CommitBeyondLogBelieved, "commit-beyond-log-believed", "a commit beyond a cut log is believed"),
+    (Mutant::SessionsNeverFreed, "sessions-never-freed", "sessions out of date are not forgotten"),
+    (
+        Mutant::ExpirySweepsFromTheStart,
+        "expiry-sweeps-from-the-start",
+        "a sweep passes over all that was removed",
+    ),
+    (Mutant::WeakReadShowsExpired, "weak-read-shows-expired", "a weak read shows what has expired"),
 ];
 
 impl Mutant {
@@ -203,7 +219,7 @@ mod tests {
             assert_eq!(name.parse::<Mutant>().as_ref(), Ok(mutant));
             assert!(!what.is_empty() && name.chars().all(|c| c == '-' || c.is_ascii_lowercase()), "{name}");
         }
-        assert_eq!(ALL.len(), Mutant::CommitBeyondLogBelieved as usize + 1, "all are listed");
+        assert_eq!(ALL.len(), Mutant::WeakReadShowsExpired as usize + 1, "all are listed");
         assert!("coffee".parse::<Mutant>().is_err());
     }
 

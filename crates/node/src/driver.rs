@@ -3,6 +3,7 @@
 //! A turn reads the clock once, takes its inputs, and ends when every replica has been given what follows from them. It
 //! waits for nothing. What it hands out is to be carried out in order, per kind of work.
 
+mod advance;
 mod durability;
 mod nodes;
 mod requests;
@@ -11,7 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use kv::cluster::{Liveness, Role, Status};
-use kv::{Epoch, Error, NodeId, Op, Reply, ShardId, Stamped, Version};
+use kv::{Epoch, Error, NodeId, Reply, ShardId, Version};
 use replication::Instant;
 use storage::{Applied, ShardSnapshot};
 
@@ -166,6 +167,9 @@ pub struct Driver {
     tick_at: Instant,
     announce_at: Instant,
     sweep_at: Instant,
+    /// When a shard may be advanced next to remove what is due, and which one was last.
+    clean_at: Instant,
+    cleaned: ShardId,
     disk_full: bool,
     stopping: bool,
     /// While this node is rejoining: how far each shard goes, once a leader has told.
@@ -221,6 +225,8 @@ impl Driver {
             tick_at: now.instant,
             announce_at: now.instant,
             sweep_at: now.instant,
+            clean_at: now.instant,
+            cleaned: ShardId::default(),
             disk_full: false,
             stopping: false,
             rejoin: BTreeMap::new(),
@@ -280,6 +286,7 @@ impl Driver {
                 self.tick_replica(shard, &mut outputs);
             }
             self.settle();
+            self.clean();
         }
         if now >= self.announce_at {
             self.announce_at = now.plus(ANNOUNCE_MICROS);
@@ -357,7 +364,12 @@ impl Driver {
 
     fn done(&mut self, done: Done) {
         match done {
-            Done::Applied { shard, index, last, results } => self.applied(shard, index, last, results),
+            Done::Applied { shard, index, last, due, results } => {
+                if let Some(replica) = self.replicas.get_mut(&shard) {
+                    replica.due = due;
+                }
+                self.applied(shard, index, last, results);
+            }
             Done::Read { shard, token, read } => self.read_done(shard, token, read),
             Done::Snapshot { shard, to, snapshot } => {
                 let at = snapshot.applied;
@@ -368,7 +380,7 @@ impl Driver {
                 self.inputs.push_back((shard, replication::Input::SnapshotMade { to, at }));
             }
             Done::Installed { shard, generation, result } => self.installed(shard, generation, result),
-            Done::Loaded { shard, generation, last } => self.loaded(shard, generation, last),
+            Done::Loaded { shard, generation, last, due } => self.loaded(shard, generation, (last, due)),
             Done::Forgot { shard, generation, more } => {
                 if more && self.replicas.get(&shard).is_some_and(|replica| !replica.uses(generation)) {
                     self.work.push(Work::Run(Job::Forget { shard, generation }));
@@ -396,9 +408,4 @@ pub(crate) const EPOCH: Epoch = Epoch(1);
 
 pub(crate) fn protocol_record(shard: ShardId, body: Bytes) -> wal::Record {
     wal::Record { stream: shard.0, kind: recovery::KIND_PROTOCOL, body }
-}
-
-/// An op that raises a shard's version.
-pub(crate) fn advance_op(to: Version) -> Bytes {
-    Stamped { id: None, op: Op::Advance { to } }.encode()
 }

@@ -122,11 +122,11 @@ impl Driver {
         }
     }
 
-    pub(crate) fn loaded(&mut self, shard: ShardId, generation: u32, last: Version) {
+    pub(crate) fn loaded(&mut self, shard: ShardId, generation: u32, (last, due): (Version, Option<u64>)) {
         let Some(replica) = self.replicas.get_mut(&shard) else { return };
         let Some(install) = replica.install.take() else { return };
         let old = std::mem::replace(&mut replica.generation, generation);
-        replica.last = last;
+        (replica.last, replica.due) = (last, due);
         tracing::info!(%shard, generation, "a snapshot is in use");
         self.work.push(Work::SnapshotTaken { stream: install.stream, taken: true });
         self.work.push(Work::Run(Job::Forget { shard, generation: old }));

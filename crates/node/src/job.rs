@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use kv::{Answer, Entry, Error, Op, ShardId, Version};
-use storage::{EngineError, ShardSnapshot, Table};
+use storage::{Clock, EngineError, ShardSnapshot, Table};
 
 /// Something to do with the table.
 #[derive(Debug)]
@@ -30,8 +30,8 @@ pub enum Job {
         token: u64,
         /// What to read.
         op: Op,
-        /// The leader's version clock; `None` = the reader does not lead.
-        now: Option<Version>,
+        /// What the reader takes for expired.
+        clock: Clock,
     },
     /// Take a snapshot of a shard. Ends in [`Done::Snapshot`].
     Snapshot {
@@ -87,6 +87,8 @@ pub enum Done {
         index: u64,
         /// The shard's newest version.
         last: Version,
+        /// When an advance finds something to remove, see [`Table::due`].
+        due: Option<u64>,
         /// The results of its ops.
         results: Vec<(Result<Answer, Error>, Version)>,
     },
@@ -125,6 +127,8 @@ pub enum Done {
         generation: u32,
         /// The shard's newest version there.
         last: Version,
+        /// When an advance finds something to remove, see [`Table::due`].
+        due: Option<u64>,
     },
     /// A piece of a generation was removed.
     Forgot {
@@ -177,8 +181,8 @@ impl Executor {
     pub fn run(&mut self, job: Job) -> Result<Ran, EngineError> {
         Ok(Ran::Done(match job {
             Job::Apply { shard, index, term, entry } => self.apply(shard, index, term, &entry)?,
-            Job::Read { shard, token, op, now } => {
-                Done::Read { shard, token, read: self.table.read(shard, &op, now)? }
+            Job::Read { shard, token, op, clock } => {
+                Done::Read { shard, token, read: self.table.read(shard, &op, clock)? }
             }
             Job::Snapshot { shard, to } => {
                 Done::Snapshot { shard, to, snapshot: Box::new(self.table.snapshot(shard)) }
@@ -194,7 +198,7 @@ impl Executor {
             }
             Job::Load { shard, generation } => {
                 let last = self.table.load(shard, generation)?.last;
-                Done::Loaded { shard, generation, last }
+                Done::Loaded { shard, generation, last, due: self.table.due(shard) }
             }
             Job::Forget { shard, generation } => {
                 Done::Forgot { shard, generation, more: self.table.forget(shard, generation)? }
@@ -222,6 +226,7 @@ impl Executor {
             self.table.apply(shard, index, term, &entry)?
         };
         let results = results.into_iter().map(|done| (done.result, done.version)).collect();
-        Ok(Done::Applied { shard, index, last: self.table.applied(shard).last, results })
+        let (last, due) = (self.table.applied(shard).last, self.table.due(shard));
+        Ok(Done::Applied { shard, index, last, due, results })
     }
 }

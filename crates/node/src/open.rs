@@ -78,6 +78,8 @@ pub(crate) struct Open {
     pub why: Option<Error>,
     /// What was read, until it may be answered.
     pub fetched: Option<(Result<Answer, Error>, Version)>,
+    /// Something was left out of what was read that others may find yet.
+    pub hidden: bool,
     /// Rows counted by earlier steps of a count.
     pub counted: u64,
 }

@@ -1,17 +1,16 @@
 //! What replicas want done, carried out.
 
-use kv::{Answer, Class, Error, Level, Op, Receipt, Reply, ShardId, Version};
+use kv::{Answer, Error, Level, Op, Receipt, Reply, ShardId, Version};
+use mutant::Mutant;
 use replication::{Output, Token};
+use storage::Clock;
 
-use crate::driver::{Driver, EPOCH, Work, advance_op, protocol_record};
+use crate::driver::{Driver, EPOCH, Work, protocol_record};
 use crate::job::Job;
-use crate::open::{Open, Origin, State};
+use crate::open::Origin;
 use crate::recovery::generation_record;
-use crate::replica::{Advance, Applying};
+use crate::replica::Applying;
 use crate::wire::Frame;
-
-/// How long the store's own raise of a version is tried.
-const ADVANCE_MICROS: u64 = 5_000_000;
 
 impl Driver {
     pub(crate) fn output(&mut self, shard: ShardId, output: Output) {
@@ -114,29 +113,41 @@ impl Driver {
 
     // --- reads ----------------------------------------------------------------------------------------------------
 
-    fn fetch(&mut self, shard: ShardId, token: Token) {
-        let newest = self.replicas.get(&shard).map(|replica| replica.last).unwrap_or_default();
-        let leads = self
-            .replicas
-            .get(&shard)
-            .is_some_and(|replica| replica.protocol.status().leader == Some(self.config.me));
+    pub(crate) fn fetch(&mut self, shard: ShardId, token: Token) {
         let Some(open) = self.open.get(token) else { return };
         let Some(op) = open.op.clone() else {
             // There is nothing to read: it is about the proof.
             return self.inputs.push_back((shard, replication::Input::Fetched { token }));
         };
-        let now = (leads && open.level == Level::Linearizable).then(|| self.clock.version().max(newest));
-        self.work.push(Work::Run(Job::Read { shard, token, op, now }));
+        let clock = self.clock_of_read(shard, open.level);
+        self.work.push(Work::Run(Job::Read { shard, token, op, clock }));
+    }
+
+    /// What a read takes for expired. A leader has the shard advance, so that what one reader does not find, no later one
+    /// finds. Others leave it out, which is no proof that everybody does.
+    fn clock_of_read(&self, shard: ShardId, level: Level) -> Clock {
+        let Some(replica) = self.replicas.get(&shard) else { return Clock::Shard };
+        let leads = replica.protocol.status().leader == Some(self.config.me);
+        let now = self.clock.version().max(replica.last);
+        match level {
+            Level::Linearizable if leads => Clock::Orders(now),
+            _ if mutant::is(Mutant::WeakReadShowsExpired) => Clock::Shard,
+            Level::Bounded(_) if leads => Clock::Orders(now),
+            // Its own wall clock may be hours ahead. How old the answer is, is then told as unknown.
+            Level::Local if !self.clock.is_settled() => Clock::Shard,
+            _ => Clock::Hides(now),
+        }
     }
 
     pub(crate) fn read_done(&mut self, shard: ShardId, token: Token, read: storage::Read) {
         match read {
-            storage::Read::Done(result, last) => {
+            storage::Read::Done { result, last, hidden } => {
                 let Some(open) = self.open.get_mut(token) else { return };
                 open.fetched = Some((result, last));
+                open.hidden |= hidden;
                 self.inputs.push_back((shard, replication::Input::Fetched { token }));
             }
-            storage::Read::NeedsAdvance(to) => self.advance(shard, token, to),
+            storage::Read::NeedsAdvance(to) => self.advance(shard, Some(token), to),
         }
     }
 
@@ -152,6 +163,15 @@ impl Driver {
         }
         let Some(open) = self.open.get(token) else { return };
         let asked = open.level;
+        let (reached, staleness_micros) = match (asked, reached) {
+            (Level::Linearizable, _) if open.hidden => {
+                // It does not lead any more.
+                return self.turned_away(token, Error::WrongNode { try_next: None });
+            }
+            (_, Level::Linearizable) if open.hidden => (asked, staleness_micros),
+            (Level::Local, _) if !self.clock.is_settled() => (Level::Local, u64::MAX),
+            (_, reached) => (reached, staleness_micros),
+        };
         let copies = if reached == Level::Linearizable { majority } else { 1 };
         let receipt = Receipt { asked, reached, staleness_micros, ..self.receipt(shard, last, copies) };
         let counted = open.counted;
@@ -176,56 +196,5 @@ impl Driver {
         let (shard, level) = (open.shard, open.level);
         self.inputs.push_back((shard, replication::Input::Read { token, level }));
         true
-    }
-
-    // --- raising a shard's version ----------------------------------------------------------------------------------
-
-    /// A read needs the shard's version raised first: to let expire what is due, or because it reads at a version of now.
-    fn advance(&mut self, shard: ShardId, reader: Token, to: Version) {
-        let deadline = self.now.plus(ADVANCE_MICROS);
-        let Some(replica) = self.replicas.get_mut(&shard) else { return };
-        if let Some(advance) = &mut replica.advance {
-            // It reads again after this one, and asks for another if that was not far enough.
-            return advance.readers.push(reader);
-        }
-        let stamped = advance_op(to);
-        let token = self.open.insert(Open {
-            origin: Origin::Advance,
-            shard,
-            class: Class::Blind,
-            op: None,
-            stamped: stamped.clone(),
-            level: Level::Linearizable,
-            own_id: None,
-            deadline,
-            state: State::Local,
-            in_doubt: false,
-            why: None,
-            fetched: None,
-            counted: 0,
-        });
-        replica.advance = Some(Advance { readers: vec![reader] });
-        replica.proposals.push((token, stamped));
-    }
-
-    fn advanced(&mut self, token: Token) {
-        for (shard, reader) in self.end_advance(token) {
-            self.fetch(shard, reader);
-        }
-    }
-
-    /// The raise was not ordered, or nobody knows: the reads are tried again from the start.
-    pub(crate) fn advance_failed(&mut self, token: Token) {
-        for (shard, reader) in self.end_advance(token) {
-            self.inputs.push_back((shard, replication::Input::Forget { token: reader }));
-            self.turned_away(reader, Error::WrongNode { try_next: None });
-        }
-    }
-
-    fn end_advance(&mut self, token: Token) -> Vec<(ShardId, Token)> {
-        let Some(open) = self.open.remove(token) else { return Vec::new() };
-        let Some(replica) = self.replicas.get_mut(&open.shard) else { return Vec::new() };
-        let readers = replica.advance.take().map_or_else(Vec::new, |advance| advance.readers);
-        readers.into_iter().map(|reader| (open.shard, reader)).collect()
     }
 }

@@ -51,6 +51,7 @@ impl Driver {
                 in_doubt: false,
                 why: None,
                 fetched: None,
+                hidden: false,
                 counted: 0,
             });
             self.inputs.push_back((shard, replication::Input::Read { token, level: Level::Linearizable }));

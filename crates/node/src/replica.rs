@@ -19,6 +19,8 @@ pub(crate) struct Replica {
     pub ticked: Option<Instant>,
     /// The newest version that its table has told.
     pub last: Version,
+    /// When an advance finds something to remove, in microseconds since 1970; at first as if something were there.
+    pub due: Option<u64>,
     /// Ids for requests that came without.
     pub sessions: Sessions,
     /// What this turn proposes, given to the protocol at its end.
@@ -76,6 +78,7 @@ impl Replica {
             generation,
             ticked: None,
             last,
+            due: Some(0),
             sessions: Sessions::new(seed),
             proposals: Vec::new(),
             applying: VecDeque::new(),

@@ -38,6 +38,8 @@ impl Config {
     pub const SHARDS: u32 = 4;
     /// Revisions of a key when nothing else is said.
     pub const HISTORY: u32 = 16;
+    /// How long those of a deleted key are kept when nothing else is said: long enough to notice a mistake.
+    pub const DELETED_MICROS: u64 = 5 * 60 * 1_000_000;
 
     /// Checks what can be checked before anything is touched.
     pub(crate) fn validate(&self) -> Result<(), String> {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kv::{Entry, NodeId, Op, RequestId, ShardId, Stamped, Version};
-use storage::{History, Kind, Options, Table};
+use storage::{Clock, History, Kind, Options, Table};
 
 const SHARD: ShardId = ShardId(1);
 const FLUSH_BYTES: u64 = 8 << 20;
@@ -60,7 +60,7 @@ impl std::fmt::Display for Run {
 fn run(kind: Kind, history: u32, clients: u64, keys: u64, puts: u64, ops_per_entry: u64) -> Run {
     let folder = tempfile::tempdir().expect("a folder for the run");
     let engine = storage::open(kind, folder.path()).expect("a new folder opens");
-    let mut table = Table::open(engine, Options { history: History::Count(history) });
+    let mut table = Table::open(engine, Options::of(History::Count(history)));
     table.load(SHARD, 1).expect("an empty shard loads");
     let (mut applying, mut flushes, mut slowest) = Default::default();
     let mut flushing: Option<JoinHandle<()>> = None;
@@ -81,7 +81,7 @@ fn run(kind: Kind, history: u32, clients: u64, keys: u64, puts: u64, ops_per_ent
     let begun = Instant::now();
     for number in 0..puts {
         let op = Op::Get { key: key(number, keys), at: None };
-        table.read(SHARD, &op, None).expect("the engine works");
+        table.read(SHARD, &op, Clock::Shard).expect("the engine works");
     }
     Run { puts, applying, flushes, slowest, gets: begun.elapsed() }
 }

@@ -30,6 +30,6 @@ pub use engine::{CACHE_BYTES, Engine, EngineError, Flush, Kind, Maintenance, Vie
 #[doc(hidden)]
 pub use table::fuzz;
 pub use table::{
-    Applied, Done, EXPIRED_PER_APPLY_MAX, History, InstallError, Options, Read, SESSION_BYTES_MAX,
-    SESSIONS_MAX, ShardSnapshot, Table,
+    ANSWER_BYTES_KEPT, Applied, Clock, Done, EXPIRED_PER_APPLY_MAX, History, InstallError, Options, Read,
+    SESSION_BYTES_MAX, ShardSnapshot, Table,
 };

@@ -3,73 +3,20 @@
 // What cannot go on fails the test.
 #![allow(clippy::unwrap_used)]
 
+mod limits {
+    pub mod expiry;
+    pub mod sessions;
+    pub mod store;
+}
+
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use kv::{
-    Answer, Entry, Error, KEYS_PER_OP_MAX, Key, NodeId, Op, Range, RequestId, ShardId, Stamped, Version,
-};
-use storage::{Engine, EngineError, Flush, History, Kind, Maintenance, Options, Read, Table, View};
-
-const SHARD: ShardId = ShardId(1);
-
-/// A table on the memory engine, and the index of its last entry.
-struct Store {
-    table: Table,
-    index: u64,
-    _folder: tempfile::TempDir,
-}
-
-impl Store {
-    fn new(history: History) -> Store {
-        let folder = tempfile::tempdir().unwrap();
-        let mut table = Table::open(storage::open(Kind::Memory, folder.path()).unwrap(), Options { history });
-        table.load(SHARD, 1).unwrap();
-        Store { table, index: 0, _folder: folder }
-    }
-
-    fn apply(&mut self, micros: u64, op: Op) -> Result<Answer, Error> {
-        self.stamped(micros, None, op)
-    }
-
-    fn stamped(&mut self, micros: u64, id: Option<RequestId>, op: Op) -> Result<Answer, Error> {
-        self.index += 1;
-        let entry = Entry { proposed: Version::new(micros, NodeId(1)), ops: vec![Stamped { id, op }] };
-        self.table.apply(SHARD, self.index, 1, &entry).unwrap().remove(0).result
-    }
-
-    fn read(&self, op: &Op) -> Result<Answer, Error> {
-        match self.table.read(SHARD, op, None).unwrap() {
-            Read::Done(result, _) => result,
-            Read::NeedsAdvance(_) => panic!("without a clock nothing needs to advance"),
-        }
-    }
-
-    fn page(&self, range: &Range) -> kv::Page {
-        match self.read(&Op::Range(range.clone())).unwrap() {
-            Answer::Page(page) => page,
-            other => panic!("{other:?} is no page"),
-        }
-    }
-}
-
-fn key(number: usize) -> Key {
-    format!("{number:08}").into()
-}
-
-fn put(key: Key, value: Bytes) -> Op {
-    Op::Put { key, value, deadline: None, previous: false }
-}
-
-fn put_many(from: usize, count: usize) -> Op {
-    Op::PutAll { rows: (from..from + count).map(|number| (key(number), "v".into())).collect() }
-}
-
-fn id(client: u64, sequence: u64, answered_below: u64) -> RequestId {
-    RequestId { client, sequence, valid_until: Version::new(1000, NodeId(0)), answered_below }
-}
+use kv::{Answer, Entry, Error, KEYS_PER_OP_MAX, Key, NodeId, Op, Range, Stamped, Version};
+use limits::store::{SHARD, Store, key, put, put_many};
+use storage::{Engine, EngineError, Flush, History, Kind, Maintenance, Options, Table, View};
 
 #[test]
 fn range_over_many_deleted_rows_goes_on_in_short_pages() {
@@ -147,25 +94,6 @@ fn delete_range_takes_so_many_keys_and_tells_where_to_go_on() {
 }
 
 #[test]
-fn expiry_of_many_rows_is_spread_and_seen_at_once() {
-    let mut store = Store::new(History::Count(1));
-    for number in 0..1000 {
-        store
-            .apply(1, Op::Put { key: key(number), value: "v".into(), deadline: Some(5_000), previous: false })
-            .unwrap();
-    }
-    assert_eq!(store.table.due(SHARD), Some(5_000));
-    let digest = |store: &Store| store.table.digest(SHARD).unwrap();
-    let mut digests = vec![];
-    for _ in 0..5 {
-        store.apply(5_000, Op::Advance { to: Version::new(5_000, NodeId(1)) }).unwrap();
-        assert_eq!(store.page(&Range::default()).count, 0, "it is gone for every reader at once");
-        digests.push((digest(&store), store.table.due(SHARD)));
-    }
-    assert_eq!(digests.iter().filter(|(_, due)| due.is_some()).count(), 3, "256 rows with each apply");
-}
-
-#[test]
 fn get_all_of_large_values_is_refused() {
     let mut store = Store::new(History::Count(1));
     for number in 0..3 {
@@ -227,90 +155,16 @@ fn range_at_a_version_of_many_rows_looked_up_goes_on() {
 
 #[test]
 fn history_lowered_is_trimmed_by_later_writes() {
-    let folder = tempfile::tempdir().unwrap();
-    let open =
-        |history| Table::open(storage::open(Kind::Memory, folder.path()).unwrap(), Options { history });
-    let mut store = Store { table: open(History::All), index: 0, _folder: tempfile::tempdir().unwrap() };
-    store.table.load(SHARD, 1).unwrap();
+    let mut store = Store::new(History::All);
     for micros in 1..=200 {
         store.apply(micros, put(key(0), micros.to_string().into())).unwrap();
     }
-    store.table.flush().run().unwrap();
-    store.table = open(History::Count(2));
-    store.table.load(SHARD, 1).unwrap();
+    store.reopen(Options::of(History::Count(2)));
     for micros in 201..=204 {
         store.apply(micros, put(key(0), "v".into())).unwrap();
     }
     let trimmed = store.apply(300, Op::Trim { key: key(0), below: None });
     assert_eq!(trimmed, Ok(Answer::Trimmed(1)), "one older revision was left");
-}
-
-#[test]
-fn sessions_beyond_the_limit_are_refused_until_some_are_out_of_date() {
-    let mut store = Store::new(History::Count(1));
-    let increment = Op::Update { key: key(0), function: kv::Function::Increment { by: 1 } };
-    let id = |client, sequence| RequestId {
-        valid_until: Version::new(1_000_000, NodeId(0)),
-        ..id(client, sequence, 1)
-    };
-    for client in 0..storage::SESSIONS_MAX as u64 {
-        store.stamped(1, Some(id(client + 1, 1)), increment.clone()).unwrap();
-    }
-    let refused = store.stamped(1, Some(id(u64::MAX, 1)), increment.clone());
-    assert!(matches!(refused, Err(Error::Unavailable(_))));
-    let known = store.stamped(1, Some(id(5, 1)), increment.clone());
-    assert_eq!(known, Ok(Answer::Number(5)), "nothing is forgotten");
-    store.stamped(1, Some(id(5, 2)), increment.clone()).expect("who is known goes on");
-    // Out of date, they go a few with each apply.
-    store.apply(1, Op::Advance { to: Version::new(2_000_000, NodeId(1)) }).unwrap();
-    let later = RequestId { valid_until: Version::new(5_000_000, NodeId(0)), ..id(u64::MAX, 1) };
-    store.stamped(1, Some(later), increment).unwrap();
-}
-
-#[test]
-fn sessions_of_large_answers_are_bounded_and_make_room_when_answered() {
-    let mut store = Store::new(History::Count(1));
-    let exchange =
-        Op::Put { key: key(0), value: vec![1; kv::VALUE_BYTES_MAX].into(), deadline: None, previous: true };
-    store.apply(1, exchange.clone()).unwrap();
-    let mut sequence = 0;
-    let refused = loop {
-        sequence += 1;
-        if let Err(error) = store.stamped(1, Some(id(1, sequence, 1)), exchange.clone()) {
-            break error;
-        }
-    };
-    assert!(matches!(refused, Error::Unavailable(_)), "{refused}");
-    assert_eq!(sequence, storage::SESSION_BYTES_MAX / kv::VALUE_BYTES_MAX as u64 + 1);
-    assert!(store.stamped(1, Some(id(2, 1, 1)), put(key(1), "v".into())).is_err(), "a new client is refused");
-    let first = store.stamped(1, Some(id(1, 1, 1)), exchange).unwrap();
-    assert!(matches!(first, Answer::Put { previous: Some(row) } if row.value.len() == kv::VALUE_BYTES_MAX));
-    store.stamped(1, Some(id(1, sequence, sequence)), put(key(1), "v".into())).unwrap();
-    store.stamped(1, Some(id(2, 1, 1)), put(key(1), "v".into())).unwrap();
-}
-
-#[test]
-fn sessions_are_the_same_whether_they_were_loaded_again_or_not() {
-    let (mut store, mut other) = (Store::new(History::Count(1)), Store::new(History::Count(1)));
-    let mut random = 7u64;
-    for sequence in 1..600 {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let below = sequence - (random >> 60).min(sequence - 1);
-        // Some answers are too large to be kept once they are answered.
-        let value = vec![0; if (random >> 40).is_multiple_of(5) { 9_000 } else { 10 }];
-        let op = Op::Put { key: key(0), value: value.into(), deadline: None, previous: true };
-        let request = id(1 + (random >> 20) % 3, sequence, below);
-        let result = store.stamped(sequence, Some(request), op.clone());
-        assert_eq!(other.stamped(sequence, Some(request), op), result);
-        if sequence % 7 == 0 {
-            other.table.load(SHARD, 1).unwrap();
-        }
-        assert_eq!(
-            store.table.digest(SHARD).unwrap(),
-            other.table.digest(SHARD).unwrap(),
-            "after request {sequence}"
-        );
-    }
 }
 
 /// An engine whose reads fail when told to.
@@ -370,7 +224,7 @@ fn apply_engine_fails_stops_the_table_before_the_half_entry_is_flushed() {
     let folder = tempfile::tempdir().unwrap();
     let fails = Arc::new(AtomicBool::new(false));
     let inner = storage::open(Kind::Memory, folder.path()).unwrap();
-    let options = Options { history: History::Count(1) };
+    let options = Options::of(History::Count(1));
     let mut table = Table::open(Box::new(Failing { inner, fails: fails.clone() }), options);
     table.load(SHARD, 1).unwrap();
     let ops = vec![Stamped { id: None, op: put(key(0), "v".into()) }];

@@ -15,7 +15,7 @@ use std::path::Path;
 use kv::{Answer, Entry, Error, Op, ShardId, Version};
 use model::reference::Reference;
 use model::workload::Workload;
-use storage::{Flush, History, Kind, Options, Read, Table};
+use storage::{Clock, Flush, History, Kind, Options, Read, Table};
 
 const SHARD: ShardId = ShardId(3);
 const STEPS: usize = 300;
@@ -79,7 +79,7 @@ fn apply(copies: &mut [Copy; 2], reference: &mut Reference, entry: Entry) {
 
 fn read(copies: &[Copy; 2], reference: &mut Reference, op: &Op) {
     for copy in copies {
-        let Read::Done(result, last) = copy.table.read(SHARD, op, None).unwrap() else {
+        let Read::Done { result, last, .. } = copy.table.read(SHARD, op, Clock::Shard).unwrap() else {
             panic!("without a clock nothing needs to advance")
         };
         assert_eq!(last, reference.last());
@@ -104,9 +104,9 @@ fn check_floor(copy: &Copy, key: &kv::Key, at: Version, result: &Result<Answer, 
     let Err(Error::Trimmed { oldest, .. }) = result else { return };
     if *oldest <= copy.table.applied(SHARD).last {
         let op = Op::Get { key: key.clone(), at: Some(*oldest) };
-        let read = copy.table.read(SHARD, &op, None).unwrap();
+        let read = copy.table.read(SHARD, &op, Clock::Shard).unwrap();
         assert!(
-            matches!(read, Read::Done(Ok(_), _)),
+            matches!(read, Read::Done { result: Ok(_), .. }),
             "{oldest} is told to be readable, {at} was not: {read:?}"
         );
     }
@@ -136,7 +136,7 @@ fn install(from: &Table, into: &mut Table, generation: u32, bytes_max: usize) {
 }
 
 fn open(kind: Kind, folder: &Path, history: History) -> Table {
-    Table::open(storage::open(kind, folder).unwrap(), Options { history })
+    Table::open(storage::open(kind, folder).unwrap(), Options::of(history))
 }
 
 /// One copy of the shard, the log it would be replayed from, and a flush that may be under way.

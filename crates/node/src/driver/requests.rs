@@ -55,6 +55,7 @@ impl Driver {
             in_doubt: false,
             why: None,
             fetched: None,
+            hidden: false,
             counted: 0,
         });
         self.dispatch(token);
@@ -102,6 +103,7 @@ impl Driver {
             in_doubt: false,
             why: None,
             fetched: None,
+            hidden: false,
             counted: 0,
         });
         self.serve(token);
@@ -113,8 +115,9 @@ impl Driver {
         // Whoever has it may run it yet, wherever it goes next.
         open.in_doubt |= matches!(open.state, State::Forwarded(..));
         let Some(replica) = self.replicas.get(&open.shard) else { return };
-        let here =
-            open.is_read() && matches!(open.level, Level::Local | Level::Bounded(_)) && open.why.is_none();
+        // What may be no older than now is only to be had from the leader.
+        let stale = matches!(open.level, Level::Local | Level::Bounded(1..));
+        let here = open.is_read() && stale && open.why.is_none();
         match replica.protocol.status().leader {
             _ if here => self.serve(token),
             Some(leader) if leader == self.config.me => self.serve(token),
@@ -128,7 +131,7 @@ impl Driver {
         let full = self.full_disks();
         let Some(open) = self.open.get_mut(token) else { return };
         let Some(replica) = self.replicas.get_mut(&open.shard) else { return };
-        open.state = State::Local;
+        (open.state, open.hidden) = (State::Local, false);
         if open.is_read() {
             let level = open.level;
             self.inputs.push_back((open.shard, replication::Input::Read { token, level }));
@@ -145,7 +148,7 @@ impl Driver {
 
     /// Whose full disks leave no majority that could take a write, if so. The leader's own must have room anyway: what it
     /// orders stays in its memory until it is written.
-    fn full_disks(&self) -> Option<&'static str> {
+    pub(super) fn full_disks(&self) -> Option<&'static str> {
         let others = self.peers.ids().filter(|id| self.peers.has_full_disk(*id)).count();
         match self.config.nodes.len() - others < self.config.majority() as usize {
             _ if self.disk_full => Some("the leading node"),

@@ -31,7 +31,7 @@ pub struct Cluster {
 
 pub struct Node {
     pub driver: Driver,
-    executor: Executor,
+    pub executor: Executor,
     inputs: VecDeque<Input>,
     /// Wall clock less the true time, in microseconds.
     pub wall_offset: i64,
@@ -64,9 +64,15 @@ impl Cluster {
     }
 
     pub fn ask_with(&mut self, node: NodeId, op: Op, id: Option<kv::RequestId>) -> u64 {
+        self.ask_at(node, op, id, None)
+    }
+
+    fn ask_at(&mut self, node: NodeId, op: Op, id: Option<kv::RequestId>, level: Option<kv::Level>) -> u64 {
         self.clients += 1;
-        let (shard, op) = Plan::new(&self.map, op).unwrap().take_single().expect("tests ask one shard");
-        let part = Part { shard, op, level: None, id, timeout_micros: 3_000_000 };
+        let plan = Plan::new(&self.map, op).unwrap();
+        let [(shard, op)] = &plan.parts[..] else { panic!("tests ask one shard") };
+        let (shard, op) = (*shard, op.clone());
+        let part = Part { shard, op, level, id, timeout_micros: 3_000_000 };
         let client = self.clients;
         self.input(node, Input::Part { client, part });
         client
@@ -75,6 +81,16 @@ impl Cluster {
     /// Asks and waits for the answer, or until there can be none.
     pub fn call(&mut self, node: NodeId, op: Op) -> Result<Reply, Error> {
         let client = self.ask(node, op);
+        self.wait_for(client)
+    }
+
+    /// Reads at a level, and waits for the answer.
+    pub fn read(&mut self, node: NodeId, op: Op, level: kv::Level) -> Reply {
+        let client = self.ask_at(node, op, None, Some(level));
+        self.wait_for(client).unwrap()
+    }
+
+    fn wait_for(&mut self, client: u64) -> Result<Reply, Error> {
         for _ in 0..4 * ELECTION_STEPS {
             if let Some(answer) = self.answers.remove(&client) {
                 return answer;
@@ -216,7 +232,7 @@ impl Node {
     fn new(me: NodeId, seed: u64, nodes: &[(NodeId, String)], map: &ShardMap) -> Node {
         let folder = tempfile::tempdir().unwrap();
         let engine = storage::open(Kind::Memory, folder.path()).unwrap();
-        let mut table = Table::open(engine, Options { history: History::Count(16) });
+        let mut table = Table::open(engine, Options::of(History::Count(16)));
         let applied =
             map.shards().iter().map(|(shard, _)| (*shard, table.load(*shard, 0).unwrap())).collect();
         let config = Config {

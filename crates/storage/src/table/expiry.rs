@@ -1,20 +1,42 @@
 //! Expiry: what has a deadline is gone once the shard's newest version reaches it.
 //!
-//! Every read and update sees it gone at once. The row itself is removed by the next write of its key, or a few at a
-//! time at the end of each apply. Either way it counts as deleted at the first version of its deadline's microsecond,
-//! whenever the removal came.
+//! Every read and update sees it gone at once. The row itself is removed by the next write of its key, or by a sweep at
+//! the end of an apply. Either way it counts as deleted at the first version of its deadline's microsecond, whenever the
+//! removal came.
+//!
+//! What is left of a deleted key, its tombstone and older revisions, has a deadline too: when that has passed, the sweep
+//! takes the last of it away.
+//!
+//! # The sweep
+//!
+//! A row of the index is removed once its whole second has passed, the earliest first. How many an apply removes follows
+//! from its entry alone, so all replicas remove the same: whoever sets a deadline pays for one that has passed, all ops
+//! together for a few more, and an [`kv::Op::Advance`], which a leader orders when something is due, for
+//! [`EXPIRED_PER_APPLY_MAX`].
+//!
+//! In a log-structured engine a removed row costs whoever passes over it. So the rows of each second are counted, in
+//! memory: no scan is begun that finds nothing, and the next one begins where the last one ended. Deadlines rise with the
+//! clock, hence no row comes to lie before that place, or the place goes back to it.
 
+use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 
+use bytes::Bytes;
 use kv::{NodeId, Version};
+use mutant::Mutant;
 
-use super::keys::parts_of_expiry;
-use super::record::Head;
+use super::keys::{RowSet, parts_of_expiry};
+use super::older;
+use super::record::{Head, Record};
 use super::write::Writer;
-use crate::engine::EngineError;
+use crate::engine::{EngineError, View};
 
-/// Rows that one apply removes because they expired: it stays within the length of a turn.
+/// Rows that one apply removes because their time has passed: it stays within the length of a turn.
 pub const EXPIRED_PER_APPLY_MAX: usize = 256;
+/// Of the ops of an entry, every so many pay for one row.
+const OPS_PER_ROW: usize = 8;
+/// The index is counted in steps of two to the power of this, in microseconds: 1.05 s.
+const SECOND_BITS: u32 = 20;
 
 /// The version at which an expired row counts as deleted. It is behind the row's own: no row is stored whose deadline
 /// has passed.
@@ -22,30 +44,142 @@ pub fn version_of(head: &Head) -> Version {
     Version::new(head.deadline.unwrap_or(u64::MAX), NodeId(0))
 }
 
-impl Writer<'_> {
-    /// Removes rows that have expired, the earliest deadlines first.
-    pub fn sweep(&mut self) -> Result<(), EngineError> {
-        let now = self.version().micros();
-        if *self.due > now {
-            return Ok(());
-        }
-        let (mut expired, mut next) = (Vec::new(), u64::MAX);
-        let (from, to) = (self.set.expiry_begin(), self.set.session_begin());
-        self.engine.scan(Bound::Included(&from), Bound::Excluded(&to), false, &mut |row, _| {
-            let (deadline, key) = parts_of_expiry(&row);
-            if deadline > now || expired.len() == EXPIRED_PER_APPLY_MAX {
-                next = deadline;
-                return ControlFlow::Break(());
-            }
-            expired.push((deadline, key));
+/// How many rows the sweep of an entry may remove: `set` deadlines were set in it.
+pub fn allowance(ops: usize, advances: bool, set: usize) -> usize {
+    let earned = 1 + ops / OPS_PER_ROW + set;
+    if advances { EXPIRED_PER_APPLY_MAX } else { earned.min(EXPIRED_PER_APPLY_MAX) }
+}
+
+/// What is known in memory of the expiry index of a shard.
+#[derive(Default)]
+pub struct Deadlines {
+    /// Rows by second; none of them is 0.
+    seconds: BTreeMap<u64, u64>,
+    /// No row of a second that has passed lies before this one.
+    cursor: Bytes,
+    /// Rows that were put since the last sweep.
+    set: usize,
+}
+
+impl Deadlines {
+    /// Counts the index of a copy.
+    pub fn load(rows: &dyn View, set: RowSet) -> Result<Deadlines, EngineError> {
+        let mut deadlines = Deadlines::default();
+        let (from, to) = (set.expiry_begin(), set.session_begin());
+        rows.scan(Bound::Included(&from), Bound::Excluded(&to), false, &mut |row, _| {
+            deadlines.put(&row);
             ControlFlow::Continue(())
         })?;
-        for (deadline, key) in expired {
-            let found = self.current(&key)?;
-            let live = found.is_some_and(|found| found.head.deadline == Some(deadline));
-            assert!(!live, "a row whose deadline passed is removed when it is looked at");
+        deadlines.set = 0;
+        Ok(deadlines)
+    }
+
+    /// When the first second has passed, in microseconds since 1970: then a sweep finds something.
+    pub fn due(&self) -> Option<u64> {
+        self.seconds.first_key_value().map(|(second, _)| (second + 1) << SECOND_BITS)
+    }
+
+    /// A row of the index was put.
+    pub fn put(&mut self, row: &Bytes) {
+        *self.seconds.entry(second_of(row)).or_default() += 1;
+        self.set += 1;
+        if *row < self.cursor {
+            self.cursor = row.clone();
         }
-        *self.due = next;
+    }
+
+    /// A row of the index was removed.
+    pub fn removed(&mut self, row: &Bytes) {
+        let second = second_of(row);
+        let left = self.seconds.get_mut(&second).expect("a row of the index is counted while it is there");
+        *left -= 1;
+        if *left == 0 {
+            self.seconds.remove(&second);
+        }
+    }
+
+    /// How many rows were put since the last sweep.
+    pub fn take_set(&mut self) -> usize {
+        std::mem::take(&mut self.set)
+    }
+}
+
+fn second_of(row: &Bytes) -> u64 {
+    parts_of_expiry(row).0 >> SECOND_BITS
+}
+
+impl Writer<'_> {
+    /// Removes rows whose second has passed, the earliest first and so many at most.
+    pub fn sweep(&mut self, rows_max: usize) -> Result<(), EngineError> {
+        let passed = self.version().micros() >> SECOND_BITS;
+        let Some((&first, _)) = self.deadlines.seconds.first_key_value() else { return Ok(()) };
+        if first >= passed {
+            return Ok(());
+        }
+        let begin = self.set.expiry(first << SECOND_BITS, b"").max(self.deadlines.cursor.clone());
+        let begin =
+            if mutant::is(Mutant::ExpirySweepsFromTheStart) { self.set.expiry_begin() } else { begin };
+        let end = self.set.expiry(passed << SECOND_BITS, b"");
+        let mut rows = Vec::new();
+        self.engine.scan(Bound::Included(&begin), Bound::Excluded(&end), false, &mut |row, _| {
+            rows.push(row);
+            if rows.len() < rows_max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        let mut removed = 0;
+        for row in rows {
+            if removed >= rows_max {
+                break;
+            }
+            removed += self.remove_overdue(&row, rows_max - removed)?;
+            self.deadlines.cursor = row;
+        }
+        Ok(())
+    }
+
+    /// Removes what a row of the index stands for, or some of it; returns how many rows.
+    fn remove_overdue(&mut self, row: &Bytes, rows_max: usize) -> Result<usize, EngineError> {
+        let (deadline, key) = parts_of_expiry(row);
+        let found = self.reader().current(&key)?.filter(|found| found.head.deadline == Some(deadline));
+        let found = found.ok_or_else(|| {
+            EngineError::corrupt(
+                "removing what has expired",
+                "the index names a deadline that its key has not",
+            )
+        })?;
+        if found.head.tombstone {
+            return self.forget_deleted(&key, &found, rows_max);
+        }
+        let version = version_of(&found.head);
+        self.bury(&key, found, version)?;
+        Ok(1)
+    }
+
+    /// Removes what is left of a deleted key, the oldest revisions first and the tombstone last.
+    fn forget_deleted(
+        &mut self,
+        key: &Bytes,
+        tombstone: &Record,
+        rows_max: usize,
+    ) -> Result<usize, EngineError> {
+        let ordinals = older::older(&tombstone.head);
+        let removed = (ordinals.end - ordinals.start).min(rows_max as u64);
+        for ordinal in ordinals.take(rows_max) {
+            self.remove(older::row(self.set, key, ordinal, self.keep))?;
+        }
+        if removed == tombstone.head.kept {
+            self.forget_key(key, &tombstone.head)?;
+        } else {
+            let head = Head { kept: tombstone.head.kept - removed, ..tombstone.head };
+            self.put(self.set.current(key), head.encode(&[]))?;
+        }
+        Ok(removed as usize + 1)
+    }
+
+    /// Removes a tombstone that no older revision is kept of any more.
+    pub fn forget_key(&mut self, key: &[u8], tombstone: &Head) -> Result<(), EngineError> {
+        self.index(key, tombstone.deadline, None)?;
+        self.remove(self.set.current(key))?;
+        self.state.floor = self.state.floor.max(tombstone.version);
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use kv::{Answer, Class, Direction, Entry, NodeId, Op, Range, Row, ShardId, Stamp
 use super::record::{Head, Record};
 use super::sessions;
 use super::shard::State;
-use super::{History, Options, Read, Table};
+use super::{Clock, History, Options, Read, Table};
 use crate::engine::{Engine, EngineError};
 use crate::memory::{Memory, checkpoint};
 
@@ -22,7 +22,7 @@ const PAGES_MAX: usize = 10_000;
 
 /// A table over an engine without files, with one empty shard.
 pub fn table() -> Table {
-    let mut table = Table::open(engine(), Options { history: History::Count(3) });
+    let mut table = Table::open(engine(), Options::of(History::Count(3)));
     table.load(SHARD, 0).expect("an empty copy loads");
     table
 }
@@ -76,7 +76,8 @@ pub fn ask(bytes: &[u8]) {
     let Ok(Stamped { op, .. }) = Stamped::decode(&Bytes::copy_from_slice(bytes)) else { return };
     let table = filled();
     read(&table, &op).expect("memory does not fail");
-    let _ = table.read(SHARD, &op, Some(Version::new(2_000, NodeId(1)))).expect("memory does not fail");
+    let _ =
+        table.read(SHARD, &op, Clock::Orders(Version::new(2_000, NodeId(1)))).expect("memory does not fail");
 }
 
 /// Chunks of a snapshot (a list), each without its checksum: installed or refused. What is installed whole loads, and
@@ -124,7 +125,7 @@ pub fn row_samples() -> Vec<Bytes> {
         deadline: None,
     };
     let expiring = Head { deadline: Some(9), first: false, ..live };
-    vec![live.encode(&[b"value"]), expiring.encode(&[b""]), Head::tombstone(version, 7, 1).encode(&[])]
+    vec![live.encode(&[b"value"]), expiring.encode(&[b""]), Head::tombstone(version, 7, 1, None).encode(&[])]
 }
 
 /// States.
@@ -216,12 +217,12 @@ fn digest(table: &Table) -> u64 {
 /// Reads what an op asks; of a range all pages, which come to an end.
 fn read(table: &Table, op: &Op) -> Result<(), EngineError> {
     let Op::Range(range) = op else {
-        return table.read(SHARD, op, None).map(drop);
+        return table.read(SHARD, op, Clock::Shard).map(drop);
     };
     let mut range = range.clone();
     for _ in 0..PAGES_MAX {
-        let read = table.read(SHARD, &Op::Range(range.clone()), None)?;
-        let Read::Done(Ok(Answer::Page(page)), _) = read else { return Ok(()) };
+        let read = table.read(SHARD, &Op::Range(range.clone()), Clock::Shard)?;
+        let Read::Done { result: Ok(Answer::Page(page)), .. } = read else { return Ok(()) };
         let is_within = |row: &Row| row.key >= range.from && range.to.as_ref().is_none_or(|to| row.key < to);
         assert!(range.limit == 0 || range.count_only || page.rows.len() <= range.limit as usize);
         assert!(page.rows.iter().all(is_within));

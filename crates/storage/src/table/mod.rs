@@ -6,15 +6,15 @@
 //!
 //! # Revisions
 //!
-//! Of each key the newest [`History`] revisions are kept, deletions and changes of the deadline counted. With
-//! `Count(1)` a deleted key leaves nothing but the shard's `floor`, the highest version at which a key was wholly
-//! forgotten. A read at a version answers with the newest revision at or below it; when there is none it is `not found`
+//! Of each key the newest [`History`] revisions are kept, deletions and changes of the deadline counted; those of a deleted
+//! key for [`Options::deleted_micros`] only. With `Count(1)`, and after that time, a deleted key leaves nothing but the
+//! shard's `floor`, the highest version at which a key was wholly forgotten. A read at a version answers with the newest revision at or below it; when there is none it is `not found`
 //! if the key surely was absent, else `trimmed`.
 //!
 //! # Caveats
 //!
 //! Asking about a shard that was not loaded is a bug of the owner, and panics. All replicas of a shard need the same
-//! `history` at the same entry.
+//! [`Options`] at the same entry.
 
 mod expiry;
 pub mod fuzz;
@@ -31,6 +31,7 @@ mod transaction;
 mod update;
 mod write;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 
@@ -44,7 +45,7 @@ use self::shard::{Shard, State};
 use crate::engine::{Engine, EngineError, Flush, Maintenance};
 
 pub use self::expiry::EXPIRED_PER_APPLY_MAX;
-pub use self::sessions::{SESSION_BYTES_MAX, SESSIONS_MAX};
+pub use self::sessions::{ANSWER_BYTES_KEPT, SESSION_BYTES_MAX};
 pub use self::snapshot::{InstallError, ShardSnapshot};
 
 /// Rows that one call of [`Table::forget`] removes: a millisecond or two.
@@ -55,6 +56,17 @@ const FORGOTTEN_ROWS_MAX: usize = 1024;
 pub struct Options {
     /// How many revisions of each key.
     pub history: History,
+    /// How long those of a deleted key are kept, in microseconds; `u64::MAX` = for ever.
+    pub deleted_micros: u64,
+    /// Bytes that a shard's remembered requests may take, in memory and in rows.
+    pub session_bytes_max: u64,
+}
+
+impl Options {
+    /// So many revisions, and those of deleted keys for ever.
+    pub fn of(history: History) -> Options {
+        Options { history, deleted_micros: u64::MAX, session_bytes_max: SESSION_BYTES_MAX }
+    }
 }
 
 /// How many revisions of a key are kept.
@@ -95,11 +107,32 @@ pub struct Done {
     pub version: Version,
 }
 
+/// The clock that a read counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Clock {
+    /// None: what has expired by the shard's newest version is gone, and nothing else.
+    #[default]
+    Shard,
+    /// Of a reader who can order an advance: what is due on it, or asked at a version between the shard's newest and it, needs
+    /// the shard to advance first.
+    Orders(Version),
+    /// Of a reader who cannot: what is due on it is left out, and the read says that something was.
+    Hides(Version),
+}
+
 /// What became of a read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Read {
-    /// The answer, and the shard's newest version when it was read.
-    Done(Result<Answer, Error>, Version),
+    /// It was made.
+    Done {
+        /// What was found.
+        result: Result<Answer, Error>,
+        /// The shard's newest version when it was read.
+        last: Version,
+        /// Something was left out that has expired by the reader's clock only ([`Clock::Hides`]): other readers may find it
+        /// yet.
+        hidden: bool,
+    },
     /// The shard has to reach this version first: order [`Op::Advance`] to it, and ask again.
     NeedsAdvance(Version),
 }
@@ -158,10 +191,7 @@ impl Table {
         if index <= shard.state.applied {
             return Ok(Vec::new());
         }
-        let (engine, keep) = (&mut *self.engine, self.options.history.keep());
-        let run = |stamped| shard.run(engine, keep, stamped, entry.proposed);
-        let done = entry.ops.iter().map(run).collect::<Result<Vec<_>, _>>();
-        let result = done.and_then(|done| shard.finish(engine, keep, index, term).map(|()| done));
+        let result = shard.apply(&mut *self.engine, self.options, (index, term), entry);
         result.inspect_err(|error| self.stopped = Some(error.to_string()))
     }
 
@@ -170,18 +200,18 @@ impl Table {
         self.apply(shard, index, term, &Entry { proposed: Version::ZERO, ops: Vec::new() }).map(|_| ())
     }
 
-    /// Reads a shard as it is. `now` is the clock of a reader who must count it: what is due on it, or asked at a version
-    /// between the shard's newest and it, needs the shard to advance first.
-    pub fn read(&self, shard: ShardId, op: &Op, now: Option<Version>) -> Result<Read, EngineError> {
+    /// Reads a shard as it is, by a clock.
+    pub fn read(&self, shard: ShardId, op: &Op, clock: Clock) -> Result<Read, EngineError> {
         let Shard { set, state, .. } = self.loaded(shard);
         let keep = self.options.history.keep();
-        let reader = Reader { rows: &*self.engine, set: *set, state, now, keep };
-        match op.validate().map_err(Stop::from).and_then(|()| reader.evaluate(op)) {
-            Ok(answer) => Ok(Read::Done(Ok(answer), state.last)),
-            Err(Stop::Refused(error)) => Ok(Read::Done(Err(error), state.last)),
-            Err(Stop::NeedsAdvance(version)) => Ok(Read::NeedsAdvance(version)),
-            Err(Stop::Engine(error)) => Err(error),
-        }
+        let reader = Reader { rows: &*self.engine, set: *set, state, clock, keep, hidden: Cell::new(false) };
+        let result = match op.validate().map_err(Stop::from).and_then(|()| reader.evaluate(op)) {
+            Ok(answer) => Ok(answer),
+            Err(Stop::Refused(error)) => Err(error),
+            Err(Stop::NeedsAdvance(version)) => return Ok(Read::NeedsAdvance(version)),
+            Err(Stop::Engine(error)) => return Err(error),
+        };
+        Ok(Read::Done { result, last: state.last, hidden: reader.hidden.get() })
     }
 
     /// Up to where a shard has applied its log.
@@ -189,10 +219,15 @@ impl Table {
         self.loaded(shard).state.told()
     }
 
-    /// The earliest deadline in a shard, or a little earlier, in microseconds since 1970: once the clock passes it, an
-    /// [`Op::Advance`] removes rows. `None` = nothing expires.
+    /// When a shard has something to remove (what has expired, what is left of deleted keys, requests that are out of
+    /// date), in microseconds since 1970: an [`Op::Advance`] to that time removes some of it. `None` = nothing ever is.
     pub fn due(&self, shard: ShardId) -> Option<u64> {
-        Some(self.loaded(shard).due).filter(|due| *due != u64::MAX)
+        self.loaded(shard).due()
+    }
+
+    /// How many sessions a shard remembers.
+    pub fn sessions(&self, shard: ShardId) -> usize {
+        self.loaded(shard).sessions.len()
     }
 
     /// The copy of a shard as it is now, to be read on any thread.

@@ -1,12 +1,14 @@
 //! Reads: one key, several, and the history of one; now or as of a version.
 
+use std::cell::Cell;
+
 use bytes::Bytes;
 use kv::{Answer, Error, Key, KeyAnswer, Op, PAGE_ROWS_MAX, Revision, Row, Version};
 
 use super::keys::RowSet;
 use super::older::older;
 use super::record::Record;
-use super::{State, Stop, expiry};
+use super::{Clock, State, Stop, expiry};
 use crate::engine::{EngineError, View};
 
 /// All rows of one answer together: what an answer may hold in memory and on the wire. Two of the largest ops.
@@ -17,10 +19,12 @@ pub struct Reader<'a> {
     pub rows: &'a dyn View,
     pub set: RowSet,
     pub state: &'a State,
-    /// The clock of whoever asks, when the answer must count it.
-    pub now: Option<Version>,
+    /// The clock of whoever asks.
+    pub clock: Clock,
     /// Revisions that are kept of a key.
     pub keep: u64,
+    /// Whether something was left out by a clock that hides.
+    pub hidden: Cell<bool>,
 }
 
 impl Reader<'_> {
@@ -36,10 +40,15 @@ impl Reader<'_> {
 
     /// Checks a version to read at; `None` = the newest state.
     pub fn moment(&self, at: Option<Version>) -> Result<Option<Version>, Stop> {
-        match (at, self.now) {
-            (Some(at), Some(now)) if self.state.last < at && at <= now => Err(Stop::NeedsAdvance(at)),
-            (Some(at), now) if self.state.last < at => {
-                let newest = now.unwrap_or_default().max(self.state.last);
+        match (at, self.clock) {
+            (Some(at), Clock::Orders(now)) if self.state.last < at && at <= now => {
+                Err(Stop::NeedsAdvance(at))
+            }
+            (Some(at), clock) if self.state.last < at => {
+                let newest = match clock {
+                    Clock::Orders(now) => now.max(self.state.last),
+                    Clock::Shard | Clock::Hides(_) => self.state.last,
+                };
                 Err(Error::Future { asked: at, newest }.into())
             }
             _ => Ok(at),
@@ -47,12 +56,18 @@ impl Reader<'_> {
     }
 
     /// Whether the newest revision of a key is there for the reader; one whose deadline only the reader's clock has
-    /// passed has to be expired by the shard first.
+    /// passed has to be expired by the shard first, or is left out.
     pub fn is_live(&self, record: &Record) -> Result<bool, Stop> {
-        let live = record.is_live_at(self.state.last);
-        match self.now {
-            Some(now) if live && record.is_expired_at(now) => Err(Stop::NeedsAdvance(now)),
-            _ => Ok(live),
+        if !record.is_live_at(self.state.last) {
+            return Ok(false);
+        }
+        match self.clock {
+            Clock::Orders(now) if record.is_expired_at(now) => Err(Stop::NeedsAdvance(now)),
+            Clock::Hides(now) if record.is_expired_at(now) => {
+                self.hidden.set(true);
+                Ok(false)
+            }
+            _ => Ok(true),
         }
     }
 

@@ -34,6 +34,7 @@ pub struct Head {
     pub ordinal: u64,
     /// How many of them are kept: those right before this one. Kept right in the newest revision only.
     pub kept: u64,
+    /// When the value expires; of a tombstone, when it and the older revisions are forgotten.
     pub deadline: Option<u64>,
 }
 
@@ -75,9 +76,9 @@ impl Record {
 }
 
 impl Head {
-    pub fn tombstone(version: Version, ordinal: u64, kept: u64) -> Head {
+    pub fn tombstone(version: Version, ordinal: u64, kept: u64, deadline: Option<u64>) -> Head {
         let created = Version::ZERO;
-        Head { tombstone: true, first: false, version, created, changes: 0, ordinal, kept, deadline: None }
+        Head { tombstone: true, first: false, version, created, changes: 0, ordinal, kept, deadline }
     }
 
     pub fn row(&self, key: &Bytes, value: Bytes) -> Row {
@@ -181,7 +182,7 @@ mod tests {
 
     #[test]
     fn record_cut_or_unknown_is_corrupt() {
-        let raw = Head::tombstone(Version::ZERO, 300, 3).encode(&[]);
+        let raw = Head::tombstone(Version::ZERO, 300, 3, None).encode(&[]);
         for length in 0..raw.len() {
             assert!(Record::decode(raw.slice(..length)).is_err());
         }

@@ -2,47 +2,58 @@
 //!
 //! A record per unanswered request, in the engine beside the data it changed; the requests' numbers in memory as well.
 //! A record takes the lowest slot that is free: one whose request has been answered. So a client takes the room of as
-//! many records as it ever had unanswered at a time.
+//! many records as it ever had unanswered at a time. An answer of more than [`ANSWER_BYTES_KEPT`] is not kept, only that
+//! there was one: whoever asks again is told that the request happened, and is left in doubt about what it was answered.
 //!
 //! A request with an id, at apply:
 //!
-//! 1. its record is there: the first result is its answer, nothing is run;
+//! 1. its record is there: the first result is its answer, nothing is run; if it is another request under the same id
+//!    (the record has a digest of the op), it is refused as the caller's mistake;
 //! 2. it was answered before (below the session's `answered_below`): in doubt, not run;
 //! 3. its version would be above `valid_until`: in doubt, not run;
 //! 4. too far from the oldest unanswered one, or no room: unavailable, not run;
 //! 5. it is run, and its result stored. Only this moves the session's `answered_below` and `valid_until`, up.
 //!
 //! A session is forgotten whole, once the shard's newest version is above every `valid_until` it saw: by then rule 3
-//! refuses whatever it could still send. Nothing else is ever forgotten; without room, new work is refused.
+//! refuses whatever it could still send. Nothing else is ever forgotten; without room, new work is refused, and first of all
+//! that of clients who hold more than their share. Time makes room: a leader orders an [`Op::Advance`] when sessions have
+//! gone out of date, whether other ops come or not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, ControlFlow};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kv::codec::{self, Malformed};
-use kv::{Answer, Error, RequestId, SESSION_WINDOW, Version};
+use kv::{Answer, Error, Op, RequestId, SESSION_WINDOW, Version};
 use mutant::Mutant;
 
-use super::Done;
 use super::keys::{RowSet, parts_of_session, parts_of_session_suffix};
+use super::{Done, read};
 use crate::engine::{Engine, EngineError, View};
 
-/// Clients that a shard remembers at a time; further ones are refused.
-pub const SESSIONS_MAX: usize = 100_000;
-/// Bytes of all remembered requests of a shard; beyond, only those are taken that make room first.
+/// What all remembered requests of a shard may take when nothing else is said: some 300,000 clients that come once.
 pub const SESSION_BYTES_MAX: u64 = 128 << 20;
-/// Records that one apply removes with forgotten sessions, give or take a session.
-const FORGOTTEN_PER_APPLY: usize = 256;
-/// A free slot's record of up to so many bytes waits to be written over; a larger one is removed.
-const IDLE_BYTES_MAX: u32 = 4096;
-const FORMAT: u8 = 1;
+/// The largest answer that is kept, in bytes as it is encoded: a number, a condition, a small row.
+pub const ANSWER_BYTES_KEPT: usize = 1024;
+/// What a session takes in memory beside its records.
+const SESSION_BYTES: u64 = 320;
+/// When half of the room is taken, no session grows beyond its even share of that half, or else beyond this.
+const SHARE_BYTES_MIN: u64 = 64 << 10;
+/// What is valid for longer than this is remembered only while half of the room is free.
+const LASTING_MICROS: u64 = 60 * 60 * 1_000_000;
+/// So many records of forgotten sessions an apply removes in any case, give or take a session.
+const FORGOTTEN_PER_APPLY_MIN: usize = 16;
+const FORMAT: u8 = 2;
 
 #[derive(Default)]
 pub struct Sessions {
     clients: BTreeMap<u64, Session>,
     /// When a session may be forgotten; never later than it really may, see [`Sessions::forget`].
     expiry: BTreeSet<(Version, u64)>,
+    /// Of all sessions.
     bytes: u64,
+    /// Sessions begun since they were last forgotten.
+    begun: usize,
 }
 
 #[derive(Default)]
@@ -55,6 +66,8 @@ struct Session {
     free: BTreeSet<u16>,
     /// Bytes of each slot's record; 0 = there is none.
     bytes: Vec<u32>,
+    /// All of them, and what the session takes in memory.
+    total: u64,
 }
 
 /// What is to be done with a request.
@@ -100,15 +113,35 @@ impl Sessions {
 
     fn found(&mut self, client: u64, slot: u16, record: &Record, bytes: u32) {
         let session = self.clients.entry(client).or_default();
+        self.bytes -= session.total;
         session.answered_below = session.answered_below.max(record.answered_below);
         session.valid_until = session.valid_until.max(record.valid_until);
         session.bytes.resize(usize::from(slot), 0);
         session.bytes.push(bytes);
-        self.bytes += u64::from(bytes);
+        session.total += u64::from(bytes) + if session.total == 0 { SESSION_BYTES } else { 0 };
+        self.bytes += session.total;
+    }
+
+    /// How many clients are remembered.
+    pub fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// When the first session may have gone out of date, in microseconds since 1970.
+    pub fn due(&self) -> Option<u64> {
+        if mutant::is(Mutant::SessionsNeverFreed) {
+            return None;
+        }
+        self.expiry.first().map(|(valid_until, _)| valid_until.micros() + 1)
+    }
+
+    /// How many sessions were begun since this was last asked.
+    pub fn take_begun(&mut self) -> usize {
+        std::mem::take(&mut self.begun)
     }
 
     /// What is to be done with a request that would get this version.
-    pub fn admit(&self, id: &RequestId, version: Version) -> Admission {
+    pub fn admit(&self, id: &RequestId, version: Version, bytes_max: u64) -> Admission {
         let session = self.clients.get(&id.client);
         if let Some(slot) = session.and_then(|session| session.live.get(&id.sequence))
             && !mutant::is(Mutant::RetryAppliedTwice)
@@ -134,22 +167,35 @@ impl Sessions {
                 id.sequence
             )));
         }
-        self.check_room(session, below)
+        self.check_room(id, version, below, bytes_max)
     }
 
-    fn check_room(&self, session: Option<&Session>, below: u64) -> Admission {
-        let full = self.bytes >= SESSION_BYTES_MAX;
-        let admitted = match session {
-            None => !full && self.clients.len() < SESSIONS_MAX,
-            Some(session) => !full || session.live.first_key_value().is_some_and(|(first, _)| *first < below),
-        };
-        if admitted {
+    /// Room for one more record. Half of it is kept for those who hold little and go with time.
+    fn check_room(&self, id: &RequestId, version: Version, below: u64, bytes_max: u64) -> Admission {
+        let session = self.clients.get(&id.client);
+        let (held, grows) = session.map_or((0, true), |session| (session.total, !session.has_slot(below)));
+        let refuse = |why: &str| Admission::Refuse(Error::Unavailable(why.into()));
+        if !grows || self.bytes < bytes_max / 2 {
             return Admission::Run;
         }
-        Admission::Refuse(Error::Unavailable(
-            "the shard remembers as many requests as it may; try again when some have gone out of date"
-                .into(),
-        ))
+        if self.bytes >= bytes_max {
+            return refuse(
+                "the shard remembers as many requests as it may; try again in a minute, when some have gone out of date",
+            );
+        }
+        if held >= (bytes_max / 2 / (self.clients.len() as u64 + 1)).max(SHARE_BYTES_MIN) {
+            return refuse(
+                "the shard remembers more of this client's requests than its share: tell it which ones are answered \
+                 (answered_below), or wait until they have gone out of date",
+            );
+        }
+        if id.valid_until.micros() > version.micros().saturating_add(LASTING_MICROS) {
+            return refuse(
+                "the shard remembers many requests already, and this one is valid for more than an hour: give it a \
+                 valid_until of some minutes from now",
+            );
+        }
+        Admission::Run
     }
 
     /// The first result of a request that was run before.
@@ -159,30 +205,47 @@ impl Sessions {
         set: RowSet,
         id: &RequestId,
         slot: u16,
+        op: &Op,
     ) -> Result<Done, EngineError> {
         let missing = || damaged(Malformed("it is missing"));
         let raw = rows.get(&set.session(id.client, slot))?.ok_or_else(missing)?;
         let record = Record::decode(raw).map_err(damaged)?;
-        let result = record.result().map_err(damaged)?;
-        Ok(Done { result, version: record.version })
+        let version = record.version;
+        if record.digest != digest(op) {
+            let text = format!(
+                "request {} was another one before: a request id is for one request and its retries, give each its own",
+                id.sequence
+            );
+            return Ok(Done { result: Err(Error::Invalid(text)), version });
+        }
+        let result = record.result().map_err(damaged)?.unwrap_or_else(|| {
+            Err(Error::InDoubt(format!(
+                "request {} was run before, at version {version}; its answer was larger than the {ANSWER_BYTES_KEPT} \
+                 bytes that are kept: read to see what it left",
+                id.sequence
+            )))
+        });
+        Ok(Done { result, version })
     }
 
     /// Stores the result of a request that was admitted and run.
-    pub fn record(&mut self, engine: &mut dyn Engine, set: RowSet, id: &RequestId, done: &Done) {
+    pub fn record(&mut self, engine: &mut dyn Engine, set: RowSet, id: &RequestId, op: &Op, done: &Done) {
         if !self.clients.contains_key(&id.client) {
             self.expiry.insert((id.valid_until, id.client));
+            self.clients.insert(id.client, Session { total: SESSION_BYTES, ..Session::default() });
+            self.bytes += SESSION_BYTES;
+            self.begun += 1;
         }
-        let session = self.clients.entry(id.client).or_default();
+        let session = self.clients.get_mut(&id.client).expect("it was made above when it was not there");
         session.answered_below = session.answered_below.max(id.answered_below);
         session.valid_until = session.valid_until.max(id.valid_until);
-        for slot in session.release() {
-            self.bytes -= u64::from(std::mem::take(&mut session.bytes[usize::from(slot)]));
-            engine.remove(&set.session(id.client, slot));
-        }
+        session.release();
         let slot = session.take_slot(id.sequence);
-        let (row, raw) = (set.session(id.client, slot), encode(session, id.sequence, done));
-        let before = std::mem::replace(&mut session.bytes[usize::from(slot)], size(&row, &raw));
-        self.bytes = self.bytes - u64::from(before) + u64::from(size(&row, &raw));
+        let (row, raw) = (set.session(id.client, slot), encode(session, id.sequence, digest(op), done));
+        let now = size(&row, &raw);
+        let before = std::mem::replace(&mut session.bytes[usize::from(slot)], now);
+        session.total = session.total - u64::from(before) + u64::from(now);
+        self.bytes = self.bytes - u64::from(before) + u64::from(now);
         engine.put(row, raw);
     }
 
@@ -190,10 +253,11 @@ impl Sessions {
     ///
     /// The index has each session under an early `valid_until`; it is put right when its turn comes. So the order of
     /// forgetting is that of the true times, whatever the index had.
-    pub fn forget(&mut self, engine: &mut dyn Engine, set: RowSet, last: Version) {
+    pub fn forget(&mut self, engine: &mut dyn Engine, set: RowSet, last: Version, records_max: usize) {
+        let records_max = records_max.max(FORGOTTEN_PER_APPLY_MIN);
         let mut removed = 0;
         while let Some((valid_until, client)) = self.expiry.first().copied() {
-            if valid_until >= last || removed >= FORGOTTEN_PER_APPLY {
+            if valid_until >= last || removed >= records_max || mutant::is(Mutant::SessionsNeverFreed) {
                 return;
             }
             self.expiry.pop_first();
@@ -202,28 +266,27 @@ impl Sessions {
                 self.expiry.insert((session.valid_until, client));
                 continue;
             }
-            for (slot, bytes) in session.bytes.iter().enumerate().filter(|(_, bytes)| **bytes > 0) {
+            for (slot, _) in session.bytes.iter().enumerate().filter(|(_, bytes)| **bytes > 0) {
                 engine.remove(&set.session(client, slot as u16));
-                self.bytes -= u64::from(*bytes);
                 removed += 1;
             }
+            self.bytes -= session.total;
             self.clients.remove(&client);
         }
     }
 }
 
 impl Session {
-    /// Frees the slots of answered requests; returns those whose records are too large to keep idle.
-    fn release(&mut self) -> Vec<u16> {
-        let mut large = Vec::new();
+    /// Whether a request finds a slot of one that has been answered, once those below a number are.
+    fn has_slot(&self, below: u64) -> bool {
+        !self.free.is_empty() || self.live.first_key_value().is_some_and(|(first, _)| *first < below)
+    }
+
+    /// Frees the slots of answered requests.
+    fn release(&mut self) {
         while let Some(entry) = self.live.first_entry().filter(|entry| *entry.key() < self.answered_below) {
-            let slot = entry.remove();
-            self.free.insert(slot);
-            if self.bytes[usize::from(slot)] > IDLE_BYTES_MAX {
-                large.push(slot);
-            }
+            self.free.insert(entry.remove());
         }
-        large
     }
 
     fn take_slot(&mut self, sequence: u64) -> u16 {
@@ -254,6 +317,9 @@ struct Record {
     valid_until: Version,
     answered_below: u64,
     version: Version,
+    /// Of the op.
+    digest: u32,
+    /// Empty when it is not kept.
     result: Bytes,
 }
 
@@ -268,29 +334,36 @@ impl Record {
             valid_until: reader.version()?,
             answered_below: reader.uint()?,
             version: reader.version()?,
+            digest: reader.u32()?,
             result: reader.rest(),
         })
     }
 
-    fn result(&self) -> Result<Result<Answer, Error>, Malformed> {
+    /// `None` = it is not kept.
+    fn result(&self) -> Result<Option<Result<Answer, Error>>, Malformed> {
+        if self.result.is_empty() {
+            return Ok(None);
+        }
         let mut reader = codec::Reader::new(self.result.clone());
         let result = codec::decode_result(&mut reader, codec::decode_answer)?;
         reader.end()?;
-        Ok(result)
+        Ok(Some(result))
     }
 }
 
 /// Decodes a remembered request and its result, and checks that they are the same when they are encoded again.
 pub(super) fn decode_whole(raw: Bytes) {
     let Ok(record) = Record::decode(raw) else { return };
-    let Ok(result) = record.result() else { return };
+    let Ok(Some(result)) = record.result() else { return };
     let (answered_below, valid_until) = (record.answered_below, record.valid_until);
     let session = Session { answered_below, valid_until, ..Session::default() };
     let done = Done { result, version: record.version };
-    let again = Record::decode(encode(&session, record.sequence, &done)).expect("what was encoded decodes");
+    let raw = encode(&session, record.sequence, record.digest, &done);
+    let again = Record::decode(raw).expect("what was encoded decodes");
     assert_eq!((again.sequence, again.valid_until), (record.sequence, valid_until));
     assert_eq!((again.answered_below, again.version), (answered_below, record.version));
-    assert_eq!(again.result(), Ok(done.result));
+    assert_eq!(again.digest, record.digest);
+    assert!(again.result().is_ok_and(|result| result.is_none_or(|result| result == done.result)));
 }
 
 /// Remembered requests as they are stored.
@@ -298,18 +371,32 @@ pub(super) fn samples() -> Vec<Bytes> {
     let session = Session { answered_below: 3, valid_until: Version::MAX, ..Session::default() };
     let results = [Ok(Answer::Put { previous: None }), Err(Error::InDoubt("why".into()))];
     let done = results.map(|result| Done { result, version: Version::ZERO });
-    done.map(|done| encode(&session, 300, &done)).to_vec()
+    done.map(|done| encode(&session, 300, 7, &done)).to_vec()
 }
 
-fn encode(session: &Session, sequence: u64, done: &Done) -> Bytes {
+fn encode(session: &Session, sequence: u64, digest: u32, done: &Done) -> Bytes {
     let mut into = BytesMut::with_capacity(64);
     into.put_u8(FORMAT);
     codec::put_uint(&mut into, sequence);
     codec::put_version(&mut into, session.valid_until);
     codec::put_uint(&mut into, session.answered_below);
     codec::put_version(&mut into, done.version);
-    codec::encode_result(&mut into, &done.result, codec::encode_answer);
+    codec::put_uint(&mut into, u64::from(digest));
+    let head = into.len();
+    if done.result.as_ref().map_or(0, read::bytes_of) <= ANSWER_BYTES_KEPT {
+        codec::encode_result(&mut into, &done.result, codec::encode_answer);
+    }
+    if into.len() - head > ANSWER_BYTES_KEPT {
+        into.truncate(head);
+    }
     Bytes::copy_from_slice(&into)
+}
+
+/// Tells ops apart. Times are left out: a time to live is made a deadline anew each time a request is sent.
+fn digest(op: &Op) -> u32 {
+    let mut into = BytesMut::with_capacity(64 + op.bytes());
+    codec::encode_op(&mut into, &op.without_deadlines());
+    crc32c::crc32c(&into)
 }
 
 fn size(row: &Bytes, raw: &Bytes) -> u32 {

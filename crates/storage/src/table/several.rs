@@ -74,8 +74,7 @@ impl Writer<'_> {
         let removed = self.forget_older(key, &current.head, base)?;
         let kept = current.head.kept - removed;
         if current.head.tombstone && kept == 0 {
-            self.remove(self.set.current(key))?;
-            self.state.floor = self.state.floor.max(current.head.version);
+            self.forget_key(key, &current.head)?;
             return Ok(removed + 1);
         }
         if removed > 0 {

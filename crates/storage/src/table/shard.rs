@@ -1,15 +1,14 @@
 //! What the table keeps in memory of a shard, and the shard's row of state.
 
-use std::ops::{Bound, ControlFlow};
-
 use bytes::{BufMut, Bytes};
-use kv::{Op, RequestId, Stamped, Version, codec};
+use kv::{Entry, Op, RequestId, Stamped, Version, codec};
 use mutant::Mutant;
 
-use super::keys::{RowSet, parts_of_expiry};
+use super::expiry::{self, Deadlines};
+use super::keys::RowSet;
 use super::sessions::{Admission, Sessions};
 use super::write::Writer;
-use super::{Applied, Done, Stop};
+use super::{Applied, Done, Options, Stop};
 use crate::engine::{Engine, EngineError, View};
 
 const FORMAT: u8 = 1;
@@ -60,28 +59,44 @@ impl State {
 pub struct Shard {
     pub set: RowSet,
     pub state: State,
-    /// No deadline is earlier; `u64::MAX` = there is none.
-    pub due: u64,
+    pub deadlines: Deadlines,
     pub sessions: Sessions,
 }
 
 impl Shard {
     pub fn load(rows: &dyn View, set: RowSet) -> Result<Shard, EngineError> {
-        let (state, sessions) = (State::load(rows, set)?, Sessions::load(rows, set)?);
-        let mut due = u64::MAX;
-        let (from, to) = (set.expiry_begin(), set.session_begin());
-        rows.scan(Bound::Included(&from), Bound::Excluded(&to), false, &mut |row, _| {
-            due = parts_of_expiry(&row).0;
-            ControlFlow::Break(())
-        })?;
-        Ok(Shard { set, state, due, sessions })
+        let (state, deadlines) = (State::load(rows, set)?, Deadlines::load(rows, set)?);
+        Ok(Shard { set, state, deadlines, sessions: Sessions::load(rows, set)? })
+    }
+
+    /// When an advance finds something to remove, in microseconds since 1970.
+    pub fn due(&self) -> Option<u64> {
+        self.deadlines.due().into_iter().chain(self.sessions.due()).min()
+    }
+
+    /// Applies an entry that comes next; one result per op.
+    pub fn apply(
+        &mut self,
+        engine: &mut dyn Engine,
+        options: Options,
+        (index, term): (u64, u64),
+        entry: &Entry,
+    ) -> Result<Vec<Done>, EngineError> {
+        let run = |stamped| self.run(engine, options, stamped, entry.proposed);
+        let done = entry.ops.iter().map(run).collect::<Result<Vec<_>, _>>()?;
+        self.clean(engine, options, entry)?;
+        (self.state.applied, self.state.term) = (index, term);
+        if !mutant::is(Mutant::AppliedOutsideBatch) || index.is_multiple_of(8) {
+            engine.put(self.set.state(), self.state.encode());
+        }
+        Ok(done)
     }
 
     /// Runs one op of an entry, unless its session says otherwise.
-    pub fn run(
+    fn run(
         &mut self,
         engine: &mut dyn Engine,
-        keep: u64,
+        options: Options,
         stamped: &Stamped,
         proposed: Version,
     ) -> Result<Done, EngineError> {
@@ -90,10 +105,10 @@ impl Shard {
             _ if mutant::is(Mutant::VersionFromClockAlone) => proposed,
             _ => proposed.after(self.state.last),
         };
-        let Some(id) = &stamped.id else { return self.evaluate(engine, keep, &stamped.op, version) };
-        match self.sessions.admit(id, version) {
-            Admission::Run => self.run_once(engine, keep, id, &stamped.op, version),
-            Admission::Repeat(slot) => self.sessions.repeat(&*engine, self.set, id, slot),
+        let Some(id) = &stamped.id else { return self.evaluate(engine, options, &stamped.op, version) };
+        match self.sessions.admit(id, version, options.session_bytes_max) {
+            Admission::Run => self.run_once(engine, options, id, &stamped.op, version),
+            Admission::Repeat(slot) => self.sessions.repeat(&*engine, self.set, id, slot, &stamped.op),
             Admission::Refuse(error) => Ok(Done { result: Err(error), version: self.state.last }),
         }
     }
@@ -101,26 +116,26 @@ impl Shard {
     fn run_once(
         &mut self,
         engine: &mut dyn Engine,
-        keep: u64,
+        options: Options,
         id: &RequestId,
         op: &Op,
         version: Version,
     ) -> Result<Done, EngineError> {
-        let done = self.evaluate(engine, keep, op, version)?;
-        self.sessions.record(engine, self.set, id, &done);
+        let done = self.evaluate(engine, options, op, version)?;
+        self.sessions.record(engine, self.set, id, op, &done);
         Ok(done)
     }
 
     fn evaluate(
         &mut self,
         engine: &mut dyn Engine,
-        keep: u64,
+        options: Options,
         op: &Op,
         version: Version,
     ) -> Result<Done, EngineError> {
         self.state.last = version;
         let result = match op.validate() {
-            Ok(()) => self.writer(engine, keep).evaluate(op),
+            Ok(()) => self.writer(engine, options).evaluate(op),
             Err(error) => Err(Stop::Refused(error)),
         };
         match result {
@@ -131,24 +146,27 @@ impl Shard {
         }
     }
 
-    /// What every entry ends with: what is out of date goes, and where the shard is is written.
-    pub fn finish(
-        &mut self,
-        engine: &mut dyn Engine,
-        keep: u64,
-        index: u64,
-        term: u64,
-    ) -> Result<(), EngineError> {
-        self.writer(engine, keep).sweep()?;
-        self.sessions.forget(engine, self.set, self.state.last);
-        (self.state.applied, self.state.term) = (index, term);
-        if !mutant::is(Mutant::AppliedOutsideBatch) || index.is_multiple_of(8) {
-            engine.put(self.set.state(), self.state.encode());
-        }
+    /// What every entry ends with: some of what is out of date goes.
+    fn clean(&mut self, engine: &mut dyn Engine, options: Options, entry: &Entry) -> Result<(), EngineError> {
+        let advances = entry.ops.iter().any(|stamped| matches!(stamped.op, Op::Advance { .. }));
+        let set = self.deadlines.take_set();
+        self.writer(engine, options).sweep(expiry::allowance(entry.ops.len(), advances, set))?;
+        self.deadlines.take_set();
+        let begun = self.sessions.take_begun();
+        let most = expiry::allowance(entry.ops.len(), advances, begun);
+        self.sessions.forget(engine, self.set, self.state.last, most);
         Ok(())
     }
 
-    fn writer<'a>(&'a mut self, engine: &'a mut dyn Engine, keep: u64) -> Writer<'a> {
-        Writer { engine, set: self.set, state: &mut self.state, due: &mut self.due, keep, undo: None }
+    fn writer<'a>(&'a mut self, engine: &'a mut dyn Engine, options: Options) -> Writer<'a> {
+        Writer {
+            engine,
+            set: self.set,
+            state: &mut self.state,
+            deadlines: &mut self.deadlines,
+            keep: options.history.keep(),
+            deleted_micros: options.deleted_micros,
+            undo: None,
+        }
     }
 }

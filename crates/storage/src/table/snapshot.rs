@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn row_that_counts_what_cannot_be_is_refused() {
-        let head = Head { ordinal: 3, changes: 4, ..Head::tombstone(Version::ZERO, 0, 3) };
+        let head = Head { ordinal: 3, changes: 4, ..Head::tombstone(Version::ZERO, 0, 3, None) };
         assert_eq!(check_revision(&head.encode(&[])), Ok(()));
         let too_high = u64::MAX;
         for head in [

@@ -2,9 +2,11 @@
 //!
 //! Ops write to the engine as they go, so later ones see earlier ones; an error takes all of it back.
 
+use bytes::Bytes;
 use kv::{Answer, Condition, Op};
 
 use super::Stop;
+use super::keys::{Part, RowSet};
 use super::read::{Room, bytes_of};
 use super::update::holds;
 use super::write::Writer;
@@ -22,15 +24,28 @@ impl Writer<'_> {
         let result = self.branch(conditions, then, otherwise);
         let undo = self.undo.take().unwrap_or_default();
         if result.is_err() {
-            for (row, before) in undo.into_iter().rev() {
-                match before {
-                    Some(value) => self.engine.put(row, value),
-                    None => self.engine.remove(&row),
-                }
-            }
+            undo.into_iter().rev().for_each(|(row, before)| self.take_back(row, before));
             self.state.floor = floor;
         }
         result
+    }
+
+    fn take_back(&mut self, row: Bytes, before: Option<Bytes>) {
+        let in_index = Part::of(&RowSet::suffix(&row)) == Some(Part::Expiry);
+        match before {
+            Some(value) => {
+                if in_index {
+                    self.deadlines.put(&row);
+                }
+                self.engine.put(row, value);
+            }
+            None => {
+                if in_index {
+                    self.deadlines.removed(&row);
+                }
+                self.engine.remove(&row);
+            }
+        }
     }
 
     fn branch(&mut self, conditions: &[Condition], then: &[Op], otherwise: &[Op]) -> Result<Answer, Stop> {

@@ -102,7 +102,7 @@ fn value_of(old: Option<&Record>) -> Option<Bytes> {
 }
 
 fn deadline_of(old: Option<&Record>) -> Option<u64> {
-    old.and_then(|old| old.head.deadline)
+    old.filter(|old| !old.head.tombstone).and_then(|old| old.head.deadline)
 }
 
 fn number(value: &[u8]) -> Option<i64> {

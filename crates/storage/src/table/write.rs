@@ -2,13 +2,16 @@
 //!
 //! Every write of one op has the op's version. A key that is written twice in a transaction changes once.
 
+use std::cell::Cell;
+
 use bytes::Bytes;
 use kv::{Answer, Error, Op, Version};
 
+use super::expiry::Deadlines;
 use super::keys::RowSet;
 use super::read::Reader;
 use super::record::{Head, Record};
-use super::{State, Stop, expiry, older};
+use super::{Clock, State, Stop, expiry, older};
 use crate::engine::{Engine, EngineError};
 
 /// Evaluates one op on one copy of a shard.
@@ -17,10 +20,11 @@ pub struct Writer<'a> {
     pub set: RowSet,
     /// `last` is the version of the op already.
     pub state: &'a mut State,
-    /// No deadline in the expiry index is earlier.
-    pub due: &'a mut u64,
+    pub deadlines: &'a mut Deadlines,
     /// Revisions that are kept of a key, the newest included.
     pub keep: u64,
+    /// How long those of a deleted key are kept; `u64::MAX` = for ever.
+    pub deleted_micros: u64,
     /// What the rows were before, newest change last; only within a transaction.
     pub undo: Option<Vec<(Bytes, Option<Bytes>)>>,
 }
@@ -63,7 +67,14 @@ impl Writer<'_> {
     }
 
     pub fn reader(&self) -> Reader<'_> {
-        Reader { rows: &*self.engine, set: self.set, state: self.state, now: None, keep: self.keep }
+        Reader {
+            rows: &*self.engine,
+            set: self.set,
+            state: self.state,
+            clock: Clock::Shard,
+            keep: self.keep,
+            hidden: Cell::new(false),
+        }
     }
 
     /// The newest revision of a key. One that has expired is removed first, so what is found is live or a tombstone.
@@ -104,14 +115,17 @@ impl Writer<'_> {
 
     /// Makes a live key deleted at a version; returns the tombstone, if there is anything to keep it for.
     pub fn bury(&mut self, key: &[u8], old: Record, version: Version) -> Result<Option<Record>, EngineError> {
-        self.index(key, old.head.deadline, None)?;
         let kept = self.retire(key, &old, version)?;
         let row = self.set.current(key);
         if kept > 0 {
-            let raw = Head::tombstone(version, next_ordinal(&old.head, version), kept).encode(&[]);
+            let forgotten_at = version.micros().checked_add(self.deleted_micros);
+            let ordinal = next_ordinal(&old.head, version);
+            let raw = Head::tombstone(version, ordinal, kept, forgotten_at).encode(&[]);
+            self.index(key, old.head.deadline, forgotten_at)?;
             self.put(row, raw.clone())?;
             return Record::decode(raw).map(Some);
         }
+        self.index(key, old.head.deadline, None)?;
         self.remove(row)?;
         if !(old.head.first && old.head.version == version) {
             self.state.floor = self.state.floor.max(version);
@@ -129,16 +143,20 @@ impl Writer<'_> {
         Ok((old.head.kept + 1).min(self.keep - 1))
     }
 
-    fn index(&mut self, key: &[u8], old: Option<u64>, new: Option<u64>) -> Result<(), EngineError> {
+    /// Gives a key another deadline in the expiry index.
+    pub fn index(&mut self, key: &[u8], old: Option<u64>, new: Option<u64>) -> Result<(), EngineError> {
         if old == new {
             return Ok(());
         }
         if let Some(old) = old {
-            self.remove(self.set.expiry(old, key))?;
+            let row = self.set.expiry(old, key);
+            self.deadlines.removed(&row);
+            self.remove(row)?;
         }
         if let Some(new) = new {
-            self.put(self.set.expiry(new, key), Bytes::new())?;
-            *self.due = new.min(*self.due);
+            let row = self.set.expiry(new, key);
+            self.deadlines.put(&row);
+            self.put(row, Bytes::new())?;
         }
         Ok(())
     }

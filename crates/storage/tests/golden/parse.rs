@@ -9,6 +9,7 @@
 
 use bytes::Bytes;
 use kv::{Condition, Direction, Expect, Function, NodeId, Op, Range, RequestId, Side, Version};
+use storage::{History, Options};
 
 pub fn version(text: &str) -> Version {
     match text.split_once('.') {
@@ -25,6 +26,13 @@ pub fn id(text: &str) -> RequestId {
         answered_below: parts[2].parse().unwrap(),
         valid_until: version(parts[3]),
     }
+}
+
+/// `N|all`, and `deleted=MICROS` behind it.
+pub fn options(text: &str) -> Options {
+    let (history, deleted) = text.split_once(" deleted=").unwrap_or((text, ""));
+    let options = Options::of(history.parse().map_or(History::All, History::Count));
+    Options { deleted_micros: deleted.parse().unwrap_or(options.deleted_micros), ..options }
 }
 
 pub fn op(text: &str) -> Op {

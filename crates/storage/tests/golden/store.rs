@@ -1,7 +1,7 @@
 //! A table with one shard that takes commands as text.
 
 use kv::{Entry, NodeId, ShardId, Stamped, Version};
-use storage::{History, Kind, Options, Read, Table};
+use storage::{Clock, History, Kind, Options, Read, Table};
 
 use super::{parse, show};
 
@@ -16,12 +16,12 @@ pub struct Store {
 
 impl Store {
     pub fn new(kind: Kind) -> Store {
-        Store::with_history(kind, History::Count(1))
+        Store::with(kind, Options::of(History::Count(1)))
     }
 
-    fn with_history(kind: Kind, history: History) -> Store {
+    fn with(kind: Kind, options: Options) -> Store {
         let folder = tempfile::tempdir().unwrap();
-        let mut table = Table::open(storage::open(kind, folder.path()).unwrap(), Options { history });
+        let mut table = Table::open(storage::open(kind, folder.path()).unwrap(), options);
         table.load(SHARD, 1).unwrap();
         Store { kind, table, index: 0, _folder: folder }
     }
@@ -31,9 +31,8 @@ impl Store {
     }
 
     pub fn command(&mut self, line: &str) -> Vec<String> {
-        if let Some(history) = line.strip_prefix("history: ") {
-            let history = history.parse().map_or(History::All, History::Count);
-            *self = Store::with_history(self.kind, history);
+        if let Some(options) = line.strip_prefix("history: ") {
+            *self = Store::with(self.kind, parse::options(options));
             return Vec::new();
         }
         if line == "reload" {
@@ -49,11 +48,16 @@ impl Store {
     }
 
     fn read(&self, line: &str) -> Vec<String> {
-        let (now, op) = line.split_once(' ').unwrap();
-        let now = (!now.is_empty()).then(|| parse::version(now));
-        let read = self.table.read(SHARD, &parse::op(op), now).unwrap();
+        let (clock, op) = line.split_once(' ').unwrap();
+        let clock = match clock.strip_prefix('~') {
+            Some(hides) => Clock::Hides(parse::version(hides)),
+            None if clock.is_empty() => Clock::Shard,
+            None => Clock::Orders(parse::version(clock)),
+        };
+        let read = self.table.read(SHARD, &parse::op(op), clock).unwrap();
         vec![match read {
-            Read::Done(result, _) => show::result(&result),
+            Read::Done { result, hidden: false, .. } => show::result(&result),
+            Read::Done { result, hidden: true, .. } => format!("{} (and hides some)", show::result(&result)),
             Read::NeedsAdvance(version) => format!("needs to advance to {}", show::version(version)),
         }]
     }

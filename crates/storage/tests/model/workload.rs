@@ -6,9 +6,13 @@ use kv::{
     Version,
 };
 
+/// Times are counted in so many microseconds: an eighth of what the table sweeps by.
+const UNIT: u64 = 1 << 17;
+
 pub struct Workload {
     state: u64,
-    micros: u64,
+    /// In units.
+    now: u64,
     /// Next sequence of each client.
     sequences: [u64; 3],
     sent: Vec<Stamped>,
@@ -16,7 +20,7 @@ pub struct Workload {
 
 impl Workload {
     pub fn new(seed: u64) -> Workload {
-        Workload { state: seed.wrapping_mul(2) + 1, micros: 100, sequences: [1; 3], sent: Vec::new() }
+        Workload { state: seed.wrapping_mul(2) + 1, now: 100, sequences: [1; 3], sent: Vec::new() }
     }
 
     /// A number from 0 to below `bound` (splitmix64).
@@ -29,9 +33,9 @@ impl Workload {
     }
 
     pub fn entry(&mut self) -> Entry {
-        self.micros += self.below(8);
-        let micros = self.micros - self.below(4);
-        let proposed = Version::new(micros, NodeId(1 + self.below(3) as u16));
+        self.now += self.below(8);
+        let units = self.now - self.below(4);
+        let proposed = Version::new(units * UNIT, NodeId(1 + self.below(3) as u16));
         let ops = (0..self.below(5)).map(|_| self.stamped()).collect();
         Entry { proposed, ops }
     }
@@ -49,7 +53,7 @@ impl Workload {
     /// About now, or long ago.
     fn version(&mut self) -> Version {
         let ago = if self.below(2) == 0 { self.below(10) } else { self.below(300) };
-        Version::new(self.micros.saturating_sub(ago), NodeId(self.below(4) as u16))
+        Version::new(self.now.saturating_sub(ago) * UNIT, NodeId(self.below(4) as u16))
     }
 
     fn stamped(&mut self) -> Stamped {
@@ -72,7 +76,7 @@ impl Workload {
         let sequence = *next;
         *next += 1;
         let answered_below = sequence.saturating_sub(self.below(5)).max(1);
-        let valid_until = Version::new(self.micros + self.below(30), NodeId(0));
+        let valid_until = Version::new((self.now + self.below(30)) * UNIT, NodeId(0));
         RequestId { client: client + 1, sequence, valid_until, answered_below }
     }
 
@@ -159,6 +163,6 @@ impl Workload {
     }
 
     fn deadline(&mut self) -> Option<u64> {
-        (self.below(3) == 0).then(|| self.micros + self.below(25))
+        (self.below(3) == 0).then(|| (self.now + self.below(25)) * UNIT)
     }
 }
