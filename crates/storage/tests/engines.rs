@@ -188,6 +188,42 @@ fn disk_writes_flushes_and_maintenance_at_the_same_time_lose_nothing() {
 }
 
 #[test]
+fn engine_space_of_removed_rows_comes_back() {
+    for kind in KINDS {
+        let folder = tempfile::tempdir().unwrap();
+        let mut engine = open(kind, folder.path()).unwrap();
+        let (mut random, mut rows) = (Random(3), Vec::new());
+        for number in 0..20_000u32 {
+            let value: Vec<u8> = (0..128).flat_map(|_| random.below(u64::MAX).to_be_bytes()).collect();
+            rows.push(Bytes::from(format!("{number:08}")));
+            engine.put(rows[number as usize].clone(), value.into());
+        }
+        settle(&mut *engine);
+        let full = bytes_in(folder.path());
+        assert!(full > 20_000 * 1024, "{kind:?}: {full} bytes hold all");
+        rows.iter().skip(1).for_each(|row| engine.remove(row));
+        settle(&mut *engine);
+        let left = bytes_in(folder.path());
+        assert!(left < full / 20, "{kind:?}: {left} bytes of {full} hold one row");
+        assert_eq!(all(&*engine).len(), 1);
+    }
+}
+
+/// Flushes, and tidies up until there is nothing to do.
+fn settle(engine: &mut dyn Engine) {
+    engine.flush().run().unwrap();
+    maintain(engine);
+}
+
+fn bytes_in(folder: &Path) -> u64 {
+    let bytes = |entry: std::fs::DirEntry| match entry.metadata().unwrap() {
+        data if data.is_dir() => bytes_in(&entry.path()),
+        data => data.len(),
+    };
+    std::fs::read_dir(folder).unwrap().map(|entry| bytes(entry.unwrap())).sum()
+}
+
+#[test]
 fn engine_largest_keys_and_values_survive() {
     for kind in KINDS {
         let folder = tempfile::tempdir().unwrap();

@@ -21,7 +21,7 @@ impl World {
     pub(super) fn watch_input(&mut self, id: NodeId, input: &Input) {
         match input {
             Input::Done(Done::Applied { shard, index, last, results, .. }) => {
-                self.see(Seen::Applied { node: id, shard: *shard, index: *index, last: *last, results, .. });
+                self.see(Seen::Applied { node: id, shard: *shard, index: *index, last: *last, results });
             }
             Input::Durable { ticket } => self.see(Seen::Durable { node: id, ticket: *ticket }),
             Input::Frame { from, bytes } => {

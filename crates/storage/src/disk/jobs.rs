@@ -20,6 +20,12 @@ use crate::engine::{EngineError, Flush, Maintenance};
 /// The tree's own names, see its `file.rs`.
 const TABLES: &str = "tables";
 const CURRENT: &str = "current";
+/// Bytes of a table that a merge of all makes.
+const TABLE_BYTES: u64 = 64 << 20;
+/// All tables are merged when so much of their rows, one part in so many, are removals ...
+const REMOVED_PART: u64 = 3;
+/// ... and they take so many bytes: less is not worth the writing.
+const RECLAIM_BYTES_MIN: u64 = 8 << 20;
 
 pub struct Jobs {
     tree: AnyTree,
@@ -28,6 +34,8 @@ pub struct Jobs {
     running: Mutex<Running>,
     /// Tables changed since the last compaction found nothing to do.
     due: AtomicBool,
+    /// Removals that the last merge of all tables had to leave: views looked back behind them.
+    removed: AtomicU64,
     /// Memtables that were sealed. The tree lets go of them under the lock that every read and write takes; freeing their
     /// many rows has to wait until that is over.
     sealed: Mutex<Vec<Arc<Memtable>>>,
@@ -53,6 +61,7 @@ impl Jobs {
             views,
             running: Mutex::default(),
             due: AtomicBool::new(true),
+            removed: AtomicU64::new(0),
             sealed: Mutex::default(),
         }
     }
@@ -86,10 +95,23 @@ impl Jobs {
         }
         self.due.store(false, Ordering::Release);
         let before = self.tree.current_version().id();
-        let compacted = self.tree.compact(Arc::new(Leveled::default()), self.views.watermark());
-        let again = compacted.is_err() || self.tree.current_version().id() != before;
+        let mut compacted = self.tree.compact(Arc::new(Leveled::default()), self.views.watermark());
+        let mut again = compacted.is_err() || self.tree.current_version().id() != before;
+        if !again && self.is_much_removed() {
+            compacted = self.tree.major_compact(TABLE_BYTES, self.views.watermark());
+            again = compacted.is_err();
+            self.removed.store(self.tree.tombstone_count(), Ordering::Relaxed);
+        }
         self.due.fetch_or(again, Ordering::AcqRel);
         self.end(true, compacted, "compacting tables")
+    }
+
+    /// Whether merging all tables pays: the levels are merged as they grow, so what was removed from the lowest one would
+    /// stay for good once nothing is written any more.
+    fn is_much_removed(&self) -> bool {
+        let removed = self.tree.tombstone_count().saturating_sub(self.removed.load(Ordering::Relaxed));
+        removed * REMOVED_PART >= self.tree.approximate_len() as u64
+            && self.tree.disk_space() >= RECLAIM_BYTES_MIN
     }
 
     /// Whether the job may run: one compaction at a time.
