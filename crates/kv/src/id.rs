@@ -43,8 +43,9 @@ impl fmt::Display for Epoch {
 /// Makes a retried request happen once.
 ///
 /// A shard remembers the answer to each request of a client until `answered_below` passes its sequence number or the
-/// shard's newest version passes `valid_until`. A retry after that is refused as in doubt, never run. A client has at
-/// most [`crate::SESSION_WINDOW`] unanswered requests under one `client`.
+/// shard's newest version passes `valid_until`. A retry after that is refused as in doubt, never run; and so is a retry
+/// whose answer was too large to be kept. Another request under the same id is invalid. A client has at most
+/// [`crate::SESSION_WINDOW`] unanswered requests under one `client`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId {
     /// The session: a random number that the client drew once. Not 0.
