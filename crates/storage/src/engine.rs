@@ -47,7 +47,7 @@ pub trait Engine: View {
     /// A step of tidying up for a background thread, when there is something to do.
     fn maintain(&self) -> Option<Maintenance>;
 
-    /// Bytes written since the last flush that succeeded.
+    /// Bytes written since the last flush that succeeded, or what is as much worth a flush.
     fn bytes_unflushed(&self) -> u64;
 }
 

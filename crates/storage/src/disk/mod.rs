@@ -33,6 +33,8 @@ use self::jobs::{Jobs, Sealed};
 use self::views::{Frozen, Views};
 use crate::engine::{self, Engine, EngineError, Flush, Maintenance, View, sync_folder};
 
+/// A removal counts for so many bytes more than it has: every scan passes over it, until it is flushed and merged away.
+const REMOVED_BYTES: u64 = 512;
 /// The folder of the tree within the engine's.
 const FOLDER: &str = "tree";
 
@@ -42,7 +44,7 @@ pub(crate) struct Disk {
     jobs: Arc<Jobs>,
     /// The sequence number of all writes since the last view or flush.
     number: Cell<SeqNo>,
-    /// Bytes ever written.
+    /// Bytes ever written, and what removals count for.
     written: u64,
     /// Of the bytes ever written, those that are flushed.
     flushed: Arc<AtomicU64>,
@@ -94,7 +96,7 @@ impl Engine for Disk {
     }
 
     fn remove(&mut self, key: &[u8]) {
-        self.written += key.len() as u64;
+        self.written += key.len() as u64 + REMOVED_BYTES;
         self.tree.remove(key, self.number.get());
     }
 
