@@ -5,7 +5,7 @@
 use bytes::{Bytes, BytesMut};
 use kv::codec::{self, Reader};
 use kv::fuzz::round_trip;
-use kv::{Answer, Class, Direction, Entry, NodeId, Op, Range, Row, ShardId, Stamped, Version};
+use kv::{Answer, Class, Direction, Entry, Key, NodeId, Op, Range, Revision, Row, ShardId, Stamped, Version};
 
 use super::record::{Head, Record};
 use super::sessions;
@@ -62,7 +62,7 @@ pub fn apply(bytes: &[u8]) {
         for Stamped { op, .. } in &entry.ops {
             op.for_each_key(&mut |key| {
                 read(&one, &Op::Get { key: key.clone(), at: None }).expect("memory does not fail");
-                read(&one, &Op::History { key: key.clone(), limit: 9 }).expect("memory does not fail");
+                read_history(&one, key).expect("memory does not fail");
             });
         }
     }
@@ -231,6 +231,33 @@ fn read(table: &Table, op: &Op) -> Result<(), EngineError> {
         }
     }
     panic!("the range has no last page");
+}
+
+/// Reads the history of a key, in pages of one: they come to an end, and are together what one page holds.
+fn read_history(table: &Table, key: &Key) -> Result<(), EngineError> {
+    let whole = history(table, key, 0, None)?;
+    let (mut before, mut found) = (None, Vec::new());
+    for _ in 0..PAGES_MAX {
+        let Some((revisions, next)) = history(table, key, 1, before)? else { break };
+        found.extend(revisions);
+        before = next;
+        if before.is_none() {
+            break;
+        }
+    }
+    assert_eq!(whole.map_or(Vec::new(), |(revisions, _)| revisions), found);
+    Ok(())
+}
+
+fn history(
+    table: &Table,
+    key: &Key,
+    limit: u32,
+    before: Option<Version>,
+) -> Result<Option<(Vec<Revision>, Option<Version>)>, EngineError> {
+    let read = table.read(SHARD, &Op::History { key: key.clone(), limit, before }, None)?;
+    let Read::Done(Ok(Answer::History { revisions, next }), _) = read else { return Ok(None) };
+    Ok(Some((revisions, next)))
 }
 
 fn read_all(table: &Table) -> Result<(), EngineError> {
