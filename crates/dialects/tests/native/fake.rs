@@ -199,9 +199,7 @@ pub fn answer(op: &Op) -> Answer {
             Answer::Deleted { count: 1, previous: previous.then(|| row(key, b"before")), next: None }
         }
         Op::DeleteRange { .. } => Answer::Deleted { count: 10_000, previous: None, next: Some("m".into()) },
-        Op::Trim { key, below } => {
-            Answer::Trimmed { count: 4, next: below.is_none().then(|| key.clone()) }
-        }
+        Op::Trim { key, below } => Answer::Trimmed { count: 4, next: below.is_none().then(|| key.clone()) },
         Op::TrimRange { to, .. } => Answer::Trimmed { count: 10_000, next: to.clone() },
         Op::Expire { .. } => Answer::Expire(true),
         Op::Update { function, .. } => match function {

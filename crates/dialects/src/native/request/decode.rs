@@ -88,9 +88,7 @@ fn op(message: AnyRequest, clock: &Clock) -> Result<Op, Error> {
             Op::History { key: history.key, limit: history.limit, before: at(history.before)? }
         }
         AnyRequest::Trim(trim) => Op::Trim { key: trim.key, below: at(trim.below)? },
-        AnyRequest::TrimRange(trim) => {
-            Op::TrimRange { from: trim.from, to: trim.to, below: at(trim.below)? }
-        }
+        AnyRequest::TrimRange(trim) => Op::TrimRange { from: trim.from, to: trim.to, below: at(trim.below)? },
         AnyRequest::Expire(expire) => {
             Op::Expire { key: expire.key, deadline: deadline(expire.expiry, clock)? }
         }
