@@ -233,31 +233,33 @@ fn read(table: &Table, op: &Op) -> Result<(), EngineError> {
     panic!("the range has no last page");
 }
 
-/// Reads the history of a key, in pages of one: they come to an end, and are together what one page holds.
+/// Reads the history of a key in pages of one: they come to an end, and are together what one page holds.
 fn read_history(table: &Table, key: &Key) -> Result<(), EngineError> {
-    let whole = history(table, key, 0, None)?;
-    let (mut before, mut found) = (None, Vec::new());
-    for _ in 0..PAGES_MAX {
-        let Some((revisions, next)) = history(table, key, 1, before)? else { break };
-        found.extend(revisions);
-        before = next;
-        if before.is_none() {
-            break;
+    let (mut whole, _) = history(table, key, 0, None)?;
+    let mut before = None;
+    loop {
+        let (revisions, next) = history(table, key, 1, before)?;
+        assert_eq!(revisions.as_slice(), whole.drain(..revisions.len()).as_slice());
+        if next.is_none() {
+            assert!(whole.is_empty(), "no revision is left out");
+            return Ok(());
         }
+        assert!(!revisions.is_empty(), "a page that goes on has a revision");
+        before = next;
     }
-    assert_eq!(whole.map_or(Vec::new(), |(revisions, _)| revisions), found);
-    Ok(())
 }
 
+/// A page of a history, and where it goes on; nothing of what is no key.
 fn history(
     table: &Table,
     key: &Key,
     limit: u32,
     before: Option<Version>,
-) -> Result<Option<(Vec<Revision>, Option<Version>)>, EngineError> {
-    let read = table.read(SHARD, &Op::History { key: key.clone(), limit, before }, None)?;
-    let Read::Done(Ok(Answer::History { revisions, next }), _) = read else { return Ok(None) };
-    Ok(Some((revisions, next)))
+) -> Result<(Vec<Revision>, Option<Version>), EngineError> {
+    match table.read(SHARD, &Op::History { key: key.clone(), limit, before }, None)? {
+        Read::Done(Ok(Answer::History { revisions, next }), _) => Ok((revisions, next)),
+        _ => Ok((Vec::new(), None)),
+    }
 }
 
 fn read_all(table: &Table) -> Result<(), EngineError> {
