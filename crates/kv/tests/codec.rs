@@ -307,6 +307,15 @@ fn transactions_nested_twice_are_malformed() {
 }
 
 #[test]
+fn tags_that_went_out_of_use_are_malformed() {
+    // A history without pages, and its answer; a trim that told only how many.
+    let op = |bytes: &'static [u8]| codec::decode_op(&mut Reader::new(Bytes::from_static(bytes)));
+    let answer = |bytes: &'static [u8]| codec::decode_answer(&mut Reader::new(Bytes::from_static(bytes)));
+    assert!(op(&[4, 1, b'k', 0]).is_err());
+    assert!(answer(&[4, 0]).is_err() && answer(&[7, 3]).is_err());
+}
+
+#[test]
 fn huge_count_before_few_bytes_is_malformed() {
     // A get-all (tag 2) of 2^60 keys, without an id: to reserve room for them would end the process.
     let mut bytes = BytesMut::from(&[0u8, 2][..]);

@@ -5,7 +5,7 @@
 
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use kv::{
@@ -315,14 +315,16 @@ fn sessions_are_the_same_whether_they_were_loaded_again_or_not() {
     }
 }
 
-/// An engine whose reads fail when told to.
+/// An engine whose reads of a row are counted, and fail when told to.
 struct Failing {
     inner: Box<dyn Engine>,
     fails: Arc<AtomicBool>,
+    reads: Arc<AtomicU64>,
 }
 
 impl View for Failing {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
         if self.fails.load(Ordering::Relaxed) {
             let source = std::io::Error::other("the disk does not answer");
             return Err(EngineError::Io { doing: "reading a row".into(), source });
@@ -368,12 +370,43 @@ impl Engine for Failing {
 }
 
 #[test]
+fn history_page_far_back_and_trim_are_found_without_a_scan() {
+    let folder = tempfile::tempdir().unwrap();
+    let (inner, reads) = (storage::open(Kind::Memory, folder.path()).unwrap(), Arc::new(AtomicU64::new(0)));
+    let engine = Failing { inner, fails: Arc::default(), reads: reads.clone() };
+    let mut table = Table::open(Box::new(engine), Options { history: History::All });
+    table.load(SHARD, 1).unwrap();
+    let mut store = Store { table, index: 0, _folder: folder };
+    for micros in 1..=10_000 {
+        store.apply(micros, put(key(0), "v".into())).unwrap();
+    }
+    let at = |micros| Some(Version::new(micros, NodeId(1)));
+    let mut reads_of = |what: &mut dyn FnMut(&mut Store)| {
+        reads.store(0, Ordering::Relaxed);
+        what(&mut store);
+        reads.load(Ordering::Relaxed)
+    };
+    let page = Op::History { key: key(0), limit: 3, before: at(5) };
+    let page = reads_of(&mut |store| {
+        assert!(matches!(store.read(&page), Ok(Answer::History { revisions, .. }) if revisions.len() == 3));
+    });
+    // Fourteen halvings, the newest, and three with the one behind them.
+    assert!(page <= 20, "{page} reads");
+    let trimmed = Ok(Answer::Trimmed { count: 7_000, next: None });
+    let trim = reads_of(&mut |store| {
+        assert_eq!(store.apply(20_000, Op::Trim { key: key(0), below: at(7_001) }), trimmed);
+    });
+    assert!(trim <= 20, "{trim} reads");
+}
+
+#[test]
 fn apply_engine_fails_stops_the_table_before_the_half_entry_is_flushed() {
     let folder = tempfile::tempdir().unwrap();
     let fails = Arc::new(AtomicBool::new(false));
     let inner = storage::open(Kind::Memory, folder.path()).unwrap();
     let options = Options { history: History::Count(1) };
-    let mut table = Table::open(Box::new(Failing { inner, fails: fails.clone() }), options);
+    let mut table =
+        Table::open(Box::new(Failing { inner, fails: fails.clone(), reads: Arc::default() }), options);
     table.load(SHARD, 1).unwrap();
     let ops = vec![Stamped { id: None, op: put(key(0), "v".into()) }];
     let entry = Entry { proposed: Version::new(1, NodeId(1)), ops };

@@ -242,7 +242,7 @@ Prints KEY<TAB>VALUE."
 Examples:
   capstan delrange tmp:a tmp:m
   capstan delrange tmp: --prefix               keys that begin with tmp:
-It goes in steps of 10,000 keys; each is atomic within a shard."
+It goes in steps of up to 10,000 keys; each is atomic within a shard."
     )]
     DelRange {
         /// The first key; '' begins at the beginning
@@ -319,8 +319,8 @@ Examples:
   capstan trim user: --prefix                  keys that begin with user:
   capstan trim a c                             a, b, bz; not c
   capstan trim '' --prefix                     all
-Of a deleted key nothing is left. It goes in steps of 10,000 revisions; each is
-atomic within a shard."
+Of a deleted key nothing is left. It goes in steps of up to 10,000 revisions;
+each is atomic within a shard."
     )]
     Trim {
         /// The key; with TO the first key
