@@ -245,6 +245,22 @@ fn batch_range_sees_all_keys_and_delete_range_removes_them() {
 }
 
 #[test]
+fn trim_of_a_range_changes_no_value_and_leaves_a_history_judged() {
+    let trim = Op::TrimRange { from: Key::new(), to: None, below: None };
+    let trimmed = Answer::Trimmed { count: 7, next: Some("b".into()) };
+    let steps = |seen| [(put("a", "1"), PUT), (trim.clone(), trimmed.clone()), (get("a"), found("a", seen))];
+    for (seen, expected) in [("1", true), ("2", false)] {
+        let history = serial(&steps(seen));
+        let judgement = linear::check(&Kv::default(), &history, &mut Budget::default());
+        assert_eq!(judgement.unjudged, 0, "it makes nothing doubtful");
+        assert_eq!(holds(&Kv::default(), &history), expected);
+        assert_eq!(holds(&Batch::default(), &history), expected);
+        let shards = Batch { atomicity: Atomicity::Shard(4), ..Batch::default() };
+        assert_eq!(holds(&shards, &history), expected);
+    }
+}
+
+#[test]
 fn recorder_tells_failed_from_in_doubt_and_leaves_weak_reads_out() {
     let mut recorder = Recorder::new();
     let ask = |recorder: &mut Recorder, op: Op, level: Option<Level>, result: Result<Answer, Error>| {

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::exit::{Code, Error, code_of};
 use crate::print::{Output, escaped, put_bytes};
+use crate::words::quoted;
 
 /// Prints the answer to an op; tells how a command ends that asked only this.
 pub fn print(op: &Op, answer: &Answer, version: Version, out: &mut Output<'_>) -> Result<Code, Error> {
@@ -14,10 +15,8 @@ pub fn print(op: &Op, answer: &Answer, version: Version, out: &mut Output<'_>) -
                 out.object(&key_answer_object(op, each))?;
             }
         }
-        (Answer::History(revisions), true) => {
-            for revision in revisions {
-                out.object(&revision_object(op, revision))?;
-            }
+        (Answer::History { revisions, next }, true) => {
+            revision_objects(op, revisions, *next).iter().try_for_each(|object| out.object(object))?;
         }
         (Answer::Page(page), true) => page.rows.iter().try_for_each(|row| print_row(row, false, out))?,
         (_, true) => out.object(&object(op, answer, version))?,
@@ -47,7 +46,7 @@ pub fn print_row(row: &Row, keys_only: bool, out: &mut Output<'_>) -> Result<(),
     Ok(())
 }
 
-/// Prints a number of rows; of rows that a write removed, with its version.
+/// Prints a number of rows; of what a write removed, with its version.
 pub fn print_count(count: u64, version: Option<Version>, out: &mut Output<'_>) -> Result<(), Error> {
     match (out.json, version) {
         (true, Some(version)) => {
@@ -74,13 +73,13 @@ fn code(op: &Op, answer: &Answer) -> Code {
     let fine = match answer {
         Answer::Many(many) => return many.iter().map(|each| key_code(op, each)).fold(Code::Done, worse),
         Answer::Row(row) => row.is_some(),
-        Answer::History(revisions) => !revisions.is_empty(),
+        Answer::History { revisions, .. } => !revisions.is_empty(),
         Answer::Deleted { count, .. } => *count > 0 || matches!(op, Op::DeleteRange { .. }),
         Answer::Expire(found) => *found,
         Answer::Popped(popped) => popped.is_some(),
         Answer::Condition { met, .. } => *met,
         Answer::Transaction { succeeded, .. } => *succeeded,
-        Answer::Page(_) | Answer::Put { .. } | Answer::Trimmed(_) => true,
+        Answer::Page(_) | Answer::Put { .. } | Answer::Trimmed { .. } => true,
         Answer::Length(_) | Answer::Number(_) => true,
     };
     if fine { Code::Done } else { Code::NotMet }
@@ -111,8 +110,9 @@ fn text(op: &Op, answer: &Answer, version: Version, out: &mut Output<'_>) -> Res
         Answer::Row(Some(row)) => out.value(&row.value)?,
         Answer::Many(many) => many.iter().try_for_each(|each| key_text(op, each, out))?,
         Answer::Page(page) => page.rows.iter().try_for_each(|row| print_row(row, false, out))?,
-        Answer::History(revisions) if !revisions.is_empty() => {
+        Answer::History { revisions, next } if !revisions.is_empty() => {
             revisions.iter().try_for_each(|revision| revision_text(revision, out))?;
+            next.map_or(Ok(()), |next| out.note(&more_history(op, next)))?;
         }
         Answer::Put { previous } if asks_previous(op) => previous_text(previous.as_ref(), out)?,
         Answer::Deleted { count: 1.., previous, .. } if asks_previous(op) => {
@@ -122,7 +122,10 @@ fn text(op: &Op, answer: &Answer, version: Version, out: &mut Output<'_>) -> Res
         Answer::Put { .. } | Answer::Expire(true) | Answer::Condition { met: true, .. } => {
             out.line(&version.to_string())?;
         }
-        Answer::Trimmed(count) => out.line(&count.to_string())?,
+        Answer::Trimmed { count, next } => {
+            out.line(&count.to_string())?;
+            next.as_ref().map_or(Ok(()), |key| out.note(&more_to_trim(key)))?;
+        }
         Answer::Length(length) => out.line(&length.to_string())?,
         Answer::Popped(Some(value)) => out.value(value)?,
         Answer::Number(number) => out.line(&number.to_string())?,
@@ -130,7 +133,7 @@ fn text(op: &Op, answer: &Answer, version: Version, out: &mut Output<'_>) -> Res
         Answer::Transaction { succeeded, answers } => {
             transaction_text(op, *succeeded, answers, version, out)?
         }
-        Answer::Row(None) | Answer::History(_) | Answer::Expire(false) | Answer::Popped(None) => {
+        Answer::Row(None) | Answer::History { .. } | Answer::Expire(false) | Answer::Popped(None) => {
             out.note(&not_found(key_of(op)))?;
         }
     }
@@ -200,6 +203,20 @@ fn not_found(key: &[u8]) -> String {
     format!("not found: {}", escaped(key, &[]))
 }
 
+/// The command that goes on with a history.
+fn more_history(op: &Op, next: Version) -> String {
+    let limit = match op {
+        Op::History { limit: limit @ 1.., .. } => format!(" --limit {limit}"),
+        _ => String::new(),
+    };
+    format!("there is more: history {}{limit} --before {next}", quoted(&escaped(key_of(op), &[])))
+}
+
+/// The command that goes on with a trim.
+fn more_to_trim(key: &[u8]) -> String {
+    format!("there is more: trim {}", quoted(&escaped(key, &[])))
+}
+
 fn unmet(op: &Op, current: Option<&Row>) -> String {
     let key = escaped(key_of(op), &[]);
     match (op, current) {
@@ -244,7 +261,12 @@ fn put_result(object: &mut Map<String, Value>, op: &Op, answer: &Answer) {
                 put_row(object, "previous", previous.as_ref());
             }
         }
-        Answer::Trimmed(count) => drop(object.insert("count".into(), (*count).into())),
+        Answer::Trimmed { count, next } => {
+            object.insert("count".into(), (*count).into());
+            if next.is_some() {
+                object.insert("more".into(), true.into());
+            }
+        }
         Answer::Expire(found) => drop(object.insert("found".into(), (*found).into())),
         Answer::Length(length) => drop(object.insert("length".into(), (*length).into())),
         Answer::Number(number) => drop(object.insert("number".into(), (*number).into())),
@@ -269,9 +291,7 @@ fn put_result(object: &mut Map<String, Value>, op: &Op, answer: &Answer) {
 fn inner(op: &Op, answer: &Answer, version: Version) -> Value {
     match answer {
         Answer::Many(many) => many.iter().map(|each| key_answer_object(op, each)).collect(),
-        Answer::History(revisions) => {
-            revisions.iter().map(|revision| revision_object(op, revision)).collect()
-        }
+        Answer::History { revisions, next } => revision_objects(op, revisions, *next).into(),
         answer => object(op, answer, version),
     }
 }
@@ -303,6 +323,15 @@ fn found_object(key: &[u8], row: Option<&Row>) -> Value {
     }
     object.insert("version".into(), row.map(|row| row.version.to_string()).into());
     object.into()
+}
+
+/// An object a revision; the last one tells with what to go on, if there is more.
+fn revision_objects(op: &Op, revisions: &[Revision], next: Option<Version>) -> Vec<Value> {
+    let mut objects: Vec<Value> = revisions.iter().map(|revision| revision_object(op, revision)).collect();
+    if let (Some(next), Some(last)) = (next, objects.last_mut()) {
+        last["next"] = next.to_string().into();
+    }
+    objects
 }
 
 fn revision_object(op: &Op, revision: &Revision) -> Value {

@@ -137,7 +137,7 @@ impl State {
                     .collect(),
             ),
             Op::Range(range) => Answer::Page(self.page(range)),
-            Op::History { key, limit } => Answer::History(self.history(key, *limit)),
+            Op::History { key, limit, before } => self.history(key, *limit, *before),
             Op::Put { key, value, .. } => {
                 let previous = self.row(key, None);
                 self.write(key, Some(value.clone()));
@@ -155,7 +155,11 @@ impl State {
                 Answer::Deleted { count: u64::from(previous.is_some()), previous, next: None }
             }
             Op::DeleteRange { from, to } => self.delete_range(from, to.as_ref()),
-            Op::Trim { .. } => Answer::Trimmed(1),
+            Op::Trim { key, below } => {
+                let (count, more) = self.trim(key, *below);
+                Answer::Trimmed { count, next: more.then(|| key.clone()) }
+            }
+            Op::TrimRange { from, to, below } => self.trim_range(from, to.as_ref(), *below),
             Op::Expire { key, .. } => Answer::Expire(self.row(key, None).is_some()),
             Op::Update { key, function } => self.update(key, function)?,
             Op::Transaction { conditions, then, otherwise } => {
@@ -164,7 +168,7 @@ impl State {
                 let answers = branch.iter().map(|op| self.step(op)).collect::<Result<_, _>>()?;
                 Answer::Transaction { succeeded, answers }
             }
-            Op::Advance { .. } => Answer::Trimmed(0),
+            Op::Advance { .. } => Answer::Trimmed { count: 0, next: None },
         })
     }
 
@@ -192,9 +196,42 @@ impl State {
         Page { count: rows.len() as u64, rows, next }
     }
 
-    fn history(&self, key: &Key, limit: u32) -> Vec<Revision> {
-        let most = if limit == 0 { usize::MAX } else { limit as usize };
-        self.keys.get(key).into_iter().flatten().rev().take(most).cloned().collect()
+    fn history(&self, key: &Key, limit: u32, before: Option<Version>) -> Answer {
+        let most = if limit == 0 { PAGE_ROWS } else { PAGE_ROWS.min(limit as usize) };
+        let mut revisions: Vec<Revision> = self.keys.get(key).cloned().unwrap_or_default();
+        revisions.reverse();
+        revisions.retain(|revision| before.is_none_or(|before| revision.version < before));
+        let next = if revisions.len() > most { Some(revisions[most - 1].version) } else { None };
+        revisions.truncate(most);
+        Answer::History { revisions, next }
+    }
+
+    /// Forgets older revisions of a key, a page at a time: how many, and whether there are more.
+    fn trim(&mut self, key: &Key, below: Option<Version>) -> (u64, bool) {
+        let is_reached = |revision: &Revision| below.is_none_or(|below| revision.version <= below);
+        let Some(revisions) = self.keys.get_mut(key) else { return (0, false) };
+        let surplus = revisions.iter().rposition(is_reached).unwrap_or(0);
+        let gone = surplus.min(PAGE_ROWS);
+        revisions.drain(..gone);
+        let alone = matches!(&revisions[..], [last] if last.value.is_none() && is_reached(last));
+        if alone {
+            self.keys.remove(key);
+        }
+        (gone as u64 + u64::from(alone), gone < surplus)
+    }
+
+    fn trim_range(&mut self, from: &Key, to: Option<&Key>, below: Option<Version>) -> Answer {
+        let inside = |key: &&Key| *key >= from && to.is_none_or(|to| *key < to);
+        let keys: Vec<Key> = self.keys.keys().filter(inside).cloned().collect();
+        let mut sum = 0;
+        for key in keys {
+            let (count, more) = self.trim(&key, below);
+            sum += count;
+            if more {
+                return Answer::Trimmed { count: sum, next: Some(key) };
+            }
+        }
+        Answer::Trimmed { count: sum, next: None }
     }
 
     fn delete_range(&mut self, from: &Key, to: Option<&Key>) -> Answer {

@@ -72,6 +72,15 @@ fn unescape(escaped: char, word: &mut String) {
     }
 }
 
+/// A word as it is to be typed, here or at a system's shell.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_.:/,@%+=".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.into();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,6 +118,14 @@ mod tests {
     fn words_of_a_comment_are_none() {
         check("# put a b", &[]);
         check("put a #b", &["put", "a", "#b"]);
+    }
+
+    #[test]
+    fn words_quoted_are_split_again_as_they_were() {
+        for word in ["a", "user:7", "", "a b", "it's", "'", r"a\n", "#a", "{7}x", "$a*", "ö"] {
+            check(&format!("get {}", quoted(word)), &["get", word]);
+        }
+        assert_eq!((quoted("user:7"), quoted("a b")), ("user:7".into(), "'a b'".into()));
     }
 
     #[test]

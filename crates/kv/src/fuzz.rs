@@ -107,7 +107,7 @@ pub fn ops() -> Vec<Op> {
         Op::GetAll { keys: vec![key.clone(), "other".into()], at: None },
         Op::Range(range.clone()),
         Op::Range(Range { direction: Direction::Backward, page: Some("m".into()), at, ..range }),
-        Op::History { key: key.clone(), limit: 300 },
+        Op::History { key: key.clone(), limit: 300, before: at },
         Op::Put { key: key.clone(), value: value.clone(), deadline: Some(u64::MAX), previous: true },
         Op::PutAll { rows: vec![(key.clone(), value.clone()), ("other".into(), Bytes::new())] },
         Op::Delete { key: key.clone(), previous: false },
@@ -130,6 +130,8 @@ pub fn ops() -> Vec<Op> {
     let conditions = expected.map(|expect| Condition { key: key.clone(), expect }).to_vec();
     let (then, otherwise) = (vec![ops[0].clone(), ops[5].clone()], vec![ops[13].clone()]);
     ops.push(Op::Transaction { conditions, then, otherwise });
+    ops.push(Op::TrimRange { from: "a".into(), to: Some("m".into()), below: at });
+    ops.push(Op::History { key, limit: 0, before: None });
     ops
 }
 
@@ -144,10 +146,10 @@ fn answers() -> Vec<Answer> {
         Answer::Row(Some(row.clone())),
         Answer::Many(results.map(|result| KeyAnswer { key: key.clone(), result }).to_vec()),
         Answer::Page(Page { rows: vec![row.clone(), row.clone()], next: next.clone(), count: 2 }),
-        Answer::History(history),
+        Answer::History { revisions: history, next: Some(version) },
         Answer::Put { previous: Some(row.clone()) },
-        Answer::Deleted { count: 1, previous: None, next },
-        Answer::Trimmed(4),
+        Answer::Deleted { count: 1, previous: None, next: next.clone() },
+        Answer::Trimmed { count: 4, next: None },
         Answer::Expire(true),
         Answer::Length(9),
         Answer::Popped(None),
@@ -155,6 +157,8 @@ fn answers() -> Vec<Answer> {
         Answer::Condition { met: false, current: Some(row) },
     ];
     answers.push(Answer::Transaction { succeeded: true, answers: answers.clone() });
+    answers.push(Answer::Trimmed { count: 10_000, next });
+    answers.push(Answer::History { revisions: Vec::new(), next: None });
     answers
 }
 

@@ -8,12 +8,14 @@ pub const KEY_BYTES_MAX: usize = 16 << 10;
 pub const VALUE_BYTES_MAX: usize = 8 << 20;
 /// All keys and values of one op together: one value of the largest size, and room for its frame.
 pub const OP_BYTES_MAX: usize = VALUE_BYTES_MAX + (64 << 10);
-/// A put-all, a get-all, a transaction or one step of a delete-range touches at most so many keys: it is evaluated in
-/// one go, and nothing else of its shard is meanwhile.
+/// A put-all, a get-all, a transaction or one step of a delete-range or trim touches at most so many keys: it is evaluated
+/// in one go, and nothing else of its shard is meanwhile.
 pub const KEYS_PER_OP_MAX: usize = 10_000;
-/// Rows of one page of a range.
+/// One step of a trim forgets at most so many older revisions, for the same reason.
+pub const TRIM_REVISIONS_MAX: usize = 10_000;
+/// Rows of one page of a range, revisions of one page of a history.
 pub const PAGE_ROWS_MAX: usize = 10_000;
-/// Bytes of one page of a range: it ends before the row that would pass this (a single larger row is a page).
+/// Bytes of one page of either: it ends before the row that would pass this (a single larger row is a page).
 pub const PAGE_BYTES_MAX: usize = 4 << 20;
 /// Conditions of one transaction.
 pub const CONDITIONS_MAX: usize = 128;

@@ -34,12 +34,14 @@ pub enum Op {
     },
     /// The rows between two keys, a page at a time. Answers [`crate::Answer::Page`].
     Range(Range),
-    /// The kept revisions of a key, newest first. Answers [`crate::Answer::History`].
+    /// The kept revisions of a key, newest first, a page at a time. Answers [`crate::Answer::History`].
     History {
         /// The key.
         key: Key,
-        /// At most so many; 0 = all that are kept.
+        /// At most so many; 0 = as many as a page holds.
         limit: u32,
+        /// Only those older than this version (the `next` of the page before).
+        before: Option<Version>,
     },
     /// Stores a value. Answers [`crate::Answer::Put`].
     Put {
@@ -64,7 +66,7 @@ pub enum Op {
         /// Answer with the row as it was before.
         previous: bool,
     },
-    /// Removes the first [`KEYS_PER_OP_MAX`] keys between two keys, atomically per shard; the answer tells where to go on.
+    /// Removes the first keys between two keys, up to [`KEYS_PER_OP_MAX`], atomically per shard; the answer tells where to go on.
     /// Answers [`crate::Answer::Deleted`].
     DeleteRange {
         /// The first key.
@@ -72,11 +74,23 @@ pub enum Op {
         /// The key after the last; `None` = to the end.
         to: Option<Key>,
     },
-    /// Forgets the revisions of a key that were overwritten before a version. Answers [`crate::Answer::Trimmed`].
+    /// Forgets the revisions of a key that were overwritten before a version, the oldest first, up to
+    /// [`crate::TRIM_REVISIONS_MAX`]; the answer tells whether there are more. Of a key that was deleted by then nothing is
+    /// left. Answers [`crate::Answer::Trimmed`].
     Trim {
         /// The key.
         key: Key,
         /// Forget what is older than the newest revision at this version; `None` = all but the newest.
+        below: Option<Version>,
+    },
+    /// The same for the keys between two keys, deleted ones too, up to [`crate::TRIM_REVISIONS_MAX`] revisions, atomically per
+    /// shard; the answer tells where to go on. Answers [`crate::Answer::Trimmed`].
+    TrimRange {
+        /// The first key; empty = from the beginning.
+        from: Key,
+        /// The key after the last; `None` = to the end.
+        to: Option<Key>,
+        /// As of a trim.
         below: Option<Version>,
     },
     /// Sets or takes away the deadline of a key. Answers [`crate::Answer::Expire`].
@@ -98,13 +112,13 @@ pub enum Op {
     Transaction {
         /// All must hold for `then`.
         conditions: Vec<Condition>,
-        /// Run when all conditions hold. No transactions, ranges or deletes of ranges inside.
+        /// Run when all conditions hold. No transactions inside, and nothing that is asked of a range.
         then: Vec<Op>,
         /// Run otherwise.
         otherwise: Vec<Op>,
     },
     /// Raises the shard's newest version to this, and lets expire what is due. The store's own: a leader whose clock has
-    /// passed a deadline, or who is asked to read at a version of now, orders it first. Answers [`crate::Answer::Trimmed`] 0.
+    /// passed a deadline, or who is asked to read at a version of now, orders it first. Answers [`crate::Answer::Trimmed`] with nothing.
     Advance {
         /// The version to reach.
         to: Version,
@@ -236,7 +250,7 @@ impl Op {
             Op::Update { .. } => Class::Update,
             Op::Transaction { .. } | Op::PutAll { .. } => Class::Transaction,
             Op::Put { .. } | Op::Delete { .. } | Op::DeleteRange { .. } => Class::Blind,
-            Op::Trim { .. } | Op::Expire { .. } | Op::Advance { .. } => Class::Blind,
+            Op::Trim { .. } | Op::TrimRange { .. } | Op::Expire { .. } | Op::Advance { .. } => Class::Blind,
         }
     }
 
@@ -270,7 +284,7 @@ impl Op {
         }
     }
 
-    /// Calls `visit` with each key it names. A range or delete-range names none: it concerns every shard.
+    /// Calls `visit` with each key it names. What is asked of a range names none: it concerns every shard.
     pub fn for_each_key<'a>(&'a self, visit: &mut dyn FnMut(&'a Key)) {
         match self {
             Op::Get { key, .. }
@@ -286,7 +300,7 @@ impl Op {
                 conditions.iter().for_each(|condition| visit(&condition.key));
                 then.iter().chain(otherwise).for_each(|op| op.for_each_key(visit));
             }
-            Op::Range(_) | Op::DeleteRange { .. } | Op::Advance { .. } => {}
+            Op::Range(_) | Op::DeleteRange { .. } | Op::TrimRange { .. } | Op::Advance { .. } => {}
         }
     }
 
@@ -308,7 +322,7 @@ impl Op {
             Op::PutAll { rows } => rows.iter().try_for_each(|(_, value)| check_value(value)),
             Op::Update { function, .. } => function.validate(),
             Op::Range(range) => check_bounds(&range.from, range.to.as_ref()),
-            Op::DeleteRange { from, to } => check_bounds(from, to.as_ref()),
+            Op::DeleteRange { from, to } | Op::TrimRange { from, to, .. } => check_bounds(from, to.as_ref()),
             Op::Transaction { conditions, then, otherwise } => {
                 check_count("conditions of a transaction", conditions.len(), CONDITIONS_MAX)?;
                 then.iter().chain(otherwise).try_for_each(check_inner)
@@ -326,7 +340,9 @@ impl Op {
             Op::PutAll { rows } => rows.iter().map(|(_, value)| value.len()).sum(),
             Op::Update { function, .. } => function.bytes(),
             Op::Range(range) => range.from.len() + range.to.as_ref().map_or(0, Bytes::len),
-            Op::DeleteRange { from, to } => from.len() + to.as_ref().map_or(0, Bytes::len),
+            Op::DeleteRange { from, to } | Op::TrimRange { from, to, .. } => {
+                from.len() + to.as_ref().map_or(0, Bytes::len)
+            }
             Op::Transaction { conditions, then, otherwise } => {
                 let expected = conditions.iter().map(|condition| condition.expect.bytes()).sum::<usize>();
                 // The keys of the inner ops were counted above.
@@ -402,7 +418,11 @@ fn check_count(what: &'static str, count: usize, limit: usize) -> Result<(), Err
 
 fn check_inner(op: &Op) -> Result<(), Error> {
     match op {
-        Op::Transaction { .. } | Op::Range(_) | Op::DeleteRange { .. } | Op::Advance { .. } => Err(Error::Invalid(
+        Op::Transaction { .. }
+        | Op::Range(_)
+        | Op::DeleteRange { .. }
+        | Op::TrimRange { .. }
+        | Op::Advance { .. } => Err(Error::Invalid(
             "a transaction holds gets, puts, deletes and updates of single keys; run ranges and transactions on their own"
                 .into(),
         )),

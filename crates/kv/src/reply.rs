@@ -22,8 +22,13 @@ pub enum Answer {
     Many(Vec<KeyAnswer>),
     /// Rows of a range.
     Page(Page),
-    /// Revisions of a key, newest first.
-    History(Vec<Revision>),
+    /// A page of the revisions of a key. Empty = nothing is kept of it (before the version that was given).
+    History {
+        /// Newest first.
+        revisions: Vec<Revision>,
+        /// There are older ones: ask again with this as `before`.
+        next: Option<Version>,
+    },
     /// Stored; the row as it was before, when that was asked for.
     Put {
         /// The row before.
@@ -38,8 +43,13 @@ pub enum Answer {
         /// A delete-range stopped at its limit: go on from this key.
         next: Option<Key>,
     },
-    /// How many revisions were forgotten.
-    Trimmed(u64),
+    /// Forgotten.
+    Trimmed {
+        /// How many revisions.
+        count: u64,
+        /// It stopped at its limit: go on from this key. Of the trim of one key it is that key: ask the same again.
+        next: Option<Key>,
+    },
     /// Whether the key was there to get a deadline.
     Expire(bool),
     /// Length of the value after an append, in bytes.

@@ -79,13 +79,22 @@ fn simple_op() -> impl Strategy<Value = Op> {
         (bytes(), option(version())).prop_map(|(key, at)| Op::Get { key, at }),
         (vec(bytes(), 0..4), option(version())).prop_map(|(keys, at)| Op::GetAll { keys, at }),
         range().prop_map(Op::Range),
-        (bytes(), any::<u32>()).prop_map(|(key, limit)| Op::History { key, limit }),
+        (bytes(), any::<u32>(), option(version())).prop_map(|(key, limit, before)| Op::History {
+            key,
+            limit,
+            before
+        }),
         (bytes(), bytes(), option(any::<u64>()), any::<bool>())
             .prop_map(|(key, value, deadline, previous)| Op::Put { key, value, deadline, previous }),
         vec((bytes(), bytes()), 0..4).prop_map(|rows| Op::PutAll { rows }),
         (bytes(), any::<bool>()).prop_map(|(key, previous)| Op::Delete { key, previous }),
         (bytes(), option(bytes())).prop_map(|(from, to)| Op::DeleteRange { from, to }),
         (bytes(), option(version())).prop_map(|(key, below)| Op::Trim { key, below }),
+        (bytes(), option(bytes()), option(version())).prop_map(|(from, to, below)| Op::TrimRange {
+            from,
+            to,
+            below
+        }),
         (bytes(), option(any::<u64>())).prop_map(|(key, deadline)| Op::Expire { key, deadline }),
         (bytes(), function()).prop_map(|(key, function)| Op::Update { key, function }),
         version().prop_map(|to| Op::Advance { to }),
@@ -144,14 +153,15 @@ fn simple_answer() -> impl Strategy<Value = Answer> {
         vec(key, 0..4).prop_map(Answer::Many),
         (vec(row(), 0..4), option(bytes()), any::<u64>())
             .prop_map(|(rows, next, count)| Answer::Page(Page { rows, next, count })),
-        vec(revision, 0..4).prop_map(Answer::History),
+        (vec(revision, 0..4), option(version()))
+            .prop_map(|(revisions, next)| Answer::History { revisions, next }),
         option(row()).prop_map(|previous| Answer::Put { previous }),
         (any::<u64>(), option(row()), option(bytes())).prop_map(|(count, previous, next)| Answer::Deleted {
             count,
             previous,
             next
         }),
-        any::<u64>().prop_map(Answer::Trimmed),
+        (any::<u64>(), option(bytes())).prop_map(|(count, next)| Answer::Trimmed { count, next }),
         any::<bool>().prop_map(Answer::Expire),
         any::<u64>().prop_map(Answer::Length),
         option(bytes()).prop_map(Answer::Popped),
@@ -294,6 +304,15 @@ fn transactions_nested_twice_are_malformed() {
     let wrap = |then| Op::Transaction { conditions: vec![], then, otherwise: vec![] };
     let nested = wrap(vec![wrap(vec![wrap(vec![])])]);
     assert!(Stamped::decode(&Stamped { id: None, op: nested }.encode()).is_err());
+}
+
+#[test]
+fn tags_that_went_out_of_use_are_malformed() {
+    // A history without pages, and its answer; a trim that told only how many.
+    let op = |bytes: &'static [u8]| codec::decode_op(&mut Reader::new(Bytes::from_static(bytes)));
+    let answer = |bytes: &'static [u8]| codec::decode_answer(&mut Reader::new(Bytes::from_static(bytes)));
+    assert!(op(&[4, 1, b'k', 0]).is_err());
+    assert!(answer(&[4, 0]).is_err() && answer(&[7, 3]).is_err());
 }
 
 #[test]

@@ -51,6 +51,7 @@ enum Merge {
     Keys(Vec<Key>),
     Rows(Range),
     Deleted,
+    Trimmed,
 }
 
 impl Plan {
@@ -79,6 +80,12 @@ impl Plan {
                 };
                 Ok(Plan { parts: map.shards.iter().map(part).collect(), merge: Merge::Deleted })
             }
+            Op::TrimRange { from, to, below } => {
+                let part = |&(shard, _): &(ShardId, SlotRange)| {
+                    (shard, Op::TrimRange { from: from.clone(), to: to.clone(), below })
+                };
+                Ok(Plan { parts: map.shards.iter().map(part).collect(), merge: Merge::Trimmed })
+            }
             Op::Advance { .. } => Err(Error::Invalid("advance is the store's own op".into())),
             op => Ok(Plan { parts: vec![(one_shard(map, &op)?, op)], merge: Merge::One }),
         }
@@ -106,7 +113,14 @@ impl Plan {
             Merge::One => unreachable!("one part was answered above"),
             Merge::Keys(keys) => Answer::Many(merge_keys(keys, &self.parts, results)),
             Merge::Rows(range) => Answer::Page(merge_pages(&range, pages(results)?)),
-            Merge::Deleted => merge_deleted(results)?,
+            Merge::Deleted => {
+                let (count, next) = merge_steps(results, "deleted", "delete")?;
+                Answer::Deleted { count, previous: None, next }
+            }
+            Merge::Trimmed => {
+                let (count, next) = merge_steps(results, "trimmed", "trim")?;
+                Answer::Trimmed { count, next }
+            }
         };
         Ok(Reply { answer, receipt })
     }
@@ -233,24 +247,30 @@ fn rows_of_a_page(range: &Range, rows: &[Row]) -> usize {
     rows.iter().take_while(fits).count().max(1).min(limit).min(rows.len())
 }
 
-fn merge_deleted(results: Vec<Result<Reply, Error>>) -> Result<Answer, Error> {
+/// What a step over a range did on all shards, and the first key that one of them has not passed: the others do nothing when
+/// they pass theirs again.
+fn merge_steps(
+    results: Vec<Result<Reply, Error>>,
+    did: &str,
+    again: &str,
+) -> Result<(u64, Option<Key>), Error> {
     let (mut sum, mut first_next): (u64, Option<Key>) = (0, None);
     for result in results {
         match result.map(|reply| reply.answer) {
-            Ok(Answer::Deleted { count, next, .. }) => {
+            Ok(Answer::Deleted { count, next, .. } | Answer::Trimmed { count, next }) => {
                 sum += count;
                 first_next = match (first_next, next) {
                     (Some(one), Some(other)) => Some(one.min(other)),
                     (one, other) => one.or(other),
                 };
             }
-            Ok(_) => unreachable!("a part of a delete-range tells what it deleted"),
+            Ok(_) => unreachable!("a part of a step over a range tells how far it came"),
             Err(error) => {
                 return Err(Error::InDoubt(format!(
-                    "some shards deleted their part and one did not ({error}): delete the same range again"
+                    "some shards {did} their part and one did not ({error}): {again} the same range again"
                 )));
             }
         }
     }
-    Ok(Answer::Deleted { count: sum, previous: None, next: first_next })
+    Ok((sum, first_next))
 }

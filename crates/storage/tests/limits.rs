@@ -11,7 +11,7 @@ mod limits {
 
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use kv::{Answer, Entry, Error, KEYS_PER_OP_MAX, Key, NodeId, Op, Range, Stamped, Version};
@@ -94,6 +94,24 @@ fn delete_range_takes_so_many_keys_and_tells_where_to_go_on() {
 }
 
 #[test]
+fn delete_range_of_large_rows_stops_before_its_limit() {
+    let mut store = Store::new(History::Count(2));
+    for number in 0..5 {
+        store.apply(1, put(key(number), vec![0; 3 << 19].into())).unwrap();
+    }
+    let mut from = Key::new();
+    let mut counts = Vec::new();
+    while let Ok(Answer::Deleted { count, next: Some(next), .. }) =
+        store.apply(2, Op::DeleteRange { from: from.clone(), to: None })
+    {
+        counts.push(count);
+        from = next;
+    }
+    assert_eq!(counts, [3], "what is deleted is written once more, as history: so much at a time");
+    assert_eq!(store.page(&Range::default()).count, 0);
+}
+
+#[test]
 fn get_all_of_large_values_is_refused() {
     let mut store = Store::new(History::Count(1));
     for number in 0..3 {
@@ -115,22 +133,6 @@ fn transaction_with_a_large_answer_is_refused_and_leaves_no_trace() {
     assert!(matches!(result, Err(Error::TooLarge { .. })));
     assert_eq!(store.read(&Op::Get { key: key(1), at: None }), Ok(Answer::Row(None)));
     assert_ne!(store.table.digest(SHARD).unwrap(), before, "the version it took is counted");
-}
-
-#[test]
-fn history_of_more_revisions_than_a_page_is_refused_and_trimmed_in_steps() {
-    let mut store = Store::new(History::All);
-    for micros in 1..=11_000 {
-        store.apply(micros, put(key(0), "v".into())).unwrap();
-    }
-    let history = |limit| Op::History { key: key(0), limit };
-    assert!(matches!(store.read(&history(0)), Err(Error::TooLarge { .. })));
-    assert!(matches!(store.read(&history(10_000)), Ok(Answer::History(list)) if list.len() == 10_000));
-    let trim = Op::Trim { key: key(0), below: None };
-    let counts = [KEYS_PER_OP_MAX as u64, 999, 0];
-    for count in counts {
-        assert_eq!(store.apply(20_000, trim.clone()), Ok(Answer::Trimmed(count)));
-    }
 }
 
 #[test]
@@ -164,17 +166,19 @@ fn history_lowered_is_trimmed_by_later_writes() {
         store.apply(micros, put(key(0), "v".into())).unwrap();
     }
     let trimmed = store.apply(300, Op::Trim { key: key(0), below: None });
-    assert_eq!(trimmed, Ok(Answer::Trimmed(1)), "one older revision was left");
+    assert_eq!(trimmed, Ok(Answer::Trimmed { count: 1, next: None }), "one older revision was left");
 }
 
-/// An engine whose reads fail when told to.
+/// An engine whose reads of a row are counted, and fail when told to.
 struct Failing {
     inner: Box<dyn Engine>,
     fails: Arc<AtomicBool>,
+    reads: Arc<AtomicU64>,
 }
 
 impl View for Failing {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
         if self.fails.load(Ordering::Relaxed) {
             let source = std::io::Error::other("the disk does not answer");
             return Err(EngineError::Io { doing: "reading a row".into(), source });
@@ -220,12 +224,41 @@ impl Engine for Failing {
 }
 
 #[test]
+fn history_page_far_back_and_trim_are_found_without_a_scan() {
+    let reads = Arc::new(AtomicU64::new(0));
+    let mut store = Store::over(Options::of(History::All), |inner| {
+        Box::new(Failing { inner, fails: Arc::default(), reads: reads.clone() })
+    });
+    for micros in 1..=10_000 {
+        store.apply(micros, put(key(0), "v".into())).unwrap();
+    }
+    let at = |micros| Some(Version::new(micros, NodeId(1)));
+    let mut reads_of = |what: &mut dyn FnMut(&mut Store)| {
+        reads.store(0, Ordering::Relaxed);
+        what(&mut store);
+        reads.load(Ordering::Relaxed)
+    };
+    let page = Op::History { key: key(0), limit: 3, before: at(5) };
+    let page = reads_of(&mut |store| {
+        assert!(matches!(store.read(&page), Ok(Answer::History { revisions, .. }) if revisions.len() == 3));
+    });
+    // Fourteen halvings, the newest, and three with the one behind them.
+    assert!(page <= 20, "{page} reads");
+    let trimmed = Ok(Answer::Trimmed { count: 7_000, next: None });
+    let trim = reads_of(&mut |store| {
+        assert_eq!(store.apply(20_000, Op::Trim { key: key(0), below: at(7_001) }), trimmed);
+    });
+    assert!(trim <= 20, "{trim} reads");
+}
+
+#[test]
 fn apply_engine_fails_stops_the_table_before_the_half_entry_is_flushed() {
     let folder = tempfile::tempdir().unwrap();
     let fails = Arc::new(AtomicBool::new(false));
     let inner = storage::open(Kind::Memory, folder.path()).unwrap();
     let options = Options::of(History::Count(1));
-    let mut table = Table::open(Box::new(Failing { inner, fails: fails.clone() }), options);
+    let mut table =
+        Table::open(Box::new(Failing { inner, fails: fails.clone(), reads: Arc::default() }), options);
     table.load(SHARD, 1).unwrap();
     let ops = vec![Stamped { id: None, op: put(key(0), "v".into()) }];
     let entry = Entry { proposed: Version::new(1, NodeId(1)), ops };

@@ -33,7 +33,7 @@
 //! | `transaction` | `conditions`: list of `{key, expect..}`; `then`, `otherwise`: lists of ops | `succeeded`; `answers`: list of answers |
 //! | `range`, `delete-range` | `from`, `to`; of a range also `limit`, `page`, `backward`, `keys_only`, `count_only`, `at` | `rows`, `next`, `count` |
 //! | `expire` | `key`, `deadline` | `found` |
-//! | `trim`, `history`, `advance` | `key`, `below`; `key`, `limit`; `at` | nothing that is judged |
+//! | `trim`, `trim-range`, `history`, `advance` | `key`, `below`; `from`, `to`, `below`; `key`, `limit`, `before`; `at` | nothing that is judged |
 //!
 //! Events without an invocation before them are errors, except `info`; so is an invocation of a process that has an op
 //! under way. Empty lines are skipped, and so is the `info` of a process with a name, such as `nemesis`. Other fields are

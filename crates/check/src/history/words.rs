@@ -24,6 +24,7 @@ pub(super) fn name(op: &Op) -> &'static str {
         Op::Delete { .. } => "delete",
         Op::DeleteRange { .. } => "delete-range",
         Op::Trim { .. } => "trim",
+        Op::TrimRange { .. } => "trim-range",
         Op::Expire { .. } => "expire",
         Op::Update { function, .. } => function_name(function),
         Op::Transaction { .. } => "transaction",

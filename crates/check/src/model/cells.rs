@@ -85,7 +85,7 @@ pub(super) fn step<C: Cells>(cells: &C, op: &Op, seen: Option<&Answer>) -> Vec<C
 pub(super) fn is_pure(op: &Op, answer: Option<&Answer>) -> bool {
     match (op, answer) {
         (Op::Get { .. } | Op::GetAll { .. } | Op::Range(_) | Op::History { .. }, _) => true,
-        (Op::Trim { .. } | Op::Advance { .. }, _) => true,
+        (Op::Trim { .. } | Op::TrimRange { .. } | Op::Advance { .. }, _) => true,
         (_, Some(Answer::Condition { met: false, .. } | Answer::Popped(None) | Answer::Expire(false))) => {
             true
         }
@@ -160,7 +160,7 @@ fn run<C: Cells>(cells: &mut C, op: &Op, seen: Option<&Answer>, guess: bool) -> 
         }
         Op::Range(range) => range::read(cells, range, seen),
         Op::DeleteRange { from, to } => range::delete(cells, from, to.as_ref(), seen),
-        Op::Trim { .. } | Op::History { .. } | Op::Advance { .. } => true,
+        Op::Trim { .. } | Op::TrimRange { .. } | Op::History { .. } | Op::Advance { .. } => true,
     }
 }
 

@@ -35,7 +35,7 @@ impl Model for Kv {
 
     fn calls(&self, index: usize, operation: &Operation) -> Result<Vec<Call>, Unjudged> {
         lower::unjudged_read(&operation.op).map_or(Ok(()), Err)?;
-        if matches!(operation.op, Op::Advance { .. }) {
+        if leaves_values(&operation.op) {
             return Ok(Vec::new());
         }
         if single_key(&operation.op).is_none() {
@@ -111,10 +111,15 @@ impl Model for Kv {
     }
 }
 
+/// Names no key, and changes no value of any.
+fn leaves_values(op: &Op) -> bool {
+    matches!(op, Op::TrimRange { .. } | Op::Advance { .. })
+}
+
 impl Kv {
     /// Whether it has a meaning for an op, or may leave it out.
     pub fn judges(op: &Op) -> bool {
-        single_key(op).is_some() || matches!(op, Op::Advance { .. })
+        single_key(op).is_some() || leaves_values(op)
     }
 }
 

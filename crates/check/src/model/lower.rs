@@ -92,7 +92,8 @@ fn part(call: &Call, fate: Fate, keys: &BTreeSet<&Key>) -> Option<Call> {
 /// Neither changes anything nor tells what was there.
 fn says_nothing(call: &Call) -> bool {
     is_pure(&call.op, None)
-        && (call.answer.is_none() || matches!(call.op, Op::Trim { .. } | Op::Advance { .. }))
+        && (call.answer.is_none()
+            || matches!(call.op, Op::Trim { .. } | Op::TrimRange { .. } | Op::Advance { .. }))
 }
 
 /// The answer without versions and counts, which are not judged: calls that differ in nothing else are alike.

@@ -47,6 +47,7 @@ fn long_op(op: &Op) -> String {
         Op::DeleteRange { from, to } => format!("delete-range from {}{}", show(from), until(to.as_ref())),
         Op::Expire { key, .. } => named("expire", key),
         Op::Trim { key, .. } => named("trim", key),
+        Op::TrimRange { from, to, .. } => format!("trim-range from {}{}", show(from), until(to.as_ref())),
         Op::History { key, .. } => named("history", key),
         Op::Advance { .. } => "advance".into(),
     }
@@ -114,7 +115,7 @@ fn long_answer(answer: &Answer) -> String {
             let answers = answers.iter().map(long_answer).collect::<Vec<_>>().join("; ");
             format!("{}{{{answers}}}", if *succeeded { "" } else { "else " })
         }
-        Answer::History(_) | Answer::Trimmed(_) => "done".into(),
+        Answer::History { .. } | Answer::Trimmed { .. } => "done".into(),
     }
 }
 

@@ -242,7 +242,7 @@ Prints KEY<TAB>VALUE."
 Examples:
   capstan delrange tmp:a tmp:m
   capstan delrange tmp: --prefix               keys that begin with tmp:
-It goes in steps of 10,000 keys; each is atomic within a shard."
+It goes in steps of up to 10,000 keys; each is atomic within a shard."
     )]
     DelRange {
         /// The first key; '' begins at the beginning
@@ -296,6 +296,7 @@ Examples:
 Examples:
   capstan history greeting                     VERSION<TAB>VALUE
   capstan history greeting --limit 3
+  capstan history greeting --limit 3 --before 1847281920312321
 A deletion is a version without a value."
     )]
     History {
@@ -304,18 +305,32 @@ A deletion is a version without a value."
         /// Print at most so many
         #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
         limit: u32,
+        /// Print only those older than this version
+        #[arg(long, value_name = "VERSION")]
+        before: Option<Version>,
     },
-    /// Forget old revisions of a key; prints how many
+    /// Forget old revisions of a key, or of many; prints how many
     #[command(
         allow_negative_numbers = true,
         after_help = "\
 Examples:
   capstan trim greeting                        all but the newest
-  capstan trim greeting --below 1847281920312321"
+  capstan trim greeting --below 1847281920312321
+  capstan trim user: --prefix                  keys that begin with user:
+  capstan trim a c                             a, b, bz; not c
+  capstan trim '' --prefix                     all
+Of a deleted key nothing is left. It goes in steps of up to 10,000 revisions;
+each is atomic within a shard."
     )]
     Trim {
-        /// The key
+        /// The key; with TO the first key
         key: String,
+        /// The key after the last; without it, one key
+        #[arg(conflicts_with = "prefix")]
+        to: Option<String>,
+        /// Take KEY as what all keys begin with
+        #[arg(long)]
+        prefix: bool,
         /// Keep what is needed to read at this version and later
         #[arg(long, value_name = "VERSION")]
         below: Option<Version>,

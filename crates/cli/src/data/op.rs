@@ -23,7 +23,7 @@ pub struct Asked {
 pub type Input<'a> = Option<&'a mut dyn Read>;
 
 impl Command {
-    /// The op of a command; of a range or delete-range its first page.
+    /// The op of a command; of one that goes on page by page its first page.
     pub fn asked(&self, input: Input<'_>) -> Result<Asked, Error> {
         let ttl = self.ttl();
         Ok(Asked { op: self.op(input)?, ttl })
@@ -42,7 +42,9 @@ impl Command {
             Command::Get { key, at, .. } => Op::Get { key: bytes(key), at: *at },
             Command::GetAll { keys, at } => Op::GetAll { keys: keys.iter().map(bytes).collect(), at: *at },
             Command::Range { .. } => Op::Range(self.range()),
-            Command::History { key, limit } => Op::History { key: bytes(key), limit: *limit },
+            Command::History { key, limit, before } => {
+                Op::History { key: bytes(key), limit: *limit, before: *before }
+            }
             Command::Put { key, value, previous, .. } => {
                 let value = read(value, input)?;
                 Op::Put { key: bytes(key), value, deadline: None, previous: *previous }
@@ -53,7 +55,13 @@ impl Command {
                 let (from, to) = bounds(from, to.as_ref(), *prefix);
                 Op::DeleteRange { from, to }
             }
-            Command::Trim { key, below } => Op::Trim { key: bytes(key), below: *below },
+            Command::Trim { key, to: None, prefix: false, below } => {
+                Op::Trim { key: bytes(key), below: *below }
+            }
+            Command::Trim { key, to, prefix, below } => {
+                let (from, to) = bounds(key, to.as_ref(), *prefix);
+                Op::TrimRange { from, to, below: *below }
+            }
             Command::Expire { key, .. } => Op::Expire { key: bytes(key), deadline: None },
             Command::Txn { conditions, then, otherwise } => Op::Transaction {
                 conditions: conditions.iter().map(|text| txn::condition(text)).collect::<Result<_, _>>()?,

@@ -53,6 +53,8 @@ async fn asked(
         (Op::Range(range), Command::Range { count: true, .. }) => count(range, store, options, out).await,
         (Op::Range(range), Command::Range { limit, .. }) => rows(range, *limit, store, options, out).await,
         (Op::DeleteRange { from, to }, _) => delete_range(from, to, store, options, out).await,
+        (op @ Op::History { .. }, _) => history(op, store, options, out).await,
+        (op @ (Op::Trim { .. } | Op::TrimRange { .. }), _) => trim(op, store, options, out).await,
         (op, Command::Get { raw: true, .. }) if !out.json => raw(op, store, options, out).await,
         (op, _) => one(Asked { op, ttl: asked.ttl }, store, options, out).await,
     }
@@ -174,6 +176,56 @@ async fn delete_range(
             None => {
                 answer::print_count(deleted, Some(reply.receipt.version), out)?;
                 return Ok(Code::Done);
+            }
+        }
+    }
+}
+
+/// Prints the history that an op asks for, page by page; a limit of 0 is none.
+async fn history(op: Op, store: &dyn Store, options: &Options, out: &mut Output<'_>) -> Result<Code, Error> {
+    let Op::History { key, limit, mut before } = op.clone() else { unreachable!("it is a history") };
+    let mut left = if limit == 0 { u64::MAX } else { limit.into() };
+    let mut printed = None;
+    loop {
+        let limit = left.min(PAGE_ROWS_MAX as u64) as u32;
+        let asked = Asked { op: Op::History { key: key.clone(), limit, before }, ttl: None };
+        let Reply { answer, receipt } = ask(asked, store, options, out).await?;
+        let Answer::History { revisions, next } = answer else {
+            return Err(unexpected("a history", &answer));
+        };
+        if let Some(code) = printed.filter(|_| revisions.is_empty()) {
+            // What was there when the page before told so was trimmed meanwhile.
+            return Ok(code);
+        }
+        left -= revisions.len() as u64;
+        // Only of the last page it is told that there is more.
+        let page = Answer::History { revisions, next: next.filter(|_| left == 0) };
+        let code = answer::print(&op, &page, receipt.version, out)?;
+        out.out.flush()?;
+        if next.is_none() || left == 0 {
+            return Ok(code);
+        }
+        (before, printed) = (next, Some(code));
+    }
+}
+
+/// Trims step by step, and prints how many revisions are gone.
+async fn trim(mut op: Op, store: &dyn Store, options: &Options, out: &mut Output<'_>) -> Result<Code, Error> {
+    let mut trimmed = 0;
+    loop {
+        let Reply { answer, receipt } = ask(Asked { op: op.clone(), ttl: None }, store, options, out).await?;
+        let Answer::Trimmed { count, next } = answer else { return Err(unexpected("a count", &answer)) };
+        trimmed += count;
+        match (next, &mut op) {
+            (Some(next), Op::TrimRange { from, .. }) => *from = next,
+            (Some(_), _) => {}
+            (None, Op::TrimRange { .. }) => {
+                answer::print_count(trimmed, Some(receipt.version), out)?;
+                return Ok(Code::Done);
+            }
+            (None, op) => {
+                let all = Answer::Trimmed { count: trimmed, next: None };
+                return answer::print(op, &all, receipt.version, out);
             }
         }
     }

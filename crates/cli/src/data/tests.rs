@@ -271,14 +271,78 @@ fn history_is_newest_first() {
     );
 }
 
+const FIVE: [&str; 5] = ["put a 1", "put a 2", "del a", "put a 4", "put a 5"];
+
+/// Runs a line after five writes of a key; it must print and tell this.
+fn check_after_five(line: &str, out: &str, err: &str) {
+    let fake = Fake::default();
+    for line in FIVE {
+        run_on(&fake, line, b"");
+    }
+    let expect = Printed { out: out.into(), err: err.into(), code: Code::Done };
+    assert_eq!(run_on(&fake, line, b""), expect, "{line}");
+}
+
 #[test]
-fn trim_and_expire_tell_what_they_did() {
-    check(&["put a x", "trim a"], "1\n", Code::Done);
-    check(
-        &["put a x", "trim a --json --below 1"],
-        "{\"key\":\"a\",\"version\":\"2\",\"count\":1}\n",
-        Code::Done,
-    );
+fn history_follows_pages_up_to_its_limit() {
+    check_after_five("history a", "5\t5\n4\t4\n3\n2\t2\n1\t1\n", "");
+    check_after_five("history a --before 3", "2\t2\n1\t1\n", "");
+    check_after_five("history a --limit 5", "5\t5\n4\t4\n3\n2\t2\n1\t1\n", "");
+    let more = "there is more: history a --limit 3 --before 3\n";
+    check_after_five("history a --limit 3", "5\t5\n4\t4\n3\n", more);
+    check_after_five("history a --limit 3 --before 3", "2\t2\n1\t1\n", "");
+    check_after_five("txn --then 'history a'", "then\n5\t5\n4\t4\n", "there is more: history a --before 4\n");
+    check(&["put a x", "history a --before 1"], "", Code::NotMet);
+}
+
+#[test]
+fn history_as_json_carries_where_to_go_on() {
+    let object = |version: u32, rest: &str| {
+        format!(r#"{{"key":"a","version":"{version}","value":"{version}"{rest}}}"#) + "\n"
+    };
+    check_after_five("history a --json --limit 1", &object(5, r#","next":"5""#), "");
+    let two = object(5, "") + &object(4, r#","next":"4""#);
+    check_after_five("history a --json --limit 2", &two, "");
+    let last = object(2, "") + &object(1, "");
+    check_after_five("history a --json --limit 2 --before 3", &last, "");
+}
+
+#[test]
+fn history_that_goes_on_quotes_the_key() {
+    let fake = Fake::default();
+    for line in ["put 'it is' 1", "put 'it is' 2"] {
+        run_on(&fake, line, b"");
+    }
+    let printed = run_on(&fake, "history 'it is' --limit 1", b"");
+    assert_eq!(printed.err, "there is more: history 'it is' --limit 1 --before 2\n");
+}
+
+#[test]
+fn trim_goes_on_to_the_end() {
+    check_after_five("trim a", "4\n", "");
+    check_after_five("trim a --below 4", "3\n", "");
+    check_after_five("trim a --json", "{\"key\":\"a\",\"version\":\"7\",\"count\":4}\n", "");
+    check_after_five("txn --then 'trim a'", "then\n2\n", "there is more: trim a\n");
+    check(&["trim a"], "0\n", Code::Done);
+}
+
+#[test]
+fn trim_of_many_keys_takes_deleted_ones_too() {
+    let many = ["put a 1", "put a 2", "put a 3", "put a 4", "put b 1", "del b", "put c 1", "put c 2"];
+    let after = |line| [&many[..], &[line]].concat();
+    check(&after("trim a c"), "5\n", Code::Done);
+    check(&after("trim '' --prefix"), "6\n", Code::Done);
+    check(&after("trim --prefix b"), "2\n", Code::Done);
+    check(&after("trim a c --below 2"), "1\n", Code::Done);
+    check(&after("trim x z"), "0\n", Code::Done);
+    check(&after("trim a c --json"), "{\"count\":5,\"version\":\"10\"}\n", Code::Done);
+    check(&[&after("trim '' --prefix")[..], &["history b"]].concat(), "", Code::NotMet);
+    check_refused("trim a c --prefix", "cannot be used with", Code::Usage);
+    check_refused("txn --then 'trim a c'", "a transaction holds", Code::Usage);
+}
+
+#[test]
+fn expire_tells_what_it_did() {
     check(&["put a x", "expire a 10s"], "2\n", Code::Done);
     check(&["expire a never"], "", Code::NotMet);
     check(

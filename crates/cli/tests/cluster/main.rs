@@ -22,6 +22,7 @@ mod nodes;
 mod partitions;
 mod pauses;
 mod power;
+mod revisions;
 mod snapshots;
 mod stop;
 mod strace;

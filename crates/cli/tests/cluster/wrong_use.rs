@@ -54,6 +54,8 @@ fn command_that_is_wrong_is_told_so() {
             Case(&["getall"], 2, "required"),
             Case(&["putall", "a"], 2, "error: "),
             Case(&["trim", "a", "--below", "x"], 2, "is no version"),
+            Case(&["trim", "a", "b", "--prefix"], 2, "cannot be used with"),
+            Case(&["history", "a", "--before", "x"], 2, "is no version"),
             Case(&["expire", "a", "tomorrow"], 2, "a duration is"),
             Case(&["cas", "a", "x"], 2, "required"),
             Case(&["txn", "--if", "a == 1"], 2, "is no condition"),
@@ -275,6 +277,7 @@ const TOUR: &[(&[&str], &str, &str)] = &[
     (&["range", "K:", "--prefix", "--count"], "6", r#"{"count":6}"#),
     (&["history", "K:e"], "_\t2", r#"{"key":"K:e","version":"_","value":"2"}"#),
     (&["trim", "K:e"], "0", r#"{"key":"K:e","version":"_","count":0}"#),
+    (&["trim", "K:", "--prefix"], "6", r#"{"count":6,"version":"_"}"#),
     (&["expire", "K:e", "1h"], "_", r#"{"key":"K:e","version":"_","found":true}"#),
     (
         &["txn", "--if", "K:d = 1", "--then", "put K:d 3"],

@@ -152,6 +152,7 @@ serve! {
     history History HistoryRequest HistoryResponse,
     trim Trim TrimRequest TrimResponse,
     expire Expire ExpireRequest ExpireResponse,
+    trim_range TrimRange TrimRangeRequest TrimRangeResponse,
 }
 
 #[cfg(test)]

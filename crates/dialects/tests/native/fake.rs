@@ -186,17 +186,21 @@ pub fn answer(op: &Op) -> Answer {
             next: Some("k".into()),
             count: u64::from(range.limit),
         }),
-        Op::History { .. } => Answer::History(vec![
-            Revision { version: Version::new(NOW, NodeId(1)), value: None },
-            Revision { version: Version::new(NOW - 5, NodeId(1)), value: Some("old".into()) },
-        ]),
+        Op::History { before, .. } => Answer::History {
+            revisions: vec![
+                Revision { version: Version::new(NOW, NodeId(1)), value: None },
+                Revision { version: Version::new(NOW - 5, NodeId(1)), value: Some("old".into()) },
+            ],
+            next: before.is_none().then(|| Version::new(NOW - 5, NodeId(1))),
+        },
         Op::Put { key, previous, .. } => Answer::Put { previous: previous.then(|| row(key, b"before")) },
         Op::PutAll { rows } => Answer::Many(rows.iter().map(|(key, _)| found(key)).collect()),
         Op::Delete { key, previous } => {
             Answer::Deleted { count: 1, previous: previous.then(|| row(key, b"before")), next: None }
         }
         Op::DeleteRange { .. } => Answer::Deleted { count: 10_000, previous: None, next: Some("m".into()) },
-        Op::Trim { .. } => Answer::Trimmed(4),
+        Op::Trim { key, below } => Answer::Trimmed { count: 4, next: below.is_none().then(|| key.clone()) },
+        Op::TrimRange { to, .. } => Answer::Trimmed { count: 10_000, next: to.clone() },
         Op::Expire { .. } => Answer::Expire(true),
         Op::Update { function, .. } => match function {
             Function::Append { .. } => Answer::Length(6),

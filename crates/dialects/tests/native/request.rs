@@ -65,13 +65,22 @@ fn simple_op() -> impl Strategy<Value = Op> {
         (bytes(), option(version())).prop_map(|(key, at)| Op::Get { key, at }),
         (vec(bytes(), 0..4), option(version())).prop_map(|(keys, at)| Op::GetAll { keys, at }),
         range().prop_map(Op::Range),
-        (bytes(), any::<u32>()).prop_map(|(key, limit)| Op::History { key, limit }),
+        (bytes(), any::<u32>(), option(version())).prop_map(|(key, limit, before)| Op::History {
+            key,
+            limit,
+            before
+        }),
         (bytes(), bytes(), option(any::<u64>()), any::<bool>())
             .prop_map(|(key, value, deadline, previous)| Op::Put { key, value, deadline, previous }),
         vec((bytes(), bytes()), 0..4).prop_map(|rows| Op::PutAll { rows }),
         (bytes(), any::<bool>()).prop_map(|(key, previous)| Op::Delete { key, previous }),
         (bytes(), option(bytes())).prop_map(|(from, to)| Op::DeleteRange { from, to }),
         (bytes(), option(version())).prop_map(|(key, below)| Op::Trim { key, below }),
+        (bytes(), option(bytes()), option(version())).prop_map(|(from, to, below)| Op::TrimRange {
+            from,
+            to,
+            below
+        }),
         (bytes(), option(any::<u64>())).prop_map(|(key, deadline)| Op::Expire { key, deadline }),
         (bytes(), function()).prop_map(|(key, function)| Op::Update { key, function }),
     ]

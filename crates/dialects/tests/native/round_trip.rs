@@ -32,7 +32,8 @@ fn ops() -> Vec<Op> {
             ..range
         }),
         Op::Range(Range { count_only: true, ..Range::default() }),
-        Op::History { key: key(), limit: 3 },
+        Op::History { key: key(), limit: 3, before: None },
+        Op::History { key: key(), limit: 0, before: at },
         Op::Put { key: key(), value: value(), deadline: None, previous: false },
         Op::Put { key: key(), value: Bytes::new(), deadline: Some(NOW), previous: true },
         Op::PutAll { rows: vec![(key(), value()), ("other".into(), Bytes::new())] },
@@ -42,6 +43,8 @@ fn ops() -> Vec<Op> {
         Op::DeleteRange { from: "a".into(), to: Some("m".into()) },
         Op::Trim { key: key(), below: at },
         Op::Trim { key: key(), below: None },
+        Op::TrimRange { from: Bytes::new(), to: None, below: None },
+        Op::TrimRange { from: "a".into(), to: Some("m".into()), below: at },
         Op::Expire { key: key(), deadline: Some(0) },
         Op::Expire { key: key(), deadline: None },
         update(Function::Append { side: Side::Left, value: value() }),

@@ -55,12 +55,10 @@ pub fn encode_answer(into: &mut BytesMut, answer: &Answer) {
             put_option(into, page.next.as_ref(), |into, next| put_bytes(into, next));
             put_uint(into, page.count);
         }
-        Answer::History(revisions) => {
-            into.put_u8(4);
-            put_list(into, revisions, |into, revision| {
-                put_version(into, revision.version);
-                put_option(into, revision.value.as_ref(), |into, value| put_bytes(into, value));
-            });
+        Answer::History { revisions, next } => {
+            into.put_u8(14);
+            put_list(into, revisions, encode_revision);
+            put_option(into, *next, put_version);
         }
         Answer::Put { previous } => {
             into.put_u8(5);
@@ -72,9 +70,10 @@ pub fn encode_answer(into: &mut BytesMut, answer: &Answer) {
             put_option(into, previous.as_ref(), encode_row);
             put_option(into, next.as_ref(), |into, next| put_bytes(into, next));
         }
-        Answer::Trimmed(count) => {
-            into.put_u8(7);
+        Answer::Trimmed { count, next } => {
+            into.put_u8(15);
             put_uint(into, *count);
+            put_option(into, next.as_ref(), |into, next| put_bytes(into, next));
         }
         Answer::Expire(found) => {
             into.put_u8(8);
@@ -129,16 +128,13 @@ fn decode_nested(reader: &mut Reader, depth: u8) -> Result<Answer, Malformed> {
             next: reader.option(Reader::bytes)?,
             count: reader.uint()?,
         }),
-        4 => Answer::History(reader.list(|reader| {
-            Ok(Revision { version: reader.version()?, value: reader.option(Reader::bytes)? })
-        })?),
+        // 4 and 7 were a history and a trim without more to come.
         5 => Answer::Put { previous: reader.option(decode_row)? },
         6 => Answer::Deleted {
             count: reader.uint()?,
             previous: reader.option(decode_row)?,
             next: reader.option(Reader::bytes)?,
         },
-        7 => Answer::Trimmed(reader.uint()?),
         8 => Answer::Expire(reader.bool()?),
         9 => Answer::Length(reader.uint()?),
         10 => Answer::Popped(reader.option(Reader::bytes)?),
@@ -148,8 +144,22 @@ fn decode_nested(reader: &mut Reader, depth: u8) -> Result<Answer, Malformed> {
             succeeded: reader.bool()?,
             answers: reader.list(|reader| decode_nested(reader, depth - 1))?,
         },
+        14 => Answer::History {
+            revisions: reader.list(decode_revision)?,
+            next: reader.option(Reader::version)?,
+        },
+        15 => Answer::Trimmed { count: reader.uint()?, next: reader.option(Reader::bytes)? },
         _ => return Err(Malformed("an answer has an unknown tag")),
     })
+}
+
+fn encode_revision(into: &mut BytesMut, revision: &Revision) {
+    put_version(into, revision.version);
+    put_option(into, revision.value.as_ref(), |into, value| put_bytes(into, value));
+}
+
+fn decode_revision(reader: &mut Reader) -> Result<Revision, Malformed> {
+    Ok(Revision { version: reader.version()?, value: reader.option(Reader::bytes)? })
 }
 
 fn encode_row(into: &mut BytesMut, row: &Row) {

@@ -41,9 +41,10 @@ pub fn encode_op(into: &mut BytesMut, op: &Op) {
             into.put_u8(3);
             encode_range(into, range);
         }
-        Op::History { key, limit } => {
-            tag_key(into, 4, key);
+        Op::History { key, limit, before } => {
+            tag_key(into, 14, key);
             put_uint(into, u64::from(*limit));
+            put_option(into, *before, put_version);
         }
         Op::Put { key, value, deadline, previous } => {
             tag_key(into, 5, key);
@@ -62,10 +63,7 @@ pub fn encode_op(into: &mut BytesMut, op: &Op) {
             tag_key(into, 7, key);
             into.put_u8(u8::from(*previous));
         }
-        Op::DeleteRange { from, to } => {
-            tag_key(into, 8, from);
-            put_option(into, to.as_ref(), |into, to| put_bytes(into, to));
-        }
+        Op::DeleteRange { from, to } => tag_bounds(into, 8, from, to.as_ref()),
         Op::Trim { key, below } => {
             tag_key(into, 9, key);
             put_option(into, *below, put_version);
@@ -91,6 +89,10 @@ pub fn encode_op(into: &mut BytesMut, op: &Op) {
             into.put_u8(13);
             put_version(into, *to);
         }
+        Op::TrimRange { from, to, below } => {
+            tag_bounds(into, 15, from, to.as_ref());
+            put_option(into, *below, put_version);
+        }
     }
 }
 
@@ -107,7 +109,7 @@ fn decode_nested(reader: &mut Reader, depth: u8) -> Result<Op, Malformed> {
         1 => Op::Get { key: reader.bytes()?, at: reader.option(Reader::version)? },
         2 => Op::GetAll { keys: reader.list(Reader::bytes)?, at: reader.option(Reader::version)? },
         3 => Op::Range(decode_range(reader)?),
-        4 => Op::History { key: reader.bytes()?, limit: reader.u32()? },
+        // 4 was a history without pages.
         5 => Op::Put {
             key: reader.bytes()?,
             value: reader.bytes()?,
@@ -127,6 +129,16 @@ fn decode_nested(reader: &mut Reader, depth: u8) -> Result<Op, Malformed> {
             otherwise: reader.list(|reader| decode_nested(reader, depth - 1))?,
         },
         13 => Op::Advance { to: reader.version()? },
+        14 => Op::History {
+            key: reader.bytes()?,
+            limit: reader.u32()?,
+            before: reader.option(Reader::version)?,
+        },
+        15 => Op::TrimRange {
+            from: reader.bytes()?,
+            to: reader.option(Reader::bytes)?,
+            below: reader.option(Reader::version)?,
+        },
         _ => return Err(Malformed("an op has an unknown tag")),
     })
 }
@@ -134,6 +146,11 @@ fn decode_nested(reader: &mut Reader, depth: u8) -> Result<Op, Malformed> {
 fn tag_key(into: &mut BytesMut, tag: u8, key: &[u8]) {
     into.put_u8(tag);
     put_bytes(into, key);
+}
+
+fn tag_bounds(into: &mut BytesMut, tag: u8, from: &[u8], to: Option<&Bytes>) {
+    tag_key(into, tag, from);
+    put_option(into, to, |into, to| put_bytes(into, to));
 }
 
 fn encode_range(into: &mut BytesMut, range: &Range) {

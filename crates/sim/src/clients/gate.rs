@@ -127,7 +127,7 @@ impl World {
         let (Some(asked_at), Ok(Reply { answer, receipt })) = (process.gate.asked_at(name), result) else {
             return;
         };
-        let is_read = matches!(answer, Answer::Row(_) | Answer::Page(_) | Answer::History(_));
+        let is_read = matches!(answer, Answer::Row(_) | Answer::Page(_) | Answer::History { .. });
         if !is_read || receipt.node != node || self.nodes == 1 {
             return;
         }

@@ -11,10 +11,12 @@ pub(super) fn check(told: &Told<'_>) -> Option<String> {
         Op::Get { .. } => matches!(answer, Answer::Row(_)),
         Op::GetAll { .. } | Op::PutAll { .. } => matches!(answer, Answer::Many(_)),
         Op::Range(_) => matches!(answer, Answer::Page(_)),
-        Op::History { .. } => matches!(answer, Answer::History(_)),
+        Op::History { .. } => matches!(answer, Answer::History { .. }),
         Op::Put { .. } => matches!(answer, Answer::Put { .. }),
         Op::Delete { .. } | Op::DeleteRange { .. } => matches!(answer, Answer::Deleted { .. }),
-        Op::Trim { .. } | Op::Advance { .. } => matches!(answer, Answer::Trimmed(_)),
+        Op::Trim { .. } | Op::TrimRange { .. } | Op::Advance { .. } => {
+            matches!(answer, Answer::Trimmed { .. })
+        }
         Op::Expire { .. } => matches!(answer, Answer::Expire(_)),
         Op::Transaction { .. } => matches!(answer, Answer::Transaction { .. }),
         Op::Update { function, .. } => match function {

@@ -5,7 +5,7 @@
 use bytes::{Bytes, BytesMut};
 use kv::codec::{self, Reader};
 use kv::fuzz::round_trip;
-use kv::{Answer, Class, Direction, Entry, NodeId, Op, Range, Row, ShardId, Stamped, Version};
+use kv::{Answer, Class, Direction, Entry, Key, NodeId, Op, Range, Revision, Row, ShardId, Stamped, Version};
 
 use super::record::{Head, Record};
 use super::sessions;
@@ -62,7 +62,7 @@ pub fn apply(bytes: &[u8]) {
         for Stamped { op, .. } in &entry.ops {
             op.for_each_key(&mut |key| {
                 read(&one, &Op::Get { key: key.clone(), at: None }).expect("memory does not fail");
-                read(&one, &Op::History { key: key.clone(), limit: 9 }).expect("memory does not fail");
+                read_history(&one, key).expect("memory does not fail");
             });
         }
     }
@@ -232,6 +232,35 @@ fn read(table: &Table, op: &Op) -> Result<(), EngineError> {
         }
     }
     panic!("the range has no last page");
+}
+
+/// Reads the history of a key in pages of one: they come to an end, and are together what one page holds.
+fn read_history(table: &Table, key: &Key) -> Result<(), EngineError> {
+    let (mut whole, _) = history(table, key, 0, None)?;
+    let mut before = None;
+    loop {
+        let (revisions, next) = history(table, key, 1, before)?;
+        assert_eq!(revisions.as_slice(), whole.drain(..revisions.len()).as_slice());
+        if next.is_none() {
+            assert!(whole.is_empty(), "no revision is left out");
+            return Ok(());
+        }
+        assert!(!revisions.is_empty(), "a page that goes on has a revision");
+        before = next;
+    }
+}
+
+/// A page of a history, and where it goes on; nothing of what is no key.
+fn history(
+    table: &Table,
+    key: &Key,
+    limit: u32,
+    before: Option<Version>,
+) -> Result<(Vec<Revision>, Option<Version>), EngineError> {
+    match table.read(SHARD, &Op::History { key: key.clone(), limit, before }, Clock::Shard)? {
+        Read::Done { result: Ok(Answer::History { revisions, next }), .. } => Ok((revisions, next)),
+        _ => Ok((Vec::new(), None)),
+    }
 }
 
 fn read_all(table: &Table) -> Result<(), EngineError> {

@@ -18,6 +18,7 @@
 
 mod expiry;
 pub mod fuzz;
+mod history;
 mod keys;
 mod older;
 mod range;
@@ -28,6 +29,7 @@ mod several;
 mod shard;
 mod snapshot;
 mod transaction;
+mod trim;
 mod update;
 mod write;
 

@@ -39,19 +39,42 @@ impl Reader<'_> {
 
     /// The newest of the older revisions up to a version.
     pub fn older_at(&self, key: &[u8], newest: &Head, at: Version) -> Result<Option<Record>, EngineError> {
-        let Range { mut start, mut end } = older(newest);
-        let mut found = None;
+        Ok(self.divide(key, older(newest), |version| version <= at)?.before)
+    }
+
+    /// Finds where older revisions divide into those whose versions are low and those behind them, by halving.
+    pub fn divide(
+        &self,
+        key: &[u8],
+        ordinals: Range<u64>,
+        is_low: impl Fn(Version) -> bool,
+    ) -> Result<Divided, EngineError> {
+        let Range { mut start, mut end } = ordinals;
+        let (mut before, mut looks, mut bytes) = (None, 0, 0);
         while start < end {
             let middle = start + (end - start) / 2;
             let record = self.older(key, middle)?;
-            if record.head.version <= at {
-                (start, found) = (middle + 1, Some(record));
+            (looks, bytes) = (looks + 1, bytes + record.raw.len());
+            if is_low(record.head.version) {
+                (start, before) = (middle + 1, Some(record));
             } else {
                 end = middle;
             }
         }
-        Ok(found)
+        Ok(Divided { at: start, before, looks, bytes })
     }
+}
+
+/// Where older revisions divide, and what it took to find it.
+pub struct Divided {
+    /// The ordinal behind the last low one.
+    pub at: u64,
+    /// The last low one.
+    pub before: Option<Record>,
+    /// Revisions that were looked at.
+    pub looks: usize,
+    /// Their bytes.
+    pub bytes: usize,
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::keys::key_of_current;
 use super::record::Record;
 use super::{Reader, Stop};
 
-/// Rows that a page or a delete-range passes over before it stops: some milliseconds of work.
+/// Rows that a page, a delete-range or a trim passes over before it stops: some milliseconds of work.
 pub const SKIPPED_ROWS_MAX: usize = 4096;
 
 impl Reader<'_> {

@@ -1,14 +1,14 @@
-//! Reads: one key, several, and the history of one; now or as of a version.
+//! Reads: one key and several; now or as of a version.
 
 use std::cell::Cell;
 
 use bytes::Bytes;
-use kv::{Answer, Error, Key, KeyAnswer, Op, PAGE_ROWS_MAX, Revision, Row, Version};
+use kv::{Answer, Error, Key, KeyAnswer, Op, Row, Version};
 
 use super::keys::RowSet;
 use super::older::older;
 use super::record::Record;
-use super::{Clock, State, Stop, expiry};
+use super::{Clock, State, Stop};
 use crate::engine::{EngineError, View};
 
 /// All rows of one answer together: what an answer may hold in memory and on the wire. Two of the largest ops.
@@ -33,7 +33,7 @@ impl Reader<'_> {
             Op::Get { key, at } => Ok(Answer::Row(self.row(key, self.moment(*at)?)?)),
             Op::GetAll { keys, at } => self.get_all(keys, *at),
             Op::Range(range) => Ok(Answer::Page(self.range(range)?)),
-            Op::History { key, limit } => self.history(key, *limit),
+            Op::History { key, limit, before } => self.history(key, *limit, *before),
             _ => Err(Error::Invalid("this op writes: it has to be ordered, not read".into()).into()),
         }
     }
@@ -137,63 +137,6 @@ impl Reader<'_> {
         }
         Ok(Answer::Many(answers))
     }
-
-    fn history(&self, key: &Key, limit: u32) -> Result<Answer, Stop> {
-        let limit = if limit == 0 { u64::MAX } else { u64::from(limit) };
-        let mut found = Revisions::new(limit.min(self.keep));
-        let Some(current) = self.current(key)? else { return Ok(Answer::History(found.list)) };
-        if !self.is_live(&current)? && !current.head.tombstone {
-            // Expired, and not yet removed: it shows as it will once it is.
-            if self.keep == 1 {
-                return Ok(Answer::History(found.list));
-            }
-            found.list.push(Revision { version: expiry::version_of(&current.head), value: None });
-        }
-        let ordinals = older(&current.head);
-        found.add(current)?;
-        for ordinal in ordinals.rev() {
-            if found.is_full() {
-                break;
-            }
-            found.add(self.older(key, ordinal)?)?;
-        }
-        Ok(Answer::History(found.list))
-    }
-}
-
-/// Revisions of a key, up to so many.
-struct Revisions {
-    list: Vec<Revision>,
-    limit: u64,
-    room: Room,
-}
-
-impl Revisions {
-    fn new(limit: u64) -> Revisions {
-        Revisions {
-            list: Vec::new(),
-            limit,
-            room: Room::new("the history of the key (ask for fewer revisions)"),
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.list.len() as u64 >= self.limit
-    }
-
-    fn add(&mut self, record: Record) -> Result<(), Stop> {
-        if !self.is_full() {
-            self.room.take(record.raw.len())?;
-            if self.list.len() >= PAGE_ROWS_MAX {
-                let (size, limit) = (self.list.len() as u64 + 1, PAGE_ROWS_MAX as u64);
-                let what = "the number of revisions (ask for fewer)".into();
-                return Err(Error::TooLarge { what, size, limit }.into());
-            }
-            let value = (!record.head.tombstone).then(|| record.value());
-            self.list.push(Revision { version: record.head.version, value });
-        }
-        Ok(())
-    }
 }
 
 /// What is left of the room for an answer.
@@ -227,11 +170,11 @@ pub fn bytes_of(answer: &Answer) -> usize {
         Answer::Deleted { previous, .. } => row(previous),
         Answer::Many(keys) => keys.iter().map(|key| key.result.as_ref().map_or(0, row)).sum(),
         Answer::Page(page) => page.rows.iter().map(|row| row.key.len() + row.value.len()).sum(),
-        Answer::History(revisions) => {
+        Answer::History { revisions, .. } => {
             revisions.iter().map(|revision| revision.value.as_ref().map_or(0, Bytes::len)).sum()
         }
         Answer::Popped(value) => value.as_ref().map_or(0, Bytes::len),
         Answer::Transaction { answers, .. } => answers.iter().map(bytes_of).sum(),
-        Answer::Trimmed(_) | Answer::Expire(_) | Answer::Length(_) | Answer::Number(_) => 0,
+        Answer::Trimmed { .. } | Answer::Expire(_) | Answer::Length(_) | Answer::Number(_) => 0,
     }
 }

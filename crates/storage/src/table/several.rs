@@ -1,16 +1,16 @@
-//! Writes that are not one plain put: of several keys, of history, of deadlines.
+//! Writes that are not one plain put: of several keys, of deadlines.
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
-use kv::{Answer, KEYS_PER_OP_MAX, Key, KeyAnswer, PAGE_BYTES_MAX, Value, Version};
+use kv::{Answer, KEYS_PER_OP_MAX, Key, KeyAnswer, PAGE_BYTES_MAX, Value};
 
+use super::Stop;
 use super::keys::key_of_current;
 use super::range::SKIPPED_ROWS_MAX;
-use super::record::{Head, Record};
+use super::record::Record;
 use super::write::Writer;
-use super::{Stop, older};
 use crate::engine::EngineError;
 
 impl Writer<'_> {
@@ -28,7 +28,8 @@ impl Writer<'_> {
     }
 
     pub fn delete_range(&mut self, from: &Key, to: Option<&Key>) -> Result<Answer, Stop> {
-        let (keys, next) = self.live_keys(from, to)?;
+        let now = self.version();
+        let (keys, next) = self.first_keys(from, to, |record| record.is_live_at(now))?;
         for key in &keys {
             if let Some(old) = self.current(key)? {
                 self.bury(key, old, self.version())?;
@@ -37,8 +38,14 @@ impl Writer<'_> {
         Ok(Answer::Deleted { count: keys.len() as u64, previous: None, next })
     }
 
-    /// The first live keys of a range, and where it goes on when there are too many.
-    fn live_keys(&self, from: &Key, to: Option<&Key>) -> Result<(Vec<Key>, Option<Key>), EngineError> {
+    /// The first keys of a range whose newest revisions are wanted, and where it goes on when there are too many, or when
+    /// too much was read to find them: their rows are read again, and mostly written.
+    pub fn first_keys(
+        &self,
+        from: &Key,
+        to: Option<&Key>,
+        wanted: impl Fn(&Record) -> bool,
+    ) -> Result<(Vec<Key>, Option<Key>), EngineError> {
         let (mut keys, mut next, mut failed) = (Vec::new(), None, None);
         let (mut skipped, mut bytes) = (0, 0);
         let to = to.map_or_else(|| self.set.current_end(), |to| self.set.current(to));
@@ -49,11 +56,9 @@ impl Writer<'_> {
                 next = Some(key);
                 return ControlFlow::Break(());
             }
+            bytes += row.len() + raw.len();
             match Record::decode(raw) {
-                Ok(record) if record.is_live_at(self.version()) => {
-                    bytes += key.len();
-                    keys.push(key);
-                }
+                Ok(record) if wanted(&record) => keys.push(key),
                 Ok(_) => skipped += 1,
                 Err(error) => {
                     failed = Some(error);
@@ -63,48 +68,6 @@ impl Writer<'_> {
             ControlFlow::Continue(())
         })?;
         failed.map_or(Ok((keys, next)), Err)
-    }
-
-    /// Forgets what is older than the newest revision at a version; returns how many revisions. At most
-    /// [`KEYS_PER_OP_MAX`], the oldest ones: asked again, it goes on.
-    pub fn trim(&mut self, key: &Key, below: Option<Version>) -> Result<u64, EngineError> {
-        let Some(current) = self.current(key)? else { return Ok(0) };
-        let below = below.unwrap_or(Version::MAX);
-        let Some(base) = self.newest_at(key, &current, below)? else { return Ok(0) };
-        let removed = self.forget_older(key, &current.head, base)?;
-        let kept = current.head.kept - removed;
-        if current.head.tombstone && kept == 0 {
-            self.forget_key(key, &current.head)?;
-            return Ok(removed + 1);
-        }
-        if removed > 0 {
-            let mut head = current.head;
-            head.kept = kept;
-            self.put(self.set.current(key), head.encode(&[&current.value()]))?;
-        }
-        Ok(removed)
-    }
-
-    /// Removes the older revisions below a version, the oldest first and not too many; returns how many.
-    fn forget_older(&mut self, key: &Key, newest: &Head, below: Version) -> Result<u64, EngineError> {
-        let ordinals = older::older(newest);
-        let first = ordinals.start;
-        for ordinal in ordinals.clone().take(KEYS_PER_OP_MAX) {
-            if self.reader().older(key, ordinal)?.head.version >= below {
-                return Ok(ordinal - first);
-            }
-            self.remove(older::row(self.set, key, ordinal, self.keep))?;
-        }
-        Ok((ordinals.end - first).min(KEYS_PER_OP_MAX as u64))
-    }
-
-    /// The version of the newest revision of a key that is not above another version.
-    fn newest_at(&self, key: &Key, current: &Record, at: Version) -> Result<Option<Version>, EngineError> {
-        if current.head.version <= at {
-            return Ok(Some(current.head.version));
-        }
-        let older = self.reader().older_at(key, &current.head, at)?;
-        Ok(older.map(|record| record.head.version))
     }
 
     /// A new deadline is a new revision with the same value: what could be read at earlier versions stays as it was.

@@ -53,12 +53,13 @@ impl Writer<'_> {
                 Ok(Answer::Deleted { count, previous: before, next: None })
             }
             Op::DeleteRange { from, to } => self.delete_range(from, to.as_ref()),
-            Op::Trim { key, below } => Ok(Answer::Trimmed(self.trim(key, *below)?)),
+            Op::Trim { key, below } => Ok(self.trim(key, *below)?),
+            Op::TrimRange { from, to, below } => Ok(self.trim_range(from, to.as_ref(), *below)?),
             Op::Expire { key, deadline } => self.expire(key, *deadline),
             Op::Update { key, function } => self.update(key, function),
             Op::Transaction { conditions, then, otherwise } => self.transaction(conditions, then, otherwise),
             // What it is there for, raising `last`, was done when the op got its version.
-            Op::Advance { .. } => Ok(Answer::Trimmed(0)),
+            Op::Advance { .. } => Ok(Answer::Trimmed { count: 0, next: None }),
         }
     }
 

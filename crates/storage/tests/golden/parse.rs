@@ -1,9 +1,9 @@
 //! Commands from text.
 //!
 //! `get K`, `getall K..`, `range FROM TO`, `history K [LIMIT]`, `put K V`, `putall K=V..`, `del K`, `delrange FROM TO`,
-//! `trim K`, `expire K MICROS|never`, `append K V`, `prepend K V`, `popleft K N`, `popright K N`, `incr K N`,
+//! `trim K`, `trimrange FROM TO`, `expire K MICROS|never`, `append K V`, `prepend K V`, `popleft K N`, `popright K N`, `incr K N`,
 //! `insert K V`, `cas K EXPECT V`, `advance MICROS`, `txn [K EXPECT,..] then OP | OP else OP | OP`. Expectations:
-//! `absent`, `present`, `value=V`, `version=MICROS`. Options anywhere: `at=MICROS`, `below=MICROS`, `until=MICROS`,
+//! `absent`, `present`, `value=V`, `version=MICROS`. Options anywhere: `at=MICROS`, `before=MICROS`, `below=MICROS`, `until=MICROS`,
 //! `previous`, `limit=N`, `page=K`, `back`, `keys`, `count`. `''` is empty, `-` no end of a range, `\xNN` a byte,
 //! `K*N` repeated N times.
 
@@ -48,12 +48,16 @@ pub fn op(text: &str) -> Op {
         "get" => Op::Get { key, at: words.version("at=") },
         "getall" => Op::GetAll { keys: words.from(1).map(bytes).collect(), at: words.version("at=") },
         "range" => Op::Range(range(&words, key, to)),
-        "history" => Op::History { key, limit: words.word(2).parse().unwrap_or(0) },
+        "history" => {
+            let limit = words.word(2).parse().unwrap_or(0);
+            Op::History { key, limit, before: words.version("before=") }
+        }
         "put" => Op::Put { key, value, deadline, previous: words.has("previous") },
         "putall" => Op::PutAll { rows: words.from(1).map(pair).collect() },
         "del" => Op::Delete { key, previous: words.has("previous") },
         "delrange" => Op::DeleteRange { from: key, to },
         "trim" => Op::Trim { key, below: words.version("below=") },
+        "trimrange" => Op::TrimRange { from: key, to, below: words.version("below=") },
         "expire" => Op::Expire { key, deadline: words.word(2).parse().ok() },
         "append" => update(Function::Append { side: Side::Right, value }),
         "prepend" => update(Function::Append { side: Side::Left, value }),
@@ -133,8 +137,8 @@ struct Words<'a> {
 
 impl<'a> Words<'a> {
     fn new(text: &'a str) -> Words<'a> {
-        const OPTIONS: [&str; 9] =
-            ["at=", "below=", "until=", "previous", "limit=", "page=", "back", "keys", "count"];
+        const OPTIONS: [&str; 10] =
+            ["at=", "before=", "below=", "until=", "previous", "limit=", "page=", "back", "keys", "count"];
         let is_option = |word: &&str| OPTIONS.iter().any(|option| word.starts_with(option));
         let (options, plain) = text.split_whitespace().partition(is_option);
         Words { plain, options }

@@ -48,23 +48,24 @@ fn answer(answer: &Answer) -> String {
             parts.extend(page.next.as_ref().map(|next| format!("next {}", text(next))));
             parts.join("; ")
         }
-        Answer::History(revisions) => {
+        Answer::History { revisions, next } => {
             let one = |revision: &kv::Revision| {
                 let value = revision.value.as_ref().map_or("deleted".into(), |value| text(value));
                 format!("{value} @{}", version(revision.version))
             };
-            if revisions.is_empty() {
-                "empty".into()
-            } else {
-                revisions.iter().map(one).collect::<Vec<_>>().join("; ")
-            }
+            let mut parts: Vec<String> = revisions.iter().map(one).collect();
+            parts.extend(next.map(|next| format!("next {}", version(next))));
+            if parts.is_empty() { "empty".into() } else { parts.join("; ") }
         }
         Answer::Put { previous } => found("put", previous),
         Answer::Deleted { count, previous, next } => {
             let next = next.as_ref().map_or(String::new(), |next| format!(", next {}", text(next)));
             format!("{}{next}", found(&format!("deleted {count}"), previous))
         }
-        Answer::Trimmed(count) => format!("trimmed {count}"),
+        Answer::Trimmed { count, next } => {
+            let next = next.as_ref().map_or(String::new(), |next| format!(", next {}", text(next)));
+            format!("trimmed {count}{next}")
+        }
         Answer::Expire(there) => format!("expire {there}"),
         Answer::Length(bytes) => format!("length {bytes}"),
         Answer::Popped(None) => "popped nothing".into(),

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use kv::{Answer, Entry, Error, Key, NodeId, Op, Range, RequestId, ShardId, Stamped, Version};
-use storage::{Clock, History, Kind, Options, Read, Table};
+use storage::{Clock, Engine, History, Kind, Options, Read, Table};
 
 pub const SHARD: ShardId = ShardId(1);
 
@@ -22,8 +22,14 @@ impl Store {
     }
 
     pub fn with(options: Options) -> Store {
+        Store::over(options, |engine| engine)
+    }
+
+    /// With something around the engine.
+    pub fn over(options: Options, around: impl FnOnce(Box<dyn Engine>) -> Box<dyn Engine>) -> Store {
         let folder = tempfile::tempdir().unwrap();
-        let mut table = Table::open(storage::open(Kind::Memory, folder.path()).unwrap(), options);
+        let engine = around(storage::open(Kind::Memory, folder.path()).unwrap());
+        let mut table = Table::open(engine, options);
         table.load(SHARD, 1).unwrap();
         Store { table, index: 0, folder }
     }

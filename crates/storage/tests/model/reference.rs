@@ -105,7 +105,7 @@ impl Reference {
                 Ok(Answer::Many(keys.iter().map(answer).collect()))
             }
             Op::Range(range) => Ok(Answer::Page(self.range(range))),
-            Op::History { key, limit } => Ok(Answer::History(self.shown(key, *limit))),
+            Op::History { key, limit, before } => Ok(self.shown(key, *limit, *before)),
             _ => panic!("{op:?} is no read"),
         }
     }
@@ -154,7 +154,13 @@ impl Reference {
                 keys.iter().for_each(|key| self.set(key, None, None));
                 Ok(Answer::Deleted { count: keys.len() as u64, previous: None, next: None })
             }
-            Op::Trim { key, below } => Ok(Answer::Trimmed(self.trim(key, *below))),
+            Op::Trim { key, below } => Ok(Answer::Trimmed { count: self.trim(key, *below), next: None }),
+            Op::TrimRange { from, to, below } => {
+                let inside = |key: &&Key| *key >= from && to.as_ref().is_none_or(|to| *key < to);
+                let keys: Vec<Key> = self.keys.keys().filter(inside).cloned().collect();
+                let count = keys.iter().map(|key| self.trim(key, *below)).sum();
+                Ok(Answer::Trimmed { count, next: None })
+            }
             Op::Expire { key, deadline } => {
                 let Some(row) = old(key) else { return Ok(Answer::Expire(false)) };
                 if row.deadline != *deadline {
@@ -170,7 +176,7 @@ impl Reference {
                 let answers = branch.iter().map(|op| self.evaluate(op)).collect::<Result<_, _>>()?;
                 Ok(Answer::Transaction { succeeded: held, answers })
             }
-            Op::Advance { .. } => Ok(Answer::Trimmed(0)),
+            Op::Advance { .. } => Ok(Answer::Trimmed { count: 0, next: None }),
             read => self.read(read),
         }
     }
@@ -315,10 +321,14 @@ impl Reference {
         states
     }
 
-    fn shown(&self, key: &Key, limit: u32) -> Vec<Revision> {
+    fn shown(&self, key: &Key, limit: u32, before: Option<Version>) -> Answer {
         let limit = if limit == 0 { usize::MAX } else { limit as usize };
+        let mut states = self.kept(key);
+        states.reverse();
+        states.retain(|state| before.is_none_or(|before| state.version < before));
+        let next = if states.len() > limit { Some(states[limit - 1].version) } else { None };
         let revision = |state: State| Revision { version: state.version, value: state.value };
-        self.kept(key).into_iter().rev().take(limit).map(revision).collect()
+        Answer::History { revisions: states.into_iter().take(limit).map(revision).collect(), next }
     }
 
     fn row(&self, key: &Key, at: Version) -> Option<Row> {

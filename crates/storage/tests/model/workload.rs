@@ -44,7 +44,10 @@ impl Workload {
         let at = (self.below(2) == 0).then(|| self.version());
         match self.below(4) {
             0 => Op::Range(self.range(at)),
-            1 => Op::History { key: self.key(), limit: self.below(4) as u32 },
+            1 => {
+                let before = (self.below(2) == 0).then(|| self.version());
+                Op::History { key: self.key(), limit: self.below(4) as u32, before }
+            }
             2 => Op::GetAll { keys: vec![self.key(), self.key()], at: None },
             _ => Op::Get { key: self.key(), at },
         }
@@ -89,6 +92,11 @@ impl Workload {
             4 => Op::Advance { to: self.version() },
             5..10 => self.transaction(),
             10 => Op::Range(self.range(None)),
+            11 => {
+                let (to, below) = ((self.below(3) > 0).then(|| self.key()), self.version());
+                let below = (self.below(3) > 0).then_some(below);
+                Op::TrimRange { from: self.key(), to, below }
+            }
             _ => self.single(),
         }
     }
@@ -111,7 +119,7 @@ impl Workload {
             3..5 => Op::Delete { key, previous: self.below(2) == 0 },
             5 => Op::Expire { key, deadline: self.deadline() },
             6 => Op::Get { key, at: None },
-            7 => Op::History { key, limit: 0 },
+            7 => Op::History { key, limit: self.below(3) as u32, before: None },
             _ => Op::Update { key, function: self.function() },
         }
     }

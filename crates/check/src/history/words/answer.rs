@@ -35,7 +35,7 @@ pub(in crate::history) fn write_answer(answer: &Answer) -> Fields {
             let answers = answers.iter().map(|answer| Json::Object(write_answer(answer)));
             fields.insert("answers".into(), answers.collect());
         }
-        Answer::History(_) | Answer::Trimmed(_) => {}
+        Answer::History { .. } | Answer::Trimmed { .. } => {}
     }
     fields
 }
@@ -68,7 +68,7 @@ pub(in crate::history) fn read_answer(op: &Op, fields: &Fields) -> Result<Option
         Op::Expire { .. } => flag(fields, "found")?.map(Answer::Expire),
         Op::Update { key, function } => read_updated(function, key, fields)?,
         Op::Transaction { then, otherwise, .. } => read_transaction(then, otherwise, fields)?,
-        Op::Trim { .. } | Op::History { .. } | Op::Advance { .. } => None,
+        Op::Trim { .. } | Op::TrimRange { .. } | Op::History { .. } | Op::Advance { .. } => None,
     };
     Ok(answer)
 }

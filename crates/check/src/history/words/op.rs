@@ -20,9 +20,10 @@ pub(in crate::history) fn write_op(op: &Op) -> Fields {
             put_version(&mut fields, "at", *at);
         }
         Op::Range(range) => write_range(&mut fields, range),
-        Op::History { key, limit } => {
+        Op::History { key, limit, before } => {
             text::put(&mut fields, "key", key);
             fields.insert("limit".into(), json!(limit));
+            put_version(&mut fields, "before", *before);
         }
         Op::Put { key, value, deadline, previous } => {
             text::put(&mut fields, "key", key);
@@ -43,12 +44,13 @@ pub(in crate::history) fn write_op(op: &Op) -> Fields {
             text::put(&mut fields, "key", key);
             put_flag(&mut fields, "previous", *previous);
         }
-        Op::DeleteRange { from, to } => {
-            text::put(&mut fields, "from", from);
-            to.iter().for_each(|to| text::put(&mut fields, "to", to));
-        }
+        Op::DeleteRange { from, to } => put_bounds(&mut fields, from, to.as_ref()),
         Op::Trim { key, below } => {
             text::put(&mut fields, "key", key);
+            put_version(&mut fields, "below", *below);
+        }
+        Op::TrimRange { from, to, below } => {
+            put_bounds(&mut fields, from, to.as_ref());
             put_version(&mut fields, "below", *below);
         }
         Op::Expire { key, deadline } => {
@@ -81,7 +83,11 @@ pub(in crate::history) fn read_op(fields: &Fields) -> Result<Op, String> {
             at: version(fields, "at")?,
         },
         "range" => Op::Range(read_range(fields)?),
-        "history" => Op::History { key: key()?, limit: count(fields, "limit")?.unwrap_or(0) },
+        "history" => Op::History {
+            key: key()?,
+            limit: count(fields, "limit")?.unwrap_or(0),
+            before: version(fields, "before")?,
+        },
         "put" => Op::Put {
             key: key()?,
             value: text::must(fields, "value")?,
@@ -98,6 +104,11 @@ pub(in crate::history) fn read_op(fields: &Fields) -> Result<Op, String> {
             to: text::get(fields, "to")?.flatten(),
         },
         "trim" => Op::Trim { key: key()?, below: version(fields, "below")? },
+        "trim-range" => Op::TrimRange {
+            from: text::get(fields, "from")?.flatten().unwrap_or_default(),
+            to: text::get(fields, "to")?.flatten(),
+            below: version(fields, "below")?,
+        },
         "expire" => Op::Expire { key: key()?, deadline: unsigned(fields, "deadline")? },
         "transaction" => Op::Transaction {
             conditions: list(fields, "conditions")?.iter().map(read_condition).collect::<Result<_, _>>()?,
@@ -201,8 +212,7 @@ fn read_expect(fields: &Fields) -> Result<Expect, String> {
 }
 
 fn write_range(fields: &mut Fields, range: &Range) {
-    text::put(fields, "from", &range.from);
-    range.to.iter().for_each(|to| text::put(fields, "to", to));
+    put_bounds(fields, &range.from, range.to.as_ref());
     fields.insert("limit".into(), json!(range.limit));
     range.page.iter().for_each(|page| text::put(fields, "page", page));
     put_flag(fields, "backward", range.direction == Direction::Backward);
@@ -223,6 +233,11 @@ fn read_range(fields: &Fields) -> Result<Range, String> {
         count_only: flag(fields, "count_only")?.unwrap_or(false),
         at: version(fields, "at")?,
     })
+}
+
+fn put_bounds(fields: &mut Fields, from: &kv::Key, to: Option<&kv::Key>) {
+    text::put(fields, "from", from);
+    to.into_iter().for_each(|to| text::put(fields, "to", to));
 }
 
 fn put_version(fields: &mut Fields, field: &str, version: Option<kv::Version>) {

@@ -183,4 +183,5 @@ send! {
     history History,
     trim Trim,
     expire Expire,
+    trim_range TrimRange,
 }

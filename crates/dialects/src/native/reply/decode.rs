@@ -63,9 +63,13 @@ fn split(message: AnyResponse) -> Result<(Answer, Option<proto::Receipt>), Malfo
         }
         AnyResponse::History(history) => {
             let revisions = history.revisions.into_iter().map(revision).collect::<Result<_, _>>()?;
-            (Answer::History(revisions), history.receipt)
+            let next = history.next.map(version).transpose()?;
+            (Answer::History { revisions, next }, history.receipt)
         }
-        AnyResponse::Trim(trim) => (Answer::Trimmed(trim.count), trim.receipt),
+        AnyResponse::Trim(trim) => (Answer::Trimmed { count: trim.count, next: trim.next }, trim.receipt),
+        AnyResponse::TrimRange(trim) => {
+            (Answer::Trimmed { count: trim.count, next: trim.next }, trim.receipt)
+        }
         AnyResponse::Expire(expire) => (Answer::Expire(expire.found), expire.receipt),
         AnyResponse::Error(_) => return Err(Malformed("it is an error where none can be")),
     })

@@ -117,11 +117,17 @@ fn one(rpc: Rpc, answer: Answer, receipt: Option<proto::Receipt>) -> Result<AnyR
         (Rpc::PutAll, Answer::Many(keys)) => {
             AnyResponse::PutAll(proto::PutAllResponse { receipt, results: many(keys) })
         }
-        (Rpc::History, Answer::History(revisions)) => {
+        (Rpc::History, Answer::History { revisions, next }) => {
             let revisions = revisions.into_iter().map(revision).collect();
-            AnyResponse::History(proto::HistoryResponse { receipt, revisions })
+            let next = next.map(|next| next.as_i64());
+            AnyResponse::History(proto::HistoryResponse { receipt, revisions, next })
         }
-        (Rpc::Trim, Answer::Trimmed(count)) => AnyResponse::Trim(proto::TrimResponse { receipt, count }),
+        (Rpc::Trim, Answer::Trimmed { count, next }) => {
+            AnyResponse::Trim(proto::TrimResponse { receipt, count, next })
+        }
+        (Rpc::TrimRange, Answer::Trimmed { count, next }) => {
+            AnyResponse::TrimRange(proto::TrimRangeResponse { receipt, count, next })
+        }
         (Rpc::Expire, Answer::Expire(found)) => AnyResponse::Expire(proto::ExpireResponse { receipt, found }),
         (rpc, _) => return Err(mismatch(rpc)),
     })

@@ -92,8 +92,14 @@ mod tests {
             Revision { version: Version::new(2, NodeId(1)), value: None },
             Revision { version: Version::new(1, NodeId(1)), value: Some(Bytes::new()) },
         ];
-        round_trip(History(Default::default()), Answer::History(revisions));
-        round_trip(Trim(Default::default()), Answer::Trimmed(3));
+        for next in [None, Some(Version::new(1, NodeId(1)))] {
+            let revisions = revisions.clone();
+            round_trip(History(Default::default()), Answer::History { revisions, next });
+        }
+        for next in [None, Some(Bytes::from_static(b"n"))] {
+            round_trip(Trim(Default::default()), Answer::Trimmed { count: 3, next: next.clone() });
+            round_trip(TrimRange(Default::default()), Answer::Trimmed { count: 3, next });
+        }
         round_trip(Expire(Default::default()), Answer::Expire(true));
     }
 
@@ -130,7 +136,7 @@ mod tests {
 
     #[test]
     fn reply_of_another_kind_than_asked_is_in_doubt() {
-        let reply = Reply { answer: Answer::Trimmed(1), receipt: receipt() };
+        let reply = Reply { answer: Answer::Trimmed { count: 1, next: None }, receipt: receipt() };
         let shape = Shape::of(&AnyRequest::Put(Default::default()));
         assert!(matches!(encode(&shape, reply), Err(Error::InDoubt(_))));
     }

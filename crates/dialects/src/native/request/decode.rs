@@ -84,8 +84,11 @@ fn op(message: AnyRequest, clock: &Clock) -> Result<Op, Error> {
             Op::PutAll { rows: put.pairs.into_iter().map(|pair| (pair.key, pair.value)).collect() }
         }
         AnyRequest::Transaction(asked) => transaction(asked, clock)?,
-        AnyRequest::History(history) => Op::History { key: history.key, limit: history.limit },
+        AnyRequest::History(history) => {
+            Op::History { key: history.key, limit: history.limit, before: at(history.before)? }
+        }
         AnyRequest::Trim(trim) => Op::Trim { key: trim.key, below: at(trim.below)? },
+        AnyRequest::TrimRange(trim) => Op::TrimRange { from: trim.from, to: trim.to, below: at(trim.below)? },
         AnyRequest::Expire(expire) => {
             Op::Expire { key: expire.key, deadline: deadline(expire.expiry, clock)? }
         }

@@ -64,7 +64,10 @@ fn message(op: Op) -> Result<AnyRequest, Error> {
             AnyRequest::GetAll(proto::GetAllRequest { header, keys, at: at.map(|at| at.as_i64()) })
         }
         Op::Range(asked) => AnyRequest::Range(range(asked)),
-        Op::History { key, limit } => AnyRequest::History(proto::HistoryRequest { header, key, limit }),
+        Op::History { key, limit, before } => {
+            let before = before.map(|before| before.as_i64());
+            AnyRequest::History(proto::HistoryRequest { header, key, limit, before })
+        }
         Op::Put { key, value, deadline, previous } => {
             AnyRequest::Put(proto::PutRequest { header, key, value, expiry: expiry(deadline), previous })
         }
@@ -78,6 +81,10 @@ fn message(op: Op) -> Result<AnyRequest, Error> {
         }
         Op::Trim { key, below } => {
             AnyRequest::Trim(proto::TrimRequest { header, key, below: below.map(|below| below.as_i64()) })
+        }
+        Op::TrimRange { from, to, below } => {
+            let below = below.map(|below| below.as_i64());
+            AnyRequest::TrimRange(proto::TrimRangeRequest { header, from, to, below })
         }
         Op::Expire { key, deadline } => {
             AnyRequest::Expire(proto::ExpireRequest { header, key, expiry: expiry(deadline) })

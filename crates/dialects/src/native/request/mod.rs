@@ -107,4 +107,5 @@ rpcs! {
     History HistoryRequest HistoryResponse,
     Trim TrimRequest TrimResponse,
     Expire ExpireRequest ExpireResponse,
+    TrimRange TrimRangeRequest TrimRangeResponse,
 }
