@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::Subcommand;
 use kv::cluster::{Location, Role, ShardStatus, Status};
-use kv::{Key, NodeId};
+use kv::{ClusterId, Key, NodeId};
 use serde_json::{Value, json};
 
 use crate::connect::Store;
@@ -18,7 +18,8 @@ pub enum Command {
     #[command(after_help = "\
 Examples:
   capstan cluster status
-  capstan cluster status --json   {nodes: [..], shards: [..]} for scripts
+  capstan cluster status --json   {cluster, nodes, shards} for scripts
+The id of a cluster was drawn when it was founded, and no other has it.
 A replica stands as its node and the last entry it applied; * leads.")]
     Status,
     /// Print where a key is: its slot, shard and leader
@@ -35,7 +36,10 @@ Examples:
 /// Runs a question and prints its answer.
 pub async fn run(command: &Command, store: &dyn Store, out: &mut Output<'_>) -> Result<Code, Error> {
     match command {
-        Command::Status => print_status(&store.status().await?, out)?,
+        Command::Status => {
+            let status = store.status().await?;
+            print_status(store.cluster().await?, &status, out)?;
+        }
         Command::Query { key } => {
             let key = Key::copy_from_slice(key.as_bytes());
             let location = store.locate(key.clone()).await?;
@@ -45,12 +49,13 @@ pub async fn run(command: &Command, store: &dyn Store, out: &mut Output<'_>) -> 
     Ok(Code::Done)
 }
 
-/// Prints nodes and shards.
-pub fn print_status(status: &Status, out: &mut Output<'_>) -> Result<(), Error> {
+/// Prints the cluster's id, nodes and shards.
+fn print_status(cluster: ClusterId, status: &Status, out: &mut Output<'_>) -> Result<(), Error> {
     if out.json {
-        out.object(&status_object(status))?;
+        out.object(&status_object(cluster, status))?;
         return Ok(());
     }
+    out.line(&format!("Cluster {cluster}\n"))?;
     print_nodes(status, out)?;
     out.line("")?;
     let names = names(status);
@@ -132,10 +137,10 @@ fn shard_row(shard: &ShardStatus, names: &Names<'_>) -> Vec<String> {
     ]
 }
 
-fn status_object(status: &Status) -> Value {
+fn status_object(cluster: ClusterId, status: &Status) -> Value {
     let names = names(status);
     let shards: Vec<Value> = status.shards.iter().map(|shard| shard_object(shard, &names)).collect();
-    json!({"nodes": nodes(status), "shards": shards})
+    json!({"cluster": cluster.to_string(), "nodes": nodes(status), "shards": shards})
 }
 
 fn nodes(status: &Status) -> Vec<Value> {
@@ -160,6 +165,7 @@ mod tests {
     use kv::{Epoch, Protocol, ShardId, Slot, SlotRange};
 
     use super::*;
+    use crate::fake::CLUSTER;
 
     fn status() -> Status {
         let node = |id, state| NodeStatus {
@@ -192,6 +198,8 @@ mod tests {
     #[test]
     fn status_as_table_names_nodes() {
         let expect = "\
+Cluster 0000000000000abc
+
 NODE  ADDRESS         PID   LEADS  STATE
 n1    127.0.0.1:7401  4241  1      alive
 n2    127.0.0.1:7402  4242  0      dead
@@ -199,20 +207,20 @@ n2    127.0.0.1:7402  4242  0      dead
 SHARD  SLOTS    LEADER  TERM  REPLICAS
 1      0-16383  n1      3     n1:7* n2:7 node-3:7
 ";
-        assert_eq!(printed(false, |out| print_status(&status(), out).unwrap()), expect);
+        assert_eq!(printed(false, |out| print_status(CLUSTER, &status(), out).unwrap()), expect);
     }
 
     #[test]
     fn status_as_json_has_the_promised_fields() {
         let expect = concat!(
-            r#"{"nodes":[{"name":"n1","address":"127.0.0.1:7401","pid":4241,"state":"alive","leads":1},"#,
+            r#"{"cluster":"0000000000000abc","nodes":[{"name":"n1","address":"127.0.0.1:7401","pid":4241,"state":"alive","leads":1},"#,
             r#"{"name":"n2","address":"127.0.0.1:7402","pid":4242,"state":"dead","leads":0}],"#,
             r#""shards":[{"shard":1,"slots":[0,16383],"leader":"n1","term":3,"replicas":["#,
             r#"{"node":"n1","role":"leader","applied":7},{"node":"n2","role":"follower","applied":7},"#,
             r#"{"node":"node-3","role":"unknown","applied":7}]}]}"#,
             "\n"
         );
-        assert_eq!(printed(true, |out| print_status(&status(), out).unwrap()), expect);
+        assert_eq!(printed(true, |out| print_status(CLUSTER, &status(), out).unwrap()), expect);
     }
 
     #[test]

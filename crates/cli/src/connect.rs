@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dialects::native::{self, Client};
 use kv::cluster::{Location, Status};
-use kv::{Error, Key, Reply, Request};
+use kv::{ClusterId, Error, Key, Reply, Request};
 use tokio::runtime::{Builder, Runtime};
 
 /// An answer that is on its way.
@@ -17,6 +17,8 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send +
 pub trait Store: Send + Sync {
     /// Asks one request. `ttl` replaces the deadline of a write that may have one: it counts on the store's clock.
     fn call(&self, request: Request, ttl: Option<Duration>) -> Pending<'_, Reply>;
+    /// The cluster's id.
+    fn cluster(&self) -> Pending<'_, ClusterId>;
     /// Nodes and shards.
     fn status(&self) -> Pending<'_, Status>;
     /// Where a key is.
@@ -60,6 +62,10 @@ impl Store for Client {
         }
     }
 
+    fn cluster(&self) -> Pending<'_, ClusterId> {
+        Box::pin(Client::cluster(self))
+    }
+
     fn status(&self) -> Pending<'_, Status> {
         Box::pin(Client::status(self))
     }
@@ -80,9 +86,13 @@ mod tests {
     use tokio_stream::wrappers::TcpListenerStream;
 
     use super::*;
-    use crate::fake::Fake;
+    use crate::fake::{self, Fake};
 
     impl Cluster for Fake {
+        fn id(&self) -> Result<ClusterId, Error> {
+            Ok(fake::CLUSTER)
+        }
+
         fn status(&self) -> Status {
             Status::default()
         }
@@ -115,6 +125,7 @@ mod tests {
             let reply = store.call(Request::new(Op::Get { key: key.clone(), at: None }), None).await.unwrap();
             assert!(matches!(reply.answer, Answer::Row(Some(row)) if row.value == "v"));
             assert_eq!(store.status().await, Ok(Status::default()));
+            assert_eq!(store.cluster().await, Ok(fake::CLUSTER));
             assert_eq!(store.locate(key.clone()).await.map(|location| location.slot), Ok(kv::Slot::of(&key)));
             assert_eq!(store.health_check().await, Ok(()));
         });

@@ -1,15 +1,16 @@
 //! A store of one map for the tests: the n-th write has version n, the history is whole, nothing expires.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
 use kv::cluster::{Location, Status};
 use kv::{
-    Answer, Completions, Condition, Direction, Epoch, Error, Expect, Function, Key, KeyAnswer, KeyValue,
-    Level, NodeId, Op, Page, Protocol, Range, Receipt, Reply, Request, Revision, Row, ShardId, Side, Slot,
-    Value, Version,
+    Answer, ClusterId, Completions, Condition, Direction, Epoch, Error, Expect, Function, Key, KeyAnswer,
+    KeyValue, Level, NodeId, Op, Page, Protocol, Range, Receipt, Reply, Request, Revision, Row, ShardId,
+    Side, Slot, Value, Version,
 };
 
 use crate::connect::{Pending, Store};
@@ -54,6 +55,9 @@ impl KeyValue for Fake {
     }
 }
 
+/// The cluster it is of.
+pub const CLUSTER: ClusterId = ClusterId(NonZeroU64::new(0xabc).unwrap());
+
 impl Store for Fake {
     fn call(&self, request: Request, ttl: Option<Duration>) -> Pending<'_, Reply> {
         if ttl.is_some() {
@@ -64,6 +68,10 @@ impl Store for Fake {
         self.submit(vec![request], Box::new(send));
         let result = take.recv().expect("submit answers before it returns");
         Box::pin(async { result })
+    }
+
+    fn cluster(&self) -> Pending<'_, ClusterId> {
+        Box::pin(async { self.fails.clone().map_or(Ok(CLUSTER), Err) })
     }
 
     fn status(&self) -> Pending<'_, Status> {

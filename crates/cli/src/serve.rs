@@ -16,6 +16,9 @@ Examples:
   capstan serve --name n1 --data /var/lib/capstan --listen 10.0.0.1:7401 \\
       --peers n1=10.0.0.1:7421,n2=10.0.0.2:7421,n3=10.0.0.3:7421
       one of three; the others run the same with their own name and address
+  capstan serve --name n1 --data /var/lib/capstan --listen 0.0.0.0:7401 \\
+      --advertise n1.example.com:7401
+      on every address of the machine; clients are told this one
 SIGTERM stops it. Exit code 2: starting it again as it is would not help.")]
 pub struct Args {
     /// Its name in the cluster; the data folder belongs to it
@@ -24,9 +27,12 @@ pub struct Args {
     /// Its data folder; made when it is not there
     #[arg(long, value_name = "FOLDER")]
     pub data: PathBuf,
-    /// Where clients connect
+    /// Where clients connect; of a name, all its addresses
     #[arg(long, value_name = "HOST:PORT", value_parser = parse::address)]
     pub listen: String,
+    /// Where clients are told to connect [default: the first address of --listen]
+    #[arg(long, value_name = "HOST:PORT", value_parser = parse::address)]
+    pub advertise: Option<String>,
     /// All nodes of the cluster, this one too, where nodes connect
     #[arg(long, value_name = "NAME=HOST:PORT,..", value_delimiter = ',', value_parser = parse::peer)]
     pub peers: Vec<(String, String)>,
@@ -85,6 +91,7 @@ fn config(args: Args) -> Result<server::Config, Error> {
         name: args.name,
         data: args.data,
         listen: args.listen,
+        advertise: args.advertise,
         engine: match args.engine {
             Engine::Memory => server::Kind::Memory,
             Engine::Disk => server::Kind::Disk,

@@ -1,9 +1,12 @@
 //! What a node tells of the cluster: who lives, who leads, where a key is.
 
-use crate::{Epoch, Key, NodeId, Protocol, ShardId, Slot, SlotRange};
+use crate::{ClusterId, Epoch, Error, Key, NodeId, Protocol, ShardId, Slot, SlotRange};
 
 /// Answers questions about the cluster from what the node at hand knows.
 pub trait Cluster: Send + Sync {
+    /// Which cluster it is. [`Error::Unavailable`] while the node at hand belongs to none yet: the text says what it waits
+    /// for. It never changes afterwards.
+    fn id(&self) -> Result<ClusterId, Error>;
     /// Nodes and shards.
     fn status(&self) -> Status;
     /// Where a key is.

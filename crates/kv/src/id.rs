@@ -1,8 +1,44 @@
-//! Names of nodes, shards, epochs and requests: one type each, so that none is taken for another.
+//! Names of clusters, nodes, shards, epochs and requests: one type each, so that none is taken for another.
 
 use std::fmt;
+use std::num::NonZeroU64;
+use std::str::FromStr;
 
 use crate::Version;
+
+/// A cluster: a random number that its founder drew once. Never derived from names or addresses, which another cluster may
+/// have too. As text it is 16 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClusterId(pub NonZeroU64);
+
+impl ClusterId {
+    /// The id with this number; `None` for 0, which is no cluster.
+    pub fn new(number: u64) -> Option<ClusterId> {
+        NonZeroU64::new(number).map(ClusterId)
+    }
+
+    /// Its number.
+    pub fn get(self) -> u64 {
+        self.0.get()
+    }
+}
+
+impl fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl FromStr for ClusterId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ClusterId, String> {
+        let digits = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = u64::from_str_radix(text, 16).ok().filter(|_| digits);
+        let id = number.and_then(ClusterId::new);
+        id.ok_or_else(|| format!("'{}' is no id of a cluster: 16 hexadecimal digits", text.escape_debug()))
+    }
+}
 
 /// A node of the cluster. 1 to 1023 (it has 10 bits in a [`Version`]); 0 is no node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,4 +92,22 @@ pub struct RequestId {
     pub valid_until: Version,
     /// All requests of the session below this number have their answer (or were given up) and are never sent again.
     pub answered_below: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cluster_id_is_the_same_after_printing_and_reading() {
+        for number in [1, 0xabc, u64::MAX] {
+            let id = ClusterId::new(number).expect("it is not 0");
+            assert_eq!(id.to_string().parse(), Ok(id));
+        }
+        for text in
+            ["", "0000000000000000", "abc", "+00000000000000a", "00000000000000001", "\u{e4}0000000000000a"]
+        {
+            assert!(text.parse::<ClusterId>().is_err(), "{text}");
+        }
+    }
 }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use storage::{History, Kind};
 
+use crate::address;
+
 /// The settings of one node.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -11,8 +13,11 @@ pub struct Config {
     pub name: String,
     /// Its data folder; made when it is not there.
     pub data: PathBuf,
-    /// HOST:PORT for clients (native gRPC).
+    /// HOST:PORT for clients (native gRPC). Every address of a name that this machine has.
     pub listen: String,
+    /// HOST:PORT that clients are told to connect to; `None` = the first one that is listened on, which must be one then that
+    /// they can connect to.
+    pub advertise: Option<String>,
     /// Name and HOST:PORT of each node's peer port, this one included. Empty = a cluster of one.
     pub peers: Vec<(String, String)>,
     /// Where the rows are.
@@ -63,6 +68,27 @@ impl Config {
         if self.peers.len() > 1023 {
             return Err(format!("--peers lists {} nodes: a cluster has at most 1023", self.peers.len()));
         }
-        Ok(())
+        if self.peers.len() <= 1 && self.rejoin {
+            return Err("--rejoin: a cluster of one has nobody who could make it whole".into());
+        }
+        self.validate_addresses()
+    }
+
+    /// Others must be able to connect to what they are told.
+    fn validate_addresses(&self) -> Result<(), String> {
+        if let Some(advertise) = &self.advertise {
+            address::reachable(advertise).map_err(|why| format!("--advertise {advertise}: {why}"))?;
+        }
+        if self.advertise.is_none() && address::is_every(&self.listen) {
+            return Err(format!(
+                "--listen {}: that is every address of this machine, and clients must be told one: add --advertise HOST:PORT \
+                 with one that they reach",
+                self.listen
+            ));
+        }
+        let others = if self.peers.len() > 1 { &self.peers[..] } else { &[] };
+        others.iter().try_for_each(|(name, address)| {
+            address::reachable(address).map_err(|why| format!("--peers {name}={address}: {why}"))
+        })
     }
 }

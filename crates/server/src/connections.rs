@@ -1,11 +1,14 @@
 //! Connections of clients: one acceptor, and a runtime a core that serves what it is dealt.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use dialects::native;
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -22,29 +25,45 @@ const DEALT_MAX: usize = 256;
 /// A connection whose other end has vanished is noticed after about this.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Listens on HOST:PORT; a port that is taken is told with what to do.
-pub(crate) fn listen(address: &str, what: &str) -> Result<std::net::TcpListener, Failure> {
+/// Listens on every address that HOST:PORT stands for and this machine has, so that nobody else answers at one of them:
+/// `localhost` is 127.0.0.1 and ::1 for most. With port 0 all have the same free one. A port that is taken is told with what to
+/// do.
+pub(crate) fn listen(address: &str, what: &str) -> Result<Vec<std::net::TcpListener>, Failure> {
     let refused = |why: String| Failure::Refused(format!("cannot listen on {address} for {what}: {why}"));
-    let mut last = refused("it is no address of the form HOST:PORT, as 127.0.0.1:7401".into());
-    let addresses = match address.to_socket_addrs() {
-        Ok(addresses) => addresses,
-        Err(error) => return Err(refused(error.to_string())),
-    };
-    for address in addresses {
-        match bind(address) {
-            Ok(listener) => return Ok(listener),
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-                last = refused(
-                    "the port is in use: stop the program that has it, or choose another port".into(),
-                );
+    let found = address.to_socket_addrs().map_err(|error| refused(error.to_string()))?;
+    let mut listeners = Vec::new();
+    let (mut port, mut missing) = (None, None);
+    for place in found.collect::<BTreeSet<SocketAddr>>() {
+        let place = SocketAddr::new(place.ip(), port.unwrap_or(place.port()));
+        match bind(place) {
+            Ok(listener) => {
+                port = listener.local_addr().ok().map(|bound| bound.port());
+                listeners.push(listener);
             }
-            Err(error) => last = refused(error.to_string()),
+            Err(error) if is_missing(&error) => {
+                missing = Some(format!("this machine has no {place}: {error}"))
+            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                return Err(refused(format!(
+                    "the port is in use at {place}: stop the program that has it, or choose another port"
+                )));
+            }
+            Err(error) => return Err(refused(format!("{place}: {error}"))),
         }
     }
-    Err(last)
+    match listeners.is_empty() {
+        false => Ok(listeners),
+        true => Err(refused(missing.unwrap_or_else(|| "the name stands for no address".into()))),
+    }
 }
 
-fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+/// Whether the machine lacks an address, or its whole family.
+fn is_missing(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    errno.is_some_and(|errno| errno == Errno::ADDRNOTAVAIL || errno == Errno::AFNOSUPPORT)
+}
+
+fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A node that comes back must get its port while old connections linger.
     socket.set_reuse_address(true)?;
@@ -55,19 +74,20 @@ fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
 }
 
 /// Sets what every connection needs.
-pub(crate) fn prepare(stream: &TcpStream) -> std::io::Result<()> {
+pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     socket2::SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))
 }
 
 /// Serves clients until `stop` turns true: on this runtime, and on `cores - 1` threads with one each.
 pub(crate) async fn serve(
-    listener: std::net::TcpListener,
+    listeners: Vec<std::net::TcpListener>,
     routes: Routes,
     cores: usize,
     stop: watch::Receiver<bool>,
-) -> std::io::Result<()> {
-    let listener = TcpListener::from_std(listener)?;
+) -> io::Result<()> {
+    let listeners: Vec<TcpListener> =
+        listeners.into_iter().map(TcpListener::from_std).collect::<io::Result<_>>()?;
     let mut dealt = Vec::new();
     for core in 0..cores {
         let (sender, receiver) = mpsc::channel(DEALT_MAX);
@@ -79,7 +99,10 @@ pub(crate) async fn serve(
             on_a_thread(core, serving);
         }
     }
-    accept(listener, &dealt, stop).await;
+    let counter = Counter::new();
+    for listener in listeners {
+        tokio::spawn(accept(listener, dealt.clone(), counter.clone(), stop.clone()));
+    }
     Ok(())
 }
 
@@ -94,8 +117,12 @@ fn on_a_thread(core: usize, serving: impl Future<Output = ()> + Send + 'static) 
 /// A connection on its way to its core.
 type Dealt = (std::net::TcpStream, Permit);
 
-async fn accept(listener: TcpListener, cores: &[mpsc::Sender<Dealt>], mut stop: watch::Receiver<bool>) {
-    let counter = Counter::new();
+async fn accept(
+    listener: TcpListener,
+    cores: Vec<mpsc::Sender<Dealt>>,
+    counter: Counter,
+    mut stop: watch::Receiver<bool>,
+) {
     for core in (0..cores.len()).cycle() {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -127,7 +154,7 @@ async fn serve_core(dealt: mpsc::Receiver<Dealt>, routes: Routes, mut stop: watc
     let incoming = ReceiverStream::new(dealt).map(|(stream, permit)| {
         let stream = TcpStream::from_std(stream)?;
         prepare(&stream)?;
-        Ok::<_, std::io::Error>(Counted::new(stream, permit))
+        Ok::<_, io::Error>(Counted::new(stream, permit))
     });
     let stopped = async move {
         // The sender lives as long as the node.
@@ -144,4 +171,46 @@ async fn serve_core(dealt: mpsc::Receiver<Dealt>, routes: Routes, mut stop: watc
 pub(crate) fn dialects(handle: Arc<crate::handle::Handle>) -> native::Service {
     let clock = handle.clone();
     native::service(handle.clone(), handle, Arc::new(move || clock.clock()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bound(listeners: &[std::net::TcpListener]) -> Vec<SocketAddr> {
+        listeners.iter().map(|listener| listener.local_addr().unwrap()).collect()
+    }
+
+    /// The addresses of `localhost` that this machine has.
+    fn localhost() -> Vec<SocketAddr> {
+        let addresses = "localhost:0".to_socket_addrs().unwrap().collect::<BTreeSet<_>>();
+        addresses.into_iter().filter(|address| std::net::TcpListener::bind(address).is_ok()).collect()
+    }
+
+    #[test]
+    fn name_is_listened_on_at_all_its_addresses_with_one_port() {
+        let found = bound(&listen("localhost:0", "clients").unwrap());
+        let port = found[0].port();
+        assert_ne!(port, 0);
+        let expect: Vec<SocketAddr> =
+            localhost().into_iter().map(|address| SocketAddr::new(address.ip(), port)).collect();
+        assert_eq!(found, expect);
+    }
+
+    #[test]
+    fn name_with_one_address_taken_is_refused_and_says_which() {
+        for place in localhost() {
+            let taken = std::net::TcpListener::bind(place).unwrap().local_addr().unwrap();
+            let _taken = bind(taken).unwrap();
+            let error = listen(&format!("localhost:{}", taken.port()), "clients").unwrap_err().to_string();
+            assert!(error.contains(&format!("the port is in use at {taken}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn address_that_the_machine_lacks_is_refused() {
+        // Of the block for documentation (RFC 5737): nobody has it.
+        let error = listen("192.0.2.1:7401", "clients").unwrap_err().to_string();
+        assert!(error.contains("this machine has no 192.0.2.1:7401"), "{error}");
+    }
 }

@@ -1,48 +1,48 @@
 //! The data folder: whose it is, and that only one process has it.
 //!
 //! `identity.json` is written at the first start: the node's name, the cluster it belongs to, a random incarnation, and the
-//! options that cannot change later; and again when a folder that replaced a lost one is whole and known to all.
-//! `peers.json` remembers the incarnations of the other nodes, so that a node that comes back with a wiped or foreign folder
-//! under a known name is noticed. `lock` is held for the life of the process.
+//! options that cannot change later; and again when the node has learned which cluster that is, when its log has begun, and
+//! when a folder that replaced a lost one is whole and known to all. `peers.json` remembers the incarnations of the other
+//! nodes, so that a node that comes back with a wiped or foreign folder under a known name is noticed. `lock` is held for the
+//! life of the process.
+//!
+//! # What is missing is refused
+//!
+//! A log or an engine without `identity.json`, and an identity whose log has begun without one, are what is left of a folder:
+//! what this node had promised is gone, and it would start as if it never had. It refuses, and says how to come back. A log
+//! that reaches back further than the engine needs nothing; an engine that lacks what the log no longer holds is noticed when
+//! the replicas begin.
+//!
+//! # Who may read it
+//!
+//! The process makes everything for its own user alone: folders with mode 700, files with 600. A folder that was made earlier
+//! with a looser mode is closed to others when it is opened, and the journal tells so; one that holds other things too is not
+//! this node's to close, so it stays as it is, and only what the node makes in it is closed.
+
+mod identity;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
-use serde::{Deserialize, Serialize};
-use storage::{History, Kind};
+use serde::Serialize;
 
+pub(crate) use self::identity::Identity;
 use crate::{Config, Failure};
 
-/// Whose folder it is, and what was fixed at the first start.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Identity {
-    /// The layout of the folder. Rises when an older program could not read it.
-    pub format: u32,
-    pub name: String,
-    pub incarnation: u64,
-    /// Names of all nodes, sorted: a node's id is its place, from 1.
-    pub nodes: Vec<String>,
-    pub shards: u32,
-    pub history: String,
-    pub engine: String,
-    /// It came back with nothing and must be made whole by the others before it votes.
-    #[serde(default)]
-    pub rejoining: bool,
-    /// It replaced a folder that was lost, and not all of the others have met it: some know this node under the old one.
-    #[serde(default)]
-    pub newcomer: bool,
-}
-
-const FORMAT: u32 = 1;
+/// The mode of a folder that is closed to other users.
+const CLOSED: u32 = 0o700;
 
 /// An open data folder.
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
     pub identity: Identity,
+    /// What the journal should tell of opening it.
+    pub note: Option<String>,
     _lock: File,
 }
 
@@ -53,7 +53,12 @@ impl Folder {
         let refused = |what: &str, error: io::Error| {
             Failure::Refused(format!("cannot {what} the data folder {}: {error}", path.display()))
         };
-        fs::create_dir_all(&path).map_err(|error| refused("make", error))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(CLOSED)
+            .create(&path)
+            .map_err(|error| refused("make", error))?;
+        let note = close(&path).map_err(|error| refused("read", error))?;
         let lock = File::create(path.join("lock")).map_err(|error| refused("write in", error))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
             Failure::Refused(format!(
@@ -61,23 +66,22 @@ impl Folder {
                 path.display()
             ))
         })?;
-        let wanted = identity(config);
-        let file = path.join("identity.json");
-        let identity = match read(&file).map_err(|error| refused("read", error))? {
-            Some(text) => check(&path, &text, &wanted)?,
-            None if path.join("log").exists() => {
-                return Err(Failure::Refused(format!(
-                    "the data folder {} has a log and no identity.json: it is damaged; restore the file, or move the \
-                     folder away and start this node with --rejoin",
-                    path.display()
-                )));
-            }
-            None => {
-                write(&file, &wanted).map_err(|error| refused("write in", error))?;
-                wanted
-            }
+        let wanted = Identity::new(config);
+        let text = read(&path.join(IDENTITY)).map_err(|error| refused("read", error))?;
+        let found = text.map(|text| identity::check(&path, &text, &wanted)).transpose()?;
+        let kept = found.clone();
+        let identity = match found {
+            Some(found) => found.upgraded(has_log(&path) || has_files(&path.join("engine"))),
+            None => nothing_without_identity(&path).map(|()| wanted)?,
         };
-        Ok(Folder { path, identity, _lock: lock })
+        if identity.begun && !has_log(&path) {
+            return Err(log_is_lost(&path, &identity));
+        }
+        let folder = Folder { path: path.clone(), identity, note, _lock: lock };
+        if kept.as_ref() != Some(&folder.identity) {
+            folder.remember_identity(&folder.identity).map_err(|error| refused("write in", error))?;
+        }
+        Ok(folder)
     }
 
     /// Where the log's segments are.
@@ -110,74 +114,78 @@ impl Folder {
         write(&self.path.join("peers.json"), peers)
     }
 
-    /// Writes an identity that has changed: the folder was made whole, or is known to all.
+    /// Writes an identity that has changed.
     pub fn remember_identity(&self, identity: &Identity) -> io::Result<()> {
-        write(&self.path.join("identity.json"), identity)
+        write(&self.path.join(IDENTITY), identity)
+    }
+
+    /// What to say when the engine has applied entries of a shard of which the log knows nothing.
+    pub fn log_is_lost(&self) -> Failure {
+        log_is_lost(&self.path, &self.identity)
     }
 }
 
-impl Identity {
-    /// The same on all nodes of one cluster, and on no other: what must be equal, in text.
-    pub fn cluster(&self) -> String {
-        format!("nodes={} shards={} history={}", self.nodes.join(","), self.shards, self.history)
+const IDENTITY: &str = "identity.json";
+/// What may be in a folder before its node made anything in it: of file systems, and of who starts the node.
+const NOT_OURS: &[&str] = &["lock", "lost+found", "stderr.log"];
+
+/// Closes the folder to other users, if it is this node's; returns what to tell of it.
+fn close(path: &Path) -> io::Result<Option<String>> {
+    let mode = fs::metadata(path)?.permissions().mode() & 0o7777;
+    if mode & 0o077 == 0 {
+        return Ok(None);
+    }
+    let mut others = fs::read_dir(path)?.filter_map(|entry| Some(entry.ok()?.file_name()));
+    let is_ours =
+        path.join(IDENTITY).exists() || others.all(|name| NOT_OURS.iter().any(|ours| name == **ours));
+    Ok(Some(if !is_ours {
+        format!(
+            "it holds other things too, so its mode {mode:o} stays; what this node makes in it is closed to others"
+        )
+    } else {
+        match fs::set_permissions(path, Permissions::from_mode(CLOSED)) {
+            Ok(()) => format!("it is closed to other users now: its mode was {mode:o} and is {CLOSED:o}"),
+            Err(error) => format!(
+                "other users may look into it: its mode is {mode:o}, and it cannot be closed: {error}"
+            ),
+        }
+    }))
+}
+
+/// Whether the log has a segment.
+fn has_log(path: &Path) -> bool {
+    let is_segment = |entry: fs::DirEntry| entry.path().extension().is_some_and(|suffix| suffix == "log");
+    fs::read_dir(path.join("log")).is_ok_and(|entries| entries.flatten().any(is_segment))
+}
+
+fn has_files(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+/// A folder without an identity is new; one with data is damaged.
+fn nothing_without_identity(path: &Path) -> Result<(), Failure> {
+    match ["log", "engine"].into_iter().find(|part| path.join(part).exists()) {
+        None => Ok(()),
+        Some(part) => Err(Failure::Refused(format!(
+            "the data folder {} has a folder '{part}' and no {IDENTITY}: it is damaged; restore the file, or move the folder \
+             away and start this node with --rejoin",
+            path.display()
+        ))),
     }
 }
 
-fn identity(config: &Config) -> Identity {
-    let mut nodes: Vec<String> = config.peers.iter().map(|(name, _)| name.clone()).collect();
-    if nodes.is_empty() {
-        nodes.push(config.name.clone());
-    }
-    nodes.sort();
-    Identity {
-        format: FORMAT,
-        name: config.name.clone(),
-        incarnation: crate::random() | 1,
-        nodes,
-        shards: config.shards,
-        history: match config.history {
-            History::All => "all".into(),
-            History::Count(count) => count.to_string(),
-        },
-        engine: match config.engine {
-            Kind::Memory => "memory".into(),
-            Kind::Disk => "disk".into(),
-        },
-        rejoining: config.rejoin,
-        newcomer: config.rejoin,
-    }
-}
-
-fn check(path: &Path, text: &str, wanted: &Identity) -> Result<Identity, Failure> {
-    let shown = path.display();
-    let found: Identity = serde_json::from_str(text).map_err(|error| {
-        Failure::Refused(format!("{shown}/identity.json is damaged ({error}): restore it from a copy"))
-    })?;
-    let differs = |what: &str, found: &str, wanted: &str| {
-        Err(Failure::Refused(format!(
-            "the data folder {shown} was made with {what} {found}, and this start says {wanted}: start it with \
-             {found}, or give --data another folder"
-        )))
+fn log_is_lost(path: &Path, identity: &Identity) -> Failure {
+    let what_to_do = match identity.nodes.len() {
+        1 => "restore the whole data folder from a copy, or give --data a new folder to begin with nothing",
+        _ => {
+            "restore its files, or move the whole data folder away and start this node with --rejoin: the others make it whole"
+        }
     };
-    if found.format != FORMAT {
-        return differs("format", &found.format.to_string(), &FORMAT.to_string());
-    }
-    if found.name != wanted.name {
-        return differs("the node name", &found.name, &wanted.name);
-    }
-    if found.nodes != wanted.nodes {
-        return differs("the nodes", &found.nodes.join(","), &wanted.nodes.join(","));
-    }
-    if found.shards != wanted.shards {
-        return differs("--shards", &found.shards.to_string(), &wanted.shards.to_string());
-    }
-    if found.history != wanted.history {
-        return differs("--history", &found.history, &wanted.history);
-    }
-    if found.engine != wanted.engine {
-        return differs("--engine", &found.engine, &wanted.engine);
-    }
-    Ok(found)
+    Failure::Refused(format!(
+        "the log in {} is lost: the node had begun one, and it is empty or gone, and with it what was acknowledged and not in \
+         the engine yet, and what this node had promised to others; {what_to_do}",
+        path.join("log").display()
+    ))
 }
 
 fn parse_peers(text: &str) -> Result<BTreeMap<String, u64>, String> {
@@ -211,17 +219,8 @@ fn write(file: &Path, content: &impl Serialize) -> io::Result<()> {
 pub(crate) mod fuzz {
     use bytes::Bytes;
 
+    pub use super::identity::fuzz::{identity, identity_samples};
     use super::*;
-
-    /// `identity.json`, as the node `n1` of three finds it.
-    pub fn identity(bytes: &[u8]) {
-        let (Ok(text), wanted) = (std::str::from_utf8(bytes), sample()) else { return };
-        if let Ok(found) = check(Path::new("data"), text, &wanted) {
-            assert_eq!((found.name.as_str(), found.cluster()), ("n1", wanted.cluster()));
-            let again = serde_json::to_string(&found).expect("an identity has text keys only");
-            assert_eq!(check(Path::new("data"), &again, &wanted).expect("as it was written"), found);
-        }
-    }
 
     /// `peers.json`.
     pub fn peers(bytes: &[u8]) {
@@ -232,31 +231,9 @@ pub(crate) mod fuzz {
         }
     }
 
-    /// Identities.
-    pub fn identity_samples() -> Vec<Bytes> {
-        [sample(), Identity { rejoining: true, shards: 4, ..sample() }].map(|sample| bytes(&sample)).to_vec()
-    }
-
     /// Incarnations.
     pub fn peers_samples() -> Vec<Bytes> {
-        vec![bytes(&BTreeMap::from([("n2", 5), ("n3", u64::MAX)]))]
-    }
-
-    fn bytes(content: &impl Serialize) -> Bytes {
-        serde_json::to_vec_pretty(content).expect("it has text keys only").into()
-    }
-
-    fn sample() -> Identity {
-        Identity {
-            format: FORMAT,
-            name: "n1".into(),
-            incarnation: 9,
-            nodes: ["n1", "n2", "n3"].map(String::from).to_vec(),
-            shards: 1,
-            history: "all".into(),
-            engine: "disk".into(),
-            rejoining: false,
-            newcomer: false,
-        }
+        let peers = BTreeMap::from([("n2", 5), ("n3", u64::MAX)]);
+        vec![serde_json::to_vec_pretty(&peers).expect("it has text keys only").into()]
     }
 }

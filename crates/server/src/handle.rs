@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use kv::cluster::{Cluster, Location, Status};
-use kv::{Completions, Error, Key, KeyValue, Reply, Request, Slot, TIMEOUT_MILLIS_MAX};
+use kv::{ClusterId, Completions, Error, Key, KeyValue, Reply, Request, Slot, TIMEOUT_MILLIS_MAX};
 use node::Part;
 use node::route::{Plan, ShardMap};
+use tokio::sync::watch;
 
 use crate::inbox::{Inbox, Message, Sink};
 
@@ -15,6 +16,14 @@ pub(crate) struct Handle {
     inbox: Arc<Inbox>,
     map: ShardMap,
     view: Arc<View>,
+    membership: Membership,
+}
+
+/// Which cluster the node belongs to, once it knows.
+pub(crate) struct Membership {
+    pub cluster: watch::Receiver<Option<ClusterId>>,
+    /// What it does until then.
+    pub waits: String,
 }
 
 /// What the driver shows of itself after its turns.
@@ -25,8 +34,8 @@ pub(crate) struct View {
 }
 
 impl Handle {
-    pub fn new(inbox: Arc<Inbox>, map: ShardMap, view: Arc<View>) -> Handle {
-        Handle { inbox, map, view }
+    pub fn new(inbox: Arc<Inbox>, map: ShardMap, view: Arc<View>, membership: Membership) -> Handle {
+        Handle { inbox, map, view, membership }
     }
 
     /// The version clock, in microseconds since 1970.
@@ -78,6 +87,11 @@ impl KeyValue for Handle {
 }
 
 impl Cluster for Handle {
+    fn id(&self) -> Result<ClusterId, Error> {
+        let known = *self.membership.cluster.borrow();
+        known.ok_or_else(|| Error::Unavailable(self.membership.waits.clone()))
+    }
+
     fn status(&self) -> Status {
         self.view.status.lock().expect("no holder of the status panics").clone()
     }

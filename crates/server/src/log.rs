@@ -94,14 +94,15 @@ impl OpenLog {
         self.requests.clone()
     }
 
-    /// Starts the thread.
-    pub fn start(self, inbox: Arc<Inbox>) -> JoinHandle<()> {
+    /// Starts the thread. `begins` is called before the first word that something is durable.
+    pub fn start(self, inbox: Arc<Inbox>, begins: Begins) -> JoinHandle<()> {
         let mut writer = Writer {
             // A long log of an earlier life gets its checkpoint now: it must not grow from start to start.
             checkpoint_at: CHECKPOINT_BYTES,
             log: self.log,
             disk: self.disk,
             inbox,
+            begins: Some(begins),
             tickets: Vec::new(),
             mark: None,
             checkpointing: false,
@@ -120,10 +121,15 @@ impl OpenLog {
     }
 }
 
+/// Notes in the data folder that there is a log from now on.
+pub(crate) type Begins = Box<dyn FnOnce() -> std::io::Result<()> + Send>;
+
 struct Writer {
     log: Log,
     disk: FileDisk,
     inbox: Arc<Inbox>,
+    /// Until it is called.
+    begins: Option<Begins>,
     /// The log's own ticket and the driver's, of appends that are not durable.
     tickets: Vec<(u64, u64)>,
     /// Where the running checkpoint began.
@@ -153,7 +159,7 @@ impl Writer {
                 stop |= self.take(request);
             }
             self.log.turn(&mut self.disk).map_err(|fatal| Failure::Failed(fatal.to_string()))?;
-            self.report();
+            self.report()?;
             if stop {
                 return Ok(());
             }
@@ -198,10 +204,13 @@ impl Writer {
         }
     }
 
-    fn report(&mut self) {
+    fn report(&mut self) -> Result<(), Failure> {
         let durable = self.log.durable();
         let done = self.tickets.iter().take_while(|(own, _)| *own <= durable).count();
         if let Some((_, ticket)) = self.tickets.drain(..done).next_back() {
+            if let Some(begins) = self.begins.take_if(|_| self.log.bytes_live() > 0) {
+                begins().map_err(|error| Failure::Failed(error.to_string()))?;
+            }
             self.inbox.input(Input::Durable { ticket });
         }
         if (self.log.is_full() || self.no_room) != self.full {
@@ -220,6 +229,7 @@ impl Writer {
             self.checkpointing = true;
             self.inbox.input(Input::Checkpoint);
         }
+        Ok(())
     }
 
     fn is_checkpoint_due(&self) -> bool {

@@ -1,12 +1,16 @@
 //! The life of a node: open, recover, serve, stop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 
+use dialects::native::Health;
 use kv::{NodeId, Protocol, ShardId};
 use node::route::ShardMap;
 use node::{Driver, Executor, Recovery};
+use rustix::fs::Mode;
+use rustix::process::umask;
 use storage::{Applied, Kind, Options, Table};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -15,7 +19,7 @@ use crate::connections::{self, listen};
 use crate::core::Core;
 use crate::engine::Engine;
 use crate::folder::Folder;
-use crate::handle::{Handle, View};
+use crate::handle::{Handle, Membership, View};
 use crate::inbox::Inbox;
 use crate::transport::{Identities, Transport};
 use crate::{Config, Failure, journal, log, time};
@@ -23,6 +27,8 @@ use crate::{Config, Failure, journal, log, time};
 /// Runs a node until SIGTERM or SIGINT, or until it cannot go on.
 pub fn run(config: Config) -> Result<(), Failure> {
     config.validate().map_err(Failure::Refused)?;
+    // What is stored is for this user alone.
+    umask(Mode::RWXG | Mode::RWXO);
     let folder = Folder::open(&config)?;
     let journal_folder = Folder::journal(&config.data);
     std::fs::create_dir_all(&journal_folder)
@@ -40,21 +46,26 @@ pub fn run(config: Config) -> Result<(), Failure> {
 }
 
 async fn serve(config: Config, folder: Folder) -> Result<(), Failure> {
+    if let Some(note) = &folder.note {
+        tracing::warn!(data = %config.data.display(), note, "the data folder was open to other users");
+    }
     let clients = listen(&config.listen, "clients")?;
-    let peers = own_address(&config).map(|address| listen(address, "other nodes")).transpose()?;
-    let address = clients.local_addr().map_or_else(|_| config.listen.clone(), |address| address.to_string());
+    let peers = own_address(&config).map_or(Ok(Vec::new()), |address| listen(address, "other nodes"))?;
+    let address = announced(&config, &clients)?;
     let node = node_config(&config, &folder, address.clone());
     let inbox = Arc::new(Inbox::default());
     let (driver, executor, log) = recover(&folder, &node, &config)?;
+    let identities = Arc::new(Identities::new(folder, node.me)?);
     let requests = log.requests();
-    let log_thread = log.start(inbox.clone());
+    let begins = identities.clone();
+    let log_thread = log.start(inbox.clone(), Box::new(move || begins.log_begins()));
     let engine = Engine::new(executor, config.engine, inbox.clone(), requests.clone());
     let view = Arc::new(View::default());
-    let handle = Arc::new(Handle::new(inbox.clone(), node.map.clone(), view.clone()));
+    let membership = Membership { cluster: identities.cluster(), waits: identities.waits() };
+    let handle = Arc::new(Handle::new(inbox.clone(), node.map.clone(), view.clone(), membership));
     let addresses = peer_addresses(&config, &node);
-    let identities = Identities::new(folder, node.me)?;
     let failed = |error: std::io::Error| Failure::Failed(format!("cannot start: {error}"));
-    let transport = Transport::start(peers, addresses, identities, inbox.clone()).map_err(failed)?;
+    let transport = Transport::start(peers, addresses, identities.clone(), inbox.clone()).map_err(failed)?;
     let mut core = Core::new(driver, inbox, view, engine, requests.clone(), transport);
 
     let (stop_connections, stopped) = watch::channel(false);
@@ -62,10 +73,11 @@ async fn serve(config: Config, folder: Folder) -> Result<(), Failure> {
     let cores =
         config.cores.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
     tokio::spawn(connections::serve(clients, service.routes, cores, stopped));
-    tracing::info!(node = %config.name, address, data = %config.data.display(), "ready");
     let health = service.health.clone();
+    let readiness = tokio::spawn(become_ready(config, address, identities, health.clone()));
     let stop = Box::pin(async move {
         stop_signal().await;
+        readiness.abort();
         tracing::info!("stopping: leaderships are handed over");
         health.set_serving(false).await;
     });
@@ -78,6 +90,39 @@ async fn serve(config: Config, folder: Folder) -> Result<(), Failure> {
     }
     tracing::info!("stopped");
     ended
+}
+
+/// Says that it is ready, at once when the node knows its cluster, and until then whom it waits for.
+async fn become_ready(config: Config, address: String, identities: Arc<Identities>, health: Health) {
+    let mut cluster = identities.cluster();
+    if cluster.borrow().is_none() {
+        health.set_serving(false).await;
+        tracing::info!(why = identities.waits(), "not ready yet");
+    }
+    // The sender is among the identities.
+    let Ok(cluster) = cluster.wait_for(Option::is_some).await.map(|cluster| *cluster) else { return };
+    health.set_serving(true).await;
+    let cluster = cluster.expect("it was waited for");
+    tracing::info!(node = %config.name, %cluster, address, data = %config.data.display(), "ready");
+}
+
+/// Where clients are told to connect.
+fn announced(config: &Config, listeners: &[TcpListener]) -> Result<String, Failure> {
+    if let Some(advertise) = &config.advertise {
+        return Ok(advertise.clone());
+    }
+    let first = listeners.first().expect("there is one, or listening has failed").local_addr();
+    let first = first.map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
+    let elsewhere = |(_, peer): &(String, String)| {
+        peer.parse().is_ok_and(|peer: SocketAddr| !peer.ip().to_canonical().is_loopback())
+    };
+    if first.ip().to_canonical().is_loopback() && config.peers.iter().any(elsewhere) {
+        tracing::warn!(
+            address = %first,
+            "clients on other machines cannot follow this address to this node: give --listen or --advertise one that they reach"
+        );
+    }
+    Ok(first.to_string())
 }
 
 async fn stop_signal() {
@@ -124,16 +169,21 @@ fn recover(
     config: &Config,
 ) -> Result<(Driver, Executor, log::OpenLog), Failure> {
     let mut recovery = Recovery::default();
-    let mut replay =
-        |record: wal::Record| recovery.replay(&record).map_err(|error| Failure::Refused(error.to_string()));
+    let mut logged = BTreeSet::new();
+    let mut replay = |record: wal::Record| {
+        logged.insert(ShardId(record.stream));
+        recovery.replay(&record).map_err(|error| Failure::Refused(error.to_string()))
+    };
     let log = log::open(&folder.log(), folder.identity.incarnation, &mut replay)?;
     let mut table = open_table(&folder.engine(), config)?;
     let mut applied: BTreeMap<ShardId, Applied> = BTreeMap::new();
     for &(shard, _) in node.map.shards() {
-        applied.insert(
-            shard,
-            table.load(shard, recovery.generation(shard)).map_err(|error| engine_failure(&error))?,
-        );
+        let loaded = table.load(shard, recovery.generation(shard)).map_err(|error| engine_failure(&error))?;
+        // Every checkpoint writes something of each shard at the log's head.
+        if loaded.index > 0 && !logged.contains(&shard) {
+            return Err(folder.log_is_lost());
+        }
+        applied.insert(shard, loaded);
     }
     let driver = Driver::new(node.clone(), recovery, &applied, time::now());
     let driver = driver.map_err(|error| Failure::Refused(error.to_string()))?;

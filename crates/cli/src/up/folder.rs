@@ -7,6 +7,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::Args;
+use super::nodes::Member;
+use super::wait::Taking;
 use crate::exit::Error;
 use crate::parse::{Engine, History};
 
@@ -29,7 +31,7 @@ pub fn is_old(folder: &Path) -> bool {
 }
 
 /// Makes the folder and takes it. It is free again when the file is dropped, however the process ends.
-pub fn lock(folder: &Path) -> Result<File, Error> {
+pub fn lock(folder: &Path) -> Result<Taking<File>, Error> {
     let at = |what: &str, error: &dyn std::fmt::Display| {
         Error::Usage(format!("{what} the data folder {}: {error}", folder.display()))
     };
@@ -45,14 +47,36 @@ pub fn lock(folder: &Path) -> Result<File, Error> {
             let _ = file.read_to_string(&mut owner);
             let owner = if owner.is_empty() { "another process".into() } else { format!("process {owner}") };
             let text = format!("{owner} runs it already; stop that one, or choose another --data");
-            return Err(at("taking", &text));
+            return Ok(Taking::Busy(at("taking", &text).to_string()));
         }
         Err(TryLockError::Error(error)) => return Err(at("locking", &error)),
     }
     let written =
         file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", std::process::id()));
     written.map_err(|error| at("writing to", &error))?;
-    Ok(file)
+    Ok(Taking::Taken(file))
+}
+
+/// Checks that no node of an earlier start runs on in the folder.
+pub fn check_free(folder: &Path, members: &[Member]) -> Result<Taking<()>, Error> {
+    for member in members {
+        let path = folder.join(&member.name).join(LOCK);
+        let Ok(file) = File::open(&path) else { continue };
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Ok(Taking::Busy(format!(
+                    "{} of an earlier start runs in {}; stop it, or choose another --data",
+                    member.name,
+                    folder.display()
+                )));
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(Error::Usage(format!("locking {}: {error}", path.display())));
+            }
+        }
+    }
+    Ok(Taking::Taken(()))
 }
 
 /// What the first start fixed; before that, what the options say.
@@ -209,11 +233,29 @@ mod tests {
     #[test]
     fn folder_is_taken_by_one_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
-        let held = lock(folder.path()).unwrap();
-        let error = lock(folder.path()).unwrap_err();
-        assert!(error.to_string().contains(&format!("process {} runs it", std::process::id())), "{error}");
+        let take = || match lock(folder.path()).unwrap() {
+            Taking::Taken(file) => Ok(file),
+            Taking::Busy(why) => Err(why),
+        };
+        let held = take().unwrap();
+        let why = take().unwrap_err();
+        assert!(why.contains(&format!("process {} runs it", std::process::id())), "{why}");
         drop(held);
-        lock(folder.path()).unwrap();
+        take().unwrap();
+    }
+
+    #[test]
+    fn folder_of_a_node_that_runs_on_is_busy_until_it_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let members = crate::up::nodes::members(2, 7400);
+        let is_free = || matches!(check_free(folder.path(), &members).unwrap(), Taking::Taken(()));
+        assert!(is_free());
+        fs::create_dir(folder.path().join("n2")).unwrap();
+        let held = File::create(folder.path().join("n2").join(LOCK)).unwrap();
+        held.lock().unwrap();
+        assert!(!is_free());
+        drop(held);
+        assert!(is_free());
     }
 
     #[test]

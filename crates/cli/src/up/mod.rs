@@ -6,12 +6,14 @@
 //!
 //! # Caveats
 //!
-//! When this process is killed, the kernel kills the nodes. That is no harm: they are made to be killed.
+//! When this process is killed, the kernel kills the nodes. That is no harm: they are made to be killed. They end a little
+//! later than it; the next start waits for them ([`wait`]).
 
 pub mod folder;
 mod nodes;
 mod ready;
 mod restart;
+mod wait;
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
@@ -22,6 +24,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use reedline::ExternalPrinter;
+use rustix::fs::Mode;
+use rustix::process::umask;
 use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -33,6 +37,8 @@ use crate::parse::{self, Engine, History};
 use crate::print::Output;
 use crate::shell::{Prompt, Shell, run_prompt};
 use nodes::{Launch, Member, Nodes};
+use ready::Waiting;
+use wait::patiently;
 
 /// The options of `capstan up`.
 #[derive(Clone, Debug, clap::Args)]
@@ -84,12 +90,14 @@ const TICK: Duration = Duration::from_millis(50);
 const STOP_MAX: Duration = Duration::from_secs(10);
 /// How long the shell may take to give the terminal back.
 const SHELL_STOP_MAX: Duration = Duration::from_secs(1);
-/// How often it is told who is not ready, where there is no progress bar.
+/// How often it is told who is not ready, where there is no progress bar, and what those say who wait for others.
 const WAITING_NOTE: Duration = Duration::from_secs(10);
 
 /// Runs `capstan up`.
 pub fn run(args: &Args, options: &Options) -> Result<Code, Error> {
-    let lock = folder::lock(&args.data)?;
+    // What is stored is for this user alone.
+    umask(Mode::RWXG | Mode::RWXO);
+    let lock = patiently(|| folder::lock(&args.data))?;
     let (shell, is_old) = (io::stdin().is_terminal(), folder::is_old(&args.data));
     let mut up = Up::new(plan(args, shell)?, args, options, is_old)?;
     let code = up.run_to_end();
@@ -105,7 +113,7 @@ enum Event {
     /// This signal to stop; the terminal being gone is one.
     Terminate(&'static str),
     /// These nodes are not ready yet; none = all are.
-    Waiting(Vec<String>),
+    Waiting(Vec<Waiting>),
     /// The shell was left.
     ShellEnded,
 }
@@ -142,7 +150,8 @@ fn plan(args: &Args, quiet: bool) -> Result<Launch, Error> {
     {
         return Err(Error::Usage(format!("--rejoin {name}: the nodes are n1 to n{}", fixed.nodes)));
     }
-    nodes::check_ports(&members)?;
+    patiently(|| folder::check_free(&args.data, &members))?;
+    patiently(|| nodes::check_ports(&members))?;
     folder::fix(&args.data, &fixed)?;
     let program = std::env::current_exe();
     let program = program.map_err(|error| Error::Usage(format!("finding this program: {error}")))?;
@@ -201,7 +210,7 @@ impl Up {
                     self.shell = None;
                     return Ok(self.stopped_by("the shell was left"));
                 }
-                Ok(Event::Waiting(names)) => self.waits_for(names),
+                Ok(Event::Waiting(waiting)) => self.waits_for(waiting),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => unreachable!("this struct holds a sender"),
             }
@@ -239,22 +248,24 @@ impl Up {
         self.ready.load(Ordering::Relaxed)
     }
 
-    fn waits_for(&mut self, mut names: Vec<String>) {
-        names.retain(|name| !self.nodes.has_given_up(name));
+    fn waits_for(&mut self, mut waiting: Vec<Waiting>) {
+        waiting.retain(|node| !self.nodes.has_given_up(&node.name));
         if self.is_ready() {
             // Asked before it was.
-        } else if names.is_empty() {
+        } else if waiting.is_empty() {
             self.become_ready();
         } else {
-            self.note_waiting(&names);
+            self.note_waiting(&waiting);
         }
     }
 
-    fn note_waiting(&mut self, names: &[String]) {
-        self.progress.set_position((self.members.len() - names.len()) as u64);
-        if self.progress.is_hidden() && self.noted.elapsed() >= WAITING_NOTE {
+    fn note_waiting(&mut self, waiting: &[Waiting]) {
+        self.progress.set_position((self.members.len() - waiting.len()) as u64);
+        let has_news = self.progress.is_hidden() || waiting.iter().any(|node| node.why.is_some());
+        if has_news && self.noted.elapsed() >= WAITING_NOTE {
             self.noted = Instant::now();
-            tell(None, &self.progress, &format!("waiting for {}", names.join(", ")));
+            let waiting: Vec<String> = waiting.iter().map(Waiting::to_string).collect();
+            tell(None, &self.progress, &format!("waiting for {}", waiting.join(", ")));
         }
     }
 
@@ -376,10 +387,10 @@ fn progress(nodes: usize) -> ProgressBar {
 fn waiting_sender(
     send: &Sender<Event>,
     ready: Arc<AtomicBool>,
-) -> impl Fn(Vec<String>) -> bool + Send + 'static {
+) -> impl Fn(Vec<Waiting>) -> bool + Send + 'static {
     let send = send.clone();
     // The main thread may be past listening.
-    move |names| send.send(Event::Waiting(names)).is_ok() && !ready.load(Ordering::Relaxed)
+    move |waiting| send.send(Event::Waiting(waiting)).is_ok() && !ready.load(Ordering::Relaxed)
 }
 
 fn watch_signals(runtime: &Handle, send: &Sender<Event>) -> Result<(), Error> {

@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::folder::Fixed;
 use super::restart::{End, Next, Restarts};
+use super::wait::Taking;
 use crate::exit::Error;
 use crate::serve::PEER_PORT_OFFSET;
 
@@ -41,18 +42,21 @@ pub fn members(nodes: u16, base_port: u16) -> Vec<Member> {
 }
 
 /// Checks that nobody else listens where the members will.
-pub fn check_ports(members: &[Member]) -> Result<(), Error> {
+pub fn check_ports(members: &[Member]) -> Result<Taking<()>, Error> {
     for member in members {
         for address in [&member.address, &member.peer_address] {
-            TcpListener::bind(address.as_str()).map_err(|error| {
-                Error::Usage(format!(
-                    "{} cannot listen on {address}: {error}; stop who does, or choose another --base-port",
-                    member.name
-                ))
-            })?;
+            let Err(error) = TcpListener::bind(address.as_str()) else { continue };
+            let why = format!(
+                "{} cannot listen on {address}: {error}; stop who does, or choose another --base-port",
+                member.name
+            );
+            return match error.kind() {
+                io::ErrorKind::AddrInUse => Ok(Taking::Busy(why)),
+                _ => Err(Error::Usage(why)),
+            };
         }
     }
-    Ok(())
+    Ok(Taking::Taken(()))
 }
 
 /// How nodes are started.
@@ -329,8 +333,8 @@ mod tests {
         let address = taken.local_addr().unwrap().to_string();
         let member =
             Member { name: "n1".into(), address: address.clone(), peer_address: "127.0.0.1:0".into() };
-        let error = check_ports(&[member]).unwrap_err();
-        assert!(error.to_string().contains(&address), "{error}");
+        let taken = check_ports(&[member]).unwrap();
+        assert!(matches!(&taken, Taking::Busy(why) if why.contains(&address)), "{taken:?}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! When a local cluster is ready: each node answers, and every shard has a leader in the eyes of each.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +10,29 @@ use tokio::runtime::Handle;
 use super::nodes::Member;
 use crate::connect::{self, Store};
 
+/// A node that is not ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its name.
+    pub name: String,
+    /// What it says of itself, such as that it waits for another node.
+    pub why: Option<String>,
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.why {
+            Some(why) => write!(f, "{} ({why})", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
 /// Tells who is not ready, again and again until nobody is left or `tell` says that it is enough.
 pub fn watch(
     runtime: &Handle,
     members: &[Member],
-    tell: impl Fn(Vec<String>) -> bool + Send + 'static,
+    tell: impl Fn(Vec<Waiting>) -> bool + Send + 'static,
 ) -> Result<(), kv::Error> {
     let inside = runtime.enter();
     let store = |member: &Member| {
@@ -39,15 +58,22 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// A node that does not answer in this time is not ready.
 const ANSWER_MAX: Duration = Duration::from_secs(1);
 
-async fn waiting(stores: &[(String, Arc<dyn Store>)]) -> Vec<String> {
+async fn waiting(stores: &[(String, Arc<dyn Store>)]) -> Vec<Waiting> {
     let mut waiting = Vec::new();
     for (name, store) in stores {
-        match tokio::time::timeout(ANSWER_MAX, store.status()).await {
-            Ok(Ok(status)) if is_ready(&status, stores.len()) => {}
-            _ => waiting.push(name.clone()),
-        }
+        let why = match tokio::time::timeout(ANSWER_MAX, store.status()).await {
+            Ok(Ok(status)) if is_ready(&status, stores.len()) => continue,
+            Ok(Err(error)) => own_words(name, &error.to_string()),
+            _ => None,
+        };
+        waiting.push(Waiting { name: name.clone(), why });
     }
     waiting
+}
+
+/// What a node says of itself, if it does; not that it cannot be reached, which goes without saying while it starts.
+fn own_words(name: &str, error: &str) -> Option<String> {
+    error.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned)
 }
 
 fn is_ready(status: &Status, nodes: usize) -> bool {
@@ -81,6 +107,14 @@ mod tests {
             replicas: Vec::new(),
         };
         Status { nodes: vec![node], shards: vec![shard] }
+    }
+
+    #[test]
+    fn waiting_node_is_told_with_its_own_words_only() {
+        let why = own_words("n2", "n2 waits for n1, which founds the cluster");
+        let waiting = Waiting { name: "n2".into(), why };
+        assert_eq!(waiting.to_string(), "n2 (waits for n1, which founds the cluster)");
+        assert_eq!(own_words("n2", "cannot reach any of 127.0.0.1:7402"), None);
     }
 
     #[test]

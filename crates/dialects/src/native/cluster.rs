@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use kv::cluster::{Cluster, Liveness, Location, NodeStatus, ReplicaStatus, Role, ShardStatus, Status};
-use kv::{Epoch, Error, NodeId, Op, ShardId, Slot, SlotRange};
+use kv::{ClusterId, Epoch, Error, NodeId, Op, ShardId, Slot, SlotRange};
 use tonic::{Request, Response};
 
 use super::reply::{Malformed, decode_protocol, encode_protocol};
-use super::{Clock, proto, status};
+use super::{Clock, cluster_id, proto, status};
 
 /// The service.
 pub(super) struct Service {
@@ -19,15 +19,19 @@ pub(super) struct Service {
 impl proto::cluster_server::Cluster for Service {
     async fn status(
         &self,
-        _: Request<proto::StatusRequest>,
+        request: Request<proto::StatusRequest>,
     ) -> Result<Response<proto::StatusResponse>, tonic::Status> {
-        Ok(Response::new(encode_status(self.cluster.status(), (self.clock)())))
+        cluster_id::check(&*self.cluster, request.metadata())?;
+        let id = self.cluster.id().map_err(|error| status::to_status(&error))?;
+        let told = Told { cluster: id, status: self.cluster.status(), now_micros: (self.clock)() };
+        Ok(Response::new(encode_status(told)))
     }
 
     async fn locate(
         &self,
         request: Request<proto::LocateRequest>,
     ) -> Result<Response<proto::LocateResponse>, tonic::Status> {
+        cluster_id::check(&*self.cluster, request.metadata())?;
         let key = request.into_inner().key;
         check_key(&key).map_err(|error| status::to_status(&error))?;
         Ok(Response::new(encode_location(self.cluster.locate(&key))))
@@ -39,11 +43,21 @@ pub(super) fn check_key(key: &kv::Key) -> Result<(), Error> {
     Op::Get { key: key.clone(), at: None }.validate()
 }
 
-fn encode_status(status: Status, now_micros: u64) -> proto::StatusResponse {
+/// What a node tells when it is asked for the status.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    pub(super) cluster: ClusterId,
+    pub(super) status: Status,
+    /// Its version clock: microseconds since 1970.
+    pub(super) now_micros: u64,
+}
+
+fn encode_status(told: Told) -> proto::StatusResponse {
     proto::StatusResponse {
-        nodes: status.nodes.into_iter().map(encode_node).collect(),
-        shards: status.shards.into_iter().map(encode_shard).collect(),
-        now_micros,
+        nodes: told.status.nodes.into_iter().map(encode_node).collect(),
+        shards: told.status.shards.into_iter().map(encode_shard).collect(),
+        now_micros: told.now_micros,
+        cluster: told.cluster.get(),
     }
 }
 
@@ -98,11 +112,11 @@ fn encode_location(location: Location) -> proto::LocateResponse {
 }
 
 /// The status in a message.
-pub(super) fn decode_status(message: proto::StatusResponse) -> Result<Status, Malformed> {
-    Ok(Status {
-        nodes: message.nodes.into_iter().map(decode_node).collect::<Result<_, _>>()?,
-        shards: message.shards.into_iter().map(decode_shard).collect::<Result<_, _>>()?,
-    })
+pub(super) fn decode_status(message: proto::StatusResponse) -> Result<Told, Malformed> {
+    let cluster = ClusterId::new(message.cluster).ok_or(Malformed("a status tells no cluster"))?;
+    let nodes = message.nodes.into_iter().map(decode_node).collect::<Result<_, _>>()?;
+    let shards = message.shards.into_iter().map(decode_shard).collect::<Result<_, _>>()?;
+    Ok(Told { cluster, status: Status { nodes, shards }, now_micros: message.now_micros })
 }
 
 /// The location in a message.

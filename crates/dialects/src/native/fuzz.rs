@@ -111,7 +111,8 @@ pub fn told_samples() -> Vec<Bytes> {
         ..Default::default()
     };
     let node = proto::NodeStatus { id: 1, name: "n1".into(), liveness: 1, ..Default::default() };
-    let status = proto::StatusResponse { nodes: vec![node], shards: vec![shard], now_micros: NOW };
+    let status =
+        proto::StatusResponse { nodes: vec![node], shards: vec![shard], now_micros: NOW, cluster: 0xabc };
     let location =
         proto::LocateResponse { slot: 9, shard: 1, leader: Some(2), address: Some("host:1".into()) };
     vec![status.encode_to_vec().into(), location.encode_to_vec().into()]

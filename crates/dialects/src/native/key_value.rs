@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kv::cluster::Cluster;
 use kv::{Error, KeyValue, Reply, Request};
 use prost::Message;
 use tokio::sync::oneshot;
@@ -10,7 +11,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Response, Status};
 
 use super::reply::{self, Shape};
-use super::{AnyRequest, AnyResponse, Clock, MESSAGE_BYTES_MAX, batch, proto, request, status};
+use super::{AnyRequest, AnyResponse, Clock, MESSAGE_BYTES_MAX, batch, cluster_id, proto, request, status};
 
 /// How long before the gRPC deadline the answer should leave.
 const ANSWER_TIME: Duration = Duration::from_millis(50);
@@ -18,6 +19,7 @@ const ANSWER_TIME: Duration = Duration::from_millis(50);
 /// The service.
 pub(super) struct Service {
     pub(super) kv: Arc<dyn KeyValue>,
+    pub(super) cluster: Arc<dyn Cluster>,
     pub(super) clock: Arc<Clock>,
 }
 
@@ -115,6 +117,7 @@ macro_rules! serve {
                 request: tonic::Request<proto::$request>,
             ) -> Result<Response<proto::$response>, Status> {
                 let (metadata, _, message) = request.into_parts();
+                cluster_id::check(&*self.cluster, &metadata)?;
                 match self.ask(AnyRequest::$rpc(message), &metadata).await {
                     Ok(AnyResponse::$rpc(response)) => Ok(Response::new(response)),
                     Ok(_) => unreachable!("a reply is encoded in the shape of its request"),
@@ -127,6 +130,7 @@ macro_rules! serve {
                 request: tonic::Request<proto::BatchRequest>,
             ) -> Result<Response<proto::BatchResponse>, Status> {
                 let (metadata, _, message) = request.into_parts();
+                cluster_id::check(&*self.cluster, &metadata)?;
                 let time = time_left(&metadata);
                 let results = batch::ask(&*self.kv, &*self.clock, message, time).await;
                 results.map(Response::new).map_err(|error| status::to_status(&error))

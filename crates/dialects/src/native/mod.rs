@@ -5,7 +5,8 @@
 //!
 //! A request comes in as bytes, shares them with its op ([`decode_request`]), is validated against every limit, and
 //! submitted with one channel of one value to wait on; the reply goes back the same way. Nothing is kept between requests:
-//! sessions, retries and leaders are the business of the store and of the client.
+//! sessions, retries and leaders are the business of the store and of the client. A request that says which cluster it is for
+//! ([`CLUSTER_METADATA`]) is refused by every other.
 //!
 //! # Caveats
 //!
@@ -17,6 +18,7 @@
 mod batch;
 pub mod client;
 mod cluster;
+mod cluster_id;
 #[doc(hidden)]
 pub mod fuzz;
 mod key_value;
@@ -35,6 +37,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 pub use client::{Client, Options};
+pub use cluster_id::CLUSTER_METADATA;
 pub use reply::{Malformed, decode_reply};
 pub use request::{Rpc, decode_request, encode_request};
 pub use status::{DOMAIN, TEXT_BYTES_MAX, from_status, to_status};
@@ -106,7 +109,7 @@ pub fn service(
     let (reporter, health) = tonic_health::server::health_reporter();
     let reporter = Health(reporter);
     at_once(reporter.set_serving(true));
-    let keys = KeyValueServer::new(key_value::Service { kv, clock: clock.clone() })
+    let keys = KeyValueServer::new(key_value::Service { kv, cluster: cluster.clone(), clock: clock.clone() })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let routes = Routes::new(keys)

@@ -14,7 +14,7 @@ use kv::{Error, Outcome, Version};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use super::proto;
+use super::{cluster_id, proto};
 
 /// The domain of every ErrorInfo.
 pub const DOMAIN: &str = "capstan";
@@ -129,7 +129,7 @@ fn from_parts(reason: &str, metadata: &HashMap<String, String>, text: &str) -> O
         "FUTURE" => Error::Future { asked: version("asked")?, newest: version("newest")? },
         "NO_KEYSPACE" => Error::NoKeyspace(metadata.get("keyspace")?.clone()),
         "WRONG_NODE" => Error::WrongNode { try_next: metadata.get("try_next").cloned() },
-        "UNAVAILABLE" => Error::Unavailable(text.into()),
+        "UNAVAILABLE" | cluster_id::REASON => Error::Unavailable(text.into()),
         "IN_DOUBT" => Error::InDoubt(text.into()),
         _ => return None,
     })

@@ -2,11 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dialects::native::{Client, Options};
+use kv::cluster::Status;
 use kv::*;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::fake::{Act, Node, client, get, led_by, nodes, put, soon};
 
@@ -74,39 +77,49 @@ async fn write_without_an_answer_is_in_doubt_after_its_timeout() {
     assert!(matches!(error, Error::InDoubt(_)), "{error:?}");
 }
 
-/// An address that takes connections and closes each after the first bytes came.
-async fn breaking() -> String {
+/// An address from which all goes to a node, until it is told to close each connection that anything comes on.
+async fn breaking(to: &Node) -> (String, Arc<AtomicBool>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
+    let (to, breaks) = (to.address.clone(), Arc::new(AtomicBool::new(false)));
+    let told = breaks.clone();
     tokio::spawn(async move {
-        while let Ok((socket, _)) = listener.accept().await {
+        while let Ok((client, _)) = listener.accept().await {
+            let (to, breaks) = (to.clone(), breaks.clone());
             tokio::spawn(async move {
-                // The preface and the settings of HTTP/2 are answered with an empty settings frame, so that requests come.
-                let _ = socket.writable().await;
-                let _ = socket.try_write(&[0, 0, 0, 4, 0, 0, 0, 0, 0]);
-                let mut seen = 0;
-                while seen < 200 {
-                    let _ = socket.readable().await;
-                    match socket.try_read(&mut [0; 4096]) {
-                        Ok(0) => return,
-                        Ok(count) => seen += count,
-                        Err(_) => {}
+                let node = TcpStream::connect(to).await.unwrap();
+                let ((mut from_client, mut to_client), (mut from_node, mut to_node)) =
+                    (client.into_split(), node.into_split());
+                let answers = tokio::spawn(async move {
+                    let _ = tokio::io::copy(&mut from_node, &mut to_client).await;
+                });
+                let mut bytes = [0; 4096];
+                while let Ok(count @ 1..) = from_client.read(&mut bytes).await {
+                    if breaks.load(Ordering::Relaxed) || to_node.write_all(&bytes[..count]).await.is_err() {
+                        break;
                     }
                 }
+                answers.abort();
             });
         }
     });
-    address
+    (address, told)
 }
 
 #[tokio::test]
 async fn connection_lost_after_the_request_left_is_in_doubt_for_a_write() {
-    let client = Client::connect(vec![breaking().await], Options::default()).unwrap();
-    // Time for many attempts: the write is in doubt only if one of them left whole.
-    let put = Request { timeout: Duration::from_secs(4), ..put("k", "v") };
-    let error = client.call(put).await.unwrap_err();
+    let node = Node::start(1).await;
+    node.fake.set_status(Status::default());
+    let (address, breaks) = breaking(&node).await;
+    let client = || Client::connect(vec![address.clone()], Options::default()).unwrap();
+    let (writer, reader) = (client(), client());
+    for client in [&writer, &reader] {
+        client.call(get("k")).await.unwrap();
+    }
+    breaks.store(true, Ordering::Relaxed);
+    let error = writer.call(soon(put("k", "v"))).await.unwrap_err();
     assert!(matches!(error, Error::InDoubt(_)), "{error:?}");
-    let error = client.call(soon(get("k"))).await.unwrap_err();
+    let error = reader.call(soon(get("k"))).await.unwrap_err();
     assert!(matches!(error, Error::Unavailable(_)), "{error:?}");
 }
 

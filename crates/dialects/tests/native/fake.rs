@@ -8,8 +8,8 @@ use bytes::Bytes;
 use dialects::native::{self, Client, Health, Options};
 use kv::cluster::{Cluster, Liveness, Location, NodeStatus, Role, ShardStatus, Status};
 use kv::{
-    Answer, Completions, Epoch, Error, Function, KeyAnswer, KeyValue, Level, NodeId, Op, Page, Protocol,
-    Receipt, Reply, Request, Revision, Row, ShardId, Slot, SlotRange, Version,
+    Answer, ClusterId, Completions, Epoch, Error, Function, KeyAnswer, KeyValue, Level, NodeId, Op, Page,
+    Protocol, Receipt, Reply, Request, Revision, Row, ShardId, Slot, SlotRange, Version,
 };
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
@@ -42,6 +42,7 @@ pub struct Fake {
     held: Mutex<Vec<Held>>,
     served_by: Mutex<NodeId>,
     status: Mutex<Status>,
+    cluster: Mutex<Result<ClusterId, Error>>,
 }
 
 struct Held {
@@ -61,6 +62,7 @@ impl Fake {
             held: Mutex::default(),
             served_by: Mutex::new(NodeId(id)),
             status: Mutex::default(),
+            cluster: Mutex::new(Ok(cluster(1))),
         })
     }
 
@@ -107,6 +109,11 @@ impl Fake {
         *self.status.lock().unwrap() = status;
     }
 
+    /// Which cluster it is of, or why of none yet.
+    pub fn set_cluster(&self, cluster: Result<ClusterId, Error>) {
+        *self.cluster.lock().unwrap() = cluster;
+    }
+
     fn reply(&self, answer: Answer) -> Reply {
         Reply { answer, receipt: receipt(*self.served_by.lock().unwrap()) }
     }
@@ -139,6 +146,10 @@ impl KeyValue for Fake {
 }
 
 impl Cluster for Fake {
+    fn id(&self) -> Result<ClusterId, Error> {
+        self.cluster.lock().unwrap().clone()
+    }
+
     fn status(&self) -> Status {
         self.status.lock().unwrap().clone()
     }
@@ -147,6 +158,11 @@ impl Cluster for Fake {
         let leader = Some(self.id);
         Location { slot: Slot::of(key), shard: ShardId(1), leader, address: Some("somewhere:1".into()) }
     }
+}
+
+/// A cluster; all nodes are of the first when nothing else is said.
+pub fn cluster(number: u64) -> ClusterId {
+    ClusterId::new(number).unwrap()
 }
 
 /// The receipt of every answer that a node serves.

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use kv::fuzz::round_trip;
-use kv::{NodeId, ShardId};
+use kv::{ClusterId, NodeId, ShardId};
 use node::SnapshotPart;
 
 use super::hello::{Hello, Purpose, Welcome};
@@ -60,16 +60,24 @@ pub fn hello_samples() -> Vec<Bytes> {
         purpose,
         from: NodeId(3),
         name: "n3".into(),
-        cluster: "nodes=n1,n2,n3 shards=4 history=1".into(),
+        options: "nodes=n1,n2,n3 shards=4 history=1".into(),
+        cluster: ClusterId::new(0xabc).filter(|_| purpose == Purpose::Bulk),
         incarnation: 7,
         newcomer: purpose == Purpose::Bulk,
+        founding: purpose == Purpose::Ordered,
     };
     [Purpose::Ordered, Purpose::Bulk].map(|purpose| hello(purpose).encode()).to_vec()
 }
 
 /// Welcomes.
 pub fn welcome_samples() -> Vec<Bytes> {
-    let welcomes = [Welcome::Yes { incarnation: 5, newcomer: true }, Welcome::No("another cluster".into())];
+    let cluster = ClusterId::new(0xabc).expect("it is not 0");
+    let welcomes = [
+        Welcome::Yes { cluster, incarnation: 5, newcomer: true },
+        Welcome::No("another data folder".into()),
+        Welcome::Later("n1 founds the cluster".into()),
+        Welcome::Stranger("another cluster".into()),
+    ];
     welcomes.map(|welcome| welcome.encode()).to_vec()
 }
 

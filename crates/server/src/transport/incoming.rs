@@ -48,9 +48,13 @@ async fn serve(stream: TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
     let mut answer = BytesMut::new();
     framing::put(&mut answer, &welcome.encode());
     writer.write_all(&answer).await?;
-    if let Welcome::No(why) = welcome {
-        tracing::warn!(node = %hello.name, why, "refused a node");
-        return Ok(());
+    match welcome {
+        Welcome::Yes { .. } => {}
+        Welcome::Later(_) => return Ok(()),
+        Welcome::Stranger(why) | Welcome::No(why) => {
+            tracing::warn!(node = %hello.name, why, "refused a node");
+            return Ok(());
+        }
     }
     match hello.purpose {
         Purpose::Ordered => receive(hello.from, frames, writer, shared).await,

@@ -3,7 +3,7 @@
 //! From each node to each other goes one ordered connection with the frames of all shards, and, while there is a
 //! snapshot to send, one bulk connection for it: heartbeats never wait behind megabytes. Each begins with a [`hello`] in
 //! both directions; a node of another cluster, with other fixed options, or with another data folder than it was known
-//! under, is refused with the reason.
+//! under, is refused with the reason ([`identities`]).
 //!
 //! What is queued for a node is bounded; what does not fit is dropped, as a network may drop it.
 
@@ -11,6 +11,7 @@ mod bulk;
 mod framing;
 pub mod fuzz;
 mod hello;
+mod identities;
 mod incoming;
 mod outgoing;
 
@@ -24,7 +25,7 @@ use tokio::sync::mpsc;
 
 use crate::inbox::Inbox;
 
-pub(crate) use hello::Identities;
+pub(crate) use identities::Identities;
 
 /// The largest frame: the largest op and what raft puts around a few of them.
 pub(crate) const FRAME_BYTES_MAX: usize = 64 << 20;
@@ -38,7 +39,7 @@ pub(crate) struct Transport {
 /// What all connections of a node share.
 pub(crate) struct Shared {
     pub inbox: Arc<Inbox>,
-    pub identities: Identities,
+    pub identities: Arc<Identities>,
     /// Peer addresses by node.
     pub addresses: BTreeMap<NodeId, String>,
     /// Incoming snapshots that wait for the driver's word.
@@ -48,13 +49,13 @@ pub(crate) struct Shared {
 impl Transport {
     /// Starts to listen and to connect. Runs on the current runtime.
     pub fn start(
-        listener: Option<std::net::TcpListener>,
+        listeners: Vec<std::net::TcpListener>,
         addresses: BTreeMap<NodeId, String>,
-        identities: Identities,
+        identities: Arc<Identities>,
         inbox: Arc<Inbox>,
     ) -> std::io::Result<Transport> {
         let shared = Arc::new(Shared { inbox, identities, addresses, streams: Mutex::default() });
-        if let Some(listener) = listener {
+        for listener in listeners {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             tokio::spawn(incoming::accept(listener, shared.clone()));
         }

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::hello::{Purpose, Welcome, malformed};
+use super::identities::Met;
 use super::{Shared, framing};
 use crate::Failure;
 use crate::inbox::Message;
@@ -155,15 +156,11 @@ pub(super) async fn connect(
     writer.write_all(&greeting).await?;
     let mut frames = framing::Reader::new(reader);
     let answer = frames.next().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
-    match Welcome::decode(answer).map_err(malformed)? {
-        Welcome::Yes { incarnation, newcomer } => {
-            let name = shared.identities.name_of(node);
-            shared.identities.meet(&name, incarnation, newcomer)?.map_err(io::Error::other)?;
-            shared.identities.welcomed(node)?;
-            Ok((frames.into_inner(), writer))
-        }
-        Welcome::No(why) => {
-            // The other nodes do not want this one as it is: another start would end the same way.
+    match shared.identities.meet(node, Welcome::decode(answer).map_err(malformed)?)? {
+        Met::Ours => Ok((frames.into_inner(), writer)),
+        Met::NotNow(why) => Err(io::Error::other(why)),
+        Met::Hopeless(why) => {
+            // Another start would end the same way.
             shared.inbox.push(Message::Fatal(Failure::Refused(why.clone())));
             Err(io::Error::other(why))
         }

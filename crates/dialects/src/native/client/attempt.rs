@@ -1,6 +1,6 @@
 //! One attempt at one node, and what it came to.
 
-use kv::cluster::{Location, Status};
+use kv::cluster::Location;
 use kv::{Error, Key, Outcome, Reply};
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
@@ -9,9 +9,12 @@ use tonic_health::pb::health_client::HealthClient;
 
 use super::Link;
 use super::node::root;
+use crate::native::cluster::Told;
 use crate::native::proto::cluster_client::ClusterClient;
 use crate::native::proto::key_value_client::KeyValueClient;
-use crate::native::{AnyRequest, AnyResponse, MESSAGE_BYTES_MAX, cluster, proto, reply, status};
+use crate::native::{
+    AnyRequest, AnyResponse, CLUSTER_METADATA, MESSAGE_BYTES_MAX, cluster, cluster_id, proto, reply, status,
+};
 
 /// Why an attempt gave no answer.
 #[derive(Clone, Debug)]
@@ -22,23 +25,25 @@ pub(super) struct Failure {
     pub(super) may_have_run: bool,
     /// Another attempt may succeed.
     pub(super) is_transient: bool,
+    /// A node of the cluster was there.
+    pub(super) reached: bool,
 }
 
 impl Failure {
     /// What a node said.
     pub(super) fn told(error: Error) -> Failure {
         let may_have_run = error.outcome() == Outcome::InDoubt;
-        Failure { is_transient: error.is_transient(), may_have_run, error }
+        Failure { is_transient: error.is_transient(), may_have_run, error, reached: true }
     }
 
     /// The request has not left.
     pub(super) fn unsent(why: String) -> Failure {
-        Failure { error: Error::Unavailable(why), may_have_run: false, is_transient: true }
+        Failure { error: Error::Unavailable(why), may_have_run: false, is_transient: true, reached: false }
     }
 
     /// The request has left, and nothing came back.
     pub(super) fn lost(why: String) -> Failure {
-        Failure { error: Error::Unavailable(why), may_have_run: true, is_transient: true }
+        Failure { error: Error::Unavailable(why), may_have_run: true, is_transient: true, reached: true }
     }
 }
 
@@ -56,7 +61,7 @@ impl Link {
     ) -> Result<Vec<Result<Reply, Failure>>, Failure> {
         let count = operations.len();
         let batch = proto::BatchRequest { header: None, operations };
-        let answer = self.keys().batch(batch).await.map_err(|status| self.failure(&status))?;
+        let answer = self.keys().batch(self.request(batch)).await.map_err(|status| self.failure(&status))?;
         let results = answer.into_inner().results;
         if results.len() != count {
             return Err(self.nonsense(reply::Malformed("it has another number of results than were asked")));
@@ -64,21 +69,20 @@ impl Link {
         Ok(results.into_iter().map(|result| self.result(result)).collect())
     }
 
-    /// Nodes, shards, and the time there.
-    pub(super) async fn status(&self) -> Result<(Status, u64), Failure> {
+    /// Which cluster is there, its nodes, its shards, and the time.
+    pub(super) async fn status(&self) -> Result<Told, Failure> {
         let mut client =
             ClusterClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        let answer = client.status(proto::StatusRequest {}).await.map_err(|status| self.failure(&status))?;
-        let answer = answer.into_inner();
-        let now = answer.now_micros;
-        Ok((cluster::decode_status(answer).map_err(|error| self.nonsense(error))?, now))
+        let asked = self.request(proto::StatusRequest {});
+        let answer = client.status(asked).await.map_err(|status| self.failure(&status))?;
+        cluster::decode_status(answer.into_inner()).map_err(|error| self.nonsense(error))
     }
 
     /// Where a key is.
     pub(super) async fn locate(&self, key: Key) -> Result<Location, Failure> {
         let mut client = ClusterClient::new(self.channel.clone());
-        let answer =
-            client.locate(proto::LocateRequest { key }).await.map_err(|status| self.failure(&status))?;
+        let asked = self.request(proto::LocateRequest { key });
+        let answer = client.locate(asked).await.map_err(|status| self.failure(&status))?;
         cluster::decode_location(answer.into_inner()).map_err(|error| self.nonsense(error))
     }
 
@@ -104,6 +108,15 @@ impl Link {
         }
     }
 
+    /// A message as a request for this client's cluster.
+    fn request<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        if let Some(cluster) = &self.cluster {
+            request.metadata_mut().insert(CLUSTER_METADATA, cluster.clone());
+        }
+        request
+    }
+
     fn keys(&self) -> KeyValueClient<tonic::transport::Channel> {
         KeyValueClient::new(self.channel.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -111,6 +124,10 @@ impl Link {
     }
 
     fn failure(&self, status: &tonic::Status) -> Failure {
+        if let Some(cluster) = cluster_id::refused_by(status) {
+            self.broken();
+            return self.node.stranger(cluster);
+        }
         if let Some(error) = status::from_status(status) {
             return Failure::told(error);
         }
@@ -159,7 +176,7 @@ macro_rules! send {
             async fn send(&self, message: AnyRequest) -> Result<AnyResponse, tonic::Status> {
                 let mut client = self.keys();
                 Ok(match message {
-                    $(AnyRequest::$rpc(message) => AnyResponse::$rpc(client.$method(message).await?.into_inner()),)+
+                    $(AnyRequest::$rpc(message) => AnyResponse::$rpc(client.$method(self.request(message)).await?.into_inner()),)+
                 })
             }
         }

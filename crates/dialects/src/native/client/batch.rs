@@ -34,11 +34,13 @@ pub(super) fn submit(shared: &Arc<Shared>, requests: Vec<Request>, completions: 
         let mut parts = Vec::with_capacity(requests.len());
         for (index, request) in requests.into_iter().enumerate() {
             match Call::new(&shared, request, None) {
-                Ok(mut call) => {
-                    call.identify().await;
-                    let target = call.target();
-                    parts.push(Part { index, call, target });
-                }
+                Ok(mut call) => match call.begin().await {
+                    Ok(()) => {
+                        let target = call.target();
+                        parts.push(Part { index, call, target });
+                    }
+                    Err(error) => complete(&answers, index, Err(error)),
+                },
                 Err(error) => complete(&answers, index, Err(error)),
             }
         }

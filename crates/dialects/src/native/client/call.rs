@@ -82,7 +82,7 @@ impl Call {
 
     /// Asks until there is an answer or the time is over.
     pub(super) async fn run(mut self) -> Result<Reply, Error> {
-        self.identify().await;
+        self.begin().await?;
         loop {
             let target = self.target();
             let budget = self.budget();
@@ -96,13 +96,20 @@ impl Call {
         }
     }
 
-    /// Gives a write its request id. The first write of a client learns the cluster's clock before: the id says until when
-    /// it is valid.
-    pub(super) async fn identify(&mut self) {
-        if !self.needs_id || self.ticket.is_some() {
-            return;
+    /// Makes it ready to be sent: the client's first request learns which cluster it is, and its clock. Then a write gets its
+    /// request id, which says until when it is valid. The given addresses may turn out to be of different clusters.
+    pub(super) async fn begin(&mut self) -> Result<(), Error> {
+        let topology = &self.shared.topology;
+        // When nobody answers in time, the attempts tell why.
+        let _ = tokio::time::timeout(self.budget(), topology.learn_first()).await;
+        topology.check_given()?;
+        if self.needs_id && self.ticket.is_none() {
+            self.identify();
         }
-        let _ = tokio::time::timeout(self.budget(), self.shared.topology.learn_first()).await;
+        Ok(())
+    }
+
+    fn identify(&mut self) {
         let until = self.shared.topology.now_micros() + VALID_AFTER_MICROS + self.timeout.as_micros() as u64;
         let ticket = self.shared.sessions.open(Version::end_of(until));
         self.header().id = Some(request::id(ticket.id));
@@ -142,6 +149,7 @@ impl Call {
             }
             Err(failure) => {
                 self.may_have_run |= failure.may_have_run;
+                self.reached |= failure.reached;
                 if !failure.is_transient {
                     return Some(Err(self.refused(failure)));
                 }
@@ -267,7 +275,7 @@ impl Call {
 /// A connection to a node, if there is one in time.
 pub(super) async fn within(budget: Duration, node: &Arc<Node>) -> Result<super::Link, Failure> {
     match tokio::time::timeout(budget, node.link()).await {
-        Ok(link) => link.map_err(Failure::unsent),
+        Ok(link) => link,
         Err(_) => {
             Err(Failure::unsent(format!("cannot connect to {}: no answer within {budget:?}", node.address)))
         }

@@ -10,6 +10,15 @@
 //! repeated freely. In the end the caller has an answer, a failure (no attempt can have been run) or
 //! [`kv::Error::InDoubt`] (one may have been).
 //!
+//! # One cluster
+//!
+//! An address says little: it is given to other nodes in time, and 127.0.0.1 is another machine's on each. So a client asks
+//! one cluster only, the one whose id the first given node told. Every connection begins with the question which cluster is
+//! there, and every request carries the id, because a connection may be made anew beneath it; a node of another cluster refuses
+//! it. Such a node counts as unreachable, and the error that is told in the end names it. At its first request a client asks
+//! all given nodes, and refuses everything when they are of different clusters. A cluster that was wiped and made anew at the
+//! same addresses is another one: make a new client.
+//!
 //! # Caveats
 //!
 //! A client belongs to the tokio runtime it was made on: its connections end with it. What is retried and gives up at last
@@ -20,6 +29,7 @@ mod attempt;
 mod batch;
 mod call;
 mod node;
+mod ours;
 mod session;
 mod topology;
 
@@ -29,7 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kv::cluster::{Location, Status};
-use kv::{Completions, Error, Key, KeyValue, Reply, Request};
+use kv::{ClusterId, Completions, Error, Key, KeyValue, Reply, Request};
 use tokio::runtime::Handle;
 
 use call::Call;
@@ -93,11 +103,18 @@ impl Client {
 
     /// The cluster as the first node that answers sees it.
     pub async fn status(&self) -> Result<Status, Error> {
-        self.shared
-            .topology
-            .ask_any(|link| async move { link.status().await })
-            .await
-            .map(|(status, _)| status)
+        self.shared.topology.ask_any(|link| async move { link.status().await }).await.map(|told| told.status)
+    }
+
+    /// The id of the cluster, which is the same for the client's whole life: of the first given node that ever answered.
+    pub async fn cluster(&self) -> Result<ClusterId, Error> {
+        let topology = &self.shared.topology;
+        match topology.cluster() {
+            Some(cluster) => topology.check_given().map(|()| cluster),
+            None => {
+                topology.ask_any(|link| async move { link.status().await }).await.map(|told| told.cluster)
+            }
+        }
     }
 
     /// Where a key is, as the first node that answers sees it.

@@ -1,18 +1,22 @@
 //! One node of the cluster, and the connections to it.
 //!
 //! A connection is made when it is first needed, by one task for all that wait for it, and is forgotten when a request on
-//! it fails in the transport. So a failure to connect is known as such: the request has not left.
+//! it fails in the transport. So a failure to connect is known as such: the request has not left. It is used only when the node
+//! has said that it is of the client's cluster.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
-use kv::Error;
+use kv::{ClusterId, Error};
 use tokio::runtime::Handle;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 
 use super::Options;
-use crate::native::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+use super::attempt::Failure;
+use super::ours::Ours;
+use crate::native::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, cluster_id};
 
 /// After a failure in the transport others are preferred for so long.
 const AVOID: Duration = Duration::from_millis(500);
@@ -34,19 +38,24 @@ pub(super) struct Node {
     born: Instant,
     /// Milliseconds since `born`.
     avoid_until: AtomicU64,
+    ours: Arc<Ours>,
+    /// The number of the other cluster that was last found there; 0 = it is of ours, or was never asked.
+    stranger: AtomicU64,
 }
 
 /// A connection, when it is open.
 #[derive(Default)]
 struct Connection {
     open: RwLock<Option<Open>>,
-    /// Held by whoever connects. The time and text of the last failure: those who waited meanwhile share it.
-    connecting: tokio::sync::Mutex<Option<(Instant, String)>>,
+    /// Held by whoever connects. The time and kind of the last failure: those who waited meanwhile share it.
+    connecting: tokio::sync::Mutex<Option<(Instant, Failure)>>,
 }
 
 #[derive(Clone)]
 struct Open {
     channel: Channel,
+    /// Of all requests on it.
+    cluster: MetadataValue<Ascii>,
     /// Tells this channel from those before it.
     serial: u64,
 }
@@ -56,13 +65,20 @@ struct Open {
 pub(super) struct Link {
     pub(super) node: Arc<Node>,
     pub(super) channel: Channel,
+    /// The metadata of all requests; `None` = it is not known yet who is there.
+    pub(super) cluster: Option<MetadataValue<Ascii>>,
     index: usize,
     serial: u64,
 }
 
 impl Node {
     /// The node at an address. [`Error::Invalid`] when that is none.
-    pub(super) fn new(address: &str, options: &Options, runtime: Handle) -> Result<Node, Error> {
+    pub(super) fn new(
+        address: &str,
+        options: &Options,
+        ours: &Arc<Ours>,
+        runtime: Handle,
+    ) -> Result<Node, Error> {
         let invalid =
             || Error::Invalid(format!("'{address}' is no address: use HOST:PORT, such as 127.0.0.1:7401"));
         let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| invalid())?;
@@ -86,7 +102,14 @@ impl Node {
             turn: AtomicUsize::new(0),
             born: Instant::now(),
             avoid_until: AtomicU64::new(0),
+            ours: ours.clone(),
+            stranger: AtomicU64::new(0),
         })
+    }
+
+    /// The other cluster that was last found there.
+    pub(super) fn other_cluster(&self) -> Option<ClusterId> {
+        ClusterId::new(self.stranger.load(Ordering::Relaxed))
     }
 
     /// Whether it failed lately, so that others are preferred.
@@ -94,40 +117,71 @@ impl Node {
         self.millis() < self.avoid_until.load(Ordering::Relaxed)
     }
 
-    /// A connection to it: an open one, or a new one. The error tells why there is none.
-    pub(super) async fn link(self: &Arc<Node>) -> Result<Link, String> {
+    /// A connection to it: an open one, or a new one. The failure tells why there is none; nothing was asked then.
+    pub(super) async fn link(self: &Arc<Node>) -> Result<Link, Failure> {
         let index = match self.connections.len() {
             1 => 0,
             count => self.turn.fetch_add(1, Ordering::Relaxed) % count,
         };
         let open = match self.connections[index].open() {
             Some(open) => open,
-            None => self.connect(&self.connections[index]).await?,
+            None => self.connect(index).await?,
         };
-        Ok(Link { node: self.clone(), channel: open.channel, index, serial: open.serial })
+        let Open { channel, cluster, serial } = open;
+        Ok(Link { node: self.clone(), channel, cluster: Some(cluster), index, serial })
     }
 
-    async fn connect(&self, connection: &Connection) -> Result<Open, String> {
+    async fn connect(self: &Arc<Node>, index: usize) -> Result<Open, Failure> {
         let asked = Instant::now();
+        let connection = &self.connections[index];
         let mut last = connection.connecting.lock().await;
         if let Some(open) = connection.open() {
             return Ok(open);
         }
-        if let Some((_, why)) = last.as_ref().filter(|(when, _)| *when > asked) {
-            return Err(why.clone());
+        if let Some((_, failure)) = last.as_ref().filter(|(when, _)| *when > asked) {
+            return Err(failure.clone());
         }
-        match self.dial().await {
-            Ok(channel) => {
-                let open = Open { channel, serial: super::random() };
+        match self.open(index).await {
+            Ok(open) => {
                 *connection.open.write().expect("no holder of the lock panics") = Some(open.clone());
                 Ok(open)
             }
-            Err(why) => {
-                *last = Some((Instant::now(), why.clone()));
+            Err(failure) => {
+                *last = Some((Instant::now(), failure.clone()));
                 self.avoid();
-                Err(why)
+                Err(failure)
             }
         }
+    }
+
+    /// Connects, and asks which cluster is there.
+    async fn open(self: &Arc<Node>, index: usize) -> Result<Open, Failure> {
+        let channel = self.dial().await.map_err(Failure::unsent)?;
+        let serial = super::random();
+        let link = Link { node: self.clone(), channel, cluster: None, index, serial };
+        let told = match tokio::time::timeout(self.connect_timeout, link.status()).await {
+            Ok(told) => told.map_err(|failure| Failure { may_have_run: false, ..failure })?,
+            Err(_) => {
+                let (address, limit) = (&self.address, self.connect_timeout);
+                return Err(Failure::unsent(format!("{address} does not tell its cluster within {limit:?}")));
+            }
+        };
+        if self.ours.meet(told.cluster) != told.cluster {
+            return Err(self.stranger(told.cluster));
+        }
+        self.stranger.store(0, Ordering::Relaxed);
+        Ok(Open { channel: link.channel, cluster: cluster_id::metadata(told.cluster), serial })
+    }
+
+    /// What it comes to that a node of another cluster is there: nothing was run.
+    pub(super) fn stranger(&self, theirs: ClusterId) -> Failure {
+        self.stranger.store(theirs.get(), Ordering::Relaxed);
+        let ours = self.ours.id().map_or_else(String::new, |id| id.to_string());
+        Failure::unsent(format!(
+            "{} is a node of cluster {theirs}, and this client asks cluster {ours}: if that one was made anew, connect anew; if \
+             not, a node of it announces an address that is not its own (see --advertise)",
+            self.address
+        ))
     }
 
     async fn dial(&self) -> Result<Channel, String> {

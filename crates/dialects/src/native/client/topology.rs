@@ -5,22 +5,31 @@
 //! find the map wrong.
 
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use kv::cluster::{Liveness, NodeStatus, ShardStatus, Status};
-use kv::{Epoch, Error, NodeId, Slot, SlotRange};
+use kv::cluster::{Liveness, NodeStatus, ShardStatus};
+use kv::{ClusterId, Epoch, Error, NodeId, Slot, SlotRange};
 use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 
 use super::attempt::Failure;
+use super::ours::Ours;
 use super::{Link, Node, Options, QUESTION_TIMEOUT};
+use crate::native::cluster::Told;
 
 /// The map is not learned again sooner than this.
 const LEARN_INTERVAL: Duration = Duration::from_millis(100);
 
+/// When one given node has told its cluster, the others have so long to tell theirs: a node that is well takes a hundredth of it.
+const GIVEN_WAIT: Duration = Duration::from_millis(250);
+
 /// Nodes, map and clock of the cluster, as known.
 pub(super) struct Topology {
     options: Options,
+    ours: Arc<Ours>,
+    /// The given addresses are of different clusters: why nothing is asked.
+    refused: OnceLock<Error>,
     runtime: Handle,
     map: RwLock<Arc<Map>>,
     /// When the map was last learned, or tried to; held while it is.
@@ -67,9 +76,13 @@ impl Map {
         self.known
     }
 
-    /// All addresses, for the texts of errors.
+    /// All addresses, for the texts of errors, and where another cluster was found.
     pub(super) fn addresses(&self) -> String {
-        self.nodes.iter().map(|node| node.address.as_str()).collect::<Vec<_>>().join(", ")
+        let describe = |node: &Arc<Node>| match node.other_cluster() {
+            Some(cluster) => format!("{} (a node of another cluster, {cluster})", node.address),
+            None => node.address.clone(),
+        };
+        self.nodes.iter().map(describe).collect::<Vec<_>>().join(", ")
     }
 
     fn node(&self, address: &str) -> Option<&Arc<Node>> {
@@ -84,11 +97,14 @@ impl Topology {
                 "no address is given: use HOST:PORT of any node of the cluster".into(),
             ));
         }
-        let node = |address: &String| Ok(Arc::new(Node::new(address, &options, runtime.clone())?));
+        let ours = Arc::new(Ours::default());
+        let node = |address: &String| Ok(Arc::new(Node::new(address, &options, &ours, runtime.clone())?));
         let nodes: Vec<_> = addresses.iter().map(node).collect::<Result<_, Error>>()?;
         let map = Map { given: nodes.len(), nodes, shards: Vec::new(), known: false };
         Ok(Topology {
             options,
+            ours,
+            refused: OnceLock::new(),
             runtime,
             map: RwLock::new(Arc::new(map)),
             learning: Arc::default(),
@@ -105,7 +121,21 @@ impl Topology {
     /// The node at an address that another node named; `None` when it is no address.
     pub(super) fn named(&self, address: &str) -> Option<Arc<Node>> {
         let known = self.map().node(address).cloned();
-        known.or_else(|| Node::new(address, &self.options, self.runtime.clone()).ok().map(Arc::new))
+        known.or_else(|| self.node(address))
+    }
+
+    fn node(&self, address: &str) -> Option<Arc<Node>> {
+        Node::new(address, &self.options, &self.ours, self.runtime.clone()).ok().map(Arc::new)
+    }
+
+    /// Which cluster is asked, once a node has told it.
+    pub(super) fn cluster(&self) -> Option<ClusterId> {
+        self.ours.id()
+    }
+
+    /// [`Error::Invalid`] when the given addresses were found to be of different clusters.
+    pub(super) fn check_given(&self) -> Result<(), Error> {
+        self.refused.get().map_or(Ok(()), |error| Err(error.clone()))
     }
 
     /// Microseconds since 1970 on the cluster's version clock, as well as it is known.
@@ -128,7 +158,7 @@ impl Topology {
 
     /// Learns the map if it was never learned. When nobody answers it stays unknown.
     pub(super) async fn learn_first(&self) {
-        if self.map().is_known() {
+        if self.map().is_known() || self.check_given().is_err() {
             return;
         }
         let asked = Instant::now();
@@ -144,32 +174,75 @@ impl Topology {
     where
         F: Future<Output = Result<T, Failure>>,
     {
+        self.learn_first().await;
+        self.check_given()?;
         let map = self.map();
-        let mut last = None;
+        let mut last: Option<Failure> = None;
         for node in prefer(&map.nodes, 0) {
             match question(&node, &ask).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) if !failure.is_transient => return Err(failure.error),
-                Err(failure) => last = Some(failure.error),
+                // What a node said says more than that another one is away.
+                Err(failure) if failure.reached => last = Some(failure),
+                Err(failure) => last = last.or(Some(failure)),
             }
         }
-        let last = last.expect("a client has at least one address");
-        Err(Error::Unavailable(unreachable(&map.addresses(), &last)))
+        match last.expect("a client has at least one address") {
+            Failure { reached: true, error, .. } => Err(error),
+            failure => Err(Error::Unavailable(unreachable(&map.addresses(), &failure.error))),
+        }
     }
 
     async fn learn(&self) {
         let map = self.map();
+        if !map.is_known() {
+            return self.meet(&map).await;
+        }
         for node in prefer(&map.nodes, self.turn.fetch_add(1, Ordering::Relaxed)) {
-            if let Ok((status, now)) = question(&node, &|link: Link| async move { link.status().await }).await
-            {
-                let ahead = i128::from(now) - i128::from(wall_micros());
-                self.ahead_micros.store(ahead as i64, Ordering::Relaxed);
-                return self.install(&status);
+            if let Ok(told) = question(&node, &|link: Link| async move { link.status().await }).await {
+                return self.install(&told);
             }
         }
     }
 
-    fn install(&self, status: &Status) {
+    /// Asks all given nodes at once. The first that answers says which cluster it is; the others may be of another.
+    async fn meet(&self, map: &Map) {
+        let (send, mut answers) = mpsc::unbounded_channel();
+        for node in map.nodes.iter().cloned() {
+            let send = send.clone();
+            self.runtime.spawn(async move {
+                let told = question(&node, &|link: Link| async move { link.status().await }).await;
+                // Nobody waits any more for one that is slow.
+                let _ = send.send(told.map(|told| (node.address.clone(), told)));
+            });
+        }
+        drop(send);
+        let (address, first) = loop {
+            match answers.recv().await {
+                Some(Ok(first)) => break first,
+                Some(Err(_)) => {}
+                None => return,
+            }
+        };
+        let rest = async { while answers.recv().await.is_some() {} };
+        // One that has not told it by then is asked when it is needed.
+        let _ = tokio::time::timeout(GIVEN_WAIT, rest).await;
+        let stranger = map.nodes.iter().find_map(|node| Some((node, node.other_cluster()?)));
+        if let Some((node, theirs)) = stranger {
+            let why = format!(
+                "the given addresses are of different clusters: {address} of {}, {} of {theirs}; give addresses of one cluster",
+                first.cluster, node.address
+            );
+            let _ = self.refused.set(Error::Invalid(why));
+            return;
+        }
+        self.install(&first);
+    }
+
+    fn install(&self, told: &Told) {
+        let ahead = i128::from(told.now_micros) - i128::from(wall_micros());
+        self.ahead_micros.store(ahead as i64, Ordering::Relaxed);
+        let status = &told.status;
         let mut place = self.map.write().expect("no holder of the lock panics");
         let old = place.clone();
         let given = old.nodes[..old.given].to_vec();
@@ -178,8 +251,7 @@ impl Topology {
         let alive = |node: &&NodeStatus| !node.address.is_empty() && node.state != Liveness::Dead;
         for told in status.nodes.iter().filter(alive) {
             let known = map.node(&told.address).or_else(|| old.node(&told.address)).cloned();
-            let made = || Node::new(&told.address, &self.options, self.runtime.clone()).ok().map(Arc::new);
-            let Some(node) = known.or_else(made) else { continue };
+            let Some(node) = known.or_else(|| self.node(&told.address)) else { continue };
             if map.node(&told.address).is_none() {
                 map.nodes.push(node.clone());
             }
@@ -213,7 +285,7 @@ async fn question<T, F>(node: &Arc<Node>, ask: &impl Fn(Link) -> F) -> Result<T,
 where
     F: Future<Output = Result<T, Failure>>,
 {
-    let link = node.link().await.map_err(Failure::unsent)?;
+    let link = node.link().await?;
     match tokio::time::timeout(QUESTION_TIMEOUT, ask(link.clone())).await {
         Ok(answer) => answer,
         Err(_) => {
