@@ -34,6 +34,43 @@ impl FromStr for History {
     }
 }
 
+/// How long the revisions of a deleted key are kept: a duration, or for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deleted {
+    /// In microseconds; `u64::MAX` = for ever.
+    pub micros: u64,
+}
+
+impl Deleted {
+    /// When nothing else is said.
+    pub const USUAL: Deleted = Deleted { micros: server::Config::DELETED_MICROS };
+}
+
+impl fmt::Display for Deleted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(u64, &str); 5] =
+            [(86_400_000_000, "d"), (3_600_000_000, "h"), (60_000_000, "m"), (1_000_000, "s"), (1_000, "ms")];
+        if self.micros == u64::MAX {
+            return f.write_str("all");
+        }
+        let (unit, name) =
+            UNITS.into_iter().find(|(unit, _)| self.micros.is_multiple_of(*unit)).unwrap_or((1, "us"));
+        write!(f, "{}{name}", self.micros / unit)
+    }
+}
+
+impl FromStr for Deleted {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Deleted, String> {
+        if text == "all" {
+            return Ok(Deleted { micros: u64::MAX });
+        }
+        let kept = duration(text).map_err(|error| format!("{error}; or all, for ever"))?;
+        Ok(Deleted { micros: kept.as_micros() as u64 })
+    }
+}
+
 /// Where a node keeps its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Engine {
@@ -177,6 +214,15 @@ mod tests {
         for text in ["", "host", ":7401", "host:", "host:x", "host:70000"] {
             assert!(address(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn deleted_is_written_as_it_is_read() {
+        for text in ["5m", "90s", "1h", "36h", "2d", "250ms", "7us", "all"] {
+            assert_eq!(text.parse::<Deleted>().map(|kept| kept.to_string()).as_deref(), Ok(text));
+        }
+        assert_eq!(Deleted::USUAL.to_string(), "5m");
+        assert!("0s".parse::<Deleted>().is_err() && "never".parse::<Deleted>().is_err());
     }
 
     #[test]

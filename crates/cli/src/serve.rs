@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use rustix::process::{Pid, Signal};
 
 use crate::exit::{Code, Error};
-use crate::parse::{self, Engine, History};
+use crate::parse::{self, Deleted, Engine, History};
 
 /// The options of `capstan serve`.
 #[derive(Clone, Debug, clap::Args)]
@@ -42,6 +42,9 @@ pub struct Args {
     /// How many revisions of a key are kept: a count, or all
     #[arg(long, value_name = "N|all", default_value_t = History::Count(server::Config::HISTORY))]
     pub history: History,
+    /// How long those of a deleted key are kept: a duration, or all
+    #[arg(long, value_name = "DURATION|all", default_value_t = Deleted::USUAL)]
+    pub deleted_history: Deleted,
     /// How many shards; the same on all nodes
     #[arg(long, value_name = "N", default_value_t = server::Config::SHARDS, value_parser = clap::value_parser!(u32).range(1..=SHARDS_MAX))]
     pub shards: u32,
@@ -100,6 +103,7 @@ fn config(args: Args) -> Result<server::Config, Error> {
             History::Count(count) => server::History::Count(count),
             History::All => server::History::All,
         },
+        deleted_micros: args.deleted_history.micros,
         shards: args.shards,
         cores: args.cores,
         entry_cache_bytes: args.entry_cache,

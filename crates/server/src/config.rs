@@ -24,6 +24,9 @@ pub struct Config {
     pub engine: Kind,
     /// How many revisions of a key are kept. Fixed at the first start, the same on all nodes.
     pub history: History,
+    /// How long those of a deleted key are kept, in microseconds; `u64::MAX` = for ever. Fixed at the first start, the same on
+    /// all nodes.
+    pub deleted_micros: u64,
     /// How many shards the keyspace has. Fixed at the first start, the same on all nodes.
     pub shards: u32,
     /// Threads that serve connections; `None` = one a processor.

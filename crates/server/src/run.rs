@@ -193,7 +193,7 @@ fn recover(
 fn open_table(folder: &Path, config: &Config) -> Result<Table, Failure> {
     let kind: Kind = config.engine;
     let engine = storage::open(kind, folder).map_err(|error| engine_failure(&error))?;
-    Ok(Table::open(engine, Options { deleted_micros: Config::DELETED_MICROS, ..Options::of(config.history) }))
+    Ok(Table::open(engine, Options { deleted_micros: config.deleted_micros, ..Options::of(config.history) }))
 }
 
 fn engine_failure(error: &storage::EngineError) -> Failure {

@@ -10,7 +10,7 @@ use super::Args;
 use super::nodes::Member;
 use super::wait::Taking;
 use crate::exit::Error;
-use crate::parse::{Engine, History};
+use crate::parse::{Deleted, Engine, History};
 
 /// What cannot change once data is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct Fixed {
     pub engine: Engine,
     /// How many revisions of a key are kept.
     pub history: History,
+    /// How long those of a deleted key are kept.
+    pub deleted_history: Deleted,
     /// How many shards.
     pub shards: u32,
 }
@@ -90,6 +92,7 @@ pub fn settle(args: &Args) -> Result<Fixed, Error> {
                 nodes,
                 engine: args.engine.unwrap_or(Engine::Disk),
                 history: args.history.unwrap_or(History::Count(server::Config::HISTORY)),
+                deleted_history: args.deleted_history.unwrap_or(Deleted::USUAL),
                 shards: args.shards.unwrap_or(server::Config::SHARDS),
             })
         }
@@ -98,8 +101,13 @@ pub fn settle(args: &Args) -> Result<Fixed, Error> {
 
 /// Fixes this for all starts to come.
 pub fn fix(folder: &Path, fixed: &Fixed) -> Result<(), Error> {
-    let Fixed { nodes, engine, history, shards } = fixed.clone();
-    let written = Written { nodes, engine: engine.to_string(), history: history.to_string(), shards };
+    let written = Written {
+        nodes: fixed.nodes,
+        engine: fixed.engine.to_string(),
+        history: fixed.history.to_string(),
+        deleted_history: fixed.deleted_history.to_string(),
+        shards: fixed.shards,
+    };
     let text = serde_json::to_string_pretty(&written).expect("numbers and texts are JSON");
     let store = || {
         let mut file = File::create(folder.join(FIXED_NEW))?;
@@ -122,6 +130,7 @@ struct Written {
     nodes: u16,
     engine: String,
     history: String,
+    deleted_history: String,
     shards: u32,
 }
 
@@ -142,7 +151,13 @@ fn read(folder: &Path) -> Result<Option<Fixed>, Error> {
 pub fn parse(bytes: &[u8]) -> Result<Fixed, String> {
     let written: Written = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     let engine = clap::ValueEnum::from_str(&written.engine, false)?;
-    Ok(Fixed { nodes: written.nodes, engine, history: written.history.parse()?, shards: written.shards })
+    Ok(Fixed {
+        nodes: written.nodes,
+        engine,
+        history: written.history.parse()?,
+        deleted_history: written.deleted_history.parse()?,
+        shards: written.shards,
+    })
 }
 
 /// A folder that holds other things is not taken for a new cluster's.
@@ -165,6 +180,7 @@ fn check(args: &Args, fixed: &Fixed) -> Result<(), Error> {
     differs("--nodes", args.nodes, fixed.nodes, args)?;
     differs("--engine", args.engine, fixed.engine, args)?;
     differs("--history", args.history, fixed.history, args)?;
+    differs("--deleted-history", args.deleted_history, fixed.deleted_history, args)?;
     differs("--shards", args.shards, fixed.shards, args)
 }
 
@@ -195,6 +211,7 @@ mod tests {
             base_port: 7400,
             engine: None,
             history: None,
+            deleted_history: None,
             shards: None,
             entry_cache: None,
             rejoin: None,
@@ -206,7 +223,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let first = Args { nodes: Some(5), history: Some(History::All), ..args(folder.path()) };
         let fixed = settle(&first).unwrap();
-        let expect = Fixed { nodes: 5, engine: Engine::Disk, history: History::All, shards: 4 };
+        let expect = Fixed {
+            nodes: 5,
+            engine: Engine::Disk,
+            history: History::All,
+            deleted_history: Deleted::USUAL,
+            shards: 4,
+        };
         assert_eq!(fixed, expect);
         fix(folder.path(), &fixed).unwrap();
         assert_eq!(settle(&args(folder.path())).unwrap(), expect);

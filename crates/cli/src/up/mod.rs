@@ -33,7 +33,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::args::Options;
 use crate::connect;
 use crate::exit::{Code, Error};
-use crate::parse::{self, Engine, History};
+use crate::parse::{self, Deleted, Engine, History};
 use crate::print::Output;
 use crate::shell::{Prompt, Shell, run_prompt};
 use nodes::{Launch, Member, Nodes};
@@ -69,6 +69,9 @@ pub struct Args {
     /// How many revisions of a key are kept: a count, or all [default: 16]
     #[arg(long, value_name = "N|all")]
     pub history: Option<History>,
+    /// How long those of a deleted key are kept: a duration, or all [default: 5m]
+    #[arg(long, value_name = "DURATION|all")]
+    pub deleted_history: Option<Deleted>,
     /// How many shards [default: 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=crate::serve::SHARDS_MAX))]
     pub shards: Option<u32>,

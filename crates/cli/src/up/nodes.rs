@@ -103,6 +103,7 @@ impl Launch {
         option("peers", peers.join(","));
         option("engine", self.fixed.engine.to_string());
         option("history", self.fixed.history.to_string());
+        option("deleted-history", self.fixed.deleted_history.to_string());
         option("shards", self.fixed.shards.to_string());
         option("cores", self.cores.to_string());
         option("parent", std::process::id().to_string());
@@ -292,14 +293,20 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parse::{Engine, History};
+    use crate::parse::{Deleted, Engine, History};
 
     fn launch(program: &str) -> Launch {
         Launch {
             program: program.into(),
             folder: "/nowhere".into(),
             members: members(3, 7400),
-            fixed: Fixed { nodes: 3, engine: Engine::Memory, history: History::All, shards: 6 },
+            fixed: Fixed {
+                nodes: 3,
+                engine: Engine::Memory,
+                history: History::All,
+                deleted_history: Deleted::USUAL,
+                shards: 6,
+            },
             cores: 2,
             entry_cache: Some(1024),
             rejoin: Some("n3".into()),
@@ -321,7 +328,7 @@ mod tests {
         let expect = format!(
             "serve --name n2 --listen 127.0.0.1:7402 \
              --peers n1=127.0.0.1:7421,n2=127.0.0.1:7422,n3=127.0.0.1:7423 \
-             --engine memory --history all --shards 6 --cores 2 --parent {parent} --entry-cache 1024"
+             --engine memory --history all --deleted-history 5m --shards 6 --cores 2 --parent {parent} --entry-cache 1024"
         );
         assert_eq!(launch.arguments(&launch.members[1]).join(" "), expect);
         assert!(launch.arguments(&launch.members[2]).ends_with(&["--rejoin".to_string()]));

@@ -22,6 +22,7 @@ pub(crate) struct Identity {
     pub nodes: Vec<String>,
     pub shards: u32,
     pub history: String,
+    pub deleted_micros: u64,
     pub engine: String,
     /// Its log has held something that was acknowledged to somebody: without one it must not start again.
     #[serde(default)]
@@ -57,6 +58,7 @@ impl Identity {
                 History::All => "all".into(),
                 History::Count(count) => count.to_string(),
             },
+            deleted_micros: config.deleted_micros,
             engine: match config.engine {
                 Kind::Memory => "memory".into(),
                 Kind::Disk => "disk".into(),
@@ -80,7 +82,8 @@ impl Identity {
 
     /// What must be equal on all nodes of a cluster, in text. Other clusters may have the same.
     pub fn options(&self) -> String {
-        format!("nodes={} shards={} history={}", self.nodes.join(","), self.shards, self.history)
+        let Identity { shards, history, deleted_micros, .. } = self;
+        format!("nodes={} shards={shards} history={history} deleted={deleted_micros}us", self.nodes.join(","))
     }
 
     /// The same in the present format; `begun` tells whether there is data. No node of the cluster has an id then, for all ran
@@ -128,6 +131,10 @@ pub(super) fn check(path: &Path, text: &str, wanted: &Identity) -> Result<Identi
     }
     if found.history != wanted.history {
         return differs("--history", &found.history, &wanted.history);
+    }
+    if found.deleted_micros != wanted.deleted_micros {
+        let shown = |micros: u64| if micros == u64::MAX { "all".into() } else { format!("{micros}us") };
+        return differs("--deleted-history", &shown(found.deleted_micros), &shown(wanted.deleted_micros));
     }
     if found.engine != wanted.engine {
         return differs("--engine", &found.engine, &wanted.engine);
@@ -183,6 +190,7 @@ pub(crate) mod fuzz {
             nodes: ["n1", "n2", "n3"].map(String::from).to_vec(),
             shards: 1,
             history: "all".into(),
+            deleted_micros: u64::MAX,
             engine: "disk".into(),
             begun: true,
             rejoining: false,

@@ -171,7 +171,7 @@ impl Identities {
         if hello.options != own.options() {
             return Err(Welcome::Stranger(format!(
                 "node {} belongs to another cluster or was given other options ({}) than node {} ({}): all nodes of \
-                 a cluster are started with the same --peers, --shards and --history",
+                 a cluster are started with the same --peers, --shards, --history and --deleted-history",
                 hello.name,
                 hello.options,
                 own.name,

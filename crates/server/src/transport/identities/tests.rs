@@ -21,6 +21,7 @@ impl Nodes {
             peers: names.iter().map(|name| (name.to_string(), String::new())).collect(),
             engine: storage::Kind::Memory,
             history: storage::History::All,
+            deleted_micros: u64::MAX,
             shards: 1,
             cores: None,
             entry_cache_bytes: 0,
