@@ -3,11 +3,21 @@
 use kv::{Answer, Function, KeyAnswer, Op, Receipt, Revision, Row, Version};
 use serde_json::{Map, Value, json};
 
+use crate::escape;
 use crate::exit::{Code, Error, code_of};
-use crate::print::{Output, escaped, put_bytes};
+use crate::print::{Output, put_bytes};
 
-/// Prints the answer to an op; tells how a command ends that asked only this.
-pub fn print(op: &Op, answer: &Answer, version: Version, out: &mut Output<'_>) -> Result<Code, Error> {
+/// Prints the answer to an op.
+pub fn print(op: &Op, answer: &Answer, version: Version, out: &mut Output<'_>) -> Result<(), Error> {
+    let printed = print_data(op, answer, version, out);
+    if let Answer::Many(many) = answer {
+        // They are told even where data cannot be written.
+        print_failures(many, out)?;
+    }
+    printed
+}
+
+fn print_data(op: &Op, answer: &Answer, version: Version, out: &mut Output<'_>) -> Result<(), Error> {
     match (answer, out.json) {
         (Answer::Many(many), true) => {
             for each in many {
@@ -23,10 +33,7 @@ pub fn print(op: &Op, answer: &Answer, version: Version, out: &mut Output<'_>) -
         (_, true) => out.object(&object(op, answer, version))?,
         (_, false) => text(op, answer, version, out)?,
     }
-    if let Answer::Many(many) = answer {
-        print_failures(many, out)?;
-    }
-    Ok(code(op, answer))
+    Ok(())
 }
 
 /// Prints a row of a range.
@@ -70,7 +77,8 @@ pub fn print_receipt(receipt: &Receipt, out: &mut Output<'_>) -> Result<(), Erro
     Ok(())
 }
 
-fn code(op: &Op, answer: &Answer) -> Code {
+/// How a command ends that asked only this.
+pub fn code(op: &Op, answer: &Answer) -> Code {
     let fine = match answer {
         Answer::Many(many) => return many.iter().map(|each| key_code(op, each)).fold(Code::Done, worse),
         Answer::Row(row) => row.is_some(),
@@ -94,7 +102,8 @@ fn key_code(op: &Op, each: &KeyAnswer) -> Code {
     }
 }
 
-fn worse(one: Code, other: Code) -> Code {
+/// The worse of two ends.
+pub fn worse(one: Code, other: Code) -> Code {
     if other as u8 > one as u8 { other } else { one }
 }
 
@@ -188,27 +197,28 @@ fn branch(op: &Op, succeeded: bool) -> &[Op] {
 }
 
 fn print_failures(many: &[KeyAnswer], out: &mut Output<'_>) -> Result<(), Error> {
+    let mut noted = Ok(());
     for KeyAnswer { key, result } in many {
         if let Err(error) = result {
-            out.note(&format!("error: {}: {error}", escaped(key, &[])))?;
+            noted = noted.and(out.note(&format!("error: {}: {error}", escape::write(key))));
         }
     }
-    Ok(())
+    Ok(noted?)
 }
 
 fn not_found(key: &[u8]) -> String {
-    format!("not found: {}", escaped(key, &[]))
+    format!("not found: {}", escape::write(key))
 }
 
 fn unmet(op: &Op, current: Option<&Row>) -> String {
-    let key = escaped(key_of(op), &[]);
+    let key = escape::write(key_of(op));
     match (op, current) {
         (Op::Update { function: Function::Insert { .. }, .. }, None) => {
             format!("not stored: {key} is there already")
         }
         (_, None) => format!("not stored: {key} has no value"),
         (_, Some(row)) => {
-            format!("not stored: {key} is {} at version {}", escaped(&row.value, &[]), row.version)
+            format!("not stored: {key} is {} at version {}", escape::write(&row.value), row.version)
         }
     }
 }
