@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn script_ends_at_quit_and_its_other_names() {
         for quit in ["quit", "exit", "x", "q"] {
-            check(&format!("put a 1\n{quit}\nput a 2\n"), "1\n", Code::Done);
+            check(format!("put a 1\n{quit}\nput a 2\n"), "1\n", Code::Done);
         }
     }
 
