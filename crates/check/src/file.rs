@@ -44,7 +44,8 @@ pub struct Options {
     /// Which model judges; `None` = batch when an op names several keys, register when all only read, write and compare,
     /// else kv.
     pub model: Option<ModelName>,
-    /// What keys begin with; `None` = nothing.
+    /// What keys begin with; `None` = nothing. A value is given as the file writes it (`0`, `:a`, `"a b"`); without quotes it may
+    /// as well be that text.
     pub initial: Option<Initial>,
     /// What a read of nil tells; `None` = nothing in EDN, no value in logs.
     pub nil: Option<Nil>,
@@ -266,7 +267,7 @@ fn judge(
     options: &Options,
     budget: &mut Budget,
 ) -> Judgement {
-    let initial = options.initial.clone().unwrap_or_default();
+    let initial = initial(format, options);
     match model {
         ModelName::Batch => linear::check(&Batch { initial, atomicity: options.atomicity }, history, budget),
         ModelName::Register | ModelName::Kv => {
@@ -274,6 +275,22 @@ fn judge(
             let empty_is_absent = options.empty_is_absent.unwrap_or_else(|| format == Format::Edn && named());
             linear::check(&Kv { initial, empty_is_absent }, history, budget)
         }
+    }
+}
+
+fn initial(format: Format, options: &Options) -> Initial {
+    let written = match &options.initial {
+        Some(Initial::Value(written)) => written,
+        other => return other.clone().unwrap_or_default(),
+    };
+    let value = std::str::from_utf8(written).ok().and_then(|text| match format {
+        Format::JsonLines => json_lines::value(text),
+        Format::Edn | Format::JepsenLog => jepsen::value(text),
+    });
+    match value {
+        Some(value) if written.starts_with(b"\"") => Initial::Value(value),
+        Some(value) => Initial::OneOf(vec![value, written.clone()]),
+        None => Initial::Value(written.clone()),
     }
 }
 

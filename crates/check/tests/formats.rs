@@ -36,7 +36,8 @@ fn after_put(answer: &str) -> String {
 #[test]
 fn json_lines_get_after_put_must_see_it() {
     assert_eq!(verdict(&after_put("\"value\":\"1\"")), Verdict::Holds);
-    assert_eq!(verdict(&after_put("\"value\":1")), Verdict::Holds);
+    assert_eq!(verdict(&after_put("\"value\":\"\\u0031\"")), Verdict::Holds);
+    assert_eq!(verdict(&after_put("\"value\":1")), Verdict::Violated, "a number is no text");
     assert_eq!(verdict(&after_put("\"value\":\"2\"")), Verdict::Violated);
     assert_eq!(verdict(&after_put("\"value\":null")), Verdict::Violated);
     assert_eq!(verdict(&after_put("\"value_base64\":\"/w==\"")), Verdict::Violated);

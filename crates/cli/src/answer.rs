@@ -3,12 +3,23 @@
 use kv::{Answer, Function, KeyAnswer, Op, Receipt, Revision, Row, Version};
 use serde_json::{Map, Value, json};
 
+use crate::args::Options;
+use crate::escape;
 use crate::exit::{Code, Error, code_of};
-use crate::print::{Output, escaped, put_bytes};
-use crate::words::quoted;
+use crate::hint::Hint;
+use crate::print::{Output, put_bytes};
 
-/// Prints the answer to an op; tells how a command ends that asked only this.
-pub fn print(op: &Op, answer: &Answer, version: Version, out: &mut Output<'_>) -> Result<Code, Error> {
+/// Prints the answer to an op.
+pub fn print(op: &Op, answer: &Answer, version: Version, out: &mut Output<'_>) -> Result<(), Error> {
+    let printed = print_data(op, answer, version, out);
+    if let Answer::Many(many) = answer {
+        // They are told even where data cannot be written.
+        print_failures(many, out)?;
+    }
+    printed
+}
+
+fn print_data(op: &Op, answer: &Answer, version: Version, out: &mut Output<'_>) -> Result<(), Error> {
     match (answer, out.json) {
         (Answer::Many(many), true) => {
             for each in many {
@@ -22,10 +33,7 @@ pub fn print(op: &Op, answer: &Answer, version: Version, out: &mut Output<'_>) -
         (_, true) => out.object(&object(op, answer, version))?,
         (_, false) => text(op, answer, version, out)?,
     }
-    if let Answer::Many(many) = answer {
-        print_failures(many, out)?;
-    }
-    Ok(code(op, answer))
+    Ok(())
 }
 
 /// Prints a row of a range.
@@ -69,7 +77,8 @@ pub fn print_receipt(receipt: &Receipt, out: &mut Output<'_>) -> Result<(), Erro
     Ok(())
 }
 
-fn code(op: &Op, answer: &Answer) -> Code {
+/// How a command ends that asked only this.
+pub fn code(op: &Op, answer: &Answer) -> Code {
     let fine = match answer {
         Answer::Many(many) => return many.iter().map(|each| key_code(op, each)).fold(Code::Done, worse),
         Answer::Row(row) => row.is_some(),
@@ -93,7 +102,8 @@ fn key_code(op: &Op, each: &KeyAnswer) -> Code {
     }
 }
 
-fn worse(one: Code, other: Code) -> Code {
+/// The worse of two ends.
+pub fn worse(one: Code, other: Code) -> Code {
     if other as u8 > one as u8 { other } else { one }
 }
 
@@ -112,7 +122,7 @@ fn text(op: &Op, answer: &Answer, version: Version, out: &mut Output<'_>) -> Res
         Answer::Page(page) => page.rows.iter().try_for_each(|row| print_row(row, false, out))?,
         Answer::History { revisions, next } if !revisions.is_empty() => {
             revisions.iter().try_for_each(|revision| revision_text(revision, out))?;
-            next.map_or(Ok(()), |next| out.note(&more_history(op, next)))?;
+            next.map_or(Ok(()), |next| more("history", key_of(op), Some(next), out))?;
         }
         Answer::Put { previous } if asks_previous(op) => previous_text(previous.as_ref(), out)?,
         Answer::Deleted { count: 1.., previous, .. } if asks_previous(op) => {
@@ -124,7 +134,7 @@ fn text(op: &Op, answer: &Answer, version: Version, out: &mut Output<'_>) -> Res
         }
         Answer::Trimmed { count, next } => {
             out.line(&count.to_string())?;
-            next.as_ref().map_or(Ok(()), |key| out.note(&more_to_trim(key)))?;
+            next.as_ref().map_or(Ok(()), |key| more("trim", key, None, out))?;
         }
         Answer::Length(length) => out.line(&length.to_string())?,
         Answer::Popped(Some(value)) => out.value(value)?,
@@ -191,41 +201,35 @@ fn branch(op: &Op, succeeded: bool) -> &[Op] {
 }
 
 fn print_failures(many: &[KeyAnswer], out: &mut Output<'_>) -> Result<(), Error> {
+    let mut noted = Ok(());
     for KeyAnswer { key, result } in many {
         if let Err(error) = result {
-            out.note(&format!("error: {}: {error}", escaped(key, &[])))?;
+            noted = noted.and(out.note(&format!("error: {}: {error}", escape::write(key))));
         }
     }
-    Ok(())
+    Ok(noted?)
 }
 
 fn not_found(key: &[u8]) -> String {
-    format!("not found: {}", escaped(key, &[]))
+    format!("not found: {}", escape::write(key))
 }
 
-/// The command that goes on with a history.
-fn more_history(op: &Op, next: Version) -> String {
-    let limit = match op {
-        Op::History { limit: limit @ 1.., .. } => format!(" --limit {limit}"),
-        _ => String::new(),
-    };
-    format!("there is more: history {}{limit} --before {next}", quoted(&escaped(key_of(op), &[])))
-}
-
-/// The command that goes on with a trim.
-fn more_to_trim(key: &[u8]) -> String {
-    format!("there is more: trim {}", quoted(&escaped(key, &[])))
+/// Tells that a step of a transaction stopped at its limit, and the command that goes on.
+fn more(name: &str, key: &[u8], before: Option<Version>, out: &mut Output<'_>) -> Result<(), Error> {
+    let options = Options::default();
+    let hint = Hint::new(name, &options).key(key).option("--before", before).options(&options);
+    Ok(out.note(&format!("there is more: {hint}"))?)
 }
 
 fn unmet(op: &Op, current: Option<&Row>) -> String {
-    let key = escaped(key_of(op), &[]);
+    let key = escape::write(key_of(op));
     match (op, current) {
         (Op::Update { function: Function::Insert { .. }, .. }, None) => {
             format!("not stored: {key} is there already")
         }
         (_, None) => format!("not stored: {key} has no value"),
         (_, Some(row)) => {
-            format!("not stored: {key} is {} at version {}", escaped(&row.value, &[]), row.version)
+            format!("not stored: {key} is {} at version {}", escape::write(&row.value), row.version)
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use kv::{Level, Op, Request};
 
+use crate::hint::Typed;
 use crate::{bench, cluster, data, lab, parse, serve, sim, up};
 
 /// The whole command line.
@@ -35,11 +36,21 @@ pub struct Connect {
         global = true,
         env = "CAPSTAN_CONNECT",
         hide_env_values = true,
-        default_value = "127.0.0.1:7401"
+        default_value = ADDRESS
     )]
     #[arg(value_name = "HOST:PORT,..", value_delimiter = ',', value_parser = parse::address)]
     #[arg(help_heading = "Global options")]
     pub addresses: Vec<String>,
+}
+
+/// The first node of a cluster on this machine.
+const ADDRESS: &str = "127.0.0.1:7401";
+
+impl Connect {
+    /// What a hint must say of it: nothing where that is what everybody has.
+    pub fn typed(&self) -> Typed {
+        Typed::Outside(Some(self.addresses.join(",")).filter(|addresses| addresses != ADDRESS))
+    }
 }
 
 /// How requests are asked and answers printed; before or after the command.
@@ -61,6 +72,9 @@ pub struct Options {
     /// Tell on standard error what consistency was reached
     #[arg(long, global = true)]
     pub receipt: bool,
+    /// Where this was typed.
+    #[arg(skip)]
+    pub typed: Typed,
 }
 
 impl Options {
@@ -72,6 +86,7 @@ impl Options {
             timeout: self.timeout.or(base.timeout),
             json: self.json || base.json,
             receipt: self.receipt || base.receipt,
+            typed: self.typed,
         }
     }
 
@@ -135,7 +150,8 @@ Examples:
   capstan help cas                    every command explains itself
 
 Exit codes: 0 done, 1 not found or condition not met, 2 usage, invalid or too
-large, 3 unavailable, 4 in doubt (it may have happened).";
+large, 3 unavailable, 4 in doubt (it may have happened).
+A KEY has the escapes that are printed: \\\\ \\t \\n \\r \\xHH; values have none.";
 
 #[cfg(test)]
 mod tests {

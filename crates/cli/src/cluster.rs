@@ -8,8 +8,10 @@ use kv::{ClusterId, Key, NodeId};
 use serde_json::{Value, json};
 
 use crate::connect::Store;
+use crate::escape;
 use crate::exit::{Code, Error};
-use crate::print::{Output, escaped, put_bytes};
+use crate::parse::KeyWord;
+use crate::print::{Output, put_bytes};
 
 /// A question about the cluster.
 #[derive(Clone, Debug, Subcommand)]
@@ -29,7 +31,7 @@ Examples:
   capstan cluster query '{7}name'   the same slot as every key with {7}")]
     Query {
         /// The key
-        key: String,
+        key: KeyWord,
     },
 }
 
@@ -41,9 +43,8 @@ pub async fn run(command: &Command, store: &dyn Store, out: &mut Output<'_>) -> 
             print_status(store.cluster().await?, &status, out)?;
         }
         Command::Query { key } => {
-            let key = Key::copy_from_slice(key.as_bytes());
-            let location = store.locate(key.clone()).await?;
-            print_location(&key, &location, &store.status().await?, out)?;
+            let location = store.locate(key.0.clone()).await?;
+            print_location(&key.0, &location, &store.status().await?, out)?;
         }
     }
     Ok(Code::Done)
@@ -103,9 +104,10 @@ fn print_location(
         location.slot.to_string(),
         location.shard.to_string(),
         leader.unwrap_or_else(|| "-".into()),
-        escaped(key, &[]),
+        escape::write(key).into_owned(),
     ];
-    out.table(&["SLOT", "SHARD", "LEADER", "KEY"], &[row])?;
+    // A key with blanks stays on its line.
+    out.columns(&["SLOT", "SHARD", "LEADER", "KEY"], &[row])?;
     Ok(())
 }
 

@@ -31,9 +31,17 @@ pub enum Error {
     /// The store said so.
     #[error("{prefix}{0}", prefix = doubt(.0))]
     Store(#[from] kv::Error),
-    /// The output cannot be written.
+    /// The output cannot be written, and it was all that the command is for.
     #[error("writing the output: {0}")]
     Output(#[from] io::Error),
+    /// It is done, as the code says, but what it printed cannot be written.
+    #[error("writing the output: {error}; the exit code tells how it went all the same")]
+    Untold {
+        /// How it went.
+        code: Code,
+        /// Why that cannot be written.
+        error: io::Error,
+    },
     /// The command cannot work as it was given.
     #[error("{0}")]
     Usage(String),
@@ -47,15 +55,23 @@ impl Error {
     pub fn code(&self) -> Code {
         match self {
             Error::Store(error) => code_of(error),
+            Error::Output(_) if self.is_broken_pipe() => Code::Done,
             Error::Output(_) => Code::Unavailable,
+            Error::Untold { code, .. } => *code,
             Error::Usage(_) => Code::Usage,
             Error::Unavailable(_) => Code::Unavailable,
         }
     }
 
-    /// Whether the reader of the output went away, which is nobody's fault and no news to anybody.
+    /// Whether the reader of data went away, which is nobody's fault and no news to anybody.
     pub fn is_broken_pipe(&self) -> bool {
-        matches!(self, Error::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+        matches!(self, Error::Output(_)) && self.is_closed_pipe()
+    }
+
+    /// Whether the reader of the output went away, whatever the output was for.
+    pub fn is_closed_pipe(&self) -> bool {
+        let (Error::Output(error) | Error::Untold { error, .. }) = self else { return false };
+        error.kind() == io::ErrorKind::BrokenPipe
     }
 }
 
@@ -99,6 +115,17 @@ mod tests {
         assert_eq!(code_of(&kv::Error::Unavailable(text())), Code::Unavailable);
         assert_eq!(code_of(&kv::Error::WrongNode { try_next: None }), Code::Unavailable);
         assert_eq!(code_of(&kv::Error::InDoubt(text())), Code::InDoubt);
+    }
+
+    #[test]
+    fn code_of_output_that_fails_is_of_what_was_done() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let closed = || io::Error::from(io::ErrorKind::BrokenPipe);
+        assert_eq!(Error::from(full()).code(), Code::Unavailable);
+        assert_eq!(Error::from(closed()).code(), Code::Done);
+        for error in [full(), closed()] {
+            assert_eq!(Error::Untold { code: Code::NotMet, error }.code(), Code::NotMet);
+        }
     }
 
     #[test]

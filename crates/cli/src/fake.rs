@@ -1,8 +1,10 @@
 //! A store of one map for the tests: the n-th write has version n, the history is whole, nothing expires.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::num::NonZeroU64;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +17,19 @@ use kv::{
 
 use crate::connect::{Pending, Store};
 
+/// An output that takes nothing, for this reason.
+pub struct Closed(pub io::ErrorKind);
+
+impl Write for Closed {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(self.0.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Rows of a page: few, so that tests turn pages.
 const PAGE_ROWS: usize = 2;
 
@@ -23,6 +38,8 @@ const PAGE_ROWS: usize = 2;
 pub struct Fake {
     state: Mutex<State>,
     fails: Option<Error>,
+    /// Requests that are answered before it fails.
+    fine: AtomicUsize,
     /// The time to live of the last request that had one.
     pub ttl: Mutex<Option<Duration>>,
 }
@@ -30,7 +47,24 @@ pub struct Fake {
 impl Fake {
     /// A store that answers everything with this.
     pub fn failing(error: Error) -> Fake {
-        Fake { fails: Some(error), ..Fake::default() }
+        Fake::failing_after(0, error)
+    }
+
+    /// A store that answers so many requests, and all others with this.
+    pub fn failing_after(requests: usize, error: Error) -> Fake {
+        Fake { fails: Some(error), fine: requests.into(), ..Fake::default() }
+    }
+
+    fn failure(&self) -> Option<Error> {
+        let is_fine = self.fine.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        self.fails.clone().filter(|_| is_fine.is_err())
+    }
+
+    /// All rows.
+    pub fn rows(&self) -> Vec<(Key, Value)> {
+        let state = self.state.lock().expect("no test panics inside");
+        let rows = state.keys.keys().filter_map(|key| state.row(key, None));
+        rows.map(|row| (row.key, row.value)).collect()
     }
 }
 
@@ -44,8 +78,8 @@ impl KeyValue for Fake {
     fn submit(&self, requests: Vec<Request>, mut completions: Box<dyn Completions>) {
         for (index, request) in requests.into_iter().enumerate() {
             let mut state = self.state.lock().expect("no test panics inside");
-            let result = match &self.fails {
-                Some(error) => Err(error.clone()),
+            let result = match self.failure() {
+                Some(error) => Err(error),
                 None if request.keyspace != Request::KEYSPACE => Err(Error::NoKeyspace(request.keyspace)),
                 None => state.eval(&request.op).map(|answer| state.reply(answer, request.level)),
             };
@@ -75,16 +109,16 @@ impl Store for Fake {
     }
 
     fn status(&self) -> Pending<'_, Status> {
-        Box::pin(async { self.fails.clone().map_or(Ok(Status::default()), Err) })
+        Box::pin(async { self.failure().map_or(Ok(Status::default()), Err) })
     }
 
     fn locate(&self, key: Key) -> Pending<'_, Location> {
         let location = Location { slot: Slot::of(&key), shard: ShardId(1), leader: None, address: None };
-        Box::pin(async { self.fails.clone().map_or(Ok(location), Err) })
+        Box::pin(async { self.failure().map_or(Ok(location), Err) })
     }
 
     fn health_check(&self) -> Pending<'_, ()> {
-        Box::pin(async { self.fails.clone().map_or(Ok(()), Err) })
+        Box::pin(async { self.failure().map_or(Ok(()), Err) })
     }
 }
 

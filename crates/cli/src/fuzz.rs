@@ -8,32 +8,34 @@ use reedline::Completer;
 use crate::data::txn;
 use crate::shell::{complete, line};
 use crate::up::folder;
-use crate::{parse, words};
+use crate::{escape, parse, words};
 
 /// A line of the shell; and its completion wherever the cursor stands.
 pub fn line(bytes: &[u8]) {
+    if let Ok(words) = words::split(bytes) {
+        let _ = line::parse(words);
+    }
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let mut completion = complete::Words::new(line::definition());
     for (at, _) in text.char_indices() {
         completion.complete(text, at);
     }
     completion.complete(text, text.len());
-    if let Ok(words) = words::split(text) {
-        let _ = line::parse(words);
-    }
 }
 
 /// A condition or an op of a transaction.
 pub fn transaction(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let _ = txn::condition(text);
-    if let Ok(op) = txn::op(text) {
+    let _ = txn::condition(bytes);
+    if let Ok(op) = txn::op(bytes) {
         let _ = op.validate();
     }
 }
 
 /// The small notations.
 pub fn notation(bytes: &[u8]) {
+    let _ = escape::read(bytes.to_vec().into());
+    let written = escape::write(bytes).into_owned();
+    assert_eq!(escape::read(written.into()).as_deref(), Ok(bytes));
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let _ = (parse::duration(text), parse::timeout(text), parse::deadline(text), parse::size(text));
     let _ = (parse::address(text), parse::name(text), parse::peer(text));

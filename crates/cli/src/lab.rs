@@ -41,7 +41,7 @@ pub struct Check {
     /// json-lines, edn, or jepsen-log [default: seen from the file]
     #[arg(long)]
     pub format: Option<Format>,
-    /// The value that every key begins with [default: none]
+    /// The value that every key begins with, as the file writes it [default: none]
     #[arg(long, value_name = "VALUE")]
     pub init: Option<String>,
     /// What a read of nil tells: wildcard = nothing, value = that there was no value [default: as the format has it]
@@ -71,11 +71,15 @@ pub fn run(command: &Command, out: &mut Output<'_>) -> Result<Code, Error> {
     };
     let report = check::check_file(&text, args.format, &options, &mut budget)
         .map_err(|error| Error::Usage(format!("{}: {error}", args.file.display())))?;
-    print(args, &report, out)?;
-    Ok(match report.verdict {
+    let code = match report.verdict {
         Verdict::Holds => Code::Done,
         Verdict::Violated => Code::NotMet,
         Verdict::Undecided => Code::Unavailable,
+    };
+    out.told(code, |out| {
+        let printed = print(&report, out);
+        // The one may be written where the other cannot.
+        draw(args, &report, out).and(printed)
     })
 }
 
@@ -89,18 +93,26 @@ fn read(file: &Path) -> Result<String, Error> {
     })
 }
 
-fn print(args: &Check, report: &Report, out: &mut Output<'_>) -> Result<(), Error> {
+fn print(report: &Report, out: &mut Output<'_>) -> Result<(), Error> {
     if out.json {
         let object = serde_json::to_value(report).expect("a report has text keys only");
         out.object(&object)?;
     } else {
         out.line(&report.to_string())?;
     }
+    Ok(())
+}
+
+fn draw(args: &Check, report: &Report, out: &mut Output<'_>) -> Result<(), Error> {
     let Some(window) = &report.window else { return Ok(()) };
     let html = args.html.clone().unwrap_or_else(|| beside(&args.file));
-    fs::write(&html, check::html::render(window))?;
-    out.note(&format!("a picture of it is in {}", html.display()))?;
-    Ok(())
+    let told = match fs::write(&html, check::html::render(window)) {
+        Ok(()) => format!("a picture of it is in {}", html.display()),
+        Err(error) => {
+            format!("error: drawing it in {}: {error}; name another file with --html", html.display())
+        }
+    };
+    Ok(out.note(&told)?)
 }
 
 fn beside(file: &Path) -> PathBuf {
@@ -119,16 +131,57 @@ fn nil(text: &str) -> Result<Nil, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{ErrorKind, Write};
+
     use super::*;
+    use crate::fake::Closed;
 
     const GET: &[u8] = b"{\"process\":1,\"type\":\"invoke\",\"f\":\"get\"}\n";
+
+    const VIOLATED: &str = concat!(
+        r#"{"process":1,"type":"invoke","f":"get"}"#,
+        "\n",
+        r#"{"process":1,"type":"ok","value":"1"}"#,
+        "\n"
+    );
+
+    #[test]
+    fn check_verdict_stands_whatever_cannot_be_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("run.jsonl");
+        fs::write(&file, VIOLATED).expect("a file");
+        for (html, kind) in [
+            (folder.path().join("no/such/folder.html"), None),
+            (folder.path().join("run.html"), Some(ErrorKind::StorageFull)),
+            (folder.path().join("no/such/folder.html"), Some(ErrorKind::BrokenPipe)),
+        ] {
+            let is_drawn = !html.to_string_lossy().contains("no/such");
+            let args = Check { html: Some(html.clone()), ..args(file.clone()) };
+            let (mut buffer, mut err) = (Vec::new(), Vec::new());
+            let mut closed = kind.map(Closed);
+            let out = closed.as_mut().map_or(&mut buffer as &mut dyn Write, |closed| closed);
+            let result =
+                run(&Command::Check(args), &mut Output { out, err: &mut err, terminal: false, json: false });
+            let code = result.unwrap_or_else(|error| {
+                assert!(kind.is_some() && error.to_string().contains("writing the output"), "{error}");
+                error.code()
+            });
+            assert_eq!(code, Code::NotMet, "{kind:?}");
+            let err = String::from_utf8_lossy(&err);
+            assert_eq!(err.contains("error: drawing it in"), !is_drawn, "{err}");
+            assert_eq!(html.exists(), is_drawn);
+        }
+    }
+
+    fn args(file: PathBuf) -> Check {
+        Check { file, model: None, format: None, init: None, nil_reads: None, seconds: 60, html: None }
+    }
 
     fn check(content: &[u8], seconds: u64) -> Result<Code, Error> {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("run.jsonl");
         fs::write(&file, content).expect("a file");
-        let args =
-            Check { file, model: None, format: None, init: None, nil_reads: None, seconds, html: None };
+        let args = Check { seconds, ..args(file) };
         let (mut out, mut err) = (Vec::new(), Vec::new());
         run(&Command::Check(args), &mut Output { out: &mut out, err: &mut err, terminal: false, json: false })
     }

@@ -15,12 +15,15 @@ mod bench;
 mod cluster;
 mod connect;
 mod data;
+mod escape;
 mod exit;
 #[cfg(test)]
 mod fake;
 #[doc(hidden)]
 pub mod fuzz;
+mod hint;
 mod lab;
+mod lines;
 mod parse;
 mod print;
 mod serve;
@@ -43,17 +46,18 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli) {
         Ok(code) => code.into(),
-        Err(error) if error.is_broken_pipe() => Code::Done.into(),
         Err(error) => {
-            // Nobody is left to tell when this fails too.
-            let _ = writeln!(io::stderr(), "error: {error}");
+            if !error.is_broken_pipe() {
+                // Nobody is left to tell when this fails too.
+                let _ = writeln!(io::stderr(), "error: {error}");
+            }
             error.code().into()
         }
     }
 }
 
 fn run(cli: Cli) -> Result<Code, Error> {
-    let Cli { connect, options, command } = cli;
+    let Cli { connect, mut options, command } = cli;
     match command {
         Command::Up(args) => up::run(&args, &options),
         Command::Serve(args) => serve::run(args),
@@ -65,6 +69,7 @@ fn run(cli: Cli) -> Result<Code, Error> {
         Command::Data(command) => {
             let mut stdin = io::stdin().lock();
             let input = may_read(&command).then_some(&mut stdin as &mut dyn Read);
+            options.typed = connect.typed();
             ask(&connect, options.json, async |store, out| {
                 data::run(&command, store, &options, input, out).await
             })
@@ -94,11 +99,9 @@ fn with_output(
     let stdout = io::stdout();
     let terminal = stdout.is_terminal();
     let mut out = BufWriter::new(stdout.lock());
-    let result = print(&mut Output { out: &mut out, err: &mut io::stderr(), terminal, json });
-    let flushed = out.flush();
-    let code = result?;
-    flushed?;
-    Ok(code)
+    let mut out = Output { out: &mut out, err: &mut io::stderr(), terminal, json };
+    let result = print(&mut out);
+    out.end(result)
 }
 
 /// Rows are not read from a terminal by accident: a `putall` without any would seem to hang.

@@ -1,8 +1,44 @@
-//! The small notations of the command line: durations, sizes, addresses, histories.
+//! The small notations of the command line: keys, values, durations, sizes, addresses, histories.
 
+use std::ffi::OsString;
 use std::fmt;
+use std::os::unix::ffi::OsStringExt;
 use std::str::FromStr;
 use std::time::Duration;
+
+use bytes::Bytes;
+use clap::builder::{OsStringValueParser, TypedValueParser, ValueParser, ValueParserFactory};
+
+use crate::escape;
+
+/// A key as an argument: its bytes, with the escapes of [`crate::escape`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyWord(pub Bytes);
+
+/// A value as an argument: its bytes as they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValueWord(pub Bytes);
+
+impl ValueParserFactory for KeyWord {
+    type Parser = ValueParser;
+
+    fn value_parser() -> ValueParser {
+        OsStringValueParser::new().try_map(|word| key_of(word).map(KeyWord)).into()
+    }
+}
+
+impl ValueParserFactory for ValueWord {
+    type Parser = ValueParser;
+
+    fn value_parser() -> ValueParser {
+        OsStringValueParser::new().map(|word| ValueWord(word.into_vec().into())).into()
+    }
+}
+
+/// The key of an argument.
+pub fn key_of(word: OsString) -> Result<Bytes, String> {
+    escape::read(word.into_vec().into())
+}
 
 /// How much of the past of a key is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,14 +1,18 @@
 //! Where a command prints: data to `out`, all else to `err`; as text or as JSON.
 //!
-//! Text goes to a pipe byte by byte as it is. A terminal gets control characters and bytes that are no UTF-8 escaped, so
-//! that no value can play tricks with it. JSON has `value_base64` in place of `value` where a value is not UTF-8, and
-//! versions as strings, since many readers of JSON have no 64-bit integers.
+//! Keys and values in rows are escaped ([`crate::escape`]), so that a row is one line and can be read back. A value on its own
+//! goes to a pipe byte by byte as it is; a terminal gets its control characters and bytes that are no UTF-8 escaped, so that
+//! no value can play tricks with it. JSON has `value_base64` in place of `value` where a value is not UTF-8, and versions as
+//! strings, since many readers of JSON have no 64-bit integers.
 
 use std::io::{self, Write};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value};
+
+use crate::escape;
+use crate::exit::{Code, Error};
 
 /// Where to print, and how.
 pub struct Output<'a> {
@@ -30,7 +34,11 @@ impl Output<'_> {
 
     /// A value on its own. A terminal breaks its lines.
     pub fn value(&mut self, value: &[u8]) -> io::Result<()> {
-        self.bytes(value, &['\n', '\t'])?;
+        if self.terminal {
+            self.out.write_all(escape::soften(value).as_bytes())?;
+        } else {
+            self.out.write_all(value)?;
+        }
         self.out.write_all(b"\n")
     }
 
@@ -40,7 +48,7 @@ impl Output<'_> {
             if index > 0 {
                 self.out.write_all(b"\t")?;
             }
-            self.bytes(field, &[])?;
+            self.out.write_all(escape::write(field).as_bytes())?;
         }
         self.out.write_all(b"\n")
     }
@@ -50,14 +58,48 @@ impl Output<'_> {
         writeln!(self.out, "{object}")
     }
 
-    /// A line that is no data.
+    /// A line that is no data. Fails when the data before it cannot be written; nobody is left to tell when it cannot itself.
     pub fn note(&mut self, text: &str) -> io::Result<()> {
-        self.out.flush()?;
-        writeln!(self.err, "{text}")
+        let flushed = self.out.flush();
+        let _ = writeln!(self.err, "{text}");
+        flushed
+    }
+
+    /// Prints what became of something that is done by now: when that fails, the code still tells how it went.
+    pub fn told(
+        &mut self,
+        code: Code,
+        print: impl FnOnce(&mut Self) -> Result<(), Error>,
+    ) -> Result<Code, Error> {
+        let printed = print(self).and_then(|()| Ok(self.out.flush()?));
+        match printed {
+            Err(Error::Output(error)) => Err(Error::Untold { code, error }),
+            printed => printed.map(|()| code),
+        }
+    }
+
+    /// The end of a command: what is left of its output is written.
+    pub fn end(&mut self, result: Result<Code, Error>) -> Result<Code, Error> {
+        let flushed = self.out.flush();
+        match (result?, flushed) {
+            (code, Ok(())) => Ok(code),
+            // Data that does not arrive is all that such a command is for.
+            (Code::Done, Err(error)) => Err(Error::Output(error)),
+            (code, Err(error)) => Err(Error::Untold { code, error }),
+        }
     }
 
     /// Lines of columns, as wide as their widest field; the last column is wrapped at the width of a small terminal.
     pub fn table(&mut self, head: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
+        self.columns_within(TABLE_COLUMNS, head, rows)
+    }
+
+    /// Lines of columns; the last is as it is.
+    pub fn columns(&mut self, head: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
+        self.columns_within(usize::MAX, head, rows)
+    }
+
+    fn columns_within(&mut self, width: usize, head: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
         let widths = widths(head, rows);
         let head: Vec<String> = head.iter().map(ToString::to_string).collect();
         for row in std::iter::once(&head).chain(rows) {
@@ -65,34 +107,15 @@ impl Output<'_> {
             let start: String =
                 columns.iter().zip(&widths).map(|(field, width)| format!("{field:width$}  ")).collect();
             let indent = start.chars().count();
-            let lines = wrap(last, TABLE_COLUMNS.saturating_sub(indent));
-            writeln!(self.out, "{}", format!("{start}{}", lines[0]).trim_end())?;
+            let lines = wrap(last, width.saturating_sub(indent));
+            let line = format!("{start}{}", lines[0]);
+            writeln!(self.out, "{}", if last.is_empty() { line.trim_end() } else { &line })?;
             for line in &lines[1..] {
                 writeln!(self.out, "{:indent$}{line}", "")?;
             }
         }
         Ok(())
     }
-
-    fn bytes(&mut self, bytes: &[u8], kept: &[char]) -> io::Result<()> {
-        if self.terminal {
-            self.out.write_all(escaped(bytes, kept).as_bytes())
-        } else {
-            self.out.write_all(bytes)
-        }
-    }
-}
-
-/// Bytes as a text that is safe on a terminal; the control characters in `kept` stay.
-pub fn escaped(bytes: &[u8], kept: &[char]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if c.is_control() && !kept.contains(&c) { text.extend(c.escape_default()) } else { text.push(c) }
-        }
-        text.extend(chunk.invalid().escape_ascii().map(char::from));
-    }
-    text
 }
 
 /// Puts bytes into a JSON object: as `name` when they are UTF-8, else in base64 as `name_base64`.
@@ -116,6 +139,9 @@ fn widths(head: &[&str], rows: &[Vec<String>]) -> Vec<usize> {
 
 /// Lines of whole words; a word that is wider stands alone. At least one line.
 fn wrap(text: &str, width: usize) -> Vec<String> {
+    if text.chars().count() <= width {
+        return vec![text.into()];
+    }
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
         let line = lines.last_mut().expect("there is a line from the start");
@@ -150,14 +176,16 @@ mod tests {
     #[test]
     fn value_to_a_terminal_is_escaped() {
         let out = printed(true, |out| out.value("ä\x1b[2J\n\tb".as_bytes()).unwrap());
-        assert_eq!(String::from_utf8(out).unwrap(), "ä\\u{1b}[2J\n\tb\n");
+        assert_eq!(String::from_utf8(out).unwrap(), "ä\\x1b[2J\n\tb\n");
         assert_eq!(printed(true, |out| out.value(b"\xff").unwrap()), b"\\xff\n");
     }
 
     #[test]
-    fn row_to_a_terminal_stays_one_line() {
-        assert_eq!(printed(true, |out| out.row(&[b"k", b"a\nb\tc"]).unwrap()), b"k\ta\\nb\\tc\n");
-        assert_eq!(printed(false, |out| out.row(&[b"k", b"v"]).unwrap()), b"k\tv\n");
+    fn row_is_one_line_wherever_it_goes() {
+        for terminal in [true, false] {
+            let row = printed(terminal, |out| out.row(&[b"k", b"a\nb\tc\\\xff"]).unwrap());
+            assert_eq!(row, b"k\ta\\nb\\tc\\\\\\xff\n");
+        }
     }
 
     #[test]

@@ -38,7 +38,8 @@ come from the seed in any case.
 
 Kinds of faults: crash power stop pause partition hold messages bulk clock slow
 full eio flip wipe. Exit code 1: something did not hold; the seed and the
-command that shows it again are printed.")]
+command that shows it again are printed. 3: what was seen holds, but the history
+could not be written, or the output was closed before all seeds were run.")]
 pub struct Args {
     /// The first seed
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -102,39 +103,70 @@ pub fn run(args: &Args, out: &mut Output<'_>) -> Result<Code, Error> {
     }
     let mut history = history_file(args)?;
     let began = Instant::now();
-    let (mut sum, mut run, mut bad) = (Stats::default(), 0, 0);
+    let (mut sum, mut run, mut bad, mut printed) = (Stats::default(), 0, 0, Ok(()));
     each_seed(args, &mut |seed, outcome| {
-        outcome.trace.iter().try_for_each(|line| out.line(line))?;
         run += 1;
         bad += u64::from(!outcome.violations.is_empty());
         sum.add(&outcome.stats);
-        tell(args, seed, &outcome, out)?;
-        draw(seed, &outcome, out)?;
-        if let Some(file) = &mut history {
-            check::history::json_lines::write(&outcome.history, file)?;
-            file.flush()?;
+        printed = tell(args, seed, &outcome, out);
+        draw(seed, &outcome, out);
+        if let Some(history) = &mut history {
+            history.write(&outcome, out);
         }
-        Ok(bad == 0 || !args.until_bad)
-    })?;
-    if args.seeds > 1 {
-        tell_all(&sum, run, bad, out)?;
+        printed.is_ok() && (bad == 0 || !args.until_bad)
+    });
+    let code = if bad > 0 {
+        Code::NotMet
+    } else if run < args.seeds || history.is_some_and(|history| history.is_lost) {
+        Code::Unavailable
+    } else {
+        Code::Done
+    };
+    out.told(code, |out| {
+        if let Err(error) = printed {
+            out.note(&format!("ended after {run} of {} seeds, {bad} of them with violations", args.seeds))?;
+            return Err(error.into());
+        }
+        if args.seeds > 1 {
+            tell_all(&sum, run, bad, out)?;
+        }
+        let seconds = began.elapsed().as_secs_f64();
+        let simulated = sum.micros as f64 / 1e6;
+        let (times, events) = (simulated / seconds, sum.events as f64 / seconds);
+        let speed = format!("{times:.0} simulated seconds and {events:.0} events per second");
+        Ok(out.note(&format!("{seconds:.1} s: {speed}"))?)
+    })
+}
+
+/// Where the history of the one seed goes.
+struct HistoryFile {
+    path: PathBuf,
+    file: BufWriter<File>,
+    /// It could not be written.
+    is_lost: bool,
+}
+
+impl HistoryFile {
+    fn write(&mut self, outcome: &Outcome, out: &mut Output<'_>) {
+        let HistoryFile { path, file, is_lost } = self;
+        let written = check::history::json_lines::write(&outcome.history, file).and_then(|()| file.flush());
+        if let Err(error) = written {
+            *is_lost = true;
+            // Fails only for the data before it, which is told by itself.
+            let _ = out.note(&format!("error: writing the history to {}: {error}", path.display()));
+        }
     }
-    let seconds = began.elapsed().as_secs_f64();
-    let simulated = sum.micros as f64 / 1e6;
-    let (times, events) = (simulated / seconds, sum.events as f64 / seconds);
-    out.note(&format!("{seconds:.1} s: {times:.0} simulated seconds and {events:.0} events per second"))?;
-    Ok(if bad == 0 { Code::Done } else { Code::NotMet })
 }
 
 /// Opened before the run, so that a wrong path is told at once.
-fn history_file(args: &Args) -> Result<Option<BufWriter<File>>, Error> {
+fn history_file(args: &Args) -> Result<Option<HistoryFile>, Error> {
     let Some(path) = &args.history else { return Ok(None) };
     if args.seeds > 1 {
         return Err(Error::Usage("--history FILE is for one seed: leave out --seeds".into()));
     }
     let file = File::create(path)
         .map_err(|error| Error::Usage(format!("writing the history to {}: {error}", path.display())))?;
-    Ok(Some(BufWriter::new(file)))
+    Ok(Some(HistoryFile { path: path.clone(), file: BufWriter::new(file), is_lost: false }))
 }
 
 /// What no option says, the seed does.
@@ -162,10 +194,7 @@ fn options(args: &Args, seed: u64) -> ::sim::Options {
 }
 
 /// Runs all seeds, as many at a time as there are cores, and gives their outcomes in order, for as long as they are wanted.
-fn each_seed(
-    args: &Args,
-    take: &mut dyn FnMut(u64, Outcome) -> std::io::Result<bool>,
-) -> std::io::Result<()> {
+fn each_seed(args: &Args, take: &mut dyn FnMut(u64, Outcome) -> bool) {
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     let next = AtomicU64::new(0);
     let done: Mutex<BTreeMap<u64, Outcome>> = Mutex::default();
@@ -194,18 +223,23 @@ fn each_seed(
                 }
             };
             drop(outcomes);
-            let wanted = take(args.seed.wrapping_add(index), outcome);
-            if !matches!(wanted, Ok(true)) {
+            if !take(args.seed.wrapping_add(index), outcome) {
                 // No further seed is begun.
                 next.store(args.seeds, Ordering::Relaxed);
-                return wanted.map(|_| ());
+                return;
             }
         }
-        Ok(())
-    })
+    });
 }
 
+/// Prints what became of a seed, to the end: when nobody takes it, no more is begun.
 fn tell(args: &Args, seed: u64, outcome: &Outcome, out: &mut Output<'_>) -> std::io::Result<()> {
+    outcome.trace.iter().try_for_each(|line| out.line(line))?;
+    tell_outcome(args, seed, outcome, out)?;
+    out.out.flush()
+}
+
+fn tell_outcome(args: &Args, seed: u64, outcome: &Outcome, out: &mut Output<'_>) -> std::io::Result<()> {
     let Stats { micros, asked, done, failed, in_doubt, undecided, .. } = outcome.stats;
     let again = again(args, seed);
     let ::sim::Options { workload, nodes, .. } = options(args, seed);
@@ -232,11 +266,15 @@ fn tell(args: &Args, seed: u64, outcome: &Outcome, out: &mut Output<'_>) -> std:
 }
 
 /// Draws what proves a violation of the history, for people.
-fn draw(seed: u64, outcome: &Outcome, out: &mut Output<'_>) -> std::io::Result<()> {
-    let Some(window) = &outcome.window else { return Ok(()) };
+fn draw(seed: u64, outcome: &Outcome, out: &mut Output<'_>) {
+    let Some(window) = &outcome.window else { return };
     let file = format!("capstan-sim-{seed}.html");
-    std::fs::write(&file, check::html::render(window))?;
-    out.note(&format!("a picture of it is in {file}"))
+    let told = match std::fs::write(&file, check::html::render(window)) {
+        Ok(()) => format!("a picture of it is in {file}"),
+        Err(error) => format!("error: drawing it in {file}: {error}"),
+    };
+    // Fails only for the data before it, which is told by itself.
+    let _ = out.note(&told);
 }
 
 /// The command that shows a seed again.
@@ -322,6 +360,31 @@ mod tests {
         let (out, err) = (&mut Vec::new(), &mut Vec::new());
         assert!(run(&args, &mut Output { out, err, terminal: false, json: false }).is_err());
         assert!(Line::try_parse_from(["sim", "--seeds", "0"]).is_err());
+    }
+
+    #[test]
+    fn sim_result_stands_when_its_output_is_closed_and_ends_early() {
+        for (seeds, code) in [("1", Code::Done), ("3", Code::Unavailable)] {
+            let words = ["sim", "--steps", "10", "--trace", "--seeds", seeds];
+            let args = Line::try_parse_from(words).unwrap().args;
+            let (mut out, mut err) = (crate::fake::Closed(std::io::ErrorKind::BrokenPipe), Vec::new());
+            let result =
+                run(&args, &mut Output { out: &mut out, err: &mut err, terminal: false, json: false });
+            assert_eq!(result.unwrap_err().code(), code);
+            let err = String::from_utf8(err).unwrap();
+            assert_eq!(err, format!("ended after 1 of {seeds} seeds, 0 of them with violations\n"));
+        }
+    }
+
+    #[test]
+    fn sim_history_that_cannot_be_written_is_told_after_the_run() {
+        let args = Line::try_parse_from(["sim", "--steps", "10", "--history", "/dev/full"]).unwrap().args;
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let code = run(&args, &mut Output { out: &mut out, err: &mut err, terminal: false, json: false });
+        assert_eq!(code.unwrap(), Code::Unavailable);
+        assert!(String::from_utf8(out).unwrap().starts_with("seed 1  ok"));
+        let err = String::from_utf8(err).unwrap();
+        assert!(err.starts_with("error: writing the history to /dev/full: "), "{err}");
     }
 
     #[test]

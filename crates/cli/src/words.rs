@@ -2,83 +2,75 @@
 //!
 //! Blanks separate. Between single quotes all is literal. Between double quotes `\"`, `\\`, `\n`, `\r`, `\t` stand for
 //! one character. Outside quotes a backslash makes the next character literal. Quoted and bare parts that touch are one
-//! word. A line that begins with `#` is a comment.
+//! word. A line that begins with `#` is a comment. Lines and words are any bytes.
 
-use std::iter::Peekable;
-use std::str::Chars;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 
 /// The words of a line; why it has none when a quote is left open.
-pub fn split(line: &str) -> Result<Vec<String>, String> {
+pub fn split(line: &[u8]) -> Result<Vec<OsString>, String> {
     let mut words = Vec::new();
-    let mut chars = line.trim().chars().peekable();
-    if chars.peek() == Some(&'#') {
+    let mut rest = line.trim_ascii_start();
+    if rest.starts_with(b"#") {
         return Ok(words);
     }
-    while skip_blanks(&mut chars) {
-        words.push(word(&mut chars)?);
+    while !rest.is_empty() {
+        words.push(OsString::from_vec(word(&mut rest)?));
+        rest = rest.trim_ascii_start();
     }
     Ok(words)
 }
 
-fn skip_blanks(chars: &mut Peekable<Chars>) -> bool {
-    while chars.next_if(|c| c.is_whitespace()).is_some() {}
-    chars.peek().is_some()
-}
-
-fn word(chars: &mut Peekable<Chars>) -> Result<String, String> {
-    let mut word = String::new();
-    while let Some(c) = chars.next_if(|c| !c.is_whitespace()) {
-        match c {
-            '\'' => single_quoted(chars, &mut word)?,
-            '"' => double_quoted(chars, &mut word)?,
-            '\\' => word.push(chars.next().ok_or("a backslash at the end stands for nothing: write \\\\")?),
-            c => word.push(c),
+/// Takes a word off the front.
+fn word(rest: &mut &[u8]) -> Result<Vec<u8>, String> {
+    let mut word = Vec::new();
+    while let Some(byte) = next(rest).filter(|byte| !byte.is_ascii_whitespace()) {
+        match byte {
+            b'\'' => single_quoted(rest, &mut word)?,
+            b'"' => double_quoted(rest, &mut word)?,
+            b'\\' => word.push(next(rest).ok_or("a backslash at the end stands for nothing: write \\\\")?),
+            byte => word.push(byte),
         }
     }
     Ok(word)
 }
 
-fn single_quoted(chars: &mut Peekable<Chars>, word: &mut String) -> Result<(), String> {
-    for c in chars {
-        if c == '\'' {
+fn next(rest: &mut &[u8]) -> Option<u8> {
+    rest.split_off_first().copied()
+}
+
+fn single_quoted(rest: &mut &[u8], word: &mut Vec<u8>) -> Result<(), String> {
+    while let Some(byte) = next(rest) {
+        if byte == b'\'' {
             return Ok(());
         }
-        word.push(c);
+        word.push(byte);
     }
     Err("a ' is not closed: put another at the end, or write \\' for the character itself".into())
 }
 
-fn double_quoted(chars: &mut Peekable<Chars>, word: &mut String) -> Result<(), String> {
-    while let Some(c) = chars.next() {
-        match (c, chars.peek()) {
-            ('"', _) => return Ok(()),
-            ('\\', Some(&escaped)) => {
-                chars.next();
+fn double_quoted(rest: &mut &[u8], word: &mut Vec<u8>) -> Result<(), String> {
+    while let Some(byte) = next(rest) {
+        match (byte, rest.first()) {
+            (b'"', _) => return Ok(()),
+            (b'\\', Some(&escaped)) => {
+                next(rest);
                 unescape(escaped, word);
             }
-            _ => word.push(c),
+            _ => word.push(byte),
         }
     }
     Err("a \" is not closed: put another at the end, or write \\\" for the character itself".into())
 }
 
-fn unescape(escaped: char, word: &mut String) {
+fn unescape(escaped: u8, word: &mut Vec<u8>) {
     match escaped {
-        'n' => word.push('\n'),
-        'r' => word.push('\r'),
-        't' => word.push('\t'),
-        '"' | '\\' => word.push(escaped),
-        other => word.extend(['\\', other]),
+        b'n' => word.push(b'\n'),
+        b'r' => word.push(b'\r'),
+        b't' => word.push(b'\t'),
+        b'"' | b'\\' => word.push(escaped),
+        other => word.extend([b'\\', other]),
     }
-}
-
-/// A word as it is to be typed, here or at a system's shell.
-pub fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_.:/,@%+=".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.into();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]
@@ -86,7 +78,7 @@ mod tests {
     use super::*;
 
     fn check(line: &str, expect: &[&str]) {
-        assert_eq!(split(line).expect(line), expect, "{line}");
+        assert_eq!(split(line.as_bytes()).expect(line), expect, "{line}");
     }
 
     #[test]
@@ -109,9 +101,17 @@ mod tests {
     #[test]
     fn words_with_backslashes_are_unescaped() {
         check(r"put k a\ b", &["put", "k", "a b"]);
+        check(r"put k a\ ", &["put", "k", "a "]);
         check(r#"put k "a\tb\n\"c\\""#, &["put", "k", "a\tb\n\"c\\"]);
         check(r"put k 'a\n'", &["put", "k", r"a\n"]);
         check(r#"put k "\d""#, &["put", "k", r"\d"]);
+    }
+
+    #[test]
+    fn words_that_are_no_text_are_their_bytes() {
+        let words = split(b"put b\xe9 '\xff \xfe'").expect("the quotes are closed");
+        let bytes: Vec<Vec<u8>> = words.into_iter().map(OsString::into_vec).collect();
+        assert_eq!(bytes, [&b"put"[..], b"b\xe9", b"\xff \xfe"]);
     }
 
     #[test]
@@ -121,17 +121,9 @@ mod tests {
     }
 
     #[test]
-    fn words_quoted_are_split_again_as_they_were() {
-        for word in ["a", "user:7", "", "a b", "it's", "'", r"a\n", "#a", "{7}x", "$a*", "ö"] {
-            check(&format!("get {}", quoted(word)), &["get", word]);
-        }
-        assert_eq!((quoted("user:7"), quoted("a b")), ("user:7".into(), "'a b'".into()));
-    }
-
-    #[test]
     fn words_with_an_open_quote_are_refused() {
         for line in ["put 'a", "put \"a", "put a\\", "it's"] {
-            assert!(split(line).is_err(), "{line}");
+            assert!(split(line.as_bytes()).is_err(), "{line}");
         }
     }
 }

@@ -79,6 +79,30 @@ fn output_that_nobody_reads_is_no_error() {
 }
 
 #[test]
+fn verdict_of_a_check_stands_wherever_it_cannot_be_written() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let file = folder.path().join("run.jsonl");
+    let events = [r#"{"process":1,"type":"invoke","f":"get"}"#, r#"{"process":1,"type":"ok","value":"1"}"#];
+    std::fs::write(&file, events.join("\n")).expect("it is ours");
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+    let (reader, closed) = std::io::pipe().expect("a pipe can be made");
+    drop(reader);
+    for (stdout, html, tells) in [
+        (Stdio::from(full), None, "writing the output"),
+        (Stdio::from(closed), None, "writing the output"),
+        (Stdio::piped(), Some("/dev/full"), "drawing it in /dev/full"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_capstan"));
+        command.args(["lab", "check"]).arg(&file).stdout(stdout);
+        html.map(|html| command.args(["--html", html]));
+        let output = command.output().expect("the binary was built for this test");
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(err.contains(tells), "{err}");
+        assert_eq!(output.status.code(), Some(1), "{err}");
+    }
+}
+
+#[test]
 fn up_refuses_a_port_that_is_taken_and_leaves_no_trace() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     // The base below a port that is taken: n1 would listen there.

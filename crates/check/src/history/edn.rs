@@ -1,9 +1,14 @@
 //! EDN, the notation of Clojure: as much of it as histories use, read from text.
 //!
-//! Tags are kept with their value, symbols are kept as text, `#_` discards a form, metadata is skipped. Each map knows the
+//! Tags are kept with their value, symbols are kept as they are, `#_` discards a form, metadata is skipped. Each map knows the
 //! line where it begins, so that errors can name it.
+//!
+//! Equal values are written alike, others are not. Integers are equal at any size, with `+` or `N` or without (`5`, `+5`, `5N`);
+//! an integer is no float (`5.0`, `5e0`: 64 bits, as Clojure has them) and neither is a decimal (`5M`, `5.0M`: exact). Strings,
+//! keywords, symbols and characters are of kinds of their own; vectors and lists are of one. Numbers in other notations
+//! (`1/2`, `0x10`) are equal as they are written.
 
-use super::Unreadable;
+use super::{Unreadable, value};
 
 /// Forms may be nested so deep: deeper ones would exhaust the stack, and no history needs them.
 const DEPTH_MAX: usize = 64;
@@ -15,8 +20,12 @@ pub enum Form {
     Nil,
     /// `true` and `false`
     Bool(bool),
-    /// A number, a symbol or a character, as it is written.
-    Word(String),
+    /// A number, in the one way to write it.
+    Number(String),
+    /// A symbol, or a number in a notation that is not known here.
+    Symbol(String),
+    /// `\\c` and the like.
+    Character(char),
     /// A string, without its quotes and escapes.
     Text(String),
     /// A keyword, without its colon.
@@ -52,6 +61,20 @@ pub fn read_line(text: &str, line: usize, forms_max: usize) -> Result<(Vec<Form>
 }
 
 impl Form {
+    /// The form of a word: of what has no brackets, quotes and blanks.
+    pub fn of_word(word: &str) -> Result<Form, String> {
+        Ok(match word {
+            "nil" => Form::Nil,
+            "true" => Form::Bool(true),
+            "false" => Form::Bool(false),
+            _ => match word.strip_prefix(':') {
+                Some("") => return Err("':' without a name".into()),
+                Some(name) => Form::Keyword(name.into()),
+                None => number(word).map_or_else(|| Form::Symbol(word.into()), Form::Number),
+            },
+        })
+    }
+
     /// The value of a keyword key of a map.
     pub fn get(&self, key: &str) -> Option<&Form> {
         let Form::Map(entries, _) = self.untagged() else { return None };
@@ -78,15 +101,17 @@ impl Form {
     }
 }
 
-/// The form as EDN; strings and words without quotes, which is how keys and values are named. Sets and maps have no order:
-/// equal ones are written alike.
+/// The form as EDN, in the one way to write it: equal ones are written alike, sets and maps too, which have no order.
 impl std::fmt::Display for Form {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let spaced = |forms: &[Form]| forms.iter().map(Form::to_string).collect::<Vec<_>>().join(" ");
         match self {
             Form::Nil => f.write_str("nil"),
             Form::Bool(flag) => write!(f, "{flag}"),
-            Form::Word(text) | Form::Text(text) => f.write_str(text),
+            Form::Number(text) | Form::Symbol(text) => f.write_str(text),
+            Form::Character(c) if c.is_ascii_alphanumeric() => write!(f, "\\{c}"),
+            Form::Character(c) => write!(f, "\\u{:04x}", u32::from(*c)),
+            Form::Text(text) => write!(f, "\"{}\"", quoted(text)),
             Form::Keyword(name) => write!(f, ":{name}"),
             Form::List(items) => write!(f, "[{}]", spaced(items)),
             Form::Set(items) => write!(f, "#{{{}}}", sorted(items.iter().map(Form::to_string)).join(" ")),
@@ -99,11 +124,51 @@ impl std::fmt::Display for Form {
     }
 }
 
+fn quoted(text: &str) -> String {
+    let escape = |c| match c {
+        '"' => "\\\"".to_string(),
+        '\\' => "\\\\".to_string(),
+        c if c.is_control() => format!("\\u{:04x}", u32::from(c)),
+        c => c.to_string(),
+    };
+    text.chars().map(escape).collect()
+}
+
+/// A number, in the one way to write it. A float has a point, an exponent or `##`; a decimal ends with `M`.
+fn number(word: &str) -> Option<String> {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit());
+    let integer = word.strip_suffix('N').unwrap_or(word);
+    let unsigned = integer.strip_prefix(['+', '-']).unwrap_or(integer);
+    if digits(unsigned) {
+        // With a zero before it, it is octal to some and nothing to others.
+        let is_plain = unsigned == "0" || !unsigned.starts_with('0');
+        let integer = if unsigned == "0" { unsigned } else { integer.trim_start_matches('+') };
+        return is_plain.then(|| integer.to_owned());
+    }
+    if let Some(decimal) = word.strip_suffix('M') {
+        return value::decimal(decimal).map(|decimal| format!("{decimal}M"));
+    }
+    value::decimal(word)?;
+    let float: f64 = word.parse().ok()?;
+    // Its zero has two signs, which are equal.
+    Some(if float.is_finite() { format!("{:?}", float + 0.0) } else { word.to_owned() })
+}
+
 fn sorted(texts: impl Iterator<Item = String>) -> Vec<String> {
     let mut texts: Vec<String> = texts.collect();
     texts.sort_unstable();
     texts
 }
+
+/// Characters that have names.
+const CHARACTERS: &[(&str, char)] = &[
+    ("newline", '\n'),
+    ("space", ' '),
+    ("tab", '\t'),
+    ("return", '\r'),
+    ("backspace", '\u{8}'),
+    ("formfeed", '\u{c}'),
+];
 
 struct Reader<'a> {
     text: &'a str,
@@ -167,7 +232,7 @@ impl Reader<'_> {
                 self.must_form(depth, "metadata")?;
                 return self.form(depth + 1);
             }
-            '\\' => self.character(),
+            '\\' => self.character()?,
             _ => self.word()?,
         };
         Ok(Some(form))
@@ -259,7 +324,7 @@ impl Reader<'_> {
             Some('#') => {
                 // ##Inf and the like.
                 self.next();
-                self.word().map(Some)
+                Ok(Some(Form::Number(format!("##{}", self.token()))))
             }
             Some(_) => {
                 let tag = self.token();
@@ -273,26 +338,25 @@ impl Reader<'_> {
         }
     }
 
-    fn character(&mut self) -> Form {
+    fn character(&mut self) -> Result<Form, String> {
         self.next();
-        let mut text: String = self.next().into_iter().collect();
-        text.push_str(&self.token());
-        Form::Word(text)
+        let mut name: String = self.next().into_iter().collect();
+        name.push_str(&self.token());
+        let hex = |digits: &str| u32::from_str_radix(digits, 16).ok().and_then(char::from_u32);
+        let mut chars = name.chars();
+        let character = match (chars.next(), chars.as_str()) {
+            (Some(c), "") => Some(c),
+            (Some('u'), digits) if digits.len() == 4 => hex(digits),
+            _ => CHARACTERS.iter().find(|(known, _)| *known == name).map(|(_, c)| *c),
+        };
+        character.map(Form::Character).ok_or_else(|| format!("'\\{name}' is no character"))
     }
 
     fn word(&mut self) -> Result<Form, String> {
-        let word = self.token();
-        Ok(match word.as_str() {
-            "" => return Err(format!("'{}' begins no form", self.peek().unwrap_or(' '))),
-            "nil" => Form::Nil,
-            "true" => Form::Bool(true),
-            "false" => Form::Bool(false),
-            _ => match word.strip_prefix(':') {
-                Some("") => return Err("':' without a name".into()),
-                Some(name) => Form::Keyword(name.into()),
-                None => Form::Word(word),
-            },
-        })
+        match self.token() {
+            word if word.is_empty() => Err(format!("'{}' begins no form", self.peek().unwrap_or(' '))),
+            word => Form::of_word(&word),
+        }
     }
 
     fn token(&mut self) -> String {
@@ -317,10 +381,13 @@ mod tests {
     #[test]
     fn form_of_each_kind_is_read() {
         let map = one("{:a 1, :b [nil true \"x\\n\\u0041\"] ; note\n :c #{-2.5} #_gone :d (sym \\z)}");
-        assert_eq!(map.get("a"), Some(&Form::Word("1".into())));
-        assert_eq!(map.get("b").map(Form::to_string), Some("[nil true x\nA]".into()));
-        assert_eq!(map.get("c"), Some(&Form::Set(vec![Form::Word("-2.5".into())])));
-        assert_eq!(map.get("d").map(Form::to_string), Some("[sym z]".into()));
+        assert_eq!(map.get("a"), Some(&Form::Number("1".into())));
+        assert_eq!(
+            map.get("b"),
+            Some(&Form::List(vec![Form::Nil, Form::Bool(true), Form::Text("x\nA".into())]))
+        );
+        assert_eq!(map.get("c"), Some(&Form::Set(vec![Form::Number("-2.5".into())])));
+        assert_eq!(map.get("d").map(Form::to_string), Some("[sym \\z]".into()));
         assert_eq!(one(r#"#"a\d\"b""#), Form::Text(r#"a\d\"b"#.into()));
     }
 
@@ -328,6 +395,51 @@ mod tests {
     fn form_with_unknown_tag_keeps_its_value() {
         let map = one("#jepsen.history.Op{:value #some/tag [1 2]}");
         assert_eq!(map.get("value").and_then(Form::list).map(<[Form]>::len), Some(2));
+    }
+
+    #[test]
+    fn forms_that_are_equal_are_written_alike_and_no_others() {
+        let kinds: &[&[&str]] = &[
+            &["5", "+5", "5N", "+5N"],
+            &["5.0", "5e0", "50E-1", "5."],
+            &["5M", "5.0M", "+5e0M"],
+            &["-5", "-5N"],
+            &["0", "-0", "+0", "0N"],
+            &["0.0", "-0.0"],
+            &["18446744073709551616", "+18446744073709551616"],
+            &["18446744073709551617"],
+            &["1e70", "1.0e70"],
+            &["0.1", "0.10000000000000001"],
+            &["##Inf"],
+            &["Inf"],
+            &["010"],
+            &["1/2"],
+            &["\"5\"", "\"\\u0035\""],
+            &["\\5", "\\u0035"],
+            &["\"\\n\"", "\"\n\""],
+            &["\\newline", "\\u000a"],
+            &["\\n"],
+            &["n"],
+            &[":n"],
+            &["\":n\""],
+            &["nil"],
+            &["\"nil\""],
+            &["[1 2]", "(1, 2)"],
+            &["[\"1 2\"]"],
+            &["[\"1\" \"2\"]"],
+            &["[1 \"2\"]"],
+            &["#inst \"a\""],
+            &["\"a\""],
+        ];
+        for (index, kind) in kinds.iter().enumerate() {
+            for other in &kinds[index..] {
+                let alike =
+                    kind.iter().all(|a| other.iter().all(|b| one(a).to_string() == one(b).to_string()));
+                let unlike =
+                    kind.iter().all(|a| other.iter().all(|b| one(a).to_string() != one(b).to_string()));
+                assert!(if kind == other { alike } else { unlike }, "{kind:?} {other:?}");
+            }
+        }
     }
 
     #[test]
@@ -341,7 +453,8 @@ mod tests {
 
     #[test]
     fn text_broken_names_the_line() {
-        let inside = [("\n{:a 1", 2), ("{:a\n1]", 2), ("\n\n}", 3), ("{:a}", 1), ("#", 1), ("[:]", 1)];
+        let inside =
+            [("\n{:a 1", 2), ("{:a\n1]", 2), ("\n\n}", 3), ("{:a}", 1), ("#", 1), ("[:]", 1), ("\\foo", 1)];
         let at_the_end = [("[\"x", 1), ("[\"x\n", 1), ("[\n", 1)];
         for (text, line) in inside.into_iter().chain(at_the_end) {
             assert_eq!(read(text).expect_err(text).line, line, "{text}");

@@ -26,6 +26,9 @@
 //! The key is `:key`, or comes from a pair `[key value]` as `jepsen.independent` writes it (where every client op has one,
 //! or with a tag that ends in `tuple`), or is the one key of a register.
 //!
+//! Values and keys are equal as EDN has it ([`edn`]): `5` is neither `"5"` nor `5.0`, `:a` is not `"a"`. What is added to a text
+//! by `:append` is the text as it is written. An empty list and an empty text are one: what appends begin with.
+//!
 //! Two things are read differently by different tools; [`Reading`] chooses.
 
 mod event;
@@ -103,6 +106,14 @@ pub fn read_log(text: &str, reading: Reading) -> Result<Read, Unreadable> {
         }
     }
     Ok(Read { history: translate(&events, reading)?, events: events.len(), skipped })
+}
+
+/// The value that stands in a file like this; `None` when none does.
+pub fn value(written: &str) -> Option<kv::Value> {
+    match &edn::read(written).ok()?[..] {
+        [form] => Some(event::text(form)),
+        _ => None,
+    }
 }
 
 /// One event, in whichever notation it was.
@@ -186,7 +197,7 @@ fn name(op: &Form, field: &str) -> Result<Option<String>, String> {
 }
 
 fn is_client(process: &Form) -> bool {
-    matches!(process, Form::Word(number) if number.parse::<u64>().is_ok())
+    matches!(process, Form::Number(number) if number.parse::<u64>().is_ok())
 }
 
 fn translate(events: &[Event], reading: Reading) -> Result<History, Unreadable> {

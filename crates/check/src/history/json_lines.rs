@@ -14,9 +14,11 @@
 //! | `f` | what; may be left out of completions |
 //! | `time` | microseconds since the start of the recording; may be left out |
 //!
-//! Texts (`key`, `value`, `previous`, `current`, `expect`, `from`, `to`, `next`, `page`) are strings; a number counts as its
-//! digits. What is not UTF-8 stands in `key_base64`, `value_base64` and so on instead. The other fields by `f`, of the
-//! invocation and of the `ok`; where an answer is left out it is not judged, only that the op happened:
+//! Texts (`key`, `value`, `previous`, `current`, `expect`, `from`, `to`, `next`, `page`) are strings, in whatever escapes. What
+//! is not UTF-8 stands in `key_base64`, `value_base64` and so on instead. A number may stand for a text: numbers are equal as
+//! numbers (`1` and `1.0`), exactly and at any size, and `1` is not `"1"`; but in a history with functions of texts (`append`,
+//! `append-left`, `pop-left`, `pop-right`, `increment`), which see digits only, a number is the text of its digits. The other
+//! fields by `f`, of the invocation and of the `ok`; where an answer is left out it is not judged, only that the op happened:
 //!
 //! | `f` | asks | answers |
 //! |---|---|---|
@@ -40,12 +42,11 @@
 //! ignored.
 
 use std::collections::HashMap;
-use std::io::{self, BufRead, Write};
+use std::io::{self, Write};
 
 use serde_json::{Map, Value as Json, json};
 
-use super::words;
-use super::{History, Operation, OperationId, Outcome, Unreadable};
+use super::{History, Operation, OperationId, Outcome, Unreadable, words};
 
 /// Writes a history, one event per line.
 pub fn write(history: &History, to: &mut dyn Write) -> io::Result<()> {
@@ -63,20 +64,30 @@ pub fn write(history: &History, to: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads a history. An I/O error becomes an error of the line where it happened.
-pub fn read(from: impl BufRead) -> Result<History, Unreadable> {
-    let mut reader = Reader::default();
-    for (index, line) in from.lines().enumerate() {
-        let line = line.map_err(|error| format!("cannot read on: {error}"));
-        line.and_then(|line| reader.line(&line)).map_err(|why| Unreadable { line: index + 1, why })?;
+/// Reads a history.
+pub fn read(from: &[u8]) -> Result<History, Unreadable> {
+    let mut reader = Reader { numbers_are_texts: lines(from).any(has_text_function), ..Reader::default() };
+    for (index, line) in lines(from).enumerate() {
+        let line = std::str::from_utf8(line).map_err(|error| format!("this is no text in UTF-8: {error}"));
+        line.and_then(|line| reader.line(line)).map_err(|why| Unreadable { line: index + 1, why })?;
     }
     Ok(reader.history)
+}
+
+/// The value that stands in a file like this; `None` when none does.
+pub fn value(written: &str) -> Option<kv::Value> {
+    words::scalar("value", &serde_json::from_str(written).ok()?).ok()
+}
+
+fn lines(from: &[u8]) -> impl Iterator<Item = &[u8]> {
+    from.split_inclusive(|byte| *byte == b'\n')
 }
 
 #[derive(Default)]
 struct Reader {
     history: History,
     pending: HashMap<u64, OperationId>,
+    numbers_are_texts: bool,
 }
 
 impl Reader {
@@ -84,7 +95,10 @@ impl Reader {
         if line.trim().is_empty() {
             return Ok(());
         }
-        let event: Map<String, Json> = serde_json::from_str(line).map_err(|error| no_object(&error))?;
+        let mut event: Map<String, Json> = serde_json::from_str(line).map_err(|error| no_object(&error))?;
+        if self.numbers_are_texts {
+            event.iter_mut().for_each(|(field, json)| numbers_to_texts(field, json));
+        }
         if is_of_no_client(&event) {
             return Ok(());
         }
@@ -134,6 +148,42 @@ impl Reader {
         };
         self.history.complete(id, outcome, micros);
         Ok(())
+    }
+}
+
+/// Fields that hold a text.
+const TEXTS: &[&str] = &["key", "value", "previous", "current", "expect", "from", "to", "next", "page"];
+/// Functions that know texts only.
+const TEXT_FUNCTIONS: &[&str] =
+    &["append", "append-left", "append-right", "pop-left", "pop-right", "increment"];
+
+/// Numbers where texts are, as their digits. One that has none is refused when it is read.
+fn numbers_to_texts(field: &str, json: &mut Json) {
+    match json {
+        Json::Number(number) if TEXTS.contains(&field) => {
+            if let Some(digits) = super::value::decimal(&number.to_string()) {
+                *json = Json::String(digits);
+            }
+        }
+        Json::Array(items) => items.iter_mut().for_each(|item| numbers_to_texts(field, item)),
+        Json::Object(fields) => fields.iter_mut().for_each(|(field, json)| numbers_to_texts(field, json)),
+        _ => {}
+    }
+}
+
+fn has_text_function(line: &[u8]) -> bool {
+    let Ok(line) = std::str::from_utf8(line) else { return false };
+    // Few lines are parsed twice.
+    TEXT_FUNCTIONS.iter().any(|f| line.contains(f))
+        && serde_json::from_str(line).is_ok_and(|event| asks_text_function("", &event))
+}
+
+fn asks_text_function(field: &str, json: &Json) -> bool {
+    match json {
+        Json::String(text) => field == "f" && TEXT_FUNCTIONS.contains(&text.as_str()),
+        Json::Array(items) => items.iter().any(|item| asks_text_function(field, item)),
+        Json::Object(fields) => fields.iter().any(|(field, json)| asks_text_function(field, json)),
+        _ => false,
     }
 }
 

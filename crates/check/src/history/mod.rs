@@ -7,11 +7,13 @@ pub mod edn;
 pub mod jepsen;
 pub mod json_lines;
 mod recorder;
+mod value;
 mod words;
 
 use kv::{Answer, Op};
 
 pub use recorder::{Recorder, Ticket};
+pub(crate) use value::show;
 
 /// What concurrent clients asked, and what came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

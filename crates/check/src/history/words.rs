@@ -9,6 +9,7 @@ use serde_json::{Map, Value as Json};
 
 pub(super) use answer::{read_answer, write_answer};
 pub(super) use op::{read_op, write_op};
+pub(super) use text::scalar;
 
 pub(super) type Fields = Map<String, Json>;
 

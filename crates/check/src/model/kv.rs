@@ -26,6 +26,8 @@ pub enum Initial {
     Absent,
     /// This value.
     Value(Value),
+    /// One of these values.
+    OneOf(Vec<Value>),
     /// Nobody knows: nothing, or any value that the history mentions.
     Unknown,
 }
@@ -129,6 +131,7 @@ impl Initial {
         match self {
             Initial::Absent => vec![None],
             Initial::Value(value) => vec![Some(Cell::new(value.clone()))],
+            Initial::OneOf(values) => values.iter().map(|value| Some(Cell::new(value.clone()))).collect(),
             Initial::Unknown => {
                 let mut values: Vec<Value> = calls.iter().flat_map(mentioned).collect();
                 values.sort();
@@ -149,7 +152,7 @@ pub(super) fn describe(cell: Option<&Cell>) -> String {
 
 /// A key or value, for people.
 pub(crate) fn show(text: &Bytes) -> String {
-    format!("\"{}\"", text.escape_ascii().to_string().replace("\\\"", "\"").replace("\\'", "'"))
+    crate::history::show(text)
 }
 
 /// What a part is called: its key, unless it is a register without a name.

@@ -1,5 +1,6 @@
 //! The data commands: each is one op of the store, asked once; ranges and stores of many keys go on page by page.
 
+mod lines;
 mod op;
 mod run;
 #[cfg(test)]
@@ -11,11 +12,12 @@ use std::time::Duration;
 use clap::Subcommand;
 use kv::Version;
 
-use crate::parse;
+use crate::parse::{self, KeyWord, ValueWord};
 
 pub use run::{dump, run};
 
-/// A command on keys and values. Keys and values are arguments; `-` as a value reads it from standard input.
+/// A command on keys and values. Keys are arguments with escapes ([`crate::escape`]), values are taken as they are; `-` as a
+/// value reads it from standard input.
 #[derive(Clone, Debug, Subcommand)]
 #[command(allow_negative_numbers = true)]
 pub enum Command {
@@ -32,7 +34,7 @@ Exit code 1 when there is no such key."
     )]
     Get {
         /// The key
-        key: String,
+        key: KeyWord,
         /// Read the state as of this version
         #[arg(long, value_name = "VERSION")]
         at: Option<Version>,
@@ -52,9 +54,9 @@ Examples:
     )]
     Put {
         /// The key
-        key: String,
+        key: KeyWord,
         /// The value; - reads standard input
-        value: String,
+        value: ValueWord,
         /// Let it expire after so long
         #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
         ttl: Option<Duration>,
@@ -72,9 +74,9 @@ Exit code 1 when the key is there already."
     )]
     Insert {
         /// The key
-        key: String,
+        key: KeyWord,
         /// The value; - reads standard input
-        value: String,
+        value: ValueWord,
         /// Let it expire after so long
         #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
         ttl: Option<Duration>,
@@ -93,12 +95,12 @@ Exit code 1 when something else was there; it is printed on standard error."
     #[command(group = clap::ArgGroup::new("condition").required(true).args(["expect", "expect_version", "absent", "present"]))]
     Cas {
         /// The key
-        key: String,
+        key: KeyWord,
         /// The new value; - reads standard input
-        new_value: String,
+        new_value: ValueWord,
         /// This value must be there
         #[arg(long, value_name = "VALUE")]
-        expect: Option<String>,
+        expect: Option<ValueWord>,
         /// The value there must be of this version
         #[arg(long, value_name = "VERSION")]
         expect_version: Option<Version>,
@@ -121,9 +123,9 @@ Examples:
     )]
     Append {
         /// The key
-        key: String,
+        key: KeyWord,
         /// What to add; - reads standard input
-        value: String,
+        value: ValueWord,
     },
     /// Add text at the beginning of a value; prints its new length in bytes
     #[command(
@@ -134,9 +136,9 @@ Examples:
     )]
     AppendLeft {
         /// The key
-        key: String,
+        key: KeyWord,
         /// What to add; - reads standard input
-        value: String,
+        value: ValueWord,
     },
     /// Take characters off the beginning of a value and print them
     #[command(after_help = "\
@@ -146,7 +148,7 @@ Examples:
 Exit code 1 when there is no such key.")]
     PopLeft {
         /// The key
-        key: String,
+        key: KeyWord,
         /// How many characters
         #[arg(default_value_t = 1)]
         count: u32,
@@ -158,7 +160,7 @@ Examples:
 Exit code 1 when there is no such key.")]
     PopRight {
         /// The key
-        key: String,
+        key: KeyWord,
         /// How many characters
         #[arg(default_value_t = 1)]
         count: u32,
@@ -173,7 +175,7 @@ Examples:
     )]
     Increment {
         /// The key
-        key: String,
+        key: KeyWord,
         /// How much; may be negative
         #[arg(default_value_t = 1)]
         by: i64,
@@ -189,7 +191,7 @@ Exit code 1 when there was no such key."
     )]
     Del {
         /// The key
-        key: String,
+        key: KeyWord,
         /// Print the value that was there instead
         #[arg(long)]
         previous: bool,
@@ -204,14 +206,16 @@ Examples:
   capstan range user: --prefix --limit 20      keys that begin with user:
   capstan range user: --prefix --count
   capstan range a --reverse --limit 1          the last key
-Prints KEY<TAB>VALUE."
+Prints KEY<TAB>VALUE, which putall reads. In both, \\\\ \\t \\n \\r \\xHH stand for a
+backslash, tab, line end, carriage return and any byte; so they do in every key
+that is typed."
     )]
     Range {
         /// The first key; '' begins at the beginning
-        from: String,
+        from: KeyWord,
         /// The key after the last; without it, to the end
         #[arg(conflicts_with = "prefix")]
-        to: Option<String>,
+        to: Option<KeyWord>,
         /// Take FROM as what all keys begin with
         #[arg(long)]
         prefix: bool,
@@ -229,7 +233,7 @@ Prints KEY<TAB>VALUE."
         count: bool,
         /// Go on behind this key
         #[arg(long, value_name = "KEY")]
-        page: Option<String>,
+        page: Option<KeyWord>,
         /// Read the state as of this version
         #[arg(long, value_name = "VERSION")]
         at: Option<Version>,
@@ -246,10 +250,10 @@ It goes in steps of up to 10,000 keys; each is atomic within a shard."
     )]
     DelRange {
         /// The first key; '' begins at the beginning
-        from: String,
+        from: KeyWord,
         /// The key after the last; to the end only with --all
         #[arg(required_unless_present_any = ["prefix", "all"])]
-        to: Option<String>,
+        to: Option<KeyWord>,
         /// Take FROM as what all keys begin with
         #[arg(long, conflicts_with_all = ["to", "all"])]
         prefix: bool,
@@ -269,7 +273,7 @@ Keys of one shard are read at one moment. Exit code 1 when one is missing."
     GetAll {
         /// The keys
         #[arg(required = true, value_name = "KEY")]
-        keys: Vec<String>,
+        keys: Vec<KeyWord>,
         /// Read the state as of this version
         #[arg(long, value_name = "VERSION")]
         at: Option<Version>,
@@ -282,12 +286,15 @@ Keys of one shard are read at one moment. Exit code 1 when one is missing."
 Examples:
   capstan putall a 1 b 2
   capstan putall '{7}name' alice '{7}age' 41   one shard, hence atomic
-  capstan range '' | capstan putall            KEY<TAB>VALUE lines"
+  capstan range '' | capstan putall            KEY<TAB>VALUE lines
+  capstan range '' --json | capstan putall --json
+Lines have the escapes that range prints: \\\\ \\t \\n \\r \\xHH. With --json a
+line is {key, value}, with key_base64 and value_base64 for what is not UTF-8."
     )]
     PutAll {
         /// Keys and values by turns; without any, KEY<TAB>VALUE lines are read
         #[arg(value_name = "KEY VALUE")]
-        rows: Vec<String>,
+        rows: Vec<ValueWord>,
     },
     /// Print the kept revisions of a key, newest first
     #[command(
@@ -301,7 +308,7 @@ A deletion is a version without a value."
     )]
     History {
         /// The key
-        key: String,
+        key: KeyWord,
         /// Print at most so many
         #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
         limit: u32,
@@ -318,19 +325,21 @@ Examples:
   capstan trim greeting --below 1847281920312321
   capstan trim user: --prefix                  keys that begin with user:
   capstan trim a c                             a, b, bz; not c
-  capstan trim '' --prefix                     all
+  capstan trim '' --all                        of all keys
 Of a deleted key nothing is left. It goes in steps of up to 10,000 revisions;
 each is atomic within a shard."
     )]
     Trim {
         /// The key; with TO the first key
-        key: String,
+        key: KeyWord,
         /// The key after the last; without it, one key
-        #[arg(conflicts_with = "prefix")]
-        to: Option<String>,
+        to: Option<KeyWord>,
         /// Take KEY as what all keys begin with
-        #[arg(long)]
+        #[arg(long, conflicts_with_all = ["to", "all"])]
         prefix: bool,
+        /// Of all keys from KEY to the last there is
+        #[arg(long, conflicts_with = "to")]
+        all: bool,
         /// Keep what is needed to read at this version and later
         #[arg(long, value_name = "VERSION")]
         below: Option<Version>,
@@ -346,7 +355,7 @@ Exit code 1 when there is no such key."
     )]
     Expire {
         /// The key
-        key: String,
+        key: KeyWord,
         /// How long from now, or never
         #[arg(value_name = "DURATION", value_parser = parse::deadline)]
         after: parse::Deadline,
@@ -364,12 +373,12 @@ what each command prints. Exit code 1 when the else branch ran.")]
     Txn {
         /// Must hold; repeat it for more
         #[arg(long = "if", value_name = "CONDITION")]
-        conditions: Vec<String>,
+        conditions: Vec<ValueWord>,
         /// Run when all conditions hold; repeat it for more
         #[arg(long = "then", value_name = "COMMAND")]
-        then: Vec<String>,
+        then: Vec<ValueWord>,
         /// Run otherwise; repeat it for more
         #[arg(long = "else", value_name = "COMMAND")]
-        otherwise: Vec<String>,
+        otherwise: Vec<ValueWord>,
     },
 }

@@ -4,11 +4,12 @@ use std::io::Read;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kv::{Condition, Direction, Expect, Function, Key, Op, Range, Side, VALUE_BYTES_MAX};
+use kv::{Direction, Expect, Function, Key, Op, Range, Side, VALUE_BYTES_MAX};
 
 use super::{Command, txn};
+use crate::escape;
 use crate::exit::Error;
-use crate::parse::Deadline;
+use crate::parse::{Deadline, KeyWord, ValueWord};
 
 /// What a command asks.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,34 +40,39 @@ impl Command {
 
     fn op(&self, input: Input<'_>) -> Result<Op, Error> {
         Ok(match self {
-            Command::Get { key, at, .. } => Op::Get { key: bytes(key), at: *at },
-            Command::GetAll { keys, at } => Op::GetAll { keys: keys.iter().map(bytes).collect(), at: *at },
+            Command::Get { key, at, .. } => Op::Get { key: key_bytes(key), at: *at },
+            Command::GetAll { keys, at } => {
+                Op::GetAll { keys: keys.iter().map(key_bytes).collect(), at: *at }
+            }
             Command::Range { .. } => Op::Range(self.range()),
             Command::History { key, limit, before } => {
-                Op::History { key: bytes(key), limit: *limit, before: *before }
+                Op::History { key: key_bytes(key), limit: *limit, before: *before }
             }
             Command::Put { key, value, previous, .. } => {
                 let value = read(value, input)?;
-                Op::Put { key: bytes(key), value, deadline: None, previous: *previous }
+                Op::Put { key: key_bytes(key), value, deadline: None, previous: *previous }
             }
             Command::PutAll { rows } => Op::PutAll { rows: pairs(rows)? },
-            Command::Del { key, previous } => Op::Delete { key: bytes(key), previous: *previous },
+            Command::Del { key, previous } => Op::Delete { key: key_bytes(key), previous: *previous },
             Command::DelRange { from, to, prefix, .. } => {
                 let (from, to) = bounds(from, to.as_ref(), *prefix);
                 Op::DeleteRange { from, to }
             }
-            Command::Trim { key, to: None, prefix: false, below } => {
-                Op::Trim { key: bytes(key), below: *below }
+            Command::Trim { key, to: None, prefix: false, all: false, below } => {
+                Op::Trim { key: key_bytes(key), below: *below }
             }
-            Command::Trim { key, to, prefix, below } => {
+            Command::Trim { key, to, prefix, below, .. } => {
                 let (from, to) = bounds(key, to.as_ref(), *prefix);
                 Op::TrimRange { from, to, below: *below }
             }
-            Command::Expire { key, .. } => Op::Expire { key: bytes(key), deadline: None },
+            Command::Expire { key, .. } => Op::Expire { key: key_bytes(key), deadline: None },
             Command::Txn { conditions, then, otherwise } => Op::Transaction {
-                conditions: conditions.iter().map(|text| txn::condition(text)).collect::<Result<_, _>>()?,
-                then: then.iter().map(|text| txn::op(text)).collect::<Result<_, _>>()?,
-                otherwise: otherwise.iter().map(|text| txn::op(text)).collect::<Result<_, _>>()?,
+                conditions: conditions
+                    .iter()
+                    .map(|text| txn::condition(&text.0))
+                    .collect::<Result<_, _>>()?,
+                then: then.iter().map(|text| txn::op(&text.0)).collect::<Result<_, _>>()?,
+                otherwise: otherwise.iter().map(|text| txn::op(&text.0)).collect::<Result<_, _>>()?,
             },
             _ => self.update(input)?,
         })
@@ -92,12 +98,12 @@ impl Command {
             Command::Increment { key, by } => (key, Function::Increment { by: *by }),
             other => unreachable!("{other:?} is no update, its op was made before"),
         };
-        Ok(Op::Update { key: bytes(key), function })
+        Ok(Op::Update { key: key_bytes(key), function })
     }
 
     fn expect(&self) -> Expect {
         match self {
-            Command::Cas { expect: Some(value), .. } => Expect::Value(bytes(value)),
+            Command::Cas { expect: Some(value), .. } => Expect::Value(value.0.clone()),
             Command::Cas { expect_version: Some(version), .. } => Expect::Version(*version),
             Command::Cas { present: true, .. } => Expect::Present,
             _ => Expect::Absent,
@@ -114,7 +120,7 @@ impl Command {
             to,
             direction: if *reverse { Direction::Backward } else { Direction::Forward },
             limit: 0,
-            page: page.as_ref().map(bytes),
+            page: page.as_ref().map(key_bytes),
             keys_only: *keys_only,
             count_only: *count,
             at: *at,
@@ -122,19 +128,13 @@ impl Command {
     }
 }
 
-/// The condition that a key is as expected.
-pub fn condition(key: &str, expect: Expect) -> Condition {
-    Condition { key: bytes(key), expect }
+fn key_bytes(key: &KeyWord) -> Key {
+    key.0.clone()
 }
 
-/// A text as key or value.
-pub fn bytes(text: impl AsRef<str>) -> Bytes {
-    Bytes::copy_from_slice(text.as_ref().as_bytes())
-}
-
-fn read(value: &str, input: Input<'_>) -> Result<Bytes, Error> {
-    if value != "-" {
-        return Ok(bytes(value));
+fn read(value: &ValueWord, input: Input<'_>) -> Result<Bytes, Error> {
+    if value.0 != "-" {
+        return Ok(value.0.clone());
     }
     let Some(input) = input else {
         let text =
@@ -149,18 +149,22 @@ fn read(value: &str, input: Input<'_>) -> Result<Bytes, Error> {
     Ok(value.into())
 }
 
-fn pairs(rows: &[String]) -> Result<Vec<(Key, Bytes)>, Error> {
+fn pairs(rows: &[ValueWord]) -> Result<Vec<(Key, Bytes)>, Error> {
     let (pairs, rest) = rows.as_chunks::<2>();
-    match rest {
-        [] => Ok(pairs.iter().map(|[key, value]| (bytes(key), bytes(value))).collect()),
-        _ => Err(Error::Usage(format!("the key '{}' has no value: give KEY VALUE by turns", rest[0]))),
+    if let [key] = rest {
+        let key = escape::write(&key.0);
+        return Err(Error::Usage(format!("the key '{key}' has no value: give KEY VALUE by turns")));
     }
+    let pair = |[key, value]: &[ValueWord; 2]| match escape::read(key.0.clone()) {
+        Ok(key) => Ok((key, value.0.clone())),
+        Err(why) => Err(Error::Usage(format!("in the key '{}': {why}", escape::write(&key.0)))),
+    };
+    pairs.iter().map(pair).collect()
 }
 
-fn bounds(from: &str, to: Option<&String>, prefix: bool) -> (Key, Option<Key>) {
-    let from = bytes(from);
-    let to = if prefix { end_of_prefix(&from) } else { to.map(bytes) };
-    (from, to)
+fn bounds(from: &KeyWord, to: Option<&KeyWord>, prefix: bool) -> (Key, Option<Key>) {
+    let to = if prefix { end_of_prefix(&from.0) } else { to.map(key_bytes) };
+    (from.0.clone(), to)
 }
 
 /// The first key behind all that begin with `prefix`; `None` when there is no such key.

@@ -1,16 +1,16 @@
 //! Asks and prints: one op, or page after page.
 
-use std::io::{BufRead, BufReader};
+use std::io::BufReader;
 
-use bytes::Bytes;
-use kv::{Answer, Key, Op, PAGE_ROWS_MAX, Page, Range, Reply, Value};
+use kv::{Answer, Class, Key, Op, PAGE_ROWS_MAX, Page, Range, Reply, Version};
 
-use super::Command;
 use super::op::{Asked, Input};
+use super::{Command, lines};
 use crate::answer;
 use crate::args::Options;
 use crate::connect::Store;
 use crate::exit::{Code, Error};
+use crate::hint::Hint;
 use crate::print::Output;
 
 /// Runs a command and prints what it answers.
@@ -23,7 +23,7 @@ pub async fn run(
 ) -> Result<Code, Error> {
     match (command, input) {
         (Command::PutAll { rows }, Some(input)) if rows.is_empty() => {
-            put_lines(&mut BufReader::new(input), store, options, out).await
+            lines::put(&mut BufReader::new(input), store, options, out).await
         }
         (Command::PutAll { rows }, None) if rows.is_empty() => {
             Err(Error::Usage("there is nothing to store: give KEY VALUE by turns".into()))
@@ -34,13 +34,8 @@ pub async fn run(
 
 /// Prints all rows there are.
 pub async fn dump(store: &dyn Store, options: &Options, out: &mut Output<'_>) -> Result<Code, Error> {
-    rows(Range::default(), None, store, options, out).await
+    rows(Range::default(), None, store, options, &|_| None, out).await
 }
-
-/// Rows of one step of a store from lines: enough to be quick, few enough for one op.
-const STEP_ROWS: usize = 1000;
-/// Bytes after which a step of a store from lines ends: with one largest key and value more it still is one op.
-const STEP_BYTES: usize = 32 << 10;
 
 async fn asked(
     command: &Command,
@@ -51,7 +46,9 @@ async fn asked(
 ) -> Result<Code, Error> {
     match (asked.op, command) {
         (Op::Range(range), Command::Range { count: true, .. }) => count(range, store, options, out).await,
-        (Op::Range(range), Command::Range { limit, .. }) => rows(range, *limit, store, options, out).await,
+        (Op::Range(range), Command::Range { limit, .. }) => {
+            rows(range, *limit, store, options, &|next| command.next_page(next, options), out).await
+        }
         (Op::DeleteRange { from, to }, _) => delete_range(from, to, store, options, out).await,
         (op @ Op::History { .. }, _) => history(op, store, options, out).await,
         (op @ (Op::Trim { .. } | Op::TrimRange { .. }), _) => trim(op, store, options, out).await,
@@ -60,7 +57,8 @@ async fn asked(
     }
 }
 
-async fn ask(
+/// Asks, and tells the receipt where that is wanted.
+pub async fn ask(
     asked: Asked,
     store: &dyn Store,
     options: &Options,
@@ -69,7 +67,8 @@ async fn ask(
     asked.op.validate()?;
     let reply = store.call(options.request(asked.op), asked.ttl).await?;
     if options.receipt {
-        answer::print_receipt(&reply.receipt, out)?;
+        // Fails only for the data before it, which has its own end.
+        let _ = answer::print_receipt(&reply.receipt, out);
     }
     Ok(reply)
 }
@@ -81,19 +80,23 @@ async fn one(
     out: &mut Output<'_>,
 ) -> Result<Code, Error> {
     let op = asked.op.clone();
-    let reply = ask(asked, store, options, out).await?;
-    answer::print(&op, &reply.answer, reply.receipt.version, out)
+    let Reply { answer, receipt } = ask(asked, store, options, out).await?;
+    let code = answer::code(&op, &answer);
+    let print = |out: &mut Output<'_>| answer::print(&op, &answer, receipt.version, out);
+    match (op.class(), code) {
+        // Data that does not arrive is not done.
+        (Class::Read, Code::Done) => print(out).map(|()| code),
+        _ => out.told(code, print),
+    }
 }
 
 async fn raw(op: Op, store: &dyn Store, options: &Options, out: &mut Output<'_>) -> Result<Code, Error> {
     let reply = ask(Asked { op: op.clone(), ttl: None }, store, options, out).await?;
     match &reply.answer {
-        Answer::Row(Some(row)) => {
-            out.out.write_all(&row.value)?;
-            Ok(Code::Done)
-        }
-        answer => answer::print(&op, answer, reply.receipt.version, out),
+        Answer::Row(Some(row)) => out.out.write_all(&row.value)?,
+        answer => answer::print(&op, answer, reply.receipt.version, out)?,
     }
+    Ok(answer::code(&op, &reply.answer))
 }
 
 async fn page(
@@ -114,6 +117,7 @@ async fn rows(
     limit: Option<u64>,
     store: &dyn Store,
     options: &Options,
+    go_on: &dyn Fn(&Key) -> Option<String>,
     out: &mut Output<'_>,
 ) -> Result<Code, Error> {
     let mut left = limit.unwrap_or(u64::MAX);
@@ -129,7 +133,7 @@ async fn rows(
         match page.next {
             Some(next) if left > 0 => range.page = Some(next),
             Some(next) if out.terminal => {
-                out.note(&format!("there is more: --page {}", next.escape_ascii()))?;
+                go_on(&next).map_or(Ok(()), |hint| out.note(&format!("there is more: {hint}")))?;
                 return Ok(Code::Done);
             }
             _ => return Ok(Code::Done),
@@ -165,8 +169,15 @@ async fn delete_range(
 ) -> Result<Code, Error> {
     let mut deleted = 0;
     loop {
-        let asked = Asked { op: Op::DeleteRange { from, to: to.clone() }, ttl: None };
-        let reply = ask(asked, store, options, out).await?;
+        let asked = Asked { op: Op::DeleteRange { from: from.clone(), to: to.clone() }, ttl: None };
+        let reply = match ask(asked, store, options, out).await {
+            Err(error) if deleted > 0 => {
+                let hint = rest_of_range(&from, to.as_ref(), options);
+                out.note(&format!("{deleted} keys are removed; to go on: {hint}"))?;
+                return Err(error);
+            }
+            reply => reply?,
+        };
         let Answer::Deleted { count, next, .. } = reply.answer else {
             return Err(unexpected("a count", &reply.answer));
         };
@@ -174,8 +185,8 @@ async fn delete_range(
         match next {
             Some(next) => from = next,
             None => {
-                answer::print_count(deleted, Some(reply.receipt.version), out)?;
-                return Ok(Code::Done);
+                let version = Some(reply.receipt.version);
+                return out.told(Code::Done, |out| answer::print_count(deleted, version, out));
             }
         }
     }
@@ -198,83 +209,100 @@ async fn history(op: Op, store: &dyn Store, options: &Options, out: &mut Output<
             return Ok(code);
         }
         left -= revisions.len() as u64;
-        // Only of the last page it is told that there is more.
-        let page = Answer::History { revisions, next: next.filter(|_| left == 0) };
-        let code = answer::print(&op, &page, receipt.version, out)?;
+        // Only of the last page it is told that there is more; as text by a whole command, below.
+        let page = Answer::History { revisions, next: next.filter(|_| left == 0 && out.json) };
+        let code = answer::code(&op, &page);
+        answer::print(&op, &page, receipt.version, out)?;
         out.out.flush()?;
-        if next.is_none() || left == 0 {
-            return Ok(code);
+        match next {
+            Some(_) if left > 0 => (before, printed) = (next, Some(code)),
+            Some(next) if !out.json => {
+                out.note(&format!("there is more: {}", rest_of_history(&op, next, options)))?;
+                return Ok(code);
+            }
+            _ => return Ok(code),
         }
-        (before, printed) = (next, Some(code));
     }
+}
+
+/// The command that goes on with a history.
+fn rest_of_history(op: &Op, next: Version, options: &Options) -> String {
+    let Op::History { key, limit, .. } = op else { unreachable!("it is a history") };
+    let limit = Some(limit).filter(|limit| **limit > 0);
+    Hint::new("history", options)
+        .key(key)
+        .option("--limit", limit)
+        .option("--before", Some(next))
+        .options(options)
 }
 
 /// Trims step by step, and prints how many revisions are gone.
 async fn trim(mut op: Op, store: &dyn Store, options: &Options, out: &mut Output<'_>) -> Result<Code, Error> {
     let mut trimmed = 0;
     loop {
-        let Reply { answer, receipt } = ask(Asked { op: op.clone(), ttl: None }, store, options, out).await?;
+        let reply = match ask(Asked { op: op.clone(), ttl: None }, store, options, out).await {
+            Err(error) if trimmed > 0 => {
+                let hint = rest_of_trim(&op, options);
+                out.note(&format!("{trimmed} revisions are forgotten; to go on: {hint}"))?;
+                return Err(error);
+            }
+            reply => reply?,
+        };
+        let Reply { answer, receipt } = reply;
         let Answer::Trimmed { count, next } = answer else { return Err(unexpected("a count", &answer)) };
         trimmed += count;
         match (next, &mut op) {
             (Some(next), Op::TrimRange { from, .. }) => *from = next,
             (Some(_), _) => {}
             (None, Op::TrimRange { .. }) => {
-                answer::print_count(trimmed, Some(receipt.version), out)?;
-                return Ok(Code::Done);
+                let version = Some(receipt.version);
+                return out.told(Code::Done, |out| answer::print_count(trimmed, version, out));
             }
             (None, op) => {
                 let all = Answer::Trimmed { count: trimmed, next: None };
-                return answer::print(op, &all, receipt.version, out);
+                return out.told(Code::Done, |out| answer::print(op, &all, receipt.version, out));
             }
         }
     }
 }
 
-async fn put_lines(
-    lines: &mut dyn BufRead,
-    store: &dyn Store,
-    options: &Options,
-    out: &mut Output<'_>,
-) -> Result<Code, Error> {
-    let mut worst = Code::Done;
-    let mut number = 0;
-    loop {
-        let rows = step(lines, &mut number)?;
-        if rows.is_empty() {
-            return Ok(worst);
-        }
-        let code = one(Asked { op: Op::PutAll { rows }, ttl: None }, store, options, out).await?;
-        worst = if code == Code::Done { worst } else { code };
-    }
+/// The command that goes on with a trim.
+fn rest_of_trim(op: &Op, options: &Options) -> String {
+    let hint = Hint::new("trim", options);
+    let (hint, below) = match op {
+        Op::TrimRange { from, to: Some(to), below } => (hint.key(from).key(to), below),
+        Op::TrimRange { from, to: None, below } => (hint.key(from).flag("--all", true), below),
+        Op::Trim { key, below } => (hint.key(key), below),
+        _ => unreachable!("it is a trim"),
+    };
+    hint.option("--below", below.as_ref()).options(options)
 }
 
-/// The rows of the next lines; none at the end.
-fn step(lines: &mut dyn BufRead, number: &mut u64) -> Result<Vec<(Key, Value)>, Error> {
-    let mut rows = Vec::new();
-    let mut bytes = 0;
-    let mut line = Vec::new();
-    while rows.len() < STEP_ROWS && bytes < STEP_BYTES {
-        line.clear();
-        let read = lines.read_until(b'\n', &mut line);
-        if read.map_err(|error| Error::Usage(format!("reading standard input: {error}")))? == 0 {
-            break;
-        }
-        *number += 1;
-        bytes += line.len();
-        rows.push(row(&line, *number)?);
-    }
-    Ok(rows)
+/// The command that removes what is left of a range.
+fn rest_of_range(from: &Key, to: Option<&Key>, options: &Options) -> String {
+    let hint = Hint::new("delrange", options).key(from);
+    let hint = match to {
+        Some(to) => hint.key(to),
+        None => hint.flag("--all", true),
+    };
+    hint.options(options)
 }
 
-fn row(line: &[u8], number: u64) -> Result<(Key, Value), Error> {
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
-    let tab = line.iter().position(|&byte| byte == b'\t').ok_or_else(|| {
-        Error::Usage(format!(
-            "line {number} of standard input is not KEY<TAB>VALUE; the rows that were printed are stored"
-        ))
-    })?;
-    Ok((Bytes::copy_from_slice(&line[..tab]), Bytes::copy_from_slice(&line[tab + 1..])))
+impl Command {
+    /// The command that goes on behind a page of this range.
+    fn next_page(&self, next: &Key, options: &Options) -> Option<String> {
+        let Command::Range { from, to, prefix, limit, reverse, keys_only, at, .. } = self else {
+            return None;
+        };
+        let hint = Hint::new("range", options).key(&from.0);
+        let hint = match to {
+            Some(to) => hint.key(&to.0),
+            None => hint,
+        };
+        let hint = hint.flag("--prefix", *prefix).flag("--reverse", *reverse).flag("--keys-only", *keys_only);
+        let hint = hint.option("--limit", limit.as_ref()).option("--at", at.as_ref());
+        Some(hint.flag("--page", true).key(next).options(options))
+    }
 }
 
 fn unexpected(wanted: &str, answer: &Answer) -> Error {

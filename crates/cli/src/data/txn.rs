@@ -1,35 +1,41 @@
 //! The notation of a transaction: conditions, and commands as they stand on the command line.
 
-use clap::Parser;
-use kv::{Condition, Expect, Op};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 
-use super::{Command, op};
+use clap::Parser;
+use kv::{Condition, Expect, Op, Value};
+
+use super::Command;
 use crate::exit::Error;
-use crate::words;
+use crate::{escape, parse, words};
 
 /// The condition of a text: `KEY = VALUE`, `KEY absent`, `KEY present` or `KEY version VERSION`.
-pub fn condition(text: &str) -> Result<Condition, Error> {
+pub fn condition(text: &[u8]) -> Result<Condition, Error> {
     let words = split(text)?;
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let (key, expect) = match words[..] {
-        [key, "=", value] => (key, Expect::Value(op::bytes(value))),
-        [key, "absent"] => (key, Expect::Absent),
-        [key, "present"] => (key, Expect::Present),
-        [key, "version", version] => (key, Expect::Version(version.parse().map_err(Error::Usage)?)),
+    let wrong = |why: String| Error::Usage(format!("'{}' is no condition: {why}", escape::write(text)));
+    let expect = match words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>()[..] {
+        [_, b"=", value] => Expect::Value(Value::copy_from_slice(value)),
+        [_, b"absent"] => Expect::Absent,
+        [_, b"present"] => Expect::Present,
+        [_, b"version", version] => {
+            Expect::Version(String::from_utf8_lossy(version).parse().map_err(Error::Usage)?)
+        }
         _ => {
-            return Err(Error::Usage(format!(
-                "'{text}' is no condition: write KEY = VALUE, KEY absent, KEY present or KEY version VERSION"
-            )));
+            let why = "write KEY = VALUE, KEY absent, KEY present or KEY version VERSION";
+            return Err(wrong(why.into()));
         }
     };
-    Ok(op::condition(key, expect))
+    let key = words.into_iter().next().expect("every condition begins with its key");
+    Ok(Condition { key: parse::key_of(key).map_err(wrong)?, expect })
 }
 
 /// The op of a text such as `put a 1`.
-pub fn op(text: &str) -> Result<Op, Error> {
+pub fn op(text: &[u8]) -> Result<Op, Error> {
     let line = Line::try_parse_from(split(text)?).map_err(|error| refusal(text, &error))?;
     let asked = line.command.asked(None)?;
     if asked.ttl.is_some() {
+        let text = escape::write(text);
         return Err(Error::Usage(format!(
             "'{text}': a transaction sets no time to live; use expire after it"
         )));
@@ -44,12 +50,12 @@ struct Line {
     command: Command,
 }
 
-fn split(text: &str) -> Result<Vec<String>, Error> {
-    words::split(text).map_err(|error| Error::Usage(format!("in '{text}': {error}")))
+fn split(text: &[u8]) -> Result<Vec<OsString>, Error> {
+    words::split(text).map_err(|error| Error::Usage(format!("in '{}': {error}", escape::write(text))))
 }
 
-fn refusal(text: &str, error: &clap::Error) -> Error {
-    let whole = error.to_string();
+fn refusal(text: &[u8], error: &clap::Error) -> Error {
+    let (text, whole) = (escape::write(text), error.to_string());
     let reason = whole.lines().next().unwrap_or_default().trim_start_matches("error: ");
     Error::Usage(format!("'{text}' cannot be part of a transaction: {reason}"))
 }

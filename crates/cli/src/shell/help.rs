@@ -22,9 +22,10 @@ pub fn print(command: Option<&str>, out: &mut Output<'_>) -> Result<Code, Error>
 }
 
 const FOOT: &str = "\
-help COMMAND tells more. Quote what has blanks: put k 'two words'. Options hold
-for one line: get k --json, get k --level local. Up and Ctrl-R find old lines,
-Tab completes, Ctrl-C gives up a command.";
+help COMMAND tells more. Quote what has blanks: put k 'two words'. Keys may have
+\\\\ \\t \\n \\r \\xHH in quotes, values are as they are. Options hold for one line:
+get k --json, get k --level local. Up and Ctrl-R find old lines, Tab completes,
+Ctrl-C gives up a command.";
 
 /// Longer examples would leave no room for the words beside them.
 const EXAMPLE_COLUMNS: usize = 34;

@@ -1,5 +1,7 @@
 //! What can be typed at the prompt: the data commands as on the command line, and some words of the shell's own.
 
+use std::ffi::OsString;
+
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -54,7 +56,7 @@ pub enum Refusal {
 }
 
 /// The line of these words.
-pub fn parse(words: Vec<String>) -> Result<Line, Refusal> {
+pub fn parse(words: Vec<OsString>) -> Result<Line, Refusal> {
     Line::try_parse_from(words).map_err(|error| {
         let text = shell_text(&error.render().to_string());
         match error.kind() {

@@ -1,8 +1,9 @@
 //! The shell: the commands of the command line, at a prompt or from standard input.
 //!
 //! A line is split as in [`crate::words`] and parsed by the same definition as the command line. Wrong usage gives a
-//! hint; nothing but `quit` and the end of the input ends the shell. At a prompt Ctrl-C gives up a command that runs.
-//! Without a terminal it prints answers only, and ends with the exit code of the last command that failed.
+//! hint; nothing but `quit` and the end of the input ends the shell, whatever bytes a line holds and whether or not its
+//! answer can be printed. At a prompt Ctrl-C gives up a command that runs. Without a terminal it prints answers only, and
+//! ends with the exit code of the last command that failed.
 
 pub mod complete;
 mod help;
@@ -17,9 +18,10 @@ use tokio::runtime::Handle;
 use crate::args::Options;
 use crate::connect::{self, Store};
 use crate::exit::{Code, Error};
+use crate::lines::{self, Line, Lines};
 use crate::print::Output;
 use crate::{cluster, data, words};
-use line::{Command, Line};
+use line::Command;
 
 pub use prompt::{Prompt, run_prompt};
 
@@ -39,16 +41,38 @@ pub fn run(addresses: &[String], options: &Options) -> Result<Code, Error> {
 
 /// Runs lines to their end.
 fn run_script(shell: &Shell, lines: &mut dyn BufRead, out: &mut Output<'_>) -> Result<Code, Error> {
-    let mut last = Code::Done;
-    for line in lines.lines() {
-        let line = line.map_err(|error| Error::Usage(format!("reading commands: {error}")))?;
-        match shell.execute(&line, out)? {
-            Outcome::Quit => break,
+    let (mut lines, mut last) = (Lines::new(lines), Code::Done);
+    loop {
+        let line = lines.next().map_err(|error| Error::Usage(format!("reading commands: {error}")))?;
+        let outcome = match line {
+            None => Outcome::Quit,
+            Some(Line::Whole(line)) => shell.execute(&line, out),
+            Some(Line::TooLong) => {
+                let number = lines.number();
+                let error = Error::Usage(format!("line {number} of standard input: {}", lines::too_long()));
+                Outcome::Ran(tell(Err(error), out))
+            }
+        };
+        match outcome {
+            Outcome::Quit => return Ok(last),
             Outcome::Ran(Code::Done) => {}
             Outcome::Ran(code) => last = code,
         }
     }
-    Ok(last)
+}
+
+/// How a line ended; why it failed is told.
+fn tell(result: Result<Code, Error>, out: &mut Output<'_>) -> Code {
+    let error = match out.end(result) {
+        Ok(code) => return code,
+        Err(error) => error,
+    };
+    // That nobody reads on is no news line by line.
+    if !error.is_closed_pipe() {
+        // Fails only for the data before it, which was told.
+        let _ = out.note(&format!("error: {error}"));
+    }
+    error.code()
 }
 
 /// What a line did.
@@ -76,29 +100,20 @@ impl Shell {
         Ok(Shell { store, runtime, options: options.clone() })
     }
 
-    /// Runs a line. An error is one of the output: those of the command are printed.
-    fn execute(&self, line: &str, out: &mut Output<'_>) -> Result<Outcome, Error> {
+    /// Runs a line; what goes wrong is told.
+    fn execute(&self, line: &[u8], out: &mut Output<'_>) -> Outcome {
         out.json = self.options.json;
-        let outcome = match self.parse(line, out) {
-            Ok(None) => return Ok(Outcome::Ran(Code::Done)),
-            Ok(Some(Line { command: Command::Quit, .. })) => return Ok(Outcome::Quit),
+        let result = match self.parse(line, out) {
+            Ok(None) => Ok(Code::Done),
+            Ok(Some(line::Line { command: Command::Quit, .. })) => return Outcome::Quit,
             Ok(Some(line)) => self.command(line, out),
             Err(error) => Err(error),
         };
-        let code = match outcome {
-            Ok(code) => code,
-            Err(Error::Output(error)) => return Err(error.into()),
-            Err(error) => {
-                out.note(&format!("error: {error}"))?;
-                error.code()
-            }
-        };
-        out.out.flush()?;
-        Ok(Outcome::Ran(code))
+        Outcome::Ran(tell(result, out))
     }
 
     /// The command of a line; none in an empty one, or when all it wants is to be told about itself.
-    fn parse(&self, line: &str, out: &mut Output<'_>) -> Result<Option<Line>, Error> {
+    fn parse(&self, line: &[u8], out: &mut Output<'_>) -> Result<Option<line::Line>, Error> {
         let words = words::split(line).map_err(Error::Usage)?;
         if words.is_empty() {
             return Ok(None);
@@ -113,7 +128,7 @@ impl Shell {
         }
     }
 
-    fn command(&self, line: Line, out: &mut Output<'_>) -> Result<Code, Error> {
+    fn command(&self, line: line::Line, out: &mut Output<'_>) -> Result<Code, Error> {
         let options = line.options.or(&self.options);
         out.json = options.json;
         let run = async {
@@ -151,13 +166,13 @@ mod tests {
     use super::*;
     use crate::fake::Fake;
 
-    fn check(input: &str, expect_out: &str, expect_code: Code) {
+    fn check(input: impl AsRef<[u8]>, expect_out: &str, expect_code: Code) {
         let runtime = connect::runtime();
         let store = Arc::new(Fake::default());
         let shell = Shell { store, runtime: runtime.handle().clone(), options: Options::default() };
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let mut output = Output { out: &mut out, err: &mut err, terminal: false, json: false };
-        let code = run_script(&shell, &mut input.as_bytes(), &mut output).expect("a buffer takes everything");
+        let code = run_script(&shell, &mut input.as_ref(), &mut output).expect("a buffer takes everything");
         let err = String::from_utf8_lossy(&err).into_owned();
         assert_eq!((String::from_utf8_lossy(&out).as_ref(), code), (expect_out, expect_code), "{err}");
     }
@@ -175,9 +190,36 @@ mod tests {
     }
 
     #[test]
+    fn script_lines_that_are_no_text_are_run_like_others() {
+        check(b"put a \xe9\nfrob \xff\nput \xff 3\nget '\\xff'\n", "1\n2\n3\n", Code::Usage);
+    }
+
+    #[test]
+    fn script_line_that_is_too_long_is_told_and_the_next_is_run() {
+        let long = format!("put a {}\nput b 1\n", "x".repeat(lines::LINE_BYTES_MAX));
+        check(long, "1\n", Code::Usage);
+    }
+
+    #[test]
+    fn script_goes_on_when_nobody_reads_its_answers() {
+        let runtime = connect::runtime();
+        let store = Arc::new(Fake::default());
+        let shell =
+            Shell { store: store.clone(), runtime: runtime.handle().clone(), options: Options::default() };
+        let mut out = crate::fake::Closed(io::ErrorKind::BrokenPipe);
+        let mut err = Vec::new();
+        let mut output = Output { out: &mut out, err: &mut err, terminal: false, json: false };
+        let mut script = &b"put a 1\nget a\nput b 1\nget c\nput d 1\n"[..];
+        let code = run_script(&shell, &mut script, &mut output).expect("only reading can fail");
+        assert_eq!((code, String::from_utf8_lossy(&err).as_ref()), (Code::NotMet, "not found: c\n"));
+        let keys: Vec<_> = store.rows().into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, ["a", "b", "d"]);
+    }
+
+    #[test]
     fn script_ends_at_quit_and_its_other_names() {
         for quit in ["quit", "exit", "x", "q"] {
-            check(&format!("put a 1\n{quit}\nput a 2\n"), "1\n", Code::Done);
+            check(format!("put a 1\n{quit}\nput a 2\n"), "1\n", Code::Done);
         }
     }
 

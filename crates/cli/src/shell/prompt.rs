@@ -1,7 +1,9 @@
 //! The prompt on a terminal: editing, history, completion, hints.
 
+use std::fs::{File, Permissions};
 use std::io::{self, BufWriter, IsTerminal};
-use std::path::PathBuf;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -36,7 +38,7 @@ pub fn run_prompt(shell: &Shell, prompt: Prompt) -> Result<Code, Error> {
     out.note("help shows every command by an example; quit leaves.")?;
     loop {
         match editor.read_line(&text).map_err(Error::Output)? {
-            Signal::Success(line) if shell.execute(&line, &mut out)? == Outcome::Quit => break,
+            Signal::Success(line) if shell.execute(line.as_bytes(), &mut out) == Outcome::Quit => break,
             Signal::CtrlD => break,
             Signal::ExternalBreak(_) => {
                 // Whoever ended it has more to say, on a line of its own.
@@ -51,6 +53,8 @@ pub fn run_prompt(shell: &Shell, prompt: Prompt) -> Result<Code, Error> {
 
 /// Lines that are remembered over the ends of shells.
 const HISTORY_LINES: usize = 10_000;
+/// Read and write for the owner, nothing for others.
+const USER_ONLY: u32 = 0o600;
 const MENU: &str = "completion";
 
 fn editor(prompt: Prompt) -> Reedline {
@@ -76,11 +80,37 @@ fn editor(prompt: Prompt) -> Reedline {
     }
 }
 
-/// Where lines are remembered: the state folder of the user.
+/// Where lines are remembered: the state folder of the user. Values are secrets, sometimes: it is for the user alone.
 fn history_file() -> Option<PathBuf> {
     let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let state = state.or_else(|| Some(std::env::home_dir()?.join(".local/state")))?;
     let folder = state.join("capstan");
     std::fs::create_dir_all(&folder).ok()?;
-    Some(folder.join("history"))
+    let file = folder.join("history");
+    for_the_user_alone(&file).ok()?;
+    Some(file)
+}
+
+/// Makes a file that nobody else may read, or one that is there so.
+fn for_the_user_alone(file: &Path) -> io::Result<()> {
+    let file = File::options().append(true).create(true).mode(USER_ONLY).open(file)?;
+    file.set_permissions(Permissions::from_mode(USER_ONLY))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn history_file_is_for_the_user_alone_be_it_new_or_old() {
+        let folder = tempfile::tempdir().unwrap();
+        let (new, old) = (folder.path().join("new"), folder.path().join("old"));
+        std::fs::write(&old, "put k secret\n").unwrap();
+        std::fs::set_permissions(&old, Permissions::from_mode(0o644)).unwrap();
+        for file in [new, old.clone()] {
+            for_the_user_alone(&file).unwrap();
+            assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, USER_ONLY);
+        }
+        assert_eq!(std::fs::read(old).unwrap(), b"put k secret\n");
+    }
 }

@@ -50,7 +50,7 @@ fn history_of_many_revisions_is_told_whole_and_trimmed_whole() {
         assert_eq!(err, "");
         // Up to a limit, and on with the command that it tells.
         let (first, err) = done(&lab, &["history", "count", "--limit", "10200"]);
-        let command = err.strip_prefix("there is more: ").unwrap().trim_end();
+        let command = err.strip_prefix("there is more: capstan ").unwrap().trim_end();
         let (rest, err) = done(&lab, &command.split(' ').collect::<Vec<_>>());
         assert_eq!((first + &rest, err.as_str()), (whole, ""));
         let (json, _) = done(&lab, &["history", "count", "--json", "--limit", "10001"]);

@@ -1,9 +1,11 @@
 //! A cluster that is asked nonsense, and every command asked as it should be: clear answers, the stated exit codes, and
 //! never a panic.
 
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -206,6 +208,60 @@ fn garbage_on_the_ports_harms_nobody() {
         }
         assert!(!lab.up_stderr().contains("panicked"), "{}", lab.up_stderr());
     });
+}
+
+/// Puts a key and value of any bytes, as arguments, and all there is into another cluster by lines.
+#[test]
+#[ignore = "starts real nodes: scripts/test runs it against the release binary"]
+fn any_bytes_go_from_one_cluster_to_another() {
+    run(async |mut random: Random| {
+        let (mut from, mut to) = (Lab::new(1, &[], &mut random), Lab::new(1, &[], &mut random));
+        from.up().await;
+        to.up().await;
+        let key = OsStr::from_bytes(b"a b\xff'\\\\");
+        for value in [&b"line\nline\tend"[..], b"\\n \xfe\r", b""] {
+            let put = capstan(&from, &[OsStr::new("put"), key, OsStr::from_bytes(value)]).output().unwrap();
+            assert!(put.status.success(), "{}", text(&put.stderr));
+            for format in [&[][..], &["--json"]] {
+                let rows = from.capstan(&[1], &[&["range", ""], format].concat()).stdout;
+                assert_eq!(rows.iter().filter(|byte| **byte == b'\n').count(), 1, "{}", text(&rows));
+                let output = fed(&to, 1, &[&["putall"], format].concat(), &rows);
+                assert!(output.status.success(), "{}", text(&output.stderr));
+                let read = to.capstan(&[1], &["get", r"a b\xff'\\", "--raw"]);
+                assert_eq!(read.stdout, value);
+                assert!(to.capstan(&[1], &["del", r"a b\xff'\\"]).status.success());
+            }
+        }
+        let shell = fed(&to, 1, &["shell"], b"put a 1\nput b \xe9\nput c 3\n");
+        assert!(shell.status.success(), "{}", text(&shell.stderr));
+        assert_eq!(to.capstan(&[1], &["range", ""]).stdout, b"a\t1\nb\t\\xe9\nc\t3\n");
+    });
+}
+
+#[test]
+#[ignore = "starts real nodes: scripts/test runs it against the release binary"]
+fn write_whose_answer_cannot_be_written_is_done() {
+    run(async |mut random: Random| {
+        let mut lab = Lab::new(1, &[], &mut random);
+        lab.up().await;
+        let full = || File::options().write(true).open("/dev/full").unwrap();
+        let ends = |words: &[&str]| capstan(&lab, words).stdout(full()).output().unwrap();
+        let put = ends(&["put", "a", "1"]);
+        assert_eq!(put.status.code(), Some(0));
+        assert!(text(&put.stderr).contains("writing the output"), "{}", text(&put.stderr));
+        assert_eq!(ends(&["insert", "a", "1"]).status.code(), Some(1));
+        assert_eq!(ends(&["get", "a"]).status.code(), Some(3));
+        let (reader, closed) = std::io::pipe().unwrap();
+        drop(reader);
+        let range = capstan(&lab, &["range", ""]).stdout(closed).output().unwrap();
+        assert_eq!((range.status.code(), text(&range.stderr).as_ref()), (Some(0), ""));
+    });
+}
+
+fn capstan(lab: &Lab, words: &[impl AsRef<OsStr>]) -> Command {
+    let mut command = Command::new(CAPSTAN);
+    command.args(["--connect", &lab.address(1)]).args(words);
+    command
 }
 
 /// Bytes that begin like something the port understands, or like nothing.

@@ -5,7 +5,7 @@ use kv::{Answer, Expect, Function, Key, Op, Side};
 
 use super::{Event, FailedCas, Kind, Nil, Reading, cut};
 use crate::history::edn::Form;
-use crate::history::{Outcome, row};
+use crate::history::{Outcome, row, value};
 
 /// The key of a register that has no name.
 const REGISTER: &[u8] = b"";
@@ -77,7 +77,7 @@ impl Translator {
                 let function = Function::CompareAndPut { expect, value: text(new), deadline: None };
                 Ok((Op::Update { key, function }, Some(Answer::Condition { met: true, current: None })))
             }
-            "append" => Ok((append(key, text(argument)), None)),
+            "append" => Ok((append(key, plain(argument)), None)),
             "acquire" => {
                 let function = Function::Insert { value: Bytes::from_static(b"held"), deadline: None };
                 Ok((Op::Update { key, function }, Some(Answer::Condition { met: true, current: None })))
@@ -190,9 +190,18 @@ fn append(key: Key, value: Bytes) -> Op {
 }
 
 /// A key or value. A list is what appends of its elements leave.
-fn text(form: &Form) -> Bytes {
-    match form.untagged() {
-        Form::List(items) => items.iter().flat_map(element).collect(),
+pub(super) fn text(form: &Form) -> Bytes {
+    match (form, form.list()) {
+        (Form::Text(text), _) => text.clone().into(),
+        (_, Some(items)) => items.iter().flat_map(element).collect(),
+        _ => value::marked(&form.to_string()),
+    }
+}
+
+/// What is added to a text: a text too.
+fn plain(form: &Form) -> Bytes {
+    match form {
+        Form::Text(text) => text.clone().into(),
         form => form.to_string().into(),
     }
 }
@@ -213,5 +222,5 @@ fn check_same_steps(asked: &Form, done: &Form) -> Result<(), String> {
 }
 
 fn element(form: &Form) -> Bytes {
-    format!("{form},").into()
+    value::element(&form.to_string())
 }

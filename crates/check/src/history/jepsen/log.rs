@@ -9,7 +9,7 @@ const FORMS: usize = 3;
 /// The event of a line; `None` when it holds none.
 pub(super) fn event(text: &str, line: usize) -> Result<Option<Event>, String> {
     let Some((process, rest)) = find(text) else { return Ok(None) };
-    let process = Form::Word(process.to_owned());
+    let process = Form::of_word(process)?;
     let (forms, after) =
         edn::read_line(rest, line, FORMS).map_err(|why| format!("the event cannot be read: {why}"))?;
     let mut forms = forms.into_iter();
@@ -44,7 +44,10 @@ fn find(line: &str) -> Option<(&str, &str)> {
         let known = [":invoke", ":ok", ":fail", ":info"].contains(next);
         let rest = &line[*at..];
         let function = || rest[next.len()..].trim_start().starts_with(':');
-        if is_client(&Form::Word(word.to_owned())) && next.starts_with(':') && (known || function()) {
+        if Form::of_word(word).is_ok_and(|process| is_client(&process))
+            && next.starts_with(':')
+            && (known || function())
+        {
             return Some((word, rest));
         }
     }

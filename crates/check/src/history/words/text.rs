@@ -1,15 +1,18 @@
-//! Keys and values in JSON: strings, or base64 where they are not UTF-8.
+//! Keys and values in JSON: strings, base64 where they are not UTF-8, and numbers.
 
 use bytes::Bytes;
 use serde_json::Value as Json;
 
 use super::Fields;
+use crate::history::value;
 
 /// Writes a text.
 pub(super) fn put(fields: &mut Fields, field: &str, text: &Bytes) {
-    match std::str::from_utf8(text) {
-        Ok(text) => fields.insert(field.into(), text.into()),
-        Err(_) => fields.insert(format!("{field}_base64"), encode(text).into()),
+    let number = value::written(text).filter(|written| value::decimal(written).as_deref() == Some(written));
+    match (number.and_then(|number| number.parse().ok()), std::str::from_utf8(text)) {
+        (Some(number), _) => fields.insert(field.into(), Json::Number(number)),
+        (None, Ok(text)) => fields.insert(field.into(), text.into()),
+        (None, Err(_)) => fields.insert(format!("{field}_base64"), encode(text).into()),
     };
 }
 
@@ -41,12 +44,17 @@ pub(super) fn must(fields: &Fields, field: &str) -> Result<Bytes, String> {
     get(fields, field)?.flatten().ok_or_else(|| format!("the event lacks its '{field}'"))
 }
 
-/// A string, or a number as its digits.
-pub(super) fn scalar(field: &str, json: &Json) -> Result<Bytes, String> {
+/// A string, or a number: equal numbers are the same, and no string is.
+pub(in crate::history) fn scalar(field: &str, json: &Json) -> Result<Bytes, String> {
     match json {
         Json::String(text) => Ok(Bytes::copy_from_slice(text.as_bytes())),
-        Json::Number(number) => Ok(number.to_string().into()),
-        other => Err(format!("'{field}' is {other}, but must be a text")),
+        Json::Number(number) => {
+            let number = number.to_string();
+            let written = value::decimal(&number)
+                .ok_or_else(|| format!("'{field}' is {number}, whose exponent is too large"))?;
+            Ok(value::marked(&written))
+        }
+        other => Err(format!("'{field}' is {other}, but must be a text or a number")),
     }
 }
 
