@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::load::Writer;
-use crate::nodes::{Lab, PATIENCE, Random, run, send, size, until};
+use crate::nodes::{Lab, PATIENCE, Random, run, send, size, text, until};
 use kv::Request;
 use rustix::process::Signal;
 
@@ -92,6 +92,22 @@ fn up_is_stopped(signal: Signal) {
             }
         }
         println!("{acknowledged} appends, all there");
+    });
+}
+
+#[test]
+#[ignore = "starts real nodes: scripts/test runs it against the release binary"]
+fn up_started_at_once_after_it_was_killed_waits_for_its_nodes_to_end() {
+    run(async |mut random: Random| {
+        let mut lab = Lab::new(5, &[], &mut random);
+        lab.up().await;
+        for round in 0..size(5, 30) {
+            assert!(lab.capstan(&[1], &["put", "round", &round.to_string()]).status.success());
+            lab.kill_up();
+            lab.up().await;
+            assert_eq!(text(&lab.capstan(&[5], &["get", "round"]).stdout), format!("{round}\n"));
+        }
+        assert!(lab.stop_up().await.success());
     });
 }
 
