@@ -122,3 +122,32 @@ fn up_refuses_a_folder_of_something_else() {
     std::fs::write(folder.path().join("thesis.txt"), "x").expect("it is ours");
     check_fails(&["up", "--data", &folder.path().to_string_lossy()], "", "thesis.txt", 2);
 }
+
+#[test]
+fn serve_refuses_addresses_that_nobody_can_connect_to() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let data = folder.path().join("data");
+    let serve = ["serve", "--name", "n1", "--data", &data.to_string_lossy()];
+    let refused = |more: &[&str], expect: &str| check_fails(&[&serve, more].concat(), "", expect, 2);
+    for listen in ["0.0.0.0:7401", "[::]:7401", "0:7401", "0.0.0.0:0"] {
+        refused(&["--listen", listen], "add --advertise HOST:PORT");
+    }
+    let listen = ["--listen", "127.0.0.1:0"];
+    for (advertise, expect) in [
+        ("n1.example.com", "an address is HOST:PORT"),
+        ("n1.example.com:0", "port 0"),
+        ("0.0.0.0:7401", "nobody can connect to 0.0.0.0"),
+        ("[::]:7401", "nobody can connect to [::]"),
+    ] {
+        refused(&[&listen[..], &["--advertise", advertise]].concat(), expect);
+    }
+    for (peers, expect) in [
+        ("n1=0.0.0.0:7421,n2=10.0.0.2:7421", "--peers n1=0.0.0.0:7421: nobody can connect to 0.0.0.0"),
+        ("n1=10.0.0.1:7421,n2=[::]:7421", "--peers n2=[::]:7421: nobody can connect to [::]"),
+        ("n1=10.0.0.1:0,n2=10.0.0.2:7421", "port 0"),
+    ] {
+        refused(&[&listen[..], &["--peers", peers]].concat(), expect);
+    }
+    refused(&[&listen[..], &["--rejoin"]].concat(), "nobody who could make it whole");
+    assert!(!data.exists(), "nothing was made");
+}

@@ -31,6 +31,8 @@ pub(crate) struct Recovered {
     pub(crate) state: State,
     /// The table is behind the first entry: entries up to this one were here, and are lost.
     pub(crate) lost: Option<u64>,
+    /// Where the log ended, the table apart.
+    pub(crate) ended: u64,
 }
 
 impl Recovery {
@@ -56,8 +58,8 @@ impl Recovery {
 
     /// The log as it fits a table that has applied what is up to `applied`.
     pub(crate) fn finish(mut self, applied: Position) -> Recovered {
-        let last = self.log.last();
-        let lost = (applied.index < self.log.base().index).then_some(last);
+        let ended = self.log.last();
+        let lost = (applied.index < self.log.base().index).then_some(ended);
         if self.log.term(applied.index) != Some(applied.term) {
             self.log.restart(applied);
         }
@@ -68,7 +70,7 @@ impl Recovery {
         let last = self.log.last();
         self.state.commit = self.state.commit.clamp(applied.index, last);
         self.state.term = self.state.term.max(self.log.term(last).unwrap_or_default());
-        Recovered { log: self.log, state: self.state, lost }
+        Recovered { log: self.log, state: self.state, lost, ended }
     }
 }
 
@@ -88,7 +90,7 @@ mod tests {
     fn recover(records: &[Record], applied: Position) -> (Vec<u64>, State, Option<u64>) {
         let mut recovery = Recovery::default();
         records.iter().for_each(|record| recovery.replay(&record.encode()).unwrap());
-        let Recovered { log, state, lost } = recovery.finish(applied);
+        let Recovered { log, state, lost, .. } = recovery.finish(applied);
         ((log.base().index..=log.last()).map(|index| log.term(index).unwrap()).collect(), state, lost)
     }
 

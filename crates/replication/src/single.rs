@@ -43,11 +43,12 @@ pub struct Single {
     early: BTreeSet<Token>,
 }
 
-/// Entries are missing between what the table has applied and what the log holds.
+/// Entries are missing: between what the table has applied and what the log holds, or at the end of the log, which is never
+/// behind the table unless its end is lost.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the only copy of a shard has lost entries: its table has applied what is up to {applied}, and its log begins behind that \
-     and ends at {last}; restore its node's data folder"
+    "the only copy of a shard has lost entries: its table has applied what is up to {applied}, and its log {} at {last}; \
+     restore its node's data folder", if .last < .applied { "ends before that," } else { "begins behind that and ends" }
 )]
 pub struct Lost {
     /// The last entry the table has.
@@ -60,7 +61,8 @@ impl Single {
     /// The replica on node `id`, from its log and its table (index and term of the last entry it has applied; the term is 0).
     pub fn new(id: NodeId, recovery: Recovery, applied: (u64, u64)) -> Result<Single, Lost> {
         let recovered = recovery.finish(Position { index: applied.0, term: applied.1 });
-        if let Some(last) = recovered.lost {
+        let too_short = (recovered.ended < applied.0).then_some(recovered.ended);
+        if let Some(last) = recovered.lost.or(too_short) {
             return Err(Lost { applied: applied.0, last });
         }
         let last = recovered.log.last();
@@ -323,6 +325,21 @@ mod tests {
         recovery.replay(&Record::Base(Position { index: 7, term: 0 }).encode()).unwrap();
         let lost = Single::new(NodeId(1), recovery, (5, 0)).err().unwrap();
         assert_eq!(lost, Lost { applied: 5, last: 7 });
+        assert!(lost.to_string().contains("up to 5, and its log begins behind that and ends at 7"), "{lost}");
+    }
+
+    #[test]
+    fn single_log_that_ends_before_its_table_is_refused() {
+        let mut first = single();
+        let written = [records(&propose(&mut first, 1)), records(&propose(&mut first, 2))].concat();
+        for kept in 0..=2 {
+            let mut recovery = Recovery::default();
+            written[..kept].iter().for_each(|record| recovery.replay(record).unwrap());
+            let found = Single::new(NodeId(1), recovery, (2, 0)).err();
+            assert_eq!(found, (kept < 2).then_some(Lost { applied: 2, last: kept as u64 }));
+        }
+        let lost = Lost { applied: 2, last: 1 }.to_string();
+        assert!(lost.contains("up to 2, and its log ends before that, at 1"), "{lost}");
     }
 
     #[test]

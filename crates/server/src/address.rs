@@ -23,6 +23,11 @@ pub(crate) fn reachable(address: &str) -> Result<(), String> {
     }
 }
 
+/// Whether the host is written in numbers, so that nobody needs to be asked what it stands for.
+pub(crate) fn is_numeric(address: &str) -> bool {
+    address.starts_with(|first: char| first == '[' || first.is_ascii_digit())
+}
+
 /// Whether HOST:PORT stands for every address of this machine.
 pub(crate) fn is_every(address: &str) -> bool {
     let mut places = address.to_socket_addrs().into_iter().flatten();

@@ -90,7 +90,10 @@ impl Config {
             ));
         }
         let others = if self.peers.len() > 1 { &self.peers[..] } else { &[] };
-        others.iter().try_for_each(|(name, address)| {
+        // The names of other nodes may not be known yet, and are looked up whenever this node connects.
+        let is_checked =
+            |(name, address): &&(String, String)| *name == self.name || address::is_numeric(address);
+        others.iter().filter(is_checked).try_for_each(|(name, address)| {
             address::reachable(address).map_err(|why| format!("--peers {name}={address}: {why}"))
         })
     }

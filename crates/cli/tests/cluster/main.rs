@@ -12,6 +12,7 @@
 
 mod clients;
 mod damage;
+mod data_folder;
 mod disk;
 mod judge;
 mod kills;
@@ -26,6 +27,7 @@ mod revisions;
 mod snapshots;
 mod stop;
 mod strace;
+mod strangers;
 mod syncs;
 mod workload;
 mod wrong_use;

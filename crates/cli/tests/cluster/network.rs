@@ -51,8 +51,16 @@ impl Network {
     /// Puts the nodes of a cluster on it.
     pub fn take(&self, lab: &mut Lab) {
         for node in lab.all() {
-            let place = Place { host: Some(self.host(node)), enter: self.enter(node), folder: None };
+            let place = Place { host: Some(self.host(node)), enter: self.enter(node), ..Place::default() };
             lab.set_place(node, place);
+        }
+    }
+
+    /// Puts the nodes of a cluster on it that listen for clients on every address they have.
+    pub fn take_open(&self, lab: &mut Lab) {
+        for node in lab.all() {
+            let (host, listens) = (Some(self.host(node)), Some("0.0.0.0".into()));
+            lab.set_place(node, Place { host, listens, enter: self.enter(node), ..Place::default() });
         }
     }
 

@@ -101,8 +101,10 @@ pub async fn until<F: Future<Output = bool>>(what: &str, patience: Duration, mut
 pub struct Place {
     /// Its data folder.
     pub folder: Option<PathBuf>,
-    /// The address of its listeners.
+    /// The address where it is reached.
     pub host: Option<String>,
+    /// The address on which it listens for clients, where that is another one.
+    pub listens: Option<String>,
     /// The words in front of its command that put it there.
     pub enter: Vec<String>,
 }
@@ -179,6 +181,11 @@ impl Lab {
         self.base_port
     }
 
+    /// Takes the same ports as another cluster, which is on another machine.
+    pub fn set_base_port(&mut self, base_port: u16) {
+        self.base_port = base_port;
+    }
+
     /// Where the clients of a node connect.
     pub fn address(&self, node: u16) -> String {
         format!("{}:{}", self.host(node), self.base_port + node)
@@ -234,7 +241,9 @@ impl Lab {
             self.all().map(|peer| format!("n{peer}={}", self.peer_address(peer))).collect();
         let mut command = self.command(node);
         command.arg("serve").arg("--data").arg(self.folder(node)).args(&self.options).args(more);
-        command.args(["--name", &format!("n{node}"), "--listen", &self.address(node)]);
+        let listens = self.places.get(&node).and_then(|place| place.listens.as_deref());
+        let listens = format!("{}:{}", listens.unwrap_or(self.host(node)), self.base_port + node);
+        command.args(["--name", &format!("n{node}"), "--listen", &listens]);
         command.args(["--peers", &peers.join(","), "--cores", "1"]);
         // It ends with the test, however that ends.
         command.args(["--parent", &std::process::id().to_string()]);

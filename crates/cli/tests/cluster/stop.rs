@@ -1,9 +1,11 @@
 //! Nodes that are asked to stop: they hand over what they lead, and nobody notices.
 
+use std::fs::File;
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use crate::load::Writer;
-use crate::nodes::{Lab, PATIENCE, Random, run, send, size, until};
+use crate::nodes::{Lab, PATIENCE, Random, run, send, size, text, until};
 use kv::Request;
 use rustix::process::Signal;
 
@@ -92,6 +94,44 @@ fn up_is_stopped(signal: Signal) {
             }
         }
         println!("{acknowledged} appends, all there");
+    });
+}
+
+/// Starts `up` while the test has what a node has that is not quite dead; lets go when `up` says that it waits.
+async fn up_waits_for<T>(lab: &mut Lab, held: T, what: &str) {
+    let before = lab.up_stderr().len();
+    lab.spawn_up(&[]);
+    until("up says what it waits for", PATIENCE, || {
+        let told = lab.up_stderr().split_off(before);
+        std::future::ready(told.contains("waiting up to") && told.contains(what))
+    })
+    .await;
+    drop(held);
+    lab.ready().await;
+    assert_eq!(text(&lab.capstan(&[3], &["get", "a"]).stdout), "1\n");
+}
+
+#[test]
+#[ignore = "starts real nodes: scripts/test runs it against the release binary"]
+fn up_started_at_once_after_it_was_killed_waits_for_what_it_left_behind() {
+    run(async |mut random: Random| {
+        let mut lab = Lab::new(3, &[], &mut random);
+        lab.up().await;
+        assert!(lab.capstan(&[1], &["put", "a", "1"]).status.success());
+        for _ in 0..size(2, 30) {
+            lab.kill_up();
+            lab.up().await;
+        }
+        assert!(lab.stop_up().await.success());
+        let (port, address) = (TcpListener::bind(lab.peer_address(2)).unwrap(), lab.peer_address(2));
+        up_waits_for(&mut lab, port, &format!("n2 cannot listen on {address}")).await;
+        assert!(lab.stop_up().await.success());
+        for (file, what) in [("n3/lock", "n3 of an earlier start runs"), ("lock", "runs it already")] {
+            let lock = File::open(lab.data().join(file)).unwrap();
+            lock.lock().unwrap();
+            up_waits_for(&mut lab, lock, what).await;
+            assert!(lab.stop_up().await.success());
+        }
     });
 }
 

@@ -274,7 +274,7 @@ fn garbage(random: &mut Random) -> Vec<u8> {
         // A frame that announces more than there will ever be.
         3 => u32::MAX.to_be_bytes().to_vec(),
         // The greeting of another node, whole at first.
-        _ => [&100_u32.to_be_bytes()[..], &[14], b"capstan peer 1", &[0, 1, 2, b'n', b'2']].concat(),
+        _ => [&100_u32.to_be_bytes()[..], &[14], b"capstan peer 2", &[0, 1, 2, b'n', b'2']].concat(),
     };
     bytes.extend(random.bytes(length));
     bytes

@@ -25,7 +25,7 @@ pub(super) struct Failure {
     pub(super) may_have_run: bool,
     /// Another attempt may succeed.
     pub(super) is_transient: bool,
-    /// A node of the cluster was there.
+    /// A node said so.
     pub(super) reached: bool,
 }
 
@@ -43,7 +43,7 @@ impl Failure {
 
     /// The request has left, and nothing came back.
     pub(super) fn lost(why: String) -> Failure {
-        Failure { error: Error::Unavailable(why), may_have_run: true, is_transient: true, reached: true }
+        Failure { error: Error::Unavailable(why), may_have_run: true, is_transient: true, reached: false }
     }
 }
 

@@ -1,0 +1,121 @@
+//! Parts of a data folder that are gone, and who may look into it.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::clients::put;
+use crate::nodes::{Lab, PATIENCE, Random, run, text};
+
+/// What a log lost, and how.
+fn empty(folder: &Path) {
+    fs::remove_dir_all(folder).unwrap();
+    fs::create_dir(folder).unwrap();
+}
+
+/// Starts a node that must refuse, and say this.
+async fn is_refused(lab: &mut Lab, node: u16, says: &[&str]) {
+    lab.serve(node);
+    let code = lab.end(node, PATIENCE).await.code();
+    let told = lab.stderr(node);
+    let last = told.lines().next_back().unwrap_or_default();
+    assert_eq!(code, Some(2), "{told}");
+    assert!(last.starts_with("error: ") && says.iter().all(|word| last.contains(word)), "{says:?}: {last}");
+}
+
+#[test]
+#[ignore = "starts real nodes: scripts/test runs it against the release binary"]
+fn only_log_that_is_emptied_or_gone_is_refused() {
+    run(async |mut random: Random| {
+        for engine in ["disk", "memory"] {
+            let mut lab = Lab::new(1, &["--engine", engine], &mut random);
+            lab.serve_all().await;
+            assert!(lab.capstan(&[1], &["put", "a", "1"]).status.success());
+            assert!(lab.stop(1).await.success());
+            let (log, saved) = (lab.folder(1).join("log"), lab.home().join("saved"));
+            fs::rename(&log, &saved).unwrap();
+            let says = ["the log in", "is lost", "restore the whole data folder"];
+            is_refused(&mut lab, 1, &says).await;
+            fs::create_dir(&log).unwrap();
+            is_refused(&mut lab, 1, &says).await;
+            fs::remove_dir(&log).unwrap();
+            fs::rename(&saved, &log).unwrap();
+            lab.serve_all().await;
+            assert_eq!(text(&lab.capstan(&[1], &["get", "a"]).stdout), "1\n");
+        }
+    });
+}
+
+#[test]
+#[ignore = "starts real nodes: scripts/test runs it against the release binary"]
+fn only_engine_that_is_emptied_behind_a_shortened_log_is_refused() {
+    run(async |mut random: Random| {
+        for engine in ["disk", "memory"] {
+            let mut lab = Lab::new(1, &["--engine", engine, "--shards", "1"], &mut random);
+            lab.serve_all().await;
+            let client = lab.client();
+            // More than the log keeps before a checkpoint.
+            for index in 0..24 {
+                let value = random.bytes(kv::VALUE_BYTES_MAX);
+                client.call(put(&format!("key:{index}"), value)).await.unwrap();
+            }
+            assert!(lab.stop(1).await.success());
+            empty(&lab.folder(1).join("engine"));
+            is_refused(&mut lab, 1, &["has lost entries", "restore its node's data folder"]).await;
+        }
+    });
+}
+
+#[test]
+#[ignore = "starts real nodes: scripts/test runs it against the release binary"]
+fn log_of_one_of_three_that_is_emptied_is_refused_and_comes_back_by_rejoining() {
+    run(async |mut random: Random| {
+        let mut lab = Lab::new(3, &[], &mut random);
+        lab.serve_all().await;
+        assert!(lab.capstan(&[1], &["put", "a", "1"]).status.success());
+        let victim = 1 + random.below(3) as u16;
+        lab.kill(victim).await;
+        empty(&lab.folder(victim).join("log"));
+        is_refused(&mut lab, victim, &["the log in", "is lost", "--rejoin"]).await;
+        fs::remove_dir_all(lab.folder(victim)).unwrap();
+        lab.serve_with(victim, &["--rejoin"]);
+        lab.ready().await;
+        assert_eq!(text(&lab.capstan(&[victim], &["get", "a"]).stdout), "1\n");
+    });
+}
+
+/// Everything below a folder, and the folder, with its mode.
+fn modes(path: &Path) -> Vec<(PathBuf, u32)> {
+    let metadata = fs::symlink_metadata(path).unwrap();
+    let mut found = vec![(path.to_path_buf(), metadata.permissions().mode() & 0o777)];
+    if metadata.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            found.extend(modes(&entry.unwrap().path()));
+        }
+    }
+    found
+}
+
+#[test]
+#[ignore = "starts real nodes: scripts/test runs it against the release binary"]
+fn data_is_for_its_user_alone() {
+    run(async |mut random: Random| {
+        for engine in ["disk", "memory"] {
+            let mut lab = Lab::new(3, &["--engine", engine], &mut random);
+            lab.up().await;
+            assert!(lab.capstan(&[1], &["put", "a", "1"]).status.success());
+            assert!(lab.stop_up().await.success());
+            let found = modes(lab.data());
+            assert!(found.len() > 20, "{found:?}");
+            for (path, mode) in found {
+                let closed = if path.is_dir() { 0o700 } else { 0o600 };
+                assert_eq!(mode, closed, "{}: {mode:o}", path.display());
+            }
+            // One that was made with a looser mode is closed, and that is told.
+            fs::set_permissions(lab.folder(1), Permissions::from_mode(0o755)).unwrap();
+            lab.serve_all().await;
+            assert_eq!(modes(&lab.folder(1))[0].1, 0o700);
+            assert!(lab.journal(1).contains("its mode was 755 and is 700"), "{}", lab.journal(1));
+        }
+    });
+}
