@@ -5,8 +5,10 @@
 //! [`Done`]s. A job that takes long ends in [`Ran::Later`]: that part may run beside the following jobs.
 
 use bytes::Bytes;
-use kv::{Answer, Entry, Error, Op, ShardId, Version};
-use storage::{EngineError, ShardSnapshot, Table};
+use kv::{Answer, Entry, Error, Op, ShardId, Share, Version};
+use storage::{EngineError, Read, ShardSnapshot, Table};
+
+use crate::open::no_room;
 
 /// Something to do with the table.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub enum Job {
         op: Op,
         /// The leader's version clock; `None` = the reader does not lead.
         now: Option<Version>,
+        /// What the answer is counted against; without room there it is not read.
+        charge: Share,
     },
     /// Take a snapshot of a shard. Ends in [`Done::Snapshot`].
     Snapshot {
@@ -97,7 +101,7 @@ pub enum Done {
         /// Its name.
         token: u64,
         /// What it found.
-        read: storage::Read,
+        read: Read,
     },
     /// A snapshot was taken.
     Snapshot {
@@ -139,7 +143,7 @@ pub enum Done {
     Flushed {
         /// Its name.
         token: u64,
-        /// Full disks are told; anything else ends the process.
+        /// What may pass is told; anything else ends the process.
         result: Result<(), String>,
     },
 }
@@ -177,8 +181,8 @@ impl Executor {
     pub fn run(&mut self, job: Job) -> Result<Ran, EngineError> {
         Ok(Ran::Done(match job {
             Job::Apply { shard, index, term, entry } => self.apply(shard, index, term, &entry)?,
-            Job::Read { shard, token, op, now } => {
-                Done::Read { shard, token, read: self.table.read(shard, &op, now)? }
+            Job::Read { shard, token, op, now, charge } => {
+                Done::Read { shard, token, read: self.read(shard, &op, now, &charge)? }
             }
             Job::Snapshot { shard, to } => {
                 Done::Snapshot { shard, to, snapshot: Box::new(self.table.snapshot(shard)) }
@@ -203,13 +207,35 @@ impl Executor {
                 let flush = self.table.flush();
                 return Ok(Ran::Later(Box::new(move || match flush.run() {
                     Ok(()) => Ok(Done::Flushed { token, result: Ok(()) }),
-                    Err(error) if error.is_full() => {
+                    Err(error) if error.may_pass() => {
                         Ok(Done::Flushed { token, result: Err(error.to_string()) })
                     }
                     Err(error) => Err(error),
                 })));
             }
         }))
+    }
+
+    /// Reads if there is room for what is found, which only reading tells: so the last one with room may pass the limit.
+    fn read(
+        &self,
+        shard: ShardId,
+        op: &Op,
+        now: Option<Version>,
+        charge: &Share,
+    ) -> Result<Read, EngineError> {
+        let nothing = |error| Read::Done(Err(error), self.table.applied(shard).last);
+        if !charge.has_room() {
+            return Ok(nothing(no_room(true)));
+        }
+        match self.table.read(shard, op, now) {
+            Ok(Read::Done(Ok(answer), last)) => {
+                charge.add(answer.bytes());
+                Ok(Read::Done(Ok(answer), last))
+            }
+            Err(error) if error.may_pass() => Ok(nothing(Error::Unavailable(error.to_string()))),
+            read => read,
+        }
     }
 
     fn apply(&mut self, shard: ShardId, index: u64, term: u64, entry: &Bytes) -> Result<Done, EngineError> {

@@ -1,6 +1,6 @@
 //! What replicas want done, carried out.
 
-use kv::{Answer, Class, Error, Level, Op, Receipt, Reply, ShardId, Version};
+use kv::{Answer, Charge, Class, Error, Level, Op, Receipt, Reply, ShardId, Version};
 use replication::{Output, Token};
 
 use crate::driver::{Driver, EPOCH, Work, advance_op, protocol_record};
@@ -126,7 +126,8 @@ impl Driver {
             return self.inputs.push_back((shard, replication::Input::Fetched { token }));
         };
         let now = (leads && open.level == Level::Linearizable).then(|| self.clock.version().max(newest));
-        self.work.push(Work::Run(Job::Read { shard, token, op, now }));
+        let charge = open.charge.answer.clone();
+        self.work.push(Work::Run(Job::Read { shard, token, op, now, charge }));
     }
 
     pub(crate) fn read_done(&mut self, shard: ShardId, token: Token, read: storage::Read) {
@@ -203,6 +204,7 @@ impl Driver {
             why: None,
             fetched: None,
             counted: 0,
+            charge: Charge::default(),
         });
         replica.advance = Some(Advance { readers: vec![reader] });
         replica.proposals.push((token, stamped));

@@ -52,6 +52,7 @@ impl Driver {
                 why: None,
                 fetched: None,
                 counted: 0,
+                charge: kv::Charge::default(),
             });
             self.inputs.push_back((shard, replication::Input::Read { token, level: Level::Linearizable }));
         }

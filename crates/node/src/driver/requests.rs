@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use kv::cluster::Role;
-use kv::{Class, Error, Level, NodeId, Reply, ShardId, Stamped};
+use kv::{Charge, Class, Error, Level, NodeId, Reply, ShardId, Stamped};
 use replication::Token;
 
 use super::{Driver, RETRY_MICROS, Work};
@@ -19,7 +19,7 @@ const TIMEOUT_MICROS_MIN: u64 = 1_000;
 
 impl Driver {
     pub(super) fn take_part(&mut self, client: u64, part: Part) {
-        let Part { shard, op, level, id, timeout_micros } = part;
+        let Part { shard, op, level, id, timeout_micros, charge } = part;
         let class = op.class();
         let refuse = |driver: &mut Driver, why: &str| {
             let result = Err(Error::Unavailable(why.into()));
@@ -56,6 +56,7 @@ impl Driver {
             why: None,
             fetched: None,
             counted: 0,
+            charge,
         });
         self.dispatch(token);
     }
@@ -89,6 +90,7 @@ impl Driver {
             );
         }
         let class = stamped.op.class();
+        let charge = Charge { answer: self.peers.answers(from).share(), ..Charge::default() };
         let token = self.open.insert(Open {
             origin: Origin::Peer(from, token),
             shard,
@@ -103,6 +105,7 @@ impl Driver {
             why: None,
             fetched: None,
             counted: 0,
+            charge,
         });
         self.serve(token);
     }
@@ -232,14 +235,19 @@ impl Driver {
             Err(error) if open.in_doubt && !open.is_read() && matches!(error, Error::Unavailable(_)) => {
                 Err(open.verdict())
             }
-            result => result,
+            result => open.count_answer(result),
         };
         if let (Some(id), Some(replica)) = (&open.own_id, self.replicas.get_mut(&open.shard)) {
             replica.sessions.close(id);
         }
         match open.origin {
             Origin::Client(client) => self.work.push(Work::Answer { client, result }),
-            Origin::Peer(node, token) => self.send(node, &Frame::Answer { token, result }),
+            Origin::Peer(node, token) => {
+                let frame = Frame::Answer { token, result }.encode();
+                // Until it has left, it counts.
+                let frame = open.charge.answer.keep_with(frame);
+                self.work.push(Work::Send { to: node, frame });
+            }
             Origin::Advance | Origin::Rejoiner(_) => {}
         }
     }

@@ -66,7 +66,8 @@ impl Cluster {
     pub fn ask_with(&mut self, node: NodeId, op: Op, id: Option<kv::RequestId>) -> u64 {
         self.clients += 1;
         let (shard, op) = Plan::new(&self.map, op).unwrap().take_single().expect("tests ask one shard");
-        let part = Part { shard, op, level: None, id, timeout_micros: 3_000_000 };
+        let charge = kv::Charge::default();
+        let part = Part { shard, op, level: None, id, timeout_micros: 3_000_000, charge };
         let client = self.clients;
         self.input(node, Input::Part { client, part });
         client

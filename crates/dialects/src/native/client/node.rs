@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use tonic::transport::{Channel, Endpoint};
 
 use super::Options;
-use crate::native::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+use crate::native::{CONNECTION_WINDOW_BYTES, RESETS_MAX, STREAM_WINDOW_BYTES};
 
 /// After a failure in the transport others are preferred for so long.
 const AVOID: Duration = Duration::from_millis(500);
@@ -76,7 +76,10 @@ impl Node {
             .http2_max_header_list_size(HEADER_BYTES_MAX)
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            .keep_alive_while_idle(true);
+            .keep_alive_while_idle(true)
+            // A request whose time is over is reset, and its late answer must not end the others' connection.
+            .http2_max_concurrent_reset_streams(RESETS_MAX)
+            .http2_max_local_error_reset_streams(None);
         Ok(Node {
             address: address.into(),
             endpoint,
