@@ -125,7 +125,8 @@ impl Budget {
         }
         for level in self.levels() {
             level.held.fetch_sub(amount, Ordering::AcqRel);
-            let waiting = std::mem::take(&mut *level.waiting.lock().expect("no holder of the waiting panics"));
+            let waiting =
+                std::mem::take(&mut *level.waiting.lock().expect("no holder of the waiting panics"));
             waiting.into_iter().for_each(Waker::wake);
         }
     }

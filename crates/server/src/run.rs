@@ -7,13 +7,15 @@ use std::sync::Arc;
 use kv::{NodeId, Protocol, ShardId};
 use node::route::ShardMap;
 use node::{Driver, Executor, Recovery};
-use storage::{Applied, Kind, Options, Table};
+use storage::{Applied, Options, Resources, Table};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::connections::{self, listen};
 use crate::core::Core;
+use crate::descriptors::Descriptors;
 use crate::engine::Engine;
+use crate::engine::pause;
 use crate::folder::Folder;
 use crate::handle::{Handle, View};
 use crate::inbox::Inbox;
@@ -23,6 +25,9 @@ use crate::{Config, Failure, journal, log, time};
 /// Runs a node until SIGTERM or SIGINT, or until it cannot go on.
 pub fn run(config: Config) -> Result<(), Failure> {
     config.validate().map_err(Failure::Refused)?;
+    let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = config.cores.unwrap_or_else(processors).max(1);
+    let descriptors = Descriptors::claim(&config, cores)?;
     let folder = Folder::open(&config)?;
     let journal_folder = Folder::journal(&config.data);
     std::fs::create_dir_all(&journal_folder)
@@ -32,20 +37,25 @@ pub fn run(config: Config) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::Failed(format!("cannot start a runtime: {error}")))?;
-    let ended = runtime.block_on(serve(config, folder));
+    let ended = runtime.block_on(serve(config, folder, cores, descriptors));
     if let Err(failure) = &ended {
         tracing::error!(%failure, "the node ends");
     }
     ended
 }
 
-async fn serve(config: Config, folder: Folder) -> Result<(), Failure> {
+async fn serve(
+    config: Config,
+    folder: Folder,
+    cores: usize,
+    descriptors: Descriptors,
+) -> Result<(), Failure> {
     let clients = listen(&config.listen, "clients")?;
     let peers = own_address(&config).map(|address| listen(address, "other nodes")).transpose()?;
     let address = clients.local_addr().map_or_else(|_| config.listen.clone(), |address| address.to_string());
     let node = node_config(&config, &folder, address.clone());
     let inbox = Arc::new(Inbox::default());
-    let (driver, executor, log) = recover(&folder, &node, &config)?;
+    let (driver, executor, log) = recover(&folder, &node, &config, descriptors.table_files)?;
     let requests = log.requests();
     let log_thread = log.start(inbox.clone());
     let engine = Engine::new(executor, config.engine, inbox.clone(), requests.clone());
@@ -54,15 +64,15 @@ async fn serve(config: Config, folder: Folder) -> Result<(), Failure> {
     let addresses = peer_addresses(&config, &node);
     let identities = Identities::new(folder, node.me)?;
     let failed = |error: std::io::Error| Failure::Failed(format!("cannot start: {error}"));
-    let transport = Transport::start(peers, addresses, identities, inbox.clone()).map_err(failed)?;
+    let transport =
+        Transport::start(peers, descriptors.nodes, addresses, identities, inbox.clone()).map_err(failed)?;
     let mut core = Core::new(driver, inbox, view, engine, requests.clone(), transport);
 
     let (stop_connections, stopped) = watch::channel(false);
     let service = connections::dialects(handle);
-    let cores =
-        config.cores.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
-    tokio::spawn(connections::serve(clients, service.routes, cores, stopped));
-    tracing::info!(node = %config.name, address, data = %config.data.display(), "ready");
+    tokio::spawn(connections::serve(clients, service.routes, cores, descriptors.clients, stopped));
+    let (files, connections) = (descriptors.limit, descriptors.clients);
+    tracing::info!(node = %config.name, address, data = %config.data.display(), files, connections, "ready");
     let health = service.health.clone();
     let stop = Box::pin(async move {
         stop_signal().await;
@@ -122,12 +132,13 @@ fn recover(
     folder: &Folder,
     node: &node::Config,
     config: &Config,
+    table_files: usize,
 ) -> Result<(Driver, Executor, log::OpenLog), Failure> {
     let mut recovery = Recovery::default();
     let mut replay =
         |record: wal::Record| recovery.replay(&record).map_err(|error| Failure::Refused(error.to_string()));
     let log = log::open(&folder.log(), folder.identity.incarnation, &mut replay)?;
-    let mut table = open_table(&folder.engine(), config)?;
+    let mut table = open_table(&folder.engine(), config, table_files)?;
     let mut applied: BTreeMap<ShardId, Applied> = BTreeMap::new();
     for &(shard, _) in node.map.shards() {
         applied.insert(
@@ -140,14 +151,15 @@ fn recover(
     Ok((driver, Executor::new(table), log))
 }
 
-fn open_table(folder: &Path, config: &Config) -> Result<Table, Failure> {
-    let kind: Kind = config.engine;
-    let engine = storage::open(kind, folder).map_err(|error| engine_failure(&error))?;
+fn open_table(folder: &Path, config: &Config, files: usize) -> Result<Table, Failure> {
+    let resources = Resources { files, pause: Some(pause), ..Resources::default() };
+    let engine =
+        storage::open_with(config.engine, folder, resources).map_err(|error| engine_failure(&error))?;
     Ok(Table::open(engine, Options { history: config.history }))
 }
 
 fn engine_failure(error: &storage::EngineError) -> Failure {
-    if error.is_full() {
+    if error.may_pass() {
         return Failure::Failed(error.to_string());
     }
     Failure::Refused(format!(

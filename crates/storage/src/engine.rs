@@ -90,7 +90,9 @@ pub enum EngineError {
         doing: String,
     },
     /// The process or the system is out of file descriptors or memory. Nothing is lost; try again.
-    #[error("{doing}: {source}; it is tried again and nothing is lost (raise the limit of open files, or end what takes the memory)")]
+    #[error(
+        "{doing}: {source}; it is tried again and nothing is lost (raise the limit of open files, or end what takes the memory)"
+    )]
     Short {
         /// What was being done.
         doing: String,

@@ -138,7 +138,7 @@ impl Driver {
         } else if let Some(whose) = full {
             open.state = State::Waiting(self.now);
             let why = format!(
-                "the disk of {whose} is full: free space on the disk of the data folder; reads go on"
+                "the disk of {whose} is full, or it is out of file descriptors: its journal says what to free; reads go on"
             );
             self.finish(token, Err(Error::Unavailable(why)));
         } else {

@@ -46,9 +46,10 @@ pub(crate) struct Shared {
 }
 
 impl Transport {
-    /// Starts to listen and to connect. Runs on the current runtime.
+    /// Starts to listen, to up to `connections` at a time, and to connect. Runs on the current runtime.
     pub fn start(
         listener: Option<std::net::TcpListener>,
+        connections: usize,
         addresses: BTreeMap<NodeId, String>,
         identities: Identities,
         inbox: Arc<Inbox>,
@@ -56,7 +57,7 @@ impl Transport {
         let shared = Arc::new(Shared { inbox, identities, addresses, streams: Mutex::default() });
         if let Some(listener) = listener {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            tokio::spawn(incoming::accept(listener, shared.clone()));
+            tokio::spawn(incoming::accept(listener, connections, shared.clone()));
         }
         let start = |&node: &NodeId| (node, outgoing::Outgoing::start(node, shared.clone()));
         let outgoing = shared.addresses.keys().map(start).collect();

@@ -123,12 +123,7 @@ impl Engine for Disk {
     }
 }
 
-fn get(
-    tree: &AnyTree,
-    key: &[u8],
-    below: SeqNo,
-    pause: Option<fn()>,
-) -> Result<Option<Bytes>, EngineError> {
+fn get(tree: &AnyTree, key: &[u8], below: SeqNo, pause: Option<fn()>) -> Result<Option<Bytes>, EngineError> {
     loop {
         match (tree.get(key, below), pause) {
             (Ok(value), _) => return Ok(value.map(Bytes::from)),
