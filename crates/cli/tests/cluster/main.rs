@@ -10,6 +10,7 @@
 //! `CAPSTAN_LAB_FULL=1` runs them at full size, `CAPSTAN_LAB_SEED` repeats the choices of a run.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bounds;
 mod clients;
 mod damage;
 mod disk;
@@ -22,6 +23,7 @@ mod nodes;
 mod partitions;
 mod pauses;
 mod power;
+mod raw;
 mod snapshots;
 mod stop;
 mod strace;
