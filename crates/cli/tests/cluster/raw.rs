@@ -53,7 +53,8 @@ impl Raw {
 
     /// Calls a method on a new stream.
     pub fn call(&mut self, method: &str, message: &Bytes) -> io::Result<()> {
-        let stream = std::mem::replace(&mut self.next, self.next + 2);
+        let stream = self.next;
+        self.next += 2;
         let mut bytes = frame(HEADERS, END_HEADERS, stream, &head(method));
         let mut body = vec![0];
         body.put_u32(message.len() as u32);

@@ -55,12 +55,14 @@ impl Service {
         let deadline = deadline(request.timeout);
         let mut was_refused = false;
         loop {
-            let _turn = tab.room(deadline, was_refused).await?;
+            let turn = tab.room(deadline, was_refused).await?;
             if was_refused {
                 // There is room here; where there was none, some has to be made.
                 tokio::time::sleep(REFUSED_PAUSE).await;
             }
-            request.timeout = deadline.saturating_duration_since(Instant::now());
+            if turn.is_some() {
+                request.timeout = deadline.saturating_duration_since(Instant::now());
+            }
             if !is_read {
                 let reply = self.submit(request, false, tab.charge.clone()).await?;
                 return Ok((reply, tab.charge.answer));
