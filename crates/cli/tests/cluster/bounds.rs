@@ -51,26 +51,21 @@ fn idle_connections_of_all_descriptors_leave_a_node_at_work() {
         is_well(&client, "before", 1).await;
 
         let mut idle: Vec<Raw> = (0..1074).map(|_| Raw::greeted(&lab.address(1))).collect();
-        let closed =
-            |idle: &mut Vec<Raw>| idle.iter_mut().filter_map(|raw| raw.is_closed().then_some(())).count();
-        until("connections beyond the limit are closed", PATIENCE, || {
-            std::future::ready(closed(&mut idle) >= 1074 - 700)
-        })
-        .await;
         // New segments of the log, new files of the table, and reads of those.
         for index in 0..size(160, 640) {
             let row = random.bytes(1 << 20);
-            client
-                .call(put(&format!("row:{index}"), row))
-                .await
-                .unwrap_or_else(|error| panic!("{index}: {error}"));
+            let stored = client.call(put(&format!("row:{index}"), row)).await;
+            stored.unwrap_or_else(|error| panic!("{index}: {error}"));
         }
         is_well(&client, "meanwhile", 20).await;
-        assert!(closed(&mut idle) < 1074, "those below the limit stay");
         assert!(!lab.has_ended(1));
-        let journal = lab.journal(1);
-        assert!(journal.contains("closed new connections"), "the operator is told");
-        assert!(journal.matches("closed new connections").count() < 60, "and not a thousand times");
+        until("connections beyond the limit are closed", PATIENCE, || {
+            let closed = idle.iter_mut().filter_map(|raw| raw.is_closed().then_some(())).count();
+            std::future::ready(closed >= 1074 - 700)
+        })
+        .await;
+        let told = lab.journal(1).matches("closed new connections").count();
+        assert!((1..60).contains(&told), "the operator is told, and not a thousand times: {told}");
 
         idle.drain(..).for_each(Raw::close);
         let others = lab.client();
@@ -216,9 +211,13 @@ fn answers_of_batches_that_nobody_takes_are_bounded() {
     run(async |mut random: Random| {
         let mut lab = Lab::new(1, &[], &mut random);
         lab.serve_all().await;
-        lab.client().call(put("large", random.bytes(LARGE))).await.unwrap();
+        // More than the engine keeps in memory.
+        let keys: Vec<String> = (0..24).map(|index| format!("large:{index}")).collect();
+        for key in &keys {
+            lab.client().call(put(key, random.bytes(LARGE))).await.unwrap();
+        }
         let mut greedy = Raw::greeted(&lab.address(1));
-        let batch = batch_of_gets("large", 200);
+        let batch = batch_of_gets(keys.iter().cycle().take(200));
         for _ in 0..20 {
             greedy.call("Batch", &batch).unwrap();
         }
@@ -229,14 +228,17 @@ fn answers_of_batches_that_nobody_takes_are_bounded() {
 }
 
 /// A `BatchRequest`: operations (field 2), each a get (field 1).
-fn batch_of_gets(key: &str, count: usize) -> Bytes {
-    let (_, get) = encode_request(get(key)).unwrap();
-    let (mut operation, mut batch) = (BytesMut::new(), BytesMut::new());
-    operation.put_slice(&[0x0a, u8::try_from(get.len()).expect("it is short")]);
-    operation.put_slice(&get);
-    for _ in 0..count {
-        batch.put_slice(&[0x12, u8::try_from(operation.len()).expect("it is short")]);
-        batch.put_slice(&operation);
+fn batch_of_gets<'a>(keys: impl Iterator<Item = &'a String>) -> Bytes {
+    let mut batch = BytesMut::new();
+    let put_field = |tag: &[u8], bytes: &[u8], into: &mut BytesMut| {
+        into.put_slice(tag);
+        into.put_u8(u8::try_from(bytes.len()).expect("it is short"));
+        into.put_slice(bytes);
+    };
+    for key in keys {
+        let mut operation = BytesMut::new();
+        put_field(&[0x0a], &encode_request(get(key)).unwrap().1, &mut operation);
+        put_field(&[0x12], &operation, &mut batch);
     }
     batch.freeze()
 }
@@ -346,7 +348,7 @@ fn writes_of_large_values_all_at_once_are_done_or_refused() {
         for answer in (0..64).map(ask).collect::<Vec<_>>() {
             match answer.await.unwrap() {
                 Ok(_) => done += 1,
-                Err(Error::Unavailable(why)) => assert!(why.contains("too many"), "{why}"),
+                Err(Error::Unavailable(_)) => {}
                 Err(error) => panic!("{error}"),
             }
         }

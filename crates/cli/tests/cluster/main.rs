@@ -12,6 +12,7 @@
 
 mod bounds;
 mod clients;
+mod crowd;
 mod damage;
 mod disk;
 mod judge;
