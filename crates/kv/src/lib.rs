@@ -13,6 +13,7 @@
 //! Nothing here does I/O, reads a clock or draws a random number. The [`codec`] is what the log and the peers store and
 //! send: its tags are never given a second meaning.
 
+mod budget;
 pub mod cluster;
 pub mod codec;
 mod entry;
@@ -27,6 +28,7 @@ mod slot;
 mod version;
 mod waist;
 
+pub use budget::{Budget, Charge, Share};
 pub use entry::{Entry, Stamped};
 pub use error::{Error, Outcome};
 pub use id::{ClusterId, Epoch, NodeId, RequestId, ShardId};

@@ -74,6 +74,33 @@ pub enum Answer {
     },
 }
 
+impl Answer {
+    /// Bytes of the keys and values in it.
+    pub fn bytes(&self) -> usize {
+        let row = |row: &Option<Row>| row.as_ref().map_or(0, Row::bytes);
+        match self {
+            Answer::Row(found)
+            | Answer::Put { previous: found }
+            | Answer::Condition { current: found, .. } => row(found),
+            Answer::Deleted { previous, .. } => row(previous),
+            Answer::Many(keys) => keys.iter().map(|key| key.result.as_ref().map_or(0, row)).sum(),
+            Answer::Page(page) => page.rows.iter().map(Row::bytes).sum(),
+            Answer::History { revisions, .. } => {
+                revisions.iter().map(|revision| revision.value.as_ref().map_or(0, Value::len)).sum()
+            }
+            Answer::Popped(value) => value.as_ref().map_or(0, Value::len),
+            Answer::Transaction { answers, .. } => answers.iter().map(Answer::bytes).sum(),
+            Answer::Trimmed { .. } | Answer::Expire(_) | Answer::Length(_) | Answer::Number(_) => 0,
+        }
+    }
+}
+
+impl Row {
+    fn bytes(&self) -> usize {
+        self.key.len() + self.value.len()
+    }
+}
+
 /// The result for one key of several.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyAnswer {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Error, Level, Op, Reply, RequestId};
+use crate::{Charge, Error, Level, Op, Reply, RequestId};
 
 /// An op, and how it is to be treated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,11 @@ impl Request {
 pub trait Completions: Send {
     /// The answer to the request at `index` of the batch.
     fn complete(&mut self, index: usize, result: Result<Reply, Error>);
+
+    /// What the batch is counted against: held by the store until the last answer is given, and grown by what it reads.
+    fn charge(&self) -> Charge {
+        Charge::default()
+    }
 }
 
 impl<F: FnMut(usize, Result<Reply, Error>) + Send> Completions for F {

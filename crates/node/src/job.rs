@@ -5,8 +5,10 @@
 //! [`Done`]s. A job that takes long ends in [`Ran::Later`]: that part may run beside the following jobs.
 
 use bytes::Bytes;
-use kv::{Answer, Entry, Error, Op, ShardId, Version};
-use storage::{Clock, EngineError, ShardSnapshot, Table};
+use kv::{Answer, Entry, Error, Op, ShardId, Share, Version};
+use storage::{Clock, EngineError, Read, ShardSnapshot, Table};
+
+use crate::open::no_room;
 
 /// Something to do with the table.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub enum Job {
         op: Op,
         /// What the reader takes for expired.
         clock: Clock,
+        /// What the answer is counted against; without room there it is not read.
+        charge: Share,
     },
     /// Take a snapshot of a shard. Ends in [`Done::Snapshot`].
     Snapshot {
@@ -99,7 +103,7 @@ pub enum Done {
         /// Its name.
         token: u64,
         /// What it found.
-        read: storage::Read,
+        read: Read,
     },
     /// A snapshot was taken.
     Snapshot {
@@ -143,7 +147,7 @@ pub enum Done {
     Flushed {
         /// Its name.
         token: u64,
-        /// Full disks are told; anything else ends the process.
+        /// What may pass is told; anything else ends the process.
         result: Result<(), String>,
     },
 }
@@ -181,8 +185,8 @@ impl Executor {
     pub fn run(&mut self, job: Job) -> Result<Ran, EngineError> {
         Ok(Ran::Done(match job {
             Job::Apply { shard, index, term, entry } => self.apply(shard, index, term, &entry)?,
-            Job::Read { shard, token, op, clock } => {
-                Done::Read { shard, token, read: self.table.read(shard, &op, clock)? }
+            Job::Read { shard, token, op, clock, charge } => {
+                Done::Read { shard, token, read: self.read(shard, &op, clock, &charge)? }
             }
             Job::Snapshot { shard, to } => {
                 Done::Snapshot { shard, to, snapshot: Box::new(self.table.snapshot(shard)) }
@@ -207,13 +211,29 @@ impl Executor {
                 let flush = self.table.flush();
                 return Ok(Ran::Later(Box::new(move || match flush.run() {
                     Ok(()) => Ok(Done::Flushed { token, result: Ok(()) }),
-                    Err(error) if error.is_full() => {
+                    Err(error) if error.may_pass() => {
                         Ok(Done::Flushed { token, result: Err(error.to_string()) })
                     }
                     Err(error) => Err(error),
                 })));
             }
         }))
+    }
+
+    /// Reads if there is room for what is found, which only reading tells: so the last one with room may pass the limit.
+    fn read(&self, shard: ShardId, op: &Op, clock: Clock, charge: &Share) -> Result<Read, EngineError> {
+        let nothing =
+            |error| Read::Done { result: Err(error), last: self.table.applied(shard).last, hidden: false };
+        if !charge.has_room() {
+            return Ok(nothing(no_room(true)));
+        }
+        let read = self.table.read(shard, op, clock);
+        match &read {
+            Ok(Read::Done { result: Ok(answer), .. }) => charge.add(answer.bytes()),
+            Err(error) if error.may_pass() => return Ok(nothing(Error::Unavailable(error.to_string()))),
+            _ => {}
+        }
+        read
     }
 
     fn apply(&mut self, shard: ShardId, index: u64, term: u64, entry: &Bytes) -> Result<Done, EngineError> {

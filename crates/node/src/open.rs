@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use kv::{Answer, Class, Error, Level, NodeId, Op, RequestId, ShardId, Version};
+use kv::{Answer, Charge, Class, Error, Level, NodeId, Op, Reply, RequestId, ShardId, Version};
 use mutant::Mutant;
 use replication::Instant;
 
@@ -31,6 +31,8 @@ pub struct Part {
     pub id: Option<RequestId>,
     /// How long to try, in microseconds.
     pub timeout_micros: u64,
+    /// What it is counted against until it is answered, and its answer until that has left.
+    pub charge: Charge,
 }
 
 /// Who is to be answered.
@@ -82,11 +84,26 @@ pub(crate) struct Open {
     pub hidden: bool,
     /// Rows counted by earlier steps of a count.
     pub counted: u64,
+    /// What it and its answer are counted against.
+    pub charge: Charge,
 }
 
 impl Open {
     pub fn is_read(&self) -> bool {
         self.class == Class::Read
+    }
+
+    /// Counts an answer that was not counted as it was read here: of a write, or of another node. One for which there is
+    /// no room is not told.
+    pub fn count_answer(&self, result: Result<Reply, Error>) -> Result<Reply, Error> {
+        let bytes = result.as_ref().map_or(0, |reply| reply.answer.bytes());
+        let was_counted = self.is_read() && self.state == State::Local;
+        if bytes == 0 || was_counted || self.charge.answer.try_add(bytes) {
+            return result;
+        }
+        let nothing_happened = self.is_read()
+            || result.is_ok_and(|reply| matches!(reply.answer, Answer::Condition { met: false, .. }));
+        Err(no_room(nothing_happened))
     }
 
     /// What it is answered when it is given up now.
@@ -107,6 +124,21 @@ impl Open {
                 self.shard
             )),
         }
+    }
+}
+
+/// What is told instead of an answer for which there is no room.
+pub(crate) fn no_room(nothing_happened: bool) -> Error {
+    let full = "too many bytes of answers wait to be taken by whoever asked";
+    if nothing_happened {
+        Error::Unavailable(format!(
+            "{full}, and this one was not told; nothing has changed: take them faster, or ask for less at once"
+        ))
+    } else {
+        Error::InDoubt(format!(
+            "{full}, and what this write found is not told: it has happened, unless its conditions failed; read the \
+             keys to see which"
+        ))
     }
 }
 

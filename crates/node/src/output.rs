@@ -120,7 +120,8 @@ impl Driver {
             return self.inputs.push_back((shard, replication::Input::Fetched { token }));
         };
         let clock = self.clock_of_read(shard, open.level);
-        self.work.push(Work::Run(Job::Read { shard, token, op, clock }));
+        let charge = open.charge.answer.clone();
+        self.work.push(Work::Run(Job::Read { shard, token, op, clock, charge }));
     }
 
     /// What a read takes for expired. A leader has the shard advance, so that what one reader does not find, no later one

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kv::cluster::{Liveness, NodeStatus, ReplicaStatus, Role, ShardStatus, Status};
-use kv::{Epoch, NodeId, Protocol, ShardId, SlotRange};
+use kv::{Budget, Epoch, NodeId, Protocol, ShardId, SlotRange};
 use replication::Instant;
 
 use crate::wire::{Announced, Announcement};
@@ -14,6 +14,10 @@ pub const ANNOUNCE_MICROS: u64 = 1_000_000;
 const SUSPECT_MICROS: u64 = ANNOUNCE_MICROS * 5 / 2;
 /// A node that missed five is dead.
 const DEAD_MICROS: u64 = ANNOUNCE_MICROS * 11 / 2;
+
+/// Bytes of answers that may be on their way to one node: half of what its queue takes, so that they do not push out the
+/// messages of protocols.
+const ANSWER_BYTES_MAX: usize = 32 << 20;
 
 /// All other nodes.
 #[derive(Debug)]
@@ -27,12 +31,14 @@ struct Peer {
     connected: bool,
     heard: Option<Instant>,
     told: Announcement,
+    answers: Budget,
 }
 
 impl Peers {
     /// Of these ids and names.
     pub fn new(nodes: impl IntoIterator<Item = (NodeId, String)>) -> Peers {
-        let peer = |(id, name)| (id, Peer { name, ..Peer::default() });
+        let answers = || Budget::new(ANSWER_BYTES_MAX);
+        let peer = |(id, name)| (id, Peer { name, answers: answers(), ..Peer::default() });
         Peers { peers: nodes.into_iter().map(peer).collect() }
     }
 
@@ -56,6 +62,11 @@ impl Peers {
     /// Whether the way to a node stands.
     pub fn is_connected(&self, node: NodeId) -> bool {
         self.peers.get(&node).is_some_and(|peer| peer.connected)
+    }
+
+    /// What the answers to a node are counted against.
+    pub fn answers(&self, node: NodeId) -> Budget {
+        self.peers.get(&node).map_or_else(Budget::default, |peer| peer.answers.clone())
     }
 
     /// Something came from a node.

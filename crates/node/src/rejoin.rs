@@ -53,6 +53,7 @@ impl Driver {
                 fetched: None,
                 hidden: false,
                 counted: 0,
+                charge: kv::Charge::default(),
             });
             self.inputs.push_back((shard, replication::Input::Read { token, level: Level::Linearizable }));
         }

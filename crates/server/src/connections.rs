@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use dialects::native;
+use kv::Budget;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,12 +17,21 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
 
 use crate::Failure;
-use crate::counted::{CONNECTIONS_MAX, Counted, Counter, Permit};
+use crate::counted::{Counted, Counter, Permit};
+use crate::journal::Seldom;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 /// Connections dealt to a core and not yet taken up.
 const DEALT_MAX: usize = 256;
+/// Bytes of requests that all connections may have open, and that one may: so that one cannot shut out the others.
+const REQUEST_BYTES_MAX: usize = 256 << 20;
+const REQUEST_BYTES_EACH_MAX: usize = 64 << 20;
+/// Bytes of answers that all connections may have waiting to be taken, and that one may: some of the largest.
+const ANSWER_BYTES_MAX: usize = 256 << 20;
+const ANSWER_BYTES_EACH_MAX: usize = 32 << 20;
+/// How long to wait when a connection cannot be accepted: others must close first.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A connection whose other end has vanished is noticed after about this.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -84,27 +94,50 @@ pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
     socket2::SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))
 }
 
-/// Serves clients until `stop` turns true: on this runtime, and on `cores - 1` threads with one each.
+/// What all connections of clients share.
+#[derive(Clone)]
+struct Budgets {
+    requests: Budget,
+    answers: Budget,
+}
+
+impl Budgets {
+    fn new() -> Budgets {
+        Budgets { requests: Budget::new(REQUEST_BYTES_MAX), answers: Budget::new(ANSWER_BYTES_MAX) }
+    }
+
+    /// For one connection.
+    fn account(&self) -> native::Account {
+        native::Account::new(
+            self.requests.part(REQUEST_BYTES_EACH_MAX),
+            self.answers.part(ANSWER_BYTES_EACH_MAX),
+        )
+    }
+}
+
+/// Serves up to `connections` clients until `stop` turns true: on this runtime, and on `cores - 1` threads with one each.
 pub(crate) async fn serve(
     listeners: Vec<std::net::TcpListener>,
     routes: Routes,
     cores: usize,
+    connections: usize,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let listeners: Vec<TcpListener> =
         listeners.into_iter().map(TcpListener::from_std).collect::<io::Result<_>>()?;
+    let budgets = Budgets::new();
     let mut dealt = Vec::new();
     for core in 0..cores {
         let (sender, receiver) = mpsc::channel(DEALT_MAX);
         dealt.push(sender);
-        let serving = serve_core(receiver, routes.clone(), stop.clone());
+        let serving = serve_core(receiver, routes.clone(), budgets.clone(), stop.clone());
         if core == 0 {
             tokio::spawn(serving);
         } else {
             on_a_thread(core, serving);
         }
     }
-    let counter = Counter::new();
+    let counter = Counter::new(connections);
     for listener in listeners {
         tokio::spawn(accept(listener, dealt.clone(), counter.clone(), stop.clone()));
     }
@@ -128,6 +161,7 @@ async fn accept(
     counter: Counter,
     mut stop: watch::Receiver<bool>,
 ) {
+    let (mut refused, mut failed) = (Seldom::default(), Seldom::default());
     for core in (0..cores.len()).cycle() {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -136,30 +170,37 @@ async fn accept(
         match accepted.and_then(|(stream, _)| stream.into_std()) {
             Ok(stream) => {
                 let Some(permit) = counter.permit() else {
-                    tracing::warn!(
-                        open = CONNECTIONS_MAX,
-                        "closed a new connection: too many are open; share them among requests"
-                    );
+                    if let Some(times) = refused.happened() {
+                        let why =
+                            "too many are open: share them among requests, or raise the limit of open files";
+                        tracing::warn!(times, open = counter.most(), why, "closed new connections");
+                    }
                     continue;
                 };
                 // A core that cannot keep up with new connections holds the acceptor back, and so the clients.
                 let _ = cores[core].send((stream, permit)).await;
             }
             Err(error) => {
-                // Out of file descriptors, mostly: others must close first.
-                tracing::warn!(%error, "cannot accept a connection: raise the limit of open files, or connect less");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                if let Some(times) = failed.happened() {
+                    tracing::warn!(times, %error, "cannot accept connections; trying on");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-async fn serve_core(dealt: mpsc::Receiver<Dealt>, routes: Routes, mut stop: watch::Receiver<bool>) {
+async fn serve_core(
+    dealt: mpsc::Receiver<Dealt>,
+    routes: Routes,
+    budgets: Budgets,
+    mut stop: watch::Receiver<bool>,
+) {
     use tokio_stream::StreamExt;
-    let incoming = ReceiverStream::new(dealt).map(|(stream, permit)| {
+    let incoming = ReceiverStream::new(dealt).map(move |(stream, permit)| {
         let stream = TcpStream::from_std(stream)?;
         prepare(&stream)?;
-        Ok::<_, io::Error>(Counted::new(stream, permit))
+        Ok::<_, io::Error>(Counted::new(stream, permit, budgets.account()))
     });
     let stopped = async move {
         // The sender lives as long as the node.

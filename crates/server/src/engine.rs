@@ -15,12 +15,15 @@ use storage::{EngineError, Kind};
 
 use crate::Failure;
 use crate::inbox::{Inbox, Message, thread};
+use crate::journal::Seldom;
 use crate::log::Request;
 
 /// The table is flushed when it holds this much that is not: it bounds the memory of a node.
 const UNFLUSHED_BYTES_MAX: u64 = 64 << 20;
 /// Entries of more bytes than this all together do not run in the driver's thread: some 80 small writes, half a millisecond.
 const HERE_BYTES_MAX: usize = 16 << 10;
+/// How long the table waits before it tries again.
+const PAUSE: Duration = Duration::from_millis(20);
 /// More reads than this do not run in the driver's thread.
 const HERE_READS_MAX: usize = 64;
 
@@ -99,7 +102,7 @@ struct Tidying {
     pause_until: Option<Instant>,
 }
 
-/// The pause after a compaction that a full disk did not let through.
+/// The pause after a compaction that a full disk, or want of file descriptors, did not let through.
 const TIDYING_PAUSE: Duration = Duration::from_secs(5);
 
 impl Tidying {
@@ -184,13 +187,27 @@ fn background(inbox: Arc<Inbox>, busy: Arc<AtomicUsize>) -> Sender<Background> {
             match ended {
                 Ok(Some(done)) => inbox.input(node::Input::Done(done)),
                 Ok(None) => {}
-                Err(error) if error.is_full() => tracing::warn!(%error, "a compaction waits for space"),
+                Err(error) if error.may_pass() => tracing::warn!(%error, "a compaction waits"),
                 Err(error) => return inbox.push(Message::Fatal(fatal(error))),
             }
         }
     };
     thread(&owner, "background", run);
     sender
+}
+
+/// Waits a little before the table reads again what it could not read for want of file descriptors or memory.
+pub(crate) fn pause() {
+    static TOLD: Mutex<Option<Seldom>> = Mutex::new(None);
+    let mut told = TOLD.lock().expect("no holder of the time panics");
+    if let Some(times) = told.get_or_insert_default().happened() {
+        tracing::warn!(
+            times,
+            "the table waits for file descriptors or memory: what else runs on this machine?"
+        );
+    }
+    drop(told);
+    std::thread::sleep(PAUSE);
 }
 
 fn fatal(error: EngineError) -> Failure {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use kv::cluster::{Cluster, Location, Status};
-use kv::{ClusterId, Completions, Error, Key, KeyValue, Reply, Request, Slot, TIMEOUT_MILLIS_MAX};
+use kv::{Charge, ClusterId, Completions, Error, Key, KeyValue, Reply, Request, Slot, TIMEOUT_MILLIS_MAX};
 use node::Part;
 use node::route::{Plan, ShardMap};
 use tokio::sync::watch;
@@ -43,7 +43,7 @@ impl Handle {
         self.view.clock.load(Ordering::Relaxed)
     }
 
-    fn ask(&self, request: Request, answer: Sink) {
+    fn ask(&self, request: Request, charge: Charge, answer: Sink) {
         if request.keyspace != Request::KEYSPACE {
             return answer(Err(Error::NoKeyspace(request.keyspace)));
         }
@@ -54,7 +54,7 @@ impl Handle {
         };
         let (level, id) = (request.level, request.id);
         let ask = |shard, op, sink| {
-            let part = Part { shard, op, level, id, timeout_micros };
+            let part = Part { shard, op, level, id, timeout_micros, charge: charge.clone() };
             self.inbox.push(Message::Ask { part, sink });
         };
         if let Some((shard, op)) = plan.take_single() {
@@ -71,9 +71,10 @@ impl Handle {
 
 impl KeyValue for Handle {
     fn submit(&self, mut requests: Vec<Request>, mut completions: Box<dyn Completions>) {
+        let charge = completions.charge();
         if requests.len() == 1 {
             let request = requests.remove(0);
-            return self.ask(request, Box::new(move |result| completions.complete(0, result)));
+            return self.ask(request, charge, Box::new(move |result| completions.complete(0, result)));
         }
         let completions = Arc::new(Mutex::new(completions));
         for (index, request) in requests.into_iter().enumerate() {
@@ -81,7 +82,7 @@ impl KeyValue for Handle {
             let complete = move |result| {
                 completions.lock().expect("no completion panics").complete(index, result);
             };
-            self.ask(request, Box::new(complete));
+            self.ask(request, charge.clone(), Box::new(complete));
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::layer::SubscriberExt;
@@ -29,4 +30,26 @@ pub(crate) fn start(folder: &Path, stderr: bool) -> Result<Option<WorkerGuard>, 
     // In tests several nodes share a process: the first one's journal is everyone's.
     let started = tracing_subscriber::registry().with(to_file).with(to_stderr).try_init();
     Ok(started.is_ok().then_some(guard))
+}
+
+/// What happens again and again is told at most so often.
+const SELDOM: Duration = Duration::from_secs(1);
+
+/// Says when something that happens again and again is told.
+#[derive(Debug, Default)]
+pub(crate) struct Seldom {
+    told: Option<Instant>,
+    untold: u64,
+}
+
+impl Seldom {
+    /// It happened. When it is to be told: how often it happened since it was told last.
+    pub fn happened(&mut self) -> Option<u64> {
+        self.untold += 1;
+        if self.told.is_some_and(|told| told.elapsed() < SELDOM) {
+            return None;
+        }
+        self.told = Some(Instant::now());
+        Some(std::mem::take(&mut self.untold))
+    }
 }

@@ -21,6 +21,7 @@ mod config;
 mod connections;
 mod core;
 mod counted;
+mod descriptors;
 mod engine;
 mod failure;
 mod folder;

@@ -2,6 +2,7 @@
 //!
 //! The disk counts as full when the log cannot grow, and as soon as a checkpoint did not find room: a log that went on
 //! growing would take the very space that the next checkpoint needs to shorten it. Until one succeeds, writes are refused.
+//! A file that cannot be opened for want of file descriptors counts like that as well.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -78,7 +79,7 @@ pub(crate) fn open(
     };
     let opened = Log::open(&mut disk, wal::Config::new(log_id), &mut each);
     let (log, recovered) = opened.map_err(|error| match error {
-        OpenError::Disk { error: DiskError::Full, .. } => Failure::Failed(error.to_string()),
+        OpenError::Disk { error: ref why, .. } if why.may_pass() => Failure::Failed(error.to_string()),
         error => cannot(error.to_string()),
     })?;
     bad?;
@@ -216,9 +217,8 @@ impl Writer {
         if (self.log.is_full() || self.no_room) != self.full {
             self.full = !self.full;
             if self.full {
-                tracing::error!(
-                    "the disk is full: writes are refused until there is space again; reads go on"
-                );
+                let why = self.log.refusal().unwrap_or(&DiskError::Full);
+                tracing::error!(%why, "writes are refused until that has passed; reads go on");
             } else {
                 tracing::info!("the disk has space again: writes go on");
             }

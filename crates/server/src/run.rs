@@ -11,13 +11,15 @@ use node::route::ShardMap;
 use node::{Driver, Executor, Recovery};
 use rustix::fs::Mode;
 use rustix::process::umask;
-use storage::{Applied, Kind, Options, Table};
+use storage::{Applied, Options, Resources, Table};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::connections::{self, listen};
 use crate::core::Core;
+use crate::descriptors::Descriptors;
 use crate::engine::Engine;
+use crate::engine::pause;
 use crate::folder::Folder;
 use crate::handle::{Handle, Membership, View};
 use crate::inbox::Inbox;
@@ -29,6 +31,9 @@ pub fn run(config: Config) -> Result<(), Failure> {
     config.validate().map_err(Failure::Refused)?;
     // What is stored is for this user alone.
     umask(Mode::RWXG | Mode::RWXO);
+    let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = config.cores.unwrap_or_else(processors).max(1);
+    let descriptors = Descriptors::claim(&config, cores)?;
     let folder = Folder::open(&config)?;
     let journal_folder = Folder::journal(&config.data);
     std::fs::create_dir_all(&journal_folder)
@@ -38,14 +43,19 @@ pub fn run(config: Config) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::Failed(format!("cannot start a runtime: {error}")))?;
-    let ended = runtime.block_on(serve(config, folder));
+    let ended = runtime.block_on(serve(config, folder, cores, descriptors));
     if let Err(failure) = &ended {
         tracing::error!(%failure, "the node ends");
     }
     ended
 }
 
-async fn serve(config: Config, folder: Folder) -> Result<(), Failure> {
+async fn serve(
+    config: Config,
+    folder: Folder,
+    cores: usize,
+    descriptors: Descriptors,
+) -> Result<(), Failure> {
     if let Some(note) = &folder.note {
         tracing::warn!(data = %config.data.display(), note, "the data folder was open to other users");
     }
@@ -54,7 +64,7 @@ async fn serve(config: Config, folder: Folder) -> Result<(), Failure> {
     let address = announced(&config, &clients)?;
     let node = node_config(&config, &folder, address.clone());
     let inbox = Arc::new(Inbox::default());
-    let (driver, executor, log) = recover(&folder, &node, &config)?;
+    let (driver, executor, log) = recover(&folder, &node, &config, descriptors.table_files)?;
     let identities = Arc::new(Identities::new(folder, node.me)?);
     let requests = log.requests();
     let begins = identities.clone();
@@ -65,14 +75,15 @@ async fn serve(config: Config, folder: Folder) -> Result<(), Failure> {
     let handle = Arc::new(Handle::new(inbox.clone(), node.map.clone(), view.clone(), membership));
     let addresses = peer_addresses(&config, &node);
     let failed = |error: std::io::Error| Failure::Failed(format!("cannot start: {error}"));
-    let transport = Transport::start(peers, addresses, identities.clone(), inbox.clone()).map_err(failed)?;
+    let transport = Transport::start(peers, descriptors.nodes, addresses, identities.clone(), inbox.clone())
+        .map_err(failed)?;
     let mut core = Core::new(driver, inbox, view, engine, requests.clone(), transport);
 
     let (stop_connections, stopped) = watch::channel(false);
     let service = connections::dialects(handle);
-    let cores =
-        config.cores.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
-    tokio::spawn(connections::serve(clients, service.routes, cores, stopped));
+    tokio::spawn(connections::serve(clients, service.routes, cores, descriptors.clients, stopped));
+    let (files, connections) = (descriptors.limit, descriptors.clients);
+    tracing::info!(files, connections, "descriptors are shared out");
     let health = service.health.clone();
     let readiness = tokio::spawn(become_ready(config, address, identities, health.clone()));
     let stop = Box::pin(async move {
@@ -167,6 +178,7 @@ fn recover(
     folder: &Folder,
     node: &node::Config,
     config: &Config,
+    table_files: usize,
 ) -> Result<(Driver, Executor, log::OpenLog), Failure> {
     let mut recovery = Recovery::default();
     let mut logged = BTreeSet::new();
@@ -175,7 +187,7 @@ fn recover(
         recovery.replay(&record).map_err(|error| Failure::Refused(error.to_string()))
     };
     let log = log::open(&folder.log(), folder.identity.incarnation, &mut replay)?;
-    let mut table = open_table(&folder.engine(), config)?;
+    let mut table = open_table(&folder.engine(), config, table_files)?;
     let mut applied: BTreeMap<ShardId, Applied> = BTreeMap::new();
     for &(shard, _) in node.map.shards() {
         let loaded = table.load(shard, recovery.generation(shard)).map_err(|error| engine_failure(&error))?;
@@ -190,14 +202,15 @@ fn recover(
     Ok((driver, Executor::new(table), log))
 }
 
-fn open_table(folder: &Path, config: &Config) -> Result<Table, Failure> {
-    let kind: Kind = config.engine;
-    let engine = storage::open(kind, folder).map_err(|error| engine_failure(&error))?;
+fn open_table(folder: &Path, config: &Config, files: usize) -> Result<Table, Failure> {
+    let resources = Resources { files, pause: Some(pause), ..Resources::default() };
+    let engine =
+        storage::open_with(config.engine, folder, resources).map_err(|error| engine_failure(&error))?;
     Ok(Table::open(engine, Options { deleted_micros: config.deleted_micros, ..Options::of(config.history) }))
 }
 
 fn engine_failure(error: &storage::EngineError) -> Failure {
-    if error.is_full() {
+    if error.may_pass() {
         return Failure::Failed(error.to_string());
     }
     Failure::Refused(format!(

@@ -89,6 +89,16 @@ pub enum EngineError {
         /// What was being done.
         doing: String,
     },
+    /// The process or the system is out of file descriptors or memory. Nothing is lost; try again.
+    #[error(
+        "{doing}: {source}; it is tried again and nothing is lost (raise the limit of open files, or end what takes the memory)"
+    )]
+    Short {
+        /// What was being done.
+        doing: String,
+        /// What is missing.
+        source: io::Error,
+    },
     /// The operating system failed. After a flush, what is on the disk is unknown: stop and start again.
     #[error("{doing} failed: {source}")]
     Io {
@@ -123,9 +133,9 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    /// Whether trying again may succeed once there is space.
-    pub fn is_full(&self) -> bool {
-        matches!(self, EngineError::Full { .. })
+    /// Whether trying again may succeed, once there is space on the disk, a file descriptor or memory.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, EngineError::Full { .. } | EngineError::Short { .. })
     }
 
     pub(crate) fn io(doing: impl Into<String>, source: io::Error) -> EngineError {
@@ -133,6 +143,7 @@ impl EngineError {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 EngineError::Full { doing: doing.into() }
             }
+            _ if is_short(&source) => EngineError::Short { doing: doing.into(), source },
             _ => EngineError::Io { doing: doing.into(), source },
         }
     }
@@ -142,13 +153,38 @@ impl EngineError {
     }
 }
 
-/// Opens the engine in a folder, or makes a new one there.
-pub fn open(kind: Kind, folder: &Path) -> Result<Box<dyn Engine>, EngineError> {
-    open_with_cache(kind, folder, CACHE_BYTES)
+/// Whether a call failed for want of file descriptors or memory: it did nothing.
+pub(crate) fn is_short(error: &io::Error) -> bool {
+    let short = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE, rustix::io::Errno::NOMEM];
+    error.kind() == io::ErrorKind::OutOfMemory
+        || short.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// As [`open`]; the disk engine keeps up to `cache_bytes` of blocks in memory.
-pub fn open_with_cache(kind: Kind, folder: &Path, cache_bytes: u64) -> Result<Box<dyn Engine>, EngineError> {
+/// What an engine may use, and what it does when that is not to be had.
+#[derive(Clone, Copy, Debug)]
+pub struct Resources {
+    /// Bytes of blocks that the disk engine keeps in memory.
+    pub cache_bytes: u64,
+    /// Table files that the disk engine keeps open.
+    pub files: usize,
+    /// Called before a read is tried again that failed for want of file descriptors or memory: an entry cannot be left half
+    /// applied. `None` = it is not tried again.
+    pub pause: Option<fn()>,
+}
+
+impl Default for Resources {
+    fn default() -> Resources {
+        Resources { cache_bytes: CACHE_BYTES, files: 256, pause: None }
+    }
+}
+
+/// Opens the engine in a folder, or makes a new one there.
+pub fn open(kind: Kind, folder: &Path) -> Result<Box<dyn Engine>, EngineError> {
+    open_with(kind, folder, Resources::default())
+}
+
+/// As [`open`], with so much.
+pub fn open_with(kind: Kind, folder: &Path, resources: Resources) -> Result<Box<dyn Engine>, EngineError> {
     let doing = || format!("opening the {} engine in {}", kind.name(), folder.display());
     let made = std::fs::create_dir_all(folder).and_then(|()| folder.parent().map_or(Ok(()), sync_folder));
     made.map_err(|error| EngineError::io(doing(), error))?;
@@ -162,7 +198,7 @@ pub fn open_with_cache(kind: Kind, folder: &Path, cache_bytes: u64) -> Result<Bo
     }
     Ok(match kind {
         Kind::Memory => Box::new(Memory::open(folder)?),
-        Kind::Disk => Box::new(Disk::open(folder, cache_bytes)?),
+        Kind::Disk => Box::new(Disk::open(folder, resources)?),
     })
 }
 
@@ -189,10 +225,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn engine_error_disk_full_is_told_apart() {
-        assert!(EngineError::io("writing", io::Error::from(io::ErrorKind::StorageFull)).is_full());
-        assert!(EngineError::io("writing", io::Error::from(io::ErrorKind::QuotaExceeded)).is_full());
-        assert!(!EngineError::io("writing", io::Error::other("no")).is_full());
+    fn engine_error_that_may_pass_is_told_apart() {
+        assert!(EngineError::io("writing", io::Error::from(io::ErrorKind::StorageFull)).may_pass());
+        assert!(EngineError::io("writing", io::Error::from(io::ErrorKind::QuotaExceeded)).may_pass());
+        for errno in [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE, rustix::io::Errno::NOMEM] {
+            assert!(EngineError::io("opening", errno.into()).may_pass(), "{errno}");
+        }
+        assert!(!EngineError::io("writing", io::Error::other("no")).may_pass());
+        assert!(!EngineError::io("syncing", rustix::io::Errno::IO.into()).may_pass());
     }
 
     #[test]

@@ -26,7 +26,9 @@ mod engine;
 mod memory;
 mod table;
 
-pub use engine::{CACHE_BYTES, Engine, EngineError, Flush, Kind, Maintenance, View, open, open_with_cache};
+pub use engine::{
+    CACHE_BYTES, Engine, EngineError, Flush, Kind, Maintenance, Resources, View, open, open_with,
+};
 #[doc(hidden)]
 pub use table::fuzz;
 pub use table::{

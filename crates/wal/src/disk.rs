@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 
 use bytes::Bytes;
+use rustix::io::Errno;
 
 /// One piece of work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +99,13 @@ pub enum DiskError {
     /// No space or quota is left; it may be retried when there is some.
     #[error("the disk or the quota is full")]
     Full,
+    /// The process or the system is out of file descriptors or memory, so a file was not opened: nothing was done, and it may
+    /// be retried.
+    #[error("{message}")]
+    Short {
+        /// The system's words.
+        message: String,
+    },
     /// Anything else.
     #[error("{message}")]
     Io {
@@ -106,6 +114,22 @@ pub enum DiskError {
         /// The system's words.
         message: String,
     },
+}
+
+impl DiskError {
+    /// Of a file that could not be opened.
+    pub fn opening(error: io::Error) -> DiskError {
+        let short = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+        match short.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error())) {
+            true => DiskError::Short { message: error.to_string() },
+            false => error.into(),
+        }
+    }
+
+    /// Nothing was done, and it may be retried.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, DiskError::Full | DiskError::Short { .. })
+    }
 }
 
 impl From<io::Error> for DiskError {

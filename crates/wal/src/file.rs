@@ -51,15 +51,16 @@ impl FileDisk {
                 fs::remove_file(path)?;
             }
         }
-        let helper = Helper::start(folder.to_owned(), wake)?;
+        let helper = Helper::start(folder.to_owned(), File::open(folder)?, wake)?;
         Ok(FileDisk { folder: folder.to_owned(), file: None, completed: Vec::new(), helper })
     }
 
     /// The file of a segment. The same descriptor writes and syncs, so that no failed write-back is missed.
-    fn file(&mut self, segment: u64) -> io::Result<&File> {
+    fn file(&mut self, segment: u64) -> Result<&File, DiskError> {
         if self.file.as_ref().is_none_or(|(open, _)| *open != segment) {
             let path = self.folder.join(segment_file_name(segment));
-            self.file = Some((segment, OpenOptions::new().read(true).write(true).open(path)?));
+            let file = OpenOptions::new().read(true).write(true).open(path).map_err(DiskError::opening)?;
+            self.file = Some((segment, file));
         }
         Ok(&self.file.as_ref().expect("it was opened").1)
     }
@@ -145,16 +146,17 @@ struct Helper {
 }
 
 impl Helper {
-    fn start(folder: PathBuf, wake: Box<dyn Fn() + Send + Sync>) -> io::Result<Helper> {
+    /// `names` is the folder, opened: so that no refusal comes between making a file and making its name last.
+    fn start(folder: PathBuf, names: File, wake: Box<dyn Fn() + Send + Sync>) -> io::Result<Helper> {
         let (jobs, queue) = mpsc::channel::<(u64, Io)>();
         let (done, completed) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let run = move || {
             for (token, io) in queue {
-                let result = perform(&folder, &io, &stopped);
+                let result = perform(&folder, &names, &io, &stopped);
                 // The receiver is gone only while the disk is dropped: then nobody waits.
-                let _ = done.send((token, result.map_err(DiskError::from)));
+                let _ = done.send((token, result));
                 wake();
             }
         };
@@ -179,7 +181,7 @@ impl Drop for Helper {
     }
 }
 
-fn perform(folder: &Path, io: &Io, stop: &AtomicBool) -> io::Result<()> {
+fn perform(folder: &Path, names: &File, io: &Io, stop: &AtomicBool) -> Result<(), DiskError> {
     if stop.load(Ordering::Relaxed) {
         return Err(io::ErrorKind::Interrupted.into());
     }
@@ -189,21 +191,21 @@ fn perform(folder: &Path, io: &Io, stop: &AtomicBool) -> io::Result<()> {
         Io::Remove { .. } => remove(&path)?,
         Io::Write { .. } | Io::Sync { .. } => unreachable!("the log's thread does these itself"),
     }
-    sync_folder(folder)
+    Ok(names.sync_all()?)
 }
 
-fn create(path: &Path, bytes: u64, stop: &AtomicBool) -> io::Result<()> {
+fn create(path: &Path, bytes: u64, stop: &AtomicBool) -> Result<(), DiskError> {
     let unfinished = path.with_added_extension(UNFINISHED);
-    let result = write_zeros(&unfinished, bytes, stop).and_then(|()| fs::rename(&unfinished, path));
+    let file = File::create(&unfinished).map_err(DiskError::opening)?;
+    let result = write_zeros(file, bytes, stop).and_then(|()| fs::rename(&unfinished, path));
     if result.is_err() {
         // What is left of it would take the room that others need.
         remove(&unfinished)?;
     }
-    result
+    Ok(result?)
 }
 
-fn write_zeros(path: &Path, bytes: u64, stop: &AtomicBool) -> io::Result<()> {
-    let mut file = File::create(path)?;
+fn write_zeros(mut file: File, bytes: u64, stop: &AtomicBool) -> io::Result<()> {
     let zeros = vec![0; SLICE_BYTES];
     let mut rest = bytes;
     while rest > 0 {

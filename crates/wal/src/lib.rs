@@ -27,6 +27,7 @@
 //!   later ones behind it is damage: [`OpenError::Corrupt`], nothing behind it is served.
 //! - Segments are made of written zeros before they are needed, so a full disk shows when the spare is made
 //!   ([`Log::is_full`]), not in the middle of a batch, and a sync has no metadata to write.
+//! - A file that cannot be opened for want of descriptors or memory is as a full disk: nothing was done, and it is tried again.
 //!
 //! **CAVEATS.**
 //! - Damage to the very newest batch looks like a torn write and is cut, although it may have been acknowledged.

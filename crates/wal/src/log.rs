@@ -65,8 +65,10 @@ pub struct Log {
     segments: Segments,
     tail: Tail,
     flight: Option<Flight>,
-    /// Writing was refused by a full disk, which happens where written zeros reserve no room.
+    /// Writing was refused by a full disk, which happens where written zeros reserve no room, or for want of a file descriptor.
     writing: Gate,
+    /// What was refused last.
+    refusal: Option<DiskError>,
     durable: u64,
     token: u64,
     fatal: Option<Fatal>,
@@ -123,6 +125,7 @@ impl Log {
             tail,
             flight: None,
             writing: Gate::default(),
+            refusal: None,
             durable: 0,
             token: 0,
             fatal: None,
@@ -181,13 +184,18 @@ impl Log {
         self.segments.release(below.segment);
     }
 
-    /// The disk is full: the next segment cannot be made. The owner must refuse new work. What was appended goes on
+    /// The disk is full, or a file cannot be opened: the next segment cannot be made. The owner must refuse new work. What was appended goes on
     /// into the rest of the newest segment and then waits. Tried again when a segment was removed and by [`Log::retry`].
     pub fn is_full(&self) -> bool {
         self.segments.is_refused() || self.writing.is_refused()
     }
 
-    /// Has the next turn try again what a full disk refused.
+    /// What keeps it from growing, when it is full.
+    pub fn refusal(&self) -> Option<&DiskError> {
+        self.refusal.as_ref().filter(|_| self.is_full())
+    }
+
+    /// Has the next turn try again what was refused.
     pub fn retry(&mut self) {
         self.segments.retry();
         self.writing.retry();
@@ -275,6 +283,11 @@ impl Log {
     }
 
     fn complete(&mut self, token: u64, result: Result<(), DiskError>) -> Result<(), Fatal> {
+        if let Err(error) = &result
+            && error.may_pass()
+        {
+            self.refusal = Some(error.clone());
+        }
         let completed = match self.segments.complete(token, &result) {
             Ok(true) => Ok(()),
             Ok(false) => self.complete_step(token, &result),
@@ -297,7 +310,9 @@ impl Log {
                 flight.advance();
                 self.writing.succeed();
             }
-            (Err(DiskError::Full), Step::WriteHeader | Step::WriteBatch) => {
+            // A sync that was begun and failed is final, whatever it says.
+            (Err(DiskError::Short { .. }), _)
+            | (Err(DiskError::Full), Step::WriteHeader | Step::WriteBatch) => {
                 flight.token = None;
                 self.writing.refuse();
             }

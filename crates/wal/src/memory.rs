@@ -247,6 +247,9 @@ impl Disk for MemoryDisk {
 
     fn sync(&mut self, segment: u64) -> Result<(), DiskError> {
         let fault = self.fault(Operation::Sync);
+        if matches!(fault, Err(DiskError::Short { .. })) {
+            return fault; // The file was not opened.
+        }
         let stored = self.found(segment)?;
         for (offset, bytes) in std::mem::take(&mut stored.unsynced) {
             if fault.is_ok() {

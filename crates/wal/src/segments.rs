@@ -178,7 +178,7 @@ impl Segments {
                 self.creation.succeed();
                 self.spares.push_back(segment);
             }
-            Err(DiskError::Full) => self.creation.refuse(),
+            Err(error) if error.may_pass() => self.creation.refuse(),
             Err(_) => return Err(Io::Create { segment: segment.number, bytes: segment.bytes }),
         }
         Ok(())
@@ -193,7 +193,7 @@ impl Segments {
                 self.creation.retry();
             }
             // Some file systems need room to remove.
-            Err(DiskError::Full) => self.removal.refuse(),
+            Err(error) if error.may_pass() => self.removal.refuse(),
             Err(_) => return Err(Io::Remove { segment: self.doomed[0] }),
         }
         Ok(())

@@ -10,7 +10,9 @@
 //! `CAPSTAN_LAB_FULL=1` runs them at full size, `CAPSTAN_LAB_SEED` repeats the choices of a run.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bounds;
 mod clients;
+mod crowd;
 mod damage;
 mod data_folder;
 mod disk;
@@ -23,6 +25,7 @@ mod nodes;
 mod partitions;
 mod pauses;
 mod power;
+mod raw;
 mod revisions;
 mod snapshots;
 mod stop;

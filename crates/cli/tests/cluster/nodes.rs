@@ -353,6 +353,14 @@ impl Lab {
         self.end(node, PATIENCE).await
     }
 
+    /// The most memory that the process of a node ever had, in bytes.
+    pub fn peak_memory(&self, node: u16) -> u64 {
+        let pid = self.pid(node).unwrap_or_else(|| panic!("n{node} does not run"));
+        let status = read(Path::new(&format!("/proc/{pid}/status")));
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("it is told");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("it is a number") << 10
+    }
+
     /// What a node wrote to standard error, all its lives.
     pub fn stderr(&self, node: u16) -> String {
         read(&self.home.path().join(format!("n{node}.stderr")))

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use kv::{Completions, Error, KeyValue, Reply, Request};
+use kv::{Charge, Completions, Error, KeyValue, Reply, Request};
 use tokio::sync::oneshot;
 
+use super::account::{REQUEST_BYTES, Tab, admit, deadline};
 use super::key_value::{unanswered, weigh};
 use super::reply::{self, Shape};
 use super::{
@@ -23,6 +24,7 @@ pub(super) async fn ask(
     clock: &Clock,
     batch: proto::BatchRequest,
     time: Option<Duration>,
+    tab: &Tab,
 ) -> Result<proto::BatchResponse, Error> {
     if batch.operations.len() > BATCH_OPERATIONS_MAX {
         return Err(Error::TooLarge {
@@ -32,6 +34,7 @@ pub(super) async fn ask(
         });
     }
     request::check_batch_header(batch.header.as_ref())?;
+    admit(&tab.charge.request, batch.operations.len() * REQUEST_BYTES)?;
     let mut requests = Vec::with_capacity(batch.operations.len());
     let asked: Vec<Result<Shape, Error>> = batch
         .operations
@@ -43,7 +46,9 @@ pub(super) async fn ask(
             Ok(shape)
         })
         .collect();
-    let replies = submit(kv, requests).await;
+    let longest = requests.iter().map(|request| request.timeout).max().unwrap_or_default();
+    let _turn = tab.room(deadline(longest), false).await?;
+    let replies = submit(kv, requests, tab.charge.clone()).await;
     Ok(proto::BatchResponse { results: results(asked, replies) })
 }
 
@@ -65,13 +70,13 @@ pub(super) fn decode(
     Ok((shape, request))
 }
 
-async fn submit(kv: &dyn KeyValue, requests: Vec<Request>) -> Replies {
+async fn submit(kv: &dyn KeyValue, requests: Vec<Request>, charge: Charge) -> Replies {
     if requests.is_empty() {
         return Vec::new();
     }
     let (send, receive) = oneshot::channel();
     let results = requests.iter().map(|_| None).collect::<Vec<_>>();
-    let collect = Collect { left: results.len(), results, send: Some(send) };
+    let collect = Collect { left: results.len(), results, send: Some(send), charge };
     kv.submit(requests, Box::new(collect));
     receive.await.expect("the results are sent at the latest when they are dropped")
 }
@@ -81,6 +86,7 @@ struct Collect {
     results: Replies,
     left: usize,
     send: Option<oneshot::Sender<Replies>>,
+    charge: Charge,
 }
 
 impl Collect {
@@ -99,6 +105,10 @@ impl Completions for Collect {
         if self.left == 0 {
             self.finish();
         }
+    }
+
+    fn charge(&self) -> Charge {
+        self.charge.clone()
     }
 }
 

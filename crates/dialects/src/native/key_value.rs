@@ -4,17 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kv::cluster::Cluster;
-use kv::{Error, KeyValue, Reply, Request};
+use kv::{Charge, Completions, Error, KeyValue, Reply, Request, Share};
 use prost::Message;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 use tonic::{Response, Status};
 
+use super::account::{Tab, deadline};
 use super::reply::{self, Shape};
 use super::{AnyRequest, AnyResponse, Clock, MESSAGE_BYTES_MAX, batch, cluster_id, proto, request, status};
 
 /// How long before the gRPC deadline the answer should leave.
 const ANSWER_TIME: Duration = Duration::from_millis(50);
+
+/// The pause before a read is asked again whose answer found no room, by the one of a connection that has the turn.
+const REFUSED_PAUSE: Duration = Duration::from_millis(5);
 
 /// The service.
 pub(super) struct Service {
@@ -24,27 +29,76 @@ pub(super) struct Service {
 }
 
 impl Service {
-    async fn ask(&self, message: AnyRequest, metadata: &MetadataMap) -> Result<AnyResponse, Error> {
+    /// The answer, and the share it holds until it has left.
+    async fn ask(
+        &self,
+        message: AnyRequest,
+        metadata: &MetadataMap,
+        tab: Tab,
+    ) -> Result<(AnyResponse, Share), Error> {
         let shape = Shape::of(&message);
         let mut request = request::decode(message, &*self.clock)?;
         request.op.validate()?;
         if let Some(time) = time_left(metadata) {
             request.timeout = request.timeout.min(time);
         }
-        let reply = self.submit(request, shape.is_read()).await?;
+        let (reply, share) = self.submit_with_room(request, shape.is_read(), tab).await?;
         let response = reply::encode(&shape, reply)?;
-        check_fits(&shape, response)
+        check_fits(&shape, response).map(|response| (response, share))
     }
 
-    async fn submit(&self, request: Request, is_read: bool) -> Result<Reply, Error> {
+    /// Asks when there is room for the answer; a read for whose answer there was none after all is asked again.
+    async fn submit_with_room(
+        &self,
+        mut request: Request,
+        is_read: bool,
+        mut tab: Tab,
+    ) -> Result<(Reply, Share), Error> {
+        let deadline = deadline(request.timeout);
+        let mut was_refused = false;
+        loop {
+            let turn = tab.room(deadline, was_refused).await?;
+            if was_refused {
+                // There is room here; where there was none, some has to be made.
+                tokio::time::sleep(REFUSED_PAUSE).await;
+            }
+            if turn.is_some() {
+                request.timeout = deadline.saturating_duration_since(Instant::now());
+            }
+            if !is_read {
+                let reply = self.submit(request, false, tab.charge.clone()).await?;
+                return Ok((reply, tab.charge.answer));
+            }
+            let result = self.submit(request.clone(), true, tab.charge.clone()).await;
+            was_refused = tab.charge.answer.was_refused();
+            if !was_refused || Instant::now() >= deadline {
+                return result.map(|reply| (reply, tab.charge.answer));
+            }
+            tab.begin_again();
+        }
+    }
+
+    async fn submit(&self, request: Request, is_read: bool, charge: Charge) -> Result<Reply, Error> {
         let (send, receive) = oneshot::channel();
-        let mut send = Some(send);
-        let completions = move |_, result| {
-            let send = send.take().expect("a store answers each request once");
-            let _ = send.send(result); // The caller may have gone away.
-        };
-        self.kv.submit(vec![request], Box::new(completions));
+        self.kv.submit(vec![request], Box::new(One { send: Some(send), charge }));
         receive.await.unwrap_or_else(|_| Err(unanswered(is_read)))
+    }
+}
+
+/// Takes the answer to one request.
+struct One {
+    send: Option<oneshot::Sender<Result<Reply, Error>>>,
+    charge: Charge,
+}
+
+impl Completions for One {
+    fn complete(&mut self, _: usize, result: Result<Reply, Error>) {
+        let send = self.send.take().expect("a store answers each request once");
+        let _ = send.send(result); // The caller may have gone away.
+    }
+
+    fn charge(&self) -> Charge {
+        self.charge.clone()
     }
 }
 
@@ -58,6 +112,13 @@ pub(super) fn unanswered(is_read: bool) -> Error {
                 .into(),
         )
     }
+}
+
+/// A response with the share that it holds until it has left.
+fn respond<T>(message: T, share: Share) -> Response<T> {
+    let mut response = Response::new(message);
+    response.extensions_mut().insert(share);
+    response
 }
 
 /// A response and its size in bytes.
@@ -116,10 +177,11 @@ macro_rules! serve {
                 &self,
                 request: tonic::Request<proto::$request>,
             ) -> Result<Response<proto::$response>, Status> {
-                let (metadata, _, message) = request.into_parts();
+                let (metadata, mut extensions, message) = request.into_parts();
                 cluster_id::check(&*self.cluster, &metadata)?;
-                match self.ask(AnyRequest::$rpc(message), &metadata).await {
-                    Ok(AnyResponse::$rpc(response)) => Ok(Response::new(response)),
+                let tab = extensions.remove::<Tab>().unwrap_or_default();
+                match self.ask(AnyRequest::$rpc(message), &metadata, tab).await {
+                    Ok((AnyResponse::$rpc(response), share)) => Ok(respond(response, share)),
                     Ok(_) => unreachable!("a reply is encoded in the shape of its request"),
                     Err(error) => Err(status::to_status(&error)),
                 }
@@ -129,11 +191,12 @@ macro_rules! serve {
                 &self,
                 request: tonic::Request<proto::BatchRequest>,
             ) -> Result<Response<proto::BatchResponse>, Status> {
-                let (metadata, _, message) = request.into_parts();
+                let (metadata, mut extensions, message) = request.into_parts();
                 cluster_id::check(&*self.cluster, &metadata)?;
+                let tab = extensions.remove::<Tab>().unwrap_or_default();
                 let time = time_left(&metadata);
-                let results = batch::ask(&*self.kv, &*self.clock, message, time).await;
-                results.map(Response::new).map_err(|error| status::to_status(&error))
+                let results = batch::ask(&*self.kv, &*self.clock, message, time, &tab).await;
+                results.map(|results| respond(results, tab.charge.answer)).map_err(|error| status::to_status(&error))
             }
         }
     };

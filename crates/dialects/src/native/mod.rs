@@ -11,10 +11,12 @@
 //! # Caveats
 //!
 //! The serving side owns no socket and no thread: the caller runs [`server_builder`] with the routes on its own runtime.
+//! What a connection may hold is bounded when its `ConnectInfo` is an [`Account`].
 //! Keys and values of a request are slices of the buffer it was received in: whoever keeps them for long copies them.
 //! An answer that is larger than a message ([`MESSAGE_BYTES_MAX`]) cannot be told: a read is refused as too large, a write
 //! is answered as in doubt, because it happened and its answer is lost.
 
+mod account;
 mod batch;
 pub mod client;
 mod cluster;
@@ -36,6 +38,7 @@ use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+pub use account::Account;
 pub use client::{Client, Options};
 pub use cluster_id::CLUSTER_METADATA;
 pub use reply::{Malformed, decode_reply};
@@ -51,6 +54,7 @@ pub mod proto {
     pub const DESCRIPTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/capstan.bin"));
 }
 
+use account::Metered;
 use proto::cluster_server::ClusterServer;
 use proto::key_value_server::KeyValueServer;
 /// The request of any rpc that asks one thing.
@@ -65,6 +69,9 @@ pub const BATCH_OPERATIONS_MAX: usize = 1024;
 
 /// Requests that one connection may have open: two sessions' worth. More wait at the client.
 const STREAMS_MAX: u32 = 1024;
+/// Streams that may have been reset by the client before they were looked at: those of a node that was held up for a
+/// second, with deadlines of an eighth of that. Beyond, the client resets without end, and its connection is closed.
+const RESETS_MAX: usize = 8 * STREAMS_MAX as usize;
 /// What may be on its way on one stream: an eighth of the largest value, so that one stream cannot fill the connection.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 /// What may be on its way on one connection.
@@ -112,7 +119,7 @@ pub fn service(
     let keys = KeyValueServer::new(key_value::Service { kv, cluster: cluster.clone(), clock: clock.clone() })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let routes = Routes::new(keys)
+    let routes = Routes::new(Metered(keys))
         .add_service(ClusterServer::new(cluster::Service { cluster, clock }))
         .add_service(health)
         .add_service(reflection().build_v1().expect("the descriptors were generated with the code"))
@@ -130,6 +137,10 @@ pub fn server_builder() -> Server {
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .http2_max_pending_accept_reset_streams(Some(RESETS_MAX))
+        // Counted over a connection's whole life, as when the rest of a request arrives after it was refused: a limit would
+        // end every connection some day. What a stream leaves behind is bounded by the connection's account.
+        .http2_max_local_error_reset_streams(None)
 }
 
 /// Runs a future that has nothing to wait for.

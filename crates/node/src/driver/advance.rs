@@ -8,7 +8,7 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 use kv::cluster::Role;
-use kv::{Class, Error, Level, Op, ShardId, Stamped, Version};
+use kv::{Charge, Class, Error, Level, Op, ShardId, Stamped, Version};
 use replication::Token;
 
 use super::Driver;
@@ -72,6 +72,7 @@ impl Driver {
             fetched: None,
             hidden: false,
             counted: 0,
+            charge: Charge::default(),
         });
         replica.advance = Some(Advance { readers: Vec::from_iter(reader) });
         replica.proposals.push((token, stamped));

@@ -65,7 +65,13 @@ impl Driver {
         }
         match result {
             Err(error @ (Error::WrongNode { .. } | Error::InDoubt(_))) => self.turned_away(token, error),
-            result => self.finish(token, result),
+            result => {
+                if open.is_read() && matches!(result, Err(Error::Unavailable(_))) {
+                    // The leading node has no room: whoever asked may ask again.
+                    open.charge.answer.refuse();
+                }
+                self.finish(token, result);
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use kv::cluster::Role;
-use kv::{Class, Error, Level, NodeId, Reply, ShardId, Stamped};
+use kv::{Charge, Class, Error, Level, NodeId, Reply, ShardId, Stamped};
 use replication::Token;
 
 use super::{Driver, RETRY_MICROS, Work};
@@ -19,7 +19,7 @@ const TIMEOUT_MICROS_MIN: u64 = 1_000;
 
 impl Driver {
     pub(super) fn take_part(&mut self, client: u64, part: Part) {
-        let Part { shard, op, level, id, timeout_micros } = part;
+        let Part { shard, op, level, id, timeout_micros, charge } = part;
         let class = op.class();
         let refuse = |driver: &mut Driver, why: &str| {
             let result = Err(Error::Unavailable(why.into()));
@@ -57,6 +57,7 @@ impl Driver {
             fetched: None,
             hidden: false,
             counted: 0,
+            charge,
         });
         self.dispatch(token);
     }
@@ -90,6 +91,7 @@ impl Driver {
             );
         }
         let class = stamped.op.class();
+        let charge = Charge { answer: self.peers.answers(from).share(), ..Charge::default() };
         let token = self.open.insert(Open {
             origin: Origin::Peer(from, token),
             shard,
@@ -105,6 +107,7 @@ impl Driver {
             fetched: None,
             hidden: false,
             counted: 0,
+            charge,
         });
         self.serve(token);
     }
@@ -138,7 +141,7 @@ impl Driver {
         } else if let Some(whose) = full {
             open.state = State::Waiting(self.now);
             let why = format!(
-                "the disk of {whose} is full: free space on the disk of the data folder; reads go on"
+                "the disk of {whose} is full, or it is out of file descriptors: its journal says what to free; reads go on"
             );
             self.finish(token, Err(Error::Unavailable(why)));
         } else {
@@ -235,14 +238,19 @@ impl Driver {
             Err(error) if open.in_doubt && !open.is_read() && matches!(error, Error::Unavailable(_)) => {
                 Err(open.verdict())
             }
-            result => result,
+            result => open.count_answer(result),
         };
         if let (Some(id), Some(replica)) = (&open.own_id, self.replicas.get_mut(&open.shard)) {
             replica.sessions.close(id);
         }
         match open.origin {
             Origin::Client(client) => self.work.push(Work::Answer { client, result }),
-            Origin::Peer(node, token) => self.send(node, &Frame::Answer { token, result }),
+            Origin::Peer(node, token) => {
+                let frame = Frame::Answer { token, result }.encode();
+                // Until it has left, it counts.
+                let frame = open.charge.answer.keep_with(frame);
+                self.work.push(Work::Send { to: node, frame });
+            }
             Origin::Advance | Origin::Rejoiner(_) => {}
         }
     }

@@ -72,7 +72,8 @@ impl Cluster {
         let plan = Plan::new(&self.map, op).unwrap();
         let [(shard, op)] = &plan.parts[..] else { panic!("tests ask one shard") };
         let (shard, op) = (*shard, op.clone());
-        let part = Part { shard, op, level, id, timeout_micros: 3_000_000 };
+        let charge = kv::Charge::default();
+        let part = Part { shard, op, level, id, timeout_micros: 3_000_000, charge };
         let client = self.clients;
         self.input(node, Input::Part { client, part });
         client

@@ -14,31 +14,52 @@ use tokio::time::timeout;
 
 use super::hello::{Hello, Purpose, Welcome, malformed};
 use super::{Shared, bulk, framing};
+use crate::counted::{Counter, Permit};
+use crate::descriptors::STRANGERS_MAX;
+use crate::journal::Seldom;
 
 /// How long a caller may take to say who it is.
 const GREETING: Duration = Duration::from_secs(5);
 
-/// Accepts for the life of the node.
-pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+/// How long to wait when a connection cannot be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepts for the life of the node: so many at a time, few of which have not said who they are.
+pub(super) async fn accept(listener: TcpListener, connections: usize, shared: Arc<Shared>) {
+    let (all, strangers) = (Counter::new(connections), Counter::new(STRANGERS_MAX));
+    let (mut refused, mut failed) = (Seldom::default(), Seldom::default());
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
+                let (Some(open), Some(stranger)) = (all.permit(), strangers.permit()) else {
+                    if let Some(times) = refused.happened() {
+                        tracing::warn!(
+                            times,
+                            connections,
+                            "closed new connections of other nodes: too many are open"
+                        );
+                    }
+                    continue;
+                };
                 let shared = shared.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = serve(stream, &shared).await {
+                    let _open = open;
+                    if let Err(error) = serve(stream, stranger, &shared).await {
                         tracing::debug!(%error, "a connection of another node ended");
                     }
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection of another node: raise the limit of open files");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                if let Some(times) = failed.happened() {
+                    tracing::warn!(times, %error, "cannot accept connections of other nodes; trying on");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-async fn serve(stream: TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
+async fn serve(stream: TcpStream, stranger: Permit, shared: &Arc<Shared>) -> io::Result<()> {
     crate::connections::prepare(&stream)?;
     let (reader, mut writer) = stream.into_split();
     let mut frames = framing::Reader::new(reader);
@@ -56,6 +77,7 @@ async fn serve(stream: TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
             return Ok(());
         }
     }
+    drop(stranger);
     match hello.purpose {
         Purpose::Ordered => receive(hello.from, frames, writer, shared).await,
         Purpose::Bulk => bulk::receive(hello.from, frames, writer, shared).await,

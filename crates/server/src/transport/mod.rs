@@ -47,9 +47,10 @@ pub(crate) struct Shared {
 }
 
 impl Transport {
-    /// Starts to listen and to connect. Runs on the current runtime.
+    /// Starts to listen, to up to `connections` at a time, and to connect. Runs on the current runtime.
     pub fn start(
         listeners: Vec<std::net::TcpListener>,
+        connections: usize,
         addresses: BTreeMap<NodeId, String>,
         identities: Arc<Identities>,
         inbox: Arc<Inbox>,
@@ -57,7 +58,7 @@ impl Transport {
         let shared = Arc::new(Shared { inbox, identities, addresses, streams: Mutex::default() });
         for listener in listeners {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            tokio::spawn(incoming::accept(listener, shared.clone()));
+            tokio::spawn(incoming::accept(listener, connections, shared.clone()));
         }
         let start = |&node: &NodeId| (node, outgoing::Outgoing::start(node, shared.clone()));
         let outgoing = shared.addresses.keys().map(start).collect();

@@ -103,7 +103,8 @@ impl World {
         for (index, (shard, op)) in parts.into_iter().enumerate() {
             let client = gate.name();
             gate.parts.insert(client, (open, index));
-            inputs.push(Input::Part { client, part: Part { shard, op, level, id, timeout_micros } });
+            let part = Part { shard, op, level, id, timeout_micros, charge: kv::Charge::default() };
+            inputs.push(Input::Part { client, part });
         }
         self.give(node, inputs);
     }

@@ -27,11 +27,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use lsm_tree::{AbstractTree, AnyTree, Cache, Config, Guard, SeqNo, SequenceNumberCounter};
+use lsm_tree::{AbstractTree, AnyTree, Cache, Config, DescriptorTable, Guard, SeqNo, SequenceNumberCounter};
 
 use self::jobs::{Jobs, Sealed};
 use self::views::{Frozen, Views};
-use crate::engine::{self, Engine, EngineError, Flush, Maintenance, View, sync_folder};
+use crate::engine::{self, Engine, EngineError, Flush, Maintenance, Resources, View, sync_folder};
 
 /// A removal counts for so many bytes more than it has: every scan passes over it, until it is flushed and merged away.
 const REMOVED_BYTES: u64 = 512;
@@ -48,6 +48,7 @@ pub(crate) struct Disk {
     written: u64,
     /// Of the bytes ever written, those that are flushed.
     flushed: Arc<AtomicU64>,
+    pause: Option<fn()>,
 }
 
 impl Disk {
@@ -57,25 +58,28 @@ impl Disk {
     }
 
     /// Opens the tree of a folder, or makes one.
-    pub fn open(folder: &Path, cache_bytes: u64) -> Result<Disk, EngineError> {
+    pub fn open(folder: &Path, resources: Resources) -> Result<Disk, EngineError> {
+        let Resources { cache_bytes, files, pause } = resources;
         let doing = || format!("opening the disk engine in {}", folder.display());
         let numbers = SequenceNumberCounter::default();
         let cache = Arc::new(Cache::with_capacity_bytes(cache_bytes));
         let path = folder.join(FOLDER);
-        let config = Config::new(&path, numbers.clone(), SequenceNumberCounter::default()).use_cache(cache);
+        let config = Config::new(&path, numbers.clone(), SequenceNumberCounter::default())
+            .use_cache(cache)
+            .use_descriptor_table(Some(Arc::new(DescriptorTable::new(files))));
         let tree = config.open().map_err(|error| told(doing(), error))?;
         sync_folder(folder).map_err(|error| EngineError::io(doing(), error))?;
         numbers.fetch_max(tree.get_highest_persisted_seqno().map_or(0, |number| number + 1));
         let views = Arc::new(Views::new(numbers));
         let jobs = Arc::new(Jobs::new(tree.clone(), path, views.clone()));
         let number = Cell::new(views.next());
-        Ok(Disk { tree, views, jobs, number, written: 0, flushed: Arc::default() })
+        Ok(Disk { tree, views, jobs, number, written: 0, flushed: Arc::default(), pause })
     }
 }
 
 impl View for Disk {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        get(&self.tree, key, SeqNo::MAX)
+        get(&self.tree, key, SeqNo::MAX, self.pause)
     }
 
     fn scan(
@@ -85,7 +89,7 @@ impl View for Disk {
         backward: bool,
         visit: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
-        scan(&self.tree, from, to, backward, SeqNo::MAX, visit)
+        scan(&self.tree, (from, to), backward, SeqNo::MAX, self.pause, visit)
     }
 }
 
@@ -121,32 +125,53 @@ impl Engine for Disk {
     }
 }
 
-fn get(tree: &AnyTree, key: &[u8], below: SeqNo) -> Result<Option<Bytes>, EngineError> {
-    match tree.get(key, below) {
-        Ok(value) => Ok(value.map(Bytes::from)),
-        Err(error) => Err(told("reading a row", error)),
+fn get(tree: &AnyTree, key: &[u8], below: SeqNo, pause: Option<fn()>) -> Result<Option<Bytes>, EngineError> {
+    loop {
+        match (tree.get(key, below), pause) {
+            (Ok(value), _) => return Ok(value.map(Bytes::from)),
+            (Err(error), Some(pause)) if is_short_of(&error) => pause(),
+            (Err(error), _) => return Err(told("reading a row", error)),
+        }
     }
 }
 
 fn scan(
     tree: &AnyTree,
-    from: Bound<&[u8]>,
-    to: Bound<&[u8]>,
+    (from, to): (Bound<&[u8]>, Bound<&[u8]>),
     backward: bool,
     below: SeqNo,
+    pause: Option<fn()>,
     visit: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>,
 ) -> Result<(), EngineError> {
-    if engine::is_empty(from, to) {
-        return Ok(());
-    }
-    let mut rows = tree.range::<&[u8], _>((from, to), below, None);
-    while let Some(row) = if backward { rows.next_back() } else { rows.next() } {
-        let (key, value) = row.into_inner().map_err(|error| told("reading rows", error))?;
-        if visit(key.into(), value.into()).is_break() {
-            break;
+    let mut last: Option<Bytes> = None;
+    loop {
+        let beyond = last.as_deref().map(Bound::Excluded);
+        let bounds = if backward { (from, beyond.unwrap_or(to)) } else { (beyond.unwrap_or(from), to) };
+        if engine::is_empty(bounds.0, bounds.1) {
+            return Ok(());
+        }
+        let mut rows = tree.range::<&[u8], _>(bounds, below, None);
+        let error = loop {
+            let Some(row) = (if backward { rows.next_back() } else { rows.next() }) else { return Ok(()) };
+            let (key, value): (Bytes, Bytes) = match row.into_inner() {
+                Ok((key, value)) => (key.into(), value.into()),
+                Err(error) => break error,
+            };
+            if visit(key.clone(), value).is_break() {
+                return Ok(());
+            }
+            last = Some(key);
+        };
+        match pause.filter(|_| is_short_of(&error)) {
+            // Goes on behind what was visited.
+            Some(pause) => pause(),
+            None => return Err(told("reading rows", error)),
         }
     }
-    Ok(())
+}
+
+fn is_short_of(error: &lsm_tree::Error) -> bool {
+    matches!(error, lsm_tree::Error::Io(error) if engine::is_short(error))
 }
 
 /// The tree's errors in our words.

@@ -66,7 +66,7 @@ impl Drop for Frozen {
 
 impl View for Frozen {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        super::get(&self.tree, key, self.below)
+        super::get(&self.tree, key, self.below, None)
     }
 
     fn scan(
@@ -76,6 +76,6 @@ impl View for Frozen {
         backward: bool,
         visit: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
-        super::scan(&self.tree, from, to, backward, self.below, visit)
+        super::scan(&self.tree, (from, to), backward, self.below, None, visit)
     }
 }

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 
-use bytes::Bytes;
 use kv::{Answer, Error, Key, KeyAnswer, Op, Row, Version};
 
 use super::keys::RowSet;
@@ -157,24 +156,5 @@ impl Room {
             return Err(Error::TooLarge { what: self.what.into(), size, limit });
         }
         Ok(())
-    }
-}
-
-/// Bytes of the rows in an answer.
-pub fn bytes_of(answer: &Answer) -> usize {
-    let row = |row: &Option<Row>| row.as_ref().map_or(0, |row| row.key.len() + row.value.len());
-    match answer {
-        Answer::Row(found) | Answer::Put { previous: found } | Answer::Condition { current: found, .. } => {
-            row(found)
-        }
-        Answer::Deleted { previous, .. } => row(previous),
-        Answer::Many(keys) => keys.iter().map(|key| key.result.as_ref().map_or(0, row)).sum(),
-        Answer::Page(page) => page.rows.iter().map(|row| row.key.len() + row.value.len()).sum(),
-        Answer::History { revisions, .. } => {
-            revisions.iter().map(|revision| revision.value.as_ref().map_or(0, Bytes::len)).sum()
-        }
-        Answer::Popped(value) => value.as_ref().map_or(0, Bytes::len),
-        Answer::Transaction { answers, .. } => answers.iter().map(bytes_of).sum(),
-        Answer::Trimmed { .. } | Answer::Expire(_) | Answer::Length(_) | Answer::Number(_) => 0,
     }
 }

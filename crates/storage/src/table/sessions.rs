@@ -27,8 +27,8 @@ use kv::codec::{self, Malformed};
 use kv::{Answer, Error, Op, RequestId, SESSION_WINDOW, Version};
 use mutant::Mutant;
 
+use super::Done;
 use super::keys::{RowSet, parts_of_session, parts_of_session_suffix};
-use super::{Done, read};
 use crate::engine::{Engine, EngineError, View};
 
 /// What all remembered requests of a shard may take when nothing else is said: some 300,000 clients that come once.
@@ -383,7 +383,7 @@ fn encode(session: &Session, sequence: u64, digest: u32, done: &Done) -> Bytes {
     codec::put_version(&mut into, done.version);
     codec::put_uint(&mut into, u64::from(digest));
     let head = into.len();
-    if done.result.as_ref().map_or(0, read::bytes_of) <= ANSWER_BYTES_KEPT {
+    if done.result.as_ref().map_or(0, Answer::bytes) <= ANSWER_BYTES_KEPT {
         codec::encode_result(&mut into, &done.result, codec::encode_answer);
     }
     if into.len() - head > ANSWER_BYTES_KEPT {

@@ -7,7 +7,7 @@ use kv::{Answer, Condition, Op};
 
 use super::Stop;
 use super::keys::{Part, RowSet};
-use super::read::{Room, bytes_of};
+use super::read::Room;
 use super::update::holds;
 use super::write::Writer;
 use crate::engine::EngineError;
@@ -54,7 +54,7 @@ impl Writer<'_> {
         let mut answers = Vec::new();
         for op in if succeeded { then } else { otherwise } {
             let answer = self.evaluate(op)?;
-            room.take(bytes_of(&answer))?;
+            room.take(answer.bytes())?;
             answers.push(answer);
         }
         Ok(Answer::Transaction { succeeded, answers })

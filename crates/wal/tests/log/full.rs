@@ -134,6 +134,25 @@ fn write_refused_is_full_and_written_again() {
 }
 
 #[test]
+fn file_not_opened_is_full_and_opened_again() {
+    let short = || DiskError::opening(std::io::Error::from_raw_os_error(24));
+    assert!(matches!(short(), DiskError::Short { .. }), "{}", short());
+    for operation in [Operation::Create, Operation::Write, Operation::Sync] {
+        let mut disk = MemoryDisk::new();
+        let mut log = reopen(&mut disk).log;
+        disk.fail_next(operation, short());
+        log.append(vec![record(1, "kept")]);
+        settle(&mut log, &mut disk).unwrap();
+        assert_eq!((log.durable(), log.refusal()), (0, Some(&short())), "{operation}");
+        log.retry();
+        settle(&mut log, &mut disk).unwrap();
+        assert_eq!((log.durable(), log.is_full(), log.refusal()), (1, false, None), "{operation}");
+        disk.crash(Crash::Power, &mut || false);
+        assert_eq!(reopen(&mut disk).records(), [record(1, "kept")], "{operation}");
+    }
+}
+
+#[test]
 fn removal_refused_is_tried_again() {
     let mut disk = MemoryDisk::new();
     let mut log = reopen(&mut disk).log;

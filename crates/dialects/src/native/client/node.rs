@@ -16,7 +16,7 @@ use tonic::transport::{Channel, Endpoint};
 use super::Options;
 use super::attempt::Failure;
 use super::ours::Ours;
-use crate::native::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, cluster_id};
+use crate::native::{CONNECTION_WINDOW_BYTES, RESETS_MAX, STREAM_WINDOW_BYTES, cluster_id};
 
 /// After a failure in the transport others are preferred for so long.
 const AVOID: Duration = Duration::from_millis(500);
@@ -92,7 +92,10 @@ impl Node {
             .http2_max_header_list_size(HEADER_BYTES_MAX)
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            .keep_alive_while_idle(true);
+            .keep_alive_while_idle(true)
+            // A request whose time is over is reset, and its late answer must not end the others' connection.
+            .http2_max_concurrent_reset_streams(RESETS_MAX)
+            .http2_max_local_error_reset_streams(None);
         Ok(Node {
             address: address.into(),
             endpoint,
