@@ -68,17 +68,16 @@ impl Folder {
         })?;
         let wanted = Identity::new(config);
         let text = read(&path.join(IDENTITY)).map_err(|error| refused("read", error))?;
-        let found = text.map(|text| identity::check(&path, &text, &wanted)).transpose()?;
-        let kept = found.clone();
-        let identity = match found {
-            Some(found) => found.upgraded(has_log(&path) || has_files(&path.join("engine"))),
+        let is_new = text.is_none();
+        let identity = match text {
+            Some(text) => identity::check(&path, &text, &wanted)?,
             None => nothing_without_identity(&path).map(|()| wanted)?,
         };
         if identity.begun && !has_log(&path) {
             return Err(log_is_lost(&path, &identity));
         }
         let folder = Folder { path: path.clone(), identity, note, _lock: lock };
-        if kept.as_ref() != Some(&folder.identity) {
+        if is_new {
             folder.remember_identity(&folder.identity).map_err(|error| refused("write in", error))?;
         }
         Ok(folder)
@@ -156,10 +155,6 @@ fn close(path: &Path) -> io::Result<Option<String>> {
 fn has_log(path: &Path) -> bool {
     let is_segment = |entry: fs::DirEntry| entry.path().extension().is_some_and(|suffix| suffix == "log");
     fs::read_dir(path.join("log")).is_ok_and(|entries| entries.flatten().any(is_segment))
-}
-
-fn has_files(folder: &Path) -> bool {
-    fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 /// A folder without an identity is new; one with data is damaged.

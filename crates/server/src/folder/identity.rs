@@ -35,9 +35,14 @@ pub(crate) struct Identity {
     pub newcomer: bool,
 }
 
-/// Format 1 knew neither cluster ids nor `begun`.
-pub(super) const FORMAT: u32 = 2;
-const FORMAT_WITHOUT_CLUSTER: u32 = 1;
+/// Format 1 knew no cluster ids, and remembered requests without a digest.
+const FORMAT: u32 = 2;
+
+/// What tells whether the rest can be read.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
+}
 
 impl Identity {
     /// Of a new folder. The founder of a cluster draws its id here, unless the cluster is there and only its folder was lost.
@@ -85,16 +90,6 @@ impl Identity {
         let Identity { shards, history, deleted_micros, .. } = self;
         format!("nodes={} shards={shards} history={history} deleted={deleted_micros}us", self.nodes.join(","))
     }
-
-    /// The same in the present format; `begun` tells whether there is data. No node of the cluster has an id then, for all ran
-    /// the earlier program: the founder draws it, and all know each other's incarnations already.
-    pub(super) fn upgraded(self, begun: bool) -> Identity {
-        if self.format == FORMAT {
-            return self;
-        }
-        let cluster = self.founds().then(draw);
-        Identity { format: FORMAT, cluster, begun, ..self }
-    }
 }
 
 fn draw() -> ClusterId {
@@ -104,22 +99,24 @@ fn draw() -> ClusterId {
 /// The identity in a file, if it fits what this start wants.
 pub(super) fn check(path: &Path, text: &str, wanted: &Identity) -> Result<Identity, Failure> {
     let shown = path.display();
-    let found: Identity = serde_json::from_str(text).map_err(|error| {
+    let damaged = |error| {
         Failure::Refused(format!("{shown}/identity.json is damaged ({error}): restore it from a copy"))
-    })?;
+    };
+    let Format { format } = serde_json::from_str(text).map_err(damaged)?;
+    if format != FORMAT {
+        return Err(Failure::Refused(format!(
+            "the data folder {shown} has format {format}, and this version of capstan has format {FORMAT}: start it with the \
+             version that made it; to take the data along, print it there with 'capstan range '' --json', and put it into a \
+             new folder with 'capstan putall --json'"
+        )));
+    }
+    let found: Identity = serde_json::from_str(text).map_err(damaged)?;
     let differs = |what: &str, found: &str, wanted: &str| {
         Err(Failure::Refused(format!(
             "the data folder {shown} was made with {what} {found}, and this start says {wanted}: start it with \
              {found}, or give --data another folder"
         )))
     };
-    if !(FORMAT_WITHOUT_CLUSTER..=FORMAT).contains(&found.format) {
-        return Err(Failure::Refused(format!(
-            "the data folder {shown} has format {}, and this version of capstan reads formats {FORMAT_WITHOUT_CLUSTER} to \
-             {FORMAT}: start it with the version that made it",
-            found.format
-        )));
-    }
     if found.name != wanted.name {
         return differs("the node name", &found.name, &wanted.name);
     }

@@ -174,25 +174,15 @@ fn hello_of_another_folder_is_refused_unless_it_is_a_newcomer_until_all_have_met
 }
 
 #[test]
-fn folder_of_the_format_before_is_opened_and_the_founder_draws_the_id() {
+fn folder_of_another_format_is_refused_with_what_to_do() {
     let nodes = Nodes::new();
-    for (folder, name) in [("1", "n1"), ("2", "n2")] {
-        drop(nodes.open(folder, name, false));
-        let file = nodes.0.path().join(folder).join("identity.json");
-        let mut identity: serde_json::Value =
-            serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
-        identity["format"] = 1.into();
-        for field in ["cluster", "begun"] {
-            identity.as_object_mut().unwrap().remove(field);
-        }
-        std::fs::write(file, identity.to_string()).unwrap();
-        std::fs::create_dir(nodes.0.path().join(folder).join("log")).unwrap();
-        std::fs::write(nodes.0.path().join(folder).join("log/0000000000000001.log"), "").unwrap();
-    }
-    let (one, two) = (nodes.open("1", "n1", false), nodes.open("2", "n2", false));
-    assert!(cluster(&one).is_some() && cluster(&two).is_none());
-    assert_eq!(call(&two, &one), Met::Ours);
-    assert!(one.fixed().begun && two.fixed().begun);
+    drop(nodes.open("1", "n1", false));
+    let file = nodes.0.path().join("1/identity.json");
+    // The identity of the format before has fewer fields as well.
+    std::fs::write(&file, r#"{"format": 1, "name": "n1", "incarnation": 9, "nodes": ["n1", "n2", "n3"]}"#)
+        .unwrap();
+    let refused = Folder::open(&nodes.config("1", "n1", &["n1", "n2", "n3"], false)).unwrap_err().to_string();
+    assert!(refused.contains("has format 1") && refused.contains("putall --json"), "{refused}");
 }
 
 fn refused(nodes: &Nodes, folder: &str) -> String {
