@@ -78,7 +78,10 @@ impl Core {
         loop {
             tokio::select! {
                 () = self.inbox.wait() => {}
-                _ = ticks.tick() => self.show(),
+                _ = ticks.tick() => {
+                    self.show();
+                    self.engine.rest();
+                }
                 () = &mut stop, if self.stop.is_none() => {
                     inputs.push(Input::Stop);
                     self.stop = Some(Stop::HandOver(Instant::now() + HAND_OVER));

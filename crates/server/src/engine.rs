@@ -20,6 +20,10 @@ use crate::log::Request;
 
 /// The table is flushed when it holds this much that is not: it bounds the memory of a node.
 const UNFLUSHED_BYTES_MAX: u64 = 64 << 20;
+/// So much is flushed after a while, however little is written: space of what was removed comes back, and a start is short.
+const UNFLUSHED_BYTES_AGED: u64 = 1 << 20;
+/// That while.
+const UNFLUSHED_AGE: Duration = Duration::from_secs(60);
 /// Entries of more bytes than this all together do not run in the driver's thread: some 80 small writes, half a millisecond.
 const HERE_BYTES_MAX: usize = 16 << 10;
 /// How long the table waits before it tries again.
@@ -42,7 +46,10 @@ impl Engine {
         let busy = Arc::new(AtomicUsize::new(0));
         let background = background(inbox.clone(), busy.clone());
         let tidying = Tidying::default();
-        let runner = Runner { executor, background, busy: busy.clone(), log, asked: false, tidying };
+        let ages = kind == Kind::Disk;
+        let (asked, flushed_at) = (false, Instant::now());
+        let runner =
+            Runner { executor, background, busy: busy.clone(), log, asked, ages, flushed_at, tidying };
         let runner = Arc::new(Mutex::new(runner));
         let thread = (kind == Kind::Disk).then(|| start(runner.clone(), inbox));
         Engine { runner, busy, thread, outstanding: 0 }
@@ -58,6 +65,13 @@ impl Engine {
                 Ok(Vec::new())
             }
             _ => self.runner.lock().expect("a panic of the engine ends the process").run(jobs).map_err(fatal),
+        }
+    }
+
+    /// Tidies up while there are no jobs.
+    pub fn rest(&mut self) {
+        if self.outstanding == 0 && self.busy.load(Ordering::Acquire) == 0 {
+            self.runner.lock().expect("a panic of the engine ends the process").maintain();
         }
     }
 
@@ -90,7 +104,11 @@ pub(crate) struct Runner {
     /// Flushes and compactions that are under way or wait.
     busy: Arc<AtomicUsize>,
     log: Sender<Request>,
+    /// A checkpoint was asked for, and its flush did not come yet.
     asked: bool,
+    /// A flush writes only what is new, so that it is worth it after a while.
+    ages: bool,
+    flushed_at: Instant,
     tidying: Tidying,
 }
 
@@ -126,7 +144,7 @@ impl Runner {
             match self.executor.run(job)? {
                 Ran::Done(done) => all.push(done),
                 Ran::Later(later) => {
-                    self.asked = false;
+                    (self.asked, self.flushed_at) = (false, Instant::now());
                     self.in_background(Box::new(move || later().map(Some)));
                 }
             }
@@ -154,7 +172,9 @@ impl Runner {
                 tidied.map(|()| None)
             }));
         }
-        if !self.asked && self.executor.table().bytes_unflushed() >= UNFLUSHED_BYTES_MAX {
+        let unflushed = self.executor.table().bytes_unflushed();
+        let is_old = || unflushed >= UNFLUSHED_BYTES_AGED && self.flushed_at.elapsed() >= UNFLUSHED_AGE;
+        if !self.asked && (unflushed >= UNFLUSHED_BYTES_MAX || self.ages && is_old()) {
             self.asked = true;
             let _ = self.log.send(Request::CheckpointNow);
         }

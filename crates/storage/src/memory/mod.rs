@@ -27,7 +27,7 @@ pub(crate) struct Memory {
     files: Arc<Files>,
     /// Number of the next checkpoint.
     next: u64,
-    /// Bytes ever written.
+    /// Bytes ever written, or removed.
     written: u64,
 }
 
@@ -86,8 +86,9 @@ impl Engine for Memory {
     }
 
     fn remove(&mut self, key: &[u8]) {
-        self.written += key.len() as u64;
-        self.map.remove(key);
+        // What it takes away is in the last checkpoint, and stays there until the next.
+        let removed = self.map.remove(key).map_or(0, |value| value.len());
+        self.written += (key.len() + removed) as u64;
     }
 
     fn view(&self) -> Box<dyn View> {

@@ -19,8 +19,9 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 const ATTEMPT_MIN: Duration = Duration::from_secs(1);
 /// A node answers within the time it is told; its answer is waited for a little longer.
 const GRACE: Duration = Duration::from_millis(200);
-/// How long after the end of its timeout a request may still be run if it is on its way.
-const VALID_AFTER_MICROS: u64 = 10 * 60 * 1_000_000;
+/// How long after the end of its timeout a request may still be run if it is on its way: what the client's idea of the
+/// cluster's clock may be off by. A shard remembers a client that came once for so long.
+const VALID_AFTER_MICROS: u64 = 60 * 1_000_000;
 /// How often the node that another one named is asked at once; then it is a round over all, with its pause.
 const NAMED_MAX: u32 = 3;
 
@@ -60,7 +61,7 @@ impl Call {
         request.op.validate()?;
         let timeout = request.timeout.min(Duration::from_millis(TIMEOUT_MILLIS_MAX));
         let is_read = request.op.class() == Class::Read;
-        let stays = matches!(request.level, Some(Level::Local | Level::Bounded(_))) && is_read;
+        let stays = matches!(request.level, Some(Level::Local | Level::Bounded(1..))) && is_read;
         Ok(Call {
             shared: shared.clone(),
             is_read,

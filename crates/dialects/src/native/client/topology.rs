@@ -36,8 +36,9 @@ pub(super) struct Topology {
     learning: Arc<tokio::sync::Mutex<Option<Instant>>>,
     /// Where the next question begins: so that one bad node does not spoil each.
     turn: AtomicUsize,
-    /// What the cluster's version clock is ahead of the wall clock here, in microseconds.
+    /// What the cluster's version clock is ahead of the time since `born`, in microseconds: a wall clock may jump.
     ahead_micros: AtomicI64,
+    born: Instant,
 }
 
 /// Nodes and shards at one time.
@@ -109,7 +110,8 @@ impl Topology {
             map: RwLock::new(Arc::new(map)),
             learning: Arc::default(),
             turn: AtomicUsize::new(0),
-            ahead_micros: AtomicI64::new(0),
+            ahead_micros: AtomicI64::new(wall_micros()),
+            born: Instant::now(),
         })
     }
 
@@ -140,7 +142,11 @@ impl Topology {
 
     /// Microseconds since 1970 on the cluster's version clock, as well as it is known.
     pub(super) fn now_micros(&self) -> u64 {
-        wall_micros().saturating_add_signed(self.ahead_micros.load(Ordering::Relaxed))
+        self.age_micros().saturating_add_signed(self.ahead_micros.load(Ordering::Relaxed))
+    }
+
+    fn age_micros(&self) -> u64 {
+        self.born.elapsed().as_micros() as u64
     }
 
     /// Learns the map in the background, unless that is under way or was done just now.
@@ -240,7 +246,7 @@ impl Topology {
     }
 
     fn install(&self, told: &Told) {
-        let ahead = i128::from(told.now_micros) - i128::from(wall_micros());
+        let ahead = i128::from(told.now_micros) - i128::from(self.age_micros());
         self.ahead_micros.store(ahead as i64, Ordering::Relaxed);
         let status = &told.status;
         let mut place = self.map.write().expect("no holder of the lock panics");
@@ -300,7 +306,7 @@ pub(super) fn unreachable(addresses: &str, last: &Error) -> String {
     format!("cannot reach any of {addresses}: is the cluster up? start one with `capstan up` ({last})")
 }
 
-fn wall_micros() -> u64 {
+fn wall_micros() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
