@@ -71,8 +71,7 @@ impl<'a, M: Model> States<'a, M> {
         if let Some(next) = self.steps.get(&key) {
             return next.clone();
         }
-        let Call { op, answer, .. } = &self.calls[call as usize];
-        let left = self.model.step(&self.states[state as usize], op, answer.as_ref());
+        let left = self.model.step(&self.states[state as usize], &self.calls[call as usize]);
         let mut numbers: Vec<u32> = left.into_iter().map(|state| self.number(state)).collect();
         let next = match numbers.len() {
             0 => Next::None,
