@@ -72,7 +72,7 @@ impl World {
             error => Refused::Violation(error.to_string()),
         })?;
         bad.map_err(|error| Refused::Violation(error.to_string()))?;
-        let mut table = Table::open(machine.table.open(), Options { history: self.settings.history });
+        let mut table = Table::open(machine.table.open(), Options::new(self.settings.history));
         let mut applied: BTreeMap<ShardId, Applied> = BTreeMap::new();
         for &(shard, _) in config.map.shards() {
             let loaded = table.load(shard, recovery.generation(shard));

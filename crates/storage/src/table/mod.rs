@@ -14,7 +14,7 @@
 //! # Caveats
 //!
 //! Asking about a shard that was not loaded is a bug of the owner, and panics. All replicas of a shard need the same
-//! `history` at the same entry.
+//! options at the same entry.
 
 mod expiry;
 pub mod fuzz;
@@ -55,6 +55,17 @@ const FORGOTTEN_ROWS_MAX: usize = 1024;
 pub struct Options {
     /// How many revisions of each key.
     pub history: History,
+    /// Clients that a shard remembers at a time; further ones are refused.
+    pub sessions_max: usize,
+    /// Bytes of all remembered requests of a shard; beyond, only those are taken that make room first.
+    pub session_bytes_max: u64,
+}
+
+impl Options {
+    /// With the usual limits.
+    pub fn new(history: History) -> Options {
+        Options { history, sessions_max: SESSIONS_MAX, session_bytes_max: SESSION_BYTES_MAX }
+    }
 }
 
 /// How many revisions of a key are kept.
@@ -135,7 +146,7 @@ impl Table {
     /// Makes a copy of a shard the current one. A copy without rows is an empty shard.
     pub fn load(&mut self, shard: ShardId, generation: u32) -> Result<Applied, EngineError> {
         let set = RowSet { shard, generation };
-        let loaded = Shard::load(&*self.engine, set)?;
+        let loaded = Shard::load(&*self.engine, set, &self.options)?;
         self.installs.remove(&set);
         self.forgetting.remove(&set);
         let applied = loaded.state.told();
@@ -193,6 +204,11 @@ impl Table {
     /// [`Op::Advance`] removes rows. `None` = nothing expires.
     pub fn due(&self, shard: ShardId) -> Option<u64> {
         Some(self.loaded(shard).due).filter(|due| *due != u64::MAX)
+    }
+
+    /// How many clients a shard remembers.
+    pub fn sessions(&self, shard: ShardId) -> usize {
+        self.loaded(shard).sessions.clients()
     }
 
     /// The copy of a shard as it is now, to be read on any thread.

@@ -23,13 +23,13 @@ use kv::codec::{self, Malformed};
 use kv::{Answer, Error, RequestId, SESSION_WINDOW, Version};
 use mutant::Mutant;
 
-use super::Done;
 use super::keys::{RowSet, parts_of_session, parts_of_session_suffix};
+use super::{Done, Options};
 use crate::engine::{Engine, EngineError, View};
 
-/// Clients that a shard remembers at a time; further ones are refused.
+/// Clients that a shard remembers at a time, when nothing else is said.
 pub const SESSIONS_MAX: usize = 100_000;
-/// Bytes of all remembered requests of a shard; beyond, only those are taken that make room first.
+/// Bytes of all remembered requests of a shard, when nothing else is said.
 pub const SESSION_BYTES_MAX: u64 = 128 << 20;
 /// Records that one apply removes with forgotten sessions, give or take a session.
 const FORGOTTEN_PER_APPLY: usize = 256;
@@ -37,8 +37,10 @@ const FORGOTTEN_PER_APPLY: usize = 256;
 const IDLE_BYTES_MAX: u32 = 4096;
 const FORMAT: u8 = 1;
 
-#[derive(Default)]
 pub struct Sessions {
+    /// See [`Options`].
+    sessions_max: usize,
+    bytes_max: u64,
     clients: BTreeMap<u64, Session>,
     /// When a session may be forgotten; never later than it really may, see [`Sessions::forget`].
     expiry: BTreeSet<(Version, u64)>,
@@ -66,8 +68,18 @@ pub enum Admission {
 }
 
 impl Sessions {
-    pub fn load(rows: &dyn View, set: RowSet) -> Result<Sessions, EngineError> {
-        let mut sessions = Sessions::default();
+    fn new(options: &Options) -> Sessions {
+        Sessions {
+            sessions_max: options.sessions_max,
+            bytes_max: options.session_bytes_max,
+            clients: BTreeMap::new(),
+            expiry: BTreeSet::new(),
+            bytes: 0,
+        }
+    }
+
+    pub fn load(rows: &dyn View, set: RowSet, options: &Options) -> Result<Sessions, EngineError> {
+        let mut sessions = Sessions::new(options);
         let mut sequences: BTreeMap<u64, Vec<(u64, u16)>> = BTreeMap::new();
         let mut failed = Ok(());
         let (from, to) = (set.session_begin(), set.end());
@@ -107,6 +119,11 @@ impl Sessions {
         self.bytes += u64::from(bytes);
     }
 
+    /// How many clients are remembered.
+    pub fn clients(&self) -> usize {
+        self.clients.len()
+    }
+
     /// What is to be done with a request that would get this version.
     pub fn admit(&self, id: &RequestId, version: Version) -> Admission {
         let session = self.clients.get(&id.client);
@@ -138,9 +155,9 @@ impl Sessions {
     }
 
     fn check_room(&self, session: Option<&Session>, below: u64) -> Admission {
-        let full = self.bytes >= SESSION_BYTES_MAX;
+        let full = self.bytes >= self.bytes_max;
         let admitted = match session {
-            None => !full && self.clients.len() < SESSIONS_MAX,
+            None => !full && self.clients.len() < self.sessions_max,
             Some(session) => !full || session.live.first_key_value().is_some_and(|(first, _)| *first < below),
         };
         if admitted {

@@ -9,7 +9,7 @@ use mutant::Mutant;
 use super::keys::{RowSet, parts_of_expiry};
 use super::sessions::{Admission, Sessions};
 use super::write::Writer;
-use super::{Applied, Done, Stop};
+use super::{Applied, Done, Options, Stop};
 use crate::engine::{Engine, EngineError, View};
 
 const FORMAT: u8 = 1;
@@ -66,8 +66,8 @@ pub struct Shard {
 }
 
 impl Shard {
-    pub fn load(rows: &dyn View, set: RowSet) -> Result<Shard, EngineError> {
-        let (state, sessions) = (State::load(rows, set)?, Sessions::load(rows, set)?);
+    pub fn load(rows: &dyn View, set: RowSet, options: &Options) -> Result<Shard, EngineError> {
+        let (state, sessions) = (State::load(rows, set)?, Sessions::load(rows, set, options)?);
         let mut due = u64::MAX;
         let (from, to) = (set.expiry_begin(), set.session_begin());
         rows.scan(Bound::Included(&from), Bound::Excluded(&to), false, &mut |row, _| {
