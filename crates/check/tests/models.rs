@@ -144,7 +144,19 @@ fn value_is_gone_once_the_clock_of_an_op_has_reached_its_deadline_and_not_before
     let met = |met| Answer::Condition { met, current: None };
     assert!(judge(&[put.clone(), (7, 7, insert.clone(), met(true))]));
     assert!(!judge(&[put.clone(), (7, 7, insert.clone(), met(false))]));
-    assert!(!judge(&[put, (6, 6, insert, met(true))]));
+    assert!(!judge(&[put.clone(), (6, 6, insert.clone(), met(true))]));
+}
+
+#[test]
+fn insert_in_doubt_may_find_that_the_value_expired() {
+    let mortal = Op::Put { key: "k".into(), value: "v".into(), deadline: Some(7), previous: false };
+    let insert = update(Function::Insert { value: "w".into(), deadline: None });
+    let mut history = timed(&[(1, 1, mortal, PUT)]);
+    history.invoke(1, insert, None);
+    let read = history.invoke(0, get("k"), None);
+    history.complete(read, Outcome::Done(Some(found("k", "w"))), None);
+    assert!(holds(&Kv::default(), &history));
+    assert!(holds(&Batch::default(), &history));
 }
 
 #[test]

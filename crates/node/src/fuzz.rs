@@ -195,7 +195,7 @@ fn begin(nodes: u16, recovery: Recovery) -> Result<Driver, crate::RecoveryError>
 }
 
 fn table() -> Table {
-    let mut table = Table::open(storage::fuzz::engine(), Options::new(History::Count(3)));
+    let mut table = Table::open(storage::fuzz::engine(), Options::of(History::Count(3)));
     table.load(SHARD, 0).expect("an empty copy loads");
     table
 }

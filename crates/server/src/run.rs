@@ -143,7 +143,7 @@ fn recover(
 fn open_table(folder: &Path, config: &Config) -> Result<Table, Failure> {
     let kind: Kind = config.engine;
     let engine = storage::open(kind, folder).map_err(|error| engine_failure(&error))?;
-    Ok(Table::open(engine, Options::new(config.history)))
+    Ok(Table::open(engine, Options::of(config.history)))
 }
 
 fn engine_failure(error: &storage::EngineError) -> Failure {

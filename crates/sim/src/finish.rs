@@ -69,9 +69,6 @@ impl World {
             }
         }
         self.shards().into_iter().find_map(|shard| {
-            if let Some(why) = self.left_over(shard) {
-                return Some(why);
-            }
             let statuses = self.machines.iter().filter_map(|machine| machine.process.as_ref());
             let statuses = statuses.filter_map(|process| process.driver.replica_status(shard));
             let statuses: Vec<_> = statuses.collect();
@@ -81,30 +78,24 @@ impl World {
                 status.leader == leader && (status.last, status.commit, status.applied) == (last, last, last)
             };
             let rests = leader.is_some() && statuses.iter().all(agrees) && self.leaders(shard).len() == 1;
-            (!rests).then(|| format!("shard {shard}: {statuses:?}"))
+            let unrest = (!rests).then(|| format!("shard {shard}: {statuses:?}"));
+            unrest.or_else(|| self.left_over(shard))
         })
     }
 
-    /// What a copy of a shard holds although it has run out: values whose deadline has passed, and, of clients that came once,
+    /// What a shard holds although it has run out: values whose deadline has passed, and, of clients that came once,
     /// their requests.
     fn left_over(&self, shard: ShardId) -> Option<String> {
         let clock = self.clocks().lowest();
-        self.machines.iter().find_map(|machine| {
-            let table = machine.process.as_ref()?.executor.table();
-            let due = table.due(shard).filter(|due| due + GONE_MICROS < clock);
-            if let Some(due) = due {
-                return Some(format!(
-                    "shard {shard} on {} holds values that expired at {due}, and it is {clock}",
-                    machine.id
-                ));
-            }
-            let clients = if self.workload == Workload::Once { table.sessions(shard) } else { 0 };
-            (clients > 0).then(|| {
-                format!(
-                    "shard {shard} on {} remembers {clients} clients, who are all out of date",
-                    machine.id
-                )
-            })
+        // The others do as their leader has them.
+        let leader = self.machine(*self.leaders(shard).first()?);
+        let table = leader.process.as_ref()?.executor.table();
+        if let Some(due) = table.due(shard).filter(|due| due + GONE_MICROS < clock) {
+            return Some(format!("shard {shard} holds what was due at {due}, and it is {clock}"));
+        }
+        let sessions = if self.workload == Workload::Once { table.sessions(shard) } else { 0 };
+        (sessions > 0).then(|| {
+            format!("shard {shard} remembers {sessions} sessions, and all are out of date at {clock}")
         })
     }
 

@@ -45,8 +45,7 @@ pub(crate) struct Settings {
 impl Settings {
     /// Where many clients come once each: a shard remembers few, and they go out of date soon.
     pub fn for_many_clients(mut self, random: &mut Random) -> Settings {
-        self.table.sessions_max = random.pick(&[10, 30, 100]);
-        self.table.session_bytes_max = random.pick(&[40 << 10, 200 << 10, self.table.session_bytes_max]);
+        self.table.session_bytes_max = random.pick(&[8 << 10, 20 << 10, 100 << 10]);
         self.validity_micros = random.between(100_000, 1_000_000);
         self.padding = ".".repeat(random.pick(&[1500, 4000]));
         self.timeout = Latency::new(500_000, 2_000_000, 100, 5_000_000);
@@ -58,7 +57,7 @@ impl Settings {
         let far = random.percent(15);
         Settings {
             shards: random.pick(&[1, 2, 3]),
-            table: Options::new(random.pick(&[History::Count(1), History::Count(3), History::All])),
+            table: Options::of(random.pick(&[History::Count(1), History::Count(3), History::All])),
             engine_thread: random.percent(50),
             entry_cache_bytes: random.pick(&[0, 2 << 10, 20 << 10, 1 << 20]),
             wal: wal::Config { log_id: 0, segment_bytes, batch_bytes_max: segment_bytes.min(32 << 10) },

@@ -60,7 +60,7 @@ impl std::fmt::Display for Run {
 fn run(kind: Kind, history: u32, clients: u64, keys: u64, puts: u64, ops_per_entry: u64) -> Run {
     let folder = tempfile::tempdir().expect("a folder for the run");
     let engine = storage::open(kind, folder.path()).expect("a new folder opens");
-    let mut table = Table::open(engine, Options::new(History::Count(history)));
+    let mut table = Table::open(engine, Options::of(History::Count(history)));
     table.load(SHARD, 1).expect("an empty shard loads");
     let (mut applying, mut flushes, mut slowest) = Default::default();
     let mut flushing: Option<JoinHandle<()>> = None;

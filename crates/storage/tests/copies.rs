@@ -11,7 +11,7 @@ const A: ShardId = ShardId(1);
 const B: ShardId = ShardId(2);
 
 fn open(kind: Kind, folder: &tempfile::TempDir) -> Table {
-    Table::open(storage::open(kind, folder.path()).unwrap(), Options::new(History::Count(3)))
+    Table::open(storage::open(kind, folder.path()).unwrap(), Options::of(History::Count(3)))
 }
 
 fn put(key: &str, value: impl Into<Bytes>, deadline: Option<u64>) -> Op {

@@ -26,7 +26,7 @@ impl Store {
     fn new(history: History) -> Store {
         let folder = tempfile::tempdir().unwrap();
         let mut table =
-            Table::open(storage::open(Kind::Memory, folder.path()).unwrap(), Options::new(history));
+            Table::open(storage::open(Kind::Memory, folder.path()).unwrap(), Options::of(history));
         table.load(SHARD, 1).unwrap();
         Store { table, index: 0, _folder: folder }
     }
@@ -230,7 +230,7 @@ fn range_at_a_version_of_many_rows_looked_up_goes_on() {
 fn history_lowered_is_trimmed_by_later_writes() {
     let folder = tempfile::tempdir().unwrap();
     let open =
-        |history| Table::open(storage::open(Kind::Memory, folder.path()).unwrap(), Options::new(history));
+        |history| Table::open(storage::open(Kind::Memory, folder.path()).unwrap(), Options::of(history));
     let mut store = Store { table: open(History::All), index: 0, _folder: tempfile::tempdir().unwrap() };
     store.table.load(SHARD, 1).unwrap();
     for micros in 1..=200 {
@@ -371,7 +371,7 @@ fn apply_engine_fails_stops_the_table_before_the_half_entry_is_flushed() {
     let folder = tempfile::tempdir().unwrap();
     let fails = Arc::new(AtomicBool::new(false));
     let inner = storage::open(Kind::Memory, folder.path()).unwrap();
-    let options = Options::new(History::Count(1));
+    let options = Options::of(History::Count(1));
     let mut table = Table::open(Box::new(Failing { inner, fails: fails.clone() }), options);
     table.load(SHARD, 1).unwrap();
     let ops = vec![Stamped { id: None, op: put(key(0), "v".into()) }];

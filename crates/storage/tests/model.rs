@@ -136,7 +136,7 @@ fn install(from: &Table, into: &mut Table, generation: u32, bytes_max: usize) {
 }
 
 fn open(kind: Kind, folder: &Path, history: History) -> Table {
-    Table::open(storage::open(kind, folder).unwrap(), Options::new(history))
+    Table::open(storage::open(kind, folder).unwrap(), Options::of(history))
 }
 
 /// One copy of the shard, the log it would be replayed from, and a flush that may be under way.

@@ -36,6 +36,15 @@ impl Next {
         }
     }
 
+    /// As [`Next::get`], of those that are not `state`.
+    pub fn get_other(&self, at: usize, state: u32) -> Option<u32> {
+        match self {
+            Next::None => None,
+            Next::One(next) => (at == 0 && *next != state).then_some(*next),
+            Next::Many(states) => states.iter().copied().filter(|next| *next != state).nth(at),
+        }
+    }
+
     pub fn contains(&self, state: u32) -> bool {
         match self {
             Next::None => false,

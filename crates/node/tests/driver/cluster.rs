@@ -216,7 +216,7 @@ impl Node {
     fn new(me: NodeId, seed: u64, nodes: &[(NodeId, String)], map: &ShardMap) -> Node {
         let folder = tempfile::tempdir().unwrap();
         let engine = storage::open(Kind::Memory, folder.path()).unwrap();
-        let mut table = Table::open(engine, Options::new(History::Count(16)));
+        let mut table = Table::open(engine, Options::of(History::Count(16)));
         let applied =
             map.shards().iter().map(|(shard, _)| (*shard, table.load(*shard, 0).unwrap())).collect();
         let config = Config {

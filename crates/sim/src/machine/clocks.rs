@@ -5,10 +5,9 @@ use kv::{Level, NodeId, Receipt};
 use crate::watch::Bounds;
 use crate::world::World;
 
-/// A version clock runs at most so much faster than true time, in percent: its machine's clock does by 4, and it is drawn by 1.
-const FAST_PERCENT: u64 = 6;
-/// A staleness is measured by the machine's clock, and the version clock is drawn by so much beside it, in percent.
-const DRAWN_PERCENT: u64 = 2;
+/// A staleness is measured by a clock that runs at most so much faster or slower than true time and than the version clock, in
+/// percent.
+const DRIFT_PERCENT: u64 = 10;
 
 /// The version clocks at a moment.
 pub(crate) struct Clocks {
@@ -47,18 +46,14 @@ impl World {
         if life_then.is_none() || life_then != life_now {
             return Bounds { low: 0, high };
         }
-        // Its rows were read some time between, and a clock that settles meanwhile makes one step, either way.
+        // Its rows were read after it was asked; the clock of a node that settles meanwhile makes a step, either way.
         let asked_at = then.min(clock);
-        let low = match receipt.reached {
-            Level::Linearizable => asked_at,
-            _ => {
-                let passed = now.at - asked.at;
-                let clock = clock.min(then + passed + passed * FAST_PERCENT / 100);
-                let clock = if receipt.node == node { clock } else { asked_at };
-                let staleness = receipt.staleness_micros;
-                clock.saturating_sub(staleness.saturating_add(staleness / 100 * DRAWN_PERCENT))
-            }
+        let passed = if receipt.node == node { now.at - asked.at } else { 0 };
+        let before = match receipt.reached {
+            Level::Linearizable => 0,
+            _ => receipt.staleness_micros.saturating_sub(passed / 100 * (100 - DRIFT_PERCENT)),
         };
+        let low = asked_at.saturating_sub(before.saturating_add(before / 100 * DRIFT_PERCENT));
         Bounds { low, high }
     }
 }

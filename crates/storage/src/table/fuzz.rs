@@ -22,7 +22,7 @@ const PAGES_MAX: usize = 10_000;
 
 /// A table over an engine without files, with one empty shard.
 pub fn table() -> Table {
-    let mut table = Table::open(engine(), Options::new(History::Count(3)));
+    let mut table = Table::open(engine(), Options::of(History::Count(3)));
     table.load(SHARD, 0).expect("an empty copy loads");
     table
 }

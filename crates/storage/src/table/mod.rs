@@ -55,16 +55,14 @@ const FORGOTTEN_ROWS_MAX: usize = 1024;
 pub struct Options {
     /// How many revisions of each key.
     pub history: History,
-    /// Clients that a shard remembers at a time; further ones are refused.
-    pub sessions_max: usize,
-    /// Bytes of all remembered requests of a shard; beyond, only those are taken that make room first.
+    /// Bytes that a shard's remembered requests may take; beyond, only those are taken that make room first.
     pub session_bytes_max: u64,
 }
 
 impl Options {
-    /// With the usual limits.
-    pub fn new(history: History) -> Options {
-        Options { history, sessions_max: SESSIONS_MAX, session_bytes_max: SESSION_BYTES_MAX }
+    /// So many revisions, and the usual limits.
+    pub fn of(history: History) -> Options {
+        Options { history, session_bytes_max: SESSION_BYTES_MAX }
     }
 }
 
@@ -206,9 +204,9 @@ impl Table {
         Some(self.loaded(shard).due).filter(|due| *due != u64::MAX)
     }
 
-    /// How many clients a shard remembers.
+    /// How many sessions a shard remembers.
     pub fn sessions(&self, shard: ShardId) -> usize {
-        self.loaded(shard).sessions.clients()
+        self.loaded(shard).sessions.len()
     }
 
     /// The copy of a shard as it is now, to be read on any thread.

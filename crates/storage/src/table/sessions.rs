@@ -27,7 +27,7 @@ use super::keys::{RowSet, parts_of_session, parts_of_session_suffix};
 use super::{Done, Options};
 use crate::engine::{Engine, EngineError, View};
 
-/// Clients that a shard remembers at a time, when nothing else is said.
+/// Clients that a shard remembers at a time; further ones are refused.
 pub const SESSIONS_MAX: usize = 100_000;
 /// Bytes of all remembered requests of a shard, when nothing else is said.
 pub const SESSION_BYTES_MAX: u64 = 128 << 20;
@@ -38,8 +38,7 @@ const IDLE_BYTES_MAX: u32 = 4096;
 const FORMAT: u8 = 1;
 
 pub struct Sessions {
-    /// See [`Options`].
-    sessions_max: usize,
+    /// See [`Options::session_bytes_max`].
     bytes_max: u64,
     clients: BTreeMap<u64, Session>,
     /// When a session may be forgotten; never later than it really may, see [`Sessions::forget`].
@@ -70,7 +69,6 @@ pub enum Admission {
 impl Sessions {
     fn new(options: &Options) -> Sessions {
         Sessions {
-            sessions_max: options.sessions_max,
             bytes_max: options.session_bytes_max,
             clients: BTreeMap::new(),
             expiry: BTreeSet::new(),
@@ -120,7 +118,7 @@ impl Sessions {
     }
 
     /// How many clients are remembered.
-    pub fn clients(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.clients.len()
     }
 
@@ -157,7 +155,7 @@ impl Sessions {
     fn check_room(&self, session: Option<&Session>, below: u64) -> Admission {
         let full = self.bytes >= self.bytes_max;
         let admitted = match session {
-            None => !full && self.clients.len() < self.sessions_max,
+            None => !full && self.clients.len() < SESSIONS_MAX,
             Some(session) => !full || session.live.first_key_value().is_some_and(|(first, _)| *first < below),
         };
         if admitted {

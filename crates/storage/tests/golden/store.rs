@@ -21,7 +21,7 @@ impl Store {
 
     fn with_history(kind: Kind, history: History) -> Store {
         let folder = tempfile::tempdir().unwrap();
-        let mut table = Table::open(storage::open(kind, folder.path()).unwrap(), Options::new(history));
+        let mut table = Table::open(storage::open(kind, folder.path()).unwrap(), Options::of(history));
         table.load(SHARD, 1).unwrap();
         Store { kind, table, index: 0, _folder: folder }
     }
