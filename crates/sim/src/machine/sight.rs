@@ -39,7 +39,7 @@ impl World {
     /// What came of jobs, for the driver.
     pub(super) fn watch_ran(&mut self, id: NodeId, ran: Vec<RanJob>) -> Vec<Input> {
         for RanJob { done, entry, visited } in &ran {
-            if let (Done::Applied { shard, index, last, results }, Some(entry)) = (done, entry) {
+            if let (Done::Applied { shard, index, last, results, .. }, Some(entry)) = (done, entry) {
                 let (shard, index, last, visited) = (*shard, *index, *last, *visited);
                 self.see(Seen::Applied { node: id, shard, index, entry, last, results, visited });
             }
