@@ -17,6 +17,8 @@ use crate::world::World;
 const GRACE_MICROS: u64 = 200_000;
 /// An attempt is given at least so long, if there is so much time.
 const ATTEMPT_MICROS_MIN: u64 = 1_000_000;
+/// What must be answered at the end may take so long: longer than a slow network takes with a request and its answer.
+const LAST_TIMEOUT_MICROS: u64 = 10_000_000;
 /// After so many writes in doubt, clients turn to another key.
 const DOUBTS_MAX: u32 = 10;
 /// The pause before the next attempt, at most.
@@ -29,7 +31,7 @@ pub(crate) enum Purpose {
     Work,
     /// A read at a version that was told before.
     AtVersion,
-    /// A read at the end of the run.
+    /// At the end of the run: it must be answered.
     Last,
 }
 
@@ -60,7 +62,10 @@ impl World {
     /// A client asks.
     pub fn call(&mut self, client: usize, op: Op, level: Option<Level>, purpose: Purpose) {
         let now = self.events.now();
-        let timeout = self.settings.timeout.draw(&mut self.random);
+        let timeout = match purpose {
+            Purpose::Last => LAST_TIMEOUT_MICROS,
+            _ => self.settings.timeout.draw(&mut self.random),
+        };
         let mut request = Request { level, timeout: Duration::from_micros(timeout), ..Request::new(op) };
         let node = self.whom_to_ask(client, purpose);
         if request.op.class() != Class::Read && self.clients[client].has_ids {
