@@ -1,4 +1,5 @@
-//! The end of a run: all faults are over; the cluster must come to rest, serve, and be whole. Then the history is judged.
+//! The end of a run: all faults are over; the cluster must come to rest, forget what has run out, serve, and be whole. Then
+//! the history is judged.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -14,7 +14,7 @@
 //!
 //! A run has two parts. In the first, clients work while faults happen. In the second the faults are over, and the
 //! cluster must come to rest within a bound: every node up and whole, one leader a shard, all copies equal, every key
-//! readable. At every moment the invariants of `watch` must hold; at the end the clients' history must be linearizable.
+//! readable, and nothing kept that has run out. At every moment the invariants of `watch` must hold; at the end the clients' history must be linearizable.
 //! [`Stats::sometimes`] counts what should happen in some runs ([`SOMETIMES`] lists it), so that a simulator that has stopped
 //! to exercise a case is noticed.
 //!

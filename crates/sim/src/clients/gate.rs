@@ -142,8 +142,12 @@ impl World {
         let (receipt, asked_at) = (&reply.receipt, open.asked_at);
         let bounds = self.bounds(node, &open.clocks, receipt);
         let wrong = self.watch.rows.read(op, reply, bounds);
+        let found_expired = self.watch.rows.found_expired(op, reply);
         if receipt.node == node && self.nodes > 1 {
             self.check_proof(node, asked_at, receipt);
+        }
+        if found_expired {
+            self.note("a read found that a value had expired");
         }
         wrong.into_iter().for_each(|why| self.violation(why));
     }

@@ -265,3 +265,35 @@ fn is_empty(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scanned(engine: &dyn Engine, visits: &Visits) -> u64 {
+        visits.take();
+        let (from, to) = (Bound::Unbounded, Bound::Unbounded);
+        engine.scan(from, to, false, &mut |_, _| ControlFlow::Continue(())).unwrap();
+        visits.take().rows
+    }
+
+    #[test]
+    fn removed_rows_are_passed_over_until_a_compaction() {
+        let (mut engine, visits) = Flushed::default().open();
+        for number in 0..10_u8 {
+            engine.put(vec![number].into(), Bytes::new());
+        }
+        assert_eq!((visits.take().written, scanned(&*engine, &visits)), (10, 10));
+        for number in 0..9_u8 {
+            engine.remove(&[number]);
+        }
+        for _ in 0..PASSES_PAID {
+            assert_eq!(scanned(&*engine, &visits), 1, "their removal paid for this");
+        }
+        assert_eq!(scanned(&*engine, &visits), 10);
+        for _ in 0..FLUSHES_PER_COMPACTION {
+            engine.flush().run().unwrap();
+        }
+        assert_eq!(scanned(&*engine, &visits), 1);
+    }
+}

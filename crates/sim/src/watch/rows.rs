@@ -88,6 +88,14 @@ impl Rows {
             reply.receipt, bounds.low, bounds.high
         ))
     }
+
+    /// Whether a read found a key without a value because that has expired.
+    pub fn found_expired(&self, op: &Op, reply: &Reply) -> bool {
+        let (Op::Get { key, at: None }, Answer::Row(None)) = (op, &reply.answer) else { return false };
+        let shard = self.0.get(&reply.receipt.shard);
+        let found = shard.and_then(|shard| shard.at(key, reply.receipt.version));
+        found.is_some_and(|change| change.row.is_some())
+    }
 }
 
 impl Shard {
@@ -186,9 +194,14 @@ impl Shard {
     }
 
     fn expected(&self, key: &Key, version: Version, bounds: Bounds) -> Expected {
-        let changes = self.keys.get(key).map(Vec::as_slice).unwrap_or_default();
+        Expected { found: self.at(key, version), bounds }
+    }
+
+    /// The last change of a key up to a version.
+    fn at(&self, key: &Key, version: Version) -> Option<Change> {
+        let changes = self.keys.get(key)?;
         let after = changes.partition_point(|change| change.version <= version);
-        Expected { found: changes[..after].last().copied(), bounds }
+        changes[..after].last().copied()
     }
 }
 
@@ -223,5 +236,104 @@ impl Expected {
             (None, _) => !self.must_be_there(),
         };
         if fits { Ok(()) } else { Err(format!("it shows {shown:?} where there was {:?}", self.found)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kv::{Epoch, Level, NodeId, Protocol, Receipt, Revision, Stamped};
+
+    use super::*;
+
+    const SHARD: ShardId = ShardId(1);
+
+    fn version(micros: u64) -> Version {
+        Version::new(micros, NodeId(1))
+    }
+
+    /// Rows after ops that each ran at the time that is given.
+    fn rows(ops: &[(u64, Op, Answer)]) -> Rows {
+        let mut rows = Rows::default();
+        for (index, (micros, op, answer)) in (1..).zip(ops) {
+            let entry = Entry::encode(version(*micros), &[Stamped { id: None, op: op.clone() }.encode()]);
+            let results = [(Ok(answer.clone()), version(*micros))];
+            rows.applied(SHARD, index, &entry, &results);
+            rows.applied(SHARD, index, &entry, &results);
+        }
+        rows
+    }
+
+    fn put(deadline: Option<u64>) -> Op {
+        Op::Put { key: "k".into(), value: "v".into(), deadline, previous: false }
+    }
+
+    fn row(micros: u64, deadline: Option<u64>) -> Row {
+        let (version, created) = (version(micros), version(micros));
+        Row { key: "k".into(), value: "v".into(), version, created, changes: 1, deadline }
+    }
+
+    /// Whether a read of the shard at time 20 may be answered so, by a clock between two times.
+    fn fits(rows: &Rows, op: &Op, answer: Answer, (low, high): (u64, u64)) -> bool {
+        let receipt = Receipt {
+            version: version(20),
+            shard: SHARD,
+            protocol: Protocol::Raft,
+            epoch: Epoch(1),
+            asked: Level::Local,
+            reached: Level::Local,
+            copies: 1,
+            staleness_micros: 0,
+            node: NodeId(1),
+        };
+        rows.read(op, &Reply { answer, receipt }, Bounds { low, high }).is_none()
+    }
+
+    const PUT: Answer = Answer::Put { previous: None };
+
+    #[test]
+    fn value_is_shown_until_its_deadline_and_not_after() {
+        let rows = rows(&[(10, put(Some(30)), PUT)]);
+        let get = Op::Get { key: "k".into(), at: None };
+        let (there, gone) = (|| Answer::Row(Some(row(10, Some(30)))), || Answer::Row(None));
+        assert!(fits(&rows, &get, there(), (29, 29)) && !fits(&rows, &get, gone(), (29, 29)));
+        assert!(!fits(&rows, &get, there(), (30, 30)) && fits(&rows, &get, gone(), (30, 30)));
+        assert!(fits(&rows, &get, there(), (25, 35)) && fits(&rows, &get, gone(), (25, 35)));
+        assert!(!fits(&rows, &get, Answer::Row(Some(row(9, Some(30)))), (25, 25)), "another row");
+        let history = Op::History { key: "k".into(), limit: 0 };
+        let revision = |value| Answer::History(vec![Revision { version: version(10), value }]);
+        assert!(fits(&rows, &history, revision(Some("v".into())), (29, 29)));
+        assert!(!fits(&rows, &history, revision(Some("v".into())), (30, 30)));
+        assert!(fits(&rows, &history, revision(None), (30, 30)));
+    }
+
+    #[test]
+    fn range_shows_and_counts_what_is_there() {
+        let rows = rows(&[(10, put(Some(30)), PUT)]);
+        let range = |count_only| Op::Range(Range { count_only, ..Range::default() });
+        let page = |rows: Vec<Row>, count| Answer::Page(Page { rows, count, next: None });
+        assert!(fits(&rows, &range(false), page(vec![row(10, Some(30))], 1), (29, 29)));
+        assert!(!fits(&rows, &range(false), page(vec![], 0), (29, 29)));
+        assert!(!fits(&rows, &range(false), page(vec![row(10, Some(30))], 1), (30, 30)));
+        for (count, clock, expected) in [(1, 29, true), (0, 29, false), (1, 30, false), (0, 30, true)] {
+            assert_eq!(fits(&rows, &range(true), page(vec![], count), (clock, clock)), expected);
+        }
+    }
+
+    #[test]
+    fn deadline_is_that_of_the_last_op_that_set_or_kept_it() {
+        let get = Op::Get { key: "k".into(), at: None };
+        let shown = |ops: &[(u64, Op, Answer)], at, deadline, clock| {
+            fits(&rows(ops), &get, Answer::Row(Some(row(at, deadline))), (clock, clock))
+        };
+        let update = |function| Op::Update { key: "k".into(), function };
+        let append = update(Function::Append { side: kv::Side::Right, value: "w".into() });
+        let first = (10, put(Some(30)), PUT);
+        assert!(shown(&[first.clone(), (11, append.clone(), Answer::Length(2))], 11, Some(30), 29));
+        assert!(!shown(&[first.clone(), (11, append, Answer::Length(2))], 11, Some(30), 30));
+        let expire = |deadline| Op::Expire { key: "k".into(), deadline };
+        assert!(shown(&[first.clone(), (11, expire(None), Answer::Expire(true))], 11, None, 99));
+        let unchanged = [first.clone(), (11, expire(Some(30)), Answer::Expire(true))];
+        assert!(shown(&unchanged, 10, Some(30), 29));
+        assert!(!shown(&[first, (11, put(Some(11)), PUT)], 11, Some(11), 11), "it had passed");
     }
 }

@@ -47,3 +47,28 @@ fn asked(entry: &bytes::Bytes) -> u64 {
     entry.ops.iter().for_each(|stamped| stamped.op.for_each_key(&mut |_| keys += 1));
     ROWS_PER_OP * entry.ops.len() as u64 + ROWS_PER_KEY * keys
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use kv::{NodeId, Op, ShardId, Stamped, Version};
+
+    use super::*;
+    use crate::machine::engine::Visited;
+
+    #[test]
+    fn entry_that_visits_more_than_its_ops_account_for_is_seen() {
+        let see = |entry: &Bytes, rows, written| {
+            let visited = Visited { rows, written };
+            let (node, shard, last) = (NodeId(1), ShardId(1), Version::ZERO);
+            let seen = Seen::Applied { node, shard, index: 1, entry, last, results: &[], visited };
+            Work.see(&seen, &Logs::default())
+        };
+        let get_all = Op::GetAll { keys: vec!["a".into(), "b".into()], at: None };
+        let entry = Entry::encode(Version::ZERO, &[Stamped { id: None, op: get_all }.encode()]);
+        assert_eq!(see(&Bytes::new(), ROWS_PER_ENTRY + 6, 3), Ok(()));
+        assert!(see(&Bytes::new(), ROWS_PER_ENTRY + 7, 3).is_err());
+        assert_eq!(see(&entry, ROWS_PER_ENTRY + 6, 0), Ok(()), "an op and two keys");
+        assert!(see(&entry, ROWS_PER_ENTRY + 7, 0).is_err());
+    }
+}
