@@ -27,10 +27,12 @@ impl World {
         let random = &mut self.clients[client].random;
         let op = match op {
             Op::Get { key, at: None } if random.percent(WIDE_PERCENT) => return wide(random, key),
-            op if self.workload == Workload::Appends => match aside(random, op) {
-                Ok(aside) => aside,
-                Err(op) => return op,
-            },
+            op if self.workload == Workload::Appends => {
+                if !random.percent(ASIDE_PERCENT) {
+                    return op;
+                }
+                aside(op)
+            }
             op => op,
         };
         // Before its first turn a node has no time.
@@ -102,17 +104,14 @@ fn wide(random: &mut Random, key: Key) -> Op {
     }
 }
 
-/// What is asked of a key that expires in the place of one that only grows, now and then; else the op.
-fn aside(random: &mut Random, op: Op) -> Result<Op, Op> {
-    if !random.percent(ASIDE_PERCENT) {
-        return Err(op);
-    }
+/// The same of a key that expires, beside one that only grows.
+fn aside(op: Op) -> Op {
     let beside = |key: Key| -> Key { [&key[..], b"#"].concat().into() };
     match op {
         Op::Update { key, function: Function::Append { value, .. } } => {
-            Ok(Op::Put { key: beside(key), value, deadline: None, previous: false })
+            Op::Put { key: beside(key), value, deadline: None, previous: false }
         }
-        Op::Get { key, at } => Ok(Op::Get { key: beside(key), at }),
-        op => Err(op),
+        Op::Get { key, at } => Op::Get { key: beside(key), at },
+        op => op,
     }
 }
