@@ -25,7 +25,7 @@
 //! - Checking is NP-complete. Keys are judged apart and dead ends are remembered, which makes usual histories cheap; many
 //!   clients that write the same key blindly and read it rarely remain dear. The budget ends that.
 //! - Versions, change counts, receipts and reads at a version are not judged. A value with a deadline may vanish at any
-//!   time, since a history does not hold the clock that decides it.
+//!   time, but for ops of which the history holds the store's clock that decided it ([`history::Clock`]).
 
 pub mod appends;
 pub mod file;

@@ -2,6 +2,7 @@
 
 use check::file::ModelName;
 use check::history::jepsen::{FailedCas, Nil};
+use check::history::json_lines;
 use check::linear::Budget;
 use check::model::Initial;
 use check::{Format, Options, Report, Verdict, check_file};
@@ -42,6 +43,21 @@ fn json_lines_get_after_put_must_see_it() {
     assert_eq!(verdict(&after_put("\"value\":null")), Verdict::Violated);
     assert_eq!(verdict(&after_put("\"value_base64\":\"/w==\"")), Verdict::Violated);
     assert_eq!(verdict(&after_put("\"f\":\"get\"")), Verdict::Holds, "an answer left out is not judged");
+}
+
+#[test]
+fn json_lines_clock_decides_what_had_expired() {
+    let put = PUT.replace("\"value\":\"1\"", "\"value\":\"1\",\"deadline\":7");
+    let at = |clock: &str| after_put(&format!("\"value\":null,\"clock\":{clock}")).replace(PUT, &put);
+    assert_eq!(verdict(&at("[7,7]")), Verdict::Holds);
+    assert_eq!(verdict(&at("[6,6]")), Verdict::Violated, "it was not due");
+    let history = json_lines::read(at("[6,8]").as_bytes()).expect("it is a history");
+    let mut written = Vec::new();
+    json_lines::write(&history, &mut written).expect("a vector takes all");
+    assert_eq!(json_lines::read(written.as_slice()), Ok(history));
+    for clock in ["[8,7]", "[7]", "7", "[-1,7]"] {
+        assert_unreadable(&at(clock), 4, "'clock' is");
+    }
 }
 
 #[test]

@@ -3,12 +3,12 @@
 #[path = "support/receipt.rs"]
 mod receipt;
 
-use check::history::{History, Outcome, Recorder};
+use check::history::{Clock, History, Outcome, Recorder};
 use check::linear::{self, Budget, Verdict};
 use check::model::{Atomicity, Batch, Initial, Kv, Model};
 use kv::{
-    Answer, Condition, Error, Expect, Function, Key, KeyAnswer, Level, Op, Page, Range, Request, Row, Side,
-    Version,
+    Answer, Condition, Error, Expect, Function, Key, KeyAnswer, Level, Op, Page, Range, Receipt, Reply,
+    Request, Row, Side, Version,
 };
 use receipt::reply;
 
@@ -100,6 +100,63 @@ fn kv_increment_of_a_text_cannot_be_answered() {
     let history =
         serial(&[(put("k", "text"), PUT), (update(Function::Increment { by: 1 }), Answer::Number(1))]);
     assert!(!holds(&Kv::default(), &history));
+}
+
+/// One op after the other, each at a known time of the store's clock.
+fn timed(steps: &[(u64, u64, Op, Answer)]) -> History {
+    let mut history = History::new();
+    for (from, to, op, answer) in steps {
+        let id = history.invoke(0, op.clone(), None);
+        history.set_clock(id, Clock { from: *from, to: *to });
+        history.complete(id, Outcome::Done(Some(answer.clone())), None);
+    }
+    history
+}
+
+#[test]
+fn value_is_gone_once_the_clock_of_an_op_has_reached_its_deadline_and_not_before() {
+    let mortal = |deadline| Op::Put { key: "k".into(), value: "v".into(), deadline, previous: false };
+    let judge = |steps: &[(u64, u64, Op, Answer)]| {
+        let history = timed(steps);
+        let alike = holds(&Kv::default(), &history);
+        assert_eq!(alike, holds(&Batch::default(), &history), "{steps:?}");
+        alike
+    };
+    let (there, gone) = (|| found("k", "v"), || Answer::Row(None));
+    let put = (1, 1, mortal(Some(7)), PUT);
+    let at = |from, to, answer| judge(&[put.clone(), (from, to, get("k"), answer)]);
+    assert!(at(6, 6, there()) && !at(6, 6, gone()), "before the deadline it is there");
+    assert!(!at(7, 7, there()) && at(7, 7, gone()), "from the deadline on it is not");
+    assert!(at(6, 8, there()) && at(6, 8, gone()), "either, where the clock is not known so well");
+    assert!(at(0, u64::MAX, there()) && at(0, u64::MAX, gone()));
+    let seen = |next: Answer| {
+        judge(&[put.clone(), (6, 8, get("k"), gone()), (6, 8, get("k"), next), (5, 5, get("j"), gone())])
+    };
+    assert!(seen(gone()) && !seen(there()), "what was gone does not come back");
+    let stillborn = (7, 7, mortal(Some(7)), PUT);
+    assert!(judge(&[stillborn.clone(), (0, u64::MAX, get("k"), gone())]));
+    assert!(!judge(&[stillborn, (0, u64::MAX, get("k"), there())]), "its deadline had passed already");
+    let expire = |deadline| (2, 2, Op::Expire { key: "k".into(), deadline }, Answer::Expire(true));
+    assert!(judge(&[put.clone(), expire(None), (9, 9, get("k"), there())]), "it lives on");
+    assert!(judge(&[put.clone(), expire(Some(2)), (3, 3, get("k"), gone())]), "it ends at once");
+    let insert =
+        Op::Update { key: "k".into(), function: Function::Insert { value: "w".into(), deadline: None } };
+    let met = |met| Answer::Condition { met, current: None };
+    assert!(judge(&[put.clone(), (7, 7, insert.clone(), met(true))]));
+    assert!(!judge(&[put.clone(), (7, 7, insert.clone(), met(false))]));
+    assert!(!judge(&[put.clone(), (6, 6, insert.clone(), met(true))]));
+}
+
+#[test]
+fn insert_in_doubt_may_find_that_the_value_expired() {
+    let mortal = Op::Put { key: "k".into(), value: "v".into(), deadline: Some(7), previous: false };
+    let insert = update(Function::Insert { value: "w".into(), deadline: None });
+    let mut history = timed(&[(1, 1, mortal, PUT)]);
+    history.invoke(1, insert, None);
+    let read = history.invoke(0, get("k"), None);
+    history.complete(read, Outcome::Done(Some(found("k", "w"))), None);
+    assert!(holds(&Kv::default(), &history));
+    assert!(holds(&Batch::default(), &history));
 }
 
 #[test]
@@ -261,26 +318,26 @@ fn trim_of_a_range_changes_no_value_and_leaves_a_history_judged() {
 }
 
 #[test]
-fn recorder_tells_failed_from_in_doubt_and_leaves_weak_reads_out() {
+fn recorder_tells_failed_from_in_doubt_and_keeps_no_answer_of_weak_reads() {
     let mut recorder = Recorder::new();
-    let ask = |recorder: &mut Recorder, op: Op, level: Option<Level>, result: Result<Answer, Error>| {
-        let ticket = recorder.invoke(7, &Request { level, ..Request::new(op) }, 1);
+    let ask = |recorder: &mut Recorder, op: Op, reached: Level, result: Result<Answer, Error>| {
+        let ticket = recorder.invoke(7, &Request { level: Some(Level::Bounded(5)), ..Request::new(op) }, 1);
+        let reply = |answer| {
+            let reply = reply(answer);
+            Reply { receipt: Receipt { reached, ..reply.receipt }, ..reply }
+        };
         recorder.complete(ticket, &result.map(reply), 2);
     };
-    ask(&mut recorder, put("k", "1"), None, Ok(PUT));
-    ask(&mut recorder, put("k", "2"), None, Err(Error::Unavailable("no leader".into())));
-    ask(&mut recorder, put("k", "3"), None, Err(Error::InDoubt("no answer".into())));
-    ask(&mut recorder, get("k"), Some(Level::Local), Ok(Answer::Row(None)));
-    ask(&mut recorder, get("k"), Some(Level::Linearizable), Ok(found("k", "3")));
+    ask(&mut recorder, put("k", "1"), Level::Linearizable, Ok(PUT));
+    ask(&mut recorder, put("k", "2"), Level::Linearizable, Err(Error::Unavailable("no leader".into())));
+    ask(&mut recorder, put("k", "3"), Level::Linearizable, Err(Error::InDoubt("no answer".into())));
+    ask(&mut recorder, get("k"), Level::Bounded(5), Ok(Answer::Row(None)));
+    ask(&mut recorder, get("k"), Level::Linearizable, Ok(found("k", "3")));
     let history = recorder.into_history();
-    let outcomes: Vec<(u64, bool)> =
-        history.operations().iter().map(|op| (op.process, matches!(op.outcome, Outcome::Done(_)))).collect();
-    assert_eq!(
-        outcomes,
-        [(0, true), (0, false), (0, false), (1, true)],
-        "a process in doubt is not used again"
-    );
-    assert_eq!(history.operations()[1].outcome, Outcome::Failed);
-    assert_eq!(history.operations()[2].outcome, Outcome::Unknown);
+    let processes: Vec<u64> = history.operations().iter().map(|op| op.process).collect();
+    assert_eq!(processes, [0, 0, 0, 1, 1], "a process in doubt is not used again");
+    let outcomes: Vec<&Outcome> = history.operations().iter().map(|op| &op.outcome).collect();
+    assert_eq!(outcomes[1..4], [&Outcome::Failed, &Outcome::Unknown, &Outcome::Done(None)]);
+    assert_eq!(outcomes[4], &Outcome::Done(Some(found("k", "3"))), "it was answered better than it asked");
     assert!(holds(&Kv::default(), &history));
 }

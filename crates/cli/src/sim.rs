@@ -61,7 +61,7 @@ pub struct Args {
     /// Requests of clients until the faults end
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub steps: u64,
-    /// What the clients ask: register, kv, batch or appends [default: the seed's]
+    /// What the clients ask: register, kv, batch, appends or once [default: the seed's]
     #[arg(long, value_name = "W")]
     pub workload: Option<Workload>,
     /// Stop at the first seed that does not hold

@@ -1,11 +1,14 @@
-//! The end of a run: all faults are over; the cluster must come to rest, serve, and be whole. Then the history is judged.
+//! The end of a run: all faults are over; the cluster must come to rest, forget what has run out, serve, and be whole. Then
+//! the history is judged.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use check::appends::{self, Append};
 use check::generate::Workload;
 use check::history::Outcome;
 use check::linear::{self, Budget, Judgement, Verdict};
 use check::model::{Atomicity, Batch, Kv};
-use kv::{Answer, Class, Error, Function, Key, Op, Reply, Value};
+use kv::{Answer, Error, Function, Key, Op, Reply, ShardId, Value};
 
 use crate::clients::Purpose;
 use crate::world::World;
@@ -13,8 +16,11 @@ use crate::world::World;
 /// The cluster must be at rest so long after all faults ended: elections, retries of connections (0.4 s), streams that
 /// time out (30 s), calls of clients (10 s), and then some.
 const REST_MICROS: u64 = 60_000_000;
-/// The last reads must be done so long after that.
-const READS_MICROS: u64 = 60_000_000;
+/// The last writes, and then the last reads, must be done so long after that.
+const LAST_CALLS_MICROS: u64 = 60_000_000;
+/// What has run out is gone so long after, by the lowest clock: an advance is ordered, and taken to be no busier than once a
+/// second.
+const GONE_MICROS: u64 = 3_000_000;
 /// Whether the cluster is at rest is looked at so often.
 const LOOK_MICROS: u64 = 100_000;
 /// Steps of the judge: a few seconds at most.
@@ -73,32 +79,69 @@ impl World {
                 status.leader == leader && (status.last, status.commit, status.applied) == (last, last, last)
             };
             let rests = leader.is_some() && statuses.iter().all(agrees) && self.leaders(shard).len() == 1;
-            (!rests).then(|| format!("shard {shard}: {statuses:?}"))
+            let unrest = (!rests).then(|| format!("shard {shard}: {statuses:?}"));
+            unrest.or_else(|| self.left_over(shard))
         })
+    }
+
+    /// What a shard holds although it has run out: values whose deadline has passed, and, of clients that came once,
+    /// their requests.
+    fn left_over(&self, shard: ShardId) -> Option<String> {
+        let clock = self.clocks().lowest();
+        // The others do as their leader has them.
+        let leader = self.machine(*self.leaders(shard).first()?);
+        let table = leader.process.as_ref()?.executor.table();
+        if let Some(due) = table.due(shard).filter(|due| due + GONE_MICROS < clock) {
+            return Some(format!("shard {shard} holds what was due at {due}, and it is {clock}"));
+        }
+        let sessions = if self.workload == Workload::Once { table.sessions(shard) } else { 0 };
+        (sessions > 0).then(|| {
+            format!("shard {shard} remembers {sessions} sessions, and all are out of date at {clock}")
+        })
+    }
+
+    /// Where clients come once, the memory of shards may have been full: now each can be written again.
+    pub fn write_each(&mut self) {
+        if self.workload == Workload::Once {
+            let mut of_shards = BTreeMap::new();
+            for key in self.named_keys() {
+                of_shards.entry(self.map.shard_of(&key)).or_insert(key);
+            }
+            let put = |key| Op::Put { key, value: "again".into(), deadline: None, previous: false };
+            self.last_calls("writes", of_shards.into_values().map(put).collect());
+        }
     }
 
     /// Reads every key that was named, through any nodes: each must be answered.
     pub fn read_all(&mut self) {
-        let mut keys: Vec<Key> = Vec::new();
+        let keys = self.named_keys();
+        self.last_calls("reads", keys.into_iter().map(|key| Op::Get { key, at: None }).collect());
+    }
+
+    fn named_keys(&self) -> BTreeSet<Key> {
+        let mut keys = BTreeSet::new();
         for operation in self.recorder.history().operations() {
-            operation.op.for_each_key(&mut |key| keys.push(key.clone()));
+            operation.op.for_each_key(&mut |key| {
+                keys.insert(key.clone());
+            });
         }
-        keys.sort();
-        keys.dedup();
+        keys
+    }
+
+    fn last_calls(&mut self, what: &str, ops: Vec<Op>) {
         let began = self.events.now();
-        for (place, key) in keys.into_iter().enumerate() {
+        for (place, op) in ops.into_iter().enumerate() {
             let client = place % self.clients.len();
-            self.call(client, Op::Get { key, at: None }, None, Purpose::Last);
+            self.call(client, op, None, Purpose::Last);
         }
         let open = |world: &World| world.clients.iter().any(|client| client.open_calls() > 0);
-        while open(self) && self.events.now() < began + READS_MICROS && self.step() {}
+        while open(self) && self.events.now() < began + LAST_CALLS_MICROS && self.step() {}
         if open(self) && self.violations.is_empty() {
-            self.violation("the last reads were not answered".into());
+            self.violation(format!("the last {what} were not answered"));
         }
     }
 
-    pub fn last_read(&mut self, client: usize, op: &Op, result: &Result<Reply, Error>) {
-        assert_eq!(op.class(), Class::Read, "the last calls read");
+    pub fn last_call(&mut self, client: usize, op: &Op, result: &Result<Reply, Error>) {
         match (op, result) {
             (Op::Get { key, .. }, Ok(Reply { answer: Answer::Row(row), .. })) => {
                 let value = row.as_ref().map_or_else(Value::new, |row| row.value.clone());
@@ -106,7 +149,7 @@ impl World {
             }
             (_, Ok(_)) => {}
             (_, Err(error)) => self
-                .violation(format!("client {client} could not read after the last fault: {op:?}: {error}")),
+                .violation(format!("client {client} was not served after the last fault: {op:?}: {error}")),
         }
     }
 
@@ -124,6 +167,9 @@ impl World {
                 _ => None,
             });
             let appends: Vec<Append<'_>> = appends.collect();
+            if appends.is_empty() {
+                continue;
+            }
             let value = std::str::from_utf8(value).expect("workloads append text");
             faults.extend(appends::check(&appends, value).iter().map(|fault| format!("{key:?}: {fault}")));
         }

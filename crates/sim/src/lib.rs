@@ -14,7 +14,7 @@
 //!
 //! A run has two parts. In the first, clients work while faults happen. In the second the faults are over, and the
 //! cluster must come to rest within a bound: every node up and whole, one leader a shard, all copies equal, every key
-//! readable. At every moment the invariants of `watch` must hold; at the end the clients' history must be linearizable.
+//! readable, and nothing kept that has run out. At every moment the invariants of `watch` must hold; at the end the clients' history must be linearizable.
 //! [`Stats::sometimes`] counts what should happen in some runs ([`SOMETIMES`] lists it), so that a simulator that has stopped
 //! to exercise a case is noticed.
 //!
@@ -79,7 +79,14 @@ impl Options {
     /// raft; every kind of fault may be.
     pub fn new(seed: u64) -> Options {
         let mut random = Random::new(seed.rotate_left(32));
-        let workloads = [Workload::Kv, Workload::Kv, Workload::Register, Workload::Batch, Workload::Appends];
+        let workloads = [
+            Workload::Kv,
+            Workload::Kv,
+            Workload::Register,
+            Workload::Batch,
+            Workload::Appends,
+            Workload::Once,
+        ];
         let nodes = random.pick(&[3, 3, 3, 3, 3, 3, 3, 2, 4, 5]);
         let (protocol, nodes) =
             if random.percent(4) { (Protocol::Single, 1) } else { (Protocol::Raft, nodes) };
@@ -111,7 +118,8 @@ pub fn run(options: &Options) -> Outcome {
 fn run_to_the_end(options: &Options, trace: Trace) -> Outcome {
     let mut world = World::new(options, trace);
     world.begin();
-    let parts: [fn(&mut World); 4] = [World::run_steps, World::rest, World::read_all, World::judge];
+    let parts: [fn(&mut World); 5] =
+        [World::run_steps, World::rest, World::write_each, World::read_all, World::judge];
     for part in parts {
         if world.violations.is_empty() {
             part(&mut world);

@@ -1,7 +1,7 @@
 //! The shape of a run, drawn from its seed: sizes, speeds, how the clients behave. Small where a small number makes
 //! something happen that a large one would hide: segments, checkpoints, caches, pieces.
 
-use storage::History;
+use storage::{History, Options};
 
 use crate::random::{Latency, Random};
 
@@ -9,7 +9,7 @@ use crate::random::{Latency, Random};
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub shards: u32,
-    pub history: History,
+    pub table: Options,
     /// Jobs run on a thread of their own, as with the engine on disk.
     pub engine_thread: bool,
     pub entry_cache_bytes: usize,
@@ -25,6 +25,9 @@ pub(crate) struct Settings {
     pub skew: f64,
     /// What every value ends with.
     pub padding: String,
+    /// Of the writes that can set a deadline so many of 100 do, and of those so many of 100 the same one.
+    pub mortal_percent: u64,
+    pub together_percent: u64,
     /// How long request ids are valid after their timeout.
     pub validity_micros: u64,
     pub network: Latency,
@@ -40,12 +43,21 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// Where many clients come once each: a shard remembers few, and they go out of date soon.
+    pub fn for_many_clients(mut self, random: &mut Random) -> Settings {
+        self.table.session_bytes_max = random.pick(&[8 << 10, 20 << 10, 100 << 10]);
+        self.validity_micros = random.between(100_000, 1_000_000);
+        self.padding = ".".repeat(random.pick(&[1500, 4000]));
+        self.timeout = Latency::new(500_000, 2_000_000, 100, 5_000_000);
+        self
+    }
+
     pub fn draw(random: &mut Random) -> Settings {
         let segment_bytes = random.pick(&[16 << 10, 64 << 10, 256 << 10]);
         let far = random.percent(15);
         Settings {
             shards: random.pick(&[1, 2, 3]),
-            history: random.pick(&[History::Count(1), History::Count(3), History::All]),
+            table: Options::of(random.pick(&[History::Count(1), History::Count(3), History::All])),
             engine_thread: random.percent(50),
             entry_cache_bytes: random.pick(&[0, 2 << 10, 20 << 10, 1 << 20]),
             wal: wal::Config { log_id: 0, segment_bytes, batch_bytes_max: segment_bytes.min(32 << 10) },
@@ -56,6 +68,8 @@ impl Settings {
             keys: random.pick(&[1, 3, 10, 30]),
             skew: random.pick(&[0.0, 1.0]),
             padding: ".".repeat(random.pick(&[0, 0, 600, 2500])),
+            mortal_percent: random.pick(&[0, 15, 40]),
+            together_percent: random.pick(&[0, 10, 70]),
             validity_micros: random.pick(&[2_000_000, 60_000_000]),
             network: if far {
                 Latency::new(3_000, 20_000, 5, 60_000)

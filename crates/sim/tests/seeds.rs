@@ -7,13 +7,11 @@ use std::process::Command;
 use kv::Protocol;
 use sim::{Fault, Faults, Options, Stats, Workload};
 
-const WORKLOADS: [Workload; 4] = [Workload::Kv, Workload::Register, Workload::Batch, Workload::Appends];
-
 /// Runs seeds that all must hold, under each workload in turn.
 fn run(first: u64, count: u64, change: impl Fn(&mut Options)) -> Stats {
     let mut sum = Stats::default();
     for seed in first..first + count {
-        let workload = WORKLOADS[(seed % 4) as usize];
+        let workload = Workload::ALL[seed as usize % Workload::ALL.len()];
         let mut options =
             Options { nodes: 3, protocol: Protocol::Raft, workload, steps: 250, ..Options::new(seed) };
         change(&mut options);
@@ -39,7 +37,9 @@ fn raft_of_three_holds_under_every_fault() {
         "a node was told that it lost entries",
         "a read at a version was answered",
         "a read at a version was refused as trimmed",
+        "a read found that a value had expired",
         "a repeated request was answered as before",
+        "a shard had no room to remember a request",
         "a snapshot was installed",
         "a snapshot's stream broke",
         "a torn write was cut",

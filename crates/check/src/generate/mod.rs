@@ -28,6 +28,9 @@ pub enum Workload {
     Batch,
     /// Appends of unique texts, and a get now and then.
     Appends,
+    /// Writes whose answers hold the value that they found: puts that tell it, and compares that fail. For clients that come
+    /// once each.
+    Once,
 }
 
 /// Which keys are asked for.
@@ -67,6 +70,10 @@ const GROUP: u64 = 4;
 const CLIENT_STRIDE: u64 = 0xa076_1d64_78bd_642f;
 
 impl Workload {
+    /// All there are.
+    pub const ALL: [Workload; 5] =
+        [Workload::Register, Workload::Kv, Workload::Batch, Workload::Appends, Workload::Once];
+
     /// Its name in commands.
     pub fn name(self) -> &'static str {
         match self {
@@ -74,6 +81,7 @@ impl Workload {
             Workload::Kv => "kv",
             Workload::Batch => "batch",
             Workload::Appends => "appends",
+            Workload::Once => "once",
         }
     }
 }
@@ -93,10 +101,10 @@ impl std::str::FromStr for Workload {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Workload, String> {
-        [Workload::Register, Workload::Kv, Workload::Batch, Workload::Appends]
+        Workload::ALL
             .into_iter()
             .find(|workload| workload.name() == text)
-            .ok_or_else(|| format!("'{text}' is no workload: use register, kv, batch or appends"))
+            .ok_or_else(|| format!("'{text}' is no workload: use register, kv, batch, appends or once"))
     }
 }
 
@@ -125,6 +133,7 @@ impl Generator {
             Workload::Kv => self.kv(),
             Workload::Batch => self.batch(),
             Workload::Appends => self.append_or_get(),
+            Workload::Once => self.once(),
         }
     }
 
@@ -212,6 +221,20 @@ impl Generator {
         }
     }
 
+    fn once(&mut self) -> Op {
+        let (key, value) = (self.key(), self.unique_value());
+        match self.rng.below(100) {
+            0..45 => Op::Put { key, value, deadline: None, previous: true },
+            45..60 => update(key, Function::Insert { value, deadline: None }),
+            60..80 => {
+                let expect = Expect::Value(self.small_value());
+                update(key, Function::CompareAndPut { expect, value, deadline: None })
+            }
+            80..85 => Op::Delete { key, previous: true },
+            _ => Op::Get { key, at: None },
+        }
+    }
+
     fn key(&mut self) -> Key {
         let at = self.rng.unit();
         let index = self.shares.partition_point(|share| *share <= at).min(self.shares.len() - 1);
@@ -255,7 +278,6 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Workload; 4] = [Workload::Register, Workload::Kv, Workload::Batch, Workload::Appends];
     const KEYS: Keys = Keys { count: 20, skew: 1.0 };
 
     fn ops(workload: Workload, seed: u64, client: u64) -> Vec<Op> {
@@ -265,7 +287,7 @@ mod tests {
 
     #[test]
     fn ops_of_a_seed_are_the_same_and_valid() {
-        for workload in ALL {
+        for workload in Workload::ALL {
             assert_eq!(ops(workload, 1, 2), ops(workload, 1, 2));
             assert_ne!(ops(workload, 1, 2), ops(workload, 1, 3));
             assert_ne!(ops(workload, 1, 2), ops(workload, 2, 2));
@@ -289,7 +311,7 @@ mod tests {
 
     #[test]
     fn key_retired_is_not_drawn_again_nor_are_its_group_and_numbers() {
-        for workload in ALL {
+        for workload in Workload::ALL {
             let mut generator = Generator::client(workload, Keys { count: 1, skew: 0.0 }, 1, 1);
             for retired in 0..3 {
                 let place = Place { index: 0, retired };

@@ -13,6 +13,7 @@
 //! | `type` | `invoke`: asks; `ok`: it happened; `fail`: it did not and never will; `info`: unknown |
 //! | `f` | what; may be left out of completions |
 //! | `time` | microseconds since the start of the recording; may be left out |
+//! | `clock` | of an `ok`: `[from, to]`, what the store's clock showed when it ran, in microseconds since 1970; may be left out, and then what has a deadline may vanish at any time |
 //!
 //! Texts (`key`, `value`, `previous`, `current`, `expect`, `from`, `to`, `next`, `page`) are strings, in whatever escapes. What
 //! is not UTF-8 stands in `key_base64`, `value_base64` and so on instead. A number may stand for a text: numbers are equal as
@@ -46,7 +47,7 @@ use std::io::{self, Write};
 
 use serde_json::{Map, Value as Json, json};
 
-use super::{History, Operation, OperationId, Outcome, Unreadable, words};
+use super::{Clock, History, Operation, OperationId, Outcome, Unreadable, words};
 
 /// Writes a history, one event per line.
 pub fn write(history: &History, to: &mut dyn Write) -> io::Result<()> {
@@ -146,6 +147,9 @@ impl Reader {
             Kind::Fail => Outcome::Failed,
             Kind::Info => Outcome::Unknown,
         };
+        if kind == Kind::Ok {
+            self.history.set_clock(id, clock(event)?);
+        }
         self.history.complete(id, outcome, micros);
         Ok(())
     }
@@ -184,6 +188,15 @@ fn asks_text_function(field: &str, json: &Json) -> bool {
         Json::Array(items) => items.iter().any(|item| asks_text_function(field, item)),
         Json::Object(fields) => fields.iter().any(|(field, json)| asks_text_function(field, json)),
         _ => false,
+    }
+}
+
+fn clock(event: &Map<String, Json>) -> Result<Clock, String> {
+    let Some(clock) = event.get("clock") else { return Ok(Clock::default()) };
+    let times: Option<Vec<u64>> = clock.as_array().and_then(|times| times.iter().map(Json::as_u64).collect());
+    match times.as_deref() {
+        Some([from, to]) if from <= to => Ok(Clock { from: *from, to: *to }),
+        _ => Err(format!("'clock' is {clock}: use [from, to], two times in microseconds since 1970")),
     }
 }
 
@@ -226,6 +239,9 @@ fn completion(operation: &Operation) -> Map<String, Json> {
     line.insert("process".into(), json!(operation.process));
     line.insert("type".into(), json!(kind));
     line.insert("f".into(), json!(words::name(&operation.op)));
+    if matches!(operation.outcome, Outcome::Done(_)) && operation.clock != Clock::default() {
+        line.insert("clock".into(), json!([operation.clock.from, operation.clock.to]));
+    }
     let micros = operation.returned.and_then(|moment| moment.micros);
     line.extend(micros.map(|micros| ("time".into(), json!(micros))));
     line

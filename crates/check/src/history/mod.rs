@@ -35,6 +35,23 @@ pub struct Operation {
     pub called: Moment,
     /// When the client learned the outcome; `None` = it never did.
     pub returned: Option<Moment>,
+    /// What the store's clock showed when it ran, as far as that is known: it decides what had expired.
+    pub clock: Clock,
+}
+
+/// A time of the store's clock, in microseconds since 1970: at least `from`, at most `to`. The default is any time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clock {
+    /// What has a deadline up to here was gone.
+    pub from: u64,
+    /// What has a deadline after this was not.
+    pub to: u64,
+}
+
+impl Default for Clock {
+    fn default() -> Clock {
+        Clock { from: 0, to: u64::MAX }
+    }
 }
 
 /// What came of an op.
@@ -80,7 +97,8 @@ impl History {
     /// The next event: a process asks.
     pub fn invoke(&mut self, process: u64, op: Op, micros: Option<u64>) -> OperationId {
         let called = self.next_moment(micros);
-        self.operations.push(Operation { process, op, outcome: Outcome::Unknown, called, returned: None });
+        let (outcome, clock) = (Outcome::Unknown, Clock::default());
+        self.operations.push(Operation { process, op, outcome, called, returned: None, clock });
         OperationId(self.operations.len() - 1)
     }
 
@@ -91,6 +109,11 @@ impl History {
         assert!(operation.returned.is_none(), "an operation returns once");
         operation.outcome = outcome;
         operation.returned = Some(moment);
+    }
+
+    /// What the store's clock showed when an operation ran.
+    pub fn set_clock(&mut self, id: OperationId, clock: Clock) {
+        self.operations[id.0].clock = clock;
     }
 
     /// All operations, in the order of their calls.

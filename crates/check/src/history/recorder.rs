@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use kv::{Error, Level, Op, Reply, Request};
 
-use super::{History, OperationId, Outcome};
+use super::{Clock, History, OperationId, Outcome};
 
 /// Makes a history of the requests of concurrent clients.
 ///
 /// A client may have several requests under way: each gets a process number of its own, which is used again once the
-/// outcome is known and never after it stayed unknown (as Jepsen does it). Reads of a weaker level than linearizable
-/// promise nothing that a model could judge: they are left out.
+/// outcome is known and never after it stayed unknown (as Jepsen does it). A read that was answered weaker than
+/// linearizable promises nothing that a model could judge: that it was done is all that is kept of it.
 #[derive(Debug, Default)]
 pub struct Recorder {
     history: History,
@@ -24,7 +24,7 @@ pub struct Recorder {
 pub struct Ticket {
     client: u64,
     process: u64,
-    operation: Option<OperationId>,
+    operation: OperationId,
 }
 
 impl Recorder {
@@ -35,9 +35,6 @@ impl Recorder {
 
     /// A client asks now.
     pub fn invoke(&mut self, client: u64, request: &Request, micros: u64) -> Ticket {
-        if request.level.is_some_and(|level| level != Level::Linearizable) {
-            return Ticket { client, process: 0, operation: None };
-        }
         self.invoke_op(client, &request.op, micros)
     }
 
@@ -47,18 +44,23 @@ impl Recorder {
             self.processes += 1;
             self.processes - 1
         });
-        let operation = Some(self.history.invoke(process, op.clone(), Some(micros)));
+        let operation = self.history.invoke(process, op.clone(), Some(micros));
         Ticket { client, process, operation }
     }
 
     /// The client learns the outcome now.
     pub fn complete(&mut self, ticket: Ticket, result: &Result<Reply, Error>, micros: u64) {
-        let Some(operation) = ticket.operation else { return };
         let outcome = outcome_of(result);
         if outcome != Outcome::Unknown {
             self.idle.entry(ticket.client).or_default().push(ticket.process);
         }
-        self.history.complete(operation, outcome, Some(micros));
+        self.history.complete(ticket.operation, outcome, Some(micros));
+    }
+
+    /// As [`Recorder::complete`], of a request of which is known what the store's clock showed when it ran.
+    pub fn complete_at(&mut self, ticket: Ticket, result: &Result<Reply, Error>, micros: u64, clock: Clock) {
+        self.history.set_clock(ticket.operation, clock);
+        self.complete(ticket, result, micros);
     }
 
     /// What was recorded so far.

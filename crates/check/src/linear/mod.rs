@@ -71,7 +71,8 @@ pub fn check<M: Model>(model: &M, history: &History, budget: &mut Budget) -> Jud
             }
         }
     }
-    let parts = model.partition(calls);
+    let mut parts = model.partition(calls);
+    parts.iter_mut().for_each(Partition::round_clocks);
     let count = parts.len();
     let before = budget.steps;
     let verdict = match unknown_write {

@@ -3,7 +3,7 @@
 //! The search goes from return to return: a [`Turn`] is the return of one call, by which that call must have happened.
 //! Calls that return have a slot while they are under way; calls that never do ("open") have a number of their own.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::hash::FastMap;
 use crate::model::{Call, Model};
@@ -183,6 +183,8 @@ fn kind<M: Model>(model: &M, call: &Call) -> Kind {
 
 fn class_bytes(call: &Call, kind: Kind) -> Bytes {
     let mut bytes = BytesMut::new();
+    bytes.put_u64(call.clock.from);
+    bytes.put_u64(call.clock.to);
     kv::codec::encode_op(&mut bytes, &call.op);
     if let (Some(answer), Kind::Pure | Kind::Other) = (&call.answer, kind) {
         kv::codec::encode_answer(&mut bytes, answer);

@@ -344,7 +344,12 @@ fn step<M: Model, B: Bits>(
         }
         Choice::Call(call, _) | Choice::Open(call, _) => call,
     };
-    let state = states.step(at.state, call, schedule.class(call)).get(variant)?;
+    let left = states.step(at.state, call, schedule.class(call));
+    let state = match choice {
+        // An open call that changes nothing need not happen.
+        Choice::Open(..) => left.get_other(variant, at.state)?,
+        _ => left.get(variant)?,
+    };
     let blind = schedule.kind(call) == Kind::Blind;
     let mut next = Configuration { state, idle: blind, ..at.clone() };
     if at.covered.get(turn.slot as usize) {
@@ -355,8 +360,6 @@ fn step<M: Model, B: Bits>(
         cover(schedule, turn, &mut next);
     }
     match choice {
-        // An open call that changes nothing need not happen.
-        Choice::Open(..) if state == at.state => return None,
         Choice::Open(_, open) => {
             next.used.set(open as usize);
             next.used_now += 1;

@@ -36,6 +36,15 @@ impl Next {
         }
     }
 
+    /// As [`Next::get`], of those that are not `state`.
+    pub fn get_other(&self, at: usize, state: u32) -> Option<u32> {
+        match self {
+            Next::None => None,
+            Next::One(next) => (at == 0 && *next != state).then_some(*next),
+            Next::Many(states) => states.iter().copied().filter(|next| *next != state).nth(at),
+        }
+    }
+
     pub fn contains(&self, state: u32) -> bool {
         match self {
             Next::None => false,
@@ -71,8 +80,7 @@ impl<'a, M: Model> States<'a, M> {
         if let Some(next) = self.steps.get(&key) {
             return next.clone();
         }
-        let Call { op, answer, .. } = &self.calls[call as usize];
-        let left = self.model.step(&self.states[state as usize], op, answer.as_ref());
+        let left = self.model.step(&self.states[state as usize], &self.calls[call as usize]);
         let mut numbers: Vec<u32> = left.into_iter().map(|state| self.number(state)).collect();
         let next = match numbers.len() {
             0 => Next::None,

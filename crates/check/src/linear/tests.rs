@@ -28,7 +28,7 @@ fn extends(model: &Kv, calls: &[Call], state: &<Kv as Model>::State, done: &mut 
             continue;
         }
         done[index] = true;
-        let next = model.step(state, &call.op, call.answer.as_ref());
+        let next = model.step(state, call);
         if next.iter().any(|next| extends(model, calls, next, done)) {
             return true;
         }

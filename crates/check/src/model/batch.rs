@@ -80,8 +80,8 @@ impl Model for Batch {
         self.initial.cells(calls).into_iter().map(all).collect()
     }
 
-    fn step(&self, state: &Self::State, op: &Op, answer: Option<&Answer>) -> Vec<Self::State> {
-        cells::step(state, op, answer)
+    fn step(&self, state: &Self::State, call: &Call) -> Vec<Self::State> {
+        cells::step(state, call)
     }
 
     fn is_pure(&self, op: &Op, answer: Option<&Answer>) -> bool {

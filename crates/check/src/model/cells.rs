@@ -1,8 +1,8 @@
 //! The meaning of every op: what it answers and leaves, given the cells it finds.
 //!
-//! It follows the documentation of [`kv::Op`]. Versions, change counts and receipts are not kept. A value with a deadline
-//! may vanish before any op, since a history does not hold the clock that decides it; a compare with a version may go
-//! either way.
+//! It follows the documentation of [`kv::Op`]. Versions, change counts and receipts are not kept. A value is gone for an op
+//! that ran when the store's clock had reached its deadline; as far as the history does not hold that clock, it may vanish
+//! before the op or not. A compare with a version may go either way.
 
 mod range;
 mod update;
@@ -11,19 +11,22 @@ use std::collections::BTreeMap;
 
 use kv::{Answer, Expect, Key, Op, Row, Value};
 
+use super::Call;
+use crate::history::Clock;
+
 /// A key's present value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Cell {
     /// The value.
     pub value: Value,
-    /// It has a deadline, hence may vanish.
-    pub mortal: bool,
+    /// When it expires, in microseconds since 1970.
+    pub deadline: Option<u64>,
 }
 
 impl Cell {
     /// A value without a deadline.
     pub fn new(value: Value) -> Cell {
-        Cell { value, mortal: false }
+        Cell { value, deadline: None }
     }
 }
 
@@ -66,15 +69,19 @@ impl Cells for BTreeMap<Key, Cell> {
     }
 }
 
-/// All cells that the op may leave when it finds `cells` and answers `seen`.
-pub(super) fn step<C: Cells>(cells: &C, op: &Op, seen: Option<&Answer>) -> Vec<C> {
+/// All cells that the call may leave when it finds `cells`.
+pub(super) fn step<C: Cells>(cells: &C, call: &Call) -> Vec<C> {
+    let (op, seen) = (&call.op, call.answer.as_ref());
     let mut left: Vec<C> = Vec::with_capacity(1);
-    for found in with_expiry(cells, op) {
+    for found in with_expiry(cells, op, &call.clock) {
         let guesses: &[bool] = if compares_versions(op) { &[true, false] } else { &[true] };
         for guess in guesses {
             let mut next = found.clone();
-            if run(&mut next, op, seen, *guess) && !left.contains(&next) {
-                left.push(next);
+            if run(&mut next, op, seen, *guess) {
+                remove_stillborn(&mut next, op, &call.clock);
+                if !left.contains(&next) {
+                    left.push(next);
+                }
             }
         }
     }
@@ -122,7 +129,7 @@ fn run<C: Cells>(cells: &mut C, op: &Op, seen: Option<&Answer>, guess: bool) -> 
                 Answer::Put { previous: row } => !previous || same(row.as_ref(), cells.cell(key)),
                 _ => false,
             });
-            cells.set(key, Some(Cell { value: value.clone(), mortal: deadline.is_some() }));
+            cells.set(key, Some(Cell { value: value.clone(), deadline: *deadline }));
             allowed
         }
         Op::PutAll { rows } => {
@@ -143,7 +150,7 @@ fn run<C: Cells>(cells: &mut C, op: &Op, seen: Option<&Answer>, guess: bool) -> 
         Op::Expire { key, deadline } => {
             let found = cells.cell(key).cloned();
             let allowed = sees(seen, |seen| *seen == Answer::Expire(found.is_some()));
-            cells.set(key, found.map(|cell| Cell { mortal: deadline.is_some(), ..cell }));
+            cells.set(key, found.map(|cell| Cell { deadline: *deadline, ..cell }));
             allowed
         }
         Op::Update { key, function } => {
@@ -182,22 +189,37 @@ fn run_branch<C: Cells>(
     }
 }
 
-/// The cells as they are, and with any of the values that the op meets vanished.
-fn with_expiry<C: Cells>(cells: &C, op: &Op) -> Vec<C> {
+/// The cells that the op may find: without the values that it meets and that had expired, and with or without those that
+/// may have.
+fn with_expiry<C: Cells>(cells: &C, op: &Op, clock: &Clock) -> Vec<C> {
     let mut variants = vec![cells.clone()];
-    let mut vanish = |key: &Key| {
-        if cells.cell(key).is_some_and(|cell| cell.mortal) {
+    let mut vanish = |key: &Key| match cells.cell(key).and_then(|cell| cell.deadline) {
+        Some(deadline) if deadline <= clock.from => {
+            variants.iter_mut().for_each(|cells| cells.set(key, None));
+        }
+        Some(deadline) if deadline <= clock.to => {
             let mut vanished = variants.clone();
             vanished.iter_mut().for_each(|cells| cells.set(key, None));
-            variants
-                .extend(vanished.into_iter().filter(|cells| !variants.contains(cells)).collect::<Vec<_>>());
+            vanished.retain(|cells| !variants.contains(cells));
+            variants.extend(vanished);
         }
+        _ => {}
     };
     match op {
         Op::Range(_) | Op::DeleteRange { .. } => cells.keys().iter().flatten().for_each(vanish),
         op => op.for_each_key(&mut vanish),
     }
     variants
+}
+
+/// Removes what the op stored with a deadline that had passed.
+fn remove_stillborn<C: Cells>(cells: &mut C, op: &Op, clock: &Clock) {
+    op.for_each_key(&mut |key| {
+        let deadline = cells.cell(key).and_then(|cell| cell.deadline);
+        if deadline.is_some_and(|deadline| deadline <= clock.from) {
+            cells.set(key, None);
+        }
+    });
 }
 
 fn compares_versions(op: &Op) -> bool {

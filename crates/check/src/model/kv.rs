@@ -67,8 +67,8 @@ impl Model for Kv {
         self.initial.cells(calls)
     }
 
-    fn step(&self, state: &Option<Cell>, op: &Op, answer: Option<&Answer>) -> Vec<Option<Cell>> {
-        let mut left = cells::step(state, op, answer);
+    fn step(&self, state: &Option<Cell>, call: &Call) -> Vec<Option<Cell>> {
+        let mut left = cells::step(state, call);
         if self.empty_is_absent {
             left.iter_mut().for_each(|cell| *cell = cell.take().filter(|cell| !cell.value.is_empty()));
         }
@@ -93,7 +93,7 @@ impl Model for Kv {
 
     fn may_lead(&self, state: &Option<Cell>, _op: &Op, answer: Option<&Answer>) -> bool {
         match (state, answer) {
-            (Some(cell), _) if cell.mortal => true,
+            (Some(cell), _) if cell.deadline.is_some() => true,
             (Some(cell), Some(Answer::Row(Some(row)))) => row.value.starts_with(&cell.value),
             (Some(_), Some(Answer::Row(None))) => false,
             _ => true,

@@ -16,6 +16,7 @@ pub(super) fn whole(index: usize, operation: &Operation) -> Option<Call> {
         answer: operation.answer().map(values_only),
         called: operation.called.index,
         returned: operation.deadline(),
+        clock: operation.clock,
     };
     (operation.outcome != Outcome::Failed && !says_nothing(&call)).then_some(call)
 }

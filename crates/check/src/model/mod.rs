@@ -10,9 +10,9 @@ mod lower;
 
 use std::hash::Hash;
 
-use ::kv::{Answer, Op};
+use ::kv::{Answer, Function, Op};
 
-use crate::history::Operation;
+use crate::history::{Clock, Operation};
 
 pub use batch::{Atomicity, Batch};
 pub use cells::Cell;
@@ -34,9 +34,8 @@ pub trait Model {
     /// The states in which a part may begin.
     fn initial(&self, calls: &[Call]) -> Vec<Self::State>;
 
-    /// The states that the op may leave when it finds `state` and answers `answer` (`None` = whatever it answers).
-    /// Empty = it cannot answer that.
-    fn step(&self, state: &Self::State, op: &Op, answer: Option<&Answer>) -> Vec<Self::State>;
+    /// The states that the call may leave when it finds `state`. Empty = it cannot have been answered so.
+    fn step(&self, state: &Self::State, call: &Call) -> Vec<Self::State>;
 
     /// Whether the op, when it answers this, leaves every state as it was.
     fn is_pure(&self, op: &Op, answer: Option<&Answer>) -> bool;
@@ -81,6 +80,8 @@ pub struct Call {
     pub called: usize,
     /// The event by which it had happened; `None` = it may happen at any later time, or never.
     pub returned: Option<usize>,
+    /// What the store's clock showed then.
+    pub clock: Clock,
 }
 
 /// Calls that are judged together.
@@ -99,4 +100,35 @@ pub struct Unjudged {
     pub why: String,
     /// It changes data: without it nothing can be said of the rest.
     pub writes: bool,
+}
+
+impl Partition {
+    /// Rounds the clocks down to the deadlines that there are: nothing expires in between, so calls that ask and answer the
+    /// same are alike again.
+    pub(crate) fn round_clocks(&mut self) {
+        let mut deadlines: Vec<u64> = Vec::new();
+        self.calls.iter().for_each(|call| add_deadlines(&call.op, &mut deadlines));
+        deadlines.sort_unstable();
+        let round = |time: u64| match deadlines.partition_point(|deadline| *deadline <= time) {
+            0 => 0,
+            after => deadlines[after - 1],
+        };
+        for Call { clock, .. } in &mut self.calls {
+            *clock = Clock { from: round(clock.from), to: round(clock.to) };
+        }
+    }
+}
+
+fn add_deadlines(op: &Op, to: &mut Vec<u64>) {
+    match op {
+        Op::Put { deadline, .. } | Op::Expire { deadline, .. } => to.extend(deadline),
+        Op::Update {
+            function: Function::Insert { deadline, .. } | Function::CompareAndPut { deadline, .. },
+            ..
+        } => to.extend(deadline),
+        Op::Transaction { then, otherwise, .. } => {
+            then.iter().chain(otherwise).for_each(|op| add_deadlines(op, to));
+        }
+        _ => {}
+    }
 }

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use check::generate::Place;
-use check::history::Ticket;
+use check::history::{self, Ticket};
 use kv::{Class, Error, Key, Level, NodeId, Op, Outcome, Reply, Request, RequestId, Version};
+
+use node::route::Plan;
 
 use super::Whose;
 use crate::events::Event;
@@ -15,6 +17,8 @@ use crate::world::World;
 const GRACE_MICROS: u64 = 200_000;
 /// An attempt is given at least so long, if there is so much time.
 const ATTEMPT_MICROS_MIN: u64 = 1_000_000;
+/// What must be answered at the end may take so long: longer than a slow network takes with a request and its answer.
+const LAST_TIMEOUT_MICROS: u64 = 10_000_000;
 /// After so many writes in doubt, clients turn to another key.
 const DOUBTS_MAX: u32 = 10;
 /// The pause before the next attempt, at most.
@@ -27,7 +31,7 @@ pub(crate) enum Purpose {
     Work,
     /// A read at a version that was told before.
     AtVersion,
-    /// A read at the end of the run.
+    /// At the end of the run: it must be answered.
     Last,
 }
 
@@ -41,6 +45,8 @@ pub(crate) struct Call {
     attempt: u32,
     node: NodeId,
     may_have_run: bool,
+    /// The highest version clock when it was asked.
+    clock: u64,
 }
 
 /// What an attempt came to.
@@ -56,7 +62,10 @@ impl World {
     /// A client asks.
     pub fn call(&mut self, client: usize, op: Op, level: Option<Level>, purpose: Purpose) {
         let now = self.events.now();
-        let timeout = self.settings.timeout.draw(&mut self.random);
+        let timeout = match purpose {
+            Purpose::Last => LAST_TIMEOUT_MICROS,
+            _ => self.settings.timeout.draw(&mut self.random),
+        };
         let mut request = Request { level, timeout: Duration::from_micros(timeout), ..Request::new(op) };
         let node = self.whom_to_ask(client, purpose);
         if request.op.class() != Class::Read && self.clients[client].has_ids {
@@ -68,12 +77,22 @@ impl World {
         let in_history = purpose != Purpose::AtVersion;
         let ticket = in_history.then(|| self.recorder.invoke(client as u64, &request, now));
         self.trace(|| format!("client {client} asks {}", crate::trace::op(&request.op)));
+        let clock = self.clocks().highest();
         let state = &mut self.clients[client];
         state.called += 1;
         let whose = Whose { client, call: state.called, attempt: 0 };
         let (asked_at, deadline) = (now, now + timeout);
-        let call =
-            Call { request, purpose, ticket, asked_at, deadline, attempt: 0, node, may_have_run: false };
+        let call = Call {
+            request,
+            purpose,
+            ticket,
+            asked_at,
+            deadline,
+            attempt: 0,
+            node,
+            may_have_run: false,
+            clock,
+        };
         state.calls.insert(whose.call, call);
         self.attempt(whose);
     }
@@ -192,16 +211,30 @@ impl World {
         if matches!(&result, Err(error) if error.outcome() == Outcome::InDoubt) {
             call.request.op.for_each_key(&mut |key| self.count_doubt(key));
         }
+        let clock = self.clock_of(&call, &result);
         if let Some(ticket) = call.ticket {
-            self.recorder.complete(ticket, &result, now);
+            self.recorder.complete_at(ticket, &result, now, clock);
         }
         match call.purpose {
-            Purpose::Last => self.last_read(whose.client, &call.request.op, &result),
+            Purpose::Last => self.last_call(whose.client, &call.request.op, &result),
             Purpose::AtVersion => self.read_at_version(&call.request.op, &result),
             Purpose::Work => {}
         }
         if call.purpose != Purpose::Last {
             self.ask_again(whose.client);
+        }
+    }
+
+    /// What the store's clock showed when a call ran: a write's version is that time, a read counts the clock of its node too.
+    fn clock_of(&self, call: &Call, result: &Result<Reply, Error>) -> history::Clock {
+        let Ok(reply) = result else { return history::Clock::default() };
+        let parts = Plan::new(&self.map, call.request.op.clone()).map_or(0, |plan| plan.parts.len());
+        let from = reply.receipt.version.micros();
+        match call.request.op.class() {
+            // The receipt of several shards is not of each.
+            _ if parts != 1 => history::Clock::default(),
+            Class::Read => history::Clock { from, to: from.max(call.clock).max(self.clocks().highest()) },
+            _ => history::Clock { from, to: from },
         }
     }
 

@@ -3,27 +3,38 @@
 use std::collections::BTreeMap;
 
 use kv::cluster::Role;
-use kv::{Answer, Error, Level, NodeId, Reply, Request};
+use kv::{Class, Error, Level, NodeId, Op, Receipt, Reply, Request};
 use node::route::Plan;
 use node::{Input, Part};
 
 use super::Whose;
 use crate::events::Event;
+use crate::machine::clocks::Clocks;
 use crate::watch::Proof;
 use crate::world::World;
 
 /// The open requests of one process.
 pub(crate) struct Gate {
-    /// By the name of each part: its request, and which part it is.
-    parts: BTreeMap<u64, (u64, usize)>,
+    parts: BTreeMap<u64, OpenPart>,
     requests: BTreeMap<u64, Open>,
     names: u64,
+}
+
+/// A part of an open request.
+struct OpenPart {
+    request: u64,
+    /// Which part of it.
+    index: usize,
+    /// What it reads, if it reads.
+    read: Option<Op>,
 }
 
 struct Open {
     whose: Whose,
     /// When it arrived.
     asked_at: u64,
+    /// And what the version clocks showed then.
+    clocks: Clocks,
     plan: Option<Plan>,
     results: Vec<Option<Result<Reply, Error>>>,
 }
@@ -49,10 +60,10 @@ impl Gate {
         self.parts.len()
     }
 
-    /// When the request of a part arrived.
-    fn asked_at(&self, name: u64) -> Option<u64> {
-        let (request, _) = self.parts.get(&name)?;
-        Some(self.requests.get(request)?.asked_at)
+    /// A read and its request.
+    fn read(&self, name: u64) -> Option<(&Op, &Open)> {
+        let part = self.parts.get(&name)?;
+        Some((part.read.as_ref()?, self.requests.get(&part.request)?))
     }
 
     fn name(&mut self) -> u64 {
@@ -62,7 +73,7 @@ impl Gate {
 
     /// Takes the result of a part.
     fn take(&mut self, name: u64, result: Result<Reply, Error>) -> Taken {
-        let Some((request, index)) = self.parts.remove(&name) else { return Taken::Unknown };
+        let Some(OpenPart { request, index, .. }) = self.parts.remove(&name) else { return Taken::Unknown };
         let open = self.requests.get_mut(&request).expect("a request is open while one of its parts is");
         open.results[index] = Some(result);
         if open.results.iter().any(Option::is_none) {
@@ -94,15 +105,16 @@ impl World {
             Some(part) => (vec![part], None),
             None => (plan.parts.clone(), Some(plan)),
         };
-        let asked_at = self.events.now();
+        let (asked_at, clocks) = (self.events.now(), self.clocks());
         let Some(process) = &mut self.machine_mut(node).process else { return };
         let gate = &mut process.gate;
         let open = gate.name();
-        gate.requests.insert(open, Open { whose, asked_at, plan, results: vec![None; parts.len()] });
+        gate.requests.insert(open, Open { whose, asked_at, clocks, plan, results: vec![None; parts.len()] });
         let mut inputs = Vec::new();
         for (index, (shard, op)) in parts.into_iter().enumerate() {
             let client = gate.name();
-            gate.parts.insert(client, (open, index));
+            let read = (op.class() == Class::Read).then(|| op.clone());
+            gate.parts.insert(client, OpenPart { request: open, index, read });
             let part = Part { shard, op, level, id, timeout_micros, charge: kv::Charge::default() };
             inputs.push(Input::Part { client, part });
         }
@@ -111,7 +123,9 @@ impl World {
 
     /// A node's driver answers a part.
     pub fn answered(&mut self, node: NodeId, name: u64, result: Result<Reply, Error>) {
-        self.check_proof(node, name, &result);
+        if let Ok(reply) = &result {
+            self.check_read(node, name, reply);
+        }
         let Some(process) = &mut self.machine_mut(node).process else { return };
         match process.gate.take(name, result) {
             Taken::Whole(whose, result) => self.answer(whose, Some(*result)),
@@ -122,23 +136,32 @@ impl World {
         }
     }
 
-    /// A linearizable read that a node answers itself must be proven.
-    fn check_proof(&mut self, node: NodeId, name: u64, result: &Result<Reply, Error>) {
+    /// A read must show what was there, and a linearizable one that a node answers itself must be proven.
+    fn check_read(&mut self, node: NodeId, name: u64, reply: &Reply) {
         let Some(process) = &self.machine(node).process else { return };
-        let (Some(asked_at), Ok(Reply { answer, receipt })) = (process.gate.asked_at(name), result) else {
-            return;
-        };
-        let is_read = matches!(answer, Answer::Row(_) | Answer::Page(_) | Answer::History { .. });
-        if !is_read || receipt.node != node || self.nodes == 1 {
-            return;
+        let Some((op, open)) = process.gate.read(name) else { return };
+        let (receipt, asked_at) = (&reply.receipt, open.asked_at);
+        let bounds = self.bounds(node, &open.clocks, receipt);
+        let wrong = self.watch.rows.read(op, reply, bounds);
+        let found_expired = self.watch.rows.found_expired(op, reply);
+        if receipt.node == node && self.nodes > 1 {
+            self.check_proof(node, asked_at, receipt);
         }
+        if found_expired {
+            self.note("a read found that a value had expired");
+        }
+        wrong.into_iter().for_each(|why| self.violation(why));
+    }
+
+    fn check_proof(&mut self, node: NodeId, asked_at: u64, receipt: &Receipt) {
         if let Level::Bounded(_) = receipt.reached {
             return self.note("a read was answered as stale as it allowed");
         }
         if receipt.reached != Level::Linearizable {
             return;
         }
-        let status = process.driver.replica_status(receipt.shard);
+        let process = self.machine(node).process.as_ref();
+        let status = process.and_then(|process| process.driver.replica_status(receipt.shard));
         if status.is_some_and(|status| status.role == Role::Follower) {
             self.note("a follower answered a linearizable read");
         }

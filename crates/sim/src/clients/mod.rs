@@ -2,12 +2,13 @@
 //! again elsewhere, and tells the history what it learned. They behave as the native client does.
 
 mod call;
+mod deadlines;
 mod gate;
 mod padding;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use check::generate::{Generator, Keys};
+use check::generate::{Generator, Keys, Workload};
 use kv::{NodeId, Op, RequestId, Version};
 
 use crate::events::Event;
@@ -34,6 +35,8 @@ pub(crate) struct Client {
     open: BTreeSet<u64>,
     /// Its writes carry ids, so that it may send them again when it does not know what became of them.
     has_ids: bool,
+    /// It stands for many: each comes with a session of its own, asks once, and mostly never comes again.
+    comes_once: bool,
     /// The node it asks first.
     home: NodeId,
     calls: BTreeMap<u64, Call>,
@@ -42,21 +45,25 @@ pub(crate) struct Client {
 
 /// Of a client's requests in 100, so many are reads at a version that was told, and so many reads of a weaker level.
 const AT_VERSION_PERCENT: u64 = 8;
-const WEAK_PERCENT: u64 = 8;
+const WEAK_PERCENT: u64 = 15;
 /// In so many of 1000 calls a client opens a new session, as after its restart.
 const NEW_SESSION_PERMILLE: u64 = 10;
+/// Where clients come once, so many of 1000 requests are all that their client ever asks.
+const ONCE_PERMILLE: u64 = 900;
 
 impl Client {
     /// Client `number` of a run.
     pub fn new(world: &mut World, number: u64) -> Client {
         let keys = Keys { count: world.settings.keys, skew: world.settings.skew };
         let mut random = world.random.fork();
+        let comes_once = world.workload == Workload::Once;
         Client {
             generator: Generator::client(world.workload, keys, random.next(), number),
             session: random.next().max(1),
             sequence: 0,
             open: BTreeSet::new(),
-            has_ids: random.percent(80),
+            has_ids: random.percent(80) || comes_once,
+            comes_once,
             home: NodeId(random.between(1, u64::from(world.nodes)) as u16),
             random,
             calls: BTreeMap::new(),
@@ -70,8 +77,13 @@ impl Client {
     }
 
     fn next_id(&mut self, valid_until: Version) -> RequestId {
-        if self.random.permille(NEW_SESSION_PERMILLE) && self.open.is_empty() {
+        let is_new = match self.comes_once {
+            true => self.random.permille(ONCE_PERMILLE),
+            false => self.random.permille(NEW_SESSION_PERMILLE) && self.open.is_empty(),
+        };
+        if is_new {
             (self.session, self.sequence) = (self.random.next().max(1), 0);
+            self.open.clear();
         }
         self.sequence += 1;
         self.open.insert(self.sequence);
@@ -105,7 +117,8 @@ impl World {
             return;
         }
         self.stats.asked += 1;
-        let op = padding::pad(self.clients[client].generator.next_op(), &self.settings.padding);
+        let op = self.clients[client].generator.next_op();
+        let op = padding::pad(self.with_deadlines(client, op), &self.settings.padding);
         let dice = self.clients[client].random.below(100);
         if dice < AT_VERSION_PERCENT
             && let Some((key, version)) = self.watch.versions.draw(&mut self.clients[client].random)

@@ -4,6 +4,7 @@
 //! What survives the process is the machine's: the disk, the flushed rows, who it is. What does not is the process's.
 
 pub(crate) mod clock;
+pub(crate) mod clocks;
 pub(crate) mod engine;
 mod log;
 mod sight;
@@ -48,6 +49,8 @@ pub(crate) struct Machine {
     /// The incarnations of the others, as this folder remembers them.
     pub known: BTreeMap<NodeId, u64>,
     pub clock: Clock,
+    /// What its node's version clock showed at the end of the last turn, in microseconds since 1970. Starts at 0.
+    pub version_clock: u64,
     /// The process is stopped until then.
     pub paused_until: u64,
     /// How much slower than usual the disk is.
@@ -73,6 +76,7 @@ impl Machine {
             unmet: BTreeSet::new(),
             known: BTreeMap::new(),
             clock,
+            version_clock: 0,
             paused_until: 0,
             slowness: 1,
             power_goes: false,

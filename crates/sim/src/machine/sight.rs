@@ -4,6 +4,7 @@ use kv::NodeId;
 use node::{Done, Input, Job};
 
 use super::Process;
+use super::worker::RanJob;
 use crate::watch::{Message, Seen};
 use crate::world::World;
 
@@ -20,9 +21,6 @@ impl World {
 
     pub(super) fn watch_input(&mut self, id: NodeId, input: &Input) {
         match input {
-            Input::Done(Done::Applied { shard, index, last, results, .. }) => {
-                self.see(Seen::Applied { node: id, shard: *shard, index: *index, last: *last, results });
-            }
             Input::Durable { ticket } => self.see(Seen::Durable { node: id, ticket: *ticket }),
             Input::Frame { from, bytes } => {
                 if let Some((shard, message)) = Message::in_frame(bytes) {
@@ -36,6 +34,17 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// What came of jobs, for the driver.
+    pub(super) fn watch_ran(&mut self, id: NodeId, ran: Vec<RanJob>) -> Vec<Input> {
+        for RanJob { done, entry, visited } in &ran {
+            if let (Done::Applied { shard, index, last, results, .. }, Some(entry)) = (done, entry) {
+                let (shard, index, last, visited) = (*shard, *index, *last, *visited);
+                self.see(Seen::Applied { node: id, shard, index, entry, last, results, visited });
+            }
+        }
+        ran.into_iter().map(|ran| Input::Done(ran.done)).collect()
     }
 
     pub(super) fn trace_job(&self, id: NodeId, job: &Job) {

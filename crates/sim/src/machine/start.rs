@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kv::{NodeId, ShardId};
 use node::{Driver, Executor, Recovery};
-use storage::{Applied, Options, Table};
+use storage::{Applied, Table};
 use wal::{Crash, Log, OpenError};
 
 use super::worker::Worker;
@@ -72,7 +72,8 @@ impl World {
             error => Refused::Violation(error.to_string()),
         })?;
         bad.map_err(|error| Refused::Violation(error.to_string()))?;
-        let mut table = Table::open(machine.table.open(), Options::of(self.settings.history));
+        let (engine, visits) = machine.table.open();
+        let mut table = Table::open(engine, self.settings.table);
         let mut applied: BTreeMap<ShardId, Applied> = BTreeMap::new();
         for &(shard, _) in config.map.shards() {
             let loaded = table.load(shard, recovery.generation(shard));
@@ -93,7 +94,7 @@ impl World {
             driver,
             executor: Executor::new(table),
             writer: Writer::new(log, self.settings.checkpoint_bytes),
-            worker: Worker::new(self.settings.engine_thread),
+            worker: Worker::new(self.settings.engine_thread, visits),
             gate: Gate::new(life),
             inbox: Vec::new(),
             turn_due: false,

@@ -50,8 +50,10 @@ impl World {
             for input in &inputs {
                 self.watch_input(id, input);
             }
-            let Machine { clock, process: Some(process), .. } = self.machine_mut(id) else { return };
+            let machine = self.machine_mut(id);
+            let Machine { clock, version_clock, process: Some(process), .. } = machine else { return };
             process.driver.turn(clock.read(now), &mut inputs, &mut work);
+            *version_clock = process.driver.clock_micros();
             self.watch_statuses(id);
             self.carry_out(id, &mut work, &mut inputs);
             if self.machine(id).process.is_none() {
@@ -120,7 +122,7 @@ impl World {
         match worker.run(jobs, executor) {
             Ok(worked) => {
                 self.begin_background(id, life, worked.begun);
-                inputs.extend(worked.inputs);
+                inputs.extend(self.watch_ran(id, worked.ran));
             }
             Err(error) => self.kill_and_restart(id, Crash::Process, &error.to_string()),
         }
@@ -136,7 +138,8 @@ impl World {
         match worker.run_waiting(executor) {
             Ok(worked) => {
                 self.begin_background(id, life, worked.begun);
-                self.give(id, worked.inputs);
+                let inputs = self.watch_ran(id, worked.ran);
+                self.give(id, inputs);
             }
             Err(error) => self.kill_and_restart(id, Crash::Process, &error.to_string()),
         }

@@ -3,8 +3,11 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use node::{Done, Executor, Input, Job, Ran};
 use storage::EngineError;
+
+use super::engine::{Visited, Visits};
 
 /// Long work on the background thread.
 pub(crate) type Background = Box<dyn FnOnce() -> Result<Done, EngineError> + Send>;
@@ -13,21 +16,31 @@ pub(crate) type Background = Box<dyn FnOnce() -> Result<Done, EngineError> + Sen
 pub(crate) struct Worker {
     /// Jobs wait for the engine's thread.
     there: bool,
+    visits: Visits,
     waiting: VecDeque<Job>,
     background: VecDeque<Background>,
+}
+
+/// A job that is done.
+pub(crate) struct RanJob {
+    pub done: Done,
+    /// The entry that it applied.
+    pub entry: Option<Bytes>,
+    /// What it asked of the engine.
+    pub visited: Visited,
 }
 
 /// What came of running jobs.
 #[derive(Default)]
 pub(crate) struct Worked {
-    pub inputs: Vec<Input>,
+    pub ran: Vec<RanJob>,
     /// So many pieces of long work were begun.
     pub begun: usize,
 }
 
 impl Worker {
-    pub fn new(there: bool) -> Worker {
-        Worker { there, waiting: VecDeque::new(), background: VecDeque::new() }
+    pub fn new(there: bool, visits: Visits) -> Worker {
+        Worker { there, visits, waiting: VecDeque::new(), background: VecDeque::new() }
     }
 
     pub fn is_there(&self) -> bool {
@@ -54,8 +67,10 @@ impl Worker {
     ) -> Result<Worked, EngineError> {
         let mut worked = Worked::default();
         for job in jobs {
+            let entry = if let Job::Apply { entry, .. } = &job { Some(entry.clone()) } else { None };
+            self.visits.take();
             match executor.run(job)? {
-                Ran::Done(done) => worked.inputs.push(Input::Done(done)),
+                Ran::Done(done) => worked.ran.push(RanJob { done, entry, visited: self.visits.take() }),
                 Ran::Later(later) => {
                     self.background.push_back(later);
                     worked.begun += 1;

@@ -24,7 +24,7 @@ impl Invariant for DeterministicApply {
     }
 
     fn see(&mut self, seen: &Seen<'_>, _: &Logs) -> Result<(), String> {
-        let Seen::Applied { node, shard, index, last, results } = *seen else { return Ok(()) };
+        let Seen::Applied { node, shard, index, last, results, .. } = *seen else { return Ok(()) };
         let Some(first) = self.results.get(&(shard, index)) else {
             let before = self.results.range((shard, 0)..(shard, index)).next_back();
             let result = match before {

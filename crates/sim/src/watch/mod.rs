@@ -25,11 +25,13 @@ mod promise_tests;
 mod proofs;
 mod receipts;
 mod repeats;
+mod rows;
 mod state_machine_safety;
 #[cfg(test)]
 mod tests;
 pub(crate) mod versions;
 mod wiped_votes;
+mod work;
 
 use std::collections::BTreeMap;
 
@@ -39,12 +41,14 @@ use node::route::ShardMap;
 use replication::Status;
 use storage::Applied;
 
+use crate::machine::engine::Visited;
 pub(crate) use digests::Digests;
 use logs::Logs;
 pub(crate) use messages::Message;
 pub(crate) use proofs::{Proof, Proofs};
 use receipts::Receipts;
 use repeats::Repeats;
+pub(crate) use rows::{Bounds, Rows};
 use versions::Versions;
 
 /// Something that was seen.
@@ -71,13 +75,15 @@ pub(crate) enum Seen<'a> {
     Status { node: NodeId, shard: ShardId, status: &'a Status },
     /// An entry is handed to the table.
     Apply { node: NodeId, shard: ShardId, index: u64, term: u64, entry: &'a Bytes },
-    /// The table has applied it.
+    /// The table has applied it, and asked so much of its engine.
     Applied {
         node: NodeId,
         shard: ShardId,
         index: u64,
+        entry: &'a Bytes,
         last: Version,
         results: &'a [(Result<Answer, Error>, Version)],
+        visited: Visited,
     },
 }
 
@@ -123,6 +129,7 @@ pub(crate) struct Watch {
     pub versions: Versions,
     pub digests: Digests,
     pub proofs: Proofs,
+    pub rows: Rows,
     repeats: Repeats,
     broken: Vec<String>,
     seen: Vec<&'static str>,
@@ -145,6 +152,7 @@ impl Watch {
             Box::new(apply_order::ApplyOrder::default()),
             Box::new(state_machine_safety::StateMachineSafety::default()),
             Box::new(deterministic_apply::DeterministicApply::default()),
+            Box::new(work::Work),
         ];
         Watch {
             logs: Logs::default(),
@@ -153,6 +161,7 @@ impl Watch {
             versions: Versions::default(),
             digests: Digests::default(),
             proofs: Proofs::default(),
+            rows: Rows::default(),
             repeats: Repeats::default(),
             broken: Vec::new(),
             seen: Vec::new(),
@@ -167,7 +176,8 @@ impl Watch {
             self.seen.extend(invariant.tested());
         }
         self.logs.see(seen, &mut self.seen);
-        if let Seen::Applied { shard, index, last, results, .. } = *seen {
+        if let Seen::Applied { shard, index, entry, last, results, .. } = *seen {
+            self.rows.applied(shard, index, entry, results);
             self.seen.extend(self.repeats.seen(shard, index, last, results));
         }
     }

@@ -1,5 +1,5 @@
 //! No invariant, but cases that must come up: a request that was sent again and answered as the first time, or so late that it
-//! cannot be told whether it is the first time.
+//! cannot be told whether it is the first time, or that came when no more could be remembered.
 
 use std::collections::BTreeMap;
 
@@ -27,6 +27,7 @@ impl Repeats {
         results.iter().find_map(|(result, version)| match result {
             Ok(_) if *version <= before => Some("a repeated request was answered as before"),
             Err(Error::InDoubt(_)) => Some("a request that was out of date was not run"),
+            Err(Error::Unavailable(_)) => Some("a shard had no room to remember a request"),
             _ => None,
         })
     }

@@ -128,7 +128,9 @@ fn different_results_of_one_entry_are_seen() {
             node: NodeId(node),
             shard: SHARD,
             index,
+            entry: &Bytes::new(),
             last,
+            visited: Visited::default(),
             results: &results(number),
         });
         watch.take_broken()

@@ -25,8 +25,12 @@ impl Versions {
         let version = told.reply.receipt.version;
         let key = match told.op {
             Op::Get { key, at: None } | Op::Update { key, .. } | Op::Delete { key, .. } => key,
-            Op::Put { key, value, .. } => {
-                self.put.insert((key.clone(), version), value.clone());
+            Op::Put { key, value, deadline, .. } => {
+                // One whose deadline had passed is not there.
+                let passed = deadline.is_some_and(|deadline| deadline <= version.micros());
+                if !passed {
+                    self.put.insert((key.clone(), version), value.clone());
+                }
                 key
             }
             _ => return,

@@ -28,16 +28,22 @@ pub(super) fn run(cell: &mut Option<Cell>, function: &Function, seen: Option<&An
         }
         Function::Insert { value, deadline } => {
             let met = cell.is_none();
-            store_if(met, cell, value, deadline.is_some(), seen)
+            store_if(met, cell, value, *deadline, seen)
         }
         Function::CompareAndPut { expect, value, deadline } => {
             let met = holds(expect, cell.as_ref(), guess);
-            store_if(met, cell, value, deadline.is_some(), seen)
+            store_if(met, cell, value, *deadline, seen)
         }
     }
 }
 
-fn store_if(met: bool, cell: &mut Option<Cell>, value: &Value, mortal: bool, seen: Option<&Answer>) -> bool {
+fn store_if(
+    met: bool,
+    cell: &mut Option<Cell>,
+    value: &Value,
+    deadline: Option<u64>,
+    seen: Option<&Answer>,
+) -> bool {
     let allowed = sees(seen, |seen| match seen {
         // What was found instead is not always told.
         Answer::Condition { met: told, current } => {
@@ -46,7 +52,7 @@ fn store_if(met: bool, cell: &mut Option<Cell>, value: &Value, mortal: bool, see
         _ => false,
     });
     if met {
-        *cell = Some(Cell { value: value.clone(), mortal });
+        *cell = Some(Cell { value: value.clone(), deadline });
     }
     allowed
 }
