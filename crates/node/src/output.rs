@@ -164,15 +164,12 @@ impl Driver {
         }
         let Some(open) = self.open.get(token) else { return };
         let asked = open.level;
-        let (reached, staleness_micros) = match (asked, reached) {
-            (Level::Linearizable, _) if open.hidden => {
-                // It does not lead any more.
-                return self.turned_away(token, Error::WrongNode { try_next: None });
-            }
-            (_, Level::Linearizable) if open.hidden => (asked, staleness_micros),
-            (Level::Local, _) if !self.clock.is_settled() => (Level::Local, u64::MAX),
-            (_, reached) => (reached, staleness_micros),
-        };
+        if open.hidden && reached == Level::Linearizable {
+            // What this node leaves out, others may find yet: the leader knows.
+            return self.turned_away(token, Error::WrongNode { try_next: None });
+        }
+        let is_known = asked != Level::Local || self.clock.is_settled();
+        let staleness_micros = if is_known { staleness_micros } else { u64::MAX };
         let copies = if reached == Level::Linearizable { majority } else { 1 };
         let receipt = Receipt { asked, reached, staleness_micros, ..self.receipt(shard, last, copies) };
         let counted = open.counted;
