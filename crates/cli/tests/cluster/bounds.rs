@@ -227,6 +227,31 @@ fn answers_of_batches_that_nobody_takes_are_bounded() {
     });
 }
 
+#[test]
+#[ignore = "starts real nodes: scripts/test runs it against the release binary"]
+fn connections_that_take_nothing_are_closed_when_little_room_is_left() {
+    run(async |mut random: Random| {
+        let mut lab = Lab::new(1, &[], &mut random);
+        lab.serve_all().await;
+        lab.client().call(put("large", random.bytes(LARGE))).await.unwrap();
+        let mut greedy: Vec<Raw> = (0..12).map(|_| Raw::greeted(&lab.address(1))).collect();
+        for raw in &mut greedy {
+            for _ in 0..20 {
+                raw.ask(Request { timeout: PATIENCE, ..get("large") }).unwrap();
+            }
+        }
+        is_well(&lab.client(), "scarce", 50).await;
+        until("those that take nothing are closed", PATIENCE, || {
+            std::future::ready(lab.journal(1).matches("takes nothing of its answers").count() >= 6)
+        })
+        .await;
+        let peak = lab.peak_memory(1);
+        assert!(peak < MEMORY_MAX, "{peak}");
+        let found = lab.client().call(get("large")).await.unwrap();
+        assert_eq!(value(found).map(|value| value.len()), Some(LARGE));
+    });
+}
+
 /// A `BatchRequest`: operations (field 2), each a get (field 1).
 fn batch_of_gets<'a>(keys: impl Iterator<Item = &'a String>) -> Bytes {
     let mut batch = BytesMut::new();
