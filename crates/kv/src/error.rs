@@ -76,6 +76,21 @@ impl Error {
         }
     }
 
+    /// What is told instead of an answer for which there is no room at whoever asked or on the way there.
+    pub fn no_room(nothing_happened: bool) -> Error {
+        let full = "too many bytes of answers wait to be taken by whoever asked";
+        if nothing_happened {
+            Error::Unavailable(format!(
+                "{full}, and this one was not told; nothing has changed: take them faster, or ask for less at once"
+            ))
+        } else {
+            Error::InDoubt(format!(
+                "{full}, and what this write found is not told: it has happened, unless its conditions failed; read \
+                 the keys to see which"
+            ))
+        }
+    }
+
     /// Whether the same request may succeed a little later without any change.
     pub fn is_transient(&self) -> bool {
         matches!(self, Error::Unavailable(_) | Error::WrongNode { .. } | Error::InDoubt(_))

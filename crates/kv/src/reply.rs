@@ -75,6 +75,11 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// Whether a write has changed nothing because its condition did not hold.
+    pub fn is_unmet(&self) -> bool {
+        matches!(self, Answer::Condition { met: false, .. })
+    }
+
     /// Bytes of the keys and values in it.
     pub fn bytes(&self) -> usize {
         let row = |row: &Option<Row>| row.as_ref().map_or(0, Row::bytes);

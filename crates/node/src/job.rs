@@ -8,8 +8,6 @@ use bytes::Bytes;
 use kv::{Answer, Entry, Error, Op, ShardId, Share, Version};
 use storage::{Clock, EngineError, Read, ShardSnapshot, Table};
 
-use crate::open::no_room;
-
 /// Something to do with the table.
 #[derive(Debug)]
 pub enum Job {
@@ -225,7 +223,7 @@ impl Executor {
         let nothing =
             |error| Read::Done { result: Err(error), last: self.table.applied(shard).last, hidden: false };
         if !charge.has_room() {
-            return Ok(nothing(no_room(true)));
+            return Ok(nothing(Error::no_room(true)));
         }
         let read = self.table.read(shard, op, clock);
         match &read {

@@ -101,9 +101,7 @@ impl Open {
         if bytes == 0 || was_counted || self.charge.answer.try_add(bytes) {
             return result;
         }
-        let nothing_happened = self.is_read()
-            || result.is_ok_and(|reply| matches!(reply.answer, Answer::Condition { met: false, .. }));
-        Err(no_room(nothing_happened))
+        Err(Error::no_room(self.is_read() || result.is_ok_and(|reply| reply.answer.is_unmet())))
     }
 
     /// What it is answered when it is given up now.
@@ -124,21 +122,6 @@ impl Open {
                 self.shard
             )),
         }
-    }
-}
-
-/// What is told instead of an answer for which there is no room.
-pub(crate) fn no_room(nothing_happened: bool) -> Error {
-    let full = "too many bytes of answers wait to be taken by whoever asked";
-    if nothing_happened {
-        Error::Unavailable(format!(
-            "{full}, and this one was not told; nothing has changed: take them faster, or ask for less at once"
-        ))
-    } else {
-        Error::InDoubt(format!(
-            "{full}, and what this write found is not told: it has happened, unless its conditions failed; read the \
-             keys to see which"
-        ))
     }
 }
 

@@ -24,20 +24,29 @@ const GREETING: Duration = Duration::from_secs(5);
 /// How long to wait when a connection cannot be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts for the life of the node: so many at a time, few of which have not said who they are.
-pub(super) async fn accept(listener: TcpListener, connections: usize, shared: Arc<Shared>) {
-    let (all, strangers) = (Counter::new(connections), Counter::new(STRANGERS_MAX));
+/// How many connections may be open, whichever address they came to, and how many of those that have not said who they are.
+#[derive(Clone)]
+pub(super) struct Room {
+    all: Counter,
+    strangers: Counter,
+}
+
+impl Room {
+    /// For so many.
+    pub fn new(connections: usize) -> Room {
+        Room { all: Counter::new(connections), strangers: Counter::new(STRANGERS_MAX) }
+    }
+}
+
+/// Accepts for the life of the node, as long as there is room.
+pub(super) async fn accept(listener: TcpListener, room: Room, shared: Arc<Shared>) {
     let (mut refused, mut failed) = (Seldom::default(), Seldom::default());
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (Some(open), Some(stranger)) = (all.permit(), strangers.permit()) else {
+                let (Some(open), Some(stranger)) = (room.all.permit(), room.strangers.permit()) else {
                     if let Some(times) = refused.happened() {
-                        tracing::warn!(
-                            times,
-                            connections,
-                            "closed new connections of other nodes: too many are open"
-                        );
+                        tracing::warn!(times, "closed new connections of other nodes: too many are open");
                     }
                     continue;
                 };

@@ -56,9 +56,10 @@ impl Transport {
         inbox: Arc<Inbox>,
     ) -> std::io::Result<Transport> {
         let shared = Arc::new(Shared { inbox, identities, addresses, streams: Mutex::default() });
+        let room = incoming::Room::new(connections);
         for listener in listeners {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            tokio::spawn(incoming::accept(listener, connections, shared.clone()));
+            tokio::spawn(incoming::accept(listener, room.clone(), shared.clone()));
         }
         let start = |&node: &NodeId| (node, outgoing::Outgoing::start(node, shared.clone()));
         let outgoing = shared.addresses.keys().map(start).collect();

@@ -1,7 +1,7 @@
 //! What the table keeps in memory of a shard, and the shard's row of state.
 
 use bytes::{BufMut, Bytes};
-use kv::{Entry, Op, RequestId, Stamped, Version, codec};
+use kv::{Answer, Entry, Error, Op, RequestId, Stamped, Version, codec};
 use mutant::Mutant;
 
 use super::expiry::{self, Deadlines};
@@ -12,6 +12,9 @@ use super::{Applied, Done, Options, Stop};
 use crate::engine::{Engine, EngineError, View};
 
 const FORMAT: u8 = 1;
+/// Bytes of all answers to the ops of one entry together: some of the largest. What goes beyond is not told, lest a few ops
+/// that cost little to ask fill the memory.
+const ENTRY_ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// Where a shard is, as it is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,7 +85,8 @@ impl Shard {
         (index, term): (u64, u64),
         entry: &Entry,
     ) -> Result<Vec<Done>, EngineError> {
-        let run = |stamped| self.run(engine, options, stamped, entry.proposed);
+        let mut room = ENTRY_ANSWER_BYTES_MAX;
+        let run = |stamped| Ok(tell(self.run(engine, options, stamped, entry.proposed)?, &mut room));
         let done = entry.ops.iter().map(run).collect::<Result<Vec<_>, _>>()?;
         self.clean(engine, options, entry)?;
         (self.state.applied, self.state.term) = (index, term);
@@ -167,6 +171,20 @@ impl Shard {
             keep: options.history.keep(),
             deleted_micros: options.deleted_micros,
             undo: None,
+        }
+    }
+}
+
+/// What came of an op, if there is room left to tell it.
+fn tell(done: Done, room: &mut usize) -> Done {
+    let bytes = done.result.as_ref().map_or(0, Answer::bytes);
+    match room.checked_sub(bytes) {
+        Some(left) => {
+            *room = left;
+            done
+        }
+        None => {
+            Done { result: done.result.and_then(|answer| Err(Error::no_room(answer.is_unmet()))), ..done }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What is remembered of requests is bounded, is refused to the greedy first, and goes with time.
 
-use kv::{Answer, Error, NodeId, Op, RequestId, Version};
+use kv::{Answer, Error, Function, NodeId, Op, Outcome, RequestId, Stamped, Version};
 use storage::{History, Options};
 
 use super::store::{SECOND, SHARD, Store, advance, id, increment, key, put};
@@ -137,4 +137,22 @@ fn sessions_are_the_same_whether_they_were_loaded_again_or_not() {
             "after request {sequence}"
         );
     }
+}
+
+#[test]
+fn answers_of_one_entry_beyond_the_room_are_not_told() {
+    let mut store = Store::new(History::Count(1));
+    let large = || vec![1; kv::VALUE_BYTES_MAX].into();
+    store.apply(1, put(key(0), large())).unwrap();
+    let insert = Op::Update { key: key(0), function: Function::Insert { value: "x".into(), deadline: None } };
+    let exchange = Op::Put { key: key(0), value: large(), deadline: None, previous: true };
+    for (op, told_instead) in [(insert, Outcome::Failed), (exchange, Outcome::InDoubt)] {
+        let ops = vec![Stamped { id: None, op }; 20];
+        let (told, untold): (Vec<_>, Vec<_>) = store.entry(2, ops).into_iter().partition(Result::is_ok);
+        assert_eq!((told.len(), untold.len()), (7, 13), "64 MiB of rows that are a little larger than 8 MiB");
+        assert!(untold.iter().all(|result| result.as_ref().is_err_and(|e| e.outcome() == told_instead)));
+    }
+    // An entry that has room is answered as ever.
+    assert_eq!(store.apply(3, increment()).unwrap_err().outcome(), Outcome::Failed, "it is no number");
+    store.apply(3, put(key(1), "v".into())).unwrap();
 }

@@ -46,9 +46,15 @@ impl Store {
     }
 
     pub fn stamped(&mut self, micros: u64, id: Option<RequestId>, op: Op) -> Result<Answer, Error> {
+        self.entry(micros, vec![Stamped { id, op }]).remove(0)
+    }
+
+    /// Applies several ops as one entry.
+    pub fn entry(&mut self, micros: u64, ops: Vec<Stamped>) -> Vec<Result<Answer, Error>> {
         self.index += 1;
-        let entry = Entry { proposed: Version::new(micros, NodeId(1)), ops: vec![Stamped { id, op }] };
-        self.table.apply(SHARD, self.index, 1, &entry).unwrap().remove(0).result
+        let entry = Entry { proposed: Version::new(micros, NodeId(1)), ops };
+        let done = self.table.apply(SHARD, self.index, 1, &entry).unwrap();
+        done.into_iter().map(|done| done.result).collect()
     }
 
     pub fn read(&self, op: &Op) -> Result<Answer, Error> {
