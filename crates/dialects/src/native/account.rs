@@ -28,7 +28,9 @@ use tonic::server::NamedService;
 use super::status::to_status;
 
 /// What a request holds beside its bytes: its stream, its task, its part in the store.
-pub const REQUEST_BYTES: usize = 8 << 10;
+const REQUEST_BYTES: usize = 8 << 10;
+/// The same of an operation of a batch, which has no stream and task of its own.
+pub const OPERATION_BYTES: usize = 1 << 10;
 /// A request must have arrived as a whole after so long, however slow its connection.
 const ARRIVAL: Duration = Duration::from_secs(60);
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kv::{Charge, Completions, Error, KeyValue, Reply, Request};
 use tokio::sync::oneshot;
 
-use super::account::{REQUEST_BYTES, Tab, admit, deadline};
+use super::account::{OPERATION_BYTES, Tab, admit, deadline};
 use super::key_value::{unanswered, weigh};
 use super::reply::{self, Shape};
 use super::{
@@ -34,7 +34,7 @@ pub(super) async fn ask(
         });
     }
     request::check_batch_header(batch.header.as_ref())?;
-    admit(&tab.charge.request, batch.operations.len() * REQUEST_BYTES)?;
+    admit(&tab.charge.request, batch.operations.len() * OPERATION_BYTES)?;
     let mut requests = Vec::with_capacity(batch.operations.len());
     let asked: Vec<Result<Shape, Error>> = batch
         .operations
