@@ -107,6 +107,7 @@ impl OpenLog {
             tickets: Vec::new(),
             mark: None,
             checkpointing: false,
+            wanted: false,
             no_room: false,
             attempted: Instant::now(),
             retried: Instant::now(),
@@ -136,6 +137,8 @@ struct Writer {
     /// Where the running checkpoint began.
     mark: Option<Position>,
     checkpointing: bool,
+    /// One was asked for since the last one began.
+    wanted: bool,
     checkpoint_at: u64,
     /// The last checkpoint did not find room.
     no_room: bool,
@@ -190,7 +193,7 @@ impl Writer {
                 self.checkpointing = false;
                 self.no_room = true;
             }
-            Request::CheckpointNow => self.checkpoint_at = 0,
+            Request::CheckpointNow => self.wanted = true,
             Request::Wake => {}
             Request::Stop => return true,
         }
@@ -226,14 +229,14 @@ impl Writer {
         }
         if !self.checkpointing && self.is_checkpoint_due() {
             self.attempted = Instant::now();
-            self.checkpointing = true;
+            (self.checkpointing, self.wanted) = (true, false);
             self.inbox.input(Input::Checkpoint);
         }
         Ok(())
     }
 
     fn is_checkpoint_due(&self) -> bool {
-        let long = self.log.bytes_live() >= self.checkpoint_at;
+        let long = self.wanted || self.log.bytes_live() >= self.checkpoint_at;
         // On a full disk an early one may make the room that is missing.
         let early = self.no_room || self.log.is_full() && self.log.bytes_live() >= CHECKPOINT_EARLY_BYTES;
         (long && !self.no_room) || (early && self.attempted.elapsed() >= RETRY_CHECKPOINT)
