@@ -167,9 +167,10 @@ pub struct Driver {
     tick_at: Instant,
     announce_at: Instant,
     sweep_at: Instant,
-    /// When a shard may be advanced next to remove what is due, and which one was last.
-    clean_at: Instant,
+    /// Which shard was last advanced to remove what is due, when, and how many parts had been taken by then.
     cleaned: ShardId,
+    cleaned_at: Instant,
+    cleaned_at_part: u64,
     disk_full: bool,
     stopping: bool,
     /// While this node is rejoining: how far each shard goes, once a leader has told.
@@ -225,8 +226,9 @@ impl Driver {
             tick_at: now.instant,
             announce_at: now.instant,
             sweep_at: now.instant,
-            clean_at: now.instant,
             cleaned: ShardId::default(),
+            cleaned_at: now.instant,
+            cleaned_at_part: 0,
             disk_full: false,
             stopping: false,
             rejoin: BTreeMap::new(),

@@ -165,6 +165,11 @@ impl OpenParts {
         Some(open)
     }
 
+    /// A number that rises with each part that is taken.
+    pub fn taken(&self) -> u64 {
+        self.next
+    }
+
     pub fn len(&self) -> usize {
         self.parts.len()
     }

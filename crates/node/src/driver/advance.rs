@@ -17,18 +17,20 @@ use crate::replica::{Advance, Replica};
 
 /// How long the store's own raise of a version is tried.
 const ADVANCE_MICROS: u64 = 5_000_000;
-/// A node has something removed at most so often. An advance removes up to [`storage::EXPIRED_PER_APPLY_MAX`] rows, which
-/// takes about a millisecond: a twentieth of this.
+/// A node that is asked nothing has something removed so often. An advance removes up to
+/// [`storage::EXPIRED_PER_APPLY_MAX`] rows, which takes some milliseconds.
 const CLEAN_MICROS: u64 = 20_000;
+/// A node that is asked something has it removed so often: a twentieth of its time.
+const CLEAN_BUSY_MICROS: u64 = 100_000;
 
 impl Driver {
     /// Has one shard that this node leads remove some of what is due.
     pub(super) fn clean(&mut self) {
-        if self.now < self.clean_at
-            || !self.clock.is_settled()
-            || self.stopping
-            || self.full_disks().is_some()
-        {
+        // The last advance was one part itself.
+        let is_busy = self.open.taken() > self.cleaned_at_part + 1;
+        let pause = if is_busy { CLEAN_BUSY_MICROS } else { CLEAN_MICROS };
+        let is_early = self.now < self.cleaned_at.plus(pause);
+        if is_early || !self.clock.is_settled() || self.stopping || self.full_disks().is_some() {
             return;
         }
         let clock = self.clock.version();
@@ -41,8 +43,7 @@ impl Driver {
         let earlier = self.replicas.range(..=self.cleaned);
         let next = later.chain(earlier).find(|(_, replica)| due(replica)).map(|(shard, _)| *shard);
         if let Some(shard) = next {
-            self.cleaned = shard;
-            self.clean_at = self.now.plus(CLEAN_MICROS);
+            (self.cleaned, self.cleaned_at, self.cleaned_at_part) = (shard, self.now, self.open.taken());
             self.advance(shard, None, clock);
         }
     }

@@ -34,7 +34,7 @@ use crate::engine::{EngineError, View};
 /// Rows that one apply removes because their time has passed: it stays within the length of a turn.
 pub const EXPIRED_PER_APPLY_MAX: usize = 256;
 /// Of the ops of an entry, every so many pay for one row.
-const OPS_PER_ROW: usize = 8;
+const OPS_PER_ROW: usize = 16;
 /// The index is counted in steps of two to the power of this, in microseconds: 1.05 s.
 const SECOND_BITS: u32 = 20;
 
@@ -46,7 +46,7 @@ pub fn version_of(head: &Head) -> Version {
 
 /// How many rows the sweep of an entry may remove: `set` deadlines were set in it.
 pub fn allowance(ops: usize, advances: bool, set: usize) -> usize {
-    let earned = 1 + ops / OPS_PER_ROW + set;
+    let earned = set + ops / OPS_PER_ROW;
     if advances { EXPIRED_PER_APPLY_MAX } else { earned.min(EXPIRED_PER_APPLY_MAX) }
 }
 
@@ -113,7 +113,7 @@ impl Writer<'_> {
     pub fn sweep(&mut self, rows_max: usize) -> Result<(), EngineError> {
         let passed = self.version().micros() >> SECOND_BITS;
         let Some((&first, _)) = self.deadlines.seconds.first_key_value() else { return Ok(()) };
-        if first >= passed {
+        if first >= passed || rows_max == 0 {
             return Ok(());
         }
         let begin = self.set.expiry(first << SECOND_BITS, b"").max(self.deadlines.cursor.clone());
