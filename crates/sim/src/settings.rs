@@ -55,19 +55,24 @@ impl Settings {
     pub fn draw(random: &mut Random) -> Settings {
         let segment_bytes = random.pick(&[16 << 10, 64 << 10, 256 << 10]);
         let far = random.percent(15);
+        let padding = ".".repeat(random.pick(&[0, 0, 600, 2500]));
         Settings {
             shards: random.pick(&[1, 2, 3]),
-            table: Options::of(random.pick(&[History::Count(1), History::Count(3), History::All])),
+            table: Options {
+                deleted_micros: random.pick(&[u64::MAX, 1_000_000, 5_000_000]),
+                ..Options::of(random.pick(&[History::Count(1), History::Count(3), History::All]))
+            },
             engine_thread: random.percent(50),
             entry_cache_bytes: random.pick(&[0, 2 << 10, 20 << 10, 1 << 20]),
             wal: wal::Config { log_id: 0, segment_bytes, batch_bytes_max: segment_bytes.min(32 << 10) },
             checkpoint_bytes: segment_bytes * random.between(1, 8),
-            chunk_bytes: random.pick(&[100, 1000, 10_000]),
+            // A snapshot of large rows must not take all the time that is left for rest.
+            chunk_bytes: random.pick(&[100, 1000, 10_000]).max(4 * padding.len()),
             clients: random.between(2, 6),
             lines: random.between(1, 3),
             keys: random.pick(&[1, 3, 10, 30]),
             skew: random.pick(&[0.0, 1.0]),
-            padding: ".".repeat(random.pick(&[0, 0, 600, 2500])),
+            padding,
             mortal_percent: random.pick(&[0, 15, 40]),
             together_percent: random.pick(&[0, 10, 70]),
             validity_micros: random.pick(&[2_000_000, 60_000_000]),

@@ -15,8 +15,8 @@
 //! [`EXPIRED_PER_APPLY_MAX`].
 //!
 //! In a log-structured engine a removed row costs whoever passes over it. So the rows of each second are counted, in
-//! memory: no scan is begun that finds nothing, and the next one begins where the last one ended. Deadlines rise with the
-//! clock, hence no row comes to lie before that place, or the place goes back to it.
+//! memory: no scan is begun that finds nothing, and the next one begins where the last one ended. A deadline that is set has
+//! not passed, hence no row comes to lie before that place; should one, the place goes back to it.
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
@@ -83,6 +83,11 @@ impl Deadlines {
     pub fn put(&mut self, row: &Bytes) {
         *self.seconds.entry(second_of(row)).or_default() += 1;
         self.set += 1;
+        self.go_back(row);
+    }
+
+    /// The next sweep begins no later than here.
+    fn go_back(&mut self, row: &Bytes) {
         if *row < self.cursor {
             self.cursor = row.clone();
         }
@@ -125,13 +130,15 @@ impl Writer<'_> {
             rows.push(row);
             if rows.len() < rows_max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
+        // What is put meanwhile goes before it: a deleted key has a deadline too.
+        self.deadlines.cursor = rows.last().cloned().unwrap_or(begin);
         let mut removed = 0;
         for row in rows {
+            removed += self.remove_overdue(&row, rows_max - removed)?;
             if removed >= rows_max {
+                self.deadlines.go_back(&row);
                 break;
             }
-            removed += self.remove_overdue(&row, rows_max - removed)?;
-            self.deadlines.cursor = row;
         }
         Ok(())
     }

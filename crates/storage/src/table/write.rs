@@ -119,7 +119,8 @@ impl Writer<'_> {
         let kept = self.retire(key, &old, version)?;
         let row = self.set.current(key);
         if kept > 0 {
-            let forgotten_at = version.micros().checked_add(self.deleted_micros);
+            // From now on, not from a deadline long ago: no row of the index is put where a sweep has been.
+            let forgotten_at = self.version().micros().checked_add(self.deleted_micros);
             let ordinal = next_ordinal(&old.head, version);
             let raw = Head::tombstone(version, ordinal, kept, forgotten_at).encode(&[]);
             self.index(key, old.head.deadline, forgotten_at)?;
