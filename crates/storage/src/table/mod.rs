@@ -300,7 +300,8 @@ impl Table {
         let mut hash = Fnv::default();
         hash.add(&state.encode());
         let (from, to) = (set.current(b""), set.end());
-        self.engine.scan(Bound::Included(&from), Bound::Excluded(&to), false, &mut |row, value| {
+        // Of a view: it is no work of the table.
+        self.engine.view().scan(Bound::Included(&from), Bound::Excluded(&to), false, &mut |row, value| {
             hash.add(&RowSet::suffix(&row));
             hash.add(&value);
             ControlFlow::Continue(())
