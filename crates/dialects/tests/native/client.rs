@@ -265,12 +265,13 @@ async fn session_answered_below_follows_the_answers() {
 }
 
 #[tokio::test]
-async fn session_id_is_valid_for_minutes_by_the_clock_of_the_cluster() {
+async fn session_id_is_valid_a_little_beyond_its_timeout_by_the_clock_of_the_cluster() {
     let node = Node::start(1).await;
     client(&[&node]).call(put("k", "v")).await.unwrap();
     let until = node.fake.seen()[0].id.unwrap().valid_until.micros();
-    let minutes = (until - crate::fake::NOW) / 60_000_000;
-    assert!((9..=12).contains(&minutes), "{minutes} minutes");
+    let seconds = (until - crate::fake::NOW) / 1_000_000;
+    // So long does a shard remember a client that came once.
+    assert!((30..=120).contains(&seconds), "{seconds} seconds");
 }
 
 #[tokio::test]
