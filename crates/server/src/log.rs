@@ -242,3 +242,38 @@ impl Writer {
         (long && !self.no_room) || (early && self.attempted.elapsed() >= RETRY_CHECKPOINT)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Waits for the next checkpoint that the log asks for.
+    async fn checkpoint(inbox: &Inbox) {
+        let asked = async {
+            let mut messages = Vec::new();
+            loop {
+                inbox.take(&mut messages);
+                if messages.drain(..).any(|message| matches!(message, Message::Input(Input::Checkpoint))) {
+                    return;
+                }
+                inbox.wait().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), asked).await.expect("the log asks for a checkpoint");
+    }
+
+    #[tokio::test]
+    async fn checkpoint_asked_for_beside_one_under_way_comes_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = open(folder.path(), 1, &mut |_| Ok(())).unwrap();
+        let (requests, inbox) = (log.requests(), Arc::new(Inbox::default()));
+        let thread = log.start(inbox.clone(), Box::new(|| Ok(())));
+        requests.send(Request::CheckpointNow).unwrap();
+        checkpoint(&inbox).await;
+        requests.send(Request::CheckpointNow).unwrap();
+        requests.send(Request::Release).unwrap();
+        checkpoint(&inbox).await;
+        requests.send(Request::Stop).unwrap();
+        thread.join().unwrap();
+    }
+}
