@@ -28,6 +28,10 @@ const TIMEOUT_NOW_TAG: u8 = 7;
 /// How long an attempt to connect may take, and the pauses after failed ones, as in the server's transport.
 const CONNECT_MICROS: u64 = 1_000_000;
 const PAUSES_MICROS: [u64; 5] = [20_000, 50_000, 100_000, 200_000, 400_000];
+/// The hello of so many connections in 100 takes up to so long: who was met is written down first. So one direction may
+/// stand long before the other.
+const SLOW_HELLO_PERCENT: u64 = 25;
+const SLOW_HELLO_MICROS: u64 = 500_000;
 /// The sending side notices a broken connection within this.
 const NOTICE_MICROS: u64 = 300_000;
 /// So many frames are held back for a connection; more are dropped, as from a full queue.
@@ -133,7 +137,10 @@ impl World {
     pub fn connect(&mut self, from: NodeId, to: NodeId, life: u64) {
         let passes = !self.is_cut(from, to) && !self.is_paused(to) && !self.is_paused(from);
         let is_up = self.machine(to).process.is_some();
-        let latency: u64 = (0..3).map(|_| self.settings.network.draw(&mut self.random)).sum();
+        let mut latency: u64 = (0..3).map(|_| self.settings.network.draw(&mut self.random)).sum();
+        if self.random.percent(SLOW_HELLO_PERCENT) {
+            latency += self.random.between(0, SLOW_HELLO_MICROS);
+        }
         let (after, number) = match (passes, is_up) {
             (true, true) => {
                 self.network.numbers += 1;
