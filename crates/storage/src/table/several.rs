@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
-use kv::{Answer, KEYS_PER_OP_MAX, Key, KeyAnswer, PAGE_BYTES_MAX, Value};
+use kv::{Answer, KEYS_PER_OP_MAX, Key, KeyAnswer, Value};
 
 use super::Stop;
 use super::keys::key_of_current;
@@ -12,6 +12,9 @@ use super::range::SKIPPED_ROWS_MAX;
 use super::record::Record;
 use super::write::Writer;
 use crate::engine::EngineError;
+
+/// A step over a range takes no more keys once their rows have so many bytes: what it deletes is written once more, as history.
+const STEP_BYTES_MAX: usize = 64 << 20;
 
 impl Writer<'_> {
     pub fn put_all(&mut self, rows: &[(Key, Value)]) -> Result<Answer, Stop> {
@@ -52,7 +55,7 @@ impl Writer<'_> {
         let from = self.set.current(from);
         self.engine.scan(Bound::Included(&from), Bound::Excluded(&to), false, &mut |row, raw| {
             let key = key_of_current(&row);
-            if keys.len() == KEYS_PER_OP_MAX || bytes > PAGE_BYTES_MAX || skipped == SKIPPED_ROWS_MAX {
+            if keys.len() == KEYS_PER_OP_MAX || bytes > STEP_BYTES_MAX || skipped == SKIPPED_ROWS_MAX {
                 next = Some(key);
                 return ControlFlow::Break(());
             }
