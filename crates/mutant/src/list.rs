@@ -52,9 +52,8 @@ pub enum Mutant {
     /// A received snapshot is switched to before its rows are flushed (`node`'s install). Caught by: what is durable
     /// survives.
     GenerationSwitchedBeforeFlush,
-    /// A node with another data folder is let in under its old name. In the server that is the transport's hello
-    /// (`server/src/transport/hello.rs`), so this site is in `sim`'s model of it. Caught by: who lost its folder votes when
-    /// it is whole.
+    /// A node with another data folder is let in under its old name (`node`'s identity). Caught by: who lost its folder votes
+    /// when it is whole.
     IncarnationNotChecked,
     /// The checksum of a batch's payload is not looked at (`wal`). Caught by: a node that cannot start; log matching.
     TornRecordAccepted,
@@ -99,10 +98,16 @@ pub enum Mutant {
     /// Reads that a lease or a round proves show what has expired by the reader's clock (`node`'s reads). Caught by: what has
     /// expired is not shown.
     WeakReadShowsExpired,
+    /// A node that learns which cluster it is of acts on it before that is on its disk (`node`'s identity). Caught by: frames
+    /// flow where both ends have written the same cluster.
+    ClusterBeforeItsWrite,
+    /// A node that replaced a lost folder calls itself new until the first of the others has met it, not all (`node`'s
+    /// identity). Caught by: only who lost its folder unawares is refused.
+    NewcomerForgetsTooEarly,
 }
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 31] = [
+const ALL: [(Mutant, &str, &str); 33] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -174,6 +179,12 @@ const ALL: [(Mutant, &str, &str); 31] = [
         "a sweep passes over all that was removed",
     ),
     (Mutant::WeakReadShowsExpired, "weak-read-shows-expired", "a weak read shows what has expired"),
+    (Mutant::ClusterBeforeItsWrite, "cluster-before-its-write", "a cluster is acted on before it is on disk"),
+    (
+        Mutant::NewcomerForgetsTooEarly,
+        "newcomer-forgets-too-early",
+        "a newcomer is none when the first has met it",
+    ),
 ];
 
 impl Mutant {
@@ -219,7 +230,7 @@ mod tests {
             assert_eq!(name.parse::<Mutant>().as_ref(), Ok(mutant));
             assert!(!what.is_empty() && name.chars().all(|c| c == '-' || c.is_ascii_lowercase()), "{name}");
         }
-        assert_eq!(ALL.len(), Mutant::WeakReadShowsExpired as usize + 1, "all are listed");
+        assert_eq!(ALL.len(), Mutant::NewcomerForgetsTooEarly as usize + 1, "all are listed");
         assert!("coffee".parse::<Mutant>().is_err());
     }
 

@@ -28,6 +28,7 @@ mod config;
 mod driver;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod identity;
 mod install;
 mod job;
 mod open;
