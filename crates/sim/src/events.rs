@@ -9,6 +9,7 @@ use node::SnapshotPart;
 
 use crate::clients::Whose;
 use crate::faults::Heal;
+use crate::net::hello::Attempt;
 
 /// Something that is to happen. What belongs to one life of a process names it: it happens only while that life lasts.
 pub(crate) enum Event {
@@ -26,8 +27,12 @@ pub(crate) enum Event {
     Background { node: NodeId, life: u64 },
     /// A node tries to connect to another.
     Connect { from: NodeId, to: NodeId, life: u64 },
-    /// The attempt succeeded or failed.
-    Connected { from: NodeId, to: NodeId, life: u64, number: u64 },
+    /// What it says first arrives there.
+    Hello { attempt: Attempt, hello: Bytes },
+    /// The answer arrives, of that life of the other process.
+    Welcome { attempt: Attempt, called: u64, welcome: Bytes },
+    /// An attempt failed.
+    NotConnected { attempt: Attempt },
     /// The sending side notices that its connection broke.
     Broken { from: NodeId, to: NodeId, life: u64, number: u64 },
     /// A frame arrives on its connection.

@@ -1,6 +1,7 @@
 //! The log's side of a node: what the driver appends is written and synced when the disk comes to it.
 
 use kv::NodeId;
+use node::Input;
 use wal::Crash;
 
 use super::writer::Request;
@@ -42,7 +43,10 @@ impl World {
             self.trace(|| format!("{id}'s disk is full"));
             self.events.after(RETRY_MICROS, Event::Retry { node: id, life });
         }
-        self.give(id, written.inputs);
+        let tells = written.inputs.iter().any(|input| matches!(input, Input::Durable { .. }));
+        if !tells || self.log_begins(id) {
+            self.give(id, written.inputs);
+        }
     }
 
     fn disk_latency(&mut self, id: NodeId, token: u64) -> u64 {
