@@ -23,6 +23,7 @@
 
 mod disk;
 mod engine;
+mod format;
 mod memory;
 mod table;
 
