@@ -208,6 +208,10 @@ impl Driver {
             self.core.settle(&self.node);
         }
         self.core.end_turn(&self.node);
+        assert!(
+            inputs.is_empty() && !self.core.has_inputs(),
+            "a turn ends when all that follows is handed out"
+        );
         work.append(&mut self.core.work);
     }
 

@@ -40,7 +40,7 @@ pub(crate) struct Node {
 impl Node {
     /// A node whose disk holds no version above `last`.
     pub fn new(config: Config, last: Version, now: Now) -> Node {
-        assert!(config.nodes.iter().any(|(id, _)| *id == config.me), "a node is one of its cluster");
+        assert!(config.is_sound(), "a node is one of its cluster, whose nodes are in order, and has shards");
         let others = config.nodes.iter().filter(|(id, _)| *id != config.me).cloned();
         Node {
             now: now.instant,

@@ -23,6 +23,7 @@ impl Core {
             records.push(generation_record(shard, install.generation));
         }
         let ticket = self.append(records, false);
+        assert!(self.appends.back().is_none_or(|before| before.ticket < ticket), "tickets rise");
         self.appends.push_back(Append { ticket, shard, own });
     }
 
@@ -47,7 +48,8 @@ impl Core {
     /// Has the table flushed.
     pub fn flush(&mut self, what: Flush) {
         self.next_flush += 1;
-        self.flushes.insert(self.next_flush, what);
+        let before = self.flushes.insert(self.next_flush, what);
+        assert!(before.is_none(), "a flush has a name of its own");
         self.work.push(Work::Run(Job::Flush { token: self.next_flush }));
     }
 

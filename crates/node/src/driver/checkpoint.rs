@@ -42,8 +42,11 @@ impl Driver {
     }
 
     fn end_checkpoint(&mut self) {
-        if self.node.checkpoint.is_some_and(|checkpoint| checkpoint.is_complete()) {
-            self.node.checkpoint = None;
+        if let Some(checkpoint) = self.node.checkpoint.take_if(|checkpoint| checkpoint.is_complete()) {
+            assert!(
+                checkpoint.ticket() <= self.core.durable,
+                "what is released is written again, and synced"
+            );
             self.core.work.push(Work::Release);
         }
     }
@@ -62,6 +65,7 @@ impl Core {
         for (number, records) in appends.into_iter().enumerate() {
             self.append(records, number == 0);
         }
+        assert!(self.appends.back().is_none_or(|append| append.ticket < self.ticket), "it comes last");
         self.ticket
     }
 }

@@ -99,7 +99,11 @@ impl Core {
             self.inputs.push_back((replica.shard, Input::Propose { ops }));
         }
         self.settle(node);
-        assert!(self.inputs.is_empty(), "a turn ends when every replica has what follows from it");
+    }
+
+    /// Whether something is still to be given to a replica.
+    pub fn has_inputs(&self) -> bool {
+        !self.inputs.is_empty() || self.replicas.values().any(|replica| !replica.proposals.is_empty())
     }
 
     /// Something for a replica; it is given by the next [`Core::settle`].
@@ -113,6 +117,7 @@ impl Core {
         while let Some((shard, input)) = self.inputs.pop_front() {
             self.tick_replica(node, shard, &mut outputs);
             let Some(replica) = self.replicas.get_mut(&shard) else { continue };
+            assert_eq!(replica.ticked, Some(node.now), "a replica knows the time before anything else");
             replica.protocol.step(input, &mut outputs);
             for output in outputs.drain(..) {
                 self.output(node, shard, output);
@@ -149,6 +154,7 @@ impl Core {
             Done::Read { shard, token, read } => self.read_done(node, shard, token, read),
             Done::Snapshot { shard, to, snapshot } => {
                 let at = snapshot.applied;
+                assert_ne!(to, node.config.me, "a snapshot is taken for another node");
                 if let Some(replica) = self.replicas.get_mut(&shard) {
                     replica.snapshots.insert(to, snapshot);
                 }

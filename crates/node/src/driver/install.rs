@@ -79,6 +79,7 @@ impl Core {
         match (part, &mut replica.install) {
             (SnapshotPart::Begin(header), None) => {
                 let generation = replica.generation + 1;
+                assert!(!replica.uses(generation), "a copy that comes in has a generation of its own");
                 replica.install = Some(Install { stream, header, generation, jobs: 1, stage: Stage::Coming });
                 self.work.push(Work::Run(Job::InstallBegin { shard, generation }));
             }
@@ -112,6 +113,7 @@ impl Core {
         let install = replica.install.as_mut();
         let install = install.expect("a job of an install that is not stale is the present one's");
         assert_eq!(install.generation, generation, "jobs are done in order");
+        assert!(install.jobs > 0, "a job is done once");
         install.jobs -= 1;
         let (stream, taken) = (install.stream, result.is_ok());
         if let Err(error) = result {

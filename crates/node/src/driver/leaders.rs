@@ -38,6 +38,7 @@ impl Core {
                 told.term == status.term && told.applied + BALANCE_LAG_MAX >= status.commit
             });
             if near && node.peers.is_well(to, node.now) {
+                assert!(node.peers.contains(to), "a leadership is offered within the cluster");
                 replica.transferred = Some(node.now);
                 offers.push((replica.shard, to));
             }

@@ -61,7 +61,8 @@ impl Core {
 
     /// It is proven that a shard is led here: the rejoining node that waits for that is told.
     pub fn proven(&mut self, shard: ShardId, token: Token, rejoiner: NodeId) {
-        self.open.remove(token);
+        let open = self.open.remove(token).expect("a proof that is given was asked for");
+        assert_eq!(open.shard, shard, "a replica proves that it leads its own shard");
         let status = self.replicas.get(&shard).map(|replica| replica.protocol.status());
         if let Some(status) = status.filter(|status| status.role == Role::Leader) {
             let (index, term) = (status.last, status.term);

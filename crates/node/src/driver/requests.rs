@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use kv::cluster::Role;
-use kv::{Class, Error, Level, NodeId, Reply, ShardId, Stamped};
+use kv::{Class, Error, Level, NodeId, Op, Reply, ShardId, Stamped};
 use replication::{Input, Token};
 
 use super::Work;
@@ -24,6 +24,7 @@ const TIMEOUT_MICROS_MIN: u64 = 1_000;
 impl Core {
     pub fn take_part(&mut self, node: &Node, client: u64, part: Part) {
         let Part { shard, op, level, id, timeout_micros, charge } = part;
+        assert!(!matches!(op, Op::Advance { .. }), "an advance is the store's own");
         let refuse = |core: &mut Core, why: &str| {
             let result = Err(Error::Unavailable(why.into()));
             core.work.push(Work::Answer { client, result });
@@ -65,6 +66,7 @@ impl Core {
         millis: u64,
         op: Bytes,
     ) {
+        assert_ne!(asker.node, node.config.me, "what a node asks of itself it does not forward");
         let answer = |core: &mut Core, error: Error| {
             core.send(asker.node, &Frame::Answer { token: asker.token, result: Err(error) });
         };

@@ -6,7 +6,6 @@
 /// It is complete when its records are synced and the table is flushed, in whatever order that happens.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Checkpoint {
-    /// The last append of its records.
     ticket: u64,
     durable: bool,
     flushed: bool,
@@ -16,6 +15,11 @@ impl Checkpoint {
     /// Its records are in the appends up to `ticket`.
     pub fn new(ticket: u64) -> Checkpoint {
         Checkpoint { ticket, durable: false, flushed: false }
+    }
+
+    /// The last append of its records.
+    pub fn ticket(&self) -> u64 {
+        self.ticket
     }
 
     /// All appends up to this ticket are synced.
