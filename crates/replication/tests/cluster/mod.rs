@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use kv::{Entry, NodeId, Op, Stamped, Version};
+use kv::{Entry, NodeId, Op, ReplicaId, Stamped, Version};
 use replication::{Input, Instant, Output, Protocol, Token, raft};
 
 /// The state that the entries lead to: the keys that were put, in order.
@@ -94,7 +94,7 @@ impl Cluster {
 
     /// Lets a node look at its clock.
     pub fn tick(&mut self, id: u16) {
-        let clock = Version::new(self.now, NodeId(id));
+        let clock = Version::new(self.now, ReplicaId(id));
         let now = self.local_now(id);
         self.input(id, Input::Tick { now, clock });
     }

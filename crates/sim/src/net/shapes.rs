@@ -55,7 +55,7 @@ const SHAPES: [Shape; 6] =
     [Shape::Alone, Shape::Halves, Shape::OneWay, Shape::Mute, Shape::Bridge, Shape::Ring];
 
 /// A shape, and the directions it cuts.
-pub(crate) fn draw(random: &mut Random, nodes: u16) -> (Shape, Vec<Way>) {
+pub(crate) fn draw(random: &mut Random, nodes: u64) -> (Shape, Vec<Way>) {
     let shape = random.pick(&SHAPES);
     let mut order: Vec<NodeId> = (1..=nodes).map(NodeId).collect();
     random.shuffle(&mut order);
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn shapes_of_two_and_more_nodes_cut_something_or_nothing_twice() {
         for seed in 0..200 {
-            let (shape, mut ways) = draw(&mut Random::new(seed), 2 + (seed % 4) as u16);
+            let (shape, mut ways) = draw(&mut Random::new(seed), 2 + seed % 4);
             let count = ways.len();
             ways.sort();
             ways.dedup();
