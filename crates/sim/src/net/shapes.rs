@@ -105,7 +105,7 @@ mod tests {
             let ways = ring(&order);
             for node in &order {
                 let deaf_to = ways.iter().filter(|(_, to)| to == node).count();
-                assert_eq!(usize::from(count) - deaf_to, usize::from(count) / 2 + 1);
+                assert_eq!(count as usize - deaf_to, count as usize / 2 + 1);
             }
         }
     }
