@@ -44,7 +44,7 @@ impl Node {
         let others = config.nodes.iter().filter(|(id, _)| *id != config.me).cloned();
         Node {
             now: now.instant,
-            clock: VersionClock::new(config.me, config.nodes.len(), last, now),
+            clock: VersionClock::new(config.replica(), config.nodes.len(), last, now),
             peers: Peers::new(others),
             rejoin: Rejoin::default(),
             checkpoint: None,

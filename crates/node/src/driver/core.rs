@@ -135,7 +135,7 @@ impl Core {
         assert!(replica.ticked.is_none_or(|before| before < now), "a replica is told the time in order");
         replica.ticked = Some(now);
         // A proposed version behind the shard's newest would be moved past it one by one.
-        let clock = clock.max(Version::new(replica.last.micros(), clock.node()));
+        let clock = clock.max(Version::new(replica.last.micros(), clock.replica()));
         replica.protocol.step(Input::Tick { now, clock }, outputs);
         for output in outputs.drain(..) {
             self.output(node, shard, output);
