@@ -82,10 +82,10 @@ pub(super) fn new(config: &Config) -> Identity {
 
 /// The content of the file.
 pub(super) fn encode(identity: &Identity, fixed: &Fixed) -> Vec<u8> {
-    let listed = |(id, name): &(NodeId, String)| Listed { id: id.0.into(), name: name.clone() };
+    let listed = |(id, name): &(NodeId, String)| Listed { id: id.0, name: name.clone() };
     let written = Written {
         format: FORMAT,
-        id: identity.me.0.into(),
+        id: identity.me.0,
         name: identity.name().to_owned(),
         cluster: identity.cluster.map(|id| id.to_string()),
         incarnation: incarnation_text(identity.incarnation),
@@ -146,8 +146,10 @@ fn read(written: Written) -> Result<(Identity, Fixed), String> {
 
 /// The id of a node with this number.
 pub(super) fn node_id(number: u64) -> Result<NodeId, String> {
-    let id = number.try_into().ok().map(NodeId);
-    id.filter(|id| id.0 != 0).ok_or_else(|| format!("{number} is no id of a node"))
+    match number {
+        0 => Err("0 is no id of a node".into()),
+        id => Ok(NodeId(id)),
+    }
 }
 
 fn check_options(folder: &Path, identity: &Identity, fixed: &Fixed, config: &Config) -> Result<(), Failure> {

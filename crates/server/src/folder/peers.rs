@@ -29,7 +29,7 @@ struct Peer {
 /// The content of the file.
 pub(super) fn encode(identity: &Identity, known: &Incarnations) -> Vec<u8> {
     let peer = |(id, incarnation): (&kv::NodeId, &u64)| Peer {
-        id: id.0.into(),
+        id: id.0,
         name: identity.name_of(*id).unwrap_or_default().to_owned(),
         incarnation: incarnation_text(*incarnation),
     };
