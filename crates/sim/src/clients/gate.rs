@@ -95,6 +95,9 @@ impl World {
         if self.machine(node).life() != Some(life) {
             return self.answer(whose, None);
         }
+        if let Some(why) = self.waits_for_its_cluster(node) {
+            return self.answer(whose, Some(Err(Error::Unavailable(why))));
+        }
         let timeout_micros = request.timeout.as_micros() as u64;
         let (level, id) = (request.level, request.id);
         let mut plan = match Plan::new(&self.map, request.op) {
