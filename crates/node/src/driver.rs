@@ -19,6 +19,7 @@ mod advance;
 mod appends;
 mod checkpoint;
 mod core;
+mod expiries;
 mod frames;
 mod install;
 mod leaders;

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use bytes::Bytes;
 use kv::{NodeId, ShardId, Version};
-use replication::{Input, Instant, Output};
+use replication::{Input, Instant, Output, Token};
 
-use super::advance::Cleaned;
+use super::expiries::Expiries;
 use super::open::OpenParts;
 use super::replica::Replica;
 use super::{Flush, Work};
@@ -32,7 +33,11 @@ pub(super) struct Core {
     pub durable: u64,
     pub flushes: BTreeMap<u64, Flush>,
     pub next_flush: u64,
-    pub cleaned: Cleaned,
+    /// Parts that wait until something may have changed, by shard.
+    pub waiting: BTreeMap<ShardId, Vec<Token>>,
+    /// What this turn proposes to each replica, given to it at the turn's end.
+    pub proposals: BTreeMap<ShardId, Vec<(Token, Bytes)>>,
+    pub expiries: Expiries,
     /// What is still to be given to replicas in this turn.
     inputs: VecDeque<(ShardId, Input)>,
     tick_at: Instant,
@@ -52,6 +57,7 @@ pub(super) struct Append {
 impl Core {
     /// Of these replicas.
     pub fn new(replicas: BTreeMap<ShardId, Replica>, seed: u64, now: Instant) -> Core {
+        let expiries = Expiries::new(replicas.keys().copied(), now);
         Core {
             replicas,
             open: OpenParts::new(seed),
@@ -61,7 +67,9 @@ impl Core {
             durable: 0,
             flushes: BTreeMap::new(),
             next_flush: 0,
-            cleaned: Cleaned::new(now),
+            waiting: BTreeMap::new(),
+            proposals: BTreeMap::new(),
+            expiries,
             inputs: VecDeque::new(),
             tick_at: now,
             sweep_at: now,
@@ -94,16 +102,20 @@ impl Core {
     /// What waited is tried, and what the turn collected for each replica becomes one input.
     pub fn end_turn(&mut self, node: &Node) {
         self.retry_waiting(node);
-        for replica in self.replicas.values_mut().filter(|replica| !replica.proposals.is_empty()) {
-            let ops = std::mem::take(&mut replica.proposals);
-            self.inputs.push_back((replica.shard, Input::Propose { ops }));
+        for (shard, ops) in std::mem::take(&mut self.proposals) {
+            self.give(shard, Input::Propose { ops });
         }
         self.settle(node);
     }
 
     /// Whether something is still to be given to a replica.
     pub fn has_inputs(&self) -> bool {
-        !self.inputs.is_empty() || self.replicas.values().any(|replica| !replica.proposals.is_empty())
+        !self.inputs.is_empty() || !self.proposals.is_empty()
+    }
+
+    /// An op that a replica is to order.
+    pub fn propose(&mut self, shard: ShardId, token: Token, op: Bytes) {
+        self.proposals.entry(shard).or_default().push((token, op));
     }
 
     /// Something for a replica; it is given by the next [`Core::settle`].
@@ -146,9 +158,7 @@ impl Core {
     pub fn done(&mut self, node: &Node, done: Done) {
         match done {
             Done::Applied { shard, index, last, due, results } => {
-                if let Some(replica) = self.replicas.get_mut(&shard) {
-                    replica.due = due;
-                }
+                self.expiries.set(shard, due);
                 self.applied(node, shard, index, last, results);
             }
             Done::Read { shard, token, read } => self.read_done(node, shard, token, read),

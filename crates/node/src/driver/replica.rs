@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::Bytes;
 use kv::{NodeId, ShardId, Version};
 use replication::{Instant, Protocol, Token};
 use storage::ShardSnapshot;
@@ -20,18 +19,12 @@ pub(super) struct Replica {
     pub ticked: Option<Instant>,
     /// The newest version that its table has told.
     pub last: Version,
-    /// When an advance finds something to remove, in microseconds since 1970; at first as if something were there.
-    pub due: Option<u64>,
     /// Ids for requests that came without.
     pub sessions: Sessions,
-    /// What this turn proposes, given to the protocol at its end.
-    pub proposals: Vec<(Token, Bytes)>,
     /// Its last ticket of an append, 0 = none yet.
     pub appended: u64,
     /// Entries that the table is applying.
     pub applying: VecDeque<Applying>,
-    /// Parts that wait for a leader.
-    pub waiting: Vec<Token>,
     /// Reads that wait until the shard's version is raised.
     pub advance: Option<Advance>,
     /// Snapshots taken and not yet sent.
@@ -71,12 +64,9 @@ impl Replica {
             generation,
             ticked: None,
             last,
-            due: Some(0),
             sessions: Sessions::new(seed),
-            proposals: Vec::new(),
             appended: 0,
             applying: VecDeque::new(),
-            waiting: Vec::new(),
             advance: None,
             snapshots: BTreeMap::new(),
             install: None,

@@ -140,8 +140,7 @@ impl Core {
             );
             return self.finish(token, Err(Error::Unavailable(why)));
         }
-        let replica = self.replicas.get_mut(&shard).expect("what is served is here");
-        replica.proposals.push((token, op));
+        self.propose(shard, token, op);
     }
 
     fn forward(&mut self, node: &Node, token: Token, to: NodeId) {
@@ -162,9 +161,7 @@ impl Core {
         let shard = open.shard;
         let attempt = open.attempt_mut().expect("only what a client asks waits");
         attempt.state = State::Waiting(node.now.plus(micros));
-        if let Some(replica) = self.replicas.get_mut(&shard) {
-            replica.waiting.push(token);
-        }
+        self.waiting.entry(shard).or_default().push(token);
     }
 
     /// Tries the parts that wait and whose time to be tried has come.
@@ -173,16 +170,11 @@ impl Core {
             State::Waiting(at) => Some(at),
             _ => None,
         };
-        let waited = |replica: &&Replica| !replica.waiting.is_empty();
-        let shards: Vec<ShardId> =
-            self.replicas.values().filter(waited).map(|replica| replica.shard).collect();
-        for shard in shards {
-            let Some(replica) = self.replicas.get_mut(&shard) else { continue };
-            let waiting = std::mem::take(&mut replica.waiting);
+        for (shard, waiting) in std::mem::take(&mut self.waiting) {
             let is_later = |token: &Token| waits(self, *token).is_some_and(|at| at > node.now);
             let (later, due): (Vec<Token>, Vec<Token>) = waiting.into_iter().partition(is_later);
-            if let Some(replica) = self.replicas.get_mut(&shard) {
-                replica.waiting = later;
+            if !later.is_empty() {
+                self.waiting.insert(shard, later);
             }
             for token in due {
                 // One that waits twice is tried once.
