@@ -16,6 +16,7 @@
 //! ```
 
 mod advance;
+mod agenda;
 mod appends;
 mod checkpoint;
 mod core;

@@ -1,14 +1,14 @@
-//! Which shards have something that is due to be removed, found without asking those that have nothing.
-
-use std::collections::{BTreeMap, BTreeSet};
+//! Which shard is next to remove what is due.
 
 use kv::ShardId;
 use replication::Instant;
 
-/// When an advance of each shard finds something to remove, in microseconds since 1970.
+use super::agenda::Agenda;
+
+/// What is due, and the last time that a shard was advanced to remove some of it.
 pub(super) struct Expiries {
-    shards: BTreeMap<ShardId, u64>,
-    order: BTreeSet<(u64, ShardId)>,
+    /// When an advance of each shard finds something, in microseconds since 1970.
+    due: Agenda<u64>,
     pub cleaned: Cleaned,
 }
 
@@ -24,30 +24,21 @@ pub(super) struct Cleaned {
 impl Expiries {
     /// Until its table has told, a shard counts as if something were there.
     pub fn new(shards: impl Iterator<Item = ShardId>, now: Instant) -> Expiries {
-        let shards: BTreeMap<ShardId, u64> = shards.map(|shard| (shard, 0)).collect();
-        let order = shards.iter().map(|(shard, due)| (*due, *shard)).collect();
-        Expiries { shards, order, cleaned: Cleaned { shard: ShardId::default(), at: now, parts: 0 } }
+        let mut due = Agenda::new();
+        shards.for_each(|shard| due.set(shard, Some(0)));
+        Expiries { due, cleaned: Cleaned { shard: ShardId::default(), at: now, parts: 0 } }
     }
 
     /// The table has told when an advance of a shard finds something; `None` = nothing is there.
     pub fn set(&mut self, shard: ShardId, due: Option<u64>) {
-        let before = match due {
-            Some(due) => self.shards.insert(shard, due),
-            None => self.shards.remove(&shard),
-        };
-        if let Some(before) = before {
-            let was_there = self.order.remove(&(before, shard));
-            assert!(was_there, "what is due is in order");
-        }
-        self.order.extend(due.map(|due| (due, shard)));
-        assert_eq!(self.shards.len(), self.order.len(), "each shard has one place");
+        self.due.set(shard, due);
     }
 
     /// The next shard in turn after the one that was cleaned last, of those that have something due at `micros` and that
     /// `can` picks: one with much to remove does not keep the others waiting.
     pub fn next(&self, micros: u64, can: impl Fn(ShardId) -> bool) -> Option<ShardId> {
-        let due = self.order.iter().take_while(|(due, _)| *due <= micros).map(|(_, shard)| *shard);
-        due.filter(|shard| can(*shard)).min_by_key(|shard| (*shard <= self.cleaned.shard, *shard))
+        let due = self.due.due(micros).filter(|shard| can(*shard));
+        due.min_by_key(|shard| (*shard <= self.cleaned.shard, *shard))
     }
 }
 
