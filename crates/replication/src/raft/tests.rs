@@ -203,6 +203,70 @@ fn raft_replica_that_is_not_whole_neither_votes_nor_campaigns() {
 }
 
 #[test]
+fn raft_replica_that_lost_everything_asks_and_believes_the_proven_word_first() {
+    let mut replica = Replica::begin(true);
+    let asked = sent(&replica.pass(1_000_000));
+    assert_eq!(
+        asked.iter().map(|message| (message.kind, message.to)).collect::<Vec<_>>(),
+        [(Kind::Lost, NodeId(1)), (Kind::Lost, NodeId(3))]
+    );
+    assert!(replica.message(append(2)).is_empty(), "it may have helped to depose this leader");
+    let word = |forced, last| Message { forced, at: at(last, 0), ..message(Kind::Acknowledged, 1) };
+    assert!(replica.message(word(false, 1)).is_empty(), "that is no answer to what it asked");
+    assert!(matches!(replica.message(word(true, 2))[..], [Output::Lacking { last: Index(2) }]));
+    assert!(replica.message(word(true, 9)).is_empty(), "the first word counts");
+    replica.message(append(2));
+    let out = replica.sync();
+    assert!(matches!(out[..], [.., Output::Whole]), "{out:?}");
+    assert!(sent(&replica.pass(1_000_000)).is_empty(), "it asks no more");
+}
+
+#[test]
+fn raft_replica_that_is_whole_is_not_asked_for_more_by_a_late_answer() {
+    let mut replica = Replica::new();
+    replica.message(append(2));
+    replica.sync();
+    let late = Message { forced: true, at: at(1000, 0), ..message(Kind::Acknowledged, 1) };
+    assert!(replica.message(late).is_empty());
+    assert!(replica.raft.guard.is_whole(Index(2)));
+}
+
+#[test]
+fn raft_leader_answers_who_lost_everything_only_when_it_surely_leads() {
+    let mut leader = Replica::leader();
+    leader.message(Message { at: at(1, 0), ..message(Kind::AppendResponse, 1) });
+    leader.sync();
+    leader.step(Input::Applied { index: Index(1) });
+    let lost = Message { term: Term::ZERO, ..message(Kind::Lost, 3) };
+    let out = leader.message(lost.clone());
+    let round = sent(&out).into_iter().find(|message| message.kind == Kind::Heartbeat).unwrap().round;
+    let is_word = |message: &Message| message.kind == Kind::Acknowledged;
+    assert!(
+        !sent(&out).iter().any(is_word) && leader.message(lost).is_empty(),
+        "nobody has confirmed that yet"
+    );
+    let out = leader.message(Message { round, ..message(Kind::HeartbeatResponse, 1) });
+    let words: Vec<Message> = sent(&out).into_iter().filter(is_word).collect();
+    assert_eq!(
+        words.iter().map(|word| (word.to, word.forced, word.at.index)).collect::<Vec<_>>(),
+        [(NodeId(3), true, Index(1))]
+    );
+}
+
+#[test]
+fn raft_leader_says_again_what_was_acknowledged_until_the_node_has_it() {
+    let mut leader = Replica::leader();
+    leader.message(Message { at: at(1, 0), ..message(Kind::AppendResponse, 3) });
+    leader.greet(3, 0);
+    let words = |out: &[Output]| sent(out).iter().filter(|word| word.kind == Kind::Acknowledged).count();
+    assert_eq!(words(&leader.pass(10_000)), 1);
+    assert_eq!(words(&leader.pass(10_000)), 0);
+    assert_eq!(words(&leader.pass(1_000_000)), 1);
+    leader.message(Message { at: at(1, 0), ..message(Kind::AppendResponse, 3) });
+    assert_eq!((words(&leader.pass(1_000_000)), leader.raft.loss_due()), (0, Instant::MAX));
+}
+
+#[test]
 fn raft_message_of_a_stranger_or_for_another_is_dropped() {
     let mut replica = Replica::new();
     assert!(replica.message(Message { from: NodeId(4), ..append(1) }).is_empty());
