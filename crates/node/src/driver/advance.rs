@@ -5,7 +5,6 @@
 //! core at a time and after a pause each, so that others are not slowed.
 
 use bytes::Bytes;
-use kv::cluster::Role;
 use kv::{Error, Op, ShardId, Stamped, Version};
 use replication::{Input, Token};
 
@@ -36,7 +35,7 @@ impl Core {
         let clock = node.clock.version();
         let can_advance = |shard: ShardId| {
             let replica = &self.replicas[&shard];
-            replica.advance.is_none() && replica.protocol.status().role == Role::Leader
+            replica.advance.is_none() && replica.orders()
         };
         if let Some(shard) = self.expiries.next(clock.micros(), can_advance) {
             self.expiries.cleaned = Cleaned { shard, at: node.now, parts: self.open.taken() };

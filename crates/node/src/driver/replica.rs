@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use kv::{NodeId, ShardId, Version};
-use replication::{Instant, Protocol, Token};
+use kv::{Class, Epoch, Index, Level, NodeId, ReplicaId, ShardId, Version};
+use replication::{Instant, Replicate, Route, Ticket, Token};
 use storage::ShardSnapshot;
 
 use super::install::{Install, Stage};
@@ -12,7 +12,7 @@ use crate::session::Sessions;
 /// A replica of a shard on this node.
 pub(super) struct Replica {
     pub shard: ShardId,
-    pub protocol: Box<dyn Protocol>,
+    pub protocol: Box<dyn Replicate>,
     /// The current generation of its rows.
     pub generation: u32,
     /// When it was last told the time.
@@ -22,7 +22,7 @@ pub(super) struct Replica {
     /// Ids for requests that came without.
     pub sessions: Sessions,
     /// Its last ticket of an append, 0 = none yet.
-    pub appended: u64,
+    pub appended: Ticket,
     /// Entries that the table is applying.
     pub applying: VecDeque<Applying>,
     /// Reads that wait until the shard's version is raised.
@@ -33,13 +33,13 @@ pub(super) struct Replica {
     pub install: Option<Install>,
     /// So many jobs of dropped installs are still to be done.
     pub stale_jobs: u64,
-    /// When the leadership was last offered to another node.
-    pub transferred: Option<Instant>,
+    /// When its role was last offered to another node.
+    pub offered: Option<Instant>,
 }
 
 /// An entry handed to the table.
 pub(super) struct Applying {
-    pub index: u64,
+    pub index: Index,
     pub tokens: Vec<Token>,
     pub copies: u32,
 }
@@ -53,7 +53,7 @@ pub(super) struct Advance {
 impl Replica {
     pub fn new(
         shard: ShardId,
-        protocol: Box<dyn Protocol>,
+        protocol: Box<dyn Replicate>,
         generation: u32,
         last: Version,
         seed: u64,
@@ -65,14 +65,34 @@ impl Replica {
             ticked: None,
             last,
             sessions: Sessions::new(seed),
-            appended: 0,
+            appended: Ticket::default(),
             applying: VecDeque::new(),
             advance: None,
             snapshots: BTreeMap::new(),
             install: None,
             stale_jobs: 0,
-            transferred: None,
+            offered: None,
         }
+    }
+
+    /// Whether it orders the writes of its shard, as far as it knows.
+    pub fn orders(&self) -> bool {
+        self.protocol.route(Class::Blind, Level::Linearizable) == Route::Here
+    }
+
+    /// When it wants to be told the time next; `None` = not of its own accord.
+    pub fn wakes(&self) -> Option<Instant> {
+        Some(self.protocol.due()).filter(|due| *due < Instant::MAX)
+    }
+
+    /// Its number in its shard.
+    pub fn number(&self, me: NodeId) -> ReplicaId {
+        self.protocol.view().member(me).expect("a replica is a member of its shard").replica
+    }
+
+    /// The epoch that it serves.
+    pub fn epoch(&self) -> Epoch {
+        self.protocol.view().epoch
     }
 
     /// The table is about to apply an entry.
