@@ -31,6 +31,8 @@ mod reads;
 mod rejoin;
 mod replica;
 mod requests;
+#[cfg(test)]
+mod tests;
 mod writes;
 
 use std::collections::BTreeMap;

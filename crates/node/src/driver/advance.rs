@@ -29,17 +29,17 @@ impl Core {
         let is_busy = self.open.taken() > self.expiries.cleaned.parts + 1;
         let pause = if is_busy { CLEAN_BUSY_MICROS } else { CLEAN_MICROS };
         let is_early = node.now < self.expiries.cleaned.at.plus(pause);
-        if is_early || !node.clock.is_settled() || node.stopping || node.full_disks().is_some() {
+        if is_early || !node.clock.is_settled() || node.stopping {
             return;
         }
-        let clock = node.clock.version();
         let can_advance = |shard: ShardId| {
             let replica = &self.replicas[&shard];
-            replica.advance.is_none() && replica.orders()
+            replica.advance.is_none() && replica.orders() && node.full_disks(replica.view()).is_none()
         };
-        if let Some(shard) = self.expiries.next(clock.micros(), can_advance) {
+        if let Some(shard) = self.expiries.next(node.clock.micros(), can_advance) {
             self.expiries.cleaned = Cleaned { shard, at: node.now, parts: self.open.taken() };
-            self.advance(node, shard, None, clock);
+            let now = self.replicas[&shard].now(node);
+            self.advance(node, shard, None, now);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use kv::{NodeId, Position, ShardId, Version};
+use kv::{NodeId, Position, ShardId};
 use replication::{Input, Instant, Output, Ticket, Token};
 
 use super::agenda::Agenda;
@@ -44,7 +44,7 @@ pub(super) struct Core {
     /// When each replica wants to be told the time, those that ever do.
     wakes: Agenda<Instant>,
     /// The replicas that something happened to in this turn.
-    touched: Vec<ShardId>,
+    touched: BTreeSet<ShardId>,
     /// The replicas that lost what they had promised, and lack it yet.
     pub lost: BTreeSet<ShardId>,
     clean_at: Instant,
@@ -69,7 +69,7 @@ impl Core {
         replicas.values().for_each(|replica| wakes.set(replica.shard, replica.wakes()));
         Core {
             wakes,
-            touched: Vec::new(),
+            touched: BTreeSet::new(),
             lost: BTreeSet::new(),
             replicas,
             open: OpenParts::new(seed),
@@ -122,7 +122,7 @@ impl Core {
 
     /// Notes when the replicas want the time next that something happened to.
     fn note_wakes(&mut self) {
-        for shard in self.touched.drain(..) {
+        for shard in std::mem::take(&mut self.touched) {
             self.wakes.set(shard, self.replicas[&shard].wakes());
         }
     }
@@ -149,6 +149,7 @@ impl Core {
             self.tick_replica(node, shard, &mut outputs);
             let Some(replica) = self.replicas.get_mut(&shard) else { continue };
             assert_eq!(replica.ticked, Some(node.now), "a replica knows the time before anything else");
+            self.touched.insert(shard);
             replica.protocol.step(input, &mut outputs);
             for output in outputs.drain(..) {
                 self.output(node, shard, output);
@@ -165,10 +166,8 @@ impl Core {
         };
         assert!(replica.ticked.is_none_or(|before| before < now), "a replica is told the time in order");
         replica.ticked = Some(now);
-        self.touched.push(shard);
-        // A proposed version behind the shard's newest would be moved past it one by one.
-        let micros = node.clock.micros().max(replica.last.micros());
-        let clock = Version::new(micros, replica.number(node.config.me));
+        self.touched.insert(shard);
+        let clock = replica.now(node);
         replica.protocol.step(Input::Tick { now, clock }, outputs);
         for output in outputs.drain(..) {
             self.output(node, shard, output);
