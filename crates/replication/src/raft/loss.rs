@@ -29,7 +29,7 @@ use kv::codec::{Malformed, Reader, put_uint};
 use kv::{Index, Level, NodeId, Position, Term};
 
 use super::message::{Kind, Message};
-use super::{Raft, moment};
+use super::replica::{Raft, moment};
 use crate::entries::NUMBER_MAX;
 use crate::{Instant, Output, Token};
 
