@@ -146,6 +146,7 @@ impl Raft {
         if self.core.role() != Role::Leader || self.loss.proofs.values().any(|asking| *asking == node) {
             return;
         }
+        assert_ne!(node, self.config.id, "a replica does not ask itself");
         let token = OWN_TOKENS + self.loss.tokens;
         self.loss.tokens += 1;
         // When too many reads wait it asks again.

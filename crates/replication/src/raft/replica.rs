@@ -18,6 +18,7 @@ use super::outbox::Outbox;
 use super::proposals::Proposals;
 use super::reads::{Moment, Reads, Verdict};
 use crate::batch::Batch;
+use crate::entries::NUMBER_MAX;
 use crate::random::Random;
 use crate::record::Record;
 use crate::recovery::Recovery;
@@ -39,6 +40,8 @@ pub struct Raft {
     pub(super) batch: Batch,
     pub(super) proposals: Proposals,
     pub(super) outbox: Outbox<Message>,
+    /// What is up to here was given out to be applied.
+    pub(super) given: Index,
     /// The table has applied what is up to here.
     pub(super) applied: Position,
     /// A snapshot that is on its way to the disk, and the ticket of its append.
@@ -75,6 +78,7 @@ impl Raft {
             batch: Batch::default(),
             proposals: Proposals::default(),
             outbox: Outbox::new(),
+            given: applied.index,
             applied,
             installing: None,
             seen: (core.term(), core.role()),
@@ -210,6 +214,11 @@ impl Raft {
     }
 
     fn applied(&mut self, index: Index) {
+        assert!(
+            index <= self.given,
+            "entry {index} was applied before it was given: {} was the last",
+            self.given
+        );
         if index > self.applied.index {
             let term = self.core.log().term(index).unwrap_or_default();
             self.set_applied(Position { index, term });
@@ -217,6 +226,7 @@ impl Raft {
     }
 
     fn set_applied(&mut self, at: Position) {
+        assert!(at <= self.applied || at.term >= self.applied.term, "terms never fall along a log");
         self.applied = self.applied.max(at);
         self.core.applied(self.applied.index, self.config.cache_bytes);
         self.reads.applied(self.applied.index);
@@ -269,7 +279,13 @@ impl Raft {
         if !records.is_empty() {
             let ticket = self.outbox.issue();
             if let Some(at) = snapshot {
+                assert!(
+                    at.index > self.given,
+                    "a snapshot is installed when it is ahead: {at} after {}",
+                    self.given
+                );
                 self.proposals.covered(at);
+                self.given = at.index;
                 self.installing = Some((ticket, at));
             }
             out.push(Output::Append { ticket, records, install: snapshot.is_some() });
@@ -293,6 +309,8 @@ impl Raft {
 
     fn give(&mut self, entry: crate::entries::LogEntry, out: &mut Vec<Output>) {
         let at = entry.at();
+        assert_eq!(at.index, self.given.next(), "entries are given out one after the other");
+        self.given = at.index;
         let tokens = self.proposals.committed(at);
         let is_ops = entry.kind == 0;
         if !is_ops {
@@ -308,6 +326,11 @@ impl Raft {
             if message.kind == Kind::Snapshot {
                 message.view = Some(self.core.view().clone());
             }
+            assert!(
+                message.from == self.config.id && message.to != self.config.id,
+                "a replica says its own words, and to others"
+            );
+            assert!(message.is_sound(Index(NUMBER_MAX)), "what is said is what is believed there: {message}");
             let (to, body) = (message.to, message.encode());
             match message.kind {
                 Kind::Snapshot => out.push(Output::SendSnapshot { to, header: body }),
