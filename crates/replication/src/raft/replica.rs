@@ -3,6 +3,8 @@
 //! An input goes to the room that it concerns. Then [`Raft::settle`] carries out all that follows from it, in the order that
 //! keeps the promises: what is written, what leaves now and what leaves after the sync, what is applied, which reads go on.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use kv::cluster::Role;
 use kv::{Class, Error, Index, Level, NodeId, Position, Term, Version};
@@ -42,6 +44,8 @@ pub struct Raft {
     pub(super) outbox: Outbox<Message>,
     /// What is up to here was given out to be applied.
     pub(super) given: Index,
+    /// What was given out and is not applied, in order.
+    pub(super) applying: VecDeque<Position>,
     /// The table has applied what is up to here.
     pub(super) applied: Position,
     /// A snapshot that is on its way to the disk, and the ticket of its append.
@@ -79,6 +83,7 @@ impl Raft {
             proposals: Proposals::default(),
             outbox: Outbox::new(),
             given: applied.index,
+            applying: VecDeque::new(),
             applied,
             installing: None,
             seen: (core.term(), core.role()),
@@ -219,15 +224,15 @@ impl Raft {
             "entry {index} was applied before it was given: {} was the last",
             self.given
         );
-        if index > self.applied.index {
-            let term = self.core.log().term(index).unwrap_or_default();
-            self.set_applied(Position { index, term });
+        while let Some(at) = self.applying.pop_front_if(|at| at.index <= index) {
+            self.set_applied(at);
         }
     }
 
     fn set_applied(&mut self, at: Position) {
-        assert!(at <= self.applied || at.term >= self.applied.term, "terms never fall along a log");
-        self.applied = self.applied.max(at);
+        let (was, is_later) = (self.applied, at.index > self.applied.index);
+        assert!(!is_later || at.term >= was.term, "terms never fall along a log: {at} after {was}");
+        self.applied = was.max(at);
         self.core.applied(self.applied.index, self.config.cache_bytes);
         self.reads.applied(self.applied.index);
     }
@@ -311,6 +316,7 @@ impl Raft {
         let at = entry.at();
         assert_eq!(at.index, self.given.next(), "entries are given out one after the other");
         self.given = at.index;
+        self.applying.push_back(at);
         let tokens = self.proposals.committed(at);
         let is_ops = entry.kind == 0;
         if !is_ops {
