@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use kv::{NodeId, Position, ShardId};
-use replication::{Input, Instant, Output, Ticket, Token};
+use replication::{Input, Instant, Output, Ticket, Token, View};
 
 use super::agenda::Agenda;
 use super::expiries::Expiries;
@@ -207,7 +207,8 @@ impl Core {
             let status = replica.protocol.status();
             let (role, leader) = (status.role, status.leader);
             let (term, applied) = (status.term.0, status.applied.0);
-            Announced { shard: replica.shard, role, leader, term, applied }
+            let View { epoch, revision, .. } = *replica.view();
+            Announced { shard: replica.shard, epoch, revision, role, leader, term, applied }
         };
         self.replicas.values().map(announced).collect()
     }

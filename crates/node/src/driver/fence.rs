@@ -1,6 +1,6 @@
 //! Epochs fence: a replica hears of its own epoch only.
 //!
-//! A message names the epoch and the revision that its sender knew. Who is behind is answered with the members as they are
+//! A message names the epoch and the revision that its sender knew, and so does an announcement. Who is behind is answered with the members as they are
 //! now; who is ahead is asked for them first. Neither is dropped in silence: a node that has missed a change learns of it from
 //! the first word it says or hears.
 //!
@@ -23,7 +23,7 @@ use replication::{Input, Instant, Revision, View};
 use super::core::Core;
 use super::replica::Replica;
 use crate::node::Node;
-use crate::wire::{Frame, Greeting};
+use crate::wire::{Announced, Frame, Greeting};
 
 /// Later members are asked for at most so often a shard: who is ahead says something many times a second.
 pub(super) const ASK_MICROS: u64 = 100_000;
@@ -69,6 +69,13 @@ impl Core {
             if self.passes(node, from, shard, (epoch, Revision::default())) {
                 self.give(shard, Input::Connected { node: from, hello });
             }
+        }
+    }
+
+    /// A node says how its replicas are: of idle shards too it learns what it has missed, and tells it.
+    pub fn compare_views(&mut self, node: &Node, from: NodeId, replicas: &[Announced]) {
+        for replica in replicas {
+            self.passes(node, from, replica.shard, (replica.epoch, replica.revision));
         }
     }
 

@@ -39,6 +39,7 @@ impl Driver {
             Frame::WantView { shard } => self.core.tell_view(from, shard),
             Frame::Announce(announcement) => {
                 self.node.clock.hear(from, announcement.clock, announcement.clock_settled);
+                self.core.compare_views(&self.node, from, &announcement.replicas);
                 self.node.peers.announced(from, announcement);
             }
         }

@@ -12,7 +12,7 @@ use super::replica::Replica;
 use super::{Driver, Part, Work};
 use crate::node::Node;
 use crate::route::ShardMap;
-use crate::wire::{Frame, Greeting};
+use crate::wire::{Announced, Announcement, Frame, Greeting};
 use crate::{Config, Now};
 
 const ME: NodeId = NodeId(1);
@@ -124,7 +124,8 @@ impl Test {
             let fake = Fake { script: script.clone(), view: view.clone() };
             (shard, Replica::new(shard, Box::new(fake), 0, Version::ZERO, 1))
         };
-        let core = Core::new(scripts.iter().enumerate().map(replica).collect(), 1, Instant(0));
+        let mut core = Core::new(scripts.iter().enumerate().map(replica).collect(), 1, Instant(0));
+        config.map.shards().iter().for_each(|(shard, _)| core.expiries.set(*shard, None));
         let node = Node::new(config, Version::ZERO, Now::default());
         let mut test = Test { driver: Driver { node, core }, scripts, now: 0 };
         test.turn(vec![]);
@@ -186,6 +187,13 @@ fn message(epoch: u64, revision: u64) -> Frame {
     Frame::Protocol { shard: SHARD, epoch, revision, body: Bytes::from_static(b"m") }
 }
 
+fn announce(epoch: u64, revision: u64) -> Frame {
+    let (epoch, revision) = (Epoch(epoch), Revision(revision));
+    let (role, leader) = (Role::Follower, None);
+    let replica = Announced { shard: SHARD, epoch, revision, role, leader, term: 1, applied: 1 };
+    Frame::Announce(Announcement { replicas: vec![replica], ..Announcement::default() })
+}
+
 fn greet(epoch: u64) -> Frame {
     Frame::Greet(vec![Greeting { shard: SHARD, epoch: Epoch(epoch), hello: Bytes::from_static(b"h") }])
 }
@@ -232,7 +240,7 @@ fn message_of_an_earlier_epoch_is_answered_with_the_members() {
     let mut test = Test::new(1);
     let view = test.view();
     // A later revision of an earlier epoch is earlier.
-    for frame in [message(3, 9), message(3, 7), greet(3)] {
+    for frame in [message(3, 9), message(3, 7), greet(3), announce(3, 9)] {
         assert_eq!(test.hear(1, &frame), [Frame::View { shard: SHARD, view: view.clone() }]);
         assert_eq!(test.given(1), [""; 0], "it is not for this replica");
     }
@@ -240,7 +248,7 @@ fn message_of_an_earlier_epoch_is_answered_with_the_members() {
 
 #[test]
 fn message_of_a_later_epoch_has_its_members_asked_for() {
-    for frame in [message(5, 1), greet(5)] {
+    for frame in [message(5, 1), greet(5), announce(5, 1)] {
         let mut test = Test::new(1);
         assert_eq!(test.hear(1, &frame), [Frame::WantView { shard: SHARD }]);
         assert_eq!(test.hear(1, &frame), [], "they were asked for a moment ago");
@@ -257,7 +265,9 @@ fn message_of_a_later_revision_is_taken_and_its_members_are_asked_for() {
     let view = View { revision: Revision(8), ..test.view() };
     test.hear(1, &Frame::View { shard: SHARD, view: view.clone() });
     assert_eq!(test.given(1), ["tick", "view 8"]);
-    assert_eq!(test.hear(super::fence::ASK_MICROS, &message(4, 8)), [], "they are known now");
+    for frame in [message(4, 8), announce(4, 8)] {
+        assert_eq!(test.hear(super::fence::ASK_MICROS, &frame), [], "they are known now");
+    }
     // Who asks is answered with the same.
     assert_eq!(test.hear(1, &Frame::WantView { shard: SHARD }), [Frame::View { shard: SHARD, view }]);
 }
