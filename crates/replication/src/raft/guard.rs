@@ -47,6 +47,11 @@ impl Guard {
         self.whole_at < u64::MAX && (term == 0 || term >= self.least_term)
     }
 
+    /// It is whole with a log up to here; `u64::MAX` = nobody has said yet.
+    pub(super) fn whole_at(&self) -> u64 {
+        self.whole_at
+    }
+
     /// Whether it has what it had acknowledged.
     pub(super) fn is_whole(&self, durable: u64) -> bool {
         durable >= self.whole_at || mutant::is(Mutant::RejoinedVotesAtOnce)

@@ -12,6 +12,7 @@
 //! | `lease` | until when a leader may read without a round |
 //! | `guard` | when a replica may vote, and the ticks |
 //! | `snapshots` | the snapshots for followers behind the log |
+//! | `describe` | what a replica is at present, for people |
 //!
 //! Guarantee: linearizable; serves while a majority of the members is up and connected; what was acknowledged is synced on a
 //! majority. An election takes one to two election timeouts.
@@ -34,6 +35,7 @@
 //! follower that is not sent, because the leadership went elsewhere, is never asked for again.
 
 mod core;
+mod describe;
 #[doc(hidden)]
 pub mod fuzz;
 mod guard;

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use kv::{Entry, NodeId, Op, ReplicaId, Stamped, Version};
+use kv::{Entry, Level, NodeId, Op, ReplicaId, Stamped, Version};
 use replication::{Input, Instant, Output, Protocol, Token, raft};
 
 /// The state that the entries lead to: the keys that were put, in order.
@@ -51,6 +51,8 @@ pub struct Cluster {
     pub rates: BTreeMap<u64, u64>,
     pub seed: u64,
     pub cache_bytes: usize,
+    /// Whether snapshots cannot be made.
+    pub snapshots_fail: bool,
     next_token: Token,
 }
 
@@ -64,6 +66,7 @@ impl Cluster {
             rates: (1..=count).map(|id| (id, 1000)).collect(),
             seed,
             cache_bytes,
+            snapshots_fail: false,
             next_token: 1,
         };
         (1..=count).for_each(|id| drop(cluster.nodes.insert(id, Node::empty())));
@@ -110,6 +113,44 @@ impl Cluster {
         let token = self.token();
         self.step(id, Input::Propose { ops: vec![(token, Stamped { id: None, op }.encode())] });
         token
+    }
+
+    /// Asks whether a read may be served.
+    pub fn read(&mut self, id: u64, level: Level) -> Token {
+        let token = self.token();
+        self.step(id, Input::Read { token, level });
+        token
+    }
+
+    /// The rows of a read are there.
+    pub fn fetched(&mut self, id: u64, token: Token) {
+        self.step(id, Input::Fetched { token });
+    }
+
+    /// Nobody waits for a request any more.
+    pub fn forget(&mut self, id: u64, token: Token) {
+        self.step(id, Input::Forget { token });
+    }
+
+    /// Asks a leader to hand over.
+    pub fn transfer(&mut self, id: u64, to: u64) {
+        self.step(id, Input::Transfer { to: NodeId(to) });
+    }
+
+    /// The connection of a node to another broke.
+    pub fn disconnect(&mut self, id: u64, from: u64) {
+        self.step(id, Input::Disconnected { node: NodeId(from) });
+    }
+
+    /// A node that starts with an empty folder says that it had acknowledged more than it knows.
+    pub fn rejoin(&mut self, id: u64) {
+        self.step(id, Input::WholeAt { index: u64::MAX, term: 0 });
+    }
+
+    /// A proven leader tells a node that rejoins how much that was at most.
+    pub fn prove(&mut self, leader: u64, id: u64) {
+        let status = self.replica(leader).unwrap().status();
+        self.step(id, Input::WholeAt { index: status.last, term: status.term });
     }
 
     /// Takes a packet to its target, if that is up.
@@ -281,6 +322,9 @@ impl Cluster {
                 node.applies.push_back(output);
             }
             Output::Fetch { tokens } => node.fetches.extend(tokens),
+            Output::MakeSnapshot { to } if self.snapshots_fail => {
+                self.input(id, Input::SnapshotMade { to, at: None });
+            }
             Output::MakeSnapshot { to } => {
                 let at = node.table.applied;
                 node.made.insert(to, node.table.clone());

@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cluster::{Cluster, Cuts, Packet, keys};
 use kv::cluster::Role;
-use kv::{Error, Level, NodeId, Outcome};
-use replication::{Input, Output, Protocol, Token};
+use kv::{Error, Level, Outcome};
+use replication::{Output, Protocol, Token};
 
 /// Seeds of a usual run; the environment may ask for other ones (`SEED`, `SEEDS`).
 const SEEDS: u64 = 200;
@@ -265,9 +265,8 @@ impl Run {
     }
 
     fn read_at(&mut self, id: u64, level: Level) {
-        let (token, floor) = (self.cluster.token(), self.floor());
-        let before = self.cluster.outputs.len();
-        self.cluster.step(id, Input::Read { token, level });
+        let (floor, before) = (self.floor(), self.cluster.outputs.len());
+        let token = self.cluster.read(id, level);
         let leased = level == Level::Linearizable
             && self.cluster.outputs[before..]
                 .iter()
@@ -282,7 +281,7 @@ impl Run {
         {
             let (_, token, count) = self.rows.remove(place);
             self.given.insert(token, count);
-            self.cluster.step(id, Input::Fetched { token });
+            self.cluster.fetched(id, token);
         }
         let count = self.cluster.node(id).table.keys.len();
         let fetches = self.cluster.nodes.get_mut(&id).unwrap().fetches.drain(..);
@@ -290,8 +289,7 @@ impl Run {
     }
 
     fn transfer(&mut self, id: u64) {
-        let to = NodeId(1 + id % 3);
-        self.if_running(id, |run| run.cluster.step(id, Input::Transfer { to }));
+        self.if_running(id, |run| run.cluster.transfer(id, 1 + id % 3));
     }
 
     fn forget(&mut self) {
@@ -299,7 +297,7 @@ impl Run {
         if !tokens.is_empty() {
             let token = self.random.pick(&tokens);
             let Open { node, .. } = self.open.remove(&token).unwrap();
-            self.cluster.step(node, Input::Forget { token });
+            self.cluster.forget(node, token);
         }
     }
 

@@ -65,6 +65,20 @@ pub(super) struct Work {
     pub(super) rounds: Vec<(Bytes, u64)>,
 }
 
+/// What a leader knows of a follower.
+pub(super) struct Progress {
+    /// The last index that it acknowledged.
+    pub(super) matched: u64,
+    /// The index that is sent next.
+    pub(super) next: u64,
+    /// Where the logs meet is yet to be found.
+    pub(super) probes: bool,
+    /// Nothing more is sent until it says something.
+    pub(super) waits: bool,
+    /// A snapshot is on its way.
+    pub(super) snapshot: bool,
+}
+
 impl Core {
     /// Of a replica with this log.
     pub(super) fn new(config: &Config, recovered: Recovered, applied: u64) -> Core {
@@ -382,6 +396,23 @@ impl Core {
     pub(super) fn acknowledged(&self, node: u64) -> Option<u64> {
         let progress = self.raw.raft.prs().get(node)?;
         (self.role() == Role::Leader).then_some(progress.matched)
+    }
+
+    /// As a leader: how far a node is.
+    pub(super) fn progress(&self, node: u64) -> Option<Progress> {
+        let progress = self.raw.raft.prs().get(node)?;
+        Some(Progress {
+            matched: progress.matched,
+            next: progress.next_idx,
+            probes: progress.state == ProgressState::Probe,
+            waits: progress.is_paused() && progress.state != ProgressState::Snapshot,
+            snapshot: progress.state == ProgressState::Snapshot,
+        })
+    }
+
+    /// As a leader: who is to lead in its place.
+    pub(super) fn transferee(&self) -> Option<u64> {
+        self.raw.raft.lead_transferee
     }
 
     /// On how many nodes a committed entry is synced, as far as is known.
