@@ -41,6 +41,19 @@ fn golden_scripts_come_out_as_written() {
     }
 }
 
+#[test]
+fn golden_scripts_say_what_they_show() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
+    for entry in folder.read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        assert!(name.split('_').count() >= 3, "{name} is no sentence");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("# "), "{name} does not begin with what is to be seen");
+        assert!(!text.contains("\n\n"), "{name} has a gap: is it two behaviours?");
+    }
+}
+
 /// How often a replica looks at its clock, in microseconds.
 const TICK_MICROS: u64 = 50_000;
 /// What a step brings about beyond so many lines is counted only.

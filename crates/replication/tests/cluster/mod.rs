@@ -87,7 +87,7 @@ impl Cluster {
     }
 
     pub fn local_now(&self, id: u64) -> Instant {
-        Instant(u64::from(id) * 1_000_000_000 + self.now * self.rates[&id] / 1000)
+        Instant(id * 1_000_000_000 + self.now * self.rates[&id] / 1000)
     }
 
     pub fn token(&mut self) -> Token {

@@ -179,7 +179,7 @@ impl Run {
         let leads = |id: &u64| self.cluster.replica(*id).is_some_and(|it| it.status().role == Role::Leader);
         let leaders: Vec<u64> = self.ids().into_iter().filter(leads).collect();
         if leaders.is_empty() || self.random.below(2) == 0 {
-            1 + self.random.below(3) as u64
+            1 + self.random.below(3)
         } else {
             self.random.pick(&leaders)
         }
