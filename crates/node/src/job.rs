@@ -241,10 +241,14 @@ impl Executor {
         } else {
             // Its bytes passed a checksum in the log and were made by this program: other bytes are a defect.
             let entry = Entry::decode(entry).expect("an entry of the log decodes");
-            self.table.apply(shard, index, term, &entry)?
+            let results = self.table.apply(shard, index, term, &entry)?;
+            assert_eq!(results.len(), entry.ops.len(), "every op has its result");
+            results
         };
         let results = results.into_iter().map(|done| (done.result, done.version)).collect();
-        let (last, due) = (self.table.applied(shard).last, self.table.due(shard));
+        let applied = self.table.applied(shard);
+        assert_eq!((applied.index, applied.term), (index, term), "the table is where the entry took it");
+        let (last, due) = (applied.last, self.table.due(shard));
         Ok(Done::Applied { shard, index, last, due, results })
     }
 }

@@ -7,10 +7,11 @@ use kv::{NodeId, ShardId, Version};
 use replication::{Instant, Protocol, Token};
 use storage::ShardSnapshot;
 
+use super::install::{Install, Stage};
 use crate::session::Sessions;
 
 /// A replica of a shard on this node.
-pub(crate) struct Replica {
+pub(super) struct Replica {
     pub shard: ShardId,
     pub protocol: Box<dyn Protocol>,
     /// The current generation of its rows.
@@ -25,6 +26,8 @@ pub(crate) struct Replica {
     pub sessions: Sessions,
     /// What this turn proposes, given to the protocol at its end.
     pub proposals: Vec<(Token, Bytes)>,
+    /// Its last ticket of an append, 0 = none yet.
+    pub appended: u64,
     /// Entries that the table is applying.
     pub applying: VecDeque<Applying>,
     /// Parts that wait for a leader.
@@ -42,26 +45,16 @@ pub(crate) struct Replica {
 }
 
 /// An entry handed to the table.
-pub(crate) struct Applying {
+pub(super) struct Applying {
     pub index: u64,
     pub tokens: Vec<Token>,
     pub copies: u32,
 }
 
 /// A raise of the version that is on its way.
-pub(crate) struct Advance {
+pub(super) struct Advance {
+    pub token: Token,
     pub readers: Vec<Token>,
-}
-
-/// A snapshot that is coming in.
-pub(crate) struct Install {
-    pub stream: u64,
-    pub header: Bytes,
-    pub generation: u32,
-    /// So many of its jobs are not done.
-    pub jobs: u64,
-    /// The append that switches to it, once there is one.
-    pub ticket: Option<u64>,
 }
 
 impl Replica {
@@ -81,6 +74,7 @@ impl Replica {
             due: Some(0),
             sessions: Sessions::new(seed),
             proposals: Vec::new(),
+            appended: 0,
             applying: VecDeque::new(),
             waiting: Vec::new(),
             advance: None,
@@ -91,6 +85,17 @@ impl Replica {
         }
     }
 
+    /// The table is about to apply an entry.
+    pub fn applies(&mut self, entry: Applying) {
+        let before = self.applying.back().map(|before| before.index);
+        assert!(before.is_none_or(|before| entry.index > before), "entries are applied in order");
+        assert!(
+            self.install.as_ref().is_none_or(|install| !install.is_switching()),
+            "nothing is applied until a switch of generations is durable"
+        );
+        self.applying.push_back(entry);
+    }
+
     /// Whether the rows of a generation are current or coming in.
     pub fn uses(&self, generation: u32) -> bool {
         self.generation == generation
@@ -99,7 +104,7 @@ impl Replica {
 
     /// The generation that the log names: the current one, or the one whose switch is on its way to the disk.
     pub fn generation_logged(&self) -> u32 {
-        let switching = self.install.as_ref().filter(|install| install.ticket.is_some());
-        switching.map_or(self.generation, |install| install.generation)
+        let taken = self.install.as_ref().filter(|install| install.stage != Stage::Coming);
+        taken.map_or(self.generation, |install| install.generation)
     }
 }
