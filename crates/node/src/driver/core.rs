@@ -96,6 +96,7 @@ impl Core {
         self.retry_waiting(node);
         for replica in self.replicas.values_mut().filter(|replica| !replica.proposals.is_empty()) {
             let ops = std::mem::take(&mut replica.proposals);
+            tracing::trace!("a turn's writes are proposed");
             self.inputs.push_back((replica.shard, Input::Propose { ops }));
         }
         self.settle(node);

@@ -142,6 +142,7 @@ impl Core {
         }
         let replica = self.replicas.get_mut(&shard).expect("what is served is here");
         replica.proposals.push((token, op));
+        tracing::trace!("a write is given to its replica");
     }
 
     fn forward(&mut self, node: &Node, token: Token, to: NodeId) {

@@ -343,6 +343,7 @@ impl Raft {
     fn give(&mut self, entry: crate::entries::LogEntry, out: &mut Vec<Output>) {
         let at = Position { index: entry.index, term: entry.term };
         let tokens = self.proposals.committed(at);
+        tracing::trace!("an entry is agreed on");
         let is_ops = entry.kind == 0;
         if !is_ops {
             self.lease.revoke();
@@ -375,7 +376,10 @@ impl Raft {
         }
         let Some((entry, tokens)) = self.batch.next(self.clock) else { return false };
         match self.core.propose(entry) {
-            Some(at) => self.proposals.appended(at, tokens),
+            Some(at) => {
+                tracing::trace!("ops have become an entry");
+                self.proposals.appended(at, tokens);
+            }
             None => {
                 out.extend(tokens.into_iter().map(|token| Output::Refuse { token, error: not_appended() }))
             }
