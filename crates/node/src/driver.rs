@@ -9,7 +9,7 @@
 //!
 //! ```text
 //!   driver       the turn; takes each input to the part that it concerns
-//!   frames       what other nodes say, and what is said to them
+//!   frames       what other nodes say, and what is said to them; fence: of which epoch
 //!   checkpoint   what must be kept is written again, so that old segments can go
 //!   rejoin       a node that lost its folder is told what it lacks
 //!   core         requests -> (a protocol) -> output -> appends, writes, reads; advance; install; leaders
@@ -19,6 +19,7 @@ mod advance;
 mod appends;
 mod checkpoint;
 mod core;
+mod fence;
 mod frames;
 mod install;
 mod leaders;
@@ -33,7 +34,7 @@ mod writes;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use kv::cluster::{Liveness, Role, Status};
+use kv::cluster::{Liveness, Status};
 use kv::{Epoch, Error, NodeId, Reply, ShardId};
 use storage::{Applied, ShardSnapshot};
 
@@ -222,8 +223,7 @@ impl Driver {
 
     /// How many shards this node leads.
     pub fn leads(&self) -> usize {
-        let roles = self.core.replicas.values().map(|replica| replica.protocol.status().role);
-        roles.filter(|role| *role == Role::Leader).count()
+        self.core.replicas.values().filter(|replica| replica.orders()).count()
     }
 
     /// Whether a stop need not wait for leaderships any more: none is held that another node could take.
@@ -289,7 +289,7 @@ enum Flush {
 }
 
 /// The one epoch there is as long as members, bounds and protocol of a shard are fixed.
-const EPOCH: Epoch = Epoch(1);
+pub(crate) const EPOCH: Epoch = Epoch(1);
 
 fn protocol_record(shard: ShardId, body: Bytes) -> wal::Record {
     wal::Record { stream: shard.0, kind: recovery::KIND_PROTOCOL, body }

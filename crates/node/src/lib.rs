@@ -29,6 +29,7 @@ mod driver;
 pub mod fuzz;
 mod job;
 mod node;
+pub mod observe;
 mod recovery;
 pub mod route;
 mod session;

@@ -7,7 +7,6 @@
 pub mod checkpoint;
 pub mod clock;
 pub mod peers;
-pub mod rejoin;
 
 use kv::cluster::Status;
 use kv::{NodeId, ShardId, Version};
@@ -18,7 +17,6 @@ use crate::wire::{Announced, Announcement};
 use checkpoint::Checkpoint;
 use clock::{Now, VersionClock};
 use peers::{ANNOUNCE_MICROS, Peers};
-use rejoin::Rejoin;
 
 /// The node's part of a driver.
 pub(crate) struct Node {
@@ -27,7 +25,6 @@ pub(crate) struct Node {
     pub now: Instant,
     pub clock: VersionClock,
     pub peers: Peers,
-    pub rejoin: Rejoin,
     /// The checkpoint that is under way.
     pub checkpoint: Option<Checkpoint>,
     /// Its disk has no room for new work.
@@ -46,7 +43,6 @@ impl Node {
             now: now.instant,
             clock: VersionClock::new(config.replica(), config.nodes.len(), last, now),
             peers: Peers::new(others),
-            rejoin: Rejoin::default(),
             checkpoint: None,
             disk_full: false,
             stopping: false,

@@ -7,7 +7,6 @@
 use std::ops::Bound;
 
 use bytes::Bytes;
-use kv::cluster::Role;
 use kv::{Error, Op, ShardId, Stamped, Version};
 use replication::{Input, Instant, Token};
 
@@ -54,7 +53,7 @@ impl Core {
         let due = |replica: &Replica| {
             replica.due.is_some_and(|due| due <= clock.micros())
                 && replica.advance.is_none()
-                && replica.protocol.status().role == Role::Leader
+                && replica.orders()
         };
         let later = self.replicas.range((Bound::Excluded(self.cleaned.shard), Bound::Unbounded));
         let earlier = self.replicas.range(..=self.cleaned.shard);

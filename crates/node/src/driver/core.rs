@@ -1,9 +1,9 @@
 //! What a core has: the replicas of its shards, and what is on its way to and from them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use kv::{NodeId, ShardId, Version};
-use replication::{Input, Instant, Output};
+use kv::{NodeId, Position, ShardId, Version};
+use replication::{Input, Instant, Output, Ticket};
 
 use super::advance::Cleaned;
 use super::open::OpenParts;
@@ -13,8 +13,8 @@ use crate::job::{Done, Job};
 use crate::node::Node;
 use crate::wire::{Announced, Frame};
 
-/// All replicas are told the time at least so often: a fifth of a protocol's tick.
-const TICK_MICROS: u64 = 10_000;
+/// How often it is looked whether a shard has something due to be removed.
+const CLEAN_LOOK_MICROS: u64 = 10_000;
 /// How often parts are looked through for those whose time is up.
 const SWEEP_MICROS: u64 = 20_000;
 
@@ -35,7 +35,13 @@ pub(super) struct Core {
     pub cleaned: Cleaned,
     /// What is still to be given to replicas in this turn.
     inputs: VecDeque<(ShardId, Input)>,
-    tick_at: Instant,
+    /// When each replica wants to be told the time, those that ever do.
+    wakes: BTreeSet<(Instant, ShardId)>,
+    /// The replicas that something happened to in this turn.
+    touched: Vec<ShardId>,
+    /// The replicas that lost what they had promised, and lack it yet.
+    pub lost: BTreeSet<ShardId>,
+    clean_at: Instant,
     sweep_at: Instant,
 }
 
@@ -46,13 +52,17 @@ pub(super) struct Append {
     pub ticket: u64,
     pub shard: ShardId,
     /// The ticket of the shard's replica.
-    pub own: u64,
+    pub own: Ticket,
 }
 
 impl Core {
     /// Of these replicas.
     pub fn new(replicas: BTreeMap<ShardId, Replica>, seed: u64, now: Instant) -> Core {
+        let wakes = replicas.values().map(|replica| (replica.wakes, replica.shard));
         Core {
+            wakes: wakes.collect(),
+            touched: Vec::new(),
+            lost: BTreeSet::new(),
             replicas,
             open: OpenParts::new(seed),
             work: Vec::new(),
@@ -63,23 +73,23 @@ impl Core {
             next_flush: 0,
             cleaned: Cleaned::new(now),
             inputs: VecDeque::new(),
-            tick_at: now,
+            clean_at: now,
             sweep_at: now,
         }
     }
 
-    /// Tells replicas the time that were not told for a while.
+    /// Tells those replicas the time that want to know it.
     pub fn tick(&mut self, node: &Node) {
-        if node.now < self.tick_at {
-            return;
-        }
-        self.tick_at = node.now.plus(TICK_MICROS);
         let mut outputs = Vec::new();
-        for shard in Vec::from_iter(self.replicas.keys().copied()) {
+        let due = self.wakes.range(..=(node.now, ShardId(u32::MAX)));
+        for shard in Vec::from_iter(due.map(|(_, shard)| *shard)) {
             self.tick_replica(node, shard, &mut outputs);
         }
         self.settle(node);
-        self.clean(node);
+        if node.now >= self.clean_at {
+            self.clean_at = node.now.plus(CLEAN_LOOK_MICROS);
+            self.clean(node);
+        }
     }
 
     /// Gives up what is overdue, now and then.
@@ -100,6 +110,22 @@ impl Core {
             self.inputs.push_back((replica.shard, Input::Propose { ops }));
         }
         self.settle(node);
+        self.note_wakes();
+    }
+
+    /// Notes when the replicas want the time next that something happened to.
+    fn note_wakes(&mut self) {
+        for shard in self.touched.drain(..) {
+            let replica = self.replicas.get_mut(&shard).expect("what something happened to is here");
+            let due = replica.protocol.due();
+            if due != replica.wakes {
+                self.wakes.remove(&(replica.wakes, shard));
+                replica.wakes = due;
+                if due < Instant::MAX {
+                    self.wakes.insert((due, shard));
+                }
+            }
+        }
     }
 
     /// Whether something is still to be given to a replica.
@@ -126,17 +152,19 @@ impl Core {
         }
     }
 
-    /// Tells a replica the time, once a turn and before anything else: those that nothing happens to need it seldom.
+    /// Tells a replica the time, once a turn and before anything else.
     fn tick_replica(&mut self, node: &Node, shard: ShardId, outputs: &mut Vec<Output>) {
-        let (now, clock) = (node.now, node.clock.version());
+        let now = node.now;
         let Some(replica) = self.replicas.get_mut(&shard).filter(|replica| replica.ticked != Some(now))
         else {
             return;
         };
         assert!(replica.ticked.is_none_or(|before| before < now), "a replica is told the time in order");
         replica.ticked = Some(now);
+        self.touched.push(shard);
         // A proposed version behind the shard's newest would be moved past it one by one.
-        let clock = clock.max(Version::new(replica.last.micros(), clock.replica()));
+        let micros = node.clock.micros().max(replica.last.micros());
+        let clock = Version::new(micros, replica.number(node.config.me));
         replica.protocol.step(Input::Tick { now, clock }, outputs);
         for output in outputs.drain(..) {
             self.output(node, shard, output);
@@ -159,7 +187,7 @@ impl Core {
                 if let Some(replica) = self.replicas.get_mut(&shard) {
                     replica.snapshots.insert(to, snapshot);
                 }
-                self.give(shard, Input::SnapshotMade { to, at: Some((at.index, at.term)) });
+                self.give(shard, Input::SnapshotMade { to, at: Some(Position::new(at.index, at.term)) });
             }
             Done::Installed { shard, generation, result } => self.installed(shard, generation, result),
             Done::Loaded { shard, generation, last, due } => self.loaded(shard, generation, (last, due)),
@@ -176,7 +204,8 @@ impl Core {
     pub fn announced(&self) -> Vec<Announced> {
         let announced = |replica: &Replica| {
             let status = replica.protocol.status();
-            let (role, leader, term, applied) = (status.role, status.leader, status.term, status.applied);
+            let (role, leader) = (status.role, status.leader);
+            let (term, applied) = (status.term.0, status.applied.0);
             Announced { shard: replica.shard, role, leader, term, applied }
         };
         self.replicas.values().map(announced).collect()

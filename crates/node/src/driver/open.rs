@@ -55,8 +55,6 @@ pub(crate) enum Kind {
     ForwardedRead(Asker, Read),
     /// This node raises the shard's version.
     Advance,
-    /// This node proves that it leads the shard, to a node that lost its folder.
-    Proof { rejoiner: NodeId },
 }
 
 /// The way of a client's part to its answer.
@@ -132,9 +130,9 @@ impl Read {
         Read { op, level, fetched: None, hidden: false, counted: 0 }
     }
 
-    /// Whether it may be answered from what is not the newest.
-    pub fn may_be_stale(&self) -> bool {
-        matches!(self.level, Level::Local | Level::Bounded(1..))
+    /// May it be served? For its replica.
+    pub fn input(&self, token: Token) -> replication::Input {
+        replication::Input::Read { token, scope: self.op.scope(), level: self.level }
     }
 }
 
@@ -167,14 +165,9 @@ impl Open {
         Open { shard, deadline, kind: Kind::Advance, bytes: 0 }
     }
 
-    /// A proof for a rejoining node.
-    pub fn proof(shard: ShardId, deadline: Instant, rejoiner: NodeId) -> Open {
-        Open { shard, deadline, kind: Kind::Proof { rejoiner }, bytes: 0 }
-    }
-
     /// Whether nothing can have happened through it.
     pub fn is_read(&self) -> bool {
-        matches!(self.kind, Kind::Read(..) | Kind::ForwardedRead(..) | Kind::Proof { .. })
+        matches!(self.kind, Kind::Read(..) | Kind::ForwardedRead(..))
     }
 
     pub fn is_advance(&self) -> bool {
@@ -223,7 +216,7 @@ impl Open {
         match &self.kind {
             Kind::Write(attempt, _) | Kind::Read(attempt, _) => Some(&attempt.charge),
             Kind::ForwardedWrite(asker, _) | Kind::ForwardedRead(asker, _) => Some(&asker.charge),
-            Kind::Advance | Kind::Proof { .. } => None,
+            Kind::Advance => None,
         }
     }
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use kv::{NodeId, ShardId, Version};
-use replication::{Instant, Protocol, Token};
+use kv::{Class, Epoch, Index, Level, NodeId, ReplicaId, ShardId, Version};
+use replication::{Instant, Replicate, Route, Ticket, Token};
 use storage::ShardSnapshot;
 
 use super::install::{Install, Stage};
@@ -13,7 +13,9 @@ use crate::session::Sessions;
 /// A replica of a shard on this node.
 pub(super) struct Replica {
     pub shard: ShardId,
-    pub protocol: Box<dyn Protocol>,
+    pub protocol: Box<dyn Replicate>,
+    /// When it wants to be told the time, as the core has noted it.
+    pub wakes: Instant,
     /// The current generation of its rows.
     pub generation: u32,
     /// When it was last told the time.
@@ -27,7 +29,7 @@ pub(super) struct Replica {
     /// What this turn proposes, given to the protocol at its end.
     pub proposals: Vec<(Token, Bytes)>,
     /// Its last ticket of an append, 0 = none yet.
-    pub appended: u64,
+    pub appended: Ticket,
     /// Entries that the table is applying.
     pub applying: VecDeque<Applying>,
     /// Parts that wait for a leader.
@@ -40,13 +42,13 @@ pub(super) struct Replica {
     pub install: Option<Install>,
     /// So many jobs of dropped installs are still to be done.
     pub stale_jobs: u64,
-    /// When the leadership was last offered to another node.
-    pub transferred: Option<Instant>,
+    /// When its role was last offered to another node.
+    pub offered: Option<Instant>,
 }
 
 /// An entry handed to the table.
 pub(super) struct Applying {
-    pub index: u64,
+    pub index: Index,
     pub tokens: Vec<Token>,
     pub copies: u32,
 }
@@ -60,13 +62,14 @@ pub(super) struct Advance {
 impl Replica {
     pub fn new(
         shard: ShardId,
-        protocol: Box<dyn Protocol>,
+        protocol: Box<dyn Replicate>,
         generation: u32,
         last: Version,
         seed: u64,
     ) -> Replica {
         Replica {
             shard,
+            wakes: protocol.due(),
             protocol,
             generation,
             ticked: None,
@@ -74,15 +77,30 @@ impl Replica {
             due: Some(0),
             sessions: Sessions::new(seed),
             proposals: Vec::new(),
-            appended: 0,
+            appended: Ticket::default(),
             applying: VecDeque::new(),
             waiting: Vec::new(),
             advance: None,
             snapshots: BTreeMap::new(),
             install: None,
             stale_jobs: 0,
-            transferred: None,
+            offered: None,
         }
+    }
+
+    /// Whether it orders the writes of its shard, as far as it knows.
+    pub fn orders(&self) -> bool {
+        self.protocol.route(Class::Blind, Level::Linearizable) == Route::Here
+    }
+
+    /// Its number in its shard.
+    pub fn number(&self, me: NodeId) -> ReplicaId {
+        self.protocol.view().member(me).expect("a replica is a member of its shard").replica
+    }
+
+    /// The epoch that it serves.
+    pub fn epoch(&self) -> Epoch {
+        self.protocol.view().epoch
     }
 
     /// The table is about to apply an entry.

@@ -1,9 +1,8 @@
 //! Requests of clients and of other nodes: each part is served here, forwarded, or waits and is tried again.
 
 use bytes::Bytes;
-use kv::cluster::Role;
 use kv::{Class, Error, Level, NodeId, Op, Reply, ShardId, Stamped};
-use replication::{Input, Token};
+use replication::{Input, Route, Token};
 
 use super::Work;
 use super::core::Core;
@@ -76,8 +75,8 @@ impl Core {
                 Error::Invalid("another version of capstan forwarded an op unknown here".into()),
             );
         };
-        let leads = |replica: &Replica| replica.protocol.status().role == Role::Leader;
-        if !self.replicas.get(&shard).is_some_and(leads) {
+        // Who forwards goes by what it knows of who orders here, whatever the level.
+        if !self.is_ordered_here(shard) {
             return answer(self, Error::WrongNode { try_next: None });
         }
         if self.open.is_full(op.len()) {
@@ -96,7 +95,7 @@ impl Core {
         self.serve(node, token);
     }
 
-    /// Serves a client's part here or forwards it, by who leads its shard.
+    /// Serves a client's part here or forwards it, as the shard's protocol says.
     fn dispatch(&mut self, node: &Node, token: Token) {
         let Some(open) = self.open.get_mut(token) else { return };
         let attempt = open.attempt().expect("only what a client asks is tried again");
@@ -106,14 +105,14 @@ impl Core {
             // Whoever has it may run it yet, wherever it goes next.
             open.doubt();
         }
+        // One that was turned away wants what every replica trusts.
+        let level = open.reads().filter(|_| is_first).map_or(Level::Linearizable, |read| read.level);
+        let class = if open.is_read() { Class::Read } else { Class::Transaction };
         let Some(replica) = self.replicas.get(&open.shard) else { return };
-        // What may be no older than now is only to be had from the leader.
-        let here = is_first && open.reads().is_some_and(Read::may_be_stale);
-        match replica.protocol.status().leader {
-            _ if here => self.serve(node, token),
-            Some(leader) if leader == node.config.me => self.serve(node, token),
-            Some(leader) if node.peers.is_connected(leader) => self.forward(node, token, leader),
-            _ => self.wait(node, token, RETRY_MICROS),
+        match replica.protocol.route(class, level) {
+            Route::Here => self.serve(node, token),
+            Route::To(other) if node.peers.is_connected(other) => self.forward(node, token, other),
+            Route::To(_) | Route::Nobody(_) => self.wait(node, token, RETRY_MICROS),
         }
     }
 
@@ -126,8 +125,8 @@ impl Core {
         }
         if let Some(read) = open.reads_mut() {
             read.hidden = false;
-            let level = read.level;
-            return self.give(shard, Input::Read { token, level });
+            let input = read.input(token);
+            return self.give(shard, input);
         }
         let op = match &open.kind {
             Kind::Write(attempt, _) => attempt.stamped.clone(),
@@ -239,7 +238,6 @@ impl Core {
                 let frame = asker.charge.answer.keep_with(frame);
                 self.work.push(Work::Send { to: asker.node, frame });
             }
-            Kind::Proof { .. } => assert!(result.is_err(), "a proof that is given is no reply"),
             Kind::Advance => unreachable!("an advance ends with its readers"),
         }
     }

@@ -1,9 +1,8 @@
 //! Writes: what the table has applied is answered, and what a replica does not order is turned away.
 
-use kv::{Answer, Error, Level, Receipt, Reply, ShardId, Version};
+use kv::{Answer, Epoch, Error, Index, Level, Receipt, Reply, ShardId, Version};
 use replication::{Input, Token};
 
-use super::EPOCH;
 use super::core::Core;
 use super::open::Open;
 use crate::node::Node;
@@ -13,7 +12,7 @@ impl Core {
         &mut self,
         node: &Node,
         shard: ShardId,
-        index: u64,
+        index: Index,
         last: Version,
         results: Vec<(Result<Answer, Error>, Version)>,
     ) {
@@ -22,10 +21,11 @@ impl Core {
         assert_eq!(applying.index, index, "the table applies in order");
         let tokens = applying.tokens;
         assert!(tokens.is_empty() || tokens.len() == results.len(), "every op of an entry has its result");
+        let epoch = replica.epoch();
         replica.last = replica.last.max(last);
         self.give(shard, Input::Applied { index });
         for (token, (result, version)) in tokens.into_iter().zip(results) {
-            let receipt = receipt(node, shard, version, applying.copies);
+            let receipt = receipt(node, (shard, epoch), version, applying.copies);
             self.finish_write(node, token, result.map(|answer| Reply { answer, receipt }));
         }
     }
@@ -43,7 +43,7 @@ impl Core {
         let is_advance = self.open.get(token).is_some_and(Open::is_advance);
         match error {
             // The leader itself refuses: its queues are full.
-            Error::Unavailable(_) if self.is_led_here(node, shard) && !is_advance => {
+            Error::Unavailable(_) if self.is_ordered_here(shard) && !is_advance => {
                 self.finish(token, Err(error));
             }
             error => self.turned_away(node, token, error),
@@ -52,13 +52,18 @@ impl Core {
 }
 
 /// What a write is told that it achieved.
-pub(super) fn receipt(node: &Node, shard: ShardId, version: Version, copies: u32) -> Receipt {
+pub(super) fn receipt(
+    node: &Node,
+    (shard, epoch): (ShardId, Epoch),
+    version: Version,
+    copies: u32,
+) -> Receipt {
     assert!(copies >= 1, "what is answered was synced somewhere");
     Receipt {
         version,
         shard,
         protocol: node.config.protocol,
-        epoch: EPOCH,
+        epoch,
         asked: Level::Linearizable,
         reached: Level::Linearizable,
         copies,

@@ -5,6 +5,5 @@ mod checkpoints;
 mod cluster;
 mod expiry;
 mod faults;
-mod rejoin;
 mod snapshots;
 mod walk;

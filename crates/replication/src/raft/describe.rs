@@ -1,6 +1,7 @@
 //! What a replica is at present, in one line for people.
 
 use kv::cluster::Role;
+use kv::{Index, NodeId};
 
 use super::{Core, Raft};
 
@@ -21,7 +22,7 @@ impl Raft {
             "n{id}@{term} {role} last={last}@{of_term} durable={durable} commit={commit} applied={applied}"
         );
         match self.guard.whole_at() {
-            u64::MAX => line.push_str(" lacks=all"),
+            Index::MAX => line.push_str(" lacks=all"),
             index if !self.guard.is_whole(durable) => line.push_str(&format!(" lacks={index}")),
             _ => {}
         }
@@ -39,19 +40,18 @@ impl Raft {
 
     fn role_word(&self) -> String {
         match (self.core.role(), self.core.leader()) {
-            (Role::Follower, 0) => "follower of nobody".into(),
-            (Role::Follower, leader) => format!("follower of n{leader}"),
+            (Role::Follower, None) => "follower of nobody".into(),
+            (Role::Follower, Some(leader)) => format!("follower of n{leader}"),
             (role, _) => role.name().into(),
         }
     }
 
     fn progress(&self) -> Vec<String> {
-        let others = self.config.members.iter().map(|member| member.0).filter(|&id| id != self.config.id.0);
-        others.map(|id| progress(&self.core, id)).collect()
+        self.others().map(|id| progress(&self.core, id)).collect()
     }
 }
 
-fn progress(core: &Core, id: u64) -> String {
+fn progress(core: &Core, id: NodeId) -> String {
     let Some(progress) = core.progress(id) else { return format!("{id}:-") };
     let (mark, wait) = (if progress.probes { "?" } else { "" }, if progress.waits { "!" } else { "" });
     let snapshot = if progress.snapshot { "snapshot" } else { "" };
