@@ -3,7 +3,8 @@
 use kv::cluster::Role;
 use kv::{Index, NodeId};
 
-use super::{Core, Raft};
+use super::core::Core;
+use super::replica::Raft;
 
 impl Raft {
     /// Such as `n1@2 leader last=4@2 durable=4 commit=3 applied=3 leased progress={2:4→5 3:3→4!}`: node and term, role, the
