@@ -108,6 +108,7 @@ impl Core {
         match message {
             Message::Input(input) => inputs.push(input),
             Message::Ask { part, sink } => {
+                tracing::trace!("a part goes into the turn");
                 self.next_client += 1;
                 self.sinks.insert(self.next_client, sink);
                 inputs.push(Input::Part { client: self.next_client, part });
@@ -156,6 +157,7 @@ impl Core {
                 Work::Run(job) => jobs.push(job),
                 Work::Answer { client, result } => {
                     if let Some(sink) = self.sinks.remove(&client) {
+                        tracing::trace!("an answer leaves the turn");
                         sink(result);
                     }
                 }

@@ -52,6 +52,7 @@ impl Handle {
             Ok(plan) => plan,
             Err(error) => return answer(Err(error)),
         };
+        tracing::trace!("a request has become parts");
         let (level, id) = (request.level, request.id);
         let ask = |shard, op, sink| {
             let part = Part { shard, op, level, id, timeout_micros, charge: charge.clone() };

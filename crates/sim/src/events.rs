@@ -7,9 +7,6 @@ use bytes::Bytes;
 use kv::{Error, NodeId, Reply, Request};
 use node::SnapshotPart;
 
-use crate::clients::Whose;
-use crate::faults::Heal;
-
 /// Something that is to happen. What belongs to one life of a process names it: it happens only while that life lasts.
 pub(crate) enum Event {
     /// The driver's clock is due.
@@ -58,6 +55,29 @@ pub(crate) enum Event {
     Start { node: NodeId },
     /// Invariants that are looked at now and then.
     Inspect,
+}
+
+/// An attempt of a call of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Whose {
+    pub client: usize,
+    pub call: u64,
+    pub attempt: u32,
+}
+
+/// A direction: from, to.
+pub(crate) type Way = (NodeId, NodeId);
+
+/// The end of a fault.
+#[derive(Clone, Debug)]
+pub(crate) enum Heal {
+    Ways(Vec<Way>),
+    Resume(NodeId),
+    Messages,
+    Bulk,
+    Disk(NodeId),
+    /// The crash that shows a flipped bit.
+    Show(NodeId),
 }
 
 /// The queue, and the time.

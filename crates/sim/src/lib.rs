@@ -34,6 +34,7 @@ mod faults;
 mod finish;
 mod machine;
 mod net;
+mod options;
 mod outcome;
 mod random;
 mod settings;
@@ -44,63 +45,14 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use kv::Protocol;
-
 pub use check::generate::Workload;
 pub use faults::{Fault, Faults};
+pub use options::Options;
 pub use outcome::{Outcome, Stats};
 pub use sometimes::SOMETIMES;
 
-use random::Random;
 use trace::Trace;
 use world::World;
-
-/// What to run.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Decides everything that happens.
-    pub seed: u64,
-    /// How many nodes; `single` always has one.
-    pub nodes: u16,
-    /// How the replicas agree.
-    pub protocol: Protocol,
-    /// What may go wrong.
-    pub faults: Faults,
-    /// Requests of clients until the faults end.
-    pub steps: u64,
-    /// What the clients ask.
-    pub workload: Workload,
-    /// Whether to keep what happened, line by line.
-    pub trace: bool,
-}
-
-impl Options {
-    /// The default mix: which workload, how many nodes and which protocol, the seed decides as well. Mostly three nodes under
-    /// raft; every kind of fault may be.
-    pub fn new(seed: u64) -> Options {
-        let mut random = Random::new(seed.rotate_left(32));
-        let workloads = [
-            Workload::Kv,
-            Workload::Kv,
-            Workload::Register,
-            Workload::Batch,
-            Workload::Appends,
-            Workload::Once,
-        ];
-        let nodes = random.pick(&[3, 3, 3, 3, 3, 3, 3, 2, 4, 5]);
-        let (protocol, nodes) =
-            if random.percent(4) { (Protocol::Single, 1) } else { (Protocol::Raft, nodes) };
-        Options {
-            seed,
-            nodes,
-            protocol,
-            faults: Faults::all(),
-            steps: 1000,
-            workload: random.pick(&workloads),
-            trace: false,
-        }
-    }
-}
 
 /// Runs one seed.
 pub fn run(options: &Options) -> Outcome {

@@ -9,13 +9,13 @@ use node::route::ShardMap;
 
 use check::generate::{Place, Workload};
 
-use crate::Options;
 use crate::clients::Client;
 use crate::events::{Event, Events};
 use crate::faults::{Fault, Faults};
 use crate::machine::Machine;
 use crate::machine::clock::Clock;
 use crate::net::Network;
+use crate::options::Options;
 use crate::outcome::Stats;
 use crate::random::Random;
 use crate::settings::Settings;
@@ -194,8 +194,6 @@ impl World {
         }
         broken
     }
-
-    // --- what all parts need --------------------------------------------------------------------------------------
 
     pub fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
         (1..=self.nodes).map(NodeId)

@@ -263,6 +263,7 @@ impl Log {
     }
 
     fn encode(&mut self, plan: Plan, segment_header: Bytes) -> Flight {
+        tracing::trace!("queued records have become a batch");
         let Position { segment, offset } = self.head();
         let (header, batch) = encode_batch(
             BatchHeader {
@@ -324,6 +325,7 @@ impl Log {
     fn finish_batch(&mut self) {
         let flight = self.flight.take().expect("a batch is in flight");
         assert!(flight.ticket >= self.durable, "tickets become durable in order");
+        tracing::trace!("a batch is durable");
         // Appends of nothing that came meanwhile have nothing to wait for.
         self.durable = if self.queue.is_empty() { self.queue.taken() } else { flight.ticket };
     }

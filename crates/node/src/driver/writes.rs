@@ -34,6 +34,7 @@ impl Core {
         // It may have been given up before it was ordered.
         let Some(open) = self.open.get(token) else { return };
         assert!(!open.is_read(), "a read is in no entry");
+        tracing::trace!("a write has its answer");
         if open.is_advance() { self.advanced(node, token) } else { self.finish(token, result) }
     }
 

@@ -16,6 +16,7 @@ use node::Input;
 use wal::Crash;
 
 use crate::events::Event;
+pub(crate) use crate::events::Way;
 use crate::machine::Machine;
 use crate::world::World;
 
@@ -30,9 +31,6 @@ const SLOW_HELLO_MICROS: u64 = 500_000;
 const NOTICE_MICROS: u64 = 300_000;
 /// So many frames are held back for a connection; more are dropped, as from a full queue.
 const HELD_MAX: usize = 10_000;
-
-/// A direction: from, to.
-pub(crate) type Way = (NodeId, NodeId);
 
 /// All connections.
 #[derive(Default)]

@@ -193,6 +193,7 @@ impl Table {
         if index <= shard.state.applied {
             return Ok(Vec::new());
         }
+        tracing::trace!("an entry is evaluated");
         let result = shard.apply(&mut *self.engine, self.options, (index, term), entry);
         result.inspect_err(|error| self.stopped = Some(error.to_string()))
     }
