@@ -59,6 +59,9 @@ pub struct Deadlines {
     cursor: Bytes,
     /// Rows that were put since the last sweep.
     set: usize,
+    /// Rows that the last sweep was allowed to remove and did not: with one left, nothing was overdue any more. 0 of a copy
+    /// that was just loaded.
+    left: usize,
 }
 
 impl Deadlines {
@@ -103,6 +106,28 @@ impl Deadlines {
         }
     }
 
+    /// Checks what is known against all rows of the index, in order, at a shard's newest version.
+    pub fn audit(&self, rows: &[Bytes], last: Version) -> Result<(), String> {
+        let mut seconds: BTreeMap<u64, u64> = BTreeMap::new();
+        rows.iter().for_each(|row| *seconds.entry(second_of(row)).or_default() += 1);
+        if seconds != self.seconds {
+            return Err(format!(
+                "the index has rows by second {seconds:?}, and {:?} are counted",
+                self.seconds
+            ));
+        }
+        let Some(first) = rows.first().filter(|row| second_of(row) < second_at(last)) else { return Ok(()) };
+        let overdue = first.escape_ascii();
+        if *first < self.cursor {
+            let cursor = self.cursor.escape_ascii();
+            return Err(format!("the next sweep begins at {cursor}, behind what is overdue: {overdue}"));
+        }
+        match self.left {
+            0 => Ok(()),
+            left => Err(format!("the last sweep could have removed {left} rows more, and left {overdue}")),
+        }
+    }
+
     /// How many rows were put since the last sweep.
     pub fn take_set(&mut self) -> usize {
         std::mem::take(&mut self.set)
@@ -113,10 +138,17 @@ fn second_of(row: &Bytes) -> u64 {
     parts_of_expiry(row).0 >> SECOND_BITS
 }
 
+/// The second of a version: those before it have passed.
+fn second_at(version: Version) -> u64 {
+    version.micros() >> SECOND_BITS
+}
+
 impl Writer<'_> {
     /// Removes rows whose second has passed, the earliest first and so many at most.
     pub fn sweep(&mut self, rows_max: usize) -> Result<(), EngineError> {
-        let passed = self.version().micros() >> SECOND_BITS;
+        let passed = second_at(self.version());
+        let passed = if mutant::is(Mutant::ExpirySweepEndsEarly) { passed.saturating_sub(1) } else { passed };
+        self.deadlines.left = rows_max;
         let Some((&first, _)) = self.deadlines.seconds.first_key_value() else { return Ok(()) };
         if first >= passed || rows_max == 0 {
             return Ok(());
@@ -140,6 +172,10 @@ impl Writer<'_> {
                 break;
             }
         }
+        if mutant::is(Mutant::ExpirySweepSkipsRows) {
+            self.deadlines.cursor = end;
+        }
+        self.deadlines.left = rows_max.saturating_sub(removed);
         Ok(())
     }
 
@@ -188,5 +224,26 @@ impl Writer<'_> {
         self.remove(self.set.current(key))?;
         self.state.floor = self.state.floor.max(tombstone.version);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kv::ShardId;
+
+    use super::*;
+
+    #[test]
+    fn audit_row_that_the_next_sweep_begins_behind_is_told() {
+        let set = RowSet { shard: ShardId(1), generation: 1 };
+        let row = set.expiry(5, b"k");
+        let mut deadlines = Deadlines::default();
+        deadlines.put(&row);
+        let later = Version::new(1 << (SECOND_BITS + 1), NodeId(1));
+        assert_eq!(deadlines.audit(std::slice::from_ref(&row), later), Ok(()), "it may have had no room");
+        deadlines.cursor = set.expiry(6, b"");
+        let why = deadlines.audit(std::slice::from_ref(&row), later).unwrap_err();
+        assert!(why.contains("behind what is overdue"), "{why}");
+        assert_eq!(deadlines.audit(&[row], Version::new(7, NodeId(1))), Ok(()), "its second has not passed");
     }
 }

@@ -16,6 +16,7 @@
 //! Asking about a shard that was not loaded is a bug of the owner, and panics. All replicas of a shard need the same
 //! [`Options`] at the same entry.
 
+mod audit;
 mod expiry;
 pub mod fuzz;
 mod history;
