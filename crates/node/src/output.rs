@@ -55,6 +55,9 @@ impl Driver {
         }
         let ticket = self.append(records, false);
         self.appends.push_back((ticket, shard, own));
+        if mutant::is(Mutant::GenerationLoadedBeforeSwitch) {
+            self.switch_generation(shard, ticket);
+        }
     }
 
     // --- writes ---------------------------------------------------------------------------------------------------

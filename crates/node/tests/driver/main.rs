@@ -6,4 +6,5 @@ mod expiry;
 mod faults;
 mod rejoin;
 mod snapshots;
+mod switch;
 mod walk;
