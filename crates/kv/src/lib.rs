@@ -31,7 +31,7 @@ mod waist;
 pub use budget::{Budget, Charge, Share};
 pub use entry::{Entry, Stamped};
 pub use error::{Error, Outcome};
-pub use id::{ClusterId, Epoch, NodeId, RequestId, ShardId};
+pub use id::{ClusterId, Epoch, NodeId, ReplicaId, RequestId, ShardId};
 pub use limits::*;
 pub use op::{Class, Condition, Direction, Expect, Function, Key, Op, Range, Side, Value};
 pub use reply::{Answer, KeyAnswer, Level, Page, Protocol, Receipt, Reply, Revision, Row};

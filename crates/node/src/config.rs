@@ -1,6 +1,6 @@
 //! What a driver is told at its start. Fixed for its life.
 
-use kv::{NodeId, Protocol, ShardId};
+use kv::{NodeId, Protocol, ReplicaId, ShardId};
 
 use crate::route::ShardMap;
 
@@ -32,6 +32,13 @@ impl Config {
     pub fn preferred_leader(&self, shard: ShardId) -> NodeId {
         let index = shard.0.saturating_sub(1) as usize % self.nodes.len();
         self.nodes[index].0
+    }
+
+    /// The number of this node's replicas in their shards: each shard has a replica on every node, in the order of the nodes.
+    pub fn replica(&self) -> ReplicaId {
+        let place =
+            self.nodes.iter().position(|(id, _)| *id == self.me).expect("a node is one of its cluster");
+        ReplicaId(u16::try_from(place + 1).expect("a cluster has at most 1023 nodes"))
     }
 
     /// How many nodes are a majority.

@@ -211,7 +211,7 @@ impl Driver {
         let last = applied.values().map(|applied| applied.last).max().unwrap_or_default();
         let others = config.nodes.iter().filter(|(id, _)| *id != config.me).cloned();
         let mut driver = Driver {
-            clock: VersionClock::new(config.me, config.nodes.len(), last, now),
+            clock: VersionClock::new(config.replica(), config.nodes.len(), last, now),
             now: now.instant,
             peers: Peers::new(others),
             replicas,
@@ -349,7 +349,7 @@ impl Driver {
         };
         replica.ticked = Some(now);
         // A proposed version behind the shard's newest would be moved past it one by one.
-        let clock = clock.max(Version::new(replica.last.micros(), clock.node()));
+        let clock = clock.max(Version::new(replica.last.micros(), clock.replica()));
         replica.protocol.step(replication::Input::Tick { now, clock }, outputs);
         for output in outputs.drain(..) {
             self.output(shard, output);

@@ -136,7 +136,7 @@ struct Node {
 }
 
 impl Node {
-    fn new(nodes: u16) -> Node {
+    fn new(nodes: u64) -> Node {
         let driver = begin(nodes, Recovery::default()).expect("a node without a past begins");
         Node { driver, executor: Executor::new(table()), instant: 1 }
     }
@@ -178,7 +178,7 @@ impl Node {
     }
 }
 
-fn begin(nodes: u16, recovery: Recovery) -> Result<Driver, crate::RecoveryError> {
+fn begin(nodes: u64, recovery: Recovery) -> Result<Driver, crate::RecoveryError> {
     let config = Config {
         me: NodeId(1),
         nodes: (1..=nodes).map(|id| (NodeId(id), format!("n{id}"))).collect(),

@@ -207,7 +207,7 @@ impl Announcement {
                 Role::Candidate => 2,
                 Role::Leader => 3,
             });
-            codec::put_uint(into, replica.leader.map_or(0, |leader| u64::from(leader.0)));
+            codec::put_uint(into, replica.leader.map_or(0, |leader| leader.0));
             codec::put_uint(into, replica.term);
             codec::put_uint(into, replica.applied);
         });
@@ -231,7 +231,7 @@ impl Announcement {
                         3 => Role::Leader,
                         _ => return Err(Malformed("a role has an unknown tag")),
                     },
-                    leader: Some(NodeId(reader.u16()?)).filter(|leader| leader.0 != 0),
+                    leader: Some(NodeId(reader.uint()?)).filter(|leader| leader.0 != 0),
                     term: reader.uint()?,
                     applied: reader.uint()?,
                 })

@@ -233,7 +233,7 @@ mod tests {
 
     fn single() -> Single {
         let mut single = Single::new(NodeId(1), Recovery::default(), (0, 0)).unwrap();
-        let clock = Version::new(9, NodeId(1));
+        let clock = Version::new(9, kv::ReplicaId(1));
         assert!(step(&mut single, Input::Tick { now: Instant(1), clock }).is_empty());
         single
     }

@@ -64,14 +64,14 @@ impl Script {
     }
 
     fn command(&mut self, command: &str, words: &[&str]) {
-        let node = |place: usize| -> u16 { words[place][1..].parse().expect("a node is written as n1") };
+        let node = |place: usize| -> u64 { words[place][1..].parse().expect("a node is written as n1") };
         let number = |place: usize| -> u64 { words[place].parse().expect("a number") };
         let level = || words.get(1).map_or(Level::Linearizable, |level| level.parse().unwrap());
         match command {
             // A new group of so many nodes; each keeps so many bytes of applied entries.
             "nodes" => {
                 let cache_bytes = words.get(1).map_or(1 << 20, |_| number(1) as usize);
-                self.cluster = Cluster::new(number(0) as u16, 1, cache_bytes);
+                self.cluster = Cluster::new(number(0) as u64, 1, cache_bytes);
                 self.cuts = Cuts::default();
             }
             // So many times 50 ms pass, and a node (or all) looks at the clock each time.
@@ -96,7 +96,7 @@ impl Script {
             "fetched" => self.slow.clear(),
             // What is on its way now arrives (from one node to another only), or is lost.
             "deliver" | "drop" => {
-                let chosen = |from: u16, to: u16| words.is_empty() || (from, to) == (node(0), node(1));
+                let chosen = |from: u64, to: u64| words.is_empty() || (from, to) == (node(0), node(1));
                 let (now, later) = std::mem::take(&mut self.cluster.net)
                     .into_iter()
                     .partition(|(from, to, _)| chosen(*from, *to));
@@ -143,7 +143,7 @@ impl Script {
         }
     }
 
-    fn pass(&mut self, packets: Vec<(u16, u16, Packet)>, lost: bool) {
+    fn pass(&mut self, packets: Vec<(u64, u64, Packet)>, lost: bool) {
         for packet in packets {
             if lost || self.cuts.is_cut(packet.0, packet.1) {
                 self.cluster.lose(packet);
@@ -184,7 +184,7 @@ impl Script {
         }
     }
 
-    fn line(&self, id: u16, output: Output, all: bool) -> Option<String> {
+    fn line(&self, id: u64, output: Output, all: bool) -> Option<String> {
         Some(match output {
             Output::Append { ticket, records, install } if all || install => {
                 let records: Vec<String> = records.iter().map(describe_record).collect();

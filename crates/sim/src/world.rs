@@ -33,7 +33,7 @@ pub(crate) struct World {
     pub events: Events,
     pub random: Random,
     pub settings: Settings,
-    pub nodes: u16,
+    pub nodes: u64,
     pub protocol: Protocol,
     pub map: ShardMap,
     pub faults: Faults,
@@ -67,7 +67,7 @@ impl World {
         if options.workload == Workload::Once {
             settings = settings.for_many_clients(&mut random);
         }
-        let nodes = if options.protocol == Protocol::Single { 1 } else { options.nodes };
+        let nodes = if options.protocol == Protocol::Single { 1 } else { u64::from(options.nodes) };
         // In most runs only some kinds of faults happen: then each happens more often, and with other things around it.
         let all = options.faults.clone();
         let kept = random.pick(&[30, 60, 100]);
@@ -212,11 +212,11 @@ impl World {
     }
 
     pub fn machine(&self, id: NodeId) -> &Machine {
-        &self.machines[usize::from(id.0) - 1]
+        &self.machines[place(id)]
     }
 
     pub fn machine_mut(&mut self, id: NodeId) -> &mut Machine {
-        &mut self.machines[usize::from(id.0) - 1]
+        &mut self.machines[place(id)]
     }
 
     pub fn is_paused(&self, id: NodeId) -> bool {
@@ -224,7 +224,7 @@ impl World {
     }
 
     pub fn see(&mut self, seen: Seen<'_>) {
-        let majority = usize::from(self.nodes / 2 + 1);
+        let majority = self.nodes as usize / 2 + 1;
         if let Err(why) = self.watch.proofs.see(&seen, majority) {
             self.violation(why);
         }
@@ -271,7 +271,7 @@ impl World {
             map: self.map.clone(),
             seed: self.random.next(),
             entry_cache_bytes: self.settings.entry_cache_bytes,
-            pid: u32::from(id.0),
+            pid: id.0 as u32,
             address: format!("n{id}"),
             rejoining: self.machine(id).rejoining,
         }
@@ -280,4 +280,9 @@ impl World {
     pub fn shards(&self) -> Vec<ShardId> {
         self.map.shards().iter().map(|(shard, _)| *shard).collect()
     }
+}
+
+/// Where a node's machine stands in the list: simulated nodes have the ids from 1.
+pub(crate) fn place(id: NodeId) -> usize {
+    id.0 as usize - 1
 }

@@ -194,7 +194,7 @@ fn encode_receipt(into: &mut BytesMut, receipt: &Receipt) {
     encode_level(into, receipt.reached);
     put_uint(into, u64::from(receipt.copies));
     put_uint(into, receipt.staleness_micros);
-    put_uint(into, u64::from(receipt.node.0));
+    put_uint(into, receipt.node.0);
 }
 
 fn decode_receipt(reader: &mut Reader) -> Result<Receipt, Malformed> {
@@ -211,7 +211,7 @@ fn decode_receipt(reader: &mut Reader) -> Result<Receipt, Malformed> {
         reached: decode_level(reader)?,
         copies: reader.u32()?,
         staleness_micros: reader.uint()?,
-        node: NodeId(reader.u16()?),
+        node: NodeId(reader.uint()?),
     })
 }
 

@@ -189,7 +189,7 @@ impl Raft {
         if !dropped {
             self.core.step(message);
         }
-        if is_of_leader && term == self.core.term() && self.core.leader() == u64::from(from.0) {
+        if is_of_leader && term == self.core.term() && self.core.leader() == from.0 {
             self.guard.heard(self.now);
         }
     }
@@ -197,7 +197,7 @@ impl Raft {
     /// The message, if a member may have sent it here.
     fn believed(&self, from: NodeId, body: &Bytes) -> Option<Message> {
         let message = Message::decode(body).ok()?;
-        let is_for_us = message.from == u64::from(from.0) && message.to == u64::from(self.config.id.0);
+        let is_for_us = message.from == from.0 && message.to == self.config.id.0;
         let is_member = from != self.config.id && self.config.members.contains(&from);
         let is_believed = self.guard.believes(message.term) && message.is_sound(self.core.last());
         (is_for_us && is_member && is_believed).then_some(message)
@@ -205,7 +205,7 @@ impl Raft {
 
     fn snapshot_received(&mut self, header: &Bytes, out: &mut Vec<Output>) {
         let message = Message::decode(header).ok().filter(|message| message.kind == Kind::Snapshot);
-        let from = message.as_ref().and_then(|message| u16::try_from(message.from).ok());
+        let from = message.as_ref().map(|message| message.from);
         let believed = from.and_then(|from| self.believed(NodeId(from), header));
         let taken = match believed {
             Some(message) if self.installing.is_none() => {
@@ -393,15 +393,15 @@ impl Protocol for Raft {
             Input::Message { from, body } => self.message(from, &body),
             Input::Durable { ticket } => self.synced(ticket, out),
             Input::Applied { index } => self.applied(index),
-            Input::Connected { node, last } => self.core.connected(node.0.into(), last),
-            Input::Disconnected { node } => self.core.unreachable(node.0.into()),
+            Input::Connected { node, last } => self.core.connected(node.0, last),
+            Input::Disconnected { node } => self.core.unreachable(node.0),
             Input::WholeAt { index, term } => self.guard.require(index, term),
             Input::SnapshotMade { to, at } => {
-                self.core.snapshot_made(to.0.into(), at.map(|(index, term)| Position { index, term }));
+                self.core.snapshot_made(to.0, at.map(|(index, term)| Position { index, term }));
             }
-            Input::SnapshotSent { to, arrived } => self.core.snapshot_sent(to.0.into(), arrived),
+            Input::SnapshotSent { to, arrived } => self.core.snapshot_sent(to.0, arrived),
             Input::SnapshotReceived { header } => self.snapshot_received(&header, out),
-            Input::Transfer { to } => self.core.transfer(to.0.into()),
+            Input::Transfer { to } => self.core.transfer(to.0),
         }
         self.settle(out);
     }
@@ -420,7 +420,7 @@ impl Protocol for Raft {
     }
 
     fn acknowledged(&self, node: NodeId) -> Option<u64> {
-        self.core.acknowledged(node.0.into())
+        self.core.acknowledged(node.0)
     }
 
     fn checkpoint(&self) -> Vec<Bytes> {
@@ -446,7 +446,7 @@ fn moment<'a>(now: Instant, core: &Core, lease: &'a Lease, applied: Position) ->
 }
 
 fn node(id: u64) -> NodeId {
-    NodeId(u16::try_from(id).expect("members have ids of 16 bits"))
+    NodeId(id)
 }
 
 fn not_appended() -> Error {

@@ -8,7 +8,7 @@ use super::Raft;
 /// A round of reads that a follower does not see confirmed is issued again after so many heartbeats.
 const ROUND_PATIENCE_HEARTBEATS: u64 = 2;
 /// The name of a round: who asks, in which life, and the number of the round.
-const ROUND_NAME_BYTES: usize = 2 + 8 + 8;
+const ROUND_NAME_BYTES: usize = 8 + 8 + 8;
 
 impl Raft {
     /// Begins a round of reads, if one is due and somebody could confirm it. Whether it did.
@@ -57,7 +57,7 @@ impl Raft {
     /// Rounds of all members and all their lives share a leader's table: their names differ.
     pub(super) fn round_name(&self, number: u64) -> Bytes {
         let mut name = BytesMut::with_capacity(ROUND_NAME_BYTES);
-        name.put_u16(self.config.id.0);
+        name.put_u64(self.config.id.0);
         name.put_u64(self.life.unwrap_or_default());
         name.put_u64(number);
         name.freeze()

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use kv::{Entry, NodeId, Op, Stamped, Version};
+use kv::{Entry, NodeId, Op, ReplicaId, Stamped, Version};
 use replication::{Input, Instant, Output, Protocol, Token, raft};
 
 /// The state that the entries lead to: the keys that were put, in order.
@@ -35,7 +35,7 @@ pub struct Node {
     pub flushed: Table,
     pub applies: VecDeque<Output>,
     pub fetches: VecDeque<Token>,
-    received: Option<(u16, Table)>,
+    received: Option<(u64, Table)>,
     made: BTreeMap<NodeId, Table>,
     next_ticket: u64,
     lives: u64,
@@ -43,19 +43,19 @@ pub struct Node {
 
 pub struct Cluster {
     pub now: u64,
-    pub nodes: BTreeMap<u16, Node>,
-    pub net: Vec<(u16, u16, Packet)>,
+    pub nodes: BTreeMap<u64, Node>,
+    pub net: Vec<(u64, u64, Packet)>,
     /// What the replicas put out, for the test to look at.
-    pub outputs: Vec<(u16, Output)>,
+    pub outputs: Vec<(u64, Output)>,
     /// How a node's clock goes: rate in thousandths.
-    pub rates: BTreeMap<u16, u64>,
+    pub rates: BTreeMap<u64, u64>,
     pub seed: u64,
     pub cache_bytes: usize,
     next_token: Token,
 }
 
 impl Cluster {
-    pub fn new(count: u16, seed: u64, cache_bytes: usize) -> Cluster {
+    pub fn new(count: u64, seed: u64, cache_bytes: usize) -> Cluster {
         let mut cluster = Cluster {
             now: 0,
             nodes: BTreeMap::new(),
@@ -71,19 +71,19 @@ impl Cluster {
         cluster
     }
 
-    pub fn ids(&self) -> Vec<u16> {
+    pub fn ids(&self) -> Vec<u64> {
         self.nodes.keys().copied().collect()
     }
 
-    pub fn node(&self, id: u16) -> &Node {
+    pub fn node(&self, id: u64) -> &Node {
         &self.nodes[&id]
     }
 
-    pub fn replica(&self, id: u16) -> Option<&raft::Raft> {
+    pub fn replica(&self, id: u64) -> Option<&raft::Raft> {
         self.nodes[&id].replica.as_ref()
     }
 
-    pub fn local_now(&self, id: u16) -> Instant {
+    pub fn local_now(&self, id: u64) -> Instant {
         Instant(u64::from(id) * 1_000_000_000 + self.now * self.rates[&id] / 1000)
     }
 
@@ -93,19 +93,19 @@ impl Cluster {
     }
 
     /// Lets a node look at its clock.
-    pub fn tick(&mut self, id: u16) {
-        let clock = Version::new(self.now, NodeId(id));
+    pub fn tick(&mut self, id: u64) {
+        let clock = Version::new(self.now, ReplicaId(id as u16));
         let now = self.local_now(id);
         self.input(id, Input::Tick { now, clock });
     }
 
     /// Gives an input, with a look at the clock before it.
-    pub fn step(&mut self, id: u16, input: Input) {
+    pub fn step(&mut self, id: u64, input: Input) {
         self.tick(id);
         self.input(id, input);
     }
 
-    pub fn propose(&mut self, id: u16, key: &str) -> Token {
+    pub fn propose(&mut self, id: u64, key: &str) -> Token {
         let op = Op::Put { key: key.to_owned().into(), value: Bytes::new(), deadline: None, previous: false };
         let token = self.token();
         self.step(id, Input::Propose { ops: vec![(token, Stamped { id: None, op }.encode())] });
@@ -113,7 +113,7 @@ impl Cluster {
     }
 
     /// Takes a packet to its target, if that is up.
-    pub fn deliver(&mut self, (from, to, packet): (u16, u16, Packet)) {
+    pub fn deliver(&mut self, (from, to, packet): (u64, u64, Packet)) {
         let is_up = self.nodes[&to].replica.is_some();
         match packet {
             Packet::Message(body) => self.step(to, Input::Message { from: NodeId(from), body }),
@@ -131,19 +131,19 @@ impl Cluster {
         }
     }
 
-    fn snapshot_sent(&mut self, from: u16, to: u16, arrived: bool) {
+    fn snapshot_sent(&mut self, from: u64, to: u64, arrived: bool) {
         self.step(from, Input::SnapshotSent { to: NodeId(to), arrived });
     }
 
     /// Loses a packet.
-    pub fn lose(&mut self, (from, to, packet): (u16, u16, Packet)) {
+    pub fn lose(&mut self, (from, to, packet): (u64, u64, Packet)) {
         if matches!(packet, Packet::Snapshot(..)) {
             self.snapshot_sent(from, to, false);
         }
     }
 
     /// Syncs the first so many appends of a node.
-    pub fn sync(&mut self, id: u16, count: usize) {
+    pub fn sync(&mut self, id: u64, count: usize) {
         let node = self.nodes.get_mut(&id).unwrap();
         let count = count.min(node.appends.len());
         let Some((ticket, end, _)) = node.appends.drain(..count).next_back() else { return };
@@ -152,7 +152,7 @@ impl Cluster {
     }
 
     /// Syncs the append that installs a received snapshot, and all before it.
-    pub fn sync_all(&mut self, id: u16) {
+    pub fn sync_all(&mut self, id: u64) {
         while !self.nodes[&id].appends.is_empty() {
             let node = self.nodes.get_mut(&id).unwrap();
             let install = node.appends.iter().position(|(_, _, install)| *install);
@@ -171,21 +171,21 @@ impl Cluster {
     }
 
     /// Applies the next entry of a node.
-    pub fn apply(&mut self, id: u16) {
+    pub fn apply(&mut self, id: u64) {
         let node = self.nodes.get_mut(&id).unwrap();
         let Some(Output::Apply { index, term, entry, .. }) = node.applies.pop_front() else { return };
         node.table.apply(index, term, &entry);
         self.step(id, Input::Applied { index });
     }
 
-    pub fn apply_all(&mut self, id: u16) {
+    pub fn apply_all(&mut self, id: u64) {
         while !self.nodes[&id].applies.is_empty() {
             self.apply(id);
         }
     }
 
     /// The table of a node is flushed and a checkpoint written and synced; then the log before it may go.
-    pub fn flush(&mut self, id: u16) {
+    pub fn flush(&mut self, id: u64) {
         self.sync_all(id);
         let node = self.nodes.get_mut(&id).unwrap();
         node.flushed = node.table.clone();
@@ -195,7 +195,7 @@ impl Cluster {
         node.synced = node.log.len();
     }
 
-    pub fn crash(&mut self, id: u16) {
+    pub fn crash(&mut self, id: u64) {
         self.lose_received(id);
         let node = self.nodes.get_mut(&id).unwrap();
         *node = Node {
@@ -208,19 +208,19 @@ impl Cluster {
         };
     }
 
-    pub fn wipe(&mut self, id: u16) {
+    pub fn wipe(&mut self, id: u64) {
         self.lose_received(id);
         let lives = self.nodes[&id].lives;
         self.nodes.insert(id, Node { lives, ..Node::empty() });
     }
 
-    fn lose_received(&mut self, id: u16) {
+    fn lose_received(&mut self, id: u64) {
         if let Some((from, _)) = self.nodes.get_mut(&id).unwrap().received.take() {
             self.snapshot_sent(from, id, false);
         }
     }
 
-    pub fn start(&mut self, id: u16) {
+    pub fn start(&mut self, id: u64) {
         let members = self.ids().into_iter().map(NodeId).collect();
         let node = self.nodes.get_mut(&id).unwrap();
         node.lives += 1;
@@ -233,7 +233,7 @@ impl Cluster {
     }
 
     /// Two nodes see each other again and tell the last index they have synced.
-    pub fn connect(&mut self, a: u16, b: u16) {
+    pub fn connect(&mut self, a: u64, b: u64) {
         for (here, there) in [(a, b), (b, a)] {
             let (Some(one), Some(other)) = (self.replica(here), self.replica(there)) else { return };
             let last = other.status().durable;
@@ -247,7 +247,7 @@ impl Cluster {
     }
 
     /// Gives an input in a turn that began earlier: the node's clock stands where it looked last.
-    pub fn input(&mut self, id: u16, input: Input) {
+    pub fn input(&mut self, id: u64, input: Input) {
         let mut out = Vec::new();
         let node = self.nodes.get_mut(&id).unwrap();
         let Some(replica) = &mut node.replica else { return };
@@ -258,7 +258,7 @@ impl Cluster {
         }
     }
 
-    fn carry_out(&mut self, id: u16, output: Output) {
+    fn carry_out(&mut self, id: u64, output: Output) {
         let node = self.nodes.get_mut(&id).unwrap();
         match output {
             Output::Append { ticket, records, install } => {
@@ -341,14 +341,14 @@ pub fn keys(entry: &Bytes) -> Vec<String> {
 
 /// Pairs of nodes that do not reach each other.
 #[derive(Default)]
-pub struct Cuts(pub BTreeSet<(u16, u16)>);
+pub struct Cuts(pub BTreeSet<(u64, u64)>);
 
 impl Cuts {
-    pub fn cut(&mut self, a: u16, b: u16) {
+    pub fn cut(&mut self, a: u64, b: u64) {
         self.0.extend([(a, b), (b, a)]);
     }
 
-    pub fn is_cut(&self, from: u16, to: u16) -> bool {
+    pub fn is_cut(&self, from: u64, to: u64) -> bool {
         self.0.contains(&(from, to))
     }
 }

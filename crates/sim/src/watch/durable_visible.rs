@@ -31,7 +31,7 @@ impl Invariant for DurableVisible {
             Seen::Sent { node, to, shard, message, .. } => {
                 let nothing = Durable::default();
                 let durable = logs.durable(node, shard).unwrap_or(&nothing);
-                match keeps(message, u64::from(to.0), durable) {
+                match keeps(message, to.0, durable) {
                     true => Ok(()),
                     false => Err(format!(
                         "shard {shard} on {node} says {message:?} to {to}, and synced are entries up to {}, term {} and the \

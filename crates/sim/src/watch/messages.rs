@@ -44,8 +44,8 @@ impl Message {
             Some(format!(".{}", u64::from_be_bytes(bytes)))
         };
         let Some(id) = self.round.first_chunk() else { return String::new() };
-        let (number, issue) = (number(10).unwrap_or_default(), number(18).unwrap_or_default());
-        format!(" {}{number}{issue}", u16::from_be_bytes(*id))
+        let (number, issue) = (number(16).unwrap_or_default(), number(24).unwrap_or_default());
+        format!(" {}{number}{issue}", u64::from_be_bytes(*id))
     }
 
     /// The message in a frame between nodes, if it is one.

@@ -11,26 +11,26 @@ fn message(kind: Kind, term: u64, index: u64, round: &'static str) -> Message {
     Message { kind, term, index, reject: false, forced: false, round: Bytes::from(round) }
 }
 
-fn sent(watch: &mut Watch, node: u16, to: u16, message: &Message, now: u64) {
+fn sent(watch: &mut Watch, node: u64, to: u64, message: &Message, now: u64) {
     let (node, to) = (NodeId(node), NodeId(to));
     watch.see(&Seen::Sent { node, to, shard: SHARD, message, now, clock: now });
 }
 
-fn entry(watch: &mut Watch, node: u16, index: u64, term: u64) {
+fn entry(watch: &mut Watch, node: u64, index: u64, term: u64) {
     let (record, body) = (Record::Entry { index, term }, &Bytes::from_static(b"x"));
     watch.see(&Seen::Record { node: NodeId(node), shard: SHARD, record, body });
 }
 
-fn status(watch: &mut Watch, node: u16, role: Role, [term, last, durable, commit]: [u64; 4]) {
+fn status(watch: &mut Watch, node: u64, role: Role, [term, last, durable, commit]: [u64; 4]) {
     let status = &Status { role, leader: None, term, last, durable, commit, applied: 0 };
     watch.see(&Seen::Status { node: NodeId(node), shard: SHARD, status });
 }
 
-fn appended(watch: &mut Watch, node: u16, ticket: u64) {
+fn appended(watch: &mut Watch, node: u64, ticket: u64) {
     watch.see(&Seen::Appended { node: NodeId(node), ticket });
 }
 
-fn synced(watch: &mut Watch, node: u16, ticket: u64) {
+fn synced(watch: &mut Watch, node: u64, ticket: u64) {
     watch.see(&Seen::Durable { node: NodeId(node), ticket });
 }
 

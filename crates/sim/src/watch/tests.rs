@@ -11,16 +11,16 @@ fn status(role: Role, term: u64, last: u64, commit: u64, applied: u64) -> Status
     Status { role, leader: None, term, last, durable: 0, commit, applied }
 }
 
-fn see_status(watch: &mut Watch, node: u16, status: Status) {
+fn see_status(watch: &mut Watch, node: u64, status: Status) {
     watch.see(&Seen::Status { node: NodeId(node), shard: SHARD, status: &status });
 }
 
-fn entry(watch: &mut Watch, node: u16, index: u64, term: u64, body: &'static str) {
+fn entry(watch: &mut Watch, node: u64, index: u64, term: u64, body: &'static str) {
     let record = Record::Entry { index, term };
     watch.see(&Seen::Record { node: NodeId(node), shard: SHARD, record, body: &Bytes::from(body) });
 }
 
-fn apply(watch: &mut Watch, node: u16, index: u64, entry: &'static str) {
+fn apply(watch: &mut Watch, node: u64, index: u64, entry: &'static str) {
     watch.see(&Seen::Apply { node: NodeId(node), shard: SHARD, index, term: 1, entry: &Bytes::from(entry) });
 }
 
