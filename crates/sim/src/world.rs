@@ -177,9 +177,9 @@ impl World {
     /// Compares copies that applied the same, and has a closer look at those of one node, each time another.
     fn inspect(&mut self) {
         self.events.after(INSPECT_MICROS, Event::Inspect);
-        let turn = self.events.now() / INSPECT_MICROS % u64::from(self.nodes);
+        let turn = self.events.now() / INSPECT_MICROS % self.nodes;
         let mut broken = self.compare_copies();
-        broken.extend(self.audit_copies(NodeId(turn as u16 + 1)));
+        broken.extend(self.audit_copies(NodeId(turn + 1)));
         broken.into_iter().for_each(|why| self.violation(why));
     }
 

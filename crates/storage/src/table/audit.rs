@@ -79,7 +79,7 @@ fn index(rows: &dyn View, set: RowSet) -> Result<Vec<Bytes>, EngineError> {
 
 #[cfg(test)]
 mod tests {
-    use kv::{Entry, NodeId, Op, Stamped, Version};
+    use kv::{Entry, ReplicaId, Op, Stamped, Version};
 
     use super::*;
     use crate::table::fuzz;
@@ -89,7 +89,7 @@ mod tests {
     const SECOND: u64 = 2_000_000;
 
     fn apply(table: &mut Table, index: u64, micros: u64, op: Op) {
-        let entry = Entry { proposed: Version::new(micros, NodeId(1)), ops: vec![Stamped { id: None, op }] };
+        let entry = Entry { proposed: Version::new(micros, ReplicaId(1)), ops: vec![Stamped { id: None, op }] };
         table.apply(SHARD, index, 1, &entry).unwrap();
     }
 
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn audit_row_that_a_sweep_could_have_removed_is_told() {
         let (mut table, _) = table();
-        table.shards.get_mut(&SHARD).unwrap().state.last = Version::new(3 * SECOND, NodeId(1));
+        table.shards.get_mut(&SHARD).unwrap().state.last = Version::new(3 * SECOND, ReplicaId(1));
         refused(&table, "could have removed 1 rows more");
     }
 }

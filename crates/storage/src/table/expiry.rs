@@ -239,11 +239,11 @@ mod tests {
         let row = set.expiry(5, b"k");
         let mut deadlines = Deadlines::default();
         deadlines.put(&row);
-        let later = Version::new(1 << (SECOND_BITS + 1), NodeId(1));
+        let later = Version::new(1 << (SECOND_BITS + 1), ReplicaId(1));
         assert_eq!(deadlines.audit(std::slice::from_ref(&row), later), Ok(()), "it may have had no room");
         deadlines.cursor = set.expiry(6, b"");
         let why = deadlines.audit(std::slice::from_ref(&row), later).unwrap_err();
         assert!(why.contains("behind what is overdue"), "{why}");
-        assert_eq!(deadlines.audit(&[row], Version::new(7, NodeId(1))), Ok(()), "its second has not passed");
+        assert_eq!(deadlines.audit(&[row], Version::new(7, ReplicaId(1))), Ok(()), "its second has not passed");
     }
 }
