@@ -79,7 +79,7 @@ fn index(rows: &dyn View, set: RowSet) -> Result<Vec<Bytes>, EngineError> {
 
 #[cfg(test)]
 mod tests {
-    use kv::{Entry, ReplicaId, Op, Stamped, Version};
+    use kv::{Entry, Op, ReplicaId, Stamped, Version};
 
     use super::*;
     use crate::table::fuzz;
@@ -89,7 +89,8 @@ mod tests {
     const SECOND: u64 = 2_000_000;
 
     fn apply(table: &mut Table, index: u64, micros: u64, op: Op) {
-        let entry = Entry { proposed: Version::new(micros, ReplicaId(1)), ops: vec![Stamped { id: None, op }] };
+        let entry =
+            Entry { proposed: Version::new(micros, ReplicaId(1)), ops: vec![Stamped { id: None, op }] };
         table.apply(SHARD, index, 1, &entry).unwrap();
     }
 

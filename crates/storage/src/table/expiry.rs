@@ -244,6 +244,10 @@ mod tests {
         deadlines.cursor = set.expiry(6, b"");
         let why = deadlines.audit(std::slice::from_ref(&row), later).unwrap_err();
         assert!(why.contains("behind what is overdue"), "{why}");
-        assert_eq!(deadlines.audit(&[row], Version::new(7, ReplicaId(1))), Ok(()), "its second has not passed");
+        assert_eq!(
+            deadlines.audit(&[row], Version::new(7, ReplicaId(1))),
+            Ok(()),
+            "its second has not passed"
+        );
     }
 }
