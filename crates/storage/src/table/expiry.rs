@@ -100,6 +100,7 @@ impl Deadlines {
     pub fn removed(&mut self, row: &Bytes) {
         let second = second_of(row);
         let left = self.seconds.get_mut(&second).expect("a row of the index is counted while it is there");
+        assert!(*left > 0, "a second without rows is not kept");
         *left -= 1;
         if *left == 0 {
             self.seconds.remove(&second);
@@ -162,6 +163,8 @@ impl Writer<'_> {
             rows.push(row);
             if rows.len() < rows_max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
+        assert!(rows.first().is_none_or(|row| *row >= begin), "a sweep goes on where it is to");
+        assert!(rows.last().is_none_or(|row| *row < end), "a sweep takes what is overdue");
         // What is put meanwhile goes before it: a deleted key has a deadline too.
         self.deadlines.cursor = rows.last().cloned().unwrap_or(begin);
         let mut removed = 0;
@@ -206,6 +209,8 @@ impl Writer<'_> {
     ) -> Result<usize, EngineError> {
         let ordinals = older::older(&tombstone.head);
         let removed = (ordinals.end - ordinals.start).min(rows_max as u64);
+        let kept = tombstone.head.kept;
+        assert!(removed <= kept, "{removed} older revisions are to go, and {kept} are kept");
         for ordinal in ordinals.take(rows_max) {
             self.remove(older::row(self.set, key, ordinal, self.keep))?;
         }
@@ -220,6 +225,8 @@ impl Writer<'_> {
 
     /// Removes a tombstone that no older revision is kept of any more.
     pub fn forget_key(&mut self, key: &[u8], tombstone: &Head) -> Result<(), EngineError> {
+        assert!(tombstone.tombstone, "a key with a value is not forgotten");
+        assert!(tombstone.version <= self.version(), "it was deleted at {}, before it is", tombstone.version);
         self.index(key, tombstone.deadline, None)?;
         self.remove(self.set.current(key))?;
         self.state.floor = self.state.floor.max(tombstone.version);

@@ -191,9 +191,12 @@ impl Table {
     ) -> Result<Vec<Done>, EngineError> {
         self.check()?;
         let shard = loaded_mut(&mut self.shards, shard);
-        if index <= shard.state.applied {
+        let State { applied, term: before, .. } = shard.state;
+        if index <= applied {
             return Ok(Vec::new());
         }
+        assert_eq!(index, applied + 1, "the entry that comes next: none is left out");
+        assert!(term >= before, "entry {index} has term {term}, the one before it {before}");
         let result = shard.apply(&mut *self.engine, self.options, (index, term), entry);
         result.inspect_err(|error| self.stopped = Some(error.to_string()))
     }
@@ -264,7 +267,8 @@ impl Table {
         let state = snapshot::install(&mut *self.engine, set, *next, chunk)?;
         *next += 1;
         if state.is_some() {
-            self.installs.remove(&set);
+            let chunks = self.installs.remove(&set);
+            assert!(chunks.is_some_and(|chunks| chunks > 0), "a copy came in whole with {chunks:?} chunks");
         }
         Ok(state.map(|state| state.told()))
     }
@@ -286,6 +290,8 @@ impl Table {
             rows.push(row);
             if rows.len() == FORGOTTEN_ROWS_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
+        assert!(rows.first().is_none_or(|row| *row >= begin), "rows of the copy that is forgotten");
+        assert!(rows.last().is_none_or(|row| *row < end), "rows of the copy that is forgotten");
         rows.iter().for_each(|row| self.engine.remove(row));
         let more = rows.len() == FORGOTTEN_ROWS_MAX;
         match rows.pop() {
