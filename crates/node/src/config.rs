@@ -28,6 +28,13 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether it is sound: what the driver rests on.
+    pub(crate) fn is_sound(&self) -> bool {
+        let in_order = self.nodes.is_sorted_by(|(one, _), (other, _)| one < other);
+        let is_member = self.nodes.iter().any(|(id, _)| *id == self.me);
+        in_order && is_member && !self.map.shards().is_empty()
+    }
+
     /// The node that leads a shard when all are well: leaders are dealt out evenly.
     pub fn preferred_leader(&self, shard: ShardId) -> NodeId {
         let index = shard.0.saturating_sub(1) as usize % self.nodes.len();

@@ -11,8 +11,9 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use cluster::{Cluster, Cuts, Packet, keys};
-use kv::{Level, NodeId};
-use replication::{Input, Output, Protocol, Token, describe_record, raft};
+use kv::{Level, NodeId, Scope};
+use replication::observe::describe as describe_record;
+use replication::{Input, Output, Replicate, Token, raft};
 
 #[test]
 fn golden_scripts_come_out_as_written() {
@@ -90,7 +91,7 @@ impl Script {
                 if command == "slow-read" {
                     self.slow.push(token);
                 }
-                self.cluster.step(node(0), Input::Read { token, level: level() });
+                self.cluster.step(node(0), Input::Read { token, scope: Scope::Shard, level: level() });
             }
             // The rows of the slow reads are there.
             "fetched" => self.slow.clear(),
@@ -129,7 +130,7 @@ impl Script {
             "connect" => self.cluster.connect(node(0), node(1)),
             "disconnect" => self.cluster.step(node(0), Input::Disconnected { node: NodeId(node(1)) }),
             "crash" => self.cluster.crash(node(0)),
-            "wipe" => self.cluster.wipe(node(0)),
+            "wipe" => self.cluster.wipe(node(0), words.get(1) == Some(&"known")),
             "start" => self.cluster.start(node(0)),
             "flush" => {
                 self.cluster.flush(node(0));
@@ -137,7 +138,7 @@ impl Script {
                     self.cluster.node(node(0)).log.iter().map(describe_record).collect();
                 writeln!(self.text, "{} log: {}", words[0], records.join("; ")).unwrap();
             }
-            "transfer" => self.cluster.step(node(0), Input::Transfer { to: NodeId(node(1)) }),
+            "transfer" => self.cluster.step(node(0), Input::Yield { to: NodeId(node(1)) }),
             "status" => self.status(),
             _ => panic!("there is no command '{command}'"),
         }
@@ -191,8 +192,8 @@ impl Script {
                 format!("append {ticket}: {}{}", records.join("; "), if install { ", install" } else { "" })
             }
             Output::Send { to, body } if all => format!("-> n{to} {}", raft::describe(&body)),
-            Output::Apply { index, term, entry, tokens, copies } => {
-                format!("apply {index}/{term} {:?} tokens {tokens:?} copies {copies}", keys(&entry))
+            Output::Apply { at, entry, tokens, copies } => {
+                format!("apply {at} {:?} tokens {tokens:?} copies {copies}", keys(&entry))
             }
             Output::Fetch { tokens } if all => format!("fetch {tokens:?}"),
             Output::Answer { token, reached, staleness_micros } => {
@@ -205,6 +206,8 @@ impl Script {
                 format!("send snapshot to n{to}: {}", raft::describe(&header))
             }
             Output::DiscardSnapshot => "discard snapshot".into(),
+            Output::Lacking { last } => format!("lacks entries up to {last}"),
+            Output::Whole => "is whole again".into(),
             Output::Append { .. } | Output::Send { .. } | Output::Fetch { .. } => return None,
         })
     }

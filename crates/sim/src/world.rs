@@ -21,7 +21,7 @@ use crate::random::Random;
 use crate::settings::Settings;
 use crate::sometimes::SOMETIMES;
 use crate::trace::Trace;
-use crate::watch::{Message, Seen, Watch};
+use crate::watch::{Kind, Seen, Watch, in_frame};
 
 /// Copies are compared so often.
 const INSPECT_MICROS: u64 = 500_000;
@@ -248,17 +248,19 @@ impl World {
     }
 
     pub fn watch_frame(&mut self, from: NodeId, to: NodeId, bytes: &bytes::Bytes) {
-        if let Some(told) = crate::net::frame_told(bytes) {
-            self.note(told);
+        let message = in_frame(bytes);
+        match message.as_ref().map(|(_, message)| message.kind) {
+            Some(Kind::TimeoutNow) => self.note("a leadership was handed over"),
+            Some(Kind::Acknowledged) => self.note("a node was told that it lost entries"),
+            _ => {}
         }
-        let message = Message::in_frame(bytes);
         if let Some((shard, message)) = &message {
             let now = self.events.now();
             let clock = self.machine(from).clock.read(now).instant.0;
             self.see(Seen::Sent { node: from, to, shard: *shard, message, now, clock });
         }
         self.trace(|| {
-            let round = message.map(|(_, message)| message.round_told()).unwrap_or_default();
+            let round = message.map(|(_, message)| message.round_text()).unwrap_or_default();
             format!("{from} -> {to} {}{round}", crate::trace::frame(bytes))
         });
     }

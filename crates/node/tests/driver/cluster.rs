@@ -53,7 +53,7 @@ impl Cluster {
     pub fn new(count: u64, shards: u32) -> Cluster {
         let nodes: Vec<(NodeId, String)> = (1..=count).map(|id| (NodeId(id), format!("n{id}"))).collect();
         let map = ShardMap::of(shards);
-        let node = |&(me, _): &(NodeId, String)| (me, Node::new(me, u64::from(me.0), &nodes, &map));
+        let node = |&(me, _): &(NodeId, String)| (me, Node::new(me, me.0, &nodes, &map));
         let mut cluster = Cluster {
             nodes: nodes.iter().map(node).collect(),
             instant: 1_000_000,

@@ -1,10 +1,10 @@
 //! The driver, tested from outside: a few of them in one thread.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod checkpoints;
 mod cluster;
 mod expiry;
 mod faults;
-mod rejoin;
 mod snapshots;
 mod switch;
 mod walk;

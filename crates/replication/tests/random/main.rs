@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cluster::{Cluster, Cuts, Packet, keys};
 use kv::cluster::Role;
-use kv::{Error, Level, NodeId, Outcome};
-use replication::{Input, Output, Protocol, Token};
+use kv::{Error, Level, NodeId, Outcome, Scope, Term};
+use replication::{Input, Output, Replicate, Token};
 
 /// Seeds of a usual run; the environment may ask for other ones (`SEED`, `SEEDS`).
 const SEEDS: u64 = 200;
@@ -97,7 +97,7 @@ struct Run {
     given: BTreeMap<Token, usize>,
     committed: BTreeMap<u64, (u64, Vec<String>)>,
     order: Vec<String>,
-    leaders: BTreeMap<u64, u64>,
+    leaders: BTreeMap<Term, u64>,
     failed: BTreeSet<String>,
     /// How many keys somebody was told of, and since when.
     floors: Vec<(u64, usize)>,
@@ -267,7 +267,7 @@ impl Run {
     fn read_at(&mut self, id: u64, level: Level) {
         let (token, floor) = (self.cluster.token(), self.floor());
         let before = self.cluster.outputs.len();
-        self.cluster.step(id, Input::Read { token, level });
+        self.cluster.step(id, Input::Read { token, scope: Scope::Shard, level });
         let leased = level == Level::Linearizable
             && self.cluster.outputs[before..]
                 .iter()
@@ -291,7 +291,7 @@ impl Run {
 
     fn transfer(&mut self, id: u64) {
         let to = NodeId(1 + id % 3);
-        self.if_running(id, |run| run.cluster.step(id, Input::Transfer { to }));
+        self.if_running(id, |run| run.cluster.step(id, Input::Yield { to }));
     }
 
     fn forget(&mut self) {
@@ -321,14 +321,15 @@ impl Run {
     fn check(&mut self) {
         for (_, output) in std::mem::take(&mut self.cluster.outputs) {
             match output {
-                Output::Apply { index, term, entry, tokens, .. } => {
-                    self.check_apply(index, term, keys(&entry), tokens)
+                Output::Apply { at, entry, tokens, .. } => {
+                    self.check_apply(at.index.0, at.term.0, keys(&entry), tokens)
                 }
                 Output::Answer { token, reached, staleness_micros } => {
                     self.check_answer(token, reached, staleness_micros)
                 }
                 Output::Refuse { token, error } => self.check_refusal(token, &error),
                 Output::Append { .. } | Output::Send { .. } | Output::Fetch { .. } => (),
+                Output::Lacking { .. } | Output::Whole => (),
                 Output::MakeSnapshot { .. } | Output::SendSnapshot { .. } | Output::DiscardSnapshot => (),
             }
         }

@@ -8,9 +8,6 @@ use kv::{NodeId, ShardId};
 use super::logs::Logs;
 use super::{Invariant, Seen};
 
-/// The tag of a generation's record in the node's log (`node`'s recovery).
-const KIND_GENERATION: u8 = 2;
-
 /// The generations that the logs of all nodes name.
 #[derive(Default)]
 pub(super) struct SwitchDurable {
@@ -26,16 +23,6 @@ struct Named {
     waiting: VecDeque<(u64, Vec<(ShardId, u32)>)>,
     /// Synced.
     durable: BTreeMap<ShardId, u32>,
-}
-
-/// The generation that a record of a log makes current, if it is such a record.
-pub(super) fn generation(record: &wal::Record) -> Option<u32> {
-    if record.kind != KIND_GENERATION {
-        return None;
-    }
-    let mut recovery = node::Recovery::default();
-    recovery.replay(record).ok()?;
-    Some(recovery.generation(ShardId(record.stream)))
 }
 
 impl Invariant for SwitchDurable {

@@ -71,13 +71,15 @@ impl VersionClock {
 
     /// Moves on to now.
     pub fn advance(&mut self, now: Now) {
-        let passed = now.instant.since(self.read_at);
+        assert!(now.instant >= self.read_at, "the monotonic clock does not go back");
+        let (passed, before) = (now.instant.since(self.read_at), self.micros);
         self.read_at = now.instant;
         self.micros += passed;
         self.offset_of_wall = now.wall as i64 - self.micros as i64;
         let wanted = self.median(now.instant);
         let most = (passed / SLEW) as i64;
         self.micros = self.micros.saturating_add_signed(wanted.clamp(-most, most));
+        assert!(self.micros >= before, "drawn by a hundredth, it still goes on");
     }
 
     /// A peer says what its version clock shows, and whether that is settled.
@@ -98,6 +100,7 @@ impl VersionClock {
     }
 
     fn settle(&mut self, step: i64) {
+        assert!(!self.settled, "it steps once");
         self.settled = true;
         self.micros = self.micros.saturating_add_signed(step).max(self.last.micros());
         self.told.clear();
