@@ -76,6 +76,12 @@ impl Entries {
 
     /// The entries from `low` to before `high`, all above the base.
     pub(crate) fn range(&self, low: Index, high: Index) -> impl Iterator<Item = &LogEntry> {
+        assert!(
+            self.base.index < low && low <= high && high <= self.last().next(),
+            "entries {low} to {high} are not in a log of {} to {}",
+            self.base.index,
+            self.last()
+        );
         let place = |index: Index| (index.0 - self.base.index.0 - 1) as usize;
         self.entries.range(place(low)..place(high))
     }
@@ -99,6 +105,12 @@ impl Entries {
             self.last()
         );
         self.truncate(entry.index);
+        assert!(
+            self.term(self.last()).is_none_or(|before| before <= entry.term),
+            "terms never fall along a log: entry {} follows term {:?}",
+            entry.at(),
+            self.term(self.last())
+        );
         self.bytes += entry.size();
         self.unapplied_bytes += entry.size();
         self.entries.push_back(entry);
@@ -106,6 +118,7 @@ impl Entries {
 
     /// Drops all entries; the log goes on behind `base`.
     pub(crate) fn restart(&mut self, base: Position) {
+        assert!(base.index.0 <= NUMBER_MAX, "a log goes on where it can be counted on");
         *self = Entries { base, applied: base.index, ..Entries::default() };
     }
 
@@ -114,6 +127,7 @@ impl Entries {
         if index > self.applied {
             let now: usize =
                 self.range(self.applied.next(), index.min(self.last()).next()).map(LogEntry::size).sum();
+            assert!(self.unapplied_bytes >= now, "what is applied was counted when it came");
             self.unapplied_bytes -= now;
             self.applied = index;
         }
@@ -125,6 +139,7 @@ impl Entries {
         {
             let first = self.entries.pop_front().expect("there is a first entry: it was just looked at");
             self.bytes -= first.size();
+            assert!(first.term >= self.base.term, "terms never fall along a log");
             self.base = first.at();
         }
     }

@@ -117,6 +117,7 @@ pub(crate) fn own(head: Header, entry: LogEntry) -> (Bytes, LogEntry) {
 }
 
 fn encode_entry(head: Header, entry: &LogEntry) -> Bytes {
+    assert!(entry.index > Index::ZERO, "an entry stands behind the beginning");
     let mut into = BytesMut::with_capacity(HEADER_BYTES_MAX + 22 + entry.data.len());
     put(&mut into, head, ENTRY, &[entry.index.0, entry.term.0]);
     into.put_u8(entry.kind);

@@ -170,10 +170,12 @@ impl Ordered {
             self.log.restart(applied);
         }
         self.log.applied(applied.index);
+        assert!(self.log.term(applied.index) == Some(applied.term), "the log fits the table");
         if mutant::is(Mutant::UncommittedTailDropped) {
             self.log.truncate(self.state.commit.max(applied.index).next());
         }
         let last = self.log.last();
+        assert!(applied.index <= last, "the log reaches to what is applied");
         self.state.commit = self.state.commit.clamp(applied.index, last);
         self.state.term = self.state.term.max(self.log.term(last).unwrap_or_default());
         Ok(Recovered { log: self.log, state: self.state, view, is_view_logged, lost, ended })

@@ -107,20 +107,26 @@ impl Single {
             records.push(record);
             self.log.put(entry);
             self.unsynced.push_back(tokens);
+            assert!(self.unsynced.len() <= UNSYNCED_MAX, "two entries at most are on their way to the disk");
             let ticket = Ticket(index.since(self.ticket_base));
             out.push(Output::Append { ticket, records, install: false });
         }
     }
 
     fn synced(&mut self, ticket: Ticket, out: &mut Vec<Output>) {
+        assert!(
+            ticket.0 <= self.log.last().since(self.ticket_base),
+            "append {ticket} is synced, and it was never asked for"
+        );
         while self.durable() < self.ticket_base + ticket.0 {
-            let Some(tokens) = self.unsynced.pop_front() else { return };
+            let tokens = self.unsynced.pop_front().expect("what is appended and not synced is known");
             self.apply(tokens, out);
         }
     }
 
     fn apply(&mut self, tokens: Vec<Token>, out: &mut Vec<Output>) {
         self.given = self.given.next();
+        assert!(self.given <= self.durable() || self.given <= self.recovered, "what is applied is synced");
         let entry =
             self.log.get(self.given).expect("an entry stays in memory until it is applied").data.clone();
         let at = Position { index: self.given, term: Term::ZERO };
@@ -136,6 +142,10 @@ impl Single {
         self.applied = self.applied.max(index);
         self.log.applied(index);
         self.log.evict(0);
+        assert!(
+            self.applied <= self.given && self.given <= self.log.last(),
+            "applied up to given up to last"
+        );
         if self.applied >= self.recovered && !self.early.is_empty() {
             let tokens = Vec::from_iter(std::mem::take(&mut self.early));
             self.reads.extend(&tokens);
@@ -156,7 +166,7 @@ impl Single {
         } else if self.applied < self.recovered {
             self.early.insert(token);
         } else {
-            self.reads.insert(token);
+            assert!(self.reads.insert(token), "a token names one open read: {token}");
             out.push(Output::Fetch { tokens: vec![token] });
         }
     }

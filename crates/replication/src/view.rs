@@ -53,6 +53,7 @@ impl View {
     /// Without nodes, or with more than there are numbers for replicas.
     pub fn of(epoch: Epoch, nodes: &[NodeId]) -> View {
         assert!(!nodes.is_empty(), "a shard has a member");
+        assert!(nodes.is_sorted_by(|one, other| one < other), "members are in the order of their nodes");
         let member = |(place, &node): (usize, &NodeId)| {
             let number = u16::try_from(place + 1).ok().filter(|number| *number <= ReplicaId::MAX.0);
             let replica = ReplicaId(number.expect("a shard has at most 1023 members"));

@@ -9,10 +9,10 @@ use kv::{Epoch, Index, NodeId, Position, Protocol, Term};
 
 use super::loss::Hello;
 use super::message::{Kind, Message};
-use super::{Config, Raft, Recovery};
+use super::{Config, Raft};
 use crate::entries::LogEntry;
 use crate::record::{Header, Record, State};
-use crate::{Input, Instant, Replicate, View, single};
+use crate::{Input, Instant, Recovery, Replicate, View, single};
 
 const HEAD: Header = Header { protocol: Protocol::Raft, epoch: Epoch(1) };
 

@@ -86,6 +86,7 @@ impl Ticker {
     /// Whether a tick is over. The first look only starts the count.
     pub(super) fn is_due(&mut self, now: Instant) -> bool {
         let last = *self.last.get_or_insert(now);
+        assert!(now >= last, "the monotonic clock does not go back");
         let elapsed = now.since(last);
         if elapsed >= self.tick_micros {
             let on_time = elapsed < 2 * self.tick_micros || mutant::is(Mutant::MissedTicksMadeUp);

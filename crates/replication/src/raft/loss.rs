@@ -29,7 +29,7 @@ use kv::codec::{Malformed, Reader, put_uint};
 use kv::{Index, Level, NodeId, Position, Term};
 
 use super::message::{Kind, Message};
-use super::{Raft, moment};
+use super::replica::{Raft, moment};
 use crate::entries::NUMBER_MAX;
 use crate::{Instant, Output, Token};
 
@@ -146,6 +146,7 @@ impl Raft {
         if self.core.role() != Role::Leader || self.loss.proofs.values().any(|asking| *asking == node) {
             return;
         }
+        assert_ne!(node, self.config.id, "a replica does not ask itself");
         let token = OWN_TOKENS + self.loss.tokens;
         self.loss.tokens += 1;
         // When too many reads wait it asks again.

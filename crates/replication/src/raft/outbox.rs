@@ -31,6 +31,12 @@ impl<T> Outbox<T> {
         self.issued
     }
 
+    /// The last ticket.
+    #[cfg(test)]
+    pub(super) fn issued(&self) -> Ticket {
+        self.issued
+    }
+
     /// Whether all that was issued is synced.
     pub(super) fn is_idle(&self) -> bool {
         self.waiting.is_empty()
@@ -38,11 +44,14 @@ impl<T> Outbox<T> {
 
     /// Holds a step back until all that was issued so far is synced.
     pub(super) fn hold(&mut self, step: u64, then: Vec<T>) {
+        let last = self.waiting.back().map(|waiting| waiting.step);
+        assert!(last.is_none_or(|last| last < step), "steps are held in order: {step} after {last:?}");
         self.waiting.push_back(Waiting { ticket: self.issued, step, then });
     }
 
     /// All appends up to a ticket are synced: the last step that is, and what leaves now.
     pub(super) fn synced(&mut self, ticket: Ticket) -> Option<(u64, Vec<T>)> {
+        assert!(ticket <= self.issued, "append {ticket} is synced, and {} was the last one", self.issued);
         let mut released: Option<(u64, Vec<T>)> = None;
         while self.waiting.front().is_some_and(|first| first.ticket <= ticket) {
             let Waiting { step, then, .. } = self.waiting.pop_front().expect("it was just looked at");

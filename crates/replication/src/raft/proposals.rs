@@ -20,6 +20,11 @@ pub(super) struct Proposals {
 impl Proposals {
     /// An entry was appended here.
     pub(super) fn appended(&mut self, at: Position, tokens: Vec<Token>) {
+        let last = self.open.last_key_value().map(|(last, _)| *last);
+        assert!(
+            last.is_none_or(|last| last.term < at.term || last < at),
+            "entry {at} is appended behind {last:?} of the same term"
+        );
         self.open.insert(at, tokens);
     }
 
@@ -30,6 +35,10 @@ impl Proposals {
         let rest = self.open.range(Position { term: Term::ZERO, ..at }..);
         let is_dead = |other: &Position| other.index == at.index || other.term < at.term;
         let dead: Vec<Position> = rest.map(|(other, _)| *other).filter(is_dead).collect();
+        assert!(
+            self.open.range(..Position { term: Term::ZERO, ..at }).next().is_none(),
+            "entries are committed in order"
+        );
         for other in dead {
             let tokens = self.open.remove(&other).unwrap_or_default();
             self.refuse(tokens, overwritten);

@@ -117,7 +117,8 @@ impl Reads {
         }
         self.wanted = true;
         let read = Read { level, after: self.rounds + 1, place: Place::Waiting(0) };
-        self.open.insert(token, read);
+        let before = self.open.insert(token, read);
+        assert!(before.is_none(), "a token names one open read: {token}");
         self.place(token, read, moment);
         Ok(())
     }
@@ -161,6 +162,10 @@ impl Reads {
         if self.round.is_some() || (self.waiting.is_empty() && !renew) {
             return None;
         }
+        assert!(
+            self.waiting.last().is_none_or(|(after, _)| *after <= self.rounds + 1),
+            "a read waits for the next round at most"
+        );
         self.wanted = false;
         self.rounds += 1;
         self.round = Some(Round { number: self.rounds, began: now, issued: now });
@@ -176,7 +181,12 @@ impl Reads {
 
     /// A round is confirmed: when it began, if it is the one on its way.
     pub(super) fn confirm_round(&mut self, number: u64, index: Index, applied: Index) -> Option<Instant> {
+        assert!(number <= self.rounds, "round {number} is confirmed, and {} was the last one", self.rounds);
         let began = self.round.take_if(|round| round.number == number)?.began;
+        assert!(
+            self.confirmed.is_none_or(|before| before.number < number && before.began <= began),
+            "rounds are confirmed in order"
+        );
         let confirmed = Confirmed { number, began, index };
         self.confirmed = Some(confirmed);
         let later = self.waiting.split_off(&(number + 1, 0));

@@ -19,7 +19,7 @@ use mutant::Mutant;
 use self::store::Store;
 use super::Config;
 use super::message::{Kind, Message};
-use crate::entries::{Entries, LogEntry};
+use crate::entries::{Entries, LogEntry, NUMBER_MAX};
 use crate::random::Random;
 use crate::record::{self, Header, Record, State};
 use crate::recovery::Recovered;
@@ -178,6 +178,10 @@ impl Core {
             Wire { msg_type: MessageType::MsgPropose, from: self.raw.raft.id, ..Wire::default() };
         message.set_entries(vec![Entry { data, ..Entry::default() }].into());
         self.raw.raft.step(message).ok()?;
+        assert!(
+            self.last().0 <= NUMBER_MAX && self.role() == Role::Leader,
+            "a leader appends where it can count on"
+        );
         Some(Position { index: self.last(), term: self.term() })
     }
 
@@ -197,6 +201,7 @@ impl Core {
         let Store { log, view, .. } = self.raw.mut_store();
         let snapshot = (!ready.snapshot().is_empty()).then(|| wire::position(ready.snapshot()));
         if let Some(at) = snapshot {
+            assert!(at.index > log.base().index, "a snapshot is ahead of the log that it replaces");
             log.restart(at);
             records.push(Record::Snapshot(at, view.clone()).encode(head));
         }
@@ -353,6 +358,13 @@ impl Core {
     /// Writes the state when the term or the vote changed, or when something is written anyway. Whether they changed.
     fn write_state(&mut self, state: &HardState, records: &mut Vec<Bytes>) -> bool {
         let state = State { term: Term(state.term), vote: NodeId(state.vote), commit: Index(state.commit) };
+        assert!(
+            state.term > self.written.term
+                || state.term == self.written.term
+                    && (self.written.vote == NodeId(0) || state.vote == self.written.vote),
+            "a replica votes once in a term: {:?}, then {state:?}",
+            self.written
+        );
         let changes_vote = (state.term, state.vote) != (self.written.term, self.written.vote);
         if changes_vote || !records.is_empty() {
             self.written = state;

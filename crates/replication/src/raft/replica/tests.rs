@@ -103,7 +103,7 @@ impl Replica {
     }
 
     fn sync(&mut self) -> Vec<Output> {
-        self.step(Input::Durable { ticket: Ticket(u64::MAX) })
+        self.step(Input::Durable { ticket: self.raft.outbox.issued() })
     }
 }
 
