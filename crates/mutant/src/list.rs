@@ -99,10 +99,22 @@ pub enum Mutant {
     /// Reads that a lease or a round proves show what has expired by the reader's clock (`node`'s reads). Caught by: what has
     /// expired is not shown.
     WeakReadShowsExpired,
+    /// A value that is written over leaves the row of its deadline in the expiry index (`storage`). Caught by: expiry is as
+    /// it must be; a sweep that finds the row and no such deadline.
+    ExpiryRowKept,
+    /// A sweep leaves the last second that has passed to a later one, although it has room (`storage`'s expiry). Caught by:
+    /// expiry is as it must be.
+    ExpirySweepEndsEarly,
+    /// A sweep that could not remove all that is overdue has the next one begin behind it (`storage`'s expiry). Caught by:
+    /// expiry is as it must be; a shard that holds what has run out.
+    ExpirySweepSkipsRows,
+    /// The table switches to a received snapshot as soon as the record of the switch is handed to the log, not when it is
+    /// durable (`node`). Caught by: a generation is loaded when its switch is durable.
+    GenerationLoadedBeforeSwitch,
 }
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 31] = [
+const ALL: [(Mutant, &str, &str); 35] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -174,6 +186,22 @@ const ALL: [(Mutant, &str, &str); 31] = [
         "a sweep passes over all that was removed",
     ),
     (Mutant::WeakReadShowsExpired, "weak-read-shows-expired", "a weak read shows what has expired"),
+    (Mutant::ExpiryRowKept, "expiry-row-kept", "a deadline that is no more stays in the index"),
+    (
+        Mutant::ExpirySweepEndsEarly,
+        "expiry-sweep-ends-early",
+        "a sweep leaves the last second that has passed",
+    ),
+    (
+        Mutant::ExpirySweepSkipsRows,
+        "expiry-sweep-skips-rows",
+        "a sweep passes over rows that it has not removed",
+    ),
+    (
+        Mutant::GenerationLoadedBeforeSwitch,
+        "generation-loaded-before-switch",
+        "a snapshot is used before its switch is durable",
+    ),
 ];
 
 impl Mutant {
@@ -219,7 +247,7 @@ mod tests {
             assert_eq!(name.parse::<Mutant>().as_ref(), Ok(mutant));
             assert!(!what.is_empty() && name.chars().all(|c| c == '-' || c.is_ascii_lowercase()), "{name}");
         }
-        assert_eq!(ALL.len(), Mutant::WeakReadShowsExpired as usize + 1, "all are listed");
+        assert_eq!(ALL.len(), Mutant::GenerationLoadedBeforeSwitch as usize + 1, "all are listed");
         assert!("coffee".parse::<Mutant>().is_err());
     }
 

@@ -16,8 +16,6 @@ use wal::{DiskError, FileDisk, Log, OpenError, Position, Record};
 use crate::Failure;
 use crate::inbox::{Inbox, Message, thread};
 
-/// The table is flushed and old segments go when the log has grown by this: it bounds what a start must replay.
-const CHECKPOINT_BYTES: u64 = 64 << 20;
 /// When the disk is full, this much is worth a checkpoint: it gives back a segment at least.
 const CHECKPOINT_EARLY_BYTES: u64 = 32 << 20;
 /// A full disk is tried again so often.
@@ -95,11 +93,13 @@ impl OpenLog {
         self.requests.clone()
     }
 
-    /// Starts the thread. `begins` is called before the first word that something is durable.
-    pub fn start(self, inbox: Arc<Inbox>, begins: Begins) -> JoinHandle<()> {
+    /// Starts the thread. `begins` is called before the first word that something is durable; a checkpoint is due when the log
+    /// has grown by `checkpoint_bytes`.
+    pub fn start(self, inbox: Arc<Inbox>, begins: Begins, checkpoint_bytes: u64) -> JoinHandle<()> {
         let mut writer = Writer {
             // A long log of an earlier life gets its checkpoint now: it must not grow from start to start.
-            checkpoint_at: CHECKPOINT_BYTES,
+            checkpoint_at: checkpoint_bytes,
+            checkpoint_bytes,
             log: self.log,
             disk: self.disk,
             inbox,
@@ -140,6 +140,7 @@ struct Writer {
     /// One was asked for since the last one began.
     wanted: bool,
     checkpoint_at: u64,
+    checkpoint_bytes: u64,
     /// The last checkpoint did not find room.
     no_room: bool,
     /// When the last checkpoint began.
@@ -186,7 +187,7 @@ impl Writer {
                 }
                 self.checkpointing = false;
                 self.no_room = false;
-                self.checkpoint_at = self.log.bytes_live() + CHECKPOINT_BYTES;
+                self.checkpoint_at = self.log.bytes_live() + self.checkpoint_bytes;
             }
             Request::CheckpointFailed => {
                 self.mark = None;
@@ -267,7 +268,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let log = open(folder.path(), 1, &mut |_| Ok(())).unwrap();
         let (requests, inbox) = (log.requests(), Arc::new(Inbox::default()));
-        let thread = log.start(inbox.clone(), Box::new(|| Ok(())));
+        let thread = log.start(inbox.clone(), Box::new(|| Ok(())), 64 << 20);
         requests.send(Request::CheckpointNow).unwrap();
         checkpoint(&inbox).await;
         requests.send(Request::CheckpointNow).unwrap();

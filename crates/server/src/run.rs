@@ -68,7 +68,7 @@ async fn serve(
     let identities = Arc::new(Identities::new(folder, node.me)?);
     let requests = log.requests();
     let begins = identities.clone();
-    let log_thread = log.start(inbox.clone(), Box::new(move || begins.log_begins()));
+    let log_thread = log.start(inbox.clone(), Box::new(move || begins.log_begins()), config.checkpoint_bytes);
     let engine = Engine::new(executor, config.engine, inbox.clone(), requests.clone());
     let view = Arc::new(View::default());
     let membership = Membership { cluster: identities.cluster(), waits: identities.waits() };

@@ -44,6 +44,8 @@ impl World {
             why = self.unrest();
             if why.is_none() {
                 self.stats.rest_micros = self.events.now() - began;
+                let wrong: Vec<String> = self.ids().flat_map(|id| self.audit_copies(id)).collect();
+                wrong.into_iter().for_each(|why| self.violation(why));
                 return;
             }
         }

@@ -174,11 +174,21 @@ impl World {
         self.machine(node).life() == Some(life)
     }
 
-    /// Compares copies that applied the same.
+    /// Compares copies that applied the same, and has a closer look at those of one node, each time another.
     fn inspect(&mut self) {
         self.events.after(INSPECT_MICROS, Event::Inspect);
-        let broken = self.compare_copies();
+        let turn = self.events.now() / INSPECT_MICROS % self.nodes;
+        let mut broken = self.compare_copies();
+        broken.extend(self.audit_copies(NodeId(turn + 1)));
         broken.into_iter().for_each(|why| self.violation(why));
+    }
+
+    /// Copies of a node whose expiry is not as it must be.
+    pub fn audit_copies(&self, id: NodeId) -> Vec<String> {
+        let Some(process) = &self.machine(id).process else { return Vec::new() };
+        let audit = |shard| process.executor.table().audit(shard).err();
+        let wrong = self.shards().into_iter().filter_map(audit);
+        wrong.map(|why| format!("expiry is as it must be: {id}: {why}")).collect()
     }
 
     pub fn compare_copies(&mut self) -> Vec<String> {
