@@ -80,6 +80,8 @@ impl World {
             Machine::new(NodeId(id), random.next() | 1, Clock::new(up, 0, off))
         });
         let machines = machines.collect();
+        let mut watch = Watch::new();
+        watch.rows.kept_by(settings.table);
         World {
             events: Events::default(),
             map: ShardMap::of(settings.shards),
@@ -95,7 +97,7 @@ impl World {
             recorder: Recorder::new(),
             doubts: BTreeMap::new(),
             last_values: BTreeMap::new(),
-            watch: Watch::new(),
+            watch,
             stats: Stats::default(),
             violations: Vec::new(),
             window: None,

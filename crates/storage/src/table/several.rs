@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
-use kv::{Answer, KEYS_PER_OP_MAX, Key, KeyAnswer, Value};
+use kv::{Answer, Key, KeyAnswer, Value};
 
 use super::Stop;
 use super::keys::key_of_current;
@@ -55,7 +55,7 @@ impl Writer<'_> {
         let from = self.set.current(from);
         self.engine.scan(Bound::Included(&from), Bound::Excluded(&to), false, &mut |row, raw| {
             let key = key_of_current(&row);
-            if keys.len() == KEYS_PER_OP_MAX || bytes > STEP_BYTES_MAX || skipped == SKIPPED_ROWS_MAX {
+            if keys.len() == self.step_max || bytes > STEP_BYTES_MAX || skipped == SKIPPED_ROWS_MAX {
                 next = Some(key);
                 return ControlFlow::Break(());
             }
