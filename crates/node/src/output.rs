@@ -72,7 +72,8 @@ impl Driver {
         replica.last = replica.last.max(last);
         self.inputs.push_back((shard, replication::Input::Applied { index }));
         for (token, (result, version)) in applying.tokens.into_iter().zip(results) {
-            let receipt = self.receipt(shard, version, applying.copies);
+            let copies = applying.copies + u32::from(mutant::is(Mutant::CopiesOverstated));
+            let receipt = self.receipt(shard, version, copies);
             self.finish_write(token, result.map(|answer| Reply { answer, receipt }));
         }
     }

@@ -29,6 +29,8 @@ mod repeats;
 mod requests;
 mod rows;
 mod shown;
+#[cfg(test)]
+mod shown_tests;
 mod state_machine_safety;
 #[cfg(test)]
 mod tests;

@@ -156,8 +156,12 @@ fn told(watch: &mut Watch, op: &Op, answer: Answer, at: [u64; 3], receipt: Recei
 }
 
 fn receipt(number: i64, reached: Level, staleness_micros: u64) -> Receipt {
+    receipt_of(version(number), reached, staleness_micros)
+}
+
+pub(super) fn receipt_of(version: Version, reached: Level, staleness_micros: u64) -> Receipt {
     Receipt {
-        version: version(number),
+        version,
         shard: SHARD,
         protocol: Protocol::Raft,
         epoch: Epoch(1),

@@ -5,6 +5,7 @@ use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
 use kv::{Answer, Key, KeyAnswer, Value};
+use mutant::Mutant;
 
 use super::Stop;
 use super::keys::key_of_current;
@@ -33,7 +34,8 @@ impl Writer<'_> {
     pub fn delete_range(&mut self, from: &Key, to: Option<&Key>) -> Result<Answer, Stop> {
         let now = self.version();
         let (keys, next) = self.first_keys(from, to, |record| record.is_live_at(now))?;
-        for key in &keys {
+        let left = usize::from(mutant::is(Mutant::DeleteRangeLeavesTheLast));
+        for key in keys.iter().take(keys.len().saturating_sub(left)) {
             if let Some(old) = self.current(key)? {
                 self.bury(key, old, self.version())?;
             }
@@ -80,6 +82,7 @@ impl Writer<'_> {
         };
         if old.head.deadline != deadline {
             let value = old.value();
+            let deadline = deadline.filter(|_| !mutant::is(Mutant::ExpireSetsNoDeadline));
             self.store(key, Some(old), &[&value], deadline)?;
         }
         Ok(Answer::Expire(true))

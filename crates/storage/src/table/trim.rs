@@ -8,6 +8,7 @@
 //! tells where to go on. How many revisions of a key go is found by halving, and without a version not looked for at all.
 
 use kv::{Answer, Key, PAGE_BYTES_MAX, Version};
+use mutant::Mutant;
 
 use super::older;
 use super::range::SKIPPED_ROWS_MAX;
@@ -101,6 +102,7 @@ impl Writer<'_> {
         let divided = self.reader().divide(key, ordinals.clone(), |version| version <= below)?;
         work.looks += divided.looks;
         work.bytes += divided.bytes;
-        Ok((divided.at - ordinals.start).saturating_sub(1))
+        let kept = u64::from(!mutant::is(Mutant::TrimTakesOneTooMany));
+        Ok((divided.at - ordinals.start).saturating_sub(kept))
     }
 }
