@@ -316,15 +316,15 @@ fn two_shards() -> (ShardMap, Watch) {
                 ..receipt(micros)
             },
         };
-        assert_eq!(told(&mut watch, &map, &put_key(key, None), None, reply), [""; 0]);
+        assert_eq!(told(&mut watch, &map, &put_key(key, None), reply), [""; 0]);
     }
     assert_ne!(map.shard_of(b"a"), map.shard_of(b"b"), "each shard has one");
     (map, watch)
 }
 
-/// A client that asked at 10 and is answered at 20.
-fn told(watch: &mut Watch, map: &ShardMap, op: &Op, id: Option<RequestId>, reply: Reply) -> Vec<String> {
-    let (level, reply) = (reply.receipt.asked, &reply);
+/// A client that asked a read at 10 and is answered at 20, or a write before.
+fn told(watch: &mut Watch, map: &ShardMap, op: &Op, reply: Reply) -> Vec<String> {
+    let (id, level, reply) = (None, reply.receipt.asked, &reply);
     let times = if op.class() == kv::Class::Read { (10, 15, 20) } else { (0, 3, 5) };
     let (asked_at, left, now) = times;
     watch.told(map, &Told { op, id, level, reply, asked_at, left, now, clock: 0 })
@@ -335,7 +335,7 @@ fn answer_of_several_shards_that_loses_a_row_is_seen() {
     let (map, mut watch) = two_shards();
     let mut shows = |op: &Op, answer| {
         let receipt = Receipt { asked: Level::Linearizable, reached: Level::Linearizable, ..receipt(11) };
-        told(&mut watch, &map, op, None, Reply { answer, receipt }).is_empty()
+        told(&mut watch, &map, op, Reply { answer, receipt }).is_empty()
     };
     let (a, b) = (row_of("a", 10, None), row_of("b", 11, None));
     let range = |direction, limit| Op::Range(Range { direction, limit, ..Range::default() });
@@ -373,23 +373,19 @@ fn write_that_is_answered_with_something_else_than_it_did_is_seen() {
     let (of_a, of_b) = (map.shard_of(b"a"), map.shard_of(b"b"));
     apply_as(&mut watch.rows, of_a, id(1), 12, delete.clone(), deleted(0, Some("a")));
     apply_as(&mut watch.rows, of_b, id(1), 13, delete.clone(), deleted(1, None));
-    let linearizable = Receipt { asked: Level::Linearizable, reached: Level::Linearizable, ..receipt(13) };
-    let mut fits = |op: &Op, id, answer, receipt: &Receipt| {
-        told(&mut watch, &map, op, id, Reply { answer, receipt: receipt.clone() }).is_empty()
-    };
-    assert!(fits(&delete, id(1), deleted(1, Some("a")), &linearizable));
-    assert!(!fits(&delete, id(1), deleted(2, Some("a")), &linearizable), "one was deleted");
-    assert!(!fits(&delete, id(1), deleted(1, None), &linearizable), "a shard stopped");
-    assert!(!fits(&delete, id(2), deleted(1, Some("a")), &linearizable), "that never ran");
     let single = Op::Delete { key: "b".into(), previous: false };
-    let of_b = Receipt { shard: of_b, ..linearizable };
-    apply_as(&mut watch.rows, of_b.shard, id(3), 14, single.clone(), deleted(0, None));
-    let mut fits = |answer, micros| {
-        let receipt = Receipt { version: version(micros), ..of_b.clone() };
-        told(&mut watch, &map, &single, id(3), Reply { answer, receipt }).is_empty()
+    apply_as(&mut watch.rows, of_b, id(2), 14, single.clone(), deleted(0, None));
+    let fits = |op: &Op, id, answer, micros| {
+        let reply = &Reply { answer, receipt: Receipt { shard: of_b, ..receipt(micros) } };
+        let (level, asked_at, left, now, clock) = (Level::Linearizable, 0, 3, 5, 0);
+        watch.rows.told(&map, &Told { op, id, level, reply, asked_at, left, now, clock }).is_none()
     };
-    assert!(!fits(deleted(1, None), 14) && !fits(deleted(0, None), 15));
-    assert!(fits(deleted(0, None), 14));
+    assert!(fits(&delete, id(1), deleted(1, Some("a")), 13));
+    assert!(!fits(&delete, id(1), deleted(2, Some("a")), 13), "one was deleted");
+    assert!(!fits(&delete, id(1), deleted(1, None), 13), "a shard stopped");
+    assert!(!fits(&delete, id(3), deleted(1, Some("a")), 13), "that never ran");
+    assert!(fits(&single, id(2), deleted(0, None), 14));
+    assert!(!fits(&single, id(2), deleted(1, None), 14) && !fits(&single, id(2), deleted(0, None), 15));
 }
 
 #[test]
