@@ -332,6 +332,8 @@ fn range_and_delete_range_over_shards_are_judged_key_by_key() {
     assert!(judge(&[deleted(2, None), left(&[("c", "1")])]));
     assert!(!judge(&[deleted(2, None), left(&[("b", "1"), ("c", "1")])]), "b was deleted");
     assert!(judge(&[deleted(1, Some("b")), left(&[("b", "1"), ("c", "1")])]), "it did not come to b");
+    assert!(judge(&[deleted(2, Some("b")), left(&[("c", "1")])]), "another shard had come to b");
+    assert!(!judge(&[deleted(1, Some("b")), left(&[("a", "1"), ("c", "1")])]), "it had come to a");
     assert!(!judge(&[deleted(0, None), left(&[("a", "1"), ("b", "1"), ("c", "1")])]), "it found nothing");
 }
 

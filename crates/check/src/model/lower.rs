@@ -58,19 +58,27 @@ pub(super) fn by_key(call: Call, keys: &BTreeSet<Key>) -> Vec<Call> {
     match &call.op {
         Op::GetAll { .. } | Op::PutAll { .. } => grouped(call, Key::clone).into_iter().map(single).collect(),
         Op::Range(range) => range_by_key(&call, range, keys),
-        Op::DeleteRange { from, to } => {
-            let (next, is_empty) = match &call.answer {
-                Some(Answer::Deleted { count, next, .. }) => (next.as_ref(), *count == 0),
-                _ => (None, false),
-            };
-            let answer = is_empty.then(|| Answer::Deleted { count: 0, previous: None, next: None });
-            let end = next.or(to.as_ref());
-            let met = keys.iter().filter(|key| *key >= from && end.is_none_or(|end| *key < end));
-            let delete = |key: &Key| Op::Delete { key: key.clone(), previous: false };
-            met.map(|key| Call { op: delete(key), answer: answer.clone(), ..call }).collect()
-        }
+        Op::DeleteRange { from, to } => delete_by_key(&call, from, to.as_ref(), keys),
         _ => vec![call],
     }
+}
+
+/// What a delete-range did to each key: up to where it goes on they are gone, and behind that a shard may have gone on already.
+fn delete_by_key(call: &Call, from: &Key, to: Option<&Key>, keys: &BTreeSet<Key>) -> Vec<Call> {
+    let (next, is_empty) = match &call.answer {
+        Some(Answer::Deleted { count, next, .. }) => (next.as_ref(), *count == 0),
+        _ => (None, false),
+    };
+    let found = is_empty.then(|| Answer::Deleted { count: 0, previous: None, next: None });
+    let inside = keys.iter().filter(|key| *key >= from && to.is_none_or(|to| *key < to));
+    let delete = |key: &Key| {
+        let op = Op::Delete { key: key.clone(), previous: false };
+        match next.is_none_or(|next| key < next) {
+            true => Some(Call { op, answer: found.clone(), ..*call }),
+            false => (!is_empty).then(|| Call { op, answer: None, returned: None, ..*call }),
+        }
+    };
+    inside.filter_map(delete).collect()
 }
 
 /// A get-all or put-all of one key, as a get or put.
