@@ -82,6 +82,7 @@ impl World {
         let machines = machines.collect();
         let mut watch = Watch::new();
         watch.rows.kept_by(settings.table);
+        let recorder = Recorder::of_shards(settings.shards);
         World {
             events: Events::default(),
             map: ShardMap::of(settings.shards),
@@ -94,7 +95,7 @@ impl World {
             machines,
             network: Network::default(),
             clients: Vec::new(),
-            recorder: Recorder::new(),
+            recorder,
             doubts: BTreeMap::new(),
             last_values: BTreeMap::new(),
             watch,
