@@ -220,10 +220,8 @@ impl World {
         if let Some(ticket) = call.ticket.take() {
             self.recorder.complete_at(ticket, &result, now, clock);
         }
-        if let Err(error) = &result {
-            let wrong = self.watch.rows.refused(&self.map, &call.request.op, error);
-            wrong.into_iter().for_each(|why| self.violation(why));
-        }
+        let wrong = self.watch.rows.refused(&self.map, &call.request.op, &result);
+        wrong.into_iter().for_each(|why| self.violation(why));
         match call.purpose {
             Purpose::Last => {
                 if id.is_some() && call.attempt > 0 && result.is_ok() {

@@ -75,9 +75,33 @@ impl Rows {
         ))
     }
 
-    /// What is wrong with the word that a version is trimmed.
-    pub fn refused(&self, map: &ShardMap, op: &Op, error: &Error) -> Option<String> {
-        let (Some(at), Error::Trimmed { asked, oldest }) = (op.at(), error) else { return None };
+    /// What is wrong with the word that a version is trimmed, or in the future: of a read at a version that was told, or of
+    /// some of its keys.
+    pub fn refused(&self, map: &ShardMap, op: &Op, result: &Result<Reply, Error>) -> Vec<String> {
+        let at = op.at();
+        match result {
+            Err(error) => Vec::from_iter(self.is_refused(map, op, error)),
+            Ok(Reply { answer: Answer::Many(answers), .. }) if at.is_some() => {
+                let failed = answers.iter().filter_map(|one| Some((&one.key, one.result.as_ref().err()?)));
+                let get = |key: &Key| Op::Get { key: key.clone(), at };
+                failed.filter_map(|(key, error)| self.is_refused(map, &get(key), error)).collect()
+            }
+            Ok(_) => Vec::new(),
+        }
+    }
+
+    fn is_refused(&self, map: &ShardMap, op: &Op, error: &Error) -> Option<String> {
+        let at = op.at()?;
+        if let (Op::Get { key, .. }, Error::Future { .. }) = (op, error) {
+            let last = self.shard(map.shard_of(key)).map_or(Version::ZERO, Shard::last);
+            let told = || {
+                format!(
+                    "what was told is not in the future: {op:?} was refused as {error:?}, and {last} was told"
+                )
+            };
+            return (at <= last).then(told);
+        }
+        let Error::Trimmed { asked, oldest } = error else { return None };
         let mut known = Version::ZERO;
         let mut of_key = |shard: &Shard, timeline: &Timeline| {
             known = known.max(timeline.known_since(shard.last(), self.options()));

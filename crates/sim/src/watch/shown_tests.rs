@@ -292,13 +292,25 @@ fn read_at_a_version_shows_that_version_or_what_is_trimmed() {
     );
     let refused = |rows: &Rows, op: &Op, asked| {
         let error = Error::Trimmed { asked: version(asked), oldest: version(12) };
-        rows.refused(&map, op, &error).is_some()
+        !rows.refused(&map, op, &Err(error)).is_empty()
     };
     assert!(refused(&rows, &at(11), 11) && refused(&rows, &range(11), 11), "all is kept");
     let trim = Op::Trim { key: "k".into(), below: Some(version(12)) };
     assert!(apply(&mut rows, 14, trim, Answer::Trimmed { count: 2, next: None }));
     assert!(!refused(&rows, &at(11), 11), "that is forgotten");
     assert!(refused(&rows, &at(12), 12) && refused(&rows, &at(11), 10), "that is not, nor was it asked");
+    let get_all = |micros| Op::GetAll { keys: vec!["k".into()], at: Some(version(micros)) };
+    let in_part = |micros| {
+        let error = Error::Trimmed { asked: version(micros), oldest: version(12) };
+        let answer = Answer::Many(vec![kv::KeyAnswer { key: "k".into(), result: Err(error) }]);
+        !rows.refused(&map, &get_all(micros), &Ok(Reply { answer, receipt: receipt(20) })).is_empty()
+    };
+    assert!(in_part(12) && !in_part(11));
+    let future = |micros| {
+        let error = Error::Future { asked: version(micros), newest: version(9) };
+        !rows.refused(&map, &at(micros), &Err(error)).is_empty()
+    };
+    assert!(future(14) && !future(15), "14 was told");
 }
 
 /// Two shards with a row each, told at 5; the keys a and b.
