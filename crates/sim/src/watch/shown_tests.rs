@@ -313,6 +313,20 @@ fn read_at_a_version_shows_that_version_or_what_is_trimmed() {
     assert!(future(14) && !future(15), "14 was told");
 }
 
+#[test]
+fn revision_that_an_expiry_displaces_may_be_trimmed() {
+    let mut rows = kept_by(Options::of(History::Count(2)));
+    for (micros, op) in [(10, put(None)), (11, put(Some(13))), (14, put_key("other", None))] {
+        assert!(apply(&mut rows, micros, op, PUT));
+    }
+    let refused = |micros| {
+        let at = Op::Get { key: "k".into(), at: Some(version(micros)) };
+        let error = Error::Trimmed { asked: version(micros), oldest: version(11) };
+        !rows.refused(&ShardMap::of(1), &at, &Err(error)).is_empty()
+    };
+    assert!(!refused(10) && refused(11), "its deletion and the one before are kept");
+}
+
 /// Two shards with a row each, told at 5; the keys a and b.
 fn two_shards() -> (ShardMap, Watch) {
     let (map, mut watch) = (ShardMap::of(2), Watch::new());

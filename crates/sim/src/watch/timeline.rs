@@ -277,7 +277,12 @@ impl Timeline {
             _ => known.surely.max(count.saturating_sub(keep)),
         };
         let swept = deleted.is_some_and(|deleted| is_overdue(deleted.version, version, options));
-        Kept { surely, perhaps: if swept { count } else { known.perhaps.max(surely) } }
+        // What has expired takes a place of its own as soon as somebody comes upon it.
+        let expired = newest
+            .and_then(|newest| newest.row.as_ref())
+            .is_some_and(|life| !life.is_beyond(version.micros()));
+        let displaced = if expired { (count + 1).saturating_sub(keep) } else { 0 };
+        Kept { surely, perhaps: if swept { count } else { known.perhaps.max(surely).max(displaced) } }
     }
 
     fn forget(&mut self, since: Version, kept: Kept) {
