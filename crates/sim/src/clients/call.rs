@@ -214,6 +214,7 @@ impl World {
         });
         self.stats.count(&result);
         if matches!(&result, Err(error) if error.outcome() == Outcome::InDoubt) {
+            self.stats.in_doubt_retried += u64::from(call.request.id.is_some());
             self.count_doubts(&call.request.op);
         }
         let clock = self.clock_of(&call, &result);
