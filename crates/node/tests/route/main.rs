@@ -4,11 +4,11 @@ mod drawn;
 #[path = "../../../check/tests/support/receipt.rs"]
 mod receipt;
 
-use kv::{Answer, Direction, Error, Key, NodeId, Op, Page, Range, Reply, Row, Version};
+use kv::{Answer, Direction, Error, Key, Op, Page, Range, ReplicaId, Reply, Row, Version};
 use node::route::{Plan, ShardMap};
 
 fn version(micros: u64) -> Version {
-    Version::new(micros, NodeId(1))
+    Version::new(micros, ReplicaId(1))
 }
 
 fn reply(answer: Answer) -> Result<Reply, Error> {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use kv::{NodeId, Receipt, ShardId, Version};
+use kv::{Index, NodeId, Receipt, ShardId, Term, Version};
 
 use super::Seen;
 use super::logs::Logs;
@@ -14,10 +14,10 @@ use super::logs::Logs;
 #[derive(Default)]
 pub(super) struct Copies {
     /// The first entry that left a version.
-    entries: BTreeMap<(ShardId, Version), u64>,
+    entries: BTreeMap<(ShardId, Version), Index>,
     /// Of each replica, by the term of its log's last synced entry, the highest index. A log that ends in a later term than that
     /// of a committed entry, or behind it in the same, holds it (Raft §5.4).
-    synced: BTreeMap<(ShardId, NodeId), BTreeMap<u64, u64>>,
+    synced: BTreeMap<(ShardId, NodeId), BTreeMap<Term, Index>>,
 }
 
 impl Copies {
@@ -32,7 +32,7 @@ impl Copies {
     }
 
     /// An entry left a version.
-    pub fn applied(&mut self, shard: ShardId, index: u64, last: Version) {
+    pub fn applied(&mut self, shard: ShardId, index: Index, last: Version) {
         self.entries.entry((shard, last)).or_insert(index);
     }
 
@@ -42,7 +42,7 @@ impl Copies {
             self.entries.range((receipt.shard, receipt.version)..=(receipt.shard, Version::MAX)).next();
         let (_, &index) = left?;
         let term = logs.committed(receipt.shard)?.term(index)?;
-        let holds = |synced: &&BTreeMap<u64, u64>| synced.range(term..).any(|(_, last)| *last >= index);
+        let holds = |synced: &&BTreeMap<Term, Index>| synced.range(term..).any(|(_, last)| *last >= index);
         let of_shard = (receipt.shard, NodeId(0))..=(receipt.shard, NodeId::MAX);
         let copies = self.synced.range(of_shard).map(|(_, synced)| synced).filter(holds).count();
         (receipt.copies as usize > copies).then(|| {

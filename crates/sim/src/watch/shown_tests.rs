@@ -1,6 +1,6 @@
 //! The judges of what is answered: each sees a wrong answer, and lets the right ones pass.
 
-use kv::{Direction, Entry, Function, Key, Page, Range, Receipt, Revision, Row, Side, Stamped};
+use kv::{Direction, Entry, Function, Key, Page, Range, Receipt, ReplicaId, Revision, Row, Side, Stamped};
 use storage::{History, Options};
 
 use super::*;
@@ -9,7 +9,7 @@ const SHARD: ShardId = ShardId(1);
 const PUT: Answer = Answer::Put { previous: None };
 
 fn version(micros: u64) -> Version {
-    Version::new(micros, NodeId(1))
+    Version::new(micros, ReplicaId(1))
 }
 
 /// Rows that are kept so.
@@ -93,8 +93,8 @@ fn get() -> Op {
 
 fn revisions(shown: &[(u64, Option<&'static str>)], next: Option<u64>) -> Answer {
     let revision = |(micros, value): &(u64, Option<&'static str>)| {
-        let node = if value.is_some() { NodeId(1) } else { NodeId(0) };
-        Revision { version: Version::new(*micros, node), value: value.map(Into::into) }
+        let replica = if value.is_some() { ReplicaId(1) } else { ReplicaId(0) };
+        Revision { version: Version::new(*micros, replica), value: value.map(Into::into) }
     };
     Answer::History { revisions: shown.iter().map(revision).collect(), next: next.map(version) }
 }
@@ -447,28 +447,21 @@ fn copies_that_are_not_synced_are_seen() {
     let mut watch = Watch::new();
     let (entry, node) = (Bytes::new(), NodeId);
     for id in [1, 2, 3] {
-        let record = Record::Entry { index: 1, term: if id == 3 { 1 } else { 2 } };
+        let record = Record::Entry(Position::new(1, if id == 3 { 1 } else { 2 }));
         watch.see(&Seen::Record { node: node(id), shard: SHARD, record, body: &entry });
         watch.see(&Seen::Appended { node: node(id), ticket: 1 });
     }
+    let first = Index(1);
     let synced = |watch: &mut Watch, id| {
         watch.see(&Seen::Durable { node: node(id), ticket: 1 });
-        let (role, leader) = (kv::cluster::Role::Follower, None);
-        let status = Status { role, leader, term: 2, last: 1, durable: 1, commit: 1, applied: 0 };
+        let (role, leader, term, applied) = (kv::cluster::Role::Follower, None, kv::Term(2), Index::ZERO);
+        let status = Status { role, leader, term, last: first, durable: first, commit: first, applied };
         watch.see(&Seen::Status { node: node(id), shard: SHARD, status: &status });
     };
     synced(&mut watch, 1);
-    let (visited, results) = (Visited::default(), &[]);
-    let applied = Seen::Applied {
-        node: node(1),
-        shard: SHARD,
-        index: 1,
-        entry: &entry,
-        last: version(5),
-        results,
-        visited,
-    };
-    watch.see(&applied);
+    let (last, visited, results) = (version(5), Visited::default(), &[]);
+    let (node_1, shard, entry) = (node(1), SHARD, &entry);
+    watch.see(&Seen::Applied { node: node_1, shard, index: first, entry, last, results, visited });
     let told = |watch: &Watch, copies| watch.copies_told(&Receipt { copies, ..receipt(5) }).is_some();
     assert!(!told(&watch, 1) && told(&watch, 2));
     synced(&mut watch, 3);

@@ -4,7 +4,7 @@
 //! Which revisions are kept follows from the table's options and the trims, with one exception: when the rows of a deleted key
 //! are swept, only the earliest time is known. So of the earliest changes some are surely forgotten and some perhaps.
 
-use kv::{NodeId, Revision, Row, Value, Version};
+use kv::{ReplicaId, Revision, Row, Value, Version};
 use storage::{History, Options};
 
 /// What is known of the clock by which an answer was made, in microseconds since 1970.
@@ -300,7 +300,7 @@ fn keep(options: &Options) -> usize {
 
 /// The version at which what expires counts as deleted.
 fn expiry(deadline: u64) -> Version {
-    Version::new(deadline, NodeId(0))
+    Version::new(deadline, ReplicaId(0))
 }
 
 /// Whether what is left of a key that was deleted may be swept by then.
