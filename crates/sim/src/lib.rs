@@ -12,9 +12,12 @@
 //!                          └── completions, frames, ticks of a clock that drifts
 //! ```
 //!
-//! A run has two parts. In the first, clients work while faults happen. In the second the faults are over, and the
-//! cluster must come to rest within a bound: every node up and whole, one leader a shard, all copies equal, every key
-//! readable, and nothing kept that has run out. At every moment the invariants of `watch` must hold; at the end the clients' history must be linearizable.
+//! A run has two parts. In the first, clients do all that users do while faults happen: besides the ops of their workload they
+//! ask ranges in pages, histories, get-alls and put-alls over shards, delete-ranges and trims in steps, at every level and at
+//! versions. In the second the faults are over, and the cluster must come to rest within a bound: every node up and whole, one
+//! leader a shard, all copies equal, every key readable, no write in doubt that is sent again, and nothing kept that has run out.
+//! At every moment the invariants of `watch` must hold, and every answer must show what was there; at the end the clients'
+//! history must be linearizable.
 //! [`Stats::sometimes`] counts what should happen in some runs ([`SOMETIMES`] lists it), so that a simulator that has stopped
 //! to exercise a case is noticed.
 //!
@@ -70,8 +73,8 @@ pub fn run(options: &Options) -> Outcome {
 fn run_to_the_end(options: &Options, trace: Trace) -> Outcome {
     let mut world = World::new(options, trace);
     world.begin();
-    let parts: [fn(&mut World); 5] =
-        [World::run_steps, World::rest, World::write_each, World::read_all, World::judge];
+    let parts: [fn(&mut World); 6] =
+        [World::run_steps, World::rest, World::write_again, World::write_each, World::read_all, World::judge];
     for part in parts {
         if world.violations.is_empty() {
             part(&mut world);

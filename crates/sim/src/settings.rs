@@ -1,7 +1,7 @@
 //! The shape of a run, drawn from its seed: sizes, speeds, how the clients behave. Small where a small number makes
 //! something happen that a large one would hide: segments, checkpoints, caches, pieces.
 
-use storage::{History, Options};
+use storage::{History, Options, STEP_MAX};
 
 use crate::random::{Latency, Random};
 
@@ -60,6 +60,7 @@ impl Settings {
             shards: random.pick(&[1, 2, 3]),
             table: Options {
                 deleted_micros: random.pick(&[u64::MAX, 1_000_000, 5_000_000]),
+                step_max: random.pick(&[1, 3, STEP_MAX]),
                 ..Options::of(random.pick(&[History::Count(1), History::Count(3), History::All]))
             },
             engine_thread: random.percent(50),

@@ -80,6 +80,9 @@ impl World {
             Machine::new(NodeId(id), random.next() | 1, Clock::new(up, 0, off))
         });
         let machines = machines.collect();
+        let mut watch = Watch::new();
+        watch.rows.kept_by(settings.table);
+        let recorder = Recorder::of_shards(settings.shards);
         World {
             events: Events::default(),
             map: ShardMap::of(settings.shards),
@@ -92,10 +95,10 @@ impl World {
             machines,
             network: Network::default(),
             clients: Vec::new(),
-            recorder: Recorder::new(),
+            recorder,
             doubts: BTreeMap::new(),
             last_values: BTreeMap::new(),
-            watch: Watch::new(),
+            watch,
             stats: Stats::default(),
             violations: Vec::new(),
             window: None,

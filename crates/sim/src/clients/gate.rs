@@ -124,6 +124,8 @@ impl World {
     /// A node's driver answers a part.
     pub fn answered(&mut self, node: NodeId, name: u64, result: Result<Reply, Error>) {
         if let Ok(reply) = &result {
+            let wrong = self.watch.copies_told(&reply.receipt);
+            wrong.into_iter().for_each(|why| self.violation(why));
             self.check_read(node, name, reply);
         }
         let Some(process) = &mut self.machine_mut(node).process else { return };
