@@ -28,8 +28,10 @@ mod config;
 mod driver;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod gather;
 mod install;
 mod job;
+pub mod log;
 mod open;
 mod output;
 mod peers;
@@ -38,6 +40,7 @@ mod rejoin;
 mod replica;
 pub mod route;
 mod session;
+pub mod stop;
 pub mod wire;
 
 pub use clock::Now;
