@@ -109,11 +109,21 @@ impl World {
             gate.parts.insert(client, OpenPart { request: open, index, read });
             inputs.push(Input::Part { client, part });
         }
+        for input in &inputs {
+            self.trace_part(node, input);
+        }
         self.give(node, inputs);
+    }
+
+    fn trace_part(&self, node: NodeId, input: &Input) {
+        if let Input::Part { client, part } = input {
+            self.trace(|| format!("{node} is asked part {client}: {}", crate::trace::op(&part.op)));
+        }
     }
 
     /// A node's driver answers a part.
     pub fn answered(&mut self, node: NodeId, name: u64, result: Result<Reply, Error>) {
+        self.trace(|| format!("{node} answers part {name}: {}", crate::trace::result(&result)));
         if let Ok(reply) = &result {
             self.check_read(node, name, reply);
         }
