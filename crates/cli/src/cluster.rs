@@ -174,7 +174,7 @@ mod tests {
             id: NodeId(id),
             name: format!("n{id}"),
             address: format!("127.0.0.1:740{id}"),
-            pid: 4240 + u32::from(id),
+            pid: 4240 + id as u32,
             state,
             leads: u32::from(id == 1),
         };

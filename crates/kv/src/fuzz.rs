@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use crate::codec::{self, Malformed, Reader};
 use crate::{
     Answer, Condition, Direction, Entry, Epoch, Error, Expect, Function, KeyAnswer, Level, NodeId, Op, Page,
-    Protocol, Range, Receipt, Reply, RequestId, Revision, Row, ShardId, Side, Stamped, Version,
+    Protocol, Range, Receipt, ReplicaId, Reply, RequestId, Revision, Row, ShardId, Side, Stamped, Version,
 };
 
 /// Checks that what decodes from `bytes`, if anything does, is the same after encoding and decoding, in no more bytes.
@@ -75,14 +75,14 @@ pub fn stamped_samples() -> Vec<Bytes> {
 /// Entries of ops of every kind.
 pub fn entry_samples() -> Vec<Bytes> {
     let all = stamped_samples();
-    let version = Version::new(1_700_000_000_000_000, NodeId(1));
+    let version = Version::new(1_700_000_000_000_000, ReplicaId(1));
     vec![Entry::encode(Version::ZERO, &[]), Entry::encode(version, &all[..2]), Entry::encode(version, &all)]
 }
 
 /// Answers and errors of every kind.
 pub fn reply_samples() -> Vec<Bytes> {
     let receipt = Receipt {
-        version: Version::new(5, NodeId(2)),
+        version: Version::new(5, ReplicaId(2)),
         shard: ShardId(300),
         protocol: Protocol::Raft,
         epoch: Epoch(1),
@@ -99,7 +99,7 @@ pub fn reply_samples() -> Vec<Bytes> {
 /// An op of every kind.
 pub fn ops() -> Vec<Op> {
     let (key, value) = (Bytes::from_static(b"key"), Bytes::from_static(b"va\0lue"));
-    let at = Some(Version::new(9, NodeId(1)));
+    let at = Some(Version::new(9, ReplicaId(1)));
     let update = |function| Op::Update { key: key.clone(), function };
     let range = Range { from: "a".into(), to: Some("z".into()), limit: 7, ..Range::default() };
     let mut ops = vec![
@@ -118,7 +118,7 @@ pub fn ops() -> Vec<Op> {
         update(Function::Pop { side: Side::Right, count: 2 }),
         update(Function::Increment { by: -1 }),
         update(Function::Insert { value: value.clone(), deadline: None }),
-        Op::Advance { to: Version::new(12, NodeId(1)) },
+        Op::Advance { to: Version::new(12, ReplicaId(1)) },
     ];
     let expected =
         [Expect::Absent, Expect::Present, Expect::Value(value.clone()), Expect::Version(Version::MAX)];
@@ -136,7 +136,7 @@ pub fn ops() -> Vec<Op> {
 }
 
 fn answers() -> Vec<Answer> {
-    let (key, version) = (Bytes::from_static(b"key"), Version::new(5, NodeId(2)));
+    let (key, version) = (Bytes::from_static(b"key"), Version::new(5, ReplicaId(2)));
     let value = Bytes::from_static(b"value");
     let row = Row { key: key.clone(), value, version, created: version, changes: 3, deadline: Some(8) };
     let next = Some(Bytes::from_static(b"next"));
@@ -164,7 +164,7 @@ fn answers() -> Vec<Answer> {
 
 /// An error of every kind.
 pub fn errors() -> Vec<Error> {
-    let version = Version::new(5, NodeId(2));
+    let version = Version::new(5, ReplicaId(2));
     vec![
         Error::Invalid("why".into()),
         Error::Conflict("why".into()),

@@ -40,16 +40,32 @@ impl FromStr for ClusterId {
     }
 }
 
-/// A node of the cluster. 1 to 1023 (it has 10 bits in a [`Version`]); 0 is no node.
+/// A node of the cluster. Given once and never again to another data folder. Starts at 1; 0 is no node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NodeId(pub u16);
+pub struct NodeId(pub u64);
 
 impl NodeId {
-    /// The highest id a node may have.
-    pub const MAX: NodeId = NodeId(1023);
+    /// After every node.
+    pub const MAX: NodeId = NodeId(u64::MAX);
 }
 
 impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// A replica within its shard: what tells the versions of one from those of another ([`Version`] has 10 bits for it). Given
+/// with the shard's members, never twice within an epoch. 1 to 1023; 0 issues nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplicaId(pub u16);
+
+impl ReplicaId {
+    /// The highest there is.
+    pub const MAX: ReplicaId = ReplicaId(1023);
+}
+
+impl fmt::Display for ReplicaId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
     }

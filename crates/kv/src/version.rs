@@ -2,17 +2,17 @@
 
 use std::fmt;
 
-use crate::NodeId;
+use crate::ReplicaId;
 
-/// When a write happened: microseconds since 1970 in the high 53 bits, the issuing node in the low 10.
+/// When a write happened: microseconds since 1970 in the high 53 bits, the replica that issued it in the low 10.
 ///
 /// Unique and rising per shard: applying fixes the greater of the proposed version and the next one after the shard's
 /// newest. One version per atomic op. Positive; [`Version::ZERO`] is before every write. In JSON it is a string.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(i64);
 
-const NODE_BITS: u32 = 10;
-const NODE_MASK: i64 = (1 << NODE_BITS) - 1;
+const REPLICA_BITS: u32 = 10;
+const REPLICA_MASK: i64 = (1 << REPLICA_BITS) - 1;
 
 impl Version {
     /// Before every write.
@@ -20,17 +20,17 @@ impl Version {
     /// After every write.
     pub const MAX: Version = Version(i64::MAX);
     /// The last microsecond since 1970 that a version can hold (in the year 2255).
-    pub const MICROS_MAX: u64 = (i64::MAX >> NODE_BITS) as u64;
+    pub const MICROS_MAX: u64 = (i64::MAX >> REPLICA_BITS) as u64;
 
-    /// The version of `micros` microseconds since 1970, issued by `node`. Later times count as [`Self::MICROS_MAX`].
-    pub fn new(micros: u64, node: NodeId) -> Version {
+    /// The version of `micros` microseconds since 1970, issued by `replica`. Later times count as [`Self::MICROS_MAX`].
+    pub fn new(micros: u64, replica: ReplicaId) -> Version {
         let micros = micros.min(Self::MICROS_MAX) as i64;
-        Version((micros << NODE_BITS) | (i64::from(node.0) & NODE_MASK))
+        Version((micros << REPLICA_BITS) | (i64::from(replica.0) & REPLICA_MASK))
     }
 
     /// The last version within the microsecond `micros`: a read at it sees all of that microsecond.
     pub fn end_of(micros: u64) -> Version {
-        Version(((micros.min(Self::MICROS_MAX) as i64) << NODE_BITS) | NODE_MASK)
+        Version(((micros.min(Self::MICROS_MAX) as i64) << REPLICA_BITS) | REPLICA_MASK)
     }
 
     /// From its number; `None` when negative.
@@ -45,18 +45,18 @@ impl Version {
 
     /// Microseconds since 1970.
     pub fn micros(self) -> u64 {
-        (self.0 >> NODE_BITS) as u64
+        (self.0 >> REPLICA_BITS) as u64
     }
 
-    /// The node that issued it.
-    pub fn node(self) -> NodeId {
-        NodeId((self.0 & NODE_MASK) as u16)
+    /// The replica that issued it.
+    pub fn replica(self) -> ReplicaId {
+        ReplicaId((self.0 & REPLICA_MASK) as u16)
     }
 
     /// What applying gives a write that was proposed at `self` where `last` is the shard's newest version: `self` when
-    /// it is later, else the same node's version one microsecond after `last`.
+    /// it is later, else the same replica's version one microsecond after `last`.
     pub fn after(self, last: Version) -> Version {
-        if self > last { self } else { Version::new(last.micros() + 1, self.node()) }
+        if self > last { self } else { Version::new(last.micros() + 1, self.replica()) }
     }
 }
 
@@ -82,23 +82,23 @@ mod tests {
 
     #[test]
     fn version_parts_round_trip() {
-        let version = Version::new(1_700_000_000_000_000, NodeId(1023));
-        assert_eq!((version.micros(), version.node()), (1_700_000_000_000_000, NodeId(1023)));
+        let version = Version::new(1_700_000_000_000_000, ReplicaId(1023));
+        assert_eq!((version.micros(), version.replica()), (1_700_000_000_000_000, ReplicaId(1023)));
         assert_eq!(version.to_string().parse(), Ok(version));
     }
 
     #[test]
     fn version_proposed_behind_last_moves_past_it() {
-        let last = Version::new(100, NodeId(7));
-        assert_eq!(Version::new(50, NodeId(2)).after(last), Version::new(101, NodeId(2)));
-        assert_eq!(Version::new(200, NodeId(2)).after(last), Version::new(200, NodeId(2)));
-        assert!(Version::new(100, NodeId(2)).after(last) > last);
+        let last = Version::new(100, ReplicaId(7));
+        assert_eq!(Version::new(50, ReplicaId(2)).after(last), Version::new(101, ReplicaId(2)));
+        assert_eq!(Version::new(200, ReplicaId(2)).after(last), Version::new(200, ReplicaId(2)));
+        assert!(Version::new(100, ReplicaId(2)).after(last) > last);
     }
 
     #[test]
     fn version_end_of_covers_its_microsecond_only() {
-        assert!(Version::end_of(5) >= Version::new(5, NodeId::MAX));
-        assert!(Version::end_of(5) < Version::new(6, NodeId(0)));
+        assert!(Version::end_of(5) >= Version::new(5, ReplicaId::MAX));
+        assert!(Version::end_of(5) < Version::new(6, ReplicaId(0)));
     }
 
     #[test]

@@ -23,32 +23,25 @@
 //!
 //! All shards of a node have one driver, hence one core. A turn handles what it is given; the owner bounds that.
 
-mod clock;
 mod config;
 mod driver;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod gather;
-mod install;
 mod job;
 pub mod log;
-mod open;
-mod output;
-mod peers;
+mod node;
+pub mod observe;
 mod recovery;
-mod rejoin;
-mod replica;
 pub mod route;
 mod session;
 pub mod stop;
 pub mod wire;
 
-pub use clock::Now;
 pub use config::Config;
-pub use driver::{Driver, Input, Work};
-pub use install::SnapshotPart;
+pub use driver::{Driver, Input, OPEN_BYTES_MAX, OPEN_MAX, Part, SnapshotPart, Work};
 pub use job::{Done, Executor, Job, Ran};
-pub use open::{OPEN_BYTES_MAX, OPEN_MAX, Part};
-pub use peers::ANNOUNCE_MICROS;
+pub use node::clock::Now;
+pub use node::peers::ANNOUNCE_MICROS;
 pub use recovery::{Recovery, RecoveryError};
 pub use session::mix;

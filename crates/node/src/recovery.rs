@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use kv::codec::{Malformed, Reader, put_uint};
-use kv::{Protocol, ShardId};
-use replication::{Protocol as Replica, raft, single};
+use kv::{NodeId, Position, Protocol, ShardId};
+use replication::{Replicate, Unfit, View, raft, single};
 use storage::Applied;
 
 use crate::Config;
+use crate::driver::EPOCH;
 
 /// A record of a shard's protocol.
 pub const KIND_PROTOCOL: u8 = 1;
@@ -33,13 +34,13 @@ pub enum RecoveryError {
         /// What is wrong.
         why: Malformed,
     },
-    /// The log begins behind the end of the table.
+    /// A replica cannot begin from its log.
     #[error("shard {shard}: {why}")]
-    Behind {
+    Unfit {
         /// The shard.
         shard: ShardId,
-        /// Which part is missing.
-        why: String,
+        /// Why.
+        why: Unfit,
     },
 }
 
@@ -52,7 +53,7 @@ pub struct Recovery {
 #[derive(Default)]
 struct Found {
     generation: u32,
-    log: raft::Recovery,
+    log: replication::Recovery,
 }
 
 impl Recovery {
@@ -79,23 +80,27 @@ impl Recovery {
         config: &Config,
         shard: ShardId,
         applied: Applied,
-    ) -> Result<Box<dyn Replica>, RecoveryError> {
+    ) -> Result<Box<dyn Replicate>, RecoveryError> {
         let found = self.shards.remove(&shard).unwrap_or_default();
-        let at = (applied.index, applied.term);
-        Ok(match config.protocol {
-            Protocol::Single => {
-                let behind = |lost: single::Lost| RecoveryError::Behind { shard, why: lost.to_string() };
-                Box::new(single::Single::new(config.me, found.log, at).map_err(behind)?)
-            }
+        let at = Position::new(applied.index, applied.term);
+        let nodes: Vec<NodeId> = config.nodes.iter().map(|(id, _)| *id).collect();
+        let view = View::of(EPOCH, &nodes);
+        let replica: Result<Box<dyn Replicate>, Unfit> = match config.protocol {
+            Protocol::Single => single::Single::new(config.me, view, found.log, at).map(boxed),
             Protocol::Raft => {
-                let members = config.nodes.iter().map(|(id, _)| *id).collect();
                 let seed = crate::session::mix(config.seed ^ u64::from(shard.0));
-                let mut raft = raft::Config::new(config.me, members, seed);
+                let mut raft = raft::Config::new(config.me, view, seed);
                 raft.cache_bytes = config.entry_cache_bytes / config.map.shards().len();
-                Box::new(raft::Raft::new(raft, found.log, at))
+                raft.lost = config.rejoining;
+                raft::Raft::new(raft, found.log, at).map(boxed)
             }
-        })
+        };
+        replica.map_err(|why| RecoveryError::Unfit { shard, why })
     }
+}
+
+fn boxed(replica: impl Replicate + 'static) -> Box<dyn Replicate> {
+    Box::new(replica)
 }
 
 /// The record that makes a generation current.

@@ -50,7 +50,11 @@ impl Sessions {
         let session = self.sessions.front_mut().expect("a session with room was put first");
         let sequence = session.next;
         session.next += 1;
-        session.open.insert(sequence);
+        let is_new = session.open.insert(sequence);
+        assert!(
+            is_new && sequence - session.answered_below() < SESSION_WINDOW,
+            "an id is new, in the window"
+        );
         RequestId {
             client: session.client,
             sequence,
@@ -62,6 +66,7 @@ impl Sessions {
     /// Nobody waits for this request any more, and it will not be sent again.
     pub fn close(&mut self, id: &RequestId) {
         if let Some(session) = self.sessions.iter_mut().find(|session| session.client == id.client) {
+            assert!(id.sequence < session.next, "only an id that was given is closed");
             session.open.remove(&id.sequence);
         }
     }

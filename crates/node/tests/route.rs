@@ -1,13 +1,13 @@
 //! What is asked of several shards: how it is split, and one answer out of theirs.
 
 use kv::{
-    Answer, Direction, Epoch, Error, Key, Level, NodeId, Op, Page, Protocol, Range, Receipt, Reply, Row,
-    ShardId, Version,
+    Answer, Direction, Epoch, Error, Key, Level, NodeId, Op, Page, Protocol, Range, Receipt, ReplicaId,
+    Reply, Row, ShardId, Version,
 };
 use node::route::{Plan, ShardMap};
 
 fn version(micros: u64) -> Version {
-    Version::new(micros, NodeId(1))
+    Version::new(micros, ReplicaId(1))
 }
 
 fn reply(answer: Answer) -> Result<Reply, Error> {

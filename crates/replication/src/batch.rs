@@ -90,10 +90,10 @@ mod tests {
         let mut batch = Batch::default();
         batch.push(7, op(1)).unwrap();
         batch.push(8, op(2)).unwrap();
-        let (entry, tokens) = batch.next(Version::new(5, kv::NodeId(1))).unwrap();
+        let (entry, tokens) = batch.next(Version::new(5, kv::ReplicaId(1))).unwrap();
         let entry = Entry::decode(&entry).unwrap();
         assert_eq!(tokens, [7, 8]);
-        assert_eq!(entry.proposed, Version::new(5, kv::NodeId(1)));
+        assert_eq!(entry.proposed, Version::new(5, kv::ReplicaId(1)));
         assert_eq!(entry.ops.iter().map(kv::Stamped::encode).collect::<Vec<_>>(), [op(1), op(2)]);
         assert_eq!(batch.next(Version::ZERO), None);
     }

@@ -11,8 +11,9 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use cluster::{Cluster, Cuts, Packet, keys};
-use kv::{Level, NodeId};
-use replication::{Input, Output, Protocol, Token, describe_record, raft};
+use kv::{Level, NodeId, Scope};
+use replication::observe::describe as describe_record;
+use replication::{Input, Output, Replicate, Token, raft};
 
 #[test]
 fn golden_scripts_come_out_as_written() {
@@ -64,14 +65,14 @@ impl Script {
     }
 
     fn command(&mut self, command: &str, words: &[&str]) {
-        let node = |place: usize| -> u16 { words[place][1..].parse().expect("a node is written as n1") };
+        let node = |place: usize| -> u64 { words[place][1..].parse().expect("a node is written as n1") };
         let number = |place: usize| -> u64 { words[place].parse().expect("a number") };
         let level = || words.get(1).map_or(Level::Linearizable, |level| level.parse().unwrap());
         match command {
             // A new group of so many nodes; each keeps so many bytes of applied entries.
             "nodes" => {
                 let cache_bytes = words.get(1).map_or(1 << 20, |_| number(1) as usize);
-                self.cluster = Cluster::new(number(0) as u16, 1, cache_bytes);
+                self.cluster = Cluster::new(number(0) as u64, 1, cache_bytes);
                 self.cuts = Cuts::default();
             }
             // So many times 50 ms pass, and a node (or all) looks at the clock each time.
@@ -90,13 +91,13 @@ impl Script {
                 if command == "slow-read" {
                     self.slow.push(token);
                 }
-                self.cluster.step(node(0), Input::Read { token, level: level() });
+                self.cluster.step(node(0), Input::Read { token, scope: Scope::Shard, level: level() });
             }
             // The rows of the slow reads are there.
             "fetched" => self.slow.clear(),
             // What is on its way now arrives (from one node to another only), or is lost.
             "deliver" | "drop" => {
-                let chosen = |from: u16, to: u16| words.is_empty() || (from, to) == (node(0), node(1));
+                let chosen = |from: u64, to: u64| words.is_empty() || (from, to) == (node(0), node(1));
                 let (now, later) = std::mem::take(&mut self.cluster.net)
                     .into_iter()
                     .partition(|(from, to, _)| chosen(*from, *to));
@@ -129,7 +130,7 @@ impl Script {
             "connect" => self.cluster.connect(node(0), node(1)),
             "disconnect" => self.cluster.step(node(0), Input::Disconnected { node: NodeId(node(1)) }),
             "crash" => self.cluster.crash(node(0)),
-            "wipe" => self.cluster.wipe(node(0)),
+            "wipe" => self.cluster.wipe(node(0), words.get(1) == Some(&"known")),
             "start" => self.cluster.start(node(0)),
             "flush" => {
                 self.cluster.flush(node(0));
@@ -137,13 +138,13 @@ impl Script {
                     self.cluster.node(node(0)).log.iter().map(describe_record).collect();
                 writeln!(self.text, "{} log: {}", words[0], records.join("; ")).unwrap();
             }
-            "transfer" => self.cluster.step(node(0), Input::Transfer { to: NodeId(node(1)) }),
+            "transfer" => self.cluster.step(node(0), Input::Yield { to: NodeId(node(1)) }),
             "status" => self.status(),
             _ => panic!("there is no command '{command}'"),
         }
     }
 
-    fn pass(&mut self, packets: Vec<(u16, u16, Packet)>, lost: bool) {
+    fn pass(&mut self, packets: Vec<(u64, u64, Packet)>, lost: bool) {
         for packet in packets {
             if lost || self.cuts.is_cut(packet.0, packet.1) {
                 self.cluster.lose(packet);
@@ -184,15 +185,15 @@ impl Script {
         }
     }
 
-    fn line(&self, id: u16, output: Output, all: bool) -> Option<String> {
+    fn line(&self, id: u64, output: Output, all: bool) -> Option<String> {
         Some(match output {
             Output::Append { ticket, records, install } if all || install => {
                 let records: Vec<String> = records.iter().map(describe_record).collect();
                 format!("append {ticket}: {}{}", records.join("; "), if install { ", install" } else { "" })
             }
             Output::Send { to, body } if all => format!("-> n{to} {}", raft::describe(&body)),
-            Output::Apply { index, term, entry, tokens, copies } => {
-                format!("apply {index}/{term} {:?} tokens {tokens:?} copies {copies}", keys(&entry))
+            Output::Apply { at, entry, tokens, copies } => {
+                format!("apply {at} {:?} tokens {tokens:?} copies {copies}", keys(&entry))
             }
             Output::Fetch { tokens } if all => format!("fetch {tokens:?}"),
             Output::Answer { token, reached, staleness_micros } => {
@@ -205,6 +206,8 @@ impl Script {
                 format!("send snapshot to n{to}: {}", raft::describe(&header))
             }
             Output::DiscardSnapshot => "discard snapshot".into(),
+            Output::Lacking { last } => format!("lacks entries up to {last}"),
+            Output::Whole => "is whole again".into(),
             Output::Append { .. } | Output::Send { .. } | Output::Fetch { .. } => return None,
         })
     }

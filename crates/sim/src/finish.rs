@@ -8,7 +8,7 @@ use check::generate::Workload;
 use check::history::Outcome;
 use check::linear::{self, Budget, Judgement, Verdict};
 use check::model::{Atomicity, Batch, Kv};
-use kv::{Answer, Error, Function, Key, Op, Reply, ShardId, Value};
+use kv::{Answer, Error, Function, Index, Key, Op, Reply, ShardId, Value};
 
 use crate::clients::Purpose;
 use crate::world::World;
@@ -77,7 +77,7 @@ impl World {
             let statuses = statuses.filter_map(|process| process.driver.replica_status(shard));
             let statuses: Vec<_> = statuses.collect();
             let leader = statuses.first().and_then(|status| status.leader);
-            let last = statuses.first().map_or(0, |status| status.last);
+            let last = statuses.first().map_or(Index::ZERO, |status| status.last);
             let agrees = |status: &replication::Status| {
                 status.leader == leader && (status.last, status.commit, status.applied) == (last, last, last)
             };

@@ -21,7 +21,7 @@ use crate::random::Random;
 use crate::settings::Settings;
 use crate::sometimes::SOMETIMES;
 use crate::trace::Trace;
-use crate::watch::{Message, Seen, Watch};
+use crate::watch::{Kind, Seen, Watch, in_frame};
 
 /// Copies are compared so often.
 const INSPECT_MICROS: u64 = 500_000;
@@ -33,7 +33,7 @@ pub(crate) struct World {
     pub events: Events,
     pub random: Random,
     pub settings: Settings,
-    pub nodes: u16,
+    pub nodes: u64,
     pub protocol: Protocol,
     pub map: ShardMap,
     pub faults: Faults,
@@ -67,7 +67,7 @@ impl World {
         if options.workload == Workload::Once {
             settings = settings.for_many_clients(&mut random);
         }
-        let nodes = if options.protocol == Protocol::Single { 1 } else { options.nodes };
+        let nodes = if options.protocol == Protocol::Single { 1 } else { u64::from(options.nodes) };
         // In most runs only some kinds of faults happen: then each happens more often, and with other things around it.
         let all = options.faults.clone();
         let kept = random.pick(&[30, 60, 100]);
@@ -202,11 +202,11 @@ impl World {
     }
 
     pub fn machine(&self, id: NodeId) -> &Machine {
-        &self.machines[usize::from(id.0) - 1]
+        &self.machines[place(id)]
     }
 
     pub fn machine_mut(&mut self, id: NodeId) -> &mut Machine {
-        &mut self.machines[usize::from(id.0) - 1]
+        &mut self.machines[place(id)]
     }
 
     pub fn is_paused(&self, id: NodeId) -> bool {
@@ -214,7 +214,7 @@ impl World {
     }
 
     pub fn see(&mut self, seen: Seen<'_>) {
-        let majority = usize::from(self.nodes / 2 + 1);
+        let majority = self.nodes as usize / 2 + 1;
         if let Err(why) = self.watch.proofs.see(&seen, majority) {
             self.violation(why);
         }
@@ -238,17 +238,19 @@ impl World {
     }
 
     pub fn watch_frame(&mut self, from: NodeId, to: NodeId, bytes: &bytes::Bytes) {
-        if let Some(told) = crate::net::frame_told(bytes) {
-            self.note(told);
+        let message = in_frame(bytes);
+        match message.as_ref().map(|(_, message)| message.kind) {
+            Some(Kind::TimeoutNow) => self.note("a leadership was handed over"),
+            Some(Kind::Acknowledged) => self.note("a node was told that it lost entries"),
+            _ => {}
         }
-        let message = Message::in_frame(bytes);
         if let Some((shard, message)) = &message {
             let now = self.events.now();
             let clock = self.machine(from).clock.read(now).instant.0;
             self.see(Seen::Sent { node: from, to, shard: *shard, message, now, clock });
         }
         self.trace(|| {
-            let round = message.map(|(_, message)| message.round_told()).unwrap_or_default();
+            let round = message.map(|(_, message)| message.round_text()).unwrap_or_default();
             format!("{from} -> {to} {}{round}", crate::trace::frame(bytes))
         });
     }
@@ -261,7 +263,7 @@ impl World {
             map: self.map.clone(),
             seed: self.random.next(),
             entry_cache_bytes: self.settings.entry_cache_bytes,
-            pid: u32::from(id.0),
+            pid: id.0 as u32,
             address: format!("n{id}"),
             rejoining: self.machine(id).rejoining,
         }
@@ -270,4 +272,9 @@ impl World {
     pub fn shards(&self) -> Vec<ShardId> {
         self.map.shards().iter().map(|(shard, _)| *shard).collect()
     }
+}
+
+/// Where a node's machine stands in the list: simulated nodes have the ids from 1.
+pub(crate) fn place(id: NodeId) -> usize {
+    id.0 as usize - 1
 }

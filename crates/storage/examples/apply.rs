@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use kv::{Entry, NodeId, Op, RequestId, ShardId, Stamped, Version};
+use kv::{Entry, Op, ReplicaId, RequestId, ShardId, Stamped, Version};
 use storage::{Clock, History, Kind, Options, Table};
 
 const SHARD: ShardId = ShardId(1);
@@ -106,7 +106,7 @@ fn entry(index: u64, clients: u64, keys: u64, ops_per_entry: u64) -> Entry {
             Stamped { id, op: Op::Put { key, value, deadline: None, previous: false } }.encode()
         })
         .collect();
-    Entry::decode(&Entry::encode(Version::new(index * 1000, NodeId(1)), &ops))
+    Entry::decode(&Entry::encode(Version::new(index * 1000, ReplicaId(1)), &ops))
         .expect("it was encoded just now")
 }
 

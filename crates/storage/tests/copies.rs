@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use bytes::Bytes;
-use kv::{Answer, Entry, NodeId, Op, Range, ShardId, Stamped, Version};
+use kv::{Answer, Entry, Op, Range, ReplicaId, ShardId, Stamped, Version};
 use storage::{Applied, Clock, History, InstallError, Kind, Options, Read, Table};
 
 const A: ShardId = ShardId(1);
@@ -20,7 +20,7 @@ fn put(key: &str, value: impl Into<Bytes>, deadline: Option<u64>) -> Op {
 
 fn apply(table: &mut Table, shard: ShardId, index: u64, ops: Vec<Op>) {
     let ops = ops.into_iter().map(|op| Stamped { id: None, op }).collect();
-    table.apply(shard, index, 4, &Entry { proposed: Version::new(index, NodeId(1)), ops }).unwrap();
+    table.apply(shard, index, 4, &Entry { proposed: Version::new(index, ReplicaId(1)), ops }).unwrap();
 }
 
 fn fill(table: &mut Table, shard: ShardId, entries: u64) {
@@ -89,7 +89,7 @@ fn snapshot_chunks_keep_to_their_size_and_the_state_when_it_was_taken() {
         assert!(sent.len() > 5 && sent.iter().all(|chunk| chunk.len() <= 1100));
         table.install_begin(A, 2).unwrap();
         let told: Vec<_> = sent.iter().map(|chunk| table.install_chunk(A, 2, chunk).unwrap()).collect();
-        let last = Version::new(100, NodeId(1));
+        let last = Version::new(100, ReplicaId(1));
         assert_eq!(told.last().unwrap(), &Some(Applied { index: 100, term: 4, last }));
         assert_eq!(count(&table, A), 0, "the copy is invisible until it is loaded");
         table.load(A, 2).unwrap();

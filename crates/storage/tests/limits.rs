@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
-use kv::{Answer, Entry, Error, KEYS_PER_OP_MAX, Key, NodeId, Op, Range, Stamped, Version};
+use kv::{Answer, Entry, Error, KEYS_PER_OP_MAX, Key, Op, Range, ReplicaId, Stamped, Version};
 use limits::store::{SHARD, Store, key, put, put_many};
 use storage::{Engine, EngineError, Flush, History, Kind, Maintenance, Options, Table, View};
 
@@ -140,7 +140,7 @@ fn range_at_a_version_of_many_rows_looked_up_goes_on() {
     let mut store = Store::new(History::Count(2));
     store.apply(1, put_many(0, 10_000)).unwrap();
     store.apply(2, put_many(0, 10_000)).unwrap();
-    let at = Some(Version::new(1, NodeId(1)));
+    let at = Some(Version::new(1, ReplicaId(1)));
     let mut range = Range { at, keys_only: true, ..Range::default() };
     let mut rows = Vec::new();
     loop {
@@ -232,7 +232,7 @@ fn history_page_far_back_and_trim_are_found_without_a_scan() {
     for micros in 1..=10_000 {
         store.apply(micros, put(key(0), "v".into())).unwrap();
     }
-    let at = |micros| Some(Version::new(micros, NodeId(1)));
+    let at = |micros| Some(Version::new(micros, ReplicaId(1)));
     let mut reads_of = |what: &mut dyn FnMut(&mut Store)| {
         reads.store(0, Ordering::Relaxed);
         what(&mut store);
@@ -261,7 +261,7 @@ fn apply_engine_fails_stops_the_table_before_the_half_entry_is_flushed() {
         Table::open(Box::new(Failing { inner, fails: fails.clone(), reads: Arc::default() }), options);
     table.load(SHARD, 1).unwrap();
     let ops = vec![Stamped { id: None, op: put(key(0), "v".into()) }];
-    let entry = Entry { proposed: Version::new(1, NodeId(1)), ops };
+    let entry = Entry { proposed: Version::new(1, ReplicaId(1)), ops };
     table.apply(SHARD, 1, 1, &entry).unwrap();
     fails.store(true, Ordering::Relaxed);
     assert!(matches!(table.apply(SHARD, 2, 1, &entry), Err(EngineError::Io { .. })));

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use kv::{
-    Answer, Entry, Error, Key, NodeId, Op, PAGE_ROWS_MAX, Revision, ShardId, Stamped, TRIM_REVISIONS_MAX,
+    Answer, Entry, Error, Key, Op, PAGE_ROWS_MAX, ReplicaId, Revision, ShardId, Stamped, TRIM_REVISIONS_MAX,
     Version,
 };
 use storage::{Clock, History, Kind, Options, Read, Table};
@@ -89,7 +89,7 @@ impl Store {
 }
 
 fn version(micros: u64) -> Version {
-    Version::new(micros, NodeId(1))
+    Version::new(micros, ReplicaId(1))
 }
 
 fn key(number: usize) -> Key {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use kv::{Answer, Error, Expect, Function, Key, KeyAnswer, NodeId, Op, Page, Row, Side, Value, Version};
+use kv::{Answer, Error, Expect, Function, Key, KeyAnswer, Op, Page, ReplicaId, Row, Side, Value, Version};
 
 /// One copy of the data, one op after the other.
 #[derive(Clone, Default)]
@@ -119,7 +119,7 @@ impl Store {
     }
 
     fn put(&mut self, key: &Key, value: Value) -> Option<Row> {
-        let version = Version::new(self.clock, NodeId(1));
+        let version = Version::new(self.clock, ReplicaId(1));
         let (created, changes) = self.rows.get(key).map_or((version, 0), |row| (row.created, row.changes));
         let row = Row { key: key.clone(), value, version, created, changes: changes + 1, deadline: None };
         self.rows.insert(key.clone(), row)

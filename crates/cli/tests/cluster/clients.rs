@@ -27,7 +27,7 @@ impl Lab {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address(node))).unwrap();
         let channel = endpoint.connect_timeout(Duration::from_secs(1)).connect_lazy();
         Pinned {
-            node: NodeId(node),
+            node: NodeId(node.into()),
             client: KeyValueClient::new(channel.clone()).max_decoding_message_size(16 << 20),
             any: Grpc::new(channel).max_decoding_message_size(16 << 20),
         }
@@ -79,7 +79,7 @@ impl Lab {
             }
         }
         let has_it = |shard: &ShardStatus| {
-            let own = shard.replicas.iter().find(|replica| replica.node.0 == node);
+            let own = shard.replicas.iter().find(|replica| replica.node == NodeId(node.into()));
             own.is_some_and(|own| own.applied >= goal.get(&shard.id).copied().unwrap_or(0))
         };
         until(&format!("n{node} catches up with {goal:?}"), PATIENCE, || async {
@@ -97,12 +97,12 @@ impl Lab {
             leader.get().is_some()
         })
         .await;
-        leader.get().expect("it was waited for").0
+        leader.get().expect("it was waited for").0 as u16
     }
 }
 
 fn is_ready(status: &Status, nodes: &[u16]) -> bool {
-    let is_one = |node: &NodeId| nodes.contains(&node.0);
+    let is_one = |node: &NodeId| nodes.iter().any(|id| NodeId((*id).into()) == *node);
     let living = status.nodes.iter().filter(|node| node.state == Liveness::Alive && is_one(&node.id));
     let are_led = status.shards.iter().all(|shard| shard.leader.as_ref().is_some_and(is_one));
     living.count() == nodes.len() && !status.shards.is_empty() && are_led && lag(status, nodes) <= LAG_MAX
@@ -111,7 +111,9 @@ fn is_ready(status: &Status, nodes: &[u16]) -> bool {
 /// How many entries the replicas on these nodes are apart, at most.
 fn lag(status: &Status, nodes: &[u16]) -> u64 {
     let lag = |shard: &ShardStatus| {
-        let applied = |replica: &ReplicaStatus| nodes.contains(&replica.node.0).then_some(replica.applied);
+        let applied = |replica: &ReplicaStatus| {
+            nodes.iter().any(|id| NodeId((*id).into()) == replica.node).then_some(replica.applied)
+        };
         let applied = shard.replicas.iter().filter_map(applied);
         applied.clone().max().unwrap_or(0) - applied.min().unwrap_or(0)
     };

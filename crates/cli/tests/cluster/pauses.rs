@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use dialects::native::Client;
-use kv::{Answer, Function, Key, Op, Outcome, Request};
+use kv::{Answer, Function, Key, NodeId, Op, Outcome, Request};
 use rustix::process::Signal;
 use tokio::task::JoinHandle;
 
@@ -106,7 +106,7 @@ async fn write(client: Client, count: Rc<Count>) {
 }
 
 async fn read(mut node: Pinned, count: Rc<Count>) {
-    let index = usize::from(node.node.0 - 1);
+    let index = node.node.0 as usize - 1;
     while !count.stop.get() {
         let newest = count.acknowledged.get();
         // A node that cannot be sure answers nothing; that is no lie.
@@ -336,7 +336,9 @@ fn node_started_with_another_wall_clock_lets_nothing_expire_early() {
             // It leads again what it led before: its clock counts.
             let leads = || async {
                 let status = clocks.lab.status(node).await;
-                status.is_ok_and(|status| status.nodes.iter().any(|each| each.id.0 == node && each.leads > 0))
+                status.is_ok_and(|status| {
+                    status.nodes.iter().any(|each| each.id == NodeId(node.into()) && each.leads > 0)
+                })
             };
             until("the node leads again", PATIENCE, leads).await;
             println!("leads {:?}", began.elapsed());

@@ -70,7 +70,7 @@ async fn read_led(node: &Pinned, keys: BTreeSet<u64>) -> BTreeSet<u64> {
                 let Some(index) = left.borrow_mut().next() else { return served };
                 let Ok((found, receipt)) = node.get(&key(index), Request::TIMEOUT).await else { continue };
                 assert_eq!(found.as_deref(), Some(content(index).as_bytes()), "{}", key(index));
-                if receipt.node == u32::from(node.node.0) {
+                if receipt.node == node.node.0 {
                     served.push(index);
                 }
             }

@@ -69,7 +69,7 @@ fn encode_node(node: NodeStatus) -> proto::NodeStatus {
         Liveness::Dead => Wire::Dead,
     };
     proto::NodeStatus {
-        id: u32::from(node.id.0),
+        id: node.id.0,
         name: node.name,
         address: node.address,
         pid: node.pid,
@@ -85,7 +85,7 @@ fn encode_shard(shard: ShardStatus) -> proto::ShardStatus {
         slot_last: u32::from(shard.slots.last.0),
         protocol: encode_protocol(shard.protocol).into(),
         epoch: shard.epoch.0,
-        leader: shard.leader.map(|node| u32::from(node.0)),
+        leader: shard.leader.map(|node| node.0),
         term: shard.term,
         replicas: shard.replicas.into_iter().map(encode_replica).collect(),
     }
@@ -99,14 +99,14 @@ fn encode_replica(replica: ReplicaStatus) -> proto::ReplicaStatus {
         Role::Candidate => Wire::Candidate,
         Role::Unknown => Wire::Unspecified,
     };
-    proto::ReplicaStatus { node: u32::from(replica.node.0), role: role.into(), applied: replica.applied }
+    proto::ReplicaStatus { node: replica.node.0, role: role.into(), applied: replica.applied }
 }
 
 fn encode_location(location: Location) -> proto::LocateResponse {
     proto::LocateResponse {
         slot: u32::from(location.slot.0),
         shard: location.shard.0,
-        leader: location.leader.map(|node| u32::from(node.0)),
+        leader: location.leader.map(|node| node.0),
         address: location.address,
     }
 }
@@ -124,7 +124,7 @@ pub(super) fn decode_location(message: proto::LocateResponse) -> Result<Location
     Ok(Location {
         slot: slot(message.slot)?,
         shard: ShardId(message.shard),
-        leader: message.leader.map(node).transpose()?,
+        leader: message.leader.map(NodeId),
         address: message.address,
     })
 }
@@ -138,7 +138,7 @@ fn decode_node(message: proto::NodeStatus) -> Result<NodeStatus, Malformed> {
         Ok(Wire::Unspecified) | Err(_) => return Err(Malformed("a node's liveness is unknown here")),
     };
     Ok(NodeStatus {
-        id: node(message.id)?,
+        id: NodeId(message.id),
         name: message.name,
         address: message.address,
         pid: message.pid,
@@ -153,7 +153,7 @@ fn decode_shard(message: proto::ShardStatus) -> Result<ShardStatus, Malformed> {
         slots: SlotRange { first: slot(message.slot_first)?, last: slot(message.slot_last)? },
         protocol: decode_protocol(message.protocol)?,
         epoch: Epoch(message.epoch),
-        leader: message.leader.map(node).transpose()?,
+        leader: message.leader.map(NodeId),
         term: message.term,
         replicas: message.replicas.into_iter().map(decode_replica).collect::<Result<_, _>>()?,
     })
@@ -167,11 +167,7 @@ fn decode_replica(message: proto::ReplicaStatus) -> Result<ReplicaStatus, Malfor
         Ok(Wire::Candidate) => Role::Candidate,
         Ok(Wire::Unspecified) | Err(_) => Role::Unknown,
     };
-    Ok(ReplicaStatus { node: node(message.node)?, role, applied: message.applied })
-}
-
-fn node(id: u32) -> Result<NodeId, Malformed> {
-    u16::try_from(id).map(NodeId).map_err(|_| Malformed("a node has an id over 65535"))
+    Ok(ReplicaStatus { node: NodeId(message.node), role, applied: message.applied })
 }
 
 fn slot(number: u32) -> Result<Slot, Malformed> {

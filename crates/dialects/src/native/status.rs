@@ -143,12 +143,12 @@ fn cut(mut text: String) -> String {
 
 #[cfg(test)]
 mod tests {
-    use kv::NodeId;
+    use kv::ReplicaId;
 
     use super::*;
 
     fn version(micros: u64) -> Version {
-        Version::new(micros, NodeId(3))
+        Version::new(micros, ReplicaId(3))
     }
 
     fn all() -> Vec<(Error, Code, &'static str)> {

@@ -14,7 +14,7 @@ async fn raw(node: &Node) -> KeyValueClient<Channel> {
 }
 
 fn errors() -> Vec<Error> {
-    let version = |micros| Version::new(micros, NodeId(1));
+    let version = |micros| Version::new(micros, ReplicaId(1));
     vec![
         Error::Invalid("no sense: ä % \u{1F980}".into()),
         Error::TooLarge { what: "the value".into(), size: u64::MAX, limit: 1 },

@@ -9,7 +9,7 @@ use dialects::native::{self, Client, Health, Options};
 use kv::cluster::{Cluster, Liveness, Location, NodeStatus, Role, ShardStatus, Status};
 use kv::{
     Answer, ClusterId, Completions, Epoch, Error, Function, KeyAnswer, KeyValue, Level, NodeId, Op, Page,
-    Protocol, Receipt, Reply, Request, Revision, Row, ShardId, Slot, SlotRange, Version,
+    Protocol, Receipt, ReplicaId, Reply, Request, Revision, Row, ShardId, Slot, SlotRange, Version,
 };
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
@@ -52,7 +52,7 @@ struct Held {
 }
 
 impl Fake {
-    pub fn new(id: u16) -> Arc<Fake> {
+    pub fn new(id: u64) -> Arc<Fake> {
         Arc::new(Fake {
             id: NodeId(id),
             seen: Mutex::default(),
@@ -168,7 +168,7 @@ pub fn cluster(number: u64) -> ClusterId {
 /// The receipt of every answer that a node serves.
 pub fn receipt(node: NodeId) -> Receipt {
     Receipt {
-        version: Version::new(NOW, node),
+        version: Version::new(NOW, ReplicaId(1)),
         shard: ShardId(1),
         protocol: Protocol::Raft,
         epoch: Epoch(1),
@@ -185,8 +185,8 @@ pub fn row(key: &[u8], value: &[u8]) -> Row {
     Row {
         key: Bytes::copy_from_slice(key),
         value: Bytes::copy_from_slice(value),
-        version: Version::new(NOW, NodeId(1)),
-        created: Version::new(NOW - 1, NodeId(2)),
+        version: Version::new(NOW, ReplicaId(1)),
+        created: Version::new(NOW - 1, ReplicaId(2)),
         changes: 3,
         deadline: Some(NOW + 1),
     }
@@ -204,10 +204,10 @@ pub fn answer(op: &Op) -> Answer {
         }),
         Op::History { before, .. } => Answer::History {
             revisions: vec![
-                Revision { version: Version::new(NOW, NodeId(1)), value: None },
-                Revision { version: Version::new(NOW - 5, NodeId(1)), value: Some("old".into()) },
+                Revision { version: Version::new(NOW, ReplicaId(1)), value: None },
+                Revision { version: Version::new(NOW - 5, ReplicaId(1)), value: Some("old".into()) },
             ],
-            next: before.is_none().then(|| Version::new(NOW - 5, NodeId(1))),
+            next: before.is_none().then(|| Version::new(NOW - 5, ReplicaId(1))),
         },
         Op::Put { key, previous, .. } => Answer::Put { previous: previous.then(|| row(key, b"before")) },
         Op::PutAll { rows } => Answer::Many(rows.iter().map(|(key, _)| found(key)).collect()),
@@ -249,11 +249,11 @@ pub struct Node {
 }
 
 impl Node {
-    pub async fn start(id: u16) -> Node {
+    pub async fn start(id: u64) -> Node {
         Node::start_at(id, "127.0.0.1:0").await
     }
 
-    pub async fn start_at(id: u16, address: &str) -> Node {
+    pub async fn start_at(id: u64, address: &str) -> Node {
         let fake = Fake::new(id);
         let service = native::service(fake.clone(), fake.clone(), Arc::new(|| NOW));
         let (address, health) = (address.to_owned(), service.health);
@@ -289,7 +289,7 @@ impl Drop for Node {
 /// Several nodes that all say that the first one leads.
 pub async fn nodes<const N: usize>() -> [Node; N] {
     let mut nodes = Vec::new();
-    for id in 1..=N as u16 {
+    for id in 1..=N as u64 {
         nodes.push(Node::start(id).await);
     }
     let all: Vec<&Node> = nodes.iter().collect();
@@ -300,7 +300,7 @@ pub async fn nodes<const N: usize>() -> [Node; N] {
 }
 
 /// A cluster of one shard.
-pub fn led_by(nodes: &[&Node], leader: u16) -> Status {
+pub fn led_by(nodes: &[&Node], leader: u64) -> Status {
     let node = |node: &&Node| NodeStatus {
         id: node.fake.id,
         name: format!("node-{}", node.fake.id),

@@ -10,7 +10,7 @@ use crate::fake::{self, NOW, Node, client, nodes};
 fn ops() -> Vec<Op> {
     let key = || Bytes::from_static(b"key");
     let value = || Bytes::from_static(b"\x00\xffvalue");
-    let at = Some(Version::new(NOW, NodeId(5)));
+    let at = Some(Version::new(NOW, ReplicaId(5)));
     let update = |function| Op::Update { key: key(), function };
     let compare = |expect| update(Function::CompareAndPut { expect, value: value(), deadline: None });
     let range = Range { from: key(), to: Some("z".into()), limit: 7, ..Range::default() };

@@ -2,18 +2,18 @@
 //!
 //! What has expired, what is left of deleted keys, and the sessions that are out of date go with the entries of a shard, a
 //! bounded number with each. A shard whose writes do not suffice, or that is idle, is advanced by its leader: one shard of a
-//! node at a time and after a pause each, so that others are not slowed.
+//! core at a time and after a pause each, so that others are not slowed.
 
 use std::ops::Bound;
 
 use bytes::Bytes;
-use kv::cluster::Role;
-use kv::{Charge, Class, Error, Level, Op, ShardId, Stamped, Version};
-use replication::Token;
+use kv::{Error, Op, ShardId, Stamped, Version};
+use replication::{Input, Instant, Token};
 
-use super::Driver;
-use crate::open::{Open, Origin, State};
-use crate::replica::{Advance, Replica};
+use super::core::Core;
+use super::open::Open;
+use super::replica::{Advance, Replica};
+use crate::node::Node;
 
 /// How long the store's own raise of a version is tried.
 const ADVANCE_MICROS: u64 = 5_000_000;
@@ -23,81 +23,83 @@ const CLEAN_MICROS: u64 = 20_000;
 /// A node that is asked something has it removed so often: a twentieth of its time.
 const CLEAN_BUSY_MICROS: u64 = 100_000;
 
-impl Driver {
-    /// Has one shard that this node leads remove some of what is due.
-    pub(super) fn clean(&mut self) {
+/// The last time that a shard was advanced to remove what is due.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cleaned {
+    shard: ShardId,
+    at: Instant,
+    /// How many parts had been taken by then.
+    parts: u64,
+}
+
+impl Cleaned {
+    /// None yet.
+    pub fn new(now: Instant) -> Cleaned {
+        Cleaned { shard: ShardId::default(), at: now, parts: 0 }
+    }
+}
+
+impl Core {
+    /// Has one shard that is led here remove some of what is due.
+    pub fn clean(&mut self, node: &Node) {
         // The last advance was one part itself.
-        let is_busy = self.open.taken() > self.cleaned_at_part + 1;
+        let is_busy = self.open.taken() > self.cleaned.parts + 1;
         let pause = if is_busy { CLEAN_BUSY_MICROS } else { CLEAN_MICROS };
-        let is_early = self.now < self.cleaned_at.plus(pause);
-        if is_early || !self.clock.is_settled() || self.stopping || self.full_disks().is_some() {
+        let is_early = node.now < self.cleaned.at.plus(pause);
+        if is_early || !node.clock.is_settled() || node.stopping || node.full_disks().is_some() {
             return;
         }
-        let clock = self.clock.version();
+        let clock = node.clock.version();
         let due = |replica: &Replica| {
             replica.due.is_some_and(|due| due <= clock.micros())
                 && replica.advance.is_none()
-                && replica.protocol.status().role == Role::Leader
+                && replica.orders()
         };
-        let later = self.replicas.range((Bound::Excluded(self.cleaned), Bound::Unbounded));
-        let earlier = self.replicas.range(..=self.cleaned);
+        let later = self.replicas.range((Bound::Excluded(self.cleaned.shard), Bound::Unbounded));
+        let earlier = self.replicas.range(..=self.cleaned.shard);
         let next = later.chain(earlier).find(|(_, replica)| due(replica)).map(|(shard, _)| *shard);
         if let Some(shard) = next {
-            (self.cleaned, self.cleaned_at, self.cleaned_at_part) = (shard, self.now, self.open.taken());
-            self.advance(shard, None, clock);
+            self.cleaned = Cleaned { shard, at: node.now, parts: self.open.taken() };
+            self.advance(node, shard, None, clock);
         }
     }
 
     /// Raises a shard's version. A read that needs it waits: for something to expire that is due, or because it reads at a
     /// version of now.
-    pub(crate) fn advance(&mut self, shard: ShardId, reader: Option<Token>, to: Version) {
-        let deadline = self.now.plus(ADVANCE_MICROS);
+    pub fn advance(&mut self, node: &Node, shard: ShardId, reader: Option<Token>, to: Version) {
         let Some(replica) = self.replicas.get_mut(&shard) else { return };
         if let Some(advance) = &mut replica.advance {
             // It reads again after this one, and asks for another if that was not far enough.
             return advance.readers.extend(reader);
         }
-        let stamped = advance_op(to);
-        let token = self.open.insert(Open {
-            origin: Origin::Advance,
-            shard,
-            class: Class::Blind,
-            op: None,
-            stamped: stamped.clone(),
-            level: Level::Linearizable,
-            own_id: None,
-            deadline,
-            state: State::Local,
-            in_doubt: false,
-            why: None,
-            fetched: None,
-            hidden: false,
-            counted: 0,
-            charge: Charge::default(),
-        });
-        replica.advance = Some(Advance { readers: Vec::from_iter(reader) });
-        replica.proposals.push((token, stamped));
+        let token = self.open.insert(Open::advance(shard, node.now.plus(ADVANCE_MICROS)));
+        replica.advance = Some(Advance { token, readers: Vec::from_iter(reader) });
+        replica.proposals.push((token, advance_op(to)));
     }
 
-    pub(crate) fn advanced(&mut self, token: Token) {
-        for (shard, reader) in self.end_advance(token) {
-            self.fetch(shard, reader);
+    pub fn advanced(&mut self, node: &Node, token: Token) {
+        let (shard, readers) = self.end_advance(token);
+        for reader in readers {
+            self.fetch(node, shard, reader);
         }
     }
 
     /// The raise was not ordered, or nobody knows: the reads are tried again from the start.
-    pub(crate) fn advance_failed(&mut self, token: Token) {
-        for (shard, reader) in self.end_advance(token) {
-            self.inputs.push_back((shard, replication::Input::Forget { token: reader }));
-            self.turned_away(reader, Error::WrongNode { try_next: None });
+    pub fn advance_failed(&mut self, node: &Node, token: Token) {
+        let (shard, readers) = self.end_advance(token);
+        for reader in readers {
+            self.give(shard, Input::Forget { token: reader });
+            self.turned_away(node, reader, Error::WrongNode { try_next: None });
         }
     }
 
-    fn end_advance(&mut self, token: Token) -> Vec<(ShardId, Token)> {
-        let Some(open) = self.open.remove(token) else { return Vec::new() };
-        let Some(replica) = self.replicas.get_mut(&open.shard) else { return Vec::new() };
-        let readers = replica.advance.take().map_or_else(Vec::new, |advance| advance.readers);
-        readers.into_iter().map(|reader| (open.shard, reader)).collect()
+    /// The advance of this token is over; its shard, and who waited for it.
+    fn end_advance(&mut self, token: Token) -> (ShardId, Vec<Token>) {
+        let open = self.open.remove(token).filter(Open::is_advance).expect("an open advance ends");
+        let replica = self.replicas.get_mut(&open.shard).expect("what is advanced is here");
+        let advance = replica.advance.take().expect("a shard knows of its advance");
+        assert_eq!(advance.token, token, "a shard has one advance at a time");
+        (open.shard, advance.readers)
     }
 }
 

@@ -39,10 +39,10 @@ pub struct Node {
 }
 
 impl Cluster {
-    pub fn new(count: u16, shards: u32) -> Cluster {
+    pub fn new(count: u64, shards: u32) -> Cluster {
         let nodes: Vec<(NodeId, String)> = (1..=count).map(|id| (NodeId(id), format!("n{id}"))).collect();
         let map = ShardMap::of(shards);
-        let node = |&(me, _): &(NodeId, String)| (me, Node::new(me, u64::from(me.0), &nodes, &map));
+        let node = |&(me, _): &(NodeId, String)| (me, Node::new(me, me.0, &nodes, &map));
         let mut cluster = Cluster {
             nodes: nodes.iter().map(node).collect(),
             instant: 1_000_000,
@@ -243,7 +243,7 @@ impl Node {
             map: map.clone(),
             seed,
             entry_cache_bytes: 1 << 20,
-            pid: u32::from(me.0),
+            pid: me.0 as u32,
             address: format!("127.0.0.1:{}", me.0),
             rejoining: false,
         };

@@ -11,6 +11,7 @@
 //! | `reads` | rounds of ReadIndex, and the reads that wait for them |
 //! | `lease` | until when a leader may read without a round |
 //! | `guard` | when a replica may vote, and the ticks |
+//! | `loss` | what a replica that lost entries says and is told |
 //! | `snapshots` | the snapshots for followers behind the log |
 //!
 //! Guarantee: linearizable; serves while a majority of the members is up and connected; what was acknowledged is synced on a
@@ -38,7 +39,9 @@ mod core;
 pub mod fuzz;
 mod guard;
 mod lease;
+mod loss;
 mod message;
+pub mod observe;
 mod outbox;
 mod proposals;
 mod reads;
@@ -49,22 +52,24 @@ mod tests;
 
 use bytes::Bytes;
 use kv::cluster::Role;
-use kv::{Error, NodeId, Version};
+use kv::{Class, Error, Index, Level, NodeId, Position, Term, Version};
 use mutant::Mutant;
 
 use self::core::{Core, Work};
 use self::guard::{Guard, Ticker};
 use self::lease::Lease;
+use self::loss::{Hello, Loss};
 use self::message::{Kind, Message};
 use self::outbox::Outbox;
 use self::proposals::Proposals;
 use self::reads::{Moment, Reads, Verdict};
 use crate::batch::Batch;
-use crate::entries::Position;
 use crate::random::Random;
 use crate::record::Record;
-pub use crate::recovery::Recovery;
-use crate::{Input, Instant, Output, Protocol, Status, Token, UNAPPLIED_BYTES_MAX};
+use crate::recovery::Recovery;
+use crate::{
+    Input, Instant, Output, Replicate, Route, Status, Ticket, Token, UNAPPLIED_BYTES_MAX, Unfit, View,
+};
 
 /// A group, as one of its members sees it. All members have the same, but for `id` and `seed`.
 #[derive(Clone, Debug)]
@@ -72,7 +77,9 @@ pub struct Config {
     /// This member.
     pub id: NodeId,
     /// All members.
-    pub members: Vec<NodeId>,
+    pub view: View,
+    /// This member's node lost its data folder, and with it what it had promised.
+    pub lost: bool,
     /// Decides the election timeouts and the names of the rounds. Not the same in two lives of a replica.
     pub seed: u64,
     /// The unit of the other times.
@@ -89,10 +96,11 @@ pub struct Config {
 
 impl Config {
     /// A group with the usual times: elections after 0.5 to 1 s, 10 heartbeats a second.
-    pub fn new(id: NodeId, members: Vec<NodeId>, seed: u64) -> Config {
+    pub fn new(id: NodeId, view: View, seed: u64) -> Config {
         Config {
             id,
-            members,
+            view,
+            lost: false,
             seed,
             tick_micros: 50_000,
             election_ticks: 10,
@@ -113,35 +121,43 @@ pub struct Raft {
     guard: Guard,
     lease: Lease,
     reads: Reads,
+    loss: Loss,
     batch: Batch,
     proposals: Proposals,
     outbox: Outbox<Message>,
     /// The table has applied what is up to here.
     applied: Position,
     /// A snapshot that is on its way to the disk, and the ticket of its append.
-    installing: Option<(u64, Position)>,
+    installing: Option<(Ticket, Position)>,
     /// The term and the role that the rooms know of.
-    seen: (u64, Role),
+    seen: (Term, Role),
     /// Makes the names of rounds unique among the lives of this replica; drawn at the first tick.
     life: Option<u64>,
 }
 
 impl Raft {
-    /// The replica, from its log and its table (index and term of the last entry it has applied).
-    pub fn new(config: Config, recovery: Recovery, applied: (u64, u64)) -> Raft {
-        assert!(config.members.contains(&config.id), "node {} is a member of the group it serves", config.id);
-        let applied = Position { index: applied.0, term: applied.1 };
-        let recovered = recovery.finish(applied);
+    /// The replica, from its log and its table (the last entry that it has applied).
+    pub fn new(config: Config, recovery: Recovery, applied: Position) -> Result<Raft, Unfit> {
+        assert!(
+            config.view.member(config.id).is_some(),
+            "node {} is a member of the group it serves",
+            config.id
+        );
+        let recovered = recovery.finish(kv::Protocol::Raft, config.view.clone(), applied)?;
         let timeout_micros = config.election_ticks as u64 * config.tick_micros;
-        let guard = Guard::new(timeout_micros, recovered.lost.unwrap_or_default());
+        let guard = Guard::new(
+            timeout_micros,
+            if config.lost { Index::MAX } else { recovered.lost.unwrap_or_default() },
+        );
         let core = Core::new(&config, recovered, applied.index);
-        Raft {
+        Ok(Raft {
             now: Instant::default(),
             clock: Version::ZERO,
             ticker: Ticker::new(config.tick_micros),
             guard,
             lease: Lease::new(config.tick_micros, config.election_ticks, config.drift_percent),
             reads: Reads::default(),
+            loss: Loss::new(config.lost),
             batch: Batch::default(),
             proposals: Proposals::default(),
             outbox: Outbox::new(),
@@ -151,15 +167,15 @@ impl Raft {
             life: None,
             core,
             config,
-        }
+        })
     }
 
-    fn tick(&mut self, now: Instant, clock: Version) {
+    fn tick(&mut self, now: Instant, clock: Version, out: &mut Vec<Output>) {
         (self.now, self.clock) = (self.now.max(now), clock);
         self.guard.tick(self.now);
         if self.life.is_none() {
             self.life = Some(Random::new(self.config.seed ^ now.0.rotate_left(32)).next());
-            if self.config.members.len() == 1 {
+            if self.core.view().members.len() == 1 {
                 self.core.campaign();
             }
         }
@@ -167,15 +183,25 @@ impl Raft {
             self.core.tick(self.may_elect(false));
             self.repeat_round();
         }
+        self.say_losses(out);
     }
 
     fn may_elect(&self, forced: bool) -> bool {
-        let alone = self.config.members.len() == 1;
+        let alone = self.core.view().members.len() == 1;
         self.installing.is_none() && (alone || self.guard.may_elect(self.now, self.core.durable(), forced))
     }
 
-    fn message(&mut self, from: NodeId, body: &Bytes) {
-        let Some(message) = self.believed(from, body) else { return };
+    fn message(&mut self, from: NodeId, body: &Bytes, out: &mut Vec<Output>) {
+        let Some(message) = self.addressed(from, body) else { return };
+        match message.kind {
+            Kind::Lost => self.prove_to(from),
+            Kind::Acknowledged => self.lack(&message, out),
+            _ if self.guard.believes(message.term) => self.believed(message),
+            _ => (),
+        }
+    }
+
+    fn believed(&mut self, message: Message) {
         let dropped = match message.kind {
             Kind::Vote | Kind::PreVote => !self.may_elect(message.forced),
             Kind::VoteResponse | Kind::PreVoteResponse | Kind::TimeoutNow => !self.may_elect(true),
@@ -185,42 +211,47 @@ impl Raft {
             }
             _ => false,
         };
-        let (is_of_leader, term) = (message.is_of_leader(), message.term);
+        let (is_of_leader, from, term) = (message.is_of_leader(), message.from, message.term);
         if !dropped {
             self.core.step(message);
         }
-        if is_of_leader && term == self.core.term() && self.core.leader() == u64::from(from.0) {
+        if is_of_leader && term == self.core.term() && self.core.leader() == Some(from) {
             self.guard.heard(self.now);
         }
     }
 
     /// The message, if a member may have sent it here.
-    fn believed(&self, from: NodeId, body: &Bytes) -> Option<Message> {
+    fn addressed(&self, from: NodeId, body: &Bytes) -> Option<Message> {
         let message = Message::decode(body).ok()?;
-        let is_for_us = message.from == u64::from(from.0) && message.to == u64::from(self.config.id.0);
-        let is_member = from != self.config.id && self.config.members.contains(&from);
-        let is_believed = self.guard.believes(message.term) && message.is_sound(self.core.last());
-        (is_for_us && is_member && is_believed).then_some(message)
+        let is_for_us = message.from == from && message.to == self.config.id;
+        let is_member = from != self.config.id && self.core.view().member(from).is_some();
+        (is_for_us && is_member && message.is_sound(self.core.last())).then_some(message)
     }
 
     fn snapshot_received(&mut self, header: &Bytes, out: &mut Vec<Output>) {
-        let message = Message::decode(header).ok().filter(|message| message.kind == Kind::Snapshot);
-        let from = message.as_ref().and_then(|message| u16::try_from(message.from).ok());
-        let believed = from.and_then(|from| self.believed(NodeId(from), header));
-        let taken = match believed {
-            Some(message) if self.installing.is_none() => {
-                let (from, term) = (message.from, message.term);
-                let taken = self.core.restore(message);
-                if term == self.core.term() && from == self.core.leader() {
-                    self.guard.heard(self.now);
-                }
-                taken
-            }
-            _ => false,
-        };
-        if !taken {
+        let snapshot = Message::decode(header).ok().and_then(|message| self.addressed(message.from, header));
+        let snapshot =
+            snapshot.filter(|message| message.kind == Kind::Snapshot && self.guard.believes(message.term));
+        let members = |message: &Message| message.view.as_ref().is_some_and(|view| self.is_ours(view));
+        let snapshot = snapshot.filter(|message| self.installing.is_none() && members(message));
+        if !snapshot.is_some_and(|message| self.restore(message)) {
             out.push(Output::DiscardSnapshot);
         }
+    }
+
+    /// Whether these can be the members of this group: they are fixed.
+    fn is_ours(&self, view: &View) -> bool {
+        let own = self.core.view();
+        view.epoch == own.epoch && view.has_nodes_of(own)
+    }
+
+    fn restore(&mut self, message: Message) -> bool {
+        let (from, term) = (message.from, message.term);
+        let taken = self.core.restore(message);
+        if term == self.core.term() && self.core.leader() == Some(from) {
+            self.guard.heard(self.now);
+        }
+        taken
     }
 
     fn propose(&mut self, token: Token, op: Bytes, out: &mut Vec<Output>) {
@@ -233,7 +264,7 @@ impl Raft {
         }
     }
 
-    fn read(&mut self, token: Token, level: kv::Level, out: &mut Vec<Output>) {
+    fn read(&mut self, token: Token, level: Level, out: &mut Vec<Output>) {
         let moment = moment(self.now, &self.core, &self.lease, self.applied);
         if let Err(error) = self.reads.read(token, level, moment) {
             out.push(Output::Refuse { token, error });
@@ -242,8 +273,12 @@ impl Raft {
 
     fn fetched(&mut self, token: Token, out: &mut Vec<Output>) {
         let moment = moment(self.now, &self.core, &self.lease, self.applied);
-        if let Verdict::Answer { reached, staleness_micros } = self.reads.fetched(token, moment) {
-            out.push(Output::Answer { token, reached, staleness_micros });
+        match self.reads.fetched(token, moment) {
+            Verdict::Answer { .. } if Loss::is_own(token) => self.proven(token, out),
+            Verdict::Answer { reached, staleness_micros } => {
+                out.push(Output::Answer { token, reached, staleness_micros });
+            }
+            _ => (),
         }
     }
 
@@ -251,7 +286,7 @@ impl Raft {
         let _ = self.reads.forget(token) || self.batch.forget(token);
     }
 
-    fn synced(&mut self, ticket: u64, out: &mut Vec<Output>) {
+    fn synced(&mut self, ticket: Ticket, out: &mut Vec<Output>) {
         let Some((step, late)) = self.outbox.synced(ticket) else { return };
         self.core.persisted(step);
         self.send(late, out);
@@ -260,7 +295,7 @@ impl Raft {
         }
     }
 
-    fn applied(&mut self, index: u64) {
+    fn applied(&mut self, index: Index) {
         if index > self.applied.index {
             let term = self.core.log().term(index).unwrap_or_default();
             self.set_applied(Position { index, term });
@@ -284,9 +319,12 @@ impl Raft {
             }
         }
         while let Some(to) = self.core.next_snapshot() {
-            out.push(Output::MakeSnapshot { to: node(to) });
+            out.push(Output::MakeSnapshot { to });
         }
-        let tokens = self.reads.take_fetch();
+        self.note_whole(out);
+        let (own, tokens): (Vec<Token>, Vec<Token>) =
+            self.reads.take_fetch().into_iter().partition(|token| Loss::is_own(*token));
+        own.into_iter().for_each(|token| self.fetched(token, out));
         if !tokens.is_empty() {
             out.push(Output::Fetch { tokens });
         }
@@ -301,6 +339,7 @@ impl Raft {
             self.seen = now;
             self.lease.reset();
             self.reads.interrupt();
+            self.forget_losses();
             if now.1 != Role::Leader {
                 out.extend(self.batch.drain().map(|token| Output::Refuse { token, error: not_appended() }));
             }
@@ -339,7 +378,7 @@ impl Raft {
     }
 
     fn give(&mut self, entry: crate::entries::LogEntry, out: &mut Vec<Output>) {
-        let at = Position { index: entry.index, term: entry.term };
+        let at = entry.at();
         let tokens = self.proposals.committed(at);
         let is_ops = entry.kind == 0;
         if !is_ops {
@@ -347,12 +386,15 @@ impl Raft {
         }
         let copies = self.core.copies(at.index);
         let entry = if is_ops { entry.data } else { Bytes::new() };
-        out.push(Output::Apply { index: at.index, term: at.term, entry, tokens, copies });
+        out.push(Output::Apply { at, entry, tokens, copies });
     }
 
     fn send(&mut self, messages: Vec<Message>, out: &mut Vec<Output>) {
-        for message in messages {
-            let (to, body) = (node(message.to), message.encode());
+        for mut message in messages {
+            if message.kind == Kind::Snapshot {
+                message.view = Some(self.core.view().clone());
+            }
+            let (to, body) = (message.to, message.encode());
             match message.kind {
                 Kind::Snapshot => out.push(Output::SendSnapshot { to, header: body }),
                 Kind::TimeoutNow => {
@@ -382,35 +424,56 @@ impl Raft {
     }
 }
 
-impl Protocol for Raft {
+impl Replicate for Raft {
     fn step(&mut self, input: Input, out: &mut Vec<Output>) {
         match input {
-            Input::Tick { now, clock } => self.tick(now, clock),
+            Input::Tick { now, clock } => self.tick(now, clock, out),
+            Input::View(view) => self.core.take_view(view),
             Input::Propose { ops } => ops.into_iter().for_each(|(token, op)| self.propose(token, op, out)),
-            Input::Read { token, level } => self.read(token, level, out),
+            Input::Read { token, level, .. } => self.read(token, level, out),
             Input::Fetched { token } => self.fetched(token, out),
             Input::Forget { token } => self.forget(token),
-            Input::Message { from, body } => self.message(from, &body),
+            // Members change by entries, so the term says what a revision says elsewhere.
+            Input::Message { from, body, .. } => self.message(from, &body, out),
             Input::Durable { ticket } => self.synced(ticket, out),
             Input::Applied { index } => self.applied(index),
-            Input::Connected { node, last } => self.core.connected(node.0.into(), last),
-            Input::Disconnected { node } => self.core.unreachable(node.0.into()),
-            Input::WholeAt { index, term } => self.guard.require(index, term),
-            Input::SnapshotMade { to, at } => {
-                self.core.snapshot_made(to.0.into(), at.map(|(index, term)| Position { index, term }));
-            }
-            Input::SnapshotSent { to, arrived } => self.core.snapshot_sent(to.0.into(), arrived),
+            Input::Connected { node, hello } => self.greeted(node, &hello),
+            Input::Disconnected { node } => self.core.unreachable(node),
+            Input::SnapshotMade { to, at } => self.core.snapshot_made(to, at),
+            Input::SnapshotSent { to, arrived } => self.core.snapshot_sent(to, arrived),
             Input::SnapshotReceived { header } => self.snapshot_received(&header, out),
-            Input::Transfer { to } => self.core.transfer(to.0.into()),
+            Input::Yield { to } => self.core.transfer(to),
         }
         self.settle(out);
     }
 
+    fn route(&self, class: Class, level: Level) -> Route {
+        // What may be no older than now is only to be had from the leader.
+        let is_stale = class == Class::Read && matches!(level, Level::Local | Level::Bounded(1..));
+        match self.core.leader() {
+            _ if is_stale => Route::Here,
+            Some(leader) if leader == self.config.id => Route::Here,
+            Some(leader) => Route::To(leader),
+            None => Route::Nobody("it has no leader that can be reached"),
+        }
+    }
+
+    fn hello(&self, _: NodeId) -> Bytes {
+        Hello { last: self.core.durable(), lost: self.asks() }.encode()
+    }
+
+    fn due(&self) -> Instant {
+        self.ticker.due().min(self.loss_due())
+    }
+
+    fn view(&self) -> &View {
+        self.core.view()
+    }
+
     fn status(&self) -> Status {
-        let leader = self.core.leader();
         Status {
             role: self.core.role(),
-            leader: (leader != 0).then(|| node(leader)),
+            leader: self.core.leader(),
             term: self.core.term(),
             last: self.core.last(),
             durable: self.core.durable(),
@@ -419,19 +482,14 @@ impl Protocol for Raft {
         }
     }
 
-    fn acknowledged(&self, node: NodeId) -> Option<u64> {
-        self.core.acknowledged(node.0.into())
-    }
-
     fn checkpoint(&self) -> Vec<Bytes> {
-        let log = self.core.log();
-        let mut records =
-            vec![Record::Base(self.applied).encode(), Record::State(self.core.state()).encode()];
+        let (log, head, view) = (self.core.log(), self.core.head(), self.core.view());
+        let mut records = vec![Record::Base(self.applied, view.clone()), Record::State(self.core.state())];
         if let Some((_, at)) = self.installing {
-            records.push(Record::Snapshot(at).encode());
+            records.push(Record::Snapshot(at, view.clone()));
         }
-        records.extend(log.above(self.applied.index).cloned().map(|entry| Record::Entry(entry).encode()));
-        records
+        records.extend(log.above(self.applied.index).cloned().map(Record::Entry));
+        records.into_iter().map(|record| record.encode(head)).collect()
     }
 }
 
@@ -443,10 +501,6 @@ pub fn describe(body: &Bytes) -> String {
 fn moment<'a>(now: Instant, core: &Core, lease: &'a Lease, applied: Position) -> Moment<'a> {
     let lease = core.has_committed().then_some(lease);
     Moment { now, lease, commit: core.commit(), applied: applied.index }
-}
-
-fn node(id: u64) -> NodeId {
-    NodeId(u16::try_from(id).expect("members have ids of 16 bits"))
 }
 
 fn not_appended() -> Error {

@@ -6,10 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use kv::Error;
+use kv::{Error, Position, Term};
 
 use crate::Token;
-use crate::entries::Position;
 
 /// The open proposals by index and term.
 #[derive(Default)]
@@ -28,7 +27,7 @@ impl Proposals {
     pub(super) fn committed(&mut self, at: Position) -> Vec<Token> {
         let tokens = self.open.remove(&at).unwrap_or_default();
         // Terms never fall along a log: what an earlier term put here or behind cannot follow this entry.
-        let rest = self.open.range(Position { term: 0, ..at }..);
+        let rest = self.open.range(Position { term: Term::ZERO, ..at }..);
         let is_dead = |other: &Position| other.index == at.index || other.term < at.term;
         let dead: Vec<Position> = rest.map(|(other, _)| *other).filter(is_dead).collect();
         for other in dead {
@@ -40,7 +39,7 @@ impl Proposals {
 
     /// A snapshot stands for all entries up to its place.
     pub(super) fn covered(&mut self, at: Position) {
-        let behind = self.open.split_off(&Position { index: at.index + 1, term: 0 });
+        let behind = self.open.split_off(&Position { index: at.index.next(), term: Term::ZERO });
         for (_, tokens) in std::mem::replace(&mut self.open, behind) {
             self.refuse(tokens, in_doubt);
         }
@@ -78,7 +77,7 @@ mod tests {
     use super::*;
 
     fn at(index: u64, term: u64) -> Position {
-        Position { index, term }
+        Position::new(index, term)
     }
 
     fn refused(proposals: &mut Proposals) -> Vec<(Token, Outcome)> {

@@ -18,7 +18,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kv::{Error, Level};
+use kv::{Error, Index, Level};
 use mutant::Mutant;
 
 use super::lease::Lease;
@@ -31,8 +31,8 @@ pub(super) struct Moment<'a> {
     pub(super) now: Instant,
     /// Of a leader that has committed an entry of its term.
     pub(super) lease: Option<&'a Lease>,
-    pub(super) commit: u64,
-    pub(super) applied: u64,
+    pub(super) commit: Index,
+    pub(super) applied: Index,
 }
 
 impl Moment<'_> {
@@ -59,7 +59,7 @@ pub(super) struct Reads {
     /// By the number of the first round that will do.
     waiting: BTreeSet<(u64, Token)>,
     /// By the index that must be applied first.
-    indexed: BTreeSet<(u64, Token)>,
+    indexed: BTreeSet<(Index, Token)>,
     /// Their rows may be read now.
     fetch: Vec<Token>,
     round: Option<Round>,
@@ -83,7 +83,7 @@ struct Read {
 #[derive(Clone, Copy)]
 enum Place {
     Waiting(u64),
-    Indexed(u64, Proof),
+    Indexed(Index, Proof),
     Fetching(Proof),
 }
 
@@ -106,7 +106,7 @@ struct Round {
 struct Confirmed {
     number: u64,
     began: Instant,
-    index: u64,
+    index: Index,
 }
 
 impl Reads {
@@ -175,7 +175,7 @@ impl Reads {
     }
 
     /// A round is confirmed: when it began, if it is the one on its way.
-    pub(super) fn confirm_round(&mut self, number: u64, index: u64, applied: u64) -> Option<Instant> {
+    pub(super) fn confirm_round(&mut self, number: u64, index: Index, applied: Index) -> Option<Instant> {
         let began = self.round.take_if(|round| round.number == number)?.began;
         let confirmed = Confirmed { number, began, index };
         self.confirmed = Some(confirmed);
@@ -190,10 +190,10 @@ impl Reads {
     /// The term or the role changed: what is on its way is lost, and so is the lease.
     pub(super) fn interrupt(&mut self) {
         self.round = None;
-        let leased = |(_, token): &&(u64, Token)| {
+        let leased = |(_, token): &&(Index, Token)| {
             matches!(self.open.get(token), Some(Read { place: Place::Indexed(_, Proof::Lease), .. }))
         };
-        let leased: Vec<(u64, Token)> = self.indexed.iter().filter(leased).copied().collect();
+        let leased: Vec<(Index, Token)> = self.indexed.iter().filter(leased).copied().collect();
         for (index, token) in leased {
             self.indexed.remove(&(index, token));
             let read = self.open[&token];
@@ -202,8 +202,8 @@ impl Reads {
     }
 
     /// All entries up to here are applied.
-    pub(super) fn applied(&mut self, applied: u64) {
-        let later = self.indexed.split_off(&(applied + 1, 0));
+    pub(super) fn applied(&mut self, applied: Index) {
+        let later = self.indexed.split_off(&(applied.next(), 0));
         for (_, token) in std::mem::replace(&mut self.indexed, later) {
             let read = self.open.get_mut(&token).expect("an indexed read is open");
             let Place::Indexed(_, proof) = read.place else { unreachable!("the set holds indexed reads") };
@@ -218,7 +218,7 @@ impl Reads {
             moment.now.since(confirmed.began) <= millis.saturating_mul(1000)
         };
         match read.level {
-            Level::Local => self.index(token, 0, Proof::Local(self.known(moment)), moment.applied),
+            Level::Local => self.index(token, Index::ZERO, Proof::Local(self.known(moment)), moment.applied),
             _ if moment.is_leased() => self.index(token, moment.commit, Proof::Lease, moment.applied),
             Level::Bounded(millis) => match self.confirmed.filter(|confirmed| fresh(confirmed, millis)) {
                 Some(round) => self.index(token, round.index, Proof::Round(round), moment.applied),
@@ -233,7 +233,7 @@ impl Reads {
         self.open.insert(token, Read { place: Place::Waiting(read.after), ..read });
     }
 
-    fn index(&mut self, token: Token, index: u64, proof: Proof, applied: u64) {
+    fn index(&mut self, token: Token, index: Index, proof: Proof, applied: Index) {
         let read = self.open.get_mut(&token).expect("a read that is placed is open");
         if index <= applied {
             read.place = Place::Fetching(proof);
@@ -269,7 +269,7 @@ impl Reads {
         self.settled.map(|round| round.began)
     }
 
-    fn settle(&mut self, applied: u64) {
+    fn settle(&mut self, applied: Index) {
         if let Some(confirmed) = self.confirmed.filter(|confirmed| confirmed.index <= applied) {
             self.settled = Some(confirmed);
         }
@@ -283,7 +283,7 @@ mod tests {
     const RENEW: u64 = 200;
 
     fn moment(now: u64, applied: u64) -> Moment<'static> {
-        Moment { now: Instant(now), lease: None, commit: 10, applied }
+        Moment { now: Instant(now), lease: None, commit: Index(10), applied: Index(applied) }
     }
 
     fn lease(began: u64) -> Lease {
@@ -301,7 +301,7 @@ mod tests {
         let mut reads = Reads::default();
         reads.read(1, Level::Linearizable, moment(1000, 10)).unwrap();
         assert_eq!(reads.begin_round(Instant(1000), RENEW), Some(1));
-        assert_eq!(reads.confirm_round(1, 10, 10), Some(Instant(1000)));
+        assert_eq!(reads.confirm_round(1, Index(10), Index(10)), Some(Instant(1000)));
         assert_eq!(reads.take_fetch(), [1]);
         assert_eq!(reads.fetched(1, moment(1001, 10)), answer(Level::Linearizable, 0));
         reads
@@ -313,11 +313,11 @@ mod tests {
         reads.read(1, Level::Linearizable, moment(0, 5)).unwrap();
         assert_eq!(reads.begin_round(Instant(0), RENEW), Some(1));
         assert_eq!(reads.begin_round(Instant(1), RENEW), None, "one at a time");
-        reads.confirm_round(1, 7, 5);
+        reads.confirm_round(1, Index(7), Index(5));
         assert_eq!(reads.take_fetch(), [0; 0]);
-        reads.applied(6);
+        reads.applied(Index(6));
         assert_eq!(reads.take_fetch(), [0; 0]);
-        reads.applied(7);
+        reads.applied(Index(7));
         assert_eq!(reads.take_fetch(), [1]);
         assert_eq!(reads.fetched(1, moment(9, 7)), answer(Level::Linearizable, 0));
         assert_eq!(reads.fetched(1, moment(9, 7)), Verdict::Unknown);
@@ -329,10 +329,10 @@ mod tests {
         reads.read(1, Level::Linearizable, moment(0, 10)).unwrap();
         reads.begin_round(Instant(0), RENEW);
         reads.read(2, Level::Linearizable, moment(0, 10)).unwrap();
-        reads.confirm_round(1, 10, 10);
+        reads.confirm_round(1, Index(10), Index(10));
         assert_eq!(reads.take_fetch(), [1]);
         assert_eq!(reads.begin_round(Instant(0), RENEW), Some(2));
-        reads.confirm_round(2, 10, 10);
+        reads.confirm_round(2, Index(10), Index(10));
         assert_eq!(reads.take_fetch(), [2]);
     }
 
@@ -343,7 +343,7 @@ mod tests {
         let mut reads = Reads::default();
         reads.read(1, Level::Linearizable, leased(1, 9)).unwrap();
         assert_eq!(reads.take_fetch(), [0; 0]);
-        reads.applied(10);
+        reads.applied(Index(10));
         assert_eq!(reads.take_fetch(), [1]);
         assert_eq!(reads.fetched(1, leased(899, 10)), answer(Level::Linearizable, 0));
     }
@@ -357,7 +357,7 @@ mod tests {
         assert_eq!(reads.take_fetch(), [1]);
         assert_eq!(reads.fetched(1, leased(900)), Verdict::Again);
         let number = reads.begin_round(Instant(900), RENEW).unwrap();
-        reads.confirm_round(number, 10, 10);
+        reads.confirm_round(number, Index(10), Index(10));
         assert_eq!(reads.take_fetch(), [1]);
         assert_eq!(reads.fetched(1, leased(2000)), answer(Level::Linearizable, 0));
     }
@@ -370,9 +370,9 @@ mod tests {
         reads.read(2, Level::Linearizable, moment(1, 9)).unwrap();
         let lost = reads.begin_round(Instant(1), RENEW).unwrap();
         reads.interrupt();
-        assert_eq!(reads.confirm_round(lost, 10, 10), None);
+        assert_eq!(reads.confirm_round(lost, Index(10), Index(10)), None);
         let number = reads.begin_round(Instant(2), RENEW).unwrap();
-        reads.confirm_round(number, 10, 10);
+        reads.confirm_round(number, Index(10), Index(10));
         assert_eq!(reads.take_fetch(), [1, 2]);
     }
 
@@ -384,7 +384,7 @@ mod tests {
         assert_eq!(reads.lost_round(Instant(99), 100), None);
         assert_eq!(reads.lost_round(Instant(100), 100), Some(1));
         assert_eq!(reads.lost_round(Instant(150), 100), None);
-        assert_eq!(reads.confirm_round(1, 10, 10), Some(Instant(0)));
+        assert_eq!(reads.confirm_round(1, Index(10), Index(10)), Some(Instant(0)));
     }
 
     #[test]
@@ -401,7 +401,7 @@ mod tests {
             "it grew too old while the rows were read"
         );
         let number = reads.begin_round(Instant(2001), RENEW).unwrap();
-        reads.confirm_round(number, 11, 11);
+        reads.confirm_round(number, Index(11), Index(11));
         assert_eq!(reads.take_fetch(), [3]);
         assert_eq!(reads.fetched(3, moment(9999, 11)), answer(Level::Linearizable, 0));
     }
@@ -441,9 +441,9 @@ mod tests {
         reads.read(2, Level::Linearizable, moment(0, 5)).unwrap();
         reads.begin_round(Instant(0), RENEW);
         assert!(reads.forget(1));
-        reads.confirm_round(1, 9, 5);
+        reads.confirm_round(1, Index(9), Index(5));
         assert!(reads.forget(2) && !reads.forget(2));
-        reads.applied(9);
+        reads.applied(Index(9));
         assert_eq!(reads.take_fetch(), [0; 0]);
         assert!(reads.open.is_empty() && reads.waiting.is_empty() && reads.indexed.is_empty());
     }

@@ -1,6 +1,7 @@
 //! Rounds of reads: when one begins, is issued again, and what its confirmation means.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use kv::Index;
 use kv::cluster::Role;
 
 use super::Raft;
@@ -8,7 +9,7 @@ use super::Raft;
 /// A round of reads that a follower does not see confirmed is issued again after so many heartbeats.
 const ROUND_PATIENCE_HEARTBEATS: u64 = 2;
 /// The name of a round: who asks, in which life, and the number of the round.
-const ROUND_NAME_BYTES: usize = 2 + 8 + 8;
+const ROUND_NAME_BYTES: usize = 8 + 8 + 8;
 
 impl Raft {
     /// Begins a round of reads, if one is due and somebody could confirm it. Whether it did.
@@ -36,11 +37,11 @@ impl Raft {
     fn can_ask(&self) -> bool {
         match self.core.role() {
             Role::Leader => self.core.has_committed(),
-            _ => self.core.leader() != 0,
+            _ => self.core.leader().is_some(),
         }
     }
 
-    pub(super) fn round_confirmed(&mut self, name: &Bytes, index: u64) {
+    pub(super) fn round_confirmed(&mut self, name: &Bytes, index: Index) {
         // A leader's own rounds go on with the number of the issue.
         let Some(name) = name.first_chunk::<ROUND_NAME_BYTES>() else { return };
         let number = name.last_chunk().map_or(0, |number| u64::from_be_bytes(*number));
@@ -57,7 +58,7 @@ impl Raft {
     /// Rounds of all members and all their lives share a leader's table: their names differ.
     pub(super) fn round_name(&self, number: u64) -> Bytes {
         let mut name = BytesMut::with_capacity(ROUND_NAME_BYTES);
-        name.put_u16(self.config.id.0);
+        name.put_u64(self.config.id.0);
         name.put_u64(self.life.unwrap_or_default());
         name.put_u64(number);
         name.freeze()

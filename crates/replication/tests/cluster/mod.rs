@@ -7,13 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use kv::{Entry, NodeId, Op, Stamped, Version};
-use replication::{Input, Instant, Output, Protocol, Token, raft};
+use kv::{Entry, Epoch, NodeId, Op, Position, ReplicaId, Stamped, Version};
+use replication::{Input, Instant, Output, Recovery, Replicate, Revision, Ticket, Token, View, raft};
 
 /// The state that the entries lead to: the keys that were put, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
-    pub applied: (u64, u64),
+    pub applied: Position,
     pub keys: Vec<String>,
 }
 
@@ -30,32 +30,34 @@ pub struct Node {
     /// So many records survive a crash.
     pub synced: usize,
     /// Appends that are not synced: ticket, end in the log, whether it installs.
-    pub appends: VecDeque<(u64, usize, bool)>,
+    pub appends: VecDeque<(Ticket, usize, bool)>,
     pub table: Table,
     pub flushed: Table,
     pub applies: VecDeque<Output>,
     pub fetches: VecDeque<Token>,
-    received: Option<(u16, Table)>,
+    received: Option<(u64, Table)>,
     made: BTreeMap<NodeId, Table>,
-    next_ticket: u64,
+    next_ticket: Ticket,
+    /// Its folder was wiped, and it was told so.
+    lost: bool,
     lives: u64,
 }
 
 pub struct Cluster {
     pub now: u64,
-    pub nodes: BTreeMap<u16, Node>,
-    pub net: Vec<(u16, u16, Packet)>,
+    pub nodes: BTreeMap<u64, Node>,
+    pub net: Vec<(u64, u64, Packet)>,
     /// What the replicas put out, for the test to look at.
-    pub outputs: Vec<(u16, Output)>,
+    pub outputs: Vec<(u64, Output)>,
     /// How a node's clock goes: rate in thousandths.
-    pub rates: BTreeMap<u16, u64>,
+    pub rates: BTreeMap<u64, u64>,
     pub seed: u64,
     pub cache_bytes: usize,
     next_token: Token,
 }
 
 impl Cluster {
-    pub fn new(count: u16, seed: u64, cache_bytes: usize) -> Cluster {
+    pub fn new(count: u64, seed: u64, cache_bytes: usize) -> Cluster {
         let mut cluster = Cluster {
             now: 0,
             nodes: BTreeMap::new(),
@@ -71,19 +73,19 @@ impl Cluster {
         cluster
     }
 
-    pub fn ids(&self) -> Vec<u16> {
+    pub fn ids(&self) -> Vec<u64> {
         self.nodes.keys().copied().collect()
     }
 
-    pub fn node(&self, id: u16) -> &Node {
+    pub fn node(&self, id: u64) -> &Node {
         &self.nodes[&id]
     }
 
-    pub fn replica(&self, id: u16) -> Option<&raft::Raft> {
+    pub fn replica(&self, id: u64) -> Option<&raft::Raft> {
         self.nodes[&id].replica.as_ref()
     }
 
-    pub fn local_now(&self, id: u16) -> Instant {
+    pub fn local_now(&self, id: u64) -> Instant {
         Instant(u64::from(id) * 1_000_000_000 + self.now * self.rates[&id] / 1000)
     }
 
@@ -93,19 +95,19 @@ impl Cluster {
     }
 
     /// Lets a node look at its clock.
-    pub fn tick(&mut self, id: u16) {
-        let clock = Version::new(self.now, NodeId(id));
+    pub fn tick(&mut self, id: u64) {
+        let clock = Version::new(self.now, ReplicaId(id as u16));
         let now = self.local_now(id);
         self.input(id, Input::Tick { now, clock });
     }
 
     /// Gives an input, with a look at the clock before it.
-    pub fn step(&mut self, id: u16, input: Input) {
+    pub fn step(&mut self, id: u64, input: Input) {
         self.tick(id);
         self.input(id, input);
     }
 
-    pub fn propose(&mut self, id: u16, key: &str) -> Token {
+    pub fn propose(&mut self, id: u64, key: &str) -> Token {
         let op = Op::Put { key: key.to_owned().into(), value: Bytes::new(), deadline: None, previous: false };
         let token = self.token();
         self.step(id, Input::Propose { ops: vec![(token, Stamped { id: None, op }.encode())] });
@@ -113,10 +115,12 @@ impl Cluster {
     }
 
     /// Takes a packet to its target, if that is up.
-    pub fn deliver(&mut self, (from, to, packet): (u16, u16, Packet)) {
+    pub fn deliver(&mut self, (from, to, packet): (u64, u64, Packet)) {
         let is_up = self.nodes[&to].replica.is_some();
         match packet {
-            Packet::Message(body) => self.step(to, Input::Message { from: NodeId(from), body }),
+            Packet::Message(body) => {
+                self.step(to, Input::Message { from: NodeId(from), revision: Revision(1), body })
+            }
             Packet::Snapshot(header, table) if is_up => {
                 // One at a time is received; a second one is refused before it has touched the first.
                 self.nodes.get_mut(&to).unwrap().received.get_or_insert((from, table));
@@ -131,19 +135,19 @@ impl Cluster {
         }
     }
 
-    fn snapshot_sent(&mut self, from: u16, to: u16, arrived: bool) {
+    fn snapshot_sent(&mut self, from: u64, to: u64, arrived: bool) {
         self.step(from, Input::SnapshotSent { to: NodeId(to), arrived });
     }
 
     /// Loses a packet.
-    pub fn lose(&mut self, (from, to, packet): (u16, u16, Packet)) {
+    pub fn lose(&mut self, (from, to, packet): (u64, u64, Packet)) {
         if matches!(packet, Packet::Snapshot(..)) {
             self.snapshot_sent(from, to, false);
         }
     }
 
     /// Syncs the first so many appends of a node.
-    pub fn sync(&mut self, id: u16, count: usize) {
+    pub fn sync(&mut self, id: u64, count: usize) {
         let node = self.nodes.get_mut(&id).unwrap();
         let count = count.min(node.appends.len());
         let Some((ticket, end, _)) = node.appends.drain(..count).next_back() else { return };
@@ -152,7 +156,7 @@ impl Cluster {
     }
 
     /// Syncs the append that installs a received snapshot, and all before it.
-    pub fn sync_all(&mut self, id: u16) {
+    pub fn sync_all(&mut self, id: u64) {
         while !self.nodes[&id].appends.is_empty() {
             let node = self.nodes.get_mut(&id).unwrap();
             let install = node.appends.iter().position(|(_, _, install)| *install);
@@ -171,21 +175,21 @@ impl Cluster {
     }
 
     /// Applies the next entry of a node.
-    pub fn apply(&mut self, id: u16) {
+    pub fn apply(&mut self, id: u64) {
         let node = self.nodes.get_mut(&id).unwrap();
-        let Some(Output::Apply { index, term, entry, .. }) = node.applies.pop_front() else { return };
-        node.table.apply(index, term, &entry);
-        self.step(id, Input::Applied { index });
+        let Some(Output::Apply { at, entry, .. }) = node.applies.pop_front() else { return };
+        node.table.apply(at, &entry);
+        self.step(id, Input::Applied { index: at.index });
     }
 
-    pub fn apply_all(&mut self, id: u16) {
+    pub fn apply_all(&mut self, id: u64) {
         while !self.nodes[&id].applies.is_empty() {
             self.apply(id);
         }
     }
 
     /// The table of a node is flushed and a checkpoint written and synced; then the log before it may go.
-    pub fn flush(&mut self, id: u16) {
+    pub fn flush(&mut self, id: u64) {
         self.sync_all(id);
         let node = self.nodes.get_mut(&id).unwrap();
         node.flushed = node.table.clone();
@@ -195,7 +199,7 @@ impl Cluster {
         node.synced = node.log.len();
     }
 
-    pub fn crash(&mut self, id: u16) {
+    pub fn crash(&mut self, id: u64) {
         self.lose_received(id);
         let node = self.nodes.get_mut(&id).unwrap();
         *node = Node {
@@ -204,50 +208,48 @@ impl Cluster {
             table: node.flushed.clone(),
             flushed: node.flushed.clone(),
             lives: node.lives,
+            lost: node.lost,
             ..Node::empty()
         };
     }
 
-    pub fn wipe(&mut self, id: u16) {
+    /// Loses the whole folder of a node; it knows that when it starts, or `knows` it not.
+    pub fn wipe(&mut self, id: u64, knows: bool) {
         self.lose_received(id);
         let lives = self.nodes[&id].lives;
-        self.nodes.insert(id, Node { lives, ..Node::empty() });
+        self.nodes.insert(id, Node { lives, lost: knows, ..Node::empty() });
     }
 
-    fn lose_received(&mut self, id: u16) {
+    fn lose_received(&mut self, id: u64) {
         if let Some((from, _)) = self.nodes.get_mut(&id).unwrap().received.take() {
             self.snapshot_sent(from, id, false);
         }
     }
 
-    pub fn start(&mut self, id: u16) {
-        let members = self.ids().into_iter().map(NodeId).collect();
+    pub fn start(&mut self, id: u64) {
+        let view = View::of(Epoch(1), &Vec::from_iter(self.ids().into_iter().map(NodeId)));
         let node = self.nodes.get_mut(&id).unwrap();
         node.lives += 1;
-        let mut config = raft::Config::new(NodeId(id), members, self.seed + node.lives);
+        let mut config = raft::Config::new(NodeId(id), view, self.seed + node.lives);
+        config.lost = node.lost;
         config.cache_bytes = self.cache_bytes;
-        let mut recovery = raft::Recovery::default();
+        let mut recovery = Recovery::default();
         node.log.iter().for_each(|record| recovery.replay(record).unwrap());
-        node.replica = Some(raft::Raft::new(config, recovery, node.table.applied));
+        node.replica = Some(raft::Raft::new(config, recovery, node.table.applied).unwrap());
         self.tick(id);
     }
 
-    /// Two nodes see each other again and tell the last index they have synced.
-    pub fn connect(&mut self, a: u16, b: u16) {
+    /// Two nodes see each other again, and their replicas say hello.
+    pub fn connect(&mut self, a: u64, b: u64) {
         for (here, there) in [(a, b), (b, a)] {
-            let (Some(one), Some(other)) = (self.replica(here), self.replica(there)) else { return };
-            let last = other.status().durable;
-            let known = one.acknowledged(NodeId(there)).filter(|&known| known > last);
-            let term = one.status().term;
-            self.step(here, Input::Connected { node: NodeId(there), last });
-            if let Some(index) = known {
-                self.step(there, Input::WholeAt { index, term });
-            }
+            let (Some(_), Some(other)) = (self.replica(here), self.replica(there)) else { return };
+            let hello = other.hello(NodeId(here));
+            self.step(here, Input::Connected { node: NodeId(there), hello });
         }
     }
 
     /// Gives an input in a turn that began earlier: the node's clock stands where it looked last.
-    pub fn input(&mut self, id: u16, input: Input) {
+    pub fn input(&mut self, id: u64, input: Input) {
         let mut out = Vec::new();
         let node = self.nodes.get_mut(&id).unwrap();
         let Some(replica) = &mut node.replica else { return };
@@ -258,26 +260,26 @@ impl Cluster {
         }
     }
 
-    fn carry_out(&mut self, id: u16, output: Output) {
+    fn carry_out(&mut self, id: u64, output: Output) {
         let node = self.nodes.get_mut(&id).unwrap();
         match output {
             Output::Append { ticket, records, install } => {
                 assert_eq!(ticket, node.next_ticket, "tickets rise by one");
-                node.next_ticket += 1;
+                node.next_ticket = ticket.next();
                 node.log.extend(records);
                 node.appends.push_back((ticket, node.log.len(), install));
             }
             Output::Send { to, body } => self.net.push((id, to.0, Packet::Message(body))),
-            Output::Apply { index, .. } => {
+            Output::Apply { at, .. } => {
                 assert!(
                     !node.appends.iter().any(|(_, _, install)| *install),
                     "no apply before the snapshot is in"
                 );
                 let before = match node.applies.back() {
-                    Some(Output::Apply { index, .. }) => *index,
-                    _ => node.table.applied.0,
+                    Some(Output::Apply { at, .. }) => at.index,
+                    _ => node.table.applied.index,
                 };
-                assert_eq!(index, before + 1, "applied indexes rise by one");
+                assert_eq!(at.index, before.next(), "applied indexes rise by one");
                 node.applies.push_back(output);
             }
             Output::Fetch { tokens } => node.fetches.extend(tokens),
@@ -295,7 +297,8 @@ impl Cluster {
                     node.received = None;
                 }
             }
-            Output::Answer { .. } | Output::Refuse { .. } => (),
+            Output::Answer { .. } | Output::Refuse { .. } | Output::Lacking { .. } => (),
+            Output::Whole => node.lost = false,
         }
     }
 }
@@ -313,16 +316,17 @@ impl Node {
             fetches: VecDeque::new(),
             received: None,
             made: BTreeMap::new(),
-            next_ticket: 1,
+            next_ticket: Ticket(1),
+            lost: false,
             lives: 0,
         }
     }
 }
 
 impl Table {
-    fn apply(&mut self, index: u64, term: u64, entry: &Bytes) {
-        assert_eq!(index, self.applied.0 + 1, "entries are applied in order");
-        self.applied = (index, term);
+    fn apply(&mut self, at: Position, entry: &Bytes) {
+        assert_eq!(at.index, self.applied.index.next(), "entries are applied in order");
+        self.applied = at;
         self.keys.extend(keys(entry));
     }
 }
@@ -341,14 +345,14 @@ pub fn keys(entry: &Bytes) -> Vec<String> {
 
 /// Pairs of nodes that do not reach each other.
 #[derive(Default)]
-pub struct Cuts(pub BTreeSet<(u16, u16)>);
+pub struct Cuts(pub BTreeSet<(u64, u64)>);
 
 impl Cuts {
-    pub fn cut(&mut self, a: u16, b: u16) {
+    pub fn cut(&mut self, a: u64, b: u64) {
         self.0.extend([(a, b), (b, a)]);
     }
 
-    pub fn is_cut(&self, from: u16, to: u16) -> bool {
+    pub fn is_cut(&self, from: u64, to: u64) -> bool {
         self.0.contains(&(from, to))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kv::{Level, NodeId};
+use kv::{Level, NodeId, Scope};
 use replication::Input;
 
 use super::cluster::Packet;
@@ -63,7 +63,7 @@ impl Run {
     fn attack_lease(mut self) -> BTreeMap<&'static str, u64> {
         (0..200).for_each(|_| self.calm());
         let leader = self.leader().expect("a calm group has a leader");
-        let others: Vec<u16> = self.ids().into_iter().filter(|&id| id != leader).collect();
+        let others: Vec<u64> = self.ids().into_iter().filter(|&id| id != leader).collect();
         let (forgets, campaigns) =
             if self.random.below(2) == 0 { (others[0], others[1]) } else { (others[1], others[0]) };
         // One follower hears no more of the leader, the other one confirms the lease and forgets it.
@@ -75,7 +75,7 @@ impl Run {
         }
         if self.random.below(3) == 0 {
             self.cluster.net.clear();
-            self.cluster.step(leader, Input::Transfer { to: NodeId(campaigns) });
+            self.cluster.step(leader, Input::Yield { to: NodeId(campaigns) });
             let asked = std::mem::take(&mut self.cluster.net);
             asked
                 .into_iter()
@@ -97,7 +97,8 @@ impl Run {
         if stops {
             let (token, floor) = (self.cluster.token(), self.floor());
             self.open.insert(token, Open { node: leader, floor, key: String::new(), leased: true });
-            self.cluster.input(leader, Input::Read { token, level: Level::Linearizable });
+            self.cluster
+                .input(leader, Input::Read { token, scope: Scope::Shard, level: Level::Linearizable });
             self.fetch(leader);
             self.fetch(leader);
         }
@@ -106,7 +107,7 @@ impl Run {
     }
 
     /// 5 ms in which some nodes run, messages arrive, and a leader is read from.
-    fn moment(&mut self, running: &[u16], leader: u16) {
+    fn moment(&mut self, running: &[u64], leader: u64) {
         self.cluster.now += 5000;
         if running.contains(&leader) {
             self.read_at(leader, Level::Linearizable);

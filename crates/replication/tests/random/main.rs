@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cluster::{Cluster, Cuts, Packet, keys};
 use kv::cluster::Role;
-use kv::{Error, Level, NodeId, Outcome};
-use replication::{Input, Output, Protocol, Token};
+use kv::{Error, Level, NodeId, Outcome, Scope, Term};
+use replication::{Input, Output, Replicate, Token};
 
 /// Seeds of a usual run; the environment may ask for other ones (`SEED`, `SEEDS`).
 const SEEDS: u64 = 200;
@@ -79,7 +79,7 @@ impl Random {
 
 /// An open request: at which node, and what had been seen by anybody when it was asked.
 struct Open {
-    node: u16,
+    node: u64,
     floor: usize,
     key: String,
     leased: bool,
@@ -90,14 +90,14 @@ struct Run {
     cluster: Cluster,
     cuts: Cuts,
     /// Nodes that are stopped until then.
-    stopped: BTreeMap<u16, u64>,
+    stopped: BTreeMap<u64, u64>,
     open: BTreeMap<Token, Open>,
     /// Rows that are read and not yet given: how many keys the table had.
-    rows: Vec<(u16, Token, usize)>,
+    rows: Vec<(u64, Token, usize)>,
     given: BTreeMap<Token, usize>,
     committed: BTreeMap<u64, (u64, Vec<String>)>,
     order: Vec<String>,
-    leaders: BTreeMap<u64, u16>,
+    leaders: BTreeMap<Term, u64>,
     failed: BTreeSet<String>,
     /// How many keys somebody was told of, and since when.
     floors: Vec<(u64, usize)>,
@@ -175,17 +175,17 @@ impl Run {
     }
 
     /// Often one that thinks it leads.
-    fn any_node(&mut self) -> u16 {
-        let leads = |id: &u16| self.cluster.replica(*id).is_some_and(|it| it.status().role == Role::Leader);
-        let leaders: Vec<u16> = self.ids().into_iter().filter(leads).collect();
+    fn any_node(&mut self) -> u64 {
+        let leads = |id: &u64| self.cluster.replica(*id).is_some_and(|it| it.status().role == Role::Leader);
+        let leaders: Vec<u64> = self.ids().into_iter().filter(leads).collect();
         if leaders.is_empty() || self.random.below(2) == 0 {
-            1 + self.random.below(3) as u16
+            1 + self.random.below(3) as u64
         } else {
             self.random.pick(&leaders)
         }
     }
 
-    fn fault(&mut self, id: u16) {
+    fn fault(&mut self, id: u64) {
         match self.random.below(4) {
             0 => {
                 self.cluster.crash(id);
@@ -204,11 +204,11 @@ impl Run {
         }
     }
 
-    fn ids(&self) -> Vec<u16> {
+    fn ids(&self) -> Vec<u64> {
         self.cluster.ids()
     }
 
-    fn if_running(&mut self, id: u16, then: impl FnOnce(&mut Run)) {
+    fn if_running(&mut self, id: u64, then: impl FnOnce(&mut Run)) {
         if !self.stopped.contains_key(&id) {
             then(self);
         }
@@ -239,7 +239,7 @@ impl Run {
         }
     }
 
-    fn sync(&mut self, id: u16) {
+    fn sync(&mut self, id: u64) {
         let installs = self.cluster.node(id).appends.iter().any(|(_, _, install)| *install);
         if installs {
             *self.seen.entry("install").or_default() += 1;
@@ -250,7 +250,7 @@ impl Run {
         }
     }
 
-    fn propose(&mut self, id: u16) {
+    fn propose(&mut self, id: u64) {
         self.next_key += 1;
         let key = format!("k{}", self.next_key);
         let floor = self.floor();
@@ -258,16 +258,16 @@ impl Run {
         self.open.insert(token, Open { node: id, floor, key, leased: false });
     }
 
-    fn read(&mut self, id: u16) {
+    fn read(&mut self, id: u64) {
         let levels = [Level::Linearizable, Level::Linearizable, Level::Bounded(200), Level::Local];
         let level = self.random.pick(&levels);
         self.read_at(id, level);
     }
 
-    fn read_at(&mut self, id: u16, level: Level) {
+    fn read_at(&mut self, id: u64, level: Level) {
         let (token, floor) = (self.cluster.token(), self.floor());
         let before = self.cluster.outputs.len();
-        self.cluster.step(id, Input::Read { token, level });
+        self.cluster.step(id, Input::Read { token, scope: Scope::Shard, level });
         let leased = level == Level::Linearizable
             && self.cluster.outputs[before..]
                 .iter()
@@ -276,7 +276,7 @@ impl Run {
     }
 
     /// Gives rows of a node that were read, and reads the rows of its next reads.
-    fn fetch(&mut self, id: u16) {
+    fn fetch(&mut self, id: u64) {
         while self.random.below(3) > 0
             && let Some(place) = self.rows.iter().position(|(node, ..)| *node == id)
         {
@@ -289,9 +289,9 @@ impl Run {
         self.rows.extend(fetches.map(|token| (id, token, count)));
     }
 
-    fn transfer(&mut self, id: u16) {
+    fn transfer(&mut self, id: u64) {
         let to = NodeId(1 + id % 3);
-        self.if_running(id, |run| run.cluster.step(id, Input::Transfer { to }));
+        self.if_running(id, |run| run.cluster.step(id, Input::Yield { to }));
     }
 
     fn forget(&mut self) {
@@ -303,7 +303,7 @@ impl Run {
         }
     }
 
-    fn lose_requests(&mut self, id: u16) {
+    fn lose_requests(&mut self, id: u64) {
         self.open.retain(|_, open| open.node != id);
         self.rows.retain(|(node, ..)| *node != id);
     }
@@ -321,14 +321,15 @@ impl Run {
     fn check(&mut self) {
         for (_, output) in std::mem::take(&mut self.cluster.outputs) {
             match output {
-                Output::Apply { index, term, entry, tokens, .. } => {
-                    self.check_apply(index, term, keys(&entry), tokens)
+                Output::Apply { at, entry, tokens, .. } => {
+                    self.check_apply(at.index.0, at.term.0, keys(&entry), tokens)
                 }
                 Output::Answer { token, reached, staleness_micros } => {
                     self.check_answer(token, reached, staleness_micros)
                 }
                 Output::Refuse { token, error } => self.check_refusal(token, &error),
                 Output::Append { .. } | Output::Send { .. } | Output::Fetch { .. } => (),
+                Output::Lacking { .. } | Output::Whole => (),
                 Output::MakeSnapshot { .. } | Output::SendSnapshot { .. } | Output::DiscardSnapshot => (),
             }
         }
@@ -425,8 +426,8 @@ impl Run {
     }
 
     /// The leader of the highest term.
-    fn leader(&self) -> Option<u16> {
-        let status = |id: u16| self.cluster.replica(id).map(|replica| (replica.status(), id));
+    fn leader(&self) -> Option<u64> {
+        let status = |id: u64| self.cluster.replica(id).map(|replica| (replica.status(), id));
         let leads =
             self.ids().into_iter().filter_map(status).filter(|(status, _)| status.role == Role::Leader);
         leads.max_by_key(|(status, _)| status.term).map(|(_, id)| id)

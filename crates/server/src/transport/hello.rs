@@ -55,7 +55,7 @@ impl Hello {
         let mut into = BytesMut::new();
         put_bytes(&mut into, MAGIC);
         into.put_u8(u8::from(self.purpose == Purpose::Bulk));
-        put_uint(&mut into, u64::from(self.from.0));
+        put_uint(&mut into, self.from.0);
         put_bytes(&mut into, self.name.as_bytes());
         put_bytes(&mut into, self.options.as_bytes());
         into.put_u64(self.cluster.map_or(0, ClusterId::get));
@@ -72,7 +72,7 @@ impl Hello {
         }
         Ok(Hello {
             purpose: if reader.bool()? { Purpose::Bulk } else { Purpose::Ordered },
-            from: NodeId(reader.u16()?),
+            from: NodeId(reader.uint()?),
             name: reader.text()?,
             options: reader.text()?,
             cluster: ClusterId::new(reader.u64()?),

@@ -90,7 +90,7 @@ impl Identities {
     pub fn new(folder: Folder, me: NodeId) -> Result<Identities, crate::Failure> {
         let known = Mutex::new(folder.known_peers()?);
         let own = folder.identity.clone();
-        let others = (1..=own.nodes.len() as u16).map(NodeId).filter(|node| *node != me);
+        let others = (1..=own.nodes.len() as u64).map(NodeId).filter(|node| *node != me);
         let unmet = Mutex::new(others.filter(|_| own.newcomer || own.rejoining).collect());
         let cluster = watch::Sender::new(own.cluster);
         Ok(Identities {
@@ -178,7 +178,7 @@ impl Identities {
                 own.options()
             )));
         }
-        if own.nodes.get(usize::from(hello.from.0).wrapping_sub(1)) != Some(&hello.name)
+        if own.nodes.get((hello.from.0 as usize).wrapping_sub(1)) != Some(&hello.name)
             || hello.from == self.me
         {
             return Err(Welcome::Stranger(format!("node {} is no other node of this cluster", hello.name)));
@@ -315,7 +315,7 @@ impl Identities {
 
     /// The name of a node.
     fn name_of(&self, node: NodeId) -> String {
-        let place = usize::from(node.0).wrapping_sub(1);
+        let place = (node.0 as usize).wrapping_sub(1);
         self.fixed().nodes.get(place).cloned().unwrap_or_default()
     }
 }

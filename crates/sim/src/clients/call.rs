@@ -98,10 +98,10 @@ impl World {
     }
 
     fn whom_to_ask(&mut self, client: usize, purpose: Purpose) -> NodeId {
-        let nodes = u64::from(self.nodes);
+        let nodes = self.nodes;
         let state = &mut self.clients[client];
         if purpose == Purpose::Last || state.random.percent(30) {
-            NodeId(state.random.between(1, nodes) as u16)
+            NodeId(state.random.between(1, nodes))
         } else {
             state.home
         }

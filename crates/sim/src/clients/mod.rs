@@ -64,7 +64,7 @@ impl Client {
             open: BTreeSet::new(),
             has_ids: random.percent(80) || comes_once,
             comes_once,
-            home: NodeId(random.between(1, u64::from(world.nodes)) as u16),
+            home: NodeId(random.between(1, world.nodes)),
             random,
             calls: BTreeMap::new(),
             called: 0,

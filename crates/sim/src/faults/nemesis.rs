@@ -58,7 +58,7 @@ impl World {
         if !leaders.is_empty() && self.random.percent(40) {
             self.random.pick(&leaders)
         } else {
-            NodeId(self.random.between(1, u64::from(self.nodes)) as u16)
+            NodeId(self.random.between(1, self.nodes))
         }
     }
 

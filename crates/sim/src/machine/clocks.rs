@@ -3,7 +3,7 @@
 use kv::{Level, NodeId, Receipt};
 
 use crate::watch::Bounds;
-use crate::world::World;
+use crate::world::{World, place};
 
 /// A staleness is measured by a clock that runs at most so much faster or slower than true time and than the version clock, in
 /// percent.
@@ -28,7 +28,7 @@ impl Clocks {
     }
 
     fn of(&self, node: NodeId) -> (Option<u64>, u64) {
-        self.nodes[usize::from(node.0) - 1]
+        self.nodes[place(node)]
     }
 }
 

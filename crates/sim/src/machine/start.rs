@@ -13,7 +13,7 @@ use super::{Process, TICK_MICROS};
 use crate::clients::Gate;
 use crate::events::Event;
 use crate::watch::Seen;
-use crate::world::World;
+use crate::world::{World, place};
 
 /// A process that could not start is started again after this.
 const START_AGAIN_MICROS: u64 = 1_000_000;
@@ -60,7 +60,7 @@ impl World {
         let (mut recovery, mut bad) = (Recovery::default(), Ok(()));
         let wal = wal::Config { log_id: self.machine(id).incarnation, ..self.settings.wal.clone() };
         self.see(Seen::Recovering { node: id });
-        let (machine, watch) = (&mut self.machines[usize::from(id.0) - 1], &mut self.watch);
+        let (machine, watch) = (&mut self.machines[place(id)], &mut self.watch);
         let opened = Log::open(&mut machine.disk, wal, &mut |_, record| {
             watch.record(id, &record);
             bad = std::mem::replace(&mut bad, Ok(())).and_then(|()| recovery.replay(&record));

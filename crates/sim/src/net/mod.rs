@@ -13,18 +13,12 @@ use bytes::Bytes;
 use kv::NodeId;
 use mutant::Mutant;
 use node::Input;
-use node::wire::Frame;
 use wal::Crash;
 
 use crate::events::Event;
 use crate::machine::Machine;
 use crate::world::World;
 
-/// The first byte of frames of a protocol.
-const PROTOCOL_TAG: u8 = 1;
-/// The first byte of a frame that tells a node that it lost entries, and of a message that hands a leadership over.
-const WHOLE_AT_TAG: u8 = 5;
-const TIMEOUT_NOW_TAG: u8 = 7;
 /// How long an attempt to connect may take, and the pauses after failed ones, as in the server's transport.
 const CONNECT_MICROS: u64 = 1_000_000;
 const PAUSES_MICROS: [u64; 5] = [20_000, 50_000, 100_000, 200_000, 400_000];
@@ -194,8 +188,8 @@ impl World {
     pub fn send(&mut self, from: NodeId, to: NodeId, bytes: Bytes) {
         self.stats.frames += 1;
         self.watch_frame(from, to, &bytes);
-        if bytes.first() == Some(&PROTOCOL_TAG)
-            && let Some(weak) = self.network.weak
+        if let Some(weak) = self.network.weak
+            && node::observe::message(&bytes).is_some()
             && self.strays(from, to, &bytes, weak)
         {
             return;
@@ -282,18 +276,5 @@ impl World {
                 self.pass(from, to, bytes);
             }
         }
-    }
-}
-
-/// What a frame says that must be said sometimes.
-pub(crate) fn frame_told(bytes: &Bytes) -> Option<&'static str> {
-    match *bytes.first()? {
-        PROTOCOL_TAG => {
-            let Ok(Frame::Protocol { body, .. }) = Frame::decode(bytes) else { return None };
-            let is_transfer = body.first() == Some(&TIMEOUT_NOW_TAG);
-            is_transfer.then_some("a leadership was handed over")
-        }
-        WHOLE_AT_TAG => Some("a node was told that it lost entries"),
-        _ => None,
     }
 }

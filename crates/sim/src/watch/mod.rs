@@ -36,15 +36,16 @@ mod work;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use kv::{Answer, Error, NodeId, Op, Reply, ShardId, Version};
+use kv::{Answer, Error, Index, NodeId, Op, Position, Reply, ShardId, Version};
 use node::route::ShardMap;
 use replication::Status;
+pub(crate) use replication::observe::Record;
 use storage::Applied;
 
 use crate::machine::engine::Visited;
 pub(crate) use digests::Digests;
 use logs::Logs;
-pub(crate) use messages::Message;
+pub(crate) use messages::{Kind, Message, in_frame};
 pub(crate) use proofs::{Proof, Proofs};
 use receipts::Receipts;
 use repeats::Repeats;
@@ -74,26 +75,17 @@ pub(crate) enum Seen<'a> {
     /// How a replica is after a turn.
     Status { node: NodeId, shard: ShardId, status: &'a Status },
     /// An entry is handed to the table.
-    Apply { node: NodeId, shard: ShardId, index: u64, term: u64, entry: &'a Bytes },
+    Apply { node: NodeId, shard: ShardId, at: Position, entry: &'a Bytes },
     /// The table has applied it, and asked so much of its engine.
     Applied {
         node: NodeId,
         shard: ShardId,
-        index: u64,
+        index: Index,
         entry: &'a Bytes,
         last: Version,
         results: &'a [(Result<Answer, Error>, Version)],
         visited: Visited,
     },
-}
-
-/// A record of a protocol, as far as it matters here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Record {
-    Entry { index: u64, term: u64 },
-    State { term: u64, vote: u64 },
-    Base { index: u64, term: u64 },
-    Snapshot { index: u64, term: u64 },
 }
 
 /// Something that must hold.
@@ -177,14 +169,14 @@ impl Watch {
         }
         self.logs.see(seen, &mut self.seen);
         if let Seen::Applied { shard, index, entry, last, results, .. } = *seen {
-            self.rows.applied(shard, index, entry, results);
-            self.seen.extend(self.repeats.seen(shard, index, last, results));
+            self.rows.applied(shard, index.0, entry, results);
+            self.seen.extend(self.repeats.seen(shard, index.0, last, results));
         }
     }
 
     /// A record of the log, of whichever kind.
     pub fn record(&mut self, node: NodeId, record: &wal::Record) {
-        if let Some(parsed) = logs::parse(record) {
+        if let Some(parsed) = node::observe::record(record) {
             self.see(&Seen::Record {
                 node,
                 shard: ShardId(record.stream),

@@ -241,14 +241,14 @@ impl Expected {
 
 #[cfg(test)]
 mod tests {
-    use kv::{Epoch, Level, NodeId, Protocol, Receipt, Revision, Stamped};
+    use kv::{Epoch, Level, NodeId, Protocol, Receipt, ReplicaId, Revision, Stamped};
 
     use super::*;
 
     const SHARD: ShardId = ShardId(1);
 
     fn version(micros: u64) -> Version {
-        Version::new(micros, NodeId(1))
+        Version::new(micros, ReplicaId(1))
     }
 
     /// Rows after ops that each ran at the time that is given.

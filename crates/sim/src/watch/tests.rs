@@ -1,27 +1,29 @@
 //! Each invariant sees what breaks it, and nothing else.
 
 use kv::cluster::Role;
-use kv::{Epoch, Level, Protocol, Receipt, Row};
+use kv::{Epoch, Level, Protocol, Receipt, Row, Term};
 
 use super::*;
 
 const SHARD: ShardId = ShardId(1);
 
 fn status(role: Role, term: u64, last: u64, commit: u64, applied: u64) -> Status {
-    Status { role, leader: None, term, last, durable: 0, commit, applied }
+    let [last, commit, applied] = [last, commit, applied].map(Index);
+    Status { role, leader: None, term: Term(term), last, durable: Index::ZERO, commit, applied }
 }
 
-fn see_status(watch: &mut Watch, node: u16, status: Status) {
+fn see_status(watch: &mut Watch, node: u64, status: Status) {
     watch.see(&Seen::Status { node: NodeId(node), shard: SHARD, status: &status });
 }
 
-fn entry(watch: &mut Watch, node: u16, index: u64, term: u64, body: &'static str) {
-    let record = Record::Entry { index, term };
+fn entry(watch: &mut Watch, node: u64, index: u64, term: u64, body: &'static str) {
+    let record = Record::Entry(Position::new(index, term));
     watch.see(&Seen::Record { node: NodeId(node), shard: SHARD, record, body: &Bytes::from(body) });
 }
 
-fn apply(watch: &mut Watch, node: u16, index: u64, entry: &'static str) {
-    watch.see(&Seen::Apply { node: NodeId(node), shard: SHARD, index, term: 1, entry: &Bytes::from(entry) });
+fn apply(watch: &mut Watch, node: u64, index: u64, entry: &'static str) {
+    let at = Position::new(index, 1);
+    watch.see(&Seen::Apply { node: NodeId(node), shard: SHARD, at, entry: &Bytes::from(entry) });
 }
 
 fn version(number: i64) -> Version {
@@ -49,7 +51,8 @@ fn second_leader_of_a_term_is_seen() {
 fn second_vote_in_a_term_is_seen_also_after_a_restart() {
     let mut watch = Watch::new();
     let vote = |watch: &mut Watch, term, vote| {
-        let (record, body) = (Record::State { term, vote }, &Bytes::new());
+        let (record, body) =
+            (Record::State { term: Term(term), vote: NodeId(vote), commit: Index::ZERO }, &Bytes::new());
         watch.see(&Seen::Record { node: NodeId(1), shard: SHARD, record, body });
     };
     vote(&mut watch, 1, 0);
@@ -123,7 +126,7 @@ fn different_results_of_one_entry_are_seen() {
     let mut watch = Watch::new();
     let results = |number| vec![(Ok(Answer::Number(number)), version(7))];
     let mut applied = |node, number| {
-        let (index, last) = (1, version(7));
+        let (index, last) = (Index(1), version(7));
         watch.see(&Seen::Applied {
             node: NodeId(node),
             shard: SHARD,

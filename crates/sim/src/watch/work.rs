@@ -61,7 +61,7 @@ mod tests {
         let see = |entry: &Bytes, rows, written| {
             let visited = Visited { rows, written };
             let (node, shard, last) = (NodeId(1), ShardId(1), Version::ZERO);
-            let seen = Seen::Applied { node, shard, index: 1, entry, last, results: &[], visited };
+            let seen = Seen::Applied { node, shard, index: kv::Index(1), entry, last, results: &[], visited };
             Work.see(&seen, &Logs::default())
         };
         let get_all = Op::GetAll { keys: vec!["a".into(), "b".into()], at: None };

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
-use kv::{NodeId, Version};
+use kv::{ReplicaId, Version};
 use mutant::Mutant;
 
 use super::keys::{RowSet, parts_of_expiry};
@@ -41,7 +41,7 @@ const SECOND_BITS: u32 = 20;
 /// The version at which an expired row counts as deleted. It is behind the row's own: no row is stored whose deadline
 /// has passed.
 pub fn version_of(head: &Head) -> Version {
-    Version::new(head.deadline.unwrap_or(u64::MAX), NodeId(0))
+    Version::new(head.deadline.unwrap_or(u64::MAX), ReplicaId(0))
 }
 
 /// How many rows the sweep of an entry may remove: `set` deadlines were set in it.

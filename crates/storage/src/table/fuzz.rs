@@ -5,7 +5,9 @@
 use bytes::{Bytes, BytesMut};
 use kv::codec::{self, Reader};
 use kv::fuzz::round_trip;
-use kv::{Answer, Class, Direction, Entry, Key, NodeId, Op, Range, Revision, Row, ShardId, Stamped, Version};
+use kv::{
+    Answer, Class, Direction, Entry, Key, Op, Range, ReplicaId, Revision, Row, ShardId, Stamped, Version,
+};
 
 use super::record::{Head, Record};
 use super::sessions;
@@ -76,8 +78,9 @@ pub fn ask(bytes: &[u8]) {
     let Ok(Stamped { op, .. }) = Stamped::decode(&Bytes::copy_from_slice(bytes)) else { return };
     let table = filled();
     read(&table, &op).expect("memory does not fail");
-    let _ =
-        table.read(SHARD, &op, Clock::Orders(Version::new(2_000, NodeId(1)))).expect("memory does not fail");
+    let _ = table
+        .read(SHARD, &op, Clock::Orders(Version::new(2_000, ReplicaId(1))))
+        .expect("memory does not fail");
 }
 
 /// Chunks of a snapshot (a list), each without its checksum: installed or refused. What is installed whole loads, and
@@ -113,7 +116,7 @@ pub fn checkpoint(bytes: &[u8]) {
 
 /// Rows of all kinds.
 pub fn row_samples() -> Vec<Bytes> {
-    let version = Version::new(1_000, NodeId(1));
+    let version = Version::new(1_000, ReplicaId(1));
     let live = Head {
         tombstone: false,
         first: true,
@@ -130,7 +133,7 @@ pub fn row_samples() -> Vec<Bytes> {
 
 /// States.
 pub fn state_samples() -> Vec<Bytes> {
-    let last = Version::new(1_000, NodeId(1));
+    let last = Version::new(1_000, ReplicaId(1));
     vec![State::default().encode(), State { applied: 9, term: 2, last, floor: last }.encode()]
 }
 
@@ -143,7 +146,7 @@ pub fn session_samples() -> Vec<Bytes> {
 pub fn apply_samples() -> Vec<Bytes> {
     let entries = kv::fuzz::entry_samples();
     let puts: Vec<Bytes> =
-        (1..4).map(|time| Entry::encode(Version::new(time * 100, NodeId(1)), &puts())).collect();
+        (1..4).map(|time| Entry::encode(Version::new(time * 100, ReplicaId(1)), &puts())).collect();
     vec![list(&entries), list(&puts), list(&[puts, entries].concat())]
 }
 
@@ -184,7 +187,7 @@ pub fn checkpoint_samples() -> Vec<Bytes> {
 fn filled() -> Table {
     let mut table = table();
     for (index, time) in (1..4).zip([100, 200, 300]) {
-        let entry = Entry::encode(Version::new(time, NodeId(1)), &puts());
+        let entry = Entry::encode(Version::new(time, ReplicaId(1)), &puts());
         let entry = Entry::decode(&entry).expect("what was encoded decodes");
         table.apply(SHARD, index, 1, &entry).expect("memory does not fail");
     }

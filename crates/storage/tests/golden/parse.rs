@@ -8,13 +8,13 @@
 //! `K*N` repeated N times.
 
 use bytes::Bytes;
-use kv::{Condition, Direction, Expect, Function, NodeId, Op, Range, RequestId, Side, Version};
+use kv::{Condition, Direction, Expect, Function, Op, Range, ReplicaId, RequestId, Side, Version};
 use storage::{History, Options};
 
 pub fn version(text: &str) -> Version {
     match text.split_once('.') {
-        Some((micros, node)) => Version::new(micros.parse().unwrap(), NodeId(node.parse().unwrap())),
-        None => Version::new(text.parse().unwrap(), NodeId(1)),
+        Some((micros, node)) => Version::new(micros.parse().unwrap(), ReplicaId(node.parse().unwrap())),
+        None => Version::new(text.parse().unwrap(), ReplicaId(1)),
     }
 }
 

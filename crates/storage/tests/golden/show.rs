@@ -3,7 +3,7 @@
 use kv::{Answer, Error, Row, Version};
 
 pub fn version(version: Version) -> String {
-    match version.node().0 {
+    match version.replica().0 {
         1 => version.micros().to_string(),
         node => format!("{}.{node}", version.micros()),
     }

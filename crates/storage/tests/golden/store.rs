@@ -1,6 +1,6 @@
 //! A table with one shard that takes commands as text.
 
-use kv::{Entry, NodeId, ShardId, Stamped, Version};
+use kv::{Entry, ReplicaId, ShardId, Stamped, Version};
 use storage::{Clock, History, Kind, Options, Read, Table};
 
 use super::{parse, show};
@@ -68,7 +68,7 @@ impl Store {
                 let (micros, rest) = rest.split_once(' ').unwrap();
                 (parse::version(micros), rest)
             }
-            None => (Version::new(0, NodeId(1)), line),
+            None => (Version::new(0, ReplicaId(1)), line),
         };
         let stamped = |text: &str| match text.strip_prefix("id=") {
             Some(text) => {

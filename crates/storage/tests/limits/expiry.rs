@@ -1,6 +1,6 @@
 //! What has expired, and what is left of deleted keys, goes in bounded steps.
 
-use kv::{Answer, Error, Key, NodeId, Op, Range, Version};
+use kv::{Answer, Error, Key, Op, Range, ReplicaId, Version};
 use storage::{History, Options};
 
 use super::store::{SECOND, SHARD, Store, advance, increment, key, put};
@@ -65,7 +65,8 @@ fn deleted_keys_leave_nothing_after_their_time_however_long_their_history_was() 
     store.apply(2_000, put(key(1), "stays".into())).unwrap();
     store.apply(2_001, expiring(key(2), SECOND)).unwrap();
     store.apply(SECOND, Op::Delete { key: key(0), previous: false }).unwrap();
-    let get = |store: &Store, at| store.read(&Op::Get { key: key(0), at: Some(Version::new(at, NodeId(1))) });
+    let get =
+        |store: &Store, at| store.read(&Op::Get { key: key(0), at: Some(Version::new(at, ReplicaId(1))) });
     store.apply(10 * SECOND, advance(10 * SECOND)).unwrap();
     assert!(matches!(get(&store, 500), Ok(Answer::Row(Some(_)))), "it is kept for its time");
     let mut steps = 0;

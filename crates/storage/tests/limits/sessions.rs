@@ -1,6 +1,6 @@
 //! What is remembered of requests is bounded, is refused to the greedy first, and goes with time.
 
-use kv::{Answer, Error, Function, NodeId, Op, Outcome, RequestId, Stamped, Version};
+use kv::{Answer, Error, Function, Op, Outcome, ReplicaId, RequestId, Stamped, Version};
 use storage::{History, Options};
 
 use super::store::{SECOND, SHARD, Store, advance, id, increment, key, put};
@@ -17,7 +17,7 @@ fn fill(store: &mut Store, first: u64, valid_until: u64) -> u64 {
     let mut count = 0;
     loop {
         let client = first + count;
-        let id = RequestId { valid_until: Version::new(valid_until, NodeId(0)), ..id(client, 1, 1) };
+        let id = RequestId { valid_until: Version::new(valid_until, ReplicaId(0)), ..id(client, 1, 1) };
         match store.stamped(1, Some(id), increment()) {
             Ok(_) => count += 1,
             Err(error) => {
@@ -46,7 +46,7 @@ fn sessions_beyond_the_room_are_refused_until_time_makes_room() {
     }
     assert_eq!(steps, clients.div_ceil(256), "a bounded number with each");
     assert_eq!(store.table.due(SHARD), None);
-    let later = RequestId { valid_until: Version::new(9 * SECOND, NodeId(0)), ..id(u64::MAX, 1, 1) };
+    let later = RequestId { valid_until: Version::new(9 * SECOND, ReplicaId(0)), ..id(u64::MAX, 1, 1) };
     store.stamped(1, Some(later), increment()).unwrap();
 }
 
@@ -72,7 +72,7 @@ fn sessions_over_their_share_are_refused_before_everybody_is() {
     let exchange = Op::Put { key: key(0), value: vec![1; 900].into(), deadline: None, previous: true };
     store.apply(1, exchange.clone()).unwrap();
     let id = |client, sequence, below| RequestId {
-        valid_until: Version::new(SECOND, NodeId(0)),
+        valid_until: Version::new(SECOND, ReplicaId(0)),
         ..id(client, sequence, below)
     };
     let mut client = 0;

@@ -1,7 +1,7 @@
 //! A table with one shard on the memory engine, and ops for it.
 
 use bytes::Bytes;
-use kv::{Answer, Entry, Error, Key, NodeId, Op, Range, RequestId, ShardId, Stamped, Version};
+use kv::{Answer, Entry, Error, Key, Op, Range, ReplicaId, RequestId, ShardId, Stamped, Version};
 use storage::{Clock, Engine, History, Kind, Options, Read, Table};
 
 pub const SHARD: ShardId = ShardId(1);
@@ -52,7 +52,7 @@ impl Store {
     /// Applies several ops as one entry.
     pub fn entry(&mut self, micros: u64, ops: Vec<Stamped>) -> Vec<Result<Answer, Error>> {
         self.index += 1;
-        let entry = Entry { proposed: Version::new(micros, NodeId(1)), ops };
+        let entry = Entry { proposed: Version::new(micros, ReplicaId(1)), ops };
         let done = self.table.apply(SHARD, self.index, 1, &entry).unwrap();
         done.into_iter().map(|done| done.result).collect()
     }
@@ -92,7 +92,7 @@ pub fn put_many(from: usize, count: usize) -> Op {
 }
 
 pub fn id(client: u64, sequence: u64, answered_below: u64) -> RequestId {
-    RequestId { client, sequence, valid_until: Version::new(1000, NodeId(0)), answered_below }
+    RequestId { client, sequence, valid_until: Version::new(1000, ReplicaId(0)), answered_below }
 }
 
 pub fn increment() -> Op {
@@ -100,5 +100,5 @@ pub fn increment() -> Op {
 }
 
 pub fn advance(micros: u64) -> Op {
-    Op::Advance { to: Version::new(micros, NodeId(1)) }
+    Op::Advance { to: Version::new(micros, ReplicaId(1)) }
 }

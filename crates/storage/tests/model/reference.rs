@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use kv::{
-    Answer, Direction, Entry, Error, Expect, Function, Key, KeyAnswer, NodeId, Op, Page, Range, RequestId,
+    Answer, Direction, Entry, Error, Expect, Function, Key, KeyAnswer, Op, Page, Range, ReplicaId, RequestId,
     Revision, Row, Side, Stamped, Value, Version,
 };
 use storage::{Done, History};
@@ -294,7 +294,7 @@ impl Reference {
         let newest = states.last().filter(|state| state.value.is_some());
         let due = newest.and_then(|state| state.deadline).filter(|deadline| *deadline <= self.last.micros());
         if let Some(deadline) = due {
-            let version = Version::new(deadline, NodeId(0));
+            let version = Version::new(deadline, ReplicaId(0));
             let (value, created, changes) = (None, Version::ZERO, 0);
             states.push(State { version, value, created, changes, deadline: None });
         }

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use kv::{
-    Condition, Direction, Entry, Expect, Function, Key, NodeId, Op, Range, RequestId, Side, Stamped, Value,
-    Version,
+    Condition, Direction, Entry, Expect, Function, Key, Op, Range, ReplicaId, RequestId, Side, Stamped,
+    Value, Version,
 };
 
 /// Times are counted in so many microseconds: an eighth of what the table sweeps by.
@@ -35,7 +35,7 @@ impl Workload {
     pub fn entry(&mut self) -> Entry {
         self.now += self.below(8);
         let units = self.now - self.below(4);
-        let proposed = Version::new(units * UNIT, NodeId(1 + self.below(3) as u16));
+        let proposed = Version::new(units * UNIT, ReplicaId(1 + self.below(3) as u16));
         let ops = (0..self.below(5)).map(|_| self.stamped()).collect();
         Entry { proposed, ops }
     }
@@ -56,7 +56,7 @@ impl Workload {
     /// About now, or long ago.
     fn version(&mut self) -> Version {
         let ago = if self.below(2) == 0 { self.below(10) } else { self.below(300) };
-        Version::new(self.now.saturating_sub(ago) * UNIT, NodeId(self.below(4) as u16))
+        Version::new(self.now.saturating_sub(ago) * UNIT, ReplicaId(self.below(4) as u16))
     }
 
     fn stamped(&mut self) -> Stamped {
@@ -79,7 +79,7 @@ impl Workload {
         let sequence = *next;
         *next += 1;
         let answered_below = sequence.saturating_sub(self.below(5)).max(1);
-        let valid_until = Version::new((self.now + self.below(30)) * UNIT, NodeId(0));
+        let valid_until = Version::new((self.now + self.below(30)) * UNIT, ReplicaId(0));
         RequestId { client: client + 1, sequence, valid_until, answered_below }
     }
 

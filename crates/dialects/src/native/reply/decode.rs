@@ -122,9 +122,7 @@ fn decode_receipt(receipt: proto::Receipt) -> Result<Receipt, Malformed> {
         reached: level(receipt.level_reached)?,
         copies: receipt.copies,
         staleness_micros: receipt.staleness_micros,
-        node: u16::try_from(receipt.node)
-            .map(NodeId)
-            .map_err(|_| Malformed("a node has an id over 65535"))?,
+        node: NodeId(receipt.node),
     })
 }
 

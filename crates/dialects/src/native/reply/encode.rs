@@ -150,7 +150,7 @@ fn receipt(receipt: Receipt) -> proto::Receipt {
         level_reached: Some(request::level(receipt.reached)),
         copies: receipt.copies,
         staleness_micros: receipt.staleness_micros,
-        node: u32::from(receipt.node.0),
+        node: receipt.node.0,
     }
 }
 

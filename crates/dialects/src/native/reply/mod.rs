@@ -22,8 +22,8 @@ pub fn decode_reply(rpc: Rpc, bytes: Bytes) -> Result<Reply, Malformed> {
 mod tests {
     use bytes::Bytes;
     use kv::{
-        Answer, Epoch, Error, KeyAnswer, Level, NodeId, Page, Protocol, Receipt, Reply, Revision, Row,
-        ShardId, Version,
+        Answer, Epoch, Error, KeyAnswer, Level, NodeId, Page, Protocol, Receipt, ReplicaId, Reply, Revision,
+        Row, ShardId, Version,
     };
 
     use super::*;
@@ -31,7 +31,7 @@ mod tests {
 
     fn receipt() -> Receipt {
         Receipt {
-            version: Version::new(1_000, NodeId(2)),
+            version: Version::new(1_000, ReplicaId(2)),
             shard: ShardId(3),
             protocol: Protocol::Raft,
             epoch: Epoch(4),
@@ -47,8 +47,8 @@ mod tests {
         Row {
             key: Bytes::from_static(b"k"),
             value: Bytes::from_static(b"v"),
-            version: Version::new(5, NodeId(1)),
-            created: Version::new(4, NodeId(1)),
+            version: Version::new(5, ReplicaId(1)),
+            created: Version::new(4, ReplicaId(1)),
             changes: 2,
             deadline: Some(0),
         }
@@ -89,10 +89,10 @@ mod tests {
         );
         round_trip(Range(Default::default()), Answer::Page(Page::default()));
         let revisions = vec![
-            Revision { version: Version::new(2, NodeId(1)), value: None },
-            Revision { version: Version::new(1, NodeId(1)), value: Some(Bytes::new()) },
+            Revision { version: Version::new(2, ReplicaId(1)), value: None },
+            Revision { version: Version::new(1, ReplicaId(1)), value: Some(Bytes::new()) },
         ];
-        for next in [None, Some(Version::new(1, NodeId(1)))] {
+        for next in [None, Some(Version::new(1, ReplicaId(1)))] {
             let revisions = revisions.clone();
             round_trip(History(Default::default()), Answer::History { revisions, next });
         }

@@ -32,7 +32,7 @@ impl Nodes {
 
     /// Node `name` of these, in a folder of its own.
     fn open_of(&self, names: &[&str], folder: &str, name: &str, rejoin: bool) -> Identities {
-        let me = names.iter().position(|other| *other == name).unwrap() as u16 + 1;
+        let me = names.iter().position(|other| *other == name).unwrap() as u64 + 1;
         let folder = Folder::open(&self.config(folder, name, names, rejoin)).unwrap();
         Identities::new(folder, NodeId(me)).unwrap()
     }

@@ -5,12 +5,12 @@
 //! and only after that is it acknowledged. Whatever breaks before leaves the current copy as it was.
 
 use bytes::Bytes;
-use kv::{NodeId, ShardId, Version};
+use kv::{ShardId, Version};
 use mutant::Mutant;
 
-use crate::driver::{Driver, Flush, Work};
+use super::core::Core;
+use super::{Flush, Work};
 use crate::job::Job;
-use crate::replica::Install;
 
 /// A piece of an incoming snapshot.
 #[derive(Clone, Debug)]
@@ -25,10 +25,45 @@ pub enum SnapshotPart {
     Broken,
 }
 
-impl Driver {
+/// A snapshot that is coming in.
+pub(super) struct Install {
+    pub stream: u64,
+    pub header: Bytes,
+    pub generation: u32,
+    /// So many of its jobs are not done.
+    pub jobs: u64,
+    pub stage: Stage,
+}
+
+/// How far a snapshot is on its way into use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Its rows come in and are flushed; nothing refers to them yet.
+    Coming,
+    /// The append of this ticket switches to its generation, and is not durable yet.
+    Switching(u64),
+    /// The switch is durable, and the table loads the generation.
+    Loading,
+}
+
+impl Install {
+    /// The protocol has taken it: the append of this ticket will switch to it.
+    pub fn begin_switch(&mut self, ticket: u64) {
+        assert_eq!(self.stage, Stage::Coming, "a snapshot is taken once");
+        assert_eq!(self.jobs, 0, "all rows are there before they are switched to");
+        self.stage = Stage::Switching(ticket);
+    }
+
+    /// Whether the log is to name its generation, and nobody knows yet whether it does.
+    pub fn is_switching(&self) -> bool {
+        matches!(self.stage, Stage::Switching(_))
+    }
+}
+
+impl Core {
     /// What a start may find beside the current generation: the one before (a switch had not finished its clean-up) and
     /// the one after (a snapshot had not come in whole).
-    pub(crate) fn forget_leftovers(&mut self) {
+    pub fn forget_leftovers(&mut self) {
         for replica in self.replicas.values() {
             let near = [replica.generation.checked_sub(1), replica.generation.checked_add(1)];
             for generation in near.into_iter().flatten() {
@@ -37,14 +72,15 @@ impl Driver {
         }
     }
 
-    pub(crate) fn take_snapshot(&mut self, stream: u64, _from: NodeId, shard: ShardId, part: SnapshotPart) {
+    pub fn take_snapshot(&mut self, stream: u64, shard: ShardId, part: SnapshotPart) {
         let Some(replica) = self.replicas.get_mut(&shard) else {
             return self.work.push(Work::SnapshotTaken { stream, taken: false });
         };
         match (part, &mut replica.install) {
             (SnapshotPart::Begin(header), None) => {
                 let generation = replica.generation + 1;
-                replica.install = Some(Install { stream, header, generation, jobs: 1, ticket: None });
+                assert!(!replica.uses(generation), "a copy that comes in has a generation of its own");
+                replica.install = Some(Install { stream, header, generation, jobs: 1, stage: Stage::Coming });
                 self.work.push(Work::Run(Job::InstallBegin { shard, generation }));
             }
             (SnapshotPart::Chunk(chunk), Some(install)) if install.stream == stream => {
@@ -58,7 +94,9 @@ impl Driver {
                 }
                 self.flush(Flush::Install(shard, stream));
             }
-            (SnapshotPart::Broken, Some(install)) if install.stream == stream && install.ticket.is_none() => {
+            (SnapshotPart::Broken, Some(install))
+                if install.stream == stream && install.stage == Stage::Coming =>
+            {
                 self.drop_install(shard);
             }
             (SnapshotPart::Broken, _) => {}
@@ -66,7 +104,7 @@ impl Driver {
         }
     }
 
-    pub(crate) fn installed(&mut self, shard: ShardId, generation: u32, result: Result<(), String>) {
+    pub fn installed(&mut self, shard: ShardId, generation: u32, result: Result<(), String>) {
         let Some(replica) = self.replicas.get_mut(&shard) else { return };
         if replica.stale_jobs > 0 {
             replica.stale_jobs -= 1;
@@ -75,6 +113,7 @@ impl Driver {
         let install = replica.install.as_mut();
         let install = install.expect("a job of an install that is not stale is the present one's");
         assert_eq!(install.generation, generation, "jobs are done in order");
+        assert!(install.jobs > 0, "a job is done once");
         install.jobs -= 1;
         let (stream, taken) = (install.stream, result.is_ok());
         if let Err(error) = result {
@@ -84,7 +123,7 @@ impl Driver {
         self.work.push(Work::SnapshotTaken { stream, taken });
     }
 
-    pub(crate) fn install_flushed(&mut self, shard: ShardId, stream: u64, result: Result<(), String>) {
+    pub fn install_flushed(&mut self, shard: ShardId, stream: u64, result: Result<(), String>) {
         let install = self.replicas.get(&shard).and_then(|replica| replica.install.as_ref());
         // A flush for a stream that broke says nothing of the rows of the next one.
         let Some(install) = install.filter(|install| install.stream == stream) else { return };
@@ -94,11 +133,11 @@ impl Driver {
             return self.work.push(Work::SnapshotTaken { stream, taken: false });
         }
         let header = install.header.clone();
-        self.inputs.push_back((shard, replication::Input::SnapshotReceived { header }));
+        self.give(shard, replication::Input::SnapshotReceived { header });
     }
 
     /// The protocol does not need it: it has gone on without.
-    pub(crate) fn discard_snapshot(&mut self, shard: ShardId) {
+    pub fn discard_snapshot(&mut self, shard: ShardId) {
         if let Some(install) = self.drop_install(shard) {
             // It is not in use here, so the leader must not count on it.
             self.work.push(Work::SnapshotTaken { stream: install.stream, taken: false });
@@ -108,23 +147,27 @@ impl Driver {
     fn drop_install(&mut self, shard: ShardId) -> Option<Install> {
         let replica = self.replicas.get_mut(&shard)?;
         let install = replica.install.take()?;
+        assert_eq!(install.stage, Stage::Coming, "the log names no generation that is dropped");
         replica.stale_jobs += install.jobs;
         self.work.push(Work::Run(Job::Forget { shard, generation: install.generation }));
         Some(install)
     }
 
     /// The append of this ticket is synced: if it switches generations, so does the table, before anything else.
-    pub(crate) fn switch_generation(&mut self, shard: ShardId, ticket: u64) {
-        let install = self.replicas.get(&shard).and_then(|replica| replica.install.as_ref());
-        if let Some(install) = install.filter(|install| install.ticket == Some(ticket)) {
+    pub fn switch_generation(&mut self, shard: ShardId, ticket: u64) {
+        let install = self.replicas.get_mut(&shard).and_then(|replica| replica.install.as_mut());
+        if let Some(install) = install.filter(|install| install.stage == Stage::Switching(ticket)) {
+            install.stage = Stage::Loading;
             let generation = install.generation;
             self.work.push(Work::Run(Job::Load { shard, generation }));
         }
     }
 
-    pub(crate) fn loaded(&mut self, shard: ShardId, generation: u32, (last, due): (Version, Option<u64>)) {
+    pub fn loaded(&mut self, shard: ShardId, generation: u32, (last, due): (Version, Option<u64>)) {
         let Some(replica) = self.replicas.get_mut(&shard) else { return };
-        let Some(install) = replica.install.take() else { return };
+        let install = replica.install.take().expect("a generation is loaded that came in");
+        assert_eq!(install.stage, Stage::Loading, "a generation is loaded after its switch is durable");
+        assert_eq!(install.generation, generation, "the generation that is loaded is the one switched to");
         let old = std::mem::replace(&mut replica.generation, generation);
         (replica.last, replica.due) = (last, due);
         tracing::info!(%shard, generation, "a snapshot is in use");

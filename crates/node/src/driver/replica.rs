@@ -3,16 +3,19 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use kv::{NodeId, ShardId, Version};
-use replication::{Instant, Protocol, Token};
+use kv::{Class, Epoch, Index, Level, NodeId, ReplicaId, ShardId, Version};
+use replication::{Instant, Replicate, Route, Ticket, Token};
 use storage::ShardSnapshot;
 
+use super::install::{Install, Stage};
 use crate::session::Sessions;
 
 /// A replica of a shard on this node.
-pub(crate) struct Replica {
+pub(super) struct Replica {
     pub shard: ShardId,
-    pub protocol: Box<dyn Protocol>,
+    pub protocol: Box<dyn Replicate>,
+    /// When it wants to be told the time, as the core has noted it.
+    pub wakes: Instant,
     /// The current generation of its rows.
     pub generation: u32,
     /// When it was last told the time.
@@ -25,6 +28,8 @@ pub(crate) struct Replica {
     pub sessions: Sessions,
     /// What this turn proposes, given to the protocol at its end.
     pub proposals: Vec<(Token, Bytes)>,
+    /// Its last ticket of an append, 0 = none yet.
+    pub appended: Ticket,
     /// Entries that the table is applying.
     pub applying: VecDeque<Applying>,
     /// Parts that wait for a leader.
@@ -37,43 +42,34 @@ pub(crate) struct Replica {
     pub install: Option<Install>,
     /// So many jobs of dropped installs are still to be done.
     pub stale_jobs: u64,
-    /// When the leadership was last offered to another node.
-    pub transferred: Option<Instant>,
+    /// When its role was last offered to another node.
+    pub offered: Option<Instant>,
 }
 
 /// An entry handed to the table.
-pub(crate) struct Applying {
-    pub index: u64,
+pub(super) struct Applying {
+    pub index: Index,
     pub tokens: Vec<Token>,
     pub copies: u32,
 }
 
 /// A raise of the version that is on its way.
-pub(crate) struct Advance {
+pub(super) struct Advance {
+    pub token: Token,
     pub readers: Vec<Token>,
-}
-
-/// A snapshot that is coming in.
-pub(crate) struct Install {
-    pub stream: u64,
-    pub header: Bytes,
-    pub generation: u32,
-    /// So many of its jobs are not done.
-    pub jobs: u64,
-    /// The append that switches to it, once there is one.
-    pub ticket: Option<u64>,
 }
 
 impl Replica {
     pub fn new(
         shard: ShardId,
-        protocol: Box<dyn Protocol>,
+        protocol: Box<dyn Replicate>,
         generation: u32,
         last: Version,
         seed: u64,
     ) -> Replica {
         Replica {
             shard,
+            wakes: protocol.due(),
             protocol,
             generation,
             ticked: None,
@@ -81,14 +77,41 @@ impl Replica {
             due: Some(0),
             sessions: Sessions::new(seed),
             proposals: Vec::new(),
+            appended: Ticket::default(),
             applying: VecDeque::new(),
             waiting: Vec::new(),
             advance: None,
             snapshots: BTreeMap::new(),
             install: None,
             stale_jobs: 0,
-            transferred: None,
+            offered: None,
         }
+    }
+
+    /// Whether it orders the writes of its shard, as far as it knows.
+    pub fn orders(&self) -> bool {
+        self.protocol.route(Class::Blind, Level::Linearizable) == Route::Here
+    }
+
+    /// Its number in its shard.
+    pub fn number(&self, me: NodeId) -> ReplicaId {
+        self.protocol.view().member(me).expect("a replica is a member of its shard").replica
+    }
+
+    /// The epoch that it serves.
+    pub fn epoch(&self) -> Epoch {
+        self.protocol.view().epoch
+    }
+
+    /// The table is about to apply an entry.
+    pub fn applies(&mut self, entry: Applying) {
+        let before = self.applying.back().map(|before| before.index);
+        assert!(before.is_none_or(|before| entry.index > before), "entries are applied in order");
+        assert!(
+            self.install.as_ref().is_none_or(|install| !install.is_switching()),
+            "nothing is applied until a switch of generations is durable"
+        );
+        self.applying.push_back(entry);
     }
 
     /// Whether the rows of a generation are current or coming in.
@@ -99,7 +122,7 @@ impl Replica {
 
     /// The generation that the log names: the current one, or the one whose switch is on its way to the disk.
     pub fn generation_logged(&self) -> u32 {
-        let switching = self.install.as_ref().filter(|install| install.ticket.is_some());
-        switching.map_or(self.generation, |install| install.generation)
+        let taken = self.install.as_ref().filter(|install| install.stage != Stage::Coming);
+        taken.map_or(self.generation, |install| install.generation)
     }
 }

@@ -103,6 +103,11 @@ impl Peers {
         }
     }
 
+    /// Whether a node can be reached and was heard of lately.
+    pub fn is_well(&self, node: NodeId, now: Instant) -> bool {
+        self.is_connected(node) && self.liveness(node, now) == Liveness::Alive
+    }
+
     /// The cluster, seen from a node that announces `own`.
     pub fn status(
         &self,

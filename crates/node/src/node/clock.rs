@@ -17,7 +17,7 @@
 
 use std::collections::BTreeMap;
 
-use kv::{NodeId, Version};
+use kv::{NodeId, ReplicaId, Version};
 use replication::Instant;
 
 /// The time, as the owner of a driver reads it.
@@ -37,7 +37,7 @@ const TOLD_MICROS: u64 = 10_000_000;
 /// The version clock of one node.
 #[derive(Clone, Debug)]
 pub struct VersionClock {
-    node: NodeId,
+    replica: ReplicaId,
     majority: usize,
     /// It never steps below this.
     last: Version,
@@ -55,10 +55,10 @@ struct Told {
 }
 
 impl VersionClock {
-    /// Of a node in a cluster of `nodes` nodes, on whose disk `last` is the newest version.
-    pub fn new(node: NodeId, nodes: usize, last: Version, now: Now) -> VersionClock {
+    /// Of a node whose replicas have this number, in a cluster of `nodes` nodes, on whose disk `last` is the newest version.
+    pub fn new(replica: ReplicaId, nodes: usize, last: Version, now: Now) -> VersionClock {
         VersionClock {
-            node,
+            replica,
             majority: nodes / 2 + 1,
             last,
             micros: now.wall.max(last.micros()),
@@ -71,13 +71,15 @@ impl VersionClock {
 
     /// Moves on to now.
     pub fn advance(&mut self, now: Now) {
-        let passed = now.instant.since(self.read_at);
+        assert!(now.instant >= self.read_at, "the monotonic clock does not go back");
+        let (passed, before) = (now.instant.since(self.read_at), self.micros);
         self.read_at = now.instant;
         self.micros += passed;
         self.offset_of_wall = now.wall as i64 - self.micros as i64;
         let wanted = self.median(now.instant);
         let most = (passed / SLEW) as i64;
         self.micros = self.micros.saturating_add_signed(wanted.clamp(-most, most));
+        assert!(self.micros >= before, "drawn by a hundredth, it still goes on");
     }
 
     /// A peer says what its version clock shows, and whether that is settled.
@@ -98,6 +100,7 @@ impl VersionClock {
     }
 
     fn settle(&mut self, step: i64) {
+        assert!(!self.settled, "it steps once");
         self.settled = true;
         self.micros = self.micros.saturating_add_signed(step).max(self.last.micros());
         self.told.clear();
@@ -110,7 +113,7 @@ impl VersionClock {
 
     /// The version of now.
     pub fn version(&self) -> Version {
-        Version::new(self.micros, self.node)
+        Version::new(self.micros, self.replica)
     }
 
     /// The middle of what the wall clock and the peers say, relative to this clock; of two middles the one nearer to it.
@@ -139,7 +142,7 @@ mod tests {
     }
 
     fn clock(nodes: usize, wall: u64) -> VersionClock {
-        VersionClock::new(NodeId(1), nodes, Version::ZERO, at(0, wall))
+        VersionClock::new(ReplicaId(1), nodes, Version::ZERO, at(0, wall))
     }
 
     #[test]
@@ -184,7 +187,7 @@ mod tests {
 
     #[test]
     fn clock_never_starts_or_steps_below_the_newest_version() {
-        let mut clock = VersionClock::new(NodeId(1), 3, Version::new(2 * HOUR, NodeId(3)), at(0, HOUR));
+        let mut clock = VersionClock::new(ReplicaId(1), 3, Version::new(2 * HOUR, ReplicaId(3)), at(0, HOUR));
         assert_eq!(clock.micros(), 2 * HOUR);
         clock.hear(NodeId(2), HOUR, true);
         assert_eq!(clock.micros(), 2 * HOUR);

@@ -1,0 +1,216 @@
+//! What a core has: the replicas of its shards, and what is on its way to and from them.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use kv::{NodeId, Position, ShardId, Version};
+use replication::{Input, Instant, Output, Ticket};
+
+use super::advance::Cleaned;
+use super::open::OpenParts;
+use super::replica::Replica;
+use super::{Flush, Work};
+use crate::job::{Done, Job};
+use crate::node::Node;
+use crate::wire::{Announced, Frame};
+
+/// How often it is looked whether a shard has something due to be removed.
+const CLEAN_LOOK_MICROS: u64 = 10_000;
+/// How often parts are looked through for those whose time is up.
+const SWEEP_MICROS: u64 = 20_000;
+
+/// A core's part of a driver.
+pub(super) struct Core {
+    pub replicas: BTreeMap<ShardId, Replica>,
+    pub open: OpenParts,
+    /// What the turn hands out.
+    pub work: Vec<Work>,
+    /// Appends on their way.
+    pub appends: VecDeque<Append>,
+    /// The last append, 0 = none yet.
+    pub ticket: u64,
+    /// The last append that is known to be synced.
+    pub durable: u64,
+    pub flushes: BTreeMap<u64, Flush>,
+    pub next_flush: u64,
+    pub cleaned: Cleaned,
+    /// What is still to be given to replicas in this turn.
+    inputs: VecDeque<(ShardId, Input)>,
+    /// When each replica wants to be told the time, those that ever do.
+    wakes: BTreeSet<(Instant, ShardId)>,
+    /// The replicas that something happened to in this turn.
+    touched: Vec<ShardId>,
+    /// The replicas that lost what they had promised, and lack it yet.
+    pub lost: BTreeSet<ShardId>,
+    clean_at: Instant,
+    sweep_at: Instant,
+}
+
+/// An append that is not synced yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Append {
+    /// The core's ticket for it.
+    pub ticket: u64,
+    pub shard: ShardId,
+    /// The ticket of the shard's replica.
+    pub own: Ticket,
+}
+
+impl Core {
+    /// Of these replicas.
+    pub fn new(replicas: BTreeMap<ShardId, Replica>, seed: u64, now: Instant) -> Core {
+        let wakes = replicas.values().map(|replica| (replica.wakes, replica.shard));
+        Core {
+            wakes: wakes.collect(),
+            touched: Vec::new(),
+            lost: BTreeSet::new(),
+            replicas,
+            open: OpenParts::new(seed),
+            work: Vec::new(),
+            appends: VecDeque::new(),
+            ticket: 0,
+            durable: 0,
+            flushes: BTreeMap::new(),
+            next_flush: 0,
+            cleaned: Cleaned::new(now),
+            inputs: VecDeque::new(),
+            clean_at: now,
+            sweep_at: now,
+        }
+    }
+
+    /// Tells those replicas the time that want to know it.
+    pub fn tick(&mut self, node: &Node) {
+        let mut outputs = Vec::new();
+        let due = self.wakes.range(..=(node.now, ShardId(u32::MAX)));
+        for shard in Vec::from_iter(due.map(|(_, shard)| *shard)) {
+            self.tick_replica(node, shard, &mut outputs);
+        }
+        self.settle(node);
+        if node.now >= self.clean_at {
+            self.clean_at = node.now.plus(CLEAN_LOOK_MICROS);
+            self.clean(node);
+        }
+    }
+
+    /// Gives up what is overdue, now and then.
+    pub fn sweep(&mut self, node: &Node) {
+        if node.now >= self.sweep_at {
+            self.sweep_at = node.now.plus(SWEEP_MICROS);
+            self.give_up_overdue(node);
+            self.settle(node);
+        }
+    }
+
+    /// What waited is tried, and what the turn collected for each replica becomes one input.
+    pub fn end_turn(&mut self, node: &Node) {
+        self.retry_waiting(node);
+        for replica in self.replicas.values_mut().filter(|replica| !replica.proposals.is_empty()) {
+            let ops = std::mem::take(&mut replica.proposals);
+            self.inputs.push_back((replica.shard, Input::Propose { ops }));
+        }
+        self.settle(node);
+        self.note_wakes();
+    }
+
+    /// Notes when the replicas want the time next that something happened to.
+    fn note_wakes(&mut self) {
+        for shard in self.touched.drain(..) {
+            let replica = self.replicas.get_mut(&shard).expect("what something happened to is here");
+            let due = replica.protocol.due();
+            if due != replica.wakes {
+                self.wakes.remove(&(replica.wakes, shard));
+                replica.wakes = due;
+                if due < Instant::MAX {
+                    self.wakes.insert((due, shard));
+                }
+            }
+        }
+    }
+
+    /// Whether something is still to be given to a replica.
+    pub fn has_inputs(&self) -> bool {
+        !self.inputs.is_empty() || self.replicas.values().any(|replica| !replica.proposals.is_empty())
+    }
+
+    /// Something for a replica; it is given by the next [`Core::settle`].
+    pub fn give(&mut self, shard: ShardId, input: Input) {
+        self.inputs.push_back((shard, input));
+    }
+
+    /// Gives replicas their inputs until none is left.
+    pub fn settle(&mut self, node: &Node) {
+        let mut outputs = Vec::new();
+        while let Some((shard, input)) = self.inputs.pop_front() {
+            self.tick_replica(node, shard, &mut outputs);
+            let Some(replica) = self.replicas.get_mut(&shard) else { continue };
+            assert_eq!(replica.ticked, Some(node.now), "a replica knows the time before anything else");
+            replica.protocol.step(input, &mut outputs);
+            for output in outputs.drain(..) {
+                self.output(node, shard, output);
+            }
+        }
+    }
+
+    /// Tells a replica the time, once a turn and before anything else.
+    fn tick_replica(&mut self, node: &Node, shard: ShardId, outputs: &mut Vec<Output>) {
+        let now = node.now;
+        let Some(replica) = self.replicas.get_mut(&shard).filter(|replica| replica.ticked != Some(now))
+        else {
+            return;
+        };
+        assert!(replica.ticked.is_none_or(|before| before < now), "a replica is told the time in order");
+        replica.ticked = Some(now);
+        self.touched.push(shard);
+        // A proposed version behind the shard's newest would be moved past it one by one.
+        let micros = node.clock.micros().max(replica.last.micros());
+        let clock = Version::new(micros, replica.number(node.config.me));
+        replica.protocol.step(Input::Tick { now, clock }, outputs);
+        for output in outputs.drain(..) {
+            self.output(node, shard, output);
+        }
+    }
+
+    /// What the table has done.
+    pub fn done(&mut self, node: &Node, done: Done) {
+        match done {
+            Done::Applied { shard, index, last, due, results } => {
+                if let Some(replica) = self.replicas.get_mut(&shard) {
+                    replica.due = due;
+                }
+                self.applied(node, shard, index, last, results);
+            }
+            Done::Read { shard, token, read } => self.read_done(node, shard, token, read),
+            Done::Snapshot { shard, to, snapshot } => {
+                let at = snapshot.applied;
+                assert_ne!(to, node.config.me, "a snapshot is taken for another node");
+                if let Some(replica) = self.replicas.get_mut(&shard) {
+                    replica.snapshots.insert(to, snapshot);
+                }
+                self.give(shard, Input::SnapshotMade { to, at: Some(Position::new(at.index, at.term)) });
+            }
+            Done::Installed { shard, generation, result } => self.installed(shard, generation, result),
+            Done::Loaded { shard, generation, last, due } => self.loaded(shard, generation, (last, due)),
+            Done::Forgot { shard, generation, more } => {
+                if more && self.replicas.get(&shard).is_some_and(|replica| !replica.uses(generation)) {
+                    self.work.push(Work::Run(Job::Forget { shard, generation }));
+                }
+            }
+            Done::Flushed { .. } => unreachable!("a flush ends where it is known what it was for"),
+        }
+    }
+
+    /// How its replicas are, for other nodes.
+    pub fn announced(&self) -> Vec<Announced> {
+        let announced = |replica: &Replica| {
+            let status = replica.protocol.status();
+            let (role, leader) = (status.role, status.leader);
+            let (term, applied) = (status.term.0, status.applied.0);
+            Announced { shard: replica.shard, role, leader, term, applied }
+        };
+        self.replicas.values().map(announced).collect()
+    }
+
+    pub fn send(&mut self, to: NodeId, frame: &Frame) {
+        self.work.push(Work::Send { to, frame: frame.encode() });
+    }
+}

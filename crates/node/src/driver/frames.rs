@@ -1,0 +1,106 @@
+//! What other nodes say, and what is said to them.
+
+use bytes::Bytes;
+use kv::{Charge, Error, NodeId, Reply};
+use replication::Input;
+
+use super::core::Core;
+use super::open::{Asker, State};
+use super::requests::RETRY_MICROS;
+use super::{Driver, Work};
+use crate::node::Node;
+use crate::wire::Frame;
+
+impl Driver {
+    pub(super) fn take_frame(&mut self, from: NodeId, bytes: &Bytes) {
+        if !self.node.peers.contains(from) {
+            return;
+        }
+        self.node.peers.hear(from, self.node.now);
+        let frame = match Frame::decode(bytes) {
+            Ok(frame) => frame,
+            Err(error) => {
+                tracing::warn!(node = %from, %error, "dropped a frame that cannot be understood: is it another version?");
+                return;
+            }
+        };
+        match frame {
+            Frame::Protocol { shard, epoch, revision, body } => {
+                self.core.take_message(from, shard, (epoch, revision), body);
+            }
+            Frame::Forward { token, shard, level, millis, op } => {
+                let charge = Charge { answer: self.node.peers.answers(from).share(), ..Charge::default() };
+                let asker = Asker { node: from, token, charge };
+                self.core.take_forward(&self.node, asker, shard, level, millis, op);
+            }
+            Frame::Answer { token, result } => self.core.take_answer(&self.node, from, token, result),
+            Frame::Greet(greetings) => self.core.take_greetings(from, greetings),
+            Frame::View { shard, view } => self.core.take_view(from, shard, view),
+            Frame::WantView { shard } => self.core.tell_view(from, shard),
+            Frame::Announce(announcement) => {
+                self.node.clock.hear(from, announcement.clock, announcement.clock_settled);
+                self.node.peers.announced(from, announcement);
+            }
+        }
+    }
+
+    pub(super) fn peer_up(&mut self, node: NodeId) {
+        self.node.peers.set_connected(node, true);
+        let greetings = Frame::Greet(self.core.greetings(node));
+        self.core.send(node, &greetings);
+        let announcement = Frame::Announce(self.node.announcement(self.core.announced()));
+        self.core.send(node, &announcement);
+    }
+
+    pub(super) fn peer_down(&mut self, node: NodeId) {
+        self.node.peers.set_connected(node, false);
+        self.core.disconnected(&self.node, node);
+    }
+
+    pub(super) fn announce(&mut self) {
+        let frame = Frame::Announce(self.node.announcement(self.core.announced())).encode();
+        let peers = self.node.peers.ids();
+        self.core.work.extend(peers.map(|to| Work::Send { to, frame: frame.clone() }));
+    }
+}
+
+impl Core {
+    fn take_answer(&mut self, node: &Node, from: NodeId, token: u64, result: Result<Reply, Error>) {
+        let Some(open) = self.open.get(token) else { return };
+        // Only what a client asks is ever forwarded; who forwards has its own names.
+        let Some(attempt) = open.attempt() else { return };
+        if !attempt.is_at(from) {
+            // Of an attempt that was given up: a definite result is still good for a write (the same id ran once).
+            if open.is_read() || result.is_err() || attempt.state == State::Local {
+                return;
+            }
+        }
+        match result {
+            Err(error @ (Error::WrongNode { .. } | Error::InDoubt(_))) => {
+                self.turned_away(node, token, error);
+            }
+            result => {
+                if open.is_read() && matches!(result, Err(Error::Unavailable(_))) {
+                    // The leading node has no room: whoever asked may ask again.
+                    attempt.charge.answer.refuse();
+                }
+                self.finish(token, result);
+            }
+        }
+    }
+
+    /// The connection to a node broke: what it was asked may never be answered.
+    fn disconnected(&mut self, node: &Node, peer: NodeId) {
+        for token in self.open.pick(|open| open.attempt().is_some_and(|attempt| attempt.is_at(peer))) {
+            let error = Error::InDoubt("the connection to the leading node broke".into());
+            self.turned_away(node, token, error);
+            // That is news enough: no need to wait as long as for other doubts.
+            let attempt = self.open.get_mut(token).and_then(|open| open.attempt_mut());
+            attempt.expect("a client's part that is turned away stays open").state =
+                State::Waiting(node.now.plus(RETRY_MICROS));
+        }
+        for shard in Vec::from_iter(self.replicas.keys().copied()) {
+            self.give(shard, Input::Disconnected { node: peer });
+        }
+    }
+}

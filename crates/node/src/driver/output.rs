@@ -1,0 +1,47 @@
+//! What replicas want done, handed out or carried out.
+
+use kv::ShardId;
+use replication::{Input, Output};
+
+use super::Work;
+use super::core::Core;
+use super::replica::Applying;
+use crate::job::Job;
+use crate::node::Node;
+use crate::wire::Frame;
+
+impl Core {
+    pub fn output(&mut self, node: &Node, shard: ShardId, output: Output) {
+        match output {
+            Output::Append { ticket, records, install } => self.append_of(shard, ticket, records, install),
+            Output::Send { to, body } => {
+                assert_ne!(to, node.config.me, "a replica knows what it would tell itself");
+                let view = self.replicas[&shard].protocol.view();
+                let (epoch, revision) = (view.epoch, view.revision);
+                self.send(to, &Frame::Protocol { shard, epoch, revision, body });
+            }
+            Output::Apply { at, entry, tokens, copies } => {
+                let replica = self.replicas.get_mut(&shard).expect("a replica that has outputs is there");
+                replica.applies(Applying { index: at.index, tokens, copies });
+                self.work.push(Work::Run(Job::Apply { shard, at, entry }));
+            }
+            Output::Fetch { tokens } => tokens.into_iter().for_each(|token| self.fetch(node, shard, token)),
+            Output::Answer { token, reached, staleness_micros } => {
+                self.answer_read(node, shard, token, reached, staleness_micros);
+            }
+            Output::Refuse { token, error } => self.refused(node, shard, token, error),
+            Output::MakeSnapshot { to } => self.work.push(Work::Run(Job::Snapshot { shard, to })),
+            Output::SendSnapshot { to, header } => {
+                let snapshot =
+                    self.replicas.get_mut(&shard).and_then(|replica| replica.snapshots.remove(&to));
+                match snapshot {
+                    Some(snapshot) => self.work.push(Work::SendSnapshot { shard, to, header, snapshot }),
+                    None => self.give(shard, Input::SnapshotSent { to, arrived: false }),
+                }
+            }
+            Output::DiscardSnapshot => self.discard_snapshot(shard),
+            Output::Lacking { last } => self.lacks(shard, last),
+            Output::Whole => self.is_whole(shard),
+        }
+    }
+}

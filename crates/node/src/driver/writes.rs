@@ -1,0 +1,72 @@
+//! Writes: what the table has applied is answered, and what a replica does not order is turned away.
+
+use kv::{Answer, Epoch, Error, Index, Level, Receipt, Reply, ShardId, Version};
+use replication::{Input, Token};
+
+use super::core::Core;
+use super::open::Open;
+use crate::node::Node;
+
+impl Core {
+    pub fn applied(
+        &mut self,
+        node: &Node,
+        shard: ShardId,
+        index: Index,
+        last: Version,
+        results: Vec<(Result<Answer, Error>, Version)>,
+    ) {
+        let Some(replica) = self.replicas.get_mut(&shard) else { return };
+        let applying = replica.applying.pop_front().expect("the table applies what it was given");
+        assert_eq!(applying.index, index, "the table applies in order");
+        let tokens = applying.tokens;
+        assert!(tokens.is_empty() || tokens.len() == results.len(), "every op of an entry has its result");
+        let epoch = replica.epoch();
+        replica.last = replica.last.max(last);
+        self.give(shard, Input::Applied { index });
+        for (token, (result, version)) in tokens.into_iter().zip(results) {
+            let receipt = receipt(node, (shard, epoch), version, applying.copies);
+            self.finish_write(node, token, result.map(|answer| Reply { answer, receipt }));
+        }
+    }
+
+    fn finish_write(&mut self, node: &Node, token: Token, result: Result<Reply, Error>) {
+        // It may have been given up before it was ordered.
+        let Some(open) = self.open.get(token) else { return };
+        assert!(!open.is_read(), "a read is in no entry");
+        if open.is_advance() { self.advanced(node, token) } else { self.finish(token, result) }
+    }
+
+    /// A replica does not serve a part.
+    pub fn refused(&mut self, node: &Node, shard: ShardId, token: Token, error: Error) {
+        let is_advance = self.open.get(token).is_some_and(Open::is_advance);
+        match error {
+            // The leader itself refuses: its queues are full.
+            Error::Unavailable(_) if self.is_ordered_here(shard) && !is_advance => {
+                self.finish(token, Err(error));
+            }
+            error => self.turned_away(node, token, error),
+        }
+    }
+}
+
+/// What a write is told that it achieved.
+pub(super) fn receipt(
+    node: &Node,
+    (shard, epoch): (ShardId, Epoch),
+    version: Version,
+    copies: u32,
+) -> Receipt {
+    assert!(copies >= 1, "what is answered was synced somewhere");
+    Receipt {
+        version,
+        shard,
+        protocol: node.config.protocol,
+        epoch,
+        asked: Level::Linearizable,
+        reached: Level::Linearizable,
+        copies,
+        staleness_micros: 0,
+        node: node.config.me,
+    }
+}
