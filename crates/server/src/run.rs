@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use dialects::native::Health;
 use kv::{NodeId, Protocol, ShardId};
+use node::log::Request;
 use node::route::ShardMap;
 use node::{Driver, Executor, Recovery};
 use rustix::fs::Mode;
@@ -95,6 +96,8 @@ async fn serve(
     let ended = core.run(stop).await;
     // Connections end with the runtime; what was not answered by now is in doubt for its client.
     let _ = stop_connections.send(true);
+    // Of a node that did not come to its last step, too.
+    requests.ask(Request::Finish);
     tracing::info!("stopped");
     ended
 }
