@@ -146,10 +146,22 @@ pub enum Mutant {
     /// A request that was run before is answered in doubt although its answer is kept (`storage`'s sessions). Caught by: whoever
     /// sends a write again after the last fault is served.
     RetryAnsweredInDoubt,
+    /// After a sync that failed, the owner of the log calls durable what it was to make so (`node`'s log). Rebello et al., "Can
+    /// Applications Recover from fsync Failures?" (2020). Caught by: nothing is durable after a failed sync.
+    FailedSyncAcknowledged,
+    /// A checkpoint that is complete gives away what lies before the log's head, not what lies before its own beginning (`node`'s
+    /// log). Caught by: what is durable survives; a table behind its log.
+    ReleasePastCheckpoint,
+    /// A checkpoint that failed gives the segments before it away all the same (`node`'s log). Caught by: what is durable
+    /// survives; a table behind its log.
+    FailedCheckpointReleased,
+    /// A checkpoint that did not find room is not forgotten when a later one succeeds, so writes are refused for good (`node`'s
+    /// log). Caught by: a disk that counts as full at rest.
+    FullDiskNeverPasses,
 }
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 47] = [
+const ALL: [(Mutant, &str, &str); 51] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -269,6 +281,18 @@ const ALL: [(Mutant, &str, &str); 47] = [
         "retry-answered-in-doubt",
         "a request sent again is in doubt, though its answer is kept",
     ),
+    (Mutant::FailedSyncAcknowledged, "failed-sync-acknowledged", "a failed sync makes durable all the same"),
+    (
+        Mutant::ReleasePastCheckpoint,
+        "release-past-checkpoint",
+        "a checkpoint gives away what came after it began",
+    ),
+    (
+        Mutant::FailedCheckpointReleased,
+        "failed-checkpoint-released",
+        "a failed checkpoint gives segments away",
+    ),
+    (Mutant::FullDiskNeverPasses, "full-disk-never-passes", "a full disk counts as full for good"),
 ];
 
 impl Mutant {
@@ -314,7 +338,7 @@ mod tests {
             assert_eq!(name.parse::<Mutant>().as_ref(), Ok(mutant));
             assert!(!what.is_empty() && name.chars().all(|c| c == '-' || c.is_ascii_lowercase()), "{name}");
         }
-        assert_eq!(ALL.len(), Mutant::RetryAnsweredInDoubt as usize + 1, "all are listed");
+        assert_eq!(ALL.len(), Mutant::FullDiskNeverPasses as usize + 1, "all are listed");
         assert!("coffee".parse::<Mutant>().is_err());
     }
 

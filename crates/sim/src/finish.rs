@@ -73,6 +73,9 @@ impl World {
             if process.gate.open() > 0 {
                 return Some(format!("{id} has {} open parts", process.gate.open()));
             }
+            if process.log.is_full() {
+                return Some(format!("{id} counts its disk as full"));
+            }
         }
         self.shards().into_iter().find_map(|shard| {
             let statuses = self.machines.iter().filter_map(|machine| machine.process.as_ref());

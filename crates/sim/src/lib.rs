@@ -6,7 +6,7 @@
 //! the byte, in every process.
 //!
 //! ```text
-//!   clients ──▶ gate ──▶ inbox ─▶ driver ─▶ writer ─▶ wal::Log ─▶ MemoryDisk        loses, tears, flips, fails, is full
+//!   clients ──▶ gate ──▶ inbox ─▶ driver ─▶ log::Owner ─▶ wal::Log ─▶ MemoryDisk    loses, tears, flips, fails, is full
 //!      ▲                   ▲        │ ├───▶ worker ─▶ Executor ─▶ engine model      keeps what was flushed
 //!      └── answers ────────┼────────┘ └───▶ network ─▶ the other nodes              cuts, holds, loses, doubles, delays
 //!                          └── completions, frames, ticks of a clock that drifts
@@ -28,8 +28,8 @@
 //!
 //! # Caveats
 //!
-//! The loop around the driver, the owner of the log and the transport are modelled on the server's, not shared with it:
-//! a defect there is found by the lab. The engines of `storage` that touch a disk are not simulated.
+//! The loop around the driver and the transport are modelled on the server's, not shared with it: a defect there is found by
+//! the lab. The engines of `storage` that touch a disk are not simulated.
 
 mod clients;
 mod events;

@@ -140,7 +140,7 @@ impl World {
             Event::Tick { node, life } if self.lives(node, life) => self.tick(node, life),
             Event::Turn { node, life } if self.lives(node, life) => self.turn(node),
             Event::Disk { node, life, token } if self.lives(node, life) => self.disk_done(node, token),
-            Event::Retry { node, life } if self.lives(node, life) => self.retry_log(node, life),
+            Event::Retry { node, life } if self.lives(node, life) => self.wake_log(node),
             Event::Engine { node, life } if self.lives(node, life) => self.run_engine(node, life),
             Event::Background { node, life } if self.lives(node, life) => self.run_background(node),
             Event::Connect { from, to, life } if self.lives(from, life) => self.connect(from, to, life),
