@@ -7,13 +7,13 @@ use kv::cluster::Role;
 use kv::codec::{Reader, put_bytes, put_list};
 use kv::fuzz::round_trip;
 use kv::{Epoch, Error, Level, NodeId, Op, Protocol, ShardId, Stamped, Version};
-use replication::Instant;
+use replication::{Instant, Revision, View};
 use storage::{History, Options, Table};
 
 pub use crate::identity::fuzz::{hello, hello_samples, welcome, welcome_samples};
 use crate::recovery::{KIND_GENERATION, KIND_PROTOCOL, generation_record};
 use crate::route::ShardMap;
-use crate::wire::{Announced, Announcement, Frame};
+use crate::wire::{Announced, Announcement, Frame, Greeting};
 use crate::{Config, Driver, Executor, Input, Now, Ran, Recovery, Work};
 
 const SHARD: ShardId = ShardId(1);
@@ -29,7 +29,8 @@ pub fn frame(bytes: &[u8]) {
         Some(
             Frame::Protocol { shard: found, .. }
             | Frame::Forward { shard: found, .. }
-            | Frame::WholeAt { shard: found, .. },
+            | Frame::View { shard: found, .. }
+            | Frame::WantView { shard: found },
         ) => assert_eq!(shard, Some(found), "frames are dealt by their shard"),
         Some(_) => assert_eq!(shard, None, "it is for the whole node"),
         None => {}
@@ -95,7 +96,15 @@ pub fn frames_samples() -> Vec<Bytes> {
 }
 
 fn samples() -> Vec<Frame> {
-    let announced = |role, leader| Announced { shard: SHARD, role, leader, term: 9, applied: 1 << 40 };
+    let announced = |role, leader| Announced {
+        shard: SHARD,
+        epoch: Epoch(1),
+        revision: Revision(2),
+        role,
+        leader,
+        term: 9,
+        applied: 1 << 40,
+    };
     let announcement = Announcement {
         clock: 1_700_000_000_000_000,
         clock_settled: true,
@@ -108,13 +117,22 @@ fn samples() -> Vec<Frame> {
     let op = Stamped { id: None, op: Op::Delete { key: "k".into(), previous: true } }.encode();
     let answer = Reader::new(kv::fuzz::reply_samples().remove(0));
     let reply = decode_reply(answer);
+    let greeting = |epoch, hello| Greeting { shard: SHARD, epoch, hello };
+    let hello = replication::raft::fuzz::hello_samples().remove(0);
     vec![
-        Frame::Protocol { shard: SHARD, epoch: Epoch(1), body: Bytes::from_static(b"body") },
+        Frame::Protocol {
+            shard: SHARD,
+            epoch: Epoch(1),
+            revision: Revision(1),
+            body: Bytes::from_static(b"body"),
+        },
+        Frame::Protocol { shard: SHARD, epoch: Epoch(2), revision: Revision(1), body: Bytes::new() },
         Frame::Forward { token: 5, shard: SHARD, level: Level::Bounded(20), millis: 5000, op },
         Frame::Answer { token: 5, result: Err(Error::WrongNode { try_next: None }) },
         Frame::Answer { token: 6, result: reply },
-        Frame::Lasts(vec![(SHARD, 0), (ShardId(2), u64::MAX)]),
-        Frame::WholeAt { shard: SHARD, index: 17, term: 3, rejoining: true },
+        Frame::Greet(vec![greeting(Epoch(1), hello), greeting(Epoch(0), Bytes::new())]),
+        Frame::View { shard: SHARD, view: View::of(Epoch(1), &[NodeId(1), NodeId(2)]) },
+        Frame::WantView { shard: SHARD },
         Frame::Announce(announcement),
     ]
 }

@@ -5,7 +5,7 @@
 //! [`Done`]s. A job that takes long ends in [`Ran::Later`]: that part may run beside the following jobs.
 
 use bytes::Bytes;
-use kv::{Answer, Entry, Error, Op, ShardId, Share, Version};
+use kv::{Answer, Entry, Error, Index, Op, Position, ShardId, Share, Version};
 use storage::{Clock, EngineError, Read, ShardSnapshot, Table};
 
 /// Something to do with the table.
@@ -15,10 +15,8 @@ pub enum Job {
     Apply {
         /// Its shard.
         shard: ShardId,
-        /// Its index.
-        index: u64,
-        /// Its term.
-        term: u64,
+        /// Where it stands.
+        at: Position,
         /// [`kv::Entry`] bytes; empty = nothing to evaluate.
         entry: Bytes,
     },
@@ -86,7 +84,7 @@ pub enum Done {
         /// Its shard.
         shard: ShardId,
         /// Its index.
-        index: u64,
+        index: Index,
         /// The shard's newest version.
         last: Version,
         /// When an advance finds something to remove, see [`Table::due`].
@@ -182,7 +180,7 @@ impl Executor {
     /// Runs one job. An error is one that the process must not outlive: what is in memory may be wrong now.
     pub fn run(&mut self, job: Job) -> Result<Ran, EngineError> {
         Ok(Ran::Done(match job {
-            Job::Apply { shard, index, term, entry } => self.apply(shard, index, term, &entry)?,
+            Job::Apply { shard, at, entry } => self.apply(shard, at, &entry)?,
             Job::Read { shard, token, op, clock, charge } => {
                 Done::Read { shard, token, read: self.read(shard, &op, clock, &charge)? }
             }
@@ -234,7 +232,8 @@ impl Executor {
         read
     }
 
-    fn apply(&mut self, shard: ShardId, index: u64, term: u64, entry: &Bytes) -> Result<Done, EngineError> {
+    fn apply(&mut self, shard: ShardId, at: Position, entry: &Bytes) -> Result<Done, EngineError> {
+        let (index, term) = (at.index.0, at.term.0);
         let results = if entry.is_empty() {
             self.table.apply_empty(shard, index, term)?;
             Vec::new()
@@ -249,6 +248,6 @@ impl Executor {
         let applied = self.table.applied(shard);
         assert_eq!((applied.index, applied.term), (index, term), "the table is where the entry took it");
         let (last, due) = (applied.last, self.table.due(shard));
-        Ok(Done::Applied { shard, index, last, due, results })
+        Ok(Done::Applied { shard, index: at.index, last, due, results })
     }
 }

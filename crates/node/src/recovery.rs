@@ -9,11 +9,14 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use kv::codec::{Malformed, Reader, put_uint};
-use kv::{Protocol, ShardId};
-use replication::{Protocol as Replica, raft, single};
+use kv::{Epoch, NodeId, Position, Protocol, ShardId};
+use replication::{Replicate, Unfit, View, raft, single};
 use storage::Applied;
 
 use crate::Config;
+
+/// Every shard serves in this epoch as long as none is handed over.
+const FIRST_EPOCH: Epoch = Epoch(1);
 
 /// A record of a shard's protocol.
 pub const KIND_PROTOCOL: u8 = 1;
@@ -33,13 +36,13 @@ pub enum RecoveryError {
         /// What is wrong.
         why: Malformed,
     },
-    /// The log begins behind the end of the table.
+    /// A replica cannot begin from its log.
     #[error("shard {shard}: {why}")]
-    Behind {
+    Unfit {
         /// The shard.
         shard: ShardId,
-        /// Which part is missing.
-        why: String,
+        /// Why.
+        why: Unfit,
     },
 }
 
@@ -52,7 +55,7 @@ pub struct Recovery {
 #[derive(Default)]
 struct Found {
     generation: u32,
-    log: raft::Recovery,
+    log: replication::Recovery,
 }
 
 impl Recovery {
@@ -79,23 +82,27 @@ impl Recovery {
         config: &Config,
         shard: ShardId,
         applied: Applied,
-    ) -> Result<Box<dyn Replica>, RecoveryError> {
+    ) -> Result<Box<dyn Replicate>, RecoveryError> {
         let found = self.shards.remove(&shard).unwrap_or_default();
-        let at = (applied.index, applied.term);
-        Ok(match config.protocol {
-            Protocol::Single => {
-                let behind = |lost: single::Lost| RecoveryError::Behind { shard, why: lost.to_string() };
-                Box::new(single::Single::new(config.me, found.log, at).map_err(behind)?)
-            }
+        let at = Position::new(applied.index, applied.term);
+        let nodes: Vec<NodeId> = config.nodes.iter().map(|(id, _)| *id).collect();
+        let view = View::of(FIRST_EPOCH, &nodes);
+        let replica: Result<Box<dyn Replicate>, Unfit> = match config.protocol {
+            Protocol::Single => single::Single::new(config.me, view, found.log, at).map(boxed),
             Protocol::Raft => {
-                let members = config.nodes.iter().map(|(id, _)| *id).collect();
                 let seed = crate::session::mix(config.seed ^ u64::from(shard.0));
-                let mut raft = raft::Config::new(config.me, members, seed);
+                let mut raft = raft::Config::new(config.me, view, seed);
                 raft.cache_bytes = config.entry_cache_bytes / config.map.shards().len();
-                Box::new(raft::Raft::new(raft, found.log, at))
+                raft.lost = config.rejoining;
+                raft::Raft::new(raft, found.log, at).map(boxed)
             }
-        })
+        };
+        replica.map_err(|why| RecoveryError::Unfit { shard, why })
     }
+}
+
+fn boxed(replica: impl Replicate + 'static) -> Box<dyn Replicate> {
+    Box::new(replica)
 }
 
 /// The record that makes a generation current.
@@ -105,7 +112,7 @@ pub(crate) fn generation_record(shard: ShardId, generation: u32) -> wal::Record 
     wal::Record { stream: shard.0, kind: KIND_GENERATION, body: body.freeze() }
 }
 
-fn read_generation(body: &Bytes) -> Result<u32, Malformed> {
+pub(crate) fn read_generation(body: &Bytes) -> Result<u32, Malformed> {
     let mut reader = Reader::new(body.clone());
     let generation = reader.u32()?;
     reader.end()?;

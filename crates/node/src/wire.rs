@@ -1,13 +1,13 @@
 //! What nodes say to each other on their ordered connections.
 //!
 //! A frame is a tag and its fields in kv's codec; the transport puts its length before it. The first frame on every new
-//! connection is [`Frame::Lasts`]: the receiver compares it with what that node had acknowledged before (a node that lost
-//! acknowledged entries must not vote until it has them again).
+//! connection is [`Frame::Greet`]: each replica says what the one on the other node must know first.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kv::cluster::Role;
 use kv::codec::{self, Malformed, Reader};
 use kv::{Epoch, Error, Level, NodeId, Reply, ShardId};
+use replication::{Revision, View};
 
 /// One message between two nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub enum Frame {
         shard: ShardId,
         /// The sender's epoch of it.
         epoch: Epoch,
+        /// The revision that the sender knows.
+        revision: Revision,
         /// The protocol's own bytes.
         body: Bytes,
     },
@@ -41,21 +43,33 @@ pub enum Frame {
         /// Its result.
         result: Result<Reply, Error>,
     },
-    /// The last synced index of the sender's replica of each shard.
-    Lasts(Vec<(ShardId, u64)>),
-    /// You may have acknowledged this shard's entries up to this index: do not vote until you have them.
-    WholeAt {
+    /// What each of the sender's replicas says first.
+    Greet(Vec<Greeting>),
+    /// These are the members of this shard, as far as the sender knows.
+    View {
         /// The shard.
         shard: ShardId,
-        /// The index.
-        index: u64,
-        /// The term in which the sender leads.
-        term: u64,
-        /// You announced that you are rejoining; else: you surely had acknowledged more than you have.
-        rejoining: bool,
+        /// Its members.
+        view: View,
+    },
+    /// You know of later members of this shard than the sender: who are they?
+    WantView {
+        /// The shard.
+        shard: ShardId,
     },
     /// I am alive, and this is how my replicas are.
     Announce(Announcement),
+}
+
+/// What a replica says first to the one of the same shard on another node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Greeting {
+    /// The shard.
+    pub shard: ShardId,
+    /// The sender's epoch of it.
+    pub epoch: Epoch,
+    /// The protocol's own bytes.
+    pub hello: Bytes,
 }
 
 /// What a node tells of itself, once a second and on every new connection.
@@ -82,6 +96,10 @@ pub struct Announcement {
 pub struct Announced {
     /// Its shard.
     pub shard: ShardId,
+    /// The epoch that it serves.
+    pub epoch: Epoch,
+    /// The revision of its members that it knows.
+    pub revision: Revision,
     /// What it is.
     pub role: Role,
     /// Whom it follows.
@@ -97,10 +115,11 @@ impl Frame {
     pub fn encode(&self) -> Bytes {
         let mut into = BytesMut::with_capacity(self.size_hint());
         match self {
-            Frame::Protocol { shard, epoch, body } => {
+            Frame::Protocol { shard, epoch, revision, body } => {
                 into.put_u8(1);
                 codec::put_uint(&mut into, u64::from(shard.0));
                 codec::put_uint(&mut into, epoch.0);
+                codec::put_uint(&mut into, revision.0);
                 into.put_slice(body);
             }
             Frame::Forward { token, shard, level, millis, op } => {
@@ -116,19 +135,22 @@ impl Frame {
                 into.put_u64(*token);
                 codec::encode_result(&mut into, result, codec::encode_reply);
             }
-            Frame::Lasts(lasts) => {
+            Frame::Greet(greetings) => {
                 into.put_u8(4);
-                codec::put_list(&mut into, lasts, |into, (shard, last)| {
-                    codec::put_uint(into, u64::from(shard.0));
-                    codec::put_uint(into, *last);
+                codec::put_list(&mut into, greetings, |into, greeting| {
+                    codec::put_uint(into, u64::from(greeting.shard.0));
+                    codec::put_uint(into, greeting.epoch.0);
+                    codec::put_bytes(into, &greeting.hello);
                 });
             }
-            Frame::WholeAt { shard, index, term, rejoining } => {
+            Frame::View { shard, view } => {
                 into.put_u8(5);
                 codec::put_uint(&mut into, u64::from(shard.0));
-                codec::put_uint(&mut into, *index);
-                codec::put_uint(&mut into, *term);
-                into.put_u8(u8::from(*rejoining));
+                view.encode(&mut into);
+            }
+            Frame::WantView { shard } => {
+                into.put_u8(7);
+                codec::put_uint(&mut into, u64::from(shard.0));
             }
             Frame::Announce(announcement) => {
                 into.put_u8(6);
@@ -144,7 +166,8 @@ impl Frame {
         let frame = match reader.u8()? {
             1 => {
                 let (shard, epoch) = (ShardId(reader.u32()?), Epoch(reader.uint()?));
-                return Ok(Frame::Protocol { shard, epoch, body: reader.rest() });
+                let revision = Revision(reader.uint()?);
+                return Ok(Frame::Protocol { shard, epoch, revision, body: reader.rest() });
             }
             2 => {
                 let (token, shard) = (reader.u64()?, ShardId(reader.u32()?));
@@ -155,13 +178,12 @@ impl Frame {
                 token: reader.u64()?,
                 result: codec::decode_result(&mut reader, codec::decode_reply)?,
             },
-            4 => Frame::Lasts(reader.list(|reader| Ok((ShardId(reader.u32()?), reader.uint()?)))?),
-            5 => Frame::WholeAt {
-                shard: ShardId(reader.u32()?),
-                index: reader.uint()?,
-                term: reader.uint()?,
-                rejoining: reader.bool()?,
-            },
+            4 => Frame::Greet(reader.list(|reader| {
+                let (shard, epoch) = (ShardId(reader.u32()?), Epoch(reader.uint()?));
+                Ok(Greeting { shard, epoch, hello: reader.bytes()? })
+            })?),
+            5 => Frame::View { shard: ShardId(reader.u32()?), view: View::decode(&mut reader)? },
+            7 => Frame::WantView { shard: ShardId(reader.u32()?) },
             6 => Frame::Announce(Announcement::decode(&mut reader)?),
             _ => return Err(Malformed("a frame has an unknown tag")),
         };
@@ -173,7 +195,7 @@ impl Frame {
     pub fn shard_of(bytes: &Bytes) -> Option<ShardId> {
         let mut reader = Reader::new(bytes.clone());
         match reader.u8().ok()? {
-            1 | 5 => reader.u32().ok().map(ShardId),
+            1 | 5 | 7 => reader.u32().ok().map(ShardId),
             2 => {
                 reader.u64().ok()?;
                 reader.u32().ok().map(ShardId)
@@ -201,6 +223,8 @@ impl Announcement {
         into.put_u8(u8::from(self.disk_full));
         codec::put_list(into, &self.replicas, |into, replica| {
             codec::put_uint(into, u64::from(replica.shard.0));
+            codec::put_uint(into, replica.epoch.0);
+            codec::put_uint(into, replica.revision.0);
             into.put_u8(match replica.role {
                 Role::Unknown => 0,
                 Role::Follower => 1,
@@ -224,6 +248,8 @@ impl Announcement {
             replicas: reader.list(|reader| {
                 Ok(Announced {
                     shard: ShardId(reader.u32()?),
+                    epoch: Epoch(reader.uint()?),
+                    revision: Revision(reader.uint()?),
                     role: match reader.u8()? {
                         0 => Role::Unknown,
                         1 => Role::Follower,
@@ -245,9 +271,15 @@ mod tests {
     use super::*;
     use crate::session::mix;
 
+    fn greeting(shard: u32, hello: &'static [u8]) -> Greeting {
+        Greeting { shard: ShardId(shard), epoch: Epoch(1), hello: Bytes::from_static(hello) }
+    }
+
     fn samples() -> Vec<Frame> {
         let replica = Announced {
             shard: ShardId(4),
+            epoch: Epoch(2),
+            revision: Revision(300),
             role: Role::Leader,
             leader: Some(NodeId(2)),
             term: 9,
@@ -257,7 +289,12 @@ mod tests {
             Announcement { pid: 77, address: "127.0.0.1:7401".into(), ..Announcement::default() };
         announcement.replicas.push(replica);
         vec![
-            Frame::Protocol { shard: ShardId(1), epoch: Epoch(1), body: Bytes::from_static(b"body") },
+            Frame::Protocol {
+                shard: ShardId(1),
+                epoch: Epoch(1),
+                revision: Revision(300),
+                body: Bytes::from_static(b"body"),
+            },
             Frame::Forward {
                 token: 5,
                 shard: ShardId(300),
@@ -266,8 +303,9 @@ mod tests {
                 op: Bytes::from_static(b"op"),
             },
             Frame::Answer { token: 5, result: Err(Error::WrongNode { try_next: None }) },
-            Frame::Lasts(vec![(ShardId(1), 0), (ShardId(2), u64::MAX)]),
-            Frame::WholeAt { shard: ShardId(2), index: 17, term: 3, rejoining: true },
+            Frame::Greet(vec![greeting(1, b""), greeting(2, b"hello")]),
+            Frame::View { shard: ShardId(2), view: View::of(Epoch(3), &[NodeId(1), NodeId(2)]) },
+            Frame::WantView { shard: ShardId(2) },
             Frame::Announce(announcement),
         ]
     }

@@ -28,14 +28,17 @@ impl Batch {
         }
         self.bytes += op.len();
         self.ops.push_back((token, op));
+        assert!(self.bytes <= QUEUE_BYTES_MAX, "what waits is bounded: {} bytes", self.bytes);
         Ok(())
     }
 
     /// Takes the next entry out: its bytes, and whose its ops are, in order. `None` = nothing waits.
     pub(crate) fn next(&mut self, proposed: Version) -> Option<(Bytes, Vec<Token>)> {
         let count = self.next_count();
+        assert!(count <= ENTRY_OPS_MAX, "an entry is applied in one go: {count} ops");
         let (tokens, ops): (Vec<_>, Vec<_>) = self.ops.drain(..count).unzip();
         self.bytes -= ops.iter().map(Bytes::len).sum::<usize>();
+        assert!(!self.ops.is_empty() || self.bytes == 0, "nothing waits, and {} bytes of it", self.bytes);
         (count > 0).then(|| (Entry::encode(proposed, &ops), tokens))
     }
 
@@ -43,6 +46,7 @@ impl Batch {
     pub(crate) fn forget(&mut self, token: Token) -> bool {
         let found = self.ops.iter().position(|(other, _)| *other == token);
         if let Some((_, op)) = found.and_then(|place| self.ops.remove(place)) {
+            assert!(self.bytes >= op.len(), "what goes was counted when it came");
             self.bytes -= op.len();
         }
         found.is_some()

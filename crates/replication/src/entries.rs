@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use kv::{Index, Position, Term};
 
 /// What an entry counts beside its data, so that many small entries are bounded too.
 const OVERHEAD_BYTES: usize = 64;
@@ -18,9 +19,9 @@ pub(crate) const NUMBER_MAX: u64 = 1 << 60;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LogEntry {
     /// Its place. Starts at 1.
-    pub(crate) index: u64,
+    pub(crate) index: Index,
     /// The term of the leader that appended it; 0 where the protocol has none.
-    pub(crate) term: u64,
+    pub(crate) term: Term,
     /// What kind of entry, as the protocol numbers them; 0 = ops.
     pub(crate) kind: u8,
     /// [`kv::Entry`] bytes, or nothing.
@@ -31,6 +32,11 @@ impl LogEntry {
     fn size(&self) -> usize {
         self.data.len() + OVERHEAD_BYTES
     }
+
+    /// Where it stands.
+    pub(crate) fn at(&self) -> Position {
+        Position { index: self.index, term: self.term }
+    }
 }
 
 /// A piece of a log without gaps: the entries above `base`.
@@ -39,15 +45,8 @@ pub(crate) struct Entries {
     base: Position,
     entries: VecDeque<LogEntry>,
     bytes: usize,
-    applied: u64,
+    applied: Index,
     unapplied_bytes: usize,
-}
-
-/// A place in a log; 0 = before the first entry.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Position {
-    pub(crate) index: u64,
-    pub(crate) term: u64,
 }
 
 impl Entries {
@@ -57,12 +56,12 @@ impl Entries {
     }
 
     /// The last index.
-    pub(crate) fn last(&self) -> u64 {
+    pub(crate) fn last(&self) -> Index {
         self.base.index + self.entries.len() as u64
     }
 
     /// The term at an index from the base to the last; `None` elsewhere.
-    pub(crate) fn term(&self, index: u64) -> Option<u64> {
+    pub(crate) fn term(&self, index: Index) -> Option<Term> {
         if index == self.base.index {
             return Some(self.base.term);
         }
@@ -70,20 +69,26 @@ impl Entries {
     }
 
     /// The entry at an index.
-    pub(crate) fn get(&self, index: u64) -> Option<&LogEntry> {
-        let place = index.checked_sub(self.base.index + 1)?;
+    pub(crate) fn get(&self, index: Index) -> Option<&LogEntry> {
+        let place = index.0.checked_sub(self.base.index.0 + 1)?;
         self.entries.get(usize::try_from(place).ok()?)
     }
 
     /// The entries from `low` to before `high`, all above the base.
-    pub(crate) fn range(&self, low: u64, high: u64) -> impl Iterator<Item = &LogEntry> {
-        let place = |index: u64| (index - self.base.index - 1) as usize;
+    pub(crate) fn range(&self, low: Index, high: Index) -> impl Iterator<Item = &LogEntry> {
+        assert!(
+            self.base.index < low && low <= high && high <= self.last().next(),
+            "entries {low} to {high} are not in a log of {} to {}",
+            self.base.index,
+            self.last()
+        );
+        let place = |index: Index| (index.0 - self.base.index.0 - 1) as usize;
         self.entries.range(place(low)..place(high))
     }
 
     /// The entries above an index.
-    pub(crate) fn above(&self, index: u64) -> impl Iterator<Item = &LogEntry> {
-        self.range(index.clamp(self.base.index, self.last()) + 1, self.last() + 1)
+    pub(crate) fn above(&self, index: Index) -> impl Iterator<Item = &LogEntry> {
+        self.range(index.clamp(self.base.index, self.last()).next(), self.last().next())
     }
 
     /// Puts an entry at its place; what was there and behind it goes.
@@ -93,13 +98,19 @@ impl Entries {
     /// When it would leave a gap.
     pub(crate) fn put(&mut self, entry: LogEntry) {
         assert!(
-            self.base.index < entry.index && entry.index <= self.last() + 1,
+            self.base.index < entry.index && entry.index <= self.last().next(),
             "entry {} does not follow a log of {} to {}",
             entry.index,
             self.base.index,
             self.last()
         );
         self.truncate(entry.index);
+        assert!(
+            self.term(self.last()).is_none_or(|before| before <= entry.term),
+            "terms never fall along a log: entry {} follows term {:?}",
+            entry.at(),
+            self.term(self.last())
+        );
         self.bytes += entry.size();
         self.unapplied_bytes += entry.size();
         self.entries.push_back(entry);
@@ -107,14 +118,16 @@ impl Entries {
 
     /// Drops all entries; the log goes on behind `base`.
     pub(crate) fn restart(&mut self, base: Position) {
+        assert!(base.index.0 <= NUMBER_MAX, "a log goes on where it can be counted on");
         *self = Entries { base, applied: base.index, ..Entries::default() };
     }
 
     /// All entries up to here are applied.
-    pub(crate) fn applied(&mut self, index: u64) {
+    pub(crate) fn applied(&mut self, index: Index) {
         if index > self.applied {
             let now: usize =
-                self.range(self.applied + 1, index.min(self.last()) + 1).map(LogEntry::size).sum();
+                self.range(self.applied.next(), index.min(self.last()).next()).map(LogEntry::size).sum();
+            assert!(self.unapplied_bytes >= now, "what is applied was counted when it came");
             self.unapplied_bytes -= now;
             self.applied = index;
         }
@@ -126,7 +139,8 @@ impl Entries {
         {
             let first = self.entries.pop_front().expect("there is a first entry: it was just looked at");
             self.bytes -= first.size();
-            self.base = Position { index: first.index, term: first.term };
+            assert!(first.term >= self.base.term, "terms never fall along a log");
+            self.base = first.at();
         }
     }
 
@@ -135,7 +149,7 @@ impl Entries {
         self.unapplied_bytes
     }
 
-    pub(crate) fn truncate(&mut self, from: u64) {
+    pub(crate) fn truncate(&mut self, from: Index) {
         assert!(from > self.applied || from > self.last(), "entry {from} is applied and cannot be replaced");
         while self.last() >= from {
             let gone = self.entries.pop_back().expect("the log reaches to its last index");
@@ -152,51 +166,56 @@ mod tests {
     fn log(terms: &[u64]) -> Entries {
         let mut log = Entries::default();
         for (place, &term) in terms.iter().enumerate() {
-            log.put(LogEntry { index: place as u64 + 1, term, kind: 0, data: Bytes::from_static(b"data") });
+            log.put(LogEntry {
+                index: Index(place as u64 + 1),
+                term: Term(term),
+                kind: 0,
+                data: Bytes::from_static(b"data"),
+            });
         }
         log
     }
 
     fn terms(log: &Entries) -> Vec<u64> {
-        (log.base().index..=log.last()).map(|index| log.term(index).unwrap()).collect()
+        (log.base().index.0..=log.last().0).map(|index| log.term(Index(index)).unwrap().0).collect()
     }
 
     #[test]
     fn entries_put_in_the_middle_cuts_what_follows() {
         let mut log = log(&[1, 1, 1, 1]);
-        log.put(LogEntry { index: 3, term: 2, kind: 0, data: Bytes::new() });
+        log.put(LogEntry { index: Index(3), term: Term(2), kind: 0, data: Bytes::new() });
         assert_eq!(terms(&log), [0, 1, 1, 2]);
-        assert_eq!(log.term(4), None);
+        assert_eq!(log.term(Index(4)), None);
         assert_eq!(log.unapplied_bytes(), 2 * (4 + OVERHEAD_BYTES) + OVERHEAD_BYTES);
-        log.applied(2);
+        log.applied(Index(2));
         assert_eq!(log.unapplied_bytes(), OVERHEAD_BYTES);
     }
 
     #[test]
     #[should_panic(expected = "does not follow")]
     fn entries_put_behind_a_gap_panics() {
-        log(&[1, 1]).put(LogEntry { index: 4, term: 1, kind: 0, data: Bytes::new() });
+        log(&[1, 1]).put(LogEntry { index: Index(4), term: Term(1), kind: 0, data: Bytes::new() });
     }
 
     #[test]
     fn entries_evict_keeps_what_is_not_applied() {
         let mut log = log(&[1, 2, 3, 4]);
-        log.applied(3);
+        log.applied(Index(3));
         log.evict(0);
-        assert_eq!(log.base(), Position { index: 3, term: 3 });
-        assert_eq!(log.above(0).map(|entry| entry.index).collect::<Vec<_>>(), [4]);
-        assert_eq!(log.above(4).count() + log.above(9).count(), 0);
-        log.applied(4);
+        assert_eq!(log.base(), Position::new(3, 3));
+        assert_eq!(log.above(Index(0)).map(|entry| entry.index.0).collect::<Vec<_>>(), [4]);
+        assert_eq!(log.above(Index(4)).count() + log.above(Index(9)).count(), 0);
+        log.applied(Index(4));
         log.evict(4 + OVERHEAD_BYTES);
-        assert_eq!((log.base().index, log.unapplied_bytes()), (3, 0), "what fits stays");
+        assert_eq!((log.base().index, log.unapplied_bytes()), (Index(3), 0), "what fits stays");
     }
 
     #[test]
     fn entries_restart_goes_on_behind_the_base() {
         let mut log = log(&[1, 1]);
-        log.restart(Position { index: 9, term: 3 });
-        assert_eq!((log.last(), log.term(9), log.term(8)), (9, Some(3), None));
-        log.put(LogEntry { index: 10, term: 3, kind: 0, data: Bytes::new() });
+        log.restart(Position::new(9, 3));
+        assert_eq!((log.last(), log.term(Index(9)), log.term(Index(8))), (Index(9), Some(Term(3)), None));
+        log.put(LogEntry { index: Index(10), term: Term(3), kind: 0, data: Bytes::new() });
         assert_eq!(terms(&log), [3, 3]);
     }
 }

@@ -1,13 +1,47 @@
 //! How the replicas of a shard agree: the contract of a protocol, and the protocols.
 //!
-//! A protocol is a deterministic state machine. It is given [`Input`]s, one at a time, and hands out [`Output`]s; it
-//! touches no engine, no log, no socket and no clock. Its owner (the driver of a node) carries the outputs out and
-//! brings their completions back as inputs. One instance serves one replica of one shard in one epoch.
+//! # The problem
+//!
+//! A shard has copies on several nodes, so that it outlives any of them. The copies must take in the same changes, and what a
+//! client was answered must stay true whatever fails next. How that is done is a *protocol*; there are several, because each
+//! buys something else with what it costs. A node knows none of them: it knows this contract.
+//!
+//! # The contract
+//!
+//! A replica is a deterministic state machine, [`Replicate`]. It is given [`Input`]s, one at a time, and hands out
+//! [`Output`]s; it touches no engine, no log, no socket and no clock. Its owner (the driver of a node) carries the outputs out
+//! and brings their completions back as inputs. One instance serves one replica of one shard in one epoch.
 //!
 //! ```text
 //!   Propose ─▶ Append ─▶ (log) ─▶ Durable ─▶ Apply ─▶ (table) ─▶ Applied        the owner answers the tokens of Apply
 //!   Read ────▶ Fetch ──▶ (table) ─▶ Fetched ─▶ Answer                           it checks its lease again after the rows
 //!   Message ─▶ Send / Append / Apply ...
+//! ```
+//!
+//! Nothing in it is one protocol's own. The owner asks [`Replicate::route`] where a request is served, never who leads. What a
+//! replica must know of another when their nodes connect is in its [`Replicate::hello`]; what it writes to the log begins with
+//! its protocol and epoch, and [`Recovery`] picks the reader by them. A replica that waits for nothing is not called at all:
+//! [`Replicate::due`] says when it wants the time.
+//!
+//! Who belongs to a shard is its [`View`]: members under an epoch and a revision. The owner fences messages by epoch, so a
+//! replica hears of its own epoch only.
+//!
+//! # An example
+//!
+//! One write on three nodes, under `raft`. `n1` leads; time goes down:
+//!
+//! ```text
+//!        n1 (leads)               n2                  n3
+//!   Propose [t7: put k]
+//!   Append #4 ── Send entry ────▶ Message             Message
+//!     │ sync                      Append              Append
+//!     ▼                             │ sync              │ sync
+//!   Durable #4                    Durable             Durable
+//!   Message ◀── has entry 4 ───── Send                Send
+//!   Apply 4 [t7], on 2 nodes
+//!     │ table
+//!     ▼
+//!   Applied 4                     the owner answers t7 with the table's result
 //! ```
 //!
 //! # The rules
@@ -17,8 +51,9 @@
 //!    safe earlier (a leader's append) leaves at once; a leader counts its own copy only after its own sync.
 //! 3. A weak network: messages are lost, duplicated, delayed and reordered.
 //! 4. One answer per token at most, definite or in doubt; never a guess.
-//! 5. Everything queued is bounded in count and bytes, and refuses beyond.
-//! 6. A protocol knows an op by its class only. The table evaluates it at Apply, the same way on every replica.
+//! 5. Epochs fence: a message of another epoch never reaches a replica.
+//! 6. Everything queued is bounded in count and bytes, and refuses beyond.
+//! 7. A protocol knows an op by its class and its keys only. The table evaluates it at Apply, the same way on every replica.
 //!
 //! Batching needs no timer: at most [`UNSYNCED_MAX`] entries of a shard are on their way to the disk; what arrives
 //! meanwhile becomes the next entry, of at most [`ENTRY_OPS_MAX`] ops or [`ENTRY_BYTES_MAX`] bytes.
@@ -26,21 +61,26 @@
 //! # Caveats
 //!
 //! Inputs of one replica must be given in the order in which they happened; `Durable` and `Applied` each rise. An output
-//! may not be dropped, except [`Output::Send`].
+//! may not be dropped, except [`Output::Send`]. Members are fixed today: a [`View`] changes its revision, not its nodes.
 
 mod batch;
 mod entries;
+mod number;
+pub mod observe;
 pub mod raft;
 mod random;
 mod record;
 mod recovery;
 pub mod single;
+mod view;
 
 use bytes::Bytes;
 use kv::cluster::Role;
-use kv::{Error, Level, NodeId, Version};
+use kv::{Class, Error, Index, Level, NodeId, Position, Scope, Term, Version};
 
-pub use recovery::describe as describe_record;
+pub use number::{Instant, Revision, Ticket, Token};
+pub use recovery::{Recovery, Unfit};
+pub use view::{Duty, Member, View};
 
 /// At most so many entries of a shard are appended and not yet synced.
 pub const UNSYNCED_MAX: usize = 2;
@@ -57,25 +97,6 @@ pub const UNAPPLIED_BYTES_MAX: usize = 64 << 20;
 /// So many reads of a shard may wait; more are refused.
 pub const READS_MAX: usize = 8192;
 
-/// Microseconds on a clock that never jumps and counts on while the machine sleeps (CLOCK_BOOTTIME).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Instant(pub u64);
-
-impl Instant {
-    /// So many microseconds later.
-    pub fn plus(self, micros: u64) -> Instant {
-        Instant(self.0.saturating_add(micros))
-    }
-
-    /// Microseconds since an earlier instant; 0 when that is later.
-    pub fn since(self, earlier: Instant) -> u64 {
-        self.0.saturating_sub(earlier.0)
-    }
-}
-
-/// The owner's name for a request. Unique among the open ones of a replica.
-pub type Token = u64;
-
 /// What happens to a replica.
 #[derive(Clone, Debug)]
 pub enum Input {
@@ -86,6 +107,8 @@ pub enum Input {
         /// The version clock.
         clock: Version,
     },
+    /// Who belongs to the shard now. A revision that is no later than the known one says nothing new.
+    View(View),
     /// Order these ops ([`kv::Stamped`] bytes), all that a turn has for this replica: they share an entry. Each ends in the
     /// tokens of an [`Output::Apply`], or in [`Output::Refuse`].
     Propose {
@@ -96,6 +119,8 @@ pub enum Input {
     Read {
         /// Whose it is.
         token: Token,
+        /// Which keys it looks at.
+        scope: Scope,
         /// How fresh.
         level: Level,
     },
@@ -114,48 +139,39 @@ pub enum Input {
     Message {
         /// The other node.
         from: NodeId,
+        /// The revision that it knew when it said this.
+        revision: Revision,
         /// [`Output::Send`]'s body.
         body: Bytes,
     },
     /// All appends up to this ticket are synced.
     Durable {
         /// A ticket of [`Output::Append`].
-        ticket: u64,
+        ticket: Ticket,
     },
     /// The table has applied all entries up to this index.
     Applied {
-        /// Index of an [`Output::Apply`].
-        index: u64,
+        /// Of an [`Output::Apply`].
+        index: Index,
     },
     /// The connection to a node stands. What was sent before may be lost.
     Connected {
         /// The node.
         node: NodeId,
-        /// The last index its replica has in its synced log, as its hello told.
-        last: u64,
+        /// What its replica says first: [`Replicate::hello`] there.
+        hello: Bytes,
     },
     /// The connection to a node broke.
     Disconnected {
         /// The node.
         node: NodeId,
     },
-    /// A leader knows that this replica may have acknowledged entries up to `index`: until it has them it is not whole, and
-    /// neither votes nor campaigns; what leaders of earlier terms say is not believed.
-    ///
-    /// `u64::MAX` = it lost everything, and how much that was is yet to be told. Until then nothing is believed: it has
-    /// forgotten in which term it was, and would acknowledge to a leader that it had helped to depose.
-    WholeAt {
-        /// The index.
-        index: u64,
-        /// The leader's term.
-        term: u64,
-    },
-    /// The snapshot that [`Output::MakeSnapshot`] asked for is taken (`at`: applied index and term), or failed (`None`).
+    /// The snapshot that [`Output::MakeSnapshot`] asked for is taken (`at`: the last entry in it), or failed (`None`).
     SnapshotMade {
         /// For whom.
         to: NodeId,
-        /// The index and term of the state in it.
-        at: Option<(u64, u64)>,
+        /// The last entry that it holds.
+        at: Option<Position>,
     },
     /// The snapshot of [`Output::SendSnapshot`] has arrived and is installed there, or not.
     SnapshotSent {
@@ -170,8 +186,8 @@ pub enum Input {
         /// [`Output::SendSnapshot`]'s header.
         header: Bytes,
     },
-    /// Hand the leadership to this node, if it can be done.
-    Transfer {
+    /// Hand the role that others depend on (to lead, to order) to this node, if there is one and it can take it now.
+    Yield {
         /// The node.
         to: NodeId,
     },
@@ -183,8 +199,8 @@ pub enum Output {
     /// Write these records to the log, in one batch, and sync it: then give [`Input::Durable`].
     Append {
         /// Rises by one per append, from 1.
-        ticket: u64,
-        /// The protocol's own records; its `recover` reads them.
+        ticket: Ticket,
+        /// The protocol's own records; [`Recovery`] reads them.
         records: Vec<Bytes>,
         /// The received snapshot is taken: switch to its generation in the same batch of the log. No [`Output::Apply`]
         /// follows before that batch is durable.
@@ -199,10 +215,8 @@ pub enum Output {
     },
     /// Apply this entry, in order; then give [`Input::Applied`] and answer its tokens with the results of its ops.
     Apply {
-        /// Its index. Rises by one.
-        index: u64,
-        /// Its term; 0 where the protocol has none.
-        term: u64,
+        /// Its place, which rises by one, and the term it was ordered in (0 where the protocol has none).
+        at: Position,
         /// [`kv::Entry`] bytes; empty = nothing to evaluate.
         entry: Bytes,
         /// The tokens of its ops in order; empty when its proposer is not here.
@@ -245,9 +259,27 @@ pub enum Output {
     },
     /// The received snapshot is not needed: its rows can go.
     DiscardSnapshot,
+    /// This replica lacks entries that it had acknowledged, up to this one: until [`Output::Whole`] it promises nothing.
+    Lacking {
+        /// The last of them.
+        last: Index,
+    },
+    /// It has again all that it had acknowledged.
+    Whole,
 }
 
-/// What a replica is at present.
+/// Where a request is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// By this replica.
+    Here,
+    /// By the replica on this node.
+    To(NodeId),
+    /// By nobody that is known here, at present: why.
+    Nobody(&'static str),
+}
+
+/// What a replica is at present, for people and for the watch of a simulation: nothing is decided by it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     /// Leader, follower or candidate.
@@ -255,29 +287,38 @@ pub struct Status {
     /// Who leads, as far as is known here.
     pub leader: Option<NodeId>,
     /// The term; 0 where the protocol has none.
-    pub term: u64,
-    /// The last index of its log.
-    pub last: u64,
-    /// The last index of its log that is synced here.
-    pub durable: u64,
-    /// All entries up to this index are agreed on, as far as is known here.
-    pub commit: u64,
-    /// All entries up to this index are applied here.
-    pub applied: u64,
+    pub term: Term,
+    /// The last entry of its log.
+    pub last: Index,
+    /// The last entry of its log that is synced here.
+    pub durable: Index,
+    /// All entries up to here are agreed on, as far as is known here.
+    pub commit: Index,
+    /// All entries up to here are applied here.
+    pub applied: Index,
 }
 
 /// A replica of a shard, whatever its protocol. See the rules at the top.
-pub trait Protocol: Send {
+pub trait Replicate: Send {
     /// Takes one input; adds what is to be done to `out`, in order.
     fn step(&mut self, input: Input, out: &mut Vec<Output>);
 
-    /// What it is at present.
-    fn status(&self) -> Status;
+    /// Where a request of this class is served that wants this level.
+    fn route(&self, class: Class, level: Level) -> Route;
 
-    /// As a leader: the last index that a node's replica has acknowledged.
-    fn acknowledged(&self, node: NodeId) -> Option<u64>;
+    /// What to say to the replica on a node first of all, when the connection to it stands: [`Input::Connected`] there.
+    fn hello(&self, to: NodeId) -> Bytes;
+
+    /// When it wants to know the time next, [`Instant::MAX`] = not of its own accord. Other inputs may change it.
+    fn due(&self) -> Instant;
 
     /// The records that stand for all earlier ones once the table has flushed what is applied now: written at the log's
     /// head they let the older segments go.
     fn checkpoint(&self) -> Vec<Bytes>;
+
+    /// Who belongs to the shard, as far as is known here.
+    fn view(&self) -> &View;
+
+    /// What it is at present.
+    fn status(&self) -> Status;
 }

@@ -1,11 +1,25 @@
-//! What protocols write to the log: one tag byte, then the fields. Tags are never given a second meaning.
+//! What protocols write to the log.
+//!
+//! A record begins with its protocol and its epoch, so that whoever finds it knows whose it is before reading on; then comes
+//! one tag byte, then the fields. Tags are never given a second meaning.
 
 use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use kv::codec::{Malformed, Reader, put_uint};
+use kv::codec::{Malformed, Reader, decode_protocol, encode_protocol, put_uint};
+use kv::{Epoch, Index, NodeId, Position, Protocol, Term};
 
-use crate::entries::{LogEntry, NUMBER_MAX, Position};
+use crate::View;
+use crate::entries::{LogEntry, NUMBER_MAX};
+
+/// Whose a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    /// The protocol that wrote it, and reads it.
+    pub(crate) protocol: Protocol,
+    /// The epoch of the shard.
+    pub(crate) epoch: Epoch,
+}
 
 /// A record of a shard's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,96 +28,122 @@ pub(crate) enum Record {
     Entry(LogEntry),
     /// What a replica must remember of its elections.
     State(State),
-    /// A checkpoint: the table has flushed what is up to here, so entries up to here may be gone.
-    Base(Position),
-    /// A snapshot was installed: the log is empty and goes on behind it.
-    Snapshot(Position),
+    /// A checkpoint: the table has flushed what is up to here, so entries up to here may be gone. The members at this place.
+    Base(Position, View),
+    /// A snapshot was installed: the log is empty and goes on behind it. The members at this place.
+    Snapshot(Position, View),
+    /// Who belongs to the shard from here on.
+    View(View),
 }
 
 /// What a replica must remember of its elections; all 0 = it never took part in one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct State {
     /// The term it is in.
-    pub(crate) term: u64,
+    pub(crate) term: Term,
     /// Whom it voted for in it; 0 = nobody.
-    pub(crate) vote: u64,
+    pub(crate) vote: NodeId,
     /// All entries up to here are agreed on. May lag behind.
-    pub(crate) commit: u64,
+    pub(crate) commit: Index,
 }
 
 const ENTRY: u8 = 1;
 const STATE: u8 = 2;
 const BASE: u8 = 3;
 const SNAPSHOT: u8 = 4;
+const VIEW: u8 = 5;
+/// The longest header: a byte for the protocol, ten for the epoch.
+const HEADER_BYTES_MAX: usize = 11;
 
 impl Record {
-    /// Its bytes.
-    pub(crate) fn encode(&self) -> Bytes {
+    /// Its bytes, whose it is before them.
+    pub(crate) fn encode(&self, head: Header) -> Bytes {
         let mut into = BytesMut::new();
         match self {
-            Record::Entry(entry) => return encode_entry(entry),
-            Record::State(state) => put(&mut into, STATE, &[state.term, state.vote, state.commit]),
-            Record::Base(at) => put(&mut into, BASE, &[at.index, at.term]),
-            Record::Snapshot(at) => put(&mut into, SNAPSHOT, &[at.index, at.term]),
+            Record::Entry(entry) => return encode_entry(head, entry),
+            Record::State(State { term, vote, commit }) => {
+                put(&mut into, head, STATE, &[term.0, vote.0, commit.0]);
+            }
+            Record::Base(at, view) => put_at(&mut into, head, BASE, *at, view),
+            Record::Snapshot(at, view) => put_at(&mut into, head, SNAPSHOT, *at, view),
+            Record::View(view) => {
+                put(&mut into, head, VIEW, &[]);
+                view.encode(&mut into);
+            }
         }
         into.freeze()
     }
 
-    /// From its bytes; the data of an entry shares them.
-    pub(crate) fn decode(bytes: &Bytes) -> Result<Record, Malformed> {
+    /// From its bytes, with whose it is; the data of an entry shares them.
+    pub(crate) fn decode(bytes: &Bytes) -> Result<(Header, Record), Malformed> {
         let mut reader = Reader::new(bytes.clone());
+        let head = Header { protocol: decode_protocol(&mut reader)?, epoch: Epoch(reader.uint()?) };
         let record = match reader.u8()? {
-            ENTRY => return decode_entry(reader),
+            ENTRY => return Ok((head, decode_entry(reader)?)),
             STATE => {
-                let (term, vote, commit) = (number(&mut reader)?, number(&mut reader)?, number(&mut reader)?);
-                Record::State(State { term, vote, commit })
+                let (term, vote) = (Term(number(&mut reader)?), NodeId(reader.uint()?));
+                Record::State(State { term, vote, commit: Index(number(&mut reader)?) })
             }
-            BASE => Record::Base(Position { index: number(&mut reader)?, term: number(&mut reader)? }),
-            SNAPSHOT => {
-                Record::Snapshot(Position { index: number(&mut reader)?, term: number(&mut reader)? })
-            }
+            BASE => Record::Base(position(&mut reader)?, view(&mut reader, head)?),
+            SNAPSHOT => Record::Snapshot(position(&mut reader)?, view(&mut reader, head)?),
+            VIEW => Record::View(view(&mut reader, head)?),
             _ => return Err(Malformed("a record of a shard has an unknown tag")),
         };
         reader.end()?;
-        Ok(record)
+        Ok((head, record))
     }
 }
 
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Record::Entry(entry) => write!(f, "entry {}/{}", entry.index, entry.term),
+            Record::Entry(entry) => write!(f, "entry {}", entry.at()),
             Record::State(State { term, vote, commit }) => {
                 write!(f, "state term {term} vote {vote} commit {commit}")
             }
-            Record::Base(at) => write!(f, "base {}/{}", at.index, at.term),
-            Record::Snapshot(at) => write!(f, "snapshot {}/{}", at.index, at.term),
+            Record::Base(at, _) => write!(f, "base {at}"),
+            Record::Snapshot(at, _) => write!(f, "snapshot {at}"),
+            Record::View(view) => write!(f, "view {}", view.revision),
         }
     }
 }
 
 /// The record of an entry, and the entry over the record's bytes: so that what stays in memory is held once and pins no
 /// other buffer.
-pub(crate) fn own(entry: LogEntry) -> (Bytes, LogEntry) {
-    let record = encode_entry(&entry);
+pub(crate) fn own(head: Header, entry: LogEntry) -> (Bytes, LogEntry) {
+    let record = encode_entry(head, &entry);
     let data = record.slice(record.len() - entry.data.len()..);
     (record, LogEntry { data, ..entry })
 }
 
-fn encode_entry(entry: &LogEntry) -> Bytes {
-    let mut into = BytesMut::with_capacity(22 + entry.data.len());
-    put(&mut into, ENTRY, &[entry.index, entry.term]);
+fn encode_entry(head: Header, entry: &LogEntry) -> Bytes {
+    assert!(entry.index > Index::ZERO, "an entry stands behind the beginning");
+    let mut into = BytesMut::with_capacity(HEADER_BYTES_MAX + 22 + entry.data.len());
+    put(&mut into, head, ENTRY, &[entry.index.0, entry.term.0]);
     into.put_u8(entry.kind);
     into.put_slice(&entry.data);
     into.freeze()
 }
 
 fn decode_entry(mut reader: Reader) -> Result<Record, Malformed> {
-    let (index, term, kind) = (number(&mut reader)?, number(&mut reader)?, reader.u8()?);
-    if index == 0 {
+    let Position { index, term } = position(&mut reader)?;
+    if index == Index::ZERO {
         return Err(Malformed("an entry has index 0"));
     }
-    Ok(Record::Entry(LogEntry { index, term, kind, data: reader.rest() }))
+    Ok(Record::Entry(LogEntry { index, term, kind: reader.u8()?, data: reader.rest() }))
+}
+
+fn position(reader: &mut Reader) -> Result<Position, Malformed> {
+    Ok(Position { index: Index(number(reader)?), term: Term(number(reader)?) })
+}
+
+fn view(reader: &mut Reader, head: Header) -> Result<View, Malformed> {
+    let view = View::decode(reader)?;
+    if view.epoch == head.epoch {
+        Ok(view)
+    } else {
+        Err(Malformed("a record holds the members of another epoch"))
+    }
 }
 
 /// A term or an index.
@@ -114,50 +154,78 @@ fn number(reader: &mut Reader) -> Result<u64, Malformed> {
     }
 }
 
-fn put(into: &mut BytesMut, tag: u8, numbers: &[u64]) {
+fn put(into: &mut BytesMut, head: Header, tag: u8, numbers: &[u64]) {
+    encode_protocol(into, head.protocol);
+    put_uint(into, head.epoch.0);
     into.put_u8(tag);
     numbers.iter().for_each(|&number| put_uint(into, number));
+}
+
+fn put_at(into: &mut BytesMut, head: Header, tag: u8, at: Position, view: &View) {
+    assert_eq!(view.epoch, head.epoch, "a record holds the members of its own epoch");
+    put(into, head, tag, &[at.index.0, at.term.0]);
+    view.encode(into);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const HEAD: Header = Header { protocol: Protocol::Raft, epoch: Epoch(300) };
+
+    fn members() -> View {
+        View::of(HEAD.epoch, &[NodeId(1), NodeId(2)])
+    }
+
+    fn entry(index: u64, kind: u8) -> LogEntry {
+        LogEntry { index: Index(index), term: Term(2), kind, data: Bytes::from_static(b"data") }
+    }
+
     #[test]
-    fn record_round_trips() {
-        let at = Position { index: 1 << 40, term: 300 };
-        let entry = LogEntry { index: 7, term: 2, kind: 1, data: Bytes::from_static(b"data") };
+    fn record_round_trips_with_whose_it_is() {
+        let at = Position::new(1 << 40, 300);
         for record in [
-            Record::Entry(entry),
-            Record::State(State { term: 3, vote: 1023, commit: NUMBER_MAX }),
-            Record::Base(at),
-            Record::Snapshot(at),
+            Record::Entry(entry(7, 1)),
+            Record::State(State { term: Term(3), vote: NodeId(u64::MAX), commit: Index(NUMBER_MAX) }),
+            Record::Base(at, members()),
+            Record::Snapshot(at, members()),
+            Record::View(members()),
         ] {
-            assert_eq!(Record::decode(&record.encode()), Ok(record));
+            assert_eq!(Record::decode(&record.encode(HEAD)), Ok((HEAD, record)));
         }
     }
 
     #[test]
     fn record_of_entry_shares_its_bytes_with_it() {
-        let entry = LogEntry { index: 7, term: 2, kind: 0, data: Bytes::from_static(b"data") };
-        let (record, owned) = own(entry.clone());
-        assert_eq!(owned, entry);
+        let (record, owned) = own(HEAD, entry(7, 0));
+        assert_eq!(owned, entry(7, 0));
         assert!(record.as_ptr_range().contains(&owned.data.as_ptr()));
     }
 
     #[test]
     fn record_with_a_number_that_cannot_be_counted_on_is_refused() {
-        let at = Position { index: u64::MAX, term: 1 };
-        let entry = LogEntry { index: NUMBER_MAX + 1, term: 1, kind: 0, data: Bytes::new() };
-        for record in [Record::Base(at), Record::Snapshot(at), Record::Entry(entry)] {
-            assert!(Record::decode(&record.encode()).is_err(), "{record}");
+        let at = Position::new(u64::MAX, 1);
+        let entry = Record::Entry(entry(NUMBER_MAX + 1, 0));
+        for record in [Record::Base(at, members()), Record::Snapshot(at, members()), entry] {
+            assert!(Record::decode(&record.encode(HEAD)).is_err(), "{record}");
         }
     }
 
     #[test]
-    fn record_garbled_is_refused() {
-        for bytes in [&b""[..], b"\x09", b"\x02\x01", b"\x03\x01\x01\x01", b"\x01\x00\x00\x00", b"\x01\x01"] {
+    fn record_garbled_or_of_two_epochs_is_refused() {
+        for bytes in [
+            &b""[..],
+            b"\x02",
+            b"\x09\x01\x03",
+            b"\x02\x01\x09",
+            b"\x02\x01\x02\x01",
+            b"\x02\x01\x01\x00\x00\x00",
+        ] {
             assert!(Record::decode(&Bytes::from_static(bytes)).is_err(), "{bytes:?}");
         }
+        let mut into = BytesMut::new();
+        put(&mut into, Header { epoch: Epoch(1), ..HEAD }, VIEW, &[]);
+        members().encode(&mut into);
+        assert!(Record::decode(&into.freeze()).is_err());
     }
 }

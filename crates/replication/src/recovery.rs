@@ -3,24 +3,75 @@
 //! The records of a shard are replayed in the order in which they were written. Older segments may be gone, so the first
 //! records may start in the middle of the log: a checkpoint that follows them sets it right, for it holds everything that
 //! the table has not flushed.
+//!
+//! Each record says which protocol wrote it and in which epoch: that picks its reader. When a shard was handed over, the
+//! records of the later epoch count, and those of earlier ones that are still in the log are passed over.
 
 use bytes::Bytes;
 use kv::codec::Malformed;
+use kv::{Epoch, Index, Position, Protocol};
 use mutant::Mutant;
 
-use crate::entries::{Entries, Position};
-use crate::record::{Record, State};
+use crate::View;
+use crate::entries::Entries;
+use crate::record::{Header, Record, State};
 
 /// Collects the records of one replica's log.
 #[derive(Clone, Debug, Default)]
 pub struct Recovery {
-    log: Entries,
-    state: State,
+    newest: Option<Ordered>,
 }
 
-/// What a record says, for people.
-pub fn describe(record: &Bytes) -> String {
-    Record::decode(record).map_or_else(|error| error.to_string(), |record| record.to_string())
+/// What the log of an ordered protocol holds. `single` and `raft` write the same records.
+#[derive(Clone, Debug)]
+struct Ordered {
+    head: Header,
+    log: Entries,
+    state: State,
+    view: Option<View>,
+}
+
+/// A log that a replica cannot begin from.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// Entries are missing: between what the table has applied and what the log holds, or at the end of the log, which is
+    /// never behind the table unless its end is lost.
+    #[error(
+        "the only copy of a shard has lost entries: its table has applied what is up to {applied}, and its log {} at {last}; \
+         restore its node's data folder", if .last < .applied { "ends before that," } else { "begins behind that and ends" }
+    )]
+    Lost {
+        /// The last entry the table has.
+        applied: Index,
+        /// The last entry of the log.
+        last: Index,
+    },
+    /// Another protocol wrote it, or in another epoch.
+    #[error(
+        "its log was written by protocol {} in epoch {found_epoch}, and this start wants {} in epoch {epoch}: start it with the \
+         options and the version that wrote it", found.name(), protocol.name()
+    )]
+    Another {
+        /// Who wrote it.
+        found: Protocol,
+        /// In which epoch.
+        found_epoch: Epoch,
+        /// Who was to begin from it.
+        protocol: Protocol,
+        /// In which epoch.
+        epoch: Epoch,
+    },
+    /// Other nodes are its members.
+    #[error(
+        "its log names other members ({found}) than this start ({wanted}): start it with the --peers it was made with, or give \
+         --data another folder"
+    )]
+    Members {
+        /// The nodes in the log.
+        found: String,
+        /// The nodes that were to be.
+        wanted: String,
+    },
 }
 
 /// A recovered log, matched with the table.
@@ -29,69 +80,144 @@ pub(crate) struct Recovered {
     pub(crate) log: Entries,
     /// The state, its commit no lower than what is applied.
     pub(crate) state: State,
+    /// The members, and whether the log names them.
+    pub(crate) view: View,
+    pub(crate) is_view_logged: bool,
     /// The table is behind the first entry: entries up to this one were here, and are lost.
-    pub(crate) lost: Option<u64>,
+    pub(crate) lost: Option<Index>,
     /// Where the log ended, the table apart.
-    pub(crate) ended: u64,
+    pub(crate) ended: Index,
 }
 
 impl Recovery {
     /// Takes the next record.
     pub fn replay(&mut self, record: &Bytes) -> Result<(), Malformed> {
-        match Record::decode(record)? {
-            // A checkpoint wrote it again, and may have been cut off before it came to those behind it: they stay.
-            Record::Entry(entry) if self.log.term(entry.index) == Some(entry.term) => (),
-            Record::Entry(entry) => {
-                if self.log.base().index < entry.index && entry.index <= self.log.last() + 1 {
-                    self.log.put(entry);
-                } else {
-                    // Starts in the middle: only a checkpoint behind it makes sense of it.
-                    self.log.restart(Position { index: entry.index, term: entry.term });
+        let (head, record) = Record::decode(record)?;
+        match &mut self.newest {
+            Some(newest) if newest.head.epoch > head.epoch => (),
+            Some(newest) if newest.head.epoch == head.epoch => {
+                if newest.head != head {
+                    return Err(Malformed("two protocols wrote records of one epoch"));
                 }
+                newest.replay(record);
             }
-            Record::State(state) => self.state = state,
-            Record::Base(at) if self.log.term(at.index) == Some(at.term) => (),
-            Record::Base(at) | Record::Snapshot(at) => self.log.restart(at),
+            older => older.insert(Ordered::new(head)).replay(record),
         }
         Ok(())
     }
 
-    /// The log as it fits a table that has applied what is up to `applied`.
-    pub(crate) fn finish(mut self, applied: Position) -> Recovered {
+    /// Which protocol wrote the log, in which epoch; `None` = nobody.
+    pub fn written_by(&self) -> Option<(Protocol, Epoch)> {
+        self.newest.as_ref().map(|newest| (newest.head.protocol, newest.head.epoch))
+    }
+
+    /// The log as it fits a table that has applied what is up to `applied`, for a replica of this protocol among these
+    /// members.
+    pub(crate) fn finish(
+        self,
+        protocol: Protocol,
+        view: View,
+        applied: Position,
+    ) -> Result<Recovered, Unfit> {
+        let head = Header { protocol, epoch: view.epoch };
+        let newest = self.newest.unwrap_or_else(|| Ordered::new(head));
+        if newest.head != head {
+            let Header { protocol: found, epoch: found_epoch } = newest.head;
+            return Err(Unfit::Another { found, found_epoch, protocol, epoch: view.epoch });
+        }
+        newest.finish(view, applied)
+    }
+}
+
+impl Ordered {
+    fn new(head: Header) -> Ordered {
+        Ordered { head, log: Entries::default(), state: State::default(), view: None }
+    }
+
+    fn replay(&mut self, record: Record) {
+        match record {
+            // A checkpoint wrote it again, and may have been cut off before it came to those behind it: they stay.
+            Record::Entry(entry) if self.log.term(entry.index) == Some(entry.term) => (),
+            Record::Entry(entry) => {
+                if self.log.base().index < entry.index && entry.index <= self.log.last().next() {
+                    self.log.put(entry);
+                } else {
+                    // Starts in the middle: only a checkpoint behind it makes sense of it.
+                    self.log.restart(entry.at());
+                }
+            }
+            Record::State(state) => self.state = state,
+            Record::View(view) => self.view = Some(view),
+            Record::Base(at, view) if self.log.term(at.index) == Some(at.term) => self.view = Some(view),
+            Record::Base(at, view) | Record::Snapshot(at, view) => {
+                self.view = Some(view);
+                self.log.restart(at);
+            }
+        }
+    }
+
+    fn finish(mut self, given: View, applied: Position) -> Result<Recovered, Unfit> {
+        let (view, is_view_logged) = match self.view {
+            Some(logged) if !logged.has_nodes_of(&given) => {
+                return Err(Unfit::Members { found: nodes(&logged), wanted: nodes(&given) });
+            }
+            Some(logged) if !logged.is_before(&given) => (logged, true),
+            _ => (given, false),
+        };
         let ended = self.log.last();
         let lost = (applied.index < self.log.base().index).then_some(ended);
         if self.log.term(applied.index) != Some(applied.term) {
             self.log.restart(applied);
         }
         self.log.applied(applied.index);
+        assert!(self.log.term(applied.index) == Some(applied.term), "the log fits the table");
         if mutant::is(Mutant::UncommittedTailDropped) {
-            self.log.truncate(self.state.commit.max(applied.index) + 1);
+            self.log.truncate(self.state.commit.max(applied.index).next());
         }
         let last = self.log.last();
+        assert!(applied.index <= last, "the log reaches to what is applied");
         self.state.commit = self.state.commit.clamp(applied.index, last);
         self.state.term = self.state.term.max(self.log.term(last).unwrap_or_default());
-        Recovered { log: self.log, state: self.state, lost, ended }
+        Ok(Recovered { log: self.log, state: self.state, view, is_view_logged, lost, ended })
     }
+}
+
+fn nodes(view: &View) -> String {
+    let nodes = view.members.iter().map(|member| member.node.to_string());
+    nodes.collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
 mod tests {
+    use kv::{NodeId, Term};
+
     use super::*;
     use crate::entries::LogEntry;
 
+    const HEAD: Header = Header { protocol: Protocol::Raft, epoch: Epoch(1) };
+
+    fn members() -> View {
+        View::of(HEAD.epoch, &[NodeId(1), NodeId(2), NodeId(3)])
+    }
+
     fn entry(index: u64, term: u64) -> Record {
-        Record::Entry(LogEntry { index, term, kind: 0, data: Bytes::new() })
+        Record::Entry(LogEntry { index: Index(index), term: Term(term), kind: 0, data: Bytes::new() })
     }
 
     fn at(index: u64, term: u64) -> Position {
-        Position { index, term }
+        Position::new(index, term)
     }
 
-    fn recover(records: &[Record], applied: Position) -> (Vec<u64>, State, Option<u64>) {
+    fn state(term: u64, vote: u64, commit: u64) -> State {
+        State { term: Term(term), vote: NodeId(vote), commit: Index(commit) }
+    }
+
+    fn recover(records: &[Record], applied: Position) -> (Vec<u64>, State, Option<Index>) {
         let mut recovery = Recovery::default();
-        records.iter().for_each(|record| recovery.replay(&record.encode()).unwrap());
-        let Recovered { log, state, lost, .. } = recovery.finish(applied);
-        ((log.base().index..=log.last()).map(|index| log.term(index).unwrap()).collect(), state, lost)
+        records.iter().for_each(|record| recovery.replay(&record.encode(HEAD)).unwrap());
+        let Recovered { log, state, lost, .. } = recovery.finish(Protocol::Raft, members(), applied).unwrap();
+        let terms = (log.base().index.0..=log.last().0).map(|index| log.term(Index(index)).unwrap().0);
+        (terms.collect(), state, lost)
     }
 
     #[test]
@@ -102,50 +228,95 @@ mod tests {
 
     #[test]
     fn recovery_commit_is_raised_to_applied_and_cut_to_the_log() {
-        let state = |commit| Record::State(State { term: 4, vote: 2, commit });
-        let records = [entry(1, 1), entry(2, 1), state(1)];
-        assert_eq!(recover(&records, at(2, 1)).1, State { term: 4, vote: 2, commit: 2 });
-        let records = [entry(1, 1), entry(2, 1), state(9)];
-        assert_eq!(recover(&records, at(0, 0)).1.commit, 2);
+        let written = |commit| Record::State(state(4, 2, commit));
+        let records = [entry(1, 1), entry(2, 1), written(1)];
+        assert_eq!(recover(&records, at(2, 1)).1, state(4, 2, 2));
+        let records = [entry(1, 1), entry(2, 1), written(9)];
+        assert_eq!(recover(&records, at(0, 0)).1.commit, Index(2));
     }
 
     #[test]
     fn recovery_base_in_the_log_keeps_its_entries() {
-        let records = [entry(1, 1), entry(2, 1), Record::Base(at(1, 1)), entry(2, 1), entry(3, 1)];
+        let records = [entry(1, 1), entry(2, 1), Record::Base(at(1, 1), members()), entry(2, 1), entry(3, 1)];
         assert_eq!(recover(&records, at(1, 1)).0, [0, 1, 1, 1]);
     }
 
     #[test]
     fn recovery_checkpoint_that_was_cut_off_takes_nothing_away() {
-        let log = [entry(1, 1), entry(2, 1), entry(3, 1), Record::Base(at(0, 0)), entry(1, 1)];
+        let log = [entry(1, 1), entry(2, 1), entry(3, 1), Record::Base(at(0, 0), members()), entry(1, 1)];
         assert_eq!(recover(&log, at(0, 0)).0, [0, 1, 1, 1]);
         assert_eq!(recover(&log, at(1, 1)).0, [0, 1, 1, 1]);
     }
 
     #[test]
     fn recovery_base_beyond_the_log_restarts_it() {
-        let records = [entry(1, 1), Record::Base(at(7, 3)), entry(8, 4)];
-        assert_eq!(recover(&records, at(7, 3)), (vec![3, 4], State { term: 4, vote: 0, commit: 7 }, None));
+        let records = [entry(1, 1), Record::Base(at(7, 3), members()), entry(8, 4)];
+        assert_eq!(recover(&records, at(7, 3)), (vec![3, 4], state(4, 0, 7), None));
     }
 
     #[test]
     fn recovery_cut_beginning_is_set_right_by_the_checkpoint() {
-        let records =
-            [entry(50, 2), entry(51, 2), entry(49, 3), Record::Base(at(47, 2)), entry(48, 3), entry(49, 3)];
+        let records = [
+            entry(50, 2),
+            entry(51, 2),
+            entry(49, 3),
+            Record::Base(at(47, 2), members()),
+            entry(48, 3),
+            entry(49, 3),
+        ];
         assert_eq!(recover(&records, at(47, 2)).0, [2, 3, 3]);
-        let records = [entry(50, 2), entry(51, 2), Record::Base(at(50, 2)), entry(51, 2)];
+        let records = [entry(50, 2), entry(51, 2), Record::Base(at(50, 2), members()), entry(51, 2)];
         assert_eq!(recover(&records, at(51, 2)).0, [2, 2]);
     }
 
     #[test]
     fn recovery_snapshot_clears_the_log() {
-        let records = [entry(1, 1), entry(2, 1), Record::Snapshot(at(2, 1)), entry(3, 1)];
+        let records = [entry(1, 1), entry(2, 1), Record::Snapshot(at(2, 1), members()), entry(3, 1)];
         assert_eq!(recover(&records, at(2, 1)).0, [1, 1]);
     }
 
     #[test]
     fn recovery_table_behind_the_log_tells_what_is_lost() {
-        let records = [Record::Base(at(7, 3)), entry(8, 4)];
-        assert_eq!(recover(&records, at(5, 3)), (vec![3], State { term: 3, vote: 0, commit: 5 }, Some(8)));
+        let records = [Record::Base(at(7, 3), members()), entry(8, 4)];
+        assert_eq!(recover(&records, at(5, 3)), (vec![3], state(3, 0, 5), Some(Index(8))));
+    }
+
+    #[test]
+    fn recovery_later_epoch_ends_the_earlier_one() {
+        let mut recovery = Recovery::default();
+        let later = Header { epoch: Epoch(2), protocol: Protocol::Single };
+        let members = View::of(later.epoch, &[NodeId(1)]);
+        for record in [
+            entry(1, 1).encode(HEAD),
+            Record::Base(at(5, 0), members.clone()).encode(later),
+            entry(2, 1).encode(HEAD),
+            entry(6, 0).encode(later),
+        ] {
+            recovery.replay(&record).unwrap();
+        }
+        assert_eq!(recovery.written_by(), Some((Protocol::Single, Epoch(2))));
+        let recovered = recovery.finish(Protocol::Single, members, at(5, 0)).unwrap();
+        assert_eq!((recovered.log.base(), recovered.log.last()), (at(5, 0), Index(6)));
+    }
+
+    #[test]
+    fn recovery_record_of_another_protocol_in_the_same_epoch_is_refused() {
+        let mut recovery = Recovery::default();
+        recovery.replay(&entry(1, 1).encode(HEAD)).unwrap();
+        assert!(recovery.replay(&entry(2, 1).encode(Header { protocol: Protocol::Single, ..HEAD })).is_err());
+    }
+
+    #[test]
+    fn recovery_for_another_protocol_or_other_members_is_unfit() {
+        let mut recovery = Recovery::default();
+        recovery.replay(&Record::View(members()).encode(HEAD)).unwrap();
+        let unfit = |protocol, view| recovery.clone().finish(protocol, view, Position::ZERO).err();
+        assert!(matches!(
+            unfit(Protocol::Single, members()),
+            Some(Unfit::Another { found: Protocol::Raft, .. })
+        ));
+        let others = View::of(HEAD.epoch, &[NodeId(1), NodeId(4)]);
+        assert!(matches!(unfit(Protocol::Raft, others), Some(Unfit::Members { .. })));
+        assert_eq!(unfit(Protocol::Raft, members()), None);
     }
 }

@@ -16,73 +16,75 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use kv::cluster::Role;
-use kv::{Error, Level, NodeId, Version};
+use kv::{Class, Error, Index, Level, NodeId, Position, Protocol, Term, Version};
 
 use crate::batch::Batch;
-use crate::entries::{Entries, LogEntry, Position};
-use crate::record::{self, Record};
-pub use crate::recovery::Recovery;
-use crate::{Input, Output, Protocol, READS_MAX, Status, Token, UNAPPLIED_BYTES_MAX, UNSYNCED_MAX};
+use crate::entries::{Entries, LogEntry};
+use crate::record::{self, Header, Record};
+use crate::recovery::Recovery;
+use crate::{
+    Input, Instant, Output, READS_MAX, Replicate, Route, Status, Ticket, Token, UNAPPLIED_BYTES_MAX,
+    UNSYNCED_MAX, Unfit, View,
+};
 
 /// The one replica of a shard.
 pub struct Single {
     id: NodeId,
+    view: View,
+    /// The log names the members.
+    is_view_logged: bool,
+    /// It was called at least once.
+    begun: bool,
     clock: Version,
     batch: Batch,
     log: Entries,
     /// Entries that are appended and not synced, in order: ticket is their index less `ticket_base`.
     unsynced: VecDeque<Vec<Token>>,
     /// Index before the first append of this run: ticket 1 is the next one.
-    ticket_base: u64,
+    ticket_base: Index,
     /// Entries up to here were given out to be applied.
-    given: u64,
-    applied: u64,
+    given: Index,
+    applied: Index,
     /// Reads wait until this is applied.
-    recovered: u64,
+    recovered: Index,
     reads: BTreeSet<Token>,
     early: BTreeSet<Token>,
 }
 
-/// Entries are missing: between what the table has applied and what the log holds, or at the end of the log, which is never
-/// behind the table unless its end is lost.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the only copy of a shard has lost entries: its table has applied what is up to {applied}, and its log {} at {last}; \
-     restore its node's data folder", if .last < .applied { "ends before that," } else { "begins behind that and ends" }
-)]
-pub struct Lost {
-    /// The last entry the table has.
-    pub applied: u64,
-    /// The last entry of the log.
-    pub last: u64,
-}
-
 impl Single {
-    /// The replica on node `id`, from its log and its table (index and term of the last entry it has applied; the term is 0).
-    pub fn new(id: NodeId, recovery: Recovery, applied: (u64, u64)) -> Result<Single, Lost> {
-        let recovered = recovery.finish(Position { index: applied.0, term: applied.1 });
-        let too_short = (recovered.ended < applied.0).then_some(recovered.ended);
+    /// The replica on node `id`, from its log and its table (the last entry that it has applied; the term is 0).
+    pub fn new(id: NodeId, view: View, recovery: Recovery, applied: Position) -> Result<Single, Unfit> {
+        assert!(view.member(id).is_some(), "node {id} is a member of the shard it serves");
+        let recovered = recovery.finish(Protocol::Single, view, applied)?;
+        let too_short = (recovered.ended < applied.index).then_some(recovered.ended);
         if let Some(last) = recovered.lost.or(too_short) {
-            return Err(Lost { applied: applied.0, last });
+            return Err(Unfit::Lost { applied: applied.index, last });
         }
         let last = recovered.log.last();
         Ok(Single {
             id,
+            view: recovered.view,
+            is_view_logged: recovered.is_view_logged,
+            begun: false,
             clock: Version::ZERO,
             batch: Batch::default(),
             log: recovered.log,
             unsynced: VecDeque::new(),
             ticket_base: last,
-            given: applied.0,
-            applied: applied.0,
+            given: applied.index,
+            applied: applied.index,
             recovered: last,
             reads: BTreeSet::new(),
             early: BTreeSet::new(),
         })
     }
 
-    fn durable(&self) -> u64 {
-        self.log.last() - self.unsynced.len() as u64
+    fn head(&self) -> Header {
+        Header { protocol: Protocol::Single, epoch: self.view.epoch }
+    }
+
+    fn durable(&self) -> Index {
+        Index(self.log.last().0 - self.unsynced.len() as u64)
     }
 
     /// Gives out to be applied what the log held at the start.
@@ -95,33 +97,43 @@ impl Single {
     fn append(&mut self, out: &mut Vec<Output>) {
         while self.unsynced.len() < UNSYNCED_MAX && self.log.unapplied_bytes() < UNAPPLIED_BYTES_MAX {
             let Some((data, tokens)) = self.batch.next(self.clock) else { return };
-            let index = self.log.last() + 1;
-            let (record, entry) = record::own(LogEntry { index, term: 0, kind: 0, data });
+            let index = self.log.last().next();
+            let mut records = Vec::with_capacity(1);
+            if !std::mem::replace(&mut self.is_view_logged, true) {
+                records.push(Record::View(self.view.clone()).encode(self.head()));
+            }
+            let (record, entry) =
+                record::own(self.head(), LogEntry { index, term: Term::ZERO, kind: 0, data });
+            records.push(record);
             self.log.put(entry);
             self.unsynced.push_back(tokens);
-            out.push(Output::Append {
-                ticket: index - self.ticket_base,
-                records: vec![record],
-                install: false,
-            });
+            assert!(self.unsynced.len() <= UNSYNCED_MAX, "two entries at most are on their way to the disk");
+            let ticket = Ticket(index.since(self.ticket_base));
+            out.push(Output::Append { ticket, records, install: false });
         }
     }
 
-    fn synced(&mut self, ticket: u64, out: &mut Vec<Output>) {
-        while self.durable() < self.ticket_base + ticket {
-            let Some(tokens) = self.unsynced.pop_front() else { return };
+    fn synced(&mut self, ticket: Ticket, out: &mut Vec<Output>) {
+        assert!(
+            ticket.0 <= self.log.last().since(self.ticket_base),
+            "append {ticket} is synced, and it was never asked for"
+        );
+        while self.durable() < self.ticket_base + ticket.0 {
+            let tokens = self.unsynced.pop_front().expect("what is appended and not synced is known");
             self.apply(tokens, out);
         }
     }
 
     fn apply(&mut self, tokens: Vec<Token>, out: &mut Vec<Output>) {
-        self.given += 1;
+        self.given = self.given.next();
+        assert!(self.given <= self.durable() || self.given <= self.recovered, "what is applied is synced");
         let entry =
             self.log.get(self.given).expect("an entry stays in memory until it is applied").data.clone();
-        out.push(Output::Apply { index: self.given, term: 0, entry, tokens, copies: 1 });
+        let at = Position { index: self.given, term: Term::ZERO };
+        out.push(Output::Apply { at, entry, tokens, copies: 1 });
     }
 
-    fn applied(&mut self, index: u64, out: &mut Vec<Output>) {
+    fn applied(&mut self, index: Index, out: &mut Vec<Output>) {
         assert!(
             index <= self.given,
             "entry {index} was applied before it was given: {} was the last",
@@ -130,10 +142,21 @@ impl Single {
         self.applied = self.applied.max(index);
         self.log.applied(index);
         self.log.evict(0);
+        assert!(
+            self.applied <= self.given && self.given <= self.log.last(),
+            "applied up to given up to last"
+        );
         if self.applied >= self.recovered && !self.early.is_empty() {
             let tokens = Vec::from_iter(std::mem::take(&mut self.early));
             self.reads.extend(&tokens);
             out.push(Output::Fetch { tokens });
+        }
+    }
+
+    fn take_view(&mut self, view: View) {
+        assert_eq!(view.epoch, self.view.epoch, "a replica serves one epoch");
+        if self.view.is_before(&view) && self.view.has_nodes_of(&view) {
+            (self.view, self.is_view_logged) = (view, false);
         }
     }
 
@@ -143,17 +166,19 @@ impl Single {
         } else if self.applied < self.recovered {
             self.early.insert(token);
         } else {
-            self.reads.insert(token);
+            assert!(self.reads.insert(token), "a token names one open read: {token}");
             out.push(Output::Fetch { tokens: vec![token] });
         }
     }
 }
 
-impl Protocol for Single {
+impl Replicate for Single {
     fn step(&mut self, input: Input, out: &mut Vec<Output>) {
+        self.begun = true;
         self.recover(out);
         match input {
             Input::Tick { clock, .. } => self.clock = clock,
+            Input::View(view) => self.take_view(view),
             Input::Propose { ops } => {
                 for (token, op) in ops {
                     if let Err(error) = self.batch.push(token, op) {
@@ -175,10 +200,9 @@ impl Protocol for Single {
             | Input::Message { .. }
             | Input::Connected { .. }
             | Input::Disconnected { .. }
-            | Input::WholeAt { .. }
             | Input::SnapshotMade { .. }
             | Input::SnapshotSent { .. }
-            | Input::Transfer { .. } => (),
+            | Input::Yield { .. } => (),
             Input::SnapshotReceived { .. } => out.push(Output::DiscardSnapshot),
         }
         self.append(out);
@@ -188,7 +212,7 @@ impl Protocol for Single {
         Status {
             role: Role::Leader,
             leader: Some(self.id),
-            term: 0,
+            term: Term::ZERO,
             last: self.log.last(),
             durable: self.durable(),
             commit: self.durable(),
@@ -196,14 +220,28 @@ impl Protocol for Single {
         }
     }
 
-    fn acknowledged(&self, node: NodeId) -> Option<u64> {
-        (node == self.id).then(|| self.durable())
+    fn route(&self, _: Class, _: Level) -> Route {
+        Route::Here
+    }
+
+    fn hello(&self, _: NodeId) -> bytes::Bytes {
+        bytes::Bytes::new()
+    }
+
+    fn due(&self) -> Instant {
+        // What the log held at the start is given out with the first input.
+        if self.begun { Instant::MAX } else { Instant::default() }
+    }
+
+    fn view(&self) -> &View {
+        &self.view
     }
 
     fn checkpoint(&self) -> Vec<bytes::Bytes> {
-        let base = Record::Base(Position { index: self.applied, term: 0 });
+        let at = Position { index: self.applied, term: Term::ZERO };
+        let base = Record::Base(at, self.view.clone());
         let entries = self.log.above(self.applied).cloned().map(Record::Entry);
-        std::iter::once(base).chain(entries).map(|record| record.encode()).collect()
+        std::iter::once(base).chain(entries).map(|record| record.encode(self.head())).collect()
     }
 }
 
@@ -218,8 +256,17 @@ pub(crate) fn too_many_reads() -> Error {
 mod tests {
     use bytes::Bytes;
 
+    use kv::Epoch;
+
     use super::*;
-    use crate::Instant;
+
+    fn members() -> View {
+        View::of(Epoch(1), &[NodeId(1)])
+    }
+
+    fn begin(recovery: Recovery, applied: u64) -> Result<Single, Unfit> {
+        Single::new(NodeId(1), members(), recovery, Position::new(applied, 0))
+    }
 
     fn step(single: &mut Single, input: Input) -> Vec<Output> {
         let mut out = Vec::new();
@@ -232,7 +279,7 @@ mod tests {
     }
 
     fn single() -> Single {
-        let mut single = Single::new(NodeId(1), Recovery::default(), (0, 0)).unwrap();
+        let mut single = begin(Recovery::default(), 0).unwrap();
         let clock = Version::new(9, kv::ReplicaId(1));
         assert!(step(&mut single, Input::Tick { now: Instant(1), clock }).is_empty());
         single
@@ -248,7 +295,7 @@ mod tests {
 
     fn applies(out: &[Output]) -> Vec<(u64, Vec<Token>)> {
         let apply = |output: &Output| match output {
-            Output::Apply { index, tokens, .. } => Some((*index, tokens.clone())),
+            Output::Apply { at, tokens, .. } => Some((at.index.0, tokens.clone())),
             _ => None,
         };
         out.iter().filter_map(apply).collect()
@@ -258,11 +305,11 @@ mod tests {
     fn single_write_is_applied_once_synced() {
         let mut single = single();
         let out = propose(&mut single, 7);
-        assert!(matches!(&out[..], [Output::Append { ticket: 1, install: false, .. }]), "{out:?}");
-        let out = step(&mut single, Input::Durable { ticket: 1 });
+        assert!(matches!(&out[..], [Output::Append { ticket: Ticket(1), install: false, .. }]), "{out:?}");
+        let out = step(&mut single, Input::Durable { ticket: Ticket(1) });
         assert_eq!(applies(&out), [(1, vec![7])]);
-        step(&mut single, Input::Applied { index: 1 });
-        assert_eq!((single.status().durable, single.status().applied), (1, 1));
+        step(&mut single, Input::Applied { index: Index(1) });
+        assert_eq!((single.status().durable, single.status().applied), (Index(1), Index(1)));
     }
 
     #[test]
@@ -271,16 +318,16 @@ mod tests {
         for token in 1..=5 {
             assert_eq!(propose(&mut single, token).len(), usize::from(token <= UNSYNCED_MAX as u64));
         }
-        let out = step(&mut single, Input::Durable { ticket: 2 });
+        let out = step(&mut single, Input::Durable { ticket: Ticket(2) });
         assert_eq!(applies(&out), [(1, vec![1]), (2, vec![2])]);
-        assert_eq!(records(&out).len(), 1);
-        assert_eq!(applies(&step(&mut single, Input::Durable { ticket: 3 })), [(3, vec![3, 4, 5])]);
+        assert_eq!(records(&out).len(), 1, "the members are in the log since the first append");
+        assert_eq!(applies(&step(&mut single, Input::Durable { ticket: Ticket(3) })), [(3, vec![3, 4, 5])]);
     }
 
     #[test]
     fn single_read_is_let_go_at_once_and_answered_once() {
         let mut single = single();
-        let out = step(&mut single, Input::Read { token: 3, level: Level::Local });
+        let out = step(&mut single, Input::Read { token: 3, scope: kv::Scope::Shard, level: Level::Local });
         assert!(matches!(&out[..], [Output::Fetch { tokens }] if tokens == &[3]));
         let out = step(&mut single, Input::Fetched { token: 3 });
         assert!(matches!(
@@ -297,11 +344,12 @@ mod tests {
         written.extend(records(&propose(&mut first, 2)));
         let mut recovery = Recovery::default();
         written.iter().for_each(|record| recovery.replay(record).unwrap());
-        let mut single = Single::new(NodeId(1), recovery, (1, 0)).unwrap();
-        let out = step(&mut single, Input::Read { token: 5, level: Level::Linearizable });
+        let mut single = begin(recovery, 1).unwrap();
+        let out =
+            step(&mut single, Input::Read { token: 5, scope: kv::Scope::Shard, level: Level::Linearizable });
         assert_eq!(applies(&out), [(2, vec![])]);
         assert_eq!(out.len(), 1, "no fetch yet");
-        let out = step(&mut single, Input::Applied { index: 2 });
+        let out = step(&mut single, Input::Applied { index: Index(2) });
         assert!(matches!(&out[..], [Output::Fetch { tokens }] if tokens == &[5]));
     }
 
@@ -310,35 +358,44 @@ mod tests {
         let mut first = single();
         propose(&mut first, 1);
         propose(&mut first, 2);
-        step(&mut first, Input::Durable { ticket: 2 });
-        step(&mut first, Input::Applied { index: 1 });
+        step(&mut first, Input::Durable { ticket: Ticket(2) });
+        step(&mut first, Input::Applied { index: Index(1) });
         let mut recovery = Recovery::default();
         first.checkpoint().iter().for_each(|record| recovery.replay(record).unwrap());
-        let mut single = Single::new(NodeId(1), recovery, (1, 0)).unwrap();
+        let mut single = begin(recovery, 1).unwrap();
         assert_eq!(applies(&propose(&mut single, 3)), [(2, vec![])]);
-        assert_eq!(single.status().last, 3);
+        assert_eq!(single.status().last, Index(3));
     }
 
     #[test]
     fn single_table_behind_its_log_is_refused() {
         let mut recovery = Recovery::default();
-        recovery.replay(&Record::Base(Position { index: 7, term: 0 }).encode()).unwrap();
-        let lost = Single::new(NodeId(1), recovery, (5, 0)).err().unwrap();
-        assert_eq!(lost, Lost { applied: 5, last: 7 });
+        recovery
+            .replay(
+                &Record::Base(Position::new(7, 0), members())
+                    .encode(Header { protocol: Protocol::Single, epoch: Epoch(1) }),
+            )
+            .unwrap();
+        let lost = begin(recovery, 5).err().unwrap();
+        assert_eq!(lost, Unfit::Lost { applied: Index(5), last: Index(7) });
         assert!(lost.to_string().contains("up to 5, and its log begins behind that and ends at 7"), "{lost}");
     }
 
     #[test]
     fn single_log_that_ends_before_its_table_is_refused() {
         let mut first = single();
-        let written = [records(&propose(&mut first, 1)), records(&propose(&mut first, 2))].concat();
+        // The first append names the members as well.
+        let written = [records(&propose(&mut first, 1)), records(&propose(&mut first, 2))];
         for kept in 0..=2 {
             let mut recovery = Recovery::default();
-            written[..kept].iter().for_each(|record| recovery.replay(record).unwrap());
-            let found = Single::new(NodeId(1), recovery, (2, 0)).err();
-            assert_eq!(found, (kept < 2).then_some(Lost { applied: 2, last: kept as u64 }));
+            written[..kept].iter().flatten().for_each(|record| recovery.replay(record).unwrap());
+            let found = begin(recovery, 2).err();
+            assert_eq!(
+                found,
+                (kept < 2).then_some(Unfit::Lost { applied: Index(2), last: Index(kept as u64) })
+            );
         }
-        let lost = Lost { applied: 2, last: 1 }.to_string();
+        let lost = Unfit::Lost { applied: Index(2), last: Index(1) }.to_string();
         assert!(lost.contains("up to 2, and its log ends before that, at 1"), "{lost}");
     }
 
@@ -346,10 +403,10 @@ mod tests {
     fn single_forgotten_requests_leave_nothing() {
         let mut single = single();
         (1..=3).for_each(|token| drop(propose(&mut single, token)));
-        step(&mut single, Input::Read { token: 9, level: Level::Local });
+        step(&mut single, Input::Read { token: 9, scope: kv::Scope::Shard, level: Level::Local });
         step(&mut single, Input::Forget { token: 3 });
         step(&mut single, Input::Forget { token: 9 });
         assert!(step(&mut single, Input::Fetched { token: 9 }).is_empty());
-        assert!(records(&step(&mut single, Input::Durable { ticket: 2 })).is_empty());
+        assert!(records(&step(&mut single, Input::Durable { ticket: Ticket(2) })).is_empty());
     }
 }

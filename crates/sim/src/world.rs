@@ -10,19 +10,19 @@ use node::route::ShardMap;
 
 use check::generate::{Place, Workload};
 
-use crate::Options;
 use crate::clients::Client;
 use crate::events::{Event, Events};
 use crate::faults::{Fault, Faults};
 use crate::machine::Machine;
 use crate::machine::clock::Clock;
 use crate::net::Network;
+use crate::options::Options;
 use crate::outcome::Stats;
 use crate::random::Random;
 use crate::settings::Settings;
 use crate::sometimes::SOMETIMES;
 use crate::trace::Trace;
-use crate::watch::{Message, Seen, Watch};
+use crate::watch::{Kind, Seen, Watch, in_frame};
 
 /// Copies are compared so often.
 const INSPECT_MICROS: u64 = 500_000;
@@ -81,6 +81,9 @@ impl World {
             Machine::new(NodeId(id), Clock::new(up, 0, off))
         });
         let machines = machines.collect();
+        let mut watch = Watch::new();
+        watch.rows.kept_by(settings.table);
+        let recorder = Recorder::of_shards(settings.shards);
         World {
             events: Events::default(),
             map: ShardMap::of(settings.shards),
@@ -93,10 +96,10 @@ impl World {
             machines,
             network: Network::default(),
             clients: Vec::new(),
-            recorder: Recorder::new(),
+            recorder,
             doubts: BTreeMap::new(),
             last_values: BTreeMap::new(),
-            watch: Watch::new(),
+            watch,
             stats: Stats::default(),
             violations: Vec::new(),
             window: None,
@@ -138,7 +141,7 @@ impl World {
             Event::Tick { node, life } if self.lives(node, life) => self.tick(node, life),
             Event::Turn { node, life } if self.lives(node, life) => self.turn(node),
             Event::Disk { node, life, token } if self.lives(node, life) => self.disk_done(node, token),
-            Event::Retry { node, life } if self.lives(node, life) => self.retry_log(node, life),
+            Event::Retry { node, life } if self.lives(node, life) => self.wake_log(node),
             Event::Engine { node, life } if self.lives(node, life) => self.run_engine(node, life),
             Event::Background { node, life } if self.lives(node, life) => self.run_background(node),
             Event::Connect { from, to, life } if self.lives(from, life) => self.connect(from, to, life),
@@ -183,11 +186,21 @@ impl World {
         self.machine(node).life() == Some(life)
     }
 
-    /// Compares copies that applied the same.
+    /// Compares copies that applied the same, and has a closer look at those of one node, each time another.
     fn inspect(&mut self) {
         self.events.after(INSPECT_MICROS, Event::Inspect);
-        let broken = self.compare_copies();
+        let turn = self.events.now() / INSPECT_MICROS % self.nodes;
+        let mut broken = self.compare_copies();
+        broken.extend(self.audit_copies(NodeId(turn + 1)));
         broken.into_iter().for_each(|why| self.violation(why));
+    }
+
+    /// Copies of a node whose expiry is not as it must be.
+    pub fn audit_copies(&self, id: NodeId) -> Vec<String> {
+        let Some(process) = &self.machine(id).process else { return Vec::new() };
+        let audit = |shard| process.executor.table().audit(shard).err();
+        let wrong = self.shards().into_iter().filter_map(audit);
+        wrong.map(|why| format!("expiry is as it must be: {id}: {why}")).collect()
     }
 
     pub fn compare_copies(&mut self) -> Vec<String> {
@@ -203,8 +216,6 @@ impl World {
         }
         broken
     }
-
-    // --- what all parts need --------------------------------------------------------------------------------------
 
     pub fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
         (1..=self.nodes).map(NodeId)
@@ -247,17 +258,19 @@ impl World {
     }
 
     pub fn watch_frame(&mut self, from: NodeId, to: NodeId, bytes: &bytes::Bytes) {
-        if let Some(told) = crate::net::frame_told(bytes) {
-            self.note(told);
+        let message = in_frame(bytes);
+        match message.as_ref().map(|(_, message)| message.kind) {
+            Some(Kind::TimeoutNow) => self.note("a leadership was handed over"),
+            Some(Kind::Acknowledged) => self.note("a node was told that it lost entries"),
+            _ => {}
         }
-        let message = Message::in_frame(bytes);
         if let Some((shard, message)) = &message {
             let now = self.events.now();
             let clock = self.machine(from).clock.read(now).instant.0;
             self.see(Seen::Sent { node: from, to, shard: *shard, message, now, clock });
         }
         self.trace(|| {
-            let round = message.map(|(_, message)| message.round_told()).unwrap_or_default();
+            let round = message.map(|(_, message)| message.round_text()).unwrap_or_default();
             format!("{from} -> {to} {}{round}", crate::trace::frame(bytes))
         });
     }

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::Args;
-use super::nodes::Member;
+use super::args::Args;
+use super::member::Member;
 use super::wait::Taking;
 use crate::exit::Error;
 use crate::parse::{Deleted, Engine, History};
@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn folder_of_a_node_that_runs_on_is_busy_until_it_ends() {
         let folder = tempfile::tempdir().unwrap();
-        let members = crate::up::nodes::members(2, 7400);
+        let members = crate::up::member::members(2, 7400);
         let is_free = || matches!(check_free(folder.path(), &members).unwrap(), Taking::Taken(()));
         assert!(is_free());
         fs::create_dir(folder.path().join("n2")).unwrap();

@@ -185,10 +185,7 @@ fn decode_row(reader: &mut Reader) -> Result<Row, Malformed> {
 fn encode_receipt(into: &mut BytesMut, receipt: &Receipt) {
     put_version(into, receipt.version);
     put_uint(into, u64::from(receipt.shard.0));
-    into.put_u8(match receipt.protocol {
-        Protocol::Single => 1,
-        Protocol::Raft => 2,
-    });
+    encode_protocol(into, receipt.protocol);
     put_uint(into, receipt.epoch.0);
     encode_level(into, receipt.asked);
     encode_level(into, receipt.reached);
@@ -201,11 +198,7 @@ fn decode_receipt(reader: &mut Reader) -> Result<Receipt, Malformed> {
     Ok(Receipt {
         version: reader.version()?,
         shard: ShardId(reader.u32()?),
-        protocol: match reader.u8()? {
-            1 => Protocol::Single,
-            2 => Protocol::Raft,
-            _ => return Err(Malformed("a protocol has an unknown tag")),
-        },
+        protocol: decode_protocol(reader)?,
         epoch: Epoch(reader.uint()?),
         asked: decode_level(reader)?,
         reached: decode_level(reader)?,
@@ -213,6 +206,23 @@ fn decode_receipt(reader: &mut Reader) -> Result<Receipt, Malformed> {
         staleness_micros: reader.uint()?,
         node: NodeId(reader.uint()?),
     })
+}
+
+/// Writes which protocol it is.
+pub fn encode_protocol(into: &mut BytesMut, protocol: Protocol) {
+    into.put_u8(match protocol {
+        Protocol::Single => 1,
+        Protocol::Raft => 2,
+    });
+}
+
+/// Reads which protocol it is.
+pub fn decode_protocol(reader: &mut Reader) -> Result<Protocol, Malformed> {
+    match reader.u8()? {
+        1 => Ok(Protocol::Single),
+        2 => Ok(Protocol::Raft),
+        _ => Err(Malformed("a protocol has an unknown tag")),
+    }
 }
 
 /// Writes a level.

@@ -12,8 +12,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use crate::{RequestId, Version};
 
 pub use answer::{
-    decode_answer, decode_level, decode_reply, decode_result, encode_answer, encode_level, encode_reply,
-    encode_result, result_bytes,
+    decode_answer, decode_level, decode_protocol, decode_reply, decode_result, encode_answer, encode_level,
+    encode_protocol, encode_reply, encode_result, result_bytes,
 };
 pub use op::{decode_op, decode_stamped, encode_op, encode_stamped};
 

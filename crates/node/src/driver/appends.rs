@@ -1,7 +1,8 @@
 //! What is on its way to the disk: appends to the log, flushes of the table.
 
 use kv::ShardId;
-use replication::Input;
+use mutant::Mutant;
+use replication::{Input, Ticket};
 
 use super::core::{Append, Core};
 use super::{Flush, Work, protocol_record};
@@ -11,7 +12,7 @@ use crate::recovery::generation_record;
 impl Core {
     /// Appends what a replica wants written, under the replica's own ticket. With `install`, the generation that came in is
     /// switched to by the same batch.
-    pub fn append_of(&mut self, shard: ShardId, own: u64, bodies: Vec<bytes::Bytes>, install: bool) {
+    pub fn append_of(&mut self, shard: ShardId, own: Ticket, bodies: Vec<bytes::Bytes>, install: bool) {
         let mut records: Vec<wal::Record> =
             bodies.into_iter().map(|body| protocol_record(shard, body)).collect();
         let replica = self.replicas.get_mut(&shard).expect("a replica that has outputs is there");
@@ -23,8 +24,12 @@ impl Core {
             records.push(generation_record(shard, install.generation));
         }
         let ticket = self.append(records, false);
+        tracing::trace!("records go to the log");
         assert!(self.appends.back().is_none_or(|before| before.ticket < ticket), "tickets rise");
         self.appends.push_back(Append { ticket, shard, own });
+        if mutant::is(Mutant::GenerationLoadedBeforeSwitch) {
+            self.switch_generation(shard, ticket);
+        }
     }
 
     /// Appends records, and returns the ticket under which they become durable.

@@ -1,11 +1,13 @@
 //! What a core has: the replicas of its shards, and what is on its way to and from them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use kv::{NodeId, ShardId, Version};
-use replication::{Input, Instant, Output};
+use bytes::Bytes;
+use kv::{NodeId, Position, ShardId};
+use replication::{Input, Instant, Output, Ticket, Token, View};
 
-use super::advance::Cleaned;
+use super::agenda::Agenda;
+use super::expiries::Expiries;
 use super::open::OpenParts;
 use super::replica::Replica;
 use super::{Flush, Work};
@@ -13,8 +15,8 @@ use crate::job::{Done, Job};
 use crate::node::Node;
 use crate::wire::{Announced, Frame};
 
-/// All replicas are told the time at least so often: a fifth of a protocol's tick.
-const TICK_MICROS: u64 = 10_000;
+/// How often it is looked whether a shard has something due to be removed.
+const CLEAN_LOOK_MICROS: u64 = 10_000;
 /// How often parts are looked through for those whose time is up.
 const SWEEP_MICROS: u64 = 20_000;
 
@@ -32,10 +34,20 @@ pub(super) struct Core {
     pub durable: u64,
     pub flushes: BTreeMap<u64, Flush>,
     pub next_flush: u64,
-    pub cleaned: Cleaned,
+    /// Parts that wait until something may have changed, by shard.
+    pub waiting: BTreeMap<ShardId, Vec<Token>>,
+    /// What this turn proposes to each replica, given to it at the turn's end.
+    pub proposals: BTreeMap<ShardId, Vec<(Token, Bytes)>>,
+    pub expiries: Expiries,
     /// What is still to be given to replicas in this turn.
     inputs: VecDeque<(ShardId, Input)>,
-    tick_at: Instant,
+    /// When each replica wants to be told the time, those that ever do.
+    wakes: Agenda<Instant>,
+    /// The replicas that something happened to in this turn.
+    touched: BTreeSet<ShardId>,
+    /// The replicas that lost what they had promised, and lack it yet.
+    pub lost: BTreeSet<ShardId>,
+    clean_at: Instant,
     sweep_at: Instant,
 }
 
@@ -46,13 +58,19 @@ pub(super) struct Append {
     pub ticket: u64,
     pub shard: ShardId,
     /// The ticket of the shard's replica.
-    pub own: u64,
+    pub own: Ticket,
 }
 
 impl Core {
     /// Of these replicas.
     pub fn new(replicas: BTreeMap<ShardId, Replica>, seed: u64, now: Instant) -> Core {
+        let expiries = Expiries::new(replicas.keys().copied(), now);
+        let mut wakes = Agenda::new();
+        replicas.values().for_each(|replica| wakes.set(replica.shard, replica.wakes()));
         Core {
+            wakes,
+            touched: BTreeSet::new(),
+            lost: BTreeSet::new(),
             replicas,
             open: OpenParts::new(seed),
             work: Vec::new(),
@@ -61,25 +79,26 @@ impl Core {
             durable: 0,
             flushes: BTreeMap::new(),
             next_flush: 0,
-            cleaned: Cleaned::new(now),
+            waiting: BTreeMap::new(),
+            proposals: BTreeMap::new(),
+            expiries,
             inputs: VecDeque::new(),
-            tick_at: now,
+            clean_at: now,
             sweep_at: now,
         }
     }
 
-    /// Tells replicas the time that were not told for a while.
+    /// Tells those replicas the time that want to know it.
     pub fn tick(&mut self, node: &Node) {
-        if node.now < self.tick_at {
-            return;
-        }
-        self.tick_at = node.now.plus(TICK_MICROS);
         let mut outputs = Vec::new();
-        for shard in Vec::from_iter(self.replicas.keys().copied()) {
+        for shard in Vec::from_iter(self.wakes.due(node.now)) {
             self.tick_replica(node, shard, &mut outputs);
         }
         self.settle(node);
-        self.clean(node);
+        if node.now >= self.clean_at {
+            self.clean_at = node.now.plus(CLEAN_LOOK_MICROS);
+            self.clean(node);
+        }
     }
 
     /// Gives up what is overdue, now and then.
@@ -94,16 +113,29 @@ impl Core {
     /// What waited is tried, and what the turn collected for each replica becomes one input.
     pub fn end_turn(&mut self, node: &Node) {
         self.retry_waiting(node);
-        for replica in self.replicas.values_mut().filter(|replica| !replica.proposals.is_empty()) {
-            let ops = std::mem::take(&mut replica.proposals);
-            self.inputs.push_back((replica.shard, Input::Propose { ops }));
+        for (shard, ops) in std::mem::take(&mut self.proposals) {
+            tracing::trace!("a turn's writes are proposed");
+            self.give(shard, Input::Propose { ops });
         }
         self.settle(node);
+        self.note_wakes();
+    }
+
+    /// Notes when the replicas want the time next that something happened to.
+    fn note_wakes(&mut self) {
+        for shard in std::mem::take(&mut self.touched) {
+            self.wakes.set(shard, self.replicas[&shard].wakes());
+        }
     }
 
     /// Whether something is still to be given to a replica.
     pub fn has_inputs(&self) -> bool {
-        !self.inputs.is_empty() || self.replicas.values().any(|replica| !replica.proposals.is_empty())
+        !self.inputs.is_empty() || !self.proposals.is_empty()
+    }
+
+    /// An op that a replica is to order.
+    pub fn propose(&mut self, shard: ShardId, token: Token, op: Bytes) {
+        self.proposals.entry(shard).or_default().push((token, op));
     }
 
     /// Something for a replica; it is given by the next [`Core::settle`].
@@ -118,6 +150,7 @@ impl Core {
             self.tick_replica(node, shard, &mut outputs);
             let Some(replica) = self.replicas.get_mut(&shard) else { continue };
             assert_eq!(replica.ticked, Some(node.now), "a replica knows the time before anything else");
+            self.touched.insert(shard);
             replica.protocol.step(input, &mut outputs);
             for output in outputs.drain(..) {
                 self.output(node, shard, output);
@@ -125,17 +158,17 @@ impl Core {
         }
     }
 
-    /// Tells a replica the time, once a turn and before anything else: those that nothing happens to need it seldom.
+    /// Tells a replica the time, once a turn and before anything else.
     fn tick_replica(&mut self, node: &Node, shard: ShardId, outputs: &mut Vec<Output>) {
-        let (now, clock) = (node.now, node.clock.version());
+        let now = node.now;
         let Some(replica) = self.replicas.get_mut(&shard).filter(|replica| replica.ticked != Some(now))
         else {
             return;
         };
         assert!(replica.ticked.is_none_or(|before| before < now), "a replica is told the time in order");
         replica.ticked = Some(now);
-        // A proposed version behind the shard's newest would be moved past it one by one.
-        let clock = clock.max(Version::new(replica.last.micros(), clock.replica()));
+        self.touched.insert(shard);
+        let clock = replica.now(node);
         replica.protocol.step(Input::Tick { now, clock }, outputs);
         for output in outputs.drain(..) {
             self.output(node, shard, output);
@@ -146,9 +179,7 @@ impl Core {
     pub fn done(&mut self, node: &Node, done: Done) {
         match done {
             Done::Applied { shard, index, last, due, results } => {
-                if let Some(replica) = self.replicas.get_mut(&shard) {
-                    replica.due = due;
-                }
+                self.expiries.set(shard, due);
                 self.applied(node, shard, index, last, results);
             }
             Done::Read { shard, token, read } => self.read_done(node, shard, token, read),
@@ -158,7 +189,7 @@ impl Core {
                 if let Some(replica) = self.replicas.get_mut(&shard) {
                     replica.snapshots.insert(to, snapshot);
                 }
-                self.give(shard, Input::SnapshotMade { to, at: Some((at.index, at.term)) });
+                self.give(shard, Input::SnapshotMade { to, at: Some(Position::new(at.index, at.term)) });
             }
             Done::Installed { shard, generation, result } => self.installed(shard, generation, result),
             Done::Loaded { shard, generation, last, due } => self.loaded(shard, generation, (last, due)),
@@ -175,8 +206,10 @@ impl Core {
     pub fn announced(&self) -> Vec<Announced> {
         let announced = |replica: &Replica| {
             let status = replica.protocol.status();
-            let (role, leader, term, applied) = (status.role, status.leader, status.term, status.applied);
-            Announced { shard: replica.shard, role, leader, term, applied }
+            let (role, leader) = (status.role, status.leader);
+            let (term, applied) = (status.term.0, status.applied.0);
+            let View { epoch, revision, .. } = *replica.view();
+            Announced { shard: replica.shard, epoch, revision, role, leader, term, applied }
         };
         self.replicas.values().map(announced).collect()
     }

@@ -1,13 +1,13 @@
 //! What other nodes say, and what is said to them.
 
 use bytes::Bytes;
-use kv::{Charge, Error, NodeId, Reply, ShardId};
+use kv::{Charge, Error, NodeId, Reply};
 use replication::Input;
 
 use super::core::Core;
 use super::open::{Asker, State};
 use super::requests::RETRY_MICROS;
-use super::{Driver, EPOCH, Work};
+use super::{Driver, Work};
 use crate::node::Node;
 use crate::wire::Frame;
 
@@ -25,25 +25,21 @@ impl Driver {
             }
         };
         match frame {
-            Frame::Protocol { shard, epoch, body } if epoch == EPOCH => {
-                self.core.give(shard, Input::Message { from, body });
+            Frame::Protocol { shard, epoch, revision, body } => {
+                self.core.take_message(&self.node, from, shard, (epoch, revision), body);
             }
-            Frame::Protocol { .. } => {}
             Frame::Forward { token, shard, level, millis, op } => {
                 let charge = Charge { answer: self.node.peers.answers(from).share(), ..Charge::default() };
                 let asker = Asker { node: from, token, charge };
                 self.core.take_forward(&self.node, asker, shard, level, millis, op);
             }
             Frame::Answer { token, result } => self.core.take_answer(&self.node, from, token, result),
-            Frame::Lasts(lasts) => self.core.take_lasts(from, lasts),
-            Frame::WholeAt { shard, index, term, rejoining } => {
-                self.told_whole_at(shard, index, term, rejoining);
-            }
+            Frame::Greet(greetings) => self.core.take_greetings(&self.node, from, greetings),
+            Frame::View { shard, view } => self.core.take_view(from, shard, view),
+            Frame::WantView { shard } => self.core.tell_view(from, shard),
             Frame::Announce(announcement) => {
                 self.node.clock.hear(from, announcement.clock, announcement.clock_settled);
-                if announcement.rejoining {
-                    self.core.tell_rejoining(&self.node, from);
-                }
+                self.core.compare_views(&self.node, from, &announcement.replicas);
                 self.node.peers.announced(from, announcement);
             }
         }
@@ -51,8 +47,8 @@ impl Driver {
 
     pub(super) fn peer_up(&mut self, node: NodeId) {
         self.node.peers.set_connected(node, true);
-        let lasts = Frame::Lasts(self.core.lasts());
-        self.core.send(node, &lasts);
+        let greetings = Frame::Greet(self.core.greetings(node));
+        self.core.send(node, &greetings);
         let announcement = Frame::Announce(self.node.announcement(self.core.announced()));
         self.core.send(node, &announcement);
     }
@@ -91,25 +87,6 @@ impl Core {
                 }
                 self.finish(token, result);
             }
-        }
-    }
-
-    /// The last synced index of every replica.
-    fn lasts(&self) -> Vec<(ShardId, u64)> {
-        self.replicas.values().map(|replica| (replica.shard, replica.protocol.status().durable)).collect()
-    }
-
-    /// What a node has in its log, against what it acknowledged: first of all on a new connection.
-    fn take_lasts(&mut self, from: NodeId, lasts: Vec<(ShardId, u64)>) {
-        for (shard, last) in lasts {
-            let Some(replica) = self.replicas.get(&shard) else { continue };
-            if let Some(acknowledged) = replica.protocol.acknowledged(from).filter(|index| *index > last) {
-                tracing::warn!(node = %from, %shard, acknowledged, last, "a node has lost entries it had acknowledged");
-                // To earlier leaders it may have acknowledged more, but nothing agreed on that is not in this log.
-                let replication::Status { last: index, term, .. } = replica.protocol.status();
-                self.send(from, &Frame::WholeAt { shard, index, term, rejoining: false });
-            }
-            self.give(shard, Input::Connected { node: from, last });
         }
     }
 

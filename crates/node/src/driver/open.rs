@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use kv::{Answer, Charge, Error, Level, NodeId, Op, Reply, RequestId, ShardId, Version};
+use kv::{Answer, Charge, Class, Error, Level, NodeId, Op, Reply, RequestId, ShardId, Version};
 use mutant::Mutant;
 use replication::{Instant, Token};
 
@@ -55,8 +55,6 @@ pub(crate) enum Kind {
     ForwardedRead(Asker, Read),
     /// This node raises the shard's version.
     Advance,
-    /// This node proves that it leads the shard, to a node that lost its folder.
-    Proof { rejoiner: NodeId },
 }
 
 /// The way of a client's part to its answer.
@@ -69,6 +67,8 @@ pub(crate) struct Attempt {
     pub state: State,
     /// Why the last attempt was not served.
     pub why: Option<Error>,
+    /// Why nobody was found to serve it, when it was last looked for somebody.
+    pub unserved: Option<&'static str>,
     pub charge: Charge,
 }
 
@@ -86,6 +86,7 @@ pub(crate) enum State {
 /// What a client's write has beside its way.
 #[derive(Debug)]
 pub(crate) struct Write {
+    pub class: Class,
     /// The id, when this node gave it.
     pub own_id: Option<RequestId>,
     /// An earlier attempt may have been run.
@@ -117,12 +118,20 @@ pub(crate) struct Asker {
 impl Attempt {
     /// Not tried yet.
     pub fn new(client: u64, stamped: Bytes, now: Instant, charge: Charge) -> Attempt {
-        Attempt { client, stamped, state: State::Waiting(now), why: None, charge }
+        Attempt { client, stamped, state: State::Waiting(now), why: None, unserved: None, charge }
     }
 
     /// Whether another node has it.
     pub fn is_at(&self, node: NodeId) -> bool {
         matches!(self.state, State::Forwarded(to, _) if to == node)
+    }
+}
+
+impl Write {
+    /// Not tried yet.
+    pub fn new(class: Class, own_id: Option<RequestId>) -> Write {
+        assert_ne!(class, Class::Read, "what changes nothing is a read");
+        Write { class, own_id, in_doubt: false }
     }
 }
 
@@ -132,17 +141,17 @@ impl Read {
         Read { op, level, fetched: None, hidden: false, counted: 0 }
     }
 
-    /// Whether it may be answered from what is not the newest.
-    pub fn may_be_stale(&self) -> bool {
-        matches!(self.level, Level::Local | Level::Bounded(1..))
+    /// May it be served? For its replica.
+    pub fn input(&self, token: Token) -> replication::Input {
+        replication::Input::Read { token, scope: self.op.scope(), level: self.level }
     }
 }
 
 impl Open {
     /// A client's write.
-    pub fn write(shard: ShardId, deadline: Instant, attempt: Attempt, own_id: Option<RequestId>) -> Open {
+    pub fn write(shard: ShardId, deadline: Instant, attempt: Attempt, write: Write) -> Open {
         let bytes = attempt.stamped.len();
-        Open { shard, deadline, kind: Kind::Write(attempt, Write { own_id, in_doubt: false }), bytes }
+        Open { shard, deadline, kind: Kind::Write(attempt, write), bytes }
     }
 
     /// A client's read.
@@ -167,18 +176,23 @@ impl Open {
         Open { shard, deadline, kind: Kind::Advance, bytes: 0 }
     }
 
-    /// A proof for a rejoining node.
-    pub fn proof(shard: ShardId, deadline: Instant, rejoiner: NodeId) -> Open {
-        Open { shard, deadline, kind: Kind::Proof { rejoiner }, bytes: 0 }
-    }
-
     /// Whether nothing can have happened through it.
     pub fn is_read(&self) -> bool {
-        matches!(self.kind, Kind::Read(..) | Kind::ForwardedRead(..) | Kind::Proof { .. })
+        matches!(self.kind, Kind::Read(..) | Kind::ForwardedRead(..))
     }
 
     pub fn is_advance(&self) -> bool {
         matches!(self.kind, Kind::Advance)
+    }
+
+    /// Where it is to be served: by its class, and how fresh. A read that was turned away wants what every replica trusts.
+    pub fn wants(&self) -> (Class, Level) {
+        match &self.kind {
+            Kind::Write(_, write) => (write.class, Level::Linearizable),
+            Kind::Read(attempt, read) if attempt.why.is_none() => (Class::Read, read.level),
+            Kind::Read(..) | Kind::ForwardedRead(..) => (Class::Read, Level::Linearizable),
+            Kind::ForwardedWrite(..) | Kind::Advance => (Class::Blind, Level::Linearizable),
+        }
     }
 
     /// The way of a client's part.
@@ -223,7 +237,7 @@ impl Open {
         match &self.kind {
             Kind::Write(attempt, _) | Kind::Read(attempt, _) => Some(&attempt.charge),
             Kind::ForwardedWrite(asker, _) | Kind::ForwardedRead(asker, _) => Some(&asker.charge),
-            Kind::Advance | Kind::Proof { .. } => None,
+            Kind::Advance => None,
         }
     }
 
@@ -261,14 +275,16 @@ impl Open {
                 self.shard
             ));
         }
-        match self.attempt().and_then(|attempt| attempt.why.as_ref()) {
-            Some(Error::Unavailable(why)) => Error::Unavailable(why.clone()),
-            _ => Error::Unavailable(format!(
-                "shard {} has no leader that can be reached: check with 'capstan cluster status' that a majority of its \
-                 nodes is up, and try again",
-                self.shard
-            )),
+        let attempt = self.attempt();
+        if let Some(Error::Unavailable(why)) = attempt.and_then(|attempt| attempt.why.as_ref()) {
+            return Error::Unavailable(why.clone());
         }
+        let why = attempt.and_then(|attempt| attempt.unserved).unwrap_or("no node has answered in time");
+        Error::Unavailable(format!(
+            "shard {} is not served at present: {why}; check with 'capstan cluster status' that a majority of its nodes is \
+             up, and try again",
+            self.shard
+        ))
     }
 }
 

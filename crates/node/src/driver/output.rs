@@ -3,9 +3,9 @@
 use kv::ShardId;
 use replication::{Input, Output};
 
+use super::Work;
 use super::core::Core;
 use super::replica::Applying;
-use super::{EPOCH, Work};
 use crate::job::Job;
 use crate::node::Node;
 use crate::wire::Frame;
@@ -16,12 +16,15 @@ impl Core {
             Output::Append { ticket, records, install } => self.append_of(shard, ticket, records, install),
             Output::Send { to, body } => {
                 assert_ne!(to, node.config.me, "a replica knows what it would tell itself");
-                self.send(to, &Frame::Protocol { shard, epoch: EPOCH, body });
+                let view = self.replicas[&shard].protocol.view();
+                let (epoch, revision) = (view.epoch, view.revision);
+                self.send(to, &Frame::Protocol { shard, epoch, revision, body });
             }
-            Output::Apply { index, term, entry, tokens, copies } => {
+            Output::Apply { at, entry, tokens, copies } => {
                 let replica = self.replicas.get_mut(&shard).expect("a replica that has outputs is there");
-                replica.applies(Applying { index, tokens, copies });
-                self.work.push(Work::Run(Job::Apply { shard, index, term, entry }));
+                replica.applies(Applying { index: at.index, tokens, copies });
+                tracing::trace!("an entry goes to the table");
+                self.work.push(Work::Run(Job::Apply { shard, at, entry }));
             }
             Output::Fetch { tokens } => tokens.into_iter().for_each(|token| self.fetch(node, shard, token)),
             Output::Answer { token, reached, staleness_micros } => {
@@ -38,6 +41,8 @@ impl Core {
                 }
             }
             Output::DiscardSnapshot => self.discard_snapshot(shard),
+            Output::Lacking { last } => self.lacks(shard, last),
+            Output::Whole => self.is_whole(shard),
         }
     }
 }

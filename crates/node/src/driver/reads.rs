@@ -7,7 +7,7 @@ use storage::Clock;
 
 use super::Work;
 use super::core::Core;
-use super::open::{Kind, Open};
+use super::open::Open;
 use super::writes::receipt;
 use crate::job::Job;
 use crate::node::Node;
@@ -16,11 +16,7 @@ impl Core {
     pub fn fetch(&mut self, node: &Node, shard: ShardId, token: Token) {
         let Some(open) = self.open.get(token) else { return };
         assert_eq!(open.shard, shard, "a replica is given the reads of its shard");
-        let Some(read) = open.reads() else {
-            assert!(matches!(open.kind, Kind::Proof { .. }), "only reads and proofs are let go");
-            // There is nothing to read: it is about the proof.
-            return self.give(shard, Input::Fetched { token });
-        };
+        let read = open.reads().expect("only reads are let go");
         let (op, clock) = (read.op.clone(), self.clock_of_read(node, shard, read.level));
         let charge = open.charge().map_or_else(Default::default, |charge| charge.answer.clone());
         self.work.push(Work::Run(Job::Read { shard, token, op, clock, charge }));
@@ -30,8 +26,8 @@ impl Core {
     /// finds. Others leave it out, which is no proof that everybody does.
     fn clock_of_read(&self, node: &Node, shard: ShardId, level: Level) -> Clock {
         let Some(replica) = self.replicas.get(&shard) else { return Clock::Shard };
-        let leads = self.is_led_here(node, shard);
-        let now = node.clock.version().max(replica.last);
+        let leads = self.is_ordered_here(shard);
+        let now = replica.now(node).max(replica.last);
         match level {
             Level::Linearizable if leads => Clock::Orders(now),
             _ if mutant::is(Mutant::WeakReadShowsExpired) => Clock::Shard,
@@ -63,14 +59,11 @@ impl Core {
         staleness_micros: u64,
     ) {
         let Some(open) = self.open.get_mut(token) else { return };
-        if let Kind::Proof { rejoiner } = open.kind {
-            return self.proven(shard, token, rejoiner);
-        }
-        let read = open.reads_mut().expect("a replica answers reads and proofs only");
+        let read = open.reads_mut().expect("a replica answers reads only");
         let (result, last) = read.fetched.take().expect("a read is answered after its rows were fetched");
         if count_on(read, &result) {
-            let level = read.level;
-            return self.give(shard, Input::Read { token, level });
+            let input = read.input(token);
+            return self.give(shard, input);
         }
         let (asked, counted) = (read.level, read.counted);
         if read.hidden && reached == Level::Linearizable {
@@ -79,8 +72,10 @@ impl Core {
         }
         let is_known = asked != Level::Local || node.clock.is_settled();
         let staleness_micros = if is_known { staleness_micros } else { u64::MAX };
-        let copies = if reached == Level::Linearizable { node.config.majority() } else { 1 };
-        let receipt = Receipt { asked, reached, staleness_micros, ..receipt(node, shard, last, copies) };
+        let view = self.replicas[&shard].view();
+        let copies = if reached == Level::Linearizable { view.majority() as u32 } else { 1 };
+        let receipt =
+            Receipt { asked, reached, staleness_micros, ..receipt(node, (shard, view.epoch), last, copies) };
         let result = result.map(|mut answer| {
             if let Answer::Page(page) = &mut answer {
                 page.count += counted;

@@ -2,36 +2,31 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::Bytes;
-use kv::{NodeId, ShardId, Version};
-use replication::{Instant, Protocol, Token};
+use kv::{Class, Index, Level, NodeId, ShardId, Version};
+use replication::{Instant, Replicate, Route, Ticket, Token, View};
 use storage::ShardSnapshot;
 
+use super::fence::Later;
 use super::install::{Install, Stage};
+use crate::node::Node;
 use crate::session::Sessions;
 
 /// A replica of a shard on this node.
 pub(super) struct Replica {
     pub shard: ShardId,
-    pub protocol: Box<dyn Protocol>,
+    pub protocol: Box<dyn Replicate>,
     /// The current generation of its rows.
     pub generation: u32,
     /// When it was last told the time.
     pub ticked: Option<Instant>,
     /// The newest version that its table has told.
     pub last: Version,
-    /// When an advance finds something to remove, in microseconds since 1970; at first as if something were there.
-    pub due: Option<u64>,
     /// Ids for requests that came without.
     pub sessions: Sessions,
-    /// What this turn proposes, given to the protocol at its end.
-    pub proposals: Vec<(Token, Bytes)>,
     /// Its last ticket of an append, 0 = none yet.
-    pub appended: u64,
+    pub appended: Ticket,
     /// Entries that the table is applying.
     pub applying: VecDeque<Applying>,
-    /// Parts that wait for a leader.
-    pub waiting: Vec<Token>,
     /// Reads that wait until the shard's version is raised.
     pub advance: Option<Advance>,
     /// Snapshots taken and not yet sent.
@@ -40,13 +35,15 @@ pub(super) struct Replica {
     pub install: Option<Install>,
     /// So many jobs of dropped installs are still to be done.
     pub stale_jobs: u64,
-    /// When the leadership was last offered to another node.
-    pub transferred: Option<Instant>,
+    /// When its role was last offered to another node.
+    pub offered: Option<Instant>,
+    /// What is known of later epochs and revisions of its shard.
+    pub later: Later,
 }
 
 /// An entry handed to the table.
 pub(super) struct Applying {
-    pub index: u64,
+    pub index: Index,
     pub tokens: Vec<Token>,
     pub copies: u32,
 }
@@ -60,7 +57,7 @@ pub(super) struct Advance {
 impl Replica {
     pub fn new(
         shard: ShardId,
-        protocol: Box<dyn Protocol>,
+        protocol: Box<dyn Replicate>,
         generation: u32,
         last: Version,
         seed: u64,
@@ -71,18 +68,49 @@ impl Replica {
             generation,
             ticked: None,
             last,
-            due: Some(0),
             sessions: Sessions::new(seed),
-            proposals: Vec::new(),
-            appended: 0,
+            appended: Ticket::default(),
             applying: VecDeque::new(),
-            waiting: Vec::new(),
             advance: None,
             snapshots: BTreeMap::new(),
             install: None,
             stale_jobs: 0,
-            transferred: None,
+            offered: None,
+            later: Later::default(),
         }
+    }
+
+    /// Whether it orders the writes of its shard, as far as it knows.
+    pub fn orders(&self) -> bool {
+        self.serves(Class::Blind)
+    }
+
+    /// Whether it serves requests of a class that want what every replica trusts.
+    pub fn serves(&self, class: Class) -> bool {
+        self.protocol.route(class, Level::Linearizable) == Route::Here
+    }
+
+    /// When it wants to be told the time next; `None` = not of its own accord.
+    pub fn wakes(&self) -> Option<Instant> {
+        Some(self.protocol.due()).filter(|due| *due < Instant::MAX)
+    }
+
+    /// Who belongs to its shard, as far as it knows.
+    pub fn view(&self) -> &View {
+        self.protocol.view()
+    }
+
+    /// The version of now, under its own number. One behind the newest of its shard would be moved past it one by one.
+    pub fn now(&self, node: &Node) -> Version {
+        let member = self.view().member(node.config.me).expect("a replica is a member of its shard");
+        Version::new(node.clock.micros().max(self.last.micros()), member.replica)
+    }
+
+    /// The node that its shard depends on when all are well: such roles are dealt out evenly.
+    pub fn preferred(&self) -> NodeId {
+        let voters: Vec<NodeId> = self.view().voters().collect();
+        assert!(!voters.is_empty(), "a shard has members that count");
+        voters[self.shard.0.saturating_sub(1) as usize % voters.len()]
     }
 
     /// The table is about to apply an entry.

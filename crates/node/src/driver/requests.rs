@@ -1,14 +1,12 @@
 //! Requests of clients and of other nodes: each part is served here, forwarded, or waits and is tried again.
 
 use bytes::Bytes;
-use kv::cluster::Role;
 use kv::{Class, Error, Level, NodeId, Op, Reply, ShardId, Stamped};
-use replication::{Input, Token};
+use replication::{Input, Route, Token};
 
 use super::Work;
 use super::core::Core;
-use super::open::{Asker, Attempt, Kind, Open, Part, Read, State};
-use super::replica::Replica;
+use super::open::{Asker, Attempt, Kind, Open, Part, Read, State, Write};
 use crate::node::Node;
 use crate::wire::Frame;
 
@@ -49,9 +47,10 @@ impl Core {
             let attempt = attempt(&stamped);
             Open::read(shard, deadline, attempt, Read::new(stamped.op, level.unwrap_or_default()))
         } else {
-            let newest = node.clock.version().max(replica.last);
+            let (newest, class) = (replica.now(node), op.class());
             let own_id = id.is_none().then(|| replica.sessions.next(newest, timeout_micros));
-            Open::write(shard, deadline, attempt(&Stamped { id: id.or(own_id), op }), own_id)
+            let attempt = attempt(&Stamped { id: id.or(own_id), op });
+            Open::write(shard, deadline, attempt, Write::new(class, own_id))
         };
         let token = self.open.insert(open);
         self.dispatch(node, token);
@@ -76,8 +75,9 @@ impl Core {
                 Error::Invalid("another version of capstan forwarded an op unknown here".into()),
             );
         };
-        let leads = |replica: &Replica| replica.protocol.status().role == Role::Leader;
-        if !self.replicas.get(&shard).is_some_and(leads) {
+        let class = stamped.op.class();
+        // What may be stale its own node would have served: it wants more, whatever the level.
+        if !self.replicas.get(&shard).is_some_and(|replica| replica.serves(class)) {
             return answer(self, Error::WrongNode { try_next: None });
         }
         if self.open.is_full(op.len()) {
@@ -87,7 +87,7 @@ impl Core {
             );
         }
         let deadline = node.now.plus(millis.saturating_mul(1000));
-        let open = if stamped.op.class() == Class::Read {
+        let open = if class == Class::Read {
             Open::forwarded_read(shard, deadline, asker, Read::new(stamped.op, level), op.len())
         } else {
             Open::forwarded_write(shard, deadline, asker, op)
@@ -96,25 +96,24 @@ impl Core {
         self.serve(node, token);
     }
 
-    /// Serves a client's part here or forwards it, by who leads its shard.
+    /// Serves a client's part here or forwards it, as the shard's protocol says.
     fn dispatch(&mut self, node: &Node, token: Token) {
         let Some(open) = self.open.get_mut(token) else { return };
         let attempt = open.attempt().expect("only what a client asks is tried again");
-        let (is_first, was_forwarded) =
-            (attempt.why.is_none(), matches!(attempt.state, State::Forwarded(..)));
-        if was_forwarded {
+        if matches!(attempt.state, State::Forwarded(..)) {
             // Whoever has it may run it yet, wherever it goes next.
             open.doubt();
         }
+        let (class, level) = open.wants();
         let Some(replica) = self.replicas.get(&open.shard) else { return };
-        // What may be no older than now is only to be had from the leader.
-        let here = is_first && open.reads().is_some_and(Read::may_be_stale);
-        match replica.protocol.status().leader {
-            _ if here => self.serve(node, token),
-            Some(leader) if leader == node.config.me => self.serve(node, token),
-            Some(leader) if node.peers.is_connected(leader) => self.forward(node, token, leader),
-            _ => self.wait(node, token, RETRY_MICROS),
-        }
+        let why = match replica.protocol.route(class, level) {
+            Route::Here => return self.serve(node, token),
+            Route::To(other) if node.peers.is_connected(other) => return self.forward(node, token, other),
+            Route::To(_) => "the node that serves it cannot be reached from this one",
+            Route::Nobody(why) => why,
+        };
+        open.attempt_mut().expect("only what a client asks waits").unserved = Some(why);
+        self.wait(node, token, RETRY_MICROS);
     }
 
     /// Gives a part to the local replica.
@@ -126,22 +125,22 @@ impl Core {
         }
         if let Some(read) = open.reads_mut() {
             read.hidden = false;
-            let level = read.level;
-            return self.give(shard, Input::Read { token, level });
+            let input = read.input(token);
+            return self.give(shard, input);
         }
         let op = match &open.kind {
             Kind::Write(attempt, _) => attempt.stamped.clone(),
             Kind::ForwardedWrite(_, stamped) => stamped.clone(),
             other => unreachable!("{other:?} is no request"),
         };
-        if let Some(whose) = node.full_disks() {
+        if let Some(whose) = node.full_disks(self.replicas[&shard].view()) {
             let why = format!(
                 "the disk of {whose} is full, or it is out of file descriptors: its journal says what to free; reads go on"
             );
             return self.finish(token, Err(Error::Unavailable(why)));
         }
-        let replica = self.replicas.get_mut(&shard).expect("what is served is here");
-        replica.proposals.push((token, op));
+        self.propose(shard, token, op);
+        tracing::trace!("a write is given to its replica");
     }
 
     fn forward(&mut self, node: &Node, token: Token, to: NodeId) {
@@ -162,9 +161,7 @@ impl Core {
         let shard = open.shard;
         let attempt = open.attempt_mut().expect("only what a client asks waits");
         attempt.state = State::Waiting(node.now.plus(micros));
-        if let Some(replica) = self.replicas.get_mut(&shard) {
-            replica.waiting.push(token);
-        }
+        self.waiting.entry(shard).or_default().push(token);
     }
 
     /// Tries the parts that wait and whose time to be tried has come.
@@ -173,16 +170,11 @@ impl Core {
             State::Waiting(at) => Some(at),
             _ => None,
         };
-        let waited = |replica: &&Replica| !replica.waiting.is_empty();
-        let shards: Vec<ShardId> =
-            self.replicas.values().filter(waited).map(|replica| replica.shard).collect();
-        for shard in shards {
-            let Some(replica) = self.replicas.get_mut(&shard) else { continue };
-            let waiting = std::mem::take(&mut replica.waiting);
+        for (shard, waiting) in std::mem::take(&mut self.waiting) {
             let is_later = |token: &Token| waits(self, *token).is_some_and(|at| at > node.now);
             let (later, due): (Vec<Token>, Vec<Token>) = waiting.into_iter().partition(is_later);
-            if let Some(replica) = self.replicas.get_mut(&shard) {
-                replica.waiting = later;
+            if !later.is_empty() {
+                self.waiting.insert(shard, later);
             }
             for token in due {
                 // One that waits twice is tried once.
@@ -238,7 +230,6 @@ impl Core {
                 let frame = asker.charge.answer.keep_with(frame);
                 self.work.push(Work::Send { to: asker.node, frame });
             }
-            Kind::Proof { .. } => assert!(result.is_err(), "a proof that is given is no reply"),
             Kind::Advance => unreachable!("an advance ends with its readers"),
         }
     }

@@ -1,9 +1,9 @@
 //! Writes: what the table has applied is answered, and what a replica does not order is turned away.
 
-use kv::{Answer, Error, Level, Receipt, Reply, ShardId, Version};
+use kv::{Answer, Epoch, Error, Index, Level, Receipt, Reply, ShardId, Version};
+use mutant::Mutant;
 use replication::{Input, Token};
 
-use super::EPOCH;
 use super::core::Core;
 use super::open::Open;
 use crate::node::Node;
@@ -13,7 +13,7 @@ impl Core {
         &mut self,
         node: &Node,
         shard: ShardId,
-        index: u64,
+        index: Index,
         last: Version,
         results: Vec<(Result<Answer, Error>, Version)>,
     ) {
@@ -22,10 +22,12 @@ impl Core {
         assert_eq!(applying.index, index, "the table applies in order");
         let tokens = applying.tokens;
         assert!(tokens.is_empty() || tokens.len() == results.len(), "every op of an entry has its result");
+        let epoch = replica.view().epoch;
         replica.last = replica.last.max(last);
         self.give(shard, Input::Applied { index });
         for (token, (result, version)) in tokens.into_iter().zip(results) {
-            let receipt = receipt(node, shard, version, applying.copies);
+            let copies = applying.copies + u32::from(mutant::is(Mutant::CopiesOverstated));
+            let receipt = receipt(node, (shard, epoch), version, copies);
             self.finish_write(node, token, result.map(|answer| Reply { answer, receipt }));
         }
     }
@@ -34,6 +36,7 @@ impl Core {
         // It may have been given up before it was ordered.
         let Some(open) = self.open.get(token) else { return };
         assert!(!open.is_read(), "a read is in no entry");
+        tracing::trace!("a write has its answer");
         if open.is_advance() { self.advanced(node, token) } else { self.finish(token, result) }
     }
 
@@ -42,7 +45,7 @@ impl Core {
         let is_advance = self.open.get(token).is_some_and(Open::is_advance);
         match error {
             // The leader itself refuses: its queues are full.
-            Error::Unavailable(_) if self.is_led_here(node, shard) && !is_advance => {
+            Error::Unavailable(_) if self.is_ordered_here(shard) && !is_advance => {
                 self.finish(token, Err(error));
             }
             error => self.turned_away(node, token, error),
@@ -51,13 +54,18 @@ impl Core {
 }
 
 /// What a write is told that it achieved.
-pub(super) fn receipt(node: &Node, shard: ShardId, version: Version, copies: u32) -> Receipt {
+pub(super) fn receipt(
+    node: &Node,
+    (shard, epoch): (ShardId, Epoch),
+    version: Version,
+    copies: u32,
+) -> Receipt {
     assert!(copies >= 1, "what is answered was synced somewhere");
     Receipt {
         version,
         shard,
         protocol: node.config.protocol,
-        epoch: EPOCH,
+        epoch,
         asked: Level::Linearizable,
         reached: Level::Linearizable,
         copies,

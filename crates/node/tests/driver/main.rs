@@ -5,6 +5,6 @@ mod checkpoints;
 mod cluster;
 mod expiry;
 mod faults;
-mod rejoin;
 mod snapshots;
+mod switch;
 mod walk;

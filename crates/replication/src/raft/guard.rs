@@ -4,6 +4,7 @@
 //! restarted has forgotten whom it confirmed, so it keeps still after its start as well. And a replica that has lost entries
 //! it had acknowledged keeps still until it has them again: its vote would count for a log it does not have.
 
+use kv::{Index, Term};
 use mutant::Mutant;
 
 use crate::Instant;
@@ -13,14 +14,14 @@ use crate::Instant;
 pub(super) struct Guard {
     timeout_micros: u64,
     quiet_until: Option<Instant>,
-    whole_at: u64,
-    least_term: u64,
+    whole_at: Index,
+    least_term: Term,
 }
 
 impl Guard {
     /// Of a replica that starts now, whenever that is; it is whole once it has synced entries up to `whole_at`.
-    pub(super) fn new(timeout_micros: u64, whole_at: u64) -> Guard {
-        Guard { timeout_micros, quiet_until: None, whole_at, least_term: 0 }
+    pub(super) fn new(timeout_micros: u64, whole_at: Index) -> Guard {
+        Guard { timeout_micros, quiet_until: None, whole_at, least_term: Term::ZERO }
     }
 
     /// It is now. The first time is the start.
@@ -34,26 +35,36 @@ impl Guard {
         self.quiet_until = self.quiet_until.max(Some(now.plus(self.timeout_micros)));
     }
 
-    /// A leader of this term knows of entries up to here that this replica may have acknowledged. `u64::MAX`: it had, and
+    /// A leader of this term knows of entries up to here that this replica may have acknowledged. [`Index::MAX`]: it had, and
     /// nobody has said yet how many; the next word says it.
-    pub(super) fn require(&mut self, whole_at: u64, term: u64) {
-        self.whole_at = if self.whole_at == u64::MAX { whole_at } else { self.whole_at.max(whole_at) };
+    pub(super) fn require(&mut self, whole_at: Index, term: Term) {
+        self.whole_at = if self.whole_at == Index::MAX { whole_at } else { self.whole_at.max(whole_at) };
         self.least_term = self.least_term.max(term);
     }
 
     /// Whether a message of this term is listened to (0 = it has none). Who lost everything has forgotten whom it helped to
     /// elect: to a leader from before that, its word would make a second majority.
-    pub(super) fn believes(&self, term: u64) -> bool {
-        self.whole_at < u64::MAX && (term == 0 || term >= self.least_term)
+    pub(super) fn believes(&self, term: Term) -> bool {
+        self.whole_at < Index::MAX && (term == Term::ZERO || term >= self.least_term)
+    }
+
+    /// Whether it had acknowledged what nobody has named yet.
+    pub(super) fn knows_nothing(&self) -> bool {
+        self.whole_at == Index::MAX
+    }
+
+    /// It is whole with a log up to here; [`Index::MAX`] = nobody has said yet.
+    pub(super) fn whole_at(&self) -> Index {
+        self.whole_at
     }
 
     /// Whether it has what it had acknowledged.
-    pub(super) fn is_whole(&self, durable: u64) -> bool {
+    pub(super) fn is_whole(&self, durable: Index) -> bool {
         durable >= self.whole_at || mutant::is(Mutant::RejoinedVotesAtOnce)
     }
 
     /// Whether it may vote or campaign now. `forced`: the leader itself asked for the election.
-    pub(super) fn may_elect(&self, now: Instant, durable: u64, forced: bool) -> bool {
+    pub(super) fn may_elect(&self, now: Instant, durable: Index, forced: bool) -> bool {
         self.is_whole(durable) && (forced || self.quiet_until.is_some_and(|until| now >= until))
     }
 }
@@ -72,9 +83,15 @@ impl Ticker {
         Ticker { tick_micros, last: None }
     }
 
+    /// When the next tick is over: at once, before the first look.
+    pub(super) fn due(&self) -> Instant {
+        self.last.map_or(Instant::default(), |last| last.plus(self.tick_micros))
+    }
+
     /// Whether a tick is over. The first look only starts the count.
     pub(super) fn is_due(&mut self, now: Instant) -> bool {
         let last = *self.last.get_or_insert(now);
+        assert!(now >= last, "the monotonic clock does not go back");
         let elapsed = now.since(last);
         if elapsed >= self.tick_micros {
             let on_time = elapsed < 2 * self.tick_micros || mutant::is(Mutant::MissedTicksMadeUp);
@@ -90,38 +107,38 @@ mod tests {
 
     #[test]
     fn guard_keeps_still_after_start_and_leader() {
-        let mut guard = Guard::new(500, 0);
-        assert!(!guard.may_elect(Instant(9999), 0, false), "it does not know the time yet");
+        let mut guard = Guard::new(500, Index(0));
+        assert!(!guard.may_elect(Instant(9999), Index(0), false), "it does not know the time yet");
         guard.tick(Instant(1000));
         guard.tick(Instant(1499));
-        assert!(!guard.may_elect(Instant(1499), 0, false));
-        assert!(guard.may_elect(Instant(1499), 0, true));
-        assert!(guard.may_elect(Instant(1500), 0, false));
+        assert!(!guard.may_elect(Instant(1499), Index(0), false));
+        assert!(guard.may_elect(Instant(1499), Index(0), true));
+        assert!(guard.may_elect(Instant(1500), Index(0), false));
         guard.heard(Instant(1600));
-        assert!(!guard.may_elect(Instant(2099), 0, false));
-        assert!(guard.may_elect(Instant(2100), 0, false));
+        assert!(!guard.may_elect(Instant(2099), Index(0), false));
+        assert!(guard.may_elect(Instant(2100), Index(0), false));
     }
 
     #[test]
     fn guard_not_whole_keeps_still_even_when_forced() {
-        let mut guard = Guard::new(500, 3);
+        let mut guard = Guard::new(500, Index(3));
         guard.tick(Instant(0));
-        guard.require(7, 1);
-        guard.require(5, 1);
-        assert!(!guard.may_elect(Instant(500), 6, true));
-        assert!(guard.may_elect(Instant(500), 7, false));
+        guard.require(Index(7), Term(1));
+        guard.require(Index(5), Term(1));
+        assert!(!guard.may_elect(Instant(500), Index(6), true));
+        assert!(guard.may_elect(Instant(500), Index(7), false));
     }
 
     #[test]
     fn guard_that_lost_everything_believes_nobody_until_told_and_then_no_earlier_term() {
-        let mut guard = Guard::new(500, 0);
-        assert!(guard.believes(1));
-        guard.require(u64::MAX, 0);
-        assert!(!guard.believes(9) && !guard.believes(0));
-        guard.require(7, 4);
-        assert!(!guard.believes(3));
-        assert!(guard.believes(4) && guard.believes(0));
-        assert!(!guard.is_whole(6) && guard.is_whole(7));
+        let mut guard = Guard::new(500, Index(0));
+        assert!(guard.believes(Term(1)));
+        guard.require(Index::MAX, Term(0));
+        assert!(!guard.believes(Term(9)) && !guard.believes(Term(0)));
+        guard.require(Index(7), Term(4));
+        assert!(!guard.believes(Term(3)));
+        assert!(guard.believes(Term(4)) && guard.believes(Term(0)));
+        assert!(!guard.is_whole(Index(6)) && guard.is_whole(Index(7)));
     }
 
     #[test]

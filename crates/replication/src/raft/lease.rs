@@ -23,6 +23,10 @@ impl Lease {
     pub(super) fn new(tick_micros: u64, election_ticks: usize, drift_percent: u64) -> Lease {
         let longest = (election_ticks as u64).saturating_sub(1) * tick_micros;
         let length_micros = longest * 100u64.saturating_sub(drift_percent) / 100;
+        assert!(
+            length_micros < election_ticks as u64 * tick_micros,
+            "a lease ends before those who gave it may elect another"
+        );
         Lease { length_micros, until: None, given_away: false }
     }
 

@@ -6,50 +6,69 @@
 use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use kv::codec::{Malformed, Reader, put_bytes, put_uint};
+use kv::codec::{Malformed, Reader, put_bytes, put_option, put_uint};
+use kv::{Index, NodeId, Position, Term};
 
-use crate::entries::{LogEntry, NUMBER_MAX, Position};
+use crate::View;
+use crate::entries::{LogEntry, NUMBER_MAX};
 
 /// A message of a raft group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Message {
     pub(super) kind: Kind,
-    pub(super) from: u64,
-    pub(super) to: u64,
-    /// The sender's term, or the one it wants to be elected for; 0 in [`Kind::ReadIndex`].
-    pub(super) term: u64,
+    pub(super) from: NodeId,
+    pub(super) to: NodeId,
+    /// The sender's term, or the one it wants to be elected for; 0 in [`Kind::ReadIndex`] and [`Kind::Lost`].
+    pub(super) term: Term,
     /// The entry before the first, the last of a candidate's log, what is acknowledged, refused or read.
     pub(super) at: Position,
     pub(super) commit: Position,
     pub(super) reject: bool,
     /// Where to go on instead of `at`, when that is rejected.
-    pub(super) hint: u64,
+    pub(super) hint: Index,
     /// The leader asked for this election: it goes past every guard.
     pub(super) forced: bool,
     /// Which round of reads.
     pub(super) round: Bytes,
+    /// The members at a snapshot's place.
+    pub(super) view: Option<View>,
     pub(super) entries: Vec<LogEntry>,
 }
 
 /// What a message is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
+    /// Entries, or none: what a leader has.
     Append = 1,
+    /// What a follower has of them.
     AppendResponse = 2,
+    /// Please elect me.
     Vote = 3,
+    /// What becomes of that.
     VoteResponse = 4,
+    /// I lead, and perhaps: do you still follow, for this round of reads?
     Heartbeat = 5,
+    /// I follow.
     HeartbeatResponse = 6,
+    /// Take over: campaign at once.
     TimeoutNow = 7,
+    /// How far must I have applied for a fresh read?
     ReadIndex = 8,
+    /// So far.
     ReadIndexResponse = 9,
+    /// Would you elect me?
     PreVote = 10,
+    /// What would become of that.
     PreVoteResponse = 11,
-    /// `at` is the snapshot's.
+    /// `at` is the snapshot's, `view` who belonged to the group there.
     Snapshot = 12,
+    /// To a node that lost entries: it may have acknowledged what is up to `at`. `forced`: it had asked, having lost everything.
+    Acknowledged = 13,
+    /// From a node that lost everything: who leads, how much may I have acknowledged?
+    Lost = 14,
 }
 
-const KINDS: [Kind; 12] = [
+pub(super) const KINDS: [Kind; 14] = [
     Kind::Append,
     Kind::AppendResponse,
     Kind::Vote,
@@ -62,6 +81,8 @@ const KINDS: [Kind; 12] = [
     Kind::PreVote,
     Kind::PreVoteResponse,
     Kind::Snapshot,
+    Kind::Acknowledged,
+    Kind::Lost,
 ];
 
 const REJECT: u8 = 1;
@@ -75,13 +96,15 @@ impl Message {
         into.put_u8(self.kind as u8);
         into.put_u8(if self.reject { REJECT } else { 0 } | if self.forced { FORCED } else { 0 });
         let Message { from, to, term, at, commit, hint, .. } = *self;
-        for number in [from, to, term, at.index, at.term, commit.index, commit.term, hint] {
+        let (at, commit) = ([at.index.0, at.term.0], [commit.index.0, commit.term.0]);
+        for number in [from.0, to.0, term.0, at[0], at[1], commit[0], commit[1], hint.0] {
             put_uint(&mut into, number);
         }
         put_bytes(&mut into, &self.round);
+        put_option(&mut into, self.view.as_ref(), |into, view| view.encode(into));
         put_uint(&mut into, self.entries.len() as u64);
         for entry in &self.entries {
-            put_uint(&mut into, entry.term);
+            put_uint(&mut into, entry.term.0);
             into.put_u8(entry.kind);
             put_bytes(&mut into, &entry.data);
         }
@@ -100,40 +123,45 @@ impl Message {
             *number = reader.uint()?;
         }
         let [from, to, term, index, index_term, commit, commit_term, hint] = numbers;
-        let at = Position { index, term: index_term };
+        let at = Position::new(index, index_term);
         let round = reader.bytes()?;
+        let view = reader.option(View::decode)?;
         let mut next = index;
         let entries = reader.list(|reader| {
             next = next.wrapping_add(1);
-            Ok(LogEntry { index: next, term: reader.uint()?, kind: reader.u8()?, data: reader.bytes()? })
+            let (index, term) = (Index(next), Term(reader.uint()?));
+            Ok(LogEntry { index, term, kind: reader.u8()?, data: reader.bytes()? })
         })?;
         reader.end()?;
-        let commit = Position { index: commit, term: commit_term };
+        let commit = Position::new(commit, commit_term);
+        let (from, to, term, hint) = (NodeId(from), NodeId(to), Term(term), Index(hint));
         let (reject, forced) = (flags & REJECT != 0, flags & FORCED != 0);
-        Ok(Message { kind, from, to, term, at, commit, reject, hint, forced, round, entries })
+        Ok(Message { kind, from, to, term, at, commit, reject, hint, forced, round, view, entries })
     }
 
     /// Whether a correct peer may say this at all. `last`: the last index of the log here.
-    pub(super) fn is_sound(&self, last: u64) -> bool {
-        let numbers =
-            [self.term, self.at.index, self.at.term, self.commit.index, self.commit.term, self.hint];
+    pub(super) fn is_sound(&self, last: Index) -> bool {
+        let (at, commit) = (self.at, self.commit);
+        let numbers = [self.term.0, at.index.0, at.term.0, commit.index.0, commit.term.0, self.hint.0];
         numbers.iter().all(|&number| number <= NUMBER_MAX)
-            && (self.term == 0) == (self.kind == Kind::ReadIndex)
+            && (self.term == Term::ZERO) == matches!(self.kind, Kind::ReadIndex | Kind::Lost)
+            && self.view.is_some() == (self.kind == Kind::Snapshot)
             && (self.entries.is_empty() || self.kind == Kind::Append)
             && match self.kind {
                 Kind::Append => self.is_append_sound(),
                 // Nobody acknowledges or refuses what the leader does not have.
                 Kind::AppendResponse => self.at.index <= last && (!self.reject || self.hint <= self.at.index),
-                Kind::Snapshot => self.at.index > 0 && 0 < self.at.term && self.at.term <= self.term,
+                Kind::Snapshot => at.index > Index::ZERO && Term::ZERO < at.term && at.term <= self.term,
                 _ => true,
             }
     }
 
     fn is_append_sound(&self) -> bool {
         let mut before = self.at.term;
-        let rising =
-            |entry: &LogEntry| std::mem::replace(&mut before, entry.term) <= entry.term && entry.term > 0;
-        (self.at.index == 0) == (self.at.term == 0)
+        let rising = |entry: &LogEntry| {
+            std::mem::replace(&mut before, entry.term) <= entry.term && entry.term > Term::ZERO
+        };
+        (self.at.index == Index::ZERO) == (self.at.term == Term::ZERO)
             && self.entries.iter().all(rising)
             && self.entries.last().map_or(self.at.term, |entry| entry.term) <= self.term
     }
@@ -148,16 +176,14 @@ impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} term {}", self.kind, self.term)?;
         if self.at != Position::default() {
-            write!(f, " at {}/{}", self.at.index, self.at.term)?;
+            write!(f, " at {}", self.at)?;
         }
         match &self.entries[..] {
             [] => (),
-            [one] => write!(f, " entry {}/{}", one.index, one.term)?,
-            [first, .., last] => {
-                write!(f, " entries {}/{}..{}/{}", first.index, first.term, last.index, last.term)?
-            }
+            [one] => write!(f, " entry {}", one.at())?,
+            [first, .., last] => write!(f, " entries {}..{}", first.at(), last.at())?,
         }
-        if self.commit.index > 0 {
+        if self.commit.index > Index::ZERO {
             write!(f, " commit {}", self.commit.index)?;
         }
         if self.reject {
@@ -176,21 +202,22 @@ mod tests {
     fn message(kind: Kind) -> Message {
         Message {
             kind,
-            from: 1,
-            to: 2,
-            term: 5,
-            at: Position { index: 7, term: 4 },
-            commit: Position { index: 6, term: 3 },
+            from: NodeId(1),
+            to: NodeId(2),
+            term: Term(5),
+            at: Position::new(7, 4),
+            commit: Position::new(6, 3),
             reject: false,
-            hint: 0,
+            hint: Index::ZERO,
             forced: false,
             round: Bytes::new(),
+            view: None,
             entries: Vec::new(),
         }
     }
 
     fn entry(index: u64, term: u64) -> LogEntry {
-        LogEntry { index, term, kind: 0, data: Bytes::from_static(b"data") }
+        LogEntry { index: Index(index), term: Term(term), kind: 0, data: Bytes::from_static(b"data") }
     }
 
     #[test]
@@ -198,7 +225,8 @@ mod tests {
         for kind in KINDS {
             let entries = vec![entry(8, 4), entry(9, 5)];
             let round = Bytes::from_static(b"round");
-            let message = Message { reject: true, hint: 3, forced: true, round, entries, ..message(kind) };
+            let message =
+                Message { reject: true, hint: Index(3), forced: true, round, entries, ..message(kind) };
             let body = message.encode();
             let decoded = Message::decode(&body).unwrap();
             assert_eq!(decoded, message);
@@ -218,15 +246,15 @@ mod tests {
             }
             bytes.truncate(1 + random.below(bytes.len() as u64) as usize);
             if let Ok(message) = Message::decode(&Bytes::from(bytes)) {
-                message.is_sound(9);
+                message.is_sound(Index(9));
             }
         }
     }
 
     #[test]
     fn message_that_no_correct_peer_sends_is_unsound() {
-        let sound = |message: Message| message.is_sound(7);
-        let at = |index, term| Position { index, term };
+        let sound = |message: Message| message.is_sound(Index(7));
+        let at = Position::new;
         assert!(sound(Message { entries: vec![entry(8, 4), entry(9, 5)], ..message(Kind::Append) }));
         assert!(
             !sound(Message { entries: vec![entry(8, 5), entry(9, 4)], ..message(Kind::Append) }),
@@ -235,11 +263,20 @@ mod tests {
         assert!(!sound(Message { entries: vec![entry(8, 6)], ..message(Kind::Append) }), "from the future");
         assert!(!sound(Message { at: at(7, 0), ..message(Kind::Append) }), "an index without a term");
         assert!(!sound(Message { at: at(0, 1), ..message(Kind::Append) }), "a term without an index");
-        assert!(!sound(Message { term: 0, ..message(Kind::Heartbeat) }), "a local message");
-        assert!(!sound(Message { term: u64::MAX, ..message(Kind::Heartbeat) }), "a term without an end");
+        assert!(!sound(Message { term: Term::ZERO, ..message(Kind::Heartbeat) }), "a local message");
+        assert!(
+            !sound(Message { term: Term(u64::MAX), ..message(Kind::Heartbeat) }),
+            "a term without an end"
+        );
         assert!(sound(message(Kind::AppendResponse)));
         assert!(!sound(Message { at: at(8, 4), ..message(Kind::AppendResponse) }), "beyond the log here");
-        assert!(!sound(Message { reject: true, hint: 8, ..message(Kind::AppendResponse) }), "a hint beyond");
-        assert!(!sound(Message { at: at(0, 0), ..message(Kind::Snapshot) }), "a snapshot of nothing");
+        assert!(
+            !sound(Message { reject: true, hint: Index(8), ..message(Kind::AppendResponse) }),
+            "a hint beyond"
+        );
+        let view = Some(View::of(kv::Epoch(1), &[NodeId(1)]));
+        assert!(sound(Message { view: view.clone(), ..message(Kind::Snapshot) }));
+        assert!(!sound(Message { view, at: at(0, 0), ..message(Kind::Snapshot) }), "a snapshot of nothing");
+        assert!(!sound(message(Kind::Snapshot)), "a snapshot without members");
     }
 }

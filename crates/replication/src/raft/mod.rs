@@ -1,70 +1,137 @@
 //! `raft`: consensus of a majority.
 //!
-//! The consensus itself is the raft crate's (`core` alone names its types). Around it stands what a store needs and the
-//! crate leaves open, each in a room of its own, as plain data and arithmetic:
+//! # The problem
+//!
+//! Three nodes hold copies of one shard. Clients write through any of them; nodes crash, restart, stop for a while, and lose
+//! sight of each other. All copies must take in the same writes in the same order, a write that was acknowledged must never be
+//! lost, and the shard must go on while any two of the nodes are up and see each other.
+//!
+//! Two facts make it hard. Nobody can tell a node that is down from one that cannot be reached: whoever takes over must be safe
+//! from a leader that still believes it leads. And an entry that is on one disk only may or may not be known to others: whoever
+//! takes over must keep what was acknowledged, and may drop the rest.
+//!
+//! # How raft solves it
+//!
+//! Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm" (2014), and Ongaro, "Consensus: Bridging Theory and
+//! Practice" (2014). Everything rests on one piece of arithmetic: any two majorities have a member in common.
+//!
+//! - **Terms.** Time is cut into terms, numbered from 1. A term has at most one leader, because a leader needs the votes of a
+//!   majority and nobody votes twice in a term: term and vote are synced before a vote leaves. Every message carries its sender's
+//!   term. Who hears of a later one follows it, so a leader of an earlier term ends at the first word of a member that voted later.
+//! - **The log.** The leader gives each entry the next index and its term, and sends it with the index and term of the entry
+//!   before. A follower takes it only behind that same entry. So two logs that have an entry of the same index and term are the
+//!   same up to there, whoever wrote them.
+//! - **Commit.** An entry is committed when it is synced on a majority and is of the leader's own term; all before it are committed
+//!   with it. Only what is committed is applied and acknowledged.
+//! - **Elections.** A follower that hears nothing for an election timeout asks to be elected. Members vote only for a log that
+//!   reaches as far as their own: later term of its last entry, then longer. A committed entry is in a majority of logs, so every
+//!   majority of voters has a member that refuses who lacks it. That is why leaders never lack what was acknowledged.
+//!
+//! # An example
+//!
+//! `n1` leads in term 1. Logs are drawn with the term of each entry; `|` is the commit.
+//!
+//! ```text
+//!   1. A write becomes entry 3. n1 and n2 sync it; the message to n3 is lost. Two of three have it: n1 commits and answers.
+//!
+//!        n1  1 1 1|          n2  1 1|1           n3  1 1|
+//!
+//!   2. Another write becomes entry 4. n1 syncs it and is cut off before it has sent it. Its client waits.
+//!
+//!        n1  1 1 1|1         n2  1 1|1           n3  1 1|          <- n1 still believes that it leads
+//!
+//!   3. n2 and n3 hear nothing. n3 asks first: n2 refuses, for n3's log ends at 2 and its own at 3. n2 asks, n3 votes for it:
+//!      n2 leads in term 2, with an empty entry of that term. It sends n3 what it lacks, and commits 3 and 4 together.
+//!
+//!        n1  1 1 1|1         n2  1 1 1 2|        n3  1 1 1 2|
+//!
+//!   4. n1 is back. The first message of term 2 ends its leadership. Its entry 4 does not match, goes, and n2's comes in its
+//!      place: the write of step 2 has failed, and its client is answered so, or that it is in doubt if it did not wait.
+//!
+//!        n1  1 1 1 2|        n2  1 1 1 2|        n3  1 1 1 2|
+//! ```
+//!
+//! Entry 3 was acknowledged in step 1 and is in every log. Entry 4 of term 1 was not, and is in none.
+//!
+//! # Reads
+//!
+//! A read must not miss what was acknowledged before it was asked, and a leader cannot know by itself that it still leads. It
+//! has two proofs, and neither needs an entry:
+//!
+//! - **A round** (ReadIndex, dissertation §6.4): the leader notes its commit, asks all members whether they still follow it, and
+//!   when a majority says so, reads once that commit is applied. All reads that came before the round began share it. A
+//!   follower asks the leader for the index, and serves the read itself.
+//! - **A lease** (§6.4.1): a majority that answered a round has promised not to take part in an election for an election
+//!   timeout. Until that is over, by a clock that may run some percent wrong, nobody else leads: the leader reads at once. The
+//!   lease is looked at again when the rows are there, so a pause in between does no harm.
+//!
+//! # What a node that comes back may do
+//!
+//! A restarted replica has forgotten whom it promised to keep still for, so it keeps still for one election timeout. A replica
+//! whose log is shorter than what it acknowledged would elect a leader that lacks entries: it keeps still until it has them
+//! ([`loss`]). A follower behind the leader's log gets a snapshot of the table, and the log goes on behind it.
+//!
+//! # Guarantee
+//!
+//! Linearizable. It serves while a majority of the members is up and connected; what was acknowledged is synced on a majority.
+//! After its leader is lost a shard is without one for one to two election timeouts, half a second to a second.
+//!
+//! # The rooms
+//!
+//! The consensus itself is the raft crate's ([`core`] alone names its types). Around it stands what a store needs and the crate
+//! leaves open, each in a room of its own, as plain data and arithmetic:
 //!
 //! | room | what |
 //! |---|---|
+//! | `replica` | inputs to outputs: what the other rooms say, in the order that keeps the promises |
 //! | `message` | what replicas say to each other, and what of it is believed |
 //! | `outbox` | what may leave only when the log is synced |
 //! | `proposals` | whose the appended entries are, and what became of them |
-//! | `reads` | rounds of ReadIndex, and the reads that wait for them |
+//! | `reads`, `rounds` | the reads that wait, and the rounds that prove them |
 //! | `lease` | until when a leader may read without a round |
 //! | `guard` | when a replica may vote, and the ticks |
+//! | `loss` | what a replica that lost entries says, and what it is answered |
 //! | `snapshots` | the snapshots for followers behind the log |
-//!
-//! Guarantee: linearizable; serves while a majority of the members is up and connected; what was acknowledged is synced on a
-//! majority. An election takes one to two election timeouts.
+//! | `observe`, `describe` | what messages say and what a replica is, for whoever watches |
 //!
 //! # The rules it keeps beside raft's own
 //!
 //! - A message leaves before the sync only from a leader, and not when term or vote changed in the same step.
 //! - A replica does not vote or campaign for one election timeout after its start and after its leader's last message, unless
 //!   the leader itself asked for the election. The leases rest on it.
-//! - A leader that told another to campaign reads by rounds for the rest of its term.
+//! - A leader that asked another to campaign reads by rounds for the rest of its term.
 //! - A replica that lost acknowledged entries neither votes nor campaigns until it has them again, and believes nobody until a
-//!   proven leader told it how many they are. Commits beyond its log are not believed.
+//!   proven leader said how many they are. Commits beyond its log are not believed.
+//! - Each issue of a round has a number of its own: late answers to an earlier issue prove nothing.
 //! - Ticks that were missed are skipped.
 //!
 //! # Caveats
 //!
 //! The members are fixed. A read that needs a leader waits until there is one, and a write that was appended until its fate is
-//! known: whoever cannot wait any longer forgets it. A local read tells as its staleness the time since the last round that was confirmed and applied
-//! here, `u64::MAX` when there was none; while such reads come, rounds go on in the background. A snapshot made for a
-//! follower that is not sent, because the leadership went elsewhere, is never asked for again.
+//! known: whoever cannot wait any longer forgets it. The staleness of a local read is the time since the last round that was
+//! confirmed and applied here, `u64::MAX` when there was none; while such reads come, rounds go on in the background. A snapshot
+//! that was made for a follower and is not sent, because the leadership went elsewhere, is never asked for again.
 
 mod core;
+mod describe;
 #[doc(hidden)]
 pub mod fuzz;
 mod guard;
 mod lease;
+mod loss;
 mod message;
+pub mod observe;
 mod outbox;
 mod proposals;
 mod reads;
+mod replica;
 mod rounds;
 mod snapshots;
-#[cfg(test)]
-mod tests;
 
-use bytes::Bytes;
-use kv::cluster::Role;
-use kv::{Error, NodeId, Version};
-use mutant::Mutant;
+use kv::NodeId;
 
-use self::core::{Core, Work};
-use self::guard::{Guard, Ticker};
-use self::lease::Lease;
-use self::message::{Kind, Message};
-use self::outbox::Outbox;
-use self::proposals::Proposals;
-use self::reads::{Moment, Reads, Verdict};
-use crate::batch::Batch;
-use crate::entries::Position;
-use crate::random::Random;
-use crate::record::Record;
-pub use crate::recovery::Recovery;
-use crate::{Input, Instant, Output, Protocol, Status, Token, UNAPPLIED_BYTES_MAX};
+use crate::View;
+pub use replica::{Raft, describe};
 
 /// A group, as one of its members sees it. All members have the same, but for `id` and `seed`.
 #[derive(Clone, Debug)]
@@ -72,7 +139,9 @@ pub struct Config {
     /// This member.
     pub id: NodeId,
     /// All members.
-    pub members: Vec<NodeId>,
+    pub view: View,
+    /// This member's node lost its data folder, and with it what it had promised.
+    pub lost: bool,
     /// Decides the election timeouts and the names of the rounds. Not the same in two lives of a replica.
     pub seed: u64,
     /// The unit of the other times.
@@ -89,10 +158,11 @@ pub struct Config {
 
 impl Config {
     /// A group with the usual times: elections after 0.5 to 1 s, 10 heartbeats a second.
-    pub fn new(id: NodeId, members: Vec<NodeId>, seed: u64) -> Config {
+    pub fn new(id: NodeId, view: View, seed: u64) -> Config {
         Config {
             id,
-            members,
+            view,
+            lost: false,
             seed,
             tick_micros: 50_000,
             election_ticks: 10,
@@ -101,357 +171,4 @@ impl Config {
             drift_percent: 10,
         }
     }
-}
-
-/// A replica of a raft group.
-pub struct Raft {
-    config: Config,
-    now: Instant,
-    clock: Version,
-    core: Core,
-    ticker: Ticker,
-    guard: Guard,
-    lease: Lease,
-    reads: Reads,
-    batch: Batch,
-    proposals: Proposals,
-    outbox: Outbox<Message>,
-    /// The table has applied what is up to here.
-    applied: Position,
-    /// A snapshot that is on its way to the disk, and the ticket of its append.
-    installing: Option<(u64, Position)>,
-    /// The term and the role that the rooms know of.
-    seen: (u64, Role),
-    /// Makes the names of rounds unique among the lives of this replica; drawn at the first tick.
-    life: Option<u64>,
-}
-
-impl Raft {
-    /// The replica, from its log and its table (index and term of the last entry it has applied).
-    pub fn new(config: Config, recovery: Recovery, applied: (u64, u64)) -> Raft {
-        assert!(config.members.contains(&config.id), "node {} is a member of the group it serves", config.id);
-        let applied = Position { index: applied.0, term: applied.1 };
-        let recovered = recovery.finish(applied);
-        let timeout_micros = config.election_ticks as u64 * config.tick_micros;
-        let guard = Guard::new(timeout_micros, recovered.lost.unwrap_or_default());
-        let core = Core::new(&config, recovered, applied.index);
-        Raft {
-            now: Instant::default(),
-            clock: Version::ZERO,
-            ticker: Ticker::new(config.tick_micros),
-            guard,
-            lease: Lease::new(config.tick_micros, config.election_ticks, config.drift_percent),
-            reads: Reads::default(),
-            batch: Batch::default(),
-            proposals: Proposals::default(),
-            outbox: Outbox::new(),
-            applied,
-            installing: None,
-            seen: (core.term(), core.role()),
-            life: None,
-            core,
-            config,
-        }
-    }
-
-    fn tick(&mut self, now: Instant, clock: Version) {
-        (self.now, self.clock) = (self.now.max(now), clock);
-        self.guard.tick(self.now);
-        if self.life.is_none() {
-            self.life = Some(Random::new(self.config.seed ^ now.0.rotate_left(32)).next());
-            if self.config.members.len() == 1 {
-                self.core.campaign();
-            }
-        }
-        if self.ticker.is_due(self.now) {
-            self.core.tick(self.may_elect(false));
-            self.repeat_round();
-        }
-    }
-
-    fn may_elect(&self, forced: bool) -> bool {
-        let alone = self.config.members.len() == 1;
-        self.installing.is_none() && (alone || self.guard.may_elect(self.now, self.core.durable(), forced))
-    }
-
-    fn message(&mut self, from: NodeId, body: &Bytes) {
-        let Some(message) = self.believed(from, body) else { return };
-        let dropped = match message.kind {
-            Kind::Vote | Kind::PreVote => !self.may_elect(message.forced),
-            Kind::VoteResponse | Kind::PreVoteResponse | Kind::TimeoutNow => !self.may_elect(true),
-            // Too far behind with applying: the leader sends it again.
-            Kind::Append => {
-                !message.entries.is_empty() && self.core.log().unapplied_bytes() > 2 * UNAPPLIED_BYTES_MAX
-            }
-            _ => false,
-        };
-        let (is_of_leader, term) = (message.is_of_leader(), message.term);
-        if !dropped {
-            self.core.step(message);
-        }
-        if is_of_leader && term == self.core.term() && self.core.leader() == from.0 {
-            self.guard.heard(self.now);
-        }
-    }
-
-    /// The message, if a member may have sent it here.
-    fn believed(&self, from: NodeId, body: &Bytes) -> Option<Message> {
-        let message = Message::decode(body).ok()?;
-        let is_for_us = message.from == from.0 && message.to == self.config.id.0;
-        let is_member = from != self.config.id && self.config.members.contains(&from);
-        let is_believed = self.guard.believes(message.term) && message.is_sound(self.core.last());
-        (is_for_us && is_member && is_believed).then_some(message)
-    }
-
-    fn snapshot_received(&mut self, header: &Bytes, out: &mut Vec<Output>) {
-        let message = Message::decode(header).ok().filter(|message| message.kind == Kind::Snapshot);
-        let from = message.as_ref().map(|message| message.from);
-        let believed = from.and_then(|from| self.believed(NodeId(from), header));
-        let taken = match believed {
-            Some(message) if self.installing.is_none() => {
-                let (from, term) = (message.from, message.term);
-                let taken = self.core.restore(message);
-                if term == self.core.term() && from == self.core.leader() {
-                    self.guard.heard(self.now);
-                }
-                taken
-            }
-            _ => false,
-        };
-        if !taken {
-            out.push(Output::DiscardSnapshot);
-        }
-    }
-
-    fn propose(&mut self, token: Token, op: Bytes, out: &mut Vec<Output>) {
-        let taken = match self.core.role() {
-            Role::Leader => self.batch.push(token, op),
-            _ => Err(Error::WrongNode { try_next: None }),
-        };
-        if let Err(error) = taken {
-            out.push(Output::Refuse { token, error });
-        }
-    }
-
-    fn read(&mut self, token: Token, level: kv::Level, out: &mut Vec<Output>) {
-        let moment = moment(self.now, &self.core, &self.lease, self.applied);
-        if let Err(error) = self.reads.read(token, level, moment) {
-            out.push(Output::Refuse { token, error });
-        }
-    }
-
-    fn fetched(&mut self, token: Token, out: &mut Vec<Output>) {
-        let moment = moment(self.now, &self.core, &self.lease, self.applied);
-        if let Verdict::Answer { reached, staleness_micros } = self.reads.fetched(token, moment) {
-            out.push(Output::Answer { token, reached, staleness_micros });
-        }
-    }
-
-    fn forget(&mut self, token: Token) {
-        let _ = self.reads.forget(token) || self.batch.forget(token);
-    }
-
-    fn synced(&mut self, ticket: u64, out: &mut Vec<Output>) {
-        let Some((step, late)) = self.outbox.synced(ticket) else { return };
-        self.core.persisted(step);
-        self.send(late, out);
-        if let Some((_, at)) = self.installing.take_if(|(install, _)| *install <= ticket) {
-            self.set_applied(at);
-        }
-    }
-
-    fn applied(&mut self, index: u64) {
-        if index > self.applied.index {
-            let term = self.core.log().term(index).unwrap_or_default();
-            self.set_applied(Position { index, term });
-        }
-    }
-
-    fn set_applied(&mut self, at: Position) {
-        self.applied = self.applied.max(at);
-        self.core.applied(self.applied.index, self.config.cache_bytes);
-        self.reads.applied(self.applied.index);
-    }
-
-    /// Carries out all that follows from an input.
-    fn settle(&mut self, out: &mut Vec<Output>) {
-        loop {
-            self.note_role(out);
-            if let Some(work) = self.core.work() {
-                self.carry_out(work, out);
-            } else if !self.append_next(out) && !self.begin_round() {
-                break;
-            }
-        }
-        while let Some(to) = self.core.next_snapshot() {
-            out.push(Output::MakeSnapshot { to: node(to) });
-        }
-        let tokens = self.reads.take_fetch();
-        if !tokens.is_empty() {
-            out.push(Output::Fetch { tokens });
-        }
-        let refused = self.proposals.take_refused();
-        out.extend(refused.map(|(token, error)| Output::Refuse { token, error }));
-    }
-
-    /// Tells the rooms when the term or the role changed.
-    fn note_role(&mut self, out: &mut Vec<Output>) {
-        let now = (self.core.term(), self.core.role());
-        if now != self.seen {
-            self.seen = now;
-            self.lease.reset();
-            self.reads.interrupt();
-            if now.1 != Role::Leader {
-                out.extend(self.batch.drain().map(|token| Output::Refuse { token, error: not_appended() }));
-            }
-        }
-    }
-
-    fn carry_out(&mut self, work: Work, out: &mut Vec<Output>) {
-        let Work { step, records, snapshot, mut early, mut late, committed, rounds } = work;
-        if mutant::is(Mutant::FollowerAcknowledgesUnsynced) {
-            early.extend(late.extract_if(.., |message| message.kind == Kind::AppendResponse));
-        }
-        self.send(early, out);
-        if !records.is_empty() {
-            let ticket = self.outbox.issue();
-            if let Some(at) = snapshot {
-                self.proposals.covered(at);
-                self.installing = Some((ticket, at));
-            }
-            out.push(Output::Append { ticket, records, install: snapshot.is_some() });
-            self.outbox.hold(step, late);
-            if mutant::is(Mutant::LeaderCountsUnsynced) && self.core.role() == Role::Leader {
-                self.core.persisted(step);
-            }
-        } else if self.outbox.is_idle() {
-            self.core.persisted(step);
-            self.send(late, out);
-        } else {
-            self.outbox.hold(step, late);
-        }
-        for (name, index) in rounds {
-            self.round_confirmed(&name, index);
-        }
-        for entry in committed {
-            self.give(entry, out);
-        }
-    }
-
-    fn give(&mut self, entry: crate::entries::LogEntry, out: &mut Vec<Output>) {
-        let at = Position { index: entry.index, term: entry.term };
-        let tokens = self.proposals.committed(at);
-        let is_ops = entry.kind == 0;
-        if !is_ops {
-            self.lease.revoke();
-        }
-        let copies = self.core.copies(at.index);
-        let entry = if is_ops { entry.data } else { Bytes::new() };
-        out.push(Output::Apply { index: at.index, term: at.term, entry, tokens, copies });
-    }
-
-    fn send(&mut self, messages: Vec<Message>, out: &mut Vec<Output>) {
-        for message in messages {
-            let (to, body) = (node(message.to), message.encode());
-            match message.kind {
-                Kind::Snapshot => out.push(Output::SendSnapshot { to, header: body }),
-                Kind::TimeoutNow => {
-                    if !mutant::is(Mutant::LeaseKeptOnTransfer) {
-                        self.lease.give_away();
-                    }
-                    out.push(Output::Send { to, body });
-                }
-                _ => out.push(Output::Send { to, body }),
-            }
-        }
-    }
-
-    /// Appends the next entry, if it may be. Whether it was.
-    fn append_next(&mut self, out: &mut Vec<Output>) -> bool {
-        if self.batch.is_empty() || !self.core.may_propose() {
-            return false;
-        }
-        let Some((entry, tokens)) = self.batch.next(self.clock) else { return false };
-        match self.core.propose(entry) {
-            Some(at) => self.proposals.appended(at, tokens),
-            None => {
-                out.extend(tokens.into_iter().map(|token| Output::Refuse { token, error: not_appended() }))
-            }
-        }
-        true
-    }
-}
-
-impl Protocol for Raft {
-    fn step(&mut self, input: Input, out: &mut Vec<Output>) {
-        match input {
-            Input::Tick { now, clock } => self.tick(now, clock),
-            Input::Propose { ops } => ops.into_iter().for_each(|(token, op)| self.propose(token, op, out)),
-            Input::Read { token, level } => self.read(token, level, out),
-            Input::Fetched { token } => self.fetched(token, out),
-            Input::Forget { token } => self.forget(token),
-            Input::Message { from, body } => self.message(from, &body),
-            Input::Durable { ticket } => self.synced(ticket, out),
-            Input::Applied { index } => self.applied(index),
-            Input::Connected { node, last } => self.core.connected(node.0, last),
-            Input::Disconnected { node } => self.core.unreachable(node.0),
-            Input::WholeAt { index, term } => self.guard.require(index, term),
-            Input::SnapshotMade { to, at } => {
-                self.core.snapshot_made(to.0, at.map(|(index, term)| Position { index, term }));
-            }
-            Input::SnapshotSent { to, arrived } => self.core.snapshot_sent(to.0, arrived),
-            Input::SnapshotReceived { header } => self.snapshot_received(&header, out),
-            Input::Transfer { to } => self.core.transfer(to.0),
-        }
-        self.settle(out);
-    }
-
-    fn status(&self) -> Status {
-        let leader = self.core.leader();
-        Status {
-            role: self.core.role(),
-            leader: (leader != 0).then(|| node(leader)),
-            term: self.core.term(),
-            last: self.core.last(),
-            durable: self.core.durable(),
-            commit: self.core.commit(),
-            applied: self.applied.index,
-        }
-    }
-
-    fn acknowledged(&self, node: NodeId) -> Option<u64> {
-        self.core.acknowledged(node.0)
-    }
-
-    fn checkpoint(&self) -> Vec<Bytes> {
-        let log = self.core.log();
-        let mut records =
-            vec![Record::Base(self.applied).encode(), Record::State(self.core.state()).encode()];
-        if let Some((_, at)) = self.installing {
-            records.push(Record::Snapshot(at).encode());
-        }
-        records.extend(log.above(self.applied.index).cloned().map(|entry| Record::Entry(entry).encode()));
-        records
-    }
-}
-
-/// What a message says, for people.
-pub fn describe(body: &Bytes) -> String {
-    Message::decode(body).map_or_else(|error| error.to_string(), |message| message.to_string())
-}
-
-fn moment<'a>(now: Instant, core: &Core, lease: &'a Lease, applied: Position) -> Moment<'a> {
-    let lease = core.has_committed().then_some(lease);
-    Moment { now, lease, commit: core.commit(), applied: applied.index }
-}
-
-fn node(id: u64) -> NodeId {
-    NodeId(id)
-}
-
-fn not_appended() -> Error {
-    Error::Unavailable(
-        "this node stopped leading the shard before it ordered the write: nothing of it happened; try again"
-            .into(),
-    )
 }

@@ -5,14 +5,16 @@
 
 use std::collections::VecDeque;
 
+use crate::Ticket;
+
 /// The steps that are not synced yet. `T` is what leaves then.
 pub(super) struct Outbox<T> {
-    issued: u64,
+    issued: Ticket,
     waiting: VecDeque<Waiting<T>>,
 }
 
 struct Waiting<T> {
-    ticket: u64,
+    ticket: Ticket,
     step: u64,
     then: Vec<T>,
 }
@@ -20,12 +22,18 @@ struct Waiting<T> {
 impl<T> Outbox<T> {
     /// Empty.
     pub(super) fn new() -> Outbox<T> {
-        Outbox { issued: 0, waiting: VecDeque::new() }
+        Outbox { issued: Ticket::default(), waiting: VecDeque::new() }
     }
 
     /// A new ticket, for the append of the step that is held next.
-    pub(super) fn issue(&mut self) -> u64 {
-        self.issued += 1;
+    pub(super) fn issue(&mut self) -> Ticket {
+        self.issued = self.issued.next();
+        self.issued
+    }
+
+    /// The last ticket.
+    #[cfg(test)]
+    pub(super) fn issued(&self) -> Ticket {
         self.issued
     }
 
@@ -36,11 +44,14 @@ impl<T> Outbox<T> {
 
     /// Holds a step back until all that was issued so far is synced.
     pub(super) fn hold(&mut self, step: u64, then: Vec<T>) {
+        let last = self.waiting.back().map(|waiting| waiting.step);
+        assert!(last.is_none_or(|last| last < step), "steps are held in order: {step} after {last:?}");
         self.waiting.push_back(Waiting { ticket: self.issued, step, then });
     }
 
     /// All appends up to a ticket are synced: the last step that is, and what leaves now.
-    pub(super) fn synced(&mut self, ticket: u64) -> Option<(u64, Vec<T>)> {
+    pub(super) fn synced(&mut self, ticket: Ticket) -> Option<(u64, Vec<T>)> {
+        assert!(ticket <= self.issued, "append {ticket} is synced, and {} was the last one", self.issued);
         let mut released: Option<(u64, Vec<T>)> = None;
         while self.waiting.front().is_some_and(|first| first.ticket <= ticket) {
             let Waiting { step, then, .. } = self.waiting.pop_front().expect("it was just looked at");
@@ -59,15 +70,15 @@ mod tests {
     #[test]
     fn outbox_releases_in_order_what_is_synced() {
         let mut outbox = Outbox::new();
-        assert_eq!(outbox.issue(), 1);
+        assert_eq!(outbox.issue(), Ticket(1));
         outbox.hold(10, vec!["a"]);
         outbox.hold(11, vec!["b"]);
-        assert_eq!(outbox.issue(), 2);
+        assert_eq!(outbox.issue(), Ticket(2));
         outbox.hold(12, vec!["c"]);
-        assert_eq!(outbox.synced(0), None);
-        assert_eq!(outbox.synced(1), Some((11, vec!["a", "b"])));
+        assert_eq!(outbox.synced(Ticket(0)), None);
+        assert_eq!(outbox.synced(Ticket(1)), Some((11, vec!["a", "b"])));
         assert!(!outbox.is_idle());
-        assert_eq!(outbox.synced(2), Some((12, vec!["c"])));
+        assert_eq!(outbox.synced(Ticket(2)), Some((12, vec!["c"])));
         assert!(outbox.is_idle());
     }
 }

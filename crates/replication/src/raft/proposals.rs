@@ -6,10 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use kv::Error;
+use kv::{Error, Position, Term};
 
 use crate::Token;
-use crate::entries::Position;
 
 /// The open proposals by index and term.
 #[derive(Default)]
@@ -21,6 +20,11 @@ pub(super) struct Proposals {
 impl Proposals {
     /// An entry was appended here.
     pub(super) fn appended(&mut self, at: Position, tokens: Vec<Token>) {
+        let last = self.open.last_key_value().map(|(last, _)| *last);
+        assert!(
+            last.is_none_or(|last| last.term < at.term || last < at),
+            "entry {at} is appended behind {last:?} of the same term"
+        );
         self.open.insert(at, tokens);
     }
 
@@ -28,9 +32,13 @@ impl Proposals {
     pub(super) fn committed(&mut self, at: Position) -> Vec<Token> {
         let tokens = self.open.remove(&at).unwrap_or_default();
         // Terms never fall along a log: what an earlier term put here or behind cannot follow this entry.
-        let rest = self.open.range(Position { term: 0, ..at }..);
+        let rest = self.open.range(Position { term: Term::ZERO, ..at }..);
         let is_dead = |other: &Position| other.index == at.index || other.term < at.term;
         let dead: Vec<Position> = rest.map(|(other, _)| *other).filter(is_dead).collect();
+        assert!(
+            self.open.range(..Position { term: Term::ZERO, ..at }).next().is_none(),
+            "entries are committed in order"
+        );
         for other in dead {
             let tokens = self.open.remove(&other).unwrap_or_default();
             self.refuse(tokens, overwritten);
@@ -40,7 +48,7 @@ impl Proposals {
 
     /// A snapshot stands for all entries up to its place.
     pub(super) fn covered(&mut self, at: Position) {
-        let behind = self.open.split_off(&Position { index: at.index + 1, term: 0 });
+        let behind = self.open.split_off(&Position { index: at.index.next(), term: Term::ZERO });
         for (_, tokens) in std::mem::replace(&mut self.open, behind) {
             self.refuse(tokens, in_doubt);
         }
@@ -78,7 +86,7 @@ mod tests {
     use super::*;
 
     fn at(index: u64, term: u64) -> Position {
-        Position { index, term }
+        Position::new(index, term)
     }
 
     fn refused(proposals: &mut Proposals) -> Vec<(Token, Outcome)> {

@@ -18,7 +18,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kv::{Error, Level};
+use kv::{Error, Index, Level};
 use mutant::Mutant;
 
 use super::lease::Lease;
@@ -31,8 +31,8 @@ pub(super) struct Moment<'a> {
     pub(super) now: Instant,
     /// Of a leader that has committed an entry of its term.
     pub(super) lease: Option<&'a Lease>,
-    pub(super) commit: u64,
-    pub(super) applied: u64,
+    pub(super) commit: Index,
+    pub(super) applied: Index,
 }
 
 impl Moment<'_> {
@@ -59,7 +59,7 @@ pub(super) struct Reads {
     /// By the number of the first round that will do.
     waiting: BTreeSet<(u64, Token)>,
     /// By the index that must be applied first.
-    indexed: BTreeSet<(u64, Token)>,
+    indexed: BTreeSet<(Index, Token)>,
     /// Their rows may be read now.
     fetch: Vec<Token>,
     round: Option<Round>,
@@ -83,7 +83,7 @@ struct Read {
 #[derive(Clone, Copy)]
 enum Place {
     Waiting(u64),
-    Indexed(u64, Proof),
+    Indexed(Index, Proof),
     Fetching(Proof),
 }
 
@@ -106,7 +106,7 @@ struct Round {
 struct Confirmed {
     number: u64,
     began: Instant,
-    index: u64,
+    index: Index,
 }
 
 impl Reads {
@@ -117,7 +117,8 @@ impl Reads {
         }
         self.wanted = true;
         let read = Read { level, after: self.rounds + 1, place: Place::Waiting(0) };
-        self.open.insert(token, read);
+        let before = self.open.insert(token, read);
+        assert!(before.is_none(), "a token names one open read: {token}");
         self.place(token, read, moment);
         Ok(())
     }
@@ -161,6 +162,10 @@ impl Reads {
         if self.round.is_some() || (self.waiting.is_empty() && !renew) {
             return None;
         }
+        assert!(
+            self.waiting.last().is_none_or(|(after, _)| *after <= self.rounds + 1),
+            "a read waits for the next round at most"
+        );
         self.wanted = false;
         self.rounds += 1;
         self.round = Some(Round { number: self.rounds, began: now, issued: now });
@@ -175,8 +180,13 @@ impl Reads {
     }
 
     /// A round is confirmed: when it began, if it is the one on its way.
-    pub(super) fn confirm_round(&mut self, number: u64, index: u64, applied: u64) -> Option<Instant> {
+    pub(super) fn confirm_round(&mut self, number: u64, index: Index, applied: Index) -> Option<Instant> {
+        assert!(number <= self.rounds, "round {number} is confirmed, and {} was the last one", self.rounds);
         let began = self.round.take_if(|round| round.number == number)?.began;
+        assert!(
+            self.confirmed.is_none_or(|before| before.number < number && before.began <= began),
+            "rounds are confirmed in order"
+        );
         let confirmed = Confirmed { number, began, index };
         self.confirmed = Some(confirmed);
         let later = self.waiting.split_off(&(number + 1, 0));
@@ -190,10 +200,10 @@ impl Reads {
     /// The term or the role changed: what is on its way is lost, and so is the lease.
     pub(super) fn interrupt(&mut self) {
         self.round = None;
-        let leased = |(_, token): &&(u64, Token)| {
+        let leased = |(_, token): &&(Index, Token)| {
             matches!(self.open.get(token), Some(Read { place: Place::Indexed(_, Proof::Lease), .. }))
         };
-        let leased: Vec<(u64, Token)> = self.indexed.iter().filter(leased).copied().collect();
+        let leased: Vec<(Index, Token)> = self.indexed.iter().filter(leased).copied().collect();
         for (index, token) in leased {
             self.indexed.remove(&(index, token));
             let read = self.open[&token];
@@ -202,8 +212,8 @@ impl Reads {
     }
 
     /// All entries up to here are applied.
-    pub(super) fn applied(&mut self, applied: u64) {
-        let later = self.indexed.split_off(&(applied + 1, 0));
+    pub(super) fn applied(&mut self, applied: Index) {
+        let later = self.indexed.split_off(&(applied.next(), 0));
         for (_, token) in std::mem::replace(&mut self.indexed, later) {
             let read = self.open.get_mut(&token).expect("an indexed read is open");
             let Place::Indexed(_, proof) = read.place else { unreachable!("the set holds indexed reads") };
@@ -214,11 +224,9 @@ impl Reads {
     }
 
     fn place(&mut self, token: Token, read: Read, moment: Moment) {
-        let fresh = |confirmed: &Confirmed, millis: u64| {
-            moment.now.since(confirmed.began) <= millis.saturating_mul(1000)
-        };
+        let fresh = |confirmed: &Confirmed, millis: u64| is_within(moment.now.since(confirmed.began), millis);
         match read.level {
-            Level::Local => self.index(token, 0, Proof::Local(self.known(moment)), moment.applied),
+            Level::Local => self.index(token, Index::ZERO, Proof::Local(self.known(moment)), moment.applied),
             _ if moment.is_leased() => self.index(token, moment.commit, Proof::Lease, moment.applied),
             Level::Bounded(millis) => match self.confirmed.filter(|confirmed| fresh(confirmed, millis)) {
                 Some(round) => self.index(token, round.index, Proof::Round(round), moment.applied),
@@ -233,7 +241,7 @@ impl Reads {
         self.open.insert(token, Read { place: Place::Waiting(read.after), ..read });
     }
 
-    fn index(&mut self, token: Token, index: u64, proof: Proof, applied: u64) {
+    fn index(&mut self, token: Token, index: Index, proof: Proof, applied: Index) {
         let read = self.open.get_mut(&token).expect("a read that is placed is open");
         if index <= applied {
             read.place = Place::Fetching(proof);
@@ -253,7 +261,7 @@ impl Reads {
             Proof::Round(round) => {
                 let staleness = moment.now.since(round.began);
                 let Level::Bounded(millis) = read.level else { return None };
-                (staleness <= millis.saturating_mul(1000)).then_some((read.level, staleness))
+                is_within(staleness, millis).then_some((read.level, staleness))
             }
             Proof::Local(since) => {
                 Some((Level::Local, since.map_or(u64::MAX, |since| moment.now.since(since))))
@@ -269,11 +277,16 @@ impl Reads {
         self.settled.map(|round| round.began)
     }
 
-    fn settle(&mut self, applied: u64) {
+    fn settle(&mut self, applied: Index) {
         if let Some(confirmed) = self.confirmed.filter(|confirmed| confirmed.index <= applied) {
             self.settled = Some(confirmed);
         }
     }
+}
+
+/// Whether what is so old is young enough for a bound.
+fn is_within(staleness_micros: u64, millis: u64) -> bool {
+    staleness_micros <= millis.saturating_mul(1000) || mutant::is(Mutant::BoundIgnored)
 }
 
 #[cfg(test)]
@@ -283,7 +296,7 @@ mod tests {
     const RENEW: u64 = 200;
 
     fn moment(now: u64, applied: u64) -> Moment<'static> {
-        Moment { now: Instant(now), lease: None, commit: 10, applied }
+        Moment { now: Instant(now), lease: None, commit: Index(10), applied: Index(applied) }
     }
 
     fn lease(began: u64) -> Lease {
@@ -301,7 +314,7 @@ mod tests {
         let mut reads = Reads::default();
         reads.read(1, Level::Linearizable, moment(1000, 10)).unwrap();
         assert_eq!(reads.begin_round(Instant(1000), RENEW), Some(1));
-        assert_eq!(reads.confirm_round(1, 10, 10), Some(Instant(1000)));
+        assert_eq!(reads.confirm_round(1, Index(10), Index(10)), Some(Instant(1000)));
         assert_eq!(reads.take_fetch(), [1]);
         assert_eq!(reads.fetched(1, moment(1001, 10)), answer(Level::Linearizable, 0));
         reads
@@ -313,11 +326,11 @@ mod tests {
         reads.read(1, Level::Linearizable, moment(0, 5)).unwrap();
         assert_eq!(reads.begin_round(Instant(0), RENEW), Some(1));
         assert_eq!(reads.begin_round(Instant(1), RENEW), None, "one at a time");
-        reads.confirm_round(1, 7, 5);
+        reads.confirm_round(1, Index(7), Index(5));
         assert_eq!(reads.take_fetch(), [0; 0]);
-        reads.applied(6);
+        reads.applied(Index(6));
         assert_eq!(reads.take_fetch(), [0; 0]);
-        reads.applied(7);
+        reads.applied(Index(7));
         assert_eq!(reads.take_fetch(), [1]);
         assert_eq!(reads.fetched(1, moment(9, 7)), answer(Level::Linearizable, 0));
         assert_eq!(reads.fetched(1, moment(9, 7)), Verdict::Unknown);
@@ -329,10 +342,10 @@ mod tests {
         reads.read(1, Level::Linearizable, moment(0, 10)).unwrap();
         reads.begin_round(Instant(0), RENEW);
         reads.read(2, Level::Linearizable, moment(0, 10)).unwrap();
-        reads.confirm_round(1, 10, 10);
+        reads.confirm_round(1, Index(10), Index(10));
         assert_eq!(reads.take_fetch(), [1]);
         assert_eq!(reads.begin_round(Instant(0), RENEW), Some(2));
-        reads.confirm_round(2, 10, 10);
+        reads.confirm_round(2, Index(10), Index(10));
         assert_eq!(reads.take_fetch(), [2]);
     }
 
@@ -343,7 +356,7 @@ mod tests {
         let mut reads = Reads::default();
         reads.read(1, Level::Linearizable, leased(1, 9)).unwrap();
         assert_eq!(reads.take_fetch(), [0; 0]);
-        reads.applied(10);
+        reads.applied(Index(10));
         assert_eq!(reads.take_fetch(), [1]);
         assert_eq!(reads.fetched(1, leased(899, 10)), answer(Level::Linearizable, 0));
     }
@@ -357,7 +370,7 @@ mod tests {
         assert_eq!(reads.take_fetch(), [1]);
         assert_eq!(reads.fetched(1, leased(900)), Verdict::Again);
         let number = reads.begin_round(Instant(900), RENEW).unwrap();
-        reads.confirm_round(number, 10, 10);
+        reads.confirm_round(number, Index(10), Index(10));
         assert_eq!(reads.take_fetch(), [1]);
         assert_eq!(reads.fetched(1, leased(2000)), answer(Level::Linearizable, 0));
     }
@@ -370,9 +383,9 @@ mod tests {
         reads.read(2, Level::Linearizable, moment(1, 9)).unwrap();
         let lost = reads.begin_round(Instant(1), RENEW).unwrap();
         reads.interrupt();
-        assert_eq!(reads.confirm_round(lost, 10, 10), None);
+        assert_eq!(reads.confirm_round(lost, Index(10), Index(10)), None);
         let number = reads.begin_round(Instant(2), RENEW).unwrap();
-        reads.confirm_round(number, 10, 10);
+        reads.confirm_round(number, Index(10), Index(10));
         assert_eq!(reads.take_fetch(), [1, 2]);
     }
 
@@ -384,7 +397,7 @@ mod tests {
         assert_eq!(reads.lost_round(Instant(99), 100), None);
         assert_eq!(reads.lost_round(Instant(100), 100), Some(1));
         assert_eq!(reads.lost_round(Instant(150), 100), None);
-        assert_eq!(reads.confirm_round(1, 10, 10), Some(Instant(0)));
+        assert_eq!(reads.confirm_round(1, Index(10), Index(10)), Some(Instant(0)));
     }
 
     #[test]
@@ -401,7 +414,7 @@ mod tests {
             "it grew too old while the rows were read"
         );
         let number = reads.begin_round(Instant(2001), RENEW).unwrap();
-        reads.confirm_round(number, 11, 11);
+        reads.confirm_round(number, Index(11), Index(11));
         assert_eq!(reads.take_fetch(), [3]);
         assert_eq!(reads.fetched(3, moment(9999, 11)), answer(Level::Linearizable, 0));
     }
@@ -441,9 +454,9 @@ mod tests {
         reads.read(2, Level::Linearizable, moment(0, 5)).unwrap();
         reads.begin_round(Instant(0), RENEW);
         assert!(reads.forget(1));
-        reads.confirm_round(1, 9, 5);
+        reads.confirm_round(1, Index(9), Index(5));
         assert!(reads.forget(2) && !reads.forget(2));
-        reads.applied(9);
+        reads.applied(Index(9));
         assert_eq!(reads.take_fetch(), [0; 0]);
         assert!(reads.open.is_empty() && reads.waiting.is_empty() && reads.indexed.is_empty());
     }

@@ -1,6 +1,7 @@
 //! Rounds of reads: when one begins, is issued again, and what its confirmation means.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use kv::Index;
 use kv::cluster::Role;
 
 use super::Raft;
@@ -36,11 +37,11 @@ impl Raft {
     fn can_ask(&self) -> bool {
         match self.core.role() {
             Role::Leader => self.core.has_committed(),
-            _ => self.core.leader() != 0,
+            _ => self.core.leader().is_some(),
         }
     }
 
-    pub(super) fn round_confirmed(&mut self, name: &Bytes, index: u64) {
+    pub(super) fn round_confirmed(&mut self, name: &Bytes, index: Index) {
         // A leader's own rounds go on with the number of the issue.
         let Some(name) = name.first_chunk::<ROUND_NAME_BYTES>() else { return };
         let number = name.last_chunk().map_or(0, |number| u64::from_be_bytes(*number));

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::entries::Position;
+use kv::{Index, NodeId, Position};
 
 /// The snapshots by target.
 #[derive(Default)]
 pub(super) struct Snapshots {
-    of: BTreeMap<u64, Making>,
+    of: BTreeMap<NodeId, Making>,
 }
 
 enum Making {
@@ -18,7 +18,7 @@ enum Making {
 
 impl Snapshots {
     /// A node needs one of at least index `least`: takes it when it is made, else sees to it that it is.
-    pub(super) fn take(&mut self, to: u64, least: u64) -> Option<Position> {
+    pub(super) fn take(&mut self, to: NodeId, least: Index) -> Option<Position> {
         match self.of.get(&to) {
             Some(Making::Made(at)) if at.index >= least => {
                 let at = *at;
@@ -34,14 +34,14 @@ impl Snapshots {
     }
 
     /// A node for which one is to be made; told once.
-    pub(super) fn next_wanted(&mut self) -> Option<u64> {
+    pub(super) fn next_wanted(&mut self) -> Option<NodeId> {
         let (&to, making) = self.of.iter_mut().find(|(_, making)| matches!(making, Making::Wanted))?;
         *making = Making::Asked;
         Some(to)
     }
 
     /// It is made, or could not be.
-    pub(super) fn made(&mut self, to: u64, at: Option<Position>) {
+    pub(super) fn made(&mut self, to: NodeId, at: Option<Position>) {
         match at {
             Some(at) => self.of.insert(to, Making::Made(at)),
             None => self.of.remove(&to),
@@ -56,21 +56,21 @@ mod tests {
     #[test]
     fn snapshot_is_asked_for_once_and_taken_once() {
         let mut snapshots = Snapshots::default();
-        let at = Position { index: 9, term: 2 };
-        assert_eq!(snapshots.take(2, 5), None);
-        assert_eq!((snapshots.next_wanted(), snapshots.next_wanted()), (Some(2), None));
-        assert_eq!((snapshots.take(2, 5), snapshots.next_wanted()), (None, None));
-        snapshots.made(2, Some(at));
-        assert_eq!(snapshots.take(2, 5), Some(at));
-        assert_eq!((snapshots.take(2, 5), snapshots.next_wanted()), (None, Some(2)));
+        let at = Position::new(9, 2);
+        assert_eq!(snapshots.take(NodeId(2), Index(5)), None);
+        assert_eq!((snapshots.next_wanted(), snapshots.next_wanted()), (Some(NodeId(2)), None));
+        assert_eq!((snapshots.take(NodeId(2), Index(5)), snapshots.next_wanted()), (None, None));
+        snapshots.made(NodeId(2), Some(at));
+        assert_eq!(snapshots.take(NodeId(2), Index(5)), Some(at));
+        assert_eq!((snapshots.take(NodeId(2), Index(5)), snapshots.next_wanted()), (None, Some(NodeId(2))));
     }
 
     #[test]
     fn snapshot_too_old_or_failed_is_made_again() {
         let mut snapshots = Snapshots::default();
-        snapshots.made(2, Some(Position { index: 4, term: 2 }));
-        assert_eq!((snapshots.take(2, 5), snapshots.next_wanted()), (None, Some(2)));
-        snapshots.made(2, None);
-        assert_eq!((snapshots.take(2, 5), snapshots.next_wanted()), (None, Some(2)));
+        snapshots.made(NodeId(2), Some(Position::new(4, 2)));
+        assert_eq!((snapshots.take(NodeId(2), Index(5)), snapshots.next_wanted()), (None, Some(NodeId(2))));
+        snapshots.made(NodeId(2), None);
+        assert_eq!((snapshots.take(NodeId(2), Index(5)), snapshots.next_wanted()), (None, Some(NodeId(2))));
     }
 }

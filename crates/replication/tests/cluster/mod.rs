@@ -7,13 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use kv::{Entry, NodeId, Op, ReplicaId, Stamped, Version};
-use replication::{Input, Instant, Output, Protocol, Token, raft};
+use kv::{Entry, Epoch, Level, NodeId, Op, Position, ReplicaId, Scope, Stamped, Version};
+use replication::{Input, Instant, Output, Recovery, Replicate, Revision, Ticket, Token, View, raft};
 
 /// The state that the entries lead to: the keys that were put, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
-    pub applied: (u64, u64),
+    pub applied: Position,
     pub keys: Vec<String>,
 }
 
@@ -30,14 +30,16 @@ pub struct Node {
     /// So many records survive a crash.
     pub synced: usize,
     /// Appends that are not synced: ticket, end in the log, whether it installs.
-    pub appends: VecDeque<(u64, usize, bool)>,
+    pub appends: VecDeque<(Ticket, usize, bool)>,
     pub table: Table,
     pub flushed: Table,
     pub applies: VecDeque<Output>,
     pub fetches: VecDeque<Token>,
     received: Option<(u64, Table)>,
     made: BTreeMap<NodeId, Table>,
-    next_ticket: u64,
+    next_ticket: Ticket,
+    /// Its folder was wiped, and it was told so.
+    lost: bool,
     lives: u64,
 }
 
@@ -51,6 +53,8 @@ pub struct Cluster {
     pub rates: BTreeMap<u64, u64>,
     pub seed: u64,
     pub cache_bytes: usize,
+    /// Whether snapshots cannot be made.
+    pub snapshots_fail: bool,
     next_token: Token,
 }
 
@@ -64,6 +68,7 @@ impl Cluster {
             rates: (1..=count).map(|id| (id, 1000)).collect(),
             seed,
             cache_bytes,
+            snapshots_fail: false,
             next_token: 1,
         };
         (1..=count).for_each(|id| drop(cluster.nodes.insert(id, Node::empty())));
@@ -84,7 +89,7 @@ impl Cluster {
     }
 
     pub fn local_now(&self, id: u64) -> Instant {
-        Instant(u64::from(id) * 1_000_000_000 + self.now * self.rates[&id] / 1000)
+        Instant(id * 1_000_000_000 + self.now * self.rates[&id] / 1000)
     }
 
     pub fn token(&mut self) -> Token {
@@ -112,11 +117,40 @@ impl Cluster {
         token
     }
 
+    /// Asks whether a read may be served.
+    pub fn read(&mut self, id: u64, level: Level) -> Token {
+        let token = self.token();
+        self.step(id, Input::Read { token, scope: Scope::Shard, level });
+        token
+    }
+
+    /// The rows of a read are there.
+    pub fn fetched(&mut self, id: u64, token: Token) {
+        self.step(id, Input::Fetched { token });
+    }
+
+    /// Nobody waits for a request any more.
+    pub fn forget(&mut self, id: u64, token: Token) {
+        self.step(id, Input::Forget { token });
+    }
+
+    /// Asks a leader to hand over.
+    pub fn transfer(&mut self, id: u64, to: u64) {
+        self.step(id, Input::Yield { to: NodeId(to) });
+    }
+
+    /// The connection of a node to another broke.
+    pub fn disconnect(&mut self, id: u64, from: u64) {
+        self.step(id, Input::Disconnected { node: NodeId(from) });
+    }
+
     /// Takes a packet to its target, if that is up.
     pub fn deliver(&mut self, (from, to, packet): (u64, u64, Packet)) {
         let is_up = self.nodes[&to].replica.is_some();
         match packet {
-            Packet::Message(body) => self.step(to, Input::Message { from: NodeId(from), body }),
+            Packet::Message(body) => {
+                self.step(to, Input::Message { from: NodeId(from), revision: Revision(1), body })
+            }
             Packet::Snapshot(header, table) if is_up => {
                 // One at a time is received; a second one is refused before it has touched the first.
                 self.nodes.get_mut(&to).unwrap().received.get_or_insert((from, table));
@@ -173,9 +207,9 @@ impl Cluster {
     /// Applies the next entry of a node.
     pub fn apply(&mut self, id: u64) {
         let node = self.nodes.get_mut(&id).unwrap();
-        let Some(Output::Apply { index, term, entry, .. }) = node.applies.pop_front() else { return };
-        node.table.apply(index, term, &entry);
-        self.step(id, Input::Applied { index });
+        let Some(Output::Apply { at, entry, .. }) = node.applies.pop_front() else { return };
+        node.table.apply(at, &entry);
+        self.step(id, Input::Applied { index: at.index });
     }
 
     pub fn apply_all(&mut self, id: u64) {
@@ -204,14 +238,16 @@ impl Cluster {
             table: node.flushed.clone(),
             flushed: node.flushed.clone(),
             lives: node.lives,
+            lost: node.lost,
             ..Node::empty()
         };
     }
 
-    pub fn wipe(&mut self, id: u64) {
+    /// Loses the whole folder of a node; it knows that when it starts, or `knows` it not.
+    pub fn wipe(&mut self, id: u64, knows: bool) {
         self.lose_received(id);
         let lives = self.nodes[&id].lives;
-        self.nodes.insert(id, Node { lives, ..Node::empty() });
+        self.nodes.insert(id, Node { lives, lost: knows, ..Node::empty() });
     }
 
     fn lose_received(&mut self, id: u64) {
@@ -221,28 +257,24 @@ impl Cluster {
     }
 
     pub fn start(&mut self, id: u64) {
-        let members = self.ids().into_iter().map(NodeId).collect();
+        let view = View::of(Epoch(1), &Vec::from_iter(self.ids().into_iter().map(NodeId)));
         let node = self.nodes.get_mut(&id).unwrap();
         node.lives += 1;
-        let mut config = raft::Config::new(NodeId(id), members, self.seed + node.lives);
+        let mut config = raft::Config::new(NodeId(id), view, self.seed + node.lives);
+        config.lost = node.lost;
         config.cache_bytes = self.cache_bytes;
-        let mut recovery = raft::Recovery::default();
+        let mut recovery = Recovery::default();
         node.log.iter().for_each(|record| recovery.replay(record).unwrap());
-        node.replica = Some(raft::Raft::new(config, recovery, node.table.applied));
+        node.replica = Some(raft::Raft::new(config, recovery, node.table.applied).unwrap());
         self.tick(id);
     }
 
-    /// Two nodes see each other again and tell the last index they have synced.
+    /// Two nodes see each other again, and their replicas say hello.
     pub fn connect(&mut self, a: u64, b: u64) {
         for (here, there) in [(a, b), (b, a)] {
-            let (Some(one), Some(other)) = (self.replica(here), self.replica(there)) else { return };
-            let last = other.status().durable;
-            let known = one.acknowledged(NodeId(there)).filter(|&known| known > last);
-            let term = one.status().term;
-            self.step(here, Input::Connected { node: NodeId(there), last });
-            if let Some(index) = known {
-                self.step(there, Input::WholeAt { index, term });
-            }
+            let (Some(_), Some(other)) = (self.replica(here), self.replica(there)) else { return };
+            let hello = other.hello(NodeId(here));
+            self.step(here, Input::Connected { node: NodeId(there), hello });
         }
     }
 
@@ -263,24 +295,27 @@ impl Cluster {
         match output {
             Output::Append { ticket, records, install } => {
                 assert_eq!(ticket, node.next_ticket, "tickets rise by one");
-                node.next_ticket += 1;
+                node.next_ticket = ticket.next();
                 node.log.extend(records);
                 node.appends.push_back((ticket, node.log.len(), install));
             }
             Output::Send { to, body } => self.net.push((id, to.0, Packet::Message(body))),
-            Output::Apply { index, .. } => {
+            Output::Apply { at, .. } => {
                 assert!(
                     !node.appends.iter().any(|(_, _, install)| *install),
                     "no apply before the snapshot is in"
                 );
                 let before = match node.applies.back() {
-                    Some(Output::Apply { index, .. }) => *index,
-                    _ => node.table.applied.0,
+                    Some(Output::Apply { at, .. }) => at.index,
+                    _ => node.table.applied.index,
                 };
-                assert_eq!(index, before + 1, "applied indexes rise by one");
+                assert_eq!(at.index, before.next(), "applied indexes rise by one");
                 node.applies.push_back(output);
             }
             Output::Fetch { tokens } => node.fetches.extend(tokens),
+            Output::MakeSnapshot { to } if self.snapshots_fail => {
+                self.input(id, Input::SnapshotMade { to, at: None });
+            }
             Output::MakeSnapshot { to } => {
                 let at = node.table.applied;
                 node.made.insert(to, node.table.clone());
@@ -295,7 +330,8 @@ impl Cluster {
                     node.received = None;
                 }
             }
-            Output::Answer { .. } | Output::Refuse { .. } => (),
+            Output::Answer { .. } | Output::Refuse { .. } | Output::Lacking { .. } => (),
+            Output::Whole => node.lost = false,
         }
     }
 }
@@ -313,16 +349,17 @@ impl Node {
             fetches: VecDeque::new(),
             received: None,
             made: BTreeMap::new(),
-            next_ticket: 1,
+            next_ticket: Ticket(1),
+            lost: false,
             lives: 0,
         }
     }
 }
 
 impl Table {
-    fn apply(&mut self, index: u64, term: u64, entry: &Bytes) {
-        assert_eq!(index, self.applied.0 + 1, "entries are applied in order");
-        self.applied = (index, term);
+    fn apply(&mut self, at: Position, entry: &Bytes) {
+        assert_eq!(at.index, self.applied.index.next(), "entries are applied in order");
+        self.applied = at;
         self.keys.extend(keys(entry));
     }
 }

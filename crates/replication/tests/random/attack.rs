@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kv::{Level, NodeId};
+use kv::{Level, NodeId, Scope};
 use replication::Input;
 
 use super::cluster::Packet;
@@ -75,7 +75,7 @@ impl Run {
         }
         if self.random.below(3) == 0 {
             self.cluster.net.clear();
-            self.cluster.step(leader, Input::Transfer { to: NodeId(campaigns) });
+            self.cluster.step(leader, Input::Yield { to: NodeId(campaigns) });
             let asked = std::mem::take(&mut self.cluster.net);
             asked
                 .into_iter()
@@ -97,7 +97,8 @@ impl Run {
         if stops {
             let (token, floor) = (self.cluster.token(), self.floor());
             self.open.insert(token, Open { node: leader, floor, key: String::new(), leased: true });
-            self.cluster.input(leader, Input::Read { token, level: Level::Linearizable });
+            self.cluster
+                .input(leader, Input::Read { token, scope: Scope::Shard, level: Level::Linearizable });
             self.fetch(leader);
             self.fetch(leader);
         }

@@ -60,6 +60,7 @@ fn config() -> Config {
         shards: 1,
         cores: None,
         entry_cache_bytes: 0,
+        checkpoint_bytes: 0,
         rejoin: false,
         journal_stderr: false,
     }

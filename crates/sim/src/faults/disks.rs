@@ -47,7 +47,10 @@ impl World {
         match part {
             0 => machine.table.fail_next(),
             1 => machine.folder.fail_next(),
-            _ => machine.disk.fail_next(operation, error),
+            _ => {
+                machine.sync_fails |= operation == Operation::Sync;
+                machine.disk.fail_next(operation, error);
+            }
         }
         true
     }

@@ -5,7 +5,7 @@ use node::{Done, Input, Job};
 
 use super::Process;
 use super::worker::RanJob;
-use crate::watch::{Message, Seen};
+use crate::watch::{Seen, in_frame};
 use crate::world::World;
 
 impl World {
@@ -23,7 +23,7 @@ impl World {
         match input {
             Input::Durable { ticket } => self.see(Seen::Durable { node: id, ticket: *ticket }),
             Input::Frame { from, bytes } => {
-                if let Some((shard, message)) = Message::in_frame(bytes) {
+                if let Some((shard, message)) = in_frame(bytes) {
                     let now = self.events.now();
                     self.see(Seen::Heard { node: id, from: *from, shard, message: &message, now });
                 }
@@ -62,8 +62,11 @@ impl World {
 
     pub(super) fn watch_job(&mut self, id: NodeId, job: &Job) {
         match job {
-            Job::Apply { shard, index, term, entry } => {
-                self.see(Seen::Apply { node: id, shard: *shard, index: *index, term: *term, entry });
+            Job::Apply { shard, at, entry } => {
+                self.see(Seen::Apply { node: id, shard: *shard, at: *at, entry });
+            }
+            Job::Load { shard, generation } => {
+                self.see(Seen::Load { node: id, shard: *shard, generation: *generation });
             }
             Job::Read { token, op, .. } if !matches!(op, kv::Op::Range(_)) => {
                 let Some(process) = &mut self.machine_mut(id).process else { return };

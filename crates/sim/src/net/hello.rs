@@ -7,7 +7,7 @@ use node::identity::{Hello, Met, Purpose, Welcome};
 use wal::Crash;
 
 use super::State;
-use crate::events::Event;
+use crate::events::{Attempt, Event};
 use crate::world::World;
 
 /// How long an attempt to connect may take, and the pauses after failed ones, as in the server's transport.
@@ -20,17 +20,6 @@ const SLOW_HELLO_MICROS: u64 = 500_000;
 
 /// The pause before the first attempt after a connection broke.
 pub(super) const FIRST_PAUSE_MICROS: u64 = PAUSES_MICROS[0];
-
-/// An attempt of a process to connect to another.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Attempt {
-    pub from: NodeId,
-    pub to: NodeId,
-    /// Of the process that tries.
-    pub life: u64,
-    /// Of the connection.
-    pub number: u64,
-}
 
 impl World {
     /// A process calls another.

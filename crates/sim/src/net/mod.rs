@@ -13,24 +13,16 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use kv::NodeId;
 use node::Input;
-use node::wire::Frame;
 use wal::Crash;
 
 use crate::events::Event;
+pub(crate) use crate::events::Way;
 use crate::world::World;
 
-/// The first byte of frames of a protocol.
-const PROTOCOL_TAG: u8 = 1;
-/// The first byte of a frame that tells a node that it lost entries, and of a message that hands a leadership over.
-const WHOLE_AT_TAG: u8 = 5;
-const TIMEOUT_NOW_TAG: u8 = 7;
 /// The sending side notices a broken connection within this.
 const NOTICE_MICROS: u64 = 300_000;
 /// So many frames are held back for a connection; more are dropped, as from a full queue.
 const HELD_MAX: usize = 10_000;
-
-/// A direction: from, to.
-pub(crate) type Way = (NodeId, NodeId);
 
 /// All connections.
 #[derive(Default)]
@@ -54,6 +46,13 @@ pub(crate) struct Weak {
     pub late_micros: u64,
     /// Answers to clients that are lost.
     pub answers_lost: u64,
+}
+
+impl Weak {
+    /// Answers to clients are lost, and nothing else.
+    pub fn without_answers() -> Weak {
+        Weak { lost: 0, doubled: 0, late: 0, late_micros: 0, answers_lost: 1000 }
+    }
 }
 
 /// The connection from one node to another, kept up by the first.
@@ -130,8 +129,8 @@ impl World {
     pub fn send(&mut self, from: NodeId, to: NodeId, bytes: Bytes) {
         self.stats.frames += 1;
         self.watch_frame(from, to, &bytes);
-        if bytes.first() == Some(&PROTOCOL_TAG)
-            && let Some(weak) = self.network.weak
+        if let Some(weak) = self.network.weak
+            && node::observe::message(&bytes).is_some()
             && self.strays(from, to, &bytes, weak)
         {
             return;
@@ -219,18 +218,5 @@ impl World {
                 self.pass(from, to, bytes);
             }
         }
-    }
-}
-
-/// What a frame says that must be said sometimes.
-pub(crate) fn frame_told(bytes: &Bytes) -> Option<&'static str> {
-    match *bytes.first()? {
-        PROTOCOL_TAG => {
-            let Ok(Frame::Protocol { body, .. }) = Frame::decode(bytes) else { return None };
-            let is_transfer = body.first() == Some(&TIMEOUT_NOW_TAG);
-            is_transfer.then_some("a leadership was handed over")
-        }
-        WHOLE_AT_TAG => Some("a node was told that it lost entries"),
-        _ => None,
     }
 }

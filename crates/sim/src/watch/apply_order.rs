@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use kv::{NodeId, ShardId};
+use kv::{Index, NodeId, ShardId};
 
 use super::logs::Logs;
 use super::{Invariant, Record, Seen};
 
 #[derive(Default)]
 pub(super) struct ApplyOrder {
-    next: BTreeMap<(NodeId, ShardId), u64>,
+    next: BTreeMap<(NodeId, ShardId), Index>,
 }
 
 impl Invariant for ApplyOrder {
@@ -22,16 +22,16 @@ impl Invariant for ApplyOrder {
         match *seen {
             Seen::Recovered { node, applied, .. } => {
                 for (&shard, applied) in applied {
-                    self.next.insert((node, shard), applied.index + 1);
+                    self.next.insert((node, shard), Index(applied.index).next());
                 }
             }
-            Seen::Record { node, shard, record: Record::Snapshot { index, .. }, .. } => {
-                self.next.insert((node, shard), index + 1);
+            Seen::Record { node, shard, record: Record::Snapshot(at), .. } => {
+                self.next.insert((node, shard), at.index.next());
             }
-            Seen::Apply { node, shard, index, .. } => {
-                let next = self.next.insert((node, shard), index + 1).unwrap_or(1);
-                if index != next {
-                    return Err(format!("shard {shard} on {node} applies {index} where {next} is next"));
+            Seen::Apply { node, shard, at, .. } => {
+                let next = self.next.insert((node, shard), at.index.next()).unwrap_or(Index(1));
+                if at.index != next {
+                    return Err(format!("shard {shard} on {node} applies {at} where {next} is next"));
                 }
             }
             _ => {}

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use kv::{NodeId, ShardId};
+use kv::{Index, NodeId, ShardId, Term};
 
 use super::logs::Logs;
 use super::{Invariant, Seen};
 
 #[derive(Default)]
 pub(super) struct CommitOrder {
-    before: BTreeMap<(NodeId, ShardId), (u64, u64, u64)>,
+    before: BTreeMap<(NodeId, ShardId), (Term, Index, Index)>,
 }
 
 impl Invariant for CommitOrder {

@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use kv::{Answer, Error, ShardId, Version};
+use kv::{Answer, Error, Index, ShardId, Version};
 
 use super::logs::Logs;
 use super::{Invariant, Seen};
 
 #[derive(Default)]
 pub(super) struct DeterministicApply {
-    results: BTreeMap<(ShardId, u64), Results>,
+    results: BTreeMap<(ShardId, Index), Results>,
 }
 
 struct Results {
@@ -26,7 +26,7 @@ impl Invariant for DeterministicApply {
     fn see(&mut self, seen: &Seen<'_>, _: &Logs) -> Result<(), String> {
         let Seen::Applied { node, shard, index, last, results, .. } = *seen else { return Ok(()) };
         let Some(first) = self.results.get(&(shard, index)) else {
-            let before = self.results.range((shard, 0)..(shard, index)).next_back();
+            let before = self.results.range((shard, Index::ZERO)..(shard, index)).next_back();
             let result = match before {
                 Some((_, before)) if last < before.last => Err(format!(
                     "entry {index} of shard {shard} on {node} leaves version {last} after {}",

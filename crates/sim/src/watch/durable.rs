@@ -2,15 +2,17 @@
 
 use std::collections::VecDeque;
 
+use kv::{Index, NodeId, Term};
+
 use super::Record;
 
 /// What is synced of one replica's log.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Durable {
     /// All entries up to here.
-    pub last: u64,
+    pub last: Index,
     /// Term and vote.
-    pub state: (u64, u64),
+    pub state: (Term, NodeId),
     /// Of the append that is being looked at, or of a log that is being read.
     gathered: Batch,
     waiting: VecDeque<(u64, Batch)>,
@@ -19,10 +21,10 @@ pub(crate) struct Durable {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Batch {
-    last: Option<u64>,
+    last: Option<Index>,
     /// The last one it wrote, be it replaced or not.
-    reaches: Option<u64>,
-    state: Option<(u64, u64)>,
+    reaches: Option<Index>,
+    state: Option<(Term, NodeId)>,
 }
 
 /// What was synced of a log that a later term replaced. An acknowledgement from before may leave afterwards: it is as if it had
@@ -30,35 +32,35 @@ struct Batch {
 #[derive(Clone, Copy, Debug, Default)]
 struct Replaced {
     /// The term that replaced it: earlier ones acknowledged it.
-    by: u64,
-    last: u64,
+    by: Term,
+    last: Index,
 }
 
 impl Durable {
     /// A record of the next append; `replaces` = another entry was at its place.
     pub fn take(&mut self, record: Record, replaces: bool) {
         match record {
-            Record::Entry { index, term } => {
+            Record::Entry(at) => {
                 if replaces {
-                    self.cut(index - 1, term);
+                    self.cut(Index(at.index.0 - 1), at.term);
                 }
-                self.gather(index);
+                self.gather(at.index);
             }
-            Record::State { term, vote } => self.gathered.state = Some((term, vote)),
-            Record::Snapshot { index, term } => {
-                self.cut(index - u64::from(replaces), term);
-                self.gather(index);
+            Record::State { term, vote, .. } => self.gathered.state = Some((term, vote)),
+            Record::Snapshot(at) => {
+                self.cut(Index(at.index.0 - u64::from(replaces)), at.term);
+                self.gather(at.index);
             }
-            Record::Base { .. } => {}
+            Record::Base(_) | Record::View => {}
         }
     }
 
     /// Whether a replica may say in a term that it has the entries up to an index.
-    pub fn holds(&self, term: u64, index: u64) -> bool {
+    pub fn holds(&self, term: Term, index: Index) -> bool {
         index <= self.last || term < self.replaced.by && index <= self.replaced.last
     }
 
-    fn gather(&mut self, index: u64) {
+    fn gather(&mut self, index: Index) {
         self.gathered.last = Some(index);
         self.gathered.reaches = self.gathered.reaches.max(Some(index));
     }
@@ -74,27 +76,27 @@ impl Durable {
     /// All appends up to a ticket are synced.
     pub fn synced(&mut self, ticket: u64) {
         while let Some((_, batch)) = self.waiting.pop_front_if(|(waiting, _)| *waiting <= ticket) {
-            self.last = self.last.max(batch.last.unwrap_or(0));
+            self.last = self.last.max(batch.last.unwrap_or_default());
             if batch.reaches > batch.last {
-                self.replaced.last = self.replaced.last.max(batch.reaches.unwrap_or(0));
+                self.replaced.last = self.replaced.last.max(batch.reaches.unwrap_or_default());
             }
             self.state = batch.state.unwrap_or(self.state);
         }
     }
 
     /// The log was read, and reaches up to here: all of it is synced again.
-    pub fn recovered(&mut self, last: u64) {
+    pub fn recovered(&mut self, last: Index) {
         (self.last, self.replaced) = (last, Replaced::default());
         self.state = std::mem::take(&mut self.gathered).state.unwrap_or_default();
     }
 
     /// Term and vote of a log that is being read.
-    pub fn state_read(&self) -> (u64, u64) {
+    pub fn state_read(&self) -> (Term, NodeId) {
         self.gathered.state.unwrap_or_default()
     }
 
     /// Entries behind this one are replaced, by a leader of this term or a later one.
-    fn cut(&mut self, last: u64, term: u64) {
+    fn cut(&mut self, last: Index, term: Term) {
         let newest = self.waiting.iter().rev().find_map(|(_, batch)| batch.state).unwrap_or(self.state);
         let (by, _) = self.gathered.state.unwrap_or(newest);
         self.replaced.by = self.replaced.by.max(by).max(term);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use kv::{NodeId, ShardId};
+use kv::{Index, NodeId, ShardId, Term};
 
 use super::logs::Logs;
 use super::{Invariant, Seen};
@@ -16,10 +16,10 @@ pub(super) struct DurableSurvives {
 /// What was durable at the end.
 #[derive(Clone, Copy, Debug)]
 struct Kept {
-    last: u64,
+    last: Index,
     /// Of the last entry, where it is known.
-    last_term: Option<u64>,
-    state: (u64, u64),
+    last_term: Option<Term>,
+    state: (Term, NodeId),
 }
 
 impl Invariant for DurableSurvives {
@@ -59,7 +59,8 @@ impl Invariant for DurableSurvives {
 }
 
 fn check_log(kept: &Kept, node: NodeId, shard: ShardId, logs: &Logs) -> Result<(), String> {
-    let (term, vote) = logs.durable(node, shard).map_or((0, 0), |durable| durable.state_read());
+    let (term, vote) =
+        logs.durable(node, shard).map_or_else(Default::default, |durable| durable.state_read());
     let now = logs.log(node, shard).and_then(|log| log.term(kept.last));
     if let (Some(before), Some(now)) = (kept.last_term, now)
         && before != now
@@ -70,7 +71,7 @@ fn check_log(kept: &Kept, node: NodeId, shard: ShardId, logs: &Logs) -> Result<(
         ));
     }
     let (term_before, vote_before) = kept.state;
-    match term > term_before || term == term_before && (vote_before == 0 || vote == vote_before) {
+    match term > term_before || term == term_before && (vote_before == NodeId(0) || vote == vote_before) {
         true => Ok(()),
         false => Err(format!(
             "shard {shard} on {node} was in term {term_before} with the vote for {vote_before}, and is in term {term} with \

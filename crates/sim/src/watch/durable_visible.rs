@@ -3,6 +3,8 @@
 //!
 //! A vote, an acknowledgement and the term of a message are promises; so is the copy of its own that a leader counts.
 
+use kv::{Index, NodeId};
+
 use super::durable::Durable;
 use super::logs::Logs;
 use super::messages::{Kind, Message};
@@ -19,7 +21,7 @@ impl Invariant for DurableVisible {
     fn see(&mut self, seen: &Seen<'_>, logs: &Logs) -> Result<(), String> {
         match *seen {
             Seen::Status { node, shard, status } => {
-                let synced = logs.durable(node, shard).map_or(0, |durable| durable.last);
+                let synced = logs.durable(node, shard).map_or(Index::ZERO, |durable| durable.last);
                 match status.durable <= synced {
                     true => Ok(()),
                     false => Err(format!(
@@ -31,7 +33,7 @@ impl Invariant for DurableVisible {
             Seen::Sent { node, to, shard, message, .. } => {
                 let nothing = Durable::default();
                 let durable = logs.durable(node, shard).unwrap_or(&nothing);
-                match keeps(message, to.0, durable) {
+                match keeps(message, to, durable) {
                     true => Ok(()),
                     false => Err(format!(
                         "shard {shard} on {node} says {message:?} to {to}, and synced are entries up to {}, term {} and the \
@@ -45,7 +47,7 @@ impl Invariant for DurableVisible {
     }
 }
 
-fn keeps(message: &Message, to: u64, durable: &Durable) -> bool {
+fn keeps(message: &Message, to: NodeId, durable: &Durable) -> bool {
     let (term, vote) = durable.state;
     match message.kind {
         // Questions, and answers to them, before anybody is asked for a vote: they promise nothing.

@@ -2,6 +2,7 @@
 //! entry is ever lost.
 
 use kv::cluster::Role;
+use kv::{Position, Term};
 
 use super::logs::Logs;
 use super::{Invariant, Seen};
@@ -17,13 +18,13 @@ impl Invariant for LeaderCompleteness {
     fn see(&mut self, seen: &Seen<'_>, logs: &Logs) -> Result<(), String> {
         let Seen::Status { node, shard, status } = *seen else { return Ok(()) };
         let is_new = logs.role(node, shard) != Some((Role::Leader, status.term));
-        if status.role != Role::Leader || status.term == 0 || !is_new {
+        if status.role != Role::Leader || status.term == Term::ZERO || !is_new {
             return Ok(());
         }
         let (Some(log), Some(committed)) = (logs.log(node, shard), logs.committed(shard)) else {
             return Ok(());
         };
-        let Some((index, term)) = committed.last_below(status.term) else { return Ok(()) };
+        let Some(Position { index, term }) = committed.last_below(status.term) else { return Ok(()) };
         // Entries that were let go from memory were committed: the base stands for them.
         let has_it = log.term(index) == Some(term) || log.term(index).is_none() && index <= log.last();
         match has_it {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use kv::{NodeId, ShardId};
+use kv::{NodeId, ShardId, Term};
 
 use super::logs::Logs;
 use super::messages::{Kind, Message};
@@ -22,7 +22,7 @@ pub(super) struct Leases {
     /// Until when each replica keeps still.
     until: BTreeMap<(ShardId, NodeId), u64>,
     /// Elections that the leader asked for: who, and the term.
-    forced: BTreeSet<(ShardId, NodeId, u64)>,
+    forced: BTreeSet<(ShardId, NodeId, Term)>,
     /// Somebody was asked just now to break its word.
     tested: bool,
 }

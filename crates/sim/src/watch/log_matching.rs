@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::hash::Hasher;
 
 use bytes::Bytes;
-use kv::ShardId;
+use kv::{Index, Position, ShardId, Term};
 
 use super::logs::Logs;
 use super::{Invariant, Record, Seen};
@@ -14,7 +14,7 @@ use super::{Invariant, Record, Seen};
 #[derive(Default)]
 pub(super) struct LogMatching {
     /// By shard, index and term: the entry, and the term before it where that was seen.
-    entries: BTreeMap<(ShardId, u64, u64), (u64, Option<u64>)>,
+    entries: BTreeMap<(ShardId, Position), (u64, Option<Term>)>,
 }
 
 impl Invariant for LogMatching {
@@ -23,22 +23,22 @@ impl Invariant for LogMatching {
     }
 
     fn see(&mut self, seen: &Seen<'_>, logs: &Logs) -> Result<(), String> {
-        let Seen::Record { node, shard, record: Record::Entry { index, term }, body } = *seen else {
+        let Seen::Record { node, shard, record: Record::Entry(at), body } = *seen else {
             return Ok(());
         };
-        if term == 0 {
+        if at.term == Term::ZERO {
             // Of a single copy: what a crash took may be replaced by anything.
             return Ok(());
         }
-        let before = logs.log(node, shard).and_then(|log| log.term(index - 1));
+        let before = logs.log(node, shard).and_then(|log| log.term(Index(at.index.0 - 1)));
         let hash = hash(body);
-        let known = self.entries.entry((shard, index, term)).or_insert((hash, before));
+        let known = self.entries.entry((shard, at)).or_insert((hash, before));
         if known.0 != hash {
-            return Err(format!("{node} has another entry {index}/{term} of shard {shard} than others"));
+            return Err(format!("{node} has another entry {at} of shard {shard} than others"));
         }
         match (known.1, before) {
             (Some(one), Some(other)) if one != other => Err(format!(
-                "{node} has entry {index}/{term} of shard {shard} behind one of term {other}, others behind {one}"
+                "{node} has entry {at} of shard {shard} behind one of term {other}, others behind {one}"
             )),
             (None, Some(_)) => {
                 known.1 = before;

@@ -3,67 +3,64 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use kv::cluster::Role;
-use kv::{NodeId, ShardId};
+use kv::{Index, NodeId, Position, ShardId, Term};
 
 use super::durable::Durable;
 use super::{Record, Seen};
-
-/// The tag of a protocol's record in the node's log (`node`'s recovery).
-const KIND_PROTOCOL: u8 = 1;
 
 /// All logs.
 #[derive(Default)]
 pub(crate) struct Logs {
     replicas: BTreeMap<(NodeId, ShardId), Log>,
     committed: BTreeMap<ShardId, Committed>,
-    roles: BTreeMap<(NodeId, ShardId), (Role, u64)>,
+    roles: BTreeMap<(NodeId, ShardId), (Role, Term)>,
     durable: BTreeMap<(NodeId, ShardId), Durable>,
 }
 
 /// One replica's log: the terms of the entries behind a base.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Log {
-    base: (u64, u64),
-    terms: VecDeque<u64>,
+    base: Position,
+    terms: VecDeque<Term>,
 }
 
 /// What is committed of a shard: the terms by index.
 #[derive(Default)]
 pub(crate) struct Committed {
-    terms: BTreeMap<u64, u64>,
+    terms: BTreeMap<Index, Term>,
 }
 
 impl Log {
-    pub fn last(&self) -> u64 {
-        self.base.0 + self.terms.len() as u64
+    pub fn last(&self) -> Index {
+        self.base.index + self.terms.len() as u64
     }
 
-    pub fn term(&self, index: u64) -> Option<u64> {
-        match index.checked_sub(self.base.0)? {
-            0 => Some(self.base.1),
+    pub fn term(&self, index: Index) -> Option<Term> {
+        match index.0.checked_sub(self.base.index.0)? {
+            0 => Some(self.base.term),
             place => self.terms.get(place as usize - 1).copied(),
         }
     }
 
-    fn restart(&mut self, index: u64, term: u64) {
-        (self.base, self.terms) = ((index, term), VecDeque::new());
+    fn restart(&mut self, at: Position) {
+        (self.base, self.terms) = (at, VecDeque::new());
     }
 
     /// As the protocols' recovery understands records. True when an entry with another term was replaced.
     fn take(&mut self, record: Record) -> bool {
         match record {
             // A checkpoint writes again what is there.
-            Record::Entry { index, term } if self.term(index) == Some(term) => {}
-            Record::Entry { index, term } if index > self.base.0 && index <= self.last() + 1 => {
-                let replaces = self.term(index).is_some_and(|before| before != term);
-                self.terms.truncate((index - self.base.0) as usize - 1);
-                self.terms.push_back(term);
+            Record::Entry(at) if self.term(at.index) == Some(at.term) => {}
+            Record::Entry(at) if at.index > self.base.index && at.index <= self.last().next() => {
+                let replaces = self.term(at.index).is_some_and(|before| before != at.term);
+                self.terms.truncate(at.index.since(self.base.index) as usize - 1);
+                self.terms.push_back(at.term);
                 return replaces;
             }
-            Record::Entry { index, term } => self.restart(index, term),
-            Record::Base { index, term } if self.term(index) == Some(term) => {}
-            Record::Base { index, term } | Record::Snapshot { index, term } => self.restart(index, term),
-            Record::State { .. } => {}
+            Record::Entry(at) => self.restart(at),
+            Record::Base(at) if self.term(at.index) == Some(at.term) => {}
+            Record::Base(at) | Record::Snapshot(at) => self.restart(at),
+            Record::State { .. } | Record::View => {}
         }
         false
     }
@@ -71,16 +68,16 @@ impl Log {
 
 impl Committed {
     /// The last committed entry of a term below `term`: index and term.
-    pub fn last_below(&self, term: u64) -> Option<(u64, u64)> {
-        let below = |(_, committed): &(&u64, &u64)| **committed < term;
-        self.terms.iter().rev().find(below).map(|(index, term)| (*index, *term))
+    pub fn last_below(&self, term: Term) -> Option<Position> {
+        let below = |(_, committed): &(&Index, &Term)| **committed < term;
+        self.terms.iter().rev().find(below).map(|(index, term)| Position { index: *index, term: *term })
     }
 
-    pub fn term(&self, index: u64) -> Option<u64> {
+    pub fn term(&self, index: Index) -> Option<Term> {
         self.terms.get(&index).copied()
     }
 
-    pub fn last(&self) -> Option<u64> {
+    pub fn last(&self) -> Option<Index> {
         self.terms.last_key_value().map(|(index, _)| *index)
     }
 }
@@ -95,7 +92,7 @@ impl Logs {
     }
 
     /// Of all shards, the last index that is committed.
-    pub fn committed_shards(&self) -> impl Iterator<Item = (ShardId, u64)> + '_ {
+    pub fn committed_shards(&self) -> impl Iterator<Item = (ShardId, Index)> + '_ {
         self.committed.iter().filter_map(|(shard, committed)| Some((*shard, committed.last()?)))
     }
 
@@ -111,7 +108,7 @@ impl Logs {
             .map(|((_, shard), durable)| (*shard, durable))
     }
 
-    pub fn role(&self, node: NodeId, shard: ShardId) -> Option<(Role, u64)> {
+    pub fn role(&self, node: NodeId, shard: ShardId) -> Option<(Role, Term)> {
         self.roles.get(&(node, shard)).copied()
     }
 
@@ -125,8 +122,9 @@ impl Logs {
             Seen::Recovered { node, applied, .. } => {
                 for (&shard, applied) in applied {
                     let log = self.replicas.entry((node, shard)).or_default();
-                    if log.term(applied.index) != Some(applied.term) {
-                        log.restart(applied.index, applied.term);
+                    let at = Position::new(applied.index, applied.term);
+                    if log.term(at.index) != Some(at.term) {
+                        log.restart(at);
                     }
                     let last = log.last();
                     self.durable.entry((node, shard)).or_default().recovered(last);
@@ -135,8 +133,8 @@ impl Logs {
             Seen::Record { node, shard, record, .. } => {
                 let log = self.replicas.entry((node, shard)).or_default();
                 let replaces = match record {
-                    Record::Entry { index, term } | Record::Snapshot { index, term } => {
-                        log.term(index).is_some_and(|before| before != term)
+                    Record::Entry(at) | Record::Snapshot(at) => {
+                        log.term(at.index).is_some_and(|before| before != at.term)
                     }
                     _ => false,
                 };
@@ -162,6 +160,7 @@ impl Logs {
                 self.durables_of_mut(node).for_each(|durable| durable.synced(ticket))
             }
             Seen::Sent { .. } | Seen::Heard { .. } | Seen::Apply { .. } | Seen::Applied { .. } => {}
+            Seen::Generation { .. } | Seen::Load { .. } => {}
         }
     }
 
@@ -170,38 +169,15 @@ impl Logs {
     }
 
     /// A replica says that all up to an index is committed.
-    fn commit(&mut self, node: NodeId, shard: ShardId, commit: u64) {
+    fn commit(&mut self, node: NodeId, shard: ShardId, commit: Index) {
         let Some(log) = self.replicas.get(&(node, shard)) else { return };
         let committed = self.committed.entry(shard).or_default();
-        let known = committed.terms.last_key_value().map_or(0, |(index, _)| *index);
-        for index in known.max(log.base.0) + 1..=commit {
+        let known = committed.terms.last_key_value().map_or(Index::ZERO, |(index, _)| *index);
+        for index in known.max(log.base.index).next().0..=commit.0 {
+            let index = Index(index);
             if let Some(term) = log.term(index) {
                 committed.terms.insert(index, term);
             }
         }
-    }
-}
-
-/// A protocol's record, from the words in which it describes itself.
-pub(crate) fn parse(record: &wal::Record) -> Option<Record> {
-    if record.kind != KIND_PROTOCOL {
-        return None;
-    }
-    let text = replication::describe_record(&record.body);
-    let (kind, rest) = text.split_once(' ')?;
-    let place = || {
-        let (index, term) = rest.split_once('/')?;
-        Some((index.parse().ok()?, term.parse().ok()?))
-    };
-    match kind {
-        "entry" => place().map(|(index, term)| Record::Entry { index, term }),
-        "base" => place().map(|(index, term)| Record::Base { index, term }),
-        "snapshot" => place().map(|(index, term)| Record::Snapshot { index, term }),
-        "state" => {
-            let mut words = rest.split(' ');
-            let mut number = || words.nth(1).and_then(|number| number.parse().ok());
-            Some(Record::State { term: number()?, vote: number()? })
-        }
-        _ => None,
     }
 }

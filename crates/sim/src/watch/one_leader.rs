@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 
 use kv::cluster::Role;
-use kv::{NodeId, ShardId};
+use kv::{NodeId, ShardId, Term};
 
 use super::logs::Logs;
 use super::{Invariant, Seen};
 
 #[derive(Default)]
 pub(super) struct OneLeader {
-    leaders: BTreeMap<(ShardId, u64), NodeId>,
+    leaders: BTreeMap<(ShardId, Term), NodeId>,
 }
 
 impl Invariant for OneLeader {
@@ -21,7 +21,7 @@ impl Invariant for OneLeader {
 
     fn see(&mut self, seen: &Seen<'_>, _: &Logs) -> Result<(), String> {
         let Seen::Status { node, shard, status } = *seen else { return Ok(()) };
-        if status.role != Role::Leader || status.term == 0 {
+        if status.role != Role::Leader || status.term == Term::ZERO {
             return Ok(());
         }
         let leader = *self.leaders.entry((shard, status.term)).or_insert(node);

@@ -5,14 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use kv::{NodeId, ShardId};
+use kv::{NodeId, ShardId, Term};
 
 use super::logs::Logs;
 use super::{Invariant, Record, Seen};
 
 #[derive(Default)]
 pub(super) struct OneVote {
-    votes: BTreeMap<(NodeId, ShardId), (u64, u64)>,
+    votes: BTreeMap<(NodeId, ShardId), (Term, NodeId)>,
 }
 
 impl Invariant for OneVote {
@@ -26,12 +26,12 @@ impl Invariant for OneVote {
                 self.votes.retain(|(other, _), _| *other != node);
                 Ok(())
             }
-            Seen::Record { node, shard, record: Record::State { term, vote }, .. } => {
+            Seen::Record { node, shard, record: Record::State { term, vote, .. }, .. } => {
                 let (before, voted) = self.votes.insert((node, shard), (term, vote)).unwrap_or_default();
                 if term < before {
                     return Err(format!("shard {shard} on {node} went from term {before} back to {term}"));
                 }
-                match term == before && voted != 0 && vote != voted {
+                match term == before && voted != NodeId(0) && vote != voted {
                     true => Err(format!(
                         "shard {shard} on {node} voted for {voted} and then {vote} in term {term}"
                     )),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kv::cluster::Role;
-use kv::{NodeId, ShardId};
+use kv::{Index, NodeId, ShardId, Term};
 
 use super::logs::Logs;
 use super::{Invariant, Seen};
@@ -11,7 +11,7 @@ use super::{Invariant, Seen};
 #[derive(Default)]
 pub(super) struct OwnTerm {
     /// Of leaders: term and commit.
-    commits: BTreeMap<(NodeId, ShardId), (u64, u64)>,
+    commits: BTreeMap<(NodeId, ShardId), (Term, Index)>,
 }
 
 impl Invariant for OwnTerm {

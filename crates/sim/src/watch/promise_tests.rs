@@ -1,5 +1,6 @@
 //! Each promise that nodes give each other is watched: what breaks it is seen.
 
+use kv::Term;
 use kv::cluster::Role;
 
 use super::messages::Kind;
@@ -8,7 +9,14 @@ use super::*;
 const SHARD: ShardId = ShardId(1);
 
 fn message(kind: Kind, term: u64, index: u64, round: &'static str) -> Message {
-    Message { kind, term, index, reject: false, forced: false, round: Bytes::from(round) }
+    Message {
+        kind,
+        term: Term(term),
+        index: Index(index),
+        reject: false,
+        forced: false,
+        round: Bytes::from(round),
+    }
 }
 
 fn sent(watch: &mut Watch, node: u64, to: u64, message: &Message, now: u64) {
@@ -17,12 +25,14 @@ fn sent(watch: &mut Watch, node: u64, to: u64, message: &Message, now: u64) {
 }
 
 fn entry(watch: &mut Watch, node: u64, index: u64, term: u64) {
-    let (record, body) = (Record::Entry { index, term }, &Bytes::from_static(b"x"));
+    let (record, body) = (Record::Entry(Position::new(index, term)), &Bytes::from_static(b"x"));
     watch.see(&Seen::Record { node: NodeId(node), shard: SHARD, record, body });
 }
 
 fn status(watch: &mut Watch, node: u64, role: Role, [term, last, durable, commit]: [u64; 4]) {
-    let status = &Status { role, leader: None, term, last, durable, commit, applied: 0 };
+    let [last, durable, commit] = [last, durable, commit].map(Index);
+    let status =
+        &Status { role, leader: None, term: Term(term), last, durable, commit, applied: Index::ZERO };
     watch.see(&Seen::Status { node: NodeId(node), shard: SHARD, status });
 }
 
@@ -70,7 +80,7 @@ fn acknowledgement_before_the_sync_is_seen() {
 #[test]
 fn acknowledgement_of_entries_that_a_later_term_replaced_may_be_late() {
     let mut watch = Watch::new();
-    let record = Record::State { term: 1, vote: 0 };
+    let record = Record::State { term: Term(1), vote: NodeId(0), commit: Index::ZERO };
     watch.see(&Seen::Record { node: NodeId(1), shard: SHARD, record, body: &Bytes::new() });
     (1..=2).for_each(|index| entry(&mut watch, 1, index, 1));
     appended(&mut watch, 1, 1);
@@ -91,7 +101,7 @@ fn snapshot_whose_record_was_not_synced_need_not_be_there_after_a_start() {
     entry(&mut watch, 1, 1, 1);
     appended(&mut watch, 1, 1);
     synced(&mut watch, 1, 1);
-    let (record, body) = (Record::Snapshot { index: 1, term: 2 }, &Bytes::new());
+    let (record, body) = (Record::Snapshot(Position::new(1, 2)), &Bytes::new());
     watch.see(&Seen::Record { node: NodeId(1), shard: SHARD, record, body });
     appended(&mut watch, 1, 2);
     restarted_with_one_entry(&mut watch);

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use kv::{NodeId, ShardId};
+use kv::{NodeId, ShardId, Term};
 
 use super::Seen;
 use super::leases::LEASE_MICROS;
@@ -19,13 +19,13 @@ pub(crate) struct Proofs {
     /// Of them, those whose leader's process has not ended since.
     leases: BTreeMap<(ShardId, NodeId), Began>,
     /// The term in which a leader told another to campaign: it has no lease in it any more.
-    given_away: BTreeMap<(ShardId, NodeId), u64>,
+    given_away: BTreeMap<(ShardId, NodeId), Term>,
 }
 
 #[derive(Default)]
 struct Round {
     began: Began,
-    term: u64,
+    term: Term,
     by: BTreeSet<NodeId>,
     /// When a majority had confirmed it.
     done: Option<u64>,
@@ -59,7 +59,7 @@ impl Proofs {
                 if round.term == message.term && round.done.is_some_and(|done| done < now) {
                     return Err(format!(
                         "rounds of reads are confirmed once: {node} asks for one of shard {shard} again ({})",
-                        message.round_told()
+                        message.round_text()
                     ));
                 }
             }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use kv::ShardId;
+use kv::{Index, Position, ShardId, Term};
 
 use super::logs::Logs;
 use super::{Invariant, Seen, log_matching};
 
 #[derive(Default)]
 pub(super) struct StateMachineSafety {
-    applied: BTreeMap<(ShardId, u64), (u64, u64)>,
+    applied: BTreeMap<(ShardId, Index), (Term, u64)>,
 }
 
 impl Invariant for StateMachineSafety {
@@ -18,7 +18,7 @@ impl Invariant for StateMachineSafety {
     }
 
     fn see(&mut self, seen: &Seen<'_>, logs: &Logs) -> Result<(), String> {
-        let Seen::Apply { node, shard, index, term, entry } = *seen else { return Ok(()) };
+        let Seen::Apply { node, shard, at: Position { index, term }, entry } = *seen else { return Ok(()) };
         let committed = logs.committed(shard).and_then(|committed| committed.term(index));
         if committed.is_some_and(|committed| committed != term) {
             return Err(format!(

@@ -1,14 +1,15 @@
 //! Each invariant sees what breaks it, and nothing else.
 
 use kv::cluster::Role;
-use kv::{Epoch, Level, Protocol, Receipt, Row};
+use kv::{Epoch, Level, Protocol, Receipt, Row, Term};
 
 use super::*;
 
 const SHARD: ShardId = ShardId(1);
 
 fn status(role: Role, term: u64, last: u64, commit: u64, applied: u64) -> Status {
-    Status { role, leader: None, term, last, durable: 0, commit, applied }
+    let [last, commit, applied] = [last, commit, applied].map(Index);
+    Status { role, leader: None, term: Term(term), last, durable: Index::ZERO, commit, applied }
 }
 
 fn see_status(watch: &mut Watch, node: u64, status: Status) {
@@ -16,12 +17,13 @@ fn see_status(watch: &mut Watch, node: u64, status: Status) {
 }
 
 fn entry(watch: &mut Watch, node: u64, index: u64, term: u64, body: &'static str) {
-    let record = Record::Entry { index, term };
+    let record = Record::Entry(Position::new(index, term));
     watch.see(&Seen::Record { node: NodeId(node), shard: SHARD, record, body: &Bytes::from(body) });
 }
 
 fn apply(watch: &mut Watch, node: u64, index: u64, entry: &'static str) {
-    watch.see(&Seen::Apply { node: NodeId(node), shard: SHARD, index, term: 1, entry: &Bytes::from(entry) });
+    let at = Position::new(index, 1);
+    watch.see(&Seen::Apply { node: NodeId(node), shard: SHARD, at, entry: &Bytes::from(entry) });
 }
 
 fn version(number: i64) -> Version {
@@ -49,7 +51,8 @@ fn second_leader_of_a_term_is_seen() {
 fn second_vote_in_a_term_is_seen_also_after_a_restart() {
     let mut watch = Watch::new();
     let vote = |watch: &mut Watch, term, vote| {
-        let (record, body) = (Record::State { term, vote }, &Bytes::new());
+        let (record, body) =
+            (Record::State { term: Term(term), vote: NodeId(vote), commit: Index::ZERO }, &Bytes::new());
         watch.see(&Seen::Record { node: NodeId(1), shard: SHARD, record, body });
     };
     vote(&mut watch, 1, 0);
@@ -123,7 +126,7 @@ fn different_results_of_one_entry_are_seen() {
     let mut watch = Watch::new();
     let results = |number| vec![(Ok(Answer::Number(number)), version(7))];
     let mut applied = |node, number| {
-        let (index, last) = (1, version(7));
+        let (index, last) = (Index(1), version(7));
         watch.see(&Seen::Applied {
             node: NodeId(node),
             shard: SHARD,
@@ -150,12 +153,18 @@ fn copies_that_differ_are_seen() {
 /// What a client is told: asked, left and arrived at those times.
 fn told(watch: &mut Watch, op: &Op, answer: Answer, at: [u64; 3], receipt: Receipt) -> Vec<String> {
     let [asked_at, left, now] = at;
-    watch.told(&ShardMap::of(1), &Told { op, reply: &Reply { answer, receipt }, asked_at, left, now })
+    let (id, level, clock) = (None, receipt.asked, 0);
+    let reply = &Reply { answer, receipt };
+    watch.told(&ShardMap::of(1), &Told { op, id, level, reply, asked_at, left, now, clock })
 }
 
 fn receipt(number: i64, reached: Level, staleness_micros: u64) -> Receipt {
+    receipt_of(version(number), reached, staleness_micros)
+}
+
+pub(super) fn receipt_of(version: Version, reached: Level, staleness_micros: u64) -> Receipt {
     Receipt {
-        version: version(number),
+        version,
         shard: SHARD,
         protocol: Protocol::Raft,
         epoch: Epoch(1),
@@ -222,4 +231,27 @@ fn answer_of_another_kind_is_seen() {
     let mut watch = Watch::new();
     let broken = told(&mut watch, &put(), Answer::Number(1), [0, 5, 10], receipt(1, Level::Linearizable, 0));
     assert!(broken[0].starts_with("answers fit their ops"), "{broken:?}");
+}
+
+#[test]
+fn generation_loaded_before_its_switch_is_durable_is_seen() {
+    let (mut watch, node) = (Watch::new(), NodeId(1));
+    let load = |watch: &mut Watch| watch.see(&Seen::Load { node, shard: SHARD, generation: 2 });
+    let switch = Seen::Generation { node, shard: SHARD, generation: 2 };
+    watch.see(&switch);
+    watch.see(&Seen::Appended { node, ticket: 5 });
+    watch.see(&Seen::Durable { node, ticket: 5 });
+    load(&mut watch);
+    watch.see(&Seen::Recovering { node });
+    watch.see(&switch);
+    watch.see(&Seen::Recovered { node, applied: &BTreeMap::new(), now: 1 });
+    load(&mut watch);
+    assert_eq!(watch.take_broken(), [""; 0], "synced, or read at the start");
+    watch.see(&Seen::Recovering { node });
+    watch.see(&Seen::Recovered { node, applied: &BTreeMap::new(), now: 2 });
+    watch.see(&switch);
+    watch.see(&Seen::Appended { node, ticket: 6 });
+    watch.see(&Seen::Durable { node, ticket: 5 });
+    load(&mut watch);
+    assert_broken(&mut watch, "a generation is loaded when its switch is durable");
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use kv::{NodeId, ShardId};
+use kv::{Index, NodeId, ShardId};
 
 use super::logs::Logs;
 use super::messages::Kind;
@@ -12,7 +12,7 @@ use super::{Invariant, Seen};
 #[derive(Default)]
 pub(super) struct WipedVotes {
     /// What each must have first.
-    needs: BTreeMap<(NodeId, ShardId), u64>,
+    needs: BTreeMap<(NodeId, ShardId), Index>,
 }
 
 impl Invariant for WipedVotes {
@@ -34,7 +34,7 @@ impl Invariant for WipedVotes {
                     _ => false,
                 };
                 let Some(&needs) = self.needs.get(&(node, shard)).filter(|_| is_vote) else { return Ok(()) };
-                let has = logs.durable(node, shard).map_or(0, |durable| durable.last);
+                let has = logs.durable(node, shard).map_or(Index::ZERO, |durable| durable.last);
                 if has < needs {
                     return Err(format!(
                         "{node} votes on shard {shard} in term {} ({:?} to {to}) with entries up to {has}, and up to {needs} \

@@ -13,16 +13,17 @@ use ::raft::eraftpb::{Entry, HardState, Message as Wire, MessageType};
 use ::raft::{ProgressState, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 use bytes::Bytes;
 use kv::cluster::Role;
+use kv::{Index, NodeId, Position, Protocol, Term};
 use mutant::Mutant;
 
 use self::store::Store;
 use super::Config;
 use super::message::{Kind, Message};
-use crate::entries::{Entries, LogEntry, Position};
+use crate::entries::{Entries, LogEntry, NUMBER_MAX};
 use crate::random::Random;
-use crate::record::{self, Record, State};
+use crate::record::{self, Header, Record, State};
 use crate::recovery::Recovered;
-use crate::{UNAPPLIED_BYTES_MAX, UNSYNCED_MAX};
+use crate::{UNAPPLIED_BYTES_MAX, UNSYNCED_MAX, View};
 
 /// A message holds at most so many bytes of entries, unless a single one is larger.
 const MESSAGE_BYTES_MAX: u64 = 1 << 20;
@@ -36,6 +37,9 @@ const ROUNDS_MAX: usize = 4096;
 /// The state machine of the raft crate.
 pub(super) struct Core {
     raw: RawNode<Store>,
+    head: Header,
+    /// The members are to be written with the next record.
+    view_is_new: bool,
     random: Random,
     election_ticks: usize,
     /// The election timeout that counts, for the term and role it was drawn for.
@@ -62,17 +66,31 @@ pub(super) struct Work {
     /// To be applied.
     pub(super) committed: Vec<LogEntry>,
     /// Rounds of reads that are confirmed, with their index.
-    pub(super) rounds: Vec<(Bytes, u64)>,
+    pub(super) rounds: Vec<(Bytes, Index)>,
+}
+
+/// What a leader knows of a follower.
+pub(super) struct Progress {
+    /// The last index that it acknowledged.
+    pub(super) matched: Index,
+    /// The index that is sent next.
+    pub(super) next: Index,
+    /// Where the logs meet is yet to be found.
+    pub(super) probes: bool,
+    /// Nothing more is sent until it says something.
+    pub(super) waits: bool,
+    /// A snapshot is on its way.
+    pub(super) snapshot: bool,
 }
 
 impl Core {
     /// Of a replica with this log.
-    pub(super) fn new(config: &Config, recovered: Recovered, applied: u64) -> Core {
+    pub(super) fn new(config: &Config, recovered: Recovered, applied: Index) -> Core {
         let raft = ::raft::Config {
-            id: config.id.0.into(),
+            id: config.id.0,
             election_tick: config.election_ticks,
             heartbeat_tick: config.heartbeat_ticks,
-            applied,
+            applied: applied.0,
             max_size_per_msg: MESSAGE_BYTES_MAX,
             max_inflight_msgs: INFLIGHT_MAX,
             max_uncommitted_size: UNCOMMITTED_BYTES_MAX as u64,
@@ -85,18 +103,22 @@ impl Core {
             ..::raft::Config::default()
         };
         let written = recovered.state;
-        let voters = config.members.iter().map(|member| member.0.into()).collect();
-        let store = Store { log: recovered.log, state: written, voters, snapshots: RefCell::default() };
+        let head = Header { protocol: Protocol::Raft, epoch: recovered.view.epoch };
+        let view_is_new = !recovered.is_view_logged;
+        let store =
+            Store { log: recovered.log, state: written, view: recovered.view, snapshots: RefCell::default() };
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let mut raw = RawNode::new(&raft, store, &logger).expect("the recovered state fits its log");
         // Followers learn of a commit with the next entries or heartbeat: a message of its own for each would double the
         // traffic of small writes, and nobody waits for it.
         raw.skip_bcast_commit(true);
-        let mut random = Random::new(config.seed ^ u64::from(config.id.0));
+        let mut random = Random::new(config.seed ^ config.id.0);
         let timeout_ticks = config.election_ticks + random.below(config.election_ticks as u64) as usize;
         let drawn_for = (raw.raft.term, raw.raft.state);
         let mut core = Core {
             raw,
+            head,
+            view_is_new,
             random,
             election_ticks: config.election_ticks,
             timeout_ticks,
@@ -133,7 +155,7 @@ impl Core {
         let message = self.with_issue(message);
         // An error means that the message came at the wrong time: it is as good as lost.
         let _ = self.raw.step(wire::from_plain(message, self.last()));
-        if let Some(progress) = self.raw.raft.mut_prs().get_mut(from) {
+        if let Some(progress) = self.raw.raft.mut_prs().get_mut(from.0) {
             progress.next_idx = progress.next_idx.max(progress.matched + 1);
         }
         if mutant::is(Mutant::EarlierTermCommittedByCounting) && self.role() == Role::Leader {
@@ -143,13 +165,25 @@ impl Core {
         self.keep_timeout();
     }
 
-    /// Takes a received snapshot in place of the log, with the voters as they are. Whether it was needed.
+    /// Takes a received snapshot, which has members, in place of the log. Whether it was needed.
     pub(super) fn restore(&mut self, message: Message) -> bool {
-        let mut wire = wire::from_plain(message, self.last());
-        wire.mut_snapshot().mut_metadata().set_conf_state(self.raw.store().conf_state());
-        let _ = self.raw.step(wire);
+        let view = message.view.clone();
+        let _ = self.raw.step(wire::from_plain(message, self.last()));
         self.keep_timeout();
-        self.raw.snap().is_some()
+        let taken = self.raw.snap().is_some();
+        if let Some(view) = view.filter(|_| taken) {
+            self.take_view(view);
+        }
+        taken
+    }
+
+    /// Takes a later revision of the same members. It is in the log with the next record.
+    pub(super) fn take_view(&mut self, view: View) {
+        let known = &mut self.raw.mut_store().view;
+        assert_eq!(view.epoch, known.epoch, "a replica serves one epoch");
+        if known.is_before(&view) && known.has_nodes_of(&view) {
+            (*known, self.view_is_new) = (view, true);
+        }
     }
 
     /// Appends an entry as the leader: where it stands.
@@ -158,6 +192,10 @@ impl Core {
             Wire { msg_type: MessageType::MsgPropose, from: self.raw.raft.id, ..Wire::default() };
         message.set_entries(vec![Entry { data, ..Entry::default() }].into());
         self.raw.raft.step(message).ok()?;
+        assert!(
+            self.last().0 <= NUMBER_MAX && self.role() == Role::Leader,
+            "a leader appends where it can count on"
+        );
         Some(Position { index: self.last(), term: self.term() })
     }
 
@@ -173,19 +211,23 @@ impl Core {
             return None;
         }
         let mut ready = self.raw.ready();
-        let mut records = Vec::new();
-        let log = &mut self.raw.mut_store().log;
+        let (mut records, head) = (Vec::new(), self.head);
+        let Store { log, view, .. } = self.raw.mut_store();
         let snapshot = (!ready.snapshot().is_empty()).then(|| wire::position(ready.snapshot()));
         if let Some(at) = snapshot {
+            assert!(at.index > log.base().index, "a snapshot is ahead of the log that it replaces");
             log.restart(at);
-            records.push(Record::Snapshot(at).encode());
+            records.push(Record::Snapshot(at, view.clone()).encode(head));
         }
         for entry in ready.take_entries() {
-            let (record, entry) = record::own(wire::plain_entry(entry));
+            let (record, entry) = record::own(head, wire::plain_entry(entry));
             log.put(entry);
             records.push(record);
         }
         let changes_vote = ready.hs().is_some_and(|state| self.write_state(state, &mut records));
+        if !records.is_empty() && std::mem::take(&mut self.view_is_new) {
+            records.push(Record::View(self.view().clone()).encode(head));
+        }
         let mut early = wire::plain_messages(ready.take_messages());
         let mut late = wire::plain_messages(ready.take_persisted_messages());
         if mutant::is(Mutant::VoteBeforeSync) {
@@ -195,7 +237,7 @@ impl Core {
         }
         let committed = ready.take_committed_entries().into_iter().map(wire::plain_entry).collect();
         let rounds =
-            ready.take_read_states().into_iter().map(|round| (round.request_ctx.into(), round.index));
+            ready.take_read_states().into_iter().map(|round| (round.request_ctx.into(), Index(round.index)));
         let rounds = rounds.collect();
         let step = ready.number();
         self.raw.advance_append_async(ready);
@@ -208,14 +250,14 @@ impl Core {
     }
 
     /// All entries up to this index are applied.
-    pub(super) fn applied(&mut self, index: u64, cache_bytes: usize) {
+    pub(super) fn applied(&mut self, index: Index, cache_bytes: usize) {
         let raft = &self.raw.raft.raft_log;
-        if index > raft.applied() {
+        if index.0 > raft.applied() {
             assert!(
-                index <= raft.committed.min(raft.persisted),
+                index.0 <= raft.committed.min(raft.persisted),
                 "entry {index} was applied before it was given"
             );
-            self.raw.advance_apply_to(index);
+            self.raw.advance_apply_to(index.0);
         }
         let log = &mut self.raw.mut_store().log;
         log.applied(index);
@@ -223,12 +265,13 @@ impl Core {
     }
 
     /// What was sent to a node lately may be lost.
-    pub(super) fn unreachable(&mut self, node: u64) {
-        self.raw.report_unreachable(node);
+    pub(super) fn unreachable(&mut self, node: NodeId) {
+        self.raw.report_unreachable(node.0);
     }
 
     /// A node is there (again), with a log up to `last`: sends on from what it has.
-    pub(super) fn connected(&mut self, node: u64, last: u64) {
+    pub(super) fn connected(&mut self, node: NodeId, last: Index) {
+        let (node, last) = (node.0, last.0);
         if self.role() != Role::Leader || node == self.raw.raft.id {
             return;
         }
@@ -250,8 +293,8 @@ impl Core {
     }
 
     /// Hands the leadership to a follower that keeps up.
-    pub(super) fn transfer(&mut self, to: u64) {
-        let last = self.last();
+    pub(super) fn transfer(&mut self, to: NodeId) {
+        let (to, last) = (to.0, self.last().0);
         // After a new connection the crate keeps probing a follower until there is another entry for it.
         let keeps_up = self.raw.raft.prs().get(to).is_some_and(|progress| {
             let has_all = progress.state == ProgressState::Probe && progress.matched == last;
@@ -263,22 +306,22 @@ impl Core {
     }
 
     /// A node for which a snapshot is to be made.
-    pub(super) fn next_snapshot(&mut self) -> Option<u64> {
+    pub(super) fn next_snapshot(&mut self) -> Option<NodeId> {
         self.raw.store().snapshots.borrow_mut().next_wanted()
     }
 
     /// A snapshot is made, or could not be.
-    pub(super) fn snapshot_made(&mut self, to: u64, at: Option<Position>) {
+    pub(super) fn snapshot_made(&mut self, to: NodeId, at: Option<Position>) {
         self.raw.store().snapshots.borrow_mut().made(to, at);
-        if self.role() == Role::Leader && at.is_some() && self.raw.raft.prs().get(to).is_some() {
-            self.raw.raft.send_append(to);
+        if self.role() == Role::Leader && at.is_some() && self.raw.raft.prs().get(to.0).is_some() {
+            self.raw.raft.send_append(to.0);
         }
     }
 
     /// A snapshot has arrived, or has not.
-    pub(super) fn snapshot_sent(&mut self, to: u64, arrived: bool) {
+    pub(super) fn snapshot_sent(&mut self, to: NodeId, arrived: bool) {
         let status = if arrived { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
-        self.raw.report_snapshot(to, status);
+        self.raw.report_snapshot(to.0, status);
     }
 
     /// Draws an election timeout when the term or the role changed; the crate's own never counts.
@@ -295,8 +338,8 @@ impl Core {
     fn is_late_rejection(&self, message: &Message) -> bool {
         message.kind == Kind::AppendResponse
             && message.reject
-            && self.raw.raft.prs().get(message.from).is_some_and(|progress| {
-                progress.state != ProgressState::Replicate && message.at.index <= progress.matched
+            && self.raw.raft.prs().get(message.from.0).is_some_and(|progress| {
+                progress.state != ProgressState::Replicate && message.at.index.0 <= progress.matched
             })
     }
 
@@ -328,11 +371,18 @@ impl Core {
 
     /// Writes the state when the term or the vote changed, or when something is written anyway. Whether they changed.
     fn write_state(&mut self, state: &HardState, records: &mut Vec<Bytes>) -> bool {
-        let state = State { term: state.term, vote: state.vote, commit: state.commit };
+        let state = State { term: Term(state.term), vote: NodeId(state.vote), commit: Index(state.commit) };
+        assert!(
+            state.term > self.written.term
+                || state.term == self.written.term
+                    && (self.written.vote == NodeId(0) || state.vote == self.written.vote),
+            "a replica votes once in a term: {:?}, then {state:?}",
+            self.written
+        );
         let changes_vote = (state.term, state.vote) != (self.written.term, self.written.vote);
         if changes_vote || !records.is_empty() {
             self.written = state;
-            records.push(Record::State(state).encode());
+            records.push(Record::State(state).encode(self.head));
         }
         changes_vote
     }
@@ -348,30 +398,37 @@ impl Core {
         }
     }
 
-    /// 0 = nobody known.
-    pub(super) fn leader(&self) -> u64 {
-        self.raw.raft.leader_id
+    pub(super) fn leader(&self) -> Option<NodeId> {
+        Some(NodeId(self.raw.raft.leader_id)).filter(|leader| leader.0 != 0)
     }
 
-    pub(super) fn term(&self) -> u64 {
-        self.raw.raft.term
+    pub(super) fn term(&self) -> Term {
+        Term(self.raw.raft.term)
     }
 
-    pub(super) fn last(&self) -> u64 {
-        self.raw.raft.raft_log.last_index()
+    pub(super) fn last(&self) -> Index {
+        Index(self.raw.raft.raft_log.last_index())
     }
 
-    pub(super) fn durable(&self) -> u64 {
-        self.raw.raft.raft_log.persisted
+    pub(super) fn durable(&self) -> Index {
+        Index(self.raw.raft.raft_log.persisted)
     }
 
-    pub(super) fn commit(&self) -> u64 {
-        self.raw.raft.raft_log.committed
+    pub(super) fn commit(&self) -> Index {
+        Index(self.raw.raft.raft_log.committed)
     }
 
     pub(super) fn state(&self) -> State {
         let raft = &self.raw.raft;
-        State { term: raft.term, vote: raft.vote, commit: self.commit() }
+        State { term: Term(raft.term), vote: NodeId(raft.vote), commit: self.commit() }
+    }
+
+    pub(super) fn view(&self) -> &View {
+        &self.raw.store().view
+    }
+
+    pub(super) fn head(&self) -> Header {
+        self.head
     }
 
     pub(super) fn log(&self) -> &Entries {
@@ -379,17 +436,34 @@ impl Core {
     }
 
     /// As a leader: the last index that a node has acknowledged.
-    pub(super) fn acknowledged(&self, node: u64) -> Option<u64> {
-        let progress = self.raw.raft.prs().get(node)?;
-        (self.role() == Role::Leader).then_some(progress.matched)
+    pub(super) fn acknowledged(&self, node: NodeId) -> Option<Index> {
+        let progress = self.raw.raft.prs().get(node.0)?;
+        (self.role() == Role::Leader).then_some(Index(progress.matched))
+    }
+
+    /// As a leader: how far a node is.
+    pub(super) fn progress(&self, node: NodeId) -> Option<Progress> {
+        let progress = self.raw.raft.prs().get(node.0)?;
+        Some(Progress {
+            matched: Index(progress.matched),
+            next: Index(progress.next_idx),
+            probes: progress.state == ProgressState::Probe,
+            waits: progress.is_paused() && progress.state != ProgressState::Snapshot,
+            snapshot: progress.state == ProgressState::Snapshot,
+        })
+    }
+
+    /// As a leader: who is to lead in its place.
+    pub(super) fn transferee(&self) -> Option<NodeId> {
+        self.raw.raft.lead_transferee.map(NodeId)
     }
 
     /// On how many nodes a committed entry is synced, as far as is known.
-    pub(super) fn copies(&self, index: u64) -> u32 {
+    pub(super) fn copies(&self, index: Index) -> u32 {
         let progress = self.raw.raft.prs();
-        let majority = self.raw.store().voters.len() / 2 + 1;
+        let majority = self.view().majority();
         let known = match self.role() {
-            Role::Leader => progress.iter().filter(|(_, progress)| progress.matched >= index).count(),
+            Role::Leader => progress.iter().filter(|(_, progress)| progress.matched >= index.0).count(),
             _ => 0,
         };
         known.max(majority) as u32
@@ -405,7 +479,7 @@ impl Core {
         let raft = &self.raw.raft;
         self.role() == Role::Leader
             && raft.lead_transferee.is_none()
-            && self.last() - self.durable() < UNSYNCED_MAX as u64
+            && self.last().since(self.durable()) < UNSYNCED_MAX as u64
             && raft.uncommitted_size() < UNCOMMITTED_BYTES_MAX / 2
             && self.log().unapplied_bytes() < UNAPPLIED_BYTES_MAX
     }

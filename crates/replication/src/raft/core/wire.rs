@@ -1,12 +1,14 @@
 //! Messages and entries, from plain data to the raft crate's types and back.
 
 use ::raft::CAMPAIGN_TRANSFER;
-use ::raft::eraftpb::{Entry, EntryType, Message as Wire, MessageType, Snapshot};
+use ::raft::eraftpb::{ConfState, Entry, EntryType, Message as Wire, MessageType, Snapshot};
 use bytes::Bytes;
+use kv::{Index, NodeId, Position, Term};
 use mutant::Mutant;
 
 use super::super::message::{Kind, Message};
-use crate::entries::{LogEntry, Position};
+use crate::entries::LogEntry;
+use crate::{Duty, View};
 
 const KINDS: [(Kind, MessageType); 12] = [
     (Kind::Append, MessageType::MsgAppend),
@@ -23,14 +25,17 @@ const KINDS: [(Kind, MessageType); 12] = [
     (Kind::Snapshot, MessageType::MsgSnapshot),
 ];
 
-/// For the crate, at a replica with a log up to `last`.
-pub(super) fn from_plain(message: Message, last: u64) -> Wire {
-    let Message { kind, from, to, term, at, commit, reject, hint, forced, round, entries } = message;
-    let (_, msg_type) =
-        KINDS.into_iter().find(|(other, _)| *other == kind).expect("all kinds are in the table");
-    let mut wire = Wire { msg_type, from, to, term, index: at.index, log_term: at.term, ..Wire::default() };
+/// For the crate, at a replica with a log up to `last`. Not of the kinds that are no business of the crate's.
+pub(super) fn from_plain(message: Message, last: Index) -> Wire {
+    let Message { kind, from, to, term, at, commit, reject, hint, forced, round, view, entries } = message;
+    let (_, msg_type) = KINDS
+        .into_iter()
+        .find(|(other, _)| *other == kind)
+        .expect("all kinds of the crate's are in the table");
+    let mut wire = Wire { msg_type, from: from.0, to: to.0, term: term.0, ..Wire::default() };
+    (wire.index, wire.log_term) = (at.index.0, at.term.0);
     (wire.commit, wire.commit_term, wire.reject, wire.reject_hint) =
-        (commit.index, commit.term, reject, hint);
+        (commit.index.0, commit.term.0, reject, hint.0);
     wire.set_entries(entries.into_iter().map(entry).collect::<Vec<_>>().into());
     match kind {
         Kind::Vote | Kind::PreVote if forced => wire.context = Bytes::from_static(CAMPAIGN_TRANSFER),
@@ -38,11 +43,15 @@ pub(super) fn from_plain(message: Message, last: u64) -> Wire {
             wire.set_entries(vec![Entry { data: round, ..Entry::default() }].into());
         }
         Kind::Heartbeat | Kind::HeartbeatResponse => wire.context = round,
-        Kind::Snapshot => wire.set_snapshot(snapshot(at)),
+        Kind::Snapshot => {
+            let mut snapshot = snapshot(at);
+            snapshot.mut_metadata().set_conf_state(members(&view.expect("a sound snapshot has members")));
+            wire.set_snapshot(snapshot);
+        }
         _ => (),
     }
     // The leader counts on entries that were here and are lost: they come again, and their commit with them.
-    if kind == Kind::Heartbeat && wire.commit > last && !mutant::is(Mutant::CommitBeyondLogBelieved) {
+    if kind == Kind::Heartbeat && wire.commit > last.0 && !mutant::is(Mutant::CommitBeyondLogBelieved) {
         wire.commit = 0;
     }
     wire
@@ -56,7 +65,7 @@ pub(super) fn plain_messages(messages: Vec<Wire>) -> Vec<Message> {
 fn plain(mut wire: Wire) -> Option<Message> {
     let (kind, _) = KINDS.into_iter().find(|(_, msg_type)| *msg_type == wire.msg_type)?;
     let mut entries: Vec<Entry> = wire.take_entries().into_vec();
-    let mut at = Position { index: wire.index, term: wire.log_term };
+    let mut at = Position::new(wire.index, wire.log_term);
     let mut round = Bytes::new();
     match kind {
         Kind::ReadIndex => round = entries.pop()?.data,
@@ -71,15 +80,16 @@ fn plain(mut wire: Wire) -> Option<Message> {
     }
     Some(Message {
         kind,
-        from: wire.from,
-        to: wire.to,
-        term: wire.term,
+        from: NodeId(wire.from),
+        to: NodeId(wire.to),
+        term: Term(wire.term),
         at,
-        commit: Position { index: wire.commit, term: wire.commit_term },
+        commit: Position::new(wire.commit, wire.commit_term),
         reject: wire.reject,
-        hint: wire.reject_hint,
+        hint: Index(wire.reject_hint),
         forced: &wire.context[..] == CAMPAIGN_TRANSFER,
         round,
+        view: None,
         entries: entries.into_iter().map(plain_entry).collect(),
     })
 }
@@ -92,23 +102,31 @@ pub(super) fn entry(entry: LogEntry) -> Entry {
         2 => EntryType::EntryConfChangeV2,
         _ => EntryType::EntryNormal,
     };
-    Entry { index, term, entry_type, data, ..Entry::default() }
+    Entry { index: index.0, term: term.0, entry_type, data, ..Entry::default() }
 }
 
 /// From the crate.
 pub(super) fn plain_entry(entry: Entry) -> LogEntry {
-    LogEntry { index: entry.index, term: entry.term, kind: entry.entry_type as u8, data: entry.data }
+    let (index, term) = (Index(entry.index), Term(entry.term));
+    LogEntry { index, term, kind: entry.entry_type as u8, data: entry.data }
 }
 
 /// For the crate.
 pub(super) fn snapshot(at: Position) -> Snapshot {
     let mut snapshot = Snapshot::default();
-    (snapshot.mut_metadata().index, snapshot.mut_metadata().term) = (at.index, at.term);
+    (snapshot.mut_metadata().index, snapshot.mut_metadata().term) = (at.index.0, at.term.0);
     snapshot
+}
+
+/// The members as the crate wants them.
+pub(super) fn members(view: &View) -> ConfState {
+    let of = |duty| view.members.iter().filter(move |member| member.duty == duty).map(|member| member.node.0);
+    let (voters, learners) = (of(Duty::Voter).collect(), of(Duty::Learner).collect());
+    ConfState { voters, learners, ..ConfState::default() }
 }
 
 /// Where a snapshot stands.
 pub(super) fn position(snapshot: &Snapshot) -> Position {
     let metadata = snapshot.get_metadata();
-    Position { index: metadata.index, term: metadata.term }
+    Position::new(metadata.index, metadata.term)
 }

@@ -1,0 +1,52 @@
+//! What protocols write and say, for whoever watches from outside: a simulation, a trace, a test. Nobody decodes their bytes by
+//! hand.
+//!
+//! Records of the ordered protocols (`single`, `raft`) are the same; messages are each protocol's own ([`crate::raft::observe`]).
+
+use bytes::Bytes;
+use kv::{Epoch, Index, NodeId, Position, Protocol, Term};
+
+use crate::record::{self, State};
+
+/// A record of a shard's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// An entry; it replaces what was at its index and behind.
+    Entry(Position),
+    /// What a replica must remember of its elections.
+    State {
+        /// The term it is in.
+        term: Term,
+        /// Whom it voted for in it; 0 = nobody.
+        vote: NodeId,
+        /// Agreed on up to here.
+        commit: Index,
+    },
+    /// A checkpoint.
+    Base(Position),
+    /// An installed snapshot: the log goes on behind it.
+    Snapshot(Position),
+    /// Who belongs to the shard.
+    View,
+}
+
+/// A record with whose it is: an append's, as [`crate::Output::Append`] has it. `None` = it is none.
+pub fn record(bytes: &Bytes) -> Option<(Protocol, Epoch, Record)> {
+    let (head, record) = record::Record::decode(bytes).ok()?;
+    let record = match record {
+        record::Record::Entry(entry) => Record::Entry(entry.at()),
+        record::Record::State(State { term, vote, commit }) => Record::State { term, vote, commit },
+        record::Record::Base(at, _) => Record::Base(at),
+        record::Record::Snapshot(at, _) => Record::Snapshot(at),
+        record::Record::View(_) => Record::View,
+    };
+    Some((head.protocol, head.epoch, record))
+}
+
+/// What a record says, for people.
+pub fn describe(bytes: &Bytes) -> String {
+    match record::Record::decode(bytes) {
+        Ok((_, record)) => record.to_string(),
+        Err(error) => error.to_string(),
+    }
+}

@@ -1,0 +1,461 @@
+//! One replica of a raft group: inputs in, outputs out.
+//!
+//! An input goes to the room that it concerns. Then [`Raft::settle`] carries out all that follows from it, in the order that
+//! keeps the promises: what is written, what leaves now and what leaves after the sync, what is applied, which reads go on.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use kv::cluster::Role;
+use kv::{Class, Error, Index, Level, NodeId, Position, Term, Version};
+use mutant::Mutant;
+
+use super::Config;
+use super::core::{Core, Work};
+use super::guard::{Guard, Ticker};
+use super::lease::Lease;
+use super::loss::{Hello, Loss};
+use super::message::{Kind, Message};
+use super::outbox::Outbox;
+use super::proposals::Proposals;
+use super::reads::{Moment, Reads, Verdict};
+use crate::batch::Batch;
+use crate::entries::NUMBER_MAX;
+use crate::random::Random;
+use crate::record::Record;
+use crate::recovery::Recovery;
+use crate::{
+    Input, Instant, Output, Replicate, Route, Status, Ticket, Token, UNAPPLIED_BYTES_MAX, Unfit, View,
+};
+
+/// A replica of a raft group.
+pub struct Raft {
+    pub(super) config: Config,
+    pub(super) now: Instant,
+    pub(super) clock: Version,
+    pub(super) core: Core,
+    pub(super) ticker: Ticker,
+    pub(super) guard: Guard,
+    pub(super) lease: Lease,
+    pub(super) reads: Reads,
+    pub(super) loss: Loss,
+    pub(super) batch: Batch,
+    pub(super) proposals: Proposals,
+    pub(super) outbox: Outbox<Message>,
+    /// What is up to here was given out to be applied.
+    pub(super) given: Index,
+    /// What was given out and is not applied, in order.
+    pub(super) applying: VecDeque<Position>,
+    /// The table has applied what is up to here.
+    pub(super) applied: Position,
+    /// A snapshot that is on its way to the disk, and the ticket of its append.
+    pub(super) installing: Option<(Ticket, Position)>,
+    /// The term and the role that the rooms know of.
+    pub(super) seen: (Term, Role),
+    /// Makes the names of rounds unique among the lives of this replica; drawn at the first tick.
+    pub(super) life: Option<u64>,
+}
+
+impl Raft {
+    /// The replica, from its log and its table (the last entry that it has applied).
+    pub fn new(config: Config, recovery: Recovery, applied: Position) -> Result<Raft, Unfit> {
+        assert!(
+            config.view.member(config.id).is_some(),
+            "node {} is a member of the group it serves",
+            config.id
+        );
+        let recovered = recovery.finish(kv::Protocol::Raft, config.view.clone(), applied)?;
+        let timeout_micros = config.election_ticks as u64 * config.tick_micros;
+        let guard = Guard::new(
+            timeout_micros,
+            if config.lost { Index::MAX } else { recovered.lost.unwrap_or_default() },
+        );
+        let core = Core::new(&config, recovered, applied.index);
+        Ok(Raft {
+            now: Instant::default(),
+            clock: Version::ZERO,
+            ticker: Ticker::new(config.tick_micros),
+            guard,
+            lease: Lease::new(config.tick_micros, config.election_ticks, config.drift_percent),
+            reads: Reads::default(),
+            loss: Loss::new(config.lost),
+            batch: Batch::default(),
+            proposals: Proposals::default(),
+            outbox: Outbox::new(),
+            given: applied.index,
+            applying: VecDeque::new(),
+            applied,
+            installing: None,
+            seen: (core.term(), core.role()),
+            life: None,
+            core,
+            config,
+        })
+    }
+
+    fn tick(&mut self, now: Instant, clock: Version, out: &mut Vec<Output>) {
+        (self.now, self.clock) = (self.now.max(now), clock);
+        self.guard.tick(self.now);
+        if self.life.is_none() {
+            self.life = Some(Random::new(self.config.seed ^ now.0.rotate_left(32)).next());
+            if self.core.view().members.len() == 1 {
+                self.core.campaign();
+            }
+        }
+        if self.ticker.is_due(self.now) {
+            self.core.tick(self.may_elect(false));
+            self.repeat_round();
+        }
+        self.say_losses(out);
+    }
+
+    fn may_elect(&self, forced: bool) -> bool {
+        let alone = self.core.view().members.len() == 1;
+        self.installing.is_none() && (alone || self.guard.may_elect(self.now, self.core.durable(), forced))
+    }
+
+    fn message(&mut self, from: NodeId, body: &Bytes, out: &mut Vec<Output>) {
+        let Some(message) = self.addressed(from, body) else { return };
+        match message.kind {
+            Kind::Lost => self.prove_to(from),
+            Kind::Acknowledged => self.lack(&message, out),
+            _ if self.guard.believes(message.term) => self.believed(message),
+            _ => (),
+        }
+    }
+
+    fn believed(&mut self, message: Message) {
+        let dropped = match message.kind {
+            Kind::Vote | Kind::PreVote => !self.may_elect(message.forced),
+            Kind::VoteResponse | Kind::PreVoteResponse | Kind::TimeoutNow => !self.may_elect(true),
+            // Too far behind with applying: the leader sends it again.
+            Kind::Append => {
+                !message.entries.is_empty() && self.core.log().unapplied_bytes() > 2 * UNAPPLIED_BYTES_MAX
+            }
+            _ => false,
+        };
+        let (is_of_leader, from, term) = (message.is_of_leader(), message.from, message.term);
+        if !dropped {
+            self.core.step(message);
+        }
+        if is_of_leader && term == self.core.term() && self.core.leader() == Some(from) {
+            self.guard.heard(self.now);
+        }
+    }
+
+    /// The message, if a member may have sent it here.
+    fn addressed(&self, from: NodeId, body: &Bytes) -> Option<Message> {
+        let message = Message::decode(body).ok()?;
+        let is_for_us = message.from == from && message.to == self.config.id;
+        let is_member = from != self.config.id && self.core.view().member(from).is_some();
+        (is_for_us && is_member && message.is_sound(self.core.last())).then_some(message)
+    }
+
+    fn snapshot_received(&mut self, header: &Bytes, out: &mut Vec<Output>) {
+        let snapshot = Message::decode(header).ok().and_then(|message| self.addressed(message.from, header));
+        let snapshot =
+            snapshot.filter(|message| message.kind == Kind::Snapshot && self.guard.believes(message.term));
+        let members = |message: &Message| message.view.as_ref().is_some_and(|view| self.is_ours(view));
+        let snapshot = snapshot.filter(|message| self.installing.is_none() && members(message));
+        if !snapshot.is_some_and(|message| self.restore(message)) {
+            out.push(Output::DiscardSnapshot);
+        }
+    }
+
+    /// Whether these can be the members of this group: they are fixed.
+    fn is_ours(&self, view: &View) -> bool {
+        let own = self.core.view();
+        view.epoch == own.epoch && view.has_nodes_of(own)
+    }
+
+    fn restore(&mut self, message: Message) -> bool {
+        let (from, term) = (message.from, message.term);
+        let taken = self.core.restore(message);
+        if term == self.core.term() && self.core.leader() == Some(from) {
+            self.guard.heard(self.now);
+        }
+        taken
+    }
+
+    fn propose(&mut self, token: Token, op: Bytes, out: &mut Vec<Output>) {
+        let taken = match self.core.role() {
+            Role::Leader => self.batch.push(token, op),
+            _ => Err(Error::WrongNode { try_next: None }),
+        };
+        if let Err(error) = taken {
+            out.push(Output::Refuse { token, error });
+        }
+    }
+
+    fn read(&mut self, token: Token, level: Level, out: &mut Vec<Output>) {
+        let moment = moment(self.now, &self.core, &self.lease, self.applied);
+        if let Err(error) = self.reads.read(token, level, moment) {
+            out.push(Output::Refuse { token, error });
+        }
+    }
+
+    fn fetched(&mut self, token: Token, out: &mut Vec<Output>) {
+        let moment = moment(self.now, &self.core, &self.lease, self.applied);
+        match self.reads.fetched(token, moment) {
+            Verdict::Answer { .. } if Loss::is_own(token) => self.proven(token, out),
+            Verdict::Answer { reached, staleness_micros } => {
+                out.push(Output::Answer { token, reached, staleness_micros });
+            }
+            _ => (),
+        }
+    }
+
+    fn forget(&mut self, token: Token) {
+        let _ = self.reads.forget(token) || self.batch.forget(token);
+    }
+
+    fn synced(&mut self, ticket: Ticket, out: &mut Vec<Output>) {
+        let Some((step, late)) = self.outbox.synced(ticket) else { return };
+        self.core.persisted(step);
+        self.send(late, out);
+        if let Some((_, at)) = self.installing.take_if(|(install, _)| *install <= ticket) {
+            self.set_applied(at);
+        }
+    }
+
+    fn applied(&mut self, index: Index) {
+        assert!(
+            index <= self.given,
+            "entry {index} was applied before it was given: {} was the last",
+            self.given
+        );
+        while let Some(at) = self.applying.pop_front_if(|at| at.index <= index) {
+            self.set_applied(at);
+        }
+    }
+
+    fn set_applied(&mut self, at: Position) {
+        let (was, is_later) = (self.applied, at.index > self.applied.index);
+        assert!(!is_later || at.term >= was.term, "terms never fall along a log: {at} after {was}");
+        self.applied = was.max(at);
+        self.core.applied(self.applied.index, self.config.cache_bytes);
+        self.reads.applied(self.applied.index);
+    }
+
+    /// Carries out all that follows from an input.
+    fn settle(&mut self, out: &mut Vec<Output>) {
+        loop {
+            self.note_role(out);
+            if let Some(work) = self.core.work() {
+                self.carry_out(work, out);
+            } else if !self.append_next(out) && !self.begin_round() {
+                break;
+            }
+        }
+        while let Some(to) = self.core.next_snapshot() {
+            out.push(Output::MakeSnapshot { to });
+        }
+        self.note_whole(out);
+        let (own, tokens): (Vec<Token>, Vec<Token>) =
+            self.reads.take_fetch().into_iter().partition(|token| Loss::is_own(*token));
+        own.into_iter().for_each(|token| self.fetched(token, out));
+        if !tokens.is_empty() {
+            out.push(Output::Fetch { tokens });
+        }
+        let refused = self.proposals.take_refused();
+        out.extend(refused.map(|(token, error)| Output::Refuse { token, error }));
+    }
+
+    /// Tells the rooms when the term or the role changed.
+    fn note_role(&mut self, out: &mut Vec<Output>) {
+        let now = (self.core.term(), self.core.role());
+        if now != self.seen {
+            self.seen = now;
+            self.lease.reset();
+            self.reads.interrupt();
+            self.forget_losses();
+            if now.1 != Role::Leader {
+                out.extend(self.batch.drain().map(|token| Output::Refuse { token, error: not_appended() }));
+            }
+        }
+    }
+
+    fn carry_out(&mut self, work: Work, out: &mut Vec<Output>) {
+        let Work { step, records, snapshot, mut early, mut late, committed, rounds } = work;
+        if mutant::is(Mutant::FollowerAcknowledgesUnsynced) {
+            early.extend(late.extract_if(.., |message| message.kind == Kind::AppendResponse));
+        }
+        self.send(early, out);
+        if !records.is_empty() {
+            let ticket = self.outbox.issue();
+            if let Some(at) = snapshot {
+                assert!(
+                    at.index > self.given,
+                    "a snapshot is installed when it is ahead: {at} after {}",
+                    self.given
+                );
+                self.proposals.covered(at);
+                self.given = at.index;
+                self.installing = Some((ticket, at));
+            }
+            out.push(Output::Append { ticket, records, install: snapshot.is_some() });
+            self.outbox.hold(step, late);
+            if mutant::is(Mutant::LeaderCountsUnsynced) && self.core.role() == Role::Leader {
+                self.core.persisted(step);
+            }
+        } else if self.outbox.is_idle() {
+            self.core.persisted(step);
+            self.send(late, out);
+        } else {
+            self.outbox.hold(step, late);
+        }
+        for (name, index) in rounds {
+            self.round_confirmed(&name, index);
+        }
+        for entry in committed {
+            self.give(entry, out);
+        }
+    }
+
+    fn give(&mut self, entry: crate::entries::LogEntry, out: &mut Vec<Output>) {
+        let at = entry.at();
+        assert_eq!(at.index, self.given.next(), "entries are given out one after the other");
+        self.given = at.index;
+        self.applying.push_back(at);
+        let tokens = self.proposals.committed(at);
+        tracing::trace!("an entry is agreed on");
+        let is_ops = entry.kind == 0;
+        if !is_ops {
+            self.lease.revoke();
+        }
+        let copies = self.core.copies(at.index);
+        let entry = if is_ops { entry.data } else { Bytes::new() };
+        out.push(Output::Apply { at, entry, tokens, copies });
+    }
+
+    fn send(&mut self, messages: Vec<Message>, out: &mut Vec<Output>) {
+        for mut message in messages {
+            if message.kind == Kind::Snapshot {
+                message.view = Some(self.core.view().clone());
+            }
+            assert!(
+                message.from == self.config.id && message.to != self.config.id,
+                "a replica says its own words, and to others"
+            );
+            assert!(message.is_sound(Index(NUMBER_MAX)), "what is said is what is believed there: {message}");
+            let (to, body) = (message.to, message.encode());
+            match message.kind {
+                Kind::Snapshot => out.push(Output::SendSnapshot { to, header: body }),
+                Kind::TimeoutNow => {
+                    if !mutant::is(Mutant::LeaseKeptOnTransfer) {
+                        self.lease.give_away();
+                    }
+                    out.push(Output::Send { to, body });
+                }
+                _ => out.push(Output::Send { to, body }),
+            }
+        }
+    }
+
+    /// Appends the next entry, if it may be. Whether it was.
+    fn append_next(&mut self, out: &mut Vec<Output>) -> bool {
+        if self.batch.is_empty() || !self.core.may_propose() {
+            return false;
+        }
+        let Some((entry, tokens)) = self.batch.next(self.clock) else { return false };
+        match self.core.propose(entry) {
+            Some(at) => {
+                tracing::trace!("ops have become an entry");
+                self.proposals.appended(at, tokens);
+            }
+            None => {
+                out.extend(tokens.into_iter().map(|token| Output::Refuse { token, error: not_appended() }))
+            }
+        }
+        true
+    }
+}
+
+impl Replicate for Raft {
+    fn step(&mut self, input: Input, out: &mut Vec<Output>) {
+        match input {
+            Input::Tick { now, clock } => self.tick(now, clock, out),
+            Input::View(view) => self.core.take_view(view),
+            Input::Propose { ops } => ops.into_iter().for_each(|(token, op)| self.propose(token, op, out)),
+            Input::Read { token, level, .. } => self.read(token, level, out),
+            Input::Fetched { token } => self.fetched(token, out),
+            Input::Forget { token } => self.forget(token),
+            // Members change by entries, so the term says what a revision says elsewhere.
+            Input::Message { from, body, .. } => self.message(from, &body, out),
+            Input::Durable { ticket } => self.synced(ticket, out),
+            Input::Applied { index } => self.applied(index),
+            Input::Connected { node, hello } => self.greeted(node, &hello),
+            Input::Disconnected { node } => self.core.unreachable(node),
+            Input::SnapshotMade { to, at } => self.core.snapshot_made(to, at),
+            Input::SnapshotSent { to, arrived } => self.core.snapshot_sent(to, arrived),
+            Input::SnapshotReceived { header } => self.snapshot_received(&header, out),
+            Input::Yield { to } => self.core.transfer(to),
+        }
+        self.settle(out);
+    }
+
+    fn route(&self, class: Class, level: Level) -> Route {
+        // What may be no older than now is only to be had from the leader.
+        let is_stale = class == Class::Read && matches!(level, Level::Local | Level::Bounded(1..));
+        match self.core.leader() {
+            _ if is_stale => Route::Here,
+            Some(leader) if leader == self.config.id => Route::Here,
+            Some(leader) => Route::To(leader),
+            None => Route::Nobody("it has no leader that can be reached"),
+        }
+    }
+
+    fn hello(&self, _: NodeId) -> Bytes {
+        Hello { last: self.core.durable(), lost: self.asks() }.encode()
+    }
+
+    fn due(&self) -> Instant {
+        self.ticker.due().min(self.loss_due())
+    }
+
+    fn view(&self) -> &View {
+        self.core.view()
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            role: self.core.role(),
+            leader: self.core.leader(),
+            term: self.core.term(),
+            last: self.core.last(),
+            durable: self.core.durable(),
+            commit: self.core.commit(),
+            applied: self.applied.index,
+        }
+    }
+
+    fn checkpoint(&self) -> Vec<Bytes> {
+        let (log, head, view) = (self.core.log(), self.core.head(), self.core.view());
+        let mut records = vec![Record::Base(self.applied, view.clone()), Record::State(self.core.state())];
+        if let Some((_, at)) = self.installing {
+            records.push(Record::Snapshot(at, view.clone()));
+        }
+        records.extend(log.above(self.applied.index).cloned().map(Record::Entry));
+        records.into_iter().map(|record| record.encode(head)).collect()
+    }
+}
+
+/// What a message says, for people.
+pub fn describe(body: &Bytes) -> String {
+    Message::decode(body).map_or_else(|error| error.to_string(), |message| message.to_string())
+}
+
+pub(super) fn moment<'a>(now: Instant, core: &Core, lease: &'a Lease, applied: Position) -> Moment<'a> {
+    let lease = core.has_committed().then_some(lease);
+    Moment { now, lease, commit: core.commit(), applied: applied.index }
+}
+
+fn not_appended() -> Error {
+    Error::Unavailable(
+        "this node stopped leading the shard before it ordered the write: nothing of it happened; try again"
+            .into(),
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! Who belongs to a shard: its members under an epoch and a revision.
+//!
+//! An epoch rises when a shard is handed over: to another protocol, to other bounds, or to other members where the protocol
+//! cannot change them itself. Within an epoch the revision rises with members and their duties. A replica keeps the view it
+//! knows in its log: in a record of its own, and in each that stands for a whole state.
+
+use bytes::{BufMut, BytesMut};
+use kv::codec::{Malformed, Reader, put_list, put_uint};
+use kv::{Epoch, NodeId, ReplicaId};
+
+use crate::Revision;
+
+/// The members of a shard at a moment. Ordered by time: a later epoch is later, then a later revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// In which the members serve.
+    pub epoch: Epoch,
+    /// Starts at 1.
+    pub revision: Revision,
+    /// In the order of their nodes; at least one.
+    pub members: Vec<Member>,
+}
+
+/// A replica that belongs to a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Where it is.
+    pub node: NodeId,
+    /// Its number in the shard: what its versions carry.
+    pub replica: ReplicaId,
+    /// The life of the node's data folder that it belongs to; 0 = not known.
+    pub incarnation: u64,
+    /// What it is there for.
+    pub duty: Duty,
+    /// How much it weighs where replicas are weighed.
+    pub weight: u32,
+}
+
+/// What a member is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duty {
+    /// It counts where a majority is counted.
+    Voter,
+    /// It is brought up to date, and does not count.
+    Learner,
+}
+
+impl View {
+    /// The first view of an epoch in which these nodes vote alike, with replicas numbered in this order from 1.
+    ///
+    /// # Panics
+    ///
+    /// Without nodes, or with more than there are numbers for replicas.
+    pub fn of(epoch: Epoch, nodes: &[NodeId]) -> View {
+        assert!(!nodes.is_empty(), "a shard has a member");
+        assert!(nodes.is_sorted_by(|one, other| one < other), "members are in the order of their nodes");
+        let member = |(place, &node): (usize, &NodeId)| {
+            let number = u16::try_from(place + 1).ok().filter(|number| *number <= ReplicaId::MAX.0);
+            let replica = ReplicaId(number.expect("a shard has at most 1023 members"));
+            Member { node, replica, incarnation: 0, duty: Duty::Voter, weight: 1 }
+        };
+        View { epoch, revision: Revision(1), members: nodes.iter().enumerate().map(member).collect() }
+    }
+
+    /// The member on a node.
+    pub fn member(&self, node: NodeId) -> Option<&Member> {
+        self.members.iter().find(|member| member.node == node)
+    }
+
+    /// The members that count.
+    pub fn voters(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.members.iter().filter(|member| member.duty == Duty::Voter).map(|member| member.node)
+    }
+
+    /// How many voters are a majority.
+    pub fn majority(&self) -> usize {
+        self.voters().count() / 2 + 1
+    }
+
+    /// Whether another view came after this one.
+    pub fn is_before(&self, other: &View) -> bool {
+        (self.epoch, self.revision) < (other.epoch, other.revision)
+    }
+
+    /// Whether another view has the same members, whatever their duties.
+    pub fn has_nodes_of(&self, other: &View) -> bool {
+        self.members.iter().map(|member| member.node).eq(other.members.iter().map(|member| member.node))
+    }
+
+    /// Its bytes.
+    pub fn encode(&self, into: &mut BytesMut) {
+        put_uint(into, self.epoch.0);
+        put_uint(into, self.revision.0);
+        put_list(into, &self.members, |into, member| {
+            put_uint(into, member.node.0);
+            put_uint(into, u64::from(member.replica.0));
+            into.put_u64(member.incarnation);
+            into.put_u8(match member.duty {
+                Duty::Voter => 1,
+                Duty::Learner => 2,
+            });
+            put_uint(into, u64::from(member.weight));
+        });
+    }
+
+    /// From its bytes.
+    pub fn decode(reader: &mut Reader) -> Result<View, Malformed> {
+        let (epoch, revision) = (Epoch(reader.uint()?), Revision(reader.uint()?));
+        let members = reader.list(|reader| {
+            Ok(Member {
+                node: NodeId(reader.uint()?),
+                replica: ReplicaId(reader.u16()?),
+                incarnation: reader.u64()?,
+                duty: match reader.u8()? {
+                    1 => Duty::Voter,
+                    2 => Duty::Learner,
+                    _ => return Err(Malformed("a member of a shard has an unknown duty")),
+                },
+                weight: reader.u32()?,
+            })
+        })?;
+        let rises = members.is_sorted_by(|one: &Member, other: &Member| one.node < other.node);
+        match members.first() {
+            Some(first) if rises && first.node.0 > 0 => Ok(View { epoch, revision, members }),
+            _ => Err(Malformed("the members of a shard are not in order, or none")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn view_round_trips() {
+        let mut view = View::of(Epoch(3), &[NodeId(1), NodeId(5), NodeId(1 << 40)]);
+        view.members[1] = Member { incarnation: u64::MAX, duty: Duty::Learner, weight: 7, ..view.members[1] };
+        let mut into = BytesMut::new();
+        view.encode(&mut into);
+        assert_eq!(View::decode(&mut Reader::new(into.freeze())), Ok(view.clone()));
+        assert_eq!((view.voters().count(), view.majority()), (2, 2));
+        assert_eq!(view.member(NodeId(5)).map(|member| member.replica), Some(ReplicaId(2)));
+    }
+
+    #[test]
+    fn view_without_order_or_members_is_refused() {
+        for nodes in [vec![], vec![2, 1], vec![1, 1], vec![0]] {
+            let mut view = View::of(Epoch(1), &[NodeId(9)]);
+            let member = view.members[0];
+            view.members = nodes.into_iter().map(|node| Member { node: NodeId(node), ..member }).collect();
+            let mut into = BytesMut::new();
+            view.encode(&mut into);
+            assert!(View::decode(&mut Reader::new(into.freeze())).is_err(), "{view:?}");
+        }
+    }
+
+    #[test]
+    fn view_later_epoch_is_later_than_any_revision() {
+        let (one, other) = (View::of(Epoch(1), &[NodeId(1)]), View::of(Epoch(2), &[NodeId(1)]));
+        let revised = View { revision: Revision(9), ..one.clone() };
+        assert!(one.is_before(&revised) && revised.is_before(&other) && !other.is_before(&revised));
+    }
+}
