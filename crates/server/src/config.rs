@@ -46,7 +46,7 @@ impl Config {
     /// Entries that lagging followers may still need: a few seconds of a busy node.
     pub const ENTRY_CACHE_BYTES: usize = 64 << 20;
     /// How much the log grows before a checkpoint when nothing else is said: a start reads it within a second or two.
-    pub const CHECKPOINT_BYTES: u64 = 64 << 20;
+    pub const CHECKPOINT_BYTES: u64 = node::log::CHECKPOINT_BYTES;
     /// Less is not worth a checkpoint: each writes something of every shard to the log.
     pub const CHECKPOINT_BYTES_MIN: u64 = 1 << 20;
     /// Shards of a keyspace when nothing else is said.

@@ -53,6 +53,7 @@
 
 mod disk;
 mod engine;
+mod format;
 mod memory;
 mod table;
 
@@ -63,5 +64,5 @@ pub use engine::{
 pub use table::fuzz;
 pub use table::{
     ANSWER_BYTES_KEPT, Applied, Clock, Done, EXPIRED_PER_APPLY_MAX, History, InstallError, Options, Read,
-    SESSION_BYTES_MAX, ShardSnapshot, Table,
+    SESSION_BYTES_MAX, STEP_MAX, ShardSnapshot, Table,
 };

@@ -274,6 +274,7 @@ impl Log {
     }
 
     fn encode(&mut self, plan: Plan, segment_header: Bytes) -> Flight {
+        tracing::trace!("queued records have become a batch");
         let Position { segment, offset } = self.head();
         let (header, batch) = encode_batch(
             BatchHeader {
@@ -341,6 +342,7 @@ impl Log {
         let (done, taken) = (flight.ticket, self.queue.taken());
         assert!(done >= self.durable, "ticket {done} is durable after {}", self.durable);
         assert!(done <= taken, "ticket {done} is durable, and {taken} went into batches");
+        tracing::trace!("a batch is durable");
         // Appends of nothing that came meanwhile have nothing to wait for.
         self.durable = if self.queue.is_empty() { taken } else { done };
     }

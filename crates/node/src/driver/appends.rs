@@ -24,6 +24,7 @@ impl Core {
             records.push(generation_record(shard, install.generation));
         }
         let ticket = self.append(records, false);
+        tracing::trace!("records go to the log");
         assert!(self.appends.back().is_none_or(|before| before.ticket < ticket), "tickets rise");
         self.appends.push_back(Append { ticket, shard, own });
         if mutant::is(Mutant::GenerationLoadedBeforeSwitch) {

@@ -153,12 +153,18 @@ fn copies_that_differ_are_seen() {
 /// What a client is told: asked, left and arrived at those times.
 fn told(watch: &mut Watch, op: &Op, answer: Answer, at: [u64; 3], receipt: Receipt) -> Vec<String> {
     let [asked_at, left, now] = at;
-    watch.told(&ShardMap::of(1), &Told { op, reply: &Reply { answer, receipt }, asked_at, left, now })
+    let (id, level, clock) = (None, receipt.asked, 0);
+    let reply = &Reply { answer, receipt };
+    watch.told(&ShardMap::of(1), &Told { op, id, level, reply, asked_at, left, now, clock })
 }
 
 fn receipt(number: i64, reached: Level, staleness_micros: u64) -> Receipt {
+    receipt_of(version(number), reached, staleness_micros)
+}
+
+pub(super) fn receipt_of(version: Version, reached: Level, staleness_micros: u64) -> Receipt {
     Receipt {
-        version: version(number),
+        version,
         shard: SHARD,
         protocol: Protocol::Raft,
         epoch: Epoch(1),

@@ -77,7 +77,7 @@ use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
-use kv::{Answer, Entry, Error, Op, ShardId, Version};
+use kv::{Answer, Entry, Error, KEYS_PER_OP_MAX, Op, ShardId, TRIM_REVISIONS_MAX, Version};
 use mutant::Mutant;
 
 use self::keys::RowSet;
@@ -92,6 +92,10 @@ pub use self::snapshot::{InstallError, ShardSnapshot};
 /// Rows that one call of [`Table::forget`] removes: a millisecond or two.
 const FORGOTTEN_ROWS_MAX: usize = 1024;
 
+/// What one step of a delete-range or trim takes.
+pub const STEP_MAX: usize = KEYS_PER_OP_MAX;
+const _: () = assert!(STEP_MAX == TRIM_REVISIONS_MAX);
+
 /// How the table keeps its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -101,12 +105,15 @@ pub struct Options {
     pub deleted_micros: u64,
     /// Bytes that a shard's remembered requests may take, in memory and in rows.
     pub session_bytes_max: u64,
+    /// Keys that one step of a delete-range or trim takes, and revisions that it forgets: [`STEP_MAX`], but in tests.
+    pub step_max: usize,
 }
 
 impl Options {
     /// So many revisions, and those of deleted keys for ever.
     pub fn of(history: History) -> Options {
-        Options { history, deleted_micros: u64::MAX, session_bytes_max: SESSION_BYTES_MAX }
+        let (session_bytes_max, step_max) = (SESSION_BYTES_MAX, STEP_MAX);
+        Options { history, deleted_micros: u64::MAX, session_bytes_max, step_max }
     }
 }
 
@@ -235,6 +242,7 @@ impl Table {
         }
         assert_eq!(index, applied + 1, "the entry that comes next: none is left out");
         assert!(term >= before, "entry {index} has term {term}, the one before it {before}");
+        tracing::trace!("an entry is evaluated");
         let result = shard.apply(&mut *self.engine, self.options, (index, term), entry);
         result.inspect_err(|error| self.stopped = Some(error.to_string()))
     }

@@ -7,6 +7,7 @@ use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
 use kv::{Direction, Error, Key, PAGE_BYTES_MAX, PAGE_ROWS_MAX, Page, Range, Row, Version};
+use mutant::Mutant;
 
 use super::keys::key_of_current;
 use super::record::Record;
@@ -113,7 +114,8 @@ impl<'a> Pager<'a> {
         let full = self.page.count as usize == self.rows_max
             || (self.bytes + bytes > PAGE_BYTES_MAX && !self.page.rows.is_empty());
         if full {
-            self.page.next = self.taken.take();
+            self.page.next =
+                if mutant::is(Mutant::PageLosesItsBoundary) { Some(key) } else { self.taken.take() };
             return Ok(ControlFlow::Break(()));
         }
         self.page.count += 1;

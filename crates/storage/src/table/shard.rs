@@ -177,6 +177,7 @@ impl Shard {
             deadlines: &mut self.deadlines,
             keep: options.history.keep(),
             deleted_micros: options.deleted_micros,
+            step_max: options.step_max,
             undo: None,
         }
     }

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use kv::{Answer, Error, Expect, Function, Key, Side, VALUE_BYTES_MAX, Value};
+use mutant::Mutant;
 
 use super::Stop;
 use super::record::Record;
@@ -35,7 +36,7 @@ impl Writer<'_> {
             Side::Left => [added, &present],
             Side::Right => [&present, added],
         };
-        let deadline = deadline_of(old.as_ref());
+        let deadline = deadline_of(old.as_ref()).filter(|_| !mutant::is(Mutant::AppendLosesTheDeadline));
         self.store(key, old, &pieces, deadline)?;
         Ok(Answer::Length(length))
     }

@@ -26,6 +26,8 @@ pub struct Writer<'a> {
     pub keep: u64,
     /// How long those of a deleted key are kept; `u64::MAX` = for ever.
     pub deleted_micros: u64,
+    /// What one step of a delete-range or trim takes.
+    pub step_max: usize,
     /// What the rows were before, newest change last; only within a transaction.
     pub undo: Option<Vec<(Bytes, Option<Bytes>)>>,
 }
