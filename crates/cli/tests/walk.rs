@@ -30,7 +30,8 @@ use tracing::{Event, Level, Metadata, Subscriber};
 /// Every station, in order: its file below crates/, and what happens there.
 const STATIONS: &[(&str, &str)] = &[
     ("dialects/src/native/key_value.rs", "a message has become a request"),
-    ("server/src/handle.rs", "a request has become parts"),
+    ("server/src/handle.rs", "a request is to be split"),
+    ("node/src/gather.rs", "a request has become parts"),
     ("server/src/core.rs", "a part goes into the turn"),
     ("node/src/driver/requests.rs", "a write is given to its replica"),
     ("node/src/driver/core.rs", "a turn's writes are proposed"),
@@ -138,6 +139,7 @@ impl Nodes {
                 shards: 1,
                 cores: Some(1),
                 entry_cache_bytes: Config::ENTRY_CACHE_BYTES,
+                checkpoint_bytes: Config::CHECKPOINT_BYTES,
                 rejoin: false,
                 journal_stderr: false,
             };

@@ -95,7 +95,15 @@ pub fn frames_samples() -> Vec<Bytes> {
 }
 
 fn samples() -> Vec<Frame> {
-    let announced = |role, leader| Announced { shard: SHARD, role, leader, term: 9, applied: 1 << 40 };
+    let announced = |role, leader| Announced {
+        shard: SHARD,
+        epoch: Epoch(1),
+        revision: Revision(2),
+        role,
+        leader,
+        term: 9,
+        applied: 1 << 40,
+    };
     let announcement = Announcement {
         clock: 1_700_000_000_000_000,
         clock_settled: true,

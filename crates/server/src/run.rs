@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use dialects::native::Health;
 use kv::{NodeId, Protocol, ShardId};
+use node::log::{Request, Settings};
 use node::route::ShardMap;
 use node::{Driver, Executor, Recovery};
 use rustix::fs::Mode;
@@ -68,7 +69,8 @@ async fn serve(
     let identities = Arc::new(Identities::new(folder, node.me)?);
     let requests = log.requests();
     let begins = identities.clone();
-    let log_thread = log.start(inbox.clone(), Box::new(move || begins.log_begins()));
+    let settings = Settings { checkpoint_bytes: config.checkpoint_bytes, ..Settings::default() };
+    log.start(inbox.clone(), Box::new(move || begins.log_begins()), settings);
     let engine = Engine::new(executor, config.engine, inbox.clone(), requests.clone());
     let view = Arc::new(View::default());
     let membership = Membership { cluster: identities.cluster(), waits: identities.waits() };
@@ -95,10 +97,8 @@ async fn serve(
     let ended = core.run(stop).await;
     // Connections end with the runtime; what was not answered by now is in doubt for its client.
     let _ = stop_connections.send(true);
-    let _ = requests.send(log::Request::Stop);
-    if ended.is_ok() && log_thread.join().is_err() {
-        return Err(Failure::Failed("the log's thread panicked".into()));
-    }
+    // Of a node that did not come to its last step, too.
+    requests.ask(Request::Finish);
     tracing::info!("stopped");
     ended
 }

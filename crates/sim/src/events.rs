@@ -15,7 +15,7 @@ pub(crate) enum Event {
     Turn { node: NodeId, life: u64 },
     /// The disk has done what the log submitted.
     Disk { node: NodeId, life: u64, token: u64 },
-    /// The log tries again what a full disk refused.
+    /// The owner of the log wants a turn: a full disk is tried again.
     Retry { node: NodeId, life: u64 },
     /// The engine's thread has come to its jobs.
     Engine { node: NodeId, life: u64 },

@@ -6,15 +6,18 @@
 //! the byte, in every process.
 //!
 //! ```text
-//!   clients ──▶ gate ──▶ inbox ─▶ driver ─▶ writer ─▶ wal::Log ─▶ MemoryDisk        loses, tears, flips, fails, is full
+//!   clients ──▶ gate ──▶ inbox ─▶ driver ─▶ log::Owner ─▶ wal::Log ─▶ MemoryDisk    loses, tears, flips, fails, is full
 //!      ▲                   ▲        │ ├───▶ worker ─▶ Executor ─▶ engine model      keeps what was flushed
 //!      └── answers ────────┼────────┘ └───▶ network ─▶ the other nodes              cuts, holds, loses, doubles, delays
 //!                          └── completions, frames, ticks of a clock that drifts
 //! ```
 //!
-//! A run has two parts. In the first, clients work while faults happen. In the second the faults are over, and the
-//! cluster must come to rest within a bound: every node up and whole, one leader a shard, all copies equal, every key
-//! readable, and nothing kept that has run out. At every moment the invariants of `watch` must hold; at the end the clients' history must be linearizable.
+//! A run has two parts. In the first, clients do all that users do while faults happen: besides the ops of their workload they
+//! ask ranges in pages, histories, get-alls and put-alls over shards, delete-ranges and trims in steps, at every level and at
+//! versions. In the second the faults are over, and the cluster must come to rest within a bound: every node up and whole, one
+//! leader a shard, all copies equal, every key readable, no write in doubt that is sent again, and nothing kept that has run out.
+//! At every moment the invariants of `watch` must hold, and every answer must show what was there; at the end the clients'
+//! history must be linearizable.
 //! [`Stats::sometimes`] counts what should happen in some runs ([`SOMETIMES`] lists it), so that a simulator that has stopped
 //! to exercise a case is noticed.
 //!
@@ -25,8 +28,8 @@
 //!
 //! # Caveats
 //!
-//! The loop around the driver, the owner of the log and the transport are modelled on the server's, not shared with it:
-//! a defect there is found by the lab. The engines of `storage` that touch a disk are not simulated.
+//! The loop around the driver and the transport are modelled on the server's, not shared with it: a defect there is found by
+//! the lab. The engines of `storage` that touch a disk are not simulated.
 
 mod clients;
 mod events;
@@ -70,8 +73,8 @@ pub fn run(options: &Options) -> Outcome {
 fn run_to_the_end(options: &Options, trace: Trace) -> Outcome {
     let mut world = World::new(options, trace);
     world.begin();
-    let parts: [fn(&mut World); 5] =
-        [World::run_steps, World::rest, World::write_each, World::read_all, World::judge];
+    let parts: [fn(&mut World); 6] =
+        [World::run_steps, World::rest, World::write_again, World::write_each, World::read_all, World::judge];
     for part in parts {
         if world.violations.is_empty() {
             part(&mut world);

@@ -80,6 +80,9 @@ impl World {
             Machine::new(NodeId(id), random.next() | 1, Clock::new(up, 0, off))
         });
         let machines = machines.collect();
+        let mut watch = Watch::new();
+        watch.rows.kept_by(settings.table);
+        let recorder = Recorder::of_shards(settings.shards);
         World {
             events: Events::default(),
             map: ShardMap::of(settings.shards),
@@ -92,10 +95,10 @@ impl World {
             machines,
             network: Network::default(),
             clients: Vec::new(),
-            recorder: Recorder::new(),
+            recorder,
             doubts: BTreeMap::new(),
             last_values: BTreeMap::new(),
-            watch: Watch::new(),
+            watch,
             stats: Stats::default(),
             violations: Vec::new(),
             window: None,
@@ -137,7 +140,7 @@ impl World {
             Event::Tick { node, life } if self.lives(node, life) => self.tick(node, life),
             Event::Turn { node, life } if self.lives(node, life) => self.turn(node),
             Event::Disk { node, life, token } if self.lives(node, life) => self.disk_done(node, token),
-            Event::Retry { node, life } if self.lives(node, life) => self.retry_log(node, life),
+            Event::Retry { node, life } if self.lives(node, life) => self.wake_log(node),
             Event::Engine { node, life } if self.lives(node, life) => self.run_engine(node, life),
             Event::Background { node, life } if self.lives(node, life) => self.run_background(node),
             Event::Connect { from, to, life } if self.lives(from, life) => self.connect(from, to, life),
@@ -174,11 +177,21 @@ impl World {
         self.machine(node).life() == Some(life)
     }
 
-    /// Compares copies that applied the same.
+    /// Compares copies that applied the same, and has a closer look at those of one node, each time another.
     fn inspect(&mut self) {
         self.events.after(INSPECT_MICROS, Event::Inspect);
-        let broken = self.compare_copies();
+        let turn = self.events.now() / INSPECT_MICROS % self.nodes;
+        let mut broken = self.compare_copies();
+        broken.extend(self.audit_copies(NodeId(turn + 1)));
         broken.into_iter().for_each(|why| self.violation(why));
+    }
+
+    /// Copies of a node whose expiry is not as it must be.
+    pub fn audit_copies(&self, id: NodeId) -> Vec<String> {
+        let Some(process) = &self.machine(id).process else { return Vec::new() };
+        let audit = |shard| process.executor.table().audit(shard).err();
+        let wrong = self.shards().into_iter().filter_map(audit);
+        wrong.map(|why| format!("expiry is as it must be: {id}: {why}")).collect()
     }
 
     pub fn compare_copies(&mut self) -> Vec<String> {

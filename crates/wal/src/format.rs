@@ -209,6 +209,8 @@ pub fn encode_batch(header: BatchHeader, records: &[Record]) -> (BatchHeader, By
         batch.push(record.kind);
         batch.extend_from_slice(&record.body);
     }
+    let written = batch.len() - BATCH_HEADER_BYTES;
+    assert_eq!(written, payload_bytes, "bytes of {} records, as they were counted", records.len());
     let header = BatchHeader {
         payload_bytes: u32::try_from(payload_bytes).expect("a batch is bounded far below 4 GiB"),
         records: records.len() as u32,

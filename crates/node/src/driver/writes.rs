@@ -1,6 +1,7 @@
 //! Writes: what the table has applied is answered, and what a replica does not order is turned away.
 
 use kv::{Answer, Epoch, Error, Index, Level, Receipt, Reply, ShardId, Version};
+use mutant::Mutant;
 use replication::{Input, Token};
 
 use super::core::Core;
@@ -21,11 +22,12 @@ impl Core {
         assert_eq!(applying.index, index, "the table applies in order");
         let tokens = applying.tokens;
         assert!(tokens.is_empty() || tokens.len() == results.len(), "every op of an entry has its result");
-        let epoch = replica.epoch();
+        let epoch = replica.view().epoch;
         replica.last = replica.last.max(last);
         self.give(shard, Input::Applied { index });
         for (token, (result, version)) in tokens.into_iter().zip(results) {
-            let receipt = receipt(node, (shard, epoch), version, applying.copies);
+            let copies = applying.copies + u32::from(mutant::is(Mutant::CopiesOverstated));
+            let receipt = receipt(node, (shard, epoch), version, copies);
             self.finish_write(node, token, result.map(|answer| Reply { answer, receipt }));
         }
     }

@@ -45,7 +45,10 @@ impl World {
         let machine = self.machine_mut(node);
         match flush {
             true => machine.table.fail_next(),
-            false => machine.disk.fail_next(operation, error),
+            false => {
+                machine.sync_fails |= operation == Operation::Sync;
+                machine.disk.fail_next(operation, error);
+            }
         }
         true
     }

@@ -92,6 +92,11 @@ impl Faults {
         self.0.contains(&fault)
     }
 
+    /// Whether nothing goes wrong.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The kinds, in order.
     pub fn kinds(&self) -> impl Iterator<Item = Fault> + '_ {
         self.0.iter().copied()

@@ -12,26 +12,24 @@ mod start;
 mod stop;
 mod turn;
 mod worker;
-pub(crate) mod writer;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use kv::NodeId;
+use node::stop::Stop;
 use node::{Driver, Executor, Input};
 use wal::MemoryDisk;
 
 use crate::clients::Gate;
 use clock::Clock;
 use engine::Flushed;
+use log::LogThread;
 use worker::Worker;
-use writer::Writer;
 
 /// The driver is given the time at least so often, as by the server.
 pub(crate) const TICK_MICROS: u64 = 25_000;
 /// However slow a disk is, it needs no longer for one thing.
 const DISK_MICROS_MAX: u64 = 3_000_000;
-/// A full disk is tried again so often, as by the server.
-const RETRY_MICROS: u64 = 200_000;
 
 /// A machine: what survives its process.
 pub(crate) struct Machine {
@@ -57,6 +55,8 @@ pub(crate) struct Machine {
     pub slowness: u64,
     /// The power goes when more than a sector of the log has been written and not synced.
     pub power_goes: bool,
+    /// The next sync of the log fails.
+    pub sync_fails: bool,
     /// A bit of the log was flipped.
     pub flipped: bool,
     /// The log told that it is damaged: the folder has to go.
@@ -80,6 +80,7 @@ impl Machine {
             paused_until: 0,
             slowness: 1,
             power_goes: false,
+            sync_fails: false,
             flipped: false,
             damaged: false,
             process: None,
@@ -93,7 +94,7 @@ impl Machine {
         self.incarnation = incarnation;
         (self.rejoining, self.astray) = (rejoining, !rejoining);
         self.known.clear();
-        (self.flipped, self.damaged) = (false, false);
+        (self.sync_fails, self.flipped, self.damaged) = (false, false, false);
     }
 
     /// Whether it may lack what it had acknowledged.
@@ -111,7 +112,8 @@ pub(crate) struct Process {
     pub life: u64,
     pub driver: Driver,
     pub executor: Executor,
-    pub writer: Writer,
+    pub log: node::log::Owner,
+    pub log_thread: LogThread,
     pub worker: Worker,
     pub gate: Gate,
     pub inbox: Vec<Input>,
@@ -120,13 +122,4 @@ pub(crate) struct Process {
     pub stop: Option<Stop>,
     /// The reads that were let go before, to see which are let go again.
     pub fetched: BTreeMap<u64, u32>,
-}
-
-/// How far a stop is, and until when that may take.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Stop {
-    /// Leaderships are being handed over.
-    HandOver(u64),
-    /// The table is being flushed.
-    Flush(u64),
 }

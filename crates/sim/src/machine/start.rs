@@ -7,8 +7,8 @@ use node::{Driver, Executor, Recovery};
 use storage::{Applied, Table};
 use wal::{Crash, Log, OpenError};
 
+use super::log::LogThread;
 use super::worker::Worker;
-use super::writer::Writer;
 use super::{Process, TICK_MICROS};
 use crate::clients::Gate;
 use crate::events::Event;
@@ -81,11 +81,12 @@ impl World {
         }
         let driver = Driver::new(config, recovery, &applied, now);
         let driver = driver.map_err(|error| Refused::Violation(error.to_string()))?;
-        machine.flipped = false;
+        // Recovery may have met a failing sync already.
+        (machine.flipped, machine.sync_fails) = (false, false);
         if recovered.cut.is_some() {
             self.note("a torn write was cut");
         }
-        let count = recovered.records;
+        let (count, instant) = (recovered.records, now.instant);
         self.trace(|| format!("{id} starts: {count} records in its log, cut {:?}", recovered.cut));
         let now = self.events.now();
         self.see(Seen::Recovered { node: id, applied: &applied, now });
@@ -93,7 +94,8 @@ impl World {
             life,
             driver,
             executor: Executor::new(table),
-            writer: Writer::new(log, self.settings.checkpoint_bytes),
+            log: node::log::Owner::new(log, self.settings.log.clone(), instant),
+            log_thread: LogThread::default(),
             worker: Worker::new(self.settings.engine_thread, visits),
             gate: Gate::new(life),
             inbox: Vec::new(),
@@ -127,7 +129,7 @@ impl World {
         if crash == Crash::Power {
             machine.clock.boot(now);
         }
-        machine.paused_until = 0;
+        (machine.paused_until, machine.sync_fails) = (0, false);
         let process = machine.process.take().expect("it was just looked at");
         self.gate_broke(process.gate);
         self.links_ended(id, life, crash);

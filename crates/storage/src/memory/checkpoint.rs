@@ -45,6 +45,7 @@ pub fn remove_below(folder: &Path, number: u64) {
 
 /// Writes a checkpoint; after Ok it survives a power loss.
 pub fn write(folder: &Path, number: u64, rows: &Map) -> Result<(), EngineError> {
+    assert!(number > 0, "checkpoints are numbered from 1");
     let unfinished = path(folder, number).with_extension(UNFINISHED);
     let written = write_file(&unfinished, rows)
         .and_then(|()| fs::rename(&unfinished, path(folder, number)))
@@ -112,6 +113,7 @@ pub(crate) fn write_rows(file: &mut impl Write, rows: &Map) -> std::io::Result<(
 }
 
 fn write_block(file: &mut impl Write, block: &mut Vec<u8>, total: u32) -> std::io::Result<u32> {
+    assert!((1..=BLOCK_BYTES_MAX).contains(&block.len()), "a block of {} bytes cannot be read", block.len());
     let checksum = crc32c::crc32c(block).to_le_bytes();
     file.write_all(&(block.len() as u32).to_le_bytes())?;
     file.write_all(&checksum)?;

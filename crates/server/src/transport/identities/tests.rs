@@ -25,6 +25,7 @@ impl Nodes {
             shards: 1,
             cores: None,
             entry_cache_bytes: 0,
+            checkpoint_bytes: crate::Config::CHECKPOINT_BYTES,
             rejoin,
             journal_stderr: false,
         }

@@ -1,9 +1,10 @@
 //! What is asked of several shards: how it is split, and one answer out of theirs.
 
-use kv::{
-    Answer, Direction, Epoch, Error, Key, Level, NodeId, Op, Page, Protocol, Range, Receipt, ReplicaId,
-    Reply, Row, ShardId, Version,
-};
+mod drawn;
+#[path = "../../../check/tests/support/receipt.rs"]
+mod receipt;
+
+use kv::{Answer, Direction, Error, Key, Op, Page, Range, ReplicaId, Reply, Row, Version};
 use node::route::{Plan, ShardMap};
 
 fn version(micros: u64) -> Version {
@@ -11,18 +12,7 @@ fn version(micros: u64) -> Version {
 }
 
 fn reply(answer: Answer) -> Result<Reply, Error> {
-    let receipt = Receipt {
-        version: version(1),
-        shard: ShardId(1),
-        protocol: Protocol::Raft,
-        epoch: Epoch(1),
-        asked: Level::Linearizable,
-        reached: Level::Linearizable,
-        copies: 1,
-        staleness_micros: 0,
-        node: NodeId(1),
-    };
-    Ok(Reply { answer, receipt })
+    Ok(receipt::reply(answer))
 }
 
 /// One answer out of those of so many shards.
