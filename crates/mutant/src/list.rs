@@ -52,9 +52,8 @@ pub enum Mutant {
     /// A received snapshot is switched to before its rows are flushed (`node`'s install). Caught by: what is durable
     /// survives.
     GenerationSwitchedBeforeFlush,
-    /// A node with another data folder is let in under its old name. In the server that is the transport's hello
-    /// (`server/src/transport/hello.rs`), so this site is in `sim`'s model of it. Caught by: who lost its folder votes when
-    /// it is whole.
+    /// A node with another data folder is let in under its old name (`node`'s identity). Caught by: who lost its folder votes
+    /// when it is whole.
     IncarnationNotChecked,
     /// The checksum of a batch's payload is not looked at (`wal`). Caught by: a node that cannot start; log matching.
     TornRecordAccepted,
@@ -158,10 +157,16 @@ pub enum Mutant {
     /// A checkpoint that did not find room is not forgotten when a later one succeeds, so writes are refused for good (`node`'s
     /// log). Caught by: a disk that counts as full at rest.
     FullDiskNeverPasses,
+    /// A node that learns which cluster it is of acts on it before that is on its disk (`node`'s identity). Caught by: frames
+    /// flow where both ends have written the same cluster.
+    ClusterBeforeItsWrite,
+    /// A node that replaced a lost folder calls itself new until the first of the others has met it, not all (`node`'s
+    /// identity). Caught by: only who lost its folder unawares is refused.
+    NewcomerForgetsTooEarly,
 }
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 51] = [
+const ALL: [(Mutant, &str, &str); 53] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -293,6 +298,12 @@ const ALL: [(Mutant, &str, &str); 51] = [
         "a failed checkpoint gives segments away",
     ),
     (Mutant::FullDiskNeverPasses, "full-disk-never-passes", "a full disk counts as full for good"),
+    (Mutant::ClusterBeforeItsWrite, "cluster-before-its-write", "a cluster is acted on before it is on disk"),
+    (
+        Mutant::NewcomerForgetsTooEarly,
+        "newcomer-forgets-too-early",
+        "a newcomer is none when the first has met it",
+    ),
 ];
 
 impl Mutant {
@@ -338,7 +349,7 @@ mod tests {
             assert_eq!(name.parse::<Mutant>().as_ref(), Ok(mutant));
             assert!(!what.is_empty() && name.chars().all(|c| c == '-' || c.is_ascii_lowercase()), "{name}");
         }
-        assert_eq!(ALL.len(), Mutant::FullDiskNeverPasses as usize + 1, "all are listed");
+        assert_eq!(ALL.len(), Mutant::NewcomerForgetsTooEarly as usize + 1, "all are listed");
         assert!("coffee".parse::<Mutant>().is_err());
     }
 

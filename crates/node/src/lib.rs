@@ -27,6 +27,7 @@ mod driver;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod gather;
+pub mod identity;
 mod job;
 pub mod log;
 mod node;

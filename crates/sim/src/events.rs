@@ -23,8 +23,12 @@ pub(crate) enum Event {
     Background { node: NodeId, life: u64 },
     /// A node tries to connect to another.
     Connect { from: NodeId, to: NodeId, life: u64 },
-    /// The attempt succeeded or failed.
-    Connected { from: NodeId, to: NodeId, life: u64, number: u64 },
+    /// What it says first arrives there.
+    Hello { attempt: Attempt, hello: Bytes },
+    /// The answer arrives, of that life of the other process.
+    Welcome { attempt: Attempt, called: u64, welcome: Bytes },
+    /// An attempt failed.
+    NotConnected { attempt: Attempt },
     /// The sending side notices that its connection broke.
     Broken { from: NodeId, to: NodeId, life: u64, number: u64 },
     /// A frame arrives on its connection.
@@ -63,6 +67,17 @@ pub(crate) struct Whose {
     pub client: usize,
     pub call: u64,
     pub attempt: u32,
+}
+
+/// An attempt of a process to connect to another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attempt {
+    pub from: NodeId,
+    pub to: NodeId,
+    /// Of the process that tries.
+    pub life: u64,
+    /// Of the connection.
+    pub number: u64,
 }
 
 /// A direction: from, to.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use check::history::Recorder;
 use check::window::Window;
 use kv::{Key, NodeId, Protocol, ShardId, Value};
+use node::identity::Identity;
 use node::route::ShardMap;
 
 use check::generate::{Place, Workload};
@@ -77,7 +78,7 @@ impl World {
         let machines = (1..=nodes).map(|id| {
             let up = random.between(1_000_000, 1_000_000_000);
             let off = random.between(0, 2 * WALL_OFF_MICROS) as i64 - WALL_OFF_MICROS as i64;
-            Machine::new(NodeId(id), random.next() | 1, Clock::new(up, 0, off))
+            Machine::new(NodeId(id), Clock::new(up, 0, off))
         });
         let machines = machines.collect();
         let mut watch = Watch::new();
@@ -144,8 +145,14 @@ impl World {
             Event::Engine { node, life } if self.lives(node, life) => self.run_engine(node, life),
             Event::Background { node, life } if self.lives(node, life) => self.run_background(node),
             Event::Connect { from, to, life } if self.lives(from, life) => self.connect(from, to, life),
-            Event::Connected { from, to, life, number } if self.lives(from, life) => {
-                self.connected(from, to, life, number);
+            Event::Hello { attempt, hello } if self.lives(attempt.from, attempt.life) => {
+                self.hello(attempt, hello);
+            }
+            Event::Welcome { attempt, called, welcome } if self.lives(attempt.from, attempt.life) => {
+                self.welcome(attempt, called, welcome);
+            }
+            Event::NotConnected { attempt } if self.lives(attempt.from, attempt.life) => {
+                self.not_connected(attempt);
             }
             Event::Broken { from, to, life, number } if self.lives(from, life) => {
                 self.link_broken(from, to, number)
@@ -169,7 +176,8 @@ impl World {
             // Of a life that is over.
             Event::Tick { .. } | Event::Turn { .. } | Event::Disk { .. } | Event::Retry { .. } => {}
             Event::Engine { .. } | Event::Background { .. } => {}
-            Event::Connect { .. } | Event::Connected { .. } | Event::Broken { .. } => {}
+            Event::Connect { .. } | Event::Hello { .. } | Event::Welcome { .. } => {}
+            Event::NotConnected { .. } | Event::Broken { .. } => {}
         }
     }
 
@@ -266,17 +274,18 @@ impl World {
         });
     }
 
-    pub fn node_config(&mut self, id: NodeId) -> node::Config {
+    pub fn node_config(&mut self, identity: &Identity) -> node::Config {
+        let id = identity.me;
         node::Config {
             me: id,
-            nodes: self.ids().map(|id| (id, format!("n{id}"))).collect(),
+            nodes: identity.nodes.clone(),
             protocol: self.protocol,
             map: self.map.clone(),
             seed: self.random.next(),
             entry_cache_bytes: self.settings.entry_cache_bytes,
             pid: id.0 as u32,
-            address: format!("n{id}"),
-            rejoining: self.machine(id).rejoining,
+            address: identity.name().to_owned(),
+            rejoining: identity.rejoining,
         }
     }
 

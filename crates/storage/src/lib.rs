@@ -53,6 +53,7 @@
 
 mod disk;
 mod engine;
+mod format;
 mod memory;
 mod table;
 

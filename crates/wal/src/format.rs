@@ -29,7 +29,8 @@ pub const BATCH_HEADER_BYTES: usize = 64;
 /// Length of what precedes the body of a record.
 pub const RECORD_HEAD_BYTES: usize = 9;
 
-const FORMAT_VERSION: u32 = 1;
+/// Rises when an older program could not read the segments.
+pub(crate) const FORMAT_VERSION: u32 = 1;
 const SEGMENT_MAGIC: [u8; 8] = *b"CAPSTLOG";
 const BATCH_MAGIC: [u8; 4] = *b"CSB1";
 
@@ -58,7 +59,7 @@ pub enum Bad {
     #[error("its records do not fill it")]
     Records,
     /// It is sound, but of another version of the format.
-    #[error("it has format version {0}, this program knows version 1")]
+    #[error("it has format {0}, and this version of capstan has format {FORMAT_VERSION}")]
     Version(u32),
 }
 

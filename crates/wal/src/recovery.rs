@@ -15,7 +15,9 @@ use bytes::Bytes;
 use mutant::Mutant;
 
 use crate::disk::{Disk, DiskError, Operation, segment_file_name};
-use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, Bad, BatchHeader, SegmentHeader, decode_records};
+use crate::format::{
+    BATCH_HEADER_BYTES, BLOCK_BYTES, Bad, BatchHeader, FORMAT_VERSION, SegmentHeader, decode_records,
+};
 use crate::log::{Config, Tail};
 use crate::reader::{CHUNK_BYTES, Reader};
 use crate::record::{Position, Record};
@@ -76,7 +78,10 @@ pub enum OpenError {
         expected: u64,
     },
     /// The segment was written by another version of the program.
-    #[error("log file {file} has format version {found}. Start the version of the program that wrote it")]
+    #[error(
+        "log file {file} has format {found}, and this version of capstan has format {FORMAT_VERSION}: start it with the \
+         version that made it"
+    )]
     Version {
         /// File name of the segment.
         file: String,

@@ -46,7 +46,9 @@ impl World {
         self.plan_disk(id);
         self.plan_wake_up(id);
         self.watch_report(id, &report);
-        self.give(id, report.inputs());
+        if !report.begun || self.log_begins(id) {
+            self.give(id, report.inputs());
+        }
     }
 
     /// What the log submitted is done after a while.

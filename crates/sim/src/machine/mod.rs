@@ -6,6 +6,7 @@
 pub(crate) mod clock;
 pub(crate) mod clocks;
 pub(crate) mod engine;
+pub(crate) mod folder;
 mod log;
 mod sight;
 mod start;
@@ -13,9 +14,10 @@ mod stop;
 mod turn;
 mod worker;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use kv::NodeId;
+use node::identity::Greeter;
 use node::stop::Stop;
 use node::{Driver, Executor, Input};
 use wal::MemoryDisk;
@@ -23,6 +25,7 @@ use wal::MemoryDisk;
 use crate::clients::Gate;
 use clock::Clock;
 use engine::Flushed;
+use folder::Folder;
 use log::LogThread;
 use worker::Worker;
 
@@ -36,16 +39,12 @@ pub(crate) struct Machine {
     pub id: NodeId,
     pub disk: MemoryDisk,
     pub table: Flushed,
-    /// The life of the data folder; the log's identity too.
-    pub incarnation: u64,
+    /// What the data folder keeps of who the node is; its incarnation is the log's identity too.
+    pub folder: Folder,
     /// The folder was lost, and the others have not made it whole yet.
     pub rejoining: bool,
     /// The folder was lost, and the node was started as if it were not.
     pub astray: bool,
-    /// The others that have not met this folder, which replaced one that was lost.
-    pub unmet: BTreeSet<NodeId>,
-    /// The incarnations of the others, as this folder remembers them.
-    pub known: BTreeMap<NodeId, u64>,
     pub clock: Clock,
     /// What its node's version clock showed at the end of the last turn, in microseconds since 1970. Starts at 0.
     pub version_clock: u64,
@@ -65,16 +64,14 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub fn new(id: NodeId, incarnation: u64, clock: Clock) -> Machine {
+    pub fn new(id: NodeId, clock: Clock) -> Machine {
         Machine {
             id,
             disk: MemoryDisk::new(),
             table: Flushed::default(),
-            incarnation,
+            folder: Folder::default(),
             rejoining: false,
             astray: false,
-            unmet: BTreeSet::new(),
-            known: BTreeMap::new(),
             clock,
             version_clock: 0,
             paused_until: 0,
@@ -88,12 +85,11 @@ impl Machine {
     }
 
     /// A new folder in place of the old one. `rejoining`: its node is told so.
-    pub fn wipe(&mut self, incarnation: u64, rejoining: bool) {
+    pub fn wipe(&mut self, rejoining: bool) {
         self.disk = MemoryDisk::new();
         self.table = Flushed::default();
-        self.incarnation = incarnation;
+        self.folder = Folder::default();
         (self.rejoining, self.astray) = (rejoining, !rejoining);
-        self.known.clear();
         (self.sync_fails, self.flipped, self.damaged) = (false, false, false);
     }
 
@@ -110,6 +106,7 @@ impl Machine {
 /// A process: what does not survive.
 pub(crate) struct Process {
     pub life: u64,
+    pub greeter: Greeter,
     pub driver: Driver,
     pub executor: Executor,
     pub log: node::log::Owner,

@@ -55,10 +55,11 @@ impl World {
     fn recover(&mut self, id: NodeId) -> Result<Process, Refused> {
         self.lives += 1;
         let life = self.lives;
-        let config = self.node_config(id);
+        let greeter = self.open_folder(id).map_err(|why| Refused::Disk(why.into()))?;
+        let config = self.node_config(greeter.identity());
         let now = self.machine(id).clock.read(self.events.now());
         let (mut recovery, mut bad) = (Recovery::default(), Ok(()));
-        let wal = wal::Config { log_id: self.machine(id).incarnation, ..self.settings.wal.clone() };
+        let wal = wal::Config { log_id: greeter.identity().incarnation, ..self.settings.wal.clone() };
         self.see(Seen::Recovering { node: id });
         let (machine, watch) = (&mut self.machines[place(id)], &mut self.watch);
         let opened = Log::open(&mut machine.disk, wal, &mut |_, record| {
@@ -92,6 +93,7 @@ impl World {
         self.see(Seen::Recovered { node: id, applied: &applied, now });
         Ok(Process {
             life,
+            greeter,
             driver,
             executor: Executor::new(table),
             log: node::log::Owner::new(log, self.settings.log.clone(), instant),

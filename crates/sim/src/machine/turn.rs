@@ -97,11 +97,7 @@ impl World {
                     self.bulk_begin(id, to, shard, header, snapshot);
                 }
                 Work::SnapshotTaken { stream, taken } => self.bulk_taken(stream, taken),
-                Work::Rejoined => {
-                    self.note("a wiped node was made whole");
-                    self.trace(|| format!("{id} is whole again"));
-                    self.machine_mut(id).rejoining = false;
-                }
+                Work::Rejoined => self.rejoined(id),
             }
         }
         self.run_jobs(id, jobs, inputs);
