@@ -99,10 +99,16 @@ pub enum Mutant {
     /// Reads that a lease or a round proves show what has expired by the reader's clock (`node`'s reads). Caught by: what has
     /// expired is not shown.
     WeakReadShowsExpired,
+    /// A write that another node had is served elsewhere, when no answer came, as if nobody could have run it (`node`'s
+    /// requests). Caught by: the history.
+    ReroutedWriteNotInDoubt,
+    /// A message of another epoch reaches the replica (`node`'s fence). Lampson, "How to Build a Highly Available System Using
+    /// Consensus" (1996): epochs. Caught by: log matching.
+    EpochNotFenced,
 }
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 31] = [
+const ALL: [(Mutant, &str, &str); 33] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -174,6 +180,12 @@ const ALL: [(Mutant, &str, &str); 31] = [
         "a sweep passes over all that was removed",
     ),
     (Mutant::WeakReadShowsExpired, "weak-read-shows-expired", "a weak read shows what has expired"),
+    (
+        Mutant::ReroutedWriteNotInDoubt,
+        "rerouted-write-not-in-doubt",
+        "a write that another node had is tried as if new",
+    ),
+    (Mutant::EpochNotFenced, "epoch-not-fenced", "a message of another epoch is taken"),
 ];
 
 impl Mutant {
@@ -219,7 +231,7 @@ mod tests {
             assert_eq!(name.parse::<Mutant>().as_ref(), Ok(mutant));
             assert!(!what.is_empty() && name.chars().all(|c| c == '-' || c.is_ascii_lowercase()), "{name}");
         }
-        assert_eq!(ALL.len(), Mutant::WeakReadShowsExpired as usize + 1, "all are listed");
+        assert_eq!(ALL.len(), Mutant::EpochNotFenced as usize + 1, "all are listed");
         assert!("coffee".parse::<Mutant>().is_err());
     }
 

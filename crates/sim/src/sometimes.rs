@@ -15,6 +15,7 @@ pub const SOMETIMES: &[&str] = &[
     "a leadership was handed over",
     "a log failed with its disk",
     "a log's segment was given away",
+    "a message of another epoch was answered",
     "a node lost its power while it wrote",
     "a node stopped in good order",
     "a node was told that it lost entries",
