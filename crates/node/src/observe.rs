@@ -15,6 +15,11 @@ pub fn message(frame: &Bytes) -> Option<(ShardId, Bytes)> {
     }
 }
 
+/// Whether a frame says who the members of a shard are, or asks for them.
+pub fn is_of_members(frame: &Bytes) -> bool {
+    Frame::is_of_members(frame)
+}
+
 /// What a record of the log keeps of its shard's protocol; `None` = it is another record.
 pub fn record(record: &wal::Record) -> Option<Record> {
     let (_, _, observed) =

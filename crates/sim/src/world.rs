@@ -262,6 +262,9 @@ impl World {
         match message.as_ref().map(|(_, message)| message.kind) {
             Some(Kind::TimeoutNow) => self.note("a leadership was handed over"),
             Some(Kind::Acknowledged) => self.note("a node was told that it lost entries"),
+            None if node::observe::is_of_members(bytes) => {
+                self.note("a message of another epoch was answered")
+            }
             _ => {}
         }
         if let Some((shard, message)) = &message {
