@@ -52,9 +52,8 @@ pub enum Mutant {
     /// A received snapshot is switched to before its rows are flushed (`node`'s install). Caught by: what is durable
     /// survives.
     GenerationSwitchedBeforeFlush,
-    /// A node with another data folder is let in under its old name. In the server that is the transport's hello
-    /// (`server/src/transport/hello.rs`), so this site is in `sim`'s model of it. Caught by: who lost its folder votes when
-    /// it is whole.
+    /// A node with another data folder is let in under its old name (`node`'s identity). Caught by: who lost its folder votes
+    /// when it is whole.
     IncarnationNotChecked,
     /// The checksum of a batch's payload is not looked at (`wal`). Caught by: a node that cannot start; log matching.
     TornRecordAccepted,
@@ -99,6 +98,18 @@ pub enum Mutant {
     /// Reads that a lease or a round proves show what has expired by the reader's clock (`node`'s reads). Caught by: what has
     /// expired is not shown.
     WeakReadShowsExpired,
+    /// A value that is written over leaves the row of its deadline in the expiry index (`storage`). Caught by: expiry is as
+    /// it must be; a sweep that finds the row and no such deadline.
+    ExpiryRowKept,
+    /// A sweep leaves the last second that has passed to a later one, although it has room (`storage`'s expiry). Caught by:
+    /// expiry is as it must be.
+    ExpirySweepEndsEarly,
+    /// A sweep that could not remove all that is overdue has the next one begin behind it (`storage`'s expiry). Caught by:
+    /// expiry is as it must be; a shard that holds what has run out.
+    ExpirySweepSkipsRows,
+    /// The table switches to a received snapshot as soon as the record of the switch is handed to the log, not when it is
+    /// durable (`node`). Caught by: a generation is loaded when its switch is durable.
+    GenerationLoadedBeforeSwitch,
     /// A page that is full tells the row that it has no room for as the one to go on behind (`storage`'s ranges). Caught by: what is
     /// answered is what was there (a page goes on where it ends).
     PageLosesItsBoundary,
@@ -134,10 +145,28 @@ pub enum Mutant {
     /// A request that was run before is answered in doubt although its answer is kept (`storage`'s sessions). Caught by: whoever
     /// sends a write again after the last fault is served.
     RetryAnsweredInDoubt,
+    /// After a sync that failed, the owner of the log calls durable what it was to make so (`node`'s log). Rebello et al., "Can
+    /// Applications Recover from fsync Failures?" (2020). Caught by: nothing is durable after a failed sync.
+    FailedSyncAcknowledged,
+    /// A checkpoint that is complete gives away what lies before the log's head, not what lies before its own beginning (`node`'s
+    /// log). Caught by: what is durable survives; a table behind its log.
+    ReleasePastCheckpoint,
+    /// A checkpoint that failed gives the segments before it away all the same (`node`'s log). Caught by: what is durable
+    /// survives; a table behind its log.
+    FailedCheckpointReleased,
+    /// A checkpoint that did not find room is not forgotten when a later one succeeds, so writes are refused for good (`node`'s
+    /// log). Caught by: a disk that counts as full at rest.
+    FullDiskNeverPasses,
+    /// A node that learns which cluster it is of acts on it before that is on its disk (`node`'s identity). Caught by: frames
+    /// flow where both ends have written the same cluster.
+    ClusterBeforeItsWrite,
+    /// A node that replaced a lost folder calls itself new until the first of the others has met it, not all (`node`'s
+    /// identity). Caught by: only who lost its folder unawares is refused.
+    NewcomerForgetsTooEarly,
 }
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 43] = [
+const ALL: [(Mutant, &str, &str); 53] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -209,6 +238,22 @@ const ALL: [(Mutant, &str, &str); 43] = [
         "a sweep passes over all that was removed",
     ),
     (Mutant::WeakReadShowsExpired, "weak-read-shows-expired", "a weak read shows what has expired"),
+    (Mutant::ExpiryRowKept, "expiry-row-kept", "a deadline that is no more stays in the index"),
+    (
+        Mutant::ExpirySweepEndsEarly,
+        "expiry-sweep-ends-early",
+        "a sweep leaves the last second that has passed",
+    ),
+    (
+        Mutant::ExpirySweepSkipsRows,
+        "expiry-sweep-skips-rows",
+        "a sweep passes over rows that it has not removed",
+    ),
+    (
+        Mutant::GenerationLoadedBeforeSwitch,
+        "generation-loaded-before-switch",
+        "a snapshot is used before its switch is durable",
+    ),
     (
         Mutant::PageLosesItsBoundary,
         "page-loses-its-boundary",
@@ -240,6 +285,24 @@ const ALL: [(Mutant, &str, &str); 43] = [
         Mutant::RetryAnsweredInDoubt,
         "retry-answered-in-doubt",
         "a request sent again is in doubt, though its answer is kept",
+    ),
+    (Mutant::FailedSyncAcknowledged, "failed-sync-acknowledged", "a failed sync makes durable all the same"),
+    (
+        Mutant::ReleasePastCheckpoint,
+        "release-past-checkpoint",
+        "a checkpoint gives away what came after it began",
+    ),
+    (
+        Mutant::FailedCheckpointReleased,
+        "failed-checkpoint-released",
+        "a failed checkpoint gives segments away",
+    ),
+    (Mutant::FullDiskNeverPasses, "full-disk-never-passes", "a full disk counts as full for good"),
+    (Mutant::ClusterBeforeItsWrite, "cluster-before-its-write", "a cluster is acted on before it is on disk"),
+    (
+        Mutant::NewcomerForgetsTooEarly,
+        "newcomer-forgets-too-early",
+        "a newcomer is none when the first has met it",
     ),
 ];
 
@@ -286,7 +349,7 @@ mod tests {
             assert_eq!(name.parse::<Mutant>().as_ref(), Ok(mutant));
             assert!(!what.is_empty() && name.chars().all(|c| c == '-' || c.is_ascii_lowercase()), "{name}");
         }
-        assert_eq!(ALL.len(), Mutant::RetryAnsweredInDoubt as usize + 1, "all are listed");
+        assert_eq!(ALL.len(), Mutant::NewcomerForgetsTooEarly as usize + 1, "all are listed");
         assert!("coffee".parse::<Mutant>().is_err());
     }
 

@@ -1,6 +1,6 @@
 //! What a driver is told at its start. Fixed for its life.
 
-use kv::{NodeId, Protocol, ReplicaId, ShardId};
+use kv::{NodeId, Protocol};
 
 use crate::route::ShardMap;
 
@@ -33,23 +33,5 @@ impl Config {
         let in_order = self.nodes.is_sorted_by(|(one, _), (other, _)| one < other);
         let is_member = self.nodes.iter().any(|(id, _)| *id == self.me);
         in_order && is_member && !self.map.shards().is_empty()
-    }
-
-    /// The node that leads a shard when all are well: leaders are dealt out evenly.
-    pub fn preferred_leader(&self, shard: ShardId) -> NodeId {
-        let index = shard.0.saturating_sub(1) as usize % self.nodes.len();
-        self.nodes[index].0
-    }
-
-    /// The number of this node's replicas in their shards: each shard has a replica on every node, in the order of the nodes.
-    pub fn replica(&self) -> ReplicaId {
-        let place =
-            self.nodes.iter().position(|(id, _)| *id == self.me).expect("a node is one of its cluster");
-        ReplicaId(u16::try_from(place + 1).expect("a cluster has at most 1023 nodes"))
-    }
-
-    /// How many nodes are a majority.
-    pub fn majority(&self) -> u32 {
-        self.nodes.len() as u32 / 2 + 1
     }
 }

@@ -9,16 +9,27 @@
 //!
 //! ```text
 //!   driver       the turn; takes each input to the part that it concerns
-//!   frames       what other nodes say, and what is said to them; fence: of which epoch
+//!   frames       what other nodes say, and what is said to them
 //!   checkpoint   what must be kept is written again, so that old segments can go
-//!   rejoin       a node that lost its folder is told what it lacks
-//!   core         requests -> (a protocol) -> output -> appends, writes, reads; advance; install; leaders
+//!   rejoin       a node that lost its folder waits until its replicas are whole
+//!   core         gives replicas their inputs, and the time to those that want it (agenda)
+//!     fence      which words of other replicas are for the one here
+//!     requests   parts (open): where each is served, and what it is answered
+//!     output     what replicas want done: appends, writes, reads
+//!     advance    a shard's version is raised, to remove what is due (expiries)
+//!     install    a snapshot that comes in
+//!     leaders    roles that others depend on are dealt out, and handed over
 //! ```
+//!
+//! Nobody here knows a protocol. A replica says where a request is served ([`replication::Replicate::route`]), when it wants
+//! the time (`due`), what to say first to another node (`hello`) and who its members are (`view`); its status is for people.
 
 mod advance;
+mod agenda;
 mod appends;
 mod checkpoint;
 mod core;
+mod expiries;
 mod fence;
 mod frames;
 mod install;
@@ -29,13 +40,15 @@ mod reads;
 mod rejoin;
 mod replica;
 mod requests;
+#[cfg(test)]
+mod tests;
 mod writes;
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use kv::cluster::{Liveness, Status};
-use kv::{Epoch, Error, NodeId, Reply, ShardId};
+use kv::{Error, NodeId, Reply, ShardId};
 use storage::{Applied, ShardSnapshot};
 
 use self::core::Core;
@@ -287,9 +300,6 @@ enum Flush {
     /// Of what came in on this stream.
     Install(ShardId, u64),
 }
-
-/// The one epoch there is as long as members, bounds and protocol of a shard are fixed.
-pub(crate) const EPOCH: Epoch = Epoch(1);
 
 fn protocol_record(shard: ShardId, body: Bytes) -> wal::Record {
     wal::Record { stream: shard.0, kind: recovery::KIND_PROTOCOL, body }

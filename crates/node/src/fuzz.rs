@@ -10,6 +10,7 @@ use kv::{Epoch, Error, Level, NodeId, Op, Protocol, ShardId, Stamped, Version};
 use replication::{Instant, Revision, View};
 use storage::{History, Options, Table};
 
+pub use crate::identity::fuzz::{hello, hello_samples, welcome, welcome_samples};
 use crate::recovery::{KIND_GENERATION, KIND_PROTOCOL, generation_record};
 use crate::route::ShardMap;
 use crate::wire::{Announced, Announcement, Frame, Greeting};
@@ -95,7 +96,15 @@ pub fn frames_samples() -> Vec<Bytes> {
 }
 
 fn samples() -> Vec<Frame> {
-    let announced = |role, leader| Announced { shard: SHARD, role, leader, term: 9, applied: 1 << 40 };
+    let announced = |role, leader| Announced {
+        shard: SHARD,
+        epoch: Epoch(1),
+        revision: Revision(2),
+        role,
+        leader,
+        term: 9,
+        applied: 1 << 40,
+    };
     let announcement = Announcement {
         clock: 1_700_000_000_000_000,
         clock_settled: true,

@@ -8,14 +8,13 @@
 //! ```text
 //!             Part ─▶ route ──▶ replica's protocol ──▶ Append ─▶ log ──▶ Durable ─┐
 //!    client           │  ▲                                                         │
-//!             Answer ◀┘  └── Forward / Answer ◀──▶ the leading node                │
+//!             Answer ◀┘  └── Forward / Answer ◀──▶ the node that serves it         │
 //!                ▲                                                                 ▼
 //!                └───────────── Done ◀── table ◀── Job::Apply / Job::Read ◀── protocol
 //! ```
 //!
 //! A request is split into one [`Part`] a shard by [`route::Plan`], and each part lives in the driver until it is
-//! answered: served here when the local replica leads, forwarded when another does, tried again under its own id when
-//! leaders change. Snapshots come in under a generation of their own and are switched to by one log record. A checkpoint
+//! answered: served here or forwarded as the local replica says, tried again under its own id when that changes. Snapshots come in under a generation of their own and are switched to by one log record. A checkpoint
 //! writes again, at the log's head, what is not yet in the table's files, so that old segments can go however idle a
 //! shard is.
 //!
@@ -27,12 +26,16 @@ mod config;
 mod driver;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod gather;
+pub mod identity;
 mod job;
+pub mod log;
 mod node;
 pub mod observe;
 mod recovery;
 pub mod route;
 mod session;
+pub mod stop;
 pub mod wire;
 
 pub use config::Config;

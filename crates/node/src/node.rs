@@ -10,7 +10,7 @@ pub mod peers;
 
 use kv::cluster::Status;
 use kv::{NodeId, ShardId, Version};
-use replication::Instant;
+use replication::{Instant, View};
 
 use crate::Config;
 use crate::wire::{Announced, Announcement};
@@ -41,7 +41,7 @@ impl Node {
         let others = config.nodes.iter().filter(|(id, _)| *id != config.me).cloned();
         Node {
             now: now.instant,
-            clock: VersionClock::new(config.replica(), config.nodes.len(), last, now),
+            clock: VersionClock::new(config.nodes.len(), last, now),
             peers: Peers::new(others),
             checkpoint: None,
             disk_full: false,
@@ -80,11 +80,11 @@ impl Node {
         }
     }
 
-    /// Whose full disks leave no majority that could take a write, if so. The leader's own must have room anyway: what it
-    /// orders stays in its memory until it is written.
-    pub fn full_disks(&self) -> Option<&'static str> {
-        let others = self.peers.ids().filter(|id| self.peers.has_full_disk(*id)).count();
-        match self.config.nodes.len() - others < self.config.majority() as usize {
+    /// Whose full disks leave no majority of a shard's members that could take a write, if so. The leader's own must have
+    /// room anyway: what it orders stays in its memory until it is written.
+    pub fn full_disks(&self, members: &View) -> Option<&'static str> {
+        let with_room = members.voters().filter(|id| !self.peers.has_full_disk(*id)).count();
+        match with_room < members.majority() {
             _ if self.disk_full => Some("the leading node"),
             true => Some("too many nodes"),
             false => None,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use kv::ShardId;
 use replication::observe::Record;
 
-use crate::recovery::KIND_PROTOCOL;
+use crate::recovery::{KIND_GENERATION, KIND_PROTOCOL, read_generation};
 use crate::wire::Frame;
 
 /// The message of a shard's protocol in a frame, as [`replication::Output::Send`] had it; `None` = it is another frame.
@@ -20,4 +20,9 @@ pub fn record(record: &wal::Record) -> Option<Record> {
     let (_, _, observed) =
         (record.kind == KIND_PROTOCOL).then(|| replication::observe::record(&record.body))??;
     Some(observed)
+}
+
+/// The generation of its shard's rows that a record of the log makes current; `None` = it is another record.
+pub fn generation(record: &wal::Record) -> Option<u32> {
+    (record.kind == KIND_GENERATION).then(|| read_generation(&record.body).ok())?
 }

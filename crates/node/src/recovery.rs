@@ -9,12 +9,14 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use kv::codec::{Malformed, Reader, put_uint};
-use kv::{NodeId, Position, Protocol, ShardId};
+use kv::{Epoch, NodeId, Position, Protocol, ShardId};
 use replication::{Replicate, Unfit, View, raft, single};
 use storage::Applied;
 
 use crate::Config;
-use crate::driver::EPOCH;
+
+/// Every shard serves in this epoch as long as none is handed over.
+const FIRST_EPOCH: Epoch = Epoch(1);
 
 /// A record of a shard's protocol.
 pub const KIND_PROTOCOL: u8 = 1;
@@ -84,7 +86,7 @@ impl Recovery {
         let found = self.shards.remove(&shard).unwrap_or_default();
         let at = Position::new(applied.index, applied.term);
         let nodes: Vec<NodeId> = config.nodes.iter().map(|(id, _)| *id).collect();
-        let view = View::of(EPOCH, &nodes);
+        let view = View::of(FIRST_EPOCH, &nodes);
         let replica: Result<Box<dyn Replicate>, Unfit> = match config.protocol {
             Protocol::Single => single::Single::new(config.me, view, found.log, at).map(boxed),
             Protocol::Raft => {
@@ -110,7 +112,7 @@ pub(crate) fn generation_record(shard: ShardId, generation: u32) -> wal::Record 
     wal::Record { stream: shard.0, kind: KIND_GENERATION, body: body.freeze() }
 }
 
-fn read_generation(body: &Bytes) -> Result<u32, Malformed> {
+pub(crate) fn read_generation(body: &Bytes) -> Result<u32, Malformed> {
     let mut reader = Reader::new(body.clone());
     let generation = reader.u32()?;
     reader.end()?;

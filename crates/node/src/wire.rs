@@ -96,6 +96,10 @@ pub struct Announcement {
 pub struct Announced {
     /// Its shard.
     pub shard: ShardId,
+    /// The epoch that it serves.
+    pub epoch: Epoch,
+    /// The revision of its members that it knows.
+    pub revision: Revision,
     /// What it is.
     pub role: Role,
     /// Whom it follows.
@@ -219,6 +223,8 @@ impl Announcement {
         into.put_u8(u8::from(self.disk_full));
         codec::put_list(into, &self.replicas, |into, replica| {
             codec::put_uint(into, u64::from(replica.shard.0));
+            codec::put_uint(into, replica.epoch.0);
+            codec::put_uint(into, replica.revision.0);
             into.put_u8(match replica.role {
                 Role::Unknown => 0,
                 Role::Follower => 1,
@@ -242,6 +248,8 @@ impl Announcement {
             replicas: reader.list(|reader| {
                 Ok(Announced {
                     shard: ShardId(reader.u32()?),
+                    epoch: Epoch(reader.uint()?),
+                    revision: Revision(reader.uint()?),
                     role: match reader.u8()? {
                         0 => Role::Unknown,
                         1 => Role::Follower,
@@ -270,6 +278,8 @@ mod tests {
     fn samples() -> Vec<Frame> {
         let replica = Announced {
             shard: ShardId(4),
+            epoch: Epoch(2),
+            revision: Revision(300),
             role: Role::Leader,
             leader: Some(NodeId(2)),
             term: 9,

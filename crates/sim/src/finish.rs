@@ -47,6 +47,8 @@ impl World {
             why = self.unrest();
             if why.is_none() {
                 self.stats.rest_micros = self.events.now() - began;
+                let wrong: Vec<String> = self.ids().flat_map(|id| self.audit_copies(id)).collect();
+                wrong.into_iter().for_each(|why| self.violation(why));
                 return;
             }
         }
@@ -70,6 +72,9 @@ impl World {
             }
             if process.gate.open() > 0 {
                 return Some(format!("{id} has {} open parts", process.gate.open()));
+            }
+            if process.log.is_full() {
+                return Some(format!("{id} counts its disk as full"));
             }
         }
         self.shards().into_iter().find_map(|shard| {

@@ -4,15 +4,14 @@
 //! bounded number with each. A shard whose writes do not suffice, or that is idle, is advanced by its leader: one shard of a
 //! core at a time and after a pause each, so that others are not slowed.
 
-use std::ops::Bound;
-
 use bytes::Bytes;
 use kv::{Error, Op, ShardId, Stamped, Version};
-use replication::{Input, Instant, Token};
+use replication::{Input, Token};
 
 use super::core::Core;
+use super::expiries::Cleaned;
 use super::open::Open;
-use super::replica::{Advance, Replica};
+use super::replica::Advance;
 use crate::node::Node;
 
 /// How long the store's own raise of a version is tried.
@@ -23,44 +22,24 @@ const CLEAN_MICROS: u64 = 20_000;
 /// A node that is asked something has it removed so often: a twentieth of its time.
 const CLEAN_BUSY_MICROS: u64 = 100_000;
 
-/// The last time that a shard was advanced to remove what is due.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Cleaned {
-    shard: ShardId,
-    at: Instant,
-    /// How many parts had been taken by then.
-    parts: u64,
-}
-
-impl Cleaned {
-    /// None yet.
-    pub fn new(now: Instant) -> Cleaned {
-        Cleaned { shard: ShardId::default(), at: now, parts: 0 }
-    }
-}
-
 impl Core {
     /// Has one shard that is led here remove some of what is due.
     pub fn clean(&mut self, node: &Node) {
         // The last advance was one part itself.
-        let is_busy = self.open.taken() > self.cleaned.parts + 1;
+        let is_busy = self.open.taken() > self.expiries.cleaned.parts + 1;
         let pause = if is_busy { CLEAN_BUSY_MICROS } else { CLEAN_MICROS };
-        let is_early = node.now < self.cleaned.at.plus(pause);
-        if is_early || !node.clock.is_settled() || node.stopping || node.full_disks().is_some() {
+        let is_early = node.now < self.expiries.cleaned.at.plus(pause);
+        if is_early || !node.clock.is_settled() || node.stopping {
             return;
         }
-        let clock = node.clock.version();
-        let due = |replica: &Replica| {
-            replica.due.is_some_and(|due| due <= clock.micros())
-                && replica.advance.is_none()
-                && replica.orders()
+        let can_advance = |shard: ShardId| {
+            let replica = &self.replicas[&shard];
+            replica.advance.is_none() && replica.orders() && node.full_disks(replica.view()).is_none()
         };
-        let later = self.replicas.range((Bound::Excluded(self.cleaned.shard), Bound::Unbounded));
-        let earlier = self.replicas.range(..=self.cleaned.shard);
-        let next = later.chain(earlier).find(|(_, replica)| due(replica)).map(|(shard, _)| *shard);
-        if let Some(shard) = next {
-            self.cleaned = Cleaned { shard, at: node.now, parts: self.open.taken() };
-            self.advance(node, shard, None, clock);
+        if let Some(shard) = self.expiries.next(node.clock.micros(), can_advance) {
+            self.expiries.cleaned = Cleaned { shard, at: node.now, parts: self.open.taken() };
+            let now = self.replicas[&shard].now(node);
+            self.advance(node, shard, None, now);
         }
     }
 
@@ -74,7 +53,7 @@ impl Core {
         }
         let token = self.open.insert(Open::advance(shard, node.now.plus(ADVANCE_MICROS)));
         replica.advance = Some(Advance { token, readers: Vec::from_iter(reader) });
-        replica.proposals.push((token, advance_op(to)));
+        self.propose(shard, token, advance_op(to));
     }
 
     pub fn advanced(&mut self, node: &Node, token: Token) {

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use kv::{NodeId, Position, ShardId, Version};
-use replication::{Input, Instant, Output, Ticket};
+use bytes::Bytes;
+use kv::{NodeId, Position, ShardId};
+use replication::{Input, Instant, Output, Ticket, Token, View};
 
-use super::advance::Cleaned;
+use super::agenda::Agenda;
+use super::expiries::Expiries;
 use super::open::OpenParts;
 use super::replica::Replica;
 use super::{Flush, Work};
@@ -32,13 +34,17 @@ pub(super) struct Core {
     pub durable: u64,
     pub flushes: BTreeMap<u64, Flush>,
     pub next_flush: u64,
-    pub cleaned: Cleaned,
+    /// Parts that wait until something may have changed, by shard.
+    pub waiting: BTreeMap<ShardId, Vec<Token>>,
+    /// What this turn proposes to each replica, given to it at the turn's end.
+    pub proposals: BTreeMap<ShardId, Vec<(Token, Bytes)>>,
+    pub expiries: Expiries,
     /// What is still to be given to replicas in this turn.
     inputs: VecDeque<(ShardId, Input)>,
     /// When each replica wants to be told the time, those that ever do.
-    wakes: BTreeSet<(Instant, ShardId)>,
+    wakes: Agenda<Instant>,
     /// The replicas that something happened to in this turn.
-    touched: Vec<ShardId>,
+    touched: BTreeSet<ShardId>,
     /// The replicas that lost what they had promised, and lack it yet.
     pub lost: BTreeSet<ShardId>,
     clean_at: Instant,
@@ -58,10 +64,12 @@ pub(super) struct Append {
 impl Core {
     /// Of these replicas.
     pub fn new(replicas: BTreeMap<ShardId, Replica>, seed: u64, now: Instant) -> Core {
-        let wakes = replicas.values().map(|replica| (replica.wakes, replica.shard));
+        let expiries = Expiries::new(replicas.keys().copied(), now);
+        let mut wakes = Agenda::new();
+        replicas.values().for_each(|replica| wakes.set(replica.shard, replica.wakes()));
         Core {
-            wakes: wakes.collect(),
-            touched: Vec::new(),
+            wakes,
+            touched: BTreeSet::new(),
             lost: BTreeSet::new(),
             replicas,
             open: OpenParts::new(seed),
@@ -71,7 +79,9 @@ impl Core {
             durable: 0,
             flushes: BTreeMap::new(),
             next_flush: 0,
-            cleaned: Cleaned::new(now),
+            waiting: BTreeMap::new(),
+            proposals: BTreeMap::new(),
+            expiries,
             inputs: VecDeque::new(),
             clean_at: now,
             sweep_at: now,
@@ -81,8 +91,7 @@ impl Core {
     /// Tells those replicas the time that want to know it.
     pub fn tick(&mut self, node: &Node) {
         let mut outputs = Vec::new();
-        let due = self.wakes.range(..=(node.now, ShardId(u32::MAX)));
-        for shard in Vec::from_iter(due.map(|(_, shard)| *shard)) {
+        for shard in Vec::from_iter(self.wakes.due(node.now)) {
             self.tick_replica(node, shard, &mut outputs);
         }
         self.settle(node);
@@ -104,9 +113,9 @@ impl Core {
     /// What waited is tried, and what the turn collected for each replica becomes one input.
     pub fn end_turn(&mut self, node: &Node) {
         self.retry_waiting(node);
-        for replica in self.replicas.values_mut().filter(|replica| !replica.proposals.is_empty()) {
-            let ops = std::mem::take(&mut replica.proposals);
-            self.inputs.push_back((replica.shard, Input::Propose { ops }));
+        for (shard, ops) in std::mem::take(&mut self.proposals) {
+            tracing::trace!("a turn's writes are proposed");
+            self.give(shard, Input::Propose { ops });
         }
         self.settle(node);
         self.note_wakes();
@@ -114,22 +123,19 @@ impl Core {
 
     /// Notes when the replicas want the time next that something happened to.
     fn note_wakes(&mut self) {
-        for shard in self.touched.drain(..) {
-            let replica = self.replicas.get_mut(&shard).expect("what something happened to is here");
-            let due = replica.protocol.due();
-            if due != replica.wakes {
-                self.wakes.remove(&(replica.wakes, shard));
-                replica.wakes = due;
-                if due < Instant::MAX {
-                    self.wakes.insert((due, shard));
-                }
-            }
+        for shard in std::mem::take(&mut self.touched) {
+            self.wakes.set(shard, self.replicas[&shard].wakes());
         }
     }
 
     /// Whether something is still to be given to a replica.
     pub fn has_inputs(&self) -> bool {
-        !self.inputs.is_empty() || self.replicas.values().any(|replica| !replica.proposals.is_empty())
+        !self.inputs.is_empty() || !self.proposals.is_empty()
+    }
+
+    /// An op that a replica is to order.
+    pub fn propose(&mut self, shard: ShardId, token: Token, op: Bytes) {
+        self.proposals.entry(shard).or_default().push((token, op));
     }
 
     /// Something for a replica; it is given by the next [`Core::settle`].
@@ -144,6 +150,7 @@ impl Core {
             self.tick_replica(node, shard, &mut outputs);
             let Some(replica) = self.replicas.get_mut(&shard) else { continue };
             assert_eq!(replica.ticked, Some(node.now), "a replica knows the time before anything else");
+            self.touched.insert(shard);
             replica.protocol.step(input, &mut outputs);
             for output in outputs.drain(..) {
                 self.output(node, shard, output);
@@ -160,10 +167,8 @@ impl Core {
         };
         assert!(replica.ticked.is_none_or(|before| before < now), "a replica is told the time in order");
         replica.ticked = Some(now);
-        self.touched.push(shard);
-        // A proposed version behind the shard's newest would be moved past it one by one.
-        let micros = node.clock.micros().max(replica.last.micros());
-        let clock = Version::new(micros, replica.number(node.config.me));
+        self.touched.insert(shard);
+        let clock = replica.now(node);
         replica.protocol.step(Input::Tick { now, clock }, outputs);
         for output in outputs.drain(..) {
             self.output(node, shard, output);
@@ -174,9 +179,7 @@ impl Core {
     pub fn done(&mut self, node: &Node, done: Done) {
         match done {
             Done::Applied { shard, index, last, due, results } => {
-                if let Some(replica) = self.replicas.get_mut(&shard) {
-                    replica.due = due;
-                }
+                self.expiries.set(shard, due);
                 self.applied(node, shard, index, last, results);
             }
             Done::Read { shard, token, read } => self.read_done(node, shard, token, read),
@@ -205,7 +208,8 @@ impl Core {
             let status = replica.protocol.status();
             let (role, leader) = (status.role, status.leader);
             let (term, applied) = (status.term.0, status.applied.0);
-            Announced { shard: replica.shard, role, leader, term, applied }
+            let View { epoch, revision, .. } = *replica.view();
+            Announced { shard: replica.shard, epoch, revision, role, leader, term, applied }
         };
         self.replicas.values().map(announced).collect()
     }

@@ -1,37 +1,88 @@
 //! Epochs fence: a replica hears of its own epoch only.
 //!
-//! A message names the epoch and the revision that its sender knew. Who is behind is answered with the members as they are
+//! A message names the epoch and the revision that its sender knew, and so does an announcement. Who is behind is answered with the members as they are
 //! now; who is ahead is asked for them first. Neither is dropped in silence: a node that has missed a change learns of it from
 //! the first word it says or hears.
+//!
+//! ```text
+//!   message of epoch    here 4
+//!          3            View{4} back: its sender has missed a change
+//!          4            to the replica; if its revision is later, WantView back as well
+//!          5            WantView back: this node has missed a change
+//! ```
+//!
+//! # Caveats
+//!
+//! Epochs do not rise yet. A node that learns of a later one says so in its journal, and its replica goes on in its own, where
+//! it can reach nobody who has left it.
 
 use bytes::Bytes;
 use kv::{Epoch, NodeId, ShardId};
-use replication::{Input, Revision, View};
+use replication::{Input, Instant, Revision, View};
 
 use super::core::Core;
-use crate::wire::{Frame, Greeting};
+use super::replica::Replica;
+use crate::node::Node;
+use crate::wire::{Announced, Frame, Greeting};
+
+/// Later members are asked for at most so often a shard: who is ahead says something many times a second.
+pub(super) const ASK_MICROS: u64 = 100_000;
+
+/// What a replica's node knows of what came after its view.
+#[derive(Debug, Default)]
+pub(super) struct Later {
+    /// When later members were last asked for.
+    asked: Option<Instant>,
+    /// The latest epoch that was heard of, when it is later than the replica's.
+    epoch: Option<Epoch>,
+}
+
+/// How a word stands to the replica that it is said to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fenced {
+    /// Its sender is behind.
+    Behind,
+    /// It is of the replica's epoch; its sender may know of later members in it.
+    Ours { is_ahead: bool },
+    /// Its sender is ahead.
+    Ahead,
+}
 
 impl Core {
     /// A replica on another node says something to the one here.
-    pub fn take_message(&mut self, from: NodeId, shard: ShardId, known: (Epoch, Revision), body: Bytes) {
-        if self.fence(from, shard, known.0, Some(known.1)) {
+    pub fn take_message(
+        &mut self,
+        node: &Node,
+        from: NodeId,
+        shard: ShardId,
+        known: (Epoch, Revision),
+        body: Bytes,
+    ) {
+        if self.passes(node, from, shard, known) {
             self.give(shard, Input::Message { from, revision: known.1, body });
         }
     }
 
     /// The replicas on another node say hello: first of all on a new connection.
-    pub fn take_greetings(&mut self, from: NodeId, greetings: Vec<Greeting>) {
+    pub fn take_greetings(&mut self, node: &Node, from: NodeId, greetings: Vec<Greeting>) {
         for Greeting { shard, epoch, hello } in greetings {
-            if self.fence(from, shard, epoch, None) {
+            if self.passes(node, from, shard, (epoch, Revision::default())) {
                 self.give(shard, Input::Connected { node: from, hello });
             }
         }
     }
 
+    /// A node says how its replicas are: of idle shards too it learns what it has missed, and tells it.
+    pub fn compare_views(&mut self, node: &Node, from: NodeId, replicas: &[Announced]) {
+        for replica in replicas {
+            self.passes(node, from, replica.shard, (replica.epoch, replica.revision));
+        }
+    }
+
     /// What the replicas here say first to those on another node.
     pub fn greetings(&self, to: NodeId) -> Vec<Greeting> {
-        let greeting = |(&shard, replica): (&ShardId, &super::replica::Replica)| {
-            let (epoch, hello) = (replica.protocol.view().epoch, replica.protocol.hello(to));
+        let greeting = |(&shard, replica): (&ShardId, &Replica)| {
+            let (epoch, hello) = (replica.view().epoch, replica.protocol.hello(to));
             Greeting { shard, epoch, hello }
         };
         self.replicas.iter().map(greeting).collect()
@@ -40,35 +91,51 @@ impl Core {
     /// Another node wants to know the members of a shard.
     pub fn tell_view(&mut self, to: NodeId, shard: ShardId) {
         if let Some(replica) = self.replicas.get(&shard) {
-            let view = replica.protocol.view().clone();
+            let view = replica.view().clone();
             self.send(to, &Frame::View { shard, view });
         }
     }
 
     /// Another node says who the members of a shard are.
     pub fn take_view(&mut self, from: NodeId, shard: ShardId, view: View) {
-        let Some(own) = self.replicas.get(&shard).map(|replica| replica.protocol.view()) else { return };
+        let Some(replica) = self.replicas.get_mut(&shard) else { return };
+        let own = replica.protocol.view();
         if view.epoch == own.epoch && own.is_before(&view) {
             self.give(shard, Input::View(view));
-        } else if view.epoch > own.epoch {
+        } else if view.epoch > own.epoch && replica.later.epoch < Some(view.epoch) {
             let (epoch, own) = (view.epoch, own.epoch);
+            replica.later.epoch = Some(epoch);
             tracing::warn!(node = %from, %shard, %epoch, %own, "a shard has gone on without this node: its replica here is out of date");
         }
     }
 
-    /// Whether a word of this epoch is for the replica here. If not, or if its sender knows of later members, that is said.
-    fn fence(&mut self, from: NodeId, shard: ShardId, epoch: Epoch, revision: Option<Revision>) -> bool {
-        let Some(own) = self.replicas.get(&shard).map(|replica| replica.protocol.view()) else {
+    /// Whether a word is for the replica here. If not, or if its sender knows of later members, that is said.
+    fn passes(&mut self, node: &Node, from: NodeId, shard: ShardId, known: (Epoch, Revision)) -> bool {
+        let Some(fenced) = self.replicas.get(&shard).map(|replica| fence(replica.view(), known)) else {
             return false;
         };
-        let (is_ours, is_behind) = (epoch == own.epoch, epoch < own.epoch);
-        let is_ahead =
-            epoch > own.epoch || is_ours && revision.is_some_and(|revision| revision > own.revision);
-        if is_behind {
-            self.tell_view(from, shard);
-        } else if is_ahead {
+        match fenced {
+            Fenced::Behind => self.tell_view(from, shard),
+            Fenced::Ours { is_ahead: false } => {}
+            Fenced::Ours { is_ahead: true } | Fenced::Ahead => self.want_view(node, from, shard),
+        }
+        matches!(fenced, Fenced::Ours { .. })
+    }
+
+    /// Asks a node that knows more for the members of a shard, now and then.
+    fn want_view(&mut self, node: &Node, from: NodeId, shard: ShardId) {
+        let Some(replica) = self.replicas.get_mut(&shard) else { return };
+        if replica.later.asked.is_none_or(|at| node.now.since(at) >= ASK_MICROS) {
+            replica.later.asked = Some(node.now);
             self.send(from, &Frame::WantView { shard });
         }
-        is_ours
+    }
+}
+
+fn fence(own: &View, (epoch, revision): (Epoch, Revision)) -> Fenced {
+    match epoch.cmp(&own.epoch) {
+        std::cmp::Ordering::Less => Fenced::Behind,
+        std::cmp::Ordering::Equal => Fenced::Ours { is_ahead: revision > own.revision },
+        std::cmp::Ordering::Greater => Fenced::Ahead,
     }
 }

@@ -26,7 +26,7 @@ impl Driver {
         };
         match frame {
             Frame::Protocol { shard, epoch, revision, body } => {
-                self.core.take_message(from, shard, (epoch, revision), body);
+                self.core.take_message(&self.node, from, shard, (epoch, revision), body);
             }
             Frame::Forward { token, shard, level, millis, op } => {
                 let charge = Charge { answer: self.node.peers.answers(from).share(), ..Charge::default() };
@@ -34,11 +34,12 @@ impl Driver {
                 self.core.take_forward(&self.node, asker, shard, level, millis, op);
             }
             Frame::Answer { token, result } => self.core.take_answer(&self.node, from, token, result),
-            Frame::Greet(greetings) => self.core.take_greetings(from, greetings),
+            Frame::Greet(greetings) => self.core.take_greetings(&self.node, from, greetings),
             Frame::View { shard, view } => self.core.take_view(from, shard, view),
             Frame::WantView { shard } => self.core.tell_view(from, shard),
             Frame::Announce(announcement) => {
                 self.node.clock.hear(from, announcement.clock, announcement.clock_settled);
+                self.core.compare_views(&self.node, from, &announcement.replicas);
                 self.node.peers.announced(from, announcement);
             }
         }

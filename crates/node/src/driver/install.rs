@@ -169,7 +169,8 @@ impl Core {
         assert_eq!(install.stage, Stage::Loading, "a generation is loaded after its switch is durable");
         assert_eq!(install.generation, generation, "the generation that is loaded is the one switched to");
         let old = std::mem::replace(&mut replica.generation, generation);
-        (replica.last, replica.due) = (last, due);
+        replica.last = last;
+        self.expiries.set(shard, due);
         tracing::info!(%shard, generation, "a snapshot is in use");
         self.work.push(Work::SnapshotTaken { stream: install.stream, taken: true });
         self.work.push(Work::Run(Job::Forget { shard, generation: old }));

@@ -24,7 +24,7 @@ impl Core {
         }
         let mut offers = Vec::new();
         for replica in self.replicas.values_mut() {
-            let to = node.config.preferred_leader(replica.shard);
+            let to = replica.preferred();
             let lately = replica.offered.is_some_and(|at| node.now.since(at) < BALANCE_MICROS);
             if to != node.config.me && !lately && node.peers.is_well(to, node.now) && replica.orders() {
                 assert!(node.peers.contains(to), "a role is offered within the cluster");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use kv::{Answer, Charge, Error, Level, NodeId, Op, Reply, RequestId, ShardId, Version};
+use kv::{Answer, Charge, Class, Error, Level, NodeId, Op, Reply, RequestId, ShardId, Version};
 use mutant::Mutant;
 use replication::{Instant, Token};
 
@@ -67,6 +67,8 @@ pub(crate) struct Attempt {
     pub state: State,
     /// Why the last attempt was not served.
     pub why: Option<Error>,
+    /// Why nobody was found to serve it, when it was last looked for somebody.
+    pub unserved: Option<&'static str>,
     pub charge: Charge,
 }
 
@@ -84,6 +86,7 @@ pub(crate) enum State {
 /// What a client's write has beside its way.
 #[derive(Debug)]
 pub(crate) struct Write {
+    pub class: Class,
     /// The id, when this node gave it.
     pub own_id: Option<RequestId>,
     /// An earlier attempt may have been run.
@@ -115,12 +118,20 @@ pub(crate) struct Asker {
 impl Attempt {
     /// Not tried yet.
     pub fn new(client: u64, stamped: Bytes, now: Instant, charge: Charge) -> Attempt {
-        Attempt { client, stamped, state: State::Waiting(now), why: None, charge }
+        Attempt { client, stamped, state: State::Waiting(now), why: None, unserved: None, charge }
     }
 
     /// Whether another node has it.
     pub fn is_at(&self, node: NodeId) -> bool {
         matches!(self.state, State::Forwarded(to, _) if to == node)
+    }
+}
+
+impl Write {
+    /// Not tried yet.
+    pub fn new(class: Class, own_id: Option<RequestId>) -> Write {
+        assert_ne!(class, Class::Read, "what changes nothing is a read");
+        Write { class, own_id, in_doubt: false }
     }
 }
 
@@ -138,9 +149,9 @@ impl Read {
 
 impl Open {
     /// A client's write.
-    pub fn write(shard: ShardId, deadline: Instant, attempt: Attempt, own_id: Option<RequestId>) -> Open {
+    pub fn write(shard: ShardId, deadline: Instant, attempt: Attempt, write: Write) -> Open {
         let bytes = attempt.stamped.len();
-        Open { shard, deadline, kind: Kind::Write(attempt, Write { own_id, in_doubt: false }), bytes }
+        Open { shard, deadline, kind: Kind::Write(attempt, write), bytes }
     }
 
     /// A client's read.
@@ -172,6 +183,16 @@ impl Open {
 
     pub fn is_advance(&self) -> bool {
         matches!(self.kind, Kind::Advance)
+    }
+
+    /// Where it is to be served: by its class, and how fresh. A read that was turned away wants what every replica trusts.
+    pub fn wants(&self) -> (Class, Level) {
+        match &self.kind {
+            Kind::Write(_, write) => (write.class, Level::Linearizable),
+            Kind::Read(attempt, read) if attempt.why.is_none() => (Class::Read, read.level),
+            Kind::Read(..) | Kind::ForwardedRead(..) => (Class::Read, Level::Linearizable),
+            Kind::ForwardedWrite(..) | Kind::Advance => (Class::Blind, Level::Linearizable),
+        }
     }
 
     /// The way of a client's part.
@@ -254,14 +275,16 @@ impl Open {
                 self.shard
             ));
         }
-        match self.attempt().and_then(|attempt| attempt.why.as_ref()) {
-            Some(Error::Unavailable(why)) => Error::Unavailable(why.clone()),
-            _ => Error::Unavailable(format!(
-                "shard {} has no leader that can be reached: check with 'capstan cluster status' that a majority of its \
-                 nodes is up, and try again",
-                self.shard
-            )),
+        let attempt = self.attempt();
+        if let Some(Error::Unavailable(why)) = attempt.and_then(|attempt| attempt.why.as_ref()) {
+            return Error::Unavailable(why.clone());
         }
+        let why = attempt.and_then(|attempt| attempt.unserved).unwrap_or("no node has answered in time");
+        Error::Unavailable(format!(
+            "shard {} is not served at present: {why}; check with 'capstan cluster status' that a majority of its nodes is \
+             up, and try again",
+            self.shard
+        ))
     }
 }
 

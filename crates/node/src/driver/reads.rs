@@ -27,7 +27,7 @@ impl Core {
     fn clock_of_read(&self, node: &Node, shard: ShardId, level: Level) -> Clock {
         let Some(replica) = self.replicas.get(&shard) else { return Clock::Shard };
         let leads = self.is_ordered_here(shard);
-        let now = node.clock.version().max(replica.last);
+        let now = replica.now(node).max(replica.last);
         match level {
             Level::Linearizable if leads => Clock::Orders(now),
             _ if mutant::is(Mutant::WeakReadShowsExpired) => Clock::Shard,
@@ -72,10 +72,10 @@ impl Core {
         }
         let is_known = asked != Level::Local || node.clock.is_settled();
         let staleness_micros = if is_known { staleness_micros } else { u64::MAX };
-        let epoch = self.replicas[&shard].epoch();
-        let copies = if reached == Level::Linearizable { node.config.majority() } else { 1 };
+        let view = self.replicas[&shard].view();
+        let copies = if reached == Level::Linearizable { view.majority() as u32 } else { 1 };
         let receipt =
-            Receipt { asked, reached, staleness_micros, ..receipt(node, (shard, epoch), last, copies) };
+            Receipt { asked, reached, staleness_micros, ..receipt(node, (shard, view.epoch), last, copies) };
         let result = result.map(|mut answer| {
             if let Answer::Page(page) = &mut answer {
                 page.count += counted;

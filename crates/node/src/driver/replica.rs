@@ -2,38 +2,31 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::Bytes;
-use kv::{Class, Epoch, Index, Level, NodeId, ReplicaId, ShardId, Version};
-use replication::{Instant, Replicate, Route, Ticket, Token};
+use kv::{Class, Index, Level, NodeId, ShardId, Version};
+use replication::{Instant, Replicate, Route, Ticket, Token, View};
 use storage::ShardSnapshot;
 
+use super::fence::Later;
 use super::install::{Install, Stage};
+use crate::node::Node;
 use crate::session::Sessions;
 
 /// A replica of a shard on this node.
 pub(super) struct Replica {
     pub shard: ShardId,
     pub protocol: Box<dyn Replicate>,
-    /// When it wants to be told the time, as the core has noted it.
-    pub wakes: Instant,
     /// The current generation of its rows.
     pub generation: u32,
     /// When it was last told the time.
     pub ticked: Option<Instant>,
     /// The newest version that its table has told.
     pub last: Version,
-    /// When an advance finds something to remove, in microseconds since 1970; at first as if something were there.
-    pub due: Option<u64>,
     /// Ids for requests that came without.
     pub sessions: Sessions,
-    /// What this turn proposes, given to the protocol at its end.
-    pub proposals: Vec<(Token, Bytes)>,
     /// Its last ticket of an append, 0 = none yet.
     pub appended: Ticket,
     /// Entries that the table is applying.
     pub applying: VecDeque<Applying>,
-    /// Parts that wait for a leader.
-    pub waiting: Vec<Token>,
     /// Reads that wait until the shard's version is raised.
     pub advance: Option<Advance>,
     /// Snapshots taken and not yet sent.
@@ -44,6 +37,8 @@ pub(super) struct Replica {
     pub stale_jobs: u64,
     /// When its role was last offered to another node.
     pub offered: Option<Instant>,
+    /// What is known of later epochs and revisions of its shard.
+    pub later: Later,
 }
 
 /// An entry handed to the table.
@@ -69,38 +64,53 @@ impl Replica {
     ) -> Replica {
         Replica {
             shard,
-            wakes: protocol.due(),
             protocol,
             generation,
             ticked: None,
             last,
-            due: Some(0),
             sessions: Sessions::new(seed),
-            proposals: Vec::new(),
             appended: Ticket::default(),
             applying: VecDeque::new(),
-            waiting: Vec::new(),
             advance: None,
             snapshots: BTreeMap::new(),
             install: None,
             stale_jobs: 0,
             offered: None,
+            later: Later::default(),
         }
     }
 
     /// Whether it orders the writes of its shard, as far as it knows.
     pub fn orders(&self) -> bool {
-        self.protocol.route(Class::Blind, Level::Linearizable) == Route::Here
+        self.serves(Class::Blind)
     }
 
-    /// Its number in its shard.
-    pub fn number(&self, me: NodeId) -> ReplicaId {
-        self.protocol.view().member(me).expect("a replica is a member of its shard").replica
+    /// Whether it serves requests of a class that want what every replica trusts.
+    pub fn serves(&self, class: Class) -> bool {
+        self.protocol.route(class, Level::Linearizable) == Route::Here
     }
 
-    /// The epoch that it serves.
-    pub fn epoch(&self) -> Epoch {
-        self.protocol.view().epoch
+    /// When it wants to be told the time next; `None` = not of its own accord.
+    pub fn wakes(&self) -> Option<Instant> {
+        Some(self.protocol.due()).filter(|due| *due < Instant::MAX)
+    }
+
+    /// Who belongs to its shard, as far as it knows.
+    pub fn view(&self) -> &View {
+        self.protocol.view()
+    }
+
+    /// The version of now, under its own number. One behind the newest of its shard would be moved past it one by one.
+    pub fn now(&self, node: &Node) -> Version {
+        let member = self.view().member(node.config.me).expect("a replica is a member of its shard");
+        Version::new(node.clock.micros().max(self.last.micros()), member.replica)
+    }
+
+    /// The node that its shard depends on when all are well: such roles are dealt out evenly.
+    pub fn preferred(&self) -> NodeId {
+        let voters: Vec<NodeId> = self.view().voters().collect();
+        assert!(!voters.is_empty(), "a shard has members that count");
+        voters[self.shard.0.saturating_sub(1) as usize % voters.len()]
     }
 
     /// The table is about to apply an entry.

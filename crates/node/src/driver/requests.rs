@@ -6,8 +6,7 @@ use replication::{Input, Route, Token};
 
 use super::Work;
 use super::core::Core;
-use super::open::{Asker, Attempt, Kind, Open, Part, Read, State};
-use super::replica::Replica;
+use super::open::{Asker, Attempt, Kind, Open, Part, Read, State, Write};
 use crate::node::Node;
 use crate::wire::Frame;
 
@@ -48,9 +47,10 @@ impl Core {
             let attempt = attempt(&stamped);
             Open::read(shard, deadline, attempt, Read::new(stamped.op, level.unwrap_or_default()))
         } else {
-            let newest = node.clock.version().max(replica.last);
+            let (newest, class) = (replica.now(node), op.class());
             let own_id = id.is_none().then(|| replica.sessions.next(newest, timeout_micros));
-            Open::write(shard, deadline, attempt(&Stamped { id: id.or(own_id), op }), own_id)
+            let attempt = attempt(&Stamped { id: id.or(own_id), op });
+            Open::write(shard, deadline, attempt, Write::new(class, own_id))
         };
         let token = self.open.insert(open);
         self.dispatch(node, token);
@@ -75,8 +75,9 @@ impl Core {
                 Error::Invalid("another version of capstan forwarded an op unknown here".into()),
             );
         };
-        // Who forwards goes by what it knows of who orders here, whatever the level.
-        if !self.is_ordered_here(shard) {
+        let class = stamped.op.class();
+        // What may be stale its own node would have served: it wants more, whatever the level.
+        if !self.replicas.get(&shard).is_some_and(|replica| replica.serves(class)) {
             return answer(self, Error::WrongNode { try_next: None });
         }
         if self.open.is_full(op.len()) {
@@ -86,7 +87,7 @@ impl Core {
             );
         }
         let deadline = node.now.plus(millis.saturating_mul(1000));
-        let open = if stamped.op.class() == Class::Read {
+        let open = if class == Class::Read {
             Open::forwarded_read(shard, deadline, asker, Read::new(stamped.op, level), op.len())
         } else {
             Open::forwarded_write(shard, deadline, asker, op)
@@ -99,21 +100,20 @@ impl Core {
     fn dispatch(&mut self, node: &Node, token: Token) {
         let Some(open) = self.open.get_mut(token) else { return };
         let attempt = open.attempt().expect("only what a client asks is tried again");
-        let (is_first, was_forwarded) =
-            (attempt.why.is_none(), matches!(attempt.state, State::Forwarded(..)));
-        if was_forwarded {
+        if matches!(attempt.state, State::Forwarded(..)) {
             // Whoever has it may run it yet, wherever it goes next.
             open.doubt();
         }
-        // One that was turned away wants what every replica trusts.
-        let level = open.reads().filter(|_| is_first).map_or(Level::Linearizable, |read| read.level);
-        let class = if open.is_read() { Class::Read } else { Class::Transaction };
+        let (class, level) = open.wants();
         let Some(replica) = self.replicas.get(&open.shard) else { return };
-        match replica.protocol.route(class, level) {
-            Route::Here => self.serve(node, token),
-            Route::To(other) if node.peers.is_connected(other) => self.forward(node, token, other),
-            Route::To(_) | Route::Nobody(_) => self.wait(node, token, RETRY_MICROS),
-        }
+        let why = match replica.protocol.route(class, level) {
+            Route::Here => return self.serve(node, token),
+            Route::To(other) if node.peers.is_connected(other) => return self.forward(node, token, other),
+            Route::To(_) => "the node that serves it cannot be reached from this one",
+            Route::Nobody(why) => why,
+        };
+        open.attempt_mut().expect("only what a client asks waits").unserved = Some(why);
+        self.wait(node, token, RETRY_MICROS);
     }
 
     /// Gives a part to the local replica.
@@ -133,14 +133,14 @@ impl Core {
             Kind::ForwardedWrite(_, stamped) => stamped.clone(),
             other => unreachable!("{other:?} is no request"),
         };
-        if let Some(whose) = node.full_disks() {
+        if let Some(whose) = node.full_disks(self.replicas[&shard].view()) {
             let why = format!(
                 "the disk of {whose} is full, or it is out of file descriptors: its journal says what to free; reads go on"
             );
             return self.finish(token, Err(Error::Unavailable(why)));
         }
-        let replica = self.replicas.get_mut(&shard).expect("what is served is here");
-        replica.proposals.push((token, op));
+        self.propose(shard, token, op);
+        tracing::trace!("a write is given to its replica");
     }
 
     fn forward(&mut self, node: &Node, token: Token, to: NodeId) {
@@ -161,9 +161,7 @@ impl Core {
         let shard = open.shard;
         let attempt = open.attempt_mut().expect("only what a client asks waits");
         attempt.state = State::Waiting(node.now.plus(micros));
-        if let Some(replica) = self.replicas.get_mut(&shard) {
-            replica.waiting.push(token);
-        }
+        self.waiting.entry(shard).or_default().push(token);
     }
 
     /// Tries the parts that wait and whose time to be tried has come.
@@ -172,16 +170,11 @@ impl Core {
             State::Waiting(at) => Some(at),
             _ => None,
         };
-        let waited = |replica: &&Replica| !replica.waiting.is_empty();
-        let shards: Vec<ShardId> =
-            self.replicas.values().filter(waited).map(|replica| replica.shard).collect();
-        for shard in shards {
-            let Some(replica) = self.replicas.get_mut(&shard) else { continue };
-            let waiting = std::mem::take(&mut replica.waiting);
+        for (shard, waiting) in std::mem::take(&mut self.waiting) {
             let is_later = |token: &Token| waits(self, *token).is_some_and(|at| at > node.now);
             let (later, due): (Vec<Token>, Vec<Token>) = waiting.into_iter().partition(is_later);
-            if let Some(replica) = self.replicas.get_mut(&shard) {
-                replica.waiting = later;
+            if !later.is_empty() {
+                self.waiting.insert(shard, later);
             }
             for token in due {
                 // One that waits twice is tried once.

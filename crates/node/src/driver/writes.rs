@@ -22,7 +22,7 @@ impl Core {
         assert_eq!(applying.index, index, "the table applies in order");
         let tokens = applying.tokens;
         assert!(tokens.is_empty() || tokens.len() == results.len(), "every op of an entry has its result");
-        let epoch = replica.epoch();
+        let epoch = replica.view().epoch;
         replica.last = replica.last.max(last);
         self.give(shard, Input::Applied { index });
         for (token, (result, version)) in tokens.into_iter().zip(results) {
@@ -36,6 +36,7 @@ impl Core {
         // It may have been given up before it was ordered.
         let Some(open) = self.open.get(token) else { return };
         assert!(!open.is_read(), "a read is in no entry");
+        tracing::trace!("a write has its answer");
         if open.is_advance() { self.advanced(node, token) } else { self.finish(token, result) }
     }
 

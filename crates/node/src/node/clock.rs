@@ -17,7 +17,7 @@
 
 use std::collections::BTreeMap;
 
-use kv::{NodeId, ReplicaId, Version};
+use kv::{NodeId, Version};
 use replication::Instant;
 
 /// The time, as the owner of a driver reads it.
@@ -37,7 +37,6 @@ const TOLD_MICROS: u64 = 10_000_000;
 /// The version clock of one node.
 #[derive(Clone, Debug)]
 pub struct VersionClock {
-    replica: ReplicaId,
     majority: usize,
     /// It never steps below this.
     last: Version,
@@ -55,10 +54,9 @@ struct Told {
 }
 
 impl VersionClock {
-    /// Of a node whose replicas have this number, in a cluster of `nodes` nodes, on whose disk `last` is the newest version.
-    pub fn new(replica: ReplicaId, nodes: usize, last: Version, now: Now) -> VersionClock {
+    /// Of a node in a cluster of `nodes` nodes, on whose disk `last` is the newest version.
+    pub fn new(nodes: usize, last: Version, now: Now) -> VersionClock {
         VersionClock {
-            replica,
             majority: nodes / 2 + 1,
             last,
             micros: now.wall.max(last.micros()),
@@ -111,11 +109,6 @@ impl VersionClock {
         self.micros
     }
 
-    /// The version of now.
-    pub fn version(&self) -> Version {
-        Version::new(self.micros, self.replica)
-    }
-
     /// The middle of what the wall clock and the peers say, relative to this clock; of two middles the one nearer to it.
     fn median(&self, now: Instant) -> i64 {
         let (low, high) = self.middles(now);
@@ -142,7 +135,7 @@ mod tests {
     }
 
     fn clock(nodes: usize, wall: u64) -> VersionClock {
-        VersionClock::new(ReplicaId(1), nodes, Version::ZERO, at(0, wall))
+        VersionClock::new(nodes, Version::ZERO, at(0, wall))
     }
 
     #[test]
@@ -187,7 +180,7 @@ mod tests {
 
     #[test]
     fn clock_never_starts_or_steps_below_the_newest_version() {
-        let mut clock = VersionClock::new(ReplicaId(1), 3, Version::new(2 * HOUR, ReplicaId(3)), at(0, HOUR));
+        let mut clock = VersionClock::new(3, Version::new(2 * HOUR, kv::ReplicaId(3)), at(0, HOUR));
         assert_eq!(clock.micros(), 2 * HOUR);
         clock.hear(NodeId(2), HOUR, true);
         assert_eq!(clock.micros(), 2 * HOUR);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kv::cluster::{Liveness, NodeStatus, ReplicaStatus, Role, ShardStatus, Status};
-use kv::{Budget, Epoch, NodeId, Protocol, ShardId, SlotRange};
+use kv::{Budget, NodeId, Protocol, ShardId, SlotRange};
 use replication::Instant;
 
 use crate::wire::{Announced, Announcement};
@@ -152,12 +152,14 @@ impl View<'_> {
     }
 }
 
-/// The leader is who says so with the highest term, unless it is dead.
+/// The leader is who says so in the latest epoch with the highest term, unless it is dead.
 fn shard_status(views: &[View<'_>], &(id, slots): &(ShardId, SlotRange), protocol: Protocol) -> ShardStatus {
     let living = views.iter().filter(|view| view.state != Liveness::Dead);
-    let leads = living
-        .filter_map(|view| view.replica(id).filter(|r| r.role == Role::Leader).map(|r| (r.term, view.id)));
-    let leader = leads.max();
+    let leads = living.filter_map(|view| {
+        view.replica(id).filter(|told| told.role == Role::Leader).map(|told| (told, view.id))
+    });
+    let leader = leads.max_by_key(|(told, node)| (told.epoch, told.term, *node));
+    let epoch = views.iter().filter_map(|view| view.replica(id)).map(|told| told.epoch).max();
     let replicas = views.iter().map(|view| {
         let told = view.replica(id).filter(|_| view.state != Liveness::Dead);
         let stale = |role| {
@@ -177,9 +179,9 @@ fn shard_status(views: &[View<'_>], &(id, slots): &(ShardId, SlotRange), protoco
         id,
         slots,
         protocol,
-        epoch: Epoch(1),
+        epoch: epoch.unwrap_or_default(),
         leader: leader.map(|(_, id)| id),
-        term: leader.map_or(0, |(term, _)| term),
+        term: leader.map_or(0, |(told, _)| told.term),
         replicas: replicas.collect(),
     }
 }

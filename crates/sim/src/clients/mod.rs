@@ -13,18 +13,11 @@ use check::generate::{Generator, Keys, Workload};
 use kv::{NodeId, RequestId, Version};
 
 use crate::events::Event;
+pub(crate) use crate::events::Whose;
 use crate::random::Random;
 use crate::world::World;
 pub(crate) use call::{Call, Purpose};
 pub(crate) use gate::Gate;
-
-/// An attempt of a call of a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Whose {
-    pub client: usize,
-    pub call: u64,
-    pub attempt: u32,
-}
 
 /// One client.
 pub(crate) struct Client {

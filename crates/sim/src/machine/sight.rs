@@ -65,6 +65,9 @@ impl World {
             Job::Apply { shard, at, entry } => {
                 self.see(Seen::Apply { node: id, shard: *shard, at: *at, entry });
             }
+            Job::Load { shard, generation } => {
+                self.see(Seen::Load { node: id, shard: *shard, generation: *generation });
+            }
             Job::Read { token, op, .. } if !matches!(op, kv::Op::Range(_)) => {
                 let Some(process) = &mut self.machine_mut(id).process else { return };
                 let count = process.fetched.entry(*token).or_default();

@@ -160,6 +160,7 @@ impl Logs {
                 self.durables_of_mut(node).for_each(|durable| durable.synced(ticket))
             }
             Seen::Sent { .. } | Seen::Heard { .. } | Seen::Apply { .. } | Seen::Applied { .. } => {}
+            Seen::Generation { .. } | Seen::Load { .. } => {}
         }
     }
 

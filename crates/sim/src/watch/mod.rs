@@ -32,6 +32,7 @@ mod shown;
 #[cfg(test)]
 mod shown_tests;
 mod state_machine_safety;
+mod switch_durable;
 #[cfg(test)]
 mod tests;
 mod timeline;
@@ -72,6 +73,8 @@ pub(crate) enum Seen<'a> {
     Wiped { node: NodeId },
     /// A record was appended, or read at recovery.
     Record { node: NodeId, shard: ShardId, record: Record, body: &'a Bytes },
+    /// A record that makes a generation current was appended, or read at recovery.
+    Generation { node: NodeId, shard: ShardId, generation: u32 },
     /// The records of an append were seen; the append's ticket.
     Appended { node: NodeId, ticket: u64 },
     /// All appends up to a ticket are synced, as the log tells.
@@ -82,6 +85,8 @@ pub(crate) enum Seen<'a> {
     Heard { node: NodeId, from: NodeId, shard: ShardId, message: &'a Message, now: u64 },
     /// How a replica is after a turn.
     Status { node: NodeId, shard: ShardId, status: &'a Status },
+    /// The table is asked to make a generation current that came in.
+    Load { node: NodeId, shard: ShardId, generation: u32 },
     /// An entry is handed to the table.
     Apply { node: NodeId, shard: ShardId, at: Position, entry: &'a Bytes },
     /// The table has applied it, and asked so much of its engine.
@@ -158,6 +163,7 @@ impl Watch {
             Box::new(apply_order::ApplyOrder::default()),
             Box::new(state_machine_safety::StateMachineSafety::default()),
             Box::new(deterministic_apply::DeterministicApply::default()),
+            Box::new(switch_durable::SwitchDurable::default()),
             Box::new(work::Work),
         ];
         Watch {
@@ -193,6 +199,9 @@ impl Watch {
 
     /// A record of the log, of whichever kind.
     pub fn record(&mut self, node: NodeId, record: &wal::Record) {
+        if let Some(generation) = node::observe::generation(record) {
+            self.see(&Seen::Generation { node, shard: ShardId(record.stream), generation });
+        }
         if let Some(parsed) = node::observe::record(record) {
             self.see(&Seen::Record {
                 node,

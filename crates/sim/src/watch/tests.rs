@@ -232,3 +232,26 @@ fn answer_of_another_kind_is_seen() {
     let broken = told(&mut watch, &put(), Answer::Number(1), [0, 5, 10], receipt(1, Level::Linearizable, 0));
     assert!(broken[0].starts_with("answers fit their ops"), "{broken:?}");
 }
+
+#[test]
+fn generation_loaded_before_its_switch_is_durable_is_seen() {
+    let (mut watch, node) = (Watch::new(), NodeId(1));
+    let load = |watch: &mut Watch| watch.see(&Seen::Load { node, shard: SHARD, generation: 2 });
+    let switch = Seen::Generation { node, shard: SHARD, generation: 2 };
+    watch.see(&switch);
+    watch.see(&Seen::Appended { node, ticket: 5 });
+    watch.see(&Seen::Durable { node, ticket: 5 });
+    load(&mut watch);
+    watch.see(&Seen::Recovering { node });
+    watch.see(&switch);
+    watch.see(&Seen::Recovered { node, applied: &BTreeMap::new(), now: 1 });
+    load(&mut watch);
+    assert_eq!(watch.take_broken(), [""; 0], "synced, or read at the start");
+    watch.see(&Seen::Recovering { node });
+    watch.see(&Seen::Recovered { node, applied: &BTreeMap::new(), now: 2 });
+    watch.see(&switch);
+    watch.see(&Seen::Appended { node, ticket: 6 });
+    watch.see(&Seen::Durable { node, ticket: 5 });
+    load(&mut watch);
+    assert_broken(&mut watch, "a generation is loaded when its switch is durable");
+}

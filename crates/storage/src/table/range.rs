@@ -39,7 +39,9 @@ impl Reader<'_> {
                 }
             },
         )?;
-        failed.map(|()| pager.page)
+        let Pager { page, rows_max, .. } = pager;
+        assert!(page.count as usize <= rows_max, "a page of {} rows, and {rows_max} were asked", page.count);
+        failed.map(|()| page)
     }
 
     fn bounds(&self, range: &Range) -> (Bound<Bytes>, Bound<Bytes>) {
@@ -98,6 +100,7 @@ impl<'a> Pager<'a> {
     }
 
     fn visit(&mut self, key: Key, raw: Bytes) -> Result<ControlFlow<()>, Stop> {
+        self.check_order(&key);
         if self.skipped >= SKIPPED_ROWS_MAX {
             self.page.next = self.passed.take().or(self.taken.take());
             return Ok(ControlFlow::Break(()));
@@ -122,6 +125,19 @@ impl<'a> Pager<'a> {
         }
         (self.taken, self.passed) = (Some(key), None);
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// Keys come in the order of the range, and lie in it.
+    fn check_order(&self, key: &Key) {
+        let Range { from, to, direction, .. } = self.range;
+        let is_within = key >= from && to.as_ref().is_none_or(|to| key < to);
+        assert!(is_within, "a row outside of its range: {}", key.escape_ascii());
+        let is_next = |before: &Key| match direction {
+            Direction::Forward => before < key,
+            Direction::Backward => before > key,
+        };
+        let before = self.passed.as_ref().or(self.taken.as_ref());
+        assert!(before.is_none_or(is_next), "a row out of its order: {}", key.escape_ascii());
     }
 
     fn row(&mut self, key: &Key, raw: Bytes) -> Result<Option<Row>, Stop> {

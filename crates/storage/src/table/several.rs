@@ -72,6 +72,8 @@ impl Writer<'_> {
             }
             ControlFlow::Continue(())
         })?;
+        assert!(keys.len() <= self.step_max, "{} keys of a step", keys.len());
+        assert!(next.as_ref().is_none_or(|next| keys.last() < Some(next)), "it goes on behind what it took");
         failed.map_or(Ok((keys, next)), Err)
     }
 

@@ -74,12 +74,13 @@ impl Writer<'_> {
         let below = below.filter(|below| *below < current.head.version);
         let surplus = self.surplus(key, &current.head, below, work)?;
         let room = self.step_max.saturating_sub(work.forgotten) as u64;
-        let forgotten = surplus.min(room);
+        let (forgotten, kept) = (surplus.min(room), current.head.kept);
+        assert!(forgotten <= kept, "{forgotten} older revisions are to go, and {kept} are kept");
         for ordinal in older::older(&current.head).take(forgotten as usize) {
             self.remove(older::row(self.set, key, ordinal, self.keep))?;
         }
         work.forgotten += forgotten as usize;
-        let head = Head { kept: current.head.kept - forgotten, ..current.head };
+        let head = Head { kept: kept - forgotten, ..current.head };
         if head.tombstone && head.kept == 0 && below.is_none() {
             self.forget_key(key, &head)?;
             work.forgotten += 1;

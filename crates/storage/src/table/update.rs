@@ -44,6 +44,7 @@ impl Writer<'_> {
     fn pop(&mut self, key: &Key, old: Option<Record>, side: Side, count: usize) -> Result<Answer, Stop> {
         let Some(present) = value_of(old.as_ref()) else { return Ok(Answer::Popped(None)) };
         let (popped, left) = split(&present, side, count);
+        assert_eq!(popped.len() + left.len(), present.len(), "bytes that a pop took and left");
         if !popped.is_empty() {
             let deadline = deadline_of(old.as_ref());
             self.store(key, old, &[&left], deadline)?;

@@ -6,6 +6,7 @@ use std::cell::Cell;
 
 use bytes::Bytes;
 use kv::{Answer, Error, Op, Version};
+use mutant::Mutant;
 
 use super::expiry::Deadlines;
 use super::keys::RowSet;
@@ -152,7 +153,7 @@ impl Writer<'_> {
         if old == new {
             return Ok(());
         }
-        if let Some(old) = old {
+        if let Some(old) = old.filter(|_| new.is_none() || !mutant::is(Mutant::ExpiryRowKept)) {
             let row = self.set.expiry(old, key);
             self.deadlines.removed(&row);
             self.remove(row)?;
