@@ -226,7 +226,7 @@ impl World {
         if matches!(&result, Err(error) if error.outcome() == Outcome::InDoubt) {
             let newest = self.clocks().highest();
             let is_valid = id.is_some_and(|id| id.valid_until.micros() > newest);
-            self.stats.in_doubt_retried += u64::from(is_valid);
+            self.stats.in_doubt_retried += u64::from(is_valid && call.attempt > 0);
             self.count_doubts(&call.request.op);
         }
         let clock = self.clock_of(&call, &result);
