@@ -24,60 +24,60 @@ fn check(lab: &Lab, node: u16, Case(arguments, code, says): &Case<'_>) {
     assert!(!err.contains("panicked"), "{arguments:?} at n{node}: {err}");
 }
 
+/// What is wrong with a command, or not there, and what it is told.
+const CASES: &[Case] = &[
+    Case(&["frobnicate"], 2, "unrecognized subcommand"),
+    Case(&["get"], 2, "<KEY>"),
+    Case(&["get", "a", "b"], 2, "unexpected argument"),
+    Case(&["get", ""], 2, "the key is empty"),
+    Case(&["get", "a", "--at", "soon"], 2, "is no version"),
+    Case(&["get", "a", "--at", "-5"], 2, "is no version"),
+    Case(&["get", "a", "--at", "9223372036854775807"], 2, "is in the future"),
+    Case(&["get", "a", "--level", "strong"], 2, "is no level"),
+    Case(&["get", "a", "--keyspace", "other"], 2, "there is no keyspace 'other'"),
+    Case(&["get", "a", "--timeout", "0"], 2, "longer than nothing"),
+    Case(&["get", "a", "--timeout", "2h"], 2, "at most 600 s"),
+    Case(&["put", "a"], 2, "<VALUE>"),
+    Case(&["put", "a", "x", "--ttl", "1x"], 2, "a duration is"),
+    Case(&["increment", "a", "much"], 2, "invalid value 'much'"),
+    Case(&["increment", "a", "9223372036854775808"], 2, "invalid value"),
+    Case(&["pop-left", "a", "0"], 2, "pop 0 characters"),
+    Case(&["pop-left", "a", "-1"], 2, "unexpected argument"),
+    Case(&["range", "a", "--limit", "0"], 2, "invalid value '0'"),
+    Case(&["range", "a", "b", "--prefix"], 2, "cannot be used with"),
+    Case(&["delrange", "a"], 2, "required"),
+    Case(&["getall"], 2, "required"),
+    Case(&["putall", "a"], 2, "error: "),
+    Case(&["trim", "a", "--below", "x"], 2, "is no version"),
+    Case(&["trim", "a", "b", "--prefix"], 2, "cannot be used with"),
+    Case(&["history", "a", "--before", "x"], 2, "is no version"),
+    Case(&["expire", "a", "tomorrow"], 2, "a duration is"),
+    Case(&["cas", "a", "x"], 2, "required"),
+    Case(&["txn", "--if", "a == 1"], 2, "is no condition"),
+    Case(&["txn", "--then", "put a 1", "--then", "put b 1"], 2, "different shards"),
+    Case(&["txn", "--then", "range a"], 2, "error: "),
+    Case(&["cluster"], 2, "Usage"),
+    Case(&["cluster", "query"], 2, "<KEY>"),
+    Case(&["get", "a", "--connect", "nowhere"], 2, "an address is HOST:PORT"),
+    Case(&["get", "a", "--connect", "127.0.0.1:99999"], 2, "an address is HOST:PORT"),
+    // Nothing is wrong with these, but it is not there.
+    Case(&["get", "missing"], 1, "not found: missing"),
+    Case(&["pop-left", "missing"], 1, "not found: missing"),
+    Case(&["del", "missing"], 1, ""),
+    Case(&["history", "missing"], 1, "not found: missing"),
+    Case(&["expire", "missing", "1h"], 1, "not found: missing"),
+    Case(&["getall", "missing"], 1, "not found: missing"),
+    Case(&["cas", "missing", "x", "--present"], 1, "has no value"),
+];
+
 #[test]
 #[ignore = "starts real nodes: scripts/test runs it against the release binary"]
 fn command_that_is_wrong_is_told_so() {
     run(async |mut random: Random| {
         let mut lab = Lab::new(3, &[], &mut random);
         lab.up().await;
-        let long_key = "k".repeat(kv::KEY_BYTES_MAX + 1);
-        let cases = [
-            Case(&["frobnicate"], 2, "unrecognized subcommand"),
-            Case(&["get"], 2, "<KEY>"),
-            Case(&["get", "a", "b"], 2, "unexpected argument"),
-            Case(&["get", ""], 2, "the key is empty"),
-            Case(&["get", "a", "--at", "soon"], 2, "is no version"),
-            Case(&["get", "a", "--at", "-5"], 2, "is no version"),
-            Case(&["get", "a", "--at", "9223372036854775807"], 2, "is in the future"),
-            Case(&["get", "a", "--level", "strong"], 2, "is no level"),
-            Case(&["get", "a", "--keyspace", "other"], 2, "there is no keyspace 'other'"),
-            Case(&["get", "a", "--timeout", "0"], 2, "longer than nothing"),
-            Case(&["get", "a", "--timeout", "2h"], 2, "at most 600 s"),
-            Case(&["put", "a"], 2, "<VALUE>"),
-            Case(&["put", &long_key, "x"], 2, "the key is too large: 16385, and the limit is 16384"),
-            Case(&["put", "a", "x", "--ttl", "1x"], 2, "a duration is"),
-            Case(&["increment", "a", "much"], 2, "invalid value 'much'"),
-            Case(&["increment", "a", "9223372036854775808"], 2, "invalid value"),
-            Case(&["pop-left", "a", "0"], 2, "pop 0 characters"),
-            Case(&["pop-left", "a", "-1"], 2, "unexpected argument"),
-            Case(&["range", "a", "--limit", "0"], 2, "invalid value '0'"),
-            Case(&["range", "a", "b", "--prefix"], 2, "cannot be used with"),
-            Case(&["delrange", "a"], 2, "required"),
-            Case(&["getall"], 2, "required"),
-            Case(&["putall", "a"], 2, "error: "),
-            Case(&["trim", "a", "--below", "x"], 2, "is no version"),
-            Case(&["trim", "a", "b", "--prefix"], 2, "cannot be used with"),
-            Case(&["history", "a", "--before", "x"], 2, "is no version"),
-            Case(&["expire", "a", "tomorrow"], 2, "a duration is"),
-            Case(&["cas", "a", "x"], 2, "required"),
-            Case(&["txn", "--if", "a == 1"], 2, "is no condition"),
-            Case(&["txn", "--then", "put a 1", "--then", "put b 1"], 2, "different shards"),
-            Case(&["txn", "--then", "range a"], 2, "error: "),
-            Case(&["cluster"], 2, "Usage"),
-            Case(&["cluster", "query"], 2, "<KEY>"),
-            Case(&["get", "a", "--connect", "nowhere"], 2, "an address is HOST:PORT"),
-            Case(&["get", "a", "--connect", "127.0.0.1:99999"], 2, "an address is HOST:PORT"),
-            // Nothing is wrong with these, but it is not there.
-            Case(&["get", "missing"], 1, "not found: missing"),
-            Case(&["pop-left", "missing"], 1, "not found: missing"),
-            Case(&["del", "missing"], 1, ""),
-            Case(&["history", "missing"], 1, "not found: missing"),
-            Case(&["expire", "missing", "1h"], 1, "not found: missing"),
-            Case(&["getall", "missing"], 1, "not found: missing"),
-            Case(&["cas", "missing", "x", "--present"], 1, "has no value"),
-        ];
         for node in lab.all() {
-            cases.iter().for_each(|case| check(&lab, node, case));
+            CASES.iter().for_each(|case| check(&lab, node, case));
         }
         assert!(lab.capstan(&[1], &["put", "text", "words"]).status.success());
         check(&lab, 2, &Case(&["increment", "text"], 1, "error: "));
@@ -85,6 +85,9 @@ fn command_that_is_wrong_is_told_so() {
         assert!(lab.capstan(&[1], &["put", "most", "9223372036854775807"]).status.success());
         check(&lab, 3, &Case(&["increment", "most"], 1, "error: "));
 
+        let long_key = "k".repeat(kv::KEY_BYTES_MAX + 1);
+        let says = "the key is too large: 16385, and the limit is 16384";
+        check(&lab, 1, &Case(&["put", &long_key, "x"], 2, says));
         let unreachable =
             Case(&["get", "a", "--connect", "127.0.0.1:1", "--timeout", "1s"], 3, "cannot reach any of");
         check(&lab, 1, &unreachable);
