@@ -53,7 +53,7 @@ pub struct Options {
     pub failed_cas: Option<FailedCas>,
     /// An empty value and no value are the same; `None` = in EDN with `:key`.
     pub empty_is_absent: Option<bool>,
-    /// What of a get-all or put-all is atomic.
+    /// What of an op over several keys is atomic; of a history that tells its shards at most each shard's part.
     pub atomicity: Atomicity,
 }
 
@@ -269,11 +269,17 @@ fn judge(
 ) -> Judgement {
     let initial = initial(format, options);
     match model {
-        ModelName::Batch => linear::check(&Batch { initial, atomicity: options.atomicity }, history, budget),
+        ModelName::Batch => {
+            let atomicity = match (options.atomicity, history.shards()) {
+                (Atomicity::Whole, Some(count)) => Atomicity::Shard(count),
+                (atomicity, _) => atomicity,
+            };
+            linear::check(&Batch { initial, atomicity }, history, budget)
+        }
         ModelName::Register | ModelName::Kv => {
             let named = || history.operations().iter().any(|operation| names_key(&operation.op));
             let empty_is_absent = options.empty_is_absent.unwrap_or_else(|| format == Format::Edn && named());
-            linear::check(&Kv { initial, empty_is_absent }, history, budget)
+            linear::check(&Kv { initial, empty_is_absent, divides: false }, history, budget)
         }
     }
 }

@@ -24,6 +24,8 @@
 //!
 //! - Checking is NP-complete. Keys are judged apart and dead ends are remembered, which makes usual histories cheap; many
 //!   clients that write the same key blindly and read it rarely remain dear. The budget ends that.
+//! - An op over several keys that is not atomic as a whole, as over shards, is judged in the parts that are: per shard, and a range
+//!   or delete-range per key.
 //! - Versions, change counts, receipts and reads at a version are not judged. A value with a deadline may vanish at any
 //!   time, but for ops of which the history holds the store's clock that decided it ([`history::Clock`]).
 

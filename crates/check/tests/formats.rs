@@ -395,6 +395,25 @@ fn nemesis_among_json_lines_is_skipped() {
 }
 
 #[test]
+fn shards_told_in_json_lines_are_judged_apart_also_after_writing() {
+    let put_all = r#""process":1,"f":"put-all","rows":[{"key":"a","value":"1"},{"key":"b","value":"1"}]"#;
+    let range = r#""process":2,"f":"range""#;
+    let events = format!(
+        "{{{put_all},\"type\":\"invoke\"}}\n{{{range},\"type\":\"invoke\"}}\n\
+         {{{range},\"type\":\"ok\",\"rows\":[{{\"key\":\"b\",\"value\":\"1\"}}]}}\n{{\"process\":1,\"type\":\"ok\"}}\n"
+    );
+    assert_eq!(verdict(&events), Verdict::Violated, "half of it is seen");
+    let told =
+        |shards| format!("{{\"process\":\"keyspace\",\"type\":\"info\",\"shards\":{shards}}}\n{events}");
+    assert_eq!(verdict(&told("2")), Verdict::Holds, "they are in two shards");
+    let mut written = Vec::new();
+    let history = json_lines::read(told("2").as_bytes()).expect("it is one");
+    json_lines::write(&history, &mut written).expect("a vector takes all");
+    assert_eq!(verdict(&String::from_utf8(written).expect("it is text")), Verdict::Holds);
+    assert_unreadable(&told("0"), 1, "'shards' is 0");
+}
+
+#[test]
 fn json_of_many_lines_is_told_what_it_is() {
     assert_unreadable("[{\"process\":0},\n{\"process\":1}]", 1, "array");
     assert_unreadable("\n[\n  {\n \"process\":0}\n]", 2, "array");

@@ -7,8 +7,8 @@ use check::history::{Clock, History, Outcome, Recorder};
 use check::linear::{self, Budget, Verdict};
 use check::model::{Atomicity, Batch, Initial, Kv, Model};
 use kv::{
-    Answer, Condition, Error, Expect, Function, Key, KeyAnswer, Level, Op, Page, Range, Receipt, Reply,
-    Request, Row, Side, Version,
+    Answer, Condition, Direction, Error, Expect, Function, Key, KeyAnswer, Level, Op, Page, Range, Receipt,
+    Reply, Request, Row, Side, Version,
 };
 use receipt::reply;
 
@@ -299,6 +299,42 @@ fn batch_range_sees_all_keys_and_delete_range_removes_them() {
     let deleted = |count| Answer::Deleted { count, previous: None, next: None };
     assert!(judge(delete.clone(), deleted(2)));
     assert!(!judge(delete, deleted(3)));
+}
+
+#[test]
+fn range_and_delete_range_over_shards_are_judged_key_by_key() {
+    let range = |limit, direction| Op::Range(Range { limit, direction, ..Range::default() });
+    let page = |rows: &[(&str, &str)], next: Option<&'static str>| {
+        let rows: Vec<Row> = rows.iter().map(|(key, value)| row(key, value)).collect();
+        Answer::Page(Page { count: rows.len() as u64, rows, next: next.map(Key::from) })
+    };
+    let deleted = |count, next: Option<&'static str>| {
+        let delete = Op::DeleteRange { from: "a".into(), to: Some("c".into()) };
+        (delete, Answer::Deleted { count, previous: None, next: next.map(Key::from) })
+    };
+    let all = Op::PutAll { rows: ["a", "b", "c"].map(|key| (key.into(), "1".into())).into() };
+    let before = [(all, Answer::Many(vec![]))];
+    let judge = |steps: &[(Op, Answer)]| {
+        let history = serial(&[&before[..], steps].concat());
+        let judged = holds(&Kv { divides: true, ..Kv::default() }, &history);
+        for atomicity in [Atomicity::Shard(4), Atomicity::Key] {
+            assert_eq!(holds(&Batch { atomicity, ..Batch::default() }, &history), judged, "{steps:?}");
+        }
+        judged
+    };
+    let (forward, backward) = (Direction::Forward, Direction::Backward);
+    assert!(judge(&[(range(0, forward), page(&[("a", "1"), ("b", "1"), ("c", "1")], None))]));
+    assert!(!judge(&[(range(0, forward), page(&[("a", "1"), ("c", "1")], None))]), "b is missing");
+    assert!(!judge(&[(range(0, forward), page(&[("a", "1"), ("b", "2"), ("c", "1")], None))]), "another b");
+    assert!(judge(&[(range(2, backward), page(&[("c", "1"), ("b", "1")], Some("b")))]));
+    assert!(!judge(&[(range(2, backward), page(&[("c", "1"), ("a", "1")], Some("a")))]), "b is missing");
+    let left = |rows: &[(&str, &str)]| (range(0, forward), page(rows, None));
+    assert!(judge(&[deleted(2, None), left(&[("c", "1")])]));
+    assert!(!judge(&[deleted(2, None), left(&[("b", "1"), ("c", "1")])]), "b was deleted");
+    assert!(judge(&[deleted(1, Some("b")), left(&[("b", "1"), ("c", "1")])]), "it did not come to b");
+    assert!(judge(&[deleted(2, Some("b")), left(&[("c", "1")])]), "another shard had come to b");
+    assert!(!judge(&[deleted(1, Some("b")), left(&[("a", "1"), ("c", "1")])]), "it had come to a");
+    assert!(!judge(&[deleted(0, None), left(&[("a", "1"), ("b", "1"), ("c", "1")])]), "it found nothing");
 }
 
 #[test]

@@ -3,10 +3,10 @@
 use kv::{Answer, Function, KeyAnswer, Op, Receipt, Revision, Row, Version};
 use serde_json::{Map, Value, json};
 
-use crate::args::Options;
 use crate::escape;
 use crate::exit::{Code, Error, code_of};
 use crate::hint::Hint;
+use crate::options::Options;
 use crate::print::{Output, put_bytes};
 
 /// Prints the answer to an op.

@@ -1,12 +1,9 @@
 //! The command line: one definition that the parser, the help, the shell and the completion scripts are made from.
 
-use std::time::Duration;
+use clap::{Parser, Subcommand};
 
-use clap::{Args, Parser, Subcommand};
-use kv::{Level, Op, Request};
-
-use crate::hint::Typed;
-use crate::{bench, cluster, data, lab, parse, serve, sim, up};
+use crate::options::{Connect, Options};
+use crate::{bench, cluster, data, lab, serve, sim, up};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -25,81 +22,6 @@ pub struct Cli {
     pub options: Options,
     #[command(subcommand)]
     pub command: Command,
-}
-
-/// Where the store is.
-#[derive(Args, Clone, Debug)]
-pub struct Connect {
-    /// Nodes to connect to; one is enough, more survive the loss of one
-    #[arg(
-        long = "connect",
-        global = true,
-        env = "CAPSTAN_CONNECT",
-        hide_env_values = true,
-        default_value = ADDRESS
-    )]
-    #[arg(value_name = "HOST:PORT,..", value_delimiter = ',', value_parser = parse::address)]
-    #[arg(help_heading = "Global options")]
-    pub addresses: Vec<String>,
-}
-
-/// The first node of a cluster on this machine.
-const ADDRESS: &str = "127.0.0.1:7401";
-
-impl Connect {
-    /// What a hint must say of it: nothing where that is what everybody has.
-    pub fn typed(&self) -> Typed {
-        Typed::Outside(Some(self.addresses.join(",")).filter(|addresses| addresses != ADDRESS))
-    }
-}
-
-/// How requests are asked and answers printed; before or after the command.
-#[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Global options")]
-pub struct Options {
-    /// The keyspace [default: default]
-    #[arg(long, global = true, value_name = "NAME")]
-    pub keyspace: Option<String>,
-    /// How fresh a read must be: linearizable, bounded(MS) or local
-    #[arg(long, global = true, value_name = "LEVEL")]
-    pub level: Option<Level>,
-    /// How long to wait for an answer [default: 5s]
-    #[arg(long, global = true, value_name = "DURATION", value_parser = parse::timeout)]
-    pub timeout: Option<Duration>,
-    /// Print one JSON object per result and line
-    #[arg(long, global = true)]
-    pub json: bool,
-    /// Tell on standard error what consistency was reached
-    #[arg(long, global = true)]
-    pub receipt: bool,
-    /// Where this was typed.
-    #[arg(skip)]
-    pub typed: Typed,
-}
-
-impl Options {
-    /// These, and where they say nothing, those.
-    pub fn or(self, base: &Options) -> Options {
-        Options {
-            keyspace: self.keyspace.or_else(|| base.keyspace.clone()),
-            level: self.level.or(base.level),
-            timeout: self.timeout.or(base.timeout),
-            json: self.json || base.json,
-            receipt: self.receipt || base.receipt,
-            typed: self.typed,
-        }
-    }
-
-    /// The request for an op.
-    pub fn request(&self, op: Op) -> Request {
-        let mut request = Request::new(op);
-        request.level = self.level;
-        request.timeout = self.timeout.unwrap_or(request.timeout);
-        if let Some(keyspace) = &self.keyspace {
-            request.keyspace.clone_from(keyspace);
-        }
-        request
-    }
 }
 
 /// What to do.
@@ -198,13 +120,5 @@ mod tests {
             assert!(cli.options.json);
             assert_eq!(cli.connect.addresses, ["a:1", "b:2"]);
         }
-    }
-
-    #[test]
-    fn options_of_a_line_win_over_those_of_the_shell() {
-        let base = Options { keyspace: Some("a".into()), json: true, ..Options::default() };
-        let line = Options { keyspace: Some("b".into()), ..Options::default() };
-        let both = line.or(&base);
-        assert_eq!((both.keyspace.as_deref(), both.json), (Some("b"), true));
     }
 }

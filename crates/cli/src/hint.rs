@@ -6,18 +6,8 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use crate::args::Options;
 use crate::escape;
-
-/// Where commands are typed, hence where hints are pasted.
-#[derive(Clone, Debug, Default)]
-pub enum Typed {
-    /// In the shell of this program, which knows its store.
-    #[default]
-    Inside,
-    /// As arguments of this program, the addresses of its store among them where they are not the usual ones.
-    Outside(Option<String>),
-}
+use crate::options::{Options, Typed};
 
 /// A command that grows word by word.
 pub struct Hint(String);

@@ -1,8 +1,8 @@
 //! The program `capstan`: every command of the house. The binary is [`main`] and an allocator.
 //!
-//! It parses ([`args`]), asks ([`connect`]), prints ([`print`], [`answer`]) and supervises ([`up`]); it decides nothing
-//! about data. Data goes to standard output and all else to standard error; the exit code ([`exit`]) tells scripts how
-//! it went.
+//! It parses ([`args`], [`options`]), asks ([`connect`]), prints ([`print`], [`answer`]) and supervises ([`up`]); it
+//! decides nothing about data. Data goes to standard output and all else to standard error; the exit code ([`exit`])
+//! tells scripts how it went. [`args`] knows the commands; what they share ([`options`]) knows none of them.
 //!
 //! # Caveats
 //!
@@ -24,6 +24,7 @@ pub mod fuzz;
 mod hint;
 mod lab;
 mod lines;
+mod options;
 mod parse;
 mod print;
 mod serve;
@@ -37,8 +38,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use args::{Cli, Command, Connect};
+use args::{Cli, Command};
 use exit::{Code, Error};
+use options::Connect;
 use print::Output;
 
 /// Runs the command of the command line.

@@ -54,6 +54,9 @@ pub struct Args {
     /// Memory for entries that a slow node may still need
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse::size)]
     pub entry_cache: usize,
+    /// How much the log grows before rows are flushed and the old log goes
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse::size)]
+    pub checkpoint_log: usize,
     /// Come back as a node whose data folder was lost: the others make it whole before it votes
     #[arg(long)]
     pub rejoin: bool,
@@ -107,6 +110,7 @@ fn config(args: Args) -> Result<server::Config, Error> {
         shards: args.shards,
         cores: args.cores,
         entry_cache_bytes: args.entry_cache,
+        checkpoint_bytes: args.checkpoint_log as u64,
         rejoin: args.rejoin,
         journal_stderr: !args.quiet,
     })
@@ -179,6 +183,8 @@ mod tests {
         let settings = parsed(&[]).unwrap();
         assert_eq!(settings.peers, [("n1".to_string(), "h:7421".to_string())]);
         assert_eq!((settings.shards, settings.entry_cache_bytes), (4, 64 << 20));
+        assert_eq!(settings.checkpoint_bytes, server::Config::CHECKPOINT_BYTES);
+        assert_eq!(parsed(&["--checkpoint-log", "1M"]).unwrap().checkpoint_bytes, 1 << 20);
     }
 
     #[test]

@@ -52,9 +52,8 @@ pub enum Mutant {
     /// A received snapshot is switched to before its rows are flushed (`node`'s install). Caught by: what is durable
     /// survives.
     GenerationSwitchedBeforeFlush,
-    /// A node with another data folder is let in under its old name. In the server that is the transport's hello
-    /// (`server/src/transport/hello.rs`), so this site is in `sim`'s model of it. Caught by: who lost its folder votes when
-    /// it is whole.
+    /// A node with another data folder is let in under its old name (`node`'s identity). Caught by: who lost its folder votes
+    /// when it is whole.
     IncarnationNotChecked,
     /// The checksum of a batch's payload is not looked at (`wal`). Caught by: a node that cannot start; log matching.
     TornRecordAccepted,
@@ -99,16 +98,81 @@ pub enum Mutant {
     /// Reads that a lease or a round proves show what has expired by the reader's clock (`node`'s reads). Caught by: what has
     /// expired is not shown.
     WeakReadShowsExpired,
+    /// A value that is written over leaves the row of its deadline in the expiry index (`storage`). Caught by: expiry is as
+    /// it must be; a sweep that finds the row and no such deadline.
+    ExpiryRowKept,
+    /// A sweep leaves the last second that has passed to a later one, although it has room (`storage`'s expiry). Caught by:
+    /// expiry is as it must be.
+    ExpirySweepEndsEarly,
+    /// A sweep that could not remove all that is overdue has the next one begin behind it (`storage`'s expiry). Caught by:
+    /// expiry is as it must be; a shard that holds what has run out.
+    ExpirySweepSkipsRows,
+    /// The table switches to a received snapshot as soon as the record of the switch is handed to the log, not when it is
+    /// durable (`node`). Caught by: a generation is loaded when its switch is durable.
+    GenerationLoadedBeforeSwitch,
+    /// A page that is full tells the row that it has no room for as the one to go on behind (`storage`'s ranges). Caught by: what is
+    /// answered is what was there (a page goes on where it ends).
+    PageLosesItsBoundary,
+    /// The pages of a backward range are merged as if they ran forward (`node`'s routing). Caught by: what shards answered together
+    /// is what was there.
+    BackwardMergedAsForward,
+    /// The count of a range over shards is the first one's (`node`'s routing). Caught by: what shards answered together is what was
+    /// there.
+    CountOfOneShard,
+    /// A delete-range or trim over shards goes on where the shard that came farthest stopped (`node`'s routing), so the others'
+    /// rest is left out. Caught by: a write is answered with what it did.
+    StepGoesOnTooFar,
+    /// A step of a delete-range leaves the last of its keys, and counts it (`storage`). Caught by: what is answered is what was
+    /// there; what is done is what was asked; the history.
+    DeleteRangeLeavesTheLast,
+    /// A trim forgets the newest revision at its version too (`storage`). Caught by: what is done is what was asked; what is kept is
+    /// not trimmed.
+    TrimTakesOneTooMany,
+    /// A page of a history that is full tells the revision that it has no room for as the one to go on below (`storage`). Caught
+    /// by: what is answered is what was there (a page goes on where it ends).
+    HistoryPageLosesARevision,
+    /// An expire stores the value without its new deadline (`storage`). Caught by: what is answered is what was there; the history.
+    ExpireSetsNoDeadline,
+    /// An append stores the longer value without the deadline that it had (`storage`). Caught by: what is answered is what was
+    /// there; the history.
+    AppendLosesTheDeadline,
+    /// A write's receipt tells one copy more than the leader knows of (`node`'s receipts). Caught by: receipts keep what they say
+    /// (copies).
+    CopiesOverstated,
+    /// A bounded read is answered by a round however old that is (`replication`'s reads). Caught by: receipts keep what they say
+    /// (staleness).
+    BoundIgnored,
+    /// A request that was run before is answered in doubt although its answer is kept (`storage`'s sessions). Caught by: whoever
+    /// sends a write again after the last fault is served.
+    RetryAnsweredInDoubt,
+    /// After a sync that failed, the owner of the log calls durable what it was to make so (`node`'s log). Rebello et al., "Can
+    /// Applications Recover from fsync Failures?" (2020). Caught by: nothing is durable after a failed sync.
+    FailedSyncAcknowledged,
+    /// A checkpoint that is complete gives away what lies before the log's head, not what lies before its own beginning (`node`'s
+    /// log). Caught by: what is durable survives; a table behind its log.
+    ReleasePastCheckpoint,
+    /// A checkpoint that failed gives the segments before it away all the same (`node`'s log). Caught by: what is durable
+    /// survives; a table behind its log.
+    FailedCheckpointReleased,
+    /// A checkpoint that did not find room is not forgotten when a later one succeeds, so writes are refused for good (`node`'s
+    /// log). Caught by: a disk that counts as full at rest.
+    FullDiskNeverPasses,
+    /// A node that learns which cluster it is of acts on it before that is on its disk (`node`'s identity). Caught by: frames
+    /// flow where both ends have written the same cluster.
+    ClusterBeforeItsWrite,
+    /// A node that replaced a lost folder calls itself new until the first of the others has met it, not all (`node`'s
+    /// identity). Caught by: only who lost its folder unawares is refused.
+    NewcomerForgetsTooEarly,
     /// A write that another node had is served elsewhere, when no answer came, as if nobody could have run it (`node`'s
     /// requests). Caught by: the history.
     ReroutedWriteNotInDoubt,
-    /// A message of another epoch reaches the replica (`node`'s fence). Lampson, "How to Build a Highly Available System Using
-    /// Consensus" (1996): epochs. Caught by: log matching.
-    EpochNotFenced,
+    /// A message of an earlier epoch is dropped in silence (`node`'s fence), so its sender never learns that it has missed a
+    /// change. Caught by: who is behind is told.
+    EpochDroppedInSilence,
 }
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 33] = [
+const ALL: [(Mutant, &str, &str); 55] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -180,12 +244,82 @@ const ALL: [(Mutant, &str, &str); 33] = [
         "a sweep passes over all that was removed",
     ),
     (Mutant::WeakReadShowsExpired, "weak-read-shows-expired", "a weak read shows what has expired"),
+    (Mutant::ExpiryRowKept, "expiry-row-kept", "a deadline that is no more stays in the index"),
+    (
+        Mutant::ExpirySweepEndsEarly,
+        "expiry-sweep-ends-early",
+        "a sweep leaves the last second that has passed",
+    ),
+    (
+        Mutant::ExpirySweepSkipsRows,
+        "expiry-sweep-skips-rows",
+        "a sweep passes over rows that it has not removed",
+    ),
+    (
+        Mutant::GenerationLoadedBeforeSwitch,
+        "generation-loaded-before-switch",
+        "a snapshot is used before its switch is durable",
+    ),
+    (
+        Mutant::PageLosesItsBoundary,
+        "page-loses-its-boundary",
+        "the row at which a page is full is on no page",
+    ),
+    (
+        Mutant::BackwardMergedAsForward,
+        "backward-merged-as-forward",
+        "a backward range's pages are merged forward",
+    ),
+    (Mutant::CountOfOneShard, "count-of-one-shard", "of the shards' counts the first is told"),
+    (Mutant::StepGoesOnTooFar, "step-goes-on-too-far", "a delete-range goes on where the last shard stopped"),
+    (Mutant::DeleteRangeLeavesTheLast, "delete-range-leaves-the-last", "a delete-range leaves its last key"),
+    (
+        Mutant::TrimTakesOneTooMany,
+        "trim-takes-one-too-many",
+        "a trim forgets the revision that it has to keep",
+    ),
+    (
+        Mutant::HistoryPageLosesARevision,
+        "history-page-loses-a-revision",
+        "the revision at which a page is full is on no page",
+    ),
+    (Mutant::ExpireSetsNoDeadline, "expire-sets-no-deadline", "an expire takes the deadline away"),
+    (Mutant::AppendLosesTheDeadline, "append-loses-the-deadline", "an append takes the deadline away"),
+    (Mutant::CopiesOverstated, "copies-overstated", "a receipt tells a copy more than is synced"),
+    (Mutant::BoundIgnored, "bound-ignored", "a bounded read is answered beyond its bound"),
+    (
+        Mutant::RetryAnsweredInDoubt,
+        "retry-answered-in-doubt",
+        "a request sent again is in doubt, though its answer is kept",
+    ),
+    (Mutant::FailedSyncAcknowledged, "failed-sync-acknowledged", "a failed sync makes durable all the same"),
+    (
+        Mutant::ReleasePastCheckpoint,
+        "release-past-checkpoint",
+        "a checkpoint gives away what came after it began",
+    ),
+    (
+        Mutant::FailedCheckpointReleased,
+        "failed-checkpoint-released",
+        "a failed checkpoint gives segments away",
+    ),
+    (Mutant::FullDiskNeverPasses, "full-disk-never-passes", "a full disk counts as full for good"),
+    (Mutant::ClusterBeforeItsWrite, "cluster-before-its-write", "a cluster is acted on before it is on disk"),
+    (
+        Mutant::NewcomerForgetsTooEarly,
+        "newcomer-forgets-too-early",
+        "a newcomer is none when the first has met it",
+    ),
     (
         Mutant::ReroutedWriteNotInDoubt,
         "rerouted-write-not-in-doubt",
         "a write that another node had is tried as if new",
     ),
-    (Mutant::EpochNotFenced, "epoch-not-fenced", "a message of another epoch is taken"),
+    (
+        Mutant::EpochDroppedInSilence,
+        "epoch-dropped-in-silence",
+        "a message of an earlier epoch is not answered",
+    ),
 ];
 
 impl Mutant {
@@ -231,7 +365,7 @@ mod tests {
             assert_eq!(name.parse::<Mutant>().as_ref(), Ok(mutant));
             assert!(!what.is_empty() && name.chars().all(|c| c == '-' || c.is_ascii_lowercase()), "{name}");
         }
-        assert_eq!(ALL.len(), Mutant::EpochNotFenced as usize + 1, "all are listed");
+        assert_eq!(ALL.len(), Mutant::EpochDroppedInSilence as usize + 1, "all are listed");
         assert!("coffee".parse::<Mutant>().is_err());
     }
 

@@ -10,6 +10,7 @@ use kv::{Epoch, Error, Level, NodeId, Op, Protocol, ShardId, Stamped, Version};
 use replication::{Instant, Revision, View};
 use storage::{History, Options, Table};
 
+pub use crate::identity::fuzz::{hello, hello_samples, welcome, welcome_samples};
 use crate::recovery::{KIND_GENERATION, KIND_PROTOCOL, generation_record};
 use crate::route::ShardMap;
 use crate::wire::{Announced, Announcement, Frame, Greeting};

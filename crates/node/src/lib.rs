@@ -26,12 +26,16 @@ mod config;
 mod driver;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod gather;
+pub mod identity;
 mod job;
+pub mod log;
 mod node;
 pub mod observe;
 mod recovery;
 pub mod route;
 mod session;
+pub mod stop;
 pub mod wire;
 
 pub use config::Config;

@@ -112,7 +112,7 @@ pub(crate) fn generation_record(shard: ShardId, generation: u32) -> wal::Record 
     wal::Record { stream: shard.0, kind: KIND_GENERATION, body: body.freeze() }
 }
 
-fn read_generation(body: &Bytes) -> Result<u32, Malformed> {
+pub(crate) fn read_generation(body: &Bytes) -> Result<u32, Malformed> {
     let mut reader = Reader::new(body.clone());
     let generation = reader.u32()?;
     reader.end()?;

@@ -9,6 +9,7 @@ use kv::{
     Answer, Direction, Error, Key, KeyAnswer, Level, Op, Outcome, PAGE_BYTES_MAX, PAGE_ROWS_MAX, Page, Range,
     Receipt, Reply, Row, ShardId, Slot, SlotRange,
 };
+use mutant::Mutant;
 
 /// Which shard a slot belongs to.
 #[derive(Clone, Debug)]
@@ -211,9 +212,11 @@ fn pages(results: Vec<Result<Reply, Error>>) -> Result<Vec<Page>, Error> {
 /// Merges sorted pages. Where one of them ends early (it has a `next`), nothing behind that key can be told yet.
 fn merge_pages(range: &Range, pages: Vec<Page>) -> Page {
     if range.count_only {
-        return Page { count: pages.iter().map(|page| page.count).sum(), ..Page::default() };
+        let counts = pages.iter().map(|page| page.count);
+        let shards = if mutant::is(Mutant::CountOfOneShard) { 1 } else { pages.len() };
+        return Page { count: counts.take(shards).sum(), ..Page::default() };
     }
-    let backward = range.direction == Direction::Backward;
+    let backward = range.direction == Direction::Backward && !mutant::is(Mutant::BackwardMergedAsForward);
     let before = |one: &Key, other: &Key| if backward { one > other } else { one < other };
     let mut next: Option<Key> = None;
     for ended in pages.iter().filter_map(|page| page.next.as_ref()) {
@@ -260,6 +263,7 @@ fn merge_steps(
             Ok(Answer::Deleted { count, next, .. } | Answer::Trimmed { count, next }) => {
                 sum += count;
                 first_next = match (first_next, next) {
+                    (Some(one), Some(other)) if mutant::is(Mutant::StepGoesOnTooFar) => Some(one.max(other)),
                     (Some(one), Some(other)) => Some(one.min(other)),
                     (one, other) => one.or(other),
                 };

@@ -1,19 +1,24 @@
 //! Golden scripts: what the replicas of a raft group do, step by step, as text.
 //!
-//! A script (`tests/scripts/*.txt`) is comments (`#`), commands (`>`) and what they bring about. `REGENERATE=1 cargo test -p
-//! replication` writes the outputs anew; every changed line wants an explanation. The commands stand in [`Script::command`].
+//! A script (`tests/scripts/*.txt`) shows one behaviour, which its name states. It is comments (`#`), commands (`>`) and what
+//! they bring about: what replicas write, send, apply, answer and refuse, then each replica whose state is another than
+//! before, as [`raft::Raft::describe`] puts it. A line that comes several times in one step stands once, with how often. The
+//! commands stand in [`Script::command`].
+//!
+//! `REGENERATE=1 cargo test -p replication` writes the outputs anew; every changed line wants an explanation.
 
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
 mod cluster;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use cluster::{Cluster, Cuts, Packet, keys};
-use kv::{Level, NodeId, Scope};
+use kv::{Level, NodeId};
 use replication::observe::describe as describe_record;
-use replication::{Input, Output, Replicate, Token, raft};
+use replication::{Output, Replicate, Token, raft};
 
 #[test]
 fn golden_scripts_come_out_as_written() {
@@ -24,6 +29,7 @@ fn golden_scripts_come_out_as_written() {
     let regenerate = std::env::var_os("REGENERATE").is_some();
     for path in paths {
         let expected = std::fs::read_to_string(&path).unwrap();
+        check_form(&path, &expected);
         let found = Script::play(&expected);
         if regenerate {
             std::fs::write(&path, found).unwrap();
@@ -37,11 +43,37 @@ fn golden_scripts_come_out_as_written() {
     }
 }
 
+/// A script shows one behaviour, says first what that is, and has a sentence for a name.
+fn check_form(path: &Path, text: &str) {
+    let name = path.file_stem().unwrap().to_str().unwrap();
+    assert!(name.split('_').count() >= 3, "{name} is no sentence");
+    assert!(text.starts_with("# "), "{name} does not begin with what is to be seen");
+    assert!(!text.contains("\n\n"), "{name} has a gap: is it two behaviours?");
+}
+
+/// How often a replica looks at its clock, in microseconds.
+const TICK_MICROS: u64 = 50_000;
+/// A node that leads at all does so within this time.
+const LEAD_MICROS_MAX: u64 = 60_000_000;
+/// Within so many rounds of messages nothing happens any more.
+const ROUNDS_MAX: usize = 1000;
+/// What a step brings about beyond so many lines is counted only.
+const LINES_MAX: usize = 20;
+
+/// A packet on its way: from, to, what.
+type Sent = (u64, u64, Packet);
+
 struct Script {
     cluster: Cluster,
     cuts: Cuts,
     /// Reads whose rows are not given of their own accord.
     slow: Vec<Token>,
+    /// Nodes whose tables apply nothing for now.
+    held: BTreeSet<u64>,
+    /// Packets that take another, longer way.
+    delayed: Vec<Sent>,
+    /// The replicas as they were shown last.
+    shown: BTreeMap<u64, String>,
     text: String,
 }
 
@@ -51,6 +83,9 @@ impl Script {
             cluster: Cluster::new(3, 1, 1 << 20),
             cuts: Cuts::default(),
             slow: Vec::new(),
+            held: BTreeSet::new(),
+            delayed: Vec::new(),
+            shown: BTreeMap::new(),
             text: String::new(),
         };
         for line in text.lines().filter(|line| line.is_empty() || line.starts_with(['>', '#'])) {
@@ -58,93 +93,130 @@ impl Script {
             if let Some(command) = line.strip_prefix("> ") {
                 let words: Vec<&str> = command.split(' ').collect();
                 script.command(words[0], &words[1..]);
-                script.finish(words[0] != "run" && words[0] != "lead");
+                let lines = script.settle(true);
+                script.show(lines);
+                script.show_states(words[0] != "nodes");
             }
         }
         script.text
     }
 
     fn command(&mut self, command: &str, words: &[&str]) {
-        let node = |place: usize| -> u64 { words[place][1..].parse().expect("a node is written as n1") };
         let number = |place: usize| -> u64 { words[place].parse().expect("a number") };
-        let level = || words.get(1).map_or(Level::Linearizable, |level| level.parse().unwrap());
         match command {
-            // A new group of so many nodes; each keeps so many bytes of applied entries.
-            "nodes" => {
-                let cache_bytes = words.get(1).map_or(1 << 20, |_| number(1) as usize);
-                self.cluster = Cluster::new(number(0) as u64, 1, cache_bytes);
-                self.cuts = Cuts::default();
-            }
-            // So many times 50 ms pass, and a node (or all) looks at the clock each time.
-            "tick" => (0..number(1)).for_each(|_| {
-                self.cluster.now += 50_000;
-                let ids = if words[0] == "all" { self.cluster.ids() } else { vec![node(0)] };
-                ids.into_iter().for_each(|id| self.cluster.tick(id));
-            }),
-            // So many milliseconds pass, and nobody looks at the clock.
-            "wait" => self.cluster.now += number(0) * 1000,
-            "propose" => {
-                words[1..].iter().for_each(|key| drop(self.cluster.propose(node(0), key).to_string()))
-            }
-            "read" | "slow-read" => {
-                let token = self.cluster.token();
-                if command == "slow-read" {
-                    self.slow.push(token);
-                }
-                self.cluster.step(node(0), Input::Read { token, scope: Scope::Shard, level: level() });
-            }
-            // The rows of the slow reads are there.
-            "fetched" => self.slow.clear(),
-            // What is on its way now arrives (from one node to another only), or is lost.
-            "deliver" | "drop" => {
-                let chosen = |from: u64, to: u64| words.is_empty() || (from, to) == (node(0), node(1));
-                let (now, later) = std::mem::take(&mut self.cluster.net)
-                    .into_iter()
-                    .partition(|(from, to, _)| chosen(*from, *to));
-                self.cluster.net = later;
-                self.pass(now, command == "drop");
-            }
-            "sync" => self.cluster.sync_all(node(0)),
-            // Everything arrives, is synced and applied until nothing happens any more; only what the users see is shown.
-            "run" => self.run(),
-            // The same until a node leads, which alone looks at its clock.
-            "lead" => {
-                let leads = |script: &Script| {
-                    script.cluster.replica(node(0)).unwrap().status().leader == Some(NodeId(node(0)))
-                };
-                while !leads(self) {
-                    self.cluster.now += 50_000;
-                    self.cluster.tick(node(0));
-                    self.run();
-                }
+            // New nodes, so many, that know nothing yet; each keeps so many bytes of applied entries.
+            "nodes" => self.begin(words),
+            // The same, and n1 leads, its first entry applied by all.
+            "group" => {
+                self.begin(words);
+                self.lead(1);
+                (0..2).for_each(|_| self.pass_tick(1));
                 self.run();
             }
-            "cut" => self.cuts.cut(node(0), node(1)),
-            "isolate" => self
-                .cluster
-                .ids()
-                .into_iter()
-                .filter(|&other| other != node(0))
-                .for_each(|other| self.cuts.cut(node(0), other)),
-            "heal" => self.cuts.0.clear(),
-            "connect" => self.cluster.connect(node(0), node(1)),
-            "disconnect" => self.cluster.step(node(0), Input::Disconnected { node: NodeId(node(1)) }),
-            "crash" => self.cluster.crash(node(0)),
-            "wipe" => self.cluster.wipe(node(0), words.get(1) == Some(&"known")),
-            "start" => self.cluster.start(node(0)),
-            "flush" => {
-                self.cluster.flush(node(0));
-                let records: Vec<String> =
-                    self.cluster.node(node(0)).log.iter().map(describe_record).collect();
-                writeln!(self.text, "{} log: {}", words[0], records.join("; ")).unwrap();
+            // So many times 50 ms pass, and a node (or all) looks at the clock each time.
+            "tick" if words[0] == "all" => (0..number(1)).for_each(|_| {
+                self.cluster.now += TICK_MICROS;
+                self.cluster.ids().into_iter().for_each(|id| self.cluster.tick(id));
+            }),
+            "tick" => (0..number(1)).for_each(|_| self.pass_tick(node(words[0]))),
+            // So many milliseconds pass, and nobody looks at the clock.
+            "wait" => self.cluster.now += number(0) * 1000,
+            // Everything arrives, is synced and applied until nothing happens any more; only what the users see is shown.
+            "run" => {
+                let lines = self.run();
+                self.show(lines);
             }
-            "transfer" => self.cluster.step(node(0), Input::Yield { to: NodeId(node(1)) }),
-            "status" => self.status(),
+            // The replicas whose state is not what was shown last are shown after each step; this shows all.
+            "status" => self.shown.clear(),
+            // Whether snapshots can be made.
+            "snapshots" | "no-snapshots" => self.cluster.snapshots_fail = command == "no-snapshots",
+            "deliver" | "drop" | "double" | "delay" | "arrive" | "cut" | "isolate" | "heal" | "connect"
+            | "disconnect" => self.network(command, words),
+            _ => self.replica(command, node(words[0]), &words[1..]),
+        }
+    }
+
+    /// What happens between nodes. Words choose one direction; without, it is all of them.
+    fn network(&mut self, command: &str, words: &[&str]) {
+        let chosen =
+            |(from, to, _): &Sent| words.is_empty() || (*from, *to) == (node(words[0]), node(words[1]));
+        match command {
+            // What was delayed is on its way again, behind all else.
+            "arrive" => self.cluster.net.append(&mut self.delayed),
+            "cut" => self.cuts.cut(node(words[0]), node(words[1])),
+            "isolate" => {
+                let others = self.cluster.ids().into_iter().filter(|&other| other != node(words[0]));
+                others.for_each(|other| self.cuts.cut(node(words[0]), other));
+            }
+            "heal" => self.cuts.0.clear(),
+            "connect" => self.cluster.connect(node(words[0]), node(words[1])),
+            "disconnect" => self.cluster.disconnect(node(words[0]), node(words[1])),
+            // What is on its way now arrives, is lost, arrives and comes again, or takes long.
+            _ => {
+                let net = std::mem::take(&mut self.cluster.net);
+                let (now, later): (Vec<Sent>, Vec<Sent>) = net.into_iter().partition(chosen);
+                self.cluster.net = later;
+                match command {
+                    "delay" => self.delayed.extend(now),
+                    "double" => {
+                        self.cluster.net.extend(now.iter().cloned());
+                        self.pass(now, false);
+                    }
+                    _ => self.pass(now, command == "drop"),
+                }
+            }
+        }
+    }
+
+    /// What happens at a node.
+    fn replica(&mut self, command: &str, id: u64, words: &[&str]) {
+        let number = |place: usize| -> u64 { words[place].parse().expect("a number") };
+        let level = || words.first().map_or(Level::Linearizable, |level| level.parse().unwrap());
+        match command {
+            "propose" => words.iter().for_each(|key| {
+                self.cluster.propose(id, key);
+            }),
+            // So many entries, one after the other, each as far as it gets.
+            "many" => (0..number(0)).for_each(|key| {
+                self.cluster.propose(id, &key.to_string());
+                self.run();
+            }),
+            "read" => {
+                self.cluster.read(id, level());
+            }
+            // A read whose rows take a while; the rows of all of them are there.
+            "slow-read" => {
+                let token = self.cluster.read(id, level());
+                self.slow.push(token);
+            }
+            "fetched" => self.slow.clear(),
+            "forget" => self.cluster.forget(id, number(0)),
+            // All appends are synced, or the first so many.
+            "sync" if words.is_empty() => self.cluster.sync_all(id),
+            "sync" => self.cluster.sync(id, number(0) as usize),
+            // The table applies nothing for now, or goes on.
+            "hold" => drop(self.held.insert(id)),
+            "apply" => drop(self.held.remove(&id)),
+            // As `run` until the node leads, which alone looks at its clock.
+            "lead" => {
+                let lines = self.lead(id);
+                self.show(lines);
+            }
+            "crash" => self.cluster.crash(id),
+            // It loses its folder; it is told so when it starts, or not.
+            "wipe" => self.cluster.wipe(id, words == ["known"]),
+            "start" => self.cluster.start(id),
+            "flush" => {
+                self.cluster.flush(id);
+                let records: Vec<String> = self.cluster.node(id).log.iter().map(describe_record).collect();
+                writeln!(self.text, "n{id} log: {}", records.join("; ")).unwrap();
+            }
+            "transfer" => self.cluster.transfer(id, node(words[0])),
             _ => panic!("there is no command '{command}'"),
         }
     }
 
-    fn pass(&mut self, packets: Vec<(u64, u64, Packet)>, lost: bool) {
+    fn pass(&mut self, packets: Vec<Sent>, lost: bool) {
         for packet in packets {
             if lost || self.cuts.is_cut(packet.0, packet.1) {
                 self.cluster.lose(packet);
@@ -154,33 +226,91 @@ impl Script {
         }
     }
 
-    fn run(&mut self) {
-        loop {
+    fn begin(&mut self, words: &[&str]) {
+        let cache_bytes = words.get(1).map_or(1 << 20, |bytes| bytes.parse().expect("a number"));
+        self.cluster = Cluster::new(words[0].parse().expect("a number"), 1, cache_bytes);
+        self.cuts = Cuts::default();
+    }
+
+    fn pass_tick(&mut self, id: u64) {
+        self.cluster.now += TICK_MICROS;
+        self.cluster.tick(id);
+    }
+
+    fn lead(&mut self, id: u64) -> Vec<String> {
+        let mut lines = Vec::new();
+        let latest = self.cluster.now + LEAD_MICROS_MAX;
+        while self.cluster.replica(id).unwrap().status().leader != Some(NodeId(id)) {
+            assert!(self.cluster.now < latest, "n{id} does not come to lead:\n{}", self.text);
+            self.pass_tick(id);
+            lines.extend(self.run());
+        }
+        lines
+    }
+
+    fn run(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for _ in 0..ROUNDS_MAX {
             let packets = std::mem::take(&mut self.cluster.net);
             let is_quiet = packets.is_empty();
             self.pass(packets, false);
             self.cluster.ids().into_iter().for_each(|id| self.cluster.sync_all(id));
-            self.finish(false);
+            lines.extend(self.settle(false));
             if is_quiet && self.cluster.net.is_empty() {
-                return;
+                return lines;
             }
         }
+        panic!("it never ends:\n{}", self.text);
     }
 
-    /// Applies, reads rows, and tells what happened.
-    fn finish(&mut self, all: bool) {
+    /// Applies and reads rows: what happened.
+    fn settle(&mut self, all: bool) -> Vec<String> {
         for id in self.cluster.ids() {
-            self.cluster.apply_all(id);
+            if !self.held.contains(&id) {
+                self.cluster.apply_all(id);
+            }
             let slow = &self.slow;
             let fetches = &mut self.cluster.nodes.get_mut(&id).unwrap().fetches;
             let (wait, now): (Vec<Token>, Vec<Token>) =
                 fetches.drain(..).partition(|token| slow.contains(token));
             fetches.extend(wait);
-            now.into_iter().for_each(|token| self.cluster.step(id, Input::Fetched { token }));
+            now.into_iter().for_each(|token| self.cluster.fetched(id, token));
         }
-        for (id, output) in std::mem::take(&mut self.cluster.outputs) {
-            if let Some(line) = self.line(id, output, all) {
-                writeln!(self.text, "n{id} {line}").unwrap();
+        let outputs = std::mem::take(&mut self.cluster.outputs);
+        let told = outputs
+            .into_iter()
+            .filter_map(|(id, output)| self.line(id, output, all).map(|line| format!("n{id} {line}")));
+        told.collect()
+    }
+
+    /// Writes lines, those that come again once.
+    fn show(&mut self, lines: Vec<String>) {
+        let mut counts: Vec<(String, usize)> = Vec::new();
+        for line in lines {
+            match counts.iter_mut().find(|(other, _)| *other == line) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((line, 1)),
+            }
+        }
+        let more = counts.len().saturating_sub(LINES_MAX);
+        for (line, count) in counts.drain(..counts.len() - more) {
+            let times = if count > 1 { format!(" ({count} times)") } else { String::new() };
+            writeln!(self.text, "{line}{times}").unwrap();
+        }
+        if more > 0 {
+            writeln!(self.text, "and {more} more").unwrap();
+        }
+    }
+
+    /// Writes the state of each replica that has another than before; or only keeps it.
+    fn show_states(&mut self, shown: bool) {
+        for id in self.cluster.ids() {
+            let state = self.cluster.replica(id).map_or(format!("n{id} is down"), raft::Raft::describe);
+            if self.shown.get(&id) != Some(&state) {
+                if shown {
+                    writeln!(self.text, "  {state}").unwrap();
+                }
+                self.shown.insert(id, state);
             }
         }
     }
@@ -211,18 +341,9 @@ impl Script {
             Output::Append { .. } | Output::Send { .. } | Output::Fetch { .. } => return None,
         })
     }
+}
 
-    fn status(&mut self) {
-        for id in self.cluster.ids() {
-            let Some(replica) = self.cluster.replica(id) else { continue };
-            let it = replica.status();
-            let leader = it.leader.map_or("nobody".into(), |leader| format!("n{leader}"));
-            let (role, term) = (it.role.name(), it.term);
-            let numbers = format!(
-                "last {} durable {} commit {} applied {}",
-                it.last, it.durable, it.commit, it.applied
-            );
-            writeln!(self.text, "n{id}: {role} term {term} leader {leader} {numbers}").unwrap();
-        }
-    }
+/// A node, which is written as n1.
+fn node(word: &str) -> u64 {
+    word.strip_prefix('n').and_then(|id| id.parse().ok()).unwrap_or_else(|| panic!("'{word}' is no node"))
 }

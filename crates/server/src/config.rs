@@ -33,6 +33,9 @@ pub struct Config {
     pub cores: Option<usize>,
     /// Bytes of log entries kept in memory for followers that lag; one further behind gets a snapshot.
     pub entry_cache_bytes: usize,
+    /// The table is flushed and old segments of the log go when the log has grown by so many bytes: it bounds what a start
+    /// must replay, and what the log takes of the disk. At least [`Config::CHECKPOINT_BYTES_MIN`].
+    pub checkpoint_bytes: u64,
     /// The data folder was lost on purpose: come back as the same node with nothing, and be made whole by the others.
     pub rejoin: bool,
     /// Whether the journal also goes to stderr.
@@ -42,6 +45,10 @@ pub struct Config {
 impl Config {
     /// Entries that lagging followers may still need: a few seconds of a busy node.
     pub const ENTRY_CACHE_BYTES: usize = 64 << 20;
+    /// How much the log grows before a checkpoint when nothing else is said: a start reads it within a second or two.
+    pub const CHECKPOINT_BYTES: u64 = node::log::CHECKPOINT_BYTES;
+    /// Less is not worth a checkpoint: each writes something of every shard to the log.
+    pub const CHECKPOINT_BYTES_MIN: u64 = 1 << 20;
     /// Shards of a keyspace when nothing else is said.
     pub const SHARDS: u32 = 4;
     /// Revisions of a key when nothing else is said.
@@ -56,6 +63,12 @@ impl Config {
         }
         if self.shards == 0 || self.shards > 1024 {
             return Err(format!("--shards {}: a keyspace has 1 to 1024 shards", self.shards));
+        }
+        if self.checkpoint_bytes < Config::CHECKPOINT_BYTES_MIN {
+            return Err(format!(
+                "--checkpoint-log {}: a checkpoint writes to the log itself, so it takes 1M or more to be worth one",
+                self.checkpoint_bytes
+            ));
         }
         let mut names: Vec<&str> = self.peers.iter().map(|(name, _)| name.as_str()).collect();
         names.sort_unstable();

@@ -3,17 +3,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::Sender;
 use std::time::Duration;
 
+use node::log::Request;
+use node::stop::{Standing, Step, Stop};
 use node::{Driver, Input, Now, Work};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::Failure;
 use crate::engine::Engine;
 use crate::handle::View;
 use crate::inbox::{Inbox, Message, Sink};
-use crate::log;
+use crate::log::Requests;
 use crate::time::now;
 use crate::transport::Transport;
 
@@ -28,25 +29,13 @@ pub(crate) struct Core {
     pub inbox: Arc<Inbox>,
     pub view: Arc<View>,
     pub engine: Engine,
-    pub log: Sender<log::Request>,
+    pub log: Requests,
     pub transport: Transport,
     sinks: HashMap<u64, Sink>,
     next_client: u64,
     stop: Option<Stop>,
+    log_ended: bool,
 }
-
-/// How far a stop is.
-enum Stop {
-    /// Leaderships are being handed over, until this time at the latest.
-    HandOver(Instant),
-    /// The table is being flushed, so that the next start has nothing to replay.
-    Flush(Instant),
-}
-
-/// How long leaderships may take to be handed over at a stop: one election.
-const HAND_OVER: Duration = Duration::from_secs(2);
-/// How long the last flush may take; without it the next start replays the log.
-const LAST_FLUSH: Duration = Duration::from_secs(10);
 
 impl Core {
     pub fn new(
@@ -54,7 +43,7 @@ impl Core {
         inbox: Arc<Inbox>,
         view: Arc<View>,
         engine: Engine,
-        log: Sender<log::Request>,
+        log: Requests,
         transport: Transport,
     ) -> Core {
         Core {
@@ -67,6 +56,7 @@ impl Core {
             sinks: HashMap::new(),
             next_client: 0,
             stop: None,
+            log_ended: false,
         }
     }
 
@@ -84,7 +74,7 @@ impl Core {
                 }
                 () = &mut stop, if self.stop.is_none() => {
                     inputs.push(Input::Stop);
-                    self.stop = Some(Stop::HandOver(Instant::now() + HAND_OVER));
+                    self.stop = Some(Stop::begin(now().instant));
                 }
             }
             self.inbox.take(&mut messages);
@@ -108,6 +98,7 @@ impl Core {
         match message {
             Message::Input(input) => inputs.push(input),
             Message::Ask { part, sink } => {
+                tracing::trace!("a part goes into the turn");
                 self.next_client += 1;
                 self.sinks.insert(self.next_client, sink);
                 inputs.push(Input::Part { client: self.next_client, part });
@@ -116,6 +107,7 @@ impl Core {
                 self.engine.finished();
                 inputs.extend(done.into_iter().map(Input::Done));
             }
+            Message::LogEnded => self.log_ended = true,
             Message::Fatal(failure) => return Err(failure),
         }
         Ok(())
@@ -142,20 +134,21 @@ impl Core {
         for work in work.drain(..) {
             match work {
                 Work::Append { ticket, records, checkpoint } => {
-                    self.ask_log(log::Request::Append { ticket, records, checkpoint });
+                    self.log.ask(Request::Append { ticket, records, checkpoint });
                 }
                 Work::Release => {
-                    self.ask_log(log::Request::Release);
-                    self.flushed();
+                    self.log.ask(Request::Release);
+                    self.stop.iter_mut().for_each(Stop::checkpoint_ended);
                 }
                 Work::CheckpointFailed => {
-                    self.ask_log(log::Request::CheckpointFailed);
-                    self.flushed();
+                    self.log.ask(Request::CheckpointFailed);
+                    self.stop.iter_mut().for_each(Stop::checkpoint_ended);
                 }
                 Work::Send { to, frame } => self.transport.send(to, frame),
                 Work::Run(job) => jobs.push(job),
                 Work::Answer { client, result } => {
                     if let Some(sink) = self.sinks.remove(&client) {
+                        tracing::trace!("an answer leaves the turn");
                         sink(result);
                     }
                 }
@@ -172,34 +165,23 @@ impl Core {
         Ok(())
     }
 
-    fn ask_log(&self, request: log::Request) {
-        // When the log's thread has ended, its reason is in the inbox.
-        let _ = self.log.send(request);
-    }
-
     fn show(&self) {
         *self.view.status.lock().expect("no holder of the status panics") = self.driver.status();
     }
 
-    /// Moves a stop on.
+    /// Moves a stop on; true when the process is to end.
     fn is_stopped(&mut self) -> bool {
-        match self.stop {
-            None => false,
-            Some(Stop::HandOver(until)) => {
-                let drained = self.driver.has_handed_over() && self.driver.open_parts() == 0;
-                if drained || Instant::now() >= until {
-                    self.inbox.input(Input::Checkpoint);
-                    self.stop = Some(Stop::Flush(Instant::now() + LAST_FLUSH));
-                }
-                false
-            }
-            Some(Stop::Flush(until)) => Instant::now() >= until,
+        let standing = || Standing {
+            handed_over: self.driver.has_handed_over(),
+            open_parts: self.driver.open_parts(),
+            log_finished: self.log_ended,
+        };
+        match self.stop.as_mut().and_then(|stop| stop.turn(now().instant, standing())) {
+            Some(Step::Flush) => self.inbox.input(Input::Checkpoint),
+            Some(Step::Write) => self.log.ask(Request::Finish),
+            Some(Step::End) => return true,
+            None => {}
         }
-    }
-
-    fn flushed(&mut self) {
-        if let Some(Stop::Flush(until)) = &mut self.stop {
-            *until = Instant::now();
-        }
+        false
     }
 }

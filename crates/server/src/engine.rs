@@ -10,13 +10,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use kv::Op;
+use node::log::Request;
 use node::{Done, Executor, Job, Ran};
 use storage::{EngineError, Kind};
 
 use crate::Failure;
 use crate::inbox::{Inbox, Message, thread};
 use crate::journal::Seldom;
-use crate::log::Request;
+use crate::log::Requests;
 
 /// The table is flushed when it holds this much that is not: it bounds the memory of a node.
 const UNFLUSHED_BYTES_MAX: u64 = 64 << 20;
@@ -42,7 +43,7 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// For this executor; completions that come later go to `inbox`.
-    pub fn new(executor: Executor, kind: Kind, inbox: Arc<Inbox>, log: Sender<Request>) -> Engine {
+    pub fn new(executor: Executor, kind: Kind, inbox: Arc<Inbox>, log: Requests) -> Engine {
         let busy = Arc::new(AtomicUsize::new(0));
         let background = background(inbox.clone(), busy.clone());
         let tidying = Tidying::default();
@@ -103,7 +104,7 @@ pub(crate) struct Runner {
     background: Sender<Background>,
     /// Flushes and compactions that are under way or wait.
     busy: Arc<AtomicUsize>,
-    log: Sender<Request>,
+    log: Requests,
     /// A checkpoint was asked for, and its flush did not come yet.
     asked: bool,
     /// A flush writes only what is new, so that it is worth it after a while.
@@ -176,7 +177,7 @@ impl Runner {
         let is_old = || unflushed >= UNFLUSHED_BYTES_AGED && self.flushed_at.elapsed() >= UNFLUSHED_AGE;
         if !self.asked && (unflushed >= UNFLUSHED_BYTES_MAX || self.ages && is_old()) {
             self.asked = true;
-            let _ = self.log.send(Request::CheckpointNow);
+            self.log.ask(Request::CheckpointNow);
         }
     }
 }

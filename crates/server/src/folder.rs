@@ -1,10 +1,17 @@
 //! The data folder: whose it is, and that only one process has it.
 //!
-//! `identity.json` is written at the first start: the node's name, the cluster it belongs to, a random incarnation, and the
-//! options that cannot change later; and again when the node has learned which cluster that is, when its log has begun, and
-//! when a folder that replaced a lost one is whole and known to all. `peers.json` remembers the incarnations of the other
-//! nodes, so that a node that comes back with a wiped or foreign folder under a known name is noticed. `lock` is held for the
-//! life of the process.
+//! `identity.json` is written at the first start: the node's name and id, all nodes with the ids that were given to them, the
+//! cluster it belongs to, a random incarnation, and the options that cannot change later; and again when the node has learned
+//! which cluster that is, when its log has begun, and when a folder that replaced a lost one is whole and known to all.
+//! `peers.json` remembers the incarnations of the other nodes, so that a node that comes back with a wiped or foreign folder
+//! under a known name is noticed. What they say and when is decided by [`node::identity`]; here is how they look. `lock` is
+//! held for the life of the process.
+//!
+//! # Formats
+//!
+//! Every file says the number of its format, and is refused with what to do when that is another: `identity.json`, which
+//! stands for the folder as a whole, `peers.json`, each segment of the log (`wal`), the engine's files (`storage`: a file
+//! `format` for the rows of the table, a byte in each checkpoint of engine `memory`).
 //!
 //! # What is missing is refused
 //!
@@ -19,18 +26,20 @@
 //! with a looser mode is closed to others when it is opened, and the journal tells so; one that holds other things too is not
 //! this node's to close, so it stays as it is, and only what the node makes in it is closed.
 
+mod format;
+pub(crate) mod fuzz;
 mod identity;
+mod peers;
 
-use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use node::identity::{Identity, Incarnations, Kept};
 use rustix::fs::{FlockOperation, flock};
-use serde::Serialize;
 
-pub(crate) use self::identity::Identity;
+use self::identity::Fixed;
 use crate::{Config, Failure};
 
 /// The mode of a folder that is closed to other users.
@@ -40,7 +49,9 @@ const CLOSED: u32 = 0o700;
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
+    /// As it was when the folder was opened.
     pub identity: Identity,
+    fixed: Fixed,
     /// What the journal should tell of opening it.
     pub note: Option<String>,
     _lock: File,
@@ -66,19 +77,19 @@ impl Folder {
                 path.display()
             ))
         })?;
-        let wanted = Identity::new(config);
         let text = read(&path.join(IDENTITY)).map_err(|error| refused("read", error))?;
         let is_new = text.is_none();
         let identity = match text {
-            Some(text) => identity::check(&path, &text, &wanted)?,
-            None => nothing_without_identity(&path).map(|()| wanted)?,
+            Some(text) => identity::check(&path, &text, config)?,
+            None => nothing_without_identity(&path).map(|()| identity::new(config))?,
         };
         if identity.begun && !has_log(&path) {
             return Err(log_is_lost(&path, &identity));
         }
-        let folder = Folder { path: path.clone(), identity, note, _lock: lock };
+        let folder = Folder { path: path.clone(), identity, fixed: Fixed::new(config), note, _lock: lock };
         if is_new {
-            folder.remember_identity(&folder.identity).map_err(|error| refused("write in", error))?;
+            let new = Kept::Identity(folder.identity.clone());
+            folder.keep(&new).map_err(|error| refused("write in", error))?;
         }
         Ok(folder)
     }
@@ -98,24 +109,24 @@ impl Folder {
         path.join("journal")
     }
 
-    /// The incarnations of the other nodes that were met, by name.
-    pub fn known_peers(&self) -> Result<BTreeMap<String, u64>, Failure> {
-        let file = self.path.join("peers.json");
-        let failed = |why: String| Failure::Refused(format!("cannot read {}: {why}", file.display()));
-        match read(&file).map_err(|error| failed(error.to_string()))? {
-            Some(text) => parse_peers(&text).map_err(failed),
-            None => Ok(BTreeMap::new()),
+    /// The incarnations that the other nodes were met under.
+    pub fn incarnations(&self) -> Result<Incarnations, Failure> {
+        let file = self.path.join(PEERS);
+        let failed = |error: io::Error| Failure::Refused(format!("cannot read {}: {error}", file.display()));
+        match read(&file).map_err(failed)? {
+            Some(text) => peers::read(&file, &text, &self.identity),
+            None => Ok(Incarnations::new()),
         }
     }
 
-    /// Remembers the incarnations of the other nodes.
-    pub fn remember_peers(&self, peers: &BTreeMap<String, u64>) -> io::Result<()> {
-        write(&self.path.join("peers.json"), peers)
-    }
-
-    /// Writes an identity that has changed.
-    pub fn remember_identity(&self, identity: &Identity) -> io::Result<()> {
-        write(&self.path.join(IDENTITY), identity)
+    /// Keeps this from now on, also over a power loss.
+    pub fn keep(&self, kept: &Kept) -> io::Result<()> {
+        match kept {
+            Kept::Identity(identity) => {
+                write(&self.path.join(IDENTITY), &identity::encode(identity, &self.fixed))
+            }
+            Kept::Incarnations(known) => write(&self.path.join(PEERS), &peers::encode(&self.identity, known)),
+        }
     }
 
     /// What to say when the engine has applied entries of a shard of which the log knows nothing.
@@ -125,6 +136,7 @@ impl Folder {
 }
 
 const IDENTITY: &str = "identity.json";
+const PEERS: &str = "peers.json";
 /// What may be in a folder before its node made anything in it: of file systems, and of who starts the node.
 const NOT_OURS: &[&str] = &["lock", "lost+found", "stderr.log"];
 
@@ -183,10 +195,6 @@ fn log_is_lost(path: &Path, identity: &Identity) -> Failure {
     ))
 }
 
-fn parse_peers(text: &str) -> Result<BTreeMap<String, u64>, String> {
-    serde_json::from_str(text).map_err(|error| error.to_string())
-}
-
 fn read(file: &Path) -> io::Result<Option<String>> {
     match File::open(file) {
         Ok(mut file) => {
@@ -200,35 +208,12 @@ fn read(file: &Path) -> io::Result<Option<String>> {
 }
 
 /// Replaces a file so that after a power loss it is the old one or the new one.
-fn write(file: &Path, content: &impl Serialize) -> io::Result<()> {
+fn write(file: &Path, content: &[u8]) -> io::Result<()> {
     let folder = file.parent().expect("a file of the data folder is in it");
     let new = file.with_extension("new");
     let mut writer = File::create(&new)?;
-    writer.write_all(&serde_json::to_vec_pretty(content)?)?;
+    writer.write_all(content)?;
     writer.sync_all()?;
     fs::rename(&new, file)?;
     File::open(folder)?.sync_all()
-}
-
-/// The files of the folder as plain functions over bytes; see [`crate::fuzz`].
-pub(crate) mod fuzz {
-    use bytes::Bytes;
-
-    pub use super::identity::fuzz::{identity, identity_samples};
-    use super::*;
-
-    /// `peers.json`.
-    pub fn peers(bytes: &[u8]) {
-        let Ok(text) = std::str::from_utf8(bytes) else { return };
-        if let Ok(peers) = parse_peers(text) {
-            let again = serde_json::to_string(&peers).expect("names are text");
-            assert_eq!(parse_peers(&again), Ok(peers));
-        }
-    }
-
-    /// Incarnations.
-    pub fn peers_samples() -> Vec<Bytes> {
-        let peers = BTreeMap::from([("n2", 5), ("n3", u64::MAX)]);
-        vec![serde_json::to_vec_pretty(&peers).expect("it has text keys only").into()]
-    }
 }

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use kv::cluster::{Cluster, Location, Status};
-use kv::{Charge, ClusterId, Completions, Error, Key, KeyValue, Reply, Request, Slot, TIMEOUT_MILLIS_MAX};
-use node::Part;
-use node::route::{Plan, ShardMap};
+use kv::{Charge, ClusterId, Completions, Error, Key, KeyValue, Reply, Request, Slot};
+use node::gather::{Gather, Split, split};
+use node::route::ShardMap;
 use tokio::sync::watch;
 
 use crate::inbox::{Inbox, Message, Sink};
@@ -43,28 +43,19 @@ impl Handle {
         self.view.clock.load(Ordering::Relaxed)
     }
 
-    fn ask(&self, request: Request, charge: Charge, answer: Sink) {
-        if request.keyspace != Request::KEYSPACE {
-            return answer(Err(Error::NoKeyspace(request.keyspace)));
-        }
-        let timeout_micros = (request.timeout.as_micros() as u64).min(TIMEOUT_MILLIS_MAX * 1000);
-        let mut plan = match Plan::new(&self.map, request.op) {
-            Ok(plan) => plan,
-            Err(error) => return answer(Err(error)),
-        };
-        let (level, id) = (request.level, request.id);
-        let ask = |shard, op, sink| {
-            let part = Part { shard, op, level, id, timeout_micros, charge: charge.clone() };
-            self.inbox.push(Message::Ask { part, sink });
-        };
-        if let Some((shard, op)) = plan.take_single() {
-            return ask(shard, op, answer);
-        }
-        let parts = plan.parts.clone();
-        let gather = Arc::new(Mutex::new(Gather::new(plan, answer)));
-        for (index, (shard, op)) in parts.into_iter().enumerate() {
-            let gather = gather.clone();
-            ask(shard, op, Box::new(move |result| Gather::put(&gather, index, result)));
+    fn ask(&self, request: Request, charge: &Charge, answer: Sink) {
+        tracing::trace!("a request is to be split");
+        match split(&self.map, request, charge) {
+            Err(error) => answer(Err(error)),
+            Ok(Split::One(part)) => self.inbox.push(Message::Ask { part, sink: answer }),
+            Ok(Split::Several(parts, gather)) => {
+                let gathering = Arc::new(Mutex::new((gather, Some(answer))));
+                for (index, part) in parts.into_iter().enumerate() {
+                    let gathering = gathering.clone();
+                    let sink = Box::new(move |result| put(&gathering, index, result));
+                    self.inbox.push(Message::Ask { part, sink });
+                }
+            }
         }
     }
 }
@@ -74,7 +65,7 @@ impl KeyValue for Handle {
         let charge = completions.charge();
         if requests.len() == 1 {
             let request = requests.remove(0);
-            return self.ask(request, charge, Box::new(move |result| completions.complete(0, result)));
+            return self.ask(request, &charge, Box::new(move |result| completions.complete(0, result)));
         }
         let completions = Arc::new(Mutex::new(completions));
         for (index, request) in requests.into_iter().enumerate() {
@@ -82,7 +73,7 @@ impl KeyValue for Handle {
             let complete = move |result| {
                 completions.lock().expect("no completion panics").complete(index, result);
             };
-            self.ask(request, charge.clone(), Box::new(complete));
+            self.ask(request, &charge, Box::new(complete));
         }
     }
 }
@@ -106,29 +97,13 @@ impl Cluster for Handle {
     }
 }
 
-/// Collects the results of a request's parts.
-struct Gather {
-    plan: Option<Plan>,
-    results: Vec<Option<Result<Reply, Error>>>,
-    answer: Option<Sink>,
-}
-
-impl Gather {
-    fn new(plan: Plan, answer: Sink) -> Gather {
-        Gather { results: vec![None; plan.parts.len()], plan: Some(plan), answer: Some(answer) }
-    }
-
-    fn put(gather: &Mutex<Gather>, index: usize, result: Result<Reply, Error>) {
-        let mut inner = gather.lock().expect("no gathering panics");
-        inner.results[index] = Some(result);
-        if inner.results.iter().any(Option::is_none) {
-            return;
-        }
-        let results = inner.results.drain(..).flatten().collect();
-        let (plan, answer) = (inner.plan.take(), inner.answer.take());
-        drop(inner);
-        if let (Some(plan), Some(answer)) = (plan, answer) {
-            answer(plan.merge(results));
-        }
+/// Takes the result of a part, on any thread; the last one's answers the request.
+fn put(gathering: &Mutex<(Gather, Option<Sink>)>, index: usize, result: Result<Reply, Error>) {
+    let mut inner = gathering.lock().expect("no gathering panics");
+    let Some(whole) = inner.0.put(index, result) else { return };
+    let answer = inner.1.take();
+    drop(inner);
+    if let Some(answer) = answer {
+        answer(whole);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use kv::{Error, Reply};
 use node::{Input, Part};
@@ -24,16 +24,14 @@ pub(crate) enum Message {
     Ask { part: Part, sink: Sink },
     /// The engine's thread has run one batch of jobs.
     Done(Vec<node::Done>),
+    /// The log has written what was queued, and takes nothing any more.
+    LogEnded,
     /// The process must end: what went wrong.
     Fatal(Failure),
 }
 
 /// Starts a thread that the node cannot do without: should it panic, the node ends.
-pub(crate) fn thread(
-    inbox: &Arc<Inbox>,
-    name: &'static str,
-    run: impl FnOnce() + Send + 'static,
-) -> JoinHandle<()> {
+pub(crate) fn thread(inbox: &Arc<Inbox>, name: &'static str, run: impl FnOnce() + Send + 'static) {
     let inbox = inbox.clone();
     let run = move || {
         // Nothing that the thread used is used again: the process ends.
@@ -43,7 +41,7 @@ pub(crate) fn thread(
             inbox.push(Message::Fatal(Failure::Failed(why)));
         }
     };
-    thread::Builder::new().name(name.into()).spawn(run).expect("a thread can be started")
+    thread::Builder::new().name(name.into()).spawn(run).expect("a thread can be started");
 }
 
 /// A queue with one reader, on the driver's thread.

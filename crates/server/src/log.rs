@@ -1,54 +1,44 @@
-//! The log's thread: one write and one sync for all that queued while it was busy.
-//!
-//! The disk counts as full when the log cannot grow, and as soon as a checkpoint did not find room: a log that went on
-//! growing would take the very space that the next checkpoint needs to shorten it. Until one succeeds, writes are refused.
-//! A file that cannot be opened for want of file descriptors counts like that as well.
+//! The log's thread: it gives the owner of the log all that queued while it was busy, which is one write and one sync, and carries
+//! out what follows. What that is, [`node::log`] decides.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
-use node::Input;
-use wal::{DiskError, FileDisk, Log, OpenError, Position, Record};
+use node::log::{Owner, Report, Request, Settings};
+use wal::{FileDisk, Log, OpenError, Position, Record};
 
 use crate::Failure;
 use crate::inbox::{Inbox, Message, thread};
+use crate::time::now;
 
-/// The table is flushed and old segments go when the log has grown by this: it bounds what a start must replay.
-const CHECKPOINT_BYTES: u64 = 64 << 20;
-/// When the disk is full, this much is worth a checkpoint: it gives back a segment at least.
-const CHECKPOINT_EARLY_BYTES: u64 = 32 << 20;
-/// A full disk is tried again so often.
-const RETRY: Duration = Duration::from_millis(200);
-/// A checkpoint that did not find room is tried again so often: each try writes what room there is.
-const RETRY_CHECKPOINT: Duration = Duration::from_secs(2);
-/// While a checkpoint is under way the log is tried again this seldom: the two would take the room from each other.
-const RETRY_BESIDE_CHECKPOINT: Duration = Duration::from_secs(5);
-
-/// What the log's thread is asked.
-pub(crate) enum Request {
-    /// Append, then report [`Input::Durable`] with this ticket.
-    Append { ticket: u64, records: Vec<Record>, checkpoint: bool },
-    /// What lies before the last checkpoint may go.
-    Release,
-    /// The last checkpoint failed.
-    CheckpointFailed,
-    /// The table holds much that is not flushed: make a checkpoint however short the log is.
-    CheckpointNow,
+/// What wakes the log's thread.
+enum Wake {
+    /// Its owner is asked something.
+    Ask(Request),
     /// The disk has finished something in the background.
-    Wake,
-    /// Write what is queued and end.
-    Stop,
+    Disk,
+}
+
+/// Asks the log's thread.
+#[derive(Clone)]
+pub(crate) struct Requests(Sender<Wake>);
+
+impl Requests {
+    /// Asks; never waits.
+    pub fn ask(&self, request: Request) {
+        // When the thread has ended, its reason is in the inbox.
+        let _ = self.0.send(Wake::Ask(request));
+    }
 }
 
 /// An open log with the requests that it wakes itself with.
 pub(crate) struct OpenLog {
     log: Log,
     disk: FileDisk,
-    requests: Sender<Request>,
-    receiver: Receiver<Request>,
+    requests: Requests,
+    receiver: Receiver<Wake>,
 }
 
 /// Opens the log of a data folder; `visit` gets its records in order.
@@ -61,7 +51,7 @@ pub(crate) fn open(
     let waker = requests.clone();
     let wake = Box::new(move || {
         // The thread may have ended already.
-        let _ = waker.send(Request::Wake);
+        let _ = waker.send(Wake::Disk);
     });
     let cannot = |why: String| {
         Failure::Refused(format!(
@@ -86,194 +76,150 @@ pub(crate) fn open(
     if let Some(cut) = recovered.cut {
         tracing::warn!(?cut, "cut a torn write off the end of the log: it was not acknowledged");
     }
-    Ok(OpenLog { log, disk, requests, receiver })
+    Ok(OpenLog { log, disk, requests: Requests(requests), receiver })
 }
 
 impl OpenLog {
     /// Where to send requests.
-    pub fn requests(&self) -> Sender<Request> {
+    pub fn requests(&self) -> Requests {
         self.requests.clone()
     }
 
-    /// Starts the thread. `begins` is called before the first word that something is durable.
-    pub fn start(self, inbox: Arc<Inbox>, begins: Begins) -> JoinHandle<()> {
-        let mut writer = Writer {
-            // A long log of an earlier life gets its checkpoint now: it must not grow from start to start.
-            checkpoint_at: CHECKPOINT_BYTES,
-            log: self.log,
-            disk: self.disk,
-            inbox,
-            begins: Some(begins),
-            tickets: Vec::new(),
-            mark: None,
-            checkpointing: false,
-            wanted: false,
-            no_room: false,
-            attempted: Instant::now(),
-            retried: Instant::now(),
-            full: false,
-        };
-        let (receiver, inbox) = (self.receiver, writer.inbox.clone());
+    /// Starts the thread, which ends with [`Message::LogEnded`] when its owner has [finished](Request::Finish). `begins` is
+    /// called before the first word that something is durable.
+    pub fn start(self, inbox: Arc<Inbox>, begins: Begins, settings: Settings) {
+        let OpenLog { log, disk, receiver, .. } = self;
+        let owner = Owner::new(log, settings, now().instant);
+        let keeper = Keeper { owner, disk, inbox: inbox.clone(), begins: Some(begins) };
+        let to = inbox.clone();
         let run = move || {
-            if let Err(failure) = writer.run(&receiver) {
-                writer.inbox.push(Message::Fatal(failure));
-            }
+            let ended = keeper.run(&receiver);
+            to.push(ended.map_or_else(Message::Fatal, |()| Message::LogEnded));
         };
-        thread(&inbox, "log", run)
+        thread(&inbox, "log", run);
     }
 }
 
 /// Notes in the data folder that there is a log from now on.
 pub(crate) type Begins = Box<dyn FnOnce() -> std::io::Result<()> + Send>;
 
-struct Writer {
-    log: Log,
+/// What the thread has.
+struct Keeper {
+    owner: Owner,
     disk: FileDisk,
     inbox: Arc<Inbox>,
     /// Until it is called.
     begins: Option<Begins>,
-    /// The log's own ticket and the driver's, of appends that are not durable.
-    tickets: Vec<(u64, u64)>,
-    /// Where the running checkpoint began.
-    mark: Option<Position>,
-    checkpointing: bool,
-    /// One was asked for since the last one began.
-    wanted: bool,
-    checkpoint_at: u64,
-    /// The last checkpoint did not find room.
-    no_room: bool,
-    /// When the last checkpoint began.
-    attempted: Instant,
-    /// When the log was last asked to try again.
-    retried: Instant,
-    /// What the driver was told last.
-    full: bool,
 }
 
-impl Writer {
-    fn run(&mut self, receiver: &Receiver<Request>) -> Result<(), Failure> {
+impl Keeper {
+    fn run(mut self, receiver: &Receiver<Wake>) -> Result<(), Failure> {
         loop {
-            let mut stop = match receiver.recv_timeout(if self.full { RETRY } else { Duration::MAX }) {
-                Ok(request) => self.take(request),
-                Err(RecvTimeoutError::Timeout) => false,
-                Err(RecvTimeoutError::Disconnected) => true,
-            };
-            self.retry();
-            for request in receiver.try_iter() {
-                stop |= self.take(request);
-            }
-            self.log.turn(&mut self.disk).map_err(|fatal| Failure::Failed(fatal.to_string()))?;
-            self.report()?;
-            if stop {
+            let report = self.owner.turn(&mut self.disk, now().instant);
+            self.carry_out(report.map_err(|fatal| Failure::Failed(fatal.to_string()))?)?;
+            if self.owner.is_finished() {
                 return Ok(());
             }
+            // The disk holds a sender: the other end is never gone, and an error is the end of its patience.
+            if let Ok(wake) = receiver.recv_timeout(self.patience()) {
+                self.take(wake);
+            }
+            receiver.try_iter().for_each(|wake| self.take(wake));
         }
     }
 
-    /// True when it is to stop.
-    fn take(&mut self, request: Request) -> bool {
-        match request {
-            Request::Append { ticket, records, checkpoint } => {
-                if checkpoint {
-                    self.mark = Some(self.log.head());
-                }
-                let own = self.log.append(records);
-                self.tickets.push((own, ticket));
-            }
-            Request::Release => {
-                if let Some(mark) = self.mark.take() {
-                    self.log.release(mark);
-                }
-                self.checkpointing = false;
-                self.no_room = false;
-                self.checkpoint_at = self.log.bytes_live() + CHECKPOINT_BYTES;
-            }
-            Request::CheckpointFailed => {
-                self.mark = None;
-                self.checkpointing = false;
-                self.no_room = true;
-            }
-            Request::CheckpointNow => self.wanted = true,
-            Request::Wake => {}
-            Request::Stop => return true,
-        }
-        false
+    /// How long it may sleep.
+    fn patience(&self) -> Duration {
+        self.owner.due().map_or(Duration::MAX, |due| Duration::from_micros(due.since(now().instant)))
     }
 
-    fn retry(&mut self) {
-        let pause = if self.checkpointing { RETRY_BESIDE_CHECKPOINT } else { RETRY };
-        if self.log.is_full() && self.retried.elapsed() >= pause {
-            self.retried = Instant::now();
-            self.log.retry();
+    fn take(&mut self, wake: Wake) {
+        match wake {
+            Wake::Ask(request) => self.owner.take(request),
+            Wake::Disk => {}
         }
     }
 
-    fn report(&mut self) -> Result<(), Failure> {
-        let durable = self.log.durable();
-        let done = self.tickets.iter().take_while(|(own, _)| *own <= durable).count();
-        if let Some((_, ticket)) = self.tickets.drain(..done).next_back() {
-            if let Some(begins) = self.begins.take_if(|_| self.log.bytes_live() > 0) {
-                begins().map_err(|error| Failure::Failed(error.to_string()))?;
-            }
-            self.inbox.input(Input::Durable { ticket });
+    fn carry_out(&mut self, report: Report) -> Result<(), Failure> {
+        if let Some(begins) = self.begins.take_if(|_| report.begun) {
+            begins().map_err(|error| Failure::Failed(error.to_string()))?;
         }
-        if (self.log.is_full() || self.no_room) != self.full {
-            self.full = !self.full;
-            if self.full {
-                let why = self.log.refusal().unwrap_or(&DiskError::Full);
+        match report.full {
+            Some(true) => {
+                let why = self.owner.refusal();
                 tracing::error!(%why, "writes are refused until that has passed; reads go on");
-            } else {
-                tracing::info!("the disk has space again: writes go on");
             }
-            self.inbox.input(Input::DiskFull(self.full));
+            Some(false) => tracing::info!("the disk has space again: writes go on"),
+            None => {}
         }
-        if !self.checkpointing && self.is_checkpoint_due() {
-            self.attempted = Instant::now();
-            (self.checkpointing, self.wanted) = (true, false);
-            self.inbox.input(Input::Checkpoint);
-        }
+        report.inputs().for_each(|input| self.inbox.input(input));
         Ok(())
-    }
-
-    fn is_checkpoint_due(&self) -> bool {
-        let long = self.wanted || self.log.bytes_live() >= self.checkpoint_at;
-        // On a full disk an early one may make the room that is missing.
-        let early = self.no_room || self.log.is_full() && self.log.bytes_live() >= CHECKPOINT_EARLY_BYTES;
-        (long && !self.no_room) || (early && self.attempted.elapsed() >= RETRY_CHECKPOINT)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use bytes::Bytes;
+    use node::Input;
+
     use super::*;
 
-    /// Waits for the next checkpoint that the log asks for.
-    async fn checkpoint(inbox: &Inbox) {
-        let asked = async {
+    /// Waits for a message that is looked for.
+    async fn until(inbox: &Inbox, is: impl Fn(&Message) -> bool) {
+        let come = async {
             let mut messages = Vec::new();
             loop {
                 inbox.take(&mut messages);
-                if messages.drain(..).any(|message| matches!(message, Message::Input(Input::Checkpoint))) {
+                if messages.drain(..).any(|message| is(&message)) {
                     return;
                 }
                 inbox.wait().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(30), asked).await.expect("the log asks for a checkpoint");
+        tokio::time::timeout(Duration::from_secs(30), come).await.expect("it comes");
     }
 
     #[tokio::test]
-    async fn checkpoint_asked_for_beside_one_under_way_comes_after_it() {
+    async fn log_that_finishes_has_written_what_was_queued_before_it_ends() {
         let folder = tempfile::tempdir().unwrap();
         let log = open(folder.path(), 1, &mut |_| Ok(())).unwrap();
         let (requests, inbox) = (log.requests(), Arc::new(Inbox::default()));
-        let thread = log.start(inbox.clone(), Box::new(|| Ok(())));
-        requests.send(Request::CheckpointNow).unwrap();
-        checkpoint(&inbox).await;
-        requests.send(Request::CheckpointNow).unwrap();
-        requests.send(Request::Release).unwrap();
-        checkpoint(&inbox).await;
-        requests.send(Request::Stop).unwrap();
-        thread.join().unwrap();
+        let begun = Arc::new(AtomicBool::new(false));
+        let begins = begun.clone();
+        let begins = move || {
+            begins.store(true, Ordering::SeqCst);
+            Ok(())
+        };
+        log.start(inbox.clone(), Box::new(begins), Settings::default());
+        // More than the first segment holds: the rest waits for one to be made.
+        let body = Bytes::from(vec![7; 6 << 20]);
+        for ticket in 1..=5 {
+            let records = vec![Record { stream: 1, kind: 1, body: body.clone() }];
+            requests.ask(Request::Append { ticket, records, checkpoint: false });
+        }
+        requests.ask(Request::Finish);
+        until(&inbox, |message| matches!(message, Message::LogEnded)).await;
+        assert!(begun.load(Ordering::SeqCst));
+        let mut found = 0;
+        let count = &mut |_| {
+            found += 1;
+            Ok(())
+        };
+        open(folder.path(), 1, count).unwrap();
+        assert_eq!(found, 5);
+    }
+
+    #[tokio::test]
+    async fn checkpoint_that_is_asked_for_reaches_the_driver() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = open(folder.path(), 1, &mut |_| Ok(())).unwrap();
+        let (requests, inbox) = (log.requests(), Arc::new(Inbox::default()));
+        log.start(inbox.clone(), Box::new(|| Ok(())), Settings::default());
+        requests.ask(Request::CheckpointNow);
+        until(&inbox, |message| matches!(message, Message::Input(Input::Checkpoint))).await;
+        requests.ask(Request::Finish);
+        until(&inbox, |message| matches!(message, Message::LogEnded)).await;
     }
 }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use dialects::native::Health;
 use kv::{NodeId, Protocol, ShardId};
+use node::identity::Identity;
+use node::log::{Request, Settings};
 use node::route::ShardMap;
 use node::{Driver, Executor, Recovery};
 use rustix::fs::Mode;
@@ -65,10 +67,11 @@ async fn serve(
     let node = node_config(&config, &folder, address.clone());
     let inbox = Arc::new(Inbox::default());
     let (driver, executor, log) = recover(&folder, &node, &config, descriptors.table_files)?;
-    let identities = Arc::new(Identities::new(folder, node.me)?);
+    let identities = Arc::new(Identities::new(folder)?);
     let requests = log.requests();
     let begins = identities.clone();
-    let log_thread = log.start(inbox.clone(), Box::new(move || begins.log_begins()));
+    let settings = Settings { checkpoint_bytes: config.checkpoint_bytes, ..Settings::default() };
+    log.start(inbox.clone(), Box::new(move || begins.log_begins()), settings);
     let engine = Engine::new(executor, config.engine, inbox.clone(), requests.clone());
     let view = Arc::new(View::default());
     let membership = Membership { cluster: identities.cluster(), waits: identities.waits() };
@@ -95,10 +98,8 @@ async fn serve(
     let ended = core.run(stop).await;
     // Connections end with the runtime; what was not answered by now is in doubt for its client.
     let _ = stop_connections.send(true);
-    let _ = requests.send(log::Request::Stop);
-    if ended.is_ok() && log_thread.join().is_err() {
-        return Err(Failure::Failed("the log's thread panicked".into()));
-    }
+    // Of a node that did not come to its last step, too.
+    requests.ask(Request::Finish);
     tracing::info!("stopped");
     ended
 }
@@ -157,19 +158,17 @@ fn peer_addresses(config: &Config, node: &node::Config) -> BTreeMap<NodeId, Stri
 }
 
 fn node_config(config: &Config, folder: &Folder, address: String) -> node::Config {
-    let names = &folder.identity.nodes;
-    let nodes: Vec<(NodeId, String)> = (1..).map(NodeId).zip(names.iter().cloned()).collect();
-    let me = nodes.iter().find(|(_, name)| *name == config.name).map(|(id, _)| *id);
+    let Identity { me, ref nodes, rejoining, .. } = folder.identity;
     node::Config {
-        me: me.expect("the folder lists this node"),
+        me,
         protocol: if nodes.len() == 1 { Protocol::Single } else { Protocol::Raft },
-        nodes,
+        nodes: nodes.clone(),
         map: ShardMap::of(config.shards),
         seed: crate::random(),
         entry_cache_bytes: config.entry_cache_bytes,
         pid: std::process::id(),
         address,
-        rejoining: folder.identity.rejoining,
+        rejoining,
     }
 }
 

@@ -7,9 +7,6 @@ use bytes::Bytes;
 use kv::{Error, NodeId, Reply, Request};
 use node::SnapshotPart;
 
-use crate::clients::Whose;
-use crate::faults::Heal;
-
 /// Something that is to happen. What belongs to one life of a process names it: it happens only while that life lasts.
 pub(crate) enum Event {
     /// The driver's clock is due.
@@ -18,7 +15,7 @@ pub(crate) enum Event {
     Turn { node: NodeId, life: u64 },
     /// The disk has done what the log submitted.
     Disk { node: NodeId, life: u64, token: u64 },
-    /// The log tries again what a full disk refused.
+    /// The owner of the log wants a turn: a full disk is tried again.
     Retry { node: NodeId, life: u64 },
     /// The engine's thread has come to its jobs.
     Engine { node: NodeId, life: u64 },
@@ -26,8 +23,12 @@ pub(crate) enum Event {
     Background { node: NodeId, life: u64 },
     /// A node tries to connect to another.
     Connect { from: NodeId, to: NodeId, life: u64 },
-    /// The attempt succeeded or failed.
-    Connected { from: NodeId, to: NodeId, life: u64, number: u64 },
+    /// What it says first arrives there.
+    Hello { attempt: Attempt, hello: Bytes },
+    /// The answer arrives, of that life of the other process.
+    Welcome { attempt: Attempt, called: u64, welcome: Bytes },
+    /// An attempt failed.
+    NotConnected { attempt: Attempt },
     /// The sending side notices that its connection broke.
     Broken { from: NodeId, to: NodeId, life: u64, number: u64 },
     /// A frame arrives on its connection.
@@ -58,6 +59,40 @@ pub(crate) enum Event {
     Start { node: NodeId },
     /// Invariants that are looked at now and then.
     Inspect,
+}
+
+/// An attempt of a call of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Whose {
+    pub client: usize,
+    pub call: u64,
+    pub attempt: u32,
+}
+
+/// An attempt of a process to connect to another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attempt {
+    pub from: NodeId,
+    pub to: NodeId,
+    /// Of the process that tries.
+    pub life: u64,
+    /// Of the connection.
+    pub number: u64,
+}
+
+/// A direction: from, to.
+pub(crate) type Way = (NodeId, NodeId);
+
+/// The end of a fault.
+#[derive(Clone, Debug)]
+pub(crate) enum Heal {
+    Ways(Vec<Way>),
+    Resume(NodeId),
+    Messages,
+    Bulk,
+    Disk(NodeId),
+    /// The crash that shows a flipped bit.
+    Show(NodeId),
 }
 
 /// The queue, and the time.

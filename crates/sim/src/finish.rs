@@ -11,6 +11,7 @@ use check::model::{Atomicity, Batch, Kv};
 use kv::{Answer, Error, Function, Index, Key, Op, Reply, ShardId, Value};
 
 use crate::clients::Purpose;
+use crate::net::Weak;
 use crate::world::World;
 
 /// The cluster must be at rest so long after all faults ended: elections, retries of connections (0.4 s), streams that
@@ -18,6 +19,8 @@ use crate::world::World;
 const REST_MICROS: u64 = 60_000_000;
 /// The last writes, and then the last reads, must be done so long after that.
 const LAST_CALLS_MICROS: u64 = 60_000_000;
+/// Answers to the last writes are lost for so long: all that are given at the first attempt.
+const LOST_ANSWERS_MICROS: u64 = 3_000_000;
 /// What has run out is gone so long after, by the lowest clock: an advance is ordered, and taken to be no busier than once a
 /// second.
 const GONE_MICROS: u64 = 3_000_000;
@@ -44,6 +47,8 @@ impl World {
             why = self.unrest();
             if why.is_none() {
                 self.stats.rest_micros = self.events.now() - began;
+                let wrong: Vec<String> = self.ids().flat_map(|id| self.audit_copies(id)).collect();
+                wrong.into_iter().for_each(|why| self.violation(why));
                 return;
             }
         }
@@ -67,6 +72,9 @@ impl World {
             }
             if process.gate.open() > 0 {
                 return Some(format!("{id} has {} open parts", process.gate.open()));
+            }
+            if process.log.is_full() {
+                return Some(format!("{id} counts its disk as full"));
             }
         }
         self.shards().into_iter().find_map(|shard| {
@@ -100,6 +108,31 @@ impl World {
         })
     }
 
+    /// Nobody gets the first answer to its writes: sent again under its id, each must be answered definitely. This is the bound
+    /// on writes in doubt: none, once the faults are over and while the id is valid. Where there were no faults, it holds for
+    /// the whole run, unless ids run out sooner than clients give up.
+    pub fn write_again(&mut self) {
+        let doubts = self.stats.in_doubt_retried;
+        if self.faults.is_empty() && self.workload != Workload::Once && doubts > 0 {
+            self.violation(format!(
+                "{doubts} writes that were sent again are in doubt, and there was no fault"
+            ));
+        }
+        self.network.weak = Some(Weak::without_answers());
+        let began = self.events.now();
+        let clients = 0..self.clients.len();
+        let with_ids: Vec<usize> = clients.filter(|client| self.clients[*client].has_ids()).collect();
+        for client in with_ids {
+            for key in ["again".into(), format!("again{client}")] {
+                let op = Op::Update { key: key.into(), function: Function::Increment { by: 1 } };
+                self.call(client, op, None, Purpose::Last);
+            }
+        }
+        while self.events.now() < began + LOST_ANSWERS_MICROS && self.step() {}
+        self.network.weak = None;
+        self.await_last_calls("writes that were sent again");
+    }
+
     /// Where clients come once, the memory of shards may have been full: now each can be written again.
     pub fn write_each(&mut self) {
         if self.workload == Workload::Once {
@@ -129,11 +162,15 @@ impl World {
     }
 
     fn last_calls(&mut self, what: &str, ops: Vec<Op>) {
-        let began = self.events.now();
         for (place, op) in ops.into_iter().enumerate() {
             let client = place % self.clients.len();
             self.call(client, op, None, Purpose::Last);
         }
+        self.await_last_calls(what);
+    }
+
+    fn await_last_calls(&mut self, what: &str) {
+        let began = self.events.now();
         let open = |world: &World| world.clients.iter().any(|client| client.open_calls() > 0);
         while open(self) && self.events.now() < began + LAST_CALLS_MICROS && self.step() {}
         if open(self) && self.violations.is_empty() {
@@ -190,7 +227,7 @@ impl World {
                 let model = Batch { atomicity: Atomicity::Shard(self.settings.shards), ..Batch::default() };
                 linear::check(&model, history, &mut budget)
             }
-            _ => linear::check(&Kv::default(), history, &mut budget),
+            _ => linear::check(&Kv { divides: true, ..Kv::default() }, history, &mut budget),
         };
         match verdict {
             Verdict::Holds => {}

@@ -6,15 +6,18 @@
 //! the byte, in every process.
 //!
 //! ```text
-//!   clients ──▶ gate ──▶ inbox ─▶ driver ─▶ writer ─▶ wal::Log ─▶ MemoryDisk        loses, tears, flips, fails, is full
+//!   clients ──▶ gate ──▶ inbox ─▶ driver ─▶ log::Owner ─▶ wal::Log ─▶ MemoryDisk    loses, tears, flips, fails, is full
 //!      ▲                   ▲        │ ├───▶ worker ─▶ Executor ─▶ engine model      keeps what was flushed
 //!      └── answers ────────┼────────┘ └───▶ network ─▶ the other nodes              cuts, holds, loses, doubles, delays
 //!                          └── completions, frames, ticks of a clock that drifts
 //! ```
 //!
-//! A run has two parts. In the first, clients work while faults happen. In the second the faults are over, and the
-//! cluster must come to rest within a bound: every node up and whole, one leader a shard, all copies equal, every key
-//! readable, and nothing kept that has run out. At every moment the invariants of `watch` must hold; at the end the clients' history must be linearizable.
+//! A run has two parts. In the first, clients do all that users do while faults happen: besides the ops of their workload they
+//! ask ranges in pages, histories, get-alls and put-alls over shards, delete-ranges and trims in steps, at every level and at
+//! versions. In the second the faults are over, and the cluster must come to rest within a bound: every node up and whole, one
+//! leader a shard, all copies equal, every key readable, no write in doubt that is sent again, and nothing kept that has run out.
+//! At every moment the invariants of `watch` must hold, and every answer must show what was there; at the end the clients'
+//! history must be linearizable.
 //! [`Stats::sometimes`] counts what should happen in some runs ([`SOMETIMES`] lists it), so that a simulator that has stopped
 //! to exercise a case is noticed.
 //!
@@ -25,8 +28,8 @@
 //!
 //! # Caveats
 //!
-//! The loop around the driver, the owner of the log and the transport are modelled on the server's, not shared with it:
-//! a defect there is found by the lab. The engines of `storage` that touch a disk are not simulated.
+//! The loop around the driver and the transport are modelled on the server's, not shared with it: a defect there is found by
+//! the lab. The engines of `storage` that touch a disk are not simulated.
 
 mod clients;
 mod events;
@@ -34,6 +37,7 @@ mod faults;
 mod finish;
 mod machine;
 mod net;
+mod options;
 mod outcome;
 mod random;
 mod settings;
@@ -44,63 +48,14 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use kv::Protocol;
-
 pub use check::generate::Workload;
 pub use faults::{Fault, Faults};
+pub use options::Options;
 pub use outcome::{Outcome, Stats};
 pub use sometimes::SOMETIMES;
 
-use random::Random;
 use trace::Trace;
 use world::World;
-
-/// What to run.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Decides everything that happens.
-    pub seed: u64,
-    /// How many nodes; `single` always has one.
-    pub nodes: u16,
-    /// How the replicas agree.
-    pub protocol: Protocol,
-    /// What may go wrong.
-    pub faults: Faults,
-    /// Requests of clients until the faults end.
-    pub steps: u64,
-    /// What the clients ask.
-    pub workload: Workload,
-    /// Whether to keep what happened, line by line.
-    pub trace: bool,
-}
-
-impl Options {
-    /// The default mix: which workload, how many nodes and which protocol, the seed decides as well. Mostly three nodes under
-    /// raft; every kind of fault may be.
-    pub fn new(seed: u64) -> Options {
-        let mut random = Random::new(seed.rotate_left(32));
-        let workloads = [
-            Workload::Kv,
-            Workload::Kv,
-            Workload::Register,
-            Workload::Batch,
-            Workload::Appends,
-            Workload::Once,
-        ];
-        let nodes = random.pick(&[3, 3, 3, 3, 3, 3, 3, 2, 4, 5]);
-        let (protocol, nodes) =
-            if random.percent(4) { (Protocol::Single, 1) } else { (Protocol::Raft, nodes) };
-        Options {
-            seed,
-            nodes,
-            protocol,
-            faults: Faults::all(),
-            steps: 1000,
-            workload: random.pick(&workloads),
-            trace: false,
-        }
-    }
-}
 
 /// Runs one seed.
 pub fn run(options: &Options) -> Outcome {
@@ -118,8 +73,8 @@ pub fn run(options: &Options) -> Outcome {
 fn run_to_the_end(options: &Options, trace: Trace) -> Outcome {
     let mut world = World::new(options, trace);
     world.begin();
-    let parts: [fn(&mut World); 5] =
-        [World::run_steps, World::rest, World::write_each, World::read_all, World::judge];
+    let parts: [fn(&mut World); 6] =
+        [World::run_steps, World::rest, World::write_again, World::write_each, World::read_all, World::judge];
     for part in parts {
         if world.violations.is_empty() {
             part(&mut world);

@@ -48,6 +48,8 @@ pub struct Stats {
     pub failed: u64,
     /// Requests that are in doubt.
     pub in_doubt: u64,
+    /// Of them, those that were sent again under an id, in vain.
+    pub in_doubt_retried: u64,
     /// Faults by kind.
     pub faults: BTreeMap<&'static str, u64>,
     /// What must happen sometimes, over all seeds, and how often it did.
@@ -71,7 +73,7 @@ impl Stats {
     /// Adds those of another run.
     pub fn add(&mut self, other: &Stats) {
         let Stats { micros, events, turns, frames, frames_lost, frames_strayed, starts, asked, .. } = other;
-        let Stats { retries, done, failed, in_doubt, undecided, rest_micros, .. } = other;
+        let Stats { retries, done, failed, in_doubt, in_doubt_retried, undecided, rest_micros, .. } = other;
         for (sum, more) in [
             (&mut self.micros, micros),
             (&mut self.events, events),
@@ -85,6 +87,7 @@ impl Stats {
             (&mut self.done, done),
             (&mut self.failed, failed),
             (&mut self.in_doubt, in_doubt),
+            (&mut self.in_doubt_retried, in_doubt_retried),
             (&mut self.undecided, undecided),
         ] {
             *sum += more;

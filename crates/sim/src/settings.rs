@@ -1,7 +1,7 @@
 //! The shape of a run, drawn from its seed: sizes, speeds, how the clients behave. Small where a small number makes
 //! something happen that a large one would hide: segments, checkpoints, caches, pieces.
 
-use storage::{History, Options};
+use storage::{History, Options, STEP_MAX};
 
 use crate::random::{Latency, Random};
 
@@ -14,8 +14,8 @@ pub(crate) struct Settings {
     pub engine_thread: bool,
     pub entry_cache_bytes: usize,
     pub wal: wal::Config,
-    /// The log grows by so much until the next checkpoint.
-    pub checkpoint_bytes: u64,
+    /// When the log is worth a checkpoint.
+    pub log: node::log::Settings,
     /// A piece of a snapshot.
     pub chunk_bytes: usize,
     pub clients: u64,
@@ -60,12 +60,13 @@ impl Settings {
             shards: random.pick(&[1, 2, 3]),
             table: Options {
                 deleted_micros: random.pick(&[u64::MAX, 1_000_000, 5_000_000]),
+                step_max: random.pick(&[1, 3, STEP_MAX]),
                 ..Options::of(random.pick(&[History::Count(1), History::Count(3), History::All]))
             },
             engine_thread: random.percent(50),
             entry_cache_bytes: random.pick(&[0, 2 << 10, 20 << 10, 1 << 20]),
             wal: wal::Config { log_id: 0, segment_bytes, batch_bytes_max: segment_bytes.min(32 << 10) },
-            checkpoint_bytes: segment_bytes * random.between(1, 8),
+            log: log_settings(segment_bytes * random.between(1, 8)),
             // A snapshot of large rows must not take all the time that is left for rest.
             chunk_bytes: random.pick(&[100, 1000, 10_000]).max(4 * padding.len()),
             clients: random.between(2, 6),
@@ -95,4 +96,9 @@ impl Settings {
             timeout: Latency::new(2_000_000, 5_000_000, 200, 10_000_000),
         }
     }
+}
+
+/// In the proportion of a server's.
+fn log_settings(checkpoint_bytes: u64) -> node::log::Settings {
+    node::log::Settings { checkpoint_bytes, checkpoint_early_bytes: checkpoint_bytes / 2 }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use kv::{Error, Op, Reply};
 use node::wire::Frame;
 
-use crate::net::Way;
+use crate::events::Way;
 
 /// Takes the lines. It outlives a run that panics.
 #[derive(Clone, Default)]

@@ -5,17 +5,19 @@ use std::collections::BTreeMap;
 use check::history::Recorder;
 use check::window::Window;
 use kv::{Key, NodeId, Protocol, ShardId, Value};
+use node::identity::Identity;
 use node::route::ShardMap;
+use node::wire::Frame;
 
 use check::generate::{Place, Workload};
 
-use crate::Options;
 use crate::clients::Client;
 use crate::events::{Event, Events};
 use crate::faults::{Fault, Faults};
 use crate::machine::Machine;
 use crate::machine::clock::Clock;
 use crate::net::Network;
+use crate::options::Options;
 use crate::outcome::Stats;
 use crate::random::Random;
 use crate::settings::Settings;
@@ -77,9 +79,12 @@ impl World {
         let machines = (1..=nodes).map(|id| {
             let up = random.between(1_000_000, 1_000_000_000);
             let off = random.between(0, 2 * WALL_OFF_MICROS) as i64 - WALL_OFF_MICROS as i64;
-            Machine::new(NodeId(id), random.next() | 1, Clock::new(up, 0, off))
+            Machine::new(NodeId(id), Clock::new(up, 0, off))
         });
         let machines = machines.collect();
+        let mut watch = Watch::new();
+        watch.rows.kept_by(settings.table);
+        let recorder = Recorder::of_shards(settings.shards);
         World {
             events: Events::default(),
             map: ShardMap::of(settings.shards),
@@ -92,10 +97,10 @@ impl World {
             machines,
             network: Network::default(),
             clients: Vec::new(),
-            recorder: Recorder::new(),
+            recorder,
             doubts: BTreeMap::new(),
             last_values: BTreeMap::new(),
-            watch: Watch::new(),
+            watch,
             stats: Stats::default(),
             violations: Vec::new(),
             window: None,
@@ -137,12 +142,18 @@ impl World {
             Event::Tick { node, life } if self.lives(node, life) => self.tick(node, life),
             Event::Turn { node, life } if self.lives(node, life) => self.turn(node),
             Event::Disk { node, life, token } if self.lives(node, life) => self.disk_done(node, token),
-            Event::Retry { node, life } if self.lives(node, life) => self.retry_log(node, life),
+            Event::Retry { node, life } if self.lives(node, life) => self.wake_log(node),
             Event::Engine { node, life } if self.lives(node, life) => self.run_engine(node, life),
             Event::Background { node, life } if self.lives(node, life) => self.run_background(node),
             Event::Connect { from, to, life } if self.lives(from, life) => self.connect(from, to, life),
-            Event::Connected { from, to, life, number } if self.lives(from, life) => {
-                self.connected(from, to, life, number);
+            Event::Hello { attempt, hello } if self.lives(attempt.from, attempt.life) => {
+                self.hello(attempt, hello);
+            }
+            Event::Welcome { attempt, called, welcome } if self.lives(attempt.from, attempt.life) => {
+                self.welcome(attempt, called, welcome);
+            }
+            Event::NotConnected { attempt } if self.lives(attempt.from, attempt.life) => {
+                self.not_connected(attempt);
             }
             Event::Broken { from, to, life, number } if self.lives(from, life) => {
                 self.link_broken(from, to, number)
@@ -166,7 +177,8 @@ impl World {
             // Of a life that is over.
             Event::Tick { .. } | Event::Turn { .. } | Event::Disk { .. } | Event::Retry { .. } => {}
             Event::Engine { .. } | Event::Background { .. } => {}
-            Event::Connect { .. } | Event::Connected { .. } | Event::Broken { .. } => {}
+            Event::Connect { .. } | Event::Hello { .. } | Event::Welcome { .. } => {}
+            Event::NotConnected { .. } | Event::Broken { .. } => {}
         }
     }
 
@@ -174,11 +186,21 @@ impl World {
         self.machine(node).life() == Some(life)
     }
 
-    /// Compares copies that applied the same.
+    /// Compares copies that applied the same, and has a closer look at those of one node, each time another.
     fn inspect(&mut self) {
         self.events.after(INSPECT_MICROS, Event::Inspect);
-        let broken = self.compare_copies();
+        let turn = self.events.now() / INSPECT_MICROS % self.nodes;
+        let mut broken = self.compare_copies();
+        broken.extend(self.audit_copies(NodeId(turn + 1)));
         broken.into_iter().for_each(|why| self.violation(why));
+    }
+
+    /// Copies of a node whose expiry is not as it must be.
+    pub fn audit_copies(&self, id: NodeId) -> Vec<String> {
+        let Some(process) = &self.machine(id).process else { return Vec::new() };
+        let audit = |shard| process.executor.table().audit(shard).err();
+        let wrong = self.shards().into_iter().filter_map(audit);
+        wrong.map(|why| format!("expiry is as it must be: {id}: {why}")).collect()
     }
 
     pub fn compare_copies(&mut self) -> Vec<String> {
@@ -194,8 +216,6 @@ impl World {
         }
         broken
     }
-
-    // --- what all parts need --------------------------------------------------------------------------------------
 
     pub fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
         (1..=self.nodes).map(NodeId)
@@ -242,10 +262,13 @@ impl World {
         match message.as_ref().map(|(_, message)| message.kind) {
             Some(Kind::TimeoutNow) => self.note("a leadership was handed over"),
             Some(Kind::Acknowledged) => self.note("a node was told that it lost entries"),
-            None if node::observe::is_of_members(bytes) => {
-                self.note("a message of another epoch was answered")
-            }
             _ => {}
+        }
+        if let Some(frame) = node::observe::of_members(bytes) {
+            self.note("a message of another epoch was answered");
+            if let Frame::View { shard, .. } = frame {
+                self.see(Seen::Members { node: from, to, shard });
+            }
         }
         if let Some((shard, message)) = &message {
             let now = self.events.now();
@@ -258,17 +281,18 @@ impl World {
         });
     }
 
-    pub fn node_config(&mut self, id: NodeId) -> node::Config {
+    pub fn node_config(&mut self, identity: &Identity) -> node::Config {
+        let id = identity.me;
         node::Config {
             me: id,
-            nodes: self.ids().map(|id| (id, format!("n{id}"))).collect(),
+            nodes: identity.nodes.clone(),
             protocol: self.protocol,
             map: self.map.clone(),
             seed: self.random.next(),
             entry_cache_bytes: self.settings.entry_cache_bytes,
             pid: id.0 as u32,
-            address: format!("n{id}"),
-            rejoining: self.machine(id).rejoining,
+            address: identity.name().to_owned(),
+            rejoining: identity.rejoining,
         }
     }
 

@@ -27,14 +27,21 @@ fn raft_of_three_holds_under_every_fault() {
     let sum = run(1, 30, |_| {});
     assert!(sum.done > 30 * 200, "clients must get on: {sum:?}");
     for what in [
+        "a backward page over shards ended before its range",
         "a checkpoint was completed",
+        "a delete-range removed several keys",
+        "a delete-range stopped at its limit",
         "a flush was refused by a full disk",
         "a leader was deposed with entries in flight",
+        "a history was continued",
         "a leadership was handed over",
         "a log failed with its disk",
         "a log's segment was given away",
         "a node stopped in good order",
         "a node was told that it lost entries",
+        "a put-all was done",
+        "a range over shards was continued",
+        "a range over shards was read at a version",
         "a read at a version was answered",
         "a read at a version was refused as trimmed",
         "a read found that a value had expired",
@@ -43,9 +50,13 @@ fn raft_of_three_holds_under_every_fault() {
         "a snapshot was installed",
         "a snapshot's stream broke",
         "a torn write was cut",
+        "a trim forgot revisions",
+        "a trim stopped at its limit",
         "a wiped node was made whole",
+        "a write was sent again after the last fault",
         "an entry that was not agreed on was overwritten",
         "damage of a log was noticed",
+        "rows were counted over shards",
     ] {
         assert!(sum.sometimes.contains_key(what), "never seen: {what}; {:#?}", sum.sometimes);
     }

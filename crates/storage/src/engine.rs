@@ -115,6 +115,18 @@ pub enum EngineError {
         /// What was found.
         what: String,
     },
+    /// It was written by another version of the program.
+    #[error(
+        "{what} has format {found}, and this version of capstan has format {known}: start it with the version that made it"
+    )]
+    Format {
+        /// The folder or file.
+        what: String,
+        /// Its format. 0 = it says none.
+        found: u32,
+        /// The format of this version.
+        known: u32,
+    },
     /// The folder belongs to the other engine.
     #[error(
         "{folder} holds data of the engine '{found}', not '{asked}': open it with '{found}', or give another folder"
@@ -196,6 +208,11 @@ pub fn open_with(kind: Kind, folder: &Path, resources: Resources) -> Result<Box<
         let folder = folder.to_path_buf();
         return Err(EngineError::WrongKind { folder, found: found.name(), asked: kind.name() });
     }
+    let holds_data = match kind {
+        Kind::Memory => Memory::is_in(folder)?,
+        Kind::Disk => Disk::is_in(folder),
+    };
+    crate::format::settle(folder, holds_data)?;
     Ok(match kind {
         Kind::Memory => Box::new(Memory::open(folder)?),
         Kind::Disk => Box::new(Disk::open(folder, resources)?),

@@ -292,7 +292,7 @@ fn memory_checkpoints_replace_each_other_whatever_the_order_they_are_run_in() {
     engine.put("a".into(), "2".into());
     engine.flush().run().unwrap();
     first.run().unwrap();
-    assert_eq!(files(folder.path()).len(), 1);
+    assert_eq!(files(folder.path()), ["checkpoint-00000000000000000002", "format"]);
     drop(engine);
     assert_eq!(open(Kind::Memory, folder.path()).unwrap().get(b"a").unwrap().unwrap(), "2");
 }

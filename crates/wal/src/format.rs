@@ -29,7 +29,8 @@ pub const BATCH_HEADER_BYTES: usize = 64;
 /// Length of what precedes the body of a record.
 pub const RECORD_HEAD_BYTES: usize = 9;
 
-const FORMAT_VERSION: u32 = 1;
+/// Rises when an older program could not read the segments.
+pub(crate) const FORMAT_VERSION: u32 = 1;
 const SEGMENT_MAGIC: [u8; 8] = *b"CAPSTLOG";
 const BATCH_MAGIC: [u8; 4] = *b"CSB1";
 
@@ -58,7 +59,7 @@ pub enum Bad {
     #[error("its records do not fill it")]
     Records,
     /// It is sound, but of another version of the format.
-    #[error("it has format version {0}, this program knows version 1")]
+    #[error("it has format {0}, and this version of capstan has format {FORMAT_VERSION}")]
     Version(u32),
 }
 
@@ -209,6 +210,8 @@ pub fn encode_batch(header: BatchHeader, records: &[Record]) -> (BatchHeader, By
         batch.push(record.kind);
         batch.extend_from_slice(&record.body);
     }
+    let written = batch.len() - BATCH_HEADER_BYTES;
+    assert_eq!(written, payload_bytes, "bytes of {} records, as they were counted", records.len());
     let header = BatchHeader {
         payload_bytes: u32::try_from(payload_bytes).expect("a batch is bounded far below 4 GiB"),
         records: records.len() as u32,

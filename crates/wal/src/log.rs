@@ -140,6 +140,7 @@ impl Log {
     /// When a body is longer than [`RECORD_BYTES_MAX`](crate::RECORD_BYTES_MAX).
     pub fn append(&mut self, records: Vec<Record>) -> u64 {
         let ticket = self.queue.push(records);
+        assert!(ticket > self.durable, "append {ticket} is new, and {} is durable", self.durable);
         if self.is_idle() {
             self.durable = ticket;
         }
@@ -173,14 +174,23 @@ impl Log {
     /// Everything appended from now on will lie at or after this place.
     pub fn head(&self) -> Position {
         match self.segments.newest() {
-            Some(newest) => Position { segment: newest.number, offset: self.tail.offset },
+            Some(newest) => {
+                let Tail { offset, .. } = self.tail;
+                assert!(offset <= newest.bytes, "the log ends at {offset}, its segment at {}", newest.bytes);
+                Position { segment: newest.number, offset }
+            }
             None => Position { segment: self.segments.first_number(), offset: 0 },
         }
     }
 
     /// Nothing below this place is needed any more: whole segments below it are removed, the newest never. What
     /// replaces their records must be durable already, in this log or elsewhere.
+    ///
+    /// # Panics
+    /// When the place is behind the head: nothing is there that could be given up.
     pub fn release(&mut self, below: Position) {
+        let head = self.head();
+        assert!(below <= head, "release up to {below}, and the log ends at {head}");
         self.segments.release(below.segment);
     }
 
@@ -251,6 +261,7 @@ impl Log {
     }
 
     fn begin_segment(&mut self, batch_bytes: u64) -> Option<Bytes> {
+        assert!(self.flight.is_none(), "a segment begins while a batch is on its way to the one before");
         let segment = self.segments.advance(batch_bytes)?;
         self.tail.offset = BLOCK_BYTES as u64;
         let header = SegmentHeader {
@@ -263,6 +274,7 @@ impl Log {
     }
 
     fn encode(&mut self, plan: Plan, segment_header: Bytes) -> Flight {
+        tracing::trace!("queued records have become a batch");
         let Position { segment, offset } = self.head();
         let (header, batch) = encode_batch(
             BatchHeader {
@@ -275,6 +287,10 @@ impl Log {
             },
             &self.queue.take(plan),
         );
+        let is_planned = (header.payload_bytes as usize, header.records as usize);
+        assert_eq!(is_planned, (plan.payload_bytes, plan.count), "bytes and records as planned");
+        let room = self.segments.newest().is_some_and(|newest| newest.has_room(offset, batch.len() as u64));
+        assert!(room, "a batch of {} bytes at {segment}:{offset} leaves its segment", batch.len());
         self.tail =
             Tail { offset: offset + batch.len() as u64, sequence: header.sequence + 1, chain: header.crc };
         let step = if segment_header.is_empty() { Step::WriteBatch } else { Step::WriteHeader };
@@ -323,9 +339,12 @@ impl Log {
 
     fn finish_batch(&mut self) {
         let flight = self.flight.take().expect("a batch is in flight");
-        assert!(flight.ticket >= self.durable, "tickets become durable in order");
+        let (done, taken) = (flight.ticket, self.queue.taken());
+        assert!(done >= self.durable, "ticket {done} is durable after {}", self.durable);
+        assert!(done <= taken, "ticket {done} is durable, and {taken} went into batches");
+        tracing::trace!("a batch is durable");
         // Appends of nothing that came meanwhile have nothing to wait for.
-        self.durable = if self.queue.is_empty() { self.queue.taken() } else { flight.ticket };
+        self.durable = if self.queue.is_empty() { taken } else { done };
     }
 }
 
@@ -344,7 +363,8 @@ impl Flight {
         self.step = match self.step {
             Step::WriteHeader => Step::SyncHeader,
             Step::SyncHeader => Step::WriteBatch,
-            Step::WriteBatch | Step::SyncBatch => Step::SyncBatch,
+            Step::WriteBatch => Step::SyncBatch,
+            Step::SyncBatch => unreachable!("a batch that is synced is finished"),
         };
     }
 }

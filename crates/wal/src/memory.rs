@@ -210,6 +210,8 @@ impl Stored {
 
 impl Disk for MemoryDisk {
     fn submit(&mut self, token: u64, io: Io) {
+        let before = self.pending.last().map_or(0, |(before, _)| *before);
+        assert!(token > before, "token {token} is submitted after {before}");
         self.pending.push((token, io));
         if self.at_once {
             self.complete(token);

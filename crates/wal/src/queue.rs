@@ -55,13 +55,28 @@ impl Queue {
 
     /// Takes the records of a plan.
     pub(crate) fn take(&mut self, plan: Plan) -> Vec<Record> {
+        let waiting = self.waiting.len();
+        assert!(plan.count <= waiting, "a plan of {} records, and {waiting} wait", plan.count);
+        assert!(plan.payload_bytes <= self.bytes, "a plan of {} bytes of {}", plan.payload_bytes, self.bytes);
         self.bytes -= plan.payload_bytes;
-        self.waiting.drain(..plan.count).map(|(_, record)| record).collect()
+        let records = self.waiting.drain(..plan.count).map(|(_, record)| record).collect();
+        assert!(
+            !self.waiting.is_empty() || self.bytes == 0,
+            "nothing waits, and it has {} bytes",
+            self.bytes
+        );
+        records
     }
 
     /// The highest ticket with nothing left in the queue, its own records and those of all before it.
     pub(crate) fn taken(&self) -> u64 {
-        self.waiting.front().map_or(self.appended, |(ticket, _)| ticket - 1)
+        let Some((ticket, _)) = self.waiting.front() else { return self.appended };
+        assert!(
+            (1..=self.appended).contains(ticket),
+            "ticket {ticket} waits, the newest is {}",
+            self.appended
+        );
+        ticket - 1
     }
 
     pub(crate) fn bytes(&self) -> usize {

@@ -37,6 +37,7 @@ impl Reader {
             let len = rest.min(len.max(CHUNK_BYTES) as u64) as usize;
             let number = self.segment.number;
             self.window = disk.read(number, offset, len).map_err(failed(Operation::Read, number))?;
+            assert_eq!(self.window.len(), len, "bytes that the disk reads at {number}:{offset}");
             self.start = offset;
         }
         Ok(self.window.slice((offset - self.start) as usize..(end - self.start) as usize))
@@ -50,6 +51,7 @@ impl Reader {
         from: u64,
         found: &mut dyn FnMut(u64, BatchHeader) -> Result<(), OpenError>,
     ) -> Result<u64, OpenError> {
+        assert!(from.is_multiple_of(BLOCK_BYTES as u64), "batches begin on boundaries, and {from} is none");
         let (mut offset, mut dirty) = (from, 0);
         while offset < self.segment.bytes {
             let block = self.view(disk, offset, BLOCK_BYTES)?;

@@ -15,7 +15,9 @@ use bytes::Bytes;
 use mutant::Mutant;
 
 use crate::disk::{Disk, DiskError, Operation, segment_file_name};
-use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, Bad, BatchHeader, SegmentHeader, decode_records};
+use crate::format::{
+    BATCH_HEADER_BYTES, BLOCK_BYTES, Bad, BatchHeader, FORMAT_VERSION, SegmentHeader, decode_records,
+};
 use crate::log::{Config, Tail};
 use crate::reader::{CHUNK_BYTES, Reader};
 use crate::record::{Position, Record};
@@ -76,7 +78,10 @@ pub enum OpenError {
         expected: u64,
     },
     /// The segment was written by another version of the program.
-    #[error("log file {file} has format version {found}. Start the version of the program that wrote it")]
+    #[error(
+        "log file {file} has format {found}, and this version of capstan has format {FORMAT_VERSION}: start it with the \
+         version that made it"
+    )]
     Version {
         /// File name of the segment.
         file: String,
@@ -103,6 +108,7 @@ pub(crate) fn recover(
 ) -> Result<(Segments, Tail, Recovered), OpenError> {
     let mut numbers = disk.segments().map_err(failed(Operation::List, 0))?;
     numbers.sort_unstable();
+    assert!(numbers.is_sorted_by(|a, b| a < b), "the disk lists each segment once: {numbers:?}");
     let mut recovery = Recovery::new(disk, config, visit);
     for &number in &numbers {
         recovery.read_segment(number)?;
@@ -178,6 +184,8 @@ impl<'a> Recovery<'a> {
         } else if (header.first_sequence, header.chain) != (self.tail.sequence, self.tail.chain) {
             return Err(self.stopped_before(&file, header.first_sequence));
         }
+        let before = self.live.back().map_or(0, |before| before.number);
+        assert!(before < number, "segment {number} is read after segment {before}");
         self.tail = Tail { offset: BLOCK_BYTES as u64, sequence: header.first_sequence, chain: header.chain };
         self.newest_batch = None;
         self.live.push_back(segment);
@@ -199,6 +207,13 @@ impl<'a> Recovery<'a> {
 
     fn accept(&mut self, segment: Segment, header: BatchHeader, batch: &Bytes) -> Result<(), OpenError> {
         let position = Position { segment: segment.number, offset: header.offset };
+        let end = header.offset + header.batch_bytes();
+        assert!(
+            end <= segment.bytes,
+            "a batch at {position} ends at {end}, its segment at {}",
+            segment.bytes
+        );
+        assert_eq!(header.sequence, self.tail.sequence, "number of the batch at {position}");
         let payload = &batch[BATCH_HEADER_BYTES..][..header.payload_bytes as usize];
         let start = header.offset + BATCH_HEADER_BYTES as u64;
         decode_records(payload, header.records, &mut |offset, record| {
@@ -206,11 +221,7 @@ impl<'a> Recovery<'a> {
         })
         .map_err(|bad| corrupt(position, format!("batch {}: {bad}", header.sequence)))?;
         self.newest_batch = Some((header.offset, header.batch_bytes()));
-        self.tail = Tail {
-            offset: header.offset + header.batch_bytes(),
-            sequence: header.sequence + 1,
-            chain: header.crc,
-        };
+        self.tail = Tail { offset: end, sequence: header.sequence + 1, chain: header.crc };
         self.recovered.batches += 1;
         self.recovered.records += u64::from(header.records);
         Ok(())
@@ -253,6 +264,8 @@ impl<'a> Recovery<'a> {
     fn finish(mut self, next: u64) -> Result<(Segments, Tail, Recovered), OpenError> {
         let newest = self.live.back().copied();
         if let Some(newest) = newest {
+            let Tail { offset, .. } = self.tail;
+            assert!(offset <= newest.bytes, "the log ends at {offset}, its segment at {}", newest.bytes);
             let dirty = match mutant::is(Mutant::LogTailTruncated) {
                 true => newest.bytes,
                 false => self.search_tail(newest)?,
@@ -278,7 +291,8 @@ impl<'a> Recovery<'a> {
 
     /// Zeroes what is not zero from an offset on.
     fn cut(&mut self, segment: Segment, offset: u64, dirty: u64, why: Bad) -> Result<(), OpenError> {
-        let Segment { number, .. } = segment;
+        let Segment { number, bytes } = segment;
+        assert!(dirty <= bytes, "segment {number} of {bytes} bytes is not zero up to {dirty}");
         if dirty <= offset {
             return Ok(());
         }

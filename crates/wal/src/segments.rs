@@ -23,6 +23,9 @@ impl Segment {
 
     /// Whether a batch has room at an offset.
     pub(crate) fn has_room(&self, offset: u64, batch_bytes: u64) -> bool {
+        let block = BLOCK_BYTES as u64;
+        assert!(offset.is_multiple_of(block), "a batch at {offset}, not on a boundary of {block}");
+        assert!(batch_bytes.is_multiple_of(block), "a batch of {batch_bytes} bytes, not of whole blocks");
         offset + batch_bytes <= self.bytes
     }
 }
@@ -85,6 +88,12 @@ impl Segments {
         next: u64,
         bytes: u64,
     ) -> Segments {
+        let all: Vec<u64> = live.iter().chain(&spares).map(|segment| segment.number).chain([next]).collect();
+        assert!(all.is_sorted_by(|a, b| a < b), "segments with records, spares, the next one: {all:?}");
+        assert!(
+            doomed.iter().all(|number| all.binary_search(number).is_err()),
+            "kept: {all:?}, not: {doomed:?}"
+        );
         let (creation, removal) = (Gate::default(), Gate::default());
         Segments {
             live,
@@ -130,6 +139,8 @@ impl Segments {
         };
         self.doomed.extend(self.spares.drain(..index).map(|spare| spare.number));
         let segment = self.spares.pop_front().expect("it was found");
+        let newest = self.newest().map_or(0, |newest| newest.number);
+        assert!(segment.number > newest, "segment {} is to follow segment {newest}", segment.number);
         self.live.push_back(segment);
         self.needed = 0;
         Some(segment)
@@ -138,7 +149,10 @@ impl Segments {
     /// Gives up the segments below a number; the newest one never.
     pub(crate) fn release(&mut self, below: u64) {
         while self.live.len() > 1 && self.live[0].number < below {
-            self.doomed.extend(self.live.pop_front().map(|segment| segment.number));
+            let given_up = self.live.pop_front().expect("there are two").number;
+            let oldest = self.live[0].number;
+            assert!(given_up < oldest, "segment {given_up} is given up, and {oldest} is kept");
+            self.doomed.push_back(given_up);
             self.removal.retry();
         }
     }
@@ -176,6 +190,8 @@ impl Segments {
         match result {
             Ok(()) => {
                 self.creation.succeed();
+                let before = self.spares.back().copied().or(self.newest()).map_or(0, |before| before.number);
+                assert!(before < segment.number, "segment {} was made after {before}", segment.number);
                 self.spares.push_back(segment);
             }
             Err(error) if error.may_pass() => self.creation.refuse(),
@@ -214,6 +230,8 @@ impl Segments {
     fn submit_removal(&mut self, token: &mut u64, disk: &mut dyn Disk) {
         let Some(&segment) = self.doomed.front() else { return };
         if self.removing.is_none() && !self.removal.is_resting() {
+            let newest = self.newest().map_or(0, |newest| newest.number);
+            assert!(segment != newest, "segment {segment} is written to, and about to be removed");
             *token += 1;
             self.removing = Some(*token);
             disk.submit(*token, Io::Remove { segment });

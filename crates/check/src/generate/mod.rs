@@ -235,7 +235,8 @@ impl Generator {
         }
     }
 
-    fn key(&mut self) -> Key {
+    /// A key as an op would name it: a group's name, where ops are over groups.
+    pub fn key(&mut self) -> Key {
         let at = self.rng.unit();
         let index = self.shares.partition_point(|share| *share <= at).min(self.shares.len() - 1);
         match self.retired[index] {

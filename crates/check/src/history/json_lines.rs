@@ -39,8 +39,8 @@
 //! | `trim`, `trim-range`, `history`, `advance` | `key`, `below`; `from`, `to`, `below`; `key`, `limit`, `before`; `at` | nothing that is judged |
 //!
 //! Events without an invocation before them are errors, except `info`; so is an invocation of a process that has an op
-//! under way. Empty lines are skipped, and so is the `info` of a process with a name, such as `nemesis`. Other fields are
-//! ignored.
+//! under way. Empty lines are skipped, and so is the `info` of a process with a name, such as `nemesis`, but for its `shards`: keys
+//! were dealt to so many shards, and an op over several keys was atomic in each. Other fields are ignored.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -57,6 +57,10 @@ pub fn write(history: &History, to: &mut dyn Write) -> io::Result<()> {
         events.extend(operation.returned.map(|returned| (returned.index, operation, false)));
     }
     events.sort_by_key(|(index, ..)| *index);
+    if let Some(shards) = history.shards() {
+        serde_json::to_writer(&mut *to, &json!({"process": "keyspace", "type": "info", "shards": shards}))?;
+        to.write_all(b"\n")?;
+    }
     for (_, operation, invokes) in events {
         let line = if invokes { invocation(operation) } else { completion(operation) };
         serde_json::to_writer(&mut *to, &Json::Object(line))?;
@@ -101,7 +105,7 @@ impl Reader {
             event.iter_mut().for_each(|(field, json)| numbers_to_texts(field, json));
         }
         if is_of_no_client(&event) {
-            return Ok(());
+            return self.keyspace(&event);
         }
         let process = words::unsigned(&event, "process")?.ok_or("the event lacks its 'process'")?;
         let micros = words::unsigned(&event, "time")?;
@@ -113,6 +117,16 @@ impl Reader {
             Some(other) => Err(format!("'{other}' is no type: use invoke, ok, fail or info")),
             None => Err("the event lacks its 'type': invoke, ok, fail or info".into()),
         }
+    }
+
+    fn keyspace(&mut self, event: &Map<String, Json>) -> Result<(), String> {
+        if let Some(shards) = words::unsigned(event, "shards")? {
+            let is_one = |count: &u32| (1..=u32::from(kv::SLOTS)).contains(count);
+            let count = u32::try_from(shards).ok().filter(is_one);
+            self.history
+                .set_shards(count.ok_or_else(|| format!("'shards' is {shards}: use 1 to {}", kv::SLOTS))?);
+        }
+        Ok(())
     }
 
     fn invoke(&mut self, process: u64, event: &Map<String, Json>, micros: Option<u64>) -> Result<(), String> {

@@ -20,6 +20,7 @@ pub(crate) use value::show;
 pub struct History {
     operations: Vec<Operation>,
     events: usize,
+    shards: Option<u32>,
 }
 
 /// One op of one client.
@@ -119,6 +120,16 @@ impl History {
     /// All operations, in the order of their calls.
     pub fn operations(&self) -> &[Operation] {
         &self.operations
+    }
+
+    /// Keys were dealt to so many shards by their slots: an op over several keys was atomic in each.
+    pub fn set_shards(&mut self, count: u32) {
+        self.shards = Some(count);
+    }
+
+    /// How many shards keys were dealt to, where that is known.
+    pub fn shards(&self) -> Option<u32> {
+        self.shards
     }
 
     /// How many events there are.

@@ -33,6 +33,13 @@ impl Recorder {
         Recorder::default()
     }
 
+    /// Nothing recorded yet, of a keyspace of so many shards.
+    pub fn of_shards(count: u32) -> Recorder {
+        let mut recorder = Recorder::default();
+        recorder.history.set_shards(count);
+        recorder
+    }
+
     /// A client asks now.
     pub fn invoke(&mut self, client: u64, request: &Request, micros: u64) -> Ticket {
         self.invoke_op(client, &request.op, micros)

@@ -29,9 +29,9 @@ pub enum Atomicity {
     /// All of it.
     #[default]
     Whole,
-    /// Each shard's part, in a keyspace of so many shards; ranges are not judged.
+    /// Each shard's part, in a keyspace of so many shards; of a range or delete-range each key.
     Shard(u32),
-    /// Each key; ranges are not judged.
+    /// Each key.
     Key,
 }
 
@@ -40,10 +40,6 @@ impl Model for Batch {
 
     fn calls(&self, index: usize, operation: &Operation) -> Result<Vec<Call>, Unjudged> {
         lower::unjudged_read(&operation.op).map_or(Ok(()), Err)?;
-        if self.atomicity != Atomicity::Whole && is_range(&operation.op) {
-            let writes = operation.op.class() != kv::Class::Read;
-            return Err(Unjudged { why: "a range over several shards is not atomic".into(), writes });
-        }
         let Some(call) = lower::whole(index, operation) else { return Ok(Vec::new()) };
         Ok(match self.atomicity {
             Atomicity::Whole => lower::grouped(call, |_| ()),
@@ -52,7 +48,13 @@ impl Model for Batch {
         })
     }
 
-    fn partition(&self, calls: Vec<Call>) -> Vec<Partition> {
+    fn partition(&self, mut calls: Vec<Call>) -> Vec<Partition> {
+        if self.atomicity != Atomicity::Whole {
+            let keys = lower::named_keys(&calls);
+            let by_key =
+                |call: Call| if is_range(&call.op) { lower::by_key(call, &keys) } else { vec![call] };
+            calls = calls.into_iter().flat_map(by_key).collect();
+        }
         let mut sets = Sets::default();
         for call in &calls {
             sets.join_keys(&call.op);

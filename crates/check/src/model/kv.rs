@@ -16,6 +16,9 @@ pub struct Kv {
     pub initial: Initial,
     /// An empty value and no value are the same, as in stores that answer an empty text for a missing key.
     pub empty_is_absent: bool,
+    /// A get-all, put-all, range or delete-range counts as one op of each of its keys. What such an op promises of several keys
+    /// together is then not judged.
+    pub divides: bool,
 }
 
 /// What a key begins with.
@@ -40,12 +43,9 @@ impl Model for Kv {
         if leaves_values(&operation.op) {
             return Ok(Vec::new());
         }
-        if single_key(&operation.op).is_none() {
-            let writes = operation.op.class() != kv::Class::Read;
-            return Err(Unjudged {
-                why: "the model kv judges ops of single keys only: use batch".into(),
-                writes,
-            });
+        if single_key(&operation.op).is_none() && !(self.divides && is_divisible(&operation.op)) {
+            let why = "the model kv judges ops of single keys only: use batch".into();
+            return Err(Unjudged { why, writes: operation.op.class() != kv::Class::Read });
         }
         let call = lower::whole(index, operation);
         Ok(call
@@ -55,8 +55,9 @@ impl Model for Kv {
     }
 
     fn partition(&self, calls: Vec<Call>) -> Vec<Partition> {
+        let keys = lower::named_keys(&calls);
         let mut by_key: BTreeMap<Key, Vec<Call>> = BTreeMap::new();
-        for call in calls {
+        for call in calls.into_iter().flat_map(|call| lower::by_key(call, &keys)) {
             let key = single_key(&call.op).expect("calls() refuses the others").clone();
             by_key.entry(key).or_default().push(call);
         }
@@ -116,6 +117,11 @@ impl Model for Kv {
 /// Names no key, and changes no value of any.
 fn leaves_values(op: &Op) -> bool {
     matches!(op, Op::TrimRange { .. } | Op::Advance { .. })
+}
+
+/// May count as one op of each key.
+fn is_divisible(op: &Op) -> bool {
+    matches!(op, Op::GetAll { .. } | Op::PutAll { .. } | Op::Range(_) | Op::DeleteRange { .. })
 }
 
 impl Kv {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kv::{Answer, Key, KeyAnswer, Op, Page, Row};
+use kv::{Answer, Direction, Key, KeyAnswer, Op, Page, Range, Row};
 
 use super::cells::is_pure;
 use super::{Call, Unjudged};
@@ -39,6 +39,95 @@ pub(super) fn grouped<G: Ord>(call: Call, group: impl Fn(&Key) -> G) -> Vec<Call
         parts.entry((group(key), fate)).or_default().insert(key);
     }
     parts.into_iter().filter_map(|((_, fate), keys)| part(&call, fate, &keys)).collect()
+}
+
+/// All keys that calls name.
+pub(super) fn named_keys(calls: &[Call]) -> BTreeSet<Key> {
+    let mut keys = BTreeSet::new();
+    for call in calls {
+        call.op.for_each_key(&mut |key| {
+            keys.insert(key.clone());
+        });
+    }
+    keys
+}
+
+/// The calls of an op over several keys that is atomic per key: a get, put or delete of each key. What a range or delete-range
+/// met is known of those of `keys` that it came to. Other calls stay as they are.
+pub(super) fn by_key(call: Call, keys: &BTreeSet<Key>) -> Vec<Call> {
+    match &call.op {
+        Op::GetAll { .. } | Op::PutAll { .. } => grouped(call, Key::clone).into_iter().map(single).collect(),
+        Op::Range(range) => range_by_key(&call, range, keys),
+        Op::DeleteRange { from, to } => delete_by_key(&call, from, to.as_ref(), keys),
+        _ => vec![call],
+    }
+}
+
+/// What a delete-range did to each key: up to where it goes on they are gone, and behind that a shard may have gone on already.
+fn delete_by_key(call: &Call, from: &Key, to: Option<&Key>, keys: &BTreeSet<Key>) -> Vec<Call> {
+    let (next, is_empty) = match &call.answer {
+        Some(Answer::Deleted { count, next, .. }) => (next.as_ref(), *count == 0),
+        _ => (None, false),
+    };
+    let found = is_empty.then(|| Answer::Deleted { count: 0, previous: None, next: None });
+    let inside = keys.iter().filter(|key| *key >= from && to.is_none_or(|to| *key < to));
+    let delete = |key: &Key| {
+        let op = Op::Delete { key: key.clone(), previous: false };
+        match next.is_none_or(|next| key < next) {
+            true => Some(Call { op, answer: found.clone(), ..*call }),
+            false => (!is_empty).then(|| Call { op, answer: None, returned: None, ..*call }),
+        }
+    };
+    inside.filter_map(delete).collect()
+}
+
+/// A get-all or put-all of one key, as a get or put.
+fn single(call: Call) -> Call {
+    match (call.op, call.answer) {
+        (Op::GetAll { keys, at }, answer) => {
+            let key = keys.into_iter().next().expect("a part has its key");
+            let row = match answer {
+                Some(Answer::Many(answers)) => answers.into_iter().find_map(|answer| answer.result.ok()),
+                _ => None,
+            };
+            Call { op: Op::Get { key, at }, answer: row.map(Answer::Row), ..call }
+        }
+        (Op::PutAll { rows }, answer) => {
+            let (key, value) = rows.into_iter().next_back().expect("a part has its key");
+            let answer = answer.map(|_| Answer::Put { previous: None });
+            Call { op: Op::Put { key, value, deadline: None, previous: false }, answer, ..call }
+        }
+        (op, answer) => Call { op, answer, ..call },
+    }
+}
+
+/// What a page says of each key: its row, or that it was not there.
+fn range_by_key(call: &Call, range: &Range, keys: &BTreeSet<Key>) -> Vec<Call> {
+    let Some(Answer::Page(page)) = &call.answer else { return Vec::new() };
+    if range.count_only || range.at.is_some() {
+        return Vec::new();
+    }
+    let get = |key: &Key, row: Option<Row>| {
+        let op = Op::Get { key: key.clone(), at: None };
+        Call { op, answer: Some(Answer::Row(row)), ..*call }
+    };
+    let shown: BTreeMap<&Key, &Row> = page.rows.iter().map(|row| (&row.key, row)).collect();
+    let absent = keys.iter().filter(|key| covers(range, page, key) && !shown.contains_key(key));
+    let absent = absent.map(|key| get(key, None));
+    let present = shown.iter().filter(|_| !range.keys_only).map(|(key, row)| get(key, Some((*row).clone())));
+    present.chain(absent).collect()
+}
+
+/// Whether a page came to a key.
+fn covers(range: &Range, page: &Page, key: &Key) -> bool {
+    let backward = range.direction == Direction::Backward;
+    let behind = |key: &Key, other: &Key| if backward { key < other } else { key > other };
+    let is_full = range.limit > 0 && page.rows.len() as u64 >= u64::from(range.limit);
+    let end = page.next.as_ref().or(page.rows.last().filter(|_| is_full).map(|row| &row.key));
+    *key >= range.from
+        && range.to.as_ref().is_none_or(|to| key < to)
+        && range.page.as_ref().is_none_or(|page| behind(key, page))
+        && end.is_none_or(|end| !behind(key, end))
 }
 
 /// Why an operation that only reads is left out, if it is.

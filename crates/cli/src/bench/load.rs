@@ -4,15 +4,28 @@ use std::io::{self, IsTerminal};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
 use kv::{Error, Key, Op, Value};
 use tokio::task::JoinSet;
 
-use super::Work;
 use super::pace::Pace;
-use crate::args::Options;
 use crate::connect::Store;
+use crate::options::Options;
+
+/// What a client asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Work {
+    /// Store values.
+    Put,
+    /// Read values.
+    Get,
+    /// Both by turns of chance, half and half.
+    Mixed,
+    /// Only whether the server is there.
+    Echo,
+}
 
 /// What is asked.
 pub struct Load {

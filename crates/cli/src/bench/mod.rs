@@ -18,12 +18,12 @@ use clap::ValueEnum;
 use kv::VALUE_BYTES_MAX;
 use serde_json::json;
 
-use crate::args::{Connect, Options};
 use crate::connect::{self, Store};
 use crate::exit::{Code, Error};
+use crate::options::{Connect, Options};
 use crate::parse;
 use crate::print::Output;
-use load::{Load, Tally};
+use load::{Load, Tally, Work};
 
 /// The options of `capstan bench`.
 #[derive(Clone, Debug, clap::Args)]
@@ -61,19 +61,6 @@ pub struct Args {
     /// How many connections to each node they share [default: one for 64 clients]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=CLIENTS_MAX))]
     pub connections: Option<u32>,
-}
-
-/// What a client asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Work {
-    /// Store values.
-    Put,
-    /// Read values.
-    Get,
-    /// Both by turns of chance, half and half.
-    Mixed,
-    /// Only whether the server is there.
-    Echo,
 }
 
 /// More tasks than this measure the load generator.

@@ -11,14 +11,14 @@ use bytes::Bytes;
 use kv::{Answer, Key, Op, Reply, Value};
 use serde::Deserialize;
 
+use super::ask::ask;
 use super::op::Asked;
-use super::run::ask;
 use crate::answer;
-use crate::args::Options;
 use crate::connect::Store;
 use crate::escape;
 use crate::exit::{Code, Error};
 use crate::lines::{Line, Lines, too_long};
+use crate::options::Options;
 use crate::print::Output;
 
 /// Rows of one step: enough to be quick, few enough for one op.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use kv::{Direction, Expect, Function, Key, Op, Range, Side, VALUE_BYTES_MAX};
 
-use super::{Command, txn};
+use super::command::Command;
+use super::txn;
 use crate::escape;
 use crate::exit::Error;
 use crate::parse::{Deadline, KeyWord, ValueWord};

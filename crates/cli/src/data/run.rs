@@ -4,13 +4,15 @@ use std::io::BufReader;
 
 use kv::{Answer, Class, Key, Op, PAGE_ROWS_MAX, Page, Range, Reply, Version};
 
+use super::ask::ask;
+use super::command::Command;
+use super::lines;
 use super::op::{Asked, Input};
-use super::{Command, lines};
 use crate::answer;
-use crate::args::Options;
 use crate::connect::Store;
 use crate::exit::{Code, Error};
 use crate::hint::Hint;
+use crate::options::Options;
 use crate::print::Output;
 
 /// Runs a command and prints what it answers.
@@ -55,22 +57,6 @@ async fn asked(
         (op, Command::Get { raw: true, .. }) if !out.json => raw(op, store, options, out).await,
         (op, _) => one(Asked { op, ttl: asked.ttl }, store, options, out).await,
     }
-}
-
-/// Asks, and tells the receipt where that is wanted.
-pub async fn ask(
-    asked: Asked,
-    store: &dyn Store,
-    options: &Options,
-    out: &mut Output<'_>,
-) -> Result<Reply, Error> {
-    asked.op.validate()?;
-    let reply = store.call(options.request(asked.op), asked.ttl).await?;
-    if options.receipt {
-        // Fails only for the data before it, which has its own end.
-        let _ = answer::print_receipt(&reply.receipt, out);
-    }
-    Ok(reply)
 }
 
 async fn one(

@@ -9,10 +9,11 @@ use std::os::unix::ffi::OsStringExt;
 use bytes::Bytes;
 use clap::Parser;
 
-use crate::args::{Cli, Command, Options};
+use crate::args::{Cli, Command};
 use crate::connect;
 use crate::exit::{Code, Error};
 use crate::fake::Fake;
+use crate::options::Options;
 use crate::print::Output;
 
 /// What a command left behind.

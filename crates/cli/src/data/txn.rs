@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use clap::Parser;
 use kv::{Condition, Expect, Op, Value};
 
-use super::Command;
+use super::command::Command;
 use crate::exit::Error;
 use crate::{escape, parse, words};
 

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::args::Options;
+use crate::options::Options;
 use crate::{cluster, data};
 
 /// A line of the shell.

@@ -15,7 +15,7 @@ use reedline::{
 
 use super::complete::Words;
 use super::line::definition;
-use super::{Outcome, Shell};
+use super::session::{Outcome, Shell};
 use crate::exit::{Code, Error};
 use crate::print::Output;
 

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::Args;
-use super::nodes::Member;
+use super::args::Args;
+use super::member::Member;
 use super::wait::Taking;
 use crate::exit::Error;
 use crate::parse::{Deleted, Engine, History};
@@ -102,6 +102,7 @@ pub fn settle(args: &Args) -> Result<Fixed, Error> {
 /// Fixes this for all starts to come.
 pub fn fix(folder: &Path, fixed: &Fixed) -> Result<(), Error> {
     let written = Written {
+        format: FORMAT,
         nodes: fixed.nodes,
         engine: fixed.engine.to_string(),
         history: fixed.history.to_string(),
@@ -124,9 +125,18 @@ const FIXED: &str = "cluster.json";
 const FIXED_NEW: &str = "cluster.json.new";
 /// The fewest that outlive the loss of one.
 const NODES: u16 = 3;
+/// Files of format 1 say no format.
+const FORMAT: u32 = 2;
+
+/// What says whether the rest can be read.
+#[derive(Deserialize)]
+struct Format {
+    format: Option<u32>,
+}
 
 #[derive(Serialize, Deserialize)]
 struct Written {
+    format: u32,
     nodes: u16,
     engine: String,
     history: String,
@@ -137,7 +147,7 @@ struct Written {
 fn read(folder: &Path) -> Result<Option<Fixed>, Error> {
     let path = folder.join(FIXED);
     let broken = |error: &dyn std::fmt::Display| {
-        Error::Usage(format!("reading {}: {error}; mend it, or choose another --data", path.display()))
+        Error::Usage(format!("reading {}: {error}, or choose another --data", path.display()))
     };
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
@@ -147,13 +157,26 @@ fn read(folder: &Path) -> Result<Option<Fixed>, Error> {
     parse(&bytes).map(Some).map_err(|error| broken(&error))
 }
 
-/// What the content of the file fixes.
+/// What the content of the file fixes. An error says what to do.
 pub fn parse(bytes: &[u8]) -> Result<Fixed, String> {
-    let written: Written = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    let engine = clap::ValueEnum::from_str(&written.engine, false)?;
+    let broken = |error: String| format!("{error}; mend it");
+    let Format { format } = serde_json::from_slice(bytes).map_err(|error| broken(error.to_string()))?;
+    let format = format.unwrap_or(1);
+    if format != FORMAT {
+        return Err(format!(
+            "the cluster has format {format}, and this version of capstan has format {FORMAT}: start it with the version that \
+             made it; to take the data along, print it there with 'capstan range '' --json', and put it into a new cluster \
+             with 'capstan putall --json'"
+        ));
+    }
+    let written: Written = serde_json::from_slice(bytes).map_err(|error| broken(error.to_string()))?;
+    fixed(&written).map_err(broken)
+}
+
+fn fixed(written: &Written) -> Result<Fixed, String> {
     Ok(Fixed {
         nodes: written.nodes,
-        engine,
+        engine: clap::ValueEnum::from_str(&written.engine, false)?,
         history: written.history.parse()?,
         deleted_history: written.deleted_history.parse()?,
         shards: written.shards,
@@ -270,7 +293,7 @@ mod tests {
     #[test]
     fn folder_of_a_node_that_runs_on_is_busy_until_it_ends() {
         let folder = tempfile::tempdir().unwrap();
-        let members = crate::up::nodes::members(2, 7400);
+        let members = crate::up::member::members(2, 7400);
         let is_free = || matches!(check_free(folder.path(), &members).unwrap(), Taking::Taken(()));
         assert!(is_free());
         fs::create_dir(folder.path().join("n2")).unwrap();
@@ -287,6 +310,19 @@ mod tests {
         fs::write(folder.path().join("thesis.txt"), "x").unwrap();
         let error = settle(&args(folder.path())).unwrap_err();
         assert!(error.to_string().contains("thesis.txt"), "{error}");
+    }
+
+    #[test]
+    fn folder_of_another_format_is_refused_with_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let before = r#"{"nodes":3,"engine":"disk","history":"16","deleted_history":"5m","shards":4}"#;
+        for (format, text) in [(1, before), (3, r#"{"format":3,"members":[]}"#)] {
+            fs::write(folder.path().join(FIXED), text).unwrap();
+            let error = settle(&args(folder.path())).unwrap_err();
+            let why = error.to_string();
+            assert!(why.contains(&format!("has format {format}")) && why.contains("putall --json"), "{why}");
+            assert_eq!(error.code(), crate::exit::Code::Usage);
+        }
     }
 
     #[test]

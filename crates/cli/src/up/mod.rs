@@ -9,7 +9,9 @@
 //! When this process is killed, the kernel kills the nodes. That is no harm: they are made to be killed. They end a little
 //! later than it; the next start waits for them ([`wait`]).
 
+mod args;
 pub mod folder;
+mod member;
 mod nodes;
 mod ready;
 mod restart;
@@ -30,63 +32,18 @@ use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::Options;
 use crate::connect;
 use crate::exit::{Code, Error};
-use crate::parse::{self, Deleted, Engine, History};
+use crate::options::Options;
 use crate::print::Output;
 use crate::shell::{Prompt, Shell, run_prompt};
-use nodes::{Launch, Member, Nodes};
+use member::Member;
+use nodes::{Launch, Nodes};
 use ready::Waiting;
 use wait::patiently;
 
-/// The options of `capstan up`.
-#[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "\
-Examples:
-  capstan up                        three nodes, data in ./capstan-data
-  capstan up --nodes 5 --data /tmp/five --base-port 8400
-  capstan up --engine memory --history all
-  capstan up < /dev/null &          no shell; stop it with kill
-  capstan up --rejoin n2            n2 comes back after its folder was lost
-The nodes are n1, n2 and so on; clients connect to base port + 1, + 2 and so
-on. Started again, it goes on with what is in the folder: nodes, engine,
-history and shards are fixed by the first start.")]
-pub struct Args {
-    /// How many nodes [default: 3]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=NODES_MAX))]
-    pub nodes: Option<u16>,
-    /// The folder of the cluster; made when it is not there
-    #[arg(long, value_name = "FOLDER", default_value = "./capstan-data")]
-    pub data: PathBuf,
-    /// Ports are counted from here
-    #[arg(long, value_name = "PORT", default_value_t = 7400)]
-    #[arg(value_parser = clap::value_parser!(u16).range(1..=BASE_PORT_MAX))]
-    pub base_port: u16,
-    /// Where rows are kept [default: disk]
-    #[arg(long, value_enum)]
-    pub engine: Option<Engine>,
-    /// How many revisions of a key are kept: a count, or all [default: 16]
-    #[arg(long, value_name = "N|all")]
-    pub history: Option<History>,
-    /// How long those of a deleted key are kept: a duration, or all [default: 5m]
-    #[arg(long, value_name = "DURATION|all")]
-    pub deleted_history: Option<Deleted>,
-    /// How many shards [default: 4]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=crate::serve::SHARDS_MAX))]
-    pub shards: Option<u32>,
-    /// Memory per node for entries that a slow node may still need
-    #[arg(long, value_name = "SIZE", value_parser = parse::size)]
-    pub entry_cache: Option<usize>,
-    /// This node's folder was lost or moved away: the others make it whole
-    #[arg(long, value_name = "NODE", value_parser = parse::name)]
-    pub rejoin: Option<String>,
-}
+pub use args::Args;
 
-/// As many as there are ports between those for clients and those for peers.
-const NODES_MAX: i64 = crate::serve::PEER_PORT_OFFSET as i64;
-/// The highest base that leaves room for the ports above it.
-const BASE_PORT_MAX: i64 = u16::MAX as i64 - 2 * NODES_MAX;
 /// How often the nodes are looked after: a fraction of the shortest delay of a restart.
 const TICK: Duration = Duration::from_millis(50);
 /// How long a node may take to stop before it is killed.
@@ -148,7 +105,7 @@ fn plan(args: &Args, quiet: bool) -> Result<Launch, Error> {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let cores = |nodes: u16| (cpus / usize::from(nodes)).max(1);
     let fixed = folder::settle(args)?;
-    let members = nodes::members(fixed.nodes, args.base_port);
+    let members = member::members(fixed.nodes, args.base_port);
     if let Some(name) = args.rejoin.as_ref().filter(|name| members.iter().all(|member| member.name != **name))
     {
         return Err(Error::Usage(format!("--rejoin {name}: the nodes are n1 to n{}", fixed.nodes)));
@@ -328,7 +285,8 @@ impl Up {
         self.shell = Some(ShellThread { news: news.sender(), stop: stop.clone() });
         let run = move || {
             let prompt = Prompt { news: Some(news), stop };
-            let left = Shell::new(&addresses, &options, runtime).and_then(|shell| run_prompt(&shell, prompt));
+            let left =
+                Shell::connect(&addresses, &options, runtime).and_then(|shell| run_prompt(&shell, prompt));
             if let Err(error) = left {
                 let _ = writeln!(io::stderr(), "error: {error}");
             }

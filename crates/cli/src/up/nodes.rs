@@ -14,32 +14,10 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::folder::Fixed;
+use super::member::Member;
 use super::restart::{End, Next, Restarts};
 use super::wait::Taking;
 use crate::exit::Error;
-use crate::serve::PEER_PORT_OFFSET;
-
-/// One node of the plan.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// Its name: n1, n2 and so on.
-    pub name: String,
-    /// Where clients connect.
-    pub address: String,
-    /// Where the other nodes connect.
-    pub peer_address: String,
-}
-
-/// The members of a cluster of so many nodes.
-pub fn members(nodes: u16, base_port: u16) -> Vec<Member> {
-    let address = |port: u16| format!("127.0.0.1:{port}");
-    let member = |index: u16| Member {
-        name: format!("n{index}"),
-        address: address(base_port + index),
-        peer_address: address(base_port + PEER_PORT_OFFSET + index),
-    };
-    (1..=nodes).map(member).collect()
-}
 
 /// Checks that nobody else listens where the members will.
 pub fn check_ports(members: &[Member]) -> Result<Taking<()>, Error> {
@@ -292,6 +270,7 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
+    use super::super::member::members;
     use super::*;
     use crate::parse::{Deleted, Engine, History};
 
@@ -312,13 +291,6 @@ mod tests {
             rejoin: Some("n3".into()),
             quiet: false,
         }
-    }
-
-    #[test]
-    fn members_have_ports_above_the_base() {
-        let member = &members(3, 7400)[2];
-        assert_eq!((member.name.as_str(), member.address.as_str()), ("n3", "127.0.0.1:7403"));
-        assert_eq!(member.peer_address, "127.0.0.1:7423");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use kv::cluster::Status;
 use tokio::runtime::Handle;
 
-use super::nodes::Member;
+use super::member::Member;
 use crate::connect::{self, Store};
 
 /// A node that is not ready.

@@ -39,11 +39,13 @@ impl Service {
         let shape = Shape::of(&message);
         let mut request = request::decode(message, &*self.clock)?;
         request.op.validate()?;
+        tracing::trace!("a message has become a request");
         if let Some(time) = time_left(metadata) {
             request.timeout = request.timeout.min(time);
         }
         let (reply, share) = self.submit_with_room(request, shape.is_read(), tab).await?;
         let response = reply::encode(&shape, reply)?;
+        tracing::trace!("a reply has become a message");
         check_fits(&shape, response).map(|response| (response, share))
     }
 

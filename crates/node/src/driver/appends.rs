@@ -1,6 +1,7 @@
 //! What is on its way to the disk: appends to the log, flushes of the table.
 
 use kv::ShardId;
+use mutant::Mutant;
 use replication::{Input, Ticket};
 
 use super::core::{Append, Core};
@@ -23,8 +24,12 @@ impl Core {
             records.push(generation_record(shard, install.generation));
         }
         let ticket = self.append(records, false);
+        tracing::trace!("records go to the log");
         assert!(self.appends.back().is_none_or(|before| before.ticket < ticket), "tickets rise");
         self.appends.push_back(Append { ticket, shard, own });
+        if mutant::is(Mutant::GenerationLoadedBeforeSwitch) {
+            self.switch_generation(shard, ticket);
+        }
     }
 
     /// Appends records, and returns the ticket under which they become durable.

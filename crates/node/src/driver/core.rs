@@ -114,6 +114,7 @@ impl Core {
     pub fn end_turn(&mut self, node: &Node) {
         self.retry_waiting(node);
         for (shard, ops) in std::mem::take(&mut self.proposals) {
+            tracing::trace!("a turn's writes are proposed");
             self.give(shard, Input::Propose { ops });
         }
         self.settle(node);

@@ -23,6 +23,7 @@ impl Core {
             Output::Apply { at, entry, tokens, copies } => {
                 let replica = self.replicas.get_mut(&shard).expect("a replica that has outputs is there");
                 replica.applies(Applying { index: at.index, tokens, copies });
+                tracing::trace!("an entry goes to the table");
                 self.work.push(Work::Run(Job::Apply { shard, at, entry }));
             }
             Output::Fetch { tokens } => tokens.into_iter().for_each(|token| self.fetch(node, shard, token)),

@@ -141,6 +141,7 @@ impl Core {
             return self.finish(token, Err(Error::Unavailable(why)));
         }
         self.propose(shard, token, op);
+        tracing::trace!("a write is given to its replica");
     }
 
     fn forward(&mut self, node: &Node, token: Token, to: NodeId) {

@@ -1,6 +1,7 @@
 //! Writes: what the table has applied is answered, and what a replica does not order is turned away.
 
 use kv::{Answer, Epoch, Error, Index, Level, Receipt, Reply, ShardId, Version};
+use mutant::Mutant;
 use replication::{Input, Token};
 
 use super::core::Core;
@@ -25,7 +26,8 @@ impl Core {
         replica.last = replica.last.max(last);
         self.give(shard, Input::Applied { index });
         for (token, (result, version)) in tokens.into_iter().zip(results) {
-            let receipt = receipt(node, (shard, epoch), version, applying.copies);
+            let copies = applying.copies + u32::from(mutant::is(Mutant::CopiesOverstated));
+            let receipt = receipt(node, (shard, epoch), version, copies);
             self.finish_write(node, token, result.map(|answer| Reply { answer, receipt }));
         }
     }
@@ -34,6 +36,7 @@ impl Core {
         // It may have been given up before it was ordered.
         let Some(open) = self.open.get(token) else { return };
         assert!(!open.is_read(), "a read is in no entry");
+        tracing::trace!("a write has its answer");
         if open.is_advance() { self.advanced(node, token) } else { self.finish(token, result) }
     }
 

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use kv::{Error, NodeId, Op, Protocol, Reply};
+use kv::{Error, NodeId, Op, Protocol, Reply, ShardId};
 use node::route::{Plan, ShardMap};
 use node::wire::Frame;
 use node::{Config, Driver, Executor, Input, Now, Part, Ran, Recovery, Work};
 use replication::Instant;
-use storage::{History, Kind, Options, Table};
+use storage::{History, Kind, Options, ShardSnapshot, Table};
 
 /// Two seconds in steps of a tick are enough for an election.
 pub const ELECTION_STEPS: usize = 120;
@@ -25,8 +25,19 @@ pub struct Cluster {
     pub deaf: Vec<NodeId>,
     /// The frames that were sent: from, to, what.
     pub sent: Vec<(NodeId, NodeId, Frame)>,
+    /// The snapshots that were sent: they arrive when a test has them arrive.
+    pub snapshots: Vec<SentSnapshot>,
     map: ShardMap,
     clients: u64,
+}
+
+/// A snapshot on its way.
+pub struct SentSnapshot {
+    pub from: NodeId,
+    pub to: NodeId,
+    pub shard: ShardId,
+    pub header: Bytes,
+    pub snapshot: Box<ShardSnapshot>,
 }
 
 pub struct Node {
@@ -51,6 +62,7 @@ impl Cluster {
             cut: Vec::new(),
             deaf: Vec::new(),
             sent: Vec::new(),
+            snapshots: Vec::new(),
             map,
             clients: 0,
         };
@@ -160,6 +172,16 @@ impl Cluster {
         }
     }
 
+    /// Connects a node again that was cut off.
+    pub fn mend(&mut self, node: NodeId) {
+        self.cut.retain(|cut| *cut != node);
+        let ids: Vec<NodeId> = self.nodes.keys().copied().filter(|id| *id != node).collect();
+        for other in ids {
+            self.node(other).inputs.push_back(Input::PeerUp { node });
+            self.node(node).inputs.push_back(Input::PeerUp { node: other });
+        }
+    }
+
     pub fn node(&mut self, id: NodeId) -> &mut Node {
         self.nodes.get_mut(&id).expect("the test names a node of the cluster")
     }
@@ -212,6 +234,9 @@ impl Cluster {
             Work::Answer { client, result } => {
                 self.seen.push((id, "answer"));
                 assert!(self.answers.insert(client, result).is_none(), "a request is answered once");
+            }
+            Work::SendSnapshot { shard, to, header, snapshot } => {
+                self.snapshots.push(SentSnapshot { from: id, to, shard, header, snapshot });
             }
             _ => {}
         }

@@ -6,4 +6,5 @@ mod cluster;
 mod expiry;
 mod faults;
 mod snapshots;
+mod switch;
 mod walk;

@@ -53,6 +53,11 @@ impl Guard {
         self.whole_at == Index::MAX
     }
 
+    /// It is whole with a log up to here; [`Index::MAX`] = nobody has said yet.
+    pub(super) fn whole_at(&self) -> Index {
+        self.whole_at
+    }
+
     /// Whether it has what it had acknowledged.
     pub(super) fn is_whole(&self, durable: Index) -> bool {
         durable >= self.whole_at || mutant::is(Mutant::RejoinedVotesAtOnce)

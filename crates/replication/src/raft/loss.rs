@@ -193,7 +193,7 @@ impl Raft {
         }
     }
 
-    fn others(&self) -> impl Iterator<Item = NodeId> + '_ {
+    pub(super) fn others(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.core.view().members.iter().map(|member| member.node).filter(|node| *node != self.config.id)
     }
 

@@ -92,7 +92,7 @@
 //! | `guard` | when a replica may vote, and the ticks |
 //! | `loss` | what a replica that lost entries says, and what it is answered |
 //! | `snapshots` | the snapshots for followers behind the log |
-//! | `observe` | what messages say, for whoever watches |
+//! | `observe`, `describe` | what messages say and what a replica is, for whoever watches |
 //!
 //! # The rules it keeps beside raft's own
 //!
@@ -113,6 +113,7 @@
 //! that was made for a follower and is not sent, because the leadership went elsewhere, is never asked for again.
 
 mod core;
+mod describe;
 #[doc(hidden)]
 pub mod fuzz;
 mod guard;

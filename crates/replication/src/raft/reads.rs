@@ -224,9 +224,7 @@ impl Reads {
     }
 
     fn place(&mut self, token: Token, read: Read, moment: Moment) {
-        let fresh = |confirmed: &Confirmed, millis: u64| {
-            moment.now.since(confirmed.began) <= millis.saturating_mul(1000)
-        };
+        let fresh = |confirmed: &Confirmed, millis: u64| is_within(moment.now.since(confirmed.began), millis);
         match read.level {
             Level::Local => self.index(token, Index::ZERO, Proof::Local(self.known(moment)), moment.applied),
             _ if moment.is_leased() => self.index(token, moment.commit, Proof::Lease, moment.applied),
@@ -263,7 +261,7 @@ impl Reads {
             Proof::Round(round) => {
                 let staleness = moment.now.since(round.began);
                 let Level::Bounded(millis) = read.level else { return None };
-                (staleness <= millis.saturating_mul(1000)).then_some((read.level, staleness))
+                is_within(staleness, millis).then_some((read.level, staleness))
             }
             Proof::Local(since) => {
                 Some((Level::Local, since.map_or(u64::MAX, |since| moment.now.since(since))))
@@ -284,6 +282,11 @@ impl Reads {
             self.settled = Some(confirmed);
         }
     }
+}
+
+/// Whether what is so old is young enough for a bound.
+fn is_within(staleness_micros: u64, millis: u64) -> bool {
+    staleness_micros <= millis.saturating_mul(1000) || mutant::is(Mutant::BoundIgnored)
 }
 
 #[cfg(test)]

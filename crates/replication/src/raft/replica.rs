@@ -318,6 +318,7 @@ impl Raft {
         self.given = at.index;
         self.applying.push_back(at);
         let tokens = self.proposals.committed(at);
+        tracing::trace!("an entry is agreed on");
         let is_ops = entry.kind == 0;
         if !is_ops {
             self.lease.revoke();
@@ -358,7 +359,10 @@ impl Raft {
         }
         let Some((entry, tokens)) = self.batch.next(self.clock) else { return false };
         match self.core.propose(entry) {
-            Some(at) => self.proposals.appended(at, tokens),
+            Some(at) => {
+                tracing::trace!("ops have become an entry");
+                self.proposals.appended(at, tokens);
+            }
             None => {
                 out.extend(tokens.into_iter().map(|token| Output::Refuse { token, error: not_appended() }))
             }

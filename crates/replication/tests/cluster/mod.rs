@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use kv::{Entry, Epoch, NodeId, Op, Position, ReplicaId, Stamped, Version};
+use kv::{Entry, Epoch, Level, NodeId, Op, Position, ReplicaId, Scope, Stamped, Version};
 use replication::{Input, Instant, Output, Recovery, Replicate, Revision, Ticket, Token, View, raft};
 
 /// The state that the entries lead to: the keys that were put, in order.
@@ -53,6 +53,8 @@ pub struct Cluster {
     pub rates: BTreeMap<u64, u64>,
     pub seed: u64,
     pub cache_bytes: usize,
+    /// Whether snapshots cannot be made.
+    pub snapshots_fail: bool,
     next_token: Token,
 }
 
@@ -66,6 +68,7 @@ impl Cluster {
             rates: (1..=count).map(|id| (id, 1000)).collect(),
             seed,
             cache_bytes,
+            snapshots_fail: false,
             next_token: 1,
         };
         (1..=count).for_each(|id| drop(cluster.nodes.insert(id, Node::empty())));
@@ -86,7 +89,7 @@ impl Cluster {
     }
 
     pub fn local_now(&self, id: u64) -> Instant {
-        Instant(u64::from(id) * 1_000_000_000 + self.now * self.rates[&id] / 1000)
+        Instant(id * 1_000_000_000 + self.now * self.rates[&id] / 1000)
     }
 
     pub fn token(&mut self) -> Token {
@@ -112,6 +115,33 @@ impl Cluster {
         let token = self.token();
         self.step(id, Input::Propose { ops: vec![(token, Stamped { id: None, op }.encode())] });
         token
+    }
+
+    /// Asks whether a read may be served.
+    pub fn read(&mut self, id: u64, level: Level) -> Token {
+        let token = self.token();
+        self.step(id, Input::Read { token, scope: Scope::Shard, level });
+        token
+    }
+
+    /// The rows of a read are there.
+    pub fn fetched(&mut self, id: u64, token: Token) {
+        self.step(id, Input::Fetched { token });
+    }
+
+    /// Nobody waits for a request any more.
+    pub fn forget(&mut self, id: u64, token: Token) {
+        self.step(id, Input::Forget { token });
+    }
+
+    /// Asks a leader to hand over.
+    pub fn transfer(&mut self, id: u64, to: u64) {
+        self.step(id, Input::Yield { to: NodeId(to) });
+    }
+
+    /// The connection of a node to another broke.
+    pub fn disconnect(&mut self, id: u64, from: u64) {
+        self.step(id, Input::Disconnected { node: NodeId(from) });
     }
 
     /// Takes a packet to its target, if that is up.
@@ -283,6 +313,9 @@ impl Cluster {
                 node.applies.push_back(output);
             }
             Output::Fetch { tokens } => node.fetches.extend(tokens),
+            Output::MakeSnapshot { to } if self.snapshots_fail => {
+                self.input(id, Input::SnapshotMade { to, at: None });
+            }
             Output::MakeSnapshot { to } => {
                 let at = node.table.applied;
                 node.made.insert(to, node.table.clone());

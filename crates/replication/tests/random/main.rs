@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cluster::{Cluster, Cuts, Packet, keys};
 use kv::cluster::Role;
-use kv::{Error, Level, NodeId, Outcome, Scope, Term};
-use replication::{Input, Output, Replicate, Token};
+use kv::{Error, Level, Outcome, Term};
+use replication::{Output, Replicate, Token};
 
 /// Seeds of a usual run; the environment may ask for other ones (`SEED`, `SEEDS`).
 const SEEDS: u64 = 200;
@@ -179,7 +179,7 @@ impl Run {
         let leads = |id: &u64| self.cluster.replica(*id).is_some_and(|it| it.status().role == Role::Leader);
         let leaders: Vec<u64> = self.ids().into_iter().filter(leads).collect();
         if leaders.is_empty() || self.random.below(2) == 0 {
-            1 + self.random.below(3) as u64
+            1 + self.random.below(3)
         } else {
             self.random.pick(&leaders)
         }
@@ -265,9 +265,8 @@ impl Run {
     }
 
     fn read_at(&mut self, id: u64, level: Level) {
-        let (token, floor) = (self.cluster.token(), self.floor());
-        let before = self.cluster.outputs.len();
-        self.cluster.step(id, Input::Read { token, scope: Scope::Shard, level });
+        let (floor, before) = (self.floor(), self.cluster.outputs.len());
+        let token = self.cluster.read(id, level);
         let leased = level == Level::Linearizable
             && self.cluster.outputs[before..]
                 .iter()
@@ -282,7 +281,7 @@ impl Run {
         {
             let (_, token, count) = self.rows.remove(place);
             self.given.insert(token, count);
-            self.cluster.step(id, Input::Fetched { token });
+            self.cluster.fetched(id, token);
         }
         let count = self.cluster.node(id).table.keys.len();
         let fetches = self.cluster.nodes.get_mut(&id).unwrap().fetches.drain(..);
@@ -290,8 +289,7 @@ impl Run {
     }
 
     fn transfer(&mut self, id: u64) {
-        let to = NodeId(1 + id % 3);
-        self.if_running(id, |run| run.cluster.step(id, Input::Yield { to }));
+        self.if_running(id, |run| run.cluster.transfer(id, 1 + id % 3));
     }
 
     fn forget(&mut self) {
@@ -299,7 +297,7 @@ impl Run {
         if !tokens.is_empty() {
             let token = self.random.pick(&tokens);
             let Open { node, .. } = self.open.remove(&token).unwrap();
-            self.cluster.step(node, Input::Forget { token });
+            self.cluster.forget(node, token);
         }
     }
 

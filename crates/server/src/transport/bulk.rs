@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut, Bytes, BytesMut};
 use kv::codec::{self, Malformed};
 use kv::{NodeId, ShardId};
+use node::identity::Purpose;
 use node::{Input, SnapshotPart};
 use storage::ShardSnapshot;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,8 +19,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::hello::{Purpose, malformed};
-use super::{Shared, framing, outgoing};
+use super::{Shared, framing, malformed, outgoing};
 
 /// Size of a piece: large enough for a disk, small enough not to hold up a turn of the table.
 const CHUNK_BYTES: usize = 256 << 10;

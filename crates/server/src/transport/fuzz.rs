@@ -1,24 +1,13 @@
 //! The decoders of this crate as plain functions over bytes, for the crate `fuzz`, and sound bytes to begin with.
 
 use bytes::{Bytes, BytesMut};
+use kv::ShardId;
 use kv::fuzz::round_trip;
-use kv::{ClusterId, NodeId, ShardId};
 use node::SnapshotPart;
 
-use super::hello::{Hello, Purpose, Welcome};
 use super::{bulk, framing};
 
 pub use crate::folder::fuzz::{identity, identity_samples, peers, peers_samples};
-
-/// The first frame of a caller.
-pub fn hello(bytes: &[u8]) {
-    round_trip(bytes, |bytes| Hello::decode(bytes.clone()), Hello::encode);
-}
-
-/// The first frame of who is called.
-pub fn welcome(bytes: &[u8]) {
-    round_trip(bytes, |bytes| Welcome::decode(bytes.clone()), Welcome::encode);
-}
 
 /// A stream of frames: the same frames come out of it in whatever pieces it arrives.
 pub fn frames(bytes: &[u8]) {
@@ -52,33 +41,6 @@ fn take(pieces: &[&[u8]]) -> (Vec<Bytes>, bool) {
 pub fn bulk(bytes: &[u8]) {
     let decode = |bytes: &Bytes| bulk::decode(bytes.clone()).map(|(shard, part)| bulk::encode(shard, &part));
     round_trip(bytes, decode, Bytes::clone);
-}
-
-/// Hellos.
-pub fn hello_samples() -> Vec<Bytes> {
-    let hello = |purpose| Hello {
-        purpose,
-        from: NodeId(3),
-        name: "n3".into(),
-        options: "nodes=n1,n2,n3 shards=4 history=1".into(),
-        cluster: ClusterId::new(0xabc).filter(|_| purpose == Purpose::Bulk),
-        incarnation: 7,
-        newcomer: purpose == Purpose::Bulk,
-        founding: purpose == Purpose::Ordered,
-    };
-    [Purpose::Ordered, Purpose::Bulk].map(|purpose| hello(purpose).encode()).to_vec()
-}
-
-/// Welcomes.
-pub fn welcome_samples() -> Vec<Bytes> {
-    let cluster = ClusterId::new(0xabc).expect("it is not 0");
-    let welcomes = [
-        Welcome::Yes { cluster, incarnation: 5, newcomer: true },
-        Welcome::No("another data folder".into()),
-        Welcome::Later("n1 founds the cluster".into()),
-        Welcome::Stranger("another cluster".into()),
-    ];
-    welcomes.map(|welcome| welcome.encode()).to_vec()
 }
 
 /// Streams: whole, and cut within a frame.

@@ -7,13 +7,13 @@ use std::time::Duration;
 use bytes::BytesMut;
 use kv::NodeId;
 use node::Input;
+use node::identity::{Hello, Purpose, Welcome};
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use super::hello::{Hello, Purpose, Welcome, malformed};
-use super::{Shared, bulk, framing};
+use super::{Shared, bulk, framing, malformed};
 use crate::counted::{Counter, Permit};
 use crate::descriptors::STRANGERS_MAX;
 use crate::journal::Seldom;

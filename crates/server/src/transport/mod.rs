@@ -1,24 +1,27 @@
 //! Connections between nodes.
 //!
 //! From each node to each other goes one ordered connection with the frames of all shards, and, while there is a
-//! snapshot to send, one bulk connection for it: heartbeats never wait behind megabytes. Each begins with a [`hello`] in
-//! both directions; a node of another cluster, with other fixed options, or with another data folder than it was known
-//! under, is refused with the reason ([`identities`]).
+//! snapshot to send, one bulk connection for it: heartbeats never wait behind megabytes. Each begins with a [`Hello`]
+//! and its answer; a node of another cluster, with other fixed options, or with another data folder than it was known
+//! under, is refused with the reason ([`node::identity`]).
+//!
+//! [`Hello`]: node::identity::Hello
 //!
 //! What is queued for a node is bounded; what does not fit is dropped, as a network may drop it.
 
 mod bulk;
 mod framing;
 pub mod fuzz;
-mod hello;
 mod identities;
 mod incoming;
 mod outgoing;
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use kv::codec::Malformed;
 use kv::{NodeId, ShardId};
 use storage::ShardSnapshot;
 use tokio::sync::mpsc;
@@ -26,6 +29,11 @@ use tokio::sync::mpsc;
 use crate::inbox::Inbox;
 
 pub(crate) use identities::Identities;
+
+/// A frame that makes no sense, as an error of its connection.
+fn malformed(error: Malformed) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error.to_string())
+}
 
 /// The largest frame: the largest op and what raft puts around a few of them.
 pub(crate) const FRAME_BYTES_MAX: usize = 64 << 20;

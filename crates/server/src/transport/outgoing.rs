@@ -8,15 +8,14 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use kv::NodeId;
 use node::Input;
+use node::identity::{Met, Purpose, Welcome};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::hello::{Purpose, Welcome, malformed};
-use super::identities::Met;
-use super::{Shared, framing};
+use super::{Shared, framing, malformed};
 use crate::Failure;
 use crate::inbox::Message;
 
@@ -152,11 +151,11 @@ pub(super) async fn connect(
     crate::connections::prepare(&stream)?;
     let (reader, mut writer) = stream.into_split();
     let mut greeting = BytesMut::new();
-    framing::put(&mut greeting, &shared.identities.hello(purpose).encode());
+    framing::put(&mut greeting, &shared.identities.hello(node, purpose).encode());
     writer.write_all(&greeting).await?;
     let mut frames = framing::Reader::new(reader);
     let answer = frames.next().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
-    match shared.identities.meet(node, Welcome::decode(answer).map_err(malformed)?)? {
+    match shared.identities.meet(node, &Welcome::decode(answer).map_err(malformed)?)? {
         Met::Ours => Ok((frames.into_inner(), writer)),
         Met::NotNow(why) => Err(io::Error::other(why)),
         Met::Hopeless(why) => {

@@ -8,7 +8,7 @@ use kv::{Class, Error, Key, Level, NodeId, Op, Outcome, Reply, Request, RequestI
 
 use node::route::Plan;
 
-use super::Whose;
+use super::{Whose, wide};
 use crate::events::Event;
 use crate::watch::Told;
 use crate::world::World;
@@ -23,6 +23,9 @@ const LAST_TIMEOUT_MICROS: u64 = 10_000_000;
 const DOUBTS_MAX: u32 = 10;
 /// The pause before the next attempt, at most.
 const PAUSE_MICROS_MAX: u64 = 100_000;
+
+/// Of answers in 100 that stop before their end, so many are followed by the next step.
+const GO_ON_PERCENT: u64 = 85;
 
 /// What a call is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,7 +142,9 @@ impl World {
         if let Some(Ok(reply)) = &result {
             let call = &self.clients[whose.client].calls[&whose.call];
             let (op, asked_at) = (&call.request.op, call.asked_at);
-            let told = Told { op, reply, asked_at, left, now: self.events.now() };
+            let (id, level) = (call.request.id, call.request.level.unwrap_or_default());
+            let (now, clock) = (self.events.now(), self.clocks().highest());
+            let told = Told { op, id, level, reply, asked_at, left, now, clock };
             let broken = self.watch.told(&self.map, &told);
             broken.into_iter().for_each(|why| self.violation(why));
         }
@@ -200,7 +205,7 @@ impl World {
     fn end_call(&mut self, whose: Whose, result: Result<Reply, Error>) {
         let now = self.events.now();
         let state = &mut self.clients[whose.client];
-        let Some(call) = state.calls.remove(&whose.call) else { return };
+        let Some(mut call) = state.calls.remove(&whose.call) else { return };
         let id: Option<RequestId> = call.request.id;
         id.iter().for_each(|id| state.close(id));
         self.trace(|| {
@@ -209,19 +214,27 @@ impl World {
         });
         self.stats.count(&result);
         if matches!(&result, Err(error) if error.outcome() == Outcome::InDoubt) {
-            call.request.op.for_each_key(&mut |key| self.count_doubt(key));
+            self.stats.in_doubt_retried += u64::from(call.request.id.is_some());
+            self.count_doubts(&call.request.op);
         }
         let clock = self.clock_of(&call, &result);
-        if let Some(ticket) = call.ticket {
+        if let Some(ticket) = call.ticket.take() {
             self.recorder.complete_at(ticket, &result, now, clock);
         }
+        let wrong = self.watch.rows.refused(&self.map, &call.request.op, &result);
+        wrong.into_iter().for_each(|why| self.violation(why));
         match call.purpose {
-            Purpose::Last => self.last_call(whose.client, &call.request.op, &result),
+            Purpose::Last => {
+                if id.is_some() && call.attempt > 0 && result.is_ok() {
+                    self.note("a write was sent again after the last fault");
+                }
+                self.last_call(whose.client, &call.request.op, &result);
+            }
             Purpose::AtVersion => self.read_at_version(&call.request.op, &result),
             Purpose::Work => {}
         }
         if call.purpose != Purpose::Last {
-            self.ask_again(whose.client);
+            self.go_on(whose.client, &call, &result);
         }
     }
 
@@ -236,6 +249,32 @@ impl World {
             Class::Read => history::Clock { from, to: from.max(call.clock).max(self.clocks().highest()) },
             _ => history::Clock { from, to: from },
         }
+    }
+
+    /// What was answered may stop before its end: then the next step is asked for, mostly.
+    fn go_on(&mut self, client: usize, call: &Call, result: &Result<Reply, Error>) {
+        let step = result.as_ref().ok().and_then(|reply| wide::next_step(&call.request.op, &reply.answer));
+        if let Ok(reply) = result {
+            let several = self.map.shards().len() > 1;
+            wide::notes(&call.request.op, &reply.answer, several)
+                .into_iter()
+                .for_each(|what| self.note(what));
+        }
+        match step {
+            Some(op) if self.stats.asked < self.steps && self.random.percent(GO_ON_PERCENT) => {
+                self.stats.asked += 1;
+                self.call(client, op, call.request.level, call.purpose);
+            }
+            _ => self.ask_again(client),
+        }
+    }
+
+    fn count_doubts(&mut self, op: &Op) {
+        if let Op::DeleteRange { from, to } = op {
+            let keys = self.watch.rows.keys_between(from, to.as_ref());
+            keys.iter().for_each(|key| self.count_doubt(key));
+        }
+        op.for_each_key(&mut |key| self.count_doubt(key));
     }
 
     /// Too many writes in doubt make a history too hard to judge.

@@ -1,16 +1,14 @@
-//! Deadlines: values that expire, deadlines that are set and taken away, and reads over several keys that must see it.
+//! Deadlines: values that expire, and deadlines that are set and taken away.
 //!
 //! Some deadlines have passed when they arrive, some are near, and now and then many are at one instant, so that much
 //! expires at once. Where appended texts are judged as a whole, what expires lies under keys of its own.
 
 use check::generate::Workload;
-use kv::{Direction, Function, Key, Op, Range};
+use kv::{Function, Key, Op};
 
 use crate::random::Random;
 use crate::world::World;
 
-/// Of single reads in 100, so many become reads of several keys or of a key's history.
-const WIDE_PERCENT: u64 = 12;
 /// Where values expire, so many of 100 other writes change a deadline instead.
 const EXPIRE_PERCENT: u64 = 8;
 /// So many of 100 requests of the workload of appends go to keys that expire.
@@ -26,7 +24,6 @@ impl World {
         let (percent, together) = (self.settings.mortal_percent, self.settings.together_percent);
         let random = &mut self.clients[client].random;
         let op = match op {
-            Op::Get { key, at: None } if random.percent(WIDE_PERCENT) => return wide(random, key),
             op if self.workload == Workload::Appends => {
                 if !random.percent(ASIDE_PERCENT) {
                     return op;
@@ -86,21 +83,6 @@ fn mortal(draw: &mut Draw<'_>, op: Op) -> Op {
             Op::Expire { key, deadline }
         }
         op => op,
-    }
-}
-
-/// A read that is about more than the newest row of a key.
-fn wide(random: &mut Random, key: Key) -> Op {
-    let some = |random: &mut Random| random.percent(40).then(|| key.clone());
-    match random.below(10) {
-        0..3 => Op::History { key, limit: 0, before: None },
-        3..5 => Op::GetAll { keys: vec![key.clone(), [&key[..], b"#"].concat().into()], at: None },
-        _ => {
-            let direction = if random.percent(50) { Direction::Forward } else { Direction::Backward };
-            let (limit, count_only) = (random.pick(&[0, 0, 3]), random.percent(40));
-            let (from, keys_only) = (some(random).unwrap_or_default(), random.percent(30));
-            Op::Range(Range { from, direction, limit, count_only, keys_only, ..Range::default() })
-        }
     }
 }
 

@@ -1,11 +1,12 @@
-//! The gate of a node: splits a client's request over shards and makes one answer of theirs, as the server's handle does.
+//! The gate of a node: what clients ask is split over shards ([`node::gather`]), and what its driver answers is looked at and
+//! sent back.
 
 use std::collections::BTreeMap;
 
 use kv::cluster::Role;
-use kv::{Class, Error, Level, NodeId, Op, Receipt, Reply, Request};
-use node::route::Plan;
-use node::{Input, Part};
+use kv::{Charge, Class, Error, Level, NodeId, Op, Receipt, Reply, Request};
+use node::Input;
+use node::gather::{Gather, Split, split};
 
 use super::Whose;
 use crate::events::Event;
@@ -35,8 +36,8 @@ struct Open {
     asked_at: u64,
     /// And what the version clocks showed then.
     clocks: Clocks,
-    plan: Option<Plan>,
-    results: Vec<Option<Result<Reply, Error>>>,
+    /// Who makes one answer of several.
+    gather: Option<Gather>,
 }
 
 /// What the result of a part was.
@@ -75,17 +76,13 @@ impl Gate {
     fn take(&mut self, name: u64, result: Result<Reply, Error>) -> Taken {
         let Some(OpenPart { request, index, .. }) = self.parts.remove(&name) else { return Taken::Unknown };
         let open = self.requests.get_mut(&request).expect("a request is open while one of its parts is");
-        open.results[index] = Some(result);
-        if open.results.iter().any(Option::is_none) {
-            return Taken::Part;
-        }
-        let open = self.requests.remove(&request).expect("it was just looked at");
-        let mut results: Vec<_> = open.results.into_iter().flatten().collect();
-        let result = match open.plan {
-            Some(plan) => plan.merge(results),
-            None => results.remove(0),
+        let whole = match &mut open.gather {
+            Some(gather) => gather.put(index, result),
+            None => Some(result),
         };
-        Taken::Whole(open.whose, Box::new(result))
+        let Some(whole) = whole else { return Taken::Part };
+        let open = self.requests.remove(&request).expect("it was just looked at");
+        Taken::Whole(open.whose, Box::new(whole))
     }
 }
 
@@ -95,35 +92,41 @@ impl World {
         if self.machine(node).life() != Some(life) {
             return self.answer(whose, None);
         }
-        let timeout_micros = request.timeout.as_micros() as u64;
-        let (level, id) = (request.level, request.id);
-        let mut plan = match Plan::new(&self.map, request.op) {
-            Ok(plan) => plan,
+        let (parts, gather) = match split(&self.map, request, &Charge::default()) {
+            Ok(Split::One(part)) => (vec![part], None),
+            Ok(Split::Several(parts, gather)) => (parts, Some(gather)),
             Err(error) => return self.answer(whose, Some(Err(error))),
-        };
-        let (parts, plan) = match plan.take_single() {
-            Some(part) => (vec![part], None),
-            None => (plan.parts.clone(), Some(plan)),
         };
         let (asked_at, clocks) = (self.events.now(), self.clocks());
         let Some(process) = &mut self.machine_mut(node).process else { return };
         let gate = &mut process.gate;
         let open = gate.name();
-        gate.requests.insert(open, Open { whose, asked_at, clocks, plan, results: vec![None; parts.len()] });
+        gate.requests.insert(open, Open { whose, asked_at, clocks, gather });
         let mut inputs = Vec::new();
-        for (index, (shard, op)) in parts.into_iter().enumerate() {
+        for (index, part) in parts.into_iter().enumerate() {
             let client = gate.name();
-            let read = (op.class() == Class::Read).then(|| op.clone());
+            let read = (part.op.class() == Class::Read).then(|| part.op.clone());
             gate.parts.insert(client, OpenPart { request: open, index, read });
-            let part = Part { shard, op, level, id, timeout_micros, charge: kv::Charge::default() };
             inputs.push(Input::Part { client, part });
+        }
+        for input in &inputs {
+            self.trace_part(node, input);
         }
         self.give(node, inputs);
     }
 
+    fn trace_part(&self, node: NodeId, input: &Input) {
+        if let Input::Part { client, part } = input {
+            self.trace(|| format!("{node} is asked part {client}: {}", crate::trace::op(&part.op)));
+        }
+    }
+
     /// A node's driver answers a part.
     pub fn answered(&mut self, node: NodeId, name: u64, result: Result<Reply, Error>) {
+        self.trace(|| format!("{node} answers part {name}: {}", crate::trace::result(&result)));
         if let Ok(reply) = &result {
+            let wrong = self.watch.copies_told(&reply.receipt);
+            wrong.into_iter().for_each(|why| self.violation(why));
             self.check_read(node, name, reply);
         }
         let Some(process) = &mut self.machine_mut(node).process else { return };

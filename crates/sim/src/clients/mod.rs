@@ -5,25 +5,19 @@ mod call;
 mod deadlines;
 mod gate;
 mod padding;
+mod wide;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use check::generate::{Generator, Keys, Workload};
-use kv::{NodeId, Op, RequestId, Version};
+use kv::{NodeId, RequestId, Version};
 
 use crate::events::Event;
+pub(crate) use crate::events::Whose;
 use crate::random::Random;
 use crate::world::World;
 pub(crate) use call::{Call, Purpose};
 pub(crate) use gate::Gate;
-
-/// An attempt of a call of a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Whose {
-    pub client: usize,
-    pub call: u64,
-    pub attempt: u32,
-}
 
 /// One client.
 pub(crate) struct Client {
@@ -43,7 +37,7 @@ pub(crate) struct Client {
     called: u64,
 }
 
-/// Of a client's requests in 100, so many are reads at a version that was told, and so many reads of a weaker level.
+/// Of a client's requests in 100, so many are reads at a version that was told, and so many of its reads of a weaker level.
 const AT_VERSION_PERCENT: u64 = 8;
 const WEAK_PERCENT: u64 = 15;
 /// In so many of 1000 calls a client opens a new session, as after its restart.
@@ -69,6 +63,11 @@ impl Client {
             calls: BTreeMap::new(),
             called: 0,
         }
+    }
+
+    /// Whether its writes may be sent again.
+    pub fn has_ids(&self) -> bool {
+        self.has_ids
     }
 
     /// How many calls are under way.
@@ -118,12 +117,13 @@ impl World {
         }
         self.stats.asked += 1;
         let op = self.clients[client].generator.next_op();
+        let op = self.widened(client, op);
         let op = padding::pad(self.with_deadlines(client, op), &self.settings.padding);
         let dice = self.clients[client].random.below(100);
         if dice < AT_VERSION_PERCENT
             && let Some((key, version)) = self.watch.versions.draw(&mut self.clients[client].random)
         {
-            let op = Op::Get { key, at: Some(version) };
+            let op = self.clients[client].at_version(key, version);
             return self.call(client, op, None, Purpose::AtVersion);
         }
         let is_weak = op.class() == kv::Class::Read && (50..50 + WEAK_PERCENT).contains(&dice);

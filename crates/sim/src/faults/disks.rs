@@ -30,6 +30,7 @@ impl World {
             .sum();
         machine.disk.limit_bytes(Some(used + room));
         machine.table.set_full(true);
+        machine.folder.set_full(true);
         self.trace(|| format!("{node}'s disk has room for {room} bytes"));
         self.events.after(lasts, Event::Heal(Heal::Disk(node)));
         true
@@ -40,12 +41,16 @@ impl World {
         let operations =
             [Operation::Write, Operation::Sync, Operation::Create, Operation::Remove, Operation::Read];
         let operation = self.random.pick(&operations);
-        let flush = self.random.percent(10);
+        let part = self.random.below(10);
         self.trace(|| format!("{node}'s disk will fail when {operation}"));
         let machine = self.machine_mut(node);
-        match flush {
-            true => machine.table.fail_next(),
-            false => machine.disk.fail_next(operation, error),
+        match part {
+            0 => machine.table.fail_next(),
+            1 => machine.folder.fail_next(),
+            _ => {
+                machine.sync_fails |= operation == Operation::Sync;
+                machine.disk.fail_next(operation, error);
+            }
         }
         true
     }
@@ -88,12 +93,18 @@ impl World {
         if !self.may_damage(node) {
             return false;
         }
-        // Two that nobody had met before could meet each other.
-        let alone = !self.ids().any(|other| self.machine(other).is_unsound());
-        let rejoining = !(alone && self.random.percent(30));
+        let rejoining = !(self.is_known_to_all(node) && self.random.percent(30));
         self.kill(node, Crash::Power, "its folder is lost");
         self.replace(node, rejoining);
         true
+    }
+
+    /// Whether each of the others would know it from another folder of its name: two that had never met before could go on
+    /// together with nothing.
+    fn is_known_to_all(&self, node: NodeId) -> bool {
+        let incarnation = self.machine(node).folder.incarnation();
+        let mut others = self.ids().map(|id| self.machine(id)).filter(|other| other.id != node);
+        others.all(|other| !other.is_unsound() && other.folder.met(node) == Some(incarnation))
     }
 
     /// Whether the cluster survives the loss of this node's copies: a majority of the others is sound, and stays so.
@@ -105,12 +116,8 @@ impl World {
 
     /// A node comes back with an empty folder; `rejoining` = it is told so, as it should be.
     pub fn replace(&mut self, node: NodeId, rejoining: bool) {
-        let incarnation = self.random.next() | 1;
         self.trace(|| format!("{node} comes back with an empty folder, rejoining: {rejoining}"));
-        let others = self.ids().filter(|other| *other != node && rejoining).collect();
-        let machine = self.machine_mut(node);
-        machine.wipe(incarnation, rejoining);
-        machine.unmet = others;
+        self.machine_mut(node).wipe(rejoining);
         self.see(Seen::Wiped { node });
         let down = self.down();
         self.events.after(down, Event::Start { node });

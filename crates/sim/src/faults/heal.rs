@@ -23,6 +23,7 @@ impl World {
                 machine.slowness = 1;
                 machine.disk.limit_bytes(None);
                 machine.table.set_full(false);
+                machine.folder.set_full(false);
             }
             Heal::Show(node) => {
                 if self.machine(node).flipped {

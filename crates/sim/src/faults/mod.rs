@@ -8,9 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use kv::NodeId;
-
-use crate::net::Way;
+pub(crate) use crate::events::Heal;
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,6 +92,11 @@ impl Faults {
         self.0.contains(&fault)
     }
 
+    /// Whether nothing goes wrong.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The kinds, in order.
     pub fn kinds(&self) -> impl Iterator<Item = Fault> + '_ {
         self.0.iter().copied()
@@ -132,18 +135,6 @@ impl fmt::Display for Faults {
             _ => f.write_str(&self.kinds().map(Fault::name).collect::<Vec<_>>().join(",")),
         }
     }
-}
-
-/// The end of a fault.
-#[derive(Clone, Debug)]
-pub(crate) enum Heal {
-    Ways(Vec<Way>),
-    Resume(NodeId),
-    Messages,
-    Bulk,
-    Disk(NodeId),
-    /// The crash that shows a flipped bit.
-    Show(NodeId),
 }
 
 #[cfg(test)]

@@ -1,58 +1,105 @@
-//! The log's side of a node: what the driver appends is written and synced when the disk comes to it.
+//! The log's side of a node: its owner is given what the server's log thread gives it, and the disk does its work when it comes
+//! to it.
 
 use kv::NodeId;
-use wal::Crash;
+use node::log::{Report, Request};
+use wal::{Crash, Operation};
 
-use super::writer::Request;
-use super::{DISK_MICROS_MAX, Machine, RETRY_MICROS};
+use super::{DISK_MICROS_MAX, Machine, Process};
 use crate::events::Event;
 use crate::world::World;
 
 /// What a disk keeps or loses as a whole.
 const SECTOR_BYTES: usize = 512;
+/// A turn that the owner of the log wants is not planned sooner: clocks of machines run slower than true time.
+const DUE_MICROS_MIN: u64 = 1_000;
+
+/// How the thread of a process's log is.
+#[derive(Default)]
+pub(crate) struct LogThread {
+    /// The last token of the disk that was seen.
+    seen: u64,
+    /// When it wakes up by itself, in true time.
+    wakes_at: Option<u64>,
+    /// The disk has failed to sync.
+    sync_failed: bool,
+}
 
 impl World {
     pub(super) fn ask_log(&mut self, id: NodeId, request: Request) {
         if let Some(process) = &mut self.machine_mut(id).process {
-            process.writer.take(request);
+            process.log.take(request);
         }
     }
 
     /// The log's thread goes on as far as the disk lets it.
     pub fn turn_log(&mut self, id: NodeId) {
-        let Machine { disk, process: Some(process), slowness, .. } = self.machine_mut(id) else { return };
-        let (life, slowness, was_full) = (process.life, *slowness, process.writer.is_full());
-        let written = match process.writer.turn(disk) {
-            Ok(written) => written,
+        let now = self.events.now();
+        let Machine { disk, clock, process: Some(process), .. } = self.machine_mut(id) else { return };
+        let report = match process.log.turn(disk, clock.read(now).instant) {
+            Ok(report) => report,
             Err(fatal) => {
                 self.note("a log failed with its disk");
                 return self.kill_and_restart(id, Crash::Process, &fatal.to_string());
             }
         };
-        let is_full = process.writer.is_full();
-        if was_full && !is_full {
-            self.note("a disk was full and has room again");
+        self.plan_disk(id);
+        self.plan_wake_up(id);
+        self.watch_report(id, &report);
+        if !report.begun || self.log_begins(id) {
+            self.give(id, report.inputs());
         }
-        for token in written.tokens {
-            let delay = (self.disk_latency(id, token) * slowness).min(DISK_MICROS_MAX);
-            self.events.after(delay, Event::Disk { node: id, life, token });
-        }
-        if written.retry {
-            self.note("a disk was full");
-            self.trace(|| format!("{id}'s disk is full"));
-            self.events.after(RETRY_MICROS, Event::Retry { node: id, life });
-        }
-        self.give(id, written.inputs);
     }
 
-    fn disk_latency(&mut self, id: NodeId, token: u64) -> u64 {
-        let pending = self.machine(id).disk.pending();
-        let io = pending.iter().find(|(other, _)| *other == token).map(|(_, io)| io.operation());
-        let latency = match io {
-            Some(wal::Operation::Write) => self.settings.write,
-            _ => self.settings.sync,
-        };
-        latency.draw(&mut self.random)
+    /// What the log submitted is done after a while.
+    fn plan_disk(&mut self, id: NodeId) {
+        let Machine { disk, process: Some(process), slowness, .. } = self.machine_mut(id) else { return };
+        let (life, slowness, thread) = (process.life, *slowness, &mut process.log_thread);
+        let submitted = disk.pending().iter().map(|(token, io)| (*token, io.operation()));
+        let submitted: Vec<_> = submitted.filter(|(token, _)| *token > thread.seen).collect();
+        thread.seen = submitted.iter().map(|(token, _)| *token).fold(thread.seen, u64::max);
+        for (token, operation) in submitted {
+            let latency = match operation {
+                Operation::Write => self.settings.write,
+                _ => self.settings.sync,
+            };
+            let delay = (latency.draw(&mut self.random) * slowness).min(DISK_MICROS_MAX);
+            self.events.after(delay, Event::Disk { node: id, life, token });
+        }
+    }
+
+    fn plan_wake_up(&mut self, id: NodeId) {
+        let now = self.events.now();
+        let Machine { clock, process: Some(process), .. } = self.machine_mut(id) else { return };
+        let Some(due) = process.log.due() else { return };
+        let micros = due.since(clock.read(now).instant).max(DUE_MICROS_MIN);
+        let (life, thread) = (process.life, &mut process.log_thread);
+        if thread.wakes_at.is_none_or(|planned| planned > now + micros) {
+            thread.wakes_at = Some(now + micros);
+            self.events.after(micros, Event::Retry { node: id, life });
+        }
+    }
+
+    fn watch_report(&mut self, id: NodeId, report: &Report) {
+        match report.full {
+            Some(true) => {
+                self.note("a disk was full");
+                self.trace(|| format!("{id} counts its disk as full"));
+            }
+            Some(false) => {
+                self.note("a disk was full and has room again");
+                self.trace(|| format!("{id} has room on its disk again"));
+            }
+            None => {}
+        }
+        let process = self.machine(id).process.as_ref();
+        if let (Some(ticket), Some(Process { log_thread: LogThread { sync_failed: true, .. }, .. })) =
+            (report.durable, process)
+        {
+            self.violation(format!(
+                "nothing is durable after a failed sync: {id} calls its appends up to {ticket} durable"
+            ));
+        }
     }
 
     pub fn disk_done(&mut self, id: NodeId, token: u64) {
@@ -61,7 +108,12 @@ impl World {
         let (_, io) = io.expect("the disk completes what was submitted");
         let (operation, can_tear) = (io.operation(), can_tear(io));
         machine.disk.complete(token);
-        if operation == wal::Operation::Remove {
+        if let Some(process) = &mut machine.process
+            && operation == Operation::Sync
+        {
+            process.log_thread.sync_failed |= std::mem::take(&mut machine.sync_fails);
+        }
+        if operation == Operation::Remove {
             self.note("a log's segment was given away");
         }
         if can_tear && std::mem::take(&mut self.machine_mut(id).power_goes) {
@@ -73,11 +125,12 @@ impl World {
         }
     }
 
-    pub fn retry_log(&mut self, id: NodeId, life: u64) {
+    /// The log's thread wakes up by itself, unless something else woke it before; one that is paused goes on later.
+    pub fn wake_log(&mut self, id: NodeId) {
+        let (now, is_paused) = (self.events.now(), self.is_paused(id));
         let Some(process) = &mut self.machine_mut(id).process else { return };
-        if process.writer.is_full() {
-            process.writer.retry();
-            self.events.after(RETRY_MICROS, Event::Retry { node: id, life });
+        let is_this_one = process.log_thread.wakes_at.take_if(|at| *at == now).is_some();
+        if is_this_one && !is_paused {
             self.turn_log(id);
         }
     }

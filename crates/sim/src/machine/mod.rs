@@ -6,48 +6,45 @@
 pub(crate) mod clock;
 pub(crate) mod clocks;
 pub(crate) mod engine;
+pub(crate) mod folder;
 mod log;
 mod sight;
 mod start;
 mod stop;
 mod turn;
 mod worker;
-pub(crate) mod writer;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use kv::NodeId;
+use node::identity::Greeter;
+use node::stop::Stop;
 use node::{Driver, Executor, Input};
 use wal::MemoryDisk;
 
 use crate::clients::Gate;
 use clock::Clock;
 use engine::Flushed;
+use folder::Folder;
+use log::LogThread;
 use worker::Worker;
-use writer::Writer;
 
 /// The driver is given the time at least so often, as by the server.
 pub(crate) const TICK_MICROS: u64 = 25_000;
 /// However slow a disk is, it needs no longer for one thing.
 const DISK_MICROS_MAX: u64 = 3_000_000;
-/// A full disk is tried again so often, as by the server.
-const RETRY_MICROS: u64 = 200_000;
 
 /// A machine: what survives its process.
 pub(crate) struct Machine {
     pub id: NodeId,
     pub disk: MemoryDisk,
     pub table: Flushed,
-    /// The life of the data folder; the log's identity too.
-    pub incarnation: u64,
+    /// What the data folder keeps of who the node is; its incarnation is the log's identity too.
+    pub folder: Folder,
     /// The folder was lost, and the others have not made it whole yet.
     pub rejoining: bool,
     /// The folder was lost, and the node was started as if it were not.
     pub astray: bool,
-    /// The others that have not met this folder, which replaced one that was lost.
-    pub unmet: BTreeSet<NodeId>,
-    /// The incarnations of the others, as this folder remembers them.
-    pub known: BTreeMap<NodeId, u64>,
     pub clock: Clock,
     /// What its node's version clock showed at the end of the last turn, in microseconds since 1970. Starts at 0.
     pub version_clock: u64,
@@ -57,6 +54,8 @@ pub(crate) struct Machine {
     pub slowness: u64,
     /// The power goes when more than a sector of the log has been written and not synced.
     pub power_goes: bool,
+    /// The next sync of the log fails.
+    pub sync_fails: bool,
     /// A bit of the log was flipped.
     pub flipped: bool,
     /// The log told that it is damaged: the folder has to go.
@@ -65,21 +64,20 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub fn new(id: NodeId, incarnation: u64, clock: Clock) -> Machine {
+    pub fn new(id: NodeId, clock: Clock) -> Machine {
         Machine {
             id,
             disk: MemoryDisk::new(),
             table: Flushed::default(),
-            incarnation,
+            folder: Folder::default(),
             rejoining: false,
             astray: false,
-            unmet: BTreeSet::new(),
-            known: BTreeMap::new(),
             clock,
             version_clock: 0,
             paused_until: 0,
             slowness: 1,
             power_goes: false,
+            sync_fails: false,
             flipped: false,
             damaged: false,
             process: None,
@@ -87,13 +85,12 @@ impl Machine {
     }
 
     /// A new folder in place of the old one. `rejoining`: its node is told so.
-    pub fn wipe(&mut self, incarnation: u64, rejoining: bool) {
+    pub fn wipe(&mut self, rejoining: bool) {
         self.disk = MemoryDisk::new();
         self.table = Flushed::default();
-        self.incarnation = incarnation;
+        self.folder = Folder::default();
         (self.rejoining, self.astray) = (rejoining, !rejoining);
-        self.known.clear();
-        (self.flipped, self.damaged) = (false, false);
+        (self.sync_fails, self.flipped, self.damaged) = (false, false, false);
     }
 
     /// Whether it may lack what it had acknowledged.
@@ -109,9 +106,11 @@ impl Machine {
 /// A process: what does not survive.
 pub(crate) struct Process {
     pub life: u64,
+    pub greeter: Greeter,
     pub driver: Driver,
     pub executor: Executor,
-    pub writer: Writer,
+    pub log: node::log::Owner,
+    pub log_thread: LogThread,
     pub worker: Worker,
     pub gate: Gate,
     pub inbox: Vec<Input>,
@@ -120,13 +119,4 @@ pub(crate) struct Process {
     pub stop: Option<Stop>,
     /// The reads that were let go before, to see which are let go again.
     pub fetched: BTreeMap<u64, u32>,
-}
-
-/// How far a stop is, and until when that may take.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Stop {
-    /// Leaderships are being handed over.
-    HandOver(u64),
-    /// The table is being flushed.
-    Flush(u64),
 }

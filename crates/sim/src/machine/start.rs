@@ -7,8 +7,8 @@ use node::{Driver, Executor, Recovery};
 use storage::{Applied, Table};
 use wal::{Crash, Log, OpenError};
 
+use super::log::LogThread;
 use super::worker::Worker;
-use super::writer::Writer;
 use super::{Process, TICK_MICROS};
 use crate::clients::Gate;
 use crate::events::Event;
@@ -55,10 +55,11 @@ impl World {
     fn recover(&mut self, id: NodeId) -> Result<Process, Refused> {
         self.lives += 1;
         let life = self.lives;
-        let config = self.node_config(id);
+        let greeter = self.open_folder(id).map_err(|why| Refused::Disk(why.into()))?;
+        let config = self.node_config(greeter.identity());
         let now = self.machine(id).clock.read(self.events.now());
         let (mut recovery, mut bad) = (Recovery::default(), Ok(()));
-        let wal = wal::Config { log_id: self.machine(id).incarnation, ..self.settings.wal.clone() };
+        let wal = wal::Config { log_id: greeter.identity().incarnation, ..self.settings.wal.clone() };
         self.see(Seen::Recovering { node: id });
         let (machine, watch) = (&mut self.machines[place(id)], &mut self.watch);
         let opened = Log::open(&mut machine.disk, wal, &mut |_, record| {
@@ -81,19 +82,22 @@ impl World {
         }
         let driver = Driver::new(config, recovery, &applied, now);
         let driver = driver.map_err(|error| Refused::Violation(error.to_string()))?;
-        machine.flipped = false;
+        // Recovery may have met a failing sync already.
+        (machine.flipped, machine.sync_fails) = (false, false);
         if recovered.cut.is_some() {
             self.note("a torn write was cut");
         }
-        let count = recovered.records;
+        let (count, instant) = (recovered.records, now.instant);
         self.trace(|| format!("{id} starts: {count} records in its log, cut {:?}", recovered.cut));
         let now = self.events.now();
         self.see(Seen::Recovered { node: id, applied: &applied, now });
         Ok(Process {
             life,
+            greeter,
             driver,
             executor: Executor::new(table),
-            writer: Writer::new(log, self.settings.checkpoint_bytes),
+            log: node::log::Owner::new(log, self.settings.log.clone(), instant),
+            log_thread: LogThread::default(),
             worker: Worker::new(self.settings.engine_thread, visits),
             gate: Gate::new(life),
             inbox: Vec::new(),
@@ -127,7 +131,7 @@ impl World {
         if crash == Crash::Power {
             machine.clock.boot(now);
         }
-        machine.paused_until = 0;
+        (machine.paused_until, machine.sync_fails) = (0, false);
         let process = machine.process.take().expect("it was just looked at");
         self.gate_broke(process.gate);
         self.links_ended(id, life, crash);

@@ -1,10 +1,10 @@
 //! The loop of a node, as the server's core runs it: what happened, one turn of the driver, what is to be done.
 
 use kv::NodeId;
+use node::log::Request;
 use node::{Done, Input, Job, Work};
 use wal::Crash;
 
-use super::writer::Request;
 use super::{DISK_MICROS_MAX, Machine, Process, TICK_MICROS};
 use crate::events::Event;
 use crate::watch::Seen;
@@ -79,12 +79,12 @@ impl World {
                 Work::Release => {
                     self.note("a checkpoint was completed");
                     self.ask_log(id, Request::Release);
-                    self.stop_flushed(id);
+                    self.checkpoint_ended(id);
                 }
                 Work::CheckpointFailed => {
                     self.note("a checkpoint failed");
                     self.ask_log(id, Request::CheckpointFailed);
-                    self.stop_flushed(id);
+                    self.checkpoint_ended(id);
                 }
                 Work::Send { to, frame } => self.send(id, to, frame),
                 Work::Run(job) => {
@@ -97,11 +97,7 @@ impl World {
                     self.bulk_begin(id, to, shard, header, snapshot);
                 }
                 Work::SnapshotTaken { stream, taken } => self.bulk_taken(stream, taken),
-                Work::Rejoined => {
-                    self.note("a wiped node was made whole");
-                    self.trace(|| format!("{id} is whole again"));
-                    self.machine_mut(id).rejoining = false;
-                }
+                Work::Rejoined => self.rejoined(id),
             }
         }
         self.run_jobs(id, jobs, inputs);

@@ -45,7 +45,7 @@ impl World {
         snapshot: Box<ShardSnapshot>,
     ) {
         self.note("a snapshot was sent");
-        if self.is_cut(from, to) || self.machine(to).process.is_none() {
+        if self.is_cut(from, to) || self.machine(to).process.is_none() || !self.connects_for_bulk(from, to) {
             return self.give(from, [Input::SnapshotSent { shard, to, arrived: false }]);
         }
         self.network.streams.opened += 1;

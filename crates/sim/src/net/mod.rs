@@ -5,28 +5,21 @@
 //! frames of protocols go their own ways besides: lost, doubled, late.
 
 pub(crate) mod bulk;
+pub(crate) mod hello;
 pub(crate) mod shapes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use kv::{Epoch, NodeId};
-use mutant::Mutant;
 use node::Input;
 use node::wire::Frame;
 use wal::Crash;
 
 use crate::events::Event;
-use crate::machine::Machine;
+pub(crate) use crate::events::Way;
 use crate::world::World;
 
-/// How long an attempt to connect may take, and the pauses after failed ones, as in the server's transport.
-const CONNECT_MICROS: u64 = 1_000_000;
-const PAUSES_MICROS: [u64; 5] = [20_000, 50_000, 100_000, 200_000, 400_000];
-/// The hello of so many connections in 100 takes up to so long: who was met is written down first. So one direction may
-/// stand long before the other.
-const SLOW_HELLO_PERCENT: u64 = 25;
-const SLOW_HELLO_MICROS: u64 = 500_000;
 /// The sending side notices a broken connection within this.
 const NOTICE_MICROS: u64 = 300_000;
 /// So many frames are held back for a connection; more are dropped, as from a full queue.
@@ -34,9 +27,6 @@ const HELD_MAX: usize = 10_000;
 
 /// Of so many in 1000 frames that are doubled or late another copy comes out of another epoch.
 const FOREIGN_PERMILLE: u64 = 500;
-
-/// A direction: from, to.
-pub(crate) type Way = (NodeId, NodeId);
 
 /// All connections.
 #[derive(Default)]
@@ -60,6 +50,13 @@ pub(crate) struct Weak {
     pub late_micros: u64,
     /// Answers to clients that are lost.
     pub answers_lost: u64,
+}
+
+impl Weak {
+    /// Answers to clients are lost, and nothing else.
+    pub fn without_answers() -> Weak {
+        Weak { lost: 0, doubled: 0, late: 0, late_micros: 0, answers_lost: 1000 }
+    }
 }
 
 /// The connection from one node to another, kept up by the first.
@@ -129,63 +126,7 @@ impl World {
         let life = link.life;
         self.trace(|| format!("{from} -> {to} broke"));
         self.give(from, [Input::PeerDown { node: to }]);
-        self.events.after(PAUSES_MICROS[0], Event::Connect { from, to, life });
-    }
-
-    pub fn connect(&mut self, from: NodeId, to: NodeId, life: u64) {
-        let passes = !self.is_cut(from, to) && !self.is_paused(to) && !self.is_paused(from);
-        let is_up = self.machine(to).process.is_some();
-        let mut latency: u64 = (0..3).map(|_| self.settings.network.draw(&mut self.random)).sum();
-        if self.random.percent(SLOW_HELLO_PERCENT) {
-            latency += self.random.between(0, SLOW_HELLO_MICROS);
-        }
-        let (after, number) = match (passes, is_up) {
-            (true, true) => {
-                self.network.numbers += 1;
-                (latency, self.network.numbers)
-            }
-            (true, false) => (latency, 0),
-            (false, _) => (CONNECT_MICROS, 0),
-        };
-        self.events.after(after, Event::Connected { from, to, life, number });
-    }
-
-    pub fn connected(&mut self, from: NodeId, to: NodeId, life: u64, number: u64) {
-        let other = self.machine(to).life().filter(|_| number > 0 && !self.is_cut(from, to));
-        let other = other.filter(|_| self.know_each_other(from, to));
-        let Some(link) = self.network.links.get_mut(&(from, to)) else { return };
-        let Some(other) = other else {
-            let pause = PAUSES_MICROS[link.failures.min(PAUSES_MICROS.len() - 1)];
-            link.failures += 1;
-            return self.events.after(pause, Event::Connect { from, to, life });
-        };
-        (link.state, link.number, link.failures) = (State::Up(other), number, 0);
-        self.trace(|| format!("{from} -> {to} connected"));
-        self.give(from, [Input::PeerUp { node: to }]);
-    }
-
-    /// Whether two nodes take each other for who they were, as the hello of the server's transport does: another data folder
-    /// under a known name is let in when it says so, which it does until all have met it.
-    fn know_each_other(&mut self, from: NodeId, to: NodeId) -> bool {
-        for (one, other) in [(to, from), (from, to)] {
-            let Machine { incarnation, ref unmet, .. } = *self.machine(other);
-            let known = self.machine(one).known.get(&other);
-            let is_another = known.is_some_and(|known| *known != incarnation) && unmet.is_empty();
-            if is_another && !mutant::is(Mutant::IncarnationNotChecked) {
-                self.refused(other);
-                return false;
-            }
-            self.machine_mut(one).known.insert(other, incarnation);
-        }
-        self.machine_mut(from).unmet.remove(&to);
-        true
-    }
-
-    /// A node learned that it is taken for another: it ends, and is started again to be made whole.
-    fn refused(&mut self, id: NodeId) {
-        self.note("a node with another folder was refused");
-        self.kill(id, Crash::Process, "it is another");
-        self.replace(id, true);
+        self.events.after(hello::FIRST_PAUSE_MICROS, Event::Connect { from, to, life });
     }
 
     /// Sends a frame, or drops it when there is no connection.
@@ -226,7 +167,7 @@ impl World {
             return true;
         }
         if late || self.random.permille(weak.doubled) {
-            let incarnation = self.machine(from).incarnation;
+            let incarnation = self.machine(from).folder.incarnation();
             let delay = self.random.between(0, weak.late_micros);
             self.stats.frames_strayed += 1;
             self.events.after(delay, Event::Stray { from, to, incarnation, bytes: bytes.clone() });
@@ -263,7 +204,8 @@ impl World {
 
     /// A frame that went its own way. One of an earlier data folder is nobody's.
     pub fn stray(&mut self, from: NodeId, to: NodeId, incarnation: u64, bytes: Bytes) {
-        if !self.network.cuts.contains(&(from, to)) && self.machine(from).incarnation == incarnation {
+        if !self.network.cuts.contains(&(from, to)) && self.machine(from).folder.incarnation() == incarnation
+        {
             self.give(to, [Input::Frame { from, bytes }]);
         }
     }

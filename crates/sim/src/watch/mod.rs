@@ -5,7 +5,9 @@
 
 mod answers;
 mod apply_order;
+mod behind_told;
 mod commit_order;
+mod copies;
 mod deterministic_apply;
 mod digests;
 mod durable;
@@ -25,10 +27,16 @@ mod promise_tests;
 mod proofs;
 mod receipts;
 mod repeats;
+mod requests;
 mod rows;
+mod shown;
+#[cfg(test)]
+mod shown_tests;
 mod state_machine_safety;
+mod switch_durable;
 #[cfg(test)]
 mod tests;
+mod timeline;
 pub(crate) mod versions;
 mod wiped_votes;
 mod work;
@@ -36,20 +44,22 @@ mod work;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use kv::{Answer, Error, Index, NodeId, Op, Position, Reply, ShardId, Version};
+use kv::{Answer, Error, Index, Level, NodeId, Op, Position, Receipt, Reply, RequestId, ShardId, Version};
 use node::route::ShardMap;
 use replication::Status;
 pub(crate) use replication::observe::Record;
 use storage::Applied;
 
 use crate::machine::engine::Visited;
+use copies::Copies;
 pub(crate) use digests::Digests;
 use logs::Logs;
 pub(crate) use messages::{Kind, Message, in_frame};
 pub(crate) use proofs::{Proof, Proofs};
 use receipts::Receipts;
 use repeats::Repeats;
-pub(crate) use rows::{Bounds, Rows};
+pub(crate) use rows::Rows;
+pub(crate) use timeline::Bounds;
 use versions::Versions;
 
 /// Something that was seen.
@@ -64,6 +74,8 @@ pub(crate) enum Seen<'a> {
     Wiped { node: NodeId },
     /// A record was appended, or read at recovery.
     Record { node: NodeId, shard: ShardId, record: Record, body: &'a Bytes },
+    /// A record that makes a generation current was appended, or read at recovery.
+    Generation { node: NodeId, shard: ShardId, generation: u32 },
     /// The records of an append were seen; the append's ticket.
     Appended { node: NodeId, ticket: u64 },
     /// All appends up to a ticket are synced, as the log tells.
@@ -72,8 +84,14 @@ pub(crate) enum Seen<'a> {
     Sent { node: NodeId, to: NodeId, shard: ShardId, message: &'a Message, now: u64, clock: u64 },
     /// A message is taken in.
     Heard { node: NodeId, from: NodeId, shard: ShardId, message: &'a Message, now: u64 },
+    /// A message of another epoch than that of the replica it came to.
+    Foreign { node: NodeId, from: NodeId, shard: ShardId, is_earlier: bool },
+    /// A node says who the members of a shard are.
+    Members { node: NodeId, to: NodeId, shard: ShardId },
     /// How a replica is after a turn.
     Status { node: NodeId, shard: ShardId, status: &'a Status },
+    /// The table is asked to make a generation current that came in.
+    Load { node: NodeId, shard: ShardId, generation: u32 },
     /// An entry is handed to the table.
     Apply { node: NodeId, shard: ShardId, at: Position, entry: &'a Bytes },
     /// The table has applied it, and asked so much of its engine.
@@ -105,12 +123,17 @@ trait Invariant {
 /// An answer as a client got it.
 pub(crate) struct Told<'a> {
     pub op: &'a Op,
+    pub id: Option<RequestId>,
+    /// The level that was asked for.
+    pub level: Level,
     pub reply: &'a Reply,
     /// When the client asked, and when it has the answer.
     pub asked_at: u64,
     pub now: u64,
     /// When the answer left its node.
     pub left: u64,
+    /// No version clock is beyond this, in microseconds since 1970.
+    pub clock: u64,
 }
 
 /// All invariants.
@@ -123,6 +146,7 @@ pub(crate) struct Watch {
     pub proofs: Proofs,
     pub rows: Rows,
     repeats: Repeats,
+    copies: Copies,
     broken: Vec<String>,
     seen: Vec<&'static str>,
 }
@@ -144,6 +168,8 @@ impl Watch {
             Box::new(apply_order::ApplyOrder::default()),
             Box::new(state_machine_safety::StateMachineSafety::default()),
             Box::new(deterministic_apply::DeterministicApply::default()),
+            Box::new(switch_durable::SwitchDurable::default()),
+            Box::new(behind_told::BehindTold::default()),
             Box::new(work::Work),
         ];
         Watch {
@@ -155,6 +181,7 @@ impl Watch {
             proofs: Proofs::default(),
             rows: Rows::default(),
             repeats: Repeats::default(),
+            copies: Copies::default(),
             broken: Vec::new(),
             seen: Vec::new(),
         }
@@ -168,14 +195,19 @@ impl Watch {
             self.seen.extend(invariant.tested());
         }
         self.logs.see(seen, &mut self.seen);
+        self.copies.see(seen, &self.logs);
         if let Seen::Applied { shard, index, entry, last, results, .. } = *seen {
-            self.rows.applied(shard, index.0, entry, results);
+            self.broken.extend(self.rows.applied(shard, index.0, entry, results));
+            self.copies.applied(shard, index, last);
             self.seen.extend(self.repeats.seen(shard, index.0, last, results));
         }
     }
 
     /// A record of the log, of whichever kind.
     pub fn record(&mut self, node: NodeId, record: &wal::Record) {
+        if let Some(generation) = node::observe::generation(record) {
+            self.see(&Seen::Generation { node, shard: ShardId(record.stream), generation });
+        }
         if let Some(parsed) = node::observe::record(record) {
             self.see(&Seen::Record {
                 node,
@@ -201,6 +233,13 @@ impl Watch {
         self.versions.told(told);
         let mut broken = Vec::from_iter(answers::check(told));
         broken.extend(self.receipts.told(map, told));
+        broken.extend(self.receipts.told_over_shards(map, told, &self.rows));
+        broken.extend(self.rows.told(map, told));
         broken
+    }
+
+    /// A node answers a part of a request: what is wrong with the copies that it tells.
+    pub fn copies_told(&self, receipt: &Receipt) -> Option<String> {
+        self.copies.told(receipt, &self.logs)
     }
 }

@@ -1,6 +1,7 @@
-//! Receipts keep what they say (the words of `kv::Receipt`): a linearizable answer has the version of every write that was
+//! Receipts keep what they say (the words of `kv::Receipt`): the level that was reached is no weaker than the one that was asked
+//! for, and how stale an answer is lies within its bound; a linearizable answer has the version of every write that was
 //! acknowledged before it was asked; a stale one lacks no more than it tells; a write's version is later than all of
-//! those, and no other write's; a shard's epoch never falls.
+//! those, and no other write's; a shard's epoch never falls. (Copies are judged apart: `copies`.)
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -9,6 +10,7 @@ use kv::{Class, Epoch, Level, ShardId, Version};
 use node::route::{Plan, ShardMap};
 
 use super::Told;
+use super::rows::Rows;
 
 /// Clocks of nodes may run so much slower or faster than true time, in percent: a staleness is measured by one of them.
 const DRIFT_PERCENT: u64 = 10;
@@ -38,15 +40,18 @@ impl Receipts {
             ));
         }
         self.epochs.entry((receipt.shard, receipt.epoch)).or_insert(told.now);
+        if let Some(why) = level(told) {
+            return Some(format!(
+                "receipts keep what they say: {:?} was answered with {receipt:?}: {why}",
+                told.op
+            ));
+        }
         let parts = Plan::new(map, told.op.clone()).map_or(0, |plan| plan.parts.len());
         let is_read = told.op.class() == Class::Read;
         if parts != 1 || told.op.at().is_some() {
             return None;
         }
-        let since = match receipt.reached {
-            Level::Linearizable => told.asked_at,
-            _ => told.left.saturating_sub(receipt.staleness_micros.saturating_mul(100 + DRIFT_PERCENT) / 100),
-        };
+        let since = since(told);
         let floor = self.floor(receipt.shard, since);
         if receipt.version < floor || !is_read && receipt.version == floor {
             return Some(format!(
@@ -56,6 +61,19 @@ impl Receipts {
             ));
         }
         if is_read { None } else { self.write(told) }
+    }
+
+    /// What is wrong with what a read of several shards was answered.
+    pub fn told_over_shards(&self, map: &ShardMap, told: &Told<'_>, rows: &Rows) -> Option<String> {
+        if told.op.class() != Class::Read
+            || Plan::new(map, told.op.clone()).map_or(0, |plan| plan.parts.len()) < 2
+        {
+            return None;
+        }
+        // Each shard answered at some time since the question.
+        let since = told.asked_at.saturating_sub(staleness(told));
+        let floor = |shard| self.floor(shard, since);
+        rows.read_over_shards(map, told.op, &told.reply.answer, floor, told.clock)
     }
 
     fn write(&mut self, told: &Told<'_>) -> Option<String> {
@@ -75,4 +93,38 @@ impl Receipts {
         let all = self.acknowledged.get(&shard);
         all.and_then(|all| all.range(..before).next_back()).map_or(Version::ZERO, |(_, version)| *version)
     }
+}
+
+/// What was acknowledged before this time is in the answer.
+fn since(told: &Told<'_>) -> u64 {
+    match told.reply.receipt.reached {
+        Level::Linearizable => told.asked_at,
+        _ => told.left.saturating_sub(staleness(told)),
+    }
+}
+
+/// In true microseconds, at most.
+fn staleness(told: &Told<'_>) -> u64 {
+    told.reply.receipt.staleness_micros.saturating_mul(100 + DRIFT_PERCENT) / 100
+}
+
+/// What is wrong with the level that was reached.
+fn level(told: &Told<'_>) -> Option<String> {
+    let receipt = &told.reply.receipt;
+    let is_read = told.op.class() == Class::Read;
+    let asked = if is_read { told.level } else { Level::Linearizable };
+    if receipt.asked != asked {
+        return Some(format!("{asked} was asked for"));
+    }
+    let bound_micros = |level: Level| match level {
+        Level::Linearizable => 0,
+        Level::Bounded(millis) => millis.saturating_mul(1000),
+        Level::Local => u64::MAX,
+    };
+    // A bound of nothing is as good as linearizable, and better is never worse.
+    if bound_micros(receipt.reached) > bound_micros(asked) {
+        return Some(format!("that is weaker than {asked}"));
+    }
+    let is_beyond = receipt.staleness_micros > bound_micros(receipt.reached);
+    is_beyond.then(|| format!("it is staler than {}", receipt.reached))
 }

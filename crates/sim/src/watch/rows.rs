@@ -1,67 +1,79 @@
 //! What is answered is what was there: worked out from the entries of a shard, apart from the table.
 //!
-//! Of each key the rows are kept that its entries made, each with its version and its deadline. An answer tells in its receipt
-//! the version of the shard that it saw, so what it must show is known: a key's row at that version, unless its deadline lies
-//! at or before that version; nor may it show one whose deadline lies at or before the clock of the node that answers less
-//! the staleness that it tells, and it must show one that no node's clock has reached (the promise of `kv::Receipt`).
+//! Of each key all rows are kept that its entries made ([`Timeline`]). An answer tells in its receipt the version of the shard that
+//! it saw, so what it must show is known: a key's row at that version, unless its deadline lies at or before that version; nor
+//! may it show one whose deadline lies at or before the clock of the node that answers less the staleness that it tells, and it
+//! must show one that no node's clock has reached (the promise of `kv::Receipt`). How reads are judged by it stands in `shown`.
+//!
+//! Writes are judged as they are applied: what a delete-range, a trim, a delete or an expire says that it met.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use bytes::Bytes;
-use kv::{Answer, Entry, Error, Function, Key, Op, Page, Range, Reply, Row, ShardId, Version};
+use kv::{Answer, Entry, Error, Function, Key, Op, RequestId, ShardId, Side, Value, Version};
+use storage::{History, Options};
 
-/// What is known of the clock by which an answer was made, in microseconds since 1970.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Bounds {
-    /// What has a deadline up to here is not shown.
-    pub low: u64,
-    /// What has a deadline after this is shown.
-    pub high: u64,
-}
+use super::timeline::{Forgot, Life, Timeline};
 
 /// The rows of all shards, at all versions.
-#[derive(Default)]
-pub(crate) struct Rows(BTreeMap<ShardId, Shard>);
+pub(crate) struct Rows {
+    shards: BTreeMap<ShardId, Shard>,
+    options: Options,
+    /// What requests did, where they ran: by client and sequence.
+    pub(super) done: BTreeMap<(u64, u64), BTreeMap<ShardId, Ran>>,
+}
 
+/// What a request did in a shard: its version, and its answer.
+pub(super) type Ran = (Version, Answer);
+
+/// The rows of one.
 #[derive(Default)]
-struct Shard {
+pub(super) struct Shard {
     /// The last entry that was taken in, and the newest version.
     applied: u64,
     last: Version,
-    keys: BTreeMap<Key, Vec<Change>>,
+    pub keys: BTreeMap<Key, Timeline>,
 }
 
-/// Since a version there is a row, or none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Change {
-    version: Version,
-    row: Option<Life>,
-}
-
-/// How long a row is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Life {
-    deadline: Option<u64>,
-}
-
-/// A key as an answer may show it.
-struct Expected {
-    found: Option<Change>,
-    bounds: Bounds,
+impl Default for Rows {
+    fn default() -> Rows {
+        Rows { shards: BTreeMap::new(), options: Options::of(History::All), done: BTreeMap::new() }
+    }
 }
 
 impl Rows {
-    /// An entry was applied, perhaps not for the first time.
+    /// How the tables keep their rows.
+    pub fn kept_by(&mut self, options: Options) {
+        self.options = options;
+    }
+
+    pub(super) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    pub(super) fn shard(&self, shard: ShardId) -> Option<&Shard> {
+        self.shards.get(&shard)
+    }
+
+    /// Of all shards, the keys between two that ever had a row.
+    pub fn keys_between(&self, from: &Key, to: Option<&Key>) -> Vec<Key> {
+        let keys = self.shards.values().flat_map(|shard| shard.between(from, to));
+        keys.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// An entry was applied, perhaps not for the first time: what is wrong with what its ops were answered.
     pub fn applied(
         &mut self,
-        shard: ShardId,
+        id: ShardId,
         index: u64,
         entry: &Bytes,
         results: &[(Result<Answer, Error>, Version)],
-    ) {
-        let shard = self.0.entry(shard).or_default();
+    ) -> Vec<String> {
+        let (mut wrong, options) = (Vec::new(), self.options);
+        let shard = self.shards.entry(id).or_default();
         if index <= shard.applied {
-            return;
+            return wrong;
         }
         shard.applied = index;
         // An entry without ops has no bytes.
@@ -69,272 +81,213 @@ impl Rows {
         for (stamped, (result, version)) in ops.iter().zip(results) {
             // A request that is answered as before has the version of before.
             if let (Ok(answer), true) = (result, *version > shard.last) {
-                shard.change(*version, &stamped.op, answer);
+                let mut change = ChangeOf { shard: &mut *shard, version: *version, options };
+                if let Err(why) = change.run(&stamped.op, answer) {
+                    wrong.push(format!(
+                        "what is done is what was asked: {:?} was answered {answer:?} by shard {id} at {version}: {why}",
+                        stamped.op
+                    ));
+                }
+                if let Some(RequestId { client, sequence, .. }) = stamped.id {
+                    let ran = (*version, answer.clone());
+                    self.done.entry((client, sequence)).or_default().insert(id, ran);
+                }
             }
             shard.last = shard.last.max(*version);
         }
-    }
-
-    /// What is wrong with what a read of one shard was answered.
-    pub fn read(&self, op: &Op, reply: &Reply, bounds: Bounds) -> Option<String> {
-        let empty = Shard::default();
-        let shard = self.0.get(&reply.receipt.shard).unwrap_or(&empty);
-        let seen = reply.receipt.version.micros();
-        let bounds = Bounds { low: bounds.low.max(seen), high: bounds.high.max(seen) };
-        let wrong = shard.read(op, reply, bounds).err()?;
-        Some(format!(
-            "what is answered is what was there: {op:?} was answered with {:?}: {wrong}; what has a deadline up to {} is gone, \
-             and what has one after {} is not",
-            reply.receipt, bounds.low, bounds.high
-        ))
-    }
-
-    /// Whether a read found a key without a value because that has expired.
-    pub fn found_expired(&self, op: &Op, reply: &Reply) -> bool {
-        let (Op::Get { key, at: None }, Answer::Row(None)) = (op, &reply.answer) else { return false };
-        let shard = self.0.get(&reply.receipt.shard);
-        let found = shard.and_then(|shard| shard.at(key, reply.receipt.version));
-        found.is_some_and(|change| change.row.is_some())
+        wrong
     }
 }
 
 impl Shard {
-    fn change(&mut self, version: Version, op: &Op, answer: &Answer) {
+    pub fn last(&self) -> Version {
+        self.last
+    }
+
+    /// The keys between two that ever had a row, in order.
+    pub fn between(
+        &self,
+        from: &Key,
+        to: Option<&Key>,
+    ) -> impl DoubleEndedIterator<Item = (&Key, &Timeline)> {
+        let is_empty = to.is_some_and(|to| to <= from);
+        let to = to.filter(|_| !is_empty).map_or(Bound::Unbounded, |to| Bound::Excluded(to.clone()));
+        self.keys.range((Bound::Included(from.clone()), to)).filter(move |_| !is_empty)
+    }
+
+    /// No version is known to be wholly kept below this.
+    pub fn floor(&self, options: &Options) -> Version {
+        let of_key = |timeline: &Timeline| timeline.forgotten_deletion(self.last, options);
+        self.keys.values().map(of_key).max().unwrap_or_default()
+    }
+}
+
+/// An op of a version that changes a shard.
+struct ChangeOf<'a> {
+    shard: &'a mut Shard,
+    version: Version,
+    options: Options,
+}
+
+impl ChangeOf<'_> {
+    fn run(&mut self, op: &Op, answer: &Answer) -> Result<(), String> {
         match (op, answer) {
-            (Op::Put { key, deadline, .. }, _) => self.set(key, version, Some(Life { deadline: *deadline })),
+            (Op::Put { key, value, deadline, .. }, _) => self.set(key, value.clone(), *deadline),
             (Op::PutAll { rows }, _) => {
-                rows.iter().for_each(|(key, _)| self.set(key, version, Some(Life { deadline: None })));
+                rows.iter().for_each(|(key, value)| self.set(key, value.clone(), None));
             }
-            (Op::Delete { key, .. }, _) => self.set(key, version, None),
-            (Op::Expire { key, deadline }, Answer::Expire(true)) => {
-                let life = Life { deadline: *deadline };
-                if self.live(key, version) != Some(life) {
-                    self.set(key, version, Some(life));
+            (Op::Delete { key, .. }, Answer::Deleted { count, .. }) => {
+                let was_there = u64::from(self.live(key).is_some());
+                self.bury(key);
+                return agree(*count, was_there, was_there);
+            }
+            (Op::DeleteRange { from, to }, Answer::Deleted { count, next, .. }) => {
+                return self.delete_range(from, to.as_ref(), *count, next.as_ref());
+            }
+            (Op::Expire { key, deadline }, Answer::Expire(found)) => {
+                let life = self.live(key).cloned();
+                let was_there = u64::from(life.is_some());
+                if let Some(life) = life.filter(|life| life.deadline != *deadline) {
+                    self.set(key, life.value, *deadline);
                 }
+                return agree(u64::from(*found), was_there, was_there);
             }
-            (Op::Update { key, function }, answer) => self.update(key, version, function, answer),
+            (Op::Trim { key, below }, Answer::Trimmed { count, next }) => {
+                return self.trim(key, *below, *count, next.as_ref());
+            }
+            (Op::TrimRange { from, to, below }, Answer::Trimmed { count, next }) => {
+                return self.trim_range((from, to.as_ref()), *below, *count, next.as_ref());
+            }
+            (Op::Update { key, function }, answer) => self.update(key, function, answer),
             (Op::Transaction { then, otherwise, .. }, Answer::Transaction { succeeded, answers }) => {
                 let ops = if *succeeded { then } else { otherwise };
-                ops.iter().zip(answers).for_each(|(op, answer)| self.change(version, op, answer));
+                return ops.iter().zip(answers).try_for_each(|(op, answer)| self.run(op, answer));
             }
-            // No workload deletes ranges.
             _ => {}
         }
+        Ok(())
     }
 
-    fn update(&mut self, key: &Key, version: Version, function: &Function, answer: &Answer) {
-        let kept = self.live(key, version).unwrap_or(Life { deadline: None });
+    fn update(&mut self, key: &Key, function: &Function, answer: &Answer) {
+        let found = self.live(key).cloned();
+        let kept = found.as_ref().and_then(|life| life.deadline);
+        let text = found.map(|life| life.value).unwrap_or_default();
         match (function, answer) {
-            (Function::Append { .. } | Function::Increment { .. }, _) => self.set(key, version, Some(kept)),
-            (Function::Pop { .. }, Answer::Popped(Some(popped))) if !popped.is_empty() => {
-                self.set(key, version, Some(kept));
+            (Function::Append { side: Side::Left, value }, _) => {
+                self.set(key, [&value[..], &text].concat().into(), kept)
+            }
+            (Function::Append { side: Side::Right, value }, _) => {
+                self.set(key, [&text[..], value].concat().into(), kept)
+            }
+            (Function::Increment { .. }, Answer::Number(sum)) => self.set(key, sum.to_string().into(), kept),
+            (Function::Pop { side, .. }, Answer::Popped(Some(popped))) if !popped.is_empty() => {
+                let taken = popped.len().min(text.len());
+                let left = match side {
+                    Side::Left => text.slice(taken..),
+                    Side::Right => text.slice(..text.len() - taken),
+                };
+                self.set(key, left, kept);
             }
             (
-                Function::Insert { deadline, .. } | Function::CompareAndPut { deadline, .. },
+                Function::Insert { value, deadline } | Function::CompareAndPut { value, deadline, .. },
                 Answer::Condition { met: true, .. },
-            ) => self.set(key, version, Some(Life { deadline: *deadline })),
+            ) => self.set(key, value.clone(), *deadline),
             _ => {}
         }
     }
 
-    fn set(&mut self, key: &Key, version: Version, row: Option<Life>) {
-        let row = row.filter(|life| life.is_beyond(version.micros()));
-        if row.is_some() || self.live(key, version).is_some() {
-            self.keys.entry(key.clone()).or_default().push(Change { version, row });
-        }
-    }
-
-    /// The row of a key for an op of this version.
-    fn live(&self, key: &Key, version: Version) -> Option<Life> {
-        let newest = self.keys.get(key)?.last()?;
-        newest.row.filter(|life| life.is_beyond(version.micros()))
-    }
-
-    fn read(&self, op: &Op, reply: &Reply, bounds: Bounds) -> Result<(), String> {
-        let version = reply.receipt.version;
-        let expected = |key: &Key| self.expected(key, version, bounds);
-        match (op, &reply.answer) {
-            (Op::Get { key, at: None }, Answer::Row(row)) => expected(key).check(row.as_ref()),
-            (Op::GetAll { at: None, .. }, Answer::Many(answers)) => {
-                let mut found = answers.iter().filter_map(|one| Some((&one.key, one.result.as_ref().ok()?)));
-                found.try_for_each(|(key, row)| expected(key).check(row.as_ref()))
+    fn delete_range(
+        &mut self,
+        from: &Key,
+        to: Option<&Key>,
+        count: u64,
+        next: Option<&Key>,
+    ) -> Result<(), String> {
+        let live = |(key, timeline): (&Key, &Timeline)| timeline.live(self.version).map(|_| key.clone());
+        let keys: Vec<Key> = self.shard.between(from, next.or(to)).filter_map(live).collect();
+        keys.iter().for_each(|key| self.bury(key));
+        let there = keys.len() as u64;
+        match next {
+            Some(next) if next <= from || to.is_some_and(|to| next >= to) => {
+                Err(format!("it goes on at {next:?}"))
             }
-            (Op::History { key, .. }, Answer::History { revisions, .. }) => {
-                let newest = revisions.first().filter(|newest| newest.value.is_some());
-                expected(key).check_version(newest.map(|newest| newest.version))
-            }
-            (Op::Range(range), Answer::Page(page)) if range.at.is_none() => {
-                self.page(range, page, version, bounds)
-            }
-            _ => Ok(()),
+            Some(_) if count < self.options.step_max as u64 => Err("it stops before its limit".into()),
+            _ => agree(count, there, there),
         }
     }
 
-    fn page(&self, range: &Range, page: &Page, version: Version, bounds: Bounds) -> Result<(), String> {
-        for row in &page.rows {
-            self.expected(&row.key, version, bounds).check(Some(row))?;
-        }
-        let inside = |key: &&Key| **key >= range.from && range.to.as_ref().is_none_or(|to| *key < to);
-        let (mut must, mut may) = (Vec::new(), 0);
-        for key in self.keys.keys().filter(inside) {
-            let expected = self.expected(key, version, bounds);
-            may += u64::from(expected.may_be_there());
-            must.extend(expected.must_be_there().then_some(key));
-        }
-        let (least, most) = (must.len() as u64, may);
-        if range.count_only && !(least..=most).contains(&page.count) {
-            return Err(format!("it counts {}, and there were {least} to {most} rows", page.count));
-        }
-        let is_missing = |key: &&&Key| !page.rows.iter().any(|row| row.key == ***key);
-        let whole = page.next.is_none() && !range.count_only;
-        match must.iter().find(is_missing).filter(|_| whole) {
-            Some(key) => Err(format!("it leaves out {key:?}")),
-            None => Ok(()),
+    fn trim(
+        &mut self,
+        key: &Key,
+        below: Option<Version>,
+        count: u64,
+        next: Option<&Key>,
+    ) -> Result<(), String> {
+        let (version, options) = (self.version, self.options);
+        let Some(timeline) = self.shard.keys.get_mut(key) else { return agree(count, 0, 0) };
+        let surplus = timeline.surplus(version, below, &options);
+        let forgot = next.map_or(Forgot::All, |_| Forgot::Some(count as usize));
+        timeline.trimmed(version, surplus, forgot, &options);
+        match next {
+            Some(next) if next != key => Err(format!("it goes on at {next:?}")),
+            Some(_) if count < options.step_max as u64 => Err("it stops before its limit".into()),
+            Some(_) if surplus.most as u64 <= count => Err("it goes on, and there is no more".into()),
+            Some(_) => Ok(()),
+            None => agree(count, surplus.least as u64, surplus.most as u64),
         }
     }
 
-    fn expected(&self, key: &Key, version: Version, bounds: Bounds) -> Expected {
-        Expected { found: self.at(key, version), bounds }
+    /// All keys before the one where it goes on are done, and that one in part.
+    fn trim_range(
+        &mut self,
+        (from, to): (&Key, Option<&Key>),
+        below: Option<Version>,
+        count: u64,
+        next: Option<&Key>,
+    ) -> Result<(), String> {
+        let (version, options) = (self.version, self.options);
+        let (mut least, mut most, mut taken) = (0, 0, 0);
+        let done: Vec<Key> = self.shard.between(from, next.or(to)).map(|(key, _)| key.clone()).collect();
+        for key in done {
+            let timeline = self.shard.keys.get_mut(&key).expect("it was just found");
+            taken += u64::from(timeline.may_be_wanted(version));
+            let surplus = timeline.surplus(version, below, &options);
+            timeline.trimmed(version, surplus, Forgot::All, &options);
+            (least, most) = (least + surplus.least as u64, most + surplus.most as u64);
+        }
+        let Some(next) = next else { return agree(count, least, most) };
+        if let Some(timeline) = self.shard.keys.get_mut(next) {
+            let surplus = timeline.surplus(version, below, &options);
+            let known = (least == most).then(|| count.saturating_sub(least) as usize);
+            timeline.trimmed(version, surplus, known.map_or(Forgot::Part, Forgot::Some), &options);
+            most += surplus.most as u64;
+        }
+        if count.max(taken) < options.step_max as u64 {
+            return Err("it stops before its limit".into());
+        }
+        agree(count, least, most)
     }
 
-    /// The last change of a key up to a version.
-    fn at(&self, key: &Key, version: Version) -> Option<Change> {
-        let changes = self.keys.get(key)?;
-        let after = changes.partition_point(|change| change.version <= version);
-        changes[..after].last().copied()
+    fn live(&self, key: &Key) -> Option<&Life> {
+        self.shard.keys.get(key)?.live(self.version)
+    }
+
+    fn set(&mut self, key: &Key, value: Value, deadline: Option<u64>) {
+        let timeline = self.shard.keys.entry(key.clone()).or_default();
+        timeline.set(self.version, Some(Life { value, deadline }), &self.options);
+    }
+
+    fn bury(&mut self, key: &Key) {
+        if let Some(timeline) = self.shard.keys.get_mut(key) {
+            timeline.set(self.version, None, &self.options);
+        }
     }
 }
 
-impl Life {
-    fn is_beyond(&self, time: u64) -> bool {
-        self.deadline.is_none_or(|deadline| deadline > time)
-    }
-}
-
-impl Expected {
-    fn may_be_there(&self) -> bool {
-        self.row().is_some_and(|life| life.is_beyond(self.bounds.low))
-    }
-
-    fn must_be_there(&self) -> bool {
-        self.row().is_some_and(|life| life.is_beyond(self.bounds.high))
-    }
-
-    fn row(&self) -> Option<Life> {
-        self.found.and_then(|change| change.row)
-    }
-
-    fn check(&self, row: Option<&Row>) -> Result<(), String> {
-        self.check_version(row.map(|row| row.version))
-    }
-
-    /// The version of the row that was shown, or none.
-    fn check_version(&self, shown: Option<Version>) -> Result<(), String> {
-        let fits = match (shown, self.found) {
-            (Some(shown), Some(found)) => shown == found.version && self.may_be_there(),
-            (Some(_), None) => false,
-            (None, _) => !self.must_be_there(),
-        };
-        if fits { Ok(()) } else { Err(format!("it shows {shown:?} where there was {:?}", self.found)) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use kv::{Epoch, Level, NodeId, Protocol, Receipt, ReplicaId, Revision, Stamped};
-
-    use super::*;
-
-    const SHARD: ShardId = ShardId(1);
-
-    fn version(micros: u64) -> Version {
-        Version::new(micros, ReplicaId(1))
-    }
-
-    /// Rows after ops that each ran at the time that is given.
-    fn rows(ops: &[(u64, Op, Answer)]) -> Rows {
-        let mut rows = Rows::default();
-        for (index, (micros, op, answer)) in (1..).zip(ops) {
-            let entry = Entry::encode(version(*micros), &[Stamped { id: None, op: op.clone() }.encode()]);
-            let results = [(Ok(answer.clone()), version(*micros))];
-            rows.applied(SHARD, index, &entry, &results);
-            rows.applied(SHARD, index, &entry, &results);
-        }
-        rows
-    }
-
-    fn put(deadline: Option<u64>) -> Op {
-        Op::Put { key: "k".into(), value: "v".into(), deadline, previous: false }
-    }
-
-    fn row(micros: u64, deadline: Option<u64>) -> Row {
-        let (version, created) = (version(micros), version(micros));
-        Row { key: "k".into(), value: "v".into(), version, created, changes: 1, deadline }
-    }
-
-    /// Whether a read of the shard at time 20 may be answered so, by a clock between two times.
-    fn fits(rows: &Rows, op: &Op, answer: Answer, (low, high): (u64, u64)) -> bool {
-        let receipt = Receipt {
-            version: version(20),
-            shard: SHARD,
-            protocol: Protocol::Raft,
-            epoch: Epoch(1),
-            asked: Level::Local,
-            reached: Level::Local,
-            copies: 1,
-            staleness_micros: 0,
-            node: NodeId(1),
-        };
-        rows.read(op, &Reply { answer, receipt }, Bounds { low, high }).is_none()
-    }
-
-    const PUT: Answer = Answer::Put { previous: None };
-
-    #[test]
-    fn value_is_shown_until_its_deadline_and_not_after() {
-        let rows = rows(&[(10, put(Some(30)), PUT)]);
-        let get = Op::Get { key: "k".into(), at: None };
-        let (there, gone) = (|| Answer::Row(Some(row(10, Some(30)))), || Answer::Row(None));
-        assert!(fits(&rows, &get, there(), (29, 29)) && !fits(&rows, &get, gone(), (29, 29)));
-        assert!(!fits(&rows, &get, there(), (30, 30)) && fits(&rows, &get, gone(), (30, 30)));
-        assert!(fits(&rows, &get, there(), (25, 35)) && fits(&rows, &get, gone(), (25, 35)));
-        assert!(!fits(&rows, &get, Answer::Row(Some(row(9, Some(30)))), (25, 25)), "another row");
-        let history = Op::History { key: "k".into(), limit: 0, before: None };
-        let revision =
-            |value| Answer::History { revisions: vec![Revision { version: version(10), value }], next: None };
-        assert!(fits(&rows, &history, revision(Some("v".into())), (29, 29)));
-        assert!(!fits(&rows, &history, revision(Some("v".into())), (30, 30)));
-        assert!(fits(&rows, &history, revision(None), (30, 30)));
-    }
-
-    #[test]
-    fn range_shows_and_counts_what_is_there() {
-        let rows = rows(&[(10, put(Some(30)), PUT)]);
-        let range = |count_only| Op::Range(Range { count_only, ..Range::default() });
-        let page = |rows: Vec<Row>, count| Answer::Page(Page { rows, count, next: None });
-        assert!(fits(&rows, &range(false), page(vec![row(10, Some(30))], 1), (29, 29)));
-        assert!(!fits(&rows, &range(false), page(vec![], 0), (29, 29)));
-        assert!(!fits(&rows, &range(false), page(vec![row(10, Some(30))], 1), (30, 30)));
-        for (count, clock, expected) in [(1, 29, true), (0, 29, false), (1, 30, false), (0, 30, true)] {
-            assert_eq!(fits(&rows, &range(true), page(vec![], count), (clock, clock)), expected);
-        }
-    }
-
-    #[test]
-    fn deadline_is_that_of_the_last_op_that_set_or_kept_it() {
-        let get = Op::Get { key: "k".into(), at: None };
-        let shown = |ops: &[(u64, Op, Answer)], at, deadline, clock| {
-            fits(&rows(ops), &get, Answer::Row(Some(row(at, deadline))), (clock, clock))
-        };
-        let update = |function| Op::Update { key: "k".into(), function };
-        let append = update(Function::Append { side: kv::Side::Right, value: "w".into() });
-        let first = (10, put(Some(30)), PUT);
-        assert!(shown(&[first.clone(), (11, append.clone(), Answer::Length(2))], 11, Some(30), 29));
-        assert!(!shown(&[first.clone(), (11, append, Answer::Length(2))], 11, Some(30), 30));
-        let expire = |deadline| Op::Expire { key: "k".into(), deadline };
-        assert!(shown(&[first.clone(), (11, expire(None), Answer::Expire(true))], 11, None, 99));
-        let unchanged = [first.clone(), (11, expire(Some(30)), Answer::Expire(true))];
-        assert!(shown(&unchanged, 10, Some(30), 29));
-        assert!(!shown(&[first, (11, put(Some(11)), PUT)], 11, Some(11), 11), "it had passed");
+/// Whether a count is one that may be told.
+fn agree(told: u64, least: u64, most: u64) -> Result<(), String> {
+    match (least..=most).contains(&told) {
+        true => Ok(()),
+        false => Err(format!("it tells {told}, and there were {least} to {most}")),
     }
 }

@@ -153,12 +153,18 @@ fn copies_that_differ_are_seen() {
 /// What a client is told: asked, left and arrived at those times.
 fn told(watch: &mut Watch, op: &Op, answer: Answer, at: [u64; 3], receipt: Receipt) -> Vec<String> {
     let [asked_at, left, now] = at;
-    watch.told(&ShardMap::of(1), &Told { op, reply: &Reply { answer, receipt }, asked_at, left, now })
+    let (id, level, clock) = (None, receipt.asked, 0);
+    let reply = &Reply { answer, receipt };
+    watch.told(&ShardMap::of(1), &Told { op, id, level, reply, asked_at, left, now, clock })
 }
 
 fn receipt(number: i64, reached: Level, staleness_micros: u64) -> Receipt {
+    receipt_of(version(number), reached, staleness_micros)
+}
+
+pub(super) fn receipt_of(version: Version, reached: Level, staleness_micros: u64) -> Receipt {
     Receipt {
-        version: version(number),
+        version,
         shard: SHARD,
         protocol: Protocol::Raft,
         epoch: Epoch(1),
@@ -225,4 +231,27 @@ fn answer_of_another_kind_is_seen() {
     let mut watch = Watch::new();
     let broken = told(&mut watch, &put(), Answer::Number(1), [0, 5, 10], receipt(1, Level::Linearizable, 0));
     assert!(broken[0].starts_with("answers fit their ops"), "{broken:?}");
+}
+
+#[test]
+fn generation_loaded_before_its_switch_is_durable_is_seen() {
+    let (mut watch, node) = (Watch::new(), NodeId(1));
+    let load = |watch: &mut Watch| watch.see(&Seen::Load { node, shard: SHARD, generation: 2 });
+    let switch = Seen::Generation { node, shard: SHARD, generation: 2 };
+    watch.see(&switch);
+    watch.see(&Seen::Appended { node, ticket: 5 });
+    watch.see(&Seen::Durable { node, ticket: 5 });
+    load(&mut watch);
+    watch.see(&Seen::Recovering { node });
+    watch.see(&switch);
+    watch.see(&Seen::Recovered { node, applied: &BTreeMap::new(), now: 1 });
+    load(&mut watch);
+    assert_eq!(watch.take_broken(), [""; 0], "synced, or read at the start");
+    watch.see(&Seen::Recovering { node });
+    watch.see(&Seen::Recovered { node, applied: &BTreeMap::new(), now: 2 });
+    watch.see(&switch);
+    watch.see(&Seen::Appended { node, ticket: 6 });
+    watch.see(&Seen::Durable { node, ticket: 5 });
+    load(&mut watch);
+    assert_broken(&mut watch, "a generation is loaded when its switch is durable");
 }

@@ -3,7 +3,7 @@
 //!
 //! The mark of a removed row counts when it is passed over again and again; see `machine::engine`.
 
-use kv::Entry;
+use kv::{Entry, Op};
 
 use super::logs::Logs;
 use super::{Invariant, Seen};
@@ -14,6 +14,9 @@ const ROWS_PER_ENTRY: u64 = 16;
 const ROWS_PER_OP: u64 = 2;
 /// A key is looked up by a condition and by an op.
 const ROWS_PER_KEY: u64 = 2;
+/// A range is passed over, and an older revision looked for, up to a limit (`storage`'s ranges and trims).
+const ROWS_PER_RANGE: u64 = 4096;
+const ROWS_PER_TRIM: u64 = 16;
 /// A row is looked up before it is written or removed; one that has expired is found in the index first.
 const ROWS_PER_WRITTEN: u64 = 2;
 
@@ -45,13 +48,18 @@ fn asked(entry: &bytes::Bytes) -> u64 {
     let Ok(entry) = Entry::decode(entry) else { return 0 };
     let mut keys = 0;
     entry.ops.iter().for_each(|stamped| stamped.op.for_each_key(&mut |_| keys += 1));
-    ROWS_PER_OP * entry.ops.len() as u64 + ROWS_PER_KEY * keys
+    let of_ranges = entry.ops.iter().map(|stamped| match stamped.op {
+        Op::DeleteRange { .. } | Op::TrimRange { .. } => ROWS_PER_RANGE,
+        Op::Trim { .. } => ROWS_PER_TRIM,
+        _ => 0,
+    });
+    of_ranges.sum::<u64>() + ROWS_PER_OP * entry.ops.len() as u64 + ROWS_PER_KEY * keys
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use kv::{NodeId, Op, ShardId, Stamped, Version};
+    use kv::{NodeId, ShardId, Stamped, Version};
 
     use super::*;
     use crate::machine::engine::Visited;

@@ -134,6 +134,8 @@ impl Jobs {
         let _ = self.tree.get_version_history_lock().maintenance(&self.folder, self.views.watermark());
         self.free_sealed();
         let mut running = self.running();
+        assert!(running.jobs > 0, "a job ends, and none runs");
+        assert!(running.compacting || !compacting, "a compaction ends, and none runs");
         running.jobs -= 1;
         running.compacting &= !compacting;
         match &result {

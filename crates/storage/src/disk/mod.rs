@@ -77,6 +77,15 @@ impl Disk {
     }
 }
 
+impl Disk {
+    /// What is written from now on is told apart from what was written before.
+    fn raise_number(&self) {
+        let (before, number) = (self.number.get(), self.views.next());
+        assert!(number > before, "sequence number {number} follows {before}");
+        self.number.set(number);
+    }
+}
+
 impl View for Disk {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
         get(&self.tree, key, SeqNo::MAX, self.pause)
@@ -106,13 +115,13 @@ impl Engine for Disk {
 
     fn view(&self) -> Box<dyn View> {
         let frozen = Frozen::new(self.tree.clone(), self.views.clone());
-        self.number.set(self.views.next());
+        self.raise_number();
         Box::new(frozen)
     }
 
     fn flush(&mut self) -> Box<dyn Flush> {
         self.jobs.seal();
-        self.number.set(self.views.next());
+        self.raise_number();
         Box::new(Sealed { jobs: self.jobs.clone(), written: self.written, flushed: self.flushed.clone() })
     }
 
@@ -121,7 +130,9 @@ impl Engine for Disk {
     }
 
     fn bytes_unflushed(&self) -> u64 {
-        self.written - self.flushed.load(Ordering::Acquire)
+        let (written, flushed) = (self.written, self.flushed.load(Ordering::Acquire));
+        assert!(flushed <= written, "{flushed} bytes are flushed of {written} that were written");
+        written - flushed
     }
 }
 

@@ -39,6 +39,7 @@ impl Views {
     fn enter(&self) -> SeqNo {
         let mut open = self.open();
         let number = self.numbers.next();
+        assert!(open.last().is_none_or(|newest| *newest < number), "view {number} is newer than those open");
         open.insert(number);
         number
     }

@@ -1,6 +1,6 @@
 //! The checkpoint file of the memory engine: all rows in order.
 //!
-//! Eight bytes of magic; blocks of rows, each with its length and CRC32C before it; a block of length 0; the number of
+//! Seven bytes of magic and one of format; blocks of rows, each with its length and CRC32C before it; a block of length 0; the number of
 //! rows; the CRC32C of all block checksums and that number. Written under a temporary name, synced, renamed, and the
 //! folder synced: a file of the final name is whole, or was damaged later.
 
@@ -13,7 +13,8 @@ use bytes::{Buf, BufMut, Bytes};
 use super::Map;
 use crate::engine::{EngineError, sync_folder};
 
-const MAGIC: &[u8; 8] = b"capckpt\x01";
+const MAGIC: &[u8; 7] = b"capckpt";
+const FORMAT: u8 = 1;
 /// A block is closed when it has so many bytes: large enough to checksum at full speed, small enough to hold.
 const BLOCK_BYTES: usize = 256 << 10;
 /// No block is larger: a row of the largest key and value with room to spare. A longer one is damage.
@@ -45,6 +46,7 @@ pub fn remove_below(folder: &Path, number: u64) {
 
 /// Writes a checkpoint; after Ok it survives a power loss.
 pub fn write(folder: &Path, number: u64, rows: &Map) -> Result<(), EngineError> {
+    assert!(number > 0, "checkpoints are numbered from 1");
     let unfinished = path(folder, number).with_extension(UNFINISHED);
     let written = write_file(&unfinished, rows)
         .and_then(|()| fs::rename(&unfinished, path(folder, number)))
@@ -66,6 +68,11 @@ pub fn read(folder: &Path, number: u64) -> Result<Map, EngineError> {
         }
         Damage::Io(_) => EngineError::corrupt(doing(), "it ends too early"),
         Damage::Found(what) => EngineError::corrupt(doing(), what),
+        Damage::Format(found) => EngineError::Format {
+            what: format!("the checkpoint {}", path.display()),
+            found: found.into(),
+            known: FORMAT.into(),
+        },
     })
 }
 
@@ -74,6 +81,8 @@ pub fn read(folder: &Path, number: u64) -> Result<Map, EngineError> {
 pub(crate) enum Damage {
     Io(std::io::Error),
     Found(&'static str),
+    /// None, but another format.
+    Format(u8),
 }
 
 impl From<std::io::Error> for Damage {
@@ -91,6 +100,7 @@ fn write_file(path: &Path, rows: &Map) -> std::io::Result<()> {
 /// Writes the content of a checkpoint.
 pub(crate) fn write_rows(file: &mut impl Write, rows: &Map) -> std::io::Result<()> {
     file.write_all(MAGIC)?;
+    file.write_all(&[FORMAT])?;
     let mut total = 0;
     let mut block = Vec::with_capacity(BLOCK_BYTES * 2);
     for (key, value) in rows {
@@ -112,6 +122,7 @@ pub(crate) fn write_rows(file: &mut impl Write, rows: &Map) -> std::io::Result<(
 }
 
 fn write_block(file: &mut impl Write, block: &mut Vec<u8>, total: u32) -> std::io::Result<u32> {
+    assert!((1..=BLOCK_BYTES_MAX).contains(&block.len()), "a block of {} bytes cannot be read", block.len());
     let checksum = crc32c::crc32c(block).to_le_bytes();
     file.write_all(&(block.len() as u32).to_le_bytes())?;
     file.write_all(&checksum)?;
@@ -122,10 +133,14 @@ fn write_block(file: &mut impl Write, block: &mut Vec<u8>, total: u32) -> std::i
 
 /// Reads the content of a checkpoint.
 pub(crate) fn read_rows(file: &mut impl Read) -> Result<Map, Damage> {
-    let mut magic = [0; 8];
+    let (mut magic, mut format) = ([0; MAGIC.len()], [0]);
     file.read_exact(&mut magic)?;
     if &magic != MAGIC {
         return Err(Damage::Found("it does not begin as a checkpoint does"));
+    }
+    file.read_exact(&mut format)?;
+    if format != [FORMAT] {
+        return Err(Damage::Format(format[0]));
     }
     let (mut rows, mut total, mut block) = (Map::new(), 0, Vec::new());
     loop {
@@ -224,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn checkpoint_any_bit_flipped_is_corrupt() {
+    fn checkpoint_any_bit_flipped_is_corrupt_or_of_another_format() {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), 1, &rows(3)).unwrap();
         let path = path(folder.path(), 1);
@@ -235,7 +250,14 @@ mod tests {
             fs::write(&path, flipped).unwrap();
             let error =
                 read(folder.path(), 1).err().unwrap_or_else(|| panic!("byte {at} flipped is not noticed"));
-            assert!(matches!(error, EngineError::Corrupt { .. }), "byte {at}: {error}");
+            match at == MAGIC.len() {
+                true => {
+                    assert!(
+                        error.to_string().contains("has format 17, and this version of capstan has format 1")
+                    );
+                }
+                false => assert!(matches!(error, EngineError::Corrupt { .. }), "byte {at}: {error}"),
+            }
         }
     }
 
@@ -253,7 +275,7 @@ mod tests {
 
     #[test]
     fn checkpoint_length_beyond_the_file_is_corrupt_and_takes_no_memory() {
-        let head = [&MAGIC[..], &(BLOCK_BYTES_MAX as u32).to_le_bytes(), &[0; 4], b"few"].concat();
+        let head = [&MAGIC[..], &[FORMAT], &(BLOCK_BYTES_MAX as u32).to_le_bytes(), &[0; 4], b"few"].concat();
         let mut block = Vec::new();
         assert!(read_block(&mut &head[12..], BLOCK_BYTES_MAX, &mut block, 0).is_err());
         assert!(block.capacity() < BLOCK_BYTES, "{}", block.capacity());

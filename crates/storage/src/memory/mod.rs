@@ -111,7 +111,9 @@ impl Engine for Memory {
     }
 
     fn bytes_unflushed(&self) -> u64 {
-        self.written - self.files.flushed.load(Ordering::Acquire)
+        let (written, flushed) = (self.written, self.files.flushed.load(Ordering::Acquire));
+        assert!(flushed <= written, "{flushed} bytes are flushed of {written} that were written");
+        written - flushed
     }
 }
 
@@ -165,6 +167,7 @@ struct Checkpoint {
 impl Flush for Checkpoint {
     fn run(self: Box<Self>) -> Result<(), EngineError> {
         let mut newest = self.files.newest.lock().expect("writing a checkpoint does not panic");
+        assert_ne!(*newest, self.number, "a checkpoint is written once under its number");
         if *newest < self.number {
             checkpoint::write(&self.files.folder, self.number, &self.map)?;
             *newest = self.number;

@@ -59,6 +59,9 @@ pub struct Deadlines {
     cursor: Bytes,
     /// Rows that were put since the last sweep.
     set: usize,
+    /// Rows that the last sweep was allowed to remove and did not: with one left, nothing was overdue any more. 0 of a copy
+    /// that was just loaded.
+    left: usize,
 }
 
 impl Deadlines {
@@ -97,9 +100,32 @@ impl Deadlines {
     pub fn removed(&mut self, row: &Bytes) {
         let second = second_of(row);
         let left = self.seconds.get_mut(&second).expect("a row of the index is counted while it is there");
+        assert!(*left > 0, "a second without rows is not kept");
         *left -= 1;
         if *left == 0 {
             self.seconds.remove(&second);
+        }
+    }
+
+    /// Checks what is known against all rows of the index, in order, at a shard's newest version.
+    pub fn audit(&self, rows: &[Bytes], last: Version) -> Result<(), String> {
+        let mut seconds: BTreeMap<u64, u64> = BTreeMap::new();
+        rows.iter().for_each(|row| *seconds.entry(second_of(row)).or_default() += 1);
+        if seconds != self.seconds {
+            return Err(format!(
+                "the index has rows by second {seconds:?}, and {:?} are counted",
+                self.seconds
+            ));
+        }
+        let Some(first) = rows.first().filter(|row| second_of(row) < second_at(last)) else { return Ok(()) };
+        let overdue = first.escape_ascii();
+        if *first < self.cursor {
+            let cursor = self.cursor.escape_ascii();
+            return Err(format!("the next sweep begins at {cursor}, behind what is overdue: {overdue}"));
+        }
+        match self.left {
+            0 => Ok(()),
+            left => Err(format!("the last sweep could have removed {left} rows more, and left {overdue}")),
         }
     }
 
@@ -113,10 +139,17 @@ fn second_of(row: &Bytes) -> u64 {
     parts_of_expiry(row).0 >> SECOND_BITS
 }
 
+/// The second of a version: those before it have passed.
+fn second_at(version: Version) -> u64 {
+    version.micros() >> SECOND_BITS
+}
+
 impl Writer<'_> {
     /// Removes rows whose second has passed, the earliest first and so many at most.
     pub fn sweep(&mut self, rows_max: usize) -> Result<(), EngineError> {
-        let passed = self.version().micros() >> SECOND_BITS;
+        let passed = second_at(self.version());
+        let passed = if mutant::is(Mutant::ExpirySweepEndsEarly) { passed.saturating_sub(1) } else { passed };
+        self.deadlines.left = rows_max;
         let Some((&first, _)) = self.deadlines.seconds.first_key_value() else { return Ok(()) };
         if first >= passed || rows_max == 0 {
             return Ok(());
@@ -130,6 +163,8 @@ impl Writer<'_> {
             rows.push(row);
             if rows.len() < rows_max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
+        assert!(rows.first().is_none_or(|row| *row >= begin), "a sweep goes on where it is to");
+        assert!(rows.last().is_none_or(|row| *row < end), "a sweep takes what is overdue");
         // What is put meanwhile goes before it: a deleted key has a deadline too.
         self.deadlines.cursor = rows.last().cloned().unwrap_or(begin);
         let mut removed = 0;
@@ -140,6 +175,10 @@ impl Writer<'_> {
                 break;
             }
         }
+        if mutant::is(Mutant::ExpirySweepSkipsRows) {
+            self.deadlines.cursor = end;
+        }
+        self.deadlines.left = rows_max.saturating_sub(removed);
         Ok(())
     }
 
@@ -170,6 +209,8 @@ impl Writer<'_> {
     ) -> Result<usize, EngineError> {
         let ordinals = older::older(&tombstone.head);
         let removed = (ordinals.end - ordinals.start).min(rows_max as u64);
+        let kept = tombstone.head.kept;
+        assert!(removed <= kept, "{removed} older revisions are to go, and {kept} are kept");
         for ordinal in ordinals.take(rows_max) {
             self.remove(older::row(self.set, key, ordinal, self.keep))?;
         }
@@ -184,9 +225,36 @@ impl Writer<'_> {
 
     /// Removes a tombstone that no older revision is kept of any more.
     pub fn forget_key(&mut self, key: &[u8], tombstone: &Head) -> Result<(), EngineError> {
+        assert!(tombstone.tombstone, "a key with a value is not forgotten");
+        assert!(tombstone.version <= self.version(), "it was deleted at {}, before it is", tombstone.version);
         self.index(key, tombstone.deadline, None)?;
         self.remove(self.set.current(key))?;
         self.state.floor = self.state.floor.max(tombstone.version);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kv::ShardId;
+
+    use super::*;
+
+    #[test]
+    fn audit_row_that_the_next_sweep_begins_behind_is_told() {
+        let set = RowSet { shard: ShardId(1), generation: 1 };
+        let row = set.expiry(5, b"k");
+        let mut deadlines = Deadlines::default();
+        deadlines.put(&row);
+        let later = Version::new(1 << (SECOND_BITS + 1), ReplicaId(1));
+        assert_eq!(deadlines.audit(std::slice::from_ref(&row), later), Ok(()), "it may have had no room");
+        deadlines.cursor = set.expiry(6, b"");
+        let why = deadlines.audit(std::slice::from_ref(&row), later).unwrap_err();
+        assert!(why.contains("behind what is overdue"), "{why}");
+        assert_eq!(
+            deadlines.audit(&[row], Version::new(7, ReplicaId(1))),
+            Ok(()),
+            "its second has not passed"
+        );
     }
 }

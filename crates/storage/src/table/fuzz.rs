@@ -12,7 +12,7 @@ use kv::{
 use super::record::{Head, Record};
 use super::sessions;
 use super::shard::State;
-use super::{Clock, History, Options, Read, Table};
+use super::{Applied, Clock, History, Options, Read, Table};
 use crate::engine::{Engine, EngineError};
 use crate::memory::{Memory, checkpoint};
 
@@ -56,8 +56,8 @@ pub fn apply(bytes: &[u8]) {
     let mut reader = Reader::new(Bytes::copy_from_slice(bytes));
     let Ok(entries) = reader.list(Reader::bytes) else { return };
     let (mut one, mut other) = (table(), table());
-    for (index, entry) in (1..).zip(entries.iter().take(ENTRIES_MAX)) {
-        let Ok(entry) = Entry::decode(entry) else { continue };
+    let sound = entries.iter().take(ENTRIES_MAX).filter_map(|entry| Entry::decode(entry).ok());
+    for (index, entry) in (1..).zip(sound) {
         let done = one.apply(SHARD, index, 1, &entry).expect("an engine in memory does not fail");
         assert_eq!(done.len(), entry.ops.len(), "each op has its result");
         assert_eq!(other.apply(SHARD, index, 1, &entry).expect("as the first"), done);
@@ -67,6 +67,7 @@ pub fn apply(bytes: &[u8]) {
                 read_history(&one, key).expect("memory does not fail");
             });
         }
+        assert_eq!(one.audit(SHARD), Ok(()), "expiry is as it must be");
     }
     assert_eq!(digest(&one), digest(&other), "the same entries, the same rows");
     read_all(&one).expect("memory does not fail");
@@ -98,7 +99,7 @@ pub fn snapshot(bytes: &[u8]) {
                 assert_eq!(table.load(SHARD, 1).expect("a snapshot that was taken loads"), applied);
                 copy(&table);
                 let _ = read_all(&table);
-                let _ = expire_all(&mut table, applied.index);
+                let _ = expire_all(&mut table, applied);
                 return;
             }
         }
@@ -276,11 +277,11 @@ fn read_all(table: &Table) -> Result<(), EngineError> {
 }
 
 /// Lets all expire that has a deadline, and forgets all sessions.
-fn expire_all(table: &mut Table, index: u64) -> Result<(), EngineError> {
+fn expire_all(table: &mut Table, applied: Applied) -> Result<(), EngineError> {
     let advance = Stamped { id: None, op: Op::Advance { to: Version::MAX } };
-    for index in (index..u64::MAX).take(3) {
+    for index in (applied.index..u64::MAX).take(3) {
         let entry = Entry { proposed: Version::ZERO, ops: vec![advance.clone()] };
-        table.apply(SHARD, index + 1, 1, &entry)?;
+        table.apply(SHARD, index + 1, applied.term, &entry)?;
     }
     read_all(table)
 }

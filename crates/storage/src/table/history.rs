@@ -5,6 +5,7 @@
 //! or trimmed between two pages makes no revision come twice, and none be left out that is still kept.
 
 use kv::{Answer, Key, PAGE_BYTES_MAX, PAGE_ROWS_MAX, Revision, Version};
+use mutant::Mutant;
 
 use super::older::older;
 use super::read::Reader;
@@ -66,6 +67,9 @@ impl Page {
         self.bytes += revision.value.as_ref().map_or(0, |value| value.len());
         let full = self.revisions.len() == self.limit || self.bytes > PAGE_BYTES_MAX;
         match self.revisions.last() {
+            Some(_) if full && mutant::is(Mutant::HistoryPageLosesARevision) => {
+                self.next = Some(revision.version);
+            }
             Some(last) if full => self.next = Some(last.version),
             _ => self.revisions.push(revision),
         }

@@ -121,6 +121,7 @@ impl RowSet {
         let mut into = self.prefix(1 + length);
         into.put_u8(kind);
         put(&mut into);
+        assert_eq!(into.len(), PREFIX + 1 + length, "bytes of a row's key, as they were counted");
         into.into()
     }
 
@@ -135,11 +136,13 @@ impl RowSet {
 
 /// The user's key in the key of a newest revision.
 pub fn key_of_current(row: &Bytes) -> Bytes {
+    assert_eq!(row[PREFIX], CURRENT, "the kind of a newest revision's row");
     row.slice(PREFIX + 1..)
 }
 
 /// Deadline and user's key in the key of an entry of the expiry index.
 pub fn parts_of_expiry(row: &Bytes) -> (u64, Bytes) {
+    assert_eq!(row[PREFIX], EXPIRY, "the kind of a row of the expiry index");
     (number(&row[PREFIX + 1..]), row.slice(PREFIX + 9..))
 }
 
@@ -150,6 +153,7 @@ pub fn parts_of_session(row: &Bytes) -> (u64, u16) {
 
 /// The same in its suffix.
 pub fn parts_of_session_suffix(suffix: &[u8]) -> (u64, u16) {
+    assert_eq!(suffix[0], SESSION, "the kind of a remembered request's row");
     (number(&suffix[1..]), u16::from_be_bytes([suffix[9], suffix[10]]))
 }
 

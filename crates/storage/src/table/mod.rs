@@ -1,21 +1,60 @@
 //! The versioned table: all shards of a node in one engine, and the evaluation of every op.
 //!
-//! The owner tells which copy (generation) of a shard is current, then applies entries in the order of the shard's log.
-//! Each op gets its own version: the entry's proposed one, or the next after the shard's `last`. A row is evaluated as of
-//! the op's version: what expires at it is gone for it.
+//! # The problem
+//!
+//! A key has more than its value: when it was written, what it held before, until when it lasts, whether a request that
+//! comes again has been run already. All of it must be the same on every replica, be found without a search, and cost
+//! no more however much was written and removed before.
+//!
+//! # How it is solved
+//!
+//! The owner loads one copy (generation) of a shard, then applies entries in the order of the shard's log. Each op gets a
+//! *version* of its own: the one its entry proposes, or the next after the shard's newest (`last`), whichever is higher.
+//! Versions carry the time, so `last` is the shard's clock too: a value has expired when `last` has reached its deadline.
+//! A row is evaluated as of the op's version: what expires at it is gone for it.
+//!
+//! Three kinds of rows belong to a key, one to a request that is remembered, and one to the shard itself (`keys` has the
+//! bytes). The rows of one key, with times in seconds:
+//!
+//! ```text
+//! put k=a          at 10      current  k          value a, version 10, ordinal 0, nothing kept before it
+//! put k=b, ttl 5   at 20      current  k          value b, version 20, ordinal 1, one kept before it, deadline 25
+//!                             older    k, place 0 value a, version 10
+//!                             deadline 25, k      (the expiry index)
+//! advance          to 31      current  k          deleted at 25, ordinal 2, two kept, to be forgotten at 31 + deleted_micros
+//!                             older    k, place 0 value a;   k, place 1  value b
+//!                             deadline 31 + deleted_micros, k
+//! later                       nothing of k, and the shard's floor is 25
+//! ```
+//!
+//! - The newest revision of a key is one lookup. Those before it lie in a ring (`older`): the next one to become old is
+//!   written over the oldest, and nothing has to be removed.
+//! - What is due is found in the expiry index, and removed by a bounded sweep at the end of each entry (`expiry`).
+//! - What a request answered is remembered beside the rows it changed (`sessions`), so a retry is answered and not run.
 //!
 //! # Revisions
 //!
 //! Of each key the newest [`History`] revisions are kept, deletions and changes of the deadline counted; those of a deleted
 //! key for [`Options::deleted_micros`] only. With `Count(1)`, and after that time, a deleted key leaves nothing but the
-//! shard's `floor`, the highest version at which a key was wholly forgotten. A read at a version answers with the newest revision at or below it; when there is none it is `not found`
-//! if the key surely was absent, else `trimmed`.
+//! shard's `floor`: the highest version at which a key was wholly forgotten. A read at a version answers with the newest
+//! revision at or below it. When there is none, the answer is `not found` if the key surely was absent, else `trimmed`.
+//!
+//! # Guarantees
+//!
+//! - Versions rise within a shard, and every write of one op has the op's version.
+//! - The index has a row for each deadline of a newest revision, and no other; nothing that is overdue outlives a sweep that
+//!   had room for it ([`Table::audit`] checks both).
+//! - What an entry costs follows from its ops: no scan over what others removed, and nothing that grows with a history.
+//! - A request under an id runs once, while it is valid.
 //!
 //! # Caveats
 //!
-//! Asking about a shard that was not loaded is a bug of the owner, and panics. All replicas of a shard need the same
-//! [`Options`] at the same entry.
+//! - Asking about a shard that was not loaded is a bug of the owner, and panics; so does an entry that is not the next one.
+//! - All replicas of a shard need the same [`Options`] at the same entry.
+//! - An expired value is gone for every reader at once, but its row stays until a write or a sweep comes to it. A shard that is
+//!   idle needs an [`Op::Advance`] for that ([`Table::due`] says when).
 
+mod audit;
 mod expiry;
 pub mod fuzz;
 mod history;
@@ -38,7 +77,7 @@ use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
-use kv::{Answer, Entry, Error, Op, ShardId, Version};
+use kv::{Answer, Entry, Error, KEYS_PER_OP_MAX, Op, ShardId, TRIM_REVISIONS_MAX, Version};
 use mutant::Mutant;
 
 use self::keys::RowSet;
@@ -53,6 +92,10 @@ pub use self::snapshot::{InstallError, ShardSnapshot};
 /// Rows that one call of [`Table::forget`] removes: a millisecond or two.
 const FORGOTTEN_ROWS_MAX: usize = 1024;
 
+/// What one step of a delete-range or trim takes.
+pub const STEP_MAX: usize = KEYS_PER_OP_MAX;
+const _: () = assert!(STEP_MAX == TRIM_REVISIONS_MAX);
+
 /// How the table keeps its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -62,12 +105,15 @@ pub struct Options {
     pub deleted_micros: u64,
     /// Bytes that a shard's remembered requests may take, in memory and in rows.
     pub session_bytes_max: u64,
+    /// Keys that one step of a delete-range or trim takes, and revisions that it forgets: [`STEP_MAX`], but in tests.
+    pub step_max: usize,
 }
 
 impl Options {
     /// So many revisions, and those of deleted keys for ever.
     pub fn of(history: History) -> Options {
-        Options { history, deleted_micros: u64::MAX, session_bytes_max: SESSION_BYTES_MAX }
+        let (session_bytes_max, step_max) = (SESSION_BYTES_MAX, STEP_MAX);
+        Options { history, deleted_micros: u64::MAX, session_bytes_max, step_max }
     }
 }
 
@@ -190,9 +236,13 @@ impl Table {
     ) -> Result<Vec<Done>, EngineError> {
         self.check()?;
         let shard = loaded_mut(&mut self.shards, shard);
-        if index <= shard.state.applied {
+        let State { applied, term: before, .. } = shard.state;
+        if index <= applied {
             return Ok(Vec::new());
         }
+        assert_eq!(index, applied + 1, "the entry that comes next: none is left out");
+        assert!(term >= before, "entry {index} has term {term}, the one before it {before}");
+        tracing::trace!("an entry is evaluated");
         let result = shard.apply(&mut *self.engine, self.options, (index, term), entry);
         result.inspect_err(|error| self.stopped = Some(error.to_string()))
     }
@@ -263,7 +313,8 @@ impl Table {
         let state = snapshot::install(&mut *self.engine, set, *next, chunk)?;
         *next += 1;
         if state.is_some() {
-            self.installs.remove(&set);
+            let chunks = self.installs.remove(&set);
+            assert!(chunks.is_some_and(|chunks| chunks > 0), "a copy came in whole with {chunks:?} chunks");
         }
         Ok(state.map(|state| state.told()))
     }
@@ -285,6 +336,8 @@ impl Table {
             rows.push(row);
             if rows.len() == FORGOTTEN_ROWS_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
+        assert!(rows.first().is_none_or(|row| *row >= begin), "rows of the copy that is forgotten");
+        assert!(rows.last().is_none_or(|row| *row < end), "rows of the copy that is forgotten");
         rows.iter().for_each(|row| self.engine.remove(row));
         let more = rows.len() == FORGOTTEN_ROWS_MAX;
         match rows.pop() {

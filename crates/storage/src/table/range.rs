@@ -7,6 +7,7 @@ use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
 use kv::{Direction, Error, Key, PAGE_BYTES_MAX, PAGE_ROWS_MAX, Page, Range, Row, Version};
+use mutant::Mutant;
 
 use super::keys::key_of_current;
 use super::record::Record;
@@ -38,7 +39,9 @@ impl Reader<'_> {
                 }
             },
         )?;
-        failed.map(|()| pager.page)
+        let Pager { page, rows_max, .. } = pager;
+        assert!(page.count as usize <= rows_max, "a page of {} rows, and {rows_max} were asked", page.count);
+        failed.map(|()| page)
     }
 
     fn bounds(&self, range: &Range) -> (Bound<Bytes>, Bound<Bytes>) {
@@ -97,6 +100,7 @@ impl<'a> Pager<'a> {
     }
 
     fn visit(&mut self, key: Key, raw: Bytes) -> Result<ControlFlow<()>, Stop> {
+        self.check_order(&key);
         if self.skipped >= SKIPPED_ROWS_MAX {
             self.page.next = self.passed.take().or(self.taken.take());
             return Ok(ControlFlow::Break(()));
@@ -110,7 +114,8 @@ impl<'a> Pager<'a> {
         let full = self.page.count as usize == self.rows_max
             || (self.bytes + bytes > PAGE_BYTES_MAX && !self.page.rows.is_empty());
         if full {
-            self.page.next = self.taken.take();
+            self.page.next =
+                if mutant::is(Mutant::PageLosesItsBoundary) { Some(key) } else { self.taken.take() };
             return Ok(ControlFlow::Break(()));
         }
         self.page.count += 1;
@@ -120,6 +125,19 @@ impl<'a> Pager<'a> {
         }
         (self.taken, self.passed) = (Some(key), None);
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// Keys come in the order of the range, and lie in it.
+    fn check_order(&self, key: &Key) {
+        let Range { from, to, direction, .. } = self.range;
+        let is_within = key >= from && to.as_ref().is_none_or(|to| key < to);
+        assert!(is_within, "a row outside of its range: {}", key.escape_ascii());
+        let is_next = |before: &Key| match direction {
+            Direction::Forward => before < key,
+            Direction::Backward => before > key,
+        };
+        let before = self.passed.as_ref().or(self.taken.as_ref());
+        assert!(before.is_none_or(is_next), "a row out of its order: {}", key.escape_ascii());
     }
 
     fn row(&mut self, key: &Key, raw: Bytes) -> Result<Option<Row>, Stop> {

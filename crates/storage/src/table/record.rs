@@ -105,6 +105,7 @@ impl Head {
         let mut row = Vec::with_capacity(length);
         row.extend_from_slice(&head.bytes[..head.length]);
         pieces.iter().for_each(|piece| row.extend_from_slice(piece));
+        assert_eq!(row.len(), length, "bytes of a revision, as they were counted");
         row.into()
     }
 }

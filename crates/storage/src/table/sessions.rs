@@ -116,6 +116,8 @@ impl Sessions {
         self.bytes -= session.total;
         session.answered_below = session.answered_below.max(record.answered_below);
         session.valid_until = session.valid_until.max(record.valid_until);
+        let before = session.bytes.len();
+        assert!(before <= usize::from(slot), "slot {slot} is read behind {before} slots: rows come in order");
         session.bytes.resize(usize::from(slot), 0);
         session.bytes.push(bytes);
         session.total += u64::from(bytes) + if session.total == 0 { SESSION_BYTES } else { 0 };
@@ -218,7 +220,8 @@ impl Sessions {
             );
             return Ok(Done { result: Err(Error::Invalid(text)), version });
         }
-        let result = record.result().map_err(damaged)?.unwrap_or_else(|| {
+        let kept = record.result().map_err(damaged)?.filter(|_| !mutant::is(Mutant::RetryAnsweredInDoubt));
+        let result = kept.unwrap_or_else(|| {
             Err(Error::InDoubt(format!(
                 "request {} was run before, at version {version}; its answer was larger than the {ANSWER_BYTES_KEPT} \
                  bytes that are kept: read to see what it left",
@@ -244,6 +247,7 @@ impl Sessions {
         let (row, raw) = (set.session(id.client, slot), encode(session, id.sequence, digest(op), done));
         let now = size(&row, &raw);
         let before = std::mem::replace(&mut session.bytes[usize::from(slot)], now);
+        assert!(session.total >= u64::from(before), "a record of {before} bytes in {} of all", session.total);
         session.total = session.total - u64::from(before) + u64::from(now);
         self.bytes = self.bytes - u64::from(before) + u64::from(now);
         engine.put(row, raw);
@@ -270,6 +274,7 @@ impl Sessions {
                 engine.remove(&set.session(client, slot as u16));
                 removed += 1;
             }
+            assert!(self.bytes >= session.total, "one session has {} bytes of {}", session.total, self.bytes);
             self.bytes -= session.total;
             self.clients.remove(&client);
         }
@@ -294,6 +299,10 @@ impl Session {
             self.bytes.push(0);
             self.bytes.len() as u16 - 1
         });
+        assert!(
+            u64::from(slot) < SESSION_WINDOW,
+            "slot {slot}, and no session has so many unanswered requests"
+        );
         self.live.insert(sequence, slot);
         slot
     }

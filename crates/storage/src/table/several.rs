@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
-use kv::{Answer, KEYS_PER_OP_MAX, Key, KeyAnswer, Value};
+use kv::{Answer, Key, KeyAnswer, Value};
+use mutant::Mutant;
 
 use super::Stop;
 use super::keys::key_of_current;
@@ -33,7 +34,8 @@ impl Writer<'_> {
     pub fn delete_range(&mut self, from: &Key, to: Option<&Key>) -> Result<Answer, Stop> {
         let now = self.version();
         let (keys, next) = self.first_keys(from, to, |record| record.is_live_at(now))?;
-        for key in &keys {
+        let left = usize::from(mutant::is(Mutant::DeleteRangeLeavesTheLast));
+        for key in keys.iter().take(keys.len().saturating_sub(left)) {
             if let Some(old) = self.current(key)? {
                 self.bury(key, old, self.version())?;
             }
@@ -55,7 +57,7 @@ impl Writer<'_> {
         let from = self.set.current(from);
         self.engine.scan(Bound::Included(&from), Bound::Excluded(&to), false, &mut |row, raw| {
             let key = key_of_current(&row);
-            if keys.len() == KEYS_PER_OP_MAX || bytes > STEP_BYTES_MAX || skipped == SKIPPED_ROWS_MAX {
+            if keys.len() == self.step_max || bytes > STEP_BYTES_MAX || skipped == SKIPPED_ROWS_MAX {
                 next = Some(key);
                 return ControlFlow::Break(());
             }
@@ -70,6 +72,8 @@ impl Writer<'_> {
             }
             ControlFlow::Continue(())
         })?;
+        assert!(keys.len() <= self.step_max, "{} keys of a step", keys.len());
+        assert!(next.as_ref().is_none_or(|next| keys.last() < Some(next)), "it goes on behind what it took");
         failed.map_or(Ok((keys, next)), Err)
     }
 
@@ -80,6 +84,7 @@ impl Writer<'_> {
         };
         if old.head.deadline != deadline {
             let value = old.value();
+            let deadline = deadline.filter(|_| !mutant::is(Mutant::ExpireSetsNoDeadline));
             self.store(key, Some(old), &[&value], deadline)?;
         }
         Ok(Answer::Expire(true))

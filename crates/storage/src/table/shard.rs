@@ -45,6 +45,9 @@ impl State {
         let (applied, term) = (reader.u64()?, reader.u64()?);
         let state = State { applied, term, last: reader.version()?, floor: reader.version()? };
         reader.end()?;
+        if state.floor > state.last {
+            return Err(codec::Malformed("its floor is above its newest version"));
+        }
         Ok(state)
     }
 
@@ -89,6 +92,8 @@ impl Shard {
         let run = |stamped| Ok(tell(self.run(engine, options, stamped, entry.proposed)?, &mut room));
         let done = entry.ops.iter().map(run).collect::<Result<Vec<_>, _>>()?;
         self.clean(engine, options, entry)?;
+        let State { last, floor, .. } = self.state;
+        assert!(floor <= last, "a key was forgotten at {floor}, and {last} is the newest version");
         (self.state.applied, self.state.term) = (index, term);
         if !mutant::is(Mutant::AppliedOutsideBatch) || index.is_multiple_of(8) {
             engine.put(self.set.state(), self.state.encode());
@@ -137,6 +142,8 @@ impl Shard {
         op: &Op,
         version: Version,
     ) -> Result<Done, EngineError> {
+        let last = self.state.last;
+        assert!(version >= last, "an op gets version {version}, and {last} is the newest");
         self.state.last = version;
         let result = match op.validate() {
             Ok(()) => self.writer(engine, options).evaluate(op),
@@ -170,6 +177,7 @@ impl Shard {
             deadlines: &mut self.deadlines,
             keep: options.history.keep(),
             deleted_micros: options.deleted_micros,
+            step_max: options.step_max,
             undo: None,
         }
     }

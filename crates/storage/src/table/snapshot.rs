@@ -51,6 +51,7 @@ impl ShardSnapshot {
             chunk.add(&RowSet::suffix(&self.set.state()), &self.state.encode());
             self.done = true;
         }
+        assert!(chunk.rows > 0, "a chunk has rows, the last one the state at least");
         self.number += 1;
         Ok(Some(chunk.finish(self.number - 1, self.done)))
     }
@@ -69,6 +70,10 @@ impl ShardSnapshot {
                 return ControlFlow::Break(());
             }
             chunk.add(&RowSet::suffix(&row), &value);
+            assert!(
+                self.cursor.as_ref().is_none_or(|before| *before < row),
+                "rows are sent in order, each once"
+            );
             self.cursor = Some(row);
             ControlFlow::Continue(())
         })?;

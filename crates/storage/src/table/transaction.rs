@@ -19,6 +19,7 @@ impl Writer<'_> {
         then: &[Op],
         otherwise: &[Op],
     ) -> Result<Answer, Stop> {
+        assert!(self.undo.is_none(), "a transaction is not within another");
         let floor = self.state.floor;
         self.undo = Some(Vec::new());
         let result = self.branch(conditions, then, otherwise);

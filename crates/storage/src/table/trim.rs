@@ -7,7 +7,8 @@
 //! No trim takes long: it forgets so many revisions, the oldest first, looks at so many keys and reads so many bytes, then
 //! tells where to go on. How many revisions of a key go is found by halving, and without a version not looked for at all.
 
-use kv::{Answer, Key, PAGE_BYTES_MAX, TRIM_REVISIONS_MAX, Version};
+use kv::{Answer, Key, PAGE_BYTES_MAX, Version};
+use mutant::Mutant;
 
 use super::older;
 use super::range::SKIPPED_ROWS_MAX;
@@ -27,8 +28,8 @@ struct Work {
 }
 
 impl Work {
-    fn is_enough(&self) -> bool {
-        self.forgotten >= TRIM_REVISIONS_MAX || self.looks >= SKIPPED_ROWS_MAX || self.bytes > PAGE_BYTES_MAX
+    fn is_enough(&self, forgotten_max: usize) -> bool {
+        self.forgotten >= forgotten_max || self.looks >= SKIPPED_ROWS_MAX || self.bytes > PAGE_BYTES_MAX
     }
 
     fn answer(&self, next: Option<Key>) -> Answer {
@@ -55,7 +56,7 @@ impl Writer<'_> {
             self.first_keys(from, to, |record| record.head.kept > 0 || !record.is_live_at(now))?;
         let mut work = Work::default();
         for key in keys {
-            if work.is_enough() || self.forget_older(&key, below, &mut work)? {
+            if work.is_enough(self.step_max) || self.forget_older(&key, below, &mut work)? {
                 return Ok(work.answer(Some(key)));
             }
         }
@@ -72,13 +73,14 @@ impl Writer<'_> {
         let Some(current) = self.current(key)? else { return Ok(false) };
         let below = below.filter(|below| *below < current.head.version);
         let surplus = self.surplus(key, &current.head, below, work)?;
-        let room = TRIM_REVISIONS_MAX.saturating_sub(work.forgotten) as u64;
-        let forgotten = surplus.min(room);
+        let room = self.step_max.saturating_sub(work.forgotten) as u64;
+        let (forgotten, kept) = (surplus.min(room), current.head.kept);
+        assert!(forgotten <= kept, "{forgotten} older revisions are to go, and {kept} are kept");
         for ordinal in older::older(&current.head).take(forgotten as usize) {
             self.remove(older::row(self.set, key, ordinal, self.keep))?;
         }
         work.forgotten += forgotten as usize;
-        let head = Head { kept: current.head.kept - forgotten, ..current.head };
+        let head = Head { kept: kept - forgotten, ..current.head };
         if head.tombstone && head.kept == 0 && below.is_none() {
             self.forget_key(key, &head)?;
             work.forgotten += 1;
@@ -101,6 +103,7 @@ impl Writer<'_> {
         let divided = self.reader().divide(key, ordinals.clone(), |version| version <= below)?;
         work.looks += divided.looks;
         work.bytes += divided.bytes;
-        Ok((divided.at - ordinals.start).saturating_sub(1))
+        let kept = u64::from(!mutant::is(Mutant::TrimTakesOneTooMany));
+        Ok((divided.at - ordinals.start).saturating_sub(kept))
     }
 }

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use kv::{Answer, Error, Expect, Function, Key, Side, VALUE_BYTES_MAX, Value};
+use mutant::Mutant;
 
 use super::Stop;
 use super::record::Record;
@@ -35,7 +36,7 @@ impl Writer<'_> {
             Side::Left => [added, &present],
             Side::Right => [&present, added],
         };
-        let deadline = deadline_of(old.as_ref());
+        let deadline = deadline_of(old.as_ref()).filter(|_| !mutant::is(Mutant::AppendLosesTheDeadline));
         self.store(key, old, &pieces, deadline)?;
         Ok(Answer::Length(length))
     }
@@ -43,6 +44,7 @@ impl Writer<'_> {
     fn pop(&mut self, key: &Key, old: Option<Record>, side: Side, count: usize) -> Result<Answer, Stop> {
         let Some(present) = value_of(old.as_ref()) else { return Ok(Answer::Popped(None)) };
         let (popped, left) = split(&present, side, count);
+        assert_eq!(popped.len() + left.len(), present.len(), "bytes that a pop took and left");
         if !popped.is_empty() {
             let deadline = deadline_of(old.as_ref());
             self.store(key, old, &[&left], deadline)?;

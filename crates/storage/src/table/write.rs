@@ -6,6 +6,7 @@ use std::cell::Cell;
 
 use bytes::Bytes;
 use kv::{Answer, Error, Op, Version};
+use mutant::Mutant;
 
 use super::expiry::Deadlines;
 use super::keys::RowSet;
@@ -25,6 +26,8 @@ pub struct Writer<'a> {
     pub keep: u64,
     /// How long those of a deleted key are kept; `u64::MAX` = for ever.
     pub deleted_micros: u64,
+    /// What one step of a delete-range or trim takes.
+    pub step_max: usize,
     /// What the rows were before, newest change last; only within a transaction.
     pub undo: Option<Vec<(Bytes, Option<Bytes>)>>,
 }
@@ -150,7 +153,7 @@ impl Writer<'_> {
         if old == new {
             return Ok(());
         }
-        if let Some(old) = old {
+        if let Some(old) = old.filter(|_| new.is_none() || !mutant::is(Mutant::ExpiryRowKept)) {
             let row = self.set.expiry(old, key);
             self.deadlines.removed(&row);
             self.remove(row)?;

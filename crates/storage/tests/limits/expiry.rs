@@ -22,6 +22,7 @@ fn expiry_of_many_rows_is_spread_and_seen_at_once() {
     let mut steps = 0;
     while store.table.due(SHARD).is_some() {
         store.apply(due, advance(due)).unwrap();
+        store.audit();
         steps += 1;
         assert!(steps < 100, "what is due goes");
     }
@@ -39,6 +40,7 @@ fn expiry_writes_pay_for_what_they_will_leave() {
     for number in 5_000..10_001 {
         store.apply(3 * SECOND + number, expiring(key(number as usize), 100 * SECOND)).unwrap();
     }
+    store.audit();
     assert_eq!(store.rows(), 2 * 5_001 + 1, "rows, their deadlines, the state");
 }
 
@@ -50,6 +52,7 @@ fn expiry_of_a_transaction_that_is_taken_back_is_not_counted() {
     let then = vec![expiring(key(1), 9 * SECOND), expiring(key(2), 5 * SECOND), increment()];
     let result = store.apply(3, Op::Transaction { conditions: vec![], then, otherwise: vec![] });
     assert!(matches!(result, Err(Error::Conflict(_))));
+    store.audit();
     store.apply(3 * SECOND, advance(3 * SECOND)).unwrap();
     assert_eq!(store.table.due(SHARD), None, "only the first deadline was there");
     assert_eq!(store.rows(), 2, "the row of the text, and the state");
@@ -72,6 +75,7 @@ fn deleted_keys_leave_nothing_after_their_time_however_long_their_history_was() 
     let mut steps = 0;
     while store.table.due(SHARD).is_some() {
         store.apply(30 * SECOND, advance(30 * SECOND)).unwrap();
+        store.audit();
         steps += 1;
         assert!(steps < 100, "what is due goes");
     }
@@ -94,6 +98,7 @@ fn sweeps_are_the_same_whether_the_copy_was_loaded_again_or_not() {
             _ => expiring(key(step as usize % 30), now + (step * 7919) % (4 * SECOND)),
         };
         assert_eq!(store.apply(now, op.clone()), other.apply(now, op));
+        store.audit();
         other.table.load(SHARD, 1).unwrap();
         assert_eq!(store.table.due(SHARD), other.table.due(SHARD), "after step {step}");
         assert_eq!(

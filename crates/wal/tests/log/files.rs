@@ -36,6 +36,16 @@ fn write(folder: &Path, records: &[Record]) {
         log.append(vec![record.clone()]);
         settle(&mut log, &mut disk, &woken);
     }
+    wait_for_spare(folder, &mut log, &mut disk, &woken);
+}
+
+/// Lets the disk's thread finish the spare: whether a folder has one may not depend on how fast that thread is.
+fn wait_for_spare(folder: &Path, log: &mut Log, disk: &mut FileDisk, woken: &Receiver<()>) {
+    let spare = wal::segment_file_name(log.head().segment + 1);
+    while !names(folder).contains(&spare) {
+        woken.recv().unwrap();
+        log.turn(disk).unwrap();
+    }
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -130,6 +140,7 @@ fn set_aside_lets_an_empty_log_begin() {
         drop(disk);
 
         let renamed = set_aside(folder.path()).unwrap();
+        assert_eq!(renamed.len(), 2, "the segment with records, and the spare");
         let suffix = if round == 1 { "log.corrupt".to_owned() } else { format!("log.{round}.corrupt") };
         assert!(renamed.iter().all(|path| path.to_str().unwrap().ends_with(&suffix)), "{renamed:?}");
         let (mut disk, _woken) = self::disk(folder.path());

@@ -7,5 +7,6 @@ mod files;
 mod format;
 mod full;
 mod harness;
+mod histories;
 mod model;
 mod round_trip;

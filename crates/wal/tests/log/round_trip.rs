@@ -173,7 +173,7 @@ fn release_removes_whole_segments_below_only() {
     assert_eq!(opened.read, read[kept..], "the segment it points into stays");
     assert_eq!(opened.recovered.first, Position { segment: 4, offset: BLOCK });
 
-    log.release(Position { segment: u64::MAX, offset: 0 });
+    log.release(log.head());
     settle(&mut log, &mut disk).unwrap();
     let opened = reopen(&mut disk);
     let newest = read.last().unwrap().0.segment;
@@ -181,6 +181,15 @@ fn release_removes_whole_segments_below_only() {
     assert!(!opened.read.is_empty());
     write(&mut log, &mut disk, vec![record(99, "and on it goes")]);
     assert_eq!(reopen(&mut disk).records().last(), Some(&record(99, "and on it goes")));
+}
+
+#[test]
+#[should_panic(expected = "release up to 2:0, and the log ends at 1:8192")]
+fn release_behind_the_head_is_a_bug() {
+    let mut disk = MemoryDisk::new();
+    let mut log = reopen(&mut disk).log;
+    write(&mut log, &mut disk, vec![record(1, "one")]);
+    log.release(Position { segment: 2, offset: 0 });
 }
 
 #[test]

@@ -7,7 +7,7 @@ use clap::Parser;
 use kv::{Key, Value};
 
 use super::*;
-use crate::hint::Typed;
+use crate::options::Typed;
 
 /// Bytes that some notation treats as special, and some that none does.
 const SPECIAL: &[u8] = b"\\\t\n\r\0\x1b\x7f\"'`$!*#~-- =%{}()[]|&;<>?ab\xff\xc3\xa9\xe2\x80\xa8\xc2\x85";

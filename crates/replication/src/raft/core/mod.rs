@@ -69,6 +69,20 @@ pub(super) struct Work {
     pub(super) rounds: Vec<(Bytes, Index)>,
 }
 
+/// What a leader knows of a follower.
+pub(super) struct Progress {
+    /// The last index that it acknowledged.
+    pub(super) matched: Index,
+    /// The index that is sent next.
+    pub(super) next: Index,
+    /// Where the logs meet is yet to be found.
+    pub(super) probes: bool,
+    /// Nothing more is sent until it says something.
+    pub(super) waits: bool,
+    /// A snapshot is on its way.
+    pub(super) snapshot: bool,
+}
+
 impl Core {
     /// Of a replica with this log.
     pub(super) fn new(config: &Config, recovered: Recovered, applied: Index) -> Core {
@@ -425,6 +439,23 @@ impl Core {
     pub(super) fn acknowledged(&self, node: NodeId) -> Option<Index> {
         let progress = self.raw.raft.prs().get(node.0)?;
         (self.role() == Role::Leader).then_some(Index(progress.matched))
+    }
+
+    /// As a leader: how far a node is.
+    pub(super) fn progress(&self, node: NodeId) -> Option<Progress> {
+        let progress = self.raw.raft.prs().get(node.0)?;
+        Some(Progress {
+            matched: Index(progress.matched),
+            next: Index(progress.next_idx),
+            probes: progress.state == ProgressState::Probe,
+            waits: progress.is_paused() && progress.state != ProgressState::Snapshot,
+            snapshot: progress.state == ProgressState::Snapshot,
+        })
+    }
+
+    /// As a leader: who is to lead in its place.
+    pub(super) fn transferee(&self) -> Option<NodeId> {
+        self.raw.raft.lead_transferee.map(NodeId)
     }
 
     /// On how many nodes a committed entry is synced, as far as is known.

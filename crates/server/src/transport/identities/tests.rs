@@ -1,4 +1,4 @@
-//! Nodes that greet each other, in one process: who agrees with whom on the cluster.
+//! What the decisions leave in real data folders, and which folders are refused.
 
 use std::path::Path;
 
@@ -6,6 +6,8 @@ use super::*;
 
 /// Nodes of clusters, each in a folder of its own.
 struct Nodes(tempfile::TempDir);
+
+const NAMES: [&str; 3] = ["n1", "n2", "n3"];
 
 impl Nodes {
     fn new() -> Nodes {
@@ -25,6 +27,7 @@ impl Nodes {
             shards: 1,
             cores: None,
             entry_cache_bytes: 0,
+            checkpoint_bytes: crate::Config::CHECKPOINT_BYTES,
             rejoin,
             journal_stderr: false,
         }
@@ -32,21 +35,23 @@ impl Nodes {
 
     /// Node `name` of these, in a folder of its own.
     fn open_of(&self, names: &[&str], folder: &str, name: &str, rejoin: bool) -> Identities {
-        let me = names.iter().position(|other| *other == name).unwrap() as u64 + 1;
-        let folder = Folder::open(&self.config(folder, name, names, rejoin)).unwrap();
-        Identities::new(folder, NodeId(me)).unwrap()
+        Identities::new(Folder::open(&self.config(folder, name, names, rejoin)).unwrap()).unwrap()
     }
 
-    /// Node `name` of three.
-    fn open(&self, folder: &str, name: &str, rejoin: bool) -> Identities {
-        self.open_of(&["n1", "n2", "n3"], folder, name, rejoin)
+    /// Node `name` of three, in a folder of its name.
+    fn open(&self, name: &str) -> Identities {
+        self.open_of(&NAMES, name, name, false)
     }
 
-    /// What a folder says of its cluster.
-    fn written(&self, folder: &str) -> Option<String> {
-        let text = std::fs::read_to_string(self.0.path().join(folder).join("identity.json")).unwrap();
-        let identity: serde_json::Value = serde_json::from_str(&text).unwrap();
-        identity["cluster"].as_str().map(str::to_owned)
+    fn read(&self, folder: &str, file: &str) -> serde_json::Value {
+        let text = std::fs::read_to_string(self.0.path().join(folder).join(file)).unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Why a start of `n1` in a folder is refused.
+    fn refused(&self, folder: &str, names: &[&str]) -> String {
+        let opened = Folder::open(&self.config(folder, "n1", names, false)).and_then(Identities::new);
+        opened.err().expect("it must not start").to_string()
     }
 }
 
@@ -56,137 +61,134 @@ fn cluster(node: &Identities) -> Option<ClusterId> {
 
 /// One calls another: what it comes to for the caller.
 fn call(caller: &Identities, called: &Identities) -> Met {
-    let welcome = called.answer(&caller.hello(Purpose::Ordered)).unwrap();
-    caller.meet(called.me, welcome).unwrap()
-}
-
-fn is_welcome(at: &Identities, who: &Identities) -> bool {
-    matches!(at.answer(&who.hello(Purpose::Ordered)).unwrap(), Welcome::Yes { .. })
+    let to = called.folder.identity.me;
+    let welcome = called.answer(&caller.hello(to, Purpose::Ordered)).unwrap();
+    caller.meet(to, &welcome).unwrap()
 }
 
 #[test]
-fn cluster_id_comes_from_the_founder_by_whoever_calls() {
+fn folder_keeps_what_was_agreed_on_and_who_was_met() {
     let nodes = Nodes::new();
-    let (one, two, three) =
-        (nodes.open("1", "n1", false), nodes.open("2", "n2", false), nodes.open("3", "n3", false));
+    let (one, two) = (nodes.open("n1"), nodes.open("n2"));
     let id = cluster(&one).unwrap();
-    assert_eq!((cluster(&two), cluster(&three)), (None, None));
-    // Those who have none part, and say whom they wait for.
-    let waits = Met::NotNow("n3 waits for n1, which founds the cluster".into());
-    assert_eq!(call(&two, &three), waits);
-    assert_eq!((cluster(&two), cluster(&three)), (None, None));
-    // The founder calls; and one that took it from the founder is called.
+    assert_eq!(nodes.read("n2", "identity.json")["cluster"], serde_json::Value::Null);
+    let mut told = two.cluster();
+    assert_eq!(call(&two, &one), Met::Ours);
+    assert!(told.has_changed().unwrap() && *told.borrow_and_update() == Some(id));
+    two.log_begins().unwrap();
+    assert!(!told.has_changed().unwrap());
+    let incarnation = |name: &str| nodes.read(name, "identity.json")["incarnation"].clone();
+    let listed = |id, name| serde_json::json!({ "id": id, "name": name });
+    let expect = serde_json::json!({
+        "format": 3,
+        "id": 2,
+        "name": "n2",
+        "cluster": id.to_string(),
+        "incarnation": incarnation("n2"),
+        "nodes": [listed(1, "n1"), listed(2, "n2"), listed(3, "n3")],
+        "shards": 1,
+        "history": "all",
+        "deleted_micros": u64::MAX,
+        "engine": "memory",
+        "begun": true,
+        "rejoining": false,
+        "newcomer": false,
+    });
+    assert_eq!(nodes.read("n2", "identity.json"), expect);
+    let met = |id, name| serde_json::json!({ "id": id, "name": name, "incarnation": incarnation(name) });
+    let expect = serde_json::json!({ "format": 1, "nodes": [met(1, "n1")] });
+    assert_eq!(nodes.read("n2", "peers.json"), expect);
+    drop((one, two));
+    let log = nodes.0.path().join("n2/log");
+    std::fs::create_dir(&log).unwrap();
+    std::fs::write(log.join("0000000000000001.log"), "").unwrap();
+    let again = nodes.open("n2");
+    assert_eq!(cluster(&again), Some(id));
+    assert!(
+        matches!(again.decide(|greeter| Step::Say(greeter.clone())), Ok(greeter) if greeter.identity().begun)
+    );
+}
+
+#[test]
+fn folder_gives_the_ids_and_not_the_order_of_names() {
+    let nodes = Nodes::new();
+    drop(nodes.open("n1"));
+    let file = nodes.0.path().join("n1/identity.json");
+    let mut written = nodes.read("n1", "identity.json");
+    written["id"] = 70.into();
+    written["nodes"][0]["id"] = 70.into();
+    std::fs::write(&file, written.to_string()).unwrap();
+    let one = nodes.open("n1");
+    assert_eq!(one.folder.identity.me, NodeId(70));
+    assert_eq!(one.folder.identity.others().collect::<Vec<_>>(), [NodeId(2), NodeId(3)]);
+    drop(one);
+    // It has to be one of those that it lists.
+    written["id"] = 5.into();
+    std::fs::write(&file, written.to_string()).unwrap();
+    let why = nodes.refused("n1", &NAMES);
+    assert!(why.contains("does not list its own node") && why.contains("restore it from a copy"), "{why}");
+}
+
+#[test]
+fn folder_that_cannot_be_written_to_leaves_the_node_as_it_was() {
+    let nodes = Nodes::new();
+    let (one, two) = (nodes.open("n1"), nodes.open("n2"));
+    let hello = one.hello(NodeId(2), Purpose::Ordered);
+    // A folder in the place of the file that is written first.
+    let blocked = nodes.0.path().join("n2/identity.new");
+    std::fs::create_dir(&blocked).unwrap();
+    let error = two.answer(&hello).unwrap_err().to_string();
+    assert!(error.starts_with("cannot note in the data folder which cluster this is: "), "{error}");
+    assert_eq!(cluster(&two), None);
+    std::fs::remove_dir(&blocked).unwrap();
     assert_eq!(call(&one, &two), Met::Ours);
-    assert_eq!(call(&three, &two), Met::Ours);
-    for (node, folder) in [(&two, "2"), (&three, "3")] {
-        assert_eq!(cluster(node), Some(id));
-        assert_eq!(nodes.written(folder), Some(id.to_string()), "it is on disk before a frame flows");
-    }
-    drop(three);
-    assert_eq!(cluster(&nodes.open("3", "n3", false)), Some(id), "the next start knows it");
+    assert_eq!(cluster(&two), cluster(&one));
 }
 
-#[test]
-fn cluster_of_one_founds_itself() {
-    let nodes = Nodes::new();
-    let id = cluster(&nodes.open_of(&["n7"], "7", "n7", false));
-    assert!(id.is_some());
-    assert_eq!(cluster(&nodes.open_of(&["n7"], "7", "n7", false)), id);
-    assert_ne!(cluster(&nodes.open_of(&["n7"], "other", "n7", false)), id, "it is drawn, not derived");
-}
-
-#[test]
-fn cluster_met_by_a_stranger_goes_on_and_the_stranger_is_told() {
-    let nodes = Nodes::new();
-    let all =
-        |cluster: &str| ["n1", "n2", "n3"].map(|name| nodes.open(&format!("{cluster} {name}"), name, false));
-    let (ours, theirs) = (all("ours"), all("theirs"));
-    for cluster in [&ours, &theirs] {
-        assert!(call(&cluster[0], &cluster[1]) == Met::Ours && call(&cluster[0], &cluster[2]) == Met::Ours);
-    }
-    // Their n3 answers where our n3 should: our nodes try on, whoever calls.
-    for _ in 0..3 {
-        let Met::NotNow(why) = call(&ours[0], &theirs[2]) else { panic!("one stranger does not end a node") };
-        assert!(why.contains("is of another cluster"), "{why}");
-        let Met::NotNow(why) = call(&theirs[2], &ours[0]) else { panic!("one stranger does not end a node") };
-        assert!(why.contains("--peers"), "{why}");
-    }
-    // One that finds strangers only is where it should not be.
-    assert!(matches!(call(&theirs[2], &ours[1]), Met::Hopeless(_)));
-    assert_eq!(call(&ours[0], &ours[2]), Met::Ours);
-}
-
-#[test]
-fn node_of_other_options_ends_as_long_as_it_has_no_place() {
-    let nodes = Nodes::new();
-    let (one, two) = (nodes.open("1", "n1", false), nodes.open("2", "n2", false));
-    assert_eq!(call(&one, &two), Met::Ours);
-    let config = crate::Config { shards: 7, ..nodes.config("3", "n3", &["n1", "n2", "n3"], false) };
-    let three = Identities::new(Folder::open(&config).unwrap(), NodeId(3)).unwrap();
-    assert!(matches!(call(&one, &three), Met::NotNow(why) if why.contains("was given other options")));
-    assert!(matches!(call(&three, &one), Met::Hopeless(why) if why.contains("was given other options")));
-    assert_eq!(cluster(&three), None);
-}
-
-#[test]
-fn founder_that_was_wiped_is_refused_and_comes_back_by_rejoining() {
-    let nodes = Nodes::new();
-    let (one, two, three) =
-        (nodes.open("1", "n1", false), nodes.open("2", "n2", false), nodes.open("3", "n3", false));
-    let id = cluster(&one);
-    assert_eq!(call(&one, &two), Met::Ours);
-    // The third never met the founder.
-    assert_eq!(call(&two, &three), Met::Ours);
-    let wiped = nodes.open("1 wiped", "n1", false);
-    for other in [&two, &three] {
-        assert!(matches!(call(other, &wiped), Met::NotNow(_)));
-        let Met::Hopeless(why) = call(&wiped, other) else { panic!("it has forgotten what it promised") };
-        assert!(why.contains("another data folder") && why.contains("--rejoin"), "{why}");
-    }
-    let back = nodes.open("1 back", "n1", true);
-    assert_eq!(cluster(&back), None, "the cluster is there already");
-    assert_eq!(call(&back, &three), Met::Ours);
-    assert_eq!((cluster(&back), cluster(&two)), (id, id));
-}
-
-#[test]
-fn hello_of_another_folder_is_refused_unless_it_is_a_newcomer_until_all_have_met_it() {
-    let nodes = Nodes::new();
-    let (one, three) = (nodes.open("1", "n1", false), nodes.open("3", "n3", false));
-    let lost = nodes.open("2", "n2", false);
-    assert_eq!(call(&one, &three), Met::Ours);
-    assert!(is_welcome(&one, &lost) && is_welcome(&three, &lost));
-    let wiped = nodes.open("2 wiped", "n2", false);
-    assert!(!is_welcome(&one, &wiped) && !is_welcome(&three, &wiped));
-
-    // It is made whole while the third node is away, and started once more.
-    let new = nodes.open("2 new", "n2", true);
-    assert_eq!(call(&new, &one), Met::Ours);
-    new.rejoined().unwrap();
-    drop(new);
-    let new = nodes.open("2 new", "n2", false);
-    assert!(!new.fixed().rejoining && is_welcome(&three, &new), "it is no other than the first met");
-    assert!(call(&new, &one) == Met::Ours && call(&new, &three) == Met::Ours);
-    drop(new);
-    let new = nodes.open("2 new", "n2", false);
-    assert!(!new.hello(Purpose::Ordered).newcomer && is_welcome(&one, &new) && is_welcome(&three, &new));
-    assert!(!is_welcome(&three, &lost), "the lost folder must not come back");
-}
+/// What builds before this one left, the newest last.
+const OLD: [(u32, &str); 2] = [
+    (1, r#"{"format": 1, "name": "n1", "incarnation": 9, "nodes": ["n1", "n2", "n3"]}"#),
+    (2, include_str!("format-2.json")),
+];
 
 #[test]
 fn folder_of_another_format_is_refused_with_what_to_do() {
     let nodes = Nodes::new();
-    drop(nodes.open("1", "n1", false));
-    let file = nodes.0.path().join("1/identity.json");
-    // The identity of the format before has fewer fields as well.
-    std::fs::write(&file, r#"{"format": 1, "name": "n1", "incarnation": 9, "nodes": ["n1", "n2", "n3"]}"#)
-        .unwrap();
-    let refused = Folder::open(&nodes.config("1", "n1", &["n1", "n2", "n3"], false)).unwrap_err().to_string();
-    assert!(refused.contains("has format 1") && refused.contains("putall --json"), "{refused}");
+    drop(nodes.open("n1"));
+    let file = nodes.0.path().join("n1/identity.json");
+    for (format, text) in OLD {
+        std::fs::write(&file, text).unwrap();
+        let why = nodes.refused("n1", &NAMES);
+        assert!(why.contains(&format!("has format {format}")) && why.contains("putall --json"), "{why}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), text, "it is as it was");
+    }
 }
 
-fn refused(nodes: &Nodes, folder: &str) -> String {
-    Folder::open(&nodes.config(folder, "n1", &["n1"], false)).unwrap_err().to_string()
+#[test]
+fn peers_of_another_format_or_cluster_are_refused_with_what_to_do() {
+    let nodes = Nodes::new();
+    drop(nodes.open("n1"));
+    let file = nodes.0.path().join("n1/peers.json");
+    let peer = |id| {
+        format!(
+            r#"{{"format": 1, "nodes": [{{"id": {id}, "name": "", "incarnation": "00000000000000a1"}}]}}"#
+        )
+    };
+    for (text, says) in [
+        (
+            r#"{"format": 2, "people": []}"#.into(),
+            "has format 2, and this version of capstan has format 1: start",
+        ),
+        (r#"{"n2": 5}"#.into(), "is damaged (missing field `format`"),
+        (peer(1), "is damaged (1 is no other node of this cluster): restore"),
+        (peer(9), "is damaged (9 is no other node of this cluster): restore"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let why = nodes.refused("n1", &NAMES);
+        assert!(why.contains(says), "{why}");
+    }
+    std::fs::write(&file, peer(2)).unwrap();
+    drop(nodes.open("n1"));
 }
 
 fn remove_log(folder: &Path) {
@@ -209,7 +211,7 @@ fn folder_whose_log_has_begun_and_is_gone_is_refused() {
         if empty {
             std::fs::create_dir(folder.join("log")).unwrap();
         }
-        let why = refused(&nodes, "1");
+        let why = nodes.refused("1", &["n1"]);
         assert!(why.contains("is lost") && why.contains("restore the whole data folder"), "{why}");
     }
 }
@@ -218,6 +220,6 @@ fn folder_whose_log_has_begun_and_is_gone_is_refused() {
 fn folder_with_an_engine_and_no_identity_is_refused() {
     let nodes = Nodes::new();
     std::fs::create_dir_all(nodes.0.path().join("1/engine")).unwrap();
-    let why = refused(&nodes, "1");
+    let why = nodes.refused("1", &["n1"]);
     assert!(why.contains("has a folder 'engine' and no identity.json"), "{why}");
 }

@@ -1,0 +1,119 @@
+//! What a line does: it is split, parsed, run against one store, and how it ended is told.
+
+use std::io::{self, IsTerminal};
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use super::help;
+use super::line::{self, Command};
+use crate::connect::{self, Store};
+use crate::exit::{Code, Error};
+use crate::options::Options;
+use crate::print::Output;
+use crate::{cluster, data, words};
+
+/// How a line ended; why it failed is told.
+pub fn tell(result: Result<Code, Error>, out: &mut Output<'_>) -> Code {
+    let error = match out.end(result) {
+        Ok(code) => return code,
+        Err(error) => error,
+    };
+    // That nobody reads on is no news line by line.
+    if !error.is_closed_pipe() {
+        // Fails only for the data before it, which was told.
+        let _ = out.note(&format!("error: {error}"));
+    }
+    error.code()
+}
+
+/// What a line did.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It ended like this.
+    Ran(Code),
+    /// It asked to leave.
+    Quit,
+}
+
+/// Runs lines against one store.
+pub struct Shell {
+    store: Arc<dyn Store>,
+    runtime: Handle,
+    options: Options,
+}
+
+impl Shell {
+    /// A shell on a store. The runtime is driven by another thread.
+    pub fn new(store: Arc<dyn Store>, options: &Options, runtime: Handle) -> Shell {
+        Shell { store, runtime, options: options.clone() }
+    }
+
+    /// A shell on the store at these addresses.
+    pub fn connect(addresses: &[String], options: &Options, runtime: Handle) -> Result<Shell, Error> {
+        let inside = runtime.enter();
+        let store = connect::store(addresses, 1)?;
+        drop(inside);
+        Ok(Shell::new(store, options, runtime))
+    }
+
+    /// Runs a line; what goes wrong is told.
+    pub fn execute(&self, line: &[u8], out: &mut Output<'_>) -> Outcome {
+        out.json = self.options.json;
+        let result = match self.parse(line, out) {
+            Ok(None) => Ok(Code::Done),
+            Ok(Some(line::Line { command: Command::Quit, .. })) => return Outcome::Quit,
+            Ok(Some(line)) => self.command(line, out),
+            Err(error) => Err(error),
+        };
+        Outcome::Ran(tell(result, out))
+    }
+
+    /// The command of a line; none in an empty one, or when all it wants is to be told about itself.
+    fn parse(&self, line: &[u8], out: &mut Output<'_>) -> Result<Option<line::Line>, Error> {
+        let words = words::split(line).map_err(Error::Usage)?;
+        if words.is_empty() {
+            return Ok(None);
+        }
+        match line::parse(words) {
+            Ok(line) => Ok(Some(line)),
+            Err(line::Refusal::Wrong(text)) => Err(Error::Usage(text)),
+            Err(line::Refusal::Help(text)) => {
+                out.line(&text)?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn command(&self, line: line::Line, out: &mut Output<'_>) -> Result<Code, Error> {
+        let options = line.options.or(&self.options);
+        out.json = options.json;
+        let run = async {
+            match &line.command {
+                Command::Data(command) => data::run(command, &*self.store, &options, None, out).await,
+                Command::Cluster(command) => cluster::run(command, &*self.store, out).await,
+                Command::Status => cluster::run(&cluster::Command::Status, &*self.store, out).await,
+                Command::Nodes => {
+                    cluster::print_nodes(&self.store.status().await?, out)?;
+                    Ok(Code::Done)
+                }
+                Command::Dump => data::dump(&*self.store, &options, out).await,
+                Command::Help { command } => help::print(command.as_deref(), out),
+                Command::Quit => Ok(Code::Done),
+            }
+        };
+        self.runtime.block_on(async {
+            tokio::select! {
+                result = run => result,
+                () = interrupted() => Err(Error::Store(kv::Error::InDoubt("given up with Ctrl-C".into()))),
+            }
+        })
+    }
+}
+
+/// Waits for Ctrl-C at a prompt. A script dies from it, as every program does.
+async fn interrupted() {
+    if !io::stdin().is_terminal() || tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending().await
+    }
+}

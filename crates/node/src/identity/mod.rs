@@ -1,0 +1,77 @@
+//! Which cluster this is, and who its nodes are: what nodes agree on before anything else flows between them.
+//!
+//! # The problem
+//!
+//! Addresses and names say little: `127.0.0.1:7401` is another cluster on another machine, and every cluster has an `n1`. A
+//! client or a node that follows an address to a cluster that is not its own must find out before anything is written
+//! there. So each cluster has an id, a random number ([`kv::ClusterId`]), and two nodes, or a client and a node, that do not
+//! have the same have nothing to say to each other.
+//!
+//! # How nodes agree on it
+//!
+//! One node draws it: the founder, whose name sorts first, at its first start in a new folder. All others begin without one.
+//! The first frame in both directions of every connection ([`Hello`], [`Welcome`]) says it:
+//!
+//! ```text
+//!   n1, the founder, has 5e     n2, new, has none           n3, new, has none
+//!     │ ── hello, 5e ─────────────▶ │                            │
+//!     │         writes 5e, syncs it │                            │
+//!     │ ◀────── welcome to 5e ───── │                            │
+//!     │ ── frames ────────────────▶ │ ◀──── hello, none ──────── │
+//!     │                             │ ───── welcome to 5e ─────▶ │  writes 5e, syncs it
+//!     │                             │ ◀──── frames ───────────── │
+//! ```
+//!
+//! - Whoever has none takes the one that the other has, from the founder or from any node that took it before, and has it on
+//!   disk before it answers, or before it sends a frame. Two that have none part and try again.
+//! - Frames flow, in either direction, on no connection whose ends have not both written the same id. So nobody is elected,
+//!   and nothing is acknowledged, but by a majority that has agreed on the id.
+//! - Two that have different ones refuse each other. Which of the two is wrong at this address they cannot tell: a node ends
+//!   for it only if it has no place yet (it has no id), or so many others call it a stranger that those left and it are no
+//!   majority. A stray node can therefore not take a cluster down by answering at one of its addresses.
+//! - An id that is written never changes. Until then the node serves nobody, and says whom it waits for.
+//!
+//! # Ids of nodes
+//!
+//! They are given, once: when a cluster is founded, to its nodes in the order of their names, from 1. Every folder keeps the
+//! whole list, and from then on an id is what the list says, whatever the place of a name among others. Nodes whose lists
+//! differ are not of the same cluster.
+//!
+//! # Incarnations
+//!
+//! A folder has a random incarnation, and nodes remember each other's. A node under a known name with another one has lost
+//! what it had promised: it is refused, unless it comes with --rejoin. Such a newcomer draws no id, not even the founder: the
+//! cluster is there, and says it. It says that it is new until each of the others has welcomed it, which may be long after it
+//! was made whole: one may be down or cut off meanwhile, and must not refuse it for another when it is back.
+//!
+//! A founder that lost its folder and comes without --rejoin draws another id. It says that it is founding, having met nobody,
+//! and the first node that has an id answers that its folder was wiped. Called by such a node, it says nothing against the
+//! other: it is the one that is wrong.
+//!
+//! # The machine
+//!
+//! A [`Greeter`] decides, and has no files. Each of its decisions is a [`Step`]: either something is said, or something must be
+//! written first. Its owner writes that, reports it ([`Greeter::written`]) and asks again. What is not reported has no effect:
+//! after a failed write the greeter is as it was. The server and the simulator drive the same greeter over the same bytes.
+//!
+//! # Caveats
+//!
+//! - A founder that is lost before it has met anybody keeps the others waiting: start it anew. Once one other has the id, the
+//!   founder is a node like any other.
+//! - Those who know nothing cannot contradict: when a founder is wiped and started without --rejoin, every node that has the id
+//!   is cut off, and the rest are as new as it is, then they found another cluster. It is told apart as soon as the others are
+//!   back, and by every client of before, but what was acknowledged is with the others only. The same holds for a node that
+//!   never met the one that was wiped.
+//! - A new node belongs to the first cluster that lists its name and welcomes it: check --peers.
+//! - The id is no secret, and proves nothing to who does not mean well.
+
+mod greeter;
+mod hello;
+mod own;
+#[cfg(test)]
+mod tests;
+
+pub use greeter::{Greeter, Incarnations, Kept, Met, Step, Write};
+pub(crate) use hello::fuzz;
+pub use hello::{Hello, Purpose, Welcome};
+pub use own::{Identity, Start};

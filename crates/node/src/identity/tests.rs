@@ -1,0 +1,327 @@
+//! Nodes that greet each other: who agrees with whom on the cluster, who is refused, and what is written before what is said.
+
+use kv::{ClusterId, NodeId};
+
+use super::*;
+
+/// A node and what its folder keeps.
+struct Node {
+    greeter: Greeter,
+    identity: Identity,
+    known: Incarnations,
+    /// The folder takes nothing.
+    full: bool,
+}
+
+const NAMES: [&str; 3] = ["n1", "n2", "n3"];
+
+fn start(name: &str, names: &[&str], rejoin: bool) -> Start {
+    Start {
+        name: name.into(),
+        names: names.iter().map(|name| name.to_string()).collect(),
+        options: "shards=1".into(),
+        rejoin,
+    }
+}
+
+/// The folder of a node of three, of this incarnation.
+fn folder(name: &str, incarnation: u64, rejoin: bool) -> Identity {
+    let mut numbers = [incarnation, 0, 0xc1 + incarnation].into_iter();
+    Identity::new(&start(name, &NAMES, rejoin), &mut || numbers.next().unwrap())
+}
+
+impl Node {
+    fn new(name: &str, incarnation: u64, rejoin: bool) -> Node {
+        Node::of(folder(name, incarnation, rejoin))
+    }
+
+    fn of(identity: Identity) -> Node {
+        let known = Incarnations::new();
+        Node { greeter: Greeter::new(identity.clone(), known.clone()), identity, known, full: false }
+    }
+
+    /// The process ends, and another begins from the folder.
+    fn restart(&mut self) {
+        self.greeter = Greeter::new(self.identity.clone(), self.known.clone());
+    }
+
+    /// Asks until it is decided; `None` = the folder is full.
+    fn decide<T>(&mut self, ask: impl Fn(&mut Greeter) -> Step<T>) -> Option<T> {
+        loop {
+            match ask(&mut self.greeter) {
+                Step::Say(said) => return Some(said),
+                Step::Write(_) if self.full => return None,
+                Step::Write(write) => {
+                    match write.kept.clone() {
+                        Kept::Identity(identity) => self.identity = identity,
+                        Kept::Incarnations(known) => self.known = known,
+                    }
+                    self.greeter.written(write);
+                }
+            }
+        }
+    }
+
+    fn me(&self) -> NodeId {
+        self.identity.me
+    }
+
+    fn cluster(&self) -> Option<ClusterId> {
+        self.greeter.identity().cluster
+    }
+}
+
+/// One calls another, which answers.
+fn answer(caller: &Node, called: &mut Node) -> Option<Welcome> {
+    let hello = caller.greeter.hello(called.me(), Purpose::Ordered);
+    called.decide(|greeter| greeter.answer(&hello))
+}
+
+/// One calls another: what it comes to for the caller.
+fn call(caller: &mut Node, called: &mut Node) -> Met {
+    let welcome = answer(caller, called).unwrap();
+    caller.decide(|greeter| greeter.meet(called.me(), &welcome)).unwrap()
+}
+
+fn is_welcome(at: &mut Node, who: &Node) -> bool {
+    matches!(answer(who, at), Some(Welcome::Yes { .. }))
+}
+
+fn three() -> [Node; 3] {
+    [("n1", 11), ("n2", 21), ("n3", 31)].map(|(name, incarnation)| Node::new(name, incarnation, false))
+}
+
+#[test]
+fn ids_are_given_by_name_at_the_founding_and_kept_whatever_the_names() {
+    let names = ["zoe", "adam", "mia"];
+    let ids: Vec<(NodeId, String)> =
+        [(1, "adam"), (2, "mia"), (3, "zoe")].map(|(id, name)| (NodeId(id), name.into())).to_vec();
+    for name in names {
+        let mut random = 0..;
+        let identity = Identity::new(&start(name, &names, false), &mut || random.next().unwrap_or_default());
+        assert_eq!(identity.nodes, ids);
+        assert_eq!((identity.name(), identity.founder()), (name, "adam"));
+        assert_eq!(identity.cluster.is_some(), name == "adam", "the founder alone draws the cluster");
+    }
+    // What a folder says counts, not where a name stands.
+    let given = vec![(NodeId(7), "n2".to_owned()), (NodeId(5), "n1".to_owned())];
+    let of = |me, incarnation| Identity {
+        me: NodeId(me),
+        nodes: given.clone(),
+        ..folder("n1", incarnation, false)
+    };
+    let (mut two, mut one) = (Node::of(of(7, 9)), Node::of(Identity { cluster: None, ..of(5, 3) }));
+    assert_eq!(call(&mut one, &mut two), Met::Ours);
+    assert_eq!((one.known, two.known), ([(NodeId(7), 9)].into(), [(NodeId(5), 3)].into()));
+}
+
+#[test]
+fn node_with_other_ids_is_a_stranger() {
+    let mut one = Node::new("n1", 1, false);
+    let swapped = Identity {
+        nodes: vec![(NodeId(1), "n1".into()), (NodeId(3), "n2".into()), (NodeId(2), "n3".into())],
+        ..folder("n2", 2, false)
+    };
+    let why = answer(&Node::of(Identity { me: NodeId(3), ..swapped }), &mut one);
+    assert!(matches!(why, Some(Welcome::Stranger(why)) if why.contains("3:n2")));
+}
+
+#[test]
+fn cluster_id_comes_from_the_founder_by_whoever_calls() {
+    let [mut one, mut two, mut three] = three();
+    let id = one.cluster().unwrap();
+    assert_eq!((two.cluster(), three.cluster()), (None, None));
+    // Those who have none part, and say whom they wait for.
+    let waits = Met::NotNow("n3 waits for n1, which founds the cluster".into());
+    assert_eq!(call(&mut two, &mut three), waits);
+    assert_eq!((two.cluster(), three.cluster()), (None, None));
+    // The founder calls; and one that took it from the founder is called.
+    assert_eq!(call(&mut one, &mut two), Met::Ours);
+    assert_eq!(call(&mut three, &mut two), Met::Ours);
+    for node in [&mut two, &mut three] {
+        assert_eq!(node.identity.cluster, Some(id), "it is on disk before a frame flows");
+        node.restart();
+        assert_eq!(node.cluster(), Some(id));
+    }
+}
+
+#[test]
+fn cluster_of_one_founds_itself() {
+    let mut random = [9, 0, 5].into_iter();
+    let alone = Identity::new(&start("n7", &[], false), &mut || random.next().unwrap());
+    assert_eq!((alone.me, alone.cluster), (NodeId(1), ClusterId::new(5)), "0 is no cluster");
+}
+
+#[test]
+fn cluster_is_acted_on_when_it_is_written() {
+    let [mut one, mut two, _] = three();
+    let hello = one.greeter.hello(two.me(), Purpose::Ordered);
+    let before = two.greeter.hello(one.me(), Purpose::Bulk);
+    two.full = true;
+    assert_eq!(two.decide(|greeter| greeter.answer(&hello)), None);
+    assert_eq!(two.greeter.hello(one.me(), Purpose::Bulk), before, "a failed write leaves it as it was");
+    // It is written, and then the next cannot be: what is written counts, and nothing was said.
+    let Step::Write(write) = two.greeter.answer(&hello) else { panic!("it is not on disk") };
+    two.greeter.written(write);
+    assert_eq!(two.cluster(), one.cluster());
+    assert!(matches!(two.greeter.answer(&hello), Step::Write(Write { kept: Kept::Incarnations(_), .. })));
+    two.full = false;
+    assert_eq!(call(&mut one, &mut two), Met::Ours);
+
+    // The same for who calls.
+    let [mut one, mut two, _] = self::three();
+    two.full = true;
+    let welcome = answer(&two, &mut one).unwrap();
+    assert_eq!(two.decide(|greeter| greeter.meet(NodeId(1), &welcome)), None);
+    assert_eq!((two.cluster(), two.known.len()), (None, 0));
+}
+
+#[test]
+#[should_panic(expected = "the id of a cluster never changes")]
+fn cluster_that_is_written_never_changes() {
+    let mut one = Node::new("n1", 1, false).greeter;
+    let other = Identity { cluster: ClusterId::new(7), ..one.identity().clone() };
+    one.written(Write { kept: Kept::Identity(other), what: "" });
+}
+
+#[test]
+fn cluster_met_by_a_stranger_goes_on_and_the_stranger_is_refused() {
+    let cluster = |base: u64| {
+        let mut nodes = [1, 2, 3].map(|id| Node::new(NAMES[id - 1], base + 2 * id as u64, false));
+        let [one, two, three] = &mut nodes;
+        assert!(call(one, two) == Met::Ours && call(one, three) == Met::Ours);
+        nodes
+    };
+    let (mut ours, mut theirs) = (cluster(100), cluster(200));
+    // Their n3 answers where our n3 should: our nodes try on, whoever calls.
+    for _ in 0..3 {
+        let Met::NotNow(why) = call(&mut ours[0], &mut theirs[2]) else {
+            panic!("one stranger ends no node")
+        };
+        assert!(why.contains("is of another cluster"), "{why}");
+        let Met::NotNow(why) = call(&mut theirs[2], &mut ours[0]) else {
+            panic!("one stranger ends no node")
+        };
+        assert!(why.contains("--peers"), "{why}");
+    }
+    // One that finds strangers only is where it should not be.
+    assert!(matches!(call(&mut theirs[2], &mut ours[1]), Met::Hopeless(_)));
+    let [one, _, three] = &mut ours;
+    assert_eq!(call(one, three), Met::Ours);
+}
+
+#[test]
+fn node_of_other_options_ends_as_long_as_it_has_no_place() {
+    let [mut one, mut two, _] = three();
+    assert_eq!(call(&mut one, &mut two), Met::Ours);
+    let mut three = Node::of(Identity { options: "shards=7".into(), ..folder("n3", 5, false) });
+    assert!(
+        matches!(call(&mut one, &mut three), Met::NotNow(why) if why.contains("was given other options"))
+    );
+    assert!(
+        matches!(call(&mut three, &mut one), Met::Hopeless(why) if why.contains("was given other options"))
+    );
+    assert_eq!(three.cluster(), None);
+}
+
+#[test]
+fn call_that_reaches_another_node_is_refused_and_names_both() {
+    let [mut one, mut two, mut three] = three();
+    assert_eq!(call(&mut one, &mut two), Met::Ours);
+    let hello = one.greeter.hello(three.me(), Purpose::Ordered);
+    let Some(Welcome::Stranger(why)) = two.decide(|greeter| greeter.answer(&hello)) else {
+        panic!("what is sent to the third must not come to the second")
+    };
+    assert!(why.contains("node n1 calls node n3 and finds node n2") && why.contains("--peers"), "{why}");
+    assert_eq!(call(&mut one, &mut three), Met::Ours);
+}
+
+#[test]
+fn founder_that_was_wiped_is_refused_and_comes_back_by_rejoining() {
+    let [mut one, mut two, mut three] = three();
+    let id = one.cluster();
+    assert_eq!(call(&mut one, &mut two), Met::Ours);
+    // The third never met the founder.
+    assert_eq!(call(&mut two, &mut three), Met::Ours);
+    let mut wiped = Node::new("n1", 13, false);
+    for other in [&mut two, &mut three] {
+        assert!(matches!(call(other, &mut wiped), Met::NotNow(_)));
+        let Met::Hopeless(why) = call(&mut wiped, other) else { panic!("it has forgotten what it promised") };
+        assert!(why.contains("another data folder") && why.contains("--rejoin"), "{why}");
+    }
+    let mut back = Node::new("n1", 15, true);
+    assert_eq!(back.cluster(), None, "the cluster is there already");
+    assert_eq!(call(&mut back, &mut three), Met::Ours);
+    assert_eq!((back.cluster(), two.cluster()), (id, id));
+}
+
+#[test]
+fn founder_that_was_wiped_ends_nobody_else() {
+    let of_two = |name, incarnation: u64| {
+        let mut random = [incarnation, 0xd0 + incarnation].into_iter();
+        Node::of(Identity::new(&start(name, &NAMES[..2], false), &mut || random.next().unwrap()))
+    };
+    let (mut one, mut two) = (of_two("n1", 11), of_two("n2", 21));
+    assert_eq!(call(&mut one, &mut two), Met::Ours);
+    // One stranger of two leaves no majority: yet the one that has met nobody is the one that is wrong.
+    let mut wiped = of_two("n1", 13);
+    assert!(matches!(call(&mut two, &mut wiped), Met::NotNow(why) if why.contains("another cluster")));
+    assert!(matches!(call(&mut wiped, &mut two), Met::Hopeless(_)));
+}
+
+#[test]
+fn hello_of_another_folder_is_refused_unless_it_is_a_newcomer_until_all_have_met_it() {
+    let [mut one, lost, mut three] = three();
+    assert_eq!(call(&mut one, &mut three), Met::Ours);
+    assert!(is_welcome(&mut one, &lost) && is_welcome(&mut three, &lost));
+    let wiped = Node::new("n2", 23, false);
+    let Some(Welcome::No(why)) = answer(&wiped, &mut one) else { panic!("it has forgotten its promises") };
+    assert!(
+        why.starts_with("node n2 comes with another data folder than the one it was known under"),
+        "{why}"
+    );
+    assert!(!is_welcome(&mut three, &wiped));
+
+    // It is made whole while the third node is away, and started once more.
+    let mut new = Node::new("n2", 25, true);
+    assert_eq!(call(&mut new, &mut one), Met::Ours);
+    new.decide(Greeter::rejoined).unwrap();
+    new.restart();
+    assert!(!new.identity.rejoining && is_welcome(&mut three, &new), "it is no other than the first met");
+    assert!(call(&mut new, &mut one) == Met::Ours && call(&mut new, &mut three) == Met::Ours);
+    for _ in 0..2 {
+        let says = new.greeter.hello(one.me(), Purpose::Ordered);
+        assert!(!says.newcomer && is_welcome(&mut one, &new) && is_welcome(&mut three, &new));
+        new.restart();
+    }
+    assert!(!is_welcome(&mut three, &lost), "the lost folder must not come back");
+}
+
+#[test]
+fn newcomer_that_cannot_note_that_all_have_met_it_stays_one() {
+    let [mut one, _, mut three] = three();
+    let mut new = Node::new("n2", 27, true);
+    assert_eq!(call(&mut new, &mut one), Met::Ours);
+    // Who the third is, it knows from its call.
+    assert_eq!(call(&mut three, &mut new), Met::Ours);
+    new.full = true;
+    let welcome = answer(&new, &mut three).unwrap();
+    assert_eq!(new.decide(|greeter| greeter.meet(NodeId(3), &welcome)), None);
+    assert!(new.greeter.hello(NodeId(3), Purpose::Ordered).newcomer);
+    new.full = false;
+    assert_eq!(call(&mut new, &mut three), Met::Ours);
+    assert!(!new.greeter.hello(NodeId(3), Purpose::Ordered).newcomer);
+}
+
+#[test]
+fn what_becomes_of_a_node_is_written_once() {
+    let mut one = Node::new("n1", 1, true);
+    assert!(matches!(one.greeter.log_begins(), Step::Write(_)));
+    one.full = true;
+    assert_eq!((one.decide(Greeter::log_begins), one.decide(Greeter::rejoined)), (None, None));
+    assert!(!one.greeter.identity().begun && one.greeter.identity().rejoining);
+    one.full = false;
+    assert_eq!((one.decide(Greeter::log_begins), one.decide(Greeter::rejoined)), (Some(()), Some(())));
+    assert!(one.identity.begun && !one.identity.rejoining);
+    assert_eq!((one.greeter.log_begins(), one.greeter.rejoined()), (Step::Say(()), Step::Say(())));
+}

@@ -1,0 +1,85 @@
+//! Who is let in, under simulation: the decisions are those that the server runs.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use kv::Protocol;
+use sim::{Fault, Faults, Options, Outcome, Workload};
+
+/// A run of three nodes whose folders are lost now and then, and nothing else happens.
+fn run(seed: u64) -> Outcome {
+    let outcome = sim::run(&Options {
+        nodes: 3,
+        protocol: Protocol::Raft,
+        workload: Workload::Kv,
+        steps: 250,
+        faults: Faults::of(&[Fault::Wipe]),
+        trace: true,
+        ..Options::new(seed)
+    });
+    assert_eq!(outcome.violations, [] as [&str; 0], "seed {seed}");
+    outcome
+}
+
+/// The lines that tell of a node's folder, from the first loss that it was started after as if nothing were: without the time.
+fn story(trace: &[String]) -> Vec<&str> {
+    let lines = trace.iter().map(|line| &line["0000.000000 ".len()..]);
+    let mut lines =
+        lines.skip_while(|line| !line.ends_with("comes back with an empty folder, rejoining: false"));
+    let Some(first) = lines.next() else { return Vec::new() };
+    let node = first.split(' ').next().unwrap();
+    let tells = |line: &&str| {
+        line.split(' ').next() == Some(node)
+            && [" comes back", " starts", " ends", " is whole"]
+                .iter()
+                .any(|word| line[node.len()..].starts_with(word))
+    };
+    std::iter::once(first).chain(lines.filter(tells)).take(6).collect()
+}
+
+#[test]
+fn node_whose_folder_was_wiped_unawares_is_refused_with_the_sentence_and_ends() {
+    let (mut founders, mut others) = (0, 0);
+    for seed in 1..=60 {
+        if founders > 0 && others > 0 {
+            break;
+        }
+        let outcome = run(seed);
+        let story = story(&outcome.trace);
+        let [lost, begins, ends, again, restarts, whole] = story[..] else { continue };
+        let node = lost.split(' ').next().unwrap();
+        assert_eq!(begins, format!("{node} starts: 0 records in its log, cut None"), "seed {seed}");
+        let refused = format!("{node} ends (Process): node n{node} ");
+        assert!(ends.starts_with(&refused), "seed {seed}: {ends}");
+        let founds = ends[refused.len()..].starts_with("founds cluster");
+        let is_another = "comes with another data folder than the one it was known under";
+        assert!(founds || ends[refused.len()..].starts_with(is_another), "seed {seed}: {ends}");
+        assert!(ends.contains("start it once with --rejoin on an empty folder"), "seed {seed}: {ends}");
+        assert_eq!(again, format!("{node} comes back with an empty folder, rejoining: true"), "seed {seed}");
+        assert!(restarts.starts_with(&format!("{node} starts: 0 records")), "seed {seed}: {restarts}");
+        assert_eq!(whole, format!("{node} is whole again"), "seed {seed}");
+        assert!(outcome.stats.sometimes.contains_key("a newcomer was known to all"), "seed {seed}");
+        *(if founds { &mut founders } else { &mut others }) += 1;
+    }
+    assert!(founders > 0 && others > 0, "{founders} founders and {others} others were refused");
+}
+
+#[test]
+fn cluster_whose_founder_starts_last_waits_for_it() {
+    let mut waited = 0;
+    for seed in 1..=10 {
+        let outcome = sim::run(&Options {
+            nodes: 3,
+            protocol: Protocol::Raft,
+            faults: Faults::none(),
+            steps: 20,
+            trace: true,
+            ..Options::new(seed)
+        });
+        assert_eq!(outcome.violations, [] as [&str; 0], "seed {seed}");
+        let place = |what: &str| outcome.trace.iter().position(|line| line.contains(what)).unwrap();
+        assert!(place(" 1 starts:") < place(" connected"), "seed {seed}: nobody else knows the cluster");
+        waited +=
+            outcome.stats.sometimes.get("a node waited for the founder of its cluster").copied().unwrap_or(0);
+    }
+    assert!(waited > 0, "others were there before the founder");
+}

@@ -1,0 +1,83 @@
+//! The format of an engine's folder: a number in a file `format`, which says how rows are keyed and what is in them
+//! (`table`), whichever engine keeps them. The engines' own files have their own formats besides.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+
+use crate::engine::{EngineError, sync_folder};
+
+/// Rises when an older program could not read the rows.
+const FORMAT: u32 = 1;
+const FILE: &str = "format";
+const UNFINISHED: &str = "format.new";
+
+/// Checks the format of a folder, or marks a new one. `holds_data` = an engine was opened here before.
+pub fn settle(folder: &Path, holds_data: bool) -> Result<(), EngineError> {
+    let file = folder.join(FILE);
+    let doing = || format!("reading {}", file.display());
+    match fs::read_to_string(&file) {
+        Ok(text) => match text.trim_end().parse() {
+            Ok(FORMAT) => Ok(()),
+            Ok(found) => Err(other(folder, found)),
+            Err(_) => Err(EngineError::corrupt(doing(), "it holds no number")),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound && holds_data => Err(other(folder, 0)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            mark(folder).map_err(|error| EngineError::io(format!("writing {}", file.display()), error))
+        }
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(EngineError::corrupt(doing(), "it holds no number"))
+        }
+        Err(error) => Err(EngineError::io(doing(), error)),
+    }
+}
+
+fn other(folder: &Path, found: u32) -> EngineError {
+    EngineError::Format { what: format!("the folder {}", folder.display()), found, known: FORMAT }
+}
+
+fn mark(folder: &Path) -> io::Result<()> {
+    let unfinished = folder.join(UNFINISHED);
+    let mut writer = File::create(&unfinished)?;
+    writeln!(writer, "{FORMAT}")?;
+    writer.sync_all()?;
+    fs::rename(&unfinished, folder.join(FILE))?;
+    sync_folder(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Engine, Kind, open};
+
+    use super::*;
+
+    fn refused(kind: Kind, folder: &Path) -> String {
+        open(kind, folder).err().expect("it must not be opened").to_string()
+    }
+
+    #[test]
+    fn folder_of_another_format_is_refused_with_what_to_do() {
+        for kind in [Kind::Memory, Kind::Disk] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut engine: Box<dyn Engine> = open(kind, folder.path()).unwrap();
+            engine.put("key".into(), "value".into());
+            engine.flush().run().unwrap();
+            drop(engine);
+            let file = folder.path().join(FILE);
+            assert_eq!(fs::read_to_string(&file).unwrap(), "1\n");
+            fs::write(&file, "2\n").unwrap();
+            let why = refused(kind, folder.path());
+            assert!(why.contains("has format 2, and this version of capstan has format 1: start"), "{why}");
+            for damaged in ["", "one", "\u{fe}"] {
+                fs::write(&file, damaged).unwrap();
+                assert!(refused(kind, folder.path()).contains("holds no number"), "{damaged}");
+            }
+            // A build that knew no such file wrote other rows.
+            fs::remove_file(&file).unwrap();
+            assert!(refused(kind, folder.path()).contains("has format 0"));
+            fs::write(&file, "1\n").unwrap();
+            assert_eq!(open(kind, folder.path()).unwrap().get(b"key").unwrap().unwrap(), "value");
+        }
+    }
+}
