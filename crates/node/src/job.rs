@@ -233,6 +233,7 @@ impl Executor {
     }
 
     fn apply(&mut self, shard: ShardId, at: Position, entry: &Bytes) -> Result<Done, EngineError> {
+        tracing::trace!("a job applies an entry");
         let (index, term) = (at.index.0, at.term.0);
         let results = if entry.is_empty() {
             self.table.apply_empty(shard, index, term)?;

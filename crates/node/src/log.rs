@@ -155,6 +155,7 @@ impl Owner {
                 }
                 self.appended = self.log.append(records);
                 assert_eq!(self.appended, ticket, "the log counts appends as the driver does");
+                tracing::trace!("records are queued");
             }
             Request::Release => self.checkpoints.succeed(&mut self.log),
             Request::CheckpointFailed => self.checkpoints.fail(&mut self.log),
@@ -180,6 +181,7 @@ impl Owner {
         if durable > self.durable {
             self.durable = durable;
             report.durable = Some(durable);
+            tracing::trace!("what is durable is reported");
             // An append of nothing is durable without a log.
             report.begun = !self.begun && self.log.bytes_live() > 0;
             self.begun |= report.begun;

@@ -29,6 +29,8 @@ pub(crate) enum Event {
     Welcome { attempt: Attempt, called: u64, welcome: Bytes },
     /// An attempt failed.
     NotConnected { attempt: Attempt },
+    /// A node tries again to note that it is whole.
+    Rejoined { node: NodeId, life: u64 },
     /// The sending side notices that its connection broke.
     Broken { from: NodeId, to: NodeId, life: u64, number: u64 },
     /// A frame arrives on its connection.

@@ -48,7 +48,7 @@ pub struct Stats {
     pub failed: u64,
     /// Requests that are in doubt.
     pub in_doubt: u64,
-    /// Of them, those that were sent again under an id, in vain.
+    /// Of them, writes that were sent again to the end, under an id that was still valid then.
     pub in_doubt_retried: u64,
     /// Faults by kind.
     pub faults: BTreeMap<&'static str, u64>,

@@ -146,6 +146,7 @@ impl World {
             Event::Engine { node, life } if self.lives(node, life) => self.run_engine(node, life),
             Event::Background { node, life } if self.lives(node, life) => self.run_background(node),
             Event::Connect { from, to, life } if self.lives(from, life) => self.connect(from, to, life),
+            Event::Rejoined { node, life } if self.lives(node, life) => self.rejoined(node, life),
             Event::Hello { attempt, hello } if self.lives(attempt.from, attempt.life) => {
                 self.hello(attempt, hello);
             }
@@ -176,7 +177,7 @@ impl World {
             Event::Inspect => self.inspect(),
             // Of a life that is over.
             Event::Tick { .. } | Event::Turn { .. } | Event::Disk { .. } | Event::Retry { .. } => {}
-            Event::Engine { .. } | Event::Background { .. } => {}
+            Event::Engine { .. } | Event::Background { .. } | Event::Rejoined { .. } => {}
             Event::Connect { .. } | Event::Hello { .. } | Event::Welcome { .. } => {}
             Event::NotConnected { .. } | Event::Broken { .. } => {}
         }

@@ -46,7 +46,6 @@ fn raft_of_three_holds_under_every_fault() {
         "a read at a version was refused as trimmed",
         "a read found that a value had expired",
         "a repeated request was answered as before",
-        "a shard had no room to remember a request",
         "a snapshot was installed",
         "a snapshot's stream broke",
         "a torn write was cut",
@@ -60,6 +59,12 @@ fn raft_of_three_holds_under_every_fault() {
     ] {
         assert!(sum.sometimes.contains_key(what), "never seen: {what}; {:#?}", sum.sometimes);
     }
+}
+
+#[test]
+fn many_clients_that_come_once_fill_the_memory_of_shards_and_are_served_again() {
+    let sum = run(500, 5, |options| (options.workload, options.steps) = (Workload::Once, 500));
+    assert!(sum.sometimes.contains_key("a shard had no room to remember a request"), "{:#?}", sum.sometimes);
 }
 
 #[test]

@@ -74,9 +74,11 @@ impl Filler {
 async fn fill(client: Client, shared: Rc<Shared>) {
     for number in 1.. {
         match client.call(put(&key(number), content(number))).await {
-            Ok(_) => drop(shared.acknowledged.borrow_mut().insert(key(number), number)),
+            Ok(_) => {
+                shared.acknowledged.borrow_mut().insert(key(number), number);
+            }
             Err(error) if error.outcome() == Outcome::InDoubt => {
-                drop(shared.doubtful.borrow_mut().insert(number))
+                shared.doubtful.borrow_mut().insert(number);
             }
             Err(_) => {}
         }

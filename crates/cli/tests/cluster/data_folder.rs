@@ -1,11 +1,14 @@
-//! Parts of a data folder that are gone, and who may look into it.
+//! What a data folder says of itself, parts of it that are gone, and who may look into it.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
+use wal::format::SegmentHeader;
+
 use crate::clients::put;
-use crate::nodes::{Lab, PATIENCE, Random, run, text};
+use crate::nodes::{Lab, PATIENCE, Random, run, text, until};
 
 /// What a log lost, and how.
 fn empty(folder: &Path) {
@@ -116,6 +119,72 @@ fn data_is_for_its_user_alone() {
             lab.serve_all().await;
             assert_eq!(modes(&lab.folder(1))[0].1, 0o700);
             assert!(lab.journal(1).contains("its mode was 755 and is 700"), "{}", lab.journal(1));
+        }
+    });
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn has_met_all(lab: &Lab, node: u16) -> bool {
+    let peers = fs::read(lab.folder(node).join("peers.json")).unwrap_or_default();
+    let peers: Value = serde_json::from_slice(&peers).unwrap_or_default();
+    peers["nodes"].as_array().is_some_and(|nodes| nodes.len() == 2)
+}
+
+/// Checks all that a node's folder says of itself and of the others.
+fn check_folder(lab: &Lab, node: u16, engine: &str) {
+    let identity = |node| json(&lab.folder(node).join("identity.json"));
+    let own = identity(node);
+    let nodes = json!([{ "id": 1, "name": "n1" }, { "id": 2, "name": "n2" }, { "id": 3, "name": "n3" }]);
+    assert_eq!((&own["format"], &own["id"], &own["nodes"]), (&json!(3), &json!(node), &nodes));
+    assert_eq!((&own["begun"], &own["engine"]), (&json!(true), &json!(engine)));
+    assert!(own["cluster"].is_string() && own["cluster"] == identity(1)["cluster"], "{own}");
+    let met = |node: u16| json!({ "id": node, "name": format!("n{node}"), "incarnation": identity(node)["incarnation"] });
+    let others: Vec<Value> = lab.all().filter(|other| *other != node).map(met).collect();
+    assert_eq!(json(&lab.folder(node).join("peers.json")), json!({ "format": 1, "nodes": others }));
+    assert_eq!(fs::read_to_string(lab.folder(node).join("engine/format")).unwrap(), "1\n");
+
+    let segments = fs::read_dir(lab.folder(node).join("log")).unwrap().map(|entry| entry.unwrap().path());
+    let first = segments.min().expect("a log has a segment");
+    let header = SegmentHeader::decode(&fs::read(first).unwrap()).unwrap();
+    assert_eq!(own["incarnation"], format!("{:016x}", header.log_id), "the log is of this folder");
+}
+
+/// `identity.json` of a node of the build before, which gave no ids.
+const FORMAT_2: &str = include_str!("../../../server/src/transport/identities/format-2.json");
+
+#[test]
+#[ignore = "starts real nodes: scripts/test runs it against the release binary"]
+fn folder_says_ids_cluster_and_formats_and_one_of_the_build_before_is_refused() {
+    run(async |mut random: Random| {
+        for engine in ["disk", "memory"] {
+            let mut lab = Lab::new(3, &["--engine", engine], &mut random);
+            lab.serve_all().await;
+            assert!(lab.capstan(&[1], &["put", "a", "1"]).status.success());
+            until("all have met", PATIENCE, || {
+                std::future::ready(lab.all().all(|node| has_met_all(&lab, node)))
+            })
+            .await;
+            for node in lab.all() {
+                assert!(lab.stop(node).await.success());
+            }
+            lab.all().for_each(|node| check_folder(&lab, node, engine));
+
+            let victim = 1 + random.below(3) as u16;
+            let file = lab.folder(victim).join("identity.json");
+            let own = fs::read(&file).unwrap();
+            fs::write(&file, FORMAT_2).unwrap();
+            let says = ["has format 2", "start it with the version that made it", "putall --json"];
+            is_refused(&mut lab, victim, &says).await;
+            fs::write(&file, own).unwrap();
+            let format = lab.folder(victim).join("engine/format");
+            fs::write(&format, "9\n").unwrap();
+            is_refused(&mut lab, victim, &["has format 9", "start it with the version that made it"]).await;
+            fs::write(&format, "1\n").unwrap();
+            lab.serve_all().await;
+            assert_eq!(text(&lab.capstan(&[victim], &["get", "a"]).stdout), "1\n");
         }
     });
 }

@@ -106,7 +106,7 @@ impl Recorded {
 }
 
 async fn read_all(mut node: Pinned, shared: Rc<Shared>) {
-    let client = u64::from(u16::MAX) + u64::from(node.node.0);
+    let client = u64::from(u16::MAX) + node.node.0;
     let names = shared.names.borrow().clone();
     for key in names {
         let what = format!("n{} tells {key:?}", node.node.0);

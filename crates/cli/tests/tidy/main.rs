@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
+mod circles;
 mod documents;
 mod io;
 mod lengths;

@@ -46,6 +46,62 @@ pub fn roots(text: &str) -> BTreeSet<String> {
     found
 }
 
+/// The paths of a source as lists of names, those of `use` one by one. Up to its tests.
+pub fn paths(text: &str) -> Vec<Vec<String>> {
+    let lines = text.lines().take_while(|line| *line != "#[cfg(test)]").map(code);
+    let code = lines.collect::<Vec<_>>().join(" ");
+    let mut found = Vec::new();
+    for statement in code.split(';') {
+        let used = statement.rsplit_once("use ").filter(|(before, _)| {
+            before.is_empty() || before.ends_with(|c: char| c.is_whitespace() || c == '}' || c == ')')
+        });
+        match used {
+            Some((_, tree)) => expand(&[], tree.trim(), &mut found),
+            None => found.extend(qualified(statement)),
+        }
+    }
+    found
+}
+
+/// The paths of a tree of `use`.
+fn expand(before: &[String], tree: &str, found: &mut Vec<Vec<String>>) {
+    let (path, branches) = match tree.split_once('{') {
+        Some((path, rest)) => (path, Some(rest.trim_end().strip_suffix('}').unwrap_or(rest))),
+        None => (tree, None),
+    };
+    let names = path.split("::").map(|name| name.split_whitespace().next().unwrap_or_default());
+    let mut whole = before.to_vec();
+    whole.extend(names.filter(|name| !name.is_empty() && *name != "*").map(str::to_owned));
+    let Some(branches) = branches else { return found.push(whole) };
+    let (mut depth, mut start) = (0, 0);
+    for (at, c) in branches.char_indices().chain([(branches.len(), ',')]) {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                let branch = branches[start..at].trim();
+                if !branch.is_empty() {
+                    expand(&whole, branch, found);
+                }
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The paths in code that begin in this crate.
+fn qualified(code: &str) -> Vec<Vec<String>> {
+    let begins = code.match_indices("crate::").chain(code.match_indices("super::")).map(|(at, _)| at);
+    let is_begin = |at: &usize| !code[..*at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':');
+    let part = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    let path = |at: usize| {
+        let end = code[at..].find(|c| !part(c)).map_or(code.len(), |end| at + end);
+        code[at..end].split("::").map(str::to_owned).collect()
+    };
+    begins.filter(is_begin).map(path).collect()
+}
+
 /// A line without the comment at its end.
 fn code(line: &str) -> &str {
     if line.trim_start().starts_with("//") {
@@ -78,4 +134,13 @@ fn root_is_what_a_path_begins_with() {
         found.into_iter().filter(|name| !name.is_empty()).collect::<Vec<_>>(),
         ["kv", "mutant", "raft", "wal"]
     );
+}
+
+#[test]
+fn path_of_use_is_told_one_by_one() {
+    let found = paths(
+        "use a::{self, b::{C, d as e}};\npub use super::f::*;\nlet g = crate::h::i(1);\n#[cfg(test)]\nuse j;\n",
+    );
+    let found: Vec<String> = found.into_iter().map(|path| path.join("::")).collect();
+    assert_eq!(found, ["a::self", "a::b::C", "a::b::d", "super::f", "crate::h::i"]);
 }

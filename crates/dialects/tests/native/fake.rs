@@ -320,7 +320,7 @@ pub fn led_by(nodes: &[&Node], leader: u64) -> Status {
         protocol: Protocol::Raft,
         epoch: Epoch(1),
         leader: Some(NodeId(leader)),
-        term: u64::from(leader),
+        term: leader,
         replicas: nodes.iter().map(replica).collect(),
     };
     Status { nodes: nodes.iter().map(node).collect(), shards: vec![shard] }

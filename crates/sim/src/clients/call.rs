@@ -72,9 +72,7 @@ impl World {
         let mut request = Request { level, timeout: Duration::from_micros(timeout), ..Request::new(op) };
         let node = self.whom_to_ask(client, purpose);
         if request.op.class() != Class::Read && self.clients[client].has_ids {
-            let clock = self.machine(node).process.as_ref().map(|process| process.driver.clock_micros());
-            let clock = clock.unwrap_or_else(|| self.machine(node).clock.read(now).wall);
-            let valid_until = Version::end_of(clock + timeout + self.settings.validity_micros);
+            let valid_until = self.valid_until(node, purpose, timeout);
             request.id = Some(self.clients[client].next_id(valid_until));
         }
         let in_history = purpose != Purpose::AtVersion;
@@ -98,6 +96,18 @@ impl World {
         };
         state.calls.insert(whose.call, call);
         self.attempt(whose);
+    }
+
+    /// By the clock of the node that is asked, which may be behind the others: then the id runs out early. At the end it must
+    /// not.
+    fn valid_until(&self, node: NodeId, purpose: Purpose, timeout: u64) -> Version {
+        let machine = self.machine(node);
+        let clock = machine.process.as_ref().map(|process| process.driver.clock_micros());
+        let clock = match purpose {
+            Purpose::Last => self.clocks().highest(),
+            _ => clock.unwrap_or_else(|| machine.clock.read(self.events.now()).wall),
+        };
+        Version::end_of(clock + timeout + self.settings.validity_micros)
     }
 
     fn whom_to_ask(&mut self, client: usize, purpose: Purpose) -> NodeId {
@@ -214,7 +224,9 @@ impl World {
         });
         self.stats.count(&result);
         if matches!(&result, Err(error) if error.outcome() == Outcome::InDoubt) {
-            self.stats.in_doubt_retried += u64::from(call.request.id.is_some());
+            let newest = self.clocks().highest();
+            let is_valid = id.is_some_and(|id| id.valid_until.micros() > newest);
+            self.stats.in_doubt_retried += u64::from(is_valid);
             self.count_doubts(&call.request.op);
         }
         let clock = self.clock_of(&call, &result);

@@ -92,6 +92,9 @@ impl World {
         if self.machine(node).life() != Some(life) {
             return self.answer(whose, None);
         }
+        if let Some(why) = self.waits_for_its_cluster(node) {
+            return self.answer(whose, Some(Err(Error::Unavailable(why))));
+        }
         let (parts, gather) = match split(&self.map, request, &Charge::default()) {
             Ok(Split::One(part)) => (vec![part], None),
             Ok(Split::Several(parts, gather)) => (parts, Some(gather)),

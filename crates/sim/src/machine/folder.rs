@@ -5,7 +5,11 @@ use kv::NodeId;
 use node::identity::{Greeter, Identity, Incarnations, Kept, Start, Step};
 use wal::Crash;
 
+use crate::events::Event;
 use crate::world::World;
+
+/// What could not be noted is tried again so often, as by the server.
+const NOTE_AGAIN_MICROS: u64 = 1_000_000;
 
 /// What a data folder keeps. It survives the process and the power, as each file is replaced in one step.
 #[derive(Clone, Debug, Default)]
@@ -99,12 +103,22 @@ impl World {
         }
     }
 
-    /// A node is whole again. Where that cannot be noted, its next start has it made whole once more.
-    pub(super) fn rejoined(&mut self, id: NodeId) {
-        self.note("a wiped node was made whole");
-        self.trace(|| format!("{id} is whole again"));
-        self.machine_mut(id).rejoining = false;
-        let _ = self.decide(id, Greeter::rejoined);
+    /// Why a node serves nobody yet: it does not know which cluster it is of.
+    pub fn waits_for_its_cluster(&self, id: NodeId) -> Option<String> {
+        let identity = self.machine(id).process.as_ref()?.greeter.identity();
+        identity.cluster.is_none().then(|| identity.waits())
+    }
+
+    /// A node is whole again, which it notes, if not now then later, as in the server.
+    pub fn rejoined(&mut self, id: NodeId, life: u64) {
+        match self.decide(id, Greeter::rejoined) {
+            Ok(()) => {
+                self.note("a wiped node was made whole");
+                self.trace(|| format!("{id} is whole again"));
+                self.machine_mut(id).rejoining = false;
+            }
+            Err(_) => self.events.after(NOTE_AGAIN_MICROS, Event::Rejoined { node: id, life }),
+        }
     }
 
     /// Something is about to be acknowledged; false = that could not be noted, and the process has ended.

@@ -97,7 +97,11 @@ impl World {
                     self.bulk_begin(id, to, shard, header, snapshot);
                 }
                 Work::SnapshotTaken { stream, taken } => self.bulk_taken(stream, taken),
-                Work::Rejoined => self.rejoined(id),
+                Work::Rejoined => {
+                    if let Some(life) = self.machine(id).life() {
+                        self.rejoined(id, life);
+                    }
+                }
             }
         }
         self.run_jobs(id, jobs, inputs);

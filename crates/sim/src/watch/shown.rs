@@ -80,27 +80,32 @@ impl Rows {
     pub fn refused(&self, map: &ShardMap, op: &Op, result: &Result<Reply, Error>) -> Vec<String> {
         let at = op.at();
         match result {
-            Err(error) => Vec::from_iter(self.is_refused(map, op, error)),
+            Err(error) => {
+                self.is_future(map, op, error).into_iter().chain(self.is_trimmed(map, op, error)).collect()
+            }
             Ok(Reply { answer: Answer::Many(answers), .. }) if at.is_some() => {
                 let failed = answers.iter().filter_map(|one| Some((&one.key, one.result.as_ref().err()?)));
                 let get = |key: &Key| Op::Get { key: key.clone(), at };
-                failed.filter_map(|(key, error)| self.is_refused(map, &get(key), error)).collect()
+                failed.filter_map(|(key, error)| self.is_trimmed(map, &get(key), error)).collect()
             }
             Ok(_) => Vec::new(),
         }
     }
 
-    fn is_refused(&self, map: &ShardMap, op: &Op, error: &Error) -> Option<String> {
+    /// A version of a key's shard that a client was told is not in the future.
+    fn is_future(&self, map: &ShardMap, op: &Op, error: &Error) -> Option<String> {
+        let (Op::Get { key, at: Some(at) }, Error::Future { .. }) = (op, error) else { return None };
+        let last = self.shard(map.shard_of(key)).map_or(Version::ZERO, Shard::last);
+        let told = || {
+            format!(
+                "what was told is not in the future: {op:?} was refused as {error:?}, and {last} was told"
+            )
+        };
+        (*at <= last).then(told)
+    }
+
+    fn is_trimmed(&self, map: &ShardMap, op: &Op, error: &Error) -> Option<String> {
         let at = op.at()?;
-        if let (Op::Get { key, .. }, Error::Future { .. }) = (op, error) {
-            let last = self.shard(map.shard_of(key)).map_or(Version::ZERO, Shard::last);
-            let told = || {
-                format!(
-                    "what was told is not in the future: {op:?} was refused as {error:?}, and {last} was told"
-                )
-            };
-            return (at <= last).then(told);
-        }
         let Error::Trimmed { asked, oldest } = error else { return None };
         let mut known = Version::ZERO;
         let mut of_key = |shard: &Shard, timeline: &Timeline| {
