@@ -166,9 +166,9 @@ pub enum Mutant {
     /// A write that another node had is served elsewhere, when no answer came, as if nobody could have run it (`node`'s
     /// requests). Caught by: the history.
     ReroutedWriteNotInDoubt,
-    /// A message of another epoch reaches the replica (`node`'s fence). Lampson, "How to Build a Highly Available System Using
-    /// Consensus" (1996): epochs. Caught by: log matching.
-    EpochNotFenced,
+    /// A message of an earlier epoch is dropped in silence (`node`'s fence), so its sender never learns that it has missed a
+    /// change. Caught by: who is behind is told.
+    EpochDroppedInSilence,
 }
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
@@ -315,7 +315,11 @@ const ALL: [(Mutant, &str, &str); 55] = [
         "rerouted-write-not-in-doubt",
         "a write that another node had is tried as if new",
     ),
-    (Mutant::EpochNotFenced, "epoch-not-fenced", "a message of another epoch is taken"),
+    (
+        Mutant::EpochDroppedInSilence,
+        "epoch-dropped-in-silence",
+        "a message of an earlier epoch is not answered",
+    ),
 ];
 
 impl Mutant {
@@ -361,7 +365,7 @@ mod tests {
             assert_eq!(name.parse::<Mutant>().as_ref(), Ok(mutant));
             assert!(!what.is_empty() && name.chars().all(|c| c == '-' || c.is_ascii_lowercase()), "{name}");
         }
-        assert_eq!(ALL.len(), Mutant::EpochNotFenced as usize + 1, "all are listed");
+        assert_eq!(ALL.len(), Mutant::EpochDroppedInSilence as usize + 1, "all are listed");
         assert!("coffee".parse::<Mutant>().is_err());
     }
 

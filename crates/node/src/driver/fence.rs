@@ -116,11 +116,12 @@ impl Core {
             return false;
         };
         match fenced {
+            Fenced::Behind if mutant::is(Mutant::EpochDroppedInSilence) => {}
             Fenced::Behind => self.tell_view(from, shard),
             Fenced::Ours { is_ahead: false } => {}
             Fenced::Ours { is_ahead: true } | Fenced::Ahead => self.want_view(node, from, shard),
         }
-        matches!(fenced, Fenced::Ours { .. }) || mutant::is(Mutant::EpochNotFenced)
+        matches!(fenced, Fenced::Ours { .. })
     }
 
     /// Asks a node that knows more for the members of a shard, now and then.
