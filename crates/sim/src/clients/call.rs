@@ -153,7 +153,7 @@ impl World {
             let call = &self.clients[whose.client].calls[&whose.call];
             let (op, asked_at) = (&call.request.op, call.asked_at);
             let (id, level) = (call.request.id, call.request.level.unwrap_or_default());
-            let (now, clock) = (self.events.now(), self.clocks().highest());
+            let (now, clock) = (self.events.now(), self.clocks().highest().max(call.clock));
             let told = Told { op, id, level, reply, asked_at, left, now, clock };
             let broken = self.watch.told(&self.map, &told);
             broken.into_iter().for_each(|why| self.violation(why));

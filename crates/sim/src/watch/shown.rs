@@ -58,8 +58,8 @@ impl Rows {
         let mut of_shards = BTreeMap::new();
         for &(id, _) in map.shards() {
             let shard = self.shard(id).unwrap_or(&empty);
-            let bounds = Bounds { low: 0, high: clock };
             let (from, to) = (floor(id), shard.last().max(floor(id)));
+            let bounds = Bounds { low: 0, high: clock.max(to.micros()) };
             of_shards.insert(id, (shard, op.at().map_or(Window { from, to, bounds }, Window::of_version)));
         }
         let wrong = match (op, answer) {
