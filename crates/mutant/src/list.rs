@@ -163,10 +163,16 @@ pub enum Mutant {
     /// A node that replaced a lost folder calls itself new until the first of the others has met it, not all (`node`'s
     /// identity). Caught by: only who lost its folder unawares is refused.
     NewcomerForgetsTooEarly,
+    /// A write that another node had is served elsewhere, when no answer came, as if nobody could have run it (`node`'s
+    /// requests). Caught by: the history.
+    ReroutedWriteNotInDoubt,
+    /// A message of an earlier epoch is dropped in silence (`node`'s fence), so its sender never learns that it has missed a
+    /// change. Caught by: who is behind is told.
+    EpochDroppedInSilence,
 }
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 53] = [
+const ALL: [(Mutant, &str, &str); 55] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -304,6 +310,16 @@ const ALL: [(Mutant, &str, &str); 53] = [
         "newcomer-forgets-too-early",
         "a newcomer is none when the first has met it",
     ),
+    (
+        Mutant::ReroutedWriteNotInDoubt,
+        "rerouted-write-not-in-doubt",
+        "a write that another node had is tried as if new",
+    ),
+    (
+        Mutant::EpochDroppedInSilence,
+        "epoch-dropped-in-silence",
+        "a message of an earlier epoch is not answered",
+    ),
 ];
 
 impl Mutant {
@@ -349,7 +365,7 @@ mod tests {
             assert_eq!(name.parse::<Mutant>().as_ref(), Ok(mutant));
             assert!(!what.is_empty() && name.chars().all(|c| c == '-' || c.is_ascii_lowercase()), "{name}");
         }
-        assert_eq!(ALL.len(), Mutant::NewcomerForgetsTooEarly as usize + 1, "all are listed");
+        assert_eq!(ALL.len(), Mutant::EpochDroppedInSilence as usize + 1, "all are listed");
         assert!("coffee".parse::<Mutant>().is_err());
     }
 

@@ -48,7 +48,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use kv::cluster::{Liveness, Status};
-use kv::{Error, NodeId, Reply, ShardId};
+use kv::{Epoch, Error, NodeId, Reply, ShardId};
 use storage::{Applied, ShardSnapshot};
 
 use self::core::Core;
@@ -253,6 +253,11 @@ impl Driver {
     /// How a replica is.
     pub fn replica_status(&self, shard: ShardId) -> Option<replication::Status> {
         self.core.replicas.get(&shard).map(|replica| replica.protocol.status())
+    }
+
+    /// The epoch that a replica serves.
+    pub fn epoch(&self, shard: ShardId) -> Option<Epoch> {
+        self.core.replicas.get(&shard).map(|replica| replica.view().epoch)
     }
 
     /// The cluster as this node sees it.

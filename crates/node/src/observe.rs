@@ -1,7 +1,7 @@
 //! What a node's frames and log records say of its protocols, for whoever watches from outside: a simulation, a trace.
 
 use bytes::Bytes;
-use kv::ShardId;
+use kv::{Epoch, ShardId};
 use replication::observe::Record;
 
 use crate::recovery::{KIND_GENERATION, KIND_PROTOCOL, read_generation};
@@ -13,6 +13,19 @@ pub fn message(frame: &Bytes) -> Option<(ShardId, Bytes)> {
         Ok(Frame::Protocol { shard, body, .. }) => Some((shard, body)),
         _ => None,
     }
+}
+
+/// The shard and the epoch of a message in a frame; `None` = it is another frame.
+pub fn epoch(frame: &Bytes) -> Option<(ShardId, Epoch)> {
+    match Frame::decode(frame) {
+        Ok(Frame::Protocol { shard, epoch, .. }) => Some((shard, epoch)),
+        _ => None,
+    }
+}
+
+/// A frame that says who the members of a shard are, or asks for them; `None` = it is another. Cheap then.
+pub fn of_members(frame: &Bytes) -> Option<Frame> {
+    Frame::is_of_members(frame).then(|| Frame::decode(frame).ok()).flatten()
 }
 
 /// What a record of the log keeps of its shard's protocol; `None` = it is another record.

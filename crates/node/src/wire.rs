@@ -204,6 +204,11 @@ impl Frame {
         }
     }
 
+    /// Whether it is a [`Frame::View`] or a [`Frame::WantView`]. Cheap.
+    pub(crate) fn is_of_members(bytes: &Bytes) -> bool {
+        matches!(bytes.first(), Some(5 | 7))
+    }
+
     fn size_hint(&self) -> usize {
         match self {
             Frame::Protocol { body, .. } => 16 + body.len(),

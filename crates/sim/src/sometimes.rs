@@ -20,6 +20,7 @@ pub const SOMETIMES: &[&str] = &[
     "a leadership was handed over",
     "a log failed with its disk",
     "a log's segment was given away",
+    "a message of another epoch was answered",
     "a newcomer was known to all",
     "a node lost its power while it wrote",
     "a node stopped in good order",

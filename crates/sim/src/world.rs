@@ -7,6 +7,7 @@ use check::window::Window;
 use kv::{Key, NodeId, Protocol, ShardId, Value};
 use node::identity::Identity;
 use node::route::ShardMap;
+use node::wire::Frame;
 
 use check::generate::{Place, Workload};
 
@@ -264,6 +265,12 @@ impl World {
             Some(Kind::TimeoutNow) => self.note("a leadership was handed over"),
             Some(Kind::Acknowledged) => self.note("a node was told that it lost entries"),
             _ => {}
+        }
+        if let Some(frame) = node::observe::of_members(bytes) {
+            self.note("a message of another epoch was answered");
+            if let Frame::View { shard, .. } = frame {
+                self.see(Seen::Members { node: from, to, shard });
+            }
         }
         if let Some((shard, message)) = &message {
             let now = self.events.now();

@@ -18,6 +18,7 @@
 
 use bytes::Bytes;
 use kv::{Epoch, NodeId, ShardId};
+use mutant::Mutant;
 use replication::{Input, Instant, Revision, View};
 
 use super::core::Core;
@@ -115,6 +116,7 @@ impl Core {
             return false;
         };
         match fenced {
+            Fenced::Behind if mutant::is(Mutant::EpochDroppedInSilence) => {}
             Fenced::Behind => self.tell_view(from, shard),
             Fenced::Ours { is_ahead: false } => {}
             Fenced::Ours { is_ahead: true } | Fenced::Ahead => self.want_view(node, from, shard),

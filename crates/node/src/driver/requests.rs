@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use kv::{Class, Error, Level, NodeId, Op, Reply, ShardId, Stamped};
+use mutant::Mutant;
 use replication::{Input, Route, Token};
 
 use super::Work;
@@ -100,7 +101,7 @@ impl Core {
     fn dispatch(&mut self, node: &Node, token: Token) {
         let Some(open) = self.open.get_mut(token) else { return };
         let attempt = open.attempt().expect("only what a client asks is tried again");
-        if matches!(attempt.state, State::Forwarded(..)) {
+        if matches!(attempt.state, State::Forwarded(..)) && !mutant::is(Mutant::ReroutedWriteNotInDoubt) {
             // Whoever has it may run it yet, wherever it goes next.
             open.doubt();
         }

@@ -1,6 +1,7 @@
 //! What the watch and the trace see of a node's turns.
 
-use kv::NodeId;
+use bytes::Bytes;
+use kv::{NodeId, ShardId};
 use node::{Done, Input, Job};
 
 use super::Process;
@@ -23,7 +24,9 @@ impl World {
         match input {
             Input::Durable { ticket } => self.see(Seen::Durable { node: id, ticket: *ticket }),
             Input::Frame { from, bytes } => {
-                if let Some((shard, message)) = in_frame(bytes) {
+                if let Some((shard, is_earlier)) = self.of_another_epoch_here(id, bytes) {
+                    self.see(Seen::Foreign { node: id, from: *from, shard, is_earlier });
+                } else if let Some((shard, message)) = in_frame(bytes) {
                     let now = self.events.now();
                     self.see(Seen::Heard { node: id, from: *from, shard, message: &message, now });
                 }
@@ -34,6 +37,13 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// Whose shard's message this is, if it is of another epoch than the replica here, and whether of an earlier one.
+    fn of_another_epoch_here(&self, id: NodeId, frame: &Bytes) -> Option<(ShardId, bool)> {
+        let (shard, epoch) = node::observe::epoch(frame)?;
+        let own = self.machine(id).process.as_ref()?.driver.epoch(shard)?;
+        (epoch != own).then_some((shard, epoch < own))
     }
 
     /// What came of jobs, for the driver.

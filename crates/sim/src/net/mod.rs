@@ -13,8 +13,9 @@ mod streams;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use kv::NodeId;
+use kv::{Epoch, NodeId};
 use node::Input;
+use node::wire::Frame;
 use wal::Crash;
 
 use crate::events::Event;
@@ -28,6 +29,9 @@ pub(crate) use links::Weak;
 const NOTICE_MICROS: u64 = 300_000;
 /// So many frames are held back for a connection; more are dropped, as from a full queue.
 const HELD_MAX: usize = 10_000;
+
+/// Of so many in 1000 frames that are doubled or late another copy comes out of another epoch.
+const FOREIGN_PERMILLE: u64 = 500;
 
 impl World {
     /// A process keeps connections to all others from now on.
@@ -120,8 +124,23 @@ impl World {
             let delay = self.random.between(0, weak.late_micros);
             self.stats.frames_strayed += 1;
             self.events.after(delay, Event::Stray { from, to, incarnation, bytes: bytes.clone() });
+            if self.random.permille(FOREIGN_PERMILLE) {
+                let bytes = self.of_another_epoch(bytes);
+                self.events.after(delay, Event::Stray { from, to, incarnation, bytes });
+            }
         }
         late
+    }
+
+    /// The message as if its node had missed a change that gave the shard another past, or had seen one that is yet to come:
+    /// that of another shard, under the epoch before or after.
+    fn of_another_epoch(&mut self, bytes: &Bytes) -> Bytes {
+        let Ok(Frame::Protocol { epoch, revision, body, .. }) = Frame::decode(bytes) else {
+            unreachable!("only the messages of protocols go their own ways")
+        };
+        let shard = self.random.pick(&self.shards());
+        let epoch = Epoch(if self.random.permille(500) { epoch.0 - 1 } else { epoch.0 + 1 });
+        Frame::Protocol { shard, epoch, revision, body }.encode()
     }
 
     pub fn frame(&mut self, from: NodeId, to: NodeId, number: u64, bytes: Bytes) {

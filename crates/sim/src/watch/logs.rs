@@ -159,6 +159,7 @@ impl Logs {
             Seen::Durable { node, ticket } => {
                 self.durables_of_mut(node).for_each(|durable| durable.synced(ticket))
             }
+            Seen::Foreign { .. } | Seen::Members { .. } => {}
             Seen::Sent { .. } | Seen::Heard { .. } | Seen::Apply { .. } | Seen::Applied { .. } => {}
             Seen::Generation { .. } | Seen::Load { .. } => {}
         }

@@ -5,6 +5,7 @@
 
 mod answers;
 mod apply_order;
+mod behind_told;
 mod commit_order;
 mod copies;
 mod deterministic_apply;
@@ -83,6 +84,10 @@ pub(crate) enum Seen<'a> {
     Sent { node: NodeId, to: NodeId, shard: ShardId, message: &'a Message, now: u64, clock: u64 },
     /// A message is taken in.
     Heard { node: NodeId, from: NodeId, shard: ShardId, message: &'a Message, now: u64 },
+    /// A message of another epoch than that of the replica it came to.
+    Foreign { node: NodeId, from: NodeId, shard: ShardId, is_earlier: bool },
+    /// A node says who the members of a shard are.
+    Members { node: NodeId, to: NodeId, shard: ShardId },
     /// How a replica is after a turn.
     Status { node: NodeId, shard: ShardId, status: &'a Status },
     /// The table is asked to make a generation current that came in.
@@ -164,6 +169,7 @@ impl Watch {
             Box::new(state_machine_safety::StateMachineSafety::default()),
             Box::new(deterministic_apply::DeterministicApply::default()),
             Box::new(switch_durable::SwitchDurable::default()),
+            Box::new(behind_told::BehindTold::default()),
             Box::new(work::Work),
         ];
         Watch {
