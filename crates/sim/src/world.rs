@@ -11,12 +11,13 @@ use node::wire::Frame;
 
 use check::generate::{Place, Workload};
 
-use crate::clients::Client;
+use crate::clients::client::Client;
 use crate::events::{Event, Events};
 use crate::faults::{Fault, Faults};
 use crate::machine::Machine;
 use crate::machine::clock::Clock;
-use crate::net::Network;
+use crate::machine::place::place;
+use crate::net::links::Network;
 use crate::options::Options;
 use crate::outcome::Stats;
 use crate::random::Random;
@@ -300,9 +301,4 @@ impl World {
     pub fn shards(&self) -> Vec<ShardId> {
         self.map.shards().iter().map(|(shard, _)| *shard).collect()
     }
-}
-
-/// Where a node's machine stands in the list: simulated nodes have the ids from 1.
-pub(crate) fn place(id: NodeId) -> usize {
-    id.0 as usize - 1
 }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use check::generate::Place;
-use check::history::{self, Ticket};
+use check::history;
 use kv::{Class, Error, Key, Level, NodeId, Op, Outcome, Reply, Request, RequestId, Version};
 
 use node::route::Plan;
 
+use super::client::{Call, Purpose};
 use super::{Whose, wide};
 use crate::events::Event;
 use crate::watch::Told;
@@ -26,31 +27,6 @@ const PAUSE_MICROS_MAX: u64 = 100_000;
 
 /// Of answers in 100 that stop before their end, so many are followed by the next step.
 const GO_ON_PERCENT: u64 = 85;
-
-/// What a call is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// The workload.
-    Work,
-    /// A read at a version that was told before.
-    AtVersion,
-    /// At the end of the run: it must be answered.
-    Last,
-}
-
-/// A call under way.
-pub(crate) struct Call {
-    request: Request,
-    purpose: Purpose,
-    ticket: Option<Ticket>,
-    asked_at: u64,
-    deadline: u64,
-    attempt: u32,
-    node: NodeId,
-    may_have_run: bool,
-    /// The highest version clock when it was asked.
-    clock: u64,
-}
 
 /// What an attempt came to.
 enum Came {

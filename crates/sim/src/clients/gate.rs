@@ -1,90 +1,16 @@
 //! The gate of a node: what clients ask is split over shards ([`node::gather`]), and what its driver answers is looked at and
 //! sent back.
 
-use std::collections::BTreeMap;
-
 use kv::cluster::Role;
-use kv::{Charge, Class, Error, Level, NodeId, Op, Receipt, Reply, Request};
+use kv::{Charge, Class, Error, Level, NodeId, Receipt, Reply, Request};
 use node::Input;
-use node::gather::{Gather, Split, split};
+use node::gather::{Split, split};
 
 use super::Whose;
+use super::open::{Gate, Open, OpenPart, Taken};
 use crate::events::Event;
-use crate::machine::clocks::Clocks;
 use crate::watch::Proof;
 use crate::world::World;
-
-/// The open requests of one process.
-pub(crate) struct Gate {
-    parts: BTreeMap<u64, OpenPart>,
-    requests: BTreeMap<u64, Open>,
-    names: u64,
-}
-
-/// A part of an open request.
-struct OpenPart {
-    request: u64,
-    /// Which part of it.
-    index: usize,
-    /// What it reads, if it reads.
-    read: Option<Op>,
-}
-
-struct Open {
-    whose: Whose,
-    /// When it arrived.
-    asked_at: u64,
-    /// And what the version clocks showed then.
-    clocks: Clocks,
-    /// Who makes one answer of several.
-    gather: Option<Gather>,
-}
-
-/// What the result of a part was.
-enum Taken {
-    /// One of several.
-    Part,
-    /// The last: the result of the request.
-    Whole(Whose, Box<Result<Reply, Error>>),
-    /// Of nothing that is open.
-    Unknown,
-}
-
-impl Gate {
-    pub fn new(life: u64) -> Gate {
-        // Names of different lives differ, so that an answer for an earlier life would be seen.
-        Gate { parts: BTreeMap::new(), requests: BTreeMap::new(), names: life << 32 }
-    }
-
-    /// How many parts wait for their answer.
-    pub fn open(&self) -> usize {
-        self.parts.len()
-    }
-
-    /// A read and its request.
-    fn read(&self, name: u64) -> Option<(&Op, &Open)> {
-        let part = self.parts.get(&name)?;
-        Some((part.read.as_ref()?, self.requests.get(&part.request)?))
-    }
-
-    fn name(&mut self) -> u64 {
-        self.names += 1;
-        self.names
-    }
-
-    /// Takes the result of a part.
-    fn take(&mut self, name: u64, result: Result<Reply, Error>) -> Taken {
-        let Some(OpenPart { request, index, .. }) = self.parts.remove(&name) else { return Taken::Unknown };
-        let open = self.requests.get_mut(&request).expect("a request is open while one of its parts is");
-        let whole = match &mut open.gather {
-            Some(gather) => gather.put(index, result),
-            None => Some(result),
-        };
-        let Some(whole) = whole else { return Taken::Part };
-        let open = self.requests.remove(&request).expect("it was just looked at");
-        Taken::Whole(open.whose, Box::new(whole))
-    }
-}
 
 impl World {
     /// A request arrives at a node.

@@ -7,7 +7,7 @@
 use check::generate::Workload;
 use kv::{Answer, Direction, Key, Op, Range, Version};
 
-use super::Client;
+use super::client::Client;
 use crate::world::World;
 
 /// Of single reads in 100, so many become reads of several keys or of a key's history.

@@ -1,19 +1,14 @@
-//! What the version clocks of all nodes show, and what follows from them for an answer.
+//! What the version clocks of all nodes show.
 
-use kv::{Level, NodeId, Receipt};
+use kv::NodeId;
 
-use crate::watch::Bounds;
-use crate::world::{World, place};
-
-/// A staleness is measured by a clock that runs at most so much faster or slower than true time and than the version clock, in
-/// percent.
-const DRIFT_PERCENT: u64 = 10;
+use super::place::place;
 
 /// The version clocks at a moment.
 pub(crate) struct Clocks {
-    at: u64,
+    pub(super) at: u64,
     /// Of each node, in order: its process, and its clock at the last turn.
-    nodes: Vec<(Option<u64>, u64)>,
+    pub(super) nodes: Vec<(Option<u64>, u64)>,
 }
 
 impl Clocks {
@@ -27,33 +22,7 @@ impl Clocks {
         self.nodes.iter().map(|(_, clock)| *clock).min().unwrap_or_default()
     }
 
-    fn of(&self, node: NodeId) -> (Option<u64>, u64) {
+    pub(super) fn of(&self, node: NodeId) -> (Option<u64>, u64) {
         self.nodes[place(node)]
-    }
-}
-
-impl World {
-    pub fn clocks(&self) -> Clocks {
-        let nodes = self.machines.iter().map(|machine| (machine.life(), machine.version_clock));
-        Clocks { at: self.events.now(), nodes: nodes.collect() }
-    }
-
-    /// By which clock a read was answered that was asked of `node` when the clocks showed `asked`, and that is answered there now.
-    pub fn bounds(&self, node: NodeId, asked: &Clocks, receipt: &Receipt) -> Bounds {
-        let now = self.clocks();
-        let high = asked.highest().max(now.highest());
-        let ((life_then, then), (life_now, clock)) = (asked.of(receipt.node), now.of(receipt.node));
-        if life_then.is_none() || life_then != life_now {
-            return Bounds { low: 0, high };
-        }
-        // Its rows were read after it was asked; the clock of a node that settles meanwhile makes a step, either way.
-        let asked_at = then.min(clock);
-        let passed = if receipt.node == node { now.at - asked.at } else { 0 };
-        let before = match receipt.reached {
-            Level::Linearizable => 0,
-            _ => receipt.staleness_micros.saturating_sub(passed / 100 * (100 - DRIFT_PERCENT)),
-        };
-        let low = asked_at.saturating_sub(before.saturating_add(before / 100 * DRIFT_PERCENT));
-        Bounds { low, high }
     }
 }

@@ -5,6 +5,7 @@ use kv::NodeId;
 use node::log::{Report, Request};
 use wal::{Crash, Operation};
 
+use super::log_thread::LogThread;
 use super::{DISK_MICROS_MAX, Machine, Process};
 use crate::events::Event;
 use crate::world::World;
@@ -13,17 +14,6 @@ use crate::world::World;
 const SECTOR_BYTES: usize = 512;
 /// A turn that the owner of the log wants is not planned sooner: clocks of machines run slower than true time.
 const DUE_MICROS_MIN: u64 = 1_000;
-
-/// How the thread of a process's log is.
-#[derive(Default)]
-pub(crate) struct LogThread {
-    /// The last token of the disk that was seen.
-    seen: u64,
-    /// When it wakes up by itself, in true time.
-    wakes_at: Option<u64>,
-    /// The disk has failed to sync.
-    sync_failed: bool,
-}
 
 impl World {
     pub(super) fn ask_log(&mut self, id: NodeId, request: Request) {

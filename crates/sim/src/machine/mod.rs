@@ -3,11 +3,15 @@
 //!
 //! What survives the process is the machine's: the disk, the flushed rows, who it is. What does not is the process's.
 
+mod bounds;
 pub(crate) mod clock;
 pub(crate) mod clocks;
+mod decide;
 pub(crate) mod engine;
 pub(crate) mod folder;
 mod log;
+mod log_thread;
+pub(crate) mod place;
 mod sight;
 mod start;
 mod stop;
@@ -22,11 +26,11 @@ use node::stop::Stop;
 use node::{Driver, Executor, Input};
 use wal::MemoryDisk;
 
-use crate::clients::Gate;
+use crate::clients::open::Gate;
 use clock::Clock;
 use engine::Flushed;
 use folder::Folder;
-use log::LogThread;
+use log_thread::LogThread;
 use worker::Worker;
 
 /// The driver is given the time at least so often, as by the server.

@@ -7,13 +7,14 @@ use node::{Driver, Executor, Recovery};
 use storage::{Applied, Table};
 use wal::{Crash, Log, OpenError};
 
-use super::log::LogThread;
+use super::log_thread::LogThread;
+use super::place::place;
 use super::worker::Worker;
 use super::{Process, TICK_MICROS};
-use crate::clients::Gate;
+use crate::clients::open::Gate;
 use crate::events::Event;
 use crate::watch::Seen;
-use crate::world::{World, place};
+use crate::world::World;
 
 /// A process that could not start is started again after this.
 const START_AGAIN_MICROS: u64 = 1_000_000;

@@ -1,13 +1,12 @@
 //! Snapshots between nodes: streams of their own, a piece at a time, each answered before the next, as in the server's
 //! transport. A stream may break at any piece.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use kv::{NodeId, ShardId};
 use node::{Input, SnapshotPart};
 use storage::ShardSnapshot;
 
+use super::streams::Stream;
 use crate::events::Event;
 use crate::world::World;
 
@@ -15,25 +14,6 @@ use crate::world::World;
 const ANSWER_MICROS: u64 = 30_000_000;
 /// A piece that cannot pass tries so often.
 const POLL_MICROS: u64 = 50_000;
-
-/// The streams under way.
-#[derive(Default)]
-pub(crate) struct Streams {
-    streams: BTreeMap<u64, Stream>,
-    opened: u64,
-    /// In so many of 1000 pieces the stream breaks.
-    pub breaks_permille: u64,
-}
-
-struct Stream {
-    from: NodeId,
-    to: NodeId,
-    shard: ShardId,
-    snapshot: Box<ShardSnapshot>,
-    /// The piece under way, counted from 1.
-    step: u64,
-    ended: bool,
-}
 
 impl World {
     pub fn bulk_begin(

@@ -6,7 +6,7 @@ use node::Input;
 use node::identity::{Hello, Met, Purpose, Welcome};
 use wal::Crash;
 
-use super::State;
+use super::links::State;
 use crate::events::{Attempt, Event};
 use crate::world::World;
 

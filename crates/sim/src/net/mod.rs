@@ -6,9 +6,11 @@
 
 pub(crate) mod bulk;
 pub(crate) mod hello;
+pub(crate) mod links;
 pub(crate) mod shapes;
+mod streams;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use kv::{Epoch, NodeId};
@@ -19,6 +21,9 @@ use wal::Crash;
 use crate::events::Event;
 pub(crate) use crate::events::Way;
 use crate::world::World;
+use links::{Link, State};
+
+pub(crate) use links::Weak;
 
 /// The sending side notices a broken connection within this.
 const NOTICE_MICROS: u64 = 300_000;
@@ -27,58 +32,6 @@ const HELD_MAX: usize = 10_000;
 
 /// Of so many in 1000 frames that are doubled or late another copy comes out of another epoch.
 const FOREIGN_PERMILLE: u64 = 500;
-
-/// All connections.
-#[derive(Default)]
-pub(crate) struct Network {
-    links: BTreeMap<Way, Link>,
-    /// Directions in which nothing passes.
-    pub cuts: BTreeSet<Way>,
-    pub weak: Option<Weak>,
-    pub streams: bulk::Streams,
-    numbers: u64,
-    /// Connections of ended processes whose last frames may still arrive: where, and at which life.
-    lingering: BTreeMap<u64, (NodeId, u64)>,
-}
-
-/// How weak the network is, in 1000 frames.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Weak {
-    pub lost: u64,
-    pub doubled: u64,
-    pub late: u64,
-    pub late_micros: u64,
-    /// Answers to clients that are lost.
-    pub answers_lost: u64,
-}
-
-impl Weak {
-    /// Answers to clients are lost, and nothing else.
-    pub fn without_answers() -> Weak {
-        Weak { lost: 0, doubled: 0, late: 0, late_micros: 0, answers_lost: 1000 }
-    }
-}
-
-/// The connection from one node to another, kept up by the first.
-struct Link {
-    /// Of the sender's process.
-    life: u64,
-    number: u64,
-    state: State,
-    failures: usize,
-    /// When the last frame arrives.
-    last_at: u64,
-    held: VecDeque<Bytes>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Down,
-    /// Up to that life of the other process.
-    Up(u64),
-    /// Broken, which the sender has not noticed.
-    Dead,
-}
 
 impl World {
     /// A process keeps connections to all others from now on.

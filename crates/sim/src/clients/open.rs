@@ -1,0 +1,81 @@
+//! What is open at the gate of a node.
+
+use std::collections::BTreeMap;
+
+use kv::{Error, Op, Reply};
+use node::gather::Gather;
+
+use crate::events::Whose;
+use crate::machine::clocks::Clocks;
+
+/// The open requests of one process.
+pub(crate) struct Gate {
+    pub(super) parts: BTreeMap<u64, OpenPart>,
+    pub(super) requests: BTreeMap<u64, Open>,
+    pub(super) names: u64,
+}
+
+/// A part of an open request.
+pub(super) struct OpenPart {
+    pub(super) request: u64,
+    /// Which part of it.
+    pub(super) index: usize,
+    /// What it reads, if it reads.
+    pub(super) read: Option<Op>,
+}
+
+pub(super) struct Open {
+    pub(super) whose: Whose,
+    /// When it arrived.
+    pub(super) asked_at: u64,
+    /// And what the version clocks showed then.
+    pub(super) clocks: Clocks,
+    /// Who makes one answer of several.
+    pub(super) gather: Option<Gather>,
+}
+
+/// What the result of a part was.
+pub(super) enum Taken {
+    /// One of several.
+    Part,
+    /// The last: the result of the request.
+    Whole(Whose, Box<Result<Reply, Error>>),
+    /// Of nothing that is open.
+    Unknown,
+}
+
+impl Gate {
+    pub fn new(life: u64) -> Gate {
+        // Names of different lives differ, so that an answer for an earlier life would be seen.
+        Gate { parts: BTreeMap::new(), requests: BTreeMap::new(), names: life << 32 }
+    }
+
+    /// How many parts wait for their answer.
+    pub fn open(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// A read and its request.
+    pub(super) fn read(&self, name: u64) -> Option<(&Op, &Open)> {
+        let part = self.parts.get(&name)?;
+        Some((part.read.as_ref()?, self.requests.get(&part.request)?))
+    }
+
+    pub(super) fn name(&mut self) -> u64 {
+        self.names += 1;
+        self.names
+    }
+
+    /// Takes the result of a part.
+    pub(super) fn take(&mut self, name: u64, result: Result<Reply, Error>) -> Taken {
+        let Some(OpenPart { request, index, .. }) = self.parts.remove(&name) else { return Taken::Unknown };
+        let open = self.requests.get_mut(&request).expect("a request is open while one of its parts is");
+        let whole = match &mut open.gather {
+            Some(gather) => gather.put(index, result),
+            None => Some(result),
+        };
+        let Some(whole) = whole else { return Taken::Part };
+        let open = self.requests.remove(&request).expect("it was just looked at");
+        Taken::Whole(open.whose, Box::new(whole))
+    }
+}
