@@ -255,3 +255,21 @@ fn generation_loaded_before_its_switch_is_durable_is_seen() {
     load(&mut watch);
     assert_broken(&mut watch, "a generation is loaded when its switch is durable");
 }
+
+#[test]
+fn word_of_an_earlier_epoch_that_is_not_answered_is_seen() {
+    let mut watch = Watch::new();
+    let (node, from, shard) = (NodeId(1), NodeId(2), SHARD);
+    let turn = |watch: &mut Watch| see_status(watch, 1, status(Role::Follower, 1, 0, 0, 0));
+    watch.see(&Seen::Foreign { node, from, shard, is_earlier: true });
+    turn(&mut watch);
+    watch.see(&Seen::Members { node, to: from, shard });
+    watch.see(&Seen::Foreign { node, from, shard, is_earlier: false });
+    turn(&mut watch);
+    turn(&mut watch);
+    assert_eq!(watch.take_broken(), [""; 0]);
+    watch.see(&Seen::Foreign { node, from, shard, is_earlier: true });
+    turn(&mut watch);
+    turn(&mut watch);
+    assert_broken(&mut watch, "who is behind is told");
+}
