@@ -132,6 +132,10 @@ impl Logs {
             }
             Seen::Record { node, shard, record, .. } => {
                 let log = self.replicas.entry((node, shard)).or_default();
+                // A checkpoint writes a snapshot again that is on its way: a log that it replaces does not have its entry.
+                if matches!(record, Record::Snapshot(at) if log.term(at.index) == Some(at.term)) {
+                    return;
+                }
                 let replaces = match record {
                     Record::Entry(at) | Record::Snapshot(at) => {
                         log.term(at.index).is_some_and(|before| before != at.term)

@@ -78,6 +78,28 @@ fn acknowledgement_before_the_sync_is_seen() {
 }
 
 #[test]
+fn snapshot_that_a_checkpoint_writes_again_takes_no_entry_back() {
+    let mut watch = Watch::new();
+    let snapshot = |watch: &mut Watch| {
+        let (record, body) = (Record::Snapshot(Position::new(5, 2)), &Bytes::new());
+        watch.see(&Seen::Record { node: NodeId(1), shard: SHARD, record, body });
+    };
+    snapshot(&mut watch);
+    appended(&mut watch, 1, 1);
+    entry(&mut watch, 1, 6, 2);
+    appended(&mut watch, 1, 2);
+    snapshot(&mut watch);
+    entry(&mut watch, 1, 6, 2);
+    appended(&mut watch, 1, 3);
+    synced(&mut watch, 1, 1);
+    status(&mut watch, 1, Role::Follower, [0, 6, 6, 5]);
+    assert_broken(&mut watch, "durable before visible");
+    synced(&mut watch, 1, 2);
+    status(&mut watch, 1, Role::Follower, [0, 6, 6, 5]);
+    assert_eq!(watch.take_broken(), [""; 0]);
+}
+
+#[test]
 fn acknowledgement_of_entries_that_a_later_term_replaced_may_be_late() {
     let mut watch = Watch::new();
     let record = Record::State { term: Term(1), vote: NodeId(0), commit: Index::ZERO };
