@@ -91,6 +91,17 @@ impl Error {
         }
     }
 
+    /// The error of a write that was sent before and may have been run then: unless it says what the store found when it ran
+    /// the write, it is no proof that nothing happened.
+    pub fn after_doubt(self) -> Error {
+        match self {
+            Error::Conflict(_) | Error::Invalid(_) | Error::TooLarge { .. } | Error::InDoubt(_) => self,
+            error => Error::InDoubt(format!(
+                "it may have happened when it was sent before: {error}; read to see what is there before you write again"
+            )),
+        }
+    }
+
     /// Whether the same request may succeed a little later without any change.
     pub fn is_transient(&self) -> bool {
         matches!(self, Error::Unavailable(_) | Error::WrongNode { .. } | Error::InDoubt(_))

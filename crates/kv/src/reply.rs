@@ -80,6 +80,20 @@ impl Answer {
         matches!(self, Answer::Condition { met: false, .. })
     }
 
+    /// The answer to a write that was sent before and may have been run then: keys whose part failed this time are in doubt,
+    /// see [`Error::after_doubt`].
+    pub fn after_doubt(mut self) -> Answer {
+        if let Answer::Many(keys) = &mut self {
+            for key in keys {
+                if let Err(error) = &mut key.result {
+                    let found = std::mem::replace(error, Error::InDoubt(String::new()));
+                    *error = found.after_doubt();
+                }
+            }
+        }
+        self
+    }
+
     /// Bytes of the keys and values in it.
     pub fn bytes(&self) -> usize {
         let row = |row: &Option<Row>| row.as_ref().map_or(0, Row::bytes);

@@ -53,6 +53,31 @@ async fn write_that_one_attempt_may_have_run_is_in_doubt() {
 }
 
 #[tokio::test]
+async fn put_all_that_one_attempt_may_have_run_is_in_doubt_where_the_next_one_failed() {
+    let node = Node::start(1).await;
+    let key = |key: &'static str, result| KeyAnswer { key: key.into(), result };
+    let rows = vec![("a".into(), "1".into()), ("b".into(), "2".into()), ("c".into(), "3".into())];
+    let answer = || {
+        let invalid = Err(Error::Invalid("not so".into()));
+        Answer::Many(vec![key("a", Ok(None)), key("b", Err(unavailable())), key("c", invalid)])
+    };
+    let outcomes = |reply: Reply| match reply.answer {
+        Answer::Many(keys) => {
+            keys.into_iter().map(|key| key.result.err().map(|error| error.outcome())).collect::<Vec<_>>()
+        }
+        other => panic!("{other:?}"),
+    };
+    let client = client(&[&node]);
+    let put_all = || Request::new(Op::PutAll { rows: rows.clone() });
+    node.fake.act([Act::Tell(answer())]);
+    let first = outcomes(client.call(put_all()).await.unwrap());
+    assert_eq!(first, [None, Some(Outcome::Failed), Some(Outcome::Failed)], "it was sent once");
+    node.fake.act([Act::Fail(Error::InDoubt("lost".into())), Act::Tell(answer())]);
+    let again = outcomes(client.call(put_all()).await.unwrap());
+    assert_eq!(again, [None, Some(Outcome::InDoubt), Some(Outcome::Failed)]);
+}
+
+#[tokio::test]
 async fn read_is_never_in_doubt() {
     let node = Node::start(1).await;
     node.fake.act([Act::Fail(Error::InDoubt("lost".into()))]);

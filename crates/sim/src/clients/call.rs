@@ -156,7 +156,11 @@ impl World {
         let is_read = call.request.op.class() == Class::Read;
         let error = match came {
             Came::Answer(result) => match *result {
-                Ok(reply) => return self.end_call(whose, Ok(reply)),
+                Ok(reply) => {
+                    let sent_before = call.may_have_run && !is_read;
+                    let answer = if sent_before { reply.answer.after_doubt() } else { reply.answer };
+                    return self.end_call(whose, Ok(Reply { answer, ..reply }));
+                }
                 Err(error) => error,
             },
             Came::Unsent => Error::Unavailable("not connected".into()),

@@ -22,6 +22,8 @@ pub(crate) struct Logs {
 pub(crate) struct Log {
     base: Position,
     terms: VecDeque<Term>,
+    /// The last snapshot that replaced it; 0 = none did.
+    snapshot: Position,
 }
 
 /// What is committed of a shard: the terms by index.
@@ -59,7 +61,13 @@ impl Log {
             }
             Record::Entry(at) => self.restart(at),
             Record::Base(at) if self.term(at.index) == Some(at.term) => {}
-            Record::Base(at) | Record::Snapshot(at) => self.restart(at),
+            // A checkpoint while that snapshot is on its way: it writes it again next.
+            Record::Base(at) if at.index < self.snapshot.index => {}
+            Record::Base(at) => self.restart(at),
+            Record::Snapshot(at) => {
+                self.restart(at);
+                self.snapshot = at;
+            }
             Record::State { .. } | Record::View => {}
         }
         false

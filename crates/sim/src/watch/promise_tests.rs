@@ -88,6 +88,8 @@ fn snapshot_that_a_checkpoint_writes_again_takes_no_entry_back() {
     appended(&mut watch, 1, 1);
     entry(&mut watch, 1, 6, 2);
     appended(&mut watch, 1, 2);
+    let (record, body) = (Record::Base(Position::new(3, 1)), &Bytes::new());
+    watch.see(&Seen::Record { node: NodeId(1), shard: SHARD, record, body });
     snapshot(&mut watch);
     entry(&mut watch, 1, 6, 2);
     appended(&mut watch, 1, 3);

@@ -146,7 +146,12 @@ impl Call {
                 if target.expected.is_some_and(|expected| expected != reply.receipt.node) {
                     self.shared.topology.learn_soon();
                 }
-                Some(Ok(reply))
+                let sent_before = self.may_have_run && !self.is_read;
+                Some(Ok(if sent_before {
+                    Reply { answer: reply.answer.after_doubt(), ..reply }
+                } else {
+                    reply
+                }))
             }
             Err(failure) => {
                 self.may_have_run |= failure.may_have_run;
