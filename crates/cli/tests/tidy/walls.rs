@@ -16,7 +16,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("storage", &["kv", "mutant"]),
     ("node", &["kv", "wal", "storage", "replication", "mutant"]),
     ("dialects", &["kv"]),
-    ("sim", &["kv", "wal", "storage", "replication", "node", "check", "mutant"]),
+    ("sim", &["kv", "wal", "storage", "replication", "node", "check"]),
     ("server", &["kv", "wal", "storage", "replication", "node", "dialects"]),
     ("cli", &["kv", "check", "dialects", "server", "sim", "mutant"]),
     ("fuzz", &["kv", "wal", "check", "replication", "storage", "node", "dialects", "server", "cli"]),
