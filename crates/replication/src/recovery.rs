@@ -99,9 +99,9 @@ impl Recovery {
                 if newest.head != head {
                     return Err(Malformed("two protocols wrote records of one epoch"));
                 }
-                newest.replay(record);
+                newest.replay(record)?;
             }
-            older => older.insert(Ordered::new(head)).replay(record),
+            older => older.insert(Ordered::new(head)).replay(record)?,
         }
         Ok(())
     }
@@ -134,12 +134,16 @@ impl Ordered {
         Ordered { head, log: Entries::default(), state: State::default(), view: None }
     }
 
-    fn replay(&mut self, record: Record) {
+    fn replay(&mut self, record: Record) -> Result<(), Malformed> {
         match record {
             // A checkpoint wrote it again, and may have been cut off before it came to those behind it: they stay.
             Record::Entry(entry) if self.log.term(entry.index) == Some(entry.term) => (),
             Record::Entry(entry) => {
                 if self.log.base().index < entry.index && entry.index <= self.log.last().next() {
+                    let before = self.log.term(Index(entry.index.0 - 1));
+                    if before.is_some_and(|before| before > entry.term) {
+                        return Err(Malformed("terms fall along a shard's log"));
+                    }
                     self.log.put(entry);
                 } else {
                     // Starts in the middle: only a checkpoint behind it makes sense of it.
@@ -154,6 +158,7 @@ impl Ordered {
                 self.log.restart(at);
             }
         }
+        Ok(())
     }
 
     fn finish(mut self, given: View, applied: Position) -> Result<Recovered, Unfit> {
@@ -279,6 +284,13 @@ mod tests {
     fn recovery_table_behind_the_log_tells_what_is_lost() {
         let records = [Record::Base(at(7, 3), members()), entry(8, 4)];
         assert_eq!(recover(&records, at(5, 3)), (vec![3], state(3, 0, 5), Some(Index(8))));
+    }
+
+    #[test]
+    fn recovery_terms_that_fall_are_refused() {
+        let mut recovery = Recovery::default();
+        recovery.replay(&entry(1, 2).encode(HEAD)).unwrap();
+        assert!(recovery.replay(&entry(2, 1).encode(HEAD)).is_err());
     }
 
     #[test]
