@@ -234,6 +234,13 @@ impl Driver {
         self.node.clock.micros()
     }
 
+    /// The time that clients count from, in microseconds since 1970: the version clock, or the newest version of a shard where
+    /// that is later. A shard may be ahead of all clocks, when a node with a wrong one led it for a while; deadlines and request
+    /// ids are measured by its versions, so what counts from an earlier time would be over when it arrives.
+    pub fn clients_micros(&self) -> u64 {
+        self.node.clock.micros().max(self.core.newest.micros())
+    }
+
     /// How many shards this node leads.
     pub fn leads(&self) -> usize {
         self.core.replicas.values().filter(|replica| replica.orders()).count()

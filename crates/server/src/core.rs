@@ -125,7 +125,7 @@ impl Core {
                 "a turn took long: heartbeats were late"
             );
         }
-        self.view.clock.store(self.driver.clock_micros(), Ordering::Relaxed);
+        self.view.clock.store(self.driver.clients_micros(), Ordering::Relaxed);
     }
 
     /// Hands work out. What the engine did at once is input of the next turn, which reads the clock again.

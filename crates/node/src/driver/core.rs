@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use kv::{NodeId, Position, ShardId};
+use kv::{NodeId, Position, ShardId, Version};
 use replication::{Input, Instant, Output, Ticket, Token, View};
 
 use super::agenda::Agenda;
@@ -23,6 +23,8 @@ const SWEEP_MICROS: u64 = 20_000;
 /// A core's part of a driver.
 pub(super) struct Core {
     pub replicas: BTreeMap<ShardId, Replica>,
+    /// The newest version of any shard.
+    pub newest: Version,
     pub open: OpenParts,
     /// What the turn hands out.
     pub work: Vec<Work>,
@@ -67,7 +69,9 @@ impl Core {
         let expiries = Expiries::new(replicas.keys().copied(), now);
         let mut wakes = Agenda::new();
         replicas.values().for_each(|replica| wakes.set(replica.shard, replica.wakes()));
+        let newest = replicas.values().map(|replica| replica.last).max();
         Core {
+            newest: newest.unwrap_or_default(),
             wakes,
             touched: BTreeSet::new(),
             lost: BTreeSet::new(),

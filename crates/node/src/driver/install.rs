@@ -170,6 +170,7 @@ impl Core {
         assert_eq!(install.generation, generation, "the generation that is loaded is the one switched to");
         let old = std::mem::replace(&mut replica.generation, generation);
         replica.last = last;
+        self.newest = self.newest.max(last);
         self.expiries.set(shard, due);
         tracing::info!(%shard, generation, "a snapshot is in use");
         self.work.push(Work::SnapshotTaken { stream: install.stream, taken: true });

@@ -351,3 +351,16 @@ fn forwarded_part_is_turned_away_where_it_is_not_served() {
     assert_eq!(test.hear(1, &forward), []);
     assert_eq!(test.given(1), ["tick", "propose 1"]);
 }
+
+#[test]
+fn time_of_clients_is_not_behind_a_shard_that_is_ahead_of_all_clocks() {
+    let mut test = Test::new(2);
+    let clock = test.driver.clock_micros();
+    assert_eq!(test.driver.clients_micros(), clock);
+    let ahead = Version::end_of(clock + 1_000_000_000);
+    let Driver { node, core } = &mut test.driver;
+    let at = kv::Position::new(1, 1);
+    core.output(node, SHARD, Output::Apply { at, entry: Bytes::new(), tokens: vec![], copies: 1 });
+    core.applied(node, SHARD, at.index, ahead, vec![]);
+    assert_eq!((test.driver.clock_micros(), test.driver.clients_micros()), (clock, ahead.micros()));
+}

@@ -24,6 +24,7 @@ impl Core {
         assert!(tokens.is_empty() || tokens.len() == results.len(), "every op of an entry has its result");
         let epoch = replica.view().epoch;
         replica.last = replica.last.max(last);
+        self.newest = self.newest.max(last);
         self.give(shard, Input::Applied { index });
         for (token, (result, version)) in tokens.into_iter().zip(results) {
             let copies = applying.copies + u32::from(mutant::is(Mutant::CopiesOverstated));

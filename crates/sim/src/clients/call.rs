@@ -11,6 +11,7 @@ use node::route::Plan;
 use super::client::{Call, Purpose};
 use super::{Whose, wide};
 use crate::events::Event;
+use crate::machine::Machine;
 use crate::watch::Told;
 use crate::world::World;
 
@@ -78,10 +79,11 @@ impl World {
     /// not.
     fn valid_until(&self, node: NodeId, purpose: Purpose, timeout: u64) -> Version {
         let machine = self.machine(node);
-        let clock = machine.process.as_ref().map(|process| process.driver.clock_micros());
+        let told =
+            |machine: &Machine| machine.process.as_ref().map(|process| process.driver.clients_micros());
         let clock = match purpose {
-            Purpose::Last => self.clocks().highest(),
-            _ => clock.unwrap_or_else(|| machine.clock.read(self.events.now()).wall),
+            Purpose::Last => self.machines.iter().filter_map(told).max().unwrap_or_default(),
+            _ => told(machine).unwrap_or_else(|| machine.clock.read(self.events.now()).wall),
         };
         Version::end_of(clock + timeout + self.settings.validity_micros)
     }
