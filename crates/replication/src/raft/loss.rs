@@ -128,16 +128,19 @@ impl Raft {
         self.loss.owed = owed;
     }
 
-    /// Another replica said hello: sends on from what it has, and says what it lacks.
-    pub(super) fn greeted(&mut self, node: NodeId, hello: &Bytes) {
+    /// Another replica said hello: says what it lacks, before anything else, and sends on from what it has.
+    pub(super) fn greeted(&mut self, node: NodeId, hello: &Bytes, out: &mut Vec<Output>) {
         let Ok(Hello { last, lost }) = Hello::decode(hello) else { return };
+        if self.asks() {
+            out.push(self.say(Kind::Lost, node, Term::ZERO, Index::ZERO, false));
+        }
         let lacks = self.core.acknowledged(node).is_some_and(|acknowledged| acknowledged > last);
         if lacks && !lost {
             // To earlier leaders it may have acknowledged more, but nothing agreed on that is not in this log.
             self.loss.owed.insert(node, self.core.last());
+            self.loss.said = Some(self.now);
+            out.push(self.say(Kind::Acknowledged, node, self.core.term(), self.core.last(), false));
         }
-        // What was said before may not have arrived.
-        self.loss.said = None;
         self.core.connected(node, last);
     }
 

@@ -384,7 +384,7 @@ impl Replicate for Raft {
             Input::Message { from, body, .. } => self.message(from, &body, out),
             Input::Durable { ticket } => self.synced(ticket, out),
             Input::Applied { index } => self.applied(index),
-            Input::Connected { node, hello } => self.greeted(node, &hello),
+            Input::Connected { node, hello } => self.greeted(node, &hello, out),
             Input::Disconnected { node } => self.core.unreachable(node),
             Input::SnapshotMade { to, at } => self.core.snapshot_made(to, at),
             Input::SnapshotSent { to, arrived } => self.core.snapshot_sent(to, arrived),
