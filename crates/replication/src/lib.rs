@@ -266,6 +266,15 @@ pub enum Output {
     },
     /// It has again all that it had acknowledged.
     Whole,
+    /// The replica on another node lacks entries that it had acknowledged here: for people, what follows is the replicas' own.
+    PeerLacks {
+        /// The node.
+        node: NodeId,
+        /// The last entry that it had acknowledged.
+        acknowledged: Index,
+        /// The last that it has.
+        last: Index,
+    },
 }
 
 /// Where a request is served.

@@ -338,6 +338,9 @@ impl Script {
             Output::DiscardSnapshot => "discard snapshot".into(),
             Output::Lacking { last } => format!("lacks entries up to {last}"),
             Output::Whole => "is whole again".into(),
+            Output::PeerLacks { node, acknowledged, last } => {
+                format!("knows that n{node} lacks entries up to {acknowledged}: it has {last}")
+            }
             Output::Append { .. } | Output::Send { .. } | Output::Fetch { .. } => return None,
         })
     }

@@ -139,7 +139,7 @@ fn nothing_was_lost(lab: &Lab) {
 }
 
 /// What a node tells of another one.
-const LOST: &str = "this node lacks entries it may have acknowledged";
+const LOST: &str = "a node has lost entries it had acknowledged";
 
 /// How many segments of their logs the nodes have begun: more than a few tell that logs were cut.
 fn segments(lab: &Lab) -> Vec<u64> {
@@ -263,7 +263,7 @@ fn history_is_linearizable_when_one_disk_of_three_lies_and_loses_power() {
         }
         recorded.goes_on(100).await;
         recorded.holds(&lab).await;
-        assert!(lab.all().any(|node| lab.stderr(node).contains(LOST)), "who has lost entries says so");
+        assert!(lab.all().any(|node| lab.stderr(node).contains(LOST)), "a node says that another has lost");
     });
 }
 

@@ -43,6 +43,9 @@ impl Core {
             Output::DiscardSnapshot => self.discard_snapshot(shard),
             Output::Lacking { last } => self.lacks(shard, last),
             Output::Whole => self.is_whole(shard),
+            Output::PeerLacks { node, acknowledged, last } => {
+                tracing::warn!(%node, %shard, %acknowledged, %last, "a node has lost entries it had acknowledged");
+            }
         }
     }
 }

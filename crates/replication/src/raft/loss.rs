@@ -134,8 +134,9 @@ impl Raft {
         if self.asks() {
             out.push(self.say(Kind::Lost, node, Term::ZERO, Index::ZERO, false));
         }
-        let lacks = self.core.acknowledged(node).is_some_and(|acknowledged| acknowledged > last);
-        if lacks && !lost {
+        let acknowledged = self.core.acknowledged(node).filter(|acknowledged| *acknowledged > last);
+        if let Some(acknowledged) = acknowledged.filter(|_| !lost) {
+            out.push(Output::PeerLacks { node, acknowledged, last });
             // To earlier leaders it may have acknowledged more, but nothing agreed on that is not in this log.
             self.loss.owed.insert(node, self.core.last());
             self.loss.said = Some(self.now);

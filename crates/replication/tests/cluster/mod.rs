@@ -330,7 +330,8 @@ impl Cluster {
                     node.received = None;
                 }
             }
-            Output::Answer { .. } | Output::Refuse { .. } | Output::Lacking { .. } => (),
+            Output::Answer { .. } | Output::Refuse { .. } => (),
+            Output::Lacking { .. } | Output::PeerLacks { .. } => (),
             Output::Whole => node.lost = false,
         }
     }

@@ -327,7 +327,7 @@ impl Run {
                 }
                 Output::Refuse { token, error } => self.check_refusal(token, &error),
                 Output::Append { .. } | Output::Send { .. } | Output::Fetch { .. } => (),
-                Output::Lacking { .. } | Output::Whole => (),
+                Output::Lacking { .. } | Output::Whole | Output::PeerLacks { .. } => (),
                 Output::MakeSnapshot { .. } | Output::SendSnapshot { .. } | Output::DiscardSnapshot => (),
             }
         }
