@@ -1,8 +1,8 @@
 //! Epochs fence: a replica hears of its own epoch only.
 //!
-//! A message names the epoch and the revision that its sender knew, and so does an announcement. Who is behind is answered with the members as they are
-//! now; who is ahead is asked for them first. Neither is dropped in silence: a node that has missed a change learns of it from
-//! the first word it says or hears.
+//! A message names the epoch and the revision that its sender knew, and so does an announcement. Who is behind is answered with
+//! the members as they are now; who is ahead is asked for them first. Neither is dropped in silence: a node that has missed a
+//! change learns of it from the first word it says or hears.
 //!
 //! ```text
 //!   message of epoch    here 4

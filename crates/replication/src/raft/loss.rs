@@ -20,6 +20,11 @@
 //! asked for when it knew nothing may arrive when it is whole long since, and then asks for what it never had.
 //!
 //! Words may be lost, so both sides say theirs again until it is settled.
+//!
+//! # Caveats
+//!
+//! A word goes with the connection to the node, as all do: where that is not there yet, it is lost, and the entries may come
+//! before it is said again. Until then the replica keeps still because it has just started ([`super::guard`]).
 
 use std::collections::BTreeMap;
 
