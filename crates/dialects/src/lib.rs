@@ -1,6 +1,11 @@
 //! The wire protocols that Capstan speaks: bytes to [`kv::Op`], [`kv::Reply`] to bytes, and the client of each.
 //!
 //! A dialect knows the words of the `kv` crate and nothing of the database behind them: its serving side is given a
-//! [`kv::KeyValue`], its client is one.
+//! [`Store`], its client is a [`kv::KeyValue`] where its wire can say all that one is asked.
 
+mod account;
+mod dialect;
 pub mod native;
+
+pub use account::Account;
+pub use dialect::{Clock, Dialect, Duplex, Serving, Stop, Stopper, Store, Stream};
