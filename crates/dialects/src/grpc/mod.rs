@@ -38,7 +38,7 @@ use greeting::Greeted;
 use health::Health;
 
 pub(crate) use calls::Asked;
-pub(crate) use endpoint::endpoint;
+pub(crate) use endpoint::{endpoint, is_connect_error, root};
 pub(crate) use timeout::time_left;
 
 /// Requests that one connection may have open: two sessions' worth. More wait at the client.
