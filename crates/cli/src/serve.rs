@@ -95,7 +95,7 @@ fn config(args: Args) -> Result<server::Config, Error> {
     Ok(server::Config {
         peers: peers(&args)?,
         name: args.name,
-        data: args.data,
+        data: Some(args.data),
         listen: args.listen,
         advertise: args.advertise,
         engine: match args.engine {

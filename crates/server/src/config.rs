@@ -11,8 +11,9 @@ use crate::address;
 pub struct Config {
     /// Its name, as in `peers`.
     pub name: String,
-    /// Its data folder; made when it is not there.
-    pub data: PathBuf,
+    /// Its data folder; made when it is not there. `None` = nothing is ever written to the disk, and all that it stores ends
+    /// with the process: of a cluster of one with engine `memory` only.
+    pub data: Option<PathBuf>,
     /// HOST:PORT for clients (native gRPC). Every address of a name that this machine has.
     pub listen: String,
     /// HOST:PORT that clients are told to connect to; `None` = the first one that is listened on, which must be one then that
@@ -87,7 +88,29 @@ impl Config {
         if self.peers.len() <= 1 && self.rejoin {
             return Err("--rejoin: a cluster of one has nobody who could make it whole".into());
         }
+        self.validate_volatile()?;
         self.validate_addresses()
+    }
+
+    /// What cannot be without a data folder. (A cluster of one never rejoins.)
+    fn validate_volatile(&self) -> Result<(), String> {
+        if self.data.is_some() {
+            return Ok(());
+        }
+        if self.peers.len() > 1 {
+            return Err(format!(
+                "--peers lists {} nodes, and this one has no data folder: after a start it would have forgotten what it had \
+                 promised to the others; give it one with --data, or let it be alone",
+                self.peers.len()
+            ));
+        }
+        if self.engine != Kind::Memory {
+            return Err(format!(
+                "--engine {}: it needs a data folder; give one with --data, or take --engine memory",
+                self.engine.name()
+            ));
+        }
+        Ok(())
     }
 
     /// Others must be able to connect to what they are told.
