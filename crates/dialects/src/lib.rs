@@ -4,7 +4,9 @@
 //! [`Store`], its client is a [`kv::KeyValue`] where its wire can say all that one is asked.
 
 mod account;
+mod ask;
 mod dialect;
+mod grpc;
 pub mod native;
 
 pub use account::Account;
