@@ -6,13 +6,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
-use dialects::native::{Client, Options};
+use dialects::native::{Client, Native, Options};
 use kv::{Answer, ClusterId, Error, Op, Reply, Request};
-use server::{Config, Failure, History, Kind};
+use server::{Config, Failure, History, Kind, Listen};
 
 /// A log that grows by so much is worth a checkpoint.
 const CHECKPOINT_BYTES: u64 = Config::CHECKPOINT_BYTES_MIN;
@@ -111,8 +112,7 @@ fn config(listen: String) -> Config {
     Config {
         name: "n1".into(),
         data: None,
-        listen,
-        advertise: None,
+        listen: vec![Listen::new(Arc::new(Native::new()), listen)],
         peers: Vec::new(),
         engine: Kind::Memory,
         history: History::Count(1),
