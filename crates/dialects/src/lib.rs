@@ -12,5 +12,5 @@ mod named;
 pub mod native;
 
 pub use account::Account;
-pub use dialect::{Clock, Dialect, Duplex, Serving, Stop, Stopper, Store, Stream};
+pub use dialect::{Clock, Dialect, Duplex, End, Serving, Stop, Stopper, Store, Stream};
 pub use named::named;
