@@ -99,7 +99,7 @@ fn config(args: Args) -> Result<server::Config, Error> {
     Ok(server::Config {
         peers,
         name: args.name,
-        data: args.data,
+        data: Some(args.data),
         listen: vec![server::Listen { advertise: args.advertise, ..native }],
         engine: match args.engine {
             Engine::Memory => server::Kind::Memory,

@@ -132,7 +132,7 @@ impl Nodes {
         let start = |(name, listen): (&String, &String)| {
             let config = Config {
                 name: name.clone(),
-                data: folder.path().join(name),
+                data: Some(folder.path().join(name)),
                 listen: vec![Listen::new(Arc::new(Native::new()), listen)],
                 peers: peers.clone(),
                 engine: Kind::Memory,

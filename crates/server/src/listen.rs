@@ -164,8 +164,8 @@ mod tests {
 
     #[test]
     fn star_is_every_address_of_both_families() {
-        let found = bound(&listen("*:0", "clients").unwrap());
-        let port = found.first().unwrap().port();
+        let listeners = listen("*:0", "clients").unwrap();
+        let port = bound(&listeners).first().unwrap().port();
         for place in some_places(port).iter().filter(|place| is_here(place)) {
             assert!(std::net::TcpStream::connect(place).is_ok(), "{place}");
         }

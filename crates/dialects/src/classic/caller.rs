@@ -6,10 +6,10 @@ use std::time::Duration;
 use kv::{Answer, Error, Op, Request, Share};
 use tokio::time::Instant;
 
-use crate::Store;
 use crate::account::{Tab, admit};
 use crate::ask::{ask, ask_all};
 use crate::grpc::{Asked, time_left};
+use crate::{End, Store};
 
 /// One call over a classic wire. It may be many requests to the store.
 pub(super) struct Caller {
@@ -49,8 +49,8 @@ impl Caller {
         Ok(replies.into_iter().map(|reply| reply.map(|reply| reply.answer)).collect())
     }
 
-    /// Has the process end when the answer has left. [`Error::Conflict`] where clients may not.
-    pub(super) fn end(&self) -> Result<&(dyn Fn() + Send + Sync), Error> {
+    /// What has the process end when the answer has left. [`Error::Conflict`] where clients may not.
+    pub(super) fn end(&self) -> Result<&End, Error> {
         self.store.end.as_deref().ok_or_else(|| {
             Error::Conflict(
                 "clients of this listener may not end the node: stop its process with SIGTERM, or let them with `may-end`".into(),

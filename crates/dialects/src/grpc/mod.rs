@@ -81,9 +81,10 @@ impl Grpc {
     /// Serves one connection, see [`crate::Dialect::serve`].
     pub fn serve(&self, stream: Stream, store: Arc<Store>, mut stop: Stop) -> Serving {
         let Stream { bytes, account } = stream;
+        let bytes = Greeted::new(bytes, stop.clone());
         let calls = Calls::new(self.routes.clone(), Caller { store, account });
         Box::pin(async move {
-            let connection = builder().serve_connection(TokioIo::new(Greeted::new(bytes)), calls);
+            let connection = builder().serve_connection(TokioIo::new(bytes), calls);
             let mut connection = pin!(connection);
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,

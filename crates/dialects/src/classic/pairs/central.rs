@@ -104,7 +104,7 @@ async fn terminate(request: Request<TerminateRequest>) -> Result<Response<Termin
     while let Some(page) = pages.next().await? {
         keys += page.len();
     }
-    end();
+    end().await;
     Ok(Response::new(TerminateReply { result: count(keys) }))
 }
 

@@ -74,7 +74,7 @@ impl KeyValueService for Service {
         &self,
         request: Request<TerminateRequest>,
     ) -> Result<Response<TerminateReply>, Status> {
-        terminate(request).map_err(|error| to_status(&error))
+        terminate(request).await.map_err(|error| to_status(&error))
     }
 }
 
@@ -100,8 +100,8 @@ async fn activate(request: Request<ActivateRequest>) -> Result<Response<Activate
     Ok(Response::new(ActivateReply { result }))
 }
 
-fn terminate(request: Request<TerminateRequest>) -> Result<Response<TerminateReply>, Error> {
+async fn terminate(request: Request<TerminateRequest>) -> Result<Response<TerminateReply>, Error> {
     let (caller, TerminateRequest {}) = Caller::of(request)?;
-    caller.end()?();
+    caller.end()?().await;
     Ok(Response::new(TerminateReply { result: 0 }))
 }
