@@ -38,8 +38,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
     let cores = config.cores.unwrap_or_else(processors).max(1);
     let descriptors = Descriptors::claim(&config, cores)?;
     let folder = Folder::open(&config)?;
-    let _journal =
-        journal::start(folder.journal().as_deref(), config.journal_stderr).map_err(Failure::Refused)?;
+    let _journal = journal::start(folder.journal().as_deref(), &config.stderr).map_err(Failure::Refused)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -189,6 +188,7 @@ async fn become_ready(
     serving.send_replace(true);
     let cluster = cluster.expect("it was waited for");
     tracing::info!(node = %config.name, %cluster, address, data = data(&config), "ready");
+    journal::ready(&config.stderr);
 }
 
 /// Where its data is, for the journal.

@@ -9,6 +9,7 @@ mod listen;
 use std::path::PathBuf;
 
 use rustix::process::{Pid, Signal};
+use server::Stderr;
 
 use self::file::File;
 use crate::exit::{Code, Error};
@@ -99,7 +100,7 @@ pub fn run(args: Args) -> Result<Code, Error> {
 }
 
 /// Runs the node until a signal stops it. An error of usage means that starting it again would not help.
-fn start(config: server::Config) -> Result<(), Error> {
+pub fn start(config: server::Config) -> Result<(), Error> {
     server::run(config).map_err(|failure| match failure {
         server::Failure::Refused(why) => Error::Usage(why),
         server::Failure::Failed(why) => Error::Unavailable(why),
@@ -135,7 +136,7 @@ fn config(args: Args, file: File) -> Result<server::Config, Error> {
             .or(file.checkpoint_log)
             .map_or(server::Config::CHECKPOINT_BYTES, |bytes| bytes as u64),
         rejoin: args.rejoin,
-        journal_stderr: !(args.quiet || file.quiet),
+        stderr: if args.quiet || file.quiet { Stderr::Nothing } else { Stderr::Journal },
     })
 }
 
@@ -296,7 +297,7 @@ mod tests {
         words.extend(["--deleted-history", "all", "--shards", "1", "--cores", "1", "--entry-cache", "2K"]);
         words.extend(["--checkpoint-log", "5M", "--listen", "i:1", "--advertise", "j:1"]);
         let (alone, both) = (parsed(&words, "").unwrap(), with_file(&words, FILE).unwrap());
-        let quiet = server::Config { journal_stderr: false, ..alone };
+        let quiet = server::Config { stderr: Stderr::Nothing, ..alone };
         assert_eq!(format!("{both:?}"), format!("{quiet:?}"));
     }
 
