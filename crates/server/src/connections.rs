@@ -19,6 +19,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::counted::{Counted, Counter, Permit};
 use crate::journal::Seldom;
+use crate::outbox::{self, Outbox};
 
 /// Connections dealt to a core and not yet taken up.
 const DEALT_MAX: usize = 256;
@@ -92,20 +93,25 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    /// Serves up to `most` clients: on this runtime, and on `cores - 1` threads with one each.
-    pub fn start(doors: Vec<Door>, refusal: &Refusal, cores: usize, most: usize) -> io::Result<Connections> {
+    /// Serves up to `most` clients: on this runtime, and on a thread for each of the other cores.
+    pub fn start(
+        doors: Vec<Door>,
+        refusal: &Refusal,
+        others: Vec<Arc<Outbox>>,
+        most: usize,
+    ) -> io::Result<Connections> {
         let (stopper, stop) = Stop::new();
         let (alive, ended) = mpsc::channel(1);
         let budgets = Budgets::new();
         let mut dealt = Vec::new();
-        for core in 0..cores {
+        let mut serving = || {
             let (sender, receiver) = mpsc::channel(DEALT_MAX);
             dealt.push(sender);
-            let serving = serve(receiver, budgets.clone(), stop.clone(), alive.clone());
-            match core {
-                0 => drop(tokio::spawn(serving)),
-                _ => on_a_thread(core, serving),
-            }
+            serve(receiver, budgets.clone(), stop.clone(), alive.clone())
+        };
+        tokio::spawn(serving());
+        for (index, outbox) in others.into_iter().enumerate() {
+            on_a_thread(index + 1, outbox, serving());
         }
         let counter = Counter::new(most);
         for Door { sockets, dialect, store } in doors {
@@ -126,10 +132,16 @@ impl Connections {
     }
 }
 
-fn on_a_thread(core: usize, serving: impl Future<Output = ()> + Send + 'static) {
+fn on_a_thread(core: usize, outbox: Arc<Outbox>, serving: impl Future<Output = ()> + Send + 'static) {
     let run = move || {
+        outbox::settle(core);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime can be made").block_on(serving);
+        runtime.expect("a runtime can be made").block_on(async {
+            tokio::select! {
+                () = serving => {}
+                () = outbox.give_out() => {}
+            }
+        });
     };
     thread::Builder::new().name(format!("connections-{core}")).spawn(run).expect("a thread can be started");
 }

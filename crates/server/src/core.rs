@@ -15,11 +15,14 @@ use crate::engine::Engine;
 use crate::handle::View;
 use crate::inbox::{Inbox, Message, Sink};
 use crate::log::Requests;
+use crate::outbox::Outboxes;
 use crate::time::now;
 use crate::transport::Transport;
 
 /// The driver is given the time at least so often: half of the protocols' tick.
 const TICK: Duration = Duration::from_millis(25);
+/// How often all that is ready on this thread runs before a turn: sockets are read first, and then who waits for them.
+const GATHERINGS: usize = 2;
 /// A turn that takes longer than this is told in the journal: heartbeats were late.
 const TURN_SLOW: Duration = Duration::from_millis(50);
 
@@ -31,7 +34,9 @@ pub(crate) struct Core {
     pub engine: Engine,
     pub log: Requests,
     pub transport: Transport,
-    sinks: HashMap<u64, Sink>,
+    /// Who takes an answer, and the core whose thread that is.
+    sinks: HashMap<u64, (usize, Sink)>,
+    outboxes: Outboxes,
     next_client: u64,
     stop: Option<Stop>,
     log_ended: bool,
@@ -45,6 +50,7 @@ impl Core {
         engine: Engine,
         log: Requests,
         transport: Transport,
+        outboxes: Outboxes,
     ) -> Core {
         Core {
             driver,
@@ -54,6 +60,7 @@ impl Core {
             log,
             transport,
             sinks: HashMap::new(),
+            outboxes,
             next_client: 0,
             stop: None,
             log_ended: false,
@@ -77,6 +84,10 @@ impl Core {
                     self.stop = Some(Stop::begin(now().instant));
                 }
             }
+            // What is ready comes along: requests that lie in sockets, answers of nodes. A turn for each would cost more.
+            for _ in 0..GATHERINGS {
+                tokio::task::yield_now().await;
+            }
             self.inbox.take(&mut messages);
             for message in messages.drain(..) {
                 self.receive(message, &mut inputs)?;
@@ -97,10 +108,10 @@ impl Core {
     fn receive(&mut self, message: Message, inputs: &mut Vec<Input>) -> Result<(), Failure> {
         match message {
             Message::Input(input) => inputs.push(input),
-            Message::Ask { part, sink } => {
+            Message::Ask { core, part, sink } => {
                 tracing::trace!("a part goes into the turn");
                 self.next_client += 1;
-                self.sinks.insert(self.next_client, sink);
+                self.sinks.insert(self.next_client, (core, sink));
                 inputs.push(Input::Part { client: self.next_client, part });
             }
             Message::Done(done) => {
@@ -147,9 +158,9 @@ impl Core {
                 Work::Send { to, frame } => self.transport.send(to, frame),
                 Work::Run(job) => jobs.push(job),
                 Work::Answer { client, result } => {
-                    if let Some(sink) = self.sinks.remove(&client) {
+                    if let Some((core, sink)) = self.sinks.remove(&client) {
                         tracing::trace!("an answer leaves the turn");
-                        sink(result);
+                        self.outboxes.answer(core, sink, result);
                     }
                 }
                 Work::SendSnapshot { shard, to, header, snapshot } => {
@@ -159,6 +170,7 @@ impl Core {
                 Work::SnapshotTaken { stream, taken } => self.transport.snapshot_taken(stream, taken),
             }
         }
+        self.outboxes.send();
         if !jobs.is_empty() {
             inputs.extend(self.engine.run(jobs)?.into_iter().map(Input::Done));
         }

@@ -10,6 +10,7 @@ use node::route::ShardMap;
 use tokio::sync::watch;
 
 use crate::inbox::{Inbox, Message, Sink};
+use crate::outbox;
 
 /// A node, to those who ask it.
 pub(crate) struct Handle {
@@ -47,13 +48,15 @@ impl Handle {
         tracing::trace!("a request is to be split");
         match split(&self.map, request, charge) {
             Err(error) => answer(Err(error)),
-            Ok(Split::One(part)) => self.inbox.push(Message::Ask { part, sink: answer }),
+            Ok(Split::One(part)) => {
+                self.inbox.push(Message::Ask { core: outbox::here(), part, sink: answer })
+            }
             Ok(Split::Several(parts, gather)) => {
                 let gathering = Arc::new(Mutex::new((gather, Some(answer))));
                 for (index, part) in parts.into_iter().enumerate() {
                     let gathering = gathering.clone();
                     let sink = Box::new(move |result| put(&gathering, index, result));
-                    self.inbox.push(Message::Ask { part, sink });
+                    self.inbox.push(Message::Ask { core: outbox::here(), part, sink });
                 }
             }
         }

@@ -20,8 +20,8 @@ pub(crate) type Sink = Box<dyn FnOnce(Result<Reply, Error>) + Send>;
 pub(crate) enum Message {
     /// Something the driver takes as it is.
     Input(Input),
-    /// A client asks.
-    Ask { part: Part, sink: Sink },
+    /// A client asks, over a connection of this core.
+    Ask { core: usize, part: Part, sink: Sink },
     /// The engine's thread has run one batch of jobs.
     Done(Vec<node::Done>),
     /// The log has written what was queued, and takes nothing any more.

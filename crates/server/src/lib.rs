@@ -30,6 +30,7 @@ mod inbox;
 mod journal;
 mod listen;
 mod log;
+mod outbox;
 mod run;
 mod time;
 mod transport;

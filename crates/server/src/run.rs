@@ -26,6 +26,7 @@ use crate::folder::Folder;
 use crate::handle::{Handle, Membership, View};
 use crate::inbox::Inbox;
 use crate::listen::listen;
+use crate::outbox::Outboxes;
 use crate::transport::{Identities, Transport};
 use crate::{Config, Failure, Listen, journal, log, time};
 
@@ -78,7 +79,9 @@ async fn serve(
     let failed = |error: std::io::Error| Failure::Failed(format!("cannot start: {error}"));
     let transport = Transport::start(peers, descriptors.nodes, addresses, identities.clone(), inbox.clone())
         .map_err(failed)?;
-    let mut core = Core::new(driver, inbox.clone(), view, engine, requests.clone(), transport);
+    let outboxes = Outboxes::new(cores);
+    let others = outboxes.others().to_vec();
+    let mut core = Core::new(driver, inbox.clone(), view, engine, requests.clone(), transport, outboxes);
 
     let refusal = Refusal::new();
     let ended_by_client = Arc::new(Notify::new());
@@ -90,7 +93,7 @@ async fn serve(
         end: ended_by_client.clone(),
     };
     let doors = listeners.into_iter().map(|listener| behind.door(listener)).collect();
-    let connections = Connections::start(doors, &refusal, cores, descriptors.clients).map_err(failed)?;
+    let connections = Connections::start(doors, &refusal, others, descriptors.clients).map_err(failed)?;
     let (files, most) = (descriptors.limit, descriptors.clients);
     tracing::info!(files, connections = most, "descriptors are shared out");
     let readiness = tokio::spawn(become_ready(config, address, identities, serving.clone()));
