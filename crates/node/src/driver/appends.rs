@@ -10,30 +10,40 @@ use crate::job::Job;
 use crate::recovery::generation_record;
 
 impl Core {
-    /// Appends what a replica wants written, under the replica's own ticket. With `install`, the generation that came in is
-    /// switched to by the same batch.
+    /// Has what a replica wants written appended at the end of the turn, with what all others want: one batch and one sync for
+    /// all. It is done under the replica's own ticket. With `install`, the generation that came in is switched to by the same
+    /// batch.
     pub fn append_of(&mut self, shard: ShardId, own: Ticket, bodies: Vec<bytes::Bytes>, install: bool) {
-        let mut records: Vec<wal::Record> =
-            bodies.into_iter().map(|body| protocol_record(shard, body)).collect();
+        let ticket = self.ticket + 1;
+        self.records.extend(bodies.into_iter().map(|body| protocol_record(shard, body)));
         let replica = self.replicas.get_mut(&shard).expect("a replica that has outputs is there");
         assert!(own > replica.appended, "a replica's tickets rise");
         replica.appended = own;
         if install {
             let install = replica.install.as_mut().expect("only a received snapshot is installed");
-            install.begin_switch(self.ticket + 1);
-            records.push(generation_record(shard, install.generation));
+            install.begin_switch(ticket);
+            self.records.push(generation_record(shard, install.generation));
         }
-        let ticket = self.append(records, false);
         tracing::trace!("records go to the log");
-        assert!(self.appends.back().is_none_or(|before| before.ticket < ticket), "tickets rise");
+        assert!(self.appends.back().is_none_or(|before| before.ticket <= ticket), "tickets rise");
         self.appends.push_back(Append { ticket, shard, own });
         if mutant::is(Mutant::GenerationLoadedBeforeSwitch) {
             self.switch_generation(shard, ticket);
         }
     }
 
-    /// Appends records, and returns the ticket under which they become durable.
+    /// Appends what the turn's replicas want written so far.
+    pub fn append_gathered(&mut self) {
+        if !self.records.is_empty() {
+            self.ticket += 1;
+            let records = std::mem::take(&mut self.records);
+            self.work.push(Work::Append { ticket: self.ticket, records, checkpoint: false });
+        }
+    }
+
+    /// Appends records behind all that was wanted before, and returns the ticket under which they become durable.
     pub fn append(&mut self, records: Vec<wal::Record>, checkpoint: bool) -> u64 {
+        self.append_gathered();
         self.ticket += 1;
         self.work.push(Work::Append { ticket: self.ticket, records, checkpoint });
         self.ticket

@@ -30,6 +30,8 @@ pub(super) struct Core {
     pub work: Vec<Work>,
     /// Appends on their way.
     pub appends: VecDeque<Append>,
+    /// What the replicas want written this turn: the next append.
+    pub records: Vec<wal::Record>,
     /// The last append, 0 = none yet.
     pub ticket: u64,
     /// The last append that is known to be synced.
@@ -79,6 +81,7 @@ impl Core {
             open: OpenParts::new(seed),
             work: Vec::new(),
             appends: VecDeque::new(),
+            records: Vec::new(),
             ticket: 0,
             durable: 0,
             flushes: BTreeMap::new(),
@@ -122,6 +125,7 @@ impl Core {
             self.give(shard, Input::Propose { ops });
         }
         self.settle(node);
+        self.append_gathered();
         self.note_wakes();
     }
 
@@ -132,9 +136,9 @@ impl Core {
         }
     }
 
-    /// Whether something is still to be given to a replica.
+    /// Whether something is still to be given to a replica, or to the log.
     pub fn has_inputs(&self) -> bool {
-        !self.inputs.is_empty() || !self.proposals.is_empty()
+        !self.inputs.is_empty() || !self.proposals.is_empty() || !self.records.is_empty()
     }
 
     /// An op that a replica is to order.
