@@ -1,6 +1,7 @@
 //! The driver, tested from outside: a few of them in one thread.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod appends;
 mod checkpoints;
 mod cluster;
 mod expiry;
