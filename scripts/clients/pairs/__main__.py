@@ -8,6 +8,7 @@ Exits 0 when all hold, 1 when one does not (and says which), 2 when used wrongly
 import sys
 import time
 import traceback
+from inspect import isfunction
 
 import lab
 from pairs import crowds, disk, programs, rows, terminals, wrong
@@ -17,7 +18,7 @@ MODULES = (rows, crowds, programs, terminals, wrong, disk)
 
 def main():
     words = sys.argv[1:]
-    checks = [each for module in MODULES for each in vars(module).values() if hasattr(each, "sentence")]
+    checks = [each for module in MODULES for each in vars(module).values() if isfunction(each) and hasattr(each, "sentence")]
     chosen = [each for each in checks if all(word in each.sentence for word in words)]
     if len(words) > 1 or not chosen:
         print(__doc__, file=sys.stderr)

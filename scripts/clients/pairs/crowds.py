@@ -11,7 +11,7 @@ from grpc import StatusCode
 import lab
 import wire
 from lab import check, check_that, sentence
-from pairs.servers import CENTRAL, PAIRS, VALUE_BYTES_MAX, WIRE, central_server, foreign, pair_server, refused, registered_by
+from pairs.servers import CENTRAL, PAIRS, VALUE_BYTES_MAX, WIRE, central_server, fill, foreign, pair_server, refused, registered_by
 
 KEYS = 100_000
 # What a server may hold at most while 100,000 keys pass through it: they are 2 MB of keys and texts.
@@ -69,6 +69,19 @@ def register_many():
         most = central.memory_bytes_max()
         check_that("memory in MiB", most <= MEMORY_BYTES_MAX, most >> 20)
         check("Terminate", central.calls.Terminate().result, KEYS)
+
+
+@sentence("--check compares thousands of keys in one call")
+def check_many():
+    count = 2000
+    with pair_server("--activate") as one, pair_server("--activate") as two, central_server("--check") as central:
+        fill(one, {key: f"text {key}" for key in range(count)})
+        fill(two, {key: f"text {key}" if key % 2 else "another" for key in range(count)})
+        check("Activate of the first", one.calls.Activate(host=central.address).result, count)
+        check("Activate of the second", two.calls.Activate(host=central.address).result, count // 2)
+        for key in (0, 1, count - 2, count - 1):
+            host = central.calls.Map(key=key).host
+            check_that(f"owner of {key}", registered_by(two if key % 2 else one, host), host)
 
 
 @sentence("A text of 8 MiB is stored and comes back; a larger one is refused and changes nothing")

@@ -92,6 +92,17 @@ def answer_before_next():
         done("the next client", run("pair-client", pair.address, feed=b"C,1\n"), b"one\n")
 
 
+@sentence("A client finds its server by an address of IPv4, one of IPv6, and by name")
+def ways_to_a_server():
+    hosts = ["127.0.0.1", "localhost", "127.0.0.2"] + (["[::1]"] if lab.has_ipv6() else [])
+    with pair_server("--activate") as pair, central_server() as central:
+        for key, host in enumerate(hosts):
+            feed = f"I,{key},{host}\nA,{host}:{central.port}\nC,{key}\n".encode()
+            done(f"pair-client at {host}", run("pair-client", f"{host}:{pair.port}", feed=feed), f"0\n{key + 1}\n{host}\n".encode())
+            ran = run("central-client", f"{host}:{central.port}", feed=f"C,{key}\n".encode())
+            check_that(f"central-client at {host}", ran.out.endswith(f":{pair.port}:{host}\n".encode()) and not ran.code, ran)
+
+
 @sentence("An empty input, or one of unknown lines, does nothing: not even the server need be there")
 def nothing_to_do():
     address = f"127.0.0.1:{lab.free_port()}"
@@ -129,6 +140,20 @@ def terminate():
         done("central-client", run("central-client", central.address, feed=b"T\r\nC,1\n", as_file=True), b"2\n")
         check("exit code of the central server", central.ended(), 0)
         lab.bind(central.port)
+
+
+@sentence("T ends a server that others are connected to, and their next command is one that finds no server")
+def terminate_under_others():
+    with pair_server() as pair, lab.Talk("pair-client", pair.address) as other:
+        other.type(b"I,1,one\n")
+        check("answer to the other", other.line(), "0")
+        done("T", run("pair-client", pair.address, feed=b"T\n"), b"0\n")
+        check("exit code of the server", pair.ended(), 0)
+        other.type(b"C,1\nC,1\n")
+        check("what the other prints", other.line(), "")
+        check("exit code of the other", other.ended(), 3)
+        said = other.process.stderr.read().decode().splitlines()
+        check_that("one line on stderr, which names line 2", len(said) == 1 and "line 2" in said[0], said)
 
 
 @sentence("A mapped server that is gone is one line on stderr; the next command is answered, and the exit code is 3")

@@ -39,7 +39,7 @@ def both_end():
         check("exit code of the server", pair.ended(), 0)
 
 
-@sentence("Ctrl-C ends a server at a terminal, whose port is free at once; it prints nothing there but complaints")
+@sentence("Ctrl-C ends a server at a terminal, whose port is free at once, and it has printed nothing")
 def interrupt():
     for program in ("pair-server", "central-server"):
         port = lab.free_port()
