@@ -81,9 +81,12 @@ impl Store for Client {
 
 #[cfg(test)]
 mod tests {
+    use dialects::native::Native;
+    use dialects::{Account, Dialect, Stop, Stream};
     use kv::cluster::Cluster;
     use kv::{Answer, Op};
-    use tokio_stream::wrappers::TcpListenerStream;
+    use tokio::net::TcpListener;
+    use tokio::sync::watch;
 
     use super::*;
     use crate::fake::{self, Fake};
@@ -105,11 +108,25 @@ mod tests {
     /// A server of one map; its address.
     async fn serve() -> String {
         let fake = Arc::new(Fake::default());
-        let service = native::service(fake.clone(), fake, Arc::new(|| 1_700_000_000_000_000));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (_, serving) = watch::channel(true);
+        let store = Arc::new(dialects::Store {
+            keys: fake.clone(),
+            cluster: fake,
+            clock: Arc::new(|| 1_700_000_000_000_000),
+            keyspace: Request::KEYSPACE.into(),
+            advertise: String::new(),
+            serving,
+            end: None,
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let server = native::server_builder().add_routes(service.routes);
-        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        tokio::spawn(async move {
+            let (native, (_stopper, stop)) = (Native::new(), Stop::new());
+            while let Ok((stream, _)) = listener.accept().await {
+                let stream = Stream { bytes: Box::new(stream), account: Account::default() };
+                tokio::spawn(native.serve(stream, store.clone(), stop.clone()));
+            }
+        });
         address
     }
 

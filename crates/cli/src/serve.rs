@@ -1,7 +1,9 @@
 //! One node, in the foreground, until a signal stops it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use dialects::native::Native;
 use rustix::process::{Pid, Signal};
 
 use crate::exit::{Code, Error};
@@ -92,12 +94,13 @@ fn start(config: server::Config) -> Result<(), Error> {
 }
 
 fn config(args: Args) -> Result<server::Config, Error> {
+    let peers = peers(&args)?;
+    let native = server::Listen::new(Arc::new(Native::new()), args.listen);
     Ok(server::Config {
-        peers: peers(&args)?,
+        peers,
         name: args.name,
         data: args.data,
-        listen: args.listen,
-        advertise: args.advertise,
+        listen: vec![server::Listen { advertise: args.advertise, ..native }],
         engine: match args.engine {
             Engine::Memory => server::Kind::Memory,
             Engine::Disk => server::Kind::Disk,

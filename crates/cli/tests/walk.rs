@@ -10,14 +10,14 @@ use std::collections::BTreeSet;
 use std::fmt::{Debug, Write};
 use std::net::TcpListener;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
-use dialects::native::{Client, Options, decode_reply, encode_request};
+use dialects::native::{Client, Native, Options, decode_reply, encode_request};
 use kv::{Answer, Op, Request};
-use server::{Config, Failure, History, Kind};
+use server::{Config, Failure, History, Kind, Listen};
 use tempfile::TempDir;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
@@ -133,8 +133,7 @@ impl Nodes {
             let config = Config {
                 name: name.clone(),
                 data: folder.path().join(name),
-                listen: listen.clone(),
-                advertise: None,
+                listen: vec![Listen::new(Arc::new(Native::new()), listen)],
                 peers: peers.clone(),
                 engine: Kind::Memory,
                 history: History::Count(1),

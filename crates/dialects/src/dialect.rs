@@ -65,7 +65,7 @@ pub struct Store {
     pub cluster: Arc<dyn Cluster>,
     /// Turns a time to live into a deadline when a request is accepted.
     pub clock: Arc<Clock>,
-    /// The keyspace of requests that name none.
+    /// The keyspace, of dialects whose requests name none.
     pub keyspace: String,
     /// HOST:PORT where others reach this listener.
     pub advertise: String,
@@ -73,8 +73,11 @@ pub struct Store {
     pub serving: watch::Receiver<bool>,
     /// Has the process stop, as a signal does: what is being answered is answered first. `None` = clients of this listener
     /// may not.
-    pub end: Option<Arc<dyn Fn() + Send + Sync>>,
+    pub end: Option<Arc<End>>,
 }
+
+/// Has the process stop. Ready when nobody can connect any more; whoever is connected still gets what was asked.
+pub type End = dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
 
 /// Says when a connection is to end.
 #[derive(Clone, Debug)]
@@ -89,6 +92,11 @@ impl Stop {
     pub fn new() -> (Stopper, Stop) {
         let (sender, receiver) = watch::channel(false);
         (Stopper(sender), Stop(receiver))
+    }
+
+    /// Whether it has been asked for.
+    pub fn is_asked(&self) -> bool {
+        *self.0.borrow()
     }
 
     /// Waits until it is asked for. A stopper that is gone never asks.

@@ -4,8 +4,10 @@
 //! [`Store`], its client is a [`kv::KeyValue`] where its wire can say all that one is asked.
 
 mod account;
+mod ask;
 mod dialect;
+mod grpc;
 pub mod native;
 
 pub use account::Account;
-pub use dialect::{Clock, Dialect, Duplex, Serving, Stop, Stopper, Store, Stream};
+pub use dialect::{Clock, Dialect, Duplex, End, Serving, Stop, Stopper, Store, Stream};

@@ -30,6 +30,9 @@ pub(crate) fn is_numeric(address: &str) -> bool {
 
 /// Whether HOST:PORT stands for every address of this machine.
 pub(crate) fn is_every(address: &str) -> bool {
+    if address.starts_with("*:") {
+        return true;
+    }
     let mut places = address.to_socket_addrs().into_iter().flatten();
     places.any(|place| place.ip().to_canonical().is_unspecified())
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use storage::{History, Kind};
 
-use crate::address;
+use crate::{Listen, address};
 
 /// The settings of one node.
 #[derive(Clone, Debug)]
@@ -13,11 +13,8 @@ pub struct Config {
     pub name: String,
     /// Its data folder; made when it is not there.
     pub data: PathBuf,
-    /// HOST:PORT for clients (native gRPC). Every address of a name that this machine has.
-    pub listen: String,
-    /// HOST:PORT that clients are told to connect to; `None` = the first one that is listened on, which must be one then that
-    /// they can connect to.
-    pub advertise: Option<String>,
+    /// Where clients connect. The first is the one that clients of the cluster are told of, and `--listen` on a command line.
+    pub listen: Vec<Listen>,
     /// Name and HOST:PORT of each node's peer port, this one included. Empty = a cluster of one.
     pub peers: Vec<(String, String)>,
     /// Where the rows are.
@@ -92,15 +89,11 @@ impl Config {
 
     /// Others must be able to connect to what they are told.
     fn validate_addresses(&self) -> Result<(), String> {
-        if let Some(advertise) = &self.advertise {
-            address::reachable(advertise).map_err(|why| format!("--advertise {advertise}: {why}"))?;
+        if self.listen.is_empty() {
+            return Err("a node listens somewhere: give --listen HOST:PORT".into());
         }
-        if self.advertise.is_none() && address::is_every(&self.listen) {
-            return Err(format!(
-                "--listen {}: that is every address of this machine, and clients must be told one: add --advertise HOST:PORT \
-                 with one that they reach",
-                self.listen
-            ));
+        for (index, listen) in self.listen.iter().enumerate() {
+            listen.validate(if index == 0 { "--listen" } else { "the listener" })?;
         }
         let others = if self.peers.len() > 1 { &self.peers[..] } else { &[] };
         // The names of other nodes may not be known yet, and are looked up whenever this node connects.

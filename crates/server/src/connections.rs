@@ -1,27 +1,25 @@
-//! Connections of clients: one acceptor, and a runtime a core that serves what it is dealt.
+//! Connections of clients: an acceptor a listener, and a runtime a core that serves what it is dealt.
+//!
+//! What holds for a connection holds whatever it speaks: so many may be open, each has an account of what it may hold, and a
+//! stop goes in two steps. First nobody can connect any more ([`Connections::refuse`]), while who is connected is still
+//! answered. Then connections end as their dialect ends them, with what was asked answered and written
+//! ([`Connections::end`]).
 
-use std::collections::BTreeSet;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use dialects::native;
+use dialects::{Account, Dialect, Stop, Stopper, Store, Stream};
 use kv::Budget;
-use rustix::io::Errno;
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::TcpKeepalive;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::service::Routes;
+use tokio::task::{JoinError, JoinSet};
 
-use crate::Failure;
 use crate::counted::{Counted, Counter, Permit};
 use crate::journal::Seldom;
 
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 1024;
 /// Connections dealt to a core and not yet taken up.
 const DEALT_MAX: usize = 256;
 /// Bytes of requests that all connections may have open, and that one may: so that one cannot shut out the others.
@@ -34,59 +32,8 @@ const ANSWER_BYTES_EACH_MAX: usize = 32 << 20;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A connection whose other end has vanished is noticed after about this.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-
-/// Listens on every address that HOST:PORT stands for and this machine has, so that nobody else answers at one of them:
-/// `localhost` is 127.0.0.1 and ::1 for most. With port 0 all have the same free one. A port that is taken is told with what to
-/// do.
-pub(crate) fn listen(address: &str, what: &str) -> Result<Vec<std::net::TcpListener>, Failure> {
-    let refused = |why: String| Failure::Refused(format!("cannot listen on {address} for {what}: {why}"));
-    let places = address.to_socket_addrs().map_err(|error| refused(error.to_string()))?;
-    bind_all(places.collect()).map_err(refused)
-}
-
-/// Binds those that this machine has; if the port of one of them is taken, none.
-fn bind_all(places: BTreeSet<SocketAddr>) -> Result<Vec<std::net::TcpListener>, String> {
-    let mut listeners = Vec::new();
-    let (mut port, mut missing) = (None, None);
-    for place in places {
-        let place = SocketAddr::new(place.ip(), port.unwrap_or(place.port()));
-        match bind(place) {
-            Ok(listener) => {
-                port = listener.local_addr().ok().map(|bound| bound.port());
-                listeners.push(listener);
-            }
-            Err(error) if is_missing(&error) => {
-                missing = Some(format!("this machine has no {place}: {error}"))
-            }
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                return Err(format!(
-                    "the port is in use at {place}: stop the program that has it, or choose another port"
-                ));
-            }
-            Err(error) => return Err(format!("{place}: {error}")),
-        }
-    }
-    match listeners.is_empty() {
-        false => Ok(listeners),
-        true => Err(missing.unwrap_or_else(|| "the name stands for no address".into())),
-    }
-}
-
-/// Whether the machine lacks an address, or its whole family.
-fn is_missing(error: &io::Error) -> bool {
-    let errno = Errno::from_io_error(error);
-    errno.is_some_and(|errno| errno == Errno::ADDRNOTAVAIL || errno == Errno::AFNOSUPPORT)
-}
-
-fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A node that comes back must get its port while old connections linger.
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
-}
+/// How long connections may take to end: those that write, and read, do so within a moment.
+const END: Duration = Duration::from_secs(1);
 
 /// Sets what every connection needs.
 pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
@@ -107,41 +54,76 @@ impl Budgets {
     }
 
     /// For one connection.
-    fn account(&self) -> native::Account {
-        native::Account::new(
-            self.requests.part(REQUEST_BYTES_EACH_MAX),
-            self.answers.part(ANSWER_BYTES_EACH_MAX),
-        )
+    fn account(&self) -> Account {
+        Account::new(self.requests.part(REQUEST_BYTES_EACH_MAX), self.answers.part(ANSWER_BYTES_EACH_MAX))
     }
 }
 
-/// Serves up to `connections` clients until `stop` turns true: on this runtime, and on `cores - 1` threads with one each.
-pub(crate) async fn serve(
-    listeners: Vec<std::net::TcpListener>,
-    routes: Routes,
-    cores: usize,
-    connections: usize,
-    stop: watch::Receiver<bool>,
-) -> io::Result<()> {
-    let listeners: Vec<TcpListener> =
-        listeners.into_iter().map(TcpListener::from_std).collect::<io::Result<_>>()?;
-    let budgets = Budgets::new();
-    let mut dealt = Vec::new();
-    for core in 0..cores {
-        let (sender, receiver) = mpsc::channel(DEALT_MAX);
-        dealt.push(sender);
-        let serving = serve_core(receiver, routes.clone(), budgets.clone(), stop.clone());
-        if core == 0 {
-            tokio::spawn(serving);
-        } else {
-            on_a_thread(core, serving);
+/// A bound listener: its sockets, what is spoken there, and what stands behind it.
+pub(crate) struct Door {
+    pub sockets: Vec<std::net::TcpListener>,
+    pub dialect: Arc<dyn Dialect>,
+    pub store: Arc<Store>,
+}
+
+/// Closes the listeners of a node. Clones close the same ones.
+#[derive(Clone)]
+pub(crate) struct Refusal(Arc<watch::Sender<bool>>);
+
+impl Refusal {
+    /// Of listeners that will be.
+    pub fn new() -> Refusal {
+        Refusal(Arc::new(watch::Sender::new(false)))
+    }
+
+    /// From its end on nobody can connect.
+    pub async fn refuse(&self) {
+        self.0.send_replace(true);
+        // Each acceptor has a receiver, and its socket goes before that.
+        self.0.closed().await;
+    }
+}
+
+/// The connections of a node.
+pub(crate) struct Connections {
+    stopper: Stopper,
+    /// Each core has a sender.
+    cores: mpsc::Receiver<()>,
+}
+
+impl Connections {
+    /// Serves up to `most` clients: on this runtime, and on `cores - 1` threads with one each.
+    pub fn start(doors: Vec<Door>, refusal: &Refusal, cores: usize, most: usize) -> io::Result<Connections> {
+        let (stopper, stop) = Stop::new();
+        let (alive, ended) = mpsc::channel(1);
+        let budgets = Budgets::new();
+        let mut dealt = Vec::new();
+        for core in 0..cores {
+            let (sender, receiver) = mpsc::channel(DEALT_MAX);
+            dealt.push(sender);
+            let serving = serve(receiver, budgets.clone(), stop.clone(), alive.clone());
+            match core {
+                0 => drop(tokio::spawn(serving)),
+                _ => on_a_thread(core, serving),
+            }
         }
+        let counter = Counter::new(most);
+        for Door { sockets, dialect, store } in doors {
+            for socket in sockets {
+                let accepted = Accepted { dialect: dialect.clone(), store: store.clone() };
+                let socket = TcpListener::from_std(socket)?;
+                tokio::spawn(accept(socket, accepted, dealt.clone(), counter.clone(), refusal.0.subscribe()));
+            }
+        }
+        Ok(Connections { stopper, cores: ended })
     }
-    let counter = Counter::new(connections);
-    for listener in listeners {
-        tokio::spawn(accept(listener, dealt.clone(), counter.clone(), stop.clone()));
+
+    /// Ends them all: what was asked is answered first, if that does not take long.
+    pub async fn end(mut self) {
+        self.stopper.stop();
+        // Nobody sends; the last core closes it.
+        self.cores.recv().await;
     }
-    Ok(())
 }
 
 fn on_a_thread(core: usize, serving: impl Future<Output = ()> + Send + 'static) {
@@ -152,25 +134,33 @@ fn on_a_thread(core: usize, serving: impl Future<Output = ()> + Send + 'static) 
     thread::Builder::new().name(format!("connections-{core}")).spawn(run).expect("a thread can be started");
 }
 
+/// What a connection is accepted for.
+#[derive(Clone)]
+struct Accepted {
+    dialect: Arc<dyn Dialect>,
+    store: Arc<Store>,
+}
+
 /// A connection on its way to its core.
-type Dealt = (std::net::TcpStream, Permit);
+type Dealt = (std::net::TcpStream, Permit, Accepted);
 
 async fn accept(
     listener: TcpListener,
+    accepted: Accepted,
     cores: Vec<mpsc::Sender<Dealt>>,
     counter: Counter,
-    mut stop: watch::Receiver<bool>,
+    mut refused: watch::Receiver<bool>,
 ) {
-    let (mut refused, mut failed) = (Seldom::default(), Seldom::default());
+    let (mut too_many, mut failed) = (Seldom::default(), Seldom::default());
     for core in (0..cores.len()).cycle() {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => return,
+        let stream = tokio::select! {
+            accepted = listener.accept() => accepted.and_then(|(stream, _)| stream.into_std()),
+            _ = refused.wait_for(|refused| *refused) => break,
         };
-        match accepted.and_then(|(stream, _)| stream.into_std()) {
+        match stream {
             Ok(stream) => {
                 let Some(permit) = counter.permit() else {
-                    if let Some(times) = refused.happened() {
+                    if let Some(times) = too_many.happened() {
                         let why =
                             "too many are open: share them among requests, or raise the limit of open files";
                         tracing::warn!(times, open = counter.most(), why, "closed new connections");
@@ -178,7 +168,7 @@ async fn accept(
                     continue;
                 };
                 // A core that cannot keep up with new connections holds the acceptor back, and so the clients.
-                let _ = cores[core].send((stream, permit)).await;
+                let _ = cores[core].send((stream, permit, accepted.clone())).await;
             }
             Err(error) => {
                 if let Some(times) = failed.happened() {
@@ -188,79 +178,48 @@ async fn accept(
             }
         }
     }
+    drop(listener);
+    drop(refused);
 }
 
-async fn serve_core(
-    dealt: mpsc::Receiver<Dealt>,
-    routes: Routes,
-    budgets: Budgets,
-    mut stop: watch::Receiver<bool>,
-) {
-    use tokio_stream::StreamExt;
-    let incoming = ReceiverStream::new(dealt).map(move |(stream, permit)| {
-        let stream = TcpStream::from_std(stream)?;
-        prepare(&stream)?;
-        Ok::<_, io::Error>(Counted::new(stream, permit, budgets.account()))
-    });
-    let stopped = async move {
-        // The sender lives as long as the node.
-        let _ = stop.wait_for(|stop| *stop).await;
-    };
-    let served =
-        native::server_builder().add_routes(routes).serve_with_incoming_shutdown(incoming, stopped).await;
-    if let Err(error) = served {
-        tracing::error!(%error, "serving connections ended");
-    }
-}
-
-/// The routes of a node's dialects.
-pub(crate) fn dialects(handle: Arc<crate::handle::Handle>) -> native::Service {
-    let clock = handle.clone();
-    native::service(handle.clone(), handle, Arc::new(move || clock.clock()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What a name could stand for: two that every machine has, one of a family that not every machine has, and one of the
-    /// block for documentation (RFC 5737), which nobody has.
-    fn places(port: u16) -> BTreeSet<SocketAddr> {
-        let hosts = ["127.0.0.1", "127.0.0.2", "::1", "192.0.2.1"];
-        hosts.map(|host| SocketAddr::new(host.parse().unwrap(), port)).into()
-    }
-
-    fn bound(listeners: &[std::net::TcpListener]) -> BTreeSet<SocketAddr> {
-        listeners.iter().map(|listener| listener.local_addr().unwrap()).collect()
-    }
-
-    fn is_here(place: &SocketAddr) -> bool {
-        std::net::TcpListener::bind(SocketAddr::new(place.ip(), 0)).is_ok()
-    }
-
-    #[test]
-    fn name_is_listened_on_at_all_its_addresses_with_one_port() {
-        let found = bound(&bind_all(places(0)).unwrap());
-        let port = found.first().unwrap().port();
-        assert_ne!(port, 0);
-        assert_eq!(found, places(port).into_iter().filter(is_here).collect());
-        assert!(found.len() >= 2, "{found:?}");
-        assert!(listen("localhost:0", "clients").is_ok());
-    }
-
-    #[test]
-    fn name_with_one_address_taken_is_refused_and_says_which() {
-        for place in places(0).into_iter().filter(is_here) {
-            let taken = bind(place).unwrap();
-            let place = taken.local_addr().unwrap();
-            let why = bind_all(places(place.port())).unwrap_err();
-            assert!(why.contains(&format!("the port is in use at {place}")), "{why}");
+/// Serves what is dealt, on its own runtime, until it is stopped and all have ended or had time to.
+async fn serve(mut dealt: mpsc::Receiver<Dealt>, budgets: Budgets, mut stop: Stop, alive: mpsc::Sender<()>) {
+    let mut open = JoinSet::new();
+    let stopped = stop.clone();
+    loop {
+        tokio::select! {
+            Some((stream, permit, accepted)) = dealt.recv() => match taken(stream) {
+                Ok(stream) => {
+                    let account = budgets.account();
+                    let bytes = Box::new(Counted::new(stream, permit, account.clone(), stopped.clone()));
+                    let stream = Stream { bytes, account };
+                    open.spawn(accepted.dialect.serve(stream, accepted.store, stopped.clone()));
+                }
+                Err(error) => tracing::debug!(%error, "a connection broke before it began"),
+            },
+            Some(ended) = open.join_next() => note(ended),
+            () = stop.asked() => break,
         }
     }
+    let _ = tokio::time::timeout(END, async {
+        while let Some(ended) = open.join_next().await {
+            note(ended);
+        }
+    })
+    .await;
+    // Those that are left end with their tasks.
+    drop(open);
+    drop(alive);
+}
 
-    #[test]
-    fn address_that_the_machine_lacks_is_refused() {
-        let error = listen("192.0.2.1:7401", "clients").unwrap_err().to_string();
-        assert!(error.contains("this machine has no 192.0.2.1:7401"), "{error}");
+fn taken(stream: std::net::TcpStream) -> io::Result<TcpStream> {
+    let stream = TcpStream::from_std(stream)?;
+    prepare(&stream)?;
+    Ok(stream)
+}
+
+fn note(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "serving a connection failed: this is a bug, its message stands before this one");
     }
 }

@@ -1,24 +1,27 @@
-//! A connection of a client that counts: so many at most are open at a time, and none that is of no use to anybody.
+//! A connection of a client that counts: so many at most are open at a time, and none that stands still.
 //!
-//! It is closed when it has not begun to speak HTTP/2 within [`GREETING`], byte by byte or not at all, and when it takes
-//! next to nothing of the answers that are held for it for [`PATIENCE`]: those that are slow are waited for, those that
-//! stand still are not.
+//! It is closed when it takes next to nothing of the answers that are held for it for [`PATIENCE`]: those that are slow are
+//! waited for, those that stand still are not.
+//!
+//! # The port is free when the node has ended
+//!
+//! Who closes a TCP connection first keeps its address for a minute (TIME-WAIT), and another program cannot have the port
+//! meanwhile. So a node that stops lets the other end close first, as it does when its dialect says goodbye, and resets
+//! what is still open after [`LINGER`]. What was written before is there to be read all the same.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use dialects::native::Account;
+use dialects::{Account, Stop};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
-use tonic::transport::server::Connected;
 
-/// How long a connection may take for the first it has to say.
-const GREETING: Duration = Duration::from_secs(10);
 /// How long a connection may take nothing of its answers.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The same when there is little room for the answers of others.
@@ -27,6 +30,8 @@ const PATIENCE_SCARCE: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(5);
 /// Fewer bytes than this in all that time are nothing: signs of life, not answers.
 const TAKEN_BYTES_MIN: usize = 16 << 10;
+/// How long the other end may take to close a connection when the node stops.
+const LINGER: Duration = Duration::from_millis(250);
 
 /// Hands out the right to be open. Clones share it.
 #[derive(Clone)]
@@ -59,7 +64,11 @@ impl Counter {
 pub(crate) struct Counted {
     stream: TcpStream,
     account: Account,
-    greeting: Greeting,
+    stop: Stop,
+    /// The other end has closed it.
+    is_over: bool,
+    /// While the other end may close it first.
+    lingers: Option<Pin<Box<Sleep>>>,
     /// When it is looked at next, if that is set.
     look: Pin<Box<Sleep>>,
     is_set: bool,
@@ -71,13 +80,15 @@ pub(crate) struct Counted {
 
 impl Counted {
     /// Of a stream with its permit and what it may hold.
-    pub fn new(stream: TcpStream, permit: Permit, account: Account) -> Counted {
+    pub fn new(stream: TcpStream, permit: Permit, account: Account, stop: Stop) -> Counted {
         Counted {
             stream,
             account,
-            greeting: Greeting::default(),
-            look: Box::pin(sleep(GREETING)),
-            is_set: true,
+            stop,
+            is_over: false,
+            lingers: None,
+            look: Box::pin(sleep(LOOK)),
+            is_set: false,
             taken: 0,
             since: Instant::now(),
             _permit: permit,
@@ -92,15 +103,13 @@ impl Counted {
         }
         while self.is_set && self.look.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            if !self.greeting.is_complete() {
-                return Err(closed("it did not begin to speak HTTP/2"));
-            }
             if self.account.answers().held() == 0 {
                 self.is_set = false;
             } else if self.taken >= TAKEN_BYTES_MIN {
                 (self.taken, self.since) = (0, now);
             } else if now - self.since >= self.patience() {
-                return Err(closed("it takes nothing of its answers"));
+                tracing::info!("closed a connection of a client that takes nothing of its answers");
+                return Err(io::ErrorKind::TimedOut.into());
             }
             self.look.as_mut().reset(now + LOOK);
         }
@@ -112,46 +121,6 @@ impl Counted {
     }
 }
 
-fn closed(why: &str) -> io::Error {
-    tracing::info!(why, "closed a connection of a client");
-    io::Error::new(io::ErrorKind::TimedOut, why)
-}
-
-/// How much of the first message is there: the preface of HTTP/2 and a frame of SETTINGS (RFC 9113, 3.4).
-#[derive(Debug, Default)]
-struct Greeting {
-    head: Vec<u8>,
-    /// Of preface and frame.
-    bytes: usize,
-}
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const HEAD_BYTES: usize = PREFACE.len() + 9;
-const SETTINGS: u8 = 4;
-
-impl Greeting {
-    fn take(&mut self, bytes: &[u8]) {
-        let missing = HEAD_BYTES - self.head.len();
-        self.head.extend_from_slice(&bytes[..missing.min(bytes.len())]);
-        self.bytes = self.bytes.saturating_add(bytes.len());
-    }
-
-    fn is_complete(&self) -> bool {
-        let Some((preface, frame)) = self.head.split_at_checked(PREFACE.len()) else { return false };
-        let [a, b, c, kind, _, stream @ ..] = frame else { return false };
-        let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
-        preface == PREFACE && *kind == SETTINGS && stream == [0; 4] && self.bytes >= HEAD_BYTES + length
-    }
-}
-
-impl Connected for Counted {
-    type ConnectInfo = Account;
-
-    fn connect_info(&self) -> Account {
-        self.account.clone()
-    }
-}
-
 impl AsyncRead for Counted {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -160,13 +129,28 @@ impl AsyncRead for Counted {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        self.greeting.take(&buffer.filled()[before..]);
+        self.is_over |= read.is_ready() && buffer.filled().len() == before && buffer.remaining() > 0;
         self.check(cx)?;
         read
     }
 }
 
 impl Counted {
+    /// Waits for the other end to close the connection, and takes what it still says; not for long.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let lingers = self.lingers.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+        if lingers.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        while !self.is_over {
+            let mut unread = [0; 1024];
+            let mut buffer = ReadBuf::new(&mut unread);
+            let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer));
+            self.is_over = read.is_err() || buffer.filled().is_empty();
+        }
+        Poll::Ready(())
+    }
+
     fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(bytes)) = written {
             self.taken = self.taken.saturating_add(bytes);
@@ -200,33 +184,21 @@ impl AsyncWrite for Counted {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.stop.is_asked() {
+            ready!(self.poll_over(cx));
+            if !self.is_over {
+                return Poll::Ready(Ok(()));
+            }
+        }
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn is_greeting(bytes: &[u8]) -> bool {
-        let (mut whole, mut each) = (Greeting::default(), Greeting::default());
-        whole.take(bytes);
-        bytes.chunks(1).for_each(|byte| each.take(byte));
-        assert_eq!(whole.is_complete(), each.is_complete());
-        whole.is_complete()
-    }
-
-    #[test]
-    fn greeting_is_the_preface_and_whole_settings() {
-        let settings = [&[0, 0, 6, 4, 0, 0, 0, 0, 0][..], &[0, 3, 0, 0, 0, 1]].concat();
-        let greeting = [PREFACE, &settings].concat();
-        for cut in 0..greeting.len() {
-            assert!(!is_greeting(&greeting[..cut]), "{cut}");
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if self.stop.is_asked() && !self.is_over {
+            // Without it the port stays taken for a minute, no more.
+            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
         }
-        assert!(is_greeting(&greeting));
-        assert!(is_greeting(&[&greeting, &b"more"[..]].concat()));
-        assert!(is_greeting(&[PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat()));
-        assert!(!is_greeting(&[PREFACE, &[0, 0, 0, 6, 0, 0, 0, 0, 0]].concat()), "a PING");
-        assert!(!is_greeting(b"GET / HTTP/1.1\r\nHost: somebody\r\n\r\n"));
     }
 }

@@ -1,7 +1,7 @@
 //! The inbox of a driver: everything that happens outside it arrives here, from any thread.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 
 use kv::{Error, Reply};
@@ -47,37 +47,43 @@ pub(crate) fn thread(inbox: &Arc<Inbox>, name: &'static str, run: impl FnOnce() 
 /// A queue with one reader, on the driver's thread.
 #[derive(Default)]
 pub(crate) struct Inbox {
-    messages: Mutex<Vec<Message>>,
+    queue: Mutex<Queue>,
     notify: Notify,
+}
+
+#[derive(Default)]
+struct Queue {
+    messages: Vec<Message>,
+    is_closed: bool,
 }
 
 impl Inbox {
     /// Adds a message. Never waits; a request beyond the limit is refused.
     pub fn push(&self, message: Message) {
         let refused = {
-            let mut messages = self.messages.lock().expect("no holder of the inbox panics");
+            let mut queue = self.queue();
             match message {
-                Message::Ask { sink, .. } if messages.len() >= ASKS_MAX => Some(sink),
+                Message::Ask { sink, .. } if queue.is_closed => {
+                    Some((sink, "this node is stopping: ask another one"))
+                }
+                Message::Ask { sink, .. } if queue.messages.len() >= ASKS_MAX => {
+                    Some((sink, "this node is overloaded: send fewer requests at once"))
+                }
                 message => {
-                    messages.push(message);
+                    queue.messages.push(message);
                     None
                 }
             }
         };
         match refused {
-            Some(sink) => {
-                sink(Err(Error::Unavailable("this node is overloaded: send fewer requests at once".into())))
-            }
+            Some((sink, why)) => sink(Err(Error::Unavailable(why.into()))),
             None => self.notify.notify_one(),
         }
     }
 
     /// Adds several inputs at once.
     pub fn extend(&self, inputs: impl IntoIterator<Item = Input>) {
-        self.messages
-            .lock()
-            .expect("no holder of the inbox panics")
-            .extend(inputs.into_iter().map(Message::Input));
+        self.queue().messages.extend(inputs.into_iter().map(Message::Input));
         self.notify.notify_one();
     }
 
@@ -88,11 +94,25 @@ impl Inbox {
 
     /// Moves all messages out.
     pub fn take(&self, into: &mut Vec<Message>) {
-        std::mem::swap(&mut *self.messages.lock().expect("no holder of the inbox panics"), into);
+        std::mem::swap(&mut self.queue().messages, into);
+    }
+
+    /// Nobody reads it any more: what was asked is answered by being dropped, and what will be asked is refused.
+    pub fn close(&self) {
+        let left = {
+            let mut queue = self.queue();
+            queue.is_closed = true;
+            std::mem::take(&mut queue.messages)
+        };
+        drop(left);
     }
 
     /// Waits until there is something.
     pub async fn wait(&self) {
         self.notify.notified().await;
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().expect("no holder of the inbox panics")
     }
 }

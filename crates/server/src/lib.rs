@@ -4,7 +4,7 @@
 //! order: everything that happens is put into one inbox, and the driver's turns take it from there.
 //!
 //! ```text
-//!   clients ──▶ gRPC (dialects) ──▶ handle ──┐            ┌──▶ log thread      one write, one fdatasync
+//!   clients ──▶ a dialect       ──▶ handle ──┐            ┌──▶ log thread      one write, one fdatasync
 //!   nodes  ◀──▶ transport ──────────────────▶ inbox ─▶ core ──▶ engine thread  (engine `disk`, whatever may take long)
 //!   clock ───────────────────────────────────┘            └──▶ background      flushes, compactions
 //! ```
@@ -28,6 +28,7 @@ mod folder;
 mod handle;
 mod inbox;
 mod journal;
+mod listen;
 mod log;
 mod run;
 mod time;
@@ -35,6 +36,7 @@ mod transport;
 
 pub use config::Config;
 pub use failure::Failure;
+pub use listen::Listen;
 pub use run::run;
 pub use storage::{History, Kind};
 #[doc(hidden)]

@@ -1,11 +1,11 @@
 //! The life of a node: open, recover, serve, stop.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use dialects::native::Health;
+use dialects::Store;
 use kv::{NodeId, Protocol, ShardId};
 use node::identity::Identity;
 use node::log::{Request, Settings};
@@ -15,9 +15,9 @@ use rustix::fs::Mode;
 use rustix::process::umask;
 use storage::{Applied, Options, Resources, Table};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
-use crate::connections::{self, listen};
+use crate::connections::{Connections, Door, Refusal};
 use crate::core::Core;
 use crate::descriptors::Descriptors;
 use crate::engine::Engine;
@@ -25,8 +25,9 @@ use crate::engine::pause;
 use crate::folder::Folder;
 use crate::handle::{Handle, Membership, View};
 use crate::inbox::Inbox;
+use crate::listen::listen;
 use crate::transport::{Identities, Transport};
-use crate::{Config, Failure, journal, log, time};
+use crate::{Config, Failure, Listen, journal, log, time};
 
 /// Runs a node until SIGTERM or SIGINT, or until it cannot go on.
 pub fn run(config: Config) -> Result<(), Failure> {
@@ -61,9 +62,9 @@ async fn serve(
     if let Some(note) = &folder.note {
         tracing::warn!(data = %config.data.display(), note, "the data folder was open to other users");
     }
-    let clients = listen(&config.listen, "clients")?;
+    let listeners = config.listen.iter().map(Listener::open).collect::<Result<Vec<_>, _>>()?;
     let peers = own_address(&config).map_or(Ok(Vec::new()), |address| listen(address, "other nodes"))?;
-    let address = announced(&config, &clients)?;
+    let address = announced(&config, &listeners);
     let node = node_config(&config, &folder, address.clone());
     let inbox = Arc::new(Inbox::default());
     let (driver, executor, log) = recover(&folder, &node, &config, descriptors.table_files)?;
@@ -80,61 +81,137 @@ async fn serve(
     let failed = |error: std::io::Error| Failure::Failed(format!("cannot start: {error}"));
     let transport = Transport::start(peers, descriptors.nodes, addresses, identities.clone(), inbox.clone())
         .map_err(failed)?;
-    let mut core = Core::new(driver, inbox, view, engine, requests.clone(), transport);
+    let mut core = Core::new(driver, inbox.clone(), view, engine, requests.clone(), transport);
 
-    let (stop_connections, stopped) = watch::channel(false);
-    let service = connections::dialects(handle);
-    tokio::spawn(connections::serve(clients, service.routes, cores, descriptors.clients, stopped));
-    let (files, connections) = (descriptors.limit, descriptors.clients);
-    tracing::info!(files, connections, "descriptors are shared out");
-    let health = service.health.clone();
-    let readiness = tokio::spawn(become_ready(config, address, identities, health.clone()));
+    let refusal = Refusal::new();
+    let ended_by_client = Arc::new(Notify::new());
+    let serving = watch::Sender::new(true);
+    let behind = Behind {
+        handle,
+        serving: serving.subscribe(),
+        refusal: refusal.clone(),
+        end: ended_by_client.clone(),
+    };
+    let doors = listeners.into_iter().map(|listener| behind.door(listener)).collect();
+    let connections = Connections::start(doors, &refusal, cores, descriptors.clients).map_err(failed)?;
+    let (files, most) = (descriptors.limit, descriptors.clients);
+    tracing::info!(files, connections = most, "descriptors are shared out");
+    let readiness = tokio::spawn(become_ready(config, address, identities, serving.clone()));
     let stop = Box::pin(async move {
-        stop_signal().await;
+        tokio::select! {
+            () = stop_signal() => {}
+            () = ended_by_client.notified() => tracing::info!("a client has ended this node"),
+        }
         readiness.abort();
         tracing::info!("stopping: leaderships are handed over");
-        health.set_serving(false).await;
+        serving.send_replace(false);
+        refusal.refuse().await;
     });
     let ended = core.run(stop).await;
-    // Connections end with the runtime; what was not answered by now is in doubt for its client.
-    let _ = stop_connections.send(true);
+    // What was not answered by now is answered as such.
+    drop(core);
+    inbox.close();
+    connections.end().await;
     // Of a node that did not come to its last step, too.
     requests.ask(Request::Finish);
     tracing::info!("stopped");
     ended
 }
 
+/// A listener, bound.
+struct Listener {
+    listen: Listen,
+    sockets: Vec<std::net::TcpListener>,
+    /// Where others are told to connect.
+    advertise: String,
+}
+
+impl Listener {
+    fn open(listen: &Listen) -> Result<Listener, Failure> {
+        let sockets = crate::listen::listen(&listen.address, "clients")?;
+        let first = sockets.first().expect("there is one, or listening has failed").local_addr();
+        let first = first.map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
+        let advertise = listen.advertise.clone().unwrap_or_else(|| first.to_string());
+        tracing::info!(dialect = listen.dialect.name(), address = %listen.address, advertise, "listening");
+        Ok(Listener { listen: listen.clone(), sockets, advertise })
+    }
+}
+
+/// What stands behind all listeners of a node.
+struct Behind {
+    handle: Arc<Handle>,
+    serving: watch::Receiver<bool>,
+    refusal: Refusal,
+    end: Arc<Notify>,
+}
+
+impl Behind {
+    fn door(&self, listener: Listener) -> Door {
+        let Listener { listen, sockets, advertise } = listener;
+        let clock = self.handle.clone();
+        let store = Store {
+            keys: self.handle.clone(),
+            cluster: self.handle.clone(),
+            clock: Arc::new(move || clock.clock()),
+            keyspace: listen.keyspace,
+            advertise,
+            serving: self.serving.clone(),
+            end: listen.may_end.then(|| self.end()),
+        };
+        Door { sockets, dialect: listen.dialect, store: Arc::new(store) }
+    }
+
+    /// Ends the process for a client: when it is ready, nobody can connect any more.
+    fn end(&self) -> Arc<dialects::End> {
+        let (refusal, end) = (self.refusal.clone(), self.end.clone());
+        Arc::new(move || {
+            let (refusal, end) = (refusal.clone(), end.clone());
+            Box::pin(async move {
+                refusal.refuse().await;
+                end.notify_one();
+            })
+        })
+    }
+}
+
 /// Says that it is ready, at once when the node knows its cluster, and until then whom it waits for.
-async fn become_ready(config: Config, address: String, identities: Arc<Identities>, health: Health) {
+async fn become_ready(
+    config: Config,
+    address: String,
+    identities: Arc<Identities>,
+    serving: watch::Sender<bool>,
+) {
     let mut cluster = identities.cluster();
     if cluster.borrow().is_none() {
-        health.set_serving(false).await;
+        serving.send_replace(false);
         tracing::info!(why = identities.waits(), "not ready yet");
     }
     // The sender is among the identities.
     let Ok(cluster) = cluster.wait_for(Option::is_some).await.map(|cluster| *cluster) else { return };
-    health.set_serving(true).await;
+    serving.send_replace(true);
     let cluster = cluster.expect("it was waited for");
     tracing::info!(node = %config.name, %cluster, address, data = %config.data.display(), "ready");
 }
 
-/// Where clients are told to connect.
-fn announced(config: &Config, listeners: &[TcpListener]) -> Result<String, Failure> {
-    if let Some(advertise) = &config.advertise {
-        return Ok(advertise.clone());
-    }
-    let first = listeners.first().expect("there is one, or listening has failed").local_addr();
-    let first = first.map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
+/// Where clients of the cluster are told to connect: to the first listener.
+fn announced(config: &Config, listeners: &[Listener]) -> String {
+    let Listener { listen, sockets, advertise } = listeners.first().expect("a node has one, it was checked");
     let elsewhere = |(_, peer): &(String, String)| {
         peer.parse().is_ok_and(|peer: SocketAddr| !peer.ip().to_canonical().is_loopback())
     };
-    if first.ip().to_canonical().is_loopback() && config.peers.iter().any(elsewhere) {
+    let is_loopback = |socket: &std::net::TcpListener| {
+        socket.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback())
+    };
+    if listen.advertise.is_none()
+        && sockets.first().is_some_and(is_loopback)
+        && config.peers.iter().any(elsewhere)
+    {
         tracing::warn!(
-            address = %first,
+            address = advertise,
             "clients on other machines cannot follow this address to this node: give --listen or --advertise one that they reach"
         );
     }
-    Ok(first.to_string())
+    advertise.clone()
 }
 
 async fn stop_signal() {

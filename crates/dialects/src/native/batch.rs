@@ -5,12 +5,15 @@ use std::time::Duration;
 use kv::{Charge, Completions, Error, KeyValue, Reply, Request};
 use tokio::sync::oneshot;
 
-use super::account::{OPERATION_BYTES, Tab, admit, deadline};
-use super::key_value::{unanswered, weigh};
+use super::key_value::weigh;
 use super::reply::{self, Shape};
-use super::{
-    AnyRequest, AnyResponse, BATCH_OPERATIONS_MAX, Clock, MESSAGE_BYTES_MAX, proto, request, status,
-};
+use super::{AnyRequest, AnyResponse, BATCH_OPERATIONS_MAX, MESSAGE_BYTES_MAX, proto, request, status};
+use crate::account::{Tab, admit, deadline};
+use crate::ask::unanswered;
+use crate::{Clock, Store};
+
+/// What an operation holds beside its bytes: its part in the store. It has no stream and task of its own.
+const OPERATION_BYTES: usize = 1 << 10;
 
 /// What a result may weigh beside its own bytes: its tag and length in the batch, and the error that tells it has no room.
 const RESULT_FRAME_BYTES: usize = 512;
@@ -20,8 +23,7 @@ type Replies = Vec<Option<Result<Reply, Error>>>;
 
 /// One result per operation, in order. An operation that makes no sense is answered as such; the others are asked.
 pub(super) async fn ask(
-    kv: &dyn KeyValue,
-    clock: &Clock,
+    store: &Store,
     batch: proto::BatchRequest,
     time: Option<Duration>,
     tab: &Tab,
@@ -40,7 +42,7 @@ pub(super) async fn ask(
         .operations
         .into_iter()
         .map(|operation| {
-            let (shape, mut request) = decode(operation, batch.header.as_ref(), clock)?;
+            let (shape, mut request) = decode(operation, batch.header.as_ref(), &*store.clock)?;
             request.timeout = time.map_or(request.timeout, |time| time.min(request.timeout));
             requests.push(request);
             Ok(shape)
@@ -48,7 +50,7 @@ pub(super) async fn ask(
         .collect();
     let longest = requests.iter().map(|request| request.timeout).max().unwrap_or_default();
     let _turn = tab.room(deadline(longest), false).await?;
-    let replies = submit(kv, requests, tab.charge.clone()).await;
+    let replies = submit(&*store.keys, requests, tab.charge.clone()).await;
     Ok(proto::BatchResponse { results: results(asked, replies) })
 }
 

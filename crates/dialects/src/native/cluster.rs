@@ -1,19 +1,15 @@
 //! `capstan.v1.Cluster`: nodes, shards and places of keys, between [`kv::cluster`] and the messages.
 
-use std::sync::Arc;
-
-use kv::cluster::{Cluster, Liveness, Location, NodeStatus, ReplicaStatus, Role, ShardStatus, Status};
+use kv::cluster::{Liveness, Location, NodeStatus, ReplicaStatus, Role, ShardStatus, Status};
 use kv::{ClusterId, Epoch, Error, NodeId, Op, ShardId, Slot, SlotRange};
 use tonic::{Request, Response};
 
 use super::reply::{Malformed, decode_protocol, encode_protocol};
-use super::{Clock, cluster_id, proto, status};
+use super::{cluster_id, proto, status};
+use crate::grpc::Asked;
 
 /// The service.
-pub(super) struct Service {
-    pub(super) cluster: Arc<dyn Cluster>,
-    pub(super) clock: Arc<Clock>,
-}
+pub(super) struct Service;
 
 #[tonic::async_trait]
 impl proto::cluster_server::Cluster for Service {
@@ -21,9 +17,11 @@ impl proto::cluster_server::Cluster for Service {
         &self,
         request: Request<proto::StatusRequest>,
     ) -> Result<Response<proto::StatusResponse>, tonic::Status> {
-        cluster_id::check(&*self.cluster, request.metadata())?;
-        let id = self.cluster.id().map_err(|error| status::to_status(&error))?;
-        let told = Told { cluster: id, status: self.cluster.status(), now_micros: (self.clock)() };
+        let (metadata, mut extensions, _) = request.into_parts();
+        let store = Asked::take(&mut extensions).store;
+        cluster_id::check(&*store.cluster, &metadata)?;
+        let id = store.cluster.id().map_err(|error| status::to_status(&error))?;
+        let told = Told { cluster: id, status: store.cluster.status(), now_micros: (store.clock)() };
         Ok(Response::new(encode_status(told)))
     }
 
@@ -31,10 +29,11 @@ impl proto::cluster_server::Cluster for Service {
         &self,
         request: Request<proto::LocateRequest>,
     ) -> Result<Response<proto::LocateResponse>, tonic::Status> {
-        cluster_id::check(&*self.cluster, request.metadata())?;
-        let key = request.into_inner().key;
-        check_key(&key).map_err(|error| status::to_status(&error))?;
-        Ok(Response::new(encode_location(self.cluster.locate(&key))))
+        let (metadata, mut extensions, message) = request.into_parts();
+        let store = Asked::take(&mut extensions).store;
+        cluster_id::check(&*store.cluster, &metadata)?;
+        check_key(&message.key).map_err(|error| status::to_status(&error))?;
+        Ok(Response::new(encode_location(store.cluster.locate(&message.key))))
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
-use dialects::native::{self, Client, Health, Options};
+use dialects::native::{Client, Native, Options};
+use dialects::{Account, Dialect, Stop, Store, Stream};
 use kv::cluster::{Cluster, Liveness, Location, NodeStatus, Role, ShardStatus, Status};
 use kv::{
     Answer, ClusterId, Completions, Epoch, Error, Function, KeyAnswer, KeyValue, Level, NodeId, Op, Page,
@@ -13,8 +14,7 @@ use kv::{
 };
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
-use tokio::sync::{Notify, oneshot};
-use tonic::transport::server::TcpIncoming;
+use tokio::sync::{Notify, oneshot, watch};
 
 /// What the version clock of every node here says.
 pub const NOW: u64 = 1_700_000_000_000_000;
@@ -242,7 +242,8 @@ fn found(key: &Bytes) -> KeyAnswer {
 pub struct Node {
     pub fake: Arc<Fake>,
     pub address: String,
-    pub health: Health,
+    /// Whether it says that it wants requests.
+    pub serving: watch::Sender<bool>,
     /// Runs its own runtime, so that all its connections end with it.
     thread: Option<JoinHandle<()>>,
     stop: Option<oneshot::Sender<()>>,
@@ -255,21 +256,29 @@ impl Node {
 
     pub async fn start_at(id: u64, address: &str) -> Node {
         let fake = Fake::new(id);
-        let service = native::service(fake.clone(), fake.clone(), Arc::new(|| NOW));
-        let (address, health) = (address.to_owned(), service.health);
+        let (serving, wants) = watch::channel(true);
+        let store = Arc::new(Store {
+            keys: fake.clone(),
+            cluster: fake.clone(),
+            clock: Arc::new(|| NOW),
+            keyspace: Request::KEYSPACE.into(),
+            advertise: address.to_owned(),
+            serving: wants,
+            end: None,
+        });
+        let address = address.to_owned();
         let ((started, start), (stop, stopped)) = (oneshot::channel(), oneshot::channel());
         let serve = async move {
             let listener = TcpListener::bind(address).await.unwrap();
             started.send(listener.local_addr().unwrap().to_string()).unwrap();
-            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
             tokio::select! {
-                served = native::server_builder().add_routes(service.routes).serve_with_incoming(incoming) => served.unwrap(),
+                () = accept(listener, store) => {}
                 _ = stopped => {}
             }
         };
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let thread = Some(thread::spawn(move || runtime.block_on(serve)));
-        let node = Node { fake, address: start.await.unwrap(), health, thread, stop: Some(stop) };
+        let node = Node { fake, address: start.await.unwrap(), serving, thread, stop: Some(stop) };
         node.fake.set_status(led_by(&[&node], id));
         node
     }
@@ -283,6 +292,17 @@ impl Drop for Node {
         drop(self.stop.take());
         let ended = self.thread.take().map(JoinHandle::join);
         assert!(matches!(ended, Some(Ok(()))) || thread::panicking(), "the node panicked");
+    }
+}
+
+/// Serves whoever connects.
+async fn accept(listener: TcpListener, store: Arc<Store>) {
+    let (native, (_stopper, stop)) = (Native::new(), Stop::new());
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let stream = Stream { bytes: Box::new(stream), account: Account::default() };
+        tokio::spawn(native.serve(stream, store.clone(), stop.clone()));
     }
 }
 

@@ -46,7 +46,7 @@ async fn health_says_serving_until_the_node_stops() {
     let client = client(&[&node]);
     let mut raw = HealthClient::new(channel(&node).await);
     for serving in [true, false, true] {
-        node.health.set_serving(serving).await;
+        node.serving.send_replace(serving);
         assert_eq!(client.health_check().await.is_ok(), serving);
         for service in ["", "capstan.v1.KeyValue", "capstan.v1.Cluster"] {
             let answer = raw.check(HealthCheckRequest { service: service.into() }).await.unwrap();

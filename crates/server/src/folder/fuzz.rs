@@ -51,8 +51,7 @@ fn config() -> Config {
     Config {
         name: "n1".into(),
         data: "data".into(),
-        listen: String::new(),
-        advertise: None,
+        listen: Vec::new(),
         peers: ["n3", "n1", "n2"].map(|name| (name.into(), String::new())).to_vec(),
         engine: Kind::Disk,
         history: History::All,

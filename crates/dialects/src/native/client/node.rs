@@ -16,17 +16,11 @@ use tonic::transport::{Channel, Endpoint};
 use super::Options;
 use super::attempt::Failure;
 use super::ours::Ours;
-use crate::native::{CONNECTION_WINDOW_BYTES, RESETS_MAX, STREAM_WINDOW_BYTES, cluster_id};
+use crate::grpc;
+use crate::native::cluster_id;
 
 /// After a failure in the transport others are preferred for so long.
 const AVOID: Duration = Duration::from_millis(500);
-/// A connection is asked for a sign of life so often: a node that vanished without a word is noticed.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-/// And is given up when none came for so long.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Headers of one answer: a status with its details has at most about 10 KiB.
-const HEADER_BYTES_MAX: u32 = 64 << 10;
-
 /// One node, by its address.
 pub(super) struct Node {
     pub(super) address: String,
@@ -79,23 +73,7 @@ impl Node {
         ours: &Arc<Ours>,
         runtime: Handle,
     ) -> Result<Node, Error> {
-        let invalid =
-            || Error::Invalid(format!("'{address}' is no address: use HOST:PORT, such as 127.0.0.1:7401"));
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| invalid())?;
-        if endpoint.uri().port().is_none() || endpoint.uri().path() != "/" {
-            return Err(invalid());
-        }
-        let endpoint = endpoint
-            .tcp_nodelay(true)
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .http2_max_header_list_size(HEADER_BYTES_MAX)
-            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            .keep_alive_while_idle(true)
-            // A request whose time is over is reset, and its late answer must not end the others' connection.
-            .http2_max_concurrent_reset_streams(RESETS_MAX)
-            .http2_max_local_error_reset_streams(None);
+        let endpoint = grpc::endpoint(address)?;
         Ok(Node {
             address: address.into(),
             endpoint,

@@ -7,7 +7,8 @@ use kv::{
     TIMEOUT_MILLIS_MAX, Version,
 };
 
-use crate::native::{AnyRequest, Clock, proto};
+use crate::Clock;
+use crate::native::{AnyRequest, proto};
 
 /// The name of a keyspace is at most so long: it comes back in errors, and those travel in headers.
 const KEYSPACE_BYTES_MAX: usize = 255;

@@ -18,8 +18,7 @@ impl Nodes {
         crate::Config {
             name: name.into(),
             data: self.0.path().join(folder),
-            listen: String::new(),
-            advertise: None,
+            listen: Vec::new(),
             peers: names.iter().map(|name| (name.to_string(), String::new())).collect(),
             engine: storage::Kind::Memory,
             history: storage::History::All,

@@ -1,0 +1,124 @@
+//! What the dialects over gRPC share: a connection of HTTP/2, and what surrounds the services on it.
+//!
+//! A dialect brings its services as tonic's [`Routes`], made once. [`Grpc`] adds health (grpc.health.v1) and reflection, and
+//! serves connections with them. Who asks comes with each request ([`Asked`]): so a service is stateless, and one set of
+//! routes serves all connections of all listeners.
+//!
+//! ```text
+//! stream ─▶ Greeted ─▶ hyper ─▶ Calls ──────▶ Routes ─▶ a dialect's service: Asked::take(), ask(), a message
+//!           begins in           counts a request while it arrives, and an answer until it has left
+//!           time, or ends
+//! ```
+//!
+//! # Caveats
+//!
+//! No timeout of its own: the store answers each request within the request's timeout, which is never longer than the
+//! `grpc-timeout` that came with it ([`time_left`]). A request that arrives slowly is given up after a minute.
+
+mod calls;
+mod endpoint;
+mod greeting;
+mod health;
+mod timeout;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http2::Builder;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use kv::Share;
+use tonic::Response;
+use tonic::service::Routes;
+use tonic_health::pb::health_server::HealthServer;
+
+use crate::{Serving, Stop, Store, Stream};
+use calls::{Caller, Calls};
+use greeting::Greeted;
+use health::Health;
+
+pub(crate) use calls::Asked;
+pub(crate) use endpoint::endpoint;
+pub(crate) use timeout::time_left;
+
+/// Requests that one connection may have open: two sessions' worth. More wait at the client.
+const STREAMS_MAX: u32 = 1024;
+/// Streams that may have been reset by the client before they were looked at: those of a node that was held up for a
+/// second, with deadlines of an eighth of that. Beyond, the client resets without end, and its connection is closed.
+const RESETS_MAX: usize = 8 * STREAMS_MAX as usize;
+/// What may be on its way on one stream: an eighth of the largest value, so that one stream cannot fill the connection.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// What may be on its way on one connection.
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// An idle connection is asked for a sign of life so often: a peer that vanished without a word is noticed.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// And is closed when none came for so long.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Services, ready for connections.
+#[derive(Clone, Debug)]
+pub(crate) struct Grpc {
+    routes: Routes,
+}
+
+impl Grpc {
+    /// Of a dialect's services: their routes, their names, and the bytes of the FileDescriptorSet that describes them.
+    pub fn new(services: Routes, names: &'static [&'static str], descriptors: &'static [u8]) -> Grpc {
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(descriptors)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let sound = "the descriptors were generated with the code";
+        let routes = services
+            .add_service(HealthServer::new(Health { names }))
+            .add_service(reflection().build_v1().expect(sound))
+            .add_service(reflection().build_v1alpha().expect(sound))
+            .prepare();
+        Grpc { routes }
+    }
+
+    /// Serves one connection, see [`crate::Dialect::serve`].
+    pub fn serve(&self, stream: Stream, store: Arc<Store>, mut stop: Stop) -> Serving {
+        let Stream { bytes, account } = stream;
+        let calls = Calls::new(self.routes.clone(), Caller { store, account });
+        Box::pin(async move {
+            let connection = builder().serve_connection(TokioIo::new(Greeted::new(bytes)), calls);
+            let mut connection = pin!(connection);
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = stop.asked() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a connection of a client failed");
+            }
+        })
+    }
+}
+
+/// A response with the share that it holds until it has left.
+pub(crate) fn respond<T>(message: T, share: Share) -> Response<T> {
+    let mut response = Response::new(message);
+    response.extensions_mut().insert(share);
+    response
+}
+
+/// Settings that suit: windows for values of megabytes, bounded streams, signs of life.
+fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .max_pending_accept_reset_streams(RESETS_MAX)
+        // Counted over a connection's whole life, as when the rest of a request arrives after it was refused: a limit would
+        // end every connection some day. What a stream leaves behind is bounded by the connection's account.
+        .max_local_error_reset_streams(None);
+    builder
+}
