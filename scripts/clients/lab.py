@@ -29,6 +29,8 @@ PATIENCE_SECONDS = 30
 # Below the ports that the kernel gives to outgoing connections, so that none of those is in the way.
 PORTS = range(20_000, 32_000)
 FAMILIES = {"0.0.0.0": socket.AF_INET, "::": socket.AF_INET6} if socket.has_ipv6 else {"0.0.0.0": socket.AF_INET}
+# What a server finds of its own in the file system: where it is started, its home, its place for temporary files.
+OWN = ["cwd", "home", "tmp"]
 
 
 class Failed(Exception):
@@ -129,9 +131,8 @@ class Server:
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="capstan-lab-"))
-        # What a program sees of the file system as its own: where it is started, its home, its temporary files.
         self.own = self.folder / "own"
-        for name in ("cwd", "home", "tmp"):
+        for name in OWN:
             (self.own / name).mkdir(parents=True)
         self.process = None
         self.channel = None
