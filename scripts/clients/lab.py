@@ -28,7 +28,6 @@ CAPSTAN = os.path.abspath(os.environ.get("CAPSTAN", ROOT / "target" / "release" 
 PATIENCE_SECONDS = 30
 # Below the ports that the kernel gives to outgoing connections, so that none of those is in the way.
 PORTS = range(20_000, 32_000)
-FAMILIES = {"0.0.0.0": socket.AF_INET, "::": socket.AF_INET6} if socket.has_ipv6 else {"0.0.0.0": socket.AF_INET}
 # What a server finds of its own in the file system: where it is started, its home, its place for temporary files.
 OWN = ["cwd", "home", "tmp"]
 
@@ -88,13 +87,13 @@ def has_ipv6():
 
 def bind(port):
     """Takes the port at all addresses, without SO_REUSEADDR: an error when any trace of its last owner is there."""
-    for address, family in FAMILIES.items():
-        with socket.socket(family) as one:
-            if family == socket.AF_INET6:
-                if not has_ipv6():
-                    continue
-                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            one.bind((address, port))
+    with socket.socket() as one:
+        one.bind(("0.0.0.0", port))
+        one.listen()
+    if has_ipv6():
+        with socket.socket(socket.AF_INET6) as one:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            one.bind(("::", port))
             one.listen()
 
 
