@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use dialects::native::Native;
 use rustix::process::{Pid, Signal};
+use server::Stderr;
 
 use crate::exit::{Code, Error};
 use crate::parse::{self, Deleted, Engine, History};
@@ -86,7 +87,7 @@ pub fn run(args: Args) -> Result<Code, Error> {
 }
 
 /// Runs the node until a signal stops it. An error of usage means that starting it again would not help.
-fn start(config: server::Config) -> Result<(), Error> {
+pub fn start(config: server::Config) -> Result<(), Error> {
     server::run(config).map_err(|failure| match failure {
         server::Failure::Refused(why) => Error::Usage(why),
         server::Failure::Failed(why) => Error::Unavailable(why),
@@ -99,7 +100,7 @@ fn config(args: Args) -> Result<server::Config, Error> {
     Ok(server::Config {
         peers,
         name: args.name,
-        data: args.data,
+        data: Some(args.data),
         listen: vec![server::Listen { advertise: args.advertise, ..native }],
         engine: match args.engine {
             Engine::Memory => server::Kind::Memory,
@@ -115,7 +116,7 @@ fn config(args: Args) -> Result<server::Config, Error> {
         entry_cache_bytes: args.entry_cache,
         checkpoint_bytes: args.checkpoint_log as u64,
         rejoin: args.rejoin,
-        journal_stderr: !args.quiet,
+        stderr: if args.quiet { Stderr::Nothing } else { Stderr::Journal },
     })
 }
 

@@ -132,7 +132,7 @@ impl Nodes {
         let start = |(name, listen): (&String, &String)| {
             let config = Config {
                 name: name.clone(),
-                data: folder.path().join(name),
+                data: Some(folder.path().join(name)),
                 listen: vec![Listen::new(Arc::new(Native::new()), listen)],
                 peers: peers.clone(),
                 engine: Kind::Memory,
@@ -143,7 +143,7 @@ impl Nodes {
                 entry_cache_bytes: Config::ENTRY_CACHE_BYTES,
                 checkpoint_bytes: Config::CHECKPOINT_BYTES,
                 rejoin: false,
-                journal_stderr: false,
+                stderr: server::Stderr::Nothing,
             };
             thread::Builder::new().name(name.clone()).spawn(|| server::run(config)).unwrap()
         };

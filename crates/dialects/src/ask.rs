@@ -1,4 +1,4 @@
-//! One request on behalf of a connection.
+//! Requests on behalf of a connection: one, or many at once.
 
 use std::time::Duration;
 
@@ -43,6 +43,24 @@ pub(crate) async fn ask(
     }
 }
 
+/// Asks many independent requests at once when there is room for the answers. One reply each, in their order.
+pub(crate) async fn ask_all(
+    keys: &dyn KeyValue,
+    requests: Vec<Request>,
+    tab: &Tab,
+) -> Result<Vec<Result<Reply, Error>>, Error> {
+    let Some(longest) = requests.iter().map(|request| request.timeout).max() else { return Ok(Vec::new()) };
+    let _turn = tab.room(deadline(longest), false).await?;
+    let are_reads: Vec<bool> = requests.iter().map(|request| request.op.class() == Class::Read).collect();
+    let (send, receive) = oneshot::channel();
+    let (left, results) = (requests.len(), requests.iter().map(|_| None).collect());
+    let collect = Many { results, left, send: Some(send), charge: tab.charge.clone() };
+    keys.submit(requests, Box::new(collect));
+    let results = receive.await.expect("the results are sent at the latest when they are dropped");
+    let answered = |(result, is_read): (Option<_>, _)| result.unwrap_or_else(|| Err(unanswered(is_read)));
+    Ok(results.into_iter().zip(are_reads).map(answered).collect())
+}
+
 async fn submit(
     keys: &dyn KeyValue,
     request: Request,
@@ -71,8 +89,48 @@ impl Completions for One {
     }
 }
 
+/// The answers in the order of the requests; `None` where the store dropped a request.
+type Results = Vec<Option<Result<Reply, Error>>>;
+
+/// Gathers the answers to many requests; sends them when all are there, or when the store drops it.
+struct Many {
+    results: Results,
+    left: usize,
+    send: Option<oneshot::Sender<Results>>,
+    charge: Charge,
+}
+
+impl Many {
+    fn finish(&mut self) {
+        if let Some(send) = self.send.take() {
+            let _ = send.send(std::mem::take(&mut self.results)); // The caller may have gone away.
+        }
+    }
+}
+
+impl Completions for Many {
+    fn complete(&mut self, index: usize, result: Result<Reply, Error>) {
+        let before = self.results[index].replace(result);
+        assert!(before.is_none(), "a store answers each request once");
+        self.left -= 1;
+        if self.left == 0 {
+            self.finish();
+        }
+    }
+
+    fn charge(&self) -> Charge {
+        self.charge.clone()
+    }
+}
+
+impl Drop for Many {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
 /// What a request comes to that the store dropped without an answer: it is stopping.
-pub(crate) fn unanswered(is_read: bool) -> Error {
+fn unanswered(is_read: bool) -> Error {
     if is_read {
         Error::Unavailable("the node stopped before it answered: ask another one".into())
     } else {

@@ -5,9 +5,12 @@
 
 mod account;
 mod ask;
+pub mod classic;
 mod dialect;
 mod grpc;
+mod named;
 pub mod native;
 
 pub use account::Account;
 pub use dialect::{Clock, Dialect, Duplex, End, Serving, Stop, Stopper, Store, Stream};
+pub use named::named;

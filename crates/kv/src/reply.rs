@@ -181,7 +181,8 @@ pub struct Receipt {
     pub asked: Level,
     /// The level that was reached.
     pub reached: Level,
-    /// On how many nodes the answer's state is synced to disk, as far as the serving node knows. 0 = told by nobody.
+    /// On how many nodes the answer's state is synced to disk, as far as the serving node knows. 0 = on none: the node keeps
+    /// nothing on the disk, or nobody says.
     pub copies: u32,
     /// The answer may miss writes acknowledged in so many microseconds before it. 0 = none.
     pub staleness_micros: u64,

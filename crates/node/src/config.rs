@@ -25,6 +25,8 @@ pub struct Config {
     pub address: String,
     /// This node came back with nothing: it votes again only when a leader has made it whole.
     pub rejoining: bool,
+    /// Nothing of this node outlives its process: no answer is on a disk, and receipts say so.
+    pub volatile: bool,
 }
 
 impl Config {

@@ -208,6 +208,7 @@ fn begin(nodes: u64, recovery: Recovery) -> Result<Driver, crate::RecoveryError>
         pid: 1,
         address: "127.0.0.1:7401".into(),
         rejoining: false,
+        volatile: false,
     };
     let applied = BTreeMap::from([(SHARD, storage::Applied { last: Version::ZERO, ..Default::default() })]);
     Driver::new(config, recovery, &applied, now(1))

@@ -11,8 +11,9 @@ use crate::{Listen, address};
 pub struct Config {
     /// Its name, as in `peers`.
     pub name: String,
-    /// Its data folder; made when it is not there.
-    pub data: PathBuf,
+    /// Its data folder; made when it is not there. `None` = nothing is ever written to the disk, and all that it stores ends
+    /// with the process: of a cluster of one with engine `memory` only.
+    pub data: Option<PathBuf>,
     /// Where clients connect. The first is the one that clients of the cluster are told of, and `--listen` on a command line.
     pub listen: Vec<Listen>,
     /// Name and HOST:PORT of each node's peer port, this one included. Empty = a cluster of one.
@@ -35,8 +36,19 @@ pub struct Config {
     pub checkpoint_bytes: u64,
     /// The data folder was lost on purpose: come back as the same node with nothing, and be made whole by the others.
     pub rejoin: bool,
-    /// Whether the journal also goes to stderr.
-    pub journal_stderr: bool,
+    /// What it writes to standard error.
+    pub stderr: Stderr,
+}
+
+/// What a node writes to standard error. CAPSTAN_JOURNAL says how much that is of the journal, where any goes there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stderr {
+    /// Nothing.
+    Nothing,
+    /// The journal.
+    Journal,
+    /// This line when it serves, and the journal's warnings and errors.
+    Line(String),
 }
 
 impl Config {
@@ -84,7 +96,29 @@ impl Config {
         if self.peers.len() <= 1 && self.rejoin {
             return Err("--rejoin: a cluster of one has nobody who could make it whole".into());
         }
+        self.validate_volatile()?;
         self.validate_addresses()
+    }
+
+    /// What cannot be without a data folder. (A cluster of one never rejoins.)
+    fn validate_volatile(&self) -> Result<(), String> {
+        if self.data.is_some() {
+            return Ok(());
+        }
+        if self.peers.len() > 1 {
+            return Err(format!(
+                "--peers lists {} nodes, and this one has no data folder: after a start it would have forgotten what it had \
+                 promised to the others; give it one with --data, or let it be alone",
+                self.peers.len()
+            ));
+        }
+        if self.engine != Kind::Memory {
+            return Err(format!(
+                "--engine {}: it needs a data folder; give one with --data, or take --engine memory",
+                self.engine.name()
+            ));
+        }
+        Ok(())
     }
 
     /// Others must be able to connect to what they are told.

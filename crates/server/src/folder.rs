@@ -1,5 +1,8 @@
 //! The data folder: whose it is, and that only one process has it.
 //!
+//! A node may have none ([`Folder::Nowhere`]). Then its identity is drawn at each start, nothing is written, and all that it
+//! stores ends with its process. Only a cluster of one can be so: a member that forgets would break what it had promised.
+//!
 //! `identity.json` is written at the first start: the node's name and id, all nodes with the ids that were given to them, the
 //! cluster it belongs to, a random incarnation, and the options that cannot change later; and again when the node has learned
 //! which cluster that is, when its log has begun, and when a folder that replaced a lost one is whole and known to all.
@@ -45,31 +48,110 @@ use crate::{Config, Failure};
 /// The mode of a folder that is closed to other users.
 const CLOSED: u32 = 0o700;
 
-/// An open data folder.
+/// Where a node keeps who it is and what it stores.
 #[derive(Debug)]
-pub(crate) struct Folder {
+pub(crate) enum Folder {
+    /// An open data folder.
+    Held(Box<Held>),
+    /// None: this identity ends with the process.
+    Nowhere(Identity),
+}
+
+/// An open data folder, locked.
+#[derive(Debug)]
+pub(crate) struct Held {
     path: PathBuf,
     /// As it was when the folder was opened.
-    pub identity: Identity,
+    identity: Identity,
     fixed: Fixed,
-    /// What the journal should tell of opening it.
-    pub note: Option<String>,
+    /// What the journal should say of opening it.
+    note: Option<String>,
     _lock: File,
 }
 
 impl Folder {
-    /// Opens it, or makes it at the first start.
+    /// Opens the one that the settings name, or makes it at the first start.
     pub fn open(config: &Config) -> Result<Folder, Failure> {
-        let path = config.data.clone();
+        match &config.data {
+            Some(path) => Ok(Folder::Held(Box::new(Held::open(path, config)?))),
+            None => Ok(Folder::Nowhere(identity::new(config))),
+        }
+    }
+
+    /// Who the node is, as it was when the folder was opened.
+    pub fn identity(&self) -> &Identity {
+        match self {
+            Folder::Held(held) => &held.identity,
+            Folder::Nowhere(identity) => identity,
+        }
+    }
+
+    /// What the journal should say of opening it.
+    pub fn note(&self) -> Option<&str> {
+        match self {
+            Folder::Held(held) => held.note.as_deref(),
+            Folder::Nowhere(_) => None,
+        }
+    }
+
+    /// Where the log's segments are.
+    pub fn log(&self) -> Option<PathBuf> {
+        self.part("log")
+    }
+
+    /// Where the engine's files are.
+    pub fn engine(&self) -> Option<PathBuf> {
+        self.part("engine")
+    }
+
+    /// Where the journal's daily files are.
+    pub fn journal(&self) -> Option<PathBuf> {
+        self.part("journal")
+    }
+
+    fn part(&self, name: &str) -> Option<PathBuf> {
+        match self {
+            Folder::Held(held) => Some(held.path.join(name)),
+            Folder::Nowhere(_) => None,
+        }
+    }
+
+    /// The incarnations that the other nodes were met under.
+    pub fn incarnations(&self) -> Result<Incarnations, Failure> {
+        match self {
+            Folder::Held(held) => held.incarnations(),
+            Folder::Nowhere(_) => Ok(Incarnations::new()),
+        }
+    }
+
+    /// Keeps this from now on, also over a power loss.
+    pub fn keep(&self, kept: &Kept) -> io::Result<()> {
+        match self {
+            Folder::Held(held) => held.keep(kept),
+            Folder::Nowhere(_) => Ok(()),
+        }
+    }
+
+    /// What to say when the engine has applied entries of a shard of which the log knows nothing.
+    pub fn log_is_lost(&self) -> Failure {
+        match self {
+            Folder::Held(held) => log_is_lost(&held.path, &held.identity),
+            Folder::Nowhere(_) => unreachable!("an engine that begins empty has applied nothing"),
+        }
+    }
+}
+
+impl Held {
+    fn open(path: &Path, config: &Config) -> Result<Held, Failure> {
         let refused = |what: &str, error: io::Error| {
             Failure::Refused(format!("cannot {what} the data folder {}: {error}", path.display()))
         };
         DirBuilder::new()
             .recursive(true)
             .mode(CLOSED)
-            .create(&path)
+            .create(path)
             .map_err(|error| refused("make", error))?;
-        let note = close(&path).map_err(|error| refused("read", error))?;
+        let note = close(path).map_err(|error| refused("read", error))?;
         let lock = File::create(path.join("lock")).map_err(|error| refused("write in", error))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
             Failure::Refused(format!(
@@ -80,37 +162,21 @@ impl Folder {
         let text = read(&path.join(IDENTITY)).map_err(|error| refused("read", error))?;
         let is_new = text.is_none();
         let identity = match text {
-            Some(text) => identity::check(&path, &text, config)?,
-            None => nothing_without_identity(&path).map(|()| identity::new(config))?,
+            Some(text) => identity::check(path, &text, config)?,
+            None => nothing_without_identity(path).map(|()| identity::new(config))?,
         };
-        if identity.begun && !has_log(&path) {
-            return Err(log_is_lost(&path, &identity));
+        if identity.begun && !has_log(path) {
+            return Err(log_is_lost(path, &identity));
         }
-        let folder = Folder { path: path.clone(), identity, fixed: Fixed::new(config), note, _lock: lock };
+        let held = Held { path: path.to_owned(), identity, fixed: Fixed::new(config), note, _lock: lock };
         if is_new {
-            let new = Kept::Identity(folder.identity.clone());
-            folder.keep(&new).map_err(|error| refused("write in", error))?;
+            let new = Kept::Identity(held.identity.clone());
+            held.keep(&new).map_err(|error| refused("write in", error))?;
         }
-        Ok(folder)
+        Ok(held)
     }
 
-    /// Where the log's segments are.
-    pub fn log(&self) -> PathBuf {
-        self.path.join("log")
-    }
-
-    /// Where the engine's files are.
-    pub fn engine(&self) -> PathBuf {
-        self.path.join("engine")
-    }
-
-    /// Where the journal's daily files are.
-    pub fn journal(path: &Path) -> PathBuf {
-        path.join("journal")
-    }
-
-    /// The incarnations that the other nodes were met under.
-    pub fn incarnations(&self) -> Result<Incarnations, Failure> {
+    fn incarnations(&self) -> Result<Incarnations, Failure> {
         let file = self.path.join(PEERS);
         let failed = |error: io::Error| Failure::Refused(format!("cannot read {}: {error}", file.display()));
         match read(&file).map_err(failed)? {
@@ -119,19 +185,13 @@ impl Folder {
         }
     }
 
-    /// Keeps this from now on, also over a power loss.
-    pub fn keep(&self, kept: &Kept) -> io::Result<()> {
+    fn keep(&self, kept: &Kept) -> io::Result<()> {
         match kept {
             Kept::Identity(identity) => {
                 write(&self.path.join(IDENTITY), &identity::encode(identity, &self.fixed))
             }
             Kept::Incarnations(known) => write(&self.path.join(PEERS), &peers::encode(&self.identity, known)),
         }
-    }
-
-    /// What to say when the engine has applied entries of a shard of which the log knows nothing.
-    pub fn log_is_lost(&self) -> Failure {
-        log_is_lost(&self.path, &self.identity)
     }
 }
 

@@ -1,13 +1,14 @@
 //! The log's thread: it gives the owner of the log all that queued while it was busy, which is one write and one sync, and carries
 //! out what follows. What that is, [`node::log`] decides.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use node::log::{Owner, Report, Request, Settings};
-use wal::{FileDisk, Log, OpenError, Position, Record};
+use wal::{Disk, FileDisk, Log, Nowhere, OpenError, Position, Record};
 
 use crate::Failure;
 use crate::inbox::{Inbox, Message, thread};
@@ -36,38 +37,33 @@ impl Requests {
 /// An open log with the requests that it wakes itself with.
 pub(crate) struct OpenLog {
     log: Log,
-    disk: FileDisk,
+    disk: Box<dyn Disk + Send>,
     requests: Requests,
     receiver: Receiver<Wake>,
 }
 
-/// Opens the log of a data folder; `visit` gets its records in order.
+/// Opens the log in a folder, or one that is kept nowhere; `visit` gets its records in order.
 pub(crate) fn open(
-    folder: &Path,
+    folder: Option<&Path>,
     log_id: u64,
     visit: &mut dyn FnMut(Record) -> Result<(), Failure>,
 ) -> Result<OpenLog, Failure> {
     let (requests, receiver) = channel();
-    let waker = requests.clone();
-    let wake = Box::new(move || {
-        // The thread may have ended already.
-        let _ = waker.send(Wake::Disk);
-    });
     let cannot = |why: String| {
+        let place = folder.map_or("memory".into(), |folder| folder.display().to_string());
         Failure::Refused(format!(
-            "cannot open the log in {}: {why}. If the other nodes are well, move this node's data folder away and \
-             start it with --rejoin: they make it whole",
-            folder.display()
+            "cannot open the log in {place}: {why}. If the other nodes are well, move this node's data folder away and \
+             start it with --rejoin: they make it whole"
         ))
     };
-    let mut disk = FileDisk::open(folder, wake).map_err(|error| cannot(error.to_string()))?;
+    let mut disk = disk(folder, requests.clone()).map_err(|error| cannot(error.to_string()))?;
     let mut bad = Ok(());
     let mut each = |_: Position, record: Record| {
         if bad.is_ok() {
             bad = visit(record);
         }
     };
-    let opened = Log::open(&mut disk, wal::Config::new(log_id), &mut each);
+    let opened = Log::open(&mut *disk, wal::Config::new(log_id), &mut each);
     let (log, recovered) = opened.map_err(|error| match error {
         OpenError::Disk { error: ref why, .. } if why.may_pass() => Failure::Failed(error.to_string()),
         error => cannot(error.to_string()),
@@ -79,6 +75,15 @@ pub(crate) fn open(
     Ok(OpenLog { log, disk, requests: Requests(requests), receiver })
 }
 
+fn disk(folder: Option<&Path>, requests: Sender<Wake>) -> io::Result<Box<dyn Disk + Send>> {
+    let Some(folder) = folder else { return Ok(Box::new(Nowhere::new())) };
+    let wake = move || {
+        // The thread may have ended already.
+        let _ = requests.send(Wake::Disk);
+    };
+    Ok(Box::new(FileDisk::open(folder, Box::new(wake))?))
+}
+
 impl OpenLog {
     /// Where to send requests.
     pub fn requests(&self) -> Requests {
@@ -88,9 +93,9 @@ impl OpenLog {
     /// Starts the thread, which ends with [`Message::LogEnded`] when its owner has [finished](Request::Finish). `begins` is
     /// called before the first word that something is durable.
     pub fn start(self, inbox: Arc<Inbox>, begins: Begins, settings: Settings) {
-        let OpenLog { log, disk, receiver, .. } = self;
+        let OpenLog { log, disk, requests, receiver } = self;
         let owner = Owner::new(log, settings, now().instant);
-        let keeper = Keeper { owner, disk, inbox: inbox.clone(), begins: Some(begins) };
+        let keeper = Keeper { owner, disk, inbox: inbox.clone(), begins: Some(begins), _requests: requests };
         let to = inbox.clone();
         let run = move || {
             let ended = keeper.run(&receiver);
@@ -101,26 +106,28 @@ impl OpenLog {
 }
 
 /// Notes in the data folder that there is a log from now on.
-pub(crate) type Begins = Box<dyn FnOnce() -> std::io::Result<()> + Send>;
+pub(crate) type Begins = Box<dyn FnOnce() -> io::Result<()> + Send>;
 
 /// What the thread has.
 struct Keeper {
     owner: Owner,
-    disk: FileDisk,
+    disk: Box<dyn Disk + Send>,
     inbox: Arc<Inbox>,
     /// Until it is called.
     begins: Option<Begins>,
+    /// So that the other end of what it receives is never gone.
+    _requests: Requests,
 }
 
 impl Keeper {
     fn run(mut self, receiver: &Receiver<Wake>) -> Result<(), Failure> {
         loop {
-            let report = self.owner.turn(&mut self.disk, now().instant);
+            let report = self.owner.turn(&mut *self.disk, now().instant);
             self.carry_out(report.map_err(|fatal| Failure::Failed(fatal.to_string()))?)?;
             if self.owner.is_finished() {
                 return Ok(());
             }
-            // The disk holds a sender: the other end is never gone, and an error is the end of its patience.
+            // It holds a sender itself, so an error is the end of its patience.
             if let Ok(wake) = receiver.recv_timeout(self.patience()) {
                 self.take(wake);
             }
@@ -184,7 +191,7 @@ mod tests {
     #[tokio::test]
     async fn log_that_finishes_has_written_what_was_queued_before_it_ends() {
         let folder = tempfile::tempdir().unwrap();
-        let log = open(folder.path(), 1, &mut |_| Ok(())).unwrap();
+        let log = open(Some(folder.path()), 1, &mut |_| Ok(())).unwrap();
         let (requests, inbox) = (log.requests(), Arc::new(Inbox::default()));
         let begun = Arc::new(AtomicBool::new(false));
         let begins = begun.clone();
@@ -207,14 +214,14 @@ mod tests {
             found += 1;
             Ok(())
         };
-        open(folder.path(), 1, count).unwrap();
+        open(Some(folder.path()), 1, count).unwrap();
         assert_eq!(found, 5);
     }
 
     #[tokio::test]
     async fn checkpoint_that_is_asked_for_reaches_the_driver() {
         let folder = tempfile::tempdir().unwrap();
-        let log = open(folder.path(), 1, &mut |_| Ok(())).unwrap();
+        let log = open(Some(folder.path()), 1, &mut |_| Ok(())).unwrap();
         let (requests, inbox) = (log.requests(), Arc::new(Inbox::default()));
         log.start(inbox.clone(), Box::new(|| Ok(())), Settings::default());
         requests.ask(Request::CheckpointNow);

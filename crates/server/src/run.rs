@@ -38,10 +38,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
     let cores = config.cores.unwrap_or_else(processors).max(1);
     let descriptors = Descriptors::claim(&config, cores)?;
     let folder = Folder::open(&config)?;
-    let journal_folder = Folder::journal(&config.data);
-    std::fs::create_dir_all(&journal_folder)
-        .map_err(|error| Failure::Refused(format!("cannot make {}: {error}", journal_folder.display())))?;
-    let _journal = journal::start(&journal_folder, config.journal_stderr).map_err(Failure::Refused)?;
+    let _journal = journal::start(folder.journal().as_deref(), &config.stderr).map_err(Failure::Refused)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -59,8 +56,8 @@ async fn serve(
     cores: usize,
     descriptors: Descriptors,
 ) -> Result<(), Failure> {
-    if let Some(note) = &folder.note {
-        tracing::warn!(data = %config.data.display(), note, "the data folder was open to other users");
+    if let Some(note) = folder.note() {
+        tracing::warn!(data = data(&config), note, "the data folder was open to other users");
     }
     let listeners = config.listen.iter().map(Listener::open).collect::<Result<Vec<_>, _>>()?;
     let peers = own_address(&config).map_or(Ok(Vec::new()), |address| listen(address, "other nodes"))?;
@@ -190,7 +187,13 @@ async fn become_ready(
     let Ok(cluster) = cluster.wait_for(Option::is_some).await.map(|cluster| *cluster) else { return };
     serving.send_replace(true);
     let cluster = cluster.expect("it was waited for");
-    tracing::info!(node = %config.name, %cluster, address, data = %config.data.display(), "ready");
+    tracing::info!(node = %config.name, %cluster, address, data = data(&config), "ready");
+    journal::ready(&config.stderr);
+}
+
+/// Where its data is, for the journal.
+fn data(config: &Config) -> String {
+    config.data.as_ref().map_or("in memory only".into(), |folder| folder.display().to_string())
 }
 
 /// Where clients of the cluster are told to connect: to the first listener.
@@ -235,7 +238,7 @@ fn peer_addresses(config: &Config, node: &node::Config) -> BTreeMap<NodeId, Stri
 }
 
 fn node_config(config: &Config, folder: &Folder, address: String) -> node::Config {
-    let Identity { me, ref nodes, rejoining, .. } = folder.identity;
+    let &Identity { me, ref nodes, rejoining, .. } = folder.identity();
     node::Config {
         me,
         protocol: if nodes.len() == 1 { Protocol::Single } else { Protocol::Raft },
@@ -246,6 +249,7 @@ fn node_config(config: &Config, folder: &Folder, address: String) -> node::Confi
         pid: std::process::id(),
         address,
         rejoining,
+        volatile: config.data.is_none(),
     }
 }
 
@@ -262,8 +266,8 @@ fn recover(
         logged.insert(ShardId(record.stream));
         recovery.replay(&record).map_err(|error| Failure::Refused(error.to_string()))
     };
-    let log = log::open(&folder.log(), folder.identity.incarnation, &mut replay)?;
-    let mut table = open_table(&folder.engine(), config, table_files)?;
+    let log = log::open(folder.log().as_deref(), folder.identity().incarnation, &mut replay)?;
+    let mut table = open_table(folder.engine().as_deref(), config, table_files)?;
     let mut applied: BTreeMap<ShardId, Applied> = BTreeMap::new();
     for &(shard, _) in node.map.shards() {
         let loaded = table.load(shard, recovery.generation(shard)).map_err(|error| engine_failure(&error))?;
@@ -278,10 +282,14 @@ fn recover(
     Ok((driver, Executor::new(table), log))
 }
 
-fn open_table(folder: &Path, config: &Config, files: usize) -> Result<Table, Failure> {
+fn open_table(folder: Option<&Path>, config: &Config, files: usize) -> Result<Table, Failure> {
     let resources = Resources { files, pause: Some(pause), ..Resources::default() };
-    let engine =
-        storage::open_with(config.engine, folder, resources).map_err(|error| engine_failure(&error))?;
+    let engine = match folder {
+        Some(folder) => {
+            storage::open_with(config.engine, folder, resources).map_err(|error| engine_failure(&error))?
+        }
+        None => storage::open_volatile(),
+    };
     Ok(Table::open(engine, Options { deleted_micros: config.deleted_micros, ..Options::of(config.history) }))
 }
 

@@ -295,6 +295,7 @@ impl World {
             pid: id.0 as u32,
             address: identity.name().to_owned(),
             rejoining: identity.rejoining,
+            volatile: false,
         }
     }
 

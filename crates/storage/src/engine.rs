@@ -41,7 +41,8 @@ pub trait Engine: View {
     /// The state of now, for as long as the view lives.
     fn view(&self) -> Box<dyn View>;
 
-    /// Draws a line: once the returned flush has run, everything written before survives a power loss.
+    /// Draws a line: once the returned flush has run, everything written before survives a power loss (unless the engine is
+    /// [volatile](open_volatile)).
     fn flush(&mut self) -> Box<dyn Flush>;
 
     /// A step of tidying up for a background thread, when there is something to do.
@@ -193,6 +194,12 @@ impl Default for Resources {
 /// Opens the engine in a folder, or makes a new one there.
 pub fn open(kind: Kind, folder: &Path) -> Result<Box<dyn Engine>, EngineError> {
     open_with(kind, folder, Resources::default())
+}
+
+/// The engine `memory` without any files: it begins empty, and its end is the end of all rows. A flush succeeds at once and
+/// keeps nothing.
+pub fn open_volatile() -> Box<dyn Engine> {
+    Box::new(Memory::volatile())
 }
 
 /// As [`open`], with so much.

@@ -50,6 +50,8 @@
 //! - Nothing here syncs what an entry wrote: until a flush has run, only the log has it. The log may let go of an entry only
 //!   when a flush that was begun after it has run.
 //! - All shards of a node share one engine, so they are flushed together.
+//! - An engine of [`open_volatile`] has no files: its flush succeeds and keeps nothing. It is for a node that leaves nothing on
+//!   the disk, whose log has nothing to replay either.
 
 mod disk;
 mod engine;
@@ -58,7 +60,8 @@ mod memory;
 mod table;
 
 pub use engine::{
-    CACHE_BYTES, Engine, EngineError, Flush, Kind, Maintenance, Resources, View, open, open_with,
+    CACHE_BYTES, Engine, EngineError, Flush, Kind, Maintenance, Resources, View, open, open_volatile,
+    open_with,
 };
 #[doc(hidden)]
 pub use table::fuzz;

@@ -8,7 +8,7 @@ use std::ops::{Bound, ControlFlow};
 use std::path::Path;
 
 use bytes::Bytes;
-use storage::{Engine, EngineError, Kind, View, open};
+use storage::{Engine, EngineError, Kind, View, open, open_volatile};
 
 const KINDS: [Kind; 2] = [Kind::Memory, Kind::Disk];
 type Rows = BTreeMap<Bytes, Bytes>;
@@ -36,6 +36,26 @@ fn engine_random_writes_read_as_an_ordered_map() {
             }
         }
     }
+}
+
+#[test]
+fn engine_volatile_reads_as_an_ordered_map_and_begins_empty() {
+    let (mut engine, mut rows, mut random) = (open_volatile(), Rows::new(), Random(5));
+    for _ in 0..30 {
+        write(&mut *engine, &mut rows, &mut random);
+        let (view, before) = (engine.view(), rows.clone());
+        let flush = engine.flush();
+        write(&mut *engine, &mut rows, &mut random);
+        flush.run().unwrap();
+        check(&*engine, &rows, &mut random);
+        check(&*view, &before, &mut random);
+    }
+    engine.put("last".into(), "1".into());
+    assert!(engine.bytes_unflushed() > 0);
+    engine.flush().run().unwrap();
+    assert_eq!(engine.bytes_unflushed(), 0, "what was flushed asks for no further flush");
+    drop(engine);
+    assert!(keys(&*open_volatile()).is_empty());
 }
 
 #[test]

@@ -47,8 +47,9 @@
 //! ```
 //!
 //! The log is a state machine over a [`Disk`] of submission and completion. It starts no thread and reads no clock: the
-//! server drives it from a thread of its own over a [`FileDisk`], a simulation from a seed over a [`MemoryDisk`]. The
-//! owner's loop: [`Log::append`] what came, [`Log::turn`], look at [`Log::durable`], wait for more records or for the
+//! server drives it from a thread of its own over a [`FileDisk`], a simulation from a seed over a [`MemoryDisk`]. Over
+//! [`Nowhere`] the same log keeps nothing at all: its node begins with nothing at each start, and none of the guarantees below
+//! outlives its process. The owner's loop: [`Log::append`] what came, [`Log::turn`], look at [`Log::durable`], wait for more records or for the
 //! disk's wake-up. One turn right after the opening has the first segments made before anyone waits for them.
 //!
 //! # Guarantees
@@ -87,6 +88,7 @@ pub mod format;
 pub mod fuzz;
 mod log;
 mod memory;
+mod nowhere;
 mod queue;
 mod reader;
 mod record;
@@ -97,5 +99,6 @@ pub use disk::{Disk, DiskError, Io, Operation, segment_file_name};
 pub use file::{FileDisk, set_aside};
 pub use log::{Config, Fatal, Log};
 pub use memory::{Crash, MemoryDisk};
+pub use nowhere::Nowhere;
 pub use record::{Position, RECORD_BYTES_MAX, Record};
 pub use recovery::{Cut, OpenError, Recovered};

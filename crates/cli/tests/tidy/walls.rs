@@ -88,3 +88,27 @@ fn dependencies_are_named_in_a_source() {
     none("dependencies that no source names", &unnamed.difference(&listed).map(told).collect::<Vec<_>>());
     none("UNNAMED that are named or gone", &listed.difference(&unnamed).map(told).collect::<Vec<_>>());
 }
+
+/// What a source of a server names that is behind the wall of the dialects: their modules. Of the wall itself it names types.
+fn dialects_named(text: &str) -> Vec<String> {
+    let behind = |rest: &&str| rest.starts_with(|first: char| first.is_ascii_lowercase());
+    let name = |rest: &str| rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+    text.split("dialects::").skip(1).filter(behind).map(name).collect()
+}
+
+#[test]
+fn server_knows_no_dialect() {
+    let of_the_server = |source: &&super::Source| source.path.starts_with("crates/server/src/");
+    let mut wrong = Vec::new();
+    for source in sources().iter().filter(of_the_server) {
+        let named = dialects_named(&source.text).into_iter();
+        wrong.extend(named.map(|name| format!("{} names dialects::{name}", source.path)));
+    }
+    none("dialects that the server knows by name", &wrong);
+}
+
+#[test]
+fn dialect_that_is_named_is_noticed() {
+    assert_eq!(dialects_named("use dialects::native::Native; use dialects::{Stop, Store};"), ["native"]);
+    assert!(dialects_named("Arc<dyn dialects::Dialect>, use dialects::Account;").is_empty());
+}

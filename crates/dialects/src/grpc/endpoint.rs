@@ -1,4 +1,4 @@
-//! Where a client connects.
+//! Where a client connects, and what its failures in the transport say.
 
 use std::time::Duration;
 
@@ -33,4 +33,26 @@ pub(crate) fn endpoint(address: &str) -> Result<Endpoint, Error> {
         // A request whose time is over is reset, and its late answer must not end the others' connection.
         .http2_max_concurrent_reset_streams(RESETS_MAX)
         .http2_max_local_error_reset_streams(None))
+}
+
+/// The cause at the bottom of an error: the one that says something.
+pub(crate) fn root(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+/// Whether an error in the transport is that there is no connection: the request has not left.
+pub(crate) fn is_connect_error(mut error: &(dyn std::error::Error + 'static)) -> bool {
+    loop {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        match error.source() {
+            Some(source) => error = source,
+            None => return false,
+        }
+    }
 }

@@ -9,21 +9,22 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use crate::Duplex;
+use crate::{Duplex, Stop};
 
 /// How long a connection may take for the first it has to say.
 const GREETING: Duration = Duration::from_secs(10);
 
-/// A connection that ends with an error when its greeting does not come in time.
+/// A connection that ends with an error when its greeting does not come in time, or not before the stop.
 pub(super) struct Greeted {
     bytes: Box<dyn Duplex>,
+    stop: Stop,
     /// Until it is complete.
     awaited: Option<(Greeting, Pin<Box<Sleep>>)>,
 }
 
 impl Greeted {
-    pub fn new(bytes: Box<dyn Duplex>) -> Greeted {
-        Greeted { bytes, awaited: Some((Greeting::default(), Box::pin(sleep(GREETING)))) }
+    pub fn new(bytes: Box<dyn Duplex>, stop: Stop) -> Greeted {
+        Greeted { bytes, stop, awaited: Some((Greeting::default(), Box::pin(sleep(GREETING)))) }
     }
 }
 
@@ -34,11 +35,14 @@ impl AsyncRead for Greeted {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let read = Pin::new(&mut self.bytes).poll_read(cx, buffer);
-        if let Some((greeting, late)) = &mut self.awaited {
+        let Greeted { bytes, stop, awaited } = &mut *self;
+        let read = Pin::new(bytes).poll_read(cx, buffer);
+        if let Some((greeting, late)) = awaited {
             greeting.take(&buffer.filled()[before..]);
             if greeting.is_complete() {
-                self.awaited = None;
+                *awaited = None;
+            } else if stop.is_asked() {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
             } else if late.as_mut().poll(cx).is_ready() {
                 tracing::info!("closed a connection of a client that did not begin to speak HTTP/2");
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));

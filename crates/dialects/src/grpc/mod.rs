@@ -38,7 +38,7 @@ use greeting::Greeted;
 use health::Health;
 
 pub(crate) use calls::Asked;
-pub(crate) use endpoint::endpoint;
+pub(crate) use endpoint::{endpoint, is_connect_error, root};
 pub(crate) use timeout::time_left;
 
 /// Requests that one connection may have open: two sessions' worth. More wait at the client.
@@ -81,9 +81,10 @@ impl Grpc {
     /// Serves one connection, see [`crate::Dialect::serve`].
     pub fn serve(&self, stream: Stream, store: Arc<Store>, mut stop: Stop) -> Serving {
         let Stream { bytes, account } = stream;
+        let bytes = Greeted::new(bytes, stop.clone());
         let calls = Calls::new(self.routes.clone(), Caller { store, account });
         Box::pin(async move {
-            let connection = builder().serve_connection(TokioIo::new(Greeted::new(bytes)), calls);
+            let connection = builder().serve_connection(TokioIo::new(bytes), calls);
             let mut connection = pin!(connection);
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use kv::{Charge, Completions, Error, KeyValue, Reply, Request};
-use tokio::sync::oneshot;
+use kv::{Error, Reply, Request};
 
 use super::key_value::weigh;
 use super::reply::{self, Shape};
 use super::{AnyRequest, AnyResponse, BATCH_OPERATIONS_MAX, MESSAGE_BYTES_MAX, proto, request, status};
-use crate::account::{Tab, admit, deadline};
-use crate::ask::unanswered;
+use crate::account::{Tab, admit};
+use crate::ask::ask_all;
 use crate::{Clock, Store};
 
 /// What an operation holds beside its bytes: its part in the store. It has no stream and task of its own.
@@ -17,9 +16,6 @@ const OPERATION_BYTES: usize = 1 << 10;
 
 /// What a result may weigh beside its own bytes: its tag and length in the batch, and the error that tells it has no room.
 const RESULT_FRAME_BYTES: usize = 512;
-
-/// The answers in the order of the requests; `None` where the store dropped a request.
-type Replies = Vec<Option<Result<Reply, Error>>>;
 
 /// One result per operation, in order. An operation that makes no sense is answered as such; the others are asked.
 pub(super) async fn ask(
@@ -48,9 +44,7 @@ pub(super) async fn ask(
             Ok(shape)
         })
         .collect();
-    let longest = requests.iter().map(|request| request.timeout).max().unwrap_or_default();
-    let _turn = tab.room(deadline(longest), false).await?;
-    let replies = submit(&*store.keys, requests, tab.charge.clone()).await;
+    let replies = ask_all(&*store.keys, requests, tab).await?;
     Ok(proto::BatchResponse { results: results(asked, replies) })
 }
 
@@ -72,60 +66,14 @@ pub(super) fn decode(
     Ok((shape, request))
 }
 
-async fn submit(kv: &dyn KeyValue, requests: Vec<Request>, charge: Charge) -> Replies {
-    if requests.is_empty() {
-        return Vec::new();
-    }
-    let (send, receive) = oneshot::channel();
-    let results = requests.iter().map(|_| None).collect::<Vec<_>>();
-    let collect = Collect { left: results.len(), results, send: Some(send), charge };
-    kv.submit(requests, Box::new(collect));
-    receive.await.expect("the results are sent at the latest when they are dropped")
-}
-
-/// Gathers the answers of a batch; sends them when all are there, or when the store drops it.
-struct Collect {
-    results: Replies,
-    left: usize,
-    send: Option<oneshot::Sender<Replies>>,
-    charge: Charge,
-}
-
-impl Collect {
-    fn finish(&mut self) {
-        if let Some(send) = self.send.take() {
-            let _ = send.send(std::mem::take(&mut self.results)); // The caller may have gone away.
-        }
-    }
-}
-
-impl Completions for Collect {
-    fn complete(&mut self, index: usize, result: Result<Reply, Error>) {
-        let before = self.results[index].replace(result);
-        assert!(before.is_none(), "a store answers each request once");
-        self.left -= 1;
-        if self.left == 0 {
-            self.finish();
-        }
-    }
-
-    fn charge(&self) -> Charge {
-        self.charge.clone()
-    }
-}
-
-impl Drop for Collect {
-    fn drop(&mut self) {
-        self.finish();
-    }
-}
-
-fn results(asked: Vec<Result<Shape, Error>>, replies: Replies) -> Vec<proto::OperationResult> {
+fn results(
+    asked: Vec<Result<Shape, Error>>,
+    replies: Vec<Result<Reply, Error>>,
+) -> Vec<proto::OperationResult> {
     let mut replies = replies.into_iter();
     let answer = |asked: Result<Shape, Error>| {
         let shape = asked?;
-        let reply = replies.next().expect("each request that was submitted has its place");
-        let reply = reply.unwrap_or_else(|| Err(unanswered(shape.is_read())))?;
+        let reply = replies.next().expect("each request that was asked has its place")?;
         reply::encode(&shape, reply).map(|response| (shape, response))
     };
     let answers: Vec<_> = asked.into_iter().map(answer).collect();

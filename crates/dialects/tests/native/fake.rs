@@ -256,16 +256,7 @@ impl Node {
 
     pub async fn start_at(id: u64, address: &str) -> Node {
         let fake = Fake::new(id);
-        let (serving, wants) = watch::channel(true);
-        let store = Arc::new(Store {
-            keys: fake.clone(),
-            cluster: fake.clone(),
-            clock: Arc::new(|| NOW),
-            keyspace: Request::KEYSPACE.into(),
-            advertise: address.to_owned(),
-            serving: wants,
-            end: None,
-        });
+        let (serving, store) = store(&fake);
         let address = address.to_owned();
         let ((started, start), (stop, stopped)) = (oneshot::channel(), oneshot::channel());
         let serve = async move {
@@ -293,6 +284,21 @@ impl Drop for Node {
         let ended = self.thread.take().map(JoinHandle::join);
         assert!(matches!(ended, Some(Ok(()))) || thread::panicking(), "the node panicked");
     }
+}
+
+/// What stands behind a listener of a node, and whether it wants requests.
+pub fn store(fake: &Arc<Fake>) -> (watch::Sender<bool>, Arc<Store>) {
+    let (serving, wants) = watch::channel(true);
+    let store = Store {
+        keys: fake.clone(),
+        cluster: fake.clone(),
+        clock: Arc::new(|| NOW),
+        keyspace: Request::KEYSPACE.into(),
+        advertise: "somewhere:1".into(),
+        serving: wants,
+        end: None,
+    };
+    (serving, Arc::new(store))
 }
 
 /// Serves whoever connects.

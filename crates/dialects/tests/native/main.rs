@@ -10,3 +10,4 @@ mod one_cluster;
 mod request;
 mod round_trip;
 mod services;
+mod stop;

@@ -109,6 +109,7 @@ impl Test {
             pid: 1,
             address: String::new(),
             rejoining: false,
+            volatile: false,
         };
         let script = || Script {
             due: Instant::MAX,

@@ -271,6 +271,7 @@ impl Node {
             pid: me.0 as u32,
             address: format!("127.0.0.1:{}", me.0),
             rejoining: false,
+            volatile: false,
         };
         let driver = Driver::new(config, Recovery::default(), &applied, now(1_000_000, 0)).unwrap();
         let executor = Executor::new(table);

@@ -50,7 +50,7 @@ pub fn peers_samples() -> Vec<Bytes> {
 fn config() -> Config {
     Config {
         name: "n1".into(),
-        data: "data".into(),
+        data: Some("data".into()),
         listen: Vec::new(),
         peers: ["n3", "n1", "n2"].map(|name| (name.into(), String::new())).to_vec(),
         engine: Kind::Disk,
@@ -61,7 +61,7 @@ fn config() -> Config {
         entry_cache_bytes: 0,
         checkpoint_bytes: 0,
         rejoin: false,
-        journal_stderr: false,
+        stderr: crate::Stderr::Nothing,
     }
 }
 

@@ -20,8 +20,8 @@ pub(crate) struct Identities {
 impl Identities {
     /// Of a data folder.
     pub fn new(folder: Folder) -> Result<Identities, crate::Failure> {
-        let greeter = Greeter::new(folder.identity.clone(), folder.incarnations()?);
-        let cluster = watch::Sender::new(folder.identity.cluster);
+        let greeter = Greeter::new(folder.identity().clone(), folder.incarnations()?);
+        let cluster = watch::Sender::new(folder.identity().cluster);
         Ok(Identities { folder, greeter: Mutex::new(greeter), cluster })
     }
 

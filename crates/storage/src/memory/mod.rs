@@ -1,7 +1,8 @@
 //! The engine `memory`: all rows in a persistent map, and on disk one checkpoint file.
 //!
 //! The map shares its nodes with its clones, so a view or a flush costs nothing to begin; writes made meanwhile copy
-//! what they touch. A flush writes the whole map to a new file and then removes the older one.
+//! what they touch. A flush writes the whole map to a new file and then removes the older one. A volatile engine has no
+//! folder, and a flush of it has nothing to do.
 //!
 //! # Caveats
 //!
@@ -33,7 +34,8 @@ pub(crate) struct Memory {
 
 /// What the engine and its flushes share.
 struct Files {
-    folder: PathBuf,
+    /// `None` = no checkpoint is ever written.
+    folder: Option<PathBuf>,
     /// Number of the newest checkpoint; held while one is written.
     newest: Mutex<u64>,
     /// Of the bytes ever written, those that a checkpoint holds.
@@ -51,15 +53,17 @@ impl Memory {
         checkpoint::remove_unfinished(folder)?;
         let newest = checkpoint::list(folder)?.last().copied().unwrap_or(0);
         let map = if newest == 0 { Map::new() } else { checkpoint::read(folder, newest)? };
-        let files = Files { folder: folder.into(), newest: Mutex::new(newest), flushed: AtomicU64::new(0) };
-        Ok(Memory { map, files: Arc::new(files), next: newest + 1, written: 0 })
+        Ok(Memory::new(map, Some(folder.into()), newest))
     }
 
-    /// Without a folder: it must not be flushed.
-    pub(crate) fn without_files() -> Memory {
-        let (newest, flushed) = Default::default();
-        let files = Files { folder: PathBuf::new(), newest, flushed };
-        Memory { map: Map::new(), files: Arc::new(files), next: 1, written: 0 }
+    /// An empty one without files.
+    pub fn volatile() -> Memory {
+        Memory::new(Map::new(), None, 0)
+    }
+
+    fn new(map: Map, folder: Option<PathBuf>, newest: u64) -> Memory {
+        let files = Files { folder, newest: Mutex::new(newest), flushed: AtomicU64::new(0) };
+        Memory { map, files: Arc::new(files), next: newest + 1, written: 0 }
     }
 }
 
@@ -169,9 +173,11 @@ impl Flush for Checkpoint {
         let mut newest = self.files.newest.lock().expect("writing a checkpoint does not panic");
         assert_ne!(*newest, self.number, "a checkpoint is written once under its number");
         if *newest < self.number {
-            checkpoint::write(&self.files.folder, self.number, &self.map)?;
+            if let Some(folder) = &self.files.folder {
+                checkpoint::write(folder, self.number, &self.map)?;
+                checkpoint::remove_below(folder, self.number);
+            }
             *newest = self.number;
-            checkpoint::remove_below(&self.files.folder, self.number);
         }
         self.files.flushed.fetch_max(self.written, Ordering::AcqRel);
         Ok(())

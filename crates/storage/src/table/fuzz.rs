@@ -31,7 +31,7 @@ pub fn table() -> Table {
 
 /// An engine without files.
 pub fn engine() -> Box<dyn Engine> {
-    Box::new(Memory::without_files())
+    Box::new(Memory::volatile())
 }
 
 /// A revision as it is stored.

@@ -9,4 +9,5 @@ mod full;
 mod harness;
 mod histories;
 mod model;
+mod nowhere;
 mod round_trip;

@@ -8,7 +8,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::Link;
-use super::node::root;
+use crate::grpc::{is_connect_error, root};
 use crate::native::cluster::Told;
 use crate::native::proto::cluster_client::ClusterClient;
 use crate::native::proto::key_value_client::KeyValueClient;
@@ -155,18 +155,6 @@ impl Link {
     fn nonsense(&self, error: reply::Malformed) -> Failure {
         let why = format!("{}: {error}", self.node.address);
         Failure { is_transient: false, ..Failure::lost(why) }
-    }
-}
-
-fn is_connect_error(mut error: &(dyn std::error::Error + 'static)) -> bool {
-    loop {
-        if error.is::<tonic::ConnectError>() {
-            return true;
-        }
-        match error.source() {
-            Some(source) => error = source,
-            None => return false,
-        }
     }
 }
 

@@ -171,7 +171,7 @@ impl Node {
         let dial = self.runtime.spawn(async move { tokio::time::timeout(limit, endpoint.connect()).await });
         match dial.await {
             Ok(Ok(Ok(channel))) => Ok(channel),
-            Ok(Ok(Err(error))) => Err(format!("cannot connect to {}: {}", self.address, root(&error))),
+            Ok(Ok(Err(error))) => Err(format!("cannot connect to {}: {}", self.address, grpc::root(&error))),
             Ok(Err(_)) => Err(format!("cannot connect to {}: no answer within {limit:?}", self.address)),
             Err(_) => Err("the client's tokio runtime has ended: keep it as long as the client".into()),
         }
@@ -201,13 +201,4 @@ impl Link {
             self.node.avoid();
         }
     }
-}
-
-/// The cause at the bottom of an error: the one that says something.
-pub(super) fn root(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }

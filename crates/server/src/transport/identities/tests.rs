@@ -17,7 +17,7 @@ impl Nodes {
     fn config(&self, folder: &str, name: &str, names: &[&str], rejoin: bool) -> crate::Config {
         crate::Config {
             name: name.into(),
-            data: self.0.path().join(folder),
+            data: Some(self.0.path().join(folder)),
             listen: Vec::new(),
             peers: names.iter().map(|name| (name.to_string(), String::new())).collect(),
             engine: storage::Kind::Memory,
@@ -28,7 +28,7 @@ impl Nodes {
             entry_cache_bytes: 0,
             checkpoint_bytes: crate::Config::CHECKPOINT_BYTES,
             rejoin,
-            journal_stderr: false,
+            stderr: crate::Stderr::Nothing,
         }
     }
 
@@ -60,7 +60,7 @@ fn cluster(node: &Identities) -> Option<ClusterId> {
 
 /// One calls another: what it comes to for the caller.
 fn call(caller: &Identities, called: &Identities) -> Met {
-    let to = called.folder.identity.me;
+    let to = called.folder.identity().me;
     let welcome = called.answer(&caller.hello(to, Purpose::Ordered)).unwrap();
     caller.meet(to, &welcome).unwrap()
 }
@@ -118,8 +118,8 @@ fn folder_gives_the_ids_and_not_the_order_of_names() {
     written["nodes"][0]["id"] = 70.into();
     std::fs::write(&file, written.to_string()).unwrap();
     let one = nodes.open("n1");
-    assert_eq!(one.folder.identity.me, NodeId(70));
-    assert_eq!(one.folder.identity.others().collect::<Vec<_>>(), [NodeId(2), NodeId(3)]);
+    assert_eq!(one.folder.identity().me, NodeId(70));
+    assert_eq!(one.folder.identity().others().collect::<Vec<_>>(), [NodeId(2), NodeId(3)]);
     drop(one);
     // It has to be one of those that it lists.
     written["id"] = 5.into();

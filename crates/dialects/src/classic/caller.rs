@@ -1,0 +1,84 @@
+//! Who calls, and the store that the call is asked of.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kv::{Answer, Error, Op, Request, Share};
+use tokio::time::Instant;
+
+use crate::account::{Tab, admit};
+use crate::ask::{ask, ask_all};
+use crate::grpc::{Asked, time_left};
+use crate::{End, Store};
+
+/// One call over a classic wire. It may be many requests to the store.
+pub(super) struct Caller {
+    /// What is asked.
+    pub(super) store: Arc<Store>,
+    tab: Tab,
+    /// When the client waits no more; `None` = it did not say.
+    until: Option<Instant>,
+}
+
+impl Caller {
+    /// Who sent a request, and its message. [`Error::Unavailable`] as long as the node belongs to no cluster.
+    pub(super) fn of<T>(request: tonic::Request<T>) -> Result<(Caller, T), Error> {
+        let (metadata, mut extensions, message) = request.into_parts();
+        let Asked { store, tab } = Asked::take(&mut extensions);
+        store.cluster.id()?;
+        let until = time_left(&metadata).and_then(|time| Instant::now().checked_add(time));
+        Ok((Caller { store, tab, until }, message))
+    }
+
+    /// Counts more bytes against the caller's connection, until the call is over.
+    pub(super) fn hold(&self, bytes: usize) -> Result<(), Error> {
+        admit(&self.tab.charge.request, bytes)
+    }
+
+    /// Asks one thing of the keyspace. Returns what its answer holds of the connection too, until it has left.
+    pub(super) async fn ask(&self, op: Op) -> Result<(Answer, Share), Error> {
+        let request = self.request(op)?;
+        let (reply, share) = ask(&*self.store.keys, request, self.fresh_tab()).await?;
+        Ok((reply.answer, share))
+    }
+
+    /// Asks many things that have nothing to do with each other. One answer each, in their order.
+    pub(super) async fn ask_all(&self, ops: Vec<Op>) -> Result<Vec<Result<Answer, Error>>, Error> {
+        let requests = ops.into_iter().map(|op| self.request(op)).collect::<Result<_, _>>()?;
+        let replies = ask_all(&*self.store.keys, requests, &self.fresh_tab()).await?;
+        Ok(replies.into_iter().map(|reply| reply.map(|reply| reply.answer)).collect())
+    }
+
+    /// What has the process end when the answer has left. [`Error::Conflict`] where clients may not.
+    pub(super) fn end(&self) -> Result<&End, Error> {
+        self.store.end.as_deref().ok_or_else(|| {
+            Error::Conflict(
+                "clients of this listener may not end the node: stop its process with SIGTERM, or let them with `may-end`".into(),
+            )
+        })
+    }
+
+    fn request(&self, op: Op) -> Result<Request, Error> {
+        op.validate()?;
+        Ok(Request { keyspace: self.store.keyspace.clone(), timeout: self.time()?, ..Request::new(op) })
+    }
+
+    /// How long the next request may wait.
+    fn time(&self) -> Result<Duration, Error> {
+        let left =
+            self.until.map_or(Request::TIMEOUT, |until| until.saturating_duration_since(Instant::now()));
+        if left.is_zero() {
+            return Err(Error::Unavailable(
+                "the deadline that came with the call is over: give it more time".into(),
+            ));
+        }
+        Ok(left.min(Request::TIMEOUT))
+    }
+
+    /// Each request's answer is counted by itself: that of the one before it is gone.
+    fn fresh_tab(&self) -> Tab {
+        let mut tab = self.tab.clone();
+        tab.begin_again();
+        tab
+    }
+}

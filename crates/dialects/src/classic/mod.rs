@@ -1,0 +1,8 @@
+//! The wires of earlier systems, so that their clients go on as they are. Each is a thin translation: what it stores lies
+//! in an ordinary keyspace, with the same log, engines and limits as everything else.
+//!
+//! - [`pairs`]: texts under numbers, insert-if-absent, and a central server that says who has which.
+
+mod caller;
+mod connection;
+pub mod pairs;
