@@ -221,7 +221,7 @@ class Ran(NamedTuple):
     err: str
 
 
-def run(*arguments, feed=b"", as_file=False):
+def run(*arguments, feed=b"", as_file=False, seconds=2 * PATIENCE_SECONDS):
     """Runs `capstan classic ..` with `feed` on its stdin: from a pipe, or from a file."""
     command = [CAPSTAN, "classic", *arguments]
     with tempfile.TemporaryFile() as file:
@@ -230,7 +230,7 @@ def run(*arguments, feed=b"", as_file=False):
             file.seek(0)
         source = {"stdin": file} if as_file else {"input": feed}
         try:
-            ran = subprocess.run(command, capture_output=True, timeout=2 * PATIENCE_SECONDS, check=False, **source)
+            ran = subprocess.run(command, capture_output=True, timeout=seconds, check=False, **source)
         except subprocess.TimeoutExpired as late:
             fail(f"{' '.join(arguments)} goes on for {late.timeout} s: {short(late.stdout)}, {short(late.stderr)}")
     return Ran(ran.returncode, ran.stdout, ran.stderr.decode(errors="replace"))

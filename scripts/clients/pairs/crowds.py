@@ -57,7 +57,8 @@ def insert_many(pair, first):
     parts = [range(first + part, first + KEYS, clients) for part in range(clients)]
     feeds = ["".join(f"I,{key},text {key}\n" for key in part).encode() for part in parts]
     with ThreadPoolExecutor(clients) as threads:
-        for ran in threads.map(lambda feed: lab.run("pair-client", pair.address, feed=feed, as_file=True), feeds):
+        runs = threads.map(lambda feed: lab.run("pair-client", pair.address, feed=feed, as_file=True, seconds=300), feeds)
+        for ran in runs:
             check("a pair-client with many lines", (ran.code, ran.err, set(ran.out.split())), (0, "", {b"0"}))
             check("lines that it printed", ran.out.count(b"\n"), KEYS // clients)
 
