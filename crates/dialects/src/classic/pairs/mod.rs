@@ -71,15 +71,18 @@ pub mod proto {
     /// Of a pair server.
     pub mod keyvalue {
         tonic::include_proto!("keyvalue");
+
+        /// The description, as reflection serves it.
+        pub const DESCRIPTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/keyvalue.bin"));
     }
 
     /// Of a central server.
     pub mod central {
         tonic::include_proto!("central");
-    }
 
-    /// The descriptions of both, as reflection serves them.
-    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pairs.bin"));
+        /// The description, as reflection serves it.
+        pub const DESCRIPTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/central.bin"));
+    }
 }
 
 /// What Insert answers when the text was stored.
