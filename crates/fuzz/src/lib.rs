@@ -80,6 +80,7 @@ pub const TARGETS: &[Target] = &[
     target("cli-line", cli::fuzz::line, Vec::new),
     target("cli-transaction", cli::fuzz::transaction, Vec::new),
     target("cli-notation", cli::fuzz::notation, Vec::new),
+    target("cli-config", cli::fuzz::config, Vec::new),
     target("cli-cluster", cli::fuzz::cluster, Vec::new),
 ];
 
