@@ -158,6 +158,15 @@ mod tests {
     }
 
     #[test]
+    fn listeners_are_bounded() {
+        let tables = |count: u16| -> String {
+            (1..=count).map(|port| format!("[[listen]]\naddress = 'h:{port}'\n")).collect()
+        };
+        assert!(decode(tables(16).as_bytes()).is_ok());
+        assert_eq!(refused(&tables(17)), (34, "a node has at most 16 listeners".into()));
+    }
+
+    #[test]
     fn advertise_beside_tables_is_refused() {
         let (line, why) = refused("name = 'n1'\nadvertise = 'h:1'\n[[listen]]\naddress = 'h:1'");
         assert!(line == 2 && why.contains("write it into one of them"), "line {line}: {why}");

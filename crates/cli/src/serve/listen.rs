@@ -55,7 +55,7 @@ impl Key {
         for table in tables {
             let span = table.get_ref().address.span();
             listeners.push(listener(table)?);
-            check_places(&listeners).map_err(|why| (span, why))?;
+            check(&listeners).map_err(|why| (span, why))?;
         }
         Ok(listeners)
     }
@@ -76,10 +76,12 @@ pub fn all(
     };
     first.advertise = advertise.or(first.advertise);
     listeners.insert(0, first);
-    check_places(&listeners)?;
+    check(&listeners)?;
     Ok(listeners)
 }
 
+/// Their sockets are among the few files that a node keeps for itself, apart from those of connections.
+const LISTENERS_MAX: usize = 16;
 const NATIVE: &str = "native";
 const NO_NATIVE: &str = "this node has no listener of the dialect native, by which clients and tools find it: give --listen \
                          HOST:PORT, or a table [[listen]] without a dialect";
@@ -98,8 +100,12 @@ fn listener(table: Spanned<Table>) -> Result<Listen, Wrong> {
     Ok(Listen { dialect: named, address, advertise, keyspace, may_end })
 }
 
-/// That no listener is where another one is. What else the names of hosts stand for shows when they are listened on.
-fn check_places(listeners: &[Listen]) -> Result<(), String> {
+/// That they are not too many, and none is where another one is. What else the names of hosts stand for shows when they are
+/// listened on.
+fn check(listeners: &[Listen]) -> Result<(), String> {
+    if listeners.len() > LISTENERS_MAX {
+        return Err(format!("a node has at most {LISTENERS_MAX} listeners"));
+    }
     for (index, Listen { address, .. }) in listeners.iter().enumerate() {
         let others = listeners[..index].iter().map(|other| &other.address);
         if let Some(other) = others.into_iter().find(|other| overlap(other, address)) {

@@ -130,8 +130,21 @@ async fn owner_that_is_unavailable_is_asked_no_more_and_keeps_its_keys() {
     assert_eq!(tour.directory.register(tour.old.address.clone(), keys.clone()).await, Ok(4_000));
     tour.old.store.judge(vec![Some(Error::Unavailable("it is stopping".into())); 4_000]);
     assert_eq!(tour.new_registers(&keys).await, Ok(0));
-    assert!(tour.old.store.seen().len() < 1_000, "{} keys were asked for", tour.old.store.seen().len());
+    let asked = |op: &Op| matches!(op, Op::Get { .. });
+    let of_a_later_part = |op: &Op| matches!(op, Op::Get { key: one, .. } if one[..] > key(1_023)[..]);
+    assert!((1..1_000).contains(&count(&tour.old.store, asked)));
+    assert_eq!(count(&tour.old.store, of_a_later_part), 0);
     assert_eq!(tour.owner(3_999), tour.old.address);
+}
+
+#[tokio::test]
+async fn owner_that_is_unavailable_for_a_moment_is_asked_again() {
+    let tour = Tour::start().await;
+    tour.old_has(&[(1, "same")]).await;
+    tour.new_has(&[(1, "same")]).await;
+    tour.old.store.judge([Some(Error::Unavailable("an election".into()))]);
+    assert_eq!(tour.new_registers(&[1]).await, Ok(1));
+    assert_eq!(tour.owner(1), tour.new.address);
 }
 
 #[tokio::test]
