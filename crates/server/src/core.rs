@@ -21,6 +21,8 @@ use crate::transport::Transport;
 
 /// The driver is given the time at least so often: half of the protocols' tick.
 const TICK: Duration = Duration::from_millis(25);
+/// With no more than so many inputs in a turn there is time to sync in this thread.
+const QUIET_INPUTS_MAX: usize = 2;
 /// How often all that is ready on this thread runs before a turn: sockets are read first, and then who waits for them.
 const GATHERINGS: usize = 2;
 /// A turn that takes longer than this is told in the journal: heartbeats were late.
@@ -93,8 +95,15 @@ impl Core {
                 self.receive(message, &mut inputs)?;
             }
             loop {
+                let is_quiet = inputs.len() <= QUIET_INPUTS_MAX;
                 self.turn(&mut inputs, &mut work);
+                let append = if is_quiet { only_append(&mut work) } else { None };
                 self.carry_out(&mut work, &mut inputs)?;
+                if let Some(append) = append {
+                    // What goes to other nodes leaves first: they sync meanwhile.
+                    tokio::task::yield_now().await;
+                    inputs.extend(self.log.append_here(append)?);
+                }
                 if inputs.is_empty() {
                     break;
                 }
@@ -195,5 +204,23 @@ impl Core {
             None => {}
         }
         false
+    }
+}
+
+/// Takes the append out of a turn's work, if there is one and it is no part of a checkpoint.
+fn only_append(work: &mut Vec<Work>) -> Option<Request> {
+    let is_append = |work: &Work| matches!(work, Work::Append { .. });
+    let place = work.iter().position(is_append)?;
+    if work[place + 1..].iter().any(is_append) {
+        return None;
+    }
+    match work.remove(place) {
+        Work::Append { ticket, records, checkpoint: false } => {
+            Some(Request::Append { ticket, records, checkpoint: false })
+        }
+        other => {
+            work.insert(place, other);
+            None
+        }
     }
 }

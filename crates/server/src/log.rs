@@ -1,45 +1,117 @@
 //! The log's thread: it gives the owner of the log all that queued while it was busy, which is one write and one sync, and carries
 //! out what follows. What that is, [`node::log`] decides.
+//!
+//! While little happens, the driver's own thread does it ([`Requests::append_here`]): a sync costs less than waking another thread
+//! and being woken by it, and nothing else waits for the driver meanwhile. Whoever does it holds the keeper, so appends keep
+//! their order: the thread takes what is queued only when it holds the keeper, and the driver appends only when nothing is
+//! queued.
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
+use node::Input;
 use node::log::{Owner, Report, Request, Settings};
+use replication::Instant;
 use wal::{Disk, FileDisk, Log, Nowhere, OpenError, Position, Record};
 
 use crate::Failure;
 use crate::inbox::{Inbox, Message, thread};
 use crate::time::now;
 
-/// What wakes the log's thread.
-enum Wake {
-    /// Its owner is asked something.
-    Ask(Request),
-    /// The disk has finished something in the background.
-    Disk,
+/// Asks for what the log is to do.
+#[derive(Clone)]
+pub(crate) struct Requests(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    /// From the start until it has finished or failed.
+    keeper: Mutex<Option<Keeper>>,
 }
 
-/// Asks the log's thread.
-#[derive(Clone)]
-pub(crate) struct Requests(Sender<Wake>);
+/// What wakes the log's thread.
+#[derive(Default)]
+struct Queue {
+    requests: Vec<Request>,
+    /// The disk has finished something in the background, or the owner wants its turn at another time.
+    is_woken: bool,
+}
 
 impl Requests {
-    /// Asks; never waits.
+    /// Asks the thread; never waits.
     pub fn ask(&self, request: Request) {
-        // When the thread has ended, its reason is in the inbox.
-        let _ = self.0.send(Wake::Ask(request));
+        self.0.queue().requests.push(request);
+        self.0.wake.notify_one();
+    }
+
+    /// Appends and syncs in this thread if the log has nothing else to do, else asks its thread. What follows at once is returned.
+    pub fn append_here(&self, request: Request) -> Result<Vec<Input>, Failure> {
+        let mut keeper = match self.0.keeper.try_lock() {
+            Ok(keeper) => keeper,
+            Err(TryLockError::WouldBlock) => {
+                self.ask(request);
+                return Ok(Vec::new());
+            }
+            Err(TryLockError::Poisoned(_)) => panic!("{PANICKED}"),
+        };
+        let is_idle = self.0.queue().requests.is_empty();
+        let Some(keeper) = keeper.as_mut().filter(|_| is_idle) else {
+            self.ask(request);
+            return Ok(Vec::new());
+        };
+        keeper.owner.take(request);
+        let inputs = keeper.turn()?;
+        if keeper.owner.due() != keeper.awaited {
+            self.0.disk_woke();
+        }
+        Ok(inputs)
     }
 }
 
-/// An open log with the requests that it wakes itself with.
+const PANICKED: &str = "a panic of the log ends the process";
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().expect("no holder of the queue panics")
+    }
+
+    fn disk_woke(&self) {
+        self.queue().is_woken = true;
+        self.wake.notify_one();
+    }
+
+    /// The thread: until the owner has finished.
+    fn run(&self, inbox: &Inbox) -> Result<(), Failure> {
+        loop {
+            let patience = {
+                let mut held = self.keeper.lock().expect(PANICKED);
+                let keeper = held.as_mut().expect("it is there until this thread ends");
+                let Queue { requests, .. } = std::mem::take(&mut *self.queue());
+                requests.into_iter().for_each(|request| keeper.owner.take(request));
+                keeper.turn()?.into_iter().for_each(|input| inbox.input(input));
+                if keeper.owner.is_finished() {
+                    *held = None;
+                    return Ok(());
+                }
+                keeper.patience()
+            };
+            let queue = self.queue();
+            if queue.requests.is_empty() && !queue.is_woken {
+                // Whichever it is, time or a request: the next turn sees.
+                drop(self.wake.wait_timeout(queue, patience).expect("no holder of the queue panics"));
+            }
+        }
+    }
+}
+
+/// An open log.
 pub(crate) struct OpenLog {
     log: Log,
     disk: Box<dyn Disk + Send>,
     requests: Requests,
-    receiver: Receiver<Wake>,
 }
 
 /// Opens the log in a folder, or one that is kept nowhere; `visit` gets its records in order.
@@ -48,7 +120,7 @@ pub(crate) fn open(
     log_id: u64,
     visit: &mut dyn FnMut(Record) -> Result<(), Failure>,
 ) -> Result<OpenLog, Failure> {
-    let (requests, receiver) = channel();
+    let requests = Requests(Arc::default());
     let cannot = |why: String| {
         let place = folder.map_or("memory".into(), |folder| folder.display().to_string());
         Failure::Refused(format!(
@@ -56,7 +128,7 @@ pub(crate) fn open(
              start it with --rejoin: they make it whole"
         ))
     };
-    let mut disk = disk(folder, requests.clone()).map_err(|error| cannot(error.to_string()))?;
+    let mut disk = disk(folder, &requests).map_err(|error| cannot(error.to_string()))?;
     let mut bad = Ok(());
     let mut each = |_: Position, record: Record| {
         if bad.is_ok() {
@@ -72,16 +144,13 @@ pub(crate) fn open(
     if let Some(cut) = recovered.cut {
         tracing::warn!(?cut, "cut a torn write off the end of the log: it was not acknowledged");
     }
-    Ok(OpenLog { log, disk, requests: Requests(requests), receiver })
+    Ok(OpenLog { log, disk, requests })
 }
 
-fn disk(folder: Option<&Path>, requests: Sender<Wake>) -> io::Result<Box<dyn Disk + Send>> {
+fn disk(folder: Option<&Path>, requests: &Requests) -> io::Result<Box<dyn Disk + Send>> {
     let Some(folder) = folder else { return Ok(Box::new(Nowhere::new())) };
-    let wake = move || {
-        // The thread may have ended already.
-        let _ = requests.send(Wake::Disk);
-    };
-    Ok(Box::new(FileDisk::open(folder, Box::new(wake))?))
+    let shared = requests.0.clone();
+    Ok(Box::new(FileDisk::open(folder, Box::new(move || shared.disk_woke()))?))
 }
 
 impl OpenLog {
@@ -93,12 +162,13 @@ impl OpenLog {
     /// Starts the thread, which ends with [`Message::LogEnded`] when its owner has [finished](Request::Finish). `begins` is
     /// called before the first word that something is durable.
     pub fn start(self, inbox: Arc<Inbox>, begins: Begins, settings: Settings) {
-        let OpenLog { log, disk, requests, receiver } = self;
+        let OpenLog { log, disk, requests: Requests(shared) } = self;
         let owner = Owner::new(log, settings, now().instant);
-        let keeper = Keeper { owner, disk, inbox: inbox.clone(), begins: Some(begins), _requests: requests };
+        let keeper = Keeper { owner, disk, begins: Some(begins), awaited: None };
+        *shared.keeper.lock().expect(PANICKED) = Some(keeper);
         let to = inbox.clone();
         let run = move || {
-            let ended = keeper.run(&receiver);
+            let ended = shared.run(&to);
             to.push(ended.map_or_else(Message::Fatal, |()| Message::LogEnded));
         };
         thread(&inbox, "log", run);
@@ -108,49 +178,35 @@ impl OpenLog {
 /// Notes in the data folder that there is a log from now on.
 pub(crate) type Begins = Box<dyn FnOnce() -> io::Result<()> + Send>;
 
-/// What the thread has.
+/// The owner of the log, and what its turns need.
 struct Keeper {
     owner: Owner,
     disk: Box<dyn Disk + Send>,
-    inbox: Arc<Inbox>,
     /// Until it is called.
     begins: Option<Begins>,
-    /// So that the other end of what it receives is never gone.
-    _requests: Requests,
+    /// When the thread gives it a turn by itself.
+    awaited: Option<Instant>,
 }
 
 impl Keeper {
-    fn run(mut self, receiver: &Receiver<Wake>) -> Result<(), Failure> {
-        loop {
-            let report = self.owner.turn(&mut *self.disk, now().instant);
-            self.carry_out(report.map_err(|fatal| Failure::Failed(fatal.to_string()))?)?;
-            if self.owner.is_finished() {
-                return Ok(());
-            }
-            // It holds a sender itself, so an error is the end of its patience.
-            if let Ok(wake) = receiver.recv_timeout(self.patience()) {
-                self.take(wake);
-            }
-            receiver.try_iter().for_each(|wake| self.take(wake));
-        }
-    }
-
-    /// How long it may sleep.
-    fn patience(&self) -> Duration {
-        self.owner.due().map_or(Duration::MAX, |due| Duration::from_micros(due.since(now().instant)))
-    }
-
-    fn take(&mut self, wake: Wake) {
-        match wake {
-            Wake::Ask(request) => self.owner.take(request),
-            Wake::Disk => {}
-        }
-    }
-
-    fn carry_out(&mut self, report: Report) -> Result<(), Failure> {
+    /// A turn; returns what the driver is given.
+    fn turn(&mut self) -> Result<Vec<Input>, Failure> {
+        let report = self.owner.turn(&mut *self.disk, now().instant);
+        let report = report.map_err(|fatal| Failure::Failed(fatal.to_string()))?;
         if let Some(begins) = self.begins.take_if(|_| report.begun) {
             begins().map_err(|error| Failure::Failed(error.to_string()))?;
         }
+        self.note(&report);
+        Ok(report.inputs().collect())
+    }
+
+    /// How long the thread may sleep.
+    fn patience(&mut self) -> Duration {
+        self.awaited = self.owner.due();
+        self.awaited.map_or(Duration::MAX, |due| Duration::from_micros(due.since(now().instant)))
+    }
+
+    fn note(&self, report: &Report) {
         match report.full {
             Some(true) => {
                 let why = self.owner.refusal();
@@ -159,8 +215,6 @@ impl Keeper {
             Some(false) => tracing::info!("the disk has space again: writes go on"),
             None => {}
         }
-        report.inputs().for_each(|input| self.inbox.input(input));
-        Ok(())
     }
 }
 
@@ -168,10 +222,8 @@ impl Keeper {
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use bytes::Bytes;
-    use node::Input;
-
     use super::*;
+    use bytes::Bytes;
 
     /// Waits for a message that is looked for.
     async fn until(inbox: &Inbox, is: impl Fn(&Message) -> bool) {
@@ -216,6 +268,50 @@ mod tests {
         };
         open(Some(folder.path()), 1, count).unwrap();
         assert_eq!(found, 5);
+    }
+
+    fn append(ticket: u64) -> Request {
+        let records = vec![Record { stream: 1, kind: 1, body: Bytes::from_static(b"record") }];
+        Request::Append { ticket, records, checkpoint: false }
+    }
+
+    #[tokio::test]
+    async fn append_here_is_durable_at_once_and_keeps_the_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = open(Some(folder.path()), 1, &mut |_| Ok(())).unwrap();
+        let (requests, inbox) = (log.requests(), Arc::new(Inbox::default()));
+        log.start(inbox.clone(), Box::new(|| Ok(())), Settings::default());
+        let is_durable =
+            |input: &Input, ticket| matches!(input, Input::Durable { ticket: found } if *found == ticket);
+        // The first one waits for a segment to be made.
+        requests.ask(append(1));
+        until(&inbox, |message| matches!(message, Message::Input(input) if is_durable(input, 1))).await;
+        let (mut here, mut seen) = (0, 1);
+        for ticket in 2..=400 {
+            // Some go to the thread, which may be busy with them when the next one comes.
+            let inputs = if ticket % 3 == 0 {
+                requests.ask(append(ticket));
+                Vec::new()
+            } else {
+                requests.append_here(append(ticket)).unwrap()
+            };
+            here += inputs.iter().filter(|input| is_durable(input, ticket)).count();
+            seen = if inputs.is_empty() { seen } else { ticket };
+        }
+        if seen < 400 {
+            until(&inbox, |message| matches!(message, Message::Input(input) if is_durable(input, 400))).await;
+        }
+        assert!(here > 0, "none found the log idle");
+        requests.ask(Request::Finish);
+        until(&inbox, |message| matches!(message, Message::LogEnded)).await;
+        assert!(requests.append_here(append(401)).unwrap().is_empty(), "it takes nothing any more");
+        let mut found = 0;
+        let count = &mut |_| {
+            found += 1;
+            Ok(())
+        };
+        open(Some(folder.path()), 1, count).unwrap();
+        assert_eq!(found, 400);
     }
 
     #[tokio::test]
