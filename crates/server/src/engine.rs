@@ -3,10 +3,13 @@
 //! The engine `memory` never takes long. `disk` may: a large entry, a range, or any job while a flush or a compaction holds
 //! the tree. A few small jobs with nothing of that going on are run at once, which saves two changes of threads.
 //! Flushes and compactions run on a third thread, beside the jobs.
+//!
+//! What is not flushed is in memory, twice at most: what is being written, and what is being flushed. When both are full the
+//! engine's thread waits for the flush, and with it whoever waits for an answer; the driver goes on.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use kv::Op;
@@ -19,7 +22,8 @@ use crate::inbox::{Inbox, Message, thread};
 use crate::journal::Seldom;
 use crate::log::Requests;
 
-/// The table is flushed when it holds this much that is not: it bounds the memory of a node.
+/// The table is flushed when it holds this much that is not: enough that a flush is one long write, and most rows that are
+/// written again and again are flushed once; little enough beside the memory of any machine, at twice as much.
 const UNFLUSHED_BYTES_MAX: u64 = 64 << 20;
 /// So much is flushed after a while, however little is written: space of what was removed comes back, and a start is short.
 const UNFLUSHED_BYTES_AGED: u64 = 1 << 20;
@@ -49,8 +53,9 @@ impl Engine {
         let tidying = Tidying::default();
         let ages = kind == Kind::Disk;
         let (asked, flushed_at) = (false, Instant::now());
+        let (busy_too, flushing) = (busy.clone(), Arc::default());
         let runner =
-            Runner { executor, background, busy: busy.clone(), log, asked, ages, flushed_at, tidying };
+            Runner { executor, background, busy: busy_too, log, asked, ages, flushed_at, flushing, tidying };
         let runner = Arc::new(Mutex::new(runner));
         let thread = (kind == Kind::Disk).then(|| start(runner.clone(), inbox));
         Engine { runner, busy, thread, outstanding: 0 }
@@ -110,7 +115,46 @@ pub(crate) struct Runner {
     /// A flush writes only what is new, so that it is worth it after a while.
     ages: bool,
     flushed_at: Instant,
+    flushing: Arc<Flushing>,
     tidying: Tidying,
+}
+
+/// Flushes that are under way or wait.
+#[derive(Default)]
+struct Flushing {
+    count: Mutex<usize>,
+    ended: Condvar,
+}
+
+impl Flushing {
+    fn begin(self: &Arc<Flushing>) -> Begun {
+        *self.count() += 1;
+        Begun(self.clone())
+    }
+
+    fn is_under_way(&self) -> bool {
+        *self.count() > 0
+    }
+
+    /// Until none is, whether they went well or not.
+    fn wait(&self) {
+        let waited = self.ended.wait_while(self.count(), |count| *count > 0);
+        drop(waited.expect("no holder of the count panics"));
+    }
+
+    fn count(&self) -> MutexGuard<'_, usize> {
+        self.count.lock().expect("no holder of the count panics")
+    }
+}
+
+/// A flush, until it has run or is never going to.
+struct Begun(Arc<Flushing>);
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        *self.0.count() -= 1;
+        self.0.ended.notify_all();
+    }
 }
 
 /// At most one compaction is under way or waits; after one that failed there is a pause.
@@ -142,16 +186,30 @@ impl Runner {
     fn run(&mut self, jobs: Vec<Job>) -> Result<Vec<Done>, EngineError> {
         let mut all = Vec::with_capacity(jobs.len());
         for job in jobs {
+            self.wait_for_room();
             match self.executor.run(job)? {
                 Ran::Done(done) => all.push(done),
-                Ran::Later(later) => {
+                Ran::Later(flush) => {
                     (self.asked, self.flushed_at) = (false, Instant::now());
-                    self.in_background(Box::new(move || later().map(Some)));
+                    let begun = self.flushing.begin();
+                    self.in_background(Box::new(move || {
+                        let flushed = flush().map(Some);
+                        drop(begun);
+                        flushed
+                    }));
                 }
             }
         }
         self.maintain();
         Ok(all)
+    }
+
+    /// Waits for the flush that is under way when what it writes and what came since are as much as may be. Never in the
+    /// driver's thread: what runs there begins while no flush is under way. The engine `memory` has its rows in memory anyway.
+    fn wait_for_room(&self) {
+        if self.ages && self.executor.table().bytes_unflushed() >= 2 * UNFLUSHED_BYTES_MAX {
+            self.flushing.wait();
+        }
     }
 
     fn in_background(&self, work: Background) {
@@ -162,7 +220,7 @@ impl Runner {
 
     fn maintain(&mut self) {
         if self.tidying.may_begin()
-            && let Some(step) = self.executor.table().maintain()
+            && let Some(step) = self.executor.table_mut().maintain()
         {
             self.tidying.under_way.store(true, Ordering::Release);
             let (under_way, failed) = (self.tidying.under_way.clone(), self.tidying.failed.clone());
@@ -175,7 +233,8 @@ impl Runner {
         }
         let unflushed = self.executor.table().bytes_unflushed();
         let is_old = || unflushed >= UNFLUSHED_BYTES_AGED && self.flushed_at.elapsed() >= UNFLUSHED_AGE;
-        if !self.asked && (unflushed >= UNFLUSHED_BYTES_MAX || self.ages && is_old()) {
+        let is_due = !self.asked && !self.flushing.is_under_way();
+        if is_due && (unflushed >= UNFLUSHED_BYTES_MAX || self.ages && is_old()) {
             self.asked = true;
             self.log.ask(Request::CheckpointNow);
         }

@@ -56,13 +56,15 @@
 mod disk;
 mod engine;
 mod format;
+mod fresh;
 mod memory;
 mod table;
 
 pub use engine::{
-    CACHE_BYTES, Engine, EngineError, Flush, Kind, Maintenance, Resources, View, open, open_volatile,
-    open_with,
+    CACHE_BYTES, Engine, EngineError, Flush, Intake, Kind, Maintenance, Resources, Row, View, open,
+    open_volatile, open_with,
 };
+pub use fresh::{Asked, Fresh};
 #[doc(hidden)]
 pub use table::fuzz;
 pub use table::{
