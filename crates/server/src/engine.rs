@@ -2,7 +2,7 @@
 //!
 //! The engine `memory` never takes long. `disk` may: a large entry, a range, or any job while a flush or a compaction holds
 //! the tree. A few small jobs with nothing of that going on are run at once, which saves two changes of threads.
-//! Flushes and compactions run on a third thread, beside the jobs.
+//! Flushes run on a third thread and compactions on a fourth, beside the jobs: no flush waits for a compaction.
 //!
 //! What is not flushed is in memory, twice at most: what is being written, and what is being flushed. When both are full the
 //! engine's thread waits for the flush, and with it whoever waits for an answer; the driver goes on.
@@ -49,13 +49,19 @@ impl Engine {
     /// For this executor; completions that come later go to `inbox`.
     pub fn new(executor: Executor, kind: Kind, inbox: Arc<Inbox>, log: Requests) -> Engine {
         let busy = Arc::new(AtomicUsize::new(0));
-        let background = background(inbox.clone(), busy.clone());
-        let tidying = Tidying::default();
-        let ages = kind == Kind::Disk;
-        let (asked, flushed_at) = (false, Instant::now());
-        let (busy_too, flushing) = (busy.clone(), Arc::default());
-        let runner =
-            Runner { executor, background, busy: busy_too, log, asked, ages, flushed_at, flushing, tidying };
+        let start_background = |name| background(name, inbox.clone(), busy.clone());
+        let runner = Runner {
+            executor,
+            flushes: start_background("flush"),
+            compactions: start_background("compaction"),
+            busy: busy.clone(),
+            log,
+            asked: false,
+            on_disk: kind == Kind::Disk,
+            flushed_at: Instant::now(),
+            flushing: Arc::default(),
+            tidying: Tidying::default(),
+        };
         let runner = Arc::new(Mutex::new(runner));
         let thread = (kind == Kind::Disk).then(|| start(runner.clone(), inbox));
         Engine { runner, busy, thread, outstanding: 0 }
@@ -106,14 +112,15 @@ fn are_short(jobs: &[Job]) -> bool {
 /// Runs jobs one after the other.
 pub(crate) struct Runner {
     executor: Executor,
-    background: Sender<Background>,
+    flushes: Sender<Background>,
+    compactions: Sender<Background>,
     /// Flushes and compactions that are under way or wait.
     busy: Arc<AtomicUsize>,
     log: Requests,
     /// A checkpoint was asked for, and its flush did not come yet.
     asked: bool,
-    /// A flush writes only what is new, so that it is worth it after a while.
-    ages: bool,
+    /// A flush writes only what is new, so that it is worth it after a while, and what is flushed needs no memory.
+    on_disk: bool,
     flushed_at: Instant,
     flushing: Arc<Flushing>,
     tidying: Tidying,
@@ -192,11 +199,14 @@ impl Runner {
                 Ran::Later(flush) => {
                     (self.asked, self.flushed_at) = (false, Instant::now());
                     let begun = self.flushing.begin();
-                    self.in_background(Box::new(move || {
-                        let flushed = flush().map(Some);
-                        drop(begun);
-                        flushed
-                    }));
+                    self.beside(
+                        &self.flushes,
+                        Box::new(move || {
+                            let flushed = flush().map(Some);
+                            drop(begun);
+                            flushed
+                        }),
+                    );
                 }
             }
         }
@@ -205,36 +215,42 @@ impl Runner {
     }
 
     /// Waits for the flush that is under way when what it writes and what came since are as much as may be. Never in the
-    /// driver's thread: what runs there begins while no flush is under way. The engine `memory` has its rows in memory anyway.
+    /// driver's thread: what runs there begins while no flush is under way.
     fn wait_for_room(&self) {
-        if self.ages && self.executor.table().bytes_unflushed() >= 2 * UNFLUSHED_BYTES_MAX {
+        if self.on_disk && self.executor.table().bytes_unflushed() >= 2 * UNFLUSHED_BYTES_MAX {
             self.flushing.wait();
         }
     }
 
-    fn in_background(&self, work: Background) {
+    fn beside(&self, thread: &Sender<Background>, work: Background) {
         self.busy.fetch_add(1, Ordering::AcqRel);
-        // The background thread ends only after a failure, which the inbox has then.
-        let _ = self.background.send(work);
+        // The thread ends only after a failure, which the inbox has then.
+        let _ = thread.send(work);
     }
 
     fn maintain(&mut self) {
+        if let Some(free) = self.executor.table_mut().let_go() {
+            self.beside(&self.flushes, Box::new(move || free().map(|()| None)));
+        }
         if self.tidying.may_begin()
-            && let Some(step) = self.executor.table_mut().maintain()
+            && let Some(step) = self.executor.table().maintain()
         {
             self.tidying.under_way.store(true, Ordering::Release);
             let (under_way, failed) = (self.tidying.under_way.clone(), self.tidying.failed.clone());
-            self.in_background(Box::new(move || {
-                let tidied = step();
-                failed.store(tidied.is_err(), Ordering::Release);
-                under_way.store(false, Ordering::Release);
-                tidied.map(|()| None)
-            }));
+            self.beside(
+                &self.compactions,
+                Box::new(move || {
+                    let tidied = step();
+                    failed.store(tidied.is_err(), Ordering::Release);
+                    under_way.store(false, Ordering::Release);
+                    tidied.map(|()| None)
+                }),
+            );
         }
         let unflushed = self.executor.table().bytes_unflushed();
         let is_old = || unflushed >= UNFLUSHED_BYTES_AGED && self.flushed_at.elapsed() >= UNFLUSHED_AGE;
         let is_due = !self.asked && !self.flushing.is_under_way();
-        if is_due && (unflushed >= UNFLUSHED_BYTES_MAX || self.ages && is_old()) {
+        if is_due && (unflushed >= UNFLUSHED_BYTES_MAX || self.on_disk && is_old()) {
             self.asked = true;
             self.log.ask(Request::CheckpointNow);
         }
@@ -257,7 +273,7 @@ fn start(runner: Arc<Mutex<Runner>>, inbox: Arc<Inbox>) -> Sender<Vec<Job>> {
     sender
 }
 
-fn background(inbox: Arc<Inbox>, busy: Arc<AtomicUsize>) -> Sender<Background> {
+fn background(name: &'static str, inbox: Arc<Inbox>, busy: Arc<AtomicUsize>) -> Sender<Background> {
     let (sender, receiver): (Sender<Background>, Receiver<Background>) = channel();
     let owner = inbox.clone();
     let run = move || {
@@ -272,7 +288,7 @@ fn background(inbox: Arc<Inbox>, busy: Arc<AtomicUsize>) -> Sender<Background> {
             }
         }
     };
-    thread(&owner, "background", run);
+    thread(&owner, name, run);
     sender
 }
 

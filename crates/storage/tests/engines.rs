@@ -404,7 +404,7 @@ fn within(key: &Bytes, from: &Bound<Bytes>, to: &Bound<Bytes>) -> bool {
 }
 
 fn maintain(engine: &mut Fresh) {
-    while let Some(step) = engine.maintain() {
+    while let Some(step) = engine.let_go().or_else(|| engine.maintain()) {
         step().unwrap();
     }
 }

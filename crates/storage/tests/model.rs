@@ -217,7 +217,7 @@ impl Copy {
             flush.run().unwrap();
             self.flushed_generation = self.generation;
         }
-        while let Some(step) = self.table.maintain() {
+        while let Some(step) = self.table.let_go().or_else(|| self.table.maintain()) {
             step().unwrap();
         }
     }

@@ -77,8 +77,8 @@ impl Worker {
                 }
             }
         }
-        while let Some(step) = executor.table_mut().maintain() {
-            step()?;
+        if let Some(free) = executor.table_mut().let_go() {
+            free()?;
         }
         Ok(worked)
     }

@@ -18,7 +18,7 @@
 //!   get, scan ───▶ newest layer first, then the engine
 //!
 //!   flush.run():   frozen layers ──▶ merged in order, newest row of each key ──▶ Intake ──▶ engine
-//!   maintain():    layers that the engine has are let go of, on a background thread
+//!   let_go():      layers that the engine has are freed, on a background thread
 //! ```
 //!
 //! A flush freezes the layer being written and begins an empty one. That is the cut: it is made between two entries, and the
@@ -140,17 +140,21 @@ impl Fresh {
         Box::new(sealed)
     }
 
-    /// A step of tidying up for a background thread, when there is something to do.
-    pub fn maintain(&mut self) -> Option<Maintenance> {
+    /// Lets go of what the engine has. The step frees it: many rows take long.
+    pub fn let_go(&mut self) -> Option<Maintenance> {
         let flushed = self.take_flushed();
         if flushed.is_empty() {
-            return self.engine.maintain();
+            return None;
         }
-        // Many rows take long to free.
         Some(Box::new(move || {
             drop(flushed);
             Ok(())
         }))
+    }
+
+    /// See [`Engine::maintain`].
+    pub fn maintain(&self) -> Option<Maintenance> {
+        self.engine.maintain()
     }
 
     /// Bytes of what is not flushed, or what is as much worth a flush.

@@ -375,8 +375,13 @@ impl Table {
         }
     }
 
-    /// See [`Fresh::maintain`].
-    pub fn maintain(&mut self) -> Option<Maintenance> {
+    /// See [`Fresh::let_go`].
+    pub fn let_go(&mut self) -> Option<Maintenance> {
+        self.fresh.let_go()
+    }
+
+    /// See [`Engine::maintain`].
+    pub fn maintain(&self) -> Option<Maintenance> {
         self.fresh.maintain()
     }
 
