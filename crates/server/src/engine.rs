@@ -1,7 +1,8 @@
 //! Where jobs on the table run: in the driver's thread when they are short, on a thread of their own when they may take long.
 //!
 //! The engine `memory` never takes long. `disk` may: a large entry, a range, or any job while a flush or a compaction holds
-//! the tree. A few small jobs with nothing of that going on are run at once, which saves two changes of threads.
+//! the tree. A few small jobs with nothing of that going on are run at once, which saves two changes of threads; so are reads
+//! of what is in memory, whatever goes on.
 //! Flushes run on a third thread and compactions on a fourth, beside the jobs: no flush waits for a compaction.
 //!
 //! What is not flushed is in memory, twice at most: what is being written, and what is being flushed. When both are full the
@@ -76,14 +77,14 @@ impl Engine {
                 let _ = thread.send(jobs);
                 Ok(Vec::new())
             }
-            _ => self.runner.lock().expect("a panic of the engine ends the process").run(jobs).map_err(fatal),
+            _ => self.runner().run(jobs).map_err(fatal),
         }
     }
 
     /// Tidies up while there are no jobs.
     pub fn rest(&mut self) {
         if self.outstanding == 0 && self.busy.load(Ordering::Acquire) == 0 {
-            self.runner.lock().expect("a panic of the engine ends the process").maintain();
+            self.runner().maintain();
         }
     }
 
@@ -93,7 +94,21 @@ impl Engine {
     }
 
     fn may_run_here(&self, jobs: &[Job]) -> bool {
-        self.outstanding == 0 && self.busy.load(Ordering::Acquire) == 0 && are_short(jobs)
+        let is_quiet = || self.busy.load(Ordering::Acquire) == 0;
+        self.outstanding == 0 && are_short(jobs) && (is_quiet() || self.are_in_memory(jobs))
+    }
+
+    /// Whether all are reads that need not wait for what holds the tree.
+    fn are_in_memory(&self, jobs: &[Job]) -> bool {
+        let runner = self.runner();
+        let table = runner.executor.table();
+        let is_in_memory =
+            |job: &Job| matches!(job, Job::Read { shard, op, .. } if table.is_in_memory(*shard, op));
+        jobs.iter().all(is_in_memory)
+    }
+
+    fn runner(&self) -> MutexGuard<'_, Runner> {
+        self.runner.lock().expect("a panic of the engine ends the process")
     }
 }
 
@@ -193,7 +208,9 @@ impl Runner {
     fn run(&mut self, jobs: Vec<Job>) -> Result<Vec<Done>, EngineError> {
         let mut all = Vec::with_capacity(jobs.len());
         for job in jobs {
-            self.wait_for_room();
+            if matches!(job, Job::Apply { .. } | Job::InstallChunk { .. }) {
+                self.wait_for_room();
+            }
             match self.executor.run(job)? {
                 Ran::Done(done) => all.push(done),
                 Ran::Later(flush) => {
@@ -215,7 +232,7 @@ impl Runner {
     }
 
     /// Waits for the flush that is under way when what it writes and what came since are as much as may be. Never in the
-    /// driver's thread: what runs there begins while no flush is under way.
+    /// driver's thread: no write runs there while a flush is under way.
     fn wait_for_room(&self) {
         if self.on_disk && self.executor.table().bytes_unflushed() >= 2 * UNFLUSHED_BYTES_MAX {
             self.flushing.wait();

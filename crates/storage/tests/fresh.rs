@@ -9,7 +9,8 @@ use std::ops::{Bound, ControlFlow};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use storage::{Engine, EngineError, Fresh, Intake, Maintenance, Row, View};
+use kv::{Entry, Op, ReplicaId, ShardId, Stamped, Version};
+use storage::{Engine, EngineError, Fresh, History, Intake, Maintenance, Options, Row, Table, View};
 
 /// An engine that keeps the batches it was given, and refuses them while it is full.
 #[derive(Clone, Default)]
@@ -219,4 +220,21 @@ fn what_memory_knows_is_told_apart_from_what_only_the_engine_knows() {
     fresh.remove("b".into());
     assert_eq!(fresh.in_memory(b"b"), Some(None));
     assert_eq!(get(&fresh, "b"), None);
+}
+
+#[test]
+fn read_of_what_is_in_memory_is_told_from_one_that_asks_the_engine() {
+    let (shard, version) = (ShardId(1), Version::new(1, ReplicaId(1)));
+    let mut table = Table::open(Box::new(Batches::default()), Options::of(History::Count(3)));
+    table.load(shard, 1).unwrap();
+    let op = Op::Put { key: "a".into(), value: "1".into(), deadline: None, previous: false };
+    let entry = Entry { proposed: version, ops: vec![Stamped { id: None, op }] };
+    table.apply(shard, 1, 1, &entry).unwrap();
+    let get = |key: &'static str, at| Op::Get { key: key.into(), at };
+    assert!(table.is_in_memory(shard, &get("a", None)));
+    assert!(!table.is_in_memory(shard, &get("b", None)), "only the engine knows that it is not there");
+    assert!(!table.is_in_memory(shard, &get("a", Some(version))), "it may look for older revisions");
+    table.flush().run().unwrap();
+    table.let_go().unwrap()().unwrap();
+    assert!(!table.is_in_memory(shard, &get("a", None)));
 }

@@ -267,6 +267,12 @@ impl Table {
         Ok(Read::Done { result, last: state.last, hidden: reader.hidden.get() })
     }
 
+    /// Whether a read finds all it needs in memory: it does not wait for the engine.
+    pub fn is_in_memory(&self, shard: ShardId, op: &Op) -> bool {
+        let Op::Get { key, at: None } = op else { return false };
+        self.fresh.in_memory(&self.loaded(shard).set.current(key)).is_some()
+    }
+
     /// Up to where a shard has applied its log.
     pub fn applied(&self, shard: ShardId) -> Applied {
         self.loaded(shard).state.told()
