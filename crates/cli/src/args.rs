@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::options::{Connect, Options};
-use crate::{bench, cluster, data, lab, serve, sim, up};
+use crate::{bench, classic, cluster, data, lab, serve, sim, up};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -48,6 +48,9 @@ Examples:
     /// Judge what was observed of a store
     #[command(subcommand)]
     Lab(lab::Command),
+    /// Run the programs of systems that Capstan stands in for
+    #[command(subcommand)]
+    Classic(classic::Command),
     /// Measure the store under load
     Bench(bench::Args),
     /// Print a completion script for a shell

@@ -12,6 +12,7 @@
 mod answer;
 mod args;
 mod bench;
+mod classic;
 mod cluster;
 mod connect;
 mod data;
@@ -67,6 +68,7 @@ fn run(cli: Cli) -> Result<Code, Error> {
         Command::Bench(args) => with_output(options.json, |out| bench::run(&args, &connect, &options, out)),
         Command::Sim(args) => with_output(options.json, |out| sim::run(&args, out)),
         Command::Lab(command) => with_output(options.json, |out| lab::run(&command, out)),
+        Command::Classic(command) => with_output(options.json, |out| classic::run(command, out)),
         Command::Completions { shell } => completions(shell),
         Command::Data(command) => {
             let mut stdin = io::stdin().lock();

@@ -49,6 +49,37 @@ fn cluster_that_is_away_exits_3() {
 }
 
 #[test]
+fn pair_clients_say_what_was_not_done() {
+    let address = nowhere();
+    for program in ["pair-client", "central-client"] {
+        let client = ["classic", program, &address];
+        check_fails(&client, "\nT", "error: nothing was done from line 2 on: ", 3);
+        check_fails(&client, "no\nC,2147483648\r\nC,x\n", "error: line 2: the key 2147483648 is none", 2);
+        // Nobody is asked where there is nothing to ask.
+        for input in ["", "\n\r\n", "i,1,x\nC\n,\u{0}"] {
+            check_fails(&client, input, "", 0);
+        }
+        check_fails(&["classic", program, "localhost"], "", "an address is HOST:PORT", 2);
+    }
+    check_fails(
+        &["classic", "pair-client", &address],
+        "I,1,x\nI,2,x\n",
+        "nothing was done from line 1 on: ",
+        3,
+    );
+}
+
+#[test]
+fn pair_servers_refuse_ports_that_are_none() {
+    for program in ["pair-server", "central-server"] {
+        for port in ["0", "65536", "http", "localhost:50051"] {
+            check_fails(&["classic", program, port], "", "invalid value", 2);
+        }
+        check_fails(&["classic", program], "", "<PORT>", 2);
+    }
+}
+
+#[test]
 fn shell_without_a_terminal_tells_errors_and_goes_on() {
     let output = capstan(&["shell"], "frobnicate\nhelp get\n");
     assert_eq!(output.status.code(), Some(2));

@@ -143,7 +143,7 @@ impl Nodes {
                 entry_cache_bytes: Config::ENTRY_CACHE_BYTES,
                 checkpoint_bytes: Config::CHECKPOINT_BYTES,
                 rejoin: false,
-                journal_stderr: false,
+                stderr: server::Stderr::Nothing,
             };
             thread::Builder::new().name(name.clone()).spawn(|| server::run(config)).unwrap()
         };

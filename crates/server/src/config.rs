@@ -36,8 +36,19 @@ pub struct Config {
     pub checkpoint_bytes: u64,
     /// The data folder was lost on purpose: come back as the same node with nothing, and be made whole by the others.
     pub rejoin: bool,
-    /// Whether the journal also goes to stderr.
-    pub journal_stderr: bool,
+    /// What it writes to standard error.
+    pub stderr: Stderr,
+}
+
+/// What a node writes to standard error. CAPSTAN_JOURNAL says how much that is of the journal, where any goes there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stderr {
+    /// Nothing.
+    Nothing,
+    /// The journal.
+    Journal,
+    /// This line when it serves, and the journal's warnings and errors.
+    Line(String),
 }
 
 impl Config {

@@ -1,7 +1,7 @@
 //! The journal: what the node tells its operators, on stderr and in a file a day in the data folder, if it has one.
 
 use std::fmt::Display;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -10,18 +10,26 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
+use crate::Stderr;
+
 /// Days of journal that are kept.
 const FILES_MAX: usize = 14;
 
-/// Starts it, with files in `folder`; CAPSTAN_JOURNAL (as `info`, `debug`, `node=trace`) says how much it tells. Dropping the
-/// guard writes the rest.
-pub(crate) fn start(folder: Option<&Path>, stderr: bool) -> Result<Option<WorkerGuard>, String> {
-    let filter = || EnvFilter::try_from_env("CAPSTAN_JOURNAL").unwrap_or_else(|_| EnvFilter::new("info"));
+/// Starts it, with files in `folder`; CAPSTAN_JOURNAL (as `info`, `debug`, `node=trace`) says how much it tells, on
+/// stderr where it goes there at all. Dropping the guard writes the rest.
+pub(crate) fn start(folder: Option<&Path>, stderr: &Stderr) -> Result<Option<WorkerGuard>, String> {
+    let filter = |usual| EnvFilter::try_from_env("CAPSTAN_JOURNAL").unwrap_or_else(|_| EnvFilter::new(usual));
     let (file, guard) = folder.map(files).transpose()?.unzip();
-    let to_file = file.map(|file| fmt::layer().with_ansi(false).with_writer(file).with_filter(filter()));
+    let to_file =
+        file.map(|file| fmt::layer().with_ansi(false).with_writer(file).with_filter(filter("info")));
     let colours = std::io::stderr().is_terminal();
-    let to_stderr =
-        stderr.then(|| fmt::layer().with_ansi(colours).with_writer(std::io::stderr).with_filter(filter()));
+    let usual = match stderr {
+        Stderr::Nothing => None,
+        Stderr::Journal => Some("info"),
+        Stderr::Line(_) => Some("warn"),
+    };
+    let layer = || fmt::layer().with_ansi(colours).with_writer(std::io::stderr);
+    let to_stderr = usual.map(|usual| layer().with_filter(filter(usual)));
     // In tests several nodes share a process: the first one's journal is everyone's.
     let started = tracing_subscriber::registry().with(to_file).with(to_stderr).try_init();
     Ok(guard.filter(|_| started.is_ok()))
@@ -39,6 +47,14 @@ fn files(folder: &Path) -> Result<(NonBlocking, WorkerGuard), String> {
         .build(folder)
         .map_err(|error| cannot(&error))?;
     Ok(tracing_appender::non_blocking(daily))
+}
+
+/// Says on stderr that the node serves, where it is to say so.
+pub(crate) fn ready(stderr: &Stderr) {
+    if let Stderr::Line(line) = stderr {
+        // Who closed it wants to know nothing.
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
 }
 
 /// What happens again and again is told at most so often.

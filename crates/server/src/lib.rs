@@ -34,7 +34,7 @@ mod run;
 mod time;
 mod transport;
 
-pub use config::Config;
+pub use config::{Config, Stderr};
 pub use failure::Failure;
 pub use listen::Listen;
 pub use run::run;

@@ -122,7 +122,7 @@ fn config(listen: String) -> Config {
         entry_cache_bytes: Config::ENTRY_CACHE_BYTES,
         checkpoint_bytes: CHECKPOINT_BYTES,
         rejoin: false,
-        journal_stderr: false,
+        stderr: server::Stderr::Nothing,
     }
 }
 

@@ -439,7 +439,8 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-async fn end_of(child: &mut Child, name: &str, patience: Duration) -> ExitStatus {
+/// How a process ends that should end by itself.
+pub async fn end_of(child: &mut Child, name: &str, patience: Duration) -> ExitStatus {
     let end = Instant::now() + patience;
     loop {
         if let Some(status) = child.try_wait().unwrap() {
@@ -477,7 +478,7 @@ fn words(line: &[u8]) -> Vec<String> {
 
 /// A base port above which the ports of so many nodes are free. Another program may take one before they are used: then the
 /// cluster does not start, and the test says why.
-fn free_base_port(nodes: u16, random: &mut Random) -> u16 {
+pub fn free_base_port(nodes: u16, random: &mut Random) -> u16 {
     let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
     for _ in 0..1000 {
         // Other tests may draw at the same time, from the same seed.

@@ -61,7 +61,7 @@ fn config() -> Config {
         entry_cache_bytes: 0,
         checkpoint_bytes: 0,
         rejoin: false,
-        journal_stderr: false,
+        stderr: crate::Stderr::Nothing,
     }
 }
 

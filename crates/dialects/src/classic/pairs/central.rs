@@ -31,7 +31,7 @@ impl Central {
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let names = &[central_storage_service_server::SERVICE_NAME];
-        Central(Grpc::new(Routes::new(service), names, proto::DESCRIPTORS))
+        Central(Grpc::new(Routes::new(service), names, proto::central::DESCRIPTOR))
     }
 }
 
@@ -78,7 +78,7 @@ async fn register(
     check: Option<&Check>,
 ) -> Result<Response<RegisterReply>, Error> {
     let (caller, RegisterRequest { host, keys }) = Caller::of(request)?;
-    address::check(&host)?;
+    address::check_name(&host)?;
     // They came in as few as one byte each, and that is counted already.
     caller.hold(size_of_val(&keys[..]))?;
     let taken = match check {

@@ -28,7 +28,7 @@ impl Nodes {
             entry_cache_bytes: 0,
             checkpoint_bytes: crate::Config::CHECKPOINT_BYTES,
             rejoin,
-            journal_stderr: false,
+            stderr: crate::Stderr::Nothing,
         }
     }
 

@@ -1,0 +1,115 @@
+//! The programs of systems that Capstan stands in for, each with the words, ports and files that its users know.
+//!
+//! # Pairs and their central server
+//!
+//! A pair server stores texts under whole numbers and keeps the first text of each. A central server knows which pair server
+//! registered a number last. Both are ordinary nodes with the dialect of their clients ([`server`]); the clients are programs
+//! that read commands line by line ([`run`], [`line`]).
+//!
+//! ```text
+//!   pair-client ──I,5,five──▶ pair-server ──A: register 5──▶ central-server
+//!                                  ▲                               │ who has 5?
+//!                                  └───────── C,5 ── central-client┘
+//! ```
+//!
+//! # Caveats
+//!
+//! A central server knows who registered a number last and nothing of the texts: without `--check`, registering a number again
+//! changes what its clients read.
+
+mod central_client;
+#[cfg(test)]
+mod fake;
+mod host;
+pub mod line;
+mod pair_client;
+mod run;
+mod server;
+mod servers;
+
+use crate::exit::{Code, Error};
+use crate::parse;
+use crate::print::Output;
+
+/// Which program.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Serve pairs of a number and a text to pair clients
+    #[command(after_help = "\
+Examples:
+  capstan classic pair-server 50051                a store that ends with it
+  capstan classic pair-server 50051 --activate     its keys can be registered
+  capstan classic pair-server 50051 --data pairs   a store that survives it
+T from a client ends it, and so do Ctrl-C and SIGTERM. It listens on every
+address of this machine. Exit code 2: starting it again as it is would not
+help, as where the port is in use.")]
+    PairServer {
+        #[command(flatten)]
+        server: server::Args,
+        /// Register all keys at a central server when a client asks for it (A)
+        #[arg(long)]
+        activate: bool,
+    },
+    /// Serve the directory of which pair server has which key
+    #[command(after_help = "\
+Examples:
+  capstan classic central-server 50050             a directory that ends with it
+  capstan classic central-server 50050 --check     a key keeps its text
+  capstan classic central-server 50050 --data dir  a directory that survives it
+A key that is registered again belongs to the server that did so last, whatever
+its text. With --check the directory asks both servers first, and where their
+texts differ, or one does not answer, the key stays where it is.")]
+    CentralServer {
+        #[command(flatten)]
+        server: server::Args,
+        /// Keep a key where it is unless the new server has the same text
+        #[arg(long)]
+        check: bool,
+    },
+    /// Send the commands of standard input to a pair server
+    #[command(after_help = "\
+Examples:
+  capstan classic pair-client localhost:50051 < commands.txt
+  printf 'I,5,five\\nC,5\\n' | capstan classic pair-client localhost:50051
+Commands, one a line; anything else is ignored:
+  I,KEY,TEXT   store a text: 0, or -1 where the key has one, which it keeps
+  C,KEY        print the text; an empty line where there is none
+  A,HOST:PORT  register all keys at that central server: how many
+  T            end the server and this program: 0
+A KEY is a whole number of 32 bits, a TEXT all behind the second comma.
+Exit codes: 0 done, 2 a line was wrong, 3 a server was away, 4 in doubt. What
+was wrong is said with its line on standard error, and the next line is run;
+where the server of this client is away, the program ends at once.")]
+    PairClient {
+        /// Where the pair server is
+        #[arg(value_name = "HOST:PORT", value_parser = parse::address)]
+        server: String,
+    },
+    /// Look up keys at a central server, and print what their servers have
+    #[command(after_help = "\
+Examples:
+  capstan classic central-client localhost:50050 < commands.txt
+  printf 'C,5\\n' | capstan classic central-client localhost:50050
+Commands, one a line; anything else is ignored:
+  C,KEY        print HOST:PORT:TEXT, of the server that registered the key last;
+               nothing where none did
+  T            end the server and this program: the number of keys it knew
+Exit codes: 0 done, 2 a line was wrong, 3 a server was away, 4 in doubt. A
+server that is away is said on standard error, and the next line is run; where
+the central server itself is away, the program ends at once.")]
+    CentralClient {
+        /// Where the central server is
+        #[arg(value_name = "HOST:PORT", value_parser = parse::address)]
+        server: String,
+    },
+}
+
+/// Runs a program to its end.
+pub fn run(command: Command, out: &mut Output<'_>) -> Result<Code, Error> {
+    match command {
+        Command::PairServer { server, activate } => server::pairs(server, activate),
+        Command::CentralServer { server, check } => server::central(server, check),
+        Command::PairClient { server } => pair_client::run(&server, out),
+        Command::CentralClient { server } => central_client::run(&server, out),
+    }
+}
