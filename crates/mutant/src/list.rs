@@ -77,6 +77,14 @@ pub enum Mutant {
     /// A checkpoint gives old segments away before the table is flushed (`node`). Caught by: what is durable survives; a
     /// table behind its log.
     CheckpointWithoutFlush,
+    /// A flush goes to the engine in two parts, and the power may go between them (`storage`'s fresh rows). Caught by: applying is
+    /// deterministic; equal copies.
+    FlushNotOneCut,
+    /// A flush leaves the remembered requests out (`storage`). Caught by: equal copies; the history.
+    SessionLostAtFlush,
+    /// What is to be flushed is let go of when the flush begins, not when the engine has it (`storage`'s fresh rows). Caught
+    /// by: the history; equal copies.
+    MemoryDroppedBeforeSync,
     /// What a killed process wrote and did not sync is believed after the restart without a sync (`wal`). Caught by: what
     /// is durable survives.
     RecoveredTailUnsynced,
@@ -172,7 +180,7 @@ pub enum Mutant {
 }
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 55] = [
+const ALL: [(Mutant, &str, &str); 58] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -229,6 +237,13 @@ const ALL: [(Mutant, &str, &str); 55] = [
         "an earlier term's entry is counted",
     ),
     (Mutant::CheckpointWithoutFlush, "checkpoint-without-flush", "segments go before the table is flushed"),
+    (Mutant::FlushNotOneCut, "flush-not-one-cut", "half of a flush is on the disk before the rest"),
+    (Mutant::SessionLostAtFlush, "session-lost-at-flush", "a flush leaves the remembered requests out"),
+    (
+        Mutant::MemoryDroppedBeforeSync,
+        "memory-dropped-before-sync",
+        "what is flushed is let go of before the engine has it",
+    ),
     (Mutant::RecoveredTailUnsynced, "recovered-tail-unsynced", "what is found at a start is not synced"),
     (
         Mutant::RoundIssuesMixedUp,

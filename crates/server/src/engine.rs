@@ -1,12 +1,16 @@
 //! Where jobs on the table run: in the driver's thread when they are short, on a thread of their own when they may take long.
 //!
 //! The engine `memory` never takes long. `disk` may: a large entry, a range, or any job while a flush or a compaction holds
-//! the tree. A few small jobs with nothing of that going on are run at once, which saves two changes of threads.
-//! Flushes and compactions run on a third thread, beside the jobs.
+//! the tree. A few small jobs with nothing of that going on are run at once, which saves two changes of threads; so are reads
+//! of what is in memory, whatever goes on.
+//! Flushes run on a third thread and compactions on a fourth, beside the jobs: no flush waits for a compaction.
+//!
+//! What is not flushed is in memory, twice at most: what is being written, and what is being flushed. When both are full the
+//! engine's thread waits for the flush, and with it whoever waits for an answer; the driver goes on.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use kv::Op;
@@ -19,7 +23,8 @@ use crate::inbox::{Inbox, Message, thread};
 use crate::journal::Seldom;
 use crate::log::Requests;
 
-/// The table is flushed when it holds this much that is not: it bounds the memory of a node.
+/// The table is flushed when it holds this much that is not: enough that a flush is one long write, and most rows that are
+/// written again and again are flushed once; little enough beside the memory of any machine, at twice as much.
 const UNFLUSHED_BYTES_MAX: u64 = 64 << 20;
 /// So much is flushed after a while, however little is written: space of what was removed comes back, and a start is short.
 const UNFLUSHED_BYTES_AGED: u64 = 1 << 20;
@@ -45,12 +50,19 @@ impl Engine {
     /// For this executor; completions that come later go to `inbox`.
     pub fn new(executor: Executor, kind: Kind, inbox: Arc<Inbox>, log: Requests) -> Engine {
         let busy = Arc::new(AtomicUsize::new(0));
-        let background = background(inbox.clone(), busy.clone());
-        let tidying = Tidying::default();
-        let ages = kind == Kind::Disk;
-        let (asked, flushed_at) = (false, Instant::now());
-        let runner =
-            Runner { executor, background, busy: busy.clone(), log, asked, ages, flushed_at, tidying };
+        let start_background = |name| background(name, inbox.clone(), busy.clone());
+        let runner = Runner {
+            executor,
+            flushes: start_background("flush"),
+            compactions: start_background("compaction"),
+            busy: busy.clone(),
+            log,
+            asked: false,
+            on_disk: kind == Kind::Disk,
+            flushed_at: Instant::now(),
+            flushing: Arc::default(),
+            tidying: Tidying::default(),
+        };
         let runner = Arc::new(Mutex::new(runner));
         let thread = (kind == Kind::Disk).then(|| start(runner.clone(), inbox));
         Engine { runner, busy, thread, outstanding: 0 }
@@ -65,14 +77,14 @@ impl Engine {
                 let _ = thread.send(jobs);
                 Ok(Vec::new())
             }
-            _ => self.runner.lock().expect("a panic of the engine ends the process").run(jobs).map_err(fatal),
+            _ => self.runner().run(jobs).map_err(fatal),
         }
     }
 
     /// Tidies up while there are no jobs.
     pub fn rest(&mut self) {
         if self.outstanding == 0 && self.busy.load(Ordering::Acquire) == 0 {
-            self.runner.lock().expect("a panic of the engine ends the process").maintain();
+            self.runner().maintain();
         }
     }
 
@@ -82,7 +94,21 @@ impl Engine {
     }
 
     fn may_run_here(&self, jobs: &[Job]) -> bool {
-        self.outstanding == 0 && self.busy.load(Ordering::Acquire) == 0 && are_short(jobs)
+        let is_quiet = || self.busy.load(Ordering::Acquire) == 0;
+        self.outstanding == 0 && are_short(jobs) && (is_quiet() || self.are_in_memory(jobs))
+    }
+
+    /// Whether all are reads that need not wait for what holds the tree.
+    fn are_in_memory(&self, jobs: &[Job]) -> bool {
+        let runner = self.runner();
+        let table = runner.executor.table();
+        let is_in_memory =
+            |job: &Job| matches!(job, Job::Read { shard, op, .. } if table.is_in_memory(*shard, op));
+        jobs.iter().all(is_in_memory)
+    }
+
+    fn runner(&self) -> MutexGuard<'_, Runner> {
+        self.runner.lock().expect("a panic of the engine ends the process")
     }
 }
 
@@ -101,16 +127,56 @@ fn are_short(jobs: &[Job]) -> bool {
 /// Runs jobs one after the other.
 pub(crate) struct Runner {
     executor: Executor,
-    background: Sender<Background>,
+    flushes: Sender<Background>,
+    compactions: Sender<Background>,
     /// Flushes and compactions that are under way or wait.
     busy: Arc<AtomicUsize>,
     log: Requests,
     /// A checkpoint was asked for, and its flush did not come yet.
     asked: bool,
-    /// A flush writes only what is new, so that it is worth it after a while.
-    ages: bool,
+    /// A flush writes only what is new, so that it is worth it after a while, and what is flushed needs no memory.
+    on_disk: bool,
     flushed_at: Instant,
+    flushing: Arc<Flushing>,
     tidying: Tidying,
+}
+
+/// Flushes that are under way or wait.
+#[derive(Default)]
+struct Flushing {
+    count: Mutex<usize>,
+    ended: Condvar,
+}
+
+impl Flushing {
+    fn begin(self: &Arc<Flushing>) -> Begun {
+        *self.count() += 1;
+        Begun(self.clone())
+    }
+
+    fn is_under_way(&self) -> bool {
+        *self.count() > 0
+    }
+
+    /// Until none is, whether they went well or not.
+    fn wait(&self) {
+        let waited = self.ended.wait_while(self.count(), |count| *count > 0);
+        drop(waited.expect("no holder of the count panics"));
+    }
+
+    fn count(&self) -> MutexGuard<'_, usize> {
+        self.count.lock().expect("no holder of the count panics")
+    }
+}
+
+/// A flush, until it has run or is never going to.
+struct Begun(Arc<Flushing>);
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        *self.0.count() -= 1;
+        self.0.ended.notify_all();
+    }
 }
 
 /// At most one compaction is under way or waits; after one that failed there is a pause.
@@ -142,11 +208,22 @@ impl Runner {
     fn run(&mut self, jobs: Vec<Job>) -> Result<Vec<Done>, EngineError> {
         let mut all = Vec::with_capacity(jobs.len());
         for job in jobs {
+            if matches!(job, Job::Apply { .. } | Job::InstallChunk { .. }) {
+                self.wait_for_room();
+            }
             match self.executor.run(job)? {
                 Ran::Done(done) => all.push(done),
-                Ran::Later(later) => {
+                Ran::Later(flush) => {
                     (self.asked, self.flushed_at) = (false, Instant::now());
-                    self.in_background(Box::new(move || later().map(Some)));
+                    let begun = self.flushing.begin();
+                    self.beside(
+                        &self.flushes,
+                        Box::new(move || {
+                            let flushed = flush().map(Some);
+                            drop(begun);
+                            flushed
+                        }),
+                    );
                 }
             }
         }
@@ -154,28 +231,43 @@ impl Runner {
         Ok(all)
     }
 
-    fn in_background(&self, work: Background) {
+    /// Waits for the flush that is under way when what it writes and what came since are as much as may be. Never in the
+    /// driver's thread: no write runs there while a flush is under way.
+    fn wait_for_room(&self) {
+        if self.on_disk && self.executor.table().bytes_unflushed() >= 2 * UNFLUSHED_BYTES_MAX {
+            self.flushing.wait();
+        }
+    }
+
+    fn beside(&self, thread: &Sender<Background>, work: Background) {
         self.busy.fetch_add(1, Ordering::AcqRel);
-        // The background thread ends only after a failure, which the inbox has then.
-        let _ = self.background.send(work);
+        // The thread ends only after a failure, which the inbox has then.
+        let _ = thread.send(work);
     }
 
     fn maintain(&mut self) {
+        if let Some(free) = self.executor.table_mut().let_go() {
+            self.beside(&self.flushes, Box::new(move || free().map(|()| None)));
+        }
         if self.tidying.may_begin()
             && let Some(step) = self.executor.table().maintain()
         {
             self.tidying.under_way.store(true, Ordering::Release);
             let (under_way, failed) = (self.tidying.under_way.clone(), self.tidying.failed.clone());
-            self.in_background(Box::new(move || {
-                let tidied = step();
-                failed.store(tidied.is_err(), Ordering::Release);
-                under_way.store(false, Ordering::Release);
-                tidied.map(|()| None)
-            }));
+            self.beside(
+                &self.compactions,
+                Box::new(move || {
+                    let tidied = step();
+                    failed.store(tidied.is_err(), Ordering::Release);
+                    under_way.store(false, Ordering::Release);
+                    tidied.map(|()| None)
+                }),
+            );
         }
         let unflushed = self.executor.table().bytes_unflushed();
         let is_old = || unflushed >= UNFLUSHED_BYTES_AGED && self.flushed_at.elapsed() >= UNFLUSHED_AGE;
-        if !self.asked && (unflushed >= UNFLUSHED_BYTES_MAX || self.ages && is_old()) {
+        let is_due = !self.asked && !self.flushing.is_under_way();
+        if is_due && (unflushed >= UNFLUSHED_BYTES_MAX || self.on_disk && is_old()) {
             self.asked = true;
             self.log.ask(Request::CheckpointNow);
         }
@@ -198,7 +290,7 @@ fn start(runner: Arc<Mutex<Runner>>, inbox: Arc<Inbox>) -> Sender<Vec<Job>> {
     sender
 }
 
-fn background(inbox: Arc<Inbox>, busy: Arc<AtomicUsize>) -> Sender<Background> {
+fn background(name: &'static str, inbox: Arc<Inbox>, busy: Arc<AtomicUsize>) -> Sender<Background> {
     let (sender, receiver): (Sender<Background>, Receiver<Background>) = channel();
     let owner = inbox.clone();
     let run = move || {
@@ -213,7 +305,7 @@ fn background(inbox: Arc<Inbox>, busy: Arc<AtomicUsize>) -> Sender<Background> {
             }
         }
     };
-    thread(&owner, "background", run);
+    thread(&owner, name, run);
     sender
 }
 

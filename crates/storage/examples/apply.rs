@@ -87,10 +87,10 @@ fn run(kind: Kind, history: u32, clients: u64, keys: u64, puts: u64, ops_per_ent
 }
 
 fn flush(table: &mut Table) -> JoinHandle<()> {
-    let (flush, step) = (table.flush(), table.maintain());
+    let (flush, free, step) = (table.flush(), table.let_go(), table.maintain());
     std::thread::spawn(move || {
         flush.run().expect("the flush works");
-        if let Some(step) = step {
+        for step in free.into_iter().chain(step) {
             step().expect("maintenance works");
         }
     })

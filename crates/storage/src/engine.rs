@@ -1,7 +1,7 @@
 //! Ordered bytes: what the table needs of an engine, and how one is opened.
 //!
-//! Writes are visible at once to the reads of the same engine and volatile until a [`Flush`] that was made after them has
-//! run. Views, flushes and maintenance may be used on another thread while the engine goes on.
+//! An engine takes in what is new by the batch, all of it or nothing, and what it has taken in survives a power loss. Batches,
+//! views and maintenance may be used on another thread while the engine is read.
 
 use std::io;
 use std::ops::{Bound, ControlFlow};
@@ -30,32 +30,33 @@ pub trait View: Send {
     ) -> Result<(), EngineError>;
 }
 
-/// Ordered bytes that can be written.
+/// Ordered bytes that take in what is new by the batch.
 pub trait Engine: View {
-    /// Stores a value. It keeps both buffers: give it none that is part of a larger one.
-    fn put(&mut self, key: Bytes, value: Bytes);
-
-    /// Removes a key; a missing one is fine.
-    fn remove(&mut self, key: &[u8]);
-
     /// The state of now, for as long as the view lives.
     fn view(&self) -> Box<dyn View>;
 
-    /// Draws a line: once the returned flush has run, everything written before survives a power loss (unless the engine is
-    /// [volatile](open_volatile)).
-    fn flush(&mut self) -> Box<dyn Flush>;
+    /// Where batches go in, from any thread.
+    fn intake(&self) -> Box<dyn Intake>;
 
     /// A step of tidying up for a background thread, when there is something to do.
     fn maintain(&self) -> Option<Maintenance>;
+}
 
-    /// Bytes written since the last flush that succeeded, or what is as much worth a flush.
-    fn bytes_unflushed(&self) -> u64;
+/// A row of a batch: its key, and its value or that it is removed.
+pub type Row = (Bytes, Option<Bytes>);
+
+/// The way into an engine.
+pub trait Intake: Send {
+    /// Takes a batch in as one: rows in ascending order, each key once. When it returns, every read finds all of them, and
+    /// they survive a power loss (unless the engine is [volatile](open_volatile)). After an error that may pass none of them
+    /// is there, and the batch can be given again. One batch at a time.
+    fn take(&self, rows: &mut dyn Iterator<Item = Row>) -> Result<(), EngineError>;
 }
 
 /// A flush that was begun; it does nothing until it is run.
 pub trait Flush: Send {
     /// Makes what was written before the flush was begun survive a power loss. After an error it is in memory still, and
-    /// part of the next flush.
+    /// part of the next flush. It takes long: run it where that holds up nobody.
     fn run(self: Box<Self>) -> Result<(), EngineError>;
 }
 

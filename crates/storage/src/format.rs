@@ -48,7 +48,7 @@ fn mark(folder: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Engine, Kind, open};
+    use crate::{Fresh, Kind, open};
 
     use super::*;
 
@@ -60,10 +60,10 @@ mod tests {
     fn folder_of_another_format_is_refused_with_what_to_do() {
         for kind in [Kind::Memory, Kind::Disk] {
             let folder = tempfile::tempdir().unwrap();
-            let mut engine: Box<dyn Engine> = open(kind, folder.path()).unwrap();
-            engine.put("key".into(), "value".into());
-            engine.flush().run().unwrap();
-            drop(engine);
+            let mut rows = Fresh::over(open(kind, folder.path()).unwrap());
+            rows.put("key".into(), "value".into());
+            rows.flush().run().unwrap();
+            drop(rows);
             let file = folder.path().join(FILE);
             assert_eq!(fs::read_to_string(&file).unwrap(), "1\n");
             fs::write(&file, "2\n").unwrap();

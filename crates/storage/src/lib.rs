@@ -1,4 +1,5 @@
-//! Where a node keeps its shards: engines of ordered bytes, and the versioned [`Table`] on top that evaluates every op.
+//! Where a node keeps its shards: engines of ordered bytes, what is new in memory over them, and the versioned [`Table`] on top
+//! that evaluates every op.
 //!
 //! # The problem
 //!
@@ -12,13 +13,16 @@
 //!            entry 18 ─▶ Table: evaluates the ops, one by one
 //!                          │ rows of keys, older revisions, deadlines, remembered requests, applied = 18
 //!                          ▼
+//!            Fresh: what was written since the last flush, in memory, each row once
+//!                          │ flush: one batch, the state after some entry, never one within an entry
+//!                          ▼
 //!            Engine: ordered bytes  ── memory: a map, and checkpoint files
-//!                          │        └─ disk: a log-structured merge tree
-//!            flush ────────┴─▶ files: the state after some entry, never one within an entry
+//!                                   └─ disk: a log-structured merge tree
 //! ```
 //!
-//! An [`Engine`] is a map of bytes to bytes in order. Neither engine has a journal: the node's log is the journal. What was
-//! written since the last flush is lost in a crash, and is made again from the log.
+//! An [`Engine`] is a map of bytes to bytes in order, which takes in whole batches and keeps them. Neither engine has a
+//! journal: the node's log is the journal. So what was written since the last flush is in memory only ([`Fresh`]); a crash
+//! loses it, and it is made again from the log.
 //!
 //! The [`Table`] keeps all shards of a node in one engine. An entry is applied in one call, together with the requests it
 //! remembers and with `applied`, the number of the entry; a flush is begun between two such calls. An example:
@@ -56,13 +60,15 @@
 mod disk;
 mod engine;
 mod format;
+mod fresh;
 mod memory;
 mod table;
 
 pub use engine::{
-    CACHE_BYTES, Engine, EngineError, Flush, Kind, Maintenance, Resources, View, open, open_volatile,
-    open_with,
+    CACHE_BYTES, Engine, EngineError, Flush, Intake, Kind, Maintenance, Resources, Row, View, open,
+    open_volatile, open_with,
 };
+pub use fresh::{Asked, Fresh};
 #[doc(hidden)]
 pub use table::fuzz;
 pub use table::{

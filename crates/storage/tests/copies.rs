@@ -35,7 +35,7 @@ fn fill(table: &mut Table, shard: ShardId, entries: u64) {
     }
 }
 
-fn chunks(table: &Table, shard: ShardId, bytes_max: usize) -> Vec<Bytes> {
+fn chunks(table: &mut Table, shard: ShardId, bytes_max: usize) -> Vec<Bytes> {
     let mut snapshot = table.snapshot(shard);
     std::iter::from_fn(|| snapshot.next_chunk(bytes_max).unwrap()).collect()
 }
@@ -103,7 +103,7 @@ fn install_in_part_is_a_shard_that_applied_nothing() {
     let mut table = open(Kind::Disk, &folder);
     table.load(A, 1).unwrap();
     fill(&mut table, A, 100);
-    let sent = chunks(&table, A, 1000);
+    let sent = chunks(&mut table, A, 1000);
     table.install_begin(A, 2).unwrap();
     for chunk in &sent[..sent.len() - 1] {
         assert_eq!(table.install_chunk(A, 2, chunk).unwrap(), None);
@@ -116,7 +116,7 @@ fn install_in_part_is_a_shard_that_applied_nothing() {
     table.load(A, 1).unwrap();
     let digest = table.digest(A).unwrap();
     apply(&mut table, A, 101, vec![Op::DeleteRange { from: Bytes::new(), to: None }]);
-    let sent_anew = chunks(&table, A, 1000);
+    let sent_anew = chunks(&mut table, A, 1000);
     table.install_begin(A, 2).unwrap();
     install(&mut table, A, 2, &sent_anew);
     let expected = table.digest(A).unwrap();
@@ -131,7 +131,7 @@ fn install_wrong_chunks_are_refused() {
     let mut table = open(Kind::Memory, &folder);
     table.load(A, 1).unwrap();
     fill(&mut table, A, 30);
-    let sent = chunks(&table, A, 300);
+    let sent = chunks(&mut table, A, 300);
     let refused = |table: &mut Table, chunk: &Bytes, why: &str| match table.install_chunk(A, 2, chunk) {
         Err(InstallError::Malformed { what, .. }) => assert!(what.contains(why), "{what}, not {why}"),
         other => panic!("{other:?}, not {why}"),
@@ -187,7 +187,7 @@ fn forget_removes_a_copy_in_steps_and_no_other() {
             let rows = (0..1000).map(|key| (format!("{key}").into(), index.to_string().into())).collect();
             apply(&mut table, A, index, vec![Op::PutAll { rows }]);
         }
-        let sent = chunks(&table, A, 1 << 20);
+        let sent = chunks(&mut table, A, 1 << 20);
         table.install_begin(A, 2).unwrap();
         install(&mut table, A, 2, &sent);
         table.load(A, 2).unwrap();

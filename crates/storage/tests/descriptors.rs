@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use storage::{Engine, Kind, Resources, open_with};
+use storage::{Fresh, Kind, Resources, View, open_with};
 
 static PAUSES: AtomicUsize = AtomicUsize::new(0);
 
@@ -34,7 +34,7 @@ fn key(number: usize) -> Bytes {
     format!("{number:04}").into()
 }
 
-fn keys(engine: &dyn Engine, backward: bool) -> Vec<Bytes> {
+fn keys(engine: &dyn View, backward: bool) -> Vec<Bytes> {
     let mut found = Vec::new();
     let mut visit = |key, _| {
         found.push(key);
@@ -52,7 +52,7 @@ fn keys(engine: &dyn Engine, backward: bool) -> Vec<Bytes> {
 fn read_without_a_descriptor_is_tried_again_and_misses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let resources = Resources { cache_bytes: 0, files: 1, pause: Some(pause) };
-    let open = || open_with(Kind::Disk, folder.path(), resources).unwrap();
+    let open = || Fresh::over(open_with(Kind::Disk, folder.path(), resources).unwrap());
     let mut engine = open();
     for number in 0..200 {
         engine.put(key(number), vec![7; 3000].into());
@@ -65,9 +65,9 @@ fn read_without_a_descriptor_is_tried_again_and_misses_nothing() {
     exhaust();
     assert_eq!(engine.get(&key(3)).unwrap().map(|value| value.len()), Some(3000));
     let all: Vec<Bytes> = (0..200).map(key).collect();
-    assert_eq!(keys(&*engine, false), all);
+    assert_eq!(keys(&engine, false), all);
     let backward: Vec<Bytes> = all.into_iter().rev().collect();
-    assert_eq!(keys(&*engine, true), backward);
+    assert_eq!(keys(&engine, true), backward);
     assert!(PAUSES.load(Ordering::Relaxed) >= 3, "{PAUSES:?}");
     set_limit(1000);
 }

@@ -11,12 +11,12 @@ mod limits {
 
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use kv::{Answer, Entry, Error, KEYS_PER_OP_MAX, Key, Op, Range, ReplicaId, Stamped, Version};
 use limits::store::{SHARD, Store, key, put, put_many};
-use storage::{Engine, EngineError, Flush, History, Kind, Maintenance, Options, Table, View};
+use storage::{Engine, EngineError, History, Intake, Kind, Maintenance, Options, Table, View};
 
 #[test]
 fn range_over_many_deleted_rows_goes_on_in_short_pages() {
@@ -169,16 +169,14 @@ fn history_lowered_is_trimmed_by_later_writes() {
     assert_eq!(trimmed, Ok(Answer::Trimmed { count: 1, next: None }), "one older revision was left");
 }
 
-/// An engine whose reads of a row are counted, and fail when told to.
+/// An engine whose reads of a row fail when told to.
 struct Failing {
     inner: Box<dyn Engine>,
     fails: Arc<AtomicBool>,
-    reads: Arc<AtomicU64>,
 }
 
 impl View for Failing {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        self.reads.fetch_add(1, Ordering::Relaxed);
         if self.fails.load(Ordering::Relaxed) {
             let source = std::io::Error::other("the disk does not answer");
             return Err(EngineError::Io { doing: "reading a row".into(), source });
@@ -198,45 +196,30 @@ impl View for Failing {
 }
 
 impl Engine for Failing {
-    fn put(&mut self, key: Bytes, value: Bytes) {
-        self.inner.put(key, value);
-    }
-
-    fn remove(&mut self, key: &[u8]) {
-        self.inner.remove(key);
-    }
-
     fn view(&self) -> Box<dyn View> {
         self.inner.view()
     }
 
-    fn flush(&mut self) -> Box<dyn Flush> {
-        self.inner.flush()
+    fn intake(&self) -> Box<dyn Intake> {
+        self.inner.intake()
     }
 
     fn maintain(&self) -> Option<Maintenance> {
         self.inner.maintain()
     }
-
-    fn bytes_unflushed(&self) -> u64 {
-        self.inner.bytes_unflushed()
-    }
 }
 
 #[test]
 fn history_page_far_back_and_trim_are_found_without_a_scan() {
-    let reads = Arc::new(AtomicU64::new(0));
-    let mut store = Store::over(Options::of(History::All), |inner| {
-        Box::new(Failing { inner, fails: Arc::default(), reads: reads.clone() })
-    });
+    let mut store = Store::new(History::All);
     for micros in 1..=10_000 {
         store.apply(micros, put(key(0), "v".into())).unwrap();
     }
     let at = |micros| Some(Version::new(micros, ReplicaId(1)));
     let mut reads_of = |what: &mut dyn FnMut(&mut Store)| {
-        reads.store(0, Ordering::Relaxed);
+        store.table.take_asked();
         what(&mut store);
-        reads.load(Ordering::Relaxed)
+        store.table.take_asked().read
     };
     let page = Op::History { key: key(0), limit: 3, before: at(5) };
     let page = reads_of(&mut |store| {
@@ -257,12 +240,15 @@ fn apply_engine_fails_stops_the_table_before_the_half_entry_is_flushed() {
     let fails = Arc::new(AtomicBool::new(false));
     let inner = storage::open(Kind::Memory, folder.path()).unwrap();
     let options = Options::of(History::Count(1));
-    let mut table =
-        Table::open(Box::new(Failing { inner, fails: fails.clone(), reads: Arc::default() }), options);
+    let mut table = Table::open(Box::new(Failing { inner, fails: fails.clone() }), options);
     table.load(SHARD, 1).unwrap();
-    let ops = vec![Stamped { id: None, op: put(key(0), "v".into()) }];
-    let entry = Entry { proposed: Version::new(1, ReplicaId(1)), ops };
-    table.apply(SHARD, 1, 1, &entry).unwrap();
+    let of = |numbers: &[usize]| {
+        let op = |number: &usize| Stamped { id: None, op: put(key(*number), "v".into()) };
+        Entry { proposed: Version::new(1, ReplicaId(1)), ops: numbers.iter().map(op).collect() }
+    };
+    table.apply(SHARD, 1, 1, &of(&[0])).unwrap();
+    // The first key is in memory, of the other only the engine knows whether it is there.
+    let entry = of(&[0, 1]);
     fails.store(true, Ordering::Relaxed);
     assert!(matches!(table.apply(SHARD, 2, 1, &entry), Err(EngineError::Io { .. })));
     fails.store(false, Ordering::Relaxed);

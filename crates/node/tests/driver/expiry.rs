@@ -114,8 +114,8 @@ fn shard_that_is_idle_lets_go_of_what_is_due() {
         assert!(held(&cluster).iter().all(|sessions| *sessions >= 1_000), "{:?}", held(&cluster));
         cluster.steps(5 * WHILE_STEPS);
         assert!(held(&cluster).iter().all(|sessions| *sessions <= 1), "{:?}", held(&cluster));
-        for node in cluster.nodes.values() {
-            let mut snapshot = node.executor.table().snapshot(ShardId(1));
+        for node in cluster.nodes.values_mut() {
+            let mut snapshot = node.executor.table_mut().snapshot(ShardId(1));
             let bytes = snapshot.next_chunk(usize::MAX).unwrap().unwrap().len();
             assert!(bytes < 1_000, "no row is left but few: {bytes} bytes");
         }

@@ -1,7 +1,7 @@
-//! An engine that keeps only what was flushed: rows in a persistent map, and the map of the last completed flush.
+//! An engine whose rows are all on its disk: a persistent map that takes in batches, each at once.
 //!
 //! A removed row leaves a mark that every scan passes over until a compaction takes it, as in a log-structured tree. What is
-//! visited is counted ([`Visits`]), for the watch to judge.
+//! passed over again and again is counted ([`Passed`]), for the watch to judge.
 
 use std::ops::{Bound, ControlFlow};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use imbl::OrdMap;
-use storage::{Engine, EngineError, Flush, Maintenance, View};
+use storage::{Engine, EngineError, Intake, Maintenance, Row, View};
 
 type Map = OrdMap<Bytes, Slot>;
 
-/// Every so many flushes a compaction takes the marks of removed rows.
-const FLUSHES_PER_COMPACTION: u64 = 16;
+/// Every so many batches a compaction takes the marks of removed rows.
+const BATCHES_PER_COMPACTION: u64 = 16;
 /// So often the mark of a removed row is passed over at the cost of its removal: once by whoever removed what is before it,
 /// and where a scan begins or ends there.
 const PASSES_PAID: u64 = 3;
@@ -26,33 +26,18 @@ enum Slot {
     Removed(Arc<AtomicU64>),
 }
 
-/// What an engine was asked since it was last looked at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Visited {
-    /// Rows looked up and rows scanned, and removed rows passed over again and again.
-    pub rows: u64,
-    /// Rows written and removed.
-    pub written: u64,
-}
-
-/// Counts what an engine is asked.
+/// Counts the marks of removed rows that scans pass over once too often.
 #[derive(Clone, Default)]
-pub(crate) struct Visits(Arc<(AtomicU64, AtomicU64)>);
+pub(crate) struct Passed(Arc<AtomicU64>);
 
-impl Visits {
+impl Passed {
     /// What was counted since the last time.
-    pub fn take(&self) -> Visited {
-        let Visits(counts) = self;
-        let [rows, written] = [&counts.0, &counts.1].map(|count| count.swap(0, Ordering::Relaxed));
-        Visited { rows, written }
+    pub fn take(&self) -> u64 {
+        self.0.swap(0, Ordering::Relaxed)
     }
 
-    fn row(&self) {
-        self.0.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn written(&self) {
-        self.0.1.fetch_add(1, Ordering::Relaxed);
+    fn mark(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -63,21 +48,19 @@ pub(crate) struct Flushed(Arc<Mutex<Inner>>);
 #[derive(Default)]
 struct Inner {
     map: Map,
-    /// Bytes written and number of flushes when it was taken.
-    written: u64,
-    number: u64,
+    /// Batches that were taken in.
+    batches: u64,
     full: bool,
     fails: bool,
 }
 
 impl Flushed {
     /// The engine of a process that starts now, and what it counts.
-    pub fn open(&self) -> (Box<dyn Engine>, Visits) {
+    pub fn open(&self) -> (Box<dyn Engine>, Passed) {
         let mut inner = self.lock();
-        (inner.written, inner.number) = (0, 0);
-        let (map, visits) = (unpassed(&inner.map), Visits::default());
-        let model = Model { map, disk: self.clone(), written: 0, flushes: 0, visits: visits.clone() };
-        (Box::new(model), visits)
+        inner.map = unpassed(&inner.map);
+        let passed = Passed::default();
+        (Box::new(Model { disk: self.clone(), passed: passed.clone() }), passed)
     }
 
     /// While it is full, flushes are refused and lose nothing.
@@ -96,17 +79,13 @@ impl Flushed {
 }
 
 struct Model {
-    map: Map,
     disk: Flushed,
-    written: u64,
-    flushes: u64,
-    visits: Visits,
+    passed: Passed,
 }
 
 impl View for Model {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        self.visits.row();
-        Ok(get(&self.map, key))
+        Ok(get(&self.disk.lock().map, key))
     }
 
     fn scan(
@@ -116,49 +95,53 @@ impl View for Model {
         backward: bool,
         visit: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
-        scan(&self.map, from, to, backward, Some(&self.visits), visit);
+        let map = self.disk.lock().map.clone();
+        scan(&map, from, to, backward, Some(&self.passed), visit);
         Ok(())
     }
 }
 
 impl Engine for Model {
-    fn put(&mut self, key: Bytes, value: Bytes) {
-        self.written += (key.len() + value.len()) as u64;
-        self.visits.written();
-        self.map.insert(key, Slot::Row(value));
-    }
-
-    fn remove(&mut self, key: &[u8]) {
-        self.written += key.len() as u64;
-        self.visits.written();
-        if let Some(slot @ Slot::Row(_)) = self.map.get_mut(key) {
-            *slot = Slot::Removed(Arc::default());
-        }
-    }
-
     fn view(&self) -> Box<dyn View> {
-        Box::new(Frozen(self.map.clone()))
+        Box::new(Frozen(self.disk.lock().map.clone()))
     }
 
-    fn flush(&mut self) -> Box<dyn Flush> {
-        self.flushes += 1;
-        if self.flushes.is_multiple_of(FLUSHES_PER_COMPACTION) {
-            self.map = compacted(&self.map);
-        }
-        Box::new(Line {
-            map: self.map.clone(),
-            disk: self.disk.clone(),
-            written: self.written,
-            number: self.flushes,
-        })
+    fn intake(&self) -> Box<dyn Intake> {
+        Box::new(self.disk.clone())
     }
 
     fn maintain(&self) -> Option<Maintenance> {
         None
     }
+}
 
-    fn bytes_unflushed(&self) -> u64 {
-        self.written - self.disk.lock().written
+impl Intake for Flushed {
+    fn take(&self, rows: &mut dyn Iterator<Item = Row>) -> Result<(), EngineError> {
+        let doing = || "flushing the simulated engine".to_owned();
+        let mut disk = self.lock();
+        if std::mem::take(&mut disk.fails) {
+            return Err(EngineError::Io { doing: doing(), source: std::io::Error::other("injected") });
+        }
+        if disk.full {
+            return Err(EngineError::Full { doing: doing() });
+        }
+        for (key, value) in rows {
+            match value {
+                Some(value) => drop(disk.map.insert(key, Slot::Row(value))),
+                None => remove(&mut disk.map, &key),
+            }
+        }
+        disk.batches += 1;
+        if disk.batches.is_multiple_of(BATCHES_PER_COMPACTION) {
+            disk.map = compacted(&disk.map);
+        }
+        Ok(())
+    }
+}
+
+fn remove(map: &mut Map, key: &[u8]) {
+    if let Some(slot @ Slot::Row(_)) = map.get_mut(key) {
+        *slot = Slot::Removed(Arc::default());
     }
 }
 
@@ -177,30 +160,6 @@ impl View for Frozen {
         visit: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
         scan(&self.0, from, to, backward, None, visit);
-        Ok(())
-    }
-}
-
-struct Line {
-    map: Map,
-    disk: Flushed,
-    written: u64,
-    number: u64,
-}
-
-impl Flush for Line {
-    fn run(self: Box<Self>) -> Result<(), EngineError> {
-        let doing = || "flushing the simulated engine".to_owned();
-        let mut disk = self.disk.lock();
-        if std::mem::take(&mut disk.fails) {
-            return Err(EngineError::Io { doing: doing(), source: std::io::Error::other("injected") });
-        }
-        if disk.full {
-            return Err(EngineError::Full { doing: doing() });
-        }
-        if disk.number < self.number {
-            (disk.map, disk.written, disk.number) = (self.map.clone(), self.written, self.number);
-        }
         Ok(())
     }
 }
@@ -232,22 +191,17 @@ fn scan(
     from: Bound<&[u8]>,
     to: Bound<&[u8]>,
     backward: bool,
-    visits: Option<&Visits>,
+    passed: Option<&Passed>,
     visit: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>,
 ) {
     if is_empty(from, to) {
         return;
     }
-    let count = || visits.iter().for_each(|visits| visits.row());
     let mut visit = |(key, slot): (&Bytes, &Slot)| match slot {
-        Slot::Row(value) => {
-            count();
-            visit(key.clone(), value.clone())
-        }
+        Slot::Row(value) => visit(key.clone(), value.clone()),
         Slot::Removed(passes) => {
-            if visits.is_some() && passes.fetch_add(1, Ordering::Relaxed) >= PASSES_PAID {
-                count();
-            }
+            let again = passed.filter(|_| passes.fetch_add(1, Ordering::Relaxed) >= PASSES_PAID);
+            again.into_iter().for_each(Passed::mark);
             ControlFlow::Continue(())
         }
     };
@@ -270,30 +224,30 @@ fn is_empty(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
 mod tests {
     use super::*;
 
-    fn scanned(engine: &dyn Engine, visits: &Visits) -> u64 {
-        visits.take();
+    fn passed_over(engine: &dyn Engine, passed: &Passed) -> u64 {
+        passed.take();
         let (from, to) = (Bound::Unbounded, Bound::Unbounded);
         engine.scan(from, to, false, &mut |_, _| ControlFlow::Continue(())).unwrap();
-        visits.take().rows
+        passed.take()
+    }
+
+    fn take(engine: &dyn Engine, keys: std::ops::Range<u8>, value: Option<&'static str>) {
+        let rows = keys.map(|key| (vec![key].into(), value.map(Bytes::from)));
+        engine.intake().take(&mut rows.into_iter()).unwrap();
     }
 
     #[test]
     fn removed_rows_are_passed_over_until_a_compaction() {
-        let (mut engine, visits) = Flushed::default().open();
-        for number in 0..10_u8 {
-            engine.put(vec![number].into(), Bytes::new());
-        }
-        assert_eq!((visits.take().written, scanned(&*engine, &visits)), (10, 10));
-        for number in 0..9_u8 {
-            engine.remove(&[number]);
-        }
+        let (engine, passed) = Flushed::default().open();
+        take(&*engine, 0..10, Some("v"));
+        take(&*engine, 0..9, None);
         for _ in 0..PASSES_PAID {
-            assert_eq!(scanned(&*engine, &visits), 1, "their removal paid for this");
+            assert_eq!(passed_over(&*engine, &passed), 0, "their removal paid for this");
         }
-        assert_eq!(scanned(&*engine, &visits), 10);
-        for _ in 0..FLUSHES_PER_COMPACTION {
-            engine.flush().run().unwrap();
+        assert_eq!(passed_over(&*engine, &passed), 9);
+        for _ in 0..BATCHES_PER_COMPACTION {
+            take(&*engine, 0..0, None);
         }
-        assert_eq!(scanned(&*engine, &visits), 1);
+        assert_eq!(passed_over(&*engine, &passed), 0);
     }
 }

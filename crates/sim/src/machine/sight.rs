@@ -48,10 +48,10 @@ impl World {
 
     /// What came of jobs, for the driver.
     pub(super) fn watch_ran(&mut self, id: NodeId, ran: Vec<RanJob>) -> Vec<Input> {
-        for RanJob { done, entry, visited } in &ran {
+        for RanJob { done, entry, asked } in &ran {
             if let (Done::Applied { shard, index, last, results, .. }, Some(entry)) = (done, entry) {
-                let (shard, index, last, visited) = (*shard, *index, *last, *visited);
-                self.see(Seen::Applied { node: id, shard, index, entry, last, results, visited });
+                let (shard, index, last, asked) = (*shard, *index, *last, *asked);
+                self.see(Seen::Applied { node: id, shard, index, entry, last, results, asked });
             }
         }
         ran.into_iter().map(|ran| Input::Done(ran.done)).collect()

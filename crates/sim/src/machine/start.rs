@@ -74,7 +74,7 @@ impl World {
             error => Refused::Violation(error.to_string()),
         })?;
         bad.map_err(|error| Refused::Violation(error.to_string()))?;
-        let (engine, visits) = machine.table.open();
+        let (engine, passed) = machine.table.open();
         let mut table = Table::open(engine, self.settings.table);
         let mut applied: BTreeMap<ShardId, Applied> = BTreeMap::new();
         for &(shard, _) in config.map.shards() {
@@ -99,7 +99,7 @@ impl World {
             executor: Executor::new(table),
             log: node::log::Owner::new(log, self.settings.log.clone(), instant),
             log_thread: LogThread::default(),
-            worker: Worker::new(self.settings.engine_thread, visits),
+            worker: Worker::new(self.settings.engine_thread, passed),
             gate: Gate::new(life),
             inbox: Vec::new(),
             turn_due: false,

@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use node::{Done, Executor, Input, Job, Ran};
-use storage::EngineError;
+use storage::{Asked, EngineError};
 
-use super::engine::{Visited, Visits};
+use super::engine::Passed;
 
 /// Long work on the background thread.
 pub(crate) type Background = Box<dyn FnOnce() -> Result<Done, EngineError> + Send>;
@@ -16,7 +16,7 @@ pub(crate) type Background = Box<dyn FnOnce() -> Result<Done, EngineError> + Sen
 pub(crate) struct Worker {
     /// Jobs wait for the engine's thread.
     there: bool,
-    visits: Visits,
+    passed: Passed,
     waiting: VecDeque<Job>,
     background: VecDeque<Background>,
 }
@@ -26,8 +26,8 @@ pub(crate) struct RanJob {
     pub done: Done,
     /// The entry that it applied.
     pub entry: Option<Bytes>,
-    /// What it asked of the engine.
-    pub visited: Visited,
+    /// What it asked of the rows.
+    pub asked: Asked,
 }
 
 /// What came of running jobs.
@@ -39,8 +39,8 @@ pub(crate) struct Worked {
 }
 
 impl Worker {
-    pub fn new(there: bool, visits: Visits) -> Worker {
-        Worker { there, visits, waiting: VecDeque::new(), background: VecDeque::new() }
+    pub fn new(there: bool, passed: Passed) -> Worker {
+        Worker { there, passed, waiting: VecDeque::new(), background: VecDeque::new() }
     }
 
     pub fn is_there(&self) -> bool {
@@ -68,16 +68,25 @@ impl Worker {
         let mut worked = Worked::default();
         for job in jobs {
             let entry = if let Job::Apply { entry, .. } = &job { Some(entry.clone()) } else { None };
-            self.visits.take();
+            self.take_asked(executor);
             match executor.run(job)? {
-                Ran::Done(done) => worked.ran.push(RanJob { done, entry, visited: self.visits.take() }),
+                Ran::Done(done) => worked.ran.push(RanJob { done, entry, asked: self.take_asked(executor) }),
                 Ran::Later(later) => {
                     self.background.push_back(later);
                     worked.begun += 1;
                 }
             }
         }
+        if let Some(free) = executor.table_mut().let_go() {
+            free()?;
+        }
         Ok(worked)
+    }
+
+    /// What was asked since the last time; removed rows that are passed over again and again count as read.
+    fn take_asked(&self, executor: &Executor) -> Asked {
+        let asked = executor.table().take_asked();
+        Asked { read: asked.read + self.passed.take(), ..asked }
     }
 
     /// The background thread runs its next work.

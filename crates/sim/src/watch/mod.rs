@@ -48,9 +48,8 @@ use kv::{Answer, Error, Index, Level, NodeId, Op, Position, Receipt, Reply, Requ
 use node::route::ShardMap;
 use replication::Status;
 pub(crate) use replication::observe::Record;
-use storage::Applied;
+use storage::{Applied, Asked};
 
-use crate::machine::engine::Visited;
 use copies::Copies;
 pub(crate) use digests::Digests;
 use logs::Logs;
@@ -94,7 +93,7 @@ pub(crate) enum Seen<'a> {
     Load { node: NodeId, shard: ShardId, generation: u32 },
     /// An entry is handed to the table.
     Apply { node: NodeId, shard: ShardId, at: Position, entry: &'a Bytes },
-    /// The table has applied it, and asked so much of its engine.
+    /// The table has applied it, and asked so much of its rows.
     Applied {
         node: NodeId,
         shard: ShardId,
@@ -102,7 +101,7 @@ pub(crate) enum Seen<'a> {
         entry: &'a Bytes,
         last: Version,
         results: &'a [(Result<Answer, Error>, Version)],
-        visited: Visited,
+        asked: Asked,
     },
 }
 

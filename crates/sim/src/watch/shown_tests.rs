@@ -460,9 +460,9 @@ fn copies_that_are_not_synced_are_seen() {
         watch.see(&Seen::Status { node: node(id), shard: SHARD, status: &status });
     };
     synced(&mut watch, 1);
-    let (last, visited, results) = (version(5), Visited::default(), &[]);
+    let (last, asked, results) = (version(5), Asked::default(), &[]);
     let (node_1, shard, entry) = (node(1), SHARD, &entry);
-    watch.see(&Seen::Applied { node: node_1, shard, index: first, entry, last, results, visited });
+    watch.see(&Seen::Applied { node: node_1, shard, index: first, entry, last, results, asked });
     let told = |watch: &Watch, copies| watch.copies_told(&Receipt { copies, ..receipt(5) }).is_some();
     assert!(!told(&watch, 1) && told(&watch, 2));
     synced(&mut watch, 3);

@@ -133,7 +133,7 @@ fn different_results_of_one_entry_are_seen() {
             index,
             entry: &Bytes::new(),
             last,
-            visited: Visited::default(),
+            asked: Asked::default(),
             results: &results(number),
         });
         watch.take_broken()

@@ -1,4 +1,4 @@
-//! Applying an entry is so much work as its ops ask for: the rows it visits in the engine are bounded by what its ops name, by
+//! Applying an entry is so much work as its ops ask for: the rows it reads are bounded by what its ops name, by
 //! what it writes and removes, and a constant (`storage`: a turn stays short, whatever the shard has been through before).
 //!
 //! The mark of a removed row counts when it is passed over again and again; see `machine::engine`.
@@ -28,23 +28,23 @@ impl Invariant for Work {
     }
 
     fn see(&mut self, seen: &Seen<'_>, _: &Logs) -> Result<(), String> {
-        let Seen::Applied { node, shard, index, entry, visited, .. } = *seen else { return Ok(()) };
-        let bound = ROWS_PER_ENTRY + ROWS_PER_WRITTEN * visited.written;
-        if visited.rows <= bound || visited.rows <= bound + asked(entry) {
+        let Seen::Applied { node, shard, index, entry, asked, .. } = *seen else { return Ok(()) };
+        let bound = ROWS_PER_ENTRY + ROWS_PER_WRITTEN * asked.written;
+        if asked.read <= bound || asked.read <= bound + accounted(entry) {
             return Ok(());
         }
         Err(format!(
             "{node} applied entry {index} of shard {shard}, visited {} rows and wrote {}, and its ops account for no more \
              than {}",
-            visited.rows,
-            visited.written,
-            bound + asked(entry)
+            asked.read,
+            asked.written,
+            bound + accounted(entry)
         ))
     }
 }
 
 /// Rows that the ops of an entry may look up.
-fn asked(entry: &bytes::Bytes) -> u64 {
+fn accounted(entry: &bytes::Bytes) -> u64 {
     let Ok(entry) = Entry::decode(entry) else { return 0 };
     let mut keys = 0;
     entry.ops.iter().for_each(|stamped| stamped.op.for_each_key(&mut |_| keys += 1));
@@ -60,16 +60,16 @@ fn asked(entry: &bytes::Bytes) -> u64 {
 mod tests {
     use bytes::Bytes;
     use kv::{NodeId, ShardId, Stamped, Version};
+    use storage::Asked;
 
     use super::*;
-    use crate::machine::engine::Visited;
 
     #[test]
     fn entry_that_visits_more_than_its_ops_account_for_is_seen() {
-        let see = |entry: &Bytes, rows, written| {
-            let visited = Visited { rows, written };
+        let see = |entry: &Bytes, read, written| {
+            let asked = Asked { read, written };
             let (node, shard, last) = (NodeId(1), ShardId(1), Version::ZERO);
-            let seen = Seen::Applied { node, shard, index: kv::Index(1), entry, last, results: &[], visited };
+            let seen = Seen::Applied { node, shard, index: kv::Index(1), entry, last, results: &[], asked };
             Work.see(&seen, &Logs::default())
         };
         let get_all = Op::GetAll { keys: vec!["a".into(), "b".into()], at: None };

@@ -1,4 +1,4 @@
-//! Flushes and compactions of a tree, on whatever threads the owner runs them.
+//! Batches into a tree and compactions of it, on whatever threads the owner runs them.
 //!
 //! The tree leaves the files of a job that failed where they are until it is opened again. After a full disk that would be
 //! the very space that is missing, so they are removed here: once no job runs, the table files made since the first
@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use lsm_tree::compaction::Leveled;
-use lsm_tree::{AbstractTree, AnyTree, Memtable, TableId};
+use lsm_tree::{AbstractTree, AnyTree, InternalValue, TableId, ValueType};
 
 use super::{told, views::Views};
-use crate::engine::{EngineError, Flush, Maintenance};
+use crate::engine::{EngineError, Intake, Maintenance, Row};
 
 /// The tree's own names, see its `file.rs`.
 const TABLES: &str = "tables";
@@ -36,9 +36,6 @@ pub struct Jobs {
     due: AtomicBool,
     /// Removals that the last merge of all tables had to leave: views looked back behind them.
     removed: AtomicU64,
-    /// Memtables that were sealed. The tree lets go of them under the lock that every read and write takes; freeing their
-    /// many rows has to wait until that is over.
-    sealed: Mutex<Vec<Arc<Memtable>>>,
 }
 
 #[derive(Default)]
@@ -62,7 +59,6 @@ impl Jobs {
             running: Mutex::default(),
             due: AtomicBool::new(true),
             removed: AtomicU64::new(0),
-            sealed: Mutex::default(),
         }
     }
 
@@ -75,18 +71,14 @@ impl Jobs {
         Some(Box::new(move || jobs.compact()))
     }
 
-    /// Seals the memtable: the next flush to run takes it along.
-    pub fn seal(&self) {
-        let sealed = self.tree.rotate_memtable();
-        self.sealed().extend(sealed);
-    }
-
-    fn flush(&self) -> Result<(), EngineError> {
-        self.begin(false);
-        let one_at_a_time = self.tree.get_flush_lock();
-        let flushed = self.tree.flush(&one_at_a_time, self.views.watermark());
-        drop(one_at_a_time);
-        self.end(false, flushed.map(|_| ()), "flushing rows to disk")
+    fn write(&self, rows: &mut dyn Iterator<Item = Row>) -> lsm_tree::Result<()> {
+        let number = self.views.next();
+        let items = rows.map(|(key, value)| match value {
+            Some(value) => InternalValue::from_components(key, value, number, ValueType::Value),
+            None => InternalValue::new_tombstone(key, number),
+        });
+        let Some((tables, _)) = self.tree.flush_to_tables(items.map(Ok))? else { return Ok(()) };
+        self.tree.register_tables(&tables, None, None, &[], self.views.watermark())
     }
 
     fn compact(&self) -> Result<(), EngineError> {
@@ -129,10 +121,9 @@ impl Jobs {
     }
 
     fn end(&self, compacting: bool, result: lsm_tree::Result<()>, doing: &str) -> Result<(), EngineError> {
-        // Drops the states before this one, and with them sealed memtables and merged tables, unless a view needs them.
+        // Drops the states before this one, and with them merged tables, unless a view needs them.
         // What stays on disk for now is removed when the tree is opened again.
         let _ = self.tree.get_version_history_lock().maintenance(&self.folder, self.views.watermark());
-        self.free_sealed();
         let mut running = self.running();
         assert!(running.jobs > 0, "a job ends, and none runs");
         assert!(running.compacting || !compacting, "a compaction ends, and none runs");
@@ -150,16 +141,6 @@ impl Jobs {
             self.remove_leftovers(&running);
         }
         result.map_err(|error| told(format!("{doing} in {}", self.folder.display()), error))
-    }
-
-    /// Frees the memtables that the tree, and every view, has let go of.
-    fn free_sealed(&self) {
-        let mut sealed = self.sealed();
-        let (needed, free): (Vec<_>, Vec<_>) =
-            sealed.drain(..).partition(|memtable| Arc::strong_count(memtable) > 1);
-        *sealed = needed;
-        drop(sealed);
-        drop(free);
     }
 
     fn tables(&self) -> impl Iterator<Item = TableId> {
@@ -180,10 +161,6 @@ impl Jobs {
         }
     }
 
-    fn sealed(&self) -> MutexGuard<'_, Vec<Arc<Memtable>>> {
-        self.sealed.lock().expect("nothing panics while it holds the sealed memtables")
-    }
-
     fn running(&self) -> MutexGuard<'_, Running> {
         self.running.lock().expect("nothing panics while it holds the list of jobs")
     }
@@ -195,18 +172,10 @@ fn manifest_on_disk(folder: &Path) -> Option<u64> {
     Some(u64::from_le_bytes(current.get(..8)?.try_into().ok()?))
 }
 
-/// A flush of the memtables that are sealed.
-pub struct Sealed {
-    pub jobs: Arc<Jobs>,
-    /// Bytes ever written when it was begun.
-    pub written: u64,
-    pub flushed: Arc<AtomicU64>,
-}
-
-impl Flush for Sealed {
-    fn run(self: Box<Self>) -> Result<(), EngineError> {
-        self.jobs.flush()?;
-        self.flushed.fetch_max(self.written, Ordering::AcqRel);
-        Ok(())
+impl Intake for Arc<Jobs> {
+    fn take(&self, rows: &mut dyn Iterator<Item = Row>) -> Result<(), EngineError> {
+        self.begin(false);
+        let written = self.write(rows);
+        self.end(false, written, "writing rows to disk")
     }
 }

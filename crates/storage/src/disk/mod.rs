@@ -1,40 +1,36 @@
 //! The engine `disk`: one log-structured merge tree (crate `lsm-tree`) for all shards of a node.
 //!
-//! What is written goes to the tree's memtable. A flush seals it, between two applies, and writes all sealed ones to
-//! table files; compaction merges those. The tree syncs each table file, its manifest and their folders before it counts
-//! them in. When that fails the sealed memtables stay, readable, and the next flush takes them along.
+//! A batch becomes table files at once, past the tree's memtable, which stays empty: the rows come sorted, each once.
+//! Compaction merges the tables. The tree syncs each table file, then its manifest and their folders, which counts all tables
+//! of the batch in at once. When that fails none of them counts.
 //!
 //! # Sequence numbers
 //!
-//! A tree keeps several values of a key, told apart by sequence numbers. This engine gives all writes between two views or
-//! flushes one number, so a key that is written again and again takes the room of one; a view reads below its own number.
-//! The numbers need not survive: nothing written before the last start is ever hidden from a view.
+//! A tree keeps several values of a key, told apart by sequence numbers. All rows of a batch have one number, drawn when it is
+//! taken in; a view reads below its own number. The numbers need not survive: nothing written before the last start is ever
+//! hidden from a view.
 //!
 //! # Caveats
 //!
-//! While a flush or compaction switches the manifest (five syncs of small files), the tree's lock holds up reads and writes:
-//! apply on a thread that may wait so long. Bytes of a failed job are in no table: [`jobs`] removes its files, lest a full
-//! disk stay full. Some calls are hidden in the crate's documentation (the lock of its versions, table numbers): read its
-//! source again before a newer version of it is taken.
+//! While a batch or a compaction switches the manifest (five syncs of small files), the tree's lock holds up reads: read on
+//! a thread that may wait so long. Bytes of a failed job are in no table: [`jobs`] removes its files, lest a full
+//! disk stay full. Some calls are hidden in the crate's documentation (the lock of its versions, table numbers, rows with
+//! their numbers): read its source again before a newer version of it is taken.
 
 mod jobs;
 mod views;
 
-use std::cell::Cell;
 use std::ops::{Bound, ControlFlow};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use lsm_tree::{AbstractTree, AnyTree, Cache, Config, DescriptorTable, Guard, SeqNo, SequenceNumberCounter};
 
-use self::jobs::{Jobs, Sealed};
+use self::jobs::Jobs;
 use self::views::{Frozen, Views};
-use crate::engine::{self, Engine, EngineError, Flush, Maintenance, Resources, View, sync_folder};
+use crate::engine::{self, Engine, EngineError, Intake, Maintenance, Resources, View, sync_folder};
 
-/// A removal counts for so many bytes more than it has: every scan passes over it, until it is flushed and merged away.
-const REMOVED_BYTES: u64 = 512;
 /// The folder of the tree within the engine's.
 const FOLDER: &str = "tree";
 
@@ -42,12 +38,6 @@ pub(crate) struct Disk {
     tree: AnyTree,
     views: Arc<Views>,
     jobs: Arc<Jobs>,
-    /// The sequence number of all writes since the last view or flush.
-    number: Cell<SeqNo>,
-    /// Bytes ever written, and what removals count for.
-    written: u64,
-    /// Of the bytes ever written, those that are flushed.
-    flushed: Arc<AtomicU64>,
     pause: Option<fn()>,
 }
 
@@ -72,17 +62,7 @@ impl Disk {
         numbers.fetch_max(tree.get_highest_persisted_seqno().map_or(0, |number| number + 1));
         let views = Arc::new(Views::new(numbers));
         let jobs = Arc::new(Jobs::new(tree.clone(), path, views.clone()));
-        let number = Cell::new(views.next());
-        Ok(Disk { tree, views, jobs, number, written: 0, flushed: Arc::default(), pause })
-    }
-}
-
-impl Disk {
-    /// What is written from now on is told apart from what was written before.
-    fn raise_number(&self) {
-        let (before, number) = (self.number.get(), self.views.next());
-        assert!(number > before, "sequence number {number} follows {before}");
-        self.number.set(number);
+        Ok(Disk { tree, views, jobs, pause })
     }
 }
 
@@ -103,36 +83,16 @@ impl View for Disk {
 }
 
 impl Engine for Disk {
-    fn put(&mut self, key: Bytes, value: Bytes) {
-        self.written += (key.len() + value.len()) as u64;
-        self.tree.insert(key, value, self.number.get());
-    }
-
-    fn remove(&mut self, key: &[u8]) {
-        self.written += key.len() as u64 + REMOVED_BYTES;
-        self.tree.remove(key, self.number.get());
-    }
-
     fn view(&self) -> Box<dyn View> {
-        let frozen = Frozen::new(self.tree.clone(), self.views.clone());
-        self.raise_number();
-        Box::new(frozen)
+        Box::new(Frozen::new(self.tree.clone(), self.views.clone()))
     }
 
-    fn flush(&mut self) -> Box<dyn Flush> {
-        self.jobs.seal();
-        self.raise_number();
-        Box::new(Sealed { jobs: self.jobs.clone(), written: self.written, flushed: self.flushed.clone() })
+    fn intake(&self) -> Box<dyn Intake> {
+        Box::new(self.jobs.clone())
     }
 
     fn maintain(&self) -> Option<Maintenance> {
         Jobs::due(&self.jobs)
-    }
-
-    fn bytes_unflushed(&self) -> u64 {
-        let (written, flushed) = (self.written, self.flushed.load(Ordering::Acquire));
-        assert!(flushed <= written, "{flushed} bytes are flushed of {written} that were written");
-        written - flushed
     }
 }
 

@@ -1,45 +1,38 @@
 //! The engine `memory`: all rows in a persistent map, and on disk one checkpoint file.
 //!
-//! The map shares its nodes with its clones, so a view or a flush costs nothing to begin; writes made meanwhile copy
-//! what they touch. A flush writes the whole map to a new file and then removes the older one. A volatile engine has no
-//! folder, and a flush of it has nothing to do.
+//! The map shares its nodes with its clones, so a view costs nothing to begin. A batch is written to a clone, which copies
+//! what it touches; the clone goes whole to a new file, the older file is removed, and then the clone is the map. A volatile
+//! engine has no folder, and writes nothing.
 //!
 //! # Caveats
 //!
-//! A flush writes everything, whatever little is new: it is for states that fit in memory several times over. A damaged
+//! A batch writes everything, whatever little is new: it is for states that fit in memory several times over. A damaged
 //! checkpoint is an error, not a reason to fall back to an older state that the log may no longer reach.
 
 pub(crate) mod checkpoint;
 
 use std::ops::{Bound, ControlFlow};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use imbl::OrdMap;
 
-use crate::engine::{self, Engine, EngineError, Flush, Maintenance, View};
+use crate::engine::{self, Engine, EngineError, Intake, Maintenance, Row, View};
 
 pub(crate) type Map = OrdMap<Bytes, Bytes>;
 
 pub(crate) struct Memory {
-    map: Map,
-    files: Arc<Files>,
-    /// Number of the next checkpoint.
-    next: u64,
-    /// Bytes ever written, or removed.
-    written: u64,
+    rows: Arc<Rows>,
 }
 
-/// What the engine and its flushes share.
-struct Files {
+/// What the engine and its intakes share.
+struct Rows {
+    map: Mutex<Map>,
     /// `None` = no checkpoint is ever written.
     folder: Option<PathBuf>,
     /// Number of the newest checkpoint; held while one is written.
     newest: Mutex<u64>,
-    /// Of the bytes ever written, those that a checkpoint holds.
-    flushed: AtomicU64,
 }
 
 impl Memory {
@@ -62,14 +55,19 @@ impl Memory {
     }
 
     fn new(map: Map, folder: Option<PathBuf>, newest: u64) -> Memory {
-        let files = Files { folder, newest: Mutex::new(newest), flushed: AtomicU64::new(0) };
-        Memory { map, files: Arc::new(files), next: newest + 1, written: 0 }
+        Memory { rows: Arc::new(Rows { map: Mutex::new(map), folder, newest: Mutex::new(newest) }) }
+    }
+}
+
+impl Rows {
+    fn map(&self) -> MutexGuard<'_, Map> {
+        self.map.lock().expect("nothing panics while it holds the map")
     }
 }
 
 impl View for Memory {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        View::get(&self.map, key)
+        View::get(&*self.rows.map(), key)
     }
 
     fn scan(
@@ -79,45 +77,44 @@ impl View for Memory {
         backward: bool,
         visit: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
-        View::scan(&self.map, from, to, backward, visit)
+        let map = self.rows.map().clone();
+        View::scan(&map, from, to, backward, visit)
     }
 }
 
 impl Engine for Memory {
-    fn put(&mut self, key: Bytes, value: Bytes) {
-        self.written += (key.len() + value.len()) as u64;
-        self.map.insert(key, value);
-    }
-
-    fn remove(&mut self, key: &[u8]) {
-        // What it takes away is in the last checkpoint, and stays there until the next.
-        let removed = self.map.remove(key).map_or(0, |value| value.len());
-        self.written += (key.len() + removed) as u64;
-    }
-
     fn view(&self) -> Box<dyn View> {
-        Box::new(Frozen(self.map.clone()))
+        Box::new(Frozen(self.rows.map().clone()))
     }
 
-    fn flush(&mut self) -> Box<dyn Flush> {
-        let number = self.next;
-        self.next += 1;
-        Box::new(Checkpoint {
-            map: self.map.clone(),
-            files: self.files.clone(),
-            number,
-            written: self.written,
-        })
+    fn intake(&self) -> Box<dyn Intake> {
+        Box::new(self.rows.clone())
     }
 
     fn maintain(&self) -> Option<Maintenance> {
         None
     }
+}
 
-    fn bytes_unflushed(&self) -> u64 {
-        let (written, flushed) = (self.written, self.files.flushed.load(Ordering::Acquire));
-        assert!(flushed <= written, "{flushed} bytes are flushed of {written} that were written");
-        written - flushed
+impl Intake for Arc<Rows> {
+    fn take(&self, rows: &mut dyn Iterator<Item = Row>) -> Result<(), EngineError> {
+        let mut newest = self.newest.lock().expect("writing a checkpoint does not panic");
+        let mut map = self.map().clone();
+        for (key, value) in rows {
+            match value {
+                Some(value) => map.insert(key, value),
+                None => map.remove(&key),
+            };
+        }
+        if let Some(folder) = &self.folder {
+            checkpoint::write(folder, *newest + 1, &map)?;
+            checkpoint::remove_below(folder, *newest + 1);
+        }
+        *newest += 1;
+        let before = std::mem::replace(&mut *self.map(), map);
+        // Freed when nobody waits for it.
+        drop(before);
+        Ok(())
     }
 }
 
@@ -157,29 +154,6 @@ impl View for Map {
         let mut visit = |(key, value): (&Bytes, &Bytes)| visit(key.clone(), value.clone());
         let mut rows = self.range::<_, [u8]>((from, to));
         let _ = if backward { rows.rev().try_for_each(&mut visit) } else { rows.try_for_each(&mut visit) };
-        Ok(())
-    }
-}
-
-struct Checkpoint {
-    map: Map,
-    files: Arc<Files>,
-    number: u64,
-    written: u64,
-}
-
-impl Flush for Checkpoint {
-    fn run(self: Box<Self>) -> Result<(), EngineError> {
-        let mut newest = self.files.newest.lock().expect("writing a checkpoint does not panic");
-        assert_ne!(*newest, self.number, "a checkpoint is written once under its number");
-        if *newest < self.number {
-            if let Some(folder) = &self.files.folder {
-                checkpoint::write(folder, self.number, &self.map)?;
-                checkpoint::remove_below(folder, self.number);
-            }
-            *newest = self.number;
-        }
-        self.files.flushed.fetch_max(self.written, Ordering::AcqRel);
         Ok(())
     }
 }

@@ -22,10 +22,10 @@ impl Table {
     #[doc(hidden)]
     pub fn audit(&self, shard: ShardId) -> Result<(), String> {
         let Shard { set, state, deadlines, .. } = self.loaded(shard);
-        // Of a view: it is no work of the table.
-        let rows = self.engine.view();
-        let expected = expected(&*rows, *set).map_err(|error| error.to_string())?;
-        let found = index(&*rows, *set).map_err(|error| error.to_string())?;
+        // It is no work of the table.
+        let rows = self.fresh.peek();
+        let expected = expected(&rows, *set).map_err(|error| error.to_string())?;
+        let found = index(&rows, *set).map_err(|error| error.to_string())?;
         if let Some(row) = expected.iter().find(|row| found.binary_search(row).is_err()) {
             return Err(format!(
                 "a deadline has no row in the index of shard {shard}: {}",
@@ -116,10 +116,10 @@ mod tests {
     fn audit_index_that_differs_from_the_deadlines_is_told() {
         let (mut table, row) = table();
         let other = table.loaded(SHARD).set.expiry(SECOND + 1, b"k");
-        table.engine.put(other.clone(), Bytes::new());
+        table.fresh.put(other.clone(), Bytes::new());
         refused(&table, "a row of no deadline");
-        table.engine.remove(&other);
-        table.engine.remove(&row);
+        table.fresh.remove(other);
+        table.fresh.remove(row);
         refused(&table, "has no row in the index");
     }
 

@@ -159,7 +159,7 @@ impl Writer<'_> {
             if mutant::is(Mutant::ExpirySweepsFromTheStart) { self.set.expiry_begin() } else { begin };
         let end = self.set.expiry(passed << SECOND_BITS, b"");
         let mut rows = Vec::new();
-        self.engine.scan(Bound::Included(&begin), Bound::Excluded(&end), false, &mut |row, _| {
+        self.fresh.scan(Bound::Included(&begin), Bound::Excluded(&end), false, &mut |row, _| {
             rows.push(row);
             if rows.len() < rows_max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;

@@ -71,7 +71,7 @@ pub fn apply(bytes: &[u8]) {
     }
     assert_eq!(digest(&one), digest(&other), "the same entries, the same rows");
     read_all(&one).expect("memory does not fail");
-    assert_eq!(digest(&copy(&one)), digest(&one), "a snapshot holds all");
+    assert_eq!(digest(&copy(&mut one)), digest(&one), "a snapshot holds all");
 }
 
 /// An op, read at a table with some rows; of a range all pages.
@@ -97,7 +97,7 @@ pub fn snapshot(bytes: &[u8]) {
             Ok(None) => continue,
             Ok(Some(applied)) => {
                 assert_eq!(table.load(SHARD, 1).expect("a snapshot that was taken loads"), applied);
-                copy(&table);
+                copy(&mut table);
                 let _ = read_all(&table);
                 let _ = expire_all(&mut table, applied);
                 return;
@@ -168,7 +168,7 @@ pub fn ask_samples() -> Vec<Bytes> {
 /// Snapshots.
 pub fn snapshot_samples() -> Vec<Bytes> {
     [table(), filled()]
-        .iter()
+        .iter_mut()
         .flat_map(|table| [60, 1 << 20].map(|bytes| list(&unsealed(table, bytes))))
         .collect()
 }
@@ -287,7 +287,7 @@ fn expire_all(table: &mut Table, applied: Applied) -> Result<(), EngineError> {
 }
 
 /// Another table, made by a snapshot of this one.
-fn copy(table: &Table) -> Table {
+fn copy(table: &mut Table) -> Table {
     let mut copy = self::table();
     copy.install_begin(SHARD, 1).expect("memory does not fail");
     let mut snapshot = table.snapshot(SHARD);
@@ -299,7 +299,7 @@ fn copy(table: &Table) -> Table {
 }
 
 /// The chunks of a table's snapshot without their checksums.
-fn unsealed(table: &Table, bytes_max: usize) -> Vec<Bytes> {
+fn unsealed(table: &mut Table, bytes_max: usize) -> Vec<Bytes> {
     let mut snapshot = table.snapshot(SHARD);
     let mut chunks = Vec::new();
     while let Some(chunk) = snapshot.next_chunk(bytes_max).expect("memory does not fail") {

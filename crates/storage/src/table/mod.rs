@@ -83,7 +83,8 @@ use mutant::Mutant;
 use self::keys::RowSet;
 use self::read::Reader;
 use self::shard::{Shard, State};
-use crate::engine::{Engine, EngineError, Flush, Maintenance};
+use crate::engine::{Engine, EngineError, Flush, Maintenance, View};
+use crate::fresh::{Asked, Fresh};
 
 pub use self::expiry::EXPIRED_PER_APPLY_MAX;
 pub use self::sessions::{ANSWER_BYTES_KEPT, SESSION_BYTES_MAX};
@@ -195,7 +196,7 @@ enum Stop {
 
 /// All shards of a node.
 pub struct Table {
-    engine: Box<dyn Engine>,
+    fresh: Fresh,
     options: Options,
     shards: BTreeMap<ShardId, Shard>,
     /// The next chunk of each install under way.
@@ -209,14 +210,14 @@ pub struct Table {
 impl Table {
     /// Over an engine; no shard is loaded yet.
     pub fn open(engine: Box<dyn Engine>, options: Options) -> Table {
-        let (shards, installs, forgetting) = Default::default();
-        Table { engine, options, shards, installs, forgetting, stopped: None }
+        let (fresh, (shards, installs, forgetting)) = (Fresh::over(engine), Default::default());
+        Table { fresh, options, shards, installs, forgetting, stopped: None }
     }
 
     /// Makes a copy of a shard the current one. A copy without rows is an empty shard.
     pub fn load(&mut self, shard: ShardId, generation: u32) -> Result<Applied, EngineError> {
         let set = RowSet { shard, generation };
-        let loaded = Shard::load(&*self.engine, set)?;
+        let loaded = Shard::load(&self.fresh, set)?;
         self.installs.remove(&set);
         self.forgetting.remove(&set);
         let applied = loaded.state.told();
@@ -243,7 +244,7 @@ impl Table {
         assert_eq!(index, applied + 1, "the entry that comes next: none is left out");
         assert!(term >= before, "entry {index} has term {term}, the one before it {before}");
         tracing::trace!("an entry is evaluated");
-        let result = shard.apply(&mut *self.engine, self.options, (index, term), entry);
+        let result = shard.apply(&mut self.fresh, self.options, (index, term), entry);
         result.inspect_err(|error| self.stopped = Some(error.to_string()))
     }
 
@@ -256,7 +257,7 @@ impl Table {
     pub fn read(&self, shard: ShardId, op: &Op, clock: Clock) -> Result<Read, EngineError> {
         let Shard { set, state, .. } = self.loaded(shard);
         let keep = self.options.history.keep();
-        let reader = Reader { rows: &*self.engine, set: *set, state, clock, keep, hidden: Cell::new(false) };
+        let reader = Reader { rows: &self.fresh, set: *set, state, clock, keep, hidden: Cell::new(false) };
         let result = match op.validate().map_err(Stop::from).and_then(|()| reader.evaluate(op)) {
             Ok(answer) => Ok(answer),
             Err(Stop::Refused(error)) => Err(error),
@@ -264,6 +265,12 @@ impl Table {
             Err(Stop::Engine(error)) => return Err(error),
         };
         Ok(Read::Done { result, last: state.last, hidden: reader.hidden.get() })
+    }
+
+    /// Whether a read finds all it needs in memory: it does not wait for the engine.
+    pub fn is_in_memory(&self, shard: ShardId, op: &Op) -> bool {
+        let Op::Get { key, at: None } = op else { return false };
+        self.fresh.in_memory(&self.loaded(shard).set.current(key)).is_some()
     }
 
     /// Up to where a shard has applied its log.
@@ -283,9 +290,9 @@ impl Table {
     }
 
     /// The copy of a shard as it is now, to be read on any thread.
-    pub fn snapshot(&self, shard: ShardId) -> ShardSnapshot {
-        let Shard { set, state, .. } = self.loaded(shard);
-        ShardSnapshot::new(self.engine.view(), *set, *state)
+    pub fn snapshot(&mut self, shard: ShardId) -> ShardSnapshot {
+        let Shard { set, state, .. } = *self.loaded(shard);
+        ShardSnapshot::new(self.fresh.view(), set, state)
     }
 
     /// Prepares another copy of a shard for the chunks of a snapshot, and removes what an earlier attempt left in it.
@@ -310,7 +317,7 @@ impl Table {
                 what: "the install was not begun, or is done".into(),
             });
         };
-        let state = snapshot::install(&mut *self.engine, set, *next, chunk)?;
+        let state = snapshot::install(&mut self.fresh, set, *next, chunk)?;
         *next += 1;
         if state.is_some() {
             let chunks = self.installs.remove(&set);
@@ -332,13 +339,14 @@ impl Table {
         }
         let (begin, end) = (self.forgetting.get(&set).cloned().unwrap_or_else(|| set.state()), set.end());
         let mut rows = Vec::new();
-        self.engine.scan(Bound::Included(&begin), Bound::Excluded(&end), false, &mut |row, _| {
+        self.fresh.scan(Bound::Included(&begin), Bound::Excluded(&end), false, &mut |row, _| {
             rows.push(row);
             if rows.len() == FORGOTTEN_ROWS_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
         assert!(rows.first().is_none_or(|row| *row >= begin), "rows of the copy that is forgotten");
         assert!(rows.last().is_none_or(|row| *row < end), "rows of the copy that is forgotten");
-        rows.iter().for_each(|row| self.engine.remove(row));
+        // Copied: a row must not hold on to the block it was read from.
+        rows.iter().for_each(|row| self.fresh.remove(Bytes::copy_from_slice(row)));
         let more = rows.len() == FORGOTTEN_ROWS_MAX;
         match rows.pop() {
             Some(last) if more => self.forgetting.insert(set, last),
@@ -353,8 +361,8 @@ impl Table {
         let mut hash = Fnv::default();
         hash.add(&state.encode());
         let (from, to) = (set.current(b""), set.end());
-        // Of a view: it is no work of the table.
-        self.engine.view().scan(Bound::Included(&from), Bound::Excluded(&to), false, &mut |row, value| {
+        // It is no work of the table.
+        self.fresh.peek().scan(Bound::Included(&from), Bound::Excluded(&to), false, &mut |row, value| {
             hash.add(&RowSet::suffix(&row));
             hash.add(&value);
             ControlFlow::Continue(())
@@ -362,22 +370,36 @@ impl Table {
         Ok(hash.0)
     }
 
-    /// See [`Engine::flush`]. A stopped table's flush fails: what it holds must not outlive it.
+    /// See [`Fresh::flush`]. A stopped table's flush fails: what it holds must not outlive it.
     pub fn flush(&mut self) -> Box<dyn Flush> {
         match &self.stopped {
             Some(why) => Box::new(Refused(why.clone())),
-            None => self.engine.flush(),
+            None if mutant::is(Mutant::SessionLostAtFlush) => {
+                sessions::flush_without(&mut self.fresh, self.shards.values().map(|shard| shard.set))
+            }
+            None => self.fresh.flush(),
         }
+    }
+
+    /// See [`Fresh::let_go`].
+    pub fn let_go(&mut self) -> Option<Maintenance> {
+        self.fresh.let_go()
     }
 
     /// See [`Engine::maintain`].
     pub fn maintain(&self) -> Option<Maintenance> {
-        self.engine.maintain()
+        self.fresh.maintain()
     }
 
-    /// See [`Engine::bytes_unflushed`].
+    /// See [`Fresh::bytes_unflushed`].
     pub fn bytes_unflushed(&self) -> u64 {
-        self.engine.bytes_unflushed()
+        self.fresh.bytes_unflushed()
+    }
+
+    /// See [`Fresh::take_asked`].
+    #[doc(hidden)]
+    pub fn take_asked(&self) -> Asked {
+        self.fresh.take_asked()
     }
 
     fn check(&self) -> Result<(), EngineError> {

@@ -29,7 +29,8 @@ use mutant::Mutant;
 
 use super::Done;
 use super::keys::{RowSet, parts_of_session, parts_of_session_suffix};
-use crate::engine::{Engine, EngineError, View};
+use crate::engine::{EngineError, Flush, View};
+use crate::fresh::Fresh;
 
 /// What all remembered requests of a shard may take when nothing else is said: some 300,000 clients that come once.
 pub const SESSION_BYTES_MAX: u64 = 128 << 20;
@@ -232,7 +233,7 @@ impl Sessions {
     }
 
     /// Stores the result of a request that was admitted and run.
-    pub fn record(&mut self, engine: &mut dyn Engine, set: RowSet, id: &RequestId, op: &Op, done: &Done) {
+    pub fn record(&mut self, fresh: &mut Fresh, set: RowSet, id: &RequestId, op: &Op, done: &Done) {
         if !self.clients.contains_key(&id.client) {
             self.expiry.insert((id.valid_until, id.client));
             self.clients.insert(id.client, Session { total: SESSION_BYTES, ..Session::default() });
@@ -250,14 +251,14 @@ impl Sessions {
         assert!(session.total >= u64::from(before), "a record of {before} bytes in {} of all", session.total);
         session.total = session.total - u64::from(before) + u64::from(now);
         self.bytes = self.bytes - u64::from(before) + u64::from(now);
-        engine.put(row, raw);
+        fresh.put(row, raw);
     }
 
     /// Forgets sessions that have gone out of date, in the order in which they did.
     ///
     /// The index has each session under an early `valid_until`; it is put right when its turn comes. So the order of
     /// forgetting is that of the true times, whatever the index had.
-    pub fn forget(&mut self, engine: &mut dyn Engine, set: RowSet, last: Version, records_max: usize) {
+    pub fn forget(&mut self, fresh: &mut Fresh, set: RowSet, last: Version, records_max: usize) {
         let records_max = records_max.max(FORGOTTEN_PER_APPLY_MIN);
         let mut removed = 0;
         while let Some((valid_until, client)) = self.expiry.first().copied() {
@@ -271,7 +272,7 @@ impl Sessions {
                 continue;
             }
             for (slot, _) in session.bytes.iter().enumerate().filter(|(_, bytes)| **bytes > 0) {
-                engine.remove(&set.session(client, slot as u16));
+                fresh.remove(set.session(client, slot as u16));
                 removed += 1;
             }
             assert!(self.bytes >= session.total, "one session has {} bytes of {}", session.total, self.bytes);
@@ -306,6 +307,23 @@ impl Session {
         self.live.insert(sequence, slot);
         slot
     }
+}
+
+/// The defect of a flush that leaves remembered requests out: memory has them, and the engine never gets them.
+pub fn flush_without(fresh: &mut Fresh, sets: impl Iterator<Item = RowSet>) -> Box<dyn Flush> {
+    let mut lost = Vec::new();
+    for set in sets {
+        let (from, to) = (set.session_begin(), set.end());
+        let found = fresh.scan(Bound::Included(&from), Bound::Excluded(&to), false, &mut |row, raw| {
+            lost.push((row, raw));
+            ControlFlow::Continue(())
+        });
+        found.expect("a test build has an engine that reads");
+    }
+    lost.iter().for_each(|(row, _)| fresh.remove(row.clone()));
+    let flush = fresh.flush();
+    lost.into_iter().for_each(|(row, raw)| fresh.put(row, raw));
+    flush
 }
 
 /// Checks a row of another copy before it is taken: that loading it will not fail.

@@ -12,7 +12,7 @@ use super::keys::key_of_current;
 use super::range::SKIPPED_ROWS_MAX;
 use super::record::Record;
 use super::write::Writer;
-use crate::engine::EngineError;
+use crate::engine::{EngineError, View};
 
 /// A step over a range takes no more keys once their rows have so many bytes: what it deletes is written once more, as history.
 const STEP_BYTES_MAX: usize = 64 << 20;
@@ -55,7 +55,7 @@ impl Writer<'_> {
         let (mut skipped, mut bytes) = (0, 0);
         let to = to.map_or_else(|| self.set.current_end(), |to| self.set.current(to));
         let from = self.set.current(from);
-        self.engine.scan(Bound::Included(&from), Bound::Excluded(&to), false, &mut |row, raw| {
+        self.fresh.scan(Bound::Included(&from), Bound::Excluded(&to), false, &mut |row, raw| {
             let key = key_of_current(&row);
             if keys.len() == self.step_max || bytes > STEP_BYTES_MAX || skipped == SKIPPED_ROWS_MAX {
                 next = Some(key);

@@ -9,7 +9,8 @@ use super::keys::RowSet;
 use super::sessions::{Admission, Sessions};
 use super::write::Writer;
 use super::{Applied, Done, Options, Stop};
-use crate::engine::{Engine, EngineError, View};
+use crate::engine::{EngineError, View};
+use crate::fresh::Fresh;
 
 const FORMAT: u8 = 1;
 /// Bytes of all answers to the ops of one entry together: some of the largest. What goes beyond is not told, lest a few ops
@@ -83,20 +84,20 @@ impl Shard {
     /// Applies an entry that comes next; one result per op.
     pub fn apply(
         &mut self,
-        engine: &mut dyn Engine,
+        fresh: &mut Fresh,
         options: Options,
         (index, term): (u64, u64),
         entry: &Entry,
     ) -> Result<Vec<Done>, EngineError> {
         let mut room = ENTRY_ANSWER_BYTES_MAX;
-        let run = |stamped| Ok(tell(self.run(engine, options, stamped, entry.proposed)?, &mut room));
+        let run = |stamped| Ok(tell(self.run(fresh, options, stamped, entry.proposed)?, &mut room));
         let done = entry.ops.iter().map(run).collect::<Result<Vec<_>, _>>()?;
-        self.clean(engine, options, entry)?;
+        self.clean(fresh, options, entry)?;
         let State { last, floor, .. } = self.state;
         assert!(floor <= last, "a key was forgotten at {floor}, and {last} is the newest version");
         (self.state.applied, self.state.term) = (index, term);
         if !mutant::is(Mutant::AppliedOutsideBatch) || index.is_multiple_of(8) {
-            engine.put(self.set.state(), self.state.encode());
+            fresh.put(self.set.state(), self.state.encode());
         }
         Ok(done)
     }
@@ -104,7 +105,7 @@ impl Shard {
     /// Runs one op of an entry, unless its session says otherwise.
     fn run(
         &mut self,
-        engine: &mut dyn Engine,
+        fresh: &mut Fresh,
         options: Options,
         stamped: &Stamped,
         proposed: Version,
@@ -114,30 +115,30 @@ impl Shard {
             _ if mutant::is(Mutant::VersionFromClockAlone) => proposed,
             _ => proposed.after(self.state.last),
         };
-        let Some(id) = &stamped.id else { return self.evaluate(engine, options, &stamped.op, version) };
+        let Some(id) = &stamped.id else { return self.evaluate(fresh, options, &stamped.op, version) };
         match self.sessions.admit(id, version, options.session_bytes_max) {
-            Admission::Run => self.run_once(engine, options, id, &stamped.op, version),
-            Admission::Repeat(slot) => self.sessions.repeat(&*engine, self.set, id, slot, &stamped.op),
+            Admission::Run => self.run_once(fresh, options, id, &stamped.op, version),
+            Admission::Repeat(slot) => self.sessions.repeat(&*fresh, self.set, id, slot, &stamped.op),
             Admission::Refuse(error) => Ok(Done { result: Err(error), version: self.state.last }),
         }
     }
 
     fn run_once(
         &mut self,
-        engine: &mut dyn Engine,
+        fresh: &mut Fresh,
         options: Options,
         id: &RequestId,
         op: &Op,
         version: Version,
     ) -> Result<Done, EngineError> {
-        let done = self.evaluate(engine, options, op, version)?;
-        self.sessions.record(engine, self.set, id, op, &done);
+        let done = self.evaluate(fresh, options, op, version)?;
+        self.sessions.record(fresh, self.set, id, op, &done);
         Ok(done)
     }
 
     fn evaluate(
         &mut self,
-        engine: &mut dyn Engine,
+        fresh: &mut Fresh,
         options: Options,
         op: &Op,
         version: Version,
@@ -146,7 +147,7 @@ impl Shard {
         assert!(version >= last, "an op gets version {version}, and {last} is the newest");
         self.state.last = version;
         let result = match op.validate() {
-            Ok(()) => self.writer(engine, options).evaluate(op),
+            Ok(()) => self.writer(fresh, options).evaluate(op),
             Err(error) => Err(Stop::Refused(error)),
         };
         match result {
@@ -158,20 +159,20 @@ impl Shard {
     }
 
     /// What every entry ends with: some of what is out of date goes.
-    fn clean(&mut self, engine: &mut dyn Engine, options: Options, entry: &Entry) -> Result<(), EngineError> {
+    fn clean(&mut self, fresh: &mut Fresh, options: Options, entry: &Entry) -> Result<(), EngineError> {
         let advances = entry.ops.iter().any(|stamped| matches!(stamped.op, Op::Advance { .. }));
         let set = self.deadlines.take_set();
-        self.writer(engine, options).sweep(expiry::allowance(entry.ops.len(), advances, set))?;
+        self.writer(fresh, options).sweep(expiry::allowance(entry.ops.len(), advances, set))?;
         self.deadlines.take_set();
         let begun = self.sessions.take_begun();
         let most = expiry::allowance(entry.ops.len(), advances, begun);
-        self.sessions.forget(engine, self.set, self.state.last, most);
+        self.sessions.forget(fresh, self.set, self.state.last, most);
         Ok(())
     }
 
-    fn writer<'a>(&'a mut self, engine: &'a mut dyn Engine, options: Options) -> Writer<'a> {
+    fn writer<'a>(&'a mut self, fresh: &'a mut Fresh, options: Options) -> Writer<'a> {
         Writer {
-            engine,
+            fresh,
             set: self.set,
             state: &mut self.state,
             deadlines: &mut self.deadlines,

@@ -14,7 +14,8 @@ use mutant::Mutant;
 use super::keys::{Part, RowSet};
 use super::record::{Head, Record};
 use super::{Applied, State, sessions};
-use crate::engine::{Engine, EngineError, View};
+use crate::engine::{EngineError, View};
+use crate::fresh::Fresh;
 
 const FORMAT: u8 = 1;
 const HEAD_BYTES: usize = 10;
@@ -127,7 +128,7 @@ pub enum InstallError {
 
 /// Writes a chunk's rows; returns the shard's state after the last one.
 pub(crate) fn install(
-    engine: &mut dyn Engine,
+    fresh: &mut Fresh,
     set: RowSet,
     expected: u32,
     chunk: &Bytes,
@@ -142,7 +143,7 @@ pub(crate) fn install(
     let state = rows.state;
     for (suffix, value) in rows.rows {
         // Copied: a row must not hold on to its whole chunk.
-        engine.put(set.with_suffix(&suffix), Bytes::copy_from_slice(&value));
+        fresh.put(set.with_suffix(&suffix), Bytes::copy_from_slice(&value));
     }
     Ok(state)
 }

@@ -38,13 +38,14 @@ impl Writer<'_> {
                 if in_index {
                     self.deadlines.put(&row);
                 }
-                self.engine.put(row, value);
+                // Copied: a row must not hold on to the block it was read from.
+                self.fresh.put(row, Bytes::copy_from_slice(&value));
             }
             None => {
                 if in_index {
                     self.deadlines.removed(&row);
                 }
-                self.engine.remove(&row);
+                self.fresh.remove(row);
             }
         }
     }

@@ -13,11 +13,12 @@ use super::keys::RowSet;
 use super::read::Reader;
 use super::record::{Head, Record};
 use super::{Clock, State, Stop, expiry, older};
-use crate::engine::{Engine, EngineError};
+use crate::engine::{EngineError, View};
+use crate::fresh::Fresh;
 
 /// Evaluates one op on one copy of a shard.
 pub struct Writer<'a> {
-    pub engine: &'a mut dyn Engine,
+    pub fresh: &'a mut Fresh,
     pub set: RowSet,
     /// `last` is the version of the op already.
     pub state: &'a mut State,
@@ -72,7 +73,7 @@ impl Writer<'_> {
 
     pub fn reader(&self) -> Reader<'_> {
         Reader {
-            rows: &*self.engine,
+            rows: &*self.fresh,
             set: self.set,
             state: self.state,
             clock: Clock::Shard,
@@ -144,7 +145,9 @@ impl Writer<'_> {
         if old.head.version == version || self.keep == 1 {
             return Ok(old.head.kept);
         }
-        self.put(older::row(self.set, key, old.head.ordinal, self.keep), old.raw.clone())?;
+        // Copied: a row must not hold on to the block it was read from.
+        let raw = Bytes::copy_from_slice(&old.raw);
+        self.put(older::row(self.set, key, old.head.ordinal, self.keep), raw)?;
         Ok((old.head.kept + 1).min(self.keep - 1))
     }
 
@@ -168,19 +171,19 @@ impl Writer<'_> {
 
     pub fn put(&mut self, row: Bytes, value: Bytes) -> Result<(), EngineError> {
         self.remember(&row)?;
-        self.engine.put(row, value);
+        self.fresh.put(row, value);
         Ok(())
     }
 
     pub fn remove(&mut self, row: Bytes) -> Result<(), EngineError> {
         self.remember(&row)?;
-        self.engine.remove(&row);
+        self.fresh.remove(row);
         Ok(())
     }
 
     fn remember(&mut self, row: &Bytes) -> Result<(), EngineError> {
         if let Some(undo) = &mut self.undo {
-            undo.push((row.clone(), self.engine.get(row)?));
+            undo.push((row.clone(), self.fresh.get(row)?));
         }
         Ok(())
     }

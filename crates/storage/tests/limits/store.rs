@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use kv::{Answer, Entry, Error, Key, Op, Range, ReplicaId, RequestId, ShardId, Stamped, Version};
-use storage::{Clock, Engine, History, Kind, Options, Read, Table};
+use storage::{Clock, History, Kind, Options, Read, Table};
 
 pub const SHARD: ShardId = ShardId(1);
 
@@ -22,14 +22,8 @@ impl Store {
     }
 
     pub fn with(options: Options) -> Store {
-        Store::over(options, |engine| engine)
-    }
-
-    /// With something around the engine.
-    pub fn over(options: Options, around: impl FnOnce(Box<dyn Engine>) -> Box<dyn Engine>) -> Store {
         let folder = tempfile::tempdir().unwrap();
-        let engine = around(storage::open(Kind::Memory, folder.path()).unwrap());
-        let mut table = Table::open(engine, options);
+        let mut table = Table::open(storage::open(Kind::Memory, folder.path()).unwrap(), options);
         table.load(SHARD, 1).unwrap();
         Store { table, index: 0, folder }
     }
@@ -65,7 +59,7 @@ impl Store {
     }
 
     /// Rows of the engine, as a snapshot has them.
-    pub fn rows(&self) -> u32 {
+    pub fn rows(&mut self) -> u32 {
         let mut snapshot = self.table.snapshot(SHARD);
         let chunk = snapshot.next_chunk(usize::MAX).unwrap().unwrap();
         u32::from_be_bytes(chunk[6..10].try_into().unwrap())

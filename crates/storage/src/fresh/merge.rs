@@ -1,0 +1,145 @@
+//! Several layers, and the rows below them, as one.
+
+use std::cmp::Ordering;
+use std::collections::btree_set;
+use std::iter::Peekable;
+use std::ops::{Bound, ControlFlow, Deref};
+
+use bytes::Bytes;
+
+use super::layer::Layer;
+use crate::engine::{self, EngineError, View};
+
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
+/// The rows of layers in order, each key once: as the newest layer has it.
+pub struct Merged<'a> {
+    /// Newest first, those that have a row left.
+    sources: Vec<Source<'a>>,
+    backward: bool,
+}
+
+struct Source<'a> {
+    layer: &'a Layer,
+    next: &'a Bytes,
+    keys: btree_set::Range<'a, Bytes>,
+}
+
+impl<'a> Merged<'a> {
+    /// Of layers, newest first, between two bounds that do not cross.
+    pub fn new(
+        layers: impl Iterator<Item = &'a Layer>,
+        (from, to): Bounds<'_>,
+        backward: bool,
+    ) -> Merged<'a> {
+        let source = |layer: &'a Layer| {
+            let mut keys = layer.keys(from, to);
+            let next = if backward { keys.next_back() } else { keys.next() }?;
+            Some(Source { layer, next, keys })
+        };
+        Merged { sources: layers.filter_map(source).collect(), backward }
+    }
+
+    /// Of whole layers, newest first.
+    pub fn all(layers: impl Iterator<Item = &'a Layer>) -> Merged<'a> {
+        Merged::new(layers, (Bound::Unbounded, Bound::Unbounded), false)
+    }
+}
+
+impl<'a> Iterator for Merged<'a> {
+    type Item = (&'a Bytes, Option<&'a Bytes>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let backward = self.backward;
+        // Of equal keys the first: the newest.
+        let first = self.sources.iter().min_by(|one, other| in_order(one.next, other.next, backward))?;
+        let (key, row) = (first.next, first.layer.get(first.next));
+        self.sources.retain_mut(|source| {
+            if source.next != key {
+                return true;
+            }
+            let next = if backward { source.keys.next_back() } else { source.keys.next() };
+            next.map(|next| source.next = next).is_some()
+        });
+        Some((key, row.expect("a layer has a row for each key in its order")))
+    }
+}
+
+fn in_order(one: &[u8], other: &[u8], backward: bool) -> Ordering {
+    if backward { other.cmp(one) } else { one.cmp(other) }
+}
+
+/// Visits the rows of layers, newest first, and of what lies below them; see [`View::scan`].
+pub fn scan<'a>(
+    layers: impl Iterator<Item = &'a Layer>,
+    below: &dyn View,
+    bounds: Bounds<'_>,
+    backward: bool,
+    visit: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>,
+) -> Result<(), EngineError> {
+    if engine::is_empty(bounds.0, bounds.1) {
+        return Ok(());
+    }
+    let mut fresh = Merged::new(layers, bounds, backward).peekable();
+    let mut flow = ControlFlow::Continue(());
+    below.scan(bounds.0, bounds.1, backward, &mut |key, value| {
+        flow = visit_before(&mut fresh, &key, backward, visit);
+        if flow.is_continue() {
+            flow = match fresh.next_if(|(newer, _)| **newer == key) {
+                Some((_, newer)) => newer.map_or(flow, |newer| visit(key, newer.clone())),
+                None => visit(key, value),
+            };
+        }
+        flow
+    })?;
+    if flow.is_continue() {
+        let _ = fresh.try_for_each(|row| visit_row(row, visit));
+    }
+    Ok(())
+}
+
+/// Visits the rows of layers that come before a key.
+fn visit_before(
+    fresh: &mut Peekable<Merged<'_>>,
+    key: &[u8],
+    backward: bool,
+    visit: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    while let Some(row) = fresh.next_if(|(next, _)| in_order(next, key, backward).is_lt()) {
+        visit_row(row, visit)?;
+    }
+    ControlFlow::Continue(())
+}
+
+fn visit_row(
+    (key, value): (&Bytes, Option<&Bytes>),
+    visit: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    value.map_or(ControlFlow::Continue(()), |value| visit(key.clone(), value.clone()))
+}
+
+/// Layers that do not change any more, and a view of the engine below them.
+pub struct Over<L> {
+    /// Newest first.
+    pub layers: Vec<L>,
+    pub below: Box<dyn View>,
+}
+
+impl<L: Deref<Target = Layer> + Send> View for Over<L> {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        match self.layers.iter().find_map(|layer| layer.get(key)) {
+            Some(found) => Ok(found.cloned()),
+            None => self.below.get(key),
+        }
+    }
+
+    fn scan(
+        &self,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        backward: bool,
+        visit: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>,
+    ) -> Result<(), EngineError> {
+        scan(self.layers.iter().map(Deref::deref), &*self.below, (from, to), backward, visit)
+    }
+}
