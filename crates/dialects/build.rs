@@ -7,6 +7,7 @@ use prost::Message as _;
 /// Each dialect's files, and what their descriptors are written to.
 const DIALECTS: &[(&str, &[&str])] = &[
     ("capstan.bin", &["proto/capstan/v1/capstan.proto"]),
+    ("etcd.bin", &["proto/etcd/rpc.proto"]),
     ("pairs.bin", &["proto/classic/pairs/keyvalue.proto", "proto/classic/pairs/central.proto"]),
 ];
 
