@@ -1,6 +1,7 @@
 """Clusters on this machine, of etcd and of Capstan: started on free ports of loopback, stopped by process id.
 
-A process ends with this one, however this one ends (setpriv --pdeathsig), and what it kept goes with the folder it was given.
+A process ends with this one, however this one ends (setpriv --pdeathsig), and what it kept goes with the folder it was
+given.
 """
 
 import json
@@ -10,6 +11,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from functools import partial
 
 READY_SECONDS = 60
 STOP_SECONDS = 30
@@ -34,8 +36,8 @@ class Etcd:
         base = free_ports([*range(self.nodes), *range(10, 10 + self.nodes)])
         clients = [f"127.0.0.1:{base + index}" for index in range(self.nodes)]
         peers = [f"http://127.0.0.1:{base + 10 + index}" for index in range(self.nodes)]
-        everyone = ",".join(f"{name}={peer}" for name, peer in zip(names, peers))
-        for name, client, peer in zip(names, clients, peers):
+        everyone = ",".join(f"{name}={peer}" for name, peer in zip(names, peers, strict=True))
+        for name, client, peer in zip(names, clients, peers, strict=True):
             options = {
                 "name": name,
                 "data-dir": self.folder / name,
@@ -49,9 +51,9 @@ class Etcd:
             }
             words = [f"--{option}={value}" for option, value in options.items()]
             self.processes.append(spawn([self.binary, *words], self.folder / f"{name}.log"))
-        for client, process in zip(clients, self.processes):
-            wait(lambda: healthy(client), process, self.folder)
-        watched = [f"--process={name}={process.pid}" for name, process in zip(names, self.processes)]
+        for client, process in zip(clients, self.processes, strict=True):
+            wait(partial(healthy, client), process, self.folder)
+        watched = [f"--process={name}={process.pid}" for name, process in zip(names, self.processes, strict=True)]
         return ["--connect", ",".join(clients), "--target", "etcd", *watched]
 
     def stop(self):

@@ -33,13 +33,13 @@ def read(answer):
 
 def middle(rounds):
     """The median of each figure over the rounds; of one that is not known in every round, none."""
-    return Figures(*(None if None in column else median(column) for column in zip(*rounds)))
+    return Figures(*(None if None in column else median(column) for column in zip(*rounds, strict=True)))
 
 
 def ratio(ours, theirs):
-    """The median, over the rounds, of each figure of ours through theirs of the same round: what changes from round to round,
-    such as who else uses the machine, changes both."""
-    return middle([Figures(*map(quotient, our, their)) for our, their in zip(ours, theirs)])
+    """The median, over the rounds, of each figure of ours through theirs of the same round: what changes from round to
+    round, such as who else uses the machine, changes both."""
+    return middle([Figures(*map(quotient, our, their)) for our, their in zip(ours, theirs, strict=True)])
 
 
 def quotient(one, other):
@@ -56,7 +56,7 @@ def row(name, figures):
     """A line of figures."""
     whole, thousandths, tenths = "{:.0f}".format, "{:.3f}".format, "{:.1f}".format
     formats = (whole, thousandths, thousandths, tenths, tenths)
-    return line((name, *(field(one, figure) for one, figure in zip(formats, figures))))
+    return line((name, *(field(one, figure) for one, figure in zip(formats, figures, strict=True))))
 
 
 def ratio_row(name, figures):
@@ -72,5 +72,5 @@ def field(write, figure):
 def line(fields):
     """Fields in columns, names to the left and numbers to the right."""
     name, *numbers = fields
-    columns = (number.rjust(width) for number, width in zip(numbers, WIDTHS[1:]))
+    columns = (number.rjust(width) for number, width in zip(numbers, WIDTHS[1:], strict=True))
     return (name.ljust(WIDTHS[0]) + "".join(columns)).rstrip()

@@ -16,8 +16,14 @@ def round_of(ops, server=10.0):
 class FiguresTest(unittest.TestCase):
     def test_answer_of_the_bench_is_read(self):
         answer = {
-            "ops_per_second": 2000.5, "p50_us": 480, "p99_us": 1200, "p999_us": 2000, "max_us": 3000, "errors": 0,
-            "in_doubt": 0, "cpu_us_per_op": {"client": 12.5, "nodes": {"n1": 30.0, "n2": 10.5}},
+            "ops_per_second": 2000.5,
+            "p50_us": 480,
+            "p99_us": 1200,
+            "p999_us": 2000,
+            "max_us": 3000,
+            "errors": 0,
+            "in_doubt": 0,
+            "cpu_us_per_op": {"client": 12.5, "nodes": {"n1": 30.0, "n2": 10.5}},
         }
         self.assertEqual(figures.read(answer), Figures(2000.5, 0.48, 1.2, 12.5, 40.5))
         answer["cpu_us_per_op"]["nodes"]["n2"] = None
@@ -51,14 +57,30 @@ class FiguresTest(unittest.TestCase):
 
 class TableTest(unittest.TestCase):
     def test_table_of_a_size_has_all_works_and_ratios(self):
-        found = {(store, work): [round_of(ops)] for store, work, ops in [
-            ("etcd", "put", 100), ("Capstan", "put", 250), ("etcd", "get", 100), ("Capstan", "get", 400),
-            ("Capstan", "echo", 500),
-        ]}
+        found = {
+            (store, work): [round_of(ops)]
+            for store, work, ops in [
+                ("etcd", "put", 100),
+                ("Capstan", "put", 250),
+                ("etcd", "get", 100),
+                ("Capstan", "get", 400),
+                ("Capstan", "echo", 500),
+            ]
+        }
         rows = [line.split() for line in lines(found)]
-        self.assertEqual([" ".join(row[:-5]) for row in rows], [
-            "put etcd", "Capstan", "ratio", "get etcd", "Capstan", "ratio", "echo Capstan", "get / echo",
-        ])
+        self.assertEqual(
+            [" ".join(row[:-5]) for row in rows],
+            [
+                "put etcd",
+                "Capstan",
+                "ratio",
+                "get etcd",
+                "Capstan",
+                "ratio",
+                "echo Capstan",
+                "get / echo",
+            ],
+        )
         self.assertEqual([row[-5] for row in rows], ["100", "250", "2.50", "100", "400", "4.00", "500", "0.80"])
 
     def test_size_says_how_many_connections(self):

@@ -110,7 +110,8 @@ fn failure(address: &str, status: &Status, unknown: fn(String) -> Error) -> Erro
     }
     let said = format!("{address} answered with status {:?}: {}", status.code(), status.message());
     match status.code() {
-        Code::InvalidArgument | Code::Unimplemented => Error::Invalid(said),
+        Code::InvalidArgument => Error::Invalid(said),
+        Code::Unimplemented => Error::Invalid(format!("{said}; is it etcd, of version 3?")),
         // Too many requests, or no space: it was not begun.
         Code::ResourceExhausted => Error::Unavailable(said),
         _ => unknown(said),
