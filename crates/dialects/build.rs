@@ -4,20 +4,21 @@ use std::{env, error::Error, fs, path::Path};
 
 use prost::Message as _;
 
-/// Each dialect's files, and what their descriptors are written to.
-const DIALECTS: &[(&str, &[&str])] = &[
-    ("capstan.bin", &["proto/capstan/v1/capstan.proto"]),
-    ("etcd.bin", &["proto/etcd/rpc.proto"]),
-    ("pairs.bin", &["proto/classic/pairs/keyvalue.proto", "proto/classic/pairs/central.proto"]),
+/// Files, and what the descriptors of each are written to.
+const FILES: &[(&str, &str)] = &[
+    ("proto/capstan/v1/capstan.proto", "capstan.bin"),
+    ("proto/etcd/rpc.proto", "etcd.bin"),
+    ("proto/classic/pairs/keyvalue.proto", "keyvalue.bin"),
+    ("proto/classic/pairs/central.proto", "central.bin"),
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    DIALECTS.iter().try_for_each(|(descriptors, files)| generate(descriptors, files))
+    FILES.iter().try_for_each(|(proto, descriptors)| generate(proto, descriptors))
 }
 
-fn generate(descriptors: &str, protos: &[&str]) -> Result<(), Box<dyn Error>> {
-    protos.iter().for_each(|proto| println!("cargo:rerun-if-changed={proto}"));
-    let mut files = protox::compile(protos, ["proto"])?;
+fn generate(proto: &str, descriptors: &str) -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed={proto}");
+    let mut files = protox::compile([proto], ["proto"])?;
     tonic_prost_build::configure().bytes(".").compile_fds(files.clone())?;
     // What reflection serves. Comments are for those who have the file.
     for file in &mut files.file {

@@ -1,11 +1,14 @@
-//! What people type, and the file of a local cluster, as plain functions over bytes, for the crate `fuzz`.
+//! What people type, the file of a node's settings, and that of a local cluster, as plain functions over bytes, for the crate `fuzz`.
 
+use std::collections::BTreeSet;
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
 use reedline::Completer;
+use server::Listen;
 
 use crate::data::txn;
+use crate::serve::file::{self, Wrong};
 use crate::shell::{complete, line};
 use crate::up::folder;
 use crate::{escape, parse, words};
@@ -39,6 +42,7 @@ pub fn notation(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let _ = (parse::duration(text), parse::timeout(text), parse::deadline(text), parse::size(text));
     let _ = (parse::address(text), parse::name(text), parse::peer(text));
+    let _ = (parse::shards(text), parse::cores(text));
     printed_parses::<parse::History>(text);
     printed_parses::<kv::Version>(text);
     printed_parses::<kv::Level>(text);
@@ -48,6 +52,25 @@ pub fn notation(bytes: &[u8]) {
 fn printed_parses<T: FromStr<Err = String> + Display + PartialEq + Debug>(text: &str) {
     if let Ok(value) = text.parse::<T>() {
         assert_eq!(value.to_string().parse(), Ok(value));
+    }
+}
+
+/// The file of `serve --config`: what is wrong has its line, and what is right has no two listeners in one place.
+pub fn config(bytes: &[u8]) {
+    match file::decode(bytes) {
+        Ok(file) => {
+            let places: BTreeSet<&str> =
+                file.listeners.iter().map(|listen| listen.address.as_str()).collect();
+            let is_any = |listen: &&Listen| {
+                listen.address.rsplit_once(':').is_some_and(|(_, port)| port.parse() == Ok(0))
+            };
+            let any = file.listeners.iter().filter(is_any).count();
+            assert!(places.len() + any >= file.listeners.len(), "{:?}", file.listeners);
+        }
+        Err(Wrong { line, why }) => {
+            let lines = bytes.split(|byte| *byte == b'\n').count();
+            assert!((1..=lines).contains(&line) && !why.is_empty(), "line {line} of {lines}: {why}");
+        }
     }
 }
 

@@ -183,6 +183,20 @@ pub fn size(text: &str) -> Result<usize, String> {
     bytes.ok_or_else(|| "a size is a whole number of bytes, as in 64M".into())
 }
 
+/// How many shards a keyspace has.
+pub fn shards(text: &str) -> Result<u32, String> {
+    let shards = text.parse().ok().filter(|shards| (1..=SHARDS_MAX).contains(shards));
+    shards.ok_or_else(|| format!("a keyspace has 1 to {SHARDS_MAX} shards"))
+}
+
+/// More than this cost more than they bring: each has elections and heartbeats.
+const SHARDS_MAX: u32 = 1024;
+
+/// How many cores a node uses.
+pub fn cores(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&cores| cores > 0).ok_or_else(|| "a node uses 1 core or more".into())
+}
+
 /// An address: HOST:PORT.
 pub fn address(text: &str) -> Result<String, String> {
     let port =

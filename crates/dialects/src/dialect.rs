@@ -10,7 +10,7 @@
 //!     └ address, advertise, keyspace: Store           └──▶ Store::keys.submit(requests)
 //! ```
 //!
-//! A node knows dialects as values of this trait. [`crate::named`] is the one list of them: a new dialect is one line there.
+//! A node knows dialects as values of this trait. [`crate::named()`] is the one list of them: a new dialect is one line there.
 //!
 //! # Caveats
 //!

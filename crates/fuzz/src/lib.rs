@@ -21,6 +21,7 @@
 mod mutate;
 
 use bytes::Bytes;
+use dialects::classic::pairs::fuzz as pairs;
 
 pub use mutate::Mutator;
 
@@ -69,6 +70,9 @@ pub const TARGETS: &[Target] = &[
     target("native-batch", dialects::native::fuzz::batched, dialects::native::fuzz::batched_samples),
     target("native-error", dialects::native::fuzz::details, dialects::native::fuzz::details_samples),
     target("native-status", dialects::native::fuzz::told, dialects::native::fuzz::told_samples),
+    target("pairs-key", pairs::key, pairs::key_samples),
+    target("pairs-host", pairs::host, pairs::host_samples),
+    target("pairs-message", pairs::message, pairs::message_samples),
     target("history-json", check::fuzz::json, Vec::new),
     target("history-edn", check::fuzz::edn, Vec::new),
     target("history-log", check::fuzz::log, Vec::new),
@@ -76,6 +80,7 @@ pub const TARGETS: &[Target] = &[
     target("cli-line", cli::fuzz::line, Vec::new),
     target("cli-transaction", cli::fuzz::transaction, Vec::new),
     target("cli-notation", cli::fuzz::notation, Vec::new),
+    target("cli-config", cli::fuzz::config, Vec::new),
     target("cli-cluster", cli::fuzz::cluster, Vec::new),
 ];
 

@@ -6,8 +6,8 @@
 //! # The port is free when the node has ended
 //!
 //! Who closes a TCP connection first keeps its address for a minute (TIME-WAIT), and another program cannot have the port
-//! meanwhile. So a node that stops lets the other end close first, as it does when its dialect says goodbye, and resets
-//! what is still open after [`LINGER`]. What was written before is there to be read all the same.
+//! meanwhile. So a connection that is over lets the other end close first, as it does when its dialect says goodbye. When the
+//! node stops, what is still open after [`LINGER`] is reset; what was written before is there to be read all the same.
 
 use std::io;
 use std::pin::Pin;
@@ -30,7 +30,7 @@ const PATIENCE_SCARCE: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(5);
 /// Fewer bytes than this in all that time are nothing: signs of life, not answers.
 const TAKEN_BYTES_MIN: usize = 16 << 10;
-/// How long the other end may take to close a connection when the node stops.
+/// How long the other end may take to close a connection that is over.
 const LINGER: Duration = Duration::from_millis(250);
 
 /// Hands out the right to be open. Clones share it.
@@ -184,11 +184,9 @@ impl AsyncWrite for Counted {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.stop.is_asked() {
-            ready!(self.poll_over(cx));
-            if !self.is_over {
-                return Poll::Ready(Ok(()));
-            }
+        ready!(self.poll_over(cx));
+        if !self.is_over && self.stop.is_asked() {
+            return Poll::Ready(Ok(())); // It is reset.
         }
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::member::PEER_PORT_OFFSET;
 use crate::parse::{self, Deleted, Engine, History};
-use crate::serve::{PEER_PORT_OFFSET, SHARDS_MAX};
 
 /// The options of `capstan up`.
 #[derive(Clone, Debug, clap::Args)]
@@ -38,7 +38,7 @@ pub struct Args {
     #[arg(long, value_name = "DURATION|all")]
     pub deleted_history: Option<Deleted>,
     /// How many shards [default: 4]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=SHARDS_MAX))]
+    #[arg(long, value_name = "N", value_parser = parse::shards)]
     pub shards: Option<u32>,
     /// Memory per node for entries that a slow node may still need
     #[arg(long, value_name = "SIZE", value_parser = parse::size)]

@@ -1,6 +1,7 @@
 //! The members of a local cluster: names and addresses follow from their places.
 
-use crate::serve::PEER_PORT_OFFSET;
+/// From the port of clients to the port of peers.
+pub const PEER_PORT_OFFSET: u16 = 20;
 
 /// One node of the plan.
 #[derive(Clone, Debug, PartialEq, Eq)]

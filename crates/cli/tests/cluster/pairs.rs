@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::sleep;
 
-use crate::nodes::{CAPSTAN, PATIENCE, Random, run, size, text, until};
+use crate::nodes::{CAPSTAN, Lab, PATIENCE, Random, free_base_port, run, size, text, until};
 use crate::programs::{Server, bind_plainly, client, some_time, spawn_client};
 
 /// Writers at once, each with keys of its own.
@@ -282,6 +282,40 @@ fn data_folder_of_a_program_is_one_of_a_node() {
         server.serve().await;
         let output = server.told("C,5\nC,6\nI,6,other\nC,0\nC,7\n");
         assert_eq!(text(&output.stdout), "five\nsix\n-1\n\n\n", "{}", text(&output.stderr));
+    });
+}
+
+#[test]
+#[ignore = "starts real nodes: scripts/test runs it against the release binary"]
+fn cluster_holds_pairs_when_one_of_its_nodes_is_lost() {
+    run(async |mut random: Random| {
+        let mut lab = Lab::new(3, &[], &mut random);
+        let base = free_base_port(3, &mut random);
+        let address = |node: u16| format!("127.0.0.1:{}", base + node);
+        for node in lab.all() {
+            let file = lab.home().join(format!("n{node}.toml"));
+            let listen = format!("[[listen]]\ndialect = 'classic/pairs'\naddress = '{}'\n", address(node));
+            std::fs::write(&file, listen).unwrap();
+            lab.serve_with(node, &["--config", file.to_str().unwrap()]);
+        }
+        lab.ready().await;
+        let lines: String = (0..20).map(|key| format!("I,{key},text of {key}\n")).collect();
+        let output = client("pair-client", &address(1), &lines);
+        assert_eq!(text(&output.stdout), "0\n".repeat(20), "{}", text(&output.stderr));
+        // No client ends a node that has others.
+        let output = client("pair-client", &address(3), "T\nC,7\n");
+        assert_eq!((text(&output.stdout).as_str(), output.status.code()), ("text of 7\n", Some(1)));
+        assert!(text(&output.stderr).contains("may not end the node"), "{}", text(&output.stderr));
+
+        lab.kill(1).await;
+        for node in [2, 3] {
+            let server = PairClient::new(&address(node)).unwrap();
+            for key in 0..20 {
+                until("another node leads", PATIENCE, async || server.consult(key).await.is_ok()).await;
+                assert_eq!(server.consult(key).await, Ok(format!("text of {key}")));
+                assert_eq!(server.insert(key, "other".into()).await, Ok(false), "{key} is in use");
+            }
+        }
     });
 }
 

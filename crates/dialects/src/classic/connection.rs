@@ -106,7 +106,7 @@ impl Connection {
     }
 
     fn unreachable(&self, why: &str) -> Error {
-        Error::Unavailable(format!("cannot connect to {}: {why}; is the server there?", self.address))
+        Error::Unavailable(format!("cannot connect to {}: {why} (is the server there?)", self.address))
     }
 
     fn lost(&self, why: &str, effect: Effect) -> Error {

@@ -17,6 +17,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+/// The keyspace of every listener here.
+const KEYSPACE: &str = "classic";
+
 /// Changes rows before an op is run.
 type Meddle = Box<dyn FnMut(&Op, &mut Rows) + Send>;
 
@@ -151,6 +154,7 @@ impl Fake {
     }
 
     fn ask(&self, request: Request) -> Result<Reply, Error> {
+        assert_eq!(request.keyspace, KEYSPACE);
         self.seen.lock().unwrap().push(request.clone());
         if let Some(Some(error)) = self.verdicts.lock().unwrap().pop_front() {
             return Err(error);
@@ -254,7 +258,7 @@ impl Server {
             keys: store.clone(),
             cluster: store.clone(),
             clock: Arc::new(|| 1),
-            keyspace: "default".into(),
+            keyspace: KEYSPACE.into(),
             advertise: address.clone(),
             serving: watch::channel(true).1,
             end: setup.may_end.then(|| {

@@ -30,13 +30,16 @@ pub(super) async fn activate(caller: &Caller, central: &str) -> Result<i32, Erro
 
 /// An error in the middle: what was registered before stays so.
 fn unfinished(error: Error, central: &str, before: usize) -> Error {
-    let why = format!(
-        "{before} keys were sent to the central server {central}, and then: {error}; the pairs are all here: activate again"
-    );
+    let sent = match before {
+        0 => format!("the keys could not be registered at {central}"),
+        _ => format!("{before} keys were sent to {central}, and then it failed"),
+    };
+    let why = format!("{sent}: {error}; the pairs are all here: activate again");
     match error {
-        Error::Unavailable(_) if before == 0 => Error::Unavailable(why),
-        Error::Invalid(_) if before == 0 => Error::Invalid(why),
-        error if before == 0 => error,
-        _ => Error::InDoubt(why),
+        Error::InDoubt(_) => Error::InDoubt(why),
+        _ if before > 0 => Error::InDoubt(why),
+        Error::Unavailable(_) => Error::Unavailable(why),
+        Error::Invalid(_) => Error::Invalid(why),
+        error => error,
     }
 }

@@ -31,7 +31,7 @@ impl Central {
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let names = &[central_storage_service_server::SERVICE_NAME];
-        Central(Grpc::new(Routes::new(service), names, proto::DESCRIPTORS))
+        Central(Grpc::new(Routes::new(service), names, proto::central::DESCRIPTOR))
     }
 }
 

@@ -2,10 +2,10 @@
 //! text for it; else the directory stays as it is, and the key is not counted.
 //!
 //! ```text
-//!   the rows of 1,024 keys ─┬─ owned by this host ──────────────────────────────▶ taken
-//!                           ├─ nobody's ────────────────────────┐
-//!                           └─ another's: Consult old and new ──┴─ same ──▶ compare-and-put on the row that was read ─▶ taken
-//!                                                             └─ differs, or cannot be asked: stays
+//! the rows of 1,024 keys ─┬─ this host's ─────────────────────────────────────────────────▶ taken
+//!                         ├─ nobody's ──────────────────────┬─▶ compare-and-put ─┬─ met ──▶ taken
+//!                         └─ another's ─▶ consult ─┬─ same ─┘    on the row read └─ not met: look again
+//!                                         both     └─ differs, or cannot be asked ────────▶ stays
 //! ```
 //!
 //! Another registration may change a row between the read and the write. Then the write does nothing, and the key is looked

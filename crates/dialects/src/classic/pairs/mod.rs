@@ -5,14 +5,17 @@
 //! server for the owner, and the owner for the text.
 //!
 //! ```text
-//!  pair client                  pair server h:5001            central server h:5000               central client
-//!  I,1,one ──── Insert ───────▶  1 "one"                       1 → h:5002                   ┌────  C,1
-//!  I,2,two ──── Insert ───────▶  2 "two"                       2 → h:5001                   │
-//!  A,h:5000 ─── Activate ─────▶        ──── Register {1, 2} ──▶      ◀──── Map(1) ──────────┤
-//!                                                                          "h:5002" ───────▶│
-//!  pair client                  pair server h:5002                                          │
-//!  I,1,uno ──── Insert ───────▶  1 "uno"  ◀──────────────────────────────── Consult(1) ─────┤
-//!  A,h:5000 ─── Activate ─────▶        ──── Register {1} ─────▶             "uno" ─────────▶└───▶  h:5002:uno
+//!           Insert(1, "one")                               Register("h:5001", {1, 2})
+//!           Insert(2, "two")         ┌───────────────────┐     ┌───────────────────────┐
+//! client ── Activate("h:5000") ─────▶│pair server h:5001 │────▶│central server h:5000  │
+//!                                    │  1 "one"  2 "two" │     │  1 → h:5002           │
+//!                                    └───────────────────┘     │  2 → h:5001           │
+//!           Insert(1, "uno")         ┌───────────────────┐     │                       │
+//! client ── Activate("h:5000") ─────▶│pair server h:5002 │────▶│                       │
+//!                                    │  1 "uno"          │     └───────────────────────┘
+//!                                    └───────────────────┘ Register("h:5002", {1})
+//!                                              ▲                          ▲
+//!                    Consult(1) answers "uno"  └── client of the centre ──┘ Map(1) answers "h:5002"
 //! ```
 //!
 //! The second server registered key 1 after the first one, so it owns it, and clients of the centre read "uno". Nobody asked
@@ -71,15 +74,18 @@ pub mod proto {
     /// Of a pair server.
     pub mod keyvalue {
         tonic::include_proto!("keyvalue");
+
+        /// The description, as reflection serves it.
+        pub const DESCRIPTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/keyvalue.bin"));
     }
 
     /// Of a central server.
     pub mod central {
         tonic::include_proto!("central");
-    }
 
-    /// The descriptions of both, as reflection serves them.
-    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pairs.bin"));
+        /// The description, as reflection serves it.
+        pub const DESCRIPTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/central.bin"));
+    }
 }
 
 /// What Insert answers when the text was stored.

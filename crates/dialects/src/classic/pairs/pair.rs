@@ -29,7 +29,11 @@ impl Pairs {
         let service = Served::new(Service { activate })
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Pairs(Grpc::new(Routes::new(service), &[key_value_service_server::SERVICE_NAME], proto::DESCRIPTORS))
+        Pairs(Grpc::new(
+            Routes::new(service),
+            &[key_value_service_server::SERVICE_NAME],
+            proto::keyvalue::DESCRIPTOR,
+        ))
     }
 }
 

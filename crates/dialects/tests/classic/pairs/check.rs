@@ -124,6 +124,20 @@ async fn owner_that_cannot_be_asked_for_one_key_loses_the_others() {
 }
 
 #[tokio::test]
+async fn owner_that_is_unavailable_is_asked_no_more_and_keeps_its_keys() {
+    let tour = Tour::start().await;
+    let keys: Vec<i32> = (0..4_000).collect();
+    assert_eq!(tour.directory.register(tour.old.address.clone(), keys.clone()).await, Ok(4_000));
+    tour.old.store.judge(vec![Some(Error::Unavailable("it is stopping".into())); 4_000]);
+    assert_eq!(tour.new_registers(&keys).await, Ok(0));
+    let asked = |op: &Op| matches!(op, Op::Get { .. });
+    let of_a_later_part = |op: &Op| matches!(op, Op::Get { key: one, .. } if one[..] > key(1_023)[..]);
+    assert!((1..1_000).contains(&count(&tour.old.store, asked)));
+    assert_eq!(count(&tour.old.store, of_a_later_part), 0);
+    assert_eq!(tour.owner(3_999), tour.old.address);
+}
+
+#[tokio::test]
 async fn owner_that_is_no_address_keeps_its_key() {
     let tour = Tour::start().await;
     for (number, owner) in [(1, &b"somebody"[..]), (2, b"\xff")] {

@@ -252,3 +252,26 @@ async fn health_knows_the_services() {
         assert!(health.check(asked).await.is_ok(), "{service}");
     }
 }
+
+#[tokio::test]
+async fn reflection_lists_what_is_served_and_nothing_else() {
+    use tonic_reflection::pb::v1::ServerReflectionRequest;
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+    let services =
+        [("classic/pairs", "keyvalue.KeyValueService"), ("classic/central", "central.CentralStorageService")];
+    for (dialect, service) in services {
+        let server = Server::start(dialect, &[]).await;
+        let endpoint = Endpoint::from_shared(format!("http://{}", server.address)).unwrap();
+        let mut client = ServerReflectionClient::new(endpoint.connect().await.unwrap());
+        let message_request = Some(MessageRequest::ListServices(String::new()));
+        let asked = ServerReflectionRequest { host: String::new(), message_request };
+        let mut answers =
+            client.server_reflection_info(tokio_stream::once(asked)).await.unwrap().into_inner();
+        let answer = answers.message().await.unwrap().unwrap().message_response;
+        let Some(MessageResponse::ListServicesResponse(list)) = answer else { panic!("it is {answer:?}") };
+        let names: Vec<String> = list.service.into_iter().map(|service| service.name).collect();
+        assert_eq!(names.iter().filter(|name| !name.starts_with("grpc.")).collect::<Vec<_>>(), [service]);
+    }
+}
