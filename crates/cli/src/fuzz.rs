@@ -1,4 +1,4 @@
-//! What people type, the file of a node's settings, and that of a local cluster, as plain functions over bytes, for the crate `fuzz`.
+//! What people type, the command files of pair clients, the file of a node's settings, and that of a local cluster, as plain functions over bytes, for the crate `fuzz`.
 
 use std::collections::BTreeSet;
 use std::fmt::{Debug, Display};
@@ -7,6 +7,7 @@ use std::str::FromStr;
 use reedline::Completer;
 use server::Listen;
 
+use crate::classic::line::{self as pair, Line};
 use crate::data::txn;
 use crate::serve::file::{self, Wrong};
 use crate::shell::{complete, line};
@@ -72,6 +73,25 @@ pub fn config(bytes: &[u8]) {
             assert!((1..=lines).contains(&line) && !why.is_empty(), "line {line} of {lines}: {why}");
         }
     }
+}
+
+/// A line of a command file for pair clients: what is read of one is what it says.
+pub fn pairs(bytes: &[u8]) {
+    let read = pair::pair(bytes);
+    let written = match &read {
+        Line::Insert(key, text) => {
+            assert!(text.len() <= kv::VALUE_BYTES_MAX);
+            format!("I,{key},{text}\r")
+        }
+        Line::Consult(key) => format!("C,{key}"),
+        Line::Activate(host) => format!("A,{host}"),
+        Line::Terminate => "T".into(),
+        Line::Ignored => String::new(),
+        Line::Wrong(why) => return assert!(!why.is_empty()),
+    };
+    assert_eq!(pair::pair(written.as_bytes()), read);
+    let is_asked = matches!(read, Line::Consult(_) | Line::Terminate);
+    assert_eq!(pair::central(bytes), if is_asked { read } else { Line::Ignored });
 }
 
 /// `cluster.json`.

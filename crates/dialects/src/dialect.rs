@@ -76,7 +76,8 @@ pub struct Store {
     pub end: Option<Arc<End>>,
 }
 
-/// Has the process stop. Ready when nobody can connect any more; whoever is connected still gets what was asked.
+/// Has the process stop. Ready when nobody can connect any more and the store has come to its end; whoever is connected still
+/// gets the answers to what was asked, and then the process is gone.
 pub type End = dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
 
 /// Says when a connection is to end.

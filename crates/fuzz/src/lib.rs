@@ -81,6 +81,7 @@ pub const TARGETS: &[Target] = &[
     target("cli-transaction", cli::fuzz::transaction, Vec::new),
     target("cli-notation", cli::fuzz::notation, Vec::new),
     target("cli-config", cli::fuzz::config, Vec::new),
+    target("cli-pairs", cli::fuzz::pairs, Vec::new),
     target("cli-cluster", cli::fuzz::cluster, Vec::new),
 ];
 

@@ -122,7 +122,7 @@ impl Core {
             tracing::warn!(
                 millis = took.as_millis() as u64,
                 inputs = count,
-                "a turn took long: heartbeats were late"
+                "a turn took long: whatever came meanwhile had to wait, heartbeats too"
             );
         }
         self.view.clock.store(self.driver.clients_micros(), Ordering::Relaxed);

@@ -81,23 +81,20 @@ async fn serve(
     let mut core = Core::new(driver, inbox.clone(), view, engine, requests.clone(), transport);
 
     let refusal = Refusal::new();
-    let ended_by_client = Arc::new(Notify::new());
+    let ending = Arc::new(Ending::default());
     let serving = watch::Sender::new(true);
-    let behind = Behind {
-        handle,
-        serving: serving.subscribe(),
-        refusal: refusal.clone(),
-        end: ended_by_client.clone(),
-    };
+    let behind =
+        Behind { handle, serving: serving.subscribe(), refusal: refusal.clone(), ending: ending.clone() };
     let doors = listeners.into_iter().map(|listener| behind.door(listener)).collect();
     let connections = Connections::start(doors, &refusal, cores, descriptors.clients).map_err(failed)?;
     let (files, most) = (descriptors.limit, descriptors.clients);
     tracing::info!(files, connections = most, "descriptors are shared out");
     let readiness = tokio::spawn(become_ready(config, address, identities, serving.clone()));
+    let asked = ending.clone();
     let stop = Box::pin(async move {
         tokio::select! {
             () = stop_signal() => {}
-            () = ended_by_client.notified() => tracing::info!("a client has ended this node"),
+            () = asked.asked.notified() => tracing::info!("a client has ended this node"),
         }
         readiness.abort();
         tracing::info!("stopping: leaderships are handed over");
@@ -108,6 +105,7 @@ async fn serve(
     // What was not answered by now is answered as such.
     drop(core);
     inbox.close();
+    ending.over.send_replace(true);
     connections.end().await;
     // Of a node that did not come to its last step, too.
     requests.ask(Request::Finish);
@@ -134,12 +132,20 @@ impl Listener {
     }
 }
 
+/// The end of a node, as clients may ask for it.
+#[derive(Default)]
+struct Ending {
+    asked: Notify,
+    /// The driver has come to its end.
+    over: watch::Sender<bool>,
+}
+
 /// What stands behind all listeners of a node.
 struct Behind {
     handle: Arc<Handle>,
     serving: watch::Receiver<bool>,
     refusal: Refusal,
-    end: Arc<Notify>,
+    ending: Arc<Ending>,
 }
 
 impl Behind {
@@ -158,14 +164,17 @@ impl Behind {
         Door { sockets, dialect: listen.dialect, store: Arc::new(store) }
     }
 
-    /// Ends the process for a client: when it is ready, nobody can connect any more.
+    /// Ends the process for a client. When it is ready nobody can connect, and nothing is left to do but to end connections: so
+    /// whoever hears of it finds the port free.
     fn end(&self) -> Arc<dialects::End> {
-        let (refusal, end) = (self.refusal.clone(), self.end.clone());
+        let (refusal, ending) = (self.refusal.clone(), self.ending.clone());
         Arc::new(move || {
-            let (refusal, end) = (refusal.clone(), end.clone());
+            let (refusal, ending) = (refusal.clone(), ending.clone());
             Box::pin(async move {
                 refusal.refuse().await;
-                end.notify_one();
+                ending.asked.notify_one();
+                // The sender is here.
+                let _ = ending.over.subscribe().wait_for(|over| *over).await;
             })
         })
     }

@@ -21,7 +21,7 @@ mod central_client;
 #[cfg(test)]
 mod fake;
 mod host;
-mod line;
+pub mod line;
 mod pair_client;
 mod run;
 mod server;

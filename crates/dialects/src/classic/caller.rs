@@ -53,7 +53,9 @@ impl Caller {
     pub(super) fn end(&self) -> Result<&End, Error> {
         self.store.end.as_deref().ok_or_else(|| {
             Error::Conflict(
-                "clients of this listener may not end the node, and it goes on: stop its process with SIGTERM".into(),
+                "clients of this listener may not end the node, and it goes on: stop its process with SIGTERM, or let them by \
+                 'may-end = true' in its [[listen]]"
+                    .into(),
             )
         })
     }

@@ -89,8 +89,12 @@ impl Connection {
 
     /// The status of a server that is not Capstan's, or of something on the way.
     fn code(&self, status: &Status, effect: Effect) -> Error {
-        let (code, why) = (status.code(), status.message());
-        let said = format!("{} answered with status {code:?}: {why}", self.address);
+        let code = status.code();
+        let why = match status.message() {
+            "" => format!("status {code:?}"),
+            text => format!("status {code:?}: {text}"),
+        };
+        let said = format!("{} answered with {why}", self.address);
         match code {
             Code::Unimplemented => Error::Invalid(format!("{said}; is it a server of the other kind?")),
             Code::FailedPrecondition | Code::AlreadyExists | Code::Aborted => Error::Conflict(said),
@@ -101,7 +105,7 @@ impl Connection {
             | Code::Unauthenticated
             | Code::ResourceExhausted
             | Code::OutOfRange => Error::Invalid(said),
-            _ => self.lost(&format!("status {code:?}: {why}"), effect),
+            _ => self.lost(&why, effect),
         }
     }
 

@@ -12,17 +12,27 @@ const PORT_BYTES_MAX: usize = 6;
 /// Checks that a text is HOST:PORT: a name, an IPv4 address or an IPv6 address in brackets, and a port of 1 to 65535.
 /// [`Error::Invalid`] when it is not, [`Error::TooLarge`] when it is longer than any.
 pub(super) fn check(text: &str) -> Result<(), Error> {
-    let limit = HOST_BYTES_MAX + PORT_BYTES_MAX;
-    if text.len() > limit {
-        let what = "the HOST:PORT of a server, in bytes".into();
-        return Err(Error::TooLarge { what, size: text.len() as u64, limit: limit as u64 });
-    }
+    check_name(text)?;
     match text.rsplit_once(':') {
         Some((host, port)) if is_host(host) && is_port(port) => Ok(()),
         _ => Err(Error::Invalid(format!(
             "'{text}' is no address: use HOST:PORT, such as pairs.example:5001 or [::1]:5001"
         ))),
     }
+}
+
+/// Checks that a text can stand in a directory: whatever a server calls itself, as long as it says something and is no longer
+/// than the longest HOST:PORT. [`Error::Invalid`], [`Error::TooLarge`].
+pub(super) fn check_name(text: &str) -> Result<(), Error> {
+    let limit = HOST_BYTES_MAX + PORT_BYTES_MAX;
+    if text.len() > limit {
+        let what = "the HOST:PORT of a server, in bytes".into();
+        return Err(Error::TooLarge { what, size: text.len() as u64, limit: limit as u64 });
+    }
+    if text.is_empty() {
+        return Err(Error::Invalid("a server that registers keys says where it is, as HOST:PORT".into()));
+    }
+    Ok(())
 }
 
 fn is_host(host: &str) -> bool {
@@ -78,7 +88,10 @@ mod tests {
         for text in texts {
             assert!(matches!(check(text), Err(Error::Invalid(_))), "{text}");
         }
+        assert_eq!(check_name("the second server"), Ok(()));
+        assert!(matches!(check_name(""), Err(Error::Invalid(_))));
         let too_long = format!("{}:1", "h".repeat(300));
+        assert_eq!(check_name(&too_long), check(&too_long));
         assert!(matches!(check(&too_long), Err(Error::TooLarge { size: 302, limit: 261, .. })));
     }
 }

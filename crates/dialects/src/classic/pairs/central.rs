@@ -78,7 +78,7 @@ async fn register(
     check: Option<&Check>,
 ) -> Result<Response<RegisterReply>, Error> {
     let (caller, RegisterRequest { host, keys }) = Caller::of(request)?;
-    address::check(&host)?;
+    address::check_name(&host)?;
     // They came in as few as one byte each, and that is counted already.
     caller.hold(size_of_val(&keys[..]))?;
     let taken = match check {

@@ -17,11 +17,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kv::{Answer, Error, Expect, Function, Op, Row};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use super::client::PairClient;
 use super::register::unfinished;
@@ -32,6 +34,8 @@ use crate::classic::caller::Caller;
 const KEYS_MAX: usize = 1024;
 /// Keys whose owners are asked at a time, of all registrations at this listener: both texts of each are in memory.
 const CONSULTS_MAX: usize = 16;
+/// A server that cannot answer at this moment, as in an election or a crowd, is asked again after these.
+const CONSULT_PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(300)];
 /// How often keys are looked at that other registrations change all the time.
 const ROUNDS_MAX: usize = 8;
 /// Servers that cannot be asked and are remembered for the rest of a registration.
@@ -210,7 +214,15 @@ impl Registration<'_> {
 /// Whether both servers have the same text for a key, or none; or who could not be asked, and why.
 async fn agree(old: &PairClient, new: &PairClient, number: i32) -> Result<bool, (String, Error)> {
     let consult = async |server: &PairClient| {
-        server.consult(number).await.map_err(|error| (server.address().to_owned(), error))
+        let mut asked = server.consult(number).await;
+        for pause in CONSULT_PAUSES {
+            if !asked.as_ref().is_err_and(Error::is_transient) {
+                break;
+            }
+            sleep(pause).await;
+            asked = server.consult(number).await;
+        }
+        asked.map_err(|error| (server.address().to_owned(), error))
     };
     let (old, new) = tokio::try_join!(consult(old), consult(new))?;
     Ok(old == new)

@@ -19,6 +19,8 @@ use crate::native::MESSAGE_BYTES_MAX;
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The same of a call that works through many keys, and may have to ask other servers about each.
 const KEYS_TIMEOUT: Duration = Duration::from_secs(60);
+/// The same of the last call: a server answers it when all it has is on the disk.
+const END_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A pair server. A call that fails is not sent again.
 ///
@@ -72,7 +74,7 @@ impl PairClient {
 
     /// Ends the server; returns 0.
     pub async fn terminate(&self) -> Result<i32, Error> {
-        let reply = self.rpc().await?.terminate(within(CALL_TIMEOUT, EndPairs {})).await;
+        let reply = self.rpc().await?.terminate(within(END_TIMEOUT, EndPairs {})).await;
         reply.map(|reply| reply.into_inner().result).map_err(|status| self.0.failure(&status, Effect::Maybe))
     }
 
@@ -105,7 +107,7 @@ impl CentralClient {
 
     /// Ends the server; returns how many keys its directory has.
     pub async fn terminate(&self) -> Result<i32, Error> {
-        let reply = self.rpc().await?.terminate(within(KEYS_TIMEOUT, EndCentral {})).await;
+        let reply = self.rpc().await?.terminate(within(END_TIMEOUT, EndCentral {})).await;
         reply.map(|reply| reply.into_inner().result).map_err(|status| self.0.failure(&status, Effect::Maybe))
     }
 

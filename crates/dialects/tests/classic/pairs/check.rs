@@ -138,6 +138,16 @@ async fn owner_that_is_unavailable_is_asked_no_more_and_keeps_its_keys() {
 }
 
 #[tokio::test]
+async fn owner_that_is_unavailable_for_a_moment_is_asked_again() {
+    let tour = Tour::start().await;
+    tour.old_has(&[(1, "same")]).await;
+    tour.new_has(&[(1, "same")]).await;
+    tour.old.store.judge([Some(Error::Unavailable("an election".into()))]);
+    assert_eq!(tour.new_registers(&[1]).await, Ok(1));
+    assert_eq!(tour.owner(1), tour.new.address);
+}
+
+#[tokio::test]
 async fn owner_that_is_no_address_keeps_its_key() {
     let tour = Tour::start().await;
     for (number, owner) in [(1, &b"somebody"[..]), (2, b"\xff")] {

@@ -191,15 +191,28 @@ async fn value_of_another_dialect_is_refused_and_not_made_up() {
 }
 
 #[tokio::test]
-async fn hosts_that_are_no_address_are_refused() {
-    let (server, central) =
-        (Server::start("classic/pairs", &["activate"]).await, Server::start("classic/central", &[]).await);
+async fn hosts_that_are_no_address_are_refused_where_they_are_called() {
+    let (server, central) = (
+        Server::start("classic/pairs", &["activate"]).await,
+        Server::start("classic/central", &["check"]).await,
+    );
     let (mut client, mut directory) = (Client::of(&server).await, Client::of(&central).await);
     for host in ["", "host", "host:0", "::1:80", "http://host:80", &format!("{}:1", "h".repeat(300))] {
         assert_eq!(client.activate(host).await.unwrap_err().code(), Code::InvalidArgument, "{host}");
         assert_eq!(directory.register(host, &[1]).await.unwrap_err().code(), Code::InvalidArgument, "{host}");
     }
     assert_eq!(central.store.len(), 0);
+}
+
+#[tokio::test]
+async fn directory_that_calls_nobody_takes_any_name_of_a_server() {
+    let central = Server::start("classic/central", &[]).await;
+    let mut directory = Client::of(&central).await;
+    assert_eq!(directory.register("the second server", &[1]).await.unwrap(), 1);
+    assert_eq!(directory.map(1).await.unwrap(), "the second server");
+    for host in ["", &"h".repeat(300)] {
+        assert_eq!(directory.register(host, &[1]).await.unwrap_err().code(), Code::InvalidArgument, "{host}");
+    }
 }
 
 #[tokio::test]
