@@ -7,6 +7,7 @@ use prost::Message as _;
 /// Files, and what the descriptors of each are written to.
 const FILES: &[(&str, &str)] = &[
     ("proto/capstan/v1/capstan.proto", "capstan.bin"),
+    ("proto/etcd/rpc.proto", "etcd.bin"),
     ("proto/classic/pairs/keyvalue.proto", "keyvalue.bin"),
     ("proto/classic/pairs/central.proto", "central.bin"),
 ];

@@ -40,6 +40,8 @@ pub struct Fake {
     fails: Option<Error>,
     /// Requests that are answered before it fails.
     fine: AtomicUsize,
+    /// It fails once and then no more.
+    once: bool,
     /// The time to live of the last request that had one.
     pub ttl: Mutex<Option<Duration>>,
 }
@@ -55,9 +57,20 @@ impl Fake {
         Fake { fails: Some(error), fine: requests.into(), ..Fake::default() }
     }
 
+    /// A store that answers so many requests, the next with this, and then all others.
+    pub fn failing_once(requests: usize, error: Error) -> Fake {
+        Fake { once: true, ..Fake::failing_after(requests, error) }
+    }
+
     fn failure(&self) -> Option<Error> {
-        let is_fine = self.fine.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        self.fails.clone().filter(|_| is_fine.is_err())
+        let next = |left: usize| left.checked_sub(1).or(self.once.then_some(usize::MAX));
+        let fine = self.fine.try_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        self.fails.clone().filter(|_| fine.unwrap_or(0) == 0)
+    }
+
+    /// How many writes it took.
+    pub fn writes(&self) -> i64 {
+        self.state.lock().expect("no test panics inside").version
     }
 
     /// All rows.

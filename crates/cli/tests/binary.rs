@@ -36,6 +36,7 @@ fn usage_that_is_wrong_exits_2() {
     check_fails(&["get", "k", "--level", "sometimes"], "", "is no level", 2);
     check_fails(&["get", "k", "--connect", "nowhere"], "", "an address is HOST:PORT", 2);
     check_fails(&["txn", "--if", "a == 1"], "", "is no condition", 2);
+    check_fails(&["bench", "get", "--ttl", "1s"], "", "--ttl is for put and mixed", 2);
 }
 
 #[test]
@@ -46,6 +47,7 @@ fn cluster_that_is_away_exits_3() {
         check_fails(&[command, &away].concat(), "", "error: ", 3);
     }
     check_fails(&[&["shell"][..], &away].concat(), "get k\n", "error: ", 3);
+    check_fails(&[&["bench", "put", "--target", "etcd"][..], &away].concat(), "", "is etcd there?", 3);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod account;
 mod ask;
 pub mod classic;
 mod dialect;
+pub mod etcd;
 mod grpc;
 mod named;
 pub mod native;

@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
-use kv::{Error, Key, Op, Value};
+use kv::{Error, Key, Outcome, Value};
 use tokio::task::JoinSet;
 
 use super::pace::Pace;
-use crate::connect::Store;
-use crate::options::Options;
+use super::target::Target;
 
 /// What a client asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -33,13 +32,11 @@ pub struct Load {
     pub work: Work,
     /// How many clients.
     pub clients: usize,
-    /// How long.
+    /// How long it is measured.
     pub duration: Duration,
     /// Requests per second of all clients together; `None` = as many as go.
     pub rate: Option<u32>,
-    /// How requests are asked.
-    pub options: Options,
-    /// The keys.
+    /// The keys. Which of them a client takes depends on its number alone.
     pub keys: Vec<Key>,
     /// The value.
     pub value: Value,
@@ -49,21 +46,41 @@ pub struct Load {
 pub struct Tally {
     /// How long answers took, in microseconds.
     pub latency_micros: Histogram<u64>,
-    /// Requests that failed.
-    pub errors: u64,
-    /// Why the first one failed.
-    pub first_error: Option<Error>,
+    /// What was not answered.
+    pub failures: Failures,
     /// From the start to the last answer.
     pub elapsed: Duration,
 }
 
+/// Requests that failed.
+#[derive(Debug, Default)]
+pub struct Failures {
+    /// How many.
+    pub count: u64,
+    /// How many of them are in doubt.
+    pub in_doubt: u64,
+    /// Why the first one in doubt failed; where none is, the first.
+    pub worst: Option<Error>,
+}
+
+impl Failures {
+    fn add(&mut self, error: Error) {
+        let is_in_doubt = error.outcome() == Outcome::InDoubt;
+        self.count += 1;
+        self.in_doubt += u64::from(is_in_doubt);
+        if self.worst.is_none() || (is_in_doubt && self.in_doubt == 1) {
+            self.worst = Some(error);
+        }
+    }
+}
+
 impl Tally {
-    fn new() -> Tally {
+    /// Nothing asked yet, but for what failed before.
+    fn new(failures: Failures) -> Tally {
         Tally {
             latency_micros: Histogram::new_with_max(LATENCY_MICROS_MAX, LATENCY_DIGITS)
                 .expect("the bounds are constants within what a histogram can hold"),
-            errors: 0,
-            first_error: None,
+            failures,
             elapsed: Duration::ZERO,
         }
     }
@@ -81,39 +98,44 @@ impl Tally {
     fn add(&mut self, latency: Duration, result: Result<(), Error>) {
         match result {
             Ok(()) => self.latency_micros.saturating_record(latency.as_micros() as u64),
-            Err(error) => {
-                self.errors += 1;
-                self.first_error.get_or_insert(error);
-            }
+            Err(error) => self.failures.add(error),
         }
     }
 }
 
 /// Stores all keys, so that reads find them.
-pub async fn preload(load: &Load, store: &dyn Store) -> Result<(), Error> {
+pub async fn preload(load: &Load, target: &Target) -> Result<(), Error> {
     for keys in load.keys.chunks(preload_rows(load.value.len())) {
         let rows = keys.iter().map(|key| (key.clone(), load.value.clone())).collect();
-        let reply = store.call(load.options.request(Op::PutAll { rows }), None).await?;
-        if let kv::Answer::Many(many) = reply.answer {
-            many.into_iter().try_for_each(|each| each.result.map(drop))?;
-        }
+        target.put_all(rows).await?;
     }
     Ok(())
 }
 
-/// Runs the clients to their end.
-pub async fn run(load: Arc<Load>, store: Arc<dyn Store>) -> Tally {
-    let shared = Arc::new(Shared::new(load));
+/// Runs the clients for so long without measuring them: connections open, caches fill. Returns what failed.
+pub async fn warm_up(load: &Arc<Load>, target: &Arc<Target>, duration: Duration) -> Failures {
+    let shared = Arc::new(Shared::new(load.clone(), duration, Failures::default()));
+    clients(&shared, target).await;
+    std::mem::take(&mut shared.tally().failures)
+}
+
+/// Runs the clients to their end and measures them. What failed before counts as well.
+pub async fn run(load: &Arc<Load>, target: &Arc<Target>, failures: Failures) -> Tally {
+    let shared = Arc::new(Shared::new(load.clone(), load.duration, failures));
     let progress = tokio::spawn(show_progress(shared.clone()));
-    let mut clients = JoinSet::new();
-    for index in 0..shared.load.clients {
-        clients.spawn(client(shared.clone(), store.clone(), index as u64));
-    }
-    clients.join_all().await;
+    clients(&shared, target).await;
     progress.abort();
-    let mut tally = std::mem::replace(&mut *shared.tally(), Tally::new());
+    let mut tally = std::mem::replace(&mut *shared.tally(), Tally::new(Failures::default()));
     tally.elapsed = shared.start.elapsed();
     tally
+}
+
+async fn clients(shared: &Arc<Shared>, target: &Arc<Target>) {
+    let mut clients = JoinSet::new();
+    for index in 0..shared.load.clients {
+        clients.spawn(client(shared.clone(), target.clone(), index as u64));
+    }
+    clients.join_all().await;
 }
 
 /// Longer than any request waits.
@@ -138,16 +160,17 @@ fn preload_rows(value_bytes: usize) -> usize {
 struct Shared {
     load: Arc<Load>,
     start: Instant,
+    duration: Duration,
     pace: Option<Pace>,
     // Of one thread: never contended.
     tally: Mutex<Tally>,
 }
 
 impl Shared {
-    fn new(load: Arc<Load>) -> Shared {
+    fn new(load: Arc<Load>, duration: Duration, failures: Failures) -> Shared {
         let start = Instant::now();
-        let pace = load.rate.map(|rate| Pace::start(start, rate, load.duration, load.clients));
-        Shared { load, start, pace, tally: Mutex::new(Tally::new()) }
+        let pace = load.rate.map(|rate| Pace::start(start, rate, duration, load.clients));
+        Shared { load, start, duration, pace, tally: Mutex::new(Tally::new(failures)) }
     }
 
     fn tally(&self) -> MutexGuard<'_, Tally> {
@@ -158,17 +181,17 @@ impl Shared {
     async fn next(&self) -> Option<Instant> {
         let now = Instant::now();
         match &self.pace {
-            Some(_) if now > self.start + self.load.duration + GRACE => None,
+            Some(_) if now > self.start + self.duration + GRACE => None,
             Some(pace) => pace.next().await,
-            None => (now < self.start + self.load.duration).then_some(now),
+            None => (now < self.start + self.duration).then_some(now),
         }
     }
 }
 
-async fn client(shared: Arc<Shared>, store: Arc<dyn Store>, seed: u64) {
+async fn client(shared: Arc<Shared>, target: Arc<Target>, seed: u64) {
     let mut random = Random(seed);
     while let Some(due) = shared.next().await {
-        let result = once(&shared.load, &*store, &mut random).await;
+        let result = once(&shared.load, &target, &mut random).await;
         let failed = result.is_err();
         shared.tally().add(due.elapsed(), result);
         if failed && shared.pace.is_none() {
@@ -180,20 +203,16 @@ async fn client(shared: Arc<Shared>, store: Arc<dyn Store>, seed: u64) {
     }
 }
 
-async fn once(load: &Load, store: &dyn Store, random: &mut Random) -> Result<(), Error> {
+async fn once(load: &Load, target: &Target, random: &mut Random) -> Result<(), Error> {
     let number = random.next();
     let writes = match load.work {
-        Work::Echo => return store.health_check().await,
+        Work::Echo => return target.echo().await,
         Work::Put => true,
         Work::Get => false,
         Work::Mixed => number >> 63 == 1,
     };
     let key = load.keys[(number % load.keys.len() as u64) as usize].clone();
-    let op = match writes {
-        true => Op::Put { key, value: load.value.clone(), deadline: None, previous: false },
-        false => Op::Get { key, at: None },
-    };
-    store.call(load.options.request(op), None).await.map(drop)
+    if writes { target.put(key, load.value.clone()).await } else { target.get(key).await }
 }
 
 async fn show_progress(shared: Arc<Shared>) {
@@ -202,10 +221,10 @@ async fn show_progress(shared: Arc<Shared>) {
     }
     let style = ProgressStyle::with_template("{wide_bar} {pos} of {len} s  {msg}");
     let style = style.expect("the template is a constant and well-formed");
-    let bar = ProgressBar::new(shared.load.duration.as_secs()).with_style(style);
+    let bar = ProgressBar::new(shared.duration.as_secs()).with_style(style);
     loop {
         let elapsed = shared.start.elapsed();
-        let (done, errors) = { (shared.tally().done(), shared.tally().errors) };
+        let (done, errors) = { (shared.tally().done(), shared.tally().failures.count) };
         bar.set_position(elapsed.as_secs());
         bar.set_message(format!(
             "{:.0} ops/s, {errors} errors",
@@ -246,16 +265,38 @@ mod tests {
         let (mut one, mut other) = (Random(1), Random(2));
         assert_ne!(one.next(), other.next());
         assert_ne!(one.next(), one.next());
+        assert_eq!(Random(0).next(), 0xE220_A839_7B1D_CDAF, "every run takes the same keys");
     }
 
     #[test]
-    fn tally_keeps_latencies_and_the_first_error() {
-        let mut tally = Tally::new();
+    fn tally_keeps_latencies_and_failures() {
+        let unavailable = |why: &str| Error::Unavailable(why.into());
+        let doubt = |why: &str| Error::InDoubt(why.into());
+        let mut tally = Tally::new(Failures::default());
         tally.add(Duration::from_micros(500), Ok(()));
-        tally.add(Duration::ZERO, Err(Error::Unavailable("first".into())));
-        tally.add(Duration::ZERO, Err(Error::Unavailable("second".into())));
-        assert_eq!((tally.done(), tally.errors), (1, 2));
-        assert_eq!(tally.first_error, Some(Error::Unavailable("first".into())));
-        assert_eq!(tally.latency_micros.max(), 500);
+        for error in [unavailable("first"), unavailable("second")] {
+            tally.add(Duration::ZERO, Err(error));
+        }
+        assert_eq!((tally.done(), tally.latency_micros.max()), (1, 500));
+        assert_eq!(tally.failures.worst, Some(unavailable("first")));
+        for error in [doubt("third"), doubt("fourth"), unavailable("fifth")] {
+            tally.add(Duration::ZERO, Err(error));
+        }
+        assert_eq!((tally.failures.count, tally.failures.in_doubt), (5, 2));
+        assert_eq!(tally.failures.worst, Some(doubt("third")));
+    }
+
+    #[test]
+    fn keys_are_spread_over_any_number_of_shards() {
+        let keys = super::super::keys(10_000);
+        for shards in [1, 2, 3, 4, 7, 16, 64] {
+            let mut counts = vec![0_usize; shards];
+            for key in &keys {
+                counts[usize::from(kv::Slot::of(key).0) * shards / usize::from(kv::SLOTS)] += 1;
+            }
+            let fair = keys.len() / shards;
+            let off = counts.iter().map(|count| count.abs_diff(fair)).max();
+            assert!(off.is_some_and(|off| off <= fair / 10), "{shards} shards: {counts:?}");
+        }
     }
 }

@@ -4,26 +4,37 @@
 //! times, whoever is busy, and an answer's latency counts from the time its request was due (open loop): a store that
 //! stalls does not make its latencies look better by being asked less.
 //!
+//! Before they are measured the clients run for a while (`--warm-up`). Which keys a client takes depends on nothing but its
+//! number and how many keys there are, so every run asks the same ones, and they lie evenly over shards, however many. With
+//! `--target etcd` the same clients ask an etcd cluster, which is what `scripts/compare` does.
+//!
 //! # Caveats
 //!
-//! One thread makes the load, on the cores that the nodes may use as well.
+//! One thread makes the load, on the cores that the nodes may use as well: what it takes itself is printed beside what they
+//! take ([`cpu`]).
 
+mod cpu;
 mod load;
 mod pace;
+mod report;
+mod target;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use kv::VALUE_BYTES_MAX;
-use serde_json::json;
+use dialects::etcd;
+use kv::{Key, Level, Request, VALUE_BYTES_MAX};
 
-use crate::connect::{self, Store};
+use crate::connect;
 use crate::exit::{Code, Error};
 use crate::options::{Connect, Options};
 use crate::parse;
 use crate::print::Output;
-use load::{Load, Tally, Work};
+use cpu::{Meter, Process};
+use load::{Failures, Load, Work};
+use report::Outcome;
+use target::Target;
 
 /// The options of `capstan bench`.
 #[derive(Clone, Debug, clap::Args)]
@@ -31,11 +42,14 @@ use load::{Load, Tally, Work};
 Examples:
   capstan bench put --clients 64 --seconds 10
   capstan bench get --level local --keys 100000
-  capstan bench mixed --rate 5000 --value-bytes 1K
+  capstan bench mixed --rate 5000 --value-bytes 1K --ttl 10s
   capstan bench echo --clients 64          what the network alone allows
   capstan bench put --json                 {ops_per_second, p50_us, p99_us,
-                                           p999_us, max_us, errors}
-With --rate, latency counts from the time a request was due.")]
+                                           p999_us, max_us, errors, in_doubt,
+                                           cpu_us_per_op: {client, nodes}}
+With --rate, latency counts from the time a request was due. CPU is of this
+process and of the nodes on this machine, per request that was answered.
+Exit codes: 0 all were answered, 3 some failed, 4 some are in doubt.")]
 pub struct Args {
     /// What to ask
     #[arg(value_enum)]
@@ -44,16 +58,23 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 16)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=CLIENTS_MAX))]
     pub clients: u32,
-    /// How long
+    /// How long it is measured
     #[arg(long, value_name = "S", default_value_t = 10)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=SECONDS_MAX))]
     pub seconds: u32,
+    /// How long the clients ask before they are measured
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=SECONDS_MAX))]
+    pub warm_up: u32,
     /// Requests per second of all clients together [default: as many as go]
     #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..=RATE_MAX))]
     pub rate: Option<u32>,
     /// Size of a value
     #[arg(long, value_name = "B", default_value = "128", value_parser = value_bytes)]
     pub value_bytes: usize,
+    /// How long what a put stores is kept [default: for good]
+    #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
+    pub ttl: Option<Duration>,
     /// How many keys
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=KEYS_MAX))]
@@ -61,6 +82,21 @@ pub struct Args {
     /// How many connections to each node they share [default: one for 64 clients]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=CLIENTS_MAX))]
     pub connections: Option<u32>,
+    /// Whose wire the clients speak
+    #[arg(long, value_enum, default_value_t = Wire::Capstan, hide = true)]
+    pub target: Wire,
+    /// Processes whose CPU is told in place of the nodes'
+    #[arg(long = "process", value_name = "NAME=PID", value_parser = process, hide = true)]
+    pub processes: Vec<Process>,
+}
+
+/// Whose wire the clients speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Wire {
+    /// Capstan's own.
+    Capstan,
+    /// That of etcd's v3 API.
+    Etcd,
 }
 
 /// More tasks than this measure the load generator.
@@ -76,24 +112,63 @@ const CLIENTS_PER_CONNECTION: u32 = 64;
 
 /// Runs `capstan bench`.
 pub fn run(args: &Args, connect: &Connect, options: &Options, out: &mut Output<'_>) -> Result<Code, Error> {
-    let load = Arc::new(load(args, options));
-    let tally = connect::runtime().block_on(async {
-        let store = connect::store(&connect.addresses, connections(args))?;
-        measure(load.clone(), store).await
+    check(args, options)?;
+    let outcome = connect::runtime().block_on(async {
+        let target = target(args, connect, options).await?;
+        measure(args, target).await
     })?;
-    print(args, &tally, out)
+    report::print(&outcome, out)
 }
 
-fn load(args: &Args, options: &Options) -> Load {
+/// What cannot be asked.
+fn check(args: &Args, options: &Options) -> Result<(), Error> {
+    let refuse = |why: &str| Err(Error::Usage(why.into()));
+    if args.ttl.is_some() && !matches!(args.work, Work::Put | Work::Mixed) {
+        return refuse("--ttl is for put and mixed: the others store nothing that expires");
+    }
+    if args.target == Wire::Capstan {
+        return Ok(());
+    }
+    let is_linearizable = options.level.is_none_or(|level| level == Level::Linearizable);
+    match args.work {
+        Work::Echo => refuse("echo asks a node of Capstan: leave --target etcd away"),
+        _ if args.ttl.is_some() => refuse("--ttl is for Capstan: leave it or --target etcd away"),
+        _ if !is_linearizable || options.keyspace.is_some() => {
+            refuse("--level and --keyspace are for Capstan: leave them or --target etcd away")
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn target(args: &Args, connect: &Connect, options: &Options) -> Result<Target, Error> {
+    let (addresses, connections) = (&connect.addresses, connections(args));
+    Ok(match args.target {
+        Wire::Capstan => Target::Capstan {
+            store: connect::store(addresses, connections)?,
+            options: options.clone(),
+            ttl: args.ttl,
+        },
+        Wire::Etcd => Target::Etcd {
+            client: Arc::new(etcd::Client::connect(addresses, connections).await?),
+            patience: options.timeout.unwrap_or(Request::TIMEOUT),
+        },
+    })
+}
+
+fn load(args: &Args) -> Load {
     Load {
         work: args.work,
         clients: args.clients as usize,
         duration: Duration::from_secs(args.seconds.into()),
         rate: args.rate,
-        options: options.clone(),
-        keys: (0..args.keys).map(|index| format!("bench:{index:08}").into()).collect(),
+        keys: keys(args.keys),
         value: vec![b'v'; args.value_bytes].into(),
     }
+}
+
+/// All keys, in order.
+fn keys(count: u32) -> Vec<Key> {
+    (0..count).map(|index| format!("bench:{index:08}").into()).collect()
 }
 
 fn connections(args: &Args) -> usize {
@@ -101,47 +176,28 @@ fn connections(args: &Args) -> usize {
         as usize
 }
 
-async fn measure(load: Arc<Load>, store: Arc<dyn Store>) -> Result<Tally, Error> {
-    store.health_check().await?;
+async fn measure(args: &Args, target: Target) -> Result<Outcome, Error> {
+    let (load, target) = (Arc::new(load(args)), Arc::new(target));
+    target.echo().await?;
+    let nodes = match &args.processes[..] {
+        [] => target.processes().await?,
+        given => given.to_vec(),
+    };
     if matches!(load.work, Work::Get | Work::Mixed) {
-        load::preload(&load, &*store).await?;
+        load::preload(&load, &target).await?;
     }
-    let tally = load::run(load, store).await;
-    match &tally.first_error {
+    let failures = match args.warm_up {
+        0 => Failures::default(),
+        seconds => load::warm_up(&load, &target, Duration::from_secs(seconds.into())).await,
+    };
+    let client = Process { name: "client".into(), pid: Some(std::process::id()) };
+    let meter = Meter::start([client].into_iter().chain(nodes).collect());
+    let tally = load::run(&load, &target, failures).await;
+    let mut taken = meter.stop();
+    match &tally.failures.worst {
         Some(error) if tally.done() == 0 => Err(error.clone().into()),
-        _ => Ok(tally),
+        _ => Ok(Outcome { work: args.work, tally, client: taken.remove(0).1, nodes: taken }),
     }
-}
-
-fn print(args: &Args, tally: &Tally, out: &mut Output<'_>) -> Result<Code, Error> {
-    let at = |quantile| tally.latency_micros.value_at_quantile(quantile);
-    let (p50, p99, p999, max) = (at(0.5), at(0.99), at(0.999), tally.latency_micros.max());
-    let per_second = (tally.per_second() * 10.0).round() / 10.0;
-    if let Some(error) = &tally.first_error {
-        out.note(&format!("{} requests failed; the first: {error}", tally.errors))?;
-    }
-    if out.json {
-        let errors = tally.errors;
-        out.object(&json!({
-            "ops_per_second": per_second, "p50_us": p50, "p99_us": p99, "p999_us": p999, "max_us": max, "errors": errors,
-        }))?;
-        return Ok(Code::Done);
-    }
-    let row = vec![
-        args.work.to_possible_value().expect("no work is hidden").get_name().to_string(),
-        format!("{per_second:.0}"),
-        millis(p50),
-        millis(p99),
-        millis(p999),
-        millis(max),
-        tally.errors.to_string(),
-    ];
-    out.table(&["WORK", "OPS/S", "P50 MS", "P99 MS", "P99.9 MS", "MAX MS", "ERRORS"], &[row])?;
-    Ok(Code::Done)
-}
-
-fn millis(micros: u64) -> String {
-    format!("{:.3}", micros as f64 / 1000.0)
 }
 
 fn value_bytes(text: &str) -> Result<usize, String> {
@@ -153,60 +209,11 @@ fn value_bytes(text: &str) -> Result<usize, String> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-    use crate::fake::Fake;
-
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: Args,
-    }
-
-    /// What a run of one second on a store of one map printed.
-    fn printed(words: &[&str], fake: Fake, json: bool) -> Result<(String, String), Error> {
-        let base = ["bench", "--seconds", "1", "--clients", "2", "--keys", "50"];
-        let args = Line::try_parse_from(base.iter().chain(words)).expect("the words are fine").args;
-        let load = Arc::new(load(&args, &Options::default()));
-        let tally = connect::runtime().block_on(measure(load, Arc::new(fake)))?;
-        let (mut out, mut err) = (Vec::new(), Vec::new());
-        print(&args, &tally, &mut Output { out: &mut out, err: &mut err, terminal: false, json })?;
-        Ok((String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap()))
-    }
-
-    #[test]
-    fn bench_at_a_rate_asks_as_often_as_told() {
-        let (out, err) = printed(&["mixed", "--rate", "100"], Fake::default(), true).unwrap();
-        let object: serde_json::Value = serde_json::from_str(&out).unwrap();
-        let fields: Vec<&String> = object.as_object().unwrap().keys().collect();
-        assert_eq!(fields, ["ops_per_second", "p50_us", "p99_us", "p999_us", "max_us", "errors"]);
-        assert_eq!((object["errors"].as_u64(), err.as_str()), (Some(0), ""));
-        // At most the 100 that were due; a slow machine takes longer for them.
-        let per_second = object["ops_per_second"].as_f64().unwrap();
-        assert!(per_second > 0.0 && per_second <= 102.0, "{per_second}");
-    }
-
-    #[test]
-    fn bench_prints_a_table_of_80_columns() {
-        let (out, _) = printed(&["echo", "--rate", "100"], Fake::default(), false).unwrap();
-        assert!(out.starts_with("WORK  OPS/S"), "{out}");
-        assert!(out.lines().count() == 2 && out.lines().all(|line| line.len() <= 80), "{out}");
-    }
-
-    #[test]
-    fn bench_of_a_store_that_is_away_fails() {
-        let fake = Fake::failing(kv::Error::Unavailable("away".into()));
-        assert_eq!(printed(&["put"], fake, true).unwrap_err().code(), Code::Unavailable);
-    }
-
-    #[test]
-    fn connections_are_shared_by_64_clients() {
-        let args = |words: &[&str]| Line::try_parse_from(["bench", "put"].iter().chain(words)).unwrap().args;
-        assert_eq!(connections(&args(&["--clients", "64"])), 1);
-        assert_eq!(connections(&args(&["--clients", "65"])), 2);
-        assert_eq!(connections(&args(&["--clients", "2", "--connections", "8"])), 2);
-    }
+fn process(text: &str) -> Result<Process, String> {
+    let wrong = "a process is NAME=PID, as in n1=4711";
+    let (name, pid) = text.split_once('=').ok_or(wrong)?;
+    Ok(Process { name: parse::name(name)?, pid: Some(pid.parse().map_err(|_| wrong)?) })
 }
+
+#[cfg(test)]
+mod tests;

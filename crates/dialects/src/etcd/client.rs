@@ -1,0 +1,237 @@
+//! The client: the connections to the member that leads, used in turn.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use kv::{Error, Key, Value};
+use tokio::time::timeout;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use super::proto::kv_client::KvClient;
+use super::proto::maintenance_client::MaintenanceClient;
+use super::proto::{PutRequest, RangeRequest, StatusRequest};
+use crate::grpc::{endpoint, is_connect_error, root};
+
+/// How long a member may take to say who leads.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A client of an etcd cluster.
+///
+/// Errors of all calls: [`Error::Unavailable`] = it was not done, [`Error::InDoubt`] = it may have been, [`Error::Invalid`] = it
+/// was refused as it is.
+#[derive(Debug)]
+pub struct Client {
+    address: String,
+    connections: Vec<Channel>,
+    turn: AtomicUsize,
+}
+
+impl Client {
+    /// Finds the leader among the members at these addresses (HOST:PORT each) and opens so many connections to it, at least
+    /// one. [`Error::Unavailable`] when none of them says that it leads.
+    pub async fn connect(addresses: &[String], connections: usize) -> Result<Client, Error> {
+        let mut last = String::from("no address is given");
+        for address in addresses {
+            match leads(address).await {
+                Ok(true) => return Client::open(address, connections.max(1)).await,
+                Ok(false) => last = format!("{address} does not lead"),
+                Err(error @ Error::Invalid(_)) => return Err(error),
+                Err(error) => last = error.to_string(),
+            }
+        }
+        let all = addresses.join(", ");
+        Err(Error::Unavailable(format!(
+            "found no leader of etcd at {all}: give the addresses of all members ({last})"
+        )))
+    }
+
+    async fn open(address: &str, count: usize) -> Result<Client, Error> {
+        let mut connections = Vec::with_capacity(count);
+        for _ in 0..count {
+            connections.push(connect(address).await?);
+        }
+        Ok(Client { address: address.into(), connections, turn: AtomicUsize::new(0) })
+    }
+
+    /// Stores a value.
+    pub async fn put(&self, key: Key, value: Value, patience: Duration) -> Result<(), Error> {
+        let mut client = KvClient::new(self.connection());
+        match timeout(patience, client.put(PutRequest { key, value })).await {
+            Ok(answer) => answer.map(drop).map_err(|status| failure(&self.address, &status, Error::InDoubt)),
+            Err(_) => Err(Error::InDoubt(self.silent(patience))),
+        }
+    }
+
+    /// Reads a value, linearizably; `None` = no such key.
+    pub async fn get(&self, key: Key, patience: Duration) -> Result<Option<Value>, Error> {
+        let mut client = KvClient::new(self.connection());
+        match timeout(patience, client.range(RangeRequest { key })).await {
+            Ok(answer) => {
+                let answer = answer.map_err(|status| failure(&self.address, &status, Error::Unavailable))?;
+                Ok(answer.into_inner().kvs.pop().map(|found| found.value))
+            }
+            Err(_) => Err(Error::Unavailable(self.silent(patience))),
+        }
+    }
+
+    fn connection(&self) -> Channel {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        self.connections[turn % self.connections.len()].clone()
+    }
+
+    fn silent(&self, patience: Duration) -> String {
+        format!("no answer from {} within {patience:?}", self.address)
+    }
+}
+
+async fn connect(address: &str) -> Result<Channel, Error> {
+    let connected = endpoint(address)?.connect_timeout(STATUS_TIMEOUT).connect().await;
+    connected.map_err(|error| {
+        Error::Unavailable(format!("cannot connect to {address}: {}; is etcd there?", root(&error)))
+    })
+}
+
+/// Whether the member there leads.
+async fn leads(address: &str) -> Result<bool, Error> {
+    let mut client = MaintenanceClient::new(connect(address).await?);
+    let answer = timeout(STATUS_TIMEOUT, client.status(StatusRequest {})).await;
+    let answer = answer
+        .map_err(|_| Error::Unavailable(format!("no answer from {address} within {STATUS_TIMEOUT:?}")))?;
+    let answer = answer.map_err(|status| failure(address, &status, Error::Unavailable))?.into_inner();
+    Ok(answer.leader != 0 && answer.header.is_some_and(|header| header.member_id == answer.leader))
+}
+
+/// What a status comes to; `unknown` is said of what may have been done.
+fn failure(address: &str, status: &Status, unknown: fn(String) -> Error) -> Error {
+    if let Some(source) = std::error::Error::source(status) {
+        let why = format!("the connection to {address} failed: {}", root(source));
+        return if is_connect_error(source) { Error::Unavailable(why) } else { unknown(why) };
+    }
+    let said = format!("{address} answered with status {:?}: {}", status.code(), status.message());
+    match status.code() {
+        Code::InvalidArgument => Error::Invalid(said),
+        Code::Unimplemented => Error::Invalid(format!("{said}; is it etcd, of version 3?")),
+        // Too many requests, or no space: it was not begun.
+        Code::ResourceExhausted => Error::Unavailable(said),
+        _ => unknown(said),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::{Arc, Mutex};
+
+    use prost::Message;
+    use tokio::net::TcpListener;
+    use tokio_stream::wrappers::TcpListenerStream;
+    use tonic::transport::Server;
+    use tonic::{Request, Response};
+
+    use super::super::proto::kv_server::{Kv, KvServer};
+    use super::super::proto::maintenance_server::{Maintenance, MaintenanceServer};
+    use super::super::proto::{KeyValue, PutResponse, RangeResponse, ResponseHeader, StatusResponse};
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    /// A member that keeps keys, and from which clients they came.
+    #[derive(Clone)]
+    struct Member {
+        id: u64,
+        leader: u64,
+        keys: Arc<Mutex<BTreeMap<Key, Value>>>,
+        ports: Arc<Mutex<Vec<u16>>>,
+    }
+
+    #[tonic::async_trait]
+    impl Kv for Member {
+        async fn range(&self, request: Request<RangeRequest>) -> Result<Response<RangeResponse>, Status> {
+            let key = request.into_inner().key;
+            let value = self.keys.lock().unwrap().get(&key).cloned();
+            let kvs = value.map(|value| KeyValue { key, value }).into_iter().collect();
+            Ok(Response::new(RangeResponse { kvs }))
+        }
+
+        async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
+            self.ports.lock().unwrap().push(request.remote_addr().unwrap().port());
+            let PutRequest { key, value } = request.into_inner();
+            match &key[..] {
+                b"full" => {
+                    return Err(Status::resource_exhausted("etcdserver: mvcc: database space exceeded"));
+                }
+                b"lost" => return Err(Status::unavailable("etcdserver: leader changed")),
+                b"slow" => std::future::pending().await,
+                _ => drop(self.keys.lock().unwrap().insert(key, value)),
+            }
+            Ok(Response::new(PutResponse {}))
+        }
+    }
+
+    #[tonic::async_trait]
+    impl Maintenance for Member {
+        async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+            let header = Some(ResponseHeader { member_id: self.id });
+            Ok(Response::new(StatusResponse { header, leader: self.leader }))
+        }
+    }
+
+    async fn serve(id: u64, leader: u64) -> (String, Member) {
+        let member = Member { id, leader, keys: Arc::default(), ports: Arc::default() };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let server = Server::builder()
+            .add_service(KvServer::new(member.clone()))
+            .add_service(MaintenanceServer::new(member.clone()));
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        (address, member)
+    }
+
+    #[tokio::test]
+    async fn leader_is_asked_over_all_connections() {
+        let ((one, follower), (two, leader)) = (serve(1, 2).await, serve(2, 2).await);
+        let client = Client::connect(&[one, two], 3).await.unwrap();
+        for number in 0..6 {
+            client.put(format!("k{number}").into(), "v".into(), PATIENCE).await.unwrap();
+        }
+        assert_eq!(client.get("k5".into(), PATIENCE).await, Ok(Some("v".into())));
+        assert_eq!(client.get("k6".into(), PATIENCE).await, Ok(None));
+        assert!(follower.ports.lock().unwrap().is_empty());
+        let mut ports = leader.ports.lock().unwrap().clone();
+        assert_eq!(ports.len(), 6);
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), 3, "puts go over the connections in turn");
+    }
+
+    #[tokio::test]
+    async fn cluster_without_leader_is_unavailable() {
+        let (address, _) = serve(1, 0).await;
+        let error = Client::connect(std::slice::from_ref(&address), 1).await.unwrap_err();
+        assert!(matches!(&error, Error::Unavailable(why) if why.contains(&address)), "{error}");
+        assert!(matches!(Client::connect(&["nowhere".into()], 1).await, Err(Error::Invalid(_))));
+    }
+
+    #[tokio::test]
+    async fn put_without_answer_is_in_doubt() {
+        let (address, _) = serve(1, 1).await;
+        let client = Client::connect(&[address], 1).await.unwrap();
+        let put = |key: &'static str, patience| client.put(key.into(), "v".into(), patience);
+        assert!(matches!(put("full", PATIENCE).await, Err(Error::Unavailable(_))));
+        assert!(matches!(put("lost", PATIENCE).await, Err(Error::InDoubt(_))));
+        assert!(matches!(put("slow", Duration::from_millis(20)).await, Err(Error::InDoubt(_))));
+    }
+
+    #[test]
+    fn bytes_are_those_of_etcd() {
+        let put = PutRequest { key: "k".into(), value: "v".into() };
+        assert_eq!(put.encode_to_vec(), b"\x0a\x01k\x12\x01v");
+        assert_eq!(RangeRequest { key: "k".into() }.encode_to_vec(), b"\x0a\x01k");
+        // As etcd 3.5 answers: a header of cluster, member, revision and term; then key, revisions, version, value; the count.
+        let header = b"\x0a\x08\x08\x01\x10\x02\x18\x04\x20\x03";
+        let row = b"\x12\x0e\x0a\x01k\x10\x02\x18\x04\x20\x03\x2a\x03val";
+        let found = RangeResponse::decode(&[&header[..], row, b"\x20\x01"].concat()[..]).unwrap();
+        assert_eq!(found.kvs, [KeyValue { key: "k".into(), value: "val".into() }]);
+    }
+}
