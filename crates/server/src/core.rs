@@ -90,10 +90,7 @@ impl Core {
             for _ in 0..GATHERINGS {
                 tokio::task::yield_now().await;
             }
-            self.inbox.take(&mut messages);
-            for message in messages.drain(..) {
-                self.receive(message, &mut inputs)?;
-            }
+            self.take_messages(&mut messages, &mut inputs)?;
             loop {
                 let is_quiet = inputs.len() <= QUIET_INPUTS_MAX;
                 self.turn(&mut inputs, &mut work);
@@ -102,7 +99,8 @@ impl Core {
                 if let Some(append) = append {
                     // What goes to other nodes leaves first: they sync meanwhile.
                     tokio::task::yield_now().await;
-                    inputs.extend(self.log.append_here(append)?);
+                    self.log.append_here(append, &self.inbox)?;
+                    self.take_messages(&mut messages, &mut inputs)?;
                 }
                 if inputs.is_empty() {
                     break;
@@ -112,6 +110,11 @@ impl Core {
                 return Ok(());
             }
         }
+    }
+
+    fn take_messages(&mut self, messages: &mut Vec<Message>, inputs: &mut Vec<Input>) -> Result<(), Failure> {
+        self.inbox.take(messages);
+        messages.drain(..).try_for_each(|message| self.receive(message, inputs))
     }
 
     fn receive(&mut self, message: Message, inputs: &mut Vec<Input>) -> Result<(), Failure> {

@@ -83,8 +83,14 @@ impl Inbox {
 
     /// Adds several inputs at once.
     pub fn extend(&self, inputs: impl IntoIterator<Item = Input>) {
-        self.queue().messages.extend(inputs.into_iter().map(Message::Input));
-        self.notify.notify_one();
+        let mut queue = self.queue();
+        let before = queue.messages.len();
+        queue.messages.extend(inputs.into_iter().map(Message::Input));
+        let has_more = queue.messages.len() > before;
+        drop(queue);
+        if has_more {
+            self.notify.notify_one();
+        }
     }
 
     /// Adds an input.

@@ -47,27 +47,28 @@ impl Requests {
         self.0.wake.notify_one();
     }
 
-    /// Appends and syncs in this thread if the log has nothing else to do, else asks its thread. What follows at once is returned.
-    pub fn append_here(&self, request: Request) -> Result<Vec<Input>, Failure> {
+    /// Appends and syncs in this thread if the log has nothing else to do, else asks its thread. Either way what follows comes
+    /// into the inbox, in the order in which it happened.
+    pub fn append_here(&self, request: Request, inbox: &Inbox) -> Result<(), Failure> {
         let mut keeper = match self.0.keeper.try_lock() {
             Ok(keeper) => keeper,
             Err(TryLockError::WouldBlock) => {
                 self.ask(request);
-                return Ok(Vec::new());
+                return Ok(());
             }
             Err(TryLockError::Poisoned(_)) => panic!("{PANICKED}"),
         };
         let is_idle = self.0.queue().requests.is_empty();
         let Some(keeper) = keeper.as_mut().filter(|_| is_idle) else {
             self.ask(request);
-            return Ok(Vec::new());
+            return Ok(());
         };
         keeper.owner.take(request);
-        let inputs = keeper.turn()?;
+        keeper.turn(inbox)?;
         if keeper.owner.due() != keeper.awaited {
             self.0.disk_woke();
         }
-        Ok(inputs)
+        Ok(())
     }
 }
 
@@ -91,7 +92,7 @@ impl Shared {
                 let keeper = held.as_mut().expect("it is there until this thread ends");
                 let Queue { requests, .. } = std::mem::take(&mut *self.queue());
                 requests.into_iter().for_each(|request| keeper.owner.take(request));
-                keeper.turn()?.into_iter().for_each(|input| inbox.input(input));
+                keeper.turn(inbox)?;
                 if keeper.owner.is_finished() {
                     *held = None;
                     return Ok(());
@@ -189,15 +190,16 @@ struct Keeper {
 }
 
 impl Keeper {
-    /// A turn; returns what the driver is given.
-    fn turn(&mut self) -> Result<Vec<Input>, Failure> {
+    /// A turn. What the driver is given comes into the inbox while this is held, so nothing overtakes what happened before.
+    fn turn(&mut self, inbox: &Inbox) -> Result<(), Failure> {
         let report = self.owner.turn(&mut *self.disk, now().instant);
         let report = report.map_err(|fatal| Failure::Failed(fatal.to_string()))?;
         if let Some(begins) = self.begins.take_if(|_| report.begun) {
             begins().map_err(|error| Failure::Failed(error.to_string()))?;
         }
         self.note(&report);
-        Ok(report.inputs().collect())
+        inbox.extend(report.inputs());
+        Ok(())
     }
 
     /// How long the thread may sleep.
@@ -275,36 +277,40 @@ mod tests {
         Request::Append { ticket, records, checkpoint: false }
     }
 
+    /// What has become durable.
+    fn tickets(inbox: &Inbox) -> Vec<u64> {
+        let mut messages = Vec::new();
+        inbox.take(&mut messages);
+        let ticket = |message| match message {
+            Message::Input(Input::Durable { ticket }) => Some(ticket),
+            _ => None,
+        };
+        messages.into_iter().filter_map(ticket).collect()
+    }
+
     #[tokio::test]
-    async fn append_here_is_durable_at_once_and_keeps_the_order() {
+    async fn append_here_keeps_the_order_of_appends_and_of_what_follows() {
         let folder = tempfile::tempdir().unwrap();
         let log = open(Some(folder.path()), 1, &mut |_| Ok(())).unwrap();
         let (requests, inbox) = (log.requests(), Arc::new(Inbox::default()));
         log.start(inbox.clone(), Box::new(|| Ok(())), Settings::default());
-        let is_durable =
-            |input: &Input, ticket| matches!(input, Input::Durable { ticket: found } if *found == ticket);
-        // The first one waits for a segment to be made.
-        requests.ask(append(1));
-        until(&inbox, |message| matches!(message, Message::Input(input) if is_durable(input, 1))).await;
-        let (mut here, mut seen) = (0, 1);
-        for ticket in 2..=400 {
+        let mut durable = Vec::new();
+        for ticket in 1..=400 {
             // Some go to the thread, which may be busy with them when the next one comes.
-            let inputs = if ticket % 3 == 0 {
-                requests.ask(append(ticket));
-                Vec::new()
-            } else {
-                requests.append_here(append(ticket)).unwrap()
-            };
-            here += inputs.iter().filter(|input| is_durable(input, ticket)).count();
-            seen = if inputs.is_empty() { seen } else { ticket };
+            match ticket % 3 {
+                0 => requests.ask(append(ticket)),
+                _ => requests.append_here(append(ticket), &inbox).unwrap(),
+            }
+            durable.extend(tickets(&inbox));
         }
-        if seen < 400 {
-            until(&inbox, |message| matches!(message, Message::Input(input) if is_durable(input, 400))).await;
+        while durable.last() != Some(&400) {
+            inbox.wait().await;
+            durable.extend(tickets(&inbox));
         }
-        assert!(here > 0, "none found the log idle");
+        assert!(durable.is_sorted(), "what is durable rises: {durable:?}");
         requests.ask(Request::Finish);
         until(&inbox, |message| matches!(message, Message::LogEnded)).await;
-        assert!(requests.append_here(append(401)).unwrap().is_empty(), "it takes nothing any more");
+        requests.append_here(append(401), &inbox).unwrap();
         let mut found = 0;
         let count = &mut |_| {
             found += 1;
