@@ -4,12 +4,26 @@
 //! stands for. Where that has none either it is taken all the same, as it at least stands for an address of this machine.
 
 use std::net::ToSocketAddrs;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
-/// This machine's name. Asks the resolver, which may take some seconds without a network.
+/// How long the resolver may take. Without a network it may be many times this, and a server must not start so late.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// This machine's name.
 pub fn full_name() -> String {
     let own = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let of_address = if is_full(&own) { None } else { name_of_address(&own) };
+    let of_address = if is_full(&own) { None } else { in_time(own.clone()) };
     best(own, of_address)
+}
+
+/// The name that the first address of a name stands for, unless that takes too long to find out.
+fn in_time(name: String) -> Option<String> {
+    let (send, found) = mpsc::channel();
+    // Whoever comes late finds nobody who waits.
+    thread::spawn(move || send.send(name_of_address(&name)));
+    found.recv_timeout(PATIENCE).ok().flatten()
 }
 
 /// The better of a machine's own name and of the one that its address stands for, if any.
