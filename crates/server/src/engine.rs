@@ -30,8 +30,8 @@ const UNFLUSHED_BYTES_MAX: u64 = 64 << 20;
 const UNFLUSHED_BYTES_AGED: u64 = 1 << 20;
 /// That while.
 const UNFLUSHED_AGE: Duration = Duration::from_secs(60);
-/// Entries of more bytes than this all together do not run in the driver's thread: some 80 small writes, half a millisecond.
-const HERE_BYTES_MAX: usize = 16 << 10;
+/// Entries of more bytes than this all together do not run in the driver's thread: some 160 small writes, half a millisecond.
+const HERE_BYTES_MAX: usize = 32 << 10;
 /// How long the table waits before it tries again.
 const PAUSE: Duration = Duration::from_millis(20);
 /// More reads than this do not run in the driver's thread.

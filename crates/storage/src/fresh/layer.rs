@@ -1,14 +1,15 @@
 //! One layer of rows: found by hash, and kept in order beside it.
 //!
 //! Most rows are written again while their layer is: then the hash is all that is looked at. The order is touched once for
-//! each key, so a scan finds it ready.
+//! each key.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, btree_set};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+
+use super::order::{Keys, Order};
 
 /// What a row takes beside its bytes: its places in the hash and in the order, and the heads of its buffers.
 const ROW_BYTES: u64 = 192;
@@ -27,7 +28,7 @@ type Rows = std::collections::HashMap<Bytes, Option<Bytes>>;
 pub struct Layer {
     rows: Rows,
     /// The keys of `rows`.
-    order: BTreeSet<Bytes>,
+    order: Order,
     /// What the rows take and count for.
     bytes: u64,
     /// The engine has all of it.
@@ -44,7 +45,7 @@ impl Layer {
                 row.insert(value);
             }
             Entry::Vacant(row) => {
-                self.order.insert(row.key().clone());
+                self.order.add(row.key().clone());
                 row.insert(value);
             }
         }
@@ -55,9 +56,14 @@ impl Layer {
         self.rows.get(key).map(Option::as_ref)
     }
 
-    /// The keys between two bounds that do not cross, in order.
-    pub fn keys(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> btree_set::Range<'_, Bytes> {
-        self.order.range::<[u8], _>((from, to))
+    /// The keys between two bounds, in lists that are each in order.
+    pub fn keys<'a>(&'a self, from: Bound<&'a [u8]>, to: Bound<&'a [u8]>) -> impl Iterator<Item = Keys<'a>> {
+        self.order.between(from, to)
+    }
+
+    /// No more rows come.
+    pub fn close(&mut self) {
+        self.order.settle();
     }
 
     pub fn is_empty(&self) -> bool {

@@ -1,20 +1,20 @@
 //! Several layers, and the rows below them, as one.
 
 use std::cmp::Ordering;
-use std::collections::btree_set;
 use std::iter::Peekable;
 use std::ops::{Bound, ControlFlow, Deref};
 
 use bytes::Bytes;
 
 use super::layer::Layer;
+use super::order::Keys;
 use crate::engine::{self, EngineError, View};
 
 type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
 /// The rows of layers in order, each key once: as the newest layer has it.
 pub struct Merged<'a> {
-    /// Newest first, those that have a row left.
+    /// Those that have a key left; of the newest layer first.
     sources: Vec<Source<'a>>,
     backward: bool,
 }
@@ -22,22 +22,22 @@ pub struct Merged<'a> {
 struct Source<'a> {
     layer: &'a Layer,
     next: &'a Bytes,
-    keys: btree_set::Range<'a, Bytes>,
+    keys: Keys<'a>,
 }
 
 impl<'a> Merged<'a> {
-    /// Of layers, newest first, between two bounds that do not cross.
+    /// Of layers, newest first, between two bounds.
     pub fn new(
         layers: impl Iterator<Item = &'a Layer>,
-        (from, to): Bounds<'_>,
+        (from, to): Bounds<'a>,
         backward: bool,
     ) -> Merged<'a> {
-        let source = |layer: &'a Layer| {
-            let mut keys = layer.keys(from, to);
+        let lists = layers.flat_map(|layer| layer.keys(from, to).map(move |keys| (layer, keys)));
+        let source = |(layer, mut keys): (&'a Layer, Keys<'a>)| {
             let next = if backward { keys.next_back() } else { keys.next() }?;
             Some(Source { layer, next, keys })
         };
-        Merged { sources: layers.filter_map(source).collect(), backward }
+        Merged { sources: lists.filter_map(source).collect(), backward }
     }
 
     /// Of whole layers, newest first.
@@ -73,7 +73,7 @@ fn in_order(one: &[u8], other: &[u8], backward: bool) -> Ordering {
 pub fn scan<'a>(
     layers: impl Iterator<Item = &'a Layer>,
     below: &dyn View,
-    bounds: Bounds<'_>,
+    bounds: Bounds<'a>,
     backward: bool,
     visit: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>,
 ) -> Result<(), EngineError> {

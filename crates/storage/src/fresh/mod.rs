@@ -13,7 +13,7 @@
 //! only: sorted, and once, however often it was written.
 //!
 //! ```text
-//!   put, remove ──▶ layer being written   by hash, each key once; the order of the keys beside it
+//!   put, remove ──▶ layer being written   by hash, each key once; the keys beside it, in sorted runs
 //!                   ── flush, view ──▶ frozen layers, each shared by whoever reads it or writes it to the disk
 //!   get, scan ───▶ newest layer first, then the engine
 //!
@@ -41,7 +41,7 @@
 //! - A batch is never half in the engine; a flush that fails leaves its layers here, readable, for the next one.
 //! - Flushes may be run in any order: one that was begun earlier, and finds its layers flushed by a later one, does nothing.
 //! - A view shows no row that was written after it.
-//! - What a row costs is its own: a row that is written again takes the room of one, and no scan sorts.
+//! - What a row costs is its own: a row that is written again takes the room of one, and no scan sorts more than a few.
 //!
 //! # Caveats
 //!
@@ -53,6 +53,7 @@
 mod flush;
 mod layer;
 mod merge;
+mod order;
 
 use std::cell::Cell;
 use std::ops::{Bound, ControlFlow};
@@ -191,6 +192,7 @@ impl Fresh {
                 }
             }
         }
+        top.close();
         self.frozen.push(Arc::new(top));
     }
 
