@@ -21,8 +21,11 @@ use crate::transport::Transport;
 
 /// The driver is given the time at least so often: half of the protocols' tick.
 const TICK: Duration = Duration::from_millis(25);
-/// With no more than so many inputs in a turn there is time to sync in this thread.
+/// When turns have had no more than so many inputs for a while there is time to sync in this thread.
 const QUIET_INPUTS_MAX: usize = 2;
+/// After a turn with more, it takes some dozen small ones until that counts as a while: clients that were answered together
+/// come back one after the other, and the first must not make the others wait for its sync.
+const CROWD_DECAY: usize = 8;
 /// How often all that is ready on this thread runs before a turn: sockets are read first, and then who waits for them.
 const GATHERINGS: usize = 2;
 /// A turn that takes longer than this is told in the journal: heartbeats were late.
@@ -39,6 +42,8 @@ pub(crate) struct Core {
     /// Who takes an answer, and the core whose thread that is.
     sinks: HashMap<u64, (usize, Sink)>,
     outboxes: Outboxes,
+    /// How many inputs turns had lately.
+    crowd: usize,
     next_client: u64,
     stop: Option<Stop>,
     log_ended: bool,
@@ -63,6 +68,7 @@ impl Core {
             transport,
             sinks: HashMap::new(),
             outboxes,
+            crowd: 0,
             next_client: 0,
             stop: None,
             log_ended: false,
@@ -92,7 +98,7 @@ impl Core {
             }
             self.take_messages(&mut messages, &mut inputs)?;
             loop {
-                let is_quiet = inputs.len() <= QUIET_INPUTS_MAX;
+                let is_quiet = self.is_quiet(inputs.len());
                 self.turn(&mut inputs, &mut work);
                 let append = if is_quiet { only_append(&mut work) } else { None };
                 self.carry_out(&mut work, &mut inputs)?;
@@ -110,6 +116,12 @@ impl Core {
                 return Ok(());
             }
         }
+    }
+
+    /// Whether little happens, with so many inputs in this turn.
+    fn is_quiet(&mut self, inputs: usize) -> bool {
+        self.crowd = inputs.max(self.crowd - self.crowd.div_ceil(CROWD_DECAY));
+        self.crowd <= QUIET_INPUTS_MAX
     }
 
     fn take_messages(&mut self, messages: &mut Vec<Message>, inputs: &mut Vec<Input>) -> Result<(), Failure> {

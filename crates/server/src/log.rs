@@ -11,7 +11,6 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
-use node::Input;
 use node::log::{Owner, Report, Request, Settings};
 use replication::Instant;
 use wal::{Disk, FileDisk, Log, Nowhere, OpenError, Position, Record};
@@ -226,6 +225,7 @@ mod tests {
 
     use super::*;
     use bytes::Bytes;
+    use node::Input;
 
     /// Waits for a message that is looked for.
     async fn until(inbox: &Inbox, is: impl Fn(&Message) -> bool) {
