@@ -10,18 +10,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 
 use super::order::{Keys, Order};
+use super::rows::Rows;
 
 /// What a row takes beside its bytes: its places in the hash and in the order, and the heads of its buffers.
 const ROW_BYTES: u64 = 192;
 /// A removal counts for so many bytes more: every scan passes over it until it is flushed and merged away.
 const REMOVED_BYTES: u64 = 512;
-
-/// By key; what is removed is `None`.
-#[expect(
-    clippy::disallowed_types,
-    reason = "it is asked by key; whoever needs an order takes `Layer::order`"
-)]
-type Rows = std::collections::HashMap<Bytes, Option<Bytes>>;
 
 /// Rows that were written between two cuts, each key once.
 #[derive(Default)]
@@ -67,7 +61,7 @@ impl Layer {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.rows.count() == 0
     }
 
     pub fn bytes(&self) -> u64 {
@@ -76,12 +70,12 @@ impl Layer {
 
     /// This layer on top of an older one, as one. It takes as long as the smaller of them.
     pub fn over(mut self, mut below: Layer) -> Layer {
-        if self.rows.len() < below.rows.len() {
-            self.rows.into_iter().for_each(|(key, value)| below.set(key, value));
+        if self.rows.count() < below.rows.count() {
+            self.rows.into_all().for_each(|(key, value)| below.set(key, value));
             return below;
         }
-        for (key, value) in below.rows {
-            if !self.rows.contains_key(&key) {
+        for (key, value) in below.rows.into_all() {
+            if self.rows.get(&key).is_none() {
                 self.set(key, value);
             }
         }

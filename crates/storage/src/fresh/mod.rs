@@ -54,6 +54,7 @@ mod flush;
 mod layer;
 mod merge;
 mod order;
+mod rows;
 
 use std::cell::Cell;
 use std::ops::{Bound, ControlFlow};

@@ -1,8 +1,9 @@
 //! Keys in order, for many keys that come and few scans.
 //!
 //! New keys are kept as they come, and sorted when they are some hundreds: a sorted *run*. Runs of about one length are merged
-//! into one, so each is at least twice as long as the next, there are few of them, and a key takes part in as many merges as
-//! there are doublings. That is a quarter of what a tree of keys costs, and a scan begins with a search in each run.
+//! into one, up to a length that takes a millisecond or two. So each is at least twice as long as the next, or of that
+//! length, and a key takes part in as many merges as there are doublings. That is less than a tree of keys costs, and a scan
+//! begins with a search in each run.
 
 use std::ops::Bound;
 
@@ -11,10 +12,13 @@ use bytes::Bytes;
 /// So many keys wait to be sorted at most: looking through them costs a scan no more than the search in the runs.
 const NEW_MAX: usize = 256;
 
+/// Runs of so many keys or more are not merged: whoever adds the next key would wait for it.
+const RUN_MAX: usize = 128 * NEW_MAX;
+
 /// A set of keys.
 #[derive(Default)]
 pub struct Order {
-    /// Sorted, the longest first.
+    /// Sorted, the longer ones first.
     runs: Vec<Vec<Bytes>>,
     /// Not sorted yet.
     new: Vec<Bytes>,
@@ -33,7 +37,8 @@ impl Order {
     pub fn settle(&mut self) {
         let mut run = std::mem::take(&mut self.new);
         run.sort_unstable();
-        while let Some(mut longer) = self.runs.pop_if(|longer| longer.len() < 2 * run.len()) {
+        let is_near = |longer: &Vec<Bytes>, run: &Vec<Bytes>| longer.len() < RUN_MAX.min(2 * run.len());
+        while let Some(mut longer) = self.runs.pop_if(|longer| is_near(longer, &run)) {
             longer.append(&mut run);
             // The standard sort finds the two runs and merges them.
             longer.sort();
@@ -138,14 +143,15 @@ mod tests {
     #[test]
     fn runs_are_few_however_many_keys_came() {
         let mut order = Order::default();
-        for number in 0..60_000 {
+        for number in 0..100_000 {
             order.add(key(number));
             if number % 1000 == 0 {
                 order.settle();
             }
         }
         let lengths: Vec<usize> = order.runs.iter().map(Vec::len).collect();
-        assert!(lengths.windows(2).all(|pair| pair[0] >= 2 * pair[1]), "{lengths:?}");
-        assert_eq!(lengths.iter().sum::<usize>() + order.new.len(), 60_000);
+        assert!(lengths.windows(2).all(|pair| pair[0] >= RUN_MAX.min(2 * pair[1])), "{lengths:?}");
+        assert!(lengths[0] < 2 * RUN_MAX, "{lengths:?}");
+        assert_eq!(lengths.iter().sum::<usize>() + order.new.len(), 100_000);
     }
 }
