@@ -22,8 +22,9 @@ The clients are the same: those of `capstan bench`, one request each at a time,
 over as many connections. Values and keys are the same; data lies on one disk,
 and every write is synced. Each measurement is of a new cluster that has the
 machine to itself; both stores' follow each other, and rounds alternate who goes
-first. Figures are medians over the rounds, ratios those of each round's ratio. CLIENT US/OP and SERVER US/OP
-are microseconds of CPU for a request, of the clients and of all nodes together;
+first. Figures are medians over the rounds, ratios the medians of each round's
+ratio. CLIENT US/OP and SERVER US/OP are microseconds of CPU for a request, of
+the clients and of all nodes together;
 `echo` is an empty call to Capstan's servers: what gRPC allows here at most.
 """
 EXAMPLES = """\
