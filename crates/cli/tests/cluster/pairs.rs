@@ -52,6 +52,25 @@ async fn insert(server: PairClient, writer: i32, answered: Answered<String>) {
     }
 }
 
+/// Kills a server again and again while writers write, and once more when they have stopped; it serves in the end.
+async fn kill_under<T>(
+    writers: &[JoinHandle<()>],
+    answered: &Answered<T>,
+    server: &mut Server,
+    random: &mut Random,
+) {
+    for _ in 0..size(5, 50) {
+        goes_on(answered).await;
+        some_time(200, random).await;
+        server.kill().await;
+        server.serve().await;
+    }
+    goes_on(answered).await;
+    writers.iter().for_each(JoinHandle::abort);
+    server.kill().await;
+    server.serve().await;
+}
+
 #[test]
 #[ignore = "starts real nodes: scripts/test runs it against the release binary"]
 fn pair_server_killed_loses_nothing_that_was_answered() {
@@ -60,16 +79,7 @@ fn pair_server_killed_loses_nothing_that_was_answered() {
         let answered = Answered::default();
         let start = |writer| spawn_local(insert(server.pairs(), writer, answered.clone()));
         let writers: Vec<JoinHandle<()>> = (0..WRITERS).map(start).collect();
-        for _ in 0..size(5, 50) {
-            goes_on(&answered).await;
-            some_time(200, &mut random).await;
-            server.kill().await;
-            server.serve().await;
-        }
-        goes_on(&answered).await;
-        writers.iter().for_each(JoinHandle::abort);
-        server.kill().await;
-        server.serve().await;
+        kill_under(&writers, &answered, &mut server, &mut random).await;
         let (client, answered) = (server.pairs(), answered.take());
         println!("{} inserts were answered", answered.len());
         for (key, text) in answered {
@@ -100,16 +110,7 @@ fn central_server_killed_loses_nothing_that_was_answered() {
         let answered = Answered::default();
         let start = |writer| spawn_local(register(server.central(), writer, answered.clone()));
         let writers: Vec<JoinHandle<()>> = (0..WRITERS).map(start).collect();
-        for _ in 0..size(5, 50) {
-            goes_on(&answered).await;
-            some_time(200, &mut random).await;
-            server.kill().await;
-            server.serve().await;
-        }
-        goes_on(&answered).await;
-        writers.iter().for_each(JoinHandle::abort);
-        server.kill().await;
-        server.serve().await;
+        kill_under(&writers, &answered, &mut server, &mut random).await;
         let (client, answered) = (server.central(), answered.take());
         println!("{} keys were registered", answered.len());
         for (key, round) in &answered {
