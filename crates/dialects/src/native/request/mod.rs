@@ -8,6 +8,7 @@ use kv::{Error, Request};
 use prost::{DecodeError, Message};
 
 use super::{AnyRequest, AnyResponse, proto};
+use crate::grpc::frame;
 
 pub(super) use decode::{check_batch_header, decode, inherit};
 pub(super) use encode::{encode, id, level, millis};
@@ -54,7 +55,8 @@ macro_rules! rpcs {
             }
         }
 
-        fn read(rpc: Rpc, bytes: Bytes) -> Result<AnyRequest, DecodeError> {
+        /// The message of an rpc from its bytes.
+        pub(super) fn read(rpc: Rpc, bytes: Bytes) -> Result<AnyRequest, DecodeError> {
             match rpc {
                 $(Rpc::$rpc => proto::$request::decode(bytes).map(AnyRequest::$rpc),)+
             }
@@ -64,6 +66,14 @@ macro_rules! rpcs {
         pub(super) fn read_response(rpc: Rpc, bytes: Bytes) -> Result<AnyResponse, DecodeError> {
             match rpc {
                 $(Rpc::$rpc => proto::$response::decode(bytes).map(AnyResponse::$rpc),)+
+            }
+        }
+
+        /// A response in its frame.
+        pub(super) fn frame_response(response: &AnyResponse) -> Bytes {
+            match response {
+                $(AnyResponse::$rpc(response) => frame(response),)+
+                AnyResponse::Error(_) => unreachable!("only a batch has errors among its answers"),
             }
         }
 
