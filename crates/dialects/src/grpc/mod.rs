@@ -16,7 +16,7 @@
 //! `grpc-timeout` that came with it ([`time_left`]). A request that arrives slowly is given up after a minute.
 
 mod calls;
-mod endpoint;
+mod channel;
 mod greeting;
 mod health;
 mod timeout;
@@ -38,7 +38,7 @@ use greeting::Greeted;
 use health::Health;
 
 pub(crate) use calls::Asked;
-pub(crate) use endpoint::{endpoint, is_connect_error, root};
+pub(crate) use channel::{Address, Channel, Connection, Failure, frame};
 pub(crate) use timeout::time_left;
 
 /// Requests that one connection may have open: two sessions' worth. More wait at the client.
