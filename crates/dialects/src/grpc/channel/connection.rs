@@ -15,7 +15,7 @@ use tonic::codegen::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TE, USE
 use tonic::codegen::http::uri::{Authority, PathAndQuery, Scheme};
 use tonic::codegen::http::{HeaderName, Method, Request, Uri, Version};
 
-use super::life::{self, Wire};
+use super::life::{self, Pace, Wire};
 use super::{Address, Failure, message};
 use crate::grpc::timeout::{GRPC_TIMEOUT, grpc_timeout_of};
 use crate::grpc::{CONNECTION_WINDOW_BYTES, RESETS_MAX, STREAM_WINDOW_BYTES};
@@ -46,13 +46,21 @@ type Ended = Arc<OnceLock<String>>;
 impl Connection {
     /// Connects within so long, and has a task on this runtime drive the connection. The error says why there is none.
     pub async fn open(address: &Address, limit: Duration) -> Result<Connection, String> {
+        Connection::open_at(address, limit, Pace::USUAL).await
+    }
+
+    pub(super) async fn open_at(
+        address: &Address,
+        limit: Duration,
+        pace: Pace,
+    ) -> Result<Connection, String> {
         let stream = address.dial(limit).await.map_err(|error| error.to_string())?;
         let (wire, heard) = Wire::new(stream);
         let handshake = builder().handshake::<_, Bytes>(wire);
         let (gate, mut connection) = handshake.await.map_err(|error| error.to_string())?;
         let pings = connection.ping_pong().expect("it is taken once");
         let ended = Ended::default();
-        tokio::spawn(drive(connection, life::silence(heard, pings), ended.clone()));
+        tokio::spawn(drive(connection, life::silence(pace, heard, pings), ended.clone()));
         let open = Open { authority: address.authority(), gate: Mutex::new(gate), ended };
         Ok(Connection { open: Arc::new(open), headers: Arc::new(headers()) })
     }

@@ -12,10 +12,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-/// Whether anything arrived is looked at so often, and when nothing did the server is asked: after twice this at the latest.
-const INTERVAL: Duration = Duration::from_secs(5);
-/// A connection is given up when nothing comes back for so long: a server that vanished without a word is noticed.
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// How often signs of life are looked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// When nothing arrived between two looks, the server is asked.
+    pub interval: Duration,
+    /// And is given up when nothing comes back for so long.
+    pub timeout: Duration,
+}
+
+impl Pace {
+    /// A server that vanished without a word is noticed after 15 s at the latest, and an idle connection costs a ping in 10 s.
+    pub const USUAL: Pace = Pace { interval: Duration::from_secs(5), timeout: Duration::from_secs(5) };
+}
 
 /// Whether anything arrived since it was last looked at.
 pub(super) type Heard = Arc<AtomicBool>;
@@ -35,21 +44,21 @@ impl Wire {
 }
 
 /// Ends, with why, when the server gives no sign of life.
-pub(super) async fn silence(heard: Heard, mut pings: PingPong) -> String {
+pub(super) async fn silence(pace: Pace, heard: Heard, mut pings: PingPong) -> String {
     loop {
-        sleep(INTERVAL).await;
+        sleep(pace.interval).await;
         if heard.swap(false, Ordering::Relaxed) {
             continue;
         }
         let mut pong = pin!(pings.ping(Ping::opaque()));
         loop {
-            match timeout(TIMEOUT, pong.as_mut()).await {
+            match timeout(pace.timeout, pong.as_mut()).await {
                 Ok(Ok(_)) => break,
                 // The connection has ended, which says so itself.
                 Ok(Err(_)) => std::future::pending().await,
                 // A pong may come late, behind the bytes of large answers.
                 Err(_) if heard.swap(false, Ordering::Relaxed) => {}
-                Err(_) => return format!("no sign of life for {:?}", INTERVAL + TIMEOUT),
+                Err(_) => return format!("no sign of life for {:?}", pace.interval + pace.timeout),
             }
         }
     }

@@ -30,6 +30,8 @@ mod connection;
 mod failure;
 mod life;
 mod message;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
