@@ -16,7 +16,8 @@
 //! `grpc-timeout` that came with it ([`time_left`]). A request that arrives slowly is given up after a minute.
 
 mod calls;
-mod endpoint;
+mod channel;
+mod framing;
 mod greeting;
 mod health;
 mod timeout;
@@ -39,9 +40,10 @@ use greeting::Greeted;
 use health::Health;
 
 pub(crate) use calls::Asked;
-pub(crate) use endpoint::{endpoint, is_connect_error, root};
+pub(crate) use channel::{Address, Channel, Connection, Failure, request};
+pub(crate) use framing::frame;
 pub(crate) use timeout::time_left;
-pub(crate) use unary::{Answering, Call, Unary, answered, frame};
+pub(crate) use unary::{Answering, Call, Unary, answered};
 
 /// Requests that one connection may have open: two sessions' worth. More wait at the client.
 const STREAMS_MAX: u32 = 1024;

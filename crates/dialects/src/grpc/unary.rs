@@ -4,8 +4,7 @@
 //! answer one to be encoded in, and each body a box. A call whose message comes in one piece, and is answered by one, needs
 //! none of that: the message is a slice of what was read off the connection, and the answer is one buffer of its size.
 //!
-//! The frame of a message is a byte that says whether it is compressed, four of length, and the message ("Length-Prefixed-Message" in
-//! gRPC's PROTOCOL-HTTP2.md). No compression is offered, so none may come.
+//! No compression is offered, so none may come.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -15,15 +14,12 @@ use std::task::{Context, Poll};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http_body::{Body as HttpBody, Frame};
 use kv::Share;
-use prost::Message;
 use tonic::Status;
 use tonic::codegen::http::{HeaderMap, HeaderName, HeaderValue, Response, header::CONTENT_TYPE};
 use tonic::metadata::MetadataMap;
 
 use super::calls::{Answer, Arriving, Asked};
-
-/// Bytes before a message.
-const HEAD_BYTES: usize = 5;
+use super::framing::{HEAD_BYTES, Head};
 
 /// Methods that take one message and answer with one.
 pub(crate) trait Unary: Send + Sync {
@@ -80,29 +76,18 @@ fn joined(whole: Bytes, more: Bytes, bytes_max: usize) -> Bytes {
 
 /// The length of the message that a frame's head announces, once it is there.
 fn check_head(frame: &[u8], bytes_max: usize) -> Result<Option<usize>, Status> {
-    let Some([compressed, length @ ..]) = frame.first_chunk::<HEAD_BYTES>() else { return Ok(None) };
-    if *compressed != 0 {
+    let Some(Head { is_compressed, length }) = Head::of(frame) else { return Ok(None) };
+    if is_compressed {
         return Err(Status::unimplemented(
             "the message is compressed, which was not offered: send it as it is",
         ));
     }
-    let length = u32::from_be_bytes(*length) as usize;
     if length > bytes_max {
         return Err(Status::out_of_range(format!(
             "the message has {length} bytes, and at most {bytes_max} are taken: send less at once"
         )));
     }
     Ok(Some(length))
-}
-
-/// A message in its frame.
-pub(crate) fn frame(message: &impl Message) -> Bytes {
-    let length = message.encoded_len();
-    let mut into = BytesMut::with_capacity(HEAD_BYTES + length);
-    into.put_u8(0);
-    into.put_u32(u32::try_from(length).expect("no answer is near 4 GiB"));
-    message.encode_raw(&mut into);
-    into.freeze()
 }
 
 /// What a call is answered: a message in its frame, and the share that it holds until it has left.
@@ -159,6 +144,7 @@ impl HttpBody for One {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grpc::frame;
 
     #[test]
     fn message_in_any_pieces_is_the_same() {

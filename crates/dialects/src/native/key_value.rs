@@ -5,7 +5,6 @@ use kv::{Error, Share};
 use prost::Message;
 use tonic::Status;
 
-use super::proto::key_value_server::SERVICE_NAME;
 use super::reply::{self, Shape};
 use super::request::{self, Rpc};
 use super::{AnyRequest, AnyResponse, MESSAGE_BYTES_MAX, batch, cluster_id, proto, status};
@@ -17,9 +16,8 @@ pub(super) struct Service;
 impl Unary for Service {
     /// An rpc's place among all, and Batch behind them.
     fn find(&self, path: &str) -> Option<usize> {
-        let name = path.strip_prefix('/')?.strip_prefix(SERVICE_NAME)?.strip_prefix('/')?;
-        let one = Rpc::ALL.iter().position(|rpc| rpc.name() == name);
-        one.or((name == "Batch").then_some(Rpc::ALL.len()))
+        let one = Rpc::ALL.iter().position(|rpc| rpc.path() == path);
+        one.or((path == batch::PATH).then_some(Rpc::ALL.len()))
     }
 
     fn answer(&self, method: usize, call: Call) -> Answering {

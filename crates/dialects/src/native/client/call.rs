@@ -202,8 +202,8 @@ impl Call {
     async fn attempt(&mut self, node: &Arc<Node>, budget: Duration) -> Result<Reply, Failure> {
         let link = within(budget, node).await?;
         self.reached = true;
-        let message = self.message(budget);
-        match tokio::time::timeout(budget + GRACE, link.ask(message)).await {
+        self.header().timeout_ms = request::millis(budget);
+        match tokio::time::timeout(patience(budget), link.ask(&self.message)).await {
             Ok(result) => result,
             Err(_) => {
                 link.broken();
