@@ -70,7 +70,7 @@ use crate::engine::{Engine, EngineError, Flush, Maintenance, View};
 
 /// Rows over an engine: what is new in memory, the rest there.
 pub struct Fresh {
-    engine: Box<dyn Engine>,
+    engine: Arc<dyn Engine>,
     /// What is being written.
     top: Layer,
     /// What views and flushes have frozen, oldest first. The flushed ones are the oldest.
@@ -92,7 +92,7 @@ pub struct Asked {
 
 impl Fresh {
     /// Over an engine; nothing is new.
-    pub fn over(engine: Box<dyn Engine>) -> Fresh {
+    pub fn over(engine: Arc<dyn Engine>) -> Fresh {
         let (top, frozen, turn) = Default::default();
         Fresh { engine, top, frozen, turn, rows_read: Cell::new(0), rows_written: Cell::new(0) }
     }
