@@ -51,7 +51,7 @@ pub type Row = (Bytes, Option<Bytes>);
 pub trait Intake: Send {
     /// Takes a batch in as one: rows in ascending order, each key once. When it returns, every read finds all of them, and
     /// they survive a power loss (unless the engine is [volatile](open_volatile)). After an error that may pass none of them
-    /// is there, and the batch can be given again. One batch at a time.
+    /// is there, and the batch can be given again. A batch that comes while another one goes in waits for it.
     fn take(&self, rows: &mut dyn Iterator<Item = Row>) -> Result<(), EngineError>;
 }
 

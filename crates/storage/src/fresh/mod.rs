@@ -129,7 +129,9 @@ impl Fresh {
     /// [volatile](crate::open_volatile)).
     pub fn flush(&mut self) -> Box<dyn Flush> {
         let done = self.take_flushed();
-        self.freeze();
+        if !mutant::is(Mutant::EntrySplitOverTwoTables) {
+            self.freeze();
+        }
         let layers = self.frozen.clone();
         if mutant::is(Mutant::MemoryDroppedBeforeSync) {
             self.frozen.clear();
@@ -140,6 +142,11 @@ impl Fresh {
             let _ = sealed.intake.take(&mut sealed.rows().step_by(2));
         }
         Box::new(sealed)
+    }
+
+    /// For a mutant: the next flush ends here.
+    pub(crate) fn cut_here(&mut self) {
+        self.freeze();
     }
 
     /// Lets go of what the engine has. The step frees it: many rows take long.

@@ -1,4 +1,4 @@
-//! The versioned table: all shards of a node in one engine, and the evaluation of every op.
+//! The versioned table: shards of a node in its engine, and the evaluation of every op.
 //!
 //! # The problem
 //!
@@ -195,7 +195,7 @@ enum Stop {
     NeedsAdvance(Version),
 }
 
-/// All shards of a node.
+/// All shards of a core of a node.
 pub struct Table {
     fresh: Fresh,
     options: Options,
