@@ -265,6 +265,11 @@ impl Driver {
         *stopping && (self.leads() == 0 || peers.ids().all(|id| peers.liveness(id, *now) == Liveness::Dead))
     }
 
+    /// Whether it was asked to [stop](Input::Stop).
+    pub fn is_stopping(&self) -> bool {
+        self.node.stopping
+    }
+
     /// How many parts of requests are open.
     pub fn open_parts(&self) -> usize {
         self.core.open.len()
