@@ -204,7 +204,7 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use kv::{Charge, Op, ShardId};
+    use kv::{Op, ShardId};
 
     use super::*;
 
