@@ -113,7 +113,7 @@ fn all(view: &dyn View) -> Vec<(Bytes, Bytes)> {
 
 fn over_batches() -> (Fresh, Batches) {
     let engine = Batches::default();
-    (Fresh::over(Box::new(engine.clone())), engine)
+    (Fresh::over(Arc::new(engine.clone())), engine)
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn what_memory_knows_is_told_apart_from_what_only_the_engine_knows() {
 #[test]
 fn read_of_what_is_in_memory_is_told_from_one_that_asks_the_engine() {
     let (shard, version) = (ShardId(1), Version::new(1, ReplicaId(1)));
-    let mut table = Table::open(Box::new(Batches::default()), Options::of(History::Count(3)));
+    let mut table = Table::open(Arc::new(Batches::default()), Options::of(History::Count(3)));
     table.load(shard, 1).unwrap();
     let op = Op::Put { key: "a".into(), value: "1".into(), deadline: None, previous: false };
     let entry = Entry { proposed: version, ops: vec![Stamped { id: None, op }] };

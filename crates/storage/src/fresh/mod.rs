@@ -70,7 +70,7 @@ use crate::engine::{Engine, EngineError, Flush, Maintenance, View};
 
 /// Rows over an engine: what is new in memory, the rest there.
 pub struct Fresh {
-    engine: Box<dyn Engine>,
+    engine: Arc<dyn Engine>,
     /// What is being written.
     top: Layer,
     /// What views and flushes have frozen, oldest first. The flushed ones are the oldest.
@@ -92,7 +92,7 @@ pub struct Asked {
 
 impl Fresh {
     /// Over an engine; nothing is new.
-    pub fn over(engine: Box<dyn Engine>) -> Fresh {
+    pub fn over(engine: Arc<dyn Engine>) -> Fresh {
         let (top, frozen, turn) = Default::default();
         Fresh { engine, top, frozen, turn, rows_read: Cell::new(0), rows_written: Cell::new(0) }
     }
@@ -129,7 +129,9 @@ impl Fresh {
     /// [volatile](crate::open_volatile)).
     pub fn flush(&mut self) -> Box<dyn Flush> {
         let done = self.take_flushed();
-        self.freeze();
+        if !mutant::is(Mutant::EntrySplitOverTwoTables) {
+            self.freeze();
+        }
         let layers = self.frozen.clone();
         if mutant::is(Mutant::MemoryDroppedBeforeSync) {
             self.frozen.clear();
@@ -140,6 +142,11 @@ impl Fresh {
             let _ = sealed.intake.take(&mut sealed.rows().step_by(2));
         }
         Box::new(sealed)
+    }
+
+    /// For a mutant: the next flush ends here.
+    pub(crate) fn cut_here(&mut self) {
+        self.freeze();
     }
 
     /// Lets go of what the engine has. The step frees it: many rows take long.

@@ -1,4 +1,4 @@
-//! The versioned table: all shards of a node in one engine, and the evaluation of every op.
+//! The versioned table: shards of a node in its engine, and the evaluation of every op.
 //!
 //! # The problem
 //!
@@ -75,6 +75,7 @@ mod write;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use kv::{Answer, Entry, Error, KEYS_PER_OP_MAX, Op, ShardId, TRIM_REVISIONS_MAX, Version};
@@ -194,7 +195,7 @@ enum Stop {
     NeedsAdvance(Version),
 }
 
-/// All shards of a node.
+/// All shards of a core of a node.
 pub struct Table {
     fresh: Fresh,
     options: Options,
@@ -208,8 +209,8 @@ pub struct Table {
 }
 
 impl Table {
-    /// Over an engine; no shard is loaded yet.
-    pub fn open(engine: Box<dyn Engine>, options: Options) -> Table {
+    /// Over an engine, which other tables may share, each with other shards; no shard is loaded yet.
+    pub fn open(engine: Arc<dyn Engine>, options: Options) -> Table {
         let (fresh, (shards, installs, forgetting)) = (Fresh::over(engine), Default::default());
         Table { fresh, options, shards, installs, forgetting, stopped: None }
     }

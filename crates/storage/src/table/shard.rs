@@ -132,6 +132,9 @@ impl Shard {
         version: Version,
     ) -> Result<Done, EngineError> {
         let done = self.evaluate(fresh, options, op, version)?;
+        if mutant::is(Mutant::EntrySplitOverTwoTables) {
+            fresh.cut_here();
+        }
         self.sessions.record(fresh, self.set, id, op, &done);
         Ok(done)
     }
