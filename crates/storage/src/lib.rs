@@ -62,6 +62,7 @@ mod disk;
 mod engine;
 mod format;
 mod fresh;
+mod keys;
 mod memory;
 mod table;
 

@@ -13,7 +13,7 @@
 //! only: sorted, and once, however often it was written.
 //!
 //! ```text
-//!   put, remove ──▶ layer being written   by hash, each key once; the keys beside it, in sorted runs
+//!   put, remove ──▶ layer being written   by hash, each row once; the keys beside it, in sorted runs
 //!                   ── flush, view ──▶ frozen layers, each shared by whoever reads it or writes it to the disk
 //!   get, scan ───▶ newest layer first, then the engine
 //!
@@ -51,10 +51,10 @@
 //! - A removed row stays as a mark until the engine has it, since the engine may hold an older one.
 
 mod flush;
+mod hashed;
 mod layer;
 mod merge;
 mod order;
-mod rows;
 
 use std::cell::Cell;
 use std::ops::{Bound, ControlFlow};
@@ -97,16 +97,16 @@ impl Fresh {
         Fresh { engine, top, frozen, turn, rows_read: Cell::new(0), rows_written: Cell::new(0) }
     }
 
-    /// Stores a value. It keeps both buffers: give it none that is part of a larger one.
-    pub fn put(&mut self, key: Bytes, value: Bytes) {
+    /// Stores a value. It keeps the value's buffer: give it none that is part of a larger one.
+    pub fn put(&mut self, key: impl AsRef<[u8]>, value: Bytes) {
         self.rows_written.update(|rows| rows + 1);
-        self.top.set(key, Some(value));
+        self.top.set(key.as_ref(), Some(value));
     }
 
-    /// Removes a key; a missing one is fine. It keeps the buffer.
-    pub fn remove(&mut self, key: Bytes) {
+    /// Removes a key; a missing one is fine.
+    pub fn remove(&mut self, key: impl AsRef<[u8]>) {
         self.rows_written.update(|rows| rows + 1);
-        self.top.set(key, None);
+        self.top.set(key.as_ref(), None);
     }
 
     /// What memory knows of a key: `None` = nothing, and the engine decides; `Some(None)` = it is removed.

@@ -58,7 +58,6 @@ mod audit;
 mod expiry;
 pub mod fuzz;
 mod history;
-mod keys;
 mod older;
 mod range;
 mod read;
@@ -81,11 +80,11 @@ use bytes::Bytes;
 use kv::{Answer, Entry, Error, KEYS_PER_OP_MAX, Op, ShardId, TRIM_REVISIONS_MAX, Version};
 use mutant::Mutant;
 
-use self::keys::RowSet;
 use self::read::Reader;
 use self::shard::{Shard, State};
 use crate::engine::{Engine, EngineError, Flush, Maintenance, View};
 use crate::fresh::{Asked, Fresh};
+use crate::keys::RowSet;
 
 pub use self::expiry::EXPIRED_PER_APPLY_MAX;
 pub use self::sessions::{ANSWER_BYTES_KEPT, SESSION_BYTES_MAX};
