@@ -125,7 +125,7 @@ impl Core {
     }
 
     fn take_messages(&mut self, messages: &mut Vec<Message>, inputs: &mut Vec<Input>) -> Result<(), Failure> {
-        self.inbox.take(messages);
+        self.inbox.take(messages, self.sinks.len());
         messages.drain(..).try_for_each(|message| self.receive(message, inputs))
     }
 

@@ -1,5 +1,6 @@
 //! The inbox of a driver: everything that happens outside it arrives here, from any thread.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
@@ -12,6 +13,12 @@ use crate::Failure;
 
 /// So many messages may wait for one turn before requests are refused: a turn must stay short.
 const ASKS_MAX: usize = 16_384;
+/// A turn takes this part of the requests that are open or wait. Clients that were answered together ask together, and if a turn
+/// took all of them, clients, connections, driver, log and other nodes would each wait for the one whose turn it is. So the
+/// first are on their way through the log, and answered, while the others are read and decided.
+const ASKS_SHARE: usize = 4;
+/// So many it takes in any case: fewer are not worth a turn of their own.
+const ASKS_MIN: usize = 16;
 
 /// Takes the result of one part of a request.
 pub(crate) type Sink = Box<dyn FnOnce(Result<Reply, Error>) + Send>;
@@ -53,7 +60,10 @@ pub(crate) struct Inbox {
 
 #[derive(Default)]
 struct Queue {
-    messages: Vec<Message>,
+    /// What clients ask.
+    asks: VecDeque<Message>,
+    /// All else that happens.
+    others: Vec<Message>,
     is_closed: bool,
 }
 
@@ -66,11 +76,15 @@ impl Inbox {
                 Message::Ask { sink, .. } if queue.is_closed => {
                     Some((sink, "this node is stopping: ask another one"))
                 }
-                Message::Ask { sink, .. } if queue.messages.len() >= ASKS_MAX => {
+                Message::Ask { sink, .. } if queue.asks.len() >= ASKS_MAX => {
                     Some((sink, "this node is overloaded: send fewer requests at once"))
                 }
-                message => {
-                    queue.messages.push(message);
+                ask @ Message::Ask { .. } => {
+                    queue.asks.push_back(ask);
+                    None
+                }
+                other => {
+                    queue.others.push(other);
                     None
                 }
             }
@@ -84,9 +98,9 @@ impl Inbox {
     /// Adds several inputs at once.
     pub fn extend(&self, inputs: impl IntoIterator<Item = Input>) {
         let mut queue = self.queue();
-        let before = queue.messages.len();
-        queue.messages.extend(inputs.into_iter().map(Message::Input));
-        let has_more = queue.messages.len() > before;
+        let before = queue.others.len();
+        queue.others.extend(inputs.into_iter().map(Message::Input));
+        let has_more = queue.others.len() > before;
         drop(queue);
         if has_more {
             self.notify.notify_one();
@@ -98,9 +112,17 @@ impl Inbox {
         self.push(Message::Input(input));
     }
 
-    /// Moves all messages out.
-    pub fn take(&self, into: &mut Vec<Message>) {
-        std::mem::swap(&mut self.queue().messages, into);
+    /// Moves messages out: what happened, and of what clients ask a share (see [`ASKS_SHARE`]) when so many requests are open
+    /// already. What is left makes the next [`Inbox::wait`] a short one.
+    pub fn take(&self, into: &mut Vec<Message>, open: usize) {
+        let mut queue = self.queue();
+        into.append(&mut queue.others);
+        let count = queue.asks.len();
+        let share = ((open + count) / ASKS_SHARE).max(ASKS_MIN).min(count);
+        into.extend(queue.asks.drain(..share));
+        if share < count {
+            self.notify.notify_one();
+        }
     }
 
     /// Nobody reads it any more: what was asked is answered by being dropped, and what will be asked is refused.
@@ -108,7 +130,7 @@ impl Inbox {
         let left = {
             let mut queue = self.queue();
             queue.is_closed = true;
-            std::mem::take(&mut queue.messages)
+            std::mem::take(&mut queue.asks)
         };
         drop(left);
     }
@@ -120,5 +142,45 @@ impl Inbox {
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().expect("no holder of the inbox panics")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use kv::{Charge, Op, ShardId};
+
+    use super::*;
+
+    fn ask() -> Message {
+        let op = Op::Get { key: Bytes::from_static(b"k"), at: None };
+        let (level, id, charge) = Default::default();
+        let part = Part { shard: ShardId(1), op, level, id, timeout_micros: 1_000_000, charge };
+        Message::Ask { core: 0, part, sink: Box::new(|_| {}) }
+    }
+
+    /// How many asks and other messages come out.
+    fn taken(inbox: &Inbox, open: usize) -> (usize, usize) {
+        let mut messages = Vec::new();
+        inbox.take(&mut messages, open);
+        let asks = messages.iter().filter(|message| matches!(message, Message::Ask { .. })).count();
+        (asks, messages.len() - asks)
+    }
+
+    #[tokio::test]
+    async fn turn_takes_a_share_of_what_is_asked_and_all_else() {
+        let inbox = Inbox::default();
+        (0..100).for_each(|_| inbox.push(ask()));
+        inbox.input(Input::Checkpoint);
+        inbox.wait().await;
+        assert_eq!(taken(&inbox, 0), (25, 1));
+        let mut left = 75;
+        while left > 0 {
+            // Nothing else came, and there is more to do.
+            inbox.wait().await;
+            let (asks, others) = taken(&inbox, 100 - left);
+            assert_eq!((asks, others), (25.min(left), 0));
+            left -= asks;
+        }
     }
 }

@@ -232,7 +232,7 @@ mod tests {
         let come = async {
             let mut messages = Vec::new();
             loop {
-                inbox.take(&mut messages);
+                inbox.take(&mut messages, 0);
                 if messages.drain(..).any(|message| is(&message)) {
                     return;
                 }
@@ -280,7 +280,7 @@ mod tests {
     /// What has become durable.
     fn tickets(inbox: &Inbox) -> Vec<u64> {
         let mut messages = Vec::new();
-        inbox.take(&mut messages);
+        inbox.take(&mut messages, 0);
         let ticket = |message| match message {
             Message::Input(Input::Durable { ticket }) => Some(ticket),
             _ => None,

@@ -89,7 +89,7 @@ impl Connection {
         message: &impl Message,
         time: Option<Duration>,
     ) -> Result<A, Failure> {
-        let answer = self.exchange(path, message::frame(message)?, time).await?;
+        let answer = self.exchange(path, message::request(message)?, time).await?;
         A::decode(answer).map_err(Failure::malformed)
     }
 

@@ -1,29 +1,26 @@
-//! One message on its way: a byte that says whether it is compressed, its length in four, and then itself (see
-//! "Length-Prefixed-Message" in gRPC's PROTOCOL-HTTP2.md).
+//! One message on its way to a server, and the one that it answers.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use h2::RecvStream;
 use prost::Message;
 use tonic::codegen::http::{HeaderMap, Response, StatusCode};
 use tonic::{Code, Status};
 
 use super::Failure;
+use crate::grpc::framing::{HEAD_BYTES, Head, frame};
 use crate::native::MESSAGE_BYTES_MAX;
 
-const HEAD_BYTES: usize = 5;
 const STATUS: &str = "grpc-status";
 
-/// A message as it goes out.
-pub(crate) fn frame(message: &impl Message) -> Result<Bytes, Failure> {
-    let length = message.encoded_len();
-    if length > MESSAGE_BYTES_MAX {
-        return Err(Failure::too_large("the request", length, MESSAGE_BYTES_MAX));
+/// A message as it goes out to a server.
+pub(crate) fn request(message: &impl Message) -> Result<Bytes, Failure> {
+    let frame = frame(message);
+    match frame.len() - HEAD_BYTES {
+        length if length > MESSAGE_BYTES_MAX => {
+            Err(Failure::too_large("the request", length, MESSAGE_BYTES_MAX))
+        }
+        _ => Ok(frame),
     }
-    let mut bytes = Vec::with_capacity(HEAD_BYTES + length);
-    bytes.put_u8(0);
-    bytes.put_u32(length as u32);
-    message.encode_raw(&mut bytes);
-    Ok(bytes.into())
 }
 
 /// The message of an answer. `lost` says what an error of the stream comes to.
@@ -96,11 +93,10 @@ async fn gather(
 
 /// The length of the message that begins here, as soon as that is there.
 fn length(bytes: &[u8]) -> Result<Option<usize>, Failure> {
-    let Some(&[compressed, a, b, c, d]) = bytes.first_chunk::<HEAD_BYTES>() else { return Ok(None) };
-    if compressed != 0 {
+    let Some(Head { is_compressed, length }) = Head::of(bytes) else { return Ok(None) };
+    if is_compressed {
         return Err(Failure::malformed("it is compressed, which was not asked for"));
     }
-    let length = u32::from_be_bytes([a, b, c, d]) as usize;
     if length > MESSAGE_BYTES_MAX {
         return Err(Failure::too_large("the answer", length, MESSAGE_BYTES_MAX));
     }

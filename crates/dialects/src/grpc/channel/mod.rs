@@ -41,7 +41,7 @@ use tokio::time::timeout;
 pub(crate) use address::Address;
 pub(crate) use connection::Connection;
 pub(crate) use failure::Failure;
-pub(crate) use message::frame;
+pub(crate) use message::request;
 
 /// A server, and the connection to it: made when it is first needed, and again when it broke.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use super::Link;
 use crate::grpc;
 use crate::native::cluster::Told;
 use crate::native::request::{self, Rpc};
-use crate::native::{AnyRequest, AnyResponse, cluster, cluster_id, proto, reply, status};
+use crate::native::{AnyRequest, AnyResponse, batch, cluster, cluster_id, proto, reply, status};
 
 /// Why an attempt gave no answer.
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ impl Link {
     ) -> Result<Vec<Result<Reply, Failure>>, Failure> {
         let count = operations.len();
         let batch = proto::BatchRequest { header: None, operations };
-        let answer: proto::BatchResponse = self.unary("/capstan.v1.KeyValue/Batch", &batch).await?;
+        let answer: proto::BatchResponse = self.unary(batch::PATH, &batch).await?;
         let results = answer.results;
         if results.len() != count {
             return Err(self.nonsense(reply::Malformed("it has another number of results than were asked")));

@@ -62,7 +62,8 @@ macro_rules! rpcs {
             }
         }
 
-        fn read(rpc: Rpc, bytes: Bytes) -> Result<AnyRequest, DecodeError> {
+        /// The message of an rpc from its bytes.
+        pub(super) fn read(rpc: Rpc, bytes: Bytes) -> Result<AnyRequest, DecodeError> {
             match rpc {
                 $(Rpc::$rpc => proto::$request::decode(bytes).map(AnyRequest::$rpc),)+
             }
@@ -72,6 +73,14 @@ macro_rules! rpcs {
         pub(super) fn read_response(rpc: Rpc, bytes: Bytes) -> Result<AnyResponse, DecodeError> {
             match rpc {
                 $(Rpc::$rpc => proto::$response::decode(bytes).map(AnyResponse::$rpc),)+
+            }
+        }
+
+        /// A response in its frame.
+        pub(super) fn frame_response(response: &AnyResponse) -> Bytes {
+            match response {
+                $(AnyResponse::$rpc(response) => grpc::frame(response),)+
+                AnyResponse::Error(_) => unreachable!("only a batch has errors among its answers"),
             }
         }
 
@@ -92,7 +101,7 @@ macro_rules! rpcs {
         /// A message as it goes out to a server.
         pub(super) fn frame(message: &AnyRequest) -> Result<Bytes, Failure> {
             match message {
-                $(AnyRequest::$rpc(message) => grpc::frame(message),)+
+                $(AnyRequest::$rpc(message) => grpc::request(message),)+
             }
         }
 

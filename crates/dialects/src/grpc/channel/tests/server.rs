@@ -138,7 +138,7 @@ pub fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
 
 /// A message of a text, framed.
 pub fn framed(text: &str) -> Bytes {
-    super::super::frame(&text.to_owned()).unwrap()
+    crate::grpc::frame(&text.to_owned())
 }
 
 /// The head of a frame of so many bytes.
