@@ -1,4 +1,5 @@
-//! What the dialects over gRPC share: a connection of HTTP/2, and what surrounds the services on it.
+//! What the dialects over gRPC share: a connection of HTTP/2, what surrounds the services on it, and the connection of their
+//! clients ([`channel`]).
 //!
 //! A dialect brings its services as tonic's [`Routes`], made once. [`Grpc`] adds health (grpc.health.v1) and reflection, and
 //! serves connections with them. Who asks comes with each request ([`Asked`]): so a service is stateless, and one set of

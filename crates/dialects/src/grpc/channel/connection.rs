@@ -12,7 +12,7 @@ use prost::Message;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tonic::codegen::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TE, USER_AGENT};
-use tonic::codegen::http::uri::{Authority, PathAndQuery, Scheme};
+use tonic::codegen::http::uri::{self, Authority, PathAndQuery, Scheme};
 use tonic::codegen::http::{HeaderName, Method, Request, Uri, Version};
 
 use super::life::{self, Pace, Wire};
@@ -46,10 +46,10 @@ type Ended = Arc<OnceLock<String>>;
 impl Connection {
     /// Connects within so long, and has a task on this runtime drive the connection. The error says why there is none.
     pub async fn open(address: &Address, limit: Duration) -> Result<Connection, String> {
-        Connection::open_at(address, limit, Pace::USUAL).await
+        Connection::open_with(address, limit, Pace::USUAL).await
     }
 
-    pub(super) async fn open_at(
+    pub(super) async fn open_with(
         address: &Address,
         limit: Duration,
         pace: Pace,
@@ -102,11 +102,12 @@ impl Connection {
     ) -> Result<Bytes, Failure> {
         let mut sent = false;
         let Some(time) = time else { return self.run(path, message, None, &mut sent).await };
+        // Few requests have a time of their own: the others need no room for this.
         let run = Box::pin(self.run(path, message, Some(time), &mut sent));
         match timeout(time, run).await {
             Ok(result) => result,
             Err(_) if sent => Err(Failure::Lost(format!("no answer within {time:?}"))),
-            Err(_) => Err(Failure::Unsent(format!("it takes no more requests, for {time:?}"))),
+            Err(_) => Err(Failure::Unsent(format!("the server took no more requests for {time:?}"))),
         }
     }
 
@@ -140,15 +141,13 @@ impl Connection {
     }
 
     fn request(&self, path: &'static str, time: Option<Duration>) -> Request<()> {
-        let uri = Uri::builder()
-            .scheme(Scheme::HTTP)
-            .authority(self.open.authority.clone())
-            .path_and_query(PathAndQuery::from_static(path))
-            .build()
-            .expect("it has all its parts");
+        let mut parts = uri::Parts::default();
+        parts.scheme = Some(Scheme::HTTP);
+        parts.authority = Some(self.open.authority.clone());
+        parts.path_and_query = Some(PathAndQuery::from_static(path));
         let mut request = Request::new(());
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = uri;
+        *request.uri_mut() = Uri::from_parts(parts).expect("it has all its parts");
         *request.version_mut() = Version::HTTP_2;
         *request.headers_mut() = HeaderMap::clone(&self.headers);
         if let Some(time) = time {

@@ -28,7 +28,7 @@ pub(super) struct Node {
     connections: Vec<Connection>,
     turn: AtomicUsize,
     born: Instant,
-    /// Milliseconds since `born`.
+    /// Milliseconds since `born`; 0 = it never failed.
     avoid_until: AtomicU64,
     ours: Arc<Ours>,
     /// The number of the other cluster that was last found there; 0 = it is of ours, or was never asked.
@@ -89,29 +89,40 @@ impl Node {
 
     /// Whether it failed lately, so that others are preferred.
     pub(super) fn is_avoided(&self) -> bool {
-        self.millis() < self.avoid_until.load(Ordering::Relaxed)
+        let until = self.avoid_until.load(Ordering::Relaxed);
+        until > 0 && self.millis() < until
     }
 
     /// A connection to it: an open one, or a new one. The failure tells why there is none; nothing was asked then.
     pub(super) async fn link(self: &Arc<Node>) -> Result<Link, Failure> {
-        let index = match self.connections.len() {
-            1 => 0,
-            count => self.turn.fetch_add(1, Ordering::Relaxed) % count,
-        };
-        let open = match self.connections[index].open() {
-            Some(open) => open,
-            None => self.connect(index).await?,
-        };
-        let Open { connection, serial } = open;
-        Ok(Link { node: self.clone(), connection, index, serial })
+        let index = self.turn();
+        match self.at_hand(index) {
+            Some(link) => Ok(link),
+            None => Box::pin(self.connect(index)).await,
+        }
     }
 
-    async fn connect(self: &Arc<Node>, index: usize) -> Result<Open, Failure> {
+    /// Which of its connections is next.
+    pub(super) fn turn(&self) -> usize {
+        match self.connections.len() {
+            1 => 0,
+            count => self.turn.fetch_add(1, Ordering::Relaxed) % count,
+        }
+    }
+
+    /// A connection, if it is open.
+    pub(super) fn at_hand(self: &Arc<Node>, index: usize) -> Option<Link> {
+        let open = self.connections[index].open()?;
+        Some(self.over(open, index))
+    }
+
+    /// A new connection, unless somebody else has just made it.
+    pub(super) async fn connect(self: &Arc<Node>, index: usize) -> Result<Link, Failure> {
         let asked = Instant::now();
         let connection = &self.connections[index];
         let mut last = connection.connecting.lock().await;
-        if let Some(open) = connection.open() {
-            return Ok(open);
+        if let Some(link) = self.at_hand(index) {
+            return Ok(link);
         }
         if let Some((_, failure)) = last.as_ref().filter(|(when, _)| *when > asked) {
             return Err(failure.clone());
@@ -119,7 +130,7 @@ impl Node {
         match self.open(index).await {
             Ok(open) => {
                 *connection.open.write().expect("no holder of the lock panics") = Some(open.clone());
-                Ok(open)
+                Ok(self.over(open, index))
             }
             Err(failure) => {
                 *last = Some((Instant::now(), failure.clone()));
@@ -127,6 +138,11 @@ impl Node {
                 Err(failure)
             }
         }
+    }
+
+    fn over(self: &Arc<Node>, open: Open, index: usize) -> Link {
+        let Open { connection, serial } = open;
+        Link { node: self.clone(), connection, index, serial }
     }
 
     /// Connects, and asks which cluster is there.

@@ -120,7 +120,7 @@ async fn deadline_resets_its_request_alone() {
 async fn silent_server_is_given_up() {
     let server = Server::start().await;
     let pace = Pace { interval: Duration::from_millis(5), timeout: Duration::from_millis(20) };
-    let (connection, silent) = tokio::join!(Connection::open_at(&server.address, LONG, pace), server.raw());
+    let (connection, silent) = tokio::join!(Connection::open_with(&server.address, LONG, pace), server.raw());
     let result = ask(&connection.unwrap(), "what", None).await;
     assert!(matches!(&result, Err(Failure::Lost(why)) if why.contains("no sign of life")), "{result:?}");
     drop(silent);
@@ -131,7 +131,7 @@ async fn server_that_answers_pings_is_kept_however_long_it_thinks() {
     let server = Server::start().await;
     let pace = Pace { interval: Duration::from_millis(1), timeout: LONG };
     let (connection, peer) =
-        tokio::join!(Connection::open_at(&server.address, LONG, pace), server.accept(Default::default()));
+        tokio::join!(Connection::open_with(&server.address, LONG, pace), server.accept(Default::default()));
     let (connection, mut peer) = (connection.unwrap(), peer);
     let asked = asking(&connection, "what");
     let came = peer.next().await;
