@@ -64,6 +64,7 @@ mod format;
 mod fresh;
 mod keys;
 mod memory;
+mod row_key;
 mod table;
 
 pub use engine::{

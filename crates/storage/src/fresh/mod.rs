@@ -114,6 +114,15 @@ impl Fresh {
         self.layers().find_map(|layer| layer.get(key))
     }
 
+    /// As [`View::get`]; the buffer is the row's alone. What the engine has is copied: it may be part of a whole block.
+    pub fn get_own(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        self.rows_read.update(|rows| rows + 1);
+        match self.in_memory(key) {
+            Some(found) => Ok(found.cloned()),
+            None => Ok(self.engine.get(key)?.map(|value| Bytes::copy_from_slice(&value))),
+        }
+    }
+
     /// The state of now, for as long as the view lives, on any thread.
     pub fn view(&mut self) -> Box<dyn View> {
         self.freeze();

@@ -38,11 +38,8 @@ impl Order {
         let mut run = std::mem::take(&mut self.new);
         run.sort_unstable();
         let is_near = |longer: &Vec<Bytes>, run: &Vec<Bytes>| longer.len() < RUN_MAX.min(2 * run.len());
-        while let Some(mut longer) = self.runs.pop_if(|longer| is_near(longer, &run)) {
-            longer.append(&mut run);
-            // The standard sort finds the two runs and merges them.
-            longer.sort();
-            run = longer;
+        while let Some(longer) = self.runs.pop_if(|longer| is_near(longer, &run)) {
+            run = merged(longer, run);
         }
         if !run.is_empty() {
             self.runs.push(run);
@@ -65,6 +62,20 @@ impl Order {
         });
         runs.chain([Keys::New(new.into_iter())])
     }
+}
+
+/// Two runs as one.
+fn merged(one: Vec<Bytes>, other: Vec<Bytes>) -> Vec<Bytes> {
+    let mut both = Vec::with_capacity(one.len() + other.len());
+    let mut one = one.into_iter().peekable();
+    for key in other {
+        while let Some(before) = one.next_if(|before| *before < key) {
+            both.push(before);
+        }
+        both.push(key);
+    }
+    both.extend(one);
+    both
 }
 
 /// Whether a key lies before all that a lower bound lets through.

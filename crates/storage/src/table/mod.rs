@@ -337,7 +337,8 @@ impl Table {
         if mutant::is(Mutant::SnapshotOverLeftovers) {
             return Ok(false);
         }
-        let (begin, end) = (self.forgetting.get(&set).cloned().unwrap_or_else(|| set.state()), set.end());
+        let (begin, end) =
+            (self.forgetting.get(&set).cloned().unwrap_or_else(|| set.state().into()), set.end());
         let mut rows = Vec::new();
         self.fresh.scan(Bound::Included(&begin), Bound::Excluded(&end), false, &mut |row, _| {
             rows.push(row);

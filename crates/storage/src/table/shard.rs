@@ -90,8 +90,10 @@ impl Shard {
         entry: &Entry,
     ) -> Result<Vec<Done>, EngineError> {
         let mut room = ENTRY_ANSWER_BYTES_MAX;
-        let run = |stamped| Ok(tell(self.run(fresh, options, stamped, entry.proposed)?, &mut room));
-        let done = entry.ops.iter().map(run).collect::<Result<Vec<_>, _>>()?;
+        let mut done = Vec::with_capacity(entry.ops.len());
+        for stamped in &entry.ops {
+            done.push(tell(self.run(fresh, options, stamped, entry.proposed)?, &mut room));
+        }
         self.clean(fresh, options, entry)?;
         let State { last, floor, .. } = self.state;
         assert!(floor <= last, "a key was forgotten at {floor}, and {last} is the newest version");

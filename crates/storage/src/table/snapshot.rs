@@ -49,7 +49,7 @@ impl ShardSnapshot {
         let mut chunk = Chunk::new();
         let rest = self.fill(&mut chunk, bytes_max)?;
         if !rest {
-            chunk.add(&RowSet::suffix(&self.set.state()), &self.state.encode());
+            chunk.add(&RowSet::suffix(&self.set.state().into()), &self.state.encode());
             self.done = true;
         }
         assert!(chunk.rows > 0, "a chunk has rows, the last one the state at least");
