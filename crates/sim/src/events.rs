@@ -35,8 +35,8 @@ pub(crate) enum Event {
     Broken { from: NodeId, to: NodeId, life: u64, number: u64 },
     /// A frame arrives on its connection.
     Frame { from: NodeId, to: NodeId, number: u64, bytes: Bytes },
-    /// A frame arrives on its own way.
-    Stray { from: NodeId, to: NodeId, incarnation: u64, bytes: Bytes },
+    /// A frame arrives on its own way, from one data folder to the other that it was sent to.
+    Stray { from: NodeId, to: NodeId, folders: [u64; 2], bytes: Bytes },
     /// A piece of a snapshot arrives, or its stream ends.
     Bulk { stream: u64, step: u64, part: SnapshotPart },
     /// The word on a piece arrives back.

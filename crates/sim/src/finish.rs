@@ -26,8 +26,8 @@ const LOST_ANSWERS_MICROS: u64 = 3_000_000;
 const GONE_MICROS: u64 = 3_000_000;
 /// Whether the cluster is at rest is looked at so often.
 const LOOK_MICROS: u64 = 100_000;
-/// Steps of the judge: a few seconds at most.
-const JUDGE_STEPS: u64 = 3_000_000;
+/// Steps of the judge: some seconds at most. Of 4000 seeds two need more.
+const JUDGE_STEPS: u64 = 10_000_000;
 
 impl World {
     /// Runs to the end of the faults.

@@ -55,6 +55,7 @@ impl Settings {
     pub fn draw(random: &mut Random) -> Settings {
         let segment_bytes = random.pick(&[16 << 10, 64 << 10, 256 << 10]);
         let far = random.percent(15);
+        let chunk_least = if far { 1000 } else { 0 };
         let padding = ".".repeat(random.pick(&[0, 0, 600, 2500]));
         Settings {
             shards: random.pick(&[1, 2, 3]),
@@ -67,8 +68,8 @@ impl Settings {
             entry_cache_bytes: random.pick(&[0, 2 << 10, 20 << 10, 1 << 20]),
             wal: wal::Config { log_id: 0, segment_bytes, batch_bytes_max: segment_bytes.min(32 << 10) },
             log: log_settings(segment_bytes * random.between(1, 8)),
-            // A snapshot of large rows must not take all the time that is left for rest.
-            chunk_bytes: random.pick(&[100, 1000, 10_000]).max(4 * padding.len()),
+            // A snapshot of large rows, or over a far network, must not take all the time that is left for rest.
+            chunk_bytes: random.pick(&[100, 1000, 10_000]).max(4 * padding.len()).max(chunk_least),
             clients: random.between(2, 6),
             lines: random.between(1, 3),
             keys: random.pick(&[1, 3, 10, 30]),

@@ -165,7 +165,7 @@ impl World {
                 self.link_broken(from, to, number)
             }
             Event::Frame { from, to, number, bytes } => self.frame(from, to, number, bytes),
-            Event::Stray { from, to, incarnation, bytes } => self.stray(from, to, incarnation, bytes),
+            Event::Stray { from, to, folders, bytes } => self.stray(from, to, folders, bytes),
             Event::Bulk { stream, step, part } => self.bulk_part(stream, step, part),
             Event::BulkAnswer { stream, step, taken } => self.bulk_answer(stream, step, taken),
             Event::BulkTimeout { stream, step } => self.bulk_timeout(stream, step),

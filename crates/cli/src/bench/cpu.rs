@@ -32,7 +32,8 @@ pub enum Taken {
     Ended,
 }
 
-/// Counts from its start to its stop.
+/// Counts from its start, lap by lap.
+#[derive(Clone)]
 pub struct Meter(Vec<(Process, Option<Reading>)>);
 
 impl Meter {
@@ -41,20 +42,20 @@ impl Meter {
         Meter(processes.into_iter().map(|process| (process.clone(), process.pid.and_then(read))).collect())
     }
 
-    /// What each process took since the start, in their order.
-    pub fn stop(self) -> Vec<(Process, Taken)> {
-        let taken = |(process, before): (Process, Option<Reading>)| {
-            let taken = match (process.pid, before) {
-                (None, _) => Taken::Elsewhere,
-                (Some(pid), Some(before)) => match read(pid) {
-                    Some(after) if after.born == before.born => Taken::Time(time(after.ticks - before.ticks)),
-                    _ => Taken::Ended,
-                },
-                (Some(_), None) => Taken::Ended,
+    /// What each process took since the start or the last lap, in their order; the next lap begins here.
+    pub fn lap(&mut self) -> Vec<(Process, Taken)> {
+        let taken = |(process, before): &mut (Process, Option<Reading>)| {
+            let now = process.pid.and_then(read);
+            let taken = match (process.pid, std::mem::replace(before, now), now) {
+                (None, _, _) => Taken::Elsewhere,
+                (Some(_), Some(before), Some(now)) if now.born == before.born => {
+                    Taken::Time(time(now.ticks - before.ticks))
+                }
+                _ => Taken::Ended,
             };
-            (process, taken)
+            (process.clone(), taken)
         };
-        self.0.into_iter().map(taken).collect()
+        self.0.iter_mut().map(taken).collect()
     }
 }
 
@@ -124,11 +125,20 @@ mod tests {
     #[test]
     fn meter_counts_what_this_process_takes() {
         let here = Process { name: "here".into(), pid: Some(std::process::id()) };
-        let meter = Meter::start(vec![here.clone(), Process { name: "far".into(), pid: None }]);
+        let mut meter = Meter::start(vec![here.clone(), Process { name: "far".into(), pid: None }]);
+        let mut laps = meter.clone();
         // Until the kernel has counted some.
         let before = read(std::process::id()).expect("it lives").ticks;
         while read(std::process::id()).expect("it lives").ticks < before + 2 {}
-        let taken = meter.stop();
+        let first = laps.lap();
+        while read(std::process::id()).expect("it lives").ticks < before + 8 {}
+        let (last, taken) = (laps.lap(), meter.lap());
+        let time = |taken: &[(Process, Taken)]| match taken[0].1 {
+            Taken::Time(time) => time,
+            other => panic!("it lives: {other:?}"),
+        };
+        assert!(time(&first) + time(&last) <= time(&taken), "a lap begins where the last one ended");
+        assert!(time(&last) < time(&taken));
         assert_eq!(taken[0].0, here);
         assert!(matches!(taken[0].1, Taken::Time(time) if time > Duration::ZERO), "{taken:?}");
         assert_eq!(taken[1].1, Taken::Elsewhere);
@@ -138,11 +148,11 @@ mod tests {
     fn process_that_ends_is_not_counted() {
         let mut child = Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
         let process = Process { name: "child".into(), pid: Some(child.id()) };
-        let meter = Meter::start(vec![process.clone()]);
+        let mut meter = Meter::start(vec![process.clone()]);
         drop(child.stdin.take());
         child.wait().unwrap();
-        assert_eq!(meter.stop(), [(process.clone(), Taken::Ended)]);
-        assert_eq!(Meter::start(vec![process.clone()]).stop(), [(process, Taken::Ended)]);
+        assert_eq!(meter.lap(), [(process.clone(), Taken::Ended)]);
+        assert_eq!(Meter::start(vec![process.clone()]).lap(), [(process, Taken::Ended)]);
     }
 
     #[test]

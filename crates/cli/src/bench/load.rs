@@ -1,6 +1,7 @@
 //! The clients of a bench: tasks of one thread, each asking one request at a time.
 
 use std::io::{self, IsTerminal};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ pub enum Work {
     Get,
     /// Both by turns of chance, half and half.
     Mixed,
+    /// By turns of chance, a third each: store a value for good, for a while, delete one.
+    Churn,
     /// Only whether the server is there.
     Echo,
 }
@@ -40,6 +43,8 @@ pub struct Load {
     pub keys: Vec<Key>,
     /// The value.
     pub value: Value,
+    /// How long what is stored is kept, where that is for a while; `None` = all is kept for good.
+    pub ttl: Option<Duration>,
 }
 
 /// What became of it.
@@ -48,7 +53,7 @@ pub struct Tally {
     pub latency_micros: Histogram<u64>,
     /// What was not answered.
     pub failures: Failures,
-    /// From the start to the last answer.
+    /// How long that took.
     pub elapsed: Duration,
 }
 
@@ -65,12 +70,17 @@ pub struct Failures {
 
 impl Failures {
     fn add(&mut self, error: Error) {
-        let is_in_doubt = error.outcome() == Outcome::InDoubt;
-        self.count += 1;
-        self.in_doubt += u64::from(is_in_doubt);
-        if self.worst.is_none() || (is_in_doubt && self.in_doubt == 1) {
-            self.worst = Some(error);
+        let in_doubt = u64::from(error.outcome() == Outcome::InDoubt);
+        self.append(Failures { count: 1, in_doubt, worst: Some(error) });
+    }
+
+    /// What failed after these.
+    fn append(&mut self, later: Failures) {
+        if self.worst.is_none() || (self.in_doubt == 0 && later.in_doubt > 0) {
+            self.worst = later.worst;
         }
+        self.count += later.count;
+        self.in_doubt += later.in_doubt;
     }
 }
 
@@ -101,6 +111,13 @@ impl Tally {
             Err(error) => self.failures.add(error),
         }
     }
+
+    /// What came after that.
+    fn append(&mut self, later: Tally) {
+        self.latency_micros.add(&later.latency_micros).expect("the bounds are the same constants");
+        self.failures.append(later.failures);
+        self.elapsed += later.elapsed;
+    }
 }
 
 /// Stores all keys, so that reads find them.
@@ -125,9 +142,38 @@ pub async fn run(load: &Arc<Load>, target: &Arc<Target>, failures: Failures) -> 
     let progress = tokio::spawn(show_progress(shared.clone()));
     clients(&shared, target).await;
     progress.abort();
-    let mut tally = std::mem::replace(&mut *shared.tally(), Tally::new(Failures::default()));
-    tally.elapsed = shared.start.elapsed();
-    tally
+    shared.take(shared.start)
+}
+
+/// The same, and says after each interval what it came to. What is left at the end counts as one where it is half as long.
+///
+/// # Errors
+/// Where `say` cannot say it.
+pub async fn run_in_intervals(
+    load: &Arc<Load>,
+    target: &Arc<Target>,
+    failures: Failures,
+    interval: Duration,
+    say: &mut dyn FnMut(&Tally) -> Result<(), crate::exit::Error>,
+) -> Result<Tally, crate::exit::Error> {
+    let shared = Arc::new(Shared::new(load.clone(), load.duration, Failures::default()));
+    let (mut total, mut began) = (Tally::new(failures), shared.start);
+    let mut clients = pin!(clients(&shared, target));
+    loop {
+        let is_over = tokio::select! {
+            () = &mut clients => true,
+            () = tokio::time::sleep_until((began + interval).into()) => false,
+        };
+        let tally = shared.take(began);
+        began += tally.elapsed;
+        if !is_over || tally.elapsed * 2 >= interval {
+            say(&tally)?;
+        }
+        total.append(tally);
+        if is_over {
+            return Ok(total);
+        }
+    }
 }
 
 async fn clients(shared: &Arc<Shared>, target: &Arc<Target>) {
@@ -177,6 +223,13 @@ impl Shared {
         self.tally.lock().expect("recording does not panic")
     }
 
+    /// What was counted since then; what comes is counted anew.
+    fn take(&self, since: Instant) -> Tally {
+        let mut tally = std::mem::replace(&mut *self.tally(), Tally::new(Failures::default()));
+        tally.elapsed = since.elapsed();
+        tally
+    }
+
     /// When the next request is due; `None` at the end.
     async fn next(&self) -> Option<Instant> {
         let now = Instant::now();
@@ -205,14 +258,16 @@ async fn client(shared: Arc<Shared>, target: Arc<Target>, seed: u64) {
 
 async fn once(load: &Load, target: &Target, random: &mut Random) -> Result<(), Error> {
     let number = random.next();
-    let writes = match load.work {
-        Work::Echo => return target.echo().await,
-        Work::Put => true,
-        Work::Get => false,
-        Work::Mixed => number >> 63 == 1,
-    };
     let key = load.keys[(number % load.keys.len() as u64) as usize].clone();
-    if writes { target.put(key, load.value.clone()).await } else { target.get(key).await }
+    let value = || load.value.clone();
+    // The high bits choose what is done, the low ones the key.
+    match (load.work, (number >> 32) % 6) {
+        (Work::Echo, _) => target.echo().await,
+        (Work::Get, _) | (Work::Mixed, 0..3) => target.get(key).await,
+        (Work::Put | Work::Mixed, _) | (Work::Churn, 0..2) => target.put(key, value(), load.ttl).await,
+        (Work::Churn, 2..4) => target.put(key, value(), None).await,
+        (Work::Churn, _) => target.delete(key).await,
+    }
 }
 
 async fn show_progress(shared: Arc<Shared>) {

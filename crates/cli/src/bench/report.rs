@@ -20,6 +20,62 @@ pub struct Outcome {
     pub nodes: Vec<(Process, Taken)>,
 }
 
+/// Prints the line of an interval that ended so many seconds after the start, with what each process took in it, this one
+/// first.
+pub fn print_interval(
+    seconds: u64,
+    tally: &Tally,
+    taken: &[(Process, Taken)],
+    out: &mut Output<'_>,
+) -> Result<(), Error> {
+    let at = |quantile| tally.latency_micros.value_at_quantile(quantile);
+    let (client, nodes) = taken.split_first().expect("the client is the first process");
+    if out.json {
+        return Ok(out.object(&json!({
+            "seconds": seconds,
+            "ops_per_second": tenths(tally.per_second()),
+            "p50_us": at(0.5),
+            "p99_us": at(0.99),
+            "errors": tally.failures.count,
+            "cpu_us_per_op": cpu_object(client.1, nodes, tally),
+        }))?);
+    }
+    let cpu = |taken: &[(Process, Taken)]| {
+        let all: Option<Vec<f64>> = taken.iter().map(|(_, taken)| micros_per_op(*taken, tally)).collect();
+        let known = all.filter(|all| !all.is_empty());
+        known.map_or_else(|| "-".into(), |all| format!("{:.1}", all.iter().sum::<f64>()))
+    };
+    let fields = [
+        seconds.to_string(),
+        format!("{:.0}", tally.per_second()),
+        millis(at(0.5)),
+        millis(at(0.99)),
+        tally.failures.count.to_string(),
+        cpu(&taken[..1]),
+        cpu(nodes),
+    ];
+    Ok(out.line(&in_columns(&fields))?)
+}
+
+/// The line above those of intervals; none in JSON.
+pub fn print_interval_head(out: &mut Output<'_>) -> Result<(), Error> {
+    match out.json {
+        true => Ok(()),
+        false => Ok(out.line(&in_columns(&INTERVAL_HEAD.map(String::from)))?),
+    }
+}
+
+/// CPU of the nodes is that of all together.
+const INTERVAL_HEAD: [&str; 7] =
+    ["SECONDS", "OPS/S", "P50 MS", "P99 MS", "ERRORS", "CLIENT US/OP", "NODES US/OP"];
+
+/// Lines that are printed one by one, so the widths are fixed: as wide as their heads, and as figures may be.
+fn in_columns(fields: &[String; 7]) -> String {
+    let widths = INTERVAL_HEAD.map(|head| head.len().max(8));
+    let columns = fields.iter().zip(widths).map(|(field, width)| format!("{field:>width$}"));
+    columns.collect::<Vec<_>>().join("  ")
+}
+
 /// Prints it; the exit code says whether all requests were answered.
 pub fn print(outcome: &Outcome, out: &mut Output<'_>) -> Result<Code, Error> {
     let failures = &outcome.tally.failures;
@@ -44,9 +100,6 @@ pub fn print(outcome: &Outcome, out: &mut Output<'_>) -> Result<Code, Error> {
 
 fn object(Outcome { tally, client, nodes, .. }: &Outcome) -> Value {
     let at = |quantile| tally.latency_micros.value_at_quantile(quantile);
-    let cpu = |taken: &Taken| micros_per_op(*taken, tally).map(tenths);
-    let nodes: Map<String, Value> =
-        nodes.iter().map(|(node, taken)| (node.name.clone(), cpu(taken).into())).collect();
     json!({
         "ops_per_second": tenths(tally.per_second()),
         "p50_us": at(0.5),
@@ -55,8 +108,15 @@ fn object(Outcome { tally, client, nodes, .. }: &Outcome) -> Value {
         "max_us": tally.latency_micros.max(),
         "errors": tally.failures.count,
         "in_doubt": tally.failures.in_doubt,
-        "cpu_us_per_op": {"client": cpu(client), "nodes": nodes},
+        "cpu_us_per_op": cpu_object(*client, nodes, tally),
     })
+}
+
+fn cpu_object(client: Taken, nodes: &[(Process, Taken)], tally: &Tally) -> Value {
+    let cpu = |taken: Taken| micros_per_op(taken, tally).map(tenths);
+    let nodes: Map<String, Value> =
+        nodes.iter().map(|(node, taken)| (node.name.clone(), cpu(*taken).into())).collect();
+    json!({"client": cpu(client), "nodes": nodes})
 }
 
 fn print_tables(outcome: &Outcome, out: &mut Output<'_>) -> Result<(), Error> {

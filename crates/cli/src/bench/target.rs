@@ -19,8 +19,6 @@ pub enum Target {
         store: Arc<dyn Store>,
         /// How requests are asked.
         options: Options,
-        /// How long what a put stores is kept; `None` = for good.
-        ttl: Option<Duration>,
     },
     /// etcd.
     Etcd {
@@ -32,12 +30,12 @@ pub enum Target {
 }
 
 impl Target {
-    /// Stores a value.
-    pub async fn put(&self, key: Key, value: Value) -> Result<(), Error> {
+    /// Stores a value for so long; `None` = for good, which is all that etcd is asked.
+    pub async fn put(&self, key: Key, value: Value, ttl: Option<Duration>) -> Result<(), Error> {
         match self {
-            Target::Capstan { store, options, ttl } => {
+            Target::Capstan { store, options } => {
                 let op = Op::Put { key, value, deadline: None, previous: false };
-                store.call(options.request(op), *ttl).await.map(drop)
+                store.call(options.request(op), ttl).await.map(drop)
             }
             Target::Etcd { client, patience } => client.put(key, value, *patience).await,
         }
@@ -50,6 +48,17 @@ impl Target {
                 store.call(options.request(Op::Get { key, at: None }), None).await.map(drop)
             }
             Target::Etcd { client, patience } => client.get(key, *patience).await.map(drop),
+        }
+    }
+
+    /// Deletes a value, which only Capstan is asked.
+    pub async fn delete(&self, key: Key) -> Result<(), Error> {
+        match self {
+            Target::Capstan { store, options } => {
+                let op = Op::Delete { key, previous: false };
+                store.call(options.request(op), None).await.map(drop)
+            }
+            Target::Etcd { .. } => Err(Error::Invalid("etcd is asked to put and to get".into())),
         }
     }
 

@@ -21,10 +21,11 @@ fn args(words: &[&str]) -> Args {
 fn printed(words: &[&str], fake: &Arc<Fake>, json: bool) -> Result<(String, String, Code), Error> {
     let args = args(words);
     check(&args, &Options::default())?;
-    let target = Target::Capstan { store: fake.clone(), options: Options::default(), ttl: args.ttl };
-    let outcome = connect::runtime().block_on(measure(&args, target))?;
+    let target = Target::Capstan { store: fake.clone(), options: Options::default() };
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let code = report::print(&outcome, &mut Output { out: &mut out, err: &mut err, terminal: false, json })?;
+    let mut output = Output { out: &mut out, err: &mut err, terminal: false, json };
+    let outcome = connect::runtime().block_on(measure(&args, target, &mut output))?;
+    let code = report::print(&outcome, &mut output)?;
     Ok((String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap(), code))
 }
 
@@ -120,10 +121,41 @@ fn ttl_is_of_every_put() {
 }
 
 #[test]
+fn churn_stores_for_good_and_for_a_while_and_deletes() {
+    let fake = Arc::new(Fake::default());
+    let (out, _, code) = printed(&["churn", "--rate", "300"], &fake, true).unwrap();
+    assert_eq!((code, object(&out)["errors"].as_u64()), (Code::Done, Some(0)));
+    assert_eq!(*fake.ttl.lock().unwrap(), Some(CHURN_TTL));
+    // Of 50 keys, each written six times, some were deleted last.
+    let left = fake.rows().len();
+    assert!((1..50).contains(&left), "{left}");
+}
+
+#[test]
+fn bench_says_what_each_interval_came_to() {
+    let processes = format!("n1={}", std::process::id());
+    let words = ["put", "--rate", "100", "--seconds", "3", "--interval", "1", "--process", &processes];
+    let (out, _, _) = printed(&words, &Arc::default(), true).unwrap();
+    let objects: Vec<_> = out.lines().map(object).collect();
+    let (total, intervals) = objects.split_last().unwrap();
+    let seconds: Vec<_> = intervals.iter().map(|interval| interval["seconds"].as_u64().unwrap()).collect();
+    assert_eq!(seconds, [1, 2, 3]);
+    let answered: f64 = intervals.iter().map(|each| each["ops_per_second"].as_f64().unwrap()).sum();
+    assert!((250.0..=303.0).contains(&answered), "all but some of the last: {out}");
+    assert!(intervals.iter().all(|each| each["cpu_us_per_op"]["nodes"]["n1"].is_number()), "{out}");
+    assert_eq!(total["errors"], 0);
+    let (out, _, _) = printed(&words, &Arc::default(), false).unwrap();
+    assert!(out.starts_with(" SECONDS     OPS/S") && out.lines().all(|line| line.len() <= 80), "{out}");
+    assert!(out.lines().nth(4).is_some_and(str::is_empty), "three lines below the head: {out}");
+}
+
+#[test]
 fn bench_refuses_what_makes_no_sense() {
     let local = Options { level: Some(Level::Local), ..Options::default() };
     for (words, options, expect) in [
         (&["get", "--ttl", "1s"][..], Options::default(), "--ttl is for put"),
+        (&["put", "--interval", "2"], Options::default(), "--interval is longer"),
+        (&["churn", "--target", "etcd"], Options::default(), "churn is for Capstan"),
         (&["echo", "--target", "etcd"], Options::default(), "echo asks a node of Capstan"),
         (&["put", "--target", "etcd", "--ttl", "1s"], Options::default(), "--ttl is for Capstan"),
         (&["get", "--target", "etcd"], local, "--level and --keyspace are for Capstan"),

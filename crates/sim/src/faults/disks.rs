@@ -4,7 +4,8 @@ use kv::NodeId;
 use wal::format::{BLOCK_BYTES, BatchHeader};
 use wal::{Crash, Disk, DiskError, Operation};
 
-use super::Heal;
+use super::nemesis::WEAKEST;
+use super::{Fault, Heal};
 use crate::events::Event;
 use crate::watch::Seen;
 use crate::world::World;
@@ -96,6 +97,10 @@ impl World {
         let rejoining = !(self.is_known_to_all(node) && self.random.percent(30));
         self.kill(node, Crash::Power, "its folder is lost");
         self.replace(node, rejoining);
+        // What the others say before they know that it has nothing may come after.
+        if self.faults.has(Fault::Messages) {
+            self.weaken(WEAKEST);
+        }
         true
     }
 

@@ -27,6 +27,9 @@ const JUMP_MICROS_MAX: u64 = 3_600_000_000;
 /// Clocks run at most so much too fast or too slow (the leases of raft bear 10 percent between two clocks).
 const RATE_PPM_MAX: u64 = 40_000;
 
+/// How weak a network may be: of 1000 messages fewer than so many are lost, or late by up to so long.
+pub(super) const WEAKEST: (u64, u64) = (300, 3_000_000);
+
 impl World {
     /// The next fault.
     pub fn next_fault(&mut self) {
@@ -71,7 +74,11 @@ impl World {
             Fault::Pause => self.pause(node),
             Fault::Partition => self.part(true),
             Fault::Hold => self.part(false),
-            Fault::Messages => self.weaken(),
+            Fault::Messages => {
+                let worst = self.random.pick(&[20, 100, 300]);
+                let late_micros = self.random.pick(&[1000, 50_000, 1_000_000, 1_000_000]);
+                self.weaken((worst, late_micros))
+            }
             Fault::Bulk => self.break_streams(),
             Fault::Clock => self.disturb_clock(node),
             Fault::Slow => self.slow_disk(node),
@@ -156,13 +163,13 @@ impl World {
         true
     }
 
-    fn weaken(&mut self) -> bool {
-        let worst = self.random.pick(&[20, 100, 300]);
+    /// Of 1000 messages fewer than `worst` are lost, as many doubled, as many late, by up to `late_micros`.
+    pub(super) fn weaken(&mut self, (worst, late_micros): (u64, u64)) -> bool {
         let weak = Weak {
             lost: self.random.below(worst),
             doubled: self.random.below(worst),
             late: self.random.below(worst),
-            late_micros: self.random.pick(&[1000, 50_000, 1_000_000, 1_000_000]),
+            late_micros,
             answers_lost: self.random.below(worst),
         };
         let lasts = 2 * self.lasts();

@@ -13,10 +13,10 @@ use crate::world::World;
 /// How long an attempt to connect may take, and the pauses after failed ones, as in the server's transport.
 const CONNECT_MICROS: u64 = 1_000_000;
 const PAUSES_MICROS: [u64; 5] = [20_000, 50_000, 100_000, 200_000, 400_000];
-/// The hello of so many connections in 100 takes up to so long: who was met is written down first. So one direction may
-/// stand long before the other.
-const SLOW_HELLO_PERCENT: u64 = 25;
-const SLOW_HELLO_MICROS: u64 = 500_000;
+/// The answers to so many hellos in 100 take up to so long. So one direction may stand long before the other.
+const SLOW_HELLO: (u64, u64) = (25, 500_000);
+/// Where who was met is written down before: up to all the time that the caller waits.
+const NOTED_HELLO: (u64, u64) = (80, CONNECT_MICROS - 50_000);
 
 /// The pause before the first attempt after a connection broke.
 pub(super) const FIRST_PAUSE_MICROS: u64 = PAUSES_MICROS[0];
@@ -42,11 +42,14 @@ impl World {
     pub fn hello(&mut self, attempt: Attempt, hello: Bytes) {
         let Attempt { from, to, .. } = attempt;
         let called = self.machine(to).life().filter(|_| !self.is_cut(from, to) && !self.is_paused(to));
+        let known = self.machine(to).folder.met(from);
         let answer = called.and_then(|called| Some((called, self.answer_hello(to, hello)?)));
         let Some((called, welcome)) = answer else { return self.not_connected(attempt) };
         let mut latency = self.settings.network.draw(&mut self.random);
-        if self.random.percent(SLOW_HELLO_PERCENT) {
-            latency += self.random.between(0, SLOW_HELLO_MICROS);
+        let writes = self.machine(to).folder.met(from) != known;
+        let (slow_percent, slow_micros) = if writes { NOTED_HELLO } else { SLOW_HELLO };
+        if self.random.percent(slow_percent) {
+            latency += self.random.between(0, slow_micros);
         }
         self.events.after(latency, Event::Welcome { attempt, called, welcome });
     }

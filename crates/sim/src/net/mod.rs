@@ -120,13 +120,13 @@ impl World {
             return true;
         }
         if late || self.random.permille(weak.doubled) {
-            let incarnation = self.machine(from).folder.incarnation();
+            let folders = self.folders((from, to));
             let delay = self.random.between(0, weak.late_micros);
             self.stats.frames_strayed += 1;
-            self.events.after(delay, Event::Stray { from, to, incarnation, bytes: bytes.clone() });
+            self.events.after(delay, Event::Stray { from, to, folders, bytes: bytes.clone() });
             if self.random.permille(FOREIGN_PERMILLE) {
                 let bytes = self.of_another_epoch(bytes);
-                self.events.after(delay, Event::Stray { from, to, incarnation, bytes });
+                self.events.after(delay, Event::Stray { from, to, folders, bytes });
             }
         }
         late
@@ -155,12 +155,16 @@ impl World {
         }
     }
 
-    /// A frame that went its own way. One of an earlier data folder is nobody's.
-    pub fn stray(&mut self, from: NodeId, to: NodeId, incarnation: u64, bytes: Bytes) {
-        if !self.network.cuts.contains(&(from, to)) && self.machine(from).folder.incarnation() == incarnation
-        {
+    /// A frame that went its own way. One from or for an earlier data folder is nobody's.
+    pub fn stray(&mut self, from: NodeId, to: NodeId, folders: [u64; 2], bytes: Bytes) {
+        if !self.network.cuts.contains(&(from, to)) && self.folders((from, to)) == folders {
             self.give(to, [Input::Frame { from, bytes }]);
         }
+    }
+
+    /// The incarnations of the data folders of both ends.
+    fn folders(&self, (from, to): Way) -> [u64; 2] {
+        [from, to].map(|id| self.machine(id).folder.incarnation())
     }
 
     /// Whether a connection from one node to the other could not be made.
