@@ -1,4 +1,4 @@
-//! The inbox of a driver: everything that happens outside it arrives here, from any thread.
+//! The inboxes of the drivers: everything that happens outside one arrives in its inbox, from any thread.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 
 use kv::{Error, Reply};
+use node::cores::Deal;
 use node::{Input, Part};
 use tokio::sync::Notify;
 
@@ -31,10 +32,65 @@ pub(crate) enum Message {
     Ask { core: usize, part: Part, sink: Sink },
     /// The engine's thread has run one batch of jobs.
     Done(Vec<node::Done>),
-    /// The log has written what was queued, and takes nothing any more.
+    /// The log has written what was queued, and takes nothing any more. To the first core.
     LogEnded,
-    /// The process must end: what went wrong.
+    /// A core's part of a checkpoint has ended. To the first core.
+    CheckpointEnded { core: usize },
+    /// The shards of a core are whole again. To the first core.
+    Rejoined { core: usize },
+    /// The process must end: what went wrong. To the first core.
     Fatal(Failure),
+}
+
+/// The inboxes of all cores.
+#[derive(Clone)]
+pub(crate) struct Inboxes {
+    deal: Deal,
+    cores: Arc<[Arc<Inbox>]>,
+}
+
+impl Inboxes {
+    /// One a core that has shards.
+    pub fn new(deal: Deal) -> Inboxes {
+        Inboxes { deal, cores: (0..deal.cores()).map(|_| Arc::default()).collect() }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.cores.len()
+    }
+
+    /// That of a core.
+    pub fn of(&self, core: usize) -> &Arc<Inbox> {
+        &self.cores[core]
+    }
+
+    /// That of the first core, which ends the node.
+    pub fn first(&self) -> &Arc<Inbox> {
+        self.of(0)
+    }
+
+    /// A client asks for a part over a connection of the core `asks`.
+    pub fn ask(&self, asks: usize, part: Part, sink: Sink) {
+        self.of(self.deal.core_of(part.shard)).push(Message::Ask { core: asks, part, sink });
+    }
+
+    /// Adds an input where it belongs: with one core, or with each.
+    pub fn input(&self, input: Input) {
+        input.deal(&self.deal, &mut |core, input| self.of(core).input(input));
+    }
+
+    /// Adds several at once.
+    pub fn extend(&self, inputs: impl IntoIterator<Item = Input>) {
+        if let [only] = &*self.cores {
+            return only.extend(inputs);
+        }
+        let mut dealt: Vec<Vec<Input>> = self.cores.iter().map(|_| Vec::new()).collect();
+        for input in inputs {
+            input.deal(&self.deal, &mut |core, input| dealt[core].push(input));
+        }
+        self.cores.iter().zip(dealt).for_each(|(inbox, inputs)| inbox.extend(inputs));
+    }
 }
 
 /// Starts a thread that the node cannot do without: should it panic, the node ends.
@@ -148,7 +204,7 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use kv::{Charge, Op, ShardId};
+    use kv::{Op, ShardId};
 
     use super::*;
 

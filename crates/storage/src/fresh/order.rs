@@ -68,7 +68,7 @@ impl Order {
 }
 
 /// Whether a key lies before all that a lower bound lets through.
-fn is_before(key: &[u8], from: Bound<&[u8]>) -> bool {
+pub fn is_before(key: &[u8], from: Bound<&[u8]>) -> bool {
     match from {
         Bound::Included(from) => key < from,
         Bound::Excluded(from) => key <= from,
@@ -77,7 +77,7 @@ fn is_before(key: &[u8], from: Bound<&[u8]>) -> bool {
 }
 
 /// Whether an upper bound lets a key through.
-fn is_within(key: &[u8], to: Bound<&[u8]>) -> bool {
+pub fn is_within(key: &[u8], to: Bound<&[u8]>) -> bool {
     match to {
         Bound::Included(to) => key <= to,
         Bound::Excluded(to) => key < to,

@@ -25,11 +25,11 @@ use bytes::Bytes;
 use kv::{ReplicaId, Version};
 use mutant::Mutant;
 
-use super::keys::{RowSet, parts_of_expiry};
 use super::older;
 use super::record::{Head, Record};
 use super::write::Writer;
 use crate::engine::{EngineError, View};
+use crate::keys::{RowSet, parts_of_expiry};
 
 /// Rows that one apply removes because their time has passed: it stays within the length of a turn.
 pub const EXPIRED_PER_APPLY_MAX: usize = 256;

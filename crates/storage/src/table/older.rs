@@ -14,10 +14,10 @@ use std::ops::Range;
 use bytes::Bytes;
 use kv::Version;
 
-use super::keys::RowSet;
 use super::read::Reader;
 use super::record::{Head, Record};
 use crate::engine::EngineError;
+use crate::keys::RowSet;
 
 /// The ordinals of the older revisions that are kept, from the head of the newest.
 pub fn older(newest: &Head) -> Range<u64> {

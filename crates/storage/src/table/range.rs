@@ -9,9 +9,9 @@ use bytes::Bytes;
 use kv::{Direction, Error, Key, PAGE_BYTES_MAX, PAGE_ROWS_MAX, Page, Range, Row, Version};
 use mutant::Mutant;
 
-use super::keys::key_of_current;
 use super::record::Record;
 use super::{Reader, Stop};
+use crate::keys::key_of_current;
 
 /// Rows that a page, a delete-range or a trim passes over before it stops: some milliseconds of work.
 pub const SKIPPED_ROWS_MAX: usize = 4096;

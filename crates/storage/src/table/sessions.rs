@@ -28,9 +28,9 @@ use kv::{Answer, Error, Op, RequestId, SESSION_WINDOW, Version};
 use mutant::Mutant;
 
 use super::Done;
-use super::keys::{RowSet, parts_of_session, parts_of_session_suffix};
 use crate::engine::{EngineError, Flush, View};
 use crate::fresh::Fresh;
+use crate::keys::{RowSet, parts_of_session, parts_of_session_suffix};
 
 /// What all remembered requests of a shard may take when nothing else is said: some 300,000 clients that come once.
 pub const SESSION_BYTES_MAX: u64 = 128 << 20;

@@ -5,12 +5,12 @@ use kv::{Answer, Entry, Error, Op, RequestId, Stamped, Version, codec};
 use mutant::Mutant;
 
 use super::expiry::{self, Deadlines};
-use super::keys::RowSet;
 use super::sessions::{Admission, Sessions};
 use super::write::Writer;
 use super::{Applied, Done, Options, Stop};
 use crate::engine::{EngineError, View};
 use crate::fresh::Fresh;
+use crate::keys::RowSet;
 
 const FORMAT: u8 = 1;
 /// Bytes of all answers to the ops of one entry together: some of the largest. What goes beyond is not told, lest a few ops
@@ -132,6 +132,9 @@ impl Shard {
         version: Version,
     ) -> Result<Done, EngineError> {
         let done = self.evaluate(fresh, options, op, version)?;
+        if mutant::is(Mutant::EntrySplitOverTwoTables) {
+            fresh.cut_here();
+        }
         self.sessions.record(fresh, self.set, id, op, &done);
         Ok(done)
     }

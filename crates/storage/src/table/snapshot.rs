@@ -11,11 +11,11 @@ use kv::ShardId;
 use kv::codec::{self, Malformed};
 use mutant::Mutant;
 
-use super::keys::{Part, RowSet};
 use super::record::{Head, Record};
 use super::{Applied, State, sessions};
 use crate::engine::{EngineError, View};
 use crate::fresh::Fresh;
+use crate::keys::{Part, RowSet};
 
 const FORMAT: u8 = 1;
 const HEAD_BYTES: usize = 10;

@@ -9,12 +9,12 @@ use kv::{Answer, Error, Op, Version};
 use mutant::Mutant;
 
 use super::expiry::Deadlines;
-use super::keys::RowSet;
 use super::read::Reader;
 use super::record::{Head, Record};
 use super::{Clock, State, Stop, expiry, older};
 use crate::engine::{EngineError, View};
 use crate::fresh::Fresh;
+use crate::keys::RowSet;
 
 /// Evaluates one op on one copy of a shard.
 pub struct Writer<'a> {

@@ -26,6 +26,8 @@ pub struct RowSet {
 
 /// Bytes before the part of a key that [`RowSet::suffix`] gives.
 const PREFIX: usize = 8;
+/// Bytes of a place in a ring.
+const PLACE: usize = 8;
 const CURRENT: u8 = 1;
 const HISTORY: u8 = 2;
 const EXPIRY: u8 = 3;
@@ -72,7 +74,7 @@ impl RowSet {
 
     pub fn history(&self, key: &[u8], place: u64) -> Bytes {
         let zeros = key.iter().filter(|byte| **byte == 0).count();
-        self.key(HISTORY, key.len() + zeros + 10, |into| {
+        self.key(HISTORY, key.len() + zeros + 2 + PLACE, |into| {
             escape(into, key);
             into.put_u64(place);
         })
@@ -157,6 +159,32 @@ pub fn parts_of_session_suffix(suffix: &[u8]) -> (u64, u16) {
     (number(&suffix[1..]), u16::from_be_bytes([suffix[9], suffix[10]]))
 }
 
+/// The key of an older revision, in two: what it has in common with those of 255 other places of its ring, and the rest.
+/// `None` of any other row.
+pub fn ring_of(row: &[u8]) -> Option<(&[u8], u8)> {
+    let stem = stem_of(row)?;
+    match row[stem.len()..] {
+        [last] => Some((stem, last)),
+        _ => None,
+    }
+}
+
+/// What bytes begin with, if it is what older revisions of a ring have in common. None of these is a prefix of another.
+pub fn stem_of(row: &[u8]) -> Option<&[u8]> {
+    if row.get(PREFIX) != Some(&HISTORY) {
+        return None;
+    }
+    let mut at = PREFIX + 1;
+    loop {
+        at += row[at..].iter().position(|byte| *byte == 0)? + 2;
+        match row.get(at - 1)? {
+            0 => return row.get(..at + PLACE - 1),
+            0xff => {}
+            _ => return None,
+        }
+    }
+}
+
 fn number(bytes: &[u8]) -> u64 {
     u64::from_be_bytes(bytes[..8].try_into().expect("eight bytes"))
 }
@@ -185,6 +213,22 @@ mod tests {
             rows.extend([0, 1, 255, 256, u64::MAX].map(|place| SET.history(key, place)));
         }
         assert!(rows.is_sorted() && rows.windows(2).all(|pair| pair[0] != pair[1]));
+    }
+
+    #[test]
+    fn ring_places_that_differ_in_the_last_byte_have_one_stem() {
+        for key in [&b""[..], b"k", b"\0", b"a\0\0\xff", b"\xff\0"] {
+            let (stem, last) = (SET.history(key, 0x0100), SET.history(key, 0x01ff));
+            assert_eq!(ring_of(&last), Some((&stem[..stem.len() - 1], 0xff)));
+            assert_ne!(ring_of(&SET.history(key, 0x0200)).unwrap().0, ring_of(&last).unwrap().0);
+            assert_eq!(stem_of(&[&last, &b"behind"[..]].concat()), ring_of(&last).map(|(stem, _)| stem));
+            assert_eq!((ring_of(&last[1..]), ring_of(&last[..last.len() - 1])), (None, None));
+            assert_eq!(stem_of(&last[..last.len() - 2]), None);
+        }
+        let unescaped = SET.with_suffix(b"\x02a\0b\0\0\0\0\0\0\0\0\0\0");
+        let others =
+            [SET.current(b"k\0\0"), SET.expiry(0, b"\0\0\0\0"), SET.state(), SET.current_end(), unescaped];
+        assert!(others.iter().all(|row| ring_of(row).is_none() && stem_of(row).is_none()));
     }
 
     #[test]
