@@ -62,6 +62,7 @@ impl Engine {
             flushed_at: Instant::now(),
             flushing: Arc::default(),
             tidying: Tidying::default(),
+            memory_bytes_max: UNFLUSHED_BYTES_MAX,
         };
         let runner = Arc::new(Mutex::new(runner));
         let thread = (kind == Kind::Disk).then(|| start(runner.clone(), inbox));
@@ -139,6 +140,8 @@ pub(crate) struct Runner {
     flushed_at: Instant,
     flushing: Arc<Flushing>,
     tidying: Tidying,
+    /// Of one of the two memories.
+    memory_bytes_max: u64,
 }
 
 /// Flushes that are under way or wait.
@@ -234,7 +237,7 @@ impl Runner {
     /// Waits for the flush that is under way when what it writes and what came since are as much as may be. Never in the
     /// driver's thread: no write runs there while a flush is under way.
     fn wait_for_room(&self) {
-        if self.on_disk && self.executor.table().bytes_unflushed() >= 2 * UNFLUSHED_BYTES_MAX {
+        if self.on_disk && self.executor.table().bytes_unflushed() >= 2 * self.memory_bytes_max {
             self.flushing.wait();
         }
     }
@@ -267,7 +270,7 @@ impl Runner {
         let unflushed = self.executor.table().bytes_unflushed();
         let is_old = || unflushed >= UNFLUSHED_BYTES_AGED && self.flushed_at.elapsed() >= UNFLUSHED_AGE;
         let is_due = !self.asked && !self.flushing.is_under_way();
-        if is_due && (unflushed >= UNFLUSHED_BYTES_MAX || self.on_disk && is_old()) {
+        if is_due && (unflushed >= self.memory_bytes_max || self.on_disk && is_old()) {
             self.asked = true;
             self.log.ask(Request::CheckpointNow);
         }
@@ -328,3 +331,6 @@ fn fatal(error: EngineError) -> Failure {
         "the engine failed: {error}; the node ends, and recovers from its log at the next start"
     ))
 }
+
+#[cfg(test)]
+mod tests;
