@@ -53,8 +53,7 @@ impl Entry {
     pub fn decode(bytes: &Bytes) -> Result<Entry, codec::Malformed> {
         let mut reader = codec::Reader::new(bytes.clone());
         let proposed = reader.version()?;
-        let count = reader.count()?;
-        let ops = (0..count).map(|_| Stamped::decode(&reader.bytes()?)).collect::<Result<_, _>>()?;
+        let ops = reader.list(|reader| Stamped::decode(&reader.bytes()?))?;
         reader.end()?;
         Ok(Entry { proposed, ops })
     }

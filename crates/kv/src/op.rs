@@ -1,5 +1,7 @@
 //! What can be asked of the store.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use crate::{
@@ -265,10 +267,13 @@ impl Op {
 
     /// The same with the time of each deadline left out: a time to live that is sent again is another deadline, and still
     /// the same request.
-    pub fn without_deadlines(&self) -> Op {
+    pub fn without_deadlines(&self) -> Cow<'_, Op> {
+        if let Op::Put { deadline: None, .. } = self {
+            return Cow::Borrowed(self);
+        }
         let mut op = self.clone();
         op.leave_out_deadlines();
-        op
+        Cow::Owned(op)
     }
 
     fn leave_out_deadlines(&mut self) {

@@ -80,6 +80,9 @@ pub enum Mutant {
     /// A flush goes to the engine in two parts, and the power may go between them (`storage`'s fresh rows). Caught by: applying is
     /// deterministic; equal copies.
     FlushNotOneCut,
+    /// The cut of a flush goes through the middle of an entry: the rows it wrote first are in one table file, the rest is left to
+    /// the next one (`storage`'s table). Caught by: applying is deterministic; equal copies.
+    EntrySplitOverTwoTables,
     /// A flush leaves the remembered requests out (`storage`). Caught by: equal copies; the history.
     SessionLostAtFlush,
     /// What is to be flushed is let go of when the flush begins, not when the engine has it (`storage`'s fresh rows). Caught
@@ -162,6 +165,9 @@ pub enum Mutant {
     /// A checkpoint that failed gives the segments before it away all the same (`node`'s log). Caught by: what is durable
     /// survives; a table behind its log.
     FailedCheckpointReleased,
+    /// The log gives old segments away when the first core's part of a checkpoint is complete (`node`'s log). Caught by: what is
+    /// durable survives; a table behind its log.
+    CheckpointOfOneCore,
     /// A checkpoint that did not find room is not forgotten when a later one succeeds, so writes are refused for good (`node`'s
     /// log). Caught by: a disk that counts as full at rest.
     FullDiskNeverPasses,
@@ -180,7 +186,7 @@ pub enum Mutant {
 }
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 58] = [
+const ALL: [(Mutant, &str, &str); 60] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -238,6 +244,11 @@ const ALL: [(Mutant, &str, &str); 58] = [
     ),
     (Mutant::CheckpointWithoutFlush, "checkpoint-without-flush", "segments go before the table is flushed"),
     (Mutant::FlushNotOneCut, "flush-not-one-cut", "half of a flush is on the disk before the rest"),
+    (
+        Mutant::EntrySplitOverTwoTables,
+        "entry-split-over-two-tables",
+        "a flush takes the first half of an entry's rows",
+    ),
     (Mutant::SessionLostAtFlush, "session-lost-at-flush", "a flush leaves the remembered requests out"),
     (
         Mutant::MemoryDroppedBeforeSync,
@@ -317,6 +328,11 @@ const ALL: [(Mutant, &str, &str); 58] = [
         Mutant::FailedCheckpointReleased,
         "failed-checkpoint-released",
         "a failed checkpoint gives segments away",
+    ),
+    (
+        Mutant::CheckpointOfOneCore,
+        "checkpoint-of-one-core",
+        "segments go when one core of several has flushed",
     ),
     (Mutant::FullDiskNeverPasses, "full-disk-never-passes", "a full disk counts as full for good"),
     (Mutant::ClusterBeforeItsWrite, "cluster-before-its-write", "a cluster is acted on before it is on disk"),

@@ -1,14 +1,16 @@
-//! The driver: one turn of a node.
+//! The driver: one turn of a core of a node.
 //!
 //! A turn reads the clock once, takes its inputs, and ends when every replica has been given what follows from them. It
 //! waits for nothing. What it hands out is to be carried out in order, per kind of work.
 //!
-//! It has two parts. The [`Node`] is what there is once a node: settings, clock, peers, a checkpoint. The [`Core`] is what
-//! there is once a core: its shards' replicas, open requests, and what is on its way to log and table; each of its subjects
-//! is a file here. A core reads its node and never changes it, so there may come to be several of them.
+//! It has two parts. The [`Node`] is what every driver of a node knows of it: settings, clock, peers, this core's part of a
+//! checkpoint. The [`Core`] is what is this core's alone: its shards' replicas, open requests, and what is on its way to log and
+//! table; each of its subjects is a file here. A core reads its node and never changes it. How a node's cores go together is told
+//! in [`crate::cores`].
 //!
 //! ```text
 //!   driver       the turn; takes each input to the part that it concerns
+//!   dealt        which cores of a node an input is for
 //!   frames       what other nodes say, and what is said to them
 //!   checkpoint   what must be kept is written again, so that old segments can go
 //!   rejoin       a node that lost its folder waits until its replicas are whole
@@ -29,6 +31,7 @@ mod agenda;
 mod appends;
 mod checkpoint;
 mod core;
+mod dealt;
 mod expiries;
 mod fence;
 mod frames;
@@ -48,7 +51,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use kv::cluster::{Liveness, Status};
-use kv::{Epoch, Error, NodeId, Reply, ShardId};
+use kv::{Epoch, Error, NodeId, Reply, ShardId, Version};
 use storage::{Applied, ShardSnapshot};
 
 use self::core::Core;
@@ -58,12 +61,13 @@ use crate::node::Node;
 use crate::node::clock::Now;
 use crate::recovery::{Recovery, RecoveryError};
 use crate::session::mix;
+use crate::wire::Announced;
 use crate::{Config, recovery};
 
 pub use install::SnapshotPart;
 pub use open::{OPEN_BYTES_MAX, OPEN_MAX, Part};
 
-/// What happens to a node.
+/// What happens to a node. What names no shard is for all its cores, but completions, which go to who asked.
 pub enum Input {
     /// A client asks. Ends in [`Work::Answer`] with the same name.
     Part {
@@ -124,15 +128,15 @@ pub enum Input {
     Stop,
 }
 
-/// What a node wants done.
+/// What a core of a node wants done.
 pub enum Work {
     /// Append these records to the log in one batch and sync it.
     Append {
-        /// Rises by one per append, from 1.
+        /// Rises by one per append of this core, from 1.
         ticket: u64,
         /// The records.
         records: Vec<wal::Record>,
-        /// A checkpoint begins with this append: segments wholly before it go at the next [`Work::Release`].
+        /// This core's part of a checkpoint begins with this append: segments wholly before it go at the next [`Work::Release`].
         checkpoint: bool,
     },
     /// Send a frame to a node; drop it when there is no connection.
@@ -169,42 +173,50 @@ pub enum Work {
         /// Whether to go on (or, after its end, whether it is in use now).
         taken: bool,
     },
-    /// The last checkpoint is complete.
+    /// This core's part of the checkpoint is complete.
     Release,
-    /// The last checkpoint could not be completed (the disk is full): try another one later.
+    /// This core's part of the checkpoint could not be completed (the disk is full): try another one later.
     CheckpointFailed,
-    /// The node came back with nothing and is whole again: the next start is like any other.
+    /// The node came back with nothing, and the shards of this core are whole again. When all are, its next start is like any
+    /// other.
     Rejoined,
 }
 
-/// All that a node does to its shards.
+/// All that a core does to its shards.
 pub struct Driver {
     node: Node,
     core: Core,
 }
 
 impl Driver {
-    /// A node with what the log and the table have kept of it.
-    pub fn new(
+    /// The drivers of a node, one a core in their order, with what the log and the table have kept of its shards.
+    pub fn all(
         config: Config,
         mut recovery: Recovery,
         applied: &BTreeMap<ShardId, Applied>,
         now: Now,
-    ) -> Result<Driver, RecoveryError> {
-        let mut replicas = BTreeMap::new();
+    ) -> Result<Vec<Driver>, RecoveryError> {
+        let deal = config.deal();
+        let mut cores: Vec<BTreeMap<ShardId, Replica>> = (0..deal.cores()).map(|_| BTreeMap::new()).collect();
         for &(shard, _) in config.map.shards() {
             let applied = applied.get(&shard).copied().unwrap_or_default();
             let generation = recovery.generation(shard);
             let protocol = recovery.replica(&config, shard, applied)?;
             let seed = mix(config.seed.wrapping_add(u64::from(shard.0) << 32));
-            replicas.insert(shard, Replica::new(shard, protocol, generation, applied.last, seed));
+            let replica = Replica::new(shard, protocol, generation, applied.last, seed);
+            cores[deal.core_of(shard)].insert(shard, replica);
         }
         let last = applied.values().map(|applied| applied.last).max().unwrap_or_default();
-        let core = Core::new(replicas, config.seed, now.instant);
-        let mut driver = Driver { node: Node::new(config, last, now), core };
+        Ok(cores.into_iter().map(|replicas| Driver::of(&config, replicas, last, now)).collect())
+    }
+
+    fn of(config: &Config, replicas: BTreeMap<ShardId, Replica>, last: Version, now: Now) -> Driver {
+        assert!(!replicas.is_empty(), "each core has a shard");
+        let core = Core::new(replicas, config, now.instant);
+        let mut driver = Driver { node: Node::new(config.clone(), last, now), core };
         driver.core.forget_leftovers();
         driver.begin_rejoin();
-        Ok(driver)
+        driver
     }
 
     /// One turn: takes all `inputs`, adds what is to be done to `work`.
@@ -241,15 +253,21 @@ impl Driver {
         self.node.clock.micros().max(self.core.newest.micros())
     }
 
-    /// How many shards this node leads.
+    /// How many shards this core leads.
     pub fn leads(&self) -> usize {
         self.core.replicas.values().filter(|replica| replica.orders()).count()
     }
 
-    /// Whether a stop need not wait for leaderships any more: none is held that another node could take.
+    /// Whether a stop, which this core knows of, need not wait for leaderships any more: none is held that another node could
+    /// take.
     pub fn has_handed_over(&self) -> bool {
-        let Node { peers, now, .. } = &self.node;
-        self.leads() == 0 || peers.ids().all(|id| peers.liveness(id, *now) == Liveness::Dead)
+        let Node { peers, now, stopping, .. } = &self.node;
+        *stopping && (self.leads() == 0 || peers.ids().all(|id| peers.liveness(id, *now) == Liveness::Dead))
+    }
+
+    /// Whether it was asked to [stop](Input::Stop).
+    pub fn is_stopping(&self) -> bool {
+        self.node.stopping
     }
 
     /// How many parts of requests are open.
@@ -257,7 +275,7 @@ impl Driver {
         self.core.open.len()
     }
 
-    /// How a replica is.
+    /// How a replica of this core is.
     pub fn replica_status(&self, shard: ShardId) -> Option<replication::Status> {
         self.core.replicas.get(&shard).map(|replica| replica.protocol.status())
     }
@@ -267,9 +285,15 @@ impl Driver {
         self.core.replicas.get(&shard).map(|replica| replica.view().epoch)
     }
 
-    /// The cluster as this node sees it.
-    pub fn status(&self) -> Status {
-        self.node.status(self.core.announced())
+    /// How the replicas of this core are, as other nodes are told.
+    pub fn announced(&self) -> Vec<Announced> {
+        self.core.announced()
+    }
+
+    /// The cluster as this node sees it, with what its other cores [announce](Driver::announced).
+    pub fn status(&self, mut others: Vec<Announced>) -> Status {
+        others.extend(self.core.announced());
+        self.node.status(others)
     }
 
     fn take(&mut self, input: Input) {

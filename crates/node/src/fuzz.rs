@@ -128,8 +128,8 @@ fn samples() -> Vec<Frame> {
         },
         Frame::Protocol { shard: SHARD, epoch: Epoch(2), revision: Revision(1), body: Bytes::new() },
         Frame::Forward { token: 5, shard: SHARD, level: Level::Bounded(20), millis: 5000, op },
-        Frame::Answer { token: 5, result: Err(Error::WrongNode { try_next: None }) },
-        Frame::Answer { token: 6, result: reply },
+        Frame::Answer { token: 5, shard: SHARD, result: Err(Error::WrongNode { try_next: None }) },
+        Frame::Answer { token: 6, shard: SHARD, result: reply },
         Frame::Greet(vec![greeting(Epoch(1), hello), greeting(Epoch(0), Bytes::new())]),
         Frame::View { shard: SHARD, view: View::of(Epoch(1), &[NodeId(1), NodeId(2)]) },
         Frame::WantView { shard: SHARD },
@@ -203,6 +203,7 @@ fn begin(nodes: u64, recovery: Recovery) -> Result<Driver, crate::RecoveryError>
         nodes: (1..=nodes).map(|id| (NodeId(id), format!("n{id}"))).collect(),
         protocol: if nodes == 1 { Protocol::Single } else { Protocol::Raft },
         map: ShardMap::of(1),
+        cores: 1,
         seed: 1,
         entry_cache_bytes: 1 << 20,
         pid: 1,
@@ -211,7 +212,8 @@ fn begin(nodes: u64, recovery: Recovery) -> Result<Driver, crate::RecoveryError>
         volatile: false,
     };
     let applied = BTreeMap::from([(SHARD, storage::Applied { last: Version::ZERO, ..Default::default() })]);
-    Driver::new(config, recovery, &applied, now(1))
+    let mut drivers = Driver::all(config, recovery, &applied, now(1))?;
+    Ok(drivers.pop().expect("a node has a driver"))
 }
 
 fn table() -> Table {

@@ -1,9 +1,9 @@
 //! What a node does to its shards, as a state machine without I/O.
 //!
-//! A [`Driver`] is given inputs (requests of clients, frames of other nodes, completions of the log and of the table)
-//! and hands out [`Work`]: append to the log, send to a node, run a job on the table, answer a client. Its owner reads
-//! the clock, and carries the work out: the server with threads, files and sockets, the simulator with none of them. The
-//! same inputs at the same times give the same work.
+//! A [`Driver`], of which a node has one a core ([`cores`]), is given inputs (requests of clients, frames of other nodes,
+//! completions of the log and of the table) and hands out [`Work`]: append to the log, send to a node, run a job on the table,
+//! answer a client. Its owner reads the clock, and carries the work out: the server with threads, files and sockets, the
+//! simulator with none of them. The same inputs at the same times give the same work.
 //!
 //! ```text
 //!             Part ─▶ route ──▶ replica's protocol ──▶ Append ─▶ log ──▶ Durable ─┐
@@ -14,15 +14,16 @@
 //! ```
 //!
 //! A request is split into one [`Part`] a shard by [`route::Plan`], and each part lives in the driver until it is
-//! answered: served here or forwarded as the local replica says, tried again under its own id when that changes. Snapshots come in under a generation of their own and are switched to by one log record. A checkpoint
-//! writes again, at the log's head, what is not yet in the table's files, so that old segments can go however idle a
-//! shard is.
+//! answered: served here or forwarded as the local replica says, tried again under its own id when that changes. Snapshots
+//! come in under a generation of their own and are switched to by one log record. A checkpoint writes again, at the log's
+//! head, what is not yet in the table's files, so that old segments can go however idle a shard is.
 //!
 //! # Caveats
 //!
-//! All shards of a node have one driver, hence one core. A turn handles what it is given; the owner bounds that.
+//! A shard has one core. A turn handles what it is given; the owner bounds that.
 
 mod config;
+pub mod cores;
 mod driver;
 #[doc(hidden)]
 pub mod fuzz;

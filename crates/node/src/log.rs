@@ -1,14 +1,17 @@
-//! The owner of a node's log: what the driver appends goes to the log, and what follows from it comes back.
+//! The owner of a node's log: what the drivers append goes to the log, and what follows from it comes back.
 //!
 //! It decides when a checkpoint is worth it and what a checkpoint gives back, when the disk counts as full and when it is tried
 //! again, and what may be called durable. It has no thread, no file and no clock: the server drives it from the log's thread
 //! over files, the simulator over a disk in memory.
 //!
 //! ```text
-//!   driver ── Append, Release, CheckpointFailed ──▶ Owner::take ──▶ wal::Log ──▶ Disk
-//!   engine ── CheckpointNow ─────────────────────▶     │
-//!   driver ◀── Durable, DiskFull, Checkpoint ─── Owner::turn ◀── completions
+//!   drivers ── Append, Release, CheckpointFailed ──▶ Owner::take ──▶ wal::Log ──▶ Disk
+//!   engine  ── CheckpointNow ─────────────────────▶     │
+//!   drivers ◀── Durable, DiskFull, Checkpoint ─── Owner::turn ◀── completions
 //! ```
+//!
+//! The drivers of all cores of a node share its log. Each counts its own appends, and hears of those that are durable; a full
+//! disk and a checkpoint are for all of them.
 //!
 //! Whoever drives it gives it requests ([`Owner::take`]), then a turn ([`Owner::turn`]), and carries the turn's [`Report`] out;
 //! then it waits for requests, for the disk, or until [`Owner::due`].
@@ -17,8 +20,9 @@
 //!
 //! - What is called durable is synced, with everything before it. After a sync that failed nothing is called durable any more:
 //!   the turn fails, and the process has to end.
-//! - What lies behind the mark of a checkpoint is never given away by it: the mark is where the log's head was when the
-//!   checkpoint began. A checkpoint that failed gives nothing away.
+//! - What lies behind the mark of a checkpoint is never given away by it: the mark is where the log's head was when the first
+//!   core began its part. Nothing is given away before all cores have completed theirs. A checkpoint of which a part failed
+//!   gives nothing away.
 //! - The disk counts as full when the log cannot grow, and as soon as a checkpoint did not find room: a log that went on growing
 //!   would take the very space that the next checkpoint needs to shorten it. It counts as full until the log can grow and a
 //!   checkpoint has succeeded. A file that cannot be opened for want of file descriptors counts like that as well.
@@ -31,6 +35,8 @@
 mod checkpoints;
 #[cfg(test)]
 mod tests;
+
+use std::collections::VecDeque;
 
 use mutant::Mutant;
 use replication::Instant;
@@ -67,17 +73,25 @@ impl Default for Settings {
 pub enum Request {
     /// Append these records in one batch, then report the ticket durable ([`crate::Work::Append`]).
     Append {
-        /// Rises by one per append, from 1.
+        /// The core whose driver appends.
+        core: usize,
+        /// Rises by one per append of the core, from 1.
         ticket: u64,
         /// The records.
         records: Vec<Record>,
-        /// A checkpoint begins with this append.
+        /// The core's part of a checkpoint begins with this append.
         checkpoint: bool,
     },
-    /// The checkpoint under way is complete: what lies before its beginning may go.
-    Release,
-    /// The checkpoint under way failed: nothing may go.
-    CheckpointFailed,
+    /// The core's part of the checkpoint is complete: when those of all are, what lies before its beginning may go.
+    Release {
+        /// The core.
+        core: usize,
+    },
+    /// The core's part of the checkpoint failed: nothing may go.
+    CheckpointFailed {
+        /// The core.
+        core: usize,
+    },
     /// The table holds much that is not flushed: make a checkpoint, however short the log is.
     CheckpointNow,
     /// Write what is queued; take no appends any more. Ends in [`Owner::is_finished`].
@@ -90,8 +104,8 @@ pub struct Report {
     /// The log holds something for the first time in this process: to be noted in the data folder before anyone hears that
     /// something is durable, so that a log that is lost is not taken for one that never was.
     pub begun: bool,
-    /// All appends up to this ticket are durable.
-    pub durable: Option<u64>,
+    /// A core, and the ticket up to which all its appends are durable; of each core at most once.
+    pub durable: Vec<(usize, u64)>,
     /// The disk counts as full from now on, or no longer.
     pub full: Option<bool>,
     /// A checkpoint is to be made.
@@ -99,9 +113,10 @@ pub struct Report {
 }
 
 impl Report {
-    /// What the driver is told of it.
-    pub fn inputs(&self) -> impl Iterator<Item = Input> + use<> {
-        let durable = self.durable.map(|ticket| Input::Durable { ticket });
+    /// What the driver of a core is told of it.
+    pub fn inputs(&self, core: usize) -> impl Iterator<Item = Input> + use<> {
+        let own = self.durable.iter().find(|(of, _)| *of == core);
+        let durable = own.map(|&(_, ticket)| Input::Durable { ticket });
         let full = self.full.map(Input::DiskFull);
         let checkpoint = self.checkpoint.then_some(Input::Checkpoint);
         durable.into_iter().chain(full).chain(checkpoint)
@@ -112,9 +127,13 @@ impl Report {
 pub struct Owner {
     log: Log,
     checkpoints: Checkpoints,
-    /// The last ticket that was appended; 0 = none.
+    /// The last ticket of each core; 0 = none.
+    tickets: Vec<u64>,
+    /// What was appended and not reported durable, in the log's order: the core, and its ticket.
+    waiting: VecDeque<(usize, u64)>,
+    /// The last append, as the log counts; 0 = none.
     appended: u64,
-    /// The last ticket that was reported durable; 0 = none.
+    /// The last one that was reported durable, likewise.
     durable: u64,
     /// It was reported that the log has begun.
     begun: bool,
@@ -126,12 +145,14 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// Of a log that was just opened. One that is long from an earlier life gets its checkpoint at once: it must not grow from
+    /// Of a log that was just opened, for so many cores. One that is long from an earlier life gets its checkpoint at once: it must not grow from
     /// start to start.
-    pub fn new(log: Log, settings: Settings, now: Instant) -> Owner {
+    pub fn new(log: Log, settings: Settings, cores: usize, now: Instant) -> Owner {
         Owner {
             log,
-            checkpoints: Checkpoints::new(settings, now),
+            checkpoints: Checkpoints::new(settings, cores, now),
+            tickets: vec![0; cores],
+            waiting: VecDeque::new(),
             appended: 0,
             durable: 0,
             begun: false,
@@ -148,17 +169,24 @@ impl Owner {
     pub fn take(&mut self, request: Request) {
         match request {
             Request::Append { .. } if self.finishing => {}
-            Request::Append { ticket, records, checkpoint } => {
-                assert_eq!(ticket, self.appended + 1, "tickets rise by one");
-                if checkpoint {
-                    self.checkpoints.begin(ticket, self.log.head());
-                }
+            Request::Append { core, ticket, records, checkpoint } => {
+                let last = std::mem::replace(&mut self.tickets[core], ticket);
+                assert_eq!(ticket, last + 1, "tickets rise by one");
+                let head = self.log.head();
                 self.appended = self.log.append(records);
-                assert_eq!(self.appended, ticket, "the log counts appends as the driver does");
+                self.waiting.push_back((core, ticket));
+                assert_eq!(
+                    self.appended,
+                    self.durable + self.waiting.len() as u64,
+                    "the log counts appends as they come"
+                );
+                if checkpoint {
+                    self.checkpoints.begin(core, self.appended, head);
+                }
                 tracing::trace!("records are queued");
             }
-            Request::Release => self.checkpoints.succeed(&mut self.log),
-            Request::CheckpointFailed => self.checkpoints.fail(&mut self.log),
+            Request::Release { core } => self.checkpoints.succeed(core, &mut self.log),
+            Request::CheckpointFailed { core } => self.checkpoints.fail(core, &mut self.log),
             Request::CheckpointNow => self.checkpoints.want(),
             Request::Finish => self.finishing = true,
         }
@@ -179,8 +207,7 @@ impl Owner {
         assert!(durable <= self.appended, "only what was appended is durable");
         let mut report = Report::default();
         if durable > self.durable {
-            self.durable = durable;
-            report.durable = Some(durable);
+            report.durable = self.take_durable(durable);
             tracing::trace!("what is durable is reported");
             // An append of nothing is durable without a log.
             report.begun = !self.begun && self.log.bytes_live() > 0;
@@ -192,6 +219,19 @@ impl Owner {
         }
         report.checkpoint = !self.finishing && self.checkpoints.ask(&self.log, now);
         Ok(report)
+    }
+
+    /// What waited for the log to reach `durable`, as each core counts.
+    fn take_durable(&mut self, durable: u64) -> Vec<(usize, u64)> {
+        let count = durable - std::mem::replace(&mut self.durable, durable);
+        let mut cores: Vec<(usize, u64)> = Vec::new();
+        for (core, ticket) in self.waiting.drain(..count as usize) {
+            match cores.iter_mut().find(|(of, _)| *of == core) {
+                Some((_, last)) => *last = ticket,
+                None => cores.push((core, ticket)),
+            }
+        }
+        cores
     }
 
     /// When it wants a turn although nothing has happened, if so. It may be over already.

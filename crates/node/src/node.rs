@@ -1,8 +1,9 @@
-//! What a node has once, however many cores drive its shards.
+//! What every driver of a node knows of the node.
 //!
-//! That is its settings and its map, its version clock, what it knows of the other nodes and tells them, and what concerns
-//! all its shards together: a checkpoint, a full disk, a stop, and the way back of a node that lost its folder. What is done
-//! to shards is a core's ([`crate::driver`]): a core reads this in its turn and changes nothing here.
+//! That is its settings and its map, a version clock, what the other nodes tell and are told, and what concerns all shards
+//! together: a checkpoint, a full disk, a stop, and the way back of a node that lost its folder. Each driver keeps it for itself,
+//! from the same words ([`crate::cores`]), and announces the replicas of its own core. What is done to shards is a core's
+//! ([`crate::driver`]): a core reads this in its turn and changes nothing here.
 
 pub mod checkpoint;
 pub mod clock;
@@ -25,7 +26,7 @@ pub(crate) struct Node {
     pub now: Instant,
     pub clock: VersionClock,
     pub peers: Peers,
-    /// The checkpoint that is under way.
+    /// This core's part of the checkpoint that is under way.
     pub checkpoint: Option<Checkpoint>,
     /// Its disk has no room for new work.
     pub disk_full: bool,
@@ -42,7 +43,7 @@ impl Node {
         Node {
             now: now.instant,
             clock: VersionClock::new(config.nodes.len(), last, now),
-            peers: Peers::new(others),
+            peers: Peers::new(others, config.deal().cores()),
             checkpoint: None,
             disk_full: false,
             stopping: false,

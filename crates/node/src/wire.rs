@@ -40,6 +40,8 @@ pub enum Frame {
     Answer {
         /// The name it was forwarded under.
         token: u64,
+        /// Its shard: the asking node's core of it has the request.
+        shard: ShardId,
         /// Its result.
         result: Result<Reply, Error>,
     },
@@ -130,9 +132,10 @@ impl Frame {
                 codec::put_uint(&mut into, *millis);
                 into.put_slice(op);
             }
-            Frame::Answer { token, result } => {
+            Frame::Answer { token, shard, result } => {
                 into.put_u8(3);
                 into.put_u64(*token);
+                codec::put_uint(&mut into, u64::from(shard.0));
                 codec::encode_result(&mut into, result, codec::encode_reply);
             }
             Frame::Greet(greetings) => {
@@ -176,6 +179,7 @@ impl Frame {
             }
             3 => Frame::Answer {
                 token: reader.u64()?,
+                shard: ShardId(reader.u32()?),
                 result: codec::decode_result(&mut reader, codec::decode_reply)?,
             },
             4 => Frame::Greet(reader.list(|reader| {
@@ -191,12 +195,12 @@ impl Frame {
         Ok(frame)
     }
 
-    /// The shard a frame is for; `None` = the whole node. Cheap: a node with several cores deals frames by it.
+    /// The shard a frame is for; `None` = the whole node, each of its cores. Cheap: frames are dealt to cores by it.
     pub fn shard_of(bytes: &Bytes) -> Option<ShardId> {
         let mut reader = Reader::new(bytes.clone());
         match reader.u8().ok()? {
             1 | 5 | 7 => reader.u32().ok().map(ShardId),
-            2 => {
+            2 | 3 => {
                 reader.u64().ok()?;
                 reader.u32().ok().map(ShardId)
             }
@@ -307,7 +311,7 @@ mod tests {
                 millis: 5000,
                 op: Bytes::from_static(b"op"),
             },
-            Frame::Answer { token: 5, result: Err(Error::WrongNode { try_next: None }) },
+            Frame::Answer { token: 5, shard: ShardId(300), result: Err(Error::WrongNode { try_next: None }) },
             Frame::Greet(vec![greeting(1, b""), greeting(2, b"hello")]),
             Frame::View { shard: ShardId(2), view: View::of(Epoch(3), &[NodeId(1), NodeId(2)]) },
             Frame::WantView { shard: ShardId(2) },
@@ -319,6 +323,19 @@ mod tests {
     fn frame_round_trips() {
         for frame in samples() {
             assert_eq!(Frame::decode(&frame.encode()), Ok(frame));
+        }
+    }
+
+    #[test]
+    fn frame_of_a_shard_is_told_from_one_of_the_whole_node_without_decoding_it() {
+        for frame in samples() {
+            let shard = match &frame {
+                Frame::Protocol { shard, .. } | Frame::Forward { shard, .. } => Some(*shard),
+                Frame::Answer { shard, .. } => Some(*shard),
+                Frame::View { shard, .. } | Frame::WantView { shard } => Some(*shard),
+                Frame::Greet(_) | Frame::Announce(_) => None,
+            };
+            assert_eq!(Frame::shard_of(&frame.encode()), shard, "{frame:?}");
         }
     }
 

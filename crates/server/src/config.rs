@@ -27,7 +27,7 @@ pub struct Config {
     pub deleted_micros: u64,
     /// How many shards the keyspace has. Fixed at the first start, the same on all nodes.
     pub shards: u32,
-    /// Threads that serve connections; `None` = one a processor.
+    /// Cores that serve connections, and that the shards are dealt out to as far as there are shards; `None` = one a processor.
     pub cores: Option<usize>,
     /// Bytes of log entries kept in memory for followers that lag; one further behind gets a snapshot.
     pub entry_cache_bytes: usize,

@@ -1,4 +1,4 @@
-//! Connections of clients: an acceptor a listener, and a runtime a core that serves what it is dealt.
+//! Connections of clients: an acceptor a listener, and on the runtime of each core a task that serves what it is dealt.
 //!
 //! What holds for a connection holds whatever it speaks: so many may be open, each has an account of what it may hold, and a
 //! stop goes in two steps. First nobody can connect any more ([`Connections::refuse`]), while who is connected is still
@@ -6,8 +6,8 @@
 //! ([`Connections::end`]).
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use dialects::{Account, Dialect, Stop, Stopper, Store, Stream};
@@ -19,7 +19,6 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::counted::{Counted, Counter, Permit};
 use crate::journal::Seldom;
-use crate::outbox::{self, Outbox};
 
 /// Connections dealt to a core and not yet taken up.
 const DEALT_MAX: usize = 256;
@@ -85,6 +84,9 @@ impl Refusal {
     }
 }
 
+/// Serves connections on the runtime that runs it, until they have ended.
+pub(crate) type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// The connections of a node.
 pub(crate) struct Connections {
     stopper: Stopper,
@@ -93,26 +95,20 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    /// Serves up to `most` clients: on this runtime, and on a thread for each of the other cores.
+    /// Serves up to `most` clients on so many cores: each is to run one of the tasks that are returned.
     pub fn start(
         doors: Vec<Door>,
         refusal: &Refusal,
-        others: Vec<Arc<Outbox>>,
+        cores: usize,
         most: usize,
-    ) -> io::Result<Connections> {
+    ) -> io::Result<(Connections, Vec<Serving>)> {
         let (stopper, stop) = Stop::new();
         let (alive, ended) = mpsc::channel(1);
         let budgets = Budgets::new();
-        let mut dealt = Vec::new();
-        let mut serving = || {
-            let (sender, receiver) = mpsc::channel(DEALT_MAX);
-            dealt.push(sender);
-            serve(receiver, budgets.clone(), stop.clone(), alive.clone())
-        };
-        tokio::spawn(serving());
-        for (index, outbox) in others.into_iter().enumerate() {
-            on_a_thread(index + 1, outbox, serving());
-        }
+        let (dealt, receivers): (Vec<_>, Vec<_>) = (0..cores).map(|_| mpsc::channel(DEALT_MAX)).unzip();
+        let serving =
+            |receiver| -> Serving { Box::pin(serve(receiver, budgets.clone(), stop.clone(), alive.clone())) };
+        let tasks = receivers.into_iter().map(serving).collect();
         let counter = Counter::new(most);
         for Door { sockets, dialect, store } in doors {
             for socket in sockets {
@@ -121,7 +117,7 @@ impl Connections {
                 tokio::spawn(accept(socket, accepted, dealt.clone(), counter.clone(), refusal.0.subscribe()));
             }
         }
-        Ok(Connections { stopper, cores: ended })
+        Ok((Connections { stopper, cores: ended }, tasks))
     }
 
     /// Ends them all: what was asked is answered first, if that does not take long.
@@ -130,20 +126,6 @@ impl Connections {
         // Nobody sends; the last core closes it.
         self.cores.recv().await;
     }
-}
-
-fn on_a_thread(core: usize, outbox: Arc<Outbox>, serving: impl Future<Output = ()> + Send + 'static) {
-    let run = move || {
-        outbox::settle(core);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime can be made").block_on(async {
-            tokio::select! {
-                () = serving => {}
-                () = outbox.give_out() => {}
-            }
-        });
-    };
-    thread::Builder::new().name(format!("connections-{core}")).spawn(run).expect("a thread can be started");
 }
 
 /// What a connection is accepted for.

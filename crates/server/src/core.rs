@@ -1,10 +1,10 @@
-//! The loop of a node: what happened, one turn of the driver, what is to be done.
+//! The loop of a core: what happened, one turn of the driver, what is to be done.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use node::cores::Together;
 use node::log::Request;
 use node::stop::{Standing, Step, Stop};
 use node::{Driver, Input, Now, Work};
@@ -12,12 +12,12 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::Failure;
 use crate::engine::Engine;
-use crate::handle::View;
-use crate::inbox::{Inbox, Message, Sink};
+use crate::inbox::{Inbox, Inboxes, Message, Sink};
 use crate::log::Requests;
-use crate::outbox::Outboxes;
+use crate::outbox::{Outbox, Outboxes};
 use crate::time::now;
 use crate::transport::Transport;
+use crate::view::View;
 
 /// The driver is given the time at least so often: half of the protocols' tick.
 const TICK: Duration = Duration::from_millis(25);
@@ -31,52 +31,59 @@ const GATHERINGS: usize = 2;
 /// A turn that takes longer than this is told in the journal: heartbeats were late.
 const TURN_SLOW: Duration = Duration::from_millis(50);
 
+/// What the cores of a node share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub inboxes: Inboxes,
+    pub view: Arc<View>,
+    pub log: Requests,
+    pub transport: Arc<Transport>,
+    /// Of the threads that serve connections: those with a driver, and others.
+    pub outboxes: Arc<[Arc<Outbox>]>,
+}
+
 /// A driver and those who carry its work out.
 pub(crate) struct Core {
-    pub driver: Driver,
-    pub inbox: Arc<Inbox>,
-    pub view: Arc<View>,
-    pub engine: Engine,
-    pub log: Requests,
-    pub transport: Transport,
+    /// Which one of the node's, from 0.
+    place: usize,
+    driver: Driver,
+    inbox: Arc<Inbox>,
+    engine: Engine,
+    shared: Shared,
     /// Who takes an answer, and the core whose thread that is.
     sinks: HashMap<u64, (usize, Sink)>,
     outboxes: Outboxes,
     /// How many inputs turns had lately.
     crowd: usize,
     next_client: u64,
+    /// The stop of the node. Of the first core.
     stop: Option<Stop>,
+    /// The cores that are whole again. Of the first core.
+    whole: Together,
     log_ended: bool,
 }
 
 impl Core {
-    pub fn new(
-        driver: Driver,
-        inbox: Arc<Inbox>,
-        view: Arc<View>,
-        engine: Engine,
-        log: Requests,
-        transport: Transport,
-        outboxes: Outboxes,
-    ) -> Core {
+    pub fn new(place: usize, driver: Driver, engine: Engine, shared: Shared) -> Core {
         Core {
+            place,
             driver,
-            inbox,
-            view,
+            inbox: shared.inboxes.of(place).clone(),
             engine,
-            log,
-            transport,
             sinks: HashMap::new(),
-            outboxes,
+            outboxes: Outboxes::new(place, shared.outboxes.clone()),
             crowd: 0,
             next_client: 0,
             stop: None,
+            whole: Together::new(shared.inboxes.count()),
             log_ended: false,
+            shared,
         }
     }
 
-    /// Runs until the node is stopped (by `stop`) or cannot go on.
-    pub async fn run(&mut self, mut stop: impl Future<Output = ()> + Unpin) -> Result<(), Failure> {
+    /// Runs until it is to end, or the node cannot go on. The first core ends the node in good order when `stop` asks for that;
+    /// the others are asked when it is over.
+    async fn run(&mut self, mut stop: impl Future<Output = ()> + Unpin) -> Result<(), Failure> {
         let (mut messages, mut inputs, mut work) = (Vec::new(), Vec::new(), Vec::new());
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -84,13 +91,16 @@ impl Core {
             tokio::select! {
                 () = self.inbox.wait() => {}
                 _ = ticks.tick() => {
-                    self.show();
+                    self.shared.view.show(self.place, &self.driver);
                     self.engine.rest();
                 }
-                () = &mut stop, if self.stop.is_none() => {
-                    inputs.push(Input::Stop);
-                    self.stop = Some(Stop::begin(now().instant));
-                }
+                () = &mut stop, if self.stop.is_none() => match self.place {
+                    0 => {
+                        self.shared.inboxes.input(Input::Stop);
+                        self.stop = Some(Stop::begin(now().instant, self.shared.inboxes.count()));
+                    }
+                    _ => return Ok(()),
+                },
             }
             // What is ready comes along: requests that lie in sockets, answers of nodes. A turn for each would cost more.
             for _ in 0..GATHERINGS {
@@ -100,12 +110,12 @@ impl Core {
             loop {
                 let is_quiet = self.is_quiet(inputs.len());
                 self.turn(&mut inputs, &mut work);
-                let append = if is_quiet { only_append(&mut work) } else { None };
+                let append = if is_quiet { self.only_append(&mut work) } else { None };
                 self.carry_out(&mut work, &mut inputs)?;
                 if let Some(append) = append {
                     // What goes to other nodes leaves first: they sync meanwhile.
                     tokio::task::yield_now().await;
-                    self.log.append_here(append, &self.inbox)?;
+                    self.shared.log.append_here(append, &self.shared.inboxes)?;
                     self.take_messages(&mut messages, &mut inputs)?;
                 }
                 if inputs.is_empty() {
@@ -118,6 +128,15 @@ impl Core {
         }
     }
 
+    /// Runs as [`Core::run`] does. What was not answered by its end is answered as such, and what comes later is refused.
+    pub async fn run_to_its_end(mut self, stop: impl Future<Output = ()> + Unpin) -> Result<(), Failure> {
+        let ended = self.run(stop).await;
+        let inbox = self.inbox.clone();
+        drop(self);
+        inbox.close();
+        ended
+    }
+
     /// Whether little happens, with so many inputs in this turn.
     fn is_quiet(&mut self, inputs: usize) -> bool {
         self.crowd = inputs.max(self.crowd - self.crowd.div_ceil(CROWD_DECAY));
@@ -125,7 +144,7 @@ impl Core {
     }
 
     fn take_messages(&mut self, messages: &mut Vec<Message>, inputs: &mut Vec<Input>) -> Result<(), Failure> {
-        self.inbox.take(messages);
+        self.inbox.take(messages, self.sinks.len());
         messages.drain(..).try_for_each(|message| self.receive(message, inputs))
     }
 
@@ -143,6 +162,14 @@ impl Core {
                 inputs.extend(done.into_iter().map(Input::Done));
             }
             Message::LogEnded => self.log_ended = true,
+            Message::CheckpointEnded { core } => {
+                self.stop.iter_mut().for_each(|stop| stop.checkpoint_ended(core));
+            }
+            Message::Rejoined { core } => {
+                if self.whole.say(core) {
+                    self.shared.transport.rejoined();
+                }
+            }
             Message::Fatal(failure) => return Err(failure),
         }
         Ok(())
@@ -160,26 +187,27 @@ impl Core {
                 "a turn took long: whatever came meanwhile had to wait, heartbeats too"
             );
         }
-        self.view.clock.store(self.driver.clients_micros(), Ordering::Relaxed);
+        self.shared.view.show_clock(self.place, &self.driver);
     }
 
     /// Hands work out. What the engine did at once is input of the next turn, which reads the clock again.
     fn carry_out(&mut self, work: &mut Vec<Work>, inputs: &mut Vec<Input>) -> Result<(), Failure> {
         let mut jobs = Vec::new();
+        let (core, shared) = (self.place, &self.shared);
         for work in work.drain(..) {
             match work {
                 Work::Append { ticket, records, checkpoint } => {
-                    self.log.ask(Request::Append { ticket, records, checkpoint });
+                    shared.log.ask(Request::Append { core, ticket, records, checkpoint });
                 }
                 Work::Release => {
-                    self.log.ask(Request::Release);
-                    self.stop.iter_mut().for_each(Stop::checkpoint_ended);
+                    shared.log.ask(Request::Release { core });
+                    shared.inboxes.first().push(Message::CheckpointEnded { core });
                 }
                 Work::CheckpointFailed => {
-                    self.log.ask(Request::CheckpointFailed);
-                    self.stop.iter_mut().for_each(Stop::checkpoint_ended);
+                    shared.log.ask(Request::CheckpointFailed { core });
+                    shared.inboxes.first().push(Message::CheckpointEnded { core });
                 }
-                Work::Send { to, frame } => self.transport.send(to, frame),
+                Work::Send { to, frame } => shared.transport.send(to, frame),
                 Work::Run(job) => jobs.push(job),
                 Work::Answer { client, result } => {
                     if let Some((core, sink)) = self.sinks.remove(&client) {
@@ -188,10 +216,10 @@ impl Core {
                     }
                 }
                 Work::SendSnapshot { shard, to, header, snapshot } => {
-                    self.transport.send_snapshot(shard, to, header, snapshot);
+                    shared.transport.send_snapshot(shard, to, header, snapshot);
                 }
-                Work::Rejoined => self.transport.rejoined(),
-                Work::SnapshotTaken { stream, taken } => self.transport.snapshot_taken(stream, taken),
+                Work::Rejoined => shared.inboxes.first().push(Message::Rejoined { core }),
+                Work::SnapshotTaken { stream, taken } => shared.transport.snapshot_taken(stream, taken),
             }
         }
         self.outboxes.send();
@@ -201,41 +229,45 @@ impl Core {
         Ok(())
     }
 
-    fn show(&self) {
-        *self.view.status.lock().expect("no holder of the status panics") = self.driver.status();
-    }
-
     /// Moves a stop on; true when the process is to end.
     fn is_stopped(&mut self) -> bool {
-        let standing = || Standing {
-            handed_over: self.driver.has_handed_over(),
-            open_parts: self.driver.open_parts(),
-            log_finished: self.log_ended,
+        let Shared { view, inboxes, log, .. } = &self.shared;
+        if self.driver.is_stopping() {
+            view.show(self.place, &self.driver);
+        }
+        let standing = || {
+            let cores = (0..inboxes.count()).map(|core| view.standing(core));
+            let first = Standing { handed_over: true, open_parts: 0, log_finished: self.log_ended };
+            cores.fold(first, |all, core| Standing {
+                handed_over: all.handed_over && core.handed_over,
+                open_parts: all.open_parts + core.open_parts,
+                ..all
+            })
         };
         match self.stop.as_mut().and_then(|stop| stop.turn(now().instant, standing())) {
-            Some(Step::Flush) => self.inbox.input(Input::Checkpoint),
-            Some(Step::Write) => self.log.ask(Request::Finish),
+            Some(Step::Flush) => inboxes.input(Input::Checkpoint),
+            Some(Step::Write) => log.ask(Request::Finish),
             Some(Step::End) => return true,
             None => {}
         }
         false
     }
-}
 
-/// Takes the append out of a turn's work, if there is one and it is no part of a checkpoint.
-fn only_append(work: &mut Vec<Work>) -> Option<Request> {
-    let is_append = |work: &Work| matches!(work, Work::Append { .. });
-    let place = work.iter().position(is_append)?;
-    if work[place + 1..].iter().any(is_append) {
-        return None;
-    }
-    match work.remove(place) {
-        Work::Append { ticket, records, checkpoint: false } => {
-            Some(Request::Append { ticket, records, checkpoint: false })
+    /// Takes the append out of a turn's work, if there is one and it is no part of a checkpoint.
+    fn only_append(&self, work: &mut Vec<Work>) -> Option<Request> {
+        let is_append = |work: &Work| matches!(work, Work::Append { .. });
+        let place = work.iter().position(is_append)?;
+        if work[place + 1..].iter().any(is_append) {
+            return None;
         }
-        other => {
-            work.insert(place, other);
-            None
+        match work.remove(place) {
+            Work::Append { ticket, records, checkpoint: false } => {
+                Some(Request::Append { core: self.place, ticket, records, checkpoint: false })
+            }
+            other => {
+                work.insert(place, other);
+                None
+            }
         }
     }
 }

@@ -1,14 +1,16 @@
-//! Where jobs on the table run: in the driver's thread when they are short, on a thread of their own when they may take long.
+//! Where jobs on a core's table run: in its driver's thread when they are short, on a thread of their own when they may take long.
 //!
 //! The engine `memory` never takes long. `disk` may: a large entry, a range, or any job while a flush or a compaction holds
 //! the tree. A few small jobs with nothing of that going on are run at once, which saves two changes of threads; so are reads
 //! of what is in memory, whatever goes on.
-//! Flushes run on a third thread and compactions on a fourth, beside the jobs: no flush waits for a compaction.
+//! Flushes of all cores run on one thread more and compactions on another ([`Beside`]), beside the jobs: no flush waits for a
+//! compaction.
 //!
-//! What is not flushed is in memory, twice at most: what is being written, and what is being flushed. When both are full the
-//! engine's thread waits for the flush, and with it whoever waits for an answer; the driver goes on.
+//! What is not flushed is in memory, twice at most: what is being written, and what is being flushed, of all cores together. When
+//! both are full the engine's threads wait for the flush, and with them whoever waits for an answer; the drivers go on.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -19,12 +21,12 @@ use node::{Done, Executor, Job, Ran};
 use storage::{EngineError, Kind};
 
 use crate::Failure;
-use crate::inbox::{Inbox, Message, thread};
+use crate::inbox::{Inboxes, Message, thread};
 use crate::journal::Seldom;
 use crate::log::Requests;
 
-/// The table is flushed when it holds this much that is not: enough that a flush is one long write, and most rows that are
-/// written again and again are flushed once; little enough beside the memory of any machine, at twice as much.
+/// The tables are flushed when they hold this much together that is not: enough that a flush is one long write, and most rows
+/// that are written again and again are flushed once; little enough beside the memory of any machine, at twice as much.
 const UNFLUSHED_BYTES_MAX: u64 = 64 << 20;
 /// So much is flushed after a while, however little is written: space of what was removed comes back, and a start is short.
 const UNFLUSHED_BYTES_AGED: u64 = 1 << 20;
@@ -37,7 +39,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// More reads than this do not run in the driver's thread.
 const HERE_READS_MAX: usize = 64;
 
-/// Takes jobs.
+/// Takes the jobs of one core.
 pub(crate) struct Engine {
     runner: Arc<Mutex<Runner>>,
     busy: Arc<AtomicUsize>,
@@ -47,25 +49,22 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// For this executor; completions that come later go to `inbox`.
-    pub fn new(executor: Executor, kind: Kind, inbox: Arc<Inbox>, log: Requests) -> Engine {
-        let busy = Arc::new(AtomicUsize::new(0));
-        let start_background = |name| background(name, inbox.clone(), busy.clone());
+    /// For the executor of a core; completions that come later go to its inbox.
+    pub fn new(core: usize, executor: Executor, kind: Kind, inboxes: &Inboxes, beside: Beside) -> Engine {
+        let busy = beside.busy.clone();
         let runner = Runner {
+            core,
+            cores: inboxes.count(),
             executor,
-            flushes: start_background("flush"),
-            compactions: start_background("compaction"),
-            busy: busy.clone(),
-            log,
-            asked: false,
+            beside,
+            unflushed: 0,
             on_disk: kind == Kind::Disk,
             flushed_at: Instant::now(),
-            flushing: Arc::default(),
             tidying: Tidying::default(),
             memory_bytes_max: UNFLUSHED_BYTES_MAX,
         };
         let runner = Arc::new(Mutex::new(runner));
-        let thread = (kind == Kind::Disk).then(|| start(runner.clone(), inbox));
+        let thread = (kind == Kind::Disk).then(|| start(runner.clone(), inboxes, core));
         Engine { runner, busy, thread, outstanding: 0 }
     }
 
@@ -78,7 +77,7 @@ impl Engine {
                 let _ = thread.send(jobs);
                 Ok(Vec::new())
             }
-            _ => self.runner().run(jobs).map_err(fatal),
+            _ => self.runner().run(jobs, false).map_err(fatal),
         }
     }
 
@@ -125,20 +124,47 @@ fn are_short(jobs: &[Job]) -> bool {
     bytes <= HERE_BYTES_MAX && reads <= HERE_READS_MAX
 }
 
-/// Runs jobs one after the other.
-pub(crate) struct Runner {
-    executor: Executor,
+/// What the engines of all cores share: the threads beside them, and what is not flushed.
+#[derive(Clone)]
+pub(crate) struct Beside {
     flushes: Sender<Background>,
     compactions: Sender<Background>,
     /// Flushes and compactions that are under way or wait.
     busy: Arc<AtomicUsize>,
+    /// Bytes of all tables that are not flushed.
+    unflushed: Arc<AtomicU64>,
+    flushing: Arc<Flushing>,
     log: Requests,
-    /// A checkpoint was asked for, and its flush did not come yet.
-    asked: bool,
+}
+
+impl Beside {
+    /// Starts the threads. Completions go to the core whose table it was.
+    pub fn start(inboxes: &Inboxes, log: Requests) -> Beside {
+        let busy = Arc::new(AtomicUsize::new(0));
+        let thread = |name| background(name, inboxes.clone(), busy.clone());
+        let (flushes, compactions) = (thread("flush"), thread("compaction"));
+        Beside { flushes, compactions, busy, unflushed: Arc::default(), flushing: Arc::default(), log }
+    }
+
+    fn run(&self, thread: &Sender<Background>, core: usize, work: Work) {
+        self.busy.fetch_add(1, Ordering::AcqRel);
+        // The thread ends only after a failure, which the first inbox has then.
+        let _ = thread.send(Background { core, work });
+    }
+}
+
+/// Runs the jobs of one core, one after the other.
+pub(crate) struct Runner {
+    core: usize,
+    /// How many there are.
+    cores: usize,
+    executor: Executor,
+    beside: Beside,
+    /// What of [`Beside::unflushed`] is this table's.
+    unflushed: u64,
     /// A flush writes only what is new, so that it is worth it after a while, and what is flushed needs no memory.
     on_disk: bool,
     flushed_at: Instant,
-    flushing: Arc<Flushing>,
     tidying: Tidying,
     /// Of one of the two memories.
     memory_bytes_max: u64,
@@ -147,28 +173,44 @@ pub(crate) struct Runner {
 /// Flushes that are under way or wait.
 #[derive(Default)]
 struct Flushing {
-    count: Mutex<usize>,
+    flushes: Mutex<Flushes>,
     ended: Condvar,
 }
 
+#[derive(Default)]
+struct Flushes {
+    count: usize,
+    /// A checkpoint was asked for, and the flushes of these cores did not come yet.
+    awaited: BTreeSet<usize>,
+}
+
 impl Flushing {
-    fn begin(self: &Arc<Flushing>) -> Begun {
-        *self.count() += 1;
+    /// A core's flush begins.
+    fn begin(self: &Arc<Flushing>, core: usize) -> Begun {
+        let mut flushes = self.flushes();
+        flushes.count += 1;
+        flushes.awaited.remove(&core);
         Begun(self.clone())
     }
 
-    fn is_under_way(&self) -> bool {
-        *self.count() > 0
+    /// Whether a checkpoint is to be asked for, with so many cores: none is on its way. It is from then on.
+    fn asks(&self, cores: usize) -> bool {
+        let mut flushes = self.flushes();
+        let asks = flushes.count == 0 && flushes.awaited.is_empty();
+        if asks {
+            flushes.awaited = (0..cores).collect();
+        }
+        asks
     }
 
-    /// Until none is, whether they went well or not.
+    /// Until none is under way, whether they went well or not.
     fn wait(&self) {
-        let waited = self.ended.wait_while(self.count(), |count| *count > 0);
+        let waited = self.ended.wait_while(self.flushes(), |flushes| flushes.count > 0);
         drop(waited.expect("no holder of the count panics"));
     }
 
-    fn count(&self) -> MutexGuard<'_, usize> {
-        self.count.lock().expect("no holder of the count panics")
+    fn flushes(&self) -> MutexGuard<'_, Flushes> {
+        self.flushes.lock().expect("no holder of the count panics")
     }
 }
 
@@ -177,12 +219,12 @@ struct Begun(Arc<Flushing>);
 
 impl Drop for Begun {
     fn drop(&mut self) {
-        *self.0.count() -= 1;
+        self.0.flushes().count -= 1;
         self.0.ended.notify_all();
     }
 }
 
-/// At most one compaction is under way or waits; after one that failed there is a pause.
+/// At most one compaction is under way or waits; after one that failed there is a pause. The first core sees to it.
 #[derive(Default)]
 struct Tidying {
     under_way: Arc<AtomicBool>,
@@ -205,28 +247,33 @@ impl Tidying {
     }
 }
 
-type Background = Box<dyn FnOnce() -> Result<Option<Done>, EngineError> + Send>;
+type Work = Box<dyn FnOnce() -> Result<Option<Done>, EngineError> + Send>;
+
+/// Long work for a core.
+struct Background {
+    core: usize,
+    work: Work,
+}
 
 impl Runner {
-    fn run(&mut self, jobs: Vec<Job>) -> Result<Vec<Done>, EngineError> {
+    /// Runs jobs. `may_wait`: for memory, when there is too much that is not flushed.
+    fn run(&mut self, jobs: Vec<Job>, may_wait: bool) -> Result<Vec<Done>, EngineError> {
         let mut all = Vec::with_capacity(jobs.len());
         for job in jobs {
-            if matches!(job, Job::Apply { .. } | Job::InstallChunk { .. }) {
+            if may_wait && matches!(job, Job::Apply { .. } | Job::InstallChunk { .. }) {
                 self.wait_for_room();
             }
             match self.executor.run(job)? {
                 Ran::Done(done) => all.push(done),
                 Ran::Later(flush) => {
-                    (self.asked, self.flushed_at) = (false, Instant::now());
-                    let begun = self.flushing.begin();
-                    self.beside(
-                        &self.flushes,
-                        Box::new(move || {
-                            let flushed = flush().map(Some);
-                            drop(begun);
-                            flushed
-                        }),
-                    );
+                    self.flushed_at = Instant::now();
+                    let begun = self.beside.flushing.begin(self.core);
+                    let flush = move || {
+                        let flushed = flush().map(Some);
+                        drop(begun);
+                        flushed
+                    };
+                    self.beside.run(&self.beside.flushes, self.core, Box::new(flush));
                 }
             }
         }
@@ -234,81 +281,80 @@ impl Runner {
         Ok(all)
     }
 
-    /// Waits for the flush that is under way when what it writes and what came since are as much as may be. Never in the
-    /// driver's thread: no write runs there while a flush is under way.
-    fn wait_for_room(&self) {
-        if self.on_disk && self.executor.table().bytes_unflushed() >= 2 * self.memory_bytes_max {
-            self.flushing.wait();
+    /// Waits for the flushes that are under way when what they write and what came since are as much as may be.
+    fn wait_for_room(&mut self) {
+        if self.on_disk && self.bytes_unflushed() >= 2 * self.memory_bytes_max {
+            self.beside.flushing.wait();
         }
     }
 
-    fn beside(&self, thread: &Sender<Background>, work: Background) {
-        self.busy.fetch_add(1, Ordering::AcqRel);
-        // The thread ends only after a failure, which the inbox has then.
-        let _ = thread.send(work);
+    /// Of all tables, this one as it is now.
+    fn bytes_unflushed(&mut self) -> u64 {
+        let own = self.executor.table().bytes_unflushed();
+        let more = own.wrapping_sub(std::mem::replace(&mut self.unflushed, own));
+        self.beside.unflushed.fetch_add(more, Ordering::AcqRel).wrapping_add(more)
     }
 
     fn maintain(&mut self) {
         if let Some(free) = self.executor.table_mut().let_go() {
-            self.beside(&self.flushes, Box::new(move || free().map(|()| None)));
+            let free = move || free().map(|()| None);
+            self.beside.run(&self.beside.flushes, self.core, Box::new(free));
         }
-        if self.tidying.may_begin()
+        if self.core == 0
+            && self.tidying.may_begin()
             && let Some(step) = self.executor.table().maintain()
         {
             self.tidying.under_way.store(true, Ordering::Release);
             let (under_way, failed) = (self.tidying.under_way.clone(), self.tidying.failed.clone());
-            self.beside(
-                &self.compactions,
-                Box::new(move || {
-                    let tidied = step();
-                    failed.store(tidied.is_err(), Ordering::Release);
-                    under_way.store(false, Ordering::Release);
-                    tidied.map(|()| None)
-                }),
-            );
+            let step = move || {
+                let tidied = step();
+                failed.store(tidied.is_err(), Ordering::Release);
+                under_way.store(false, Ordering::Release);
+                tidied.map(|()| None)
+            };
+            self.beside.run(&self.beside.compactions, self.core, Box::new(step));
         }
-        let unflushed = self.executor.table().bytes_unflushed();
+        let unflushed = self.bytes_unflushed();
         let is_old = || unflushed >= UNFLUSHED_BYTES_AGED && self.flushed_at.elapsed() >= UNFLUSHED_AGE;
-        let is_due = !self.asked && !self.flushing.is_under_way();
-        if is_due && (unflushed >= self.memory_bytes_max || self.on_disk && is_old()) {
-            self.asked = true;
-            self.log.ask(Request::CheckpointNow);
+        let is_much = unflushed >= self.memory_bytes_max || self.on_disk && is_old();
+        if is_much && self.beside.flushing.asks(self.cores) {
+            self.beside.log.ask(Request::CheckpointNow);
         }
     }
 }
 
-fn start(runner: Arc<Mutex<Runner>>, inbox: Arc<Inbox>) -> Sender<Vec<Job>> {
+fn start(runner: Arc<Mutex<Runner>>, inboxes: &Inboxes, core: usize) -> Sender<Vec<Job>> {
     let (sender, receiver): (Sender<Vec<Job>>, Receiver<Vec<Job>>) = channel();
-    let owner = inbox.clone();
+    let (inbox, first) = (inboxes.of(core).clone(), inboxes.first().clone());
     let run = move || {
         while let Ok(jobs) = receiver.recv() {
-            let ran = runner.lock().expect("a panic of the engine ends the process").run(jobs);
+            let ran = runner.lock().expect("a panic of the engine ends the process").run(jobs, true);
             match ran {
                 Ok(done) => inbox.push(Message::Done(done)),
-                Err(error) => return inbox.push(Message::Fatal(fatal(error))),
+                Err(error) => return first.push(Message::Fatal(fatal(error))),
             }
         }
     };
-    thread(&owner, "engine", run);
+    thread(inboxes.first(), "engine", run);
     sender
 }
 
-fn background(name: &'static str, inbox: Arc<Inbox>, busy: Arc<AtomicUsize>) -> Sender<Background> {
+fn background(name: &'static str, inboxes: Inboxes, busy: Arc<AtomicUsize>) -> Sender<Background> {
     let (sender, receiver): (Sender<Background>, Receiver<Background>) = channel();
-    let owner = inbox.clone();
+    let first = inboxes.first().clone();
     let run = move || {
-        while let Ok(work) = receiver.recv() {
+        while let Ok(Background { core, work }) = receiver.recv() {
             let ended = work();
             busy.fetch_sub(1, Ordering::AcqRel);
             match ended {
-                Ok(Some(done)) => inbox.input(node::Input::Done(done)),
+                Ok(Some(done)) => inboxes.of(core).input(node::Input::Done(done)),
                 Ok(None) => {}
                 Err(error) if error.may_pass() => tracing::warn!(%error, "a compaction waits"),
-                Err(error) => return inbox.push(Message::Fatal(fatal(error))),
+                Err(error) => return inboxes.first().push(Message::Fatal(fatal(error))),
             }
         }
     };
-    thread(&owner, name, run);
+    thread(&first, name, run);
     sender
 }
 

@@ -1,6 +1,5 @@
 //! What the dialects see of a node: the waist.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use kv::cluster::{Cluster, Location, Status};
@@ -9,12 +8,13 @@ use node::gather::{Gather, Split, split};
 use node::route::ShardMap;
 use tokio::sync::watch;
 
-use crate::inbox::{Inbox, Message, Sink};
+use crate::inbox::{Inboxes, Sink};
 use crate::outbox;
+use crate::view::View;
 
 /// A node, to those who ask it.
 pub(crate) struct Handle {
-    inbox: Arc<Inbox>,
+    inboxes: Inboxes,
     map: ShardMap,
     view: Arc<View>,
     membership: Membership,
@@ -27,36 +27,27 @@ pub(crate) struct Membership {
     pub waits: String,
 }
 
-/// What the driver shows of itself after its turns.
-#[derive(Default)]
-pub(crate) struct View {
-    pub status: Mutex<Status>,
-    pub clock: AtomicU64,
-}
-
 impl Handle {
-    pub fn new(inbox: Arc<Inbox>, map: ShardMap, view: Arc<View>, membership: Membership) -> Handle {
-        Handle { inbox, map, view, membership }
+    pub fn new(inboxes: Inboxes, map: ShardMap, view: Arc<View>, membership: Membership) -> Handle {
+        Handle { inboxes, map, view, membership }
     }
 
     /// The version clock, in microseconds since 1970.
     pub fn clock(&self) -> u64 {
-        self.view.clock.load(Ordering::Relaxed)
+        self.view.clock()
     }
 
     fn ask(&self, request: Request, charge: &Charge, answer: Sink) {
         tracing::trace!("a request is to be split");
         match split(&self.map, request, charge) {
             Err(error) => answer(Err(error)),
-            Ok(Split::One(part)) => {
-                self.inbox.push(Message::Ask { core: outbox::here(), part, sink: answer })
-            }
+            Ok(Split::One(part)) => self.inboxes.ask(outbox::here(), part, answer),
             Ok(Split::Several(parts, gather)) => {
                 let gathering = Arc::new(Mutex::new((gather, Some(answer))));
                 for (index, part) in parts.into_iter().enumerate() {
                     let gathering = gathering.clone();
                     let sink = Box::new(move |result| put(&gathering, index, result));
-                    self.inbox.push(Message::Ask { core: outbox::here(), part, sink });
+                    self.inboxes.ask(outbox::here(), part, sink);
                 }
             }
         }
@@ -88,7 +79,7 @@ impl Cluster for Handle {
     }
 
     fn status(&self) -> Status {
-        self.view.status.lock().expect("no holder of the status panics").clone()
+        self.view.status()
     }
 
     fn locate(&self, key: &Key) -> Location {

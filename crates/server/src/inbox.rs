@@ -1,10 +1,12 @@
-//! The inbox of a driver: everything that happens outside it arrives here, from any thread.
+//! The inboxes of the drivers: everything that happens outside one arrives in its inbox, from any thread.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 
 use kv::{Error, Reply};
+use node::cores::Deal;
 use node::{Input, Part};
 use tokio::sync::Notify;
 
@@ -12,6 +14,12 @@ use crate::Failure;
 
 /// So many messages may wait for one turn before requests are refused: a turn must stay short.
 const ASKS_MAX: usize = 16_384;
+/// A turn takes this part of the requests that are open or wait. Clients that were answered together ask together, and if a turn
+/// took all of them, clients, connections, driver, log and other nodes would each wait for the one whose turn it is. So the
+/// first are on their way through the log, and answered, while the others are read and decided.
+const ASKS_SHARE: usize = 4;
+/// So many it takes in any case: fewer are not worth a turn of their own.
+const ASKS_MIN: usize = 16;
 
 /// Takes the result of one part of a request.
 pub(crate) type Sink = Box<dyn FnOnce(Result<Reply, Error>) + Send>;
@@ -24,10 +32,65 @@ pub(crate) enum Message {
     Ask { core: usize, part: Part, sink: Sink },
     /// The engine's thread has run one batch of jobs.
     Done(Vec<node::Done>),
-    /// The log has written what was queued, and takes nothing any more.
+    /// The log has written what was queued, and takes nothing any more. To the first core.
     LogEnded,
-    /// The process must end: what went wrong.
+    /// A core's part of a checkpoint has ended. To the first core.
+    CheckpointEnded { core: usize },
+    /// The shards of a core are whole again. To the first core.
+    Rejoined { core: usize },
+    /// The process must end: what went wrong. To the first core.
     Fatal(Failure),
+}
+
+/// The inboxes of all cores.
+#[derive(Clone)]
+pub(crate) struct Inboxes {
+    deal: Deal,
+    cores: Arc<[Arc<Inbox>]>,
+}
+
+impl Inboxes {
+    /// One a core that has shards.
+    pub fn new(deal: Deal) -> Inboxes {
+        Inboxes { deal, cores: (0..deal.cores()).map(|_| Arc::default()).collect() }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.cores.len()
+    }
+
+    /// That of a core.
+    pub fn of(&self, core: usize) -> &Arc<Inbox> {
+        &self.cores[core]
+    }
+
+    /// That of the first core, which ends the node.
+    pub fn first(&self) -> &Arc<Inbox> {
+        self.of(0)
+    }
+
+    /// A client asks for a part over a connection of the core `asks`.
+    pub fn ask(&self, asks: usize, part: Part, sink: Sink) {
+        self.of(self.deal.core_of(part.shard)).push(Message::Ask { core: asks, part, sink });
+    }
+
+    /// Adds an input where it belongs: with one core, or with each.
+    pub fn input(&self, input: Input) {
+        input.deal(&self.deal, &mut |core, input| self.of(core).input(input));
+    }
+
+    /// Adds several at once.
+    pub fn extend(&self, inputs: impl IntoIterator<Item = Input>) {
+        if let [only] = &*self.cores {
+            return only.extend(inputs);
+        }
+        let mut dealt: Vec<Vec<Input>> = self.cores.iter().map(|_| Vec::new()).collect();
+        for input in inputs {
+            input.deal(&self.deal, &mut |core, input| dealt[core].push(input));
+        }
+        self.cores.iter().zip(dealt).for_each(|(inbox, inputs)| inbox.extend(inputs));
+    }
 }
 
 /// Starts a thread that the node cannot do without: should it panic, the node ends.
@@ -53,7 +116,10 @@ pub(crate) struct Inbox {
 
 #[derive(Default)]
 struct Queue {
-    messages: Vec<Message>,
+    /// What clients ask.
+    asks: VecDeque<Message>,
+    /// All else that happens.
+    others: Vec<Message>,
     is_closed: bool,
 }
 
@@ -66,11 +132,15 @@ impl Inbox {
                 Message::Ask { sink, .. } if queue.is_closed => {
                     Some((sink, "this node is stopping: ask another one"))
                 }
-                Message::Ask { sink, .. } if queue.messages.len() >= ASKS_MAX => {
+                Message::Ask { sink, .. } if queue.asks.len() >= ASKS_MAX => {
                     Some((sink, "this node is overloaded: send fewer requests at once"))
                 }
-                message => {
-                    queue.messages.push(message);
+                ask @ Message::Ask { .. } => {
+                    queue.asks.push_back(ask);
+                    None
+                }
+                other => {
+                    queue.others.push(other);
                     None
                 }
             }
@@ -84,9 +154,9 @@ impl Inbox {
     /// Adds several inputs at once.
     pub fn extend(&self, inputs: impl IntoIterator<Item = Input>) {
         let mut queue = self.queue();
-        let before = queue.messages.len();
-        queue.messages.extend(inputs.into_iter().map(Message::Input));
-        let has_more = queue.messages.len() > before;
+        let before = queue.others.len();
+        queue.others.extend(inputs.into_iter().map(Message::Input));
+        let has_more = queue.others.len() > before;
         drop(queue);
         if has_more {
             self.notify.notify_one();
@@ -98,9 +168,17 @@ impl Inbox {
         self.push(Message::Input(input));
     }
 
-    /// Moves all messages out.
-    pub fn take(&self, into: &mut Vec<Message>) {
-        std::mem::swap(&mut self.queue().messages, into);
+    /// Moves messages out: what happened, and of what clients ask a share (see [`ASKS_SHARE`]) when so many requests are open
+    /// already. What is left makes the next [`Inbox::wait`] a short one.
+    pub fn take(&self, into: &mut Vec<Message>, open: usize) {
+        let mut queue = self.queue();
+        into.append(&mut queue.others);
+        let count = queue.asks.len();
+        let share = ((open + count) / ASKS_SHARE).max(ASKS_MIN).min(count);
+        into.extend(queue.asks.drain(..share));
+        if share < count {
+            self.notify.notify_one();
+        }
     }
 
     /// Nobody reads it any more: what was asked is answered by being dropped, and what will be asked is refused.
@@ -108,7 +186,7 @@ impl Inbox {
         let left = {
             let mut queue = self.queue();
             queue.is_closed = true;
-            std::mem::take(&mut queue.messages)
+            std::mem::take(&mut queue.asks)
         };
         drop(left);
     }
@@ -120,5 +198,45 @@ impl Inbox {
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().expect("no holder of the inbox panics")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use kv::{Op, ShardId};
+
+    use super::*;
+
+    fn ask() -> Message {
+        let op = Op::Get { key: Bytes::from_static(b"k"), at: None };
+        let (level, id, charge) = Default::default();
+        let part = Part { shard: ShardId(1), op, level, id, timeout_micros: 1_000_000, charge };
+        Message::Ask { core: 0, part, sink: Box::new(|_| {}) }
+    }
+
+    /// How many asks and other messages come out.
+    fn taken(inbox: &Inbox, open: usize) -> (usize, usize) {
+        let mut messages = Vec::new();
+        inbox.take(&mut messages, open);
+        let asks = messages.iter().filter(|message| matches!(message, Message::Ask { .. })).count();
+        (asks, messages.len() - asks)
+    }
+
+    #[tokio::test]
+    async fn turn_takes_a_share_of_what_is_asked_and_all_else() {
+        let inbox = Inbox::default();
+        (0..100).for_each(|_| inbox.push(ask()));
+        inbox.input(Input::Checkpoint);
+        inbox.wait().await;
+        assert_eq!(taken(&inbox, 0), (25, 1));
+        let mut left = 75;
+        while left > 0 {
+            // Nothing else came, and there is more to do.
+            inbox.wait().await;
+            let (asks, others) = taken(&inbox, 100 - left);
+            assert_eq!((asks, others), (25.min(left), 0));
+            left -= asks;
+        }
     }
 }

@@ -1,16 +1,19 @@
 //! A node's threads, sockets, files and clock.
 //!
-//! [`run`] opens the data folder, recovers, and then does what the driver ([`node::Driver`]) hands out. It decides no
-//! order: everything that happens is put into one inbox, and the driver's turns take it from there.
+//! [`run`] opens the data folder, recovers, and then does what the drivers ([`node::Driver`]) hand out. It decides no
+//! order: everything that happens is put into the inbox of a core, and the turns of its driver take it from there.
 //!
 //! ```text
-//!   clients ──▶ a dialect       ──▶ handle ──┐            ┌──▶ log thread      one write, one fdatasync
-//!   nodes  ◀──▶ transport ──────────────────▶ inbox ─▶ core ──▶ engine thread  (engine `disk`, whatever may take long)
-//!   clock ───────────────────────────────────┘            └──▶ background      flushes, compactions
+//!                                          a core:
+//!   clients ──▶ a dialect       ──▶ handle ──┐            ┌──▶ engine thread   (engine `disk`, whatever may take long)
+//!   nodes  ◀──▶ transport ──────────────────▶ inbox ─▶ core ──▶ log thread      one write, one fdatasync   ┐ one for all
+//!   clock ───────────────────────────────────┘            └──▶ background      flushes, compactions       ┘ cores
 //! ```
 //!
-//! The core, its connections and the transport share one current-thread runtime, so a request on one of its connections
-//! crosses no thread on the way to the driver. With more than one core the others serve connections only.
+//! A core, its connections and its driver share one current-thread runtime, so a request on one of its connections for one of
+//! its shards crosses no thread on the way. What is for a shard of another core goes into that core's inbox, and the answer
+//! comes back by the outbox of the core that asked. The transport is the first core's. Cores beyond the number of shards
+//! serve connections only.
 //!
 //! # Caveats
 //!
@@ -32,8 +35,10 @@ mod listen;
 mod log;
 mod outbox;
 mod run;
+mod thread;
 mod time;
 mod transport;
+mod view;
 
 pub use config::{Config, Stderr};
 pub use failure::Failure;

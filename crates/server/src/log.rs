@@ -1,10 +1,10 @@
 //! The log's thread: it gives the owner of the log all that queued while it was busy, which is one write and one sync, and carries
 //! out what follows. What that is, [`node::log`] decides.
 //!
-//! While little happens, the driver's own thread does it ([`Requests::append_here`]): a sync costs less than waking another thread
+//! While little happens, a driver's own thread does it ([`Requests::append_here`]): a sync costs less than waking another thread
 //! and being woken by it, and nothing else waits for the driver meanwhile. Whoever does it holds the keeper, so appends keep
-//! their order: the thread takes what is queued only when it holds the keeper, and the driver appends only when nothing is
-//! queued.
+//! their order: the thread takes what is queued only when it holds the keeper, and a driver appends only when nothing is
+//! queued. What follows comes into the inboxes of all cores while the keeper is held, whoever appended.
 
 use std::io;
 use std::path::Path;
@@ -16,7 +16,7 @@ use replication::Instant;
 use wal::{Disk, FileDisk, Log, Nowhere, OpenError, Position, Record};
 
 use crate::Failure;
-use crate::inbox::{Inbox, Message, thread};
+use crate::inbox::{Inboxes, Message, thread};
 use crate::time::now;
 
 /// Asks for what the log is to do.
@@ -47,8 +47,8 @@ impl Requests {
     }
 
     /// Appends and syncs in this thread if the log has nothing else to do, else asks its thread. Either way what follows comes
-    /// into the inbox, in the order in which it happened.
-    pub fn append_here(&self, request: Request, inbox: &Inbox) -> Result<(), Failure> {
+    /// into the inboxes, in the order in which it happened.
+    pub fn append_here(&self, request: Request, inboxes: &Inboxes) -> Result<(), Failure> {
         let mut keeper = match self.0.keeper.try_lock() {
             Ok(keeper) => keeper,
             Err(TryLockError::WouldBlock) => {
@@ -63,7 +63,7 @@ impl Requests {
             return Ok(());
         };
         keeper.owner.take(request);
-        keeper.turn(inbox)?;
+        keeper.turn(inboxes)?;
         if keeper.owner.due() != keeper.awaited {
             self.0.disk_woke();
         }
@@ -84,14 +84,14 @@ impl Shared {
     }
 
     /// The thread: until the owner has finished.
-    fn run(&self, inbox: &Inbox) -> Result<(), Failure> {
+    fn run(&self, inboxes: &Inboxes) -> Result<(), Failure> {
         loop {
             let patience = {
                 let mut held = self.keeper.lock().expect(PANICKED);
                 let keeper = held.as_mut().expect("it is there until this thread ends");
                 let Queue { requests, .. } = std::mem::take(&mut *self.queue());
                 requests.into_iter().for_each(|request| keeper.owner.take(request));
-                keeper.turn(inbox)?;
+                keeper.turn(inboxes)?;
                 if keeper.owner.is_finished() {
                     *held = None;
                     return Ok(());
@@ -161,17 +161,17 @@ impl OpenLog {
 
     /// Starts the thread, which ends with [`Message::LogEnded`] when its owner has [finished](Request::Finish). `begins` is
     /// called before the first word that something is durable.
-    pub fn start(self, inbox: Arc<Inbox>, begins: Begins, settings: Settings) {
+    pub fn start(self, inboxes: &Inboxes, begins: Begins, settings: Settings) {
         let OpenLog { log, disk, requests: Requests(shared) } = self;
-        let owner = Owner::new(log, settings, now().instant);
+        let owner = Owner::new(log, settings, inboxes.count(), now().instant);
         let keeper = Keeper { owner, disk, begins: Some(begins), awaited: None };
         *shared.keeper.lock().expect(PANICKED) = Some(keeper);
-        let to = inbox.clone();
+        let to = inboxes.clone();
         let run = move || {
             let ended = shared.run(&to);
-            to.push(ended.map_or_else(Message::Fatal, |()| Message::LogEnded));
+            to.first().push(ended.map_or_else(Message::Fatal, |()| Message::LogEnded));
         };
-        thread(&inbox, "log", run);
+        thread(inboxes.first(), "log", run);
     }
 }
 
@@ -189,15 +189,15 @@ struct Keeper {
 }
 
 impl Keeper {
-    /// A turn. What the driver is given comes into the inbox while this is held, so nothing overtakes what happened before.
-    fn turn(&mut self, inbox: &Inbox) -> Result<(), Failure> {
+    /// A turn. What drivers are given comes into their inboxes while this is held, so nothing overtakes what happened before.
+    fn turn(&mut self, inboxes: &Inboxes) -> Result<(), Failure> {
         let report = self.owner.turn(&mut *self.disk, now().instant);
         let report = report.map_err(|fatal| Failure::Failed(fatal.to_string()))?;
         if let Some(begins) = self.begins.take_if(|_| report.begun) {
             begins().map_err(|error| Failure::Failed(error.to_string()))?;
         }
         self.note(&report);
-        inbox.extend(report.inputs());
+        (0..inboxes.count()).for_each(|core| inboxes.of(core).extend(report.inputs(core)));
         Ok(())
     }
 
@@ -226,13 +226,20 @@ mod tests {
     use super::*;
     use bytes::Bytes;
     use node::Input;
+    use node::cores::Deal;
+
+    use crate::inbox::Inbox;
+
+    fn inboxes(cores: usize) -> Inboxes {
+        Inboxes::new(Deal::new(cores, 1, cores))
+    }
 
     /// Waits for a message that is looked for.
     async fn until(inbox: &Inbox, is: impl Fn(&Message) -> bool) {
         let come = async {
             let mut messages = Vec::new();
             loop {
-                inbox.take(&mut messages);
+                inbox.take(&mut messages, 0);
                 if messages.drain(..).any(|message| is(&message)) {
                     return;
                 }
@@ -246,22 +253,23 @@ mod tests {
     async fn log_that_finishes_has_written_what_was_queued_before_it_ends() {
         let folder = tempfile::tempdir().unwrap();
         let log = open(Some(folder.path()), 1, &mut |_| Ok(())).unwrap();
-        let (requests, inbox) = (log.requests(), Arc::new(Inbox::default()));
+        let (requests, inboxes) = (log.requests(), inboxes(1));
+        let inbox = inboxes.first();
         let begun = Arc::new(AtomicBool::new(false));
         let begins = begun.clone();
         let begins = move || {
             begins.store(true, Ordering::SeqCst);
             Ok(())
         };
-        log.start(inbox.clone(), Box::new(begins), Settings::default());
+        log.start(&inboxes, Box::new(begins), Settings::default());
         // More than the first segment holds: the rest waits for one to be made.
         let body = Bytes::from(vec![7; 6 << 20]);
         for ticket in 1..=5 {
             let records = vec![Record { stream: 1, kind: 1, body: body.clone() }];
-            requests.ask(Request::Append { ticket, records, checkpoint: false });
+            requests.ask(Request::Append { core: 0, ticket, records, checkpoint: false });
         }
         requests.ask(Request::Finish);
-        until(&inbox, |message| matches!(message, Message::LogEnded)).await;
+        until(inbox, |message| matches!(message, Message::LogEnded)).await;
         assert!(begun.load(Ordering::SeqCst));
         let mut found = 0;
         let count = &mut |_| {
@@ -274,13 +282,13 @@ mod tests {
 
     fn append(ticket: u64) -> Request {
         let records = vec![Record { stream: 1, kind: 1, body: Bytes::from_static(b"record") }];
-        Request::Append { ticket, records, checkpoint: false }
+        Request::Append { core: 0, ticket, records, checkpoint: false }
     }
 
     /// What has become durable.
     fn tickets(inbox: &Inbox) -> Vec<u64> {
         let mut messages = Vec::new();
-        inbox.take(&mut messages);
+        inbox.take(&mut messages, 0);
         let ticket = |message| match message {
             Message::Input(Input::Durable { ticket }) => Some(ticket),
             _ => None,
@@ -292,25 +300,26 @@ mod tests {
     async fn append_here_keeps_the_order_of_appends_and_of_what_follows() {
         let folder = tempfile::tempdir().unwrap();
         let log = open(Some(folder.path()), 1, &mut |_| Ok(())).unwrap();
-        let (requests, inbox) = (log.requests(), Arc::new(Inbox::default()));
-        log.start(inbox.clone(), Box::new(|| Ok(())), Settings::default());
+        let (requests, inboxes) = (log.requests(), inboxes(1));
+        let inbox = inboxes.first();
+        log.start(&inboxes, Box::new(|| Ok(())), Settings::default());
         let mut durable = Vec::new();
         for ticket in 1..=400 {
             // Some go to the thread, which may be busy with them when the next one comes.
             match ticket % 3 {
                 0 => requests.ask(append(ticket)),
-                _ => requests.append_here(append(ticket), &inbox).unwrap(),
+                _ => requests.append_here(append(ticket), &inboxes).unwrap(),
             }
-            durable.extend(tickets(&inbox));
+            durable.extend(tickets(inbox));
         }
         while durable.last() != Some(&400) {
             inbox.wait().await;
-            durable.extend(tickets(&inbox));
+            durable.extend(tickets(inbox));
         }
         assert!(durable.is_sorted(), "what is durable rises: {durable:?}");
         requests.ask(Request::Finish);
-        until(&inbox, |message| matches!(message, Message::LogEnded)).await;
-        requests.append_here(append(401), &inbox).unwrap();
+        until(inbox, |message| matches!(message, Message::LogEnded)).await;
+        requests.append_here(append(401), &inboxes).unwrap();
         let mut found = 0;
         let count = &mut |_| {
             found += 1;
@@ -321,14 +330,56 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn appends_of_two_threads_are_each_durable_to_their_core_in_their_order() {
+        const APPENDS: u64 = 300;
+        let folder = tempfile::tempdir().unwrap();
+        let log = open(Some(folder.path()), 1, &mut |_| Ok(())).unwrap();
+        let (requests, inboxes) = (log.requests(), inboxes(2));
+        log.start(&inboxes, Box::new(|| Ok(())), Settings::default());
+        let append = |core: usize| {
+            let (requests, inboxes) = (&requests, &inboxes);
+            move || {
+                for ticket in 1..=APPENDS {
+                    let records = vec![Record { stream: 1, kind: 1, body: Bytes::from_static(b"record") }];
+                    let request = Request::Append { core, ticket, records, checkpoint: false };
+                    match ticket % 3 {
+                        0 => requests.ask(request),
+                        _ => requests.append_here(request, inboxes).unwrap(),
+                    }
+                }
+            }
+        };
+        std::thread::scope(|scope| (0..2).for_each(|core| drop(scope.spawn(append(core)))));
+        for core in 0..2 {
+            let mut durable = Vec::new();
+            durable.extend(tickets(inboxes.of(core)));
+            while durable.last() != Some(&APPENDS) {
+                inboxes.of(core).wait().await;
+                durable.extend(tickets(inboxes.of(core)));
+            }
+            assert!(durable.is_sorted(), "what is durable rises: {durable:?}");
+        }
+        requests.ask(Request::Finish);
+        until(inboxes.first(), |message| matches!(message, Message::LogEnded)).await;
+        let mut found = 0;
+        let count = &mut |_| {
+            found += 1;
+            Ok(())
+        };
+        open(Some(folder.path()), 1, count).unwrap();
+        assert_eq!(found, 2 * APPENDS);
+    }
+
+    #[tokio::test]
     async fn checkpoint_that_is_asked_for_reaches_the_driver() {
         let folder = tempfile::tempdir().unwrap();
         let log = open(Some(folder.path()), 1, &mut |_| Ok(())).unwrap();
-        let (requests, inbox) = (log.requests(), Arc::new(Inbox::default()));
-        log.start(inbox.clone(), Box::new(|| Ok(())), Settings::default());
+        let (requests, inboxes) = (log.requests(), inboxes(1));
+        let inbox = inboxes.first();
+        log.start(&inboxes, Box::new(|| Ok(())), Settings::default());
         requests.ask(Request::CheckpointNow);
-        until(&inbox, |message| matches!(message, Message::Input(Input::Checkpoint))).await;
+        until(inbox, |message| matches!(message, Message::Input(Input::Checkpoint))).await;
         requests.ask(Request::Finish);
-        until(&inbox, |message| matches!(message, Message::LogEnded)).await;
+        until(inbox, |message| matches!(message, Message::LogEnded)).await;
     }
 }

@@ -42,7 +42,7 @@ thread_local! {
     static HOME: Cell<usize> = const { Cell::new(0) };
 }
 
-/// This thread serves connections as this core from now on. Threads that do not say so are core 0, the driver's own.
+/// This thread is this core's from now on. Threads that do not say so are the first core's.
 pub(crate) fn settle(core: usize) {
     HOME.set(core);
 }
@@ -52,36 +52,35 @@ pub(crate) fn here() -> usize {
     HOME.get()
 }
 
-/// The outboxes of all cores, and what a turn has for each.
+/// The outboxes of all cores, and what a turn of one of them has for each.
 pub(crate) struct Outboxes {
-    /// Of core 1 and those after it.
-    others: Vec<Arc<Outbox>>,
+    own: usize,
+    all: Arc<[Arc<Outbox>]>,
     turn: Vec<Vec<Answer>>,
 }
 
-impl Outboxes {
-    /// For so many cores.
-    pub fn new(cores: usize) -> Outboxes {
-        let others: Vec<Arc<Outbox>> = (1..cores).map(|_| Arc::default()).collect();
-        Outboxes { turn: others.iter().map(|_| Vec::new()).collect(), others }
-    }
+/// An outbox for each of so many cores.
+pub(crate) fn outboxes(cores: usize) -> Arc<[Arc<Outbox>]> {
+    (0..cores).map(|_| Arc::default()).collect()
+}
 
-    /// Those of core 1 and after it, for their threads.
-    pub fn others(&self) -> &[Arc<Outbox>] {
-        &self.others
+impl Outboxes {
+    /// Those of all cores, for the driver of `own`.
+    pub fn new(own: usize, all: Arc<[Arc<Outbox>]>) -> Outboxes {
+        Outboxes { own, turn: all.iter().map(|_| Vec::new()).collect(), all }
     }
 
     /// Answers: at once on the driver's own thread, else with [`Outboxes::send`].
     pub fn answer(&mut self, core: usize, sink: Sink, result: Result<Reply, Error>) {
-        match core.checked_sub(1) {
-            None => sink(result),
-            Some(other) => self.turn[other].push((sink, result)),
+        match core == self.own {
+            true => sink(result),
+            false => self.turn[core].push((sink, result)),
         }
     }
 
     /// Sends what the turn has for other threads.
     pub fn send(&mut self) {
-        for (answers, outbox) in self.turn.iter_mut().zip(&self.others) {
+        for (answers, outbox) in self.turn.iter_mut().zip(&*self.all) {
             if !answers.is_empty() {
                 outbox.add(answers);
             }
@@ -95,7 +94,8 @@ mod tests {
 
     #[tokio::test]
     async fn answers_of_a_turn_come_to_their_core_in_order() {
-        let mut outboxes = Outboxes::new(3);
+        let all = outboxes(3);
+        let mut outboxes = Outboxes::new(0, all.clone());
         let given = Arc::new(Mutex::new(Vec::new()));
         let sink = |name: u8| -> Sink {
             let given = given.clone();
@@ -107,7 +107,7 @@ mod tests {
         }
         assert_eq!(*given.lock().unwrap(), [0], "the driver's own are answered at once");
         outboxes.send();
-        let first = outboxes.others()[0].clone();
+        let first = all[1].clone();
         tokio::select! {
             biased;
             () = first.give_out() => {}

@@ -13,22 +13,23 @@ use node::route::ShardMap;
 use node::{Driver, Executor, Recovery};
 use rustix::fs::Mode;
 use rustix::process::umask;
-use storage::{Applied, Options, Resources, Table};
+use storage::{Applied, Kind, Options, Resources, Table};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 
-use crate::connections::{Connections, Door, Refusal};
-use crate::core::Core;
+use crate::connections::{Connections, Door, Refusal, Serving};
+use crate::core::{Core, Shared};
 use crate::descriptors::Descriptors;
-use crate::engine::Engine;
-use crate::engine::pause;
+use crate::engine::{Beside, Engine, pause};
 use crate::folder::Folder;
-use crate::handle::{Handle, Membership, View};
-use crate::inbox::Inbox;
+use crate::handle::{Handle, Membership};
+use crate::inbox::Inboxes;
 use crate::listen::listen;
-use crate::outbox::Outboxes;
+use crate::outbox::outboxes;
 use crate::transport::{Identities, Transport};
-use crate::{Config, Failure, Listen, journal, log, time};
+use crate::view::View;
+use crate::{Config, Failure, Listen, journal, log, thread, time};
 
 /// Runs a node until SIGTERM or SIGINT, or until it cannot go on.
 pub fn run(config: Config) -> Result<(), Failure> {
@@ -63,25 +64,29 @@ async fn serve(
     let listeners = config.listen.iter().map(Listener::open).collect::<Result<Vec<_>, _>>()?;
     let peers = own_address(&config).map_or(Ok(Vec::new()), |address| listen(address, "other nodes"))?;
     let address = announced(&config, &listeners);
-    let node = node_config(&config, &folder, address.clone());
-    let inbox = Arc::new(Inbox::default());
-    let (driver, executor, log) = recover(&folder, &node, &config, descriptors.table_files)?;
+    let node = node_config(&config, &folder, cores, address.clone());
+    let inboxes = Inboxes::new(node.deal());
+    let (recovered, log) = recover(&folder, &node, &config, descriptors.table_files)?;
     let identities = Arc::new(Identities::new(folder)?);
     let requests = log.requests();
     let begins = identities.clone();
     let settings = Settings { checkpoint_bytes: config.checkpoint_bytes, ..Settings::default() };
-    log.start(inbox.clone(), Box::new(move || begins.log_begins()), settings);
-    let engine = Engine::new(executor, config.engine, inbox.clone(), requests.clone());
-    let view = Arc::new(View::default());
+    log.start(&inboxes, Box::new(move || begins.log_begins()), settings);
+    let view = Arc::new(View::new(inboxes.count()));
     let membership = Membership { cluster: identities.cluster(), waits: identities.waits() };
-    let handle = Arc::new(Handle::new(inbox.clone(), node.map.clone(), view.clone(), membership));
+    let handle = Arc::new(Handle::new(inboxes.clone(), node.map.clone(), view.clone(), membership));
     let addresses = peer_addresses(&config, &node);
     let failed = |error: std::io::Error| Failure::Failed(format!("cannot start: {error}"));
-    let transport = Transport::start(peers, descriptors.nodes, addresses, identities.clone(), inbox.clone())
-        .map_err(failed)?;
-    let outboxes = Outboxes::new(cores);
-    let others = outboxes.others().to_vec();
-    let mut core = Core::new(driver, inbox.clone(), view, engine, requests.clone(), transport, outboxes);
+    let transport =
+        Transport::start(peers, descriptors.nodes, addresses, identities.clone(), inboxes.clone())
+            .map_err(failed)?;
+    let shared = Shared {
+        inboxes: inboxes.clone(),
+        view,
+        log: requests.clone(),
+        transport: Arc::new(transport),
+        outboxes: outboxes(cores),
+    };
 
     let refusal = Refusal::new();
     let ending = Arc::new(Ending::default());
@@ -89,31 +94,61 @@ async fn serve(
     let behind =
         Behind { handle, serving: serving.subscribe(), refusal: refusal.clone(), ending: ending.clone() };
     let doors = listeners.into_iter().map(|listener| behind.door(listener)).collect();
-    let connections = Connections::start(doors, &refusal, others, descriptors.clients).map_err(failed)?;
+    let (connections, tasks) =
+        Connections::start(doors, &refusal, cores, descriptors.clients).map_err(failed)?;
+    let first = start_cores(recovered, tasks, config.engine, &shared, &ending);
     let (files, most) = (descriptors.limit, descriptors.clients);
     tracing::info!(files, connections = most, "descriptors are shared out");
     let readiness = tokio::spawn(become_ready(config, address, identities, serving.clone()));
-    let asked = ending.clone();
-    let stop = Box::pin(async move {
-        tokio::select! {
-            () = stop_signal() => {}
-            () = asked.asked.notified() => tracing::info!("a client has ended this node"),
-        }
-        readiness.abort();
-        tracing::info!("stopping: leaderships are handed over");
-        serving.send_replace(false);
-        refusal.refuse().await;
-    });
-    let ended = core.run(stop).await;
-    // What was not answered by now is answered as such.
-    drop(core);
-    inbox.close();
+    let stop = asked_to_stop(ending.clone(), refusal, serving, readiness);
+    let ended = first.run_to_its_end(Box::pin(stop)).await;
     ending.over.send_replace(true);
     connections.end().await;
     // Of a node that did not come to its last step, too.
     requests.ask(Request::Finish);
     tracing::info!("stopped");
     ended
+}
+
+/// Has the first core's connections served on this runtime, and gives each other core its thread. Returns the first one.
+fn start_cores(
+    recovered: Vec<(Driver, Executor)>,
+    connections: Vec<Serving>,
+    engine: Kind,
+    shared: &Shared,
+    ending: &Ending,
+) -> Core {
+    let beside = Beside::start(&shared.inboxes, shared.log.clone());
+    let mut cores = recovered.into_iter().enumerate().map(|(place, (driver, executor))| {
+        let engine = Engine::new(place, executor, engine, &shared.inboxes, beside.clone());
+        Core::new(place, driver, engine, shared.clone())
+    });
+    let first = cores.next().expect("a node has a shard, and a core for it");
+    let mut connections = connections.into_iter();
+    tokio::spawn(connections.next().expect("the first core serves connections"));
+    let outbox = shared.outboxes[0].clone();
+    tokio::spawn(async move { outbox.give_out().await });
+    for (place, serving) in (1..).zip(connections) {
+        thread::start(place, cores.next(), serving, shared, ending.over.subscribe());
+    }
+    first
+}
+
+/// Until the node is asked to stop, and nobody can connect any more.
+async fn asked_to_stop(
+    ending: Arc<Ending>,
+    refusal: Refusal,
+    serving: watch::Sender<bool>,
+    readiness: JoinHandle<()>,
+) {
+    tokio::select! {
+        () = stop_signal() => {}
+        () = ending.asked.notified() => tracing::info!("a client has ended this node"),
+    }
+    readiness.abort();
+    tracing::info!("stopping: leaderships are handed over");
+    serving.send_replace(false);
+    refusal.refuse().await;
 }
 
 /// A listener, bound.
@@ -249,13 +284,14 @@ fn peer_addresses(config: &Config, node: &node::Config) -> BTreeMap<NodeId, Stri
     others.filter_map(|(name, address)| Some((id(name)?, address.clone()))).collect()
 }
 
-fn node_config(config: &Config, folder: &Folder, address: String) -> node::Config {
+fn node_config(config: &Config, folder: &Folder, cores: usize, address: String) -> node::Config {
     let &Identity { me, ref nodes, rejoining, .. } = folder.identity();
     node::Config {
         me,
         protocol: if nodes.len() == 1 { Protocol::Single } else { Protocol::Raft },
         nodes: nodes.clone(),
         map: ShardMap::of(config.shards),
+        cores,
         seed: crate::random(),
         entry_cache_bytes: config.entry_cache_bytes,
         pid: std::process::id(),
@@ -265,13 +301,13 @@ fn node_config(config: &Config, folder: &Folder, address: String) -> node::Confi
     }
 }
 
-/// Log first, then the table at the generations that the log names, then the driver.
+/// The driver and the table of each core: the log first, then the tables at the generations that the log names, then the drivers.
 fn recover(
     folder: &Folder,
     node: &node::Config,
     config: &Config,
     table_files: usize,
-) -> Result<(Driver, Executor, log::OpenLog), Failure> {
+) -> Result<(Vec<(Driver, Executor)>, log::OpenLog), Failure> {
     let mut recovery = Recovery::default();
     let mut logged = BTreeSet::new();
     let mut replay = |record: wal::Record| {
@@ -279,9 +315,13 @@ fn recover(
         recovery.replay(&record).map_err(|error| Failure::Refused(error.to_string()))
     };
     let log = log::open(folder.log().as_deref(), folder.identity().incarnation, &mut replay)?;
-    let mut table = open_table(folder.engine().as_deref(), config, table_files)?;
+    let engine = open_engine(folder.engine().as_deref(), config, table_files)?;
+    let options = Options { deleted_micros: config.deleted_micros, ..Options::of(config.history) };
+    let deal = node.deal();
+    let mut tables: Vec<Table> = (0..deal.cores()).map(|_| Table::open(engine.clone(), options)).collect();
     let mut applied: BTreeMap<ShardId, Applied> = BTreeMap::new();
     for &(shard, _) in node.map.shards() {
+        let table = &mut tables[deal.core_of(shard)];
         let loaded = table.load(shard, recovery.generation(shard)).map_err(|error| engine_failure(&error))?;
         // Every checkpoint writes something of each shard at the log's head.
         if loaded.index > 0 && !logged.contains(&shard) {
@@ -289,20 +329,23 @@ fn recover(
         }
         applied.insert(shard, loaded);
     }
-    let driver = Driver::new(node.clone(), recovery, &applied, time::now());
-    let driver = driver.map_err(|error| Failure::Refused(error.to_string()))?;
-    Ok((driver, Executor::new(table), log))
+    let drivers = Driver::all(node.clone(), recovery, &applied, time::now());
+    let drivers = drivers.map_err(|error| Failure::Refused(error.to_string()))?;
+    Ok((drivers.into_iter().zip(tables.into_iter().map(Executor::new)).collect(), log))
 }
 
-fn open_table(folder: Option<&Path>, config: &Config, files: usize) -> Result<Table, Failure> {
+fn open_engine(
+    folder: Option<&Path>,
+    config: &Config,
+    files: usize,
+) -> Result<Arc<dyn storage::Engine>, Failure> {
     let resources = Resources { files, pause: Some(pause), ..Resources::default() };
-    let engine = match folder {
+    match folder {
         Some(folder) => {
-            storage::open_with(config.engine, folder, resources).map_err(|error| engine_failure(&error))?
+            storage::open_with(config.engine, folder, resources).map_err(|error| engine_failure(&error))
         }
-        None => storage::open_volatile(),
-    };
-    Ok(Table::open(engine, Options { deleted_micros: config.deleted_micros, ..Options::of(config.history) }))
+        None => Ok(storage::open_volatile()),
+    }
 }
 
 fn engine_failure(error: &storage::EngineError) -> Failure {

@@ -9,16 +9,16 @@ use node::SnapshotPart;
 
 /// Something that is to happen. What belongs to one life of a process names it: it happens only while that life lasts.
 pub(crate) enum Event {
-    /// The driver's clock is due.
-    Tick { node: NodeId, life: u64 },
-    /// There is something in the driver's inbox.
-    Turn { node: NodeId, life: u64 },
+    /// The clock of a core's driver is due.
+    Tick { node: NodeId, life: u64, core: usize },
+    /// There is something in a core's inbox.
+    Turn { node: NodeId, life: u64, core: usize },
     /// The disk has done what the log submitted.
     Disk { node: NodeId, life: u64, token: u64 },
     /// The owner of the log wants a turn: a full disk is tried again.
     Retry { node: NodeId, life: u64 },
-    /// The engine's thread has come to its jobs.
-    Engine { node: NodeId, life: u64 },
+    /// The engine's thread of a core has come to its jobs.
+    Engine { node: NodeId, life: u64, core: usize },
     /// The background thread has done its next work.
     Background { node: NodeId, life: u64 },
     /// A node tries to connect to another.

@@ -79,7 +79,7 @@ impl World {
         }
         self.shards().into_iter().find_map(|shard| {
             let statuses = self.machines.iter().filter_map(|machine| machine.process.as_ref());
-            let statuses = statuses.filter_map(|process| process.driver.replica_status(shard));
+            let statuses = statuses.filter_map(|process| process.cores.replica_status(shard));
             let statuses: Vec<_> = statuses.collect();
             let leader = statuses.first().and_then(|status| status.leader);
             let last = statuses.first().map_or(Index::ZERO, |status| status.last);
@@ -98,7 +98,7 @@ impl World {
         let clock = self.clocks().lowest();
         // The others do as their leader has them.
         let leader = self.machine(*self.leaders(shard).first()?);
-        let table = leader.process.as_ref()?.executor.table();
+        let table = leader.process.as_ref()?.cores.table(shard);
         if let Some(due) = table.due(shard).filter(|due| due + GONE_MICROS < clock) {
             return Some(format!("shard {shard} holds what was due at {due}, and it is {clock}"));
         }

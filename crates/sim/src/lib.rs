@@ -1,7 +1,7 @@
 //! Whole clusters in one thread, from a seed.
 //!
-//! A run has N nodes of the production kind: [`node::Driver`] over real replication, the real log over a disk in memory,
-//! the real table over an engine that keeps what was flushed. Around them are clients, a network, machines with clocks,
+//! A run has N nodes of the production kind: one to three [`node::Driver`]s each over real replication, the real log over a
+//! disk in memory, the real tables over an engine that keeps what was flushed. Around them are clients, a network, machines with clocks,
 //! and a nemesis that breaks all of it. One number decides everything that happens: the same seed gives the same run, to
 //! the byte, in every process.
 //!

@@ -22,6 +22,8 @@ pub const SOMETIMES: &[&str] = &[
     "a log's segment was given away",
     "a message of another epoch was answered",
     "a newcomer was known to all",
+    "a node came back with another number of cores",
+    "a node had several cores",
     "a node lost its power while it wrote",
     "a node stopped in good order",
     "a node waited for the founder of its cluster",

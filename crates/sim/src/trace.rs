@@ -50,7 +50,7 @@ pub(crate) fn frame(bytes: &Bytes) -> String {
                 .map_or_else(|error| error.to_string(), |stamped| self::op(&stamped.op));
             format!("shard {shard}: forward {token}: {op}")
         }
-        Ok(Frame::Answer { token, result: answer }) => format!("answer {token}: {}", result(&answer)),
+        Ok(Frame::Answer { token, result: answer, .. }) => format!("answer {token}: {}", result(&answer)),
         Ok(Frame::Announce(announcement)) => {
             format!("announce{}", if announcement.rejoining { ", rejoining" } else { "" })
         }

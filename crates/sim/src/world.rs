@@ -28,6 +28,8 @@ use crate::watch::{Kind, Seen, Watch, in_frame};
 
 /// Copies are compared so often.
 const INSPECT_MICROS: u64 = 500_000;
+/// A node has at most so many cores.
+const CORES_MAX: usize = 3;
 /// At the start wall clocks are off by at most this.
 const WALL_OFF_MICROS: u64 = 5_000_000;
 
@@ -140,11 +142,13 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Tick { node, life } if self.lives(node, life) => self.tick(node, life),
-            Event::Turn { node, life } if self.lives(node, life) => self.turn(node),
+            Event::Tick { node, life, core } if self.lives(node, life) => self.tick(node, life, core),
+            Event::Turn { node, life, core } if self.lives(node, life) => self.turn(node, core),
             Event::Disk { node, life, token } if self.lives(node, life) => self.disk_done(node, token),
             Event::Retry { node, life } if self.lives(node, life) => self.wake_log(node),
-            Event::Engine { node, life } if self.lives(node, life) => self.run_engine(node, life),
+            Event::Engine { node, life, core } if self.lives(node, life) => {
+                self.run_engine(node, life, core);
+            }
             Event::Background { node, life } if self.lives(node, life) => self.run_background(node),
             Event::Connect { from, to, life } if self.lives(from, life) => self.connect(from, to, life),
             Event::Rejoined { node, life } if self.lives(node, life) => self.rejoined(node, life),
@@ -200,7 +204,7 @@ impl World {
     /// Copies of a node whose expiry is not as it must be.
     pub fn audit_copies(&self, id: NodeId) -> Vec<String> {
         let Some(process) = &self.machine(id).process else { return Vec::new() };
-        let audit = |shard| process.executor.table().audit(shard).err();
+        let audit = |shard| process.cores.table(shard).audit(shard).err();
         let wrong = self.shards().into_iter().filter_map(audit);
         wrong.map(|why| format!("expiry is as it must be: {id}: {why}")).collect()
     }
@@ -210,7 +214,7 @@ impl World {
         for &(shard, _) in self.map.shards() {
             for machine in &self.machines {
                 let Some(process) = &machine.process else { continue };
-                let table = process.executor.table();
+                let table = process.cores.table(shard);
                 let applied = table.applied(shard).index;
                 let digest = table.digest(shard).expect("the engine in memory reads");
                 broken.extend(self.watch.digests.see(machine.id, shard, applied, digest).err());
@@ -284,13 +288,15 @@ impl World {
     }
 
     pub fn node_config(&mut self, identity: &Identity) -> node::Config {
-        let id = identity.me;
+        let (id, seed) = (identity.me, self.random.next());
         node::Config {
             me: id,
             nodes: identity.nodes.clone(),
             protocol: self.protocol,
             map: self.map.clone(),
-            seed: self.random.next(),
+            // Each life has its number of them, which no other draw depends on.
+            cores: node::mix(seed) as usize % CORES_MAX + 1,
+            seed,
             entry_cache_bytes: self.settings.entry_cache_bytes,
             pid: id.0 as u32,
             address: identity.name().to_owned(),

@@ -38,6 +38,8 @@ fn raft_of_three_holds_under_every_fault() {
         "a log failed with its disk",
         "a log's segment was given away",
         "a message of another epoch was answered",
+        "a node came back with another number of cores",
+        "a node had several cores",
         "a node stopped in good order",
         "a node was told that it lost entries",
         "a put-all was done",

@@ -1,11 +1,13 @@
 //! Ordered bytes: what the table needs of an engine, and how one is opened.
 //!
 //! An engine takes in what is new by the batch, all of it or nothing, and what it has taken in survives a power loss. Batches,
-//! views and maintenance may be used on another thread while the engine is read.
+//! views and maintenance may be used on another thread while the engine is read; several tables may share an engine, if no
+//! row is of two of them.
 
 use std::io;
 use std::ops::{Bound, ControlFlow};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -31,7 +33,7 @@ pub trait View: Send {
 }
 
 /// Ordered bytes that take in what is new by the batch.
-pub trait Engine: View {
+pub trait Engine: View + Sync {
     /// The state of now, for as long as the view lives.
     fn view(&self) -> Box<dyn View>;
 
@@ -49,7 +51,7 @@ pub type Row = (Bytes, Option<Bytes>);
 pub trait Intake: Send {
     /// Takes a batch in as one: rows in ascending order, each key once. When it returns, every read finds all of them, and
     /// they survive a power loss (unless the engine is [volatile](open_volatile)). After an error that may pass none of them
-    /// is there, and the batch can be given again. One batch at a time.
+    /// is there, and the batch can be given again. A batch that comes while another one goes in waits for it.
     fn take(&self, rows: &mut dyn Iterator<Item = Row>) -> Result<(), EngineError>;
 }
 
@@ -193,18 +195,18 @@ impl Default for Resources {
 }
 
 /// Opens the engine in a folder, or makes a new one there.
-pub fn open(kind: Kind, folder: &Path) -> Result<Box<dyn Engine>, EngineError> {
+pub fn open(kind: Kind, folder: &Path) -> Result<Arc<dyn Engine>, EngineError> {
     open_with(kind, folder, Resources::default())
 }
 
 /// The engine `memory` without any files: it begins empty, and its end is the end of all rows. A flush succeeds at once and
 /// keeps nothing.
-pub fn open_volatile() -> Box<dyn Engine> {
-    Box::new(Memory::volatile())
+pub fn open_volatile() -> Arc<dyn Engine> {
+    Arc::new(Memory::volatile())
 }
 
 /// As [`open`], with so much.
-pub fn open_with(kind: Kind, folder: &Path, resources: Resources) -> Result<Box<dyn Engine>, EngineError> {
+pub fn open_with(kind: Kind, folder: &Path, resources: Resources) -> Result<Arc<dyn Engine>, EngineError> {
     let doing = || format!("opening the {} engine in {}", kind.name(), folder.display());
     let made = std::fs::create_dir_all(folder).and_then(|()| folder.parent().map_or(Ok(()), sync_folder));
     made.map_err(|error| EngineError::io(doing(), error))?;
@@ -222,8 +224,8 @@ pub fn open_with(kind: Kind, folder: &Path, resources: Resources) -> Result<Box<
     };
     crate::format::settle(folder, holds_data)?;
     Ok(match kind {
-        Kind::Memory => Box::new(Memory::open(folder)?),
-        Kind::Disk => Box::new(Disk::open(folder, resources)?),
+        Kind::Memory => Arc::new(Memory::open(folder)?),
+        Kind::Disk => Arc::new(Disk::open(folder, resources)?),
     })
 }
 

@@ -61,7 +61,7 @@ mod tests {
         for kind in [Kind::Memory, Kind::Disk] {
             let folder = tempfile::tempdir().unwrap();
             let mut rows = Fresh::over(open(kind, folder.path()).unwrap());
-            rows.put("key".into(), "value".into());
+            rows.put("key", "value".into());
             rows.flush().run().unwrap();
             drop(rows);
             let file = folder.path().join(FILE);

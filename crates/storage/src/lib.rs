@@ -24,7 +24,8 @@
 //! journal: the node's log is the journal. So what was written since the last flush is in memory only ([`Fresh`]); a crash
 //! loses it, and it is made again from the log.
 //!
-//! The [`Table`] keeps all shards of a node in one engine. An entry is applied in one call, together with the requests it
+//! A [`Table`] keeps all shards of a core in the node's engine, which the tables of all cores share: a row is of one table, and
+//! each table's flush is a batch of its own. An entry is applied in one call, together with the requests it
 //! remembers and with `applied`, the number of the entry; a flush is begun between two such calls. An example:
 //!
 //! ```text
@@ -53,7 +54,7 @@
 //!   then refuses to apply and to flush for good: open the folder again, and replay.
 //! - Nothing here syncs what an entry wrote: until a flush has run, only the log has it. The log may let go of an entry only
 //!   when a flush that was begun after it has run.
-//! - All shards of a node share one engine, so they are flushed together.
+//! - All shards of a table are flushed together.
 //! - An engine of [`open_volatile`] has no files: its flush succeeds and keeps nothing. It is for a node that leaves nothing on
 //!   the disk, whose log has nothing to replay either.
 
@@ -61,7 +62,9 @@ mod disk;
 mod engine;
 mod format;
 mod fresh;
+mod keys;
 mod memory;
+mod row_key;
 mod table;
 
 pub use engine::{

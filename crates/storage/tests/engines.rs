@@ -59,7 +59,7 @@ fn engine_volatile_reads_as_an_ordered_map_and_begins_empty() {
         check(&engine, &rows, &mut random);
         check(&*view, &before, &mut random);
     }
-    engine.put("last".into(), "1".into());
+    engine.put("last", "1".into());
     assert!(engine.bytes_unflushed() > 0);
     engine.flush().run().unwrap();
     assert_eq!(engine.bytes_unflushed(), 0, "what was flushed asks for no further flush");
@@ -96,9 +96,9 @@ fn engine_flush_never_run_leaves_the_state_before() {
     for kind in KINDS {
         let folder = tempfile::tempdir().unwrap();
         let mut engine = open(kind, folder.path()).unwrap();
-        engine.put("a".into(), "1".into());
+        engine.put("a", "1".into());
         engine.flush().run().unwrap();
-        engine.put("a".into(), "2".into());
+        engine.put("a", "2".into());
         drop(engine.flush());
         assert_eq!(engine.get(b"a").unwrap().unwrap(), "2");
         drop(engine);
@@ -112,10 +112,10 @@ fn engine_flush_fails_keeps_all_in_memory_and_tries_again() {
         let folder = tempfile::tempdir().unwrap();
         let home = folder.path().join("home");
         let mut engine = open(kind, &home).unwrap();
-        engine.put("a".into(), "1".into());
+        engine.put("a", "1".into());
         engine.flush().run().unwrap();
-        engine.put("a".into(), "2".into());
-        engine.put("b".into(), "2".into());
+        engine.put("a", "2".into());
+        engine.put("b", "2".into());
         let unflushed = engine.bytes_unflushed();
         let away = folder.path().join("away");
         std::fs::rename(&home, &away).unwrap();
@@ -123,7 +123,7 @@ fn engine_flush_fails_keeps_all_in_memory_and_tries_again() {
         assert!(matches!(error, EngineError::Io { .. }), "{error}");
         assert_eq!(engine.bytes_unflushed(), unflushed);
         assert_eq!(engine.get(b"a").unwrap().unwrap(), "2");
-        engine.put("c".into(), "3".into());
+        engine.put("c", "3".into());
         std::fs::rename(&away, &home).unwrap();
         assert_eq!(keys(&engine), ["a", "b", "c"]);
         engine.flush().run().unwrap();
@@ -139,7 +139,7 @@ fn engine_flush_fails_keeps_all_in_memory_and_tries_again() {
 fn disk_flush_fails_at_the_manifest_leaves_the_old_state_and_no_table() {
     let folder = tempfile::tempdir().unwrap();
     let mut engine = open(Kind::Disk, folder.path()).unwrap();
-    engine.put("a".into(), "1".into());
+    engine.put("a", "1".into());
     engine.flush().run().unwrap();
     let tables = files(&folder.path().join("tree/tables"));
     // The next manifest cannot be written: its name is taken.
@@ -148,7 +148,7 @@ fn disk_flush_fails_at_the_manifest_leaves_the_old_state_and_no_table() {
         manifests.iter().filter_map(|name| name.strip_prefix('v')?.parse::<u64>().ok()).max().unwrap();
     let blocked = folder.path().join(format!("tree/v{}", newest + 1));
     std::fs::create_dir(&blocked).unwrap();
-    engine.put("a".into(), "2".into());
+    engine.put("a", "2".into());
     engine.flush().run().unwrap_err();
     assert_eq!(
         files(&folder.path().join("tree/tables")),
@@ -172,7 +172,7 @@ fn disk_view_on_another_thread_stays_while_tables_are_merged() {
     let mut engine = open(Kind::Disk, folder.path()).unwrap();
     let round = |engine: &mut Fresh, round: u32| {
         for key in 0..200u32 {
-            engine.put(key.to_be_bytes().to_vec().into(), round.to_be_bytes().to_vec().into());
+            engine.put(key.to_be_bytes(), round.to_be_bytes().to_vec().into());
         }
     };
     round(&mut engine, 0);
@@ -187,7 +187,7 @@ fn disk_view_on_another_thread_stays_while_tables_are_merged() {
     assert!(seen.iter().all(|(_, value)| value[..] == 0u32.to_be_bytes()));
     assert!(all(&engine).iter().all(|(_, value)| value[..] == 19u32.to_be_bytes()));
     maintain(&mut engine);
-    engine.put("x".into(), "".into());
+    engine.put("x", "".into());
     engine.flush().run().unwrap();
     let tables = files(&folder.path().join("tree/tables"));
     assert!(tables.len() < 10, "merged tables are removed once no view needs them: {tables:?}");
@@ -260,8 +260,8 @@ fn engine_largest_keys_and_values_survive() {
         let key = Bytes::from(vec![0; 2 * kv::KEY_BYTES_MAX + 32]);
         let value = |seed: u8| Bytes::from(vec![seed; kv::VALUE_BYTES_MAX + 64]);
         for seed in 1..4 {
-            engine.put([&key[..], &[seed]].concat().into(), value(seed));
-            engine.put([&[seed], &key[..]].concat().into(), Bytes::new());
+            engine.put([&key[..], &[seed]].concat(), value(seed));
+            engine.put([&[seed], &key[..]].concat(), Bytes::new());
         }
         engine.flush().run().unwrap();
         maintain(&mut engine);
@@ -280,7 +280,7 @@ fn engine_other_kind_in_the_folder_is_refused() {
     for (kind, other) in [(Kind::Memory, Kind::Disk), (Kind::Disk, Kind::Memory)] {
         let folder = tempfile::tempdir().unwrap();
         let mut engine = open(kind, folder.path()).unwrap();
-        engine.put("a".into(), "1".into());
+        engine.put("a", "1".into());
         engine.flush().run().unwrap();
         drop(engine);
         let error = open(other, folder.path()).err().expect("it is refused");
@@ -294,7 +294,7 @@ fn engine_damaged_files_are_told_never_served() {
     for kind in KINDS {
         let folder = tempfile::tempdir().unwrap();
         let mut engine = open(kind, folder.path()).unwrap();
-        engine.put("a".into(), Bytes::from(vec![7; 300]));
+        engine.put("a", Bytes::from(vec![7; 300]));
         engine.flush().run().unwrap();
         drop(engine);
         let file = match kind {
@@ -316,9 +316,9 @@ fn engine_damaged_files_are_told_never_served() {
 fn memory_checkpoints_replace_each_other_whatever_the_order_they_are_run_in() {
     let folder = tempfile::tempdir().unwrap();
     let mut engine = open(Kind::Memory, folder.path()).unwrap();
-    engine.put("a".into(), "1".into());
+    engine.put("a", "1".into());
     let first = engine.flush();
-    engine.put("a".into(), "2".into());
+    engine.put("a", "2".into());
     engine.flush().run().unwrap();
     first.run().unwrap();
     assert_eq!(files(folder.path()), ["checkpoint-00000000000000000001", "format"]);

@@ -94,7 +94,7 @@ fn row(key: &'static str, value: &'static str) -> Row {
 }
 
 fn put(fresh: &mut Fresh, key: &'static str, value: &'static str) {
-    fresh.put(key.into(), value.into());
+    fresh.put(key, value.into());
 }
 
 fn get(view: &dyn View, key: &str) -> Option<Bytes> {
@@ -113,7 +113,7 @@ fn all(view: &dyn View) -> Vec<(Bytes, Bytes)> {
 
 fn over_batches() -> (Fresh, Batches) {
     let engine = Batches::default();
-    (Fresh::over(Box::new(engine.clone())), engine)
+    (Fresh::over(Arc::new(engine.clone())), engine)
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn row_written_often_takes_the_room_of_one_and_reaches_the_engine_once() {
     assert_eq!(fresh.bytes_unflushed(), one);
     put(&mut fresh, "c", "1");
     put(&mut fresh, "a", "1");
-    fresh.remove("c".into());
+    fresh.remove("c");
     assert!(engine.take().is_empty(), "nothing is written before a flush");
     fresh.flush().run().unwrap();
     let removed = ("c".into(), None);
@@ -190,7 +190,7 @@ fn view_shows_its_time_through_writes_flushes_and_what_is_let_go_of() {
     for value in ["0", "1", "2", "3"] {
         put(&mut fresh, "a", value);
         views.push((fresh.view(), value));
-        fresh.remove("a".into());
+        fresh.remove("a");
         put(&mut fresh, value, "");
         let flush = fresh.flush();
         views.push((fresh.view(), ""));
@@ -217,7 +217,7 @@ fn what_memory_knows_is_told_apart_from_what_only_the_engine_knows() {
     fresh.let_go().unwrap()().unwrap();
     assert_eq!(fresh.in_memory(b"a"), None);
     assert_eq!(get(&fresh, "a").unwrap(), "1");
-    fresh.remove("b".into());
+    fresh.remove("b");
     assert_eq!(fresh.in_memory(b"b"), Some(None));
     assert_eq!(get(&fresh, "b"), None);
 }
@@ -225,7 +225,7 @@ fn what_memory_knows_is_told_apart_from_what_only_the_engine_knows() {
 #[test]
 fn read_of_what_is_in_memory_is_told_from_one_that_asks_the_engine() {
     let (shard, version) = (ShardId(1), Version::new(1, ReplicaId(1)));
-    let mut table = Table::open(Box::new(Batches::default()), Options::of(History::Count(3)));
+    let mut table = Table::open(Arc::new(Batches::default()), Options::of(History::Count(3)));
     table.load(shard, 1).unwrap();
     let op = Op::Put { key: "a".into(), value: "1".into(), deadline: None, previous: false };
     let entry = Entry { proposed: version, ops: vec![Stamped { id: None, op }] };

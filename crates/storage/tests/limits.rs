@@ -171,7 +171,7 @@ fn history_lowered_is_trimmed_by_later_writes() {
 
 /// An engine whose reads of a row fail when told to.
 struct Failing {
-    inner: Box<dyn Engine>,
+    inner: Arc<dyn Engine>,
     fails: Arc<AtomicBool>,
 }
 
@@ -240,7 +240,7 @@ fn apply_engine_fails_stops_the_table_before_the_half_entry_is_flushed() {
     let fails = Arc::new(AtomicBool::new(false));
     let inner = storage::open(Kind::Memory, folder.path()).unwrap();
     let options = Options::of(History::Count(1));
-    let mut table = Table::open(Box::new(Failing { inner, fails: fails.clone() }), options);
+    let mut table = Table::open(Arc::new(Failing { inner, fails: fails.clone() }), options);
     table.load(SHARD, 1).unwrap();
     let of = |numbers: &[usize]| {
         let op = |number: &usize| Stamped { id: None, op: put(key(*number), "v".into()) };

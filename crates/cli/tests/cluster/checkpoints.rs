@@ -1,4 +1,5 @@
-//! Checkpoints under load: with one for every MiB of log, nodes pass many within seconds, and are killed among them.
+//! Checkpoints under load: with one for every MiB of log, nodes pass many within seconds, and are killed among them. Each core of
+//! a node has its part in them.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -104,10 +105,18 @@ async fn pass_checkpoints(lab: &Lab) {
     }
 }
 
-fn nodes_are_killed_among_checkpoints(engine: &str) {
+/// Each start of a node is with a number of cores up to `cores_max`.
+fn nodes_are_killed_among_checkpoints(engine: &str, cores_max: u64) {
     run(async |mut random: Random| {
         let mut lab = Lab::new(3, &["--engine", engine, "--checkpoint-log", "1M"], &mut random);
-        lab.serve_all().await;
+        let mut draw = random.fork();
+        let mut serve = |lab: &mut Lab, node: u16| {
+            let cores = 1 + draw.below(cores_max);
+            println!("n{node} starts with {cores} cores");
+            lab.serve_with(node, &["--cores", &cores.to_string()]);
+        };
+        lab.all().for_each(|node| serve(&mut lab, node));
+        lab.ready().await;
         let recorded = Recorded::start(&lab, &mut random);
         let filler = Filler::start(lab.client());
         for round in 0..size(2, 20) {
@@ -118,7 +127,7 @@ fn nodes_are_killed_among_checkpoints(engine: &str) {
             let victims: Vec<u16> = if round % 2 == 0 { lab.all().collect() } else { vec![one] };
             println!("killed: {victims:?}");
             lab.kill_all(&victims).await;
-            victims.iter().for_each(|victim| lab.serve(*victim));
+            victims.iter().for_each(|victim| serve(&mut lab, *victim));
             lab.ready().await;
         }
         pass_checkpoints(&lab).await;
@@ -131,11 +140,23 @@ fn nodes_are_killed_among_checkpoints(engine: &str) {
 #[test]
 #[ignore = "starts real nodes: scripts/test runs it against the release binary"]
 fn history_is_linearizable_while_nodes_are_killed_among_checkpoints_on_disk() {
-    nodes_are_killed_among_checkpoints("disk");
+    nodes_are_killed_among_checkpoints("disk", 1);
 }
 
 #[test]
 #[ignore = "starts real nodes: scripts/test runs it against the release binary"]
 fn history_is_linearizable_while_nodes_are_killed_among_checkpoints_in_memory() {
-    nodes_are_killed_among_checkpoints("memory");
+    nodes_are_killed_among_checkpoints("memory", 1);
+}
+
+#[test]
+#[ignore = "starts real nodes: scripts/test runs it against the release binary"]
+fn history_is_linearizable_while_nodes_are_killed_and_come_back_with_other_numbers_of_cores_on_disk() {
+    nodes_are_killed_among_checkpoints("disk", 3);
+}
+
+#[test]
+#[ignore = "starts real nodes: scripts/test runs it against the release binary"]
+fn history_is_linearizable_while_nodes_are_killed_and_come_back_with_other_numbers_of_cores_in_memory() {
+    nodes_are_killed_among_checkpoints("memory", 3);
 }

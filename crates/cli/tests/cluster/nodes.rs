@@ -244,7 +244,10 @@ impl Lab {
         let listens = self.places.get(&node).and_then(|place| place.listens.as_deref());
         let listens = format!("{}:{}", listens.unwrap_or(self.host(node)), self.base_port + node);
         command.args(["--name", &format!("n{node}"), "--listen", &listens]);
-        command.args(["--peers", &peers.join(","), "--cores", "1"]);
+        command.args(["--peers", &peers.join(",")]);
+        if !more.contains(&"--cores") {
+            command.args(["--cores", "1"]);
+        }
         // It ends with the test, however that ends.
         command.args(["--parent", &std::process::id().to_string()]);
         command.envs(self.environment.get(&node).into_iter().flatten().cloned());

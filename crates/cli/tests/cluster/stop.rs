@@ -36,7 +36,8 @@ async fn check(lab: &Lab, writers: Vec<Writer>) {
 fn node_stopped_under_load_fails_no_request() {
     run(async |mut random: Random| {
         let mut lab = Lab::new(3, &[], &mut random);
-        lab.serve_all().await;
+        lab.all().for_each(|node| lab.serve_with(node, &["--cores", "2"]));
+        lab.ready().await;
         let writers: Vec<Writer> =
             (0..WRITERS).map(|index| Writer::start(lab.client(), &key(index))).collect();
         for round in 0..size(4, 20) {
@@ -57,7 +58,8 @@ fn node_stopped_under_load_fails_no_request() {
             let gap = writers.iter().map(Writer::longest_gap).max().unwrap_or_default();
             println!("n{node} stopped within {took:?}, longest gap {gap:?}");
             assert!(lab.journal(node).contains("stopping: leaderships are handed over"));
-            lab.serve(node);
+            // It comes back with another number of cores, in turn.
+            lab.serve_with(node, &["--cores", if round < 3 { "1" } else { "3" }]);
             lab.ready().await;
         }
         check(&lab, writers).await;

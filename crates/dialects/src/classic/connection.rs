@@ -1,26 +1,22 @@
 //! A connection to a server that speaks gRPC: made when it is first needed, and again when it broke.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use kv::Error;
-use tokio::sync::Mutex;
-use tokio::time::timeout;
-use tonic::transport::{Channel, Endpoint};
+use prost::Message;
 use tonic::{Code, Status};
 
-use crate::grpc::{endpoint, is_connect_error, root};
+use crate::grpc::{Address, Channel, Failure};
 use crate::native::from_status;
 
 /// How long to wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection. Once open, the channel makes it again when it broke.
+/// A connection.
 #[derive(Debug)]
 pub(super) struct Connection {
     address: String,
-    endpoint: Endpoint,
-    open: Mutex<Option<Channel>>,
+    channel: Channel,
 }
 
 /// What a call that got no answer may have done.
@@ -35,8 +31,8 @@ pub(super) enum Effect {
 impl Connection {
     /// To HOST:PORT, of a name any of its addresses. [`Error::Invalid`] when it is none.
     pub(super) fn new(address: &str) -> Result<Connection, Error> {
-        let endpoint = endpoint(address)?.connect_timeout(CONNECT_TIMEOUT);
-        Ok(Connection { address: address.into(), endpoint, open: Mutex::default() })
+        let channel = Channel::new(Address::new(address)?, CONNECT_TIMEOUT);
+        Ok(Connection { address: address.into(), channel })
     }
 
     /// HOST:PORT.
@@ -44,30 +40,30 @@ impl Connection {
         &self.address
     }
 
-    /// The open channel, or a new one. The error says why there is none; nothing was asked then.
-    pub(super) async fn channel(&self) -> Result<Channel, Error> {
-        let connect = async {
-            let mut open = self.open.lock().await;
-            if let Some(channel) = &*open {
-                return Ok(channel.clone());
-            }
-            let channel = self.endpoint.connect().await?;
-            Ok::<_, tonic::transport::Error>(open.insert(channel).clone())
-        };
-        match timeout(CONNECT_TIMEOUT, connect).await {
-            Ok(connected) => connected.map_err(|error| self.unreachable(&root(&error))),
-            Err(_) => Err(self.unreachable(&format!("no answer within {CONNECT_TIMEOUT:?}"))),
-        }
+    /// Asks one thing. A `time` is how long its answer is waited for; the server is given that time, too. `effect` is what the
+    /// call may have done when no answer comes.
+    pub(super) async fn ask<A: Message + Default>(
+        &self,
+        path: &'static str,
+        message: &impl Message,
+        time: Option<Duration>,
+        effect: Effect,
+    ) -> Result<A, Error> {
+        let connection = self.channel.connection().await.map_err(|why| self.unreachable(&why))?;
+        let answer = connection.unary(path, message, time).await;
+        answer.map_err(|failure| self.failure(&failure, effect))
     }
 
-    /// What a status comes to: the error that the server said, or what the transport's leaves open.
-    pub(super) fn failure(&self, status: &Status, effect: Effect) -> Error {
-        if let Some(error) = from_status(status) {
-            return self.said(error);
+    /// The error that the server said, or what the transport's leaves open.
+    fn failure(&self, failure: &Failure, effect: Effect) -> Error {
+        match failure {
+            Failure::Unsent(why) => self.unreachable(why),
+            Failure::Lost(why) => self.lost(why, effect),
+            Failure::Status(status) => match from_status(status) {
+                Some(error) => self.said(error),
+                None => self.code(status, effect),
+            },
         }
-        let Some(source) = status.source() else { return self.code(status, effect) };
-        let why = root(source);
-        if is_connect_error(source) { self.unreachable(&why) } else { self.lost(&why, effect) }
     }
 
     /// An answer that the wire does not know.

@@ -4,16 +4,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kv::{Error, Key, Value};
+use prost::Message;
 use tokio::time::timeout;
-use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::Code;
 
-use super::proto::kv_client::KvClient;
-use super::proto::maintenance_client::MaintenanceClient;
-use super::proto::{PutRequest, RangeRequest, StatusRequest};
-use crate::grpc::{endpoint, is_connect_error, root};
+use super::proto::{PutRequest, PutResponse, RangeRequest, RangeResponse, StatusRequest, StatusResponse};
+use crate::grpc::{Address, Channel, Failure};
 
-/// How long a member may take to say who leads.
+/// How long a member may take to be connected to, or to say who leads.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A client of an etcd cluster.
@@ -49,65 +47,77 @@ impl Client {
     async fn open(address: &str, count: usize) -> Result<Client, Error> {
         let mut connections = Vec::with_capacity(count);
         for _ in 0..count {
-            connections.push(connect(address).await?);
+            let channel = Channel::new(Address::new(address)?, STATUS_TIMEOUT);
+            channel.connection().await.map_err(|why| unreachable(address, &why))?;
+            connections.push(channel);
         }
         Ok(Client { address: address.into(), connections, turn: AtomicUsize::new(0) })
     }
 
     /// Stores a value.
     pub async fn put(&self, key: Key, value: Value, patience: Duration) -> Result<(), Error> {
-        let mut client = KvClient::new(self.connection());
-        match timeout(patience, client.put(PutRequest { key, value })).await {
-            Ok(answer) => answer.map(drop).map_err(|status| failure(&self.address, &status, Error::InDoubt)),
-            Err(_) => Err(Error::InDoubt(self.silent(patience))),
-        }
+        let put = PutRequest { key, value };
+        self.ask("/etcdserverpb.KV/Put", &put, patience, Error::InDoubt).await.map(|PutResponse {}| ())
     }
 
     /// Reads a value, linearizably; `None` = no such key.
     pub async fn get(&self, key: Key, patience: Duration) -> Result<Option<Value>, Error> {
-        let mut client = KvClient::new(self.connection());
-        match timeout(patience, client.range(RangeRequest { key })).await {
-            Ok(answer) => {
-                let answer = answer.map_err(|status| failure(&self.address, &status, Error::Unavailable))?;
-                Ok(answer.into_inner().kvs.pop().map(|found| found.value))
-            }
-            Err(_) => Err(Error::Unavailable(self.silent(patience))),
-        }
+        let range = RangeRequest { key };
+        let found: RangeResponse =
+            self.ask("/etcdserverpb.KV/Range", &range, patience, Error::Unavailable).await?;
+        Ok(found.kvs.into_iter().next_back().map(|found| found.value))
     }
 
-    fn connection(&self) -> Channel {
+    /// Asks over the next connection; `unknown` is said of what may have been done.
+    async fn ask<A: Message + Default>(
+        &self,
+        path: &'static str,
+        message: &impl Message,
+        patience: Duration,
+        unknown: fn(String) -> Error,
+    ) -> Result<A, Error> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        self.connections[turn % self.connections.len()].clone()
-    }
-
-    fn silent(&self, patience: Duration) -> String {
-        format!("no answer from {} within {patience:?}", self.address)
+        let channel = &self.connections[turn % self.connections.len()];
+        ask(channel, &self.address, path, message, patience, unknown).await
     }
 }
 
-async fn connect(address: &str) -> Result<Channel, Error> {
-    let connected = endpoint(address)?.connect_timeout(STATUS_TIMEOUT).connect().await;
-    connected.map_err(|error| {
-        Error::Unavailable(format!("cannot connect to {address}: {}; is etcd there?", root(&error)))
-    })
+async fn ask<A: Message + Default>(
+    channel: &Channel,
+    address: &str,
+    path: &'static str,
+    message: &impl Message,
+    patience: Duration,
+    unknown: fn(String) -> Error,
+) -> Result<A, Error> {
+    let connection = channel.connection().await.map_err(|why| unreachable(address, &why))?;
+    match timeout(patience, connection.unary(path, message, None)).await {
+        Ok(answer) => answer.map_err(|failure| error(address, failure, unknown)),
+        Err(_) => Err(unknown(format!("no answer from {address} within {patience:?}"))),
+    }
 }
 
 /// Whether the member there leads.
 async fn leads(address: &str) -> Result<bool, Error> {
-    let mut client = MaintenanceClient::new(connect(address).await?);
-    let answer = timeout(STATUS_TIMEOUT, client.status(StatusRequest {})).await;
-    let answer = answer
-        .map_err(|_| Error::Unavailable(format!("no answer from {address} within {STATUS_TIMEOUT:?}")))?;
-    let answer = answer.map_err(|status| failure(address, &status, Error::Unavailable))?.into_inner();
+    let channel = Channel::new(Address::new(address)?, STATUS_TIMEOUT);
+    let path = "/etcdserverpb.Maintenance/Status";
+    let asked = ask(&channel, address, path, &StatusRequest {}, STATUS_TIMEOUT, Error::Unavailable);
+    let answer: StatusResponse = asked.await?;
     Ok(answer.leader != 0 && answer.header.is_some_and(|header| header.member_id == answer.leader))
 }
 
-/// What a status comes to; `unknown` is said of what may have been done.
-fn failure(address: &str, status: &Status, unknown: fn(String) -> Error) -> Error {
-    if let Some(source) = std::error::Error::source(status) {
-        let why = format!("the connection to {address} failed: {}", root(source));
-        return if is_connect_error(source) { Error::Unavailable(why) } else { unknown(why) };
-    }
+fn unreachable(address: &str, why: &str) -> Error {
+    Error::Unavailable(format!("cannot connect to {address}: {why}; is etcd there?"))
+}
+
+/// What a failure comes to; `unknown` is said of what may have been done.
+fn error(address: &str, failure: Failure, unknown: fn(String) -> Error) -> Error {
+    let why = |why| format!("the connection to {address} failed: {why}");
+    let status = match failure {
+        Failure::Unsent(cause) => return Error::Unavailable(why(cause)),
+        Failure::Lost(cause) => return unknown(why(cause)),
+        Failure::Status(status) => status,
+    };
     let said = format!("{address} answered with status {:?}: {}", status.code(), status.message());
     match status.code() {
         Code::InvalidArgument => Error::Invalid(said),
@@ -127,7 +137,7 @@ mod tests {
     use tokio::net::TcpListener;
     use tokio_stream::wrappers::TcpListenerStream;
     use tonic::transport::Server;
-    use tonic::{Request, Response};
+    use tonic::{Request, Response, Status};
 
     use super::super::proto::kv_server::{Kv, KvServer};
     use super::super::proto::maintenance_server::{Maintenance, MaintenanceServer};

@@ -4,6 +4,7 @@
 //! put into its extensions counts until its last byte was written to the socket, or its stream or connection ended.
 
 use std::convert::Infallible;
+use std::future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -18,8 +19,11 @@ use tokio::time::{Sleep, sleep};
 use tonic::body::Body;
 use tonic::codegen::Service as _;
 use tonic::codegen::http::{Request, Response};
+use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
 use tonic::{Extensions, Status};
+
+use super::unary::{self, Answering, Call, One, Unary, held};
 
 use crate::account::{Tab, admit};
 use crate::native::to_status;
@@ -52,43 +56,88 @@ impl Asked {
 
 /// What answers the calls of one connection.
 pub(super) struct Calls {
+    /// Of a dialect that has such.
+    unary: Option<Arc<dyn Unary>>,
+    /// All others.
     routes: Routes,
     caller: Caller,
 }
 
 impl Calls {
-    pub fn new(routes: Routes, caller: Caller) -> Calls {
-        Calls { routes, caller }
+    pub fn new(unary: Option<Arc<dyn Unary>>, routes: Routes, caller: Caller) -> Calls {
+        Calls { unary, routes, caller }
     }
 }
 
 impl Service<Request<Incoming>> for Calls {
-    type Response = Response<Body>;
+    type Response = Response<Answer>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+    type Future = Answering;
 
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+    fn call(&self, request: Request<Incoming>) -> Answering {
         let tab = Tab::new(self.caller.account.clone());
         let share = tab.charge.request.clone();
         if let Err(error) = admit(&share, REQUEST_BYTES) {
-            return Box::pin(std::future::ready(Ok(to_status(&error).into_http())));
+            return Box::pin(future::ready(Ok(unary::answered(Err(to_status(&error))))));
         }
-        request.extensions_mut().insert(Asked { store: self.caller.store.clone(), tab });
-        let arriving = |body| Body::new(Arriving { body, share, late: None });
+        let (mut head, body) = request.into_parts();
+        let body = Arriving { body, share, late: None };
+        let asked = Asked { store: self.caller.store.clone(), tab };
+        let metadata = MetadataMap::from_headers(std::mem::take(&mut head.headers));
+        let call = Call { metadata, asked, body };
+        if let Some(unary) = &self.unary
+            && let Some(method) = unary.find(head.uri.path())
+        {
+            return unary.answer(method, call);
+        }
+        head.headers = call.metadata.into_headers();
+        head.extensions.insert(call.asked);
         // Routes are always ready.
-        let answered = self.routes.clone().call(request.map(arriving));
+        let answered = self.routes.clone().call(Request::from_parts(head, Body::new(call.body)));
         Box::pin(async move {
             let mut response = answered.await?;
-            Ok(match response.extensions_mut().remove::<Share>() {
-                Some(share) => response.map(|body| Body::new(Leaving { body, share })),
-                None => response,
-            })
+            let share = response.extensions_mut().remove::<Share>();
+            Ok(response.map(|body| match share {
+                Some(share) => Answer::Counted(Leaving { body, share }),
+                None => Answer::Whole(body),
+            }))
         })
     }
 }
 
+/// The body of an answer.
+pub(crate) enum Answer {
+    /// Of a call that is answered with one message.
+    One(One),
+    /// Of a service that counts what it answers.
+    Counted(Leaving),
+    /// Of all others.
+    Whole(Body),
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        match self.get_mut() {
+            Answer::One(body) => Pin::new(body).poll_frame(cx),
+            Answer::Counted(body) => body.poll_frame(cx),
+            Answer::Whole(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Answer::One(body) => body.is_end_stream(),
+            Answer::Counted(body) => body.body.is_end_stream(),
+            Answer::Whole(body) => body.is_end_stream(),
+        }
+    }
+}
+
 /// A request on its way in.
-struct Arriving {
+pub(super) struct Arriving {
     body: Incoming,
     share: Share,
     /// Most arrive at once and need none.
@@ -128,35 +177,14 @@ impl HttpBody for Arriving {
 }
 
 /// An answer on its way out: its share lives in its bytes.
-struct Leaving {
+pub(crate) struct Leaving {
     body: Body,
     share: Share,
 }
 
-impl HttpBody for Leaving {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+impl Leaving {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        Poll::Ready(frame.map(|frame| {
-            frame.map(|frame| {
-                frame.map_data(|bytes| {
-                    self.share.add(bytes.len().saturating_sub(self.share.amount()));
-                    self.share.clone().keep_with(bytes)
-                })
-            })
-        }))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(|bytes| held(bytes, &self.share)))))
     }
 }

@@ -1,13 +1,14 @@
-//! What the dialects over gRPC share: a connection of HTTP/2, and what surrounds the services on it.
+//! What the dialects over gRPC share: a connection of HTTP/2, what surrounds the services on it, and the connection of their
+//! clients ([`channel`]).
 //!
 //! A dialect brings its services as tonic's [`Routes`], made once. [`Grpc`] adds health (grpc.health.v1) and reflection, and
 //! serves connections with them. Who asks comes with each request ([`Asked`]): so a service is stateless, and one set of
 //! routes serves all connections of all listeners.
 //!
 //! ```text
-//! stream ─▶ Greeted ─▶ hyper ─▶ Calls ──────▶ Routes ─▶ a dialect's service: Asked::take(), ask(), a message
-//!           begins in           counts a request while it arrives, and an answer until it has left
-//!           time, or ends
+//! stream ─▶ Greeted ─▶ hyper ─▶ Calls ─┬────▶ Unary ──▶ a dialect's methods of one message each way
+//!           begins in                  └────▶ Routes ─▶ its services, as generated: Asked::take(), ask(), a message
+//!           time, or ends       counts a request while it arrives, and an answer until it has left
 //! ```
 //!
 //! # Caveats
@@ -16,10 +17,12 @@
 //! `grpc-timeout` that came with it ([`time_left`]). A request that arrives slowly is given up after a minute.
 
 mod calls;
-mod endpoint;
+mod channel;
+mod framing;
 mod greeting;
 mod health;
 mod timeout;
+mod unary;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -38,8 +41,10 @@ use greeting::Greeted;
 use health::Health;
 
 pub(crate) use calls::Asked;
-pub(crate) use endpoint::{endpoint, is_connect_error, root};
+pub(crate) use channel::{Address, Channel, Connection, Failure, request};
+pub(crate) use framing::frame;
 pub(crate) use timeout::time_left;
+pub(crate) use unary::{Answering, Call, Unary, answered};
 
 /// Requests that one connection may have open: two sessions' worth. More wait at the client.
 const STREAMS_MAX: u32 = 1024;
@@ -56,8 +61,9 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Services, ready for connections.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Grpc {
+    unary: Option<Arc<dyn Unary>>,
     routes: Routes,
 }
 
@@ -75,14 +81,19 @@ impl Grpc {
             .add_service(reflection().build_v1().expect(sound))
             .add_service(reflection().build_v1alpha().expect(sound))
             .prepare();
-        Grpc { routes }
+        Grpc { unary: None, routes }
+    }
+
+    /// With these methods before all others.
+    pub fn with(self, unary: impl Unary + 'static) -> Grpc {
+        Grpc { unary: Some(Arc::new(unary)), ..self }
     }
 
     /// Serves one connection, see [`crate::Dialect::serve`].
     pub fn serve(&self, stream: Stream, store: Arc<Store>, mut stop: Stop) -> Serving {
         let Stream { bytes, account } = stream;
         let bytes = Greeted::new(bytes, stop.clone());
-        let calls = Calls::new(self.routes.clone(), Caller { store, account });
+        let calls = Calls::new(self.unary.clone(), self.routes.clone(), Caller { store, account });
         Box::pin(async move {
             let connection = builder().serve_connection(TokioIo::new(bytes), calls);
             let mut connection = pin!(connection);
@@ -112,6 +123,8 @@ fn builder() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
+        // No gRPC client looks at it.
+        .auto_date_header(false)
         .max_concurrent_streams(STREAMS_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)

@@ -2,10 +2,16 @@
 
 use std::time::Duration;
 
+use tonic::codegen::http::HeaderValue;
 use tonic::metadata::MetadataMap;
+
+/// The header of a request that says how long its answer is waited for.
+pub(super) const GRPC_TIMEOUT: &str = "grpc-timeout";
 
 /// How long before the gRPC deadline the answer should leave.
 const ANSWER_TIME: Duration = Duration::from_millis(50);
+/// 8 digits.
+const COUNT_MAX: u128 = 99_999_999;
 
 /// The time that the gRPC deadline leaves to the store: a little less than all, so that the store's own word on what
 /// became of the request is there before the transport cuts it off.
@@ -13,9 +19,25 @@ pub(crate) fn time_left(metadata: &MetadataMap) -> Option<Duration> {
     grpc_timeout(metadata).map(|time| time - (time / 10).min(ANSWER_TIME))
 }
 
+/// A time as the gRPC deadline says it: in the finest unit of which 8 digits are enough; a part of one is cut off.
+pub(super) fn grpc_timeout_of(time: Duration) -> HeaderValue {
+    let seconds = u128::from(time.as_secs());
+    let units = [
+        (time.as_nanos(), 'n'),
+        (time.as_micros(), 'u'),
+        (time.as_millis(), 'm'),
+        (seconds, 'S'),
+        (seconds / 60, 'M'),
+        (seconds / 3600, 'H'),
+    ];
+    let fits = units.into_iter().find(|(count, _)| *count <= COUNT_MAX);
+    let (count, unit) = fits.unwrap_or((COUNT_MAX, 'H'));
+    format!("{count}{unit}").parse().expect("digits and a letter are a header")
+}
+
 /// The gRPC deadline of a request, as time left: digits and a unit (see "Timeout" in gRPC's PROTOCOL-HTTP2.md).
 fn grpc_timeout(metadata: &MetadataMap) -> Option<Duration> {
-    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
+    let text = metadata.get(GRPC_TIMEOUT)?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let count: u32 = digits.parse().ok()?;
     let unit = match unit {
@@ -56,5 +78,22 @@ mod tests {
         for text in ["S", "1", "1x", "-1S", "1.5S"] {
             assert_eq!(timeout(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn grpc_timeout_of_a_time_is_read_as_that_time() {
+        let cases = [
+            (Duration::ZERO, "0n"),
+            (Duration::from_millis(20), "20000000n"),
+            (Duration::from_millis(100), "100000u"),
+            (Duration::from_secs(60), "60000000u"),
+            (Duration::from_secs(3600), "3600000m"),
+            (Duration::from_secs(1_000_000_000), "16666666M"),
+        ];
+        for (time, text) in cases {
+            assert_eq!(grpc_timeout_of(time), text);
+        }
+        assert_eq!(timeout("3600000m"), Some(Duration::from_secs(3600)));
+        assert_eq!(grpc_timeout_of(Duration::MAX), "99999999H");
     }
 }

@@ -11,6 +11,8 @@ use crate::account::{Tab, admit};
 use crate::ask::ask_all;
 use crate::{Clock, Store};
 
+/// Where it is asked.
+pub(super) const PATH: &str = "/capstan.v1.KeyValue/Batch";
 /// What an operation holds beside its bytes: its part in the store. It has no stream and task of its own.
 const OPERATION_BYTES: usize = 1 << 10;
 

@@ -6,7 +6,8 @@ use std::collections::HashMap;
 
 use kv::cluster::Cluster;
 use kv::{ClusterId, Error};
-use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
+use tonic::codegen::http::{HeaderName, HeaderValue};
+use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -49,7 +50,8 @@ pub(super) fn refused_by(status: &Status) -> Option<ClusterId> {
     info.metadata.get("cluster")?.parse().ok()
 }
 
-/// The metadata of requests for a cluster.
-pub(super) fn metadata(cluster: ClusterId) -> MetadataValue<Ascii> {
-    cluster.to_string().parse().expect("digits can be metadata")
+/// The header of requests for a cluster.
+pub(super) fn header(cluster: ClusterId) -> (HeaderName, HeaderValue) {
+    let value = cluster.to_string().parse().expect("digits can be a header");
+    (HeaderName::from_static(CLUSTER_METADATA), value)
 }

@@ -1,29 +1,62 @@
 //! `capstan.v1.KeyValue` in front of a store.
 
+use bytes::Bytes;
 use kv::{Error, Share};
 use prost::Message;
-use tonic::metadata::MetadataMap;
-use tonic::{Response, Status};
+use tonic::Status;
 
 use super::reply::{self, Shape};
-use super::{AnyRequest, AnyResponse, MESSAGE_BYTES_MAX, batch, cluster_id, proto, request, status};
-use crate::grpc::{Asked, respond, time_left};
+use super::request::{self, Rpc};
+use super::{AnyRequest, AnyResponse, MESSAGE_BYTES_MAX, batch, cluster_id, proto, status};
+use crate::grpc::{Answering, Asked, Call, Unary, answered, frame, time_left};
 
 /// The service.
 pub(super) struct Service;
 
+impl Unary for Service {
+    /// An rpc's place among all, and Batch behind them.
+    fn find(&self, path: &str) -> Option<usize> {
+        let one = Rpc::ALL.iter().position(|rpc| rpc.path() == path);
+        one.or((path == batch::PATH).then_some(Rpc::ALL.len()))
+    }
+
+    fn answer(&self, method: usize, call: Call) -> Answering {
+        match Rpc::ALL.get(method) {
+            Some(rpc) => Box::pin(async move { Ok(answered(one(*rpc, call).await)) }),
+            None => Box::pin(async move { Ok(answered(many(call).await)) }),
+        }
+    }
+}
+
+async fn one(rpc: Rpc, mut call: Call) -> Result<(Bytes, Share), Status> {
+    cluster_id::check(&*call.asked.store.cluster, &call.metadata)?;
+    let message = request::read(rpc, call.message(MESSAGE_BYTES_MAX).await?).map_err(garbled)?;
+    let (response, share) = ask(message, call).await.map_err(|error| status::to_status(&error))?;
+    Ok((request::frame_response(&response), share))
+}
+
+async fn many(mut call: Call) -> Result<(Bytes, Share), Status> {
+    cluster_id::check(&*call.asked.store.cluster, &call.metadata)?;
+    let message = proto::BatchRequest::decode(call.message(MESSAGE_BYTES_MAX).await?).map_err(garbled)?;
+    let Asked { store, tab } = call.asked;
+    let results = batch::ask(&store, message, time_left(&call.metadata), &tab).await;
+    let results = results.map_err(|error| status::to_status(&error))?;
+    Ok((frame(&results), tab.charge.answer))
+}
+
+/// A message that is none of its kind.
+fn garbled(error: prost::DecodeError) -> Status {
+    Status::internal(error.to_string())
+}
+
 /// The answer, and the share it holds until it has left.
-async fn ask(
-    message: AnyRequest,
-    metadata: &MetadataMap,
-    asked: Asked,
-) -> Result<(AnyResponse, Share), Error> {
-    let Asked { store, tab } = asked;
+async fn ask(message: AnyRequest, call: Call) -> Result<(AnyResponse, Share), Error> {
+    let Call { metadata, asked: Asked { store, tab }, .. } = call;
     let shape = Shape::of(&message);
     let mut request = request::decode(message, &*store.clock)?;
     request.op.validate()?;
     tracing::trace!("a message has become a request");
-    if let Some(time) = time_left(metadata) {
+    if let Some(time) = time_left(&metadata) {
         request.timeout = request.timeout.min(time);
     }
     let (reply, share) = crate::ask::ask(&*store.keys, request, tab).await?;
@@ -55,56 +88,4 @@ fn check_fits(shape: &Shape, response: AnyResponse) -> Result<AnyResponse, Error
              conditions failed; read the keys to see which"
         )))
     }
-}
-
-macro_rules! serve {
-    ($($method:ident $rpc:ident $request:ident $response:ident),+ $(,)?) => {
-        #[tonic::async_trait]
-        impl proto::key_value_server::KeyValue for Service {
-            $(async fn $method(
-                &self,
-                request: tonic::Request<proto::$request>,
-            ) -> Result<Response<proto::$response>, Status> {
-                let (metadata, mut extensions, message) = request.into_parts();
-                let asked = Asked::take(&mut extensions);
-                cluster_id::check(&*asked.store.cluster, &metadata)?;
-                match ask(AnyRequest::$rpc(message), &metadata, asked).await {
-                    Ok((AnyResponse::$rpc(response), share)) => Ok(respond(response, share)),
-                    Ok(_) => unreachable!("a reply is encoded in the shape of its request"),
-                    Err(error) => Err(status::to_status(&error)),
-                }
-            })+
-
-            async fn batch(
-                &self,
-                request: tonic::Request<proto::BatchRequest>,
-            ) -> Result<Response<proto::BatchResponse>, Status> {
-                let (metadata, mut extensions, message) = request.into_parts();
-                let Asked { store, tab } = Asked::take(&mut extensions);
-                cluster_id::check(&*store.cluster, &metadata)?;
-                let results = batch::ask(&store, message, time_left(&metadata), &tab).await;
-                results.map(|results| respond(results, tab.charge.answer)).map_err(|error| status::to_status(&error))
-            }
-        }
-    };
-}
-
-serve! {
-    get Get GetRequest GetResponse,
-    put Put PutRequest PutResponse,
-    insert Insert InsertRequest InsertResponse,
-    compare_and_put CompareAndPut CompareAndPutRequest CompareAndPutResponse,
-    append Append AppendRequest AppendResponse,
-    pop Pop PopRequest PopResponse,
-    increment Increment IncrementRequest IncrementResponse,
-    delete Delete DeleteRequest DeleteResponse,
-    range Range RangeRequest RangeResponse,
-    delete_range DeleteRange DeleteRangeRequest DeleteRangeResponse,
-    get_all GetAll GetAllRequest GetAllResponse,
-    put_all PutAll PutAllRequest PutAllResponse,
-    transaction Transaction TransactionRequest TransactionResponse,
-    history History HistoryRequest HistoryResponse,
-    trim Trim TrimRequest TrimResponse,
-    expire Expire ExpireRequest ExpireResponse,
-    trim_range TrimRange TrimRangeRequest TrimRangeResponse,
 }

@@ -46,7 +46,7 @@ pub mod proto {
 }
 
 use proto::cluster_server::{self, ClusterServer};
-use proto::key_value_server::{self, KeyValueServer};
+use proto::key_value_server;
 /// The request of any rpc that asks one thing.
 use proto::operation::Operation as AnyRequest;
 /// The response of any rpc that asks one thing, or an error.
@@ -66,12 +66,9 @@ pub struct Native(Grpc);
 impl Native {
     /// Ready to serve.
     pub fn new() -> Native {
-        let keys = KeyValueServer::new(key_value::Service)
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        let services = Routes::new(keys).add_service(ClusterServer::new(cluster::Service));
+        let services = Routes::new(ClusterServer::new(cluster::Service));
         let names = &[key_value_server::SERVICE_NAME, cluster_server::SERVICE_NAME];
-        Native(Grpc::new(services, names, proto::DESCRIPTOR))
+        Native(Grpc::new(services, names, proto::DESCRIPTOR).with(key_value::Service))
     }
 }
 

@@ -17,6 +17,11 @@ pub use answer::{
 };
 pub use op::{decode_op, decode_stamped, encode_op, encode_stamped};
 
+/// Bytes of the longest LEB128 number.
+const UINT_BYTES_MAX: usize = 10;
+/// A list is given room for so many items at once: however many it says it has, what is set aside is little.
+const LIST_ROOM_MAX: usize = 256;
+
 /// Bytes that are no encoding of what was expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed bytes: {0}")]
@@ -24,11 +29,15 @@ pub struct Malformed(pub &'static str);
 
 /// Writes an unsigned number as LEB128.
 pub fn put_uint(into: &mut BytesMut, mut number: u64) {
+    // At once: each call looks whether there is room.
+    let (mut bytes, mut length) = ([0; UINT_BYTES_MAX], 0);
     while number >= 0x80 {
-        into.put_u8(number as u8 | 0x80);
+        bytes[length] = number as u8 | 0x80;
         number >>= 7;
+        length += 1;
     }
-    into.put_u8(number as u8);
+    bytes[length] = number as u8;
+    into.put_slice(&bytes[..=length]);
 }
 
 /// Writes a signed number as 8 bytes.
@@ -165,7 +174,7 @@ impl Reader {
         mut get: impl FnMut(&mut Reader) -> Result<T, Malformed>,
     ) -> Result<Vec<T>, Malformed> {
         let count = self.count()?;
-        let mut items = Vec::new();
+        let mut items = Vec::with_capacity(count.min(LIST_ROOM_MAX));
         for _ in 0..count {
             items.push(get(self)?);
         }

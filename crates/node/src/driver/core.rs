@@ -11,6 +11,7 @@ use super::expiries::Expiries;
 use super::open::OpenParts;
 use super::replica::Replica;
 use super::{Flush, Work};
+use crate::Config;
 use crate::job::{Done, Job};
 use crate::node::Node;
 use crate::wire::{Announced, Frame};
@@ -67,7 +68,7 @@ pub(super) struct Append {
 
 impl Core {
     /// Of these replicas.
-    pub fn new(replicas: BTreeMap<ShardId, Replica>, seed: u64, now: Instant) -> Core {
+    pub fn new(replicas: BTreeMap<ShardId, Replica>, config: &Config, now: Instant) -> Core {
         let expiries = Expiries::new(replicas.keys().copied(), now);
         let mut wakes = Agenda::new();
         replicas.values().for_each(|replica| wakes.set(replica.shard, replica.wakes()));
@@ -78,7 +79,7 @@ impl Core {
             touched: BTreeSet::new(),
             lost: BTreeSet::new(),
             replicas,
-            open: OpenParts::new(seed),
+            open: OpenParts::new(config.seed, config.deal().cores()),
             work: Vec::new(),
             appends: VecDeque::new(),
             records: Vec::new(),

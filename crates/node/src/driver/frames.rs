@@ -33,7 +33,7 @@ impl Driver {
                 let asker = Asker { node: from, token, charge };
                 self.core.take_forward(&self.node, asker, shard, level, millis, op);
             }
-            Frame::Answer { token, result } => self.core.take_answer(&self.node, from, token, result),
+            Frame::Answer { token, result, .. } => self.core.take_answer(&self.node, from, token, result),
             Frame::Greet(greetings) => self.core.take_greetings(&self.node, from, greetings),
             Frame::View { shard, view } => self.core.take_view(from, shard, view),
             Frame::WantView { shard } => self.core.tell_view(from, shard),

@@ -9,9 +9,9 @@ use replication::{Instant, Token};
 
 use crate::session::mix;
 
-/// So many parts may be open at a node; more are refused.
+/// So many parts may be open at a node, at each core its share of them; more are refused.
 pub const OPEN_MAX: usize = 16_384;
-/// So many bytes of ops may be open at a node; more are refused.
+/// So many bytes of ops may be open at a node, shared out likewise, at least one of the largest; more are refused.
 pub const OPEN_BYTES_MAX: usize = 256 << 20;
 
 /// One shard's part of a request.
@@ -294,17 +294,20 @@ pub(crate) struct OpenParts {
     parts: BTreeMap<Token, Open>,
     bytes: usize,
     next: Token,
+    parts_max: usize,
+    bytes_max: usize,
 }
 
 impl OpenParts {
-    /// None yet. The tokens of two lives of a node must not meet: what the first one forwarded may be answered to the second.
-    pub fn new(seed: u64) -> OpenParts {
-        OpenParts { parts: BTreeMap::new(), bytes: 0, next: mix(seed) >> 1 }
+    /// None yet, at one of so many cores. The tokens of two lives of a node must not meet: what the first one forwarded may be answered to the second.
+    pub fn new(seed: u64, cores: usize) -> OpenParts {
+        let (parts_max, bytes_max) = (OPEN_MAX / cores, (OPEN_BYTES_MAX / cores).max(kv::OP_BYTES_MAX));
+        OpenParts { parts: BTreeMap::new(), bytes: 0, next: mix(seed) >> 1, parts_max, bytes_max }
     }
 
     /// Whether one more of so many bytes would be too much.
     pub fn is_full(&self, bytes: usize) -> bool {
-        self.parts.len() >= OPEN_MAX || self.bytes + bytes > OPEN_BYTES_MAX
+        self.parts.len() >= self.parts_max || self.bytes + bytes > self.bytes_max
     }
 
     pub fn insert(&mut self, open: Open) -> Token {

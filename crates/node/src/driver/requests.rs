@@ -68,7 +68,7 @@ impl Core {
     ) {
         assert_ne!(asker.node, node.config.me, "what a node asks of itself it does not forward");
         let answer = |core: &mut Core, error: Error| {
-            core.send(asker.node, &Frame::Answer { token: asker.token, result: Err(error) });
+            core.send(asker.node, &Frame::Answer { token: asker.token, shard, result: Err(error) });
         };
         let Ok(stamped) = Stamped::decode(&op) else {
             return answer(
@@ -226,7 +226,7 @@ impl Core {
                 self.work.push(Work::Answer { client: attempt.client, result });
             }
             Kind::ForwardedWrite(asker, _) | Kind::ForwardedRead(asker, _) => {
-                let frame = Frame::Answer { token: asker.token, result }.encode();
+                let frame = Frame::Answer { token: asker.token, shard: open.shard, result }.encode();
                 // Until it has left, it counts.
                 let frame = asker.charge.answer.keep_with(frame);
                 self.work.push(Work::Send { to: asker.node, frame });

@@ -104,6 +104,7 @@ impl Test {
             nodes,
             protocol: Protocol::Raft,
             map: ShardMap::of(shards),
+            cores: 1,
             seed: 1,
             entry_cache_bytes: 0,
             pid: 1,
@@ -125,7 +126,7 @@ impl Test {
             let fake = Fake { script: script.clone(), view: view.clone() };
             (shard, Replica::new(shard, Box::new(fake), 0, Version::ZERO, 1))
         };
-        let mut core = Core::new(scripts.iter().enumerate().map(replica).collect(), 1, Instant(0));
+        let mut core = Core::new(scripts.iter().enumerate().map(replica).collect(), &config, Instant(0));
         config.map.shards().iter().for_each(|(shard, _)| core.expiries.set(*shard, None));
         let node = Node::new(config, Version::ZERO, Now::default());
         let mut test = Test { driver: Driver { node, core }, scripts, now: 0 };
@@ -345,7 +346,7 @@ fn forwarded_part_is_turned_away_where_it_is_not_served() {
     test.script(1).route = Route::To(NodeId(3));
     let op = kv::Stamped { id: None, op: Op::Delete { key: "k".into(), previous: false } }.encode();
     let forward = Frame::Forward { token: 5, shard: SHARD, level: Level::Linearizable, millis: 100, op };
-    let wrong = Frame::Answer { token: 5, result: Err(Error::WrongNode { try_next: None }) };
+    let wrong = Frame::Answer { token: 5, shard: SHARD, result: Err(Error::WrongNode { try_next: None }) };
     assert_eq!(test.hear(1, &forward), [wrong]);
     assert_eq!(test.given(1), [""; 0]);
     test.script(1).route = Route::Here;

@@ -5,7 +5,7 @@ use kv::codec::{Malformed, Reader, put_bytes, put_uint};
 use kv::{ClusterId, NodeId};
 
 /// The first bytes of a hello: what speaks here, and its version.
-const MAGIC: &[u8] = b"capstan peer 3";
+const MAGIC: &[u8] = b"capstan peer 4";
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

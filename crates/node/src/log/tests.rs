@@ -8,13 +8,13 @@ use super::*;
 const SEGMENT: u64 = 16 << 10;
 const SETTINGS: Settings = Settings { checkpoint_bytes: 8 * SEGMENT, checkpoint_early_bytes: 3 * SEGMENT };
 
-const NOTHING: Report = Report { begun: false, durable: None, full: None, checkpoint: false };
-const CHECKPOINT: Report = Report { checkpoint: true, ..NOTHING };
-const FULL: Report = Report { full: Some(true), ..NOTHING };
-const ROOM: Report = Report { full: Some(false), ..NOTHING };
+const NOTHING: Report = Report { begun: false, durable: Vec::new(), full: None, checkpoint: false };
+const CHECKPOINT: Report = Report { begun: false, durable: Vec::new(), full: None, checkpoint: true };
+const FULL: Report = Report { begun: false, durable: Vec::new(), full: Some(true), checkpoint: false };
+const ROOM: Report = Report { begun: false, durable: Vec::new(), full: Some(false), checkpoint: false };
 
 fn durable(ticket: u64) -> Report {
-    Report { durable: Some(ticket), ..NOTHING }
+    Report { durable: vec![(0, ticket)], ..NOTHING }
 }
 
 fn at(millis: u64) -> Instant {
@@ -31,10 +31,15 @@ struct Bench {
 
 impl Bench {
     /// Over a disk whose work is done at once, or when it is told so.
-    fn new(mut disk: MemoryDisk) -> Bench {
+    fn new(disk: MemoryDisk) -> Bench {
+        Bench::of_cores(1, disk)
+    }
+
+    /// For so many cores.
+    fn of_cores(cores: usize, mut disk: MemoryDisk) -> Bench {
         let config = Config { log_id: 7, segment_bytes: SEGMENT, batch_bytes_max: SEGMENT };
         let (log, _) = Log::open(&mut disk, config, &mut |_, _| {}).unwrap();
-        Bench { owner: Owner::new(log, SETTINGS, at(0)), disk, millis: 0, appended: 0 }
+        Bench { owner: Owner::new(log, SETTINGS, cores, at(0)), disk, millis: 0, appended: 0 }
     }
 
     /// With a log that has begun, on a disk whose work is done at once.
@@ -57,7 +62,12 @@ impl Bench {
         self.appended += 1;
         // With its header it fills a block.
         let record = Record { stream: 1, kind: 1, body: Bytes::from_static(&[7; 3000]) };
-        self.owner.take(Request::Append { ticket: self.appended, records: vec![record], checkpoint });
+        self.owner.take(Request::Append {
+            core: 0,
+            ticket: self.appended,
+            records: vec![record],
+            checkpoint,
+        });
     }
 
     fn append(&mut self) -> Report {
@@ -73,7 +83,7 @@ impl Bench {
 
     fn grow_to(&mut self, bytes: u64) {
         while self.owner.log.bytes_live() < bytes {
-            assert_eq!(self.append().durable, Some(self.appended));
+            assert_eq!(self.append().durable, [(0, self.appended)]);
         }
     }
 
@@ -93,7 +103,7 @@ impl Bench {
         self.disk.limit_bytes(Some(bytes));
         while !self.owner.is_full() {
             let report = self.append();
-            assert_eq!(report.durable, Some(self.appended));
+            assert_eq!(report.durable, [(0, self.appended)]);
             assert_eq!(report.full, self.owner.is_full().then_some(true));
         }
     }
@@ -132,7 +142,7 @@ impl Bench {
 fn log_begins_with_the_first_word_that_something_of_it_is_durable() {
     let mut bench = Bench::new(MemoryDisk::at_once());
     bench.appended = 1;
-    let nothing = Request::Append { ticket: 1, records: Vec::new(), checkpoint: false };
+    let nothing = Request::Append { core: 0, ticket: 1, records: Vec::new(), checkpoint: false };
     assert_eq!(bench.ask(nothing), durable(1), "nothing was written");
     assert_eq!(bench.append(), Report { begun: true, ..durable(2) });
     assert_eq!(bench.append(), durable(3));
@@ -188,7 +198,7 @@ fn checkpoint_is_asked_for_when_the_log_has_grown_and_gives_back_what_lies_befor
         assert_eq!(bench.append(), durable(bench.appended), "one is under way");
     }
     let long = bench.owner.log.bytes_live();
-    assert_eq!(bench.ask(Request::Release), NOTHING);
+    assert_eq!(bench.ask(Request::Release { core: 0 }), NOTHING);
     let short = bench.owner.log.bytes_live();
     assert!(short < long, "{short} < {long}");
     bench.grow_to_checkpoint();
@@ -215,9 +225,9 @@ fn checkpoint_that_is_wanted_beside_one_under_way_comes_after_it() {
     assert_eq!(bench.ask(Request::CheckpointNow), CHECKPOINT);
     assert_eq!(bench.ask(Request::CheckpointNow), NOTHING, "one is under way");
     bench.begin_checkpoint();
-    assert_eq!(bench.ask(Request::Release), CHECKPOINT);
+    assert_eq!(bench.ask(Request::Release { core: 0 }), CHECKPOINT);
     bench.begin_checkpoint();
-    assert_eq!(bench.ask(Request::Release), NOTHING, "nobody wants another");
+    assert_eq!(bench.ask(Request::Release { core: 0 }), NOTHING, "nobody wants another");
 }
 
 #[test]
@@ -225,7 +235,7 @@ fn checkpoint_that_a_stopping_node_makes_is_the_one_under_way() {
     let mut bench = Bench::begun();
     bench.begin_checkpoint();
     assert_eq!(bench.ask(Request::CheckpointNow), NOTHING);
-    assert_eq!(bench.ask(Request::Release), CHECKPOINT);
+    assert_eq!(bench.ask(Request::Release { core: 0 }), CHECKPOINT);
 }
 
 #[test]
@@ -256,7 +266,11 @@ fn full_disk_asks_for_a_checkpoint_that_gives_room_back() {
     let reports = bench.pass(10_000);
     assert_eq!(reports, [(2000, CHECKPOINT)]);
     bench.begin_checkpoint();
-    assert_eq!(bench.ask(Request::Release), ROOM, "a segment is gone, and the next has its place");
+    assert_eq!(
+        bench.ask(Request::Release { core: 0 }),
+        ROOM,
+        "a segment is gone, and the next has its place"
+    );
 }
 
 #[test]
@@ -275,12 +289,16 @@ fn checkpoint_that_failed_gives_nothing_back_fills_the_disk_and_is_tried_again()
     assert_eq!(bench.ask(Request::CheckpointNow), CHECKPOINT);
     bench.begin_checkpoint();
     let bytes = bench.owner.log.bytes_live();
-    assert_eq!(bench.ask(Request::CheckpointFailed), FULL, "the log can grow, and the table cannot");
+    assert_eq!(
+        bench.ask(Request::CheckpointFailed { core: 0 }),
+        FULL,
+        "the log can grow, and the table cannot"
+    );
     assert_eq!(bench.owner.log.bytes_live(), bytes);
     for seconds in [2, 4, 6] {
         assert_eq!(bench.pass(2000), [(seconds * 1000, CHECKPOINT)]);
         bench.begin_checkpoint();
-        assert_eq!(bench.ask(Request::CheckpointFailed), NOTHING);
+        assert_eq!(bench.ask(Request::CheckpointFailed { core: 0 }), NOTHING);
     }
     let all = bench.appended as usize;
     assert_eq!(bench.found(), all);
@@ -291,11 +309,11 @@ fn disk_has_room_again_when_a_checkpoint_has_succeeded() {
     let mut bench = Bench::begun();
     assert_eq!(bench.ask(Request::CheckpointNow), CHECKPOINT);
     bench.begin_checkpoint();
-    assert_eq!(bench.ask(Request::CheckpointFailed), FULL);
+    assert_eq!(bench.ask(Request::CheckpointFailed { core: 0 }), FULL);
     assert_eq!(bench.ask(Request::CheckpointNow), NOTHING, "not at once, however much one is wanted");
     assert_eq!(bench.pass(2000).len(), 1);
     bench.begin_checkpoint();
-    assert_eq!(bench.ask(Request::Release), ROOM);
+    assert_eq!(bench.ask(Request::Release { core: 0 }), ROOM);
     assert_eq!(bench.owner.due(), None);
 }
 
@@ -311,13 +329,13 @@ fn tries_on_a_full_disk_do_not_pile_up() {
             assert_eq!(report, CHECKPOINT);
             asked += 1;
             bench.begin_checkpoint();
-            assert_eq!(bench.ask(Request::CheckpointFailed), NOTHING);
+            assert_eq!(bench.ask(Request::CheckpointFailed { core: 0 }), NOTHING);
         }
     }
     assert_eq!(asked, 1, "the records of the first wait: another's would wait behind them");
     bench.disk.limit_bytes(None);
     let reports = bench.pass(3000);
-    assert_eq!(reports[0].1.durable, Some(bench.appended));
+    assert_eq!(reports[0].1.durable, [(0, bench.appended)]);
     assert!(reports.iter().any(|(_, report)| report.checkpoint), "and now it is tried again: {reports:?}");
 }
 
@@ -343,4 +361,88 @@ fn log_that_finishes_on_a_full_disk_waits_for_no_room() {
     bench.fill_log();
     bench.ask(Request::Finish);
     assert!(bench.owner.is_finished());
+}
+
+/// An append of a core.
+fn append_of(core: usize, ticket: u64, checkpoint: bool) -> Request {
+    let record = Record { stream: core as u32 + 1, kind: 1, body: Bytes::from_static(&[7; 3000]) };
+    Request::Append { core, ticket, records: vec![record], checkpoint }
+}
+
+#[test]
+fn appends_of_cores_are_durable_to_each_under_its_own_tickets() {
+    let mut bench = Bench::of_cores(3, MemoryDisk::new());
+    for (core, ticket) in [(0, 1), (2, 1), (2, 2), (0, 2), (2, 3)] {
+        bench.owner.take(append_of(core, ticket, false));
+    }
+    let mut heard = vec![0; 3];
+    loop {
+        let report = bench.turn();
+        for (core, last) in heard.iter_mut().enumerate() {
+            for input in report.inputs(core) {
+                let Input::Durable { ticket } = input else { panic!("nothing else happens") };
+                assert!(ticket > *last, "it rises");
+                *last = ticket;
+            }
+        }
+        if !bench.disk.complete_next() {
+            break;
+        }
+    }
+    assert_eq!(heard, [2, 0, 3]);
+}
+
+#[test]
+fn checkpoint_gives_back_when_the_part_of_every_core_is_complete_and_what_lies_before_the_first() {
+    let mut bench = Bench::of_cores(2, MemoryDisk::at_once());
+    let mut ticket = 0;
+    while !bench.turn().checkpoint {
+        ticket += 1;
+        bench.owner.take(append_of(0, ticket, false));
+    }
+    // The parts begin far from each other: the mark is where the first one did.
+    bench.owner.take(append_of(1, 1, true));
+    let behind_the_mark = 2 + 2 * SEGMENT / 4096;
+    for _ in 2..behind_the_mark {
+        ticket += 1;
+        bench.owner.take(append_of(0, ticket, false));
+    }
+    ticket += 1;
+    bench.owner.take(append_of(0, ticket, true));
+    bench.turn();
+    let long = bench.owner.log.bytes_live();
+    assert!(!bench.ask(Request::Release { core: 0 }).checkpoint);
+    assert_eq!(bench.owner.log.bytes_live(), long, "the other core has not flushed");
+    bench.ask(Request::Release { core: 1 });
+    assert!(bench.owner.log.bytes_live() < long);
+    let found = bench.found() as u64;
+    assert!((behind_the_mark..ticket).contains(&found), "{found}: all behind the mark, and not all before");
+}
+
+#[test]
+fn checkpoint_of_which_a_part_failed_gives_nothing_back_and_is_over_when_all_parts_are() {
+    let mut bench = Bench::of_cores(2, MemoryDisk::at_once());
+    (1..20).for_each(|ticket| bench.owner.take(append_of(0, ticket, false)));
+    assert!(bench.ask(Request::CheckpointNow).checkpoint);
+    bench.owner.take(append_of(0, 20, true));
+    bench.owner.take(append_of(1, 1, true));
+    bench.turn();
+    let long = bench.owner.log.bytes_live();
+    assert_eq!(bench.ask(Request::CheckpointFailed { core: 1 }), NOTHING, "the other part is under way");
+    assert_eq!(bench.ask(Request::Release { core: 0 }), FULL);
+    assert_eq!(bench.owner.log.bytes_live(), long);
+}
+
+#[test]
+fn core_that_is_done_with_its_part_when_a_stop_wants_another_makes_it() {
+    let mut bench = Bench::of_cores(2, MemoryDisk::at_once());
+    assert!(bench.ask(Request::CheckpointNow).checkpoint);
+    bench.owner.take(append_of(0, 1, true));
+    bench.ask(Request::Release { core: 0 });
+    // All cores are asked again before the other one has begun.
+    bench.owner.take(append_of(0, 2, true));
+    bench.owner.take(append_of(1, 1, true));
+    bench.ask(Request::Release { core: 1 });
+    assert_eq!(bench.ask(Request::Release { core: 0 }), NOTHING);
+    assert!(bench.ask(Request::CheckpointNow).checkpoint, "it is over");
 }

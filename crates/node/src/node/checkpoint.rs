@@ -1,4 +1,4 @@
-//! A checkpoint that is under way.
+//! A core's part of a checkpoint that is under way.
 //!
 //! What the log must keep is written again at its head, and the table is flushed. When both have survived, the segments
 //! before the checkpoint can go: never earlier, for they are all that is left of what was not flushed.

@@ -15,8 +15,8 @@ const SUSPECT_MICROS: u64 = ANNOUNCE_MICROS * 5 / 2;
 /// A node that missed five is dead.
 const DEAD_MICROS: u64 = ANNOUNCE_MICROS * 11 / 2;
 
-/// Bytes of answers that may be on their way to one node: half of what its queue takes, so that they do not push out the
-/// messages of protocols.
+/// Bytes of answers that may be on their way to one node, from each core its share of them: half of what its queue takes, so that
+/// they do not push out the messages of protocols.
 const ANSWER_BYTES_MAX: usize = 32 << 20;
 
 /// All other nodes.
@@ -30,14 +30,17 @@ struct Peer {
     name: String,
     connected: bool,
     heard: Option<Instant>,
+    /// What it last told of itself; its replicas apart.
     told: Announcement,
+    /// What it last told of each of its replicas. A node with several cores tells of the replicas of one at a time.
+    replicas: BTreeMap<ShardId, Announced>,
     answers: Budget,
 }
 
 impl Peers {
-    /// Of these ids and names.
-    pub fn new(nodes: impl IntoIterator<Item = (NodeId, String)>) -> Peers {
-        let answers = || Budget::new(ANSWER_BYTES_MAX);
+    /// Of these ids and names, as one of so many cores of this node sees them.
+    pub fn new(nodes: impl IntoIterator<Item = (NodeId, String)>, cores: usize) -> Peers {
+        let answers = || Budget::new(ANSWER_BYTES_MAX / cores);
         let peer = |(id, name)| (id, Peer { name, answers: answers(), ..Peer::default() });
         Peers { peers: nodes.into_iter().map(peer).collect() }
     }
@@ -76,9 +79,11 @@ impl Peers {
         }
     }
 
-    /// A node announced itself.
-    pub fn announced(&mut self, node: NodeId, announcement: Announcement) {
+    /// A node announced itself, and some of its replicas.
+    pub fn announced(&mut self, node: NodeId, mut announcement: Announcement) {
         if let Some(peer) = self.peers.get_mut(&node) {
+            let replicas = std::mem::take(&mut announcement.replicas).into_iter();
+            peer.replicas.extend(replicas.map(|replica| (replica.shard, replica)));
             peer.told = announcement;
         }
     }
@@ -90,7 +95,7 @@ impl Peers {
 
     /// What a node last announced of its replica of a shard.
     pub fn replica(&self, node: NodeId, shard: ShardId) -> Option<&Announced> {
-        self.peers.get(&node)?.told.replicas.iter().find(|replica| replica.shard == shard)
+        self.peers.get(&node)?.replicas.get(&shard)
     }
 
     /// Whether a node was heard of lately.
@@ -117,12 +122,13 @@ impl Peers {
         protocol: Protocol,
         now: Instant,
     ) -> Status {
-        let mut views: Vec<View> = self
-            .peers
-            .iter()
-            .map(|(&id, peer)| View { id, name: &peer.name, state: self.liveness(id, now), told: &peer.told })
-            .collect();
-        views.push(View { id: me.0, name: me.1, state: Liveness::Alive, told: own });
+        let view = |(&id, peer)| {
+            let Peer { name, told, replicas, .. }: &Peer = peer;
+            View { id, name, state: self.liveness(id, now), told, replicas }
+        };
+        let replicas = own.replicas.iter().map(|replica| (replica.shard, *replica)).collect();
+        let mut views: Vec<View<'_>> = self.peers.iter().map(view).collect();
+        views.push(View { id: me.0, name: me.1, state: Liveness::Alive, told: own, replicas: &replicas });
         views.sort_by_key(|view| view.id);
         let shards: Vec<ShardStatus> =
             shards.iter().map(|shard| shard_status(&views, shard, protocol)).collect();
@@ -144,11 +150,12 @@ struct View<'a> {
     name: &'a str,
     state: Liveness,
     told: &'a Announcement,
+    replicas: &'a BTreeMap<ShardId, Announced>,
 }
 
 impl View<'_> {
     fn replica(&self, shard: ShardId) -> Option<&Announced> {
-        self.told.replicas.iter().find(|replica| replica.shard == shard)
+        self.replicas.get(&shard)
     }
 }
 

@@ -1,9 +1,10 @@
-//! A few drivers in one thread, for tests: every message arrives, every sync and job succeeds, time moves when told.
+//! A few nodes in one thread, each with a driver a core, for tests: every message arrives, every sync and job succeeds, time moves when told.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use kv::{Error, NodeId, Op, Protocol, Reply, ShardId};
+use node::cores::Deal;
 use node::route::{Plan, ShardMap};
 use node::wire::Frame;
 use node::{Config, Driver, Executor, Input, Now, Part, Ran, Recovery, Work};
@@ -41,19 +42,33 @@ pub struct SentSnapshot {
 }
 
 pub struct Node {
-    pub driver: Driver,
-    pub executor: Executor,
-    inputs: VecDeque<Input>,
+    pub cores: Vec<Core>,
+    deal: Deal,
     /// Wall clock less the true time, in microseconds.
     pub wall_offset: i64,
     _folder: tempfile::TempDir,
 }
 
+/// A driver and its table.
+pub struct Core {
+    pub driver: Driver,
+    pub executor: Executor,
+    inputs: VecDeque<Input>,
+}
+
 impl Cluster {
+    /// Of nodes with one core.
     pub fn new(count: u64, shards: u32) -> Cluster {
+        Cluster::of_cores(&vec![1; count as usize], shards)
+    }
+
+    /// Of a node for each of these numbers of cores.
+    pub fn of_cores(cores: &[usize], shards: u32) -> Cluster {
+        let count = cores.len() as u64;
         let nodes: Vec<(NodeId, String)> = (1..=count).map(|id| (NodeId(id), format!("n{id}"))).collect();
         let map = ShardMap::of(shards);
-        let node = |&(me, _): &(NodeId, String)| (me, Node::new(me, me.0, &nodes, &map));
+        let node =
+            |&(me, _): &(NodeId, String)| (me, Node::new(me, me.0, cores[me.0 as usize - 1], &nodes, &map));
         let mut cluster = Cluster {
             nodes: nodes.iter().map(node).collect(),
             instant: 1_000_000,
@@ -120,7 +135,7 @@ impl Cluster {
         for id in &ids {
             self.turn(*id);
         }
-        while let Some(id) = ids.iter().find(|id| !self.nodes[id].inputs.is_empty()) {
+        while let Some(id) = ids.iter().find(|id| self.nodes[id].has_inputs()) {
             self.turn(*id);
         }
     }
@@ -134,7 +149,7 @@ impl Cluster {
         for _ in 0..2 * ELECTION_STEPS {
             let uncut = self.nodes.iter().filter(|(id, _)| !self.cut.contains(id));
             let leading: Vec<NodeId> =
-                uncut.filter(|(_, node)| node.driver.leads() > 0).map(|(id, _)| *id).collect();
+                uncut.filter(|(_, node)| node.leads() > 0).map(|(id, _)| *id).collect();
             if let [leader] = leading[..] {
                 return leader;
             }
@@ -146,19 +161,24 @@ impl Cluster {
     /// A node begins another life, with nothing of the one before but its place among the others.
     pub fn begin_anew(&mut self, id: NodeId, seed: u64) {
         let nodes: Vec<(NodeId, String)> = self.nodes.keys().map(|id| (*id, format!("n{}", id.0))).collect();
-        let node = Node::new(id, seed, &nodes, &self.map);
+        let node = Node::new(id, seed, 1, &nodes, &self.map);
         self.nodes.insert(id, node);
         for (other, _) in nodes.iter().filter(|(other, _)| *other != id) {
             self.input(id, Input::PeerUp { node: *other });
         }
     }
 
-    /// One turn of a node by hand: what it hands out is not carried out.
+    /// One turn of a node with one core by hand: what it hands out is not carried out.
     pub fn turn_of(&mut self, id: NodeId, input: Input) -> Vec<Work> {
+        self.turn_of_core(id, 0, input)
+    }
+
+    /// One turn of a core by hand.
+    pub fn turn_of_core(&mut self, id: NodeId, core: usize, input: Input) -> Vec<Work> {
         let (instant, mut work) = (self.instant, Vec::new());
         let node = self.node(id);
         let now = node.now(instant);
-        node.driver.turn(now, &mut vec![input], &mut work);
+        node.cores[core].driver.turn(now, &mut vec![input], &mut work);
         work
     }
 
@@ -167,8 +187,8 @@ impl Cluster {
         self.cut.push(node);
         let ids: Vec<NodeId> = self.nodes.keys().copied().filter(|id| *id != node).collect();
         for other in ids {
-            self.node(other).inputs.push_back(Input::PeerDown { node });
-            self.node(node).inputs.push_back(Input::PeerDown { node: other });
+            self.input(other, Input::PeerDown { node });
+            self.input(node, Input::PeerDown { node: other });
         }
     }
 
@@ -177,8 +197,8 @@ impl Cluster {
         self.cut.retain(|cut| *cut != node);
         let ids: Vec<NodeId> = self.nodes.keys().copied().filter(|id| *id != node).collect();
         for other in ids {
-            self.node(other).inputs.push_back(Input::PeerUp { node });
-            self.node(node).inputs.push_back(Input::PeerUp { node: other });
+            self.input(other, Input::PeerUp { node });
+            self.input(node, Input::PeerUp { node: other });
         }
     }
 
@@ -187,39 +207,42 @@ impl Cluster {
     }
 
     pub fn input(&mut self, node: NodeId, input: Input) {
-        self.node(node).inputs.push_back(input);
+        let Node { deal, cores, .. } = self.node(node);
+        input.deal(deal, &mut |core, input| cores[core].inputs.push_back(input));
     }
 
     fn connect_all(&mut self) {
         let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
         for one in &ids {
             for other in ids.iter().filter(|other| *other != one) {
-                self.node(*one).inputs.push_back(Input::PeerUp { node: *other });
+                self.input(*one, Input::PeerUp { node: *other });
             }
         }
     }
 
+    /// A turn of each core, one after the other.
     fn turn(&mut self, id: NodeId) {
-        let instant = self.instant;
-        let node = self.node(id);
-        let mut inputs: Vec<Input> = node.inputs.drain(..).collect();
-        let mut work = Vec::new();
-        node.driver.turn(node.now(instant), &mut inputs, &mut work);
-        for work in work {
-            self.carry_out(id, work);
+        for core in 0..self.nodes[&id].cores.len() {
+            let instant = self.instant;
+            let node = self.node(id);
+            let now = node.now(instant);
+            let Core { driver, inputs, .. } = &mut node.cores[core];
+            let (mut inputs, mut work) = (inputs.drain(..).collect(), Vec::new());
+            driver.turn(now, &mut inputs, &mut work);
+            work.into_iter().for_each(|work| self.carry_out(id, core, work));
         }
     }
 
-    fn carry_out(&mut self, id: NodeId, work: Work) {
+    fn carry_out(&mut self, id: NodeId, place: usize, work: Work) {
         match work {
             Work::Append { ticket, .. } => {
                 self.seen.push((id, "append"));
-                self.node(id).inputs.push_back(Input::Durable { ticket });
+                self.node(id).cores[place].inputs.push_back(Input::Durable { ticket });
             }
             Work::Send { to, frame } => self.deliver(id, to, frame),
             Work::Run(job) => {
-                let node = self.node(id);
-                let done = match node.executor.run(job).unwrap() {
+                let core = &mut self.node(id).cores[place];
+                let done = match core.executor.run(job).unwrap() {
                     Ran::Done(done) => done,
                     Ran::Later(later) => later().unwrap(),
                 };
@@ -228,7 +251,7 @@ impl Cluster {
                     node::Done::Read { .. } => "read",
                     _ => "other",
                 };
-                node.inputs.push_back(Input::Done(done));
+                core.inputs.push_back(Input::Done(done));
                 self.seen.push((id, name));
             }
             Work::Answer { client, result } => {
@@ -249,23 +272,20 @@ impl Cluster {
         }
         self.sent.push((from, to, frame));
         if !self.cut.contains(&from) && !self.cut.contains(&to) && !self.deaf.contains(&to) {
-            self.node(to).inputs.push_back(Input::Frame { from, bytes });
+            self.input(to, Input::Frame { from, bytes });
         }
     }
 }
 
 impl Node {
-    fn new(me: NodeId, seed: u64, nodes: &[(NodeId, String)], map: &ShardMap) -> Node {
+    fn new(me: NodeId, seed: u64, cores: usize, nodes: &[(NodeId, String)], map: &ShardMap) -> Node {
         let folder = tempfile::tempdir().unwrap();
-        let engine = storage::open(Kind::Memory, folder.path()).unwrap();
-        let mut table = Table::open(engine, Options::of(History::Count(16)));
-        let applied =
-            map.shards().iter().map(|(shard, _)| (*shard, table.load(*shard, 0).unwrap())).collect();
         let config = Config {
             me,
             nodes: nodes.to_vec(),
             protocol: if nodes.len() == 1 { Protocol::Single } else { Protocol::Raft },
             map: map.clone(),
+            cores,
             seed,
             entry_cache_bytes: 1 << 20,
             pid: me.0 as u32,
@@ -273,9 +293,42 @@ impl Node {
             rejoining: false,
             volatile: false,
         };
-        let driver = Driver::new(config, Recovery::default(), &applied, now(1_000_000, 0)).unwrap();
-        let executor = Executor::new(table);
-        Node { driver, executor, inputs: VecDeque::new(), wall_offset: 0, _folder: folder }
+        let deal = config.deal();
+        let engine = storage::open(Kind::Memory, folder.path()).unwrap();
+        let table = |_| Table::open(engine.clone(), Options::of(History::Count(16)));
+        let mut tables: Vec<Table> = (0..deal.cores()).map(table).collect();
+        let mut load =
+            |&(shard, _): &(ShardId, _)| (shard, tables[deal.core_of(shard)].load(shard, 0).unwrap());
+        let applied = map.shards().iter().map(&mut load).collect();
+        let drivers = Driver::all(config, Recovery::default(), &applied, now(1_000_000, 0)).unwrap();
+        let core = |(driver, table)| Core { driver, executor: Executor::new(table), inputs: VecDeque::new() };
+        let cores = drivers.into_iter().zip(tables).map(core).collect();
+        Node { cores, deal, wall_offset: 0, _folder: folder }
+    }
+
+    /// Of a node with one core.
+    pub fn driver(&self) -> &Driver {
+        let [core] = &self.cores[..] else { panic!("the node has several cores") };
+        &core.driver
+    }
+
+    /// Of a node with one core.
+    pub fn executor(&self) -> &Executor {
+        &self.cores[0].executor
+    }
+
+    /// Of a node with one core.
+    pub fn executor_mut(&mut self) -> &mut Executor {
+        &mut self.cores[0].executor
+    }
+
+    /// How many shards it leads.
+    pub fn leads(&self) -> usize {
+        self.cores.iter().map(|core| core.driver.leads()).sum()
+    }
+
+    fn has_inputs(&self) -> bool {
+        self.cores.iter().any(|core| !core.inputs.is_empty())
     }
 
     fn now(&self, instant: u64) -> Now {

@@ -11,7 +11,7 @@ const WHILE_STEPS: usize = 130;
 fn put_for_a_while(cluster: &mut Cluster) -> (NodeId, Vec<NodeId>) {
     let leader = cluster.leader();
     cluster.steps(80);
-    let deadline = Some(cluster.node(leader).driver.clock_micros() + 3_000_000);
+    let deadline = Some(cluster.node(leader).driver().clock_micros() + 3_000_000);
     let put = Op::Put { key: KEY.into(), value: "v".into(), deadline, previous: false };
     cluster.call(leader, put).unwrap();
     cluster.steps(4);
@@ -102,20 +102,24 @@ fn shard_that_is_idle_lets_go_of_what_is_due() {
     for nodes in [1, 3] {
         let mut cluster = Cluster::new(nodes, 1);
         let (leader, _) = put_for_a_while(&mut cluster);
-        let valid_until = Version::end_of(cluster.node(leader).driver.clock_micros() + 2_000_000);
+        let valid_until = Version::end_of(cluster.node(leader).driver().clock_micros() + 2_000_000);
         for client in 1..=1_000 {
             let id = RequestId { client, sequence: 1, valid_until, answered_below: 1 };
             cluster.ask_with(leader, Op::Delete { key: "other".into(), previous: false }, Some(id));
         }
         cluster.steps(8);
         let held = |cluster: &Cluster| {
-            cluster.nodes.values().map(|node| node.executor.table().sessions(ShardId(1))).collect::<Vec<_>>()
+            cluster
+                .nodes
+                .values()
+                .map(|node| node.executor().table().sessions(ShardId(1)))
+                .collect::<Vec<_>>()
         };
         assert!(held(&cluster).iter().all(|sessions| *sessions >= 1_000), "{:?}", held(&cluster));
         cluster.steps(5 * WHILE_STEPS);
         assert!(held(&cluster).iter().all(|sessions| *sessions <= 1), "{:?}", held(&cluster));
         for node in cluster.nodes.values_mut() {
-            let mut snapshot = node.executor.table_mut().snapshot(ShardId(1));
+            let mut snapshot = node.executor_mut().table_mut().snapshot(ShardId(1));
             let bytes = snapshot.next_chunk(usize::MAX).unwrap().unwrap().len();
             assert!(bytes < 1_000, "no row is left but few: {bytes} bytes");
         }

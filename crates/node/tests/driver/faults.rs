@@ -135,7 +135,7 @@ fn value_expires_at_its_deadline_and_not_before_whatever_one_wall_clock_says() {
     let mut cluster = Cluster::new(3, 1);
     let leader = cluster.leader();
     cluster.steps(2 * ELECTION_STEPS);
-    let deadline = cluster.nodes[&leader].driver.clock_micros() + 10_000_000;
+    let deadline = cluster.nodes[&leader].driver().clock_micros() + 10_000_000;
     cluster.call(leader, put_until(deadline)).unwrap();
     cluster.node(leader).wall_offset = 3_600_000_000;
     cluster.steps(200);
@@ -150,7 +150,7 @@ fn read_at_a_version_of_now_is_repeatable() {
     let mut cluster = Cluster::new(3, 1);
     let leader = cluster.leader();
     cluster.call(leader, append("a")).unwrap();
-    let at = Some(Version::end_of(cluster.nodes[&leader].driver.clock_micros()));
+    let at = Some(Version::end_of(cluster.nodes[&leader].driver().clock_micros()));
     let read = |cluster: &mut Cluster| {
         let reply = cluster.call(leader, Op::Get { key: KEY.into(), at }).unwrap();
         let Answer::Row(Some(row)) = reply.answer else { panic!("the key is there") };
@@ -167,11 +167,11 @@ fn stop_hands_the_leadership_over() {
     let mut cluster = Cluster::new(3, 1);
     let leader = cluster.leader();
     cluster.steps(2 * ELECTION_STEPS);
-    let leader = if cluster.nodes[&leader].driver.leads() > 0 { leader } else { cluster.leader() };
+    let leader = if cluster.nodes[&leader].driver().leads() > 0 { leader } else { cluster.leader() };
     cluster.input(leader, Input::Stop);
     cluster.steps(20);
-    assert!(cluster.nodes[&leader].driver.has_handed_over());
-    assert_eq!(cluster.nodes.values().map(|node| node.driver.leads()).sum::<usize>(), 1);
+    assert!(cluster.nodes[&leader].driver().has_handed_over());
+    assert_eq!(cluster.nodes.values().map(|node| node.driver().leads()).sum::<usize>(), 1);
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn stop_hands_an_idle_leadership_over_to_a_node_that_was_away() {
     let mut cluster = Cluster::new(3, 1);
     let leader = cluster.leader();
     cluster.steps(2 * ELECTION_STEPS);
-    let leader = if cluster.nodes[&leader].driver.leads() > 0 { leader } else { cluster.leader() };
+    let leader = if cluster.nodes[&leader].driver().leads() > 0 { leader } else { cluster.leader() };
     for node in others(&cluster, leader) {
         cluster.input(leader, Input::PeerDown { node });
         cluster.input(leader, Input::PeerUp { node });
@@ -190,5 +190,5 @@ fn stop_hands_an_idle_leadership_over_to_a_node_that_was_away() {
     cluster.steps(ELECTION_STEPS);
     cluster.input(leader, Input::Stop);
     cluster.steps(10);
-    assert!(cluster.nodes[&leader].driver.has_handed_over());
+    assert!(cluster.nodes[&leader].driver().has_handed_over());
 }

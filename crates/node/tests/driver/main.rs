@@ -4,6 +4,7 @@
 mod appends;
 mod checkpoints;
 mod cluster;
+mod cores;
 mod expiry;
 mod faults;
 mod snapshots;

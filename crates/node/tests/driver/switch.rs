@@ -71,14 +71,14 @@ fn take_in(cluster: &mut Cluster, input: Input) -> HandedOut {
 }
 
 fn run(cluster: &mut Cluster, job: Job) -> node::Done {
-    match cluster.node(LATE).executor.run(job).unwrap() {
+    match cluster.node(LATE).executor_mut().run(job).unwrap() {
         Ran::Done(done) => done,
         Ran::Later(later) => later().unwrap(),
     }
 }
 
 fn count(cluster: &Cluster) -> usize {
-    let table = cluster.nodes[&LATE].executor.table();
+    let table = cluster.nodes[&LATE].executor().table();
     let get = |key| kv::Op::Get { key: format!("k{key}").into(), at: None };
     let is_there = |key: &usize| match table.read(SHARD, &get(*key), Clock::Shard).unwrap() {
         storage::Read::Done { result, .. } => matches!(result.unwrap(), kv::Answer::Row(Some(_))),

@@ -7,6 +7,7 @@ use std::ops::{Bound, ControlFlow};
 use bytes::Bytes;
 use kv::{Entry, Index, Key, Position, ReplicaId, ShardId, Stamped, Version};
 use node::Input;
+use node::cores::Deal;
 use storage::{Clock, History, Intake, Maintenance, Options, Read, Row, Table, View};
 
 use super::*;
@@ -101,7 +102,7 @@ impl Intake for Gate {
 /// The engine over a gate, and what came of its jobs.
 struct Bench {
     engine: Engine,
-    inbox: Arc<Inbox>,
+    inboxes: Inboxes,
     gate: Gate,
     asked: u64,
     applied: Vec<Index>,
@@ -111,12 +112,13 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
-        let (gate, inbox) = (Gate::default(), Arc::new(Inbox::default()));
-        let mut table = Table::open(Box::new(gate.clone()), Options::of(History::Count(1)));
+        let (gate, inboxes) = (Gate::default(), Inboxes::new(Deal::new(1, 1, 1)));
+        let mut table = Table::open(Arc::new(gate.clone()), Options::of(History::Count(1)));
         table.load(SHARD, 1).expect("it is empty");
-        let engine = Engine::new(Executor::new(table), Kind::Disk, inbox.clone(), Requests::default());
+        let beside = Beside::start(&inboxes, Requests::default());
+        let engine = Engine::new(0, Executor::new(table), Kind::Disk, &inboxes, beside);
         engine.runner().memory_bytes_max = MEMORY_BYTES;
-        Bench { engine, inbox, gate, asked: 0, applied: Vec::new(), flushed: Vec::new(), failed: None }
+        Bench { engine, inboxes, gate, asked: 0, applied: Vec::new(), flushed: Vec::new(), failed: None }
     }
 
     fn run(&mut self, job: Job) {
@@ -155,7 +157,7 @@ impl Bench {
         let until = Instant::now() + patience;
         while !holds(self) && Instant::now() < until {
             let mut messages = Vec::new();
-            self.inbox.take(&mut messages);
+            self.inboxes.first().take(&mut messages, 0);
             for message in messages {
                 match message {
                     Message::Done(done) => {

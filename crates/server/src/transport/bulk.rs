@@ -40,7 +40,7 @@ pub(super) async fn send(
     if let Err(error) = &sent {
         tracing::warn!(%shard, node = %to, %error, "a snapshot did not arrive");
     }
-    shared.inbox.input(Input::SnapshotSent { shard, to, arrived: sent.is_ok() });
+    shared.inboxes.input(Input::SnapshotSent { shard, to, arrived: sent.is_ok() });
 }
 
 async fn send_parts(
@@ -103,7 +103,7 @@ pub(super) async fn receive(
             let (of, part) = decode(frame).map_err(malformed)?;
             shard = Some(of);
             let end = matches!(part, SnapshotPart::End);
-            shared.inbox.input(Input::Snapshot { stream, from, shard: of, part });
+            shared.inboxes.input(Input::Snapshot { stream, from, shard: of, part });
             let taken = timeout(ANSWER, answers.recv()).await.map_err(|_| io::ErrorKind::TimedOut)?;
             writer.write_u8(u8::from(taken == Some(true))).await?;
             if end || taken != Some(true) {
@@ -115,7 +115,7 @@ pub(super) async fn receive(
     let result: io::Result<()> = received.await;
     shared.streams.lock().expect("no holder of the streams panics").remove(&stream);
     if let Some(shard) = shard {
-        shared.inbox.input(Input::Snapshot { stream, from, shard, part: SnapshotPart::Broken });
+        shared.inboxes.input(Input::Snapshot { stream, from, shard, part: SnapshotPart::Broken });
     }
     result
 }

@@ -93,7 +93,7 @@ async fn serve(stream: TcpStream, stranger: Permit, shared: &Arc<Shared>) -> io:
     }
 }
 
-/// Hands all frames to the driver, all that came together at once.
+/// Hands all frames to the drivers they are for, all that came together at once.
 async fn receive(
     from: NodeId,
     mut frames: framing::Reader<OwnedReadHalf>,
@@ -106,7 +106,7 @@ async fn receive(
         while let Some(bytes) = frames.buffered()? {
             inputs.push(Input::Frame { from, bytes });
         }
-        shared.inbox.extend(inputs.drain(..));
+        shared.inboxes.extend(inputs.drain(..));
     }
     Ok(())
 }

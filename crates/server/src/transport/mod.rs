@@ -27,7 +27,7 @@ use kv::{NodeId, ShardId};
 use storage::ShardSnapshot;
 use tokio::sync::mpsc;
 
-use crate::inbox::Inbox;
+use crate::inbox::Inboxes;
 use crate::journal::Seldom;
 
 pub(crate) use identities::Identities;
@@ -55,7 +55,7 @@ pub(crate) const FRAME_BYTES_MAX: usize = 64 << 20;
 /// What could not be noted in the data folder is tried again so often: disks are full for seconds at least.
 const NOTE_AGAIN: Duration = Duration::from_secs(1);
 
-/// The way to the other nodes.
+/// The way to the other nodes, for all cores.
 pub(crate) struct Transport {
     shared: Arc<Shared>,
     outgoing: BTreeMap<NodeId, outgoing::Outgoing>,
@@ -63,7 +63,7 @@ pub(crate) struct Transport {
 
 /// What all connections of a node share.
 pub(crate) struct Shared {
-    pub inbox: Arc<Inbox>,
+    pub inboxes: Inboxes,
     pub identities: Arc<Identities>,
     /// Peer addresses by node.
     pub addresses: BTreeMap<NodeId, String>,
@@ -78,9 +78,9 @@ impl Transport {
         connections: usize,
         addresses: BTreeMap<NodeId, String>,
         identities: Arc<Identities>,
-        inbox: Arc<Inbox>,
+        inboxes: Inboxes,
     ) -> std::io::Result<Transport> {
-        let shared = Arc::new(Shared { inbox, identities, addresses, streams: Mutex::default() });
+        let shared = Arc::new(Shared { inboxes, identities, addresses, streams: Mutex::default() });
         let room = incoming::Room::new(connections);
         for listener in listeners {
             let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -98,7 +98,7 @@ impl Transport {
         }
     }
 
-    /// Sends a snapshot; the driver is told how it ended.
+    /// Sends a snapshot, on the current runtime; the driver is told how it ended.
     pub fn send_snapshot(&self, shard: ShardId, to: NodeId, header: Bytes, snapshot: Box<ShardSnapshot>) {
         tokio::spawn(bulk::send(self.shared.clone(), shard, to, header, snapshot));
     }

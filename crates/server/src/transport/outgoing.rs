@@ -94,14 +94,14 @@ impl Link {
     async fn serve(&mut self, mut reader: OwnedReadHalf, mut writer: OwnedWriteHalf) {
         self.drop_queue();
         tracing::info!(node = %self.node, "connected");
-        self.shared.inbox.input(Input::PeerUp { node: self.node });
+        self.shared.inboxes.input(Input::PeerUp { node: self.node });
         let error = tokio::select! {
             error = send_all(&mut self.receiver, &self.queued, &mut writer) => error,
             // Nothing comes on this connection: its end is all there is to read.
             _ = reader.read_u8() => io::ErrorKind::ConnectionReset.into(),
         };
         tracing::info!(node = %self.node, %error, "the connection broke");
-        self.shared.inbox.input(Input::PeerDown { node: self.node });
+        self.shared.inboxes.input(Input::PeerDown { node: self.node });
     }
 
     /// What was queued for a broken connection is lost with it.
@@ -160,7 +160,7 @@ pub(super) async fn connect(
         Met::NotNow(why) => Err(io::Error::other(why)),
         Met::Hopeless(why) => {
             // Another start would end the same way.
-            shared.inbox.push(Message::Fatal(Failure::Refused(why.clone())));
+            shared.inboxes.first().push(Message::Fatal(Failure::Refused(why.clone())));
             Err(io::Error::other(why))
         }
     }

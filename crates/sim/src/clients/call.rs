@@ -79,8 +79,7 @@ impl World {
     /// not.
     fn valid_until(&self, node: NodeId, purpose: Purpose, timeout: u64) -> Version {
         let machine = self.machine(node);
-        let told =
-            |machine: &Machine| machine.process.as_ref().map(|process| process.driver.clients_micros());
+        let told = |machine: &Machine| machine.process.as_ref().map(|process| process.cores.clients_micros());
         let clock = match purpose {
             Purpose::Last => self.machines.iter().filter_map(told).max().unwrap_or_default(),
             _ => told(machine).unwrap_or_else(|| machine.clock.read(self.events.now()).wall),

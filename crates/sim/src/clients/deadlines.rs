@@ -20,7 +20,7 @@ const INSTANT_MICROS: u64 = 2_000_000;
 impl World {
     /// What a client asks, with deadlines.
     pub(super) fn with_deadlines(&mut self, client: usize, op: Op) -> Op {
-        let clock = self.machine(self.clients[client].home).version_clock;
+        let clock = self.machine(self.clients[client].home).version_clock();
         let (percent, together) = (self.settings.mortal_percent, self.settings.together_percent);
         let random = &mut self.clients[client].random;
         let op = match op {

@@ -93,7 +93,7 @@ impl World {
             return;
         }
         let process = self.machine(node).process.as_ref();
-        let status = process.and_then(|process| process.driver.replica_status(receipt.shard));
+        let status = process.and_then(|process| process.cores.replica_status(receipt.shard));
         if status.is_some_and(|status| status.role == Role::Follower) {
             self.note("a follower answered a linearizable read");
         }

@@ -40,10 +40,13 @@ impl World {
         self.trace(|| format!("{node} goes on"));
         self.machine_mut(node).paused_until = 0;
         self.turn_log(node);
-        if let Some(process) = &mut self.machine_mut(node).process {
-            process.turn_due = false;
+        let cores = self.machine(node).process.as_ref().map_or(0, |process| process.cores.cores.len());
+        for core in 0..cores {
+            if let Some(process) = &mut self.machine_mut(node).process {
+                process.cores.cores[core].turn_due = false;
+            }
+            self.wake(node, core);
         }
-        self.wake(node);
     }
 
     /// All faults end: the cluster has to come to rest from here.

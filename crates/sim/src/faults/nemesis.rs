@@ -54,9 +54,8 @@ impl World {
 
     /// A node: often one that leads.
     fn victim(&mut self) -> NodeId {
-        let leads = |id: &NodeId| {
-            self.machine(*id).process.as_ref().is_some_and(|process| process.driver.leads() > 0)
-        };
+        let leads =
+            |id: &NodeId| self.machine(*id).process.as_ref().is_some_and(|process| process.cores.leads() > 0);
         let leaders: Vec<NodeId> = self.ids().filter(leads).collect();
         if !leaders.is_empty() && self.random.percent(40) {
             self.random.pick(&leaders)
@@ -210,7 +209,7 @@ impl World {
     pub fn leaders(&self, shard: kv::ShardId) -> Vec<NodeId> {
         let leads = |id: &NodeId| {
             let process = self.machine(*id).process.as_ref();
-            let status = process.and_then(|process| process.driver.replica_status(shard));
+            let status = process.and_then(|process| process.cores.replica_status(shard));
             status.is_some_and(|status| status.role == Role::Leader)
         };
         self.ids().filter(leads).collect()

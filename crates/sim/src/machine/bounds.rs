@@ -12,7 +12,7 @@ const DRIFT_PERCENT: u64 = 10;
 
 impl World {
     pub fn clocks(&self) -> Clocks {
-        let nodes = self.machines.iter().map(|machine| (machine.life(), machine.version_clock));
+        let nodes = self.machines.iter().map(|machine| (machine.life(), machine.version_clocks.clone()));
         Clocks { at: self.events.now(), nodes: nodes.collect() }
     }
 
@@ -20,10 +20,13 @@ impl World {
     pub fn bounds(&self, node: NodeId, asked: &Clocks, receipt: &Receipt) -> Bounds {
         let now = self.clocks();
         let high = asked.highest().max(now.highest());
-        let ((life_then, then), (life_now, clock)) = (asked.of(receipt.node), now.of(receipt.node));
-        if life_then.is_none() || life_then != life_now {
+        let ((life_then, then), (life_now, clocks)) = (asked.of(receipt.node), now.of(receipt.node));
+        let process = self.machine(receipt.node).process.as_ref();
+        let Some(process) = process.filter(|_| life_then == life_now) else {
             return Bounds { low: 0, high };
-        }
+        };
+        let core = process.cores.deal.core_of(receipt.shard);
+        let (then, clock) = (then[core], clocks[core]);
         // Its rows were read after it was asked; the clock of a node that settles meanwhile makes a step, either way.
         let asked_at = then.min(clock);
         let passed = if receipt.node == node { now.at - asked.at } else { 0 };

@@ -56,11 +56,11 @@ struct Inner {
 
 impl Flushed {
     /// The engine of a process that starts now, and what it counts.
-    pub fn open(&self) -> (Box<dyn Engine>, Passed) {
+    pub fn open(&self) -> (Arc<dyn Engine>, Passed) {
         let mut inner = self.lock();
         inner.map = unpassed(&inner.map);
         let passed = Passed::default();
-        (Box::new(Model { disk: self.clone(), passed: passed.clone() }), passed)
+        (Arc::new(Model { disk: self.clone(), passed: passed.clone() }), passed)
     }
 
     /// While it is full, flushes are refused and lose nothing.

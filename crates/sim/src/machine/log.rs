@@ -37,8 +37,14 @@ impl World {
         self.plan_wake_up(id);
         self.watch_report(id, &report);
         if !report.begun || self.log_begins(id) {
-            self.give(id, report.inputs());
+            self.give_report(id, &report);
         }
+    }
+
+    /// Each core hears what concerns it.
+    fn give_report(&mut self, id: NodeId, report: &Report) {
+        let cores = self.machine(id).process.as_ref().map_or(0, |process| process.cores.cores.len());
+        (0..cores).for_each(|core| self.give_core(id, core, report.inputs(core)));
     }
 
     /// What the log submitted is done after a while.
@@ -83,11 +89,12 @@ impl World {
             None => {}
         }
         let process = self.machine(id).process.as_ref();
-        if let (Some(ticket), Some(Process { log_thread: LogThread { sync_failed: true, .. }, .. })) =
-            (report.durable, process)
+        if let ([_, ..], Some(Process { log_thread: LogThread { sync_failed: true, .. }, .. })) =
+            (&report.durable[..], process)
         {
             self.violation(format!(
-                "nothing is durable after a failed sync: {id} calls its appends up to {ticket} durable"
+                "nothing is durable after a failed sync: {id} calls appends durable, the last ones {:?}",
+                report.durable
             ));
         }
     }

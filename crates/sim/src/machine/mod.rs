@@ -1,4 +1,4 @@
-//! A machine and the process on it: the production driver, with a log on a disk in memory, a table over an engine that
+//! A machine and the process on it: production drivers, one a core, with a log on a disk in memory, tables over an engine that
 //! keeps what was flushed, and clocks of its own.
 //!
 //! What survives the process is the machine's: the disk, the flushed rows, who it is. What does not is the process's.
@@ -6,6 +6,7 @@
 mod bounds;
 pub(crate) mod clock;
 pub(crate) mod clocks;
+mod cores;
 mod decide;
 pub(crate) mod engine;
 pub(crate) mod folder;
@@ -18,22 +19,23 @@ mod stop;
 mod turn;
 mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
 use kv::NodeId;
+use node::cores::Together;
 use node::identity::Greeter;
 use node::stop::Stop;
-use node::{Driver, Executor, Input};
 use wal::MemoryDisk;
 
 use crate::clients::open::Gate;
 use clock::Clock;
+use cores::Cores;
 use engine::Flushed;
 use folder::Folder;
 use log_thread::LogThread;
-use worker::Worker;
+use worker::Background;
 
-/// The driver is given the time at least so often, as by the server.
+/// A driver is given the time at least so often, as by the server.
 pub(crate) const TICK_MICROS: u64 = 25_000;
 /// However slow a disk is, it needs no longer for one thing.
 const DISK_MICROS_MAX: u64 = 3_000_000;
@@ -50,8 +52,8 @@ pub(crate) struct Machine {
     /// The folder was lost, and the node was started as if it were not.
     pub astray: bool,
     pub clock: Clock,
-    /// What its node's version clock showed at the end of the last turn, in microseconds since 1970. Starts at 0.
-    pub version_clock: u64,
+    /// What the version clock of each core showed at the end of the last turn, in microseconds since 1970. Starts at 0.
+    pub version_clocks: Vec<u64>,
     /// The process is stopped until then.
     pub paused_until: u64,
     /// How much slower than usual the disk is.
@@ -77,7 +79,7 @@ impl Machine {
             rejoining: false,
             astray: false,
             clock,
-            version_clock: 0,
+            version_clocks: vec![0],
             paused_until: 0,
             slowness: 1,
             power_goes: false,
@@ -102,6 +104,11 @@ impl Machine {
         self.rejoining || self.astray || self.flipped || self.damaged
     }
 
+    /// The latest of its version clocks.
+    pub fn version_clock(&self) -> u64 {
+        self.version_clocks.iter().copied().max().unwrap_or_default()
+    }
+
     pub fn life(&self) -> Option<u64> {
         self.process.as_ref().map(|process| process.life)
     }
@@ -111,16 +118,13 @@ impl Machine {
 pub(crate) struct Process {
     pub life: u64,
     pub greeter: Greeter,
-    pub driver: Driver,
-    pub executor: Executor,
+    pub cores: Cores,
     pub log: node::log::Owner,
     pub log_thread: LogThread,
-    pub worker: Worker,
+    /// Long work of all cores, in order: the core that began it, and what it is.
+    pub background: VecDeque<(usize, Background)>,
     pub gate: Gate,
-    pub inbox: Vec<Input>,
-    /// A turn is planned.
-    pub turn_due: bool,
     pub stop: Option<Stop>,
-    /// The reads that were let go before, to see which are let go again.
-    pub fetched: BTreeMap<u64, u32>,
+    /// The cores whose shards are whole again.
+    pub whole: Together,
 }

@@ -4,25 +4,31 @@ use bytes::Bytes;
 use kv::{NodeId, ShardId};
 use node::{Done, Input, Job};
 
-use super::Process;
 use super::worker::RanJob;
 use crate::watch::{Seen, in_frame};
 use crate::world::World;
 
+/// So many reads of a core are remembered.
+const FETCHED_MAX: usize = 10_000;
+
 impl World {
-    pub(super) fn watch_statuses(&mut self, id: NodeId) {
+    pub(super) fn watch_statuses(&mut self, id: NodeId, core: usize) {
         for index in 0..self.map.shards().len() {
             let (shard, _) = self.map.shards()[index];
             let Some(process) = &self.machine(id).process else { return };
-            if let Some(status) = process.driver.replica_status(shard) {
+            if let Some(status) = process.cores.cores[core].driver.replica_status(shard) {
                 self.see(Seen::Status { node: id, shard, status: &status });
             }
         }
     }
 
-    pub(super) fn watch_input(&mut self, id: NodeId, input: &Input) {
+    pub(super) fn watch_input(&mut self, id: NodeId, core: usize, input: &Input) {
         match input {
-            Input::Durable { ticket } => self.see(Seen::Durable { node: id, ticket: *ticket }),
+            Input::Durable { ticket } => {
+                let Some(process) = &mut self.machine_mut(id).process else { return };
+                let ticket = process.cores.synced(core, *ticket);
+                self.see(Seen::Durable { node: id, ticket });
+            }
             Input::Frame { from, bytes } => {
                 if let Some((shard, is_earlier)) = self.of_another_epoch_here(id, bytes) {
                     self.see(Seen::Foreign { node: id, from: *from, shard, is_earlier });
@@ -42,7 +48,7 @@ impl World {
     /// Whose shard's message this is, if it is of another epoch than the replica here, and whether of an earlier one.
     fn of_another_epoch_here(&self, id: NodeId, frame: &Bytes) -> Option<(ShardId, bool)> {
         let (shard, epoch) = node::observe::epoch(frame)?;
-        let own = self.machine(id).process.as_ref()?.driver.epoch(shard)?;
+        let own = self.machine(id).process.as_ref()?.cores.epoch(shard)?;
         (epoch != own).then_some((shard, epoch < own))
     }
 
@@ -70,7 +76,7 @@ impl World {
         }
     }
 
-    pub(super) fn watch_job(&mut self, id: NodeId, job: &Job) {
+    pub(super) fn watch_job(&mut self, id: NodeId, core: usize, job: &Job) {
         match job {
             Job::Apply { shard, at, entry } => {
                 self.see(Seen::Apply { node: id, shard: *shard, at: *at, entry });
@@ -80,27 +86,18 @@ impl World {
             }
             Job::Read { token, op, .. } if !matches!(op, kv::Op::Range(_)) => {
                 let Some(process) = &mut self.machine_mut(id).process else { return };
-                let count = process.fetched.entry(*token).or_default();
+                let fetched = &mut process.cores.cores[core].fetched;
+                // They only feed a count.
+                if fetched.len() > FETCHED_MAX {
+                    fetched.clear();
+                }
+                let count = fetched.entry(*token).or_default();
                 *count += 1;
                 if *count == 2 {
                     self.note("rows were read twice: a lease or a version had run out");
-                }
-                if process_is_large(&self.machine(id).process) {
-                    self.forget_fetched(id);
                 }
             }
             _ => {}
         }
     }
-
-    fn forget_fetched(&mut self, id: NodeId) {
-        if let Some(process) = &mut self.machine_mut(id).process {
-            process.fetched.clear();
-        }
-    }
-}
-
-/// The reads that are remembered are bounded: they only feed a count.
-fn process_is_large(process: &Option<Process>) -> bool {
-    process.as_ref().is_some_and(|process| process.fetched.len() > 10_000)
 }

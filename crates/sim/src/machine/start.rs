@@ -1,12 +1,14 @@
 //! The start of a process, from what its machine has kept; and its end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use kv::{NodeId, ShardId};
-use node::{Driver, Executor, Recovery};
+use node::cores::Together;
+use node::{Driver, Recovery};
 use storage::{Applied, Table};
 use wal::{Crash, Log, OpenError};
 
+use super::cores::{Core, Cores};
 use super::log_thread::LogThread;
 use super::place::place;
 use super::worker::Worker;
@@ -75,14 +77,16 @@ impl World {
         })?;
         bad.map_err(|error| Refused::Violation(error.to_string()))?;
         let (engine, passed) = machine.table.open();
-        let mut table = Table::open(engine, self.settings.table);
+        let deal = config.deal();
+        let table = |_| Table::open(engine.clone(), self.settings.table);
+        let mut tables: Vec<Table> = (0..deal.cores()).map(table).collect();
         let mut applied: BTreeMap<ShardId, Applied> = BTreeMap::new();
         for &(shard, _) in config.map.shards() {
-            let loaded = table.load(shard, recovery.generation(shard));
+            let loaded = tables[deal.core_of(shard)].load(shard, recovery.generation(shard));
             applied.insert(shard, loaded.map_err(|error| Refused::Violation(error.to_string()))?);
         }
-        let driver = Driver::new(config, recovery, &applied, now);
-        let driver = driver.map_err(|error| Refused::Violation(error.to_string()))?;
+        let drivers = Driver::all(config, recovery, &applied, now);
+        let drivers = drivers.map_err(|error| Refused::Violation(error.to_string()))?;
         // Recovery may have met a failing sync already.
         (machine.flipped, machine.sync_fails) = (false, false);
         if recovered.cut.is_some() {
@@ -92,31 +96,48 @@ impl World {
         self.trace(|| format!("{id} starts: {count} records in its log, cut {:?}", recovered.cut));
         let now = self.events.now();
         self.see(Seen::Recovered { node: id, applied: &applied, now });
+        let core = |(driver, table)| {
+            Core::new(driver, table, Worker::new(self.settings.engine_thread, passed.clone()))
+        };
         Ok(Process {
             life,
             greeter,
-            driver,
-            executor: Executor::new(table),
-            log: node::log::Owner::new(log, self.settings.log.clone(), instant),
+            cores: Cores::new(deal, drivers.into_iter().zip(tables).map(core).collect()),
+            log: node::log::Owner::new(log, self.settings.log.clone(), deal.cores(), instant),
             log_thread: LogThread::default(),
-            worker: Worker::new(self.settings.engine_thread, passed),
+            background: VecDeque::new(),
             gate: Gate::new(life),
-            inbox: Vec::new(),
-            turn_due: false,
             stop: None,
-            fetched: BTreeMap::new(),
+            whole: Together::new(deal.cores()),
         })
     }
 
     fn started(&mut self, id: NodeId, process: Process) {
-        let life = process.life;
+        let (life, cores) = (process.life, process.cores.cores.len());
+        self.has_cores(id, cores);
         self.machine_mut(id).process = Some(process);
         self.stats.starts += 1;
-        self.watch_statuses(id);
+        (0..cores).for_each(|core| self.watch_statuses(id, core));
         self.turn_log(id);
-        self.wake(id);
-        self.events.after(TICK_MICROS, Event::Tick { node: id, life });
+        for core in 0..cores {
+            self.wake(id, core);
+            self.events.after(TICK_MICROS, Event::Tick { node: id, life, core });
+        }
         self.links_started(id, life);
+    }
+
+    /// Notes how many cores a process has, and that of the one before.
+    fn has_cores(&mut self, id: NodeId, cores: usize) {
+        let machine = self.machine_mut(id);
+        let before = machine.version_clocks.len();
+        let latest = machine.version_clock();
+        machine.version_clocks = vec![latest; cores];
+        if cores > 1 {
+            self.note("a node had several cores");
+        }
+        if cores != before && latest > 0 {
+            self.note("a node came back with another number of cores");
+        }
     }
 
     /// Ends a process without a good-bye.

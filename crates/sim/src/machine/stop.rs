@@ -14,7 +14,7 @@ impl World {
         let now = self.events.now();
         let Machine { clock, process: Some(process), .. } = self.machine_mut(id) else { return };
         if process.stop.is_none() {
-            process.stop = Some(Stop::begin(clock.read(now).instant));
+            process.stop = Some(Stop::begin(clock.read(now).instant, process.cores.cores.len()));
             self.trace(|| format!("{id} is asked to stop"));
             self.give(id, [Input::Stop]);
         }
@@ -25,8 +25,8 @@ impl World {
         let Machine { clock, process: Some(process), .. } = self.machine_mut(id) else { return };
         let Some(stop) = &mut process.stop else { return };
         let standing = Standing {
-            handed_over: process.driver.has_handed_over(),
-            open_parts: process.driver.open_parts(),
+            handed_over: process.cores.cores.iter().all(|core| core.driver.has_handed_over()),
+            open_parts: process.cores.cores.iter().map(|core| core.driver.open_parts()).sum(),
             log_finished: process.log.is_finished(),
         };
         match stop.turn(clock.read(now).instant, standing) {
@@ -40,9 +40,9 @@ impl World {
         }
     }
 
-    pub(super) fn checkpoint_ended(&mut self, id: NodeId) {
+    pub(super) fn checkpoint_ended(&mut self, id: NodeId, core: usize) {
         if let Some(process) = &mut self.machine_mut(id).process {
-            process.stop.iter_mut().for_each(Stop::checkpoint_ended);
+            process.stop.iter_mut().for_each(|stop| stop.checkpoint_ended(core));
         }
     }
 }

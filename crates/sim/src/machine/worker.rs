@@ -1,10 +1,10 @@
-//! Where jobs on the table run: at once, as with the engine in memory, or a little later, as on the engine's thread. Long
+//! Where jobs on a core's table run: at once, as with the engine in memory, or a little later, as on the engine's thread. Long
 //! work runs beside them, in order, later still.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use node::{Done, Executor, Input, Job, Ran};
+use node::{Done, Executor, Job, Ran};
 use storage::{Asked, EngineError};
 
 use super::engine::Passed;
@@ -12,13 +12,12 @@ use super::engine::Passed;
 /// Long work on the background thread.
 pub(crate) type Background = Box<dyn FnOnce() -> Result<Done, EngineError> + Send>;
 
-/// The threads of one process.
+/// The thread of a core's table.
 pub(crate) struct Worker {
     /// Jobs wait for the engine's thread.
     there: bool,
     passed: Passed,
     waiting: VecDeque<Job>,
-    background: VecDeque<Background>,
 }
 
 /// A job that is done.
@@ -34,13 +33,13 @@ pub(crate) struct RanJob {
 #[derive(Default)]
 pub(crate) struct Worked {
     pub ran: Vec<RanJob>,
-    /// So many pieces of long work were begun.
-    pub begun: usize,
+    /// Long work that was begun.
+    pub begun: Vec<Background>,
 }
 
 impl Worker {
     pub fn new(there: bool, passed: Passed) -> Worker {
-        Worker { there, passed, waiting: VecDeque::new(), background: VecDeque::new() }
+        Worker { there, passed, waiting: VecDeque::new() }
     }
 
     pub fn is_there(&self) -> bool {
@@ -71,10 +70,7 @@ impl Worker {
             self.take_asked(executor);
             match executor.run(job)? {
                 Ran::Done(done) => worked.ran.push(RanJob { done, entry, asked: self.take_asked(executor) }),
-                Ran::Later(later) => {
-                    self.background.push_back(later);
-                    worked.begun += 1;
-                }
+                Ran::Later(later) => worked.begun.push(later),
             }
         }
         if let Some(free) = executor.table_mut().let_go() {
@@ -87,10 +83,5 @@ impl Worker {
     fn take_asked(&self, executor: &Executor) -> Asked {
         let asked = executor.table().take_asked();
         Asked { read: asked.read + self.passed.take(), ..asked }
-    }
-
-    /// The background thread runs its next work.
-    pub fn run_background(&mut self) -> Result<Option<Input>, EngineError> {
-        self.background.pop_front().map(|work| work().map(Input::Done)).transpose()
     }
 }

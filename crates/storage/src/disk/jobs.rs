@@ -32,6 +32,8 @@ pub struct Jobs {
     folder: PathBuf,
     views: Arc<Views>,
     running: Mutex<Running>,
+    /// Held while a batch goes in.
+    batch: Mutex<()>,
     /// Tables changed since the last compaction found nothing to do.
     due: AtomicBool,
     /// Removals that the last merge of all tables had to leave: views looked back behind them.
@@ -57,6 +59,7 @@ impl Jobs {
             folder,
             views,
             running: Mutex::default(),
+            batch: Mutex::default(),
             due: AtomicBool::new(true),
             removed: AtomicU64::new(0),
         }
@@ -174,6 +177,7 @@ fn manifest_on_disk(folder: &Path) -> Option<u64> {
 
 impl Intake for Arc<Jobs> {
     fn take(&self, rows: &mut dyn Iterator<Item = Row>) -> Result<(), EngineError> {
+        let _batch = self.batch.lock().expect("an engine that panics takes its batches along");
         self.begin(false);
         let written = self.write(rows);
         self.end(false, written, "writing rows to disk")

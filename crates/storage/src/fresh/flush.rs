@@ -21,7 +21,7 @@ impl Sealed {
     /// What is to go into the engine.
     pub fn rows(&self) -> impl Iterator<Item = Row> + '_ {
         let new = self.layers.iter().rev().map(Arc::as_ref).filter(|layer| !layer.is_flushed());
-        Merged::all(new).map(|(key, value)| (key.clone(), value.cloned()))
+        Merged::all(new).map(|(key, value)| (key, value.cloned()))
     }
 }
 

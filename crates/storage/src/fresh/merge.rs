@@ -6,23 +6,36 @@ use std::ops::{Bound, ControlFlow, Deref};
 
 use bytes::Bytes;
 
-use super::layer::Layer;
-use super::order::Keys;
+use super::layer::{Layer, Rows};
 use crate::engine::{self, EngineError, View};
 
 type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
 
 /// The rows of layers in order, each key once: as the newest layer has it.
 pub struct Merged<'a> {
-    /// Those that have a key left; of the newest layer first.
+    /// Those that have a row left; of the newest layer first.
     sources: Vec<Source<'a>>,
     backward: bool,
 }
 
+type Row<'a> = (Bytes, Option<&'a Bytes>);
+
 struct Source<'a> {
-    layer: &'a Layer,
-    next: &'a Bytes,
-    keys: Keys<'a>,
+    next: Row<'a>,
+    rows: Rows<'a>,
+}
+
+impl<'a> Source<'a> {
+    fn new(mut rows: Rows<'a>, backward: bool) -> Option<Source<'a>> {
+        let next = if backward { rows.next_back() } else { rows.next() }?;
+        Some(Source { next, rows })
+    }
+
+    /// Goes on to the next row; `None` = that was the last.
+    fn advance(&mut self, backward: bool) -> Option<()> {
+        self.next = if backward { self.rows.next_back() } else { self.rows.next() }?;
+        Some(())
+    }
 }
 
 impl<'a> Merged<'a> {
@@ -32,12 +45,8 @@ impl<'a> Merged<'a> {
         (from, to): Bounds<'a>,
         backward: bool,
     ) -> Merged<'a> {
-        let lists = layers.flat_map(|layer| layer.keys(from, to).map(move |keys| (layer, keys)));
-        let source = |(layer, mut keys): (&'a Layer, Keys<'a>)| {
-            let next = if backward { keys.next_back() } else { keys.next() }?;
-            Some(Source { layer, next, keys })
-        };
-        Merged { sources: lists.filter_map(source).collect(), backward }
+        let lists = layers.flat_map(|layer| layer.lists(from, to));
+        Merged { sources: lists.filter_map(|rows| Source::new(rows, backward)).collect(), backward }
     }
 
     /// Of whole layers, newest first.
@@ -47,21 +56,16 @@ impl<'a> Merged<'a> {
 }
 
 impl<'a> Iterator for Merged<'a> {
-    type Item = (&'a Bytes, Option<&'a Bytes>);
+    type Item = Row<'a>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let backward = self.backward;
         // Of equal keys the first: the newest.
-        let first = self.sources.iter().min_by(|one, other| in_order(one.next, other.next, backward))?;
-        let (key, row) = (first.next, first.layer.get(first.next));
-        self.sources.retain_mut(|source| {
-            if source.next != key {
-                return true;
-            }
-            let next = if backward { source.keys.next_back() } else { source.keys.next() };
-            next.map(|next| source.next = next).is_some()
-        });
-        Some((key, row.expect("a layer has a row for each key in its order")))
+        let first =
+            self.sources.iter().min_by(|one, other| in_order(&one.next.0, &other.next.0, backward))?;
+        let row = first.next.clone();
+        self.sources.retain_mut(|source| source.next.0 != row.0 || source.advance(backward).is_some());
+        Some(row)
     }
 }
 
@@ -85,7 +89,7 @@ pub fn scan<'a>(
     below.scan(bounds.0, bounds.1, backward, &mut |key, value| {
         flow = visit_before(&mut fresh, &key, backward, visit);
         if flow.is_continue() {
-            flow = match fresh.next_if(|(newer, _)| **newer == key) {
+            flow = match fresh.next_if(|(newer, _)| *newer == key) {
                 Some((_, newer)) => newer.map_or(flow, |newer| visit(key, newer.clone())),
                 None => visit(key, value),
             };
@@ -112,10 +116,10 @@ fn visit_before(
 }
 
 fn visit_row(
-    (key, value): (&Bytes, Option<&Bytes>),
+    (key, value): Row<'_>,
     visit: &mut dyn FnMut(Bytes, Bytes) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
-    value.map_or(ControlFlow::Continue(()), |value| visit(key.clone(), value.clone()))
+    value.map_or(ControlFlow::Continue(()), |value| visit(key, value.clone()))
 }
 
 /// Layers that do not change any more, and a view of the engine below them.

@@ -13,7 +13,7 @@
 //! only: sorted, and once, however often it was written.
 //!
 //! ```text
-//!   put, remove ──▶ layer being written   by hash, each key once; the keys beside it, in sorted runs
+//!   put, remove ──▶ layer being written   by hash, each row once; the keys beside it, in sorted runs
 //!                   ── flush, view ──▶ frozen layers, each shared by whoever reads it or writes it to the disk
 //!   get, scan ───▶ newest layer first, then the engine
 //!
@@ -51,10 +51,10 @@
 //! - A removed row stays as a mark until the engine has it, since the engine may hold an older one.
 
 mod flush;
+mod hashed;
 mod layer;
 mod merge;
 mod order;
-mod rows;
 
 use std::cell::Cell;
 use std::ops::{Bound, ControlFlow};
@@ -70,7 +70,7 @@ use crate::engine::{Engine, EngineError, Flush, Maintenance, View};
 
 /// Rows over an engine: what is new in memory, the rest there.
 pub struct Fresh {
-    engine: Box<dyn Engine>,
+    engine: Arc<dyn Engine>,
     /// What is being written.
     top: Layer,
     /// What views and flushes have frozen, oldest first. The flushed ones are the oldest.
@@ -92,26 +92,35 @@ pub struct Asked {
 
 impl Fresh {
     /// Over an engine; nothing is new.
-    pub fn over(engine: Box<dyn Engine>) -> Fresh {
+    pub fn over(engine: Arc<dyn Engine>) -> Fresh {
         let (top, frozen, turn) = Default::default();
         Fresh { engine, top, frozen, turn, rows_read: Cell::new(0), rows_written: Cell::new(0) }
     }
 
-    /// Stores a value. It keeps both buffers: give it none that is part of a larger one.
-    pub fn put(&mut self, key: Bytes, value: Bytes) {
+    /// Stores a value. It keeps the value's buffer: give it none that is part of a larger one.
+    pub fn put(&mut self, key: impl AsRef<[u8]>, value: Bytes) {
         self.rows_written.update(|rows| rows + 1);
-        self.top.set(key, Some(value));
+        self.top.set(key.as_ref(), Some(value));
     }
 
-    /// Removes a key; a missing one is fine. It keeps the buffer.
-    pub fn remove(&mut self, key: Bytes) {
+    /// Removes a key; a missing one is fine.
+    pub fn remove(&mut self, key: impl AsRef<[u8]>) {
         self.rows_written.update(|rows| rows + 1);
-        self.top.set(key, None);
+        self.top.set(key.as_ref(), None);
     }
 
     /// What memory knows of a key: `None` = nothing, and the engine decides; `Some(None)` = it is removed.
     pub fn in_memory(&self, key: &[u8]) -> Option<Option<&Bytes>> {
         self.layers().find_map(|layer| layer.get(key))
+    }
+
+    /// As [`View::get`]; the buffer is the row's alone. What the engine has is copied: it may be part of a whole block.
+    pub fn get_own(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        self.rows_read.update(|rows| rows + 1);
+        match self.in_memory(key) {
+            Some(found) => Ok(found.cloned()),
+            None => Ok(self.engine.get(key)?.map(|value| Bytes::copy_from_slice(&value))),
+        }
     }
 
     /// The state of now, for as long as the view lives, on any thread.
@@ -129,7 +138,9 @@ impl Fresh {
     /// [volatile](crate::open_volatile)).
     pub fn flush(&mut self) -> Box<dyn Flush> {
         let done = self.take_flushed();
-        self.freeze();
+        if !mutant::is(Mutant::EntrySplitOverTwoTables) {
+            self.freeze();
+        }
         let layers = self.frozen.clone();
         if mutant::is(Mutant::MemoryDroppedBeforeSync) {
             self.frozen.clear();
@@ -140,6 +151,11 @@ impl Fresh {
             let _ = sealed.intake.take(&mut sealed.rows().step_by(2));
         }
         Box::new(sealed)
+    }
+
+    /// For a mutant: the next flush ends here.
+    pub(crate) fn cut_here(&mut self) {
+        self.freeze();
     }
 
     /// Lets go of what the engine has. The step frees it: many rows take long.

@@ -38,11 +38,8 @@ impl Order {
         let mut run = std::mem::take(&mut self.new);
         run.sort_unstable();
         let is_near = |longer: &Vec<Bytes>, run: &Vec<Bytes>| longer.len() < RUN_MAX.min(2 * run.len());
-        while let Some(mut longer) = self.runs.pop_if(|longer| is_near(longer, &run)) {
-            longer.append(&mut run);
-            // The standard sort finds the two runs and merges them.
-            longer.sort();
-            run = longer;
+        while let Some(longer) = self.runs.pop_if(|longer| is_near(longer, &run)) {
+            run = merged(longer, run);
         }
         if !run.is_empty() {
             self.runs.push(run);
@@ -67,8 +64,22 @@ impl Order {
     }
 }
 
+/// Two runs as one.
+fn merged(one: Vec<Bytes>, other: Vec<Bytes>) -> Vec<Bytes> {
+    let mut both = Vec::with_capacity(one.len() + other.len());
+    let mut one = one.into_iter().peekable();
+    for key in other {
+        while let Some(before) = one.next_if(|before| *before < key) {
+            both.push(before);
+        }
+        both.push(key);
+    }
+    both.extend(one);
+    both
+}
+
 /// Whether a key lies before all that a lower bound lets through.
-fn is_before(key: &[u8], from: Bound<&[u8]>) -> bool {
+pub fn is_before(key: &[u8], from: Bound<&[u8]>) -> bool {
     match from {
         Bound::Included(from) => key < from,
         Bound::Excluded(from) => key <= from,
@@ -77,7 +88,7 @@ fn is_before(key: &[u8], from: Bound<&[u8]>) -> bool {
 }
 
 /// Whether an upper bound lets a key through.
-fn is_within(key: &[u8], to: Bound<&[u8]>) -> bool {
+pub fn is_within(key: &[u8], to: Bound<&[u8]>) -> bool {
     match to {
         Bound::Included(to) => key <= to,
         Bound::Excluded(to) => key < to,

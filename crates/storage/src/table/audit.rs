@@ -12,10 +12,10 @@ use bytes::Bytes;
 use kv::ShardId;
 
 use super::Table;
-use super::keys::{RowSet, key_of_current};
 use super::record::Record;
 use super::shard::Shard;
 use crate::engine::{EngineError, View};
+use crate::keys::{RowSet, key_of_current};
 
 impl Table {
     /// Checks the expiry of a shard's current copy; an error says what does not hold. It reads all of the copy.

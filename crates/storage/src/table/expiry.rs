@@ -25,11 +25,11 @@ use bytes::Bytes;
 use kv::{ReplicaId, Version};
 use mutant::Mutant;
 
-use super::keys::{RowSet, parts_of_expiry};
 use super::older;
 use super::record::{Head, Record};
 use super::write::Writer;
 use crate::engine::{EngineError, View};
+use crate::keys::{RowSet, parts_of_expiry};
 
 /// Rows that one apply removes because their time has passed: it stays within the length of a turn.
 pub const EXPIRED_PER_APPLY_MAX: usize = 256;
@@ -185,7 +185,7 @@ impl Writer<'_> {
     /// Removes what a row of the index stands for, or some of it; returns how many rows.
     fn remove_overdue(&mut self, row: &Bytes, rows_max: usize) -> Result<usize, EngineError> {
         let (deadline, key) = parts_of_expiry(row);
-        let found = self.reader().current(&key)?.filter(|found| found.head.deadline == Some(deadline));
+        let found = self.newest(&key)?.filter(|found| found.head.deadline == Some(deadline));
         let found = found.ok_or_else(|| {
             EngineError::corrupt(
                 "removing what has expired",

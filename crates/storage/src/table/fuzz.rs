@@ -2,6 +2,8 @@
 //!
 //! Where a checksum stands before what it protects, it is made right first: what lies behind it must be checked, too.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use kv::codec::{self, Reader};
 use kv::fuzz::round_trip;
@@ -30,8 +32,8 @@ pub fn table() -> Table {
 }
 
 /// An engine without files.
-pub fn engine() -> Box<dyn Engine> {
-    Box::new(Memory::volatile())
+pub fn engine() -> Arc<dyn Engine> {
+    Arc::new(Memory::volatile())
 }
 
 /// A revision as it is stored.

@@ -1,4 +1,4 @@
-//! The versioned table: all shards of a node in one engine, and the evaluation of every op.
+//! The versioned table: shards of a node in its engine, and the evaluation of every op.
 //!
 //! # The problem
 //!
@@ -58,7 +58,6 @@ mod audit;
 mod expiry;
 pub mod fuzz;
 mod history;
-mod keys;
 mod older;
 mod range;
 mod read;
@@ -75,16 +74,17 @@ mod write;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use kv::{Answer, Entry, Error, KEYS_PER_OP_MAX, Op, ShardId, TRIM_REVISIONS_MAX, Version};
 use mutant::Mutant;
 
-use self::keys::RowSet;
 use self::read::Reader;
 use self::shard::{Shard, State};
 use crate::engine::{Engine, EngineError, Flush, Maintenance, View};
 use crate::fresh::{Asked, Fresh};
+use crate::keys::RowSet;
 
 pub use self::expiry::EXPIRED_PER_APPLY_MAX;
 pub use self::sessions::{ANSWER_BYTES_KEPT, SESSION_BYTES_MAX};
@@ -194,7 +194,7 @@ enum Stop {
     NeedsAdvance(Version),
 }
 
-/// All shards of a node.
+/// All shards of a core of a node.
 pub struct Table {
     fresh: Fresh,
     options: Options,
@@ -208,8 +208,8 @@ pub struct Table {
 }
 
 impl Table {
-    /// Over an engine; no shard is loaded yet.
-    pub fn open(engine: Box<dyn Engine>, options: Options) -> Table {
+    /// Over an engine, which other tables may share, each with other shards; no shard is loaded yet.
+    pub fn open(engine: Arc<dyn Engine>, options: Options) -> Table {
         let (fresh, (shards, installs, forgetting)) = (Fresh::over(engine), Default::default());
         Table { fresh, options, shards, installs, forgetting, stopped: None }
     }
@@ -337,7 +337,8 @@ impl Table {
         if mutant::is(Mutant::SnapshotOverLeftovers) {
             return Ok(false);
         }
-        let (begin, end) = (self.forgetting.get(&set).cloned().unwrap_or_else(|| set.state()), set.end());
+        let (begin, end) =
+            (self.forgetting.get(&set).cloned().unwrap_or_else(|| set.state().into()), set.end());
         let mut rows = Vec::new();
         self.fresh.scan(Bound::Included(&begin), Bound::Excluded(&end), false, &mut |row, _| {
             rows.push(row);

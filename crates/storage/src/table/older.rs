@@ -11,13 +11,13 @@
 
 use std::ops::Range;
 
-use bytes::Bytes;
 use kv::Version;
 
-use super::keys::RowSet;
 use super::read::Reader;
 use super::record::{Head, Record};
 use crate::engine::EngineError;
+use crate::keys::RowSet;
+use crate::row_key::RowKey;
 
 /// The ordinals of the older revisions that are kept, from the head of the newest.
 pub fn older(newest: &Head) -> Range<u64> {
@@ -25,7 +25,7 @@ pub fn older(newest: &Head) -> Range<u64> {
 }
 
 /// The row of an older revision, where so many revisions are kept of each key, the newest included.
-pub fn row(set: RowSet, key: &[u8], ordinal: u64, keep: u64) -> Bytes {
+pub fn row(set: RowSet, key: &[u8], ordinal: u64, keep: u64) -> RowKey {
     set.history(key, ordinal % (keep - 1).max(1))
 }
 
@@ -88,9 +88,9 @@ mod tests {
     #[test]
     fn older_revisions_take_the_room_of_those_that_are_kept() {
         let set = RowSet { shard: ShardId(1), generation: 1 };
-        let places =
-            |keep| (0..100).map(|ordinal| row(set, b"k", ordinal, keep)).collect::<BTreeSet<_>>().len();
+        let of = |key, ordinal, keep| row(set, key, ordinal, keep).to_vec();
+        let places = |keep| (0..100).map(|ordinal| of(b"k", ordinal, keep)).collect::<BTreeSet<_>>().len();
         assert_eq!((places(2), places(16), places(u64::MAX)), (1, 15, 100));
-        assert_ne!(row(set, b"k", 7, 16), row(set, b"j", 7, 16));
+        assert_ne!(of(b"k", 7, 16), of(b"j", 7, 16));
     }
 }

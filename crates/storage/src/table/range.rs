@@ -9,9 +9,10 @@ use bytes::Bytes;
 use kv::{Direction, Error, Key, PAGE_BYTES_MAX, PAGE_ROWS_MAX, Page, Range, Row, Version};
 use mutant::Mutant;
 
-use super::keys::key_of_current;
 use super::record::Record;
 use super::{Reader, Stop};
+use crate::keys::key_of_current;
+use crate::row_key::RowKey;
 
 /// Rows that a page, a delete-range or a trim passes over before it stops: some milliseconds of work.
 pub const SKIPPED_ROWS_MAX: usize = 4096;
@@ -28,8 +29,8 @@ impl Reader<'_> {
         let mut failed = Ok(());
         let backward = range.direction == Direction::Backward;
         self.rows.scan(
-            from.as_ref().map(Bytes::as_ref),
-            to.as_ref().map(Bytes::as_ref),
+            from.as_ref().map(RowKey::as_ref),
+            to.as_ref().map(RowKey::as_ref),
             backward,
             &mut |key, raw| match pager.visit(key_of_current(&key), raw) {
                 Ok(flow) => flow,
@@ -44,7 +45,7 @@ impl Reader<'_> {
         failed.map(|()| page)
     }
 
-    fn bounds(&self, range: &Range) -> (Bound<Bytes>, Bound<Bytes>) {
+    fn bounds(&self, range: &Range) -> (Bound<RowKey>, Bound<RowKey>) {
         let mut from = Bound::Included(self.set.current(&range.from));
         let mut to = Bound::Excluded(match &range.to {
             Some(to) => self.set.current(to),

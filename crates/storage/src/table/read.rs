@@ -4,11 +4,11 @@ use std::cell::Cell;
 
 use kv::{Answer, Error, Key, KeyAnswer, Op, Row, Version};
 
-use super::keys::RowSet;
 use super::older::older;
 use super::record::Record;
 use super::{Clock, State, Stop};
 use crate::engine::{EngineError, View};
+use crate::keys::RowSet;
 
 /// All rows of one answer together: what an answer may hold in memory and on the wire. Two of the largest ops.
 pub const ANSWER_BYTES_MAX: usize = 2 * kv::OP_BYTES_MAX;

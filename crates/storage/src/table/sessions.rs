@@ -19,7 +19,8 @@
 //! that of clients who hold more than their share. Time makes room: a leader orders an [`Op::Advance`] when sessions have
 //! gone out of date, whether other ops come or not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::ops::{Bound, ControlFlow};
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -28,9 +29,9 @@ use kv::{Answer, Error, Op, RequestId, SESSION_WINDOW, Version};
 use mutant::Mutant;
 
 use super::Done;
-use super::keys::{RowSet, parts_of_session, parts_of_session_suffix};
 use crate::engine::{EngineError, Flush, View};
 use crate::fresh::Fresh;
+use crate::keys::{RowSet, parts_of_session, parts_of_session_suffix};
 
 /// What all remembered requests of a shard may take when nothing else is said: some 300,000 clients that come once.
 pub const SESSION_BYTES_MAX: u64 = 128 << 20;
@@ -44,6 +45,8 @@ const SHARE_BYTES_MIN: u64 = 64 << 10;
 const LASTING_MICROS: u64 = 60 * 60 * 1_000_000;
 /// So many records of forgotten sessions an apply removes in any case, give or take a session.
 const FORGOTTEN_PER_APPLY_MIN: usize = 16;
+/// So large a buffer for encoding is kept.
+const SCRATCH_BYTES_MAX: usize = 64 << 10;
 const FORMAT: u8 = 2;
 
 #[derive(Default)]
@@ -55,16 +58,18 @@ pub struct Sessions {
     bytes: u64,
     /// Sessions begun since they were last forgotten.
     begun: usize,
+    /// What is being encoded: kept, since there is something to encode with every request.
+    scratch: BytesMut,
 }
 
 #[derive(Default)]
 struct Session {
     answered_below: u64,
     valid_until: Version,
-    /// Slots of the requests that are not known to be answered, by sequence.
-    live: BTreeMap<u64, u16>,
-    /// The other slots.
-    free: BTreeSet<u16>,
+    /// The requests that are not known to be answered, by sequence, with their slots. They mostly come and go in order.
+    live: VecDeque<(u64, u16)>,
+    /// The other slots, the lowest first.
+    free: BinaryHeap<Reverse<u16>>,
     /// Bytes of each slot's record; 0 = there is none.
     bytes: Vec<u32>,
     /// All of them, and what the session takes in memory.
@@ -103,10 +108,13 @@ impl Sessions {
         failed?;
         for (client, session) in &mut sessions.clients {
             let all = sequences.remove(client).unwrap_or_default();
-            session.live =
-                all.into_iter().filter(|(sequence, _)| *sequence >= session.answered_below).collect();
-            let live: BTreeSet<u16> = session.live.values().copied().collect();
-            session.free = (0..session.bytes.len() as u16).filter(|slot| !live.contains(slot)).collect();
+            let is_live = |(sequence, _): &(u64, u16)| *sequence >= session.answered_below;
+            // Of a sequence that is there twice, the higher slot.
+            let live: BTreeMap<u64, u16> = all.into_iter().filter(is_live).collect();
+            let slots: BTreeSet<u16> = live.values().copied().collect();
+            session.live = live.into_iter().collect();
+            let is_free = |slot: &u16| !slots.contains(slot);
+            session.free = (0..session.bytes.len() as u16).filter(is_free).map(Reverse).collect();
             sessions.expiry.insert((session.valid_until, *client));
         }
         Ok(sessions)
@@ -146,10 +154,10 @@ impl Sessions {
     /// What is to be done with a request that would get this version.
     pub fn admit(&self, id: &RequestId, version: Version, bytes_max: u64) -> Admission {
         let session = self.clients.get(&id.client);
-        if let Some(slot) = session.and_then(|session| session.live.get(&id.sequence))
+        if let Some(slot) = session.and_then(|session| session.slot(id.sequence))
             && !mutant::is(Mutant::RetryAppliedTwice)
         {
-            return Admission::Repeat(*slot);
+            return Admission::Repeat(slot);
         }
         let below = session.map_or(0, |session| session.answered_below).max(id.answered_below);
         if id.sequence < below {
@@ -214,7 +222,7 @@ impl Sessions {
         let raw = rows.get(&set.session(id.client, slot))?.ok_or_else(missing)?;
         let record = Record::decode(raw).map_err(damaged)?;
         let version = record.version;
-        if record.digest != digest(op) {
+        if record.digest != digest(&mut BytesMut::new(), op) {
             let text = format!(
                 "request {} was another one before: a request id is for one request and its retries, give each its own",
                 id.sequence
@@ -245,8 +253,13 @@ impl Sessions {
         session.valid_until = session.valid_until.max(id.valid_until);
         session.release();
         let slot = session.take_slot(id.sequence);
-        let (row, raw) = (set.session(id.client, slot), encode(session, id.sequence, digest(op), done));
+        let digest = digest(&mut self.scratch, op);
+        let (row, raw) =
+            (set.session(id.client, slot), encode(&mut self.scratch, session, id.sequence, digest, done));
         let now = size(&row, &raw);
+        if self.scratch.capacity() > SCRATCH_BYTES_MAX {
+            self.scratch = BytesMut::new();
+        }
         let before = std::mem::replace(&mut session.bytes[usize::from(slot)], now);
         assert!(session.total >= u64::from(before), "a record of {before} bytes in {} of all", session.total);
         session.total = session.total - u64::from(before) + u64::from(now);
@@ -285,26 +298,48 @@ impl Sessions {
 impl Session {
     /// Whether a request finds a slot of one that has been answered, once those below a number are.
     fn has_slot(&self, below: u64) -> bool {
-        !self.free.is_empty() || self.live.first_key_value().is_some_and(|(first, _)| *first < below)
+        !self.free.is_empty() || self.live.front().is_some_and(|(first, _)| *first < below)
+    }
+
+    /// The slot of a request that is not known to be answered.
+    fn slot(&self, sequence: u64) -> Option<u16> {
+        self.place(sequence).ok().map(|at| self.live[at].1)
+    }
+
+    /// Where a request is among the live ones, or would be. Most are newer than all.
+    fn place(&self, sequence: u64) -> Result<usize, usize> {
+        match self.live.back() {
+            Some((newest, _)) if *newest >= sequence => {
+                self.live.binary_search_by_key(&sequence, |(sequence, _)| *sequence)
+            }
+            _ => Err(self.live.len()),
+        }
     }
 
     /// Frees the slots of answered requests.
     fn release(&mut self) {
-        while let Some(entry) = self.live.first_entry().filter(|entry| *entry.key() < self.answered_below) {
-            self.free.insert(entry.remove());
+        while let Some((_, slot)) = self.live.pop_front_if(|(first, _)| *first < self.answered_below) {
+            self.free.push(Reverse(slot));
         }
     }
 
     fn take_slot(&mut self, sequence: u64) -> u16 {
-        let slot = self.free.pop_first().unwrap_or_else(|| {
-            self.bytes.push(0);
-            self.bytes.len() as u16 - 1
-        });
+        let slot = self.free.pop().map_or_else(
+            || {
+                self.bytes.push(0);
+                self.bytes.len() as u16 - 1
+            },
+            |Reverse(slot)| slot,
+        );
         assert!(
             u64::from(slot) < SESSION_WINDOW,
             "slot {slot}, and no session has so many unanswered requests"
         );
-        self.live.insert(sequence, slot);
+        match self.place(sequence) {
+            // Only of a retry that is run again, as a defect of the test build.
+            Ok(at) => self.live[at].1 = slot,
+            Err(at) => self.live.insert(at, (sequence, slot)),
+        }
         slot
     }
 }
@@ -385,7 +420,7 @@ pub(super) fn decode_whole(raw: Bytes) {
     let (answered_below, valid_until) = (record.answered_below, record.valid_until);
     let session = Session { answered_below, valid_until, ..Session::default() };
     let done = Done { result, version: record.version };
-    let raw = encode(&session, record.sequence, record.digest, &done);
+    let raw = encode(&mut BytesMut::new(), &session, record.sequence, record.digest, &done);
     let again = Record::decode(raw).expect("what was encoded decodes");
     assert_eq!((again.sequence, again.valid_until), (record.sequence, valid_until));
     assert_eq!((again.answered_below, again.version), (answered_below, record.version));
@@ -398,35 +433,35 @@ pub(super) fn samples() -> Vec<Bytes> {
     let session = Session { answered_below: 3, valid_until: Version::MAX, ..Session::default() };
     let results = [Ok(Answer::Put { previous: None }), Err(Error::InDoubt("why".into()))];
     let done = results.map(|result| Done { result, version: Version::ZERO });
-    done.map(|done| encode(&session, 300, 7, &done)).to_vec()
+    done.map(|done| encode(&mut BytesMut::new(), &session, 300, 7, &done)).to_vec()
 }
 
-fn encode(session: &Session, sequence: u64, digest: u32, done: &Done) -> Bytes {
-    let mut into = BytesMut::with_capacity(64);
+fn encode(into: &mut BytesMut, session: &Session, sequence: u64, digest: u32, done: &Done) -> Bytes {
+    into.clear();
     into.put_u8(FORMAT);
-    codec::put_uint(&mut into, sequence);
-    codec::put_version(&mut into, session.valid_until);
-    codec::put_uint(&mut into, session.answered_below);
-    codec::put_version(&mut into, done.version);
-    codec::put_uint(&mut into, u64::from(digest));
+    codec::put_uint(into, sequence);
+    codec::put_version(into, session.valid_until);
+    codec::put_uint(into, session.answered_below);
+    codec::put_version(into, done.version);
+    codec::put_uint(into, u64::from(digest));
     let head = into.len();
     if done.result.as_ref().map_or(0, Answer::bytes) <= ANSWER_BYTES_KEPT {
-        codec::encode_result(&mut into, &done.result, codec::encode_answer);
+        codec::encode_result(into, &done.result, codec::encode_answer);
     }
     if into.len() - head > ANSWER_BYTES_KEPT {
         into.truncate(head);
     }
-    Bytes::copy_from_slice(&into)
+    Bytes::copy_from_slice(into)
 }
 
 /// Tells ops apart. Times are left out: a time to live is made a deadline anew each time a request is sent.
-fn digest(op: &Op) -> u32 {
-    let mut into = BytesMut::with_capacity(64 + op.bytes());
-    codec::encode_op(&mut into, &op.without_deadlines());
-    crc32c::crc32c(&into)
+fn digest(scratch: &mut BytesMut, op: &Op) -> u32 {
+    scratch.clear();
+    codec::encode_op(scratch, &op.without_deadlines());
+    crc32c::crc32c(scratch)
 }
 
-fn size(row: &Bytes, raw: &Bytes) -> u32 {
+fn size(row: &[u8], raw: &[u8]) -> u32 {
     (row.len() + raw.len()) as u32
 }
 

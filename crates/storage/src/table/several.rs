@@ -8,11 +8,11 @@ use kv::{Answer, Key, KeyAnswer, Value};
 use mutant::Mutant;
 
 use super::Stop;
-use super::keys::key_of_current;
 use super::range::SKIPPED_ROWS_MAX;
 use super::record::Record;
 use super::write::Writer;
 use crate::engine::{EngineError, View};
+use crate::keys::key_of_current;
 
 /// A step over a range takes no more keys once their rows have so many bytes: what it deletes is written once more, as history.
 const STEP_BYTES_MAX: usize = 64 << 20;

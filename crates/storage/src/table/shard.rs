@@ -5,12 +5,12 @@ use kv::{Answer, Entry, Error, Op, RequestId, Stamped, Version, codec};
 use mutant::Mutant;
 
 use super::expiry::{self, Deadlines};
-use super::keys::RowSet;
 use super::sessions::{Admission, Sessions};
 use super::write::Writer;
 use super::{Applied, Done, Options, Stop};
 use crate::engine::{EngineError, View};
 use crate::fresh::Fresh;
+use crate::keys::RowSet;
 
 const FORMAT: u8 = 1;
 /// Bytes of all answers to the ops of one entry together: some of the largest. What goes beyond is not told, lest a few ops
@@ -90,8 +90,10 @@ impl Shard {
         entry: &Entry,
     ) -> Result<Vec<Done>, EngineError> {
         let mut room = ENTRY_ANSWER_BYTES_MAX;
-        let run = |stamped| Ok(tell(self.run(fresh, options, stamped, entry.proposed)?, &mut room));
-        let done = entry.ops.iter().map(run).collect::<Result<Vec<_>, _>>()?;
+        let mut done = Vec::with_capacity(entry.ops.len());
+        for stamped in &entry.ops {
+            done.push(tell(self.run(fresh, options, stamped, entry.proposed)?, &mut room));
+        }
         self.clean(fresh, options, entry)?;
         let State { last, floor, .. } = self.state;
         assert!(floor <= last, "a key was forgotten at {floor}, and {last} is the newest version");
@@ -132,6 +134,9 @@ impl Shard {
         version: Version,
     ) -> Result<Done, EngineError> {
         let done = self.evaluate(fresh, options, op, version)?;
+        if mutant::is(Mutant::EntrySplitOverTwoTables) {
+            fresh.cut_here();
+        }
         self.sessions.record(fresh, self.set, id, op, &done);
         Ok(done)
     }

@@ -11,11 +11,11 @@ use kv::ShardId;
 use kv::codec::{self, Malformed};
 use mutant::Mutant;
 
-use super::keys::{Part, RowSet};
 use super::record::{Head, Record};
 use super::{Applied, State, sessions};
 use crate::engine::{EngineError, View};
 use crate::fresh::Fresh;
+use crate::keys::{Part, RowSet};
 
 const FORMAT: u8 = 1;
 const HEAD_BYTES: usize = 10;
@@ -49,7 +49,7 @@ impl ShardSnapshot {
         let mut chunk = Chunk::new();
         let rest = self.fill(&mut chunk, bytes_max)?;
         if !rest {
-            chunk.add(&RowSet::suffix(&self.set.state()), &self.state.encode());
+            chunk.add(&RowSet::suffix(&self.set.state().into()), &self.state.encode());
             self.done = true;
         }
         assert!(chunk.rows > 0, "a chunk has rows, the last one the state at least");

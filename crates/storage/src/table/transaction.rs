@@ -6,11 +6,11 @@ use bytes::Bytes;
 use kv::{Answer, Condition, Op};
 
 use super::Stop;
-use super::keys::{Part, RowSet};
 use super::read::Room;
 use super::update::holds;
 use super::write::Writer;
 use crate::engine::EngineError;
+use crate::keys::{Part, RowSet};
 
 impl Writer<'_> {
     pub fn transaction(

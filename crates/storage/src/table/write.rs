@@ -9,12 +9,12 @@ use kv::{Answer, Error, Op, Version};
 use mutant::Mutant;
 
 use super::expiry::Deadlines;
-use super::keys::RowSet;
 use super::read::Reader;
 use super::record::{Head, Record};
 use super::{Clock, State, Stop, expiry, older};
 use crate::engine::{EngineError, View};
 use crate::fresh::Fresh;
+use crate::keys::RowSet;
 
 /// Evaluates one op on one copy of a shard.
 pub struct Writer<'a> {
@@ -84,13 +84,18 @@ impl Writer<'_> {
 
     /// The newest revision of a key. One that has expired is removed first, so what is found is live or a tombstone.
     pub fn current(&mut self, key: &[u8]) -> Result<Option<Record>, EngineError> {
-        match self.reader().current(key)? {
+        match self.newest(key)? {
             Some(record) if !record.head.tombstone && record.is_expired_at(self.version()) => {
                 let version = expiry::version_of(&record.head);
                 self.bury(key, record, version)
             }
             found => Ok(found),
         }
+    }
+
+    /// The newest revision of a key as it is stored, in a buffer of its own: it may become an older one as it is.
+    pub fn newest(&self, key: &[u8]) -> Result<Option<Record>, EngineError> {
+        self.fresh.get_own(&self.set.current(key))?.map(Record::decode).transpose()
     }
 
     /// Makes a value, given in pieces, the newest revision. A deadline that has passed leaves nothing.
@@ -139,15 +144,13 @@ impl Writer<'_> {
         Ok(None)
     }
 
-    /// Makes the newest revision an older one, before another takes its place at a version. Returns how many older ones
-    /// there are then.
+    /// Makes the newest revision, from [`Writer::newest`], an older one, before another takes its place at a version. Returns
+    /// how many older ones there are then.
     fn retire(&mut self, key: &[u8], old: &Record, version: Version) -> Result<u64, EngineError> {
         if old.head.version == version || self.keep == 1 {
             return Ok(old.head.kept);
         }
-        // Copied: a row must not hold on to the block it was read from.
-        let raw = Bytes::copy_from_slice(&old.raw);
-        self.put(older::row(self.set, key, old.head.ordinal, self.keep), raw)?;
+        self.put(older::row(self.set, key, old.head.ordinal, self.keep), old.raw.clone())?;
         Ok((old.head.kept + 1).min(self.keep - 1))
     }
 
@@ -169,21 +172,21 @@ impl Writer<'_> {
         Ok(())
     }
 
-    pub fn put(&mut self, row: Bytes, value: Bytes) -> Result<(), EngineError> {
-        self.remember(&row)?;
+    pub fn put(&mut self, row: impl AsRef<[u8]>, value: Bytes) -> Result<(), EngineError> {
+        self.remember(row.as_ref())?;
         self.fresh.put(row, value);
         Ok(())
     }
 
-    pub fn remove(&mut self, row: Bytes) -> Result<(), EngineError> {
-        self.remember(&row)?;
+    pub fn remove(&mut self, row: impl AsRef<[u8]>) -> Result<(), EngineError> {
+        self.remember(row.as_ref())?;
         self.fresh.remove(row);
         Ok(())
     }
 
-    fn remember(&mut self, row: &Bytes) -> Result<(), EngineError> {
+    fn remember(&mut self, row: &[u8]) -> Result<(), EngineError> {
         if let Some(undo) = &mut self.undo {
-            undo.push((row.clone(), self.fresh.get(row)?));
+            undo.push((Bytes::copy_from_slice(row), self.fresh.get(row)?));
         }
         Ok(())
     }

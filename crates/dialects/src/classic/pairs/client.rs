@@ -3,17 +3,11 @@
 use std::time::Duration;
 
 use kv::{Error, VALUE_BYTES_MAX};
-use tonic::Request;
-use tonic::transport::Channel;
 
 use super::address;
-use super::proto::central::central_storage_service_client::CentralStorageServiceClient;
-use super::proto::central::{MapRequest, RegisterRequest, TerminateRequest as EndCentral};
-use super::proto::keyvalue::key_value_service_client::KeyValueServiceClient;
-use super::proto::keyvalue::{ActivateRequest, ConsultRequest, InsertRequest, TerminateRequest as EndPairs};
+use super::proto::{central, keyvalue};
 use super::{IN_USE, STORED};
 use crate::classic::connection::{Connection, Effect};
-use crate::native::MESSAGE_BYTES_MAX;
 
 /// How long to wait for the answer to a call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,9 +43,11 @@ impl PairClient {
     /// Stores a text of at most [`VALUE_BYTES_MAX`] bytes unless the key is in use. False = it is, and nothing changed.
     pub async fn insert(&self, key: i32, value: String) -> Result<bool, Error> {
         check_text(&value)?;
-        let request = within(CALL_TIMEOUT, InsertRequest { key, value });
-        let reply = self.rpc().await?.insert(request).await;
-        match reply.map_err(|status| self.0.failure(&status, Effect::Maybe))?.into_inner().result {
+        let insert = keyvalue::InsertRequest { key, value };
+        let path = "/keyvalue.KeyValueService/Insert";
+        let reply: keyvalue::InsertReply =
+            self.0.ask(path, &insert, Some(CALL_TIMEOUT), Effect::Maybe).await?;
+        match reply.result {
             STORED => Ok(true),
             IN_USE => Ok(false),
             other => Err(self.0.nonsense(&format!("an Insert with {other}"), Effect::Maybe)),
@@ -60,27 +56,29 @@ impl PairClient {
 
     /// The text of a key; empty = there is none.
     pub async fn consult(&self, key: i32) -> Result<String, Error> {
-        let request = within(CALL_TIMEOUT, ConsultRequest { key });
-        let reply = self.rpc().await?.consult(request).await;
-        reply.map(|reply| reply.into_inner().value).map_err(|status| self.0.failure(&status, Effect::None))
+        let path = "/keyvalue.KeyValueService/Consult";
+        let consult = keyvalue::ConsultRequest { key };
+        let reply: keyvalue::ConsultReply =
+            self.0.ask(path, &consult, Some(CALL_TIMEOUT), Effect::None).await?;
+        Ok(reply.value)
     }
 
     /// Has it register all its keys at the central server at HOST:PORT; returns how many that one took. It takes as long as it
     /// takes.
     pub async fn activate(&self, host: String) -> Result<i32, Error> {
-        let reply = self.rpc().await?.activate(ActivateRequest { host }).await;
-        reply.map(|reply| reply.into_inner().result).map_err(|status| self.0.failure(&status, Effect::Maybe))
+        let path = "/keyvalue.KeyValueService/Activate";
+        let activate = keyvalue::ActivateRequest { host };
+        let reply: keyvalue::ActivateReply = self.0.ask(path, &activate, None, Effect::Maybe).await?;
+        Ok(reply.result)
     }
 
     /// Ends the server; returns 0.
     pub async fn terminate(&self) -> Result<i32, Error> {
-        let reply = self.rpc().await?.terminate(within(END_TIMEOUT, EndPairs {})).await;
-        reply.map(|reply| reply.into_inner().result).map_err(|status| self.0.failure(&status, Effect::Maybe))
-    }
-
-    async fn rpc(&self) -> Result<KeyValueServiceClient<Channel>, Error> {
-        let client = KeyValueServiceClient::new(self.0.channel().await?);
-        Ok(client.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX))
+        let path = "/keyvalue.KeyValueService/Terminate";
+        let end = keyvalue::TerminateRequest {};
+        let reply: keyvalue::TerminateReply =
+            self.0.ask(path, &end, Some(END_TIMEOUT), Effect::Maybe).await?;
+        Ok(reply.result)
     }
 }
 
@@ -94,34 +92,28 @@ impl CentralClient {
 
     /// Makes the pair server at HOST:PORT the owner of keys; returns how many it took. As many keys as fit into a message.
     pub async fn register(&self, host: String, keys: Vec<i32>) -> Result<i32, Error> {
-        let request = within(KEYS_TIMEOUT, RegisterRequest { host, keys });
-        let reply = self.rpc().await?.register(request).await;
-        reply.map(|reply| reply.into_inner().result).map_err(|status| self.0.failure(&status, Effect::Maybe))
+        let path = "/central.CentralStorageService/Register";
+        let register = central::RegisterRequest { host, keys };
+        let reply: central::RegisterReply =
+            self.0.ask(path, &register, Some(KEYS_TIMEOUT), Effect::Maybe).await?;
+        Ok(reply.result)
     }
 
     /// HOST:PORT of the pair server that owns a key; empty = nobody does.
     pub async fn map(&self, key: i32) -> Result<String, Error> {
-        let reply = self.rpc().await?.map(within(CALL_TIMEOUT, MapRequest { key })).await;
-        reply.map(|reply| reply.into_inner().host).map_err(|status| self.0.failure(&status, Effect::None))
+        let path = "/central.CentralStorageService/Map";
+        let map = central::MapRequest { key };
+        let reply: central::MapReply = self.0.ask(path, &map, Some(CALL_TIMEOUT), Effect::None).await?;
+        Ok(reply.host)
     }
 
     /// Ends the server; returns how many keys its directory has.
     pub async fn terminate(&self) -> Result<i32, Error> {
-        let reply = self.rpc().await?.terminate(within(END_TIMEOUT, EndCentral {})).await;
-        reply.map(|reply| reply.into_inner().result).map_err(|status| self.0.failure(&status, Effect::Maybe))
+        let path = "/central.CentralStorageService/Terminate";
+        let end = central::TerminateRequest {};
+        let reply: central::TerminateReply = self.0.ask(path, &end, Some(END_TIMEOUT), Effect::Maybe).await?;
+        Ok(reply.result)
     }
-
-    async fn rpc(&self) -> Result<CentralStorageServiceClient<Channel>, Error> {
-        let client = CentralStorageServiceClient::new(self.0.channel().await?);
-        Ok(client.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX))
-    }
-}
-
-/// A request that is answered in time, or fails: the server is given that time, too.
-fn within<T>(time: Duration, message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request.set_timeout(time);
-    request
 }
 
 fn check_text(text: &str) -> Result<(), Error> {

@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use prost::Message;
-use tonic::transport::Endpoint;
+use tonic::codegen::http::Uri;
 
 use super::proto::{central, keyvalue};
 use super::{address, row};
+use crate::grpc::Address;
 
 /// The key of a row: a number's key is the same after decoding and encoding, and its neighbours' lie beside it.
 pub fn key(bytes: &[u8]) {
@@ -20,9 +21,10 @@ pub fn key(bytes: &[u8]) {
 pub fn host(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if address::check(text).is_ok() {
-        let endpoint = Endpoint::from_shared(format!("http://{text}")).expect("an address makes an endpoint");
-        assert!(endpoint.uri().port_u16().is_some_and(|port| port > 0));
-        assert_eq!(endpoint.uri().authority().map(|authority| authority.as_str()), Some(text));
+        assert!(Address::new(text).is_ok());
+        let uri: Uri = format!("http://{text}").parse().expect("an address makes a URI");
+        assert!(uri.port_u16().is_some_and(|port| port > 0));
+        assert_eq!(uri.authority().map(|authority| authority.as_str()), Some(text));
     }
 }
 

@@ -91,7 +91,7 @@ impl Call {
             if let Some(result) = self.judge(&target, result) {
                 return result;
             }
-            if !self.pause().await {
+            if !Box::pin(self.pause()).await {
                 return Err(self.give_up());
             }
         }
@@ -101,8 +101,10 @@ impl Call {
     /// request id, which says until when it is valid. The given addresses may turn out to be of different clusters.
     pub(super) async fn begin(&mut self) -> Result<(), Error> {
         let topology = &self.shared.topology;
-        // When nobody answers in time, the attempts tell why.
-        let _ = tokio::time::timeout(self.budget(), topology.learn_first()).await;
+        if !topology.map().is_known() {
+            // When nobody answers in time, the attempts tell why.
+            let _ = tokio::time::timeout(self.budget(), Box::pin(topology.learn_first())).await;
+        }
         topology.check_given()?;
         if self.needs_id && self.ticket.is_none() {
             self.identify();
@@ -202,8 +204,8 @@ impl Call {
     async fn attempt(&mut self, node: &Arc<Node>, budget: Duration) -> Result<Reply, Failure> {
         let link = within(budget, node).await?;
         self.reached = true;
-        let message = self.message(budget);
-        match tokio::time::timeout(budget + GRACE, link.ask(message)).await {
+        self.header().timeout_ms = request::millis(budget);
+        match tokio::time::timeout(patience(budget), link.ask(&self.message)).await {
             Ok(result) => result,
             Err(_) => {
                 link.broken();
@@ -278,9 +280,13 @@ impl Call {
     }
 }
 
-/// A connection to a node, if there is one in time.
+/// A connection to a node, if there is one in time. Nearly always there is one already.
 pub(super) async fn within(budget: Duration, node: &Arc<Node>) -> Result<super::Link, Failure> {
-    match tokio::time::timeout(budget, node.link()).await {
+    let place = node.turn();
+    if let Some(link) = node.at_hand(place) {
+        return Ok(link);
+    }
+    match tokio::time::timeout(budget, Box::pin(node.connect(place))).await {
         Ok(link) => link,
         Err(_) => {
             Err(Failure::unsent(format!("cannot connect to {}: no answer within {budget:?}", node.address)))

@@ -1,7 +1,7 @@
 //! One node of the cluster, and the connections to it.
 //!
 //! A connection is made when it is first needed, by one task for all that wait for it, and is forgotten when a request on
-//! it fails in the transport. So a failure to connect is known as such: the request has not left. It is used only when the node
+//! it fails in the transport, or when the node closed it. So a failure to connect is known as such: the request has not left. It is used only when the node
 //! has said that it is of the client's cluster.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -10,8 +10,6 @@ use std::time::{Duration, Instant};
 
 use kv::{ClusterId, Error};
 use tokio::runtime::Handle;
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
 
 use super::Options;
 use super::attempt::Failure;
@@ -24,13 +22,13 @@ const AVOID: Duration = Duration::from_millis(500);
 /// One node, by its address.
 pub(super) struct Node {
     pub(super) address: String,
-    endpoint: Endpoint,
+    place: grpc::Address,
     connect_timeout: Duration,
     runtime: Handle,
     connections: Vec<Connection>,
     turn: AtomicUsize,
     born: Instant,
-    /// Milliseconds since `born`.
+    /// Milliseconds since `born`; 0 = it never failed.
     avoid_until: AtomicU64,
     ours: Arc<Ours>,
     /// The number of the other cluster that was last found there; 0 = it is of ours, or was never asked.
@@ -47,10 +45,9 @@ struct Connection {
 
 #[derive(Clone)]
 struct Open {
-    channel: Channel,
-    /// Of all requests on it.
-    cluster: MetadataValue<Ascii>,
-    /// Tells this channel from those before it.
+    /// Its requests say which cluster they are for.
+    connection: grpc::Connection,
+    /// Tells this connection from those before it.
     serial: u64,
 }
 
@@ -58,9 +55,7 @@ struct Open {
 #[derive(Clone)]
 pub(super) struct Link {
     pub(super) node: Arc<Node>,
-    pub(super) channel: Channel,
-    /// The metadata of all requests; `None` = it is not known yet who is there.
-    pub(super) cluster: Option<MetadataValue<Ascii>>,
+    pub(super) connection: grpc::Connection,
     index: usize,
     serial: u64,
 }
@@ -73,10 +68,9 @@ impl Node {
         ours: &Arc<Ours>,
         runtime: Handle,
     ) -> Result<Node, Error> {
-        let endpoint = grpc::endpoint(address)?;
         Ok(Node {
             address: address.into(),
-            endpoint,
+            place: grpc::Address::new(address)?,
             connect_timeout: options.connect_timeout,
             runtime,
             connections: (0..options.connections.max(1)).map(|_| Connection::default()).collect(),
@@ -95,29 +89,40 @@ impl Node {
 
     /// Whether it failed lately, so that others are preferred.
     pub(super) fn is_avoided(&self) -> bool {
-        self.millis() < self.avoid_until.load(Ordering::Relaxed)
+        let until = self.avoid_until.load(Ordering::Relaxed);
+        until > 0 && self.millis() < until
     }
 
     /// A connection to it: an open one, or a new one. The failure tells why there is none; nothing was asked then.
     pub(super) async fn link(self: &Arc<Node>) -> Result<Link, Failure> {
-        let index = match self.connections.len() {
-            1 => 0,
-            count => self.turn.fetch_add(1, Ordering::Relaxed) % count,
-        };
-        let open = match self.connections[index].open() {
-            Some(open) => open,
-            None => self.connect(index).await?,
-        };
-        let Open { channel, cluster, serial } = open;
-        Ok(Link { node: self.clone(), channel, cluster: Some(cluster), index, serial })
+        let index = self.turn();
+        match self.at_hand(index) {
+            Some(link) => Ok(link),
+            None => Box::pin(self.connect(index)).await,
+        }
     }
 
-    async fn connect(self: &Arc<Node>, index: usize) -> Result<Open, Failure> {
+    /// Which of its connections is next.
+    pub(super) fn turn(&self) -> usize {
+        match self.connections.len() {
+            1 => 0,
+            count => self.turn.fetch_add(1, Ordering::Relaxed) % count,
+        }
+    }
+
+    /// A connection, if it is open.
+    pub(super) fn at_hand(self: &Arc<Node>, index: usize) -> Option<Link> {
+        let open = self.connections[index].open()?;
+        Some(self.over(open, index))
+    }
+
+    /// A new connection, unless somebody else has just made it.
+    pub(super) async fn connect(self: &Arc<Node>, index: usize) -> Result<Link, Failure> {
         let asked = Instant::now();
         let connection = &self.connections[index];
         let mut last = connection.connecting.lock().await;
-        if let Some(open) = connection.open() {
-            return Ok(open);
+        if let Some(link) = self.at_hand(index) {
+            return Ok(link);
         }
         if let Some((_, failure)) = last.as_ref().filter(|(when, _)| *when > asked) {
             return Err(failure.clone());
@@ -125,7 +130,7 @@ impl Node {
         match self.open(index).await {
             Ok(open) => {
                 *connection.open.write().expect("no holder of the lock panics") = Some(open.clone());
-                Ok(open)
+                Ok(self.over(open, index))
             }
             Err(failure) => {
                 *last = Some((Instant::now(), failure.clone()));
@@ -135,11 +140,16 @@ impl Node {
         }
     }
 
+    fn over(self: &Arc<Node>, open: Open, index: usize) -> Link {
+        let Open { connection, serial } = open;
+        Link { node: self.clone(), connection, index, serial }
+    }
+
     /// Connects, and asks which cluster is there.
     async fn open(self: &Arc<Node>, index: usize) -> Result<Open, Failure> {
-        let channel = self.dial().await.map_err(Failure::unsent)?;
+        let connection = self.dial().await.map_err(Failure::unsent)?;
         let serial = super::random();
-        let link = Link { node: self.clone(), channel, cluster: None, index, serial };
+        let link = Link { node: self.clone(), connection, index, serial };
         let told = match tokio::time::timeout(self.connect_timeout, link.status()).await {
             Ok(told) => told.map_err(|failure| Failure { may_have_run: false, ..failure })?,
             Err(_) => {
@@ -151,7 +161,8 @@ impl Node {
             return Err(self.stranger(told.cluster));
         }
         self.stranger.store(0, Ordering::Relaxed);
-        Ok(Open { channel: link.channel, cluster: cluster_id::metadata(told.cluster), serial })
+        let (name, value) = cluster_id::header(told.cluster);
+        Ok(Open { connection: link.connection.with_header(name, value), serial })
     }
 
     /// What it comes to that a node of another cluster is there: nothing was run.
@@ -165,14 +176,13 @@ impl Node {
         ))
     }
 
-    async fn dial(&self) -> Result<Channel, String> {
-        let (endpoint, limit) = (self.endpoint.clone(), self.connect_timeout);
+    async fn dial(&self) -> Result<grpc::Connection, String> {
+        let (place, limit) = (self.place.clone(), self.connect_timeout);
         // On the client's own runtime: the connection outlives the request that made it.
-        let dial = self.runtime.spawn(async move { tokio::time::timeout(limit, endpoint.connect()).await });
+        let dial = self.runtime.spawn(async move { grpc::Connection::open(&place, limit).await });
         match dial.await {
-            Ok(Ok(Ok(channel))) => Ok(channel),
-            Ok(Ok(Err(error))) => Err(format!("cannot connect to {}: {}", self.address, grpc::root(&error))),
-            Ok(Err(_)) => Err(format!("cannot connect to {}: no answer within {limit:?}", self.address)),
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(why)) => Err(format!("cannot connect to {}: {why}", self.address)),
             Err(_) => Err("the client's tokio runtime has ended: keep it as long as the client".into()),
         }
     }
@@ -188,7 +198,8 @@ impl Node {
 
 impl Connection {
     fn open(&self) -> Option<Open> {
-        self.open.read().expect("no holder of the lock panics").clone()
+        let open = self.open.read().expect("no holder of the lock panics");
+        open.as_ref().filter(|open| !open.connection.is_closed()).cloned()
     }
 }
 

@@ -8,6 +8,7 @@ use kv::{Error, Request};
 use prost::{DecodeError, Message};
 
 use super::{AnyRequest, AnyResponse, proto};
+use crate::grpc::{self, Failure};
 
 pub(super) use decode::{check_batch_header, decode, inherit};
 pub(super) use encode::{encode, id, level, millis};
@@ -46,6 +47,13 @@ macro_rules! rpcs {
                 }
             }
 
+            /// Where it is asked.
+            pub(super) fn path(self) -> &'static str {
+                match self {
+                    $(Rpc::$rpc => concat!("/capstan.v1.KeyValue/", stringify!($rpc)),)+
+                }
+            }
+
             /// The one that takes a message.
             pub(super) fn of(message: &AnyRequest) -> Rpc {
                 match message {
@@ -54,7 +62,8 @@ macro_rules! rpcs {
             }
         }
 
-        fn read(rpc: Rpc, bytes: Bytes) -> Result<AnyRequest, DecodeError> {
+        /// The message of an rpc from its bytes.
+        pub(super) fn read(rpc: Rpc, bytes: Bytes) -> Result<AnyRequest, DecodeError> {
             match rpc {
                 $(Rpc::$rpc => proto::$request::decode(bytes).map(AnyRequest::$rpc),)+
             }
@@ -64,6 +73,14 @@ macro_rules! rpcs {
         pub(super) fn read_response(rpc: Rpc, bytes: Bytes) -> Result<AnyResponse, DecodeError> {
             match rpc {
                 $(Rpc::$rpc => proto::$response::decode(bytes).map(AnyResponse::$rpc),)+
+            }
+        }
+
+        /// A response in its frame.
+        pub(super) fn frame_response(response: &AnyResponse) -> Bytes {
+            match response {
+                $(AnyResponse::$rpc(response) => grpc::frame(response),)+
+                AnyResponse::Error(_) => unreachable!("only a batch has errors among its answers"),
             }
         }
 
@@ -78,6 +95,13 @@ macro_rules! rpcs {
         fn write(message: &AnyRequest) -> Bytes {
             match message {
                 $(AnyRequest::$rpc(message) => message.encode_to_vec().into(),)+
+            }
+        }
+
+        /// A message as it goes out to a server.
+        pub(super) fn frame(message: &AnyRequest) -> Result<Bytes, Failure> {
+            match message {
+                $(AnyRequest::$rpc(message) => grpc::request(message),)+
             }
         }
 

@@ -17,6 +17,8 @@
 use bytes::{BufMut, Bytes};
 use kv::ShardId;
 
+use crate::row_key::RowKey;
+
 /// The rows of one copy of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RowSet {
@@ -26,6 +28,8 @@ pub struct RowSet {
 
 /// Bytes before the part of a key that [`RowSet::suffix`] gives.
 const PREFIX: usize = 8;
+/// Bytes of a place in a ring.
+const PLACE: usize = 8;
 const CURRENT: u8 = 1;
 const HISTORY: u8 = 2;
 const EXPIRY: u8 = 3;
@@ -57,39 +61,40 @@ impl Part {
 }
 
 impl RowSet {
-    pub fn state(&self) -> Bytes {
+    pub fn state(&self) -> RowKey {
         self.key(0, 0, |_| {})
     }
 
-    pub fn current(&self, key: &[u8]) -> Bytes {
+    pub fn current(&self, key: &[u8]) -> RowKey {
         self.key(CURRENT, key.len(), |into| into.put_slice(key))
     }
 
     /// Behind the newest revisions of all keys.
-    pub fn current_end(&self) -> Bytes {
+    pub fn current_end(&self) -> RowKey {
         self.key(HISTORY, 0, |_| {})
     }
 
-    pub fn history(&self, key: &[u8], place: u64) -> Bytes {
+    pub fn history(&self, key: &[u8], place: u64) -> RowKey {
         let zeros = key.iter().filter(|byte| **byte == 0).count();
-        self.key(HISTORY, key.len() + zeros + 10, |into| {
+        self.key(HISTORY, key.len() + zeros + 2 + PLACE, |into| {
             escape(into, key);
             into.put_u64(place);
         })
     }
 
     pub fn expiry(&self, deadline: u64, key: &[u8]) -> Bytes {
-        self.key(EXPIRY, 8 + key.len(), |into| {
+        let row = self.key(EXPIRY, 8 + key.len(), |into| {
             into.put_u64(deadline);
             into.put_slice(key);
-        })
+        });
+        row.into()
     }
 
     pub fn expiry_begin(&self) -> Bytes {
-        self.key(EXPIRY, 0, |_| {})
+        self.key(EXPIRY, 0, |_| {}).into()
     }
 
-    pub fn session(&self, client: u64, slot: u16) -> Bytes {
+    pub fn session(&self, client: u64, slot: u16) -> RowKey {
         self.key(SESSION, 10, |into| {
             into.put_u64(client);
             into.put_u16(slot);
@@ -97,19 +102,17 @@ impl RowSet {
     }
 
     pub fn session_begin(&self) -> Bytes {
-        self.key(SESSION, 0, |_| {})
+        self.key(SESSION, 0, |_| {}).into()
     }
 
     /// Behind all rows of this copy.
     pub fn end(&self) -> Bytes {
-        self.key(BEHIND, 0, |_| {})
+        self.key(BEHIND, 0, |_| {}).into()
     }
 
     /// The key of a row from the suffix of another copy's.
-    pub fn with_suffix(&self, suffix: &[u8]) -> Bytes {
-        let mut into = self.prefix(suffix.len());
-        into.put_slice(suffix);
-        into.into()
+    pub fn with_suffix(&self, suffix: &[u8]) -> RowKey {
+        self.row(suffix.len(), |into| into.put_slice(suffix))
     }
 
     /// What is left of a row's key without shard and generation.
@@ -117,20 +120,21 @@ impl RowSet {
         row.slice(PREFIX..)
     }
 
-    fn key(&self, kind: u8, length: usize, put: impl FnOnce(&mut Vec<u8>)) -> Bytes {
-        let mut into = self.prefix(1 + length);
-        into.put_u8(kind);
-        put(&mut into);
-        assert_eq!(into.len(), PREFIX + 1 + length, "bytes of a row's key, as they were counted");
-        into.into()
+    fn key(&self, kind: u8, length: usize, put: impl FnOnce(&mut &mut [u8])) -> RowKey {
+        self.row(1 + length, |into| {
+            into.put_u8(kind);
+            put(into);
+        })
     }
 
-    /// Sized exactly: what is made of it takes no second allocation.
-    fn prefix(&self, length: usize) -> Vec<u8> {
-        let mut into = Vec::with_capacity(PREFIX + length);
+    fn row(&self, length: usize, put: impl FnOnce(&mut &mut [u8])) -> RowKey {
+        let mut row = RowKey::zeroed(PREFIX + length);
+        let mut into = row.bytes_mut();
         into.put_u32(self.shard.0);
         into.put_u32(self.generation);
-        into
+        put(&mut into);
+        assert!(into.is_empty(), "bytes of a row's key, as they were counted");
+        row
     }
 }
 
@@ -157,11 +161,37 @@ pub fn parts_of_session_suffix(suffix: &[u8]) -> (u64, u16) {
     (number(&suffix[1..]), u16::from_be_bytes([suffix[9], suffix[10]]))
 }
 
+/// The key of an older revision, in two: what it has in common with those of 255 other places of its ring, and the rest.
+/// `None` of any other row.
+pub fn ring_of(row: &[u8]) -> Option<(&[u8], u8)> {
+    let stem = stem_of(row)?;
+    match row[stem.len()..] {
+        [last] => Some((stem, last)),
+        _ => None,
+    }
+}
+
+/// What bytes begin with, if it is what older revisions of a ring have in common. None of these is a prefix of another.
+pub fn stem_of(row: &[u8]) -> Option<&[u8]> {
+    if row.get(PREFIX) != Some(&HISTORY) {
+        return None;
+    }
+    let mut at = PREFIX + 1;
+    loop {
+        at += row[at..].iter().position(|byte| *byte == 0)? + 2;
+        match row.get(at - 1)? {
+            0 => return row.get(..at + PLACE - 1),
+            0xff => {}
+            _ => return None,
+        }
+    }
+}
+
 fn number(bytes: &[u8]) -> u64 {
     u64::from_be_bytes(bytes[..8].try_into().expect("eight bytes"))
 }
 
-fn escape(into: &mut Vec<u8>, key: &[u8]) {
+fn escape(into: &mut &mut [u8], key: &[u8]) {
     for byte in key {
         into.put_u8(*byte);
         if *byte == 0 {
@@ -177,14 +207,39 @@ mod tests {
 
     const SET: RowSet = RowSet { shard: ShardId(7), generation: 3 };
 
+    fn bytes(row: RowKey) -> Bytes {
+        row.into()
+    }
+
     #[test]
     fn history_keys_sort_by_key_then_place() {
         let keys: [&[u8]; 8] = [b"", b"\0", b"\0\0", b"\0\xff", b"\x01", b"a", b"a\0", b"ab"];
         let mut rows = Vec::new();
         for key in keys {
-            rows.extend([0, 1, 255, 256, u64::MAX].map(|place| SET.history(key, place)));
+            rows.extend([0, 1, 255, 256, u64::MAX].map(|place| bytes(SET.history(key, place))));
         }
         assert!(rows.is_sorted() && rows.windows(2).all(|pair| pair[0] != pair[1]));
+    }
+
+    #[test]
+    fn ring_places_that_differ_in_the_last_byte_have_one_stem() {
+        for key in [&b""[..], b"k", b"\0", b"a\0\0\xff", b"\xff\0"] {
+            let (stem, last) = (bytes(SET.history(key, 0x0100)), bytes(SET.history(key, 0x01ff)));
+            assert_eq!(ring_of(&last), Some((&stem[..stem.len() - 1], 0xff)));
+            assert_ne!(ring_of(&bytes(SET.history(key, 0x0200))).unwrap().0, ring_of(&last).unwrap().0);
+            assert_eq!(stem_of(&[&last, &b"behind"[..]].concat()), ring_of(&last).map(|(stem, _)| stem));
+            assert_eq!((ring_of(&last[1..]), ring_of(&last[..last.len() - 1])), (None, None));
+            assert_eq!(stem_of(&last[..last.len() - 2]), None);
+        }
+        let unescaped = bytes(SET.with_suffix(b"\x02a\0b\0\0\0\0\0\0\0\0\0\0"));
+        let others = [
+            bytes(SET.current(b"k\0\0")),
+            SET.expiry(0, b"\0\0\0\0"),
+            bytes(SET.state()),
+            bytes(SET.current_end()),
+            unescaped,
+        ];
+        assert!(others.iter().all(|row| ring_of(row).is_none() && stem_of(row).is_none()));
     }
 
     #[test]
@@ -197,31 +252,34 @@ mod tests {
     fn row_keys_keep_to_their_copy_and_kind() {
         let next = RowSet { generation: 4, ..SET };
         let rows = [
-            SET.state(),
-            SET.current(b"\xff\xff"),
-            SET.current_end(),
-            SET.history(b"\xff", 0),
+            bytes(SET.state()),
+            bytes(SET.current(b"\xff\xff")),
+            bytes(SET.current_end()),
+            bytes(SET.history(b"\xff", 0)),
             SET.expiry_begin(),
             SET.expiry(u64::MAX, b"\xff"),
             SET.session_begin(),
-            SET.session(u64::MAX, u16::MAX),
+            bytes(SET.session(u64::MAX, u16::MAX)),
             SET.end(),
-            next.state(),
+            bytes(next.state()),
         ];
         assert!(rows.is_sorted());
-        assert_eq!(next.with_suffix(&RowSet::suffix(&SET.current(b"k"))), next.current(b"k"));
-        assert_eq!(parts_of_session(&SET.session(5, 511)), (5, 511));
-        assert_eq!(key_of_current(&SET.current(b"k")), "k");
+        assert_eq!(
+            bytes(next.with_suffix(&RowSet::suffix(&bytes(SET.current(b"k"))))),
+            bytes(next.current(b"k"))
+        );
+        assert_eq!(parts_of_session(&bytes(SET.session(5, 511))), (5, 511));
+        assert_eq!(key_of_current(&bytes(SET.current(b"k"))), "k");
     }
 
     #[test]
     fn row_keys_have_their_part_and_nothing_else_has() {
         let part = |row: &Bytes| Part::of(&RowSet::suffix(row));
-        assert_eq!(part(&SET.state()), Some(Part::State));
-        assert_eq!(part(&SET.current(b"k")), Some(Part::Revision));
-        assert_eq!(part(&SET.history(b"k", 1)), Some(Part::Revision));
+        assert_eq!(part(&bytes(SET.state())), Some(Part::State));
+        assert_eq!(part(&bytes(SET.current(b"k"))), Some(Part::Revision));
+        assert_eq!(part(&bytes(SET.history(b"k", 1))), Some(Part::Revision));
         assert_eq!(part(&SET.expiry(1, b"k")), Some(Part::Expiry));
-        assert_eq!(part(&SET.session(1, 1)), Some(Part::Session));
+        assert_eq!(part(&bytes(SET.session(1, 1))), Some(Part::Session));
         for suffix in [&b""[..], b"\0x", b"\x01", b"\x02short", b"\x04x", b"\x09x"] {
             assert_eq!(Part::of(suffix), None);
         }

@@ -1,0 +1,41 @@
+//! The threads of the cores beyond the first, which has the process's own.
+
+use tokio::runtime::Builder;
+use tokio::sync::watch;
+
+use crate::connections::Serving;
+use crate::core::{Core, Shared};
+use crate::inbox::{Message, thread};
+use crate::outbox;
+
+/// Starts the thread of a core: it serves connections, and has a driver if there is a shard for it. The driver ends when `over`
+/// is true, the thread when the connections have ended.
+pub(crate) fn start(
+    place: usize,
+    driving: Option<Core>,
+    serving: Serving,
+    shared: &Shared,
+    mut over: watch::Receiver<bool>,
+) {
+    let (outbox, first) = (shared.outboxes[place].clone(), shared.inboxes.first().clone());
+    let run = move || {
+        outbox::settle(place);
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
+        runtime.block_on(async {
+            tokio::spawn(async move { outbox.give_out().await });
+            let serving = tokio::spawn(serving);
+            if let Some(core) = driving {
+                let asked = Box::pin(async move {
+                    // The sender lives as long as the node.
+                    let _ = over.wait_for(|over| *over).await;
+                });
+                if let Err(failure) = core.run_to_its_end(asked).await {
+                    first.push(Message::Fatal(failure));
+                }
+            }
+            // What it answers last is given out meanwhile.
+            let _ = serving.await;
+        });
+    };
+    thread(shared.inboxes.first(), "core", run);
+}
