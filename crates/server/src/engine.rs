@@ -61,6 +61,7 @@ impl Engine {
             on_disk: kind == Kind::Disk,
             flushed_at: Instant::now(),
             tidying: Tidying::default(),
+            memory_bytes_max: UNFLUSHED_BYTES_MAX,
         };
         let runner = Arc::new(Mutex::new(runner));
         let thread = (kind == Kind::Disk).then(|| start(runner.clone(), inboxes, core));
@@ -165,6 +166,8 @@ pub(crate) struct Runner {
     on_disk: bool,
     flushed_at: Instant,
     tidying: Tidying,
+    /// Of one of the two memories.
+    memory_bytes_max: u64,
 }
 
 /// Flushes that are under way or wait.
@@ -280,7 +283,7 @@ impl Runner {
 
     /// Waits for the flushes that are under way when what they write and what came since are as much as may be.
     fn wait_for_room(&mut self) {
-        if self.on_disk && self.bytes_unflushed() >= 2 * UNFLUSHED_BYTES_MAX {
+        if self.on_disk && self.bytes_unflushed() >= 2 * self.memory_bytes_max {
             self.beside.flushing.wait();
         }
     }
@@ -313,7 +316,7 @@ impl Runner {
         }
         let unflushed = self.bytes_unflushed();
         let is_old = || unflushed >= UNFLUSHED_BYTES_AGED && self.flushed_at.elapsed() >= UNFLUSHED_AGE;
-        let is_much = unflushed >= UNFLUSHED_BYTES_MAX || self.on_disk && is_old();
+        let is_much = unflushed >= self.memory_bytes_max || self.on_disk && is_old();
         if is_much && self.beside.flushing.asks(self.cores) {
             self.beside.log.ask(Request::CheckpointNow);
         }
@@ -374,3 +377,6 @@ fn fatal(error: EngineError) -> Failure {
         "the engine failed: {error}; the node ends, and recovers from its log at the next start"
     ))
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,7 @@ use crate::inbox::{Inboxes, Message, thread};
 use crate::time::now;
 
 /// Asks for what the log is to do.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Requests(Arc<Shared>);
 
 #[derive(Default)]
