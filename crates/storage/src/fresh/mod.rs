@@ -55,6 +55,8 @@ mod hashed;
 mod layer;
 mod merge;
 mod order;
+#[cfg(test)]
+mod tests;
 
 use std::cell::Cell;
 use std::ops::{Bound, ControlFlow};
