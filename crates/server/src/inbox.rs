@@ -17,7 +17,7 @@ const ASKS_MAX: usize = 16_384;
 /// A turn takes this part of the requests that are open or wait. Clients that were answered together ask together, and if a turn
 /// took all of them, clients, connections, driver, log and other nodes would each wait for the one whose turn it is. So the
 /// first are on their way through the log, and answered, while the others are read and decided.
-const ASKS_SHARE: usize = 4;
+const ASKS_SHARE: usize = 3;
 /// So many it takes in any case: fewer are not worth a turn of their own.
 const ASKS_MIN: usize = 16;
 
@@ -249,13 +249,13 @@ mod tests {
         (0..100).for_each(|_| inbox.push(ask()));
         inbox.input(Input::Checkpoint);
         inbox.wait().await;
-        assert_eq!(taken(&inbox, 0), (25, 1));
-        let mut left = 75;
+        assert_eq!(taken(&inbox, 0), (33, 1));
+        let mut left = 67;
         while left > 0 {
             // Nothing else came, and there is more to do.
             inbox.wait().await;
             let (asks, others) = taken(&inbox, 100 - left);
-            assert_eq!((asks, others), (25.min(left), 0));
+            assert_eq!((asks, others), (33.min(left), 0));
             left -= asks;
         }
     }
