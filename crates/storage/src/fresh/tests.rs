@@ -18,9 +18,11 @@ const KEYS: [&[u8]; 9] = [b"", b"\0", b"\0\0", b"\0\xff", b"a", b"a\0", b"a\0\xf
 type Rows = BTreeMap<Bytes, Bytes>;
 type Limits = (Bound<Bytes>, Bound<Bytes>);
 
+/// `SEEDS=n` runs it with so many seeds.
 #[test]
 fn random_steps_of_rings_read_as_plain_maps() {
-    for seed in 0..4 {
+    let seeds = std::env::var("SEEDS").map_or(4, |seeds| seeds.parse().expect("SEEDS is a number"));
+    for seed in 0..seeds {
         println!("seed {seed}");
         let mut pair = Pair::new(seed);
         (0..STEPS).for_each(|_| pair.step());
