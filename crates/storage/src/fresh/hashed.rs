@@ -25,7 +25,7 @@ pub struct Hashed<V> {
     /// All are full but the last.
     pages: Vec<Vec<(Bytes, V)>>,
     order: Order,
-    /// Seeded at random: clients choose the keys, and cannot know which of them share a hash.
+    /// Seeded, since clients choose the keys: which of them share a hash is not known beforehand (see the caveats of `fresh`).
     hasher: DefaultHashBuilder,
 }
 

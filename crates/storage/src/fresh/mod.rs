@@ -13,7 +13,7 @@
 //! only: sorted, and once, however often it was written.
 //!
 //! ```text
-//!   put, remove ──▶ layer being written   by hash, each row once; the keys beside it, in sorted runs
+//!   put, remove ──▶ layer being written   by hash, each row once, or each ring; their keys beside it, in sorted runs
 //!                   ── flush, view ──▶ frozen layers, each shared by whoever reads it or writes it to the disk
 //!   get, scan ───▶ newest layer first, then the engine
 //!
@@ -36,6 +36,18 @@
 //! A view is the frozen layers of its time and a view of the engine. What is written later goes to another layer, so a view
 //! costs nothing to begin and copies nothing.
 //!
+//! Older revisions are nearly all new rows, one for each overwrite. Each key has a *ring* of places for them (`keys`), and their
+//! row keys differ in the last bytes only. So a layer has one list for each 256 places of a ring, by the last byte:
+//!
+//! ```text
+//!   key, place 0x01fe ┐              hash, order              list
+//!   key, place 0x01ff ┴─▶  key, places 0x0100 to 0x01ff  ─▶  fe: value, ff: value
+//!   key, place 0x0200 ──▶  key, places 0x0200 to 0x02ff  ─▶  00: value
+//! ```
+//!
+//! A key that is written often then costs the hash and the order one name for 256 older revisions. Whoever reads sees rows: a
+//! scan takes the lists apart, and its bounds may lie within one.
+//!
 //! # Guarantees
 //!
 //! - A batch is never half in the engine; a flush that fails leaves its layers here, readable, for the next one.
@@ -49,12 +61,19 @@
 //! - Each view splits the layer being written. Layers that nobody else holds become one again at the next view or flush, so
 //!   there are no more of them than views and flushes that are open, and one.
 //! - A removed row stays as a mark until the engine has it, since the engine may hold an older one.
+//! - The hash (foldhash) is quick, and resists chosen collisions only weakly: its seed comes from where the process lies in
+//!   memory, and who watches how long answers take may work it out. Rows that share a hash are told apart by their keys, so
+//!   nothing is ever wrong, but each look for one of them passes over all of them in the layer. At the worst, 100,000 such keys
+//!   make each look take milliseconds and a growing map seconds, in which the core serves nobody else; a layer that is
+//!   flushed at 64 MiB holds three times as many.
 
 mod flush;
 mod hashed;
 mod layer;
 mod merge;
 mod order;
+#[cfg(test)]
+mod tests;
 
 use std::cell::Cell;
 use std::ops::{Bound, ControlFlow};
