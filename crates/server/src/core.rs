@@ -11,6 +11,7 @@ use node::{Driver, Input, Now, Work};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::Failure;
+use crate::desk::Desk;
 use crate::engine::Engine;
 use crate::inbox::{Inbox, Inboxes, Message, Sink};
 use crate::log::Requests;
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     pub transport: Arc<Transport>,
     /// Of the threads that serve connections: those with a driver, and others.
     pub outboxes: Arc<[Arc<Outbox>]>,
+    /// Likewise.
+    pub desks: Arc<[Arc<Desk>]>,
 }
 
 /// A driver and those who carry its work out.

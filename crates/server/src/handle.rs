@@ -4,17 +4,21 @@ use std::sync::{Arc, Mutex};
 
 use kv::cluster::{Cluster, Location, Status};
 use kv::{Charge, ClusterId, Completions, Error, Key, KeyValue, Reply, Request, Slot};
+use node::Part;
 use node::gather::{Gather, Split, split};
 use node::route::ShardMap;
 use tokio::sync::watch;
 
-use crate::inbox::{Inboxes, Sink};
+use crate::desk::Desk;
+use crate::inbox::{Inboxes, Message, Sink};
 use crate::outbox;
 use crate::view::View;
 
 /// A node, to those who ask it.
 pub(crate) struct Handle {
     inboxes: Inboxes,
+    /// Of the threads that serve connections.
+    desks: Arc<[Arc<Desk>]>,
     map: ShardMap,
     view: Arc<View>,
     membership: Membership,
@@ -28,8 +32,14 @@ pub(crate) struct Membership {
 }
 
 impl Handle {
-    pub fn new(inboxes: Inboxes, map: ShardMap, view: Arc<View>, membership: Membership) -> Handle {
-        Handle { inboxes, map, view, membership }
+    pub fn new(
+        inboxes: Inboxes,
+        desks: Arc<[Arc<Desk>]>,
+        map: ShardMap,
+        view: Arc<View>,
+        membership: Membership,
+    ) -> Handle {
+        Handle { inboxes, desks, map, view, membership }
     }
 
     /// The version clock, in microseconds since 1970.
@@ -37,17 +47,27 @@ impl Handle {
         self.view.clock()
     }
 
+    /// Puts a part before the driver of its shard: that of this thread finds it in its next turn, another one a moment later.
+    fn put(&self, part: Part, sink: Sink) {
+        let (here, to) = (outbox::here(), self.inboxes.core_of(part.shard));
+        let ask = Message::Ask { core: here, part, sink };
+        match here == to {
+            true => self.inboxes.of(to).push(ask),
+            false => self.desks[here].put(to, ask),
+        }
+    }
+
     fn ask(&self, request: Request, charge: &Charge, answer: Sink) {
         tracing::trace!("a request is to be split");
         match split(&self.map, request, charge) {
             Err(error) => answer(Err(error)),
-            Ok(Split::One(part)) => self.inboxes.ask(outbox::here(), part, answer),
+            Ok(Split::One(part)) => self.put(part, answer),
             Ok(Split::Several(parts, gather)) => {
                 let gathering = Arc::new(Mutex::new((gather, Some(answer))));
                 for (index, part) in parts.into_iter().enumerate() {
                     let gathering = gathering.clone();
                     let sink = Box::new(move |result| put(&gathering, index, result));
-                    self.inboxes.ask(outbox::here(), part, sink);
+                    self.put(part, sink);
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 
-use kv::{Error, Reply};
+use kv::{Error, Reply, ShardId};
 use node::cores::Deal;
 use node::{Input, Part};
 use tokio::sync::Notify;
@@ -17,7 +17,7 @@ const ASKS_MAX: usize = 16_384;
 /// A turn takes this part of the requests that are open or wait. Clients that were answered together ask together, and if a turn
 /// took all of them, clients, connections, driver, log and other nodes would each wait for the one whose turn it is. So the
 /// first are on their way through the log, and answered, while the others are read and decided.
-const ASKS_SHARE: usize = 4;
+const ASKS_SHARE: usize = 3;
 /// So many it takes in any case: fewer are not worth a turn of their own.
 const ASKS_MIN: usize = 16;
 
@@ -70,9 +70,14 @@ impl Inboxes {
         self.of(0)
     }
 
-    /// A client asks for a part over a connection of the core `asks`.
-    pub fn ask(&self, asks: usize, part: Part, sink: Sink) {
-        self.of(self.deal.core_of(part.shard)).push(Message::Ask { core: asks, part, sink });
+    /// All, in order.
+    pub fn all(&self) -> Vec<Arc<Inbox>> {
+        self.cores.to_vec()
+    }
+
+    /// The core of a shard.
+    pub fn core_of(&self, shard: ShardId) -> usize {
+        self.deal.core_of(shard)
     }
 
     /// Adds an input where it belongs: with one core, or with each.
@@ -123,31 +128,46 @@ struct Queue {
     is_closed: bool,
 }
 
+/// A request that is not taken, and why.
+type Refused = (Sink, &'static str);
+
+impl Queue {
+    fn add(&mut self, message: Message) -> Option<Refused> {
+        match message {
+            Message::Ask { sink, .. } if self.is_closed => {
+                return Some((sink, "this node is stopping: ask another one"));
+            }
+            Message::Ask { sink, .. } if self.asks.len() >= ASKS_MAX => {
+                return Some((sink, "this node is overloaded: send fewer requests at once"));
+            }
+            ask @ Message::Ask { .. } => self.asks.push_back(ask),
+            other => self.others.push(other),
+        }
+        None
+    }
+}
+
 impl Inbox {
     /// Adds a message. Never waits; a request beyond the limit is refused.
     pub fn push(&self, message: Message) {
-        let refused = {
+        let refused = self.queue().add(message);
+        self.added(refused);
+    }
+
+    /// Adds several requests at once.
+    pub fn ask(&self, asks: Vec<Message>) {
+        let refused: Vec<Refused> = {
             let mut queue = self.queue();
-            match message {
-                Message::Ask { sink, .. } if queue.is_closed => {
-                    Some((sink, "this node is stopping: ask another one"))
-                }
-                Message::Ask { sink, .. } if queue.asks.len() >= ASKS_MAX => {
-                    Some((sink, "this node is overloaded: send fewer requests at once"))
-                }
-                ask @ Message::Ask { .. } => {
-                    queue.asks.push_back(ask);
-                    None
-                }
-                other => {
-                    queue.others.push(other);
-                    None
-                }
-            }
+            asks.into_iter().filter_map(|ask| queue.add(ask)).collect()
         };
-        match refused {
-            Some((sink, why)) => sink(Err(Error::Unavailable(why.into()))),
-            None => self.notify.notify_one(),
+        self.added(refused);
+    }
+
+    /// Wakes the reader, and answers what was refused.
+    fn added(&self, refused: impl IntoIterator<Item = Refused>) {
+        self.notify.notify_one();
+        for (sink, why) in refused {
+            sink(Err(Error::Unavailable(why.into())));
         }
     }
 
@@ -229,13 +249,13 @@ mod tests {
         (0..100).for_each(|_| inbox.push(ask()));
         inbox.input(Input::Checkpoint);
         inbox.wait().await;
-        assert_eq!(taken(&inbox, 0), (25, 1));
-        let mut left = 75;
+        assert_eq!(taken(&inbox, 0), (33, 1));
+        let mut left = 67;
         while left > 0 {
             // Nothing else came, and there is more to do.
             inbox.wait().await;
             let (asks, others) = taken(&inbox, 100 - left);
-            assert_eq!((asks, others), (25.min(left), 0));
+            assert_eq!((asks, others), (33.min(left), 0));
             left -= asks;
         }
     }

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! A core, its connections and its driver share one current-thread runtime, so a request on one of its connections for one of
-//! its shards crosses no thread on the way. What is for a shard of another core goes into that core's inbox, and the answer
-//! comes back by the outbox of the core that asked. The transport is the first core's. Cores beyond the number of shards
+//! its shards crosses no thread on the way. What is for a shard of another core goes over the desk of the thread that asks into
+//! that core's inbox, and the answer comes back by the outbox of the core that asked. The transport is the first core's. Cores beyond the number of shards
 //! serve connections only.
 //!
 //! # Caveats
@@ -25,6 +25,7 @@ mod connections;
 mod core;
 mod counted;
 mod descriptors;
+mod desk;
 mod engine;
 mod failure;
 mod folder;

@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 use crate::connections::{Connections, Door, Refusal, Serving};
 use crate::core::{Core, Shared};
 use crate::descriptors::Descriptors;
+use crate::desk::Desk;
 use crate::engine::{Beside, Engine, pause};
 use crate::folder::Folder;
 use crate::handle::{Handle, Membership};
@@ -73,8 +74,10 @@ async fn serve(
     let settings = Settings { checkpoint_bytes: config.checkpoint_bytes, ..Settings::default() };
     log.start(&inboxes, Box::new(move || begins.log_begins()), settings);
     let view = Arc::new(View::new(inboxes.count()));
+    let desks: Arc<[Arc<Desk>]> = (0..cores).map(|_| Arc::new(Desk::new(inboxes.all()))).collect();
     let membership = Membership { cluster: identities.cluster(), waits: identities.waits() };
-    let handle = Arc::new(Handle::new(inboxes.clone(), node.map.clone(), view.clone(), membership));
+    let handle =
+        Arc::new(Handle::new(inboxes.clone(), desks.clone(), node.map.clone(), view.clone(), membership));
     let addresses = peer_addresses(&config, &node);
     let failed = |error: std::io::Error| Failure::Failed(format!("cannot start: {error}"));
     let transport =
@@ -86,6 +89,7 @@ async fn serve(
         log: requests.clone(),
         transport: Arc::new(transport),
         outboxes: outboxes(cores),
+        desks,
     };
 
     let refusal = Refusal::new();
@@ -126,8 +130,7 @@ fn start_cores(
     let first = cores.next().expect("a node has a shard, and a core for it");
     let mut connections = connections.into_iter();
     tokio::spawn(connections.next().expect("the first core serves connections"));
-    let outbox = shared.outboxes[0].clone();
-    tokio::spawn(async move { outbox.give_out().await });
+    thread::carry(0, shared);
     for (place, serving) in (1..).zip(connections) {
         thread::start(place, cores.next(), serving, shared, ending.over.subscribe());
     }

@@ -17,12 +17,12 @@ pub(crate) fn start(
     shared: &Shared,
     mut over: watch::Receiver<bool>,
 ) {
-    let (outbox, first) = (shared.outboxes[place].clone(), shared.inboxes.first().clone());
+    let (shared, first) = (shared.clone(), shared.inboxes.first().clone());
     let run = move || {
         outbox::settle(place);
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
         runtime.block_on(async {
-            tokio::spawn(async move { outbox.give_out().await });
+            carry(place, &shared);
             let serving = tokio::spawn(serving);
             if let Some(core) = driving {
                 let asked = Box::pin(async move {
@@ -30,12 +30,19 @@ pub(crate) fn start(
                     let _ = over.wait_for(|over| *over).await;
                 });
                 if let Err(failure) = core.run_to_its_end(asked).await {
-                    first.push(Message::Fatal(failure));
+                    shared.inboxes.first().push(Message::Fatal(failure));
                 }
             }
             // What it answers last is given out meanwhile.
             let _ = serving.await;
         });
     };
-    thread(shared.inboxes.first(), "core", run);
+    thread(&first, "core", run);
+}
+
+/// Has what goes to other cores, and what comes back, carried on this runtime.
+pub(crate) fn carry(place: usize, shared: &Shared) {
+    let (outbox, desk) = (shared.outboxes[place].clone(), shared.desks[place].clone());
+    tokio::spawn(async move { outbox.give_out().await });
+    tokio::spawn(async move { desk.carry().await });
 }
