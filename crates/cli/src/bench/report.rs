@@ -21,7 +21,7 @@ pub struct Outcome {
 }
 
 /// Prints the line of an interval that ended so many seconds after the start, with what each process took in it, this one
-/// first.
+/// first. Whoever reads along has it at once.
 pub fn print_interval(
     seconds: u64,
     tally: &Tally,
@@ -31,14 +31,15 @@ pub fn print_interval(
     let at = |quantile| tally.latency_micros.value_at_quantile(quantile);
     let (client, nodes) = taken.split_first().expect("the client is the first process");
     if out.json {
-        return Ok(out.object(&json!({
+        out.object(&json!({
             "seconds": seconds,
             "ops_per_second": tenths(tally.per_second()),
             "p50_us": at(0.5),
             "p99_us": at(0.99),
             "errors": tally.failures.count,
             "cpu_us_per_op": cpu_object(client.1, nodes, tally),
-        }))?);
+        }))?;
+        return Ok(out.out.flush()?);
     }
     let cpu = |taken: &[(Process, Taken)]| {
         let all: Option<Vec<f64>> = taken.iter().map(|(_, taken)| micros_per_op(*taken, tally)).collect();
@@ -54,7 +55,8 @@ pub fn print_interval(
         cpu(&taken[..1]),
         cpu(nodes),
     ];
-    Ok(out.line(&in_columns(&fields))?)
+    out.line(&in_columns(&fields))?;
+    Ok(out.out.flush()?)
 }
 
 /// The line above those of intervals; none in JSON.

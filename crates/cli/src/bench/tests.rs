@@ -3,7 +3,7 @@
 use clap::Parser;
 
 use super::*;
-use crate::fake::Fake;
+use crate::fake::{Closed, Fake};
 
 #[derive(Parser)]
 #[command(args_override_self = true)]
@@ -147,6 +147,17 @@ fn bench_says_what_each_interval_came_to() {
     let (out, _, _) = printed(&words, &Arc::default(), false).unwrap();
     assert!(out.starts_with(" SECONDS     OPS/S") && out.lines().all(|line| line.len() <= 80), "{out}");
     assert!(out.lines().nth(4).is_some_and(str::is_empty), "three lines below the head: {out}");
+}
+
+#[test]
+fn interval_that_cannot_be_said_ends_the_bench() {
+    let args = args(&["put", "--rate", "100", "--seconds", "60", "--interval", "1"]);
+    let target = Target::Capstan { store: Arc::new(Fake::default()), options: Options::default() };
+    let (mut closed, mut err) = (Closed(std::io::ErrorKind::BrokenPipe), Vec::new());
+    let mut buffered = std::io::BufWriter::new(&mut closed);
+    let mut output = Output { out: &mut buffered, err: &mut err, terminal: false, json: false };
+    let ended = connect::runtime().block_on(measure(&args, target, &mut output));
+    assert!(matches!(ended, Err(Error::Output(_))), "the first line is written when it is there");
 }
 
 #[test]
