@@ -4,12 +4,12 @@
 //! order in which they came, and never move. The hash has eight bytes for each: where it lies, and enough of its hash to tell
 //! it from nearly all others, so that what grows is small and is moved without a look at a key.
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, RandomState};
 use std::ops::Bound;
 
 use bytes::Bytes;
+use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::order::{Keys, Order};
 
@@ -25,8 +25,8 @@ pub struct Hashed<V> {
     /// All are full but the last.
     pages: Vec<Vec<(Bytes, V)>>,
     order: Order,
-    /// Seeded, since clients choose the keys: which of them share a hash is not known beforehand (see the caveats of `fresh`).
-    hasher: DefaultHashBuilder,
+    /// Of a random seed: clients choose the keys, and none can know which of them share a hash.
+    hasher: RandomState,
 }
 
 /// Where a row lies.
@@ -43,7 +43,7 @@ impl<V> Default for Hashed<V> {
             maps: (0..MAPS).map(|_| HashTable::new()).collect(),
             pages: Vec::new(),
             order: Order::default(),
-            hasher: DefaultHashBuilder::default(),
+            hasher: RandomState::new(),
         }
     }
 }

@@ -61,11 +61,6 @@
 //! - Each view splits the layer being written. Layers that nobody else holds become one again at the next view or flush, so
 //!   there are no more of them than views and flushes that are open, and one.
 //! - A removed row stays as a mark until the engine has it, since the engine may hold an older one.
-//! - The hash (foldhash) is quick, and resists chosen collisions only weakly: its seed comes from where the process lies in
-//!   memory, and who watches how long answers take may work it out. Rows that share a hash are told apart by their keys, so
-//!   nothing is ever wrong, but each look for one of them passes over all of them in the layer. At the worst, 100,000 such keys
-//!   make each look take milliseconds and a growing map seconds, in which the core serves nobody else; a layer that is
-//!   flushed at 64 MiB holds three times as many.
 
 mod flush;
 mod hashed;
