@@ -29,6 +29,7 @@ pub fn frame(bytes: &[u8]) {
         Some(
             Frame::Protocol { shard: found, .. }
             | Frame::Forward { shard: found, .. }
+            | Frame::Answer { shard: found, .. }
             | Frame::View { shard: found, .. }
             | Frame::WantView { shard: found },
         ) => assert_eq!(shard, Some(found), "frames are dealt by their shard"),
