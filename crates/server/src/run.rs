@@ -65,7 +65,7 @@ async fn serve(
     let listeners = config.listen.iter().map(Listener::open).collect::<Result<Vec<_>, _>>()?;
     let peers = own_address(&config).map_or(Ok(Vec::new()), |address| listen(address, "other nodes"))?;
     let address = announced(&config, &listeners);
-    let node = node_config(&config, &folder, cores, address.clone());
+    let node = node_config(&config, &folder, drivers(&config, cores), address.clone());
     let inboxes = Inboxes::new(node.deal());
     let (recovered, log) = recover(&folder, &node, &config, descriptors.table_files)?;
     let identities = Arc::new(Identities::new(folder)?);
@@ -285,6 +285,13 @@ fn peer_addresses(config: &Config, node: &node::Config) -> BTreeMap<NodeId, Stri
     let id = |name: &str| node.nodes.iter().find(|(_, known)| known == name).map(|(id, _)| *id);
     let others = config.peers.iter().filter(|(name, _)| *name != config.name);
     others.filter_map(|(name, address)| Some((id(name)?, address.clone()))).collect()
+}
+
+/// How many cores may have a driver; the others serve connections. Engine `memory` writes all its rows into one file at each
+/// flush, and a checkpoint flushes the table of every driver: with several it would take as many times the time and the space.
+fn drivers(config: &Config, cores: usize) -> usize {
+    let writes_all = config.engine == Kind::Memory && config.data.is_some();
+    if writes_all { 1 } else { cores }
 }
 
 fn node_config(config: &Config, folder: &Folder, cores: usize, address: String) -> node::Config {

@@ -154,9 +154,3 @@ fn history_is_linearizable_while_nodes_are_killed_among_checkpoints_in_memory() 
 fn history_is_linearizable_while_nodes_are_killed_and_come_back_with_other_numbers_of_cores_on_disk() {
     nodes_are_killed_among_checkpoints("disk", 3);
 }
-
-#[test]
-#[ignore = "starts real nodes: scripts/test runs it against the release binary"]
-fn history_is_linearizable_while_nodes_are_killed_and_come_back_with_other_numbers_of_cores_in_memory() {
-    nodes_are_killed_among_checkpoints("memory", 3);
-}
