@@ -145,8 +145,8 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// Of a log that was just opened, for so many cores. One that is long from an earlier life gets its checkpoint at once: it must not grow from
-    /// start to start.
+    /// Of a log that was just opened, for so many cores. One that is long from an earlier life gets its checkpoint at once: it
+    /// must not grow from start to start.
     pub fn new(log: Log, settings: Settings, cores: usize, now: Instant) -> Owner {
         Owner {
             log,

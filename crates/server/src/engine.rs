@@ -58,7 +58,7 @@ impl Engine {
             executor,
             beside,
             unflushed: 0,
-            on_disk: kind == Kind::Disk,
+            on_disk: kind.flushes_what_is_new(),
             flushed_at: Instant::now(),
             tidying: Tidying::default(),
             memory_bytes_max: UNFLUSHED_BYTES_MAX,

@@ -287,11 +287,11 @@ fn peer_addresses(config: &Config, node: &node::Config) -> BTreeMap<NodeId, Stri
     others.filter_map(|(name, address)| Some((id(name)?, address.clone()))).collect()
 }
 
-/// How many cores may have a driver; the others serve connections. Engine `memory` writes all its rows into one file at each
-/// flush, and a checkpoint flushes the table of every driver: with several it would take as many times the time and the space.
+/// How many cores may have a driver; the others serve connections. A checkpoint flushes the table of every driver: where each
+/// flush writes the rows of all tables again, it would take several times the time and the space.
 fn drivers(config: &Config, cores: usize) -> usize {
-    let writes_all = config.engine == Kind::Memory && config.data.is_some();
-    if writes_all { 1 } else { cores }
+    let keeps_nothing = config.data.is_none();
+    if keeps_nothing || config.engine.flushes_what_is_new() { cores } else { 1 }
 }
 
 fn node_config(config: &Config, folder: &Folder, cores: usize, address: String) -> node::Config {

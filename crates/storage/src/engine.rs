@@ -82,6 +82,11 @@ impl Kind {
             Kind::Disk => "disk",
         }
     }
+
+    /// Whether a flush writes only what is new: then it is worth making now and then, and for each of several tables.
+    pub fn flushes_what_is_new(self) -> bool {
+        self == Kind::Disk
+    }
 }
 
 /// Why an engine did not do what it was asked, named by what to do about it.

@@ -299,7 +299,8 @@ pub(crate) struct OpenParts {
 }
 
 impl OpenParts {
-    /// None yet, at one of so many cores. The tokens of two lives of a node must not meet: what the first one forwarded may be answered to the second.
+    /// None yet, at one of so many cores. The tokens of two lives of a node must not meet: what the first one forwarded may be
+    /// answered to the second.
     pub fn new(seed: u64, cores: usize) -> OpenParts {
         let (parts_max, bytes_max) = (OPEN_MAX / cores, (OPEN_BYTES_MAX / cores).max(kv::OP_BYTES_MAX));
         OpenParts { parts: BTreeMap::new(), bytes: 0, next: mix(seed) >> 1, parts_max, bytes_max }

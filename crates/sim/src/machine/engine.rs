@@ -4,7 +4,7 @@
 //! passed over again and again is counted ([`Passed`]), for the watch to judge.
 
 use std::ops::{Bound, ControlFlow};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -22,22 +22,37 @@ const PASSES_PAID: u64 = 3;
 #[derive(Clone)]
 enum Slot {
     Row(Bytes),
-    /// How often scans have passed over it.
+    /// How often entries have passed over it.
     Removed(Arc<AtomicU64>),
 }
 
-/// Counts the marks of removed rows that scans pass over once too often.
+/// Counts the marks of removed rows that entries pass over once too often.
 #[derive(Clone, Default)]
-pub(crate) struct Passed(Arc<AtomicU64>);
+pub(crate) struct Passed(Arc<Passes>);
+
+#[derive(Default)]
+struct Passes {
+    too_many: AtomicU64,
+    /// An entry is being applied. What is loaded, installed and forgotten passes over all rows, and is no work of entries.
+    entry: AtomicBool,
+}
 
 impl Passed {
-    /// What was counted since the last time.
-    pub fn take(&self) -> u64 {
-        self.0.swap(0, Ordering::Relaxed)
+    /// From now on an entry is applied, or is not.
+    pub fn of_entry(&self, is_entry: bool) {
+        self.0.entry.store(is_entry, Ordering::Relaxed);
     }
 
-    fn mark(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+    /// What was counted since the last time.
+    pub fn take(&self) -> u64 {
+        self.0.too_many.swap(0, Ordering::Relaxed)
+    }
+
+    /// A scan passes over the mark of a removed row, which so many did before.
+    fn over(&self, passes: &AtomicU64) {
+        if self.0.entry.load(Ordering::Relaxed) && passes.fetch_add(1, Ordering::Relaxed) >= PASSES_PAID {
+            self.0.too_many.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -200,8 +215,7 @@ fn scan(
     let mut visit = |(key, slot): (&Bytes, &Slot)| match slot {
         Slot::Row(value) => visit(key.clone(), value.clone()),
         Slot::Removed(passes) => {
-            let again = passed.filter(|_| passes.fetch_add(1, Ordering::Relaxed) >= PASSES_PAID);
-            again.into_iter().for_each(Passed::mark);
+            passed.into_iter().for_each(|passed| passed.over(passes));
             ControlFlow::Continue(())
         }
     };
@@ -241,6 +255,8 @@ mod tests {
         let (engine, passed) = Flushed::default().open();
         take(&*engine, 0..10, Some("v"));
         take(&*engine, 0..9, None);
+        assert_eq!(passed_over(&*engine, &passed), 0, "a load is no work of an entry");
+        passed.of_entry(true);
         for _ in 0..PASSES_PAID {
             assert_eq!(passed_over(&*engine, &passed), 0, "their removal paid for this");
         }

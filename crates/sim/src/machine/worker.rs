@@ -68,6 +68,7 @@ impl Worker {
         for job in jobs {
             let entry = if let Job::Apply { entry, .. } = &job { Some(entry.clone()) } else { None };
             self.take_asked(executor);
+            self.passed.of_entry(entry.is_some());
             match executor.run(job)? {
                 Ran::Done(done) => worked.ran.push(RanJob { done, entry, asked: self.take_asked(executor) }),
                 Ran::Later(later) => worked.begun.push(later),

@@ -1,8 +1,8 @@
 //! One node of the cluster, and the connections to it.
 //!
 //! A connection is made when it is first needed, by one task for all that wait for it, and is forgotten when a request on
-//! it fails in the transport, or when the node closed it. So a failure to connect is known as such: the request has not left. It is used only when the node
-//! has said that it is of the client's cluster.
+//! it fails in the transport, or when the node closed it. So a failure to connect is known as such: the request has not left.
+//! It is used only when the node has said that it is of the client's cluster.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
