@@ -6,6 +6,7 @@ mod batch;
 mod client;
 mod errors;
 mod fake;
+mod framing;
 mod one_cluster;
 mod request;
 mod round_trip;
