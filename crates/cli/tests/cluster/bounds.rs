@@ -223,6 +223,7 @@ fn answers_of_batches_that_nobody_takes_are_bounded() {
         }
         is_well(&lab.client(), "batch", 50).await;
         let peak = lab.peak_memory(1);
+        println!("{} MiB at most", peak >> 20);
         assert!(peak < MEMORY_MAX, "{peak}");
     });
 }
@@ -246,6 +247,7 @@ fn connections_that_take_nothing_are_closed_when_little_room_is_left() {
         })
         .await;
         let peak = lab.peak_memory(1);
+        println!("{} MiB at most", peak >> 20);
         assert!(peak < MEMORY_MAX, "{peak}");
         let found = lab.client().call(get("large")).await.unwrap();
         assert_eq!(value(found).map(|value| value.len()), Some(LARGE));
@@ -349,6 +351,7 @@ fn requests_of_one_connection_that_never_end_do_not_shut_out_others() {
         }
         is_well(&client, "endless", 20).await;
         let peak = lab.peak_memory(1);
+        println!("{} MiB at most", peak >> 20);
         assert!(peak < MEMORY_MAX, "{peak}");
         open.into_iter().for_each(|task| task.abort());
     });

@@ -61,14 +61,16 @@ impl Call {
     }
 }
 
-/// What has come, with what comes next. Most messages come in one piece, which is not copied.
+/// What has come, with what comes next. Most messages come in one piece, which is not copied. Room is made for as much again as
+/// has come, up to what was announced: who announces much and sends little takes little.
 fn joined(whole: Bytes, more: Bytes, bytes_max: usize) -> Bytes {
     if whole.is_empty() {
         return more;
     }
     let mut buffer = whole.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
     if let Ok(Some(length)) = check_head(&buffer, bytes_max) {
-        buffer.reserve((HEAD_BYTES + length).saturating_sub(buffer.len()).max(more.len()));
+        let left = (HEAD_BYTES + length).saturating_sub(buffer.len());
+        buffer.reserve(left.min(buffer.len()).max(more.len()));
     }
     buffer.put(more);
     buffer.freeze()
