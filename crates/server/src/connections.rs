@@ -105,7 +105,7 @@ impl Connections {
         let (stopper, stop) = Stop::new();
         let (alive, ended) = mpsc::channel(1);
         let budgets = Budgets::new();
-        let (dealt, receivers): (Vec<_>, Vec<_>) = (0..cores).map(|_| mpsc::channel(DEALT_MAX)).unzip();
+        let (cores, receivers): (Vec<_>, Vec<_>) = (0..cores).map(|_| Core::new()).unzip();
         let serving =
             |receiver| -> Serving { Box::pin(serve(receiver, budgets.clone(), stop.clone(), alive.clone())) };
         let tasks = receivers.into_iter().map(serving).collect();
@@ -114,7 +114,7 @@ impl Connections {
             for socket in sockets {
                 let accepted = Accepted { dialect: dialect.clone(), store: store.clone() };
                 let socket = TcpListener::from_std(socket)?;
-                tokio::spawn(accept(socket, accepted, dealt.clone(), counter.clone(), refusal.0.subscribe()));
+                tokio::spawn(accept(socket, accepted, cores.clone(), counter.clone(), refusal.0.subscribe()));
             }
         }
         Ok((Connections { stopper, cores: ended }, tasks))
@@ -135,18 +135,39 @@ struct Accepted {
     store: Arc<Store>,
 }
 
-/// A connection on its way to its core.
-type Dealt = (std::net::TcpStream, Permit, Accepted);
+/// A connection on its way to its core, with its part in the count of that core's.
+type Dealt = (std::net::TcpStream, Permit, Accepted, Arc<()>);
+
+/// Where the connections of a core go.
+#[derive(Clone)]
+struct Core {
+    dealt: mpsc::Sender<Dealt>,
+    /// Each of its connections has a clone.
+    each: Arc<()>,
+}
+
+impl Core {
+    fn new() -> (Core, mpsc::Receiver<Dealt>) {
+        let (dealt, receiver) = mpsc::channel(DEALT_MAX);
+        (Core { dealt, each: Arc::default() }, receiver)
+    }
+
+    /// The core with the fewest connections; of several the first: the first ones drive shards, whatever their number, and a
+    /// request is cheapest on the thread that drives its shard.
+    fn next(cores: &[Core]) -> &Core {
+        cores.iter().min_by_key(|core| Arc::strong_count(&core.each)).expect("a node has a core")
+    }
+}
 
 async fn accept(
     listener: TcpListener,
     accepted: Accepted,
-    cores: Vec<mpsc::Sender<Dealt>>,
+    cores: Vec<Core>,
     counter: Counter,
     mut refused: watch::Receiver<bool>,
 ) {
     let (mut too_many, mut failed) = (Seldom::default(), Seldom::default());
-    for core in (0..cores.len()).cycle() {
+    loop {
         let stream = tokio::select! {
             accepted = listener.accept() => accepted.and_then(|(stream, _)| stream.into_std()),
             _ = refused.wait_for(|refused| *refused) => break,
@@ -162,7 +183,8 @@ async fn accept(
                     continue;
                 };
                 // A core that cannot keep up with new connections holds the acceptor back, and so the clients.
-                let _ = cores[core].send((stream, permit, accepted.clone())).await;
+                let core = Core::next(&cores);
+                let _ = core.dealt.send((stream, permit, accepted.clone(), core.each.clone())).await;
             }
             Err(error) => {
                 if let Some(times) = failed.happened() {
@@ -182,12 +204,16 @@ async fn serve(mut dealt: mpsc::Receiver<Dealt>, budgets: Budgets, mut stop: Sto
     let stopped = stop.clone();
     loop {
         tokio::select! {
-            Some((stream, permit, accepted)) = dealt.recv() => match taken(stream) {
+            Some((stream, permit, accepted, counted)) = dealt.recv() => match taken(stream) {
                 Ok(stream) => {
                     let account = budgets.account();
                     let bytes = Box::new(Counted::new(stream, permit, account.clone(), stopped.clone()));
                     let stream = Stream { bytes, account };
-                    open.spawn(accepted.dialect.serve(stream, accepted.store, stopped.clone()));
+                    let serving = accepted.dialect.serve(stream, accepted.store, stopped.clone());
+                    open.spawn(async move {
+                        serving.await;
+                        drop(counted);
+                    });
                 }
                 Err(error) => tracing::debug!(%error, "a connection broke before it began"),
             },
