@@ -39,6 +39,9 @@ impl Account {
     }
 }
 
+/// The turn of one who waited for room: others of the account that wait come after it.
+pub(crate) type Turn = OwnedMutexGuard<()>;
+
 /// A request's account and what it holds of it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tab {
@@ -52,13 +55,14 @@ impl Tab {
         Tab { charge: account.charge(), account }
     }
 
+    /// Whether there is room for an answer.
+    pub(crate) fn has_room(&self) -> bool {
+        self.account.answers.has_room()
+    }
+
     /// Waits until there is room for an answer, at the latest until `deadline`. Whoever had to wait holds the turn, so that
     /// those who wait try one at a time.
-    pub(crate) async fn room(
-        &self,
-        deadline: Instant,
-        was_refused: bool,
-    ) -> Result<Option<OwnedMutexGuard<()>>, Error> {
+    pub(crate) async fn room(&self, deadline: Instant, was_refused: bool) -> Result<Option<Turn>, Error> {
         let answers = &self.account.answers;
         if !was_refused && answers.has_room() {
             return Ok(None);

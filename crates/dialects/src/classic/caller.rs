@@ -38,7 +38,7 @@ impl Caller {
     /// Asks one thing of the keyspace. Returns what its answer holds of the connection too, until it has left.
     pub(super) async fn ask(&self, op: Op) -> Result<(Answer, Share), Error> {
         let request = self.request(op)?;
-        let (reply, share) = ask(&*self.store.keys, request, self.fresh_tab()).await?;
+        let (reply, share) = ask(&self.store.keys, request, self.fresh_tab()).await?;
         Ok((reply.answer, share))
     }
 

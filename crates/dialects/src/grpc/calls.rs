@@ -3,28 +3,26 @@
 //! A request's bytes count as they arrive, whole or not, and what goes beyond is refused. An answer whose [`Share`] a service
 //! put into its extensions counts until its last byte was written to the socket, or its stream or connection ended.
 
-use std::convert::Infallible;
-use std::future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
-use hyper::service::Service;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http_body::{Body as HttpBody, Frame};
 use kv::{Error, Share};
 use tokio::time::{Sleep, sleep};
 use tonic::body::Body;
 use tonic::codegen::Service as _;
-use tonic::codegen::http::{Request, Response};
+use tonic::codegen::http::Request;
 use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
 use tonic::{Extensions, Status};
 
-use super::unary::{self, Answering, Call, One, Unary, held};
-
+use super::routed;
+use super::unary::{Call, Respond, Unary};
 use crate::account::{Tab, admit};
 use crate::native::to_status;
 use crate::{Account, Store};
@@ -67,78 +65,33 @@ impl Calls {
     pub fn new(unary: Option<Arc<dyn Unary>>, routes: Routes, caller: Caller) -> Calls {
         Calls { unary, routes, caller }
     }
-}
 
-impl Service<Request<Incoming>> for Calls {
-    type Response = Response<Answer>;
-    type Error = Infallible;
-    type Future = Answering;
-
-    fn call(&self, request: Request<Incoming>) -> Answering {
+    /// Has a call answered, now or later.
+    pub fn begin(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
         let tab = Tab::new(self.caller.account.clone());
         let share = tab.charge.request.clone();
         if let Err(error) = admit(&share, REQUEST_BYTES) {
-            return Box::pin(future::ready(Ok(unary::answered(Err(to_status(&error))))));
+            return Respond::new(respond).answer(Err(to_status(&error)));
         }
         let (mut head, body) = request.into_parts();
         let body = Arriving { body, share, late: None };
         let asked = Asked { store: self.caller.store.clone(), tab };
-        let metadata = MetadataMap::from_headers(std::mem::take(&mut head.headers));
-        let call = Call { metadata, asked, body };
         if let Some(unary) = &self.unary
             && let Some(method) = unary.find(head.uri.path())
         {
-            return unary.answer(method, call);
+            let metadata = MetadataMap::from_headers(head.headers);
+            return unary.answer(method, Call::new(metadata, asked, body, Respond::new(respond)));
         }
-        head.headers = call.metadata.into_headers();
-        head.extensions.insert(call.asked);
+        head.extensions.insert(asked);
         // Routes are always ready.
-        let answered = self.routes.clone().call(Request::from_parts(head, Body::new(call.body)));
-        Box::pin(async move {
-            let mut response = answered.await?;
-            let share = response.extensions_mut().remove::<Share>();
-            Ok(response.map(|body| match share {
-                Some(share) => Answer::Counted(Leaving { body, share }),
-                None => Answer::Whole(body),
-            }))
-        })
-    }
-}
-
-/// The body of an answer.
-pub(crate) enum Answer {
-    /// Of a call that is answered with one message.
-    One(One),
-    /// Of a service that counts what it answers.
-    Counted(Leaving),
-    /// Of all others.
-    Whole(Body),
-}
-
-impl HttpBody for Answer {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        match self.get_mut() {
-            Answer::One(body) => Pin::new(body).poll_frame(cx),
-            Answer::Counted(body) => body.poll_frame(cx),
-            Answer::Whole(body) => Pin::new(body).poll_frame(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Answer::One(body) => body.is_end_stream(),
-            Answer::Counted(body) => body.body.is_end_stream(),
-            Answer::Whole(body) => body.is_end_stream(),
-        }
+        let answer = self.routes.clone().call(Request::from_parts(head, Body::new(body)));
+        tokio::spawn(routed::send(answer, respond));
     }
 }
 
 /// A request on its way in.
 pub(super) struct Arriving {
-    body: Incoming,
+    body: RecvStream,
     share: Share,
     /// Most arrive at once and need none.
     late: Option<Pin<Box<Sleep>>>,
@@ -152,7 +105,7 @@ impl HttpBody for Arriving {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+        let Poll::Ready(frame) = self.poll_body(cx) else {
             let late = self.late.get_or_insert_with(|| Box::pin(sleep(ARRIVAL)));
             ready!(late.as_mut().poll(cx));
             let why = format!("the request did not arrive within {ARRIVAL:?}: send it again");
@@ -170,21 +123,20 @@ impl HttpBody for Arriving {
     fn is_end_stream(&self) -> bool {
         self.body.is_end_stream()
     }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
-/// An answer on its way out: its share lives in its bytes.
-pub(crate) struct Leaving {
-    body: Body,
-    share: Share,
-}
-
-impl Leaving {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(|bytes| held(bytes, &self.share)))))
+impl Arriving {
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        match ready!(self.body.poll_data(cx)) {
+            Some(Ok(bytes)) => {
+                // It is counted here from now on, and makes room for more on the wire.
+                let released = self.body.flow_control().release_capacity(bytes.len());
+                Poll::Ready(Some(released.map(|()| Frame::data(bytes))))
+            }
+            Some(Err(error)) => Poll::Ready(Some(Err(error))),
+            None => {
+                self.body.poll_trailers(cx).map(|trailers| Some(trailers.transpose()?.map(Frame::trailers)))
+            }
+        }
     }
 }

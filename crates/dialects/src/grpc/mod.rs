@@ -6,8 +6,8 @@
 //! routes serves all connections of all listeners.
 //!
 //! ```text
-//! stream ─▶ Greeted ─▶ hyper ─▶ Calls ─┬────▶ Unary ──▶ a dialect's methods of one message each way
-//!           begins in                  └────▶ Routes ─▶ its services, as generated: Asked::take(), ask(), a message
+//! stream ─▶ Greeted ──▶ h2 ──▶ Calls ─┬────▶ Unary ──▶ a dialect's methods of one message each way
+//!           begins in                 └────▶ Routes ─▶ its services, as generated: Asked::take(), ask(), a message
 //!           time, or ends       counts a request while it arrives, and an answer until it has left
 //! ```
 //!
@@ -18,18 +18,17 @@
 
 mod calls;
 mod channel;
+mod connection;
 mod framing;
 mod greeting;
 mod health;
+mod life;
+mod routed;
 mod timeout;
 mod unary;
 
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use hyper::server::conn::http2::Builder;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use kv::Share;
 use tonic::Response;
 use tonic::service::Routes;
@@ -44,7 +43,7 @@ pub(crate) use calls::Asked;
 pub(crate) use channel::{Address, Channel, Connection, Failure, request};
 pub(crate) use framing::frame;
 pub(crate) use timeout::time_left;
-pub(crate) use unary::{Answering, Call, Unary, answered};
+pub(crate) use unary::{Call, Unary};
 
 /// Requests that one connection may have open: two sessions' worth. More wait at the client.
 const STREAMS_MAX: u32 = 1024;
@@ -55,11 +54,6 @@ const RESETS_MAX: usize = 8 * STREAMS_MAX as usize;
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 /// What may be on its way on one connection.
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
-/// An idle connection is asked for a sign of life so often: a peer that vanished without a word is noticed.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-/// And is closed when none came for so long.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Services, ready for connections.
 #[derive(Clone)]
 pub(crate) struct Grpc {
@@ -90,22 +84,13 @@ impl Grpc {
     }
 
     /// Serves one connection, see [`crate::Dialect::serve`].
-    pub fn serve(&self, stream: Stream, store: Arc<Store>, mut stop: Stop) -> Serving {
+    pub fn serve(&self, stream: Stream, store: Arc<Store>, stop: Stop) -> Serving {
         let Stream { bytes, account } = stream;
         let bytes = Greeted::new(bytes, stop.clone());
         let calls = Calls::new(self.unary.clone(), self.routes.clone(), Caller { store, account });
         Box::pin(async move {
-            let connection = builder().serve_connection(TokioIo::new(bytes), calls);
-            let mut connection = pin!(connection);
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = stop.asked() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
-            if let Err(error) = ended {
-                tracing::debug!(%error, "a connection of a client failed");
+            if let Err(why) = connection::serve(bytes, calls, stop).await {
+                tracing::debug!(%why, "a connection of a client failed");
             }
         })
     }
@@ -116,23 +101,4 @@ pub(crate) fn respond<T>(message: T, share: Share) -> Response<T> {
     let mut response = Response::new(message);
     response.extensions_mut().insert(share);
     response
-}
-
-/// Settings that suit: windows for values of megabytes, bounded streams, signs of life.
-fn builder() -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .timer(TokioTimer::new())
-        // No gRPC client looks at it.
-        .auto_date_header(false)
-        .max_concurrent_streams(STREAMS_MAX)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        .max_pending_accept_reset_streams(RESETS_MAX)
-        // Counted over a connection's whole life, as when the rest of a request arrives after it was refused: a limit would
-        // end every connection some day. What a stream leaves behind is bounded by the connection's account.
-        .max_local_error_reset_streams(None);
-    builder
 }

@@ -1,24 +1,26 @@
 //! Calls of one message each way, which is all that most requests are: answered without a stub.
 //!
-//! What is generated for a service takes any stream either way. It gives each request a buffer of its own to gather in, each
-//! answer one to be encoded in, and each body a box. A call whose message comes in one piece, and is answered by one, needs
-//! none of that: the message is a slice of what was read off the connection, and the answer is one buffer of its size.
+//! What is generated for a service takes any stream either way. It gives each request a task, a buffer of its own to gather in,
+//! each answer one to be encoded in, and each body a box. A call whose message is there when it begins, and is answered by one,
+//! needs none of that: the message is a slice of what was read off the connection, the store is asked at once, and whoever has
+//! the answer puts it into the connection: one buffer of its size.
 //!
 //! No compression is offered, so none may come.
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http_body::{Body as HttpBody, Frame};
+use h2::server::SendResponse;
+use http_body::Body as HttpBody;
 use kv::Share;
 use tonic::Status;
+use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, HeaderName, HeaderValue, Response, header::CONTENT_TYPE};
 use tonic::metadata::MetadataMap;
 
-use super::calls::{Answer, Arriving, Asked};
+use super::calls::{Arriving, Asked};
 use super::framing::{HEAD_BYTES, Head};
 
 /// Methods that take one message and answer with one.
@@ -26,38 +28,66 @@ pub(crate) trait Unary: Send + Sync {
     /// The number of the method at a path, `/package.Service/Method`.
     fn find(&self, path: &str) -> Option<usize>;
 
-    /// Answers a call of the method of that number.
-    fn answer(&self, method: usize, call: Call) -> Answering;
+    /// Has a call of the method of that number answered, now or later: see [`Call::read`].
+    fn answer(&self, method: usize, call: Call);
 }
-
-/// An answer on its way, see [`answered`].
-pub(crate) type Answering = Pin<Box<dyn Future<Output = Result<Response<Answer>, Infallible>> + Send>>;
 
 /// A call, before its message is there.
 pub(crate) struct Call {
     pub metadata: MetadataMap,
     pub asked: Asked,
-    pub(super) body: Arriving,
+    pub respond: Respond,
+    body: Arriving,
+    /// What is there of the message, with its head.
+    came: Bytes,
 }
 
 impl Call {
-    /// The call's message, of `bytes_max` at most. A status is the caller's mistake, or says that it did not come in time.
-    pub async fn message(&mut self, bytes_max: usize) -> Result<Bytes, Status> {
-        let mut whole = Bytes::new();
-        while let Some(frame) = poll_fn(|cx| Pin::new(&mut self.body).poll_frame(cx)).await {
+    pub(super) fn new(metadata: MetadataMap, asked: Asked, body: Arriving, respond: Respond) -> Call {
+        Call { metadata, asked, respond, body, came: Bytes::new() }
+    }
+
+    /// Has `then` go on with the message, of `bytes_max` at most: now if it is there, else on a task that waits for it. What is
+    /// no such message, or does not come in time, is answered as such.
+    pub fn read(mut self, bytes_max: usize, then: impl FnOnce(Bytes, Call) + Send + 'static) {
+        match self.poll_message(&mut Context::from_waker(Waker::noop()), bytes_max) {
+            Poll::Ready(message) => self.go_on(message, then),
+            Poll::Pending => {
+                tokio::spawn(async move {
+                    let message = poll_fn(|cx| self.poll_message(cx, bytes_max)).await;
+                    self.go_on(message, then);
+                });
+            }
+        }
+    }
+
+    fn go_on(self, message: Result<Bytes, Status>, then: impl FnOnce(Bytes, Call)) {
+        match message {
+            Ok(message) => then(message, self),
+            Err(status) => self.respond.answer(Err(status)),
+        }
+    }
+
+    fn poll_message(&mut self, cx: &mut Context<'_>, bytes_max: usize) -> Poll<Result<Bytes, Status>> {
+        while let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             // What is no data are trailers, which say nothing in a request.
             let Ok(more) = frame?.into_data() else { continue };
-            whole = joined(whole, more, bytes_max);
-            check_head(&whole, bytes_max)?;
+            self.came = joined(std::mem::take(&mut self.came), more, bytes_max);
+            check_head(&self.came, bytes_max)?;
         }
-        let length =
-            check_head(&whole, bytes_max)?.ok_or_else(|| Status::internal("Missing request message."))?;
-        whole.advance(HEAD_BYTES);
-        match whole.len() {
-            has if has == length => Ok(whole),
-            has if has < length => Err(Status::internal("the request ended within its message")),
-            _ => Err(Status::internal("this method takes one message, and the request has more")),
-        }
+        Poll::Ready(message_of(std::mem::take(&mut self.came), bytes_max))
+    }
+}
+
+/// The message of a request that has come.
+fn message_of(mut whole: Bytes, bytes_max: usize) -> Result<Bytes, Status> {
+    let length =
+        check_head(&whole, bytes_max)?.ok_or_else(|| Status::internal("Missing request message."))?;
+    whole.advance(HEAD_BYTES);
+    match whole.len() {
+        has if has == length => Ok(whole),
+        has if has < length => Err(Status::internal("the request ended within its message")),
+        _ => Err(Status::internal("this method takes one message, and the request has more")),
     }
 }
 
@@ -92,15 +122,38 @@ fn check_head(frame: &[u8], bytes_max: usize) -> Result<Option<usize>, Status> {
     Ok(Some(length))
 }
 
-/// What a call is answered: a message in its frame, and the share that it holds until it has left.
-pub(crate) fn answered(result: Result<(Bytes, Share), Status>) -> Response<Answer> {
-    let (frame, share) = match result {
-        Ok(answer) => answer,
-        Err(status) => return status.into_http::<tonic::body::Body>().map(Answer::Whole),
-    };
-    let mut response = Response::new(Answer::One(One { frame: Some(held(frame, &share)), is_over: false }));
-    response.headers_mut().insert(CONTENT_TYPE, GRPC.clone());
-    response
+/// Where a call's answer goes.
+pub(crate) struct Respond(SendResponse<Bytes>);
+
+impl Respond {
+    pub(super) fn new(respond: SendResponse<Bytes>) -> Respond {
+        Respond(respond)
+    }
+
+    /// Answers: with a message in its frame, and the share that it holds until it has left.
+    pub fn answer(mut self, result: Result<(Bytes, Share), Status>) {
+        // An error says that the client has gone away.
+        let _ = match result {
+            Ok((frame, share)) => self.send(held(frame, &share)),
+            Err(status) => self.refuse(status),
+        };
+    }
+
+    fn send(&mut self, frame: Bytes) -> Result<(), h2::Error> {
+        let mut response = Response::new(());
+        response.headers_mut().insert(CONTENT_TYPE, GRPC.clone());
+        let mut stream = self.0.send_response(response, false)?;
+        // All of it waits for its turn in the connection, which sends what the client has room for.
+        stream.send_data(frame, false)?;
+        let mut trailers = HeaderMap::with_capacity(1);
+        trailers.insert(STATUS.clone(), OK.clone());
+        stream.send_trailers(trailers)
+    }
+
+    fn refuse(&mut self, status: Status) -> Result<(), h2::Error> {
+        let (head, _) = status.into_http::<Body>().into_parts();
+        self.0.send_response(Response::from_parts(head, ()), true).map(drop)
+    }
 }
 
 /// Bytes of an answer that keep its share as long as there is a copy of them.
@@ -112,36 +165,6 @@ pub(super) fn held(bytes: Bytes, share: &Share) -> Bytes {
 static GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 static STATUS: HeaderName = HeaderName::from_static("grpc-status");
 static OK: HeaderValue = HeaderValue::from_static("0");
-
-/// One message, and then that all went well.
-pub(crate) struct One {
-    frame: Option<Bytes>,
-    is_over: bool,
-}
-
-impl HttpBody for One {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if let Some(frame) = self.frame.take() {
-            return Poll::Ready(Some(Ok(Frame::data(frame))));
-        }
-        if std::mem::replace(&mut self.is_over, true) {
-            return Poll::Ready(None);
-        }
-        let mut trailers = HeaderMap::with_capacity(1);
-        trailers.insert(STATUS.clone(), OK.clone());
-        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.is_over
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -1,14 +1,17 @@
 //! `capstan.v1.KeyValue` in front of a store.
 
 use bytes::Bytes;
-use kv::{Error, Share};
+use kv::{Error, Reply, Request};
 use prost::Message;
 use tonic::Status;
+use tonic::metadata::MetadataMap;
 
 use super::reply::{self, Shape};
 use super::request::{self, Rpc};
-use super::{AnyRequest, AnyResponse, MESSAGE_BYTES_MAX, batch, cluster_id, proto, status};
-use crate::grpc::{Answering, Asked, Call, Unary, answered, frame, time_left};
+use super::{AnyResponse, MESSAGE_BYTES_MAX, batch, cluster_id, proto, status};
+use crate::Clock;
+use crate::ask::ask_then;
+use crate::grpc::{Asked, Call, Unary, frame, time_left};
 
 /// The service.
 pub(super) struct Service;
@@ -20,49 +23,69 @@ impl Unary for Service {
         one.or((path == batch::PATH).then_some(Rpc::ALL.len()))
     }
 
-    fn answer(&self, method: usize, call: Call) -> Answering {
+    fn answer(&self, method: usize, call: Call) {
+        if let Err(status) = cluster_id::check(&*call.asked.store.cluster, &call.metadata) {
+            return call.respond.answer(Err(status));
+        }
         match Rpc::ALL.get(method) {
-            Some(rpc) => Box::pin(async move { Ok(answered(one(*rpc, call).await)) }),
-            None => Box::pin(async move { Ok(answered(many(call).await)) }),
+            Some(&rpc) => call.read(MESSAGE_BYTES_MAX, move |message, call| one(rpc, message, call)),
+            None => call.read(MESSAGE_BYTES_MAX, |message, call| drop(tokio::spawn(many(message, call)))),
         }
     }
 }
 
-async fn one(rpc: Rpc, mut call: Call) -> Result<(Bytes, Share), Status> {
-    cluster_id::check(&*call.asked.store.cluster, &call.metadata)?;
-    let message = request::read(rpc, call.message(MESSAGE_BYTES_MAX).await?).map_err(garbled)?;
-    let (response, share) = ask(message, call).await.map_err(|error| status::to_status(&error))?;
-    Ok((request::frame_response(&response), share))
+/// Asks, and has the answer sent when it is there.
+fn one(rpc: Rpc, message: Bytes, call: Call) {
+    let Call { metadata, asked: Asked { store, tab }, respond, .. } = call;
+    let (shape, request) = match read(rpc, message, &metadata, &*store.clock) {
+        Ok(asked) => asked,
+        Err(status) => return respond.answer(Err(status)),
+    };
+    ask_then(store.keys.clone(), request, tab, move |result| {
+        let answer = result.and_then(|(reply, share)| Ok((response(&shape, reply)?, share)));
+        respond.answer(match answer {
+            Ok((response, share)) => Ok((request::frame_response(&response), share)),
+            Err(error) => Err(status::to_status(&error)),
+        });
+    });
 }
 
-async fn many(mut call: Call) -> Result<(Bytes, Share), Status> {
-    cluster_id::check(&*call.asked.store.cluster, &call.metadata)?;
-    let message = proto::BatchRequest::decode(call.message(MESSAGE_BYTES_MAX).await?).map_err(garbled)?;
-    let Asked { store, tab } = call.asked;
-    let results = batch::ask(&store, message, time_left(&call.metadata), &tab).await;
-    let results = results.map_err(|error| status::to_status(&error))?;
-    Ok((frame(&results), tab.charge.answer))
+/// The request that a message is, and the kind of its answer.
+fn read(rpc: Rpc, message: Bytes, metadata: &MetadataMap, clock: &Clock) -> Result<(Shape, Request), Status> {
+    let message = request::read(rpc, message).map_err(garbled)?;
+    let shape = Shape::of(&message);
+    let mut request = request::decode(message, clock).map_err(|error| status::to_status(&error))?;
+    request.op.validate().map_err(|error| status::to_status(&error))?;
+    tracing::trace!("a message has become a request");
+    if let Some(time) = time_left(metadata) {
+        request.timeout = request.timeout.min(time);
+    }
+    Ok((shape, request))
+}
+
+fn response(shape: &Shape, reply: Reply) -> Result<AnyResponse, Error> {
+    let response = reply::encode(shape, reply)?;
+    tracing::trace!("a reply has become a message");
+    check_fits(shape, response)
+}
+
+/// Asks a batch, and sends its answers.
+async fn many(message: Bytes, call: Call) {
+    let Call { metadata, asked: Asked { store, tab }, respond, .. } = call;
+    let message = match proto::BatchRequest::decode(message) {
+        Ok(message) => message,
+        Err(error) => return respond.answer(Err(garbled(error))),
+    };
+    let results = batch::ask(&store, message, time_left(&metadata), &tab).await;
+    respond.answer(match results {
+        Ok(results) => Ok((frame(&results), tab.charge.answer)),
+        Err(error) => Err(status::to_status(&error)),
+    });
 }
 
 /// A message that is none of its kind.
 fn garbled(error: prost::DecodeError) -> Status {
     Status::internal(error.to_string())
-}
-
-/// The answer, and the share it holds until it has left.
-async fn ask(message: AnyRequest, call: Call) -> Result<(AnyResponse, Share), Error> {
-    let Call { metadata, asked: Asked { store, tab }, .. } = call;
-    let shape = Shape::of(&message);
-    let mut request = request::decode(message, &*store.clock)?;
-    request.op.validate()?;
-    tracing::trace!("a message has become a request");
-    if let Some(time) = time_left(&metadata) {
-        request.timeout = request.timeout.min(time);
-    }
-    let (reply, share) = crate::ask::ask(&*store.keys, request, tab).await?;
-    let response = reply::encode(&shape, reply)?;
-    tracing::trace!("a reply has become a message");
-    check_fits(&shape, response).map(|response| (response, share))
 }
 
 /// A response and its size in bytes.

@@ -9,14 +9,15 @@ use bytes::Bytes;
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use h2::{Reason, SendStream};
 use prost::Message;
+use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tonic::codegen::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TE, USER_AGENT};
 use tonic::codegen::http::uri::{self, Authority, PathAndQuery, Scheme};
 use tonic::codegen::http::{HeaderName, Method, Request, Uri, Version};
 
-use super::life::{self, Pace, Wire};
 use super::{Address, Failure, message};
+use crate::grpc::life::{self, Pace, Wire};
 use crate::grpc::timeout::{GRPC_TIMEOUT, grpc_timeout_of};
 use crate::grpc::{CONNECTION_WINDOW_BYTES, RESETS_MAX, STREAM_WINDOW_BYTES};
 
@@ -24,6 +25,9 @@ use crate::grpc::{CONNECTION_WINDOW_BYTES, RESETS_MAX, STREAM_WINDOW_BYTES};
 const HEADER_BYTES_MAX: u32 = 64 << 10;
 /// Requests at one time as long as the server has not said how many it takes: what RFC 9113 wants it to take at least.
 const REQUESTS_FIRST: usize = 100;
+
+/// A server that vanished without a word is noticed after 15 s at the latest, and an idle connection costs a ping in 10 s.
+const PACE: Pace = Pace { interval: Duration::from_secs(5), timeout: Duration::from_secs(5) };
 
 /// A connection to one server, for good: when it broke, make another. Clones are the same connection.
 #[derive(Clone)]
@@ -46,7 +50,7 @@ type Ended = Arc<OnceLock<String>>;
 impl Connection {
     /// Connects within so long, and has a task on this runtime drive the connection. The error says why there is none.
     pub async fn open(address: &Address, limit: Duration) -> Result<Connection, String> {
-        Connection::open_with(address, limit, Pace::USUAL).await
+        Connection::open_with(address, limit, PACE).await
     }
 
     pub(super) async fn open_with(
@@ -187,7 +191,7 @@ impl fmt::Debug for Connection {
 
 /// Sends and receives until either side ends the connection, or all clones of it and their requests are gone.
 async fn drive(
-    connection: h2::client::Connection<Wire, Bytes>,
+    connection: h2::client::Connection<Wire<TcpStream>, Bytes>,
     silence: impl Future<Output = String>,
     ended: Ended,
 ) {

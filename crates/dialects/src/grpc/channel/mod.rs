@@ -28,7 +28,6 @@
 mod address;
 mod connection;
 mod failure;
-mod life;
 mod message;
 #[cfg(test)]
 mod tests;

@@ -6,8 +6,8 @@ use h2::Reason;
 use tonic::codegen::http::Response;
 
 use super::server::{LONG, Server, ask, asking, closed, connected, framed};
-use crate::grpc::channel::life::Pace;
 use crate::grpc::channel::{Address, Channel, Connection, Failure};
+use crate::grpc::life::Pace;
 
 fn assert_unsent(result: Result<String, Failure>) {
     assert!(matches!(result, Err(Failure::Unsent(_))), "{result:?}");

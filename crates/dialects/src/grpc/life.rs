@@ -1,4 +1,5 @@
-//! Whether the server is still there: what arrives is a sign of life, and where nothing does it is asked for one.
+//! Whether the other end of a connection is still there: what arrives is a sign of life, and where nothing does it is asked for
+//! one.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -9,21 +10,15 @@ use std::time::Duration;
 
 use h2::{Ping, PingPong};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 /// How often signs of life are looked for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
-    /// When nothing arrived between two looks, the server is asked.
+    /// When nothing arrived between two looks, the other end is asked.
     pub interval: Duration,
     /// And is given up when nothing comes back for so long.
     pub timeout: Duration,
-}
-
-impl Pace {
-    /// A server that vanished without a word is noticed after 15 s at the latest, and an idle connection costs a ping in 10 s.
-    pub const USUAL: Pace = Pace { interval: Duration::from_secs(5), timeout: Duration::from_secs(5) };
 }
 
 /// Whether anything arrived since it was last looked at.
@@ -31,19 +26,19 @@ pub(super) type Heard = Arc<AtomicBool>;
 
 /// The bytes of a connection.
 #[derive(Debug)]
-pub(super) struct Wire {
-    stream: TcpStream,
+pub(super) struct Wire<S> {
+    stream: S,
     heard: Heard,
 }
 
-impl Wire {
-    pub fn new(stream: TcpStream) -> (Wire, Heard) {
+impl<S> Wire<S> {
+    pub fn new(stream: S) -> (Wire<S>, Heard) {
         let heard = Heard::default();
         (Wire { stream, heard: heard.clone() }, heard)
     }
 }
 
-/// Ends, with why, when the server gives no sign of life.
+/// Ends, with why, when the other end gives no sign of life.
 pub(super) async fn silence(pace: Pace, heard: Heard, mut pings: PingPong) -> String {
     loop {
         sleep(pace.interval).await;
@@ -64,7 +59,7 @@ pub(super) async fn silence(pace: Pace, heard: Heard, mut pings: PingPong) -> St
     }
 }
 
-impl AsyncRead for Wire {
+impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -78,7 +73,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
