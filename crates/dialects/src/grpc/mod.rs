@@ -14,7 +14,8 @@
 //! # Caveats
 //!
 //! No timeout of its own: the store answers each request within the request's timeout, which is never longer than the
-//! `grpc-timeout` that came with it ([`time_left`]). A request that arrives slowly is given up after a minute.
+//! `grpc-timeout` that came with it ([`time_left`]). A request that arrives slowly is given up after a minute. A call of one
+//! message that its client has given up goes on to its end, and counts until then.
 
 mod calls;
 mod channel;
