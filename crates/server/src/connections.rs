@@ -105,7 +105,7 @@ impl Connections {
         let (stopper, stop) = Stop::new();
         let (alive, ended) = mpsc::channel(1);
         let budgets = Budgets::new();
-        let (cores, receivers): (Vec<_>, Vec<_>) = (0..cores).map(|_| Core::new()).unzip();
+        let (cores, receivers): (Vec<_>, Vec<_>) = (0..cores).map(|_| Home::new()).unzip();
         let serving =
             |receiver| -> Serving { Box::pin(serve(receiver, budgets.clone(), stop.clone(), alive.clone())) };
         let tasks = receivers.into_iter().map(serving).collect();
@@ -140,21 +140,21 @@ type Dealt = (std::net::TcpStream, Permit, Accepted, Arc<()>);
 
 /// Where the connections of a core go.
 #[derive(Clone)]
-struct Core {
+struct Home {
     dealt: mpsc::Sender<Dealt>,
     /// Each of its connections has a clone.
     each: Arc<()>,
 }
 
-impl Core {
-    fn new() -> (Core, mpsc::Receiver<Dealt>) {
+impl Home {
+    fn new() -> (Home, mpsc::Receiver<Dealt>) {
         let (dealt, receiver) = mpsc::channel(DEALT_MAX);
-        (Core { dealt, each: Arc::default() }, receiver)
+        (Home { dealt, each: Arc::default() }, receiver)
     }
 
     /// The core with the fewest connections; of several the first: the first ones drive shards, whatever their number, and a
     /// request is cheapest on the thread that drives its shard.
-    fn next(cores: &[Core]) -> &Core {
+    fn next(cores: &[Home]) -> &Home {
         cores.iter().min_by_key(|core| Arc::strong_count(&core.each)).expect("a node has a core")
     }
 }
@@ -162,7 +162,7 @@ impl Core {
 async fn accept(
     listener: TcpListener,
     accepted: Accepted,
-    cores: Vec<Core>,
+    cores: Vec<Home>,
     counter: Counter,
     mut refused: watch::Receiver<bool>,
 ) {
@@ -183,7 +183,7 @@ async fn accept(
                     continue;
                 };
                 // A core that cannot keep up with new connections holds the acceptor back, and so the clients.
-                let core = Core::next(&cores);
+                let core = Home::next(&cores);
                 let _ = core.dealt.send((stream, permit, accepted.clone(), core.each.clone())).await;
             }
             Err(error) => {
@@ -241,5 +241,26 @@ fn taken(stream: std::net::TcpStream) -> io::Result<TcpStream> {
 fn note(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
         tracing::error!(%error, "serving a connection failed: this is a bug, its message stands before this one");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connection_goes_to_the_core_with_the_fewest_and_of_several_to_the_first() {
+        let (cores, _receivers): (Vec<_>, Vec<_>) = (0..3).map(|_| Home::new()).unzip();
+        // As each acceptor has them.
+        let _others = cores.clone();
+        let place = |home: &Home| cores.iter().position(|core| Arc::ptr_eq(&core.each, &home.each)).unwrap();
+        let mut open = Vec::new();
+        for expected in [0, 1, 2, 0] {
+            let home = Home::next(&cores);
+            assert_eq!(place(home), expected);
+            open.push(home.each.clone());
+        }
+        open.remove(2);
+        assert_eq!(place(Home::next(&cores)), 2, "its only connection has ended");
     }
 }

@@ -12,7 +12,7 @@ use super::life::{self, Pace, Wire};
 use super::{CONNECTION_WINDOW_BYTES, RESETS_MAX, STREAM_WINDOW_BYTES, STREAMS_MAX};
 use crate::Stop;
 
-/// Headers of one request, as in [`h2::server::Builder::max_header_list_size`].
+/// Headers of one request: what implementations of gRPC take of metadata at most, unless told otherwise.
 const HEADER_BYTES_MAX: u32 = 16 << 10;
 /// A client that vanished without a word is noticed after 40 s at the latest, and an idle connection costs a ping in 30 s.
 const PACE: Pace = Pace { interval: Duration::from_secs(15), timeout: Duration::from_secs(10) };

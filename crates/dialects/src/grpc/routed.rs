@@ -56,7 +56,11 @@ async fn send_body(body: Body, mut stream: SendStream<Bytes>, share: Option<Shar
         match frame.into_data() {
             Ok(bytes) => {
                 has_room(&mut stream).await?;
-                stream.send_data(share.as_ref().map_or(bytes.clone(), |share| held(bytes, share)), false)?;
+                let bytes = match &share {
+                    Some(share) => held(bytes, share),
+                    None => bytes,
+                };
+                stream.send_data(bytes, false)?;
             }
             Err(frame) => {
                 if let Ok(trailers) = frame.into_trailers() {
@@ -94,15 +98,19 @@ async fn has_room(stream: &mut SendStream<Bytes>) -> Result<(), h2::Error> {
 mod tests {
     use std::future::pending;
     use std::sync::Arc;
+    use std::time::Duration;
 
     use h2::RecvStream;
     use h2::client::{self, ResponseFuture};
     use tokio::io::duplex;
+    use tokio::time::timeout;
     use tonic::codegen::http::{HeaderMap, Request};
 
     use super::*;
 
     const WINDOW_BYTES: usize = 10;
+    /// Longer than any test takes.
+    const LONG: Duration = Duration::from_secs(60);
 
     /// A client whose window is small, and its only request at the server.
     async fn asked() -> (ResponseFuture, SendStream<Bytes>, SendResponse<Bytes>) {
@@ -192,9 +200,10 @@ mod tests {
 
     #[tokio::test]
     async fn what_the_client_does_not_want_any_more_is_given_up() {
-        for has_begun in [false, true] {
+        // Before the answer has begun, while it has nothing to say, and while the client takes nothing.
+        for (has_begun, left) in [(false, 0), (true, 0), (true, 20)] {
             let (response, mut stream, respond) = asked().await;
-            let body = Pieces { left: 0, taken: Arc::default(), ends: false };
+            let body = Pieces { left, taken: Arc::default(), ends: false };
             let answer = async move {
                 match has_begun {
                     true => Ok(Response::new(Body::new(body))),
@@ -205,7 +214,7 @@ mod tests {
             settle().await;
             assert!(!sending.is_finished());
             stream.send_reset(Reason::CANCEL);
-            sending.await.unwrap();
+            timeout(LONG, sending).await.expect("it is given up").unwrap();
             drop(response);
         }
     }

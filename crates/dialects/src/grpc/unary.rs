@@ -186,6 +186,15 @@ mod tests {
     }
 
     #[test]
+    fn message_that_is_announced_and_not_there_takes_little_room() {
+        let head = Bytes::from_static(&[0, 0, 0x80, 0, 0]);
+        let whole = joined(head, Bytes::from(vec![7; 100]), 1 << 24);
+        let whole = joined(whole, Bytes::from(vec![7; 100]), 1 << 24);
+        let buffer = whole.try_into_mut().expect("nobody else has it");
+        assert!(buffer.len() == HEAD_BYTES + 200 && buffer.capacity() <= 1024, "{}", buffer.capacity());
+    }
+
+    #[test]
     fn head_that_announces_what_is_not_taken_is_refused() {
         let code = |head: [u8; HEAD_BYTES]| check_head(&head, 100).map_err(|status| status.code());
         assert_eq!(code([0, 0, 0, 0, 100]), Ok(Some(100)));

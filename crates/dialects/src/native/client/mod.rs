@@ -16,8 +16,8 @@
 //! one cluster only, the one whose id the first given node told. Every connection begins with the question which cluster is
 //! there, and every request carries the id, because what forwards connections may lead them elsewhere; a node of another
 //! cluster refuses it. Such a node counts as unreachable, and the error that is told in the end names it. At its first request
-//! a client asks all given nodes, and refuses everything when they are of different clusters. A cluster that was wiped and made anew at the
-//! same addresses is another one: make a new client.
+//! a client asks all given nodes, and refuses everything when they are of different clusters. A cluster that was wiped and made
+//! anew at the same addresses is another one: make a new client.
 //!
 //! # Caveats
 //!
