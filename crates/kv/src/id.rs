@@ -71,9 +71,14 @@ impl fmt::Display for ReplicaId {
     }
 }
 
-/// A shard of the cluster. Starts at 1; 0 is no shard.
+/// A shard of the cluster. Starts at 1; 0 is the directory's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShardId(pub u32);
+
+impl ShardId {
+    /// The shard that the directory's own state is in.
+    pub const DIRECTORY: ShardId = ShardId(0);
+}
 
 impl fmt::Display for ShardId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

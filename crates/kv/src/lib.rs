@@ -28,6 +28,7 @@ mod reply;
 mod scope;
 mod slot;
 mod version;
+pub mod view;
 mod waist;
 
 pub use budget::{Budget, Charge, Share};

@@ -72,15 +72,14 @@ mod random;
 mod record;
 mod recovery;
 pub mod single;
-mod view;
 
 use bytes::Bytes;
 use kv::cluster::Role;
 use kv::{Class, Error, Index, Level, NodeId, Position, Scope, Term, Version};
 
-pub use number::{Instant, Revision, Ticket, Token};
+pub use kv::view::{Duty, Member, Revision, View};
+pub use number::{Instant, Ticket, Token};
 pub use recovery::{Recovery, Unfit};
-pub use view::{Duty, Member, View};
 
 /// At most so many entries of a shard are appended and not yet synced.
 pub const UNSYNCED_MAX: usize = 2;
@@ -109,6 +108,12 @@ pub enum Input {
     },
     /// Who belongs to the shard now. A revision that is no later than the known one says nothing new.
     View(View),
+    /// The directory wants the shard to have these members, in the order of their nodes. A protocol that changes members
+    /// itself goes there step by step; how far it is, its [`Replicate::view`] tells. Given again, it says nothing new.
+    Want {
+        /// Whom it is to have. Those that stay keep their numbers.
+        members: Vec<Member>,
+    },
     /// Order these ops ([`kv::Stamped`] bytes), all that a turn has for this replica: they share an entry. Each ends in the
     /// tokens of an [`Output::Apply`], or in [`Output::Refuse`].
     Propose {

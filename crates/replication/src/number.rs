@@ -40,13 +40,3 @@ impl fmt::Display for Ticket {
         write!(f, "{}", self.0)
     }
 }
-
-/// Rises with the members of a shard and their duties, within an epoch. Starts at 1; 0 is before the first members.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Revision(pub u64);
-
-impl fmt::Display for Revision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
-    }
-}

@@ -179,6 +179,8 @@ impl Replicate for Single {
         match input {
             Input::Tick { clock, .. } => self.clock = clock,
             Input::View(view) => self.take_view(view),
+            // Other members have it in another epoch.
+            Input::Want { .. } => (),
             Input::Propose { ops } => {
                 for (token, op) in ops {
                     if let Err(error) = self.batch.push(token, op) {

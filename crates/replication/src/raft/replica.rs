@@ -376,6 +376,7 @@ impl Replicate for Raft {
         match input {
             Input::Tick { now, clock } => self.tick(now, clock, out),
             Input::View(view) => self.core.take_view(view),
+            Input::Want { .. } => (),
             Input::Propose { ops } => ops.into_iter().for_each(|(token, op)| self.propose(token, op, out)),
             Input::Read { token, level, .. } => self.read(token, level, out),
             Input::Fetched { token } => self.fetched(token, out),

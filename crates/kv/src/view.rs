@@ -4,11 +4,22 @@
 //! cannot change them itself. Within an epoch the revision rises with members and their duties. A replica keeps the view it
 //! knows in its log: in a record of its own, and in each that stands for a whole state.
 
-use bytes::{BufMut, BytesMut};
-use kv::codec::{Malformed, Reader, put_list, put_uint};
-use kv::{Epoch, NodeId, ReplicaId};
+use std::fmt;
 
-use crate::Revision;
+use bytes::{BufMut, BytesMut};
+
+use crate::codec::{Malformed, Reader, put_list, put_uint};
+use crate::{Epoch, NodeId, ReplicaId};
+
+/// Rises with the members of a shard and their duties, within an epoch. Starts at 1; 0 is before the first members.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision(pub u64);
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
 
 /// The members of a shard at a moment. Ordered by time: a later epoch is later, then a later revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
