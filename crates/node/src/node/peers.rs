@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kv::cluster::{Liveness, NodeStatus, ReplicaStatus, Role, ShardStatus, Status};
+use kv::cluster::{Liveness, NodeDuty, NodeStatus, ReplicaStatus, Role, ShardStatus, Status};
 use kv::{Budget, NodeId, Protocol, ShardId, SlotRange};
 use replication::Instant;
 
@@ -133,6 +133,8 @@ impl Peers {
         let shards: Vec<ShardStatus> =
             shards.iter().map(|shard| shard_status(&views, shard, protocol)).collect();
         let leads = |id: NodeId| shards.iter().filter(|shard| shard.leader == Some(id)).count() as u32;
+        let is_member = |shard: &&ShardStatus, id| shard.members.iter().any(|member| member.node == id);
+        let replicas = |id| shards.iter().filter(|shard| is_member(shard, id)).count() as u32;
         let nodes = views.iter().map(|view| NodeStatus {
             id: view.id,
             name: view.name.to_owned(),
@@ -140,8 +142,12 @@ impl Peers {
             pid: view.told.pid,
             state: view.state,
             leads: leads(view.id),
+            replicas: replicas(view.id),
+            peer: String::new(),
+            zone: String::new(),
+            duty: NodeDuty::Serve,
         });
-        Status { nodes: nodes.collect(), shards }
+        Status { nodes: nodes.collect(), shards, directory: None, revision: 0 }
     }
 }
 
@@ -182,13 +188,16 @@ fn shard_status(views: &[View<'_>], &(id, slots): &(ShardId, SlotRange), protoco
             applied: view.replica(id).map_or(0, |replica| replica.applied),
         }
     });
+    let nodes: Vec<NodeId> = views.iter().map(|view| view.id).collect();
+    let epoch = epoch.unwrap_or_default();
     ShardStatus {
         id,
         slots,
         protocol,
-        epoch: epoch.unwrap_or_default(),
+        epoch,
         leader: leader.map(|(_, id)| id),
         term: leader.map_or(0, |(told, _)| told.term),
         replicas: replicas.collect(),
+        members: replication::View::of(epoch, &nodes).members,
     }
 }
