@@ -72,6 +72,11 @@ pub const TARGETS: &[Target] = &[
     target("native-batch", dialects::native::fuzz::batched, dialects::native::fuzz::batched_samples),
     target("native-error", dialects::native::fuzz::details, dialects::native::fuzz::details_samples),
     target("native-status", dialects::native::fuzz::told, dialects::native::fuzz::told_samples),
+    target(
+        "native-admin",
+        dialects::native::fuzz::administered,
+        dialects::native::fuzz::administered_samples,
+    ),
     target("pairs-key", pairs::key, pairs::key_samples),
     target("pairs-host", pairs::host, pairs::host_samples),
     target("pairs-message", pairs::message, pairs::message_samples),

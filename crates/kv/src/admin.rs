@@ -23,9 +23,9 @@ pub trait Admin: Send + Sync {
 
 /// Takes the answer to an ask.
 ///
-/// [`Error::Conflict`] = the cluster as it is does not allow it (the text says what to do instead), [`Error::Invalid`] = there
-/// is no such node or shard, [`Error::Unavailable`] = nobody decides at present and nothing was changed, [`Error::InDoubt`] =
-/// it may have been written: ask again.
+/// [`Error::Invalid`] = it cannot be as the cluster is (no such node, too few nodes for the replicas, a node that is alive): the
+/// text says what to do instead. [`Error::Unavailable`] = nobody decides at present, and nothing was changed.
+/// [`Error::InDoubt`] = it may have been written: ask again.
 pub type Answered = Box<dyn FnOnce(Result<Answer, Error>) + Send>;
 
 /// What is asked.
@@ -37,7 +37,7 @@ pub enum Ask {
     Node {
         /// Its name.
         name: String,
-        /// What it is to do. [`NodeDuty::Gone`] is asked for by [`Ask::Replace`].
+        /// What it is to do; not [`NodeDuty::Gone`], which is what [`Ask::Replace`] is for.
         duty: NodeDuty,
         /// Change nothing; answer the moves that it would take ([`Answer::Moves`]).
         dry_run: bool,
@@ -166,10 +166,22 @@ impl Phase {
 }
 
 impl Ask {
+    /// Whether it may change something.
+    pub fn changes(&self) -> bool {
+        match self {
+            Ask::Join(_) | Ask::Abort { .. } => true,
+            Ask::Node { dry_run, .. } | Ask::Replace { dry_run, .. } => !dry_run,
+            Ask::Moves | Ask::Dump => false,
+        }
+    }
+
     /// Checks it against the limits, and that its names can be names.
     pub fn validate(&self) -> Result<(), Error> {
         match self {
             Ask::Join(joining) => joining.validate(),
+            Ask::Node { duty: NodeDuty::Gone, .. } => {
+                Err(Error::Invalid("a node is not asked to be gone: replace it when it is dead".into()))
+            }
             Ask::Node { name, .. } | Ask::Replace { name, .. } => check_name(name),
             Ask::Abort { .. } | Ask::Moves | Ask::Dump => Ok(()),
         }
@@ -253,6 +265,8 @@ mod tests {
         let long = "n".repeat(TEXT_BYTES_MAX + 1);
         let ask = Ask::Node { name: long, duty: NodeDuty::Drain, dry_run: false };
         assert!(matches!(ask.validate(), Err(Error::TooLarge { size: 256, limit: 255, .. })));
+        let gone = Ask::Node { name: "n1".into(), duty: NodeDuty::Gone, dry_run: false };
+        assert!(matches!(gone.validate(), Err(Error::Invalid(_))));
         let nobody = Ask::Replace { name: "a,b".into(), dry_run: false };
         assert!(matches!(nobody.validate(), Err(Error::Invalid(_))));
     }

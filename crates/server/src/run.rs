@@ -196,6 +196,7 @@ impl Behind {
         let store = Store {
             keys: self.handle.clone(),
             cluster: self.handle.clone(),
+            admin: self.handle.clone(),
             clock: Arc::new(move || clock.clock()),
             keyspace: listen.keyspace,
             advertise,

@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod admin;
 mod batch;
 mod client;
 mod errors;

@@ -25,6 +25,7 @@
 //! is told as one error, of the last attempt; the addresses that were tried stand in it. In doubt is final: the request id
 //! is used up, so read before writing again.
 
+mod admin;
 mod attempt;
 mod batch;
 mod call;
@@ -38,6 +39,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kv::admin::{Admin, Answer, Answered, Ask};
 use kv::cluster::{Location, Status};
 use kv::{ClusterId, Completions, Error, Key, KeyValue, Reply, Request};
 use tokio::runtime::Handle;
@@ -129,6 +131,11 @@ impl Client {
             .await
     }
 
+    /// Asks the cluster's directory one thing, at any node, until there is an answer or the time is over.
+    pub async fn administer(&self, ask: &Ask, timeout: Duration) -> Result<Answer, Error> {
+        admin::administer(&self.shared, ask, timeout).await
+    }
+
     /// Whether any node wants requests (grpc.health.v1), the nearest asked first; [`Error::Unavailable`] when none does.
     pub async fn health_check(&self) -> Result<(), Error> {
         self.shared.topology.ask_any(|link| async move { link.check().await }).await
@@ -147,6 +154,13 @@ impl KeyValue for Client {
                 completions.complete(0, client.call(request).await);
             }
         });
+    }
+}
+
+impl Admin for Client {
+    fn administer(&self, ask: Ask, timeout: Duration, answer: Answered) {
+        let client = self.clone();
+        self.shared.runtime.spawn(async move { answer(client.administer(&ask, timeout).await) });
     }
 }
 

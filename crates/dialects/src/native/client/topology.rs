@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use super::attempt::Failure;
 use super::ours::Ours;
 use super::{Link, Node, Options, QUESTION_TIMEOUT};
-use crate::native::cluster::Told;
+use crate::native::cluster::seen::Told;
 
 /// The map is not learned again sooner than this.
 const LEARN_INTERVAL: Duration = Duration::from_millis(100);
@@ -280,7 +280,7 @@ fn shard(told: &ShardStatus, ids: &[(NodeId, Arc<Node>)], old: &Map) -> Shard {
 }
 
 /// The nodes from the `first`-th on, those that failed lately last.
-fn prefer(nodes: &[Arc<Node>], first: usize) -> Vec<Arc<Node>> {
+pub(super) fn prefer(nodes: &[Arc<Node>], first: usize) -> Vec<Arc<Node>> {
     let mut order = nodes.to_vec();
     order.rotate_left(first % nodes.len());
     order.sort_by_key(|node| node.is_avoided());
