@@ -24,6 +24,7 @@
 
 mod config;
 pub mod cores;
+mod directory;
 mod driver;
 #[doc(hidden)]
 pub mod fuzz;
