@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use kv::admin::{Answer, Ask};
-use kv::{ClusterId, Error, Key, Op, Range, Reply, Value};
+use kv::{ClusterId, Error, Key, Op, Range, Reply, Value, Version};
 use placement::Event;
 use placement::map::Map;
 use replication::Instant;
@@ -56,8 +56,6 @@ enum Role {
     Begins(Instant),
     /// It reads the rows.
     Reads(Reading),
-    /// It has read them all, in several pages: has any been written meanwhile?
-    Checks(Box<Map>),
     /// There are no rows: it writes this map.
     Founds(Box<Map>),
     /// It has the map that the rows are.
@@ -70,7 +68,8 @@ enum Role {
 #[derive(Debug, Default)]
 struct Reading {
     rows: BTreeMap<Key, Value>,
-    pages: usize,
+    /// The version that the first page is of; so are the others.
+    at: Option<Version>,
     /// The revision that this node knew when it began: what is written is not older.
     known: u64,
 }
@@ -129,7 +128,7 @@ impl Leader {
         }
         if matches!(self.role, Role::Begins(at) if at <= self.now) {
             self.role = Role::Reads(Reading { known: self.known.revision, ..Reading::default() });
-            self.read(None, out);
+            self.request(Op::Range(Range::default()), out);
         }
     }
 
@@ -174,7 +173,7 @@ impl Leader {
         }
         match std::mem::replace(&mut self.role, Role::Begins(self.now)) {
             Role::Reads(reading) => self.take_page(reading, result, out),
-            Role::Checks(map) | Role::Founds(map) => match result.map(|reply| reply.answer) {
+            Role::Founds(map) => match result.map(|reply| reply.answer) {
                 Ok(kv::Answer::Transaction { succeeded: true, .. }) => self.begin_to_decide(*map, out),
                 Ok(_) => {}
                 Err(_) => self.role = Role::Begins(self.now.plus(RETRY_MICROS)),
@@ -197,8 +196,6 @@ impl Leader {
         }
         let elsewhere = |(asker, _)| (asker, Err(Error::WrongNode { try_next: None }));
         told.extend(self.asks.drain(..).map(elsewhere));
-        // No answer to what it has asked is for whoever leads here next.
-        self.number += 1;
     }
 
     /// Whether somebody's ask is here already: it is sent again when the answer takes its time.
@@ -216,38 +213,30 @@ impl Leader {
         out.push(Output::Request { number: self.number, op });
     }
 
-    fn read(&mut self, page: Option<Key>, out: &mut Vec<Output>) {
-        self.request(Op::Range(Range { page, ..Range::default() }), out);
-    }
-
     fn take_page(&mut self, mut reading: Reading, result: Result<Reply, Error>, out: &mut Vec<Output>) {
-        let Ok(Reply { answer: kv::Answer::Page(page), .. }) = result else {
+        let Ok(Reply { answer: kv::Answer::Page(page), receipt }) = result else {
+            // What was overwritten since the first page may be trimmed: then there is a newer map to be read.
             self.role = Role::Begins(self.now.plus(RETRY_MICROS));
             return;
         };
         reading.rows.extend(page.rows.into_iter().map(|row| (row.key, row.value)));
-        reading.pages += 1;
         if page.next.is_some() {
+            reading.at = reading.at.or(Some(receipt.version));
+            let (page, at) = (page.next, reading.at);
             self.role = Role::Reads(reading);
-            return self.read(page.next, out);
+            return self.request(Op::Range(Range { page, at, ..Range::default() }), out);
         }
-        let Reading { rows, pages, known } = reading;
+        let Reading { rows, known, .. } = reading;
         if rows.is_empty() && known <= 1 {
             return self.found(out);
         }
         match Map::from_rows(&rows) {
-            // Between two pages rows may change, and then these are no map.
-            Err(_) if pages > 1 => self.role = Role::Begins(self.now.plus(RETRY_MICROS)),
             Err(why) => self.be_stuck(why.to_string()),
             Ok(map) if map.revision < known => {
                 self.be_stuck(format!(
                     "its rows are of revision {}, and this node has seen {known}",
                     map.revision
                 ));
-            }
-            Ok(map) if pages > 1 => {
-                self.request(Map::transaction(&map, &map), out);
-                self.role = Role::Checks(Box::new(map));
             }
             Ok(map) => self.begin_to_decide(map, out),
         }

@@ -70,6 +70,18 @@ fn ask_that_somebody_may_have_done_is_in_doubt_and_a_question_is_not() {
 }
 
 #[test]
+fn ask_that_was_lost_and_then_refused_by_one_that_does_not_lead_is_in_doubt() {
+    let mut room = Room::founded(3, 1);
+    room.deaf.push(NodeId(1));
+    let client = room.ask(2, joining(4));
+    room.pass(500_000);
+    room.lead(0);
+    room.place(2).believes = Some(NodeId(3));
+    let answer = room.wait_for(client);
+    assert!(matches!(answer, Err(Error::InDoubt(_))), "{answer:?}");
+}
+
+#[test]
 fn refusal_of_what_may_be_done_already_is_in_doubt() {
     let mut room = Room::founded(3, 1);
     room.call(1, joining(4)).unwrap();

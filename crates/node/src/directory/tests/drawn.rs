@@ -7,7 +7,7 @@ use kv::cluster::{Liveness, NodeDuty};
 use kv::{Error, NodeId};
 use placement::map::Map;
 
-use super::room::{Room, STEP_MICROS, joining, reply};
+use super::room::{Room, STEP_MICROS, joining};
 use crate::directory::Input;
 use crate::session::mix;
 
@@ -47,7 +47,7 @@ impl Drawn {
                 self.room.store.run(&op);
                 Err(Error::InDoubt("its answer is lost".into()))
             }
-            _ => Ok(reply(self.room.store.run(&op))),
+            _ => Ok(self.room.store.run(&op)),
         };
         self.room.step(NodeId(id), Input::Answered { number, result });
     }

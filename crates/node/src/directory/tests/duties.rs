@@ -5,6 +5,7 @@ use kv::cluster::{Liveness, NodeDuty};
 use kv::{Error, NodeId, ShardId};
 
 use super::room::{GRACE_MICROS, Room, STEP_MICROS, joining};
+use crate::directory::seen::digest;
 
 /// Completes changes until there is none.
 fn settle(room: &mut Room) {
@@ -169,11 +170,28 @@ fn change_is_done_only_by_the_members_it_is_to_have() {
     room.pass(500_000);
     let map = room.store.map();
     assert_eq!((&map.shards[&shard].members, map.shards[&shard].revision), (&change.to, revision));
-    // What was said then is no word about the next change.
-    room.call(1, Ask::Node { name: "n1".into(), duty: NodeDuty::Serve, dry_run: false }).unwrap();
-    room.call(1, Ask::Node { name: "n4".into(), duty: NodeDuty::Drain, dry_run: false }).unwrap();
-    room.pass(2_000_000);
-    assert_ne!(room.store.map().changes.get(&shard), None);
+}
+
+#[test]
+fn change_is_not_done_by_what_was_said_before_it() {
+    let mut room = Room::founded(2, 1);
+    let shard = ShardId(1);
+    room.say(shard, digest(&room.store.map().shards[&shard].members), false);
+    let earlier = room.seen.shards[&shard].clone();
+    room.hear(3, Some(Liveness::Alive));
+    room.call(1, joining(3)).unwrap();
+    room.pass(500_000);
+    settle(&mut room);
+    room.hear(3, Some(Liveness::Dead));
+    room.pass(GRACE_MICROS + 3_000_000);
+    let removes = room.store.map().changes[&shard].clone();
+    assert_eq!(digest(&removes.to), earlier.members, "it is to have the members that it had at first");
+    room.seen.shards.insert(shard, earlier);
+    room.pass(1_000_000);
+    assert_eq!(room.store.map().changes.get(&shard), Some(&removes));
+    room.complete(shard);
+    room.pass(1_000_000);
+    assert_eq!(room.store.map().changes.get(&shard), None);
 }
 
 #[test]

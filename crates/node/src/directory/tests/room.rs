@@ -26,27 +26,33 @@ pub const TIMEOUT_MICROS: u64 = 5_000_000;
 #[derive(Default)]
 pub struct Store {
     pub rows: BTreeMap<Key, Value>,
+    /// The rows as they were at each version; the newest is the last.
+    history: Vec<BTreeMap<Key, Value>>,
     /// So many rows are a page.
     pub page_rows: usize,
 }
 
 impl Store {
-    pub fn run(&mut self, op: &Op) -> kv::Answer {
+    pub fn run(&mut self, op: &Op) -> Reply {
         match op {
             Op::Range(range) => {
+                let version = range.at.map_or(self.history.len() as u64, Version::micros);
+                let rows = range.at.map_or(&self.rows, |at| &self.history[at.micros() as usize]);
                 let after = |key: &Key| range.page.as_ref().is_none_or(|page| key > page);
-                let mut left = self.rows.iter().filter(|(key, _)| after(key));
+                let mut left = rows.iter().filter(|(key, _)| after(key));
                 let rows: Vec<Row> =
                     left.by_ref().take(self.page_rows).map(|(key, value)| row(key, value)).collect();
                 let next = left.next().and_then(|_| rows.last()).map(|last| last.key.clone());
-                kv::Answer::Page(Page { count: rows.len() as u64, rows, next })
+                reply(version, kv::Answer::Page(Page { count: rows.len() as u64, rows, next }))
             }
             Op::Transaction { conditions, then, .. } => {
                 let succeeded = conditions.iter().all(|condition| self.holds(condition));
                 if succeeded {
+                    self.history.push(self.rows.clone());
                     then.iter().for_each(|op| self.write(op));
                 }
-                kv::Answer::Transaction { succeeded, answers: Vec::new() }
+                let version = self.history.len() as u64;
+                reply(version, kv::Answer::Transaction { succeeded, answers: Vec::new() })
             }
             other => panic!("a directory asks no {other:?}"),
         }
@@ -79,10 +85,9 @@ fn row(key: &Key, value: &Value) -> Row {
     Row { key, value, version, created: version, changes: 1, deadline: None }
 }
 
-/// An answer of the store.
-pub fn reply(answer: kv::Answer) -> Reply {
+fn reply(micros: u64, answer: kv::Answer) -> Reply {
     let receipt = Receipt {
-        version: Version::ZERO,
+        version: Version::end_of(micros),
         shard: ShardId::DIRECTORY,
         protocol: Protocol::Raft,
         epoch: Epoch(1),
@@ -135,7 +140,7 @@ impl Room {
         };
         let mut room = Room {
             now: Instant(1_000_000),
-            store: Store { rows: BTreeMap::new(), page_rows: 10_000 },
+            store: Store { page_rows: 10_000, ..Store::default() },
             cluster: ClusterId::new(CLUSTER),
             places: (1..=nodes).map(place).collect(),
             seen: Seen::default(),
@@ -218,7 +223,7 @@ impl Room {
             Output::Request { number, op } => match &mut self.places.get_mut(&id).unwrap().held {
                 Some(held) => held.push_back((number, op)),
                 None => {
-                    let result = Ok(reply(self.store.run(&op)));
+                    let result = Ok(self.store.run(&op));
                     self.step(id, Input::Answered { number, result });
                 }
             },
@@ -266,7 +271,7 @@ impl Room {
 
     /// Answers a request as the store does.
     pub fn answer(&mut self, id: u64, (number, op): (u64, Op)) {
-        let result = Ok(reply(self.store.run(&op)));
+        let result = Ok(self.store.run(&op));
         self.step(NodeId(id), Input::Answered { number, result });
     }
 
