@@ -83,6 +83,13 @@ fn one_more(count: i64) -> i64 {
     2 * count + 1
 }
 
+/// A thing that can go from a node to another, and what that costs in moves.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    thing: usize,
+    cost: i64,
+}
+
 struct Search<'a> {
     zones: &'a [usize],
     things: &'a [Thing],
@@ -97,7 +104,7 @@ struct Search<'a> {
     of_group: Vec<Vec<i64>>,
     of_all: Vec<i64>,
     /// By group, node and node: the thing that can go from one to the other at the least cost, and the cost.
-    steps: Vec<Vec<Vec<Option<(usize, i64)>>>>,
+    steps: Vec<Vec<Vec<Option<Step>>>>,
 }
 
 impl<'a> Search<'a> {
@@ -176,7 +183,7 @@ impl<'a> Search<'a> {
 
     /// Finds what can go from a node to each other one.
     fn look(&mut self, group: usize, from: usize) {
-        let mut steps: Vec<Option<(usize, i64)>> = vec![None; self.zones.len()];
+        let mut steps: Vec<Option<Step>> = vec![None; self.zones.len()];
         for (id, thing) in self.things.iter().enumerate() {
             if thing.group != group || !self.on[id][from] || !self.may[id][from] {
                 continue;
@@ -187,8 +194,8 @@ impl<'a> Search<'a> {
                     continue;
                 }
                 let cost = i64::from(!self.was[id][to]) - i64::from(!self.was[id][from]);
-                if steps[to].is_none_or(|(_, least)| cost < least) {
-                    steps[to] = Some((id, cost));
+                if steps[to].is_none_or(|step| cost < step.cost) {
+                    steps[to] = Some(Step { thing: id, cost });
                 }
             }
         }
@@ -220,8 +227,8 @@ impl Search<'_> {
             for (node, &count) in of_group.iter().enumerate() {
                 let (here, itself) = (group * nodes + node, first_node + node);
                 for (to, step) in self.steps[group][node].iter().enumerate() {
-                    if let Some((_, cost)) = step {
-                        visit(here, group * nodes + to, [0, 0, *cost]);
+                    if let Some(step) = step {
+                        visit(here, group * nodes + to, [0, 0, step.cost]);
                     }
                 }
                 visit(here, itself, [one_more(count), 0, 0]);
@@ -282,7 +289,7 @@ impl Search<'_> {
         let is_move = from.max(to) < self.of_group.len() * nodes;
         let step =
             || self.steps[from / nodes][from % nodes][to % nodes].expect("a circle has steps that are there");
-        is_move.then(|| (step().0, from % nodes, to % nodes))
+        is_move.then(|| (step().thing, from % nodes, to % nodes))
     }
 
     /// Where a circle takes one thing into one zone twice, there may be room for one only. Then it is two circles in truth,
@@ -317,7 +324,7 @@ impl Search<'_> {
         match (from < first_node, to < first_node) {
             (true, true) => {
                 let step = self.steps[from / nodes][from % nodes][to % nodes];
-                [0, 0, step.expect("a circle has steps that are there").1]
+                [0, 0, step.expect("a circle has steps that are there").cost]
             }
             (true, false) => [one_more(of_group(from)), 0, 0],
             (false, true) => [-one_more(of_group(to) - 1), 0, 0],
