@@ -123,7 +123,7 @@ fn on(nodes: &[About], replicas: u16, shards: &[Vec<bool>]) -> Vec<Vec<u64>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn plan_is_the_best_of_all_placements((map, zones) in small()) {

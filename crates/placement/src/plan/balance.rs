@@ -32,8 +32,6 @@
 //!     n1 → n3 by c: 1 - 0 ... and so on, until 3 2 2 with two moves.
 //! ```
 
-use std::collections::BTreeSet;
-
 /// Something to be placed.
 #[derive(Clone, Debug)]
 pub struct Thing {
@@ -65,8 +63,7 @@ pub fn balance(board: &Board, things: &[Thing]) -> Vec<Vec<usize>> {
     while let Some(circle) = search.circle() {
         search.go_round(circle);
     }
-    let nodes = |on: &Vec<bool>| (0..on.len()).filter(|node| on[*node]).collect();
-    search.on.iter().map(nodes).collect()
+    (0..things.len()).map(|thing| search.on.nodes(thing)).collect()
 }
 
 /// Of groups' counts, of nodes' counts, of moves: compared in this order.
@@ -90,41 +87,78 @@ struct Step {
     cost: i64,
 }
 
+/// For each thing and node a yes or no.
+#[derive(Clone, Debug)]
+struct Marks {
+    nodes: usize,
+    marks: Vec<bool>,
+}
+
+impl Marks {
+    fn of<'a>(nodes: usize, lists: impl Iterator<Item = &'a Vec<usize>>) -> Marks {
+        let mut marks = Marks { nodes, marks: Vec::new() };
+        for (thing, list) in lists.enumerate() {
+            marks.marks.resize((thing + 1) * nodes, false);
+            list.iter().for_each(|node| marks.set(thing, *node, true));
+        }
+        marks
+    }
+
+    fn get(&self, thing: usize, node: usize) -> bool {
+        self.marks[thing * self.nodes + node]
+    }
+
+    fn set(&mut self, thing: usize, node: usize, mark: bool) {
+        self.marks[thing * self.nodes + node] = mark;
+    }
+
+    /// The nodes that a thing has a yes for.
+    fn nodes(&self, thing: usize) -> Vec<usize> {
+        (0..self.nodes).filter(|node| self.get(thing, *node)).collect()
+    }
+}
+
 struct Search<'a> {
     zones: &'a [usize],
     things: &'a [Thing],
-    /// By thing and node: whether it was there, whether it may leave and come, whether it is there.
-    was: Vec<Vec<bool>>,
-    may: Vec<Vec<bool>>,
-    on: Vec<Vec<bool>>,
+    /// Whether a thing was on a node, whether it may leave it and come to it, whether it is on it.
+    was: Marks,
+    may: Marks,
+    on: Marks,
     /// By thing: how many of it may be in one zone; by thing and zone: how many are.
     zone_max: Vec<usize>,
     in_zone: Vec<Vec<usize>>,
-    /// By group and node, and by node: how many are there.
+    /// By group and node: the things that are there, in order.
+    there: Vec<Vec<Vec<usize>>>,
+    /// By group and node, and by node: how many are there, with those that are not placed here.
     of_group: Vec<Vec<i64>>,
     of_all: Vec<i64>,
-    /// By group, node and node: the thing that can go from one to the other at the least cost, and the cost.
+    /// By group, node and node: the first thing of those that can go from one to the other at the least cost.
     steps: Vec<Vec<Vec<Option<Step>>>>,
 }
 
 impl<'a> Search<'a> {
     fn new(board: &'a Board, things: &'a [Thing]) -> Search<'a> {
         let nodes = board.zones.len();
-        let marks = |list: &Vec<usize>| {
-            let mut marks = vec![false; nodes];
-            list.iter().for_each(|node| marks[*node] = true);
-            marks
-        };
         let zone_count = board.zones.iter().max().map_or(0, |last| last + 1);
         let of_groups = |node: usize| board.base.iter().map(|of_group| of_group[node]).sum::<i64>();
+        let was = Marks::of(nodes, things.iter().map(|thing| &thing.had));
+        let may = Marks::of(nodes, things.iter().map(|thing| &thing.may));
+        let zone_max = |(id, thing): (usize, &Thing)| {
+            let mut places = vec![0; zone_count];
+            let can_be = (0..nodes).filter(|node| was.get(id, *node) || may.get(id, *node));
+            can_be.for_each(|node| places[board.zones[node]] += 1);
+            zone_max(&places, thing.wants)
+        };
         Search {
             zones: &board.zones,
             things,
-            was: things.iter().map(|thing| marks(&thing.had)).collect(),
-            may: things.iter().map(|thing| marks(&thing.may)).collect(),
-            on: vec![vec![false; nodes]; things.len()],
-            zone_max: things.iter().map(|thing| zone_max(&board.zones, zone_count, thing)).collect(),
+            zone_max: things.iter().enumerate().map(zone_max).collect(),
+            on: Marks { nodes, marks: vec![false; things.len() * nodes] },
+            was,
+            may,
             in_zone: vec![vec![0; zone_count]; things.len()],
+            there: vec![vec![Vec::new(); nodes]; board.base.len()],
             of_group: board.base.clone(),
             of_all: (0..nodes).map(|node| board.rest[node] + of_groups(node)).collect(),
             steps: vec![vec![vec![None; nodes]; nodes]; board.base.len()],
@@ -137,7 +171,7 @@ impl<'a> Search<'a> {
         for (id, thing) in things.iter().enumerate() {
             // What stays in any case first: it takes room in its zone.
             let (may, must): (Vec<usize>, Vec<usize>) =
-                thing.had.iter().partition(|node| self.may[id][**node]);
+                thing.had.iter().partition(|node| self.may.get(id, **node));
             must.into_iter().take(thing.wants).for_each(|node| self.put(id, node));
             for node in may {
                 if self.has_room(id, node) && self.count(id) < thing.wants {
@@ -147,8 +181,11 @@ impl<'a> Search<'a> {
         }
         for (id, thing) in things.iter().enumerate() {
             while self.count(id) < thing.wants {
-                let free =
-                    thing.may.iter().copied().filter(|node| !self.on[id][*node] && self.has_room(id, *node));
+                let free = thing
+                    .may
+                    .iter()
+                    .copied()
+                    .filter(|node| !self.on.get(id, *node) && self.has_room(id, *node));
                 let of_group = &self.of_group[thing.group];
                 let emptiest = free.min_by_key(|node| (of_group[*node], self.of_all[*node], *node));
                 self.put(id, emptiest.expect("a thing wants no more places than there are"));
@@ -168,48 +205,77 @@ impl<'a> Search<'a> {
     }
 
     fn put(&mut self, thing: usize, node: usize) {
-        self.on[thing][node] = true;
+        let group = self.things[thing].group;
+        self.on.set(thing, node, true);
         self.in_zone[thing][self.zones[node]] += 1;
-        self.of_group[self.things[thing].group][node] += 1;
+        self.of_group[group][node] += 1;
         self.of_all[node] += 1;
+        let there = &mut self.there[group][node];
+        there.insert(there.partition_point(|other| *other < thing), thing);
     }
 
     fn take(&mut self, thing: usize, node: usize) {
-        self.on[thing][node] = false;
+        let group = self.things[thing].group;
+        self.on.set(thing, node, false);
         self.in_zone[thing][self.zones[node]] -= 1;
-        self.of_group[self.things[thing].group][node] -= 1;
+        self.of_group[group][node] -= 1;
         self.of_all[node] -= 1;
+        let there = &mut self.there[group][node];
+        there.remove(there.binary_search(&thing).expect("what is taken is there"));
+    }
+
+    /// What a thing costs that goes from a node to another; `None` = it cannot.
+    fn step(&self, thing: usize, from: usize, to: usize) -> Option<i64> {
+        let leaves = self.on.get(thing, from) && self.may.get(thing, from);
+        let comes = self.may.get(thing, to) && !self.on.get(thing, to);
+        let fits = || self.zones[from] == self.zones[to] || self.has_room(thing, to);
+        let cost = || i64::from(!self.was.get(thing, to)) - i64::from(!self.was.get(thing, from));
+        (leaves && comes && fits()).then(cost)
     }
 
     /// Finds what can go from a node to each other one.
     fn look(&mut self, group: usize, from: usize) {
         let mut steps: Vec<Option<Step>> = vec![None; self.zones.len()];
-        for (id, thing) in self.things.iter().enumerate() {
-            if thing.group != group || !self.on[id][from] || !self.may[id][from] {
-                continue;
-            }
-            for &to in &thing.may {
-                let same_zone = self.zones[from] == self.zones[to];
-                if self.on[id][to] || !(same_zone || self.has_room(id, to)) {
-                    continue;
-                }
-                let cost = i64::from(!self.was[id][to]) - i64::from(!self.was[id][from]);
-                if steps[to].is_none_or(|step| cost < step.cost) {
-                    steps[to] = Some(Step { thing: id, cost });
-                }
+        for &thing in &self.there[group][from] {
+            for &to in &self.things[thing].may {
+                offer(&mut steps[to], thing, self.step(thing, from, to));
             }
         }
         self.steps[group][from] = steps;
     }
+
+    /// Finds it anew after a thing has left a node for another: only steps from where it is, or was, are others.
+    fn look_again(&mut self, thing: usize, left: usize) {
+        let (things, group) = (self.things, self.things[thing].group);
+        self.look(group, left);
+        for from in self.on.nodes(thing) {
+            for &to in &things[thing].may {
+                let (cost, mut best) = (self.step(thing, from, to), self.steps[group][from][to]);
+                if best.is_some_and(|step| step.thing == thing && Some(step.cost) != cost) {
+                    best = None;
+                    for &other in &self.there[group][from] {
+                        offer(&mut best, other, self.step(other, from, to));
+                    }
+                }
+                offer(&mut best, thing, cost);
+                self.steps[group][from][to] = best;
+            }
+        }
+    }
 }
 
-/// The fewest that may be in one zone so that all have a place.
-fn zone_max(zones: &[usize], zone_count: usize, thing: &Thing) -> usize {
-    let mut places = vec![0; zone_count];
-    let nodes: BTreeSet<usize> = thing.had.iter().chain(&thing.may).copied().collect();
-    nodes.into_iter().for_each(|node| places[zones[node]] += 1);
+/// Takes a thing's step, if it can be, in place of one that costs more, or as much by a later thing.
+fn offer(step: &mut Option<Step>, thing: usize, cost: Option<i64>) {
+    let Some(cost) = cost else { return };
+    if step.is_none_or(|best| (cost, thing) < (best.cost, best.thing)) {
+        *step = Some(Step { thing, cost });
+    }
+}
+
+/// The fewest that may be in one zone, where each has so many places, so that all have a place.
+fn zone_max(places: &[usize], wants: usize) -> usize {
     let room = |most: usize| places.iter().map(|places| most.min(*places)).sum::<usize>();
-    (1..=thing.wants).find(|most| room(*most) >= thing.wants).unwrap_or(thing.wants)
+    (1..=wants).find(|most| room(*most) >= wants).unwrap_or(wants)
 }
 
 /// Circles of steps that cost less than nothing.
@@ -219,27 +285,30 @@ impl Search<'_> {
         (self.of_group.len() + 1) * self.zones.len() + 1
     }
 
-    /// Calls `visit` with each step: from, to, cost.
+    /// Calls `visit` with each step: from, to, cost. In the order in which a circle has them, so that one round finds most.
     fn for_each_step(&self, visit: &mut impl FnMut(usize, usize, Cost)) {
         let nodes = self.zones.len();
         let (first_node, outside) = (self.of_group.len() * nodes, self.points() - 1);
-        for (group, of_group) in self.of_group.iter().enumerate() {
-            for (node, &count) in of_group.iter().enumerate() {
-                let (here, itself) = (group * nodes + node, first_node + node);
-                for (to, step) in self.steps[group][node].iter().enumerate() {
-                    if let Some(step) = step {
-                        visit(here, group * nodes + to, [0, 0, step.cost]);
-                    }
-                }
-                visit(here, itself, [one_more(count), 0, 0]);
-                if count > 0 {
-                    visit(itself, here, [-one_more(count - 1), 0, 0]);
+        for (node, &count) in self.of_all.iter().enumerate() {
+            visit(outside, first_node + node, [0, -one_more(count - 1), 0]);
+        }
+        let of_groups = || self.of_group.iter().flatten().copied().enumerate();
+        for (here, count) in of_groups().filter(|(_, count)| *count > 0) {
+            visit(first_node + here % nodes, here, [-one_more(count - 1), 0, 0]);
+        }
+        for (here, steps) in self.steps.iter().flatten().enumerate() {
+            let first = here - here % nodes;
+            for (to, step) in steps.iter().enumerate() {
+                if let Some(step) = step {
+                    visit(here, first + to, [0, 0, step.cost]);
                 }
             }
         }
+        for (here, count) in of_groups() {
+            visit(here, first_node + here % nodes, [one_more(count), 0, 0]);
+        }
         for (node, &count) in self.of_all.iter().enumerate() {
             visit(first_node + node, outside, [0, one_more(count), 0]);
-            visit(outside, first_node + node, [0, -one_more(count - 1), 0]);
         }
     }
 
@@ -270,17 +339,13 @@ impl Search<'_> {
         if let Some(part) = self.part(&circle) {
             return self.go_round(part);
         }
-        let mut changed: BTreeSet<(usize, usize)> = BTreeSet::new();
-        for (thing, from, to) in
-            steps_of(&circle).filter_map(|(from, to)| self.moved(from, to)).collect::<Vec<_>>()
-        {
-            self.put(thing, to);
-            let group = self.things[thing].group;
-            changed
-                .extend((0..self.zones.len()).filter(|node| self.on[thing][*node]).map(|node| (group, node)));
+        let moves: Vec<(usize, usize, usize)> =
+            steps_of(&circle).filter_map(|(from, to)| self.moved(from, to)).collect();
+        for (thing, from, to) in moves {
             self.take(thing, from);
+            self.put(thing, to);
+            self.look_again(thing, from);
         }
-        changed.into_iter().for_each(|(group, node)| self.look(group, node));
     }
 
     /// The thing that a step moves, from which node and to which.
