@@ -66,30 +66,16 @@ pub fn balance(board: &Board, things: &[Thing]) -> Vec<Vec<usize>> {
     (0..things.len()).map(|thing| search.on.nodes(thing)).collect()
 }
 
-/// Of groups' counts, of nodes' counts, of moves: compared in this order.
-type Cost = [i64; 3];
-
-const NOTHING: Cost = [0; 3];
-
-fn sum(one: Cost, other: Cost) -> Cost {
-    [one[0] + other[0], one[1] + other[1], one[2] + other[2]]
-}
-
-/// What one more costs where there are so many: (n + 1)² - n².
-fn one_more(count: i64) -> i64 {
-    2 * count + 1
-}
-
 /// A thing that can go from a node to another, and what that costs in moves.
 #[derive(Clone, Copy, Debug)]
-struct Step {
-    thing: usize,
-    cost: i64,
+pub(super) struct Step {
+    pub(super) thing: usize,
+    pub(super) cost: i64,
 }
 
 /// For each thing and node a yes or no.
 #[derive(Clone, Debug)]
-struct Marks {
+pub(super) struct Marks {
     nodes: usize,
     marks: Vec<bool>,
 }
@@ -113,32 +99,33 @@ impl Marks {
     }
 
     /// The nodes that a thing has a yes for.
-    fn nodes(&self, thing: usize) -> Vec<usize> {
+    pub(super) fn nodes(&self, thing: usize) -> Vec<usize> {
         (0..self.nodes).filter(|node| self.get(thing, *node)).collect()
     }
 }
 
-struct Search<'a> {
-    zones: &'a [usize],
-    things: &'a [Thing],
+/// Where things are while the best placement is looked for.
+pub(super) struct Search<'a> {
+    pub(super) zones: &'a [usize],
+    pub(super) things: &'a [Thing],
     /// Whether a thing was on a node, whether it may leave it and come to it, whether it is on it.
     was: Marks,
     may: Marks,
-    on: Marks,
+    pub(super) on: Marks,
     /// By thing: how many of it may be in one zone; by thing and zone: how many are.
     zone_max: Vec<usize>,
     in_zone: Vec<Vec<usize>>,
     /// By group and node: the things that are there, in order.
     there: Vec<Vec<Vec<usize>>>,
     /// By group and node, and by node: how many are there, with those that are not placed here.
-    of_group: Vec<Vec<i64>>,
-    of_all: Vec<i64>,
+    pub(super) of_group: Vec<Vec<i64>>,
+    pub(super) of_all: Vec<i64>,
     /// By group, node and node: the first thing of those that can go from one to the other at the least cost.
-    steps: Vec<Vec<Vec<Option<Step>>>>,
+    pub(super) steps: Vec<Vec<Vec<Option<Step>>>>,
 }
 
 impl<'a> Search<'a> {
-    fn new(board: &'a Board, things: &'a [Thing]) -> Search<'a> {
+    pub(super) fn new(board: &'a Board, things: &'a [Thing]) -> Search<'a> {
         let nodes = board.zones.len();
         let zone_count = board.zones.iter().max().map_or(0, |last| last + 1);
         let of_groups = |node: usize| board.base.iter().map(|of_group| of_group[node]).sum::<i64>();
@@ -166,7 +153,7 @@ impl<'a> Search<'a> {
     }
 
     /// Things stay where they are as far as they may; who lacks a place gets the emptiest node.
-    fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         let things = self.things;
         for (id, thing) in things.iter().enumerate() {
             // What stays in any case first: it takes room in its zone.
@@ -204,7 +191,7 @@ impl<'a> Search<'a> {
         self.in_zone[thing][self.zones[node]] < self.zone_max[thing]
     }
 
-    fn put(&mut self, thing: usize, node: usize) {
+    pub(super) fn put(&mut self, thing: usize, node: usize) {
         let group = self.things[thing].group;
         self.on.set(thing, node, true);
         self.in_zone[thing][self.zones[node]] += 1;
@@ -214,7 +201,7 @@ impl<'a> Search<'a> {
         there.insert(there.partition_point(|other| *other < thing), thing);
     }
 
-    fn take(&mut self, thing: usize, node: usize) {
+    pub(super) fn take(&mut self, thing: usize, node: usize) {
         let group = self.things[thing].group;
         self.on.set(thing, node, false);
         self.in_zone[thing][self.zones[node]] -= 1;
@@ -245,7 +232,7 @@ impl<'a> Search<'a> {
     }
 
     /// Finds it anew after a thing has left a node for another: only steps from where it is, or was, are others.
-    fn look_again(&mut self, thing: usize, left: usize) {
+    pub(super) fn look_again(&mut self, thing: usize, left: usize) {
         let (things, group) = (self.things, self.things[thing].group);
         self.look(group, left);
         for from in self.on.nodes(thing) {
@@ -276,154 +263,4 @@ fn offer(step: &mut Option<Step>, thing: usize, cost: Option<i64>) {
 fn zone_max(places: &[usize], wants: usize) -> usize {
     let room = |most: usize| places.iter().map(|places| most.min(*places)).sum::<usize>();
     (1..=wants).find(|most| room(*most) >= wants).unwrap_or(wants)
-}
-
-/// Circles of steps that cost less than nothing.
-impl Search<'_> {
-    /// The points: each node in each group, then each node, then the outside.
-    fn points(&self) -> usize {
-        (self.of_group.len() + 1) * self.zones.len() + 1
-    }
-
-    /// Calls `visit` with each step: from, to, cost. In the order in which a circle has them, so that one round finds most.
-    fn for_each_step(&self, visit: &mut impl FnMut(usize, usize, Cost)) {
-        let nodes = self.zones.len();
-        let (first_node, outside) = (self.of_group.len() * nodes, self.points() - 1);
-        for (node, &count) in self.of_all.iter().enumerate() {
-            visit(outside, first_node + node, [0, -one_more(count - 1), 0]);
-        }
-        let of_groups = || self.of_group.iter().flatten().copied().enumerate();
-        for (here, count) in of_groups().filter(|(_, count)| *count > 0) {
-            visit(first_node + here % nodes, here, [-one_more(count - 1), 0, 0]);
-        }
-        for (here, steps) in self.steps.iter().flatten().enumerate() {
-            let first = here - here % nodes;
-            for (to, step) in steps.iter().enumerate() {
-                if let Some(step) = step {
-                    visit(here, first + to, [0, 0, step.cost]);
-                }
-            }
-        }
-        for (here, count) in of_groups() {
-            visit(here, first_node + here % nodes, [one_more(count), 0, 0]);
-        }
-        for (node, &count) in self.of_all.iter().enumerate() {
-            visit(first_node + node, outside, [0, one_more(count), 0]);
-        }
-    }
-
-    /// Some circle that costs less than nothing: its points, in order.
-    fn circle(&self) -> Option<Vec<usize>> {
-        let points = self.points();
-        let (mut least, mut before) = (vec![NOTHING; points], vec![usize::MAX; points]);
-        loop {
-            let mut is_less = false;
-            self.for_each_step(&mut |from, to, cost| {
-                let cost = sum(least[from], cost);
-                if cost < least[to] {
-                    (least[to], before[to]) = (cost, from);
-                    is_less = true;
-                }
-            });
-            if !is_less {
-                return None;
-            }
-            if let Some(circle) = circle_of(&before) {
-                return Some(circle);
-            }
-        }
-    }
-
-    /// Goes round a circle: each step within a group moves a thing; all others are counts, which follow.
-    fn go_round(&mut self, circle: Vec<usize>) {
-        if let Some(part) = self.part(&circle) {
-            return self.go_round(part);
-        }
-        let moves: Vec<(usize, usize, usize)> =
-            steps_of(&circle).filter_map(|(from, to)| self.moved(from, to)).collect();
-        for (thing, from, to) in moves {
-            self.take(thing, from);
-            self.put(thing, to);
-            self.look_again(thing, from);
-        }
-    }
-
-    /// The thing that a step moves, from which node and to which.
-    fn moved(&self, from: usize, to: usize) -> Option<(usize, usize, usize)> {
-        let nodes = self.zones.len();
-        let is_move = from.max(to) < self.of_group.len() * nodes;
-        let step =
-            || self.steps[from / nodes][from % nodes][to % nodes].expect("a circle has steps that are there");
-        is_move.then(|| (step().thing, from % nodes, to % nodes))
-    }
-
-    /// Where a circle takes one thing into one zone twice, there may be room for one only. Then it is two circles in truth,
-    /// a → b … e → f … and e → b …, a → f …, which cost as much together: the one of them that costs less than nothing.
-    fn part(&self, circle: &[usize]) -> Option<Vec<usize>> {
-        let mut entries: Vec<(usize, usize, usize)> = Vec::new();
-        for (place, (from, to)) in steps_of(circle).enumerate() {
-            let Some((thing, from, to)) = self.moved(from, to) else { continue };
-            let zone = self.zones[to];
-            if self.zones[from] == zone {
-                continue;
-            }
-            let same = |(_, other, into): &&(usize, usize, usize)| (*other, *into) == (thing, zone);
-            if let Some((first, _, _)) = entries.iter().find(same) {
-                let inner = circle[first + 1..=place].to_vec();
-                let outer = [&circle[place + 1..], &circle[..=*first]].concat();
-                let cost = |circle: &[usize]| {
-                    steps_of(circle).map(|(from, to)| self.cost(from, to)).fold(NOTHING, sum)
-                };
-                return Some(if cost(&inner) < NOTHING { inner } else { outer });
-            }
-            entries.push((place, thing, zone));
-        }
-        None
-    }
-
-    /// What a step costs.
-    fn cost(&self, from: usize, to: usize) -> Cost {
-        let nodes = self.zones.len();
-        let (first_node, outside) = (self.of_group.len() * nodes, self.points() - 1);
-        let of_group = |point: usize| self.of_group[point / nodes][point % nodes];
-        match (from < first_node, to < first_node) {
-            (true, true) => {
-                let step = self.steps[from / nodes][from % nodes][to % nodes];
-                [0, 0, step.expect("a circle has steps that are there").cost]
-            }
-            (true, false) => [one_more(of_group(from)), 0, 0],
-            (false, true) => [-one_more(of_group(to) - 1), 0, 0],
-            (false, false) if to == outside => [0, one_more(self.of_all[from - first_node]), 0],
-            (false, false) => [0, -one_more(self.of_all[to - first_node] - 1), 0],
-        }
-    }
-}
-
-/// The steps of a circle, each from a point to the next.
-fn steps_of(circle: &[usize]) -> impl Iterator<Item = (usize, usize)> + '_ {
-    circle.iter().copied().zip(circle.iter().copied().cycle().skip(1))
-}
-
-/// A circle among the points, if there is one, where each names the one before it.
-fn circle_of(before: &[usize]) -> Option<Vec<usize>> {
-    // Each point is passed once: marked with where the walk began that passed it.
-    let mut marks = vec![usize::MAX; before.len()];
-    for start in 0..before.len() {
-        let mut point = start;
-        while point != usize::MAX && marks[point] == usize::MAX {
-            marks[point] = start;
-            point = before[point];
-        }
-        if point != usize::MAX && marks[point] == start && before[point] != usize::MAX {
-            let mut circle = vec![point];
-            let mut next = before[point];
-            while next != point {
-                circle.push(next);
-                next = before[next];
-            }
-            circle.reverse();
-            return Some(circle);
-        }
-    }
-    None
 }
