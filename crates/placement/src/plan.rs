@@ -67,6 +67,7 @@
 
 pub(crate) mod arrange;
 mod balance;
+mod circles;
 mod contiguous;
 pub(crate) mod leaders;
 
