@@ -225,6 +225,7 @@ impl Driver {
         self.core.tick(&self.node);
         if self.node.takes_announcement() {
             self.announce();
+            self.note_silent();
             self.core.balance(&self.node);
             self.end_rejoin();
         }

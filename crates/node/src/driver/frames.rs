@@ -58,6 +58,15 @@ impl Driver {
         self.core.disconnected(&self.node, node);
     }
 
+    /// Replicas that sleep rely on nodes that say nothing any more.
+    pub(super) fn note_silent(&mut self) {
+        for node in self.node.peers.fallen_silent(self.node.now) {
+            for shard in Vec::from_iter(self.core.replicas.keys().copied()) {
+                self.core.give(shard, Input::Silent { node });
+            }
+        }
+    }
+
     pub(super) fn announce(&mut self) {
         let frame = Frame::Announce(self.node.announcement(self.core.announced())).encode();
         let peers = self.node.peers.ids();
