@@ -334,12 +334,9 @@ impl Core {
         self.raw.report_snapshot(wire::id(to), status);
     }
 
-    /// It slept: its times begin anew, and as a leader it is heard of with the next tick.
+    /// It slept: the time until it asks to be elected, or finds that nobody follows it, begins anew.
     pub(super) fn wake(&mut self) {
         self.raw.raft.election_elapsed = 0;
-        if self.role() == Role::Leader {
-            self.raw.raft.ping();
-        }
     }
 
     /// Draws an election timeout when the term or the role changed; the crate's own never counts.
