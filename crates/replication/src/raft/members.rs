@@ -33,10 +33,8 @@ const CAUGHT_UP_ENTRIES: u64 = 64;
 pub(super) enum Step {
     /// They are there, or nothing else is wanted.
     Done,
-    /// Somebody has yet to catch up.
+    /// Somebody has yet to catch up, or another is to lead.
     Wait,
-    /// Another is to lead.
-    HandOver,
     /// These become the members.
     Take(Vec<Member>),
 }
@@ -51,7 +49,7 @@ pub(super) fn next(
     if view.is_joint() {
         let leaves = |member: &Member| member.duty == Duty::Leaving;
         return match view.replica(leader).is_some_and(leaves) {
-            true => Step::HandOver,
+            true => Step::Wait,
             false => Step::Take(view.members.iter().filter(|member| !leaves(member)).map(voting).collect()),
         };
     }
@@ -123,7 +121,6 @@ impl Raft {
         }) {
             Step::Done => self.wanted = None,
             Step::Wait => {}
-            Step::HandOver => self.hand_over(),
             Step::Take(members) => return self.core.propose_members(members),
         }
         false
@@ -135,11 +132,18 @@ impl Raft {
         self.core.progress(replica).is_some_and(|progress| !progress.snapshot && caught_up(progress))
     }
 
-    /// The member that is furthest is to lead.
-    fn hand_over(&mut self) {
-        let members = self.core.view().members.iter().filter(|member| member.duty.will_count());
-        let furthest = members.max_by_key(|member| self.core.acknowledged(member.replica));
-        if let Some(replica) = furthest.map(|member| member.replica) {
+    /// A tick is over: a leader that leaves hands its role over, to the member that is furthest of those that know of the change.
+    /// Who has not applied it yet could not ask to be elected, and writes would wait for nothing.
+    pub(super) fn step_aside(&mut self) {
+        let view = self.core.view();
+        let leaves = view.replica(self.replica).is_some_and(|member| member.duty == Duty::Leaving);
+        if !leaves || self.core.transferee().is_some() {
+            return;
+        }
+        let stay = view.members.iter().filter(|member| member.duty.will_count());
+        let progress = |member: &Member| Some((self.core.progress(member.replica)?, member.replica));
+        let know = stay.filter_map(progress).filter(|(progress, _)| progress.commit.0 >= view.revision.0);
+        if let Some((_, replica)) = know.max_by_key(|(progress, _)| progress.matched) {
             self.core.transfer(replica);
         }
     }
@@ -212,7 +216,7 @@ mod tests {
     #[test]
     fn members_leader_that_goes_hands_over_first() {
         assert_eq!(step("1 2-learner", "2", 1, &[2]), take("1-leaving 2-joining"));
-        assert_eq!(step("1-leaving 2-joining", "2", 1, &[2]), Step::HandOver);
+        assert_eq!(step("1-leaving 2-joining", "2", 1, &[2]), Step::Wait);
         assert_eq!(step("1-leaving 2-joining", "2", 2, &[]), take("2"));
     }
 

@@ -119,7 +119,7 @@ impl Raft {
         if !self.sleep.asleep && self.ticker.is_due(self.now) {
             self.core.tick(self.may_elect(false));
             self.repeat_round();
-            self.let_sleep(out);
+            self.step_aside();
         }
         self.say_losses(out);
     }
@@ -391,6 +391,7 @@ impl Replicate for Raft {
         if matches!(input, Input::Propose { .. } | Input::Read { .. } | Input::Yield { .. }) {
             self.wake();
         }
+        let is_tick = matches!(input, Input::Tick { .. });
         match input {
             Input::Tick { now, clock } => self.tick(now, clock, out),
             // Members change by entries: a view that another node knows comes with them.
@@ -421,6 +422,10 @@ impl Replicate for Raft {
             Input::Yield { to } => self.with_member(to, Core::transfer),
         }
         self.settle(out);
+        // Behind a heartbeat of the same tick, which would wake those who sleep.
+        if is_tick {
+            self.let_sleep(out);
+        }
     }
 
     fn route(&self, class: Class, level: Level) -> Route {
