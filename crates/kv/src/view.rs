@@ -56,6 +56,16 @@ pub enum Duty {
     Learner,
 }
 
+impl Duty {
+    /// Its name in commands.
+    pub fn name(self) -> &'static str {
+        match self {
+            Duty::Voter => "voter",
+            Duty::Learner => "learner",
+        }
+    }
+}
+
 impl View {
     /// The first view of an epoch in which these nodes vote alike, with replicas numbered in this order from 1.
     ///
