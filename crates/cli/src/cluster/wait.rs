@@ -56,16 +56,23 @@ impl Goal {
     }
 }
 
+/// What tells a move from others.
+type Which = (ShardId, Option<NodeId>, Option<NodeId>);
+
+fn which(moved: &Move) -> Which {
+    (moved.shard, moved.from, moved.to)
+}
+
 /// What was seen, to notice that something comes closer.
 #[derive(PartialEq, Eq)]
 struct Seen {
-    moves: Vec<(ShardId, Option<NodeId>, Option<NodeId>, Phase, u64)>,
+    moves: Vec<(Which, Phase, u64)>,
     replicas: Vec<(NodeId, u32)>,
 }
 
 impl Seen {
     fn of(moves: &[Move], status: &Status) -> Seen {
-        let moved = |moved: &Move| (moved.shard, moved.from, moved.to, moved.phase, moved.bytes_done);
+        let moved = |moved: &Move| (which(moved), moved.phase, moved.bytes_done);
         Seen {
             moves: moves.iter().map(moved).collect(),
             replicas: status.nodes.iter().map(|node| (node.id, node.replicas)).collect(),
@@ -134,8 +141,6 @@ fn describe(moves: &[Move], names: &Names<'_>) -> String {
     }
 }
 
-type Which = (ShardId, Option<NodeId>, Option<NodeId>);
-
 /// A bar for each move that has begun, and one for how many are done. Draws nothing where standard error is no terminal.
 struct Bars {
     all: MultiProgress,
@@ -156,7 +161,6 @@ impl Bars {
     }
 
     fn show(&mut self, moves: &[Move], names: &Names<'_>) {
-        let which = |moved: &Move| (moved.shard, moved.from, moved.to);
         self.each.retain(|known, bar| {
             let stays = moves.iter().any(|moved| which(moved) == *known);
             if !stays {
