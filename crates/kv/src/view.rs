@@ -73,6 +73,16 @@ impl Duty {
     }
 }
 
+impl Duty {
+    /// Its name in commands.
+    pub fn name(self) -> &'static str {
+        match self {
+            Duty::Voter => "voter",
+            Duty::Learner => "learner",
+        }
+    }
+}
+
 impl View {
     /// The first view of an epoch in which these nodes vote alike, with replicas numbered in this order from 1.
     ///

@@ -100,7 +100,7 @@ async fn ask_is_in_doubt_only_if_an_attempt_may_have_changed_something() {
     let client = client(&[&node]);
     let soon = Duration::from_secs(1);
     node.fake.always_fail(Error::Unavailable("nobody leads the directory".into()));
-    let asked = async |ask| { client.administer(&ask, soon).await.unwrap_err() };
+    let asked = async |ask| client.administer(&ask, soon).await.unwrap_err();
     let error = asked(drain()).await;
     assert!(matches!(&error, Error::Unavailable(why) if why.contains("nothing was changed")), "{error:?}");
     node.fake.act([Act::Drop]);

@@ -8,6 +8,7 @@ mod client;
 mod errors;
 mod fake;
 mod framing;
+mod members;
 mod one_cluster;
 mod request;
 mod round_trip;

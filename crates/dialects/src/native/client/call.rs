@@ -125,9 +125,7 @@ impl Call {
             return Target { node, expected: None };
         }
         let map = self.shared.topology.map();
-        if !map.is_known() {
-            self.shared.topology.learn_soon();
-        }
+        self.shared.topology.refresh_soon(&map);
         let leader = self.slot.and_then(|slot| map.leader(slot));
         if let Some((id, node)) = leader.filter(|(_, node)| self.is_fresh(node) && !node.is_avoided()) {
             return Target { node: node.clone(), expected: Some(id) };

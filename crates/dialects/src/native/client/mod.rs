@@ -3,7 +3,8 @@
 //! It is given any addresses of a cluster and connects when first asked. From Cluster.Status it learns which node leads
 //! which shard and sends each request where its (first) key is led; requests without one key, and reads that may be stale
 //! (`local`, `bounded`: what the node at hand has), go to the first given address that answers. Whatever the map says, any
-//! node answers for any key, so a stale map costs a hop and no more; it is learned again when an answer shows it wrong.
+//! node answers for any key, so a stale map costs a hop and no more; it is learned again when an answer shows it wrong. Nodes
+//! come and go: the given addresses are where it begins, and from then on it knows the nodes that the map names.
 //!
 //! A write gets a request id, and what failed without a definite answer is asked again under it: at the node that was
 //! named, at the others, then after a growing pause, until the request's timeout. The id makes that happen once. Reads are
