@@ -71,14 +71,14 @@ impl Duty {
     pub fn did_count(self) -> bool {
         matches!(self, Duty::Voter | Duty::Leaving)
     }
-}
 
-impl Duty {
     /// Its name in commands.
     pub fn name(self) -> &'static str {
         match self {
             Duty::Voter => "voter",
             Duty::Learner => "learner",
+            Duty::Joining => "joining",
+            Duty::Leaving => "leaving",
         }
     }
 }
