@@ -126,7 +126,8 @@ impl Leader {
             (Role::Away, false) | (_, true) => {}
             (_, false) => self.step_down(told),
         }
-        if matches!(self.role, Role::Begins(at) if at <= self.now) {
+        // A node that does not know which cluster this is has nothing to decide.
+        if self.cluster.is_some() && matches!(self.role, Role::Begins(at) if at <= self.now) {
             self.role = Role::Reads(Reading { known: self.known.revision, ..Reading::default() });
             self.request(Op::Range(Range::default()), out);
         }

@@ -8,7 +8,7 @@ use placement::{Event, Limits, plan};
 use replication::Instant;
 
 use super::duties::Reign;
-use super::seen::Copied;
+use crate::wire::Copied;
 
 /// All at once.
 const ALL: Limits = Limits { changes: usize::MAX, per_node: usize::MAX };

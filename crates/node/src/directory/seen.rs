@@ -7,6 +7,7 @@ use kv::view::{Duty, Member, Revision};
 use kv::{Epoch, NodeId, ShardId};
 
 use crate::session::mix;
+use crate::wire::Copied;
 
 /// All that is seen at a moment.
 #[derive(Clone, Debug, Default)]
@@ -52,15 +53,6 @@ pub(crate) struct SeenShard {
     pub is_joint: bool,
     /// What has been copied to those that learn, as far as the leader says.
     pub copied: BTreeMap<NodeId, Copied>,
-}
-
-/// How far a copy is, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Copied {
-    /// What has been sent.
-    pub done: u64,
-    /// All of it; 0 = not known yet.
-    pub total: u64,
 }
 
 /// A number by which members and their duties are told from others, short enough to be announced every second.

@@ -13,8 +13,9 @@ use placement::map::Map;
 use placement::{Founder, Founding};
 use replication::Instant;
 
-use crate::directory::seen::{Copied, Says, Seen, SeenNode, SeenShard, digest};
+use crate::directory::seen::{Says, Seen, SeenNode, SeenShard, digest};
 use crate::directory::{Asker, Directory, Input, Output, Standing};
+use crate::wire::Copied;
 
 pub const GRACE_MICROS: u64 = 60_000_000;
 pub const CLUSTER: u64 = 0xc1;
