@@ -75,7 +75,7 @@ pub mod single;
 
 use bytes::Bytes;
 use kv::cluster::Role;
-use kv::{Class, Error, Index, Level, NodeId, Position, Scope, Term, Version};
+use kv::{Class, Error, Index, Level, NodeId, Position, ReplicaId, Scope, Term, Version};
 
 pub use kv::view::{Duty, Member, Revision, View};
 pub use number::{Instant, Ticket, Token};
@@ -190,6 +190,11 @@ pub enum Input {
     SnapshotReceived {
         /// [`Output::SendSnapshot`]'s header.
         header: Bytes,
+    },
+    /// A node has said nothing for so long that it may be gone, though the connection to it stands.
+    Silent {
+        /// The node.
+        node: NodeId,
     },
     /// Hand the role that others depend on (to lead, to order) to this node, if there is one and it can take it now.
     Yield {
@@ -310,6 +315,23 @@ pub struct Status {
     pub commit: Index,
     /// All entries up to here are applied here.
     pub applied: Index,
+    /// How far each member is, as a leader knows it; of others, and where there is no other, empty.
+    pub members: Vec<MemberStatus>,
+}
+
+/// How far a member is, as its leader knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemberStatus {
+    /// Where it is.
+    pub node: NodeId,
+    /// Its number in the shard.
+    pub replica: ReplicaId,
+    /// What it is there for.
+    pub duty: Duty,
+    /// It has synced the entries up to here.
+    pub matched: Index,
+    /// It is behind the log, and a snapshot is made for it or on its way.
+    pub snapshot: bool,
 }
 
 /// A replica of a shard, whatever its protocol. See the rules at the top.
