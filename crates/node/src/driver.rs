@@ -72,7 +72,7 @@ use crate::job::{Done, Job};
 use crate::node::Node;
 use crate::node::clock::Now;
 use crate::recovery::{Recovery, RecoveryError};
-use crate::wire::Announced;
+use crate::wire::{Announced, Copied};
 use crate::{Config, record};
 
 pub use install::SnapshotPart;
@@ -123,6 +123,15 @@ pub enum Input {
         shard: ShardId,
         /// The piece.
         part: SnapshotPart,
+    },
+    /// So much of the snapshot of [`Work::SendSnapshot`] has been sent. For people.
+    SnapshotProgress {
+        /// Its shard.
+        shard: ShardId,
+        /// The node.
+        to: NodeId,
+        /// How far it is.
+        copied: Copied,
     },
     /// The snapshot of [`Work::SendSnapshot`] arrived there, or not.
     SnapshotSent {
@@ -371,7 +380,11 @@ impl Driver {
                 self.announce();
             }
             Input::Snapshot { stream, from: _, shard, part } => self.core.take_snapshot(stream, shard, part),
+            Input::SnapshotProgress { shard, to, copied } => self.core.copied(shard, to, Some(copied)),
             Input::SnapshotSent { shard, to, arrived } => {
+                if !arrived {
+                    self.core.copied(shard, to, None);
+                }
                 self.core.give(shard, replication::Input::SnapshotSent { to, arrived });
             }
             Input::Map(map) => {
