@@ -295,6 +295,7 @@ impl Driver {
             self.take(input);
             self.core.settle(&self.node);
         }
+        self.announce_members();
         self.tell_directory();
         self.core.end_turn(&self.node);
         assert!(
