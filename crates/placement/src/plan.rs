@@ -70,6 +70,7 @@ mod balance;
 mod circles;
 mod contiguous;
 pub(crate) mod leaders;
+mod takers;
 
 use std::collections::BTreeMap;
 
@@ -122,7 +123,7 @@ pub fn lost(map: &Map) -> Vec<ShardId> {
 /// Whether a change would bring a replica to a node that is to take none any more.
 fn is_pointless(map: &Map, shard: &Shard, change: &Change) -> bool {
     let comes = |member: &&Member| shard.member(member.node).is_none();
-    change.to.iter().filter(comes).any(|member| !arrange::takes(map, member.node))
+    change.to.iter().filter(comes).any(|member| !takers::takes(map, member.node))
 }
 
 /// Whether a node was to leave, or is gone, and has no replica any more.
@@ -148,7 +149,7 @@ fn begin(map: &mut Map, limits: &Limits) {
         }
         let shard = &map.shards[&id];
         let comes = |node: &&NodeId| shard.member(**node).is_none();
-        let ready = nodes.iter().filter(comes).all(|node| arrange::takes_now(map, *node));
+        let ready = nodes.iter().filter(comes).all(|node| takers::takes_now(map, *node));
         if !ready || !busy.has_room(map, shard, &nodes, limits.per_node) {
             continue;
         }

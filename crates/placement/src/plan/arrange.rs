@@ -7,12 +7,12 @@
 
 use std::collections::BTreeMap;
 
-use kv::cluster::Liveness;
 use kv::{NodeId, ShardId};
 
 use super::balance::{Board, Thing, balance};
 use super::contiguous::contiguous;
-use crate::map::{Arrangement, Map, NodeDuty, Shard};
+use super::takers::{keyspaces, takes, takes_now, zones};
+use crate::map::{Arrangement, Map, Shard};
 
 /// The nodes, in order, that each shard which can change should be on; at least one.
 pub(crate) fn arrange(map: &Map) -> BTreeMap<ShardId, Vec<NodeId>> {
@@ -37,28 +37,6 @@ pub(crate) fn arrange(map: &Map) -> BTreeMap<ShardId, Vec<NodeId>> {
 fn is_free(map: &Map, id: ShardId) -> bool {
     let shard = &map.shards[&id];
     shard.members.is_empty() || (!map.changes.contains_key(&id) && map.can_change(shard))
-}
-
-/// Whether a node takes replicas.
-pub(crate) fn takes(map: &Map, node: NodeId) -> bool {
-    map.nodes.get(&node).is_some_and(|node| node.duty == NodeDuty::Serve)
-}
-
-/// Whether a node takes replicas and can be given one now.
-pub(crate) fn takes_now(map: &Map, node: NodeId) -> bool {
-    takes(map, node) && map.nodes[&node].state == Liveness::Alive
-}
-
-/// The number of each zone by node: nodes that name none are each in one of their own.
-pub(crate) fn zones(map: &Map) -> BTreeMap<NodeId, usize> {
-    let mut numbers: BTreeMap<(&str, NodeId), usize> = BTreeMap::new();
-    let mut zones = BTreeMap::new();
-    for (id, node) in &map.nodes {
-        let name = (node.zone.as_str(), if node.zone.is_empty() { *id } else { NodeId(0) });
-        let next = numbers.len();
-        zones.insert(*id, *numbers.entry(name).or_insert(next));
-    }
-    zones
 }
 
 /// The first 5, 3 or 1 nodes: those of its own that take replicas, then others in the order in which they joined; in different
@@ -125,12 +103,6 @@ fn even(map: &Map, placed: &BTreeMap<ShardId, Vec<NodeId>>) -> BTreeMap<ShardId,
     }
     let placed = balance(&board, &things).into_iter();
     ids.into_iter().zip(placed.map(|at| at.into_iter().map(|place| takers[place].node).collect())).collect()
-}
-
-/// Keyspaces that are arranged so, by name.
-pub(crate) fn keyspaces(map: &Map, arrangement: Arrangement) -> Vec<&str> {
-    let of_it = map.keyspaces.iter().filter(|(_, keyspace)| keyspace.arrangement == arrangement);
-    of_it.map(|(name, _)| name.as_str()).collect()
 }
 
 /// Where a shard is to be, once what is under way is done.
