@@ -117,6 +117,7 @@ impl Raft {
             && !self.core.view().is_joint()
             && self.batch.is_empty()
             && !self.owes_words()
+            && self.known.view().revision == self.core.view().revision
             && self
                 .core
                 .view()

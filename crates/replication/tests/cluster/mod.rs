@@ -159,6 +159,17 @@ impl Cluster {
         self.start(id);
     }
 
+    /// The number of the replica on a node.
+    pub fn number(&self, id: u64) -> ReplicaId {
+        let given = self.nodes[&id].given.member(NodeId(id));
+        given.expect("a node has the replica that it was given").replica
+    }
+
+    /// The revision of the members that a node's replica was made with.
+    pub fn given_revision(&self, id: u64) -> Revision {
+        self.nodes[&id].given.revision
+    }
+
     /// A node drops its replica.
     pub fn remove(&mut self, id: u64) {
         self.lose_received(id);

@@ -390,6 +390,12 @@ impl Core {
         [&round[..], &self.issues.to_be_bytes()].concat().into()
     }
 
+    /// The record that says how far entries are agreed on, when all else of the state is written.
+    pub(super) fn commit_record(&mut self) -> Bytes {
+        self.written.commit = self.commit();
+        Record::State(self.written).encode(self.head)
+    }
+
     /// Writes the state when the term or the vote changed, or when something is written anyway. Whether they changed.
     fn write_state(&mut self, state: &HardState, records: &mut Vec<Bytes>) -> bool {
         let state =
