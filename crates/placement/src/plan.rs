@@ -63,7 +63,8 @@
 //! A replica counts one, whatever its size and its load. A node that is dead is waited for: whoever drives the plan decides after
 //! which grace it is gone ([`crate::Event::Replace`]), and has to, or its replicas are never made again. The numbers of replicas
 //! are never given twice within an epoch, and there are 1023: a shard that has used them all up stays where it is.
-//! Leaders are even among the members as they are; members are not chosen for it.
+//! Leaders are even among the members as they are; members are not chosen for it. 1,024 shards of five replicas on 50 nodes take
+//! some milliseconds; time and memory grow with the square of the nodes, and with the keyspaces.
 
 pub(crate) mod arrange;
 mod balance;
@@ -87,6 +88,13 @@ pub struct Limits {
     pub changes: usize,
     /// Of those, at most so many that copy from or to one node.
     pub per_node: usize,
+}
+
+impl Default for Limits {
+    /// Few enough that a node still serves while it copies, enough that a cluster of many nodes is not long about it.
+    fn default() -> Limits {
+        Limits { changes: 16, per_node: 2 }
+    }
 }
 
 /// The map with all that is to be begun, given up and dealt out now, its revision one higher; `None` = nothing is.

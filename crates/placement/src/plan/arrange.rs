@@ -39,12 +39,13 @@ fn is_free(map: &Map, id: ShardId) -> bool {
     shard.members.is_empty() || (!map.changes.contains_key(&id) && map.can_change(shard))
 }
 
-/// The first 5, 3 or 1 nodes: those of its own that take replicas, then others in the order in which they joined; in different
-/// zones where that can be.
+/// The first 5, 3 or 1 nodes: those of its own that take replicas, the living first, then others in the order in which they
+/// joined; in different zones where that can be.
 fn first(map: &Map, id: ShardId, shard: &Shard) -> Option<Vec<NodeId>> {
     let here = |node: &NodeId| shard.member(*node).is_some();
-    let (own, others): (Vec<NodeId>, Vec<NodeId>) =
+    let (mut own, others): (Vec<NodeId>, Vec<NodeId>) =
         map.nodes.keys().copied().filter(|node| takes(map, *node)).partition(here);
+    own.sort_by_key(|node| !map.lives(*node));
     let nodes: Vec<NodeId> =
         own.into_iter().chain(others.into_iter().filter(|node| takes_now(map, *node))).collect();
     let wants = usize::from(map.keyspaces[&map.shards[&id].keyspace].replicas).min(nodes.len());
@@ -126,13 +127,15 @@ fn thing(map: &Map, shard: &Shard, group: usize, takers: &[Taker]) -> Option<Thi
     let stays = takers.iter().filter(|taker| here(taker)).count();
     // A shard that has all that it should can wait for who is not alive.
     let can_wait = stays == shard.members.len() && stays >= replicas.min(takers.len());
+    // One that has more than it should lets go of who is dead.
+    let is_enough = takers.iter().filter(|taker| here(taker) && taker.lives).count() >= replicas;
     let (mut had, mut may, mut places) = (Vec::new(), Vec::new(), 0);
     for (place, taker) in takers.iter().enumerate() {
-        let is_here = here(taker);
-        let goes = if is_here { taker.lives } else { can_wait || taker.now };
-        had.extend(is_here.then_some(place));
-        may.extend(goes.then_some(place));
-        places += usize::from(is_here || goes);
+        let stays = here(taker) && (taker.lives || !is_enough);
+        let moves = if here(taker) { taker.lives } else { can_wait || taker.now };
+        had.extend(stays.then_some(place));
+        may.extend(moves.then_some(place));
+        places += usize::from(stays || moves);
     }
     (places > 0).then(|| Thing { group, wants: replicas.min(places), had, may })
 }
