@@ -30,7 +30,7 @@ pub struct Directory {
 #[test]
 fn raft_random_changes_of_members_break_no_promise() {
     let number = |name| std::env::var(name).ok().and_then(|number| number.parse::<u64>().ok());
-    let seeds = number("SEED").map_or(0..number("SEEDS").unwrap_or(SEEDS), |seed| seed..seed + 1);
+    let seeds = number("SEED").map_or(0..number("SEEDS").unwrap_or(SEEDS / 2), |seed| seed..seed + 1);
     let alone = seeds.end - seeds.start == 1;
     let mut sometimes = BTreeMap::new();
     for seed in seeds {
