@@ -199,6 +199,7 @@ impl Ordered {
     /// The members as of an entry.
     fn view_at(&self, index: Index) -> Option<View> {
         let whole = self.view.clone();
+        let index = if mutant::is(Mutant::MembersNotAsOfApplied) { Index::MAX } else { index };
         let changed = self.log.members_at(index);
         whole.into_iter().chain(changed).max_by_key(|view| view.revision)
     }
