@@ -123,7 +123,7 @@ fn on(nodes: &[About], replicas: u16, shards: &[Vec<bool>]) -> Vec<Vec<u64>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn plan_is_the_best_of_all_placements((map, zones) in small()) {
@@ -187,7 +187,7 @@ fn node_that_goes_moves_what_it_had_and_nothing_else() {
         let mut map = settled(nodes, shards, replicas);
         let had = counts(&map, "a")[&nodes];
         map.nodes.get_mut(&NodeId(nodes)).unwrap().duty = NodeDuty::Leave;
-        let (end, copied) = settle(&map, &Limits { changes: 7, per_node: 3 }, |count| count / 2);
+        let (end, copied) = settle(&map, &UNLIMITED, |count| count / 2);
         let of_the_directory: BTreeSet<u64> = wanted(&end, ShardId::DIRECTORY).into_iter().collect();
         let before: BTreeSet<u64> = wanted(&map, ShardId::DIRECTORY).into_iter().collect();
         assert_eq!(copied, had + of_the_directory.difference(&before).count(), "{nodes} {shards} {replicas}");

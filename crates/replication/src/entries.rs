@@ -5,6 +5,7 @@
 //! the first entry needs a snapshot.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use bytes::Bytes;
 use kv::codec::{Malformed, Reader};
@@ -63,6 +64,12 @@ impl LogEntry {
             }
             _ => Err(Malformed("an entry is of an unknown kind")),
         }
+    }
+}
+
+impl fmt::Display for LogEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", if self.kind == MEMBERS { "members" } else { "entry" }, self.at())
     }
 }
 

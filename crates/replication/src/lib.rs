@@ -109,7 +109,11 @@ pub enum Input {
     /// Who belongs to the shard now. A revision that is no later than the known one says nothing new.
     View(View),
     /// The directory wants the shard to have these members, in the order of their nodes. A protocol that changes members
-    /// itself goes there step by step; how far it is, its [`Replicate::view`] tells. Given again, it says nothing new.
+    /// itself goes there step by step; how far it is, its [`Replicate::view`] tells. Given again, it says nothing new. It is
+    /// for the replica that leads, which forgets it when it leads no more: so it is given again and again, to whoever leads.
+    ///
+    /// They are there when a majority of them has a [`Replicate::view`] that names them and nobody else. Not before that may
+    /// the replicas of those that left be dropped, and not before that are other members wanted than those that were.
     Want {
         /// Whom it is to have. Those that stay keep their numbers.
         members: Vec<Member>,
@@ -352,7 +356,7 @@ pub trait Replicate: Send {
     /// head they let the older segments go.
     fn checkpoint(&self) -> Vec<Bytes>;
 
-    /// Who belongs to the shard, as far as is known here.
+    /// Who belongs to the shard, as far as is known here: it will be known after a restart as well.
     fn view(&self) -> &View;
 
     /// What it is at present.

@@ -103,7 +103,7 @@ impl Record {
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Record::Entry(entry) => write!(f, "entry {}", entry.at()),
+            Record::Entry(entry) => write!(f, "{entry}"),
             Record::State(State { term, vote, commit }) => {
                 write!(f, "state term {term} vote {vote} commit {commit}")
             }

@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 
 use kv::cluster::Liveness;
-use kv::view::Member;
 use kv::{NodeId, ShardId};
 
 use super::balance::{Board, Thing, balance};
@@ -90,26 +89,24 @@ fn first(map: &Map, id: ShardId, shard: &Shard) -> Option<Vec<NodeId>> {
 /// The shards of all keyspaces that are arranged evenly, placed together. `placed`: those of the others.
 fn even(map: &Map, placed: &BTreeMap<ShardId, Vec<NodeId>>) -> BTreeMap<ShardId, Vec<NodeId>> {
     let names: Vec<&str> = keyspaces(map, Arrangement::Even);
-    let nodes: Vec<NodeId> = map.nodes.keys().copied().filter(|node| takes(map, *node)).collect();
-    let place = |node: NodeId| nodes.binary_search(&node).ok();
+    let takers = map.nodes.keys().copied().filter(|node| takes(map, *node));
+    let takers: Vec<Taker> =
+        takers.map(|node| Taker { node, now: takes_now(map, node), lives: map.lives(node) }).collect();
+    let place = |node: NodeId| takers.binary_search_by_key(&node, |taker| taker.node).ok();
     let zones = zones(map);
     let mut board = Board {
-        zones: nodes.iter().map(|node| zones[node]).collect(),
-        base: vec![vec![0; nodes.len()]; names.len()],
-        rest: vec![0; nodes.len()],
+        zones: takers.iter().map(|taker| zones[&taker.node]).collect(),
+        base: vec![vec![0; takers.len()]; names.len()],
+        rest: vec![0; takers.len()],
     };
     let (mut ids, mut things) = (Vec::new(), Vec::new());
     for (id, shard) in &map.shards {
         let group = names.binary_search(&shard.keyspace.as_str());
         match group {
             Ok(group) if is_free(map, *id) => {
-                let (had, may) = choices(map, shard, &nodes);
-                let replicas = usize::from(map.keyspaces[&shard.keyspace].replicas);
-                let wants =
-                    replicas.min(had.iter().chain(&may).collect::<std::collections::BTreeSet<_>>().len());
-                if wants > 0 {
+                if let Some(thing) = thing(map, shard, group, &takers) {
                     ids.push(*id);
-                    things.push(Thing { group, wants, had, may });
+                    things.push(thing);
                 }
             }
             Ok(group) => {
@@ -127,7 +124,7 @@ fn even(map: &Map, placed: &BTreeMap<ShardId, Vec<NodeId>>) -> BTreeMap<ShardId,
         }
     }
     let placed = balance(&board, &things).into_iter();
-    ids.into_iter().zip(placed.map(|at| at.into_iter().map(|node| nodes[node]).collect())).collect()
+    ids.into_iter().zip(placed.map(|at| at.into_iter().map(|place| takers[place].node).collect())).collect()
 }
 
 /// Keyspaces that are arranged so, by name.
@@ -141,23 +138,29 @@ fn wanted<'a>(map: &'a Map, id: ShardId, shard: &'a Shard) -> impl Iterator<Item
     map.wanted(id, shard).iter().map(|member| member.node)
 }
 
-/// The places of `nodes` that a shard is on and may stay on, and those that it may leave and come to.
-fn choices(map: &Map, shard: &Shard, nodes: &[NodeId]) -> (Vec<usize>, Vec<usize>) {
-    let here = |member: &&Member| takes(map, member.node);
-    let stays = shard.members.iter().filter(here).count();
-    let wants = usize::from(map.keyspaces[&shard.keyspace].replicas).min(nodes.len());
+/// A node that takes replicas.
+struct Taker {
+    node: NodeId,
+    /// Whether it can be given one now.
+    now: bool,
+    /// Whether it can give one away.
+    lives: bool,
+}
+
+/// A shard as something to be placed on nodes; `None` = there is no node for it.
+fn thing(map: &Map, shard: &Shard, group: usize, takers: &[Taker]) -> Option<Thing> {
+    let replicas = usize::from(map.keyspaces[&shard.keyspace].replicas);
+    let here = |taker: &Taker| shard.member(taker.node).is_some();
+    let stays = takers.iter().filter(|taker| here(taker)).count();
     // A shard that has all that it should can wait for who is not alive.
-    let can_wait = stays == shard.members.len() && stays >= wants;
-    let is_on = |node: NodeId| shard.member(node).is_some();
-    let (mut had, mut may) = (Vec::new(), Vec::new());
-    for (place, &node) in nodes.iter().enumerate() {
-        if is_on(node) {
-            had.push(place);
-        }
-        let comes = can_wait || takes_now(map, node);
-        if if is_on(node) { map.lives(node) } else { comes } {
-            may.push(place);
-        }
+    let can_wait = stays == shard.members.len() && stays >= replicas.min(takers.len());
+    let (mut had, mut may, mut places) = (Vec::new(), Vec::new(), 0);
+    for (place, taker) in takers.iter().enumerate() {
+        let is_here = here(taker);
+        let goes = if is_here { taker.lives } else { can_wait || taker.now };
+        had.extend(is_here.then_some(place));
+        may.extend(goes.then_some(place));
+        places += usize::from(is_here || goes);
     }
-    (had, may)
+    (places > 0).then(|| Thing { group, wants: replicas.min(places), had, may })
 }

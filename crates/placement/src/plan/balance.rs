@@ -32,8 +32,6 @@
 //!     n1 → n3 by c: 1 - 0 ... and so on, until 3 2 2 with two moves.
 //! ```
 
-use std::collections::BTreeSet;
-
 /// Something to be placed.
 #[derive(Clone, Debug)]
 pub struct Thing {
@@ -65,66 +63,89 @@ pub fn balance(board: &Board, things: &[Thing]) -> Vec<Vec<usize>> {
     while let Some(circle) = search.circle() {
         search.go_round(circle);
     }
-    let nodes = |on: &Vec<bool>| (0..on.len()).filter(|node| on[*node]).collect();
-    search.on.iter().map(nodes).collect()
-}
-
-/// Of groups' counts, of nodes' counts, of moves: compared in this order.
-type Cost = [i64; 3];
-
-const NOTHING: Cost = [0; 3];
-
-fn sum(one: Cost, other: Cost) -> Cost {
-    [one[0] + other[0], one[1] + other[1], one[2] + other[2]]
-}
-
-/// What one more costs where there are so many: (n + 1)² - n².
-fn one_more(count: i64) -> i64 {
-    2 * count + 1
+    (0..things.len()).map(|thing| search.on.nodes(thing)).collect()
 }
 
 /// A thing that can go from a node to another, and what that costs in moves.
 #[derive(Clone, Copy, Debug)]
-struct Step {
-    thing: usize,
-    cost: i64,
+pub(super) struct Step {
+    pub(super) thing: usize,
+    pub(super) cost: i64,
 }
 
-struct Search<'a> {
-    zones: &'a [usize],
-    things: &'a [Thing],
-    /// By thing and node: whether it was there, whether it may leave and come, whether it is there.
-    was: Vec<Vec<bool>>,
-    may: Vec<Vec<bool>>,
-    on: Vec<Vec<bool>>,
+/// For each thing and node a yes or no.
+#[derive(Clone, Debug)]
+pub(super) struct Marks {
+    nodes: usize,
+    marks: Vec<bool>,
+}
+
+impl Marks {
+    fn of<'a>(nodes: usize, lists: impl Iterator<Item = &'a Vec<usize>>) -> Marks {
+        let mut marks = Marks { nodes, marks: Vec::new() };
+        for (thing, list) in lists.enumerate() {
+            marks.marks.resize((thing + 1) * nodes, false);
+            list.iter().for_each(|node| marks.set(thing, *node, true));
+        }
+        marks
+    }
+
+    fn get(&self, thing: usize, node: usize) -> bool {
+        self.marks[thing * self.nodes + node]
+    }
+
+    fn set(&mut self, thing: usize, node: usize, mark: bool) {
+        self.marks[thing * self.nodes + node] = mark;
+    }
+
+    /// The nodes that a thing has a yes for.
+    pub(super) fn nodes(&self, thing: usize) -> Vec<usize> {
+        (0..self.nodes).filter(|node| self.get(thing, *node)).collect()
+    }
+}
+
+/// Where things are while the best placement is looked for.
+pub(super) struct Search<'a> {
+    pub(super) zones: &'a [usize],
+    pub(super) things: &'a [Thing],
+    /// Whether a thing was on a node, whether it may leave it and come to it, whether it is on it.
+    was: Marks,
+    may: Marks,
+    pub(super) on: Marks,
     /// By thing: how many of it may be in one zone; by thing and zone: how many are.
     zone_max: Vec<usize>,
     in_zone: Vec<Vec<usize>>,
-    /// By group and node, and by node: how many are there.
-    of_group: Vec<Vec<i64>>,
-    of_all: Vec<i64>,
-    /// By group, node and node: the thing that can go from one to the other at the least cost, and the cost.
-    steps: Vec<Vec<Vec<Option<Step>>>>,
+    /// By group and node: the things that are there, in order.
+    there: Vec<Vec<Vec<usize>>>,
+    /// By group and node, and by node: how many are there, with those that are not placed here.
+    pub(super) of_group: Vec<Vec<i64>>,
+    pub(super) of_all: Vec<i64>,
+    /// By group, node and node: the first thing of those that can go from one to the other at the least cost.
+    pub(super) steps: Vec<Vec<Vec<Option<Step>>>>,
 }
 
 impl<'a> Search<'a> {
-    fn new(board: &'a Board, things: &'a [Thing]) -> Search<'a> {
+    pub(super) fn new(board: &'a Board, things: &'a [Thing]) -> Search<'a> {
         let nodes = board.zones.len();
-        let marks = |list: &Vec<usize>| {
-            let mut marks = vec![false; nodes];
-            list.iter().for_each(|node| marks[*node] = true);
-            marks
-        };
         let zone_count = board.zones.iter().max().map_or(0, |last| last + 1);
         let of_groups = |node: usize| board.base.iter().map(|of_group| of_group[node]).sum::<i64>();
+        let was = Marks::of(nodes, things.iter().map(|thing| &thing.had));
+        let may = Marks::of(nodes, things.iter().map(|thing| &thing.may));
+        let zone_max = |(id, thing): (usize, &Thing)| {
+            let mut places = vec![0; zone_count];
+            let can_be = (0..nodes).filter(|node| was.get(id, *node) || may.get(id, *node));
+            can_be.for_each(|node| places[board.zones[node]] += 1);
+            zone_max(&places, thing.wants)
+        };
         Search {
             zones: &board.zones,
             things,
-            was: things.iter().map(|thing| marks(&thing.had)).collect(),
-            may: things.iter().map(|thing| marks(&thing.may)).collect(),
-            on: vec![vec![false; nodes]; things.len()],
-            zone_max: things.iter().map(|thing| zone_max(&board.zones, zone_count, thing)).collect(),
+            zone_max: things.iter().enumerate().map(zone_max).collect(),
+            on: Marks { nodes, marks: vec![false; things.len() * nodes] },
+            was,
+            may,
             in_zone: vec![vec![0; zone_count]; things.len()],
+            there: vec![vec![Vec::new(); nodes]; board.base.len()],
             of_group: board.base.clone(),
             of_all: (0..nodes).map(|node| board.rest[node] + of_groups(node)).collect(),
             steps: vec![vec![vec![None; nodes]; nodes]; board.base.len()],
@@ -132,12 +153,12 @@ impl<'a> Search<'a> {
     }
 
     /// Things stay where they are as far as they may; who lacks a place gets the emptiest node.
-    fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         let things = self.things;
         for (id, thing) in things.iter().enumerate() {
             // What stays in any case first: it takes room in its zone.
             let (may, must): (Vec<usize>, Vec<usize>) =
-                thing.had.iter().partition(|node| self.may[id][**node]);
+                thing.had.iter().partition(|node| self.may.get(id, **node));
             must.into_iter().take(thing.wants).for_each(|node| self.put(id, node));
             for node in may {
                 if self.has_room(id, node) && self.count(id) < thing.wants {
@@ -147,8 +168,11 @@ impl<'a> Search<'a> {
         }
         for (id, thing) in things.iter().enumerate() {
             while self.count(id) < thing.wants {
-                let free =
-                    thing.may.iter().copied().filter(|node| !self.on[id][*node] && self.has_room(id, *node));
+                let free = thing
+                    .may
+                    .iter()
+                    .copied()
+                    .filter(|node| !self.on.get(id, *node) && self.has_room(id, *node));
                 let of_group = &self.of_group[thing.group];
                 let emptiest = free.min_by_key(|node| (of_group[*node], self.of_all[*node], *node));
                 self.put(id, emptiest.expect("a thing wants no more places than there are"));
@@ -167,198 +191,76 @@ impl<'a> Search<'a> {
         self.in_zone[thing][self.zones[node]] < self.zone_max[thing]
     }
 
-    fn put(&mut self, thing: usize, node: usize) {
-        self.on[thing][node] = true;
+    pub(super) fn put(&mut self, thing: usize, node: usize) {
+        let group = self.things[thing].group;
+        self.on.set(thing, node, true);
         self.in_zone[thing][self.zones[node]] += 1;
-        self.of_group[self.things[thing].group][node] += 1;
+        self.of_group[group][node] += 1;
         self.of_all[node] += 1;
+        let there = &mut self.there[group][node];
+        there.insert(there.partition_point(|other| *other < thing), thing);
     }
 
-    fn take(&mut self, thing: usize, node: usize) {
-        self.on[thing][node] = false;
+    pub(super) fn take(&mut self, thing: usize, node: usize) {
+        let group = self.things[thing].group;
+        self.on.set(thing, node, false);
         self.in_zone[thing][self.zones[node]] -= 1;
-        self.of_group[self.things[thing].group][node] -= 1;
+        self.of_group[group][node] -= 1;
         self.of_all[node] -= 1;
+        let there = &mut self.there[group][node];
+        there.remove(there.binary_search(&thing).expect("what is taken is there"));
+    }
+
+    /// What a thing costs that goes from a node to another; `None` = it cannot.
+    fn step(&self, thing: usize, from: usize, to: usize) -> Option<i64> {
+        let leaves = self.on.get(thing, from) && self.may.get(thing, from);
+        let comes = self.may.get(thing, to) && !self.on.get(thing, to);
+        let fits = || self.zones[from] == self.zones[to] || self.has_room(thing, to);
+        let cost = || i64::from(!self.was.get(thing, to)) - i64::from(!self.was.get(thing, from));
+        (leaves && comes && fits()).then(cost)
     }
 
     /// Finds what can go from a node to each other one.
     fn look(&mut self, group: usize, from: usize) {
         let mut steps: Vec<Option<Step>> = vec![None; self.zones.len()];
-        for (id, thing) in self.things.iter().enumerate() {
-            if thing.group != group || !self.on[id][from] || !self.may[id][from] {
-                continue;
-            }
-            for &to in &thing.may {
-                let same_zone = self.zones[from] == self.zones[to];
-                if self.on[id][to] || !(same_zone || self.has_room(id, to)) {
-                    continue;
-                }
-                let cost = i64::from(!self.was[id][to]) - i64::from(!self.was[id][from]);
-                if steps[to].is_none_or(|step| cost < step.cost) {
-                    steps[to] = Some(Step { thing: id, cost });
-                }
+        for &thing in &self.there[group][from] {
+            for &to in &self.things[thing].may {
+                offer(&mut steps[to], thing, self.step(thing, from, to));
             }
         }
         self.steps[group][from] = steps;
     }
-}
 
-/// The fewest that may be in one zone so that all have a place.
-fn zone_max(zones: &[usize], zone_count: usize, thing: &Thing) -> usize {
-    let mut places = vec![0; zone_count];
-    let nodes: BTreeSet<usize> = thing.had.iter().chain(&thing.may).copied().collect();
-    nodes.into_iter().for_each(|node| places[zones[node]] += 1);
-    let room = |most: usize| places.iter().map(|places| most.min(*places)).sum::<usize>();
-    (1..=thing.wants).find(|most| room(*most) >= thing.wants).unwrap_or(thing.wants)
-}
-
-/// Circles of steps that cost less than nothing.
-impl Search<'_> {
-    /// The points: each node in each group, then each node, then the outside.
-    fn points(&self) -> usize {
-        (self.of_group.len() + 1) * self.zones.len() + 1
-    }
-
-    /// Calls `visit` with each step: from, to, cost.
-    fn for_each_step(&self, visit: &mut impl FnMut(usize, usize, Cost)) {
-        let nodes = self.zones.len();
-        let (first_node, outside) = (self.of_group.len() * nodes, self.points() - 1);
-        for (group, of_group) in self.of_group.iter().enumerate() {
-            for (node, &count) in of_group.iter().enumerate() {
-                let (here, itself) = (group * nodes + node, first_node + node);
-                for (to, step) in self.steps[group][node].iter().enumerate() {
-                    if let Some(step) = step {
-                        visit(here, group * nodes + to, [0, 0, step.cost]);
+    /// Finds it anew after a thing has left a node for another: only steps from where it is, or was, are others.
+    pub(super) fn look_again(&mut self, thing: usize, left: usize) {
+        let (things, group) = (self.things, self.things[thing].group);
+        self.look(group, left);
+        for from in self.on.nodes(thing) {
+            for &to in &things[thing].may {
+                let (cost, mut best) = (self.step(thing, from, to), self.steps[group][from][to]);
+                if best.is_some_and(|step| step.thing == thing && Some(step.cost) != cost) {
+                    best = None;
+                    for &other in &self.there[group][from] {
+                        offer(&mut best, other, self.step(other, from, to));
                     }
                 }
-                visit(here, itself, [one_more(count), 0, 0]);
-                if count > 0 {
-                    visit(itself, here, [-one_more(count - 1), 0, 0]);
-                }
+                offer(&mut best, thing, cost);
+                self.steps[group][from][to] = best;
             }
-        }
-        for (node, &count) in self.of_all.iter().enumerate() {
-            visit(first_node + node, outside, [0, one_more(count), 0]);
-            visit(outside, first_node + node, [0, -one_more(count - 1), 0]);
-        }
-    }
-
-    /// Some circle that costs less than nothing: its points, in order.
-    fn circle(&self) -> Option<Vec<usize>> {
-        let points = self.points();
-        let (mut least, mut before) = (vec![NOTHING; points], vec![usize::MAX; points]);
-        loop {
-            let mut is_less = false;
-            self.for_each_step(&mut |from, to, cost| {
-                let cost = sum(least[from], cost);
-                if cost < least[to] {
-                    (least[to], before[to]) = (cost, from);
-                    is_less = true;
-                }
-            });
-            if !is_less {
-                return None;
-            }
-            if let Some(circle) = circle_of(&before) {
-                return Some(circle);
-            }
-        }
-    }
-
-    /// Goes round a circle: each step within a group moves a thing; all others are counts, which follow.
-    fn go_round(&mut self, circle: Vec<usize>) {
-        if let Some(part) = self.part(&circle) {
-            return self.go_round(part);
-        }
-        let mut changed: BTreeSet<(usize, usize)> = BTreeSet::new();
-        for (thing, from, to) in
-            steps_of(&circle).filter_map(|(from, to)| self.moved(from, to)).collect::<Vec<_>>()
-        {
-            self.put(thing, to);
-            let group = self.things[thing].group;
-            changed
-                .extend((0..self.zones.len()).filter(|node| self.on[thing][*node]).map(|node| (group, node)));
-            self.take(thing, from);
-        }
-        changed.into_iter().for_each(|(group, node)| self.look(group, node));
-    }
-
-    /// The thing that a step moves, from which node and to which.
-    fn moved(&self, from: usize, to: usize) -> Option<(usize, usize, usize)> {
-        let nodes = self.zones.len();
-        let is_move = from.max(to) < self.of_group.len() * nodes;
-        let step =
-            || self.steps[from / nodes][from % nodes][to % nodes].expect("a circle has steps that are there");
-        is_move.then(|| (step().thing, from % nodes, to % nodes))
-    }
-
-    /// Where a circle takes one thing into one zone twice, there may be room for one only. Then it is two circles in truth,
-    /// a → b … e → f … and e → b …, a → f …, which cost as much together: the one of them that costs less than nothing.
-    fn part(&self, circle: &[usize]) -> Option<Vec<usize>> {
-        let mut entries: Vec<(usize, usize, usize)> = Vec::new();
-        for (place, (from, to)) in steps_of(circle).enumerate() {
-            let Some((thing, from, to)) = self.moved(from, to) else { continue };
-            let zone = self.zones[to];
-            if self.zones[from] == zone {
-                continue;
-            }
-            let same = |(_, other, into): &&(usize, usize, usize)| (*other, *into) == (thing, zone);
-            if let Some((first, _, _)) = entries.iter().find(same) {
-                let inner = circle[first + 1..=place].to_vec();
-                let outer = [&circle[place + 1..], &circle[..=*first]].concat();
-                let cost = |circle: &[usize]| {
-                    steps_of(circle).map(|(from, to)| self.cost(from, to)).fold(NOTHING, sum)
-                };
-                return Some(if cost(&inner) < NOTHING { inner } else { outer });
-            }
-            entries.push((place, thing, zone));
-        }
-        None
-    }
-
-    /// What a step costs.
-    fn cost(&self, from: usize, to: usize) -> Cost {
-        let nodes = self.zones.len();
-        let (first_node, outside) = (self.of_group.len() * nodes, self.points() - 1);
-        let of_group = |point: usize| self.of_group[point / nodes][point % nodes];
-        match (from < first_node, to < first_node) {
-            (true, true) => {
-                let step = self.steps[from / nodes][from % nodes][to % nodes];
-                [0, 0, step.expect("a circle has steps that are there").cost]
-            }
-            (true, false) => [one_more(of_group(from)), 0, 0],
-            (false, true) => [-one_more(of_group(to) - 1), 0, 0],
-            (false, false) if to == outside => [0, one_more(self.of_all[from - first_node]), 0],
-            (false, false) => [0, -one_more(self.of_all[to - first_node] - 1), 0],
         }
     }
 }
 
-/// The steps of a circle, each from a point to the next.
-fn steps_of(circle: &[usize]) -> impl Iterator<Item = (usize, usize)> + '_ {
-    circle.iter().copied().zip(circle.iter().copied().cycle().skip(1))
+/// Takes a thing's step, if it can be, in place of one that costs more, or as much by a later thing.
+fn offer(step: &mut Option<Step>, thing: usize, cost: Option<i64>) {
+    let Some(cost) = cost else { return };
+    if step.is_none_or(|best| (cost, thing) < (best.cost, best.thing)) {
+        *step = Some(Step { thing, cost });
+    }
 }
 
-/// A circle among the points, if there is one, where each names the one before it.
-fn circle_of(before: &[usize]) -> Option<Vec<usize>> {
-    // Each point is passed once: marked with where the walk began that passed it.
-    let mut marks = vec![usize::MAX; before.len()];
-    for start in 0..before.len() {
-        let mut point = start;
-        while point != usize::MAX && marks[point] == usize::MAX {
-            marks[point] = start;
-            point = before[point];
-        }
-        if point != usize::MAX && marks[point] == start && before[point] != usize::MAX {
-            let mut circle = vec![point];
-            let mut next = before[point];
-            while next != point {
-                circle.push(next);
-                next = before[next];
-            }
-            circle.reverse();
-            return Some(circle);
-        }
-    }
-    None
+/// The fewest that may be in one zone, where each has so many places, so that all have a place.
+fn zone_max(places: &[usize], wants: usize) -> usize {
+    let room = |most: usize| places.iter().map(|places| most.min(*places)).sum::<usize>();
+    (1..=wants).find(|most| room(*most) >= wants).unwrap_or(wants)
 }

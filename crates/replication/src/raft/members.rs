@@ -19,11 +19,13 @@
 //!
 //! A member that is to go and leads hands its role over before step 3.
 
+use std::collections::VecDeque;
+
 use kv::ReplicaId;
 use kv::cluster::Role;
 
 use super::replica::Raft;
-use crate::{Duty, Index, Member, View};
+use crate::{Duty, Index, Member, Output, Ticket, View};
 
 /// A learner that lacks at most so many entries has caught up: it takes them in while it joins.
 const CAUGHT_UP_ENTRIES: u64 = 64;
@@ -33,10 +35,8 @@ const CAUGHT_UP_ENTRIES: u64 = 64;
 pub(super) enum Step {
     /// They are there, or nothing else is wanted.
     Done,
-    /// Somebody has yet to catch up.
+    /// Somebody has yet to catch up, or another is to lead.
     Wait,
-    /// Another is to lead.
-    HandOver,
     /// These become the members.
     Take(Vec<Member>),
 }
@@ -51,7 +51,7 @@ pub(super) fn next(
     if view.is_joint() {
         let leaves = |member: &Member| member.duty == Duty::Leaving;
         return match view.replica(leader).is_some_and(leaves) {
-            true => Step::HandOver,
+            true => Step::Wait,
             false => Step::Take(view.members.iter().filter(|member| !leaves(member)).map(voting).collect()),
         };
     }
@@ -89,7 +89,49 @@ fn in_order(mut members: Vec<Member>) -> Vec<Member> {
     members
 }
 
+/// The members as the replica says them to others: it knows that they are agreed on, and has that synced, so that it will know
+/// it after a restart. Who has left is needed until a majority of those that stay knows so: a majority that does not know might
+/// ask those that have left to elect one of them.
+pub(super) struct Known {
+    view: View,
+    /// What it has learned and not synced, in order.
+    learned: VecDeque<(Ticket, View)>,
+}
+
+impl Known {
+    /// What its log says.
+    pub(super) fn new(view: View) -> Known {
+        Known { view, learned: VecDeque::new() }
+    }
+
+    /// With this append it is in the log that these are agreed on.
+    pub(super) fn learn(&mut self, ticket: Ticket, view: View) {
+        self.learned.push_back((ticket, view));
+    }
+
+    /// All appends up to a ticket are synced.
+    pub(super) fn synced(&mut self, ticket: Ticket) {
+        while let Some((_, view)) = self.learned.pop_front_if(|(learned, _)| *learned <= ticket) {
+            self.view = view;
+        }
+    }
+
+    /// Who the members are.
+    pub(super) fn view(&self) -> &View {
+        &self.view
+    }
+}
+
 impl Raft {
+    /// Members that are agreed on: they count from now on. That they are agreed on is written.
+    pub(super) fn take_members(&mut self, view: View, out: &mut Vec<Output>) {
+        self.lease.revoke();
+        self.core.take_members(view.clone());
+        let ticket = self.outbox.issue();
+        self.known.learn(ticket, view);
+        out.push(Output::Append { ticket, records: vec![self.core.commit_record()], install: false });
+    }
+
     /// The directory wants these members. Only a leader is asked, again and again: one that stops leading forgets it, lest it
     /// comes back to members of long ago.
     pub(super) fn want(&mut self, members: Vec<Member>) {
@@ -123,7 +165,6 @@ impl Raft {
         }) {
             Step::Done => self.wanted = None,
             Step::Wait => {}
-            Step::HandOver => self.hand_over(),
             Step::Take(members) => return self.core.propose_members(members),
         }
         false
@@ -135,11 +176,18 @@ impl Raft {
         self.core.progress(replica).is_some_and(|progress| !progress.snapshot && caught_up(progress))
     }
 
-    /// The member that is furthest is to lead.
-    fn hand_over(&mut self) {
-        let members = self.core.view().members.iter().filter(|member| member.duty.will_count());
-        let furthest = members.max_by_key(|member| self.core.acknowledged(member.replica));
-        if let Some(replica) = furthest.map(|member| member.replica) {
+    /// A tick is over: a leader that leaves hands its role over, to the member that is furthest of those that know of the change.
+    /// Who has not applied it yet could not ask to be elected, and writes would wait for nothing.
+    pub(super) fn step_aside(&mut self) {
+        let view = self.core.view();
+        let leaves = view.replica(self.replica).is_some_and(|member| member.duty == Duty::Leaving);
+        if !leaves || self.core.transferee().is_some() {
+            return;
+        }
+        let stay = view.members.iter().filter(|member| member.duty.will_count());
+        let progress = |member: &Member| Some((self.core.progress(member.replica)?, member.replica));
+        let know = stay.filter_map(progress).filter(|(progress, _)| progress.commit.0 >= view.revision.0);
+        if let Some((_, replica)) = know.max_by_key(|(progress, _)| progress.matched) {
             self.core.transfer(replica);
         }
     }
@@ -212,7 +260,7 @@ mod tests {
     #[test]
     fn members_leader_that_goes_hands_over_first() {
         assert_eq!(step("1 2-learner", "2", 1, &[2]), take("1-leaving 2-joining"));
-        assert_eq!(step("1-leaving 2-joining", "2", 1, &[2]), Step::HandOver);
+        assert_eq!(step("1-leaving 2-joining", "2", 1, &[2]), Step::Wait);
         assert_eq!(step("1-leaving 2-joining", "2", 2, &[]), take("2"));
     }
 

@@ -193,7 +193,7 @@ impl fmt::Display for Message {
         }
         match &self.entries[..] {
             [] => (),
-            [one] => write!(f, " entry {}", one.at())?,
+            [one] => write!(f, " {one}")?,
             [first, .., last] => write!(f, " entries {}..{}", first.at(), last.at())?,
         }
         if self.commit.index > Index::ZERO {

@@ -118,6 +118,7 @@ mod describe;
 #[doc(hidden)]
 pub mod fuzz;
 mod guard;
+mod install;
 mod lease;
 mod loss;
 mod members;

@@ -16,6 +16,7 @@ use super::core::{Core, Work};
 use super::guard::{Guard, Ticker};
 use super::lease::Lease;
 use super::loss::{Hello, Loss};
+use super::members::Known;
 use super::message::{Kind, Message};
 use super::outbox::Outbox;
 use super::proposals::Proposals;
@@ -50,6 +51,7 @@ pub struct Raft {
     pub(super) sleep: Sleep,
     /// As a leader: the members that the group is to have, as long as it has others.
     pub(super) wanted: Option<Vec<Member>>,
+    pub(super) known: Known,
     /// What is up to here was given out to be applied.
     pub(super) given: Index,
     /// What was given out and is not applied, in order.
@@ -96,6 +98,7 @@ impl Raft {
             outbox: Outbox::new(),
             sleep: Sleep::default(),
             wanted: None,
+            known: Known::new(core.view().clone()),
             given: applied.index,
             applying: VecDeque::new(),
             applied,
@@ -119,7 +122,7 @@ impl Raft {
         if !self.sleep.asleep && self.ticker.is_due(self.now) {
             self.core.tick(self.may_elect(false));
             self.repeat_round();
-            self.let_sleep(out);
+            self.step_aside();
         }
         self.say_losses(out);
     }
@@ -162,31 +165,6 @@ impl Raft {
         }
     }
 
-    fn snapshot_received(&mut self, header: &Bytes, out: &mut Vec<Output>) {
-        let snapshot = self.addressed(None, header);
-        let snapshot =
-            snapshot.filter(|message| message.kind == Kind::Snapshot && self.guard.believes(message.term));
-        let members = |message: &Message| message.view.as_ref().is_some_and(|view| self.is_ours(view));
-        let snapshot = snapshot.filter(|message| self.installing.is_none() && members(message));
-        if !snapshot.is_some_and(|message| self.restore(message)) {
-            out.push(Output::DiscardSnapshot);
-        }
-    }
-
-    /// Whether this replica is one of these members: else it would be lost with the snapshot that they come with.
-    fn is_ours(&self, view: &View) -> bool {
-        view.replica(self.replica).is_some_and(|member| member.node == self.config.id)
-    }
-
-    fn restore(&mut self, message: Message) -> bool {
-        let (from, term) = (message.from, message.term);
-        let taken = self.core.restore(message);
-        if term == self.core.term() && self.core.leader() == Some(from) {
-            self.guard.heard(self.now);
-        }
-        taken
-    }
-
     fn propose(&mut self, token: Token, op: Bytes, out: &mut Vec<Output>) {
         let taken = match self.core.role() {
             Role::Leader => self.batch.push(token, op),
@@ -220,6 +198,7 @@ impl Raft {
     }
 
     fn synced(&mut self, ticket: Ticket, out: &mut Vec<Output>) {
+        self.known.synced(ticket);
         let Some((step, late)) = self.outbox.synced(ticket) else { return };
         self.core.persisted(step);
         self.send(late, out);
@@ -303,6 +282,7 @@ impl Raft {
                 self.proposals.covered(at);
                 self.given = at.index;
                 self.installing = Some((ticket, at));
+                self.known.learn(ticket, self.core.view().clone());
             }
             out.push(Output::Append { ticket, records, install: snapshot.is_some() });
             self.outbox.hold(step, late);
@@ -334,8 +314,7 @@ impl Raft {
         let members = entry.members().expect("what is in a log was checked when it came");
         let entry = if members.is_some() { Bytes::new() } else { entry.data };
         if let Some(members) = members {
-            self.lease.revoke();
-            self.core.take_members(members);
+            self.take_members(members, out);
         }
         out.push(Output::Apply { at, entry, tokens, copies });
     }
@@ -391,6 +370,7 @@ impl Replicate for Raft {
         if matches!(input, Input::Propose { .. } | Input::Read { .. } | Input::Yield { .. }) {
             self.wake();
         }
+        let is_tick = matches!(input, Input::Tick { .. });
         match input {
             Input::Tick { now, clock } => self.tick(now, clock, out),
             // Members change by entries: a view that another node knows comes with them.
@@ -421,6 +401,10 @@ impl Replicate for Raft {
             Input::Yield { to } => self.with_member(to, Core::transfer),
         }
         self.settle(out);
+        // Behind a heartbeat of the same tick, which would wake those who sleep.
+        if is_tick {
+            self.let_sleep(out);
+        }
     }
 
     fn route(&self, class: Class, level: Level) -> Route {
@@ -443,7 +427,7 @@ impl Replicate for Raft {
     }
 
     fn view(&self) -> &View {
-        self.core.view()
+        self.known.view()
     }
 
     fn status(&self) -> Status {

@@ -107,6 +107,7 @@ impl Raft {
     fn may_let_sleep(&self) -> bool {
         let patience_micros = IDLE_TIMEOUTS * self.config.election_ticks as u64 * self.config.tick_micros;
         self.core.role() == Role::Leader
+            && !self.sleep.asleep
             && self.now.since(self.sleep.busy) >= patience_micros
             && self.core.has_committed()
             && self.core.transferee().is_none()
@@ -116,6 +117,7 @@ impl Raft {
             && !self.core.view().is_joint()
             && self.batch.is_empty()
             && !self.owes_words()
+            && self.known.view().revision == self.core.view().revision
             && self
                 .core
                 .view()

@@ -23,7 +23,7 @@ use self::store::Store;
 use super::Config;
 use super::message::{Kind, Message};
 use crate::View;
-use crate::entries::{LogEntry, NUMBER_MAX};
+use crate::entries::{LogEntry, MEMBERS, NUMBER_MAX};
 use crate::random::Random;
 use crate::record::{self, Header, Record, State};
 use crate::recovery::Recovered;
@@ -225,12 +225,18 @@ impl Core {
             let view = views.back().expect("a snapshot comes with members").clone();
             records.push(Record::Snapshot(at, view).encode(head));
         }
+        let mut changes_members = false;
         for entry in ready.take_entries() {
             let (record, entry) = record::own(head, wire::plain_entry(entry));
+            changes_members |= entry.kind == MEMBERS;
             log.put(entry);
             records.push(record);
         }
-        let changes_vote = ready.hs().is_some_and(|state| self.write_state(state, &mut records));
+        // Whoever has a change of members knows that the one before is agreed on; it must know that after a restart too, or it
+        // would ask to be elected by the members of long ago.
+        let now = changes_members.then(|| self.raw.raft.hard_state());
+        let state = ready.hs().or(now.as_ref());
+        let changes_vote = state.is_some_and(|state| self.write_state(state, &mut records));
         if !records.is_empty() && std::mem::take(&mut self.is_begun_unwritten) {
             let begun = [Record::View(self.view().clone()), Record::Replica(self.id())];
             records.extend(begun.map(|record| record.encode(head)));
@@ -382,6 +388,12 @@ impl Core {
     fn issue(&mut self, round: &Bytes) -> Bytes {
         self.issues += u64::from(!mutant::is(Mutant::RoundIssuesMixedUp));
         [&round[..], &self.issues.to_be_bytes()].concat().into()
+    }
+
+    /// The record that says how far entries are agreed on, when all else of the state is written.
+    pub(super) fn commit_record(&mut self) -> Bytes {
+        self.written.commit = self.commit();
+        Record::State(self.written).encode(self.head)
     }
 
     /// Writes the state when the term or the vote changed, or when something is written anyway. Whether they changed.

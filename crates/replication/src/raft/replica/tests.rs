@@ -343,7 +343,30 @@ fn raft_entry_that_changes_members_is_applied_as_nothing_and_ends_the_lease() {
         |output| matches!(output, Output::Apply { at, entry, .. } if at.index == Index(1) && entry.is_empty())
     ));
     assert!(!replica.raft.lease.is_valid(replica.raft.now));
+    assert_eq!(replica.raft.view().members.len(), 3, "it might forget that, and says nothing of it");
+    replica.sync();
     assert_eq!(replica.raft.view().members.len(), 2);
+}
+
+#[test]
+fn raft_members_that_are_named_again_change_nothing() {
+    let mut replica = Replica::new();
+    let entries = vec![change(1, &[1, 2]), change(2, &[1, 2])];
+    replica.message(Message { commit: at(2, 0), entries, ..append(1) });
+    replica.sync();
+    replica.sync();
+    assert_eq!((replica.raft.view().revision, replica.raft.view().members.len()), (Revision(2), 2));
+}
+
+#[test]
+fn raft_lone_replica_whose_log_lost_entries_is_refused() {
+    let alone = View::of(kv::Epoch(1), &[NodeId(2)]);
+    let begin = |view: &View| {
+        let config = Config::new(NodeId(2), view.clone(), 7);
+        Raft::new(config, Recovery::default(), at(3, 1)).err()
+    };
+    assert_eq!(begin(&alone), Some(Unfit::Lost { applied: Index(3), last: Index(0) }));
+    assert_eq!(begin(&members()), None, "the others have them");
 }
 
 #[test]
