@@ -1,11 +1,14 @@
 //! The other nodes as this one sees them: connected or not, alive or not, and what they announce.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kv::cluster::{Liveness, NodeDuty, NodeStatus, ReplicaStatus, Role, ShardStatus, Status};
-use kv::{Budget, NodeId, Protocol, ShardId, SlotRange};
+use kv::view::{Duty, Member};
+use kv::{Budget, NodeId, ShardId};
+use placement::map::{DEFAULT, Map, Shard};
 use replication::Instant;
 
+use crate::seat::Seat;
 use crate::wire::{Announced, Announcement};
 
 /// A node announces itself so often.
@@ -23,6 +26,7 @@ const ANSWER_BYTES_MAX: usize = 32 << 20;
 #[derive(Debug)]
 pub struct Peers {
     peers: BTreeMap<NodeId, Peer>,
+    cores: usize,
 }
 
 #[derive(Debug, Default)]
@@ -39,10 +43,31 @@ struct Peer {
 
 impl Peers {
     /// Of these ids and names, as one of so many cores of this node sees them.
-    pub fn new(nodes: impl IntoIterator<Item = (NodeId, String)>, cores: usize) -> Peers {
-        let answers = || Budget::new(ANSWER_BYTES_MAX / cores);
-        let peer = |(id, name)| (id, Peer { name, answers: answers(), ..Peer::default() });
-        Peers { peers: nodes.into_iter().map(peer).collect() }
+    pub fn new(nodes: impl Iterator<Item = (NodeId, String)>, cores: usize) -> Peers {
+        let mut peers = Peers { peers: BTreeMap::new(), cores };
+        nodes.for_each(|(id, name)| peers.add(id, name));
+        peers
+    }
+
+    /// They are these from now on, and have no replicas but those of the map; returns those that are no more.
+    pub fn become_those(&mut self, nodes: impl Iterator<Item = (NodeId, String)>, map: &Map) -> Vec<NodeId> {
+        let mut before: BTreeSet<NodeId> = self.peers.keys().copied().collect();
+        for (id, name) in nodes {
+            match before.remove(&id) {
+                true => self.peers.get_mut(&id).expect("it was there before").name = name,
+                false => self.add(id, name),
+            }
+        }
+        self.peers.retain(|id, _| !before.contains(id));
+        for (id, peer) in &mut self.peers {
+            peer.replicas.retain(|shard, _| has_seat(map, *shard, *id));
+        }
+        Vec::from_iter(before)
+    }
+
+    fn add(&mut self, id: NodeId, name: String) {
+        let answers = Budget::new(ANSWER_BYTES_MAX / self.cores);
+        self.peers.insert(id, Peer { name, answers, ..Peer::default() });
     }
 
     /// Their ids.
@@ -113,42 +138,57 @@ impl Peers {
         self.is_connected(node) && self.liveness(node, now) == Liveness::Alive
     }
 
-    /// The cluster, seen from a node that announces `own`.
-    pub fn status(
-        &self,
-        me: (NodeId, &str),
-        own: &Announcement,
-        shards: &[(ShardId, SlotRange)],
-        protocol: Protocol,
-        now: Instant,
-    ) -> Status {
+    /// The node that leads a shard, as far as announcements tell: who says so in the latest epoch with the highest term, unless it
+    /// is dead.
+    pub fn leader(&self, shard: ShardId, now: Instant) -> Option<NodeId> {
+        let living = self.peers.iter().filter(|(id, _)| self.liveness(**id, now) != Liveness::Dead);
+        let told = living.filter_map(|(id, peer)| Some((*id, peer.replicas.get(&shard)?)));
+        let leads = told.filter(|(_, told)| told.role == Role::Leader);
+        leads.max_by_key(|(id, told)| (told.epoch, told.term, *id)).map(|(id, _)| id)
+    }
+
+    /// The cluster by a map, seen from a node that announces `own`: the shards of those who name no keyspace.
+    pub fn status(&self, me: NodeId, own: &Announcement, map: &Map, now: Instant) -> Status {
         let view = |(&id, peer)| {
             let Peer { name, told, replicas, .. }: &Peer = peer;
             View { id, name, state: self.liveness(id, now), told, replicas }
         };
         let replicas = own.replicas.iter().map(|replica| (replica.shard, *replica)).collect();
         let mut views: Vec<View<'_>> = self.peers.iter().map(view).collect();
-        views.push(View { id: me.0, name: me.1, state: Liveness::Alive, told: own, replicas: &replicas });
+        let name = map.nodes.get(&me).map_or("", |node| &node.name);
+        views.push(View { id: me, name, state: Liveness::Alive, told: own, replicas: &replicas });
         views.sort_by_key(|view| view.id);
+        let of_default = map.shards.iter().filter(|(_, shard)| shard.keyspace == DEFAULT);
         let shards: Vec<ShardStatus> =
-            shards.iter().map(|shard| shard_status(&views, shard, protocol)).collect();
+            of_default.map(|(id, shard)| shard_status(&views, map, *id, shard)).collect();
         let leads = |id: NodeId| shards.iter().filter(|shard| shard.leader == Some(id)).count() as u32;
         let is_member = |shard: &&ShardStatus, id| shard.members.iter().any(|member| member.node == id);
         let replicas = |id| shards.iter().filter(|shard| is_member(shard, id)).count() as u32;
-        let nodes = views.iter().map(|view| NodeStatus {
-            id: view.id,
-            name: view.name.to_owned(),
-            address: view.told.address.clone(),
-            pid: view.told.pid,
-            state: view.state,
-            leads: leads(view.id),
-            replicas: replicas(view.id),
-            peer: String::new(),
-            zone: String::new(),
-            duty: NodeDuty::Serve,
+        let nodes = views.iter().map(|view| {
+            let row = map.nodes.get(&view.id);
+            NodeStatus {
+                id: view.id,
+                name: view.name.to_owned(),
+                address: view.told.address.clone(),
+                pid: view.told.pid,
+                state: view.state,
+                leads: leads(view.id),
+                replicas: replicas(view.id),
+                peer: row.map_or_else(String::new, |node| node.peer.clone()),
+                zone: row.map_or_else(String::new, |node| node.zone.clone()),
+                duty: row.map_or(NodeDuty::Serve, |node| node.duty),
+            }
         });
-        Status { nodes: nodes.collect(), shards, directory: None, revision: 0 }
+        let nodes = nodes.collect();
+        let directory = map.shards.get(&ShardId::DIRECTORY);
+        let directory = directory.map(|shard| shard_status(&views, map, ShardId::DIRECTORY, shard));
+        Status { nodes, shards, directory, revision: map.revision }
     }
+}
+
+/// Whether a map has a replica of a shard on a node, or is about to.
+fn has_seat(map: &Map, shard: ShardId, node: NodeId) -> bool {
+    Seat::of(map, shard, node).is_some()
 }
 
 struct View<'a> {
@@ -166,14 +206,15 @@ impl View<'_> {
 }
 
 /// The leader is who says so in the latest epoch with the highest term, unless it is dead.
-fn shard_status(views: &[View<'_>], &(id, slots): &(ShardId, SlotRange), protocol: Protocol) -> ShardStatus {
+fn shard_status(views: &[View<'_>], map: &Map, id: ShardId, shard: &Shard) -> ShardStatus {
     let living = views.iter().filter(|view| view.state != Liveness::Dead);
     let leads = living.filter_map(|view| {
         view.replica(id).filter(|told| told.role == Role::Leader).map(|told| (told, view.id))
     });
     let leader = leads.max_by_key(|(told, node)| (told.epoch, told.term, *node));
     let epoch = views.iter().filter_map(|view| view.replica(id)).map(|told| told.epoch).max();
-    let replicas = views.iter().map(|view| {
+    let members = views.iter().filter(|view| has_seat(map, id, view.id));
+    let replicas = members.map(|view| {
         let told = view.replica(id).filter(|_| view.state != Liveness::Dead);
         let stale = |role| {
             if role == Role::Leader && leader.map(|(_, id)| id) != Some(view.id) {
@@ -188,16 +229,26 @@ fn shard_status(views: &[View<'_>], &(id, slots): &(ShardId, SlotRange), protoco
             applied: view.replica(id).map_or(0, |replica| replica.applied),
         }
     });
-    let nodes: Vec<NodeId> = views.iter().map(|view| view.id).collect();
-    let epoch = epoch.unwrap_or_default();
     ShardStatus {
         id,
-        slots,
-        protocol,
-        epoch,
+        slots: shard.slots,
+        protocol: shard.protocol,
+        epoch: epoch.unwrap_or_default(),
         leader: leader.map(|(_, id)| id),
         term: leader.map_or(0, |(told, _)| told.term),
         replicas: replicas.collect(),
-        members: replication::View::of(epoch, &nodes).members,
+        members: members_of(map, id, shard),
     }
+}
+
+/// The members of a shard as the directory knows them, with those that are to come, which are brought up to date until then.
+fn members_of(map: &Map, id: ShardId, shard: &Shard) -> Vec<Member> {
+    let mut members = shard.members.clone();
+    for member in map.changes.get(&id).map_or(&[][..], |change| &change.to) {
+        let place = members.partition_point(|other| other.node < member.node);
+        if members.get(place).is_none_or(|other| other.node != member.node) {
+            members.insert(place, Member { duty: Duty::Learner, ..*member });
+        }
+    }
+    members
 }

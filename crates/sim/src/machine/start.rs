@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use kv::{NodeId, ShardId};
 use node::cores::Together;
 use node::{Driver, Recovery};
+use placement::map::Map;
 use storage::{Applied, Table};
 use wal::{Crash, Log, OpenError};
 
@@ -59,7 +60,6 @@ impl World {
         self.lives += 1;
         let life = self.lives;
         let greeter = self.open_folder(id).map_err(|why| Refused::Disk(why.into()))?;
-        let config = self.node_config(greeter.identity());
         let now = self.machine(id).clock.read(self.events.now());
         let (mut recovery, mut bad) = (Recovery::default(), Ok(()));
         let wal = wal::Config { log_id: greeter.identity().incarnation, ..self.settings.wal.clone() };
@@ -76,13 +76,16 @@ impl World {
             error => Refused::Violation(error.to_string()),
         })?;
         bad.map_err(|error| Refused::Violation(error.to_string()))?;
+        let map = recovery.map(Map::clone(&self.founded));
+        let config = self.node_config(greeter.identity(), map);
+        let machine = &mut self.machines[place(id)];
         let (engine, passed) = machine.table.open();
         let deal = config.deal();
         let table = |_| Table::open(engine.clone(), self.settings.table);
         let mut tables: Vec<Table> = (0..deal.cores()).map(table).collect();
         let mut applied: BTreeMap<ShardId, Applied> = BTreeMap::new();
-        for &(shard, _) in config.map.shards() {
-            let loaded = tables[deal.core_of(shard)].load(shard, recovery.generation(shard));
+        for (shard, generation) in recovery.replicas(id, &config.map) {
+            let loaded = tables[deal.core_of(shard)].load(shard, generation);
             applied.insert(shard, loaded.map_err(|error| Refused::Violation(error.to_string()))?);
         }
         let drivers = Driver::all(config, recovery, &applied, now);

@@ -116,6 +116,8 @@ impl World {
                     self.bulk_begin(id, to, shard, header, snapshot);
                 }
                 Work::SnapshotTaken { stream, taken } => self.bulk_taken(stream, taken),
+                // Whoever routes or connects here knows it from the world.
+                Work::Map(_) => {}
                 Work::Rejoined => {
                     let process = self.machine_mut(id).process.as_mut();
                     if let Some(process) = process
