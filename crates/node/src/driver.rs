@@ -244,6 +244,7 @@ impl Driver {
         if self.node.takes_announcement() {
             self.announce();
             self.core.want_members(&self.node);
+            self.note_silent();
             self.core.balance(&self.node);
             self.end_rejoin();
         }

@@ -165,8 +165,7 @@ impl Node {
     /// Whose full disks leave no majority of a shard's members that could take a write, if so. The leader's own must have
     /// room anyway: what it orders stays in its memory until it is written.
     pub fn full_disks(&self, members: &View) -> Option<&'static str> {
-        let with_room = members.voters().filter(|id| !self.peers.has_full_disk(*id)).count();
-        match with_room < members.majority() {
+        match !members.has_majority(|id| !self.peers.has_full_disk(id)) {
             _ if self.disk_full => Some("the leading node"),
             true => Some("too many nodes"),
             false => None,

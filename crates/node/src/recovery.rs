@@ -173,9 +173,12 @@ impl Recovery {
             let seat = seat.expect("a replica that is not in the log is in the map");
             return Begun::make(config, shard, &seat, generation).map(|begun| (begun, true));
         };
-        let made = found.made.unwrap_or_default();
         let at = Position::new(applied.index, applied.term);
-        let view = seat.expect("until views are logged").view;
+        let logged = found.log.view().cloned().or(seat.map(|seat| seat.view));
+        let why = Malformed("nothing says who the members are");
+        let view = logged.ok_or(RecoveryError::Malformed { shard, why })?;
+        let number = view.member(config.me).map(|member| member.replica).unwrap_or_default();
+        let made = found.made.unwrap_or(Made { number, revision: 0, generation: 0 });
         let replica = begin(config, shard, protocol, view, found.log, at)?;
         Ok((Begun { protocol, made, replica }, false))
     }

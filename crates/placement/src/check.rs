@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use kv::view::Member;
+use kv::view::{Duty, Member};
 use kv::{Epoch, NodeId, Protocol, ReplicaId, SLOTS, ShardId};
 
 use crate::map::{Arrangement, Change, DIRECTORY, Map, NodeDuty, Shard};
@@ -12,8 +12,8 @@ impl Map {
     ///
     /// - Ids of nodes and shards are below the next ones; names of nodes that are not gone, and lives of folders, are unique.
     /// - Each keyspace has shards, and each of its slots is in exactly one of them. The directory is the shard 0 alone.
-    /// - The members of a shard, and those of its change, are on different known nodes, in order; their numbers are unique and
-    ///   below the next one; its leader is one of them.
+    /// - The members of a shard, and those of its change, all vote, and are on different known nodes, in order; their numbers are
+    ///   unique and below the next one; its leader is one of them.
     /// - A change gives other members; those that stay keep their numbers, and the epoch rises only where the protocol does not
     ///   change members itself.
     pub fn check(&self) -> Result<(), String> {
@@ -92,7 +92,10 @@ impl Map {
             format!("{} has {} members", shard.protocol, members.len())
         })?;
         let mut numbers = BTreeSet::new();
-        for Member { node, replica, .. } in members {
+        for Member { node, replica, duty, .. } in members {
+            ensure(*duty == Duty::Voter, || {
+                format!("node {node} does not vote: only a protocol knows of others")
+            })?;
             ensure(self.nodes.contains_key(node), || format!("no node {node}"))?;
             ensure(*replica > ReplicaId(0) && *replica < shard.next_replica, || {
                 format!("replica {replica} is not between 1 and the next number, {}", shard.next_replica)

@@ -254,9 +254,12 @@ impl Map {
     }
 
     fn stuck(&self, id: ShardId, shard: &Shard) -> Refusal {
+        if self.has_majority(&shard.members) {
+            return Refusal::NoNumbers(id);
+        }
         let dead = shard.members.iter().filter(|member| !self.lives(member.node));
         let names: Vec<&str> = dead.map(|member| self.nodes[&member.node].name.as_str()).collect();
-        Refusal::Stuck { shard: id, dead: names.len(), nodes: names.join(", ") }
+        Refusal::Stuck { shard: id, nodes: names.join(", ") }
     }
 
     fn replace(&mut self, name: &str, lose: bool) -> Result<(), Refusal> {
@@ -271,17 +274,21 @@ impl Map {
         if !self.nodes.iter().any(others) {
             return Err(Refusal::LastNode(name.into()));
         }
-        let without = |shard: &Shard| {
-            let stays =
-                |member: &&Member| member.node != id && self.nodes[&member.node].duty != NodeDuty::Gone;
-            shard.members.iter().filter(stays).count()
-        };
-        let mut has = self.shards.iter().filter(|(_, shard)| shard.member(id).is_some());
-        if let Some((shard, _)) = has.find(|(_, shard)| without(shard) < shard.view().majority() && !lose) {
-            return Err(Refusal::LastCopy { node: name.into(), shard: *shard });
+        if let Some((shard, _)) =
+            self.replicas_of(id).find(|(shard, _)| !lose && self.is_lost_without(*shard, id))
+        {
+            return Err(Refusal::LastCopy { node: name.into(), shard });
         }
         self.node_mut(id)?.duty = NodeDuty::Gone;
         Ok(())
+    }
+
+    /// Whether a shard would have no majority that is not gone, now or once its members have changed over.
+    fn is_lost_without(&self, id: ShardId, node: NodeId) -> bool {
+        let stays = |member: &&Member| member.node != node && self.nodes[&member.node].duty != NodeDuty::Gone;
+        let is_lost = |members: &[Member]| members.iter().filter(stays).count() <= members.len() / 2;
+        let switches = self.changes.get(&id).filter(|change| change.phase == Phase::Switch);
+        is_lost(&self.shards[&id].members) || switches.is_some_and(|change| is_lost(&change.to))
     }
 
     fn finish(&mut self, id: ShardId, revision: Revision) -> Result<(), Refusal> {
@@ -334,7 +341,7 @@ impl Map {
     fn member_named(&self, name: &str) -> Result<NodeId, Refusal> {
         match self.node_named(name) {
             None => Err(Refusal::UnknownNode(name.into())),
-            Some((_, node)) if node.duty == NodeDuty::Gone => Err(Refusal::Replaced(name.into())),
+            Some((_, node)) if node.duty == NodeDuty::Gone => Err(Refusal::Gone(name.into())),
             Some((id, _)) => Ok(id),
         }
     }

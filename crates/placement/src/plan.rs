@@ -90,15 +90,15 @@ pub struct Limits {
 
 /// The map with all that is to be begun, given up and dealt out now, its revision one higher; `None` = nothing is.
 ///
-/// Asked again with what it has answered, it answers `None`: the next is due when something has happened.
+/// Whoever has written the answer asks again: of several targets that are as good, the next one may have more that can be begun.
 pub fn plan(map: &Map, limits: &Limits) -> Option<Map> {
     let mut next = map.clone();
     next.changes
         .retain(|id, change| change.phase == Phase::Switch || !is_pointless(map, &map.shards[id], change));
-    begin(&mut next, limits);
     for (id, leader) in leaders::leaders(&next) {
         next.shards.get_mut(&id).expect("a leader is of a shard").leader = leader;
     }
+    begin(&mut next, limits);
     let former: Vec<NodeId> = map.nodes.keys().copied().filter(|node| is_former(&next, *node)).collect();
     former.iter().for_each(|node| drop(next.nodes.remove(node)));
     if next == *map {

@@ -41,6 +41,11 @@ pub enum Refusal {
         "node '{0}' was replaced, and this is its data folder: move the folder away, and join as a new node"
     )]
     Replaced(String),
+    /// A node is asked for that was retired.
+    #[error(
+        "node '{0}' was replaced for good: a node of that name can only join anew, with an empty data folder"
+    )]
+    Gone(String),
     /// An id was given to one data folder, and another one comes with it.
     #[error(
         "node '{0}' has another data folder: this one is a copy or was made anew; move it away, and join as a new node"
@@ -69,16 +74,19 @@ pub enum Refusal {
         /// Nodes that would be left to take them.
         left: usize,
     },
-    /// A shard cannot go elsewhere: too few of its replicas live.
+    /// A shard has used up the numbers of replicas.
     #[error(
-        "shard {shard} cannot go elsewhere: {dead} of its replicas are on dead nodes ({nodes}); start them again first"
+        "shard {0} cannot go elsewhere: it was moved 1,022 times already, and versions have no more numbers for its replicas"
+    )]
+    NoNumbers(ShardId),
+    /// A shard cannot go elsewhere: too few of its replicas are alive.
+    #[error(
+        "shard {shard} cannot go elsewhere, as most of its replicas are on nodes that are dead: start one of them first ({nodes})"
     )]
     Stuck {
         /// Which.
         shard: ShardId,
-        /// How many replicas are on dead nodes.
-        dead: usize,
-        /// The names of those.
+        /// The names of its nodes that are dead.
         nodes: String,
     },
     /// What only the node has would be lost.

@@ -64,6 +64,15 @@ impl Driver {
         self.core.disconnected(&self.node, node);
     }
 
+    /// Replicas that sleep rely on nodes that say nothing any more.
+    pub(super) fn note_silent(&mut self) {
+        for node in self.node.peers.fallen_silent(self.node.now) {
+            for shard in Vec::from_iter(self.core.replicas.keys().copied()) {
+                self.core.give(shard, Input::Silent { node });
+            }
+        }
+    }
+
     /// What changed since the last time is announced to all, and sometimes all of it: a frame may be lost.
     pub(super) fn announce(&mut self) {
         let is_whole = self.node.takes_whole_announcement();

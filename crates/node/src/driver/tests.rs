@@ -89,7 +89,16 @@ impl Replicate for Fake {
     fn status(&self) -> replication::Status {
         let (index, term) = (Index::default(), Term::default());
         let (role, leader) = (Role::Follower, None);
-        replication::Status { role, leader, term, last: index, durable: index, commit: index, applied: index }
+        replication::Status {
+            role,
+            leader,
+            term,
+            last: index,
+            durable: index,
+            commit: index,
+            applied: index,
+            members: vec![],
+        }
     }
 }
 

@@ -34,6 +34,8 @@ struct Peer {
     name: String,
     connected: bool,
     heard: Option<Instant>,
+    /// Whether it was alive at the last look.
+    was_alive: bool,
     /// What it last told of itself; its replicas apart.
     told: Announcement,
     /// What it last told of each of its replicas. A node with several cores tells of the replicas of one at a time.
@@ -131,6 +133,16 @@ impl Peers {
             Some(micros) if micros < DEAD_MICROS => Liveness::Suspect,
             _ => Liveness::Dead,
         }
+    }
+
+    /// The nodes that were alive at the last look and are not any more.
+    pub fn fallen_silent(&mut self, now: Instant) -> Vec<NodeId> {
+        let alive: Vec<NodeId> = self.ids().filter(|id| self.liveness(*id, now) == Liveness::Alive).collect();
+        let fallen = |(&id, peer): (&NodeId, &mut Peer)| {
+            let is_alive = alive.contains(&id);
+            (std::mem::replace(&mut peer.was_alive, is_alive) && !is_alive).then_some(id)
+        };
+        self.peers.iter_mut().filter_map(fallen).collect()
     }
 
     /// Whether a node can be reached and was heard of lately.

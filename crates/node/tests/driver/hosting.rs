@@ -87,7 +87,7 @@ fn kinds(cluster: &Cluster, node: NodeId, stream: u32) -> Vec<u8> {
 fn node_without_a_replica_serves_clients_through_those_that_have_one() {
     let (mut cluster, without) = cluster();
     cluster.leader_of(SHARD);
-    cluster.steps(ELECTION_STEPS);
+    cluster.steps(4 * ELECTION_STEPS);
     assert!(!has_replica(&cluster, without));
     cluster.call(without, put("k", "v")).unwrap();
     assert_eq!(value(&mut cluster, without, "k"), "v");

@@ -56,9 +56,7 @@ fn even(map: &Map, placed: &BTreeMap<ShardId, NodeId>) -> BTreeMap<ShardId, Node
         let leads = place(shard.leader);
         match names.binary_search(&shard.keyspace.as_str()) {
             Ok(group) if map.changes.contains_key(id) => {
-                let stays =
-                    leads.filter(|_| map.changes[id].to.iter().any(|member| member.node == shard.leader));
-                stays.into_iter().for_each(|node| board.base[group][node] += 1);
+                leads.into_iter().for_each(|node| board.base[group][node] += 1);
             }
             Ok(group) => {
                 let may: Vec<usize> = shard.members.iter().filter_map(|member| place(member.node)).collect();

@@ -1,7 +1,7 @@
 //! Each promise that nodes give each other is watched: what breaks it is seen.
 
-use kv::Term;
 use kv::cluster::Role;
+use kv::{ReplicaId, Term};
 
 use super::messages::Kind;
 use super::*;
@@ -11,6 +11,8 @@ const SHARD: ShardId = ShardId(1);
 fn message(kind: Kind, term: u64, index: u64, round: &'static str) -> Message {
     Message {
         kind,
+        from: ReplicaId(0),
+        to: ReplicaId(0),
         term: Term(term),
         index: Index(index),
         reject: false,
@@ -19,8 +21,10 @@ fn message(kind: Kind, term: u64, index: u64, round: &'static str) -> Message {
     }
 }
 
-fn sent(watch: &mut Watch, node: u64, to: u64, message: &Message, now: u64) {
-    let (node, to) = (NodeId(node), NodeId(to));
+/// Replicas have the numbers of their nodes.
+fn sent(watch: &mut Watch, node: u16, to: u16, message: &Message, now: u64) {
+    let message = &Message { from: ReplicaId(node), to: ReplicaId(to), ..message.clone() };
+    let (node, to) = (NodeId(node.into()), NodeId(to.into()));
     watch.see(&Seen::Sent { node, to, shard: SHARD, message, now, clock: now });
 }
 
@@ -31,8 +35,16 @@ fn entry(watch: &mut Watch, node: u64, index: u64, term: u64) {
 
 fn status(watch: &mut Watch, node: u64, role: Role, [term, last, durable, commit]: [u64; 4]) {
     let [last, durable, commit] = [last, durable, commit].map(Index);
-    let status =
-        &Status { role, leader: None, term: Term(term), last, durable, commit, applied: Index::ZERO };
+    let status = &Status {
+        role,
+        leader: None,
+        term: Term(term),
+        last,
+        durable,
+        commit,
+        applied: Index::ZERO,
+        members: vec![],
+    };
     watch.see(&Seen::Status { node: NodeId(node), shard: SHARD, status });
 }
 
@@ -104,7 +116,7 @@ fn snapshot_that_a_checkpoint_writes_again_takes_no_entry_back() {
 #[test]
 fn acknowledgement_of_entries_that_a_later_term_replaced_may_be_late() {
     let mut watch = Watch::new();
-    let record = Record::State { term: Term(1), vote: NodeId(0), commit: Index::ZERO };
+    let record = Record::State { term: Term(1), vote: ReplicaId(0), commit: Index::ZERO };
     watch.see(&Seen::Record { node: NodeId(1), shard: SHARD, record, body: &Bytes::new() });
     (1..=2).for_each(|index| entry(&mut watch, 1, index, 1));
     appended(&mut watch, 1, 1);
