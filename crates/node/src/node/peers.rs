@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kv::cluster::{Liveness, NodeDuty, NodeStatus, ReplicaStatus, Role, ShardStatus, Status};
 use kv::view::{Duty, Member};
 use kv::{Budget, NodeId, ShardId};
-use placement::map::{DEFAULT, Map, Shard};
+use placement::map::{DEFAULT, Map, Phase, Shard};
 use replication::Instant;
 
 use crate::seat::Seat;
@@ -253,14 +253,18 @@ fn shard_status(views: &[View<'_>], map: &Map, id: ShardId, shard: &Shard) -> Sh
     }
 }
 
-/// The members of a shard as the directory knows them, with those that are to come, which are brought up to date until then.
+/// The members of a shard as the directory knows them, and while they change those that come and those that go.
 fn members_of(map: &Map, id: ShardId, shard: &Shard) -> Vec<Member> {
     let mut members = shard.members.clone();
-    for member in map.changes.get(&id).map_or(&[][..], |change| &change.to) {
-        let place = members.partition_point(|other| other.node < member.node);
-        if members.get(place).is_none_or(|other| other.node != member.node) {
-            members.insert(place, Member { duty: Duty::Learner, ..*member });
-        }
-    }
+    let Some(change) = map.changes.get(&id) else { return members };
+    let stays = |node| change.to.iter().any(|member| member.node == node);
+    members.iter_mut().filter(|member| !stays(member.node)).for_each(|member| member.duty = Duty::Leaving);
+    let duty = match change.phase {
+        Phase::Copy => Duty::Learner,
+        Phase::Switch => Duty::Joining,
+    };
+    let comes = change.to.iter().filter(|member| shard.member(member.node).is_none());
+    members.extend(comes.map(|member| Member { duty, ..*member }));
+    members.sort_by_key(|member| member.node);
     members
 }

@@ -77,6 +77,8 @@ fn encode_member(member: Member) -> proto::Member {
     let duty = match member.duty {
         Duty::Voter => Wire::Voter,
         Duty::Learner => Wire::Learner,
+        Duty::Joining => Wire::Joining,
+        Duty::Leaving => Wire::Leaving,
     };
     proto::Member {
         node: member.node.0,
@@ -178,6 +180,8 @@ fn decode_member(message: proto::Member) -> Result<Member, Malformed> {
     let duty = match Wire::try_from(message.duty) {
         Ok(Wire::Voter) => Duty::Voter,
         Ok(Wire::Learner) => Duty::Learner,
+        Ok(Wire::Joining) => Duty::Joining,
+        Ok(Wire::Leaving) => Duty::Leaving,
         Ok(Wire::Unspecified) | Err(_) => return Err(Malformed("a member's duty is unknown here")),
     };
     let replica = u16::try_from(message.replica).ok().filter(|replica| *replica <= ReplicaId::MAX.0);
