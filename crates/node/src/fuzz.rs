@@ -111,7 +111,7 @@ fn samples() -> Vec<Frame> {
         epoch: Epoch(1),
         revision: Revision(2),
         members: 1 << 60,
-        is_joint: role == Role::Leader,
+        is_ready: role == Role::Leader,
         role,
         leader,
         term: 9,

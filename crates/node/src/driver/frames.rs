@@ -93,7 +93,7 @@ impl Driver {
     pub(super) fn announce_members(&mut self) {
         let has_news = |shard: &ShardId| {
             let said = self.core.announced.get(shard).map(|said| said.members);
-            let now = self.core.replicas.get(shard).filter(|replica| replica.orders());
+            let now = self.core.replicas.get(shard);
             now.is_some_and(|replica| said != Some(digest(&replica.view().members)))
         };
         if self.node.config.map.changes.keys().any(has_news) {

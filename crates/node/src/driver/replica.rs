@@ -109,6 +109,7 @@ impl Replica {
     /// How it is, for other nodes.
     pub fn announced(&self) -> Announced {
         let (status, view) = (self.protocol.status(), self.view());
+        let learns = &mut status.members.iter().filter(|member| member.duty == Duty::Learner);
         let learn = view.members.iter().filter(|member| matches!(member.duty, Duty::Learner | Duty::Joining));
         let copied = |node| Some((node, *self.copied.get(&node)?));
         Announced {
@@ -116,7 +117,7 @@ impl Replica {
             epoch: view.epoch,
             revision: view.revision,
             members: digest(&view.members),
-            is_joint: view.is_joint(),
+            is_ready: learns.all(|member| member.ready),
             role: status.role,
             leader: status.leader,
             term: status.term.0,
