@@ -97,7 +97,11 @@ fn join(cluster: &mut Cluster, through: NodeId) {
 }
 
 fn drain(name: &str) -> Ask {
-    Ask::Node { name: name.into(), duty: NodeDuty::Drain, fewer: false, dry_run: false }
+    to(name, NodeDuty::Drain)
+}
+
+fn to(name: &str, duty: NodeDuty) -> Ask {
+    Ask::Node { name: name.into(), duty, fewer: false, dry_run: false }
 }
 
 fn put(key: &'static str) -> Op {
@@ -257,4 +261,20 @@ fn move_says_how_much_is_copied() {
         }
     }
     panic!("a copy is seen in the middle");
+}
+
+#[test]
+fn change_that_is_given_up_while_it_copies_leaves_the_members_as_they_were() {
+    let mut cluster = founded();
+    let leader = directory_leader(&mut cluster);
+    let value = Bytes::from(vec![b'v'; 4 << 20]);
+    cluster.call(leader, Op::Put { key: "k".into(), value, deadline: None, previous: false }).unwrap();
+    join(&mut cluster, leader);
+    administer(&mut cluster, leader, drain("n1")).unwrap();
+    run_until(&mut cluster, "the new one has a replica", |cluster| replicas(cluster).contains(&NEW.0));
+    administer(&mut cluster, leader, to("n1", NodeDuty::Serve)).unwrap();
+    assert_eq!(administer(&mut cluster, leader, Ask::Abort { shard: SHARD }), Ok(Answer::Done));
+    run_until(&mut cluster, "nothing is left of it", |cluster| replicas(cluster) == [1, 2, 3]);
+    assert_eq!(members(&cluster, NEW), [1, 2, 3]);
+    assert!(is_found(&mut cluster, NEW, "k"));
 }
