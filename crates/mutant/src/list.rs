@@ -183,10 +183,13 @@ pub enum Mutant {
     /// A message of an earlier epoch is dropped in silence (`node`'s fence), so its sender never learns that it has missed a
     /// change. Caught by: who is behind is told.
     EpochDroppedInSilence,
+    /// A node whose folder was restored from an old copy, or copied, is let in (`node`'s identity). Caught by: who lost its folder
+    /// votes when it is whole.
+    OldFolderLetIn,
 }
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 60] = [
+const ALL: [(Mutant, &str, &str); 61] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -351,6 +354,7 @@ const ALL: [(Mutant, &str, &str); 60] = [
         "epoch-dropped-in-silence",
         "a message of an earlier epoch is not answered",
     ),
+    (Mutant::OldFolderLetIn, "old-folder-let-in", "a node with an old copy of its folder is let in"),
 ];
 
 impl Mutant {
@@ -396,7 +400,7 @@ mod tests {
             assert_eq!(name.parse::<Mutant>().as_ref(), Ok(mutant));
             assert!(!what.is_empty() && name.chars().all(|c| c == '-' || c.is_ascii_lowercase()), "{name}");
         }
-        assert_eq!(ALL.len(), Mutant::EpochDroppedInSilence as usize + 1, "all are listed");
+        assert_eq!(ALL.len(), Mutant::OldFolderLetIn as usize + 1, "all are listed");
         assert!("coffee".parse::<Mutant>().is_err());
     }
 

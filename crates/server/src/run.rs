@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dialects::Store;
-use kv::{NodeId, Protocol, ShardId};
-use node::identity::Identity;
+use kv::{Protocol, ShardId};
+use node::identity::{Identity, Nodes};
 use node::log::{Request, Settings};
 use node::route::ShardMap;
 use node::{Driver, Executor, Recovery};
@@ -68,7 +68,8 @@ async fn serve(
     let node = node_config(&config, &folder, drivers(&config, cores), address.clone());
     let inboxes = Inboxes::new(node.deal());
     let (recovered, log) = recover(&folder, &node, &config, descriptors.table_files)?;
-    let identities = Arc::new(Identities::new(folder)?);
+    let nodes = founding(&config, folder.identity());
+    let identities = Arc::new(Identities::new(folder, nodes)?);
     let requests = log.requests();
     let begins = identities.clone();
     let settings = Settings { checkpoint_bytes: config.checkpoint_bytes, ..Settings::default() };
@@ -78,11 +79,9 @@ async fn serve(
     let membership = Membership { cluster: identities.cluster(), waits: identities.waits() };
     let handle =
         Arc::new(Handle::new(inboxes.clone(), desks.clone(), node.map.clone(), view.clone(), membership));
-    let addresses = peer_addresses(&config, &node);
     let failed = |error: std::io::Error| Failure::Failed(format!("cannot start: {error}"));
     let transport =
-        Transport::start(peers, descriptors.nodes, addresses, identities.clone(), inboxes.clone())
-            .map_err(failed)?;
+        Transport::start(peers, descriptors.nodes, identities.clone(), inboxes.clone()).map_err(failed)?;
     let shared = Shared {
         inboxes: inboxes.clone(),
         view,
@@ -281,10 +280,12 @@ fn own_address(config: &Config) -> Option<&str> {
     own.filter(|_| config.peers.len() > 1).map(|(_, address)| address.as_str())
 }
 
-fn peer_addresses(config: &Config, node: &node::Config) -> BTreeMap<NodeId, String> {
-    let id = |name: &str| node.nodes.iter().find(|(_, known)| known == name).map(|(id, _)| *id);
-    let others = config.peers.iter().filter(|(name, _)| *name != config.name);
-    others.filter_map(|(name, address)| Some((id(name)?, address.clone()))).collect()
+/// The nodes that the cluster was founded with, where the settings say that they are.
+fn founding(config: &Config, identity: &Identity) -> Nodes {
+    let address =
+        |name: &str| config.peers.iter().find(|(peer, _)| peer == name).map(|(_, address)| address.clone());
+    let founders = identity.founders.iter();
+    Nodes::founding(founders.map(|(id, name)| (*id, name.clone(), address(name).unwrap_or_default())))
 }
 
 /// How many cores may have a driver; the others serve connections. A checkpoint flushes the table of every driver: where each
@@ -295,7 +296,7 @@ fn drivers(config: &Config, cores: usize) -> usize {
 }
 
 fn node_config(config: &Config, folder: &Folder, cores: usize, address: String) -> node::Config {
-    let &Identity { me, ref nodes, rejoining, .. } = folder.identity();
+    let &Identity { me, founders: ref nodes, rejoining, .. } = folder.identity();
     node::Config {
         me,
         protocol: if nodes.len() == 1 { Protocol::Single } else { Protocol::Raft },
@@ -324,7 +325,7 @@ fn recover(
         logged.insert(ShardId(record.stream));
         recovery.replay(&record).map_err(|error| Failure::Refused(error.to_string()))
     };
-    let log = log::open(folder.log().as_deref(), folder.identity().incarnation, &mut replay)?;
+    let log = log::open(folder.log().as_deref(), folder.identity().life.incarnation, &mut replay)?;
     let engine = open_engine(folder.engine().as_deref(), config, table_files)?;
     let options = Options { deleted_micros: config.deleted_micros, ..Options::of(config.history) };
     let deal = node.deal();

@@ -291,7 +291,7 @@ impl World {
         let (id, seed) = (identity.me, self.random.next());
         node::Config {
             me: id,
-            nodes: identity.nodes.clone(),
+            nodes: identity.founders.clone(),
             protocol: self.protocol,
             map: self.map.clone(),
             // Each life has its number of them, which no other draw depends on.
@@ -299,7 +299,7 @@ impl World {
             seed,
             entry_cache_bytes: self.settings.entry_cache_bytes,
             pid: id.0 as u32,
-            address: identity.name().to_owned(),
+            address: identity.name.clone(),
             rejoining: identity.rejoining,
             volatile: false,
         }

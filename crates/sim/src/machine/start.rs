@@ -62,7 +62,7 @@ impl World {
         let config = self.node_config(greeter.identity());
         let now = self.machine(id).clock.read(self.events.now());
         let (mut recovery, mut bad) = (Recovery::default(), Ok(()));
-        let wal = wal::Config { log_id: greeter.identity().incarnation, ..self.settings.wal.clone() };
+        let wal = wal::Config { log_id: greeter.identity().life.incarnation, ..self.settings.wal.clone() };
         self.see(Seen::Recovering { node: id });
         let (machine, watch) = (&mut self.machines[place(id)], &mut self.watch);
         let opened = Log::open(&mut machine.disk, wal, &mut |_, record| {
