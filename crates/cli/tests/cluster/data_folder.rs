@@ -17,7 +17,7 @@ fn empty(folder: &Path) {
 }
 
 /// Starts a node that must refuse, and say this.
-async fn is_refused(lab: &mut Lab, node: u16, says: &[&str]) {
+pub async fn is_refused(lab: &mut Lab, node: u16, says: &[&str]) {
     lab.serve(node);
     let code = lab.end(node, PATIENCE).await.code();
     let told = lab.stderr(node);
