@@ -52,6 +52,7 @@ pub const TARGETS: &[Target] = &[
     target("storage-ask", storage::fuzz::ask, storage::fuzz::ask_samples),
     target("storage-snapshot", storage::fuzz::snapshot, storage::fuzz::snapshot_samples),
     target("storage-checkpoint", storage::fuzz::checkpoint, storage::fuzz::checkpoint_samples),
+    target("placement-map", placement::fuzz::map, placement::fuzz::map_samples),
     target("raft-message", replication::raft::fuzz::message, replication::raft::fuzz::message_samples),
     target("raft-hello", replication::raft::fuzz::hello, replication::raft::fuzz::hello_samples),
     target("raft-record", replication::raft::fuzz::record, replication::raft::fuzz::record_samples),

@@ -4,6 +4,7 @@
 //! cannot change them itself. Within an epoch the revision rises with members and their duties. A replica keeps the view it
 //! knows in its log: in a record of its own, and in each that stands for a whole state.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use bytes::{BufMut, BytesMut};
@@ -54,6 +55,22 @@ pub enum Duty {
     Voter,
     /// It is brought up to date, and does not count.
     Learner,
+    /// A change of members is under way: it counts among those that are to be, not yet among those that were.
+    Joining,
+    /// A change of members is under way: it counts among those that were, no more among those that are to be.
+    Leaving,
+}
+
+impl Duty {
+    /// Whether it counts once a change that is under way is over.
+    pub fn will_count(self) -> bool {
+        matches!(self, Duty::Voter | Duty::Joining)
+    }
+
+    /// Whether it counted before a change that is under way began.
+    pub fn did_count(self) -> bool {
+        matches!(self, Duty::Voter | Duty::Leaving)
+    }
 }
 
 impl View {
@@ -78,14 +95,38 @@ impl View {
         self.members.iter().find(|member| member.node == node)
     }
 
-    /// The members that count.
-    pub fn voters(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.members.iter().filter(|member| member.duty == Duty::Voter).map(|member| member.node)
+    /// The member of a number.
+    pub fn replica(&self, replica: ReplicaId) -> Option<&Member> {
+        self.members.iter().find(|member| member.replica == replica)
     }
 
-    /// How many voters are a majority.
+    /// The members that count; while a change is under way, those that will when it is over.
+    pub fn voters(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.members.iter().filter(|member| member.duty.will_count()).map(|member| member.node)
+    }
+
+    /// Whether a change of members is under way: until it is over, a majority of those that were *and* one of those that are
+    /// to be is needed.
+    pub fn is_joint(&self) -> bool {
+        self.members.iter().any(|member| matches!(member.duty, Duty::Joining | Duty::Leaving))
+    }
+
+    /// Whether the nodes that it is true of are a majority.
+    pub fn has_majority(&self, of: impl Fn(NodeId) -> bool) -> bool {
+        let most = |counts: fn(Duty) -> bool| {
+            let set = || self.members.iter().filter(|member| counts(member.duty));
+            2 * set().filter(|member| of(member.node)).count() > set().count()
+        };
+        most(Duty::will_count) && most(Duty::did_count)
+    }
+
+    /// The fewest nodes that are a majority.
     pub fn majority(&self) -> usize {
-        self.voters().count() / 2 + 1
+        let count =
+            |counts: fn(Duty) -> bool| self.members.iter().filter(|member| counts(member.duty)).count();
+        let (next, before) = (count(Duty::will_count) / 2 + 1, count(Duty::did_count) / 2 + 1);
+        // Who is in both sets counts in both.
+        next + before - count(|duty| duty == Duty::Voter).min(next).min(before)
     }
 
     /// Whether another view came after this one.
@@ -109,6 +150,8 @@ impl View {
             into.put_u8(match member.duty {
                 Duty::Voter => 1,
                 Duty::Learner => 2,
+                Duty::Joining => 3,
+                Duty::Leaving => 4,
             });
             put_uint(into, u64::from(member.weight));
         });
@@ -125,16 +168,30 @@ impl View {
                 duty: match reader.u8()? {
                     1 => Duty::Voter,
                     2 => Duty::Learner,
+                    3 => Duty::Joining,
+                    4 => Duty::Leaving,
                     _ => return Err(Malformed("a member of a shard has an unknown duty")),
                 },
                 weight: reader.u32()?,
             })
         })?;
-        let rises = members.is_sorted_by(|one: &Member, other: &Member| one.node < other.node);
-        match members.first() {
-            Some(first) if rises && first.node.0 > 0 => Ok(View { epoch, revision, members }),
-            _ => Err(Malformed("the members of a shard are not in order, or none")),
+        let view = View { epoch, revision, members };
+        if view.is_sound() {
+            Ok(view)
+        } else {
+            Err(Malformed("the members of a shard are not in order, or none"))
         }
+    }
+
+    /// Whether members are in order, each on a node and with a number of its own, and some count.
+    fn is_sound(&self) -> bool {
+        let numbers = BTreeSet::from_iter(self.members.iter().map(|member| member.replica));
+        let is_number = |replica: &ReplicaId| (1..=ReplicaId::MAX.0).contains(&replica.0);
+        self.members.is_sorted_by(|one, other| one.node < other.node)
+            && self.members.first().is_some_and(|first| first.node.0 > 0)
+            && numbers.len() == self.members.len()
+            && numbers.iter().all(is_number)
+            && self.has_majority(|_| true)
     }
 }
 
@@ -146,11 +203,52 @@ mod tests {
     fn view_round_trips() {
         let mut view = View::of(Epoch(3), &[NodeId(1), NodeId(5), NodeId(1 << 40)]);
         view.members[1] = Member { incarnation: u64::MAX, duty: Duty::Learner, weight: 7, ..view.members[1] };
+        assert_eq!(view.replica(ReplicaId(2)), Some(&view.members[1]));
         let mut into = BytesMut::new();
         view.encode(&mut into);
         assert_eq!(View::decode(&mut Reader::new(into.freeze())), Ok(view.clone()));
         assert_eq!((view.voters().count(), view.majority()), (2, 2));
         assert_eq!(view.member(NodeId(5)).map(|member| member.replica), Some(ReplicaId(2)));
+    }
+
+    /// Nodes 1.. with these duties.
+    fn of(duties: &[Duty]) -> View {
+        let nodes = Vec::from_iter((1..=duties.len() as u64).map(NodeId));
+        let mut view = View::of(Epoch(1), &nodes);
+        view.members.iter_mut().zip(duties).for_each(|(member, duty)| member.duty = *duty);
+        view
+    }
+
+    #[test]
+    fn view_majority_is_one_of_each_set_while_members_change() {
+        use Duty::{Joining, Learner, Leaving, Voter};
+        let has = |view: &View, nodes: &[u64]| view.has_majority(|node| nodes.contains(&node.0));
+        let three = of(&[Voter, Voter, Voter, Learner]);
+        assert!(has(&three, &[1, 3]) && !has(&three, &[1, 4]) && !three.is_joint());
+        // Node 4 takes the place of node 3.
+        let swap = of(&[Voter, Voter, Leaving, Joining]);
+        assert!(
+            has(&swap, &[1, 2]) && has(&swap, &[1, 3, 4]) && !has(&swap, &[1, 3]) && !has(&swap, &[1, 4])
+        );
+        assert!(swap.is_joint());
+        let all = of(&[Leaving, Leaving, Leaving, Joining, Joining, Joining]);
+        assert!(has(&all, &[1, 2, 5, 6]) && !has(&all, &[1, 2, 3, 4]));
+        let majorities = [&three, &swap, &all, &of(&[Voter]), &of(&[Voter, Joining])].map(View::majority);
+        assert_eq!(majorities, [2, 2, 4, 1, 2]);
+        assert_eq!(swap.voters().map(|node| node.0).collect::<Vec<_>>(), [1, 2, 4]);
+    }
+
+    #[test]
+    fn view_fewest_nodes_of_a_majority_are_one() {
+        let duties = [Duty::Voter, Duty::Learner, Duty::Joining, Duty::Leaving];
+        for number in 0..4u32.pow(5) {
+            let view = of(&[0, 1, 2, 3, 4].map(|place| duties[(number >> (2 * place)) as usize % 4]));
+            if view.is_sound() {
+                let majorities =
+                    (0..32u32).filter(|set| view.has_majority(|node| set >> (node.0 - 1) & 1 == 1));
+                assert_eq!(majorities.map(u32::count_ones).min(), Some(view.majority() as u32), "{view:?}");
+            }
+        }
     }
 
     #[test]
@@ -159,6 +257,13 @@ mod tests {
             let mut view = View::of(Epoch(1), &[NodeId(9)]);
             let member = view.members[0];
             view.members = nodes.into_iter().map(|node| Member { node: NodeId(node), ..member }).collect();
+            let mut into = BytesMut::new();
+            view.encode(&mut into);
+            assert!(View::decode(&mut Reader::new(into.freeze())).is_err(), "{view:?}");
+        }
+        let mut twice = of(&[Duty::Voter, Duty::Voter]);
+        twice.members[1].replica = ReplicaId(1);
+        for view in [twice, of(&[Duty::Learner]), of(&[Duty::Joining]), of(&[Duty::Leaving, Duty::Learner])] {
             let mut into = BytesMut::new();
             view.encode(&mut into);
             assert!(View::decode(&mut Reader::new(into.freeze())).is_err(), "{view:?}");

@@ -184,7 +184,7 @@ pub enum Mutant {
     /// change. Caught by: who is behind is told.
     EpochDroppedInSilence,
     /// A node whose folder was restored from an old copy, or copied, is let in (`node`'s identity). Caught by: who lost its folder
-    /// votes when it is whole.
+    /// votes when it is whole; a node that is not whole at rest.
     OldFolderLetIn,
 }
 

@@ -1,22 +1,22 @@
-//! What a node's drivers are told at their start. Fixed for their life.
+//! What a node's drivers know from their start. All but the map is fixed for their life.
 
-use kv::{NodeId, Protocol};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kv::{NodeId, ShardId};
+use placement::map::Map;
 
 use crate::cores::Deal;
-use crate::route::ShardMap;
+use crate::seat::Seat;
 
 /// The settings of one node, for the drivers of all its cores.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// This node.
     pub me: NodeId,
-    /// All nodes with their names, this one included, in the order of their ids.
-    pub nodes: Vec<(NodeId, String)>,
-    /// How the replicas of each shard agree.
-    pub protocol: Protocol,
-    /// The shards; each has a replica on every node.
-    pub map: ShardMap,
-    /// How many cores its shards are dealt to at most, 1 or more.
+    /// Where everything is, as the node knows it when it starts: [`crate::Recovery::map`].
+    pub map: Arc<Map>,
+    /// How many cores its shards are dealt to, 1 or more; each has a driver, with or without shards.
     pub cores: usize,
     /// Differs between nodes and between starts: the source of session ids and of election jitter.
     pub seed: u64,
@@ -33,15 +33,34 @@ pub struct Config {
 }
 
 impl Config {
-    /// Which of its cores drives which of its shards.
+    /// Which of its cores drives which shards.
     pub fn deal(&self) -> Deal {
-        Deal::new(self.map.shards().len(), self.nodes.len(), self.cores)
+        Deal::new(self.cores)
+    }
+
+    /// How many of its cores have a shard, wherever that is: clients ask them.
+    pub(crate) fn cores_asked(&self) -> usize {
+        let cores: BTreeSet<usize> =
+            self.map.shards.keys().map(|shard| self.deal().core_of(*shard)).collect();
+        cores.len().max(1)
+    }
+
+    /// The other nodes that have a replica of a shard, or are about to.
+    pub(crate) fn seats(&self, shard: ShardId) -> impl Iterator<Item = NodeId> + '_ {
+        let row = self.map.shards.get(&shard).into_iter().flat_map(|row| &row.members);
+        let change = self.map.changes.get(&shard).into_iter().flat_map(|change| &change.to);
+        let nodes: BTreeSet<NodeId> = row.chain(change).map(|member| member.node).collect();
+        nodes.into_iter().filter(|node| *node != self.me)
+    }
+
+    /// How many replicas it has, or one.
+    pub(crate) fn replicas(&self) -> usize {
+        let has_seat = |shard: &&ShardId| Seat::of(&self.map, **shard, self.me).is_some();
+        self.map.shards.keys().filter(has_seat).count().max(1)
     }
 
     /// Whether it is sound: what the driver rests on.
     pub(crate) fn is_sound(&self) -> bool {
-        let in_order = self.nodes.is_sorted_by(|(one, _), (other, _)| one < other);
-        let is_member = self.nodes.iter().any(|(id, _)| *id == self.me);
-        in_order && is_member && !self.map.shards().is_empty() && self.cores > 0
+        self.me.0 > 0 && self.cores > 0
     }
 }

@@ -18,23 +18,20 @@ use std::collections::BTreeSet;
 
 use kv::ShardId;
 
-/// Which core drives which shard.
+/// Which core drives which shard: the id of a shard says it, whatever other shards there are and whoever has them.
 ///
-/// All shards are dealt out evenly, and so are those that each node of the cluster prefers to lead (every `nodes`-th one): the
-/// list of the first node's, then the second's, and so on, goes round the cores.
+/// Ids are given in order, so the shards that exist are dealt out evenly. A node leads every so many of them, and each round over
+/// the cores begins one further, so that those are not all of one core where a node has as many cores as the cluster has nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deal {
-    shards: usize,
-    nodes: usize,
     cores: usize,
 }
 
 impl Deal {
-    /// So many shards, numbered from 1, of a cluster of so many nodes, over so many cores: each has one at least, so there may
-    /// be fewer cores than there could be.
-    pub fn new(shards: usize, nodes: usize, cores: usize) -> Deal {
-        assert!(shards > 0 && nodes > 0 && cores > 0, "a node has shards and a core");
-        Deal { shards, nodes, cores: cores.min(shards) }
+    /// Over so many cores, each of which has a driver, with or without shards.
+    pub fn new(cores: usize) -> Deal {
+        assert!(cores > 0, "a node has a core");
+        Deal { cores }
     }
 
     /// How many cores have a driver.
@@ -42,12 +39,10 @@ impl Deal {
         self.cores
     }
 
-    /// The core of a shard, from 0. Of one that does not exist it is any.
+    /// The core of a shard, from 0. The directory's is the first.
     pub fn core_of(&self, shard: ShardId) -> usize {
         let place = shard.0.saturating_sub(1) as usize;
-        let (row, column) = (place / self.nodes, place % self.nodes);
-        let before = column * (self.shards / self.nodes) + column.min(self.shards % self.nodes);
-        (before + row) % self.cores
+        (place / self.cores + place) % self.cores
     }
 }
 
@@ -94,26 +89,23 @@ mod tests {
     }
 
     #[test]
-    fn shards_are_dealt_evenly_and_so_are_those_that_a_node_prefers_to_lead() {
-        for (shards, nodes, cores) in
-            (1..=20).flat_map(|s| (1..=5).flat_map(move |n| (1..=8).map(move |c| (s, n, c))))
-        {
-            let deal = Deal::new(shards, nodes, cores);
+    fn shards_are_dealt_evenly_and_so_are_those_that_a_node_leads_where_it_has_a_core_a_node() {
+        for (shards, cores) in (0..=20).flat_map(|shards| (1..=8).map(move |cores| (shards, cores))) {
+            let deal = Deal::new(cores);
             let all = counts(deal, 1..=shards);
-            assert!(is_even(&all) && all.iter().all(|count| *count > 0), "{deal:?}: {all:?}");
-            for node in 1..=nodes {
-                let led = counts(deal, (node..=shards).step_by(nodes));
+            assert!(is_even(&all), "{deal:?}: {all:?}");
+            for node in 1..=cores {
+                let led = counts(deal, (node..=shards).step_by(cores));
                 assert!(is_even(&led), "{deal:?}, node {node}: {led:?}");
             }
         }
     }
 
     #[test]
-    fn one_core_has_all_and_a_shard_that_does_not_exist_has_some_core() {
-        assert_eq!(counts(Deal::new(7, 3, 1), 1..=7), [7]);
-        for shard in [0, 8, u32::MAX] {
-            assert!(Deal::new(7, 3, 4).core_of(ShardId(shard)) < 4);
-        }
+    fn directory_is_of_the_first_core_and_every_shard_of_some_core() {
+        assert_eq!(counts(Deal::new(1), 1..=7), [7]);
+        assert_eq!(Deal::new(4).core_of(ShardId::DIRECTORY), 0);
+        assert!((0..=9).chain([u32::MAX]).all(|shard| Deal::new(4).core_of(ShardId(shard)) < 4));
     }
 
     #[test]

@@ -12,9 +12,11 @@
 //!   driver       the turn; takes each input to the part that it concerns
 //!   dealt        which cores of a node an input is for
 //!   frames       what other nodes say, and what is said to them
+//!   maps         the map on its way: from nodes, to nodes, into the log
 //!   checkpoint   what must be kept is written again, so that old segments can go
 //!   rejoin       a node that lost its folder waits until its replicas are whole
 //!   core         gives replicas their inputs, and the time to those that want it (agenda)
+//!     hosting    which replicas there are: made and dropped as the map says
 //!     fence      which words of other replicas are for the one here
 //!     requests   parts (open): where each is served, and what it is answered
 //!     output     what replicas want done: appends, writes, reads
@@ -35,8 +37,10 @@ mod dealt;
 mod expiries;
 mod fence;
 mod frames;
+mod hosting;
 mod install;
 mod leaders;
+mod maps;
 mod open;
 mod output;
 mod reads;
@@ -48,21 +52,23 @@ mod tests;
 mod writes;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use kv::cluster::{Liveness, Status};
-use kv::{Epoch, Error, NodeId, Reply, ShardId, Version};
+use kv::{Epoch, Error, NodeId, Reply, ShardId};
+use placement::map::Map;
 use storage::{Applied, ShardSnapshot};
 
 use self::core::Core;
+use self::hosting::Leaving;
 use self::replica::Replica;
 use crate::job::{Done, Job};
 use crate::node::Node;
 use crate::node::clock::Now;
 use crate::recovery::{Recovery, RecoveryError};
-use crate::session::mix;
 use crate::wire::Announced;
-use crate::{Config, recovery};
+use crate::{Config, record};
 
 pub use install::SnapshotPart;
 pub use open::{OPEN_BYTES_MAX, OPEN_MAX, Part};
@@ -124,6 +130,8 @@ pub enum Input {
     },
     /// The log has grown: write what must be kept at its head. Ends in [`Work::Release`] or [`Work::CheckpointFailed`].
     Checkpoint,
+    /// This is where everything is now, by who decides it. Others hear of it at once.
+    Map(Arc<Map>),
     /// Hand leaderships over, take no new work.
     Stop,
 }
@@ -177,6 +185,8 @@ pub enum Work {
     Release,
     /// This core's part of the checkpoint could not be completed (the disk is full): try another one later.
     CheckpointFailed,
+    /// A later map is known: who routes requests or connects to nodes goes by it. By the first core.
+    Map(Arc<Map>),
     /// The node came back with nothing, and the shards of this core are whole again. When all are, its next start is like any
     /// other.
     Rejoined,
@@ -189,42 +199,52 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// The drivers of a node, one a core in their order, with what the log and the table have kept of its shards.
+    /// The drivers of a node, one a core in their order, with what the log and the table have kept of its replicas: `applied` is
+    /// where the table of each of [`Recovery::replicas`] is, loaded at its generation.
     pub fn all(
         config: Config,
         mut recovery: Recovery,
         applied: &BTreeMap<ShardId, Applied>,
         now: Now,
     ) -> Result<Vec<Driver>, RecoveryError> {
-        let deal = config.deal();
-        let mut cores: Vec<BTreeMap<ShardId, Replica>> = (0..deal.cores()).map(|_| BTreeMap::new()).collect();
-        for &(shard, _) in config.map.shards() {
-            let applied = applied.get(&shard).copied().unwrap_or_default();
-            let generation = recovery.generation(shard);
-            let protocol = recovery.replica(&config, shard, applied)?;
-            let seed = mix(config.seed.wrapping_add(u64::from(shard.0) << 32));
-            let replica = Replica::new(shard, protocol, generation, applied.last, seed);
-            cores[deal.core_of(shard)].insert(shard, replica);
-        }
         let last = applied.values().map(|applied| applied.last).max().unwrap_or_default();
-        Ok(cores.into_iter().map(|replicas| Driver::of(&config, replicas, last, now)).collect())
+        let deal = config.deal();
+        let driver = |place| Driver {
+            core: Core::new(&config, now.instant),
+            node: Node::new(config.clone(), place, last, now),
+        };
+        let mut drivers: Vec<Driver> = (0..deal.cores()).map(driver).collect();
+        for (shard, gone) in recovery.gone() {
+            drivers[deal.core_of(shard)].core.leaving.insert(shard, Leaving::recovered(gone));
+        }
+        for shard in recovery.replicas(config.me, &config.map).into_keys() {
+            let applied = applied.get(&shard).copied().unwrap_or_default();
+            let (begun, is_new) = recovery.replica(&config, shard, applied)?;
+            let core = &mut drivers[deal.core_of(shard)].core;
+            core.begin_replica(Replica::new(shard, begun, applied.last), is_new);
+        }
+        if recovery.map_revision() < config.map.revision {
+            drivers[0].core.records.push(record::map(&config.map));
+        }
+        drivers.iter_mut().for_each(Driver::begin);
+        Ok(drivers)
     }
 
-    fn of(config: &Config, replicas: BTreeMap<ShardId, Replica>, last: Version, now: Now) -> Driver {
-        assert!(!replicas.is_empty(), "each core has a shard");
-        let core = Core::new(replicas, config, now.instant);
-        let mut driver = Driver { node: Node::new(config.clone(), last, now), core };
-        driver.core.forget_leftovers();
-        driver.begin_rejoin();
-        driver
+    fn begin(&mut self) {
+        self.core.forget_leftovers();
+        self.core.forget_gone();
+        self.begin_rejoin();
     }
 
     /// One turn: takes all `inputs`, adds what is to be done to `work`.
     pub fn turn(&mut self, now: Now, inputs: &mut Vec<Input>, work: &mut Vec<Work>) {
         self.node.begin_turn(now);
         self.core.tick(&self.node);
+        self.ask_for_map();
         if self.node.takes_announcement() {
             self.announce();
+            self.core.want_members(&self.node);
+            self.note_silent();
             self.core.balance(&self.node);
             self.end_rejoin();
         }
@@ -320,6 +340,10 @@ impl Driver {
             Input::SnapshotSent { shard, to, arrived } => {
                 self.core.give(shard, replication::Input::SnapshotSent { to, arrived });
             }
+            Input::Map(map) => {
+                self.take_map(map);
+                self.announce();
+            }
             Input::Checkpoint => self.begin_checkpoint(),
             Input::Stop => {
                 self.node.stopping = true;
@@ -335,8 +359,4 @@ enum Flush {
     Checkpoint,
     /// Of what came in on this stream.
     Install(ShardId, u64),
-}
-
-fn protocol_record(shard: ShardId, body: Bytes) -> wal::Record {
-    wal::Record { stream: shard.0, kind: recovery::KIND_PROTOCOL, body }
 }

@@ -1,18 +1,20 @@
 //! The decoders of this crate as plain functions over bytes, for the crate `fuzz`, and sound bytes to begin with.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use kv::cluster::Role;
 use kv::codec::{Reader, put_bytes, put_list};
 use kv::fuzz::round_trip;
-use kv::{Epoch, Error, Level, NodeId, Op, Protocol, ShardId, Stamped, Version};
+use kv::{Epoch, Error, Level, NodeId, Op, Protocol, ReplicaId, ShardId, Stamped, Version};
+use placement::map::Map;
+use placement::{Founder, Founding};
 use replication::{Instant, Revision, View};
 use storage::{History, Options, Table};
 
 pub use crate::identity::fuzz::{hello, hello_samples, welcome, welcome_samples};
-use crate::recovery::{KIND_GENERATION, KIND_PROTOCOL, generation_record};
-use crate::route::ShardMap;
+use crate::record::{self, Gone, KIND_MAP, KIND_PROTOCOL, Made, STREAM_NODE};
 use crate::wire::{Announced, Announcement, Frame, Greeting};
 use crate::{Config, Driver, Executor, Input, Now, Ran, Recovery, Work};
 
@@ -46,7 +48,9 @@ pub fn recovery(bytes: &[u8]) {
         let mut recovery = Recovery::default();
         let mut bodies = records.iter().filter(|record| !record.is_empty());
         let replayed = bodies.try_for_each(|record| {
-            recovery.replay(&wal::Record { stream: SHARD.0, kind: record[0], body: record.slice(1..) })
+            let (kind, body) = (record[0], record.slice(1..));
+            let stream = if kind == KIND_MAP { STREAM_NODE } else { SHARD.0 };
+            recovery.replay(&wal::Record { stream, kind, body })
         });
         if replayed.is_ok() {
             let _ = begin(nodes, recovery);
@@ -82,9 +86,14 @@ pub fn recovery_samples() -> Vec<Bytes> {
         let records = Reader::new(records).list(Reader::bytes).expect("a sample is a list");
         records.into_iter().map(|body| [&[KIND_PROTOCOL], &body[..]].concat().into()).collect::<Vec<Bytes>>()
     };
-    let generation = [&[KIND_GENERATION], &generation_record(SHARD, 3).body[..]].concat().into();
+    let own = |record: wal::Record| Bytes::from([&[record.kind], &record.body[..]].concat());
+    let made = own(record::made(SHARD, &Made { number: ReplicaId(1), revision: 1, generation: 3 }));
+    let gone = own(record::gone(SHARD, &Gone { revision: 2, since: 0, generation: 3 }));
     let lists = replication::raft::fuzz::recovery_samples().into_iter().map(protocol);
-    lists.chain([vec![generation]]).map(|records| list(&records)).collect()
+    lists
+        .chain([vec![made.clone(), gone, made], vec![own(record::map(&founding(3)))]])
+        .map(|records| list(&records))
+        .collect()
 }
 
 /// Lists of frames.
@@ -113,6 +122,7 @@ fn samples() -> Vec<Frame> {
         address: "127.0.0.1:7401".into(),
         rejoining: false,
         disk_full: true,
+        map: 1,
         replicas: vec![announced(Role::Leader, Some(NodeId(2))), announced(Role::Unknown, None)],
     };
     let op = Stamped { id: None, op: Op::Delete { key: "k".into(), previous: true } }.encode();
@@ -131,10 +141,15 @@ fn samples() -> Vec<Frame> {
         Frame::Forward { token: 5, shard: SHARD, level: Level::Bounded(20), millis: 5000, op },
         Frame::Answer { token: 5, shard: SHARD, result: Err(Error::WrongNode { try_next: None }) },
         Frame::Answer { token: 6, shard: SHARD, result: reply },
-        Frame::Greet(vec![greeting(Epoch(1), hello), greeting(Epoch(0), Bytes::new())]),
+        Frame::Greet {
+            greetings: vec![greeting(Epoch(1), hello), greeting(Epoch(0), Bytes::new())],
+            wants: true,
+        },
         Frame::View { shard: SHARD, view: View::of(Epoch(1), &[NodeId(1), NodeId(2)]) },
         Frame::WantView { shard: SHARD },
         Frame::Announce(announcement),
+        Frame::WantMap,
+        Frame::Map(Arc::new(founding(3))),
     ]
 }
 
@@ -198,12 +213,18 @@ impl Node {
     }
 }
 
-fn begin(nodes: u64, recovery: Recovery) -> Result<Driver, crate::RecoveryError> {
+fn founding(nodes: u64) -> Map {
+    let founder = |id| Founder { name: format!("n{id}"), peer: String::new() };
+    let protocol = if nodes == 1 { Protocol::Single } else { Protocol::Raft };
+    let nodes = (1..=nodes).map(founder).collect();
+    Map::founding(&Founding { cluster: None, nodes, shards: 1, replicas: 3, protocol })
+}
+
+fn begin(nodes: u64, mut recovery: Recovery) -> Result<Driver, crate::RecoveryError> {
+    let map = recovery.map(founding(nodes));
     let config = Config {
         me: NodeId(1),
-        nodes: (1..=nodes).map(|id| (NodeId(id), format!("n{id}"))).collect(),
-        protocol: if nodes == 1 { Protocol::Single } else { Protocol::Raft },
-        map: ShardMap::of(1),
+        map,
         cores: 1,
         seed: 1,
         entry_cache_bytes: 1 << 20,
@@ -219,7 +240,9 @@ fn begin(nodes: u64, recovery: Recovery) -> Result<Driver, crate::RecoveryError>
 
 fn table() -> Table {
     let mut table = Table::open(storage::fuzz::engine(), Options::of(History::Count(3)));
-    table.load(SHARD, 0).expect("an empty copy loads");
+    for shard in [ShardId::DIRECTORY, SHARD] {
+        table.load(shard, 0).expect("an empty copy loads");
+    }
     table
 }
 

@@ -63,6 +63,11 @@ pub enum Job {
         /// The generation.
         generation: u32,
     },
+    /// Let go of a shard: nothing more is asked of it before it is loaded again. Ends in [`Done::Closed`].
+    Close {
+        /// The shard.
+        shard: ShardId,
+    },
     /// Remove a generation that is no more current, a piece at a time. Ends in [`Done::Forgot`].
     Forget {
         /// The shard.
@@ -129,6 +134,11 @@ pub enum Done {
         last: Version,
         /// When an advance finds something to remove, see [`Table::due`].
         due: Option<u64>,
+    },
+    /// A shard was let go of.
+    Closed {
+        /// The shard.
+        shard: ShardId,
     },
     /// A piece of a generation was removed.
     Forgot {
@@ -199,6 +209,10 @@ impl Executor {
             Job::Load { shard, generation } => {
                 let last = self.table.load(shard, generation)?.last;
                 Done::Loaded { shard, generation, last, due: self.table.due(shard) }
+            }
+            Job::Close { shard } => {
+                self.table.close(shard);
+                Done::Closed { shard }
             }
             Job::Forget { shard, generation } => {
                 Done::Forgot { shard, generation, more: self.table.forget(shard, generation)? }

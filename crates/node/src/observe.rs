@@ -4,7 +4,7 @@ use bytes::Bytes;
 use kv::{Epoch, ShardId};
 use replication::observe::Record;
 
-use crate::recovery::{KIND_GENERATION, KIND_PROTOCOL, read_generation};
+use crate::record::{self, KIND_GONE, KIND_MADE, KIND_PROTOCOL};
 use crate::wire::Frame;
 
 /// The message of a shard's protocol in a frame, as [`replication::Output::Send`] had it; `None` = it is another frame.
@@ -37,5 +37,13 @@ pub fn record(record: &wal::Record) -> Option<Record> {
 
 /// The generation of its shard's rows that a record of the log makes current; `None` = it is another record.
 pub fn generation(record: &wal::Record) -> Option<u32> {
-    (record.kind == KIND_GENERATION).then(|| read_generation(&record.body).ok())?
+    let made = (record.kind == KIND_MADE).then(|| record::read_made(&record.body).ok())?;
+    made.map(|made| made.generation)
+}
+
+/// What a record of the log says of a replica that was dropped: the first generation that another replica of its shard would have;
+/// `None` = it is another record.
+pub fn gone(record: &wal::Record) -> Option<u32> {
+    let gone = (record.kind == KIND_GONE).then(|| record::read_gone(&record.body).ok())?;
+    gone.map(|gone| gone.next_generation())
 }

@@ -1,27 +1,31 @@
 //! From the log's records back to replicas.
 //!
-//! Order of a start: the log is read and each record handed to [`Recovery::replay`]; then every shard's generation is
+//! Order of a start: the log is read and each record handed to [`Recovery::replay`]; then every replica's generation is
 //! loaded from the table, which tells what it has applied; then the replicas begin, and what was agreed on and not
 //! applied comes out of them as [`crate::Job::Apply`] again. A table that has applied less than the log can bring it is
 //! damaged: the only copy of a shard refuses to start, a replica of several does not vote until the others made it whole.
+//!
+//! The log alone says which replicas there are, for the map that it holds may be older than they are. It says
+//! - of each replica how it was made ([`record::Made`]), before anything else;
+//! - of one that was dropped, that it is gone ([`record::Gone`]): what was written of it before counts no more, and of its rows
+//!   some may be left, of no use;
+//! - which map was the newest.
+//!
+//! A replica of which the log says nothing begins with nothing when the map names this node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use bytes::Bytes;
-use kv::codec::{Malformed, Reader, put_uint};
-use kv::{Epoch, NodeId, Position, Protocol, ShardId};
+use kv::codec::Malformed;
+use kv::{NodeId, Position, Protocol, ShardId};
+use placement::map::Map;
+use placement::rows::Unreadable;
 use replication::{Replicate, Unfit, View, raft, single};
 use storage::Applied;
 
 use crate::Config;
-
-/// Every shard serves in this epoch as long as none is handed over.
-const FIRST_EPOCH: Epoch = Epoch(1);
-
-/// A record of a shard's protocol.
-pub const KIND_PROTOCOL: u8 = 1;
-/// A shard's current generation.
-pub const KIND_GENERATION: u8 = 2;
+use crate::record::{self, Gone, KIND_GONE, KIND_MADE, KIND_MAP, KIND_PROTOCOL, Made, STREAM_NODE};
+use crate::seat::Seat;
 
 /// Why a node cannot start from what is on its disk.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +40,11 @@ pub enum RecoveryError {
         /// What is wrong.
         why: Malformed,
     },
+    /// A map that passed its checksum has no meaning.
+    #[error(
+        "the map in the log cannot be understood ({0}): it was written by another version of capstan; start that one"
+    )]
+    Map(#[from] Unreadable),
     /// A replica cannot begin from its log.
     #[error("shard {shard}: {why}")]
     Unfit {
@@ -46,75 +55,178 @@ pub enum RecoveryError {
     },
 }
 
-/// What the log told, shard by shard.
+/// What the log told.
 #[derive(Default)]
 pub struct Recovery {
     shards: BTreeMap<ShardId, Found>,
+    map: Option<Map>,
+    map_revision: u64,
 }
 
+/// What it told of a shard.
 #[derive(Default)]
 struct Found {
-    generation: u32,
+    made: Option<Made>,
     log: replication::Recovery,
+    gone: Option<Gone>,
+}
+
+impl Found {
+    /// Whether there is a replica. One of which nothing is known but that it was made has promised nothing: the map says whether
+    /// it is made once more.
+    fn is_replica(&self) -> bool {
+        self.log.written_by().is_some()
+    }
+
+    /// The generation of its rows.
+    fn generation(&self) -> u32 {
+        let next = || self.gone.map_or(0, |gone| gone.next_generation());
+        self.made.map_or_else(next, |made| made.generation)
+    }
+
+    fn replay(&mut self, record: &wal::Record) -> Result<(), Malformed> {
+        match record.kind {
+            KIND_MADE => self.make_replica(record::read_made(&record.body)?),
+            KIND_PROTOCOL => self.log.replay(&record.body)?,
+            KIND_GONE => self.drop_replica(record::read_gone(&record.body)?),
+            _ => return Err(Malformed("a record has an unknown kind")),
+        }
+        Ok(())
+    }
+
+    /// One that begins where an earlier one had been: of that, nothing is left.
+    fn make_replica(&mut self, made: Made) {
+        self.gone.take_if(|gone| made.generation < gone.next_generation());
+        self.made = Some(made);
+    }
+
+    /// A checkpoint writes it again until nothing is left, when another replica may have been made since.
+    fn drop_replica(&mut self, gone: Gone) {
+        if self.made.is_none_or(|made| made.generation < gone.next_generation()) {
+            (self.made, self.log) = (None, replication::Recovery::default());
+        }
+        self.gone = Some(gone);
+    }
 }
 
 impl Recovery {
     /// Takes the next record of the log.
     pub fn replay(&mut self, record: &wal::Record) -> Result<(), RecoveryError> {
         let shard = ShardId(record.stream);
-        let found = self.shards.entry(shard).or_default();
-        let taken = match record.kind {
-            KIND_GENERATION => read_generation(&record.body).map(|generation| found.generation = generation),
-            KIND_PROTOCOL => found.log.replay(&record.body),
-            _ => Err(Malformed("a record has an unknown kind")),
-        };
+        if record.stream == STREAM_NODE && record.kind == KIND_MAP {
+            self.replay_map(Map::decode(&record.body)?);
+            return Ok(());
+        }
+        let taken = self.shards.entry(shard).or_default().replay(record);
         taken.map_err(|why| RecoveryError::Malformed { shard, why })
     }
 
-    /// The current generation of a shard.
-    pub fn generation(&self, shard: ShardId) -> u32 {
-        self.shards.get(&shard).map_or(0, |found| found.generation)
+    fn replay_map(&mut self, map: Map) {
+        if self.map_revision <= map.revision {
+            self.map_revision = map.revision;
+            self.map = Some(map);
+        }
     }
 
-    /// A shard's replica as it was, its table being at `applied`.
+    /// The map to start with: the newest in the log; `founding` where it has none.
+    pub fn map(&mut self, founding: Map) -> Arc<Map> {
+        Arc::new(self.map.take().unwrap_or(founding))
+    }
+
+    /// Each replica of a node that starts with a map, and the generation of its rows.
+    pub fn replicas(&self, me: NodeId, map: &Map) -> BTreeMap<ShardId, u32> {
+        let logged = self.shards.iter().filter(|(_, found)| found.is_replica()).map(|(shard, _)| *shard);
+        let is_wanted = |shard: &ShardId| {
+            let gone = self.shards.get(shard).and_then(|found| found.gone);
+            gone.is_none_or(|gone| gone.revision < map.revision) && Seat::of(map, *shard, me).is_some()
+        };
+        let wanted = map.shards.keys().copied().filter(is_wanted);
+        let all: BTreeSet<ShardId> = logged.chain(wanted).collect();
+        all.into_iter().map(|shard| (shard, self.shards.get(&shard).map_or(0, Found::generation))).collect()
+    }
+
+    /// Whether the log says anything of a shard.
+    pub fn knows(&self, shard: ShardId) -> bool {
+        self.shards.contains_key(&shard)
+    }
+
+    /// The replicas that were dropped, and of which rows may be left.
+    pub(crate) fn gone(&self) -> impl Iterator<Item = (ShardId, Gone)> + '_ {
+        self.shards.iter().filter_map(|(shard, found)| Some((*shard, found.gone?)))
+    }
+
+    /// The revision of the newest map in the log; 0 = it has none.
+    pub(crate) fn map_revision(&self) -> u64 {
+        self.map_revision
+    }
+
+    /// A replica as it was, its table being at `applied`; or as the map wants it, with nothing. True: it is a new one.
     pub(crate) fn replica(
         &mut self,
         config: &Config,
         shard: ShardId,
         applied: Applied,
-    ) -> Result<Box<dyn Replicate>, RecoveryError> {
+    ) -> Result<(Begun, bool), RecoveryError> {
         let found = self.shards.remove(&shard).unwrap_or_default();
-        let at = Position::new(applied.index, applied.term);
-        let nodes: Vec<NodeId> = config.nodes.iter().map(|(id, _)| *id).collect();
-        let view = View::of(FIRST_EPOCH, &nodes);
-        let replica: Result<Box<dyn Replicate>, Unfit> = match config.protocol {
-            Protocol::Single => single::Single::new(config.me, view, found.log, at).map(boxed),
-            Protocol::Raft => {
-                let seed = crate::session::mix(config.seed ^ u64::from(shard.0));
-                let mut raft = raft::Config::new(config.me, view, seed);
-                raft.cache_bytes = config.entry_cache_bytes / config.map.shards().len();
-                raft.lost = config.rejoining;
-                raft::Raft::new(raft, found.log, at).map(boxed)
-            }
+        let (generation, seat) = (found.generation(), Seat::of(&config.map, shard, config.me));
+        let Some((protocol, _)) = found.log.written_by() else {
+            let seat = seat.expect("a replica that is not in the log is in the map");
+            return Begun::make(config, shard, &seat, generation).map(|begun| (begun, true));
         };
-        replica.map_err(|why| RecoveryError::Unfit { shard, why })
+        let at = Position::new(applied.index, applied.term);
+        let logged = found.log.view().cloned().or(seat.map(|seat| seat.view));
+        let why = Malformed("nothing says who the members are");
+        let view = logged.ok_or(RecoveryError::Malformed { shard, why })?;
+        let number = view.member(config.me).map(|member| member.replica).unwrap_or_default();
+        let made = found.made.unwrap_or(Made { number, revision: 0, generation: 0 });
+        let replica = begin(config, shard, protocol, view, found.log, at)?;
+        Ok((Begun { protocol, made, replica }, false))
     }
+}
+
+/// A replica that begins.
+pub(crate) struct Begun {
+    pub protocol: Protocol,
+    pub made: Made,
+    pub replica: Box<dyn Replicate>,
+}
+
+impl Begun {
+    /// One that has nothing yet, as the map wants it.
+    pub fn make(
+        config: &Config,
+        shard: ShardId,
+        seat: &Seat,
+        generation: u32,
+    ) -> Result<Begun, RecoveryError> {
+        let Seat { protocol, view, number, revision } = seat.clone();
+        let log = replication::Recovery::default();
+        let replica = begin(config, shard, protocol, view, log, Position::ZERO)?;
+        Ok(Begun { protocol, made: Made { number, revision, generation }, replica })
+    }
+}
+
+fn begin(
+    config: &Config,
+    shard: ShardId,
+    protocol: Protocol,
+    view: View,
+    log: replication::Recovery,
+    at: Position,
+) -> Result<Box<dyn Replicate>, RecoveryError> {
+    let replica: Result<Box<dyn Replicate>, Unfit> = match protocol {
+        Protocol::Single => single::Single::new(config.me, view, log, at).map(boxed),
+        Protocol::Raft => {
+            let seed = crate::session::mix(config.seed ^ u64::from(shard.0));
+            let mut raft = raft::Config::new(config.me, view, seed);
+            raft.cache_bytes = config.entry_cache_bytes / config.replicas();
+            raft.lost = config.rejoining;
+            raft::Raft::new(raft, log, at).map(boxed)
+        }
+    };
+    replica.map_err(|why| RecoveryError::Unfit { shard, why })
 }
 
 fn boxed(replica: impl Replicate + 'static) -> Box<dyn Replicate> {
     Box::new(replica)
-}
-
-/// The record that makes a generation current.
-pub(crate) fn generation_record(shard: ShardId, generation: u32) -> wal::Record {
-    let mut body = bytes::BytesMut::new();
-    put_uint(&mut body, u64::from(generation));
-    wal::Record { stream: shard.0, kind: KIND_GENERATION, body: body.freeze() }
-}
-
-pub(crate) fn read_generation(body: &Bytes) -> Result<u32, Malformed> {
-    let mut reader = Reader::new(body.clone());
-    let generation = reader.u32()?;
-    reader.end()?;
-    Ok(generation)
 }

@@ -10,6 +10,7 @@ use kv::{
     Receipt, Reply, Row, ShardId, Slot, SlotRange,
 };
 use mutant::Mutant;
+use placement::map::{DEFAULT, Map};
 
 /// Which shard a slot belongs to.
 #[derive(Clone, Debug)]
@@ -18,6 +19,15 @@ pub struct ShardMap {
 }
 
 impl ShardMap {
+    /// Of the keyspace of who names none. `None` = a map that has no such shards.
+    pub fn new(map: &Map) -> Option<ShardMap> {
+        let of_default = map.shards.iter().filter(|(_, shard)| shard.keyspace == DEFAULT);
+        let mut shards: Vec<(ShardId, SlotRange)> =
+            of_default.map(|(id, shard)| (*id, shard.slots)).collect();
+        shards.sort_unstable_by_key(|(_, slots)| slots.first);
+        (!shards.is_empty()).then_some(ShardMap { shards })
+    }
+
     /// `count` shards of equal size, numbered from 1.
     pub fn of(count: u32) -> ShardMap {
         ShardMap {

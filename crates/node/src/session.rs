@@ -37,9 +37,9 @@ impl Sessions {
         Sessions { seed, opened: 0, sessions: VecDeque::new() }
     }
 
-    /// An id for a request that is given up at most `timeout_micros` after `now` (the shard's newest version or the
-    /// version clock, whichever is later).
-    pub fn next(&mut self, now: Version, timeout_micros: u64) -> RequestId {
+    /// An id for a request that is given up at most `timeout_micros` after `now` (in microseconds since 1970, of the shard's newest
+    /// version or the version clock, whichever is later).
+    pub fn next(&mut self, now: u64, timeout_micros: u64) -> RequestId {
         let full = |session: &Session| session.next - session.answered_below() + 1 >= SESSION_WINDOW;
         if self.sessions.front().is_none_or(full) {
             match self.sessions.iter().position(|session| !full(session)) {
@@ -58,7 +58,7 @@ impl Sessions {
         RequestId {
             client: session.client,
             sequence,
-            valid_until: Version::end_of(now.micros() + timeout_micros + VALIDITY_MICROS),
+            valid_until: Version::end_of(now + timeout_micros + VALIDITY_MICROS),
             answered_below: session.answered_below(),
         }
     }
@@ -93,8 +93,8 @@ mod tests {
     #[test]
     fn session_window_full_opens_another() {
         let mut sessions = Sessions::new(1);
-        let first = sessions.next(Version::ZERO, 0);
-        let ids: Vec<RequestId> = (0..SESSION_WINDOW).map(|_| sessions.next(Version::ZERO, 0)).collect();
+        let first = sessions.next(0, 0);
+        let ids: Vec<RequestId> = (0..SESSION_WINDOW).map(|_| sessions.next(0, 0)).collect();
         assert!(
             ids.iter().all(|id| id.client != first.client || id.sequence - first.sequence < SESSION_WINDOW)
         );
@@ -104,9 +104,9 @@ mod tests {
     #[test]
     fn session_answered_below_rises_with_answers() {
         let mut sessions = Sessions::new(1);
-        let (one, two) = (sessions.next(Version::ZERO, 0), sessions.next(Version::ZERO, 0));
+        let (one, two) = (sessions.next(0, 0), sessions.next(0, 0));
         assert_eq!((one.answered_below, two.answered_below), (1, 1));
         sessions.close(&one);
-        assert_eq!(sessions.next(Version::ZERO, 0).answered_below, 2);
+        assert_eq!(sessions.next(0, 0).answered_below, 2);
     }
 }

@@ -1,12 +1,16 @@
 //! What nodes say to each other on their ordered connections.
 //!
 //! A frame is a tag and its fields in kv's codec; the transport puts its length before it. The first frame on every new
-//! connection is [`Frame::Greet`]: each replica says what the one on the other node must know first.
+//! connection is [`Frame::Greet`]: each replica says what the one on the other node must know first. One that is made later does so
+//! then, and is answered likewise.
+
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kv::cluster::Role;
 use kv::codec::{self, Malformed, Reader};
 use kv::{Epoch, Error, Level, NodeId, Reply, ShardId};
+use placement::map::Map;
 use replication::{Revision, View};
 
 /// One message between two nodes.
@@ -45,8 +49,13 @@ pub enum Frame {
         /// Its result.
         result: Result<Reply, Error>,
     },
-    /// What each of the sender's replicas says first.
-    Greet(Vec<Greeting>),
+    /// What replicas of the sender say first.
+    Greet {
+        /// One a replica.
+        greetings: Vec<Greeting>,
+        /// The connection has stood for a while: what do those on the other node say?
+        wants: bool,
+    },
     /// These are the members of this shard, as far as the sender knows.
     View {
         /// The shard.
@@ -61,6 +70,10 @@ pub enum Frame {
     },
     /// I am alive, and this is how my replicas are.
     Announce(Announcement),
+    /// You know a later map than the sender: what is it?
+    WantMap,
+    /// Where everything is, as far as the sender knows.
+    Map(Arc<Map>),
 }
 
 /// What a replica says first to the one of the same shard on another node.
@@ -89,7 +102,9 @@ pub struct Announcement {
     pub rejoining: bool,
     /// Its disk has no room for new work.
     pub disk_full: bool,
-    /// Its replicas.
+    /// The revision of the map that it knows.
+    pub map: u64,
+    /// Those of its replicas that are not as it announced last; all of a core on a new connection, and now and then.
     pub replicas: Vec<Announced>,
 }
 
@@ -111,6 +126,8 @@ pub struct Announced {
     /// What it has applied.
     pub applied: u64,
 }
+
+const NO_MAP: Malformed = Malformed("the map in a frame makes no sense");
 
 impl Frame {
     /// Its bytes.
@@ -138,8 +155,9 @@ impl Frame {
                 codec::put_uint(&mut into, u64::from(shard.0));
                 codec::encode_result(&mut into, result, codec::encode_reply);
             }
-            Frame::Greet(greetings) => {
+            Frame::Greet { greetings, wants } => {
                 into.put_u8(4);
+                into.put_u8(u8::from(*wants));
                 codec::put_list(&mut into, greetings, |into, greeting| {
                     codec::put_uint(into, u64::from(greeting.shard.0));
                     codec::put_uint(into, greeting.epoch.0);
@@ -158,6 +176,11 @@ impl Frame {
             Frame::Announce(announcement) => {
                 into.put_u8(6);
                 announcement.encode(&mut into);
+            }
+            Frame::WantMap => into.put_u8(8),
+            Frame::Map(map) => {
+                into.put_u8(9);
+                into.put_slice(&map.encode());
             }
         }
         into.freeze()
@@ -182,13 +205,22 @@ impl Frame {
                 shard: ShardId(reader.u32()?),
                 result: codec::decode_result(&mut reader, codec::decode_reply)?,
             },
-            4 => Frame::Greet(reader.list(|reader| {
-                let (shard, epoch) = (ShardId(reader.u32()?), Epoch(reader.uint()?));
-                Ok(Greeting { shard, epoch, hello: reader.bytes()? })
-            })?),
+            4 => {
+                let wants = reader.bool()?;
+                let greetings = reader.list(|reader| {
+                    let (shard, epoch) = (ShardId(reader.u32()?), Epoch(reader.uint()?));
+                    Ok(Greeting { shard, epoch, hello: reader.bytes()? })
+                })?;
+                Frame::Greet { greetings, wants }
+            }
             5 => Frame::View { shard: ShardId(reader.u32()?), view: View::decode(&mut reader)? },
             7 => Frame::WantView { shard: ShardId(reader.u32()?) },
             6 => Frame::Announce(Announcement::decode(&mut reader)?),
+            8 => Frame::WantMap,
+            9 => {
+                let map = Map::decode(&reader.rest());
+                return map.map(|map| Frame::Map(Arc::new(map))).map_err(|_| NO_MAP);
+            }
             _ => return Err(Malformed("a frame has an unknown tag")),
         };
         reader.end()?;
@@ -230,6 +262,7 @@ impl Announcement {
         codec::put_bytes(into, self.address.as_bytes());
         into.put_u8(u8::from(self.rejoining));
         into.put_u8(u8::from(self.disk_full));
+        codec::put_uint(into, self.map);
         codec::put_list(into, &self.replicas, |into, replica| {
             codec::put_uint(into, u64::from(replica.shard.0));
             codec::put_uint(into, replica.epoch.0);
@@ -254,6 +287,7 @@ impl Announcement {
             address: reader.text()?,
             rejoining: reader.bool()?,
             disk_full: reader.bool()?,
+            map: reader.uint()?,
             replicas: reader.list(|reader| {
                 Ok(Announced {
                     shard: ShardId(reader.u32()?),
@@ -277,11 +311,20 @@ impl Announcement {
 
 #[cfg(test)]
 mod tests {
+    use kv::Protocol;
+    use placement::{Founder, Founding};
+
     use super::*;
     use crate::session::mix;
 
     fn greeting(shard: u32, hello: &'static [u8]) -> Greeting {
         Greeting { shard: ShardId(shard), epoch: Epoch(1), hello: Bytes::from_static(hello) }
+    }
+
+    fn map() -> Map {
+        let founder = |name: &str| Founder { name: name.into(), peer: String::new() };
+        let (nodes, protocol) = (vec![founder("n1"), founder("n2")], Protocol::Raft);
+        Map::founding(&Founding { cluster: None, nodes, shards: 2, replicas: 2, protocol })
     }
 
     fn samples() -> Vec<Frame> {
@@ -312,10 +355,13 @@ mod tests {
                 op: Bytes::from_static(b"op"),
             },
             Frame::Answer { token: 5, shard: ShardId(300), result: Err(Error::WrongNode { try_next: None }) },
-            Frame::Greet(vec![greeting(1, b""), greeting(2, b"hello")]),
+            Frame::Greet { greetings: vec![greeting(1, b""), greeting(2, b"hello")], wants: false },
+            Frame::Greet { greetings: vec![greeting(1, b"")], wants: true },
             Frame::View { shard: ShardId(2), view: View::of(Epoch(3), &[NodeId(1), NodeId(2)]) },
             Frame::WantView { shard: ShardId(2) },
             Frame::Announce(announcement),
+            Frame::WantMap,
+            Frame::Map(Arc::new(map())),
         ]
     }
 
@@ -333,7 +379,7 @@ mod tests {
                 Frame::Protocol { shard, .. } | Frame::Forward { shard, .. } => Some(*shard),
                 Frame::Answer { shard, .. } => Some(*shard),
                 Frame::View { shard, .. } | Frame::WantView { shard } => Some(*shard),
-                Frame::Greet(_) | Frame::Announce(_) => None,
+                Frame::Greet { .. } | Frame::Announce(_) | Frame::WantMap | Frame::Map(_) => None,
             };
             assert_eq!(Frame::shard_of(&frame.encode()), shard, "{frame:?}");
         }

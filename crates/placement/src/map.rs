@@ -1,14 +1,14 @@
 //! The map: what the directory holds, as a value.
 //!
 //! Nodes, keyspaces, shards, and the changes under way, under one revision that rises by one with each change. The directory
-//! keeps it as rows (`cluster`, `node/ID`, `keyspace/NAME`, `shard/ID`, `change/SHARD`, `revision`); every node and client knows
-//! it as of some revision.
+//! keeps it as rows (module `rows`); every node and client knows it as of some revision. What must hold of every map stands in
+//! [`Map::check`].
 
 use std::collections::BTreeMap;
 
 use kv::cluster::Liveness;
 use kv::view::{Member, Revision, View};
-use kv::{ClusterId, Epoch, NodeId, Protocol, ReplicaId, ShardId, SlotRange};
+use kv::{ClusterId, Epoch, NodeId, Protocol, ReplicaId, SLOTS, ShardId, Slot, SlotRange};
 
 /// The reserved keyspace that the directory's own state is in.
 pub const DIRECTORY: &str = "_directory";
@@ -39,7 +39,7 @@ pub struct Map {
 /// A node that belongs to the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
-    /// For people. No two nodes have the same.
+    /// For people. No two nodes have the same, unless all but one are gone.
     pub name: String,
     /// The life of its data folder; 0 = it has not been heard of yet.
     pub incarnation: u64,
@@ -146,9 +146,77 @@ pub enum Why {
     Repair,
 }
 
+/// Which shard of a keyspace has a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slots(Vec<(Slot, ShardId)>);
+
+impl Map {
+    /// The shards of a keyspace in the order of their slots. None when there is no such keyspace.
+    pub fn shards_of(&self, keyspace: &str) -> Vec<(ShardId, &Shard)> {
+        let of_it = |(_, shard): &(&ShardId, &Shard)| shard.keyspace == keyspace;
+        let mut shards: Vec<(ShardId, &Shard)> =
+            self.shards.iter().filter(of_it).map(|(id, shard)| (*id, shard)).collect();
+        shards.sort_by_key(|(_, shard)| shard.slots.first);
+        shards
+    }
+
+    /// Which shard of a keyspace has which slot, for who looks often. `None` = there is no such keyspace.
+    pub fn slots(&self, keyspace: &str) -> Option<Slots> {
+        let shards = self.shards_of(keyspace);
+        let lasts = shards.iter().map(|(id, shard)| (shard.slots.last, *id)).collect();
+        self.keyspaces.contains_key(keyspace).then_some(Slots(lasts))
+    }
+
+    /// The shards of which a node has a replica, or is to have one.
+    pub fn replicas_of(&self, node: NodeId) -> impl Iterator<Item = (ShardId, &Shard)> {
+        self.shards
+            .iter()
+            .map(|(id, shard)| (*id, shard))
+            .filter(move |(id, shard)| self.hosts(*id, shard).any(|host| host == node))
+    }
+
+    /// The shards that a node leads when all are well.
+    pub fn led_by(&self, node: NodeId) -> impl Iterator<Item = (ShardId, &Shard)> {
+        self.shards.iter().filter(move |(_, shard)| shard.leader == node).map(|(id, shard)| (*id, shard))
+    }
+
+    /// The node of a name; of several, all but one of which are gone, the one that is not.
+    pub fn node_named(&self, name: &str) -> Option<(NodeId, &Node)> {
+        let named = self.nodes.iter().filter(|(_, node)| node.name == name);
+        named.min_by_key(|(_, node)| node.duty == NodeDuty::Gone).map(|(id, node)| (*id, node))
+    }
+
+    /// The members that a shard is to have: those of its change, else those that it has.
+    pub(crate) fn wanted<'a>(&'a self, id: ShardId, shard: &'a Shard) -> &'a [Member] {
+        self.changes.get(&id).map_or(&shard.members, |change| &change.to)
+    }
+
+    /// The nodes that have a replica of a shard, or are to have one; some of them twice.
+    fn hosts<'a>(&'a self, id: ShardId, shard: &'a Shard) -> impl Iterator<Item = NodeId> + 'a {
+        shard.members.iter().chain(self.wanted(id, shard)).map(|member| member.node)
+    }
+}
+
+impl Slots {
+    /// The shard that has a slot.
+    ///
+    /// # Panics
+    ///
+    /// For a slot beyond [`SLOTS`].
+    pub fn shard_of(&self, slot: Slot) -> ShardId {
+        assert!(slot.0 < SLOTS, "slot {slot} of {SLOTS}");
+        self.0[self.0.partition_point(|(last, _)| *last < slot)].1
+    }
+}
+
 impl Shard {
     /// Its members as the directory knows them.
     pub fn view(&self) -> View {
         View { epoch: self.epoch, revision: self.revision, members: self.members.clone() }
+    }
+
+    /// The member on a node.
+    pub fn member(&self, node: NodeId) -> Option<&Member> {
+        self.members.iter().find(|member| member.node == node)
     }
 }

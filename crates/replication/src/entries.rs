@@ -5,15 +5,24 @@
 //! the first entry needs a snapshot.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use bytes::Bytes;
+use kv::codec::{Malformed, Reader};
 use kv::{Index, Position, Term};
+
+use crate::View;
 
 /// What an entry counts beside its data, so that many small entries are bounded too.
 const OVERHEAD_BYTES: usize = 64;
 
 /// Terms and indexes above this are nobody's: it leaves room to count on without an overflow.
 pub(crate) const NUMBER_MAX: u64 = 1 << 60;
+
+/// The kind of an entry that holds ops.
+pub(crate) const OPS: u8 = 0;
+/// The kind of an entry that says who belongs to the shard from there on: a [`View`], whose revision is the entry's index.
+pub(crate) const MEMBERS: u8 = 2;
 
 /// An entry of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,9 +31,9 @@ pub(crate) struct LogEntry {
     pub(crate) index: Index,
     /// The term of the leader that appended it; 0 where the protocol has none.
     pub(crate) term: Term,
-    /// What kind of entry, as the protocol numbers them; 0 = ops.
+    /// [`OPS`] or [`MEMBERS`].
     pub(crate) kind: u8,
-    /// [`kv::Entry`] bytes, or nothing.
+    /// [`kv::Entry`] bytes or nothing; [`View`] bytes.
     pub(crate) data: Bytes,
 }
 
@@ -36,6 +45,31 @@ impl LogEntry {
     /// Where it stands.
     pub(crate) fn at(&self) -> Position {
         Position { index: self.index, term: self.term }
+    }
+
+    /// Who belongs to the shard from here on, if it changes that.
+    pub(crate) fn members(&self) -> Result<Option<View>, Malformed> {
+        match self.kind {
+            OPS => Ok(None),
+            MEMBERS => {
+                let mut reader = Reader::new(self.data.clone());
+                let view = View::decode(&mut reader)?;
+                reader.end()?;
+                match view.revision.0 == self.index.0 {
+                    true => Ok(Some(view)),
+                    false => {
+                        Err(Malformed("an entry changes members under a revision that is not its index"))
+                    }
+                }
+            }
+            _ => Err(Malformed("an entry is of an unknown kind")),
+        }
+    }
+}
+
+impl fmt::Display for LogEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", if self.kind == MEMBERS { "members" } else { "entry" }, self.at())
     }
 }
 
@@ -84,6 +118,14 @@ impl Entries {
         );
         let place = |index: Index| (index.0 - self.base.index.0 - 1) as usize;
         self.entries.range(place(low)..place(high))
+    }
+
+    /// The last change of members at or below an index that is here.
+    pub(crate) fn members_at(&self, index: Index) -> Option<View> {
+        let up_to = self.entries.iter().rev().skip_while(|entry| entry.index > index);
+        let mut changes =
+            up_to.filter_map(|entry| entry.members().expect("what is in a log was checked when it came"));
+        changes.next()
     }
 
     /// The entries above an index.

@@ -75,7 +75,7 @@ pub mod single;
 
 use bytes::Bytes;
 use kv::cluster::Role;
-use kv::{Class, Error, Index, Level, NodeId, Position, Scope, Term, Version};
+use kv::{Class, Error, Index, Level, NodeId, Position, ReplicaId, Scope, Term, Version};
 
 pub use kv::view::{Duty, Member, Revision, View};
 pub use number::{Instant, Ticket, Token};
@@ -109,7 +109,11 @@ pub enum Input {
     /// Who belongs to the shard now. A revision that is no later than the known one says nothing new.
     View(View),
     /// The directory wants the shard to have these members, in the order of their nodes. A protocol that changes members
-    /// itself goes there step by step; how far it is, its [`Replicate::view`] tells. Given again, it says nothing new.
+    /// itself goes there step by step; how far it is, its [`Replicate::view`] tells. Given again, it says nothing new. It is
+    /// for the replica that leads, which forgets it when it leads no more: so it is given again and again, to whoever leads.
+    ///
+    /// They are there when a majority of them has a [`Replicate::view`] that names them and nobody else. Not before that may
+    /// the replicas of those that left be dropped, and not before that are other members wanted than those that were.
     Want {
         /// Whom it is to have. Those that stay keep their numbers.
         members: Vec<Member>,
@@ -190,6 +194,11 @@ pub enum Input {
     SnapshotReceived {
         /// [`Output::SendSnapshot`]'s header.
         header: Bytes,
+    },
+    /// A node has said nothing for so long that it may be gone, though the connection to it stands.
+    Silent {
+        /// The node.
+        node: NodeId,
     },
     /// Hand the role that others depend on (to lead, to order) to this node, if there is one and it can take it now.
     Yield {
@@ -310,6 +319,23 @@ pub struct Status {
     pub commit: Index,
     /// All entries up to here are applied here.
     pub applied: Index,
+    /// How far each member is, as a leader knows it; of others, and where there is no other, empty.
+    pub members: Vec<MemberStatus>,
+}
+
+/// How far a member is, as its leader knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemberStatus {
+    /// Where it is.
+    pub node: NodeId,
+    /// Its number in the shard.
+    pub replica: ReplicaId,
+    /// What it is there for.
+    pub duty: Duty,
+    /// It has synced the entries up to here.
+    pub matched: Index,
+    /// It is behind the log, and a snapshot is made for it or on its way.
+    pub snapshot: bool,
 }
 
 /// A replica of a shard, whatever its protocol. See the rules at the top.
@@ -330,7 +356,7 @@ pub trait Replicate: Send {
     /// head they let the older segments go.
     fn checkpoint(&self) -> Vec<Bytes>;
 
-    /// Who belongs to the shard, as far as is known here.
+    /// Who belongs to the shard, as far as is known here: it will be known after a restart as well.
     fn view(&self) -> &View;
 
     /// What it is at present.

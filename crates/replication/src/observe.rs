@@ -4,7 +4,7 @@
 //! Records of the ordered protocols (`single`, `raft`) are the same; messages are each protocol's own ([`crate::raft::observe`]).
 
 use bytes::Bytes;
-use kv::{Epoch, Index, NodeId, Position, Protocol, Term};
+use kv::{Epoch, Index, Position, Protocol, ReplicaId, Term};
 
 use crate::record::{self, State};
 
@@ -17,8 +17,8 @@ pub enum Record {
     State {
         /// The term it is in.
         term: Term,
-        /// Whom it voted for in it; 0 = nobody.
-        vote: NodeId,
+        /// Which replica it voted for in it; 0 = none.
+        vote: ReplicaId,
         /// Agreed on up to here.
         commit: Index,
     },
@@ -28,6 +28,8 @@ pub enum Record {
     Snapshot(Position),
     /// Who belongs to the shard.
     View,
+    /// The number of the replica whose log it is.
+    Replica,
 }
 
 /// A record with whose it is: an append's, as [`crate::Output::Append`] has it. `None` = it is none.
@@ -39,6 +41,7 @@ pub fn record(bytes: &Bytes) -> Option<(Protocol, Epoch, Record)> {
         record::Record::Base(at, _) => Record::Base(at),
         record::Record::Snapshot(at, _) => Record::Snapshot(at),
         record::Record::View(_) => Record::View,
+        record::Record::Replica(_) => Record::Replica,
     };
     Some((head.protocol, head.epoch, record))
 }

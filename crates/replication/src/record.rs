@@ -7,7 +7,7 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kv::codec::{Malformed, Reader, decode_protocol, encode_protocol, put_uint};
-use kv::{Epoch, Index, NodeId, Position, Protocol, Term};
+use kv::{Epoch, Index, Position, Protocol, ReplicaId, Term};
 
 use crate::View;
 use crate::entries::{LogEntry, NUMBER_MAX};
@@ -34,6 +34,8 @@ pub(crate) enum Record {
     Snapshot(Position, View),
     /// Who belongs to the shard from here on.
     View(View),
+    /// The number of the replica whose log this is. It outlives its membership: members may go on without it.
+    Replica(ReplicaId),
 }
 
 /// What a replica must remember of its elections; all 0 = it never took part in one.
@@ -41,8 +43,8 @@ pub(crate) enum Record {
 pub(crate) struct State {
     /// The term it is in.
     pub(crate) term: Term,
-    /// Whom it voted for in it; 0 = nobody.
-    pub(crate) vote: NodeId,
+    /// Which replica it voted for in it; 0 = none.
+    pub(crate) vote: ReplicaId,
     /// All entries up to here are agreed on. May lag behind.
     pub(crate) commit: Index,
 }
@@ -52,6 +54,8 @@ const STATE: u8 = 2;
 const BASE: u8 = 3;
 const SNAPSHOT: u8 = 4;
 const VIEW: u8 = 5;
+const REPLICA: u8 = 6;
+const OF_ANOTHER_EPOCH: Malformed = Malformed("a record holds the members of another epoch");
 /// The longest header: a byte for the protocol, ten for the epoch.
 const HEADER_BYTES_MAX: usize = 11;
 
@@ -62,7 +66,7 @@ impl Record {
         match self {
             Record::Entry(entry) => return encode_entry(head, entry),
             Record::State(State { term, vote, commit }) => {
-                put(&mut into, head, STATE, &[term.0, vote.0, commit.0]);
+                put(&mut into, head, STATE, &[term.0, u64::from(vote.0), commit.0]);
             }
             Record::Base(at, view) => put_at(&mut into, head, BASE, *at, view),
             Record::Snapshot(at, view) => put_at(&mut into, head, SNAPSHOT, *at, view),
@@ -70,6 +74,7 @@ impl Record {
                 put(&mut into, head, VIEW, &[]);
                 view.encode(&mut into);
             }
+            Record::Replica(replica) => put(&mut into, head, REPLICA, &[u64::from(replica.0)]),
         }
         into.freeze()
     }
@@ -79,14 +84,15 @@ impl Record {
         let mut reader = Reader::new(bytes.clone());
         let head = Header { protocol: decode_protocol(&mut reader)?, epoch: Epoch(reader.uint()?) };
         let record = match reader.u8()? {
-            ENTRY => return Ok((head, decode_entry(reader)?)),
+            ENTRY => return Ok((head, decode_entry(reader, head)?)),
             STATE => {
-                let (term, vote) = (Term(number(&mut reader)?), NodeId(reader.uint()?));
+                let (term, vote) = (Term(number(&mut reader)?), ReplicaId(reader.u16()?));
                 Record::State(State { term, vote, commit: Index(number(&mut reader)?) })
             }
             BASE => Record::Base(position(&mut reader)?, view(&mut reader, head)?),
             SNAPSHOT => Record::Snapshot(position(&mut reader)?, view(&mut reader, head)?),
             VIEW => Record::View(view(&mut reader, head)?),
+            REPLICA => Record::Replica(ReplicaId(reader.u16()?)),
             _ => return Err(Malformed("a record of a shard has an unknown tag")),
         };
         reader.end()?;
@@ -97,13 +103,14 @@ impl Record {
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Record::Entry(entry) => write!(f, "entry {}", entry.at()),
+            Record::Entry(entry) => write!(f, "{entry}"),
             Record::State(State { term, vote, commit }) => {
                 write!(f, "state term {term} vote {vote} commit {commit}")
             }
             Record::Base(at, _) => write!(f, "base {at}"),
             Record::Snapshot(at, _) => write!(f, "snapshot {at}"),
             Record::View(view) => write!(f, "view {}", view.revision),
+            Record::Replica(replica) => write!(f, "replica {replica}"),
         }
     }
 }
@@ -125,12 +132,16 @@ fn encode_entry(head: Header, entry: &LogEntry) -> Bytes {
     into.freeze()
 }
 
-fn decode_entry(mut reader: Reader) -> Result<Record, Malformed> {
+fn decode_entry(mut reader: Reader, head: Header) -> Result<Record, Malformed> {
     let Position { index, term } = position(&mut reader)?;
     if index == Index::ZERO {
         return Err(Malformed("an entry has index 0"));
     }
-    Ok(Record::Entry(LogEntry { index, term, kind: reader.u8()?, data: reader.rest() }))
+    let entry = LogEntry { index, term, kind: reader.u8()?, data: reader.rest() };
+    match entry.members()? {
+        Some(view) if view.epoch != head.epoch => Err(OF_ANOTHER_EPOCH),
+        _ => Ok(Record::Entry(entry)),
+    }
 }
 
 fn position(reader: &mut Reader) -> Result<Position, Malformed> {
@@ -139,11 +150,7 @@ fn position(reader: &mut Reader) -> Result<Position, Malformed> {
 
 fn view(reader: &mut Reader, head: Header) -> Result<View, Malformed> {
     let view = View::decode(reader)?;
-    if view.epoch == head.epoch {
-        Ok(view)
-    } else {
-        Err(Malformed("a record holds the members of another epoch"))
-    }
+    if view.epoch == head.epoch { Ok(view) } else { Err(OF_ANOTHER_EPOCH) }
 }
 
 /// A term or an index.
@@ -171,6 +178,10 @@ fn put_at(into: &mut BytesMut, head: Header, tag: u8, at: Position, view: &View)
 mod tests {
     use super::*;
 
+    use crate::Revision;
+    use crate::entries::{MEMBERS, OPS};
+    use kv::NodeId;
+
     const HEAD: Header = Header { protocol: Protocol::Raft, epoch: Epoch(300) };
 
     fn members() -> View {
@@ -181,12 +192,21 @@ mod tests {
         LogEntry { index: Index(index), term: Term(2), kind, data: Bytes::from_static(b"data") }
     }
 
+    /// An entry that changes members under a revision.
+    fn change(index: u64, revision: u64, epoch: Epoch) -> Record {
+        let mut data = BytesMut::new();
+        View { revision: Revision(revision), epoch, ..members() }.encode(&mut data);
+        Record::Entry(LogEntry { data: data.freeze(), ..entry(index, MEMBERS) })
+    }
+
     #[test]
     fn record_round_trips_with_whose_it_is() {
         let at = Position::new(1 << 40, 300);
         for record in [
-            Record::Entry(entry(7, 1)),
-            Record::State(State { term: Term(3), vote: NodeId(u64::MAX), commit: Index(NUMBER_MAX) }),
+            Record::Entry(entry(7, OPS)),
+            change(8, 8, HEAD.epoch),
+            Record::State(State { term: Term(3), vote: ReplicaId(u16::MAX), commit: Index(NUMBER_MAX) }),
+            Record::Replica(ReplicaId(7)),
             Record::Base(at, members()),
             Record::Snapshot(at, members()),
             Record::View(members()),
@@ -227,5 +247,12 @@ mod tests {
         put(&mut into, Header { epoch: Epoch(1), ..HEAD }, VIEW, &[]);
         members().encode(&mut into);
         assert!(Record::decode(&into.freeze()).is_err());
+    }
+
+    #[test]
+    fn record_of_an_entry_that_changes_members_is_refused_when_it_is_not_of_its_place() {
+        for record in [change(7, 8, HEAD.epoch), change(7, 7, Epoch(1)), Record::Entry(entry(7, 1))] {
+            assert!(Record::decode(&record.encode(HEAD)).is_err(), "{record}");
+        }
     }
 }

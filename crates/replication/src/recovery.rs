@@ -6,10 +6,14 @@
 //!
 //! Each record says which protocol wrote it and in which epoch: that picks its reader. When a shard was handed over, the
 //! records of the later epoch count, and those of earlier ones that are still in the log are passed over.
+//!
+//! The log names the members too, in entries and in the records that stand for a whole state. A replica begins with those as
+//! of the last entry that its table has applied: later changes come to it again with the entries that it applies again. Who
+//! took them at once would count votes and copies by members that nobody may have agreed on.
 
 use bytes::Bytes;
 use kv::codec::Malformed;
-use kv::{Epoch, Index, Position, Protocol};
+use kv::{Epoch, Index, Position, Protocol, ReplicaId};
 use mutant::Mutant;
 
 use crate::View;
@@ -28,7 +32,9 @@ struct Ordered {
     head: Header,
     log: Entries,
     state: State,
+    /// The members as the last record of a whole state has them.
     view: Option<View>,
+    replica: Option<ReplicaId>,
 }
 
 /// A log that a replica cannot begin from.
@@ -61,7 +67,7 @@ pub enum Unfit {
         /// In which epoch.
         epoch: Epoch,
     },
-    /// Other nodes are its members.
+    /// Other nodes are its members, under the same revision.
     #[error(
         "its log names other members ({found}) than this start ({wanted}): start it with the --peers it was made with, or give \
          --data another folder"
@@ -80,9 +86,11 @@ pub(crate) struct Recovered {
     pub(crate) log: Entries,
     /// The state, its commit no lower than what is applied.
     pub(crate) state: State,
-    /// The members, and whether the log names them.
+    /// The members as of what is applied, and whether the log names them.
     pub(crate) view: View,
     pub(crate) is_view_logged: bool,
+    /// The number of the replica whose log it is, if the log names it.
+    pub(crate) replica: Option<ReplicaId>,
     /// The table is behind the first entry: entries up to this one were here, and are lost.
     pub(crate) lost: Option<Index>,
     /// Where the log ended, the table apart.
@@ -111,8 +119,14 @@ impl Recovery {
         self.newest.as_ref().map(|newest| (newest.head.protocol, newest.head.epoch))
     }
 
-    /// The log as it fits a table that has applied what is up to `applied`, for a replica of this protocol among these
-    /// members.
+    /// Who belonged to the shard at the beginning of what is left of the log; `None` = it is empty. Whoever begins from the
+    /// log need not know more: what changed since is in its entries.
+    pub fn view(&self) -> Option<&View> {
+        self.newest.as_ref()?.view.as_ref()
+    }
+
+    /// The log as it fits a table that has applied what is up to `applied`, for a replica of this protocol; among these
+    /// members, where the log names none.
     pub(crate) fn finish(
         self,
         protocol: Protocol,
@@ -131,7 +145,7 @@ impl Recovery {
 
 impl Ordered {
     fn new(head: Header) -> Ordered {
-        Ordered { head, log: Entries::default(), state: State::default(), view: None }
+        Ordered { head, log: Entries::default(), state: State::default(), view: None, replica: None }
     }
 
     fn replay(&mut self, record: Record) -> Result<(), Malformed> {
@@ -152,6 +166,7 @@ impl Ordered {
             }
             Record::State(state) => self.state = state,
             Record::View(view) => self.view = Some(view),
+            Record::Replica(replica) => self.replica = Some(replica),
             Record::Base(at, view) if self.log.term(at.index) == Some(at.term) => self.view = Some(view),
             Record::Base(at, view) | Record::Snapshot(at, view) => {
                 self.view = Some(view);
@@ -162,13 +177,14 @@ impl Ordered {
     }
 
     fn finish(mut self, given: View, applied: Position) -> Result<Recovered, Unfit> {
-        let (view, is_view_logged) = match self.view {
-            Some(logged) if !logged.has_nodes_of(&given) => {
-                return Err(Unfit::Members { found: nodes(&logged), wanted: nodes(&given) });
-            }
-            Some(logged) if !logged.is_before(&given) => (logged, true),
-            _ => (given, false),
-        };
+        let logged = self.view_at(applied.index);
+        if let Some(logged) = &logged
+            && logged.revision == given.revision
+            && !logged.has_nodes_of(&given)
+        {
+            return Err(Unfit::Members { found: nodes(logged), wanted: nodes(&given) });
+        }
+        let (view, is_view_logged) = logged.map_or((given, false), |logged| (logged, true));
         let ended = self.log.last();
         let lost = (applied.index < self.log.base().index).then_some(ended);
         if self.log.term(applied.index) != Some(applied.term) {
@@ -183,7 +199,15 @@ impl Ordered {
         assert!(applied.index <= last, "the log reaches to what is applied");
         self.state.commit = self.state.commit.clamp(applied.index, last);
         self.state.term = self.state.term.max(self.log.term(last).unwrap_or_default());
-        Ok(Recovered { log: self.log, state: self.state, view, is_view_logged, lost, ended })
+        let (log, state, replica) = (self.log, self.state, self.replica);
+        Ok(Recovered { log, state, view, is_view_logged, replica, lost, ended })
+    }
+
+    /// The members as of an entry.
+    fn view_at(&self, index: Index) -> Option<View> {
+        let whole = self.view.clone();
+        let changed = self.log.members_at(index);
+        whole.into_iter().chain(changed).max_by_key(|view| view.revision)
     }
 }
 
@@ -194,10 +218,12 @@ fn nodes(view: &View) -> String {
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
     use kv::{NodeId, Term};
 
     use super::*;
-    use crate::entries::LogEntry;
+    use crate::Revision;
+    use crate::entries::{LogEntry, MEMBERS};
 
     const HEAD: Header = Header { protocol: Protocol::Raft, epoch: Epoch(1) };
 
@@ -213,8 +239,8 @@ mod tests {
         Position::new(index, term)
     }
 
-    fn state(term: u64, vote: u64, commit: u64) -> State {
-        State { term: Term(term), vote: NodeId(vote), commit: Index(commit) }
+    fn state(term: u64, vote: u16, commit: u64) -> State {
+        State { term: Term(term), vote: ReplicaId(vote), commit: Index(commit) }
     }
 
     fn recover(records: &[Record], applied: Position) -> (Vec<u64>, State, Option<Index>) {
@@ -316,6 +342,43 @@ mod tests {
         let mut recovery = Recovery::default();
         recovery.replay(&entry(1, 1).encode(HEAD)).unwrap();
         assert!(recovery.replay(&entry(2, 1).encode(Header { protocol: Protocol::Single, ..HEAD })).is_err());
+    }
+
+    /// An entry that makes these nodes the members.
+    fn change(index: u64, nodes: &[u64]) -> Record {
+        let nodes: Vec<NodeId> = nodes.iter().copied().map(NodeId).collect();
+        let view = View { revision: Revision(index), ..View::of(HEAD.epoch, &nodes) };
+        let mut data = BytesMut::new();
+        view.encode(&mut data);
+        let (index, term) = (Index(index), Term(1));
+        Record::Entry(LogEntry { index, term, kind: MEMBERS, data: data.freeze() })
+    }
+
+    #[test]
+    fn recovery_members_are_those_as_of_what_is_applied() {
+        let records =
+            [Record::View(members()), entry(1, 1), change(2, &[1, 2]), entry(3, 1), change(4, &[1, 4])];
+        let mut recovery = Recovery::default();
+        records.iter().for_each(|record| recovery.replay(&record.encode(HEAD)).unwrap());
+        assert_eq!(recovery.view(), Some(&members()));
+        let nodes_at = |recovery: &Recovery, applied| {
+            let given = View::of(HEAD.epoch, &[NodeId(9)]);
+            let given = View { revision: Revision(7), ..given };
+            let recovered = recovery.clone().finish(Protocol::Raft, given, at(applied, 1)).unwrap();
+            recovered.view.members.iter().map(|member| member.node.0).collect::<Vec<_>>()
+        };
+        let expected: [&[u64]; 4] = [&[1, 2, 3], &[1, 2], &[1, 2], &[1, 4]];
+        (1..=4).for_each(|applied| assert_eq!(nodes_at(&recovery, applied), expected[applied as usize - 1]));
+        // Another leader replaces the last change by an entry of its own.
+        recovery.replay(&entry(4, 2).encode(HEAD)).unwrap();
+        assert_eq!(nodes_at(&recovery, 4), [1, 2]);
+        // A checkpoint stands for what is before it, a snapshot for all.
+        let two = View { revision: Revision(2), ..View::of(HEAD.epoch, &[NodeId(1), NodeId(2)]) };
+        recovery.replay(&Record::Base(at(3, 1), two).encode(HEAD)).unwrap();
+        assert_eq!(nodes_at(&recovery, 4), [1, 2]);
+        let three = View { revision: Revision(8), ..members() };
+        recovery.replay(&Record::Snapshot(at(9, 2), three).encode(HEAD)).unwrap();
+        assert_eq!(nodes_at(&recovery, 9), [1, 2, 3]);
     }
 
     #[test]

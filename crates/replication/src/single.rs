@@ -202,6 +202,7 @@ impl Replicate for Single {
             | Input::Message { .. }
             | Input::Connected { .. }
             | Input::Disconnected { .. }
+            | Input::Silent { .. }
             | Input::SnapshotMade { .. }
             | Input::SnapshotSent { .. }
             | Input::Yield { .. } => (),
@@ -219,6 +220,7 @@ impl Replicate for Single {
             durable: self.durable(),
             commit: self.durable(),
             applied: self.applied,
+            members: Vec::new(),
         }
     }
 

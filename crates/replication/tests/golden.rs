@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use cluster::{Cluster, Cuts, Packet, keys};
+use cluster::{Cluster, Cuts, Packet, keys, member};
 use kv::{Level, NodeId};
 use replication::observe::describe as describe_record;
 use replication::{Output, Replicate, Token, raft};
@@ -72,6 +72,8 @@ struct Script {
     held: BTreeSet<u64>,
     /// Packets that take another, longer way.
     delayed: Vec<Sent>,
+    /// How often each node looked at its clock.
+    looks: BTreeMap<u64, usize>,
     /// The replicas as they were shown last.
     shown: BTreeMap<u64, String>,
     text: String,
@@ -85,6 +87,7 @@ impl Script {
             slow: Vec::new(),
             held: BTreeSet::new(),
             delayed: Vec::new(),
+            looks: BTreeMap::new(),
             shown: BTreeMap::new(),
             text: String::new(),
         };
@@ -119,6 +122,11 @@ impl Script {
                 self.cluster.ids().into_iter().for_each(|id| self.cluster.tick(id));
             }),
             "tick" => (0..number(1)).for_each(|_| self.pass_tick(node(words[0]))),
+            // So many times 50 ms pass: who wants to know the time looks at the clock, and everything arrives, is synced and applied.
+            "idle" => {
+                let lines = self.idle(number(0));
+                self.show(lines);
+            }
             // So many milliseconds pass, and nobody looks at the clock.
             "wait" => self.cluster.now += number(0) * 1000,
             // Everything arrives, is synced and applied until nothing happens any more; only what the users see is shown.
@@ -130,8 +138,15 @@ impl Script {
             "status" => self.shown.clear(),
             // Whether snapshots can be made.
             "snapshots" | "no-snapshots" => self.cluster.snapshots_fail = command == "no-snapshots",
+            // A node gets a replica that is to learn, and knows the members that another one knows.
+            "join" => {
+                let (id, replica) = numbered(words[0]);
+                self.cluster.join(id, replica, node(words[1]));
+            }
+            // A node drops its replica.
+            "remove" => self.cluster.remove(node(words[0])),
             "deliver" | "drop" | "double" | "delay" | "arrive" | "cut" | "isolate" | "heal" | "connect"
-            | "disconnect" => self.network(command, words),
+            | "disconnect" | "silent" => self.network(command, words),
             _ => self.replica(command, node(words[0]), &words[1..]),
         }
     }
@@ -149,7 +164,15 @@ impl Script {
                 others.for_each(|other| self.cuts.cut(node(words[0]), other));
             }
             "heal" => self.cuts.0.clear(),
+            // All are connected to all.
+            "connect" if words.is_empty() => {
+                let ids = self.cluster.ids();
+                let pairs = ids.iter().flat_map(|&a| ids.iter().map(move |&b| (a, b)));
+                pairs.filter(|(a, b)| a < b).for_each(|(a, b)| self.cluster.connect(a, b));
+            }
             "connect" => self.cluster.connect(node(words[0]), node(words[1])),
+            // A node finds that another says nothing any more.
+            "silent" => self.cluster.silent(node(words[0]), node(words[1])),
             "disconnect" => self.cluster.disconnect(node(words[0]), node(words[1])),
             // What is on its way now arrives, is lost, arrives and comes again, or takes long.
             _ => {
@@ -211,6 +234,12 @@ impl Script {
                 let records: Vec<String> = self.cluster.node(id).log.iter().map(describe_record).collect();
                 writeln!(self.text, "n{id} log: {}", records.join("; ")).unwrap();
             }
+            // The directory wants these members, and says so to the node.
+            "want" => {
+                let members: Vec<_> = words.iter().map(|word| numbered(word)).collect();
+                self.cluster
+                    .want(id, &members.iter().map(|&(id, replica)| member(id, replica)).collect::<Vec<_>>());
+            }
             "transfer" => self.cluster.transfer(id, node(words[0])),
             _ => panic!("there is no command '{command}'"),
         }
@@ -246,6 +275,24 @@ impl Script {
             lines.extend(self.run());
         }
         lines
+    }
+
+    fn idle(&mut self, ticks: u64) -> Vec<String> {
+        let mut lines = Vec::new();
+        for _ in 0..ticks {
+            self.cluster.now += TICK_MICROS;
+            for id in self.cluster.ids() {
+                if self.cluster.replica(id).is_some_and(|replica| replica.due() <= self.cluster.local_now(id))
+                {
+                    self.cluster.tick(id);
+                    *self.looks.entry(id).or_default() += 1;
+                }
+            }
+            lines.extend(self.run());
+        }
+        let looks = std::mem::take(&mut self.looks);
+        let looks = looks.into_iter().map(|(id, count)| format!("n{id} looked at the clock {count} times"));
+        lines.into_iter().chain(looks).collect()
     }
 
     fn run(&mut self) -> Vec<String> {
@@ -343,6 +390,14 @@ impl Script {
             }
             Output::Append { .. } | Output::Send { .. } | Output::Fetch { .. } => return None,
         })
+    }
+}
+
+/// A node and the number of its replica: n3#7; without, it is the node's.
+fn numbered(word: &str) -> (u64, u16) {
+    match word.split_once('#') {
+        Some((id, replica)) => (node(id), replica.parse().expect("a number")),
+        None => (node(word), node(word) as u16),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::engine::Engine;
 use crate::inbox::{Inbox, Inboxes, Message, Sink};
 use crate::log::Requests;
 use crate::outbox::{Outbox, Outboxes};
+use crate::routes::Routes;
 use crate::time::now;
 use crate::transport::Transport;
 use crate::view::View;
@@ -37,6 +38,7 @@ const TURN_SLOW: Duration = Duration::from_millis(50);
 pub(crate) struct Shared {
     pub inboxes: Inboxes,
     pub view: Arc<View>,
+    pub routes: Arc<Routes>,
     pub log: Requests,
     pub transport: Arc<Transport>,
     /// Of the threads that serve connections: those with a driver, and others.
@@ -68,6 +70,8 @@ pub(crate) struct Core {
 
 impl Core {
     pub fn new(place: usize, driver: Driver, engine: Engine, shared: Shared) -> Core {
+        // Clients may ask for the time before the first turn.
+        shared.view.show_clock(place, &driver);
         Core {
             place,
             driver,
@@ -220,6 +224,10 @@ impl Core {
                 }
                 Work::SendSnapshot { shard, to, header, snapshot } => {
                     shared.transport.send_snapshot(shard, to, header, snapshot);
+                }
+                Work::Map(map) => {
+                    shared.routes.follow(&map);
+                    shared.transport.follow(&map);
                 }
                 Work::Rejoined => shared.inboxes.first().push(Message::Rejoined { core }),
                 Work::SnapshotTaken { stream, taken } => shared.transport.snapshot_taken(stream, taken),

@@ -6,12 +6,12 @@ use kv::cluster::{Cluster, Location, Status};
 use kv::{Charge, ClusterId, Completions, Error, Key, KeyValue, Reply, Request, Slot};
 use node::Part;
 use node::gather::{Gather, Split, split};
-use node::route::ShardMap;
 use tokio::sync::watch;
 
 use crate::desk::Desk;
 use crate::inbox::{Inboxes, Message, Sink};
 use crate::outbox;
+use crate::routes::Routes;
 use crate::view::View;
 
 /// A node, to those who ask it.
@@ -19,7 +19,7 @@ pub(crate) struct Handle {
     inboxes: Inboxes,
     /// Of the threads that serve connections.
     desks: Arc<[Arc<Desk>]>,
-    map: ShardMap,
+    routes: Arc<Routes>,
     view: Arc<View>,
     membership: Membership,
 }
@@ -35,11 +35,11 @@ impl Handle {
     pub fn new(
         inboxes: Inboxes,
         desks: Arc<[Arc<Desk>]>,
-        map: ShardMap,
+        routes: Arc<Routes>,
         view: Arc<View>,
         membership: Membership,
     ) -> Handle {
-        Handle { inboxes, desks, map, view, membership }
+        Handle { inboxes, desks, routes, view, membership }
     }
 
     /// The version clock, in microseconds since 1970.
@@ -59,7 +59,7 @@ impl Handle {
 
     fn ask(&self, request: Request, charge: &Charge, answer: Sink) {
         tracing::trace!("a request is to be split");
-        match split(&self.map, request, charge) {
+        match split(&self.routes.present(), request, charge) {
             Err(error) => answer(Err(error)),
             Ok(Split::One(part)) => self.put(part, answer),
             Ok(Split::Several(parts, gather)) => {
@@ -103,7 +103,7 @@ impl Cluster for Handle {
     }
 
     fn locate(&self, key: &Key) -> Location {
-        let shard = self.map.shard_of(key);
+        let shard = self.routes.present().shard_of(key);
         let status = self.status();
         let leader = status.shards.iter().find(|known| known.id == shard).and_then(|known| known.leader);
         let address = status.nodes.into_iter().find(|node| Some(node.id) == leader).map(|node| node.address);

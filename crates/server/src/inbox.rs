@@ -50,7 +50,7 @@ pub(crate) struct Inboxes {
 }
 
 impl Inboxes {
-    /// One a core that has shards.
+    /// One a core that has a driver.
     pub fn new(deal: Deal) -> Inboxes {
         Inboxes { deal, cores: (0..deal.cores()).map(|_| Arc::default()).collect() }
     }

@@ -35,6 +35,7 @@ mod journal;
 mod listen;
 mod log;
 mod outbox;
+mod routes;
 mod run;
 mod thread;
 mod time;

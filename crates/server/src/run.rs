@@ -1,16 +1,17 @@
 //! The life of a node: open, recover, serve, stop.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use dialects::Store;
-use kv::{Protocol, ShardId};
-use node::identity::{Identity, Nodes};
+use kv::{NodeId, Protocol, ShardId};
+use node::identity::Identity;
 use node::log::{Request, Settings};
-use node::route::ShardMap;
 use node::{Driver, Executor, Recovery};
+use placement::map::Map;
+use placement::{Founder, Founding};
 use rustix::fs::Mode;
 use rustix::process::umask;
 use storage::{Applied, Kind, Options, Resources, Table};
@@ -28,7 +29,8 @@ use crate::handle::{Handle, Membership};
 use crate::inbox::Inboxes;
 use crate::listen::listen;
 use crate::outbox::outboxes;
-use crate::transport::{Identities, Transport};
+use crate::routes::Routes;
+use crate::transport::{Identities, Places, Transport};
 use crate::view::View;
 use crate::{Config, Failure, Listen, journal, log, thread, time};
 
@@ -65,11 +67,13 @@ async fn serve(
     let listeners = config.listen.iter().map(Listener::open).collect::<Result<Vec<_>, _>>()?;
     let peers = own_address(&config).map_or(Ok(Vec::new()), |address| listen(address, "other nodes"))?;
     let address = announced(&config, &listeners);
-    let node = node_config(&config, &folder, drivers(&config, cores), address.clone());
+    let mut recovery = Recovery::default();
+    let log = read_log(&folder, &mut recovery)?;
+    let map = recovery.map(founding(&config, folder.identity()));
+    let node = node_config(&config, &folder, map, drivers(&config, cores), address.clone());
     let inboxes = Inboxes::new(node.deal());
-    let (recovered, log) = recover(&folder, &node, &config, descriptors.table_files)?;
-    let nodes = founding(&config, folder.identity());
-    let identities = Arc::new(Identities::new(folder, nodes)?);
+    let recovered = recover(&folder, &node, &config, recovery, descriptors.table_files)?;
+    let identities = Arc::new(Identities::new(folder, &node.map, Places::new(&config.peers, &node.map))?);
     let requests = log.requests();
     let begins = identities.clone();
     let settings = Settings { checkpoint_bytes: config.checkpoint_bytes, ..Settings::default() };
@@ -77,14 +81,16 @@ async fn serve(
     let view = Arc::new(View::new(inboxes.count()));
     let desks: Arc<[Arc<Desk>]> = (0..cores).map(|_| Arc::new(Desk::new(inboxes.all()))).collect();
     let membership = Membership { cluster: identities.cluster(), waits: identities.waits() };
+    let routes = Arc::new(Routes::new(&node.map));
     let handle =
-        Arc::new(Handle::new(inboxes.clone(), desks.clone(), node.map.clone(), view.clone(), membership));
+        Arc::new(Handle::new(inboxes.clone(), desks.clone(), routes.clone(), view.clone(), membership));
     let failed = |error: std::io::Error| Failure::Failed(format!("cannot start: {error}"));
     let transport =
         Transport::start(peers, descriptors.nodes, identities.clone(), inboxes.clone()).map_err(failed)?;
     let shared = Shared {
         inboxes: inboxes.clone(),
         view,
+        routes,
         log: requests.clone(),
         transport: Arc::new(transport),
         outboxes: outboxes(cores),
@@ -126,7 +132,7 @@ fn start_cores(
         let engine = Engine::new(place, executor, engine, &shared.inboxes, beside.clone());
         Core::new(place, driver, engine, shared.clone())
     });
-    let first = cores.next().expect("a node has a shard, and a core for it");
+    let first = cores.next().expect("a node has a core");
     let mut connections = connections.into_iter();
     tokio::spawn(connections.next().expect("the first core serves connections"));
     thread::carry(0, shared);
@@ -280,14 +286,6 @@ fn own_address(config: &Config) -> Option<&str> {
     own.filter(|_| config.peers.len() > 1).map(|(_, address)| address.as_str())
 }
 
-/// The nodes that the cluster was founded with, where the settings say that they are.
-fn founding(config: &Config, identity: &Identity) -> Nodes {
-    let address =
-        |name: &str| config.peers.iter().find(|(peer, _)| peer == name).map(|(_, address)| address.clone());
-    let founders = identity.founders.iter();
-    Nodes::founding(founders.map(|(id, name)| (*id, name.clone(), address(name).unwrap_or_default())))
-}
-
 /// How many cores may have a driver; the others serve connections. A checkpoint flushes the table of every driver: where each
 /// flush writes the rows of all tables again, it would take several times the time and the space.
 fn drivers(config: &Config, cores: usize) -> usize {
@@ -295,13 +293,31 @@ fn drivers(config: &Config, cores: usize) -> usize {
     if keeps_nothing || config.engine.flushes_what_is_new() { cores } else { 1 }
 }
 
-fn node_config(config: &Config, folder: &Folder, cores: usize, address: String) -> node::Config {
-    let &Identity { me, founders: ref nodes, rejoining, .. } = folder.identity();
+/// The map that the cluster begins with: all its first nodes are started alike, and have the same.
+fn founding(config: &Config, identity: &Identity) -> Map {
+    let peer = |name: &String| config.peers.iter().find(|(other, _)| other == name);
+    let founder = |(_, name): &(NodeId, String)| Founder {
+        name: name.clone(),
+        peer: peer(name).map(|(_, peer)| peer.clone()).unwrap_or_default(),
+    };
+    let nodes: Vec<Founder> = identity.founders.iter().map(founder).collect();
+    // One that keeps nothing is alone for ever.
+    let protocol = if config.data.is_none() { Protocol::Single } else { Protocol::Raft };
+    let replicas = u16::try_from(nodes.len()).expect("there are at most 1023 nodes, it was checked");
+    Map::founding(&Founding { cluster: None, nodes, shards: config.shards, replicas, protocol })
+}
+
+fn node_config(
+    config: &Config,
+    folder: &Folder,
+    map: Arc<Map>,
+    cores: usize,
+    address: String,
+) -> node::Config {
+    let &Identity { me, rejoining, .. } = folder.identity();
     node::Config {
         me,
-        protocol: if nodes.len() == 1 { Protocol::Single } else { Protocol::Raft },
-        nodes: nodes.clone(),
-        map: ShardMap::of(config.shards),
+        map,
         cores,
         seed: crate::random(),
         entry_cache_bytes: config.entry_cache_bytes,
@@ -312,37 +328,37 @@ fn node_config(config: &Config, folder: &Folder, cores: usize, address: String) 
     }
 }
 
-/// The driver and the table of each core: the log first, then the tables at the generations that the log names, then the drivers.
+fn read_log(folder: &Folder, recovery: &mut Recovery) -> Result<log::OpenLog, Failure> {
+    let mut replay =
+        |record: wal::Record| recovery.replay(&record).map_err(|error| Failure::Refused(error.to_string()));
+    log::open(folder.log().as_deref(), folder.identity().lineage.life.incarnation, &mut replay)
+}
+
+/// The driver and the table of each core: the tables at the generations that the log names, then the drivers.
 fn recover(
     folder: &Folder,
     node: &node::Config,
     config: &Config,
+    recovery: Recovery,
     table_files: usize,
-) -> Result<(Vec<(Driver, Executor)>, log::OpenLog), Failure> {
-    let mut recovery = Recovery::default();
-    let mut logged = BTreeSet::new();
-    let mut replay = |record: wal::Record| {
-        logged.insert(ShardId(record.stream));
-        recovery.replay(&record).map_err(|error| Failure::Refused(error.to_string()))
-    };
-    let log = log::open(folder.log().as_deref(), folder.identity().life.incarnation, &mut replay)?;
+) -> Result<Vec<(Driver, Executor)>, Failure> {
     let engine = open_engine(folder.engine().as_deref(), config, table_files)?;
     let options = Options { deleted_micros: config.deleted_micros, ..Options::of(config.history) };
     let deal = node.deal();
     let mut tables: Vec<Table> = (0..deal.cores()).map(|_| Table::open(engine.clone(), options)).collect();
     let mut applied: BTreeMap<ShardId, Applied> = BTreeMap::new();
-    for &(shard, _) in node.map.shards() {
+    for (shard, generation) in recovery.replicas(node.me, &node.map) {
         let table = &mut tables[deal.core_of(shard)];
-        let loaded = table.load(shard, recovery.generation(shard)).map_err(|error| engine_failure(&error))?;
+        let loaded = table.load(shard, generation).map_err(|error| engine_failure(&error))?;
         // Every checkpoint writes something of each shard at the log's head.
-        if loaded.index > 0 && !logged.contains(&shard) {
+        if loaded.index > 0 && !recovery.knows(shard) {
             return Err(folder.log_is_lost());
         }
         applied.insert(shard, loaded);
     }
     let drivers = Driver::all(node.clone(), recovery, &applied, time::now());
     let drivers = drivers.map_err(|error| Failure::Refused(error.to_string()))?;
-    Ok((drivers.into_iter().zip(tables.into_iter().map(Executor::new)).collect(), log))
+    Ok(drivers.into_iter().zip(tables.into_iter().map(Executor::new)).collect())
 }
 
 fn open_engine(

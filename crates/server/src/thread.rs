@@ -8,7 +8,7 @@ use crate::core::{Core, Shared};
 use crate::inbox::{Message, thread};
 use crate::outbox;
 
-/// Starts the thread of a core: it serves connections, and has a driver if there is a shard for it. The driver ends when `over`
+/// Starts the thread of a core: it serves connections, and has a driver where the engine lets each core have one. The driver ends when `over`
 /// is true, the thread when the connections have ended.
 pub(crate) fn start(
     place: usize,

@@ -86,7 +86,9 @@ impl World {
             let agrees = |status: &replication::Status| {
                 status.leader == leader && (status.last, status.commit, status.applied) == (last, last, last)
             };
-            let rests = leader.is_some() && statuses.iter().all(agrees) && self.leaders(shard).len() == 1;
+            let are_all = statuses.len() == self.placed.shards[&shard].members.len();
+            let rests =
+                are_all && leader.is_some() && statuses.iter().all(agrees) && self.leaders(shard).len() == 1;
             let unrest = (!rests).then(|| format!("shard {shard}: {statuses:?}"));
             unrest.or_else(|| self.left_over(shard))
         })
@@ -98,7 +100,7 @@ impl World {
         let clock = self.clocks().lowest();
         // The others do as their leader has them.
         let leader = self.machine(*self.leaders(shard).first()?);
-        let table = leader.process.as_ref()?.cores.table(shard);
+        let table = leader.process.as_ref()?.cores.table(shard)?;
         if let Some(due) = table.due(shard).filter(|due| due + GONE_MICROS < clock) {
             return Some(format!("shard {shard} holds what was due at {due}, and it is {clock}"));
         }

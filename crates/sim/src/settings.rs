@@ -9,6 +9,8 @@ use crate::random::{Latency, Random};
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub shards: u32,
+    /// Replicas of a shard, where there are nodes enough.
+    pub replicas: u16,
     pub table: Options,
     /// Jobs run on a thread of their own, as with the engine on disk.
     pub engine_thread: bool,
@@ -59,6 +61,7 @@ impl Settings {
         let padding = ".".repeat(random.pick(&[0, 0, 600, 2500]));
         Settings {
             shards: random.pick(&[1, 2, 3]),
+            replicas: 5,
             table: Options {
                 deleted_micros: random.pick(&[u64::MAX, 1_000_000, 5_000_000]),
                 step_max: random.pick(&[1, 3, STEP_MAX]),

@@ -1,6 +1,7 @@
 //! The world: all machines, the network, the clients, and the loop that lets happen what is planned.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use check::history::Recorder;
 use check::window::Window;
@@ -8,6 +9,8 @@ use kv::{Key, NodeId, Protocol, ShardId, Value};
 use node::identity::Identity;
 use node::route::ShardMap;
 use node::wire::Frame;
+use placement::map::{Map, Shard};
+use placement::{Founder, Founding};
 
 use check::generate::{Place, Workload};
 
@@ -39,7 +42,11 @@ pub(crate) struct World {
     pub random: Random,
     pub settings: Settings,
     pub nodes: u64,
-    pub protocol: Protocol,
+    /// The map that the cluster began with.
+    pub founded: Arc<Map>,
+    /// Where everything is.
+    pub placed: Arc<Map>,
+    /// The shards of clients' keys.
     pub map: ShardMap,
     pub faults: Faults,
     pub workload: Workload,
@@ -88,12 +95,14 @@ impl World {
         let mut watch = Watch::new();
         watch.rows.kept_by(settings.table);
         let recorder = Recorder::of_shards(settings.shards);
+        let placed = Arc::new(founding(nodes, &settings, options.protocol));
         World {
             events: Events::default(),
-            map: ShardMap::of(settings.shards),
+            map: ShardMap::new(&placed).expect("there is a keyspace for clients"),
+            founded: placed.clone(),
+            placed,
             settings,
             nodes,
-            protocol: options.protocol,
             faults,
             workload: options.workload,
             steps: options.steps,
@@ -204,17 +213,17 @@ impl World {
     /// Copies of a node whose expiry is not as it must be.
     pub fn audit_copies(&self, id: NodeId) -> Vec<String> {
         let Some(process) = &self.machine(id).process else { return Vec::new() };
-        let audit = |shard| process.cores.table(shard).audit(shard).err();
+        let audit = |shard| process.cores.table(shard)?.audit(shard).err();
         let wrong = self.shards().into_iter().filter_map(audit);
         wrong.map(|why| format!("expiry is as it must be: {id}: {why}")).collect()
     }
 
     pub fn compare_copies(&mut self) -> Vec<String> {
         let mut broken = Vec::new();
-        for &(shard, _) in self.map.shards() {
+        for shard in self.shards() {
             for machine in &self.machines {
                 let Some(process) = &machine.process else { continue };
-                let table = process.cores.table(shard);
+                let Some(table) = process.cores.table(shard) else { continue };
                 let applied = table.applied(shard).index;
                 let digest = table.digest(shard).expect("the engine in memory reads");
                 broken.extend(self.watch.digests.see(machine.id, shard, applied, digest).err());
@@ -240,8 +249,9 @@ impl World {
     }
 
     pub fn see(&mut self, seen: Seen<'_>) {
-        let majority = self.nodes as usize / 2 + 1;
-        if let Err(why) = self.watch.proofs.see(&seen, majority) {
+        let placed = self.placed.clone();
+        let majority = |shard| placed.shards.get(&shard).map_or(1, |row: &Shard| row.view().majority());
+        if let Err(why) = self.watch.proofs.see(&seen, &majority) {
             self.violation(why);
         }
         self.watch.see(&seen);
@@ -287,13 +297,11 @@ impl World {
         });
     }
 
-    pub fn node_config(&mut self, identity: &Identity) -> node::Config {
+    pub fn node_config(&mut self, identity: &Identity, map: Arc<Map>) -> node::Config {
         let (id, seed) = (identity.me, self.random.next());
         node::Config {
             me: id,
-            nodes: identity.founders.clone(),
-            protocol: self.protocol,
-            map: self.map.clone(),
+            map,
             // Each life has its number of them, which no other draw depends on.
             cores: node::mix(seed) as usize % CORES_MAX + 1,
             seed,
@@ -306,6 +314,20 @@ impl World {
     }
 
     pub fn shards(&self) -> Vec<ShardId> {
-        self.map.shards().iter().map(|(shard, _)| *shard).collect()
+        self.placed.shards.keys().copied().collect()
     }
+
+    /// How many replicas of a shard may be lost for ever: of the one that has the fewest.
+    pub fn losses_max(&self) -> usize {
+        let replicas = self.placed.shards.values().map(|row| row.members.len()).min();
+        (replicas.unwrap_or(1) - 1) / 2
+    }
+}
+
+/// The first map of a cluster.
+fn founding(nodes: u64, settings: &Settings, protocol: Protocol) -> Map {
+    let founder = |id: u64| Founder { name: format!("n{id}"), peer: String::new() };
+    let nodes = (1..=nodes).map(founder).collect();
+    let (shards, replicas) = (settings.shards, settings.replicas);
+    Map::founding(&Founding { cluster: None, nodes, shards, replicas, protocol })
 }

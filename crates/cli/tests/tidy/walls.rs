@@ -12,6 +12,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("kv", &[]),
     ("wal", &["mutant"]),
     ("check", &["kv"]),
+    ("placement", &["kv"]),
     ("replication", &["kv", "mutant"]),
     ("storage", &["kv", "mutant"]),
     ("node", &["kv", "wal", "storage", "replication", "mutant"]),
@@ -19,7 +20,10 @@ const WALLS: &[(&str, &[&str])] = &[
     ("sim", &["kv", "wal", "storage", "replication", "node", "check"]),
     ("server", &["kv", "wal", "storage", "replication", "node", "dialects"]),
     ("cli", &["kv", "check", "dialects", "server", "sim", "mutant"]),
-    ("fuzz", &["kv", "wal", "check", "replication", "storage", "node", "dialects", "server", "cli"]),
+    (
+        "fuzz",
+        &["kv", "wal", "check", "placement", "replication", "storage", "node", "dialects", "server", "cli"],
+    ),
 ];
 
 /// Dependencies that no source names, with the reason.

@@ -5,9 +5,9 @@ use mutant::Mutant;
 use replication::{Input, Ticket};
 
 use super::core::{Append, Core};
-use super::{Flush, Work, protocol_record};
+use super::{Flush, Work};
 use crate::job::Job;
-use crate::recovery::generation_record;
+use crate::record;
 
 impl Core {
     /// Has what a replica wants written appended at the end of the turn, with what all others want: one batch and one sync for
@@ -15,14 +15,14 @@ impl Core {
     /// batch.
     pub fn append_of(&mut self, shard: ShardId, own: Ticket, bodies: Vec<bytes::Bytes>, install: bool) {
         let ticket = self.ticket + 1;
-        self.records.extend(bodies.into_iter().map(|body| protocol_record(shard, body)));
+        self.records.extend(bodies.into_iter().map(|body| record::protocol(shard, body)));
         let replica = self.replicas.get_mut(&shard).expect("a replica that has outputs is there");
         assert!(own > replica.appended, "a replica's tickets rise");
         replica.appended = own;
         if install {
             let install = replica.install.as_mut().expect("only a received snapshot is installed");
             install.begin_switch(ticket);
-            self.records.push(generation_record(shard, install.generation));
+            self.records.push(record::made(shard, &replica.made_logged()));
         }
         tracing::trace!("records go to the log");
         assert!(self.appends.back().is_none_or(|before| before.ticket <= ticket), "tickets rise");
@@ -58,6 +58,7 @@ impl Core {
             self.switch_generation(append.shard, append.ticket);
             self.give(append.shard, Input::Durable { ticket: append.own });
         }
+        self.forget_gone();
     }
 
     /// Has the table flushed.

@@ -3,16 +3,17 @@
 use mutant::Mutant;
 
 use super::core::Core;
-use super::{Driver, Flush, Work, protocol_record};
+use super::{Driver, Flush, Work};
 use crate::node::checkpoint::Checkpoint;
-use crate::recovery::generation_record;
+use crate::record;
 
 impl Driver {
     pub(super) fn begin_checkpoint(&mut self) {
         if self.node.checkpoint.is_some() {
             return;
         }
-        let mut checkpoint = Checkpoint::new(self.core.append_kept());
+        let map = self.node.is_first().then(|| record::map(&self.node.config.map));
+        let mut checkpoint = Checkpoint::new(self.core.append_kept(map));
         if mutant::is(Mutant::CheckpointWithoutFlush) {
             checkpoint.flushed();
         }
@@ -47,20 +48,27 @@ impl Driver {
                 checkpoint.ticket() <= self.core.durable,
                 "what is released is written again, and synced"
             );
+            self.core.end_gone();
             self.core.work.push(Work::Release);
         }
     }
 }
 
 impl Core {
-    /// Appends what must be kept of each shard; returns the ticket of the last append.
-    fn append_kept(&mut self) -> u64 {
+    /// Appends what must be kept: the map at one core, and what each shard has; returns the ticket of the last append. A core that
+    /// has nothing begins all the same.
+    fn append_kept(&mut self, map: Option<wal::Record>) -> u64 {
+        let mut first: Vec<wal::Record> = map.into_iter().chain(self.keep_gone()).collect();
         let mut appends = Vec::new();
         for (&shard, replica) in &self.replicas {
-            let mut records = vec![generation_record(shard, replica.generation_logged())];
+            let mut records = std::mem::take(&mut first);
+            records.push(record::made(shard, &replica.made_logged()));
             let kept = replica.protocol.checkpoint();
-            records.extend(kept.into_iter().map(|body| protocol_record(shard, body)));
+            records.extend(kept.into_iter().map(|body| record::protocol(shard, body)));
             appends.push(records);
+        }
+        if appends.is_empty() {
+            appends.push(first);
         }
         for (number, records) in appends.into_iter().enumerate() {
             self.append(records, number == 0);

@@ -8,12 +8,15 @@ use replication::{Input, Instant, Output, Ticket, Token, View};
 
 use super::agenda::Agenda;
 use super::expiries::Expiries;
+use super::hosting::Leaving;
 use super::open::OpenParts;
 use super::replica::Replica;
 use super::{Flush, Work};
 use crate::Config;
-use crate::job::{Done, Job};
+use crate::job::Done;
 use crate::node::Node;
+use crate::record;
+use crate::session::Sessions;
 use crate::wire::{Announced, Frame};
 
 /// How often it is looked whether a shard has something due to be removed.
@@ -44,12 +47,18 @@ pub(super) struct Core {
     /// What this turn proposes to each replica, given to it at the turn's end.
     pub proposals: BTreeMap<ShardId, Vec<(Token, Bytes)>>,
     pub expiries: Expiries,
+    /// The replicas that were dropped and of which something is left.
+    pub leaving: BTreeMap<ShardId, Leaving>,
+    /// Ids for requests that came without.
+    pub sessions: BTreeMap<ShardId, Sessions>,
+    /// How each replica was when it was last announced.
+    pub announced: BTreeMap<ShardId, Announced>,
     /// What is still to be given to replicas in this turn.
-    inputs: VecDeque<(ShardId, Input)>,
+    pub inputs: VecDeque<(ShardId, Input)>,
     /// When each replica wants to be told the time, those that ever do.
-    wakes: Agenda<Instant>,
+    pub wakes: Agenda<Instant>,
     /// The replicas that something happened to in this turn.
-    touched: BTreeSet<ShardId>,
+    pub touched: BTreeSet<ShardId>,
     /// The replicas that lost what they had promised, and lack it yet.
     pub lost: BTreeSet<ShardId>,
     clean_at: Instant,
@@ -67,19 +76,15 @@ pub(super) struct Append {
 }
 
 impl Core {
-    /// Of these replicas.
-    pub fn new(replicas: BTreeMap<ShardId, Replica>, config: &Config, now: Instant) -> Core {
-        let expiries = Expiries::new(replicas.keys().copied(), now);
-        let mut wakes = Agenda::new();
-        replicas.values().for_each(|replica| wakes.set(replica.shard, replica.wakes()));
-        let newest = replicas.values().map(|replica| replica.last).max();
+    /// Without replicas.
+    pub fn new(config: &Config, now: Instant) -> Core {
         Core {
-            newest: newest.unwrap_or_default(),
-            wakes,
+            newest: Version::default(),
+            wakes: Agenda::new(),
             touched: BTreeSet::new(),
             lost: BTreeSet::new(),
-            replicas,
-            open: OpenParts::new(config.seed, config.deal().cores()),
+            replicas: BTreeMap::new(),
+            open: OpenParts::new(config.seed, config.cores_asked()),
             work: Vec::new(),
             appends: VecDeque::new(),
             records: Vec::new(),
@@ -89,11 +94,27 @@ impl Core {
             next_flush: 0,
             waiting: BTreeMap::new(),
             proposals: BTreeMap::new(),
-            expiries,
+            expiries: Expiries::new(now),
+            leaving: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            announced: BTreeMap::new(),
             inputs: VecDeque::new(),
             clean_at: now,
             sweep_at: now,
         }
+    }
+
+    /// A replica begins here. A new one is made known to the log before it says anything.
+    pub fn begin_replica(&mut self, replica: Replica, is_new: bool) {
+        let shard = replica.shard;
+        if is_new {
+            self.records.push(record::made(shard, &replica.made));
+        }
+        self.newest = self.newest.max(replica.last);
+        self.wakes.set(shard, replica.wakes());
+        self.expiries.look(shard);
+        let before = self.replicas.insert(shard, replica);
+        assert!(before.is_none(), "a shard has one replica on a node");
     }
 
     /// Tells those replicas the time that want to know it.
@@ -202,11 +223,8 @@ impl Core {
             }
             Done::Installed { shard, generation, result } => self.installed(shard, generation, result),
             Done::Loaded { shard, generation, last, due } => self.loaded(shard, generation, (last, due)),
-            Done::Forgot { shard, generation, more } => {
-                if more && self.replicas.get(&shard).is_some_and(|replica| !replica.uses(generation)) {
-                    self.work.push(Work::Run(Job::Forget { shard, generation }));
-                }
-            }
+            Done::Closed { shard } => self.closed(node, shard),
+            Done::Forgot { shard, generation, more } => self.forgot(shard, generation, more),
             Done::Flushed { .. } => unreachable!("a flush ends where it is known what it was for"),
         }
     }
@@ -221,6 +239,20 @@ impl Core {
             Announced { shard: replica.shard, epoch, revision, role, leader, term, applied }
         };
         self.replicas.values().map(announced).collect()
+    }
+
+    /// What is to be announced: how all are, or those that are not as they were announced last.
+    pub fn announce(&mut self, all: bool) -> Vec<Announced> {
+        let mut now = self.announced();
+        let before = now.iter().map(|replica| (replica.shard, *replica)).collect();
+        let before = std::mem::replace(&mut self.announced, before);
+        now.retain(|replica| all || before.get(&replica.shard) != Some(replica));
+        now
+    }
+
+    /// How much may be open here depends on how many cores have a shard that can be asked for.
+    pub fn share_with(&mut self, node: &Node) {
+        self.open.share_with(node.config.cores_asked());
     }
 
     pub fn send(&mut self, to: NodeId, frame: &Frame) {

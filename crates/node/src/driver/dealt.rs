@@ -30,6 +30,7 @@ impl Input {
             Input::PeerUp { node } => Input::PeerUp { node: *node },
             Input::PeerDown { node } => Input::PeerDown { node: *node },
             Input::DiskFull(full) => Input::DiskFull(*full),
+            Input::Map(map) => Input::Map(map.clone()),
             Input::Checkpoint => Input::Checkpoint,
             Input::Stop => Input::Stop,
             Input::Part { .. } | Input::Snapshot { .. } | Input::SnapshotSent { .. } => {

@@ -22,11 +22,14 @@ pub(super) struct Cleaned {
 }
 
 impl Expiries {
-    /// Until its table has told, a shard counts as if something were there.
-    pub fn new(shards: impl Iterator<Item = ShardId>, now: Instant) -> Expiries {
-        let mut due = Agenda::new();
-        shards.for_each(|shard| due.set(shard, Some(0)));
-        Expiries { due, cleaned: Cleaned { shard: ShardId::default(), at: now, parts: 0 } }
+    /// Without shards.
+    pub fn new(now: Instant) -> Expiries {
+        Expiries { due: Agenda::new(), cleaned: Cleaned { shard: ShardId::default(), at: now, parts: 0 } }
+    }
+
+    /// A shard begins: until its table has told, it counts as if something were there.
+    pub fn look(&mut self, shard: ShardId) {
+        self.due.set(shard, Some(0));
     }
 
     /// The table has told when an advance of a shard finds something; `None` = nothing is there.
@@ -48,7 +51,7 @@ mod tests {
 
     #[test]
     fn expiries_due_take_turns_and_others_are_left_alone() {
-        let mut expiries = Expiries::new((1..=4).map(ShardId), Instant(0));
+        let mut expiries = Expiries::new(Instant(0));
         for (shard, due) in [(1, Some(10)), (2, None), (3, Some(5)), (4, Some(99))] {
             expiries.set(ShardId(shard), due);
         }

@@ -16,6 +16,8 @@
 //! Epochs do not rise yet. A node that learns of a later one says so in its journal, and its replica goes on in its own, where
 //! it can reach nobody who has left it.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use kv::{Epoch, NodeId, ShardId};
 use mutant::Mutant;
@@ -64,8 +66,13 @@ impl Core {
         }
     }
 
-    /// The replicas on another node say hello: first of all on a new connection.
-    pub fn take_greetings(&mut self, node: &Node, from: NodeId, greetings: Vec<Greeting>) {
+    /// The replicas on another node say hello: first of all on a new connection, or when they were just made.
+    pub fn take_greetings(&mut self, node: &Node, from: NodeId, greetings: Vec<Greeting>, wants: bool) {
+        let asked: BTreeSet<ShardId> = greetings.iter().map(|greeting| greeting.shard).collect();
+        let answers = if wants { self.greetings(from, |shard| asked.contains(&shard)) } else { Vec::new() };
+        if !answers.is_empty() {
+            self.send(from, &Frame::Greet { greetings: answers, wants: false });
+        }
         for Greeting { shard, epoch, hello } in greetings {
             if self.passes(node, from, shard, (epoch, Revision::default())) {
                 self.give(shard, Input::Connected { node: from, hello });
@@ -80,13 +87,13 @@ impl Core {
         }
     }
 
-    /// What the replicas here say first to those on another node.
-    pub fn greetings(&self, to: NodeId) -> Vec<Greeting> {
+    /// What the replicas here of some shards say first to those on another node.
+    pub fn greetings(&self, to: NodeId, of: impl Fn(ShardId) -> bool) -> Vec<Greeting> {
         let greeting = |(&shard, replica): (&ShardId, &Replica)| {
             let (epoch, hello) = (replica.view().epoch, replica.protocol.hello(to));
             Greeting { shard, epoch, hello }
         };
-        self.replicas.iter().map(greeting).collect()
+        self.replicas.iter().filter(|(shard, _)| of(**shard)).map(greeting).collect()
     }
 
     /// Another node wants to know the members of a shard.

@@ -13,9 +13,6 @@ use crate::wire::Frame;
 
 impl Driver {
     pub(super) fn take_frame(&mut self, from: NodeId, bytes: &Bytes) {
-        if !self.node.peers.contains(from) {
-            return;
-        }
         self.node.peers.hear(from, self.node.now);
         let frame = match Frame::decode(bytes) {
             Ok(frame) => frame,
@@ -24,7 +21,14 @@ impl Driver {
                 return;
             }
         };
+        // Who is not in the known map may be in a later one, or may have to learn that it is in none.
+        if let Frame::Announce(announcement) = &frame {
+            self.node.hear_of_map(from, announcement.map);
+        }
         match frame {
+            Frame::Map(map) => self.take_map(map),
+            Frame::WantMap => self.tell_map(from),
+            _ if !self.node.peers.contains(from) => {}
             Frame::Protocol { shard, epoch, revision, body } => {
                 self.core.take_message(&self.node, from, shard, (epoch, revision), body);
             }
@@ -34,7 +38,9 @@ impl Driver {
                 self.core.take_forward(&self.node, asker, shard, level, millis, op);
             }
             Frame::Answer { token, result, .. } => self.core.take_answer(&self.node, from, token, result),
-            Frame::Greet(greetings) => self.core.take_greetings(&self.node, from, greetings),
+            Frame::Greet { greetings, wants } => {
+                self.core.take_greetings(&self.node, from, greetings, wants);
+            }
             Frame::View { shard, view } => self.core.take_view(from, shard, view),
             Frame::WantView { shard } => self.core.tell_view(from, shard),
             Frame::Announce(announcement) => {
@@ -47,8 +53,8 @@ impl Driver {
 
     pub(super) fn peer_up(&mut self, node: NodeId) {
         self.node.peers.set_connected(node, true);
-        let greetings = Frame::Greet(self.core.greetings(node));
-        self.core.send(node, &greetings);
+        let greetings = self.core.greetings(node, |_| true);
+        self.core.send(node, &Frame::Greet { greetings, wants: false });
         let announcement = Frame::Announce(self.node.announcement(self.core.announced()));
         self.core.send(node, &announcement);
     }
@@ -58,8 +64,20 @@ impl Driver {
         self.core.disconnected(&self.node, node);
     }
 
+    /// Replicas that sleep rely on nodes that say nothing any more.
+    pub(super) fn note_silent(&mut self) {
+        for node in self.node.peers.fallen_silent(self.node.now) {
+            for shard in Vec::from_iter(self.core.replicas.keys().copied()) {
+                self.core.give(shard, Input::Silent { node });
+            }
+        }
+    }
+
+    /// What changed since the last time is announced to all, and sometimes all of it: a frame may be lost.
     pub(super) fn announce(&mut self) {
-        let frame = Frame::Announce(self.node.announcement(self.core.announced())).encode();
+        let is_whole = self.node.takes_whole_announcement();
+        let replicas = self.core.announce(is_whole);
+        let frame = Frame::Announce(self.node.announcement(replicas)).encode();
         let peers = self.node.peers.ids();
         self.core.work.extend(peers.map(|to| Work::Send { to, frame: frame.clone() }));
     }
@@ -91,7 +109,7 @@ impl Core {
     }
 
     /// The connection to a node broke: what it was asked may never be answered.
-    fn disconnected(&mut self, node: &Node, peer: NodeId) {
+    pub fn disconnected(&mut self, node: &Node, peer: NodeId) {
         for token in self.open.pick(|open| open.attempt().is_some_and(|attempt| attempt.is_at(peer))) {
             let error = Error::InDoubt("the connection to the leading node broke".into());
             self.turned_away(node, token, error);

@@ -65,7 +65,7 @@ impl Core {
     /// the one after (a snapshot had not come in whole).
     pub fn forget_leftovers(&mut self) {
         for replica in self.replicas.values() {
-            let near = [replica.generation.checked_sub(1), replica.generation.checked_add(1)];
+            let near = [replica.made.generation.checked_sub(1), replica.made.generation.checked_add(1)];
             for generation in near.into_iter().flatten() {
                 self.work.push(Work::Run(Job::Forget { shard: replica.shard, generation }));
             }
@@ -78,7 +78,7 @@ impl Core {
         };
         match (part, &mut replica.install) {
             (SnapshotPart::Begin(header), None) => {
-                let generation = replica.generation + 1;
+                let generation = replica.made.generation + 1;
                 assert!(!replica.uses(generation), "a copy that comes in has a generation of its own");
                 replica.install = Some(Install { stream, header, generation, jobs: 1, stage: Stage::Coming });
                 self.work.push(Work::Run(Job::InstallBegin { shard, generation }));
@@ -165,13 +165,17 @@ impl Core {
 
     pub fn loaded(&mut self, shard: ShardId, generation: u32, (last, due): (Version, Option<u64>)) {
         let Some(replica) = self.replicas.get_mut(&shard) else { return };
-        let install = replica.install.take().expect("a generation is loaded that came in");
-        assert_eq!(install.stage, Stage::Loading, "a generation is loaded after its switch is durable");
-        assert_eq!(install.generation, generation, "the generation that is loaded is the one switched to");
-        let old = std::mem::replace(&mut replica.generation, generation);
         replica.last = last;
         self.newest = self.newest.max(last);
         self.expiries.set(shard, due);
+        if generation == replica.made.generation {
+            // Of a replica that has just been made.
+            return assert_eq!(last, Version::ZERO, "shard {shard} begins with nothing");
+        }
+        let install = replica.install.take().expect("a generation is loaded that came in");
+        assert_eq!(install.stage, Stage::Loading, "a generation is loaded after its switch is durable");
+        assert_eq!(install.generation, generation, "the generation that is loaded is the one switched to");
+        let old = std::mem::replace(&mut replica.made.generation, generation);
         tracing::info!(%shard, generation, "a snapshot is in use");
         self.work.push(Work::SnapshotTaken { stream: install.stream, taken: true });
         self.work.push(Work::Run(Job::Forget { shard, generation: old }));

@@ -1,6 +1,6 @@
 //! Roles that others depend on: they are dealt out evenly, and handed over before a stop.
 
-use kv::ShardId;
+use kv::{NodeId, ShardId};
 use replication::Input;
 
 use super::core::Core;
@@ -24,7 +24,7 @@ impl Core {
         }
         let mut offers = Vec::new();
         for replica in self.replicas.values_mut() {
-            let to = replica.preferred();
+            let Some(to) = preferred(node, replica) else { continue };
             let lately = replica.offered.is_some_and(|at| node.now.since(at) < BALANCE_MICROS);
             if to != node.config.me && !lately && node.peers.is_well(to, node.now) && replica.orders() {
                 assert!(node.peers.contains(to), "a role is offered within the cluster");
@@ -40,9 +40,16 @@ impl Core {
     /// Before the end: every role goes to the living node that is furthest.
     pub fn hand_over(&mut self, node: &Node) {
         for shard in Vec::from_iter(self.replicas.keys().copied()) {
-            if let Some(to) = node.furthest_peer(shard) {
+            let Some(view) = self.replicas.get(&shard).map(Replica::view) else { continue };
+            if let Some(to) = node.furthest_peer(shard, view) {
                 self.give(shard, Input::Yield { to });
             }
         }
     }
+}
+
+/// The node that a shard depends on when all are well, as the map has it: such roles are dealt out evenly.
+fn preferred(node: &Node, replica: &Replica) -> Option<NodeId> {
+    let leader = node.config.map.shards.get(&replica.shard)?.leader;
+    replica.view().voters().find(|voter| *voter == leader)
 }

@@ -69,6 +69,8 @@ pub(crate) struct Attempt {
     pub why: Option<Error>,
     /// Why nobody was found to serve it, when it was last looked for somebody.
     pub unserved: Option<&'static str>,
+    /// How often it was tried where there is no replica.
+    pub turns: usize,
     pub charge: Charge,
 }
 
@@ -118,7 +120,7 @@ pub(crate) struct Asker {
 impl Attempt {
     /// Not tried yet.
     pub fn new(client: u64, stamped: Bytes, now: Instant, charge: Charge) -> Attempt {
-        Attempt { client, stamped, state: State::Waiting(now), why: None, unserved: None, charge }
+        Attempt { client, stamped, state: State::Waiting(now), why: None, unserved: None, turns: 0, charge }
     }
 
     /// Whether another node has it.
@@ -302,8 +304,16 @@ impl OpenParts {
     /// None yet, at one of so many cores. The tokens of two lives of a node must not meet: what the first one forwarded may be
     /// answered to the second.
     pub fn new(seed: u64, cores: usize) -> OpenParts {
-        let (parts_max, bytes_max) = (OPEN_MAX / cores, (OPEN_BYTES_MAX / cores).max(kv::OP_BYTES_MAX));
-        OpenParts { parts: BTreeMap::new(), bytes: 0, next: mix(seed) >> 1, parts_max, bytes_max }
+        let mut open =
+            OpenParts { parts: BTreeMap::new(), bytes: 0, next: mix(seed) >> 1, parts_max: 0, bytes_max: 0 };
+        open.share_with(cores);
+        open
+    }
+
+    /// It is at one of so many cores from now on.
+    pub fn share_with(&mut self, cores: usize) {
+        self.parts_max = OPEN_MAX / cores;
+        self.bytes_max = (OPEN_BYTES_MAX / cores).max(kv::OP_BYTES_MAX);
     }
 
     /// Whether one more of so many bytes would be too much.

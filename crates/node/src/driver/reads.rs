@@ -72,10 +72,11 @@ impl Core {
         }
         let is_known = asked != Level::Local || node.clock.is_settled();
         let staleness_micros = if is_known { staleness_micros } else { u64::MAX };
-        let view = self.replicas[&shard].view();
+        let replica = &self.replicas[&shard];
+        let view = replica.view();
         let copies = if reached == Level::Linearizable { view.majority() as u32 } else { 1 };
-        let receipt =
-            Receipt { asked, reached, staleness_micros, ..receipt(node, (shard, view.epoch), last, copies) };
+        let of = (shard, replica.kind, view.epoch);
+        let receipt = Receipt { asked, reached, staleness_micros, ..receipt(node, of, last, copies) };
         let result = result.map(|mut answer| {
             if let Answer::Page(page) = &mut answer {
                 page.count += counted;

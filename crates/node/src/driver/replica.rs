@@ -2,27 +2,28 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use kv::{Class, Index, Level, NodeId, ShardId, Version};
+use kv::{Class, Index, Level, NodeId, Protocol, ShardId, Version};
 use replication::{Instant, Replicate, Route, Ticket, Token, View};
 use storage::ShardSnapshot;
 
 use super::fence::Later;
 use super::install::{Install, Stage};
 use crate::node::Node;
-use crate::session::Sessions;
+use crate::record::Made;
+use crate::recovery::Begun;
 
 /// A replica of a shard on this node.
 pub(super) struct Replica {
     pub shard: ShardId,
     pub protocol: Box<dyn Replicate>,
-    /// The current generation of its rows.
-    pub generation: u32,
+    /// How the replicas of its shard agree.
+    pub kind: Protocol,
+    /// How it was made, and the current generation of its rows.
+    pub made: Made,
     /// When it was last told the time.
     pub ticked: Option<Instant>,
     /// The newest version that its table has told.
     pub last: Version,
-    /// Ids for requests that came without.
-    pub sessions: Sessions,
     /// Its last ticket of an append, 0 = none yet.
     pub appended: Ticket,
     /// Entries that the table is applying.
@@ -55,20 +56,15 @@ pub(super) struct Advance {
 }
 
 impl Replica {
-    pub fn new(
-        shard: ShardId,
-        protocol: Box<dyn Replicate>,
-        generation: u32,
-        last: Version,
-        seed: u64,
-    ) -> Replica {
+    /// One that begins, its table's newest version being `last`.
+    pub fn new(shard: ShardId, begun: Begun, last: Version) -> Replica {
         Replica {
             shard,
-            protocol,
-            generation,
+            protocol: begun.replica,
+            kind: begun.protocol,
+            made: begun.made,
             ticked: None,
             last,
-            sessions: Sessions::new(seed),
             appended: Ticket::default(),
             applying: VecDeque::new(),
             advance: None,
@@ -102,15 +98,7 @@ impl Replica {
 
     /// The version of now, under its own number. One behind the newest of its shard would be moved past it one by one.
     pub fn now(&self, node: &Node) -> Version {
-        let member = self.view().member(node.config.me).expect("a replica is a member of its shard");
-        Version::new(node.clock.micros().max(self.last.micros()), member.replica)
-    }
-
-    /// The node that its shard depends on when all are well: such roles are dealt out evenly.
-    pub fn preferred(&self) -> NodeId {
-        let voters: Vec<NodeId> = self.view().voters().collect();
-        assert!(!voters.is_empty(), "a shard has members that count");
-        voters[self.shard.0.saturating_sub(1) as usize % voters.len()]
+        Version::new(node.clock.micros().max(self.last.micros()), self.made.number)
     }
 
     /// The table is about to apply an entry.
@@ -126,13 +114,14 @@ impl Replica {
 
     /// Whether the rows of a generation are current or coming in.
     pub fn uses(&self, generation: u32) -> bool {
-        self.generation == generation
+        self.made.generation == generation
             || self.install.as_ref().is_some_and(|install| install.generation == generation)
     }
 
-    /// The generation that the log names: the current one, or the one whose switch is on its way to the disk.
-    pub fn generation_logged(&self) -> u32 {
+    /// How it was made, with the generation that the log names: the current one, or the one whose switch is on its way to the
+    /// disk.
+    pub fn made_logged(&self) -> Made {
         let taken = self.install.as_ref().filter(|install| install.stage != Stage::Coming);
-        taken.map_or(self.generation, |install| install.generation)
+        Made { generation: taken.map_or(self.made.generation, |install| install.generation), ..self.made }
     }
 }

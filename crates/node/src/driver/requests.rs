@@ -1,7 +1,7 @@
 //! Requests of clients and of other nodes: each part is served here, forwarded, or waits and is tried again.
 
 use bytes::Bytes;
-use kv::{Class, Error, Level, NodeId, Op, Reply, ShardId, Stamped};
+use kv::{Class, Error, Level, NodeId, Op, Reply, RequestId, ShardId, Stamped};
 use mutant::Mutant;
 use replication::{Input, Route, Token};
 
@@ -9,6 +9,7 @@ use super::Work;
 use super::core::Core;
 use super::open::{Asker, Attempt, Kind, Open, Part, Read, State, Write};
 use crate::node::Node;
+use crate::session::{Sessions, mix};
 use crate::wire::Frame;
 
 /// A part whose attempt was turned away is tried again after this: long enough for news of a leader to arrive.
@@ -28,9 +29,9 @@ impl Core {
             let result = Err(Error::Unavailable(why.into()));
             core.work.push(Work::Answer { client, result });
         };
-        let Some(replica) = self.replicas.get_mut(&shard) else {
-            return refuse(self, &format!("this node has no shard {shard}"));
-        };
+        if !self.replicas.contains_key(&shard) && !node.config.map.shards.contains_key(&shard) {
+            return refuse(self, &format!("there is no shard {shard}"));
+        }
         if node.stopping {
             return refuse(self, "this node is stopping: ask another one");
         }
@@ -48,13 +49,22 @@ impl Core {
             let attempt = attempt(&stamped);
             Open::read(shard, deadline, attempt, Read::new(stamped.op, level.unwrap_or_default()))
         } else {
-            let (newest, class) = (replica.now(node), op.class());
-            let own_id = id.is_none().then(|| replica.sessions.next(newest, timeout_micros));
+            let class = op.class();
+            let own_id = id.is_none().then(|| self.own_id(node, shard, timeout_micros));
             let attempt = attempt(&Stamped { id: id.or(own_id), op });
             Open::write(shard, deadline, attempt, Write::new(class, own_id))
         };
         let token = self.open.insert(open);
         self.dispatch(node, token);
+    }
+
+    /// An id for a request that came without one.
+    fn own_id(&mut self, node: &Node, shard: ShardId, timeout_micros: u64) -> RequestId {
+        let own = self.replicas.get(&shard).map(|replica| replica.last);
+        let newest = own.unwrap_or(self.newest).micros().max(node.clock.micros());
+        let seed = || mix(node.config.seed.wrapping_add(u64::from(shard.0) << 32));
+        let sessions = self.sessions.entry(shard).or_insert_with(|| Sessions::new(seed()));
+        sessions.next(newest, timeout_micros)
     }
 
     pub fn take_forward(
@@ -106,8 +116,11 @@ impl Core {
             open.doubt();
         }
         let (class, level) = open.wants();
-        let Some(replica) = self.replicas.get(&open.shard) else { return };
-        let why = match replica.protocol.route(class, level) {
+        let route = match self.replicas.get(&open.shard) {
+            Some(replica) => replica.protocol.route(class, level),
+            None => route_elsewhere(node, open),
+        };
+        let why = match route {
             Route::Here => return self.serve(node, token),
             Route::To(other) if node.peers.is_connected(other) => return self.forward(node, token, other),
             Route::To(_) => "the node that serves it cannot be reached from this one",
@@ -217,9 +230,9 @@ impl Core {
             result => open.count_answer(result),
         };
         if let Kind::Write(_, write) = &open.kind
-            && let (Some(id), Some(replica)) = (&write.own_id, self.replicas.get_mut(&open.shard))
+            && let (Some(id), Some(sessions)) = (&write.own_id, self.sessions.get_mut(&open.shard))
         {
-            replica.sessions.close(id);
+            sessions.close(id);
         }
         match open.kind {
             Kind::Write(attempt, _) | Kind::Read(attempt, _) => {
@@ -254,5 +267,22 @@ impl Core {
         for token in self.open.pick(|open| open.attempt().is_some_and(|attempt| is_stale(attempt.state))) {
             self.dispatch(node, token);
         }
+    }
+}
+
+/// Where a part of a shard is tried that has no replica here: first where it is led, as far as announcements tell, then at the
+/// others that the map names, one after the other.
+fn route_elsewhere(node: &Node, open: &mut Open) -> Route {
+    let shard = open.shard;
+    let leader = node.peers.leader(shard, node.now);
+    let others = node.config.seats(shard).filter(|other| Some(*other) != leader);
+    let all: Vec<NodeId> = leader.into_iter().chain(others).collect();
+    let connected: Vec<NodeId> = all.into_iter().filter(|other| node.peers.is_connected(*other)).collect();
+    let attempt = open.attempt_mut().expect("only what a client asks goes elsewhere");
+    let turn = attempt.turns;
+    attempt.turns += 1;
+    match connected.get(turn % connected.len().max(1)) {
+        Some(other) => Route::To(*other),
+        None => Route::Nobody("none of the nodes that have a replica can be reached from this one"),
     }
 }

@@ -4,14 +4,19 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use kv::cluster::Role;
-use kv::{Charge, Class, Epoch, Error, Index, Level, NodeId, Op, Protocol, ShardId, Term, Version};
+use kv::{
+    Charge, Class, Epoch, Error, Index, Level, NodeId, Op, Protocol, ReplicaId, ShardId, Term, Version,
+};
+use placement::map::Map;
+use placement::{Founder, Founding};
 use replication::{Input, Instant, Output, Replicate, Revision, Route, View};
 
 use super::core::Core;
 use super::replica::Replica;
 use super::{Driver, Part, Work};
 use crate::node::Node;
-use crate::route::ShardMap;
+use crate::record::Made;
+use crate::recovery::Begun;
 use crate::wire::{Announced, Announcement, Frame, Greeting};
 use crate::{Config, Now};
 
@@ -84,8 +89,26 @@ impl Replicate for Fake {
     fn status(&self) -> replication::Status {
         let (index, term) = (Index::default(), Term::default());
         let (role, leader) = (Role::Follower, None);
-        replication::Status { role, leader, term, last: index, durable: index, commit: index, applied: index }
+        replication::Status {
+            role,
+            leader,
+            term,
+            last: index,
+            durable: index,
+            commit: index,
+            applied: index,
+            members: vec![],
+        }
     }
+}
+
+/// Of three nodes that have a replica of each of so many shards, and no directory.
+fn map(shards: u32) -> Map {
+    let founder = |id| Founder { name: format!("n{id}"), peer: String::new() };
+    let (nodes, protocol) = ((1..=3).map(founder).collect(), Protocol::Raft);
+    let mut map = Map::founding(&Founding { cluster: None, nodes, shards, replicas: 3, protocol });
+    map.shards.remove(&ShardId::DIRECTORY);
+    map
 }
 
 struct Test {
@@ -97,13 +120,9 @@ struct Test {
 impl Test {
     /// A node of three with so many shards, whose replicas want nothing of their own accord.
     fn new(shards: u32) -> Test {
-        let nodes: Vec<(NodeId, String)> = (1..=3).map(|id| (NodeId(id), format!("n{id}"))).collect();
-        let ids: Vec<NodeId> = nodes.iter().map(|(id, _)| *id).collect();
         let config = Config {
             me: ME,
-            nodes,
-            protocol: Protocol::Raft,
-            map: ShardMap::of(shards),
+            map: Arc::new(map(shards)),
             cores: 1,
             seed: 1,
             entry_cache_bytes: 0,
@@ -120,15 +139,17 @@ impl Test {
             asked: Vec::new(),
         };
         let scripts: Vec<_> = (0..shards).map(|_| Arc::new(Mutex::new(script()))).collect();
-        let view = View { revision: OWN.1, ..View::of(OWN.0, &ids) };
-        let replica = |(place, script): (usize, &Arc<Mutex<Script>>)| {
+        let mut core = Core::new(&config, Instant(0));
+        for (place, script) in scripts.iter().enumerate() {
             let shard = ShardId(place as u32 + 1);
-            let fake = Fake { script: script.clone(), view: view.clone() };
-            (shard, Replica::new(shard, Box::new(fake), 0, Version::ZERO, 1))
-        };
-        let mut core = Core::new(scripts.iter().enumerate().map(replica).collect(), &config, Instant(0));
-        config.map.shards().iter().for_each(|(shard, _)| core.expiries.set(*shard, None));
-        let node = Node::new(config, Version::ZERO, Now::default());
+            let view = View { epoch: OWN.0, revision: OWN.1, ..config.map.shards[&shard].view() };
+            let replica = Box::new(Fake { script: script.clone(), view });
+            let made = Made { number: ReplicaId(1), revision: 1, generation: 0 };
+            let begun = Begun { protocol: Protocol::Raft, made, replica };
+            core.begin_replica(Replica::new(shard, begun, Version::ZERO), false);
+            core.expiries.set(shard, None);
+        }
+        let node = Node::new(config, 0, Version::ZERO, Now::default());
         let mut test = Test { driver: Driver { node, core }, scripts, now: 0 };
         test.turn(vec![]);
         test.scripts.iter().for_each(|script| script.lock().unwrap().given.clear());
@@ -197,7 +218,8 @@ fn announce(epoch: u64, revision: u64) -> Frame {
 }
 
 fn greet(epoch: u64) -> Frame {
-    Frame::Greet(vec![Greeting { shard: SHARD, epoch: Epoch(epoch), hello: Bytes::from_static(b"h") }])
+    let greeting = Greeting { shard: SHARD, epoch: Epoch(epoch), hello: Bytes::from_static(b"h") };
+    Frame::Greet { greetings: vec![greeting], wants: false }
 }
 
 #[test]
@@ -289,7 +311,7 @@ fn connection_begins_with_the_hello_of_each_replica() {
     let mut test = Test::new(2);
     let greeting = |shard| Greeting { shard: ShardId(shard), epoch: OWN.0, hello: "hello 2".into() };
     let sent = test.sent(1, vec![super::Input::PeerUp { node: OTHER }]);
-    assert_eq!(sent, [Frame::Greet(vec![greeting(1), greeting(2)])]);
+    assert_eq!(sent, [Frame::Greet { greetings: vec![greeting(1), greeting(2)], wants: false }]);
     test.hear(1, &greet(4));
     assert_eq!(test.given(1), ["tick", "connected 2 b\"h\""]);
 }
@@ -300,7 +322,7 @@ fn part_goes_where_its_replica_says() {
     test.script(1).route = Route::To(OTHER);
     assert_eq!(test.sent(1, vec![put()]), [], "the way to it does not stand");
     let sent = test.sent(1, vec![super::Input::PeerUp { node: OTHER }]);
-    assert!(matches!(&sent[..], [Frame::Greet(_)]), "{sent:?}");
+    assert!(matches!(&sent[..], [Frame::Greet { .. }]), "{sent:?}");
     let sent = test.sent(100_000, vec![]);
     assert!(matches!(&sent[..], [Frame::Forward { shard: SHARD, .. }]), "{sent:?}");
     test.given(1);

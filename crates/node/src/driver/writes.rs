@@ -1,6 +1,6 @@
 //! Writes: what the table has applied is answered, and what a replica does not order is turned away.
 
-use kv::{Answer, Epoch, Error, Index, Level, Receipt, Reply, ShardId, Version};
+use kv::{Answer, Epoch, Error, Index, Level, Protocol, Receipt, Reply, ShardId, Version};
 use mutant::Mutant;
 use replication::{Input, Token};
 
@@ -22,13 +22,13 @@ impl Core {
         assert_eq!(applying.index, index, "the table applies in order");
         let tokens = applying.tokens;
         assert!(tokens.is_empty() || tokens.len() == results.len(), "every op of an entry has its result");
-        let epoch = replica.view().epoch;
+        let of = (shard, replica.kind, replica.view().epoch);
         replica.last = replica.last.max(last);
         self.newest = self.newest.max(last);
         self.give(shard, Input::Applied { index });
         for (token, (result, version)) in tokens.into_iter().zip(results) {
             let copies = applying.copies + u32::from(mutant::is(Mutant::CopiesOverstated));
-            let receipt = receipt(node, (shard, epoch), version, copies);
+            let receipt = receipt(node, of, version, copies);
             self.finish_write(node, token, result.map(|answer| Reply { answer, receipt }));
         }
     }
@@ -57,7 +57,7 @@ impl Core {
 /// What a write is told that it achieved; synced on so many nodes, unless nothing is kept here.
 pub(super) fn receipt(
     node: &Node,
-    (shard, epoch): (ShardId, Epoch),
+    (shard, protocol, epoch): (ShardId, Protocol, Epoch),
     version: Version,
     copies: u32,
 ) -> Receipt {
@@ -65,7 +65,7 @@ pub(super) fn receipt(
     Receipt {
         version,
         shard,
-        protocol: node.config.protocol,
+        protocol,
         epoch,
         asked: Level::Linearizable,
         reached: Level::Linearizable,

@@ -6,7 +6,7 @@ use kv::{ClusterId, NodeId};
 use mutant::Mutant;
 
 use super::hello::{Hello, Purpose, Refusal, Welcome};
-use super::life::{Beside, Life, Lives};
+use super::life::{Beside, Life, Lineage, Lives};
 use super::nodes::{Nodes, Place};
 use super::own::Identity;
 
@@ -71,7 +71,7 @@ impl Greeter {
     /// # Panics
     /// When the folder is of no incarnation, or is a copy.
     pub fn new(own: Identity, known: Lives, nodes: Nodes) -> Greeter {
-        assert!(own.life.incarnation != 0, "a folder has an incarnation");
+        assert!(own.lineage.life.incarnation != 0, "a folder has an incarnation");
         assert!(own.copy.is_none(), "a folder that is a copy is not started");
         let unmet = nodes.others(own.me).map(|(id, _)| id).filter(|_| own.newcomer).collect();
         let none = BTreeSet::new;
@@ -113,7 +113,7 @@ impl Greeter {
             terms: self.own.terms.clone(),
             founders: self.nodes.founders(),
             cluster: self.own.cluster,
-            life: self.own.life,
+            lineage: self.own.lineage.clone(),
             newcomer: self.own.newcomer,
             founding: self.is_founding(),
             nodes: self.behind.contains(&to).then(|| self.nodes.clone()),
@@ -137,11 +137,11 @@ impl Greeter {
         let Some(cluster) = self.own.cluster else {
             return Step::Say(Welcome::Later(self.own.waits()));
         };
-        if let Some(write) = self.remember(hello.from, hello.life) {
+        if let Some(write) = self.remember(hello.from, hello.lineage.life) {
             return Step::Write(write);
         }
-        let Identity { life, newcomer, .. } = self.own;
-        Step::Say(Welcome::Yes { cluster, life, newcomer })
+        let Identity { lineage, newcomer, .. } = &self.own;
+        Step::Say(Welcome::Yes { cluster, lineage: lineage.clone(), newcomer: *newcomer })
     }
 
     /// What to make of the answer of a node that was called.
@@ -151,7 +151,7 @@ impl Greeter {
     pub fn meet(&mut self, by: NodeId, welcome: &Welcome) -> Step<Met> {
         assert!(by != self.own.me, "other nodes are called");
         match welcome {
-            Welcome::Yes { cluster, life, newcomer } => self.welcomed(by, *cluster, *life, *newcomer),
+            Welcome::Yes { cluster, lineage, newcomer } => self.welcomed(by, *cluster, lineage, *newcomer),
             Welcome::Later(why) => Step::Say(Met::NotNow(why.clone())),
             Welcome::Unknown { revision, why } => {
                 if *revision < self.nodes.revision {
@@ -160,7 +160,7 @@ impl Greeter {
                 Step::Say(Met::NotNow(why.clone()))
             }
             Welcome::Stranger(why) => Step::Say(self.called_a_stranger(by, why)),
-            Welcome::No(Refusal { by: life, why }) if self.is_copy(by, *life) => {
+            Welcome::No(Refusal { by: lineage, why }) if self.is_copy(by, lineage) => {
                 Step::Say(Met::NotNow(format!("it comes with an old copy of its folder, and says: {why}")))
             }
             Welcome::No(Refusal { why, .. }) => Step::Say(Met::Hopeless(why.clone())),
@@ -191,7 +191,7 @@ impl Greeter {
     pub fn written(&mut self, write: Write) {
         match write.kept {
             Kept::Identity(own) => {
-                let is_mine = (own.me, own.life) == (self.own.me, self.own.life);
+                let is_mine = (own.me, &own.lineage) == (self.own.me, &self.own.lineage);
                 assert!(is_mine, "a folder stays its node's");
                 let is_kept = self.own.cluster.is_none_or(|cluster| own.cluster == Some(cluster));
                 assert!(is_kept, "the id of a cluster never changes");
@@ -262,7 +262,7 @@ impl Greeter {
                 self.shown(hello.to),
             )));
         }
-        self.check_life(hello.from, hello.life, hello.newcomer)
+        self.check_life(hello.from, &hello.lineage, hello.newcomer)
     }
 
     fn another_cluster(&self, hello: &Hello, own: ClusterId) -> Welcome {
@@ -293,12 +293,12 @@ impl Greeter {
         Some(Write { what: "which cluster this is", ..self.change(|own| own.cluster = Some(theirs)) })
     }
 
-    fn welcomed(&mut self, by: NodeId, theirs: ClusterId, life: Life, newcomer: bool) -> Step<Met> {
+    fn welcomed(&mut self, by: NodeId, theirs: ClusterId, lineage: &Lineage, newcomer: bool) -> Step<Met> {
         if !matches!(self.nodes.place(by), Place::Member(_)) {
             return Step::Say(Met::NotNow(format!("node {by} is no member of the cluster any more")));
         }
         if let Err(Welcome::No(Refusal { why, .. }) | Welcome::Copy(Refusal { why, .. })) =
-            self.check_life(by, life, newcomer)
+            self.check_life(by, lineage, newcomer)
         {
             return Step::Say(Met::NotNow(why));
         }
@@ -310,7 +310,7 @@ impl Greeter {
             let why = format!("node {name} is of another cluster ({theirs}): check its address in --peers");
             return Step::Say(Met::NotNow(why));
         }
-        if let Some(write) = self.remember(by, life) {
+        if let Some(write) = self.remember(by, lineage.life) {
             return Step::Write(write);
         }
         let is_last = self.unmet.iter().all(|other| *other == by);
@@ -334,7 +334,7 @@ impl Greeter {
         }
     }
 
-    /// The folder is noted as a copy: its next start would count as one more than this, and some start as the latest.
+    /// The folder is noted as a copy: it must not be tried again until those who know better are away.
     fn called_a_copy(&self, why: &str) -> Step<Met> {
         match self.own.copy {
             Some(_) => Step::Say(Met::Hopeless(why.to_owned())),
@@ -343,11 +343,11 @@ impl Greeter {
     }
 
     /// Compares a node's life with the one that it was met in last.
-    fn check_life(&self, node: NodeId, life: Life, newcomer: bool) -> Result<(), Welcome> {
+    fn check_life(&self, node: NodeId, lineage: &Lineage, newcomer: bool) -> Result<(), Welcome> {
         let name = self.shown(node);
         let beside = match self.known.get(&node) {
-            Some(last) => (life.beside(last), last.starts),
-            None if self.is_listed_otherwise(node, life) => (Beside::OtherFolder, 0),
+            Some(last) => (lineage.beside(last), last.starts),
+            None if self.is_listed_otherwise(node, lineage.life) => (Beside::OtherFolder, 0),
             None => return Ok(()),
         };
         let copies_pass = mutant::is(Mutant::OldFolderLetIn);
@@ -362,7 +362,7 @@ impl Greeter {
             (Beside::Earlier, last) => Err(self.copy(format!(
                 "node {name} comes with its data folder as of start {}, and was met as of start {last} already: the folder \
                  was restored from an old copy, or a copy of it was started elsewhere later. {KEEP_ONE}",
-                life.starts
+                lineage.life.starts
             ))),
             (Beside::Twice, last) => Err(self.copy(format!(
                 "node {name} was met as of start {last} of its data folder in another process: a copy of the folder runs \
@@ -372,17 +372,17 @@ impl Greeter {
     }
 
     /// Whether a node comes with a copy of its folder: then it remembers others as they were.
-    fn is_copy(&self, node: NodeId, life: Life) -> bool {
-        let beside = self.known.get(&node).map(|last| life.beside(last));
+    fn is_copy(&self, node: NodeId, lineage: &Lineage) -> bool {
+        let beside = self.known.get(&node).map(|last| lineage.beside(last));
         matches!(beside, Some(Beside::Earlier | Beside::Twice))
     }
 
     fn no(&self, why: String) -> Welcome {
-        Welcome::No(Refusal { by: self.own.life, why })
+        Welcome::No(Refusal { by: self.own.lineage.clone(), why })
     }
 
     fn copy(&self, why: String) -> Welcome {
-        Welcome::Copy(Refusal { by: self.own.life, why })
+        Welcome::Copy(Refusal { by: self.own.lineage.clone(), why })
     }
 
     /// Whether the map has the node with another folder than this.

@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kv::codec::{Malformed, Reader, put_bytes, put_option, put_uint};
 use kv::{ClusterId, NodeId};
 
-use super::life::{Life, put_life, read_life};
+use super::life::{Lineage, put_lineage, read_lineage};
 use super::nodes::{Nodes, put_nodes, read_nodes};
 
 /// The first bytes of a hello: what speaks here, and its version.
@@ -36,8 +36,8 @@ pub struct Hello {
     pub founders: String,
     /// Its cluster; `None` = it has not learned that yet.
     pub cluster: Option<ClusterId>,
-    /// Its life.
-    pub life: Life,
+    /// Its life, and those before.
+    pub lineage: Lineage,
     /// The folder replaced one that was lost, and not all have met it.
     pub newcomer: bool,
     /// It has drawn the id of the cluster itself, and met nobody yet.
@@ -53,8 +53,8 @@ pub enum Welcome {
     Yes {
         /// The cluster of both, on disk on this side.
         cluster: ClusterId,
-        /// The life of who was called.
-        life: Life,
+        /// The life of who was called, and those before.
+        lineage: Lineage,
         /// That folder replaced one that was lost, and not all have met it.
         newcomer: bool,
     },
@@ -78,8 +78,8 @@ pub enum Welcome {
 /// Why a caller must not run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The life of who says so: it may itself be the one that is wrong.
-    pub by: Life,
+    /// The life of who says so, and those before: it may itself be the one that is wrong.
+    pub by: Lineage,
     /// For people.
     pub why: String,
 }
@@ -103,7 +103,7 @@ impl Hello {
         put_bytes(&mut into, self.terms.as_bytes());
         put_bytes(&mut into, self.founders.as_bytes());
         into.put_u64(self.cluster.map_or(0, ClusterId::get));
-        put_life(&mut into, self.life);
+        put_lineage(&mut into, &self.lineage);
         into.put_u8(u8::from(self.newcomer));
         into.put_u8(u8::from(self.founding));
         put_option(&mut into, self.nodes.as_ref(), put_nodes);
@@ -124,7 +124,7 @@ impl Hello {
             terms: reader.text()?,
             founders: reader.text()?,
             cluster: ClusterId::new(reader.u64()?),
-            life: read_life(&mut reader)?,
+            lineage: read_lineage(&mut reader)?,
             newcomer: reader.bool()?,
             founding: reader.bool()?,
             nodes: reader.option(read_nodes)?,
@@ -137,10 +137,10 @@ impl Welcome {
     pub fn encode(&self) -> Bytes {
         let mut into = BytesMut::new();
         let (tag, why) = match self {
-            Welcome::Yes { cluster, life, newcomer } => {
+            Welcome::Yes { cluster, lineage, newcomer } => {
                 into.put_u8(YES);
                 into.put_u64(cluster.get());
-                put_life(&mut into, *life);
+                put_lineage(&mut into, lineage);
                 into.put_u8(u8::from(*newcomer));
                 return into.freeze();
             }
@@ -166,7 +166,7 @@ impl Welcome {
         Ok(match reader.u8()? {
             YES => Welcome::Yes {
                 cluster: ClusterId::new(reader.u64()?).ok_or(Malformed("a welcome is to no cluster"))?,
-                life: read_life(&mut reader)?,
+                lineage: read_lineage(&mut reader)?,
                 newcomer: reader.bool()?,
             },
             UNKNOWN => Welcome::Unknown { revision: reader.uint()?, why: reader.text()? },
@@ -183,13 +183,13 @@ impl Refusal {
     fn encode(&self, tag: u8) -> Bytes {
         let mut into = BytesMut::new();
         into.put_u8(tag);
-        put_life(&mut into, self.by);
+        put_lineage(&mut into, &self.by);
         put_bytes(&mut into, self.why.as_bytes());
         into.freeze()
     }
 
     fn decode(reader: &mut Reader) -> Result<Refusal, Malformed> {
-        Ok(Refusal { by: read_life(reader)?, why: reader.text()? })
+        Ok(Refusal { by: read_lineage(reader)?, why: reader.text()? })
     }
 }
 
@@ -197,6 +197,8 @@ impl Refusal {
 pub(crate) mod fuzz {
     use kv::fuzz::round_trip;
 
+    use super::super::life::Life;
+    use super::super::nodes::Member;
     use super::*;
 
     /// The first frame of a caller.
@@ -211,8 +213,10 @@ pub(crate) mod fuzz {
 
     /// Hellos.
     pub fn hello_samples() -> Vec<Bytes> {
-        let founders =
-            [(1, "n1"), (3, "n3")].map(|(id, name)| (NodeId(id), name.into(), format!("{name}:7421")));
+        let member = |id| {
+            (NodeId(id), Member { name: format!("n{id}"), address: format!("n{id}:7421"), incarnation: id })
+        };
+        let nodes = Nodes { revision: 300, members: [1, 3].map(member).into(), next: NodeId(4) };
         let hello = |purpose| Hello {
             purpose,
             from: NodeId(3),
@@ -221,10 +225,10 @@ pub(crate) mod fuzz {
             terms: "shards=4 history=1".into(),
             founders: "1:n1,2:n2,3:n3".into(),
             cluster: ClusterId::new(0xabc).filter(|_| purpose == Purpose::Bulk),
-            life: LIFE,
+            lineage: lineage(),
             newcomer: purpose == Purpose::Bulk,
             founding: purpose == Purpose::Ordered,
-            nodes: (purpose == Purpose::Bulk).then(|| Nodes::founding(founders.clone())),
+            nodes: (purpose == Purpose::Bulk).then(|| nodes.clone()),
         };
         [Purpose::Ordered, Purpose::Bulk].map(|purpose| hello(purpose).encode()).to_vec()
     }
@@ -233,17 +237,19 @@ pub(crate) mod fuzz {
     pub fn welcome_samples() -> Vec<Bytes> {
         let cluster = ClusterId::new(0xabc).expect("it is not 0");
         let welcomes = [
-            Welcome::Yes { cluster, life: LIFE, newcomer: true },
-            Welcome::No(Refusal { by: LIFE, why: "another data folder".into() }),
+            Welcome::Yes { cluster, lineage: lineage(), newcomer: true },
+            Welcome::No(Refusal { by: lineage(), why: "another data folder".into() }),
             Welcome::Later("n1 founds the cluster".into()),
             Welcome::Stranger("another cluster".into()),
             Welcome::Unknown { revision: 300, why: "it is not known yet".into() },
-            Welcome::Copy(Refusal { by: LIFE, why: "an old copy".into() }),
+            Welcome::Copy(Refusal { by: lineage(), why: "an old copy".into() }),
         ];
         welcomes.map(|welcome| welcome.encode()).to_vec()
     }
 
-    const LIFE: Life = Life { incarnation: 7, starts: 300, process: u64::MAX };
+    fn lineage() -> Lineage {
+        Lineage { life: Life { incarnation: 7, starts: 300, process: u64::MAX }, earlier: vec![0, 5] }
+    }
 }
 
 #[cfg(test)]
@@ -270,11 +276,22 @@ mod tests {
     }
 
     #[test]
+    fn hello_with_more_starts_than_are_known_is_refused() {
+        let hello = Hello::decode(fuzz::hello_samples().pop().unwrap()).unwrap();
+        let says = |earlier| {
+            let lineage = Lineage { earlier, ..hello.lineage.clone() };
+            Hello::decode(Hello { lineage, ..hello.clone() }.encode())
+        };
+        assert!(says(vec![1; Lineage::EARLIER_MAX]).is_ok());
+        assert!(says(vec![1; Lineage::EARLIER_MAX + 1]).is_err());
+    }
+
+    #[test]
     fn welcome_to_no_cluster_is_refused() {
         let mut into = BytesMut::new();
         into.put_u8(YES);
         into.put_u64(0);
-        put_life(&mut into, Life { incarnation: 5, starts: 1, process: 9 });
+        put_lineage(&mut into, &Lineage::new(&mut || 5));
         into.put_u8(0);
         assert!(Welcome::decode(into.freeze()).is_err());
     }

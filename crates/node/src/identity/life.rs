@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::{BufMut, BytesMut};
 use kv::NodeId;
-use kv::codec::{Malformed, Reader, put_uint};
+use kv::codec::{Malformed, Reader, put_list, put_uint};
 
 /// A life of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,42 +31,67 @@ pub(super) enum Beside {
     OtherFolder,
     /// An earlier start of the folder.
     Earlier,
-    /// The same start of the folder, in another process.
+    /// A later start than the last of them, or the same one, of a folder in which that start was another process: a copy, one
+    /// of two.
     Twice,
 }
 
-impl Life {
-    /// The first one of a new folder.
-    pub fn new(random: &mut dyn FnMut() -> u64) -> Life {
-        Life { incarnation: random() | 1, starts: 1, process: random() }
+/// A life, and what its folder says of those before it. Who has met the node compares: so a copy does not pass for a later start,
+/// however often it was started before it met anybody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lineage {
+    /// The last life.
+    pub life: Life,
+    /// The processes of the starts before, the latest first; of at most [`Lineage::EARLIER_MAX`].
+    pub earlier: Vec<u64>,
+}
+
+impl Lineage {
+    /// So many earlier starts are known: more than a node needs that is started again and again and meets nobody for minutes.
+    pub const EARLIER_MAX: usize = 64;
+
+    /// The first life of a new folder.
+    pub fn new(random: &mut dyn FnMut() -> u64) -> Lineage {
+        let life = Life { incarnation: random() | 1, starts: 1, process: random() };
+        Lineage { life, earlier: Vec::new() }
     }
 
-    /// The next one of the folder.
+    /// The next life of the folder.
     #[must_use]
-    pub fn next(&self, random: &mut dyn FnMut() -> u64) -> Life {
-        Life { starts: self.starts + 1, process: random(), ..*self }
+    pub fn next(&self, random: &mut dyn FnMut() -> u64) -> Lineage {
+        let life = Life { starts: self.life.starts + 1, process: random(), ..self.life };
+        let earlier = std::iter::once(&self.life.process).chain(&self.earlier);
+        Lineage { life, earlier: earlier.take(Lineage::EARLIER_MAX).copied().collect() }
     }
 
-    /// What it is beside the one that its node was met in last.
+    /// What it is beside the life that its node was met in last.
     pub(super) fn beside(&self, last: &Life) -> Beside {
-        if self.incarnation != last.incarnation {
+        let Life { incarnation, starts, process } = self.life;
+        if incarnation != last.incarnation {
             return Beside::OtherFolder;
         }
-        match self.starts.cmp(&last.starts) {
-            std::cmp::Ordering::Less => Beside::Earlier,
-            std::cmp::Ordering::Greater => Beside::Later,
-            std::cmp::Ordering::Equal if self.process == last.process => Beside::Same,
-            std::cmp::Ordering::Equal => Beside::Twice,
+        let Some(since) = starts.checked_sub(last.starts) else { return Beside::Earlier };
+        if since == 0 {
+            return if process == last.process { Beside::Same } else { Beside::Twice };
         }
+        let then = usize::try_from(since - 1).ok().and_then(|place| self.earlier.get(place));
+        if then.is_none_or(|process| *process == last.process) { Beside::Later } else { Beside::Twice }
     }
 }
 
-pub(super) fn put_life(into: &mut BytesMut, life: Life) {
+pub(super) fn put_lineage(into: &mut BytesMut, lineage: &Lineage) {
+    let Lineage { life, earlier } = lineage;
     into.put_u64(life.incarnation);
     put_uint(into, life.starts);
     into.put_u64(life.process);
+    put_list(into, earlier, |into, process| into.put_u64(*process));
 }
 
-pub(super) fn read_life(reader: &mut Reader) -> Result<Life, Malformed> {
-    Ok(Life { incarnation: reader.u64()?, starts: reader.uint()?, process: reader.u64()? })
+pub(super) fn read_lineage(reader: &mut Reader) -> Result<Lineage, Malformed> {
+    let life = Life { incarnation: reader.u64()?, starts: reader.uint()?, process: reader.u64()? };
+    let earlier = reader.list(Reader::u64)?;
+    if earlier.len() > Lineage::EARLIER_MAX {
+        return Err(Malformed("a node says more of its earlier starts than is known"));
+    }
+    Ok(Lineage { life, earlier })
 }

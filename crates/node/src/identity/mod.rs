@@ -56,18 +56,19 @@
 //! # Lives
 //!
 //! A folder has a random incarnation, counts its starts, and each process draws a random number: together its [`Life`]. A start
-//! is on disk before anything is said. Nodes remember in which life they met each other last, and compare:
+//! is on disk before anything is said, and the folder keeps the numbers of the processes before ([`Lineage`]). Nodes remember in
+//! which life they met each other last, and compare:
 //!
 //! | beside the life that was met last | is | is answered |
 //! |---|---|---|
-//! | the same, or a later start of the folder | the node, as ever | welcome |
+//! | the same, or a later start that came after it | the node, as ever | welcome |
 //! | another incarnation | a folder that was wiped, or another node's | no, unless it comes with --rejoin |
 //! | an earlier start | a folder that was restored from an old copy | a copy |
-//! | the same start in another process | a folder that was copied | a copy |
+//! | the same or a later start, and that start was another process | a folder that was copied | a copy |
 //!
-//! Who is refused has forgotten what it had promised, and ends. A folder that is a copy is noted as one, and never starts again:
-//! each start would count, and one of them as the latest. Nobody ends for the word of a node that itself comes with an old copy:
-//! it remembers the others as they were. When a node is met in a later life, all that stood with an earlier one is over.
+//! Who is refused has forgotten what it had promised, and ends. A folder that is a copy is noted as one and never starts again,
+//! so that nobody tries until those who know better are away. Nobody ends for the word of a node that itself comes with an old
+//! copy: it remembers the others as they were. When a node is met in a later life, all that stood with an earlier one is over.
 //!
 //! A newcomer that comes with --rejoin draws no id, not even the founder: the cluster is there, and says it. It says that it is
 //! new until each of the others has welcomed it, which may be long after it was made whole: one may be down or cut off
@@ -92,7 +93,8 @@
 //!   back, and by every client of before, but what was acknowledged is with the others only. The same holds for a node that
 //!   never met the one that was wiped.
 //! - A copy that was made while the folder's last process ran is not told from that process' next start: what it lacks shows
-//!   when the replicas say how far their logs reach (`replication`). The same holds when nobody is left who met a later life.
+//!   when the replicas say how far their logs reach (`replication`). The same holds when nobody is left who met a later life, and
+//!   of a copy that was started [`Lineage::EARLIER_MAX`] times more before it met anybody.
 //! - A new node belongs to the first cluster that lists its name and welcomes it: check --peers.
 //! - The id is no secret, and proves nothing to who does not mean well.
 
@@ -107,6 +109,6 @@ mod tests;
 pub use greeter::{Greeter, Kept, Met, Step, Write};
 pub(crate) use hello::fuzz;
 pub use hello::{Hello, Purpose, Refusal, Welcome};
-pub use life::{Life, Lives};
+pub use life::{Life, Lineage, Lives};
 pub use nodes::{Member, Nodes, Place};
 pub use own::{Identity, Start};

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::{BufMut, BytesMut};
 use kv::NodeId;
 use kv::codec::{Malformed, Reader, put_bytes, put_list, put_uint};
+use placement::map::{Map, Node};
 
 /// The nodes of a cluster, this one among them, as of a revision of its map.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,12 +44,13 @@ impl Nodes {
     /// Of the founding.
     pub const FOUNDING: u64 = 1;
 
-    /// As a cluster is founded by these: id, name, and address for other nodes.
-    pub fn founding(founders: impl IntoIterator<Item = (NodeId, String, String)>) -> Nodes {
-        let member = |(id, name, address)| (id, Member { name, address, incarnation: 0 });
-        let members: BTreeMap<NodeId, Member> = founders.into_iter().map(member).collect();
-        let next = NodeId(members.last_key_value().map_or(1, |(last, _)| last.0 + 1));
-        Nodes { revision: Nodes::FOUNDING, members, next }
+    /// As a map has them.
+    pub fn of(map: &Map) -> Nodes {
+        let member = |(id, node): (&NodeId, &Node)| {
+            let Node { name, peer, incarnation, .. } = node;
+            (*id, Member { name: name.clone(), address: peer.clone(), incarnation: *incarnation })
+        };
+        Nodes { revision: map.revision, members: map.nodes.iter().map(member).collect(), next: map.next_node }
     }
 
     /// What a node is to the cluster.

@@ -2,7 +2,7 @@
 
 use kv::{ClusterId, NodeId};
 
-use super::life::Life;
+use super::life::Lineage;
 
 /// What a data folder says of its node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,8 +18,8 @@ pub struct Identity {
     pub terms: String,
     /// The cluster it belongs to; `None` until it has learned that. Never changes afterwards.
     pub cluster: Option<ClusterId>,
-    /// Of the folder in this process.
-    pub life: Life,
+    /// Of the folder, up to this process.
+    pub lineage: Lineage,
     /// The log has held something that was acknowledged to somebody: without one the node must not start again.
     pub begun: bool,
     /// It came back with nothing and must be made whole by the others before it votes.
@@ -64,7 +64,7 @@ impl Identity {
             name: start.name.clone(),
             founders,
             terms: start.terms.clone(),
-            life: Life::new(random),
+            lineage: Lineage::new(random),
             cluster: founds.then(|| draw(random)),
             begun: false,
             rejoining: start.rejoin,
@@ -76,7 +76,7 @@ impl Identity {
     /// At the next start of the folder. It must be written before anything is said to anybody.
     #[must_use]
     pub fn started(&self, random: &mut dyn FnMut() -> u64) -> Identity {
-        Identity { life: self.life.next(random), ..self.clone() }
+        Identity { lineage: self.lineage.next(random), ..self.clone() }
     }
 
     /// What this node does while it does not know its cluster.

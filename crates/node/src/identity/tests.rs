@@ -1,5 +1,7 @@
 //! Nodes that greet each other: who agrees with whom on the cluster, who is refused, and what is written before what is said.
 
+use std::collections::BTreeMap;
+
 use kv::{ClusterId, NodeId};
 
 use super::*;
@@ -42,8 +44,12 @@ fn process() -> u64 {
 
 /// The nodes that a folder's cluster was founded with.
 fn founders(identity: &Identity) -> Nodes {
-    let founder = |(id, name): &(NodeId, String)| (*id, name.clone(), format!("{name}:7421"));
-    Nodes::founding(identity.founders.iter().map(founder))
+    let member = |(id, name): &(NodeId, String)| {
+        (*id, Member { name: name.clone(), address: format!("{name}:7421"), incarnation: 0 })
+    };
+    let members: BTreeMap<NodeId, Member> = identity.founders.iter().map(member).collect();
+    let next = NodeId(1 + members.keys().next_back().unwrap().0);
+    Nodes { revision: Nodes::FOUNDING, members, next }
 }
 
 impl Node {
@@ -130,8 +136,8 @@ fn ids_are_given_by_name_at_the_founding_and_kept_whatever_the_names() {
     };
     let (mut two, mut one) = (Node::of(of(7, 9)), Node::of(Identity { cluster: None, ..of(5, 3) }));
     assert_eq!(call(&mut one, &mut two), Met::Ours);
-    assert_eq!(one.known, [(NodeId(7), two.identity.life)].into());
-    assert_eq!(two.known, [(NodeId(5), one.identity.life)].into());
+    assert_eq!(one.known, [(NodeId(7), two.identity.lineage.life)].into());
+    assert_eq!(two.known, [(NodeId(5), one.identity.lineage.life)].into());
 }
 
 #[test]

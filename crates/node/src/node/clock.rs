@@ -67,6 +67,11 @@ impl VersionClock {
         }
     }
 
+    /// The cluster has so many nodes from now on.
+    pub fn of_nodes(&mut self, nodes: usize) {
+        self.majority = nodes / 2 + 1;
+    }
+
     /// Moves on to now.
     pub fn advance(&mut self, now: Now) {
         assert!(now.instant >= self.read_at, "the monotonic clock does not go back");

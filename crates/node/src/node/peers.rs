@@ -1,11 +1,13 @@
 //! The other nodes as this one sees them: connected or not, alive or not, and what they announce.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kv::cluster::{Liveness, NodeStatus, ReplicaStatus, Role, ShardStatus, Status};
-use kv::{Budget, NodeId, Protocol, ShardId, SlotRange};
+use kv::{Budget, NodeId, ShardId};
+use placement::map::{DEFAULT, Map, Shard};
 use replication::Instant;
 
+use crate::seat::Seat;
 use crate::wire::{Announced, Announcement};
 
 /// A node announces itself so often.
@@ -23,6 +25,7 @@ const ANSWER_BYTES_MAX: usize = 32 << 20;
 #[derive(Debug)]
 pub struct Peers {
     peers: BTreeMap<NodeId, Peer>,
+    cores: usize,
 }
 
 #[derive(Debug, Default)]
@@ -30,6 +33,8 @@ struct Peer {
     name: String,
     connected: bool,
     heard: Option<Instant>,
+    /// Whether it was alive at the last look.
+    was_alive: bool,
     /// What it last told of itself; its replicas apart.
     told: Announcement,
     /// What it last told of each of its replicas. A node with several cores tells of the replicas of one at a time.
@@ -39,10 +44,31 @@ struct Peer {
 
 impl Peers {
     /// Of these ids and names, as one of so many cores of this node sees them.
-    pub fn new(nodes: impl IntoIterator<Item = (NodeId, String)>, cores: usize) -> Peers {
-        let answers = || Budget::new(ANSWER_BYTES_MAX / cores);
-        let peer = |(id, name)| (id, Peer { name, answers: answers(), ..Peer::default() });
-        Peers { peers: nodes.into_iter().map(peer).collect() }
+    pub fn new(nodes: impl Iterator<Item = (NodeId, String)>, cores: usize) -> Peers {
+        let mut peers = Peers { peers: BTreeMap::new(), cores };
+        nodes.for_each(|(id, name)| peers.add(id, name));
+        peers
+    }
+
+    /// They are these from now on, and have no replicas but those of the map; returns those that are no more.
+    pub fn become_those(&mut self, nodes: impl Iterator<Item = (NodeId, String)>, map: &Map) -> Vec<NodeId> {
+        let mut before: BTreeSet<NodeId> = self.peers.keys().copied().collect();
+        for (id, name) in nodes {
+            match before.remove(&id) {
+                true => self.peers.get_mut(&id).expect("it was there before").name = name,
+                false => self.add(id, name),
+            }
+        }
+        self.peers.retain(|id, _| !before.contains(id));
+        for (id, peer) in &mut self.peers {
+            peer.replicas.retain(|shard, _| has_seat(map, *shard, *id));
+        }
+        Vec::from_iter(before)
+    }
+
+    fn add(&mut self, id: NodeId, name: String) {
+        let answers = Budget::new(ANSWER_BYTES_MAX / self.cores);
+        self.peers.insert(id, Peer { name, answers, ..Peer::default() });
     }
 
     /// Their ids.
@@ -108,30 +134,44 @@ impl Peers {
         }
     }
 
+    /// The nodes that were alive at the last look and are not any more.
+    pub fn fallen_silent(&mut self, now: Instant) -> Vec<NodeId> {
+        let alive: Vec<NodeId> = self.ids().filter(|id| self.liveness(*id, now) == Liveness::Alive).collect();
+        let fallen = |(&id, peer): (&NodeId, &mut Peer)| {
+            let is_alive = alive.contains(&id);
+            (std::mem::replace(&mut peer.was_alive, is_alive) && !is_alive).then_some(id)
+        };
+        self.peers.iter_mut().filter_map(fallen).collect()
+    }
+
     /// Whether a node can be reached and was heard of lately.
     pub fn is_well(&self, node: NodeId, now: Instant) -> bool {
         self.is_connected(node) && self.liveness(node, now) == Liveness::Alive
     }
 
-    /// The cluster, seen from a node that announces `own`.
-    pub fn status(
-        &self,
-        me: (NodeId, &str),
-        own: &Announcement,
-        shards: &[(ShardId, SlotRange)],
-        protocol: Protocol,
-        now: Instant,
-    ) -> Status {
+    /// The node that leads a shard, as far as announcements tell: who says so in the latest epoch with the highest term, unless it
+    /// is dead.
+    pub fn leader(&self, shard: ShardId, now: Instant) -> Option<NodeId> {
+        let living = self.peers.iter().filter(|(id, _)| self.liveness(**id, now) != Liveness::Dead);
+        let told = living.filter_map(|(id, peer)| Some((*id, peer.replicas.get(&shard)?)));
+        let leads = told.filter(|(_, told)| told.role == Role::Leader);
+        leads.max_by_key(|(id, told)| (told.epoch, told.term, *id)).map(|(id, _)| id)
+    }
+
+    /// The cluster by a map, seen from a node that announces `own`: the shards of those who name no keyspace.
+    pub fn status(&self, me: NodeId, own: &Announcement, map: &Map, now: Instant) -> Status {
         let view = |(&id, peer)| {
             let Peer { name, told, replicas, .. }: &Peer = peer;
             View { id, name, state: self.liveness(id, now), told, replicas }
         };
         let replicas = own.replicas.iter().map(|replica| (replica.shard, *replica)).collect();
         let mut views: Vec<View<'_>> = self.peers.iter().map(view).collect();
-        views.push(View { id: me.0, name: me.1, state: Liveness::Alive, told: own, replicas: &replicas });
+        let name = map.nodes.get(&me).map_or("", |node| &node.name);
+        views.push(View { id: me, name, state: Liveness::Alive, told: own, replicas: &replicas });
         views.sort_by_key(|view| view.id);
+        let of_default = map.shards.iter().filter(|(_, shard)| shard.keyspace == DEFAULT);
         let shards: Vec<ShardStatus> =
-            shards.iter().map(|shard| shard_status(&views, shard, protocol)).collect();
+            of_default.map(|(id, shard)| shard_status(&views, map, *id, shard)).collect();
         let leads = |id: NodeId| shards.iter().filter(|shard| shard.leader == Some(id)).count() as u32;
         let nodes = views.iter().map(|view| NodeStatus {
             id: view.id,
@@ -143,6 +183,11 @@ impl Peers {
         });
         Status { nodes: nodes.collect(), shards }
     }
+}
+
+/// Whether a map has a replica of a shard on a node, or is about to.
+fn has_seat(map: &Map, shard: ShardId, node: NodeId) -> bool {
+    Seat::of(map, shard, node).is_some()
 }
 
 struct View<'a> {
@@ -160,14 +205,15 @@ impl View<'_> {
 }
 
 /// The leader is who says so in the latest epoch with the highest term, unless it is dead.
-fn shard_status(views: &[View<'_>], &(id, slots): &(ShardId, SlotRange), protocol: Protocol) -> ShardStatus {
+fn shard_status(views: &[View<'_>], map: &Map, id: ShardId, shard: &Shard) -> ShardStatus {
     let living = views.iter().filter(|view| view.state != Liveness::Dead);
     let leads = living.filter_map(|view| {
         view.replica(id).filter(|told| told.role == Role::Leader).map(|told| (told, view.id))
     });
     let leader = leads.max_by_key(|(told, node)| (told.epoch, told.term, *node));
     let epoch = views.iter().filter_map(|view| view.replica(id)).map(|told| told.epoch).max();
-    let replicas = views.iter().map(|view| {
+    let members = views.iter().filter(|view| has_seat(map, id, view.id));
+    let replicas = members.map(|view| {
         let told = view.replica(id).filter(|_| view.state != Liveness::Dead);
         let stale = |role| {
             if role == Role::Leader && leader.map(|(_, id)| id) != Some(view.id) {
@@ -184,8 +230,8 @@ fn shard_status(views: &[View<'_>], &(id, slots): &(ShardId, SlotRange), protoco
     });
     ShardStatus {
         id,
-        slots,
-        protocol,
+        slots: shard.slots,
+        protocol: shard.protocol,
         epoch: epoch.unwrap_or_default(),
         leader: leader.map(|(_, id)| id),
         term: leader.map_or(0, |(told, _)| told.term),

@@ -7,6 +7,13 @@ use crate::cluster::Cluster;
 
 const NODE: NodeId = NodeId(1);
 
+/// A node whose start is in the log.
+fn settled() -> Cluster {
+    let mut cluster = Cluster::new(1, 2);
+    cluster.steps(1);
+    cluster
+}
+
 /// Begins a checkpoint; returns its last ticket, and the name of its flush.
 fn begin(cluster: &mut Cluster) -> (u64, u64) {
     let work = cluster.turn_of(NODE, Input::Checkpoint);
@@ -39,7 +46,7 @@ fn flushed(token: u64, result: Result<(), String>) -> Input {
 
 #[test]
 fn checkpoint_is_complete_when_it_is_synced_and_flushed_in_either_order() {
-    let mut cluster = Cluster::new(1, 2);
+    let mut cluster = settled();
     let (ticket, token) = begin(&mut cluster);
     assert_eq!(end(&cluster.turn_of(NODE, Input::Durable { ticket: ticket - 1 })), None);
     assert_eq!(end(&cluster.turn_of(NODE, Input::Durable { ticket })), None);
@@ -51,7 +58,7 @@ fn checkpoint_is_complete_when_it_is_synced_and_flushed_in_either_order() {
 
 #[test]
 fn checkpoint_whose_flush_fails_lets_nothing_go_and_another_may_begin() {
-    let mut cluster = Cluster::new(1, 2);
+    let mut cluster = settled();
     let (ticket, token) = begin(&mut cluster);
     assert_eq!(end(&cluster.turn_of(NODE, flushed(token, Err("the disk is full".into())))), Some(false));
     assert_eq!(end(&cluster.turn_of(NODE, Input::Durable { ticket })), None);
@@ -62,7 +69,7 @@ fn checkpoint_whose_flush_fails_lets_nothing_go_and_another_may_begin() {
 
 #[test]
 fn checkpoint_that_is_asked_for_twice_is_made_once() {
-    let mut cluster = Cluster::new(1, 2);
+    let mut cluster = settled();
     begin(&mut cluster);
     let work = cluster.turn_of(NODE, Input::Checkpoint);
     assert!(!work.iter().any(|work| matches!(work, Work::Append { .. } | Work::Run(_))));

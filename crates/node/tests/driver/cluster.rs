@@ -1,13 +1,17 @@
 //! A few nodes in one thread, each with a driver a core, for tests: every message arrives, every sync and job succeeds, time moves when told.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use kv::cluster::Role;
 use kv::{Error, NodeId, Op, Protocol, Reply, ShardId};
 use node::cores::Deal;
 use node::route::{Plan, ShardMap};
 use node::wire::Frame;
 use node::{Config, Driver, Executor, Input, Now, Part, Ran, Recovery, Work};
+use placement::map::Map;
+use placement::{Founder, Founding};
 use replication::Instant;
 use storage::{History, Kind, Options, ShardSnapshot, Table};
 
@@ -28,7 +32,8 @@ pub struct Cluster {
     pub sent: Vec<(NodeId, NodeId, Frame)>,
     /// The snapshots that were sent: they arrive when a test has them arrive.
     pub snapshots: Vec<SentSnapshot>,
-    map: ShardMap,
+    /// The map that clients know.
+    pub map: Arc<Map>,
     clients: u64,
 }
 
@@ -46,7 +51,11 @@ pub struct Node {
     deal: Deal,
     /// Wall clock less the true time, in microseconds.
     pub wall_offset: i64,
-    _folder: tempfile::TempDir,
+    /// The records that were appended, in order.
+    pub log: Vec<wal::Record>,
+    /// The engine, and the folder of its files.
+    engine: Arc<dyn storage::Engine>,
+    folder: Arc<tempfile::TempDir>,
 }
 
 /// A driver and its table.
@@ -65,12 +74,17 @@ impl Cluster {
     /// Of a node for each of these numbers of cores.
     pub fn of_cores(cores: &[usize], shards: u32) -> Cluster {
         let count = cores.len() as u64;
-        let nodes: Vec<(NodeId, String)> = (1..=count).map(|id| (NodeId(id), format!("n{id}"))).collect();
-        let map = ShardMap::of(shards);
-        let node =
-            |&(me, _): &(NodeId, String)| (me, Node::new(me, me.0, cores[me.0 as usize - 1], &nodes, &map));
+        let replicas = 5.min(cores.len() as u16);
+        Cluster::of_map(cores, without_directory(founding(count, shards, replicas)))
+    }
+
+    /// Of a node for each of these numbers of cores, that begin with a map.
+    pub fn of_map(cores: &[usize], map: Map) -> Cluster {
+        let map = Arc::new(map);
+        let ids = (1..=cores.len() as u64).map(NodeId);
+        let node = |me: NodeId| (me, Node::new(me, me.0, cores[me.0 as usize - 1], map.clone()));
         let mut cluster = Cluster {
-            nodes: nodes.iter().map(node).collect(),
+            nodes: ids.map(node).collect(),
             instant: 1_000_000,
             answers: BTreeMap::new(),
             seen: Vec::new(),
@@ -96,7 +110,7 @@ impl Cluster {
 
     fn ask_at(&mut self, node: NodeId, op: Op, id: Option<kv::RequestId>, level: Option<kv::Level>) -> u64 {
         self.clients += 1;
-        let plan = Plan::new(&self.map, op).unwrap();
+        let plan = Plan::new(&ShardMap::new(&self.map).unwrap(), op).unwrap();
         let [(shard, op)] = &plan.parts[..] else { panic!("tests ask one shard") };
         let (shard, op) = (*shard, op.clone());
         let charge = kv::Charge::default();
@@ -158,13 +172,43 @@ impl Cluster {
         panic!("no single leader");
     }
 
+    /// The node that leads a shard.
+    pub fn leader_of(&mut self, shard: ShardId) -> NodeId {
+        for _ in 0..2 * ELECTION_STEPS {
+            let leads = |node: &Node| {
+                let status = node.driver().replica_status(shard);
+                status.is_some_and(|status| status.role == Role::Leader)
+            };
+            let leading: Vec<NodeId> =
+                self.nodes.iter().filter(|(_, node)| leads(node)).map(|(id, _)| *id).collect();
+            if let [leader] = leading[..] {
+                return leader;
+            }
+            self.step();
+        }
+        panic!("no single leader");
+    }
+
     /// A node begins another life, with nothing of the one before but its place among the others.
     pub fn begin_anew(&mut self, id: NodeId, seed: u64) {
-        let nodes: Vec<(NodeId, String)> = self.nodes.keys().map(|id| (*id, format!("n{}", id.0))).collect();
-        let node = Node::new(id, seed, 1, &nodes, &self.map);
+        let node = Node::new(id, seed, 1, self.map.clone());
         self.nodes.insert(id, node);
-        for (other, _) in nodes.iter().filter(|(other, _)| *other != id) {
-            self.input(id, Input::PeerUp { node: *other });
+        for other in Vec::from_iter(self.nodes.keys().copied().filter(|other| *other != id)) {
+            self.input(id, Input::PeerUp { node: other });
+        }
+    }
+
+    /// A node starts again, with what its log and its engine have kept.
+    pub fn restart(&mut self, id: NodeId) {
+        let Node { log, engine, folder, .. } = self.nodes.remove(&id).expect("it is there");
+        let mut node =
+            Node::begin((id, id.0 + 100), 1, self.map.clone(), log, (engine, folder), self.instant);
+        node.wall_offset = 0;
+        self.nodes.insert(id, node);
+        for other in Vec::from_iter(self.nodes.keys().copied().filter(|other| *other != id)) {
+            self.input(other, Input::PeerDown { node: id });
+            self.input(other, Input::PeerUp { node: id });
+            self.input(id, Input::PeerUp { node: other });
         }
     }
 
@@ -235,8 +279,9 @@ impl Cluster {
 
     fn carry_out(&mut self, id: NodeId, place: usize, work: Work) {
         match work {
-            Work::Append { ticket, .. } => {
+            Work::Append { ticket, records, .. } => {
                 self.seen.push((id, "append"));
+                self.node(id).log.extend(records);
                 self.node(id).cores[place].inputs.push_back(Input::Durable { ticket });
             }
             Work::Send { to, frame } => self.deliver(id, to, frame),
@@ -278,13 +323,26 @@ impl Cluster {
 }
 
 impl Node {
-    fn new(me: NodeId, seed: u64, cores: usize, nodes: &[(NodeId, String)], map: &ShardMap) -> Node {
+    fn new(me: NodeId, seed: u64, cores: usize, map: Arc<Map>) -> Node {
         let folder = tempfile::tempdir().unwrap();
+        let engine = storage::open(Kind::Memory, folder.path()).unwrap();
+        Node::begin((me, seed), cores, map, Vec::new(), (engine, Arc::new(folder)), 1_000_000)
+    }
+
+    /// One whose log has these records.
+    fn begin(
+        (me, seed): (NodeId, u64),
+        cores: usize,
+        founding: Arc<Map>,
+        log: Vec<wal::Record>,
+        (engine, folder): (Arc<dyn storage::Engine>, Arc<tempfile::TempDir>),
+        instant: u64,
+    ) -> Node {
+        let mut recovery = Recovery::default();
+        log.iter().for_each(|record| recovery.replay(record).unwrap());
         let config = Config {
             me,
-            nodes: nodes.to_vec(),
-            protocol: if nodes.len() == 1 { Protocol::Single } else { Protocol::Raft },
-            map: map.clone(),
+            map: recovery.map(Map::clone(&founding)),
             cores,
             seed,
             entry_cache_bytes: 1 << 20,
@@ -294,16 +352,15 @@ impl Node {
             volatile: false,
         };
         let deal = config.deal();
-        let engine = storage::open(Kind::Memory, folder.path()).unwrap();
         let table = |_| Table::open(engine.clone(), Options::of(History::Count(16)));
         let mut tables: Vec<Table> = (0..deal.cores()).map(table).collect();
         let mut load =
-            |&(shard, _): &(ShardId, _)| (shard, tables[deal.core_of(shard)].load(shard, 0).unwrap());
-        let applied = map.shards().iter().map(&mut load).collect();
-        let drivers = Driver::all(config, Recovery::default(), &applied, now(1_000_000, 0)).unwrap();
+            |(shard, generation)| (shard, tables[deal.core_of(shard)].load(shard, generation).unwrap());
+        let applied = recovery.replicas(me, &config.map).into_iter().map(&mut load).collect();
+        let drivers = Driver::all(config, recovery, &applied, now(instant, 0)).unwrap();
         let core = |(driver, table)| Core { driver, executor: Executor::new(table), inputs: VecDeque::new() };
         let cores = drivers.into_iter().zip(tables).map(core).collect();
-        Node { cores, deal, wall_offset: 0, _folder: folder }
+        Node { cores, deal, wall_offset: 0, log, engine, folder }
     }
 
     /// Of a node with one core.
@@ -341,4 +398,21 @@ fn now(instant: u64, wall_offset: i64) -> Now {
         instant: Instant(instant),
         wall: (1_700_000_000_000_000 + instant).saturating_add_signed(wall_offset),
     }
+}
+
+/// The first map of a cluster.
+pub fn founding(nodes: u64, shards: u32, replicas: u16) -> Map {
+    let founder = |id| Founder { name: format!("n{id}"), peer: String::new() };
+    let protocol = if nodes == 1 { Protocol::Single } else { Protocol::Raft };
+    let nodes = (1..=nodes).map(founder).collect();
+    Map::founding(&Founding { cluster: None, nodes, shards, replicas, protocol })
+}
+
+/// A map of what clients see alone, whose shards the nodes are to lead in turn: fewer leaders to wait for.
+pub fn without_directory(mut map: Map) -> Map {
+    map.shards.remove(&ShardId::DIRECTORY);
+    for (place, shard) in map.shards.values_mut().enumerate() {
+        shard.leader = shard.members[place % shard.members.len()].node;
+    }
+    map
 }

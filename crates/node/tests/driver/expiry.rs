@@ -1,6 +1,6 @@
 //! What has expired is shown to nobody, and goes even where nobody writes.
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, ELECTION_STEPS};
 use kv::{Answer, Level, NodeId, Op, Range, Receipt, RequestId, ShardId, Version};
 
 const KEY: &str = "k";
@@ -9,8 +9,9 @@ const WHILE_STEPS: usize = 130;
 
 /// Puts a key that is gone three seconds later, at a leader; returns it and the other nodes.
 fn put_for_a_while(cluster: &mut Cluster) -> (NodeId, Vec<NodeId>) {
+    // Until the one leads that should.
+    cluster.steps(2 * ELECTION_STEPS);
     let leader = cluster.leader();
-    cluster.steps(80);
     let deadline = Some(cluster.node(leader).driver().clock_micros() + 3_000_000);
     let put = Op::Put { key: KEY.into(), value: "v".into(), deadline, previous: false };
     cluster.call(leader, put).unwrap();

@@ -7,6 +7,7 @@ mod cluster;
 mod cores;
 mod expiry;
 mod faults;
+mod hosting;
 mod snapshots;
 mod switch;
 mod walk;

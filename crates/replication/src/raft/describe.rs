@@ -1,19 +1,42 @@
-//! What a replica is at present, in one line for people.
+//! What a replica is at present: its status, and one line for people.
 
 use kv::cluster::Role;
-use kv::{Index, NodeId};
+use kv::{Index, ReplicaId};
+
+use crate::{Duty, Member, MemberStatus, Revision, Status};
 
 use super::core::Core;
 use super::replica::Raft;
 
 impl Raft {
+    pub(super) fn present(&self) -> Status {
+        let core = &self.core;
+        Status {
+            role: core.role(),
+            leader: core.leader().and_then(|leader| self.node_of(leader)),
+            term: core.term(),
+            last: core.last(),
+            durable: core.durable(),
+            commit: core.commit(),
+            applied: self.applied.index,
+            members: core.view().members.iter().filter_map(|member| self.member_status(member)).collect(),
+        }
+    }
+
+    fn member_status(&self, member: &Member) -> Option<MemberStatus> {
+        let progress = self.core.progress(member.replica).filter(|_| self.core.role() == Role::Leader)?;
+        let Member { node, replica, duty, .. } = *member;
+        Some(MemberStatus { node, replica, duty, matched: progress.matched, snapshot: progress.snapshot })
+    }
+
     /// Such as `n1@2 leader last=4@2 durable=4 commit=3 applied=3 leased progress={2:4→5 3:3→4!}`: node and term, role, the
     /// last entry of its log and that entry's term, how far the log is synced, agreed on and applied.
     ///
     /// A leader's progress is, for each other member, the last index that it acknowledged, and the index that is sent next.
     /// Behind it stands `?` while the leader tries out where the two logs meet, `!` while it waits for a word before it sends
     /// more, and `snapshot` while one is on its way. `lacks=3` is an index up to which it lost entries that it had
-    /// acknowledged.
+    /// acknowledged. Once members have changed, `members={n1 n2- n4#7+}` names them: the number behind `#` when it is not the
+    /// node's, `?` who learns, `+` who joins, `-` who leaves.
     pub fn describe(&self) -> String {
         let core = &self.core;
         let (id, term, role) = (self.config.id, core.term(), self.role_word());
@@ -31,7 +54,13 @@ impl Raft {
             line.push_str(" leased");
         }
         if let Some(to) = core.transferee() {
-            line.push_str(&format!(" transfers-to=n{to}"));
+            line.push_str(&format!(" transfers-to={}", self.named(to)));
+        }
+        if core.view().revision > Revision(1) {
+            line.push_str(&format!(" members={{{}}}", self.members_words().join(" ")));
+        }
+        if self.sleep.asleep {
+            line.push_str(" asleep");
         }
         if core.role() == Role::Leader {
             line.push_str(&format!(" progress={{{}}}", self.progress().join(" ")));
@@ -42,7 +71,7 @@ impl Raft {
     fn role_word(&self) -> String {
         match (self.core.role(), self.core.leader()) {
             (Role::Follower, None) => "follower of nobody".into(),
-            (Role::Follower, Some(leader)) => format!("follower of n{leader}"),
+            (Role::Follower, Some(leader)) => format!("follower of {}", self.named(leader)),
             (role, _) => role.name().into(),
         }
     }
@@ -50,9 +79,31 @@ impl Raft {
     fn progress(&self) -> Vec<String> {
         self.others().map(|id| progress(&self.core, id)).collect()
     }
+
+    /// The node of a replica, and its number if that is another.
+    fn named(&self, replica: ReplicaId) -> String {
+        match self.node_of(replica) {
+            Some(node) if node.0 == u64::from(replica.0) => format!("n{node}"),
+            Some(node) => format!("n{node}#{replica}"),
+            None => format!("#{replica}"),
+        }
+    }
+
+    fn members_words(&self) -> Vec<String> {
+        let word = |member: &Member| {
+            let duty = match member.duty {
+                Duty::Voter => "",
+                Duty::Learner => "?",
+                Duty::Joining => "+",
+                Duty::Leaving => "-",
+            };
+            format!("{}{duty}", self.named(member.replica))
+        };
+        self.core.view().members.iter().map(word).collect()
+    }
 }
 
-fn progress(core: &Core, id: NodeId) -> String {
+fn progress(core: &Core, id: ReplicaId) -> String {
     let Some(progress) = core.progress(id) else { return format!("{id}:-") };
     let (mark, wait) = (if progress.probes { "?" } else { "" }, if progress.waits { "!" } else { "" });
     let snapshot = if progress.snapshot { "snapshot" } else { "" };

@@ -5,21 +5,21 @@
 use bytes::{Bytes, BytesMut};
 use kv::codec::{Reader, put_bytes, put_list};
 use kv::fuzz::round_trip;
-use kv::{Epoch, Index, NodeId, Position, Protocol, Term};
+use kv::{Epoch, Index, NodeId, Position, Protocol, ReplicaId, Term};
 
 use super::loss::Hello;
 use super::message::{Kind, Message};
 use super::{Config, Raft};
-use crate::entries::LogEntry;
+use crate::entries::{LogEntry, MEMBERS};
 use crate::record::{Header, Record, State};
-use crate::{Input, Instant, Recovery, Replicate, View, single};
+use crate::{Duty, Input, Instant, Recovery, Replicate, Revision, View, single};
 
 const HEAD: Header = Header { protocol: Protocol::Raft, epoch: Epoch(1) };
 
 /// A message of a raft group.
 pub fn message(bytes: &[u8]) {
     if let Some(message) = round_trip(bytes, Message::decode, Message::encode) {
-        let _ = (message.is_sound(Index(9)), message.is_of_leader(), message.to_string());
+        let _ = (message.is_sound(HEAD.epoch, Index(9)), message.is_of_leader(), message.to_string());
     }
 }
 
@@ -88,11 +88,12 @@ pub fn message_samples() -> Vec<Bytes> {
         Kind::Snapshot,
         Kind::Acknowledged,
         Kind::Lost,
+        Kind::Sleep,
     ];
     let message = |kind| Message {
         kind,
-        from: NodeId(2),
-        to: NodeId(1),
+        from: ReplicaId(2),
+        to: ReplicaId(1),
         term: Term(if matches!(kind, Kind::ReadIndex | Kind::Lost) { 0 } else { 5 }),
         at: Position::new(300, 4),
         commit: Position::new(299, 4),
@@ -101,22 +102,21 @@ pub fn message_samples() -> Vec<Bytes> {
         forced: kind == Kind::Vote,
         round: Bytes::from_static(if kind == Kind::ReadIndex { b"round" } else { b"" }),
         view: (kind == Kind::Snapshot).then(|| members(Epoch(1))),
-        entries: if kind == Kind::Append { vec![entry(301, 4), entry(302, 5)] } else { Vec::new() },
+        entries: if kind == Kind::Append { vec![entry(301, 4), change(302, 5)] } else { Vec::new() },
     };
     kinds.map(|kind| message(kind).encode()).to_vec()
 }
 
 /// Hellos.
 pub fn hello_samples() -> Vec<Bytes> {
-    [Hello { last: Index(300), lost: false }, Hello { last: Index(0), lost: true }]
-        .map(Hello::encode)
-        .to_vec()
+    let hello = |last, lost| Hello { replica: ReplicaId(2), last: Index(last), lost };
+    [hello(300, false), hello(0, true)].map(Hello::encode).to_vec()
 }
 
 /// Records of every kind.
 pub fn record_samples() -> Vec<Bytes> {
     let at = Position::new(300, 4);
-    let state = State { term: Term(4), vote: NodeId(2), commit: Index(299) };
+    let state = State { term: Term(4), vote: ReplicaId(2), commit: Index(299) };
     let view = || members(HEAD.epoch);
     [
         Record::Entry(entry(301, 4)),
@@ -124,6 +124,8 @@ pub fn record_samples() -> Vec<Bytes> {
         Record::Base(at, view()),
         Record::Snapshot(at, view()),
         Record::View(view()),
+        Record::Replica(ReplicaId(2)),
+        Record::Entry(change(302, 5)),
     ]
     .map(|record| record.encode(HEAD))
     .to_vec()
@@ -134,14 +136,16 @@ pub fn recovery_samples() -> Vec<Bytes> {
     let entries =
         |indexes: std::ops::Range<u64>, term| indexes.map(move |index| Record::Entry(entry(index, term)));
     let state =
-        |term, commit| Record::State(State { term: Term(term), vote: NodeId(1), commit: Index(commit) });
+        |term, commit| Record::State(State { term: Term(term), vote: ReplicaId(1), commit: Index(commit) });
     let base = |index, term| Record::Base(Position::new(index, term), members(HEAD.epoch));
     let snapshot = |index, term| Record::Snapshot(Position::new(index, term), members(HEAD.epoch));
     let young =
         [state(1, 0)].into_iter().chain(entries(1..4, 1)).chain([state(2, 2)]).chain(entries(3..5, 2));
     let kept = entries(1..4, 1).chain([base(2, 1), state(1, 2)]).chain(entries(3..4, 1));
     let installed = entries(1..3, 1).chain([snapshot(9, 2), state(2, 9)]).chain(entries(10..12, 2));
-    [young.collect::<Vec<_>>(), kept.collect(), installed.collect()]
+    let changed = [Record::View(members(HEAD.epoch)), Record::Replica(ReplicaId(1))].into_iter();
+    let changed = changed.chain(entries(1..3, 1)).chain([Record::Entry(change(3, 1)), state(1, 3)]);
+    [young.collect::<Vec<_>>(), kept.collect(), installed.collect(), changed.collect()]
         .iter()
         .map(|records| list(records))
         .collect()
@@ -154,6 +158,15 @@ fn entry(index: u64, term: u64) -> LogEntry {
         kind: 0,
         data: kv::Entry::encode(kv::Version::ZERO, &[]),
     }
+}
+
+/// One that changes members: node 3 learns.
+fn change(index: u64, term: u64) -> LogEntry {
+    let mut view = View { revision: Revision(index), ..members(HEAD.epoch) };
+    view.members[2].duty = Duty::Learner;
+    let mut data = BytesMut::new();
+    view.encode(&mut data);
+    LogEntry { kind: MEMBERS, data: data.freeze(), ..entry(index, term) }
 }
 
 fn list(records: &[Record]) -> Bytes {

@@ -58,6 +58,11 @@ impl Lease {
         self.until = None;
     }
 
+    /// The group sleeps: others may elect a leader without a word to this one.
+    pub(super) fn sleep(&mut self) {
+        self.until = None;
+    }
+
     /// Another term began.
     pub(super) fn reset(&mut self) {
         self.until = None;
@@ -98,6 +103,16 @@ mod tests {
         lease.reset();
         lease.confirm(Instant(3));
         assert!(lease.is_valid(Instant(4)));
+    }
+
+    #[test]
+    fn lease_does_not_outlive_falling_asleep() {
+        let mut lease = Lease::new(TICK, 10, 0);
+        lease.confirm(Instant(0));
+        lease.sleep();
+        assert!(!lease.is_valid(Instant(1)));
+        lease.confirm(Instant(1));
+        assert!(lease.is_valid(Instant(2)));
     }
 
     #[test]

@@ -31,7 +31,7 @@ use std::collections::BTreeMap;
 use bytes::{BufMut, Bytes, BytesMut};
 use kv::cluster::Role;
 use kv::codec::{Malformed, Reader, put_uint};
-use kv::{Index, Level, NodeId, Position, Term};
+use kv::{Index, Level, NodeId, Position, ReplicaId, Term};
 
 use super::message::{Kind, Message};
 use super::replica::{Raft, moment};
@@ -46,6 +46,8 @@ const OWN_TOKENS: Token = 1 << 63;
 /// What a replica says first to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Hello {
+    /// Its number.
+    pub(super) replica: ReplicaId,
     /// The last entry of its synced log.
     pub(super) last: Index,
     /// It lost everything, and nobody has said yet how much that was.
@@ -55,6 +57,7 @@ pub(super) struct Hello {
 impl Hello {
     pub(super) fn encode(self) -> Bytes {
         let mut into = BytesMut::new();
+        put_uint(&mut into, u64::from(self.replica.0));
         put_uint(&mut into, self.last.0);
         into.put_u8(u8::from(self.lost));
         into.freeze()
@@ -62,12 +65,12 @@ impl Hello {
 
     pub(super) fn decode(bytes: &Bytes) -> Result<Hello, Malformed> {
         let mut reader = Reader::new(bytes.clone());
-        let (last, lost) = (reader.uint()?, reader.bool()?);
+        let (replica, last, lost) = (ReplicaId(reader.u16()?), reader.uint()?, reader.bool()?);
         reader.end()?;
         if last > NUMBER_MAX {
             return Err(Malformed("the last entry of a log has too high an index"));
         }
-        Ok(Hello { last: Index(last), lost })
+        Ok(Hello { replica, last: Index(last), lost })
     }
 }
 
@@ -81,9 +84,9 @@ pub(super) struct Loss {
     /// When words were last said.
     said: Option<Instant>,
     /// As a leader: those who lack what they had acknowledged up to there.
-    owed: BTreeMap<NodeId, Index>,
+    owed: BTreeMap<ReplicaId, Index>,
     /// Own reads, which prove to whom it is that this replica leads.
-    proofs: BTreeMap<Token, NodeId>,
+    proofs: BTreeMap<Token, ReplicaId>,
     tokens: Token,
 }
 
@@ -121,54 +124,57 @@ impl Raft {
         if self.asks() {
             let others = Vec::from_iter(self.others());
             let lost = |to| self.say(Kind::Lost, to, Term::ZERO, Index::ZERO, false);
-            out.extend(others.into_iter().map(lost));
+            out.extend(others.into_iter().filter_map(lost));
         }
         let settled =
-            |node: NodeId, index: Index| self.core.acknowledged(node).is_none_or(|has| has >= index);
-        let owed = self.loss.owed.iter().filter(|(node, index)| !settled(**node, **index));
-        let owed: BTreeMap<NodeId, Index> = owed.map(|(node, index)| (*node, *index)).collect();
-        for (&node, &index) in &owed {
-            out.push(self.say(Kind::Acknowledged, node, self.core.term(), index, false));
+            |replica: ReplicaId, index: Index| self.core.acknowledged(replica).is_none_or(|has| has >= index);
+        let owed = self.loss.owed.iter().filter(|(replica, index)| !settled(**replica, **index));
+        let owed: BTreeMap<ReplicaId, Index> = owed.map(|(replica, index)| (*replica, *index)).collect();
+        for (&replica, &index) in &owed {
+            out.extend(self.say(Kind::Acknowledged, replica, self.core.term(), index, false));
         }
         self.loss.owed = owed;
     }
 
     /// Another replica said hello: says what it lacks, before anything else, and sends on from what it has.
     pub(super) fn greeted(&mut self, node: NodeId, hello: &Bytes, out: &mut Vec<Output>) {
-        let Ok(Hello { last, lost }) = Hello::decode(hello) else { return };
-        if self.asks() {
-            out.push(self.say(Kind::Lost, node, Term::ZERO, Index::ZERO, false));
+        let Ok(Hello { replica, last, lost }) = Hello::decode(hello) else { return };
+        if replica == self.replica || !self.spoke(replica, node) {
+            return;
         }
-        let acknowledged = self.core.acknowledged(node).filter(|acknowledged| *acknowledged > last);
+        if self.asks() {
+            out.extend(self.say(Kind::Lost, replica, Term::ZERO, Index::ZERO, false));
+        }
+        let acknowledged = self.core.acknowledged(replica).filter(|acknowledged| *acknowledged > last);
         if let Some(acknowledged) = acknowledged.filter(|_| !lost) {
             out.push(Output::PeerLacks { node, acknowledged, last });
             // To earlier leaders it may have acknowledged more, but nothing agreed on that is not in this log.
-            self.loss.owed.insert(node, self.core.last());
+            self.loss.owed.insert(replica, self.core.last());
             self.loss.said = Some(self.now);
-            out.push(self.say(Kind::Acknowledged, node, self.core.term(), self.core.last(), false));
+            out.extend(self.say(Kind::Acknowledged, replica, self.core.term(), self.core.last(), false));
         }
-        self.core.connected(node, last);
+        self.core.connected(replica, last);
     }
 
     /// A node lost everything: it is answered once it is proven that this replica leads.
-    pub(super) fn prove_to(&mut self, node: NodeId) {
-        if self.core.role() != Role::Leader || self.loss.proofs.values().any(|asking| *asking == node) {
+    pub(super) fn prove_to(&mut self, replica: ReplicaId) {
+        if self.core.role() != Role::Leader || self.loss.proofs.values().any(|asking| *asking == replica) {
             return;
         }
-        assert_ne!(node, self.config.id, "a replica does not ask itself");
+        assert_ne!(replica, self.replica, "a replica does not ask itself");
         let token = OWN_TOKENS + self.loss.tokens;
         self.loss.tokens += 1;
         // When too many reads wait it asks again.
         let moment = moment(self.now, &self.core, &self.lease, self.applied);
         if self.reads.read(token, Level::Linearizable, moment).is_ok() {
-            self.loss.proofs.insert(token, node);
+            self.loss.proofs.insert(token, replica);
         }
     }
 
     /// An own read may be answered: it is proven that this replica leads.
     pub(super) fn proven(&mut self, token: Token, out: &mut Vec<Output>) {
-        if let Some(node) = self.loss.proofs.remove(&token).filter(|_| self.core.role() == Role::Leader) {
-            out.push(self.say(Kind::Acknowledged, node, self.core.term(), self.core.last(), true));
+        if let Some(replica) = self.loss.proofs.remove(&token).filter(|_| self.core.role() == Role::Leader) {
+            out.extend(self.say(Kind::Acknowledged, replica, self.core.term(), self.core.last(), true));
         }
     }
 
@@ -202,14 +208,23 @@ impl Raft {
         }
     }
 
-    pub(super) fn others(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.core.view().members.iter().map(|member| member.node).filter(|node| *node != self.config.id)
+    /// Whether words of a loss are yet to be said, or a proof for one is on its way.
+    pub(super) fn owes_words(&self) -> bool {
+        self.asks() || !self.loss.owed.is_empty() || !self.loss.proofs.is_empty()
     }
 
-    fn say(&self, kind: Kind, to: NodeId, term: Term, index: Index, forced: bool) -> Output {
+    /// What this replica says of itself, beside what raft says; `None` = nobody knows where the other one is.
+    pub(super) fn say(
+        &self,
+        kind: Kind,
+        to: ReplicaId,
+        term: Term,
+        index: Index,
+        forced: bool,
+    ) -> Option<Output> {
         let message = Message {
             kind,
-            from: self.config.id,
+            from: self.replica,
             to,
             term,
             at: Position { index, term: Term::ZERO },
@@ -221,7 +236,7 @@ impl Raft {
             view: None,
             entries: Vec::new(),
         };
-        Output::Send { to, body: message.encode() }
+        Some(Output::Send { to: self.node_of(to)?, body: message.encode() })
     }
 }
 
@@ -231,11 +246,12 @@ mod tests {
 
     #[test]
     fn hello_round_trips_and_what_is_cut_or_too_high_is_refused() {
-        for hello in [Hello { last: Index(0), lost: true }, Hello { last: Index(NUMBER_MAX), lost: false }] {
+        let hello = |last, lost| Hello { replica: ReplicaId(300), last, lost };
+        for hello in [hello(Index(0), true), hello(Index(NUMBER_MAX), false)] {
             let bytes = hello.encode();
             assert_eq!(Hello::decode(&bytes), Ok(hello));
             assert!(Hello::decode(&bytes.slice(..bytes.len() - 1)).is_err());
         }
-        assert!(Hello::decode(&Hello { last: Index::MAX, lost: false }.encode()).is_err());
+        assert!(Hello::decode(&hello(Index::MAX, false).encode()).is_err());
     }
 }

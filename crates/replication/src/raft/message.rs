@@ -7,7 +7,7 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kv::codec::{Malformed, Reader, put_bytes, put_option, put_uint};
-use kv::{Index, NodeId, Position, Term};
+use kv::{Epoch, Index, Position, ReplicaId, Term};
 
 use crate::View;
 use crate::entries::{LogEntry, NUMBER_MAX};
@@ -16,8 +16,8 @@ use crate::entries::{LogEntry, NUMBER_MAX};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Message {
     pub(super) kind: Kind,
-    pub(super) from: NodeId,
-    pub(super) to: NodeId,
+    pub(super) from: ReplicaId,
+    pub(super) to: ReplicaId,
     /// The sender's term, or the one it wants to be elected for; 0 in [`Kind::ReadIndex`] and [`Kind::Lost`].
     pub(super) term: Term,
     /// The entry before the first, the last of a candidate's log, what is acknowledged, refused or read.
@@ -66,9 +66,11 @@ pub enum Kind {
     Acknowledged = 13,
     /// From a node that lost everything: who leads, how much may I have acknowledged?
     Lost = 14,
+    /// You have all that I have, up to `at`: sleep, as I do.
+    Sleep = 15,
 }
 
-pub(super) const KINDS: [Kind; 14] = [
+pub(super) const KINDS: [Kind; 15] = [
     Kind::Append,
     Kind::AppendResponse,
     Kind::Vote,
@@ -83,6 +85,7 @@ pub(super) const KINDS: [Kind; 14] = [
     Kind::Snapshot,
     Kind::Acknowledged,
     Kind::Lost,
+    Kind::Sleep,
 ];
 
 const REJECT: u8 = 1;
@@ -97,7 +100,8 @@ impl Message {
         into.put_u8(if self.reject { REJECT } else { 0 } | if self.forced { FORCED } else { 0 });
         let Message { from, to, term, at, commit, hint, .. } = *self;
         let (at, commit) = ([at.index.0, at.term.0], [commit.index.0, commit.term.0]);
-        for number in [from.0, to.0, term.0, at[0], at[1], commit[0], commit[1], hint.0] {
+        let whose = [from, to].map(|replica| u64::from(replica.0));
+        for number in whose.into_iter().chain([term.0, at[0], at[1], commit[0], commit[1], hint.0]) {
             put_uint(&mut into, number);
         }
         put_bytes(&mut into, &self.round);
@@ -118,11 +122,12 @@ impl Message {
         let kind = KINDS.into_iter().find(|&kind| kind as u8 == tag);
         let kind = kind.ok_or(Malformed("a message of a raft group has an unknown tag"))?;
         let flags = reader.u8()?;
-        let mut numbers = [0; 8];
+        let (from, to) = (ReplicaId(reader.u16()?), ReplicaId(reader.u16()?));
+        let mut numbers = [0; 6];
         for number in &mut numbers {
             *number = reader.uint()?;
         }
-        let [from, to, term, index, index_term, commit, commit_term, hint] = numbers;
+        let [term, index, index_term, commit, commit_term, hint] = numbers;
         let at = Position::new(index, index_term);
         let round = reader.bytes()?;
         let view = reader.option(View::decode)?;
@@ -134,21 +139,24 @@ impl Message {
         })?;
         reader.end()?;
         let commit = Position::new(commit, commit_term);
-        let (from, to, term, hint) = (NodeId(from), NodeId(to), Term(term), Index(hint));
+        let (term, hint) = (Term(term), Index(hint));
         let (reject, forced) = (flags & REJECT != 0, flags & FORCED != 0);
         Ok(Message { kind, from, to, term, at, commit, reject, hint, forced, round, view, entries })
     }
 
-    /// Whether a correct peer may say this at all. `last`: the last index of the log here.
-    pub(super) fn is_sound(&self, last: Index) -> bool {
+    /// Whether a correct peer may say this at all in an epoch. `last`: the last index of the log here.
+    pub(super) fn is_sound(&self, epoch: Epoch, last: Index) -> bool {
         let (at, commit) = (self.at, self.commit);
         let numbers = [self.term.0, at.index.0, at.term.0, commit.index.0, commit.term.0, self.hint.0];
         numbers.iter().all(|&number| number <= NUMBER_MAX)
             && (self.term == Term::ZERO) == matches!(self.kind, Kind::ReadIndex | Kind::Lost)
             && self.view.is_some() == (self.kind == Kind::Snapshot)
+            && self.view.as_ref().is_none_or(|view| view.epoch == epoch)
+            && self.from != self.to
+            && [self.from, self.to].iter().all(|replica| (1..=ReplicaId::MAX.0).contains(&replica.0))
             && (self.entries.is_empty() || self.kind == Kind::Append)
             && match self.kind {
-                Kind::Append => self.is_append_sound(),
+                Kind::Append => self.is_append_sound(epoch),
                 // Nobody acknowledges or refuses what the leader does not have.
                 Kind::AppendResponse => self.at.index <= last && (!self.reject || self.hint <= self.at.index),
                 Kind::Snapshot => at.index > Index::ZERO && Term::ZERO < at.term && at.term <= self.term,
@@ -156,19 +164,24 @@ impl Message {
             }
     }
 
-    fn is_append_sound(&self) -> bool {
+    fn is_append_sound(&self, epoch: Epoch) -> bool {
         let mut before = self.at.term;
+        let changes_members_soundly = |entry: &LogEntry| match entry.members() {
+            Ok(view) => view.is_none_or(|view| view.epoch == epoch),
+            Err(_) => false,
+        };
         let rising = |entry: &LogEntry| {
             std::mem::replace(&mut before, entry.term) <= entry.term && entry.term > Term::ZERO
         };
         (self.at.index == Index::ZERO) == (self.at.term == Term::ZERO)
             && self.entries.iter().all(rising)
+            && self.entries.iter().all(changes_members_soundly)
             && self.entries.last().map_or(self.at.term, |entry| entry.term) <= self.term
     }
 
     /// Only a leader says this.
     pub(super) fn is_of_leader(&self) -> bool {
-        matches!(self.kind, Kind::Append | Kind::Heartbeat | Kind::Snapshot)
+        matches!(self.kind, Kind::Append | Kind::Heartbeat | Kind::Snapshot | Kind::Sleep)
     }
 }
 
@@ -180,7 +193,7 @@ impl fmt::Display for Message {
         }
         match &self.entries[..] {
             [] => (),
-            [one] => write!(f, " entry {}", one.at())?,
+            [one] => write!(f, " {one}")?,
             [first, .., last] => write!(f, " entries {}..{}", first.at(), last.at())?,
         }
         if self.commit.index > Index::ZERO {
@@ -196,14 +209,20 @@ impl fmt::Display for Message {
 
 #[cfg(test)]
 mod tests {
+    use kv::NodeId;
+
     use super::*;
+    use crate::Revision;
+    use crate::entries::MEMBERS;
     use crate::random::Random;
+
+    const EPOCH: Epoch = Epoch(1);
 
     fn message(kind: Kind) -> Message {
         Message {
             kind,
-            from: NodeId(1),
-            to: NodeId(2),
+            from: ReplicaId(1),
+            to: ReplicaId(2),
             term: Term(5),
             at: Position::new(7, 4),
             commit: Position::new(6, 3),
@@ -246,14 +265,14 @@ mod tests {
             }
             bytes.truncate(1 + random.below(bytes.len() as u64) as usize);
             if let Ok(message) = Message::decode(&Bytes::from(bytes)) {
-                message.is_sound(Index(9));
+                message.is_sound(EPOCH, Index(9));
             }
         }
     }
 
     #[test]
     fn message_that_no_correct_peer_sends_is_unsound() {
-        let sound = |message: Message| message.is_sound(Index(7));
+        let sound = |message: Message| message.is_sound(EPOCH, Index(7));
         let at = Position::new;
         assert!(sound(Message { entries: vec![entry(8, 4), entry(9, 5)], ..message(Kind::Append) }));
         assert!(
@@ -274,9 +293,25 @@ mod tests {
             !sound(Message { reject: true, hint: Index(8), ..message(Kind::AppendResponse) }),
             "a hint beyond"
         );
-        let view = Some(View::of(kv::Epoch(1), &[NodeId(1)]));
+        let view = Some(View::of(EPOCH, &[NodeId(1)]));
         assert!(sound(Message { view: view.clone(), ..message(Kind::Snapshot) }));
         assert!(!sound(Message { view, at: at(0, 0), ..message(Kind::Snapshot) }), "a snapshot of nothing");
         assert!(!sound(message(Kind::Snapshot)), "a snapshot without members");
+        let other = Some(View::of(Epoch(2), &[NodeId(1)]));
+        assert!(!sound(Message { view: other, ..message(Kind::Snapshot) }), "members of another epoch");
+        assert!(!sound(Message { to: ReplicaId(1), ..message(Kind::Heartbeat) }), "from itself");
+        assert!(!sound(Message { from: ReplicaId(0), ..message(Kind::Heartbeat) }), "from nobody");
+    }
+
+    #[test]
+    fn message_with_an_entry_that_changes_members_is_sound_when_it_is_of_its_place() {
+        let changes = |kind, epoch, revision| {
+            let mut data = BytesMut::new();
+            View { revision: Revision(revision), ..View::of(epoch, &[NodeId(1)]) }.encode(&mut data);
+            let entries = vec![LogEntry { kind, data: data.freeze(), ..entry(8, 5) }];
+            Message { entries, ..message(Kind::Append) }.is_sound(EPOCH, Index(7))
+        };
+        assert!(changes(MEMBERS, EPOCH, 8));
+        assert!(!changes(MEMBERS, EPOCH, 7) && !changes(MEMBERS, Epoch(2), 8) && !changes(1, EPOCH, 8));
     }
 }

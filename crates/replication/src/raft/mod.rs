@@ -112,13 +112,16 @@
 //! confirmed and applied here, `u64::MAX` when there was none; while such reads come, rounds go on in the background. A snapshot
 //! that was made for a follower and is not sent, because the leadership went elsewhere, is never asked for again.
 
+mod addresses;
 mod core;
 mod describe;
 #[doc(hidden)]
 pub mod fuzz;
 mod guard;
+mod install;
 mod lease;
 mod loss;
+mod members;
 mod message;
 pub mod observe;
 mod outbox;
@@ -126,6 +129,7 @@ mod proposals;
 mod reads;
 mod replica;
 mod rounds;
+mod sleep;
 mod snapshots;
 
 use kv::NodeId;
@@ -133,12 +137,12 @@ use kv::NodeId;
 use crate::View;
 pub use replica::{Raft, describe};
 
-/// A group, as one of its members sees it. All members have the same, but for `id` and `seed`.
+/// A group, as one of its members sees it. All members have the same, but for `id` and `seed`, and `view` when it joined later.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// This member.
+    /// The node of this replica.
     pub id: NodeId,
-    /// All members.
+    /// The members, when the log names none: this replica is one of them.
     pub view: View,
     /// This member's node lost its data folder, and with it what it had promised.
     pub lost: bool,

@@ -1,7 +1,7 @@
 //! What a raft group's messages say and its records keep, for whoever watches: a simulation, a trace.
 
 use bytes::Bytes;
-use kv::{Index, Term};
+use kv::{Index, ReplicaId, Term};
 
 pub use super::message::Kind;
 use super::message::Message as Said;
@@ -11,6 +11,10 @@ use super::message::Message as Said;
 pub struct Message {
     /// What it is for.
     pub kind: Kind,
+    /// Which replica says it.
+    pub from: ReplicaId,
+    /// To which.
+    pub to: ReplicaId,
     /// The sender's term, or the one it asks to be elected for.
     pub term: Term,
     /// What is acknowledged, of an answer to entries; in [`Kind::Acknowledged`] how far the log goes.
@@ -25,8 +29,8 @@ pub struct Message {
 
 /// The message in [`crate::Output::Send`]'s body; `None` = it is none of a raft group.
 pub fn message(body: &Bytes) -> Option<Message> {
-    let Said { kind, term, at, reject, forced, round, .. } = Said::decode(body).ok()?;
-    Some(Message { kind, term, index: at.index, reject, forced, round })
+    let Said { kind, from, to, term, at, reject, forced, round, .. } = Said::decode(body).ok()?;
+    Some(Message { kind, from, to, term, index: at.index, reject, forced, round })
 }
 
 impl Message {

@@ -149,6 +149,11 @@ impl Reads {
         }
     }
 
+    /// Whether no read is open and no round on its way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.round.is_none()
+    }
+
     /// The reads whose rows may be read now.
     pub(super) fn take_fetch(&mut self) -> Vec<Token> {
         std::mem::take(&mut self.fetch)

@@ -7,30 +7,36 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use kv::cluster::Role;
-use kv::{Class, Error, Index, Level, NodeId, Position, Term, Version};
+use kv::{Class, Error, Index, Level, NodeId, Position, ReplicaId, Term, Version};
 use mutant::Mutant;
 
 use super::Config;
+use super::addresses::Addresses;
 use super::core::{Core, Work};
 use super::guard::{Guard, Ticker};
 use super::lease::Lease;
 use super::loss::{Hello, Loss};
+use super::members::Known;
 use super::message::{Kind, Message};
 use super::outbox::Outbox;
 use super::proposals::Proposals;
 use super::reads::{Moment, Reads, Verdict};
+use super::sleep::Sleep;
 use crate::batch::Batch;
 use crate::entries::NUMBER_MAX;
 use crate::random::Random;
 use crate::record::Record;
 use crate::recovery::Recovery;
 use crate::{
-    Input, Instant, Output, Replicate, Route, Status, Ticket, Token, UNAPPLIED_BYTES_MAX, Unfit, View,
+    Input, Instant, Member, Output, Replicate, Route, Status, Ticket, Token, UNAPPLIED_BYTES_MAX, Unfit, View,
 };
 
 /// A replica of a raft group.
 pub struct Raft {
     pub(super) config: Config,
+    /// Its number in the group.
+    pub(super) replica: ReplicaId,
+    pub(super) addresses: Addresses,
     pub(super) now: Instant,
     pub(super) clock: Version,
     pub(super) core: Core,
@@ -42,6 +48,10 @@ pub struct Raft {
     pub(super) batch: Batch,
     pub(super) proposals: Proposals,
     pub(super) outbox: Outbox<Message>,
+    pub(super) sleep: Sleep,
+    /// As a leader: the members that the group is to have, as long as it has others.
+    pub(super) wanted: Option<Vec<Member>>,
+    pub(super) known: Known,
     /// What is up to here was given out to be applied.
     pub(super) given: Index,
     /// What was given out and is not applied, in order.
@@ -57,21 +67,25 @@ pub struct Raft {
 }
 
 impl Raft {
-    /// The replica, from its log and its table (the last entry that it has applied).
+    /// The replica, from its log and its table (the last entry that it has applied). It is the one that the log names, or else
+    /// the member on its node.
     pub fn new(config: Config, recovery: Recovery, applied: Position) -> Result<Raft, Unfit> {
-        assert!(
-            config.view.member(config.id).is_some(),
-            "node {} is a member of the group it serves",
-            config.id
-        );
         let recovered = recovery.finish(kv::Protocol::Raft, config.view.clone(), applied)?;
+        let member = recovered.view.member(config.id).map(|member| member.replica);
+        let replica = recovered.replica.or(member).expect("a group is served by its members");
+        let too_short = (recovered.ended < applied.index).then_some(recovered.ended);
+        if let Some(last) = recovered.lost.or(too_short).filter(|_| is_alone(&recovered.view, config.id)) {
+            return Err(Unfit::Lost { applied: applied.index, last });
+        }
         let timeout_micros = config.election_ticks as u64 * config.tick_micros;
         let guard = Guard::new(
             timeout_micros,
             if config.lost { Index::MAX } else { recovered.lost.unwrap_or_default() },
         );
-        let core = Core::new(&config, recovered, applied.index);
+        let core = Core::new(&config, replica, recovered, applied.index);
         Ok(Raft {
+            replica,
+            addresses: Addresses::default(),
             now: Instant::default(),
             clock: Version::ZERO,
             ticker: Ticker::new(config.tick_micros),
@@ -82,6 +96,9 @@ impl Raft {
             batch: Batch::default(),
             proposals: Proposals::default(),
             outbox: Outbox::new(),
+            sleep: Sleep::default(),
+            wanted: None,
+            known: Known::new(core.view().clone()),
             given: applied.index,
             applying: VecDeque::new(),
             applied,
@@ -98,27 +115,32 @@ impl Raft {
         self.guard.tick(self.now);
         if self.life.is_none() {
             self.life = Some(Random::new(self.config.seed ^ now.0.rotate_left(32)).next());
-            if self.core.view().members.len() == 1 {
+            if is_alone(self.core.view(), self.config.id) {
                 self.core.campaign();
             }
         }
-        if self.ticker.is_due(self.now) {
+        if !self.sleep.asleep && self.ticker.is_due(self.now) {
             self.core.tick(self.may_elect(false));
             self.repeat_round();
+            self.step_aside();
         }
         self.say_losses(out);
     }
 
     fn may_elect(&self, forced: bool) -> bool {
-        let alone = self.core.view().members.len() == 1;
+        let alone = is_alone(self.core.view(), self.config.id);
         self.installing.is_none() && (alone || self.guard.may_elect(self.now, self.core.durable(), forced))
     }
 
     fn message(&mut self, from: NodeId, body: &Bytes, out: &mut Vec<Output>) {
-        let Some(message) = self.addressed(from, body) else { return };
+        let Some(message) = self.addressed(Some(from), body) else { return };
+        self.wake_on(&message);
+        let is_member = self.core.view().replica(message.from).is_some();
         match message.kind {
-            Kind::Lost => self.prove_to(from),
-            Kind::Acknowledged => self.lack(&message, out),
+            Kind::Lost if is_member => self.prove_to(message.from),
+            Kind::Acknowledged if is_member => self.lack(&message, out),
+            Kind::Lost | Kind::Acknowledged => {}
+            Kind::Sleep => self.told_to_sleep(&message),
             _ if self.guard.believes(message.term) => self.believed(message),
             _ => (),
         }
@@ -141,40 +163,6 @@ impl Raft {
         if is_of_leader && term == self.core.term() && self.core.leader() == Some(from) {
             self.guard.heard(self.now);
         }
-    }
-
-    /// The message, if a member may have sent it here.
-    fn addressed(&self, from: NodeId, body: &Bytes) -> Option<Message> {
-        let message = Message::decode(body).ok()?;
-        let is_for_us = message.from == from && message.to == self.config.id;
-        let is_member = from != self.config.id && self.core.view().member(from).is_some();
-        (is_for_us && is_member && message.is_sound(self.core.last())).then_some(message)
-    }
-
-    fn snapshot_received(&mut self, header: &Bytes, out: &mut Vec<Output>) {
-        let snapshot = Message::decode(header).ok().and_then(|message| self.addressed(message.from, header));
-        let snapshot =
-            snapshot.filter(|message| message.kind == Kind::Snapshot && self.guard.believes(message.term));
-        let members = |message: &Message| message.view.as_ref().is_some_and(|view| self.is_ours(view));
-        let snapshot = snapshot.filter(|message| self.installing.is_none() && members(message));
-        if !snapshot.is_some_and(|message| self.restore(message)) {
-            out.push(Output::DiscardSnapshot);
-        }
-    }
-
-    /// Whether these can be the members of this group: they are fixed.
-    fn is_ours(&self, view: &View) -> bool {
-        let own = self.core.view();
-        view.epoch == own.epoch && view.has_nodes_of(own)
-    }
-
-    fn restore(&mut self, message: Message) -> bool {
-        let (from, term) = (message.from, message.term);
-        let taken = self.core.restore(message);
-        if term == self.core.term() && self.core.leader() == Some(from) {
-            self.guard.heard(self.now);
-        }
-        taken
     }
 
     fn propose(&mut self, token: Token, op: Bytes, out: &mut Vec<Output>) {
@@ -210,6 +198,7 @@ impl Raft {
     }
 
     fn synced(&mut self, ticket: Ticket, out: &mut Vec<Output>) {
+        self.known.synced(ticket);
         let Some((step, late)) = self.outbox.synced(ticket) else { return };
         self.core.persisted(step);
         self.send(late, out);
@@ -243,12 +232,12 @@ impl Raft {
             self.note_role(out);
             if let Some(work) = self.core.work() {
                 self.carry_out(work, out);
-            } else if !self.append_next(out) && !self.begin_round() {
+            } else if !self.append_next(out) && !self.change_members() && !self.begin_round() {
                 break;
             }
         }
-        while let Some(to) = self.core.next_snapshot() {
-            out.push(Output::MakeSnapshot { to });
+        while let Some(to) = self.core.next_snapshot(self.applied.index) {
+            out.extend(self.node_of(to).map(|to| Output::MakeSnapshot { to }));
         }
         self.note_whole(out);
         let (own, tokens): (Vec<Token>, Vec<Token>) =
@@ -270,6 +259,7 @@ impl Raft {
             self.reads.interrupt();
             self.forget_losses();
             if now.1 != Role::Leader {
+                self.wanted = None;
                 out.extend(self.batch.drain().map(|token| Output::Refuse { token, error: not_appended() }));
             }
         }
@@ -292,6 +282,7 @@ impl Raft {
                 self.proposals.covered(at);
                 self.given = at.index;
                 self.installing = Some((ticket, at));
+                self.known.learn(ticket, self.core.view().clone());
             }
             out.push(Output::Append { ticket, records, install: snapshot.is_some() });
             self.outbox.hold(step, late);
@@ -319,26 +310,29 @@ impl Raft {
         self.applying.push_back(at);
         let tokens = self.proposals.committed(at);
         tracing::trace!("an entry is agreed on");
-        let is_ops = entry.kind == 0;
-        if !is_ops {
-            self.lease.revoke();
-        }
         let copies = self.core.copies(at.index);
-        let entry = if is_ops { entry.data } else { Bytes::new() };
+        let members = entry.members().expect("what is in a log was checked when it came");
+        let entry = if members.is_some() { Bytes::new() } else { entry.data };
+        if let Some(members) = members {
+            self.take_members(members, out);
+        }
         out.push(Output::Apply { at, entry, tokens, copies });
     }
 
     fn send(&mut self, messages: Vec<Message>, out: &mut Vec<Output>) {
         for mut message in messages {
             if message.kind == Kind::Snapshot {
-                message.view = Some(self.core.view().clone());
+                message.view = Some(self.core.view_at(message.at.index).clone());
             }
+            assert_eq!(message.from, self.replica, "a replica says its own words");
+            let epoch = self.core.view().epoch;
             assert!(
-                message.from == self.config.id && message.to != self.config.id,
-                "a replica says its own words, and to others"
+                message.is_sound(epoch, Index(NUMBER_MAX)),
+                "what is said is what is believed there: {message}"
             );
-            assert!(message.is_sound(Index(NUMBER_MAX)), "what is said is what is believed there: {message}");
-            let (to, body) = (message.to, message.encode());
+            // Who asked, and is not where it was: it asks again.
+            let Some(to) = self.node_of(message.to) else { continue };
+            let body = message.encode();
             match message.kind {
                 Kind::Snapshot => out.push(Output::SendSnapshot { to, header: body }),
                 Kind::TimeoutNow => {
@@ -373,10 +367,15 @@ impl Raft {
 
 impl Replicate for Raft {
     fn step(&mut self, input: Input, out: &mut Vec<Output>) {
+        if matches!(input, Input::Propose { .. } | Input::Read { .. } | Input::Yield { .. }) {
+            self.wake();
+        }
+        let is_tick = matches!(input, Input::Tick { .. });
         match input {
             Input::Tick { now, clock } => self.tick(now, clock, out),
-            Input::View(view) => self.core.take_view(view),
-            Input::Want { .. } => (),
+            // Members change by entries: a view that another node knows comes with them.
+            Input::View(_) => (),
+            Input::Want { members } => self.want(members),
             Input::Propose { ops } => ops.into_iter().for_each(|(token, op)| self.propose(token, op, out)),
             Input::Read { token, level, .. } => self.read(token, level, out),
             Input::Fetched { token } => self.fetched(token, out),
@@ -385,20 +384,33 @@ impl Replicate for Raft {
             Input::Message { from, body, .. } => self.message(from, &body, out),
             Input::Durable { ticket } => self.synced(ticket, out),
             Input::Applied { index } => self.applied(index),
-            Input::Connected { node, hello } => self.greeted(node, &hello, out),
-            Input::Disconnected { node } => self.core.unreachable(node),
-            Input::SnapshotMade { to, at } => self.core.snapshot_made(to, at),
-            Input::SnapshotSent { to, arrived } => self.core.snapshot_sent(to, arrived),
+            Input::Connected { node, hello } => {
+                self.note_connected(node);
+                self.greeted(node, &hello, out);
+            }
+            Input::Disconnected { node } => {
+                self.note_disconnected(node);
+                self.with_member(node, Core::unreachable);
+            }
+            Input::Silent { node } => self.note_silent(node),
+            Input::SnapshotMade { to, at } => self.with_member(to, |core, to| core.snapshot_made(to, at)),
+            Input::SnapshotSent { to, arrived } => {
+                self.with_member(to, |core, to| core.snapshot_sent(to, arrived))
+            }
             Input::SnapshotReceived { header } => self.snapshot_received(&header, out),
-            Input::Yield { to } => self.core.transfer(to),
+            Input::Yield { to } => self.with_member(to, Core::transfer),
         }
         self.settle(out);
+        // Behind a heartbeat of the same tick, which would wake those who sleep.
+        if is_tick {
+            self.let_sleep(out);
+        }
     }
 
     fn route(&self, class: Class, level: Level) -> Route {
         // What may be no older than now is only to be had from the leader.
         let is_stale = class == Class::Read && matches!(level, Level::Local | Level::Bounded(1..));
-        match self.core.leader() {
+        match self.core.leader().and_then(|leader| self.node_of(leader)) {
             _ if is_stale => Route::Here,
             Some(leader) if leader == self.config.id => Route::Here,
             Some(leader) => Route::To(leader),
@@ -407,38 +419,48 @@ impl Replicate for Raft {
     }
 
     fn hello(&self, _: NodeId) -> Bytes {
-        Hello { last: self.core.durable(), lost: self.asks() }.encode()
+        Hello { replica: self.replica, last: self.core.durable(), lost: self.asks() }.encode()
     }
 
     fn due(&self) -> Instant {
-        self.ticker.due().min(self.loss_due())
+        if self.sleep.asleep { Instant::MAX } else { self.ticker.due().min(self.loss_due()) }
     }
 
     fn view(&self) -> &View {
-        self.core.view()
+        self.known.view()
     }
 
     fn status(&self) -> Status {
-        Status {
-            role: self.core.role(),
-            leader: self.core.leader(),
-            term: self.core.term(),
-            last: self.core.last(),
-            durable: self.core.durable(),
-            commit: self.core.commit(),
-            applied: self.applied.index,
-        }
+        self.present()
     }
 
     fn checkpoint(&self) -> Vec<Bytes> {
-        let (log, head, view) = (self.core.log(), self.core.head(), self.core.view());
-        let mut records = vec![Record::Base(self.applied, view.clone()), Record::State(self.core.state())];
+        let (log, head) = (self.core.log(), self.core.head());
+        let view_at = |at: Position| self.core.view_at(at.index).clone();
+        let mut records = vec![
+            Record::Base(self.applied, view_at(self.applied)),
+            Record::Replica(self.replica),
+            Record::State(self.core.state()),
+        ];
         if let Some((_, at)) = self.installing {
-            records.push(Record::Snapshot(at, view.clone()));
+            records.push(Record::Snapshot(at, view_at(at)));
         }
         records.extend(log.above(self.applied.index).cloned().map(Record::Entry));
         records.into_iter().map(|record| record.encode(head)).collect()
     }
+}
+
+impl Raft {
+    fn with_member(&mut self, node: NodeId, then: impl FnOnce(&mut Core, ReplicaId)) {
+        if let Some(replica) = self.replica_on(node) {
+            then(&mut self.core, replica);
+        }
+    }
+}
+
+/// Whether a node's replica is a majority by itself.
+fn is_alone(view: &View, node: NodeId) -> bool {
+    view.has_majority(|other| other == node)
 }
 
 /// What a message says, for people.

@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use kv::{Entry, Epoch, Level, NodeId, Op, Position, ReplicaId, Scope, Stamped, Version};
-use replication::{Input, Instant, Output, Recovery, Replicate, Revision, Ticket, Token, View, raft};
+use replication::{
+    Duty, Input, Instant, Member, Output, Recovery, Replicate, Revision, Ticket, Token, View, raft,
+};
 
 /// The state that the entries lead to: the keys that were put, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +43,8 @@ pub struct Node {
     /// Its folder was wiped, and it was told so.
     lost: bool,
     lives: u64,
+    /// The members that its replica was made with.
+    given: View,
 }
 
 pub struct Cluster {
@@ -71,7 +75,8 @@ impl Cluster {
             snapshots_fail: false,
             next_token: 1,
         };
-        (1..=count).for_each(|id| drop(cluster.nodes.insert(id, Node::empty())));
+        let given = View::of(Epoch(1), &Vec::from_iter((1..=count).map(NodeId)));
+        (1..=count).for_each(|id| drop(cluster.nodes.insert(id, Node::empty(given.clone()))));
         (1..=count).for_each(|id| cluster.start(id));
         cluster
     }
@@ -85,11 +90,11 @@ impl Cluster {
     }
 
     pub fn replica(&self, id: u64) -> Option<&raft::Raft> {
-        self.nodes[&id].replica.as_ref()
+        self.nodes.get(&id)?.replica.as_ref()
     }
 
     pub fn local_now(&self, id: u64) -> Instant {
-        Instant(id * 1_000_000_000 + self.now * self.rates[&id] / 1000)
+        Instant(id * 1_000_000_000 + self.now * self.rates.get(&id).copied().unwrap_or(1000) / 1000)
     }
 
     pub fn token(&mut self) -> Token {
@@ -139,6 +144,43 @@ impl Cluster {
         self.step(id, Input::Yield { to: NodeId(to) });
     }
 
+    /// The directory wants the group to have these members, and says so to a node.
+    pub fn want(&mut self, id: u64, members: &[Member]) {
+        self.step(id, Input::Want { members: members.to_vec() });
+    }
+
+    /// A node gets a replica of its own, which is to learn: it knows the members that another node knows.
+    pub fn join(&mut self, id: u64, replica: u16, like: u64) {
+        let mut given = self.replica(like).unwrap().view().clone();
+        given.members.retain(|member| member.node != NodeId(id));
+        given.members.push(Member { duty: Duty::Learner, ..member(id, replica) });
+        given.members.sort_by_key(|member| member.node);
+        self.nodes.insert(id, Node::empty(given));
+        self.start(id);
+    }
+
+    /// The number of the replica on a node.
+    pub fn number(&self, id: u64) -> ReplicaId {
+        let given = self.nodes[&id].given.member(NodeId(id));
+        given.expect("a node has the replica that it was given").replica
+    }
+
+    /// The revision of the members that a node's replica was made with.
+    pub fn given_revision(&self, id: u64) -> Revision {
+        self.nodes[&id].given.revision
+    }
+
+    /// A node drops its replica.
+    pub fn remove(&mut self, id: u64) {
+        self.lose_received(id);
+        self.nodes.remove(&id);
+    }
+
+    /// A node says nothing any more, as another finds.
+    pub fn silent(&mut self, id: u64, node: u64) {
+        self.step(id, Input::Silent { node: NodeId(node) });
+    }
+
     /// The connection of a node to another broke.
     pub fn disconnect(&mut self, id: u64, from: u64) {
         self.step(id, Input::Disconnected { node: NodeId(from) });
@@ -146,7 +188,7 @@ impl Cluster {
 
     /// Takes a packet to its target, if that is up.
     pub fn deliver(&mut self, (from, to, packet): (u64, u64, Packet)) {
-        let is_up = self.nodes[&to].replica.is_some();
+        let is_up = self.nodes.get(&to).is_some_and(|node| node.replica.is_some());
         match packet {
             Packet::Message(body) => {
                 self.step(to, Input::Message { from: NodeId(from), revision: Revision(1), body })
@@ -232,6 +274,7 @@ impl Cluster {
     pub fn crash(&mut self, id: u64) {
         self.lose_received(id);
         let node = self.nodes.get_mut(&id).unwrap();
+        let given = node.given.clone();
         *node = Node {
             log: node.log[..node.synced].to_vec(),
             synced: node.synced,
@@ -239,15 +282,16 @@ impl Cluster {
             flushed: node.flushed.clone(),
             lives: node.lives,
             lost: node.lost,
-            ..Node::empty()
+            ..Node::empty(given)
         };
     }
 
     /// Loses the whole folder of a node; it knows that when it starts, or `knows` it not.
     pub fn wipe(&mut self, id: u64, knows: bool) {
         self.lose_received(id);
-        let lives = self.nodes[&id].lives;
-        self.nodes.insert(id, Node { lives, lost: knows, ..Node::empty() });
+        let Node { lives, ref given, .. } = self.nodes[&id];
+        let empty = Node::empty(given.clone());
+        self.nodes.insert(id, Node { lives, lost: knows, ..empty });
     }
 
     fn lose_received(&mut self, id: u64) {
@@ -257,14 +301,14 @@ impl Cluster {
     }
 
     pub fn start(&mut self, id: u64) {
-        let view = View::of(Epoch(1), &Vec::from_iter(self.ids().into_iter().map(NodeId)));
         let node = self.nodes.get_mut(&id).unwrap();
         node.lives += 1;
+        let mut recovery = Recovery::default();
+        node.log.iter().for_each(|record| recovery.replay(record).unwrap());
+        let view = recovery.view().unwrap_or(&node.given).clone();
         let mut config = raft::Config::new(NodeId(id), view, self.seed + node.lives);
         config.lost = node.lost;
         config.cache_bytes = self.cache_bytes;
-        let mut recovery = Recovery::default();
-        node.log.iter().for_each(|record| recovery.replay(record).unwrap());
         node.replica = Some(raft::Raft::new(config, recovery, node.table.applied).unwrap());
         self.tick(id);
     }
@@ -281,7 +325,7 @@ impl Cluster {
     /// Gives an input in a turn that began earlier: the node's clock stands where it looked last.
     pub fn input(&mut self, id: u64, input: Input) {
         let mut out = Vec::new();
-        let node = self.nodes.get_mut(&id).unwrap();
+        let Some(node) = self.nodes.get_mut(&id) else { return };
         let Some(replica) = &mut node.replica else { return };
         replica.step(input, &mut out);
         for output in out {
@@ -338,7 +382,7 @@ impl Cluster {
 }
 
 impl Node {
-    fn empty() -> Node {
+    fn empty(given: View) -> Node {
         Node {
             replica: None,
             log: Vec::new(),
@@ -353,6 +397,7 @@ impl Node {
             next_ticket: Ticket(1),
             lost: false,
             lives: 0,
+            given,
         }
     }
 }
@@ -363,6 +408,11 @@ impl Table {
         self.applied = at;
         self.keys.extend(keys(entry));
     }
+}
+
+/// A member that votes.
+pub fn member(node: u64, replica: u16) -> Member {
+    Member { node: NodeId(node), replica: ReplicaId(replica), incarnation: 0, duty: Duty::Voter, weight: 1 }
 }
 
 /// The keys that an entry puts.

@@ -8,6 +8,7 @@
 mod cluster;
 
 mod attack;
+mod changes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -103,6 +104,7 @@ struct Run {
     floors: Vec<(u64, usize)>,
     seen: BTreeMap<&'static str, u64>,
     next_key: u64,
+    directory: changes::Directory,
     /// How much time passes between two looks at a clock, at most.
     pace_micros: u64,
 }
@@ -130,6 +132,7 @@ impl Run {
             floors: vec![(0, 0)],
             seen: BTreeMap::new(),
             next_key: 0,
+            directory: changes::Directory::default(),
             pace_micros,
         }
     }
@@ -162,7 +165,7 @@ impl Run {
             940..945 => self.fault(id),
             945..965 => {
                 self.cuts.0.clear();
-                let other = 1 + id % 3;
+                let other = self.another(id);
                 self.if_running(id, |run| run.cluster.connect(id, other));
             }
             965..985 => self.if_running(id, |run| {
@@ -179,10 +182,16 @@ impl Run {
         let leads = |id: &u64| self.cluster.replica(*id).is_some_and(|it| it.status().role == Role::Leader);
         let leaders: Vec<u64> = self.ids().into_iter().filter(leads).collect();
         if leaders.is_empty() || self.random.below(2) == 0 {
-            1 + self.random.below(3)
+            let ids = self.ids();
+            self.random.pick(&ids)
         } else {
             self.random.pick(&leaders)
         }
+    }
+
+    fn another(&self, id: u64) -> u64 {
+        let ids = self.ids();
+        *ids.iter().find(|other| **other > id).unwrap_or(&ids[0])
     }
 
     fn fault(&mut self, id: u64) {
@@ -199,7 +208,7 @@ impl Run {
                 self.ids().into_iter().filter(|&other| other != id).for_each(|other| self.cuts.cut(id, other))
             }
             _ => {
-                self.cuts.0.insert((id, 1 + id % 3));
+                self.cuts.0.insert((id, self.another(id)));
             }
         }
     }
@@ -289,7 +298,8 @@ impl Run {
     }
 
     fn transfer(&mut self, id: u64) {
-        self.if_running(id, |run| run.cluster.transfer(id, 1 + id % 3));
+        let other = self.another(id);
+        self.if_running(id, |run| run.cluster.transfer(id, other));
     }
 
     fn forget(&mut self) {
@@ -451,6 +461,9 @@ impl Run {
             if round % 500 == 499 {
                 last = None;
             }
+        }
+        for id in self.ids() {
+            println!("{}", self.cluster.replica(id).unwrap().describe());
         }
         for id in self.ids() {
             assert_eq!(

@@ -26,7 +26,6 @@ pub(super) struct Written {
 
 /// A life as it is written.
 pub(super) fn written(life: &Life) -> Written {
-    let text = |number: u64| format!("{number:016x}");
     Written { incarnation: text(life.incarnation), starts: life.starts, process: text(life.process) }
 }
 
@@ -41,7 +40,13 @@ pub(super) fn life(written: &Written) -> Result<Life, String> {
     }
 }
 
-fn number(text: &str) -> Result<u64, String> {
+/// A random number as people see it: 16 hexadecimal digits.
+pub(super) fn text(number: u64) -> String {
+    format!("{number:016x}")
+}
+
+/// A random number from its text.
+pub(super) fn number(text: &str) -> Result<u64, String> {
     let digits = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let number = u64::from_str_radix(text, 16).ok().filter(|_| digits);
     number.ok_or_else(|| format!("'{}' is no number of 16 hexadecimal digits", text.escape_debug()))

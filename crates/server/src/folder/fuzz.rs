@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use kv::{ClusterId, NodeId};
-use node::identity::{Identity, Life, Lives};
+use node::identity::{Identity, Life, Lineage, Lives};
 use storage::{History, Kind};
 
 use super::identity::{self, Fixed};
@@ -17,7 +17,7 @@ pub fn identity(bytes: &[u8]) {
     let check = |text: &str| identity::check(Path::new("data"), text, &config());
     if let Ok(found) = check(text) {
         assert_eq!((found.name.as_str(), found.founders.len()), ("n1", 3));
-        assert!(found.life.incarnation != 0 && found.life.starts != 0, "it was started");
+        assert!(found.lineage.life.incarnation != 0 && found.lineage.life.starts != 0, "it was started");
         assert!(found.founders.contains(&(found.me, found.name.clone())), "it is one of the three");
         let again = identity::encode(&found, &Fixed::new(&config()));
         let again = String::from_utf8(again).expect("JSON is UTF-8");
@@ -72,7 +72,7 @@ const LIFE: Life = Life { incarnation: 9, starts: 2, process: 5 };
 fn sample() -> Identity {
     Identity {
         me: NodeId(1),
-        life: LIFE,
+        lineage: Lineage { life: LIFE, earlier: vec![7] },
         cluster: ClusterId::new(0xabc),
         begun: true,
         ..identity::new(&config())

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use kv::NodeId;
-use node::identity::{Identity, Start};
+use node::identity::{Identity, Lineage, Start};
 use serde::{Deserialize, Serialize};
 use storage::{History, Kind};
 
@@ -32,6 +32,8 @@ struct Written {
     cluster: Option<String>,
     #[serde(flatten)]
     life: format::Written,
+    /// The processes of the starts before, the latest first.
+    earlier: Vec<String>,
     founders: Vec<Listed>,
     #[serde(flatten)]
     fixed: Fixed,
@@ -90,7 +92,8 @@ pub(super) fn encode(identity: &Identity, fixed: &Fixed) -> Vec<u8> {
         id: identity.me.0,
         name: identity.name.clone(),
         cluster: identity.cluster.map(|id| id.to_string()),
-        life: format::written(&identity.life),
+        life: format::written(&identity.lineage.life),
+        earlier: identity.lineage.earlier.iter().map(|process| format::text(*process)).collect(),
         founders: identity.founders.iter().map(listed).collect(),
         fixed: fixed.clone(),
         begun: identity.begun,
@@ -139,13 +142,14 @@ fn read(written: Written) -> Result<(Identity, Fixed), String> {
     if !founders.contains(&(me, written.name.clone())) {
         return Err("it does not list its own node".into());
     }
+    let earlier = written.earlier.iter().map(|text| format::number(text)).collect::<Result<Vec<u64>, _>>()?;
     let identity = Identity {
         me,
         name: written.name,
         founders,
         terms: written.fixed.terms(),
         cluster: written.cluster.map(|text| text.parse()).transpose()?,
-        life: format::life(&written.life)?,
+        lineage: Lineage { life: format::life(&written.life)?, earlier },
         begun: written.begun,
         rejoining: written.rejoining,
         newcomer: written.newcomer,

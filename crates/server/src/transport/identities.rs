@@ -6,13 +6,16 @@ use std::sync::{Mutex, MutexGuard};
 
 use kv::{ClusterId, NodeId};
 use node::identity::{Greeter, Hello, Life, Lives, Met, Nodes, Purpose, Step, Welcome, Write};
+use placement::map::Map;
 use tokio::sync::watch;
 
+use super::places::Places;
 use crate::folder::Folder;
 
 /// This node's identity, those of the others it has met, and who there is.
 pub(crate) struct Identities {
     folder: Folder,
+    places: Places,
     greeter: Mutex<Greeter>,
     cluster: watch::Sender<Option<ClusterId>>,
     nodes: watch::Sender<Nodes>,
@@ -20,14 +23,15 @@ pub(crate) struct Identities {
 }
 
 impl Identities {
-    /// Of a data folder, and the nodes that there are at the start.
-    pub fn new(folder: Folder, nodes: Nodes) -> Result<Identities, crate::Failure> {
-        let greeter = Greeter::new(folder.identity().clone(), folder.lives()?, nodes);
+    /// Of a data folder, the map that the node starts with, and what it was told of where its nodes are.
+    pub fn new(folder: Folder, map: &Map, places: Places) -> Result<Identities, crate::Failure> {
+        let greeter = Greeter::new(folder.identity().clone(), folder.lives()?, places.nodes(map));
         Ok(Identities {
             cluster: watch::Sender::new(greeter.identity().cluster),
             nodes: watch::Sender::new(greeter.nodes().clone()),
             lives: watch::Sender::new(greeter.lives().clone()),
             greeter: Mutex::new(greeter),
+            places,
             folder,
         })
     }
@@ -70,6 +74,13 @@ impl Identities {
     /// Takes the answer of a node that was called. An error is this node's own: it is to call again.
     pub fn meet(&self, node: NodeId, welcome: &Welcome) -> io::Result<Met> {
         self.decide(|greeter| greeter.meet(node, welcome))
+    }
+
+    /// There is a later map.
+    pub fn follow(&self, map: &Map) {
+        let mut greeter = self.greeter();
+        greeter.set_nodes(self.places.nodes(map));
+        self.publish(&greeter);
     }
 
     /// Until a node is met in another life than this, or is no member any more: connections of this life are over then.

@@ -95,7 +95,7 @@ async fn serve(stream: TcpStream, stranger: Permit, shared: &Arc<Shared>) -> io:
     };
     tokio::select! {
         received = received => received,
-        () = shared.identities.parted(hello.from, hello.life) => Err(io::Error::other("its node is another one now")),
+        () = shared.identities.parted(hello.from, hello.lineage.life) => Err(io::Error::other("its node is another one now")),
     }
 }
 

@@ -17,6 +17,7 @@ pub mod fuzz;
 mod identities;
 mod incoming;
 mod outgoing;
+mod places;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -27,6 +28,7 @@ use bytes::Bytes;
 use kv::codec::Malformed;
 use kv::{NodeId, ShardId};
 use node::identity::Nodes;
+use placement::map::Map;
 use storage::ShardSnapshot;
 use tokio::sync::mpsc;
 
@@ -34,6 +36,7 @@ use crate::inbox::Inboxes;
 use crate::journal::Seldom;
 
 pub(crate) use identities::Identities;
+pub(crate) use places::Places;
 
 /// Notes that this node is whole again, however long that takes: until then its next start has it made whole once more, which
 /// others that are not whole could not do.
@@ -128,6 +131,11 @@ impl Transport {
     /// Sends a snapshot, on the current runtime; the driver is told how it ended.
     pub fn send_snapshot(&self, shard: ShardId, to: NodeId, header: Bytes, snapshot: Box<ShardSnapshot>) {
         tokio::spawn(bulk::send(self.shared.clone(), shard, to, header, snapshot));
+    }
+
+    /// There is a later map.
+    pub fn follow(&self, map: &Map) {
+        self.shared.identities.follow(map);
     }
 
     /// The node is whole again.

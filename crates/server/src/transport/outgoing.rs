@@ -214,7 +214,7 @@ pub(super) async fn connect(
     let answer = frames.next().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
     let welcome = Welcome::decode(answer).map_err(malformed)?;
     match (shared.identities.meet(node, &welcome)?, welcome) {
-        (Met::Ours, Welcome::Yes { life, .. }) => Ok((frames.into_inner(), writer, life)),
+        (Met::Ours, Welcome::Yes { lineage, .. }) => Ok((frames.into_inner(), writer, lineage.life)),
         (Met::Ours, _) => unreachable!("only who says welcome is one of ours"),
         (Met::NotNow(why), _) => Err(io::Error::other(why)),
         (Met::Hopeless(why), _) => {

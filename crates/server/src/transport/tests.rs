@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use kv::cluster::Liveness;
 use kv::{ClusterId, NodeId};
 use node::Input;
 use node::cores::Deal;
-use node::identity::{Hello, Identity, Life, Member, Nodes, Purpose, Start, Welcome};
+use node::identity::{Identity, Life, Lineage, Start};
+use placement::map::{Map, Node as MapNode, NodeDuty};
 use tokio::time::timeout;
 
 use super::*;
@@ -19,7 +21,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A node that keeps nothing, with the inputs that its transport made.
 struct Node {
     transport: Transport,
-    identities: Arc<Identities>,
     inboxes: Inboxes,
     address: String,
     /// Whom it is connected to, as it was said.
@@ -33,16 +34,26 @@ struct Node {
 fn identity(me: u64, starts: u64, process: u64) -> Identity {
     let start = Start { name: "n1".into(), names: vec!["n1".into()], terms: String::new(), rejoin: false };
     let (name, life) = (format!("n{me}"), Life { incarnation: me, starts, process });
+    let lineage = Lineage { life, earlier: vec![1; starts as usize - 1] };
     let new = Identity::new(&start, &mut || 1);
-    Identity { me: NodeId(me), name, life, cluster: ClusterId::new(7), founders: Vec::new(), ..new }
+    Identity { me: NodeId(me), name, lineage, cluster: ClusterId::new(7), founders: Vec::new(), ..new }
 }
 
-/// Nodes at these addresses, as of a map with this revision.
-fn nodes(revision: u64, at: &[(u64, &str)]) -> Nodes {
-    let member = |&(id, address): &(u64, &str)| {
-        (NodeId(id), Member { name: format!("n{id}"), address: address.into(), incarnation: 0 })
+/// A map of this revision, with nodes at these addresses.
+fn map(revision: u64, at: &[(u64, &str)]) -> Map {
+    let node = |&(id, address): &(u64, &str)| {
+        let new = MapNode {
+            name: format!("n{id}"),
+            incarnation: 0,
+            peer: address.into(),
+            address: String::new(),
+            zone: String::new(),
+            duty: NodeDuty::Serve,
+            state: Liveness::Alive,
+        };
+        (NodeId(id), new)
     };
-    Nodes { revision, members: at.iter().map(member).collect(), next: NodeId(10) }
+    Map { revision, nodes: at.iter().map(node).collect(), next_node: NodeId(10), ..Map::default() }
 }
 
 fn listener() -> (std::net::TcpListener, String) {
@@ -59,18 +70,13 @@ impl Node {
 
     fn of(identity: Identity, at: &[(u64, &str)]) -> Node {
         let (listener, address) = listener();
-        let identities = Arc::new(Identities::new(Folder::Nowhere(identity), nodes(2, at)).unwrap());
-        let inboxes = Inboxes::new(Deal::new(1, 1, 1));
-        let transport = Transport::start(vec![listener], 16, identities.clone(), inboxes.clone()).unwrap();
+        let map = map(2, at);
+        let places = Places::new(&[], &map);
+        let identities = Arc::new(Identities::new(Folder::Nowhere(identity), &map, places).unwrap());
+        let inboxes = Inboxes::new(Deal::new(1));
+        let transport = Transport::start(vec![listener], 16, identities, inboxes.clone()).unwrap();
         let (connected, frames, fatal) = (BTreeSet::new(), Vec::new(), None);
-        Node { transport, identities, inboxes, address, connected, frames, fatal }
-    }
-
-    /// Another node says who there is, as one does that it does not know yet.
-    fn hears(&self, nodes: Nodes) {
-        let own = Greeting(9);
-        let said = self.identities.answer(&Hello { nodes: Some(nodes), ..own.hello(self.identities.me()) });
-        assert!(matches!(said, Ok(Welcome::Unknown { .. } | Welcome::No(_))), "{said:?}");
+        Node { transport, inboxes, address, connected, frames, fatal }
     }
 
     /// Takes what happens until this holds.
@@ -106,26 +112,14 @@ impl Node {
     }
 }
 
-/// What another node says of itself.
-struct Greeting(u64);
-
-impl Greeting {
-    fn hello(&self, to: NodeId) -> Hello {
-        let Identity { me, name, terms, cluster, life, .. } = identity(self.0, 1, 1);
-        let (purpose, founders) = (Purpose::Ordered, String::new());
-        let (newcomer, founding, nodes) = (false, false, None);
-        Hello { purpose, from: me, to, name, terms, founders, cluster, life, newcomer, founding, nodes }
-    }
-}
-
 #[tokio::test]
 async fn node_that_comes_is_called_and_one_that_goes_is_let_go() {
     let (mut two, mut three) = (Node::start(2, &[]), Node::start(3, &[]));
     let mut one = Node::start(1, &[(2, &two.address)]);
-    let all = nodes(3, &[(1, &one.address), (2, &two.address), (3, &three.address)]);
-    [&two, &three].iter().for_each(|node| node.hears(all.clone()));
+    let all = map(3, &[(1, &one.address), (2, &two.address), (3, &three.address)]);
+    [&two, &three].iter().for_each(|node| node.transport.follow(&all));
     one.is_connected(&[2]).await;
-    one.hears(all);
+    one.transport.follow(&all);
     one.is_connected(&[2, 3]).await;
     for to in [2, 3] {
         one.transport.send(NodeId(to), Bytes::from_static(b"one"));
@@ -134,7 +128,7 @@ async fn node_that_comes_is_called_and_one_that_goes_is_let_go() {
     three.until(|node| node.frames.len() == 1).await;
     three.is_connected(&[1, 2]).await;
 
-    one.hears(nodes(4, &[(1, &one.address), (2, &two.address)]));
+    one.transport.follow(&map(4, &[(1, &one.address), (2, &two.address)]));
     one.is_connected(&[2]).await;
     // What it says is not heard any more, on the connection that stood either.
     three.until(|node| !node.connected.contains(&NodeId(1)) && node.fatal.is_some()).await;
@@ -161,7 +155,7 @@ async fn queue_of_a_node_that_goes_is_let_go() {
         assert_eq!(queue.load(std::sync::atomic::Ordering::Relaxed), 1000);
         queue
     };
-    one.hears(nodes(3, &[(1, &one.address)]));
+    one.transport.follow(&map(3, &[(1, &one.address)]));
     timeout(PATIENCE, async {
         // The queue is the link's and this test's.
         while Arc::strong_count(&queued) > 1 {
@@ -180,7 +174,7 @@ async fn node_that_moves_is_called_at_its_new_address_in_order() {
     one.is_connected(&[2]).await;
     // The same process of the same folder, at another address.
     let mut after = Node::start(2, &[(1, "")]);
-    one.hears(nodes(3, &[(1, &one.address), (2, &after.address)]));
+    one.transport.follow(&map(3, &[(1, &one.address), (2, &after.address)]));
     one.until(|node| node.connected.is_empty()).await;
     one.is_connected(&[2]).await;
     one.transport.send(NodeId(2), Bytes::from_static(b"there"));

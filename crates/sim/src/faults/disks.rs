@@ -148,7 +148,7 @@ impl World {
     fn may_damage(&self, node: NodeId) -> bool {
         let unsound = self.ids().filter(|other| *other != node && self.machine(*other).is_unsound()).count();
         let astray = self.ids().any(|other| self.machine(other).astray);
-        !astray && !self.machine(node).is_unsound() && unsound < (self.nodes as usize - 1) / 2
+        !astray && !self.machine(node).is_unsound() && unsound < self.losses_max()
     }
 
     /// A node comes back with an empty folder; `rejoining` = it is told so, as it should be.

@@ -61,9 +61,9 @@ impl Cores {
         self.of(shard).driver.epoch(shard)
     }
 
-    /// The table of a shard.
-    pub fn table(&self, shard: ShardId) -> &Table {
-        self.of(shard).executor.table()
+    /// The table of a shard that has a replica here.
+    pub fn table(&self, shard: ShardId) -> Option<&Table> {
+        Some(self.of(shard).executor.table()).filter(|table| table.is_loaded(shard))
     }
 
     /// How many shards are led here.

@@ -20,8 +20,7 @@ impl World {
         };
         self.machine_mut(id).folder.keep(&Kept::Identity(identity.clone()))?;
         let Folder { lives, .. } = &self.machine(id).folder;
-        let nodes = self.ids().map(|id| (id, name(id), String::new()));
-        Ok(Greeter::new(identity, lives.clone(), Nodes::founding(nodes)))
+        Ok(Greeter::new(identity, lives.clone(), Nodes::of(&self.founded)))
     }
 
     fn new_identity(&mut self, id: NodeId) -> Identity {

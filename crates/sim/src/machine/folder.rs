@@ -27,7 +27,7 @@ impl Folder {
 
     /// Its last start; `None` = it is new.
     pub fn life(&self) -> Option<Life> {
-        self.identity.as_ref().map(|identity| identity.life)
+        self.identity.as_ref().map(|identity| identity.lineage.life)
     }
 
     /// The life that another node was met in last.

@@ -13,8 +13,7 @@ const FETCHED_MAX: usize = 10_000;
 
 impl World {
     pub(super) fn watch_statuses(&mut self, id: NodeId, core: usize) {
-        for index in 0..self.map.shards().len() {
-            let (shard, _) = self.map.shards()[index];
+        for shard in self.shards() {
             let Some(process) = &self.machine(id).process else { return };
             if let Some(status) = process.cores.cores[core].driver.replica_status(shard) {
                 self.see(Seen::Status { node: id, shard, status: &status });

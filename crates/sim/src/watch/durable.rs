@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use kv::{Index, NodeId, Term};
+use kv::{Index, ReplicaId, Term};
 
 use super::Record;
 
@@ -12,7 +12,7 @@ pub(crate) struct Durable {
     /// All entries up to here.
     pub last: Index,
     /// Term and vote.
-    pub state: (Term, NodeId),
+    pub state: (Term, ReplicaId),
     /// Of the append that is being looked at, or of a log that is being read.
     gathered: Batch,
     waiting: VecDeque<(u64, Batch)>,
@@ -24,7 +24,7 @@ struct Batch {
     last: Option<Index>,
     /// The last one it wrote, be it replaced or not.
     reaches: Option<Index>,
-    state: Option<(Term, NodeId)>,
+    state: Option<(Term, ReplicaId)>,
 }
 
 /// What was synced of a log that a later term replaced. An acknowledgement from before may leave afterwards: it is as if it had
@@ -51,7 +51,7 @@ impl Durable {
                 self.cut(Index(at.index.0 - u64::from(replaces)), at.term);
                 self.gather(at.index);
             }
-            Record::Base(_) | Record::View => {}
+            Record::Base(_) | Record::View | Record::Replica => {}
         }
     }
 
@@ -91,7 +91,7 @@ impl Durable {
     }
 
     /// Term and vote of a log that is being read.
-    pub fn state_read(&self) -> (Term, NodeId) {
+    pub fn state_read(&self) -> (Term, ReplicaId) {
         self.gathered.state.unwrap_or_default()
     }
 

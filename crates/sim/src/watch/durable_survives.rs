@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use kv::{Index, NodeId, ShardId, Term};
+use kv::{Index, NodeId, ReplicaId, ShardId, Term};
 
 use super::logs::Logs;
 use super::{Invariant, Seen};
@@ -19,7 +19,7 @@ struct Kept {
     last: Index,
     /// Of the last entry, where it is known.
     last_term: Option<Term>,
-    state: (Term, NodeId),
+    state: (Term, ReplicaId),
 }
 
 impl Invariant for DurableSurvives {
@@ -71,7 +71,7 @@ fn check_log(kept: &Kept, node: NodeId, shard: ShardId, logs: &Logs) -> Result<(
         ));
     }
     let (term_before, vote_before) = kept.state;
-    match term > term_before || term == term_before && (vote_before == NodeId(0) || vote == vote_before) {
+    match term > term_before || term == term_before && (vote_before == ReplicaId(0) || vote == vote_before) {
         true => Ok(()),
         false => Err(format!(
             "shard {shard} on {node} was in term {term_before} with the vote for {vote_before}, and is in term {term} with \

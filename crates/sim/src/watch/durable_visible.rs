@@ -3,7 +3,7 @@
 //!
 //! A vote, an acknowledgement and the term of a message are promises; so is the copy of its own that a leader counts.
 
-use kv::{Index, NodeId};
+use kv::Index;
 
 use super::durable::Durable;
 use super::logs::Logs;
@@ -33,7 +33,7 @@ impl Invariant for DurableVisible {
             Seen::Sent { node, to, shard, message, .. } => {
                 let nothing = Durable::default();
                 let durable = logs.durable(node, shard).unwrap_or(&nothing);
-                match keeps(message, to, durable) {
+                match keeps(message, durable) {
                     true => Ok(()),
                     false => Err(format!(
                         "shard {shard} on {node} says {message:?} to {to}, and synced are entries up to {}, term {} and the \
@@ -47,13 +47,15 @@ impl Invariant for DurableVisible {
     }
 }
 
-fn keeps(message: &Message, to: NodeId, durable: &Durable) -> bool {
+fn keeps(message: &Message, durable: &Durable) -> bool {
     let (term, vote) = durable.state;
     match message.kind {
         // Questions, and answers to them, before anybody is asked for a vote: they promise nothing.
         Kind::PreVote | Kind::PreVoteResponse => true,
         // One of an earlier term may leave with the sync of a later one.
-        Kind::VoteResponse if !message.reject => message.term < term || (message.term, to) == (term, vote),
+        Kind::VoteResponse if !message.reject => {
+            message.term < term || (message.term, message.to) == (term, vote)
+        }
         Kind::AppendResponse if !message.reject => {
             message.term <= term && durable.holds(message.term, message.index)
         }

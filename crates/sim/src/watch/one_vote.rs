@@ -5,14 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use kv::{NodeId, ShardId, Term};
+use kv::{NodeId, ReplicaId, ShardId, Term};
 
 use super::logs::Logs;
 use super::{Invariant, Record, Seen};
 
 #[derive(Default)]
 pub(super) struct OneVote {
-    votes: BTreeMap<(NodeId, ShardId), (Term, NodeId)>,
+    votes: BTreeMap<(NodeId, ShardId), (Term, ReplicaId)>,
 }
 
 impl Invariant for OneVote {
@@ -31,7 +31,7 @@ impl Invariant for OneVote {
                 if term < before {
                     return Err(format!("shard {shard} on {node} went from term {before} back to {term}"));
                 }
-                match term == before && voted != NodeId(0) && vote != voted {
+                match term == before && voted != ReplicaId(0) && vote != voted {
                     true => Err(format!(
                         "shard {shard} on {node} voted for {voted} and then {vote} in term {term}"
                     )),

@@ -1,7 +1,7 @@
 //! Each promise that nodes give each other is watched: what breaks it is seen.
 
-use kv::Term;
 use kv::cluster::Role;
+use kv::{ReplicaId, Term};
 
 use super::messages::Kind;
 use super::*;
@@ -11,6 +11,8 @@ const SHARD: ShardId = ShardId(1);
 fn message(kind: Kind, term: u64, index: u64, round: &'static str) -> Message {
     Message {
         kind,
+        from: ReplicaId(0),
+        to: ReplicaId(0),
         term: Term(term),
         index: Index(index),
         reject: false,
@@ -19,8 +21,10 @@ fn message(kind: Kind, term: u64, index: u64, round: &'static str) -> Message {
     }
 }
 
-fn sent(watch: &mut Watch, node: u64, to: u64, message: &Message, now: u64) {
-    let (node, to) = (NodeId(node), NodeId(to));
+/// Replicas have the numbers of their nodes.
+fn sent(watch: &mut Watch, node: u16, to: u16, message: &Message, now: u64) {
+    let message = &Message { from: ReplicaId(node), to: ReplicaId(to), ..message.clone() };
+    let (node, to) = (NodeId(node.into()), NodeId(to.into()));
     watch.see(&Seen::Sent { node, to, shard: SHARD, message, now, clock: now });
 }
 
@@ -31,8 +35,16 @@ fn entry(watch: &mut Watch, node: u64, index: u64, term: u64) {
 
 fn status(watch: &mut Watch, node: u64, role: Role, [term, last, durable, commit]: [u64; 4]) {
     let [last, durable, commit] = [last, durable, commit].map(Index);
-    let status =
-        &Status { role, leader: None, term: Term(term), last, durable, commit, applied: Index::ZERO };
+    let status = &Status {
+        role,
+        leader: None,
+        term: Term(term),
+        last,
+        durable,
+        commit,
+        applied: Index::ZERO,
+        members: vec![],
+    };
     watch.see(&Seen::Status { node: NodeId(node), shard: SHARD, status });
 }
 
@@ -104,7 +116,7 @@ fn snapshot_that_a_checkpoint_writes_again_takes_no_entry_back() {
 #[test]
 fn acknowledgement_of_entries_that_a_later_term_replaced_may_be_late() {
     let mut watch = Watch::new();
-    let record = Record::State { term: Term(1), vote: NodeId(0), commit: Index::ZERO };
+    let record = Record::State { term: Term(1), vote: ReplicaId(0), commit: Index::ZERO };
     watch.see(&Seen::Record { node: NodeId(1), shard: SHARD, record, body: &Bytes::new() });
     (1..=2).for_each(|index| entry(&mut watch, 1, index, 1));
     appended(&mut watch, 1, 1);
@@ -202,11 +214,11 @@ fn read_is_proven_by_a_round_or_a_lease_that_was_not_given_away() {
     let (mut proofs, one, two) = (Proofs::default(), NodeId(1), NodeId(2));
     let begins = |proofs: &mut Proofs, round, now| {
         let message = &message(Kind::Heartbeat, 1, 0, round);
-        proofs.see(&Seen::Sent { node: one, to: two, shard: SHARD, message, now, clock: now }, 2)
+        proofs.see(&Seen::Sent { node: one, to: two, shard: SHARD, message, now, clock: now }, &|_| 2)
     };
     let confirms = |proofs: &mut Proofs, round, now| {
         let message = &message(Kind::HeartbeatResponse, 1, 0, round);
-        proofs.see(&Seen::Heard { node: one, from: two, shard: SHARD, message, now }, 2).unwrap();
+        proofs.see(&Seen::Heard { node: one, from: two, shard: SHARD, message, now }, &|_| 2).unwrap();
     };
     begins(&mut proofs, "a", 1000).unwrap();
     assert_eq!(proofs.of_read(one, SHARD, 500, 2000), None);
@@ -216,7 +228,7 @@ fn read_is_proven_by_a_round_or_a_lease_that_was_not_given_away() {
     assert_eq!(proofs.of_read(one, SHARD, 1500, 500_000), None);
     assert!(begins(&mut proofs, "a", 3000).is_err(), "it was confirmed, and has the same name");
     let message = &message(Kind::TimeoutNow, 1, 0, "");
-    proofs.see(&Seen::Sent { node: one, to: two, shard: SHARD, message, now: 0, clock: 0 }, 2).unwrap();
+    proofs.see(&Seen::Sent { node: one, to: two, shard: SHARD, message, now: 0, clock: 0 }, &|_| 2).unwrap();
     begins(&mut proofs, "b", 4000).unwrap();
     confirms(&mut proofs, "b", 4100);
     assert_eq!(proofs.of_read(one, SHARD, 4050, 4200), None);

@@ -456,7 +456,16 @@ fn copies_that_are_not_synced_are_seen() {
     let synced = |watch: &mut Watch, id| {
         watch.see(&Seen::Durable { node: node(id), ticket: 1 });
         let (role, leader, term, applied) = (kv::cluster::Role::Follower, None, kv::Term(2), Index::ZERO);
-        let status = Status { role, leader, term, last: first, durable: first, commit: first, applied };
+        let status = Status {
+            role,
+            leader,
+            term,
+            last: first,
+            durable: first,
+            commit: first,
+            applied,
+            members: vec![],
+        };
         watch.see(&Seen::Status { node: node(id), shard: SHARD, status: &status });
     };
     synced(&mut watch, 1);

@@ -1,7 +1,7 @@
 //! Each invariant sees what breaks it, and nothing else.
 
 use kv::cluster::Role;
-use kv::{Epoch, Level, Protocol, Receipt, Row, Term};
+use kv::{Epoch, Level, Protocol, Receipt, ReplicaId, Row, Term};
 
 use super::*;
 
@@ -9,7 +9,16 @@ const SHARD: ShardId = ShardId(1);
 
 fn status(role: Role, term: u64, last: u64, commit: u64, applied: u64) -> Status {
     let [last, commit, applied] = [last, commit, applied].map(Index);
-    Status { role, leader: None, term: Term(term), last, durable: Index::ZERO, commit, applied }
+    Status {
+        role,
+        leader: None,
+        term: Term(term),
+        last,
+        durable: Index::ZERO,
+        commit,
+        applied,
+        members: vec![],
+    }
 }
 
 fn see_status(watch: &mut Watch, node: u64, status: Status) {
@@ -52,7 +61,7 @@ fn second_vote_in_a_term_is_seen_also_after_a_restart() {
     let mut watch = Watch::new();
     let vote = |watch: &mut Watch, term, vote| {
         let (record, body) =
-            (Record::State { term: Term(term), vote: NodeId(vote), commit: Index::ZERO }, &Bytes::new());
+            (Record::State { term: Term(term), vote: ReplicaId(vote), commit: Index::ZERO }, &Bytes::new());
         watch.see(&Seen::Record { node: NodeId(1), shard: SHARD, record, body });
     };
     vote(&mut watch, 1, 0);

@@ -326,6 +326,16 @@ impl Table {
         Ok(state.map(|state| state.told()))
     }
 
+    /// Whether a copy of a shard is the current one.
+    pub fn is_loaded(&self, shard: ShardId) -> bool {
+        self.shards.contains_key(&shard)
+    }
+
+    /// Lets go of a shard that is not to be used any more; its rows stay until they are [forgotten](Table::forget).
+    pub fn close(&mut self, shard: ShardId) {
+        self.shards.remove(&shard);
+    }
+
     /// Removes rows of a copy that is not current; returns whether there are more.
     pub fn forget(&mut self, shard: ShardId, generation: u32) -> Result<bool, EngineError> {
         let set = RowSet { shard, generation };

@@ -29,9 +29,9 @@ fn start_of_a_folder_counts_and_is_let_in_under_every_later_one() {
     let mut nodes = met();
     for start in 2..5 {
         nodes[1].restart();
-        assert_eq!(nodes[1].identity.life.starts, start);
+        assert_eq!(nodes[1].identity.lineage.life.starts, start);
         meet_all(&mut nodes);
-        assert_eq!(nodes[0].known[&NodeId(2)], nodes[1].identity.life);
+        assert_eq!(nodes[0].known[&NodeId(2)], nodes[1].identity.lineage.life);
     }
     // Those that nobody saw are passed over.
     (0..3).for_each(|_| nodes[1].restart());
@@ -67,6 +67,29 @@ fn folder_put_back_from_an_old_copy_is_refused_by_all_that_know_better_and_never
 }
 
 #[test]
+fn folder_put_back_is_refused_although_it_was_started_more_often_than_it_was_met() {
+    let mut nodes = met();
+    let mut old = nodes[1].clone();
+    for _ in 0..3 {
+        nodes[1].restart();
+        meet_all(&mut nodes);
+    }
+    // Nobody was there whenever it started.
+    (0..Lineage::EARLIER_MAX).for_each(|_| old.restart());
+    for by in [0, 2] {
+        let mut back = old.clone();
+        let why = refused(&mut back, &mut nodes[by]);
+        assert!(
+            why.starts_with("node n2 was met as of start 4 of its data folder in another process"),
+            "{why}"
+        );
+    }
+    // The true one may have been started as often.
+    (0..2 * Lineage::EARLIER_MAX).for_each(|_| nodes[1].restart());
+    meet_all(&mut nodes);
+}
+
+#[test]
 #[should_panic(expected = "a folder that is a copy is not started")]
 fn folder_that_was_refused_as_a_copy_is_not_started_however_often_it_would_count() {
     let mut nodes = met();
@@ -85,7 +108,7 @@ fn copy_of_a_folder_that_runs_is_refused_and_the_one_that_was_met_first_stays() 
     let mut copy = nodes[1].clone();
     nodes[1].restart();
     copy.restart();
-    assert_eq!(nodes[1].identity.life.starts, copy.identity.life.starts);
+    assert_eq!(nodes[1].identity.lineage.life.starts, copy.identity.lineage.life.starts);
     meet_all(&mut nodes);
     let why = refused(&mut copy, &mut nodes[0]);
     assert!(why.starts_with("node n2 was met as of start 2 of its data folder in another process"), "{why}");
@@ -103,7 +126,7 @@ fn later_start_of_a_copied_folder_takes_the_place_of_the_one_that_runs() {
     assert_eq!(call(&mut copy, &mut nodes[0]), Met::Ours);
     assert_eq!(
         nodes[0].greeter.lives()[&NodeId(2)],
-        copy.identity.life,
+        copy.identity.lineage.life,
         "connections of the one before are over"
     );
     let [one, two, _] = &mut nodes;

@@ -128,7 +128,7 @@ fn folder_that_the_map_does_not_list_is_refused_by_who_never_met_the_node() {
     let [mut one, two, _] = three();
     let mut nodes = map(2, 3, &[1, 2, 3]);
     let listed = &mut nodes.members.get_mut(&NodeId(2)).unwrap().incarnation;
-    *listed = two.identity.life.incarnation;
+    *listed = two.identity.lineage.life.incarnation;
     one.greeter.set_nodes(nodes);
     let wiped = Node::new("n2", 77, false);
     let Some(Welcome::No(Refusal { why, .. })) = answer(&wiped, &mut one) else {

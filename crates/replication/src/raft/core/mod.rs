@@ -4,26 +4,29 @@
 //! What the crate leaves to its users or gets wrong is set right here, where it shows in its types: our own election jitter
 //! instead of its thread-local one, late rejections, commits beyond a log that was cut.
 
+mod members;
+mod present;
 mod store;
 mod wire;
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 
 use ::raft::eraftpb::{Entry, HardState, Message as Wire, MessageType};
 use ::raft::{ProgressState, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 use bytes::Bytes;
 use kv::cluster::Role;
-use kv::{Index, NodeId, Position, Protocol, Term};
+use kv::{Index, Position, Protocol, ReplicaId, Term};
 use mutant::Mutant;
 
 use self::store::Store;
 use super::Config;
 use super::message::{Kind, Message};
-use crate::entries::{Entries, LogEntry, NUMBER_MAX};
+use crate::View;
+use crate::entries::{LogEntry, MEMBERS, NUMBER_MAX};
 use crate::random::Random;
 use crate::record::{self, Header, Record, State};
 use crate::recovery::Recovered;
-use crate::{UNAPPLIED_BYTES_MAX, UNSYNCED_MAX, View};
 
 /// A message holds at most so many bytes of entries, unless a single one is larger.
 const MESSAGE_BYTES_MAX: u64 = 1 << 20;
@@ -38,8 +41,10 @@ const ROUNDS_MAX: usize = 4096;
 pub(super) struct Core {
     raw: RawNode<Store>,
     head: Header,
-    /// The members are to be written with the next record.
-    view_is_new: bool,
+    /// The members that the replica began with, and its number, are to be written with the next record.
+    is_begun_unwritten: bool,
+    /// The highest number that a member was seen to have.
+    highest: ReplicaId,
     random: Random,
     election_ticks: usize,
     /// The election timeout that counts, for the term and role it was drawn for.
@@ -73,6 +78,8 @@ pub(super) struct Work {
 pub(super) struct Progress {
     /// The last index that it acknowledged.
     pub(super) matched: Index,
+    /// All entries up to here are agreed on, as it said last.
+    pub(super) commit: Index,
     /// The index that is sent next.
     pub(super) next: Index,
     /// Where the logs meet is yet to be found.
@@ -84,10 +91,10 @@ pub(super) struct Progress {
 }
 
 impl Core {
-    /// Of a replica with this log.
-    pub(super) fn new(config: &Config, recovered: Recovered, applied: Index) -> Core {
+    /// Of the replica of this number with this log.
+    pub(super) fn new(config: &Config, replica: ReplicaId, recovered: Recovered, applied: Index) -> Core {
         let raft = ::raft::Config {
-            id: config.id.0,
+            id: wire::id(replica),
             election_tick: config.election_ticks,
             heartbeat_tick: config.heartbeat_ticks,
             applied: applied.0,
@@ -104,9 +111,14 @@ impl Core {
         };
         let written = recovered.state;
         let head = Header { protocol: Protocol::Raft, epoch: recovered.view.epoch };
-        let view_is_new = !recovered.is_view_logged;
-        let store =
-            Store { log: recovered.log, state: written, view: recovered.view, snapshots: RefCell::default() };
+        let is_begun_unwritten = !recovered.is_view_logged || recovered.replica.is_none();
+        let highest = highest(&recovered.view).max(replica);
+        let store = Store {
+            log: recovered.log,
+            state: written,
+            views: VecDeque::from([recovered.view]),
+            snapshots: RefCell::default(),
+        };
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let mut raw = RawNode::new(&raft, store, &logger).expect("the recovered state fits its log");
         // Followers learn of a commit with the next entries or heartbeat: a message of its own for each would double the
@@ -118,7 +130,8 @@ impl Core {
         let mut core = Core {
             raw,
             head,
-            view_is_new,
+            is_begun_unwritten,
+            highest,
             random,
             election_ticks: config.election_ticks,
             timeout_ticks,
@@ -148,14 +161,14 @@ impl Core {
 
     /// Takes a sound message.
     pub(super) fn step(&mut self, message: Message) {
-        let from = message.from;
+        let from = wire::id(message.from);
         if self.is_late_rejection(&message) || !self.is_for_this_role(message.kind) {
             return;
         }
         let message = self.with_issue(message);
         // An error means that the message came at the wrong time: it is as good as lost.
         let _ = self.raw.step(wire::from_plain(message, self.last()));
-        if let Some(progress) = self.raw.raft.mut_prs().get_mut(from.0) {
+        if let Some(progress) = self.raw.raft.mut_prs().get_mut(from) {
             progress.next_idx = progress.next_idx.max(progress.matched + 1);
         }
         if mutant::is(Mutant::EarlierTermCommittedByCounting) && self.role() == Role::Leader {
@@ -172,18 +185,10 @@ impl Core {
         self.keep_timeout();
         let taken = self.raw.snap().is_some();
         if let Some(view) = view.filter(|_| taken) {
-            self.take_view(view);
+            self.highest = self.highest.max(highest(&view));
+            self.raw.mut_store().views = VecDeque::from([view]);
         }
         taken
-    }
-
-    /// Takes a later revision of the same members. It is in the log with the next record.
-    pub(super) fn take_view(&mut self, view: View) {
-        let known = &mut self.raw.mut_store().view;
-        assert_eq!(view.epoch, known.epoch, "a replica serves one epoch");
-        if known.is_before(&view) && known.has_nodes_of(&view) {
-            (*known, self.view_is_new) = (view, true);
-        }
     }
 
     /// Appends an entry as the leader: where it stands.
@@ -212,21 +217,29 @@ impl Core {
         }
         let mut ready = self.raw.ready();
         let (mut records, head) = (Vec::new(), self.head);
-        let Store { log, view, .. } = self.raw.mut_store();
+        let Store { log, views, .. } = self.raw.mut_store();
         let snapshot = (!ready.snapshot().is_empty()).then(|| wire::position(ready.snapshot()));
         if let Some(at) = snapshot {
             assert!(at.index > log.base().index, "a snapshot is ahead of the log that it replaces");
             log.restart(at);
-            records.push(Record::Snapshot(at, view.clone()).encode(head));
+            let view = views.back().expect("a snapshot comes with members").clone();
+            records.push(Record::Snapshot(at, view).encode(head));
         }
+        let mut changes_members = false;
         for entry in ready.take_entries() {
             let (record, entry) = record::own(head, wire::plain_entry(entry));
+            changes_members |= entry.kind == MEMBERS;
             log.put(entry);
             records.push(record);
         }
-        let changes_vote = ready.hs().is_some_and(|state| self.write_state(state, &mut records));
-        if !records.is_empty() && std::mem::take(&mut self.view_is_new) {
-            records.push(Record::View(self.view().clone()).encode(head));
+        // Whoever has a change of members knows that the one before is agreed on; it must know that after a restart too, or it
+        // would ask to be elected by the members of long ago.
+        let now = changes_members.then(|| self.raw.raft.hard_state());
+        let state = ready.hs().or(now.as_ref());
+        let changes_vote = state.is_some_and(|state| self.write_state(state, &mut records));
+        if !records.is_empty() && std::mem::take(&mut self.is_begun_unwritten) {
+            let begun = [Record::View(self.view().clone()), Record::Replica(self.id())];
+            records.extend(begun.map(|record| record.encode(head)));
         }
         let mut early = wire::plain_messages(ready.take_messages());
         let mut late = wire::plain_messages(ready.take_persisted_messages());
@@ -259,23 +272,24 @@ impl Core {
             );
             self.raw.advance_apply_to(index.0);
         }
-        let log = &mut self.raw.mut_store().log;
-        log.applied(index);
-        log.evict(cache_bytes);
+        let store = self.raw.mut_store();
+        store.log.applied(index);
+        store.log.evict(cache_bytes);
+        store.evict_views();
     }
 
-    /// What was sent to a node lately may be lost.
-    pub(super) fn unreachable(&mut self, node: NodeId) {
-        self.raw.report_unreachable(node.0);
+    /// What was sent to a replica lately may be lost.
+    pub(super) fn unreachable(&mut self, replica: ReplicaId) {
+        self.raw.report_unreachable(wire::id(replica));
     }
 
-    /// A node is there (again), with a log up to `last`: sends on from what it has.
-    pub(super) fn connected(&mut self, node: NodeId, last: Index) {
-        let (node, last) = (node.0, last.0);
-        if self.role() != Role::Leader || node == self.raw.raft.id {
+    /// A replica is there (again), with a log up to `last`: sends on from what it has.
+    pub(super) fn connected(&mut self, replica: ReplicaId, last: Index) {
+        let (to, last) = (wire::id(replica), last.0);
+        if self.role() != Role::Leader || to == self.raw.raft.id {
             return;
         }
-        let Some(progress) = self.raw.raft.mut_prs().get_mut(node) else { return };
+        let Some(progress) = self.raw.raft.mut_prs().get_mut(to) else { return };
         if progress.matched > last {
             progress.snapshot_failure();
             progress.become_probe();
@@ -289,39 +303,46 @@ impl Core {
             }
             ProgressState::Snapshot => return,
         }
-        self.raw.raft.send_append(node);
+        self.raw.raft.send_append(to);
     }
 
     /// Hands the leadership to a follower that keeps up.
-    pub(super) fn transfer(&mut self, to: NodeId) {
-        let (to, last) = (to.0, self.last().0);
+    pub(super) fn transfer(&mut self, to: ReplicaId) {
+        let will_count = self.view().replica(to).is_some_and(|member| member.duty.will_count());
+        let (to, last) = (wire::id(to), self.last().0);
         // After a new connection the crate keeps probing a follower until there is another entry for it.
         let keeps_up = self.raw.raft.prs().get(to).is_some_and(|progress| {
             let has_all = progress.state == ProgressState::Probe && progress.matched == last;
             progress.recent_active && (progress.state == ProgressState::Replicate || has_all)
         });
-        if self.role() == Role::Leader && keeps_up {
+        if self.role() == Role::Leader && keeps_up && will_count {
             self.raw.transfer_leader(to);
         }
     }
 
-    /// A node for which a snapshot is to be made.
-    pub(super) fn next_snapshot(&mut self) -> Option<NodeId> {
-        self.raw.store().snapshots.borrow_mut().next_wanted()
+    /// A replica for which a snapshot is to be made, now that the table has applied what is up to here.
+    pub(super) fn next_snapshot(&mut self, applied: Index) -> Option<ReplicaId> {
+        self.raw.store().snapshots.borrow_mut().next_wanted(applied)
     }
 
     /// A snapshot is made, or could not be.
-    pub(super) fn snapshot_made(&mut self, to: NodeId, at: Option<Position>) {
+    pub(super) fn snapshot_made(&mut self, to: ReplicaId, at: Option<Position>) {
         self.raw.store().snapshots.borrow_mut().made(to, at);
-        if self.role() == Role::Leader && at.is_some() && self.raw.raft.prs().get(to.0).is_some() {
-            self.raw.raft.send_append(to.0);
+        let to = wire::id(to);
+        if self.role() == Role::Leader && at.is_some() && self.raw.raft.prs().get(to).is_some() {
+            self.raw.raft.send_append(to);
         }
     }
 
     /// A snapshot has arrived, or has not.
-    pub(super) fn snapshot_sent(&mut self, to: NodeId, arrived: bool) {
+    pub(super) fn snapshot_sent(&mut self, to: ReplicaId, arrived: bool) {
         let status = if arrived { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
-        self.raw.report_snapshot(to.0, status);
+        self.raw.report_snapshot(wire::id(to), status);
+    }
+
+    /// It slept: the time until it asks to be elected, or finds that nobody follows it, begins anew.
+    pub(super) fn wake(&mut self) {
+        self.raw.raft.election_elapsed = 0;
     }
 
     /// Draws an election timeout when the term or the role changed; the crate's own never counts.
@@ -338,7 +359,7 @@ impl Core {
     fn is_late_rejection(&self, message: &Message) -> bool {
         message.kind == Kind::AppendResponse
             && message.reject
-            && self.raw.raft.prs().get(message.from.0).is_some_and(|progress| {
+            && self.raw.raft.prs().get(wire::id(message.from)).is_some_and(|progress| {
                 progress.state != ProgressState::Replicate && message.at.index.0 <= progress.matched
             })
     }
@@ -369,13 +390,20 @@ impl Core {
         [&round[..], &self.issues.to_be_bytes()].concat().into()
     }
 
+    /// The record that says how far entries are agreed on, when all else of the state is written.
+    pub(super) fn commit_record(&mut self) -> Bytes {
+        self.written.commit = self.commit();
+        Record::State(self.written).encode(self.head)
+    }
+
     /// Writes the state when the term or the vote changed, or when something is written anyway. Whether they changed.
     fn write_state(&mut self, state: &HardState, records: &mut Vec<Bytes>) -> bool {
-        let state = State { term: Term(state.term), vote: NodeId(state.vote), commit: Index(state.commit) };
+        let state =
+            State { term: Term(state.term), vote: wire::replica(state.vote), commit: Index(state.commit) };
         assert!(
             state.term > self.written.term
                 || state.term == self.written.term
-                    && (self.written.vote == NodeId(0) || state.vote == self.written.vote),
+                    && (self.written.vote == ReplicaId(0) || state.vote == self.written.vote),
             "a replica votes once in a term: {:?}, then {state:?}",
             self.written
         );
@@ -388,99 +416,6 @@ impl Core {
     }
 }
 
-/// What it is at present.
-impl Core {
-    pub(super) fn role(&self) -> Role {
-        match self.raw.raft.state {
-            StateRole::Leader => Role::Leader,
-            StateRole::Follower => Role::Follower,
-            StateRole::Candidate | StateRole::PreCandidate => Role::Candidate,
-        }
-    }
-
-    pub(super) fn leader(&self) -> Option<NodeId> {
-        Some(NodeId(self.raw.raft.leader_id)).filter(|leader| leader.0 != 0)
-    }
-
-    pub(super) fn term(&self) -> Term {
-        Term(self.raw.raft.term)
-    }
-
-    pub(super) fn last(&self) -> Index {
-        Index(self.raw.raft.raft_log.last_index())
-    }
-
-    pub(super) fn durable(&self) -> Index {
-        Index(self.raw.raft.raft_log.persisted)
-    }
-
-    pub(super) fn commit(&self) -> Index {
-        Index(self.raw.raft.raft_log.committed)
-    }
-
-    pub(super) fn state(&self) -> State {
-        let raft = &self.raw.raft;
-        State { term: Term(raft.term), vote: NodeId(raft.vote), commit: self.commit() }
-    }
-
-    pub(super) fn view(&self) -> &View {
-        &self.raw.store().view
-    }
-
-    pub(super) fn head(&self) -> Header {
-        self.head
-    }
-
-    pub(super) fn log(&self) -> &Entries {
-        &self.raw.store().log
-    }
-
-    /// As a leader: the last index that a node has acknowledged.
-    pub(super) fn acknowledged(&self, node: NodeId) -> Option<Index> {
-        let progress = self.raw.raft.prs().get(node.0)?;
-        (self.role() == Role::Leader).then_some(Index(progress.matched))
-    }
-
-    /// As a leader: how far a node is.
-    pub(super) fn progress(&self, node: NodeId) -> Option<Progress> {
-        let progress = self.raw.raft.prs().get(node.0)?;
-        Some(Progress {
-            matched: Index(progress.matched),
-            next: Index(progress.next_idx),
-            probes: progress.state == ProgressState::Probe,
-            waits: progress.is_paused() && progress.state != ProgressState::Snapshot,
-            snapshot: progress.state == ProgressState::Snapshot,
-        })
-    }
-
-    /// As a leader: who is to lead in its place.
-    pub(super) fn transferee(&self) -> Option<NodeId> {
-        self.raw.raft.lead_transferee.map(NodeId)
-    }
-
-    /// On how many nodes a committed entry is synced, as far as is known.
-    pub(super) fn copies(&self, index: Index) -> u32 {
-        let progress = self.raw.raft.prs();
-        let majority = self.view().majority();
-        let known = match self.role() {
-            Role::Leader => progress.iter().filter(|(_, progress)| progress.matched >= index.0).count(),
-            _ => 0,
-        };
-        known.max(majority) as u32
-    }
-
-    /// Whether it leads and has committed an entry of its term.
-    pub(super) fn has_committed(&self) -> bool {
-        self.role() == Role::Leader && self.raw.raft.commit_to_current_term()
-    }
-
-    /// Whether it may append an entry now.
-    pub(super) fn may_propose(&self) -> bool {
-        let raft = &self.raw.raft;
-        self.role() == Role::Leader
-            && raft.lead_transferee.is_none()
-            && self.last().since(self.durable()) < UNSYNCED_MAX as u64
-            && raft.uncommitted_size() < UNCOMMITTED_BYTES_MAX / 2
-            && self.log().unapplied_bytes() < UNAPPLIED_BYTES_MAX
-    }
+fn highest(view: &View) -> ReplicaId {
+    view.members.iter().map(|member| member.replica).max().expect("a shard has a member")
 }

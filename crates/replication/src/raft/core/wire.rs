@@ -3,11 +3,11 @@
 use ::raft::CAMPAIGN_TRANSFER;
 use ::raft::eraftpb::{ConfState, Entry, EntryType, Message as Wire, MessageType, Snapshot};
 use bytes::Bytes;
-use kv::{Index, NodeId, Position, Term};
+use kv::{Index, Position, ReplicaId, Term};
 use mutant::Mutant;
 
 use super::super::message::{Kind, Message};
-use crate::entries::LogEntry;
+use crate::entries::{LogEntry, MEMBERS, OPS};
 use crate::{Duty, View};
 
 const KINDS: [(Kind, MessageType); 12] = [
@@ -32,7 +32,7 @@ pub(super) fn from_plain(message: Message, last: Index) -> Wire {
         .into_iter()
         .find(|(other, _)| *other == kind)
         .expect("all kinds of the crate's are in the table");
-    let mut wire = Wire { msg_type, from: from.0, to: to.0, term: term.0, ..Wire::default() };
+    let mut wire = Wire { msg_type, from: id(from), to: id(to), term: term.0, ..Wire::default() };
     (wire.index, wire.log_term) = (at.index.0, at.term.0);
     (wire.commit, wire.commit_term, wire.reject, wire.reject_hint) =
         (commit.index.0, commit.term.0, reject, hint.0);
@@ -80,8 +80,8 @@ fn plain(mut wire: Wire) -> Option<Message> {
     }
     Some(Message {
         kind,
-        from: NodeId(wire.from),
-        to: NodeId(wire.to),
+        from: replica(wire.from),
+        to: replica(wire.to),
         term: Term(wire.term),
         at,
         commit: Position::new(wire.commit, wire.commit_term),
@@ -94,21 +94,28 @@ fn plain(mut wire: Wire) -> Option<Message> {
     })
 }
 
-/// For the crate.
+/// For the crate: it knows a change of members by its type, and never looks into one that it has not been asked to propose.
 pub(super) fn entry(entry: LogEntry) -> Entry {
     let LogEntry { index, term, kind, data } = entry;
-    let entry_type = match kind {
-        1 => EntryType::EntryConfChange,
-        2 => EntryType::EntryConfChangeV2,
-        _ => EntryType::EntryNormal,
-    };
+    let entry_type = if kind == MEMBERS { EntryType::EntryConfChangeV2 } else { EntryType::EntryNormal };
     Entry { index: index.0, term: term.0, entry_type, data, ..Entry::default() }
 }
 
 /// From the crate.
 pub(super) fn plain_entry(entry: Entry) -> LogEntry {
     let (index, term) = (Index(entry.index), Term(entry.term));
-    LogEntry { index, term, kind: entry.entry_type as u8, data: entry.data }
+    let kind = if entry.entry_type == EntryType::EntryConfChangeV2 { MEMBERS } else { OPS };
+    LogEntry { index, term, kind, data: entry.data }
+}
+
+/// A replica as the crate names it.
+pub(super) fn id(replica: ReplicaId) -> u64 {
+    u64::from(replica.0)
+}
+
+/// A replica that the crate names; 0 = none.
+pub(super) fn replica(id: u64) -> ReplicaId {
+    ReplicaId(u16::try_from(id).expect("the crate knows the numbers of replicas only"))
 }
 
 /// For the crate.
@@ -120,9 +127,15 @@ pub(super) fn snapshot(at: Position) -> Snapshot {
 
 /// The members as the crate wants them.
 pub(super) fn members(view: &View) -> ConfState {
-    let of = |duty| view.members.iter().filter(move |member| member.duty == duty).map(|member| member.node.0);
-    let (voters, learners) = (of(Duty::Voter).collect(), of(Duty::Learner).collect());
-    ConfState { voters, learners, ..ConfState::default() }
+    let of = |which: fn(Duty) -> bool| ids(view, which).collect();
+    let voters_outgoing = if view.is_joint() { of(Duty::did_count) } else { Vec::new() };
+    let (voters, learners) = (of(Duty::will_count), of(|duty| duty == Duty::Learner));
+    ConfState { voters, voters_outgoing, learners, ..ConfState::default() }
+}
+
+/// The members of some duties, as the crate names them.
+pub(super) fn ids(view: &View, which: fn(Duty) -> bool) -> impl Iterator<Item = u64> + '_ {
+    view.members.iter().filter(move |member| which(member.duty)).map(|member| id(member.replica))
 }
 
 /// Where a snapshot stands.

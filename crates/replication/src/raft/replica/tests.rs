@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::Revision;
-use crate::entries::LogEntry;
+use crate::entries::{LogEntry, MEMBERS};
 
 const TERM: u64 = 5;
 
@@ -14,11 +14,11 @@ fn at(index: u64, term: u64) -> Position {
     Position::new(index, term)
 }
 
-fn message(kind: Kind, from: u64) -> Message {
+fn message(kind: Kind, from: u16) -> Message {
     Message {
         kind,
-        from: NodeId(from),
-        to: NodeId(2),
+        from: ReplicaId(from),
+        to: ReplicaId(2),
         term: Term(TERM),
         at: at(0, 0),
         commit: at(0, 0),
@@ -40,6 +40,14 @@ fn append(last: u64) -> Message {
         data: Bytes::from_static(b"data"),
     };
     Message { entries: (1..=last).map(entry).collect(), ..message(Kind::Append, 1) }
+}
+
+/// An entry that makes these nodes the members.
+fn change(index: u64, nodes: &[u64]) -> LogEntry {
+    let nodes: Vec<NodeId> = nodes.iter().copied().map(NodeId).collect();
+    let mut data = bytes::BytesMut::new();
+    View { revision: Revision(index), ..View::of(kv::Epoch(1), &nodes) }.encode(&mut data);
+    LogEntry { index: Index(index), term: Term(TERM), kind: MEMBERS, data: data.freeze() }
 }
 
 /// Node 2 of three, and what it puts out.
@@ -89,17 +97,18 @@ impl Replica {
     }
 
     fn message(&mut self, message: Message) -> Vec<Output> {
-        self.step(Input::Message { from: message.from, revision: Revision(1), body: message.encode() })
+        let from = NodeId(u64::from(message.from.0));
+        self.step(Input::Message { from, revision: Revision(1), body: message.encode() })
     }
 
     /// The node of another replica says hello.
-    fn greet(&mut self, from: u64, last: u64) -> Vec<Output> {
-        let hello = Hello { last: Index(last), lost: false }.encode();
-        self.step(Input::Connected { node: NodeId(from), hello })
+    fn greet(&mut self, from: u16, last: u64) -> Vec<Output> {
+        let hello = Hello { replica: ReplicaId(from), last: Index(last), lost: false }.encode();
+        self.step(Input::Connected { node: NodeId(u64::from(from)), hello })
     }
 
-    fn acknowledged(&self, node: u64) -> Option<Index> {
-        self.raft.core.acknowledged(NodeId(node))
+    fn acknowledged(&self, replica: u16) -> Option<Index> {
+        self.raft.core.acknowledged(ReplicaId(replica))
     }
 
     fn sync(&mut self) -> Vec<Output> {
@@ -209,7 +218,7 @@ fn raft_replica_that_lost_everything_asks_and_believes_the_proven_word_first() {
     let asked = sent(&replica.pass(1_000_000));
     assert_eq!(
         asked.iter().map(|message| (message.kind, message.to)).collect::<Vec<_>>(),
-        [(Kind::Lost, NodeId(1)), (Kind::Lost, NodeId(3))]
+        [(Kind::Lost, ReplicaId(1)), (Kind::Lost, ReplicaId(3))]
     );
     assert!(replica.message(append(2)).is_empty(), "it may have helped to depose this leader");
     let word = |forced, last| Message { forced, at: at(last, 0), ..message(Kind::Acknowledged, 1) };
@@ -250,7 +259,7 @@ fn raft_leader_answers_who_lost_everything_only_when_it_surely_leads() {
     let words: Vec<Message> = sent(&out).into_iter().filter(is_word).collect();
     assert_eq!(
         words.iter().map(|word| (word.to, word.forced, word.at.index)).collect::<Vec<_>>(),
-        [(NodeId(3), true, Index(1))]
+        [(ReplicaId(3), true, Index(1))]
     );
 }
 
@@ -268,14 +277,23 @@ fn raft_leader_says_again_what_was_acknowledged_until_the_node_has_it() {
 }
 
 #[test]
-fn raft_message_of_a_stranger_or_for_another_is_dropped() {
+fn raft_message_for_another_or_in_anothers_name_is_dropped() {
     let mut replica = Replica::new();
-    assert!(replica.message(Message { from: NodeId(4), ..append(1) }).is_empty());
-    assert!(replica.message(Message { to: NodeId(3), ..append(1) }).is_empty());
+    assert!(replica.message(Message { to: ReplicaId(3), ..append(1) }).is_empty());
     let out =
         replica.step(Input::Message { from: NodeId(3), revision: Revision(1), body: append(1).encode() });
     assert!(out.is_empty(), "sent in another's name");
     assert!(replica.message(message(Kind::Snapshot, 1)).is_empty(), "a snapshot comes with its rows");
+}
+
+#[test]
+fn raft_leader_that_is_not_known_yet_is_believed_and_answered_where_it_spoke() {
+    let mut replica = Replica::new();
+    let strange = Message { from: ReplicaId(9), ..append(1) };
+    replica.step(Input::Message { from: NodeId(77), revision: Revision(1), body: strange.encode() });
+    let out = replica.sync();
+    assert!(matches!(out[..], [Output::Send { to: NodeId(77), .. }]), "{out:?}");
+    assert_eq!(replica.raft.status().leader, Some(NodeId(77)));
 }
 
 #[test]
@@ -284,7 +302,7 @@ fn raft_snapshot_is_installed_alone_and_before_what_follows_it() {
     let header = |index| Message { at: at(index, TERM), ..message(Kind::Snapshot, 1) }.encode();
     let out = replica.step(Input::SnapshotReceived { header: header(9) });
     assert!(
-        matches!(&out[..], [Output::Append { install: true, records, .. }] if records.len() == 3),
+        matches!(&out[..], [Output::Append { install: true, records, .. }] if records.len() == 4),
         "{out:?}"
     );
     let out = replica.step(Input::SnapshotReceived { header: header(10) });
@@ -318,15 +336,37 @@ fn raft_checkpoint_during_an_install_leads_to_the_snapshot() {
 #[test]
 fn raft_entry_that_changes_members_is_applied_as_nothing_and_ends_the_lease() {
     let mut replica = Replica::new();
-    let mut message = Message { commit: at(1, 0), ..append(1) };
-    message.entries[0].kind = 1;
-    replica.message(message);
+    replica.message(Message { commit: at(1, 0), entries: vec![change(1, &[1, 2])], ..append(1) });
     replica.raft.lease.confirm(replica.raft.now);
     let out = replica.sync();
     assert!(out.iter().any(
         |output| matches!(output, Output::Apply { at, entry, .. } if at.index == Index(1) && entry.is_empty())
     ));
     assert!(!replica.raft.lease.is_valid(replica.raft.now));
+    assert_eq!(replica.raft.view().members.len(), 3, "it might forget that, and says nothing of it");
+    replica.sync();
+    assert_eq!(replica.raft.view().members.len(), 2);
+}
+
+#[test]
+fn raft_members_that_are_named_again_change_nothing() {
+    let mut replica = Replica::new();
+    let entries = vec![change(1, &[1, 2]), change(2, &[1, 2])];
+    replica.message(Message { commit: at(2, 0), entries, ..append(1) });
+    replica.sync();
+    replica.sync();
+    assert_eq!((replica.raft.view().revision, replica.raft.view().members.len()), (Revision(2), 2));
+}
+
+#[test]
+fn raft_lone_replica_whose_log_lost_entries_is_refused() {
+    let alone = View::of(kv::Epoch(1), &[NodeId(2)]);
+    let begin = |view: &View| {
+        let config = Config::new(NodeId(2), view.clone(), 7);
+        Raft::new(config, Recovery::default(), at(3, 1)).err()
+    };
+    assert_eq!(begin(&alone), Some(Unfit::Lost { applied: Index(3), last: Index(0) }));
+    assert_eq!(begin(&members()), None, "the others have them");
 }
 
 #[test]

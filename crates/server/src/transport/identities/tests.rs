@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use kv::Protocol;
+use placement::{Founder, Founding};
+
 use super::*;
 
 /// Folders of clusters, each in a folder of its own.
@@ -35,8 +38,11 @@ impl Folders {
     /// Node `name` of these, in a folder of its own.
     fn open_of(&self, names: &[&str], folder: &str, name: &str, rejoin: bool) -> Identities {
         let folder = Folder::open(&self.config(folder, name, names, rejoin)).unwrap();
-        let nodes = founding(&folder);
-        Identities::new(folder, nodes).unwrap()
+        let founder = |(_, name): &(NodeId, String)| Founder { name: name.clone(), peer: String::new() };
+        let nodes: Vec<Founder> = folder.identity().founders.iter().map(founder).collect();
+        let (replicas, protocol) = (nodes.len() as u16, Protocol::Raft);
+        let map = Map::founding(&Founding { cluster: None, nodes, shards: 1, replicas, protocol });
+        Identities::new(folder, &map, Places::new(&[], &map)).unwrap()
     }
 
     /// Node `name` of three, in a folder of its name.
@@ -54,11 +60,6 @@ impl Folders {
         let opened = Folder::open(&self.config(folder, "n1", names, false)).and_then(|folder| folder.lives());
         opened.expect_err("it must not start").to_string()
     }
-}
-
-fn founding(folder: &Folder) -> Nodes {
-    let founder = |(id, name): &(NodeId, String)| (*id, name.clone(), String::new());
-    Nodes::founding(folder.identity().founders.iter().map(founder))
 }
 
 fn cluster(node: &Identities) -> Option<ClusterId> {
@@ -96,6 +97,7 @@ fn folder_keeps_what_was_agreed_on_and_who_was_met() {
         "incarnation": life("n2").0,
         "starts": 1,
         "process": life("n2").1,
+        "earlier": [],
         "founders": [listed(1, "n1"), listed(2, "n2"), listed(3, "n3")],
         "shards": 1,
         "history": "all",
@@ -111,6 +113,7 @@ fn folder_keeps_what_was_agreed_on_and_who_was_met() {
     let met = serde_json::json!({ "id": 1, "incarnation": incarnation, "starts": 1, "process": process });
     let expect = serde_json::json!({ "format": 2, "nodes": [met] });
     assert_eq!(nodes.read("n2", "peers.json"), expect);
+    let first = life("n2").1;
     drop((one, two));
     let log = nodes.0.path().join("n2/log");
     std::fs::create_dir(&log).unwrap();
@@ -118,7 +121,7 @@ fn folder_keeps_what_was_agreed_on_and_who_was_met() {
     let again = nodes.open("n2");
     assert_eq!(cluster(&again), Some(id));
     assert_eq!(nodes.read("n2", "identity.json")["starts"], 2, "it counts before anything is said");
-    assert_ne!(nodes.read("n2", "identity.json")["process"], expect["nodes"][0]["process"]);
+    assert_eq!(nodes.read("n2", "identity.json")["earlier"], serde_json::json!([first]));
     assert!(
         matches!(again.decide(|greeter| Step::Say(greeter.clone())), Ok(greeter) if greeter.identity().begun)
     );
@@ -133,11 +136,9 @@ fn folder_gives_the_ids_and_not_the_order_of_names() {
     written["id"] = 70.into();
     written["founders"][0]["id"] = 70.into();
     std::fs::write(&file, written.to_string()).unwrap();
-    let one = nodes.open("n1");
-    assert_eq!(one.folder.identity().me, NodeId(70));
-    let others: Vec<NodeId> = one.nodes().borrow().others(one.me()).map(|(id, _)| id).collect();
-    assert_eq!(others, [NodeId(2), NodeId(3)]);
-    drop(one);
+    let folder = Folder::open(&nodes.config("n1", "n1", &NAMES, false)).unwrap();
+    assert_eq!(folder.identity().me, NodeId(70));
+    drop(folder);
     // It has to be one of those that it lists.
     written["id"] = 5.into();
     std::fs::write(&file, written.to_string()).unwrap();

@@ -1,0 +1,124 @@
+//! The first map of a cluster, which all of its first nodes compute alike from how they were started.
+
+use std::collections::BTreeMap;
+
+use kv::cluster::Liveness;
+use kv::view::{Revision, View};
+use kv::{ClusterId, Epoch, NodeId, Protocol, ReplicaId, ShardId, SlotRange};
+
+use crate::map::{Arrangement, DEFAULT, DIRECTORY, Keyspace, Map, Node, NodeDuty, Shard};
+use crate::plan::{arrange, leaders};
+
+/// Replicas of the directory where there are nodes enough: it outlives any two of them.
+pub const DIRECTORY_REPLICAS: u16 = 5;
+/// Shards of a keyspace: more would make its change one transaction no more.
+pub const SHARDS_MAX: u32 = 1024;
+
+/// How a cluster begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Founding {
+    /// Its id, if it is known already ([`crate::Event::Founded`] says it later).
+    pub cluster: Option<ClusterId>,
+    /// Its first nodes, in any order; at least one, of different names.
+    pub nodes: Vec<Founder>,
+    /// Shards of the keyspace [`DEFAULT`]: 1 to [`SHARDS_MAX`].
+    pub shards: u32,
+    /// Replicas of each of them, where there are nodes enough; at least 1.
+    pub replicas: u16,
+    /// How the replicas agree, and those of the directory. `single` is for a cluster of one.
+    pub protocol: Protocol,
+}
+
+/// One of the first nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Founder {
+    /// Its name.
+    pub name: String,
+    /// Where other nodes connect: HOST:PORT; empty = nowhere.
+    pub peer: String,
+}
+
+impl Map {
+    /// The first map: of revision 1, nodes with ids from 1 in the order of their names, the keyspaces [`DIRECTORY`] and
+    /// [`DEFAULT`], the shards of the latter with ids from 1 and placed as the plan would have them.
+    ///
+    /// # Panics
+    ///
+    /// When `founding` is not as its fields say.
+    pub fn founding(founding: &Founding) -> Map {
+        assert!((1..=SHARDS_MAX).contains(&founding.shards), "a keyspace has 1 to {SHARDS_MAX} shards");
+        assert!(
+            founding.replicas > 0 && !founding.nodes.is_empty(),
+            "a cluster has a node, a shard a replica"
+        );
+        let mut founders: Vec<&Founder> = founding.nodes.iter().collect();
+        founders.sort_by(|one, other| one.name.cmp(&other.name));
+        assert!(founders.windows(2).all(|pair| pair[0].name != pair[1].name), "names are unique");
+        let nodes: BTreeMap<NodeId, Node> =
+            (1..).map(NodeId).zip(founders.into_iter().map(first_node)).collect();
+        let keyspace =
+            |replicas, arrangement| Keyspace { protocol: founding.protocol, replicas, arrangement };
+        let shard_of = |index| {
+            let slots = SlotRange::nth(index, founding.shards);
+            (ShardId(index + 1), shard(DEFAULT, founding.protocol, slots))
+        };
+        let directory = shard(DIRECTORY, founding.protocol, SlotRange::nth(0, 1));
+        let mut map = Map {
+            revision: 1,
+            cluster: founding.cluster,
+            next_node: NodeId(nodes.len() as u64 + 1),
+            nodes,
+            keyspaces: BTreeMap::from([
+                (DIRECTORY.into(), keyspace(DIRECTORY_REPLICAS, Arrangement::First)),
+                (DEFAULT.into(), keyspace(founding.replicas, Arrangement::Even)),
+            ]),
+            shards: [(ShardId::DIRECTORY, directory)]
+                .into_iter()
+                .chain((0..founding.shards).map(shard_of))
+                .collect(),
+            changes: BTreeMap::new(),
+            next_shard: ShardId(founding.shards + 1),
+        };
+        map.settle();
+        map.check().expect("a founding is sound when its fields are");
+        map
+    }
+
+    /// Gives shards that have no members the ones that they should have.
+    fn settle(&mut self) {
+        for (id, nodes) in arrange::arrange(self) {
+            let shard = self.shards.get_mut(&id).expect("it was arranged");
+            shard.members = View::of(shard.epoch, &nodes).members;
+            shard.next_replica = ReplicaId(nodes.len() as u16 + 1);
+        }
+        for (id, leader) in leaders::leaders(self) {
+            self.shards.get_mut(&id).expect("it has a leader").leader = leader;
+        }
+    }
+}
+
+fn first_node(founder: &Founder) -> Node {
+    Node {
+        name: founder.name.clone(),
+        incarnation: 0,
+        peer: founder.peer.clone(),
+        address: String::new(),
+        zone: String::new(),
+        duty: NodeDuty::Serve,
+        state: Liveness::Alive,
+    }
+}
+
+/// A shard that has no members yet.
+fn shard(keyspace: &str, protocol: Protocol, slots: SlotRange) -> Shard {
+    Shard {
+        keyspace: keyspace.into(),
+        slots,
+        protocol,
+        epoch: Epoch(1),
+        revision: Revision(1),
+        members: Vec::new(),
+        leader: NodeId(0),
+        next_replica: ReplicaId(1),
+    }
+}

@@ -1,0 +1,113 @@
+//! Why something does not happen to the map, and what to do instead.
+
+use kv::{NodeId, ShardId};
+
+/// What is asked is refused, and nothing has changed. The text says what to do instead.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// There is no cluster yet.
+    #[error("the cluster is not founded yet: ask again when its first node serves")]
+    NotFounded,
+    /// It is another cluster.
+    #[error("this is another cluster: check the addresses")]
+    OtherCluster,
+    /// What was given is not as it must be.
+    #[error("{0}")]
+    Invalid(String),
+    /// The cluster has as many nodes as it can.
+    #[error(
+        "the cluster has {0} nodes already, and can have no more: remove one first (`capstan cluster leave`)"
+    )]
+    TooManyNodes(usize),
+    /// No node has this name.
+    #[error("no node is named '{0}': `capstan cluster nodes` lists them")]
+    UnknownNode(String),
+    /// No node has this id.
+    #[error("no node has the id {0}: it was removed, or it is of another cluster")]
+    UnknownId(NodeId),
+    /// Another node that may well be alive has the name.
+    #[error(
+        "the cluster has a node '{0}' with another data folder: give this one another name, or stop that one first"
+    )]
+    NameTaken(String),
+    /// Another node that is not heard of any more has the name.
+    #[error(
+        "the cluster has a node '{0}' with another data folder, which is dead: if it never comes back, retire it \
+         (`capstan cluster replace {0}`), then join again"
+    )]
+    NameOfDead(String),
+    /// The data folder is of a node that was retired.
+    #[error(
+        "node '{0}' was replaced, and this is its data folder: move the folder away, and join as a new node"
+    )]
+    Replaced(String),
+    /// A node is asked for that was retired.
+    #[error(
+        "node '{0}' was replaced for good: a node of that name can only join anew, with an empty data folder"
+    )]
+    Gone(String),
+    /// An id was given to one data folder, and another one comes with it.
+    #[error(
+        "node '{0}' has another data folder: this one is a copy or was made anew; move it away, and join as a new node"
+    )]
+    OtherFolder(String),
+    /// A node that is to be replaced was heard of.
+    #[error("node '{0}' was heard of just now: stop it first, or let it leave (`capstan cluster leave {0}`)")]
+    NotDead(String),
+    /// Nobody would be left who takes replicas.
+    #[error(
+        "node '{0}' is the last one that takes replicas: add another node first (`capstan serve --join`)"
+    )]
+    LastNode(String),
+    /// A keyspace would have fewer replicas than it has now.
+    #[error(
+        "without '{node}' keyspace '{keyspace}' has nodes for {left} replicas, not for {replicas}: add a node first, or accept \
+         fewer replicas (--fewer-replicas)"
+    )]
+    TooFewNodes {
+        /// The node that was to go.
+        node: String,
+        /// Whose replicas would be too few.
+        keyspace: String,
+        /// Replicas that it has now.
+        replicas: usize,
+        /// Nodes that would be left to take them.
+        left: usize,
+    },
+    /// A shard has used up the numbers of replicas.
+    #[error(
+        "shard {0} cannot go elsewhere: it was moved 1,022 times already, and versions have no more numbers for its replicas"
+    )]
+    NoNumbers(ShardId),
+    /// A shard cannot go elsewhere: too few of its replicas are alive.
+    #[error(
+        "shard {shard} cannot go elsewhere, as most of its replicas are on nodes that are dead: start one of them first ({nodes})"
+    )]
+    Stuck {
+        /// Which.
+        shard: ShardId,
+        /// The names of its nodes that are dead.
+        nodes: String,
+    },
+    /// What only the node has would be lost.
+    #[error(
+        "what shard {shard} holds would be lost with '{node}': start it again, or give the data up for good (--lose-data)"
+    )]
+    LastCopy {
+        /// The node.
+        node: String,
+        /// The first such shard.
+        shard: ShardId,
+    },
+    /// The shard has no change under way.
+    #[error("shard {0} has no change under way: `capstan cluster moves` lists them")]
+    NoChange(ShardId),
+    /// Its members are changing over already.
+    #[error(
+        "the members of shard {0} are changing over already: wait until that is done; then it can be moved back"
+    )]
+    Switching(ShardId),
+    /// What is reported was overtaken.
+    #[error("shard {0} has newer members than those that are reported: read the map again")]
+    Overtaken(ShardId),
+}
