@@ -329,6 +329,10 @@ impl World {
             entry_cache_bytes: self.settings.entry_cache_bytes,
             pid: id.0 as u32,
             address: identity.name().to_owned(),
+            peer: String::new(),
+            zone: String::new(),
+            incarnation: identity.incarnation,
+            grace_micros: node::GRACE_MICROS,
             rejoining: identity.rejoining,
             volatile: false,
         }
