@@ -95,9 +95,9 @@ impl KeyValue for Handle {
 }
 
 impl Admin for Handle {
-    fn administer(&self, _: Ask, _: Duration, answer: Answered) {
-        let why = "the nodes of this cluster are fixed by --peers: it cannot be changed while it runs";
-        answer(Err(Error::Invalid(why.into())));
+    fn administer(&self, ask: Ask, timeout: Duration, answer: Answered) {
+        let timeout_micros = u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX);
+        self.inboxes.first().push(Message::Administer { ask, timeout_micros, answer });
     }
 }
 

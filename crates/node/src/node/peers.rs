@@ -26,13 +26,14 @@ const ANSWER_BYTES_MAX: usize = 32 << 20;
 #[derive(Debug)]
 pub struct Peers {
     peers: BTreeMap<NodeId, Peer>,
+    /// The nodes to which the way stands, those too that no map has named yet.
+    connected: BTreeSet<NodeId>,
     cores: usize,
 }
 
 #[derive(Debug, Default)]
 struct Peer {
     name: String,
-    connected: bool,
     heard: Option<Instant>,
     /// Whether it was alive at the last look.
     was_alive: bool,
@@ -46,7 +47,7 @@ struct Peer {
 impl Peers {
     /// Of these ids and names, as one of so many cores of this node sees them.
     pub fn new(nodes: impl Iterator<Item = (NodeId, String)>, cores: usize) -> Peers {
-        let mut peers = Peers { peers: BTreeMap::new(), cores };
+        let mut peers = Peers { peers: BTreeMap::new(), connected: BTreeSet::new(), cores };
         nodes.for_each(|(id, name)| peers.add(id, name));
         peers
     }
@@ -84,14 +85,15 @@ impl Peers {
 
     /// The way to a node stands, or broke.
     pub fn set_connected(&mut self, node: NodeId, connected: bool) {
-        if let Some(peer) = self.peers.get_mut(&node) {
-            peer.connected = connected;
-        }
+        match connected {
+            true => self.connected.insert(node),
+            false => self.connected.remove(&node),
+        };
     }
 
     /// Whether the way to a node stands.
     pub fn is_connected(&self, node: NodeId) -> bool {
-        self.peers.get(&node).is_some_and(|peer| peer.connected)
+        self.peers.contains_key(&node) && self.connected.contains(&node)
     }
 
     /// What the answers to a node are counted against.
@@ -123,6 +125,16 @@ impl Peers {
     /// What a node last announced of its replica of a shard.
     pub fn replica(&self, node: NodeId, shard: ShardId) -> Option<&Announced> {
         self.peers.get(&node)?.replicas.get(&shard)
+    }
+
+    /// Whether a node was ever heard of by this one, in its present life.
+    pub fn has_heard(&self, node: NodeId) -> bool {
+        self.peers.get(&node).is_some_and(|peer| peer.heard.is_some())
+    }
+
+    /// What a node last told of itself, its replicas apart; `None` = nothing.
+    pub fn told(&self, node: NodeId) -> Option<&Announcement> {
+        self.peers.get(&node).map(|peer| &peer.told).filter(|told| told.clock > 0)
     }
 
     /// Whether a node was heard of lately.
@@ -165,7 +177,7 @@ impl Peers {
             let Peer { name, told, replicas, .. }: &Peer = peer;
             View { id, name, state: self.liveness(id, now), told, replicas }
         };
-        let replicas = own.replicas.iter().map(|replica| (replica.shard, *replica)).collect();
+        let replicas = own.replicas.iter().map(|replica| (replica.shard, replica.clone())).collect();
         let mut views: Vec<View<'_>> = self.peers.iter().map(view).collect();
         let name = map.nodes.get(&me).map_or("", |node| &node.name);
         views.push(View { id: me, name, state: Liveness::Alive, told: own, replicas: &replicas });
