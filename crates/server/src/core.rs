@@ -241,7 +241,10 @@ impl Core {
                 Work::SendSnapshot { shard, to, header, snapshot } => {
                     shared.transport.send_snapshot(shard, to, header, snapshot);
                 }
-                Work::Map(map) => shared.routes.follow(&map),
+                Work::Map(map) => {
+                    shared.routes.follow(&map);
+                    shared.transport.follow(&map);
+                }
                 Work::Rejoined => shared.inboxes.first().push(Message::Rejoined { core }),
                 Work::SnapshotTaken { stream, taken } => shared.transport.snapshot_taken(stream, taken),
             }
