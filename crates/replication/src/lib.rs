@@ -251,6 +251,8 @@ pub enum Output {
         reached: Level,
         /// They may miss what was acknowledged in so many last microseconds; 0 = nothing.
         staleness_micros: u64,
+        /// On how many nodes what they show is synced, as far as is known here.
+        copies: u32,
     },
     /// This request is not done here, or its outcome is unknown.
     Refuse {
