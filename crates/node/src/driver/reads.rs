@@ -74,7 +74,7 @@ impl Core {
         let staleness_micros = if is_known { staleness_micros } else { u64::MAX };
         let replica = &self.replicas[&shard];
         let view = replica.view();
-        let copies = if reached == Level::Linearizable { view.majority() as u32 } else { 1 };
+        let copies = if reached == Level::Linearizable { view.copies() as u32 } else { 1 };
         let of = (shard, replica.kind, view.epoch);
         let receipt = Receipt { asked, reached, staleness_micros, ..receipt(node, of, last, copies) };
         let result = result.map(|mut answer| {

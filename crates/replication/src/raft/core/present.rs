@@ -93,12 +93,12 @@ impl Core {
     /// On how many nodes a committed entry is synced, as far as is known.
     pub(in super::super) fn copies(&self, index: Index) -> u32 {
         let progress = self.raw.raft.prs();
-        let majority = self.view().majority();
+        let copies = self.view().copies();
         let known = match self.role() {
             Role::Leader => progress.iter().filter(|(_, progress)| progress.matched >= index.0).count(),
             _ => 0,
         };
-        known.max(majority) as u32
+        known.max(copies) as u32
     }
 
     /// Whether it leads and has committed an entry of its term.
