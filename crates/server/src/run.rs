@@ -9,7 +9,7 @@ use dialects::Store;
 use kv::{NodeId, Protocol, ShardId};
 use node::identity::Identity;
 use node::log::{Request, Settings};
-use node::{Driver, Executor, Recovery};
+use node::{Driver, Executor, Input, Recovery};
 use placement::map::Map;
 use placement::{Founder, Founding};
 use rustix::fs::Mode;
@@ -30,7 +30,7 @@ use crate::inbox::Inboxes;
 use crate::listen::listen;
 use crate::outbox::outboxes;
 use crate::routes::Routes;
-use crate::transport::{Identities, Transport};
+use crate::transport::{Identities, Places, Transport};
 use crate::view::View;
 use crate::{Config, Failure, Listen, journal, log, thread, time};
 
@@ -69,11 +69,11 @@ async fn serve(
     let address = announced(&config, &listeners);
     let mut recovery = Recovery::default();
     let log = read_log(&folder, &mut recovery)?;
-    let map = recovery.map(founding(&config, &folder));
+    let map = recovery.map(founding(&config, folder.identity()));
     let node = node_config(&config, &folder, map, drivers(&config, cores), address.clone());
     let inboxes = Inboxes::new(node.deal());
     let recovered = recover(&folder, &node, &config, recovery, descriptors.table_files)?;
-    let identities = Arc::new(Identities::new(folder)?);
+    let identities = Arc::new(Identities::new(folder, &node.map, Places::new(&config.peers, &node.map))?);
     let requests = log.requests();
     let begins = identities.clone();
     let settings = Settings { checkpoint_bytes: config.checkpoint_bytes, ..Settings::default() };
@@ -84,11 +84,9 @@ async fn serve(
     let routes = Arc::new(Routes::new(&node.map));
     let handle =
         Arc::new(Handle::new(inboxes.clone(), desks.clone(), routes.clone(), view.clone(), membership));
-    let addresses = peer_addresses(&config, &node);
     let failed = |error: std::io::Error| Failure::Failed(format!("cannot start: {error}"));
     let transport =
-        Transport::start(peers, descriptors.nodes, addresses, identities.clone(), inboxes.clone())
-            .map_err(failed)?;
+        Transport::start(peers, descriptors.nodes, identities.clone(), inboxes.clone()).map_err(failed)?;
     let shared = Shared {
         inboxes: inboxes.clone(),
         view,
@@ -110,6 +108,7 @@ async fn serve(
     let first = start_cores(recovered, tasks, config.engine, &shared, &ending);
     let (files, most) = (descriptors.limit, descriptors.clients);
     tracing::info!(files, connections = most, "descriptors are shared out");
+    tokio::spawn(tell_cluster(identities.clone(), inboxes));
     let readiness = tokio::spawn(become_ready(config, address, identities, serving.clone()));
     let stop = asked_to_stop(ending.clone(), refusal, serving, readiness);
     let ended = first.run_to_its_end(Box::pin(stop)).await;
@@ -203,6 +202,7 @@ impl Behind {
         let store = Store {
             keys: self.handle.clone(),
             cluster: self.handle.clone(),
+            admin: self.handle.clone(),
             clock: Arc::new(move || clock.clock()),
             keyspace: listen.keyspace,
             advertise,
@@ -226,6 +226,14 @@ impl Behind {
             })
         })
     }
+}
+
+/// Tells the directory which cluster it is of, as soon as that is known.
+async fn tell_cluster(identities: Arc<Identities>, inboxes: Inboxes) {
+    let mut cluster = identities.cluster();
+    // The sender is among the identities.
+    let Ok(cluster) = cluster.wait_for(Option::is_some).await.map(|cluster| *cluster) else { return };
+    inboxes.input(Input::Cluster(cluster.expect("it was waited for")));
 }
 
 /// Says that it is ready, at once when the node knows its cluster, and until then whom it waits for.
@@ -288,12 +296,6 @@ fn own_address(config: &Config) -> Option<&str> {
     own.filter(|_| config.peers.len() > 1).map(|(_, address)| address.as_str())
 }
 
-fn peer_addresses(config: &Config, node: &node::Config) -> BTreeMap<NodeId, String> {
-    let id = |name: &str| node.map.nodes.iter().find(|(_, known)| known.name == name).map(|(id, _)| *id);
-    let others = config.peers.iter().filter(|(name, _)| *name != config.name);
-    others.filter_map(|(name, address)| Some((id(name)?, address.clone()))).collect()
-}
-
 /// How many cores may have a driver; the others serve connections. A checkpoint flushes the table of every driver: where each
 /// flush writes the rows of all tables again, it would take several times the time and the space.
 fn drivers(config: &Config, cores: usize) -> usize {
@@ -302,13 +304,13 @@ fn drivers(config: &Config, cores: usize) -> usize {
 }
 
 /// The map that the cluster begins with: all its first nodes are started alike, and have the same.
-fn founding(config: &Config, folder: &Folder) -> Map {
+fn founding(config: &Config, identity: &Identity) -> Map {
     let peer = |name: &String| config.peers.iter().find(|(other, _)| other == name);
     let founder = |(_, name): &(NodeId, String)| Founder {
         name: name.clone(),
         peer: peer(name).map(|(_, peer)| peer.clone()).unwrap_or_default(),
     };
-    let nodes: Vec<Founder> = folder.identity().nodes.iter().map(founder).collect();
+    let nodes: Vec<Founder> = identity.founders.iter().map(founder).collect();
     // One that keeps nothing is alone for ever.
     let protocol = if config.data.is_none() { Protocol::Single } else { Protocol::Raft };
     let replicas = u16::try_from(nodes.len()).expect("there are at most 1023 nodes, it was checked");
@@ -322,7 +324,8 @@ fn node_config(
     cores: usize,
     address: String,
 ) -> node::Config {
-    let &Identity { me, rejoining, .. } = folder.identity();
+    let &Identity { me, rejoining, ref lineage, .. } = folder.identity();
+    let peer = map.nodes.get(&me).map(|node| node.peer.clone()).unwrap_or_default();
     node::Config {
         me,
         map,
@@ -331,6 +334,10 @@ fn node_config(
         entry_cache_bytes: config.entry_cache_bytes,
         pid: std::process::id(),
         address,
+        peer,
+        zone: String::new(),
+        incarnation: lineage.life.incarnation,
+        grace_micros: node::GRACE_MICROS,
         rejoining,
         volatile: config.data.is_none(),
     }
@@ -339,7 +346,7 @@ fn node_config(
 fn read_log(folder: &Folder, recovery: &mut Recovery) -> Result<log::OpenLog, Failure> {
     let mut replay =
         |record: wal::Record| recovery.replay(&record).map_err(|error| Failure::Refused(error.to_string()));
-    log::open(folder.log().as_deref(), folder.identity().incarnation, &mut replay)
+    log::open(folder.log().as_deref(), folder.identity().lineage.life.incarnation, &mut replay)
 }
 
 /// The driver and the table of each core: the tables at the generations that the log names, then the drivers.

@@ -13,6 +13,7 @@
 mod bounds;
 mod checkpoints;
 mod clients;
+mod copies;
 mod crowd;
 mod damage;
 mod data_folder;

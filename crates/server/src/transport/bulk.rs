@@ -50,7 +50,8 @@ async fn send_parts(
     header: Bytes,
     mut snapshot: Box<ShardSnapshot>,
 ) -> io::Result<()> {
-    let (reader, writer) = outgoing::connect(shared, to, Purpose::Bulk).await?;
+    let address = shared.identities.address(to).ok_or(io::ErrorKind::NotFound)?;
+    let (reader, writer, _) = outgoing::connect(shared, to, &address, Purpose::Bulk).await?;
     let mut link = Sender { reader, writer };
     link.part(&encode(shard, &SnapshotPart::Begin(header))).await?;
     let (began, mut bytes) = (Instant::now(), 0u64);
@@ -94,30 +95,48 @@ pub(super) async fn receive(
     mut writer: OwnedWriteHalf,
     shared: &Shared,
 ) -> io::Result<()> {
-    let stream = crate::random();
     let (sender, mut answers) = mpsc::unbounded_channel();
-    shared.streams.lock().expect("no holder of the streams panics").insert(stream, sender);
-    let mut shard = None;
-    let received = async {
-        while let Some(frame) = frames.next().await? {
-            let (of, part) = decode(frame).map_err(malformed)?;
-            shard = Some(of);
-            let end = matches!(part, SnapshotPart::End);
-            shared.inboxes.input(Input::Snapshot { stream, from, shard: of, part });
-            let taken = timeout(ANSWER, answers.recv()).await.map_err(|_| io::ErrorKind::TimedOut)?;
-            writer.write_u8(u8::from(taken == Some(true))).await?;
-            if end || taken != Some(true) {
-                break;
-            }
+    let mut stream = Stream { number: crate::random(), from, shard: None, shared };
+    stream.shared.streams.lock().expect(UNPOISONED).insert(stream.number, sender);
+    while let Some(frame) = frames.next().await? {
+        let (shard, part) = decode(frame).map_err(malformed)?;
+        let end = matches!(part, SnapshotPart::End);
+        stream.shard = Some(shard);
+        stream.input(shard, part);
+        let taken = timeout(ANSWER, answers.recv()).await.map_err(|_| io::ErrorKind::TimedOut)?;
+        writer.write_u8(u8::from(taken == Some(true))).await?;
+        if end || taken != Some(true) {
+            break;
         }
-        Ok(())
-    };
-    let result: io::Result<()> = received.await;
-    shared.streams.lock().expect("no holder of the streams panics").remove(&stream);
-    if let Some(shard) = shard {
-        shared.inboxes.input(Input::Snapshot { stream, from, shard, part: SnapshotPart::Broken });
     }
-    result
+    Ok(())
+}
+
+const UNPOISONED: &str = "no holder of the streams panics";
+
+/// A snapshot that comes in. However it ends, the driver hears of it.
+struct Stream<'a> {
+    number: u64,
+    from: NodeId,
+    /// Known from the first piece on.
+    shard: Option<ShardId>,
+    shared: &'a Shared,
+}
+
+impl Stream<'_> {
+    fn input(&self, shard: ShardId, part: SnapshotPart) {
+        let (stream, from) = (self.number, self.from);
+        self.shared.inboxes.input(Input::Snapshot { stream, from, shard, part });
+    }
+}
+
+impl Drop for Stream<'_> {
+    fn drop(&mut self) {
+        self.shared.streams.lock().expect(UNPOISONED).remove(&self.number);
+        if let Some(shard) = self.shard {
+            self.input(shard, SnapshotPart::Broken);
+        }
+    }
 }
 
 /// The frame of a piece.

@@ -105,7 +105,7 @@ fn completions_for_a_dropped_replica_end_in_nothing() {
         part: SnapshotPart::Begin(Bytes::new()),
     }]);
     test.turn(vec![put(), get(Level::Local)]);
-    let Driver { node, core } = &mut test.driver;
+    let Driver { node, core, .. } = &mut test.driver;
     let at = Position::new(1, 1);
     core.output(
         node,
