@@ -325,7 +325,10 @@ fn node_config(
     address: String,
 ) -> node::Config {
     let &Identity { me, rejoining, ref lineage, .. } = folder.identity();
-    let peer = map.nodes.get(&me).map(|node| node.peer.clone()).unwrap_or_default();
+    // As this start was told; else as the map has it.
+    let told = config.peers.iter().find(|(name, _)| *name == config.name).map(|(_, address)| address.clone());
+    let known = || map.nodes.get(&me).map(|node| node.peer.clone());
+    let peer = told.or_else(known).unwrap_or_default();
     node::Config {
         me,
         map,

@@ -206,13 +206,13 @@ fn message(epoch: u64, revision: u64) -> Frame {
 fn announce(epoch: u64, revision: u64) -> Frame {
     let (epoch, revision) = (Epoch(epoch), Revision(revision));
     let (role, leader) = (Role::Follower, None);
-    let (members, is_joint, copied) = (1, false, Vec::new());
+    let (members, is_ready, copied) = (1, false, Vec::new());
     let replica = Announced {
         shard: SHARD,
         epoch,
         revision,
         members,
-        is_joint,
+        is_ready,
         role,
         leader,
         term: 1,
