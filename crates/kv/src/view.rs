@@ -62,6 +62,16 @@ pub enum Duty {
 }
 
 impl Duty {
+    /// Its name in commands.
+    pub fn name(self) -> &'static str {
+        match self {
+            Duty::Voter => "voter",
+            Duty::Learner => "learner",
+            Duty::Joining => "joining",
+            Duty::Leaving => "leaving",
+        }
+    }
+
     /// Whether it counts once a change that is under way is over.
     pub fn will_count(self) -> bool {
         matches!(self, Duty::Voter | Duty::Joining)

@@ -24,7 +24,7 @@
 //! [`Replicate::due`] says when it wants the time.
 //!
 //! Who belongs to a shard is its [`View`]: members under an epoch and a revision. The owner fences messages by epoch, so a
-//! replica hears of its own epoch only.
+//! replica hears of its own epoch only. Where a protocol can change members itself it is asked to by [`Input::Want`].
 //!
 //! # An example
 //!
@@ -61,7 +61,7 @@
 //! # Caveats
 //!
 //! Inputs of one replica must be given in the order in which they happened; `Durable` and `Applied` each rise. An output
-//! may not be dropped, except [`Output::Send`]. Members are fixed today: a [`View`] changes its revision, not its nodes.
+//! may not be dropped, except [`Output::Send`].
 
 mod batch;
 mod entries;

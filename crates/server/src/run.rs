@@ -9,7 +9,7 @@ use dialects::Store;
 use kv::{NodeId, Protocol, ShardId};
 use node::identity::Identity;
 use node::log::{Request, Settings};
-use node::{Driver, Executor, Recovery};
+use node::{Driver, Executor, Input, Recovery};
 use placement::map::Map;
 use placement::{Founder, Founding};
 use rustix::fs::Mode;
@@ -65,12 +65,12 @@ async fn serve(
         tracing::warn!(data = data(&config), note, "the data folder was open to other users");
     }
     let listeners = config.listen.iter().map(Listener::open).collect::<Result<Vec<_>, _>>()?;
-    let peers = own_address(&config).map_or(Ok(Vec::new()), |address| listen(address, "other nodes"))?;
     let address = announced(&config, &listeners);
     let mut recovery = Recovery::default();
     let log = read_log(&folder, &mut recovery)?;
     let map = recovery.map(founding(&config, folder.identity()));
     let node = node_config(&config, &folder, map, drivers(&config, cores), address.clone());
+    let peers = listen_to_nodes(&config, &node.peer)?;
     let inboxes = Inboxes::new(node.deal());
     let recovered = recover(&folder, &node, &config, recovery, descriptors.table_files)?;
     let identities = Arc::new(Identities::new(folder, &node.map, Places::new(&config.peers, &node.map))?);
@@ -108,6 +108,7 @@ async fn serve(
     let first = start_cores(recovered, tasks, config.engine, &shared, &ending);
     let (files, most) = (descriptors.limit, descriptors.clients);
     tracing::info!(files, connections = most, "descriptors are shared out");
+    tokio::spawn(tell_cluster(identities.clone(), inboxes));
     let readiness = tokio::spawn(become_ready(config, address, identities, serving.clone()));
     let stop = asked_to_stop(ending.clone(), refusal, serving, readiness);
     let ended = first.run_to_its_end(Box::pin(stop)).await;
@@ -201,6 +202,7 @@ impl Behind {
         let store = Store {
             keys: self.handle.clone(),
             cluster: self.handle.clone(),
+            admin: self.handle.clone(),
             clock: Arc::new(move || clock.clock()),
             keyspace: listen.keyspace,
             advertise,
@@ -224,6 +226,14 @@ impl Behind {
             })
         })
     }
+}
+
+/// Tells the directory which cluster it is of, as soon as that is known.
+async fn tell_cluster(identities: Arc<Identities>, inboxes: Inboxes) {
+    let mut cluster = identities.cluster();
+    // The sender is among the identities.
+    let Ok(cluster) = cluster.wait_for(Option::is_some).await.map(|cluster| *cluster) else { return };
+    inboxes.input(Input::Cluster(cluster.expect("it was waited for")));
 }
 
 /// Says that it is ready, at once when the node knows its cluster, and until then whom it waits for.
@@ -281,9 +291,15 @@ async fn stop_signal() {
     }
 }
 
-fn own_address(config: &Config) -> Option<&str> {
-    let own = config.peers.iter().find(|(name, _)| *name == config.name);
-    own.filter(|_| config.peers.len() > 1).map(|(_, address)| address.as_str())
+/// Listens for other nodes, who are told to connect to `peer`; empty = to nowhere.
+fn listen_to_nodes(config: &Config, peer: &str) -> Result<Vec<std::net::TcpListener>, Failure> {
+    match config.listen_peer.as_deref().unwrap_or(peer) {
+        "" => Ok(Vec::new()),
+        address => {
+            tracing::info!(address, advertise = peer, "listening to other nodes");
+            listen(address, "other nodes")
+        }
+    }
 }
 
 /// How many cores may have a driver; the others serve connections. A checkpoint flushes the table of every driver: where each
@@ -295,10 +311,12 @@ fn drivers(config: &Config, cores: usize) -> usize {
 
 /// The map that the cluster begins with: all its first nodes are started alike, and have the same.
 fn founding(config: &Config, identity: &Identity) -> Map {
-    let peer = |name: &String| config.peers.iter().find(|(other, _)| other == name);
+    let listed = |name: &String| config.peers.iter().find(|(other, _)| other == name).map(|(_, peer)| peer);
+    // Of one that is alone nobody else has to know the same.
+    let own = |name: &String| config.peer().filter(|_| *name == config.name);
     let founder = |(_, name): &(NodeId, String)| Founder {
         name: name.clone(),
-        peer: peer(name).map(|(_, peer)| peer.clone()).unwrap_or_default(),
+        peer: listed(name).or(own(name)).cloned().unwrap_or_default(),
     };
     let nodes: Vec<Founder> = identity.founders.iter().map(founder).collect();
     // One that keeps nothing is alone for ever.
@@ -314,16 +332,22 @@ fn node_config(
     cores: usize,
     address: String,
 ) -> node::Config {
-    let &Identity { me, rejoining, .. } = folder.identity();
+    let Identity { me, rejoining, lineage, zone, .. } = folder.identity();
+    let before = map.nodes.get(me).map(|node| &node.peer);
+    let peer = config.peer().or(before).cloned().unwrap_or_default();
     node::Config {
-        me,
+        me: *me,
         map,
         cores,
         seed: crate::random(),
         entry_cache_bytes: config.entry_cache_bytes,
         pid: std::process::id(),
         address,
-        rejoining,
+        peer,
+        zone: zone.clone(),
+        incarnation: lineage.life.incarnation,
+        grace_micros: node::GRACE_MICROS,
+        rejoining: *rejoining,
         volatile: config.data.is_none(),
     }
 }

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kv::cluster::{Liveness, NodeStatus, ReplicaStatus, Role, ShardStatus, Status};
+use kv::cluster::{Liveness, NodeDuty, NodeStatus, ReplicaStatus, Role, ShardStatus, Status};
+use kv::view::{Duty, Member};
 use kv::{Budget, NodeId, ShardId};
-use placement::map::{DEFAULT, Map, Shard};
+use placement::map::{DEFAULT, Map, Node, Phase, Shard};
 use replication::Instant;
 
 use crate::seat::Seat;
@@ -25,13 +26,14 @@ const ANSWER_BYTES_MAX: usize = 32 << 20;
 #[derive(Debug)]
 pub struct Peers {
     peers: BTreeMap<NodeId, Peer>,
+    /// The nodes to which the way stands, those too that no map has named yet.
+    connected: BTreeSet<NodeId>,
     cores: usize,
 }
 
 #[derive(Debug, Default)]
 struct Peer {
     name: String,
-    connected: bool,
     heard: Option<Instant>,
     /// Whether it was alive at the last look.
     was_alive: bool,
@@ -45,7 +47,7 @@ struct Peer {
 impl Peers {
     /// Of these ids and names, as one of so many cores of this node sees them.
     pub fn new(nodes: impl Iterator<Item = (NodeId, String)>, cores: usize) -> Peers {
-        let mut peers = Peers { peers: BTreeMap::new(), cores };
+        let mut peers = Peers { peers: BTreeMap::new(), connected: BTreeSet::new(), cores };
         nodes.for_each(|(id, name)| peers.add(id, name));
         peers
     }
@@ -83,14 +85,15 @@ impl Peers {
 
     /// The way to a node stands, or broke.
     pub fn set_connected(&mut self, node: NodeId, connected: bool) {
-        if let Some(peer) = self.peers.get_mut(&node) {
-            peer.connected = connected;
-        }
+        match connected {
+            true => self.connected.insert(node),
+            false => self.connected.remove(&node),
+        };
     }
 
     /// Whether the way to a node stands.
     pub fn is_connected(&self, node: NodeId) -> bool {
-        self.peers.get(&node).is_some_and(|peer| peer.connected)
+        self.peers.contains_key(&node) && self.connected.contains(&node)
     }
 
     /// What the answers to a node are counted against.
@@ -122,6 +125,16 @@ impl Peers {
     /// What a node last announced of its replica of a shard.
     pub fn replica(&self, node: NodeId, shard: ShardId) -> Option<&Announced> {
         self.peers.get(&node)?.replicas.get(&shard)
+    }
+
+    /// Whether a node was ever heard of by this one, in its present life.
+    pub fn has_heard(&self, node: NodeId) -> bool {
+        self.peers.get(&node).is_some_and(|peer| peer.heard.is_some())
+    }
+
+    /// What a node last told of itself, its replicas apart; `None` = nothing.
+    pub fn told(&self, node: NodeId) -> Option<&Announcement> {
+        self.peers.get(&node).map(|peer| &peer.told).filter(|told| told.clock > 0)
     }
 
     /// Whether a node was heard of lately.
@@ -164,7 +177,7 @@ impl Peers {
             let Peer { name, told, replicas, .. }: &Peer = peer;
             View { id, name, state: self.liveness(id, now), told, replicas }
         };
-        let replicas = own.replicas.iter().map(|replica| (replica.shard, *replica)).collect();
+        let replicas = own.replicas.iter().map(|replica| (replica.shard, replica.clone())).collect();
         let mut views: Vec<View<'_>> = self.peers.iter().map(view).collect();
         let name = map.nodes.get(&me).map_or("", |node| &node.name);
         views.push(View { id: me, name, state: Liveness::Alive, told: own, replicas: &replicas });
@@ -173,15 +186,29 @@ impl Peers {
         let shards: Vec<ShardStatus> =
             of_default.map(|(id, shard)| shard_status(&views, map, *id, shard)).collect();
         let leads = |id: NodeId| shards.iter().filter(|shard| shard.leader == Some(id)).count() as u32;
-        let nodes = views.iter().map(|view| NodeStatus {
-            id: view.id,
-            name: view.name.to_owned(),
-            address: view.told.address.clone(),
-            pid: view.told.pid,
-            state: view.state,
-            leads: leads(view.id),
+        let is_member = |shard: &&ShardStatus, id| shard.members.iter().any(|member| member.node == id);
+        let replicas = |id| shards.iter().filter(|shard| is_member(shard, id)).count() as u32;
+        let nodes = views.iter().map(|view| {
+            let row = map.nodes.get(&view.id);
+            let of_row = |field: fn(&Node) -> &String| row.map_or_else(String::new, |row| field(row).clone());
+            let announced = Some(&view.told.address).filter(|address| !address.is_empty());
+            NodeStatus {
+                id: view.id,
+                name: view.name.to_owned(),
+                address: announced.cloned().unwrap_or_else(|| of_row(|row| &row.address)),
+                pid: view.told.pid,
+                state: view.state,
+                leads: leads(view.id),
+                replicas: replicas(view.id),
+                peer: of_row(|row| &row.peer),
+                zone: of_row(|row| &row.zone),
+                duty: row.map_or(NodeDuty::Serve, |node| node.duty),
+            }
         });
-        Status { nodes: nodes.collect(), shards }
+        let nodes = nodes.collect();
+        let directory = map.shards.get(&ShardId::DIRECTORY);
+        let directory = directory.map(|shard| shard_status(&views, map, ShardId::DIRECTORY, shard));
+        Status { nodes, shards, directory, revision: map.revision }
     }
 }
 
@@ -236,5 +263,82 @@ fn shard_status(views: &[View<'_>], map: &Map, id: ShardId, shard: &Shard) -> Sh
         leader: leader.map(|(_, id)| id),
         term: leader.map_or(0, |(told, _)| told.term),
         replicas: replicas.collect(),
+        members: members_of(map, id, shard),
+    }
+}
+
+/// The members of a shard as the directory knows them, and while they change those that come and those that go.
+fn members_of(map: &Map, id: ShardId, shard: &Shard) -> Vec<Member> {
+    let mut members = shard.members.clone();
+    let Some(change) = map.changes.get(&id) else { return members };
+    let stays = |node| change.to.iter().any(|member| member.node == node);
+    members.iter_mut().filter(|member| !stays(member.node)).for_each(|member| member.duty = Duty::Leaving);
+    let duty = match change.phase {
+        Phase::Copy => Duty::Learner,
+        Phase::Switch => Duty::Joining,
+    };
+    let comes = change.to.iter().filter(|member| shard.member(member.node).is_none());
+    members.extend(comes.map(|member| Member { duty, ..*member }));
+    members.sort_by_key(|member| member.node);
+    members
+}
+
+#[cfg(test)]
+mod tests {
+    use kv::{Protocol, ReplicaId};
+    use placement::map::{Change, Why};
+    use placement::{Founder, Founding};
+
+    use super::*;
+
+    const SHARD: ShardId = ShardId(1);
+
+    /// Four nodes, three of which have the shard.
+    fn map() -> Map {
+        let founder = |id| Founder { name: format!("n{id}"), peer: format!("10.0.0.{id}:7421") };
+        let (nodes, protocol) = ((1..=4).map(founder).collect(), Protocol::Raft);
+        Map::founding(&Founding { cluster: None, nodes, shards: 1, replicas: 3, protocol })
+    }
+
+    fn status(map: &Map) -> Status {
+        let others = map.nodes.iter().skip(1).map(|(id, node)| (*id, node.name.clone()));
+        let own = Announcement { address: "10.0.0.1:7401".into(), ..Announcement::default() };
+        Peers::new(others, 1).status(NodeId(1), &own, map, Instant(0))
+    }
+
+    #[test]
+    fn status_tells_what_the_map_says_of_nodes_that_were_never_heard_of() {
+        let mut map = map();
+        let row = map.nodes.get_mut(&NodeId(4)).expect("there are four");
+        (row.address, row.zone, row.duty) = ("10.0.0.4:7401".into(), "east".into(), NodeDuty::Drain);
+        let Status { nodes, directory, revision, .. } = status(&map);
+        let told =
+            |node: &NodeStatus| (node.address.clone(), node.peer.clone(), node.zone.clone(), node.duty);
+        let drained = ("10.0.0.4:7401".into(), "10.0.0.4:7421".into(), "east".into(), NodeDuty::Drain);
+        let own = ("10.0.0.1:7401".into(), "10.0.0.1:7421".into(), String::new(), NodeDuty::Serve);
+        assert_eq!((told(&nodes[0]), told(&nodes[3])), (own, drained));
+        assert_eq!(nodes.iter().map(|node| node.replicas).sum::<u32>(), 3);
+        assert_eq!((directory.map(|shard| shard.id), revision), (Some(ShardId::DIRECTORY), map.revision));
+    }
+
+    #[test]
+    fn status_tells_who_comes_and_who_goes_while_members_change() {
+        let mut map = map();
+        let row = &map.shards[&SHARD];
+        let without = map.nodes.keys().find(|id| row.member(**id).is_none()).expect("three of four have it");
+        let new = Member { node: *without, replica: ReplicaId(4), ..row.members[0] };
+        let (gone, epoch) = (row.members[0].node, row.epoch);
+        let mut to = vec![row.members[1], row.members[2], new];
+        to.sort_by_key(|member| member.node);
+        for (phase, coming) in [(Phase::Copy, Duty::Learner), (Phase::Switch, Duty::Joining)] {
+            map.changes.insert(SHARD, Change { to: to.clone(), epoch, phase, why: Why::Balance });
+            let shard = status(&map).shards.remove(0);
+            assert!(shard.members.is_sorted_by_key(|member| member.node) && shard.members.len() == 4);
+            let duty =
+                |node| shard.members.iter().find(|member| member.node == node).map(|member| member.duty);
+            assert_eq!((duty(new.node), duty(gone)), (Some(coming), Some(Duty::Leaving)));
+            let staying = to.iter().filter(|member| member.node != new.node);
+            assert!(staying.map(|member| duty(member.node)).all(|duty| duty == Some(Duty::Voter)));
+        }
     }
 }
