@@ -238,6 +238,8 @@ mod tests {
             has(&swap, &[1, 2]) && has(&swap, &[1, 3, 4]) && !has(&swap, &[1, 3]) && !has(&swap, &[1, 4])
         );
         assert!(swap.is_joint());
+        let grows = of(&[Voter, Voter, Voter, Joining, Joining]);
+        assert!(!has(&grows, &[1, 2]) && has(&grows, &[1, 2, 4]));
         let all = of(&[Leaving, Leaving, Leaving, Joining, Joining, Joining]);
         assert!(has(&all, &[1, 2, 5, 6]) && !has(&all, &[1, 2, 3, 4]));
         let majorities = [&three, &swap, &all, &of(&[Voter]), &of(&[Voter, Joining, Joining])];

@@ -161,7 +161,10 @@ impl Held {
         })?;
         let text = read(&path.join(IDENTITY)).map_err(|error| refused("read", error))?;
         let identity = match text {
-            Some(text) => identity::check(path, &text, config)?.started(&mut crate::random),
+            Some(text) => {
+                let found = identity::check(path, &text, config)?.started(&mut crate::random);
+                Identity { zone: config.zone.clone().unwrap_or_else(|| found.zone.clone()), ..found }
+            }
             None => nothing_without_identity(path).map(|()| identity::new(config))?,
         };
         if identity.begun && !has_log(path) {

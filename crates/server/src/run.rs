@@ -65,12 +65,12 @@ async fn serve(
         tracing::warn!(data = data(&config), note, "the data folder was open to other users");
     }
     let listeners = config.listen.iter().map(Listener::open).collect::<Result<Vec<_>, _>>()?;
-    let peers = own_address(&config).map_or(Ok(Vec::new()), |address| listen(address, "other nodes"))?;
     let address = announced(&config, &listeners);
     let mut recovery = Recovery::default();
     let log = read_log(&folder, &mut recovery)?;
     let map = recovery.map(founding(&config, folder.identity()));
     let node = node_config(&config, &folder, map, drivers(&config, cores), address.clone());
+    let peers = listen_to_nodes(&config, &node.peer)?;
     let inboxes = Inboxes::new(node.deal());
     let recovered = recover(&folder, &node, &config, recovery, descriptors.table_files)?;
     let identities = Arc::new(Identities::new(folder, &node.map, Places::new(&config.peers, &node.map))?);
@@ -291,9 +291,15 @@ async fn stop_signal() {
     }
 }
 
-fn own_address(config: &Config) -> Option<&str> {
-    let own = config.peers.iter().find(|(name, _)| *name == config.name);
-    own.filter(|_| config.peers.len() > 1).map(|(_, address)| address.as_str())
+/// Listens for other nodes, who are told to connect to `peer`; empty = to nowhere.
+fn listen_to_nodes(config: &Config, peer: &str) -> Result<Vec<std::net::TcpListener>, Failure> {
+    match config.listen_peer.as_deref().unwrap_or(peer) {
+        "" => Ok(Vec::new()),
+        address => {
+            tracing::info!(address, advertise = peer, "listening to other nodes");
+            listen(address, "other nodes")
+        }
+    }
 }
 
 /// How many cores may have a driver; the others serve connections. A checkpoint flushes the table of every driver: where each
@@ -305,10 +311,12 @@ fn drivers(config: &Config, cores: usize) -> usize {
 
 /// The map that the cluster begins with: all its first nodes are started alike, and have the same.
 fn founding(config: &Config, identity: &Identity) -> Map {
-    let peer = |name: &String| config.peers.iter().find(|(other, _)| other == name);
+    let listed = |name: &String| config.peers.iter().find(|(other, _)| other == name).map(|(_, peer)| peer);
+    // Of one that is alone nobody else has to know the same.
+    let own = |name: &String| config.peer().filter(|_| *name == config.name);
     let founder = |(_, name): &(NodeId, String)| Founder {
         name: name.clone(),
-        peer: peer(name).map(|(_, peer)| peer.clone()).unwrap_or_default(),
+        peer: listed(name).or(own(name)).cloned().unwrap_or_default(),
     };
     let nodes: Vec<Founder> = identity.founders.iter().map(founder).collect();
     // One that keeps nothing is alone for ever.
@@ -324,13 +332,11 @@ fn node_config(
     cores: usize,
     address: String,
 ) -> node::Config {
-    let &Identity { me, rejoining, ref lineage, .. } = folder.identity();
-    // As this start was told; else as the map has it.
-    let told = config.peers.iter().find(|(name, _)| *name == config.name).map(|(_, address)| address.clone());
-    let known = || map.nodes.get(&me).map(|node| node.peer.clone());
-    let peer = told.or_else(known).unwrap_or_default();
+    let Identity { me, rejoining, lineage, zone, .. } = folder.identity();
+    let before = map.nodes.get(me).map(|node| &node.peer);
+    let peer = config.peer().or(before).cloned().unwrap_or_default();
     node::Config {
-        me,
+        me: *me,
         map,
         cores,
         seed: crate::random(),
@@ -338,10 +344,10 @@ fn node_config(
         pid: std::process::id(),
         address,
         peer,
-        zone: String::new(),
+        zone: zone.clone(),
         incarnation: lineage.life.incarnation,
         grace_micros: node::GRACE_MICROS,
-        rejoining,
+        rejoining: *rejoining,
         volatile: config.data.is_none(),
     }
 }

@@ -63,15 +63,16 @@ impl World {
         Map { revision: self.placed.revision + 1, ..Map::clone(&self.placed) }
     }
 
-    /// The members are others than the map knows after a change that was given up, or under a later revision.
+    /// The members are others than the map knows, or under a later revision, when a change came about that was given up: a number
+    /// that went with it is nobody's again, so what is there counts.
     fn refreshed(&mut self, shard: ShardId) -> Option<Map> {
         let view = self.view_of(shard)?;
-        let row = &self.placed.shards[&shard];
-        if view.revision == row.revision || !are(&view, &row.members) {
+        let is_settled = view.members.iter().all(|member| member.duty == Duty::Voter);
+        if view.revision == self.placed.shards[&shard].revision || !is_settled {
             return None;
         }
         let mut map = self.next_map();
-        map.shards.get_mut(&shard)?.revision = view.revision;
+        settle(map.shards.get_mut(&shard)?, &view);
         Some(map)
     }
 
@@ -145,6 +146,14 @@ impl World {
             cores.is_some_and(|cores| cores.maps().any(|revision| revision != self.placed.revision))
         };
         self.ids().find(behind).map(|id| format!("{id} has an older map"))
+    }
+}
+
+/// The shard has these members.
+fn settle(row: &mut Shard, view: &View) {
+    (row.members, row.revision) = (view.members.clone(), view.revision);
+    if !has(row, row.leader) {
+        row.leader = row.members[0].node;
     }
 }
 

@@ -27,6 +27,7 @@ mod nodes;
 mod pairs;
 mod partitions;
 mod pauses;
+mod places;
 mod power;
 mod programs;
 mod raw;

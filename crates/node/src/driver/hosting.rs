@@ -164,7 +164,7 @@ impl Core {
         }
         if more {
             self.work.push(Work::Run(Job::Forget { shard, generation }));
-        } else if let Some(leaving) = self.leaving.get_mut(&shard) {
+        } else if let Some(leaving) = self.leaving.get_mut(&shard).filter(|leaving| leaving.forgets) {
             leaving.left.remove(&generation);
         }
     }

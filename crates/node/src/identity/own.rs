@@ -20,6 +20,8 @@ pub struct Identity {
     pub cluster: Option<ClusterId>,
     /// Of the folder, up to this process.
     pub lineage: Lineage,
+    /// What fails together with it; empty = nothing.
+    pub zone: String,
     /// The log has held something that was acknowledged to somebody: without one the node must not start again.
     pub begun: bool,
     /// It came back with nothing and must be made whole by the others before it votes.
@@ -39,6 +41,8 @@ pub struct Start {
     pub names: Vec<String>,
     /// What must be the same on all nodes of a cluster for ever, in text.
     pub terms: String,
+    /// What fails together with it; empty = nothing.
+    pub zone: String,
     /// Its cluster is there, and its folder was lost.
     pub rejoin: bool,
 }
@@ -66,6 +70,7 @@ impl Identity {
             terms: start.terms.clone(),
             lineage: Lineage::new(random),
             cluster: founds.then(|| draw(random)),
+            zone: start.zone.clone(),
             begun: false,
             rejoining: start.rejoin,
             newcomer: start.rejoin,

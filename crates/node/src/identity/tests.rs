@@ -26,6 +26,7 @@ fn start(name: &str, names: &[&str], rejoin: bool) -> Start {
         name: name.into(),
         names: names.iter().map(|name| name.to_string()).collect(),
         terms: "shards=1".into(),
+        zone: String::new(),
         rejoin,
     }
 }

@@ -37,6 +37,7 @@ struct Written {
     founders: Vec<Listed>,
     #[serde(flatten)]
     fixed: Fixed,
+    zone: String,
     begun: bool,
     rejoining: bool,
     newcomer: bool,
@@ -79,6 +80,7 @@ pub(super) fn new(config: &Config) -> Identity {
         name: config.name.clone(),
         names: config.peers.iter().map(|(name, _)| name.clone()).collect(),
         terms: Fixed::new(config).terms(),
+        zone: config.zone.clone().unwrap_or_default(),
         rejoin: config.rejoin,
     };
     Identity::new(&start, &mut crate::random)
@@ -96,6 +98,7 @@ pub(super) fn encode(identity: &Identity, fixed: &Fixed) -> Vec<u8> {
         earlier: identity.lineage.earlier.iter().map(|process| format::text(*process)).collect(),
         founders: identity.founders.iter().map(listed).collect(),
         fixed: fixed.clone(),
+        zone: identity.zone.clone(),
         begun: identity.begun,
         rejoining: identity.rejoining,
         newcomer: identity.newcomer,
@@ -150,6 +153,7 @@ fn read(written: Written) -> Result<(Identity, Fixed), String> {
         terms: written.fixed.terms(),
         cluster: written.cluster.map(|text| text.parse()).transpose()?,
         lineage: Lineage { life: format::life(&written.life)?, earlier },
+        zone: written.zone,
         begun: written.begun,
         rejoining: written.rejoining,
         newcomer: written.newcomer,

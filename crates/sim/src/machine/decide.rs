@@ -28,6 +28,7 @@ impl World {
             name: name(id),
             names: self.ids().map(name).collect(),
             terms: format!("shards={}", self.settings.shards),
+            zone: String::new(),
             rejoin: self.machine(id).rejoining,
         };
         let identity = Identity::new(&start, &mut || self.random.next());

@@ -117,15 +117,15 @@ impl World {
                     self.bulk_begin(id, to, shard, header, snapshot);
                 }
                 Work::SnapshotTaken { stream, taken } => self.bulk_taken(stream, taken),
-                // Whoever routes or connects here knows it from the world.
-                Work::Decided(map) => self.give(id, [Input::Map(map)]),
-                Work::Announced(replicas) => self.give(id, [Input::Announced(replicas)]),
-                Work::Administered { client, .. } => unreachable!("nobody here has asked {client}"),
+                // Whoever routes here knows it from the world.
                 Work::Map(map) => {
                     if let Some(process) = &mut self.machine_mut(id).process {
                         process.greeter.set_nodes(Nodes::of(&map));
                     }
                 }
+                Work::Decided(map) => self.give(id, [Input::Map(map)]),
+                Work::Announced(replicas) => self.give(id, [Input::Announced(replicas)]),
+                Work::Administered { client, .. } => unreachable!("nobody here has asked {client}"),
                 Work::Rejoined => {
                     let process = self.machine_mut(id).process.as_mut();
                     if let Some(process) = process
