@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use kv::admin::{Answer, Ask};
 use kv::cluster::Role;
 use kv::codec::{Reader, put_bytes, put_list};
 use kv::fuzz::round_trip;
@@ -35,6 +36,7 @@ pub fn frame(bytes: &[u8]) {
             | Frame::View { shard: found, .. }
             | Frame::WantView { shard: found },
         ) => assert_eq!(shard, Some(found), "frames are dealt by their shard"),
+        Some(Frame::Ask { .. } | Frame::Told { .. }) => assert_eq!(shard, Some(ShardId::DIRECTORY)),
         Some(_) => assert_eq!(shard, None, "it is for the whole node"),
         None => {}
     }
@@ -111,7 +113,7 @@ fn samples() -> Vec<Frame> {
         epoch: Epoch(1),
         revision: Revision(2),
         members: 1 << 60,
-        is_joint: role == Role::Leader,
+        is_ready: role == Role::Leader,
         role,
         leader,
         term: 9,
@@ -155,6 +157,8 @@ fn samples() -> Vec<Frame> {
         Frame::WantView { shard: SHARD },
         Frame::Announce(announcement),
         Frame::WantMap,
+        Frame::Ask { token: 6, ask: Ask::Abort { shard: SHARD } },
+        Frame::Told { token: 6, result: Ok(Answer::Done) },
         Frame::Map(Arc::new(founding(3))),
     ]
 }

@@ -12,6 +12,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kv::codec::{self, Malformed};
 use kv::{NodeId, ShardId};
 use node::identity::Purpose;
+use node::wire::Copied;
 use node::{Input, SnapshotPart};
 use storage::ShardSnapshot;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -25,6 +26,8 @@ use super::{Shared, framing, malformed, outgoing};
 const CHUNK_BYTES: usize = 256 << 10;
 /// At most so many bytes a second, so that a snapshot does not starve the clients.
 const BYTES_PER_SECOND: u64 = 128 << 20;
+/// It is said how far a snapshot is whenever so many more bytes were sent.
+const PROGRESS_BYTES: u64 = 4 << 20;
 /// How long the receiver may take for one piece.
 const ANSWER: Duration = Duration::from_secs(30);
 
@@ -48,15 +51,23 @@ async fn send_parts(
     shard: ShardId,
     to: NodeId,
     header: Bytes,
-    mut snapshot: Box<ShardSnapshot>,
+    snapshot: Box<ShardSnapshot>,
 ) -> io::Result<()> {
     let address = shared.identities.address(to).ok_or(io::ErrorKind::NotFound)?;
     let (reader, writer, _) = outgoing::connect(shared, to, &address, Purpose::Bulk).await?;
     let mut link = Sender { reader, writer };
     link.part(&encode(shard, &SnapshotPart::Begin(header))).await?;
-    let (began, mut bytes) = (Instant::now(), 0u64);
+    // Reading the table's files may block: not on the core.
+    let read = tokio::task::spawn_blocking(move || (snapshot.bytes(), snapshot));
+    let (total, mut snapshot) = read.await.map_err(io::Error::other)?;
+    let total = total.map_err(|error| io::Error::other(error.to_string()))?;
+    let (began, mut bytes, mut told) = (Instant::now(), 0u64, None);
     loop {
-        // Reading the table's files may block: not on the core.
+        if told.is_none_or(|told| bytes >= told + PROGRESS_BYTES) {
+            told = Some(bytes);
+            let copied = Copied { done: bytes.min(total), total };
+            shared.inboxes.input(Input::SnapshotProgress { shard, to, copied });
+        }
         let read = tokio::task::spawn_blocking(move || (snapshot.next_chunk(CHUNK_BYTES), snapshot));
         let (chunk, rest) = read.await.map_err(io::Error::other)?;
         snapshot = rest;
@@ -66,6 +77,8 @@ async fn send_parts(
         let due = Duration::from_micros(bytes * 1_000_000 / BYTES_PER_SECOND);
         sleep(due.saturating_sub(began.elapsed())).await;
     }
+    let copied = Copied { done: total, total };
+    shared.inboxes.input(Input::SnapshotProgress { shard, to, copied });
     link.part(&encode(shard, &SnapshotPart::End)).await?;
     tracing::info!(%shard, node = %to, bytes, "sent a snapshot");
     Ok(())
