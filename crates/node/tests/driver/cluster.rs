@@ -8,12 +8,14 @@ use kv::cluster::Role;
 use kv::{Error, NodeId, Op, Protocol, Reply, ShardId};
 use node::cores::Deal;
 use node::route::{Plan, ShardMap};
-use node::wire::{Copied, Frame};
-use node::{Config, Driver, Executor, Input, Now, Part, Ran, Recovery, SnapshotPart, Work};
+use node::wire::Frame;
+use node::{Config, Driver, Executor, Input, Now, Part, Ran, Recovery, Work};
 use placement::map::Map;
 use placement::{Founder, Founding};
 use replication::Instant;
-use storage::{History, Kind, Options, ShardSnapshot, Table};
+use storage::{History, Kind, Options, Table};
+
+use crate::streams::{SentSnapshot, Streams};
 
 /// Two seconds in steps of a tick are enough for an election.
 pub const ELECTION_STEPS: usize = 120;
@@ -32,28 +34,12 @@ pub struct Cluster {
     pub sent: Vec<(NodeId, NodeId, Frame)>,
     /// The snapshots that were sent: they arrive when a test has them arrive.
     pub snapshots: Vec<SentSnapshot>,
-    /// Those that arrive, by stream; a piece is sent when the one before was taken.
-    streams: BTreeMap<u64, SentSnapshot>,
-    /// Those whose last piece was taken, or not.
-    taken: Vec<(u64, bool)>,
+    streams: Streams,
     /// What the directory has answered.
     pub administered: BTreeMap<u64, Result<kv::admin::Answer, Error>>,
     /// The map that clients know.
     pub map: Arc<Map>,
     clients: u64,
-}
-
-/// A snapshot on its way.
-pub struct SentSnapshot {
-    pub from: NodeId,
-    pub to: NodeId,
-    pub shard: ShardId,
-    pub header: Bytes,
-    pub snapshot: Box<ShardSnapshot>,
-    /// Bytes that were sent.
-    done: u64,
-    /// All its pieces were sent.
-    ended: bool,
 }
 
 pub struct Node {
@@ -102,8 +88,7 @@ impl Cluster {
             deaf: Vec::new(),
             sent: Vec::new(),
             snapshots: Vec::new(),
-            streams: BTreeMap::new(),
-            taken: Vec::new(),
+            streams: Streams::default(),
             administered: BTreeMap::new(),
             map,
             clients: 0,
@@ -204,35 +189,13 @@ impl Cluster {
 
     /// Has a piece arrive of each snapshot that was sent.
     pub fn stream_snapshots(&mut self) {
-        for (stream, taken) in std::mem::take(&mut self.taken) {
-            self.snapshot_taken(stream, taken);
+        let mut inputs = self.streams.go_on();
+        inputs.extend(std::mem::take(&mut self.snapshots).into_iter().map(|sent| self.streams.begin(sent)));
+        for (node, input) in inputs {
+            if self.nodes.contains_key(&node) {
+                self.input(node, input);
+            }
         }
-        for sent in std::mem::take(&mut self.snapshots) {
-            let (to, from, shard) = (sent.to, sent.from, sent.shard);
-            let part = SnapshotPart::Begin(sent.header.clone());
-            self.clients += 1;
-            self.streams.insert(self.clients, sent);
-            self.input(to, Input::Snapshot { stream: self.clients, from, shard, part });
-        }
-    }
-
-    /// A piece of a snapshot was taken, or not: the next one is sent, until the end.
-    fn snapshot_taken(&mut self, stream: u64, taken: bool) {
-        let Some(mut sent) = self.streams.remove(&stream) else { return };
-        let SentSnapshot { from, to, shard, .. } = sent;
-        let ended = sent.ended;
-        if !taken || ended {
-            return self.input(from, Input::SnapshotSent { shard, to, arrived: taken });
-        }
-        let total = sent.snapshot.bytes().unwrap();
-        let chunk = sent.snapshot.next_chunk(1 << 16).unwrap();
-        sent.done += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
-        let copied = Copied { done: sent.done.min(total), total };
-        self.input(from, Input::SnapshotProgress { shard, to, copied });
-        sent.ended = chunk.is_none();
-        let part = chunk.map_or(SnapshotPart::End, SnapshotPart::Chunk);
-        self.streams.insert(stream, sent);
-        self.input(to, Input::Snapshot { stream, from, shard, part });
     }
 
     /// A node joins that has nothing yet, not even a map.
@@ -368,17 +331,9 @@ impl Cluster {
                 assert!(self.answers.insert(client, result).is_none(), "a request is answered once");
             }
             Work::SendSnapshot { shard, to, header, snapshot } => {
-                self.snapshots.push(SentSnapshot {
-                    from: id,
-                    to,
-                    shard,
-                    header,
-                    snapshot,
-                    done: 0,
-                    ended: false,
-                });
+                self.snapshots.push(SentSnapshot { from: id, to, shard, header, snapshot });
             }
-            Work::SnapshotTaken { stream, taken } => self.taken.push((stream, taken)),
+            Work::SnapshotTaken { stream, taken } => self.streams.taken(stream, taken),
             Work::Decided(map) => self.input(id, Input::Map(map)),
             Work::Announced(replicas) => self.input(id, Input::Announced(replicas)),
             Work::Administered { client, result } => {

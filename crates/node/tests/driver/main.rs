@@ -10,5 +10,6 @@ mod expiry;
 mod faults;
 mod hosting;
 mod snapshots;
+mod streams;
 mod switch;
 mod walk;

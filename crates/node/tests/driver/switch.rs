@@ -6,7 +6,8 @@ use kv::{NodeId, ShardId};
 use node::{Input, Job, Ran, SnapshotPart, Work};
 use storage::Clock;
 
-use crate::cluster::{Cluster, SentSnapshot};
+use crate::cluster::Cluster;
+use crate::streams::SentSnapshot;
 
 const LATE: NodeId = NodeId(3);
 const SHARD: ShardId = ShardId(1);
