@@ -138,7 +138,7 @@ impl Recovery {
         let logged = self.shards.iter().filter(|(_, found)| found.is_replica()).map(|(shard, _)| *shard);
         let is_wanted = |shard: &ShardId| {
             let gone = self.shards.get(shard).and_then(|found| found.gone);
-            gone.is_none_or(|gone| gone.revision < map.revision) && Seat::of(map, *shard, me).is_some()
+            gone.is_none_or(|gone| gone.revision <= map.revision) && Seat::of(map, *shard, me).is_some()
         };
         let wanted = map.shards.keys().copied().filter(is_wanted);
         let all: BTreeSet<ShardId> = logged.chain(wanted).collect();

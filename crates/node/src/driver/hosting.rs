@@ -79,7 +79,8 @@ impl Core {
         }
         let Some(seat) = Seat::of(&node.config.map, shard, node.config.me) else { return };
         let generation = match self.leaving.get(&shard) {
-            Some(before) if !before.closed || before.gone.revision >= seat.revision => return,
+            // The map that dropped it may be the one that wants another: a node misses maps.
+            Some(before) if !before.closed || before.gone.revision > seat.revision => return,
             before => before.map_or(0, |before| before.gone.next_generation()),
         };
         let begun = Begun::make(&node.config, shard, &seat, generation);
