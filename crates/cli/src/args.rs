@@ -40,8 +40,8 @@ Examples:
     Shell,
     #[command(flatten)]
     Data(data::Command),
-    /// Ask how the cluster is
-    #[command(subcommand)]
+    /// Ask how the cluster is, and change what its nodes do
+    #[command(subcommand, after_help = cluster::EXAMPLES)]
     Cluster(cluster::Command),
     /// Run whole clusters from a seed, with everything going wrong
     Sim(sim::Args),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dialects::native::{self, Client};
+use kv::admin::{Answer, Ask};
 use kv::cluster::{Location, Status};
 use kv::{ClusterId, Error, Key, Reply, Request};
 use tokio::runtime::{Builder, Runtime};
@@ -23,6 +24,8 @@ pub trait Store: Send + Sync {
     fn status(&self) -> Pending<'_, Status>;
     /// Where a key is.
     fn locate(&self, key: Key) -> Pending<'_, Location>;
+    /// Asks the cluster's directory one thing.
+    fn administer(&self, ask: Ask, timeout: Duration) -> Pending<'_, Answer>;
     /// Whether a server is there and serves.
     fn health_check(&self) -> Pending<'_, ()>;
 }
@@ -74,6 +77,10 @@ impl Store for Client {
         Box::pin(Client::locate(self, key))
     }
 
+    fn administer(&self, ask: Ask, timeout: Duration) -> Pending<'_, Answer> {
+        Box::pin(async move { Client::administer(self, &ask, timeout).await })
+    }
+
     fn health_check(&self) -> Pending<'_, ()> {
         Box::pin(Client::health_check(self))
     }
@@ -83,8 +90,9 @@ impl Store for Client {
 mod tests {
     use dialects::native::Native;
     use dialects::{Account, Dialect, Stop, Stream};
+    use kv::Op;
+    use kv::admin::{Admin, Answered};
     use kv::cluster::Cluster;
-    use kv::{Answer, Op};
     use tokio::net::TcpListener;
     use tokio::sync::watch;
 
@@ -105,13 +113,20 @@ mod tests {
         }
     }
 
+    impl Admin for Fake {
+        fn administer(&self, _: Ask, _: Duration, answer: Answered) {
+            answer(Ok(Answer::Done));
+        }
+    }
+
     /// A server of one map; its address.
     async fn serve() -> String {
         let fake = Arc::new(Fake::default());
         let (_, serving) = watch::channel(true);
         let store = Arc::new(dialects::Store {
             keys: fake.clone(),
-            cluster: fake,
+            cluster: fake.clone(),
+            admin: fake,
             clock: Arc::new(|| 1_700_000_000_000_000),
             keyspace: Request::KEYSPACE.into(),
             advertise: String::new(),
@@ -140,10 +155,12 @@ mod tests {
             store.call(Request::new(put.clone()), None).await.unwrap();
             store.call(Request::new(put), Some(Duration::from_secs(1))).await.unwrap();
             let reply = store.call(Request::new(Op::Get { key: key.clone(), at: None }), None).await.unwrap();
-            assert!(matches!(reply.answer, Answer::Row(Some(row)) if row.value == "v"));
+            assert!(matches!(reply.answer, kv::Answer::Row(Some(row)) if row.value == "v"));
             assert_eq!(store.status().await, Ok(Status::default()));
             assert_eq!(store.cluster().await, Ok(fake::CLUSTER));
             assert_eq!(store.locate(key.clone()).await.map(|location| location.slot), Ok(kv::Slot::of(&key)));
+            let abort = Ask::Abort { shard: kv::ShardId(1) };
+            assert_eq!(store.administer(abort, Request::TIMEOUT).await, Ok(Answer::Done));
             assert_eq!(store.health_check().await, Ok(()));
         });
     }

@@ -79,7 +79,7 @@ fn run(cli: Cli) -> Result<Code, Error> {
             })
         }
         Command::Cluster(command) => {
-            ask(&connect, options.json, async |store, out| cluster::run(&command, store, out).await)
+            ask(&connect, options.json, async |store, out| cluster::run(&command, store, &options, out).await)
         }
     }
 }

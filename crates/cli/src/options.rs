@@ -70,11 +70,16 @@ impl Options {
         }
     }
 
+    /// How long to wait for an answer.
+    pub fn timeout(&self) -> Duration {
+        self.timeout.unwrap_or(Request::TIMEOUT)
+    }
+
     /// The request for an op.
     pub fn request(&self, op: Op) -> Request {
         let mut request = Request::new(op);
         request.level = self.level;
-        request.timeout = self.timeout.unwrap_or(request.timeout);
+        request.timeout = self.timeout();
         if let Some(keyspace) = &self.keyspace {
             request.keyspace.clone_from(keyspace);
         }

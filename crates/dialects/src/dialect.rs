@@ -22,6 +22,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use kv::KeyValue;
+use kv::admin::Admin;
 use kv::cluster::Cluster;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -63,6 +64,8 @@ pub struct Store {
     pub keys: Arc<dyn KeyValue>,
     /// The cluster, as this node sees it.
     pub cluster: Arc<dyn Cluster>,
+    /// Who changes the cluster.
+    pub admin: Arc<dyn Admin>,
     /// Turns a time to live into a deadline when a request is accepted.
     pub clock: Arc<Clock>,
     /// The keyspace, of dialects whose requests name none.

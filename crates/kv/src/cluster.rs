@@ -1,5 +1,6 @@
 //! What a node tells of the cluster: who lives, who leads, where a key is.
 
+use crate::view::Member;
 use crate::{ClusterId, Epoch, Error, Key, NodeId, Protocol, ShardId, Slot, SlotRange};
 
 /// Answers questions about the cluster from what the node at hand knows.
@@ -18,8 +19,12 @@ pub trait Cluster: Send + Sync {
 pub struct Status {
     /// All nodes by id, the dead ones too.
     pub nodes: Vec<NodeStatus>,
-    /// All shards by id.
+    /// The shards of all keyspaces by id; the directory's own is apart.
     pub shards: Vec<ShardStatus>,
+    /// The directory's own shard: who leads it decides over the map. `None` = the node at hand does not know it.
+    pub directory: Option<ShardStatus>,
+    /// The revision of the map that the node at hand acts on. Starts at 1; 0 = it has none.
+    pub revision: u64,
 }
 
 /// One node.
@@ -37,6 +42,40 @@ pub struct NodeStatus {
     pub state: Liveness,
     /// How many shards it leads.
     pub leads: u32,
+    /// How many shards it is a member of.
+    pub replicas: u32,
+    /// Where other nodes connect: HOST:PORT; empty while that is not known.
+    pub peer: String,
+    /// What fails together with it; empty = a zone of its own.
+    pub zone: String,
+    /// What it is asked to do.
+    pub duty: NodeDuty,
+}
+
+/// What a node is asked to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NodeDuty {
+    /// It takes replicas.
+    #[default]
+    Serve,
+    /// Its replicas go elsewhere; it stays a member of the cluster.
+    Drain,
+    /// Its replicas go elsewhere, then it is no member any more.
+    Leave,
+    /// It is gone for good: its replicas are made again elsewhere, then it is no member any more.
+    Gone,
+}
+
+impl NodeDuty {
+    /// Its name in commands.
+    pub fn name(self) -> &'static str {
+        match self {
+            NodeDuty::Serve => "serve",
+            NodeDuty::Drain => "drain",
+            NodeDuty::Leave => "leave",
+            NodeDuty::Gone => "gone",
+        }
+    }
 }
 
 /// Whether a node was heard of lately.
@@ -78,6 +117,8 @@ pub struct ShardStatus {
     pub term: u64,
     /// Its copies by node.
     pub replicas: Vec<ReplicaStatus>,
+    /// Its members, in the order of their nodes; empty while that is not known.
+    pub members: Vec<Member>,
 }
 
 /// One copy of a shard.

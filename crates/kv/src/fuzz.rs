@@ -7,10 +7,13 @@ use std::fmt::Debug;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::admin::{self, Ask, Joining, Move, Phase, Why};
+use crate::cluster::NodeDuty;
 use crate::codec::{self, Malformed, Reader};
 use crate::{
-    Answer, Condition, Direction, Entry, Epoch, Error, Expect, Function, KeyAnswer, Level, NodeId, Op, Page,
-    Protocol, Range, Receipt, ReplicaId, Reply, RequestId, Revision, Row, ShardId, Side, Stamped, Version,
+    Answer, ClusterId, Condition, Direction, Entry, Epoch, Error, Expect, Function, KeyAnswer, Level, NodeId,
+    Op, Page, Protocol, Range, Receipt, ReplicaId, Reply, RequestId, Revision, Row, ShardId, Side, Stamped,
+    Version,
 };
 
 /// Checks that what decodes from `bytes`, if anything does, is the same after encoding and decoding, in no more bytes.
@@ -63,6 +66,88 @@ fn reply_bytes(result: &Result<Reply, Error>) -> Bytes {
     let mut into = BytesMut::new();
     codec::encode_result(&mut into, result, codec::encode_reply);
     into.freeze()
+}
+
+/// What is asked of the directory.
+pub fn ask(bytes: &[u8]) {
+    let ask = round_trip(bytes, |bytes| whole(bytes, codec::decode_ask), |ask| of(ask, codec::encode_ask));
+    if let Some(ask) = ask {
+        let _ = ask.validate();
+    }
+}
+
+/// An answer of the directory.
+pub fn asked(bytes: &[u8]) {
+    round_trip(bytes, |bytes| whole(bytes, codec::decode_asked), |answer| of(answer, codec::encode_asked));
+}
+
+fn whole<T>(bytes: &Bytes, decode: fn(&mut Reader) -> Result<T, Malformed>) -> Result<T, Malformed> {
+    let mut reader = Reader::new(bytes.clone());
+    let value = decode(&mut reader)?;
+    reader.end()?;
+    Ok(value)
+}
+
+fn of<T>(value: &T, encode: fn(&mut BytesMut, &T)) -> Bytes {
+    let mut into = BytesMut::new();
+    encode(&mut into, value);
+    into.freeze()
+}
+
+/// Asks of every kind.
+pub fn ask_samples() -> Vec<Bytes> {
+    asks().iter().map(|ask| of(ask, codec::encode_ask)).collect()
+}
+
+/// Answers of the directory of every kind.
+pub fn asked_samples() -> Vec<Bytes> {
+    admin_answers().iter().map(|answer| of(answer, codec::encode_asked)).collect()
+}
+
+/// An ask of every kind.
+pub fn asks() -> Vec<Ask> {
+    let joining = Joining {
+        name: "n4".into(),
+        incarnation: 1 << 60,
+        peer: "127.0.0.1:7424".into(),
+        address: "127.0.0.1:7404".into(),
+        zone: "east".into(),
+    };
+    let duties = [NodeDuty::Serve, NodeDuty::Drain, NodeDuty::Leave, NodeDuty::Gone];
+    let node = |duty| Ask::Node { name: "n3".into(), duty, dry_run: duty == NodeDuty::Drain };
+    let mut asks = vec![Ask::Join(joining), Ask::Replace { name: "n3".into(), dry_run: true }];
+    asks.extend(duties.map(node));
+    asks.extend([Ask::Abort { shard: ShardId(300) }, Ask::Moves, Ask::Dump]);
+    asks
+}
+
+/// An answer of the directory of every kind.
+pub fn admin_answers() -> Vec<admin::Answer> {
+    let moved = |phase, why| Move {
+        shard: ShardId(300),
+        keyspace: "default".into(),
+        from: Some(NodeId(1)),
+        to: (phase != Phase::Drop).then_some(NodeId(4)),
+        phase,
+        why,
+        bytes_done: 1 << 20,
+        bytes_total: 5 << 20,
+        elapsed_micros: 1_000_000,
+    };
+    let moves = vec![
+        moved(Phase::Planned, Why::Balance),
+        moved(Phase::Copy, Why::Leaves(NodeId(1))),
+        moved(Phase::Switch, Why::Lost(NodeId(1))),
+        moved(Phase::Drop, Why::Repair),
+    ];
+    let cluster = ClusterId::new(0xabc).expect("it is not 0");
+    let row = admin::Row { key: "node/0000000001".into(), value: "n1".into() };
+    vec![
+        admin::Answer::Joined { node: NodeId(4), cluster },
+        admin::Answer::Done,
+        admin::Answer::Moves(moves),
+        admin::Answer::Rows(vec![row]),
+    ]
 }
 
 /// Ops of every kind, by turns with and without an id.

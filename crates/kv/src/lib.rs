@@ -6,13 +6,15 @@
 //! the same words from socket to checker.
 //!
 //! The waist is [`KeyValue`]: the server, the clients of the dialects and the simulated cluster implement it, so a
-//! workload, a benchmark or a test is written once and runs against any of them.
+//! workload, a benchmark or a test is written once and runs against any of them. What is known of the cluster is asked of
+//! [`cluster::Cluster`], and what is to change of it of [`admin::Admin`].
 //!
 //! # Caveats
 //!
 //! Nothing here does I/O, reads a clock or draws a random number. The [`codec`] is what the log and the peers store and
 //! send: its tags are never given a second meaning.
 
+pub mod admin;
 mod budget;
 pub mod cluster;
 pub mod codec;

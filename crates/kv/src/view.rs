@@ -71,6 +71,16 @@ impl Duty {
     pub fn did_count(self) -> bool {
         matches!(self, Duty::Voter | Duty::Leaving)
     }
+
+    /// Its name in commands.
+    pub fn name(self) -> &'static str {
+        match self {
+            Duty::Voter => "voter",
+            Duty::Learner => "learner",
+            Duty::Joining => "joining",
+            Duty::Leaving => "leaving",
+        }
+    }
 }
 
 impl View {

@@ -7,6 +7,7 @@ use kv::{NodeId, ShardId};
 use placement::map::Map;
 
 use crate::cores::Deal;
+use crate::directory::GRACE_MICROS;
 use crate::seat::Seat;
 
 /// The settings of one node, for the drivers of all its cores.
@@ -26,6 +27,14 @@ pub struct Config {
     pub pid: u32,
     /// Where this node's clients connect, for its announcements.
     pub address: String,
+    /// Where other nodes connect, for its announcements; empty = nowhere.
+    pub peer: String,
+    /// What fails together with this node, for its announcements; empty = a zone of its own.
+    pub zone: String,
+    /// The life of its data folder, for its announcements; 0 = it has none.
+    pub incarnation: u64,
+    /// A node that has been dead for so long is gone for good, as this node sees it if it leads the directory.
+    pub grace_micros: u64,
     /// This node came back with nothing: it votes again only when a leader has made it whole.
     pub rejoining: bool,
     /// Nothing of this node outlives its process: no answer is on a disk, and receipts say so.
@@ -33,6 +42,25 @@ pub struct Config {
 }
 
 impl Config {
+    /// Of a node with one core that has no addresses and keeps no entries in memory; the rest is as usual.
+    pub fn new(me: NodeId, map: Arc<Map>) -> Config {
+        Config {
+            me,
+            map,
+            cores: 1,
+            seed: 1,
+            entry_cache_bytes: 0,
+            pid: 1,
+            address: String::new(),
+            peer: String::new(),
+            zone: String::new(),
+            incarnation: 0,
+            grace_micros: GRACE_MICROS,
+            rejoining: false,
+            volatile: false,
+        }
+    }
+
     /// Which of its cores drives which shards.
     pub fn deal(&self) -> Deal {
         Deal::new(self.cores)

@@ -13,6 +13,7 @@
 //!   dealt        which cores of a node an input is for
 //!   frames       what other nodes say, and what is said to them
 //!   maps         the map on its way: from nodes, to nodes, into the log
+//!   directory    who decides about the map, and what is asked of it
 //!   checkpoint   what must be kept is written again, so that old segments can go
 //!   rejoin       a node that lost its folder waits until its replicas are whole
 //!   core         gives replicas their inputs, and the time to those that want it (agenda)
@@ -34,6 +35,7 @@ mod appends;
 mod checkpoint;
 mod core;
 mod dealt;
+mod directory;
 mod expiries;
 mod fence;
 mod frames;
@@ -55,13 +57,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kv::admin::{Answer, Ask};
 use kv::cluster::{Liveness, Status};
-use kv::{Epoch, Error, NodeId, Reply, ShardId};
+use kv::{ClusterId, Epoch, Error, NodeId, Reply, ShardId};
 use placement::map::Map;
 use storage::{Applied, ShardSnapshot};
 
 use self::core::Core;
+use self::directory::Office;
 use self::hosting::Leaving;
+use self::open::Client;
 use self::replica::Replica;
 use crate::job::{Done, Job};
 use crate::node::Node;
@@ -130,8 +135,21 @@ pub enum Input {
     },
     /// The log has grown: write what must be kept at its head. Ends in [`Work::Release`] or [`Work::CheckpointFailed`].
     Checkpoint,
-    /// This is where everything is now, by who decides it. Others hear of it at once.
+    /// This is where everything is now, by who decides it ([`Work::Decided`]). Others hear of it at once.
     Map(Arc<Map>),
+    /// Which cluster this is, as soon as it is known. For the first core.
+    Cluster(ClusterId),
+    /// How replicas of another core of the node are ([`Work::Announced`]). For the first core.
+    Announced(Vec<Announced>),
+    /// The directory is asked. For the first core. Ends in [`Work::Administered`] with the same name.
+    Administer {
+        /// The owner's name for it.
+        client: u64,
+        /// What is asked.
+        ask: Ask,
+        /// How long to try, in microseconds.
+        timeout_micros: u64,
+    },
     /// Hand leaderships over, take no new work.
     Stop,
 }
@@ -185,6 +203,17 @@ pub enum Work {
     Release,
     /// This core's part of the checkpoint could not be completed (the disk is full): try another one later.
     CheckpointFailed,
+    /// A map is decided: give it to all cores ([`Input::Map`]).
+    Decided(Arc<Map>),
+    /// How replicas of this core are: give it to the first core ([`Input::Announced`]). By all others.
+    Announced(Vec<Announced>),
+    /// Answer who asked the directory.
+    Administered {
+        /// Its name.
+        client: u64,
+        /// The answer.
+        result: Result<Answer, Error>,
+    },
     /// A later map is known: who routes requests or connects to nodes goes by it. By the first core.
     Map(Arc<Map>),
     /// The node came back with nothing, and the shards of this core are whole again. When all are, its next start is like any
@@ -196,6 +225,8 @@ pub enum Work {
 pub struct Driver {
     node: Node,
     core: Core,
+    /// Of the first core.
+    office: Option<Office>,
 }
 
 impl Driver {
@@ -212,6 +243,7 @@ impl Driver {
         let driver = |place| Driver {
             core: Core::new(&config, now.instant),
             node: Node::new(config.clone(), place, last, now),
+            office: (place == 0).then(|| Office::new(&config)),
         };
         let mut drivers: Vec<Driver> = (0..deal.cores()).map(driver).collect();
         for (shard, gone) in recovery.gone() {
@@ -240,6 +272,7 @@ impl Driver {
     pub fn turn(&mut self, now: Now, inputs: &mut Vec<Input>, work: &mut Vec<Work>) {
         self.node.begin_turn(now);
         self.core.tick(&self.node);
+        self.tick_directory();
         self.ask_for_map();
         if self.node.takes_announcement() {
             self.announce();
@@ -253,6 +286,7 @@ impl Driver {
             self.take(input);
             self.core.settle(&self.node);
         }
+        self.tell_directory();
         self.core.end_turn(&self.node);
         assert!(
             inputs.is_empty() && !self.core.has_inputs(),
@@ -318,7 +352,7 @@ impl Driver {
 
     fn take(&mut self, input: Input) {
         match input {
-            Input::Part { client, part } => self.core.take_part(&self.node, client, part),
+            Input::Part { client, part } => self.core.take_part(&self.node, Client::Owner(client), part),
             Input::Frame { from, bytes } => self.take_frame(from, &bytes),
             Input::PeerUp { node } => self.peer_up(node),
             Input::PeerDown { node } => self.peer_down(node),
@@ -343,6 +377,15 @@ impl Driver {
             Input::Map(map) => {
                 self.take_map(map);
                 self.announce();
+            }
+            Input::Cluster(cluster) => {
+                self.office.iter_mut().for_each(|office| office.cluster = Some(cluster));
+            }
+            Input::Announced(replicas) => {
+                self.office.iter_mut().for_each(|office| office.announced(replicas.clone()));
+            }
+            Input::Administer { client, ask, timeout_micros } => {
+                self.direct(crate::directory::Input::Ask { client, ask, timeout_micros });
             }
             Input::Checkpoint => self.begin_checkpoint(),
             Input::Stop => {

@@ -15,7 +15,7 @@ use storage::{History, Options, Table};
 
 pub use crate::identity::fuzz::{hello, hello_samples, welcome, welcome_samples};
 use crate::record::{self, Gone, KIND_MAP, KIND_PROTOCOL, Made, STREAM_NODE};
-use crate::wire::{Announced, Announcement, Frame, Greeting};
+use crate::wire::{Announced, Announcement, Copied, Frame, Greeting};
 use crate::{Config, Driver, Executor, Input, Now, Ran, Recovery, Work};
 
 const SHARD: ShardId = ShardId(1);
@@ -110,16 +110,22 @@ fn samples() -> Vec<Frame> {
         shard: SHARD,
         epoch: Epoch(1),
         revision: Revision(2),
+        members: 1 << 60,
+        is_joint: role == Role::Leader,
         role,
         leader,
         term: 9,
         applied: 1 << 40,
+        copied: leader.map(|to| (to, Copied { done: 3, total: 300 })).into_iter().collect(),
     };
     let announcement = Announcement {
         clock: 1_700_000_000_000_000,
         clock_settled: true,
         pid: 77,
         address: "127.0.0.1:7401".into(),
+        peer: "127.0.0.1:7421".into(),
+        zone: "z".into(),
+        incarnation: 7,
         rejoining: false,
         disk_full: true,
         map: 1,
@@ -222,17 +228,8 @@ fn founding(nodes: u64) -> Map {
 
 fn begin(nodes: u64, mut recovery: Recovery) -> Result<Driver, crate::RecoveryError> {
     let map = recovery.map(founding(nodes));
-    let config = Config {
-        me: NodeId(1),
-        map,
-        cores: 1,
-        seed: 1,
-        entry_cache_bytes: 1 << 20,
-        pid: 1,
-        address: "127.0.0.1:7401".into(),
-        rejoining: false,
-        volatile: false,
-    };
+    let address = "127.0.0.1:7401".into();
+    let config = Config { entry_cache_bytes: 1 << 20, address, ..Config::new(NodeId(1), map) };
     let applied = BTreeMap::from([(SHARD, storage::Applied { last: Version::ZERO, ..Default::default() })]);
     let mut drivers = Driver::all(config, recovery, &applied, now(1))?;
     Ok(drivers.pop().expect("a node has a driver"))

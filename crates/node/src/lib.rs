@@ -24,6 +24,7 @@
 
 mod config;
 pub mod cores;
+mod directory;
 mod driver;
 #[doc(hidden)]
 pub mod fuzz;
@@ -42,6 +43,7 @@ pub mod stop;
 pub mod wire;
 
 pub use config::Config;
+pub use directory::GRACE_MICROS;
 pub use driver::{Driver, Input, OPEN_BYTES_MAX, OPEN_MAX, Part, SnapshotPart, Work};
 pub use job::{Done, Executor, Job, Ran};
 pub use node::clock::Now;

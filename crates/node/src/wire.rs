@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use kv::admin::{Answer, Ask};
 use kv::cluster::Role;
 use kv::codec::{self, Malformed, Reader};
 use kv::{Epoch, Error, Level, NodeId, Reply, ShardId};
@@ -74,6 +75,20 @@ pub enum Frame {
     WantMap,
     /// Where everything is, as far as the sender knows.
     Map(Arc<Map>),
+    /// Please decide this: you lead the directory.
+    Ask {
+        /// The sender's name for it.
+        token: u64,
+        /// What is asked.
+        ask: Ask,
+    },
+    /// What the directory answers.
+    Told {
+        /// The name it was asked under.
+        token: u64,
+        /// The answer.
+        result: Result<Answer, Error>,
+    },
 }
 
 /// What a replica says first to the one of the same shard on another node.
@@ -98,6 +113,12 @@ pub struct Announcement {
     pub pid: u32,
     /// Where its clients connect.
     pub address: String,
+    /// Where other nodes connect; empty = nowhere.
+    pub peer: String,
+    /// What fails together with it; empty = a zone of its own.
+    pub zone: String,
+    /// The life of its data folder; 0 = it has none.
+    pub incarnation: u64,
     /// It came back with nothing and waits for leaders to say what it lacks.
     pub rejoining: bool,
     /// Its disk has no room for new work.
@@ -109,7 +130,7 @@ pub struct Announcement {
 }
 
 /// One replica of the announcing node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announced {
     /// Its shard.
     pub shard: ShardId,
@@ -117,6 +138,10 @@ pub struct Announced {
     pub epoch: Epoch,
     /// The revision of its members that it knows.
     pub revision: Revision,
+    /// Those members and their duties, as a number by which they are told from others.
+    pub members: u64,
+    /// Whether they are changing over.
+    pub is_joint: bool,
     /// What it is.
     pub role: Role,
     /// Whom it follows.
@@ -125,6 +150,17 @@ pub struct Announced {
     pub term: u64,
     /// What it has applied.
     pub applied: u64,
+    /// What has been copied to members that learn, if it leads.
+    pub copied: Vec<(NodeId, Copied)>,
+}
+
+/// How far a copy is, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// What has been sent.
+    pub done: u64,
+    /// All of it; 0 = not known yet.
+    pub total: u64,
 }
 
 const NO_MAP: Malformed = Malformed("the map in a frame makes no sense");
@@ -178,6 +214,16 @@ impl Frame {
                 announcement.encode(&mut into);
             }
             Frame::WantMap => into.put_u8(8),
+            Frame::Ask { token, ask } => {
+                into.put_u8(10);
+                into.put_u64(*token);
+                codec::encode_ask(&mut into, ask);
+            }
+            Frame::Told { token, result } => {
+                into.put_u8(11);
+                into.put_u64(*token);
+                codec::encode_result(&mut into, result, codec::encode_asked);
+            }
             Frame::Map(map) => {
                 into.put_u8(9);
                 into.put_slice(&map.encode());
@@ -217,6 +263,11 @@ impl Frame {
             7 => Frame::WantView { shard: ShardId(reader.u32()?) },
             6 => Frame::Announce(Announcement::decode(&mut reader)?),
             8 => Frame::WantMap,
+            10 => Frame::Ask { token: reader.u64()?, ask: codec::decode_ask(&mut reader)? },
+            11 => Frame::Told {
+                token: reader.u64()?,
+                result: codec::decode_result(&mut reader, codec::decode_asked)?,
+            },
             9 => {
                 let map = Map::decode(&reader.rest());
                 return map.map(|map| Frame::Map(Arc::new(map))).map_err(|_| NO_MAP);
@@ -236,6 +287,7 @@ impl Frame {
                 reader.u64().ok()?;
                 reader.u32().ok().map(ShardId)
             }
+            10 | 11 => Some(ShardId::DIRECTORY),
             _ => None,
         }
     }
@@ -260,6 +312,9 @@ impl Announcement {
         into.put_u8(u8::from(self.clock_settled));
         codec::put_uint(into, u64::from(self.pid));
         codec::put_bytes(into, self.address.as_bytes());
+        codec::put_bytes(into, self.peer.as_bytes());
+        codec::put_bytes(into, self.zone.as_bytes());
+        into.put_u64(self.incarnation);
         into.put_u8(u8::from(self.rejoining));
         into.put_u8(u8::from(self.disk_full));
         codec::put_uint(into, self.map);
@@ -267,6 +322,8 @@ impl Announcement {
             codec::put_uint(into, u64::from(replica.shard.0));
             codec::put_uint(into, replica.epoch.0);
             codec::put_uint(into, replica.revision.0);
+            into.put_u64(replica.members);
+            into.put_u8(u8::from(replica.is_joint));
             into.put_u8(match replica.role {
                 Role::Unknown => 0,
                 Role::Follower => 1,
@@ -276,6 +333,11 @@ impl Announcement {
             codec::put_uint(into, replica.leader.map_or(0, |leader| leader.0));
             codec::put_uint(into, replica.term);
             codec::put_uint(into, replica.applied);
+            codec::put_list(into, &replica.copied, |into, (node, copied)| {
+                codec::put_uint(into, node.0);
+                codec::put_uint(into, copied.done);
+                codec::put_uint(into, copied.total);
+            });
         });
     }
 
@@ -285,6 +347,9 @@ impl Announcement {
             clock_settled: reader.bool()?,
             pid: reader.u32()?,
             address: reader.text()?,
+            peer: reader.text()?,
+            zone: reader.text()?,
+            incarnation: reader.u64()?,
             rejoining: reader.bool()?,
             disk_full: reader.bool()?,
             map: reader.uint()?,
@@ -293,6 +358,8 @@ impl Announcement {
                     shard: ShardId(reader.u32()?),
                     epoch: Epoch(reader.uint()?),
                     revision: Revision(reader.uint()?),
+                    members: reader.u64()?,
+                    is_joint: reader.bool()?,
                     role: match reader.u8()? {
                         0 => Role::Unknown,
                         1 => Role::Follower,
@@ -303,6 +370,10 @@ impl Announcement {
                     leader: Some(NodeId(reader.uint()?)).filter(|leader| leader.0 != 0),
                     term: reader.uint()?,
                     applied: reader.uint()?,
+                    copied: reader.list(|reader| {
+                        let (node, done, total) = (NodeId(reader.uint()?), reader.uint()?, reader.uint()?);
+                        Ok((node, Copied { done, total }))
+                    })?,
                 })
             })?,
         })
@@ -332,10 +403,13 @@ mod tests {
             shard: ShardId(4),
             epoch: Epoch(2),
             revision: Revision(300),
+            members: u64::MAX,
+            is_joint: true,
             role: Role::Leader,
             leader: Some(NodeId(2)),
             term: 9,
             applied: 1 << 40,
+            copied: vec![(NodeId(7), Copied { done: 300, total: 1 << 40 })],
         };
         let mut announcement =
             Announcement { pid: 77, address: "127.0.0.1:7401".into(), ..Announcement::default() };
@@ -362,6 +436,9 @@ mod tests {
             Frame::Announce(announcement),
             Frame::WantMap,
             Frame::Map(Arc::new(map())),
+            Frame::Ask { token: 6, ask: Ask::Abort { shard: ShardId(300) } },
+            Frame::Told { token: 6, result: Ok(Answer::Done) },
+            Frame::Told { token: 6, result: Err(Error::Unavailable("not now".into())) },
         ]
     }
 
@@ -379,6 +456,7 @@ mod tests {
                 Frame::Protocol { shard, .. } | Frame::Forward { shard, .. } => Some(*shard),
                 Frame::Answer { shard, .. } => Some(*shard),
                 Frame::View { shard, .. } | Frame::WantView { shard } => Some(*shard),
+                Frame::Ask { .. } | Frame::Told { .. } => Some(ShardId::DIRECTORY),
                 Frame::Greet { .. } | Frame::Announce(_) | Frame::WantMap | Frame::Map(_) => None,
             };
             assert_eq!(Frame::shard_of(&frame.encode()), shard, "{frame:?}");

@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 
+pub use kv::admin::Why;
 use kv::cluster::Liveness;
+pub use kv::cluster::NodeDuty;
 use kv::view::{Member, Revision, View};
 use kv::{ClusterId, Epoch, NodeId, Protocol, ReplicaId, SLOTS, ShardId, Slot, SlotRange};
 
@@ -53,19 +55,6 @@ pub struct Node {
     pub duty: NodeDuty,
     /// Whether it was heard of lately, as the directory's leader saw it.
     pub state: Liveness,
-}
-
-/// What a node is asked to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NodeDuty {
-    /// It takes replicas.
-    Serve,
-    /// Its replicas go elsewhere; it stays a member.
-    Drain,
-    /// Its replicas go elsewhere, then it is no member any more.
-    Leave,
-    /// It is gone for good: its replicas are made again elsewhere, then it is no member any more.
-    Gone,
 }
 
 /// A named set of keys.
@@ -131,19 +120,6 @@ pub enum Phase {
     Copy,
     /// The members change over. It cannot be given up any more.
     Switch,
-}
-
-/// Why a change is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// Counts were not equal.
-    Balance,
-    /// This node is drained, or leaves.
-    Leaves(NodeId),
-    /// This node is dead or gone.
-    Lost(NodeId),
-    /// It has fewer replicas than it should.
-    Repair,
 }
 
 /// Which shard of a keyspace has a slot.

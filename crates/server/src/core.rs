@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kv::admin::Answered;
 use node::cores::Together;
 use node::log::Request;
 use node::stop::{Standing, Step, Stop};
@@ -57,6 +58,8 @@ pub(crate) struct Core {
     shared: Shared,
     /// Who takes an answer, and the core whose thread that is.
     sinks: HashMap<u64, (usize, Sink)>,
+    /// Who takes an answer of the directory. Of the first core.
+    askers: HashMap<u64, Answered>,
     outboxes: Outboxes,
     /// How many inputs turns had lately.
     crowd: usize,
@@ -78,6 +81,7 @@ impl Core {
             inbox: shared.inboxes.of(place).clone(),
             engine,
             sinks: HashMap::new(),
+            askers: HashMap::new(),
             outboxes: Outboxes::new(place, shared.outboxes.clone()),
             crowd: 0,
             next_client: 0,
@@ -164,6 +168,11 @@ impl Core {
                 self.sinks.insert(self.next_client, (core, sink));
                 inputs.push(Input::Part { client: self.next_client, part });
             }
+            Message::Administer { ask, timeout_micros, answer } => {
+                self.next_client += 1;
+                self.askers.insert(self.next_client, answer);
+                inputs.push(Input::Administer { client: self.next_client, ask, timeout_micros });
+            }
             Message::Done(done) => {
                 self.engine.finished();
                 inputs.extend(done.into_iter().map(Input::Done));
@@ -222,6 +231,13 @@ impl Core {
                         self.outboxes.answer(core, sink, result);
                     }
                 }
+                Work::Administered { client, result } => {
+                    if let Some(answer) = self.askers.remove(&client) {
+                        answer(result);
+                    }
+                }
+                Work::Decided(map) => shared.inboxes.input(Input::Map(map)),
+                Work::Announced(replicas) => shared.inboxes.input(Input::Announced(replicas)),
                 Work::SendSnapshot { shard, to, header, snapshot } => {
                     shared.transport.send_snapshot(shard, to, header, snapshot);
                 }

@@ -1,7 +1,9 @@
 //! What the dialects see of a node: the waist.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use kv::admin::{Admin, Answered, Ask};
 use kv::cluster::{Cluster, Location, Status};
 use kv::{Charge, ClusterId, Completions, Error, Key, KeyValue, Reply, Request, Slot};
 use node::Part;
@@ -89,6 +91,13 @@ impl KeyValue for Handle {
             };
             self.ask(request, &charge, Box::new(complete));
         }
+    }
+}
+
+impl Admin for Handle {
+    fn administer(&self, ask: Ask, timeout: Duration, answer: Answered) {
+        let timeout_micros = u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX);
+        self.inboxes.first().push(Message::Administer { ask, timeout_micros, answer });
     }
 }
 

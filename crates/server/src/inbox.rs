@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 
+use kv::admin::{self, Answered};
 use kv::{Error, Reply, ShardId};
 use node::cores::Deal;
 use node::{Input, Part};
@@ -30,6 +31,8 @@ pub(crate) enum Message {
     Input(Input),
     /// A client asks, over a connection of this core.
     Ask { core: usize, part: Part, sink: Sink },
+    /// The directory is asked. To the first core.
+    Administer { ask: admin::Ask, timeout_micros: u64, answer: Answered },
     /// The engine's thread has run one batch of jobs.
     Done(Vec<node::Done>),
     /// The log has written what was queued, and takes nothing any more. To the first core.

@@ -9,7 +9,7 @@ use dialects::Store;
 use kv::{NodeId, Protocol, ShardId};
 use node::identity::Identity;
 use node::log::{Request, Settings};
-use node::{Driver, Executor, Recovery};
+use node::{Driver, Executor, Input, Recovery};
 use placement::map::Map;
 use placement::{Founder, Founding};
 use rustix::fs::Mode;
@@ -110,6 +110,7 @@ async fn serve(
     let first = start_cores(recovered, tasks, config.engine, &shared, &ending);
     let (files, most) = (descriptors.limit, descriptors.clients);
     tracing::info!(files, connections = most, "descriptors are shared out");
+    tokio::spawn(tell_cluster(identities.clone(), inboxes));
     let readiness = tokio::spawn(become_ready(config, address, identities, serving.clone()));
     let stop = asked_to_stop(ending.clone(), refusal, serving, readiness);
     let ended = first.run_to_its_end(Box::pin(stop)).await;
@@ -203,6 +204,7 @@ impl Behind {
         let store = Store {
             keys: self.handle.clone(),
             cluster: self.handle.clone(),
+            admin: self.handle.clone(),
             clock: Arc::new(move || clock.clock()),
             keyspace: listen.keyspace,
             advertise,
@@ -226,6 +228,14 @@ impl Behind {
             })
         })
     }
+}
+
+/// Tells the directory which cluster it is of, as soon as that is known.
+async fn tell_cluster(identities: Arc<Identities>, inboxes: Inboxes) {
+    let mut cluster = identities.cluster();
+    // The sender is among the identities.
+    let Ok(cluster) = cluster.wait_for(Option::is_some).await.map(|cluster| *cluster) else { return };
+    inboxes.input(Input::Cluster(cluster.expect("it was waited for")));
 }
 
 /// Says that it is ready, at once when the node knows its cluster, and until then whom it waits for.
@@ -322,7 +332,8 @@ fn node_config(
     cores: usize,
     address: String,
 ) -> node::Config {
-    let &Identity { me, rejoining, .. } = folder.identity();
+    let &Identity { me, rejoining, incarnation, .. } = folder.identity();
+    let peer = map.nodes.get(&me).map(|node| node.peer.clone()).unwrap_or_default();
     node::Config {
         me,
         map,
@@ -331,6 +342,10 @@ fn node_config(
         entry_cache_bytes: config.entry_cache_bytes,
         pid: std::process::id(),
         address,
+        peer,
+        zone: String::new(),
+        incarnation,
+        grace_micros: node::GRACE_MICROS,
         rejoining,
         volatile: config.data.is_none(),
     }

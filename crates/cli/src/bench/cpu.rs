@@ -109,8 +109,7 @@ fn time(ticks: u64) -> Duration {
 mod tests {
     use std::process::Command;
 
-    use kv::NodeId;
-    use kv::cluster::{Liveness, NodeStatus};
+    use kv::cluster::NodeStatus;
 
     use super::*;
 
@@ -159,18 +158,11 @@ mod tests {
     fn node_is_of_this_machine_by_address_and_name() {
         assert!(is_here("127.0.0.1:7401") && is_here("localhost:1"));
         assert!(!is_here("192.0.2.1:7401") && !is_here(""), "an address for documents is nobody's");
-        let node = |address: &str, pid| NodeStatus {
-            id: NodeId(1),
-            name: "n1".into(),
-            address: address.into(),
-            pid,
-            state: Liveness::Alive,
-            leads: 0,
-        };
+        let node = |address: &str, pid| NodeStatus { address: address.into(), pid, ..crate::fake::node(1) };
         // This process is a test, and no node.
         for node in [node("127.0.0.1:1", std::process::id()), node("192.0.2.1:1", 1), node("127.0.0.1:1", 0)]
         {
-            let status = Status { nodes: vec![node], shards: Vec::new() };
+            let status = Status { nodes: vec![node], ..Status::default() };
             assert_eq!(nodes(&status), [Process { name: "n1".into(), pid: None }]);
         }
     }

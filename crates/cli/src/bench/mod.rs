@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use dialects::etcd;
-use kv::{Key, Level, Request, VALUE_BYTES_MAX};
+use kv::{Key, Level, VALUE_BYTES_MAX};
 
 use crate::connect;
 use crate::exit::{Code, Error};
@@ -165,7 +165,7 @@ async fn target(args: &Args, connect: &Connect, options: &Options) -> Result<Tar
         }
         Wire::Etcd => Target::Etcd {
             client: Arc::new(etcd::Client::connect(addresses, connections).await?),
-            patience: options.timeout.unwrap_or(Request::TIMEOUT),
+            patience: options.timeout(),
         },
     })
 }

@@ -17,13 +17,13 @@ impl Words {
     fn candidates(&self, line: &str) -> Vec<(String, Option<String>)> {
         let mut before: Vec<&str> = line.split_whitespace().collect();
         let last = if line.ends_with(char::is_whitespace) { "" } else { before.pop().unwrap_or("") };
-        let mut found = match before.first() {
-            None | Some(&"help") => commands(&self.definition),
-            Some(name) => match self.definition.find_subcommand(name) {
-                Some(command) if last.starts_with('-') => options(command),
-                Some(command) => commands(command),
-                None => Vec::new(),
-            },
+        // What help is asked about is typed like a command, but for its options.
+        let is_help = before.first() == Some(&"help");
+        let words = if is_help { &before[1..] } else { &before[..] };
+        let mut found = match innermost(&self.definition, words) {
+            Some(command) if last.starts_with('-') && !is_help => options(command),
+            Some(command) => commands(command),
+            None => Vec::new(),
         };
         found.retain(|(name, _)| name.starts_with(last));
         found
@@ -43,6 +43,19 @@ impl Completer for Words {
         });
         CompletionResult::fresh(suggestions.collect::<Vec<_>>())
     }
+}
+
+/// The command that these words are of; what is behind its name are its arguments. `None` = there is no such command.
+fn innermost<'a>(definition: &'a clap::Command, words: &[&str]) -> Option<&'a clap::Command> {
+    let mut command = definition;
+    for word in words {
+        match command.find_subcommand(word) {
+            Some(inner) => command = inner,
+            None if command.has_subcommands() => return None,
+            None => break,
+        }
+    }
+    Some(command)
 }
 
 fn commands(command: &clap::Command) -> Vec<(String, Option<String>)> {
@@ -79,6 +92,8 @@ mod tests {
     #[test]
     fn completion_of_help_is_a_command() {
         check("help tr", &["trim"]);
+        check("help cluster d", &["drain", "dump"]);
+        check("help cluster drain --d", &[]);
     }
 
     #[test]
@@ -96,6 +111,11 @@ mod tests {
 
     #[test]
     fn completion_of_cluster_is_its_commands() {
-        check("cluster ", &["status", "query"]);
+        check(
+            "cluster ",
+            &["status", "nodes", "query", "join", "drain", "leave", "replace", "moves", "dump"],
+        );
+        check("cluster drain n3 --d", &["--dry-run"]);
+        check("cluster frob --d", &[]);
     }
 }

@@ -5,17 +5,19 @@ use crate::exit::{Code, Error};
 use crate::print::Output;
 
 /// Prints what can be typed, or all about one command.
-pub fn print(command: Option<&str>, out: &mut Output<'_>) -> Result<Code, Error> {
+pub fn print(command: &[String], out: &mut Output<'_>) -> Result<Code, Error> {
     let definition = definition();
-    let Some(name) = command else {
+    if command.is_empty() {
         out.table(&["EXAMPLE", "WHAT IT DOES"], &rows(&definition))?;
         out.line("")?;
         out.line(FOOT)?;
         return Ok(Code::Done);
-    };
-    let Some(found) = definition.find_subcommand(name) else {
-        return Err(Error::Usage(format!("there is no command '{name}': help without a name lists all")));
-    };
+    }
+    let mut found = &definition;
+    for name in command {
+        let unknown = || Error::Usage(format!("there is no command '{name}': help without a name lists all"));
+        found = found.find_subcommand(name).ok_or_else(unknown)?;
+    }
     let text = found.clone().render_help().to_string();
     out.line(&shell_text(&text))?;
     Ok(Code::Done)
@@ -35,7 +37,7 @@ fn rows(definition: &clap::Command) -> Vec<Vec<String>> {
         let about = command.get_about().map(ToString::to_string).unwrap_or_default();
         vec![example(command), about]
     };
-    definition.get_subcommands().filter(|command| command.get_name() != "cluster").map(row).collect()
+    definition.get_subcommands().map(row).collect()
 }
 
 /// The first short example of a command, without the words that explain it.
@@ -56,14 +58,16 @@ mod tests {
 
     fn printed(command: Option<&str>) -> Result<String, Error> {
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        print(command, &mut Output { out: &mut out, err: &mut err, terminal: false, json: false })?;
+        let command: Vec<String> =
+            command.iter().flat_map(|names| names.split(' ')).map(Into::into).collect();
+        print(&command, &mut Output { out: &mut out, err: &mut err, terminal: false, json: false })?;
         Ok(String::from_utf8(out).unwrap())
     }
 
     #[test]
     fn help_shows_every_command_within_80_columns() {
         let text = printed(None).unwrap();
-        for command in definition().get_subcommands().filter(|command| command.get_name() != "cluster") {
+        for command in definition().get_subcommands() {
             assert!(text.contains(&format!("{} ", command.get_name())), "{}\n{text}", command.get_name());
         }
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
@@ -74,6 +78,14 @@ mod tests {
         let text = printed(Some("get")).unwrap();
         assert!(text.contains("\n  get greeting\n"), "{text}");
         assert!(!text.contains("capstan"), "{text}");
+    }
+
+    #[test]
+    fn help_of_a_command_within_another_is_its_own() {
+        let text = printed(Some("cluster drain")).unwrap();
+        assert!(text.contains("\n  cluster drain n3 --dry-run "), "{text}");
+        assert!(printed(Some("cluster")).unwrap().contains("\n  replace "));
+        assert!(printed(Some("cluster frobnicate")).is_err());
     }
 
     #[test]

@@ -23,8 +23,8 @@ pub struct Line {
 pub enum Command {
     #[command(flatten)]
     Data(data::Command),
-    /// Ask how the cluster is
-    #[command(subcommand)]
+    /// Ask how the cluster is, and change what its nodes do
+    #[command(subcommand, after_help = cluster::EXAMPLES)]
     Cluster(cluster::Command),
     /// Print nodes and shards
     #[command(after_help = "Examples:\n  status")]
@@ -39,7 +39,7 @@ pub enum Command {
     #[command(after_help = "Examples:\n  help cas")]
     Help {
         /// Tell about this command
-        command: Option<String>,
+        command: Vec<String>,
     },
     /// Leave
     #[command(visible_aliases = ["exit", "x", "q"], after_help = "Examples:\n  quit")]

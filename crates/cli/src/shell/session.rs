@@ -91,14 +91,14 @@ impl Shell {
         let run = async {
             match &line.command {
                 Command::Data(command) => data::run(command, &*self.store, &options, None, out).await,
-                Command::Cluster(command) => cluster::run(command, &*self.store, out).await,
-                Command::Status => cluster::run(&cluster::Command::Status, &*self.store, out).await,
-                Command::Nodes => {
-                    cluster::print_nodes(&self.store.status().await?, out)?;
-                    Ok(Code::Done)
+                Command::Cluster(command) => cluster::run(command, &*self.store, &options, out).await,
+                Command::Status => {
+                    let command = cluster::Command::Status { all: false };
+                    cluster::run(&command, &*self.store, &options, out).await
                 }
+                Command::Nodes => cluster::run(&cluster::Command::Nodes, &*self.store, &options, out).await,
                 Command::Dump => data::dump(&*self.store, &options, out).await,
-                Command::Help { command } => help::print(command.as_deref(), out),
+                Command::Help { command } => help::print(command, out),
                 Command::Quit => Ok(Code::Done),
             }
         };

@@ -83,30 +83,15 @@ fn is_ready(status: &Status, nodes: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use kv::cluster::{Liveness, NodeStatus, ShardStatus};
-    use kv::{Epoch, NodeId, Protocol, ShardId, SlotRange};
+    use kv::NodeId;
+    use kv::cluster::ShardStatus;
 
     use super::*;
+    use crate::fake::{node, shard};
 
     fn status(leader: Option<NodeId>) -> Status {
-        let node = NodeStatus {
-            id: NodeId(1),
-            name: "n1".into(),
-            address: String::new(),
-            pid: 1,
-            state: Liveness::Alive,
-            leads: 1,
-        };
-        let shard = ShardStatus {
-            id: ShardId(1),
-            slots: SlotRange::nth(0, 1),
-            protocol: Protocol::Single,
-            epoch: Epoch(1),
-            leader,
-            term: 0,
-            replicas: Vec::new(),
-        };
-        Status { nodes: vec![node], shards: vec![shard] }
+        let shard = ShardStatus { leader, ..shard(1) };
+        Status { nodes: vec![node(1)], shards: vec![shard], ..Status::default() }
     }
 
     #[test]

@@ -7,10 +7,10 @@ use kv::{Answer, Reply, Request};
 use prost::Message;
 use tonic::{Code, Status};
 
+use super::cluster::{admin, seen};
 use super::reply::{self, Shape};
 use super::{
-    Rpc, batch, cluster, decode_reply, decode_request, encode_request, from_status, proto, request, status,
-    to_status,
+    Rpc, batch, decode_reply, decode_request, encode_request, from_status, proto, request, status, to_status,
 };
 
 /// The version clock while these requests are accepted.
@@ -62,10 +62,25 @@ pub fn details(bytes: &[u8]) {
 /// What a node tells of the cluster.
 pub fn told(bytes: &[u8]) {
     if let Ok(message) = proto::StatusResponse::decode(bytes) {
-        let _ = cluster::decode_status(message);
+        let _ = seen::decode_status(message);
     }
     if let Ok(message) = proto::LocateResponse::decode(bytes) {
-        let _ = cluster::decode_location(message);
+        let _ = seen::decode_location(message);
+    }
+}
+
+/// What the directory answers: moves are the same after encoding and decoding.
+pub fn administered(bytes: &[u8]) {
+    if let Ok(message) = proto::JoinResponse::decode(bytes) {
+        let _ = admin::decode_joined(message);
+    }
+    if let Ok(message) = proto::DumpResponse::decode(bytes) {
+        let _ = admin::decode_rows(message);
+    }
+    let Ok(message) = proto::MovesResponse::decode(bytes) else { return };
+    if let Ok(answer) = admin::decode_moves(message.moves) {
+        let message = admin::moves(answer.clone()).expect("they are moves");
+        assert_eq!(admin::decode_moves(message.moves), Ok(answer));
     }
 }
 
@@ -103,6 +118,7 @@ pub fn details_samples() -> Vec<Bytes> {
 /// A status of a cluster, and where a key is.
 pub fn told_samples() -> Vec<Bytes> {
     let replica = proto::ReplicaStatus { node: 1, role: 1, applied: 9 };
+    let member = proto::Member { node: 1, replica: 1, duty: 1, weight: 1, ..Default::default() };
     let shard = proto::ShardStatus {
         id: 1,
         slot_last: 16_383,
@@ -111,11 +127,31 @@ pub fn told_samples() -> Vec<Bytes> {
         ..Default::default()
     };
     let node = proto::NodeStatus { id: 1, name: "n1".into(), liveness: 1, ..Default::default() };
-    let status =
-        proto::StatusResponse { nodes: vec![node], shards: vec![shard], now_micros: NOW, cluster: 0xabc };
+    let directory = proto::ShardStatus { id: 0, members: vec![member], ..shard.clone() };
+    let status = proto::StatusResponse {
+        nodes: vec![node],
+        shards: vec![shard],
+        now_micros: NOW,
+        cluster: 0xabc,
+        directory: Some(directory),
+        revision: 7,
+    };
     let location =
         proto::LocateResponse { slot: 9, shard: 1, leader: Some(2), address: Some("host:1".into()) };
     vec![status.encode_to_vec().into(), location.encode_to_vec().into()]
+}
+
+/// What the directory answers to a node that joins, to who asks for moves, and for rows.
+pub fn administered_samples() -> Vec<Bytes> {
+    let encode = |answer: kv::admin::Answer| {
+        Some(match answer {
+            kv::admin::Answer::Joined { .. } => admin::joined(answer).ok()?.encode_to_vec().into(),
+            kv::admin::Answer::Moves(_) => admin::moves(answer).ok()?.encode_to_vec().into(),
+            kv::admin::Answer::Rows(_) => admin::rows(answer).ok()?.encode_to_vec().into(),
+            kv::admin::Answer::Done => return None,
+        })
+    };
+    kv::fuzz::admin_answers().into_iter().filter_map(encode).collect()
 }
 
 fn rpc_and(bytes: &[u8]) -> Option<(Rpc, Bytes)> {

@@ -5,9 +5,11 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dialects::{Account, Dialect, End, Stop, Stopper, Store, Stream};
+use kv::admin::{Admin, Answered, Ask};
 use kv::cluster::{Cluster, Location, Status};
 use kv::{
     Answer, ClusterId, Completions, Epoch, Error, Expect, Function, Key, KeyAnswer, KeyValue, Level, NodeId,
@@ -175,6 +177,12 @@ impl KeyValue for Fake {
     }
 }
 
+impl Admin for Fake {
+    fn administer(&self, _: Ask, _: Duration, _: Answered) {
+        unreachable!("no classic dialect changes the cluster")
+    }
+}
+
 impl Cluster for Fake {
     fn id(&self) -> Result<ClusterId, Error> {
         self.cluster.lock().unwrap().clone()
@@ -257,6 +265,7 @@ impl Server {
         let behind = Arc::new(Store {
             keys: store.clone(),
             cluster: store.clone(),
+            admin: store.clone(),
             clock: Arc::new(|| 1),
             keyspace: KEYSPACE.into(),
             advertise: address.clone(),

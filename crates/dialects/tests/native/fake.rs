@@ -3,11 +3,14 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dialects::native::{Client, Native, Options};
 use dialects::{Account, Dialect, Stop, Store, Stream};
-use kv::cluster::{Cluster, Liveness, Location, NodeStatus, Role, ShardStatus, Status};
+use kv::admin::{self, Admin, Answered, Ask};
+use kv::cluster::{Cluster, Liveness, Location, NodeDuty, NodeStatus, Role, ShardStatus, Status};
+use kv::view::View;
 use kv::{
     Answer, ClusterId, Completions, Epoch, Error, Function, KeyAnswer, KeyValue, Level, NodeId, Op, Page,
     Protocol, Receipt, ReplicaId, Reply, Request, Revision, Row, ShardId, Slot, SlotRange, Version,
@@ -42,6 +45,10 @@ pub struct Fake {
     held: Mutex<Vec<Held>>,
     served_by: Mutex<NodeId>,
     status: Mutex<Status>,
+    /// What it was asked as an admin, and how long it was given.
+    asked: Mutex<Vec<(Ask, Duration)>>,
+    /// What it answers then.
+    administered: Mutex<Result<admin::Answer, Error>>,
     cluster: Mutex<Result<ClusterId, Error>>,
 }
 
@@ -62,6 +69,8 @@ impl Fake {
             held: Mutex::default(),
             served_by: Mutex::new(NodeId(id)),
             status: Mutex::default(),
+            asked: Mutex::default(),
+            administered: Mutex::new(Ok(admin::Answer::Done)),
             cluster: Mutex::new(Ok(cluster(1))),
         })
     }
@@ -109,6 +118,16 @@ impl Fake {
         *self.status.lock().unwrap() = status;
     }
 
+    /// What it answers as an admin.
+    pub fn set_admin(&self, answer: Result<admin::Answer, Error>) {
+        *self.administered.lock().unwrap() = answer;
+    }
+
+    /// What it was asked as an admin, and how long it was given.
+    pub fn asked(&self) -> Vec<(Ask, Duration)> {
+        self.asked.lock().unwrap().clone()
+    }
+
     /// Which cluster it is of, or why of none yet.
     pub fn set_cluster(&self, cluster: Result<ClusterId, Error>) {
         *self.cluster.lock().unwrap() = cluster;
@@ -142,6 +161,17 @@ impl KeyValue for Fake {
             }
         }
         self.changed.notify_waiters();
+    }
+}
+
+impl Admin for Fake {
+    fn administer(&self, ask: Ask, timeout: Duration, answer: Answered) {
+        self.asked.lock().unwrap().push((ask, timeout));
+        match self.next() {
+            Some(Act::Fail(error)) => answer(Err(error)),
+            Some(Act::Drop) => {}
+            _ => answer(self.administered.lock().unwrap().clone()),
+        }
     }
 }
 
@@ -292,6 +322,7 @@ pub fn store(fake: &Arc<Fake>) -> (watch::Sender<bool>, Arc<Store>) {
     let store = Store {
         keys: fake.clone(),
         cluster: fake.clone(),
+        admin: fake.clone(),
         clock: Arc::new(|| NOW),
         keyspace: Request::KEYSPACE.into(),
         advertise: "somewhere:1".into(),
@@ -334,6 +365,10 @@ pub fn led_by(nodes: &[&Node], leader: u64) -> Status {
         pid: 7,
         state: Liveness::Alive,
         leads: u32::from(node.fake.id == NodeId(leader)),
+        replicas: 1,
+        peer: format!("127.0.0.1:{}", 7420 + node.fake.id.0),
+        zone: "here".into(),
+        duty: NodeDuty::Serve,
     };
     let replica = |node: &&Node| kv::cluster::ReplicaStatus {
         node: node.fake.id,
@@ -348,8 +383,11 @@ pub fn led_by(nodes: &[&Node], leader: u64) -> Status {
         leader: Some(NodeId(leader)),
         term: leader,
         replicas: nodes.iter().map(replica).collect(),
+        members: View::of(Epoch(1), &nodes.iter().map(|node| node.fake.id).collect::<Vec<_>>()).members,
     };
-    Status { nodes: nodes.iter().map(node).collect(), shards: vec![shard] }
+    let directory = ShardStatus { id: ShardId::DIRECTORY, ..shard.clone() };
+    let nodes = nodes.iter().map(node).collect();
+    Status { nodes, shards: vec![shard], directory: Some(directory), revision: 3 }
 }
 
 /// A client that was given these nodes' addresses.

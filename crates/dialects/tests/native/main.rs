@@ -2,11 +2,13 @@
 
 #![cfg(test)]
 
+mod admin;
 mod batch;
 mod client;
 mod errors;
 mod fake;
 mod framing;
+mod members;
 mod one_cluster;
 mod request;
 mod round_trip;

@@ -4,6 +4,7 @@
 //! lists with their length before them, options as 0 or 1 before the value. Decoding shares the buffer it reads from,
 //! never panics, and never reserves more than the buffer could hold. Tags are never given a second meaning.
 
+mod admin;
 mod answer;
 mod op;
 
@@ -11,6 +12,9 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::{RequestId, Version};
 
+pub use admin::{
+    decode_ask, decode_asked, decode_duty, decode_why, encode_ask, encode_asked, encode_duty, encode_why,
+};
 pub use answer::{
     decode_answer, decode_level, decode_protocol, decode_reply, decode_result, encode_answer, encode_level,
     encode_protocol, encode_reply, encode_result, result_bytes,

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use kv::{NodeId, Position, ShardId, Version};
-use replication::{Input, Instant, Output, Ticket, Token, View};
+use kv::{Error, NodeId, Position, Reply, ShardId, Version};
+use replication::{Input, Instant, Output, Ticket, Token};
 
 use super::agenda::Agenda;
 use super::expiries::Expiries;
@@ -51,6 +51,8 @@ pub(super) struct Core {
     pub leaving: BTreeMap<ShardId, Leaving>,
     /// Ids for requests that came without.
     pub sessions: BTreeMap<ShardId, Sessions>,
+    /// Answers to what the node's own directory has asked.
+    pub directory_answers: Vec<(u64, Result<Reply, Error>)>,
     /// How each replica was when it was last announced.
     pub announced: BTreeMap<ShardId, Announced>,
     /// What is still to be given to replicas in this turn.
@@ -97,6 +99,7 @@ impl Core {
             expiries: Expiries::new(now),
             leaving: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            directory_answers: Vec::new(),
             announced: BTreeMap::new(),
             inputs: VecDeque::new(),
             clean_at: now,
@@ -231,20 +234,18 @@ impl Core {
 
     /// How its replicas are, for other nodes.
     pub fn announced(&self) -> Vec<Announced> {
-        let announced = |replica: &Replica| {
-            let status = replica.protocol.status();
-            let (role, leader) = (status.role, status.leader);
-            let (term, applied) = (status.term.0, status.applied.0);
-            let View { epoch, revision, .. } = *replica.view();
-            Announced { shard: replica.shard, epoch, revision, role, leader, term, applied }
-        };
-        self.replicas.values().map(announced).collect()
+        self.replicas.values().map(Replica::announced).collect()
+    }
+
+    /// How its replica of a shard is.
+    pub fn announced_of(&self, shard: ShardId) -> Option<Announced> {
+        self.replicas.get(&shard).map(Replica::announced)
     }
 
     /// What is to be announced: how all are, or those that are not as they were announced last.
     pub fn announce(&mut self, all: bool) -> Vec<Announced> {
         let mut now = self.announced();
-        let before = now.iter().map(|replica| (replica.shard, *replica)).collect();
+        let before = now.iter().map(|replica| (replica.shard, replica.clone())).collect();
         let before = std::mem::replace(&mut self.announced, before);
         now.retain(|replica| all || before.get(&replica.shard) != Some(replica));
         now

@@ -1,5 +1,7 @@
 //! Which cores something is for: what names a shard goes to the shard's core, what concerns the whole node to each.
 
+use kv::ShardId;
+
 use super::Input;
 use crate::cores::Deal;
 use crate::wire::Frame;
@@ -14,6 +16,7 @@ impl Input {
             _ if deal.cores() == 1 => return give(0, self),
             Input::Part { part, .. } => Some(part.shard),
             Input::Frame { bytes, .. } => Frame::shard_of(bytes),
+            Input::Cluster(_) | Input::Announced(_) | Input::Administer { .. } => Some(ShardId::DIRECTORY),
             Input::Snapshot { shard, .. } | Input::SnapshotSent { shard, .. } => Some(*shard),
             _ => None,
         };
@@ -35,6 +38,9 @@ impl Input {
             Input::Stop => Input::Stop,
             Input::Part { .. } | Input::Snapshot { .. } | Input::SnapshotSent { .. } => {
                 unreachable!("what names a shard is for one core")
+            }
+            Input::Cluster(_) | Input::Announced(_) | Input::Administer { .. } => {
+                unreachable!("the directory is the first core's")
             }
             Input::Durable { .. } | Input::Done(_) => panic!("a completion goes to the core that asked"),
         }

@@ -41,6 +41,8 @@ impl Driver {
             Frame::Greet { greetings, wants } => {
                 self.core.take_greetings(&self.node, from, greetings, wants);
             }
+            Frame::Ask { token, ask } => self.take_ask(from, token, ask),
+            Frame::Told { token, result } => self.take_told(from, token, result),
             Frame::View { shard, view } => self.core.take_view(from, shard, view),
             Frame::WantView { shard } => self.core.tell_view(from, shard),
             Frame::Announce(announcement) => {
@@ -62,6 +64,7 @@ impl Driver {
     pub(super) fn peer_down(&mut self, node: NodeId) {
         self.node.peers.set_connected(node, false);
         self.core.disconnected(&self.node, node);
+        self.direct(crate::directory::Input::Disconnected(node));
     }
 
     /// Replicas that sleep rely on nodes that say nothing any more.
@@ -77,6 +80,9 @@ impl Driver {
     pub(super) fn announce(&mut self) {
         let is_whole = self.node.takes_whole_announcement();
         let replicas = self.core.announce(is_whole);
+        if !self.node.is_first() {
+            self.core.work.push(Work::Announced(replicas.clone()));
+        }
         let frame = Frame::Announce(self.node.announcement(replicas)).encode();
         let peers = self.node.peers.ids();
         self.core.work.extend(peers.map(|to| Work::Send { to, frame: frame.clone() }));

@@ -48,8 +48,13 @@ impl Core {
     }
 }
 
-/// The node that a shard depends on when all are well, as the map has it: such roles are dealt out evenly.
+/// The node that a shard depends on when all are well, as the map has it: such roles are dealt out evenly. While members change
+/// that is their own matter: one that is to go has handed its role over already.
 fn preferred(node: &Node, replica: &Replica) -> Option<NodeId> {
-    let leader = node.config.map.shards.get(&replica.shard)?.leader;
+    let map = &node.config.map;
+    if map.changes.contains_key(&replica.shard) {
+        return None;
+    }
+    let leader = map.shards.get(&replica.shard)?.leader;
     replica.view().voters().find(|voter| *voter == leader)
 }

@@ -57,11 +57,19 @@ pub(crate) enum Kind {
     Advance,
 }
 
+/// Who asks for a part here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Client {
+    /// A client of the owner, which has this name for it.
+    Owner(u64),
+    /// The node's own directory: the number of its request.
+    Directory(u64),
+}
+
 /// The way of a client's part to its answer.
 #[derive(Debug)]
 pub(crate) struct Attempt {
-    /// The owner's name for it.
-    pub client: u64,
+    pub client: Client,
     /// The op as it travels.
     pub stamped: Bytes,
     pub state: State,
@@ -119,7 +127,7 @@ pub(crate) struct Asker {
 
 impl Attempt {
     /// Not tried yet.
-    pub fn new(client: u64, stamped: Bytes, now: Instant, charge: Charge) -> Attempt {
+    pub fn new(client: Client, stamped: Bytes, now: Instant, charge: Charge) -> Attempt {
         Attempt { client, stamped, state: State::Waiting(now), why: None, unserved: None, turns: 0, charge }
     }
 

@@ -8,9 +8,11 @@ use storage::ShardSnapshot;
 
 use super::fence::Later;
 use super::install::{Install, Stage};
+use crate::directory::seen::digest;
 use crate::node::Node;
 use crate::record::Made;
 use crate::recovery::Begun;
+use crate::wire::Announced;
 
 /// A replica of a shard on this node.
 pub(super) struct Replica {
@@ -99,6 +101,23 @@ impl Replica {
     /// The version of now, under its own number. One behind the newest of its shard would be moved past it one by one.
     pub fn now(&self, node: &Node) -> Version {
         Version::new(node.clock.micros().max(self.last.micros()), self.made.number)
+    }
+
+    /// How it is, for other nodes.
+    pub fn announced(&self) -> Announced {
+        let (status, view) = (self.protocol.status(), self.view());
+        Announced {
+            shard: self.shard,
+            epoch: view.epoch,
+            revision: view.revision,
+            members: digest(&view.members),
+            is_joint: view.is_joint(),
+            role: status.role,
+            leader: status.leader,
+            term: status.term.0,
+            applied: status.applied.0,
+            copied: Vec::new(),
+        }
     }
 
     /// The table is about to apply an entry.

@@ -7,7 +7,7 @@ use replication::{Input, Route, Token};
 
 use super::Work;
 use super::core::Core;
-use super::open::{Asker, Attempt, Kind, Open, Part, Read, State, Write};
+use super::open::{Asker, Attempt, Client, Kind, Open, Part, Read, State, Write};
 use crate::node::Node;
 use crate::session::{Sessions, mix};
 use crate::wire::Frame;
@@ -22,12 +22,11 @@ const RESEND_MICROS: u64 = 1_000_000;
 const TIMEOUT_MICROS_MIN: u64 = 1_000;
 
 impl Core {
-    pub fn take_part(&mut self, node: &Node, client: u64, part: Part) {
+    pub fn take_part(&mut self, node: &Node, client: Client, part: Part) {
         let Part { shard, op, level, id, timeout_micros, charge } = part;
         assert!(!matches!(op, Op::Advance { .. }), "an advance is the store's own");
         let refuse = |core: &mut Core, why: &str| {
-            let result = Err(Error::Unavailable(why.into()));
-            core.work.push(Work::Answer { client, result });
+            core.answer(client, Err(Error::Unavailable(why.into())));
         };
         if !self.replicas.contains_key(&shard) && !node.config.map.shards.contains_key(&shard) {
             return refuse(self, &format!("there is no shard {shard}"));
@@ -236,7 +235,7 @@ impl Core {
         }
         match open.kind {
             Kind::Write(attempt, _) | Kind::Read(attempt, _) => {
-                self.work.push(Work::Answer { client: attempt.client, result });
+                self.answer(attempt.client, result);
             }
             Kind::ForwardedWrite(asker, _) | Kind::ForwardedRead(asker, _) => {
                 let frame = Frame::Answer { token: asker.token, shard: open.shard, result }.encode();
@@ -245,6 +244,14 @@ impl Core {
                 self.work.push(Work::Send { to: asker.node, frame });
             }
             Kind::Advance => unreachable!("an advance ends with its readers"),
+        }
+    }
+
+    /// Answers who asked here.
+    fn answer(&mut self, client: Client, result: Result<Reply, Error>) {
+        match client {
+            Client::Owner(client) => self.work.push(Work::Answer { client, result }),
+            Client::Directory(number) => self.directory_answers.push((number, result)),
         }
     }
 

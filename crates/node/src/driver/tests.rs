@@ -120,17 +120,7 @@ struct Test {
 impl Test {
     /// A node of three with so many shards, whose replicas want nothing of their own accord.
     fn new(shards: u32) -> Test {
-        let config = Config {
-            me: ME,
-            map: Arc::new(map(shards)),
-            cores: 1,
-            seed: 1,
-            entry_cache_bytes: 0,
-            pid: 1,
-            address: String::new(),
-            rejoining: false,
-            volatile: false,
-        };
+        let config = Config::new(ME, Arc::new(map(shards)));
         let script = || Script {
             due: Instant::MAX,
             route: Route::Here,
@@ -150,7 +140,7 @@ impl Test {
             core.expiries.set(shard, None);
         }
         let node = Node::new(config, 0, Version::ZERO, Now::default());
-        let mut test = Test { driver: Driver { node, core }, scripts, now: 0 };
+        let mut test = Test { driver: Driver { node, core, office: None }, scripts, now: 0 };
         test.turn(vec![]);
         test.scripts.iter().for_each(|script| script.lock().unwrap().given.clear());
         test
@@ -213,7 +203,19 @@ fn message(epoch: u64, revision: u64) -> Frame {
 fn announce(epoch: u64, revision: u64) -> Frame {
     let (epoch, revision) = (Epoch(epoch), Revision(revision));
     let (role, leader) = (Role::Follower, None);
-    let replica = Announced { shard: SHARD, epoch, revision, role, leader, term: 1, applied: 1 };
+    let (members, is_joint, copied) = (1, false, Vec::new());
+    let replica = Announced {
+        shard: SHARD,
+        epoch,
+        revision,
+        members,
+        is_joint,
+        role,
+        leader,
+        term: 1,
+        applied: 1,
+        copied,
+    };
     Frame::Announce(Announcement { replicas: vec![replica], ..Announcement::default() })
 }
 
@@ -382,7 +384,7 @@ fn time_of_clients_is_not_behind_a_shard_that_is_ahead_of_all_clocks() {
     let clock = test.driver.clock_micros();
     assert_eq!(test.driver.clients_micros(), clock);
     let ahead = Version::end_of(clock + 1_000_000_000);
-    let Driver { node, core } = &mut test.driver;
+    let Driver { node, core, .. } = &mut test.driver;
     let at = kv::Position::new(1, 1);
     core.output(node, SHARD, Output::Apply { at, entry: Bytes::new(), tokens: vec![], copies: 1 });
     core.applied(node, SHARD, at.index, ahead, vec![]);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kv::cluster::{Liveness, NodeStatus, ReplicaStatus, Role, ShardStatus, Status};
+use kv::cluster::{Liveness, NodeDuty, NodeStatus, ReplicaStatus, Role, ShardStatus, Status};
 use kv::{Budget, NodeId, ShardId};
 use placement::map::{DEFAULT, Map, Shard};
 use replication::Instant;
@@ -25,13 +25,14 @@ const ANSWER_BYTES_MAX: usize = 32 << 20;
 #[derive(Debug)]
 pub struct Peers {
     peers: BTreeMap<NodeId, Peer>,
+    /// The nodes to which the way stands, those too that no map has named yet.
+    connected: BTreeSet<NodeId>,
     cores: usize,
 }
 
 #[derive(Debug, Default)]
 struct Peer {
     name: String,
-    connected: bool,
     heard: Option<Instant>,
     /// Whether it was alive at the last look.
     was_alive: bool,
@@ -45,7 +46,7 @@ struct Peer {
 impl Peers {
     /// Of these ids and names, as one of so many cores of this node sees them.
     pub fn new(nodes: impl Iterator<Item = (NodeId, String)>, cores: usize) -> Peers {
-        let mut peers = Peers { peers: BTreeMap::new(), cores };
+        let mut peers = Peers { peers: BTreeMap::new(), connected: BTreeSet::new(), cores };
         nodes.for_each(|(id, name)| peers.add(id, name));
         peers
     }
@@ -83,14 +84,15 @@ impl Peers {
 
     /// The way to a node stands, or broke.
     pub fn set_connected(&mut self, node: NodeId, connected: bool) {
-        if let Some(peer) = self.peers.get_mut(&node) {
-            peer.connected = connected;
-        }
+        match connected {
+            true => self.connected.insert(node),
+            false => self.connected.remove(&node),
+        };
     }
 
     /// Whether the way to a node stands.
     pub fn is_connected(&self, node: NodeId) -> bool {
-        self.peers.get(&node).is_some_and(|peer| peer.connected)
+        self.peers.contains_key(&node) && self.connected.contains(&node)
     }
 
     /// What the answers to a node are counted against.
@@ -122,6 +124,16 @@ impl Peers {
     /// What a node last announced of its replica of a shard.
     pub fn replica(&self, node: NodeId, shard: ShardId) -> Option<&Announced> {
         self.peers.get(&node)?.replicas.get(&shard)
+    }
+
+    /// Whether a node was ever heard of by this one, in its present life.
+    pub fn has_heard(&self, node: NodeId) -> bool {
+        self.peers.get(&node).is_some_and(|peer| peer.heard.is_some())
+    }
+
+    /// What a node last told of itself, its replicas apart; `None` = nothing.
+    pub fn told(&self, node: NodeId) -> Option<&Announcement> {
+        self.peers.get(&node).map(|peer| &peer.told).filter(|told| told.clock > 0)
     }
 
     /// Whether a node was heard of lately.
@@ -164,7 +176,7 @@ impl Peers {
             let Peer { name, told, replicas, .. }: &Peer = peer;
             View { id, name, state: self.liveness(id, now), told, replicas }
         };
-        let replicas = own.replicas.iter().map(|replica| (replica.shard, *replica)).collect();
+        let replicas = own.replicas.iter().map(|replica| (replica.shard, replica.clone())).collect();
         let mut views: Vec<View<'_>> = self.peers.iter().map(view).collect();
         let name = map.nodes.get(&me).map_or("", |node| &node.name);
         views.push(View { id: me, name, state: Liveness::Alive, told: own, replicas: &replicas });
@@ -173,15 +185,29 @@ impl Peers {
         let shards: Vec<ShardStatus> =
             of_default.map(|(id, shard)| shard_status(&views, map, *id, shard)).collect();
         let leads = |id: NodeId| shards.iter().filter(|shard| shard.leader == Some(id)).count() as u32;
-        let nodes = views.iter().map(|view| NodeStatus {
-            id: view.id,
-            name: view.name.to_owned(),
-            address: view.told.address.clone(),
-            pid: view.told.pid,
-            state: view.state,
-            leads: leads(view.id),
+        let is_member = |shard: &&ShardStatus, id| shard.members.iter().any(|member| member.node == id);
+        let replicas = |id| shards.iter().filter(|shard| is_member(shard, id)).count() as u32;
+        let nodes = views.iter().map(|view| {
+            let row = map.nodes.get(&view.id);
+            let or_row =
+                |told: &String, row: &String| if told.is_empty() { row.clone() } else { told.clone() };
+            NodeStatus {
+                id: view.id,
+                name: view.name.to_owned(),
+                address: row.map_or_else(String::new, |row| or_row(&view.told.address, &row.address)),
+                pid: view.told.pid,
+                state: view.state,
+                leads: leads(view.id),
+                replicas: replicas(view.id),
+                peer: row.map_or_else(String::new, |row| row.peer.clone()),
+                zone: row.map_or_else(String::new, |row| row.zone.clone()),
+                duty: row.map_or_else(NodeDuty::default, |row| row.duty),
+            }
         });
-        Status { nodes: nodes.collect(), shards }
+        let nodes = nodes.collect();
+        let directory = map.shards.get(&ShardId::DIRECTORY);
+        let directory = directory.map(|shard| shard_status(&views, map, ShardId::DIRECTORY, shard));
+        Status { nodes, shards, directory, revision: map.revision }
     }
 }
 
@@ -236,5 +262,6 @@ fn shard_status(views: &[View<'_>], map: &Map, id: ShardId, shard: &Shard) -> Sh
         leader: leader.map(|(_, id)| id),
         term: leader.map_or(0, |(told, _)| told.term),
         replicas: replicas.collect(),
+        members: shard.members.clone(),
     }
 }

@@ -9,7 +9,7 @@ use kv::{Error, NodeId, Op, Protocol, Reply, ShardId};
 use node::cores::Deal;
 use node::route::{Plan, ShardMap};
 use node::wire::Frame;
-use node::{Config, Driver, Executor, Input, Now, Part, Ran, Recovery, Work};
+use node::{Config, Driver, Executor, Input, Now, Part, Ran, Recovery, SnapshotPart, Work};
 use placement::map::Map;
 use placement::{Founder, Founding};
 use replication::Instant;
@@ -32,6 +32,10 @@ pub struct Cluster {
     pub sent: Vec<(NodeId, NodeId, Frame)>,
     /// The snapshots that were sent: they arrive when a test has them arrive.
     pub snapshots: Vec<SentSnapshot>,
+    /// Those that arrive, by stream; a piece is sent when the one before was taken.
+    streams: BTreeMap<u64, SentSnapshot>,
+    /// What the directory has answered.
+    pub administered: BTreeMap<u64, Result<kv::admin::Answer, Error>>,
     /// The map that clients know.
     pub map: Arc<Map>,
     clients: u64,
@@ -44,6 +48,8 @@ pub struct SentSnapshot {
     pub shard: ShardId,
     pub header: Bytes,
     pub snapshot: Box<ShardSnapshot>,
+    /// All its pieces were sent.
+    ended: bool,
 }
 
 pub struct Node {
@@ -92,6 +98,8 @@ impl Cluster {
             deaf: Vec::new(),
             sent: Vec::new(),
             snapshots: Vec::new(),
+            streams: BTreeMap::new(),
+            administered: BTreeMap::new(),
             map,
             clients: 0,
         };
@@ -187,6 +195,50 @@ impl Cluster {
             self.step();
         }
         panic!("no single leader");
+    }
+
+    /// Has the snapshots arrive that were sent.
+    pub fn stream_snapshots(&mut self) {
+        for sent in std::mem::take(&mut self.snapshots) {
+            let (to, from, shard) = (sent.to, sent.from, sent.shard);
+            let part = SnapshotPart::Begin(sent.header.clone());
+            self.clients += 1;
+            self.streams.insert(self.clients, sent);
+            self.input(to, Input::Snapshot { stream: self.clients, from, shard, part });
+        }
+    }
+
+    /// A piece of a snapshot was taken, or not: the next one is sent, until the end.
+    fn snapshot_taken(&mut self, stream: u64, taken: bool) {
+        let Some(mut sent) = self.streams.remove(&stream) else { return };
+        let SentSnapshot { from, to, shard, .. } = sent;
+        let ended = sent.ended;
+        if !taken || ended {
+            return self.input(from, Input::SnapshotSent { shard, to, arrived: taken });
+        }
+        let chunk = sent.snapshot.next_chunk(1 << 16).unwrap();
+        sent.ended = chunk.is_none();
+        let part = chunk.map_or(SnapshotPart::End, SnapshotPart::Chunk);
+        self.streams.insert(stream, sent);
+        self.input(to, Input::Snapshot { stream, from, shard, part });
+    }
+
+    /// A node joins that has nothing yet, not even a map.
+    pub fn join(&mut self, id: NodeId) {
+        self.nodes.insert(id, Node::new(id, id.0, 1, Arc::default()));
+        for other in Vec::from_iter(self.nodes.keys().copied().filter(|other| *other != id)) {
+            self.input(other, Input::PeerUp { node: id });
+            self.input(id, Input::PeerUp { node: other });
+        }
+    }
+
+    /// A node stops at once.
+    pub fn kill(&mut self, id: NodeId) -> Node {
+        let node = self.nodes.remove(&id).expect("it is there");
+        for other in Vec::from_iter(self.nodes.keys().copied()) {
+            self.input(other, Input::PeerDown { node: id });
+        }
+        node
     }
 
     /// A node begins another life, with nothing of the one before but its place among the others.
@@ -304,7 +356,13 @@ impl Cluster {
                 assert!(self.answers.insert(client, result).is_none(), "a request is answered once");
             }
             Work::SendSnapshot { shard, to, header, snapshot } => {
-                self.snapshots.push(SentSnapshot { from: id, to, shard, header, snapshot });
+                self.snapshots.push(SentSnapshot { from: id, to, shard, header, snapshot, ended: false });
+            }
+            Work::SnapshotTaken { stream, taken } => self.snapshot_taken(stream, taken),
+            Work::Decided(map) => self.input(id, Input::Map(map)),
+            Work::Announced(replicas) => self.input(id, Input::Announced(replicas)),
+            Work::Administered { client, result } => {
+                assert!(self.administered.insert(client, result).is_none(), "an ask is answered once");
             }
             _ => {}
         }
@@ -316,7 +374,8 @@ impl Cluster {
             self.seen.push((from, "forward"));
         }
         self.sent.push((from, to, frame));
-        if !self.cut.contains(&from) && !self.cut.contains(&to) && !self.deaf.contains(&to) {
+        let arrives = !self.cut.contains(&from) && !self.cut.contains(&to) && !self.deaf.contains(&to);
+        if arrives && self.nodes.contains_key(&to) {
             self.input(to, Input::Frame { from, bytes });
         }
     }
@@ -340,16 +399,15 @@ impl Node {
     ) -> Node {
         let mut recovery = Recovery::default();
         log.iter().for_each(|record| recovery.replay(record).unwrap());
+        let map = recovery.map(Map::clone(&founding));
         let config = Config {
-            me,
-            map: recovery.map(Map::clone(&founding)),
             cores,
             seed,
             entry_cache_bytes: 1 << 20,
             pid: me.0 as u32,
             address: format!("127.0.0.1:{}", me.0),
-            rejoining: false,
-            volatile: false,
+            incarnation: 100 + me.0,
+            ..Config::new(me, map)
         };
         let deal = config.deal();
         let table = |_| Table::open(engine.clone(), Options::of(History::Count(16)));

@@ -5,6 +5,7 @@ mod appends;
 mod checkpoints;
 mod cluster;
 mod cores;
+mod directory;
 mod expiry;
 mod faults;
 mod hosting;

@@ -170,9 +170,13 @@ impl Raft {
         false
     }
 
+    /// Whether a member has almost all there is and takes the rest in; or just all, for nobody takes in what is not there.
     fn has_caught_up(&self, replica: ReplicaId) -> bool {
-        let least = Index(self.core.last().0.saturating_sub(CAUGHT_UP_ENTRIES));
-        let caught_up = |progress: super::core::Progress| !progress.probes && progress.matched >= least;
+        let last = self.core.last();
+        let least = Index(last.0.saturating_sub(CAUGHT_UP_ENTRIES));
+        let caught_up = |progress: super::core::Progress| {
+            progress.matched == last || (!progress.probes && progress.matched >= least)
+        };
         self.core.progress(replica).is_some_and(|progress| !progress.snapshot && caught_up(progress))
     }
 

@@ -1,5 +1,7 @@
 //! One attempt at one node, and what it came to.
 
+use std::time::Duration;
+
 use kv::cluster::Location;
 use kv::{Error, Key, Outcome, Reply};
 use prost::Message;
@@ -9,9 +11,9 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use super::Link;
 use crate::grpc;
-use crate::native::cluster::Told;
+use crate::native::cluster::seen::{self, Told};
 use crate::native::request::{self, Rpc};
-use crate::native::{AnyRequest, AnyResponse, batch, cluster, cluster_id, proto, reply, status};
+use crate::native::{AnyRequest, AnyResponse, batch, cluster_id, proto, reply, status};
 
 /// Why an attempt gave no answer.
 #[derive(Clone, Debug)]
@@ -74,13 +76,13 @@ impl Link {
     /// Which cluster is there, its nodes, its shards, and the time.
     pub(super) async fn status(&self) -> Result<Told, Failure> {
         let answer = self.unary("/capstan.v1.Cluster/Status", &proto::StatusRequest {}).await?;
-        cluster::decode_status(answer).map_err(|error| self.nonsense(error))
+        seen::decode_status(answer).map_err(|error| self.nonsense(error))
     }
 
     /// Where a key is.
     pub(super) async fn locate(&self, key: Key) -> Result<Location, Failure> {
         let answer = self.unary("/capstan.v1.Cluster/Locate", &proto::LocateRequest { key }).await?;
-        cluster::decode_location(answer).map_err(|error| self.nonsense(error))
+        seen::decode_location(answer).map_err(|error| self.nonsense(error))
     }
 
     /// Whether the node wants requests.
@@ -94,6 +96,16 @@ impl Link {
                 Err(Failure::told(Error::Unavailable(why)))
             }
         }
+    }
+
+    /// Asks one thing that the node is told to answer within this time.
+    pub(super) async fn timed<A: Message + Default>(
+        &self,
+        path: &'static str,
+        message: &impl Message,
+        time: Duration,
+    ) -> Result<A, Failure> {
+        self.connection.unary(path, message, Some(time)).await.map_err(|failure| self.failure(failure))
     }
 
     async fn unary<A: Message + Default>(
@@ -148,7 +160,7 @@ impl Link {
         }
     }
 
-    fn nonsense(&self, error: reply::Malformed) -> Failure {
+    pub(super) fn nonsense(&self, error: reply::Malformed) -> Failure {
         let why = format!("{}: {error}", self.node.address);
         Failure { is_transient: false, ..Failure::lost(why) }
     }

@@ -125,9 +125,7 @@ impl Call {
             return Target { node, expected: None };
         }
         let map = self.shared.topology.map();
-        if !map.is_known() {
-            self.shared.topology.learn_soon();
-        }
+        self.shared.topology.refresh_soon(&map);
         let leader = self.slot.and_then(|slot| map.leader(slot));
         if let Some((id, node)) = leader.filter(|(_, node)| self.is_fresh(node) && !node.is_avoided()) {
             return Target { node: node.clone(), expected: Some(id) };
@@ -174,10 +172,9 @@ impl Call {
         }
     }
 
-    /// The time for the next attempt: half of what is left, so that another node can be asked if this one is silent.
+    /// The time for the next attempt.
     pub(super) fn budget(&self) -> Duration {
-        let left = self.left();
-        (left / 2).max(ATTEMPT_MIN.min(left)).max(Duration::from_millis(1))
+        attempt_budget(self.left())
     }
 
     /// The message of an attempt that is given so much time.
@@ -219,10 +216,8 @@ impl Call {
         let nodes = self.shared.topology.map().nodes.clone();
         if self.named.is_none() && nodes.iter().all(|node| !self.is_fresh(node)) {
             self.round.clear();
-            let pause = (PAUSE_MIN * (1 << self.rounds.min(16))).min(PAUSE_MAX);
+            let pause = pause_after(self.rounds);
             self.rounds += 1;
-            // Between half of it and one and a half, so that clients that failed together do not return together.
-            let pause = pause / 2 + pause.mul_f64((random() % 1024) as f64 / 1024.0);
             tokio::time::sleep(pause.min(self.left())).await;
         }
         !self.left().is_zero()
@@ -278,6 +273,18 @@ impl Call {
     fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
+}
+
+/// The time for an attempt: half of what is left, so that another node can be asked if this one is silent.
+pub(super) fn attempt_budget(left: Duration) -> Duration {
+    (left / 2).max(ATTEMPT_MIN.min(left)).max(Duration::from_millis(1))
+}
+
+/// The pause after a round over the nodes, the first of which has the number 0: between half of its length and one and a half,
+/// so that clients that failed together do not return together.
+pub(super) fn pause_after(round: u32) -> Duration {
+    let pause = (PAUSE_MIN * (1 << round.min(16))).min(PAUSE_MAX);
+    pause / 2 + pause.mul_f64((random() % 1024) as f64 / 1024.0)
 }
 
 /// A connection to a node, if there is one in time. Nearly always there is one already.

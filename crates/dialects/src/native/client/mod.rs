@@ -3,7 +3,8 @@
 //! It is given any addresses of a cluster and connects when first asked. From Cluster.Status it learns which node leads
 //! which shard and sends each request where its (first) key is led; requests without one key, and reads that may be stale
 //! (`local`, `bounded`: what the node at hand has), go to the first given address that answers. Whatever the map says, any
-//! node answers for any key, so a stale map costs a hop and no more; it is learned again when an answer shows it wrong.
+//! node answers for any key, so a stale map costs a hop and no more; it is learned again when an answer shows it wrong. Nodes
+//! come and go: the given addresses are where it begins, and from then on it knows the nodes that the map names.
 //!
 //! A write gets a request id, and what failed without a definite answer is asked again under it: at the node that was
 //! named, at the others, then after a growing pause, until the request's timeout. The id makes that happen once. Reads are
@@ -25,6 +26,7 @@
 //! is told as one error, of the last attempt; the addresses that were tried stand in it. In doubt is final: the request id
 //! is used up, so read before writing again.
 
+mod admin;
 mod attempt;
 mod batch;
 mod call;
@@ -38,6 +40,7 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kv::admin::{Admin, Answer, Answered, Ask};
 use kv::cluster::{Location, Status};
 use kv::{ClusterId, Completions, Error, Key, KeyValue, Reply, Request};
 use tokio::runtime::Handle;
@@ -129,6 +132,11 @@ impl Client {
             .await
     }
 
+    /// Asks the cluster's directory one thing, at any node, until there is an answer or the time is over.
+    pub async fn administer(&self, ask: &Ask, timeout: Duration) -> Result<Answer, Error> {
+        admin::administer(&self.shared, ask, timeout).await
+    }
+
     /// Whether any node wants requests (grpc.health.v1), the nearest asked first; [`Error::Unavailable`] when none does.
     pub async fn health_check(&self) -> Result<(), Error> {
         self.shared.topology.ask_any(|link| async move { link.check().await }).await
@@ -147,6 +155,13 @@ impl KeyValue for Client {
                 completions.complete(0, client.call(request).await);
             }
         });
+    }
+}
+
+impl Admin for Client {
+    fn administer(&self, ask: Ask, timeout: Duration, answer: Answered) {
+        let client = self.clone();
+        self.shared.runtime.spawn(async move { answer(client.administer(&ask, timeout).await) });
     }
 }
 

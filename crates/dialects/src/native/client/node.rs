@@ -4,7 +4,7 @@
 //! it fails in the transport, or when the node closed it. So a failure to connect is known as such: the request has not left.
 //! It is used only when the node has said that it is of the client's cluster.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,8 @@ pub(super) struct Node {
     born: Instant,
     /// Milliseconds since `born`; 0 = it never failed.
     avoid_until: AtomicU64,
+    /// It failed, and has not been reached since.
+    lost: AtomicBool,
     ours: Arc<Ours>,
     /// The number of the other cluster that was last found there; 0 = it is of ours, or was never asked.
     stranger: AtomicU64,
@@ -77,6 +79,7 @@ impl Node {
             turn: AtomicUsize::new(0),
             born: Instant::now(),
             avoid_until: AtomicU64::new(0),
+            lost: AtomicBool::new(false),
             ours: ours.clone(),
             stranger: AtomicU64::new(0),
         })
@@ -91,6 +94,11 @@ impl Node {
     pub(super) fn is_avoided(&self) -> bool {
         let until = self.avoid_until.load(Ordering::Relaxed);
         until > 0 && self.millis() < until
+    }
+
+    /// Whether it failed, however long ago, and has not been reached since.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// A connection to it: an open one, or a new one. The failure tells why there is none; nothing was asked then.
@@ -161,6 +169,7 @@ impl Node {
             return Err(self.stranger(told.cluster));
         }
         self.stranger.store(0, Ordering::Relaxed);
+        self.lost.store(false, Ordering::Relaxed);
         let (name, value) = cluster_id::header(told.cluster);
         Ok(Open { connection: link.connection.with_header(name, value), serial })
     }
@@ -188,6 +197,7 @@ impl Node {
     }
 
     fn avoid(&self) {
+        self.lost.store(true, Ordering::Relaxed);
         self.avoid_until.store(self.millis() + AVOID.as_millis() as u64, Ordering::Relaxed);
     }
 

@@ -1,31 +1,41 @@
 //! The nodes that a client knows, and its map: which of them leads which shard.
 //!
-//! The map is a hint. It is learned from whichever node answers first; of two tellings of one shard that of the higher
-//! (epoch, term) stays. At most one question is under way, and the next is asked a little later, however many requests
-//! find the map wrong.
+//! The map is a hint. It is learned from whichever node answers first, when an answer shows it wrong and once in a while; of two
+//! words on one shard that of the higher (epoch, term) stays, and of two lists of nodes that of the higher revision. At most one
+//! question is under way, and the next is asked a little later, however many requests find the map wrong.
+//!
+//! Nodes that join are known with the next map, and nodes that left are forgotten. A node that is dead for others, and a given
+//! address that fails and is nobody's in the map, are asked for nothing but the map, and only in turn: whoever said so may be the
+//! one that is cut off.
 
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use kv::cluster::{Liveness, NodeStatus, ShardStatus};
+use kv::cluster::{Liveness, ShardStatus, Status};
 use kv::{ClusterId, Epoch, Error, NodeId, Slot, SlotRange};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::attempt::Failure;
 use super::ours::Ours;
-use super::{Link, Node, Options, QUESTION_TIMEOUT};
-use crate::native::cluster::Told;
+use super::{Link, Node, Options, QUESTION_TIMEOUT, random};
+use crate::native::cluster::seen::Told;
 
 /// The map is not learned again sooner than this.
 const LEARN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A map that nothing showed wrong is learned again after so long, and up to as much more, so that clients which started together
+/// do not ask together: one that is idle while nodes come and go still knows some.
+const REFRESH: Duration = Duration::from_secs(30);
 
 /// When one given node has told its cluster, the others have so long to tell theirs: a node that is well takes a hundredth of it.
 const GIVEN_WAIT: Duration = Duration::from_millis(250);
 
 /// Nodes, map and clock of the cluster, as known.
 pub(super) struct Topology {
+    /// In the order in which they were given.
+    given: Vec<Arc<Node>>,
     options: Options,
     ours: Arc<Ours>,
     /// The given addresses are of different clusters: why nothing is asked.
@@ -39,16 +49,22 @@ pub(super) struct Topology {
     /// What the cluster's version clock is ahead of the time since `born`, in microseconds: a wall clock may jump.
     ahead_micros: AtomicI64,
     born: Instant,
+    /// How long a map is good when nothing shows it wrong.
+    refresh: Duration,
 }
 
 /// Nodes and shards at one time.
 pub(super) struct Map {
-    /// The given addresses, in their order, and then those that were learned.
+    /// Who may be asked: the given addresses, in their order, and then those that were learned. At least one.
     pub(super) nodes: Vec<Arc<Node>>,
-    given: usize,
+    /// Who may know more, and is asked for the map alone.
+    others: Vec<Arc<Node>>,
     /// By their slots.
     shards: Vec<Shard>,
-    known: bool,
+    /// Of the nodes. 0 = no node ever told one.
+    revision: u64,
+    /// When it was learned; `None` = no status ever came.
+    learned: Option<Instant>,
 }
 
 #[derive(Clone)]
@@ -74,7 +90,12 @@ impl Map {
 
     /// Whether a status ever came.
     pub(super) fn is_known(&self) -> bool {
-        self.known
+        self.learned.is_some()
+    }
+
+    /// All that are known, those that may be asked first.
+    fn everybody(&self) -> Vec<Arc<Node>> {
+        self.nodes.iter().chain(&self.others).cloned().collect()
     }
 
     /// All addresses, for the texts of errors, and where another cluster was found.
@@ -87,7 +108,7 @@ impl Map {
     }
 
     fn node(&self, address: &str) -> Option<&Arc<Node>> {
-        self.nodes.iter().find(|node| node.address == address)
+        self.nodes.iter().chain(&self.others).find(|node| node.address == address)
     }
 }
 
@@ -101,8 +122,10 @@ impl Topology {
         let ours = Arc::new(Ours::default());
         let node = |address: &String| Ok(Arc::new(Node::new(address, &options, &ours, runtime.clone())?));
         let nodes: Vec<_> = addresses.iter().map(node).collect::<Result<_, Error>>()?;
-        let map = Map { given: nodes.len(), nodes, shards: Vec::new(), known: false };
+        let given = nodes.clone();
+        let map = Map { nodes, others: Vec::new(), shards: Vec::new(), revision: 0, learned: None };
         Ok(Topology {
+            given,
             options,
             ours,
             refused: OnceLock::new(),
@@ -112,6 +135,7 @@ impl Topology {
             turn: AtomicUsize::new(0),
             ahead_micros: AtomicI64::new(wall_micros()),
             born: Instant::now(),
+            refresh: REFRESH + REFRESH.mul_f64((random() % 1024) as f64 / 1024.0),
         })
     }
 
@@ -149,6 +173,13 @@ impl Topology {
         self.born.elapsed().as_micros() as u64
     }
 
+    /// Learns the map in the background when it is old, or nobody ever told one.
+    pub(super) fn refresh_soon(self: &Arc<Topology>, map: &Map) {
+        if map.learned.is_none_or(|learned| learned.elapsed() >= self.refresh) {
+            self.learn_soon();
+        }
+    }
+
     /// Learns the map in the background, unless that is under way or was done just now.
     pub(super) fn learn_soon(self: &Arc<Topology>) {
         let Ok(mut last) = self.learning.clone().try_lock_owned() else { return };
@@ -184,7 +215,7 @@ impl Topology {
         self.check_given()?;
         let map = self.map();
         let mut last: Option<Failure> = None;
-        for node in prefer(&map.nodes, 0) {
+        for node in prefer(&map.everybody(), 0) {
             match question(&node, &ask).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) if !failure.is_transient => return Err(failure.error),
@@ -204,7 +235,7 @@ impl Topology {
         if !map.is_known() {
             return self.meet(&map).await;
         }
-        for node in prefer(&map.nodes, self.turn.fetch_add(1, Ordering::Relaxed)) {
+        for node in prefer(&map.everybody(), self.turn.fetch_add(1, Ordering::Relaxed)) {
             if let Ok(told) = question(&node, &|link: Link| async move { link.status().await }).await {
                 return self.install(&told);
             }
@@ -248,39 +279,70 @@ impl Topology {
     fn install(&self, told: &Told) {
         let ahead = i128::from(told.now_micros) - i128::from(self.age_micros());
         self.ahead_micros.store(ahead as i64, Ordering::Relaxed);
-        let status = &told.status;
         let mut place = self.map.write().expect("no holder of the lock panics");
-        let old = place.clone();
-        let given = old.nodes[..old.given].to_vec();
-        let mut map = Map { nodes: given, given: old.given, shards: Vec::new(), known: true };
-        let mut ids = Vec::new();
-        let alive = |node: &&NodeStatus| !node.address.is_empty() && node.state != Liveness::Dead;
-        for told in status.nodes.iter().filter(alive) {
-            let known = map.node(&told.address).or_else(|| old.node(&told.address)).cloned();
-            let Some(node) = known.or_else(|| self.node(&told.address)) else { continue };
-            if map.node(&told.address).is_none() {
-                map.nodes.push(node.clone());
+        *place = Arc::new(self.next(&place, &told.status));
+    }
+
+    /// The map after a node told its own.
+    fn next(&self, old: &Map, told: &Status) -> Map {
+        let named = self.named_nodes(old, told);
+        let is_late = told.revision < old.revision;
+        let (nodes, others) =
+            if is_late { (old.nodes.clone(), old.others.clone()) } else { self.sort_out(&named, told) };
+        let mut shards: Vec<Shard> = if is_late {
+            let newer = |known: &Shard| {
+                let told = told.shards.iter().find(|told| told.slots == known.slots);
+                told.map_or_else(|| known.clone(), |told| shard(told, &named, old))
+            };
+            old.shards.iter().map(newer).collect()
+        } else {
+            told.shards.iter().map(|told| shard(told, &named, old)).collect()
+        };
+        shards.sort_by_key(|shard| shard.slots.first);
+        let revision = told.revision.max(old.revision);
+        Map { nodes, others, shards, revision, learned: Some(Instant::now()) }
+    }
+
+    /// The nodes that a status names, those that are known by an address before.
+    fn named_nodes(&self, old: &Map, told: &Status) -> Vec<(NodeId, Arc<Node>)> {
+        let node = |address: &str| {
+            let given = self.given.iter().find(|node| node.address == address);
+            given.or_else(|| old.node(address)).cloned().or_else(|| self.node(address))
+        };
+        let heard_of = told.nodes.iter().filter(|told| !told.address.is_empty());
+        heard_of.filter_map(|told| Some((told.id, node(&told.address)?))).collect()
+    }
+
+    /// Who may be asked, and who is asked for the map alone.
+    fn sort_out(&self, named: &[(NodeId, Arc<Node>)], told: &Status) -> (Vec<Arc<Node>>, Vec<Arc<Node>>) {
+        let mut all = self.given.clone();
+        for (_, node) in named {
+            if !all.iter().any(|known| known.address == node.address) {
+                all.push(node.clone());
             }
-            ids.push((told.id, node));
         }
-        map.shards = status.shards.iter().map(|told| shard(told, &ids, &old)).collect();
-        map.shards.sort_by_key(|shard| shard.slots.first);
-        *place = Arc::new(map);
+        let may_be_asked = |node: &Arc<Node>| {
+            let state = told.nodes.iter().find(|told| told.address == node.address).map(|told| told.state);
+            // An address that is nobody's may be another name of a node, as long as somebody is there.
+            state.map_or(!node.is_lost(), |state| state != Liveness::Dead)
+        };
+        let (nodes, others): (Vec<_>, Vec<_>) = all.into_iter().partition(may_be_asked);
+        if nodes.is_empty() { (others, nodes) } else { (nodes, others) }
     }
 }
 
 /// What to believe of a shard: what is told now, unless something newer was told before.
-fn shard(told: &ShardStatus, ids: &[(NodeId, Arc<Node>)], old: &Map) -> Shard {
+fn shard(told: &ShardStatus, named: &[(NodeId, Arc<Node>)], old: &Map) -> Shard {
     let before = old.shards.iter().find(|before| before.slots == told.slots);
     if let Some(before) = before.filter(|before| (before.epoch, before.term) > (told.epoch, told.term)) {
         return before.clone();
     }
-    let leader = told.leader.and_then(|leader| ids.iter().find(|(id, _)| *id == leader)).cloned();
+    let leader = told.leader.and_then(|leader| named.iter().find(|(id, _)| *id == leader)).cloned();
     Shard { slots: told.slots, epoch: told.epoch, term: told.term, leader }
 }
 
 /// The nodes from the `first`-th on, those that failed lately last.
-fn prefer(nodes: &[Arc<Node>], first: usize) -> Vec<Arc<Node>> {
+pub(super) fn prefer(nodes: &[Arc<Node>], first: usize) -> Vec<Arc<Node>> {
     let mut order = nodes.to_vec();
     order.rotate_left(first % nodes.len());
     order.sort_by_key(|node| node.is_avoided());

@@ -1,13 +1,15 @@
 //! A store of one map for the tests: the n-th write has version n, the history is whole, nothing expires.
 
+mod cluster;
+
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::num::NonZeroU64;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use kv::admin::{self, Ask};
 use kv::cluster::{Location, Status};
 use kv::{
     Answer, ClusterId, Completions, Condition, Direction, Epoch, Error, Expect, Function, Key, KeyAnswer,
@@ -16,6 +18,16 @@ use kv::{
 };
 
 use crate::connect::{Pending, Store};
+use crate::print::Output;
+
+pub use cluster::{CLUSTER, Operated, moved, node, shard};
+
+/// What a command prints on standard output when it cannot fail.
+pub fn printed(json: bool, print: impl FnOnce(&mut Output<'_>)) -> String {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    print(&mut Output { out: &mut out, err: &mut err, terminal: false, json });
+    String::from_utf8(out).expect("what is printed is text")
+}
 
 /// An output that takes nothing, for this reason.
 pub struct Closed(pub io::ErrorKind);
@@ -102,9 +114,6 @@ impl KeyValue for Fake {
     }
 }
 
-/// The cluster it is of.
-pub const CLUSTER: ClusterId = ClusterId(NonZeroU64::new(0xabc).unwrap());
-
 impl Store for Fake {
     fn call(&self, request: Request, ttl: Option<Duration>) -> Pending<'_, Reply> {
         if ttl.is_some() {
@@ -128,6 +137,10 @@ impl Store for Fake {
     fn locate(&self, key: Key) -> Pending<'_, Location> {
         let location = Location { slot: Slot::of(&key), shard: ShardId(1), leader: None, address: None };
         Box::pin(async { self.failure().map_or(Ok(location), Err) })
+    }
+
+    fn administer(&self, _: Ask, _: Duration) -> Pending<'_, admin::Answer> {
+        Box::pin(async { self.failure().map_or(Ok(admin::Answer::Done), Err) })
     }
 
     fn health_check(&self) -> Pending<'_, ()> {

@@ -1,62 +1,29 @@
-//! `capstan.v1.Cluster`: nodes, shards and places of keys, between [`kv::cluster`] and the messages.
+//! What a node sees of the cluster, between [`kv::cluster`] and the messages.
 
-use kv::cluster::{Liveness, Location, NodeStatus, ReplicaStatus, Role, ShardStatus, Status};
-use kv::{ClusterId, Epoch, Error, NodeId, Op, ShardId, Slot, SlotRange};
-use tonic::{Request, Response};
+use kv::cluster::{Liveness, Location, NodeDuty, NodeStatus, ReplicaStatus, Role, ShardStatus, Status};
+use kv::view::{Duty, Member};
+use kv::{ClusterId, Epoch, NodeId, ReplicaId, ShardId, Slot, SlotRange};
 
-use super::reply::{Malformed, decode_protocol, encode_protocol};
-use super::{cluster_id, proto, status};
-use crate::grpc::Asked;
+use crate::native::proto;
+use crate::native::reply::{Malformed, decode_protocol, encode_protocol};
 
-/// The service.
-pub(super) struct Service;
-
-#[tonic::async_trait]
-impl proto::cluster_server::Cluster for Service {
-    async fn status(
-        &self,
-        request: Request<proto::StatusRequest>,
-    ) -> Result<Response<proto::StatusResponse>, tonic::Status> {
-        let (metadata, mut extensions, _) = request.into_parts();
-        let store = Asked::take(&mut extensions).store;
-        cluster_id::check(&*store.cluster, &metadata)?;
-        let id = store.cluster.id().map_err(|error| status::to_status(&error))?;
-        let told = Told { cluster: id, status: store.cluster.status(), now_micros: (store.clock)() };
-        Ok(Response::new(encode_status(told)))
-    }
-
-    async fn locate(
-        &self,
-        request: Request<proto::LocateRequest>,
-    ) -> Result<Response<proto::LocateResponse>, tonic::Status> {
-        let (metadata, mut extensions, message) = request.into_parts();
-        let store = Asked::take(&mut extensions).store;
-        cluster_id::check(&*store.cluster, &metadata)?;
-        check_key(&message.key).map_err(|error| status::to_status(&error))?;
-        Ok(Response::new(encode_location(store.cluster.locate(&message.key))))
-    }
-}
-
-/// Whether a key can be one.
-pub(super) fn check_key(key: &kv::Key) -> Result<(), Error> {
-    Op::Get { key: key.clone(), at: None }.validate()
-}
-
-/// What a node tells when it is asked for the status.
+/// What a node answers when it is asked for the status.
 #[derive(Clone, Debug)]
-pub(super) struct Told {
-    pub(super) cluster: ClusterId,
-    pub(super) status: Status,
+pub(in crate::native) struct Told {
+    pub(in crate::native) cluster: ClusterId,
+    pub(in crate::native) status: Status,
     /// Its version clock: microseconds since 1970.
-    pub(super) now_micros: u64,
+    pub(in crate::native) now_micros: u64,
 }
 
-fn encode_status(told: Told) -> proto::StatusResponse {
+pub(super) fn encode_status(told: Told) -> proto::StatusResponse {
     proto::StatusResponse {
         nodes: told.status.nodes.into_iter().map(encode_node).collect(),
         shards: told.status.shards.into_iter().map(encode_shard).collect(),
         now_micros: told.now_micros,
         cluster: told.cluster.get(),
+        directory: told.status.directory.map(encode_shard),
+        revision: told.status.revision,
     }
 }
 
@@ -74,6 +41,20 @@ fn encode_node(node: NodeStatus) -> proto::NodeStatus {
         pid: node.pid,
         liveness: liveness.into(),
         leads: node.leads,
+        replicas: node.replicas,
+        peer: node.peer,
+        zone: node.zone,
+        duty: encode_duty(node.duty).into(),
+    }
+}
+
+fn encode_duty(duty: NodeDuty) -> proto::node_status::Duty {
+    use proto::node_status::Duty as Wire;
+    match duty {
+        NodeDuty::Serve => Wire::Serve,
+        NodeDuty::Drain => Wire::Drain,
+        NodeDuty::Leave => Wire::Leave,
+        NodeDuty::Gone => Wire::Gone,
     }
 }
 
@@ -87,6 +68,24 @@ fn encode_shard(shard: ShardStatus) -> proto::ShardStatus {
         leader: shard.leader.map(|node| node.0),
         term: shard.term,
         replicas: shard.replicas.into_iter().map(encode_replica).collect(),
+        members: shard.members.into_iter().map(encode_member).collect(),
+    }
+}
+
+fn encode_member(member: Member) -> proto::Member {
+    use proto::member::Duty as Wire;
+    let duty = match member.duty {
+        Duty::Voter => Wire::Voter,
+        Duty::Learner => Wire::Learner,
+        Duty::Joining => Wire::Joining,
+        Duty::Leaving => Wire::Leaving,
+    };
+    proto::Member {
+        node: member.node.0,
+        replica: u32::from(member.replica.0),
+        incarnation: member.incarnation,
+        duty: duty.into(),
+        weight: member.weight,
     }
 }
 
@@ -101,7 +100,7 @@ fn encode_replica(replica: ReplicaStatus) -> proto::ReplicaStatus {
     proto::ReplicaStatus { node: replica.node.0, role: role.into(), applied: replica.applied }
 }
 
-fn encode_location(location: Location) -> proto::LocateResponse {
+pub(super) fn encode_location(location: Location) -> proto::LocateResponse {
     proto::LocateResponse {
         slot: u32::from(location.slot.0),
         shard: location.shard.0,
@@ -111,15 +110,17 @@ fn encode_location(location: Location) -> proto::LocateResponse {
 }
 
 /// The status in a message.
-pub(super) fn decode_status(message: proto::StatusResponse) -> Result<Told, Malformed> {
+pub(in crate::native) fn decode_status(message: proto::StatusResponse) -> Result<Told, Malformed> {
     let cluster = ClusterId::new(message.cluster).ok_or(Malformed("a status tells no cluster"))?;
     let nodes = message.nodes.into_iter().map(decode_node).collect::<Result<_, _>>()?;
     let shards = message.shards.into_iter().map(decode_shard).collect::<Result<_, _>>()?;
-    Ok(Told { cluster, status: Status { nodes, shards }, now_micros: message.now_micros })
+    let directory = message.directory.map(decode_shard).transpose()?;
+    let status = Status { nodes, shards, directory, revision: message.revision };
+    Ok(Told { cluster, status, now_micros: message.now_micros })
 }
 
 /// The location in a message.
-pub(super) fn decode_location(message: proto::LocateResponse) -> Result<Location, Malformed> {
+pub(in crate::native) fn decode_location(message: proto::LocateResponse) -> Result<Location, Malformed> {
     Ok(Location {
         slot: slot(message.slot)?,
         shard: ShardId(message.shard),
@@ -143,7 +144,22 @@ fn decode_node(message: proto::NodeStatus) -> Result<NodeStatus, Malformed> {
         pid: message.pid,
         state,
         leads: message.leads,
+        replicas: message.replicas,
+        peer: message.peer,
+        zone: message.zone,
+        duty: decode_duty(message.duty)?,
     })
+}
+
+fn decode_duty(duty: i32) -> Result<NodeDuty, Malformed> {
+    use proto::node_status::Duty as Wire;
+    match Wire::try_from(duty) {
+        Ok(Wire::Serve | Wire::Unspecified) => Ok(NodeDuty::Serve),
+        Ok(Wire::Drain) => Ok(NodeDuty::Drain),
+        Ok(Wire::Leave) => Ok(NodeDuty::Leave),
+        Ok(Wire::Gone) => Ok(NodeDuty::Gone),
+        Err(_) => Err(Malformed("a node's duty is unknown here")),
+    }
 }
 
 fn decode_shard(message: proto::ShardStatus) -> Result<ShardStatus, Malformed> {
@@ -155,6 +171,26 @@ fn decode_shard(message: proto::ShardStatus) -> Result<ShardStatus, Malformed> {
         leader: message.leader.map(NodeId),
         term: message.term,
         replicas: message.replicas.into_iter().map(decode_replica).collect::<Result<_, _>>()?,
+        members: message.members.into_iter().map(decode_member).collect::<Result<_, _>>()?,
+    })
+}
+
+fn decode_member(message: proto::Member) -> Result<Member, Malformed> {
+    use proto::member::Duty as Wire;
+    let duty = match Wire::try_from(message.duty) {
+        Ok(Wire::Voter) => Duty::Voter,
+        Ok(Wire::Learner) => Duty::Learner,
+        Ok(Wire::Joining) => Duty::Joining,
+        Ok(Wire::Leaving) => Duty::Leaving,
+        Ok(Wire::Unspecified) | Err(_) => return Err(Malformed("a member's duty is unknown here")),
+    };
+    let replica = u16::try_from(message.replica).ok().filter(|replica| *replica <= ReplicaId::MAX.0);
+    Ok(Member {
+        node: NodeId(message.node),
+        replica: ReplicaId(replica.ok_or(Malformed("a replica's number is over 1023"))?),
+        incarnation: message.incarnation,
+        duty,
+        weight: message.weight,
     })
 }
 

@@ -1,0 +1,88 @@
+//! The commands on the cluster: how it is, where keys are, and what its nodes are to do.
+//!
+//! A change is decided when its command returns; the replicas then move while the cluster serves. `--wait` waits for them,
+//! `--dry-run` prints what would move and changes nothing.
+
+mod ask;
+mod change;
+mod command;
+mod health;
+mod location;
+mod moves;
+mod names;
+mod status;
+#[cfg(test)]
+mod tests;
+mod wait;
+
+use kv::ShardId;
+use kv::admin::{Ask, Row};
+use kv::cluster::NodeDuty;
+use serde_json::json;
+
+use crate::connect::Store;
+use crate::exit::{Code, Error};
+use crate::options::Options;
+use crate::print::Output;
+use names::Names;
+use wait::{Goal, Pace, wait};
+
+pub use command::{Command, EXAMPLES};
+
+/// Runs a command and prints its answer.
+pub async fn run(
+    command: &Command,
+    store: &dyn Store,
+    options: &Options,
+    out: &mut Output<'_>,
+) -> Result<Code, Error> {
+    match command {
+        Command::Status { all } => {
+            let status = store.status().await?;
+            status::print(store.cluster().await?, &status, *all, out)?;
+        }
+        Command::Nodes => status::print_nodes(&store.status().await?, out)?,
+        Command::Query { key } => {
+            let location = store.locate(key.0.clone()).await?;
+            location::print(&key.0, &location, &store.status().await?, out)?;
+        }
+        Command::Join(change) => return change::run(change, NodeDuty::Serve, store, options, out).await,
+        Command::Drain(change) => return change::run(change, NodeDuty::Drain, store, options, out).await,
+        Command::Leave(change) => return change::run(change, NodeDuty::Leave, store, options, out).await,
+        Command::Replace(change) => return change::run(change, NodeDuty::Gone, store, options, out).await,
+        Command::Moves { wait: true, .. } => return wait(&Goal::Still, Pace::USUAL, store, out).await,
+        Command::Moves { abort: Some(shard), .. } => abort(*shard, store, options, out).await?,
+        Command::Moves { .. } => print_moves(store, options, out).await?,
+        Command::Dump => dump(store, options, out).await?,
+    }
+    Ok(Code::Done)
+}
+
+async fn print_moves(store: &dyn Store, options: &Options, out: &mut Output<'_>) -> Result<(), Error> {
+    let found = ask::moves(Ask::Moves, store, options.timeout()).await?;
+    moves::print(&found, &Names::of(&store.status().await?), out)
+}
+
+async fn abort(
+    shard: ShardId,
+    store: &dyn Store,
+    options: &Options,
+    out: &mut Output<'_>,
+) -> Result<(), Error> {
+    ask::done(Ask::Abort { shard }, store, options.timeout()).await?;
+    match out.json {
+        true => out.object(&json!({"shard": shard.0, "aborted": true}))?,
+        false => out.note(&format!("the move of shard {shard} is given up"))?,
+    }
+    Ok(())
+}
+
+async fn dump(store: &dyn Store, options: &Options, out: &mut Output<'_>) -> Result<(), Error> {
+    for Row { key, value } in ask::rows(store, options.timeout()).await? {
+        match out.json {
+            true => out.object(&json!({"key": key, "value": value}))?,
+            false => out.row(&[key.as_bytes(), value.as_bytes()])?,
+        }
+    }
+    Ok(())
+}

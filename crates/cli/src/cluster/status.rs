@@ -1,0 +1,174 @@
+//! How the cluster is: first what is wrong, then nodes, then shards.
+
+use kv::ClusterId;
+use kv::cluster::{Liveness, NodeDuty, NodeStatus, ReplicaStatus, Role, ShardStatus, Status};
+use kv::view::{Duty, Member};
+use serde_json::{Value, json};
+
+use super::health::{Health, count, is_changing};
+use super::names::Names;
+use crate::exit::Error;
+use crate::print::Output;
+
+/// More shards than these are not listed one by one unless that is asked for: nobody reads a page of lines that are all alike.
+const SHARDS_LISTED: usize = 16;
+
+/// Prints the cluster's id, how it is, its nodes and its shards: each of them, or those that need a look.
+pub fn print(cluster: ClusterId, status: &Status, all: bool, out: &mut Output<'_>) -> Result<(), Error> {
+    if out.json {
+        out.object(&object(cluster, status))?;
+        return Ok(());
+    }
+    out.line(&format!("Cluster {cluster}"))?;
+    print_health(status, out)?;
+    print_nodes(status, out)?;
+    print_shards(status, all, out)
+}
+
+fn print_health(status: &Status, out: &mut Output<'_>) -> Result<(), Error> {
+    let Health { wrong, under_way } = Health::of(status);
+    let sizes = [count(status.nodes.len() as u64, "node"), count(status.shards.len() as u64, "shard")];
+    let verdict = if wrong.is_empty() { "All is well." } else { "Not well:" };
+    out.line(&format!("{}. {verdict}", sizes.join(", ")))?;
+    wrong.iter().try_for_each(|text| out.line(&format!("  {text}")))?;
+    if !under_way.is_empty() {
+        out.line("Under way:")?;
+        under_way.iter().try_for_each(|text| out.line(&format!("  {text}")))?;
+    }
+    out.line("")?;
+    Ok(())
+}
+
+/// Prints the nodes alone.
+pub fn print_nodes(status: &Status, out: &mut Output<'_>) -> Result<(), Error> {
+    if out.json {
+        status.nodes.iter().try_for_each(|node| out.object(&node_object(node)))?;
+        return Ok(());
+    }
+    let zoned = status.nodes.iter().any(|node| !node.zone.is_empty());
+    let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+    let row = |node: &NodeStatus| {
+        let pid = if node.pid == 0 { "-".into() } else { node.pid.to_string() };
+        let mut row = vec![node.name.clone(), or_dash(&node.address), pid];
+        row.extend(zoned.then(|| or_dash(&node.zone)));
+        row.extend([node.leads.to_string(), node.replicas.to_string(), state(node)]);
+        row
+    };
+    let rows: Vec<_> = status.nodes.iter().map(row).collect();
+    let mut head = vec!["NODE", "ADDRESS", "PID"];
+    head.extend(zoned.then_some("ZONE"));
+    head.extend(["LEADS", "REPLICAS", "STATE"]);
+    out.table(&head, &rows)?;
+    Ok(())
+}
+
+/// Whether it lives, and what it is asked to do where that is not what all do.
+fn state(node: &NodeStatus) -> String {
+    match node.duty {
+        NodeDuty::Serve => node.state.name().into(),
+        duty => format!("{}, {}", node.state.name(), duty.name()),
+    }
+}
+
+fn print_shards(status: &Status, all: bool, out: &mut Output<'_>) -> Result<(), Error> {
+    let every = status.shards.len();
+    let is_listed =
+        |shard: &&ShardStatus| all || every <= SHARDS_LISTED || shard.leader.is_none() || is_changing(shard);
+    let limit = if all { every } else { SHARDS_LISTED };
+    let rows: Vec<_> =
+        status.shards.iter().filter(is_listed).take(limit).map(|shard| shard_row(shard, status)).collect();
+    if !rows.is_empty() {
+        out.line("")?;
+        out.table(&["SHARD", "SLOTS", "LEADER", "TERM", "REPLICAS"], &rows)?;
+    }
+    if rows.len() < every {
+        let rest = count((every - rows.len()) as u64, "shard");
+        out.line(&format!("\n{rest} not listed: cluster status --all lists every one."))?;
+    }
+    Ok(())
+}
+
+fn shard_row(shard: &ShardStatus, status: &Status) -> Vec<String> {
+    let names = Names::of(status);
+    let members = shard.members.iter().map(|member| (member.node, Some(member)));
+    // Whoever has a copy and is no member: where members are not known, or one that is to go.
+    let strangers = shard.replicas.iter().filter(|replica| {
+        replica.applied > 0 && !shard.members.iter().any(|member| member.node == replica.node)
+    });
+    let all = members.chain(strangers.map(|replica| (replica.node, None)));
+    let replica = |(node, member): (kv::NodeId, Option<&Member>)| {
+        let known = shard.replicas.iter().find(|replica| replica.node == node);
+        let applied = known.map_or(0, |replica| replica.applied);
+        let is_dead = status.nodes.iter().any(|known| known.id == node && known.state == Liveness::Dead);
+        let mark = match (known.map(|replica| replica.role), member) {
+            _ if is_dead => "!",
+            (Some(Role::Leader), _) => "*",
+            (_, Some(member)) if member.duty == Duty::Learner => "+",
+            (_, None) if !shard.members.is_empty() => "-",
+            _ => "",
+        };
+        format!("{}:{applied}{mark}", names.name(node))
+    };
+    vec![
+        shard.id.to_string(),
+        format!("{}-{}", shard.slots.first, shard.slots.last),
+        shard.leader.map_or_else(|| "-".into(), |leader| names.name(leader)),
+        shard.term.to_string(),
+        all.map(replica).collect::<Vec<_>>().join(" "),
+    ]
+}
+
+fn object(cluster: ClusterId, status: &Status) -> Value {
+    let names = Names::of(status);
+    let shards: Vec<Value> = status.shards.iter().map(|shard| shard_object(shard, &names)).collect();
+    let nodes: Vec<Value> = status.nodes.iter().map(node_object).collect();
+    let directory = status.directory.as_ref().map(|shard| shard_object(shard, &names));
+    json!({
+        "cluster": cluster.to_string(),
+        "nodes": nodes,
+        "shards": shards,
+        "directory": directory,
+        "revision": status.revision,
+    })
+}
+
+fn node_object(node: &NodeStatus) -> Value {
+    json!({
+        "name": node.name,
+        "address": node.address,
+        "pid": node.pid,
+        "state": node.state.name(),
+        "leads": node.leads,
+        "id": node.id.0,
+        "replicas": node.replicas,
+        "peer": node.peer,
+        "zone": node.zone,
+        "duty": node.duty.name(),
+    })
+}
+
+fn shard_object(shard: &ShardStatus, names: &Names<'_>) -> Value {
+    let replica = |replica: &ReplicaStatus| {
+        json!({
+            "node": names.name(replica.node),
+            "role": replica.role.name(),
+            "applied": replica.applied,
+        })
+    };
+    let member = |member: &Member| {
+        json!({
+            "node": names.name(member.node),
+            "replica": member.replica.0,
+            "duty": member.duty.name(),
+        })
+    };
+    json!({
+        "shard": shard.id.0,
+        "slots": [shard.slots.first.0, shard.slots.last.0],
+        "leader": shard.leader.map(|leader| names.name(leader)),
+        "term": shard.term,
+        "replicas": shard.replicas.iter().map(replica).collect::<Vec<_>>(),
+        "epoch": shard.epoch.0,
+        "members": shard.members.iter().map(member).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,196 @@
+//! The bytes of what is asked of the directory, and of its answers.
+
+use bytes::{BufMut, BytesMut};
+
+use super::{Malformed, Reader, put_bytes, put_list, put_option, put_uint};
+use crate::admin::{Answer, Ask, Joining, Move, Phase, Row, Why};
+use crate::cluster::NodeDuty;
+use crate::{ClusterId, NodeId, ShardId};
+
+/// Writes an ask.
+pub fn encode_ask(into: &mut BytesMut, ask: &Ask) {
+    match ask {
+        Ask::Join(joining) => {
+            into.put_u8(1);
+            encode_joining(into, joining);
+        }
+        Ask::Node { name, duty, dry_run } => {
+            into.put_u8(2);
+            put_text(into, name);
+            encode_duty(into, *duty);
+            into.put_u8(u8::from(*dry_run));
+        }
+        Ask::Replace { name, dry_run } => {
+            into.put_u8(3);
+            put_text(into, name);
+            into.put_u8(u8::from(*dry_run));
+        }
+        Ask::Abort { shard } => {
+            into.put_u8(4);
+            put_uint(into, u64::from(shard.0));
+        }
+        Ask::Moves => into.put_u8(5),
+        Ask::Dump => into.put_u8(6),
+    }
+}
+
+/// Reads an ask.
+pub fn decode_ask(reader: &mut Reader) -> Result<Ask, Malformed> {
+    Ok(match reader.u8()? {
+        1 => Ask::Join(decode_joining(reader)?),
+        2 => Ask::Node { name: reader.text()?, duty: decode_duty(reader)?, dry_run: reader.bool()? },
+        3 => Ask::Replace { name: reader.text()?, dry_run: reader.bool()? },
+        4 => Ask::Abort { shard: ShardId(reader.u32()?) },
+        5 => Ask::Moves,
+        6 => Ask::Dump,
+        _ => return Err(Malformed("an ask has an unknown tag")),
+    })
+}
+
+/// Writes the answer to an ask.
+pub fn encode_asked(into: &mut BytesMut, answer: &Answer) {
+    match answer {
+        Answer::Joined { node, cluster } => {
+            into.put_u8(1);
+            put_uint(into, node.0);
+            into.put_u64(cluster.get());
+        }
+        Answer::Done => into.put_u8(2),
+        Answer::Moves(moves) => {
+            into.put_u8(3);
+            put_list(into, moves, encode_move);
+        }
+        Answer::Rows(rows) => {
+            into.put_u8(4);
+            put_list(into, rows, |into, row| {
+                put_text(into, &row.key);
+                put_text(into, &row.value);
+            });
+        }
+    }
+}
+
+/// Reads the answer to an ask.
+pub fn decode_asked(reader: &mut Reader) -> Result<Answer, Malformed> {
+    Ok(match reader.u8()? {
+        1 => {
+            let (node, cluster) = (NodeId(reader.uint()?), ClusterId::new(reader.u64()?));
+            Answer::Joined { node, cluster: cluster.ok_or(Malformed("a cluster has the id 0"))? }
+        }
+        2 => Answer::Done,
+        3 => Answer::Moves(reader.list(decode_move)?),
+        4 => Answer::Rows(reader.list(|reader| Ok(Row { key: reader.text()?, value: reader.text()? }))?),
+        _ => return Err(Malformed("the answer to an ask has an unknown tag")),
+    })
+}
+
+/// Writes what a node is asked to do.
+pub fn encode_duty(into: &mut BytesMut, duty: NodeDuty) {
+    into.put_u8(match duty {
+        NodeDuty::Serve => 1,
+        NodeDuty::Drain => 2,
+        NodeDuty::Leave => 3,
+        NodeDuty::Gone => 4,
+    });
+}
+
+/// Reads what a node is asked to do.
+pub fn decode_duty(reader: &mut Reader) -> Result<NodeDuty, Malformed> {
+    Ok(match reader.u8()? {
+        1 => NodeDuty::Serve,
+        2 => NodeDuty::Drain,
+        3 => NodeDuty::Leave,
+        4 => NodeDuty::Gone,
+        _ => return Err(Malformed("a node has an unknown duty")),
+    })
+}
+
+/// Writes why members of a shard change.
+pub fn encode_why(into: &mut BytesMut, why: Why) {
+    match why {
+        Why::Balance => into.put_u8(1),
+        Why::Leaves(node) => {
+            into.put_u8(2);
+            put_uint(into, node.0);
+        }
+        Why::Lost(node) => {
+            into.put_u8(3);
+            put_uint(into, node.0);
+        }
+        Why::Repair => into.put_u8(4),
+    }
+}
+
+/// Reads why members of a shard change.
+pub fn decode_why(reader: &mut Reader) -> Result<Why, Malformed> {
+    Ok(match reader.u8()? {
+        1 => Why::Balance,
+        2 => Why::Leaves(NodeId(reader.uint()?)),
+        3 => Why::Lost(NodeId(reader.uint()?)),
+        4 => Why::Repair,
+        _ => return Err(Malformed("a change of members has an unknown reason")),
+    })
+}
+
+fn encode_joining(into: &mut BytesMut, joining: &Joining) {
+    put_text(into, &joining.name);
+    into.put_u64(joining.incarnation);
+    put_text(into, &joining.peer);
+    put_text(into, &joining.address);
+    put_text(into, &joining.zone);
+}
+
+fn decode_joining(reader: &mut Reader) -> Result<Joining, Malformed> {
+    Ok(Joining {
+        name: reader.text()?,
+        incarnation: reader.u64()?,
+        peer: reader.text()?,
+        address: reader.text()?,
+        zone: reader.text()?,
+    })
+}
+
+fn encode_move(into: &mut BytesMut, moved: &Move) {
+    put_uint(into, u64::from(moved.shard.0));
+    put_text(into, &moved.keyspace);
+    put_option(into, moved.from, |into, node| put_uint(into, node.0));
+    put_option(into, moved.to, |into, node| put_uint(into, node.0));
+    into.put_u8(match moved.phase {
+        Phase::Planned => 1,
+        Phase::Copy => 2,
+        Phase::Switch => 3,
+        Phase::Drop => 4,
+    });
+    encode_why(into, moved.why);
+    put_uint(into, moved.bytes_done);
+    put_uint(into, moved.bytes_total);
+    put_uint(into, moved.elapsed_micros);
+}
+
+fn decode_move(reader: &mut Reader) -> Result<Move, Malformed> {
+    Ok(Move {
+        shard: ShardId(reader.u32()?),
+        keyspace: reader.text()?,
+        from: reader.option(node)?,
+        to: reader.option(node)?,
+        phase: match reader.u8()? {
+            1 => Phase::Planned,
+            2 => Phase::Copy,
+            3 => Phase::Switch,
+            4 => Phase::Drop,
+            _ => return Err(Malformed("a move has an unknown phase")),
+        },
+        why: decode_why(reader)?,
+        bytes_done: reader.uint()?,
+        bytes_total: reader.uint()?,
+        elapsed_micros: reader.uint()?,
+    })
+}
+
+fn node(reader: &mut Reader) -> Result<NodeId, Malformed> {
+    reader.uint().map(NodeId)
+}
+
+fn put_text(into: &mut BytesMut, text: &str) {
+    put_bytes(into, text.as_bytes());
+}

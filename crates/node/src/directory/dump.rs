@@ -1,0 +1,86 @@
+//! The rows of the directory as text for people, under the keys that they have.
+
+use std::fmt::Write;
+
+use kv::admin::Row;
+use kv::cluster::Liveness;
+use kv::view::Member;
+use placement::map::{Arrangement, Change, Keyspace, Map, Node, Phase, Shard};
+
+/// All rows of a map in the order of their keys.
+pub(super) fn rows(map: &Map) -> Vec<Row> {
+    let cluster = map.cluster.map_or_else(|| "-".into(), |cluster| cluster.to_string());
+    let mut rows = vec![
+        row("cluster".into(), format!("{cluster} next-node={} next-shard={}", map.next_node, map.next_shard)),
+        row("revision".into(), map.revision.to_string()),
+    ];
+    rows.extend(
+        map.keyspaces.iter().map(|(name, keyspace)| row(format!("keyspace/{name}"), keyspace_text(keyspace))),
+    );
+    rows.extend(map.nodes.iter().map(|(id, node)| row(format!("node/{:020}", id.0), node_text(node))));
+    rows.extend(map.shards.iter().map(|(id, shard)| row(format!("shard/{:010}", id.0), shard_text(shard))));
+    rows.extend(
+        map.changes.iter().map(|(id, change)| row(format!("change/{:010}", id.0), change_text(change))),
+    );
+    rows.sort_by(|one, other| one.key.cmp(&other.key));
+    rows
+}
+
+fn row(key: String, value: String) -> Row {
+    Row { key, value }
+}
+
+fn keyspace_text(keyspace: &Keyspace) -> String {
+    let arrangement = match keyspace.arrangement {
+        Arrangement::Even => "even",
+        Arrangement::Contiguous => "contiguous",
+        Arrangement::First => "first",
+    };
+    format!("{} replicas={} arrangement={arrangement}", keyspace.protocol, keyspace.replicas)
+}
+
+fn node_text(node: &Node) -> String {
+    let state = match node.state {
+        Liveness::Alive => "alive",
+        Liveness::Suspect => "suspect",
+        Liveness::Dead => "dead",
+    };
+    let mut text = format!("{} {} {state}", node.name, node.duty.name());
+    for (name, value) in [("peer", &node.peer), ("address", &node.address), ("zone", &node.zone)] {
+        if !value.is_empty() {
+            write!(text, " {name}={value}").expect("a string takes all");
+        }
+    }
+    write!(text, " incarnation={:016x}", node.incarnation).expect("a string takes all");
+    text
+}
+
+fn shard_text(shard: &Shard) -> String {
+    format!(
+        "{} slots={}-{} {} epoch={} revision={} members={} leader={} next-replica={}",
+        shard.keyspace,
+        shard.slots.first,
+        shard.slots.last,
+        shard.protocol,
+        shard.epoch,
+        shard.revision,
+        members_text(&shard.members),
+        shard.leader,
+        shard.next_replica
+    )
+}
+
+fn change_text(change: &Change) -> String {
+    let phase = match change.phase {
+        Phase::Copy => "copy",
+        Phase::Switch => "switch",
+    };
+    format!("{phase} to={} epoch={} why={:?}", members_text(&change.to), change.epoch, change.why)
+}
+
+/// NODE#REPLICA each.
+fn members_text(members: &[Member]) -> String {
+    let texts: Vec<String> =
+        members.iter().map(|member| format!("{}#{}", member.node, member.replica)).collect();
+    texts.join(",")
+}

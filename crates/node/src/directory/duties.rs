@@ -1,0 +1,181 @@
+//! What the leader does of its own accord: it compares what it sees with what the map says, and plans.
+//!
+//! | seen | follows |
+//! |---|---|
+//! | a node lives, or is silent, for a while | its state |
+//! | a node has another folder, address or zone than its row | its row; another folder is refused |
+//! | a node is dead for the grace | it is gone |
+//! | a shard that changes is joint | its change cannot be given up any more |
+//! | a shard that changes has the members it is to have, all of which count | its change is done |
+//! | none of these | what [`placement::plan`] would begin, give up or deal out |
+//!
+//! All that follows at a moment is one transaction.
+
+use std::collections::BTreeMap;
+
+use kv::cluster::Liveness;
+use kv::{NodeId, ShardId};
+use placement::map::{Change, Map, NodeDuty, Phase};
+use placement::{Event, Limits, plan};
+use replication::Instant;
+
+use super::health::Health;
+use super::seen::{Seen, SeenShard, digest};
+
+/// How many changes are under way at once, and how many copy from or to one node: clients share the disks and the network.
+pub(super) const LIMITS: Limits = Limits { changes: 16, per_node: 2 };
+/// A new leader plans nothing, and takes nobody for dead, until announcements of all have had the time to come.
+const SETTLING_MICROS: u64 = 3_000_000;
+
+/// What a leader knows in its time.
+#[derive(Debug)]
+pub(super) struct Reign {
+    /// The map that the rows are.
+    pub map: Map,
+    /// What was seen last.
+    pub seen: Seen,
+    /// Since when each change is under way, as far as this leader knows.
+    pub begun: BTreeMap<ShardId, Instant>,
+    grace_micros: u64,
+    since: Instant,
+    health: Health,
+    /// The revision for which nothing was left to be planned.
+    planned: u64,
+    /// What the map has refused, and in which revision it was last tried.
+    refused: Vec<(Event, u64)>,
+}
+
+impl Reign {
+    /// It begins, with the map that the rows are.
+    pub fn new(map: Map, grace_micros: u64, now: Instant) -> Reign {
+        let mut reign = Reign {
+            map: Map::default(),
+            seen: Seen::default(),
+            begun: BTreeMap::new(),
+            grace_micros,
+            since: now,
+            health: Health::default(),
+            planned: 0,
+            refused: Vec::new(),
+        };
+        reign.become_map(map, now);
+        reign
+    }
+
+    /// The rows are this map now.
+    pub fn become_map(&mut self, map: Map, now: Instant) {
+        assert!(map.revision > self.map.revision, "the map goes on");
+        self.map = map;
+        self.begun.retain(|shard, _| self.map.changes.contains_key(shard));
+        for (shard, change) in &self.map.changes {
+            self.begun.entry(*shard).or_insert_with(|| {
+                tracing::info!(%shard, revision = self.map.revision, why = ?change.why, "the members of a shard change");
+                now
+            });
+        }
+        self.health.keep(|node| self.map.nodes.contains_key(&node));
+    }
+
+    /// What the node sees now.
+    pub fn see(&mut self, seen: Seen, now: Instant) {
+        for node in self.map.nodes.keys() {
+            self.health.see(*node, seen.nodes.get(node).and_then(|seen| seen.state), now);
+        }
+        self.seen = seen;
+    }
+
+    /// The next map, if one is due.
+    pub fn due(&mut self, now: Instant) -> Option<Map> {
+        let mut next = self.map.clone();
+        for event in self.events(now) {
+            self.apply(&mut next, event);
+        }
+        if next.revision != self.planned && self.may_plan(now) {
+            match plan(&next, &LIMITS) {
+                Some(planned) => next = planned,
+                None => self.planned = next.revision,
+            }
+        }
+        (next.revision > self.map.revision).then_some(next)
+    }
+
+    /// Whether most nodes are alive, and there was time to hear of them.
+    fn may_plan(&self, now: Instant) -> bool {
+        let members = || self.map.nodes.iter().filter(|(_, node)| node.duty != NodeDuty::Gone);
+        let is_alive =
+            |node: &NodeId| self.seen.nodes.get(node).is_some_and(|seen| seen.state == Some(Liveness::Alive));
+        let alive = members().filter(|(node, _)| is_alive(node)).count();
+        self.has_settled(now) && 2 * alive > members().count()
+    }
+
+    fn has_settled(&self, now: Instant) -> bool {
+        now.since(self.since) >= SETTLING_MICROS
+    }
+
+    /// What has happened that the map does not say yet.
+    fn events(&self, now: Instant) -> Vec<Event> {
+        let mut events = Vec::new();
+        for (id, node) in self.map.nodes.iter().filter(|(_, node)| node.duty != NodeDuty::Gone) {
+            if let Some(says) = self.seen.nodes.get(id).and_then(|seen| seen.says.as_ref())
+                && says.incarnation != 0
+                && (says.incarnation, &says.peer, &says.address, &says.zone)
+                    != (node.incarnation, &node.peer, &node.address, &node.zone)
+            {
+                let (peer, address, zone) = (says.peer.clone(), says.address.clone(), says.zone.clone());
+                events.push(Event::Announced {
+                    node: *id,
+                    incarnation: says.incarnation,
+                    peer,
+                    address,
+                    zone,
+                });
+            }
+            let state = self.health.settled(*id, now).filter(|_| self.has_settled(now));
+            if let Some(state) = state.filter(|state| *state != node.state) {
+                events.push(Event::Health { node: *id, state });
+            }
+            let is_over = |since| now.since(since) >= self.grace_micros;
+            if node.state == Liveness::Dead
+                && self.health.dead_since(*id).is_some_and(is_over)
+                && self.may_plan(now)
+            {
+                events.push(Event::Replace { name: node.name.clone(), lose: false });
+            }
+        }
+        let changes = self.map.changes.iter();
+        events.extend(changes.filter_map(|(shard, change)| self.progress(*shard, change)));
+        events
+    }
+
+    /// What has become of a change.
+    fn progress(&self, shard: ShardId, change: &Change) -> Option<Event> {
+        let seen: &SeenShard = self.seen.shards.get(&shard)?;
+        let row = &self.map.shards[&shard];
+        if seen.epoch != change.epoch || (seen.epoch, seen.revision) <= (row.epoch, row.revision) {
+            return None;
+        }
+        if seen.members == digest(&change.to) {
+            return Some(Event::Done { shard, revision: seen.revision });
+        }
+        let switches = seen.is_joint && change.phase == Phase::Copy;
+        switches.then_some(Event::Progress { shard, phase: Phase::Switch })
+    }
+
+    /// Applies an event, unless this very map has refused it already.
+    fn apply(&mut self, next: &mut Map, event: Event) {
+        let before = self.refused.iter().position(|(refused, _)| *refused == event);
+        if before.is_some_and(|place| self.refused[place].1 == self.map.revision) {
+            return;
+        }
+        match next.apply(&event) {
+            Ok(applied) => *next = applied,
+            Err(refusal) => match before {
+                Some(place) => self.refused[place].1 = self.map.revision,
+                None => {
+                    tracing::warn!(%refusal, ?event, "what this node sees of the cluster does not fit the map");
+                    self.refused.push((event, self.map.revision));
+                }
+            },
+        }
+    }
+}

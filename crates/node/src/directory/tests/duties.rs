@@ -1,0 +1,266 @@
+//! What the leader does of its own accord.
+
+use kv::admin::{Answer, Ask, Move, Phase, Why};
+use kv::cluster::{Liveness, NodeDuty};
+use kv::{Error, NodeId, ShardId};
+
+use super::room::{GRACE_MICROS, Room, STEP_MICROS, joining};
+use crate::directory::seen::digest;
+
+/// Completes changes until there is none.
+fn settle(room: &mut Room) {
+    for _ in 0..100 {
+        let shards: Vec<ShardId> = room.store.map().changes.keys().copied().collect();
+        if shards.is_empty() {
+            return;
+        }
+        shards.into_iter().for_each(|shard| room.complete(shard));
+        room.pass(500_000);
+    }
+    panic!("changes come to an end");
+}
+
+fn moves(room: &mut Room, ask: Ask) -> Vec<Move> {
+    match room.call(2, ask) {
+        Ok(Answer::Moves(moves)) => moves,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn nodes_that_have_said_what_they_are_have_it_in_their_rows() {
+    let mut room = Room::founded(3, 1);
+    let node = room.store.map().nodes[&NodeId(3)].clone();
+    assert_eq!((node.incarnation, node.address.as_str()), (103, "h3:2"));
+    room.seen.nodes.get_mut(&NodeId(3)).unwrap().says.as_mut().unwrap().zone = "z".into();
+    room.pass(500_000);
+    assert_eq!(room.store.map().nodes[&NodeId(3)].zone, "z");
+    // Another folder under a known id is refused, again and again, and changes nothing.
+    let revision = room.store.map().revision;
+    room.seen.nodes.get_mut(&NodeId(3)).unwrap().says.as_mut().unwrap().incarnation = 9;
+    room.pass(2_000_000);
+    assert_eq!(room.store.map().revision, revision);
+}
+
+#[test]
+fn node_is_dead_when_it_was_for_a_while_and_alive_likewise() {
+    let mut room = Room::founded(3, 1);
+    let state = |room: &Room| room.store.map().nodes[&NodeId(3)].state;
+    room.hear(3, Some(Liveness::Dead));
+    room.pass(1_500_000);
+    assert_eq!(state(&room), Liveness::Alive);
+    room.pass(1_000_000);
+    assert_eq!(state(&room), Liveness::Dead);
+    let revision = room.store.map().revision;
+    room.hear(3, Some(Liveness::Alive));
+    room.pass(1_000_000);
+    room.hear(3, Some(Liveness::Dead));
+    room.pass(3_000_000);
+    assert_eq!(room.store.map().revision, revision, "what passes is not written");
+    room.hear(3, Some(Liveness::Alive));
+    room.pass(3_000_000);
+    assert_eq!(state(&room), Liveness::Alive);
+}
+
+#[test]
+fn new_leader_takes_nobody_for_dead_before_all_could_be_heard() {
+    let mut room = Room::founded(3, 1);
+    (1..=3).for_each(|id| room.hear(id, Some(Liveness::Dead)));
+    room.lead(2);
+    room.pass(2_500_000);
+    let alive =
+        |room: &Room| room.store.map().nodes.values().filter(|node| node.state == Liveness::Alive).count();
+    assert_eq!(alive(&room), 3);
+    room.pass(1_000_000);
+    assert_eq!(alive(&room), 0);
+}
+
+#[test]
+fn node_that_joins_is_given_replicas_one_change_after_the_other() {
+    let mut room = Room::founded(3, 4);
+    room.hear(4, Some(Liveness::Alive));
+    room.call(1, joining(4)).unwrap();
+    room.pass(500_000);
+    let map = room.store.map();
+    assert_eq!(map.changes.len(), 2, "two at once copy to it");
+    settle(&mut room);
+    let map = room.store.map();
+    let counts: Vec<usize> = (1..=4)
+        .map(|id| {
+            map.shards_of("default").iter().filter(|(_, shard)| shard.member(NodeId(id)).is_some()).count()
+        })
+        .collect();
+    assert_eq!(counts, [3; 4]);
+    let revision = map.revision;
+    room.pass(5_000_000);
+    assert_eq!(room.store.map().revision, revision, "then nothing is left to do");
+}
+
+#[test]
+fn nothing_is_planned_by_a_new_leader_nor_while_most_nodes_are_not_alive() {
+    let mut room = Room::founded(3, 4);
+    room.lead(2);
+    room.hear(4, Some(Liveness::Alive));
+    room.call(2, joining(4)).unwrap();
+    room.pass(1_000_000);
+    assert!(room.store.map().changes.is_empty());
+    [3, 4].into_iter().for_each(|id| room.hear(id, Some(Liveness::Suspect)));
+    room.pass(5_000_000);
+    assert!(room.store.map().changes.is_empty());
+    room.hear(4, Some(Liveness::Alive));
+    room.pass(4_000_000);
+    assert!(!room.store.map().changes.is_empty());
+}
+
+#[test]
+fn dead_node_is_gone_after_the_grace_and_its_replicas_are_made_again() {
+    let mut room = Room::founded(4, 4);
+    room.hear(3, Some(Liveness::Dead));
+    room.pass(GRACE_MICROS - 1_000_000);
+    let before = room.store.map();
+    assert_eq!((before.nodes[&NodeId(3)].duty, before.changes.len()), (NodeDuty::Serve, 0));
+    room.pass(2_000_000);
+    assert_eq!(room.store.map().nodes[&NodeId(3)].duty, NodeDuty::Gone);
+    assert!(room.store.map().changes.values().any(|change| change.why == Why::Lost(NodeId(3))));
+    settle(&mut room);
+    let map = room.store.map();
+    assert!(!map.nodes.contains_key(&NodeId(3)), "it has nothing any more, and is no member");
+    assert!(map.shards_of("default").iter().all(|(_, shard)| shard.members.len() == 3));
+}
+
+#[test]
+fn dead_node_that_comes_back_in_the_grace_keeps_its_replicas() {
+    let mut room = Room::founded(4, 4);
+    let shards = room.store.map().shards;
+    room.hear(3, Some(Liveness::Dead));
+    room.pass(GRACE_MICROS - 1_000_000);
+    room.hear(3, Some(Liveness::Alive));
+    room.pass(2 * GRACE_MICROS);
+    let map = room.store.map();
+    assert_eq!((map.shards, map.nodes[&NodeId(3)].state), (shards, Liveness::Alive));
+}
+
+#[test]
+fn nobody_is_gone_while_most_nodes_are_not_alive() {
+    let mut room = Room::founded(5, 2);
+    [3, 4, 5].into_iter().for_each(|id| room.hear(id, Some(Liveness::Dead)));
+    room.pass(2 * GRACE_MICROS);
+    let map = room.store.map();
+    assert!(map.nodes.values().all(|node| node.duty == NodeDuty::Serve));
+    assert_eq!(map.nodes[&NodeId(5)].state, Liveness::Dead);
+}
+
+#[test]
+fn change_is_done_only_by_the_members_it_is_to_have() {
+    let mut room = Room::founded(3, 1);
+    room.hear(4, Some(Liveness::Alive));
+    room.call(1, joining(4)).unwrap();
+    room.call(1, Ask::Node { name: "n1".into(), duty: NodeDuty::Drain, dry_run: false }).unwrap();
+    room.pass(500_000);
+    let (shard, change) =
+        room.store.map().changes.into_iter().find(|(shard, _)| *shard != ShardId(0)).unwrap();
+    room.say(shard, 77, true);
+    room.pass(500_000);
+    let under_way = room.store.map().changes[&shard].clone();
+    assert_eq!((under_way.phase, &under_way.to), (placement::map::Phase::Switch, &change.to));
+    let refused = room.call(2, Ask::Abort { shard });
+    assert!(matches!(&refused, Err(Error::Unavailable(why)) if why.contains("changing over")), "{refused:?}");
+    room.complete(shard);
+    let revision = room.seen.shards[&shard].revision;
+    room.pass(500_000);
+    let map = room.store.map();
+    assert_eq!((&map.shards[&shard].members, map.shards[&shard].revision), (&change.to, revision));
+}
+
+#[test]
+fn change_is_not_done_by_what_was_said_before_it() {
+    let mut room = Room::founded(2, 1);
+    let shard = ShardId(1);
+    room.say(shard, digest(&room.store.map().shards[&shard].members), false);
+    let earlier = room.seen.shards[&shard].clone();
+    room.hear(3, Some(Liveness::Alive));
+    room.call(1, joining(3)).unwrap();
+    room.pass(500_000);
+    settle(&mut room);
+    room.hear(3, Some(Liveness::Dead));
+    room.pass(GRACE_MICROS + 3_000_000);
+    let removes = room.store.map().changes[&shard].clone();
+    assert_eq!(digest(&removes.to), earlier.members, "it is to have the members that it had at first");
+    room.seen.shards.insert(shard, earlier);
+    room.pass(1_000_000);
+    assert_eq!(room.store.map().changes.get(&shard), Some(&removes));
+    room.complete(shard);
+    room.pass(1_000_000);
+    assert_eq!(room.store.map().changes.get(&shard), None);
+}
+
+#[test]
+fn change_that_is_given_up_is_over() {
+    let mut room = Room::founded(3, 1);
+    room.hear(4, Some(Liveness::Alive));
+    room.call(1, joining(4)).unwrap();
+    let drain = Ask::Node { name: "n1".into(), duty: NodeDuty::Drain, dry_run: false };
+    room.call(1, drain).unwrap();
+    room.pass(500_000);
+    let shard = *room.store.map().changes.keys().next().unwrap();
+    room.call(1, Ask::Node { name: "n1".into(), duty: NodeDuty::Serve, dry_run: false }).unwrap();
+    let abort = room.call(3, Ask::Abort { shard });
+    room.pass(500_000);
+    assert_eq!((abort, room.store.map().changes.contains_key(&shard)), (Ok(Answer::Done), false));
+}
+
+#[test]
+fn new_leader_goes_on_with_what_is_under_way() {
+    let mut room = Room::founded(3, 4);
+    room.hear(4, Some(Liveness::Alive));
+    room.call(1, joining(4)).unwrap();
+    room.pass(500_000);
+    let changes = room.store.map().changes;
+    room.lead(3);
+    changes.keys().for_each(|shard| room.complete(*shard));
+    room.pass(500_000);
+    assert!(room.store.map().changes.is_empty(), "what is done is done at once, the next is planned later");
+    room.pass(5_000_000);
+    settle(&mut room);
+}
+
+#[test]
+fn dry_run_says_what_happens_then_and_changes_nothing() {
+    let mut room = Room::founded(4, 4);
+    let before = room.store.map();
+    let drain = |dry_run| Ask::Node { name: "n2".into(), duty: NodeDuty::Leave, dry_run };
+    let said = moves(&mut room, drain(true));
+    assert_eq!(room.store.map(), before);
+    assert!(said.iter().all(|one| one.phase == Phase::Planned && one.from == Some(NodeId(2))), "{said:?}");
+    let had = before.shards.values().filter(|shard| shard.member(NodeId(2)).is_some()).count();
+    assert_eq!(said.len(), had);
+    room.call(2, drain(false)).unwrap();
+    let said_now = moves(&mut room, Ask::Moves);
+    let ends = |moves: &[Move]| moves.iter().map(|one| (one.shard, one.from, one.to)).collect::<Vec<_>>();
+    assert_eq!(ends(&said_now), ends(&said));
+    room.pass(500_000);
+    settle(&mut room);
+    room.pass(1_000_000);
+    assert!(!room.store.map().nodes.contains_key(&NodeId(2)));
+    assert_eq!(moves(&mut room, Ask::Moves), []);
+    let refused = room.call(2, Ask::Node { name: "n2".into(), duty: NodeDuty::Leave, dry_run: true });
+    assert!(matches!(refused, Err(Error::Invalid(_))));
+}
+
+#[test]
+fn moves_say_how_far_they_are() {
+    let mut room = Room::founded(3, 4);
+    room.hear(4, Some(Liveness::Alive));
+    room.call(1, joining(4)).unwrap();
+    room.pass(500_000);
+    let shard = *room.store.map().changes.keys().next().unwrap();
+    room.say(shard, 77, false);
+    room.pass(1_000_000 - STEP_MICROS);
+    let said = moves(&mut room, Ask::Moves);
+    let one = said.iter().find(|one| one.shard == shard).unwrap();
+    assert_eq!((one.phase, one.to, one.why), (Phase::Copy, Some(NodeId(4)), Why::Balance));
+    assert_eq!((one.bytes_done, one.bytes_total), (30, 40));
+    assert!((1_000_000..2_000_000).contains(&one.elapsed_micros), "{one:?}");
+    let phases: Vec<Phase> = said.iter().map(|one| one.phase).collect();
+    assert_eq!(phases.iter().filter(|phase| **phase == Phase::Planned).count(), 1, "the third is to come");
+}

@@ -1,0 +1,7 @@
+//! The directory alone: scripted answers, leaders that come and go, and what it makes of what it sees.
+
+mod desk;
+mod drawn;
+mod duties;
+mod leader;
+mod room;

@@ -1,0 +1,153 @@
+//! The node's directory in its turns: what it is told, and what it wants done. The first core has it.
+//!
+//! It is told the time first, whatever came in the turn after, and at the end what it has asked of its shard. What people ask and
+//! other nodes pass on goes to it as it comes.
+
+use std::collections::BTreeMap;
+
+use kv::admin::Answer;
+use kv::cluster::{Liveness, Role};
+use kv::{Charge, ClusterId, Error, Level, NodeId, Op, ShardId};
+use replication::Route;
+
+use super::open::{Client, Part};
+use super::{Driver, Work};
+use crate::directory::seen::{Says, Seen, SeenNode, SeenShard};
+use crate::directory::{Asker, Directory, Input, Output, Standing};
+use crate::wire::{Announced, Frame};
+use crate::{Config, session};
+
+/// What it asks of its shard may take so long: longer than an election.
+const REQUEST_MICROS: u64 = 5_000_000;
+
+/// The directory, and what it is told that no replica is.
+#[derive(Debug)]
+pub(super) struct Office {
+    directory: Directory,
+    /// Which cluster this is, once it is known.
+    pub cluster: Option<ClusterId>,
+    /// How the replicas of the node's other cores are, as they announced them last.
+    beside: BTreeMap<ShardId, Announced>,
+}
+
+impl Office {
+    /// Of a node that begins.
+    pub fn new(config: &Config) -> Office {
+        let seed = session::mix(config.seed ^ u64::from(u32::MAX));
+        let directory = Directory::new(config.grace_micros, seed);
+        Office { directory, cluster: None, beside: BTreeMap::new() }
+    }
+
+    /// How replicas of another core are.
+    pub fn announced(&mut self, replicas: Vec<Announced>) {
+        self.beside.extend(replicas.into_iter().map(|replica| (replica.shard, replica)));
+    }
+}
+
+impl Driver {
+    /// Gives the directory something, and does what it wants done.
+    pub(super) fn direct(&mut self, input: Input) {
+        let Some(office) = &mut self.office else { return };
+        let mut out = Vec::new();
+        office.directory.step(input, &mut out);
+        out.into_iter().for_each(|output| self.carry_out(output));
+    }
+
+    /// A turn begins.
+    pub(super) fn tick_directory(&mut self) {
+        let Some(office) = &self.office else { return };
+        let cluster = office.cluster;
+        let map = self.node.config.map.clone();
+        let leads = self.core.is_ordered_here(ShardId::DIRECTORY);
+        let leader = if leads { None } else { self.directory_leader() };
+        self.direct(Input::Tick(Standing { now: self.node.now, leads, leader, map, cluster }));
+    }
+
+    /// The answers that the turn brought, and how the cluster is, if that is wanted.
+    pub(super) fn tell_directory(&mut self) {
+        for (number, result) in std::mem::take(&mut self.core.directory_answers) {
+            self.direct(Input::Answered { number, result });
+        }
+        if self.office.as_ref().is_some_and(|office| office.directory.looks()) {
+            let seen = self.seen();
+            self.direct(Input::Seen(seen));
+        }
+    }
+
+    /// Another node that leads the directory and can be reached, as far as is known.
+    fn directory_leader(&self) -> Option<NodeId> {
+        let (shard, peers) = (ShardId::DIRECTORY, &self.node.peers);
+        let by_replica = self.core.replicas.get(&shard).and_then(|replica| {
+            match replica.protocol.route(kv::Class::Transaction, Level::Linearizable) {
+                Route::To(node) => Some(node),
+                Route::Here | Route::Nobody(_) => None,
+            }
+        });
+        by_replica.or_else(|| peers.leader(shard, self.node.now)).filter(|node| peers.is_connected(*node))
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Request { number, op } => self.ask_directory_shard(number, op),
+            Output::Map(map) => self.core.work.push(Work::Decided(map)),
+            Output::Pass { to, token, ask } => self.core.send(to, &Frame::Ask { token, ask }),
+            Output::Tell { to, token, result } => self.core.send(to, &Frame::Told { token, result }),
+            Output::Answer { client, result } => self.core.work.push(Work::Administered { client, result }),
+        }
+    }
+
+    fn ask_directory_shard(&mut self, number: u64, op: Op) {
+        let (shard, charge) = (ShardId::DIRECTORY, Charge::default());
+        let part = Part { shard, op, level: None, id: None, timeout_micros: REQUEST_MICROS, charge };
+        self.core.take_part(&self.node, Client::Directory(number), part);
+        self.core.settle(&self.node);
+    }
+
+    /// Another node passes on what it was asked.
+    pub(super) fn take_ask(&mut self, node: NodeId, token: u64, ask: kv::admin::Ask) {
+        self.direct(Input::Passed { asker: Asker::Node { node, token }, ask });
+    }
+
+    /// The answer to what was passed on.
+    pub(super) fn take_told(&mut self, from: NodeId, token: u64, result: Result<Answer, Error>) {
+        self.direct(Input::Told { from, token, result });
+    }
+
+    /// What this node sees of the cluster.
+    fn seen(&self) -> Seen {
+        let map = &self.node.config.map;
+        let nodes = map.nodes.keys().map(|id| (*id, self.seen_node(*id))).collect();
+        let changes = map.changes.keys();
+        let shards = changes.filter_map(|shard| Some((*shard, self.seen_shard(*shard)?))).collect();
+        Seen { nodes, shards }
+    }
+
+    fn seen_node(&self, id: NodeId) -> SeenNode {
+        let config = &self.node.config;
+        if id == config.me {
+            let Config { incarnation, peer, address, zone, .. } = config.clone();
+            let says = Some(Says { incarnation, peer, address, zone });
+            return SeenNode { state: Some(Liveness::Alive), says };
+        }
+        let peers = &self.node.peers;
+        let state = peers.has_heard(id).then(|| peers.liveness(id, self.node.now));
+        let says = peers.told(id).map(|told| Says {
+            incarnation: told.incarnation,
+            peer: told.peer.clone(),
+            address: told.address.clone(),
+            zone: told.zone.clone(),
+        });
+        SeenNode { state, says }
+    }
+
+    /// What the leader of a shard says, whoever of those that say they are it says so last.
+    fn seen_shard(&self, shard: ShardId) -> Option<SeenShard> {
+        let own = self.core.announced_of(shard);
+        let beside = self.office.as_ref().and_then(|office| office.beside.get(&shard).cloned());
+        let others = self.node.peers.ids().filter_map(|id| self.node.peers.replica(id, shard).cloned());
+        let leads = own.into_iter().chain(beside).chain(others).filter(|told| told.role == Role::Leader);
+        let told = leads.max_by_key(|told| (told.epoch, told.term, told.revision))?;
+        let Announced { epoch, revision, members, is_joint, copied, .. } = told;
+        Some(SeenShard { epoch, revision, members, is_joint, copied: copied.into_iter().collect() })
+    }
+}
