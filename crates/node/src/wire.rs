@@ -10,7 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kv::admin::{Answer, Ask};
 use kv::cluster::Role;
 use kv::codec::{self, Malformed, Reader};
-use kv::{Epoch, Error, Level, NodeId, Reply, ShardId};
+use kv::{Epoch, Error, Level, NodeId, Position, Reply, ShardId};
 use placement::map::Map;
 use replication::{Revision, View};
 
@@ -75,6 +75,35 @@ pub enum Frame {
     WantMap,
     /// Where everything is, as far as the sender knows.
     Map(Arc<Map>),
+    /// The shard is handed over to the sender: send a copy of it.
+    WantCopy {
+        /// The shard.
+        shard: ShardId,
+        /// The epoch that ends with it.
+        epoch: Epoch,
+    },
+    /// The sender has a copy: what came after it?
+    WantTail {
+        /// The shard.
+        shard: ShardId,
+        /// The epoch that ends with it.
+        epoch: Epoch,
+        /// What the copy has applied.
+        above: Position,
+    },
+    /// What came after a copy.
+    Tail {
+        /// The shard.
+        shard: ShardId,
+        /// The epoch that ends with it.
+        epoch: Epoch,
+        /// What the copy has applied.
+        above: Position,
+        /// The entries that follow, in order, as far as they fit; `None` = they are gone, and another copy is needed.
+        entries: Option<Vec<(Position, Bytes)>>,
+        /// The last entry that the epoch ever has, once that is known.
+        sealed: Option<Position>,
+    },
     /// Please decide this: you lead the directory.
     Ask {
         /// The sender's name for it.
@@ -152,6 +181,8 @@ pub struct Announced {
     pub applied: u64,
     /// What has been copied to members that learn, if it leads.
     pub copied: Vec<(NodeId, Copied)>,
+    /// The nodes that it is handed over to and that have a copy of it, as far as this one knows.
+    pub heirs: Vec<NodeId>,
 }
 
 /// How far a copy is, in bytes.
@@ -214,6 +245,26 @@ impl Frame {
                 announcement.encode(&mut into);
             }
             Frame::WantMap => into.put_u8(8),
+            Frame::WantCopy { shard, epoch } => {
+                into.put_u8(12);
+                codec::put_uint(&mut into, u64::from(shard.0));
+                codec::put_uint(&mut into, epoch.0);
+            }
+            Frame::WantTail { shard, epoch, above } => {
+                into.put_u8(13);
+                put_tail_head(&mut into, *shard, *epoch, *above);
+            }
+            Frame::Tail { shard, epoch, above, entries, sealed } => {
+                into.put_u8(14);
+                put_tail_head(&mut into, *shard, *epoch, *above);
+                codec::put_option(&mut into, entries.as_ref(), |into, entries| {
+                    codec::put_list(into, entries, |into, (at, entry)| {
+                        put_position(into, *at);
+                        codec::put_bytes(into, entry);
+                    });
+                });
+                codec::put_option(&mut into, *sealed, put_position);
+            }
             Frame::Ask { token, ask } => {
                 into.put_u8(10);
                 into.put_u64(*token);
@@ -263,6 +314,17 @@ impl Frame {
             7 => Frame::WantView { shard: ShardId(reader.u32()?) },
             6 => Frame::Announce(Announcement::decode(&mut reader)?),
             8 => Frame::WantMap,
+            12 => Frame::WantCopy { shard: ShardId(reader.u32()?), epoch: Epoch(reader.uint()?) },
+            13 => {
+                let (shard, epoch, above) = tail_head(&mut reader)?;
+                Frame::WantTail { shard, epoch, above }
+            }
+            14 => {
+                let (shard, epoch, above) = tail_head(&mut reader)?;
+                let entry = |reader: &mut Reader| Ok((position(reader)?, reader.bytes()?));
+                let entries = reader.option(|reader| reader.list(entry))?;
+                Frame::Tail { shard, epoch, above, entries, sealed: reader.option(position)? }
+            }
             10 => Frame::Ask { token: reader.u64()?, ask: codec::decode_ask(&mut reader)? },
             11 => Frame::Told {
                 token: reader.u64()?,
@@ -282,7 +344,7 @@ impl Frame {
     pub fn shard_of(bytes: &Bytes) -> Option<ShardId> {
         let mut reader = Reader::new(bytes.clone());
         match reader.u8().ok()? {
-            1 | 5 | 7 => reader.u32().ok().map(ShardId),
+            1 | 5 | 7 | 12..=14 => reader.u32().ok().map(ShardId),
             2 | 3 => {
                 reader.u64().ok()?;
                 reader.u32().ok().map(ShardId)
@@ -301,9 +363,31 @@ impl Frame {
         match self {
             Frame::Protocol { body, .. } => 16 + body.len(),
             Frame::Forward { op, .. } => 40 + op.len(),
+            Frame::Tail { entries: Some(entries), .. } => {
+                128 + entries.iter().map(|(_, entry)| 32 + entry.len()).sum::<usize>()
+            }
             _ => 128,
         }
     }
+}
+
+fn put_tail_head(into: &mut BytesMut, shard: ShardId, epoch: Epoch, above: Position) {
+    codec::put_uint(into, u64::from(shard.0));
+    codec::put_uint(into, epoch.0);
+    put_position(into, above);
+}
+
+fn tail_head(reader: &mut Reader) -> Result<(ShardId, Epoch, Position), Malformed> {
+    Ok((ShardId(reader.u32()?), Epoch(reader.uint()?), position(reader)?))
+}
+
+fn put_position(into: &mut BytesMut, at: Position) {
+    codec::put_uint(into, at.index.0);
+    codec::put_uint(into, at.term.0);
+}
+
+fn position(reader: &mut Reader) -> Result<Position, Malformed> {
+    Ok(Position::new(reader.uint()?, reader.uint()?))
 }
 
 impl Announcement {
@@ -338,6 +422,7 @@ impl Announcement {
                 codec::put_uint(into, copied.done);
                 codec::put_uint(into, copied.total);
             });
+            codec::put_list(into, &replica.heirs, |into, heir| codec::put_uint(into, heir.0));
         });
     }
 
@@ -374,6 +459,7 @@ impl Announcement {
                         let (node, done, total) = (NodeId(reader.uint()?), reader.uint()?, reader.uint()?);
                         Ok((node, Copied { done, total }))
                     })?,
+                    heirs: reader.list(|reader| Ok(NodeId(reader.uint()?)))?,
                 })
             })?,
         })
@@ -410,10 +496,13 @@ mod tests {
             term: 9,
             applied: 1 << 40,
             copied: vec![(NodeId(7), Copied { done: 300, total: 1 << 40 })],
+            heirs: vec![NodeId(300)],
         };
         let mut announcement =
             Announcement { pid: 77, address: "127.0.0.1:7401".into(), ..Announcement::default() };
         announcement.replicas.push(replica);
+        let at = Position::new(300, 2);
+        let entries = Some(vec![(at, Bytes::from_static(b"entry")), (at, Bytes::new())]);
         vec![
             Frame::Protocol {
                 shard: ShardId(1),
@@ -436,6 +525,10 @@ mod tests {
             Frame::Announce(announcement),
             Frame::WantMap,
             Frame::Map(Arc::new(map())),
+            Frame::WantCopy { shard: ShardId(300), epoch: Epoch(300) },
+            Frame::WantTail { shard: ShardId(300), epoch: Epoch(1), above: at },
+            Frame::Tail { shard: ShardId(300), epoch: Epoch(1), above: at, entries: None, sealed: None },
+            Frame::Tail { shard: ShardId(300), epoch: Epoch(1), above: at, entries, sealed: Some(at) },
             Frame::Ask { token: 6, ask: Ask::Abort { shard: ShardId(300) } },
             Frame::Told { token: 6, result: Ok(Answer::Done) },
             Frame::Told { token: 6, result: Err(Error::Unavailable("not now".into())) },
@@ -456,6 +549,8 @@ mod tests {
                 Frame::Protocol { shard, .. } | Frame::Forward { shard, .. } => Some(*shard),
                 Frame::Answer { shard, .. } => Some(*shard),
                 Frame::View { shard, .. } | Frame::WantView { shard } => Some(*shard),
+                Frame::WantCopy { shard, .. } | Frame::WantTail { shard, .. } => Some(*shard),
+                Frame::Tail { shard, .. } => Some(*shard),
                 Frame::Ask { .. } | Frame::Told { .. } => Some(ShardId::DIRECTORY),
                 Frame::Greet { .. } | Frame::Announce(_) | Frame::WantMap | Frame::Map(_) => None,
             };

@@ -5,7 +5,7 @@
 //! | a node lives, or is silent, for a while | its state |
 //! | a node has another folder, address or zone than its row | its row; another folder is refused |
 //! | a node is dead for the grace | it is gone |
-//! | a shard that changes is joint | its change cannot be given up any more |
+//! | a shard that changes is joint; its heirs have copies, where it is handed over | its change cannot be given up any more |
 //! | a shard that changes has the members it is to have, all of which count | its change is done |
 //! | none of these | what [`placement::plan`] would begin, give up or deal out |
 //!
@@ -14,6 +14,7 @@
 use std::collections::BTreeMap;
 
 use kv::cluster::Liveness;
+use kv::view::Member;
 use kv::{NodeId, ShardId};
 use placement::map::{Change, Map, NodeDuty, Phase};
 use placement::{Event, Limits, plan};
@@ -151,6 +152,11 @@ impl Reign {
     fn progress(&self, shard: ShardId, change: &Change) -> Option<Event> {
         let seen: &SeenShard = self.seen.shards.get(&shard)?;
         let row = &self.map.shards[&shard];
+        if change.epoch > row.epoch && seen.epoch == row.epoch {
+            let has_copy = |member: &Member| seen.heirs.contains(&member.node);
+            let switches = change.phase == Phase::Copy && change.to.iter().all(has_copy);
+            return switches.then_some(Event::Progress { shard, phase: Phase::Switch });
+        }
         if seen.epoch != change.epoch || (seen.epoch, seen.revision) <= (row.epoch, row.revision) {
             return None;
         }

@@ -53,6 +53,8 @@ pub(crate) struct SeenShard {
     pub is_joint: bool,
     /// What has been copied to those that learn, as far as the leader says.
     pub copied: BTreeMap<NodeId, Copied>,
+    /// The nodes that it is handed over to and that have a copy.
+    pub heirs: Vec<NodeId>,
 }
 
 /// A number by which members and their duties are told from others, short enough to be announced every second.

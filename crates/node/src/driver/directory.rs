@@ -147,7 +147,7 @@ impl Driver {
         let others = self.node.peers.ids().filter_map(|id| self.node.peers.replica(id, shard).cloned());
         let leads = own.into_iter().chain(beside).chain(others).filter(|told| told.role == Role::Leader);
         let told = leads.max_by_key(|told| (told.epoch, told.term, told.revision))?;
-        let Announced { epoch, revision, members, is_joint, copied, .. } = told;
-        Some(SeenShard { epoch, revision, members, is_joint, copied: copied.into_iter().collect() })
+        let Announced { epoch, revision, members, is_joint, copied, heirs, .. } = told;
+        Some(SeenShard { epoch, revision, members, is_joint, copied: copied.into_iter().collect(), heirs })
     }
 }

@@ -20,7 +20,7 @@
 
 use std::collections::BTreeSet;
 
-use kv::{Error, ShardId, Version};
+use kv::{Error, Position, ShardId, Version};
 use replication::{Input, View};
 
 use super::Work;
@@ -55,6 +55,16 @@ impl Leaving {
         let left = gone.generations().collect();
         Leaving { gone, ticket: 0, closed: true, forgets: false, left, covered: false }
     }
+
+    /// Of one that is let go of now. The append of this ticket says so.
+    pub fn dropped(gone: Gone, ticket: u64) -> Leaving {
+        Leaving { ticket, closed: false, ..Leaving::recovered(gone) }
+    }
+
+    /// Whether no row is left.
+    pub fn is_over(&self) -> bool {
+        self.closed && self.left.is_empty()
+    }
 }
 
 impl Core {
@@ -75,6 +85,12 @@ impl Core {
             return;
         }
         let Some(seat) = Seat::of(&node.config.map, shard, node.config.me) else { return };
+        if !seat.begins_empty() {
+            if seat.inherits.is_none() && !self.heirs.contains_key(&shard) {
+                tracing::error!(%shard, "this node should have a shard's only copy, and has none: restore its data folder");
+            }
+            return;
+        }
         let generation = match self.leaving.get(&shard) {
             Some(before) if !before.closed || before.gone.revision >= seat.revision => return,
             before => before.map_or(0, |before| before.gone.next_generation()),
@@ -83,7 +99,7 @@ impl Core {
         let begun = begun.expect("an empty log contradicts nothing");
         tracing::info!(%shard, number = %begun.made.number, generation, "this node has a replica of a shard from now on");
         self.work.push(Work::Run(Job::Load { shard, generation }));
-        self.begin_replica(Replica::new(shard, begun, Version::ZERO), true);
+        self.begin_replica(Replica::new(shard, begun, Position::ZERO, Version::ZERO), true);
         self.greet_members(node, shard, &seat.view);
     }
 
@@ -117,7 +133,7 @@ impl Core {
         tracing::info!(%shard, number = %replica.made.number, "this node has a replica of a shard no more");
         self.records.push(record::gone(shard, &gone));
         let ticket = self.ticket + 1;
-        self.leaving.insert(shard, Leaving { ticket, closed: false, ..Leaving::recovered(gone) });
+        self.leaving.insert(shard, Leaving::dropped(gone, ticket));
         self.work.push(Work::Run(Job::Close { shard }));
     }
 
@@ -190,7 +206,8 @@ impl Core {
             let Some(row) = map.shards.get(&shard).filter(|row| row.epoch == replica.view().epoch) else {
                 continue;
             };
-            let members = map.changes.get(&shard).map_or(&row.members, |change| &change.to);
+            let change = map.changes.get(&shard).filter(|change| change.epoch == row.epoch);
+            let members = change.map_or(&row.members, |change| &change.to);
             let key = |member: &kv::view::Member| (member.node, member.replica, member.duty);
             if !replica.view().members.iter().map(key).eq(members.iter().map(key)) {
                 wanted.push((shard, members.clone()));

@@ -290,7 +290,10 @@ impl Room {
             self.seen.shards.get(&shard).map_or(row.revision, |seen| seen.revision.max(row.revision));
         let revision = kv::view::Revision(before.0 + 1);
         let copied = BTreeMap::from([(NodeId(4), Copied { done: 30, total: 40 })]);
-        self.seen.shards.insert(shard, SeenShard { epoch: row.epoch, revision, members, is_joint, copied });
+        self.seen.shards.insert(
+            shard,
+            SeenShard { epoch: row.epoch, revision, members, is_joint, copied, heirs: Vec::new() },
+        );
     }
 }
 
