@@ -1,5 +1,7 @@
 //! A few nodes in one thread, each with a driver a core, for tests: every message arrives, every sync and job succeeds, time moves when told.
 
+mod crash;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -39,6 +41,9 @@ pub struct Cluster {
     /// The map that clients know.
     pub map: Arc<Map>,
     clients: u64,
+    /// Turns of nodes so far, and those that crash after how many.
+    pub turns: usize,
+    pub crash: Option<(usize, Vec<NodeId>)>,
 }
 
 /// A snapshot on its way.
@@ -59,6 +64,12 @@ pub struct Node {
     pub wall_offset: i64,
     /// The records that were appended, in order.
     pub log: Vec<wal::Record>,
+    /// So many of them are known to be synced.
+    synced: usize,
+    /// Appends that are not: core, ticket, where they end.
+    unsynced: VecDeque<(usize, u64, usize)>,
+    /// The map that it was founded with.
+    founding: Arc<Map>,
     /// The engine, and the folder of its files.
     engine: Arc<dyn storage::Engine>,
     folder: Arc<tempfile::TempDir>,
@@ -102,6 +113,8 @@ impl Cluster {
             administered: BTreeMap::new(),
             map,
             clients: 0,
+            turns: 0,
+            crash: None,
         };
         cluster.connect_all();
         cluster
@@ -252,10 +265,8 @@ impl Cluster {
 
     /// A node starts again, with what its log and its engine have kept.
     pub fn restart(&mut self, id: NodeId) {
-        let Node { log, engine, folder, .. } = self.nodes.remove(&id).expect("it is there");
-        let mut node =
-            Node::begin((id, id.0 + 100), 1, self.map.clone(), log, (engine, folder), self.instant);
-        node.wall_offset = 0;
+        let Node { log, engine, folder, founding, .. } = self.nodes.remove(&id).expect("it is there");
+        let node = Node::begin((id, id.0 + 100), 1, founding, log, (engine, folder), self.instant);
         self.nodes.insert(id, node);
         for other in Vec::from_iter(self.nodes.keys().copied().filter(|other| *other != id)) {
             self.input(other, Input::PeerDown { node: id });
@@ -322,18 +333,20 @@ impl Cluster {
             let instant = self.instant;
             let node = self.node(id);
             let now = node.now(instant);
+            node.note_synced(core);
             let Core { driver, inputs, .. } = &mut node.cores[core];
             let (mut inputs, mut work) = (inputs.drain(..).collect(), Vec::new());
             driver.turn(now, &mut inputs, &mut work);
             work.into_iter().for_each(|work| self.carry_out(id, core, work));
         }
+        self.count_turn();
     }
 
     fn carry_out(&mut self, id: NodeId, place: usize, work: Work) {
         match work {
             Work::Append { ticket, records, .. } => {
                 self.seen.push((id, "append"));
-                self.node(id).log.extend(records);
+                self.node(id).append(place, ticket, records);
                 self.node(id).cores[place].inputs.push_back(Input::Durable { ticket });
             }
             Work::Send { to, frame } => self.deliver(id, to, frame),
@@ -418,7 +431,8 @@ impl Node {
         let drivers = Driver::all(config, recovery, &applied, now(instant, 0)).unwrap();
         let core = |(driver, table)| Core { driver, executor: Executor::new(table), inputs: VecDeque::new() };
         let cores = drivers.into_iter().zip(tables).map(core).collect();
-        Node { cores, deal, wall_offset: 0, log, engine, folder }
+        let (synced, unsynced) = (log.len(), VecDeque::new());
+        Node { cores, deal, wall_offset: 0, log, synced, unsynced, founding, engine, folder }
     }
 
     /// Of a node with one core.
