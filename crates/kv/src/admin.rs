@@ -39,6 +39,8 @@ pub enum Ask {
         name: String,
         /// What it is to do; not [`NodeDuty::Gone`], which is what [`Ask::Replace`] is for.
         duty: NodeDuty,
+        /// Even where shards have fewer replicas then: too few nodes are left to take them.
+        fewer: bool,
         /// Change nothing; answer the moves that it would take ([`Answer::Moves`]).
         dry_run: bool,
     },
@@ -47,6 +49,8 @@ pub enum Ask {
     Replace {
         /// Its name.
         name: String,
+        /// Even where what only it has is lost.
+        lose: bool,
         /// Change nothing; answer the moves that it would take ([`Answer::Moves`]).
         dry_run: bool,
     },
@@ -243,7 +247,7 @@ mod tests {
         assert_eq!(Ask::Join(joining()).validate(), Ok(()));
         let zoned = Joining { zone: "z".repeat(TEXT_BYTES_MAX), ..joining() };
         assert_eq!(Ask::Join(zoned).validate(), Ok(()));
-        for ask in [Ask::Moves, Ask::Dump, Ask::Replace { name: "n1".into(), dry_run: true }] {
+        for ask in [Ask::Moves, Ask::Dump, Ask::Replace { name: "n1".into(), lose: false, dry_run: true }] {
             assert_eq!(ask.validate(), Ok(()));
         }
     }
@@ -263,11 +267,11 @@ mod tests {
             assert!(matches!(refused, Err(Error::Invalid(_))), "{joining:?}");
         }
         let long = "n".repeat(TEXT_BYTES_MAX + 1);
-        let ask = Ask::Node { name: long, duty: NodeDuty::Drain, dry_run: false };
+        let ask = Ask::Node { name: long, duty: NodeDuty::Drain, fewer: false, dry_run: false };
         assert!(matches!(ask.validate(), Err(Error::TooLarge { size: 256, limit: 255, .. })));
-        let gone = Ask::Node { name: "n1".into(), duty: NodeDuty::Gone, dry_run: false };
+        let gone = Ask::Node { name: "n1".into(), duty: NodeDuty::Gone, fewer: false, dry_run: false };
         assert!(matches!(gone.validate(), Err(Error::Invalid(_))));
-        let nobody = Ask::Replace { name: "a,b".into(), dry_run: false };
+        let nobody = Ask::Replace { name: "a,b".into(), lose: false, dry_run: false };
         assert!(matches!(nobody.validate(), Err(Error::Invalid(_))));
     }
 }

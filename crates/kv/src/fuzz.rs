@@ -114,8 +114,13 @@ pub fn asks() -> Vec<Ask> {
         zone: "east".into(),
     };
     let duties = [NodeDuty::Serve, NodeDuty::Drain, NodeDuty::Leave, NodeDuty::Gone];
-    let node = |duty| Ask::Node { name: "n3".into(), duty, dry_run: duty == NodeDuty::Drain };
-    let mut asks = vec![Ask::Join(joining), Ask::Replace { name: "n3".into(), dry_run: true }];
+    let node = |duty| Ask::Node {
+        name: "n3".into(),
+        duty,
+        fewer: duty == NodeDuty::Leave,
+        dry_run: duty == NodeDuty::Drain,
+    };
+    let mut asks = vec![Ask::Join(joining), Ask::Replace { name: "n3".into(), lose: true, dry_run: false }];
     asks.extend(duties.map(node));
     asks.extend([Ask::Abort { shard: ShardId(300) }, Ask::Moves, Ask::Dump]);
     asks

@@ -62,16 +62,6 @@ pub enum Duty {
 }
 
 impl Duty {
-    /// Whether it counts once a change that is under way is over.
-    pub fn will_count(self) -> bool {
-        matches!(self, Duty::Voter | Duty::Joining)
-    }
-
-    /// Whether it counted before a change that is under way began.
-    pub fn did_count(self) -> bool {
-        matches!(self, Duty::Voter | Duty::Leaving)
-    }
-
     /// Its name in commands.
     pub fn name(self) -> &'static str {
         match self {
@@ -80,6 +70,16 @@ impl Duty {
             Duty::Joining => "joining",
             Duty::Leaving => "leaving",
         }
+    }
+
+    /// Whether it counts once a change that is under way is over.
+    pub fn will_count(self) -> bool {
+        matches!(self, Duty::Voter | Duty::Joining)
+    }
+
+    /// Whether it counted before a change that is under way began.
+    pub fn did_count(self) -> bool {
+        matches!(self, Duty::Voter | Duty::Leaving)
     }
 }
 

@@ -27,8 +27,17 @@ fn ask() -> impl Strategy<Value = Ask> {
     );
     prop_oneof![
         joining.prop_map(Ask::Join),
-        (text(), duty(), any::<bool>()).prop_map(|(name, duty, dry_run)| Ask::Node { name, duty, dry_run }),
-        (text(), any::<bool>()).prop_map(|(name, dry_run)| Ask::Replace { name, dry_run }),
+        (text(), duty(), any::<bool>(), any::<bool>()).prop_map(|(name, duty, fewer, dry_run)| Ask::Node {
+            name,
+            duty,
+            fewer,
+            dry_run
+        }),
+        (text(), any::<bool>(), any::<bool>()).prop_map(|(name, lose, dry_run)| Ask::Replace {
+            name,
+            lose,
+            dry_run
+        }),
         any::<u32>().prop_map(|shard| Ask::Abort { shard: ShardId(shard) }),
         Just(Ask::Moves),
         Just(Ask::Dump),

@@ -183,10 +183,19 @@ pub enum Mutant {
     /// A message of an earlier epoch is dropped in silence (`node`'s fence), so its sender never learns that it has missed a
     /// change. Caught by: who is behind is told.
     EpochDroppedInSilence,
+    /// A leader that sleeps reads under its lease, as if nobody could lead while nobody looks at the clock (`replication`'s lease).
+    /// Caught by: linearizable reads are proven; `replication`'s groups that sleep.
+    SleepingLeaderKeepsLease,
+    /// After a restart the members are those of the newest entry that is in the log, agreed on or not, not those as of what the
+    /// table has applied (`replication`'s recovery). Caught by: `replication`'s random changes of members.
+    MembersNotAsOfApplied,
+    /// New members count and old ones do not from one entry on, with nothing in between (`replication`'s members). Ongaro,
+    /// "Consensus", §4.3. Caught by: `replication`'s random changes of members.
+    MembersChangeAtOnce,
 }
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 60] = [
+const ALL: [(Mutant, &str, &str); 63] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -351,12 +360,35 @@ const ALL: [(Mutant, &str, &str); 60] = [
         "epoch-dropped-in-silence",
         "a message of an earlier epoch is not answered",
     ),
+    (
+        Mutant::SleepingLeaderKeepsLease,
+        "sleeping-leader-keeps-lease",
+        "a leader that sleeps reads under its lease",
+    ),
+    (
+        Mutant::MembersNotAsOfApplied,
+        "members-not-as-of-applied",
+        "a start counts members that nobody may have agreed on",
+    ),
+    (
+        Mutant::MembersChangeAtOnce,
+        "members-change-at-once",
+        "members change without a time in which both sets count",
+    ),
 ];
+
+/// Those that need members that change, which the simulator's do not: the random tests of `replication` catch them.
+const BEYOND_THE_SIMULATOR: [Mutant; 2] = [Mutant::MembersNotAsOfApplied, Mutant::MembersChangeAtOnce];
 
 impl Mutant {
     /// All, in order.
     pub fn all() -> impl Iterator<Item = Mutant> {
         ALL.iter().map(|(mutant, _, _)| *mutant)
+    }
+
+    /// Those that the simulator must catch, in order.
+    pub fn simulated() -> impl Iterator<Item = Mutant> {
+        Mutant::all().filter(|mutant| !BEYOND_THE_SIMULATOR.contains(mutant))
     }
 
     /// Its name in commands.
@@ -396,7 +428,7 @@ mod tests {
             assert_eq!(name.parse::<Mutant>().as_ref(), Ok(mutant));
             assert!(!what.is_empty() && name.chars().all(|c| c == '-' || c.is_ascii_lowercase()), "{name}");
         }
-        assert_eq!(ALL.len(), Mutant::EpochDroppedInSilence as usize + 1, "all are listed");
+        assert_eq!(ALL.len(), Mutant::MembersChangeAtOnce as usize + 1, "all are listed");
         assert!("coffee".parse::<Mutant>().is_err());
     }
 

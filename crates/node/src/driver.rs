@@ -61,7 +61,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kv::admin::{Answer, Ask};
 use kv::cluster::{Liveness, Status};
-use kv::{ClusterId, Epoch, Error, NodeId, Position, Reply, ShardId};
+use kv::view::View;
+use kv::{ClusterId, Error, NodeId, Position, Reply, ShardId};
 use placement::map::Map;
 use storage::{Applied, ShardSnapshot};
 
@@ -341,9 +342,14 @@ impl Driver {
         self.core.replicas.get(&shard).map(|replica| replica.protocol.status())
     }
 
-    /// The epoch that a replica serves.
-    pub fn epoch(&self, shard: ShardId) -> Option<Epoch> {
-        self.core.replicas.get(&shard).map(|replica| replica.view().epoch)
+    /// Who belongs to a shard, as far as its replica of this core knows.
+    pub fn view(&self, shard: ShardId) -> Option<&View> {
+        self.core.replicas.get(&shard).map(Replica::view)
+    }
+
+    /// The newest map that is known.
+    pub fn map(&self) -> &Arc<Map> {
+        &self.node.config.map
     }
 
     /// How the replicas of this core are, as other nodes are told.

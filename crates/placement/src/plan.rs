@@ -63,13 +63,15 @@
 //! A replica counts one, whatever its size and its load. A node that is dead is waited for: whoever drives the plan decides after
 //! which grace it is gone ([`crate::Event::Replace`]), and has to, or its replicas are never made again. The numbers of replicas
 //! are never given twice within an epoch, and there are 1023: a shard that has used them all up stays where it is.
-//! Leaders are even among the members as they are; members are not chosen for it.
+//! Leaders are even among the members as they are; members are not chosen for it. 1,024 shards of five replicas on 50 nodes take
+//! some milliseconds; time and memory grow with the square of the nodes, and with the keyspaces.
 
 pub(crate) mod arrange;
 mod balance;
 mod circles;
 mod contiguous;
 pub(crate) mod leaders;
+mod takers;
 
 use std::collections::BTreeMap;
 
@@ -86,6 +88,13 @@ pub struct Limits {
     pub changes: usize,
     /// Of those, at most so many that copy from or to one node.
     pub per_node: usize,
+}
+
+impl Default for Limits {
+    /// Few enough that a node still serves while it copies, enough that a cluster of many nodes is not long about it.
+    fn default() -> Limits {
+        Limits { changes: 16, per_node: 2 }
+    }
 }
 
 /// The map with all that is to be begun, given up and dealt out now, its revision one higher; `None` = nothing is.
@@ -122,7 +131,7 @@ pub fn lost(map: &Map) -> Vec<ShardId> {
 /// Whether a change would bring a replica to a node that is to take none any more.
 fn is_pointless(map: &Map, shard: &Shard, change: &Change) -> bool {
     let comes = |member: &&Member| shard.member(member.node).is_none();
-    change.to.iter().filter(comes).any(|member| !arrange::takes(map, member.node))
+    change.to.iter().filter(comes).any(|member| !takers::takes(map, member.node))
 }
 
 /// Whether a node was to leave, or is gone, and has no replica any more.
@@ -148,7 +157,7 @@ fn begin(map: &mut Map, limits: &Limits) {
         }
         let shard = &map.shards[&id];
         let comes = |node: &&NodeId| shard.member(**node).is_none();
-        let ready = nodes.iter().filter(comes).all(|node| arrange::takes_now(map, *node));
+        let ready = nodes.iter().filter(comes).all(|node| takers::takes_now(map, *node));
         if !ready || !busy.has_room(map, shard, &nodes, limits.per_node) {
             continue;
         }

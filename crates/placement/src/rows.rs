@@ -19,12 +19,13 @@ use std::collections::BTreeMap;
 use bytes::{BufMut, Bytes, BytesMut};
 use kv::cluster::Liveness;
 use kv::codec::{
-    Malformed, Reader, decode_protocol, encode_protocol, put_bytes, put_list, put_option, put_uint,
+    Malformed, Reader, decode_duty, decode_protocol, decode_why, encode_duty, encode_protocol, encode_why,
+    put_bytes, put_list, put_option, put_uint,
 };
 use kv::view::{Revision, View};
 use kv::{ClusterId, Condition, Epoch, Expect, Key, NodeId, Op, ReplicaId, ShardId, Slot, SlotRange, Value};
 
-use crate::map::{Arrangement, Change, Keyspace, Map, Node, NodeDuty, Phase, Shard, Why};
+use crate::map::{Arrangement, Change, Keyspace, Map, Node, Phase, Shard};
 
 /// The row that every change of the map writes, and looks at first.
 pub const REVISION: Key = Bytes::from_static(b"revision");
@@ -224,12 +225,7 @@ fn put_node(into: &mut BytesMut, node: &Node) {
     put_bytes(into, node.peer.as_bytes());
     put_bytes(into, node.address.as_bytes());
     put_bytes(into, node.zone.as_bytes());
-    into.put_u8(match node.duty {
-        NodeDuty::Serve => 1,
-        NodeDuty::Drain => 2,
-        NodeDuty::Leave => 3,
-        NodeDuty::Gone => 4,
-    });
+    encode_duty(into, node.duty);
     into.put_u8(match node.state {
         Liveness::Alive => 1,
         Liveness::Suspect => 2,
@@ -244,13 +240,7 @@ fn node(reader: &mut Reader) -> Result<Node, Malformed> {
         peer: reader.text()?,
         address: reader.text()?,
         zone: reader.text()?,
-        duty: match reader.u8()? {
-            1 => NodeDuty::Serve,
-            2 => NodeDuty::Drain,
-            3 => NodeDuty::Leave,
-            4 => NodeDuty::Gone,
-            _ => return Err(Malformed("a node's duty has an unknown tag")),
-        },
+        duty: decode_duty(reader)?,
         state: match reader.u8()? {
             1 => Liveness::Alive,
             2 => Liveness::Suspect,
@@ -287,17 +277,7 @@ fn put_change(into: &mut BytesMut, change: &Change) {
         Phase::Copy => 1,
         Phase::Switch => 2,
     });
-    match change.why {
-        Why::Balance => into.put_u8(1),
-        Why::Leaves(node) => put_why(into, 2, node),
-        Why::Lost(node) => put_why(into, 3, node),
-        Why::Repair => into.put_u8(4),
-    }
-}
-
-fn put_why(into: &mut BytesMut, tag: u8, node: NodeId) {
-    into.put_u8(tag);
-    put_uint(into, node.0);
+    encode_why(into, change.why);
 }
 
 fn change(reader: &mut Reader) -> Result<Change, Malformed> {
@@ -309,12 +289,6 @@ fn change(reader: &mut Reader) -> Result<Change, Malformed> {
         2 => Phase::Switch,
         _ => return Err(Malformed("a phase has an unknown tag")),
     };
-    let why = match reader.u8()? {
-        1 => Why::Balance,
-        2 => Why::Leaves(NodeId(reader.uint()?)),
-        3 => Why::Lost(NodeId(reader.uint()?)),
-        4 => Why::Repair,
-        _ => return Err(Malformed("a change has an unknown reason")),
-    };
+    let why = decode_why(reader)?;
     Ok(Change { to: members, epoch: Epoch(epoch.0), phase, why })
 }

@@ -24,7 +24,7 @@
 //! [`Replicate::due`] says when it wants the time.
 //!
 //! Who belongs to a shard is its [`View`]: members under an epoch and a revision. The owner fences messages by epoch, so a
-//! replica hears of its own epoch only.
+//! replica hears of its own epoch only. Where a protocol can change members itself it is asked to by [`Input::Want`].
 //!
 //! A protocol that cannot change its members itself is *handed over*: the replicas of an epoch are sealed ([`Input::Seal`]), and
 //! their heirs, which have the state of where they were sealed, begin the next one from [`inherited`]. What is proposed or read

@@ -99,7 +99,10 @@ impl Record {
             BASE => Record::Base(position(&mut reader)?, view(&mut reader, head)?),
             SNAPSHOT => Record::Snapshot(position(&mut reader)?, view(&mut reader, head)?),
             VIEW => Record::View(view(&mut reader, head)?),
-            REPLICA => Record::Replica(ReplicaId(reader.u16()?)),
+            REPLICA => match ReplicaId(reader.u16()?) {
+                replica if (1..=ReplicaId::MAX.0).contains(&replica.0) => Record::Replica(replica),
+                _ => return Err(Malformed("a record has a number that is no replica's")),
+            },
             SEAL => Record::Seal(later(Epoch(reader.uint()?), head)?),
             _ => return Err(Malformed("a record of a shard has an unknown tag")),
         };
@@ -256,6 +259,7 @@ mod tests {
             b"\x02\x01\x02\x01",
             b"\x02\x01\x01\x00\x00\x00",
             b"\x02\x01\x07\x01",
+            b"\x02\x01\x06\x00",
         ] {
             assert!(Record::decode(&Bytes::from_static(bytes)).is_err(), "{bytes:?}");
         }

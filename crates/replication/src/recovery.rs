@@ -13,7 +13,7 @@
 
 use bytes::Bytes;
 use kv::codec::Malformed;
-use kv::{Epoch, Index, Position, Protocol, ReplicaId};
+use kv::{Epoch, Index, NodeId, Position, Protocol, ReplicaId};
 use mutant::Mutant;
 
 use crate::View;
@@ -76,16 +76,15 @@ pub enum Unfit {
         /// In which epoch.
         epoch: Epoch,
     },
-    /// Other nodes are its members, under the same revision.
+    /// It is of a shard that this node has no replica of.
     #[error(
-        "its log names other members ({found}) than this start ({wanted}): start it with the --peers it was made with, or give \
-         --data another folder"
+        "its log names no replica of node {node}, only of {found}: it is another node's; give --data the folder of this one"
     )]
-    Members {
-        /// The nodes in the log.
+    Stranger {
+        /// Who was to begin from it.
+        node: NodeId,
+        /// The nodes of the members.
         found: String,
-        /// The nodes that were to be.
-        wanted: String,
     },
 }
 
@@ -191,12 +190,6 @@ impl Ordered {
 
     fn finish(mut self, given: View, applied: Position) -> Result<Recovered, Unfit> {
         let logged = self.view_at(applied.index);
-        if let Some(logged) = &logged
-            && logged.revision == given.revision
-            && !logged.has_nodes_of(&given)
-        {
-            return Err(Unfit::Members { found: nodes(logged), wanted: nodes(&given) });
-        }
         let (view, is_view_logged) = logged.map_or((given, false), |logged| (logged, true));
         let ended = self.log.last();
         let lost = (applied.index < self.log.base().index).then_some(ended);
@@ -219,20 +212,27 @@ impl Ordered {
     /// The members as of an entry.
     fn view_at(&self, index: Index) -> Option<View> {
         let whole = self.view.clone();
+        let index = if mutant::is(Mutant::MembersNotAsOfApplied) { Index::MAX } else { index };
         let changed = self.log.members_at(index);
         whole.into_iter().chain(changed).max_by_key(|view| view.revision)
     }
 }
 
-fn nodes(view: &View) -> String {
-    let nodes = view.members.iter().map(|member| member.node.to_string());
-    nodes.collect::<Vec<_>>().join(",")
+impl Recovered {
+    /// The number of the replica on a node, whose log it is.
+    pub(crate) fn replica_on(&self, node: NodeId) -> Result<ReplicaId, Unfit> {
+        let member = self.view.member(node).map(|member| member.replica);
+        self.replica.or(member).ok_or_else(|| {
+            let nodes: Vec<String> = self.view.members.iter().map(|member| member.node.to_string()).collect();
+            Unfit::Stranger { node, found: nodes.join(",") }
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::BytesMut;
-    use kv::{NodeId, Term};
+    use kv::Term;
 
     use super::*;
     use crate::Revision;
@@ -395,7 +395,23 @@ mod tests {
     }
 
     #[test]
-    fn recovery_for_another_protocol_or_other_members_is_unfit() {
+    fn recovery_of_a_log_of_another_node_is_refused() {
+        let mut recovery = Recovery::default();
+        recovery.replay(&Record::View(members()).encode(HEAD)).unwrap();
+        let of = |recovery: &Recovery, node| {
+            let recovered = recovery.clone().finish(Protocol::Raft, members(), Position::ZERO).unwrap();
+            recovered.replica_on(NodeId(node))
+        };
+        assert_eq!(of(&recovery, 3), Ok(ReplicaId(3)));
+        let stranger = of(&recovery, 4).unwrap_err();
+        assert!(stranger.to_string().contains("no replica of node 4, only of 1,2,3"), "{stranger}");
+        // Whose members have gone on without it is itself all the same.
+        recovery.replay(&Record::Replica(ReplicaId(7)).encode(HEAD)).unwrap();
+        assert_eq!(of(&recovery, 4), Ok(ReplicaId(7)));
+    }
+
+    #[test]
+    fn recovery_for_another_protocol_is_unfit() {
         let mut recovery = Recovery::default();
         recovery.replay(&Record::View(members()).encode(HEAD)).unwrap();
         let unfit = |protocol, view| recovery.clone().finish(protocol, view, Position::ZERO).err();
@@ -403,8 +419,6 @@ mod tests {
             unfit(Protocol::Single, members()),
             Some(Unfit::Another { found: Protocol::Raft, .. })
         ));
-        let others = View::of(HEAD.epoch, &[NodeId(1), NodeId(4)]);
-        assert!(matches!(unfit(Protocol::Raft, others), Some(Unfit::Members { .. })));
         assert_eq!(unfit(Protocol::Raft, members()), None);
     }
 }

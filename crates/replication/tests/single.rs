@@ -118,7 +118,9 @@ impl Script {
 
     fn sync(&mut self) {
         for ticket in Vec::from_iter(self.appends.drain(..)) {
-            self.log.iter_mut().for_each(|(_, unsynced)| drop(unsynced.take_if(|own| *own <= ticket)));
+            for (_, unsynced) in &mut self.log {
+                unsynced.take_if(|own| *own <= ticket);
+            }
             self.step(Input::Durable { ticket });
         }
     }

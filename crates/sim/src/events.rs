@@ -59,6 +59,8 @@ pub(crate) enum Event {
     Heal(Heal),
     /// A node is started.
     Start { node: NodeId },
+    /// The directory looks at the shards.
+    Directory,
     /// Invariants that are looked at now and then.
     Inspect,
 }

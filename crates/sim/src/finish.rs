@@ -77,6 +77,10 @@ impl World {
                 return Some(format!("{id} counts its disk as full"));
             }
         }
+        self.unrest_of_maps().or_else(|| self.unrest_of_shards())
+    }
+
+    fn unrest_of_shards(&self) -> Option<String> {
         self.shards().into_iter().find_map(|shard| {
             let statuses = self.machines.iter().filter_map(|machine| machine.process.as_ref());
             let statuses = statuses.filter_map(|process| process.cores.replica_status(shard));

@@ -32,6 +32,7 @@
 //! the lab. The engines of `storage` that touch a disk are not simulated.
 
 mod clients;
+mod directory;
 mod events;
 mod faults;
 mod finish;

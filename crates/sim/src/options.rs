@@ -38,7 +38,7 @@ impl Options {
             Workload::Appends,
             Workload::Once,
         ];
-        let nodes = random.pick(&[3, 3, 3, 3, 3, 3, 3, 2, 4, 5]);
+        let nodes = random.pick(&[3, 3, 3, 3, 3, 2, 4, 5, 5]);
         let (protocol, nodes) =
             if random.percent(4) { (Protocol::Single, 1) } else { (Protocol::Raft, nodes) };
         Options {

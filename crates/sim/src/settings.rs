@@ -11,6 +11,8 @@ pub(crate) struct Settings {
     pub shards: u32,
     /// Replicas of a shard, where there are nodes enough.
     pub replicas: u16,
+    /// The members of shards change, where there are nodes enough.
+    pub moves: bool,
     pub table: Options,
     /// Jobs run on a thread of their own, as with the engine on disk.
     pub engine_thread: bool,
@@ -61,7 +63,8 @@ impl Settings {
         let padding = ".".repeat(random.pick(&[0, 0, 600, 2500]));
         Settings {
             shards: random.pick(&[1, 2, 3]),
-            replicas: 5,
+            replicas: random.pick(&[5, 5, 3]),
+            moves: random.percent(25),
             table: Options {
                 deleted_micros: random.pick(&[u64::MAX, 1_000_000, 5_000_000]),
                 step_max: random.pick(&[1, 3, STEP_MAX]),

@@ -4,6 +4,7 @@
 /// All of them, in order.
 pub const SOMETIMES: &[&str] = &[
     "a backward page over shards ended before its range",
+    "a change of members was given up",
     "a checkpoint failed",
     "a checkpoint was completed",
     "a clock ran at another rate",
@@ -47,8 +48,10 @@ pub const SOMETIMES: &[&str] = &[
     "a read was answered under a lease",
     "a read was proven by a round",
     "a repeated request was answered as before",
+    "a replica was dropped",
     "a request that was out of date was not run",
     "a shard had no room to remember a request",
+    "a shard had other members",
     "a snapshot was installed",
     "a snapshot was sent",
     "a snapshot's stream broke",

@@ -1,15 +1,16 @@
 //! The world: all machines, the network, the clients, and the loop that lets happen what is planned.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use check::history::Recorder;
 use check::window::Window;
+use kv::view::View;
 use kv::{Key, NodeId, Protocol, ShardId, Value};
 use node::identity::Identity;
 use node::route::ShardMap;
 use node::wire::Frame;
-use placement::map::{Map, Shard};
+use placement::map::Map;
 use placement::{Founder, Founding};
 
 use check::generate::{Place, Workload};
@@ -85,7 +86,13 @@ impl World {
         let kept = random.pick(&[30, 60, 100]);
         // What a client's request is valid for counts by the clock of the cluster: one that is hours off takes hours.
         let tame = options.workload == Workload::Once;
-        let faults = all.only(|fault| random.percent(kept) && !(tame && fault == Fault::Clock));
+        settings.moves &= nodes > 2;
+        // What comes back in place of a folder that was lost knows the first members only.
+        let keeps_folders = settings.moves;
+        let is_left_out = |fault| {
+            tame && fault == Fault::Clock || keeps_folders && matches!(fault, Fault::Wipe | Fault::Flip)
+        };
+        let faults = all.only(|fault| random.percent(kept) && !is_left_out(fault));
         let machines = (1..=nodes).map(|id| {
             let up = random.between(1_000_000, 1_000_000_000);
             let off = random.between(0, 2 * WALL_OFF_MICROS) as i64 - WALL_OFF_MICROS as i64;
@@ -135,6 +142,7 @@ impl World {
         self.start_clients();
         self.events.after(1_000_000, Event::Fault);
         self.events.after(INSPECT_MICROS, Event::Inspect);
+        self.begin_changes();
     }
 
     /// Lets the next thing happen; false when there is none, or when something did not hold.
@@ -189,6 +197,7 @@ impl World {
             Event::Heal(heal) => self.heal(heal),
             Event::Start { node } => self.start(node),
             Event::Inspect => self.inspect(),
+            Event::Directory => self.look_at_shards(),
             // Of a life that is over.
             Event::Tick { .. } | Event::Turn { .. } | Event::Disk { .. } | Event::Retry { .. } => {}
             Event::Engine { .. } | Event::Background { .. } | Event::Rejoined { .. } => {}
@@ -249,12 +258,24 @@ impl World {
     }
 
     pub fn see(&mut self, seen: Seen<'_>) {
-        let placed = self.placed.clone();
-        let majority = |shard| placed.shards.get(&shard).map_or(1, |row: &Shard| row.view().majority());
-        if let Err(why) = self.watch.proofs.see(&seen, &majority) {
+        let view = self.view_for(&seen);
+        let are_most = |by: &BTreeSet<NodeId>| {
+            view.as_ref().is_some_and(|view| view.has_majority(|node| by.contains(&node)))
+        };
+        if let Err(why) = self.watch.proofs.see(&seen, &are_most) {
             self.violation(why);
         }
         self.watch.see(&seen);
+    }
+
+    /// The members as they are to who hears an answer to a heartbeat.
+    fn view_for(&self, seen: &Seen<'_>) -> Option<View> {
+        match seen {
+            Seen::Heard { node, shard, message, .. } if message.kind == Kind::HeartbeatResponse => {
+                self.machine(*node).process.as_ref()?.cores.view(*shard).cloned()
+            }
+            _ => None,
+        }
     }
 
     /// Something that must happen sometimes happened.
@@ -308,6 +329,10 @@ impl World {
             entry_cache_bytes: self.settings.entry_cache_bytes,
             pid: id.0 as u32,
             address: identity.name().to_owned(),
+            peer: String::new(),
+            zone: String::new(),
+            incarnation: identity.incarnation,
+            grace_micros: node::GRACE_MICROS,
             rejoining: identity.rejoining,
             volatile: false,
         }

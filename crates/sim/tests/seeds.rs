@@ -49,6 +49,8 @@ fn raft_of_three_holds_under_every_fault() {
         "a read at a version was refused as trimmed",
         "a read found that a value had expired",
         "a repeated request was answered as before",
+        "a replica was dropped",
+        "a shard had other members",
         "a snapshot was installed",
         "a snapshot's stream broke",
         "a torn write was cut",

@@ -15,57 +15,87 @@ use crate::exit::{Code, Error};
 use crate::options::Options;
 use crate::print::Output;
 
+/// What a node is to do.
+#[derive(Clone, Copy, Debug)]
+pub enum Wish {
+    /// Take replicas.
+    Serve,
+    /// Give its replicas away; even where there are fewer then.
+    Drain { fewer: bool },
+    /// Give its replicas away, and be no node of the cluster any more; even where there are fewer then.
+    Leave { fewer: bool },
+    /// It is dead, and given up; even where that loses data.
+    Replace { lose: bool },
+}
+
+impl Wish {
+    fn ask(self, change: &Change) -> Ask {
+        let (name, dry_run) = (change.name.clone(), change.dry_run);
+        match self {
+            Wish::Serve => Ask::Node { name, duty: NodeDuty::Serve, fewer: false, dry_run },
+            Wish::Drain { fewer } => Ask::Node { name, duty: NodeDuty::Drain, fewer, dry_run },
+            Wish::Leave { fewer } => Ask::Node { name, duty: NodeDuty::Leave, fewer, dry_run },
+            Wish::Replace { lose } => Ask::Replace { name, lose, dry_run },
+        }
+    }
+
+    fn duty(self) -> NodeDuty {
+        match self {
+            Wish::Serve => NodeDuty::Serve,
+            Wish::Drain { .. } => NodeDuty::Drain,
+            Wish::Leave { .. } => NodeDuty::Leave,
+            Wish::Replace { .. } => NodeDuty::Gone,
+        }
+    }
+
+    /// What it comes to; `None` = the node was not known a moment ago.
+    fn goal(self, change: &Change, status: &Status) -> Option<Goal> {
+        let id: NodeId = status.nodes.iter().find(|node| node.name == change.name)?.id;
+        Some(match self {
+            Wish::Serve => Goal::Still,
+            Wish::Drain { .. } => Goal::Empty(id),
+            Wish::Leave { .. } | Wish::Replace { .. } => Goal::Absent(id),
+        })
+    }
+}
+
 /// Asks for the change, or what it would move, and waits for the replicas where that is wanted.
 pub async fn run(
     change: &Change,
-    duty: NodeDuty,
+    wish: Wish,
     store: &dyn Store,
     options: &Options,
     out: &mut Output<'_>,
 ) -> Result<Code, Error> {
     // Before it is asked: afterwards a node of this name may be another one.
     let status = store.status().await?;
-    let (name, dry_run) = (change.name.clone(), change.dry_run);
-    let ask = match duty {
-        NodeDuty::Gone => Ask::Replace { name, dry_run },
-        duty => Ask::Node { name, duty, dry_run },
-    };
-    if dry_run {
+    let ask = wish.ask(change);
+    if change.dry_run {
         let planned = ask::moves(ask, store, options.timeout()).await?;
         moves::print(&planned, &Names::of(&status), out)?;
         return Ok(Code::Done);
     }
     ask::done(ask, store, options.timeout()).await?;
-    tell(change, duty, out)?;
-    match goal(change, duty, &status) {
+    tell(change, wish, out)?;
+    match wish.goal(change, &status) {
         Some(goal) if change.wait => wait(&goal, Pace::USUAL, store, out).await,
         _ => Ok(Code::Done),
     }
 }
 
-fn tell(change: &Change, duty: NodeDuty, out: &mut Output<'_>) -> Result<(), Error> {
+fn tell(change: &Change, wish: Wish, out: &mut Output<'_>) -> Result<(), Error> {
     let name = &change.name;
     if out.json {
-        out.object(&json!({"name": name, "duty": duty.name()}))?;
+        out.object(&json!({"name": name, "duty": wish.duty().name()}))?;
         return Ok(());
     }
-    let what = match duty {
-        NodeDuty::Serve => format!("{name} takes replicas from now on"),
-        NodeDuty::Drain => format!("{name} is being drained"),
-        NodeDuty::Leave => format!("{name} leaves when its replicas have moved"),
-        NodeDuty::Gone => format!("{name} is given up, and its replicas are made again"),
+    let what = match wish {
+        Wish::Serve => format!("{name} takes replicas from now on"),
+        Wish::Drain { .. } => format!("{name} is being drained"),
+        Wish::Leave { .. } => format!("{name} leaves when its replicas have moved"),
+        Wish::Replace { .. } => format!("{name} is given up, and its replicas are made again"),
     };
     let hint = if change.wait { "" } else { ": cluster moves --wait shows how far it is" };
     out.note(&format!("{what}{hint}"))?;
     Ok(())
-}
-
-/// What such a change comes to; `None` = the node was not known a moment ago.
-fn goal(change: &Change, duty: NodeDuty, status: &Status) -> Option<Goal> {
-    let id: NodeId = status.nodes.iter().find(|node| node.name == change.name)?.id;
-    Some(match duty {
-        NodeDuty::Serve => Goal::Still,
-        NodeDuty::Drain => Goal::Empty(id),
-        NodeDuty::Leave | NodeDuty::Gone => Goal::Absent(id),
-    })
 }

@@ -57,15 +57,15 @@ Examples:
   capstan cluster drain n3 --dry-run    what would move
   capstan cluster drain n3 --wait       until nothing is left on it
 Its keys are served meanwhile. cluster join takes it back.")]
-    Drain(Change),
+    Drain(SendAway),
     /// Move the replicas of a node elsewhere, then take it out of the cluster
     #[command(after_help = "\
 Examples:
   capstan cluster leave n3 --dry-run    what would move
   capstan cluster leave n3 --wait       until it may be switched off
 Its keys are served meanwhile. Refused when too few nodes would be left for the
-replicas.")]
-    Leave(Change),
+replicas, unless with --fewer-replicas.")]
+    Leave(SendAway),
     /// Give a dead node up: make its replicas again elsewhere
     #[command(after_help = "\
 Examples:
@@ -73,7 +73,13 @@ Examples:
   capstan cluster replace n3 --wait
 Refused while the node is alive: that one can drain or leave. It never comes back;
 a new node may have its name, on an empty folder.")]
-    Replace(Change),
+    Replace {
+        #[command(flatten)]
+        change: Change,
+        /// Even where what only this node has is lost for good
+        #[arg(long)]
+        lose_data: bool,
+    },
     /// Print what moves between nodes, and how far it is
     #[command(after_help = "\
 Examples:
@@ -110,6 +116,16 @@ pub struct Change {
     /// Wait until the replicas have moved
     #[arg(long, conflicts_with = "dry_run")]
     pub wait: bool,
+}
+
+/// A change that takes the replicas off a node.
+#[derive(Args, Clone, Debug)]
+pub struct SendAway {
+    #[command(flatten)]
+    pub change: Change,
+    /// Even where shards have fewer replicas then, for want of nodes
+    #[arg(long)]
+    pub fewer_replicas: bool,
 }
 
 fn shard(text: &str) -> Result<ShardId, String> {

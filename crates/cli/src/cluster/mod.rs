@@ -17,13 +17,14 @@ mod wait;
 
 use kv::ShardId;
 use kv::admin::{Ask, Row};
-use kv::cluster::NodeDuty;
 use serde_json::json;
 
 use crate::connect::Store;
 use crate::exit::{Code, Error};
 use crate::options::Options;
 use crate::print::Output;
+use change::Wish;
+use command::SendAway;
 use names::Names;
 use wait::{Goal, Pace, wait};
 
@@ -46,10 +47,16 @@ pub async fn run(
             let location = store.locate(key.0.clone()).await?;
             location::print(&key.0, &location, &store.status().await?, out)?;
         }
-        Command::Join(change) => return change::run(change, NodeDuty::Serve, store, options, out).await,
-        Command::Drain(change) => return change::run(change, NodeDuty::Drain, store, options, out).await,
-        Command::Leave(change) => return change::run(change, NodeDuty::Leave, store, options, out).await,
-        Command::Replace(change) => return change::run(change, NodeDuty::Gone, store, options, out).await,
+        Command::Join(change) => return change::run(change, Wish::Serve, store, options, out).await,
+        Command::Drain(SendAway { change, fewer_replicas: fewer }) => {
+            return change::run(change, Wish::Drain { fewer: *fewer }, store, options, out).await;
+        }
+        Command::Leave(SendAway { change, fewer_replicas: fewer }) => {
+            return change::run(change, Wish::Leave { fewer: *fewer }, store, options, out).await;
+        }
+        Command::Replace { change, lose_data: lose } => {
+            return change::run(change, Wish::Replace { lose: *lose }, store, options, out).await;
+        }
         Command::Moves { wait: true, .. } => return wait(&Goal::Still, Pace::USUAL, store, out).await,
         Command::Moves { abort: Some(shard), .. } => abort(*shard, store, options, out).await?,
         Command::Moves { .. } => print_moves(store, options, out).await?,

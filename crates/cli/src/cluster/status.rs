@@ -103,7 +103,8 @@ fn shard_row(shard: &ShardStatus, status: &Status) -> Vec<String> {
         let mark = match (known.map(|replica| replica.role), member) {
             _ if is_dead => "!",
             (Some(Role::Leader), _) => "*",
-            (_, Some(member)) if member.duty == Duty::Learner => "+",
+            (_, Some(Member { duty: Duty::Learner | Duty::Joining, .. })) => "+",
+            (_, Some(Member { duty: Duty::Leaving, .. })) => "-",
             (_, None) if !shard.members.is_empty() => "-",
             _ => "",
         };

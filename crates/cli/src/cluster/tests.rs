@@ -244,18 +244,29 @@ fn move_is_given_up_by_its_shard() {
 
 #[test]
 fn change_is_asked_for_and_told() {
-    let node = |duty, dry_run| Ask::Node { name: "n3".into(), duty, dry_run };
+    let node = |duty, fewer| Ask::Node { name: "n3".into(), duty, fewer, dry_run: false };
+    let replace = |lose| Ask::Replace { name: "n3".into(), lose, dry_run: false };
     for (word, ask, told) in [
         ("join", node(NodeDuty::Serve, false), "n3 takes replicas from now on"),
         ("drain", node(NodeDuty::Drain, false), "n3 is being drained"),
         ("leave", node(NodeDuty::Leave, false), "n3 leaves when its replicas have moved"),
-        ("replace", Ask::Replace { name: "n3".into(), dry_run: false }, "n3 is given up"),
+        ("replace", replace(false), "n3 is given up"),
     ] {
         let store = Operated::new([small()], [Ok(Answer::Done)]);
         let printed = run(&store, &format!("{word} n3"));
         assert_eq!((printed.out.as_str(), printed.code), ("", Code::Done));
         assert!(printed.err.starts_with(told) && printed.err.contains("cluster moves --wait"), "{printed:?}");
         assert_eq!(store.asked(), [ask]);
+        let flags = ["--fewer-replicas", "--lose-data"].map(|flag| format!("{word} n3 {flag}"));
+        let accepted: Vec<Code> = flags.iter().map(|line| run(&store, line).code).collect();
+        let last = store.asked().pop().unwrap();
+        let expect = match word {
+            "drain" => (Code::Done, Code::Usage, node(NodeDuty::Drain, true)),
+            "leave" => (Code::Done, Code::Usage, node(NodeDuty::Leave, true)),
+            "replace" => (Code::Usage, Code::Done, replace(true)),
+            _ => (Code::Usage, Code::Usage, node(NodeDuty::Serve, false)),
+        };
+        assert_eq!((accepted[0], accepted[1], last), expect);
         let json = run(&store, &format!("{word} n3 --json"));
         assert!(json.out.starts_with(r#"{"name":"n3","duty":""#) && json.err.is_empty(), "{json:?}");
     }

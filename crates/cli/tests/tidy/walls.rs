@@ -15,10 +15,10 @@ const WALLS: &[(&str, &[&str])] = &[
     ("placement", &["kv"]),
     ("replication", &["kv", "mutant"]),
     ("storage", &["kv", "mutant"]),
-    ("node", &["kv", "wal", "storage", "replication", "mutant"]),
+    ("node", &["kv", "wal", "storage", "replication", "placement", "mutant"]),
     ("dialects", &["kv"]),
-    ("sim", &["kv", "wal", "storage", "replication", "node", "check"]),
-    ("server", &["kv", "wal", "storage", "replication", "node", "dialects"]),
+    ("sim", &["kv", "wal", "storage", "replication", "placement", "node", "check"]),
+    ("server", &["kv", "wal", "storage", "replication", "placement", "node", "dialects"]),
     ("cli", &["kv", "check", "dialects", "server", "sim", "mutant"]),
     (
         "fuzz",

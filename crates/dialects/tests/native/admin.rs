@@ -26,7 +26,7 @@ fn joining() -> Ask {
 }
 
 fn drain() -> Ask {
-    Ask::Node { name: "n1".into(), duty: NodeDuty::Drain, dry_run: false }
+    Ask::Node { name: "n1".into(), duty: NodeDuty::Drain, fewer: false, dry_run: false }
 }
 
 /// An answer of the kind that an ask has.
@@ -72,7 +72,7 @@ async fn refusal_is_final_and_says_what_to_do() {
     let [first, second] = nodes().await;
     let refusal = Error::Invalid("n1 is alive: drain it, or let it leave".into());
     first.fake.set_admin(Err(refusal.clone()));
-    let replace = Ask::Replace { name: "n1".into(), dry_run: false };
+    let replace = Ask::Replace { name: "n1".into(), lose: false, dry_run: false };
     assert_eq!(client(&[&first, &second]).administer(&replace, TIMEOUT).await, Err(refusal));
     assert_eq!((first.fake.asked().len(), second.fake.asked().len()), (1, 0));
 }
@@ -80,7 +80,7 @@ async fn refusal_is_final_and_says_what_to_do() {
 #[tokio::test]
 async fn ask_that_makes_no_sense_is_not_sent() {
     let node = Node::start(1).await;
-    let nobody = Ask::Replace { name: "a=b".into(), dry_run: false };
+    let nobody = Ask::Replace { name: "a=b".into(), lose: false, dry_run: false };
     assert!(matches!(client(&[&node]).administer(&nobody, TIMEOUT).await, Err(Error::Invalid(_))));
     assert!(node.fake.asked().is_empty());
 }

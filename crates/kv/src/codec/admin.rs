@@ -14,15 +14,17 @@ pub fn encode_ask(into: &mut BytesMut, ask: &Ask) {
             into.put_u8(1);
             encode_joining(into, joining);
         }
-        Ask::Node { name, duty, dry_run } => {
+        Ask::Node { name, duty, fewer, dry_run } => {
             into.put_u8(2);
             put_text(into, name);
             encode_duty(into, *duty);
+            into.put_u8(u8::from(*fewer));
             into.put_u8(u8::from(*dry_run));
         }
-        Ask::Replace { name, dry_run } => {
+        Ask::Replace { name, lose, dry_run } => {
             into.put_u8(3);
             put_text(into, name);
+            into.put_u8(u8::from(*lose));
             into.put_u8(u8::from(*dry_run));
         }
         Ask::Abort { shard } => {
@@ -38,8 +40,13 @@ pub fn encode_ask(into: &mut BytesMut, ask: &Ask) {
 pub fn decode_ask(reader: &mut Reader) -> Result<Ask, Malformed> {
     Ok(match reader.u8()? {
         1 => Ask::Join(decode_joining(reader)?),
-        2 => Ask::Node { name: reader.text()?, duty: decode_duty(reader)?, dry_run: reader.bool()? },
-        3 => Ask::Replace { name: reader.text()?, dry_run: reader.bool()? },
+        2 => Ask::Node {
+            name: reader.text()?,
+            duty: decode_duty(reader)?,
+            fewer: reader.bool()?,
+            dry_run: reader.bool()?,
+        },
+        3 => Ask::Replace { name: reader.text()?, lose: reader.bool()?, dry_run: reader.bool()? },
         4 => Ask::Abort { shard: ShardId(reader.u32()?) },
         5 => Ask::Moves,
         6 => Ask::Dump,

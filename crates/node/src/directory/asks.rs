@@ -26,9 +26,11 @@ pub(super) fn decide(reign: &Reign, ask: &Ask, now: Instant) -> Decision {
         Ask::Dump => Ok(Answer::Rows(dump::rows(map))),
         Ask::Join(joining) => return change(map, &join(joining), |next| joined(next, joining)),
         Ask::Abort { shard } => return change(map, &Event::Abort { shard: *shard }, done),
-        Ask::Node { name, duty, dry_run } => return change_node(map, &to(name, *duty), *dry_run),
-        Ask::Replace { name, dry_run } => {
-            let event = Event::Replace { name: name.clone(), lose: false };
+        Ask::Node { name, duty, fewer, dry_run } => {
+            return change_node(map, &to(name, *duty, *fewer), *dry_run);
+        }
+        Ask::Replace { name, lose, dry_run } => {
+            let event = Event::Replace { name: name.clone(), lose: *lose };
             return change_node(map, &event, *dry_run);
         }
     };
@@ -40,8 +42,8 @@ fn join(joining: &Joining) -> Event {
     Event::Join { name, incarnation, peer, address, zone }
 }
 
-fn to(name: &str, duty: NodeDuty) -> Event {
-    let (name, fewer) = (name.to_owned(), false);
+fn to(name: &str, duty: NodeDuty, fewer: bool) -> Event {
+    let name = name.to_owned();
     match duty {
         NodeDuty::Serve => Event::Serve { name },
         NodeDuty::Drain => Event::Drain { name, fewer },

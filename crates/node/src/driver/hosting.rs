@@ -15,11 +15,14 @@
 //!   was made before it says anything else.
 //! - It is dropped by a map that is no earlier than the one it was made by, and for good: what is on its way to log, table and other
 //!   nodes ends in nothing, and whoever waits for it is served elsewhere. One whose number is another's by now goes like that too.
+//!   One that counts among members of which the map does not know yet stays until it does: a change that was given up may have
+//!   come about all the same.
 //! - Its rows go when the log says that it is gone: a start finds both, or neither. Checkpoints repeat it until a flush has come
 //!   after the last row went.
 
 use std::collections::BTreeSet;
 
+use kv::view::Duty;
 use kv::{Error, Position, ShardId, Version};
 use replication::{Input, View};
 
@@ -219,9 +222,15 @@ impl Core {
     }
 }
 
-/// Whether the map drops a replica.
+/// Whether the map drops a replica. It does not know of members that were agreed on since: whoever counts among those may be one
+/// without whom nothing that was acknowledged is left.
 fn is_unwanted(node: &Node, replica: &Replica) -> bool {
-    let map = &node.config.map;
+    let (map, view, number) = (&node.config.map, replica.view(), replica.made.number);
     let seat = Seat::of(map, replica.shard, node.config.me);
-    map.revision >= replica.made.revision && seat.is_none_or(|seat| seat.number != replica.made.number)
+    let known = map.shards.get(&replica.shard).map(|row| (row.epoch, row.revision));
+    let is_later = known.is_some_and(|known| (view.epoch, view.revision) > known);
+    let counts = view.replica(number).is_some_and(|member| member.duty != Duty::Learner);
+    map.revision >= replica.made.revision
+        && seat.is_none_or(|seat| seat.number != number)
+        && !(is_later && counts)
 }

@@ -107,7 +107,10 @@ pub(crate) struct Write {
 #[derive(Debug)]
 pub(crate) struct Read {
     pub op: Op,
+    /// What was asked for.
     pub level: Level,
+    /// What the replica here makes sure of: what may be stale would age on its way to another node.
+    pub ensured: Level,
     /// What was read, until it may be answered.
     pub fetched: Option<(Result<Answer, Error>, Version)>,
     /// Something was left out of what was read that others may find yet.
@@ -148,12 +151,12 @@ impl Write {
 impl Read {
     /// Nothing is read yet.
     pub fn new(op: Op, level: Level) -> Read {
-        Read { op, level, fetched: None, hidden: false, counted: 0 }
+        Read { op, level, ensured: level, fetched: None, hidden: false, counted: 0 }
     }
 
     /// May it be served? For its replica.
     pub fn input(&self, token: Token) -> replication::Input {
-        replication::Input::Read { token, scope: self.op.scope(), level: self.level }
+        replication::Input::Read { token, scope: self.op.scope(), level: self.ensured }
     }
 }
 
@@ -178,6 +181,7 @@ impl Open {
 
     /// A read of another node's client, whose op came in so many bytes.
     pub fn forwarded_read(shard: ShardId, deadline: Instant, asker: Asker, read: Read, bytes: usize) -> Open {
+        let read = Read { ensured: Level::Linearizable, ..read };
         Open { shard, deadline, kind: Kind::ForwardedRead(asker, read), bytes }
     }
 

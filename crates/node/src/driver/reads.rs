@@ -17,7 +17,7 @@ impl Core {
         let Some(open) = self.open.get(token) else { return };
         assert_eq!(open.shard, shard, "a replica is given the reads of its shard");
         let read = open.reads().expect("only reads are let go");
-        let (op, clock) = (read.op.clone(), self.clock_of_read(node, shard, read.level));
+        let (op, clock) = (read.op.clone(), self.clock_of_read(node, shard, read.ensured));
         let charge = open.charge().map_or_else(Default::default, |charge| charge.answer.clone());
         self.work.push(Work::Run(Job::Read { shard, token, op, clock, charge }));
     }

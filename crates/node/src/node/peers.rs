@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kv::cluster::{Liveness, NodeDuty, NodeStatus, ReplicaStatus, Role, ShardStatus, Status};
+use kv::view::{Duty, Member};
 use kv::{Budget, NodeId, ShardId};
-use placement::map::{DEFAULT, Map, Shard};
+use placement::map::{DEFAULT, Map, Node, Phase, Shard};
 use replication::Instant;
 
 use crate::seat::Seat;
@@ -189,19 +190,19 @@ impl Peers {
         let replicas = |id| shards.iter().filter(|shard| is_member(shard, id)).count() as u32;
         let nodes = views.iter().map(|view| {
             let row = map.nodes.get(&view.id);
-            let or_row =
-                |told: &String, row: &String| if told.is_empty() { row.clone() } else { told.clone() };
+            let of_row = |field: fn(&Node) -> &String| row.map_or_else(String::new, |row| field(row).clone());
+            let announced = Some(&view.told.address).filter(|address| !address.is_empty());
             NodeStatus {
                 id: view.id,
                 name: view.name.to_owned(),
-                address: row.map_or_else(String::new, |row| or_row(&view.told.address, &row.address)),
+                address: announced.cloned().unwrap_or_else(|| of_row(|row| &row.address)),
                 pid: view.told.pid,
                 state: view.state,
                 leads: leads(view.id),
                 replicas: replicas(view.id),
-                peer: row.map_or_else(String::new, |row| row.peer.clone()),
-                zone: row.map_or_else(String::new, |row| row.zone.clone()),
-                duty: row.map_or_else(NodeDuty::default, |row| row.duty),
+                peer: of_row(|row| &row.peer),
+                zone: of_row(|row| &row.zone),
+                duty: row.map_or(NodeDuty::Serve, |node| node.duty),
             }
         });
         let nodes = nodes.collect();
@@ -262,6 +263,82 @@ fn shard_status(views: &[View<'_>], map: &Map, id: ShardId, shard: &Shard) -> Sh
         leader: leader.map(|(_, id)| id),
         term: leader.map_or(0, |(told, _)| told.term),
         replicas: replicas.collect(),
-        members: shard.members.clone(),
+        members: members_of(map, id, shard),
+    }
+}
+
+/// The members of a shard as the directory knows them, and while they change those that come and those that go.
+fn members_of(map: &Map, id: ShardId, shard: &Shard) -> Vec<Member> {
+    let mut members = shard.members.clone();
+    let Some(change) = map.changes.get(&id) else { return members };
+    let stays = |node| change.to.iter().any(|member| member.node == node);
+    members.iter_mut().filter(|member| !stays(member.node)).for_each(|member| member.duty = Duty::Leaving);
+    let duty = match change.phase {
+        Phase::Copy => Duty::Learner,
+        Phase::Switch => Duty::Joining,
+    };
+    let comes = change.to.iter().filter(|member| shard.member(member.node).is_none());
+    members.extend(comes.map(|member| Member { duty, ..*member }));
+    members.sort_by_key(|member| member.node);
+    members
+}
+
+#[cfg(test)]
+mod tests {
+    use kv::{Protocol, ReplicaId};
+    use placement::map::{Change, Why};
+    use placement::{Founder, Founding};
+
+    use super::*;
+
+    const SHARD: ShardId = ShardId(1);
+
+    /// Four nodes, three of which have the shard.
+    fn map() -> Map {
+        let founder = |id| Founder { name: format!("n{id}"), peer: format!("10.0.0.{id}:7421") };
+        let (nodes, protocol) = ((1..=4).map(founder).collect(), Protocol::Raft);
+        Map::founding(&Founding { cluster: None, nodes, shards: 1, replicas: 3, protocol })
+    }
+
+    fn status(map: &Map) -> Status {
+        let others = map.nodes.iter().skip(1).map(|(id, node)| (*id, node.name.clone()));
+        let own = Announcement { address: "10.0.0.1:7401".into(), ..Announcement::default() };
+        Peers::new(others, 1).status(NodeId(1), &own, map, Instant(0))
+    }
+
+    #[test]
+    fn status_tells_what_the_map_says_of_nodes_that_were_never_heard_of() {
+        let mut map = map();
+        let row = map.nodes.get_mut(&NodeId(4)).expect("there are four");
+        (row.address, row.zone, row.duty) = ("10.0.0.4:7401".into(), "east".into(), NodeDuty::Drain);
+        let Status { nodes, directory, revision, .. } = status(&map);
+        let told =
+            |node: &NodeStatus| (node.address.clone(), node.peer.clone(), node.zone.clone(), node.duty);
+        let drained = ("10.0.0.4:7401".into(), "10.0.0.4:7421".into(), "east".into(), NodeDuty::Drain);
+        let own = ("10.0.0.1:7401".into(), "10.0.0.1:7421".into(), String::new(), NodeDuty::Serve);
+        assert_eq!((told(&nodes[0]), told(&nodes[3])), (own, drained));
+        assert_eq!(nodes.iter().map(|node| node.replicas).sum::<u32>(), 3);
+        assert_eq!((directory.map(|shard| shard.id), revision), (Some(ShardId::DIRECTORY), map.revision));
+    }
+
+    #[test]
+    fn status_tells_who_comes_and_who_goes_while_members_change() {
+        let mut map = map();
+        let row = &map.shards[&SHARD];
+        let without = map.nodes.keys().find(|id| row.member(**id).is_none()).expect("three of four have it");
+        let new = Member { node: *without, replica: ReplicaId(4), ..row.members[0] };
+        let (gone, epoch) = (row.members[0].node, row.epoch);
+        let mut to = vec![row.members[1], row.members[2], new];
+        to.sort_by_key(|member| member.node);
+        for (phase, coming) in [(Phase::Copy, Duty::Learner), (Phase::Switch, Duty::Joining)] {
+            map.changes.insert(SHARD, Change { to: to.clone(), epoch, phase, why: Why::Balance });
+            let shard = status(&map).shards.remove(0);
+            assert!(shard.members.is_sorted_by_key(|member| member.node) && shard.members.len() == 4);
+            let duty =
+                |node| shard.members.iter().find(|member| member.node == node).map(|member| member.duty);
+            assert_eq!((duty(new.node), duty(gone)), (Some(coming), Some(Duty::Leaving)));
+            let staying = to.iter().filter(|member| member.node != new.node);
+            assert!(staying.map(|member| duty(member.node)).all(|duty| duty == Some(Duty::Voter)));
+        }
     }
 }

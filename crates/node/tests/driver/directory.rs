@@ -92,7 +92,7 @@ fn join(cluster: &mut Cluster, through: NodeId) {
 }
 
 fn drain(name: &str) -> Ask {
-    Ask::Node { name: name.into(), duty: NodeDuty::Drain, dry_run: false }
+    Ask::Node { name: name.into(), duty: NodeDuty::Drain, fewer: false, dry_run: false }
 }
 
 fn put(key: &'static str) -> Op {
@@ -201,7 +201,7 @@ fn node_that_leaves_is_no_member_any_more() {
     let mut cluster = founded();
     let leader = directory_leader(&mut cluster);
     join(&mut cluster, leader);
-    let leave = Ask::Node { name: "n4".into(), duty: NodeDuty::Leave, dry_run: false };
+    let leave = Ask::Node { name: "n4".into(), duty: NodeDuty::Leave, fewer: false, dry_run: false };
     administer(&mut cluster, leader, leave).unwrap();
     run_until(&mut cluster, "it is none", |cluster| status(cluster, NodeId(1)).nodes.len() == 3);
     let row = "node/00000000000000000004";

@@ -7,12 +7,12 @@
 
 use std::collections::BTreeMap;
 
-use kv::cluster::Liveness;
 use kv::{NodeId, ShardId};
 
 use super::balance::{Board, Thing, balance};
 use super::contiguous::contiguous;
-use crate::map::{Arrangement, Map, NodeDuty, Shard};
+use super::takers::{keyspaces, takes, takes_now, zones};
+use crate::map::{Arrangement, Map, Shard};
 
 /// The nodes, in order, that each shard which can change should be on; at least one.
 pub(crate) fn arrange(map: &Map) -> BTreeMap<ShardId, Vec<NodeId>> {
@@ -39,34 +39,13 @@ fn is_free(map: &Map, id: ShardId) -> bool {
     shard.members.is_empty() || (!map.changes.contains_key(&id) && map.can_change(shard))
 }
 
-/// Whether a node takes replicas.
-pub(crate) fn takes(map: &Map, node: NodeId) -> bool {
-    map.nodes.get(&node).is_some_and(|node| node.duty == NodeDuty::Serve)
-}
-
-/// Whether a node takes replicas and can be given one now.
-pub(crate) fn takes_now(map: &Map, node: NodeId) -> bool {
-    takes(map, node) && map.nodes[&node].state == Liveness::Alive
-}
-
-/// The number of each zone by node: nodes that name none are each in one of their own.
-pub(crate) fn zones(map: &Map) -> BTreeMap<NodeId, usize> {
-    let mut numbers: BTreeMap<(&str, NodeId), usize> = BTreeMap::new();
-    let mut zones = BTreeMap::new();
-    for (id, node) in &map.nodes {
-        let name = (node.zone.as_str(), if node.zone.is_empty() { *id } else { NodeId(0) });
-        let next = numbers.len();
-        zones.insert(*id, *numbers.entry(name).or_insert(next));
-    }
-    zones
-}
-
-/// The first 5, 3 or 1 nodes: those of its own that take replicas, then others in the order in which they joined; in different
-/// zones where that can be.
+/// The first 5, 3 or 1 nodes: those of its own that take replicas, the living first, then others in the order in which they
+/// joined; in different zones where that can be.
 fn first(map: &Map, id: ShardId, shard: &Shard) -> Option<Vec<NodeId>> {
     let here = |node: &NodeId| shard.member(*node).is_some();
-    let (own, others): (Vec<NodeId>, Vec<NodeId>) =
+    let (mut own, others): (Vec<NodeId>, Vec<NodeId>) =
         map.nodes.keys().copied().filter(|node| takes(map, *node)).partition(here);
+    own.sort_by_key(|node| !map.lives(*node));
     let nodes: Vec<NodeId> =
         own.into_iter().chain(others.into_iter().filter(|node| takes_now(map, *node))).collect();
     let wants = usize::from(map.keyspaces[&map.shards[&id].keyspace].replicas).min(nodes.len());
@@ -127,12 +106,6 @@ fn even(map: &Map, placed: &BTreeMap<ShardId, Vec<NodeId>>) -> BTreeMap<ShardId,
     ids.into_iter().zip(placed.map(|at| at.into_iter().map(|place| takers[place].node).collect())).collect()
 }
 
-/// Keyspaces that are arranged so, by name.
-pub(crate) fn keyspaces(map: &Map, arrangement: Arrangement) -> Vec<&str> {
-    let of_it = map.keyspaces.iter().filter(|(_, keyspace)| keyspace.arrangement == arrangement);
-    of_it.map(|(name, _)| name.as_str()).collect()
-}
-
 /// Where a shard is to be, once what is under way is done.
 fn wanted<'a>(map: &'a Map, id: ShardId, shard: &'a Shard) -> impl Iterator<Item = NodeId> + 'a {
     map.wanted(id, shard).iter().map(|member| member.node)
@@ -154,13 +127,15 @@ fn thing(map: &Map, shard: &Shard, group: usize, takers: &[Taker]) -> Option<Thi
     let stays = takers.iter().filter(|taker| here(taker)).count();
     // A shard that has all that it should can wait for who is not alive.
     let can_wait = stays == shard.members.len() && stays >= replicas.min(takers.len());
+    // One that has more than it should lets go of who is dead.
+    let is_enough = takers.iter().filter(|taker| here(taker) && taker.lives).count() >= replicas;
     let (mut had, mut may, mut places) = (Vec::new(), Vec::new(), 0);
     for (place, taker) in takers.iter().enumerate() {
-        let is_here = here(taker);
-        let goes = if is_here { taker.lives } else { can_wait || taker.now };
-        had.extend(is_here.then_some(place));
-        may.extend(goes.then_some(place));
-        places += usize::from(is_here || goes);
+        let stays = here(taker) && (taker.lives || !is_enough);
+        let moves = if here(taker) { taker.lives } else { can_wait || taker.now };
+        had.extend(stays.then_some(place));
+        may.extend(moves.then_some(place));
+        places += usize::from(stays || moves);
     }
     (places > 0).then(|| Thing { group, wants: replicas.min(places), had, may })
 }

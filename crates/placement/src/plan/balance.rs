@@ -29,7 +29,7 @@
 //!     n3: -              outside → n1's count      4 → 3: 3² - 4² = -7      in all -6: go round
 //!
 //!     then n1: a b c   n2: e f g   n3: d
-//!     n1 → n3 by c: 1 - 0 ... and so on, until 3 2 2 with two moves.
+//!     n1 → n3 by c: 1 - 0 ... and so on, until 2 3 2 with two moves.
 //! ```
 
 /// Something to be placed.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use kv::{NodeId, ShardId};
 
-use super::arrange::{takes, takes_now};
+use super::takers::{takes, takes_now};
 use crate::map::{Map, Shard};
 
 /// The nodes, in order, of each shard of a keyspace.

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 
 use kv::{NodeId, ShardId};
 
-use super::arrange::{keyspaces, takes};
 use super::balance::{Board, Thing, balance};
 use super::contiguous::owners;
+use super::takers::{keyspaces, takes};
 use crate::map::{Arrangement, Map, Shard};
 
 /// The leader that each shard should have, of those that may get another one now.

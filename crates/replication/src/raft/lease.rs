@@ -60,7 +60,7 @@ impl Lease {
 
     /// The group sleeps: others may elect a leader without a word to this one.
     pub(super) fn sleep(&mut self) {
-        self.until = None;
+        self.until = mutant::is(Mutant::SleepingLeaderKeepsLease).then_some(Instant::MAX);
     }
 
     /// Another term began.

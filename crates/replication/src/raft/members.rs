@@ -23,6 +23,7 @@ use std::collections::VecDeque;
 
 use kv::ReplicaId;
 use kv::cluster::Role;
+use mutant::Mutant;
 
 use super::replica::Raft;
 use crate::{Duty, Index, Member, Output, Ticket, View};
@@ -49,11 +50,8 @@ pub(super) fn next(
     ready: impl Fn(ReplicaId) -> bool,
 ) -> Step {
     if view.is_joint() {
-        let leaves = |member: &Member| member.duty == Duty::Leaving;
-        return match view.replica(leader).is_some_and(leaves) {
-            true => Step::Wait,
-            false => Step::Take(view.members.iter().filter(|member| !leaves(member)).map(voting).collect()),
-        };
+        let leaves = view.replica(leader).is_some_and(|member| member.duty == Duty::Leaving);
+        return if leaves { Step::Wait } else { Step::Take(left(&view.members)) };
     }
     let Some(wanted) = wanted else { return Step::Done };
     let is_wanted = |member: &Member| wanted.iter().any(|other| other.replica == member.replica);
@@ -76,12 +74,18 @@ pub(super) fn next(
     if joint == view.members || !joint.iter().any(|member| member.duty.will_count()) {
         return Step::Done;
     }
-    if joining().all(|member| ready(member.replica)) { Step::Take(joint) } else { Step::Wait }
+    match joining().all(|member| ready(member.replica)) {
+        true if mutant::is(Mutant::MembersChangeAtOnce) => Step::Take(left(&joint)),
+        true => Step::Take(joint),
+        false => Step::Wait,
+    }
 }
 
-fn voting(member: &Member) -> Member {
-    let duty = if member.duty == Duty::Joining { Duty::Voter } else { member.duty };
-    Member { duty, ..*member }
+/// The members that there are when those that leave have left.
+fn left(joint: &[Member]) -> Vec<Member> {
+    let stay = joint.iter().filter(|member| member.duty != Duty::Leaving);
+    let counts = |member: &Member| if member.duty == Duty::Joining { Duty::Voter } else { member.duty };
+    stay.map(|member| Member { duty: counts(member), ..*member }).collect()
 }
 
 fn in_order(mut members: Vec<Member>) -> Vec<Member> {

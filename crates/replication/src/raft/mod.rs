@@ -71,6 +71,41 @@
 //! whose log is shorter than what it acknowledged would elect a leader that lacks entries: it keeps still until it has them
 //! ([`loss`]). A follower behind the leader's log gets a snapshot of the table, and the log goes on behind it.
 //!
+//! # Members that change
+//!
+//! A shard moves when nodes come, go or fail: other replicas become its members while it serves. What makes that hard is that members
+//! hear of it at different times. If each counted by what it has heard, there could be two majorities without a member in common:
+//!
+//! ```text
+//!   n1 n2 n3 are to be n1 n4 n5. n3 has not heard of it, n1 has:
+//!
+//!        n2 n3 are two of n1 n2 n3          n1 n4 are two of n1 n4 n5        <- two leaders in one term
+//! ```
+//!
+//! So in between both sets count (joint consensus, dissertation §4.3), and a member comes as a learner first, which counts nowhere
+//! until it has caught up. Each step is an entry that says who the members are from there on. It counts from the moment that a
+//! replica knows that it is agreed on, and the next step is taken only when the leader has applied the one before:
+//!
+//! ```text
+//!   1. learn    entry 41: n1 n2 n3, n4 and n5 learn          2 of n1 n2 n3            n4 and n5 get a snapshot, then entries
+//!   2. join     entry 57: n2 and n3 leave, n4 and n5 join    2 of n1 n2 n3 and 2 of n1 n4 n5
+//!   3. leave    entry 58: n1 n4 n5                           2 of n1 n4 n5
+//!
+//!   n1 fails between 2 and 3. n4 asks to be elected. It has entry 57, so it needs two of each set: n2's vote and n5's. It
+//!   leads, commits an entry of its term, and takes step 3: which step is next follows from the members, not from who began.
+//!   Had n3 not heard of entry 57 it would ask n1 and n2 only, and n2 has a longer log and says no.
+//! ```
+//!
+//! That argument needs that whoever has entry 58 counts both sets at least. It does: entry 58 is sent by a leader that has applied
+//! 57, so it comes with the word that 57 is agreed on, and that word is written with it. After a restart a replica begins with
+//! the members as of what its table has applied ([`crate::Recovery`]), takes what it knows to be agreed on at once, and asks
+//! nobody to elect it before its table has applied that.
+//!
+//! # A group that nobody needs
+//!
+//! It sleeps: nobody sends heartbeats, nobody waits for them, and no clock is looked at, until something is wanted or the node of
+//! the leader falls silent ([`sleep`]).
+//!
 //! # Guarantee
 //!
 //! Linearizable. It serves while a majority of the members is up and connected; what was acknowledged is synced on a majority.
@@ -90,8 +125,11 @@
 //! | `reads`, `rounds` | the reads that wait, and the rounds that prove them |
 //! | `lease` | until when a leader may read without a round |
 //! | `guard` | when a replica may vote, and the ticks |
+//! | `members` | who belongs to the group, and how that changes |
+//! | `addresses` | on which node a replica is |
+//! | `sleep` | when the group may sleep, and what wakes it |
 //! | `loss` | what a replica that lost entries says, and what it is answered |
-//! | `snapshots` | the snapshots for followers behind the log |
+//! | `snapshots`, `install` | the snapshots for followers behind the log, and one that comes in |
 //! | `observe`, `describe` | what messages say and what a replica is, for whoever watches |
 //!
 //! # The rules it keeps beside raft's own
@@ -104,10 +142,20 @@
 //!   proven leader said how many they are. Commits beyond its log are not believed.
 //! - Each issue of a round has a number of its own: late answers to an earlier issue prove nothing.
 //! - Ticks that were missed are skipped.
+//! - Replicas know each other by numbers that are never given twice. A message for another number is not for this replica.
+//! - A leader that leaves hands its role over before the last step. A change of members ends its lease, and so does sleep.
+//! - Once members have changed, a replica with nothing gets a snapshot: the first entries would lead it through members of
+//!   long ago. The snapshot is of no time before it was a member, and carries the members of its place.
+//! - A replica says who the members are ([`crate::Replicate::view`]) when it has synced that they are agreed on.
 //!
 //! # Caveats
 //!
-//! The members are fixed. A read that needs a leader waits until there is one, and a write that was appended until its fate is
+//! The replica of a member that has left may be needed until a majority of the others says that it has left: those that do not
+//! know yet ask it for its vote. Whoever drops replicas must wait for that. A change that can never be completed (a new member that
+//! does not catch up) waits until other members are wanted. Which numbers were given is remembered by a replica for its life only:
+//! the directory gives them. While one member cannot be reached its group does not sleep.
+//!
+//! A read that needs a leader waits until there is one, and a write that was appended until its fate is
 //! known: whoever cannot wait any longer forgets it. The staleness of a local read is the time since the last round that was
 //! confirmed and applied here, `u64::MAX` when there was none; while such reads come, rounds go on in the background. A snapshot
 //! that was made for a follower and is not sent, because the leadership went elsewhere, is never asked for again.

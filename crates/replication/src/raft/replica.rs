@@ -71,8 +71,7 @@ impl Raft {
     /// the member on its node.
     pub fn new(config: Config, recovery: Recovery, applied: Position) -> Result<Raft, Unfit> {
         let recovered = recovery.finish(kv::Protocol::Raft, config.view.clone(), applied)?;
-        let member = recovered.view.member(config.id).map(|member| member.replica);
-        let replica = recovered.replica.or(member).expect("a group is served by its members");
+        let replica = recovered.replica_on(config.id)?;
         let too_short = (recovered.ended < applied.index).then_some(recovered.ended);
         if let Some(last) = recovered.lost.or(too_short).filter(|_| is_alone(&recovered.view, config.id)) {
             return Err(Unfit::Lost { applied: applied.index, last });

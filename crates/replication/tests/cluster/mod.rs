@@ -165,9 +165,12 @@ impl Cluster {
         given.expect("a node has the replica that it was given").replica
     }
 
-    /// The revision of the members that a node's replica was made with.
-    pub fn given_revision(&self, id: u64) -> Revision {
-        self.nodes[&id].given.revision
+    /// The members that a replica knows of, when it is not only what it was made with to learn more.
+    pub fn learned_view(&self, id: u64) -> Option<View> {
+        let given = &self.nodes[&id].given;
+        let was_to_learn = given.member(NodeId(id)).is_some_and(|member| member.duty == Duty::Learner);
+        let view = self.replica(id)?.view().clone();
+        Some(view).filter(|view| !was_to_learn || view.revision != given.revision)
     }
 
     /// A node drops its replica.

@@ -9,6 +9,7 @@ mod cluster;
 
 mod attack;
 mod changes;
+mod naps;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -462,9 +463,6 @@ impl Run {
             if round % 500 == 499 {
                 last = None;
             }
-        }
-        for id in self.ids() {
-            println!("{}", self.cluster.replica(id).unwrap().describe());
         }
         for id in self.ids() {
             assert_eq!(

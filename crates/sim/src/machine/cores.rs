@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kv::view::View;
 use kv::{Epoch, ShardId};
 use node::cores::Deal;
 use node::{Driver, Executor, Input};
@@ -56,9 +57,19 @@ impl Cores {
         self.of(shard).driver.replica_status(shard)
     }
 
+    /// Who belongs to a shard, as far as its replica here knows.
+    pub fn view(&self, shard: ShardId) -> Option<&View> {
+        self.of(shard).driver.view(shard)
+    }
+
+    /// The revision of the map that each core knows.
+    pub fn maps(&self) -> impl Iterator<Item = u64> + '_ {
+        self.cores.iter().map(|core| core.driver.map().revision)
+    }
+
     /// The epoch that a replica serves.
     pub fn epoch(&self, shard: ShardId) -> Option<Epoch> {
-        self.of(shard).driver.epoch(shard)
+        self.view(shard).map(|view| view.epoch)
     }
 
     /// The table of a shard that has a replica here.

@@ -118,6 +118,9 @@ impl World {
                 Work::SnapshotTaken { stream, taken } => self.bulk_taken(stream, taken),
                 // Whoever routes or connects here knows it from the world.
                 Work::Map(_) => {}
+                Work::Decided(map) => self.give(id, [Input::Map(map)]),
+                Work::Announced(replicas) => self.give(id, [Input::Announced(replicas)]),
+                Work::Administered { client, .. } => unreachable!("nobody here has asked {client}"),
                 Work::Rejoined => {
                     let process = self.machine_mut(id).process.as_mut();
                     if let Some(process) = process

@@ -25,6 +25,7 @@ impl Invariant for ApplyOrder {
                     self.next.insert((node, shard), Index(applied.index).next());
                 }
             }
+            Seen::Gone { node, shard } => drop(self.next.remove(&(node, shard))),
             Seen::Record { node, shard, record: Record::Snapshot(at), .. } => {
                 self.next.insert((node, shard), at.index.next());
             }

@@ -19,6 +19,7 @@ impl Invariant for CommitOrder {
 
     fn see(&mut self, seen: &Seen<'_>, _: &Logs) -> Result<(), String> {
         match *seen {
+            Seen::Gone { node, shard } => drop(self.before.remove(&(node, shard))),
             Seen::Ended { node } => self.before.retain(|(other, _), _| *other != node),
             Seen::Status { node, shard, status } => {
                 let now = (status.term, status.commit, status.applied);

@@ -41,6 +41,10 @@ impl Invariant for DurableSurvives {
                 self.kept.retain(|(other, _), _| *other != node);
                 Ok(())
             }
+            Seen::Gone { node, shard } => {
+                self.kept.remove(&(node, shard));
+                Ok(())
+            }
             Seen::Recovered { node, applied, .. } => applied.iter().try_for_each(|(&shard, _)| {
                 let kept = self.kept.get(&(node, shard));
                 kept.map_or(Ok(()), |kept| check_log(kept, node, shard, logs))

@@ -126,6 +126,11 @@ impl Logs {
                 self.replicas.retain(|(other, _), _| *other != node);
                 self.durable.retain(|(other, _), _| *other != node);
             }
+            Seen::Gone { node, shard } => {
+                self.replicas.remove(&(node, shard));
+                self.durable.remove(&(node, shard));
+                self.roles.remove(&(node, shard));
+            }
             Seen::Ended { node } => self.roles.retain(|(other, _), _| *other != node),
             Seen::Recovered { node, applied, .. } => {
                 for (&shard, applied) in applied {

@@ -75,6 +75,8 @@ pub(crate) enum Seen<'a> {
     Record { node: NodeId, shard: ShardId, record: Record, body: &'a Bytes },
     /// A record that makes a generation current was appended, or read at recovery.
     Generation { node: NodeId, shard: ShardId, generation: u32 },
+    /// A replica was dropped: of what its log holds, nothing counts any more.
+    Gone { node: NodeId, shard: ShardId },
     /// The records of an append were seen; the append's ticket.
     Appended { node: NodeId, ticket: u64 },
     /// All appends up to a ticket are synced, as the log tells.
@@ -146,6 +148,8 @@ pub(crate) struct Watch {
     pub rows: Rows,
     repeats: Repeats,
     copies: Copies,
+    /// The generation of each replica, as its log names it.
+    generations: BTreeMap<(NodeId, ShardId), u32>,
     broken: Vec<String>,
     seen: Vec<&'static str>,
 }
@@ -181,12 +185,16 @@ impl Watch {
             rows: Rows::default(),
             repeats: Repeats::default(),
             copies: Copies::default(),
+            generations: BTreeMap::new(),
             broken: Vec::new(),
             seen: Vec::new(),
         }
     }
 
     pub fn see(&mut self, seen: &Seen<'_>) {
+        if let Seen::Recovering { node } | Seen::Wiped { node } = *seen {
+            self.generations.retain(|(other, _), _| *other != node);
+        }
         for invariant in &mut self.invariants {
             if let Err(why) = invariant.see(seen, &self.logs) {
                 self.broken.push(format!("{}: {why}", invariant.name()));
@@ -204,8 +212,18 @@ impl Watch {
 
     /// A record of the log, of whichever kind.
     pub fn record(&mut self, node: NodeId, record: &wal::Record) {
+        let shard = ShardId(record.stream);
         if let Some(generation) = node::observe::generation(record) {
-            self.see(&Seen::Generation { node, shard: ShardId(record.stream), generation });
+            self.generations.insert((node, shard), generation);
+            self.see(&Seen::Generation { node, shard, generation });
+        }
+        // A checkpoint says it again, when another one may have been made.
+        if let Some(next) = node::observe::gone(record)
+            && self.generations.get(&(node, shard)).is_none_or(|generation| *generation < next)
+        {
+            self.generations.remove(&(node, shard));
+            self.seen.push("a replica was dropped");
+            self.see(&Seen::Gone { node, shard });
         }
         if let Some(parsed) = node::observe::record(record) {
             self.see(&Seen::Record {

@@ -26,6 +26,10 @@ impl Invariant for OneVote {
                 self.votes.retain(|(other, _), _| *other != node);
                 Ok(())
             }
+            Seen::Gone { node, shard } => {
+                self.votes.remove(&(node, shard));
+                Ok(())
+            }
             Seen::Record { node, shard, record: Record::State { term, vote, .. }, .. } => {
                 let (before, voted) = self.votes.insert((node, shard), (term, vote)).unwrap_or_default();
                 if term < before {

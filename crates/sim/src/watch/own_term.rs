@@ -21,6 +21,7 @@ impl Invariant for OwnTerm {
 
     fn see(&mut self, seen: &Seen<'_>, logs: &Logs) -> Result<(), String> {
         match *seen {
+            Seen::Gone { node, shard } => drop(self.commits.remove(&(node, shard))),
             Seen::Ended { node } => self.commits.retain(|(other, _), _| *other != node),
             Seen::Status { node, shard, status } if status.role != Role::Leader => {
                 self.commits.remove(&(node, shard));

@@ -214,11 +214,15 @@ fn read_is_proven_by_a_round_or_a_lease_that_was_not_given_away() {
     let (mut proofs, one, two) = (Proofs::default(), NodeId(1), NodeId(2));
     let begins = |proofs: &mut Proofs, round, now| {
         let message = &message(Kind::Heartbeat, 1, 0, round);
-        proofs.see(&Seen::Sent { node: one, to: two, shard: SHARD, message, now, clock: now }, &|_| 2)
+        proofs.see(&Seen::Sent { node: one, to: two, shard: SHARD, message, now, clock: now }, &|by| {
+            by.len() >= 2
+        })
     };
     let confirms = |proofs: &mut Proofs, round, now| {
         let message = &message(Kind::HeartbeatResponse, 1, 0, round);
-        proofs.see(&Seen::Heard { node: one, from: two, shard: SHARD, message, now }, &|_| 2).unwrap();
+        proofs
+            .see(&Seen::Heard { node: one, from: two, shard: SHARD, message, now }, &|by| by.len() >= 2)
+            .unwrap();
     };
     begins(&mut proofs, "a", 1000).unwrap();
     assert_eq!(proofs.of_read(one, SHARD, 500, 2000), None);
@@ -228,7 +232,9 @@ fn read_is_proven_by_a_round_or_a_lease_that_was_not_given_away() {
     assert_eq!(proofs.of_read(one, SHARD, 1500, 500_000), None);
     assert!(begins(&mut proofs, "a", 3000).is_err(), "it was confirmed, and has the same name");
     let message = &message(Kind::TimeoutNow, 1, 0, "");
-    proofs.see(&Seen::Sent { node: one, to: two, shard: SHARD, message, now: 0, clock: 0 }, &|_| 2).unwrap();
+    proofs
+        .see(&Seen::Sent { node: one, to: two, shard: SHARD, message, now: 0, clock: 0 }, &|by| by.len() >= 2)
+        .unwrap();
     begins(&mut proofs, "b", 4000).unwrap();
     confirms(&mut proofs, "b", 4100);
     assert_eq!(proofs.of_read(one, SHARD, 4050, 4200), None);

@@ -46,9 +46,13 @@ pub(crate) enum Proof {
 }
 
 impl Proofs {
-    /// Takes in what is said between nodes. `majority`: of the members of a shard. A round that was confirmed must not be asked for
+    /// Takes in what is said between nodes. `are_most`: whether nodes are a majority of the members. A round that was confirmed must not be asked for
     /// again under its name: answers of before would count for now.
-    pub fn see(&mut self, seen: &Seen<'_>, majority: &dyn Fn(ShardId) -> usize) -> Result<(), String> {
+    pub fn see(
+        &mut self,
+        seen: &Seen<'_>,
+        are_most: &dyn Fn(&BTreeSet<NodeId>) -> bool,
+    ) -> Result<(), String> {
         match *seen {
             Seen::Sent { node, shard, message, now, clock, .. }
                 if message.kind == Kind::Heartbeat && !message.round.is_empty() =>
@@ -72,7 +76,7 @@ impl Proofs {
                 if round.term == message.term {
                     round.by.insert(from);
                 }
-                if round.by.len() >= majority(shard) {
+                if are_most(&round.by) {
                     round.done.get_or_insert(now);
                     let keeps = self.given_away.get(&(shard, node)) != Some(&message.term);
                     for all in std::iter::once(&mut self.confirmed).chain(keeps.then_some(&mut self.leases)) {

@@ -35,6 +35,7 @@ impl Invariant for SwitchDurable {
             Seen::Recovering { node } | Seen::Wiped { node } => {
                 self.nodes.remove(&node);
             }
+            Seen::Gone { node, shard } => self.named(node).forget(shard),
             Seen::Generation { node, shard, generation } => {
                 self.named(node).gathered.push((shard, generation))
             }
@@ -42,7 +43,8 @@ impl Invariant for SwitchDurable {
             Seen::Appended { node, ticket } => self.named(node).appended(ticket),
             Seen::Durable { node, ticket } => self.named(node).synced(ticket),
             Seen::Load { node, shard, generation } => {
-                let durable = self.named(node).durable.get(&shard).copied().unwrap_or_default();
+                // One that was just made has no rows: whatever its generation is.
+                let Some(&durable) = self.named(node).durable.get(&shard) else { return Ok(()) };
                 if durable != generation {
                     return Err(format!(
                         "{node} loads generation {generation} of shard {shard}, and its synced log names {durable}"
@@ -62,6 +64,13 @@ impl SwitchDurable {
 }
 
 impl Named {
+    /// Whatever the log says of a shard, the next replica of it is another one.
+    fn forget(&mut self, shard: ShardId) {
+        self.durable.remove(&shard);
+        let waiting = self.waiting.iter_mut().map(|(_, named)| named);
+        waiting.chain([&mut self.gathered]).for_each(|named| named.retain(|(of, _)| *of != shard));
+    }
+
     fn read(&mut self) {
         self.durable.extend(std::mem::take(&mut self.gathered));
     }

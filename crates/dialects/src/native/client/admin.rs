@@ -97,18 +97,18 @@ impl Link {
             Ask::Join(joining) => {
                 admin::decode_joined(self.timed(JOIN, &admin::encode_joining(joining), time).await?)
             }
-            Ask::Node { name, duty, dry_run } => {
+            Ask::Node { name, duty, fewer: fewer_replicas, dry_run } => {
                 let path = match duty {
                     NodeDuty::Serve => SERVE,
                     NodeDuty::Drain => DRAIN,
                     NodeDuty::Leave => LEAVE,
-                    NodeDuty::Gone => REPLACE,
+                    NodeDuty::Gone => unreachable!("such an ask is refused before it is sent"),
                 };
-                let message = proto::NodeRequest { name, dry_run };
+                let message = proto::NodeRequest { name, dry_run, fewer_replicas };
                 admin::decode_changed(self.timed(path, &message, time).await?, dry_run)
             }
-            Ask::Replace { name, dry_run } => {
-                let message = proto::NodeRequest { name, dry_run };
+            Ask::Replace { name, lose: lose_data, dry_run } => {
+                let message = proto::ReplaceRequest { name, dry_run, lose_data };
                 admin::decode_changed(self.timed(REPLACE, &message, time).await?, dry_run)
             }
             Ask::Abort { shard } => {

@@ -75,9 +75,12 @@ impl proto::cluster_server::Cluster for Service {
 
     async fn replace(
         &self,
-        request: Request<proto::NodeRequest>,
+        request: Request<proto::ReplaceRequest>,
     ) -> Result<Response<proto::NodeResponse>, Status> {
-        let answer = ask(request, |message| Ask::Replace { name: message.name, dry_run: message.dry_run });
+        let answer = ask(request, |message| {
+            let proto::ReplaceRequest { name, dry_run, lose_data: lose } = message;
+            Ask::Replace { name, lose, dry_run }
+        });
         admin::changed(answer.await?).map(Response::new)
     }
 
@@ -132,7 +135,10 @@ async fn node(
     request: Request<proto::NodeRequest>,
     duty: NodeDuty,
 ) -> Result<Response<proto::NodeResponse>, Status> {
-    let answer = ask(request, |message| Ask::Node { name: message.name, duty, dry_run: message.dry_run });
+    let answer = ask(request, |message| {
+        let proto::NodeRequest { name, dry_run, fewer_replicas: fewer } = message;
+        Ask::Node { name, duty, fewer, dry_run }
+    });
     admin::changed(answer.await?).map(Response::new)
 }
 

@@ -86,7 +86,7 @@ fn refusal_of_what_may_be_done_already_is_in_doubt() {
     let mut room = Room::founded(3, 1);
     room.call(1, joining(4)).unwrap();
     room.pass(1_000_000);
-    let leave = Ask::Node { name: "n4".into(), duty: NodeDuty::Leave, dry_run: false };
+    let leave = Ask::Node { name: "n4".into(), duty: NodeDuty::Leave, fewer: false, dry_run: false };
     room.place(1).held = Some(VecDeque::new());
     let client = room.ask(2, leave);
     room.pass(STEP_MICROS);
@@ -106,14 +106,15 @@ fn refusal_of_what_may_be_done_already_is_in_doubt() {
 #[test]
 fn ask_that_cannot_be_meant_is_refused_at_once() {
     let mut room = Room::founded(3, 1);
-    let client = room.ask(2, Ask::Node { name: "n1".into(), duty: NodeDuty::Gone, dry_run: false });
+    let client =
+        room.ask(2, Ask::Node { name: "n1".into(), duty: NodeDuty::Gone, fewer: false, dry_run: false });
     assert!(matches!(room.answers[&client], Err(Error::Invalid(_))));
     let refused = room.call(2, Ask::Abort { shard: ShardId(1) });
     assert!(
         matches!(&refused, Err(Error::Invalid(why)) if why.contains("no change under way")),
         "{refused:?}"
     );
-    let refused = room.call(2, Ask::Replace { name: "n1".into(), dry_run: false });
+    let refused = room.call(2, Ask::Replace { name: "n1".into(), lose: false, dry_run: false });
     assert!(matches!(&refused, Err(Error::Invalid(why)) if why.contains("stop it first")), "{refused:?}");
 }
 

@@ -58,8 +58,8 @@ impl Drawn {
         let duty = [NodeDuty::Serve, NodeDuty::Drain, NodeDuty::Leave][self.below(3) as usize];
         let ask = match self.below(5) {
             0 | 1 => joining(which),
-            2 => Ask::Replace { name, dry_run: false },
-            3 => Ask::Node { name, duty, dry_run: false },
+            2 => Ask::Replace { name, lose: false, dry_run: false },
+            3 => Ask::Node { name, duty, fewer: false, dry_run: false },
             _ => Ask::Moves,
         };
         let incarnation = if let Ask::Join(joining) = &ask { joining.incarnation } else { 0 };

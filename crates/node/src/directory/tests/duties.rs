@@ -155,7 +155,8 @@ fn change_is_done_only_by_the_members_it_is_to_have() {
     let mut room = Room::founded(3, 1);
     room.hear(4, Some(Liveness::Alive));
     room.call(1, joining(4)).unwrap();
-    room.call(1, Ask::Node { name: "n1".into(), duty: NodeDuty::Drain, dry_run: false }).unwrap();
+    room.call(1, Ask::Node { name: "n1".into(), duty: NodeDuty::Drain, fewer: false, dry_run: false })
+        .unwrap();
     room.pass(500_000);
     let (shard, change) =
         room.store.map().changes.into_iter().find(|(shard, _)| *shard != ShardId(0)).unwrap();
@@ -199,11 +200,12 @@ fn change_that_is_given_up_is_over() {
     let mut room = Room::founded(3, 1);
     room.hear(4, Some(Liveness::Alive));
     room.call(1, joining(4)).unwrap();
-    let drain = Ask::Node { name: "n1".into(), duty: NodeDuty::Drain, dry_run: false };
+    let drain = Ask::Node { name: "n1".into(), duty: NodeDuty::Drain, fewer: false, dry_run: false };
     room.call(1, drain).unwrap();
     room.pass(500_000);
     let shard = *room.store.map().changes.keys().next().unwrap();
-    room.call(1, Ask::Node { name: "n1".into(), duty: NodeDuty::Serve, dry_run: false }).unwrap();
+    room.call(1, Ask::Node { name: "n1".into(), duty: NodeDuty::Serve, fewer: false, dry_run: false })
+        .unwrap();
     let abort = room.call(3, Ask::Abort { shard });
     room.pass(500_000);
     assert_eq!((abort, room.store.map().changes.contains_key(&shard)), (Ok(Answer::Done), false));
@@ -228,7 +230,7 @@ fn new_leader_goes_on_with_what_is_under_way() {
 fn dry_run_says_what_happens_then_and_changes_nothing() {
     let mut room = Room::founded(4, 4);
     let before = room.store.map();
-    let drain = |dry_run| Ask::Node { name: "n2".into(), duty: NodeDuty::Leave, dry_run };
+    let drain = |dry_run| Ask::Node { name: "n2".into(), duty: NodeDuty::Leave, fewer: false, dry_run };
     let said = moves(&mut room, drain(true));
     assert_eq!(room.store.map(), before);
     assert!(said.iter().all(|one| one.phase == Phase::Planned && one.from == Some(NodeId(2))), "{said:?}");
@@ -243,7 +245,8 @@ fn dry_run_says_what_happens_then_and_changes_nothing() {
     room.pass(1_000_000);
     assert!(!room.store.map().nodes.contains_key(&NodeId(2)));
     assert_eq!(moves(&mut room, Ask::Moves), []);
-    let refused = room.call(2, Ask::Node { name: "n2".into(), duty: NodeDuty::Leave, dry_run: true });
+    let refused =
+        room.call(2, Ask::Node { name: "n2".into(), duty: NodeDuty::Leave, fewer: false, dry_run: true });
     assert!(matches!(refused, Err(Error::Invalid(_))));
 }
 

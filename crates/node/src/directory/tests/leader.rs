@@ -108,7 +108,7 @@ fn stale_leader_says_nothing_that_is_over() {
     room.call(1, joining(4)).unwrap();
     room.place(2).leads = true;
     room.pass(STEP_MICROS);
-    let serve = |duty| Ask::Node { name: "n4".into(), duty, dry_run: false };
+    let serve = |duty| Ask::Node { name: "n4".into(), duty, fewer: false, dry_run: false };
     room.call(2, serve(NodeDuty::Drain)).unwrap();
     // Node 2 has a map in which it is drained; meanwhile node 1, which leads as well, takes that back.
     room.call(1, serve(NodeDuty::Serve)).unwrap();
@@ -205,7 +205,8 @@ fn rows_of_several_pages_are_of_one_moment() {
     room.answer(3, first);
     // Rows of the first page and of later ones are written before these are read.
     room.call(1, joining(4)).unwrap();
-    room.call(1, Ask::Node { name: "n1".into(), duty: NodeDuty::Drain, dry_run: false }).unwrap();
+    room.call(1, Ask::Node { name: "n1".into(), duty: NodeDuty::Drain, fewer: false, dry_run: false })
+        .unwrap();
     while let Some(next) = room.place(3).held.as_mut().unwrap().pop_front() {
         room.answer(3, next);
     }
