@@ -44,6 +44,8 @@ pub struct Cluster {
     /// Turns of nodes so far, and those that crash after how many.
     pub turns: usize,
     pub crash: Option<(usize, Vec<NodeId>)>,
+    /// A checkpoint lets go of what is before it in the log.
+    pub trims: bool,
 }
 
 /// A snapshot on its way.
@@ -68,6 +70,8 @@ pub struct Node {
     synced: usize,
     /// Appends that are not: core, ticket, where they end.
     unsynced: VecDeque<(usize, u64, usize)>,
+    /// Where a checkpoint began that is under way.
+    checkpoint: Option<usize>,
     /// The map that it was founded with.
     founding: Arc<Map>,
     /// The engine, and the folder of its files.
@@ -115,6 +119,7 @@ impl Cluster {
             clients: 0,
             turns: 0,
             crash: None,
+            trims: false,
         };
         cluster.connect_all();
         cluster
@@ -245,32 +250,11 @@ impl Cluster {
         }
     }
 
-    /// A node stops at once.
-    pub fn kill(&mut self, id: NodeId) -> Node {
-        let node = self.nodes.remove(&id).expect("it is there");
-        for other in Vec::from_iter(self.nodes.keys().copied()) {
-            self.input(other, Input::PeerDown { node: id });
-        }
-        node
-    }
-
     /// A node begins another life, with nothing of the one before but its place among the others.
     pub fn begin_anew(&mut self, id: NodeId, seed: u64) {
         let node = Node::new(id, seed, 1, self.map.clone());
         self.nodes.insert(id, node);
         for other in Vec::from_iter(self.nodes.keys().copied().filter(|other| *other != id)) {
-            self.input(id, Input::PeerUp { node: other });
-        }
-    }
-
-    /// A node starts again, with what its log and its engine have kept.
-    pub fn restart(&mut self, id: NodeId) {
-        let Node { log, engine, folder, founding, .. } = self.nodes.remove(&id).expect("it is there");
-        let node = Node::begin((id, id.0 + 100), 1, founding, log, (engine, folder), self.instant);
-        self.nodes.insert(id, node);
-        for other in Vec::from_iter(self.nodes.keys().copied().filter(|other| *other != id)) {
-            self.input(other, Input::PeerDown { node: id });
-            self.input(other, Input::PeerUp { node: id });
             self.input(id, Input::PeerUp { node: other });
         }
     }
@@ -344,9 +328,9 @@ impl Cluster {
 
     fn carry_out(&mut self, id: NodeId, place: usize, work: Work) {
         match work {
-            Work::Append { ticket, records, .. } => {
+            Work::Append { ticket, records, checkpoint } => {
                 self.seen.push((id, "append"));
-                self.node(id).append(place, ticket, records);
+                self.node(id).append(place, ticket, records, checkpoint);
                 self.node(id).cores[place].inputs.push_back(Input::Durable { ticket });
             }
             Work::Send { to, frame } => self.deliver(id, to, frame),
@@ -371,6 +355,7 @@ impl Cluster {
             Work::SendSnapshot { shard, to, header, snapshot } => {
                 self.snapshots.push(SentSnapshot { from: id, to, shard, header, snapshot, ended: false });
             }
+            Work::Release if self.trims => self.node(id).release(),
             Work::SnapshotTaken { stream, taken } => self.snapshot_taken(stream, taken),
             Work::Decided(map) => self.input(id, Input::Map(map)),
             Work::Announced(replicas) => self.input(id, Input::Announced(replicas)),
@@ -432,7 +417,18 @@ impl Node {
         let core = |(driver, table)| Core { driver, executor: Executor::new(table), inputs: VecDeque::new() };
         let cores = drivers.into_iter().zip(tables).map(core).collect();
         let (synced, unsynced) = (log.len(), VecDeque::new());
-        Node { cores, deal, wall_offset: 0, log, synced, unsynced, founding, engine, folder }
+        Node {
+            cores,
+            deal,
+            wall_offset: 0,
+            log,
+            synced,
+            unsynced,
+            checkpoint: None,
+            founding,
+            engine,
+            folder,
+        }
     }
 
     /// Of a node with one core.

@@ -21,6 +21,8 @@ const HEIR: NodeId = NodeId(2);
 const OTHER: NodeId = NodeId(3);
 /// A minute: a copy may begin several times.
 const STEPS_MAX: usize = 2400;
+/// So often all nodes make a checkpoint.
+const CHECKPOINT_STEPS: usize = 3;
 /// Each writer writes so often once nothing moves any more.
 const WRITES_AFTER: u64 = 5;
 
@@ -34,6 +36,7 @@ struct Run {
     crashes: bool,
     /// Each writer writes so often.
     writes: u64,
+    steps: usize,
 }
 
 struct Writer {
@@ -56,7 +59,8 @@ impl Run {
         let row = map.shards.get_mut(&SHARD).unwrap();
         (row.protocol, row.members[0].node, row.leader) = (Protocol::Single, OWNER, OWNER);
         map.keyspaces.get_mut(DEFAULT).unwrap().protocol = Protocol::Single;
-        let cluster = Cluster::of_map(&[1; 3], map);
+        let mut cluster = Cluster::of_map(&[1; 3], map);
+        cluster.trims = true;
         let writer = |(number, node)| Writer {
             number,
             node,
@@ -67,7 +71,7 @@ impl Run {
             epoch: Epoch(1),
         };
         let writers = (1..).zip([OWNER, HEIR, OTHER]).map(writer).collect();
-        Run { cluster, writers, versions: BTreeSet::new(), crashes: false, writes: u64::MAX }
+        Run { cluster, writers, versions: BTreeSet::new(), crashes: false, writes: u64::MAX, steps: 0 }
     }
 
     /// The directory decides something: one node hears of it, and all others by and by.
@@ -123,6 +127,11 @@ impl Run {
     }
 
     fn step(&mut self) {
+        self.steps += 1;
+        if self.steps.is_multiple_of(CHECKPOINT_STEPS) {
+            let nodes = [OWNER, HEIR, OTHER].into_iter();
+            nodes.for_each(|id| self.cluster.input(id, Input::Checkpoint));
+        }
         self.cluster.step();
         self.cluster.stream_snapshots();
         for place in 0..self.writers.len() {
@@ -133,7 +142,7 @@ impl Run {
 
     /// A writer takes its answer, or asks.
     fn go_on(&mut self, place: usize) {
-        let Run { cluster, writers, versions, crashes, writes } = self;
+        let Run { cluster, writers, versions, crashes, writes, .. } = self;
         let writer = &mut writers[place];
         writer.waited += 1;
         let answer = writer.asked.and_then(|asked| cluster.answers.remove(&asked));
@@ -284,4 +293,48 @@ fn crash_of_the_heir_at_any_point_of_a_move_loses_nothing() {
 #[test]
 fn crash_of_all_at_any_point_of_a_move_loses_nothing() {
     crash_in_every_place(&[OWNER, HEIR, OTHER]);
+}
+
+/// How many steps a move takes, and twenty before it.
+const MOVE_STEPS: usize = 120;
+
+#[test]
+fn heir_that_is_cut_off_at_any_point_of_a_move_goes_on_later() {
+    for begin in (0..MOVE_STEPS).step_by(11) {
+        let mut run = Run::new();
+        // A write that is forwarded when the connection breaks is in doubt, and tried again by its node.
+        run.begin_move(HEIR);
+        for step in 0..MOVE_STEPS + 80 {
+            if step == begin {
+                run.cluster.cut(HEIR);
+            } else if step == begin + 60 {
+                run.cluster.mend(HEIR);
+            }
+            run.crashes = true;
+            run.step();
+            run.direct();
+        }
+        run.finish();
+        run.check(HEIR);
+    }
+}
+
+#[test]
+fn move_that_is_given_up_leaves_nothing_and_a_later_one_succeeds() {
+    let mut run = Run::new();
+    run.begin_move(HEIR);
+    // The heir has a copy and follows.
+    let follows = |run: &Run| run.announced().iter().any(|replica| replica.heirs.contains(&HEIR));
+    (0..STEPS_MAX).find(|_| {
+        run.step();
+        follows(&run)
+    });
+    assert!(follows(&run));
+    run.happen(Event::Abort { shard: SHARD });
+    (0..100).for_each(|_| run.step());
+    assert!(!follows(&run), "nothing is kept for it any more");
+    assert!(!run.cluster.nodes[&HEIR].executor().table().is_loaded(SHARD), "its rows are of no use");
+    run.begin_move(HEIR);
+    run.finish();
+    run.check(HEIR);
 }

@@ -1,4 +1,4 @@
-//! Nodes that crash in the middle of something: what is not synced of a log, and not flushed of a table, is lost.
+//! Nodes that end and start again. In a crash, what is not synced of a log, and not flushed of a table, is lost.
 
 use kv::NodeId;
 use node::{Input, SnapshotPart};
@@ -6,6 +6,27 @@ use node::{Input, SnapshotPart};
 use super::{Cluster, Node, SentSnapshot};
 
 impl Cluster {
+    /// A node stops at once.
+    pub fn kill(&mut self, id: NodeId) -> Node {
+        let node = self.nodes.remove(&id).expect("it is there");
+        for other in Vec::from_iter(self.nodes.keys().copied()) {
+            self.input(other, Input::PeerDown { node: id });
+        }
+        node
+    }
+
+    /// A node starts again, with what its log and its engine have kept.
+    pub fn restart(&mut self, id: NodeId) {
+        let Node { log, engine, folder, founding, .. } = self.nodes.remove(&id).expect("it is there");
+        let node = Node::begin((id, id.0 + 100), 1, founding, log, (engine, folder), self.instant);
+        self.nodes.insert(id, node);
+        for other in Vec::from_iter(self.nodes.keys().copied().filter(|other| *other != id)) {
+            self.input(other, Input::PeerDown { node: id });
+            self.input(other, Input::PeerUp { node: id });
+            self.input(id, Input::PeerUp { node: other });
+        }
+    }
+
     /// A node ends where it is, and starts again.
     pub fn crash(&mut self, id: NodeId) {
         let node = self.node(id);
@@ -40,9 +61,20 @@ impl Cluster {
 }
 
 impl Node {
-    pub(super) fn append(&mut self, core: usize, ticket: u64, records: Vec<wal::Record>) {
+    pub(super) fn append(&mut self, core: usize, ticket: u64, records: Vec<wal::Record>, checkpoint: bool) {
+        if checkpoint {
+            self.checkpoint = Some(self.log.len());
+        }
         self.log.extend(records);
         self.unsynced.push_back((core, ticket, self.log.len()));
+    }
+
+    /// A checkpoint is complete: what was before it goes. Where several cores have parts in it, it stays.
+    pub(super) fn release(&mut self) {
+        let Some(begin) = self.checkpoint.take().filter(|_| self.cores.len() == 1) else { return };
+        self.log.drain(..begin);
+        self.synced -= begin;
+        self.unsynced.iter_mut().for_each(|(_, _, end)| *end -= begin);
     }
 
     /// What a core is about to learn of its appends is so.
