@@ -44,6 +44,8 @@ pub struct Cluster {
     /// Turns of nodes so far, and those that crash after how many.
     pub turns: usize,
     pub crash: Option<(usize, Vec<NodeId>)>,
+    /// One begins a checkpoint after so many.
+    pub checkpoint: Option<(usize, NodeId)>,
     /// A checkpoint lets go of what is before it in the log.
     pub trims: bool,
 }
@@ -119,6 +121,7 @@ impl Cluster {
             clients: 0,
             turns: 0,
             crash: None,
+            checkpoint: None,
             trims: false,
         };
         cluster.connect_all();

@@ -37,6 +37,7 @@ struct Run {
     /// Each writer writes so often.
     writes: u64,
     steps: usize,
+    has_checkpoints: bool,
 }
 
 struct Writer {
@@ -71,7 +72,15 @@ impl Run {
             epoch: Epoch(1),
         };
         let writers = (1..).zip([OWNER, HEIR, OTHER]).map(writer).collect();
-        Run { cluster, writers, versions: BTreeSet::new(), crashes: false, writes: u64::MAX, steps: 0 }
+        Run {
+            cluster,
+            writers,
+            versions: BTreeSet::new(),
+            crashes: false,
+            writes: u64::MAX,
+            steps: 0,
+            has_checkpoints: true,
+        }
     }
 
     /// The directory decides something: one node hears of it, and all others by and by.
@@ -128,7 +137,7 @@ impl Run {
 
     fn step(&mut self) {
         self.steps += 1;
-        if self.steps.is_multiple_of(CHECKPOINT_STEPS) {
+        if self.has_checkpoints && self.steps.is_multiple_of(CHECKPOINT_STEPS) {
             let nodes = [OWNER, HEIR, OTHER].into_iter();
             nodes.for_each(|id| self.cluster.input(id, Input::Checkpoint));
         }
@@ -314,6 +323,26 @@ fn heir_that_is_cut_off_at_any_point_of_a_move_goes_on_later() {
             run.step();
             run.direct();
         }
+        run.finish();
+        run.check(HEIR);
+    }
+}
+
+#[test]
+fn checkpoint_while_the_heir_opens_keeps_what_it_is() {
+    let mut run = Run::new();
+    (0..20).for_each(|_| run.step());
+    run.begin_move(HEIR);
+    run.run_until(|run| run.announced().iter().any(|replica| replica.epoch == Epoch(2)));
+    let opened = run.cluster.turns;
+    for turns in opened - 20..opened {
+        let mut run = Run::new();
+        (run.crashes, run.has_checkpoints) = (true, false);
+        run.cluster.checkpoint = Some((turns, HEIR));
+        (0..20).for_each(|_| run.step());
+        run.begin_move(HEIR);
+        run.run_until(|run| run.announced().iter().any(|replica| replica.epoch == Epoch(2)));
+        run.cluster.crash(HEIR);
         run.finish();
         run.check(HEIR);
     }

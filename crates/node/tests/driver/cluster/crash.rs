@@ -57,6 +57,9 @@ impl Cluster {
         if let Some((_, nodes)) = self.crash.take_if(|(turns, _)| *turns <= self.turns) {
             nodes.into_iter().for_each(|id| self.crash(id));
         }
+        if let Some((_, id)) = self.checkpoint.take_if(|(turns, _)| *turns <= self.turns) {
+            self.input(id, Input::Checkpoint);
+        }
     }
 }
 
