@@ -46,6 +46,9 @@ pub struct Cluster {
     pub crash: Option<(usize, Vec<NodeId>)>,
     /// One begins a checkpoint after so many.
     pub checkpoint: Option<(usize, NodeId)>,
+    /// The logs of these sync nothing for now; what waits for it.
+    pub slow: Vec<NodeId>,
+    held: Vec<(NodeId, Input)>,
     /// A checkpoint lets go of what is before it in the log.
     pub trims: bool,
 }
@@ -122,6 +125,8 @@ impl Cluster {
             turns: 0,
             crash: None,
             checkpoint: None,
+            slow: Vec::new(),
+            held: Vec::new(),
             trims: false,
         };
         cluster.connect_all();
@@ -334,7 +339,10 @@ impl Cluster {
             Work::Append { ticket, records, checkpoint } => {
                 self.seen.push((id, "append"));
                 self.node(id).append(place, ticket, records, checkpoint);
-                self.node(id).cores[place].inputs.push_back(Input::Durable { ticket });
+                match self.slow.contains(&id) {
+                    true => self.held.push((id, Input::Durable { ticket })),
+                    false => self.node(id).cores[place].inputs.push_back(Input::Durable { ticket }),
+                }
             }
             Work::Send { to, frame } => self.deliver(id, to, frame),
             Work::Run(job) => {

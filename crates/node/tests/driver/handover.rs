@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use kv::cluster::Role;
+use kv::admin::{self, Ask};
+use kv::cluster::{NodeDuty, Role};
 use kv::view::{Member, Revision};
-use kv::{Answer, Epoch, Function, NodeId, Op, Protocol, ReplicaId, RequestId, ShardId, Side, Version};
+use kv::{
+    Answer, ClusterId, Epoch, Function, NodeId, Op, Protocol, ReplicaId, RequestId, ShardId, Side, Version,
+};
 use node::Input;
 use node::wire::Announced;
 use placement::Event;
@@ -19,6 +22,8 @@ const SHARD: ShardId = ShardId(1);
 const OWNER: NodeId = NodeId(1);
 const HEIR: NodeId = NodeId(2);
 const OTHER: NodeId = NodeId(3);
+/// Its rows are of no use: a kind of record, as the log has it.
+const KIND_GONE: u8 = 3;
 /// A minute: a copy may begin several times.
 const STEPS_MAX: usize = 2400;
 /// So often all nodes make a checkpoint.
@@ -203,6 +208,22 @@ impl Run {
         self.cluster.steps(80);
     }
 
+    /// Whether the heir has a copy and follows.
+    fn is_followed(&self) -> bool {
+        self.announced().iter().any(|replica| replica.heirs.contains(&HEIR))
+    }
+
+    /// Until the heir follows, and the directory has not noticed yet.
+    fn until_it_follows(&mut self) {
+        for _ in 0..STEPS_MAX {
+            self.step();
+            if self.is_followed() {
+                return;
+            }
+        }
+        panic!("the heir gets no copy");
+    }
+
     fn run_until(&mut self, is_so: impl Fn(&Run) -> bool) {
         for _ in 0..STEPS_MAX {
             self.step();
@@ -274,7 +295,6 @@ fn turns_of_a_move() -> Range<usize> {
 fn crash_in_every_place(nodes: &[NodeId]) {
     let every = std::env::var("TURNS").map_or(7, |every| every.parse().unwrap());
     let places = turns_of_a_move();
-    println!("{places:?}");
     for turns in places.step_by(every) {
         let done = std::panic::catch_unwind(|| {
             let mut run = Run::new();
@@ -349,19 +369,69 @@ fn checkpoint_while_the_heir_opens_keeps_what_it_is() {
 }
 
 #[test]
+fn heir_opens_only_when_the_log_says_what_it_is() {
+    let mut run = Run::new();
+    run.has_checkpoints = false;
+    run.begin_move(HEIR);
+    run.until_it_follows();
+    run.cluster.slow.push(HEIR);
+    let is_sealed = |run: &Run| run.announced().iter().all(|replica| replica.role != Role::Leader);
+    run.run_until(is_sealed);
+    for _ in 0..40 {
+        run.step();
+        assert!(is_sealed(&run), "a crash of the heir would make it none");
+    }
+    run.cluster.quicken();
+    run.finish();
+    run.check(HEIR);
+}
+
+#[test]
+fn checkpoint_keeps_that_the_rows_of_an_heir_are_of_no_use() {
+    let mut run = Run::new();
+    run.begin_move(HEIR);
+    run.until_it_follows();
+    let kinds = |run: &Run| -> Vec<u8> {
+        let log = run.cluster.nodes[&HEIR].log.iter();
+        log.filter(|record| record.stream == SHARD.0).map(|record| record.kind).collect()
+    };
+    (0..2 * CHECKPOINT_STEPS).for_each(|_| run.step());
+    assert!(kinds(&run).contains(&KIND_GONE), "{:?}", kinds(&run));
+}
+
+#[test]
+fn directory_has_a_shard_handed_over_when_its_node_is_drained() {
+    let mut run = Run::new();
+    run.has_checkpoints = false;
+    for id in [OWNER, HEIR, OTHER] {
+        run.cluster.input(id, Input::Cluster(ClusterId::new(7).unwrap()));
+    }
+    let drain = Ask::Node { name: "n1".into(), duty: NodeDuty::Drain, fewer: false, dry_run: false };
+    run.cluster.input(OTHER, Input::Administer { client: 1, ask: drain, timeout_micros: 10_000_000 });
+    let row = |run: &Run| {
+        let status = run.cluster.nodes[&OTHER].driver().status(Vec::new());
+        status.shards.iter().find(|shard| shard.id == SHARD).map(|shard| (shard.members[0].node, shard.epoch))
+    };
+    (0..STEPS_MAX).find(|_| {
+        run.step();
+        row(&run).is_some_and(|(node, epoch)| node != OWNER && epoch == Epoch(2))
+    });
+    assert_eq!(run.cluster.administered[&1], Ok(admin::Answer::Done));
+    let (node, epoch) = row(&run).unwrap();
+    assert_eq!((node != OWNER, epoch), (true, Epoch(2)), "{:?}", run.announced());
+    (0..80).for_each(|_| run.step());
+    assert_eq!(run.replicas(), [node]);
+    assert!(run.writers.iter().all(|writer| writer.epoch == Epoch(2)), "all writers have found it");
+}
+
+#[test]
 fn move_that_is_given_up_leaves_nothing_and_a_later_one_succeeds() {
     let mut run = Run::new();
     run.begin_move(HEIR);
-    // The heir has a copy and follows.
-    let follows = |run: &Run| run.announced().iter().any(|replica| replica.heirs.contains(&HEIR));
-    (0..STEPS_MAX).find(|_| {
-        run.step();
-        follows(&run)
-    });
-    assert!(follows(&run));
+    run.until_it_follows();
     run.happen(Event::Abort { shard: SHARD });
     (0..100).for_each(|_| run.step());
-    assert!(!follows(&run), "nothing is kept for it any more");
+    assert!(!run.is_followed(), "nothing is kept for it any more");
     assert!(!run.cluster.nodes[&HEIR].executor().table().is_loaded(SHARD), "its rows are of no use");
     run.begin_move(HEIR);
     run.finish();
