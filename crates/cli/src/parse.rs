@@ -216,6 +216,15 @@ pub fn name(text: &str) -> Result<String, String> {
     Ok(text.into())
 }
 
+/// What fails together: up to 64 printable characters.
+pub fn zone(text: &str) -> Result<String, String> {
+    let is_fine = (1..=NAME_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control);
+    match is_fine && text.trim() == text {
+        true => Ok(text.into()),
+        false => Err("a zone is 1 to 64 printable characters, as in rack-1".into()),
+    }
+}
+
 /// One member of a cluster: NAME=HOST:PORT.
 pub fn peer(text: &str) -> Result<(String, String), String> {
     let (who, at) = text.split_once('=').ok_or("a peer is NAME=HOST:PORT, as in n1=127.0.0.1:7421")?;

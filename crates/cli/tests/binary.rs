@@ -181,6 +181,15 @@ fn serve_refuses_addresses_that_nobody_can_connect_to() {
     ] {
         refused(&[&listen[..], &["--peers", peers]].concat(), expect);
     }
+    for (more, expect) in [
+        (&["--listen-peer", "0.0.0.0:7421"][..], "by --advertise-peer HOST:PORT"),
+        (&["--listen-peer", "127.0.0.1:0"], "--listen-peer 127.0.0.1:0: nobody can connect to port 0"),
+        (&["--advertise-peer", "[::]:7421"], "--advertise-peer [::]:7421: nobody can connect to [::]"),
+        (&["--advertise-peer", "here:0", "--listen-peer", "0.0.0.0:7421"], "--advertise-peer here:0: nobody"),
+        (&["--zone", "a\nb"], "a zone is 1 to 64 printable characters"),
+    ] {
+        refused(&[&listen[..], more].concat(), expect);
+    }
     refused(&[&listen[..], &["--rejoin"]].concat(), "nobody who could make it whole");
     assert!(!data.exists(), "nothing was made");
 }

@@ -192,10 +192,13 @@ pub enum Mutant {
     /// New members count and old ones do not from one entry on, with nothing in between (`replication`'s members). Ongaro,
     /// "Consensus", §4.3. Caught by: `replication`'s random changes of members.
     MembersChangeAtOnce,
+    /// A node whose folder was restored from an old copy, or copied, is let in (`node`'s identity). Caught by: who lost its folder
+    /// votes when it is whole; a node that is not whole at rest.
+    OldFolderLetIn,
 }
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 63] = [
+const ALL: [(Mutant, &str, &str); 64] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -375,6 +378,7 @@ const ALL: [(Mutant, &str, &str); 63] = [
         "members-change-at-once",
         "members change without a time in which both sets count",
     ),
+    (Mutant::OldFolderLetIn, "old-folder-let-in", "a node with an old copy of its folder is let in"),
 ];
 
 /// Those that need members that change, which the simulator's do not: the random tests of `replication` catch them.
@@ -428,7 +432,7 @@ mod tests {
             assert_eq!(name.parse::<Mutant>().as_ref(), Ok(mutant));
             assert!(!what.is_empty() && name.chars().all(|c| c == '-' || c.is_ascii_lowercase()), "{name}");
         }
-        assert_eq!(ALL.len(), Mutant::MembersChangeAtOnce as usize + 1, "all are listed");
+        assert_eq!(ALL.len(), Mutant::OldFolderLetIn as usize + 1, "all are listed");
         assert!("coffee".parse::<Mutant>().is_err());
     }
 

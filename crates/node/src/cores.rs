@@ -1,6 +1,6 @@
 //! The cores of a node: which of them drives which shards, and what holds of the node only when it holds of all of them.
 //!
-//! Each core has a [`crate::Driver`] of its own over some of the node's shards: their replicas, their open requests, their
+//! Each core has a [`crate::Driver`] of its own over some of the node's shards, or none at present: their replicas, their open requests, their
 //! table, a clock. No core reads what another has. What concerns the whole node reaches every core: its owner gives each the
 //! words of other nodes that name no shard, the connections that stand or broke, the full disk, the checkpoint, the stop.
 //!

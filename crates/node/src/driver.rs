@@ -75,7 +75,7 @@ use crate::job::{Done, Job};
 use crate::node::Node;
 use crate::node::clock::Now;
 use crate::recovery::{Recovery, RecoveryError};
-use crate::wire::Announced;
+use crate::wire::{Announced, Copied};
 use crate::{Config, record};
 
 pub use install::SnapshotPart;
@@ -126,6 +126,15 @@ pub enum Input {
         shard: ShardId,
         /// The piece.
         part: SnapshotPart,
+    },
+    /// So much of the snapshot of [`Work::SendSnapshot`] has been sent. For people.
+    SnapshotProgress {
+        /// Its shard.
+        shard: ShardId,
+        /// The node.
+        to: NodeId,
+        /// How far it is.
+        copied: Copied,
     },
     /// The snapshot of [`Work::SendSnapshot`] arrived there, or not.
     SnapshotSent {
@@ -291,6 +300,7 @@ impl Driver {
             self.take(input);
             self.core.settle(&self.node);
         }
+        self.announce_members();
         self.tell_directory();
         self.core.end_turn(&self.node);
         if std::mem::take(&mut self.core.has_news) {
@@ -386,9 +396,14 @@ impl Driver {
                 self.announce();
             }
             Input::Snapshot { stream, from: _, shard, part } => self.core.take_snapshot(stream, shard, part),
-            Input::SnapshotSent { shard, to, .. } if self.core.copy_sent(shard, to) => {}
+            Input::SnapshotProgress { shard, to, copied } => self.core.copied(shard, to, Some(copied)),
             Input::SnapshotSent { shard, to, arrived } => {
-                self.core.give(shard, replication::Input::SnapshotSent { to, arrived });
+                if !arrived {
+                    self.core.copied(shard, to, None);
+                }
+                if !self.core.copy_sent(shard, to) {
+                    self.core.give(shard, replication::Input::SnapshotSent { to, arrived });
+                }
             }
             Input::Map(map) => {
                 self.take_map(map);

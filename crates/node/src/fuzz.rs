@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use kv::admin::{Answer, Ask};
 use kv::cluster::Role;
 use kv::codec::{Reader, put_bytes, put_list};
 use kv::fuzz::round_trip;
@@ -38,6 +39,7 @@ pub fn frame(bytes: &[u8]) {
             | Frame::WantTail { shard: found, .. }
             | Frame::Tail { shard: found, .. },
         ) => assert_eq!(shard, Some(found), "frames are dealt by their shard"),
+        Some(Frame::Ask { .. } | Frame::Told { .. }) => assert_eq!(shard, Some(ShardId::DIRECTORY)),
         Some(_) => assert_eq!(shard, None, "it is for the whole node"),
         None => {}
     }
@@ -114,7 +116,7 @@ fn samples() -> Vec<Frame> {
         epoch: Epoch(1),
         revision: Revision(2),
         members: 1 << 60,
-        is_joint: role == Role::Leader,
+        is_ready: role == Role::Leader,
         role,
         leader,
         term: 9,
@@ -165,6 +167,8 @@ fn samples() -> Vec<Frame> {
         Frame::Tail { shard: SHARD, epoch: Epoch(1), above: at, entries: None, sealed: None },
         Frame::Tail { shard: SHARD, epoch: Epoch(1), above: at, entries, sealed: Some(at) },
         Frame::WantMap,
+        Frame::Ask { token: 6, ask: Ask::Abort { shard: SHARD } },
+        Frame::Told { token: 6, result: Ok(Answer::Done) },
         Frame::Map(Arc::new(founding(3))),
     ]
 }

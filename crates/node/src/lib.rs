@@ -14,7 +14,8 @@
 //! ```
 //!
 //! A request is split into one [`Part`] a shard by [`route::Plan`], and each part lives in the driver until it is
-//! answered: served here or forwarded as the local replica says, tried again under its own id when that changes. Snapshots
+//! answered: served here or forwarded as the local replica says, tried again under its own id when that changes; without a local
+//! replica, forwarded to who leads. Which replicas there are, the map says. Snapshots
 //! come in under a generation of their own and are switched to by one log record. A checkpoint writes again, at the log's
 //! head, what is not yet in the table's files, so that old segments can go however idle a shard is.
 //!

@@ -2,7 +2,8 @@
 //!
 //! That is its settings and the map as it is known, a version clock, what the other nodes tell and are told, and what concerns all shards
 //! together: a checkpoint, a full disk, a stop, and the way back of a node that lost its folder. Each driver keeps it for itself,
-//! from the same words ([`crate::cores`]), and announces the replicas of its own core. What is done to shards is a core's
+//! from the same words ([`crate::cores`]), and announces the replicas of its own core. What is the node's as a whole is the first
+//! core's: the map in the log, and the question for a later one. What is done to shards is a core's
 //! ([`crate::driver`]): a core reads this in its turn and changes nothing here.
 
 pub mod checkpoint;

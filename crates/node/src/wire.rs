@@ -172,8 +172,8 @@ pub struct Announced {
     pub revision: Revision,
     /// Those members and their duties, as a number by which they are told from others.
     pub members: u64,
-    /// Whether they are changing over.
-    pub is_joint: bool,
+    /// Whether all that learn have caught up, if it leads.
+    pub is_ready: bool,
     /// What it is.
     pub role: Role,
     /// Whom it follows.
@@ -410,7 +410,7 @@ impl Announcement {
             codec::put_uint(into, replica.epoch.0);
             codec::put_uint(into, replica.revision.0);
             into.put_u64(replica.members);
-            into.put_u8(u8::from(replica.is_joint));
+            into.put_u8(u8::from(replica.is_ready));
             into.put_u8(match replica.role {
                 Role::Unknown => 0,
                 Role::Follower => 1,
@@ -447,7 +447,7 @@ impl Announcement {
                     epoch: Epoch(reader.uint()?),
                     revision: Revision(reader.uint()?),
                     members: reader.u64()?,
-                    is_joint: reader.bool()?,
+                    is_ready: reader.bool()?,
                     role: match reader.u8()? {
                         0 => Role::Unknown,
                         1 => Role::Follower,

@@ -13,7 +13,7 @@
 //!                      └──── replace, when it is dead ──▶ Gone ───────────────────┘
 //! ```
 //!
-//! An id is one data folder's. A folder is told from another by its incarnation: who joins twice with one gets the same id;
+//! An id is one data folder's. Folders differ by their incarnations: who joins twice with one gets the same id;
 //! who comes with another under a name that is taken is refused until the node of that name is gone.
 
 use kv::cluster::Liveness;
@@ -23,7 +23,7 @@ use kv::{ClusterId, NodeId, ReplicaId, ShardId};
 use crate::map::{Arrangement, Map, Node, NodeDuty, Phase, Shard};
 use crate::refusal::Refusal;
 
-/// Nodes of a cluster: each tells each of itself twice a second.
+/// Nodes of a cluster, at most: each announces itself to each other one.
 pub const NODES_MAX: usize = 1023;
 
 /// Something that happens to the map.

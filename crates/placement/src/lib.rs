@@ -3,7 +3,7 @@
 //! - [`map`]: the state: nodes, keyspaces, shards, changes under way. Its bytes are [`rows`]; [`founding`] makes the first one.
 //! - [`event`]: what happens to it: nodes join, leave, die and are replaced; changes of shards go on. Each gives the next map or a
 //!   [`Refusal`].
-//! - [`plan`]: what is to be done now, so that in the end every shard is where it should be.
+//! - [`mod@plan`]: what is to be done now, so that in the end every shard is where it should be.
 //!
 //! Who holds the map (the leader of the directory) gives it the events, asks for the plan after each, and writes the
 //! difference as one transaction ([`map::Map::transaction`]). Everybody else acts on the map alone.

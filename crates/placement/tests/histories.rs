@@ -106,7 +106,7 @@ fn check_end(map: &Map) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn history_of_any_kind_ends_well(steps in prop::collection::vec((0u8..16, any::<u8>(), any::<bool>()), 0..60)) {

@@ -119,7 +119,7 @@ pub enum Input {
     /// They are there when a majority of them has a [`Replicate::view`] that names them and nobody else. Not before that may
     /// the replicas of those that left be dropped, and not before that are other members wanted than those that were.
     Want {
-        /// Whom it is to have. Those that stay keep their numbers.
+        /// Whom it is to have: voters, and learners that are brought up to date for later. Those that stay keep their numbers.
         members: Vec<Member>,
     },
     /// Order these ops ([`kv::Stamped`] bytes), all that a turn has for this replica: they share an entry. Each ends in the
@@ -261,6 +261,8 @@ pub enum Output {
         reached: Level,
         /// They may miss what was acknowledged in so many last microseconds; 0 = nothing.
         staleness_micros: u64,
+        /// On how many nodes what they show is synced, as far as is known here.
+        copies: u32,
     },
     /// This request is not done here, or its outcome is unknown.
     Refuse {
@@ -351,6 +353,8 @@ pub struct MemberStatus {
     pub matched: Index,
     /// It is behind the log, and a snapshot is made for it or on its way.
     pub snapshot: bool,
+    /// It has caught up: a learner may come to count.
+    pub ready: bool,
 }
 
 /// A replica of a shard, whatever its protocol. See the rules at the top.

@@ -240,7 +240,12 @@ impl Replicate for Single {
             }
             Input::Read { token, .. } => self.read(token, out),
             Input::Fetched { token } if self.reads.remove(&token) => {
-                out.push(Output::Answer { token, reached: Level::Linearizable, staleness_micros: 0 });
+                out.push(Output::Answer {
+                    token,
+                    reached: Level::Linearizable,
+                    staleness_micros: 0,
+                    copies: 1,
+                });
             }
             Input::Forget { token } => {
                 let _ = self.reads.remove(&token) || self.early.remove(&token) || self.batch.forget(token);
@@ -397,7 +402,7 @@ mod tests {
         let out = step(&mut single, Input::Fetched { token: 3 });
         assert!(matches!(
             &out[..],
-            [Output::Answer { token: 3, reached: Level::Linearizable, staleness_micros: 0 }]
+            [Output::Answer { token: 3, reached: Level::Linearizable, staleness_micros: 0, copies: 1 }]
         ));
         assert!(step(&mut single, Input::Fetched { token: 3 }).is_empty());
     }

@@ -373,7 +373,7 @@ impl Script {
                 format!("apply {at} {:?} tokens {tokens:?} copies {copies}", keys(&entry))
             }
             Output::Fetch { tokens } if all => format!("fetch {tokens:?}"),
-            Output::Answer { token, reached, staleness_micros } => {
+            Output::Answer { token, reached, staleness_micros, .. } => {
                 let keys = &self.cluster.node(id).table.keys;
                 format!("answer {token} {reached}, {staleness_micros} us stale: {keys:?}")
             }

@@ -18,6 +18,12 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// Name and HOST:PORT of each node's peer port, this one included. Empty = a cluster of one.
     pub peers: Vec<(String, String)>,
+    /// Where other nodes are told to connect: HOST:PORT. `None` = as `peers` has it, else as `listen_peer`, else as the map.
+    pub advertise_peer: Option<String>,
+    /// Where it listens for other nodes: HOST:PORT. `None` = where they are told to connect.
+    pub listen_peer: Option<String>,
+    /// What fails together with this node, as a rack or a data center. `None` = as before; at first nothing.
+    pub zone: Option<String>,
     /// Where the rows are.
     pub engine: Kind,
     /// How many revisions of a key are kept. Fixed at the first start, the same on all nodes.
@@ -64,6 +70,12 @@ impl Config {
     pub const HISTORY: u32 = 16;
     /// How long those of a deleted key are kept when nothing else is said: long enough to notice a mistake.
     pub const DELETED_MICROS: u64 = 5 * 60 * 1_000_000;
+
+    /// Where other nodes are told to connect, if the settings say so.
+    pub(crate) fn peer(&self) -> Option<&String> {
+        let listed = self.peers.iter().find(|(name, _)| *name == self.name).map(|(_, address)| address);
+        self.advertise_peer.as_ref().or(listed).or(self.listen_peer.as_ref())
+    }
 
     /// Checks what can be checked before anything is touched.
     pub(crate) fn validate(&self) -> Result<(), String> {
@@ -112,6 +124,11 @@ impl Config {
                 self.peers.len()
             ));
         }
+        if self.peer().is_some() {
+            return Err("a node without a data folder is alone for ever, and nodes do not connect to it: leave --peers, \
+                        --listen-peer and --advertise-peer out, or give it a data folder with --data"
+                .into());
+        }
         if self.engine != Kind::Memory {
             return Err(format!(
                 "--engine {}: it needs a data folder; give one with --data, or take --engine memory",
@@ -129,12 +146,16 @@ impl Config {
         for (index, listen) in self.listen.iter().enumerate() {
             listen.validate(if index == 0 { "--listen" } else { "the listener" })?;
         }
-        let others = if self.peers.len() > 1 { &self.peers[..] } else { &[] };
         // The names of other nodes may not be known yet, and are looked up whenever this node connects.
         let is_checked =
             |(name, address): &&(String, String)| *name == self.name || address::is_numeric(address);
-        others.iter().filter(is_checked).try_for_each(|(name, address)| {
+        self.peers.iter().filter(is_checked).try_for_each(|(name, address)| {
             address::reachable(address).map_err(|why| format!("--peers {name}={address}: {why}"))
+        })?;
+        let Some(peer) = self.peer() else { return Ok(()) };
+        address::reachable(peer).map_err(|why| match &self.advertise_peer {
+            Some(_) => format!("--advertise-peer {peer}: {why}"),
+            None => format!("--listen-peer {peer}: {why}, by --advertise-peer HOST:PORT"),
         })
     }
 }

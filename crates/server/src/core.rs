@@ -24,6 +24,8 @@ use crate::view::View;
 
 /// The driver is given the time at least so often: half of the protocols' tick.
 const TICK: Duration = Duration::from_millis(25);
+/// To show how so many shards are takes a fraction of a millisecond.
+const SHARDS_SHOWN_A_TICK: usize = 64;
 /// When turns have had no more than so many inputs for a while there is time to sync in this thread.
 const QUIET_INPUTS_MAX: usize = 2;
 /// After a turn with more, it takes some dozen small ones until that counts as a while: clients that were answered together
@@ -64,6 +66,8 @@ pub(crate) struct Core {
     /// How many inputs turns had lately.
     crowd: usize,
     next_client: u64,
+    /// Ticks until it is shown again how it stands.
+    ticks_unshown: usize,
     /// The stop of the node. Of the first core.
     stop: Option<Stop>,
     /// The cores that are whole again. Of the first core.
@@ -85,6 +89,7 @@ impl Core {
             outboxes: Outboxes::new(place, shared.outboxes.clone()),
             crowd: 0,
             next_client: 0,
+            ticks_unshown: 0,
             stop: None,
             whole: Together::new(shared.inboxes.count()),
             log_ended: false,
@@ -102,7 +107,7 @@ impl Core {
             tokio::select! {
                 () = self.inbox.wait() => {}
                 _ = ticks.tick() => {
-                    self.shared.view.show(self.place, &self.driver);
+                    self.show_now_and_then();
                     self.engine.rest();
                 }
                 () = &mut stop, if self.stop.is_none() => match self.place {
@@ -146,6 +151,16 @@ impl Core {
         drop(self);
         inbox.close();
         ended
+    }
+
+    /// Shows how the core stands: with many shards not at each tick, for that takes a look at all of them.
+    fn show_now_and_then(&mut self) {
+        if self.ticks_unshown == 0 {
+            self.ticks_unshown = self.driver.map().shards.len() / SHARDS_SHOWN_A_TICK;
+            self.shared.view.show(self.place, &self.driver);
+        } else {
+            self.ticks_unshown -= 1;
+        }
     }
 
     /// Whether little happens, with so many inputs in this turn.
@@ -241,7 +256,10 @@ impl Core {
                 Work::SendSnapshot { shard, to, header, snapshot } => {
                     shared.transport.send_snapshot(shard, to, header, snapshot);
                 }
-                Work::Map(map) => shared.routes.follow(&map),
+                Work::Map(map) => {
+                    shared.routes.follow(&map);
+                    shared.transport.follow(&map);
+                }
                 Work::Rejoined => shared.inboxes.first().push(Message::Rejoined { core }),
                 Work::SnapshotTaken { stream, taken } => shared.transport.snapshot_taken(stream, taken),
             }

@@ -17,6 +17,8 @@ const OWN: usize = 64;
 const PER_CORE: usize = 8;
 /// To and from each other node: the ordered connections, those they replace, and snapshots under way.
 const PER_NODE: usize = 8;
+/// For so many other nodes in any case, if nodes can connect: more may join than there are at the start.
+const OTHERS_MIN: usize = 8;
 /// Connections to the port of the nodes that have not said who they are.
 pub(crate) const STRANGERS_MAX: usize = 32;
 /// Table files that are kept open, at least and at most: one for 64 MiB of rows or so.
@@ -38,7 +40,9 @@ pub(crate) struct Descriptors {
 impl Descriptors {
     /// Raises the limit of the process as far as it may, and shares out what there is.
     pub fn claim(config: &Config, cores: usize) -> Result<Descriptors, Failure> {
-        let others = config.peers.len().saturating_sub(1);
+        // Nodes may join.
+        let others =
+            if config.peer().is_some() { config.peers.len().saturating_sub(1).max(OTHERS_MIN) } else { 0 };
         share(raise(), cores, others, config.shards as usize).map_err(Failure::Refused)
     }
 }

@@ -3,12 +3,12 @@
 //! A node may have none ([`Folder::Nowhere`]). Then its identity is drawn at each start, nothing is written, and all that it
 //! stores ends with its process. Only a cluster of one can be so: a member that forgets would break what it had promised.
 //!
-//! `identity.json` is written at the first start: the node's name and id, all nodes with the ids that were given to them, the
-//! cluster it belongs to, a random incarnation, and the options that cannot change later; and again when the node has learned
-//! which cluster that is, when its log has begun, and when a folder that replaced a lost one is whole and known to all.
-//! `peers.json` remembers the incarnations of the other nodes, so that a node that comes back with a wiped or foreign folder
-//! under a known name is noticed. What they say and when is decided by [`node::identity`]; here is how they look. `lock` is
-//! held for the life of the process.
+//! `identity.json` is written at every start: the node's name and id, the nodes that the cluster was founded with, the cluster it
+//! belongs to, a random incarnation, how often the folder was started, and the options that cannot change later; and again when
+//! the node has learned which cluster that is, when its log has begun, when a folder that replaced a lost one is whole and known
+//! to all, and when the others found it to be a copy. `peers.json` remembers the lives in which the other nodes were met last, so
+//! that a node that comes back under a known name with a folder that was wiped, copied or restored from an old copy is noticed.
+//! What they say and when is decided by [`node::identity`]; here is how they look. `lock` is held for the life of the process.
 //!
 //! # Formats
 //!
@@ -39,7 +39,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use node::identity::{Identity, Incarnations, Kept};
+use node::identity::{Identity, Kept, Lives};
 use rustix::fs::{FlockOperation, flock};
 
 use self::identity::Fixed;
@@ -61,7 +61,7 @@ pub(crate) enum Folder {
 #[derive(Debug)]
 pub(crate) struct Held {
     path: PathBuf,
-    /// As it was when the folder was opened.
+    /// As it was when the folder was opened, and this start was counted.
     identity: Identity,
     fixed: Fixed,
     /// What the journal should say of opening it.
@@ -116,11 +116,11 @@ impl Folder {
         }
     }
 
-    /// The incarnations that the other nodes were met under.
-    pub fn incarnations(&self) -> Result<Incarnations, Failure> {
+    /// The lives that the other nodes were met in last.
+    pub fn lives(&self) -> Result<Lives, Failure> {
         match self {
-            Folder::Held(held) => held.incarnations(),
-            Folder::Nowhere(_) => Ok(Incarnations::new()),
+            Folder::Held(held) => held.lives(),
+            Folder::Nowhere(_) => Ok(Lives::new()),
         }
     }
 
@@ -160,28 +160,34 @@ impl Held {
             ))
         })?;
         let text = read(&path.join(IDENTITY)).map_err(|error| refused("read", error))?;
-        let is_new = text.is_none();
         let identity = match text {
-            Some(text) => identity::check(path, &text, config)?,
+            Some(text) => {
+                let found = identity::check(path, &text, config)?.started(&mut crate::random);
+                Identity { zone: config.zone.clone().unwrap_or_else(|| found.zone.clone()), ..found }
+            }
             None => nothing_without_identity(path).map(|()| identity::new(config))?,
         };
         if identity.begun && !has_log(path) {
             return Err(log_is_lost(path, &identity));
         }
         let held = Held { path: path.to_owned(), identity, fixed: Fixed::new(config), note, _lock: lock };
-        if is_new {
-            let new = Kept::Identity(held.identity.clone());
-            held.keep(&new).map_err(|error| refused("write in", error))?;
-        }
+        let counted = Kept::Identity(held.identity.clone());
+        held.keep(&counted).map_err(|error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Failure::Failed(format!(
+                "cannot count this start in the data folder {}: {error}; it can start when there is room",
+                path.display()
+            )),
+            _ => refused("write in", error),
+        })?;
         Ok(held)
     }
 
-    fn incarnations(&self) -> Result<Incarnations, Failure> {
+    fn lives(&self) -> Result<Lives, Failure> {
         let file = self.path.join(PEERS);
         let failed = |error: io::Error| Failure::Refused(format!("cannot read {}: {error}", file.display()));
         match read(&file).map_err(failed)? {
-            Some(text) => peers::read(&file, &text, &self.identity),
-            None => Ok(Incarnations::new()),
+            Some(text) => peers::read(&file, &text),
+            None => Ok(Lives::new()),
         }
     }
 
@@ -190,7 +196,7 @@ impl Held {
             Kept::Identity(identity) => {
                 write(&self.path.join(IDENTITY), &identity::encode(identity, &self.fixed))
             }
-            Kept::Incarnations(known) => write(&self.path.join(PEERS), &peers::encode(&self.identity, known)),
+            Kept::Lives(lives) => write(&self.path.join(PEERS), &peers::encode(lives)),
         }
     }
 }
@@ -242,7 +248,7 @@ fn nothing_without_identity(path: &Path) -> Result<(), Failure> {
 }
 
 fn log_is_lost(path: &Path, identity: &Identity) -> Failure {
-    let what_to_do = match identity.nodes.len() {
+    let what_to_do = match identity.founders.len() {
         1 => "restore the whole data folder from a copy, or give --data a new folder to begin with nothing",
         _ => {
             "restore its files, or move the whole data folder away and start this node with --rejoin: the others make it whole"

@@ -30,7 +30,7 @@ use crate::inbox::Inboxes;
 use crate::listen::listen;
 use crate::outbox::outboxes;
 use crate::routes::Routes;
-use crate::transport::{Identities, Transport};
+use crate::transport::{Identities, Places, Transport};
 use crate::view::View;
 use crate::{Config, Failure, Listen, journal, log, thread, time};
 
@@ -65,15 +65,15 @@ async fn serve(
         tracing::warn!(data = data(&config), note, "the data folder was open to other users");
     }
     let listeners = config.listen.iter().map(Listener::open).collect::<Result<Vec<_>, _>>()?;
-    let peers = own_address(&config).map_or(Ok(Vec::new()), |address| listen(address, "other nodes"))?;
     let address = announced(&config, &listeners);
     let mut recovery = Recovery::default();
     let log = read_log(&folder, &mut recovery)?;
-    let map = recovery.map(founding(&config, &folder));
+    let map = recovery.map(founding(&config, folder.identity()));
     let node = node_config(&config, &folder, map, drivers(&config, cores), address.clone());
+    let peers = listen_to_nodes(&config, &node.peer)?;
     let inboxes = Inboxes::new(node.deal());
     let recovered = recover(&folder, &node, &config, recovery, descriptors.table_files)?;
-    let identities = Arc::new(Identities::new(folder)?);
+    let identities = Arc::new(Identities::new(folder, &node.map, Places::new(&config.peers, &node.map))?);
     let requests = log.requests();
     let begins = identities.clone();
     let settings = Settings { checkpoint_bytes: config.checkpoint_bytes, ..Settings::default() };
@@ -84,11 +84,9 @@ async fn serve(
     let routes = Arc::new(Routes::new(&node.map));
     let handle =
         Arc::new(Handle::new(inboxes.clone(), desks.clone(), routes.clone(), view.clone(), membership));
-    let addresses = peer_addresses(&config, &node);
     let failed = |error: std::io::Error| Failure::Failed(format!("cannot start: {error}"));
     let transport =
-        Transport::start(peers, descriptors.nodes, addresses, identities.clone(), inboxes.clone())
-            .map_err(failed)?;
+        Transport::start(peers, descriptors.nodes, identities.clone(), inboxes.clone()).map_err(failed)?;
     let shared = Shared {
         inboxes: inboxes.clone(),
         view,
@@ -293,15 +291,15 @@ async fn stop_signal() {
     }
 }
 
-fn own_address(config: &Config) -> Option<&str> {
-    let own = config.peers.iter().find(|(name, _)| *name == config.name);
-    own.filter(|_| config.peers.len() > 1).map(|(_, address)| address.as_str())
-}
-
-fn peer_addresses(config: &Config, node: &node::Config) -> BTreeMap<NodeId, String> {
-    let id = |name: &str| node.map.nodes.iter().find(|(_, known)| known.name == name).map(|(id, _)| *id);
-    let others = config.peers.iter().filter(|(name, _)| *name != config.name);
-    others.filter_map(|(name, address)| Some((id(name)?, address.clone()))).collect()
+/// Listens for other nodes, who are told to connect to `peer`; empty = to nowhere.
+fn listen_to_nodes(config: &Config, peer: &str) -> Result<Vec<std::net::TcpListener>, Failure> {
+    match config.listen_peer.as_deref().unwrap_or(peer) {
+        "" => Ok(Vec::new()),
+        address => {
+            tracing::info!(address, advertise = peer, "listening to other nodes");
+            listen(address, "other nodes")
+        }
+    }
 }
 
 /// How many cores may have a driver; the others serve connections. A checkpoint flushes the table of every driver: where each
@@ -312,13 +310,15 @@ fn drivers(config: &Config, cores: usize) -> usize {
 }
 
 /// The map that the cluster begins with: all its first nodes are started alike, and have the same.
-fn founding(config: &Config, folder: &Folder) -> Map {
-    let peer = |name: &String| config.peers.iter().find(|(other, _)| other == name);
+fn founding(config: &Config, identity: &Identity) -> Map {
+    let listed = |name: &String| config.peers.iter().find(|(other, _)| other == name).map(|(_, peer)| peer);
+    // Of one that is alone nobody else has to know the same.
+    let own = |name: &String| config.peer().filter(|_| *name == config.name);
     let founder = |(_, name): &(NodeId, String)| Founder {
         name: name.clone(),
-        peer: peer(name).map(|(_, peer)| peer.clone()).unwrap_or_default(),
+        peer: listed(name).or(own(name)).cloned().unwrap_or_default(),
     };
-    let nodes: Vec<Founder> = folder.identity().nodes.iter().map(founder).collect();
+    let nodes: Vec<Founder> = identity.founders.iter().map(founder).collect();
     // One that keeps nothing is alone for ever.
     let protocol = if config.data.is_none() { Protocol::Single } else { Protocol::Raft };
     let replicas = u16::try_from(nodes.len()).expect("there are at most 1023 nodes, it was checked");
@@ -332,10 +332,11 @@ fn node_config(
     cores: usize,
     address: String,
 ) -> node::Config {
-    let &Identity { me, rejoining, incarnation, .. } = folder.identity();
-    let peer = map.nodes.get(&me).map(|node| node.peer.clone()).unwrap_or_default();
+    let Identity { me, rejoining, lineage, zone, .. } = folder.identity();
+    let before = map.nodes.get(me).map(|node| &node.peer);
+    let peer = config.peer().or(before).cloned().unwrap_or_default();
     node::Config {
-        me,
+        me: *me,
         map,
         cores,
         seed: crate::random(),
@@ -343,10 +344,10 @@ fn node_config(
         pid: std::process::id(),
         address,
         peer,
-        zone: String::new(),
-        incarnation,
+        zone: zone.clone(),
+        incarnation: lineage.life.incarnation,
         grace_micros: node::GRACE_MICROS,
-        rejoining,
+        rejoining: *rejoining,
         volatile: config.data.is_none(),
     }
 }
@@ -354,7 +355,7 @@ fn node_config(
 fn read_log(folder: &Folder, recovery: &mut Recovery) -> Result<log::OpenLog, Failure> {
     let mut replay =
         |record: wal::Record| recovery.replay(&record).map_err(|error| Failure::Refused(error.to_string()));
-    log::open(folder.log().as_deref(), folder.identity().incarnation, &mut replay)
+    log::open(folder.log().as_deref(), folder.identity().lineage.life.incarnation, &mut replay)
 }
 
 /// The driver and the table of each core: the tables at the generations that the log names, then the drivers.

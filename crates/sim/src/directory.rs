@@ -19,8 +19,10 @@ const LOOK_MICROS: u64 = 200_000;
 const MEMBERS_MIN: usize = 2;
 /// A shard that has rested is given other members at so many looks of 100.
 const BEGIN_PERCENT: u64 = 30;
-/// A change that has not begun to change members is given up at so many looks of 100.
+/// A change whose members have not begun to change over is given up at so many looks of 100.
 const GIVE_UP_PERCENT: u64 = 3;
+/// Its members are let change over at so many.
+const SWITCH_PERCENT: u64 = 50;
 
 impl World {
     /// Members change in this run, from now on.
@@ -61,15 +63,16 @@ impl World {
         Map { revision: self.placed.revision + 1, ..Map::clone(&self.placed) }
     }
 
-    /// The members are others than the map knows after a change that was given up, or under a later revision.
+    /// The members are others than the map knows, or under a later revision, when a change came about that was given up: a number
+    /// that went with it is nobody's again, so what is there counts.
     fn refreshed(&mut self, shard: ShardId) -> Option<Map> {
         let view = self.view_of(shard)?;
-        let row = &self.placed.shards[&shard];
-        if view.revision == row.revision || !are(&view, &row.members) {
+        let is_settled = view.members.iter().all(|member| member.duty == Duty::Voter);
+        if view.revision == self.placed.shards[&shard].revision || !is_settled {
             return None;
         }
         let mut map = self.next_map();
-        map.shards.get_mut(&shard)?.revision = view.revision;
+        settle(map.shards.get_mut(&shard)?, &view);
         Some(map)
     }
 
@@ -104,20 +107,33 @@ impl World {
         let view = self.view_of(shard)?;
         let mut map = self.next_map();
         let row = map.shards.get_mut(&shard)?;
-        if are(&view, &change.to) {
+        if change.phase == Phase::Copy && self.random.percent(GIVE_UP_PERCENT) {
+            self.note("a change of members was given up");
+            map.changes.remove(&shard);
+        } else if change.phase == Phase::Copy && self.random.percent(SWITCH_PERCENT) {
+            // Whoever has yet to catch up joins when it has.
+            map.changes.get_mut(&shard)?.phase = Phase::Switch;
+        } else if are(&view, &change.to) && self.most_are(shard, &change.to) {
             self.note("a shard had other members");
             (row.members, row.revision) = (change.to.clone(), view.revision);
             if !has(row, row.leader) {
                 row.leader = row.members[0].node;
             }
-        } else if are_voters(&view, &row.members) && self.random.percent(GIVE_UP_PERCENT) {
-            // Its leader may have gone on since.
-            self.note("a change of members was given up");
+            map.changes.remove(&shard);
         } else {
             return None;
         }
-        map.changes.remove(&shard);
         Some(map)
+    }
+
+    /// Whether most of these members know that they are the members.
+    fn most_are(&self, shard: ShardId, members: &[Member]) -> bool {
+        let knows = |member: &&Member| {
+            let process = self.machine(member.node).process.as_ref();
+            let view = process.and_then(|process| process.cores.view(shard));
+            view.is_some_and(|view| are(view, members))
+        };
+        2 * members.iter().filter(knows).count() > members.len()
     }
 
     /// Why the maps are not at rest.
@@ -133,6 +149,14 @@ impl World {
     }
 }
 
+/// The shard has these members.
+fn settle(row: &mut Shard, view: &View) {
+    (row.members, row.revision) = (view.members.clone(), view.revision);
+    if !has(row, row.leader) {
+        row.leader = row.members[0].node;
+    }
+}
+
 fn has(row: &Shard, node: NodeId) -> bool {
     row.members.iter().any(|member| member.node == node)
 }
@@ -144,10 +168,4 @@ fn key(member: &Member) -> (NodeId, ReplicaId, Duty) {
 /// Whether these are the members, and nobody else.
 fn are(view: &View, members: &[Member]) -> bool {
     view.members.iter().map(key).eq(members.iter().map(key))
-}
-
-/// Whether these are the members that count.
-fn are_voters(view: &View, members: &[Member]) -> bool {
-    let counting = view.members.iter().filter(|member| member.duty != Duty::Learner);
-    counting.map(key).eq(members.iter().map(key))
 }

@@ -14,10 +14,11 @@
 //!
 //! A run has two parts. In the first, clients do all that users do while faults happen: besides the ops of their workload they
 //! ask ranges in pages, histories, get-alls and put-alls over shards, delete-ranges and trims in steps, at every level and at
-//! versions. In the second the faults are over, and the cluster must come to rest within a bound: every node up and whole, one
-//! leader a shard, all copies equal, every key readable, no write in doubt that is sent again, and nothing kept that has run out.
-//! At every moment the invariants of `watch` must hold, and every answer must show what was there; at the end the clients'
-//! history must be linearizable.
+//! versions. In some runs members of shards change meanwhile, as a directory that the simulator plays would have it. In the second
+//! part the faults are over, and the cluster must come to rest within a bound: every node up and whole, all shards where they
+//! should be, with one leader each, all copies equal, every key readable, no write in doubt that is sent again, and nothing kept
+//! that has run out. At every moment the invariants of `watch` must hold, and every answer must show what was there; at the end
+//! the clients' history must be linearizable.
 //! [`Stats::sometimes`] counts what should happen in some runs ([`SOMETIMES`] lists it), so that a simulator that has stopped
 //! to exercise a case is noticed.
 //!

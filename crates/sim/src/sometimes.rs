@@ -29,6 +29,7 @@ pub const SOMETIMES: &[&str] = &[
     "a node stopped in good order",
     "a node waited for the founder of its cluster",
     "a node was told that it lost entries",
+    "a node with an old copy of its folder was refused",
     "a node with another folder was refused",
     "a page over shards ended before its range",
     "a partition cut one direction",

@@ -328,10 +328,10 @@ impl World {
             seed,
             entry_cache_bytes: self.settings.entry_cache_bytes,
             pid: id.0 as u32,
-            address: identity.name().to_owned(),
+            address: identity.name.clone(),
             peer: String::new(),
             zone: String::new(),
-            incarnation: identity.incarnation,
+            incarnation: identity.lineage.life.incarnation,
             grace_micros: node::GRACE_MICROS,
             rejoining: identity.rejoining,
             volatile: false,
@@ -351,7 +351,7 @@ impl World {
 
 /// The first map of a cluster.
 fn founding(nodes: u64, settings: &Settings, protocol: Protocol) -> Map {
-    let founder = |id: u64| Founder { name: NodeId(id).to_string(), peer: String::new() };
+    let founder = |id: u64| Founder { name: format!("n{id}"), peer: String::new() };
     let nodes = (1..=nodes).map(founder).collect();
     let (shards, replicas) = (settings.shards, settings.replicas);
     Map::founding(&Founding { cluster: None, nodes, shards, replicas, protocol })

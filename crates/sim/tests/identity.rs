@@ -5,14 +5,14 @@
 use kv::Protocol;
 use sim::{Fault, Faults, Options, Outcome, Workload};
 
-/// A run of three nodes whose folders are lost now and then, and nothing else happens.
-fn run(seed: u64) -> Outcome {
+/// A run of three nodes in which these things go wrong, and no others.
+fn run(seed: u64, faults: &[Fault]) -> Outcome {
     let outcome = sim::run(&Options {
         nodes: 3,
         protocol: Protocol::Raft,
         workload: Workload::Kv,
         steps: 250,
-        faults: Faults::of(&[Fault::Wipe]),
+        faults: Faults::of(faults),
         trace: true,
         ..Options::new(seed)
     });
@@ -20,11 +20,10 @@ fn run(seed: u64) -> Outcome {
     outcome
 }
 
-/// The lines that tell of a node's folder, from the first loss that it was started after as if nothing were: without the time.
-fn story(trace: &[String]) -> Vec<&str> {
+/// The lines that tell of a node's folder, from the first one with these words: without the time.
+fn story<'a>(trace: &'a [String], from: &str) -> Vec<&'a str> {
     let lines = trace.iter().map(|line| &line["0000.000000 ".len()..]);
-    let mut lines =
-        lines.skip_while(|line| !line.ends_with("comes back with an empty folder, rejoining: false"));
+    let mut lines = lines.skip_while(|line| !line.contains(from));
     let Some(first) = lines.next() else { return Vec::new() };
     let node = first.split(' ').next().unwrap();
     let tells = |line: &&str| {
@@ -43,8 +42,8 @@ fn node_whose_folder_was_wiped_unawares_is_refused_with_the_sentence_and_ends() 
         if founders > 0 && others > 0 {
             break;
         }
-        let outcome = run(seed);
-        let story = story(&outcome.trace);
+        let outcome = run(seed, &[Fault::Wipe]);
+        let story = story(&outcome.trace, "comes back with an empty folder, rejoining: false");
         let [lost, begins, ends, again, restarts, whole] = story[..] else { continue };
         let node = lost.split(' ').next().unwrap();
         assert_eq!(begins, format!("{node} starts: 0 records in its log, cut None"), "seed {seed}");
@@ -61,6 +60,38 @@ fn node_whose_folder_was_wiped_unawares_is_refused_with_the_sentence_and_ends() 
         *(if founds { &mut founders } else { &mut others }) += 1;
     }
     assert!(founders > 0 && others > 0, "{founders} founders and {others} others were refused");
+}
+
+#[test]
+fn node_whose_folder_was_restored_from_an_old_copy_is_refused_with_the_sentence_and_ends() {
+    let (mut earlier, mut twice) = (0, 0);
+    for seed in 1..=60 {
+        if earlier > 0 && twice > 0 {
+            break;
+        }
+        // Crashes let starts pass between the copy and its return.
+        let outcome = run(seed, &[Fault::Restore, Fault::Crash]);
+        let story = story(&outcome.trace, "comes back with its folder as of start");
+        if story.iter().any(|line| line.ends_with(": fault")) {
+            continue;
+        }
+        let [restored, begins, ends, again, restarts, whole] = story[..] else { continue };
+        let (node, start) = restored.split_once(" comes back with its folder as of start ").unwrap();
+        let start: u64 = start.parse().unwrap();
+        assert!(begins.starts_with(&format!("{node} starts: ")), "seed {seed}: {begins}");
+        let refused = format!("{node} ends (Process): node n{node} ");
+        assert!(ends.starts_with(&refused), "seed {seed}: {ends}");
+        let is_earlier = ends[refused.len()..]
+            .starts_with(&format!("comes with its data folder as of start {}", start + 1));
+        let is_twice = ends[refused.len()..].starts_with(&format!("was met as of start {}", start + 1));
+        assert!(is_earlier || is_twice, "seed {seed}: {ends}");
+        assert!(ends.contains("Stop this one for good"), "seed {seed}: {ends}");
+        assert_eq!(again, format!("{node} comes back with an empty folder, rejoining: true"), "seed {seed}");
+        assert!(restarts.starts_with(&format!("{node} starts: 0 records")), "seed {seed}: {restarts}");
+        assert_eq!(whole, format!("{node} is whole again"), "seed {seed}");
+        *(if is_earlier { &mut earlier } else { &mut twice }) += 1;
+    }
+    assert!(earlier > 0 && twice > 0, "{earlier} came as of an earlier start and {twice} as of the same one");
 }
 
 #[test]

@@ -55,6 +55,22 @@ fn count(table: &Table, shard: ShardId) -> u64 {
 }
 
 #[test]
+fn snapshot_says_how_many_bytes_it_will_send() {
+    for kind in [Kind::Disk, Kind::Memory] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut table = open(kind, &folder);
+        [A, B].into_iter().for_each(|shard| {
+            table.load(shard, 0).unwrap();
+        });
+        fill(&mut table, A, 500);
+        let said = table.snapshot(A).bytes().unwrap();
+        let sent: u64 = chunks(&mut table, A, 1 << 20).iter().map(|chunk| chunk.len() as u64).sum();
+        assert!(said > sent / 2 && said <= sent, "{said} of {sent}: their lengths are not counted");
+        assert!(table.snapshot(B).bytes().unwrap() < 100);
+    }
+}
+
+#[test]
 fn shards_in_one_engine_do_not_see_each_other() {
     let folder = tempfile::tempdir().unwrap();
     let mut table = open(Kind::Disk, &folder);

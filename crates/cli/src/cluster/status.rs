@@ -29,7 +29,11 @@ fn print_health(status: &Status, out: &mut Output<'_>) -> Result<(), Error> {
     let Health { wrong, under_way } = Health::of(status);
     let sizes = [count(status.nodes.len() as u64, "node"), count(status.shards.len() as u64, "shard")];
     let verdict = if wrong.is_empty() { "All is well." } else { "Not well:" };
-    out.line(&format!("{}. {verdict}", sizes.join(", ")))?;
+    let leader = status.directory.as_ref().and_then(|directory| directory.leader);
+    let directory = leader.map_or_else(String::new, |leader| {
+        format!("; {} leads the directory", Names::of(status).name(leader))
+    });
+    out.line(&format!("{}{directory}. {verdict}", sizes.join(", ")))?;
     wrong.iter().try_for_each(|text| out.line(&format!("  {text}")))?;
     if !under_way.is_empty() {
         out.line("Under way:")?;

@@ -85,7 +85,7 @@ fn status(view: Status, line: &str) -> String {
 fn status_says_first_whether_all_is_well() {
     let expect = "\
 Cluster 0000000000000abc
-4 nodes, 1 shard. All is well.
+4 nodes, 1 shard; n1 leads the directory. All is well.
 
 NODE  ADDRESS         PID   LEADS  REPLICAS  STATE
 n1    127.0.0.1:7401  4241  1      20        alive
@@ -110,7 +110,7 @@ fn status_says_what_is_wrong_and_what_is_under_way() {
     view.nodes[0].zone = "east".into();
     let expect = "\
 Cluster 0000000000000abc
-4 nodes, 1 shard. Not well:
+4 nodes, 1 shard; n1 leads the directory. Not well:
   n2 is dead: 20 shards without their replica on it
 Under way:
   n3 is being drained: 20 replicas to go

@@ -22,6 +22,12 @@ pub struct File {
     advertise: Option<Spanned<Address>>,
     #[serde(deserialize_with = "key::peers")]
     pub peers: Vec<(String, String)>,
+    #[serde(deserialize_with = "key::address")]
+    pub advertise_peer: Option<String>,
+    #[serde(deserialize_with = "key::address")]
+    pub listen_peer: Option<String>,
+    #[serde(deserialize_with = "key::zone")]
+    pub zone: Option<String>,
     #[serde(deserialize_with = "key::engine")]
     pub engine: Option<Engine>,
     #[serde(deserialize_with = "key::history")]
@@ -113,6 +119,9 @@ mod tests {
             ("data = ['a']", 1, "invalid type: sequence"),
             ("peers = 'n1=a:1'", 1, "invalid type: string"),
             ("peers = [\n  'n1=a:1',\n  'n2',\n]", 3, "a peer is NAME=HOST:PORT"),
+            ("listen-peer = '7421'", 1, "an address is HOST:PORT"),
+            ("advertise-peer = 'h'", 1, "an address is HOST:PORT"),
+            ("zone = ''", 1, "a zone is 1 to 64 printable characters"),
             ("engine = 'disc'", 1, "an engine is memory or disk"),
             ("history = 0", 1, "a history is a count of revisions of 1 or more, or all"),
             ("history = 1.5", 1, "expected a text or a whole number"),

@@ -17,6 +17,14 @@ pub fn peers<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<(String, String)
     Ok(peers.into_iter().map(|Peer(peer)| peer).collect())
 }
 
+pub fn address<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
+    text(value, parse::address).map(Some)
+}
+
+pub fn zone<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
+    text(value, parse::zone).map(Some)
+}
+
 pub fn engine<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Engine>, D::Error> {
     text(value, |name| Engine::from_str(name, false).map_err(|_| "an engine is memory or disk".into()))
         .map(Some)

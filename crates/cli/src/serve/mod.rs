@@ -37,6 +37,15 @@ pub struct Args {
     /// All nodes of the cluster, this one too, where nodes connect
     #[arg(long, value_name = "NAME=HOST:PORT,..", value_delimiter = ',', value_parser = parse::peer)]
     pub peers: Vec<(String, String)>,
+    /// Where other nodes are told to connect [default: as --peers has this node]
+    #[arg(long, value_name = "HOST:PORT", value_parser = parse::address)]
+    pub advertise_peer: Option<String>,
+    /// Where other nodes connect [default: --advertise-peer]
+    #[arg(long, value_name = "HOST:PORT", value_parser = parse::address)]
+    pub listen_peer: Option<String>,
+    /// What fails together with it, as a rack; kept until it is said anew
+    #[arg(long, value_name = "ZONE", value_parser = parse::zone)]
+    pub zone: Option<String>,
     /// Where rows are kept [default: disk]
     #[arg(long, value_enum)]
     pub engine: Option<Engine>,
@@ -80,6 +89,7 @@ Examples:
   capstan serve --name n1 --data /var/lib/capstan --listen 0.0.0.0:7401 \\
       --advertise n1.example.com:7401
       on every address of the machine; clients are told this one
+      (--listen-peer and --advertise-peer are the same for nodes)
   capstan serve --config /etc/capstan.toml
       the same from a file; an option beside it wins over the file
 The keys of the file are the options. A table [[listen]] is a listener; the
@@ -118,6 +128,9 @@ fn config(args: Args, file: File) -> Result<server::Config, Error> {
         name,
         data: Some(needed(args.data.or(file.data), "data")?),
         peers,
+        advertise_peer: args.advertise_peer.or(file.advertise_peer),
+        listen_peer: args.listen_peer.or(file.listen_peer),
+        zone: args.zone.or(file.zone),
         engine: match args.engine.or(file.engine).unwrap_or(Engine::Disk) {
             Engine::Memory => server::Kind::Memory,
             Engine::Disk => server::Kind::Disk,
@@ -277,6 +290,9 @@ mod tests {
         entry-cache = '1M'
         checkpoint-log = 2097152
         quiet = true
+        advertise-peer = 'public:7421'
+        listen-peer = '*:7421'
+        zone = 'rack 1'
         listen = 'h:7401'
         advertise = 'public:7401'
     ";
@@ -284,8 +300,9 @@ mod tests {
     #[test]
     fn serve_file_says_what_options_say() {
         let options = "--name n1 --data d --peers n1=a:1,n2=b:1 --engine memory --history all --deleted-history 1h --shards 7 \
-                       --cores 3 --entry-cache 1M --checkpoint-log 2M --quiet --listen h:7401 --advertise public:7401";
-        let options: Vec<&str> = options.split_whitespace().collect();
+                       --cores 3 --entry-cache 1M --checkpoint-log 2M --quiet --listen h:7401 --advertise public:7401 \
+                       --advertise-peer public:7421 --listen-peer *:7421 --zone";
+        let options: Vec<&str> = options.split_whitespace().chain(["rack 1"]).collect();
         let shown = |config: server::Config| format!("{config:?}");
         assert_eq!(with_file(&[], FILE).map(shown), parsed(&options, "").map(shown));
     }
@@ -296,6 +313,7 @@ mod tests {
             vec!["--name", "n2", "--data", "e", "--peers", "n2=c:1", "--engine", "disk", "--history", "5"];
         words.extend(["--deleted-history", "all", "--shards", "1", "--cores", "1", "--entry-cache", "2K"]);
         words.extend(["--checkpoint-log", "5M", "--listen", "i:1", "--advertise", "j:1"]);
+        words.extend(["--advertise-peer", "k:1", "--listen-peer", "l:1", "--zone", "other"]);
         let (alone, both) = (parsed(&words, "").unwrap(), with_file(&words, FILE).unwrap());
         let quiet = server::Config { stderr: Stderr::Nothing, ..alone };
         assert_eq!(format!("{both:?}"), format!("{quiet:?}"));

@@ -17,7 +17,7 @@ fn empty(folder: &Path) {
 }
 
 /// Starts a node that must refuse, and say this.
-async fn is_refused(lab: &mut Lab, node: u16, says: &[&str]) {
+pub async fn is_refused(lab: &mut Lab, node: u16, says: &[&str]) {
     lab.serve(node);
     let code = lab.end(node, PATIENCE).await.code();
     let told = lab.stderr(node);
@@ -138,12 +138,18 @@ fn check_folder(lab: &Lab, node: u16, engine: &str) {
     let identity = |node| json(&lab.folder(node).join("identity.json"));
     let own = identity(node);
     let nodes = json!([{ "id": 1, "name": "n1" }, { "id": 2, "name": "n2" }, { "id": 3, "name": "n3" }]);
-    assert_eq!((&own["format"], &own["id"], &own["nodes"]), (&json!(3), &json!(node), &nodes));
+    assert_eq!((&own["format"], &own["id"], &own["founders"]), (&json!(4), &json!(node), &nodes));
+    assert_eq!((&own["starts"], &own["copy"]), (&json!(1), &Value::Null));
+    assert_eq!((&own["earlier"], &own["zone"]), (&json!([]), &json!("")));
     assert_eq!((&own["begun"], &own["engine"]), (&json!(true), &json!(engine)));
     assert!(own["cluster"].is_string() && own["cluster"] == identity(1)["cluster"], "{own}");
-    let met = |node: u16| json!({ "id": node, "name": format!("n{node}"), "incarnation": identity(node)["incarnation"] });
+    let met = |node: u16| {
+        let identity = identity(node);
+        let life = |key: &str| identity[key].clone();
+        json!({ "id": node, "incarnation": life("incarnation"), "starts": life("starts"), "process": life("process") })
+    };
     let others: Vec<Value> = lab.all().filter(|other| *other != node).map(met).collect();
-    assert_eq!(json(&lab.folder(node).join("peers.json")), json!({ "format": 1, "nodes": others }));
+    assert_eq!(json(&lab.folder(node).join("peers.json")), json!({ "format": 2, "nodes": others }));
     assert_eq!(fs::read_to_string(lab.folder(node).join("engine/format")).unwrap(), "1\n");
 
     let segments = fs::read_dir(lab.folder(node).join("log")).unwrap().map(|entry| entry.unwrap().path());
@@ -152,8 +158,8 @@ fn check_folder(lab: &Lab, node: u16, engine: &str) {
     assert_eq!(own["incarnation"], format!("{:016x}", header.log_id), "the log is of this folder");
 }
 
-/// `identity.json` of a node of the build before, which gave no ids.
-const FORMAT_2: &str = include_str!("../../../server/src/transport/identities/format-2.json");
+/// `identity.json` of a node of the build before, which counted no starts.
+const FORMAT_3: &str = include_str!("../../../server/src/transport/identities/format-3.json");
 
 #[test]
 #[ignore = "starts real nodes: scripts/test runs it against the release binary"]
@@ -175,8 +181,8 @@ fn folder_says_ids_cluster_and_formats_and_one_of_the_build_before_is_refused() 
             let victim = 1 + random.below(3) as u16;
             let file = lab.folder(victim).join("identity.json");
             let own = fs::read(&file).unwrap();
-            fs::write(&file, FORMAT_2).unwrap();
-            let says = ["has format 2", "start it with the version that made it", "putall --json"];
+            fs::write(&file, FORMAT_3).unwrap();
+            let says = ["has format 3", "start it with the version that made it", "putall --json"];
             is_refused(&mut lab, victim, &says).await;
             fs::write(&file, own).unwrap();
             let format = lab.folder(victim).join("engine/format");

@@ -13,6 +13,7 @@
 mod bounds;
 mod checkpoints;
 mod clients;
+mod copies;
 mod crowd;
 mod damage;
 mod data_folder;
@@ -26,6 +27,7 @@ mod nodes;
 mod pairs;
 mod partitions;
 mod pauses;
+mod places;
 mod power;
 mod programs;
 mod raw;

@@ -5,8 +5,8 @@
 //! | a node lives, or is silent, for a while | its state |
 //! | a node has another folder, address or zone than its row | its row; another folder is refused |
 //! | a node is dead for the grace | it is gone |
-//! | a shard that changes is joint; its heirs have copies, where it is handed over | its change cannot be given up any more |
-//! | a shard that changes has the members it is to have, all of which count | its change is done |
+//! | those that are to come to a shard have caught up, or its heirs have copies | its members change over: its change cannot be given up any more |
+//! | a shard has the members it is to have, and most of them know it | its change is done |
 //! | none of these | what [`placement::plan`] would begin, give up or deal out |
 //!
 //! All that follows at a moment is one transaction.
@@ -21,7 +21,8 @@ use placement::{Event, Limits, plan};
 use replication::Instant;
 
 use super::health::Health;
-use super::seen::{Seen, SeenShard, digest};
+use super::seen::{Seen, digest};
+use crate::seat::wanted_of;
 
 /// How many changes are under way at once, and how many copy from or to one node: clients share the disks and the network.
 pub(super) const LIMITS: Limits = Limits { changes: 16, per_node: 2 };
@@ -150,21 +151,29 @@ impl Reign {
 
     /// What has become of a change.
     fn progress(&self, shard: ShardId, change: &Change) -> Option<Event> {
-        let seen: &SeenShard = self.seen.shards.get(&shard)?;
-        let row = &self.map.shards[&shard];
-        if change.epoch > row.epoch && seen.epoch == row.epoch {
-            let has_copy = |member: &Member| seen.heirs.contains(&member.node);
-            let switches = change.phase == Phase::Copy && change.to.iter().all(has_copy);
-            return switches.then_some(Event::Progress { shard, phase: Phase::Switch });
+        let (row, leader) = (&self.map.shards[&shard], self.seen.leader(shard)?);
+        match change.phase {
+            Phase::Copy if change.epoch > row.epoch => {
+                let has_copy = |member: &Member| leader.heirs.contains(&member.node);
+                let is_ready = leader.epoch == row.epoch && change.to.iter().all(has_copy);
+                is_ready.then_some(Event::Progress { shard, phase: Phase::Switch })
+            }
+            Phase::Copy => {
+                let learning = (row.epoch, digest(&wanted_of(row, Some(change))));
+                let is_ready = (leader.epoch, leader.members) == learning && leader.is_ready;
+                is_ready.then_some(Event::Progress { shard, phase: Phase::Switch })
+            }
+            Phase::Switch => {
+                let told = &self.seen.shards[&shard];
+                let there = (change.epoch, digest(&change.to));
+                let is_there = |node| told.get(&node).is_some_and(|told| (told.epoch, told.members) == there);
+                let agree = change.to.iter().filter(|member| is_there(member.node)).count();
+                let is_new = (leader.epoch, leader.revision) > (row.epoch, row.revision);
+                let is_done =
+                    is_new && (leader.epoch, leader.members) == there && 2 * agree > change.to.len();
+                is_done.then_some(Event::Done { shard, revision: leader.revision })
+            }
         }
-        if seen.epoch != change.epoch || (seen.epoch, seen.revision) <= (row.epoch, row.revision) {
-            return None;
-        }
-        if seen.members == digest(&change.to) {
-            return Some(Event::Done { shard, revision: seen.revision });
-        }
-        let switches = seen.is_joint && change.phase == Phase::Copy;
-        switches.then_some(Event::Progress { shard, phase: Phase::Switch })
     }
 
     /// Applies an event, unless this very map has refused it already.

@@ -21,10 +21,10 @@ pub(super) fn moves(reign: &Reign, now: Instant) -> Vec<Move> {
     let mut moves = Vec::new();
     for (shard, change) in &map.changes {
         let elapsed_micros = reign.begun.get(shard).map_or(0, |begun| now.since(*begun));
-        let seen = reign.seen.shards.get(shard);
+        let told = reign.seen.leader(*shard);
+        let copied = |to| told?.copied.iter().find(|(node, _)| *node == to).map(|(_, copied)| *copied);
         for mut one in of_change(map, *shard, change) {
-            let copied = one.to.and_then(|to| seen?.copied.get(&to)).copied();
-            let Copied { done, total } = copied.unwrap_or_default();
+            let Copied { done, total } = one.to.and_then(copied).unwrap_or_default();
             (one.bytes_done, one.bytes_total, one.elapsed_micros) = (done, total, elapsed_micros);
             moves.push(one);
         }

@@ -2,20 +2,28 @@
 
 use std::collections::BTreeMap;
 
-use kv::cluster::Liveness;
-use kv::view::{Duty, Member, Revision};
-use kv::{Epoch, NodeId, ShardId};
+use kv::cluster::{Liveness, Role};
+use kv::view::{Duty, Member};
+use kv::{NodeId, ShardId};
 
 use crate::session::mix;
-use crate::wire::Copied;
+use crate::wire::Announced;
 
 /// All that is seen at a moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
     /// The nodes that the known map names, this one too.
     pub nodes: BTreeMap<NodeId, SeenNode>,
-    /// What the leaders of shards say, of those shards that change.
-    pub shards: BTreeMap<ShardId, SeenShard>,
+    /// Of the shards that change: what each replica says of itself.
+    pub shards: BTreeMap<ShardId, BTreeMap<NodeId, Announced>>,
+}
+
+impl Seen {
+    /// What the leader of a shard that changes says: of those that say they are it, the one of the latest epoch and term.
+    pub fn leader(&self, shard: ShardId) -> Option<&Announced> {
+        let leads = self.shards.get(&shard)?.values().filter(|told| told.role == Role::Leader);
+        leads.max_by_key(|told| (told.epoch, told.term, told.revision))
+    }
 }
 
 /// A node as it is seen.
@@ -38,23 +46,6 @@ pub(crate) struct Says {
     pub address: String,
     /// What fails together with it.
     pub zone: String,
-}
-
-/// A shard as its leader says it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SeenShard {
-    /// Its epoch.
-    pub epoch: Epoch,
-    /// The revision of its members.
-    pub revision: Revision,
-    /// Its members, as a [`digest`].
-    pub members: u64,
-    /// Whether they are changing over.
-    pub is_joint: bool,
-    /// What has been copied to those that learn, as far as the leader says.
-    pub copied: BTreeMap<NodeId, Copied>,
-    /// The nodes that it is handed over to and that have a copy.
-    pub heirs: Vec<NodeId>,
 }
 
 /// A number by which members and their duties are told from others, short enough to be announced every second.

@@ -18,7 +18,7 @@ use crate::job::Done;
 use crate::node::Node;
 use crate::record;
 use crate::session::Sessions;
-use crate::wire::{Announced, Frame};
+use crate::wire::{Announced, Copied, Frame};
 
 /// How often it is looked whether a shard has something due to be removed.
 const CLEAN_LOOK_MICROS: u64 = 10_000;
@@ -246,6 +246,15 @@ impl Core {
             Done::Forgot { shard, generation, more } => self.forgot(shard, generation, more),
             Done::Flushed { .. } => unreachable!("a flush ends where it is known what it was for"),
         }
+    }
+
+    /// How far the copy of a shard is that goes to a node; `None` = it begins anew.
+    pub fn copied(&mut self, shard: ShardId, to: NodeId, copied: Option<Copied>) {
+        let Some(replica) = self.replicas.get_mut(&shard) else { return };
+        match copied {
+            Some(copied) => replica.copied.insert(to, copied),
+            None => replica.copied.remove(&to),
+        };
     }
 
     /// How its replicas are, for other nodes.

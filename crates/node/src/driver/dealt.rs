@@ -17,7 +17,9 @@ impl Input {
             Input::Part { part, .. } => Some(part.shard),
             Input::Frame { bytes, .. } => Frame::shard_of(bytes),
             Input::Cluster(_) | Input::Announced(_) | Input::Administer { .. } => Some(ShardId::DIRECTORY),
-            Input::Snapshot { shard, .. } | Input::SnapshotSent { shard, .. } => Some(*shard),
+            Input::Snapshot { shard, .. }
+            | Input::SnapshotProgress { shard, .. }
+            | Input::SnapshotSent { shard, .. } => Some(*shard),
             _ => None,
         };
         match shard {
@@ -36,9 +38,10 @@ impl Input {
             Input::Map(map) => Input::Map(map.clone()),
             Input::Checkpoint => Input::Checkpoint,
             Input::Stop => Input::Stop,
-            Input::Part { .. } | Input::Snapshot { .. } | Input::SnapshotSent { .. } => {
-                unreachable!("what names a shard is for one core")
-            }
+            Input::Part { .. }
+            | Input::Snapshot { .. }
+            | Input::SnapshotProgress { .. }
+            | Input::SnapshotSent { .. } => unreachable!("what names a shard is for one core"),
             Input::Cluster(_) | Input::Announced(_) | Input::Administer { .. } => {
                 unreachable!("the directory is the first core's")
             }

@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 
 use kv::admin::Answer;
-use kv::cluster::{Liveness, Role};
+use kv::cluster::Liveness;
 use kv::{Charge, ClusterId, Error, Level, NodeId, Op, ShardId};
 use replication::Route;
 
 use super::open::{Client, Part};
 use super::{Driver, Work};
-use crate::directory::seen::{Says, Seen, SeenNode, SeenShard};
+use crate::directory::seen::{Says, Seen, SeenNode};
 use crate::directory::{Asker, Directory, Input, Output, Standing};
 use crate::wire::{Announced, Frame};
 use crate::{Config, session};
@@ -118,7 +118,7 @@ impl Driver {
         let map = &self.node.config.map;
         let nodes = map.nodes.keys().map(|id| (*id, self.seen_node(*id))).collect();
         let changes = map.changes.keys();
-        let shards = changes.filter_map(|shard| Some((*shard, self.seen_shard(*shard)?))).collect();
+        let shards = changes.map(|shard| (*shard, self.seen_shard(*shard))).collect();
         Seen { nodes, shards }
     }
 
@@ -140,14 +140,12 @@ impl Driver {
         SeenNode { state, says }
     }
 
-    /// What the leader of a shard says, whoever of those that say they are it says so last.
-    fn seen_shard(&self, shard: ShardId) -> Option<SeenShard> {
-        let own = self.core.announced_of(shard);
+    /// What each replica of a shard says of itself.
+    fn seen_shard(&self, shard: ShardId) -> BTreeMap<NodeId, Announced> {
         let beside = self.office.as_ref().and_then(|office| office.beside.get(&shard).cloned());
-        let others = self.node.peers.ids().filter_map(|id| self.node.peers.replica(id, shard).cloned());
-        let leads = own.into_iter().chain(beside).chain(others).filter(|told| told.role == Role::Leader);
-        let told = leads.max_by_key(|told| (told.epoch, told.term, told.revision))?;
-        let Announced { epoch, revision, members, is_joint, copied, heirs, .. } = told;
-        Some(SeenShard { epoch, revision, members, is_joint, copied: copied.into_iter().collect(), heirs })
+        let own = self.core.announced_of(shard).or(beside).map(|told| (self.node.config.me, told));
+        let peers = &self.node.peers;
+        let others = peers.ids().filter_map(|id| Some((id, peers.replica(id, shard)?.clone())));
+        others.chain(own).collect()
     }
 }

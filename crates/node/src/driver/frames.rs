@@ -1,13 +1,14 @@
 //! What other nodes say, and what is said to them.
 
 use bytes::Bytes;
-use kv::{Charge, Error, NodeId, Reply};
+use kv::{Charge, Error, NodeId, Reply, ShardId};
 use replication::Input;
 
 use super::core::Core;
 use super::open::{Asker, State};
 use super::requests::RETRY_MICROS;
 use super::{Driver, Work};
+use crate::directory::seen::digest;
 use crate::node::Node;
 use crate::wire::Frame;
 
@@ -93,6 +94,18 @@ impl Driver {
         let frame = Frame::Announce(self.node.announcement(replicas)).encode();
         let peers = self.node.peers.ids();
         self.core.work.extend(peers.map(|to| Work::Send { to, frame: frame.clone() }));
+    }
+
+    /// Announces at once that a shard which changes has other members: who decides waits for that, and so does the next change.
+    pub(super) fn announce_members(&mut self) {
+        let has_news = |shard: &ShardId| {
+            let said = self.core.announced.get(shard).map(|said| said.members);
+            let now = self.core.replicas.get(shard);
+            now.is_some_and(|replica| said != Some(digest(&replica.view().members)))
+        };
+        if self.node.config.map.changes.keys().any(has_news) {
+            self.announce();
+        }
     }
 }
 

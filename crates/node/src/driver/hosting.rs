@@ -22,8 +22,8 @@
 
 use std::collections::BTreeSet;
 
-use kv::view::Duty;
-use kv::{Error, Position, ShardId, Version};
+use kv::view::{Duty, Member};
+use kv::{Error, NodeId, Position, ReplicaId, ShardId, Version};
 use replication::{Input, View};
 
 use super::Work;
@@ -33,7 +33,7 @@ use crate::job::Job;
 use crate::node::Node;
 use crate::record::{self, Gone};
 use crate::recovery::Begun;
-use crate::seat::Seat;
+use crate::seat::{Seat, wanted_of};
 use crate::wire::Frame;
 
 /// A replica that was dropped, until nothing is left of it.
@@ -179,7 +179,7 @@ impl Core {
         }
         if more {
             self.work.push(Work::Run(Job::Forget { shard, generation }));
-        } else if let Some(leaving) = self.leaving.get_mut(&shard) {
+        } else if let Some(leaving) = self.leaving.get_mut(&shard).filter(|leaving| leaving.forgets) {
             leaving.left.remove(&generation);
         }
     }
@@ -199,6 +199,9 @@ impl Core {
     }
 
     /// Says what members the map wants to the replicas whose members are others. Which one of a shard acts on it is their own.
+    ///
+    /// A replica whose voters are others than the map's knows more than the map does: nothing that this map wants is right there.
+    /// And one whose members are changing over goes through with it by itself.
     pub fn want_members(&mut self, node: &Node) {
         if node.is_map_behind() {
             return;
@@ -209,17 +212,23 @@ impl Core {
             let Some(row) = map.shards.get(&shard).filter(|row| row.epoch == replica.view().epoch) else {
                 continue;
             };
-            let change = map.changes.get(&shard).filter(|change| change.epoch == row.epoch);
-            let members = change.map_or(&row.members, |change| &change.to);
-            let key = |member: &kv::view::Member| (member.node, member.replica, member.duty);
-            if !replica.view().members.iter().map(key).eq(members.iter().map(key)) {
-                wanted.push((shard, members.clone()));
+            let (view, members) = (replica.view(), wanted_of(row, map.changes.get(&shard)));
+            let voters = view.members.iter().filter(|member| member.duty != Duty::Learner);
+            if voters.map(key).eq(row.members.iter().map(key))
+                && !view.members.iter().map(key).eq(members.iter().map(key))
+            {
+                wanted.push((shard, members));
             }
         }
         for (shard, members) in wanted {
             self.give(shard, Input::Want { members });
         }
     }
+}
+
+/// What tells members from others.
+fn key(member: &Member) -> (NodeId, ReplicaId, Duty) {
+    (member.node, member.replica, member.duty)
 }
 
 /// Whether the map drops a replica. It does not know of members that were agreed on since: whoever counts among those may be one

@@ -27,8 +27,8 @@ impl Core {
                 self.work.push(Work::Run(Job::Apply { shard, at, entry }));
             }
             Output::Fetch { tokens } => tokens.into_iter().for_each(|token| self.fetch(node, shard, token)),
-            Output::Answer { token, reached, staleness_micros } => {
-                self.answer_read(node, shard, token, reached, staleness_micros);
+            Output::Answer { token, reached, staleness_micros, copies } => {
+                self.answer_read(node, shard, token, (reached, staleness_micros, copies));
             }
             Output::Refuse { token, error } => self.refused(node, shard, token, error),
             Output::MakeSnapshot { to } => self.work.push(Work::Run(Job::Snapshot { shard, to })),

@@ -55,8 +55,7 @@ impl Core {
         node: &Node,
         shard: ShardId,
         token: Token,
-        reached: Level,
-        staleness_micros: u64,
+        (reached, staleness_micros, copies): (Level, u64, u32),
     ) {
         let Some(open) = self.open.get_mut(token) else { return };
         let read = open.reads_mut().expect("a replica answers reads only");
@@ -73,9 +72,7 @@ impl Core {
         let is_known = asked != Level::Local || node.clock.is_settled();
         let staleness_micros = if is_known { staleness_micros } else { u64::MAX };
         let replica = &self.replicas[&shard];
-        let view = replica.view();
-        let copies = if reached == Level::Linearizable { view.majority() as u32 } else { 1 };
-        let of = (shard, replica.kind, view.epoch);
+        let of = (shard, replica.kind, replica.view().epoch);
         let receipt = Receipt { asked, reached, staleness_micros, ..receipt(node, of, last, copies) };
         let result = result.map(|mut answer| {
             if let Answer::Page(page) = &mut answer {

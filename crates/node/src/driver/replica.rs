@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use kv::{Class, Index, Level, NodeId, Position, Protocol, ShardId, Term, Version};
-use replication::{Instant, Replicate, Route, Ticket, Token, View};
+use replication::{Duty, Instant, Replicate, Route, Ticket, Token, View};
 use storage::ShardSnapshot;
 
 use super::fence::Later;
@@ -14,7 +14,7 @@ use crate::directory::seen::digest;
 use crate::node::Node;
 use crate::record::Made;
 use crate::recovery::Begun;
-use crate::wire::Announced;
+use crate::wire::{Announced, Copied};
 
 /// A replica of a shard on this node.
 pub(super) struct Replica {
@@ -36,6 +36,8 @@ pub(super) struct Replica {
     pub advance: Option<Advance>,
     /// Snapshots taken and not yet sent.
     pub snapshots: BTreeMap<NodeId, Box<ShardSnapshot>>,
+    /// How far those are that were sent last, or are on their way.
+    pub copied: BTreeMap<NodeId, Copied>,
     /// A snapshot that is coming in.
     pub install: Option<Install>,
     /// So many jobs of dropped installs are still to be done.
@@ -79,6 +81,7 @@ impl Replica {
             applying: VecDeque::new(),
             advance: None,
             snapshots: BTreeMap::new(),
+            copied: BTreeMap::new(),
             install: None,
             stale_jobs: 0,
             offered: None,
@@ -117,18 +120,22 @@ impl Replica {
     /// How it is, for other nodes.
     pub fn announced(&self) -> Announced {
         let (status, view) = (self.protocol.status(), self.view());
+        let learns = &mut status.members.iter().filter(|member| member.duty == Duty::Learner);
+        let learn = view.members.iter().filter(|member| matches!(member.duty, Duty::Learner | Duty::Joining));
+        let heirs = self.giving.iter().flat_map(Giving::heirs);
+        let copied = |node| Some((node, *self.copied.get(&node)?));
         Announced {
             shard: self.shard,
             epoch: view.epoch,
             revision: view.revision,
             members: digest(&view.members),
-            is_joint: view.is_joint(),
+            is_ready: learns.all(|member| member.ready),
             role: status.role,
             leader: status.leader,
             term: status.term.0,
             applied: status.applied.0,
-            copied: Vec::new(),
-            heirs: self.giving.iter().flat_map(|giving| giving.heirs.iter().copied()).collect(),
+            copied: learn.map(|member| member.node).chain(heirs).filter_map(copied).collect(),
+            heirs: self.giving.iter().flat_map(|giving| giving.following.iter().copied()).collect(),
         }
     }
 

@@ -1,5 +1,7 @@
 //! The driver over replicas that do as a test says: which of them it calls, and what it makes of their words.
 
+mod hosting;
+
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -109,6 +111,7 @@ fn map(shards: u32) -> Map {
     let (nodes, protocol) = ((1..=3).map(founder).collect(), Protocol::Raft);
     let mut map = Map::founding(&Founding { cluster: None, nodes, shards, replicas: 3, protocol });
     map.shards.remove(&ShardId::DIRECTORY);
+    map.shards.values_mut().for_each(|row| (row.epoch, row.revision) = OWN);
     map
 }
 
@@ -133,7 +136,7 @@ impl Test {
         let mut core = Core::new(&config, Instant(0));
         for (place, script) in scripts.iter().enumerate() {
             let shard = ShardId(place as u32 + 1);
-            let view = View { epoch: OWN.0, revision: OWN.1, ..config.map.shards[&shard].view() };
+            let view = config.map.shards[&shard].view();
             let replica = Box::new(Fake { script: script.clone(), view });
             let made = Made { number: ReplicaId(1), revision: 1, generation: 0 };
             let begun = Begun { protocol: Protocol::Raft, made, replica };
@@ -204,13 +207,13 @@ fn message(epoch: u64, revision: u64) -> Frame {
 fn announce(epoch: u64, revision: u64) -> Frame {
     let (epoch, revision) = (Epoch(epoch), Revision(revision));
     let (role, leader) = (Role::Follower, None);
-    let (members, is_joint, copied) = (1, false, Vec::new());
+    let (members, is_ready, copied) = (1, false, Vec::new());
     let replica = Announced {
         shard: SHARD,
         epoch,
         revision,
         members,
-        is_joint,
+        is_ready,
         role,
         leader,
         term: 1,

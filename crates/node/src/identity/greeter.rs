@@ -1,15 +1,14 @@
 //! The machine: what a node says, what it answers, what it makes of an answer, and what it writes down before.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use kv::{ClusterId, NodeId};
 use mutant::Mutant;
 
-use super::hello::{Hello, Purpose, Welcome};
+use super::hello::{Hello, Purpose, Refusal, Welcome};
+use super::life::{Beside, Life, Lineage, Lives};
+use super::nodes::{Nodes, Place};
 use super::own::Identity;
-
-/// The incarnations that the other nodes were met under.
-pub type Incarnations = BTreeMap<NodeId, u64>;
 
 /// A decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +34,7 @@ pub enum Kept {
     /// Whose it is.
     Identity(Identity),
     /// Who the others are.
-    Incarnations(Incarnations),
+    Lives(Lives),
 }
 
 /// Whether a node that was called is one of ours; if not, why.
@@ -54,29 +53,54 @@ pub enum Met {
 pub struct Greeter {
     /// As it is written in the folder.
     own: Identity,
-    /// As they are written in the folder.
-    known: Incarnations,
+    /// As they are written in the folder, but for those that are gone.
+    known: Lives,
+    /// Who there is.
+    nodes: Nodes,
     /// The others that a newcomer has not been welcomed by since it was started.
     unmet: BTreeSet<NodeId>,
     /// Those whose last word was that this node and they do not belong together.
     strangers: BTreeSet<NodeId>,
+    /// Those that know an earlier map than this node, in which it is not yet.
+    behind: BTreeSet<NodeId>,
 }
 
 impl Greeter {
-    /// Of what the data folder keeps.
+    /// Of what the data folder keeps, and the nodes that there are as of the map that the node starts with.
     ///
     /// # Panics
-    /// When the folder is of no incarnation, or knows one of a node that is not of the cluster.
-    pub fn new(own: Identity, known: Incarnations) -> Greeter {
-        assert!(own.incarnation != 0, "a folder has an incarnation");
-        assert!(known.keys().all(|node| own.name_of(*node).is_some()), "only nodes of the cluster were met");
-        let unmet = own.others().filter(|_| own.newcomer).collect();
-        Greeter { own, known, unmet, strangers: BTreeSet::new() }
+    /// When the folder is of no incarnation, or is a copy.
+    pub fn new(own: Identity, known: Lives, nodes: Nodes) -> Greeter {
+        assert!(own.lineage.life.incarnation != 0, "a folder has an incarnation");
+        assert!(own.copy.is_none(), "a folder that is a copy is not started");
+        let unmet = nodes.others(own.me).map(|(id, _)| id).filter(|_| own.newcomer).collect();
+        let none = BTreeSet::new;
+        let mut greeter = Greeter { own, known, nodes, unmet, strangers: none(), behind: none() };
+        greeter.forget_gone();
+        greeter
     }
 
     /// Who this node is, as it is written.
     pub fn identity(&self) -> &Identity {
         &self.own
+    }
+
+    /// The nodes that there are.
+    pub fn nodes(&self) -> &Nodes {
+        &self.nodes
+    }
+
+    /// The lives that the other members were met in last.
+    pub fn lives(&self) -> &Lives {
+        &self.known
+    }
+
+    /// There are these nodes now, unless what is known of them is later.
+    pub fn set_nodes(&mut self, nodes: Nodes) {
+        if nodes.revision > self.nodes.revision {
+            self.nodes = nodes;
+            self.forget_gone();
+        }
     }
 
     /// What to say first to a node that is called.
@@ -85,18 +109,26 @@ impl Greeter {
             purpose,
             from: self.own.me,
             to,
-            name: self.own.name().to_owned(),
-            terms: self.own.terms(),
+            name: self.own.name.clone(),
+            terms: self.own.terms.clone(),
+            founders: self.nodes.founders(),
             cluster: self.own.cluster,
-            incarnation: self.own.incarnation,
+            lineage: self.own.lineage.clone(),
             newcomer: self.own.newcomer,
             founding: self.is_founding(),
+            nodes: self.behind.contains(&to).then(|| self.nodes.clone()),
         }
     }
 
     /// What to answer to a hello.
     pub fn answer(&mut self, hello: &Hello) -> Step<Welcome> {
-        if let Err(refused) = self.check(hello) {
+        if let Err(refused) = self.check_cluster(hello) {
+            return Step::Say(refused);
+        }
+        if let Some(nodes) = hello.nodes.as_ref().filter(|_| self.own.cluster == hello.cluster) {
+            self.set_nodes(nodes.clone());
+        }
+        if let Err(refused) = self.check_node(hello) {
             return Step::Say(refused);
         }
         if let Some(write) = self.adopt(hello.cluster) {
@@ -105,26 +137,34 @@ impl Greeter {
         let Some(cluster) = self.own.cluster else {
             return Step::Say(Welcome::Later(self.own.waits()));
         };
-        if let Some(write) = self.remember(hello.from, hello.incarnation) {
+        if let Some(write) = self.remember(hello.from, hello.lineage.life) {
             return Step::Write(write);
         }
-        let Identity { incarnation, newcomer, .. } = self.own;
-        Step::Say(Welcome::Yes { cluster, incarnation, newcomer })
+        let Identity { lineage, newcomer, .. } = &self.own;
+        Step::Say(Welcome::Yes { cluster, lineage: lineage.clone(), newcomer: *newcomer })
     }
 
     /// What to make of the answer of a node that was called.
     ///
     /// # Panics
-    /// When that is no other node of the cluster.
+    /// When that is this node itself.
     pub fn meet(&mut self, by: NodeId, welcome: &Welcome) -> Step<Met> {
-        assert!(by != self.own.me && self.own.name_of(by).is_some(), "other nodes of the cluster are called");
+        assert!(by != self.own.me, "other nodes are called");
         match welcome {
-            Welcome::Yes { cluster, incarnation, newcomer } => {
-                self.welcomed(by, *cluster, *incarnation, *newcomer)
-            }
+            Welcome::Yes { cluster, lineage, newcomer } => self.welcomed(by, *cluster, lineage, *newcomer),
             Welcome::Later(why) => Step::Say(Met::NotNow(why.clone())),
+            Welcome::Unknown { revision, why } => {
+                if *revision < self.nodes.revision {
+                    self.behind.insert(by);
+                }
+                Step::Say(Met::NotNow(why.clone()))
+            }
             Welcome::Stranger(why) => Step::Say(self.called_a_stranger(by, why)),
-            Welcome::No(why) => Step::Say(Met::Hopeless(why.clone())),
+            Welcome::No(Refusal { by: lineage, why }) if self.is_copy(by, lineage) => {
+                Step::Say(Met::NotNow(format!("it comes with an old copy of its folder, and says: {why}")))
+            }
+            Welcome::No(Refusal { why, .. }) => Step::Say(Met::Hopeless(why.clone())),
+            Welcome::Copy(Refusal { why, .. }) => self.called_a_copy(why),
         }
     }
 
@@ -151,13 +191,13 @@ impl Greeter {
     pub fn written(&mut self, write: Write) {
         match write.kept {
             Kept::Identity(own) => {
-                let is_mine = (own.me, own.incarnation) == (self.own.me, self.own.incarnation);
+                let is_mine = (own.me, &own.lineage) == (self.own.me, &self.own.lineage);
                 assert!(is_mine, "a folder stays its node's");
                 let is_kept = self.own.cluster.is_none_or(|cluster| own.cluster == Some(cluster));
                 assert!(is_kept, "the id of a cluster never changes");
                 self.own = own;
             }
-            Kept::Incarnations(known) => {
+            Kept::Lives(known) => {
                 assert!(self.known.keys().all(|node| known.contains_key(node)), "who was met is remembered");
                 self.known = known;
             }
@@ -169,40 +209,67 @@ impl Greeter {
         self.known.is_empty() && self.own.cluster.is_some()
     }
 
-    fn check(&self, hello: &Hello) -> Result<(), Welcome> {
-        let own = &self.own;
-        if hello.terms != own.terms() {
+    fn check_cluster(&self, hello: &Hello) -> Result<(), Welcome> {
+        let Identity { terms, name, .. } = &self.own;
+        if hello.terms != *terms {
             return Err(Welcome::Stranger(format!(
-                "node {} belongs to another cluster or was given other options ({}) than node {} ({}): all nodes of \
-                 a cluster are started with the same --peers, --shards, --history and --deleted-history",
-                hello.name,
-                hello.terms,
-                own.name(),
-                own.terms()
+                "node {} belongs to another cluster or was given other options ({}) than node {name} ({terms}): all nodes \
+                 of a cluster are started with the same --shards, --history and --deleted-history",
+                hello.name, hello.terms,
             )));
         }
-        if own.name_of(hello.from) != Some(&hello.name) || hello.from == own.me {
-            return Err(Welcome::Stranger(format!("node {} is no other node of this cluster", hello.name)));
-        }
-        if let Some(cluster) = own.cluster.filter(|own| hello.cluster.is_some_and(|theirs| theirs != *own)) {
-            return Err(self.another_cluster(hello, cluster));
-        }
-        if hello.to != own.me {
+        let founders = self.nodes.founders();
+        if !founders.is_empty() && !hello.founders.is_empty() && hello.founders != founders {
             return Err(Welcome::Stranger(format!(
-                "node {} calls node {} and finds node {} at its address: check the addresses in --peers of both",
-                hello.name,
-                own.name_of(hello.to).unwrap_or("of another cluster"),
-                own.name()
+                "node {} belongs to another cluster or is founded with other nodes ({}) than node {name} ({founders}): all \
+                 nodes of a new cluster are started with the same --peers",
+                hello.name, hello.founders,
             )));
         }
-        self.is_known(hello.from, hello.incarnation, hello.newcomer).map_err(Welcome::No)
+        match self.own.cluster.filter(|own| hello.cluster.is_some_and(|theirs| theirs != *own)) {
+            Some(cluster) => Err(self.another_cluster(hello, cluster)),
+            None => Ok(()),
+        }
+    }
+
+    fn check_node(&self, hello: &Hello) -> Result<(), Welcome> {
+        let Identity { me, name, .. } = &self.own;
+        match self.nodes.place(hello.from) {
+            Place::Member(member) if member.name == hello.name && hello.from != *me => {}
+            Place::Gone => {
+                return Err(self.no(format!(
+                    "node {} with the id {} is no member of the cluster any more: it was removed, or another node was put in \
+                     its place. To have it take part again, give it an empty data folder and let it join as a new node",
+                    hello.name, hello.from,
+                )));
+            }
+            Place::Unknown if self.own.cluster.is_some() && self.own.cluster == hello.cluster => {
+                let (revision, theirs) = (self.nodes.revision, &hello.name);
+                let why = format!("node {name} has not heard yet that there is a node {theirs}");
+                return Err(Welcome::Unknown { revision, why });
+            }
+            Place::Member(_) | Place::Unknown => {
+                return Err(Welcome::Stranger(format!(
+                    "node {} is no other node of this cluster",
+                    hello.name
+                )));
+            }
+        }
+        if hello.to != *me {
+            return Err(Welcome::Stranger(format!(
+                "node {} calls node {} and finds node {name} at its address: check the addresses in --peers of both",
+                hello.name,
+                self.shown(hello.to),
+            )));
+        }
+        self.check_life(hello.from, &hello.lineage, hello.newcomer)
     }
 
     fn another_cluster(&self, hello: &Hello, own: ClusterId) -> Welcome {
         let theirs = hello.cluster.map_or_else(|| "none".into(), |id| id.to_string());
-        let name = self.own.name();
+        let name = &self.own.name;
         if hello.founding {
-            return Welcome::No(format!(
+            return self.no(format!(
                 "node {} founds cluster {theirs}, and {name} knows its cluster as {own} already: node {} comes with another \
                  data folder than the one that founded it (it was wiped), or its --peers name nodes of another cluster. \
                  {COME_BACK}",
@@ -226,8 +293,13 @@ impl Greeter {
         Some(Write { what: "which cluster this is", ..self.change(|own| own.cluster = Some(theirs)) })
     }
 
-    fn welcomed(&mut self, by: NodeId, theirs: ClusterId, incarnation: u64, newcomer: bool) -> Step<Met> {
-        if let Err(why) = self.is_known(by, incarnation, newcomer) {
+    fn welcomed(&mut self, by: NodeId, theirs: ClusterId, lineage: &Lineage, newcomer: bool) -> Step<Met> {
+        if !matches!(self.nodes.place(by), Place::Member(_)) {
+            return Step::Say(Met::NotNow(format!("node {by} is no member of the cluster any more")));
+        }
+        if let Err(Welcome::No(Refusal { why, .. }) | Welcome::Copy(Refusal { why, .. })) =
+            self.check_life(by, lineage, newcomer)
+        {
             return Step::Say(Met::NotNow(why));
         }
         if let Some(write) = self.adopt(Some(theirs)) {
@@ -238,52 +310,103 @@ impl Greeter {
             let why = format!("node {name} is of another cluster ({theirs}): check its address in --peers");
             return Step::Say(Met::NotNow(why));
         }
-        if let Some(write) = self.remember(by, incarnation) {
+        if let Some(write) = self.remember(by, lineage.life) {
             return Step::Write(write);
         }
         let is_last = self.unmet.iter().all(|other| *other == by);
         if self.own.newcomer && (is_last || mutant::is(Mutant::NewcomerForgetsTooEarly)) {
             return Step::Write(self.change(|own| own.newcomer = false));
         }
-        self.unmet.remove(&by);
-        self.strangers.remove(&by);
+        for set in [&mut self.unmet, &mut self.strangers, &mut self.behind] {
+            set.remove(&by);
+        }
         Step::Say(Met::Ours)
     }
 
     /// Another node does not want this one, and one of the two is in the wrong place.
     fn called_a_stranger(&mut self, by: NodeId, why: &str) -> Met {
         self.strangers.insert(by);
-        let nodes = self.own.nodes.len();
-        let has_majority = nodes - self.strangers.len() > nodes / 2;
+        let nodes = self.nodes.members.len();
+        let has_majority = nodes.saturating_sub(self.strangers.len()) > nodes / 2;
         match self.own.cluster.is_some() && has_majority {
             true => Met::NotNow(why.to_owned()),
             false => Met::Hopeless(why.to_owned()),
         }
     }
 
-    /// Compares a node's incarnation with the one it was known under.
-    fn is_known(&self, node: NodeId, incarnation: u64, newcomer: bool) -> Result<(), String> {
-        match self.known.get(&node) {
-            Some(&before)
-                if before != incarnation && !newcomer && !mutant::is(Mutant::IncarnationNotChecked) =>
-            {
-                Err(format!(
-                    "node {} comes with another data folder than the one it was known under: the folder was wiped, or is \
-                     another node's. {COME_BACK}",
-                    self.shown(node)
-                ))
-            }
-            _ => Ok(()),
+    /// The folder is noted as a copy: it must not be tried again until those who know better are away.
+    fn called_a_copy(&self, why: &str) -> Step<Met> {
+        match self.own.copy {
+            Some(_) => Step::Say(Met::Hopeless(why.to_owned())),
+            None => Step::Write(self.change(|own| own.copy = Some(why.to_owned()))),
         }
     }
 
-    fn remember(&self, node: NodeId, incarnation: u64) -> Option<Write> {
-        let is_new = self.known.get(&node) != Some(&incarnation);
+    /// Compares a node's life with the one that it was met in last.
+    fn check_life(&self, node: NodeId, lineage: &Lineage, newcomer: bool) -> Result<(), Welcome> {
+        let name = self.shown(node);
+        let beside = match self.known.get(&node) {
+            Some(last) => (lineage.beside(last), last.starts),
+            None if self.is_listed_otherwise(node, lineage.life) => (Beside::OtherFolder, 0),
+            None => return Ok(()),
+        };
+        let copies_pass = mutant::is(Mutant::OldFolderLetIn);
+        match beside {
+            (Beside::Same | Beside::Later, _) => Ok(()),
+            (Beside::OtherFolder, _) if newcomer || mutant::is(Mutant::IncarnationNotChecked) => Ok(()),
+            (Beside::OtherFolder, _) => Err(self.no(format!(
+                "node {name} comes with another data folder than the one it was known under: the folder was wiped, or is \
+                 another node's. {COME_BACK}"
+            ))),
+            (Beside::Earlier | Beside::Twice, _) if copies_pass => Ok(()),
+            (Beside::Earlier, last) => Err(self.copy(format!(
+                "node {name} comes with its data folder as of start {}, and was met as of start {last} already: the folder \
+                 was restored from an old copy, or a copy of it was started elsewhere later. {KEEP_ONE}",
+                lineage.life.starts
+            ))),
+            (Beside::Twice, last) => Err(self.copy(format!(
+                "node {name} was met as of start {last} of its data folder in another process: a copy of the folder runs \
+                 elsewhere, or ran before this one. {KEEP_ONE}"
+            ))),
+        }
+    }
+
+    /// Whether a node comes with a copy of its folder: then it remembers others as they were.
+    fn is_copy(&self, node: NodeId, lineage: &Lineage) -> bool {
+        let beside = self.known.get(&node).map(|last| lineage.beside(last));
+        matches!(beside, Some(Beside::Earlier | Beside::Twice))
+    }
+
+    fn no(&self, why: String) -> Welcome {
+        Welcome::No(Refusal { by: self.own.lineage.clone(), why })
+    }
+
+    fn copy(&self, why: String) -> Welcome {
+        Welcome::Copy(Refusal { by: self.own.lineage.clone(), why })
+    }
+
+    /// Whether the map has the node with another folder than this.
+    fn is_listed_otherwise(&self, node: NodeId, life: Life) -> bool {
+        let Place::Member(member) = self.nodes.place(node) else { return false };
+        member.incarnation != 0 && member.incarnation != life.incarnation
+    }
+
+    fn remember(&self, node: NodeId, life: Life) -> Option<Write> {
+        let is_new = self.known.get(&node) != Some(&life);
         is_new.then(|| {
             let mut known = self.known.clone();
-            known.insert(node, incarnation);
-            Write { kept: Kept::Incarnations(known), what: "who another node is" }
+            known.insert(node, life);
+            Write { kept: Kept::Lives(known), what: "who another node is" }
         })
+    }
+
+    /// Nothing is remembered of those who will never be met again.
+    fn forget_gone(&mut self) {
+        let Greeter { nodes, known, unmet, strangers, behind, .. } = self;
+        known.retain(|node, _| nodes.place(*node) != Place::Gone);
+        for set in [unmet, strangers, behind] {
+            set.retain(|node| nodes.members.contains_key(node));
+        }
     }
 
     fn change(&self, change: impl FnOnce(&mut Identity)) -> Write {
@@ -293,9 +416,14 @@ impl Greeter {
     }
 
     fn shown(&self, node: NodeId) -> &str {
-        self.own.name_of(node).unwrap_or("of another cluster")
+        self.nodes.name(node).unwrap_or("of another cluster")
     }
 }
+
+/// What who started a copy of a folder is to do.
+const KEEP_ONE: &str = "What it had acknowledged may be missing in a copy. Stop this one for good, and start the folder that ran \
+                        last; if that is lost, start the node once with --rejoin on an empty folder: the others then make it \
+                        whole";
 
 /// What who lost a folder is to do.
 const COME_BACK: &str = "What it had acknowledged is missing there. Give it its own folder back, or start it once with \

@@ -1,11 +1,14 @@
 //! Who is there: the first frame in both directions of every connection between nodes.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use kv::codec::{Malformed, Reader, put_bytes, put_uint};
+use kv::codec::{Malformed, Reader, put_bytes, put_option, put_uint};
 use kv::{ClusterId, NodeId};
 
+use super::life::{Lineage, put_lineage, read_lineage};
+use super::nodes::{Nodes, put_nodes, read_nodes};
+
 /// The first bytes of a hello: what speaks here, and its version.
-const MAGIC: &[u8] = b"capstan peer 4";
+const MAGIC: &[u8] = b"capstan peer 5";
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,16 +30,20 @@ pub struct Hello {
     pub to: NodeId,
     /// Its name.
     pub name: String,
-    /// What must be the same on all nodes of a cluster: [`super::Identity::terms`].
+    /// What must be the same on all nodes of a cluster for ever: [`super::Identity::terms`].
     pub terms: String,
+    /// The nodes that the cluster is founded with, in text; empty when it has a later map.
+    pub founders: String,
     /// Its cluster; `None` = it has not learned that yet.
     pub cluster: Option<ClusterId>,
-    /// The life of its data folder.
-    pub incarnation: u64,
+    /// Its life, and those before.
+    pub lineage: Lineage,
     /// The folder replaced one that was lost, and not all have met it.
     pub newcomer: bool,
     /// It has drawn the id of the cluster itself, and met nobody yet.
     pub founding: bool,
+    /// The nodes of the cluster, for one that has said that it knows an earlier map.
+    pub nodes: Option<Nodes>,
 }
 
 /// What it is answered.
@@ -46,23 +53,43 @@ pub enum Welcome {
     Yes {
         /// The cluster of both, on disk on this side.
         cluster: ClusterId,
-        /// The life of the folder of who was called.
-        incarnation: u64,
+        /// The life of who was called, and those before.
+        lineage: Lineage,
         /// That folder replaced one that was lost, and not all have met it.
         newcomer: bool,
     },
     /// Not now, for this reason: try again.
     Later(String),
+    /// Not now: who was called knows the nodes of the cluster as of this revision, and the caller is not yet among them.
+    Unknown {
+        /// Of its map.
+        revision: u64,
+        /// For people.
+        why: String,
+    },
     /// The two do not belong together, and either may be the one that is wrong here.
     Stranger(String),
     /// The caller must not run like this.
-    No(String),
+    No(Refusal),
+    /// The caller's folder is a copy: of an earlier state, or of one that was started beside it. It must never start again.
+    Copy(Refusal),
+}
+
+/// Why a caller must not run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The life of who says so, and those before: it may itself be the one that is wrong.
+    pub by: Lineage,
+    /// For people.
+    pub why: String,
 }
 
 const NO: u8 = 0;
 const YES: u8 = 1;
 const LATER: u8 = 2;
 const STRANGER: u8 = 3;
+const UNKNOWN: u8 = 4;
+const COPY: u8 = 5;
 
 impl Hello {
     /// As bytes.
@@ -74,10 +101,12 @@ impl Hello {
         put_uint(&mut into, self.to.0);
         put_bytes(&mut into, self.name.as_bytes());
         put_bytes(&mut into, self.terms.as_bytes());
+        put_bytes(&mut into, self.founders.as_bytes());
         into.put_u64(self.cluster.map_or(0, ClusterId::get));
-        into.put_u64(self.incarnation);
+        put_lineage(&mut into, &self.lineage);
         into.put_u8(u8::from(self.newcomer));
         into.put_u8(u8::from(self.founding));
+        put_option(&mut into, self.nodes.as_ref(), put_nodes);
         into.freeze()
     }
 
@@ -93,10 +122,12 @@ impl Hello {
             to: NodeId(reader.uint()?),
             name: reader.text()?,
             terms: reader.text()?,
+            founders: reader.text()?,
             cluster: ClusterId::new(reader.u64()?),
-            incarnation: reader.u64()?,
+            lineage: read_lineage(&mut reader)?,
             newcomer: reader.bool()?,
             founding: reader.bool()?,
+            nodes: reader.option(read_nodes)?,
         })
     }
 }
@@ -106,16 +137,23 @@ impl Welcome {
     pub fn encode(&self) -> Bytes {
         let mut into = BytesMut::new();
         let (tag, why) = match self {
-            Welcome::Yes { cluster, incarnation, newcomer } => {
+            Welcome::Yes { cluster, lineage, newcomer } => {
                 into.put_u8(YES);
                 into.put_u64(cluster.get());
-                into.put_u64(*incarnation);
+                put_lineage(&mut into, lineage);
                 into.put_u8(u8::from(*newcomer));
+                return into.freeze();
+            }
+            Welcome::Unknown { revision, why } => {
+                into.put_u8(UNKNOWN);
+                put_uint(&mut into, *revision);
+                put_bytes(&mut into, why.as_bytes());
                 return into.freeze();
             }
             Welcome::Later(why) => (LATER, why),
             Welcome::Stranger(why) => (STRANGER, why),
-            Welcome::No(why) => (NO, why),
+            Welcome::No(refusal) => return refusal.encode(NO),
+            Welcome::Copy(refusal) => return refusal.encode(COPY),
         };
         into.put_u8(tag);
         put_bytes(&mut into, why.as_bytes());
@@ -128,14 +166,30 @@ impl Welcome {
         Ok(match reader.u8()? {
             YES => Welcome::Yes {
                 cluster: ClusterId::new(reader.u64()?).ok_or(Malformed("a welcome is to no cluster"))?,
-                incarnation: reader.u64()?,
+                lineage: read_lineage(&mut reader)?,
                 newcomer: reader.bool()?,
             },
+            UNKNOWN => Welcome::Unknown { revision: reader.uint()?, why: reader.text()? },
             LATER => Welcome::Later(reader.text()?),
             STRANGER => Welcome::Stranger(reader.text()?),
-            NO => Welcome::No(reader.text()?),
+            NO => Welcome::No(Refusal::decode(&mut reader)?),
+            COPY => Welcome::Copy(Refusal::decode(&mut reader)?),
             _ => return Err(Malformed("a welcome has an unknown tag")),
         })
+    }
+}
+
+impl Refusal {
+    fn encode(&self, tag: u8) -> Bytes {
+        let mut into = BytesMut::new();
+        into.put_u8(tag);
+        put_lineage(&mut into, &self.by);
+        put_bytes(&mut into, self.why.as_bytes());
+        into.freeze()
+    }
+
+    fn decode(reader: &mut Reader) -> Result<Refusal, Malformed> {
+        Ok(Refusal { by: read_lineage(reader)?, why: reader.text()? })
     }
 }
 
@@ -143,6 +197,8 @@ impl Welcome {
 pub(crate) mod fuzz {
     use kv::fuzz::round_trip;
 
+    use super::super::life::Life;
+    use super::super::nodes::Member;
     use super::*;
 
     /// The first frame of a caller.
@@ -157,16 +213,22 @@ pub(crate) mod fuzz {
 
     /// Hellos.
     pub fn hello_samples() -> Vec<Bytes> {
+        let member = |id| {
+            (NodeId(id), Member { name: format!("n{id}"), address: format!("n{id}:7421"), incarnation: id })
+        };
+        let nodes = Nodes { revision: 300, members: [1, 3].map(member).into(), next: NodeId(4) };
         let hello = |purpose| Hello {
             purpose,
             from: NodeId(3),
             to: NodeId(1),
             name: "n3".into(),
-            terms: "nodes=1:n1,2:n2,3:n3 shards=4 history=1".into(),
+            terms: "shards=4 history=1".into(),
+            founders: "1:n1,2:n2,3:n3".into(),
             cluster: ClusterId::new(0xabc).filter(|_| purpose == Purpose::Bulk),
-            incarnation: 7,
+            lineage: lineage(),
             newcomer: purpose == Purpose::Bulk,
             founding: purpose == Purpose::Ordered,
+            nodes: (purpose == Purpose::Bulk).then(|| nodes.clone()),
         };
         [Purpose::Ordered, Purpose::Bulk].map(|purpose| hello(purpose).encode()).to_vec()
     }
@@ -175,12 +237,18 @@ pub(crate) mod fuzz {
     pub fn welcome_samples() -> Vec<Bytes> {
         let cluster = ClusterId::new(0xabc).expect("it is not 0");
         let welcomes = [
-            Welcome::Yes { cluster, incarnation: 5, newcomer: true },
-            Welcome::No("another data folder".into()),
+            Welcome::Yes { cluster, lineage: lineage(), newcomer: true },
+            Welcome::No(Refusal { by: lineage(), why: "another data folder".into() }),
             Welcome::Later("n1 founds the cluster".into()),
             Welcome::Stranger("another cluster".into()),
+            Welcome::Unknown { revision: 300, why: "it is not known yet".into() },
+            Welcome::Copy(Refusal { by: lineage(), why: "an old copy".into() }),
         ];
         welcomes.map(|welcome| welcome.encode()).to_vec()
+    }
+
+    fn lineage() -> Lineage {
+        Lineage { life: Life { incarnation: 7, starts: 300, process: u64::MAX }, earlier: vec![0, 5] }
     }
 }
 
@@ -199,11 +267,31 @@ mod tests {
     }
 
     #[test]
+    fn hello_with_nodes_that_cannot_be_is_refused() {
+        let hello = Hello::decode(fuzz::hello_samples().pop().unwrap()).unwrap();
+        let nodes = hello.nodes.clone().unwrap();
+        let lists = |nodes: Nodes| Hello { nodes: Some(nodes), ..hello.clone() }.encode();
+        assert!(Hello::decode(lists(nodes.clone())).is_ok());
+        assert!(Hello::decode(lists(Nodes { next: NodeId(3), ..nodes })).is_err(), "3 was not given yet");
+    }
+
+    #[test]
+    fn hello_with_more_starts_than_are_known_is_refused() {
+        let hello = Hello::decode(fuzz::hello_samples().pop().unwrap()).unwrap();
+        let says = |earlier| {
+            let lineage = Lineage { earlier, ..hello.lineage.clone() };
+            Hello::decode(Hello { lineage, ..hello.clone() }.encode())
+        };
+        assert!(says(vec![1; Lineage::EARLIER_MAX]).is_ok());
+        assert!(says(vec![1; Lineage::EARLIER_MAX + 1]).is_err());
+    }
+
+    #[test]
     fn welcome_to_no_cluster_is_refused() {
         let mut into = BytesMut::new();
         into.put_u8(YES);
         into.put_u64(0);
-        into.put_u64(5);
+        put_lineage(&mut into, &Lineage::new(&mut || 5));
         into.put_u8(0);
         assert!(Welcome::decode(into.freeze()).is_err());
     }

@@ -33,16 +33,46 @@
 //!
 //! # Ids of nodes
 //!
-//! They are given, once: when a cluster is founded, to its nodes in the order of their names, from 1. Every folder keeps the
-//! whole list, and from then on an id is what the list says, whatever the place of a name among others. Nodes whose lists
-//! differ are not of the same cluster.
+//! They are given, once: when a cluster is founded, to its nodes in the order of their names, from 1; later by the map, from the
+//! next one on. The folder of a founder keeps the list of the founding, and a node's id stays what it was, whatever the place of
+//! its name among others. While the map is that of the founding, nodes whose lists differ are not of the same cluster.
 //!
-//! # Incarnations
+//! # Who belongs to it
 //!
-//! A folder has a random incarnation, and nodes remember each other's. A node under a known name with another one has lost
-//! what it had promised: it is refused, unless it comes with --rejoin. Such a newcomer draws no id, not even the founder: the
-//! cluster is there, and says it. It says that it is new until each of the others has welcomed it, which may be long after it
-//! was made whole: one may be down or cut off meanwhile, and must not refuse it for another when it is back.
+//! The map says so ([`Nodes`]), and it may change at any time. An id that it does not have was taken away, if it is below the
+//! next one to be given: whoever comes with it is refused for good. Or it was not given yet as of this map: then the map here is
+//! the one that is behind, and the caller is to try again. The map comes by the connections that there are. Should a node have
+//! missed so much that it knows none of those that are left, then they know it: they call it, are unknown, and say at the next
+//! call who there is.
+//!
+//! ```text
+//!   n1, revision 5: n1 n2 n3              n4, revision 9: n1 n4 n5
+//!     │ ◀────────────────────── hello, n4 ─── │
+//!     │ ─── n4 is unknown as of revision 5 ─▶ │
+//!     │ ◀── hello, n4; who there is as of 9 ─ │
+//!     │ ─── welcome ────────────────────────▶ │   and calls n4 and n5, and n2 and n3 no more
+//! ```
+//!
+//! # Lives
+//!
+//! A folder has a random incarnation, counts its starts, and each process draws a random number: together its [`Life`]. A start
+//! is on disk before anything is said, and the folder keeps the numbers of the processes before ([`Lineage`]). Nodes remember in
+//! which life they met each other last, and compare:
+//!
+//! | beside the life that was met last | is | is answered |
+//! |---|---|---|
+//! | the same, or a later start that came after it | the node, as ever | welcome |
+//! | another incarnation | a folder that was wiped, or another node's | no, unless it comes with --rejoin |
+//! | an earlier start | a folder that was restored from an old copy | a copy |
+//! | the same or a later start, and that start was another process | a folder that was copied | a copy |
+//!
+//! Who is refused has forgotten what it had promised, and ends. A folder that is a copy is noted as one and never starts again,
+//! so that nobody tries until those who know better are away. Nobody ends for the word of a node that itself comes with an old
+//! copy: it remembers the others as they were. When a node is met in a later life, all that stood with an earlier one is over.
+//!
+//! A newcomer that comes with --rejoin draws no id, not even the founder: the cluster is there, and says it. It says that it is
+//! new until each of the others has welcomed it, which may be long after it was made whole: one may be down or cut off
+//! meanwhile, and must not refuse it for another when it is back.
 //!
 //! A founder that lost its folder and comes without --rejoin draws another id. It says that it is founding, having met nobody,
 //! and the first node that has an id answers that its folder was wiped. Called by such a node, it says nothing against the
@@ -62,16 +92,23 @@
 //!   is cut off, and the rest are as new as it is, then they found another cluster. It is told apart as soon as the others are
 //!   back, and by every client of before, but what was acknowledged is with the others only. The same holds for a node that
 //!   never met the one that was wiped.
+//! - A copy that was made while the folder's last process ran is not told from that process' next start: what it lacks shows
+//!   when the replicas say how far their logs reach (`replication`). The same holds when nobody is left who met a later life, and
+//!   of a copy that was started [`Lineage::EARLIER_MAX`] times more before it met anybody.
 //! - A new node belongs to the first cluster that lists its name and welcomes it: check --peers.
 //! - The id is no secret, and proves nothing to who does not mean well.
 
 mod greeter;
 mod hello;
+mod life;
+mod nodes;
 mod own;
 #[cfg(test)]
 mod tests;
 
-pub use greeter::{Greeter, Incarnations, Kept, Met, Step, Write};
+pub use greeter::{Greeter, Kept, Met, Step, Write};
 pub(crate) use hello::fuzz;
-pub use hello::{Hello, Purpose, Welcome};
+pub use hello::{Hello, Purpose, Refusal, Welcome};
+pub use life::{Life, Lineage, Lives};
+pub use nodes::{Member, Nodes, Place};
 pub use own::{Identity, Start};

@@ -2,26 +2,34 @@
 
 use kv::{ClusterId, NodeId};
 
+use super::life::Lineage;
+
 /// What a data folder says of its node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The id that was given to this node.
+    /// The id that was given to this node. Never changes.
     pub me: NodeId,
-    /// All nodes of the cluster with the ids that were given to them when it was founded, this one among them. The first one
+    /// Its name. Never changes.
+    pub name: String,
+    /// The nodes that the cluster was founded with, with the ids that were given to them, this one among them. The first one
     /// founds the cluster. Never changes.
-    pub nodes: Vec<(NodeId, String)>,
-    /// What else must be the same on all nodes of a cluster, in text. Never changes.
-    pub options: String,
+    pub founders: Vec<(NodeId, String)>,
+    /// What must be the same on all nodes of a cluster for ever, in text. Other clusters may have the same. Never changes.
+    pub terms: String,
     /// The cluster it belongs to; `None` until it has learned that. Never changes afterwards.
     pub cluster: Option<ClusterId>,
-    /// The life of the folder: random, never 0. Never changes.
-    pub incarnation: u64,
+    /// Of the folder, up to this process.
+    pub lineage: Lineage,
+    /// What fails together with it; empty = nothing.
+    pub zone: String,
     /// The log has held something that was acknowledged to somebody: without one the node must not start again.
     pub begun: bool,
     /// It came back with nothing and must be made whole by the others before it votes.
     pub rejoining: bool,
     /// It replaced a folder that was lost, and not all of the others have met it: some know this node under the old one.
     pub newcomer: bool,
+    /// The folder is a copy and must not be started again, for this reason.
+    pub copy: Option<String>,
 }
 
 /// What is said to a node at its first start.
@@ -31,8 +39,10 @@ pub struct Start {
     pub name: String,
     /// The names of all nodes, in any order. None at all = it is alone.
     pub names: Vec<String>,
-    /// What else must be the same on all nodes of a cluster, in text.
-    pub options: String,
+    /// What must be the same on all nodes of a cluster for ever, in text.
+    pub terms: String,
+    /// What fails together with it; empty = nothing.
+    pub zone: String,
     /// Its cluster is there, and its folder was lost.
     pub rejoin: bool,
 }
@@ -49,56 +59,39 @@ impl Identity {
             names.push(start.name.clone());
         }
         names.sort();
-        let nodes: Vec<(NodeId, String)> = (1..).map(NodeId).zip(names).collect();
-        let me = nodes.iter().find(|(_, name)| *name == start.name).map(|(id, _)| *id);
+        let founders: Vec<(NodeId, String)> = (1..).map(NodeId).zip(names).collect();
+        let me = founders.iter().find(|(_, name)| *name == start.name).map(|(id, _)| *id);
         let me = me.expect("a node is one of its cluster");
-        let founds = nodes[0].0 == me && !start.rejoin;
+        let founds = founders[0].0 == me && !start.rejoin;
         Identity {
             me,
-            nodes,
-            options: start.options.clone(),
-            incarnation: random() | 1,
+            name: start.name.clone(),
+            founders,
+            terms: start.terms.clone(),
+            lineage: Lineage::new(random),
             cluster: founds.then(|| draw(random)),
+            zone: start.zone.clone(),
             begun: false,
             rejoining: start.rejoin,
             newcomer: start.rejoin,
+            copy: None,
         }
     }
 
-    /// This node's name.
-    pub fn name(&self) -> &str {
-        self.name_of(self.me).expect("a node is one of its cluster")
-    }
-
-    /// The name of a node; `None` = it is not of this cluster.
-    pub fn name_of(&self, node: NodeId) -> Option<&str> {
-        self.nodes.iter().find(|(id, _)| *id == node).map(|(_, name)| name.as_str())
-    }
-
-    /// The other nodes.
-    pub fn others(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.nodes.iter().map(|(id, _)| *id).filter(|id| *id != self.me)
-    }
-
-    /// The node that founds the cluster.
-    pub fn founder(&self) -> &str {
-        &self.nodes[0].1
-    }
-
-    /// What must be equal on all nodes of a cluster, in text. Other clusters may have the same.
-    pub fn terms(&self) -> String {
-        let nodes: Vec<String> = self.nodes.iter().map(|(id, name)| format!("{id}:{name}")).collect();
-        format!("nodes={} {}", nodes.join(","), self.options)
+    /// At the next start of the folder. It must be written before anything is said to anybody.
+    #[must_use]
+    pub fn started(&self, random: &mut dyn FnMut() -> u64) -> Identity {
+        Identity { lineage: self.lineage.next(random), ..self.clone() }
     }
 
     /// What this node does while it does not know its cluster.
     pub fn waits(&self) -> String {
-        let name = self.name();
+        let name = &self.name;
         match self.rejoining {
             true => format!(
                 "{name} comes back with nothing and waits for another node to tell it which cluster it is of"
             ),
-            false => format!("{name} waits for {}, which founds the cluster", self.founder()),
+            false => format!("{name} waits for {}, which founds the cluster", self.founders[0].1),
         }
     }
 }

@@ -1,14 +1,20 @@
 //! Nodes that greet each other: who agrees with whom on the cluster, who is refused, and what is written before what is said.
 
+use std::collections::BTreeMap;
+
 use kv::{ClusterId, NodeId};
 
 use super::*;
 
+mod copies;
+mod members;
+
 /// A node and what its folder keeps.
+#[derive(Clone)]
 struct Node {
     greeter: Greeter,
     identity: Identity,
-    known: Incarnations,
+    known: Lives,
     /// The folder takes nothing.
     full: bool,
 }
@@ -19,15 +25,32 @@ fn start(name: &str, names: &[&str], rejoin: bool) -> Start {
     Start {
         name: name.into(),
         names: names.iter().map(|name| name.to_string()).collect(),
-        options: "shards=1".into(),
+        terms: "shards=1".into(),
+        zone: String::new(),
         rejoin,
     }
 }
 
 /// The folder of a node of three, of this incarnation.
 fn folder(name: &str, incarnation: u64, rejoin: bool) -> Identity {
-    let mut numbers = [incarnation, 0, 0xc1 + incarnation].into_iter();
+    let mut numbers = [incarnation, process(), 0, 0xc1 + incarnation].into_iter();
     Identity::new(&start(name, &NAMES, rejoin), &mut || numbers.next().unwrap())
+}
+
+/// The random number of a new process.
+fn process() -> u64 {
+    thread_local! { static NEXT: std::cell::Cell<u64> = const { std::cell::Cell::new(1) } }
+    NEXT.with(|next| next.replace(next.get() + 1))
+}
+
+/// The nodes that a folder's cluster was founded with.
+fn founders(identity: &Identity) -> Nodes {
+    let member = |(id, name): &(NodeId, String)| {
+        (*id, Member { name: name.clone(), address: format!("{name}:7421"), incarnation: 0 })
+    };
+    let members: BTreeMap<NodeId, Member> = identity.founders.iter().map(member).collect();
+    let next = NodeId(1 + members.keys().next_back().unwrap().0);
+    Nodes { revision: Nodes::FOUNDING, members, next }
 }
 
 impl Node {
@@ -36,13 +59,15 @@ impl Node {
     }
 
     fn of(identity: Identity) -> Node {
-        let known = Incarnations::new();
-        Node { greeter: Greeter::new(identity.clone(), known.clone()), identity, known, full: false }
+        let (known, nodes) = (Lives::new(), founders(&identity));
+        Node { greeter: Greeter::new(identity.clone(), known.clone(), nodes), identity, known, full: false }
     }
 
     /// The process ends, and another begins from the folder.
     fn restart(&mut self) {
-        self.greeter = Greeter::new(self.identity.clone(), self.known.clone());
+        self.identity = self.identity.started(&mut process);
+        let nodes = self.greeter.nodes().clone();
+        self.greeter = Greeter::new(self.identity.clone(), self.known.clone(), nodes);
     }
 
     /// Asks until it is decided; `None` = the folder is full.
@@ -54,7 +79,7 @@ impl Node {
                 Step::Write(write) => {
                     match write.kept.clone() {
                         Kept::Identity(identity) => self.identity = identity,
-                        Kept::Incarnations(known) => self.known = known,
+                        Kept::Lives(known) => self.known = known,
                     }
                     self.greeter.written(write);
                 }
@@ -99,31 +124,38 @@ fn ids_are_given_by_name_at_the_founding_and_kept_whatever_the_names() {
     for name in names {
         let mut random = 0..;
         let identity = Identity::new(&start(name, &names, false), &mut || random.next().unwrap_or_default());
-        assert_eq!(identity.nodes, ids);
-        assert_eq!((identity.name(), identity.founder()), (name, "adam"));
+        assert_eq!((identity.name.as_str(), &identity.founders), (name, &ids));
         assert_eq!(identity.cluster.is_some(), name == "adam", "the founder alone draws the cluster");
     }
     // What a folder says counts, not where a name stands.
     let given = vec![(NodeId(7), "n2".to_owned()), (NodeId(5), "n1".to_owned())];
     let of = |me, incarnation| Identity {
         me: NodeId(me),
-        nodes: given.clone(),
+        name: if me == 7 { "n2".into() } else { "n1".into() },
+        founders: given.clone(),
         ..folder("n1", incarnation, false)
     };
     let (mut two, mut one) = (Node::of(of(7, 9)), Node::of(Identity { cluster: None, ..of(5, 3) }));
     assert_eq!(call(&mut one, &mut two), Met::Ours);
-    assert_eq!((one.known, two.known), ([(NodeId(7), 9)].into(), [(NodeId(5), 3)].into()));
+    assert_eq!(one.known, [(NodeId(7), two.identity.lineage.life)].into());
+    assert_eq!(two.known, [(NodeId(5), one.identity.lineage.life)].into());
 }
 
 #[test]
-fn node_with_other_ids_is_a_stranger() {
+fn node_founded_with_others_or_under_other_ids_is_a_stranger() {
     let mut one = Node::new("n1", 1, false);
-    let swapped = Identity {
-        nodes: vec![(NodeId(1), "n1".into()), (NodeId(3), "n2".into()), (NodeId(2), "n3".into())],
-        ..folder("n2", 2, false)
+    let of = |me, founders: &[(u64, &str)]| {
+        let founders = founders.iter().map(|(id, name)| (NodeId(*id), name.to_string())).collect();
+        Node::of(Identity { me: NodeId(me), founders, ..folder("n2", 2, false) })
     };
-    let why = answer(&Node::of(Identity { me: NodeId(3), ..swapped }), &mut one);
-    assert!(matches!(why, Some(Welcome::Stranger(why)) if why.contains("3:n2")));
+    for other in [of(3, &[(1, "n1"), (3, "n2"), (2, "n3")]), of(2, &[(1, "n1"), (2, "n2")])] {
+        let why = answer(&other, &mut one);
+        assert!(
+            matches!(why, Some(Welcome::Stranger(why)) if why.contains("n2,") || why.contains("(1:n1,2:n2)"))
+        );
+        assert!(!is_welcome(&mut other.clone(), &one));
+    }
+    assert!(is_welcome(&mut one, &of(2, &[(1, "n1"), (2, "n2"), (3, "n3")])));
 }
 
 #[test]
@@ -147,7 +179,7 @@ fn cluster_id_comes_from_the_founder_by_whoever_calls() {
 
 #[test]
 fn cluster_of_one_founds_itself() {
-    let mut random = [9, 0, 5].into_iter();
+    let mut random = [9, 1, 0, 5].into_iter();
     let alone = Identity::new(&start("n7", &[], false), &mut || random.next().unwrap());
     assert_eq!((alone.me, alone.cluster), (NodeId(1), ClusterId::new(5)), "0 is no cluster");
 }
@@ -164,7 +196,7 @@ fn cluster_is_acted_on_when_it_is_written() {
     let Step::Write(write) = two.greeter.answer(&hello) else { panic!("it is not on disk") };
     two.greeter.written(write);
     assert_eq!(two.cluster(), one.cluster());
-    assert!(matches!(two.greeter.answer(&hello), Step::Write(Write { kept: Kept::Incarnations(_), .. })));
+    assert!(matches!(two.greeter.answer(&hello), Step::Write(Write { kept: Kept::Lives(_), .. })));
     two.full = false;
     assert_eq!(call(&mut one, &mut two), Met::Ours);
 
@@ -214,7 +246,7 @@ fn cluster_met_by_a_stranger_goes_on_and_the_stranger_is_refused() {
 fn node_of_other_options_ends_as_long_as_it_has_no_place() {
     let [mut one, mut two, _] = three();
     assert_eq!(call(&mut one, &mut two), Met::Ours);
-    let mut three = Node::of(Identity { options: "shards=7".into(), ..folder("n3", 5, false) });
+    let mut three = Node::of(Identity { terms: "shards=7".into(), ..folder("n3", 5, false) });
     assert!(
         matches!(call(&mut one, &mut three), Met::NotNow(why) if why.contains("was given other options"))
     );
@@ -258,7 +290,7 @@ fn founder_that_was_wiped_is_refused_and_comes_back_by_rejoining() {
 #[test]
 fn founder_that_was_wiped_ends_nobody_else() {
     let of_two = |name, incarnation: u64| {
-        let mut random = [incarnation, 0xd0 + incarnation].into_iter();
+        let mut random = [incarnation, process(), 0xd0 + incarnation].into_iter();
         Node::of(Identity::new(&start(name, &NAMES[..2], false), &mut || random.next().unwrap()))
     };
     let (mut one, mut two) = (of_two("n1", 11), of_two("n2", 21));
@@ -275,7 +307,9 @@ fn hello_of_another_folder_is_refused_unless_it_is_a_newcomer_until_all_have_met
     assert_eq!(call(&mut one, &mut three), Met::Ours);
     assert!(is_welcome(&mut one, &lost) && is_welcome(&mut three, &lost));
     let wiped = Node::new("n2", 23, false);
-    let Some(Welcome::No(why)) = answer(&wiped, &mut one) else { panic!("it has forgotten its promises") };
+    let Some(Welcome::No(Refusal { why, .. })) = answer(&wiped, &mut one) else {
+        panic!("it has forgotten its promises")
+    };
     assert!(
         why.starts_with("node n2 comes with another data folder than the one it was known under"),
         "{why}"

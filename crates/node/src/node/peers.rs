@@ -8,7 +8,6 @@ use kv::{Budget, NodeId, ShardId};
 use placement::map::{DEFAULT, Map, Node, Phase, Shard};
 use replication::Instant;
 
-use crate::seat::Seat;
 use crate::wire::{Announced, Announcement};
 
 /// A node announces itself so often.
@@ -214,7 +213,9 @@ impl Peers {
 
 /// Whether a map has a replica of a shard on a node, or is about to.
 fn has_seat(map: &Map, shard: ShardId, node: NodeId) -> bool {
-    Seat::of(map, shard, node).is_some()
+    let has = |members: &[Member]| members.iter().any(|member| member.node == node);
+    let changes = || map.changes.get(&shard).is_some_and(|change| has(&change.to));
+    map.shards.get(&shard).is_some_and(|row| has(&row.members) || changes())
 }
 
 struct View<'a> {

@@ -10,7 +10,7 @@ use kv::cluster::Role;
 use kv::{Error, NodeId, Op, Protocol, Reply, ShardId};
 use node::cores::Deal;
 use node::route::{Plan, ShardMap};
-use node::wire::Frame;
+use node::wire::{Copied, Frame};
 use node::{Config, Driver, Executor, Input, Now, Part, Ran, Recovery, SnapshotPart, Work};
 use placement::map::Map;
 use placement::{Founder, Founding};
@@ -36,6 +36,8 @@ pub struct Cluster {
     pub snapshots: Vec<SentSnapshot>,
     /// Those that arrive, by stream; a piece is sent when the one before was taken.
     streams: BTreeMap<u64, SentSnapshot>,
+    /// Those whose last piece was taken, or not.
+    taken: Vec<(u64, bool)>,
     /// What the directory has answered.
     pub administered: BTreeMap<u64, Result<kv::admin::Answer, Error>>,
     /// The map that clients know.
@@ -60,6 +62,8 @@ pub struct SentSnapshot {
     pub shard: ShardId,
     pub header: Bytes,
     pub snapshot: Box<ShardSnapshot>,
+    /// Bytes that were sent.
+    done: u64,
     /// All its pieces were sent.
     ended: bool,
 }
@@ -119,6 +123,7 @@ impl Cluster {
             sent: Vec::new(),
             snapshots: Vec::new(),
             streams: BTreeMap::new(),
+            taken: Vec::new(),
             administered: BTreeMap::new(),
             map,
             clients: 0,
@@ -210,7 +215,7 @@ impl Cluster {
     pub fn leader_of(&mut self, shard: ShardId) -> NodeId {
         for _ in 0..2 * ELECTION_STEPS {
             let leads = |node: &Node| {
-                let status = node.driver().replica_status(shard);
+                let status = node.replica_status(shard);
                 status.is_some_and(|status| status.role == Role::Leader)
             };
             let leading: Vec<NodeId> =
@@ -223,8 +228,11 @@ impl Cluster {
         panic!("no single leader");
     }
 
-    /// Has the snapshots arrive that were sent.
+    /// Has a piece arrive of each snapshot that was sent.
     pub fn stream_snapshots(&mut self) {
+        for (stream, taken) in std::mem::take(&mut self.taken) {
+            self.snapshot_taken(stream, taken);
+        }
         for sent in std::mem::take(&mut self.snapshots) {
             let (to, from, shard) = (sent.to, sent.from, sent.shard);
             let part = SnapshotPart::Begin(sent.header.clone());
@@ -242,7 +250,11 @@ impl Cluster {
         if !taken || ended {
             return self.input(from, Input::SnapshotSent { shard, to, arrived: taken });
         }
+        let total = sent.snapshot.bytes().unwrap();
         let chunk = sent.snapshot.next_chunk(1 << 16).unwrap();
+        sent.done += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        let copied = Copied { done: sent.done.min(total), total };
+        self.input(from, Input::SnapshotProgress { shard, to, copied });
         sent.ended = chunk.is_none();
         let part = chunk.map_or(SnapshotPart::End, SnapshotPart::Chunk);
         self.streams.insert(stream, sent);
@@ -364,10 +376,18 @@ impl Cluster {
                 assert!(self.answers.insert(client, result).is_none(), "a request is answered once");
             }
             Work::SendSnapshot { shard, to, header, snapshot } => {
-                self.snapshots.push(SentSnapshot { from: id, to, shard, header, snapshot, ended: false });
+                self.snapshots.push(SentSnapshot {
+                    from: id,
+                    to,
+                    shard,
+                    header,
+                    snapshot,
+                    done: 0,
+                    ended: false,
+                });
             }
             Work::Release if self.trims => self.node(id).release(),
-            Work::SnapshotTaken { stream, taken } => self.snapshot_taken(stream, taken),
+            Work::SnapshotTaken { stream, taken } => self.taken.push((stream, taken)),
             Work::Decided(map) => self.input(id, Input::Map(map)),
             Work::Announced(replicas) => self.input(id, Input::Announced(replicas)),
             Work::Administered { client, result } => {
@@ -456,6 +476,17 @@ impl Node {
     /// Of a node with one core.
     pub fn executor_mut(&mut self) -> &mut Executor {
         &mut self.cores[0].executor
+    }
+
+    /// How its replica of a shard is.
+    pub fn replica_status(&self, shard: ShardId) -> Option<replication::Status> {
+        self.cores[self.deal.core_of(shard)].driver.replica_status(shard)
+    }
+
+    /// The cluster as it shows it.
+    pub fn status(&self) -> kv::cluster::Status {
+        let others = self.cores[1..].iter().flat_map(|core| core.driver.announced());
+        self.cores[0].driver.status(others.collect())
     }
 
     /// How many shards it leads.

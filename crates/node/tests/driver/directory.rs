@@ -16,7 +16,12 @@ const STEPS: usize = 400;
 
 /// Three nodes and one shard, whose cluster is founded.
 fn founded() -> Cluster {
-    let mut cluster = Cluster::of_map(&[1; 3], founding(3, 1, 3));
+    founded_of(&[1; 3], 1)
+}
+
+/// A node for each of these numbers of cores.
+fn founded_of(cores: &[usize], shards: u32) -> Cluster {
+    let mut cluster = Cluster::of_map(cores, founding(cores.len() as u64, shards, 3));
     cluster.nodes.keys().copied().collect::<Vec<_>>().into_iter().for_each(|id| knows(&mut cluster, id));
     let is_founded = |cluster: &Cluster| cluster.nodes.keys().all(|id| status(cluster, *id).revision > 1);
     run_until(&mut cluster, "all know the map that was written", is_founded);
@@ -29,7 +34,7 @@ fn knows(cluster: &mut Cluster, id: NodeId) {
 }
 
 fn status(cluster: &Cluster, id: NodeId) -> kv::cluster::Status {
-    cluster.nodes[&id].driver().status(Vec::new())
+    cluster.nodes[&id].status()
 }
 
 fn run_until(cluster: &mut Cluster, what: &str, is_so: impl Fn(&Cluster) -> bool) {
@@ -92,7 +97,11 @@ fn join(cluster: &mut Cluster, through: NodeId) {
 }
 
 fn drain(name: &str) -> Ask {
-    Ask::Node { name: name.into(), duty: NodeDuty::Drain, fewer: false, dry_run: false }
+    to(name, NodeDuty::Drain)
+}
+
+fn to(name: &str, duty: NodeDuty) -> Ask {
+    Ask::Node { name: name.into(), duty, fewer: false, dry_run: false }
 }
 
 fn put(key: &'static str) -> Op {
@@ -106,7 +115,7 @@ fn is_found(cluster: &mut Cluster, node: NodeId, key: &'static str) -> bool {
 
 /// The nodes that have a replica of the shard, by themselves.
 fn replicas(cluster: &Cluster) -> Vec<u64> {
-    let has = |node: &&NodeId| cluster.nodes[*node].driver().replica_status(SHARD).is_some();
+    let has = |node: &&NodeId| cluster.nodes[*node].replica_status(SHARD).is_some();
     cluster.nodes.keys().filter(has).map(|node| node.0).collect()
 }
 
@@ -214,10 +223,58 @@ fn directory_grows_with_the_cluster_and_leaves_a_node_like_any_shard() {
     let leader = directory_leader(&mut cluster);
     join(&mut cluster, leader);
     administer(&mut cluster, leader, drain(&format!("n{leader}"))).unwrap();
-    let has =
-        |cluster: &Cluster, id| cluster.nodes[&id].driver().replica_status(ShardId::DIRECTORY).is_some();
+    let has = |cluster: &Cluster, id| cluster.nodes[&id].replica_status(ShardId::DIRECTORY).is_some();
     run_until(&mut cluster, "it is elsewhere", |cluster| has(cluster, NEW) && !has(cluster, leader));
     let decides = directory_leader(&mut cluster);
     assert_ne!(decides, leader);
     assert!(administer(&mut cluster, leader, Ask::Moves).is_ok());
+}
+
+#[test]
+fn shards_of_all_cores_are_seen_by_the_directory() {
+    let mut cluster = founded_of(&[3; 3], 6);
+    let leader = directory_leader(&mut cluster);
+    join(&mut cluster, leader);
+    // Shares of 18 replicas: 4 or 5 for each of four nodes.
+    run_until(&mut cluster, "the new node has its share", |cluster| {
+        let status = status(cluster, NEW);
+        let new = status.nodes.iter().find(|node| node.id == NEW).unwrap();
+        new.replicas >= 4 && status.nodes.iter().all(|node| node.replicas <= 5)
+    });
+}
+
+#[test]
+fn move_says_how_much_is_copied() {
+    let mut cluster = founded();
+    let leader = directory_leader(&mut cluster);
+    for key in ["a", "b", "c", "d"] {
+        let value = Bytes::from(vec![b'v'; 1 << 20]);
+        cluster.call(leader, Op::Put { key: key.into(), value, deadline: None, previous: false }).unwrap();
+    }
+    join(&mut cluster, leader);
+    administer(&mut cluster, leader, drain("n1")).unwrap();
+    for _ in 0..STEPS {
+        let said = moves(&mut cluster, NEW).into_iter().find(|one| one.shard == SHARD);
+        let said = said.expect("it is under way until it was seen how far it is");
+        if (1..said.bytes_total).contains(&said.bytes_done) {
+            return assert!(said.bytes_total > 4 << 20, "{said:?}");
+        }
+    }
+    panic!("a copy is seen in the middle");
+}
+
+#[test]
+fn change_that_is_given_up_while_it_copies_leaves_the_members_as_they_were() {
+    let mut cluster = founded();
+    let leader = directory_leader(&mut cluster);
+    let value = Bytes::from(vec![b'v'; 4 << 20]);
+    cluster.call(leader, Op::Put { key: "k".into(), value, deadline: None, previous: false }).unwrap();
+    join(&mut cluster, leader);
+    administer(&mut cluster, leader, drain("n1")).unwrap();
+    run_until(&mut cluster, "the new one has a replica", |cluster| replicas(cluster).contains(&NEW.0));
+    administer(&mut cluster, leader, to("n1", NodeDuty::Serve)).unwrap();
+    assert_eq!(administer(&mut cluster, leader, Ask::Abort { shard: SHARD }), Ok(Answer::Done));
+    run_until(&mut cluster, "nothing is left of it", |cluster| replicas(cluster) == [1, 2, 3]);
+    assert_eq!(members(&cluster, NEW), [1, 2, 3]);
+    assert!(is_found(&mut cluster, NEW, "k"));
 }

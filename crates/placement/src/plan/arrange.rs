@@ -1,6 +1,6 @@
 //! Which nodes each shard should be on, given where it is.
 //!
-//! Only shards that can change are told a place: those under change, and those whose majority is not alive, stay as they are and
+//! Only shards that can change are given a place: those under change, and those whose majority is not alive, stay as they are and
 //! are counted. A node takes replicas when its duty is to serve. What is dead keeps what it has, and counts: it may come back. A
 //! shard that lacks a replica gets one on a node that is alive; one that is only moved for the balance may wait for a node that is
 //! not.

@@ -11,8 +11,9 @@
 //! ```
 //!
 //! The next step follows from the members of now alone ([`next`]): a leader that takes over in the middle goes on from there. It
-//! takes no step before it has committed an entry of its term, and none while one is on its way. To give up is to want the members
-//! of before while the new ones learn. Once they join, it goes through: step 3 is taken whatever is wanted.
+//! takes no step before it has committed an entry of its term, and none while one is on its way. Who is wanted as a learner is
+//! brought up to date and joins when it is wanted to count: until then the members of before can be wanted again, and nothing has
+//! changed. Once they join, it goes through: step 3 is taken whatever is wanted.
 //!
 //! Why two sets count in between: members that hear of a change at different times would else elect two leaders, one by a
 //! majority of before and one by a majority of after. While both count, each decision meets each of before and each of after.
@@ -64,9 +65,13 @@ pub(super) fn next(
     if learning != view.members {
         return Step::Take(learning);
     }
+    let is_to_learn = |member: &Member| {
+        wanted.iter().any(|other| other.replica == member.replica && other.duty == Duty::Learner)
+    };
     let will = |member: &Member| match (member.duty, is_wanted(member)) {
         (Duty::Voter, true) => Duty::Voter,
         (Duty::Voter, false) => Duty::Leaving,
+        _ if is_to_learn(member) => Duty::Learner,
         _ => Duty::Joining,
     };
     let joint: Vec<Member> = learning.iter().map(|member| Member { duty: will(member), ..*member }).collect();
@@ -175,7 +180,7 @@ impl Raft {
     }
 
     /// Whether a member has almost all there is and takes the rest in; or just all, for nobody takes in what is not there.
-    fn has_caught_up(&self, replica: ReplicaId) -> bool {
+    pub(super) fn has_caught_up(&self, replica: ReplicaId) -> bool {
         let last = self.core.last();
         let least = Index(last.0.saturating_sub(CAUGHT_UP_ENTRIES));
         let caught_up = |progress: super::core::Progress| {
@@ -244,6 +249,14 @@ mod tests {
         assert_eq!(step("1 2 4", "1 2 4", 1, &[]), Step::Done);
         assert_eq!(step("1", "1 2 3", 1, &[]), take("1 2-learner 3-learner"));
         assert_eq!(step("1 2-learner 3-learner", "1 2 3", 1, &[2]), Step::Wait, "they join together");
+    }
+
+    #[test]
+    fn members_wanted_as_learners_do_not_join_until_they_are_wanted_to_count() {
+        assert_eq!(step("1 2 3", "1 2 3 4-learner", 1, &[]), take("1 2 3 4-learner"));
+        assert_eq!(step("1 2 3 4-learner", "1 2 3 4-learner", 1, &[4]), Step::Done);
+        assert_eq!(step("1 2 3 4-learner", "1 2 4", 1, &[4]), take("1 2 3-leaving 4-joining"));
+        assert_eq!(step("1 2 3 4-learner", "1 2 3", 1, &[4]), take("1 2 3"));
     }
 
     #[test]

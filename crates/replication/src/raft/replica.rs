@@ -186,7 +186,9 @@ impl Raft {
         match self.reads.fetched(token, moment) {
             Verdict::Answer { .. } if Loss::is_own(token) => self.proven(token, out),
             Verdict::Answer { reached, staleness_micros } => {
-                out.push(Output::Answer { token, reached, staleness_micros });
+                let copies =
+                    if reached == Level::Linearizable { self.core.view().majority() as u32 } else { 1 };
+                out.push(Output::Answer { token, reached, staleness_micros, copies });
             }
             _ => (),
         }

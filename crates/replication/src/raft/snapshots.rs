@@ -42,6 +42,11 @@ impl Snapshots {
         Some(to)
     }
 
+    /// Whether one is made for a replica, or is to be.
+    pub(super) fn is_made_for(&self, to: ReplicaId) -> bool {
+        self.of.contains_key(&to)
+    }
+
     /// Forgets the replicas that are members no more.
     pub(super) fn keep(&mut self, is_member: impl Fn(ReplicaId) -> bool) {
         self.of.retain(|&to, _| is_member(to));

@@ -199,7 +199,7 @@ impl Run {
             self.calm();
             self.check_views();
             let hosts = Vec::from_iter(self.directory.wanted.iter().map(|member| member.node.0));
-            if round > 2500 && is_there(self) && self.ids() == hosts {
+            if round > 600 && is_there(self) && self.ids() == hosts {
                 break;
             }
         }

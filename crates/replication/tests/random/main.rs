@@ -333,7 +333,7 @@ impl Run {
                 Output::Apply { at, entry, tokens, .. } => {
                     self.check_apply(at.index.0, at.term.0, keys(&entry), tokens)
                 }
-                Output::Answer { token, reached, staleness_micros } => {
+                Output::Answer { token, reached, staleness_micros, .. } => {
                     self.check_answer(token, reached, staleness_micros)
                 }
                 Output::Refuse { token, error } => self.check_refusal(token, &error),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use kv::{ClusterId, NodeId};
-use node::identity::{Identity, Incarnations};
+use node::identity::{Identity, Life, Lineage, Lives};
 use storage::{History, Kind};
 
 use super::identity::{self, Fixed};
@@ -16,8 +16,9 @@ pub fn identity(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let check = |text: &str| identity::check(Path::new("data"), text, &config());
     if let Ok(found) = check(text) {
-        assert_eq!((found.name(), found.nodes.len()), ("n1", 3));
-        assert!(found.incarnation != 0 && found.others().count() == 2, "it is one of the three");
+        assert_eq!((found.name.as_str(), found.founders.len()), ("n1", 3));
+        assert!(found.lineage.life.incarnation != 0 && found.lineage.life.starts != 0, "it was started");
+        assert!(found.founders.contains(&(found.me, found.name.clone())), "it is one of the three");
         let again = identity::encode(&found, &Fixed::new(&config()));
         let again = String::from_utf8(again).expect("JSON is UTF-8");
         assert_eq!(check(&again).expect("as it was written"), found);
@@ -31,20 +32,21 @@ pub fn identity_samples() -> Vec<Bytes> {
     [sample(), adopting].map(|sample| identity::encode(&sample, &fixed).into()).to_vec()
 }
 
-/// `peers.json`, as the node `n1` of three finds it.
+/// `peers.json`.
 pub fn peers(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let read = |text: &str| peers::read(Path::new("peers.json"), text, &sample());
-    if let Ok(known) = read(text) {
-        let again = String::from_utf8(peers::encode(&sample(), &known)).expect("JSON is UTF-8");
-        assert_eq!(read(&again).expect("as it was written"), known);
+    let read = |text: &str| peers::read(Path::new("peers.json"), text);
+    if let Ok(lives) = read(text) {
+        let again = String::from_utf8(peers::encode(&lives)).expect("JSON is UTF-8");
+        assert_eq!(read(&again).expect("as it was written"), lives);
     }
 }
 
-/// Incarnations.
+/// Lives of other nodes.
 pub fn peers_samples() -> Vec<Bytes> {
-    let known = Incarnations::from([(NodeId(2), 5), (NodeId(3), u64::MAX)]);
-    [known, Incarnations::new()].map(|known| peers::encode(&sample(), &known).into()).to_vec()
+    let last = Life { incarnation: u64::MAX, starts: 300, process: 0 };
+    let lives = Lives::from([(NodeId(2), LIFE), (NodeId(3), last)]);
+    [lives, Lives::new()].map(|lives| peers::encode(&lives).into()).to_vec()
 }
 
 fn config() -> Config {
@@ -53,6 +55,9 @@ fn config() -> Config {
         data: Some("data".into()),
         listen: Vec::new(),
         peers: ["n3", "n1", "n2"].map(|name| (name.into(), String::new())).to_vec(),
+        advertise_peer: None,
+        listen_peer: None,
+        zone: None,
         engine: Kind::Disk,
         history: History::All,
         deleted_micros: u64::MAX,
@@ -65,10 +70,12 @@ fn config() -> Config {
     }
 }
 
+const LIFE: Life = Life { incarnation: 9, starts: 2, process: 5 };
+
 fn sample() -> Identity {
     Identity {
         me: NodeId(1),
-        incarnation: 9,
+        lineage: Lineage { life: LIFE, earlier: vec![7] },
         cluster: ClusterId::new(0xabc),
         begun: true,
         ..identity::new(&config())

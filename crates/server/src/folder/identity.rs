@@ -3,15 +3,15 @@
 use std::path::Path;
 
 use kv::NodeId;
-use node::identity::{Identity, Start};
+use node::identity::{Identity, Lineage, Start};
 use serde::{Deserialize, Serialize};
 use storage::{History, Kind};
 
-use super::format::{self, incarnation_text};
+use super::format;
 use crate::{Config, Failure};
 
-/// Format 1 knew no cluster ids; in format 2 a node's id was its place among the names.
-const FORMAT: u32 = 3;
+/// Format 1 knew no cluster ids; in format 2 a node's id was its place among the names; format 3 did not count starts.
+const FORMAT: u32 = 4;
 
 /// What cannot change later, besides the node and its cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,14 +30,19 @@ struct Written {
     name: String,
     /// 16 hexadecimal digits; `None` until the node has learned it.
     cluster: Option<String>,
-    /// 16 hexadecimal digits, as the log's segments are told to be of.
-    incarnation: String,
-    nodes: Vec<Listed>,
+    #[serde(flatten)]
+    life: format::Written,
+    /// The processes of the starts before, the latest first.
+    earlier: Vec<String>,
+    founders: Vec<Listed>,
     #[serde(flatten)]
     fixed: Fixed,
+    zone: String,
     begun: bool,
     rejoining: bool,
     newcomer: bool,
+    /// Why the folder must not be started again.
+    copy: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -62,8 +67,8 @@ impl Fixed {
         }
     }
 
-    /// What of it must be the same on all nodes of a cluster, in text.
-    fn options(&self) -> String {
+    /// What of it must be the same on all nodes of a cluster for ever, in text.
+    fn terms(&self) -> String {
         let Fixed { shards, history, deleted_micros, engine: _ } = self;
         format!("shards={shards} history={history} deleted={deleted_micros}us")
     }
@@ -74,7 +79,8 @@ pub(super) fn new(config: &Config) -> Identity {
     let start = Start {
         name: config.name.clone(),
         names: config.peers.iter().map(|(name, _)| name.clone()).collect(),
-        options: Fixed::new(config).options(),
+        terms: Fixed::new(config).terms(),
+        zone: config.zone.clone().unwrap_or_default(),
         rejoin: config.rejoin,
     };
     Identity::new(&start, &mut crate::random)
@@ -86,14 +92,17 @@ pub(super) fn encode(identity: &Identity, fixed: &Fixed) -> Vec<u8> {
     let written = Written {
         format: FORMAT,
         id: identity.me.0,
-        name: identity.name().to_owned(),
+        name: identity.name.clone(),
         cluster: identity.cluster.map(|id| id.to_string()),
-        incarnation: incarnation_text(identity.incarnation),
-        nodes: identity.nodes.iter().map(listed).collect(),
+        life: format::written(&identity.lineage.life),
+        earlier: identity.lineage.earlier.iter().map(|process| format::text(*process)).collect(),
+        founders: identity.founders.iter().map(listed).collect(),
         fixed: fixed.clone(),
+        zone: identity.zone.clone(),
         begun: identity.begun,
         rejoining: identity.rejoining,
         newcomer: identity.newcomer,
+        copy: identity.copy.clone(),
     };
     serde_json::to_vec_pretty(&written).expect("it has text keys only")
 }
@@ -104,7 +113,7 @@ pub(super) fn check(folder: &Path, text: &str, config: &Config) -> Result<Identi
     let damaged = |error: String| {
         Failure::Refused(format!("{shown}/identity.json is damaged ({error}): restore it from a copy"))
     };
-    let found = format::number(text).map_err(damaged)?;
+    let found = format::of(text).map_err(damaged)?;
     if found != FORMAT {
         return Err(Failure::Refused(format!(
             "the data folder {shown} has format {found}, and this version of capstan has format {FORMAT}: start it with the \
@@ -115,31 +124,40 @@ pub(super) fn check(folder: &Path, text: &str, config: &Config) -> Result<Identi
     let written: Written = serde_json::from_str(text).map_err(|error| damaged(error.to_string()))?;
     let (identity, fixed) = read(written).map_err(damaged)?;
     check_options(folder, &identity, &fixed, config)?;
-    Ok(identity)
+    match &identity.copy {
+        Some(why) => {
+            Err(Failure::Refused(format!("the data folder {shown} must not be started again: {why}")))
+        }
+        None => Ok(identity),
+    }
 }
 
 fn read(written: Written) -> Result<(Identity, Fixed), String> {
     let listed = |Listed { id, name }| Ok((node_id(id)?, name));
-    let nodes = written.nodes.into_iter().map(listed).collect::<Result<Vec<(NodeId, String)>, String>>()?;
-    for (place, (id, name)) in nodes.iter().enumerate() {
-        if nodes[..place].iter().any(|(other, others)| other == id || others == name) {
+    let founders =
+        written.founders.into_iter().map(listed).collect::<Result<Vec<(NodeId, String)>, String>>()?;
+    for (place, (id, name)) in founders.iter().enumerate() {
+        if founders[..place].iter().any(|(other, others)| other == id || others == name) {
             return Err(format!("it lists a node twice: {id}, {name}"));
         }
     }
     let me = node_id(written.id)?;
-    if !nodes.contains(&(me, written.name)) {
+    if !founders.contains(&(me, written.name.clone())) {
         return Err("it does not list its own node".into());
     }
-    let incarnation = format::incarnation(&written.incarnation)?;
+    let earlier = written.earlier.iter().map(|text| format::number(text)).collect::<Result<Vec<u64>, _>>()?;
     let identity = Identity {
         me,
-        nodes,
-        options: written.fixed.options(),
+        name: written.name,
+        founders,
+        terms: written.fixed.terms(),
         cluster: written.cluster.map(|text| text.parse()).transpose()?,
-        incarnation,
+        lineage: Lineage { life: format::life(&written.life)?, earlier },
+        zone: written.zone,
         begun: written.begun,
         rejoining: written.rejoining,
         newcomer: written.newcomer,
+        copy: written.copy,
     };
     Ok((identity, written.fixed))
 }
@@ -161,10 +179,10 @@ fn check_options(folder: &Path, identity: &Identity, fixed: &Fixed, config: &Con
             folder.display()
         )))
     };
-    if identity.name() != config.name {
-        return differs("the node name", identity.name(), &config.name);
+    if identity.name != config.name {
+        return differs("the node name", &identity.name, &config.name);
     }
-    let (found, asked) = (names(identity.nodes.iter().map(|(_, name)| name)), names(asked_names(config)));
+    let (found, asked) = (names(identity.founders.iter().map(|(_, name)| name)), names(asked_names(config)));
     if found != asked {
         return differs("the nodes", &found, &asked);
     }

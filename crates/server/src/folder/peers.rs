@@ -1,15 +1,16 @@
-//! `peers.json`: under which incarnation each of the other nodes was met.
+//! `peers.json`: the lives that the other nodes were met in last.
 
 use std::path::Path;
 
-use node::identity::{Identity, Incarnations};
+use node::identity::Lives;
 use serde::{Deserialize, Serialize};
 
-use super::format::{self, incarnation_text};
+use super::format;
 use super::identity::node_id;
 use crate::Failure;
 
-const FORMAT: u32 = 1;
+/// Format 1 knew incarnations only.
+const FORMAT: u32 = 2;
 
 /// The file.
 #[derive(Serialize, Deserialize)]
@@ -21,24 +22,19 @@ struct Written {
 #[derive(Serialize, Deserialize)]
 struct Peer {
     id: u64,
-    /// For people: the id counts.
-    name: String,
-    incarnation: String,
+    #[serde(flatten)]
+    life: format::Written,
 }
 
 /// The content of the file.
-pub(super) fn encode(identity: &Identity, known: &Incarnations) -> Vec<u8> {
-    let peer = |(id, incarnation): (&kv::NodeId, &u64)| Peer {
-        id: id.0,
-        name: identity.name_of(*id).unwrap_or_default().to_owned(),
-        incarnation: incarnation_text(*incarnation),
-    };
-    let written = Written { format: FORMAT, nodes: known.iter().map(peer).collect() };
+pub(super) fn encode(lives: &Lives) -> Vec<u8> {
+    let peer = |(id, life): (&kv::NodeId, &_)| Peer { id: id.0, life: format::written(life) };
+    let written = Written { format: FORMAT, nodes: lives.iter().map(peer).collect() };
     serde_json::to_vec_pretty(&written).expect("it has text keys only")
 }
 
-/// The incarnations in a file of a folder with this identity.
-pub(super) fn read(file: &Path, text: &str, identity: &Identity) -> Result<Incarnations, Failure> {
+/// The lives in a file.
+pub(super) fn read(file: &Path, text: &str) -> Result<Lives, Failure> {
     let shown = file.display();
     let damaged = |error: String| {
         Failure::Refused(format!(
@@ -46,25 +42,23 @@ pub(super) fn read(file: &Path, text: &str, identity: &Identity) -> Result<Incar
              --rejoin"
         ))
     };
-    let found = format::number(text).map_err(damaged)?;
+    let found = format::of(text).map_err(damaged)?;
     if found != FORMAT {
         return Err(Failure::Refused(format!(
             "{shown} has format {found}, and this version of capstan has format {FORMAT}: start the node with the version \
              that made it"
         )));
     }
-    parse(text, identity).map_err(damaged)
+    parse(text).map_err(damaged)
 }
 
-fn parse(text: &str, identity: &Identity) -> Result<Incarnations, String> {
+fn parse(text: &str) -> Result<Lives, String> {
     let written: Written = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let mut known = Incarnations::new();
-    for Peer { id, incarnation, .. } in written.nodes {
-        let id = node_id(id)?;
-        if !identity.others().any(|other| other == id) {
-            return Err(format!("{id} is no other node of this cluster"));
+    let mut lives = Lives::new();
+    for Peer { id, life } in written.nodes {
+        if lives.insert(node_id(id)?, format::life(&life)?).is_some() {
+            return Err(format!("it has node {id} twice"));
         }
-        known.insert(id, format::incarnation(&incarnation)?);
     }
-    Ok(known)
+    Ok(lives)
 }

@@ -12,6 +12,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kv::codec::{self, Malformed};
 use kv::{NodeId, ShardId};
 use node::identity::Purpose;
+use node::wire::Copied;
 use node::{Input, SnapshotPart};
 use storage::ShardSnapshot;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -25,6 +26,8 @@ use super::{Shared, framing, malformed, outgoing};
 const CHUNK_BYTES: usize = 256 << 10;
 /// At most so many bytes a second, so that a snapshot does not starve the clients.
 const BYTES_PER_SECOND: u64 = 128 << 20;
+/// It is said how far a snapshot is whenever so many more bytes were sent.
+const PROGRESS_BYTES: u64 = 4 << 20;
 /// How long the receiver may take for one piece.
 const ANSWER: Duration = Duration::from_secs(30);
 
@@ -48,14 +51,23 @@ async fn send_parts(
     shard: ShardId,
     to: NodeId,
     header: Bytes,
-    mut snapshot: Box<ShardSnapshot>,
+    snapshot: Box<ShardSnapshot>,
 ) -> io::Result<()> {
-    let (reader, writer) = outgoing::connect(shared, to, Purpose::Bulk).await?;
+    let address = shared.identities.address(to).ok_or(io::ErrorKind::NotFound)?;
+    let (reader, writer, _) = outgoing::connect(shared, to, &address, Purpose::Bulk).await?;
     let mut link = Sender { reader, writer };
     link.part(&encode(shard, &SnapshotPart::Begin(header))).await?;
-    let (began, mut bytes) = (Instant::now(), 0u64);
+    // Reading the table's files may block: not on the core.
+    let read = tokio::task::spawn_blocking(move || (snapshot.bytes(), snapshot));
+    let (total, mut snapshot) = read.await.map_err(io::Error::other)?;
+    let total = total.map_err(|error| io::Error::other(error.to_string()))?;
+    let (began, mut bytes, mut told) = (Instant::now(), 0u64, None);
     loop {
-        // Reading the table's files may block: not on the core.
+        if told.is_none_or(|told| bytes >= told + PROGRESS_BYTES) {
+            told = Some(bytes);
+            let copied = Copied { done: bytes.min(total), total };
+            shared.inboxes.input(Input::SnapshotProgress { shard, to, copied });
+        }
         let read = tokio::task::spawn_blocking(move || (snapshot.next_chunk(CHUNK_BYTES), snapshot));
         let (chunk, rest) = read.await.map_err(io::Error::other)?;
         snapshot = rest;
@@ -65,6 +77,8 @@ async fn send_parts(
         let due = Duration::from_micros(bytes * 1_000_000 / BYTES_PER_SECOND);
         sleep(due.saturating_sub(began.elapsed())).await;
     }
+    let copied = Copied { done: total, total };
+    shared.inboxes.input(Input::SnapshotProgress { shard, to, copied });
     link.part(&encode(shard, &SnapshotPart::End)).await?;
     tracing::info!(%shard, node = %to, bytes, "sent a snapshot");
     Ok(())
@@ -94,30 +108,48 @@ pub(super) async fn receive(
     mut writer: OwnedWriteHalf,
     shared: &Shared,
 ) -> io::Result<()> {
-    let stream = crate::random();
     let (sender, mut answers) = mpsc::unbounded_channel();
-    shared.streams.lock().expect("no holder of the streams panics").insert(stream, sender);
-    let mut shard = None;
-    let received = async {
-        while let Some(frame) = frames.next().await? {
-            let (of, part) = decode(frame).map_err(malformed)?;
-            shard = Some(of);
-            let end = matches!(part, SnapshotPart::End);
-            shared.inboxes.input(Input::Snapshot { stream, from, shard: of, part });
-            let taken = timeout(ANSWER, answers.recv()).await.map_err(|_| io::ErrorKind::TimedOut)?;
-            writer.write_u8(u8::from(taken == Some(true))).await?;
-            if end || taken != Some(true) {
-                break;
-            }
+    let mut stream = Stream { number: crate::random(), from, shard: None, shared };
+    stream.shared.streams.lock().expect(UNPOISONED).insert(stream.number, sender);
+    while let Some(frame) = frames.next().await? {
+        let (shard, part) = decode(frame).map_err(malformed)?;
+        let end = matches!(part, SnapshotPart::End);
+        stream.shard = Some(shard);
+        stream.input(shard, part);
+        let taken = timeout(ANSWER, answers.recv()).await.map_err(|_| io::ErrorKind::TimedOut)?;
+        writer.write_u8(u8::from(taken == Some(true))).await?;
+        if end || taken != Some(true) {
+            break;
         }
-        Ok(())
-    };
-    let result: io::Result<()> = received.await;
-    shared.streams.lock().expect("no holder of the streams panics").remove(&stream);
-    if let Some(shard) = shard {
-        shared.inboxes.input(Input::Snapshot { stream, from, shard, part: SnapshotPart::Broken });
     }
-    result
+    Ok(())
+}
+
+const UNPOISONED: &str = "no holder of the streams panics";
+
+/// A snapshot that comes in. However it ends, the driver hears of it.
+struct Stream<'a> {
+    number: u64,
+    from: NodeId,
+    /// Known from the first piece on.
+    shard: Option<ShardId>,
+    shared: &'a Shared,
+}
+
+impl Stream<'_> {
+    fn input(&self, shard: ShardId, part: SnapshotPart) {
+        let (stream, from) = (self.number, self.from);
+        self.shared.inboxes.input(Input::Snapshot { stream, from, shard, part });
+    }
+}
+
+impl Drop for Stream<'_> {
+    fn drop(&mut self) {
+        self.shared.streams.lock().expect(UNPOISONED).remove(&self.number);
+        if let Some(shard) = self.shard {
+            self.input(shard, SnapshotPart::Broken);
+        }
+    }
 }
 
 /// The frame of a piece.

@@ -5,24 +5,35 @@ use std::io;
 use std::sync::{Mutex, MutexGuard};
 
 use kv::{ClusterId, NodeId};
-use node::identity::{Greeter, Hello, Met, Purpose, Step, Welcome, Write};
+use node::identity::{Greeter, Hello, Life, Lives, Met, Nodes, Purpose, Step, Welcome, Write};
+use placement::map::Map;
 use tokio::sync::watch;
 
+use super::places::Places;
 use crate::folder::Folder;
 
-/// This node's identity, and those of the others it has met.
+/// This node's identity, those of the others it has met, and who there is.
 pub(crate) struct Identities {
     folder: Folder,
+    places: Places,
     greeter: Mutex<Greeter>,
     cluster: watch::Sender<Option<ClusterId>>,
+    nodes: watch::Sender<Nodes>,
+    lives: watch::Sender<Lives>,
 }
 
 impl Identities {
-    /// Of a data folder.
-    pub fn new(folder: Folder) -> Result<Identities, crate::Failure> {
-        let greeter = Greeter::new(folder.identity().clone(), folder.incarnations()?);
-        let cluster = watch::Sender::new(folder.identity().cluster);
-        Ok(Identities { folder, greeter: Mutex::new(greeter), cluster })
+    /// Of a data folder, the map that the node starts with, and what it was told of where its nodes are.
+    pub fn new(folder: Folder, map: &Map, places: Places) -> Result<Identities, crate::Failure> {
+        let greeter = Greeter::new(folder.identity().clone(), folder.lives()?, places.nodes(map));
+        Ok(Identities {
+            cluster: watch::Sender::new(greeter.identity().cluster),
+            nodes: watch::Sender::new(greeter.nodes().clone()),
+            lives: watch::Sender::new(greeter.lives().clone()),
+            greeter: Mutex::new(greeter),
+            places,
+            folder,
+        })
     }
 
     /// Which cluster this is, once that is known.
@@ -30,9 +41,24 @@ impl Identities {
         self.cluster.subscribe()
     }
 
+    /// The nodes that there are.
+    pub fn nodes(&self) -> watch::Receiver<Nodes> {
+        self.nodes.subscribe()
+    }
+
     /// What this node does while it does not know its cluster.
     pub fn waits(&self) -> String {
         self.greeter().identity().waits()
+    }
+
+    /// Where a node is, if it is a member.
+    pub fn address(&self, node: NodeId) -> Option<String> {
+        self.greeter().nodes().members.get(&node).map(|member| member.address.clone())
+    }
+
+    /// The id of this node.
+    pub fn me(&self) -> NodeId {
+        self.folder.identity().me
     }
 
     /// What to say first to a node.
@@ -50,6 +76,20 @@ impl Identities {
         self.decide(|greeter| greeter.meet(node, welcome))
     }
 
+    /// There is a later map.
+    pub fn follow(&self, map: &Map) {
+        let mut greeter = self.greeter();
+        greeter.set_nodes(self.places.nodes(map));
+        self.publish(&greeter);
+    }
+
+    /// Until a node is met in another life than this, or is no member any more: connections of this life are over then.
+    pub async fn parted(&self, node: NodeId, life: Life) {
+        let mut lives = self.lives.subscribe();
+        // The sender is here.
+        let _ = lives.wait_for(|lives| lives.get(&node) != Some(&life)).await;
+    }
+
     /// This node is whole again.
     pub fn rejoined(&self) -> io::Result<()> {
         self.decide(Greeter::rejoined)
@@ -64,21 +104,38 @@ impl Identities {
     fn decide<T>(&self, ask: impl Fn(&mut Greeter) -> Step<T>) -> io::Result<T> {
         let mut greeter = self.greeter();
         loop {
-            match ask(&mut greeter) {
+            let step = ask(&mut greeter);
+            self.publish(&greeter);
+            match step {
                 Step::Say(said) => return Ok(said),
                 Step::Write(write) => {
                     self.folder.keep(&write.kept).map_err(|error| noting(&write, &error))?;
                     greeter.written(write);
-                    let cluster = greeter.identity().cluster;
-                    self.cluster.send_if_modified(|known| std::mem::replace(known, cluster) != cluster);
                 }
             }
         }
     }
 
+    /// Lets those know who wait for what has changed.
+    fn publish(&self, greeter: &Greeter) {
+        renew(&self.cluster, &greeter.identity().cluster);
+        renew(&self.nodes, greeter.nodes());
+        renew(&self.lives, greeter.lives());
+    }
+
     fn greeter(&self) -> MutexGuard<'_, Greeter> {
         self.greeter.lock().expect("no holder of the greeter panics")
     }
+}
+
+fn renew<T: Clone + PartialEq>(published: &watch::Sender<T>, now: &T) {
+    published.send_if_modified(|before| {
+        let differs = before != now;
+        if differs {
+            before.clone_from(now);
+        }
+        differs
+    });
 }
 
 fn noting(write: &Write, error: &io::Error) -> io::Error {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use kv::NodeId;
 use node::Input;
-use node::identity::{Hello, Purpose, Welcome};
+use node::identity::{Hello, Purpose, Refusal, Welcome};
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -80,16 +80,22 @@ async fn serve(stream: TcpStream, stranger: Permit, shared: &Arc<Shared>) -> io:
     writer.write_all(&answer).await?;
     match welcome {
         Welcome::Yes { .. } => {}
-        Welcome::Later(_) => return Ok(()),
-        Welcome::Stranger(why) | Welcome::No(why) => {
+        Welcome::Later(_) | Welcome::Unknown { .. } => return Ok(()),
+        Welcome::Stranger(why) | Welcome::No(Refusal { why, .. }) | Welcome::Copy(Refusal { why, .. }) => {
             tracing::warn!(node = %hello.name, why, "refused a node");
             return Ok(());
         }
     }
     drop(stranger);
-    match hello.purpose {
-        Purpose::Ordered => receive(hello.from, frames, writer, shared).await,
-        Purpose::Bulk => bulk::receive(hello.from, frames, writer, shared).await,
+    let received = async {
+        match hello.purpose {
+            Purpose::Ordered => receive(hello.from, frames, writer, shared).await,
+            Purpose::Bulk => bulk::receive(hello.from, frames, writer, shared).await,
+        }
+    };
+    tokio::select! {
+        received = received => received,
+        () = shared.identities.parted(hello.from, hello.lineage.life) => Err(io::Error::other("its node is another one now")),
     }
 }
 

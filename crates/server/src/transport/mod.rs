@@ -3,7 +3,9 @@
 //! From each node to each other goes one ordered connection with the frames of all shards, and, while there is a
 //! snapshot to send, one bulk connection for it: heartbeats never wait behind megabytes. Each begins with a [`Hello`]
 //! and its answer; a node of another cluster, with other fixed options, or with another data folder than it was known
-//! under, is refused with the reason ([`node::identity`]).
+//! under, is refused with the reason ([`node::identity`]). Which nodes there are may change at any time: the transport calls
+//! new ones, calls at their new address those that moved, and lets go of those that are no members any more. A connection is
+//! over, too, when its node was met in a later life.
 //!
 //! [`Hello`]: node::identity::Hello
 //!
@@ -15,15 +17,18 @@ pub mod fuzz;
 mod identities;
 mod incoming;
 mod outgoing;
+mod places;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use kv::codec::Malformed;
 use kv::{NodeId, ShardId};
+use node::identity::Nodes;
+use placement::map::Map;
 use storage::ShardSnapshot;
 use tokio::sync::mpsc;
 
@@ -31,6 +36,7 @@ use crate::inbox::Inboxes;
 use crate::journal::Seldom;
 
 pub(crate) use identities::Identities;
+pub(crate) use places::Places;
 
 /// Notes that this node is whole again, however long that takes: until then its next start has it made whole once more, which
 /// others that are not whole could not do.
@@ -55,20 +61,45 @@ pub(crate) const FRAME_BYTES_MAX: usize = 64 << 20;
 /// What could not be noted in the data folder is tried again so often: disks are full for seconds at least.
 const NOTE_AGAIN: Duration = Duration::from_secs(1);
 
+const UNPOISONED: &str = "no holder of the queues panics";
+
 /// The way to the other nodes, for all cores.
 pub(crate) struct Transport {
     shared: Arc<Shared>,
-    outgoing: BTreeMap<NodeId, outgoing::Outgoing>,
+    outgoing: Arc<Queues>,
 }
+
+/// The queue to each of the other nodes.
+type Queues = RwLock<BTreeMap<NodeId, outgoing::Outgoing>>;
 
 /// What all connections of a node share.
 pub(crate) struct Shared {
     pub inboxes: Inboxes,
     pub identities: Arc<Identities>,
-    /// Peer addresses by node.
-    pub addresses: BTreeMap<NodeId, String>,
     /// Incoming snapshots that wait for the driver's word.
     pub streams: Mutex<HashMap<u64, mpsc::UnboundedSender<bool>>>,
+}
+
+/// Keeps a connection to each of the other nodes that there are, whoever comes, moves and goes.
+async fn follow(shared: Arc<Shared>, queues: Arc<Queues>) {
+    let mut nodes = shared.identities.nodes();
+    loop {
+        let now = nodes.borrow_and_update().clone();
+        keep_to(&now, &shared, &queues);
+        // The sender is among the identities.
+        if nodes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn keep_to(nodes: &Nodes, shared: &Arc<Shared>, queues: &Queues) {
+    let mut queues = queues.write().expect(UNPOISONED);
+    queues.retain(|node, _| nodes.members.contains_key(node));
+    for (node, member) in nodes.others(shared.identities.me()) {
+        let start = || outgoing::Outgoing::start(node, member.address.clone(), shared.clone());
+        queues.entry(node).or_insert_with(start).moves(&member.address);
+    }
 }
 
 impl Transport {
@@ -76,24 +107,23 @@ impl Transport {
     pub fn start(
         listeners: Vec<std::net::TcpListener>,
         connections: usize,
-        addresses: BTreeMap<NodeId, String>,
         identities: Arc<Identities>,
         inboxes: Inboxes,
     ) -> std::io::Result<Transport> {
-        let shared = Arc::new(Shared { inboxes, identities, addresses, streams: Mutex::default() });
+        let shared = Arc::new(Shared { inboxes, identities, streams: Mutex::default() });
         let room = incoming::Room::new(connections);
         for listener in listeners {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             tokio::spawn(incoming::accept(listener, room.clone(), shared.clone()));
         }
-        let start = |&node: &NodeId| (node, outgoing::Outgoing::start(node, shared.clone()));
-        let outgoing = shared.addresses.keys().map(start).collect();
+        let outgoing = Arc::<Queues>::default();
+        tokio::spawn(follow(shared.clone(), outgoing.clone()));
         Ok(Transport { outgoing, shared })
     }
 
     /// Sends a frame, or drops it when there is no connection or too much is queued.
     pub fn send(&self, to: NodeId, frame: Bytes) {
-        if let Some(outgoing) = self.outgoing.get(&to) {
+        if let Some(outgoing) = self.outgoing.read().expect(UNPOISONED).get(&to) {
             outgoing.send(frame);
         }
     }
@@ -101,6 +131,11 @@ impl Transport {
     /// Sends a snapshot, on the current runtime; the driver is told how it ended.
     pub fn send_snapshot(&self, shard: ShardId, to: NodeId, header: Bytes, snapshot: Box<ShardSnapshot>) {
         tokio::spawn(bulk::send(self.shared.clone(), shard, to, header, snapshot));
+    }
+
+    /// There is a later map.
+    pub fn follow(&self, map: &Map) {
+        self.shared.identities.follow(map);
     }
 
     /// The node is whole again.
@@ -118,3 +153,6 @@ impl Transport {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! The ordered connection to one other node: kept up, and fed from a bounded queue.
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,11 +9,11 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use kv::NodeId;
 use node::Input;
-use node::identity::{Met, Purpose, Welcome};
+use node::identity::{Life, Met, Purpose, Welcome};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::{Shared, framing, malformed};
@@ -34,20 +35,39 @@ const PAUSES: [Duration; 5] = [
     Duration::from_millis(400),
 ];
 
-/// The queue to one node.
+/// The queue to one node. When it is dropped, the connection ends, and what is queued is let go.
 pub(crate) struct Outgoing {
     queue: mpsc::UnboundedSender<Bytes>,
     queued: Arc<AtomicUsize>,
+    address: watch::Sender<String>,
 }
 
 impl Outgoing {
     /// Keeps a connection to `node` from now on.
-    pub fn start(node: NodeId, shared: Arc<Shared>) -> Outgoing {
+    pub fn start(node: NodeId, address: String, shared: Arc<Shared>) -> Outgoing {
         let (queue, receiver) = mpsc::unbounded_channel();
         let queued = Arc::new(AtomicUsize::new(0));
+        let (address, placed) = watch::channel(address);
         let link = Link { node, shared, receiver, queued: queued.clone(), told: None };
-        tokio::spawn(link.run());
-        Outgoing { queue, queued }
+        tokio::spawn(link.run(placed));
+        Outgoing { queue, queued, address }
+    }
+
+    /// The node is there from now on.
+    pub fn moves(&self, address: &str) {
+        self.address.send_if_modified(|before| {
+            let moves = before != address;
+            if moves {
+                address.clone_into(before);
+            }
+            moves
+        });
+    }
+
+    /// How many bytes are queued.
+    #[cfg(test)]
+    pub fn queued(&self) -> Arc<AtomicUsize> {
+        self.queued.clone()
     }
 
     /// Queues a frame, or drops it when too much is queued.
@@ -57,7 +77,7 @@ impl Outgoing {
             return;
         }
         self.queued.fetch_add(bytes, Ordering::Relaxed);
-        // The link ends with the process only.
+        // The link ends after this only.
         let _ = self.queue.send(frame);
     }
 }
@@ -72,17 +92,33 @@ struct Link {
 }
 
 impl Link {
-    async fn run(mut self) {
+    /// Until the node is no member any more.
+    async fn run(mut self, mut placed: watch::Receiver<String>) {
+        loop {
+            let address = placed.borrow_and_update().clone();
+            let moves = tokio::select! {
+                never = self.keep_up(&address) => match never {},
+                moves = placed.changed() => moves,
+            };
+            self.drop_queue();
+            match moves {
+                Ok(()) => tracing::info!(node = %self.node, before = address, "the node is elsewhere now"),
+                Err(_) => return tracing::info!(node = %self.node, "the node is no member any more"),
+            }
+        }
+    }
+
+    async fn keep_up(&mut self, address: &str) -> Infallible {
         let mut failures = 0;
         loop {
-            match timeout(CONNECT, connect(&self.shared, self.node, Purpose::Ordered)).await {
-                Ok(Ok((reader, writer))) => {
+            match timeout(CONNECT, connect(&self.shared, self.node, address, Purpose::Ordered)).await {
+                Ok(Ok(connection)) => {
                     failures = 0;
                     self.told = None;
-                    self.serve(reader, writer).await;
+                    self.serve(connection).await;
                 }
-                Ok(Err(error)) => self.failed(&error.to_string()),
-                Err(_) => self.failed("it does not answer"),
+                Ok(Err(error)) => self.failed(address, &error.to_string()),
+                Err(_) => self.failed(address, "it does not answer"),
             }
             self.drop_queue();
             sleep(PAUSES[failures.min(PAUSES.len() - 1)]).await;
@@ -90,18 +126,17 @@ impl Link {
         }
     }
 
-    /// Sends until the connection breaks.
-    async fn serve(&mut self, mut reader: OwnedReadHalf, mut writer: OwnedWriteHalf) {
+    /// Sends until the connection breaks, or is over.
+    async fn serve(&mut self, (mut reader, mut writer, life): Connection) {
         self.drop_queue();
-        tracing::info!(node = %self.node, "connected");
-        self.shared.inboxes.input(Input::PeerUp { node: self.node });
+        let _up = Up::new(self.node, self.shared.clone());
         let error = tokio::select! {
             error = send_all(&mut self.receiver, &self.queued, &mut writer) => error,
             // Nothing comes on this connection: its end is all there is to read.
             _ = reader.read_u8() => io::ErrorKind::ConnectionReset.into(),
+            () = self.shared.identities.parted(self.node, life) => io::Error::other("the node was met in another life"),
         };
         tracing::info!(node = %self.node, %error, "the connection broke");
-        self.shared.inboxes.input(Input::PeerDown { node: self.node });
     }
 
     /// What was queued for a broken connection is lost with it.
@@ -111,12 +146,31 @@ impl Link {
         }
     }
 
-    fn failed(&mut self, why: &str) {
+    fn failed(&mut self, address: &str, why: &str) {
         if self.told.as_deref() != Some(why) {
-            let address = self.shared.addresses.get(&self.node).map_or("", String::as_str);
             tracing::warn!(node = %self.node, address, why, "cannot connect; trying on");
             self.told = Some(why.to_owned());
         }
+    }
+}
+
+/// A connection that stands. However it ends, the drivers hear of it.
+struct Up {
+    node: NodeId,
+    shared: Arc<Shared>,
+}
+
+impl Up {
+    fn new(node: NodeId, shared: Arc<Shared>) -> Up {
+        tracing::info!(%node, "connected");
+        shared.inboxes.input(Input::PeerUp { node });
+        Up { node, shared }
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        self.shared.inboxes.input(Input::PeerDown { node: self.node });
     }
 }
 
@@ -140,13 +194,16 @@ async fn send_all(
     io::ErrorKind::BrokenPipe.into()
 }
 
+/// A connection to a node, in that life of it.
+pub(super) type Connection = (OwnedReadHalf, OwnedWriteHalf, Life);
+
 /// Connects to a node and greets it.
 pub(super) async fn connect(
     shared: &Shared,
     node: NodeId,
+    address: &str,
     purpose: Purpose,
-) -> io::Result<(OwnedReadHalf, OwnedWriteHalf)> {
-    let address = shared.addresses.get(&node).ok_or(io::ErrorKind::NotFound)?;
+) -> io::Result<Connection> {
     let stream = TcpStream::connect(address).await?;
     crate::connections::prepare(&stream)?;
     let (reader, mut writer) = stream.into_split();
@@ -155,10 +212,12 @@ pub(super) async fn connect(
     writer.write_all(&greeting).await?;
     let mut frames = framing::Reader::new(reader);
     let answer = frames.next().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
-    match shared.identities.meet(node, &Welcome::decode(answer).map_err(malformed)?)? {
-        Met::Ours => Ok((frames.into_inner(), writer)),
-        Met::NotNow(why) => Err(io::Error::other(why)),
-        Met::Hopeless(why) => {
+    let welcome = Welcome::decode(answer).map_err(malformed)?;
+    match (shared.identities.meet(node, &welcome)?, welcome) {
+        (Met::Ours, Welcome::Yes { lineage, .. }) => Ok((frames.into_inner(), writer, lineage.life)),
+        (Met::Ours, _) => unreachable!("only who says welcome is one of ours"),
+        (Met::NotNow(why), _) => Err(io::Error::other(why)),
+        (Met::Hopeless(why), _) => {
             // Another start would end the same way.
             shared.inboxes.first().push(Message::Fatal(Failure::Refused(why.clone())));
             Err(io::Error::other(why))

@@ -7,6 +7,7 @@ use wal::{Crash, Disk, DiskError, Operation};
 use super::nemesis::WEAKEST;
 use super::{Fault, Heal};
 use crate::events::Event;
+use crate::machine::FolderCopy;
 use crate::watch::Seen;
 use crate::world::World;
 
@@ -104,12 +105,43 @@ impl World {
         true
     }
 
-    /// Whether each of the others would know it from another folder of its name: two that had never met before could go on
-    /// together with nothing.
+    /// Copies a folder while its node is down; the next time, puts that copy in its place.
+    pub(super) fn restore_folder(&mut self, node: NodeId) -> bool {
+        if self.machine(node).copy.is_none() {
+            return self.copy_folder(node);
+        }
+        let is_older = |copy: &FolderCopy| copy.folder.life() != self.machine(node).folder.life();
+        let is_old = self.machine(node).copy.as_ref().is_some_and(is_older);
+        if !is_old || !self.may_damage(node) || !self.is_known_to_all(node) {
+            return false;
+        }
+        self.kill(node, Crash::Power, "its folder is restored from an old copy");
+        let machine = self.machine_mut(node);
+        let copy = machine.copy.take().expect("it was just looked at");
+        let life = copy.folder.life().expect("a folder that was copied was started");
+        machine.restore(copy);
+        self.trace(|| format!("{node} comes back with its folder as of start {}", life.starts));
+        self.see(Seen::Wiped { node });
+        let down = self.down();
+        self.events.after(down, Event::Start { node });
+        true
+    }
+
+    fn copy_folder(&mut self, node: NodeId) -> bool {
+        if self.machine(node).folder.life().is_none() || self.machine(node).is_unsound() {
+            return false;
+        }
+        self.kill_and_restart(node, Crash::Process, "its folder is copied");
+        self.machine_mut(node).copy_folder();
+        true
+    }
+
+    /// Whether each of the others would know it from another folder of its name, and this start from an earlier one: two that
+    /// had never met before could go on together with nothing.
     fn is_known_to_all(&self, node: NodeId) -> bool {
-        let incarnation = self.machine(node).folder.incarnation();
+        let life = self.machine(node).folder.life();
         let mut others = self.ids().map(|id| self.machine(id)).filter(|other| other.id != node);
-        others.all(|other| !other.is_unsound() && other.folder.met(node) == Some(incarnation))
+        others.all(|other| !other.is_unsound() && other.folder.met(node) == life)
     }
 
     /// Whether the cluster survives the loss of this node's copies: a majority of the others is sound, and stays so.

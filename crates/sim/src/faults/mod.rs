@@ -41,13 +41,15 @@ pub enum Fault {
     Flip,
     /// A data folder is lost, and its node joins again.
     Wipe,
+    /// A data folder is restored from an old copy.
+    Restore,
 }
 
 /// Kinds of faults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Faults(BTreeSet<Fault>);
 
-const ALL: [(Fault, &str); 14] = [
+const ALL: [(Fault, &str); 15] = [
     (Fault::Crash, "crash"),
     (Fault::Power, "power"),
     (Fault::Stop, "stop"),
@@ -62,6 +64,7 @@ const ALL: [(Fault, &str); 14] = [
     (Fault::Eio, "eio"),
     (Fault::Flip, "flip"),
     (Fault::Wipe, "wipe"),
+    (Fault::Restore, "restore"),
 ];
 
 impl Fault {

@@ -1,6 +1,6 @@
 //! The nemesis: draws what goes wrong next, does it, and ends it after a while.
 //!
-//! It keeps within what the store promises to survive: copies that lack what they had acknowledged (wiped, damaged) are
+//! It keeps within what the store promises to survive: copies that lack what they had acknowledged (wiped, damaged, restored) are
 //! never so many that a majority could forget. Everything else may happen to all nodes at once.
 
 use kv::NodeId;
@@ -86,6 +86,7 @@ impl World {
             Fault::Eio => self.fail_disk(node),
             Fault::Flip => self.flip(node),
             Fault::Wipe => self.lose_folder(node),
+            Fault::Restore => self.restore_folder(node),
         }
     }
 

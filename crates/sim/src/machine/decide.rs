@@ -1,7 +1,7 @@
 //! How a process decides who its node is and whom it meets: what must be written is in the folder first.
 
 use kv::NodeId;
-use node::identity::{Greeter, Identity, Kept, Start, Step};
+use node::identity::{Greeter, Identity, Kept, Nodes, Start, Step};
 use wal::Crash;
 
 use super::folder::Folder;
@@ -12,21 +12,28 @@ use crate::world::World;
 const NOTE_AGAIN_MICROS: u64 = 1_000_000;
 
 impl World {
-    /// Opens the folder of a node that starts, or makes it.
+    /// Opens the folder of a node that starts, or makes it; the start is counted in it.
     pub(super) fn open_folder(&mut self, id: NodeId) -> Result<Greeter, &'static str> {
-        if self.machine(id).folder.identity.is_none() {
-            let start = Start {
-                name: name(id),
-                names: self.ids().map(name).collect(),
-                options: format!("shards={}", self.settings.shards),
-                rejoin: self.machine(id).rejoining,
-            };
-            let identity = Identity::new(&start, &mut || self.random.next());
-            assert_eq!(identity.me, id, "ids are given in the order of the names");
-            self.machine_mut(id).folder.keep(&Kept::Identity(identity))?;
-        }
-        let Folder { identity, incarnations, .. } = &self.machine(id).folder;
-        Ok(Greeter::new(identity.clone().expect("it was made"), incarnations.clone()))
+        let identity = match self.machine(id).folder.identity.clone() {
+            Some(identity) => identity.started(&mut || self.random.next()),
+            None => self.new_identity(id),
+        };
+        self.machine_mut(id).folder.keep(&Kept::Identity(identity.clone()))?;
+        let Folder { lives, .. } = &self.machine(id).folder;
+        Ok(Greeter::new(identity, lives.clone(), Nodes::of(&self.founded)))
+    }
+
+    fn new_identity(&mut self, id: NodeId) -> Identity {
+        let start = Start {
+            name: name(id),
+            names: self.ids().map(name).collect(),
+            terms: format!("shards={}", self.settings.shards),
+            zone: String::new(),
+            rejoin: self.machine(id).rejoining,
+        };
+        let identity = Identity::new(&start, &mut || self.random.next());
+        assert_eq!(identity.me, id, "ids are given in the order of the names");
+        identity
     }
 
     /// Asks a node until it is decided, and writes what must be written before. An error says why that was not possible.

@@ -78,6 +78,13 @@ impl Flushed {
         (Arc::new(Model { disk: self.clone(), passed: passed.clone() }), passed)
     }
 
+    /// The same rows on another disk.
+    pub fn copy(&self) -> Flushed {
+        let inner = self.lock();
+        let copy = Inner { map: unpassed(&inner.map), batches: inner.batches, ..Inner::default() };
+        Flushed(Arc::new(Mutex::new(copy)))
+    }
+
     /// While it is full, flushes are refused and lose nothing.
     pub fn set_full(&self, full: bool) {
         self.lock().full = full;

@@ -2,14 +2,14 @@
 //! rows are kept apart.
 
 use kv::NodeId;
-use node::identity::{Identity, Incarnations, Kept};
+use node::identity::{Identity, Kept, Life, Lives};
 
 /// What a data folder keeps. It survives the process and the power, as each file is replaced in one step.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Folder {
     /// `None` = the folder is new.
     pub(super) identity: Option<Identity>,
-    pub(super) incarnations: Incarnations,
+    pub(super) lives: Lives,
     full: bool,
     fails: bool,
 }
@@ -20,14 +20,24 @@ impl Folder {
         self.identity.as_ref()
     }
 
-    /// Its life. 0 = it is new.
+    /// What tells it from other folders. 0 = it is new.
     pub fn incarnation(&self) -> u64 {
-        self.identity.as_ref().map_or(0, |identity| identity.incarnation)
+        self.life().map_or(0, |life| life.incarnation)
     }
 
-    /// The incarnation that another node was met under.
-    pub fn met(&self, node: NodeId) -> Option<u64> {
-        self.incarnations.get(&node).copied()
+    /// Its last start; `None` = it is new.
+    pub fn life(&self) -> Option<Life> {
+        self.identity.as_ref().map(|identity| identity.lineage.life)
+    }
+
+    /// The life that another node was met in last.
+    pub fn met(&self, node: NodeId) -> Option<Life> {
+        self.lives.get(&node).copied()
+    }
+
+    /// The same files on a disk that is well.
+    pub fn copy(&self) -> Folder {
+        Folder { full: false, fails: false, ..self.clone() }
     }
 
     /// While it is full, nothing is written.
@@ -49,7 +59,7 @@ impl Folder {
         }
         match kept.clone() {
             Kept::Identity(identity) => self.identity = Some(identity),
-            Kept::Incarnations(incarnations) => self.incarnations = incarnations,
+            Kept::Lives(lives) => self.lives = lives,
         }
         Ok(())
     }

@@ -25,7 +25,7 @@ use kv::NodeId;
 use node::cores::Together;
 use node::identity::Greeter;
 use node::stop::Stop;
-use wal::MemoryDisk;
+use wal::{Crash, MemoryDisk};
 
 use crate::clients::open::Gate;
 use clock::Clock;
@@ -49,8 +49,10 @@ pub(crate) struct Machine {
     pub folder: Folder,
     /// The folder was lost, and the others have not made it whole yet.
     pub rejoining: bool,
-    /// The folder was lost, and the node was started as if it were not.
+    /// The folder was lost or restored from an old copy, and the node was started as if it were not.
     pub astray: bool,
+    /// A copy of the folder, from a time when its node was down.
+    pub copy: Option<FolderCopy>,
     pub clock: Clock,
     /// What the version clock of each core showed at the end of the last turn, in microseconds since 1970. Starts at 0.
     pub version_clocks: Vec<u64>,
@@ -78,6 +80,7 @@ impl Machine {
             folder: Folder::default(),
             rejoining: false,
             astray: false,
+            copy: None,
             clock,
             version_clocks: vec![0],
             paused_until: 0,
@@ -95,8 +98,25 @@ impl Machine {
         self.disk = MemoryDisk::new();
         self.table = Flushed::default();
         self.folder = Folder::default();
-        (self.rejoining, self.astray) = (rejoining, !rejoining);
+        (self.rejoining, self.astray, self.copy) = (rejoining, !rejoining, None);
         (self.sync_fails, self.flipped, self.damaged) = (false, false, false);
+    }
+
+    /// Copies the folder. Its node is down.
+    pub fn copy_folder(&mut self) {
+        assert!(self.process.is_none(), "a folder that is written to is not copied");
+        let (mut disk, table, folder) = (self.disk.clone(), self.table.copy(), self.folder.copy());
+        // What would go wrong with the disk is not in the copy.
+        disk.crash(Crash::Process, &mut || true);
+        disk.limit_bytes(None);
+        self.copy = Some(FolderCopy { disk, table, folder });
+    }
+
+    /// Puts the copy in the place of the folder.
+    pub fn restore(&mut self, copy: FolderCopy) {
+        let FolderCopy { disk, table, folder } = copy;
+        (self.disk, self.table, self.folder) = (disk, table, folder);
+        (self.astray, self.sync_fails) = (true, false);
     }
 
     /// Whether it may lack what it had acknowledged.
@@ -112,6 +132,13 @@ impl Machine {
     pub fn life(&self) -> Option<u64> {
         self.process.as_ref().map(|process| process.life)
     }
+}
+
+/// A copy of a folder, with all that is in it.
+pub(crate) struct FolderCopy {
+    disk: MemoryDisk,
+    table: Flushed,
+    pub folder: Folder,
 }
 
 /// A process: what does not survive.

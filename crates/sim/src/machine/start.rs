@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use kv::{NodeId, ShardId};
 use node::cores::Together;
+use node::identity::Nodes;
 use node::{Driver, Recovery};
 use placement::map::Map;
 use storage::{Applied, Table};
@@ -59,10 +60,11 @@ impl World {
     fn recover(&mut self, id: NodeId) -> Result<Process, Refused> {
         self.lives += 1;
         let life = self.lives;
-        let greeter = self.open_folder(id).map_err(|why| Refused::Disk(why.into()))?;
+        let mut greeter = self.open_folder(id).map_err(|why| Refused::Disk(why.into()))?;
         let now = self.machine(id).clock.read(self.events.now());
         let (mut recovery, mut bad) = (Recovery::default(), Ok(()));
-        let wal = wal::Config { log_id: greeter.identity().incarnation, ..self.settings.wal.clone() };
+        let wal =
+            wal::Config { log_id: greeter.identity().lineage.life.incarnation, ..self.settings.wal.clone() };
         self.see(Seen::Recovering { node: id });
         let (machine, watch) = (&mut self.machines[place(id)], &mut self.watch);
         let opened = Log::open(&mut machine.disk, wal, &mut |_, record| {
@@ -77,6 +79,7 @@ impl World {
         })?;
         bad.map_err(|error| Refused::Violation(error.to_string()))?;
         let map = recovery.map(Map::clone(&self.founded));
+        greeter.set_nodes(Nodes::of(&map));
         let config = self.node_config(greeter.identity(), map);
         let machine = &mut self.machines[place(id)];
         let (engine, passed) = machine.table.open();

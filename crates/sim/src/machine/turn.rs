@@ -1,6 +1,7 @@
 //! The loop of a core, as the server's runs it: what happened, one turn of the driver, what is to be done.
 
 use kv::NodeId;
+use node::identity::Nodes;
 use node::log::Request;
 use node::{Done, Input, Job, Work};
 use wal::Crash;
@@ -116,8 +117,12 @@ impl World {
                     self.bulk_begin(id, to, shard, header, snapshot);
                 }
                 Work::SnapshotTaken { stream, taken } => self.bulk_taken(stream, taken),
-                // Whoever routes or connects here knows it from the world.
-                Work::Map(_) => {}
+                // Whoever routes here knows it from the world.
+                Work::Map(map) => {
+                    if let Some(process) = &mut self.machine_mut(id).process {
+                        process.greeter.set_nodes(Nodes::of(&map));
+                    }
+                }
                 Work::Decided(map) => self.give(id, [Input::Map(map)]),
                 Work::Announced(replicas) => self.give(id, [Input::Announced(replicas)]),
                 Work::Administered { client, .. } => unreachable!("nobody here has asked {client}"),

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use kv::NodeId;
 use node::Input;
-use node::identity::{Hello, Met, Purpose, Welcome};
+use node::identity::{Hello, Met, Purpose, Refusal, Welcome};
 use wal::Crash;
 
 use super::links::State;
@@ -100,7 +100,10 @@ impl World {
         let welcome = self.decide(at, |greeter| greeter.answer(&hello)).ok()?;
         match &welcome {
             Welcome::Yes { .. } => {}
-            Welcome::Later(why) | Welcome::Stranger(why) | Welcome::No(why) => {
+            Welcome::Later(why) | Welcome::Unknown { why, .. } | Welcome::Stranger(why) => {
+                self.trace(|| format!("{at} does not let {} in: {why}", hello.from));
+            }
+            Welcome::No(Refusal { why, .. }) | Welcome::Copy(Refusal { why, .. }) => {
                 self.trace(|| format!("{at} does not let {} in: {why}", hello.from));
             }
         }
@@ -147,7 +150,11 @@ impl World {
         if !self.machine(id).astray {
             return self.violation(format!("only who lost its folder unawares is refused: {id}: {why}"));
         }
-        self.note("a node with another folder was refused");
+        let is_copy = self.machine(id).folder.identity().is_some_and(|identity| identity.copy.is_some());
+        self.note(match is_copy {
+            true => "a node with an old copy of its folder was refused",
+            false => "a node with another folder was refused",
+        });
         self.kill(id, Crash::Process, why);
         self.replace(id, true);
     }

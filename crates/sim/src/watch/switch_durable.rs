@@ -1,7 +1,7 @@
 //! A table switches to a generation that came in only when the log's record of the switch is synced (`node`'s install):
 //! else a crash comes back to the generation before, whose rows may be gone by then.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use kv::{NodeId, ShardId};
 
@@ -21,6 +21,8 @@ struct Named {
     gathered: Vec<(ShardId, u32)>,
     /// By appends that are not synced.
     waiting: VecDeque<(u64, Vec<(ShardId, u32)>)>,
+    /// No replica was loaded after the one that was dropped.
+    gone: BTreeSet<ShardId>,
     /// Synced.
     durable: BTreeMap<ShardId, u32>,
 }
@@ -43,9 +45,10 @@ impl Invariant for SwitchDurable {
             Seen::Appended { node, ticket } => self.named(node).appended(ticket),
             Seen::Durable { node, ticket } => self.named(node).synced(ticket),
             Seen::Load { node, shard, generation } => {
-                // One that was just made has no rows: whatever its generation is.
-                let Some(&durable) = self.named(node).durable.get(&shard) else { return Ok(()) };
-                if durable != generation {
+                let named = self.named(node);
+                let durable = named.durable.get(&shard).copied().unwrap_or_default();
+                // One that was made in place of another has no rows, whatever its generation is.
+                if durable != generation && !named.gone.remove(&shard) {
                     return Err(format!(
                         "{node} loads generation {generation} of shard {shard}, and its synced log names {durable}"
                     ));
@@ -67,6 +70,7 @@ impl Named {
     /// Whatever the log says of a shard, the next replica of it is another one.
     fn forget(&mut self, shard: ShardId) {
         self.durable.remove(&shard);
+        self.gone.insert(shard);
         let waiting = self.waiting.iter_mut().map(|(_, named)| named);
         waiting.chain([&mut self.gathered]).for_each(|named| named.retain(|(of, _)| *of != shard));
     }

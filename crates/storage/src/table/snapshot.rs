@@ -41,6 +41,17 @@ impl ShardSnapshot {
         ShardSnapshot { applied: state.told(), view, set, state, number: 0, cursor: None, done: false }
     }
 
+    /// About how many bytes all chunks together have: those of the keys and values. It reads every row.
+    pub fn bytes(&self) -> Result<u64, EngineError> {
+        let mut bytes = 0;
+        let (begin, end) = (self.set.current(b""), self.set.end());
+        self.view.scan(Bound::Included(&begin), Bound::Excluded(&end), false, &mut |row, value| {
+            bytes += (RowSet::suffix(&row).len() + value.len()) as u64;
+            ControlFlow::Continue(())
+        })?;
+        Ok(bytes)
+    }
+
     /// The next chunk, `None` after the last. It ends before the row that would pass `bytes_max`, but has one row at least.
     pub fn next_chunk(&mut self, bytes_max: usize) -> Result<Option<Bytes>, EngineError> {
         if self.done {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use kv::admin::{Answer, Ask};
-use kv::cluster::NodeDuty;
+use kv::cluster::{Liveness, NodeDuty};
 use kv::{Error, NodeId, ShardId};
 
 use super::room::{Room, STEP_MICROS, joining};
@@ -143,4 +143,23 @@ fn rows_are_shown_as_text_under_their_keys() {
         text("shard/0000000001"),
         "default slots=0-16383 raft epoch=1 revision=1 members=1#1 leader=1 next-replica=2"
     );
+}
+
+#[test]
+fn ask_that_costs_replicas_or_data_is_refused_unless_that_is_accepted() {
+    let mut room = Room::founded(3, 1);
+    let drain = |fewer| Ask::Node { name: "n2".into(), duty: NodeDuty::Drain, fewer, dry_run: true };
+    let refused = room.call(1, drain(false));
+    assert!(matches!(&refused, Err(Error::Invalid(why)) if why.contains("--fewer-replicas")), "{refused:?}");
+    assert!(matches!(room.call(1, drain(true)), Ok(Answer::Moves(_))));
+    // Two of three replicas are dead, and one of them was given up: the other one may have what nobody else has.
+    for id in [2, 3] {
+        room.hear(id, Some(Liveness::Dead));
+    }
+    room.pass(10_000_000);
+    let replace = |name: &str, lose| Ask::Replace { name: name.into(), lose, dry_run: false };
+    room.call(1, replace("n2", false)).unwrap();
+    let refused = room.call(1, replace("n3", false));
+    assert!(matches!(&refused, Err(Error::Invalid(why)) if why.contains("--lose-data")), "{refused:?}");
+    room.call(1, replace("n3", true)).unwrap();
 }

@@ -74,7 +74,7 @@ impl Drawn {
         self.room.hear(id, state);
         for (shard, _) in self.room.store_map().map_or_else(Default::default, |map: Map| map.changes) {
             if self.below(4) == 0 {
-                self.room.complete(shard);
+                self.room.go_on(shard);
             }
         }
     }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use kv::admin::{Answer, Ask, Joining};
-use kv::cluster::Liveness;
+use kv::cluster::{Liveness, Role};
+use kv::view::Revision;
 use kv::{
     ClusterId, Condition, Epoch, Error, Expect, Key, Level, NodeId, Op, Page, Protocol, Receipt, Reply, Row,
     ShardId, Value, Version,
@@ -13,9 +14,10 @@ use placement::map::Map;
 use placement::{Founder, Founding};
 use replication::Instant;
 
-use crate::directory::seen::{Says, Seen, SeenNode, SeenShard, digest};
+use crate::directory::seen::{Says, Seen, SeenNode, digest};
 use crate::directory::{Asker, Directory, Input, Output, Standing};
-use crate::wire::Copied;
+use crate::seat::wanted_of;
+use crate::wire::{Announced, Copied};
 
 pub const GRACE_MICROS: u64 = 60_000_000;
 pub const CLUSTER: u64 = 0xc1;
@@ -276,24 +278,34 @@ impl Room {
         self.step(NodeId(id), Input::Answered { number, result });
     }
 
-    /// The leader of a changing shard says that its members are those that it is to have.
-    pub fn complete(&mut self, shard: ShardId) {
+    /// A changing shard comes to where its change has it go: those that learn have caught up, or its members are the new ones.
+    pub fn go_on(&mut self, shard: ShardId) {
         let map = self.store.map();
-        let change = &map.changes[&shard];
-        self.say(shard, digest(&change.to), false);
+        let (row, change) = (&map.shards[&shard], &map.changes[&shard]);
+        let members = wanted_of(row, Some(change));
+        let nodes: Vec<u64> = change.to.iter().map(|member| member.node.0).collect();
+        self.say(shard, &nodes, digest(&members), true);
     }
 
-    /// The leader of a shard says that it has these members.
-    pub fn say(&mut self, shard: ShardId, members: u64, is_joint: bool) {
+    /// Replicas of a shard, the first of which leads, say that it has these members; the others are silent.
+    pub fn say(&mut self, shard: ShardId, nodes: &[u64], members: u64, is_ready: bool) {
         let row = self.store.map().shards[&shard].clone();
-        let before =
-            self.seen.shards.get(&shard).map_or(row.revision, |seen| seen.revision.max(row.revision));
-        let revision = kv::view::Revision(before.0 + 1);
-        let copied = BTreeMap::from([(NodeId(4), Copied { done: 30, total: 40 })]);
-        self.seen.shards.insert(
+        let before = self.seen.leader(shard).map_or(row.revision, |told| told.revision.max(row.revision));
+        let told = |node: u64| Announced {
             shard,
-            SeenShard { epoch: row.epoch, revision, members, is_joint, copied, heirs: Vec::new() },
-        );
+            epoch: row.epoch,
+            revision: Revision(before.0 + 1),
+            members,
+            is_ready,
+            role: if node == nodes[0] { Role::Leader } else { Role::Follower },
+            leader: None,
+            term: 1,
+            applied: 1,
+            copied: vec![(NodeId(4), Copied { done: 30, total: 40 })],
+            heirs: Vec::new(),
+        };
+        let told = nodes.iter().map(|node| (NodeId(*node), told(*node))).collect();
+        self.seen.shards.insert(shard, told);
     }
 }
 

@@ -26,8 +26,8 @@ pub(in crate::driver) struct Giving {
     tail: Tail,
     /// The nodes to which a copy is on its way.
     copies: BTreeSet<NodeId>,
-    /// The nodes that have a copy.
-    pub heirs: BTreeSet<NodeId>,
+    /// The nodes that have a copy, and ask what comes after it.
+    pub following: BTreeSet<NodeId>,
     /// The nodes that wait for what comes after a copy, and what that has applied.
     asked: BTreeMap<NodeId, Position>,
 }
@@ -85,8 +85,13 @@ fn size(entry: &Bytes) -> usize {
 
 impl Giving {
     fn new(base: Position) -> Giving {
-        let (copies, heirs, asked) = Default::default();
-        Giving { tail: Tail::new(base), copies, heirs, asked }
+        let (copies, following, asked) = Default::default();
+        Giving { tail: Tail::new(base), copies, following, asked }
+    }
+
+    /// The nodes that have a copy, or to which one is on its way.
+    pub fn heirs(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.copies.union(&self.following).copied()
     }
 
     /// An entry is given to the table.
@@ -135,7 +140,7 @@ impl Core {
         };
         let Some(given) = replica.given else { return };
         let giving = replica.giving.get_or_insert_with(|| Giving::new(given));
-        giving.heirs.remove(&to);
+        giving.following.remove(&to);
         giving.asked.remove(&to);
         if giving.copies.insert(to) {
             self.work.push(Work::Run(Job::Snapshot { shard, to }));
@@ -188,7 +193,7 @@ impl Core {
             let frame = Frame::Tail { shard, epoch, above, entries: None, sealed: None };
             return self.send(to, &frame);
         };
-        giving.heirs.insert(to);
+        giving.following.insert(to);
         giving.asked.insert(to, above);
         self.tails_asked.insert(shard);
     }
@@ -206,13 +211,13 @@ impl Core {
                 answered.push(shard);
                 continue;
             };
-            let Giving { tail, asked, heirs, .. } = giving;
+            let Giving { tail, asked, following, .. } = giving;
             asked.retain(|&to, &mut above| {
                 let entries = tail.page(above);
                 let is_news = sealed.is_some() || entries.as_ref().is_none_or(|entries| !entries.is_empty());
                 if is_news {
                     if entries.is_none() {
-                        heirs.remove(&to);
+                        following.remove(&to);
                     }
                     frames.push((to, Frame::Tail { shard, epoch, above, entries, sealed }));
                 }

@@ -85,6 +85,12 @@ impl Core {
         })
     }
 
+    /// As a leader: whether a replica waits for a snapshot, be it made or on its way.
+    pub(in super::super) fn awaits_snapshot(&self, replica: ReplicaId) -> bool {
+        let is_made = self.raw.store().snapshots.borrow().is_made_for(replica);
+        is_made || self.progress(replica).is_some_and(|progress| progress.snapshot)
+    }
+
     /// As a leader: who is to lead in its place.
     pub(in super::super) fn transferee(&self) -> Option<ReplicaId> {
         self.raw.raft.lead_transferee.map(wire::replica)

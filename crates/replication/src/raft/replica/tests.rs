@@ -433,3 +433,30 @@ fn raft_rounds_of_two_lives_have_different_names() {
     other.pass(1);
     assert_ne!(one.raft.round_name(1), other.raft.round_name(1));
 }
+
+#[test]
+fn raft_leader_says_how_far_each_member_is() {
+    let mut leader = Replica::leader();
+    leader.message(Message { at: at(1, 0), ..message(Kind::AppendResponse, 3) });
+    let members = leader.raft.status().members;
+    let far = members.iter().map(|member| (member.node.0, member.matched.0, member.duty, member.snapshot));
+    let voter = crate::Duty::Voter;
+    assert_eq!(far.collect::<Vec<_>>(), [(1, 0, voter, false), (2, 1, voter, false), (3, 1, voter, false)]);
+    assert!(Replica::new().raft.status().members.is_empty(), "who does not lead does not know");
+}
+
+#[test]
+fn raft_vote_of_who_is_no_member_does_not_count() {
+    let mut replica = Replica::new();
+    replica.message(Message { term: Term(TERM - 1), ..message(Kind::Heartbeat, 1) });
+    replica.sync();
+    while replica.raft.status().role != Role::Candidate {
+        replica.pass(50_000);
+    }
+    let asks = |out: &[Output]| sent(out).iter().any(|message| message.kind == Kind::Vote);
+    let stranger = message(Kind::PreVoteResponse, 9).encode();
+    replica.step(Input::Message { from: NodeId(77), revision: Revision(1), body: stranger });
+    assert!(!asks(&replica.sync()));
+    replica.message(message(Kind::PreVoteResponse, 1));
+    assert!(asks(&replica.sync()));
+}

@@ -2,16 +2,19 @@
 
 use std::path::Path;
 
+use kv::Protocol;
+use placement::{Founder, Founding};
+
 use super::*;
 
-/// Nodes of clusters, each in a folder of its own.
-struct Nodes(tempfile::TempDir);
+/// Folders of clusters, each in a folder of its own.
+struct Folders(tempfile::TempDir);
 
 const NAMES: [&str; 3] = ["n1", "n2", "n3"];
 
-impl Nodes {
-    fn new() -> Nodes {
-        Nodes(tempfile::tempdir().unwrap())
+impl Folders {
+    fn new() -> Folders {
+        Folders(tempfile::tempdir().unwrap())
     }
 
     fn config(&self, folder: &str, name: &str, names: &[&str], rejoin: bool) -> crate::Config {
@@ -20,6 +23,9 @@ impl Nodes {
             data: Some(self.0.path().join(folder)),
             listen: Vec::new(),
             peers: names.iter().map(|name| (name.to_string(), String::new())).collect(),
+            advertise_peer: None,
+            listen_peer: None,
+            zone: None,
             engine: storage::Kind::Memory,
             history: storage::History::All,
             deleted_micros: u64::MAX,
@@ -34,7 +40,12 @@ impl Nodes {
 
     /// Node `name` of these, in a folder of its own.
     fn open_of(&self, names: &[&str], folder: &str, name: &str, rejoin: bool) -> Identities {
-        Identities::new(Folder::open(&self.config(folder, name, names, rejoin)).unwrap()).unwrap()
+        let folder = Folder::open(&self.config(folder, name, names, rejoin)).unwrap();
+        let founder = |(_, name): &(NodeId, String)| Founder { name: name.clone(), peer: String::new() };
+        let nodes: Vec<Founder> = folder.identity().founders.iter().map(founder).collect();
+        let (replicas, protocol) = (nodes.len() as u16, Protocol::Raft);
+        let map = Map::founding(&Founding { cluster: None, nodes, shards: 1, replicas, protocol });
+        Identities::new(folder, &map, Places::new(&[], &map)).unwrap()
     }
 
     /// Node `name` of three, in a folder of its name.
@@ -49,8 +60,8 @@ impl Nodes {
 
     /// Why a start of `n1` in a folder is refused.
     fn refused(&self, folder: &str, names: &[&str]) -> String {
-        let opened = Folder::open(&self.config(folder, "n1", names, false)).and_then(Identities::new);
-        opened.err().expect("it must not start").to_string()
+        let opened = Folder::open(&self.config(folder, "n1", names, false)).and_then(|folder| folder.lives());
+        opened.expect_err("it must not start").to_string()
     }
 }
 
@@ -67,7 +78,7 @@ fn call(caller: &Identities, called: &Identities) -> Met {
 
 #[test]
 fn folder_keeps_what_was_agreed_on_and_who_was_met() {
-    let nodes = Nodes::new();
+    let nodes = Folders::new();
     let (one, two) = (nodes.open("n1"), nodes.open("n2"));
     let id = cluster(&one).unwrap();
     assert_eq!(nodes.read("n2", "identity.json")["cluster"], serde_json::Value::Null);
@@ -76,33 +87,45 @@ fn folder_keeps_what_was_agreed_on_and_who_was_met() {
     assert!(told.has_changed().unwrap() && *told.borrow_and_update() == Some(id));
     two.log_begins().unwrap();
     assert!(!told.has_changed().unwrap());
-    let incarnation = |name: &str| nodes.read(name, "identity.json")["incarnation"].clone();
+    let life = |name: &str| {
+        let own = nodes.read(name, "identity.json");
+        (own["incarnation"].clone(), own["process"].clone())
+    };
     let listed = |id, name| serde_json::json!({ "id": id, "name": name });
     let expect = serde_json::json!({
-        "format": 3,
+        "format": 4,
         "id": 2,
         "name": "n2",
         "cluster": id.to_string(),
-        "incarnation": incarnation("n2"),
-        "nodes": [listed(1, "n1"), listed(2, "n2"), listed(3, "n3")],
+        "incarnation": life("n2").0,
+        "starts": 1,
+        "process": life("n2").1,
+        "earlier": [],
+        "founders": [listed(1, "n1"), listed(2, "n2"), listed(3, "n3")],
         "shards": 1,
         "history": "all",
         "deleted_micros": u64::MAX,
         "engine": "memory",
+        "zone": "",
         "begun": true,
         "rejoining": false,
         "newcomer": false,
+        "copy": null,
     });
     assert_eq!(nodes.read("n2", "identity.json"), expect);
-    let met = |id, name| serde_json::json!({ "id": id, "name": name, "incarnation": incarnation(name) });
-    let expect = serde_json::json!({ "format": 1, "nodes": [met(1, "n1")] });
+    let (incarnation, process) = life("n1");
+    let met = serde_json::json!({ "id": 1, "incarnation": incarnation, "starts": 1, "process": process });
+    let expect = serde_json::json!({ "format": 2, "nodes": [met] });
     assert_eq!(nodes.read("n2", "peers.json"), expect);
+    let first = life("n2").1;
     drop((one, two));
     let log = nodes.0.path().join("n2/log");
     std::fs::create_dir(&log).unwrap();
     std::fs::write(log.join("0000000000000001.log"), "").unwrap();
     let again = nodes.open("n2");
     assert_eq!(cluster(&again), Some(id));
+    assert_eq!(nodes.read("n2", "identity.json")["starts"], 2, "it counts before anything is said");
+    assert_eq!(nodes.read("n2", "identity.json")["earlier"], serde_json::json!([first]));
     assert!(
         matches!(again.decide(|greeter| Step::Say(greeter.clone())), Ok(greeter) if greeter.identity().begun)
     );
@@ -110,17 +133,16 @@ fn folder_keeps_what_was_agreed_on_and_who_was_met() {
 
 #[test]
 fn folder_gives_the_ids_and_not_the_order_of_names() {
-    let nodes = Nodes::new();
+    let nodes = Folders::new();
     drop(nodes.open("n1"));
     let file = nodes.0.path().join("n1/identity.json");
     let mut written = nodes.read("n1", "identity.json");
     written["id"] = 70.into();
-    written["nodes"][0]["id"] = 70.into();
+    written["founders"][0]["id"] = 70.into();
     std::fs::write(&file, written.to_string()).unwrap();
-    let one = nodes.open("n1");
-    assert_eq!(one.folder.identity().me, NodeId(70));
-    assert_eq!(one.folder.identity().others().collect::<Vec<_>>(), [NodeId(2), NodeId(3)]);
-    drop(one);
+    let folder = Folder::open(&nodes.config("n1", "n1", &NAMES, false)).unwrap();
+    assert_eq!(folder.identity().me, NodeId(70));
+    drop(folder);
     // It has to be one of those that it lists.
     written["id"] = 5.into();
     std::fs::write(&file, written.to_string()).unwrap();
@@ -130,7 +152,7 @@ fn folder_gives_the_ids_and_not_the_order_of_names() {
 
 #[test]
 fn folder_that_cannot_be_written_to_leaves_the_node_as_it_was() {
-    let nodes = Nodes::new();
+    let nodes = Folders::new();
     let (one, two) = (nodes.open("n1"), nodes.open("n2"));
     let hello = one.hello(NodeId(2), Purpose::Ordered);
     // A folder in the place of the file that is written first.
@@ -145,14 +167,15 @@ fn folder_that_cannot_be_written_to_leaves_the_node_as_it_was() {
 }
 
 /// What builds before this one left, the newest last.
-const OLD: [(u32, &str); 2] = [
+const OLD: [(u32, &str); 3] = [
     (1, r#"{"format": 1, "name": "n1", "incarnation": 9, "nodes": ["n1", "n2", "n3"]}"#),
     (2, include_str!("format-2.json")),
+    (3, include_str!("format-3.json")),
 ];
 
 #[test]
 fn folder_of_another_format_is_refused_with_what_to_do() {
-    let nodes = Nodes::new();
+    let nodes = Folders::new();
     drop(nodes.open("n1"));
     let file = nodes.0.path().join("n1/identity.json");
     for (format, text) in OLD {
@@ -164,30 +187,60 @@ fn folder_of_another_format_is_refused_with_what_to_do() {
 }
 
 #[test]
-fn peers_of_another_format_or_cluster_are_refused_with_what_to_do() {
-    let nodes = Nodes::new();
+fn peers_of_another_format_or_damaged_are_refused_with_what_to_do() {
+    let nodes = Folders::new();
     drop(nodes.open("n1"));
     let file = nodes.0.path().join("n1/peers.json");
-    let peer = |id| {
-        format!(
-            r#"{{"format": 1, "nodes": [{{"id": {id}, "name": "", "incarnation": "00000000000000a1"}}]}}"#
-        )
-    };
+    let peer = |id, incarnation: &str, starts| serde_json::json!({ "id": id, "incarnation": incarnation, "starts": starts, "process": "0000000000000000" });
+    let peers = |nodes: &[serde_json::Value]| serde_json::json!({ "format": 2, "nodes": nodes }).to_string();
+    let sound = peer(2, "00000000000000a1", 1);
     for (text, says) in [
         (
-            r#"{"format": 2, "people": []}"#.into(),
-            "has format 2, and this version of capstan has format 1: start",
+            r#"{"format": 1, "nodes": [{"id": 2, "name": "", "incarnation": "00000000000000a1"}]}"#.into(),
+            "has format 1, and this version of capstan has format 2: start",
         ),
         (r#"{"n2": 5}"#.into(), "is damaged (missing field `format`"),
-        (peer(1), "is damaged (1 is no other node of this cluster): restore"),
-        (peer(9), "is damaged (9 is no other node of this cluster): restore"),
+        (peers(&[peer(0, "00000000000000a1", 1)]), "is damaged (0 is no id of a node): restore"),
+        (peers(&[peer(2, "0000000000000000", 1)]), "is damaged (0 is no incarnation): restore"),
+        (peers(&[peer(2, "a1", 1)]), "is damaged ('a1' is no number of 16 hexadecimal digits): restore"),
+        (
+            peers(&[peer(2, "00000000000000a1", 0)]),
+            "is damaged (a folder that was never started has nothing): restore",
+        ),
+        (peers(&[sound.clone(), sound.clone()]), "is damaged (it has node 2 twice): restore"),
     ] {
         std::fs::write(&file, text).unwrap();
         let why = nodes.refused("n1", &NAMES);
         assert!(why.contains(says), "{why}");
     }
-    std::fs::write(&file, peer(2)).unwrap();
+    std::fs::write(&file, peers(&[sound])).unwrap();
     drop(nodes.open("n1"));
+}
+
+#[test]
+fn folder_that_was_refused_as_a_copy_is_not_started_again_and_says_why() {
+    let nodes = Folders::new();
+    let (two, one) = (nodes.open("n2"), nodes.open("n1"));
+    assert_eq!(call(&one, &two), Met::Ours);
+    drop(one);
+    let kept = |from: &str, to: &str| {
+        let (from, to) = (nodes.0.path().join(from), nodes.0.path().join(to));
+        std::fs::create_dir_all(&to).unwrap();
+        for file in ["identity.json", "peers.json"] {
+            std::fs::copy(from.join(file), to.join(file)).unwrap();
+        }
+    };
+    kept("n1", "copy");
+    let one = nodes.open("n1");
+    assert_eq!(call(&one, &two), Met::Ours);
+    let copy = nodes.open_of(&NAMES, "copy", "n1", false);
+    let Met::Hopeless(why) = call(&copy, &two) else { panic!("the other one was met first") };
+    drop(copy);
+    for _ in 0..2 {
+        let again = nodes.refused("copy", &NAMES);
+        assert!(again.ends_with(&format!("/copy must not be started again: {why}")), "{again}");
+    }
+    assert_eq!(call(&one, &two), Met::Ours);
 }
 
 fn remove_log(folder: &Path) {
@@ -196,7 +249,7 @@ fn remove_log(folder: &Path) {
 
 #[test]
 fn folder_whose_log_has_begun_and_is_gone_is_refused() {
-    let nodes = Nodes::new();
+    let nodes = Folders::new();
     let folder = nodes.0.path().join("1");
     let one = nodes.open_of(&["n1"], "1", "n1", false);
     std::fs::create_dir(folder.join("log")).unwrap();
@@ -217,7 +270,7 @@ fn folder_whose_log_has_begun_and_is_gone_is_refused() {
 
 #[test]
 fn folder_with_an_engine_and_no_identity_is_refused() {
-    let nodes = Nodes::new();
+    let nodes = Folders::new();
     std::fs::create_dir_all(nodes.0.path().join("1/engine")).unwrap();
     let why = nodes.refused("1", &["n1"]);
     assert!(why.contains("has a folder 'engine' and no identity.json"), "{why}");

@@ -1,0 +1,206 @@
+//! Transports of several nodes on loopback: who is called, where, and until when.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use kv::cluster::Liveness;
+use kv::{ClusterId, NodeId};
+use node::Input;
+use node::cores::Deal;
+use node::identity::{Identity, Life, Lineage, Start};
+use placement::map::{Map, Node as MapNode, NodeDuty};
+use tokio::time::timeout;
+
+use super::*;
+use crate::folder::Folder;
+use crate::inbox::Message;
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A node that keeps nothing, with the inputs that its transport made.
+struct Node {
+    transport: Transport,
+    inboxes: Inboxes,
+    address: String,
+    /// Whom it is connected to, as it was said.
+    connected: BTreeSet<NodeId>,
+    /// Frames that came: from whom, and what they hold.
+    frames: Vec<(NodeId, Bytes)>,
+    /// Why it has to end.
+    fatal: Option<String>,
+}
+
+fn identity(me: u64, starts: u64, process: u64) -> Identity {
+    let start = Start {
+        name: "n1".into(),
+        names: vec!["n1".into()],
+        terms: String::new(),
+        zone: String::new(),
+        rejoin: false,
+    };
+    let (name, life) = (format!("n{me}"), Life { incarnation: me, starts, process });
+    let lineage = Lineage { life, earlier: vec![1; starts as usize - 1] };
+    let new = Identity::new(&start, &mut || 1);
+    Identity { me: NodeId(me), name, lineage, cluster: ClusterId::new(7), founders: Vec::new(), ..new }
+}
+
+/// A map of this revision, with nodes at these addresses.
+fn map(revision: u64, at: &[(u64, &str)]) -> Map {
+    let node = |&(id, address): &(u64, &str)| {
+        let new = MapNode {
+            name: format!("n{id}"),
+            incarnation: 0,
+            peer: address.into(),
+            address: String::new(),
+            zone: String::new(),
+            duty: NodeDuty::Serve,
+            state: Liveness::Alive,
+        };
+        (NodeId(id), new)
+    };
+    Map { revision, nodes: at.iter().map(node).collect(), next_node: NodeId(10), ..Map::default() }
+}
+
+fn listener() -> (std::net::TcpListener, String) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
+}
+
+impl Node {
+    fn start(me: u64, at: &[(u64, &str)]) -> Node {
+        Node::of(identity(me, 1, 1), at)
+    }
+
+    fn of(identity: Identity, at: &[(u64, &str)]) -> Node {
+        let (listener, address) = listener();
+        let map = map(2, at);
+        let places = Places::new(&[], &map);
+        let identities = Arc::new(Identities::new(Folder::Nowhere(identity), &map, places).unwrap());
+        let inboxes = Inboxes::new(Deal::new(1));
+        let transport = Transport::start(vec![listener], 16, identities, inboxes.clone()).unwrap();
+        let (connected, frames, fatal) = (BTreeSet::new(), Vec::new(), None);
+        Node { transport, inboxes, address, connected, frames, fatal }
+    }
+
+    /// Takes what happens until this holds.
+    async fn until(&mut self, holds: impl Fn(&Node) -> bool) {
+        let all = async {
+            while !holds(self) {
+                self.inboxes.first().wait().await;
+                let mut messages = Vec::new();
+                self.inboxes.first().take(&mut messages, 0);
+                messages.into_iter().for_each(|message| self.take(message));
+            }
+        };
+        timeout(PATIENCE, all).await.expect("it holds within its time");
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Input(Input::PeerUp { node }) => {
+                assert!(self.connected.insert(node), "{node} is up twice")
+            }
+            Message::Input(Input::PeerDown { node }) => {
+                assert!(self.connected.remove(&node), "{node} was not up")
+            }
+            Message::Input(Input::Frame { from, bytes }) => self.frames.push((from, bytes)),
+            Message::Fatal(failure) => self.fatal = Some(failure.to_string()),
+            _ => {}
+        }
+    }
+
+    async fn is_connected(&mut self, to: &[u64]) {
+        let to: BTreeSet<NodeId> = to.iter().map(|id| NodeId(*id)).collect();
+        self.until(|node| node.connected == to).await;
+    }
+}
+
+#[tokio::test]
+async fn node_that_comes_is_called_and_one_that_goes_is_let_go() {
+    let (mut two, mut three) = (Node::start(2, &[]), Node::start(3, &[]));
+    let mut one = Node::start(1, &[(2, &two.address)]);
+    let all = map(3, &[(1, &one.address), (2, &two.address), (3, &three.address)]);
+    [&two, &three].iter().for_each(|node| node.transport.follow(&all));
+    one.is_connected(&[2]).await;
+    one.transport.follow(&all);
+    one.is_connected(&[2, 3]).await;
+    for to in [2, 3] {
+        one.transport.send(NodeId(to), Bytes::from_static(b"one"));
+    }
+    two.until(|node| node.frames == [(NodeId(1), Bytes::from_static(b"one"))]).await;
+    three.until(|node| node.frames.len() == 1).await;
+    three.is_connected(&[1, 2]).await;
+
+    one.transport.follow(&map(4, &[(1, &one.address), (2, &two.address)]));
+    one.is_connected(&[2]).await;
+    // What it says is not heard any more, on the connection that stood either.
+    three.until(|node| !node.connected.contains(&NodeId(1)) && node.fatal.is_some()).await;
+    assert!(
+        three.fatal.as_ref().unwrap().contains("node n3 with the id 3 is no member"),
+        "{:?}",
+        three.fatal
+    );
+    one.transport.send(NodeId(3), Bytes::from_static(b"two"));
+    assert_eq!(one.transport.outgoing.read().unwrap().keys().copied().collect::<Vec<_>>(), [NodeId(2)]);
+    assert_eq!(three.frames.len(), 1);
+}
+
+#[tokio::test]
+async fn queue_of_a_node_that_goes_is_let_go() {
+    // It takes connections and says nothing.
+    let (_silent, address) = listener();
+    let one = Node::start(1, &[(2, &address)]);
+    let queued = {
+        tokio::task::yield_now().await;
+        let outgoing = one.transport.outgoing.read().unwrap();
+        let queue = outgoing[&NodeId(2)].queued();
+        one.transport.send(NodeId(2), Bytes::from(vec![0; 1000]));
+        assert_eq!(queue.load(std::sync::atomic::Ordering::Relaxed), 1000);
+        queue
+    };
+    one.transport.follow(&map(3, &[(1, &one.address)]));
+    timeout(PATIENCE, async {
+        // The queue is the link's and this test's.
+        while Arc::strong_count(&queued) > 1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("nobody holds what was queued");
+    assert_eq!(queued.load(std::sync::atomic::Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn node_that_moves_is_called_at_its_new_address_in_order() {
+    let before = Node::start(2, &[(1, "")]);
+    let mut one = Node::start(1, &[(2, &before.address)]);
+    one.is_connected(&[2]).await;
+    // The same process of the same folder, at another address.
+    let mut after = Node::start(2, &[(1, "")]);
+    one.transport.follow(&map(3, &[(1, &one.address), (2, &after.address)]));
+    one.until(|node| node.connected.is_empty()).await;
+    one.is_connected(&[2]).await;
+    one.transport.send(NodeId(2), Bytes::from_static(b"there"));
+    after.until(|node| node.frames.len() == 1).await;
+}
+
+#[tokio::test]
+async fn connections_of_a_life_end_when_the_node_is_met_in_a_later_one() {
+    let mut one = Node::start(1, &[(2, "")]);
+    let mut two = Node::start(2, &[(1, &one.address)]);
+    two.is_connected(&[1]).await;
+    let mut again = Node::of(identity(2, 2, 5), &[(1, &one.address)]);
+    again.is_connected(&[1]).await;
+    two.until(|node| node.connected.is_empty() && node.fatal.is_some()).await;
+    assert!(
+        two.fatal.as_ref().unwrap().contains("a copy of it was started elsewhere later"),
+        "{:?}",
+        two.fatal
+    );
+    again.transport.send(NodeId(1), Bytes::from_static(b"later"));
+    one.until(|node| node.frames.len() == 1).await;
+    assert_eq!(one.frames[0].1, "later");
+}
