@@ -171,7 +171,7 @@ impl Held {
             return Err(log_is_lost(path, &identity));
         }
         let held = Held { path: path.to_owned(), identity, fixed: Fixed::new(config), note, _lock: lock };
-        let counted = Kept::Identity(held.identity.clone());
+        let counted = Kept::Identity(Box::new(held.identity.clone()));
         held.keep(&counted).map_err(|error| match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Failure::Failed(format!(
                 "cannot count this start in the data folder {}: {error}; it can start when there is room",

@@ -90,7 +90,8 @@ impl World {
         // What comes back in place of a folder that was lost knows the first members only.
         let keeps_folders = settings.moves;
         let is_left_out = |fault| {
-            tame && fault == Fault::Clock || keeps_folders && matches!(fault, Fault::Wipe | Fault::Flip)
+            let takes_folder = matches!(fault, Fault::Wipe | Fault::Flip | Fault::Restore);
+            tame && fault == Fault::Clock || keeps_folders && takes_folder
         };
         let faults = all.only(|fault| random.percent(kept) && !is_left_out(fault));
         let machines = (1..=nodes).map(|id| {

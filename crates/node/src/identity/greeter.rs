@@ -32,7 +32,7 @@ pub struct Write {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kept {
     /// Whose it is.
-    Identity(Identity),
+    Identity(Box<Identity>),
     /// Who the others are.
     Lives(Lives),
 }
@@ -195,7 +195,7 @@ impl Greeter {
                 assert!(is_mine, "a folder stays its node's");
                 let is_kept = self.own.cluster.is_none_or(|cluster| own.cluster == Some(cluster));
                 assert!(is_kept, "the id of a cluster never changes");
-                self.own = own;
+                self.own = *own;
             }
             Kept::Lives(known) => {
                 assert!(self.known.keys().all(|node| known.contains_key(node)), "who was met is remembered");
@@ -412,7 +412,7 @@ impl Greeter {
     fn change(&self, change: impl FnOnce(&mut Identity)) -> Write {
         let mut own = self.own.clone();
         change(&mut own);
-        Write { kept: Kept::Identity(own), what: "what has become of this node" }
+        Write { kept: Kept::Identity(Box::new(own)), what: "what has become of this node" }
     }
 
     fn shown(&self, node: NodeId) -> &str {

@@ -78,7 +78,7 @@ impl Node {
                 Step::Write(_) if self.full => return None,
                 Step::Write(write) => {
                     match write.kept.clone() {
-                        Kept::Identity(identity) => self.identity = identity,
+                        Kept::Identity(identity) => self.identity = *identity,
                         Kept::Lives(known) => self.known = known,
                     }
                     self.greeter.written(write);
@@ -213,7 +213,7 @@ fn cluster_is_acted_on_when_it_is_written() {
 fn cluster_that_is_written_never_changes() {
     let mut one = Node::new("n1", 1, false).greeter;
     let other = Identity { cluster: ClusterId::new(7), ..one.identity().clone() };
-    one.written(Write { kept: Kept::Identity(other), what: "" });
+    one.written(Write { kept: Kept::Identity(Box::new(other)), what: "" });
 }
 
 #[test]

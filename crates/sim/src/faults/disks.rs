@@ -115,6 +115,11 @@ impl World {
         if !is_old || !self.may_damage(node) || !self.is_known_to_all(node) {
             return false;
         }
+        if self.random.percent(50) {
+            // Another start passes: so the copy is not only of the last one before.
+            self.kill_and_restart(node, Crash::Process, "its folder is restored later");
+            return true;
+        }
         self.kill(node, Crash::Power, "its folder is restored from an old copy");
         let machine = self.machine_mut(node);
         let copy = machine.copy.take().expect("it was just looked at");

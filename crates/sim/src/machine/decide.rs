@@ -18,7 +18,7 @@ impl World {
             Some(identity) => identity.started(&mut || self.random.next()),
             None => self.new_identity(id),
         };
-        self.machine_mut(id).folder.keep(&Kept::Identity(identity.clone()))?;
+        self.machine_mut(id).folder.keep(&Kept::Identity(Box::new(identity.clone())))?;
         let Folder { lives, .. } = &self.machine(id).folder;
         Ok(Greeter::new(identity, lives.clone(), Nodes::of(&self.founded)))
     }

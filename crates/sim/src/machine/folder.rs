@@ -58,7 +58,7 @@ impl Folder {
             return Err("the disk is full");
         }
         match kept.clone() {
-            Kept::Identity(identity) => self.identity = Some(identity),
+            Kept::Identity(identity) => self.identity = Some(*identity),
             Kept::Lives(lives) => self.lives = lives,
         }
         Ok(())
