@@ -23,7 +23,7 @@
 use std::collections::BTreeSet;
 
 use kv::view::{Duty, Member};
-use kv::{Error, NodeId, ReplicaId, ShardId, Version};
+use kv::{Error, NodeId, Position, ReplicaId, ShardId, Version};
 use replication::{Input, View};
 
 use super::Work;
@@ -58,6 +58,16 @@ impl Leaving {
         let left = gone.generations().collect();
         Leaving { gone, ticket: 0, closed: true, forgets: false, left, covered: false }
     }
+
+    /// Of one that is let go of now. The append of this ticket says so.
+    pub fn dropped(gone: Gone, ticket: u64) -> Leaving {
+        Leaving { ticket, closed: false, ..Leaving::recovered(gone) }
+    }
+
+    /// Whether no row is left.
+    pub fn is_over(&self) -> bool {
+        self.closed && self.left.is_empty()
+    }
 }
 
 impl Core {
@@ -78,6 +88,12 @@ impl Core {
             return;
         }
         let Some(seat) = Seat::of(&node.config.map, shard, node.config.me) else { return };
+        if !seat.begins_empty() {
+            if seat.inherits.is_none() && !self.heirs.contains_key(&shard) {
+                tracing::error!(%shard, "this node should have a shard's only copy, and has none: restore its data folder");
+            }
+            return;
+        }
         let generation = match self.leaving.get(&shard) {
             // The map that dropped it may be the one that wants another: a node misses maps.
             Some(before) if !before.closed || before.gone.revision > seat.revision => return,
@@ -87,7 +103,7 @@ impl Core {
         let begun = begun.expect("an empty log contradicts nothing");
         tracing::info!(%shard, number = %begun.made.number, generation, "this node has a replica of a shard from now on");
         self.work.push(Work::Run(Job::Load { shard, generation }));
-        self.begin_replica(Replica::new(shard, begun, Version::ZERO), true);
+        self.begin_replica(Replica::new(shard, begun, Position::ZERO, Version::ZERO), true);
         self.greet_members(node, shard, &seat.view);
     }
 
@@ -113,7 +129,10 @@ impl Core {
         self.expiries.set(shard, None);
         self.touched.remove(&shard);
         self.lost.remove(&shard);
-        let (revision, generation) = (node.config.map.revision, replica.made_logged().generation);
+        // The map that drops it may have another one in its place: none before that may.
+        let is_replaced = Seat::of(&node.config.map, shard, node.config.me).is_some();
+        let revision = node.config.map.revision - u64::from(is_replaced);
+        let generation = replica.made_logged().generation;
         // A switch may not have finished its clean-up; and what is left of the one before goes with this one.
         let before = self.leaving.get(&shard).map(|before| before.gone.since);
         let since = before.unwrap_or_else(|| replica.made.generation.saturating_sub(1));
@@ -121,7 +140,7 @@ impl Core {
         tracing::info!(%shard, number = %replica.made.number, "this node has a replica of a shard no more");
         self.records.push(record::gone(shard, &gone));
         let ticket = self.ticket + 1;
-        self.leaving.insert(shard, Leaving { ticket, closed: false, ..Leaving::recovered(gone) });
+        self.leaving.insert(shard, Leaving::dropped(gone, ticket));
         self.work.push(Work::Run(Job::Close { shard }));
     }
 

@@ -57,6 +57,22 @@ impl Streams {
         taken.into_iter().flat_map(|(stream, taken)| self.next(stream, taken)).collect()
     }
 
+    /// A node ended, and its streams with it: what those at the other end are given.
+    pub fn broken(&mut self, node: NodeId) -> Vec<(NodeId, Input)> {
+        let mut inputs = Vec::new();
+        self.open.retain(|stream, open| {
+            let SentSnapshot { from, to, shard, .. } = open.sent;
+            if from == node {
+                inputs
+                    .push((to, Input::Snapshot { stream: *stream, from, shard, part: SnapshotPart::Broken }));
+            } else if to == node {
+                inputs.push((from, Input::SnapshotSent { shard, to, arrived: false }));
+            }
+            from != node && to != node
+        });
+        inputs
+    }
+
     fn next(&mut self, stream: u64, taken: bool) -> Vec<(NodeId, Input)> {
         let Some(mut open) = self.open.remove(&stream) else { return Vec::new() };
         let SentSnapshot { from, to, shard, .. } = open.sent;

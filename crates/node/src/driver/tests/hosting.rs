@@ -17,7 +17,7 @@ fn with_change(test: &Test) -> Map {
     map.revision += 1;
     let row = &map.shards[&SHARD];
     let to = row.members[..2].to_vec();
-    map.changes.insert(SHARD, Change { to, epoch: row.epoch, phase: Phase::Copy, why: Why::Balance });
+    map.changes.insert(SHARD, Change { to, epoch: row.epoch, phase: Phase::Switch, why: Why::Balance });
     map
 }
 
@@ -43,8 +43,10 @@ fn wants(test: &mut Test) -> usize {
 #[test]
 fn members_of_a_change_are_wanted_until_the_shard_has_them() {
     let mut test = Test::new(1);
-    let map = with_change(&test);
-    let to = map.changes[&SHARD].to.clone();
+    let mut map = with_change(&test);
+    let change = map.changes.get_mut(&SHARD).unwrap();
+    change.phase = Phase::Switch;
+    let to = change.to.clone();
     given(&mut test, map);
     assert_eq!(wants(&mut test), 1);
     test.sent(1_000_000, vec![]);
