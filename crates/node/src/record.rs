@@ -33,7 +33,7 @@ pub struct Made {
 /// A replica was dropped; or one may inherit its shard, and copies its rows until it has all of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gone {
-    /// The revision of the map that it was dropped by: an earlier one does not know that.
+    /// No map up to this revision has another one made: it may not know that this one was dropped.
     pub revision: u64,
     /// Rows of earlier generations are not there.
     pub since: u32,

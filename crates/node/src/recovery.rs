@@ -139,7 +139,7 @@ impl Recovery {
         let is_wanted = |shard: &ShardId| {
             let gone = self.shards.get(shard).and_then(|found| found.gone);
             let seat = Seat::of(map, *shard, me);
-            gone.is_none_or(|gone| gone.revision < map.revision)
+            gone.is_none_or(|gone| gone.revision <= map.revision)
                 && seat.is_some_and(|seat| seat.begins_empty())
         };
         let wanted = map.shards.keys().copied().filter(is_wanted);

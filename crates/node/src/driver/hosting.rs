@@ -95,7 +95,8 @@ impl Core {
             return;
         }
         let generation = match self.leaving.get(&shard) {
-            Some(before) if !before.closed || before.gone.revision >= seat.revision => return,
+            // The map that dropped it may be the one that wants another: a node misses maps.
+            Some(before) if !before.closed || before.gone.revision > seat.revision => return,
             before => before.map_or(0, |before| before.gone.next_generation()),
         };
         let begun = Begun::make(&node.config, shard, &seat, generation);
@@ -128,7 +129,10 @@ impl Core {
         self.expiries.set(shard, None);
         self.touched.remove(&shard);
         self.lost.remove(&shard);
-        let (revision, generation) = (node.config.map.revision, replica.made_logged().generation);
+        // The map that drops it may have another one in its place: none before that may.
+        let is_replaced = Seat::of(&node.config.map, shard, node.config.me).is_some();
+        let revision = node.config.map.revision - u64::from(is_replaced);
+        let generation = replica.made_logged().generation;
         // A switch may not have finished its clean-up; and what is left of the one before goes with this one.
         let before = self.leaving.get(&shard).map(|before| before.gone.since);
         let since = before.unwrap_or_else(|| replica.made.generation.saturating_sub(1));

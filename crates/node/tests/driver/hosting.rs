@@ -266,6 +266,20 @@ fn replica_that_is_made_again_begins_with_nothing_beside_the_rows_of_the_one_bef
 }
 
 #[test]
+fn replica_that_another_one_took_the_place_of_while_its_node_heard_nothing_makes_room() {
+    let (mut cluster, without) = cluster();
+    let leader = cluster.leader_of(SHARD);
+    cluster.call(leader, put("k", "v")).unwrap();
+    cluster.steps(ELECTION_STEPS);
+    let first = cluster.map.clone();
+    let third = changing(&changed(&changing(&first, leader, without)), without, leader);
+    cluster.input(leader, Input::Map(Arc::new(third)));
+    cluster.step();
+    assert!(has_replica(&cluster, leader));
+    assert_eq!(cluster.nodes[&leader].executor().table().applied(SHARD).index, 0, "it is another one");
+}
+
+#[test]
 fn checkpoint_repeats_that_a_replica_is_gone_until_a_flush_has_come_after_its_last_row() {
     let (mut cluster, without) = cluster();
     let leader = cluster.leader_of(SHARD);

@@ -17,7 +17,7 @@ fn with_change(test: &Test) -> Map {
     map.revision += 1;
     let row = &map.shards[&SHARD];
     let to = row.members[..2].to_vec();
-    map.changes.insert(SHARD, Change { to, epoch: row.epoch, phase: Phase::Copy, why: Why::Balance });
+    map.changes.insert(SHARD, Change { to, epoch: row.epoch, phase: Phase::Switch, why: Why::Balance });
     map
 }
 
