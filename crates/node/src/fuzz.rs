@@ -143,7 +143,8 @@ fn samples() -> Vec<Frame> {
     let greeting = |epoch, hello| Greeting { shard: SHARD, epoch, hello };
     let hello = replication::raft::fuzz::hello_samples().remove(0);
     let at = Position::new(1, 1);
-    let entries = Some(vec![(at, kv::Entry::encode(Version::ZERO, &[op.clone()])), (at, Bytes::new())]);
+    let entries =
+        Some(vec![(at, kv::Entry::encode(Version::ZERO, std::slice::from_ref(&op))), (at, Bytes::new())]);
     vec![
         Frame::Protocol {
             shard: SHARD,

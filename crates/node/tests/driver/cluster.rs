@@ -1,6 +1,7 @@
 //! A few nodes in one thread, each with a driver a core, for tests: every message arrives, every sync and job succeeds, time moves when told.
 
 mod crash;
+mod streams;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -10,8 +11,8 @@ use kv::cluster::Role;
 use kv::{Error, NodeId, Op, Protocol, Reply, ShardId};
 use node::cores::Deal;
 use node::route::{Plan, ShardMap};
-use node::wire::{Copied, Frame};
-use node::{Config, Driver, Executor, Input, Now, Part, Ran, Recovery, SnapshotPart, Work};
+use node::wire::Frame;
+use node::{Config, Driver, Executor, Input, Now, Part, Ran, Recovery, Work};
 use placement::map::Map;
 use placement::{Founder, Founding};
 use replication::Instant;
@@ -228,53 +229,11 @@ impl Cluster {
         panic!("no single leader");
     }
 
-    /// Has a piece arrive of each snapshot that was sent.
-    pub fn stream_snapshots(&mut self) {
-        for (stream, taken) in std::mem::take(&mut self.taken) {
-            self.snapshot_taken(stream, taken);
-        }
-        for sent in std::mem::take(&mut self.snapshots) {
-            let (to, from, shard) = (sent.to, sent.from, sent.shard);
-            let part = SnapshotPart::Begin(sent.header.clone());
-            self.clients += 1;
-            self.streams.insert(self.clients, sent);
-            self.input(to, Input::Snapshot { stream: self.clients, from, shard, part });
-        }
-    }
-
-    /// A piece of a snapshot was taken, or not: the next one is sent, until the end.
-    fn snapshot_taken(&mut self, stream: u64, taken: bool) {
-        let Some(mut sent) = self.streams.remove(&stream) else { return };
-        let SentSnapshot { from, to, shard, .. } = sent;
-        let ended = sent.ended;
-        if !taken || ended {
-            return self.input(from, Input::SnapshotSent { shard, to, arrived: taken });
-        }
-        let total = sent.snapshot.bytes().unwrap();
-        let chunk = sent.snapshot.next_chunk(1 << 16).unwrap();
-        sent.done += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
-        let copied = Copied { done: sent.done.min(total), total };
-        self.input(from, Input::SnapshotProgress { shard, to, copied });
-        sent.ended = chunk.is_none();
-        let part = chunk.map_or(SnapshotPart::End, SnapshotPart::Chunk);
-        self.streams.insert(stream, sent);
-        self.input(to, Input::Snapshot { stream, from, shard, part });
-    }
-
     /// A node joins that has nothing yet, not even a map.
     pub fn join(&mut self, id: NodeId) {
         self.nodes.insert(id, Node::new(id, id.0, 1, Arc::default()));
         for other in Vec::from_iter(self.nodes.keys().copied().filter(|other| *other != id)) {
             self.input(other, Input::PeerUp { node: id });
-            self.input(id, Input::PeerUp { node: other });
-        }
-    }
-
-    /// A node begins another life, with nothing of the one before but its place among the others.
-    pub fn begin_anew(&mut self, id: NodeId, seed: u64) {
-        let node = Node::new(id, seed, 1, self.map.clone());
-        self.nodes.insert(id, node);
-        for other in Vec::from_iter(self.nodes.keys().copied().filter(|other| *other != id)) {
             self.input(id, Input::PeerUp { node: other });
         }
     }

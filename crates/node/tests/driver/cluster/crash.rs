@@ -15,6 +15,15 @@ impl Cluster {
         node
     }
 
+    /// A node begins another life, with nothing of the one before but its place among the others.
+    pub fn begin_anew(&mut self, id: NodeId, seed: u64) {
+        let node = Node::new(id, seed, 1, self.map.clone());
+        self.nodes.insert(id, node);
+        for other in Vec::from_iter(self.nodes.keys().copied().filter(|other| *other != id)) {
+            self.input(id, Input::PeerUp { node: other });
+        }
+    }
+
     /// A node starts again, with what its log and its engine have kept.
     pub fn restart(&mut self, id: NodeId) {
         let Node { log, engine, folder, founding, .. } = self.nodes.remove(&id).expect("it is there");
