@@ -248,25 +248,8 @@ impl Frame {
                 announcement.encode(&mut into);
             }
             Frame::WantMap => into.put_u8(8),
-            Frame::WantCopy { shard, epoch } => {
-                into.put_u8(12);
-                codec::put_uint(&mut into, u64::from(shard.0));
-                codec::put_uint(&mut into, epoch.0);
-            }
-            Frame::WantTail { shard, epoch, above } => {
-                into.put_u8(13);
-                put_tail_head(&mut into, *shard, *epoch, *above);
-            }
-            Frame::Tail { shard, epoch, above, entries, sealed } => {
-                into.put_u8(14);
-                put_tail_head(&mut into, *shard, *epoch, *above);
-                codec::put_option(&mut into, entries.as_ref(), |into, entries| {
-                    codec::put_list(into, entries, |into, (at, entry)| {
-                        put_position(into, *at);
-                        codec::put_bytes(into, entry);
-                    });
-                });
-                codec::put_option(&mut into, *sealed, put_position);
+            Frame::WantCopy { .. } | Frame::WantTail { .. } | Frame::Tail { .. } => {
+                self.encode_of_handover(&mut into);
             }
             Frame::Ask { token, ask } => {
                 into.put_u8(10);
@@ -284,6 +267,33 @@ impl Frame {
             }
         }
         into.freeze()
+    }
+
+    /// The bytes of what an heir asks and is answered.
+    fn encode_of_handover(&self, into: &mut BytesMut) {
+        match self {
+            Frame::WantCopy { shard, epoch } => {
+                into.put_u8(12);
+                codec::put_uint(into, u64::from(shard.0));
+                codec::put_uint(into, epoch.0);
+            }
+            Frame::WantTail { shard, epoch, above } => {
+                into.put_u8(13);
+                put_tail_head(into, *shard, *epoch, *above);
+            }
+            Frame::Tail { shard, epoch, above, entries, sealed } => {
+                into.put_u8(14);
+                put_tail_head(into, *shard, *epoch, *above);
+                codec::put_option(into, entries.as_ref(), |into, entries| {
+                    codec::put_list(into, entries, |into, (at, entry)| {
+                        put_position(into, *at);
+                        codec::put_bytes(into, entry);
+                    });
+                });
+                codec::put_option(into, *sealed, put_position);
+            }
+            other => unreachable!("{other:?} is not of a shard that is handed over"),
+        }
     }
 
     /// From its bytes; the bodies share them.

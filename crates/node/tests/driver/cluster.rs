@@ -1,6 +1,7 @@
 //! A few nodes in one thread, each with a driver a core, for tests: every message arrives, every sync and job succeeds, time moves when told.
 
 mod crash;
+mod streams;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -15,9 +16,7 @@ use node::{Config, Driver, Executor, Input, Now, Part, Ran, Recovery, Work};
 use placement::map::Map;
 use placement::{Founder, Founding};
 use replication::Instant;
-use storage::{History, Kind, Options, Table};
-
-use crate::streams::{SentSnapshot, Streams};
+use storage::{History, Kind, Options, ShardSnapshot, Table};
 
 /// Two seconds in steps of a tick are enough for an election.
 pub const ELECTION_STEPS: usize = 120;
@@ -36,7 +35,10 @@ pub struct Cluster {
     pub sent: Vec<(NodeId, NodeId, Frame)>,
     /// The snapshots that were sent: they arrive when a test has them arrive.
     pub snapshots: Vec<SentSnapshot>,
-    streams: Streams,
+    /// Those that arrive, by stream; a piece is sent when the one before was taken.
+    streams: BTreeMap<u64, SentSnapshot>,
+    /// Those whose last piece was taken, or not.
+    taken: Vec<(u64, bool)>,
     /// What the directory has answered.
     pub administered: BTreeMap<u64, Result<kv::admin::Answer, Error>>,
     /// The map that clients know.
@@ -52,6 +54,19 @@ pub struct Cluster {
     held: Vec<(NodeId, Input)>,
     /// A checkpoint lets go of what is before it in the log.
     pub trims: bool,
+}
+
+/// A snapshot on its way.
+pub struct SentSnapshot {
+    pub from: NodeId,
+    pub to: NodeId,
+    pub shard: ShardId,
+    pub header: Bytes,
+    pub snapshot: Box<ShardSnapshot>,
+    /// Bytes that were sent.
+    done: u64,
+    /// All its pieces were sent.
+    ended: bool,
 }
 
 pub struct Node {
@@ -108,7 +123,8 @@ impl Cluster {
             deaf: Vec::new(),
             sent: Vec::new(),
             snapshots: Vec::new(),
-            streams: Streams::default(),
+            streams: BTreeMap::new(),
+            taken: Vec::new(),
             administered: BTreeMap::new(),
             map,
             clients: 0,
@@ -213,31 +229,11 @@ impl Cluster {
         panic!("no single leader");
     }
 
-    /// Has a piece arrive of each snapshot that was sent.
-    pub fn stream_snapshots(&mut self) {
-        let mut inputs = self.streams.go_on();
-        inputs.extend(std::mem::take(&mut self.snapshots).into_iter().map(|sent| self.streams.begin(sent)));
-        for (node, input) in inputs {
-            if self.nodes.contains_key(&node) {
-                self.input(node, input);
-            }
-        }
-    }
-
     /// A node joins that has nothing yet, not even a map.
     pub fn join(&mut self, id: NodeId) {
         self.nodes.insert(id, Node::new(id, id.0, 1, Arc::default()));
         for other in Vec::from_iter(self.nodes.keys().copied().filter(|other| *other != id)) {
             self.input(other, Input::PeerUp { node: id });
-            self.input(id, Input::PeerUp { node: other });
-        }
-    }
-
-    /// A node begins another life, with nothing of the one before but its place among the others.
-    pub fn begin_anew(&mut self, id: NodeId, seed: u64) {
-        let node = Node::new(id, seed, 1, self.map.clone());
-        self.nodes.insert(id, node);
-        for other in Vec::from_iter(self.nodes.keys().copied().filter(|other| *other != id)) {
             self.input(id, Input::PeerUp { node: other });
         }
     }
@@ -339,10 +335,18 @@ impl Cluster {
                 assert!(self.answers.insert(client, result).is_none(), "a request is answered once");
             }
             Work::SendSnapshot { shard, to, header, snapshot } => {
-                self.snapshots.push(SentSnapshot { from: id, to, shard, header, snapshot });
+                self.snapshots.push(SentSnapshot {
+                    from: id,
+                    to,
+                    shard,
+                    header,
+                    snapshot,
+                    done: 0,
+                    ended: false,
+                });
             }
             Work::Release if self.trims => self.node(id).release(),
-            Work::SnapshotTaken { stream, taken } => self.streams.taken(stream, taken),
+            Work::SnapshotTaken { stream, taken } => self.taken.push((stream, taken)),
             Work::Decided(map) => self.input(id, Input::Map(map)),
             Work::Announced(replicas) => self.input(id, Input::Announced(replicas)),
             Work::Administered { client, result } => {

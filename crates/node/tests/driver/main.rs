@@ -11,6 +11,5 @@ mod faults;
 mod handover;
 mod hosting;
 mod snapshots;
-mod streams;
 mod switch;
 mod walk;

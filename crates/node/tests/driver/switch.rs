@@ -6,8 +6,7 @@ use kv::{NodeId, ShardId};
 use node::{Input, Job, Ran, SnapshotPart, Work};
 use storage::Clock;
 
-use crate::cluster::Cluster;
-use crate::streams::SentSnapshot;
+use crate::cluster::{Cluster, SentSnapshot};
 
 const LATE: NodeId = NodeId(3);
 const SHARD: ShardId = ShardId(1);

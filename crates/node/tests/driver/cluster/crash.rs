@@ -1,7 +1,7 @@
 //! Nodes that end and start again. In a crash, what is not synced of a log, and not flushed of a table, is lost.
 
 use kv::NodeId;
-use node::Input;
+use node::{Input, SnapshotPart};
 
 use super::{Cluster, Node, SentSnapshot};
 
@@ -13,6 +13,15 @@ impl Cluster {
             self.input(other, Input::PeerDown { node: id });
         }
         node
+    }
+
+    /// A node begins another life, with nothing of the one before but its place among the others.
+    pub fn begin_anew(&mut self, id: NodeId, seed: u64) {
+        let node = Node::new(id, seed, 1, self.map.clone());
+        self.nodes.insert(id, node);
+        for other in Vec::from_iter(self.nodes.keys().copied().filter(|other| *other != id)) {
+            self.input(id, Input::PeerUp { node: other });
+        }
     }
 
     /// A node starts again, with what its log and its engine have kept.
@@ -35,12 +44,19 @@ impl Cluster {
         let (lost, on_their_way): (Vec<SentSnapshot>, _) =
             std::mem::take(&mut self.snapshots).into_iter().partition(broken);
         self.snapshots = on_their_way;
+        let streams: Vec<u64> =
+            self.streams.iter().filter(|(_, sent)| broken(sent)).map(|(stream, _)| *stream).collect();
         self.restart(id);
         for SentSnapshot { from, to, shard, .. } in lost.into_iter().filter(|sent| sent.to == id) {
             self.input(from, Input::SnapshotSent { shard, to, arrived: false });
         }
-        for (node, input) in self.streams.broken(id) {
-            self.input(node, input);
+        for stream in streams {
+            let SentSnapshot { from, to, shard, .. } = self.streams.remove(&stream).expect("it is there");
+            if from == id {
+                self.input(to, Input::Snapshot { stream, from, shard, part: SnapshotPart::Broken });
+            } else {
+                self.input(from, Input::SnapshotSent { shard, to, arrived: false });
+            }
         }
     }
 
