@@ -9,6 +9,7 @@ mod directory;
 mod expiry;
 mod faults;
 mod hosting;
+mod maps;
 mod snapshots;
 mod switch;
 mod walk;
