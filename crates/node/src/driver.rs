@@ -17,6 +17,7 @@
 //!   checkpoint   what must be kept is written again, so that old segments can go
 //!   rejoin       a node that lost its folder waits until its replicas are whole
 //!   core         gives replicas their inputs, and the time to those that want it (agenda)
+//!     handover   a shard goes on with other replicas, in a later epoch
 //!     hosting    which replicas there are: made and dropped as the map says
 //!     fence      which words of other replicas are for the one here
 //!     requests   parts (open): where each is served, and what it is answered
@@ -39,6 +40,7 @@ mod directory;
 mod expiries;
 mod fence;
 mod frames;
+mod handover;
 mod hosting;
 mod install;
 mod leaders;
@@ -60,7 +62,7 @@ use bytes::Bytes;
 use kv::admin::{Answer, Ask};
 use kv::cluster::{Liveness, Status};
 use kv::view::View;
-use kv::{ClusterId, Error, NodeId, Reply, ShardId};
+use kv::{ClusterId, Error, NodeId, Position, Reply, ShardId};
 use placement::map::Map;
 use storage::{Applied, ShardSnapshot};
 
@@ -263,7 +265,8 @@ impl Driver {
             let applied = applied.get(&shard).copied().unwrap_or_default();
             let (begun, is_new) = recovery.replica(&config, shard, applied)?;
             let core = &mut drivers[deal.core_of(shard)].core;
-            core.begin_replica(Replica::new(shard, begun, applied.last), is_new);
+            let at = Position::new(applied.index, applied.term);
+            core.begin_replica(Replica::new(shard, begun, at, applied.last), is_new);
         }
         if recovery.map_revision() < config.map.revision {
             drivers[0].core.records.push(record::map(&config.map));
@@ -287,6 +290,7 @@ impl Driver {
         if self.node.takes_announcement() {
             self.announce();
             self.core.want_members(&self.node);
+            self.core.hand_over_shards(&self.node);
             self.note_silent();
             self.core.balance(&self.node);
             self.end_rejoin();
@@ -299,6 +303,9 @@ impl Driver {
         self.announce_members();
         self.tell_directory();
         self.core.end_turn(&self.node);
+        if std::mem::take(&mut self.core.has_news) {
+            self.announce();
+        }
         assert!(
             inputs.is_empty() && !self.core.has_inputs(),
             "a turn ends when all that follows is handed out"
@@ -374,11 +381,13 @@ impl Driver {
             Input::PeerDown { node } => self.peer_down(node),
             Input::Durable { ticket } => {
                 self.core.durable(ticket);
+                self.core.open_heirs(&self.node);
                 self.checkpoint_durable(ticket);
             }
             Input::Done(Done::Flushed { token, result }) => match self.core.take_flush(token) {
                 Flush::Checkpoint => self.checkpoint_flushed(result),
                 Flush::Install(shard, stream) => self.core.install_flushed(shard, stream, result),
+                Flush::Heir(shard, generation) => self.core.heir_flushed(shard, generation, result),
             },
             Input::Done(done) => self.core.done(&self.node, done),
             Input::DiskFull(full) => {
@@ -392,7 +401,9 @@ impl Driver {
                 if !arrived {
                     self.core.copied(shard, to, None);
                 }
-                self.core.give(shard, replication::Input::SnapshotSent { to, arrived });
+                if !self.core.copy_sent(shard, to) {
+                    self.core.give(shard, replication::Input::SnapshotSent { to, arrived });
+                }
             }
             Input::Map(map) => {
                 self.take_map(map);
@@ -422,4 +433,6 @@ enum Flush {
     Checkpoint,
     /// Of what came in on this stream.
     Install(ShardId, u64),
+    /// Of all that was handed over to this node, under this generation.
+    Heir(ShardId, u32),
 }

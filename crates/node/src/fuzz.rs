@@ -8,7 +8,7 @@ use kv::admin::{Answer, Ask};
 use kv::cluster::Role;
 use kv::codec::{Reader, put_bytes, put_list};
 use kv::fuzz::round_trip;
-use kv::{Epoch, Error, Level, NodeId, Op, Protocol, ReplicaId, ShardId, Stamped, Version};
+use kv::{Epoch, Error, Level, NodeId, Op, Position, Protocol, ReplicaId, ShardId, Stamped, Version};
 use placement::map::Map;
 use placement::{Founder, Founding};
 use replication::{Instant, Revision, View};
@@ -34,7 +34,10 @@ pub fn frame(bytes: &[u8]) {
             | Frame::Forward { shard: found, .. }
             | Frame::Answer { shard: found, .. }
             | Frame::View { shard: found, .. }
-            | Frame::WantView { shard: found },
+            | Frame::WantView { shard: found }
+            | Frame::WantCopy { shard: found, .. }
+            | Frame::WantTail { shard: found, .. }
+            | Frame::Tail { shard: found, .. },
         ) => assert_eq!(shard, Some(found), "frames are dealt by their shard"),
         Some(Frame::Ask { .. } | Frame::Told { .. }) => assert_eq!(shard, Some(ShardId::DIRECTORY)),
         Some(_) => assert_eq!(shard, None, "it is for the whole node"),
@@ -119,6 +122,7 @@ fn samples() -> Vec<Frame> {
         term: 9,
         applied: 1 << 40,
         copied: leader.map(|to| (to, Copied { done: 3, total: 300 })).into_iter().collect(),
+        heirs: leader.into_iter().collect(),
     };
     let announcement = Announcement {
         clock: 1_700_000_000_000_000,
@@ -138,6 +142,9 @@ fn samples() -> Vec<Frame> {
     let reply = decode_reply(answer);
     let greeting = |epoch, hello| Greeting { shard: SHARD, epoch, hello };
     let hello = replication::raft::fuzz::hello_samples().remove(0);
+    let at = Position::new(1, 1);
+    let entries =
+        Some(vec![(at, kv::Entry::encode(Version::ZERO, std::slice::from_ref(&op))), (at, Bytes::new())]);
     vec![
         Frame::Protocol {
             shard: SHARD,
@@ -156,6 +163,10 @@ fn samples() -> Vec<Frame> {
         Frame::View { shard: SHARD, view: View::of(Epoch(1), &[NodeId(1), NodeId(2)]) },
         Frame::WantView { shard: SHARD },
         Frame::Announce(announcement),
+        Frame::WantCopy { shard: SHARD, epoch: Epoch(1) },
+        Frame::WantTail { shard: SHARD, epoch: Epoch(1), above: Position::ZERO },
+        Frame::Tail { shard: SHARD, epoch: Epoch(1), above: at, entries: None, sealed: None },
+        Frame::Tail { shard: SHARD, epoch: Epoch(1), above: at, entries, sealed: Some(at) },
         Frame::WantMap,
         Frame::Ask { token: 6, ask: Ask::Abort { shard: SHARD } },
         Frame::Told { token: 6, result: Ok(Answer::Done) },

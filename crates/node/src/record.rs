@@ -14,7 +14,7 @@ pub const STREAM_NODE: u32 = u32::MAX;
 pub const KIND_PROTOCOL: u8 = 1;
 /// How a shard's replica was made, and its current generation: [`Made`].
 pub const KIND_MADE: u8 = 2;
-/// A shard's replica was dropped: [`Gone`].
+/// A shard's rows are of no use, until there is another [`Made`]: [`Gone`].
 pub const KIND_GONE: u8 = 3;
 /// A map that the node knows.
 pub const KIND_MAP: u8 = 4;
@@ -30,7 +30,7 @@ pub struct Made {
     pub generation: u32,
 }
 
-/// A replica was dropped.
+/// A replica was dropped; or one may inherit its shard, and copies its rows until it has all of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gone {
     /// No map up to this revision has another one made: it may not know that this one was dropped.

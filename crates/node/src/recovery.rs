@@ -138,7 +138,9 @@ impl Recovery {
         let logged = self.shards.iter().filter(|(_, found)| found.is_replica()).map(|(shard, _)| *shard);
         let is_wanted = |shard: &ShardId| {
             let gone = self.shards.get(shard).and_then(|found| found.gone);
-            gone.is_none_or(|gone| gone.revision < map.revision) && Seat::of(map, *shard, me).is_some()
+            let seat = Seat::of(map, *shard, me);
+            gone.is_none_or(|gone| gone.revision <= map.revision)
+                && seat.is_some_and(|seat| seat.begins_empty())
         };
         let wanted = map.shards.keys().copied().filter(is_wanted);
         let all: BTreeSet<ShardId> = logged.chain(wanted).collect();
@@ -199,10 +201,27 @@ impl Begun {
         seat: &Seat,
         generation: u32,
     ) -> Result<Begun, RecoveryError> {
-        let Seat { protocol, view, number, revision } = seat.clone();
+        assert!(seat.begins_empty(), "shard {shard} has a state, and its replica is to begin with it");
+        let Seat { protocol, view, number, revision, .. } = seat.clone();
         let log = replication::Recovery::default();
         let replica = begin(config, shard, protocol, view, log, Position::ZERO)?;
         Ok(Begun { protocol, made: Made { number, revision, generation }, replica })
+    }
+
+    /// One to which its shard was handed over, as the log has it: its rows are the state as of `at`.
+    pub fn inherit(
+        config: &Config,
+        shard: ShardId,
+        seat: &Seat,
+        made: Made,
+        at: Position,
+    ) -> Result<Begun, RecoveryError> {
+        let (protocol, view) = (seat.protocol, seat.view.clone());
+        let mut log = replication::Recovery::default();
+        let taken = log.replay(&replication::inherited(protocol, view.clone(), at));
+        taken.map_err(|why| RecoveryError::Malformed { shard, why })?;
+        let replica = begin(config, shard, protocol, view, log, at)?;
+        Ok(Begun { protocol, made, replica })
     }
 }
 

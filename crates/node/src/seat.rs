@@ -1,7 +1,7 @@
 //! What the map wants of this node for a shard.
 
-use kv::view::{Duty, Member, View};
-use kv::{NodeId, Protocol, ReplicaId, ShardId};
+use kv::view::{Duty, Member, Revision, View};
+use kv::{Epoch, NodeId, Protocol, ReplicaId, ShardId};
 use placement::map::{Change, Map, Phase, Shard};
 
 /// A node's seat in a shard, as a map says it.
@@ -15,31 +15,47 @@ pub(crate) struct Seat {
     pub number: ReplicaId,
     /// The revision of the map.
     pub revision: u64,
+    /// The shard is handed over to it by the replicas of this epoch: it begins with the state that they leave, not with nothing.
+    pub inherits: Option<Epoch>,
 }
 
 impl Seat {
     /// Of a node; `None` = the shard needs no replica there. Whoever is a member has one, and whoever is to become one.
     pub fn of(map: &Map, shard: ShardId, me: NodeId) -> Option<Seat> {
         let row = map.shards.get(&shard)?;
+        let (protocol, revision) = (row.protocol, map.revision);
+        let seat = |view, number, inherits| Some(Seat { protocol, view, number, revision, inherits });
+        if let Some(member) = row.member(me) {
+            return seat(row.view(), member.replica, None);
+        }
+        let change = map.changes.get(&shard)?;
+        let member = *change.to.iter().find(|member| member.node == me)?;
+        if change.epoch > row.epoch {
+            let view = View { epoch: change.epoch, revision: Revision(1), members: change.to.clone() };
+            return seat(view, member.replica, Some(row.epoch));
+        }
         let mut view = row.view();
-        let number = match view.member(me) {
-            Some(member) => member.replica,
-            None => {
-                let mut change = map.changes.get(&shard)?.to.iter();
-                let member = *change.find(|member| member.node == me)?;
-                let place = view.members.partition_point(|other| other.node < me);
-                view.members.insert(place, Member { duty: Duty::Learner, ..member });
-                member.replica
-            }
+        let place = view.members.partition_point(|other| other.node < me);
+        view.members.insert(place, Member { duty: Duty::Learner, ..member });
+        seat(view, member.replica, None)
+    }
+
+    /// Whether a replica may begin with nothing: where the shard has none before, or its protocol brings it what it lacks.
+    pub fn begins_empty(&self) -> bool {
+        let is_brought_up = match self.protocol {
+            Protocol::Raft => true,
+            Protocol::Single => false,
         };
-        Some(Seat { protocol: row.protocol, view, number, revision: map.revision })
+        self.inherits.is_none() && (is_brought_up || self.view.epoch == Epoch(1))
     }
 }
 
 /// The members that a map wants of a shard now. As long as a change may be given up they are those of before, and those that are to
-/// come learn; from then on they are those that it is to have.
+/// come learn; from then on they are those that it is to have. A shard that is handed over has those of before until its epoch ends.
 pub(crate) fn wanted_of(row: &Shard, change: Option<&Change>) -> Vec<Member> {
-    let Some(change) = change else { return row.members.clone() };
+    let Some(change) = change.filter(|change| change.epoch == row.epoch) else {
+        return row.members.clone();
+    };
     if change.phase == Phase::Switch {
         return change.to.clone();
     }
@@ -52,7 +68,6 @@ pub(crate) fn wanted_of(row: &Shard, change: Option<&Change>) -> Vec<Member> {
 
 #[cfg(test)]
 mod tests {
-    use kv::view::Revision;
     use placement::map::Why;
     use placement::{Founder, Founding};
 
@@ -78,5 +93,26 @@ mod tests {
             seat.view.members.iter().map(|member| (member.node.0, member.duty)).collect();
         let [first, second, third] = [1, 2, 3].map(|node| (node, Duty::Voter));
         assert_eq!(duties, [first, second, third, (5, Duty::Learner)]);
+    }
+
+    #[test]
+    fn seat_of_an_heir_is_in_the_epoch_that_it_is_to_begin() {
+        let founder = |id| Founder { name: format!("n{id}"), peer: String::new() };
+        let (nodes, protocol) = ((1..=2).map(founder).collect(), Protocol::Single);
+        let mut map = Map::founding(&Founding { cluster: None, nodes, shards: 1, replicas: 1, protocol });
+        let (owner, heir) = (map.shards[&SHARD].members[0], NodeId(3 - map.shards[&SHARD].members[0].node.0));
+        let to = vec![Member { node: heir, replica: ReplicaId(2), ..owner }];
+        map.changes.insert(SHARD, Change { to, epoch: Epoch(2), phase: Phase::Copy, why: Why::Balance });
+        let of = |map: &Map, node| {
+            let seat = Seat::of(map, SHARD, node)?;
+            Some((seat.view.epoch.0, seat.number.0, seat.inherits, seat.begins_empty()))
+        };
+        assert_eq!(of(&map, owner.node), Some((1, 1, None, true)), "it serves until it is sealed");
+        assert_eq!(of(&map, heir), Some((2, 2, Some(Epoch(1)), false)));
+        let change = map.changes.remove(&SHARD).unwrap();
+        let row = map.shards.get_mut(&SHARD).unwrap();
+        (row.members, row.epoch) = (change.to, change.epoch);
+        assert_eq!(of(&map, owner.node), None);
+        assert_eq!(of(&map, heir), Some((2, 2, None, false)), "it never begins with nothing");
     }
 }

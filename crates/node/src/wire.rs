@@ -4,13 +4,16 @@
 //! connection is [`Frame::Greet`]: each replica says what the one on the other node must know first. One that is made later does so
 //! then, and is answered likewise.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kv::admin::{Answer, Ask};
 use kv::cluster::Role;
 use kv::codec::{self, Malformed, Reader};
-use kv::{Epoch, Error, Level, NodeId, Reply, ShardId};
+use kv::{Epoch, Error, Level, NodeId, Position, Reply, ShardId};
 use placement::map::Map;
 use replication::{Revision, View};
 
@@ -75,6 +78,35 @@ pub enum Frame {
     WantMap,
     /// Where everything is, as far as the sender knows.
     Map(Arc<Map>),
+    /// The shard is handed over to the sender: send a copy of it.
+    WantCopy {
+        /// The shard.
+        shard: ShardId,
+        /// The epoch that ends with it.
+        epoch: Epoch,
+    },
+    /// The sender has a copy: what came after it?
+    WantTail {
+        /// The shard.
+        shard: ShardId,
+        /// The epoch that ends with it.
+        epoch: Epoch,
+        /// What the copy has applied.
+        above: Position,
+    },
+    /// What came after a copy.
+    Tail {
+        /// The shard.
+        shard: ShardId,
+        /// The epoch that ends with it.
+        epoch: Epoch,
+        /// What the copy has applied.
+        above: Position,
+        /// The entries that follow, in order, as far as they fit; `None` = they are gone, and another copy is needed.
+        entries: Option<Vec<(Position, Bytes)>>,
+        /// The last entry that the epoch ever has, once that is known.
+        sealed: Option<Position>,
+    },
     /// Please decide this: you lead the directory.
     Ask {
         /// The sender's name for it.
@@ -152,6 +184,8 @@ pub struct Announced {
     pub applied: u64,
     /// What has been copied to members that learn, if it leads.
     pub copied: Vec<(NodeId, Copied)>,
+    /// The nodes that it is handed over to and that have a copy of it, as far as this one knows.
+    pub heirs: Vec<NodeId>,
 }
 
 /// How far a copy is, in bytes.
@@ -214,6 +248,9 @@ impl Frame {
                 announcement.encode(&mut into);
             }
             Frame::WantMap => into.put_u8(8),
+            Frame::WantCopy { .. } | Frame::WantTail { .. } | Frame::Tail { .. } => {
+                self.encode_of_handover(&mut into);
+            }
             Frame::Ask { token, ask } => {
                 into.put_u8(10);
                 into.put_u64(*token);
@@ -230,6 +267,33 @@ impl Frame {
             }
         }
         into.freeze()
+    }
+
+    /// The bytes of what an heir asks and is answered.
+    fn encode_of_handover(&self, into: &mut BytesMut) {
+        match self {
+            Frame::WantCopy { shard, epoch } => {
+                into.put_u8(12);
+                codec::put_uint(into, u64::from(shard.0));
+                codec::put_uint(into, epoch.0);
+            }
+            Frame::WantTail { shard, epoch, above } => {
+                into.put_u8(13);
+                put_tail_head(into, *shard, *epoch, *above);
+            }
+            Frame::Tail { shard, epoch, above, entries, sealed } => {
+                into.put_u8(14);
+                put_tail_head(into, *shard, *epoch, *above);
+                codec::put_option(into, entries.as_ref(), |into, entries| {
+                    codec::put_list(into, entries, |into, (at, entry)| {
+                        put_position(into, *at);
+                        codec::put_bytes(into, entry);
+                    });
+                });
+                codec::put_option(into, *sealed, put_position);
+            }
+            other => unreachable!("{other:?} is not of a shard that is handed over"),
+        }
     }
 
     /// From its bytes; the bodies share them.
@@ -263,6 +327,17 @@ impl Frame {
             7 => Frame::WantView { shard: ShardId(reader.u32()?) },
             6 => Frame::Announce(Announcement::decode(&mut reader)?),
             8 => Frame::WantMap,
+            12 => Frame::WantCopy { shard: ShardId(reader.u32()?), epoch: Epoch(reader.uint()?) },
+            13 => {
+                let (shard, epoch, above) = tail_head(&mut reader)?;
+                Frame::WantTail { shard, epoch, above }
+            }
+            14 => {
+                let (shard, epoch, above) = tail_head(&mut reader)?;
+                let entry = |reader: &mut Reader| Ok((position(reader)?, reader.bytes()?));
+                let entries = reader.option(|reader| reader.list(entry))?;
+                Frame::Tail { shard, epoch, above, entries, sealed: reader.option(position)? }
+            }
             10 => Frame::Ask { token: reader.u64()?, ask: codec::decode_ask(&mut reader)? },
             11 => Frame::Told {
                 token: reader.u64()?,
@@ -282,7 +357,7 @@ impl Frame {
     pub fn shard_of(bytes: &Bytes) -> Option<ShardId> {
         let mut reader = Reader::new(bytes.clone());
         match reader.u8().ok()? {
-            1 | 5 | 7 => reader.u32().ok().map(ShardId),
+            1 | 5 | 7 | 12..=14 => reader.u32().ok().map(ShardId),
             2 | 3 => {
                 reader.u64().ok()?;
                 reader.u32().ok().map(ShardId)
@@ -301,9 +376,31 @@ impl Frame {
         match self {
             Frame::Protocol { body, .. } => 16 + body.len(),
             Frame::Forward { op, .. } => 40 + op.len(),
+            Frame::Tail { entries: Some(entries), .. } => {
+                128 + entries.iter().map(|(_, entry)| 32 + entry.len()).sum::<usize>()
+            }
             _ => 128,
         }
     }
+}
+
+fn put_tail_head(into: &mut BytesMut, shard: ShardId, epoch: Epoch, above: Position) {
+    codec::put_uint(into, u64::from(shard.0));
+    codec::put_uint(into, epoch.0);
+    put_position(into, above);
+}
+
+fn tail_head(reader: &mut Reader) -> Result<(ShardId, Epoch, Position), Malformed> {
+    Ok((ShardId(reader.u32()?), Epoch(reader.uint()?), position(reader)?))
+}
+
+fn put_position(into: &mut BytesMut, at: Position) {
+    codec::put_uint(into, at.index.0);
+    codec::put_uint(into, at.term.0);
+}
+
+fn position(reader: &mut Reader) -> Result<Position, Malformed> {
+    Ok(Position::new(reader.uint()?, reader.uint()?))
 }
 
 impl Announcement {
@@ -338,6 +435,7 @@ impl Announcement {
                 codec::put_uint(into, copied.done);
                 codec::put_uint(into, copied.total);
             });
+            codec::put_list(into, &replica.heirs, |into, heir| codec::put_uint(into, heir.0));
         });
     }
 
@@ -374,109 +472,9 @@ impl Announcement {
                         let (node, done, total) = (NodeId(reader.uint()?), reader.uint()?, reader.uint()?);
                         Ok((node, Copied { done, total }))
                     })?,
+                    heirs: reader.list(|reader| Ok(NodeId(reader.uint()?)))?,
                 })
             })?,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use kv::Protocol;
-    use placement::{Founder, Founding};
-
-    use super::*;
-    use crate::session::mix;
-
-    fn greeting(shard: u32, hello: &'static [u8]) -> Greeting {
-        Greeting { shard: ShardId(shard), epoch: Epoch(1), hello: Bytes::from_static(hello) }
-    }
-
-    fn map() -> Map {
-        let founder = |name: &str| Founder { name: name.into(), peer: String::new() };
-        let (nodes, protocol) = (vec![founder("n1"), founder("n2")], Protocol::Raft);
-        Map::founding(&Founding { cluster: None, nodes, shards: 2, replicas: 2, protocol })
-    }
-
-    fn samples() -> Vec<Frame> {
-        let replica = Announced {
-            shard: ShardId(4),
-            epoch: Epoch(2),
-            revision: Revision(300),
-            members: u64::MAX,
-            is_ready: true,
-            role: Role::Leader,
-            leader: Some(NodeId(2)),
-            term: 9,
-            applied: 1 << 40,
-            copied: vec![(NodeId(7), Copied { done: 300, total: 1 << 40 })],
-        };
-        let mut announcement =
-            Announcement { pid: 77, address: "127.0.0.1:7401".into(), ..Announcement::default() };
-        announcement.replicas.push(replica);
-        vec![
-            Frame::Protocol {
-                shard: ShardId(1),
-                epoch: Epoch(1),
-                revision: Revision(300),
-                body: Bytes::from_static(b"body"),
-            },
-            Frame::Forward {
-                token: 5,
-                shard: ShardId(300),
-                level: Level::Bounded(20),
-                millis: 5000,
-                op: Bytes::from_static(b"op"),
-            },
-            Frame::Answer { token: 5, shard: ShardId(300), result: Err(Error::WrongNode { try_next: None }) },
-            Frame::Greet { greetings: vec![greeting(1, b""), greeting(2, b"hello")], wants: false },
-            Frame::Greet { greetings: vec![greeting(1, b"")], wants: true },
-            Frame::View { shard: ShardId(2), view: View::of(Epoch(3), &[NodeId(1), NodeId(2)]) },
-            Frame::WantView { shard: ShardId(2) },
-            Frame::Announce(announcement),
-            Frame::WantMap,
-            Frame::Map(Arc::new(map())),
-            Frame::Ask { token: 6, ask: Ask::Abort { shard: ShardId(300) } },
-            Frame::Told { token: 6, result: Ok(Answer::Done) },
-            Frame::Told { token: 6, result: Err(Error::Unavailable("not now".into())) },
-        ]
-    }
-
-    #[test]
-    fn frame_round_trips() {
-        for frame in samples() {
-            assert_eq!(Frame::decode(&frame.encode()), Ok(frame));
-        }
-    }
-
-    #[test]
-    fn frame_of_a_shard_is_told_from_one_of_the_whole_node_without_decoding_it() {
-        for frame in samples() {
-            let shard = match &frame {
-                Frame::Protocol { shard, .. } | Frame::Forward { shard, .. } => Some(*shard),
-                Frame::Answer { shard, .. } => Some(*shard),
-                Frame::View { shard, .. } | Frame::WantView { shard } => Some(*shard),
-                Frame::Ask { .. } | Frame::Told { .. } => Some(ShardId::DIRECTORY),
-                Frame::Greet { .. } | Frame::Announce(_) | Frame::WantMap | Frame::Map(_) => None,
-            };
-            assert_eq!(Frame::shard_of(&frame.encode()), shard, "{frame:?}");
-        }
-    }
-
-    #[test]
-    fn frame_cut_or_garbled_never_panics() {
-        for (number, frame) in samples().into_iter().enumerate() {
-            let bytes = frame.encode();
-            for cut in 0..bytes.len() {
-                let _ = Frame::decode(&bytes.slice(..cut));
-            }
-            for round in 0..5_000u64 {
-                let mut garbled = bytes.to_vec();
-                let random = mix(round ^ (number as u64) << 32);
-                let place = random as usize % garbled.len();
-                garbled[place] ^= (random >> 40) as u8;
-                let _ = Frame::decode(&garbled.into());
-            }
-        }
     }
 }

@@ -26,6 +26,10 @@
 //! Who belongs to a shard is its [`View`]: members under an epoch and a revision. The owner fences messages by epoch, so a
 //! replica hears of its own epoch only. Where a protocol can change members itself it is asked to by [`Input::Want`].
 //!
+//! A protocol that cannot change its members itself is *handed over*: the replicas of an epoch are sealed ([`Input::Seal`]), and
+//! their heirs, which have the state of where they were sealed, begin the next one from [`inherited`]. What is proposed or read
+//! at a sealed replica is refused as by one that does not lead, so it waits with its node until the heirs serve.
+//!
 //! # An example
 //!
 //! One write on three nodes, under `raft`. `n1` leads; time goes down:
@@ -61,7 +65,7 @@
 //! # Caveats
 //!
 //! Inputs of one replica must be given in the order in which they happened; `Durable` and `Applied` each rise. An output
-//! may not be dropped, except [`Output::Send`].
+//! may not be dropped, except [`Output::Send`]. `raft` changes its members itself, and cannot be sealed.
 
 mod batch;
 mod entries;
@@ -75,11 +79,11 @@ pub mod single;
 
 use bytes::Bytes;
 use kv::cluster::Role;
-use kv::{Class, Error, Index, Level, NodeId, Position, ReplicaId, Scope, Term, Version};
+use kv::{Class, Epoch, Error, Index, Level, NodeId, Position, ReplicaId, Scope, Term, Version};
 
 pub use kv::view::{Duty, Member, Revision, View};
 pub use number::{Instant, Ticket, Token};
-pub use recovery::{Recovery, Unfit};
+pub use recovery::{Recovery, Unfit, inherited};
 
 /// At most so many entries of a shard are appended and not yet synced.
 pub const UNSYNCED_MAX: usize = 2;
@@ -205,6 +209,12 @@ pub enum Input {
         /// The node.
         to: NodeId,
     },
+    /// The shard goes on in a later epoch, with other replicas: order nothing more in this one, and serve no more reads. Ends in
+    /// [`Output::Sealed`], which is said once more whenever this is given again. A seal is never undone.
+    Seal {
+        /// In which one.
+        next: Epoch,
+    },
 }
 
 /// What a replica wants done.
@@ -275,6 +285,11 @@ pub enum Output {
     },
     /// The received snapshot is not needed: its rows can go.
     DiscardSnapshot,
+    /// What was ordered in this epoch ends here, and it is known to the log and applied: no later entry will ever be acknowledged.
+    Sealed {
+        /// The last entry.
+        at: Position,
+    },
     /// This replica lacks entries that it had acknowledged, up to this one: until [`Output::Whole`] it promises nothing.
     Lacking {
         /// The last of them.

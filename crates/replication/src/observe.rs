@@ -30,6 +30,8 @@ pub enum Record {
     View,
     /// The number of the replica whose log it is.
     Replica,
+    /// Nothing more is ordered in the record's epoch.
+    Seal,
 }
 
 /// A record with whose it is: an append's, as [`crate::Output::Append`] has it. `None` = it is none.
@@ -42,6 +44,7 @@ pub fn record(bytes: &Bytes) -> Option<(Protocol, Epoch, Record)> {
         record::Record::Snapshot(at, _) => Record::Snapshot(at),
         record::Record::View(_) => Record::View,
         record::Record::Replica(_) => Record::Replica,
+        record::Record::Seal(_) => Record::Seal,
     };
     Some((head.protocol, head.epoch, record))
 }

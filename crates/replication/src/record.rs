@@ -36,6 +36,8 @@ pub(crate) enum Record {
     View(View),
     /// The number of the replica whose log this is. It outlives its membership: members may go on without it.
     Replica(ReplicaId),
+    /// Nothing more is ordered in this epoch: the shard goes on in that one.
+    Seal(Epoch),
 }
 
 /// What a replica must remember of its elections; all 0 = it never took part in one.
@@ -55,6 +57,7 @@ const BASE: u8 = 3;
 const SNAPSHOT: u8 = 4;
 const VIEW: u8 = 5;
 const REPLICA: u8 = 6;
+const SEAL: u8 = 7;
 const OF_ANOTHER_EPOCH: Malformed = Malformed("a record holds the members of another epoch");
 /// The longest header: a byte for the protocol, ten for the epoch.
 const HEADER_BYTES_MAX: usize = 11;
@@ -75,6 +78,10 @@ impl Record {
                 view.encode(&mut into);
             }
             Record::Replica(replica) => put(&mut into, head, REPLICA, &[u64::from(replica.0)]),
+            Record::Seal(next) => {
+                assert!(*next > head.epoch, "a shard goes on in a later epoch");
+                put(&mut into, head, SEAL, &[next.0]);
+            }
         }
         into.freeze()
     }
@@ -96,6 +103,7 @@ impl Record {
                 replica if (1..=ReplicaId::MAX.0).contains(&replica.0) => Record::Replica(replica),
                 _ => return Err(Malformed("a record has a number that is no replica's")),
             },
+            SEAL => Record::Seal(later(Epoch(reader.uint()?), head)?),
             _ => return Err(Malformed("a record of a shard has an unknown tag")),
         };
         reader.end()?;
@@ -114,6 +122,7 @@ impl fmt::Display for Record {
             Record::Snapshot(at, _) => write!(f, "snapshot {at}"),
             Record::View(view) => write!(f, "view {}", view.revision),
             Record::Replica(replica) => write!(f, "replica {replica}"),
+            Record::Seal(next) => write!(f, "seal, then epoch {next}"),
         }
     }
 }
@@ -154,6 +163,11 @@ fn position(reader: &mut Reader) -> Result<Position, Malformed> {
 fn view(reader: &mut Reader, head: Header) -> Result<View, Malformed> {
     let view = View::decode(reader)?;
     if view.epoch == head.epoch { Ok(view) } else { Err(OF_ANOTHER_EPOCH) }
+}
+
+/// An epoch that comes after the record's own.
+fn later(next: Epoch, head: Header) -> Result<Epoch, Malformed> {
+    if next > head.epoch { Ok(next) } else { Err(Malformed("a seal names an epoch that is over")) }
 }
 
 /// A term or an index.
@@ -213,6 +227,7 @@ mod tests {
             Record::Base(at, members()),
             Record::Snapshot(at, members()),
             Record::View(members()),
+            Record::Seal(Epoch(301)),
         ] {
             assert_eq!(Record::decode(&record.encode(HEAD)), Ok((HEAD, record)));
         }
@@ -243,6 +258,7 @@ mod tests {
             b"\x02\x01\x09",
             b"\x02\x01\x02\x01",
             b"\x02\x01\x01\x00\x00\x00",
+            b"\x02\x01\x07\x01",
             b"\x02\x01\x06\x00",
         ] {
             assert!(Record::decode(&Bytes::from_static(bytes)).is_err(), "{bytes:?}");

@@ -35,6 +35,15 @@ struct Ordered {
     /// The members as the last record of a whole state has them.
     view: Option<View>,
     replica: Option<ReplicaId>,
+    /// Nothing more is ordered: the shard goes on in this epoch.
+    seal: Option<Epoch>,
+}
+
+/// The record with which the log of a replica begins that has inherited its shard: of another one, its table has the state as of
+/// `at`, and it goes on from there among the members of a later epoch.
+pub fn inherited(protocol: Protocol, view: View, at: Position) -> Bytes {
+    let head = Header { protocol, epoch: view.epoch };
+    Record::Base(at, view).encode(head)
 }
 
 /// A log that a replica cannot begin from.
@@ -90,6 +99,8 @@ pub(crate) struct Recovered {
     pub(crate) is_view_logged: bool,
     /// The number of the replica whose log it is, if the log names it.
     pub(crate) replica: Option<ReplicaId>,
+    /// The epoch in which the shard goes on, if this one is sealed.
+    pub(crate) seal: Option<Epoch>,
     /// The table is behind the first entry: entries up to this one were here, and are lost.
     pub(crate) lost: Option<Index>,
     /// Where the log ended, the table apart.
@@ -144,7 +155,8 @@ impl Recovery {
 
 impl Ordered {
     fn new(head: Header) -> Ordered {
-        Ordered { head, log: Entries::default(), state: State::default(), view: None, replica: None }
+        let (log, state) = (Entries::default(), State::default());
+        Ordered { head, log, state, view: None, replica: None, seal: None }
     }
 
     fn replay(&mut self, record: Record) -> Result<(), Malformed> {
@@ -166,6 +178,7 @@ impl Ordered {
             Record::State(state) => self.state = state,
             Record::View(view) => self.view = Some(view),
             Record::Replica(replica) => self.replica = Some(replica),
+            Record::Seal(next) => self.seal = Some(next),
             Record::Base(at, view) if self.log.term(at.index) == Some(at.term) => self.view = Some(view),
             Record::Base(at, view) | Record::Snapshot(at, view) => {
                 self.view = Some(view);
@@ -192,8 +205,8 @@ impl Ordered {
         assert!(applied.index <= last, "the log reaches to what is applied");
         self.state.commit = self.state.commit.clamp(applied.index, last);
         self.state.term = self.state.term.max(self.log.term(last).unwrap_or_default());
-        let (log, state, replica) = (self.log, self.state, self.replica);
-        Ok(Recovered { log, state, view, is_view_logged, replica, lost, ended })
+        let Ordered { log, state, replica, seal, .. } = self;
+        Ok(Recovered { log, state, view, is_view_logged, replica, seal, lost, ended })
     }
 
     /// The members as of an entry.

@@ -8,6 +8,9 @@
 //! Guarantee: linearizable, and what was acknowledged survives a crash of its node. An op is acknowledged after its entry
 //! is synced and applied, so the table holds everything that was acknowledged, and a read may look at it at once.
 //!
+//! It moves to another node by being handed over: the seal is the last that it appends. What was appended before is applied and
+//! acknowledged; what waits for its entry, and what comes, is refused, for nothing of it has happened.
+//!
 //! # Caveats
 //!
 //! Down with its node, and lost with its disk. After a restart reads wait until the entries that were in the log are applied
@@ -16,7 +19,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use kv::cluster::Role;
-use kv::{Class, Error, Index, Level, NodeId, Position, Protocol, Term, Version};
+use kv::{Class, Epoch, Error, Index, Level, NodeId, Position, Protocol, Term, Version};
 
 use crate::batch::Batch;
 use crate::entries::{Entries, LogEntry};
@@ -49,6 +52,18 @@ pub struct Single {
     recovered: Index,
     reads: BTreeSet<Token>,
     early: BTreeSet<Token>,
+    seal: Option<Seal>,
+}
+
+/// Nothing more is ordered.
+#[derive(Clone, Copy, Debug)]
+struct Seal {
+    /// The shard goes on in this epoch.
+    next: Epoch,
+    /// The append that says so, until it is synced.
+    unsynced: Option<Ticket>,
+    /// The owner knows where it is sealed.
+    is_said: bool,
 }
 
 impl Single {
@@ -76,6 +91,7 @@ impl Single {
             recovered: last,
             reads: BTreeSet::new(),
             early: BTreeSet::new(),
+            seal: recovered.seal.map(|next| Seal { next, unsynced: None, is_said: false }),
         })
     }
 
@@ -98,10 +114,7 @@ impl Single {
         while self.unsynced.len() < UNSYNCED_MAX && self.log.unapplied_bytes() < UNAPPLIED_BYTES_MAX {
             let Some((data, tokens)) = self.batch.next(self.clock) else { return };
             let index = self.log.last().next();
-            let mut records = Vec::with_capacity(1);
-            if !std::mem::replace(&mut self.is_view_logged, true) {
-                records.push(Record::View(self.view.clone()).encode(self.head()));
-            }
+            let mut records = Vec::from_iter(self.view_to_log());
             let (record, entry) =
                 record::own(self.head(), LogEntry { index, term: Term::ZERO, kind: 0, data });
             records.push(record);
@@ -113,12 +126,43 @@ impl Single {
         }
     }
 
+    /// The record of the members, if the log does not name them yet.
+    fn view_to_log(&mut self) -> Option<bytes::Bytes> {
+        let is_logged = std::mem::replace(&mut self.is_view_logged, true);
+        (!is_logged).then(|| Record::View(self.view.clone()).encode(self.head()))
+    }
+
+    /// Orders nothing more.
+    fn seal(&mut self, next: Epoch, out: &mut Vec<Output>) {
+        assert!(next > self.view.epoch, "a shard goes on in a later epoch");
+        if let Some(seal) = &mut self.seal {
+            return seal.is_said = false;
+        }
+        out.extend(self.batch.drain().map(refusal));
+        let mut records = Vec::from_iter(self.view_to_log());
+        records.push(Record::Seal(next).encode(self.head()));
+        let ticket = Ticket(self.log.last().since(self.ticket_base) + 1);
+        self.seal = Some(Seal { next, unsynced: Some(ticket), is_said: false });
+        out.push(Output::Append { ticket, records, install: false });
+    }
+
+    /// Says that it is sealed, once that is so.
+    fn say_sealed(&mut self, out: &mut Vec<Output>) {
+        let Some(seal) = &mut self.seal else { return };
+        let is_sealed = seal.unsynced.is_none() && self.applied == self.log.last();
+        if is_sealed && !std::mem::replace(&mut seal.is_said, true) {
+            out.push(Output::Sealed { at: Position { index: self.applied, term: Term::ZERO } });
+        }
+    }
+
     fn synced(&mut self, ticket: Ticket, out: &mut Vec<Output>) {
+        let seal = self.seal.as_mut().and_then(|seal| seal.unsynced.take_if(|own| *own <= ticket));
+        let entries = Ticket(ticket.0 - u64::from(seal.is_some()));
         assert!(
-            ticket.0 <= self.log.last().since(self.ticket_base),
+            entries.0 <= self.log.last().since(self.ticket_base),
             "append {ticket} is synced, and it was never asked for"
         );
-        while self.durable() < self.ticket_base + ticket.0 {
+        while self.durable() < self.ticket_base + entries.0 {
             let tokens = self.unsynced.pop_front().expect("what is appended and not synced is known");
             self.apply(tokens, out);
         }
@@ -161,7 +205,9 @@ impl Single {
     }
 
     fn read(&mut self, token: Token, out: &mut Vec<Output>) {
-        if self.reads.len() + self.early.len() >= READS_MAX {
+        if self.seal.is_some() {
+            out.push(refusal(token));
+        } else if self.reads.len() + self.early.len() >= READS_MAX {
             out.push(Output::Refuse { token, error: too_many_reads() });
         } else if self.applied < self.recovered {
             self.early.insert(token);
@@ -181,6 +227,10 @@ impl Replicate for Single {
             Input::View(view) => self.take_view(view),
             // Other members have it in another epoch.
             Input::Want { .. } => (),
+            Input::Seal { next } => self.seal(next, out),
+            Input::Propose { ops } if self.seal.is_some() => {
+                out.extend(ops.into_iter().map(|(token, _)| refusal(token)));
+            }
             Input::Propose { ops } => {
                 for (token, op) in ops {
                     if let Err(error) = self.batch.push(token, op) {
@@ -214,12 +264,14 @@ impl Replicate for Single {
             Input::SnapshotReceived { .. } => out.push(Output::DiscardSnapshot),
         }
         self.append(out);
+        self.say_sealed(out);
     }
 
     fn status(&self) -> Status {
+        let leads = self.seal.is_none();
         Status {
-            role: Role::Leader,
-            leader: Some(self.id),
+            role: if leads { Role::Leader } else { Role::Follower },
+            leader: leads.then_some(self.id),
             term: Term::ZERO,
             last: self.log.last(),
             durable: self.durable(),
@@ -230,7 +282,10 @@ impl Replicate for Single {
     }
 
     fn route(&self, _: Class, _: Level) -> Route {
-        Route::Here
+        match self.seal {
+            None => Route::Here,
+            Some(_) => Route::Nobody("it is being handed over to another node"),
+        }
     }
 
     fn hello(&self, _: NodeId) -> bytes::Bytes {
@@ -250,8 +305,14 @@ impl Replicate for Single {
         let at = Position { index: self.applied, term: Term::ZERO };
         let base = Record::Base(at, self.view.clone());
         let entries = self.log.above(self.applied).cloned().map(Record::Entry);
-        std::iter::once(base).chain(entries).map(|record| record.encode(self.head())).collect()
+        let seal = self.seal.map(|seal| Record::Seal(seal.next));
+        std::iter::once(base).chain(entries).chain(seal).map(|record| record.encode(self.head())).collect()
     }
+}
+
+/// Its shard is handed over: whoever inherits it serves this.
+fn refusal(token: Token) -> Output {
+    Output::Refuse { token, error: Error::WrongNode { try_next: None } }
 }
 
 /// Why a read is refused when too many wait.

@@ -383,6 +383,7 @@ impl Script {
                 format!("send snapshot to n{to}: {}", raft::describe(&header))
             }
             Output::DiscardSnapshot => "discard snapshot".into(),
+            Output::Sealed { at } => format!("sealed at {at}"),
             Output::Lacking { last } => format!("lacks entries up to {last}"),
             Output::Whole => "is whole again".into(),
             Output::PeerLacks { node, acknowledged, last } => {

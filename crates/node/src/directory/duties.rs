@@ -5,7 +5,7 @@
 //! | a node lives, or is silent, for a while | its state |
 //! | a node has another folder, address or zone than its row | its row; another folder is refused |
 //! | a node is dead for the grace | it is gone |
-//! | those that are to come to a shard have caught up | its members change over: its change cannot be given up any more |
+//! | those that are to come to a shard have caught up, or its heirs have copies | its members change over: its change cannot be given up any more |
 //! | a shard has the members it is to have, and most of them know it | its change is done |
 //! | none of these | what [`placement::plan`] would begin, give up or deal out |
 //!
@@ -14,6 +14,7 @@
 use std::collections::BTreeMap;
 
 use kv::cluster::Liveness;
+use kv::view::Member;
 use kv::{NodeId, ShardId};
 use placement::map::{Change, Map, NodeDuty, Phase};
 use placement::{Event, Limits, plan};
@@ -152,6 +153,11 @@ impl Reign {
     fn progress(&self, shard: ShardId, change: &Change) -> Option<Event> {
         let (row, leader) = (&self.map.shards[&shard], self.seen.leader(shard)?);
         match change.phase {
+            Phase::Copy if change.epoch > row.epoch => {
+                let has_copy = |member: &Member| leader.heirs.contains(&member.node);
+                let is_ready = leader.epoch == row.epoch && change.to.iter().all(has_copy);
+                is_ready.then_some(Event::Progress { shard, phase: Phase::Switch })
+            }
             Phase::Copy => {
                 let learning = (row.epoch, digest(&wanted_of(row, Some(change))));
                 let is_ready = (leader.epoch, leader.members) == learning && leader.is_ready;

@@ -8,6 +8,7 @@ use replication::{Input, Instant, Output, Ticket, Token};
 
 use super::agenda::Agenda;
 use super::expiries::Expiries;
+use super::handover::Heir;
 use super::hosting::Leaving;
 use super::open::OpenParts;
 use super::replica::Replica;
@@ -49,6 +50,12 @@ pub(super) struct Core {
     pub expiries: Expiries,
     /// The replicas that were dropped and of which something is left.
     pub leaving: BTreeMap<ShardId, Leaving>,
+    /// The replicas that are to be, of shards that are handed over.
+    pub heirs: BTreeMap<ShardId, Heir>,
+    /// The shards of which other nodes' heirs want to know what comes next.
+    pub tails_asked: BTreeSet<ShardId>,
+    /// Others are to hear of its replicas at once.
+    pub has_news: bool,
     /// Ids for requests that came without.
     pub sessions: BTreeMap<ShardId, Sessions>,
     /// Answers to what the node's own directory has asked.
@@ -98,6 +105,9 @@ impl Core {
             proposals: BTreeMap::new(),
             expiries: Expiries::new(now),
             leaving: BTreeMap::new(),
+            heirs: BTreeMap::new(),
+            tails_asked: BTreeSet::new(),
+            has_news: false,
             sessions: BTreeMap::new(),
             directory_answers: Vec::new(),
             announced: BTreeMap::new(),
@@ -150,6 +160,8 @@ impl Core {
             self.give(shard, Input::Propose { ops });
         }
         self.settle(node);
+        self.ask_givers(node);
+        self.answer_tails();
         self.append_gathered();
         self.note_wakes();
     }
@@ -211,6 +223,9 @@ impl Core {
     /// What the table has done.
     pub fn done(&mut self, node: &Node, done: Done) {
         match done {
+            Done::Applied { shard, index, last, due, .. } if !self.replicas.contains_key(&shard) => {
+                self.tail_applied(shard, index, last, due);
+            }
             Done::Applied { shard, index, last, due, results } => {
                 self.expiries.set(shard, due);
                 self.applied(node, shard, index, last, results);
@@ -219,6 +234,7 @@ impl Core {
             Done::Snapshot { shard, to, snapshot } => {
                 let at = snapshot.applied;
                 assert_ne!(to, node.config.me, "a snapshot is taken for another node");
+                let Some(snapshot) = self.copy_made(shard, to, snapshot) else { return };
                 if let Some(replica) = self.replicas.get_mut(&shard) {
                     replica.snapshots.insert(to, snapshot);
                 }

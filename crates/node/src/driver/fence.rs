@@ -11,10 +11,9 @@
 //!          5            WantView back: this node has missed a change
 //! ```
 //!
-//! # Caveats
-//!
-//! Epochs do not rise yet. A node that learns of a later one says so in its journal, and its replica goes on in its own, where
-//! it can reach nobody who has left it.
+//! An epoch rises when a shard is handed over ([`super::handover`]). A replica of which its node knows that it is over serves nobody:
+//! what clients ask goes to those who lead the later one, until the map says that the replica is to go. What is forwarded names no
+//! epoch: it is served by who can serve it, whichever epoch that is in.
 
 use std::collections::BTreeSet;
 
@@ -38,6 +37,21 @@ pub(super) struct Later {
     asked: Option<Instant>,
     /// The latest epoch that was heard of, when it is later than the replica's.
     epoch: Option<Epoch>,
+}
+
+impl Later {
+    /// Whether the replica's epoch is over.
+    pub fn is_over(&self) -> bool {
+        self.epoch.is_some()
+    }
+
+    fn hear(&mut self, from: NodeId, shard: ShardId, own: Epoch, epoch: Epoch) {
+        assert!(epoch > own, "an epoch that is heard of is later than the replica's");
+        if self.epoch < Some(epoch) {
+            self.epoch = Some(epoch);
+            tracing::info!(node = %from, %shard, %epoch, %own, "a shard has gone on in a later epoch: its replica here is over");
+        }
+    }
 }
 
 /// How a word stands to the replica that it is said to.
@@ -110,18 +124,19 @@ impl Core {
         let own = replica.protocol.view();
         if view.epoch == own.epoch && own.is_before(&view) {
             self.give(shard, Input::View(view));
-        } else if view.epoch > own.epoch && replica.later.epoch < Some(view.epoch) {
-            let (epoch, own) = (view.epoch, own.epoch);
-            replica.later.epoch = Some(epoch);
-            tracing::warn!(node = %from, %shard, %epoch, %own, "a shard has gone on without this node: its replica here is out of date");
+        } else if view.epoch > own.epoch {
+            replica.later.hear(from, shard, own.epoch, view.epoch);
         }
     }
 
     /// Whether a word is for the replica here. If not, or if its sender knows of later members, that is said.
     fn passes(&mut self, node: &Node, from: NodeId, shard: ShardId, known: (Epoch, Revision)) -> bool {
-        let Some(fenced) = self.replicas.get(&shard).map(|replica| fence(replica.view(), known)) else {
-            return false;
-        };
+        let Some(replica) = self.replicas.get_mut(&shard) else { return false };
+        let own = replica.protocol.view();
+        let (fenced, own) = (fence(own, known), own.epoch);
+        if fenced == Fenced::Ahead {
+            replica.later.hear(from, shard, own, known.0);
+        }
         match fenced {
             Fenced::Behind if mutant::is(Mutant::EpochDroppedInSilence) => {}
             Fenced::Behind => self.tell_view(from, shard),

@@ -46,6 +46,13 @@ impl Driver {
             Frame::Told { token, result } => self.take_told(from, token, result),
             Frame::View { shard, view } => self.core.take_view(from, shard, view),
             Frame::WantView { shard } => self.core.tell_view(from, shard),
+            Frame::WantCopy { shard, epoch } => self.core.take_want_copy(&self.node, from, shard, epoch),
+            Frame::WantTail { shard, epoch, above } => {
+                self.core.take_want_tail(&self.node, from, shard, (epoch, above));
+            }
+            Frame::Tail { shard, epoch, above, entries, sealed } => {
+                self.core.take_tail(shard, (epoch, above), entries, sealed);
+            }
             Frame::Announce(announcement) => {
                 self.node.clock.hear(from, announcement.clock, announcement.clock_settled);
                 self.core.compare_views(&self.node, from, &announcement.replicas);

@@ -23,7 +23,7 @@
 use std::collections::BTreeSet;
 
 use kv::view::{Duty, Member};
-use kv::{Error, NodeId, ReplicaId, ShardId, Version};
+use kv::{Error, NodeId, Position, ReplicaId, ShardId, Version};
 use replication::{Input, View};
 
 use super::Work;
@@ -58,6 +58,16 @@ impl Leaving {
         let left = gone.generations().collect();
         Leaving { gone, ticket: 0, closed: true, forgets: false, left, covered: false }
     }
+
+    /// Of one that is let go of now. The append of this ticket says so.
+    pub fn dropped(gone: Gone, ticket: u64) -> Leaving {
+        Leaving { ticket, closed: false, ..Leaving::recovered(gone) }
+    }
+
+    /// Whether no row is left.
+    pub fn is_over(&self) -> bool {
+        self.closed && self.left.is_empty()
+    }
 }
 
 impl Core {
@@ -78,15 +88,22 @@ impl Core {
             return;
         }
         let Some(seat) = Seat::of(&node.config.map, shard, node.config.me) else { return };
+        if !seat.begins_empty() {
+            if seat.inherits.is_none() && !self.heirs.contains_key(&shard) {
+                tracing::error!(%shard, "this node should have a shard's only copy, and has none: restore its data folder");
+            }
+            return;
+        }
         let generation = match self.leaving.get(&shard) {
-            Some(before) if !before.closed || before.gone.revision >= seat.revision => return,
+            // The map that dropped it may be the one that wants another: a node misses maps.
+            Some(before) if !before.closed || before.gone.revision > seat.revision => return,
             before => before.map_or(0, |before| before.gone.next_generation()),
         };
         let begun = Begun::make(&node.config, shard, &seat, generation);
         let begun = begun.expect("an empty log contradicts nothing");
         tracing::info!(%shard, number = %begun.made.number, generation, "this node has a replica of a shard from now on");
         self.work.push(Work::Run(Job::Load { shard, generation }));
-        self.begin_replica(Replica::new(shard, begun, Version::ZERO), true);
+        self.begin_replica(Replica::new(shard, begun, Position::ZERO, Version::ZERO), true);
         self.greet_members(node, shard, &seat.view);
     }
 
@@ -123,7 +140,7 @@ impl Core {
         tracing::info!(%shard, number = %replica.made.number, "this node has a replica of a shard no more");
         self.records.push(record::gone(shard, &gone));
         let ticket = self.ticket + 1;
-        self.leaving.insert(shard, Leaving { ticket, closed: false, ..Leaving::recovered(gone) });
+        self.leaving.insert(shard, Leaving::dropped(gone, ticket));
         self.work.push(Work::Run(Job::Close { shard }));
     }
 

@@ -74,7 +74,7 @@ impl Core {
 
     pub fn take_snapshot(&mut self, stream: u64, shard: ShardId, part: SnapshotPart) {
         let Some(replica) = self.replicas.get_mut(&shard) else {
-            return self.work.push(Work::SnapshotTaken { stream, taken: false });
+            return self.take_copy(stream, shard, part);
         };
         match (part, &mut replica.install) {
             (SnapshotPart::Begin(header), None) => {
@@ -105,7 +105,9 @@ impl Core {
     }
 
     pub fn installed(&mut self, shard: ShardId, generation: u32, result: Result<(), String>) {
-        let Some(replica) = self.replicas.get_mut(&shard) else { return };
+        let Some(replica) = self.replicas.get_mut(&shard) else {
+            return self.copy_installed(shard, generation, result);
+        };
         if replica.stale_jobs > 0 {
             replica.stale_jobs -= 1;
             return;
@@ -124,7 +126,10 @@ impl Core {
     }
 
     pub fn install_flushed(&mut self, shard: ShardId, stream: u64, result: Result<(), String>) {
-        let install = self.replicas.get(&shard).and_then(|replica| replica.install.as_ref());
+        let Some(replica) = self.replicas.get(&shard) else {
+            return self.copy_flushed(shard, stream, result);
+        };
+        let install = replica.install.as_ref();
         // A flush for a stream that broke says nothing of the rows of the next one.
         let Some(install) = install.filter(|install| install.stream == stream) else { return };
         if let Err(error) = result {
@@ -164,7 +169,9 @@ impl Core {
     }
 
     pub fn loaded(&mut self, shard: ShardId, generation: u32, (last, due): (Version, Option<u64>)) {
-        let Some(replica) = self.replicas.get_mut(&shard) else { return };
+        let Some(replica) = self.replicas.get_mut(&shard) else {
+            return self.copy_loaded(shard, generation, (last, due));
+        };
         replica.last = last;
         self.newest = self.newest.max(last);
         self.expiries.set(shard, due);
@@ -176,6 +183,7 @@ impl Core {
         assert_eq!(install.stage, Stage::Loading, "a generation is loaded after its switch is durable");
         assert_eq!(install.generation, generation, "the generation that is loaded is the one switched to");
         let old = std::mem::replace(&mut replica.made.generation, generation);
+        (replica.given, replica.giving) = (None, None);
         tracing::info!(%shard, generation, "a snapshot is in use");
         self.work.push(Work::SnapshotTaken { stream: install.stream, taken: true });
         self.work.push(Work::Run(Job::Forget { shard, generation: old }));

@@ -23,6 +23,7 @@ impl Driver {
         self.core.share_with(&self.node);
         self.core.host(&self.node);
         self.core.want_members(&self.node);
+        self.core.hand_over_shards(&self.node);
     }
 
     /// Has the map in the log, and its owner know of it.

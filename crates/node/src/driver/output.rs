@@ -22,7 +22,7 @@ impl Core {
             }
             Output::Apply { at, entry, tokens, copies } => {
                 let replica = self.replicas.get_mut(&shard).expect("a replica that has outputs is there");
-                replica.applies(Applying { index: at.index, tokens, copies });
+                replica.applies(at.term, &entry, Applying { index: at.index, tokens, copies });
                 tracing::trace!("an entry goes to the table");
                 self.work.push(Work::Run(Job::Apply { shard, at, entry }));
             }
@@ -40,6 +40,7 @@ impl Core {
                     None => self.give(shard, Input::SnapshotSent { to, arrived: false }),
                 }
             }
+            Output::Sealed { at } => self.sealed(shard, at),
             Output::DiscardSnapshot => self.discard_snapshot(shard),
             Output::Lacking { last } => self.lacks(shard, last),
             Output::Whole => self.is_whole(shard),

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use kv::{Class, Index, Level, NodeId, Protocol, ShardId, Version};
+use bytes::Bytes;
+use kv::{Class, Index, Level, NodeId, Position, Protocol, ShardId, Term, Version};
 use replication::{Duty, Instant, Replicate, Route, Ticket, Token, View};
 use storage::ShardSnapshot;
 
 use super::fence::Later;
+use super::handover::Giving;
 use super::install::{Install, Stage};
 use crate::directory::seen::digest;
 use crate::node::Node;
@@ -44,6 +46,12 @@ pub(super) struct Replica {
     pub offered: Option<Instant>,
     /// What is known of later epochs and revisions of its shard.
     pub later: Later,
+    /// The last entry that was given to the table; `None` = not known: a snapshot came in since.
+    pub given: Option<Position>,
+    /// The last entry of its epoch, once it is sealed.
+    pub sealed: Option<Position>,
+    /// What it keeps for those to whom its shard is handed over.
+    pub giving: Option<Giving>,
 }
 
 /// An entry handed to the table.
@@ -60,8 +68,8 @@ pub(super) struct Advance {
 }
 
 impl Replica {
-    /// One that begins, its table's newest version being `last`.
-    pub fn new(shard: ShardId, begun: Begun, last: Version) -> Replica {
+    /// One that begins, its table having applied what is up to `applied`, its newest version being `last`.
+    pub fn new(shard: ShardId, begun: Begun, applied: Position, last: Version) -> Replica {
         Replica {
             shard,
             protocol: begun.replica,
@@ -78,6 +86,9 @@ impl Replica {
             stale_jobs: 0,
             offered: None,
             later: Later::default(),
+            given: Some(applied),
+            sealed: None,
+            giving: None,
         }
     }
 
@@ -111,6 +122,7 @@ impl Replica {
         let (status, view) = (self.protocol.status(), self.view());
         let learns = &mut status.members.iter().filter(|member| member.duty == Duty::Learner);
         let learn = view.members.iter().filter(|member| matches!(member.duty, Duty::Learner | Duty::Joining));
+        let heirs = self.giving.iter().flat_map(Giving::heirs);
         let copied = |node| Some((node, *self.copied.get(&node)?));
         Announced {
             shard: self.shard,
@@ -122,12 +134,18 @@ impl Replica {
             leader: status.leader,
             term: status.term.0,
             applied: status.applied.0,
-            copied: learn.map(|member| member.node).filter_map(copied).collect(),
+            copied: learn.map(|member| member.node).chain(heirs).filter_map(copied).collect(),
+            heirs: self.giving.iter().flat_map(|giving| giving.following.iter().copied()).collect(),
         }
     }
 
     /// The table is about to apply an entry.
-    pub fn applies(&mut self, entry: Applying) {
+    pub fn applies(&mut self, term: Term, data: &Bytes, entry: Applying) {
+        let at = Position { index: entry.index, term };
+        self.given = Some(at);
+        if let Some(giving) = &mut self.giving {
+            giving.push(at, data.clone());
+        }
         let before = self.applying.back().map(|before| before.index);
         assert!(before.is_none_or(|before| entry.index > before), "entries are applied in order");
         assert!(

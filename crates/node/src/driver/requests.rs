@@ -116,8 +116,8 @@ impl Core {
         }
         let (class, level) = open.wants();
         let route = match self.replicas.get(&open.shard) {
-            Some(replica) => replica.protocol.route(class, level),
-            None => route_elsewhere(node, open),
+            Some(replica) if !replica.later.is_over() => replica.protocol.route(class, level),
+            _ => route_elsewhere(node, open),
         };
         let why = match route {
             Route::Here => return self.serve(node, token),

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use kv::cluster::Role;
 use kv::{
-    Charge, Class, Epoch, Error, Index, Level, NodeId, Op, Protocol, ReplicaId, ShardId, Term, Version,
+    Charge, Class, Epoch, Error, Index, Level, NodeId, Op, Position, Protocol, ReplicaId, ShardId, Term,
+    Version,
 };
 use placement::map::Map;
 use placement::{Founder, Founding};
@@ -139,7 +140,7 @@ impl Test {
             let replica = Box::new(Fake { script: script.clone(), view });
             let made = Made { number: ReplicaId(1), revision: 1, generation: 0 };
             let begun = Begun { protocol: Protocol::Raft, made, replica };
-            core.begin_replica(Replica::new(shard, begun, Version::ZERO), false);
+            core.begin_replica(Replica::new(shard, begun, Position::ZERO, Version::ZERO), false);
             core.expiries.set(shard, None);
         }
         let node = Node::new(config, 0, Version::ZERO, Now::default());
@@ -218,6 +219,7 @@ fn announce(epoch: u64, revision: u64) -> Frame {
         term: 1,
         applied: 1,
         copied,
+        heirs: Vec::new(),
     };
     Frame::Announce(Announcement { replicas: vec![replica], ..Announcement::default() })
 }

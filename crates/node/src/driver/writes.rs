@@ -17,7 +17,7 @@ impl Core {
         last: Version,
         results: Vec<(Result<Answer, Error>, Version)>,
     ) {
-        let Some(replica) = self.replicas.get_mut(&shard) else { return };
+        let replica = self.replicas.get_mut(&shard).expect("what is applied for an heir is not answered");
         let applying = replica.applying.pop_front().expect("the table applies what it was given");
         assert_eq!(applying.index, index, "the table applies in order");
         let tokens = applying.tokens;

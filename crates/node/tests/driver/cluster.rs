@@ -1,5 +1,8 @@
 //! A few nodes in one thread, each with a driver a core, for tests: every message arrives, every sync and job succeeds, time moves when told.
 
+mod crash;
+mod streams;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -8,8 +11,8 @@ use kv::cluster::Role;
 use kv::{Error, NodeId, Op, Reply, ShardId};
 use node::cores::Deal;
 use node::route::{Plan, ShardMap};
-use node::wire::{Copied, Frame};
-use node::{Config, Driver, Executor, Input, Now, Part, Ran, Recovery, SnapshotPart, Work};
+use node::wire::Frame;
+use node::{Config, Driver, Executor, Input, Now, Part, Ran, Recovery, Work};
 use placement::map::Map;
 use replication::Instant;
 use storage::{History, Kind, Options, ShardSnapshot, Table};
@@ -42,6 +45,16 @@ pub struct Cluster {
     /// The map that clients know.
     pub map: Arc<Map>,
     clients: u64,
+    /// Turns of nodes so far, and those that crash after how many.
+    pub turns: usize,
+    pub crash: Option<(usize, Vec<NodeId>)>,
+    /// One begins a checkpoint after so many.
+    pub checkpoint: Option<(usize, NodeId)>,
+    /// The logs of these sync nothing for now; what waits for it.
+    pub slow: Vec<NodeId>,
+    held: Vec<(NodeId, Input)>,
+    /// A checkpoint lets go of what is before it in the log.
+    pub trims: bool,
 }
 
 /// A snapshot on its way.
@@ -64,6 +77,14 @@ pub struct Node {
     pub wall_offset: i64,
     /// The records that were appended, in order.
     pub log: Vec<wal::Record>,
+    /// So many of them are known to be synced.
+    synced: usize,
+    /// Appends that are not: core, ticket, where they end.
+    unsynced: VecDeque<(usize, u64, usize)>,
+    /// Where a checkpoint began that is under way.
+    checkpoint: Option<usize>,
+    /// The map that it was founded with.
+    founding: Arc<Map>,
     /// The engine, and the folder of its files.
     engine: Arc<dyn storage::Engine>,
     folder: Arc<tempfile::TempDir>,
@@ -108,6 +129,12 @@ impl Cluster {
             administered: BTreeMap::new(),
             map,
             clients: 0,
+            turns: 0,
+            crash: None,
+            checkpoint: None,
+            slow: Vec::new(),
+            held: Vec::new(),
+            trims: false,
         };
         cluster.connect_all();
         cluster
@@ -203,75 +230,10 @@ impl Cluster {
         panic!("no single leader");
     }
 
-    /// Has a piece arrive of each snapshot that was sent.
-    pub fn stream_snapshots(&mut self) {
-        for (stream, taken) in std::mem::take(&mut self.taken) {
-            self.snapshot_taken(stream, taken);
-        }
-        for sent in std::mem::take(&mut self.snapshots) {
-            let (to, from, shard) = (sent.to, sent.from, sent.shard);
-            let part = SnapshotPart::Begin(sent.header.clone());
-            self.clients += 1;
-            self.streams.insert(self.clients, sent);
-            self.input(to, Input::Snapshot { stream: self.clients, from, shard, part });
-        }
-    }
-
-    /// A piece of a snapshot was taken, or not: the next one is sent, until the end.
-    fn snapshot_taken(&mut self, stream: u64, taken: bool) {
-        let Some(mut sent) = self.streams.remove(&stream) else { return };
-        let SentSnapshot { from, to, shard, .. } = sent;
-        let ended = sent.ended;
-        if !taken || ended {
-            return self.input(from, Input::SnapshotSent { shard, to, arrived: taken });
-        }
-        let total = sent.snapshot.bytes().unwrap();
-        let chunk = sent.snapshot.next_chunk(1 << 16).unwrap();
-        sent.done += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
-        let copied = Copied { done: sent.done.min(total), total };
-        self.input(from, Input::SnapshotProgress { shard, to, copied });
-        sent.ended = chunk.is_none();
-        let part = chunk.map_or(SnapshotPart::End, SnapshotPart::Chunk);
-        self.streams.insert(stream, sent);
-        self.input(to, Input::Snapshot { stream, from, shard, part });
-    }
-
     /// A node joins that has nothing yet, not even a map.
     pub fn join(&mut self, id: NodeId) {
         self.nodes.insert(id, Node::new(id, id.0, 1, Arc::default()));
         for other in Vec::from_iter(self.nodes.keys().copied().filter(|other| *other != id)) {
-            self.input(other, Input::PeerUp { node: id });
-            self.input(id, Input::PeerUp { node: other });
-        }
-    }
-
-    /// A node stops at once.
-    pub fn kill(&mut self, id: NodeId) -> Node {
-        let node = self.nodes.remove(&id).expect("it is there");
-        for other in Vec::from_iter(self.nodes.keys().copied()) {
-            self.input(other, Input::PeerDown { node: id });
-        }
-        node
-    }
-
-    /// A node begins another life, with nothing of the one before but its place among the others.
-    pub fn begin_anew(&mut self, id: NodeId, seed: u64) {
-        let node = Node::new(id, seed, 1, self.map.clone());
-        self.nodes.insert(id, node);
-        for other in Vec::from_iter(self.nodes.keys().copied().filter(|other| *other != id)) {
-            self.input(id, Input::PeerUp { node: other });
-        }
-    }
-
-    /// A node starts again, with what its log and its engine have kept.
-    pub fn restart(&mut self, id: NodeId) {
-        let Node { log, engine, folder, .. } = self.nodes.remove(&id).expect("it is there");
-        let mut node =
-            Node::begin((id, id.0 + 100), 1, self.map.clone(), log, (engine, folder), self.instant);
-        node.wall_offset = 0;
-        self.nodes.insert(id, node);
-        for other in Vec::from_iter(self.nodes.keys().copied().filter(|other| *other != id)) {
-            self.input(other, Input::PeerDown { node: id });
             self.input(other, Input::PeerUp { node: id });
             self.input(id, Input::PeerUp { node: other });
         }
@@ -335,19 +297,24 @@ impl Cluster {
             let instant = self.instant;
             let node = self.node(id);
             let now = node.now(instant);
+            node.note_synced(core);
             let Core { driver, inputs, .. } = &mut node.cores[core];
             let (mut inputs, mut work) = (inputs.drain(..).collect(), Vec::new());
             driver.turn(now, &mut inputs, &mut work);
             work.into_iter().for_each(|work| self.carry_out(id, core, work));
         }
+        self.count_turn();
     }
 
     fn carry_out(&mut self, id: NodeId, place: usize, work: Work) {
         match work {
-            Work::Append { ticket, records, .. } => {
+            Work::Append { ticket, records, checkpoint } => {
                 self.seen.push((id, "append"));
-                self.node(id).log.extend(records);
-                self.node(id).cores[place].inputs.push_back(Input::Durable { ticket });
+                self.node(id).append(place, ticket, records, checkpoint);
+                match self.slow.contains(&id) {
+                    true => self.held.push((id, Input::Durable { ticket })),
+                    false => self.node(id).cores[place].inputs.push_back(Input::Durable { ticket }),
+                }
             }
             Work::Send { to, frame } => self.deliver(id, to, frame),
             Work::Run(job) => {
@@ -379,6 +346,7 @@ impl Cluster {
                     ended: false,
                 });
             }
+            Work::Release if self.trims => self.node(id).release(),
             Work::SnapshotTaken { stream, taken } => self.taken.push((stream, taken)),
             Work::Decided(map) => self.input(id, Input::Map(map)),
             Work::Announced(replicas) => self.input(id, Input::Announced(replicas)),
@@ -439,7 +407,19 @@ impl Node {
         let drivers = Driver::all(config, recovery, &applied, now(instant, 0)).unwrap();
         let core = |(driver, table)| Core { driver, executor: Executor::new(table), inputs: VecDeque::new() };
         let cores = drivers.into_iter().zip(tables).map(core).collect();
-        Node { cores, deal, wall_offset: 0, log, engine, folder }
+        let (synced, unsynced) = (log.len(), VecDeque::new());
+        Node {
+            cores,
+            deal,
+            wall_offset: 0,
+            log,
+            synced,
+            unsynced,
+            checkpoint: None,
+            founding,
+            engine,
+            folder,
+        }
     }
 
     /// Of a node with one core.

@@ -8,6 +8,7 @@ mod cores;
 mod directory;
 mod expiry;
 mod faults;
+mod handover;
 mod hosting;
 mod maps;
 mod snapshots;

@@ -26,9 +26,8 @@ impl Raft {
     fn member_status(&self, member: &Member) -> Option<MemberStatus> {
         let progress = self.core.progress(member.replica).filter(|_| self.core.role() == Role::Leader)?;
         let Member { node, replica, duty, .. } = *member;
-        let (matched, ready) = (progress.matched, self.has_caught_up(replica));
-        let snapshot = self.core.awaits_snapshot(replica);
-        Some(MemberStatus { node, replica, duty, matched, snapshot, ready })
+        let (snapshot, ready) = (self.core.awaits_snapshot(replica), self.has_caught_up(replica));
+        Some(MemberStatus { node, replica, duty, matched: progress.matched, snapshot, ready })
     }
 
     /// Such as `n1@2 leader last=4@2 durable=4 commit=3 applied=3 leased progress={2:4→5 3:3→4!}`: node and term, role, the

@@ -400,6 +400,8 @@ impl Replicate for Raft {
             }
             Input::SnapshotReceived { header } => self.snapshot_received(&header, out),
             Input::Yield { to } => self.with_member(to, Core::transfer),
+            // It changes its members itself.
+            Input::Seal { .. } => (),
         }
         self.settle(out);
         // Behind a heartbeat of the same tick, which would wake those who sleep.

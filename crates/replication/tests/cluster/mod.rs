@@ -378,7 +378,7 @@ impl Cluster {
                 }
             }
             Output::Answer { .. } | Output::Refuse { .. } => (),
-            Output::Lacking { .. } | Output::PeerLacks { .. } => (),
+            Output::Lacking { .. } | Output::PeerLacks { .. } | Output::Sealed { .. } => (),
             Output::Whole => node.lost = false,
         }
     }

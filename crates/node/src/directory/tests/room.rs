@@ -302,6 +302,7 @@ impl Room {
             term: 1,
             applied: 1,
             copied: vec![(NodeId(4), Copied { done: 30, total: 40 })],
+            heirs: Vec::new(),
         };
         let told = nodes.iter().map(|node| (NodeId(*node), told(*node))).collect();
         self.seen.shards.insert(shard, told);

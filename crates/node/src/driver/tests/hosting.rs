@@ -43,8 +43,10 @@ fn wants(test: &mut Test) -> usize {
 #[test]
 fn members_of_a_change_are_wanted_until_the_shard_has_them() {
     let mut test = Test::new(1);
-    let map = with_change(&test);
-    let to = map.changes[&SHARD].to.clone();
+    let mut map = with_change(&test);
+    let change = map.changes.get_mut(&SHARD).unwrap();
+    change.phase = Phase::Switch;
+    let to = change.to.clone();
     given(&mut test, map);
     assert_eq!(wants(&mut test), 1);
     test.sent(1_000_000, vec![]);
