@@ -8,15 +8,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kv::cluster::Role;
-use kv::{Error, NodeId, Op, Protocol, Reply, ShardId};
+use kv::{Error, NodeId, Op, Reply, ShardId};
 use node::cores::Deal;
 use node::route::{Plan, ShardMap};
 use node::wire::Frame;
 use node::{Config, Driver, Executor, Input, Now, Part, Ran, Recovery, Work};
 use placement::map::Map;
-use placement::{Founder, Founding};
 use replication::Instant;
 use storage::{History, Kind, Options, ShardSnapshot, Table};
+
+use crate::maps::{founding, without_directory};
 
 /// Two seconds in steps of a tick are enough for an election.
 pub const ELECTION_STEPS: usize = 120;
@@ -467,21 +468,4 @@ fn now(instant: u64, wall_offset: i64) -> Now {
         instant: Instant(instant),
         wall: (1_700_000_000_000_000 + instant).saturating_add_signed(wall_offset),
     }
-}
-
-/// The first map of a cluster.
-pub fn founding(nodes: u64, shards: u32, replicas: u16) -> Map {
-    let founder = |id| Founder { name: format!("n{id}"), peer: String::new() };
-    let protocol = if nodes == 1 { Protocol::Single } else { Protocol::Raft };
-    let nodes = (1..=nodes).map(founder).collect();
-    Map::founding(&Founding { cluster: None, nodes, shards, replicas, protocol })
-}
-
-/// A map of what clients see alone, whose shards the nodes are to lead in turn: fewer leaders to wait for.
-pub fn without_directory(mut map: Map) -> Map {
-    map.shards.remove(&ShardId::DIRECTORY);
-    for (place, shard) in map.shards.values_mut().enumerate() {
-        shard.leader = shard.members[place % shard.members.len()].node;
-    }
-    map
 }

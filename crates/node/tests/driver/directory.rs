@@ -6,7 +6,8 @@ use kv::cluster::NodeDuty;
 use kv::{ClusterId, Error, NodeId, Op, ShardId};
 use node::Input;
 
-use crate::cluster::{Cluster, ELECTION_STEPS, founding};
+use crate::cluster::{Cluster, ELECTION_STEPS};
+use crate::maps::founding;
 
 const SHARD: ShardId = ShardId(1);
 const NEW: NodeId = NodeId(4);

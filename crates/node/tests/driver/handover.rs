@@ -15,7 +15,8 @@ use node::wire::Announced;
 use placement::Event;
 use placement::map::{Change, DEFAULT, Map, Phase, Why};
 
-use crate::cluster::{Cluster, founding};
+use crate::cluster::Cluster;
+use crate::maps::founding;
 
 const SHARD: ShardId = ShardId(1);
 /// It has the shard at first, is to have it, and has nothing to do with it.

@@ -10,7 +10,8 @@ use node::wire::Frame;
 use node::{Input, Work};
 use placement::map::{Change, Map, Phase, Why};
 
-use crate::cluster::{Cluster, ELECTION_STEPS, founding};
+use crate::cluster::{Cluster, ELECTION_STEPS};
+use crate::maps::founding;
 
 const SHARD: ShardId = ShardId(1);
 /// Announcements, the question for a map and its answer: within two seconds.

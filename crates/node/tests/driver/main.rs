@@ -10,6 +10,7 @@ mod expiry;
 mod faults;
 mod handover;
 mod hosting;
+mod maps;
 mod snapshots;
 mod switch;
 mod walk;
