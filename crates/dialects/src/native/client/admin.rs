@@ -16,6 +16,9 @@ use super::{Link, Node, Shared};
 use crate::native::cluster::admin;
 use crate::native::proto;
 
+/// With less time than this nobody is asked any more.
+const LAST_ATTEMPT: Duration = Duration::from_millis(250);
+
 /// Asks until there is an answer or the time is over.
 pub(super) async fn administer(shared: &Shared, ask: &Ask, timeout: Duration) -> Result<Answer, Error> {
     ask.validate()?;
@@ -35,11 +38,16 @@ pub(super) async fn administer(shared: &Shared, ask: &Ask, timeout: Duration) ->
                 Err(failure) => tried.note(failure),
             }
             topology.learn_soon();
-            if left().is_zero() {
+            // One that cannot be answered in its time would only leave a doubt.
+            if left() < LAST_ATTEMPT {
                 return Err(tried.give_up(topology, ask, timeout));
             }
         }
-        tokio::time::sleep(pause_after(round).min(left())).await;
+        let pause = pause_after(round);
+        if left() < pause + LAST_ATTEMPT {
+            return Err(tried.give_up(topology, ask, timeout));
+        }
+        tokio::time::sleep(pause).await;
     }
     unreachable!("the rounds end with the time")
 }
