@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use check::history::Recorder;
 use check::window::Window;
-use kv::view::View;
+use kv::view::{Member, View};
 use kv::{Key, NodeId, Protocol, ShardId, Value};
 use node::identity::Identity;
 use node::route::ShardMap;
 use node::wire::Frame;
 use placement::map::Map;
 use placement::{Founder, Founding};
+use replication::MemberStatus;
 
 use check::generate::{Place, Workload};
 
@@ -259,7 +260,7 @@ impl World {
     }
 
     pub fn see(&mut self, seen: Seen<'_>) {
-        let view = self.view_for(&seen);
+        let view = self.counting(&seen);
         let are_most = |by: &BTreeSet<NodeId>| {
             view.as_ref().is_some_and(|view| view.has_majority(|node| by.contains(&node)))
         };
@@ -269,13 +270,41 @@ impl World {
         self.watch.see(&seen);
     }
 
-    /// The members as they are to who hears an answer to a heartbeat.
-    fn view_for(&self, seen: &Seen<'_>) -> Option<View> {
+    /// The members that count for a leader that asks for a round of reads, or hears an answer to one.
+    fn counting(&self, seen: &Seen<'_>) -> Option<View> {
         match seen {
             Seen::Heard { node, shard, message, .. } if message.kind == Kind::HeartbeatResponse => {
-                self.machine(*node).process.as_ref()?.cores.view(*shard).cloned()
+                self.members_for_leader(*node, *shard)
+            }
+            Seen::Sent { node, shard, message, .. } if message.kind == Kind::Heartbeat => {
+                self.members_for_leader(*node, *shard)
             }
             _ => None,
+        }
+    }
+
+    /// The members that count for a leader now. It tells others of them only when its disk knows of them.
+    fn members_for_leader(&self, node: NodeId, shard: ShardId) -> Option<View> {
+        let cores = &self.machine(node).process.as_ref()?.cores;
+        let mut view = cores.view(shard)?.clone();
+        let counting = cores.replica_status(shard)?.members;
+        let member = |told: MemberStatus| {
+            let MemberStatus { node, replica, duty, .. } = told;
+            Member { node, replica, incarnation: 0, duty, weight: 1 }
+        };
+        view.members = counting.into_iter().map(member).collect();
+        Some(view).filter(|view| !view.members.is_empty())
+    }
+
+    /// Rounds of reads count by the members that count now, for each leader of a shard.
+    pub fn recount_rounds(&mut self, shard: ShardId) {
+        for leader in self.leaders(shard) {
+            let status = self.machine(leader).process.as_ref().and_then(|it| it.cores.replica_status(shard));
+            let (Some(status), Some(view)) = (status, self.members_for_leader(leader, shard)) else {
+                continue;
+            };
+            let are_most = |by: &BTreeSet<NodeId>| view.has_majority(|node| by.contains(&node));
+            self.watch.proofs.recount(leader, shard, status.term, self.events.now(), &are_most);
         }
     }
 

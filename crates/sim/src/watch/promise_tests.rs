@@ -1,5 +1,7 @@
 //! Each promise that nodes give each other is watched: what breaks it is seen.
 
+use std::collections::BTreeSet;
+
 use kv::cluster::Role;
 use kv::{ReplicaId, Term};
 
@@ -238,4 +240,25 @@ fn read_is_proven_by_a_round_or_a_lease_that_was_not_given_away() {
     begins(&mut proofs, "b", 4000).unwrap();
     confirms(&mut proofs, "b", 4100);
     assert_eq!(proofs.of_read(one, SHARD, 4050, 4200), None);
+}
+
+#[test]
+fn round_is_confirmed_by_those_who_count_since_then() {
+    let (mut proofs, one, two) = (Proofs::default(), NodeId(1), NodeId(2));
+    let of_three = |by: &BTreeSet<NodeId>| by.len() >= 2 && by.contains(&NodeId(3));
+    let (asks, confirms) =
+        (&message(Kind::Heartbeat, 1, 0, "a"), &message(Kind::HeartbeatResponse, 1, 0, "a"));
+    let sent = |now| Seen::Sent { node: one, to: two, shard: SHARD, message: asks, now, clock: now };
+    proofs.see(&sent(1000), &of_three).unwrap();
+    proofs
+        .see(&Seen::Heard { node: one, from: two, shard: SHARD, message: confirms, now: 2000 }, &of_three)
+        .unwrap();
+    proofs.recount(one, SHARD, Term(1), 2500, &of_three);
+    assert_eq!(proofs.of_read(one, SHARD, 500, 3000), None, "who has answered does not count");
+    proofs.recount(one, SHARD, Term(2), 2500, &|by| by.contains(&two));
+    assert_eq!(proofs.of_read(one, SHARD, 500, 3000), None, "it was of another term");
+    proofs.recount(one, SHARD, Term(1), 3000, &|by| by.contains(&two));
+    assert_eq!(proofs.of_read(one, SHARD, 500, 3000), Some(Proof::Round));
+    let again = sent(4000);
+    assert!(proofs.see(&again, &|by| by.contains(&two)).is_err(), "it was confirmed, and has the same name");
 }

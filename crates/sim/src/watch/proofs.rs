@@ -38,6 +38,9 @@ struct Began {
     clock: u64,
 }
 
+/// Whether nodes are a majority of the members that count.
+type AreMost<'a> = &'a dyn Fn(&BTreeSet<NodeId>) -> bool;
+
 /// How a read is proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Proof {
@@ -46,13 +49,9 @@ pub(crate) enum Proof {
 }
 
 impl Proofs {
-    /// Takes in what is said between nodes. `are_most`: whether nodes are a majority of the members. A round that was confirmed must not be asked for
-    /// again under its name: answers of before would count for now.
-    pub fn see(
-        &mut self,
-        seen: &Seen<'_>,
-        are_most: &dyn Fn(&BTreeSet<NodeId>) -> bool,
-    ) -> Result<(), String> {
+    /// Takes in what is said between nodes. `are_most`: whether nodes are a majority of those that count for the leader that asks or
+    /// hears. A round that was confirmed must not be asked for again under its name: answers of before would count for now.
+    pub fn see(&mut self, seen: &Seen<'_>, are_most: AreMost<'_>) -> Result<(), String> {
         match *seen {
             Seen::Sent { node, shard, message, now, clock, .. }
                 if message.kind == Kind::Heartbeat && !message.round.is_empty() =>
@@ -60,7 +59,9 @@ impl Proofs {
                 let (began, by) = (Began { now, clock }, BTreeSet::from([node]));
                 let begun = || Round { began, term: message.term, by, done: None };
                 let round = self.open.entry((shard, node, message.round.clone())).or_insert_with(begun);
-                if round.term == message.term && round.done.is_some_and(|done| done < now) {
+                // Who counted then need not count now: then it goes on.
+                let is_done = round.done.is_some_and(|done| done < now) && are_most(&round.by);
+                if round.term == message.term && is_done {
                     return Err(format!(
                         "rounds of reads are confirmed once: {node} asks for one of shard {shard} again ({})",
                         message.round_text()
@@ -78,11 +79,8 @@ impl Proofs {
                 }
                 if are_most(&round.by) {
                     round.done.get_or_insert(now);
-                    let keeps = self.given_away.get(&(shard, node)) != Some(&message.term);
-                    for all in std::iter::once(&mut self.confirmed).chain(keeps.then_some(&mut self.leases)) {
-                        let latest = all.entry((shard, node)).or_default();
-                        *latest = (*latest).max(round.began);
-                    }
+                    let (began, term) = (round.began, message.term);
+                    self.confirm((shard, node), began, term);
                 }
             }
             Seen::Sent { node, shard, message, .. } if message.kind == Kind::TimeoutNow => {
@@ -96,6 +94,28 @@ impl Proofs {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Other members may count for a leader than did when it heard the answers to its rounds of this term: those who have answered
+    /// may be a majority of them.
+    pub fn recount(&mut self, node: NodeId, shard: ShardId, term: Term, now: u64, are_most: AreMost<'_>) {
+        let mut confirmed = Vec::new();
+        for ((of, leader, _), round) in &mut self.open {
+            let is_open = round.term == term && round.done.is_none();
+            if (*of, *leader) == (shard, node) && is_open && are_most(&round.by) {
+                round.done = Some(now);
+                confirmed.push(round.began);
+            }
+        }
+        confirmed.into_iter().for_each(|began| self.confirm((shard, node), began, term));
+    }
+
+    fn confirm(&mut self, of: (ShardId, NodeId), began: Began, term: Term) {
+        let keeps = self.given_away.get(&of) != Some(&term);
+        for all in std::iter::once(&mut self.confirmed).chain(keeps.then_some(&mut self.leases)) {
+            let latest = all.entry(of).or_default();
+            *latest = (*latest).max(began);
+        }
     }
 
     /// How a read is proven that was asked then and is answered now by this node, whose clock shows `clock`.
