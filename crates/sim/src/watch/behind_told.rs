@@ -27,6 +27,10 @@ impl Invariant for BehindTold {
             Seen::Members { node, to, shard } => {
                 self.owed.remove(&(node, to, shard));
             }
+            // Without a replica it does not know them either: the map tells.
+            Seen::Gone { node, shard } => {
+                self.owed.retain(|(owes, _, of), _| (*owes, *of) != (node, shard));
+            }
             Seen::Ended { node } => self.owed.retain(|(owes, ..), _| *owes != node),
             // What a turn sends is seen after how its replicas are, and before the next turn.
             Seen::Status { node, shard, .. } => {

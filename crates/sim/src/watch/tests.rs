@@ -276,6 +276,10 @@ fn word_of_an_earlier_epoch_that_is_not_answered_is_seen() {
     watch.see(&Seen::Foreign { node, from, shard, is_earlier: false });
     turn(&mut watch);
     turn(&mut watch);
+    watch.see(&Seen::Foreign { node, from, shard, is_earlier: true });
+    watch.see(&Seen::Gone { node, shard });
+    turn(&mut watch);
+    turn(&mut watch);
     assert_eq!(watch.take_broken(), [""; 0]);
     watch.see(&Seen::Foreign { node, from, shard, is_earlier: true });
     turn(&mut watch);
