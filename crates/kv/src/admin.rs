@@ -131,8 +131,6 @@ pub enum Phase {
     Copy,
     /// The members change over. It cannot be given up any more.
     Switch,
-    /// The old replica's rows go.
-    Drop,
 }
 
 /// Why members of a shard change.
@@ -164,7 +162,6 @@ impl Phase {
             Phase::Planned => "planned",
             Phase::Copy => "copy",
             Phase::Switch => "switch",
-            Phase::Drop => "drop",
         }
     }
 }

@@ -132,7 +132,7 @@ pub fn admin_answers() -> Vec<admin::Answer> {
         shard: ShardId(300),
         keyspace: "default".into(),
         from: Some(NodeId(1)),
-        to: (phase != Phase::Drop).then_some(NodeId(4)),
+        to: (why != Why::Repair).then_some(NodeId(4)),
         phase,
         why,
         bytes_done: 1 << 20,
@@ -143,7 +143,7 @@ pub fn admin_answers() -> Vec<admin::Answer> {
         moved(Phase::Planned, Why::Balance),
         moved(Phase::Copy, Why::Leaves(NodeId(1))),
         moved(Phase::Switch, Why::Lost(NodeId(1))),
-        moved(Phase::Drop, Why::Repair),
+        moved(Phase::Switch, Why::Repair),
     ];
     let cluster = ClusterId::new(0xabc).expect("it is not 0");
     let row = admin::Row { key: "node/0000000001".into(), value: "n1".into() };

@@ -51,7 +51,7 @@ fn moved() -> impl Strategy<Value = Move> {
         node().prop_map(Why::Leaves),
         node().prop_map(Why::Lost)
     ];
-    let phase = prop::sample::select(vec![Phase::Planned, Phase::Copy, Phase::Switch, Phase::Drop]);
+    let phase = prop::sample::select(vec![Phase::Planned, Phase::Copy, Phase::Switch]);
     let what = (any::<u32>(), text(), option(node()), option(node()));
     (what, phase, why, any::<[u64; 3]>()).prop_map(
         |((shard, keyspace, from, to), phase, why, [bytes_done, bytes_total, elapsed_micros])| Move {

@@ -191,7 +191,7 @@ fn some_moves() -> Vec<Move> {
         ..moved(2)
     };
     let more = Move { from: None, bytes_total: 0, phase: Phase::Switch, why: Why::Repair, ..moved(3) };
-    vec![moved(1), planned, more, Move { to: None, phase: Phase::Drop, why: Why::Balance, ..moved(4) }]
+    vec![moved(1), planned, more, Move { to: None, phase: Phase::Switch, why: Why::Balance, ..moved(4) }]
 }
 
 #[test]
@@ -202,7 +202,7 @@ SHARD  FROM    TO  PHASE    COPIED                  LEFT       WHY
 1      n1      n4  copy     10.00 MiB of 40.00 MiB  6 seconds  n1 leaves
 2      node-9  n4  planned  -                       -          node-9 is lost
 3      -       n4  switch   10.00 MiB               -          repair
-4      n1      -   drop     10.00 MiB of 40.00 MiB  -          balance
+4      n1      -   switch   10.00 MiB of 40.00 MiB  -          balance
 ";
     assert_eq!(run(&store, "moves"), Printed { out: expect.into(), err: String::new(), code: Code::Done });
     assert!(expect.lines().all(|line| line.len() <= 80));

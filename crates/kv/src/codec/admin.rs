@@ -166,7 +166,6 @@ fn encode_move(into: &mut BytesMut, moved: &Move) {
         Phase::Planned => 1,
         Phase::Copy => 2,
         Phase::Switch => 3,
-        Phase::Drop => 4,
     });
     encode_why(into, moved.why);
     put_uint(into, moved.bytes_done);
@@ -184,7 +183,6 @@ fn decode_move(reader: &mut Reader) -> Result<Move, Malformed> {
             1 => Phase::Planned,
             2 => Phase::Copy,
             3 => Phase::Switch,
-            4 => Phase::Drop,
             _ => return Err(Malformed("a move has an unknown phase")),
         },
         why: decode_why(reader)?,

@@ -73,7 +73,6 @@ fn encode_move(moved: Move) -> proto::ReplicaMove {
         Phase::Planned => WirePhase::Planned,
         Phase::Copy => WirePhase::Copy,
         Phase::Switch => WirePhase::Switch,
-        Phase::Drop => WirePhase::Drop,
     };
     let (why, because) = match moved.why {
         Why::Balance => (WireWhy::Balance, 0),
@@ -131,7 +130,6 @@ fn decode_move(message: proto::ReplicaMove) -> Result<Move, Malformed> {
         Ok(WirePhase::Planned) => Phase::Planned,
         Ok(WirePhase::Copy) => Phase::Copy,
         Ok(WirePhase::Switch) => Phase::Switch,
-        Ok(WirePhase::Drop) => Phase::Drop,
         Ok(WirePhase::Unspecified) | Err(_) => return Err(Malformed("a move's phase is unknown here")),
     };
     let because = NodeId(message.because);
