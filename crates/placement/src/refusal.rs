@@ -56,7 +56,7 @@ pub enum Refusal {
     NotDead(String),
     /// Nobody would be left who takes replicas.
     #[error(
-        "node '{0}' is the last one that takes replicas: add another node first (`capstan serve --join`)"
+        "node '{0}' is the last one that takes replicas: let another one take replicas again first (`capstan cluster join NAME`)"
     )]
     LastNode(String),
     /// A keyspace would have fewer replicas than it has now.

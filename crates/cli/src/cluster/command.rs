@@ -48,8 +48,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   capstan cluster join n3
-  capstan cluster join n3 --dry-run
-A new node joins by itself, when it starts: capstan serve --join HOST:PORT.")]
+  capstan cluster join n3 --dry-run")]
     Join(Change),
     /// Move the replicas of a node elsewhere; it stays in the cluster
     #[command(after_help = "\
