@@ -4,21 +4,24 @@ use serde_json::Value;
 
 use crate::nodes::{Lab, PATIENCE, Random, free_base_port, run, text, until};
 
-/// What a node says of another.
-fn node(lab: &Lab, asked: u16, about: u16) -> Value {
+/// What a node says of another, unless it is only starting and cannot be reached.
+fn node(lab: &Lab, asked: u16, about: u16) -> Option<Value> {
     let output = lab.capstan(&[asked], &["cluster", "status", "--json"]);
+    if output.status.code() == Some(3) {
+        return None;
+    }
     assert!(output.status.success(), "{}", text(&output.stderr));
     let status: Value = serde_json::from_slice(&output.stdout).unwrap();
     let nodes = status["nodes"].as_array().unwrap();
-    nodes.iter().find(|node| node["name"] == format!("n{about}")).unwrap().clone()
+    Some(nodes.iter().find(|node| node["name"] == format!("n{about}")).unwrap().clone())
 }
 
 /// Waits until every node says this of one.
 async fn all_say(lab: &Lab, about: u16, peer: &str, zone: &str) {
     until("all nodes know where it is", PATIENCE, || {
         let says = |asked| {
-            let node = node(lab, asked, about);
-            node["peer"] == peer && node["zone"] == zone
+            node(lab, asked, about)
+                .is_some_and(|node| node["peer"] == peer && node["zone"] == zone)
         };
         std::future::ready(lab.all().all(says))
     })
