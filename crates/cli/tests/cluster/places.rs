@@ -19,10 +19,8 @@ fn node(lab: &Lab, asked: u16, about: u16) -> Option<Value> {
 /// Waits until every node says this of one.
 async fn all_say(lab: &Lab, about: u16, peer: &str, zone: &str) {
     until("all nodes know where it is", PATIENCE, || {
-        let says = |asked| {
-            node(lab, asked, about)
-                .is_some_and(|node| node["peer"] == peer && node["zone"] == zone)
-        };
+        let says =
+            |asked| node(lab, asked, about).is_some_and(|node| node["peer"] == peer && node["zone"] == zone);
         std::future::ready(lab.all().all(says))
     })
     .await;
