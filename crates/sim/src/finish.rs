@@ -64,10 +64,10 @@ impl World {
         if calls > 0 {
             return Some(format!("{calls} calls of clients are open"));
         }
-        for machine in &self.machines {
+        for machine in self.machines.iter().filter(|machine| machine.there) {
             let id = machine.id;
             let Some(process) = &machine.process else { return Some(format!("{id} is down")) };
-            if machine.rejoining || machine.astray {
+            if machine.astray {
                 return Some(format!("{id} is not whole"));
             }
             if process.gate.open() > 0 {

@@ -33,12 +33,12 @@
 //! the lab. The engines of `storage` that touch a disk are not simulated.
 
 mod clients;
-mod directory;
 mod events;
 mod faults;
 mod finish;
 mod machine;
 mod net;
+mod operator;
 mod options;
 mod outcome;
 mod random;

@@ -99,9 +99,7 @@ impl World {
             self.note("a follower answered a linearizable read");
         }
         let clock = self.machine(node).clock.read(self.events.now()).instant.0;
-        if self.settings.moves {
-            self.recount_rounds(receipt.shard);
-        }
+        self.recount_rounds(receipt.shard);
         match self.watch.proofs.of_read(node, receipt.shard, asked_at, clock) {
             Some(Proof::Lease) => self.note("a read was answered under a lease"),
             Some(Proof::Round) => self.note("a read was proven by a round"),

@@ -1,6 +1,8 @@
 //! What goes wrong with disks and data folders.
 
 use kv::NodeId;
+use kv::view::Member;
+use placement::map::NodeDuty;
 use wal::format::{BLOCK_BYTES, BatchHeader};
 use wal::{Crash, Disk, DiskError, Operation};
 
@@ -95,9 +97,14 @@ impl World {
         if !self.may_damage(node) {
             return false;
         }
-        let rejoining = !(self.is_known_to_all(node) && self.random.percent(30));
-        self.kill(node, Crash::Power, "its folder is lost");
-        self.replace(node, rejoining);
+        // Of those that join later nobody is started as if nothing had happened: what would it be told?
+        let unawares = node.0 <= self.founders && self.is_known_to_all(node) && self.random.percent(30);
+        if unawares {
+            self.kill(node, Crash::Power, "its folder is lost");
+            self.come_back_with_nothing(node);
+        } else {
+            self.lose(node, "its folder is lost");
+        }
         // What the others say before they know that it has nothing may come after.
         if self.faults.has(Fault::Messages) {
             self.weaken(WEAKEST);
@@ -149,19 +156,43 @@ impl World {
         others.all(|other| !other.is_unsound() && other.folder.met(node) == life)
     }
 
-    /// Whether the cluster survives the loss of this node's copies: a majority of the others is sound, and stays so.
+    /// Whether the cluster survives the loss of this node's copies: of each shard, those that are sound are a majority and
+    /// stay so. Who was declared gone counts as lost.
     fn may_damage(&self, node: NodeId) -> bool {
-        let unsound = self.ids().filter(|other| *other != node && self.machine(*other).is_unsound()).count();
+        let is_lost = |member: &&Member| {
+            let (of, row) = (self.machine(member.node), self.placed.nodes.get(&member.node));
+            let is_gone = row.is_none_or(|row| row.duty == NodeDuty::Gone);
+            member.node == node || !of.there || of.is_unsound() || is_gone
+        };
+        let survives = |members: &Vec<Member>| 2 * members.iter().filter(is_lost).count() < members.len();
         let astray = self.ids().any(|other| self.machine(other).astray);
-        !astray && !self.machine(node).is_unsound() && unsound < self.losses_max()
+        let is_sound = self.machine(node).there && !self.machine(node).is_unsound();
+        let rows = self.placed.shards.values().map(|row| &row.members);
+        let changes = self.placed.changes.values().map(|change| &change.to);
+        !astray && is_sound && rows.chain(changes).all(survives)
     }
 
-    /// A node comes back with an empty folder; `rejoining` = it is told so, as it should be.
-    pub fn replace(&mut self, node: NodeId, rejoining: bool) {
-        self.trace(|| format!("{node} comes back with an empty folder, rejoining: {rejoining}"));
-        self.machine_mut(node).wipe(rejoining);
+    /// A founder is started as ever, over an empty folder.
+    fn come_back_with_nothing(&mut self, node: NodeId) {
+        self.trace(|| format!("{node} comes back with an empty folder"));
+        self.machine_mut(node).wipe();
         self.see(Seen::Wiped { node });
         let down = self.down();
         self.events.after(down, Event::Start { node });
+    }
+
+    /// A machine is lost for good: the operator puts another one in its place.
+    pub fn lose(&mut self, node: NodeId, why: &str) {
+        self.kill(node, Crash::Power, why);
+        self.trace(|| format!("{node} is lost for good: {why}"));
+        self.see(Seen::Wiped { node });
+        self.be_away(node);
+        self.replace(node);
+    }
+
+    /// A machine is not there any more.
+    pub fn be_away(&mut self, node: NodeId) {
+        let machine = self.machine_mut(node);
+        (machine.there, machine.astray, machine.copy) = (false, false, None);
     }
 }

@@ -20,11 +20,12 @@ mod turn;
 mod worker;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use kv::NodeId;
-use node::cores::Together;
 use node::identity::Greeter;
 use node::stop::Stop;
+use placement::map::Map;
 use wal::{Crash, MemoryDisk};
 
 use crate::clients::open::Gate;
@@ -43,12 +44,14 @@ const DISK_MICROS_MAX: u64 = 3_000_000;
 /// A machine: what survives its process.
 pub(crate) struct Machine {
     pub id: NodeId,
+    /// It is there: up, or to be started again. One that is not never comes back.
+    pub there: bool,
+    /// The map that its node begins with in a new folder.
+    pub first_map: Arc<Map>,
     pub disk: MemoryDisk,
     pub table: Flushed,
     /// What the data folder keeps of who the node is; its incarnation is the log's identity too.
     pub folder: Folder,
-    /// The folder was lost, and the others have not made it whole yet.
-    pub rejoining: bool,
     /// The folder was lost or restored from an old copy, and the node was started as if it were not.
     pub astray: bool,
     /// A copy of the folder, from a time when its node was down.
@@ -66,19 +69,18 @@ pub(crate) struct Machine {
     pub sync_fails: bool,
     /// A bit of the log was flipped.
     pub flipped: bool,
-    /// The log told that it is damaged: the folder has to go.
-    pub damaged: bool,
     pub process: Option<Process>,
 }
 
 impl Machine {
-    pub fn new(id: NodeId, clock: Clock) -> Machine {
+    pub fn new(id: NodeId, clock: Clock, first_map: Arc<Map>) -> Machine {
         Machine {
             id,
+            there: true,
+            first_map,
             disk: MemoryDisk::new(),
             table: Flushed::default(),
             folder: Folder::default(),
-            rejoining: false,
             astray: false,
             copy: None,
             clock,
@@ -88,18 +90,17 @@ impl Machine {
             power_goes: false,
             sync_fails: false,
             flipped: false,
-            damaged: false,
             process: None,
         }
     }
 
-    /// A new folder in place of the old one. `rejoining`: its node is told so.
-    pub fn wipe(&mut self, rejoining: bool) {
+    /// A new folder in place of the old one.
+    pub fn wipe(&mut self) {
         self.disk = MemoryDisk::new();
         self.table = Flushed::default();
         self.folder = Folder::default();
-        (self.rejoining, self.astray, self.copy) = (rejoining, !rejoining, None);
-        (self.sync_fails, self.flipped, self.damaged) = (false, false, false);
+        (self.astray, self.copy) = (true, None);
+        (self.sync_fails, self.flipped) = (false, false);
     }
 
     /// Copies the folder. Its node is down.
@@ -121,7 +122,7 @@ impl Machine {
 
     /// Whether it may lack what it had acknowledged.
     pub fn is_unsound(&self) -> bool {
-        self.rejoining || self.astray || self.flipped || self.damaged
+        self.astray || self.flipped
     }
 
     /// The latest of its version clocks.
@@ -152,6 +153,4 @@ pub(crate) struct Process {
     pub background: VecDeque<(usize, Background)>,
     pub gate: Gate,
     pub stop: Option<Stop>,
-    /// The cores whose shards are whole again.
-    pub whole: Together,
 }

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use kv::{NodeId, ShardId};
-use node::cores::Together;
 use node::identity::Nodes;
 use node::{Driver, Recovery};
 use placement::map::Map;
@@ -37,7 +36,7 @@ impl World {
     /// Starts a node that is down.
     pub fn start(&mut self, id: NodeId) {
         let machine = self.machine(id);
-        if machine.process.is_some() || machine.damaged {
+        if machine.process.is_some() || !machine.there {
             return;
         }
         match self.recover(id) {
@@ -50,8 +49,7 @@ impl World {
             Err(Refused::Damaged(why)) => {
                 self.note("damage of a log was noticed");
                 self.trace(|| format!("{id} cannot start: {why}"));
-                self.machine_mut(id).damaged = true;
-                self.replace(id, true);
+                self.lose(id, "its log is damaged");
             }
             Err(Refused::Violation(why)) => self.violation(format!("{id} cannot start: {why}")),
         }
@@ -78,7 +76,7 @@ impl World {
             error => Refused::Violation(error.to_string()),
         })?;
         bad.map_err(|error| Refused::Violation(error.to_string()))?;
-        let map = recovery.map(Map::clone(&self.founded));
+        let map = recovery.map(Map::clone(&machine.first_map));
         greeter.set_nodes(Nodes::of(&map));
         let config = self.node_config(greeter.identity(), map);
         let machine = &mut self.machines[place(id)];
@@ -114,7 +112,6 @@ impl World {
             background: VecDeque::new(),
             gate: Gate::new(life),
             stop: None,
-            whole: Together::new(deal.cores()),
         })
     }
 
@@ -129,7 +126,8 @@ impl World {
             self.wake(id, core);
             self.events.after(TICK_MICROS, Event::Tick { node: id, life, core });
         }
-        self.links_started(id, life);
+        self.tell_cluster(id);
+        self.follow_nodes(id);
     }
 
     /// Notes how many cores a process has, and that of the one before.
@@ -148,7 +146,9 @@ impl World {
 
     /// Ends a process without a good-bye.
     pub fn kill(&mut self, id: NodeId, crash: Crash, why: &str) {
-        let Some(life) = self.machine(id).life() else { return };
+        if self.machine(id).process.is_none() {
+            return;
+        }
         self.trace(|| format!("{id} ends ({crash:?}): {why}"));
         self.see(Seen::Ended { node: id });
         let mut random = self.random.fork();
@@ -162,7 +162,7 @@ impl World {
         (machine.paused_until, machine.sync_fails) = (0, false);
         let process = machine.process.take().expect("it was just looked at");
         self.gate_broke(process.gate);
-        self.links_ended(id, life, crash);
+        self.links_ended(id, crash);
         self.bulk_ended(id);
     }
 }

@@ -122,19 +122,12 @@ impl World {
                     if let Some(process) = &mut self.machine_mut(id).process {
                         process.greeter.set_nodes(Nodes::of(&map));
                     }
+                    self.follow_nodes(id);
                 }
-                Work::Decided(map) => self.give(id, [Input::Map(map)]),
+                Work::Decided(map) => self.decided(id, map),
                 Work::Announced(replicas) => self.give(id, [Input::Announced(replicas)]),
-                Work::Administered { client, .. } => unreachable!("nobody here has asked {client}"),
-                Work::Rejoined => {
-                    let process = self.machine_mut(id).process.as_mut();
-                    if let Some(process) = process
-                        && process.whole.say(core)
-                    {
-                        let life = process.life;
-                        self.rejoined(id, life);
-                    }
-                }
+                Work::Administered { client, result } => self.administered(client, result),
+                Work::Rejoined => unreachable!("nobody comes back with nothing"),
             }
         }
         self.run_jobs(id, core, jobs, inputs);

@@ -17,6 +17,7 @@ mod leader_completeness;
 mod leases;
 mod log_matching;
 mod logs;
+mod maps;
 mod messages;
 mod one_leader;
 mod one_vote;
@@ -53,6 +54,7 @@ use storage::{Applied, Asked};
 use copies::Copies;
 pub(crate) use digests::Digests;
 use logs::Logs;
+use maps::Maps;
 pub(crate) use messages::{Kind, Message, in_frame};
 pub(crate) use proofs::{Proof, Proofs};
 use receipts::Receipts;
@@ -146,6 +148,7 @@ pub(crate) struct Watch {
     pub digests: Digests,
     pub proofs: Proofs,
     pub rows: Rows,
+    pub maps: Maps,
     repeats: Repeats,
     copies: Copies,
     /// The generation of each replica, as its log names it.
@@ -183,6 +186,7 @@ impl Watch {
             digests: Digests::default(),
             proofs: Proofs::default(),
             rows: Rows::default(),
+            maps: Maps::default(),
             repeats: Repeats::default(),
             copies: Copies::default(),
             generations: BTreeMap::new(),
