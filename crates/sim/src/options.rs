@@ -11,9 +11,9 @@ use crate::random::Random;
 pub struct Options {
     /// Decides everything that happens.
     pub seed: u64,
-    /// How many nodes; `single` always has one.
+    /// How many nodes found the cluster.
     pub nodes: u16,
-    /// How the replicas agree.
+    /// How the replicas of clients' keys agree.
     pub protocol: Protocol,
     /// What may go wrong.
     pub faults: Faults,
@@ -40,7 +40,7 @@ impl Options {
         ];
         let nodes = random.pick(&[3, 3, 3, 3, 3, 2, 4, 5, 5]);
         let (protocol, nodes) =
-            if random.percent(4) { (Protocol::Single, 1) } else { (Protocol::Raft, nodes) };
+            if random.percent(10) { (Protocol::Single, nodes - 1) } else { (Protocol::Raft, nodes) };
         Options {
             seed,
             nodes,

@@ -66,7 +66,7 @@ impl Settings {
     pub fn draw(random: &mut Random) -> Settings {
         let segment_bytes = random.pick(&[16 << 10, 64 << 10, 256 << 10]);
         let far = random.percent(15);
-        let chunk_least = if far { 1000 } else { 0 };
+        let chunk_least = if far { 5000 } else { 0 };
         let padding = ".".repeat(random.pick(&[0, 0, 600, 2500]));
         Settings {
             shards: random.pick(&[1, 2, 3]),

@@ -10,7 +10,7 @@ use kv::{Key, NodeId, Protocol, ShardId, Value};
 use node::identity::Identity;
 use node::route::ShardMap;
 use node::wire::Frame;
-use placement::map::Map;
+use placement::map::{DEFAULT, Map};
 use placement::{Founder, Founding};
 use replication::MemberStatus;
 
@@ -82,7 +82,7 @@ impl World {
         if options.workload == Workload::Once {
             settings = settings.for_many_clients(&mut random);
         }
-        let nodes = if options.protocol == Protocol::Single { 1 } else { u64::from(options.nodes) };
+        let nodes = u64::from(options.nodes);
         // In most runs only some kinds of faults happen: then each happens more often, and with other things around it.
         let all = options.faults.clone();
         let kept = random.pick(&[30, 60, 100]);
@@ -387,6 +387,12 @@ pub(crate) fn address(name: &str) -> String {
 fn founding(nodes: u64, settings: &Settings, protocol: Protocol) -> Map {
     let founder = |id: u64| Founder { name: format!("n{id}"), peer: address(&format!("n{id}")) };
     let nodes = (1..=nodes).map(founder).collect();
-    let (shards, replicas) = (settings.shards, settings.replicas);
-    Map::founding(&Founding { cluster: None, nodes, shards, replicas, protocol })
+    let replicas = if protocol == Protocol::Single { 1 } else { settings.replicas };
+    let shards = settings.shards;
+    let mut map = Map::founding(&Founding { cluster: None, nodes, shards, replicas, protocol: Protocol::Raft });
+    // The directory is kept by raft, whatever keeps the keys.
+    let keyspace = map.keyspaces.get_mut(DEFAULT).expect("there is a keyspace for clients");
+    keyspace.protocol = protocol;
+    map.shards.values_mut().filter(|row| row.keyspace == DEFAULT).for_each(|row| row.protocol = protocol);
+    map
 }

@@ -2,6 +2,7 @@
 //! sent back.
 
 use kv::cluster::Role;
+use kv::view::{Duty, View};
 use kv::{Charge, Class, Error, Level, NodeId, Receipt, Reply, Request};
 use node::Input;
 use node::gather::{Split, split};
@@ -76,7 +77,8 @@ impl World {
         let bounds = self.bounds(node, &open.clocks, receipt);
         let wrong = self.watch.rows.read(op, reply, bounds);
         let found_expired = self.watch.rows.found_expired(op, reply);
-        let is_alone = process.cores.view(receipt.shard).is_none_or(|view| view.members.len() == 1);
+        let counts = |view: &View| view.members.iter().filter(|member| member.duty != Duty::Learner).count();
+        let is_alone = process.cores.view(receipt.shard).is_none_or(|view| counts(view) == 1);
         if receipt.node == node && !is_alone {
             self.check_proof(node, asked_at, receipt);
         }

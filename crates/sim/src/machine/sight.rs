@@ -29,6 +29,9 @@ impl World {
                 self.see(Seen::Durable { node: id, ticket });
             }
             Input::Frame { from, bytes } => {
+                if !self.knows(id, core, *from) {
+                    return;
+                }
                 if let Some((shard, is_earlier)) = self.of_another_epoch_here(id, bytes) {
                     self.see(Seen::Foreign { node: id, from: *from, shard, is_earlier });
                 } else if let Some((shard, message)) = in_frame(bytes) {
@@ -42,6 +45,12 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// Whether a core has heard of a node: of others it takes nothing.
+    fn knows(&self, id: NodeId, core: usize, other: NodeId) -> bool {
+        let process = self.machine(id).process.as_ref();
+        process.is_some_and(|process| process.cores.cores[core].driver.map().nodes.contains_key(&other))
     }
 
     /// Whose shard's message this is, if it is of another epoch than the replica here, and whether of an earlier one.

@@ -3,9 +3,10 @@
 use kv::admin::{Answer, Ask};
 use kv::cluster::NodeDuty;
 use kv::{Error, NodeId, Outcome, ShardId};
+use node::identity::Joiner;
 use placement::map::NodeDuty as Duty;
 
-use super::joins::Newcomer;
+use super::joins::joining;
 use crate::world::World;
 
 /// What was not done is tried again after this.
@@ -42,7 +43,7 @@ pub(super) enum What {
     /// A lost node is replaced.
     Replace { name: String },
     /// A machine joins.
-    Join(Newcomer),
+    Join(Joiner),
     /// A change is given up.
     Abort(ShardId),
     /// Something is looked at.
@@ -61,7 +62,7 @@ impl Chore {
             }
             What::Leaves(_) => return None,
             What::Replace { name } => Ask::Replace { name: name.clone(), lose: false, dry_run: false },
-            What::Join(newcomer) => Ask::Join(newcomer.joining()),
+            What::Join(joiner) => Ask::Join(joining(joiner)),
             What::Abort(shard) => Ask::Abort { shard: *shard },
             What::Look(ask) => ask.clone(),
         })
@@ -117,10 +118,10 @@ impl World {
             }
             (What::Replace { name }, _) => {
                 self.note("a lost node was replaced");
-                Some(What::Join(self.newcomer(name)))
+                Some(What::Join(self.newcomer(&name)))
             }
-            (What::Join(newcomer), Answer::Joined { node, cluster }) => {
-                self.has_joined(newcomer, node, cluster).map(|name| What::Replace { name })
+            (What::Join(joiner), Answer::Joined { node, cluster, map }) => {
+                self.has_joined(&joiner, node, cluster, &map).map(|name| What::Replace { name })
             }
             (What::Look(Ask::Dump), Answer::Rows(rows)) => {
                 if rows.is_empty() {
@@ -181,7 +182,7 @@ impl World {
             0..25 if machines < MACHINES_MAX => {
                 self.operator.named += 1;
                 let name = format!("m{}", self.operator.named);
-                What::Join(self.newcomer(name))
+                What::Join(self.newcomer(&name))
             }
             25..50 => self.draw_duty(NodeDuty::Drain)?,
             50..70 => self.draw_duty(NodeDuty::Leave)?,

@@ -1,8 +1,12 @@
 //! Machines that join.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use kv::admin::Joining;
 use kv::{ClusterId, NodeId};
-use node::identity::{Identity, Lineage};
+use node::identity::Joiner;
+use placement::map::Map;
 
 use crate::events::Event;
 use crate::machine::Machine;
@@ -13,28 +17,18 @@ const NEVER_COMES_PERCENT: u64 = 8;
 /// The others start within this.
 const START_MICROS_MAX: u64 = 2_000_000;
 
-/// A machine with a new folder, whose node has no id yet.
-#[derive(Clone, Debug)]
-pub(super) struct Newcomer {
-    name: String,
-    zone: String,
-    lineage: Lineage,
-}
-
-impl Newcomer {
-    pub fn joining(&self) -> Joining {
-        let (peer, address) = (address(&self.name), address(&self.name));
-        let incarnation = self.lineage.life.incarnation;
-        Joining { name: self.name.clone(), incarnation, peer, address, zone: self.zone.clone() }
-    }
+/// What a machine asks that has no id yet.
+pub(super) fn joining(joiner: &Joiner) -> Joining {
+    let Joiner { name, lineage, zone } = joiner.clone();
+    let (peer, address) = (address(&name), address(&name));
+    Joining { name, incarnation: lineage.life.incarnation, peer, address, zone }
 }
 
 impl World {
-    /// A machine that is to join under a name.
-    pub(super) fn newcomer(&mut self, name: String) -> Newcomer {
-        let lineage = Lineage::new(&mut || self.random.next());
+    /// A machine with a new folder, that is to join under a name.
+    pub(super) fn newcomer(&mut self, name: &str) -> Joiner {
         let zone = self.random.below(self.settings.zones.max(1));
-        Newcomer { name, zone: self.zone(zone), lineage }
+        Joiner::new(name, &self.zone(zone), &mut || self.random.next())
     }
 
     /// The zone of a founder.
@@ -46,33 +40,30 @@ impl World {
         if self.settings.zones == 0 { String::new() } else { format!("z{number}") }
     }
 
-    /// A machine was given an id: it starts, but for a few that never do. Of those, the name.
-    pub(super) fn has_joined(&mut self, newcomer: Newcomer, node: NodeId, cluster: ClusterId) -> Option<String> {
-        let Newcomer { name, zone, lineage } = newcomer;
-        self.trace(|| format!("{node} is the id of {name}"));
+    /// A machine was given an id: it starts with the map that it is in, but for a few that never do. Of those, the name.
+    pub(super) fn has_joined(
+        &mut self,
+        joiner: &Joiner,
+        node: NodeId,
+        cluster: ClusterId,
+        map: &Bytes,
+    ) -> Option<String> {
+        self.trace(|| format!("{node} is the id of {}", joiner.name));
+        let map = Map::decode(map).expect("a map that is told decodes");
+        let incarnation = joiner.lineage.life.incarnation;
+        if map.nodes.get(&node).is_none_or(|row| row.incarnation != incarnation) {
+            self.violation(format!("who joins is in the map: {node}, {joiner:?}, {map:?}"));
+        }
         self.make_places(NodeId(node.0 + 1));
         let clock = clock(&mut self.random);
-        let identity = Identity {
-            me: node,
-            name: name.clone(),
-            founders: Vec::new(),
-            terms: self.terms(),
-            cluster: Some(cluster),
-            lineage,
-            zone,
-            begun: false,
-            rejoining: false,
-            newcomer: false,
-            copy: None,
-        };
-        let mut machine = Machine::new(node, clock, self.placed.clone());
-        machine.folder.identity = Some(identity);
+        let mut machine = Machine::new(node, clock, Arc::new(map));
+        machine.folder.identity = Some(joiner.joined(node, cluster, self.terms()));
         machine.there = !self.random.percent(NEVER_COMES_PERCENT);
         let comes = machine.there;
         *self.machine_mut(node) = machine;
         if !comes {
             self.note("a node that joined never came");
-            return Some(name);
+            return Some(joiner.name.clone());
         }
         self.note("a node joined");
         let after = self.random.between(0, START_MICROS_MAX);
