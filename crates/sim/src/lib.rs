@@ -75,8 +75,15 @@ pub fn run(options: &Options) -> Outcome {
 fn run_to_the_end(options: &Options, trace: Trace) -> Outcome {
     let mut world = World::new(options, trace);
     world.begin();
-    let parts: [fn(&mut World); 6] =
-        [World::run_steps, World::rest, World::write_again, World::write_each, World::read_all, World::judge];
+    let parts: [fn(&mut World); 7] = [
+        World::run_steps,
+        World::rest,
+        World::write_again,
+        World::write_each,
+        World::read_all,
+        World::scan_all,
+        World::judge,
+    ];
     for part in parts {
         if world.violations.is_empty() {
             part(&mut world);

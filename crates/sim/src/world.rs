@@ -6,7 +6,7 @@ use std::sync::Arc;
 use check::history::Recorder;
 use check::window::Window;
 use kv::view::{Member, View};
-use kv::{Key, NodeId, Protocol, ShardId, Value};
+use kv::{Key, NodeId, Page, Protocol, ShardId, Value};
 use node::identity::Identity;
 use node::route::ShardMap;
 use node::wire::Frame;
@@ -60,8 +60,11 @@ pub(crate) struct World {
     pub recorder: Recorder,
     /// Writes in doubt, by what they wrote.
     pub doubts: BTreeMap<Place, u32>,
-    /// What the last reads found.
+    /// What the last reads found, and the last page of the scan.
     pub last_values: BTreeMap<Key, Value>,
+    pub last_page: Page,
+    /// Since when nobody leads a shard, once the faults are over.
+    pub ownerless: BTreeMap<ShardId, u64>,
     pub watch: Watch,
     pub stats: Stats,
     pub violations: Vec<String>,
@@ -111,6 +114,8 @@ impl World {
             recorder,
             doubts: BTreeMap::new(),
             last_values: BTreeMap::new(),
+            last_page: Page::default(),
+            ownerless: BTreeMap::new(),
             watch,
             stats: Stats::default(),
             violations: Vec::new(),

@@ -1,7 +1,8 @@
 //! What the watch and the trace see of a node's turns.
 
 use bytes::Bytes;
-use kv::{NodeId, ShardId};
+use kv::cluster::Role;
+use kv::{NodeId, ShardId, Term};
 use node::{Done, Input, Job};
 
 use super::worker::RanJob;
@@ -16,7 +17,11 @@ impl World {
         for shard in self.shards() {
             let Some(process) = &self.machine(id).process else { return };
             if let Some(status) = process.cores.cores[core].driver.replica_status(shard) {
+                let epoch = process.cores.epoch(shard).expect("a replica has an epoch");
                 self.see(Seen::Status { node: id, shard, status: &status });
+                if (status.role, status.term) == (Role::Leader, Term::ZERO) {
+                    self.see(Seen::Owns { node: id, shard, epoch });
+                }
             }
         }
     }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use kv::cluster::Liveness;
-use kv::NodeId;
+use kv::{NodeId, ShardId};
 use node::Input;
-use placement::map::{Map, NodeDuty};
+use placement::map::{DEFAULT, Map, NodeDuty};
 use placement::{Limits, plan};
 
 use crate::world::World;
@@ -56,6 +56,26 @@ impl World {
     pub fn retire(&mut self, node: NodeId) {
         self.kill(node, wal::Crash::Process, "it has left");
         self.be_away(node);
+    }
+
+    /// At rest, the rows of the directory are the map, and the replicas of shards are spread evenly.
+    pub fn check_maps(&mut self) {
+        let rows = self.watch.rows.present(ShardId::DIRECTORY);
+        let written = Map::from_rows(&rows);
+        if written.as_ref().ok() != Some(&*self.placed) {
+            self.violation(format!("the rows are the map: {:?}, and the rows are {written:?}", self.placed));
+        }
+        let serving = self.placed.nodes.iter().filter(|(_, row)| row.duty == NodeDuty::Serve);
+        let of_clients = |node: NodeId| {
+            let rows = self.placed.shards.values().filter(|row| row.keyspace == DEFAULT);
+            rows.filter(|row| row.member(node).is_some()).count()
+        };
+        let counts: Vec<usize> = serving.map(|(id, _)| of_clients(*id)).collect();
+        let (least, most) = (counts.iter().min().copied(), counts.iter().max().copied());
+        // Places that fail together go before counts.
+        if self.settings.zones == 0 && most > least.map(|least| least + 1) {
+            self.violation(format!("replicas are spread evenly: {}", crate::trace::map(&self.placed)));
+        }
     }
 
     /// Why the maps are not at rest.

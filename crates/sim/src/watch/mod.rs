@@ -21,6 +21,7 @@ mod maps;
 mod messages;
 mod one_leader;
 mod one_vote;
+mod owners;
 mod own_term;
 mod pace;
 #[cfg(test)]
@@ -45,7 +46,7 @@ mod work;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use kv::{Answer, Error, Index, Level, NodeId, Op, Position, Receipt, Reply, RequestId, ShardId, Version};
+use kv::{Answer, Epoch, Error, Index, Level, NodeId, Op, Position, Receipt, Reply, RequestId, ShardId, Version};
 use node::route::ShardMap;
 use replication::Status;
 pub(crate) use replication::observe::Record;
@@ -93,6 +94,8 @@ pub(crate) enum Seen<'a> {
     Members { node: NodeId, to: NodeId, shard: ShardId },
     /// How a replica is after a turn.
     Status { node: NodeId, shard: ShardId, status: &'a Status },
+    /// The one replica that serves a shard, of a protocol without terms, after a turn.
+    Owns { node: NodeId, shard: ShardId, epoch: Epoch },
     /// The table is asked to make a generation current that came in.
     Load { node: NodeId, shard: ShardId, generation: u32 },
     /// An entry is handed to the table.
@@ -161,6 +164,7 @@ impl Watch {
     pub fn new() -> Watch {
         let invariants: Vec<Box<dyn Invariant>> = vec![
             Box::new(one_leader::OneLeader::default()),
+            Box::new(owners::OneOwner::default()),
             Box::new(one_vote::OneVote::default()),
             Box::new(durable_visible::DurableVisible::default()),
             Box::new(durable_survives::DurableSurvives::default()),
