@@ -40,8 +40,6 @@ pub struct Config {
     /// The table is flushed and old segments of the log go when the log has grown by so many bytes: it bounds what a start
     /// must replay, and what the log takes of the disk. At least [`Config::CHECKPOINT_BYTES_MIN`].
     pub checkpoint_bytes: u64,
-    /// The data folder was lost on purpose: come back as the same node with nothing, and be made whole by the others.
-    pub rejoin: bool,
     /// What it writes to standard error.
     pub stderr: Stderr,
 }
@@ -105,14 +103,11 @@ impl Config {
         if self.peers.len() > 1023 {
             return Err(format!("--peers lists {} nodes: a cluster has at most 1023", self.peers.len()));
         }
-        if self.peers.len() <= 1 && self.rejoin {
-            return Err("--rejoin: a cluster of one has nobody who could make it whole".into());
-        }
         self.validate_volatile()?;
         self.validate_addresses()
     }
 
-    /// What cannot be without a data folder. (A cluster of one never rejoins.)
+    /// What cannot be without a data folder.
     fn validate_volatile(&self) -> Result<(), String> {
         if self.data.is_some() {
             return Ok(());

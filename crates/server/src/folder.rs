@@ -5,9 +5,9 @@
 //!
 //! `identity.json` is written at every start: the node's name and id, the nodes that the cluster was founded with, the cluster it
 //! belongs to, a random incarnation, how often the folder was started, and the options that cannot change later; and again when
-//! the node has learned which cluster that is, when its log has begun, when a folder that replaced a lost one is whole and known
-//! to all, and when the others found it to be a copy. `peers.json` remembers the lives in which the other nodes were met last, so
-//! that a node that comes back under a known name with a folder that was wiped, copied or restored from an old copy is noticed.
+//! the node has learned which cluster that is, when its log has begun, and when the others found it to be a copy.
+//! `peers.json` remembers the lives in which the other nodes were met last, so that a node that comes back under its id with a
+//! folder that was wiped, copied or restored from an old copy is noticed.
 //! What they say and when is decided by [`node::identity`]; here is how they look. `lock` is held for the life of the process.
 //!
 //! # Formats
@@ -39,7 +39,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use node::identity::{Identity, Kept, Lives};
+use node::identity::{Identity, Kept, Lives, come_back};
 use rustix::fs::{FlockOperation, flock};
 
 use self::identity::Fixed;
@@ -165,7 +165,7 @@ impl Held {
                 let found = identity::check(path, &text, config)?.started(&mut crate::random);
                 Identity { zone: config.zone.clone().unwrap_or_else(|| found.zone.clone()), ..found }
             }
-            None => nothing_without_identity(path).map(|()| identity::new(config))?,
+            None => nothing_without_identity(path, config).map(|()| identity::new(config))?,
         };
         if identity.begun && !has_log(path) {
             return Err(log_is_lost(path, &identity));
@@ -186,7 +186,7 @@ impl Held {
         let file = self.path.join(PEERS);
         let failed = |error: io::Error| Failure::Refused(format!("cannot read {}: {error}", file.display()));
         match read(&file).map_err(failed)? {
-            Some(text) => peers::read(&file, &text),
+            Some(text) => peers::read(&file, &text, &self.identity.name),
             None => Ok(Lives::new()),
         }
     }
@@ -236,22 +236,25 @@ fn has_log(path: &Path) -> bool {
 }
 
 /// A folder without an identity is new; one with data is damaged.
-fn nothing_without_identity(path: &Path) -> Result<(), Failure> {
+fn nothing_without_identity(path: &Path, config: &Config) -> Result<(), Failure> {
     match ["log", "engine"].into_iter().find(|part| path.join(part).exists()) {
         None => Ok(()),
         Some(part) => Err(Failure::Refused(format!(
-            "the data folder {} has a folder '{part}' and no {IDENTITY}: it is damaged; restore the file, or move the folder \
-             away and start this node with --rejoin",
-            path.display()
+            "the data folder {} has a folder '{part}' and no {IDENTITY}: it is damaged; restore the file; or move the \
+             folder away, {}",
+            path.display(),
+            come_back(&config.name)
         ))),
     }
 }
 
 fn log_is_lost(path: &Path, identity: &Identity) -> Failure {
     let what_to_do = match identity.founders.len() {
-        1 => "restore the whole data folder from a copy, or give --data a new folder to begin with nothing",
+        1 => "restore the whole data folder from a copy, or give --data a new folder to begin with nothing"
+            .into(),
         _ => {
-            "restore its files, or move the whole data folder away and start this node with --rejoin: the others make it whole"
+            let come_back = come_back(&identity.name);
+            format!("restore its files; or move the whole data folder away, {come_back}")
         }
     };
     Failure::Refused(format!(

@@ -39,8 +39,6 @@ struct Written {
     fixed: Fixed,
     zone: String,
     begun: bool,
-    rejoining: bool,
-    newcomer: bool,
     /// Why the folder must not be started again.
     copy: Option<String>,
 }
@@ -81,7 +79,6 @@ pub(super) fn new(config: &Config) -> Identity {
         names: config.peers.iter().map(|(name, _)| name.clone()).collect(),
         terms: Fixed::new(config).terms(),
         zone: config.zone.clone().unwrap_or_default(),
-        rejoin: config.rejoin,
     };
     Identity::new(&start, &mut crate::random)
 }
@@ -100,8 +97,6 @@ pub(super) fn encode(identity: &Identity, fixed: &Fixed) -> Vec<u8> {
         fixed: fixed.clone(),
         zone: identity.zone.clone(),
         begun: identity.begun,
-        rejoining: identity.rejoining,
-        newcomer: identity.newcomer,
         copy: identity.copy.clone(),
     };
     serde_json::to_vec_pretty(&written).expect("it has text keys only")
@@ -155,8 +150,6 @@ fn read(written: Written) -> Result<(Identity, Fixed), String> {
         lineage: Lineage { life: format::life(&written.life)?, earlier },
         zone: written.zone,
         begun: written.begun,
-        rejoining: written.rejoining,
-        newcomer: written.newcomer,
         copy: written.copy,
     };
     Ok((identity, written.fixed))

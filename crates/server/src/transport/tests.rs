@@ -32,13 +32,8 @@ struct Node {
 }
 
 fn identity(me: u64, starts: u64, process: u64) -> Identity {
-    let start = Start {
-        name: "n1".into(),
-        names: vec!["n1".into()],
-        terms: String::new(),
-        zone: String::new(),
-        rejoin: false,
-    };
+    let start =
+        Start { name: "n1".into(), names: vec!["n1".into()], terms: String::new(), zone: String::new() };
     let (name, life) = (format!("n{me}"), Life { incarnation: me, starts, process });
     let lineage = Lineage { life, earlier: vec![1; starts as usize - 1] };
     let new = Identity::new(&start, &mut || 1);
