@@ -36,7 +36,6 @@ pub const SOMETIMES: &[&str] = &[
     "a node waited for the founder of its cluster",
     "a node was asked to leave",
     "a node was drained",
-    "a node was told that it lost entries",
     "a node with an old copy of its folder was refused",
     "a node with another folder was refused",
     "a page over shards ended before its range",

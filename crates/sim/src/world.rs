@@ -328,10 +328,8 @@ impl World {
 
     pub fn watch_frame(&mut self, from: NodeId, to: NodeId, bytes: &bytes::Bytes) {
         let message = in_frame(bytes);
-        match message.as_ref().map(|(_, message)| message.kind) {
-            Some(Kind::TimeoutNow) => self.note("a leadership was handed over"),
-            Some(Kind::Acknowledged) => self.note("a node was told that it lost entries"),
-            _ => {}
+        if message.as_ref().is_some_and(|(_, message)| message.kind == Kind::TimeoutNow) {
+            self.note("a leadership was handed over");
         }
         if let Some(frame) = node::observe::of_members(bytes) {
             self.note("a message of another epoch was answered");
@@ -365,7 +363,6 @@ impl World {
             zone: identity.zone.clone(),
             incarnation: identity.lineage.life.incarnation,
             grace_micros: self.settings.grace_micros,
-            rejoining: identity.rejoining,
             volatile: false,
         }
     }

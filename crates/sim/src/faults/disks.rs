@@ -68,7 +68,7 @@ impl World {
         self.trace(|| format!("{node}'s disk flips bit {bit} of byte {offset} of segment {segment}"));
         let machine = self.machine_mut(node);
         machine.disk.flip(segment, offset, bit);
-        machine.flipped = true;
+        machine.flipped = Some((segment, offset, bit));
         let shows = self.random.between(0, 500_000);
         self.events.after(shows, Event::Heal(Heal::Show(node)));
         true
@@ -101,7 +101,8 @@ impl World {
         let unawares = node.0 <= self.founders && self.is_known_to_all(node) && self.random.percent(30);
         if unawares {
             self.kill(node, Crash::Power, "its folder is lost");
-            self.come_back_with_nothing(node);
+            self.trace(|| format!("{node} comes back with an empty folder"));
+            self.goes_astray(node, None);
         } else {
             self.lose(node, "its folder is lost");
         }
@@ -128,15 +129,19 @@ impl World {
             return true;
         }
         self.kill(node, Crash::Power, "its folder is restored from an old copy");
-        let machine = self.machine_mut(node);
-        let copy = machine.copy.take().expect("it was just looked at");
+        let copy = self.machine_mut(node).copy.take().expect("it was just looked at");
         let life = copy.folder.life().expect("a folder that was copied was started");
-        machine.restore(copy);
         self.trace(|| format!("{node} comes back with its folder as of start {}", life.starts));
+        self.goes_astray(node, Some(copy));
+        true
+    }
+
+    /// A node is started with an empty folder, or with this copy, as if it were its own.
+    fn goes_astray(&mut self, node: NodeId, copy: Option<FolderCopy>) {
+        self.machine_mut(node).set_astray(copy);
         self.see(Seen::Wiped { node });
         let down = self.down();
         self.events.after(down, Event::Start { node });
-        true
     }
 
     fn copy_folder(&mut self, node: NodeId) -> bool {
@@ -165,20 +170,41 @@ impl World {
             member.node == node || !of.there || of.is_unsound() || is_gone
         };
         let survives = |members: &Vec<Member>| 2 * members.iter().filter(is_lost).count() < members.len();
-        let astray = self.ids().any(|other| self.machine(other).astray);
+        let astray = self.ids().any(|other| self.machine(other).own.is_some());
         let is_sound = self.machine(node).there && !self.machine(node).is_unsound();
         let rows = self.placed.shards.values().map(|row| &row.members);
         let changes = self.placed.changes.values().map(|change| &change.to);
         !astray && is_sound && rows.chain(changes).all(survives)
     }
 
-    /// A founder is started as ever, over an empty folder.
-    fn come_back_with_nothing(&mut self, node: NodeId) {
-        self.trace(|| format!("{node} comes back with an empty folder"));
-        self.machine_mut(node).wipe();
-        self.see(Seen::Wiped { node });
+    /// A node that was refused gets its own folder back, or is given up.
+    pub fn give_back(&mut self, node: NodeId) {
+        if self.is_given_up() {
+            return self.lose(node, "it was refused");
+        }
+        self.trace(|| format!("{node} has its own folder back"));
+        self.machine_mut(node).give_back();
+        self.see(Seen::GivenBack { node });
         let down = self.down();
         self.events.after(down, Event::Start { node });
+    }
+
+    /// The disk of a node that cannot start reads right again, or its node is given up.
+    pub fn mend(&mut self, node: NodeId) {
+        if self.is_given_up() {
+            return self.lose(node, "its log is damaged");
+        }
+        let machine = self.machine_mut(node);
+        if let Some((segment, offset, bit)) = machine.flipped.take() {
+            machine.disk.flip(segment, offset, bit);
+        }
+        self.trace(|| format!("{node}'s disk is mended"));
+        let down = self.down();
+        self.events.after(down, Event::Start { node });
+    }
+
+    fn is_given_up(&mut self) -> bool {
+        self.settings.operates && self.random.percent(50)
     }
 
     /// A machine is lost for good: the operator puts another one in its place.
@@ -193,6 +219,6 @@ impl World {
     /// A machine is not there any more.
     pub fn be_away(&mut self, node: NodeId) {
         let machine = self.machine_mut(node);
-        (machine.there, machine.astray, machine.copy) = (false, false, None);
+        (machine.there, machine.own, machine.copy) = (false, None, None);
     }
 }

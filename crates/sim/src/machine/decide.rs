@@ -26,7 +26,6 @@ impl World {
             names: (1..=self.founders).map(NodeId).map(name).collect(),
             terms: self.terms(),
             zone: self.zone_of(id),
-            rejoin: false,
         };
         let identity = Identity::new(&start, &mut || self.random.next());
         assert_eq!(identity.me, id, "ids are given in the order of the names");

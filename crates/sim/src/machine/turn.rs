@@ -127,7 +127,6 @@ impl World {
                 Work::Decided(map) => self.decided(id, map),
                 Work::Announced(replicas) => self.give(id, [Input::Announced(replicas)]),
                 Work::Administered { client, result } => self.administered(client, result),
-                Work::Rejoined => unreachable!("nobody comes back with nothing"),
             }
         }
         self.run_jobs(id, core, jobs, inputs);
