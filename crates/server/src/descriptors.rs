@@ -38,12 +38,12 @@ pub(crate) struct Descriptors {
 }
 
 impl Descriptors {
-    /// Raises the limit of the process as far as it may, and shares out what there is.
-    pub fn claim(config: &Config, cores: usize) -> Result<Descriptors, Failure> {
+    /// Raises the limit of the process as far as it may, and shares out what there is, in a cluster of so many shards.
+    pub fn claim(config: &Config, cores: usize, shards: u32) -> Result<Descriptors, Failure> {
         // Nodes may join.
         let others =
             if config.peer().is_some() { config.peers.len().saturating_sub(1).max(OTHERS_MIN) } else { 0 };
-        share(raise(), cores, others, config.shards as usize).map_err(Failure::Refused)
+        share(raise(), cores, others, shards as usize).map_err(Failure::Refused)
     }
 }
 
