@@ -163,11 +163,6 @@ impl Config {
                         a cluster that is there; leave one of them out"
                 .into());
         }
-        if self.peer().is_none() {
-            return Err("--join: the nodes of the cluster must reach this one; say where by --listen-peer HOST:PORT, and by \
-                        --advertise-peer HOST:PORT where that is another address"
-                .into());
-        }
         Ok(())
     }
 

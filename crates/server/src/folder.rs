@@ -115,6 +115,7 @@ impl Opened {
                 Ok(Opened::Node(Folder::Held(Box::new(held))))
             }
             Found::Joiner(joiner) => {
+                check_peer(config)?;
                 let joining = Joining { place, joiner, engine: config.engine };
                 joining.place.note_start(&identity::encode_joiner(&joining.joiner))?;
                 Ok(Opened::Joining(joining))
@@ -247,6 +248,18 @@ impl Place {
 
 fn refused(what: &str, path: &Path, error: &io::Error) -> Failure {
     Failure::Refused(format!("cannot {what} the data folder {}: {error}", path.display()))
+}
+
+/// Whoever is to join says where other nodes reach it.
+fn check_peer(config: &Config) -> Result<(), Failure> {
+    match config.peer() {
+        Some(_) => Ok(()),
+        None => Err(Failure::Refused(
+            "--join: the nodes of the cluster must reach this one; say where by --listen-peer HOST:PORT, and by \
+             --advertise-peer HOST:PORT where that is another address"
+                .into(),
+        )),
+    }
 }
 
 /// Of a new folder.

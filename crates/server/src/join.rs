@@ -25,6 +25,9 @@ use kv::cluster::Terms;
 use kv::{ClusterId, Error, NodeId};
 use node::identity::Lineage;
 use placement::map::Map;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::folder::{Folder, Joining};
 use crate::inbox::{Inboxes, Message};
@@ -34,6 +37,18 @@ use crate::{Config, Failure, listen};
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// It is asked again so long after it gave none.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// When so often in a row no node of Capstan was where one should be, the addresses are wrong.
+const STRANGE_MAX: u32 = 3;
+/// How long one may take to show that it is none: it does so at once.
+const PROBE: Duration = Duration::from_millis(500);
+/// How a client begins (RFC 9113, 3.4): the preface, and settings of which none is other than usual.
+const HTTP2_BEGIN: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+/// How a frame begins: three bytes of length, its type, flags and a stream.
+const FRAME_HEADER_BYTES: usize = 9;
+const FRAME_TYPE: usize = 3;
+/// The type of the first frame of a server.
+const SETTINGS: u8 = 4;
 
 /// A node that was let in.
 pub(crate) struct Joined {
@@ -120,7 +135,7 @@ async fn ask(
     };
     let asked = config.join.join(",");
     tracing::info!(nodes = asked, peer = joining.peer, address, "asking to join a cluster");
-    let mut said = None;
+    let (mut said, mut strange) = (None, 0);
     loop {
         let why = match ask_once(config, &joining, own).await {
             Ok(given) => return Ok(given),
@@ -133,6 +148,14 @@ async fn ask(
         if said.as_ref() != Some(&why) {
             tracing::warn!(nodes = asked, why, "cannot join the cluster yet; asking on");
             said = Some(why);
+        }
+        strange = if are_strangers(&config.join).await { strange + 1 } else { 0 };
+        if strange == STRANGE_MAX {
+            return Err(Failure::Failed(format!(
+                "node {} cannot join by way of {asked}: who listens there does not speak gRPC, so it is no node of Capstan, or its \
+                 port for other nodes; --join takes the addresses that nodes give to --listen",
+                config.name
+            )));
         }
         tokio::time::sleep(AGAIN).await;
     }
@@ -168,4 +191,25 @@ async fn ask_once(config: &Config, joining: &admin::Joining, own: Option<Cluster
 
 fn client(join: &[String]) -> Result<Client, Error> {
     Client::connect(join.to_vec(), Options::default())
+}
+
+/// Whether all that are asked take connections, and none of them is a server of gRPC.
+async fn are_strangers(join: &[String]) -> bool {
+    for address in join {
+        if !timeout(PROBE, is_stranger(address)).await.is_ok_and(|stranger| stranger) {
+            return false;
+        }
+    }
+    true
+}
+
+/// Says how connections of gRPC begin, and sees whether it is answered so. Who is only slow is no stranger.
+async fn is_stranger(address: &str) -> bool {
+    let Ok(mut stream) = TcpStream::connect(address).await else { return false };
+    let mut answer = [0; FRAME_HEADER_BYTES];
+    let answered = async {
+        stream.write_all(HTTP2_BEGIN).await?;
+        stream.read_exact(&mut answer).await
+    };
+    answered.await.is_err() || answer[FRAME_TYPE] != SETTINGS
 }

@@ -69,8 +69,8 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
         }
     };
     let Begun { folder, log, recovery, map, listeners: peers } = begun;
-    let descriptors = Descriptors::claim(&config, cores, folder.terms().shards)?;
     let node = node_config(&config, &folder, map, drivers(&config, cores), address.clone());
+    let descriptors = Descriptors::claim(&node.map, cores, !node.peer.is_empty())?;
     let peers = peers.map_or_else(|| listen::to_nodes(&config, &node.peer), Ok)?;
     let inboxes = Inboxes::new(node.deal());
     let recovered = recover(&folder, &node, &config, recovery, descriptors.table_files)?;

@@ -96,6 +96,9 @@ Examples:
       --advertise n1.example.com:7401
       on every address of the machine; clients are told this one
       (--listen-peer and --advertise-peer are the same for nodes)
+  capstan serve --name n4 --data /var/lib/capstan --listen 10.0.0.4:7401 \\
+      --listen-peer 10.0.0.4:7421 --join 10.0.0.1:7401,10.0.0.2:7401
+      a new node of a cluster that is there; started again, it needs no --join
   capstan serve --config /etc/capstan.toml
       the same from a file; an option beside it wins over the file
 The keys of the file are the options. A table [[listen]] is a listener; the
