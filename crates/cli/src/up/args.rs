@@ -13,7 +13,6 @@ Examples:
   capstan up --nodes 5 --data /tmp/five --base-port 8400
   capstan up --engine memory --history all
   capstan up < /dev/null &          no shell; stop it with kill
-  capstan up --rejoin n2            n2 comes back after its folder was lost
 The nodes are n1, n2 and so on; clients connect to base port + 1, + 2 and so
 on. Started again, it goes on with what is in the folder: nodes, engine,
 history and shards are fixed by the first start.")]
@@ -43,9 +42,6 @@ pub struct Args {
     /// Memory per node for entries that a slow node may still need
     #[arg(long, value_name = "SIZE", value_parser = parse::size)]
     pub entry_cache: Option<usize>,
-    /// This node's folder was lost or moved away: the others make it whole
-    #[arg(long, value_name = "NODE", value_parser = parse::name)]
-    pub rejoin: Option<String>,
 }
 
 /// As many as there are ports between those for clients and those for peers.

@@ -237,7 +237,6 @@ mod tests {
             deleted_history: None,
             shards: None,
             entry_cache: None,
-            rejoin: None,
         }
     }
 

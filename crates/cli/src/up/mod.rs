@@ -106,10 +106,6 @@ fn plan(args: &Args, quiet: bool) -> Result<Launch, Error> {
     let cores = |nodes: u16| (cpus / usize::from(nodes)).max(1);
     let fixed = folder::settle(args)?;
     let members = member::members(fixed.nodes, args.base_port);
-    if let Some(name) = args.rejoin.as_ref().filter(|name| members.iter().all(|member| member.name != **name))
-    {
-        return Err(Error::Usage(format!("--rejoin {name}: the nodes are n1 to n{}", fixed.nodes)));
-    }
     patiently(|| folder::check_free(&args.data, &members))?;
     patiently(|| nodes::check_ports(&members))?;
     folder::fix(&args.data, &fixed)?;
@@ -123,7 +119,6 @@ fn plan(args: &Args, quiet: bool) -> Result<Launch, Error> {
         fixed,
         cores,
         entry_cache: args.entry_cache,
-        rejoin: args.rejoin.clone(),
         quiet,
     })
 }
