@@ -4,7 +4,7 @@ use std::path::Path;
 
 use kv::NodeId;
 use kv::cluster::Terms;
-use node::identity::{Identity, Joiner, Lineage, Start};
+use node::identity::{Identity, Joiner, Lineage, Start, come_back};
 use serde::{Deserialize, Serialize};
 use storage::Kind;
 
@@ -51,6 +51,9 @@ struct Written {
     fixed: Option<WrittenFixed>,
     zone: String,
     begun: bool,
+    /// Of the format before: it has forgotten what it had promised.
+    #[serde(default, skip_serializing)]
+    rejoining: bool,
     /// Why the folder must not be started again.
     copy: Option<String>,
 }
@@ -147,6 +150,7 @@ pub(super) fn encode(identity: &Identity, fixed: &Fixed) -> Vec<u8> {
         fixed: Some(fixed.written()),
         zone: identity.zone.clone(),
         begun: identity.begun,
+        rejoining: false,
         copy: identity.copy.clone(),
     })
 }
@@ -174,6 +178,13 @@ pub(super) fn check(folder: &Path, text: &str, config: &Config) -> Result<Found,
         )));
     }
     let written: Written = serde_json::from_str(text).map_err(|error| damaged(error.to_string()))?;
+    if written.rejoining {
+        return Err(Failure::Refused(format!(
+            "the data folder {shown} is of a node that came back with nothing, and was not made whole by the version of capstan \
+             that made it: move it away, {}",
+            come_back(&config.name)
+        )));
+    }
     let found = read(written).map_err(damaged)?;
     check_name(folder, &found, config)?;
     match &found {
