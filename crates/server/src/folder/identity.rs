@@ -13,7 +13,8 @@ use crate::{Config, Failure};
 
 /// Format 1 knew no cluster ids; in format 2 a node's id was its place among the names; format 3 did not count starts.
 const FORMAT: u32 = 5;
-/// Every node had an id, and every founder each shard; the rest is the same.
+/// Every node had an id, every founder each shard, and one that came back with nothing could be on its way to be whole; the
+/// rest is the same.
 const FORMAT_BEFORE: u32 = 4;
 
 /// What cannot change later, besides the node and its cluster.
@@ -132,6 +133,7 @@ pub(super) fn encode_joiner(joiner: &Joiner) -> Vec<u8> {
         fixed: None,
         zone,
         begun: false,
+        rejoining: false,
         copy: None,
     })
 }
