@@ -43,7 +43,7 @@ pub fn notation(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let _ = (parse::duration(text), parse::timeout(text), parse::deadline(text), parse::size(text));
     let _ = (parse::address(text), parse::name(text), parse::peer(text));
-    let _ = (parse::shards(text), parse::cores(text));
+    let _ = (parse::shards(text), parse::replicas(text), parse::cores(text));
     printed_parses::<parse::History>(text);
     printed_parses::<kv::Version>(text);
     printed_parses::<kv::Level>(text);

@@ -148,6 +148,7 @@ impl Nodes {
                 history: History::Count(1),
                 deleted_micros: Config::DELETED_MICROS,
                 shards: 1,
+                replicas: None,
                 cores: Some(1),
                 entry_cache_bytes: Config::ENTRY_CACHE_BYTES,
                 checkpoint_bytes: Config::CHECKPOINT_BYTES,

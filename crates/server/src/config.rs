@@ -33,6 +33,9 @@ pub struct Config {
     pub deleted_micros: u64,
     /// How many shards the keyspace has. Fixed at the first start, the same on all nodes.
     pub shards: u32,
+    /// On how many nodes each shard is, where there are so many: 1 to [`Config::REPLICAS_MAX`]; `None` =
+    /// [`Config::REPLICAS`]. Fixed at the first start, the same on all nodes.
+    pub replicas: Option<u16>,
     /// Cores that serve connections, and that the shards are dealt out to as far as there are shards; `None` = one a processor.
     pub cores: Option<usize>,
     /// Bytes of log entries kept in memory for followers that lag; one further behind gets a snapshot.
@@ -66,6 +69,10 @@ impl Config {
     pub const CHECKPOINT_BYTES_MIN: u64 = 1 << 20;
     /// Shards of a keyspace when nothing else is said.
     pub const SHARDS: u32 = 4;
+    /// Replicas of a shard when nothing else is said: the fewest of which one may be lost.
+    pub const REPLICAS: u16 = 3;
+    /// Each write goes to all of them; whoever is safe from the loss of seven at once has other worries.
+    pub const REPLICAS_MAX: u16 = 15;
     /// Revisions of a key when nothing else is said.
     pub const HISTORY: u32 = 16;
     /// How long those of a deleted key are kept when nothing else is said: long enough to notice a mistake.
@@ -77,6 +84,11 @@ impl Config {
         self.advertise_peer.as_ref().or(listed).or(self.listen_peer.as_ref())
     }
 
+    /// On how many nodes each shard is, where there are so many.
+    pub(crate) fn replicas(&self) -> u16 {
+        self.replicas.unwrap_or(Config::REPLICAS)
+    }
+
     /// Checks what can be checked before anything is touched.
     pub(crate) fn validate(&self) -> Result<(), String> {
         if self.name.is_empty() || self.name.contains(['=', ',', '/']) {
@@ -85,6 +97,7 @@ impl Config {
         if self.shards == 0 || self.shards > 1024 {
             return Err(format!("--shards {}: a keyspace has 1 to 1024 shards", self.shards));
         }
+        self.validate_replicas()?;
         if self.checkpoint_bytes < Config::CHECKPOINT_BYTES_MIN {
             return Err(format!(
                 "--checkpoint-log {}: a checkpoint writes to the log itself, so it takes 1M or more to be worth one",
@@ -110,6 +123,21 @@ impl Config {
         }
         self.validate_volatile()?;
         self.validate_addresses()
+    }
+
+    /// A cluster that begins with one node grows into what it wants; one of several begins with it.
+    fn validate_replicas(&self) -> Result<(), String> {
+        let Some(replicas) = self.replicas else { return Ok(()) };
+        if !(1..=Config::REPLICAS_MAX).contains(&replicas) {
+            return Err(format!("--replicas {replicas}: a shard has 1 to {} replicas", Config::REPLICAS_MAX));
+        }
+        if self.peers.len() > 1 && usize::from(replicas) > self.peers.len() {
+            return Err(format!(
+                "--replicas {replicas}: each is on a node of its own, and --peers lists {} nodes: list more, or ask for fewer",
+                self.peers.len()
+            ));
+        }
+        Ok(())
     }
 
     /// What cannot be without a data folder. (A cluster of one never rejoins.)

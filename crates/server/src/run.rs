@@ -320,8 +320,10 @@ fn founding(config: &Config, identity: &Identity) -> Map {
     };
     let nodes: Vec<Founder> = identity.founders.iter().map(founder).collect();
     // One that keeps nothing is alone for ever.
-    let protocol = if config.data.is_none() { Protocol::Single } else { Protocol::Raft };
-    let replicas = u16::try_from(nodes.len()).expect("there are at most 1023 nodes, it was checked");
+    let (protocol, replicas) = match config.data {
+        None => (Protocol::Single, 1),
+        Some(_) => (Protocol::Raft, config.replicas()),
+    };
     Map::founding(&Founding { cluster: None, nodes, shards: config.shards, replicas, protocol })
 }
 

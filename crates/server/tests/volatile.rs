@@ -121,6 +121,7 @@ fn config(listen: String) -> Config {
         history: History::Count(1),
         deleted_micros: Config::DELETED_MICROS,
         shards: 1,
+        replicas: None,
         cores: Some(1),
         entry_cache_bytes: Config::ENTRY_CACHE_BYTES,
         checkpoint_bytes: CHECKPOINT_BYTES,

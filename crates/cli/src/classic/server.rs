@@ -59,6 +59,7 @@ fn config(name: &str, args: Args, dialect: Arc<dyn Dialect>) -> Config {
         history: History::Count(Config::HISTORY),
         deleted_micros: Config::DELETED_MICROS,
         shards: Config::SHARDS,
+        replicas: None,
         cores: None,
         entry_cache_bytes: Config::ENTRY_CACHE_BYTES,
         checkpoint_bytes: Config::CHECKPOINT_BYTES,

@@ -62,6 +62,7 @@ fn config() -> Config {
         history: History::All,
         deleted_micros: u64::MAX,
         shards: 1,
+        replicas: None,
         cores: None,
         entry_cache_bytes: 0,
         checkpoint_bytes: 0,

@@ -10,13 +10,15 @@ use storage::{History, Kind};
 use super::format;
 use crate::{Config, Failure};
 
-/// Format 1 knew no cluster ids; in format 2 a node's id was its place among the names; format 3 did not count starts.
-const FORMAT: u32 = 4;
+/// Format 1 knew no cluster ids; in format 2 a node's id was its place among the names; format 3 did not count starts; in format 4 every
+/// node had all shards.
+const FORMAT: u32 = 5;
 
 /// What cannot change later, besides the node and its cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Fixed {
     shards: u32,
+    replicas: u16,
     history: String,
     deleted_micros: u64,
     engine: String,
@@ -55,6 +57,7 @@ impl Fixed {
     pub fn new(config: &Config) -> Fixed {
         Fixed {
             shards: config.shards,
+            replicas: config.replicas(),
             history: match config.history {
                 History::All => "all".into(),
                 History::Count(count) => count.to_string(),
@@ -69,8 +72,8 @@ impl Fixed {
 
     /// What of it must be the same on all nodes of a cluster for ever, in text.
     fn terms(&self) -> String {
-        let Fixed { shards, history, deleted_micros, engine: _ } = self;
-        format!("shards={shards} history={history} deleted={deleted_micros}us")
+        let Fixed { shards, replicas, history, deleted_micros, engine: _ } = self;
+        format!("shards={shards} replicas={replicas} history={history} deleted={deleted_micros}us")
     }
 }
 
@@ -188,6 +191,9 @@ fn check_options(folder: &Path, identity: &Identity, fixed: &Fixed, config: &Con
     }
     if fixed.shards != wanted.shards {
         return differs("--shards", &fixed.shards.to_string(), &wanted.shards.to_string());
+    }
+    if fixed.replicas != wanted.replicas {
+        return differs("--replicas", &fixed.replicas.to_string(), &wanted.replicas.to_string());
     }
     if fixed.history != wanted.history {
         return differs("--history", &fixed.history, &wanted.history);

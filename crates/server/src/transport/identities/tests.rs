@@ -30,6 +30,7 @@ impl Folders {
             history: storage::History::All,
             deleted_micros: u64::MAX,
             shards: 1,
+            replicas: None,
             cores: None,
             entry_cache_bytes: 0,
             checkpoint_bytes: crate::Config::CHECKPOINT_BYTES,
@@ -93,7 +94,7 @@ fn folder_keeps_what_was_agreed_on_and_who_was_met() {
     };
     let listed = |id, name| serde_json::json!({ "id": id, "name": name });
     let expect = serde_json::json!({
-        "format": 4,
+        "format": 5,
         "id": 2,
         "name": "n2",
         "cluster": id.to_string(),
@@ -103,6 +104,7 @@ fn folder_keeps_what_was_agreed_on_and_who_was_met() {
         "earlier": [],
         "founders": [listed(1, "n1"), listed(2, "n2"), listed(3, "n3")],
         "shards": 1,
+        "replicas": 3,
         "history": "all",
         "deleted_micros": u64::MAX,
         "engine": "memory",
