@@ -34,23 +34,26 @@ fn nodes_that_drain_leave_and_die_fail_no_request() {
         let mut trial = trial(&mut random).await;
         trial.as_usual(USUAL).await;
         trial.step("n4 is drained", async |trial| trial.done(&["drain", "n4", "--wait"]).await).await;
-        trial.step("n4 takes replicas again", async |trial| trial.done(&["join", "n4", "--wait"]).await).await;
+        trial
+            .step("n4 takes replicas again", async |trial| trial.done(&["join", "n4", "--wait"]).await)
+            .await;
         trial.step("n5 leaves", async |trial| trial.done(&["leave", "n5", "--wait"]).await).await;
         // It may have ended by itself: it is no node of the cluster any more.
         trial.lab.kill_all(&[5]).await;
         trial.nodes.retain(|node| *node != 5);
-        trial.step("n1 is killed", async |trial| {
-            trial.lab.kill(1).await;
-            trial.nodes.retain(|node| *node != 1);
-            until("the others take n1 for dead", PATIENCE, || async {
-                let status = trial.client.status().await;
-                status.is_ok_and(|status| {
-                    status.nodes.iter().any(|node| node.name == "n1" && node.state == Liveness::Dead)
+        trial
+            .step("n1 is killed", async |trial| {
+                trial.lab.kill(1).await;
+                trial.nodes.retain(|node| *node != 1);
+                until("the others take n1 for dead", PATIENCE, || async {
+                    let status = trial.client.status().await;
+                    status.is_ok_and(|status| {
+                        status.nodes.iter().any(|node| node.name == "n1" && node.state == Liveness::Dead)
+                    })
                 })
+                .await;
             })
             .await;
-        })
-        .await;
         trial.step("n1 is replaced", async |trial| trial.done(&["replace", "n1", "--wait"]).await).await;
         trial.is_even().await;
         trial.holds(SLOWER_MAX).await;
@@ -116,7 +119,8 @@ fn move_goes_on_when_the_directory_leader_and_then_all_nodes_are_killed() {
         lab.serve_all().await;
         until("nothing moves any more, and n4 has no replica", PATIENCE, || async {
             let Ok(status) = lab.client().status().await else { return false };
-            let has_none = |node: &kv::cluster::NodeStatus| node.name != format!("n{drained}") || node.replicas == 0;
+            let has_none =
+                |node: &kv::cluster::NodeStatus| node.name != format!("n{drained}") || node.replicas == 0;
             status.nodes.iter().all(has_none) && moves(&lab, &[1]).await.is_some_and(|moves| moves.is_empty())
         })
         .await;
@@ -124,7 +128,8 @@ fn move_goes_on_when_the_directory_leader_and_then_all_nodes_are_killed() {
             writer.goes_on(GO_ON).await;
             let appended = writer.stop().await;
             for node in lab.all() {
-                let (found, _) = lab.pinned(node).get(&format!("log:{index}"), Request::TIMEOUT).await.unwrap();
+                let (found, _) =
+                    lab.pinned(node).get(&format!("log:{index}"), Request::TIMEOUT).await.unwrap();
                 appended.check(&found.unwrap_or_default());
             }
         }

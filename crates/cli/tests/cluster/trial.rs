@@ -90,7 +90,8 @@ impl Trial {
             let Ok(status) = self.client.status().await else { return false };
             let is_even = |counts: BTreeMap<u64, u32>| {
                 let (least, most) = (counts.values().min(), counts.values().max());
-                counts.len() == self.nodes.len() && least.zip(most).is_some_and(|(least, most)| most - least <= 1)
+                counts.len() == self.nodes.len()
+                    && least.zip(most).is_some_and(|(least, most)| most - least <= 1)
             };
             let mut replicas = BTreeMap::new();
             let mut leads = BTreeMap::new();

@@ -137,6 +137,7 @@ fn node_that_is_silent_for_a_moment_only_is_replaced_when_that_has_lasted() {
     let is_alive = room.call(1, replace());
     assert!(matches!(&is_alive, Err(Error::Invalid(why)) if why.contains("stop it first")), "{is_alive:?}");
     room.hear(3, Some(Liveness::Dead));
+    room.pass(1_000_000);
     let too_early = room.call(1, replace());
     assert!(too_early.as_ref().is_err_and(Error::is_transient), "{too_early:?}");
     room.pass(3_000_000);
