@@ -10,6 +10,7 @@
 //! `CAPSTAN_LAB_FULL=1` runs them at full size, `CAPSTAN_LAB_SEED` repeats the choices of a run.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod across;
 mod bounds;
 mod checkpoints;
 mod clients;
@@ -32,6 +33,7 @@ mod places;
 mod power;
 mod programs;
 mod raw;
+mod refusals;
 mod revisions;
 mod snapshots;
 mod stop;
