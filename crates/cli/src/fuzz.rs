@@ -11,7 +11,7 @@ use crate::classic::line::{self as pair, Line};
 use crate::data::txn;
 use crate::serve::file::{self, Wrong};
 use crate::shell::{complete, line};
-use crate::up::folder;
+use crate::up::roster;
 use crate::{escape, parse, words};
 
 /// A line of the shell; and its completion wherever the cursor stands.
@@ -96,5 +96,7 @@ pub fn pairs(bytes: &[u8]) {
 
 /// `cluster.json`.
 pub fn cluster(bytes: &[u8]) {
-    let _ = folder::parse(bytes);
+    if let Ok(cluster) = roster::parse(bytes) {
+        assert_eq!(roster::parse(roster::encode(&cluster).as_bytes()), Ok(cluster));
+    }
 }
