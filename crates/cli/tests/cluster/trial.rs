@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use check::history::History;
 use dialects::native::Client;
+use kv::admin::{Answer as Told, Ask};
+use kv::cluster::{Liveness, NodeStatus};
+use kv::view::Member;
 use kv::{Key, Op, Request};
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -84,7 +87,7 @@ impl Trial {
         cluster(&addresses, words).await
     }
 
-    /// Waits until each node has as many replicas, and leads as many shards, as any other, within one.
+    /// Waits until each node has as many replicas, and leads as many shards, as any other, within one, and nothing moves.
     pub async fn is_even(&self) {
         until("replicas and leaders are even", PATIENCE, || async {
             let Ok(status) = self.client.status().await else { return false };
@@ -99,7 +102,35 @@ impl Trial {
                 shard.members.iter().for_each(|member| *replicas.entry(member.node.0).or_default() += 1);
                 shard.leader.iter().for_each(|leader| *leads.entry(leader.0).or_default() += 1);
             }
-            is_even(replicas) && is_even(leads)
+            is_even(replicas) && is_even(leads) && self.is_still().await
+        })
+        .await;
+    }
+
+    async fn is_still(&self) -> bool {
+        let moves = self.client.administer(&Ask::Moves, Request::TIMEOUT).await;
+        matches!(moves, Ok(Told::Moves(moves)) if moves.is_empty())
+    }
+
+    /// Waits until a node is dead for the others.
+    pub async fn is_dead(&self, name: &str) {
+        until(&format!("the others take {name} for dead"), PATIENCE, || async {
+            let is_dead = |node: &NodeStatus| node.name == name && node.state == Liveness::Dead;
+            self.client.status().await.is_ok_and(|status| status.nodes.iter().any(is_dead))
+        })
+        .await;
+    }
+
+    /// Waits until the directory has so many members, all of which are alive.
+    pub async fn directory_is_on(&self, members: usize) {
+        until(&format!("the directory is on {members} nodes"), PATIENCE, || async {
+            let Ok(status) = self.client.status().await else { return false };
+            let is_alive = |member: &Member| {
+                status.nodes.iter().any(|node| node.id == member.node && node.state == Liveness::Alive)
+            };
+            status.directory.as_ref().is_some_and(|directory| {
+                directory.members.len() == members && directory.members.iter().all(is_alive)
+            })
         })
         .await;
     }
