@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use dialects::Store;
 use kv::{NodeId, Protocol, ShardId};
+use node::cores::Deal;
 use node::identity::Identity;
 use node::log::{Request, Settings};
 use node::{Driver, Executor, Input, Recovery};
@@ -71,7 +72,7 @@ async fn serve(
     let map = recovery.map(founding(&config, folder.identity()));
     let node = node_config(&config, &folder, map, drivers(&config, cores), address.clone());
     let peers = listen_to_nodes(&config, &node.peer)?;
-    let inboxes = Inboxes::new(node.deal());
+    let inboxes = Inboxes::new(node.deal);
     let recovered = recover(&folder, &node, &config, recovery, descriptors.table_files)?;
     let identities = Arc::new(Identities::new(folder, &node.map, Places::new(&config.peers, &node.map))?);
     let requests = log.requests();
@@ -337,8 +338,8 @@ fn node_config(
     let peer = config.peer().or(before).cloned().unwrap_or_default();
     node::Config {
         me: *me,
+        deal: Deal::new(cores, map.nodes.len()),
         map,
-        cores,
         seed: crate::random(),
         entry_cache_bytes: config.entry_cache_bytes,
         pid: std::process::id(),
@@ -368,7 +369,7 @@ fn recover(
 ) -> Result<Vec<(Driver, Executor)>, Failure> {
     let engine = open_engine(folder.engine().as_deref(), config, table_files)?;
     let options = Options { deleted_micros: config.deleted_micros, ..Options::of(config.history) };
-    let deal = node.deal();
+    let deal = node.deal;
     let mut tables: Vec<Table> = (0..deal.cores()).map(|_| Table::open(engine.clone(), options)).collect();
     let mut applied: BTreeMap<ShardId, Applied> = BTreeMap::new();
     for (shard, generation) in recovery.replicas(node.me, &node.map) {
