@@ -63,8 +63,7 @@ impl Config {
 
     /// How many of its cores have a shard, wherever that is: clients ask them.
     pub(crate) fn cores_asked(&self) -> usize {
-        let cores: BTreeSet<usize> =
-            self.map.shards.keys().map(|shard| self.deal.core_of(*shard)).collect();
+        let cores: BTreeSet<usize> = self.map.shards.keys().map(|shard| self.deal.core_of(*shard)).collect();
         cores.len().max(1)
     }
 

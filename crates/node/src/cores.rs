@@ -112,7 +112,9 @@ mod tests {
 
     #[test]
     fn shards_are_dealt_evenly_and_so_are_those_that_each_node_of_a_new_cluster_leads() {
-        for (nodes, shards) in (1..=6).flat_map(|nodes| [1, 2, 3, 4, 7, 8, 16, 30, 64].map(|shards| (nodes, shards))) {
+        for (nodes, shards) in
+            (1..=6).flat_map(|nodes| [1, 2, 3, 4, 7, 8, 16, 30, 64].map(|shards| (nodes, shards)))
+        {
             let map = founding(nodes, shards);
             for cores in 1..=8 {
                 let deal = Deal::new(cores, map.nodes.len());

@@ -17,6 +17,11 @@ pub fn peers<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<(String, String)
     Ok(peers.into_iter().map(|Peer(peer)| peer).collect())
 }
 
+pub fn addresses<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<String>, D::Error> {
+    let addresses: Vec<Address> = Deserialize::deserialize(value)?;
+    Ok(addresses.into_iter().map(|Address(address)| address).collect())
+}
+
 pub fn address<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
     text(value, parse::address).map(Some)
 }
@@ -40,6 +45,10 @@ pub fn deleted_history<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Del
 
 pub fn shards<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u32>, D::Error> {
     word(value, parse::shards).map(Some)
+}
+
+pub fn replicas<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u16>, D::Error> {
+    word(value, parse::replicas).map(Some)
 }
 
 pub fn cores<'de, D: Deserializer<'de>>(value: D) -> Result<Option<usize>, D::Error> {

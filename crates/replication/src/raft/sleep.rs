@@ -2,7 +2,9 @@
 //!
 //! A node may have a thousand shards, and most have nothing to do. A heartbeat of each ten times a second would cost more than
 //! the few that work. So a leader whose followers have all that it has says so once more ([`super::message::Kind::Sleep`]) and is
-//! silent from then on; a follower that has it all stops waiting for heartbeats. Neither looks at the clock.
+//! silent from then on; a follower that has it all stops waiting for heartbeats. Neither looks at the clock. Who cannot be reached
+//! is not waited for, as long as a majority has all: a node that is down for long must not keep its thousand groups awake on the
+//! others. The connection to it wakes their leaders, and each sends it what it lacks.
 //!
 //! ```text
 //!   n1, leads                       n2                         n3
@@ -29,9 +31,10 @@ use std::collections::BTreeSet;
 use kv::NodeId;
 use kv::cluster::Role;
 
+use super::core::Progress;
 use super::message::{Kind, Message};
 use super::replica::Raft;
-use crate::{Instant, Output};
+use crate::{Instant, Member, Output};
 
 /// A leader to whom nobody came for so many election timeouts lets its group sleep.
 const IDLE_TIMEOUTS: u64 = 2;
@@ -118,19 +121,22 @@ impl Raft {
             && self.batch.is_empty()
             && !self.owes_words()
             && self.known.view().revision == self.core.view().revision
-            && self
-                .core
-                .view()
-                .members
-                .iter()
-                .all(|member| member.replica == self.replica || self.has_all(member))
+            && self.is_shared()
     }
 
-    /// Whether another member has all that is here, knows that it is agreed on, and would be missed.
-    fn has_all(&self, member: &crate::Member) -> bool {
+    /// Whether the members that can be reached, and would be missed, have all that is here, and are a majority.
+    fn is_shared(&self) -> bool {
+        let view = self.core.view();
+        let is_there = |node: NodeId| node == self.config.id || self.sleep.connected.contains(&node);
+        let there = |member: &&Member| is_there(member.node);
+        view.has_majority(is_there) && view.members.iter().filter(there).all(|member| self.has_all(member))
+    }
+
+    /// Whether a member has all that is here, and knows that it is agreed on.
+    fn has_all(&self, member: &Member) -> bool {
         let last = self.core.last();
-        let has = |progress: super::core::Progress| (progress.matched, progress.commit) == (last, last);
-        self.sleep.connected.contains(&member.node) && self.core.progress(member.replica).is_some_and(has)
+        let has = |progress: Progress| (progress.matched, progress.commit) == (last, last);
+        member.replica == self.replica || self.core.progress(member.replica).is_some_and(has)
     }
 
     /// Whether all that is in its log is synced and agreed on, and no read waits.
