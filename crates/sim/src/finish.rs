@@ -79,7 +79,9 @@ impl World {
             if is_led {
                 self.ownerless.remove(&shard);
             } else if now > since + OWNERLESS_MICROS_MAX {
-                self.violation(format!("no shard is without an owner for long: nobody leads {shard} since {since}"));
+                self.violation(format!(
+                    "no shard is without an owner for long: nobody leads {shard} since {since}"
+                ));
             }
         }
     }

@@ -40,7 +40,7 @@ impl Options {
         ];
         let nodes = random.pick(&[3, 3, 3, 3, 3, 2, 4, 5, 5]);
         let (protocol, nodes) =
-            if random.percent(10) { (Protocol::Single, nodes - 1) } else { (Protocol::Raft, nodes) };
+            if random.percent(4) { (Protocol::Single, 1) } else { (Protocol::Raft, nodes) };
         Options {
             seed,
             nodes,

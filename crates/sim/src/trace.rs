@@ -66,7 +66,8 @@ pub(crate) fn map(map: &Map) -> String {
         let texts = members.iter().map(|member| format!("{}#{}", member.node, member.replica));
         texts.collect::<Vec<_>>().join(" ")
     };
-    let nodes = map.nodes.iter().map(|(id, row)| format!("{id} {} {} {:?}", row.name, row.duty.name(), row.state));
+    let nodes =
+        map.nodes.iter().map(|(id, row)| format!("{id} {} {} {:?}", row.name, row.duty.name(), row.state));
     let shards = map.shards.iter().map(|(id, row)| {
         let change = map.changes.get(id).map_or_else(String::new, |change| {
             format!(" -> {} in {} ({:?}, {:?})", members(&change.to), change.epoch, change.phase, change.why)

@@ -87,6 +87,8 @@ impl World {
             settings = settings.for_many_clients(&mut random);
         }
         let nodes = u64::from(options.nodes);
+        // One copy a shard stays where it is.
+        settings.operates &= options.protocol != Protocol::Single;
         // In most runs only some kinds of faults happen: then each happens more often, and with other things around it.
         let all = options.faults.clone();
         let kept = random.pick(&[30, 60, 100]);
@@ -371,7 +373,6 @@ impl World {
     pub fn shards(&self) -> Vec<ShardId> {
         self.placed.shards.keys().copied().collect()
     }
-
 }
 
 /// The clocks of a machine that is switched on already.
@@ -392,7 +393,8 @@ fn founding(nodes: u64, settings: &Settings, protocol: Protocol) -> Map {
     let nodes = (1..=nodes).map(founder).collect();
     let replicas = if protocol == Protocol::Single { 1 } else { settings.replicas };
     let shards = settings.shards;
-    let mut map = Map::founding(&Founding { cluster: None, nodes, shards, replicas, protocol: Protocol::Raft });
+    let mut map =
+        Map::founding(&Founding { cluster: None, nodes, shards, replicas, protocol: Protocol::Raft });
     // The directory is kept by raft, whatever keeps the keys.
     let keyspace = map.keyspaces.get_mut(DEFAULT).expect("there is a keyspace for clients");
     keyspace.protocol = protocol;

@@ -100,7 +100,8 @@ impl World {
         // Of those that join later nobody is started as if nothing had happened: what would it be told? And a founder that has
         // a shard of its own would go on with that, until the others refuse it.
         let of_first = self.machine(node).first_map.clone();
-        let has_own = of_first.shards.values().any(|row| row.members.len() == 1 && row.member(node).is_some());
+        let has_own =
+            of_first.shards.values().any(|row| row.members.len() == 1 && row.member(node).is_some());
         let may_come_back = node.0 <= self.founders && !has_own && self.is_known_to_all(node);
         let unawares = may_come_back && self.random.percent(30);
         if unawares {

@@ -147,7 +147,9 @@ impl World {
     fn refused(&mut self, id: NodeId, why: &str) {
         if self.machine(id).own.is_none() {
             if self.is_member(id) {
-                self.violation(format!("only former members and who lost its folder are refused: {id}: {why}"));
+                self.violation(format!(
+                    "only former members and who lost its folder are refused: {id}: {why}"
+                ));
             }
             self.note("a former member was refused");
             self.kill(id, Crash::Process, why);

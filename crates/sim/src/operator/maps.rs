@@ -37,9 +37,7 @@ impl World {
                 self.note("a shard had other members");
             }
         }
-        let is_gone = |map: &Map, id: &NodeId| {
-            map.nodes.get(id).is_none_or(|row| row.duty == NodeDuty::Gone)
-        };
+        let is_gone = |map: &Map, id: &NodeId| map.nodes.get(id).is_none_or(|row| row.duty == NodeDuty::Gone);
         for id in before.nodes.keys().filter(|id| !is_gone(&before, id) && is_gone(map, id)) {
             if self.machine(*id).there && map.nodes.contains_key(id) {
                 self.note("a dead node was declared gone");

@@ -24,7 +24,9 @@ impl Maps {
         let before = self.written.range(..map.revision).next_back().map(|(_, before)| before.clone());
         self.written.insert(map.revision, map.clone());
         let wrong = map.check().err().map(|why| format!("maps are sound: {why}"));
-        wrong.or_else(|| needless(before.as_deref()?, map)).map(|why| format!("{why}: {node} has written {map:?}"))
+        wrong
+            .or_else(|| needless(before.as_deref()?, map))
+            .map(|why| format!("{why}: {node} has written {map:?}"))
     }
 }
 

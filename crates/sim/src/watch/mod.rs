@@ -21,8 +21,8 @@ mod maps;
 mod messages;
 mod one_leader;
 mod one_vote;
-mod owners;
 mod own_term;
+mod owners;
 mod pace;
 #[cfg(test)]
 mod promise_tests;
@@ -46,7 +46,9 @@ mod work;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use kv::{Answer, Epoch, Error, Index, Level, NodeId, Op, Position, Receipt, Reply, RequestId, ShardId, Version};
+use kv::{
+    Answer, Epoch, Error, Index, Level, NodeId, Op, Position, Receipt, Reply, RequestId, ShardId, Version,
+};
 use node::route::ShardMap;
 use replication::Status;
 pub(crate) use replication::observe::Record;

@@ -59,7 +59,8 @@ impl Rows {
     /// The rows that a shard has now, of those without a deadline.
     pub fn present(&self, shard: ShardId) -> BTreeMap<Key, Value> {
         let Some(shard) = self.shards.get(&shard) else { return BTreeMap::new() };
-        let live = |timeline: &Timeline| timeline.live(shard.last).filter(|life| life.deadline.is_none()).cloned();
+        let live =
+            |timeline: &Timeline| timeline.live(shard.last).filter(|life| life.deadline.is_none()).cloned();
         let rows = shard.keys.iter().filter_map(|(key, timeline)| Some((key.clone(), live(timeline)?.value)));
         rows.collect()
     }
