@@ -87,6 +87,9 @@ pub struct Args {
 /// More nodes than this are no usual raft group.
 const NODES_MAX: i64 = 9;
 
+/// How many nodes there are when neither an option nor the seed says.
+const NODES: u16 = 3;
+
 /// Runs `capstan sim`.
 pub fn run(args: &Args, out: &mut Output<'_>) -> Result<Code, Error> {
     #[cfg(feature = "mutants")]
@@ -172,8 +175,16 @@ fn history_file(args: &Args) -> Result<Option<HistoryFile>, Error> {
 /// What no option says, the seed does.
 fn options(args: &Args, seed: u64) -> ::sim::Options {
     let mix = ::sim::Options::new(seed);
-    let protocol = args.protocol.unwrap_or(mix.protocol);
-    let nodes = args.nodes.unwrap_or(mix.nodes);
+    let protocol = args.protocol.unwrap_or(match args.nodes {
+        // Who says how many nodes wants so many.
+        Some(2..) => Protocol::Raft,
+        _ => mix.protocol,
+    });
+    let nodes = match protocol {
+        Protocol::Single => args.nodes.unwrap_or(1),
+        // The seed has one only for the other protocol.
+        Protocol::Raft => args.nodes.unwrap_or(if mix.nodes == 1 { NODES } else { mix.nodes }),
+    };
     ::sim::Options {
         nodes,
         protocol,
