@@ -1,8 +1,8 @@
 //! What goes wrong with disks and data folders.
 
-use kv::NodeId;
 use kv::view::Member;
-use placement::map::NodeDuty;
+use kv::{NodeId, ShardId};
+use placement::map::{Change, NodeDuty, Phase};
 use wal::format::{BLOCK_BYTES, BatchHeader};
 use wal::{Crash, Disk, DiskError, Operation};
 
@@ -167,7 +167,8 @@ impl World {
     }
 
     /// Whether the cluster survives the loss of this node's copies: of each shard, those that are sound are a majority and
-    /// stay so. Who was declared gone counts as lost.
+    /// stay so. Who was declared gone counts as lost. Who is about to count is waited for, whatever happens: then a change is not
+    /// given up any more.
     fn may_damage(&self, node: NodeId) -> bool {
         let is_lost = |member: &&Member| {
             let (of, row) = (self.machine(member.node), self.placed.nodes.get(&member.node));
@@ -179,7 +180,12 @@ impl World {
         let is_sound = self.machine(node).there && !self.machine(node).is_unsound();
         let rows = self.placed.shards.values().map(|row| &row.members);
         let changes = self.placed.changes.values().map(|change| &change.to);
-        !astray && is_sound && rows.chain(changes).all(survives)
+        let switching = self.placed.changes.iter().filter(|(_, change)| change.phase == Phase::Switch);
+        let comes = |(id, change): (&ShardId, &Change)| {
+            self.placed.shards[id].member(node).is_none()
+                && change.to.iter().any(|member| member.node == node)
+        };
+        !astray && is_sound && rows.chain(changes).all(survives) && !switching.into_iter().any(comes)
     }
 
     /// A node that was refused gets its own folder back, or is given up.
