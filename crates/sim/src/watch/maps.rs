@@ -35,11 +35,10 @@ fn needless(before: &Map, map: &Map) -> Option<String> {
     let is_new = |(id, change): &(&ShardId, &Change)| {
         before.changes.get(*id).is_none_or(|before| before.to != change.to)
     };
-    let wrong = map.changes.iter().filter(is_new).find_map(|(id, change)| {
+    map.changes.iter().filter(is_new).find_map(|(id, change)| {
         let why = more_than_needed(map, *id, change)?;
         Some(format!("no change moves more than it must: that of shard {id} {why}"))
-    });
-    wrong
+    })
 }
 
 fn more_than_needed(map: &Map, id: ShardId, change: &Change) -> Option<&'static str> {
