@@ -149,6 +149,7 @@ impl Nodes {
                 history: Some(History::Count(1)),
                 deleted_micros: None,
                 shards: Some(1),
+                replicas: None,
                 cores: Some(1),
                 entry_cache_bytes: Config::ENTRY_CACHE_BYTES,
                 checkpoint_bytes: Config::CHECKPOINT_BYTES,

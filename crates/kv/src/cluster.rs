@@ -26,6 +26,8 @@ pub const PEER_VERSION: u32 = 6;
 pub struct Terms {
     /// How many shards the keyspace `default` was founded with.
     pub shards: u32,
+    /// On how many nodes each of them is, where there are so many; at least 1.
+    pub replicas: u16,
     /// How many revisions of a key are kept; `None` = all.
     pub history: Option<u32>,
     /// How long those of a deleted key are kept, in microseconds; `u64::MAX` = for ever.
@@ -34,9 +36,9 @@ pub struct Terms {
 
 impl fmt::Display for Terms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Terms { shards, history, deleted_micros } = self;
+        let Terms { shards, replicas, history, deleted_micros } = self;
         let history = history.map_or("all".into(), |count| count.to_string());
-        write!(f, "shards={shards} history={history} deleted={deleted_micros}us")
+        write!(f, "shards={shards} replicas={replicas} history={history} deleted={deleted_micros}us")
     }
 }
 

@@ -355,8 +355,7 @@ fn founding(config: &Config, folder: &Folder) -> Result<Map, Failure> {
     let nodes: Vec<Founder> = founders.iter().map(founder).collect();
     // One that keeps nothing is alone for ever.
     let protocol = if config.data.is_none() { Protocol::Single } else { Protocol::Raft };
-    let replicas = u16::try_from(nodes.len()).expect("there are at most 1023 nodes, it was checked");
-    let shards = folder.terms().shards;
+    let Terms { shards, replicas, .. } = folder.terms();
     Ok(Map::founding(&Founding { cluster: None, nodes, shards, replicas, protocol }))
 }
 

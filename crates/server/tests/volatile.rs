@@ -121,6 +121,7 @@ fn config(listen: String) -> Config {
         history: Some(History::Count(1)),
         deleted_micros: None,
         shards: Some(1),
+        replicas: None,
         cores: Some(1),
         entry_cache_bytes: Config::ENTRY_CACHE_BYTES,
         checkpoint_bytes: CHECKPOINT_BYTES,

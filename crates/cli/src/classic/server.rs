@@ -60,6 +60,7 @@ fn config(name: &str, args: Args, dialect: Arc<dyn Dialect>) -> Config {
         history: None,
         deleted_micros: None,
         shards: None,
+        replicas: None,
         cores: None,
         entry_cache_bytes: Config::ENTRY_CACHE_BYTES,
         checkpoint_bytes: Config::CHECKPOINT_BYTES,

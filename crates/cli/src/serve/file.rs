@@ -38,6 +38,8 @@ pub struct File {
     pub deleted_history: Option<Deleted>,
     #[serde(deserialize_with = "key::shards")]
     pub shards: Option<u32>,
+    #[serde(deserialize_with = "key::replicas")]
+    pub replicas: Option<u16>,
     #[serde(deserialize_with = "key::cores")]
     pub cores: Option<usize>,
     #[serde(deserialize_with = "key::size")]
@@ -130,6 +132,8 @@ mod tests {
             ("deleted-history = 'x'", 1, "a duration is a number and"),
             ("shards = 1025", 1, "a keyspace has 1 to 1024 shards"),
             ("shards = -1", 1, "a keyspace has 1 to 1024 shards"),
+            ("replicas = 0", 1, "a shard has 1 to 15 replicas"),
+            ("replicas = '16'", 1, "a shard has 1 to 15 replicas"),
             ("cores = 0", 1, "1 core or more"),
             ("entry-cache = '1T'", 1, "a size is a number of bytes"),
             ("quiet = 'yes'", 1, "expected a boolean"),

@@ -83,8 +83,8 @@ impl Joiner {
 }
 
 impl Identity {
-    /// Of a new folder of a cluster that is founded: here, and nowhere else, ids are given to its nodes. The founder draws the id of
-    /// the cluster. `random` gives a new random number at each call.
+    /// Of a new folder of a cluster that is founded: here, and nowhere else, ids are given to its nodes. The founder draws the
+    /// id of the cluster. `random` gives a new random number at each call.
     ///
     /// # Panics
     /// When the node's own name is not among all names.

@@ -76,6 +76,7 @@ fn config() -> Config {
         history: Some(History::All),
         deleted_micros: Some(u64::MAX),
         shards: Some(1),
+        replicas: None,
         cores: None,
         entry_cache_bytes: 0,
         checkpoint_bytes: 0,

@@ -13,7 +13,8 @@ use crate::{Config, Failure};
 
 /// Format 1 knew no cluster ids; in format 2 a node's id was its place among the names; format 3 did not count starts.
 const FORMAT: u32 = 5;
-/// Every node had an id, and one that came back with nothing could be on its way to be whole; the rest is the same.
+/// Every node had an id, and every founder each shard; one that came back with nothing could be on its way to be whole. The rest is
+/// the same.
 const FORMAT_BEFORE: u32 = 4;
 
 /// What cannot change later, besides the node and its cluster.
@@ -67,6 +68,8 @@ struct Listed {
 #[derive(Serialize, Deserialize)]
 struct WrittenFixed {
     shards: u32,
+    /// `None`, in the format before = on every founder.
+    replicas: Option<u16>,
     history: String,
     deleted_micros: u64,
     engine: String,
@@ -79,20 +82,28 @@ impl Fixed {
     }
 
     fn written(&self) -> WrittenFixed {
-        let Terms { shards, history, deleted_micros } = self.terms;
+        let Terms { shards, replicas, history, deleted_micros } = self.terms;
         let history = history.map_or("all".into(), |count| count.to_string());
-        WrittenFixed { shards, history, deleted_micros, engine: self.engine.name().into() }
+        WrittenFixed {
+            shards,
+            replicas: Some(replicas),
+            history,
+            deleted_micros,
+            engine: self.engine.name().into(),
+        }
     }
 
-    fn read(written: &WrittenFixed) -> Result<Fixed, String> {
-        let WrittenFixed { shards, history, deleted_micros, engine } = written;
+    fn read(written: &WrittenFixed, founders: usize) -> Result<Fixed, String> {
+        let WrittenFixed { shards, replicas, history, deleted_micros, engine } = written;
         let history = match history.as_str() {
             "all" => None,
             count => Some(count.parse().map_err(|_| format!("'{}' is no history", count.escape_debug()))?),
         };
         let engine = [Kind::Memory, Kind::Disk].into_iter().find(|kind| kind.name() == engine);
         let engine = engine.ok_or("it names an engine that is none")?;
-        let terms = Terms { shards: *shards, history, deleted_micros: *deleted_micros };
+        let replicas = replicas.or(u16::try_from(founders).ok()).filter(|replicas| *replicas > 0);
+        let replicas = replicas.ok_or("its shards have no replicas")?;
+        let terms = Terms { shards: *shards, replicas, history, deleted_micros: *deleted_micros };
         Ok(Fixed { terms, engine })
     }
 }
@@ -203,9 +214,10 @@ fn read(written: Written) -> Result<Found, String> {
     let (name, zone) = (written.name, written.zone);
     let Some(id) = written.id else { return Ok(Found::Joiner(Joiner { name, lineage, zone })) };
     let me = node_id(id)?;
-    let fixed = Fixed::read(&written.fixed.ok_or("it does not say what was fixed at the first start")?)?;
     let cluster = written.cluster.map(|text| text.parse()).transpose()?;
     let founders = read_founders(written.founders)?;
+    let fixed = written.fixed.ok_or("it does not say what was fixed at the first start")?;
+    let fixed = Fixed::read(&fixed, founders.len())?;
     // Who joined is none of them, and was given its cluster with its id.
     if !founders.contains(&(me, name.clone())) && (!founders.is_empty() || cluster.is_none()) {
         return Err("it does not list its own node".into());

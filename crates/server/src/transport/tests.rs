@@ -31,7 +31,7 @@ struct Node {
     fatal: Option<String>,
 }
 
-const TERMS: Terms = Terms { shards: 1, history: None, deleted_micros: u64::MAX };
+const TERMS: Terms = Terms { shards: 1, replicas: 1, history: None, deleted_micros: u64::MAX };
 
 fn identity(me: u64, starts: u64, process: u64) -> Identity {
     let start =

@@ -40,6 +40,7 @@ impl Folders {
             history: Some(storage::History::All),
             deleted_micros: Some(u64::MAX),
             shards: Some(1),
+            replicas: None,
             cores: None,
             entry_cache_bytes: 0,
             checkpoint_bytes: crate::Config::CHECKPOINT_BYTES,
@@ -112,6 +113,7 @@ fn folder_keeps_what_was_agreed_on_and_who_was_met() {
         "earlier": [],
         "founders": [listed(1, "n1"), listed(2, "n2"), listed(3, "n3")],
         "shards": 1,
+        "replicas": 3,
         "history": "all",
         "deleted_micros": u64::MAX,
         "engine": "memory",
@@ -308,7 +310,7 @@ fn folder_of_a_node_that_joins_keeps_its_incarnation_until_it_is_given_an_id_and
     let again = joining(&to_join);
     let life = again.joiner().lineage.life;
     assert_eq!((life.incarnation, life.starts), (first.incarnation, 2));
-    let terms = kv::cluster::Terms { shards: 9, history: None, deleted_micros: u64::MAX };
+    let terms = kv::cluster::Terms { shards: 9, replicas: 3, history: None, deleted_micros: u64::MAX };
     let given = again.joined(NodeId(4), ClusterId::new(7).unwrap(), terms).unwrap();
     assert_eq!((given.identity().me, given.terms(), given.identity().begun), (NodeId(4), terms, false));
     drop(given);
