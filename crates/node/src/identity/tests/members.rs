@@ -84,10 +84,10 @@ fn node_that_was_removed_is_refused_by_who_knows_and_not_met_again() {
     assert!(one.greeter.lives().contains_key(&NodeId(3)));
     one.greeter.set_nodes(map(5, 4, &[1, 2, 4]));
     assert!(!one.greeter.lives().contains_key(&NodeId(3)), "connections with it are over");
-    let Met::Hopeless(why) = call(&mut three, &mut one) else { panic!("it is no member") };
+    let Met::Left(why) = call(&mut three, &mut one) else { panic!("it is no member") };
     assert!(why.starts_with("node n3 with the id 3 is no member of the cluster any more"), "{why}");
     assert!(why.contains("give it an empty data folder and let it join as a new node"), "{why}");
-    assert_eq!(three.identity.copy, None, "its id says it all");
+    assert_eq!(three.identity.gone, Some(why), "its folder says so from now on");
     // Whose map is behind still takes it for a member.
     assert_eq!(call(&mut three, &mut two), Met::Ours);
     // Who called it before the map came does not send it anything.
@@ -97,12 +97,34 @@ fn node_that_was_removed_is_refused_by_who_knows_and_not_met_again() {
     assert_eq!(met, Some(Met::NotNow("node 3 is no member of the cluster any more".into())));
     // An earlier map brings it back to nobody.
     two.greeter.set_nodes(map(4, 3, &[1, 2, 3]));
-    assert!(matches!(call(&mut three, &mut two), Met::Hopeless(_)));
+    assert!(matches!(call(&mut three, &mut two), Met::Left(_)));
     // What is written next is without it.
     two.restart();
     one.restart();
     assert_eq!(call(&mut one, &mut two), Met::Ours);
     assert!(!one.known.contains_key(&NodeId(3)) && !two.known.contains_key(&NodeId(3)));
+}
+
+#[test]
+fn node_that_was_given_up_while_it_was_down_is_refused_as_it_starts() {
+    let [mut one, mut two, mut three] = three();
+    assert!(call(&mut one, &mut two) == Met::Ours && call(&mut three, &mut one) == Met::Ours);
+    one.greeter.set_nodes(map(5, 4, &[1, 2, 4]));
+    three.restart();
+    three.full = true;
+    let welcome = answer(&three, &mut one).unwrap();
+    assert_eq!(three.decide(|greeter| greeter.meet(NodeId(1), &welcome)), None, "it must be noted");
+    three.full = false;
+    let Met::Hopeless(why) = call(&mut three, &mut one) else { panic!("it is no member") };
+    assert_eq!(three.identity.gone, Some(why));
+}
+
+#[test]
+#[should_panic(expected = "a folder whose node is no member any more is not started")]
+fn folder_of_a_node_that_is_no_member_is_not_started() {
+    let [_, _, mut three] = three();
+    three.identity.gone = Some("it has left".into());
+    three.restart();
 }
 
 #[test]

@@ -120,6 +120,7 @@ fn folder_keeps_what_was_agreed_on_and_who_was_met() {
         "zone": "",
         "begun": true,
         "copy": null,
+        "gone": null,
     });
     assert_eq!(nodes.read("n2", "identity.json"), expect);
     let (incarnation, process) = life("n1");
@@ -250,6 +251,22 @@ fn folder_that_was_refused_as_a_copy_is_not_started_again_and_says_why() {
         assert!(again.ends_with(&format!("/copy must not be started again: {why}")), "{again}");
     }
     assert_eq!(call(&one, &two), Met::Ours);
+}
+
+#[test]
+fn folder_of_a_node_that_has_left_is_not_started_again_and_says_why() {
+    let nodes = Folders::new();
+    let (one, three) = (nodes.open("n1"), nodes.open("n3"));
+    assert_eq!(call(&one, &three), Met::Ours);
+    let without = Nodes { revision: 5, ..one.nodes().borrow().clone() };
+    let members = without.members.into_iter().filter(|(id, _)| *id != NodeId(1)).collect();
+    three.greeter().set_nodes(Nodes { revision: 5, members, next: NodeId(4) });
+    let mut left = one.left();
+    let Met::Left(why) = call(&one, &three) else { panic!("it is no member") };
+    assert!(*left.borrow_and_update());
+    drop(one);
+    let again = nodes.refused("n1", &NAMES);
+    assert!(again.ends_with(&format!("/n1 must not be started again: {why}")), "{again}");
 }
 
 fn remove_log(folder: &Path) {
