@@ -6,9 +6,9 @@
 //! `identity.json` is written at every start: the node's name and id, the nodes that the cluster was founded with, the cluster it
 //! belongs to, a random incarnation, how often the folder was started, and the options that cannot change later. Who is to join a
 //! cluster has neither id nor cluster nor options until it is given them ([`Joining`]). It is written again when the node has
-//! learned which cluster that is, when its log has begun, and when the others found it to be a copy.
-//! `peers.json` remembers the lives in which the other nodes were met last, so that a node that comes back under its id with a
-//! folder that was wiped, copied or restored from an old copy is noticed.
+//! learned which cluster that is, when its log has begun, and when the others found it to be a copy. `peers.json` remembers the
+//! lives in which the other nodes were met last, so that a node that comes back under its id with a folder that was wiped, copied or
+//! restored from an old copy is noticed.
 //! What they say and when is decided by [`node::identity`]; here is how they look. `lock` is held for the life of the process.
 //!
 //! # Formats

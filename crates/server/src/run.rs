@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use dialects::Store;
 use kv::cluster::Terms;
 use kv::{NodeId, Protocol, ShardId};
+use node::cores::Deal;
 use node::identity::{Identity, come_back};
 use node::log::{Request, Settings};
 use node::{Driver, Executor, Input, Recovery};
@@ -72,7 +73,7 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
     let node = node_config(&config, &folder, map, drivers(&config, cores), address.clone());
     let descriptors = Descriptors::claim(&node.map, cores, !node.peer.is_empty())?;
     let peers = peers.map_or_else(|| listen::to_nodes(&config, &node.peer), Ok)?;
-    let inboxes = Inboxes::new(node.deal());
+    let inboxes = Inboxes::new(node.deal);
     let recovered = recover(&folder, &node, &config, recovery, descriptors.table_files)?;
     let terms = folder.terms();
     let identities = Arc::new(Identities::new(folder, &node.map, Places::new(&config.peers, &node.map))?);
@@ -82,7 +83,9 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
     log.start(&inboxes, Box::new(move || begins.log_begins()), settings);
     let view = Arc::new(View::new(inboxes.count()));
     let desks: Arc<[Arc<Desk>]> = (0..cores).map(|_| Arc::new(Desk::new(inboxes.all()))).collect();
-    let membership = Membership { cluster: identities.cluster(), waits: identities.waits(), terms };
+    let left = Arc::<OnceLock<String>>::default();
+    let membership =
+        Membership { cluster: identities.cluster(), waits: identities.waits(), terms, left: left.clone() };
     let routes = Arc::new(Routes::new(&node.map));
     let handle =
         Arc::new(Handle::new(inboxes.clone(), desks.clone(), routes.clone(), view.clone(), membership));
@@ -114,6 +117,7 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
     if let Some(cluster) = *identities.cluster().borrow() {
         tokio::spawn(join::check_cluster(config.join.clone(), config.name.clone(), cluster, inboxes));
     }
+    tokio::spawn(note_left(identities.left(), shared.view.clone(), address.clone(), serving.clone(), left));
     let readiness = tokio::spawn(become_ready(config, address, identities, serving.clone()));
     let stop = asked_to_stop(ending.clone(), refusal, serving, readiness);
     let ended = first.run_to_its_end(Box::pin(stop)).await;
@@ -274,6 +278,26 @@ async fn tell_cluster(identities: Arc<Identities>, inboxes: Inboxes) {
     inboxes.input(Input::Cluster(cluster.expect("it was waited for")));
 }
 
+/// Says so when the node has left its cluster, to its journal and from then on to every client.
+async fn note_left(
+    mut has_left: watch::Receiver<bool>,
+    view: Arc<View>,
+    address: String,
+    serving: watch::Sender<bool>,
+    left: Arc<OnceLock<String>>,
+) {
+    // Without its sender the node has ended.
+    if has_left.wait_for(|left| *left).await.is_err() {
+        return;
+    }
+    let others = view.status().nodes.into_iter().map(|node| node.address);
+    let others: Vec<String> = others.filter(|other| !other.is_empty() && *other != address).collect();
+    let others = others.join(", ");
+    tracing::warn!(others, "this node has left the cluster: nobody needs it any more, and it may be stopped");
+    left.get_or_init(|| format!("this node has left the cluster: connect to {others}"));
+    serving.send_replace(false);
+}
+
 /// Says that it is ready, at once when the node knows its cluster, and until then whom it waits for.
 async fn become_ready(
     config: Config,
@@ -371,8 +395,8 @@ fn node_config(
     let peer = config.peer().or(before).cloned().unwrap_or_default();
     node::Config {
         me: *me,
+        deal: Deal::new(cores, map.nodes.len()),
         map,
-        cores,
         seed: crate::random(),
         entry_cache_bytes: config.entry_cache_bytes,
         pid: std::process::id(),
@@ -404,7 +428,7 @@ fn recover(
     let Terms { history, deleted_micros, .. } = folder.terms();
     let history = history.map_or(History::All, History::Count);
     let options = Options { deleted_micros, ..Options::of(history) };
-    let deal = node.deal();
+    let deal = node.deal;
     let mut tables: Vec<Table> = (0..deal.cores()).map(|_| Table::open(engine.clone(), options)).collect();
     let mut applied: BTreeMap<ShardId, Applied> = BTreeMap::new();
     for (shard, generation) in recovery.replicas(node.me, &node.map) {

@@ -26,6 +26,8 @@ pub struct Identity {
     pub begun: bool,
     /// The folder is a copy and must not be started again, for this reason.
     pub copy: Option<String>,
+    /// The node was a member and is none any more, for this reason: the folder must not be started again.
+    pub gone: Option<String>,
 }
 
 /// What is said to a node at its first start.
@@ -78,13 +80,14 @@ impl Joiner {
             zone,
             begun: false,
             copy: None,
+            gone: None,
         }
     }
 }
 
 impl Identity {
-    /// Of a new folder of a cluster that is founded: here, and nowhere else, ids are given to its nodes. The founder draws the id of
-    /// the cluster. `random` gives a new random number at each call.
+    /// Of a new folder of a cluster that is founded: here, and nowhere else, ids are given to its nodes. The founder draws the
+    /// id of the cluster. `random` gives a new random number at each call.
     ///
     /// # Panics
     /// When the node's own name is not among all names.
@@ -108,6 +111,7 @@ impl Identity {
             zone: start.zone.clone(),
             begun: false,
             copy: None,
+            gone: None,
         }
     }
 

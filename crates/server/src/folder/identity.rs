@@ -57,6 +57,8 @@ struct Written {
     rejoining: bool,
     /// Why the folder must not be started again.
     copy: Option<String>,
+    /// Why its node is no member any more.
+    gone: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -135,6 +137,7 @@ pub(super) fn encode_joiner(joiner: &Joiner) -> Vec<u8> {
         begun: false,
         rejoining: false,
         copy: None,
+        gone: None,
     })
 }
 
@@ -154,6 +157,7 @@ pub(super) fn encode(identity: &Identity, fixed: &Fixed) -> Vec<u8> {
         begun: identity.begun,
         rejoining: false,
         copy: identity.copy.clone(),
+        gone: identity.gone.clone(),
     })
 }
 
@@ -198,7 +202,7 @@ pub(super) fn check(folder: &Path, text: &str, config: &Config) -> Result<Found,
         Found::Joiner(_) => Ok(found),
         Found::Node(identity, fixed) => {
             check_options(folder, identity, fixed, config)?;
-            match &identity.copy {
+            match identity.copy.as_ref().or(identity.gone.as_ref()) {
                 Some(why) => {
                     Err(Failure::Refused(format!("the data folder {shown} must not be started again: {why}")))
                 }
@@ -232,6 +236,7 @@ fn read(written: Written) -> Result<Found, String> {
         zone,
         begun: written.begun,
         copy: written.copy,
+        gone: written.gone,
     };
     Ok(Found::Node(Box::new(identity), fixed))
 }
