@@ -134,6 +134,7 @@ fn samples() -> Vec<Frame> {
         incarnation: 7,
         rejoining: false,
         disk_full: true,
+        stopping: true,
         map: 1,
         replicas: vec![announced(Role::Leader, Some(NodeId(2))), announced(Role::Unknown, None)],
     };

@@ -155,6 +155,8 @@ pub struct Announcement {
     pub rejoining: bool,
     /// Its disk has no room for new work.
     pub disk_full: bool,
+    /// It hands over what it leads, and takes nothing new.
+    pub stopping: bool,
     /// The revision of the map that it knows.
     pub map: u64,
     /// Those of its replicas that are not as it announced last; all of a core on a new connection, and now and then.
@@ -414,6 +416,7 @@ impl Announcement {
         into.put_u64(self.incarnation);
         into.put_u8(u8::from(self.rejoining));
         into.put_u8(u8::from(self.disk_full));
+        into.put_u8(u8::from(self.stopping));
         codec::put_uint(into, self.map);
         codec::put_list(into, &self.replicas, |into, replica| {
             codec::put_uint(into, u64::from(replica.shard.0));
@@ -450,6 +453,7 @@ impl Announcement {
             incarnation: reader.u64()?,
             rejoining: reader.bool()?,
             disk_full: reader.bool()?,
+            stopping: reader.bool()?,
             map: reader.uint()?,
             replicas: reader.list(|reader| {
                 Ok(Announced {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::member::PEER_PORT_OFFSET;
+use crate::pace::Pace;
 use crate::parse::{self, Deleted, Engine, History};
 
 /// The options of `capstan up`.
@@ -43,6 +44,9 @@ pub struct Args {
     /// Memory per node for entries that a slow node may still need
     #[arg(long, value_name = "SIZE", value_parser = parse::size)]
     pub entry_cache: Option<usize>,
+    /// How replicas go from node to node
+    #[command(flatten)]
+    pub pace: Pace,
     /// This node's folder was lost or moved away: the others make it whole
     #[arg(long, value_name = "NODE", value_parser = parse::name)]
     pub rejoin: Option<String>,

@@ -226,6 +226,7 @@ fn differs<T: PartialEq + std::fmt::Display>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pace::Pace;
 
     fn args(folder: &Path) -> Args {
         Args {
@@ -237,6 +238,7 @@ mod tests {
             deleted_history: None,
             shards: None,
             entry_cache: None,
+            pace: Pace::default(),
             rejoin: None,
         }
     }

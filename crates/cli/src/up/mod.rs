@@ -123,6 +123,7 @@ fn plan(args: &Args, quiet: bool) -> Result<Launch, Error> {
         fixed,
         cores,
         entry_cache: args.entry_cache,
+        pace: args.pace.clone(),
         rejoin: args.rejoin.clone(),
         quiet,
     })

@@ -18,6 +18,7 @@ use super::member::Member;
 use super::restart::{End, Next, Restarts};
 use super::wait::Taking;
 use crate::exit::Error;
+use crate::pace::Pace;
 
 /// Checks that nobody else listens where the members will.
 pub fn check_ports(members: &[Member]) -> Result<Taking<()>, Error> {
@@ -51,6 +52,8 @@ pub struct Launch {
     pub cores: usize,
     /// Memory for entries, as given.
     pub entry_cache: Option<usize>,
+    /// How replicas go from node to node.
+    pub pace: Pace,
     /// The node that comes back with an empty folder.
     pub rejoin: Option<String>,
     /// What they say on standard error goes to a file, since the terminal belongs to a shell.
@@ -88,6 +91,7 @@ impl Launch {
         if let Some(bytes) = self.entry_cache {
             option("entry-cache", bytes.to_string());
         }
+        self.pace.options().into_iter().for_each(|(name, value)| option(name, value));
         if self.rejoin.as_ref() == Some(&member.name) {
             arguments.push("--rejoin".into());
         }
@@ -288,6 +292,7 @@ mod tests {
             },
             cores: 2,
             entry_cache: Some(1024),
+            pace: Pace { moves_max: Some(4), ..Pace::default() },
             rejoin: Some("n3".into()),
             quiet: false,
         }
@@ -300,7 +305,7 @@ mod tests {
         let expect = format!(
             "serve --name n2 --listen 127.0.0.1:7402 \
              --peers n1=127.0.0.1:7421,n2=127.0.0.1:7422,n3=127.0.0.1:7423 \
-             --engine memory --history all --deleted-history 5m --shards 6 --cores 2 --parent {parent} --entry-cache 1024"
+             --engine memory --history all --deleted-history 5m --shards 6 --cores 2 --parent {parent} --entry-cache 1024 --moves-max 4"
         );
         assert_eq!(launch.arguments(&launch.members[1]).join(" "), expect);
         assert!(launch.arguments(&launch.members[2]).ends_with(&["--rejoin".to_string()]));

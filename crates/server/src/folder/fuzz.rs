@@ -9,7 +9,7 @@ use storage::{History, Kind};
 
 use super::identity::{self, Fixed};
 use super::peers;
-use crate::Config;
+use crate::{Config, Moves};
 
 /// `identity.json`, as the node `n1` of three finds it.
 pub fn identity(bytes: &[u8]) {
@@ -65,6 +65,7 @@ fn config() -> Config {
         cores: None,
         entry_cache_bytes: 0,
         checkpoint_bytes: 0,
+        moves: Moves::default(),
         rejoin: false,
         stderr: crate::Stderr::Nothing,
     }

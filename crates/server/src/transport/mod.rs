@@ -5,7 +5,7 @@
 //! and its answer; a node of another cluster, with other fixed options, or with another data folder than it was known
 //! under, is refused with the reason ([`node::identity`]). Which nodes there are may change at any time: the transport calls
 //! new ones, calls at their new address those that moved, and lets go of those that are no members any more. A connection is
-//! over, too, when its node was met in a later life.
+//! over, too, when its node was met in a later life. All bulk connections together are kept to a rate.
 //!
 //! [`Hello`]: node::identity::Hello
 //!
@@ -18,6 +18,7 @@ mod identities;
 mod incoming;
 mod outgoing;
 mod places;
+mod rate;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -37,6 +38,7 @@ use crate::journal::Seldom;
 
 pub(crate) use identities::Identities;
 pub(crate) use places::Places;
+use rate::Rate;
 
 /// Notes that this node is whole again, however long that takes: until then its next start has it made whole once more, which
 /// others that are not whole could not do.
@@ -78,6 +80,8 @@ pub(crate) struct Shared {
     pub identities: Arc<Identities>,
     /// Incoming snapshots that wait for the driver's word.
     pub streams: Mutex<HashMap<u64, mpsc::UnboundedSender<bool>>>,
+    /// How fast snapshots are sent, all together.
+    pub rate: Mutex<Rate>,
 }
 
 /// Keeps a connection to each of the other nodes that there are, whoever comes, moves and goes.
@@ -103,14 +107,17 @@ fn keep_to(nodes: &Nodes, shared: &Arc<Shared>, queues: &Queues) {
 }
 
 impl Transport {
-    /// Starts to listen, to up to `connections` at a time, and to connect. Runs on the current runtime.
+    /// Starts to listen, to up to `connections` at a time, and to connect. Runs on the current runtime. Snapshots are sent at
+    /// `bytes_per_second`, all together; 0 = as fast as it goes.
     pub fn start(
         listeners: Vec<std::net::TcpListener>,
         connections: usize,
         identities: Arc<Identities>,
         inboxes: Inboxes,
+        bytes_per_second: u64,
     ) -> std::io::Result<Transport> {
-        let shared = Arc::new(Shared { inboxes, identities, streams: Mutex::default() });
+        let rate = Mutex::new(Rate::new(bytes_per_second));
+        let shared = Arc::new(Shared { inboxes, identities, streams: Mutex::default(), rate });
         let room = incoming::Room::new(connections);
         for listener in listeners {
             let listener = tokio::net::TcpListener::from_std(listener)?;

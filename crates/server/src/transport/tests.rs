@@ -80,7 +80,7 @@ impl Node {
         let places = Places::new(&[], &map);
         let identities = Arc::new(Identities::new(Folder::Nowhere(identity), &map, places).unwrap());
         let inboxes = Inboxes::new(Deal::new(1));
-        let transport = Transport::start(vec![listener], 16, identities, inboxes.clone()).unwrap();
+        let transport = Transport::start(vec![listener], 16, identities, inboxes.clone(), 0).unwrap();
         let (connected, frames, fatal) = (BTreeSet::new(), Vec::new(), None);
         Node { transport, inboxes, address, connected, frames, fatal }
     }
