@@ -92,7 +92,7 @@ mod tests {
     use dialects::{Account, Dialect, Stop, Stream};
     use kv::Op;
     use kv::admin::{Admin, Answered};
-    use kv::cluster::Cluster;
+    use kv::cluster::{Cluster, Terms};
     use tokio::net::TcpListener;
     use tokio::sync::watch;
 
@@ -102,6 +102,10 @@ mod tests {
     impl Cluster for Fake {
         fn id(&self) -> Result<ClusterId, Error> {
             Ok(fake::CLUSTER)
+        }
+
+        fn terms(&self) -> Terms {
+            Terms { shards: 1, history: None, deleted_micros: u64::MAX }
         }
 
         fn status(&self) -> Status {

@@ -8,6 +8,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::cluster::NodeDuty;
 use crate::{ClusterId, Error, NodeId, ShardId};
 
@@ -90,6 +92,8 @@ pub enum Answer {
         node: NodeId,
         /// The cluster's id.
         cluster: ClusterId,
+        /// The map of a revision at which the node is one of the cluster, as the directory encodes it.
+        map: Bytes,
     },
     /// It is so from now on.
     Done,

@@ -1,5 +1,7 @@
 //! What a node tells of the cluster: who lives, who leads, where a key is.
 
+use std::fmt;
+
 use crate::view::Member;
 use crate::{ClusterId, Epoch, Error, Key, NodeId, Protocol, ShardId, Slot, SlotRange};
 
@@ -8,10 +10,34 @@ pub trait Cluster: Send + Sync {
     /// Which cluster it is. [`Error::Unavailable`] while the node at hand belongs to none yet: the text says what it waits
     /// for. It never changes afterwards.
     fn id(&self) -> Result<ClusterId, Error>;
+    /// What its nodes have in common. It never changes.
+    fn terms(&self) -> Terms;
     /// Nodes and shards.
     fn status(&self) -> Status;
     /// Where a key is.
     fn locate(&self, key: &Key) -> Location;
+}
+
+/// Version of what nodes say to each other: a cluster is of nodes of one version.
+pub const PEER_VERSION: u32 = 5;
+
+/// What all nodes of a cluster have in common for ever: founders are started with it, and who joins takes it over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// How many shards the keyspace `default` was founded with.
+    pub shards: u32,
+    /// How many revisions of a key are kept; `None` = all.
+    pub history: Option<u32>,
+    /// How long those of a deleted key are kept, in microseconds; `u64::MAX` = for ever.
+    pub deleted_micros: u64,
+}
+
+impl fmt::Display for Terms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Terms { shards, history, deleted_micros } = self;
+        let history = history.map_or("all".into(), |count| count.to_string());
+        write!(f, "shards={shards} history={history} deleted={deleted_micros}us")
+    }
 }
 
 /// The cluster as one node sees it.

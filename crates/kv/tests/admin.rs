@@ -72,7 +72,11 @@ fn answer() -> impl Strategy<Value = Answer> {
     let row = (text(), text()).prop_map(|(key, value)| Row { key, value });
     let cluster = (1..=u64::MAX).prop_map(|id| ClusterId::new(id).expect("it is not 0"));
     prop_oneof![
-        (node(), cluster).prop_map(|(node, cluster)| Answer::Joined { node, cluster }),
+        (node(), cluster, vec(any::<u8>(), 0..9)).prop_map(|(node, cluster, map)| Answer::Joined {
+            node,
+            cluster,
+            map: map.into()
+        }),
         Just(Answer::Done),
         vec(moved(), 0..4).prop_map(Answer::Moves),
         vec(row, 0..4).prop_map(Answer::Rows),
@@ -116,8 +120,11 @@ proptest! {
 
 #[test]
 fn answer_with_no_cluster_is_malformed() {
-    let joined = Answer::Joined { node: NodeId(4), cluster: ClusterId::new(1).expect("it is not 0") };
+    let cluster = ClusterId::new(1).expect("it is not 0");
+    let joined = Answer::Joined { node: NodeId(4), cluster, map: Bytes::new() };
     let mut bytes = written(codec::encode_asked, &joined).to_vec();
-    *bytes.last_mut().expect("it has a tag") = 0;
+    let last = bytes.len() - 2;
+    assert_eq!(bytes[last..], [1, 0], "the cluster, and a map of no bytes");
+    bytes[last] = 0;
     assert!(read(codec::decode_asked, &Bytes::from(bytes)).is_err());
 }

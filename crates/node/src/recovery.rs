@@ -130,7 +130,12 @@ impl Recovery {
 
     /// The map to start with: the newest in the log; `founding` where it has none.
     pub fn map(&mut self, founding: Map) -> Arc<Map> {
-        Arc::new(self.map.take().unwrap_or(founding))
+        Arc::new(self.take_map().unwrap_or(founding))
+    }
+
+    /// The newest map in the log, once; `None` = it has none.
+    pub fn take_map(&mut self) -> Option<Map> {
+        self.map.take()
     }
 
     /// Each replica of a node that starts with a map, and the generation of its rows.

@@ -27,7 +27,9 @@ pub enum Refusal {
     UnknownId(NodeId),
     /// Another node that may well be alive has the name.
     #[error(
-        "the cluster has a node '{0}' with another data folder: give this one another name, or stop that one first"
+        "the cluster has a node '{0}' with another data folder, which was heard of just now: give this one another name; or, if it \
+         is that node and its folder was lost, retire the lost one once it counts as dead (`capstan cluster replace {0}`), then \
+         join again"
     )]
     NameTaken(String),
     /// Another node that is not heard of any more has the name.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use kv::cluster::Terms;
 use placement::Limits;
 use storage::{History, Kind};
 
@@ -17,8 +18,12 @@ pub struct Config {
     pub data: Option<PathBuf>,
     /// Where clients connect. The first is the one that clients of the cluster are told of, and `--listen` on a command line.
     pub listen: Vec<Listen>,
-    /// Name and HOST:PORT of each node's peer port, this one included. Empty = a cluster of one.
+    /// Name and HOST:PORT of the peer port of each node that founds the cluster, this one included. Empty and nobody to join = a
+    /// cluster of one.
     pub peers: Vec<(String, String)>,
+    /// HOST:PORT of the client ports of nodes of a cluster that a new node is to be one of; not with `peers`. A node that is one of
+    /// a cluster has no use for them.
+    pub join: Vec<String>,
     /// Where other nodes are told to connect: HOST:PORT. `None` = as `peers` has it, else as `listen_peer`, else as the map.
     pub advertise_peer: Option<String>,
     /// Where it listens for other nodes: HOST:PORT. `None` = where they are told to connect.
@@ -27,13 +32,13 @@ pub struct Config {
     pub zone: Option<String>,
     /// Where the rows are.
     pub engine: Kind,
-    /// How many revisions of a key are kept. Fixed at the first start, the same on all nodes.
-    pub history: History,
-    /// How long those of a deleted key are kept, in microseconds; `u64::MAX` = for ever. Fixed at the first start, the same on
-    /// all nodes.
-    pub deleted_micros: u64,
-    /// How many shards the keyspace has. Fixed at the first start, the same on all nodes.
-    pub shards: u32,
+    /// How many revisions of a key are kept. Fixed when the cluster is founded; `None` = as it was, or as usual.
+    pub history: Option<History>,
+    /// How long those of a deleted key are kept, in microseconds; `u64::MAX` = for ever. Fixed when the cluster is founded;
+    /// `None` = as it was, or as usual.
+    pub deleted_micros: Option<u64>,
+    /// How many shards the keyspace has. Fixed when the cluster is founded; `None` = as it was, or as usual.
+    pub shards: Option<u32>,
     /// Cores that serve connections, and that the shards are dealt out to as far as there are shards; `None` = one a processor.
     pub cores: Option<usize>,
     /// Bytes of log entries kept in memory for followers that lag; one further behind gets a snapshot.
@@ -116,6 +121,31 @@ impl Config {
     /// How long those of a deleted key are kept when nothing else is said: long enough to notice a mistake.
     pub const DELETED_MICROS: u64 = 5 * 60 * 1_000_000;
 
+    /// What the cluster is founded with, if this node founds it.
+    pub(crate) fn terms(&self) -> Terms {
+        let history = self.history.unwrap_or(History::Count(Config::HISTORY));
+        Terms {
+            shards: self.shards.unwrap_or(Config::SHARDS),
+            history: counted(history),
+            deleted_micros: self.deleted_micros.unwrap_or(Config::DELETED_MICROS),
+        }
+    }
+
+    /// The first option that says something else than what was fixed: its name, what is fixed, and what it says.
+    pub(crate) fn contradicts(&self, fixed: &Terms) -> Option<(&'static str, String, String)> {
+        let history = |count: Option<u32>| count.map_or("all".into(), |count| count.to_string());
+        let deleted = |micros: u64| if micros == u64::MAX { "all".into() } else { format!("{micros}us") };
+        let said = [
+            ("--shards", fixed.shards.to_string(), self.shards.map(|shards| shards.to_string())),
+            ("--history", history(fixed.history), self.history.map(|said| history(counted(said)))),
+            ("--deleted-history", deleted(fixed.deleted_micros), self.deleted_micros.map(deleted)),
+        ];
+        let other = |(option, fixed, said): (_, String, Option<String>)| {
+            said.filter(|said| *said != fixed).map(|said| (option, fixed, said))
+        };
+        said.into_iter().find_map(other)
+    }
+
     /// Where other nodes are told to connect, if the settings say so.
     pub(crate) fn peer(&self) -> Option<&String> {
         let listed = self.peers.iter().find(|(name, _)| *name == self.name).map(|(_, address)| address);
@@ -127,8 +157,8 @@ impl Config {
         if self.name.is_empty() || self.name.contains(['=', ',', '/']) {
             return Err(format!("'{}' is no name for a node: letters and digits will do", self.name));
         }
-        if self.shards == 0 || self.shards > 1024 {
-            return Err(format!("--shards {}: a keyspace has 1 to 1024 shards", self.shards));
+        if let Some(shards) = self.shards.filter(|shards| !(1..=1024).contains(shards)) {
+            return Err(format!("--shards {shards}: a keyspace has 1 to 1024 shards"));
         }
         if self.checkpoint_bytes < Config::CHECKPOINT_BYTES_MIN {
             return Err(format!(
@@ -150,6 +180,7 @@ impl Config {
         if self.peers.len() > 1023 {
             return Err(format!("--peers lists {} nodes: a cluster has at most 1023", self.peers.len()));
         }
+        self.validate_join()?;
         if self.peers.len() <= 1 && self.rejoin {
             return Err("--rejoin: a cluster of one has nobody who could make it whole".into());
         }
@@ -158,10 +189,28 @@ impl Config {
         self.validate_addresses()
     }
 
+    /// What a node needs that is to join a cluster.
+    fn validate_join(&self) -> Result<(), String> {
+        if self.join.is_empty() {
+            return Ok(());
+        }
+        if !self.peers.is_empty() {
+            return Err("--join and --peers: --peers lists the nodes that found a new cluster together, and --join names nodes of \
+                        a cluster that is there; leave one of them out"
+                .into());
+        }
+        Ok(())
+    }
+
     /// What cannot be without a data folder. (A cluster of one never rejoins.)
     fn validate_volatile(&self) -> Result<(), String> {
         if self.data.is_some() {
             return Ok(());
+        }
+        if !self.join.is_empty() {
+            return Err("--join: a node without a data folder would forget what it had promised to the others; give it one with \
+                        --data"
+                .into());
         }
         if self.peers.len() > 1 {
             return Err(format!(
@@ -203,5 +252,13 @@ impl Config {
             Some(_) => format!("--advertise-peer {peer}: {why}"),
             None => format!("--listen-peer {peer}: {why}, by --advertise-peer HOST:PORT"),
         })
+    }
+}
+
+/// As the terms of a cluster have it.
+fn counted(history: History) -> Option<u32> {
+    match history {
+        History::All => None,
+        History::Count(count) => Some(count),
     }
 }

@@ -3,9 +3,10 @@
 //! The log, the table's files, the journal and the other nodes come first: their part is set aside, and what is left is for
 //! connections of clients. So however many clients come, a log segment can be opened.
 
+use placement::map::Map;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::{Config, Failure};
+use crate::Failure;
 
 /// Connections of clients at a time, if there are descriptors for them: each holds some buffers.
 const CLIENTS_MAX: usize = 10_000;
@@ -38,12 +39,12 @@ pub(crate) struct Descriptors {
 }
 
 impl Descriptors {
-    /// Raises the limit of the process as far as it may, and shares out what there is.
-    pub fn claim(config: &Config, cores: usize) -> Result<Descriptors, Failure> {
+    /// Raises the limit of the process as far as it may, and shares out what there is, for a node with so many cores. Others
+    /// `connect` to it, or it is alone.
+    pub fn claim(map: &Map, cores: usize, connect: bool) -> Result<Descriptors, Failure> {
         // Nodes may join.
-        let others =
-            if config.peer().is_some() { config.peers.len().saturating_sub(1).max(OTHERS_MIN) } else { 0 };
-        share(raise(), cores, others, config.shards as usize).map_err(Failure::Refused)
+        let others = if connect { map.nodes.len().saturating_sub(1).max(OTHERS_MIN) } else { 0 };
+        share(raise(), cores, others, map.shards.len()).map_err(Failure::Refused)
     }
 }
 

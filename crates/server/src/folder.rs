@@ -4,8 +4,9 @@
 //! stores ends with its process. Only a cluster of one can be so: a member that forgets would break what it had promised.
 //!
 //! `identity.json` is written at every start: the node's name and id, the nodes that the cluster was founded with, the cluster it
-//! belongs to, a random incarnation, how often the folder was started, and the options that cannot change later; and again when
-//! the node has learned which cluster that is, when its log has begun, when a folder that replaced a lost one is whole and known
+//! belongs to, a random incarnation, how often the folder was started, and the options that cannot change later. Who is to join a
+//! cluster has neither id nor cluster nor options until it is given them ([`Joining`]). It is written again when the node has
+//! learned which cluster that is, when its log has begun, when a folder that replaced a lost one is whole and known
 //! to all, and when the others found it to be a copy. `peers.json` remembers the lives in which the other nodes were met last, so
 //! that a node that comes back under a known name with a folder that was wiped, copied or restored from an old copy is noticed.
 //! What they say and when is decided by [`node::identity`]; here is how they look. `lock` is held for the life of the process.
@@ -39,10 +40,13 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use node::identity::{Identity, Kept, Lives};
+use kv::cluster::Terms;
+use kv::{ClusterId, NodeId};
+use node::identity::{Identity, Joiner, Kept, Lives};
 use rustix::fs::{FlockOperation, flock};
+use storage::Kind;
 
-use self::identity::Fixed;
+use self::identity::{Fixed, Found};
 use crate::{Config, Failure};
 
 /// The mode of a folder that is closed to other users.
@@ -54,43 +58,119 @@ pub(crate) enum Folder {
     /// An open data folder.
     Held(Box<Held>),
     /// None: this identity ends with the process.
-    Nowhere(Identity),
+    Nowhere(Identity, Terms),
 }
 
-/// An open data folder, locked.
+/// What is in a data folder that was opened.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    /// It is of a node that has an id.
+    Node(Folder),
+    /// It is of one that the cluster is to give one.
+    Joining(Joining),
+}
+
+/// An open data folder of a node with an id.
 #[derive(Debug)]
 pub(crate) struct Held {
-    path: PathBuf,
+    place: Place,
     /// As it was when the folder was opened, and this start was counted.
     identity: Identity,
     fixed: Fixed,
+}
+
+/// An open data folder of a node that is to be given an id.
+#[derive(Debug)]
+pub(crate) struct Joining {
+    place: Place,
+    joiner: Joiner,
+    engine: Kind,
+}
+
+/// A folder that this process has, and no other.
+#[derive(Debug)]
+struct Place {
+    path: PathBuf,
     /// What the journal should say of opening it.
     note: Option<String>,
     _lock: File,
 }
 
-impl Folder {
-    /// Opens the one that the settings name, or makes it at the first start.
-    pub fn open(config: &Config) -> Result<Folder, Failure> {
-        match &config.data {
-            Some(path) => Ok(Folder::Held(Box::new(Held::open(path, config)?))),
-            None => Ok(Folder::Nowhere(identity::new(config))),
+impl Opened {
+    /// Opens the folder that the settings name, or makes it at the first start. A start is counted in it before anything is said.
+    pub fn open(config: &Config) -> Result<Opened, Failure> {
+        let Some(path) = &config.data else {
+            return Ok(Opened::Node(Folder::Nowhere(identity::new(config), config.terms())));
+        };
+        let place = Place::claim(path)?;
+        let text = read(&place.path.join(IDENTITY)).map_err(|error| refused("read", path, &error))?;
+        let found = match text {
+            Some(text) => started(identity::check(path, &text, config)?, config),
+            None => nothing_without_identity(path).map(|()| begun(config))?,
+        };
+        match found {
+            Found::Node(identity, fixed) => {
+                let held = Held { place, identity: *identity, fixed };
+                held.count()?;
+                Ok(Opened::Node(Folder::Held(Box::new(held))))
+            }
+            Found::Joiner(joiner) => {
+                check_peer(config)?;
+                let joining = Joining { place, joiner, engine: config.engine };
+                joining.place.note_start(&identity::encode_joiner(&joining.joiner))?;
+                Ok(Opened::Joining(joining))
+            }
         }
     }
 
-    /// Who the node is, as it was when the folder was opened.
-    pub fn identity(&self) -> &Identity {
-        match self {
-            Folder::Held(held) => &held.identity,
-            Folder::Nowhere(identity) => identity,
-        }
+    /// Where the journal's daily files are.
+    pub fn journal(&self) -> Option<PathBuf> {
+        self.place().map(|place| place.path.join("journal"))
     }
 
     /// What the journal should say of opening it.
     pub fn note(&self) -> Option<&str> {
+        self.place().and_then(|place| place.note.as_deref())
+    }
+
+    fn place(&self) -> Option<&Place> {
         match self {
-            Folder::Held(held) => held.note.as_deref(),
-            Folder::Nowhere(_) => None,
+            Opened::Node(Folder::Held(held)) => Some(&held.place),
+            Opened::Node(Folder::Nowhere(..)) => None,
+            Opened::Joining(joining) => Some(&joining.place),
+        }
+    }
+}
+
+impl Joining {
+    /// Who asks.
+    pub fn joiner(&self) -> &Joiner {
+        &self.joiner
+    }
+
+    /// Keeps what the cluster gave the node, which is one of it from then on.
+    pub fn joined(self, me: NodeId, cluster: ClusterId, terms: Terms) -> Result<Folder, Failure> {
+        let identity = self.joiner.joined(me, cluster, terms.to_string());
+        let held = Held { place: self.place, identity, fixed: Fixed { terms, engine: self.engine } };
+        held.count()?;
+        Ok(Folder::Held(Box::new(held)))
+    }
+}
+
+impl Folder {
+    /// Who the node is, as it was when the folder was opened.
+    pub fn identity(&self) -> &Identity {
+        match self {
+            Folder::Held(held) => &held.identity,
+            Folder::Nowhere(identity, _) => identity,
+        }
+    }
+
+    /// What its cluster has in common for ever.
+    pub fn terms(&self) -> Terms {
+        match self {
+            Folder::Held(held) => held.fixed.terms,
+            Folder::Nowhere(_, terms) => *terms,
         }
     }
 
@@ -104,15 +184,10 @@ impl Folder {
         self.part("engine")
     }
 
-    /// Where the journal's daily files are.
-    pub fn journal(&self) -> Option<PathBuf> {
-        self.part("journal")
-    }
-
     fn part(&self, name: &str) -> Option<PathBuf> {
         match self {
-            Folder::Held(held) => Some(held.path.join(name)),
-            Folder::Nowhere(_) => None,
+            Folder::Held(held) => Some(held.place.path.join(name)),
+            Folder::Nowhere(..) => None,
         }
     }
 
@@ -120,7 +195,7 @@ impl Folder {
     pub fn lives(&self) -> Result<Lives, Failure> {
         match self {
             Folder::Held(held) => held.lives(),
-            Folder::Nowhere(_) => Ok(Lives::new()),
+            Folder::Nowhere(..) => Ok(Lives::new()),
         }
     }
 
@@ -128,62 +203,102 @@ impl Folder {
     pub fn keep(&self, kept: &Kept) -> io::Result<()> {
         match self {
             Folder::Held(held) => held.keep(kept),
-            Folder::Nowhere(_) => Ok(()),
+            Folder::Nowhere(..) => Ok(()),
         }
     }
 
     /// What to say when the engine has applied entries of a shard of which the log knows nothing.
     pub fn log_is_lost(&self) -> Failure {
         match self {
-            Folder::Held(held) => log_is_lost(&held.path, &held.identity),
-            Folder::Nowhere(_) => unreachable!("an engine that begins empty has applied nothing"),
+            Folder::Held(held) => log_is_lost(&held.place.path, &held.identity),
+            Folder::Nowhere(..) => unreachable!("an engine that begins empty has applied nothing"),
         }
     }
 }
 
-impl Held {
-    fn open(path: &Path, config: &Config) -> Result<Held, Failure> {
-        let refused = |what: &str, error: io::Error| {
-            Failure::Refused(format!("cannot {what} the data folder {}: {error}", path.display()))
-        };
+impl Place {
+    fn claim(path: &Path) -> Result<Place, Failure> {
         DirBuilder::new()
             .recursive(true)
             .mode(CLOSED)
             .create(path)
-            .map_err(|error| refused("make", error))?;
-        let note = close(path).map_err(|error| refused("read", error))?;
-        let lock = File::create(path.join("lock")).map_err(|error| refused("write in", error))?;
+            .map_err(|error| refused("make", path, &error))?;
+        let note = close(path).map_err(|error| refused("read", path, &error))?;
+        let lock = File::create(path.join("lock")).map_err(|error| refused("write in", path, &error))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
             Failure::Refused(format!(
                 "the data folder {} is in use by another process: stop that one, or give --data another folder",
                 path.display()
             ))
         })?;
-        let text = read(&path.join(IDENTITY)).map_err(|error| refused("read", error))?;
-        let identity = match text {
-            Some(text) => {
-                let found = identity::check(path, &text, config)?.started(&mut crate::random);
-                Identity { zone: config.zone.clone().unwrap_or_else(|| found.zone.clone()), ..found }
-            }
-            None => nothing_without_identity(path).map(|()| identity::new(config))?,
-        };
-        if identity.begun && !has_log(path) {
-            return Err(log_is_lost(path, &identity));
-        }
-        let held = Held { path: path.to_owned(), identity, fixed: Fixed::new(config), note, _lock: lock };
-        let counted = Kept::Identity(Box::new(held.identity.clone()));
-        held.keep(&counted).map_err(|error| match error.kind() {
+        Ok(Place { path: path.to_owned(), note, _lock: lock })
+    }
+
+    /// Keeps who the node is in this start.
+    fn note_start(&self, identity: &[u8]) -> Result<(), Failure> {
+        write(&self.path.join(IDENTITY), identity).map_err(|error| match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Failure::Failed(format!(
                 "cannot count this start in the data folder {}: {error}; it can start when there is room",
-                path.display()
+                self.path.display()
             )),
-            _ => refused("write in", error),
-        })?;
-        Ok(held)
+            _ => refused("write in", &self.path, &error),
+        })
+    }
+}
+
+fn refused(what: &str, path: &Path, error: &io::Error) -> Failure {
+    Failure::Refused(format!("cannot {what} the data folder {}: {error}", path.display()))
+}
+
+/// Whoever is to join says where other nodes reach it.
+fn check_peer(config: &Config) -> Result<(), Failure> {
+    match config.peer() {
+        Some(_) => Ok(()),
+        None => Err(Failure::Refused(
+            "--join: the nodes of the cluster must reach this one; say where by --listen-peer HOST:PORT, and by \
+             --advertise-peer HOST:PORT where that is another address"
+                .into(),
+        )),
+    }
+}
+
+/// Of a new folder.
+fn begun(config: &Config) -> Found {
+    match config.join.is_empty() {
+        true => Found::Node(Box::new(identity::new(config)), Fixed::new(config)),
+        false => {
+            let zone = config.zone.as_deref().unwrap_or_default();
+            Found::Joiner(Joiner::new(&config.name, zone, &mut crate::random))
+        }
+    }
+}
+
+/// At another start of a folder.
+fn started(found: Found, config: &Config) -> Found {
+    let zone = |before: String| config.zone.clone().unwrap_or(before);
+    match found {
+        Found::Node(identity, fixed) => {
+            let identity = identity.started(&mut crate::random);
+            Found::Node(Box::new(Identity { zone: zone(identity.zone.clone()), ..identity }), fixed)
+        }
+        Found::Joiner(joiner) => {
+            let joiner = joiner.started(&mut crate::random);
+            Found::Joiner(Joiner { zone: zone(joiner.zone.clone()), ..joiner })
+        }
+    }
+}
+
+impl Held {
+    /// Keeps who the node is in this start.
+    fn count(&self) -> Result<(), Failure> {
+        if self.identity.begun && !has_log(&self.place.path) {
+            return Err(log_is_lost(&self.place.path, &self.identity));
+        }
+        self.place.note_start(&identity::encode(&self.identity, &self.fixed))
     }
 
     fn lives(&self) -> Result<Lives, Failure> {
-        let file = self.path.join(PEERS);
+        let file = self.place.path.join(PEERS);
         let failed = |error: io::Error| Failure::Refused(format!("cannot read {}: {error}", file.display()));
         match read(&file).map_err(failed)? {
             Some(text) => peers::read(&file, &text),
@@ -194,9 +309,9 @@ impl Held {
     fn keep(&self, kept: &Kept) -> io::Result<()> {
         match kept {
             Kept::Identity(identity) => {
-                write(&self.path.join(IDENTITY), &identity::encode(identity, &self.fixed))
+                write(&self.place.path.join(IDENTITY), &identity::encode(identity, &self.fixed))
             }
-            Kept::Lives(lives) => write(&self.path.join(PEERS), &peers::encode(lives)),
+            Kept::Lives(lives) => write(&self.place.path.join(PEERS), &peers::encode(lives)),
         }
     }
 }

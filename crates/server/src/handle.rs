@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kv::admin::{Admin, Answered, Ask};
-use kv::cluster::{Cluster, Location, Status};
+use kv::cluster::{Cluster, Location, Status, Terms};
 use kv::{Charge, ClusterId, Completions, Error, Key, KeyValue, Reply, Request, Slot};
 use node::Part;
 use node::gather::{Gather, Split, split};
@@ -31,6 +31,8 @@ pub(crate) struct Membership {
     pub cluster: watch::Receiver<Option<ClusterId>>,
     /// What it does until then.
     pub waits: String,
+    /// What its nodes have in common.
+    pub terms: Terms,
 }
 
 impl Handle {
@@ -105,6 +107,10 @@ impl Cluster for Handle {
     fn id(&self) -> Result<ClusterId, Error> {
         let known = *self.membership.cluster.borrow();
         known.ok_or_else(|| Error::Unavailable(self.membership.waits.clone()))
+    }
+
+    fn terms(&self) -> Terms {
+        self.membership.terms
     }
 
     fn status(&self) -> Status {

@@ -31,6 +31,7 @@ mod failure;
 mod folder;
 mod handle;
 mod inbox;
+mod join;
 mod journal;
 mod listen;
 mod log;

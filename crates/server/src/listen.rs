@@ -9,7 +9,7 @@ use dialects::Dialect;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::{Failure, address};
+use crate::{Config, Failure, address};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -71,6 +71,17 @@ impl Listen {
 pub(crate) fn listen(address: &str, what: &str) -> Result<Vec<TcpListener>, Failure> {
     let refused = |why: String| Failure::Refused(format!("cannot listen on {address} for {what}: {why}"));
     bind_all(places(address).map_err(|error| refused(error.to_string()))?).map_err(refused)
+}
+
+/// Listens for other nodes, who are told to connect to `peer`; empty = to nowhere.
+pub(crate) fn to_nodes(config: &Config, peer: &str) -> Result<Vec<TcpListener>, Failure> {
+    match config.listen_peer.as_deref().unwrap_or(peer) {
+        "" => Ok(Vec::new()),
+        address => {
+            tracing::info!(address, advertise = peer, "listening to other nodes");
+            listen(address, "other nodes")
+        }
+    }
 }
 
 fn places(address: &str) -> io::Result<BTreeSet<SocketAddr>> {

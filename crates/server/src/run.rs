@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dialects::Store;
+use kv::cluster::Terms;
 use kv::{NodeId, Protocol, ShardId};
 use node::identity::Identity;
 use node::log::{Request, Settings};
@@ -14,7 +15,7 @@ use placement::map::Map;
 use placement::{Founder, Founding, Limits};
 use rustix::fs::Mode;
 use rustix::process::umask;
-use storage::{Applied, Kind, Options, Resources, Table};
+use storage::{Applied, History, Kind, Options, Resources, Table};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -24,15 +25,15 @@ use crate::core::{Core, Shared};
 use crate::descriptors::Descriptors;
 use crate::desk::Desk;
 use crate::engine::{Beside, Engine, pause};
-use crate::folder::Folder;
+use crate::folder::{Folder, Opened};
 use crate::handle::{Handle, Membership};
 use crate::inbox::Inboxes;
-use crate::listen::listen;
+use crate::join::Joined;
 use crate::outbox::outboxes;
 use crate::routes::Routes;
 use crate::transport::{Identities, Places, Transport};
 use crate::view::View;
-use crate::{Config, Failure, Listen, journal, log, thread, time};
+use crate::{Config, Failure, Listen, join, journal, listen, log, thread, time};
 
 /// Runs a node until SIGTERM or SIGINT, or until it cannot go on.
 pub fn run(config: Config) -> Result<(), Failure> {
@@ -41,38 +42,39 @@ pub fn run(config: Config) -> Result<(), Failure> {
     umask(Mode::RWXG | Mode::RWXO);
     let processors = || std::thread::available_parallelism().map_or(1, usize::from);
     let cores = config.cores.unwrap_or_else(processors).max(1);
-    let descriptors = Descriptors::claim(&config, cores)?;
-    let folder = Folder::open(&config)?;
+    let folder = Opened::open(&config)?;
     let _journal = journal::start(folder.journal().as_deref(), &config.stderr).map_err(Failure::Refused)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::Failed(format!("cannot start a runtime: {error}")))?;
-    let ended = runtime.block_on(serve(config, folder, cores, descriptors));
+    let ended = runtime.block_on(serve(config, folder, cores));
     if let Err(failure) = &ended {
         tracing::error!(%failure, "the node ends");
     }
     ended
 }
 
-async fn serve(
-    config: Config,
-    folder: Folder,
-    cores: usize,
-    descriptors: Descriptors,
-) -> Result<(), Failure> {
-    if let Some(note) = folder.note() {
+async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failure> {
+    if let Some(note) = opened.note() {
         tracing::warn!(data = data(&config), note, "the data folder was open to other users");
     }
     let listeners = config.listen.iter().map(Listener::open).collect::<Result<Vec<_>, _>>()?;
     let address = announced(&config, &listeners);
-    let mut recovery = Recovery::default();
-    let log = read_log(&folder, &mut recovery)?;
-    let map = recovery.map(founding(&config, folder.identity()));
+    let begun = tokio::select! {
+        begun = Begun::of(&config, opened, &address) => begun?,
+        () = stop_signal() => {
+            tracing::info!("stopped before it was one of a cluster");
+            return Ok(());
+        }
+    };
+    let Begun { folder, log, recovery, map, listeners: peers } = begun;
     let node = node_config(&config, &folder, map, drivers(&config, cores), address.clone());
-    let peers = listen_to_nodes(&config, &node.peer)?;
+    let descriptors = Descriptors::claim(&node.map, cores, !node.peer.is_empty())?;
+    let peers = peers.map_or_else(|| listen::to_nodes(&config, &node.peer), Ok)?;
     let inboxes = Inboxes::new(node.deal());
     let recovered = recover(&folder, &node, &config, recovery, descriptors.table_files)?;
+    let terms = folder.terms();
     let identities = Arc::new(Identities::new(folder, &node.map, Places::new(&config.peers, &node.map))?);
     let requests = log.requests();
     let begins = identities.clone();
@@ -80,7 +82,7 @@ async fn serve(
     log.start(&inboxes, Box::new(move || begins.log_begins()), settings);
     let view = Arc::new(View::new(inboxes.count()));
     let desks: Arc<[Arc<Desk>]> = (0..cores).map(|_| Arc::new(Desk::new(inboxes.all()))).collect();
-    let membership = Membership { cluster: identities.cluster(), waits: identities.waits() };
+    let membership = Membership { cluster: identities.cluster(), waits: identities.waits(), terms };
     let routes = Arc::new(Routes::new(&node.map));
     let handle =
         Arc::new(Handle::new(inboxes.clone(), desks.clone(), routes.clone(), view.clone(), membership));
@@ -109,7 +111,10 @@ async fn serve(
     let first = start_cores(recovered, tasks, config.engine, &shared, &ending);
     let (files, most) = (descriptors.limit, descriptors.clients);
     tracing::info!(files, connections = most, "descriptors are shared out");
-    tokio::spawn(tell_cluster(identities.clone(), inboxes));
+    tokio::spawn(tell_cluster(identities.clone(), inboxes.clone()));
+    if let Some(cluster) = *identities.cluster().borrow() {
+        tokio::spawn(join::check_cluster(config.join.clone(), config.name.clone(), cluster, inboxes));
+    }
     let readiness = tokio::spawn(become_ready(config, address, identities, serving.clone()));
     let stop = asked_to_stop(ending.clone(), refusal, serving, readiness);
     let ended = first.run_to_its_end(Box::pin(stop)).await;
@@ -119,6 +124,39 @@ async fn serve(
     requests.ask(Request::Finish);
     tracing::info!("stopped");
     ended
+}
+
+/// What a node begins with.
+struct Begun {
+    folder: Folder,
+    log: log::OpenLog,
+    recovery: Recovery,
+    map: Arc<Map>,
+    /// Where it listens for other nodes, if it does so already.
+    listeners: Option<Vec<std::net::TcpListener>>,
+}
+
+impl Begun {
+    /// Reads the log. Who is not one of a cluster yet asks to be, before that.
+    async fn of(config: &Config, opened: Opened, address: &str) -> Result<Begun, Failure> {
+        let (folder, given, listeners) = match opened {
+            Opened::Node(folder) => (folder, None, None),
+            Opened::Joining(joining) => {
+                let Joined { folder, map, listeners } = join::join(config, joining, address).await?;
+                (folder, Some(map), Some(listeners))
+            }
+        };
+        let mut recovery = Recovery::default();
+        let log = read_log(&folder, &mut recovery)?;
+        let map = match recovery.take_map().or(given) {
+            Some(map) => map,
+            None if folder.identity().founders.is_empty() => {
+                join::map_again(config, &folder, address).await?
+            }
+            None => founding(config, &folder)?,
+        };
+        Ok(Begun { folder, log, recovery, map: Arc::new(map), listeners })
+    }
 }
 
 /// Has the first core's connections served on this runtime, and gives each other core its thread. Returns the first one.
@@ -292,17 +330,6 @@ async fn stop_signal() {
     }
 }
 
-/// Listens for other nodes, who are told to connect to `peer`; empty = to nowhere.
-fn listen_to_nodes(config: &Config, peer: &str) -> Result<Vec<std::net::TcpListener>, Failure> {
-    match config.listen_peer.as_deref().unwrap_or(peer) {
-        "" => Ok(Vec::new()),
-        address => {
-            tracing::info!(address, advertise = peer, "listening to other nodes");
-            listen(address, "other nodes")
-        }
-    }
-}
-
 /// How many cores may have a driver; the others serve connections. A checkpoint flushes the table of every driver: where each
 /// flush writes the rows of all tables again, it would take several times the time and the space.
 fn drivers(config: &Config, cores: usize) -> usize {
@@ -311,7 +338,14 @@ fn drivers(config: &Config, cores: usize) -> usize {
 }
 
 /// The map that the cluster begins with: all its first nodes are started alike, and have the same.
-fn founding(config: &Config, identity: &Identity) -> Map {
+fn founding(config: &Config, folder: &Folder) -> Result<Map, Failure> {
+    let founders = &folder.identity().founders;
+    if founders.len() > 1 && config.peers.is_empty() {
+        return Err(Failure::Refused(format!(
+            "node {} has not heard yet where the nodes are that it was to found a cluster with: start it with --peers, as before",
+            config.name
+        )));
+    }
     let listed = |name: &String| config.peers.iter().find(|(other, _)| other == name).map(|(_, peer)| peer);
     // Of one that is alone nobody else has to know the same.
     let own = |name: &String| config.peer().filter(|_| *name == config.name);
@@ -319,11 +353,12 @@ fn founding(config: &Config, identity: &Identity) -> Map {
         name: name.clone(),
         peer: listed(name).or(own(name)).cloned().unwrap_or_default(),
     };
-    let nodes: Vec<Founder> = identity.founders.iter().map(founder).collect();
+    let nodes: Vec<Founder> = founders.iter().map(founder).collect();
     // One that keeps nothing is alone for ever.
     let protocol = if config.data.is_none() { Protocol::Single } else { Protocol::Raft };
     let replicas = u16::try_from(nodes.len()).expect("there are at most 1023 nodes, it was checked");
-    Map::founding(&Founding { cluster: None, nodes, shards: config.shards, replicas, protocol })
+    let shards = folder.terms().shards;
+    Ok(Map::founding(&Founding { cluster: None, nodes, shards, replicas, protocol }))
 }
 
 fn node_config(
@@ -369,7 +404,9 @@ fn recover(
     table_files: usize,
 ) -> Result<Vec<(Driver, Executor)>, Failure> {
     let engine = open_engine(folder.engine().as_deref(), config, table_files)?;
-    let options = Options { deleted_micros: config.deleted_micros, ..Options::of(config.history) };
+    let Terms { history, deleted_micros, .. } = folder.terms();
+    let history = history.map_or(History::All, History::Count);
+    let options = Options { deleted_micros, ..Options::of(history) };
     let deal = node.deal();
     let mut tables: Vec<Table> = (0..deal.cores()).map(|_| Table::open(engine.clone(), options)).collect();
     let mut applied: BTreeMap<ShardId, Applied> = BTreeMap::new();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use dialects::Dialect;
 use dialects::classic::pairs::{Central, Pairs};
-use server::{Config, History, Kind, Listen, Moves, Stderr};
+use server::{Config, Kind, Listen, Moves, Stderr};
 
 use super::host;
 use crate::exit::{Code, Error};
@@ -53,12 +53,13 @@ fn config(name: &str, args: Args, dialect: Arc<dyn Dialect>) -> Config {
         data,
         listen: vec![listen],
         peers: Vec::new(),
+        join: Vec::new(),
         advertise_peer: None,
         listen_peer: None,
         zone: None,
-        history: History::Count(Config::HISTORY),
-        deleted_micros: Config::DELETED_MICROS,
-        shards: Config::SHARDS,
+        history: None,
+        deleted_micros: None,
+        shards: None,
         cores: None,
         entry_cache_bytes: Config::ENTRY_CACHE_BYTES,
         moves: Moves::default(),

@@ -75,12 +75,23 @@ pub async fn run(
         moves::print(&planned, &Names::of(&status), out)?;
         return Ok(Code::Done);
     }
+    if matches!(wish, Wish::Serve) && !status.nodes.iter().any(|node| node.name == change.name) {
+        return Err(is_new(&change.name));
+    }
     ask::done(ask, store, options.timeout()).await?;
     tell(change, wish, out)?;
     match wish.goal(change, &status) {
         Some(goal) if change.wait => wait(&goal, Pace::USUAL, store, out).await,
         _ => Ok(Code::Done),
     }
+}
+
+/// Whoever asks this of a node that the cluster does not have may well have a new one.
+fn is_new(name: &str) -> Error {
+    Error::Usage(format!(
+        "no node is named '{name}': cluster nodes lists them. A new one joins when it is started: capstan serve --name {name} --data \
+         FOLDER --listen HOST:PORT --listen-peer HOST:PORT --join HOST:PORT"
+    ))
 }
 
 fn tell(change: &Change, wish: Wish, out: &mut Output<'_>) -> Result<(), Error> {

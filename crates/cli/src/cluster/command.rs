@@ -48,7 +48,10 @@ Examples:
     #[command(after_help = "\
 Examples:
   capstan cluster join n3
-  capstan cluster join n3 --dry-run")]
+  capstan cluster join n3 --dry-run
+A new node joins when it is started, and needs no command here:
+  capstan serve --name n4 --data FOLDER --listen HOST:PORT \\
+      --listen-peer HOST:PORT --join HOST:PORT")]
     Join(Change),
     /// Move the replicas of a node elsewhere; it stays in the cluster
     #[command(after_help = "\

@@ -24,6 +24,8 @@ pub struct File {
     advertise: Option<Spanned<Address>>,
     #[serde(deserialize_with = "key::peers")]
     pub peers: Vec<(String, String)>,
+    #[serde(deserialize_with = "key::addresses")]
+    pub join: Vec<String>,
     #[serde(deserialize_with = "key::address")]
     pub advertise_peer: Option<String>,
     #[serde(deserialize_with = "key::address")]

@@ -18,6 +18,11 @@ pub fn peers<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<(String, String)
     Ok(peers.into_iter().map(|Peer(peer)| peer).collect())
 }
 
+pub fn addresses<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<String>, D::Error> {
+    let addresses: Vec<Address> = Deserialize::deserialize(value)?;
+    Ok(addresses.into_iter().map(|Address(address)| address).collect())
+}
+
 pub fn address<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
     text(value, parse::address).map(Some)
 }

@@ -35,9 +35,12 @@ pub struct Args {
     /// Where clients are told to connect [default: the first address of --listen]
     #[arg(long, value_name = "HOST:PORT", value_parser = parse::address)]
     pub advertise: Option<String>,
-    /// All nodes of the cluster, this one too, where nodes connect
+    /// Found a cluster of these nodes, this one too: where nodes connect
     #[arg(long, value_name = "NAME=HOST:PORT,..", value_delimiter = ',', value_parser = parse::peer)]
     pub peers: Vec<(String, String)>,
+    /// Join a cluster that is there: where clients connect to nodes of it; of no use once it has joined
+    #[arg(long, value_name = "HOST:PORT,..", value_delimiter = ',', value_parser = parse::address)]
+    pub join: Vec<String>,
     /// Where other nodes are told to connect [default: as --peers has this node]
     #[arg(long, value_name = "HOST:PORT", value_parser = parse::address)]
     pub advertise_peer: Option<String>,
@@ -94,6 +97,9 @@ Examples:
       --advertise n1.example.com:7401
       on every address of the machine; clients are told this one
       (--listen-peer and --advertise-peer are the same for nodes)
+  capstan serve --name n4 --data /var/lib/capstan --listen 10.0.0.4:7401 \\
+      --listen-peer 10.0.0.4:7421 --join 10.0.0.1:7401,10.0.0.2:7401
+      a new node of a cluster that is there; started again, it needs no --join
   capstan serve --config /etc/capstan.toml
       the same from a file; an option beside it wins over the file
 The keys of the file are the options. A table [[listen]] is a listener; the
@@ -127,12 +133,14 @@ fn config(args: Args, file: File) -> Result<server::Config, Error> {
     let name = needed(args.name.or(file.name), "name")?;
     let peers = if args.peers.is_empty() { file.peers } else { args.peers };
     check_peers(&name, &peers).map_err(Error::Usage)?;
+    let join = if args.join.is_empty() { file.join } else { args.join };
     let advertise = args.advertise.or(file.advertised);
     Ok(server::Config {
         listen: listen::all(file.listeners, args.listen, advertise).map_err(Error::Usage)?,
         name,
         data: Some(needed(args.data.or(file.data), "data")?),
         peers,
+        join,
         advertise_peer: args.advertise_peer.or(file.advertise_peer),
         listen_peer: args.listen_peer.or(file.listen_peer),
         zone: args.zone.or(file.zone),
@@ -140,13 +148,12 @@ fn config(args: Args, file: File) -> Result<server::Config, Error> {
             Engine::Memory => server::Kind::Memory,
             Engine::Disk => server::Kind::Disk,
         },
-        history: match args.history.or(file.history) {
-            Some(History::Count(count)) => server::History::Count(count),
-            Some(History::All) => server::History::All,
-            None => server::History::Count(server::Config::HISTORY),
-        },
-        deleted_micros: args.deleted_history.or(file.deleted_history).unwrap_or(Deleted::USUAL).micros,
-        shards: args.shards.or(file.shards).unwrap_or(server::Config::SHARDS),
+        history: args.history.or(file.history).map(|history| match history {
+            History::Count(count) => server::History::Count(count),
+            History::All => server::History::All,
+        }),
+        deleted_micros: args.deleted_history.or(file.deleted_history).map(|deleted| deleted.micros),
+        shards: args.shards.or(file.shards),
         cores: args.cores.or(file.cores),
         entry_cache_bytes: args.entry_cache.or(file.entry_cache).unwrap_or(server::Config::ENTRY_CACHE_BYTES),
         checkpoint_bytes: args
@@ -231,7 +238,7 @@ mod tests {
     fn serve_without_peers_is_a_cluster_of_one() {
         let settings = of_options(&[]).unwrap();
         assert!(settings.peers.is_empty());
-        assert_eq!((settings.shards, settings.entry_cache_bytes), (4, 64 << 20));
+        assert_eq!((settings.shards, settings.entry_cache_bytes), (None, 64 << 20));
         assert_eq!(settings.checkpoint_bytes, server::Config::CHECKPOINT_BYTES);
         assert_eq!(of_options(&["--checkpoint-log", "1M"]).unwrap().checkpoint_bytes, 1 << 20);
     }
@@ -239,8 +246,8 @@ mod tests {
     #[test]
     fn serve_with_peers_takes_all_of_them() {
         let settings = of_options(&["--peers", "n1=a:1,n2=b:1"]).unwrap();
-        assert_eq!((settings.peers.len(), settings.shards), (2, 4));
-        assert_eq!(of_options(&["--peers", "n1=a:1,n2=b:1", "--shards", "8"]).unwrap().shards, 8);
+        assert_eq!((settings.peers.len(), settings.shards), (2, None));
+        assert_eq!(of_options(&["--peers", "n1=a:1,n2=b:1", "--shards", "8"]).unwrap().shards, Some(8));
     }
 
     #[test]
@@ -274,12 +281,11 @@ mod tests {
         };
         assert_eq!(told("engine"), config.engine.name());
         assert_eq!(told("history").parse(), Ok(History::Count(server::Config::HISTORY)));
-        assert_eq!(config.history, server::History::Count(server::Config::HISTORY));
         assert_eq!(
             told("deleted-history").parse().map(|kept: Deleted| kept.micros),
-            Ok(config.deleted_micros)
+            Ok(server::Config::DELETED_MICROS)
         );
-        assert_eq!(parse::shards(&told("shards")), Ok(config.shards));
+        assert_eq!(parse::shards(&told("shards")), Ok(server::Config::SHARDS));
         assert_eq!(parse::size(&told("entry-cache")), Ok(config.entry_cache_bytes));
         assert_eq!(parse::size(&told("checkpoint-log")), Ok(config.checkpoint_bytes as usize));
         let grace = parse::duration(&told("grace")).map(|grace| grace.as_micros() as u64);

@@ -135,6 +135,8 @@ pub fn told_samples() -> Vec<Bytes> {
         cluster: 0xabc,
         directory: Some(directory),
         revision: 7,
+        terms: Some(proto::Terms { shards: 4, history: Some(16), deleted_micros: 300_000_000 }),
+        peer_version: 5,
     };
     let location =
         proto::LocateResponse { slot: 9, shard: 1, leader: Some(2), address: Some("host:1".into()) };

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dialects::{Account, Dialect, End, Stop, Stopper, Store, Stream};
 use kv::admin::{Admin, Answered, Ask};
-use kv::cluster::{Cluster, Location, Status};
+use kv::cluster::{Cluster, Location, Status, Terms};
 use kv::{
     Answer, ClusterId, Completions, Epoch, Error, Expect, Function, Key, KeyAnswer, KeyValue, Level, NodeId,
     Op, Page, Protocol, Receipt, ReplicaId, Reply, Request, Row, ShardId, Value, Version,
@@ -186,6 +186,10 @@ impl Admin for Fake {
 impl Cluster for Fake {
     fn id(&self) -> Result<ClusterId, Error> {
         self.cluster.lock().unwrap().clone()
+    }
+
+    fn terms(&self) -> Terms {
+        unreachable!("no classic dialect asks what nodes have in common")
     }
 
     fn status(&self) -> Status {

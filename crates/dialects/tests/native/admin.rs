@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use dialects::native::proto;
 use dialects::native::proto::cluster_client::ClusterClient;
 use dialects::native::{DOMAIN, from_status};
@@ -147,6 +148,6 @@ async fn answer_to_another_question_is_refused() {
         let error = client.administer(&ask, Duration::from_secs(1)).await.unwrap_err();
         assert!(error.to_string().contains("of one version"), "{error}");
     }
-    node.fake.set_admin(Ok(Answer::Joined { node: NodeId(4), cluster: cluster(1) }));
+    node.fake.set_admin(Ok(Answer::Joined { node: NodeId(4), cluster: cluster(1), map: Bytes::new() }));
     assert!(client.administer(&joining(), TIMEOUT).await.is_ok());
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use dialects::native::{Client, Native, Options};
 use dialects::{Account, Dialect, Stop, Store, Stream};
 use kv::admin::{self, Admin, Answered, Ask};
-use kv::cluster::{Cluster, Liveness, Location, NodeDuty, NodeStatus, Role, ShardStatus, Status};
+use kv::cluster::{Cluster, Liveness, Location, NodeDuty, NodeStatus, Role, ShardStatus, Status, Terms};
 use kv::view::View;
 use kv::{
     Answer, ClusterId, Completions, Epoch, Error, Function, KeyAnswer, KeyValue, Level, NodeId, Op, Page,
@@ -178,6 +178,10 @@ impl Admin for Fake {
 impl Cluster for Fake {
     fn id(&self) -> Result<ClusterId, Error> {
         self.cluster.lock().unwrap().clone()
+    }
+
+    fn terms(&self) -> Terms {
+        Terms { shards: 1, history: None, deleted_micros: u64::MAX }
     }
 
     fn status(&self) -> Status {

@@ -57,10 +57,11 @@ pub fn decode_ask(reader: &mut Reader) -> Result<Ask, Malformed> {
 /// Writes the answer to an ask.
 pub fn encode_asked(into: &mut BytesMut, answer: &Answer) {
     match answer {
-        Answer::Joined { node, cluster } => {
+        Answer::Joined { node, cluster, map } => {
             into.put_u8(1);
             put_uint(into, node.0);
             into.put_u64(cluster.get());
+            put_bytes(into, map);
         }
         Answer::Done => into.put_u8(2),
         Answer::Moves(moves) => {
@@ -82,7 +83,8 @@ pub fn decode_asked(reader: &mut Reader) -> Result<Answer, Malformed> {
     Ok(match reader.u8()? {
         1 => {
             let (node, cluster) = (NodeId(reader.uint()?), ClusterId::new(reader.u64()?));
-            Answer::Joined { node, cluster: cluster.ok_or(Malformed("a cluster has the id 0"))? }
+            let cluster = cluster.ok_or(Malformed("a cluster has the id 0"))?;
+            Answer::Joined { node, cluster, map: reader.bytes()? }
         }
         2 => Answer::Done,
         3 => Answer::Moves(reader.list(decode_move)?),

@@ -54,7 +54,7 @@ fn to(name: &str, duty: NodeDuty, fewer: bool) -> Event {
 fn joined(map: &Map, joining: &Joining) -> Answer {
     let (node, _) = map.node_of(joining.incarnation).expect("who has joined has a row");
     let cluster = map.cluster.expect("a map that was written names its cluster");
-    Answer::Joined { node, cluster }
+    Answer::Joined { node, cluster, map: map.encode() }
 }
 
 fn done(_: &Map) -> Answer {

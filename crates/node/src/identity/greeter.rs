@@ -204,9 +204,9 @@ impl Greeter {
         }
     }
 
-    /// Whether this node has drawn the id of the cluster, and nobody else is known to have it.
+    /// Whether this node has drawn the id of the cluster, and nobody else is known to have it. (Who joined was given it.)
     fn is_founding(&self) -> bool {
-        self.known.is_empty() && self.own.cluster.is_some()
+        self.known.is_empty() && self.own.cluster.is_some() && !self.own.founders.is_empty()
     }
 
     fn check_cluster(&self, hello: &Hello) -> Result<(), Welcome> {

@@ -1,6 +1,7 @@
 //! Who is there: the first frame in both directions of every connection between nodes.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use kv::cluster::PEER_VERSION;
 use kv::codec::{Malformed, Reader, put_bytes, put_option, put_uint};
 use kv::{ClusterId, NodeId};
 
@@ -8,7 +9,9 @@ use super::life::{Lineage, put_lineage, read_lineage};
 use super::nodes::{Nodes, put_nodes, read_nodes};
 
 /// The first bytes of a hello: what speaks here, and its version.
-const MAGIC: &[u8] = b"capstan peer 5";
+fn magic() -> String {
+    format!("capstan peer {PEER_VERSION}")
+}
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +98,7 @@ impl Hello {
     /// As bytes.
     pub fn encode(&self) -> Bytes {
         let mut into = BytesMut::new();
-        put_bytes(&mut into, MAGIC);
+        put_bytes(&mut into, magic().as_bytes());
         into.put_u8(u8::from(self.purpose == Purpose::Bulk));
         put_uint(&mut into, self.from.0);
         put_uint(&mut into, self.to.0);
@@ -113,7 +116,7 @@ impl Hello {
     /// From bytes.
     pub fn decode(bytes: Bytes) -> Result<Hello, Malformed> {
         let mut reader = Reader::new(bytes);
-        if reader.bytes()? != MAGIC {
+        if reader.bytes()? != magic() {
             return Err(Malformed("it is no node of this version"));
         }
         Ok(Hello {

@@ -111,4 +111,4 @@ pub(crate) use hello::fuzz;
 pub use hello::{Hello, Purpose, Refusal, Welcome};
 pub use life::{Life, Lineage, Lives};
 pub use nodes::{Member, Nodes, Place};
-pub use own::{Identity, Start};
+pub use own::{Identity, Joiner, Start};

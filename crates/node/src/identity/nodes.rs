@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::{BufMut, BytesMut};
 use kv::NodeId;
 use kv::codec::{Malformed, Reader, put_bytes, put_list, put_uint};
-use placement::map::{Map, Node};
+use placement::map::{Map, Node, NodeDuty};
 
 /// The nodes of a cluster, this one among them, as of a revision of its map.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,13 +44,14 @@ impl Nodes {
     /// Of the founding.
     pub const FOUNDING: u64 = 1;
 
-    /// As a map has them.
+    /// As a map has them, without those that are given up: they never belong to it again.
     pub fn of(map: &Map) -> Nodes {
         let member = |(id, node): (&NodeId, &Node)| {
             let Node { name, peer, incarnation, .. } = node;
             (*id, Member { name: name.clone(), address: peer.clone(), incarnation: *incarnation })
         };
-        Nodes { revision: map.revision, members: map.nodes.iter().map(member).collect(), next: map.next_node }
+        let stay = map.nodes.iter().filter(|(_, node)| node.duty != NodeDuty::Gone);
+        Nodes { revision: map.revision, members: stay.map(member).collect(), next: map.next_node }
     }
 
     /// What a node is to the cluster.

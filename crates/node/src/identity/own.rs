@@ -12,7 +12,7 @@ pub struct Identity {
     /// Its name. Never changes.
     pub name: String,
     /// The nodes that the cluster was founded with, with the ids that were given to them, this one among them. The first one
-    /// founds the cluster. Never changes.
+    /// founds the cluster. Never changes. None = this node joined the cluster later.
     pub founders: Vec<(NodeId, String)>,
     /// What must be the same on all nodes of a cluster for ever, in text. Other clusters may have the same. Never changes.
     pub terms: String,
@@ -47,8 +47,51 @@ pub struct Start {
     pub rejoin: bool,
 }
 
+/// What a data folder says of a node that is to join a cluster that is there, until it is given an id. The folder holds nothing
+/// else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joiner {
+    /// Its name. Never changes.
+    pub name: String,
+    /// Of the folder, up to this process. By its incarnation the cluster knows it again: who asks twice is given one id.
+    pub lineage: Lineage,
+    /// What fails together with it; empty = nothing.
+    pub zone: String,
+}
+
+impl Joiner {
+    /// Of a new folder. `random` gives a new random number at each call.
+    pub fn new(name: &str, zone: &str, random: &mut dyn FnMut() -> u64) -> Joiner {
+        Joiner { name: name.into(), lineage: Lineage::new(random), zone: zone.into() }
+    }
+
+    /// At the next start of the folder. It must be written before anything is said to anybody.
+    #[must_use]
+    pub fn started(&self, random: &mut dyn FnMut() -> u64) -> Joiner {
+        Joiner { lineage: self.lineage.next(random), ..self.clone() }
+    }
+
+    /// With the id that the cluster gave it. It must be written before the node says that it is there.
+    pub fn joined(&self, me: NodeId, cluster: ClusterId, terms: String) -> Identity {
+        let Joiner { name, lineage, zone } = self.clone();
+        Identity {
+            me,
+            name,
+            founders: Vec::new(),
+            terms,
+            cluster: Some(cluster),
+            lineage,
+            zone,
+            begun: false,
+            rejoining: false,
+            newcomer: false,
+            copy: None,
+        }
+    }
+}
+
 impl Identity {
-    /// Of a new folder: here, and nowhere else, ids are given to nodes. The founder draws the id of the cluster, unless the
+    /// Of a new folder of a cluster that is founded: here, and nowhere else, ids are given to its nodes. The founder draws the id of the cluster, unless the
     /// cluster is there and only the founder's folder was lost. `random` gives a new random number at each call.
     ///
     /// # Panics
@@ -91,7 +134,10 @@ impl Identity {
             true => format!(
                 "{name} comes back with nothing and waits for another node to tell it which cluster it is of"
             ),
-            false => format!("{name} waits for {}, which founds the cluster", self.founders[0].1),
+            false => {
+                let founder = self.founders.first().map_or("another node", |(_, founder)| founder);
+                format!("{name} waits for {founder}, which founds the cluster")
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ use kv::admin::{Answer, Ask, Joining, Move, Row};
 use kv::cluster::NodeDuty;
 use kv::{ClusterId, Error, NodeId, Op, ShardId};
 use node::Input;
+use placement::map::Map;
 
 use crate::cluster::{Cluster, ELECTION_STEPS};
 use crate::maps::founding;
@@ -90,8 +91,12 @@ fn join(cluster: &mut Cluster, through: NodeId) {
         address: "127.0.0.1:4".into(),
         zone: String::new(),
     };
-    let answer = administer(cluster, through, Ask::Join(joining));
-    assert_eq!(answer, Ok(Answer::Joined { node: NEW, cluster: ClusterId::new(0xc1).unwrap() }));
+    let Ok(Answer::Joined { node, cluster: id, map }) = administer(cluster, through, Ask::Join(joining))
+    else {
+        panic!("it may join")
+    };
+    assert_eq!((node, Some(id)), (NEW, ClusterId::new(0xc1)));
+    assert!(Map::decode(&map).unwrap().nodes.contains_key(&NEW), "it can begin with the map");
     cluster.join(NEW);
     knows(cluster, NEW);
     run_until(cluster, "the new node has the map", |cluster| status(cluster, NEW).revision > 2);

@@ -4,32 +4,45 @@ use std::path::Path;
 
 use bytes::Bytes;
 use kv::{ClusterId, NodeId};
-use node::identity::{Identity, Life, Lineage, Lives};
+use node::identity::{Identity, Joiner, Life, Lineage, Lives};
 use storage::{History, Kind};
 
-use super::identity::{self, Fixed};
+use super::identity::{self, Fixed, Found};
 use super::peers;
 use crate::{Config, Moves};
 
-/// `identity.json`, as the node `n1` of three finds it.
+/// `identity.json`, as the node `n1` finds it, which was one of three or has joined.
 pub fn identity(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let check = |text: &str| identity::check(Path::new("data"), text, &config());
-    if let Ok(found) = check(text) {
-        assert_eq!((found.name.as_str(), found.founders.len()), ("n1", 3));
-        assert!(found.lineage.life.incarnation != 0 && found.lineage.life.starts != 0, "it was started");
-        assert!(found.founders.contains(&(found.me, found.name.clone())), "it is one of the three");
-        let again = identity::encode(&found, &Fixed::new(&config()));
-        let again = String::from_utf8(again).expect("JSON is UTF-8");
-        assert_eq!(check(&again).expect("as it was written"), found);
-    }
+    let Ok(found) = check(text) else { return };
+    let (again, lineage) = match &found {
+        Found::Node(found, fixed) => {
+            assert!(found.name == "n1" && [0, 3].contains(&found.founders.len()), "it is of {found:?}");
+            let is_founder = found.founders.contains(&(found.me, found.name.clone()));
+            assert!(
+                is_founder || found.cluster.is_some(),
+                "it is one of the three, or was given its cluster"
+            );
+            (identity::encode(found, fixed), &found.lineage)
+        }
+        Found::Joiner(joiner) => (identity::encode_joiner(joiner), &joiner.lineage),
+    };
+    assert!(lineage.life.incarnation != 0 && lineage.life.starts != 0, "it was started");
+    let again = String::from_utf8(again).expect("JSON is UTF-8");
+    assert_eq!(check(&again).expect("as it was written"), found);
 }
 
 /// Identities.
 pub fn identity_samples() -> Vec<Bytes> {
     let adopting = Identity { cluster: None, rejoining: true, ..sample() };
+    let joiner = Joiner { name: "n1".into(), lineage: sample().lineage, zone: "east".into() };
+    let joined = joiner.joined(NodeId(4), cluster(), config().terms().to_string());
     let fixed = Fixed::new(&config());
-    [sample(), adopting].map(|sample| identity::encode(&sample, &fixed).into()).to_vec()
+    let mut samples: Vec<Bytes> =
+        [sample(), adopting, joined].map(|sample| identity::encode(&sample, &fixed).into()).to_vec();
+    samples.push(identity::encode_joiner(&joiner).into());
+    samples
 }
 
 /// `peers.json`.
@@ -55,13 +68,14 @@ fn config() -> Config {
         data: Some("data".into()),
         listen: Vec::new(),
         peers: ["n3", "n1", "n2"].map(|name| (name.into(), String::new())).to_vec(),
+        join: vec!["n9:7401".into()],
         advertise_peer: None,
         listen_peer: None,
         zone: None,
         engine: Kind::Disk,
-        history: History::All,
-        deleted_micros: u64::MAX,
-        shards: 1,
+        history: Some(History::All),
+        deleted_micros: Some(u64::MAX),
+        shards: Some(1),
         cores: None,
         entry_cache_bytes: 0,
         checkpoint_bytes: 0,
@@ -71,13 +85,17 @@ fn config() -> Config {
     }
 }
 
+fn cluster() -> ClusterId {
+    ClusterId::new(0xabc).expect("it is not 0")
+}
+
 const LIFE: Life = Life { incarnation: 9, starts: 2, process: 5 };
 
 fn sample() -> Identity {
     Identity {
         me: NodeId(1),
         lineage: Lineage { life: LIFE, earlier: vec![7] },
-        cluster: ClusterId::new(0xabc),
+        cluster: Some(cluster()),
         begun: true,
         ..identity::new(&config())
     }

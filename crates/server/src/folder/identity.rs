@@ -3,30 +3,41 @@
 use std::path::Path;
 
 use kv::NodeId;
-use node::identity::{Identity, Lineage, Start};
+use kv::cluster::Terms;
+use node::identity::{Identity, Joiner, Lineage, Start};
 use serde::{Deserialize, Serialize};
-use storage::{History, Kind};
+use storage::Kind;
 
 use super::format;
 use crate::{Config, Failure};
 
 /// Format 1 knew no cluster ids; in format 2 a node's id was its place among the names; format 3 did not count starts.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
+/// Every node had an id; the rest is the same.
+const FORMAT_BEFORE: u32 = 4;
 
 /// What cannot change later, besides the node and its cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fixed {
-    shards: u32,
-    history: String,
-    deleted_micros: u64,
-    engine: String,
+    pub terms: Terms,
+    pub engine: Kind,
+}
+
+/// What a folder says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// It is of a node that has an id.
+    Node(Box<Identity>, Fixed),
+    /// It is of one that asked for an id, and has none yet.
+    Joiner(Joiner),
 }
 
 /// The file.
 #[derive(Serialize, Deserialize)]
 struct Written {
     format: u32,
-    id: u64,
+    /// `None` = the node is to join a cluster, and was given none yet.
+    id: Option<u64>,
     name: String,
     /// 16 hexadecimal digits; `None` until the node has learned it.
     cluster: Option<String>,
@@ -35,8 +46,9 @@ struct Written {
     /// The processes of the starts before, the latest first.
     earlier: Vec<String>,
     founders: Vec<Listed>,
+    /// Those of the cluster, once it is known which that is.
     #[serde(flatten)]
-    fixed: Fixed,
+    fixed: Option<WrittenFixed>,
     zone: String,
     begun: bool,
     rejoining: bool,
@@ -51,70 +63,107 @@ struct Listed {
     name: String,
 }
 
+#[derive(Serialize, Deserialize)]
+struct WrittenFixed {
+    shards: u32,
+    history: String,
+    deleted_micros: u64,
+    engine: String,
+}
+
 impl Fixed {
+    /// Of a node that founds a cluster.
     pub fn new(config: &Config) -> Fixed {
-        Fixed {
-            shards: config.shards,
-            history: match config.history {
-                History::All => "all".into(),
-                History::Count(count) => count.to_string(),
-            },
-            deleted_micros: config.deleted_micros,
-            engine: match config.engine {
-                Kind::Memory => "memory".into(),
-                Kind::Disk => "disk".into(),
-            },
-        }
+        Fixed { terms: config.terms(), engine: config.engine }
     }
 
-    /// What of it must be the same on all nodes of a cluster for ever, in text.
-    fn terms(&self) -> String {
-        let Fixed { shards, history, deleted_micros, engine: _ } = self;
-        format!("shards={shards} history={history} deleted={deleted_micros}us")
+    fn written(&self) -> WrittenFixed {
+        let Terms { shards, history, deleted_micros } = self.terms;
+        let history = history.map_or("all".into(), |count| count.to_string());
+        WrittenFixed { shards, history, deleted_micros, engine: self.engine.name().into() }
+    }
+
+    fn read(written: &WrittenFixed) -> Result<Fixed, String> {
+        let WrittenFixed { shards, history, deleted_micros, engine } = written;
+        let history = match history.as_str() {
+            "all" => None,
+            count => Some(count.parse().map_err(|_| format!("'{}' is no history", count.escape_debug()))?),
+        };
+        let engine = [Kind::Memory, Kind::Disk].into_iter().find(|kind| kind.name() == engine);
+        let engine = engine.ok_or("it names an engine that is none")?;
+        let terms = Terms { shards: *shards, history, deleted_micros: *deleted_micros };
+        Ok(Fixed { terms, engine })
     }
 }
 
-/// Of a new folder.
+/// Of a new folder of a node that founds a cluster.
 pub(super) fn new(config: &Config) -> Identity {
     let start = Start {
         name: config.name.clone(),
         names: config.peers.iter().map(|(name, _)| name.clone()).collect(),
-        terms: Fixed::new(config).terms(),
+        terms: config.terms().to_string(),
         zone: config.zone.clone().unwrap_or_default(),
         rejoin: config.rejoin,
     };
     Identity::new(&start, &mut crate::random)
 }
 
+/// The content of the file of a node that was given no id yet.
+pub(super) fn encode_joiner(joiner: &Joiner) -> Vec<u8> {
+    let Joiner { name, lineage, zone } = joiner.clone();
+    serialize(&Written {
+        format: FORMAT,
+        id: None,
+        name,
+        cluster: None,
+        life: format::written(&lineage.life),
+        earlier: earlier(&lineage),
+        founders: Vec::new(),
+        fixed: None,
+        zone,
+        begun: false,
+        rejoining: false,
+        newcomer: false,
+        copy: None,
+    })
+}
+
 /// The content of the file.
 pub(super) fn encode(identity: &Identity, fixed: &Fixed) -> Vec<u8> {
     let listed = |(id, name): &(NodeId, String)| Listed { id: id.0, name: name.clone() };
-    let written = Written {
+    serialize(&Written {
         format: FORMAT,
-        id: identity.me.0,
+        id: Some(identity.me.0),
         name: identity.name.clone(),
         cluster: identity.cluster.map(|id| id.to_string()),
         life: format::written(&identity.lineage.life),
-        earlier: identity.lineage.earlier.iter().map(|process| format::text(*process)).collect(),
+        earlier: earlier(&identity.lineage),
         founders: identity.founders.iter().map(listed).collect(),
-        fixed: fixed.clone(),
+        fixed: Some(fixed.written()),
         zone: identity.zone.clone(),
         begun: identity.begun,
         rejoining: identity.rejoining,
         newcomer: identity.newcomer,
         copy: identity.copy.clone(),
-    };
-    serde_json::to_vec_pretty(&written).expect("it has text keys only")
+    })
 }
 
-/// The identity in a file, if it fits what this start wants.
-pub(super) fn check(folder: &Path, text: &str, config: &Config) -> Result<Identity, Failure> {
+fn earlier(lineage: &Lineage) -> Vec<String> {
+    lineage.earlier.iter().map(|process| format::text(*process)).collect()
+}
+
+fn serialize(written: &Written) -> Vec<u8> {
+    serde_json::to_vec_pretty(written).expect("it has text keys only")
+}
+
+/// What a file says, if it fits what this start wants.
+pub(super) fn check(folder: &Path, text: &str, config: &Config) -> Result<Found, Failure> {
     let shown = folder.display();
     let damaged = |error: String| {
         Failure::Refused(format!("{shown}/identity.json is damaged ({error}): restore it from a copy"))
     };
     let found = format::of(text).map_err(damaged)?;
-    if found != FORMAT {
+    if ![FORMAT, FORMAT_BEFORE].contains(&found) {
         return Err(Failure::Refused(format!(
             "the data folder {shown} has format {found}, and this version of capstan has format {FORMAT}: start it with the \
              version that made it; to take the data along, print it there with 'capstan range '' --json', and put it into a \
@@ -122,44 +171,65 @@ pub(super) fn check(folder: &Path, text: &str, config: &Config) -> Result<Identi
         )));
     }
     let written: Written = serde_json::from_str(text).map_err(|error| damaged(error.to_string()))?;
-    let (identity, fixed) = read(written).map_err(damaged)?;
-    check_options(folder, &identity, &fixed, config)?;
-    match &identity.copy {
-        Some(why) => {
-            Err(Failure::Refused(format!("the data folder {shown} must not be started again: {why}")))
+    let found = read(written).map_err(damaged)?;
+    check_name(folder, &found, config)?;
+    match &found {
+        Found::Joiner(_) if config.join.is_empty() => Err(Failure::Refused(format!(
+            "the data folder {shown} is of node {}, which was to join a cluster and was given no id yet: start it with --join \
+             HOST:PORT of any node of that cluster, or remove the folder, which holds nothing yet",
+            config.name
+        ))),
+        Found::Joiner(_) => Ok(found),
+        Found::Node(identity, fixed) => {
+            check_options(folder, identity, fixed, config)?;
+            match &identity.copy {
+                Some(why) => {
+                    Err(Failure::Refused(format!("the data folder {shown} must not be started again: {why}")))
+                }
+                None => Ok(found),
+            }
         }
-        None => Ok(identity),
     }
 }
 
-fn read(written: Written) -> Result<(Identity, Fixed), String> {
-    let listed = |Listed { id, name }| Ok((node_id(id)?, name));
-    let founders =
-        written.founders.into_iter().map(listed).collect::<Result<Vec<(NodeId, String)>, String>>()?;
-    for (place, (id, name)) in founders.iter().enumerate() {
-        if founders[..place].iter().any(|(other, others)| other == id || others == name) {
-            return Err(format!("it lists a node twice: {id}, {name}"));
-        }
-    }
-    let me = node_id(written.id)?;
-    if !founders.contains(&(me, written.name.clone())) {
+fn read(written: Written) -> Result<Found, String> {
+    let earlier = written.earlier.iter().map(|text| format::number(text)).collect::<Result<Vec<u64>, _>>()?;
+    let lineage = Lineage { life: format::life(&written.life)?, earlier };
+    let (name, zone) = (written.name, written.zone);
+    let Some(id) = written.id else { return Ok(Found::Joiner(Joiner { name, lineage, zone })) };
+    let me = node_id(id)?;
+    let fixed = Fixed::read(&written.fixed.ok_or("it does not say what was fixed at the first start")?)?;
+    let cluster = written.cluster.map(|text| text.parse()).transpose()?;
+    let founders = read_founders(written.founders)?;
+    // Who joined is none of them, and was given its cluster with its id.
+    if !founders.contains(&(me, name.clone())) && (!founders.is_empty() || cluster.is_none()) {
         return Err("it does not list its own node".into());
     }
-    let earlier = written.earlier.iter().map(|text| format::number(text)).collect::<Result<Vec<u64>, _>>()?;
     let identity = Identity {
         me,
-        name: written.name,
+        name,
         founders,
-        terms: written.fixed.terms(),
-        cluster: written.cluster.map(|text| text.parse()).transpose()?,
-        lineage: Lineage { life: format::life(&written.life)?, earlier },
-        zone: written.zone,
+        terms: fixed.terms.to_string(),
+        cluster,
+        lineage,
+        zone,
         begun: written.begun,
         rejoining: written.rejoining,
         newcomer: written.newcomer,
         copy: written.copy,
     };
-    Ok((identity, written.fixed))
+    Ok(Found::Node(Box::new(identity), fixed))
+}
+
+fn read_founders(listed: Vec<Listed>) -> Result<Vec<(NodeId, String)>, String> {
+    let node = |Listed { id, name }| Ok((node_id(id)?, name));
+    let founders = listed.into_iter().map(node).collect::<Result<Vec<(NodeId, String)>, String>>()?;
+    for (place, (id, name)) in founders.iter().enumerate() {
+        if founders[..place].iter().any(|(other, others)| other == id || others == name) {
+            return Err(format!("it lists a node twice: {id}, {name}"));
+        }
+    }
+    Ok(founders)
 }
 
 /// The id of a node with this number.
@@ -170,34 +240,38 @@ pub(super) fn node_id(number: u64) -> Result<NodeId, String> {
     }
 }
 
-fn check_options(folder: &Path, identity: &Identity, fixed: &Fixed, config: &Config) -> Result<(), Failure> {
-    let wanted = Fixed::new(config);
-    let differs = |what: &str, found: &str, wanted: &str| {
-        Err(Failure::Refused(format!(
-            "the data folder {} was made with {what} {found}, and this start says {wanted}: start it with \
-             {found}, or give --data another folder",
-            folder.display()
-        )))
+fn differs(folder: &Path, what: &str, found: &str, wanted: &str) -> Failure {
+    Failure::Refused(format!(
+        "the data folder {} was made with {what} {found}, and this start says {wanted}: start it with {found}, or give --data \
+         another folder",
+        folder.display()
+    ))
+}
+
+fn check_name(folder: &Path, found: &Found, config: &Config) -> Result<(), Failure> {
+    let name = match found {
+        Found::Node(identity, _) => &identity.name,
+        Found::Joiner(joiner) => &joiner.name,
     };
-    if identity.name != config.name {
-        return differs("the node name", &identity.name, &config.name);
+    if *name == config.name { Ok(()) } else { Err(differs(folder, "the node name", name, &config.name)) }
+}
+
+fn check_options(folder: &Path, identity: &Identity, fixed: &Fixed, config: &Config) -> Result<(), Failure> {
+    let founders = names(identity.founders.iter().map(|(_, name)| name));
+    let asked = names(config.peers.iter().map(|(name, _)| name));
+    // Of who joined nobody here knows the founders; and who starts without --peers says nothing of them.
+    if !founders.is_empty() && !asked.is_empty() && founders != asked {
+        return Err(Failure::Refused(format!(
+            "the data folder {} is of a cluster that was founded with the nodes {founders}, and --peers lists {asked}: start it \
+             with {founders}; other nodes are added by starting them with --join, or give --data another folder",
+            folder.display()
+        )));
     }
-    let (found, asked) = (names(identity.founders.iter().map(|(_, name)| name)), names(asked_names(config)));
-    if found != asked {
-        return differs("the nodes", &found, &asked);
+    if let Some((option, found, wanted)) = config.contradicts(&fixed.terms) {
+        return Err(differs(folder, option, &found, &wanted));
     }
-    if fixed.shards != wanted.shards {
-        return differs("--shards", &fixed.shards.to_string(), &wanted.shards.to_string());
-    }
-    if fixed.history != wanted.history {
-        return differs("--history", &fixed.history, &wanted.history);
-    }
-    if fixed.deleted_micros != wanted.deleted_micros {
-        let shown = |micros: u64| if micros == u64::MAX { "all".into() } else { format!("{micros}us") };
-        return differs("--deleted-history", &shown(fixed.deleted_micros), &shown(wanted.deleted_micros));
-    }
-    if fixed.engine != wanted.engine {
-        return differs("--engine", &fixed.engine, &wanted.engine);
+    if fixed.engine != config.engine {
+        return Err(differs(folder, "--engine", fixed.engine.name(), config.engine.name()));
     }
     Ok(())
 }
@@ -207,9 +281,4 @@ fn names<'a>(names: impl Iterator<Item = &'a String>) -> String {
     let mut names: Vec<&str> = names.map(String::as_str).collect();
     names.sort_unstable();
     names.join(",")
-}
-
-fn asked_names(config: &Config) -> impl Iterator<Item = &String> {
-    let alone = config.peers.is_empty().then_some(&config.name);
-    alone.into_iter().chain(config.peers.iter().map(|(name, _)| name))
 }

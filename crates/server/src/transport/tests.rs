@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use kv::cluster::Liveness;
+use kv::cluster::{Liveness, Terms};
 use kv::{ClusterId, NodeId};
 use node::Input;
 use node::cores::Deal;
@@ -30,6 +30,8 @@ struct Node {
     /// Why it has to end.
     fatal: Option<String>,
 }
+
+const TERMS: Terms = Terms { shards: 1, history: None, deleted_micros: u64::MAX };
 
 fn identity(me: u64, starts: u64, process: u64) -> Identity {
     let start = Start {
@@ -78,7 +80,7 @@ impl Node {
         let (listener, address) = listener();
         let map = map(2, at);
         let places = Places::new(&[], &map);
-        let identities = Arc::new(Identities::new(Folder::Nowhere(identity), &map, places).unwrap());
+        let identities = Arc::new(Identities::new(Folder::Nowhere(identity, TERMS), &map, places).unwrap());
         let inboxes = Inboxes::new(Deal::new(1));
         let transport = Transport::start(vec![listener], 16, identities, inboxes.clone(), 0).unwrap();
         let (connected, frames, fatal) = (BTreeSet::new(), Vec::new(), None);

@@ -41,7 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kv::admin::{Admin, Answer, Answered, Ask};
-use kv::cluster::{Location, Status};
+use kv::cluster::{Location, PEER_VERSION, Status, Terms};
 use kv::{ClusterId, Completions, Error, Key, KeyValue, Reply, Request};
 use tokio::runtime::Handle;
 
@@ -118,6 +118,19 @@ impl Client {
                 topology.ask_any(|link| async move { link.status().await }).await.map(|told| told.cluster)
             }
         }
+    }
+
+    /// What the nodes of the cluster have in common, for a node that wants to be one of them. [`Error::Invalid`] when they are
+    /// of another version than this client, so that it cannot be.
+    pub async fn terms(&self) -> Result<Terms, Error> {
+        let told = self.shared.topology.ask_any(|link| async move { link.status().await }).await?;
+        told.terms.filter(|_| told.peer_version == PEER_VERSION).ok_or_else(|| {
+            Error::Invalid(format!(
+                "the nodes of cluster {} say version {} to each other, and this capstan says version {PEER_VERSION}: take the \
+                 version of capstan that they run",
+                told.cluster, told.peer_version
+            ))
+        })
     }
 
     /// Where a key is, as the first node that answers sees it.

@@ -10,7 +10,9 @@ use crate::native::{proto, status};
 /// The message of an answer to Join.
 pub(in crate::native) fn joined(answer: Answer) -> Result<proto::JoinResponse, Status> {
     match answer {
-        Answer::Joined { node, cluster } => Ok(proto::JoinResponse { node: node.0, cluster: cluster.get() }),
+        Answer::Joined { node, cluster, map } => {
+            Ok(proto::JoinResponse { node: node.0, cluster: cluster.get(), map })
+        }
         other => Err(unexpected(&other)),
     }
 }
@@ -103,7 +105,7 @@ pub(in crate::native) fn encode_joining(joining: Joining) -> proto::JoinRequest 
 /// The answer to Join in a message.
 pub(in crate::native) fn decode_joined(message: proto::JoinResponse) -> Result<Answer, Malformed> {
     let cluster = ClusterId::new(message.cluster).ok_or(Malformed("a node joined no cluster"))?;
-    Ok(Answer::Joined { node: NodeId(message.node), cluster })
+    Ok(Answer::Joined { node: NodeId(message.node), cluster, map: message.map })
 }
 
 /// The answer to what a node is to do in a message.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kv::admin::{Answer, Ask, Joining};
-use kv::cluster::NodeDuty;
+use kv::cluster::{NodeDuty, PEER_VERSION};
 use kv::{Error, Op, ShardId, TIMEOUT_MILLIS_MAX};
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
@@ -28,7 +28,13 @@ impl proto::cluster_server::Cluster for Service {
     ) -> Result<Response<proto::StatusResponse>, Status> {
         let Call { store, .. } = Call::of(request)?;
         let id = store.cluster.id().map_err(|error| status::to_status(&error))?;
-        let told = Told { cluster: id, status: store.cluster.status(), now_micros: (store.clock)() };
+        let told = Told {
+            cluster: id,
+            status: store.cluster.status(),
+            now_micros: (store.clock)(),
+            terms: Some(store.cluster.terms()),
+            peer_version: PEER_VERSION,
+        };
         Ok(Response::new(seen::encode_status(told)))
     }
 

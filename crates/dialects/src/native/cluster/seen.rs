@@ -1,6 +1,8 @@
 //! What a node sees of the cluster, between [`kv::cluster`] and the messages.
 
-use kv::cluster::{Liveness, Location, NodeDuty, NodeStatus, ReplicaStatus, Role, ShardStatus, Status};
+use kv::cluster::{
+    Liveness, Location, NodeDuty, NodeStatus, ReplicaStatus, Role, ShardStatus, Status, Terms,
+};
 use kv::view::{Duty, Member};
 use kv::{ClusterId, Epoch, NodeId, ReplicaId, ShardId, Slot, SlotRange};
 
@@ -14,6 +16,10 @@ pub(in crate::native) struct Told {
     pub(in crate::native) status: Status,
     /// Its version clock: microseconds since 1970.
     pub(in crate::native) now_micros: u64,
+    /// `None` = it is of an earlier version.
+    pub(in crate::native) terms: Option<Terms>,
+    /// Of what it says to other nodes; 0 = an earlier one than is told.
+    pub(in crate::native) peer_version: u32,
 }
 
 pub(super) fn encode_status(told: Told) -> proto::StatusResponse {
@@ -24,7 +30,13 @@ pub(super) fn encode_status(told: Told) -> proto::StatusResponse {
         cluster: told.cluster.get(),
         directory: told.status.directory.map(encode_shard),
         revision: told.status.revision,
+        terms: told.terms.map(encode_terms),
+        peer_version: told.peer_version,
     }
+}
+
+fn encode_terms(Terms { shards, history, deleted_micros }: Terms) -> proto::Terms {
+    proto::Terms { shards, history, deleted_micros }
 }
 
 fn encode_node(node: NodeStatus) -> proto::NodeStatus {
@@ -116,7 +128,9 @@ pub(in crate::native) fn decode_status(message: proto::StatusResponse) -> Result
     let shards = message.shards.into_iter().map(decode_shard).collect::<Result<_, _>>()?;
     let directory = message.directory.map(decode_shard).transpose()?;
     let status = Status { nodes, shards, directory, revision: message.revision };
-    Ok(Told { cluster, status, now_micros: message.now_micros })
+    let terms = |proto::Terms { shards, history, deleted_micros }| Terms { shards, history, deleted_micros };
+    let (terms, peer_version) = (message.terms.map(terms), message.peer_version);
+    Ok(Told { cluster, status, now_micros: message.now_micros, terms, peer_version })
 }
 
 /// The location in a message.

@@ -6,6 +6,15 @@ use kv::Protocol;
 use placement::{Founder, Founding};
 
 use super::*;
+use crate::folder::Opened;
+
+/// The folder of a node that has an id.
+fn open(config: &crate::Config) -> Result<Folder, crate::Failure> {
+    match Opened::open(config)? {
+        Opened::Node(folder) => Ok(folder),
+        Opened::Joining(joining) => panic!("it has an id: {joining:?}"),
+    }
+}
 
 /// Folders of clusters, each in a folder of its own.
 struct Folders(tempfile::TempDir);
@@ -23,13 +32,14 @@ impl Folders {
             data: Some(self.0.path().join(folder)),
             listen: Vec::new(),
             peers: names.iter().map(|name| (name.to_string(), String::new())).collect(),
+            join: Vec::new(),
             advertise_peer: None,
             listen_peer: None,
             zone: None,
             engine: storage::Kind::Memory,
-            history: storage::History::All,
-            deleted_micros: u64::MAX,
-            shards: 1,
+            history: Some(storage::History::All),
+            deleted_micros: Some(u64::MAX),
+            shards: Some(1),
             cores: None,
             entry_cache_bytes: 0,
             checkpoint_bytes: crate::Config::CHECKPOINT_BYTES,
@@ -41,7 +51,7 @@ impl Folders {
 
     /// Node `name` of these, in a folder of its own.
     fn open_of(&self, names: &[&str], folder: &str, name: &str, rejoin: bool) -> Identities {
-        let folder = Folder::open(&self.config(folder, name, names, rejoin)).unwrap();
+        let folder = open(&self.config(folder, name, names, rejoin)).unwrap();
         let founder = |(_, name): &(NodeId, String)| Founder { name: name.clone(), peer: String::new() };
         let nodes: Vec<Founder> = folder.identity().founders.iter().map(founder).collect();
         let (replicas, protocol) = (nodes.len() as u16, Protocol::Raft);
@@ -61,7 +71,7 @@ impl Folders {
 
     /// Why a start of `n1` in a folder is refused.
     fn refused(&self, folder: &str, names: &[&str]) -> String {
-        let opened = Folder::open(&self.config(folder, "n1", names, false)).and_then(|folder| folder.lives());
+        let opened = open(&self.config(folder, "n1", names, false)).and_then(|folder| folder.lives());
         opened.expect_err("it must not start").to_string()
     }
 }
@@ -94,7 +104,7 @@ fn folder_keeps_what_was_agreed_on_and_who_was_met() {
     };
     let listed = |id, name| serde_json::json!({ "id": id, "name": name });
     let expect = serde_json::json!({
-        "format": 4,
+        "format": 5,
         "id": 2,
         "name": "n2",
         "cluster": id.to_string(),
@@ -141,7 +151,7 @@ fn folder_gives_the_ids_and_not_the_order_of_names() {
     written["id"] = 70.into();
     written["founders"][0]["id"] = 70.into();
     std::fs::write(&file, written.to_string()).unwrap();
-    let folder = Folder::open(&nodes.config("n1", "n1", &NAMES, false)).unwrap();
+    let folder = open(&nodes.config("n1", "n1", &NAMES, false)).unwrap();
     assert_eq!(folder.identity().me, NodeId(70));
     drop(folder);
     // It has to be one of those that it lists.
