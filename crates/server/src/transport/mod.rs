@@ -32,6 +32,7 @@ use node::identity::Nodes;
 use placement::map::Map;
 use storage::ShardSnapshot;
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 
 use crate::inbox::Inboxes;
 use crate::journal::Seldom;
@@ -80,6 +81,8 @@ pub(crate) struct Shared {
     pub identities: Arc<Identities>,
     /// Incoming snapshots that wait for the driver's word.
     pub streams: Mutex<HashMap<u64, mpsc::UnboundedSender<bool>>>,
+    /// The snapshots that are sent, or were: the last one of a shard to a node.
+    pub sending: Mutex<HashMap<(ShardId, NodeId), AbortHandle>>,
     /// How fast snapshots are sent, all together.
     pub rate: Mutex<Rate>,
 }
@@ -117,7 +120,13 @@ impl Transport {
         bytes_per_second: u64,
     ) -> std::io::Result<Transport> {
         let rate = Mutex::new(Rate::new(bytes_per_second));
-        let shared = Arc::new(Shared { inboxes, identities, streams: Mutex::default(), rate });
+        let shared = Arc::new(Shared {
+            inboxes,
+            identities,
+            streams: Mutex::default(),
+            sending: Mutex::default(),
+            rate,
+        });
         let room = incoming::Room::new(connections);
         for listener in listeners {
             let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -135,9 +144,14 @@ impl Transport {
         }
     }
 
-    /// Sends a snapshot, on the current runtime; the driver is told how it ended.
+    /// Sends a snapshot, on the current runtime; the driver is told how it ended. One of the shard that is still on its way there is
+    /// given up: nobody waits for it any more, and how it ends must not be taken for the end of this one.
     pub fn send_snapshot(&self, shard: ShardId, to: NodeId, header: Bytes, snapshot: Box<ShardSnapshot>) {
-        tokio::spawn(bulk::send(self.shared.clone(), shard, to, header, snapshot));
+        let mut sending = self.shared.sending.lock().expect("no holder of the snapshots panics");
+        let send = tokio::spawn(bulk::send(self.shared.clone(), shard, to, header, snapshot));
+        if let Some(before) = sending.insert((shard, to), send.abort_handle()) {
+            before.abort();
+        }
     }
 
     /// There is a later map.
