@@ -124,6 +124,9 @@ pub(super) struct Search<'a> {
     pub(super) steps: Vec<Vec<Vec<Option<Step>>>>,
     /// Likewise: how many things can go at each cost, so that who looks for the first of the cheapest knows when it is found.
     counts: Vec<Vec<Vec<[usize; 3]>>>,
+    /// How often it was asked what a step costs: most of the work.
+    #[cfg(test)]
+    asked: std::cell::Cell<usize>,
 }
 
 /// The place of a cost among the three that there are, from -1 to 1.
@@ -157,6 +160,8 @@ impl<'a> Search<'a> {
             of_all: (0..nodes).map(|node| board.rest[node] + of_groups(node)).collect(),
             steps: vec![vec![vec![None; nodes]; nodes]; board.base.len()],
             counts: vec![vec![vec![[0; 3]; nodes]; nodes]; board.base.len()],
+            #[cfg(test)]
+            asked: std::cell::Cell::new(0),
         }
     }
 
@@ -221,6 +226,8 @@ impl<'a> Search<'a> {
 
     /// What a thing costs that goes from a node to another; `None` = it cannot.
     fn step(&self, thing: usize, from: usize, to: usize) -> Option<i64> {
+        #[cfg(test)]
+        self.asked.set(self.asked.get() + 1);
         let leaves = self.on.get(thing, from) && self.may.get(thing, from);
         let comes = self.may.get(thing, to) && !self.on.get(thing, to);
         let fits = || self.zones[from] == self.zones[to] || self.has_room(thing, to);
@@ -294,4 +301,30 @@ fn offer(step: &mut Option<Step>, thing: usize, cost: Option<i64>) {
 fn zone_max(places: &[usize], wants: usize) -> usize {
     let room = |most: usize| places.iter().map(|places| most.min(*places)).sum::<usize>();
     (1..=wants).find(|most| room(*most) >= wants).unwrap_or(wants)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn search_looks_at_few_steps_for_each_thing_that_goes() {
+        // Three of five nodes have each of many things, and a sixth comes.
+        let (nodes, count, wants) = (6, 1024, 3);
+        let had = |thing: usize| (0..wants).map(|place| (thing + place) % 5).collect::<Vec<usize>>();
+        let thing = |id| Thing { group: 0, wants, had: had(id), may: (0..nodes).collect() };
+        let things: Vec<Thing> = (0..count).map(thing).collect();
+        let board = Board { zones: (0..nodes).collect(), base: vec![vec![0; nodes]], rest: vec![0; nodes] };
+        let mut search = Search::new(&board, &things);
+        search.begin();
+        let (first, mut circles) = (search.asked.take(), 0);
+        assert_eq!(first, count * wants * nodes, "each step of each thing is looked at once");
+        while let Some(circle) = search.circle() {
+            search.go_round(circle);
+            circles += 1;
+        }
+        assert_eq!(search.of_all, [512; 6]);
+        let looks = search.asked.get() / circles;
+        assert!(looks <= 20 * wants * nodes, "{looks} looks a circle, of {circles}");
+    }
 }
