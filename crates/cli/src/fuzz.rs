@@ -11,7 +11,7 @@ use crate::classic::line::{self as pair, Line};
 use crate::data::txn;
 use crate::serve::file::{self, Wrong};
 use crate::shell::{complete, line};
-use crate::up::folder;
+use crate::up::roster;
 use crate::{escape, parse, words};
 
 /// A line of the shell; and its completion wherever the cursor stands.
@@ -43,7 +43,7 @@ pub fn notation(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let _ = (parse::duration(text), parse::timeout(text), parse::deadline(text), parse::size(text));
     let _ = (parse::address(text), parse::name(text), parse::peer(text));
-    let _ = (parse::shards(text), parse::cores(text));
+    let _ = (parse::shards(text), parse::replicas(text), parse::cores(text));
     printed_parses::<parse::History>(text);
     printed_parses::<kv::Version>(text);
     printed_parses::<kv::Level>(text);
@@ -96,5 +96,7 @@ pub fn pairs(bytes: &[u8]) {
 
 /// `cluster.json`.
 pub fn cluster(bytes: &[u8]) {
-    let _ = folder::parse(bytes);
+    if let Ok(cluster) = roster::parse(bytes) {
+        assert_eq!(roster::parse(roster::encode(&cluster).as_bytes()), Ok(cluster));
+    }
 }

@@ -192,6 +192,13 @@ pub fn shards(text: &str) -> Result<u32, String> {
 /// More than this cost more than they bring: each has elections and heartbeats.
 const SHARDS_MAX: u32 = 1024;
 
+/// How many replicas each shard of a keyspace has.
+pub fn replicas(text: &str) -> Result<u16, String> {
+    let most = server::Config::REPLICAS_MAX;
+    let replicas = text.parse().ok().filter(|replicas| (1..=most).contains(replicas));
+    replicas.ok_or_else(|| format!("a shard has 1 to {most} replicas"))
+}
+
 /// How many cores a node uses.
 pub fn cores(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|&cores| cores > 0).ok_or_else(|| "a node uses 1 core or more".into())

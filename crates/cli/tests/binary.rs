@@ -181,6 +181,9 @@ fn serve_refuses_addresses_that_nobody_can_connect_to() {
     ] {
         refused(&[&listen[..], &["--peers", peers]].concat(), expect);
     }
+    let peers = ["--peers", "n1=10.0.0.1:7421,n2=10.0.0.2:7421"];
+    let more = [&peers[..], &["--replicas", "3"]].concat();
+    refused(&[&listen[..], &more].concat(), "--peers lists 2 nodes: list more, or ask for fewer");
     for (more, expect) in [
         (&["--listen-peer", "0.0.0.0:7421"][..], "by --advertise-peer HOST:PORT"),
         (&["--listen-peer", "127.0.0.1:0"], "--listen-peer 127.0.0.1:0: nobody can connect to port 0"),
@@ -190,6 +193,5 @@ fn serve_refuses_addresses_that_nobody_can_connect_to() {
     ] {
         refused(&[&listen[..], more].concat(), expect);
     }
-    refused(&[&listen[..], &["--rejoin"]].concat(), "nobody who could make it whole");
     assert!(!data.exists(), "nothing was made");
 }

@@ -149,11 +149,11 @@ impl Nodes {
                 history: Some(History::Count(1)),
                 deleted_micros: None,
                 shards: Some(1),
+                replicas: None,
                 cores: Some(1),
                 entry_cache_bytes: Config::ENTRY_CACHE_BYTES,
                 moves: Moves::default(),
                 checkpoint_bytes: Config::CHECKPOINT_BYTES,
-                rejoin: false,
                 stderr: server::Stderr::Nothing,
             };
             thread::Builder::new().name(name.clone()).spawn(|| server::run(config)).unwrap()

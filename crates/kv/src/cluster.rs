@@ -19,13 +19,15 @@ pub trait Cluster: Send + Sync {
 }
 
 /// Version of what nodes say to each other: a cluster is of nodes of one version.
-pub const PEER_VERSION: u32 = 5;
+pub const PEER_VERSION: u32 = 6;
 
 /// What all nodes of a cluster have in common for ever: founders are started with it, and who joins takes it over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
     /// How many shards the keyspace `default` was founded with.
     pub shards: u32,
+    /// On how many nodes each of them is, where there are so many; at least 1.
+    pub replicas: u16,
     /// How many revisions of a key are kept; `None` = all.
     pub history: Option<u32>,
     /// How long those of a deleted key are kept, in microseconds; `u64::MAX` = for ever.
@@ -34,9 +36,9 @@ pub struct Terms {
 
 impl fmt::Display for Terms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Terms { shards, history, deleted_micros } = self;
+        let Terms { shards, replicas, history, deleted_micros } = self;
         let history = history.map_or("all".into(), |count| count.to_string());
-        write!(f, "shards={shards} history={history} deleted={deleted_micros}us")
+        write!(f, "shards={shards} replicas={replicas} history={history} deleted={deleted_micros}us")
     }
 }
 

@@ -38,8 +38,6 @@ pub struct Config {
     pub grace_micros: u64,
     /// How much moves at once, if this node leads the directory.
     pub limits: Limits,
-    /// This node came back with nothing: it votes again only when a leader has made it whole.
-    pub rejoining: bool,
     /// Nothing of this node outlives its process: no answer is on a disk, and receipts say so.
     pub volatile: bool,
 }
@@ -60,7 +58,6 @@ impl Config {
             incarnation: 0,
             grace_micros: GRACE_MICROS,
             limits: Limits::default(),
-            rejoining: false,
             volatile: false,
         }
     }

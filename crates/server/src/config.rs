@@ -39,6 +39,9 @@ pub struct Config {
     pub deleted_micros: Option<u64>,
     /// How many shards the keyspace has. Fixed when the cluster is founded; `None` = as it was, or as usual.
     pub shards: Option<u32>,
+    /// On how many nodes each shard is, where there are so many: 1 to [`Config::REPLICAS_MAX`]. Fixed when the cluster is
+    /// founded; `None` = as it was, or as usual.
+    pub replicas: Option<u16>,
     /// Cores that serve connections, and that the shards are dealt out to as far as there are shards; `None` = one a processor.
     pub cores: Option<usize>,
     /// Bytes of log entries kept in memory for followers that lag; one further behind gets a snapshot.
@@ -48,8 +51,6 @@ pub struct Config {
     pub checkpoint_bytes: u64,
     /// How replicas go from node to node.
     pub moves: Moves,
-    /// The data folder was lost on purpose: come back as the same node with nothing, and be made whole by the others.
-    pub rejoin: bool,
     /// What it writes to standard error.
     pub stderr: Stderr,
 }
@@ -116,6 +117,10 @@ impl Config {
     pub const CHECKPOINT_BYTES_MIN: u64 = 1 << 20;
     /// Shards of a keyspace when nothing else is said.
     pub const SHARDS: u32 = 4;
+    /// Replicas of a shard when nothing else is said: the fewest of which one may be lost.
+    pub const REPLICAS: u16 = 3;
+    /// Each write goes to all of them; whoever is safe from the loss of seven at once has other worries.
+    pub const REPLICAS_MAX: u16 = 15;
     /// Revisions of a key when nothing else is said.
     pub const HISTORY: u32 = 16;
     /// How long those of a deleted key are kept when nothing else is said: long enough to notice a mistake.
@@ -126,6 +131,7 @@ impl Config {
         let history = self.history.unwrap_or(History::Count(Config::HISTORY));
         Terms {
             shards: self.shards.unwrap_or(Config::SHARDS),
+            replicas: self.replicas.unwrap_or(Config::REPLICAS),
             history: counted(history),
             deleted_micros: self.deleted_micros.unwrap_or(Config::DELETED_MICROS),
         }
@@ -137,6 +143,7 @@ impl Config {
         let deleted = |micros: u64| if micros == u64::MAX { "all".into() } else { format!("{micros}us") };
         let said = [
             ("--shards", fixed.shards.to_string(), self.shards.map(|shards| shards.to_string())),
+            ("--replicas", fixed.replicas.to_string(), self.replicas.map(|replicas| replicas.to_string())),
             ("--history", history(fixed.history), self.history.map(|said| history(counted(said)))),
             ("--deleted-history", deleted(fixed.deleted_micros), self.deleted_micros.map(deleted)),
         ];
@@ -160,6 +167,7 @@ impl Config {
         if let Some(shards) = self.shards.filter(|shards| !(1..=1024).contains(shards)) {
             return Err(format!("--shards {shards}: a keyspace has 1 to 1024 shards"));
         }
+        self.validate_replicas()?;
         if self.checkpoint_bytes < Config::CHECKPOINT_BYTES_MIN {
             return Err(format!(
                 "--checkpoint-log {}: a checkpoint writes to the log itself, so it takes 1M or more to be worth one",
@@ -181,9 +189,6 @@ impl Config {
             return Err(format!("--peers lists {} nodes: a cluster has at most 1023", self.peers.len()));
         }
         self.validate_join()?;
-        if self.peers.len() <= 1 && self.rejoin {
-            return Err("--rejoin: a cluster of one has nobody who could make it whole".into());
-        }
         self.moves.validate()?;
         self.validate_volatile()?;
         self.validate_addresses()
@@ -202,7 +207,22 @@ impl Config {
         Ok(())
     }
 
-    /// What cannot be without a data folder. (A cluster of one never rejoins.)
+    /// A cluster that begins with one node grows into what it wants; one of several begins with it.
+    fn validate_replicas(&self) -> Result<(), String> {
+        let Some(replicas) = self.replicas else { return Ok(()) };
+        if !(1..=Config::REPLICAS_MAX).contains(&replicas) {
+            return Err(format!("--replicas {replicas}: a shard has 1 to {} replicas", Config::REPLICAS_MAX));
+        }
+        if self.peers.len() > 1 && usize::from(replicas) > self.peers.len() {
+            return Err(format!(
+                "--replicas {replicas}: each is on a node of its own, and --peers lists {} nodes: list more, or ask for fewer",
+                self.peers.len()
+            ));
+        }
+        Ok(())
+    }
+
+    /// What cannot be without a data folder.
     fn validate_volatile(&self) -> Result<(), String> {
         if self.data.is_some() {
             return Ok(());

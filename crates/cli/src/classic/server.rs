@@ -60,11 +60,11 @@ fn config(name: &str, args: Args, dialect: Arc<dyn Dialect>) -> Config {
         history: None,
         deleted_micros: None,
         shards: None,
+        replicas: None,
         cores: None,
         entry_cache_bytes: Config::ENTRY_CACHE_BYTES,
         moves: Moves::default(),
         checkpoint_bytes: Config::CHECKPOINT_BYTES,
-        rejoin: false,
         stderr: Stderr::Line(ready),
     }
 }

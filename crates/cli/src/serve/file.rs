@@ -40,6 +40,8 @@ pub struct File {
     pub deleted_history: Option<Deleted>,
     #[serde(deserialize_with = "key::shards")]
     pub shards: Option<u32>,
+    #[serde(deserialize_with = "key::replicas")]
+    pub replicas: Option<u16>,
     #[serde(deserialize_with = "key::cores")]
     pub cores: Option<usize>,
     #[serde(deserialize_with = "key::size")]
@@ -127,7 +129,7 @@ mod tests {
                 2,
                 "unknown key `nmae`, expected one of `name`, `data`, `listen`,",
             ),
-            ("rejoin = true", 1, "unknown key `rejoin`"),
+            ("parent = 7", 1, "unknown key `parent`"),
             ("\n[other]\nname = 'n'", 2, "unknown key `other`"),
             ("name = 5", 1, "invalid type: integer `5`, expected a text"),
             ("name = 'n1'\nname = 'n1'", 2, "duplicate key"),
@@ -145,6 +147,8 @@ mod tests {
             ("deleted-history = 'x'", 1, "a duration is a number and"),
             ("shards = 1025", 1, "a keyspace has 1 to 1024 shards"),
             ("shards = -1", 1, "a keyspace has 1 to 1024 shards"),
+            ("replicas = 0", 1, "a shard has 1 to 15 replicas"),
+            ("replicas = '16'", 1, "a shard has 1 to 15 replicas"),
             ("cores = 0", 1, "1 core or more"),
             ("grace = '0'", 1, "a duration is longer than nothing"),
             ("moves-max = 0", 1, "1 move at a time or more"),

@@ -48,6 +48,10 @@ pub fn shards<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u32>, D::Err
     word(value, parse::shards).map(Some)
 }
 
+pub fn replicas<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u16>, D::Error> {
+    word(value, parse::replicas).map(Some)
+}
+
 pub fn cores<'de, D: Deserializer<'de>>(value: D) -> Result<Option<usize>, D::Error> {
     word(value, parse::cores).map(Some)
 }

@@ -62,6 +62,9 @@ pub struct Args {
     /// How many shards; the same on all nodes [default: 4]
     #[arg(long, value_name = "N", value_parser = parse::shards)]
     pub shards: Option<u32>,
+    /// On how many nodes each shard is, where there are so many; the same on all nodes [default: 3]
+    #[arg(long, value_name = "N", value_parser = parse::replicas)]
+    pub replicas: Option<u16>,
     /// How many cores to use [default: all]
     #[arg(long, value_name = "N", value_parser = parse::cores)]
     pub cores: Option<usize>,
@@ -74,9 +77,6 @@ pub struct Args {
     /// How replicas go from node to node
     #[command(flatten)]
     pub pace: Pace,
-    /// Come back as a node whose data folder was lost: the others make it whole before it votes
-    #[arg(long)]
-    pub rejoin: bool,
     /// Write the journal to its files only, not to standard error
     #[arg(long)]
     pub quiet: bool,
@@ -154,6 +154,7 @@ fn config(args: Args, file: File) -> Result<server::Config, Error> {
         }),
         deleted_micros: args.deleted_history.or(file.deleted_history).map(|deleted| deleted.micros),
         shards: args.shards.or(file.shards),
+        replicas: args.replicas.or(file.replicas),
         cores: args.cores.or(file.cores),
         entry_cache_bytes: args.entry_cache.or(file.entry_cache).unwrap_or(server::Config::ENTRY_CACHE_BYTES),
         checkpoint_bytes: args
@@ -161,7 +162,6 @@ fn config(args: Args, file: File) -> Result<server::Config, Error> {
             .or(file.checkpoint_log)
             .map_or(server::Config::CHECKPOINT_BYTES, |bytes| bytes as u64),
         moves,
-        rejoin: args.rejoin,
         stderr: if args.quiet || file.quiet { Stderr::Nothing } else { Stderr::Journal },
     })
 }
@@ -286,6 +286,7 @@ mod tests {
             Ok(server::Config::DELETED_MICROS)
         );
         assert_eq!(parse::shards(&told("shards")), Ok(server::Config::SHARDS));
+        assert_eq!(parse::replicas(&told("replicas")), Ok(server::Config::REPLICAS));
         assert_eq!(parse::size(&told("entry-cache")), Ok(config.entry_cache_bytes));
         assert_eq!(parse::size(&told("checkpoint-log")), Ok(config.checkpoint_bytes as usize));
         let grace = parse::duration(&told("grace")).map(|grace| grace.as_micros() as u64);
@@ -302,6 +303,7 @@ mod tests {
         history = 'all'
         deleted-history = '1h'
         shards = 7
+        replicas = 2
         cores = 3
         entry-cache = '1M'
         checkpoint-log = 2097152
@@ -318,7 +320,7 @@ mod tests {
 
     #[test]
     fn serve_file_says_what_options_say() {
-        let options = "--name n1 --data d --peers n1=a:1,n2=b:1 --engine memory --history all --deleted-history 1h --shards 7 \
+        let options = "--name n1 --data d --peers n1=a:1,n2=b:1 --engine memory --history all --deleted-history 1h --shards 7 --replicas 2 \
                        --cores 3 --entry-cache 1M --checkpoint-log 2M --quiet --listen h:7401 --advertise public:7401 \
                        --grace 90s --moves-max 4 --move-rate 2M \
                        --advertise-peer public:7421 --listen-peer *:7421 --zone";
@@ -331,7 +333,18 @@ mod tests {
     fn serve_option_wins_over_the_file() {
         let mut words =
             vec!["--name", "n2", "--data", "e", "--peers", "n2=c:1", "--engine", "disk", "--history", "5"];
-        words.extend(["--deleted-history", "all", "--shards", "1", "--cores", "1", "--entry-cache", "2K"]);
+        words.extend([
+            "--deleted-history",
+            "all",
+            "--shards",
+            "1",
+            "--replicas",
+            "1",
+            "--cores",
+            "1",
+            "--entry-cache",
+            "2K",
+        ]);
         words.extend(["--checkpoint-log", "5M", "--listen", "i:1", "--advertise", "j:1"]);
         words.extend(["--grace", "2h", "--moves-max", "1", "--move-rate", "0"]);
         words.extend(["--advertise-peer", "k:1", "--listen-peer", "l:1", "--zone", "other"]);
@@ -353,7 +366,7 @@ mod tests {
         let command = Line::command();
         let options = command.get_arguments().filter_map(|argument| argument.get_long());
         // What is of one start only.
-        let kept = options.filter(|option| !["config", "rejoin", "parent"].contains(option));
+        let kept = options.filter(|option| !["config", "parent"].contains(option));
         assert_eq!(keys, kept.collect());
     }
 

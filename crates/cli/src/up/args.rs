@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::member::PEER_PORT_OFFSET;
+use super::member::NODES_MAX;
 use crate::pace::Pace;
 use crate::parse::{self, Deleted, Engine, History};
 
@@ -11,16 +11,19 @@ use crate::parse::{self, Deleted, Engine, History};
 #[command(after_help = "\
 Examples:
   capstan up                        three nodes, data in ./capstan-data
-  capstan up --nodes 5 --data /tmp/five --base-port 8400
+  capstan up --nodes 5 --shards 64 --replicas 3 --data /tmp/five
+  capstan up --nodes 5              two more than there were: they join it
   capstan up --engine memory --history all
   capstan up < /dev/null &          no shell; stop it with kill
-  capstan up --rejoin n2            n2 comes back after its folder was lost
 The nodes are n1, n2 and so on; clients connect to base port + 1, + 2 and so
-on. Started again, it goes on with what is in the folder: nodes, engine,
-history and shards are fixed by the first start.")]
+on. Started again, it goes on with what is in the folder: engine, history,
+shards and replicas are fixed by the first start, nodes may join by --nodes and
+leave by 'capstan cluster leave'. With 3 replicas a shard serves on while one
+of its nodes is down, with 5 while two are; 2 or 4 survive no more than 1 or 3,
+but keep one copy more.")]
 pub struct Args {
-    /// How many nodes [default: 3]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=NODES_MAX))]
+    /// How many nodes [default: 3; of a cluster that is there, as many as it has]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(NODES_MAX)))]
     pub nodes: Option<u16>,
     /// The folder of the cluster; made when it is not there
     #[arg(long, value_name = "FOLDER", default_value = "./capstan-data")]
@@ -41,18 +44,16 @@ pub struct Args {
     /// How many shards [default: 4]
     #[arg(long, value_name = "N", value_parser = parse::shards)]
     pub shards: Option<u32>,
+    /// On how many nodes each shard is, where there are so many [default: 3]
+    #[arg(long, value_name = "N", value_parser = parse::replicas)]
+    pub replicas: Option<u16>,
     /// Memory per node for entries that a slow node may still need
     #[arg(long, value_name = "SIZE", value_parser = parse::size)]
     pub entry_cache: Option<usize>,
     /// How replicas go from node to node
     #[command(flatten)]
     pub pace: Pace,
-    /// This node's folder was lost or moved away: the others make it whole
-    #[arg(long, value_name = "NODE", value_parser = parse::name)]
-    pub rejoin: Option<String>,
 }
 
-/// As many as there are ports between those for clients and those for peers.
-const NODES_MAX: i64 = PEER_PORT_OFFSET as i64;
 /// The highest base that leaves room for the ports above it.
-const BASE_PORT_MAX: i64 = u16::MAX as i64 - 2 * NODES_MAX;
+const BASE_PORT_MAX: i64 = u16::MAX as i64 - 2 * NODES_MAX as i64;

@@ -1,35 +1,18 @@
-//! The folder of a local cluster: one owner at a time, and what its first start fixed.
+//! The folder of a local cluster: one owner at a time, and what is known of its nodes.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
 use super::args::Args;
-use super::member::Member;
+use super::member::{Member, name};
+use super::roster::{self, Roster};
 use super::wait::Taking;
 use crate::exit::Error;
-use crate::parse::{Deleted, Engine, History};
-
-/// What cannot change once data is there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fixed {
-    /// How many nodes.
-    pub nodes: u16,
-    /// Where rows are kept.
-    pub engine: Engine,
-    /// How many revisions of a key are kept.
-    pub history: History,
-    /// How long those of a deleted key are kept.
-    pub deleted_history: Deleted,
-    /// How many shards.
-    pub shards: u32,
-}
 
 /// Whether the folder holds a cluster that was started before.
 pub fn is_old(folder: &Path) -> bool {
-    folder.join(FIXED).exists()
+    folder.join(ROSTER).exists()
 }
 
 /// Makes the folder and takes it. It is free again when the file is dropped, however the process ends.
@@ -81,71 +64,49 @@ pub fn check_free(folder: &Path, members: &[Member]) -> Result<Taking<()>, Error
     Ok(Taking::Taken(()))
 }
 
-/// What the first start fixed; before that, what the options say.
-pub fn settle(args: &Args) -> Result<Fixed, Error> {
-    match read(&args.data)? {
-        Some(fixed) => check(args, &fixed).map(|()| fixed),
-        None => {
-            refuse_foreign(&args.data)?;
-            let nodes = args.nodes.unwrap_or(NODES);
-            Ok(Fixed {
-                nodes,
-                engine: args.engine.unwrap_or(Engine::Disk),
-                history: args.history.unwrap_or(History::Count(server::Config::HISTORY)),
-                deleted_history: args.deleted_history.unwrap_or(Deleted::USUAL),
-                shards: args.shards.unwrap_or(server::Config::SHARDS),
-            })
-        }
+/// The cluster in the folder, as it is to be started; a new one as the options say.
+pub fn settle(args: &Args) -> Result<Roster, Error> {
+    let Some(mut roster) = read(&args.data)? else {
+        refuse_foreign(&args.data)?;
+        let roster = Roster::new(args);
+        return check_replicas(args, &roster).map(|()| roster);
+    };
+    check(args, &roster)?;
+    roster.nodes.retain(|number, entry| !entry.left || args.data.join(name(*number)).exists());
+    roster.base_port = args.base_port;
+    if let Some(nodes) = args.nodes {
+        let cannot = |why| Error::Usage(format!("the cluster in {} cannot: {why}", args.data.display()));
+        roster.resize(nodes).map_err(cannot)?;
     }
+    Ok(roster)
 }
 
-/// Fixes this for all starts to come.
-pub fn fix(folder: &Path, fixed: &Fixed) -> Result<(), Error> {
-    let written = Written {
-        format: FORMAT,
-        nodes: fixed.nodes,
-        engine: fixed.engine.to_string(),
-        history: fixed.history.to_string(),
-        deleted_history: fixed.deleted_history.to_string(),
-        shards: fixed.shards,
-    };
-    let text = serde_json::to_string_pretty(&written).expect("numbers and texts are JSON");
+/// Writes down what is known of the nodes.
+pub fn keep(folder: &Path, roster: &Roster) -> Result<(), Error> {
+    let text = roster::encode(roster);
     let store = || {
-        let mut file = File::create(folder.join(FIXED_NEW))?;
+        let mut file = File::create(folder.join(ROSTER_NEW))?;
         writeln!(file, "{text}")?;
         file.sync_all()?;
-        fs::rename(folder.join(FIXED_NEW), folder.join(FIXED))?;
+        fs::rename(folder.join(ROSTER_NEW), folder.join(ROSTER))?;
         File::open(folder)?.sync_all()
     };
-    store().map_err(|error| Error::Usage(format!("writing {FIXED} in {}: {error}", folder.display())))
+    store().map_err(|error| Error::Usage(format!("writing {ROSTER} in {}: {error}", folder.display())))
+}
+
+/// Whether a node's folder is gone that was there.
+pub fn is_lost(folder: &Path, member: &Member) -> bool {
+    member.has_been && !folder.join(&member.name).join(IDENTITY).exists()
 }
 
 const LOCK: &str = "lock";
-const FIXED: &str = "cluster.json";
-const FIXED_NEW: &str = "cluster.json.new";
-/// The fewest that outlive the loss of one.
-const NODES: u16 = 3;
-/// Files of format 1 say no format.
-const FORMAT: u32 = 2;
+const ROSTER: &str = "cluster.json";
+const ROSTER_NEW: &str = "cluster.json.new";
+/// What the folder of every node has.
+const IDENTITY: &str = "identity.json";
 
-/// What says whether the rest can be read.
-#[derive(Deserialize)]
-struct Format {
-    format: Option<u32>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Written {
-    format: u32,
-    nodes: u16,
-    engine: String,
-    history: String,
-    deleted_history: String,
-    shards: u32,
-}
-
-fn read(folder: &Path) -> Result<Option<Fixed>, Error> {
-    let path = folder.join(FIXED);
+fn read(folder: &Path) -> Result<Option<Roster>, Error> {
+    let path = folder.join(ROSTER);
     let broken = |error: &dyn std::fmt::Display| {
         Error::Usage(format!("reading {}: {error}, or choose another --data", path.display()))
     };
@@ -154,33 +115,7 @@ fn read(folder: &Path) -> Result<Option<Fixed>, Error> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(broken(&error)),
     };
-    parse(&bytes).map(Some).map_err(|error| broken(&error))
-}
-
-/// What the content of the file fixes. An error says what to do.
-pub fn parse(bytes: &[u8]) -> Result<Fixed, String> {
-    let broken = |error: String| format!("{error}; mend it");
-    let Format { format } = serde_json::from_slice(bytes).map_err(|error| broken(error.to_string()))?;
-    let format = format.unwrap_or(1);
-    if format != FORMAT {
-        return Err(format!(
-            "the cluster has format {format}, and this version of capstan has format {FORMAT}: start it with the version that \
-             made it; to take the data along, print it there with 'capstan range '' --json', and put it into a new cluster \
-             with 'capstan putall --json'"
-        ));
-    }
-    let written: Written = serde_json::from_slice(bytes).map_err(|error| broken(error.to_string()))?;
-    fixed(&written).map_err(broken)
-}
-
-fn fixed(written: &Written) -> Result<Fixed, String> {
-    Ok(Fixed {
-        nodes: written.nodes,
-        engine: clap::ValueEnum::from_str(&written.engine, false)?,
-        history: written.history.parse()?,
-        deleted_history: written.deleted_history.parse()?,
-        shards: written.shards,
-    })
+    roster::parse(&bytes).map(Some).map_err(|error| broken(&error))
 }
 
 /// A folder that holds other things is not taken for a new cluster's.
@@ -188,9 +123,9 @@ fn refuse_foreign(folder: &Path) -> Result<(), Error> {
     let failed = |error| Error::Usage(format!("reading {}: {error}", folder.display()));
     for entry in fs::read_dir(folder).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();
-        if name != LOCK && name != FIXED_NEW {
+        if name != LOCK && name != ROSTER_NEW {
             return Err(Error::Usage(format!(
-                "{} holds {} and no {FIXED}, so it is not the folder of a cluster; choose another --data",
+                "{} holds {} and no {ROSTER}, so it is not the folder of a cluster; choose another --data",
                 folder.display(),
                 name.display(),
             )));
@@ -199,12 +134,32 @@ fn refuse_foreign(folder: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn check(args: &Args, fixed: &Fixed) -> Result<(), Error> {
-    differs("--nodes", args.nodes, fixed.nodes, args)?;
+/// Each replica is on a node of its own; a cluster of one grows into what it wants.
+fn check_replicas(args: &Args, roster: &Roster) -> Result<(), Error> {
+    match args.replicas {
+        Some(replicas) if roster.founders > 1 && replicas > roster.founders => Err(Error::Usage(format!(
+            "--replicas {replicas}: each is on a node of its own, and there are {} nodes: take more --nodes, or fewer --replicas",
+            roster.founders
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn check(args: &Args, roster: &Roster) -> Result<(), Error> {
+    let fixed = &roster.fixed;
     differs("--engine", args.engine, fixed.engine, args)?;
     differs("--history", args.history, fixed.history, args)?;
     differs("--deleted-history", args.deleted_history, fixed.deleted_history, args)?;
-    differs("--shards", args.shards, fixed.shards, args)
+    differs("--shards", args.shards, fixed.shards, args)?;
+    differs("--replicas", args.replicas, fixed.replicas, args)?;
+    if roster.has_grown() && args.base_port != roster.base_port {
+        return Err(Error::Usage(format!(
+            "the cluster in {} has grown, and its nodes know each other at --base-port {}: start it with that one",
+            args.data.display(),
+            roster.base_port
+        )));
+    }
+    Ok(())
 }
 
 fn differs<T: PartialEq + std::fmt::Display>(
@@ -225,8 +180,10 @@ fn differs<T: PartialEq + std::fmt::Display>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::roster::{Came, Entry, Fixed};
     use super::*;
     use crate::pace::Pace;
+    use crate::parse::{Deleted, Engine, History};
 
     fn args(folder: &Path) -> Args {
         Args {
@@ -237,9 +194,9 @@ mod tests {
             history: None,
             deleted_history: None,
             shards: None,
+            replicas: None,
             entry_cache: None,
             pace: Pace::default(),
-            rejoin: None,
         }
     }
 
@@ -247,30 +204,30 @@ mod tests {
     fn folder_remembers_what_the_first_start_fixed() {
         let folder = tempfile::tempdir().unwrap();
         let first = Args { nodes: Some(5), history: Some(History::All), ..args(folder.path()) };
-        let fixed = settle(&first).unwrap();
+        let roster = settle(&first).unwrap();
         let expect = Fixed {
-            nodes: 5,
             engine: Engine::Disk,
             history: History::All,
             deleted_history: Deleted::USUAL,
             shards: 4,
+            replicas: 3,
         };
-        assert_eq!(fixed, expect);
-        fix(folder.path(), &fixed).unwrap();
-        assert_eq!(settle(&args(folder.path())).unwrap(), expect);
-        assert_eq!(settle(&first).unwrap(), expect);
+        assert_eq!((&roster.fixed, roster.founders, roster.members().len()), (&expect, 5, 5));
+        keep(folder.path(), &roster).unwrap();
+        assert_eq!(settle(&args(folder.path())).unwrap(), roster);
+        assert_eq!(settle(&first).unwrap(), roster);
     }
 
     #[test]
     fn folder_option_that_contradicts_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        fix(folder.path(), &settle(&args(folder.path())).unwrap()).unwrap();
+        keep(folder.path(), &settle(&args(folder.path())).unwrap()).unwrap();
         let base = || args(folder.path());
         for other in [
-            Args { nodes: Some(5), ..base() },
             Args { engine: Some(Engine::Memory), ..base() },
             Args { history: Some(History::Count(2)), ..base() },
             Args { shards: Some(1), ..base() },
+            Args { replicas: Some(1), ..base() },
         ] {
             let error = settle(&other).unwrap_err();
             assert!(error.to_string().contains("cannot become"), "{error}");
@@ -295,7 +252,7 @@ mod tests {
     #[test]
     fn folder_of_a_node_that_runs_on_is_busy_until_it_ends() {
         let folder = tempfile::tempdir().unwrap();
-        let members = crate::up::member::members(2, 7400);
+        let members = Roster::new(&args(folder.path())).members();
         let is_free = || matches!(check_free(folder.path(), &members).unwrap(), Taking::Taken(()));
         assert!(is_free());
         fs::create_dir(folder.path().join("n2")).unwrap();
@@ -318,8 +275,9 @@ mod tests {
     fn folder_of_another_format_is_refused_with_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
         let before = r#"{"nodes":3,"engine":"disk","history":"16","deleted_history":"5m","shards":4}"#;
-        for (format, text) in [(1, before), (3, r#"{"format":3,"members":[]}"#)] {
-            fs::write(folder.path().join(FIXED), text).unwrap();
+        let format_2 = r#"{"format":2,"nodes":3,"engine":"disk","shards":4}"#;
+        for (format, text) in [(1, before), (2, format_2), (4, r#"{"format":4,"members":[]}"#)] {
+            fs::write(folder.path().join(ROSTER), text).unwrap();
             let error = settle(&args(folder.path())).unwrap_err();
             let why = error.to_string();
             assert!(why.contains(&format!("has format {format}")) && why.contains("putall --json"), "{why}");
@@ -330,7 +288,78 @@ mod tests {
     #[test]
     fn folder_with_a_broken_file_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join(FIXED), "{").unwrap();
+        fs::write(folder.path().join(ROSTER), "{").unwrap();
         assert!(settle(&args(folder.path())).unwrap_err().to_string().contains("mend it"));
+    }
+
+    #[test]
+    fn replicas_for_which_there_are_no_nodes_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |nodes, replicas| settle(&Args { nodes, replicas: Some(replicas), ..args(folder.path()) });
+        assert!(of(None, 3).is_ok() && of(Some(5), 4).is_ok());
+        assert!(of(Some(1), 3).is_ok(), "it may grow");
+        for (nodes, replicas) in [(None, 5), (Some(5), 6), (Some(2), 3)] {
+            let error = of(nodes, replicas).unwrap_err();
+            assert!(error.to_string().contains("take more --nodes, or fewer --replicas"), "{error}");
+            assert_eq!(error.code(), crate::exit::Code::Usage);
+        }
+    }
+
+    /// A folder with nodes of which n2 has left.
+    fn of_three() -> (tempfile::TempDir, Roster) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut roster = settle(&args(folder.path())).unwrap();
+        roster.nodes.get_mut(&2).unwrap().left = true;
+        fs::create_dir(folder.path().join("n2")).unwrap();
+        keep(folder.path(), &roster).unwrap();
+        (folder, roster)
+    }
+
+    #[test]
+    fn name_of_a_node_that_has_left_is_free_when_its_folder_is_removed() {
+        let (folder, roster) = of_three();
+        let more = Args { nodes: Some(3), ..args(folder.path()) };
+        let numbers =
+            |roster: &Roster| roster.members().iter().map(|member| member.number).collect::<Vec<_>>();
+        assert_eq!(numbers(&settle(&args(folder.path())).unwrap()), [1, 3]);
+        let grown = settle(&more).unwrap();
+        assert_eq!((numbers(&grown), grown.left().collect::<Vec<_>>()), (vec![1, 3, 4], vec![2]));
+        fs::remove_dir(folder.path().join("n2")).unwrap();
+        let grown = settle(&more).unwrap();
+        assert_eq!((numbers(&grown), grown.nodes[&2]), (vec![1, 2, 3], Entry::new(Came::Joined)));
+        assert_eq!(grown.fixed, roster.fixed);
+        assert_eq!(grown.founders().len(), 3, "the others were started with this name too");
+    }
+
+    #[test]
+    fn nodes_become_fewer_by_leaving() {
+        let (folder, _) = of_three();
+        let error = settle(&Args { nodes: Some(1), ..args(folder.path()) }).unwrap_err();
+        let says = "it has 2 nodes: to make it 1, start it without --nodes, and let the others leave by 'capstan cluster leave n3";
+        assert!(error.to_string().contains(says), "{error}");
+        assert_eq!(error.code(), crate::exit::Code::Usage);
+    }
+
+    #[test]
+    fn ports_of_a_cluster_that_has_grown_stay() {
+        let (folder, _) = of_three();
+        let moved = Args { base_port: 8400, ..args(folder.path()) };
+        assert_eq!(settle(&moved).unwrap().members()[0].address, "127.0.0.1:8401");
+        keep(folder.path(), &settle(&Args { nodes: Some(3), ..args(folder.path()) }).unwrap()).unwrap();
+        let error = settle(&moved).unwrap_err();
+        assert!(error.to_string().contains("at --base-port 7400"), "{error}");
+    }
+
+    #[test]
+    fn folder_of_a_node_is_lost_when_it_has_belonged_to_the_cluster() {
+        let folder = tempfile::tempdir().unwrap();
+        let entry = Entry { seen: 1, ..Entry::new(Came::Founded) };
+        let (new, old) = (Member::new(1, Entry::new(Came::Founded), 1), Member::new(1, entry, 1));
+        assert_eq!((is_lost(folder.path(), &new), is_lost(folder.path(), &old)), (false, true));
+        fs::create_dir(folder.path().join("n1")).unwrap();
+        fs::write(folder.path().join("n1/stderr.log"), "").unwrap();
+        assert!(is_lost(folder.path(), &old));
+        fs::write(folder.path().join("n1/identity.json"), "").unwrap();
+        assert!(!is_lost(folder.path(), &old));
     }
 }

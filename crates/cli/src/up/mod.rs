@@ -1,8 +1,9 @@
 //! A cluster on this machine: starts its nodes, starts them again when they end, stops them all.
 //!
 //! The main thread owns the nodes and does nothing but wait for events: signals, the nodes' readiness, the end of the
-//! shell. The shell, when standard input is a terminal, has a thread of its own. What the first start fixed is kept in
-//! the folder, see [`folder`].
+//! shell. The shell, when standard input is a terminal, has a thread of its own. Which nodes there are is kept in the folder and
+//! follows what the cluster says of itself, see [`roster`]: a node that has left it is stopped, one that was lost and given up
+//! joins it again.
 //!
 //! # Caveats
 //!
@@ -12,19 +13,23 @@
 mod args;
 pub mod folder;
 mod member;
+mod moving;
 mod nodes;
 mod ready;
 mod restart;
+pub mod roster;
 mod wait;
 
+use std::collections::BTreeMap;
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use kv::cluster::{NodeStatus, Status};
 use reedline::ExternalPrinter;
 use rustix::fs::Mode;
 use rustix::process::umask;
@@ -37,9 +42,10 @@ use crate::exit::{Code, Error};
 use crate::options::Options;
 use crate::print::Output;
 use crate::shell::{Prompt, Shell, run_prompt};
-use member::Member;
+use member::{Member, name};
 use nodes::{Launch, Nodes};
-use ready::Waiting;
+use ready::{Look, Waiting};
+use roster::{Came, Entry, Followed, Roster};
 use wait::patiently;
 
 pub use args::Args;
@@ -59,7 +65,9 @@ pub fn run(args: &Args, options: &Options) -> Result<Code, Error> {
     umask(Mode::RWXG | Mode::RWXO);
     let lock = patiently(|| folder::lock(&args.data))?;
     let (shell, is_old) = (io::stdin().is_terminal(), folder::is_old(&args.data));
-    let mut up = Up::new(plan(args, shell)?, args, options, is_old)?;
+    let roster = settle(args)?;
+    let launch = launch(args, &roster, shell)?;
+    let mut up = Up::new(launch, roster, args, options, is_old)?;
     let code = up.run_to_end();
     up.stop();
     drop(lock);
@@ -72,17 +80,20 @@ enum Event {
     Interrupt,
     /// This signal to stop; the terminal being gone is one.
     Terminate(&'static str),
-    /// These nodes are not ready yet; none = all are.
-    Waiting(Vec<Waiting>),
+    /// This is what nodes see of the cluster.
+    Looked(Vec<Look>),
+    /// This is to be told.
+    News(String),
     /// The shell was left.
     ShellEnded,
 }
 
 struct Up {
     nodes: Nodes,
-    members: Vec<Member>,
+    roster: Roster,
+    /// The nodes that this start lets join.
+    newcomers: Vec<String>,
     data: PathBuf,
-    shards: u32,
     options: Options,
     runtime: Handle,
     events: Receiver<Event>,
@@ -101,49 +112,67 @@ struct ShellThread {
     stop: Arc<AtomicBool>,
 }
 
-fn plan(args: &Args, quiet: bool) -> Result<Launch, Error> {
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let cores = |nodes: u16| (cpus / usize::from(nodes)).max(1);
-    let fixed = folder::settle(args)?;
-    let members = member::members(fixed.nodes, args.base_port);
-    if let Some(name) = args.rejoin.as_ref().filter(|name| members.iter().all(|member| member.name != **name))
-    {
-        return Err(Error::Usage(format!("--rejoin {name}: the nodes are n1 to n{}", fixed.nodes)));
-    }
+/// The nodes that the folder is to have, written down before any is started.
+fn settle(args: &Args) -> Result<Roster, Error> {
+    let roster = folder::settle(args)?;
+    let members = roster.members();
     patiently(|| folder::check_free(&args.data, &members))?;
     patiently(|| nodes::check_ports(&members))?;
-    folder::fix(&args.data, &fixed)?;
+    folder::keep(&args.data, &roster)?;
+    for left in roster.left() {
+        note_left(&args.data, left, &mut |text| tell(None, &ProgressBar::hidden(), &text));
+    }
+    Ok(roster)
+}
+
+fn launch(args: &Args, roster: &Roster, quiet: bool) -> Result<Launch, Error> {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let program = std::env::current_exe();
     let program = program.map_err(|error| Error::Usage(format!("finding this program: {error}")))?;
-    let cores = cores(fixed.nodes);
+    let members = roster.members();
     Ok(Launch {
         program,
         folder: args.data.clone(),
+        founders: roster.founders(),
+        cores: (cpus / members.len()).max(1),
         members,
-        fixed,
-        cores,
+        fixed: roster.fixed.clone(),
         entry_cache: args.entry_cache,
         pace: args.pace.clone(),
-        rejoin: args.rejoin.clone(),
         quiet,
     })
 }
 
+fn note_left(data: &Path, number: u16, tell: &mut dyn FnMut(String)) {
+    let (name, folder) = (name(number), data.join(name(number)));
+    tell(format!("node {name} has left the cluster: its folder {} may be removed", folder.display()));
+}
+
 impl Up {
-    fn new(launch: Launch, args: &Args, options: &Options, is_old: bool) -> Result<Up, Error> {
+    fn new(
+        launch: Launch,
+        roster: Roster,
+        args: &Args,
+        options: &Options,
+        is_old: bool,
+    ) -> Result<Up, Error> {
         let (send, events) = mpsc::channel();
         let runtime = connect::background_runtime();
-        let members = launch.members.clone();
-        let (shards, has_shell) = (launch.fixed.shards, launch.quiet);
+        let has_shell = launch.quiet;
+        let is_new = |member: &&Member| member.came == Came::Joined && !member.has_been;
+        let newcomers = launch.members.iter().filter(is_new).map(|member| member.name.clone()).collect();
         let ready = Arc::new(AtomicBool::new(false));
         watch_signals(&runtime, &send)?;
-        ready::watch(&runtime, &members, waiting_sender(&send, ready.clone()))?;
+        let looked = send.clone();
+        // The main thread may be past listening.
+        let tell = move |looks| looked.send(Event::Looked(looks)).is_ok();
+        ready::watch(&runtime, &launch.members, ready.clone(), tell)?;
         Ok(Up {
+            progress: progress(launch.members.len()),
             nodes: Nodes::new(launch),
-            progress: progress(members.len()),
-            members,
+            roster,
+            newcomers,
             data: args.data.clone(),
-            shards,
             options: options.clone(),
             runtime,
             events,
@@ -171,7 +200,8 @@ impl Up {
                     self.shell = None;
                     return Ok(self.stopped_by("the shell was left"));
                 }
-                Ok(Event::Waiting(waiting)) => self.waits_for(waiting),
+                Ok(Event::Looked(looks)) => self.looked(&looks),
+                Ok(Event::News(text)) => self.tell(&text),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => unreachable!("this struct holds a sender"),
             }
@@ -192,10 +222,10 @@ impl Up {
     /// A cluster that is new needs all its nodes: a mistake shows at once. One that was started before needs a majority to
     /// start again, so that the others serve and make whole the one whose data was lost. One that runs needs any.
     fn hopeless(&self) -> Option<Error> {
-        let (given_up, all, ready) = (self.nodes.given_up(), self.members.len(), self.is_ready());
+        let (given_up, all, ready) = (self.nodes.given_up(), self.nodes.count(), self.is_ready());
         let may_miss = match (ready, self.is_old) {
-            (true, _) => all - 1,
-            (false, true) => (all - 1) / 2,
+            (true, _) => all.saturating_sub(1),
+            (false, true) => all.saturating_sub(1) / 2,
             (false, false) => 0,
         };
         if given_up <= may_miss {
@@ -209,19 +239,56 @@ impl Up {
         self.ready.load(Ordering::Relaxed)
     }
 
-    fn waits_for(&mut self, mut waiting: Vec<Waiting>) {
-        waiting.retain(|node| !self.nodes.has_given_up(&node.name));
+    fn looked(&mut self, looks: &[Look]) {
+        for status in looks.iter().filter_map(|look| look.seen.as_ref().ok()) {
+            self.follow(status);
+        }
+        // The last looks at all may come when the cluster is ready already.
         if self.is_ready() {
-            // Asked before it was.
-        } else if waiting.is_empty() {
-            self.become_ready();
-        } else {
-            self.note_waiting(&waiting);
+            return;
+        }
+        let awaited = self.nodes.pids().into_iter().map(|(member, _)| member.name.clone());
+        let awaited: Vec<String> = awaited.filter(|name| !self.nodes.has_given_up(name)).collect();
+        match ready::waiting(looks, &awaited) {
+            waiting if waiting.is_empty() => self.become_ready(),
+            waiting => self.note_waiting(&waiting),
         }
     }
 
+    /// Does what follows from how a node sees the cluster: writes down who came, stops who left.
+    fn follow(&mut self, status: &Status) {
+        let pids = self.nodes.pids();
+        let runs = |node: &NodeStatus| {
+            pids.iter().any(|(member, pid)| member.name == node.name && *pid == Some(node.pid))
+        };
+        let listed: BTreeMap<u16, bool> =
+            status.nodes.iter().filter_map(|node| Some((member::number(&node.name)?, runs(node)))).collect();
+        let Followed { came, left } = self.roster.follow(status.revision, &listed);
+        if came.is_empty() && left.is_empty() {
+            return;
+        }
+        came.into_iter().for_each(|number| self.nodes.came(number));
+        for number in left {
+            if self.nodes.is_lost(number) {
+                self.roster.nodes.insert(number, Entry::new(Came::Joined));
+                self.nodes.join_anew(number, Instant::now());
+                self.tell(&format!("node {} was given up, and joins again as a new one", name(number)));
+            } else {
+                self.nodes.dismiss(number);
+                note_left(&self.data, number, &mut |text| self.tell(&text));
+            }
+        }
+        if let Err(error) = folder::keep(&self.data, &self.roster) {
+            self.tell(&format!("error: {error}"));
+        }
+    }
+
+    fn tell(&self, text: &str) {
+        tell(self.shell.as_ref(), &self.progress, text);
+    }
+
     fn note_waiting(&mut self, waiting: &[Waiting]) {
-        self.progress.set_position((self.members.len() - waiting.len()) as u64);
+        self.progress.set_position((self.nodes.count() - waiting.len()) as u64);
         let has_news = self.progress.is_hidden() || waiting.iter().any(|node| node.why.is_some());
         if has_news && self.noted.elapsed() >= WAITING_NOTE {
             self.noted = Instant::now();
@@ -235,9 +302,22 @@ impl Up {
         self.progress.finish_and_clear();
         // The cluster runs, whether or not somebody reads this.
         let _ = self.print_ready();
+        self.watch_moves();
         if self.has_shell {
             self.start_shell();
         }
+    }
+
+    /// Has it told what moves to the nodes that have just joined.
+    fn watch_moves(&self) {
+        if self.newcomers.is_empty() {
+            return;
+        }
+        let send = self.send.clone();
+        // The main thread may be past listening.
+        let tell = move |text| drop(send.send(Event::News(text)));
+        let watched = moving::watch(&self.runtime, &self.addresses(), self.newcomers.clone(), tell);
+        watched.expect("these are addresses, and the cluster was asked at them already");
     }
 
     fn print_ready(&self) -> io::Result<()> {
@@ -263,23 +343,30 @@ impl Up {
 
     fn how_to(&self) -> String {
         let data = self.data.display();
-        let (nodes, shards) = (plural(self.members.len(), "node"), plural(self.shards as usize, "shard"));
+        let members = self.nodes.pids();
+        let (nodes, shards) =
+            (plural(members.len(), "node"), plural(self.roster.fixed.shards as usize, "shard"));
+        let replicas = plural(members.len().min(usize::from(self.roster.fixed.replicas)), "replica");
         // Three addresses outlive two losses, and fit a line.
-        let some: Vec<&str> = self.members.iter().take(3).map(|member| member.address.as_str()).collect();
+        let some: Vec<&str> = members.iter().take(3).map(|(member, _)| member.address.as_str()).collect();
         let connect = some.join(",");
         let stop = match self.has_shell {
             true => "quit".into(),
             false => format!("kill {}", std::process::id()),
         };
         format!(
-            "\nReady: {nodes}, {shards}, data in {data}\n\
+            "\nReady: {nodes}, {shards} of {replicas}, data in {data}\n\
              Connect:  capstan shell --connect {connect}\n\
              Stop:     {stop}"
         )
     }
 
+    fn addresses(&self) -> Vec<String> {
+        self.nodes.pids().into_iter().map(|(member, _)| member.address.clone()).collect()
+    }
+
     fn start_shell(&mut self) {
-        let addresses: Vec<String> = self.members.iter().map(|member| member.address.clone()).collect();
+        let addresses = self.addresses();
         let (options, runtime, ended) = (self.options.clone(), self.runtime.clone(), self.send.clone());
         let news = ExternalPrinter::default();
         let stop = Arc::new(AtomicBool::new(false));
@@ -343,16 +430,6 @@ fn plural(count: usize, noun: &str) -> String {
 fn progress(nodes: usize) -> ProgressBar {
     let style = ProgressStyle::with_template("starting {wide_bar} {pos} of {len} nodes ready");
     ProgressBar::new(nodes as u64).with_style(style.expect("the template is a constant and well-formed"))
-}
-
-/// It is enough when the cluster is `ready`.
-fn waiting_sender(
-    send: &Sender<Event>,
-    ready: Arc<AtomicBool>,
-) -> impl Fn(Vec<Waiting>) -> bool + Send + 'static {
-    let send = send.clone();
-    // The main thread may be past listening.
-    move |waiting| send.send(Event::Waiting(waiting)).is_ok() && !ready.load(Ordering::Relaxed)
 }
 
 fn watch_signals(runtime: &Handle, send: &Sender<Event>) -> Result<(), Error> {

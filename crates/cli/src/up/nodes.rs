@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::folder::Fixed;
+use super::folder;
 use super::member::Member;
 use super::restart::{End, Next, Restarts};
+use super::roster::{Came, Fixed};
 use super::wait::Taking;
 use crate::exit::Error;
 use crate::pace::Pace;
@@ -44,6 +45,8 @@ pub struct Launch {
     pub program: PathBuf,
     /// The folder of the cluster.
     pub folder: PathBuf,
+    /// Those who founded the cluster.
+    pub founders: Vec<Member>,
     /// All members.
     pub members: Vec<Member>,
     /// What holds for all of them.
@@ -54,8 +57,6 @@ pub struct Launch {
     pub entry_cache: Option<usize>,
     /// How replicas go from node to node.
     pub pace: Pace,
-    /// The node that comes back with an empty folder.
-    pub rejoin: Option<String>,
     /// What they say on standard error goes to a file, since the terminal belongs to a shell.
     pub quiet: bool,
 }
@@ -75,27 +76,46 @@ impl Launch {
     }
 
     fn arguments(&self, member: &Member) -> Vec<String> {
-        let peers: Vec<String> =
-            self.members.iter().map(|peer| format!("{}={}", peer.name, peer.peer_address)).collect();
         let mut arguments: Vec<String> = vec!["serve".into()];
         let mut option = |name: &str, value: String| arguments.extend([format!("--{name}"), value]);
         option("name", member.name.clone());
         option("listen", member.address.clone());
-        option("peers", peers.join(","));
+        match member.came {
+            Came::Founded => {
+                let peer = |peer: &Member| format!("{}={}", peer.name, peer.peer_address);
+                option("peers", self.founders.iter().map(peer).collect::<Vec<_>>().join(","));
+                option("history", self.fixed.history.to_string());
+                option("deleted-history", self.fixed.deleted_history.to_string());
+                option("shards", self.fixed.shards.to_string());
+                option("replicas", self.fixed.replicas.to_string());
+            }
+            // What is fixed for all, the others say.
+            Came::Joined => {
+                let others = self.members.iter().filter(|other| other.name != member.name);
+                let addresses: Vec<&str> = others.map(|other| other.address.as_str()).collect();
+                option("listen-peer", member.peer_address.clone());
+                option("join", addresses.join(","));
+            }
+        }
         option("engine", self.fixed.engine.to_string());
-        option("history", self.fixed.history.to_string());
-        option("deleted-history", self.fixed.deleted_history.to_string());
-        option("shards", self.fixed.shards.to_string());
         option("cores", self.cores.to_string());
         option("parent", std::process::id().to_string());
         if let Some(bytes) = self.entry_cache {
             option("entry-cache", bytes.to_string());
         }
         self.pace.options().into_iter().for_each(|(name, value)| option(name, value));
-        if self.rejoin.as_ref() == Some(&member.name) {
-            arguments.push("--rejoin".into());
-        }
         arguments
+    }
+
+    /// What to do about a node whose folder is gone.
+    fn lost(&self, member: &Member) -> String {
+        let Member { name, .. } = member;
+        let folder = self.folder.join(name);
+        format!(
+            "node {name} is not started: its folder {} is gone, and with it what it had promised to the others. Put the folder \
+             back; or give it up by 'capstan cluster replace {name}', and it joins again as a new node of this name",
+            folder.display()
+        )
     }
 
     /// The last line that a node wrote into its file; what it wrote elsewhere is there to be seen.
@@ -124,11 +144,20 @@ struct Node {
     member: Member,
     state: State,
     restarts: Restarts,
+    /// It has left the cluster, and is not started again.
+    has_left: bool,
 }
 
 enum State {
-    Running { child: Child, since: Instant },
-    Waiting { until: Instant },
+    Running {
+        child: Child,
+        since: Instant,
+    },
+    Waiting {
+        until: Instant,
+    },
+    /// Its folder is gone.
+    Lost,
     GivenUp,
 }
 
@@ -140,6 +169,7 @@ impl Nodes {
             member: member.clone(),
             state: State::Waiting { until: now },
             restarts: Restarts::default(),
+            has_left: false,
         };
         let nodes = launch.members.iter().map(node).collect();
         Nodes { launch, nodes }
@@ -158,35 +188,66 @@ impl Nodes {
                     Err(error) => panic!("waiting for a child of this process cannot fail: {error}"),
                 },
                 State::Waiting { until } if *until <= now => node.start(&self.launch, now, tell),
-                State::Waiting { .. } | State::GivenUp => {}
+                State::Waiting { .. } | State::Lost | State::GivenUp => {}
             }
+        }
+        self.nodes.retain(|node| !node.has_left || matches!(node.state, State::Running { .. }));
+    }
+
+    /// Takes note that a node belongs to the cluster: what its folder holds cannot be made up.
+    pub fn came(&mut self, number: u16) {
+        self.nodes
+            .iter_mut()
+            .filter(|node| node.member.number == number)
+            .for_each(|node| node.member.has_been = true);
+    }
+
+    /// Whether a node's folder is gone.
+    pub fn is_lost(&self, number: u16) -> bool {
+        let is_it = |node: &Node| node.member.number == number && matches!(node.state, State::Lost);
+        self.nodes.iter().any(is_it)
+    }
+
+    /// Starts a node whose folder is gone as a new one, which joins.
+    pub fn join_anew(&mut self, number: u16, now: Instant) {
+        for node in self.nodes.iter_mut().filter(|node| node.member.number == number) {
+            node.member.came = Came::Joined;
+            node.member.has_been = false;
+            node.state = State::Waiting { until: now };
         }
     }
 
-    /// Process ids by name; `None` while a node does not run.
+    /// Stops a node that has left the cluster. It is none of these any more when it has ended.
+    pub fn dismiss(&mut self, number: u16) {
+        for node in self.nodes.iter_mut().filter(|node| node.member.number == number) {
+            node.has_left = true;
+            node.terminate();
+        }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Process ids; `None` while a node does not run.
     pub fn pids(&self) -> Vec<(&Member, Option<u32>)> {
         self.nodes.iter().map(|node| (&node.member, node.pid())).collect()
     }
 
     /// How many nodes will not be started again.
     pub fn given_up(&self) -> usize {
-        self.nodes.iter().filter(|node| matches!(node.state, State::GivenUp)).count()
+        self.nodes.iter().filter(|node| node.is_given_up()).count()
     }
 
     /// Whether a node will not be started again.
     pub fn has_given_up(&self, name: &str) -> bool {
-        self.nodes.iter().any(|node| node.member.name == name && matches!(node.state, State::GivenUp))
+        self.nodes.iter().any(|node| node.member.name == name && node.is_given_up())
     }
 
     /// Asks all nodes to stop.
     pub fn terminate(&mut self) {
-        for node in &mut self.nodes {
-            match &node.state {
-                // One that ended meanwhile is still ours until it was waited for, so the id is nobody else's.
-                State::Running { child, .. } => drop(kill_process(Pid::from_child(child), Signal::TERM)),
-                State::Waiting { .. } | State::GivenUp => node.state = State::GivenUp,
-            }
-        }
+        self.nodes.iter_mut().for_each(Node::terminate);
     }
 
     /// Takes note of who stopped; `true` when all did.
@@ -215,7 +276,24 @@ impl Nodes {
 }
 
 impl Node {
+    fn is_given_up(&self) -> bool {
+        matches!(self.state, State::Lost | State::GivenUp)
+    }
+
+    fn terminate(&mut self) {
+        match &self.state {
+            // One that ended meanwhile is still ours until it was waited for, so the id is nobody else's.
+            State::Running { child, .. } => drop(kill_process(Pid::from_child(child), Signal::TERM)),
+            State::Waiting { .. } | State::Lost | State::GivenUp => self.state = State::GivenUp,
+        }
+    }
+
     fn start(&mut self, launch: &Launch, now: Instant, tell: &mut dyn FnMut(String)) {
+        if folder::is_lost(&launch.folder, &self.member) {
+            self.state = State::Lost;
+            tell(launch.lost(&self.member));
+            return;
+        }
         self.state = match launch.start(&self.member) {
             Ok(child) => State::Running { child, since: now },
             Err(error) => {
@@ -241,6 +319,10 @@ impl Node {
             End::Code(code) => format!("ended with exit code {code}"),
             End::Signal(signal) => format!("was ended by signal {signal}"),
         };
+        if self.has_left {
+            self.state = State::GivenUp;
+            return;
+        }
         self.state = self.after(now, lived, end);
         let name = &self.member.name;
         tell(match &self.state {
@@ -267,33 +349,38 @@ impl Node {
     fn pid(&self) -> Option<u32> {
         match &self.state {
             State::Running { child, .. } => Some(child.id()),
-            State::Waiting { .. } | State::GivenUp => None,
+            State::Waiting { .. } | State::Lost | State::GivenUp => None,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::member::members;
+    use super::super::roster::Entry;
     use super::*;
     use crate::parse::{Deleted, Engine, History};
 
+    fn member(number: u16, came: Came) -> Member {
+        Member::new(number, Entry::new(came), 7400)
+    }
+
     fn launch(program: &str) -> Launch {
+        let founders: Vec<Member> = (1..=3).map(|number| member(number, Came::Founded)).collect();
         Launch {
             program: program.into(),
             folder: "/nowhere".into(),
-            members: members(3, 7400),
+            members: [&founders[..], &[member(4, Came::Joined)]].concat(),
+            founders,
             fixed: Fixed {
-                nodes: 3,
                 engine: Engine::Memory,
                 history: History::All,
                 deleted_history: Deleted::USUAL,
                 shards: 6,
+                replicas: 2,
             },
             cores: 2,
             entry_cache: Some(1024),
             pace: Pace { moves_max: Some(4), ..Pace::default() },
-            rejoin: Some("n3".into()),
             quiet: false,
         }
     }
@@ -305,19 +392,28 @@ mod tests {
         let expect = format!(
             "serve --name n2 --listen 127.0.0.1:7402 \
              --peers n1=127.0.0.1:7421,n2=127.0.0.1:7422,n3=127.0.0.1:7423 \
-             --engine memory --history all --deleted-history 5m --shards 6 --cores 2 --parent {parent} --entry-cache 1024 --moves-max 4"
+             --history all --deleted-history 5m --shards 6 --replicas 2 \
+             --engine memory --cores 2 --parent {parent} --entry-cache 1024 --moves-max 4"
         );
         assert_eq!(launch.arguments(&launch.members[1]).join(" "), expect);
-        assert!(launch.arguments(&launch.members[2]).ends_with(&["--rejoin".to_string()]));
+        let expect = format!(
+            "serve --name n4 --listen 127.0.0.1:7404 --listen-peer 127.0.0.1:7424 \
+             --join 127.0.0.1:7401,127.0.0.1:7402,127.0.0.1:7403 \
+             --engine memory --cores 2 --parent {parent} --entry-cache 1024 --moves-max 4"
+        );
+        assert_eq!(launch.arguments(&launch.members[3]).join(" "), expect);
     }
 
     #[test]
     fn port_that_is_taken_is_named() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap().to_string();
-        let member =
-            Member { name: "n1".into(), address: address.clone(), peer_address: "127.0.0.1:0".into() };
-        let taken = check_ports(&[member]).unwrap();
+        let there = Member {
+            address: address.clone(),
+            peer_address: "127.0.0.1:0".into(),
+            ..member(1, Came::Founded)
+        };
+        let taken = check_ports(&[there]).unwrap();
         assert!(matches!(&taken, Taking::Busy(why) if why.contains(&address)), "{taken:?}");
     }
 
@@ -328,10 +424,34 @@ mod tests {
         let now = Instant::now();
         nodes.tick(now, &mut |text| told.push(text));
         nodes.tick(now, &mut |text| told.push(text));
-        assert_eq!(told.len(), 3, "{told:?}");
+        assert_eq!(told.len(), 4, "{told:?}");
         nodes.tick(now + Duration::from_secs(1), &mut |text| told.push(text));
-        assert_eq!((told.len(), nodes.given_up()), (6, 0), "{told:?}");
+        assert_eq!((told.len(), nodes.given_up()), (8, 0), "{told:?}");
         nodes.terminate();
         assert!(nodes.stopped());
+    }
+
+    #[test]
+    fn node_whose_folder_is_gone_is_not_started_until_it_joins_anew() {
+        let mut launch = launch("/nowhere/capstan");
+        launch.members[1].has_been = true;
+        let (mut nodes, mut told) = (Nodes::new(launch), Vec::new());
+        let now = Instant::now();
+        nodes.tick(now, &mut |text| told.push(text));
+        let lost: Vec<&String> = told.iter().filter(|text| text.contains("cluster replace n2")).collect();
+        assert_eq!((lost.len(), nodes.is_lost(2), nodes.is_lost(1)), (1, true, false), "{told:?}");
+        assert!(nodes.has_given_up("n2") && nodes.given_up() == 1, "nobody waits for it");
+        nodes.join_anew(2, now);
+        assert!(!nodes.is_lost(2) && nodes.given_up() == 0);
+        let member = &nodes.nodes[1].member;
+        assert!(nodes.launch.arguments(member).contains(&"--join".into()));
+    }
+
+    #[test]
+    fn node_that_has_left_is_none_of_them_any_more() {
+        let mut nodes = Nodes::new(launch("/nowhere/capstan"));
+        nodes.dismiss(3);
+        nodes.tick(Instant::now(), &mut drop);
+        assert_eq!((nodes.count(), nodes.given_up()), (3, 0));
     }
 }

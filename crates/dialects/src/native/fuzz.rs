@@ -135,7 +135,7 @@ pub fn told_samples() -> Vec<Bytes> {
         cluster: 0xabc,
         directory: Some(directory),
         revision: 7,
-        terms: Some(proto::Terms { shards: 4, history: Some(16), deleted_micros: 300_000_000 }),
+        terms: Some(proto::Terms { shards: 4, replicas: 3, history: Some(16), deleted_micros: 300_000_000 }),
         peer_version: 5,
     };
     let location =

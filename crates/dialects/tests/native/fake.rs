@@ -181,7 +181,7 @@ impl Cluster for Fake {
     }
 
     fn terms(&self) -> Terms {
-        Terms { shards: 1, history: None, deleted_micros: u64::MAX }
+        Terms { shards: 1, replicas: 1, history: None, deleted_micros: u64::MAX }
     }
 
     fn status(&self) -> Status {

@@ -13,7 +13,7 @@ use crate::{Config, Failure};
 
 /// Format 1 knew no cluster ids; in format 2 a node's id was its place among the names; format 3 did not count starts.
 const FORMAT: u32 = 5;
-/// Every node had an id; the rest is the same.
+/// Every node had an id, and every founder each shard; the rest is the same.
 const FORMAT_BEFORE: u32 = 4;
 
 /// What cannot change later, besides the node and its cluster.
@@ -51,8 +51,6 @@ struct Written {
     fixed: Option<WrittenFixed>,
     zone: String,
     begun: bool,
-    rejoining: bool,
-    newcomer: bool,
     /// Why the folder must not be started again.
     copy: Option<String>,
 }
@@ -66,6 +64,8 @@ struct Listed {
 #[derive(Serialize, Deserialize)]
 struct WrittenFixed {
     shards: u32,
+    /// `None`, in the format before = on every founder.
+    replicas: Option<u16>,
     history: String,
     deleted_micros: u64,
     engine: String,
@@ -78,20 +78,28 @@ impl Fixed {
     }
 
     fn written(&self) -> WrittenFixed {
-        let Terms { shards, history, deleted_micros } = self.terms;
+        let Terms { shards, replicas, history, deleted_micros } = self.terms;
         let history = history.map_or("all".into(), |count| count.to_string());
-        WrittenFixed { shards, history, deleted_micros, engine: self.engine.name().into() }
+        WrittenFixed {
+            shards,
+            replicas: Some(replicas),
+            history,
+            deleted_micros,
+            engine: self.engine.name().into(),
+        }
     }
 
-    fn read(written: &WrittenFixed) -> Result<Fixed, String> {
-        let WrittenFixed { shards, history, deleted_micros, engine } = written;
+    fn read(written: &WrittenFixed, founders: usize) -> Result<Fixed, String> {
+        let WrittenFixed { shards, replicas, history, deleted_micros, engine } = written;
         let history = match history.as_str() {
             "all" => None,
             count => Some(count.parse().map_err(|_| format!("'{}' is no history", count.escape_debug()))?),
         };
         let engine = [Kind::Memory, Kind::Disk].into_iter().find(|kind| kind.name() == engine);
         let engine = engine.ok_or("it names an engine that is none")?;
-        let terms = Terms { shards: *shards, history, deleted_micros: *deleted_micros };
+        let replicas = replicas.or(u16::try_from(founders).ok()).filter(|replicas| *replicas > 0);
+        let replicas = replicas.ok_or("its shards have no replicas")?;
+        let terms = Terms { shards: *shards, replicas, history, deleted_micros: *deleted_micros };
         Ok(Fixed { terms, engine })
     }
 }
@@ -103,7 +111,6 @@ pub(super) fn new(config: &Config) -> Identity {
         names: config.peers.iter().map(|(name, _)| name.clone()).collect(),
         terms: config.terms().to_string(),
         zone: config.zone.clone().unwrap_or_default(),
-        rejoin: config.rejoin,
     };
     Identity::new(&start, &mut crate::random)
 }
@@ -122,8 +129,6 @@ pub(super) fn encode_joiner(joiner: &Joiner) -> Vec<u8> {
         fixed: None,
         zone,
         begun: false,
-        rejoining: false,
-        newcomer: false,
         copy: None,
     })
 }
@@ -142,8 +147,6 @@ pub(super) fn encode(identity: &Identity, fixed: &Fixed) -> Vec<u8> {
         fixed: Some(fixed.written()),
         zone: identity.zone.clone(),
         begun: identity.begun,
-        rejoining: identity.rejoining,
-        newcomer: identity.newcomer,
         copy: identity.copy.clone(),
     })
 }
@@ -198,9 +201,10 @@ fn read(written: Written) -> Result<Found, String> {
     let (name, zone) = (written.name, written.zone);
     let Some(id) = written.id else { return Ok(Found::Joiner(Joiner { name, lineage, zone })) };
     let me = node_id(id)?;
-    let fixed = Fixed::read(&written.fixed.ok_or("it does not say what was fixed at the first start")?)?;
     let cluster = written.cluster.map(|text| text.parse()).transpose()?;
     let founders = read_founders(written.founders)?;
+    let fixed = written.fixed.ok_or("it does not say what was fixed at the first start")?;
+    let fixed = Fixed::read(&fixed, founders.len())?;
     // Who joined is none of them, and was given its cluster with its id.
     if !founders.contains(&(me, name.clone())) && (!founders.is_empty() || cluster.is_none()) {
         return Err("it does not list its own node".into());
@@ -214,8 +218,6 @@ fn read(written: Written) -> Result<Found, String> {
         lineage,
         zone,
         begun: written.begun,
-        rejoining: written.rejoining,
-        newcomer: written.newcomer,
         copy: written.copy,
     };
     Ok(Found::Node(Box::new(identity), fixed))

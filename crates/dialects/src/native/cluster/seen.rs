@@ -35,8 +35,8 @@ pub(super) fn encode_status(told: Told) -> proto::StatusResponse {
     }
 }
 
-fn encode_terms(Terms { shards, history, deleted_micros }: Terms) -> proto::Terms {
-    proto::Terms { shards, history, deleted_micros }
+fn encode_terms(Terms { shards, replicas, history, deleted_micros }: Terms) -> proto::Terms {
+    proto::Terms { shards, replicas: u32::from(replicas), history, deleted_micros }
 }
 
 fn encode_node(node: NodeStatus) -> proto::NodeStatus {
@@ -128,9 +128,15 @@ pub(in crate::native) fn decode_status(message: proto::StatusResponse) -> Result
     let shards = message.shards.into_iter().map(decode_shard).collect::<Result<_, _>>()?;
     let directory = message.directory.map(decode_shard).transpose()?;
     let status = Status { nodes, shards, directory, revision: message.revision };
-    let terms = |proto::Terms { shards, history, deleted_micros }| Terms { shards, history, deleted_micros };
-    let (terms, peer_version) = (message.terms.map(terms), message.peer_version);
+    let (terms, peer_version) = (message.terms.map(decode_terms).transpose()?, message.peer_version);
     Ok(Told { cluster, status, now_micros: message.now_micros, terms, peer_version })
+}
+
+fn decode_terms(message: proto::Terms) -> Result<Terms, Malformed> {
+    let proto::Terms { shards, replicas, history, deleted_micros } = message;
+    let replicas = u16::try_from(replicas).ok().filter(|replicas| *replicas > 0);
+    let replicas = replicas.ok_or(Malformed("shards have no such number of replicas"))?;
+    Ok(Terms { shards, replicas, history, deleted_micros })
 }
 
 /// The location in a message.
