@@ -13,7 +13,7 @@ use node::identity::{Identity, come_back};
 use node::log::{Request, Settings};
 use node::{Driver, Executor, Input, Recovery};
 use placement::map::Map;
-use placement::{Founder, Founding};
+use placement::{Founder, Founding, Limits};
 use rustix::fs::Mode;
 use rustix::process::umask;
 use storage::{Applied, History, Kind, Options, Resources, Table};
@@ -88,8 +88,9 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
     let handle =
         Arc::new(Handle::new(inboxes.clone(), desks.clone(), routes.clone(), view.clone(), membership));
     let failed = |error: std::io::Error| Failure::Failed(format!("cannot start: {error}"));
-    let transport =
-        Transport::start(peers, descriptors.nodes, identities.clone(), inboxes.clone()).map_err(failed)?;
+    let rate = config.moves.bytes_per_second;
+    let transport = Transport::start(peers, descriptors.nodes, identities.clone(), inboxes.clone(), rate)
+        .map_err(failed)?;
     let shared = Shared {
         inboxes: inboxes.clone(),
         view,
@@ -411,7 +412,8 @@ fn node_config(
         peer,
         zone: zone.clone(),
         incarnation: lineage.life.incarnation,
-        grace_micros: node::GRACE_MICROS,
+        grace_micros: config.moves.grace_micros,
+        limits: Limits { changes: config.moves.max, ..Limits::default() },
         volatile: config.data.is_none(),
     }
 }
