@@ -56,7 +56,7 @@ const CASES: &[Case] = &[
     Case("replace n2 --lose-data", 2, "stop it first, or let it leave"),
     Case("drain nobody", 2, "`capstan cluster nodes` lists them"),
     Case("leave nobody", 2, "`capstan cluster nodes` lists them"),
-    Case("join nobody", 2, "`capstan cluster nodes` lists them"),
+    Case("join nobody", 2, "--join HOST:PORT"),
     Case("replace nobody", 2, "`capstan cluster nodes` lists them"),
     Case("leave a=b", 2, "is no name for a node"),
     Case("moves --abort 1", 2, "`capstan cluster moves` lists them"),
