@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use dialects::Store;
 use kv::cluster::Terms;
 use kv::{NodeId, Protocol, ShardId};
-use node::identity::Identity;
+use node::cores::Deal;
+use node::identity::{Identity, come_back};
 use node::log::{Request, Settings};
 use node::{Driver, Executor, Input, Recovery};
 use placement::map::Map;
@@ -72,7 +73,7 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
     let node = node_config(&config, &folder, map, drivers(&config, cores), address.clone());
     let descriptors = Descriptors::claim(&node.map, cores, !node.peer.is_empty())?;
     let peers = peers.map_or_else(|| listen::to_nodes(&config, &node.peer), Ok)?;
-    let inboxes = Inboxes::new(node.deal());
+    let inboxes = Inboxes::new(node.deal);
     let recovered = recover(&folder, &node, &config, recovery, descriptors.table_files)?;
     let terms = folder.terms();
     let identities = Arc::new(Identities::new(folder, &node.map, Places::new(&config.peers, &node.map))?);
@@ -82,7 +83,9 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
     log.start(&inboxes, Box::new(move || begins.log_begins()), settings);
     let view = Arc::new(View::new(inboxes.count()));
     let desks: Arc<[Arc<Desk>]> = (0..cores).map(|_| Arc::new(Desk::new(inboxes.all()))).collect();
-    let membership = Membership { cluster: identities.cluster(), waits: identities.waits(), terms };
+    let left = Arc::<OnceLock<String>>::default();
+    let membership =
+        Membership { cluster: identities.cluster(), waits: identities.waits(), terms, left: left.clone() };
     let routes = Arc::new(Routes::new(&node.map));
     let handle =
         Arc::new(Handle::new(inboxes.clone(), desks.clone(), routes.clone(), view.clone(), membership));
@@ -114,6 +117,7 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
     if let Some(cluster) = *identities.cluster().borrow() {
         tokio::spawn(join::check_cluster(config.join.clone(), config.name.clone(), cluster, inboxes));
     }
+    tokio::spawn(note_left(identities.left(), shared.view.clone(), address.clone(), serving.clone(), left));
     let readiness = tokio::spawn(become_ready(config, address, identities, serving.clone()));
     let stop = asked_to_stop(ending.clone(), refusal, serving, readiness);
     let ended = first.run_to_its_end(Box::pin(stop)).await;
@@ -274,6 +278,26 @@ async fn tell_cluster(identities: Arc<Identities>, inboxes: Inboxes) {
     inboxes.input(Input::Cluster(cluster.expect("it was waited for")));
 }
 
+/// Says so when the node has left its cluster, to its journal and from then on to every client.
+async fn note_left(
+    mut has_left: watch::Receiver<bool>,
+    view: Arc<View>,
+    address: String,
+    serving: watch::Sender<bool>,
+    left: Arc<OnceLock<String>>,
+) {
+    // Without its sender the node has ended.
+    if has_left.wait_for(|left| *left).await.is_err() {
+        return;
+    }
+    let others = view.status().nodes.into_iter().map(|node| node.address);
+    let others: Vec<String> = others.filter(|other| !other.is_empty() && *other != address).collect();
+    let others = others.join(", ");
+    tracing::warn!(others, "this node has left the cluster: nobody needs it any more, and it may be stopped");
+    left.get_or_init(|| format!("this node has left the cluster: connect to {others}"));
+    serving.send_replace(false);
+}
+
 /// Says that it is ready, at once when the node knows its cluster, and until then whom it waits for.
 async fn become_ready(
     config: Config,
@@ -366,13 +390,13 @@ fn node_config(
     cores: usize,
     address: String,
 ) -> node::Config {
-    let Identity { me, rejoining, lineage, zone, .. } = folder.identity();
+    let Identity { me, lineage, zone, .. } = folder.identity();
     let before = map.nodes.get(me).map(|node| &node.peer);
     let peer = config.peer().or(before).cloned().unwrap_or_default();
     node::Config {
         me: *me,
+        deal: Deal::new(cores, map.nodes.len()),
         map,
-        cores,
         seed: crate::random(),
         entry_cache_bytes: config.entry_cache_bytes,
         pid: std::process::id(),
@@ -381,7 +405,6 @@ fn node_config(
         zone: zone.clone(),
         incarnation: lineage.life.incarnation,
         grace_micros: node::GRACE_MICROS,
-        rejoining: *rejoining,
         volatile: config.data.is_none(),
     }
 }
@@ -389,7 +412,8 @@ fn node_config(
 fn read_log(folder: &Folder, recovery: &mut Recovery) -> Result<log::OpenLog, Failure> {
     let mut replay =
         |record: wal::Record| recovery.replay(&record).map_err(|error| Failure::Refused(error.to_string()));
-    log::open(folder.log().as_deref(), folder.identity().lineage.life.incarnation, &mut replay)
+    let Identity { name, lineage, .. } = folder.identity();
+    log::open(folder.log().as_deref(), lineage.life.incarnation, name, &mut replay)
 }
 
 /// The driver and the table of each core: the tables at the generations that the log names, then the drivers.
@@ -404,12 +428,12 @@ fn recover(
     let Terms { history, deleted_micros, .. } = folder.terms();
     let history = history.map_or(History::All, History::Count);
     let options = Options { deleted_micros, ..Options::of(history) };
-    let deal = node.deal();
+    let deal = node.deal;
     let mut tables: Vec<Table> = (0..deal.cores()).map(|_| Table::open(engine.clone(), options)).collect();
     let mut applied: BTreeMap<ShardId, Applied> = BTreeMap::new();
     for (shard, generation) in recovery.replicas(node.me, &node.map) {
         let table = &mut tables[deal.core_of(shard)];
-        let loaded = table.load(shard, generation).map_err(|error| engine_failure(&error))?;
+        let loaded = table.load(shard, generation).map_err(|error| engine_failure(&error, &config.name))?;
         // Every checkpoint writes something of each shard at the log's head.
         if loaded.index > 0 && !recovery.knows(shard) {
             return Err(folder.log_is_lost());
@@ -429,18 +453,19 @@ fn open_engine(
     let resources = Resources { files, pause: Some(pause), ..Resources::default() };
     match folder {
         Some(folder) => {
-            storage::open_with(config.engine, folder, resources).map_err(|error| engine_failure(&error))
+            let opened = storage::open_with(config.engine, folder, resources);
+            opened.map_err(|error| engine_failure(&error, &config.name))
         }
         None => Ok(storage::open_volatile()),
     }
 }
 
-fn engine_failure(error: &storage::EngineError) -> Failure {
+fn engine_failure(error: &storage::EngineError, name: &str) -> Failure {
     if error.may_pass() {
         return Failure::Failed(error.to_string());
     }
     Failure::Refused(format!(
-        "cannot open the engine: {error}. If the other nodes are well, move this node's data folder away and start it \
-         with --rejoin: they make it whole"
+        "cannot open the engine: {error}. If the other nodes are well, move this node's data folder away, {}",
+        come_back(name)
     ))
 }

@@ -116,10 +116,6 @@ struct ShellThread {
 fn settle(args: &Args) -> Result<Roster, Error> {
     let roster = folder::settle(args)?;
     let members = roster.members();
-    if let Some(name) = args.rejoin.as_ref().filter(|name| members.iter().all(|member| member.name != **name))
-    {
-        return Err(Error::Usage(format!("--rejoin {name}: there is no such node")));
-    }
     patiently(|| folder::check_free(&args.data, &members))?;
     patiently(|| nodes::check_ports(&members))?;
     folder::keep(&args.data, &roster)?;
@@ -142,7 +138,6 @@ fn launch(args: &Args, roster: &Roster, quiet: bool) -> Result<Launch, Error> {
         members,
         fixed: roster.fixed.clone(),
         entry_cache: args.entry_cache,
-        rejoin: args.rejoin.clone(),
         quiet,
     })
 }
@@ -348,8 +343,11 @@ impl Up {
     fn how_to(&self) -> String {
         let data = self.data.display();
         let members = self.nodes.pids();
-        let (nodes, shards) =
-            (plural(members.len(), "node"), plural(self.roster.fixed.shards as usize, "shard"));
+        let nodes = match members.len() - self.nodes.given_up() {
+            ready if ready == members.len() => plural(ready, "node"),
+            ready => format!("{ready} of {}", plural(members.len(), "node")),
+        };
+        let shards = plural(self.roster.fixed.shards as usize, "shard");
         let replicas = plural(members.len().min(usize::from(self.roster.fixed.replicas)), "replica");
         // Three addresses outlive two losses, and fit a line.
         let some: Vec<&str> = members.iter().take(3).map(|(member, _)| member.address.as_str()).collect();

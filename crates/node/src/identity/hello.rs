@@ -41,8 +41,6 @@ pub struct Hello {
     pub cluster: Option<ClusterId>,
     /// Its life, and those before.
     pub lineage: Lineage,
-    /// The folder replaced one that was lost, and not all have met it.
-    pub newcomer: bool,
     /// It has drawn the id of the cluster itself, and met nobody yet.
     pub founding: bool,
     /// The nodes of the cluster, for one that has said that it knows an earlier map.
@@ -58,8 +56,6 @@ pub enum Welcome {
         cluster: ClusterId,
         /// The life of who was called, and those before.
         lineage: Lineage,
-        /// That folder replaced one that was lost, and not all have met it.
-        newcomer: bool,
     },
     /// Not now, for this reason: try again.
     Later(String),
@@ -72,6 +68,8 @@ pub enum Welcome {
     },
     /// The two do not belong together, and either may be the one that is wrong here.
     Stranger(String),
+    /// The caller was a member, and is none any more.
+    Gone(String),
     /// The caller must not run like this.
     No(Refusal),
     /// The caller's folder is a copy: of an earlier state, or of one that was started beside it. It must never start again.
@@ -93,6 +91,7 @@ const LATER: u8 = 2;
 const STRANGER: u8 = 3;
 const UNKNOWN: u8 = 4;
 const COPY: u8 = 5;
+const GONE: u8 = 6;
 
 impl Hello {
     /// As bytes.
@@ -107,7 +106,6 @@ impl Hello {
         put_bytes(&mut into, self.founders.as_bytes());
         into.put_u64(self.cluster.map_or(0, ClusterId::get));
         put_lineage(&mut into, &self.lineage);
-        into.put_u8(u8::from(self.newcomer));
         into.put_u8(u8::from(self.founding));
         put_option(&mut into, self.nodes.as_ref(), put_nodes);
         into.freeze()
@@ -128,7 +126,6 @@ impl Hello {
             founders: reader.text()?,
             cluster: ClusterId::new(reader.u64()?),
             lineage: read_lineage(&mut reader)?,
-            newcomer: reader.bool()?,
             founding: reader.bool()?,
             nodes: reader.option(read_nodes)?,
         })
@@ -140,11 +137,10 @@ impl Welcome {
     pub fn encode(&self) -> Bytes {
         let mut into = BytesMut::new();
         let (tag, why) = match self {
-            Welcome::Yes { cluster, lineage, newcomer } => {
+            Welcome::Yes { cluster, lineage } => {
                 into.put_u8(YES);
                 into.put_u64(cluster.get());
                 put_lineage(&mut into, lineage);
-                into.put_u8(u8::from(*newcomer));
                 return into.freeze();
             }
             Welcome::Unknown { revision, why } => {
@@ -155,6 +151,7 @@ impl Welcome {
             }
             Welcome::Later(why) => (LATER, why),
             Welcome::Stranger(why) => (STRANGER, why),
+            Welcome::Gone(why) => (GONE, why),
             Welcome::No(refusal) => return refusal.encode(NO),
             Welcome::Copy(refusal) => return refusal.encode(COPY),
         };
@@ -170,11 +167,11 @@ impl Welcome {
             YES => Welcome::Yes {
                 cluster: ClusterId::new(reader.u64()?).ok_or(Malformed("a welcome is to no cluster"))?,
                 lineage: read_lineage(&mut reader)?,
-                newcomer: reader.bool()?,
             },
             UNKNOWN => Welcome::Unknown { revision: reader.uint()?, why: reader.text()? },
             LATER => Welcome::Later(reader.text()?),
             STRANGER => Welcome::Stranger(reader.text()?),
+            GONE => Welcome::Gone(reader.text()?),
             NO => Welcome::No(Refusal::decode(&mut reader)?),
             COPY => Welcome::Copy(Refusal::decode(&mut reader)?),
             _ => return Err(Malformed("a welcome has an unknown tag")),
@@ -229,7 +226,6 @@ pub(crate) mod fuzz {
             founders: "1:n1,2:n2,3:n3".into(),
             cluster: ClusterId::new(0xabc).filter(|_| purpose == Purpose::Bulk),
             lineage: lineage(),
-            newcomer: purpose == Purpose::Bulk,
             founding: purpose == Purpose::Ordered,
             nodes: (purpose == Purpose::Bulk).then(|| nodes.clone()),
         };
@@ -240,10 +236,11 @@ pub(crate) mod fuzz {
     pub fn welcome_samples() -> Vec<Bytes> {
         let cluster = ClusterId::new(0xabc).expect("it is not 0");
         let welcomes = [
-            Welcome::Yes { cluster, lineage: lineage(), newcomer: true },
+            Welcome::Yes { cluster, lineage: lineage() },
             Welcome::No(Refusal { by: lineage(), why: "another data folder".into() }),
             Welcome::Later("n1 founds the cluster".into()),
             Welcome::Stranger("another cluster".into()),
+            Welcome::Gone("it was removed".into()),
             Welcome::Unknown { revision: 300, why: "it is not known yet".into() },
             Welcome::Copy(Refusal { by: lineage(), why: "an old copy".into() }),
         ];
@@ -295,7 +292,6 @@ mod tests {
         into.put_u8(YES);
         into.put_u64(0);
         put_lineage(&mut into, &Lineage::new(&mut || 5));
-        into.put_u8(0);
         assert!(Welcome::decode(into.freeze()).is_err());
     }
 }

@@ -26,7 +26,7 @@ impl Folders {
         Folders(tempfile::tempdir().unwrap())
     }
 
-    fn config(&self, folder: &str, name: &str, names: &[&str], rejoin: bool) -> crate::Config {
+    fn config(&self, folder: &str, name: &str, names: &[&str]) -> crate::Config {
         crate::Config {
             name: name.into(),
             data: Some(self.0.path().join(folder)),
@@ -44,14 +44,13 @@ impl Folders {
             cores: None,
             entry_cache_bytes: 0,
             checkpoint_bytes: crate::Config::CHECKPOINT_BYTES,
-            rejoin,
             stderr: crate::Stderr::Nothing,
         }
     }
 
     /// Node `name` of these, in a folder of its own.
-    fn open_of(&self, names: &[&str], folder: &str, name: &str, rejoin: bool) -> Identities {
-        let folder = open(&self.config(folder, name, names, rejoin)).unwrap();
+    fn open_of(&self, names: &[&str], folder: &str, name: &str) -> Identities {
+        let folder = open(&self.config(folder, name, names)).unwrap();
         let founder = |(_, name): &(NodeId, String)| Founder { name: name.clone(), peer: String::new() };
         let nodes: Vec<Founder> = folder.identity().founders.iter().map(founder).collect();
         let (replicas, protocol) = (nodes.len() as u16, Protocol::Raft);
@@ -61,7 +60,7 @@ impl Folders {
 
     /// Node `name` of three, in a folder of its name.
     fn open(&self, name: &str) -> Identities {
-        self.open_of(&NAMES, name, name, false)
+        self.open_of(&NAMES, name, name)
     }
 
     fn read(&self, folder: &str, file: &str) -> serde_json::Value {
@@ -71,7 +70,7 @@ impl Folders {
 
     /// Why a start of `n1` in a folder is refused.
     fn refused(&self, folder: &str, names: &[&str]) -> String {
-        let opened = open(&self.config(folder, "n1", names, false)).and_then(|folder| folder.lives());
+        let opened = open(&self.config(folder, "n1", names)).and_then(|folder| folder.lives());
         opened.expect_err("it must not start").to_string()
     }
 }
@@ -120,9 +119,8 @@ fn folder_keeps_what_was_agreed_on_and_who_was_met() {
         "engine": "memory",
         "zone": "",
         "begun": true,
-        "rejoining": false,
-        "newcomer": false,
         "copy": null,
+        "gone": null,
     });
     assert_eq!(nodes.read("n2", "identity.json"), expect);
     let (incarnation, process) = life("n1");
@@ -152,7 +150,7 @@ fn folder_gives_the_ids_and_not_the_order_of_names() {
     written["id"] = 70.into();
     written["founders"][0]["id"] = 70.into();
     std::fs::write(&file, written.to_string()).unwrap();
-    let folder = open(&nodes.config("n1", "n1", &NAMES, false)).unwrap();
+    let folder = open(&nodes.config("n1", "n1", &NAMES)).unwrap();
     assert_eq!(folder.identity().me, NodeId(70));
     drop(folder);
     // It has to be one of those that it lists.
@@ -245,7 +243,7 @@ fn folder_that_was_refused_as_a_copy_is_not_started_again_and_says_why() {
     kept("n1", "copy");
     let one = nodes.open("n1");
     assert_eq!(call(&one, &two), Met::Ours);
-    let copy = nodes.open_of(&NAMES, "copy", "n1", false);
+    let copy = nodes.open_of(&NAMES, "copy", "n1");
     let Met::Hopeless(why) = call(&copy, &two) else { panic!("the other one was met first") };
     drop(copy);
     for _ in 0..2 {
@@ -253,6 +251,22 @@ fn folder_that_was_refused_as_a_copy_is_not_started_again_and_says_why() {
         assert!(again.ends_with(&format!("/copy must not be started again: {why}")), "{again}");
     }
     assert_eq!(call(&one, &two), Met::Ours);
+}
+
+#[test]
+fn folder_of_a_node_that_has_left_is_not_started_again_and_says_why() {
+    let nodes = Folders::new();
+    let (one, three) = (nodes.open("n1"), nodes.open("n3"));
+    assert_eq!(call(&one, &three), Met::Ours);
+    let without = Nodes { revision: 5, ..one.nodes().borrow().clone() };
+    let members = without.members.into_iter().filter(|(id, _)| *id != NodeId(1)).collect();
+    three.greeter().set_nodes(Nodes { revision: 5, members, next: NodeId(4) });
+    let mut left = one.left();
+    let Met::Left(why) = call(&one, &three) else { panic!("it is no member") };
+    assert!(*left.borrow_and_update());
+    drop(one);
+    let again = nodes.refused("n1", &NAMES);
+    assert!(again.ends_with(&format!("/n1 must not be started again: {why}")), "{again}");
 }
 
 fn remove_log(folder: &Path) {
@@ -263,12 +277,12 @@ fn remove_log(folder: &Path) {
 fn folder_whose_log_has_begun_and_is_gone_is_refused() {
     let nodes = Folders::new();
     let folder = nodes.0.path().join("1");
-    let one = nodes.open_of(&["n1"], "1", "n1", false);
+    let one = nodes.open_of(&["n1"], "1", "n1");
     std::fs::create_dir(folder.join("log")).unwrap();
     std::fs::write(folder.join("log/0000000000000001.log"), "").unwrap();
     drop(one);
     remove_log(&folder);
-    let one = nodes.open_of(&["n1"], "1", "n1", false);
+    let one = nodes.open_of(&["n1"], "1", "n1");
     one.log_begins().unwrap();
     drop(one);
     for empty in [false, true] {
@@ -286,4 +300,95 @@ fn folder_with_an_engine_and_no_identity_is_refused() {
     std::fs::create_dir_all(nodes.0.path().join("1/engine")).unwrap();
     let why = nodes.refused("1", &["n1"]);
     assert!(why.contains("has a folder 'engine' and no identity.json"), "{why}");
+}
+
+/// The folder of a node that has no id yet.
+fn joining(config: &crate::Config) -> crate::folder::Joining {
+    match Opened::open(config) {
+        Ok(Opened::Joining(joining)) => joining,
+        other => panic!("it has no id yet: {other:?}"),
+    }
+}
+
+#[test]
+fn folder_of_a_node_that_joins_keeps_its_incarnation_until_it_is_given_an_id_and_then_that() {
+    let nodes = Folders::new();
+    let to_join = crate::Config {
+        join: vec!["127.0.0.1:7401".into()],
+        listen_peer: Some("127.0.0.1:7421".into()),
+        shards: None,
+        history: None,
+        ..nodes.config("n4", "n4", &[])
+    };
+    let first = joining(&to_join).joiner().lineage.life;
+    let written = nodes.read("n4", "identity.json");
+    assert_eq!((&written["id"], &written["cluster"]), (&serde_json::Value::Null, &serde_json::Value::Null));
+    // Killed before it was answered: the cluster knows it again.
+    let again = joining(&to_join);
+    let life = again.joiner().lineage.life;
+    assert_eq!((life.incarnation, life.starts), (first.incarnation, 2));
+    let terms = kv::cluster::Terms { shards: 9, history: None, deleted_micros: u64::MAX };
+    let given = again.joined(NodeId(4), ClusterId::new(7).unwrap(), terms).unwrap();
+    assert_eq!((given.identity().me, given.terms(), given.identity().begun), (NodeId(4), terms, false));
+    drop(given);
+
+    // From then on it needs to be told nothing of that, but nothing else either.
+    for config in [to_join.clone(), nodes.config("n4", "n4", &[]), nodes.config("n4", "n4", &NAMES)] {
+        let config = crate::Config { shards: None, history: None, ..config };
+        let folder = open(&config).unwrap();
+        let own = folder.identity();
+        assert_eq!(
+            (own.me, own.cluster, own.lineage.life.incarnation),
+            (NodeId(4), ClusterId::new(7), first.incarnation)
+        );
+        assert_eq!((folder.terms(), own.terms.clone()), (terms, terms.to_string()));
+    }
+    let others = crate::Config { shards: Some(1), ..to_join };
+    let why = open(&others).unwrap_err().to_string();
+    assert!(why.contains("was made with --shards 9, and this start says 1"), "{why}");
+}
+
+#[test]
+fn folder_of_a_node_that_has_no_id_yet_founds_nothing() {
+    let nodes = Folders::new();
+    let to_join = crate::Config { join: vec!["127.0.0.1:7401".into()], ..nodes.config("n1", "n1", &[]) };
+    let why = Opened::open(&to_join).unwrap_err().to_string();
+    assert!(why.contains("say where by --listen-peer HOST:PORT"), "{why}");
+    let to_join = crate::Config { listen_peer: Some("127.0.0.1:7421".into()), ..to_join };
+    drop(joining(&to_join));
+    for names in [&NAMES[..], &[]] {
+        let why = nodes.refused("n1", names);
+        assert!(why.contains("was to join a cluster") && why.contains("--join HOST:PORT"), "{why}");
+    }
+    let other = crate::Config { name: "n9".into(), ..to_join };
+    let why = Opened::open(&other).unwrap_err().to_string();
+    assert!(why.contains("with the node name n1, and this start says n9"), "{why}");
+}
+
+#[test]
+fn folder_of_the_format_before_is_opened_unless_its_node_was_not_whole() {
+    let nodes = Folders::new();
+    drop(nodes.open("n1"));
+    let file = nodes.0.path().join("n1/identity.json");
+    let mut before = nodes.read("n1", "identity.json");
+    before["format"] = 4.into();
+    before["newcomer"] = false.into();
+    for (rejoining, opens) in [(true, false), (false, true)] {
+        before["rejoining"] = rejoining.into();
+        std::fs::write(&file, before.to_string()).unwrap();
+        match opens {
+            true => drop(nodes.open("n1")),
+            false => assert!(nodes.refused("n1", &NAMES).contains("capstan cluster replace n1")),
+        }
+    }
+    assert_eq!(nodes.read("n1", "identity.json")["format"], 5);
+}
+
+#[test]
+fn folder_of_a_founder_needs_no_list_of_the_others_later_and_takes_no_other_one() {
+    let nodes = Folders::new();
+    drop(nodes.open("n1"));
+    assert!(open(&nodes.config("n1", "n1", &[])).is_ok());
+    let why = nodes.refused("n1", &["n1", "n2", "n3", "n4"]);
+    assert!(why.contains("was founded with the nodes n1,n2,n3") && why.contains("with --join"), "{why}");
 }
