@@ -22,7 +22,7 @@ pub struct Reader<'a> {
     pub clock: Clock,
     /// Revisions that are kept of a key.
     pub keep: u64,
-    /// Whether something was left out by a clock that hides.
+    /// Whether something was left out, or refused, by a clock that hides.
     pub hidden: Cell<bool>,
 }
 
