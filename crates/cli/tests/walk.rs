@@ -153,7 +153,6 @@ impl Nodes {
                 cores: Some(1),
                 entry_cache_bytes: Config::ENTRY_CACHE_BYTES,
                 checkpoint_bytes: Config::CHECKPOINT_BYTES,
-                rejoin: false,
                 stderr: server::Stderr::Nothing,
             };
             thread::Builder::new().name(name.clone()).spawn(|| server::run(config)).unwrap()

@@ -53,7 +53,7 @@ pub enum Mutant {
     /// survives.
     GenerationSwitchedBeforeFlush,
     /// A node with another data folder is let in under its old name (`node`'s identity). Caught by: who lost its folder votes
-    /// when it is whole.
+    /// when it is whole; a node that is not whole at rest.
     IncarnationNotChecked,
     /// The checksum of a batch's payload is not looked at (`wal`). Caught by: a node that cannot start; log matching.
     TornRecordAccepted,
@@ -63,9 +63,6 @@ pub enum Mutant {
     /// A leader answers a question of ReadIndex without asking a majority (`replication`: the raft crate's
     /// `ReadOnlyOption::LeaseBased`). Ongaro, "Consensus", §6.4. Caught by: linearizable reads are proven.
     ReadIndexWithoutQuorum,
-    /// A node that lost its folder votes before it has again what it had acknowledged (`replication`'s guard). Ongaro,
-    /// "Consensus", §11.7.2. Caught by: who lost its folder votes when it is whole.
-    RejoinedVotesAtOnce,
     /// A write that was handed on and not answered is told as failed (`node`'s open requests). Caught by: the history.
     InDoubtToldAsFailed,
     /// What an abandoned snapshot left under a generation is not removed before the next one comes (`storage`). Caught by:
@@ -97,9 +94,6 @@ pub enum Mutant {
     /// A leader that told another to campaign keeps its lease (`replication`'s lease). Ongaro, "Consensus", §6.4.1 with
     /// §3.10. Caught by: linearizable reads are proven.
     LeaseKeptOnTransfer,
-    /// A heartbeat's commit beyond a log that was cut is believed (`replication`): the raft crate panics on it. Caught by: a
-    /// panic.
-    CommitBeyondLogBelieved,
     /// Sessions that are out of date are not forgotten (`storage`'s sessions): after enough clients that came once, a shard
     /// takes no more writes. Caught by: a shard that takes no writes at rest.
     SessionsNeverFreed,
@@ -174,9 +168,6 @@ pub enum Mutant {
     /// A node that learns which cluster it is of acts on it before that is on its disk (`node`'s identity). Caught by: frames
     /// flow where both ends have written the same cluster.
     ClusterBeforeItsWrite,
-    /// A node that replaced a lost folder calls itself new until the first of the others has met it, not all (`node`'s
-    /// identity). Caught by: only who lost its folder unawares is refused.
-    NewcomerForgetsTooEarly,
     /// A write that another node had is served elsewhere, when no answer came, as if nobody could have run it (`node`'s
     /// requests). Caught by: the history.
     ReroutedWriteNotInDoubt,
@@ -198,7 +189,7 @@ pub enum Mutant {
 }
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 64] = [
+const ALL: [(Mutant, &str, &str); 61] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -238,7 +229,6 @@ const ALL: [(Mutant, &str, &str); 64] = [
     (Mutant::TornRecordAccepted, "torn-record-accepted", "a payload's checksum is not looked at"),
     (Mutant::VersionFromClockAlone, "version-from-clock-alone", "a version is the proposer's clock alone"),
     (Mutant::ReadIndexWithoutQuorum, "read-index-without-quorum", "a round of reads asks no majority"),
-    (Mutant::RejoinedVotesAtOnce, "rejoined-votes-at-once", "a node that lost its folder votes at once"),
     (
         Mutant::InDoubtToldAsFailed,
         "in-doubt-told-as-failed",
@@ -274,7 +264,6 @@ const ALL: [(Mutant, &str, &str); 64] = [
         "late answers to a round count for the next of its name",
     ),
     (Mutant::LeaseKeptOnTransfer, "lease-kept-on-transfer", "who hands its leadership over keeps the lease"),
-    (Mutant::CommitBeyondLogBelieved, "commit-beyond-log-believed", "a commit beyond a cut log is believed"),
     (Mutant::SessionsNeverFreed, "sessions-never-freed", "sessions out of date are not forgotten"),
     (
         Mutant::ExpirySweepsFromTheStart,
@@ -348,11 +337,6 @@ const ALL: [(Mutant, &str, &str); 64] = [
     ),
     (Mutant::FullDiskNeverPasses, "full-disk-never-passes", "a full disk counts as full for good"),
     (Mutant::ClusterBeforeItsWrite, "cluster-before-its-write", "a cluster is acted on before it is on disk"),
-    (
-        Mutant::NewcomerForgetsTooEarly,
-        "newcomer-forgets-too-early",
-        "a newcomer is none when the first has met it",
-    ),
     (
         Mutant::ReroutedWriteNotInDoubt,
         "rerouted-write-not-in-doubt",

@@ -35,8 +35,6 @@ pub struct Config {
     pub incarnation: u64,
     /// A node that has been dead for so long is gone for good, as this node sees it if it leads the directory.
     pub grace_micros: u64,
-    /// This node came back with nothing: it votes again only when a leader has made it whole.
-    pub rejoining: bool,
     /// Nothing of this node outlives its process: no answer is on a disk, and receipts say so.
     pub volatile: bool,
 }
@@ -56,7 +54,6 @@ impl Config {
             zone: String::new(),
             incarnation: 0,
             grace_micros: GRACE_MICROS,
-            rejoining: false,
             volatile: false,
         }
     }

@@ -15,7 +15,6 @@
 //!   maps         the map on its way: from nodes, to nodes, into the log
 //!   directory    who decides about the map, and what is asked of it
 //!   checkpoint   what must be kept is written again, so that old segments can go
-//!   rejoin       a node that lost its folder waits until its replicas are whole
 //!   core         gives replicas their inputs, and the time to those that want it (agenda)
 //!     handover   a shard goes on with other replicas, in a later epoch
 //!     hosting    which replicas there are: made and dropped as the map says
@@ -48,7 +47,6 @@ mod maps;
 mod open;
 mod output;
 mod reads;
-mod rejoin;
 mod replica;
 mod requests;
 #[cfg(test)]
@@ -228,9 +226,6 @@ pub enum Work {
     },
     /// A later map is known: who routes requests or connects to nodes goes by it. By the first core.
     Map(Arc<Map>),
-    /// The node came back with nothing, and the shards of this core are whole again. When all are, its next start is like any
-    /// other.
-    Rejoined,
 }
 
 /// All that a core does to its shards.
@@ -278,7 +273,6 @@ impl Driver {
     fn begin(&mut self) {
         self.core.forget_leftovers();
         self.core.forget_gone();
-        self.begin_rejoin();
     }
 
     /// One turn: takes all `inputs`, adds what is to be done to `work`.
@@ -293,7 +287,6 @@ impl Driver {
             self.core.hand_over_shards(&self.node);
             self.note_silent();
             self.core.balance(&self.node);
-            self.end_rejoin();
         }
         self.core.sweep(&self.node);
         for input in inputs.drain(..) {

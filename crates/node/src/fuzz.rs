@@ -132,7 +132,6 @@ fn samples() -> Vec<Frame> {
         peer: "127.0.0.1:7421".into(),
         zone: "z".into(),
         incarnation: 7,
-        rejoining: false,
         disk_full: true,
         map: 1,
         replicas: vec![announced(Role::Leader, Some(NodeId(2))), announced(Role::Unknown, None)],

@@ -1,7 +1,7 @@
 //! What every driver of a node knows of the node.
 //!
 //! That is its settings and the map as it is known, a version clock, what the other nodes tell and are told, and what concerns all shards
-//! together: a checkpoint, a full disk, a stop, and the way back of a node that lost its folder. Each driver keeps it for itself,
+//! together: a checkpoint, a full disk, a stop. Each driver keeps it for itself,
 //! from the same words ([`crate::cores`]), and announces the replicas of its own core. What is the node's as a whole is the first
 //! core's: the map in the log, and the question for a later one. What is done to shards is a core's
 //! ([`crate::driver`]): a core reads this in its turn and changes nothing here.
@@ -159,7 +159,6 @@ impl Node {
             peer: self.config.peer.clone(),
             zone: self.config.zone.clone(),
             incarnation: self.config.incarnation,
-            rejoining: self.config.rejoining,
             disk_full: self.disk_full,
             map: self.config.map.revision,
             replicas,

@@ -244,7 +244,6 @@ fn begin(
             let seed = crate::session::mix(config.seed ^ u64::from(shard.0));
             let mut raft = raft::Config::new(config.me, view, seed);
             raft.cache_bytes = config.entry_cache_bytes / config.replicas();
-            raft.lost = config.rejoining;
             raft::Raft::new(raft, log, at).map(boxed)
         }
     };

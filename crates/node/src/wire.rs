@@ -151,8 +151,6 @@ pub struct Announcement {
     pub zone: String,
     /// The life of its data folder; 0 = it has none.
     pub incarnation: u64,
-    /// It came back with nothing and waits for leaders to say what it lacks.
-    pub rejoining: bool,
     /// Its disk has no room for new work.
     pub disk_full: bool,
     /// The revision of the map that it knows.
@@ -412,7 +410,6 @@ impl Announcement {
         codec::put_bytes(into, self.peer.as_bytes());
         codec::put_bytes(into, self.zone.as_bytes());
         into.put_u64(self.incarnation);
-        into.put_u8(u8::from(self.rejoining));
         into.put_u8(u8::from(self.disk_full));
         codec::put_uint(into, self.map);
         codec::put_list(into, &self.replicas, |into, replica| {
@@ -448,7 +445,6 @@ impl Announcement {
             peer: reader.text()?,
             zone: reader.text()?,
             incarnation: reader.u64()?,
-            rejoining: reader.bool()?,
             disk_full: reader.bool()?,
             map: reader.uint()?,
             replicas: reader.list(|reader| {

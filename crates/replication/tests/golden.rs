@@ -226,8 +226,8 @@ impl Script {
                 self.show(lines);
             }
             "crash" => self.cluster.crash(id),
-            // It loses its folder; it is told so when it starts, or not.
-            "wipe" => self.cluster.wipe(id, words == ["known"]),
+            // All of its log and of its table is lost.
+            "wipe" => self.cluster.wipe(id),
             "start" => self.cluster.start(id),
             "flush" => {
                 self.cluster.flush(id);

@@ -48,8 +48,6 @@ pub struct Config {
     /// The table is flushed and old segments of the log go when the log has grown by so many bytes: it bounds what a start
     /// must replay, and what the log takes of the disk. At least [`Config::CHECKPOINT_BYTES_MIN`].
     pub checkpoint_bytes: u64,
-    /// The data folder was lost on purpose: come back as the same node with nothing, and be made whole by the others.
-    pub rejoin: bool,
     /// What it writes to standard error.
     pub stderr: Stderr,
 }
@@ -146,9 +144,6 @@ impl Config {
             return Err(format!("--peers lists {} nodes: a cluster has at most 1023", self.peers.len()));
         }
         self.validate_join()?;
-        if self.peers.len() <= 1 && self.rejoin {
-            return Err("--rejoin: a cluster of one has nobody who could make it whole".into());
-        }
         self.validate_volatile()?;
         self.validate_addresses()
     }
@@ -181,7 +176,7 @@ impl Config {
         Ok(())
     }
 
-    /// What cannot be without a data folder. (A cluster of one never rejoins.)
+    /// What cannot be without a data folder.
     fn validate_volatile(&self) -> Result<(), String> {
         if self.data.is_some() {
             return Ok(());

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kv::admin::Answered;
-use node::cores::Together;
 use node::log::Request;
 use node::stop::{Standing, Step, Stop};
 use node::{Driver, Input, Now, Work};
@@ -70,8 +69,6 @@ pub(crate) struct Core {
     ticks_unshown: usize,
     /// The stop of the node. Of the first core.
     stop: Option<Stop>,
-    /// The cores that are whole again. Of the first core.
-    whole: Together,
     log_ended: bool,
 }
 
@@ -91,7 +88,6 @@ impl Core {
             next_client: 0,
             ticks_unshown: 0,
             stop: None,
-            whole: Together::new(shared.inboxes.count()),
             log_ended: false,
             shared,
         }
@@ -196,11 +192,6 @@ impl Core {
             Message::CheckpointEnded { core } => {
                 self.stop.iter_mut().for_each(|stop| stop.checkpoint_ended(core));
             }
-            Message::Rejoined { core } => {
-                if self.whole.say(core) {
-                    self.shared.transport.rejoined();
-                }
-            }
             Message::Fatal(failure) => return Err(failure),
         }
         Ok(())
@@ -260,7 +251,6 @@ impl Core {
                     shared.routes.follow(&map);
                     shared.transport.follow(&map);
                 }
-                Work::Rejoined => shared.inboxes.first().push(Message::Rejoined { core }),
                 Work::SnapshotTaken { stream, taken } => shared.transport.snapshot_taken(stream, taken),
             }
         }

@@ -6,9 +6,9 @@
 //! `identity.json` is written at every start: the node's name and id, the nodes that the cluster was founded with, the cluster it
 //! belongs to, a random incarnation, how often the folder was started, and the options that cannot change later. Who is to join a
 //! cluster has neither id nor cluster nor options until it is given them ([`Joining`]). It is written again when the node has
-//! learned which cluster that is, when its log has begun, when a folder that replaced a lost one is whole and known
-//! to all, and when the others found it to be a copy. `peers.json` remembers the lives in which the other nodes were met last, so
-//! that a node that comes back under a known name with a folder that was wiped, copied or restored from an old copy is noticed.
+//! learned which cluster that is, when its log has begun, and when the others found it to be a copy. `peers.json` remembers the
+//! lives in which the other nodes were met last, so that a node that comes back under its id with a folder that was wiped, copied or
+//! restored from an old copy is noticed.
 //! What they say and when is decided by [`node::identity`]; here is how they look. `lock` is held for the life of the process.
 //!
 //! # Formats
@@ -42,7 +42,7 @@ use std::path::{Path, PathBuf};
 
 use kv::cluster::Terms;
 use kv::{ClusterId, NodeId};
-use node::identity::{Identity, Joiner, Kept, Lives};
+use node::identity::{Identity, Joiner, Kept, Lives, come_back};
 use rustix::fs::{FlockOperation, flock};
 use storage::Kind;
 
@@ -106,7 +106,7 @@ impl Opened {
         let text = read(&place.path.join(IDENTITY)).map_err(|error| refused("read", path, &error))?;
         let found = match text {
             Some(text) => started(identity::check(path, &text, config)?, config),
-            None => nothing_without_identity(path).map(|()| begun(config))?,
+            None => nothing_without_identity(path, config).map(|()| begun(config))?,
         };
         match found {
             Found::Node(identity, fixed) => {
@@ -301,7 +301,7 @@ impl Held {
         let file = self.place.path.join(PEERS);
         let failed = |error: io::Error| Failure::Refused(format!("cannot read {}: {error}", file.display()));
         match read(&file).map_err(failed)? {
-            Some(text) => peers::read(&file, &text),
+            Some(text) => peers::read(&file, &text, &self.identity.name),
             None => Ok(Lives::new()),
         }
     }
@@ -351,22 +351,25 @@ fn has_log(path: &Path) -> bool {
 }
 
 /// A folder without an identity is new; one with data is damaged.
-fn nothing_without_identity(path: &Path) -> Result<(), Failure> {
+fn nothing_without_identity(path: &Path, config: &Config) -> Result<(), Failure> {
     match ["log", "engine"].into_iter().find(|part| path.join(part).exists()) {
         None => Ok(()),
         Some(part) => Err(Failure::Refused(format!(
-            "the data folder {} has a folder '{part}' and no {IDENTITY}: it is damaged; restore the file, or move the folder \
-             away and start this node with --rejoin",
-            path.display()
+            "the data folder {} has a folder '{part}' and no {IDENTITY}: it is damaged; restore the file; or move the \
+             folder away, {}",
+            path.display(),
+            come_back(&config.name)
         ))),
     }
 }
 
 fn log_is_lost(path: &Path, identity: &Identity) -> Failure {
     let what_to_do = match identity.founders.len() {
-        1 => "restore the whole data folder from a copy, or give --data a new folder to begin with nothing",
+        1 => "restore the whole data folder from a copy, or give --data a new folder to begin with nothing"
+            .into(),
         _ => {
-            "restore its files, or move the whole data folder away and start this node with --rejoin: the others make it whole"
+            let come_back = come_back(&identity.name);
+            format!("restore its files; or move the whole data folder away, {come_back}")
         }
     };
     Failure::Refused(format!(

@@ -39,8 +39,6 @@ pub(crate) enum Message {
     LogEnded,
     /// A core's part of a checkpoint has ended. To the first core.
     CheckpointEnded { core: usize },
-    /// The shards of a core are whole again. To the first core.
-    Rejoined { core: usize },
     /// The process must end: what went wrong. To the first core.
     Fatal(Failure),
 }

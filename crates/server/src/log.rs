@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
+use node::identity::come_back;
 use node::log::{Owner, Report, Request, Settings};
 use replication::Instant;
 use wal::{Disk, FileDisk, Log, Nowhere, OpenError, Position, Record};
@@ -114,18 +115,19 @@ pub(crate) struct OpenLog {
     requests: Requests,
 }
 
-/// Opens the log in a folder, or one that is kept nowhere; `visit` gets its records in order.
+/// Opens the log of a node in a folder, or one that is kept nowhere; `visit` gets its records in order.
 pub(crate) fn open(
     folder: Option<&Path>,
     log_id: u64,
+    name: &str,
     visit: &mut dyn FnMut(Record) -> Result<(), Failure>,
 ) -> Result<OpenLog, Failure> {
     let requests = Requests(Arc::default());
     let cannot = |why: String| {
         let place = folder.map_or("memory".into(), |folder| folder.display().to_string());
         Failure::Refused(format!(
-            "cannot open the log in {place}: {why}. If the other nodes are well, move this node's data folder away and \
-             start it with --rejoin: they make it whole"
+            "cannot open the log in {place}: {why}. If the other nodes are well, move this node's data folder away, {}",
+            come_back(name)
         ))
     };
     let mut disk = disk(folder, &requests).map_err(|error| cannot(error.to_string()))?;
@@ -252,7 +254,7 @@ mod tests {
     #[tokio::test]
     async fn log_that_finishes_has_written_what_was_queued_before_it_ends() {
         let folder = tempfile::tempdir().unwrap();
-        let log = open(Some(folder.path()), 1, &mut |_| Ok(())).unwrap();
+        let log = open(Some(folder.path()), 1, "n1", &mut |_| Ok(())).unwrap();
         let (requests, inboxes) = (log.requests(), inboxes(1));
         let inbox = inboxes.first();
         let begun = Arc::new(AtomicBool::new(false));
@@ -276,7 +278,7 @@ mod tests {
             found += 1;
             Ok(())
         };
-        open(Some(folder.path()), 1, count).unwrap();
+        open(Some(folder.path()), 1, "n1", count).unwrap();
         assert_eq!(found, 5);
     }
 
@@ -299,7 +301,7 @@ mod tests {
     #[tokio::test]
     async fn append_here_keeps_the_order_of_appends_and_of_what_follows() {
         let folder = tempfile::tempdir().unwrap();
-        let log = open(Some(folder.path()), 1, &mut |_| Ok(())).unwrap();
+        let log = open(Some(folder.path()), 1, "n1", &mut |_| Ok(())).unwrap();
         let (requests, inboxes) = (log.requests(), inboxes(1));
         let inbox = inboxes.first();
         log.start(&inboxes, Box::new(|| Ok(())), Settings::default());
@@ -325,7 +327,7 @@ mod tests {
             found += 1;
             Ok(())
         };
-        open(Some(folder.path()), 1, count).unwrap();
+        open(Some(folder.path()), 1, "n1", count).unwrap();
         assert_eq!(found, 400);
     }
 
@@ -333,7 +335,7 @@ mod tests {
     async fn appends_of_two_threads_are_each_durable_to_their_core_in_their_order() {
         const APPENDS: u64 = 300;
         let folder = tempfile::tempdir().unwrap();
-        let log = open(Some(folder.path()), 1, &mut |_| Ok(())).unwrap();
+        let log = open(Some(folder.path()), 1, "n1", &mut |_| Ok(())).unwrap();
         let (requests, inboxes) = (log.requests(), inboxes(2));
         log.start(&inboxes, Box::new(|| Ok(())), Settings::default());
         let append = |core: usize| {
@@ -366,14 +368,14 @@ mod tests {
             found += 1;
             Ok(())
         };
-        open(Some(folder.path()), 1, count).unwrap();
+        open(Some(folder.path()), 1, "n1", count).unwrap();
         assert_eq!(found, 2 * APPENDS);
     }
 
     #[tokio::test]
     async fn checkpoint_that_is_asked_for_reaches_the_driver() {
         let folder = tempfile::tempdir().unwrap();
-        let log = open(Some(folder.path()), 1, &mut |_| Ok(())).unwrap();
+        let log = open(Some(folder.path()), 1, "n1", &mut |_| Ok(())).unwrap();
         let (requests, inboxes) = (log.requests(), inboxes(1));
         let inbox = inboxes.first();
         log.start(&inboxes, Box::new(|| Ok(())), Settings::default());

@@ -9,7 +9,7 @@ use dialects::Store;
 use kv::cluster::Terms;
 use kv::{NodeId, Protocol, ShardId};
 use node::cores::Deal;
-use node::identity::Identity;
+use node::identity::{Identity, come_back};
 use node::log::{Request, Settings};
 use node::{Driver, Executor, Input, Recovery};
 use placement::map::Map;
@@ -367,7 +367,7 @@ fn node_config(
     cores: usize,
     address: String,
 ) -> node::Config {
-    let Identity { me, rejoining, lineage, zone, .. } = folder.identity();
+    let Identity { me, lineage, zone, .. } = folder.identity();
     let before = map.nodes.get(me).map(|node| &node.peer);
     let peer = config.peer().or(before).cloned().unwrap_or_default();
     node::Config {
@@ -382,7 +382,6 @@ fn node_config(
         zone: zone.clone(),
         incarnation: lineage.life.incarnation,
         grace_micros: node::GRACE_MICROS,
-        rejoining: *rejoining,
         volatile: config.data.is_none(),
     }
 }
@@ -390,7 +389,8 @@ fn node_config(
 fn read_log(folder: &Folder, recovery: &mut Recovery) -> Result<log::OpenLog, Failure> {
     let mut replay =
         |record: wal::Record| recovery.replay(&record).map_err(|error| Failure::Refused(error.to_string()));
-    log::open(folder.log().as_deref(), folder.identity().lineage.life.incarnation, &mut replay)
+    let Identity { name, lineage, .. } = folder.identity();
+    log::open(folder.log().as_deref(), lineage.life.incarnation, name, &mut replay)
 }
 
 /// The driver and the table of each core: the tables at the generations that the log names, then the drivers.
@@ -410,7 +410,7 @@ fn recover(
     let mut applied: BTreeMap<ShardId, Applied> = BTreeMap::new();
     for (shard, generation) in recovery.replicas(node.me, &node.map) {
         let table = &mut tables[deal.core_of(shard)];
-        let loaded = table.load(shard, generation).map_err(|error| engine_failure(&error))?;
+        let loaded = table.load(shard, generation).map_err(|error| engine_failure(&error, &config.name))?;
         // Every checkpoint writes something of each shard at the log's head.
         if loaded.index > 0 && !recovery.knows(shard) {
             return Err(folder.log_is_lost());
@@ -430,18 +430,19 @@ fn open_engine(
     let resources = Resources { files, pause: Some(pause), ..Resources::default() };
     match folder {
         Some(folder) => {
-            storage::open_with(config.engine, folder, resources).map_err(|error| engine_failure(&error))
+            let opened = storage::open_with(config.engine, folder, resources);
+            opened.map_err(|error| engine_failure(&error, &config.name))
         }
         None => Ok(storage::open_volatile()),
     }
 }
 
-fn engine_failure(error: &storage::EngineError) -> Failure {
+fn engine_failure(error: &storage::EngineError, name: &str) -> Failure {
     if error.may_pass() {
         return Failure::Failed(error.to_string());
     }
     Failure::Refused(format!(
-        "cannot open the engine: {error}. If the other nodes are well, move this node's data folder away and start it \
-         with --rejoin: they make it whole"
+        "cannot open the engine: {error}. If the other nodes are well, move this node's data folder away, {}",
+        come_back(name)
     ))
 }

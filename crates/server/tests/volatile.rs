@@ -51,7 +51,6 @@ fn node_without_a_data_folder_is_alone_and_in_memory() {
     for (config, why) in [
         (Config { peers, ..config("127.0.0.1:7401".into()) }, "--peers lists 2 nodes"),
         (Config { engine: Kind::Disk, ..config("127.0.0.1:7401".into()) }, "--engine disk"),
-        (Config { rejoin: true, ..config("127.0.0.1:7401".into()) }, "--rejoin"),
     ] {
         let failure = refused(config);
         assert!(matches!(&failure, Failure::Refused(text) if text.contains(why)), "{why}: {failure}");
@@ -126,7 +125,6 @@ fn config(listen: String) -> Config {
         cores: Some(1),
         entry_cache_bytes: Config::ENTRY_CACHE_BYTES,
         checkpoint_bytes: CHECKPOINT_BYTES,
-        rejoin: false,
         stderr: server::Stderr::Nothing,
     }
 }

@@ -30,7 +30,6 @@ pub(crate) enum Event {
     /// An attempt failed.
     NotConnected { attempt: Attempt },
     /// A node tries again to note that it is whole.
-    Rejoined { node: NodeId, life: u64 },
     /// The sending side notices that its connection broke.
     Broken { from: NodeId, to: NodeId, life: u64, number: u64 },
     /// A frame arrives on its connection.

@@ -67,8 +67,8 @@ impl World {
         for machine in &self.machines {
             let id = machine.id;
             let Some(process) = &machine.process else { return Some(format!("{id} is down")) };
-            if machine.rejoining || machine.astray {
-                return Some(format!("{id} is not whole"));
+            if machine.own.is_some() {
+                return Some(format!("{id} has another folder than its own"));
             }
             if process.gate.open() > 0 {
                 return Some(format!("{id} has {} open parts", process.gate.open()));

@@ -51,9 +51,7 @@ pub(crate) fn frame(bytes: &Bytes) -> String {
             format!("shard {shard}: forward {token}: {op}")
         }
         Ok(Frame::Answer { token, result: answer, .. }) => format!("answer {token}: {}", result(&answer)),
-        Ok(Frame::Announce(announcement)) => {
-            format!("announce{}", if announcement.rejoining { ", rejoining" } else { "" })
-        }
+        Ok(Frame::Announce(_)) => "announce".into(),
         Ok(other) => format!("{other:?}"),
         Err(error) => error.to_string(),
     }

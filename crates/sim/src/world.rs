@@ -89,7 +89,7 @@ impl World {
         // What a client's request is valid for counts by the clock of the cluster: one that is hours off takes hours.
         let tame = options.workload == Workload::Once;
         settings.moves &= nodes > 2;
-        // What comes back in place of a folder that was lost knows the first members only.
+        // What comes in place of a folder that was lost knows the first members only.
         let keeps_folders = settings.moves;
         let is_left_out = |fault| {
             let takes_folder = matches!(fault, Fault::Wipe | Fault::Flip | Fault::Restore);
@@ -171,7 +171,6 @@ impl World {
             }
             Event::Background { node, life } if self.lives(node, life) => self.run_background(node),
             Event::Connect { from, to, life } if self.lives(from, life) => self.connect(from, to, life),
-            Event::Rejoined { node, life } if self.lives(node, life) => self.rejoined(node, life),
             Event::Hello { attempt, hello } if self.lives(attempt.from, attempt.life) => {
                 self.hello(attempt, hello);
             }
@@ -203,7 +202,7 @@ impl World {
             Event::Directory => self.look_at_shards(),
             // Of a life that is over.
             Event::Tick { .. } | Event::Turn { .. } | Event::Disk { .. } | Event::Retry { .. } => {}
-            Event::Engine { .. } | Event::Background { .. } | Event::Rejoined { .. } => {}
+            Event::Engine { .. } | Event::Background { .. } => {}
             Event::Connect { .. } | Event::Hello { .. } | Event::Welcome { .. } => {}
             Event::NotConnected { .. } | Event::Broken { .. } => {}
         }
@@ -327,10 +326,8 @@ impl World {
 
     pub fn watch_frame(&mut self, from: NodeId, to: NodeId, bytes: &bytes::Bytes) {
         let message = in_frame(bytes);
-        match message.as_ref().map(|(_, message)| message.kind) {
-            Some(Kind::TimeoutNow) => self.note("a leadership was handed over"),
-            Some(Kind::Acknowledged) => self.note("a node was told that it lost entries"),
-            _ => {}
+        if message.as_ref().is_some_and(|(_, message)| message.kind == Kind::TimeoutNow) {
+            self.note("a leadership was handed over");
         }
         if let Some(frame) = node::observe::of_members(bytes) {
             self.note("a message of another epoch was answered");
@@ -364,7 +361,6 @@ impl World {
             zone: String::new(),
             incarnation: identity.lineage.life.incarnation,
             grace_micros: node::GRACE_MICROS,
-            rejoining: identity.rejoining,
             volatile: false,
         }
     }

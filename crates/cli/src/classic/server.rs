@@ -64,7 +64,6 @@ fn config(name: &str, args: Args, dialect: Arc<dyn Dialect>) -> Config {
         cores: None,
         entry_cache_bytes: Config::ENTRY_CACHE_BYTES,
         checkpoint_bytes: Config::CHECKPOINT_BYTES,
-        rejoin: false,
         stderr: Stderr::Line(ready),
     }
 }

@@ -114,7 +114,7 @@ mod tests {
                 2,
                 "unknown key `nmae`, expected one of `name`, `data`, `listen`,",
             ),
-            ("rejoin = true", 1, "unknown key `rejoin`"),
+            ("parent = 7", 1, "unknown key `parent`"),
             ("\n[other]\nname = 'n'", 2, "unknown key `other`"),
             ("name = 5", 1, "invalid type: integer `5`, expected a text"),
             ("name = 'n1'\nname = 'n1'", 2, "duplicate key"),

@@ -73,9 +73,6 @@ pub struct Args {
     /// How much the log grows before rows are flushed and the old log goes [default: 64M]
     #[arg(long, value_name = "SIZE", value_parser = parse::size)]
     pub checkpoint_log: Option<usize>,
-    /// Come back as a node whose data folder was lost: the others make it whole before it votes
-    #[arg(long)]
-    pub rejoin: bool,
     /// Write the journal to its files only, not to standard error
     #[arg(long)]
     pub quiet: bool,
@@ -159,7 +156,6 @@ fn config(args: Args, file: File) -> Result<server::Config, Error> {
             .checkpoint_log
             .or(file.checkpoint_log)
             .map_or(server::Config::CHECKPOINT_BYTES, |bytes| bytes as u64),
-        rejoin: args.rejoin,
         stderr: if args.quiet || file.quiet { Stderr::Nothing } else { Stderr::Journal },
     })
 }
@@ -355,7 +351,7 @@ mod tests {
         let command = Line::command();
         let options = command.get_arguments().filter_map(|argument| argument.get_long());
         // What is of one start only.
-        let kept = options.filter(|option| !["config", "rejoin", "parent"].contains(option));
+        let kept = options.filter(|option| !["config", "parent"].contains(option));
         assert_eq!(keys, kept.collect());
     }
 

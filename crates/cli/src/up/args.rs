@@ -14,7 +14,6 @@ Examples:
   capstan up --nodes 5              two more than there were: they join it
   capstan up --engine memory --history all
   capstan up < /dev/null &          no shell; stop it with kill
-  capstan up --rejoin n2            n2 comes back after its folder was lost
 The nodes are n1, n2 and so on; clients connect to base port + 1, + 2 and so
 on. Started again, it goes on with what is in the folder: engine, history,
 shards and replicas are fixed by the first start, nodes may join by --nodes and
@@ -50,9 +49,6 @@ pub struct Args {
     /// Memory per node for entries that a slow node may still need
     #[arg(long, value_name = "SIZE", value_parser = parse::size)]
     pub entry_cache: Option<usize>,
-    /// This node's folder was lost or moved away: the others make it whole
-    #[arg(long, value_name = "NODE", value_parser = parse::name)]
-    pub rejoin: Option<String>,
 }
 
 /// The highest base that leaves room for the ports above it.

@@ -195,7 +195,6 @@ mod tests {
             shards: None,
             replicas: None,
             entry_cache: None,
-            rejoin: None,
         }
     }
 

@@ -116,10 +116,6 @@ struct ShellThread {
 fn settle(args: &Args) -> Result<Roster, Error> {
     let roster = folder::settle(args)?;
     let members = roster.members();
-    if let Some(name) = args.rejoin.as_ref().filter(|name| members.iter().all(|member| member.name != **name))
-    {
-        return Err(Error::Usage(format!("--rejoin {name}: there is no such node")));
-    }
     patiently(|| folder::check_free(&args.data, &members))?;
     patiently(|| nodes::check_ports(&members))?;
     folder::keep(&args.data, &roster)?;
@@ -142,7 +138,6 @@ fn launch(args: &Args, roster: &Roster, quiet: bool) -> Result<Launch, Error> {
         members,
         fixed: roster.fixed.clone(),
         entry_cache: args.entry_cache,
-        rejoin: args.rejoin.clone(),
         quiet,
     })
 }

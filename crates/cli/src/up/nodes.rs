@@ -54,8 +54,6 @@ pub struct Launch {
     pub cores: usize,
     /// Memory for entries, as given.
     pub entry_cache: Option<usize>,
-    /// The node that comes back with an empty folder.
-    pub rejoin: Option<String>,
     /// What they say on standard error goes to a file, since the terminal belongs to a shell.
     pub quiet: bool,
 }
@@ -101,9 +99,6 @@ impl Launch {
         option("parent", std::process::id().to_string());
         if let Some(bytes) = self.entry_cache {
             option("entry-cache", bytes.to_string());
-        }
-        if self.rejoin.as_ref() == Some(&member.name) {
-            arguments.push("--rejoin".into());
         }
         arguments
     }
@@ -381,7 +376,6 @@ mod tests {
             },
             cores: 2,
             entry_cache: Some(1024),
-            rejoin: Some("n3".into()),
             quiet: false,
         }
     }
@@ -403,7 +397,6 @@ mod tests {
              --engine memory --cores 2 --parent {parent} --entry-cache 1024"
         );
         assert_eq!(launch.arguments(&launch.members[3]).join(" "), expect);
-        assert!(launch.arguments(&launch.members[2]).ends_with(&["--rejoin".to_string()]));
     }
 
     #[test]

@@ -62,7 +62,7 @@ fn copy_of_a_folder_that_is_started_beside_it_is_refused_for_good_and_the_cluste
         beside.set_base_port(lab.base_port());
         let host = Some("127.0.0.2".into());
         beside.set_place(victim, Place { folder: Some(folder), host, ..Place::default() });
-        let why = ["a copy of the folder runs elsewhere", "Stop this one for good", "--rejoin"];
+        let why = ["a copy of the folder runs elsewhere", "Stop this one for good", "cluster replace"];
         is_refused(&mut beside, victim, &why).await;
         let again = ["must not be started again: node", why[0], why[1]];
         for _ in 0..2 {
@@ -82,7 +82,7 @@ fn copy_of_a_folder_that_is_started_beside_it_is_refused_for_good_and_the_cluste
 
 #[test]
 #[ignore = "starts real nodes: scripts/test runs it against the release binary"]
-fn folder_that_is_restored_from_an_old_copy_is_refused_and_comes_back_by_rejoining() {
+fn folder_that_is_restored_from_an_old_copy_is_refused_and_the_newest_comes_back() {
     run(async |mut random: Random| {
         let mut lab = Lab::new(3, &[], &mut random);
         lab.serve_all().await;
@@ -108,15 +108,9 @@ fn folder_that_is_restored_from_an_old_copy_is_refused_and_comes_back_by_rejoini
         is_refused(&mut lab, victim, &["must not be started again", why[1]]).await;
         assert!(client.call(put("a", "without it")).await.is_ok());
 
-        // Either way that it says.
         fs::remove_dir_all(lab.folder(victim)).unwrap();
-        match random.below(2) {
-            0 => {
-                fs::rename(&newest, lab.folder(victim)).unwrap();
-                lab.serve(victim);
-            }
-            _ => lab.serve_with(victim, &["--rejoin"]),
-        }
+        fs::rename(&newest, lab.folder(victim)).unwrap();
+        lab.serve(victim);
         lab.ready().await;
         assert_eq!(text(&lab.capstan(&[victim], &["get", "a"]).stdout), "without it\n");
     });

@@ -71,7 +71,7 @@ fn only_engine_that_is_emptied_behind_a_shortened_log_is_refused() {
 
 #[test]
 #[ignore = "starts real nodes: scripts/test runs it against the release binary"]
-fn log_of_one_of_three_that_is_emptied_is_refused_and_comes_back_by_rejoining() {
+fn log_of_one_of_three_that_is_emptied_is_refused_with_what_to_do() {
     run(async |mut random: Random| {
         let mut lab = Lab::new(3, &[], &mut random);
         lab.serve_all().await;
@@ -79,11 +79,11 @@ fn log_of_one_of_three_that_is_emptied_is_refused_and_comes_back_by_rejoining() 
         let victim = 1 + random.below(3) as u16;
         lab.kill(victim).await;
         empty(&lab.folder(victim).join("log"));
-        is_refused(&mut lab, victim, &["the log in", "is lost", "--rejoin"]).await;
-        fs::remove_dir_all(lab.folder(victim)).unwrap();
-        lab.serve_with(victim, &["--rejoin"]);
-        lab.ready().await;
-        assert_eq!(text(&lab.capstan(&[victim], &["get", "a"]).stdout), "1\n");
+        let replace = format!("capstan cluster replace n{victim}");
+        is_refused(&mut lab, victim, &["the log in", "is lost", &replace, "serve --join"]).await;
+        let rest: Vec<u16> = lab.all().filter(|node| *node != victim).collect();
+        lab.ready_nodes(&rest).await;
+        assert_eq!(text(&lab.capstan(&rest, &["get", "a"]).stdout), "1\n");
     });
 }
 

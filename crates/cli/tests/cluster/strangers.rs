@@ -209,12 +209,13 @@ fn nodes_without_their_founder_wait_for_it_and_then_do_without() {
         lab.serve(1);
         assert_eq!(lab.end(1, PATIENCE).await.code(), Some(2));
         let told = lab.stderr(1);
-        assert!(told.contains("another data folder") && told.contains("--rejoin"), "{told}");
-        fs::remove_dir_all(lab.folder(1)).unwrap();
+        assert!(
+            told.contains("another data folder") && told.contains("capstan cluster replace n1"),
+            "{told}"
+        );
         lab.serve(3);
-        lab.serve_with(1, &["--rejoin"]);
-        lab.ready().await;
-        assert_eq!(text(&lab.capstan(&[1], &["get", "a"]).stdout), "1\n");
+        lab.ready_nodes(&[2, 3]).await;
+        assert_eq!(text(&lab.capstan(&[2], &["get", "a"]).stdout), "1\n");
     });
 }
 

@@ -68,8 +68,6 @@ pub(super) struct Core {
     pub wakes: Agenda<Instant>,
     /// The replicas that something happened to in this turn.
     pub touched: BTreeSet<ShardId>,
-    /// The replicas that lost what they had promised, and lack it yet.
-    pub lost: BTreeSet<ShardId>,
     clean_at: Instant,
     sweep_at: Instant,
 }
@@ -91,7 +89,6 @@ impl Core {
             newest: Version::default(),
             wakes: Agenda::new(),
             touched: BTreeSet::new(),
-            lost: BTreeSet::new(),
             replicas: BTreeMap::new(),
             open: OpenParts::new(config.seed, config.cores_asked()),
             work: Vec::new(),

@@ -42,8 +42,10 @@ impl Core {
             }
             Output::Sealed { at } => self.sealed(shard, at),
             Output::DiscardSnapshot => self.discard_snapshot(shard),
-            Output::Lacking { last } => self.lacks(shard, last),
-            Output::Whole => self.is_whole(shard),
+            Output::Lacking { last } => {
+                tracing::warn!(%shard, %last, "this node lacks entries it may have acknowledged: no vote until it has them");
+            }
+            Output::Whole => tracing::info!(%shard, "what was lacking of a shard is here again"),
             Output::PeerLacks { node, acknowledged, last } => {
                 tracing::warn!(%node, %shard, %acknowledged, %last, "a node has lost entries it had acknowledged");
             }

@@ -57,8 +57,6 @@ pub struct Greeter {
     known: Lives,
     /// Who there is.
     nodes: Nodes,
-    /// The others that a newcomer has not been welcomed by since it was started.
-    unmet: BTreeSet<NodeId>,
     /// Those whose last word was that this node and they do not belong together.
     strangers: BTreeSet<NodeId>,
     /// Those that know an earlier map than this node, in which it is not yet.
@@ -73,9 +71,8 @@ impl Greeter {
     pub fn new(own: Identity, known: Lives, nodes: Nodes) -> Greeter {
         assert!(own.lineage.life.incarnation != 0, "a folder has an incarnation");
         assert!(own.copy.is_none(), "a folder that is a copy is not started");
-        let unmet = nodes.others(own.me).map(|(id, _)| id).filter(|_| own.newcomer).collect();
         let none = BTreeSet::new;
-        let mut greeter = Greeter { own, known, nodes, unmet, strangers: none(), behind: none() };
+        let mut greeter = Greeter { own, known, nodes, strangers: none(), behind: none() };
         greeter.forget_gone();
         greeter
     }
@@ -114,7 +111,6 @@ impl Greeter {
             founders: self.nodes.founders(),
             cluster: self.own.cluster,
             lineage: self.own.lineage.clone(),
-            newcomer: self.own.newcomer,
             founding: self.is_founding(),
             nodes: self.behind.contains(&to).then(|| self.nodes.clone()),
         }
@@ -140,8 +136,7 @@ impl Greeter {
         if let Some(write) = self.remember(hello.from, hello.lineage.life) {
             return Step::Write(write);
         }
-        let Identity { lineage, newcomer, .. } = &self.own;
-        Step::Say(Welcome::Yes { cluster, lineage: lineage.clone(), newcomer: *newcomer })
+        Step::Say(Welcome::Yes { cluster, lineage: self.own.lineage.clone() })
     }
 
     /// What to make of the answer of a node that was called.
@@ -151,7 +146,7 @@ impl Greeter {
     pub fn meet(&mut self, by: NodeId, welcome: &Welcome) -> Step<Met> {
         assert!(by != self.own.me, "other nodes are called");
         match welcome {
-            Welcome::Yes { cluster, lineage, newcomer } => self.welcomed(by, *cluster, lineage, *newcomer),
+            Welcome::Yes { cluster, lineage } => self.welcomed(by, *cluster, lineage),
             Welcome::Later(why) => Step::Say(Met::NotNow(why.clone())),
             Welcome::Unknown { revision, why } => {
                 if *revision < self.nodes.revision {
@@ -165,14 +160,6 @@ impl Greeter {
             }
             Welcome::No(Refusal { why, .. }) => Step::Say(Met::Hopeless(why.clone())),
             Welcome::Copy(Refusal { why, .. }) => self.called_a_copy(why),
-        }
-    }
-
-    /// This node is whole again.
-    pub fn rejoined(&mut self) -> Step<()> {
-        match self.own.rejoining {
-            true => Step::Write(self.change(|own| own.rejoining = false)),
-            false => Step::Say(()),
         }
     }
 
@@ -262,7 +249,7 @@ impl Greeter {
                 self.shown(hello.to),
             )));
         }
-        self.check_life(hello.from, &hello.lineage, hello.newcomer)
+        self.check_life(hello.from, &hello.lineage)
     }
 
     fn another_cluster(&self, hello: &Hello, own: ClusterId) -> Welcome {
@@ -271,9 +258,10 @@ impl Greeter {
         if hello.founding {
             return self.no(format!(
                 "node {} founds cluster {theirs}, and {name} knows its cluster as {own} already: node {} comes with another \
-                 data folder than the one that founded it (it was wiped), or its --peers name nodes of another cluster. \
-                 {COME_BACK}",
-                hello.name, hello.name,
+                 data folder than the one that founded it (it was wiped), or its --peers name nodes of another cluster. {}",
+                hello.name,
+                hello.name,
+                give_back(&hello.name),
             ));
         }
         let why = format!(
@@ -293,12 +281,12 @@ impl Greeter {
         Some(Write { what: "which cluster this is", ..self.change(|own| own.cluster = Some(theirs)) })
     }
 
-    fn welcomed(&mut self, by: NodeId, theirs: ClusterId, lineage: &Lineage, newcomer: bool) -> Step<Met> {
+    fn welcomed(&mut self, by: NodeId, theirs: ClusterId, lineage: &Lineage) -> Step<Met> {
         if !matches!(self.nodes.place(by), Place::Member(_)) {
             return Step::Say(Met::NotNow(format!("node {by} is no member of the cluster any more")));
         }
         if let Err(Welcome::No(Refusal { why, .. }) | Welcome::Copy(Refusal { why, .. })) =
-            self.check_life(by, lineage, newcomer)
+            self.check_life(by, lineage)
         {
             return Step::Say(Met::NotNow(why));
         }
@@ -313,11 +301,7 @@ impl Greeter {
         if let Some(write) = self.remember(by, lineage.life) {
             return Step::Write(write);
         }
-        let is_last = self.unmet.iter().all(|other| *other == by);
-        if self.own.newcomer && (is_last || mutant::is(Mutant::NewcomerForgetsTooEarly)) {
-            return Step::Write(self.change(|own| own.newcomer = false));
-        }
-        for set in [&mut self.unmet, &mut self.strangers, &mut self.behind] {
+        for set in [&mut self.strangers, &mut self.behind] {
             set.remove(&by);
         }
         Step::Say(Met::Ours)
@@ -343,7 +327,7 @@ impl Greeter {
     }
 
     /// Compares a node's life with the one that it was met in last.
-    fn check_life(&self, node: NodeId, lineage: &Lineage, newcomer: bool) -> Result<(), Welcome> {
+    fn check_life(&self, node: NodeId, lineage: &Lineage) -> Result<(), Welcome> {
         let name = self.shown(node);
         let beside = match self.known.get(&node) {
             Some(last) => (lineage.beside(last), last.starts),
@@ -353,20 +337,23 @@ impl Greeter {
         let copies_pass = mutant::is(Mutant::OldFolderLetIn);
         match beside {
             (Beside::Same | Beside::Later, _) => Ok(()),
-            (Beside::OtherFolder, _) if newcomer || mutant::is(Mutant::IncarnationNotChecked) => Ok(()),
+            (Beside::OtherFolder, _) if mutant::is(Mutant::IncarnationNotChecked) => Ok(()),
             (Beside::OtherFolder, _) => Err(self.no(format!(
                 "node {name} comes with another data folder than the one it was known under: the folder was wiped, or is \
-                 another node's. {COME_BACK}"
+                 another node's. {}",
+                give_back(name)
             ))),
             (Beside::Earlier | Beside::Twice, _) if copies_pass => Ok(()),
             (Beside::Earlier, last) => Err(self.copy(format!(
                 "node {name} comes with its data folder as of start {}, and was met as of start {last} already: the folder \
-                 was restored from an old copy, or a copy of it was started elsewhere later. {KEEP_ONE}",
-                lineage.life.starts
+                 was restored from an old copy, or a copy of it was started elsewhere later. {}",
+                lineage.life.starts,
+                keep_one(name)
             ))),
             (Beside::Twice, last) => Err(self.copy(format!(
                 "node {name} was met as of start {last} of its data folder in another process: a copy of the folder runs \
-                 elsewhere, or ran before this one. {KEEP_ONE}"
+                 elsewhere, or ran before this one. {}",
+                keep_one(name)
             ))),
         }
     }
@@ -402,9 +389,9 @@ impl Greeter {
 
     /// Nothing is remembered of those who will never be met again.
     fn forget_gone(&mut self) {
-        let Greeter { nodes, known, unmet, strangers, behind, .. } = self;
+        let Greeter { nodes, known, strangers, behind, .. } = self;
         known.retain(|node, _| nodes.place(*node) != Place::Gone);
-        for set in [unmet, strangers, behind] {
+        for set in [strangers, behind] {
             set.retain(|node| nodes.members.contains_key(node));
         }
     }
@@ -420,11 +407,27 @@ impl Greeter {
     }
 }
 
-/// What who started a copy of a folder is to do.
-const KEEP_ONE: &str = "What it had acknowledged may be missing in a copy. Stop this one for good, and start the folder that ran \
-                        last; if that is lost, start the node once with --rejoin on an empty folder: the others then make it \
-                        whole";
+/// What who started a copy of a node's folder is to do.
+fn keep_one(name: &str) -> String {
+    format!(
+        "What it had acknowledged may be missing in a copy. Stop this one for good, and start the folder that ran last; if that \
+         is lost, {}",
+        come_back(name)
+    )
+}
 
-/// What who lost a folder is to do.
-const COME_BACK: &str = "What it had acknowledged is missing there. Give it its own folder back, or start it once with \
-                         --rejoin on an empty folder: the others then make it whole";
+/// What who lost a node's folder is to do.
+fn give_back(name: &str) -> String {
+    format!(
+        "What it had acknowledged is missing there. Give it its own folder back; if that is lost, {}",
+        come_back(name)
+    )
+}
+
+/// How a node comes back whose folder is gone for good, in words for people: as a new one of the same name.
+pub fn come_back(name: &str) -> String {
+    format!(
+        "run 'capstan cluster replace {name}' on another node, then start {name} on an empty folder with 'capstan serve --join': \
+         the cluster goes on with it as a new node of the same name"
+    )
+}

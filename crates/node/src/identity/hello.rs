@@ -41,8 +41,6 @@ pub struct Hello {
     pub cluster: Option<ClusterId>,
     /// Its life, and those before.
     pub lineage: Lineage,
-    /// The folder replaced one that was lost, and not all have met it.
-    pub newcomer: bool,
     /// It has drawn the id of the cluster itself, and met nobody yet.
     pub founding: bool,
     /// The nodes of the cluster, for one that has said that it knows an earlier map.
@@ -58,8 +56,6 @@ pub enum Welcome {
         cluster: ClusterId,
         /// The life of who was called, and those before.
         lineage: Lineage,
-        /// That folder replaced one that was lost, and not all have met it.
-        newcomer: bool,
     },
     /// Not now, for this reason: try again.
     Later(String),
@@ -107,7 +103,6 @@ impl Hello {
         put_bytes(&mut into, self.founders.as_bytes());
         into.put_u64(self.cluster.map_or(0, ClusterId::get));
         put_lineage(&mut into, &self.lineage);
-        into.put_u8(u8::from(self.newcomer));
         into.put_u8(u8::from(self.founding));
         put_option(&mut into, self.nodes.as_ref(), put_nodes);
         into.freeze()
@@ -128,7 +123,6 @@ impl Hello {
             founders: reader.text()?,
             cluster: ClusterId::new(reader.u64()?),
             lineage: read_lineage(&mut reader)?,
-            newcomer: reader.bool()?,
             founding: reader.bool()?,
             nodes: reader.option(read_nodes)?,
         })
@@ -140,11 +134,10 @@ impl Welcome {
     pub fn encode(&self) -> Bytes {
         let mut into = BytesMut::new();
         let (tag, why) = match self {
-            Welcome::Yes { cluster, lineage, newcomer } => {
+            Welcome::Yes { cluster, lineage } => {
                 into.put_u8(YES);
                 into.put_u64(cluster.get());
                 put_lineage(&mut into, lineage);
-                into.put_u8(u8::from(*newcomer));
                 return into.freeze();
             }
             Welcome::Unknown { revision, why } => {
@@ -170,7 +163,6 @@ impl Welcome {
             YES => Welcome::Yes {
                 cluster: ClusterId::new(reader.u64()?).ok_or(Malformed("a welcome is to no cluster"))?,
                 lineage: read_lineage(&mut reader)?,
-                newcomer: reader.bool()?,
             },
             UNKNOWN => Welcome::Unknown { revision: reader.uint()?, why: reader.text()? },
             LATER => Welcome::Later(reader.text()?),
@@ -229,7 +221,6 @@ pub(crate) mod fuzz {
             founders: "1:n1,2:n2,3:n3".into(),
             cluster: ClusterId::new(0xabc).filter(|_| purpose == Purpose::Bulk),
             lineage: lineage(),
-            newcomer: purpose == Purpose::Bulk,
             founding: purpose == Purpose::Ordered,
             nodes: (purpose == Purpose::Bulk).then(|| nodes.clone()),
         };
@@ -240,7 +231,7 @@ pub(crate) mod fuzz {
     pub fn welcome_samples() -> Vec<Bytes> {
         let cluster = ClusterId::new(0xabc).expect("it is not 0");
         let welcomes = [
-            Welcome::Yes { cluster, lineage: lineage(), newcomer: true },
+            Welcome::Yes { cluster, lineage: lineage() },
             Welcome::No(Refusal { by: lineage(), why: "another data folder".into() }),
             Welcome::Later("n1 founds the cluster".into()),
             Welcome::Stranger("another cluster".into()),
@@ -295,7 +286,6 @@ mod tests {
         into.put_u8(YES);
         into.put_u64(0);
         put_lineage(&mut into, &Lineage::new(&mut || 5));
-        into.put_u8(0);
         assert!(Welcome::decode(into.freeze()).is_err());
     }
 }

@@ -62,7 +62,7 @@
 //! | beside the life that was met last | is | is answered |
 //! |---|---|---|
 //! | the same, or a later start that came after it | the node, as ever | welcome |
-//! | another incarnation | a folder that was wiped, or another node's | no, unless it comes with --rejoin |
+//! | another incarnation | a folder that was wiped, or another node's | no |
 //! | an earlier start | a folder that was restored from an old copy | a copy |
 //! | the same or a later start, and that start was another process | a folder that was copied | a copy |
 //!
@@ -70,12 +70,11 @@
 //! so that nobody tries until those who know better are away. Nobody ends for the word of a node that itself comes with an old
 //! copy: it remembers the others as they were. When a node is met in a later life, all that stood with an earlier one is over.
 //!
-//! A newcomer that comes with --rejoin draws no id, not even the founder: the cluster is there, and says it. It says that it is
-//! new until each of the others has welcomed it, which may be long after it was made whole: one may be down or cut off
-//! meanwhile, and must not refuse it for another when it is back.
+//! Whose folder is lost for good comes back as a new node of the same name, with another id: the directory retires the old one,
+//! and what comes with that id from then on is gone for good.
 //!
-//! A founder that lost its folder and comes without --rejoin draws another id. It says that it is founding, having met nobody,
-//! and the first node that has an id answers that its folder was wiped. Called by such a node, it says nothing against the
+//! A founder that lost its folder and is started as before draws another id for the cluster. It says that it is founding, having
+//! met nobody, and the first node that has an id answers that its folder was wiped. Called by such a node, it says nothing against the
 //! other: it is the one that is wrong.
 //!
 //! # The machine
@@ -88,8 +87,8 @@
 //!
 //! - A founder that is lost before it has met anybody keeps the others waiting: start it anew. Once one other has the id, the
 //!   founder is a node like any other.
-//! - Those who know nothing cannot contradict: when a founder is wiped and started without --rejoin, every node that has the id
-//!   is cut off, and the rest are as new as it is, then they found another cluster. It is told apart as soon as the others are
+//! - Those who know nothing cannot contradict: when a founder is wiped and started as before, every node that has the id is
+//!   cut off, and the rest are as new as it is, then they found another cluster. It is told apart as soon as the others are
 //!   back, and by every client of before, but what was acknowledged is with the others only. The same holds for a node that
 //!   never met the one that was wiped.
 //! - A copy that was made while the folder's last process ran is not told from that process' next start: what it lacks shows
@@ -106,7 +105,7 @@ mod own;
 #[cfg(test)]
 mod tests;
 
-pub use greeter::{Greeter, Kept, Met, Step, Write};
+pub use greeter::{Greeter, Kept, Met, Step, Write, come_back};
 pub(crate) use hello::fuzz;
 pub use hello::{Hello, Purpose, Refusal, Welcome};
 pub use life::{Life, Lineage, Lives};

@@ -24,10 +24,6 @@ pub struct Identity {
     pub zone: String,
     /// The log has held something that was acknowledged to somebody: without one the node must not start again.
     pub begun: bool,
-    /// It came back with nothing and must be made whole by the others before it votes.
-    pub rejoining: bool,
-    /// It replaced a folder that was lost, and not all of the others have met it: some know this node under the old one.
-    pub newcomer: bool,
     /// The folder is a copy and must not be started again, for this reason.
     pub copy: Option<String>,
 }
@@ -43,8 +39,6 @@ pub struct Start {
     pub terms: String,
     /// What fails together with it; empty = nothing.
     pub zone: String,
-    /// Its cluster is there, and its folder was lost.
-    pub rejoin: bool,
 }
 
 /// What a data folder says of a node that is to join a cluster that is there, until it is given an id. The folder holds nothing
@@ -83,16 +77,14 @@ impl Joiner {
             lineage,
             zone,
             begun: false,
-            rejoining: false,
-            newcomer: false,
             copy: None,
         }
     }
 }
 
 impl Identity {
-    /// Of a new folder of a cluster that is founded: here, and nowhere else, ids are given to its nodes. The founder draws the id of the cluster, unless the
-    /// cluster is there and only the founder's folder was lost. `random` gives a new random number at each call.
+    /// Of a new folder of a cluster that is founded: here, and nowhere else, ids are given to its nodes. The founder draws the
+    /// id of the cluster. `random` gives a new random number at each call.
     ///
     /// # Panics
     /// When the node's own name is not among all names.
@@ -105,7 +97,7 @@ impl Identity {
         let founders: Vec<(NodeId, String)> = (1..).map(NodeId).zip(names).collect();
         let me = founders.iter().find(|(_, name)| *name == start.name).map(|(id, _)| *id);
         let me = me.expect("a node is one of its cluster");
-        let founds = founders[0].0 == me && !start.rejoin;
+        let founds = founders[0].0 == me;
         Identity {
             me,
             name: start.name.clone(),
@@ -115,8 +107,6 @@ impl Identity {
             cluster: founds.then(|| draw(random)),
             zone: start.zone.clone(),
             begun: false,
-            rejoining: start.rejoin,
-            newcomer: start.rejoin,
             copy: None,
         }
     }
@@ -129,16 +119,8 @@ impl Identity {
 
     /// What this node does while it does not know its cluster.
     pub fn waits(&self) -> String {
-        let name = &self.name;
-        match self.rejoining {
-            true => format!(
-                "{name} comes back with nothing and waits for another node to tell it which cluster it is of"
-            ),
-            false => {
-                let founder = self.founders.first().map_or("another node", |(_, founder)| founder);
-                format!("{name} waits for {founder}, which founds the cluster")
-            }
-        }
+        let founder = self.founders.first().map_or("another node", |(_, founder)| founder);
+        format!("{} waits for {founder}, which founds the cluster", self.name)
     }
 }
 

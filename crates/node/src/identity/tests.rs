@@ -21,20 +21,19 @@ struct Node {
 
 const NAMES: [&str; 3] = ["n1", "n2", "n3"];
 
-fn start(name: &str, names: &[&str], rejoin: bool) -> Start {
+fn start(name: &str, names: &[&str]) -> Start {
     Start {
         name: name.into(),
         names: names.iter().map(|name| name.to_string()).collect(),
         terms: "shards=1".into(),
         zone: String::new(),
-        rejoin,
     }
 }
 
 /// The folder of a node of three, of this incarnation.
-fn folder(name: &str, incarnation: u64, rejoin: bool) -> Identity {
+fn folder(name: &str, incarnation: u64) -> Identity {
     let mut numbers = [incarnation, process(), 0, 0xc1 + incarnation].into_iter();
-    Identity::new(&start(name, &NAMES, rejoin), &mut || numbers.next().unwrap())
+    Identity::new(&start(name, &NAMES), &mut || numbers.next().unwrap())
 }
 
 /// The random number of a new process.
@@ -54,8 +53,8 @@ fn founders(identity: &Identity) -> Nodes {
 }
 
 impl Node {
-    fn new(name: &str, incarnation: u64, rejoin: bool) -> Node {
-        Node::of(folder(name, incarnation, rejoin))
+    fn new(name: &str, incarnation: u64) -> Node {
+        Node::of(folder(name, incarnation))
     }
 
     fn of(identity: Identity) -> Node {
@@ -113,7 +112,7 @@ fn is_welcome(at: &mut Node, who: &Node) -> bool {
 }
 
 fn three() -> [Node; 3] {
-    [("n1", 11), ("n2", 21), ("n3", 31)].map(|(name, incarnation)| Node::new(name, incarnation, false))
+    [("n1", 11), ("n2", 21), ("n3", 31)].map(|(name, incarnation)| Node::new(name, incarnation))
 }
 
 #[test]
@@ -123,7 +122,7 @@ fn ids_are_given_by_name_at_the_founding_and_kept_whatever_the_names() {
         [(1, "adam"), (2, "mia"), (3, "zoe")].map(|(id, name)| (NodeId(id), name.into())).to_vec();
     for name in names {
         let mut random = 0..;
-        let identity = Identity::new(&start(name, &names, false), &mut || random.next().unwrap_or_default());
+        let identity = Identity::new(&start(name, &names), &mut || random.next().unwrap_or_default());
         assert_eq!((identity.name.as_str(), &identity.founders), (name, &ids));
         assert_eq!(identity.cluster.is_some(), name == "adam", "the founder alone draws the cluster");
     }
@@ -133,7 +132,7 @@ fn ids_are_given_by_name_at_the_founding_and_kept_whatever_the_names() {
         me: NodeId(me),
         name: if me == 7 { "n2".into() } else { "n1".into() },
         founders: given.clone(),
-        ..folder("n1", incarnation, false)
+        ..folder("n1", incarnation)
     };
     let (mut two, mut one) = (Node::of(of(7, 9)), Node::of(Identity { cluster: None, ..of(5, 3) }));
     assert_eq!(call(&mut one, &mut two), Met::Ours);
@@ -143,10 +142,10 @@ fn ids_are_given_by_name_at_the_founding_and_kept_whatever_the_names() {
 
 #[test]
 fn node_founded_with_others_or_under_other_ids_is_a_stranger() {
-    let mut one = Node::new("n1", 1, false);
+    let mut one = Node::new("n1", 1);
     let of = |me, founders: &[(u64, &str)]| {
         let founders = founders.iter().map(|(id, name)| (NodeId(*id), name.to_string())).collect();
-        Node::of(Identity { me: NodeId(me), founders, ..folder("n2", 2, false) })
+        Node::of(Identity { me: NodeId(me), founders, ..folder("n2", 2) })
     };
     for other in [of(3, &[(1, "n1"), (3, "n2"), (2, "n3")]), of(2, &[(1, "n1"), (2, "n2")])] {
         let why = answer(&other, &mut one);
@@ -180,7 +179,7 @@ fn cluster_id_comes_from_the_founder_by_whoever_calls() {
 #[test]
 fn cluster_of_one_founds_itself() {
     let mut random = [9, 1, 0, 5].into_iter();
-    let alone = Identity::new(&start("n7", &[], false), &mut || random.next().unwrap());
+    let alone = Identity::new(&start("n7", &[]), &mut || random.next().unwrap());
     assert_eq!((alone.me, alone.cluster), (NodeId(1), ClusterId::new(5)), "0 is no cluster");
 }
 
@@ -211,7 +210,7 @@ fn cluster_is_acted_on_when_it_is_written() {
 #[test]
 #[should_panic(expected = "the id of a cluster never changes")]
 fn cluster_that_is_written_never_changes() {
-    let mut one = Node::new("n1", 1, false).greeter;
+    let mut one = Node::new("n1", 1).greeter;
     let other = Identity { cluster: ClusterId::new(7), ..one.identity().clone() };
     one.written(Write { kept: Kept::Identity(Box::new(other)), what: "" });
 }
@@ -219,7 +218,7 @@ fn cluster_that_is_written_never_changes() {
 #[test]
 fn cluster_met_by_a_stranger_goes_on_and_the_stranger_is_refused() {
     let cluster = |base: u64| {
-        let mut nodes = [1, 2, 3].map(|id| Node::new(NAMES[id - 1], base + 2 * id as u64, false));
+        let mut nodes = [1, 2, 3].map(|id| Node::new(NAMES[id - 1], base + 2 * id as u64));
         let [one, two, three] = &mut nodes;
         assert!(call(one, two) == Met::Ours && call(one, three) == Met::Ours);
         nodes
@@ -246,7 +245,7 @@ fn cluster_met_by_a_stranger_goes_on_and_the_stranger_is_refused() {
 fn node_of_other_options_ends_as_long_as_it_has_no_place() {
     let [mut one, mut two, _] = three();
     assert_eq!(call(&mut one, &mut two), Met::Ours);
-    let mut three = Node::of(Identity { terms: "shards=7".into(), ..folder("n3", 5, false) });
+    let mut three = Node::of(Identity { terms: "shards=7".into(), ..folder("n3", 5) });
     assert!(
         matches!(call(&mut one, &mut three), Met::NotNow(why) if why.contains("was given other options"))
     );
@@ -269,29 +268,30 @@ fn call_that_reaches_another_node_is_refused_and_names_both() {
 }
 
 #[test]
-fn founder_that_was_wiped_is_refused_and_comes_back_by_rejoining() {
+fn founder_that_was_wiped_is_refused_with_what_to_do() {
     let [mut one, mut two, mut three] = three();
     let id = one.cluster();
     assert_eq!(call(&mut one, &mut two), Met::Ours);
     // The third never met the founder.
     assert_eq!(call(&mut two, &mut three), Met::Ours);
-    let mut wiped = Node::new("n1", 13, false);
+    let mut wiped = Node::new("n1", 13);
     for other in [&mut two, &mut three] {
         assert!(matches!(call(other, &mut wiped), Met::NotNow(_)));
         let Met::Hopeless(why) = call(&mut wiped, other) else { panic!("it has forgotten what it promised") };
-        assert!(why.contains("another data folder") && why.contains("--rejoin"), "{why}");
+        assert!(why.contains("another data folder") && why.contains("capstan cluster replace n1"), "{why}");
     }
-    let mut back = Node::new("n1", 15, true);
-    assert_eq!(back.cluster(), None, "the cluster is there already");
-    assert_eq!(call(&mut back, &mut three), Met::Ours);
-    assert_eq!((back.cluster(), two.cluster()), (id, id));
+    assert_eq!((two.cluster(), three.cluster()), (id, id));
+    assert!(
+        call(&mut one, &mut three) == Met::Ours && call(&mut two, &mut one) == Met::Ours,
+        "with its own folder"
+    );
 }
 
 #[test]
 fn founder_that_was_wiped_ends_nobody_else() {
     let of_two = |name, incarnation: u64| {
         let mut random = [incarnation, process(), 0xd0 + incarnation].into_iter();
-        Node::of(Identity::new(&start(name, &NAMES[..2], false), &mut || random.next().unwrap()))
+        Node::of(Identity::new(&start(name, &NAMES[..2]), &mut || random.next().unwrap()))
     };
     let (mut one, mut two) = (of_two("n1", 11), of_two("n2", 21));
     assert_eq!(call(&mut one, &mut two), Met::Ours);
@@ -302,60 +302,34 @@ fn founder_that_was_wiped_ends_nobody_else() {
 }
 
 #[test]
-fn hello_of_another_folder_is_refused_unless_it_is_a_newcomer_until_all_have_met_it() {
-    let [mut one, lost, mut three] = three();
+fn hello_of_another_folder_is_refused_as_often_as_it_comes() {
+    let [mut one, mut two, mut three] = three();
     assert_eq!(call(&mut one, &mut three), Met::Ours);
-    assert!(is_welcome(&mut one, &lost) && is_welcome(&mut three, &lost));
-    let wiped = Node::new("n2", 23, false);
-    let Some(Welcome::No(Refusal { why, .. })) = answer(&wiped, &mut one) else {
-        panic!("it has forgotten its promises")
-    };
-    assert!(
-        why.starts_with("node n2 comes with another data folder than the one it was known under"),
-        "{why}"
-    );
-    assert!(!is_welcome(&mut three, &wiped));
-
-    // It is made whole while the third node is away, and started once more.
-    let mut new = Node::new("n2", 25, true);
-    assert_eq!(call(&mut new, &mut one), Met::Ours);
-    new.decide(Greeter::rejoined).unwrap();
-    new.restart();
-    assert!(!new.identity.rejoining && is_welcome(&mut three, &new), "it is no other than the first met");
-    assert!(call(&mut new, &mut one) == Met::Ours && call(&mut new, &mut three) == Met::Ours);
+    assert!(is_welcome(&mut one, &two) && is_welcome(&mut three, &two));
+    let mut wiped = Node::new("n2", 23);
     for _ in 0..2 {
-        let says = new.greeter.hello(one.me(), Purpose::Ordered);
-        assert!(!says.newcomer && is_welcome(&mut one, &new) && is_welcome(&mut three, &new));
-        new.restart();
+        let Some(Welcome::No(Refusal { why, .. })) = answer(&wiped, &mut one) else {
+            panic!("it has forgotten its promises")
+        };
+        assert!(
+            why.starts_with("node n2 comes with another data folder than the one it was known under"),
+            "{why}"
+        );
+        assert!(!is_welcome(&mut three, &wiped));
+        wiped.restart();
     }
-    assert!(!is_welcome(&mut three, &lost), "the lost folder must not come back");
-}
-
-#[test]
-fn newcomer_that_cannot_note_that_all_have_met_it_stays_one() {
-    let [mut one, _, mut three] = three();
-    let mut new = Node::new("n2", 27, true);
-    assert_eq!(call(&mut new, &mut one), Met::Ours);
-    // Who the third is, it knows from its call.
-    assert_eq!(call(&mut three, &mut new), Met::Ours);
-    new.full = true;
-    let welcome = answer(&new, &mut three).unwrap();
-    assert_eq!(new.decide(|greeter| greeter.meet(NodeId(3), &welcome)), None);
-    assert!(new.greeter.hello(NodeId(3), Purpose::Ordered).newcomer);
-    new.full = false;
-    assert_eq!(call(&mut new, &mut three), Met::Ours);
-    assert!(!new.greeter.hello(NodeId(3), Purpose::Ordered).newcomer);
+    assert!(call(&mut two, &mut one) == Met::Ours && call(&mut two, &mut three) == Met::Ours);
 }
 
 #[test]
 fn what_becomes_of_a_node_is_written_once() {
-    let mut one = Node::new("n1", 1, true);
+    let mut one = Node::new("n1", 1);
     assert!(matches!(one.greeter.log_begins(), Step::Write(_)));
     one.full = true;
-    assert_eq!((one.decide(Greeter::log_begins), one.decide(Greeter::rejoined)), (None, None));
-    assert!(!one.greeter.identity().begun && one.greeter.identity().rejoining);
+    assert_eq!(one.decide(Greeter::log_begins), None);
+    assert!(!one.greeter.identity().begun);
     one.full = false;
-    assert_eq!((one.decide(Greeter::log_begins), one.decide(Greeter::rejoined)), (Some(()), Some(())));
-    assert!(one.identity.begun && !one.identity.rejoining);
-    assert_eq!((one.greeter.log_begins(), one.greeter.rejoined()), (Step::Say(()), Step::Say(())));
+    assert_eq!(one.decide(Greeter::log_begins), Some(()));
+    assert!(one.identity.begun);
+    assert_eq!(one.greeter.log_begins(), Step::Say(()));
 }

@@ -1,7 +1,7 @@
 //! What a replica is at present: its status, and one line for people.
 
+use kv::ReplicaId;
 use kv::cluster::Role;
-use kv::{Index, ReplicaId};
 
 use crate::{Duty, Member, MemberStatus, Revision, Status};
 
@@ -46,10 +46,8 @@ impl Raft {
         let mut line = format!(
             "n{id}@{term} {role} last={last}@{of_term} durable={durable} commit={commit} applied={applied}"
         );
-        match self.guard.whole_at() {
-            Index::MAX => line.push_str(" lacks=all"),
-            index if !self.guard.is_whole(durable) => line.push_str(&format!(" lacks={index}")),
-            _ => {}
+        if !self.guard.is_whole(durable) {
+            line.push_str(&format!(" lacks={}", self.guard.whole_at()));
         }
         if core.has_committed() && self.lease.is_valid(self.now) {
             line.push_str(" leased");

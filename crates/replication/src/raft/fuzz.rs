@@ -87,14 +87,13 @@ pub fn message_samples() -> Vec<Bytes> {
         Kind::PreVoteResponse,
         Kind::Snapshot,
         Kind::Acknowledged,
-        Kind::Lost,
         Kind::Sleep,
     ];
     let message = |kind| Message {
         kind,
         from: ReplicaId(2),
         to: ReplicaId(1),
-        term: Term(if matches!(kind, Kind::ReadIndex | Kind::Lost) { 0 } else { 5 }),
+        term: Term(if kind == Kind::ReadIndex { 0 } else { 5 }),
         at: Position::new(300, 4),
         commit: Position::new(299, 4),
         reject: kind == Kind::AppendResponse,
@@ -109,8 +108,8 @@ pub fn message_samples() -> Vec<Bytes> {
 
 /// Hellos.
 pub fn hello_samples() -> Vec<Bytes> {
-    let hello = |last, lost| Hello { replica: ReplicaId(2), last: Index(last), lost };
-    [hello(300, false), hello(0, true)].map(Hello::encode).to_vec()
+    let hello = |last| Hello { replica: ReplicaId(2), last: Index(last) };
+    [300, 0].map(|last| hello(last).encode()).to_vec()
 }
 
 /// Records of every kind.

@@ -35,32 +35,26 @@ impl Guard {
         self.quiet_until = self.quiet_until.max(Some(now.plus(self.timeout_micros)));
     }
 
-    /// A leader of this term knows of entries up to here that this replica may have acknowledged. [`Index::MAX`]: it had, and
-    /// nobody has said yet how many; the next word says it.
+    /// A leader of this term knows of entries up to here that this replica may have acknowledged.
     pub(super) fn require(&mut self, whole_at: Index, term: Term) {
-        self.whole_at = if self.whole_at == Index::MAX { whole_at } else { self.whole_at.max(whole_at) };
+        self.whole_at = self.whole_at.max(whole_at);
         self.least_term = self.least_term.max(term);
     }
 
-    /// Whether a message of this term is listened to (0 = it has none). Who lost everything has forgotten whom it helped to
+    /// Whether a message of this term is listened to (0 = it has none). Who lost entries may have forgotten whom it helped to
     /// elect: to a leader from before that, its word would make a second majority.
     pub(super) fn believes(&self, term: Term) -> bool {
-        self.whole_at < Index::MAX && (term == Term::ZERO || term >= self.least_term)
+        term == Term::ZERO || term >= self.least_term
     }
 
-    /// Whether it had acknowledged what nobody has named yet.
-    pub(super) fn knows_nothing(&self) -> bool {
-        self.whole_at == Index::MAX
-    }
-
-    /// It is whole with a log up to here; [`Index::MAX`] = nobody has said yet.
+    /// It is whole with a log up to here.
     pub(super) fn whole_at(&self) -> Index {
         self.whole_at
     }
 
     /// Whether it has what it had acknowledged.
     pub(super) fn is_whole(&self, durable: Index) -> bool {
-        durable >= self.whole_at || mutant::is(Mutant::RejoinedVotesAtOnce)
+        durable >= self.whole_at
     }
 
     /// Whether it may vote or campaign now. `forced`: the leader itself asked for the election.
@@ -130,11 +124,9 @@ mod tests {
     }
 
     #[test]
-    fn guard_that_lost_everything_believes_nobody_until_told_and_then_no_earlier_term() {
+    fn guard_that_lost_entries_believes_no_earlier_term() {
         let mut guard = Guard::new(500, Index(0));
         assert!(guard.believes(Term(1)));
-        guard.require(Index::MAX, Term(0));
-        assert!(!guard.believes(Term(9)) && !guard.believes(Term(0)));
         guard.require(Index(7), Term(4));
         assert!(!guard.believes(Term(3)));
         assert!(guard.believes(Term(4)) && guard.believes(Term(0)));

@@ -18,7 +18,7 @@ pub(super) struct Message {
     pub(super) kind: Kind,
     pub(super) from: ReplicaId,
     pub(super) to: ReplicaId,
-    /// The sender's term, or the one it wants to be elected for; 0 in [`Kind::ReadIndex`] and [`Kind::Lost`].
+    /// The sender's term, or the one it wants to be elected for; 0 in [`Kind::ReadIndex`].
     pub(super) term: Term,
     /// The entry before the first, the last of a candidate's log, what is acknowledged, refused or read.
     pub(super) at: Position,
@@ -62,15 +62,13 @@ pub enum Kind {
     PreVoteResponse = 11,
     /// `at` is the snapshot's, `view` who belonged to the group there.
     Snapshot = 12,
-    /// To a node that lost entries: it may have acknowledged what is up to `at`. `forced`: it had asked, having lost everything.
+    /// To a node that lost entries: it may have acknowledged what is up to `at`.
     Acknowledged = 13,
-    /// From a node that lost everything: who leads, how much may I have acknowledged?
-    Lost = 14,
     /// You have all that I have, up to `at`: sleep, as I do.
-    Sleep = 15,
+    Sleep = 14,
 }
 
-pub(super) const KINDS: [Kind; 15] = [
+pub(super) const KINDS: [Kind; 14] = [
     Kind::Append,
     Kind::AppendResponse,
     Kind::Vote,
@@ -84,7 +82,6 @@ pub(super) const KINDS: [Kind; 15] = [
     Kind::PreVoteResponse,
     Kind::Snapshot,
     Kind::Acknowledged,
-    Kind::Lost,
     Kind::Sleep,
 ];
 
@@ -149,7 +146,7 @@ impl Message {
         let (at, commit) = (self.at, self.commit);
         let numbers = [self.term.0, at.index.0, at.term.0, commit.index.0, commit.term.0, self.hint.0];
         numbers.iter().all(|&number| number <= NUMBER_MAX)
-            && (self.term == Term::ZERO) == matches!(self.kind, Kind::ReadIndex | Kind::Lost)
+            && (self.term == Term::ZERO) == (self.kind == Kind::ReadIndex)
             && self.view.is_some() == (self.kind == Kind::Snapshot)
             && self.view.as_ref().is_none_or(|view| view.epoch == epoch)
             && self.from != self.to

@@ -138,8 +138,8 @@
 //! - A replica does not vote or campaign for one election timeout after its start and after its leader's last message, unless
 //!   the leader itself asked for the election. The leases rest on it.
 //! - A leader that asked another to campaign reads by rounds for the rest of its term.
-//! - A replica that lost acknowledged entries neither votes nor campaigns until it has them again, and believes nobody until a
-//!   proven leader said how many they are. Commits beyond its log are not believed.
+//! - A replica that lost acknowledged entries neither votes nor campaigns until it has them again. Commits beyond its log are
+//!   not believed.
 //! - Each issue of a round has a number of its own: late answers to an earlier issue prove nothing.
 //! - Ticks that were missed are skipped.
 //! - Replicas know each other by numbers that are never given twice. A message for another number is not for this replica.
@@ -192,8 +192,6 @@ pub struct Config {
     pub id: NodeId,
     /// The members, when the log names none: this replica is one of them.
     pub view: View,
-    /// This member's node lost its data folder, and with it what it had promised.
-    pub lost: bool,
     /// Decides the election timeouts and the names of the rounds. Not the same in two lives of a replica.
     pub seed: u64,
     /// The unit of the other times.
@@ -214,7 +212,6 @@ impl Config {
         Config {
             id,
             view,
-            lost: false,
             seed,
             tick_micros: 50_000,
             election_ticks: 10,

@@ -21,7 +21,7 @@ pub struct Message {
     pub index: Index,
     /// Whether it says no.
     pub reject: bool,
-    /// The leader itself asked for this election; in [`Kind::Acknowledged`]: the node had lost everything.
+    /// The leader itself asked for this election.
     pub forced: bool,
     /// Which round of reads; empty = none. A leader's own issues of it differ in their last 8 bytes.
     pub round: Bytes,

@@ -77,10 +77,7 @@ impl Raft {
             return Err(Unfit::Lost { applied: applied.index, last });
         }
         let timeout_micros = config.election_ticks as u64 * config.tick_micros;
-        let guard = Guard::new(
-            timeout_micros,
-            if config.lost { Index::MAX } else { recovered.lost.unwrap_or_default() },
-        );
+        let guard = Guard::new(timeout_micros, recovered.lost.unwrap_or_default());
         let core = Core::new(&config, replica, recovered, applied.index);
         Ok(Raft {
             replica,
@@ -91,7 +88,7 @@ impl Raft {
             guard,
             lease: Lease::new(config.tick_micros, config.election_ticks, config.drift_percent),
             reads: Reads::default(),
-            loss: Loss::new(config.lost),
+            loss: Loss::default(),
             batch: Batch::default(),
             proposals: Proposals::default(),
             outbox: Outbox::new(),
@@ -136,9 +133,8 @@ impl Raft {
         self.wake_on(&message);
         let is_member = self.core.view().replica(message.from).is_some();
         match message.kind {
-            Kind::Lost if is_member => self.prove_to(message.from),
             Kind::Acknowledged if is_member => self.lack(&message, out),
-            Kind::Lost | Kind::Acknowledged => {}
+            Kind::Acknowledged => {}
             Kind::Sleep => self.told_to_sleep(&message),
             _ if self.guard.believes(message.term) => self.believed(message),
             _ => (),
@@ -183,14 +179,9 @@ impl Raft {
 
     fn fetched(&mut self, token: Token, out: &mut Vec<Output>) {
         let moment = moment(self.now, &self.core, &self.lease, self.applied);
-        match self.reads.fetched(token, moment) {
-            Verdict::Answer { .. } if Loss::is_own(token) => self.proven(token, out),
-            Verdict::Answer { reached, staleness_micros } => {
-                let copies =
-                    if reached == Level::Linearizable { self.core.view().majority() as u32 } else { 1 };
-                out.push(Output::Answer { token, reached, staleness_micros, copies });
-            }
-            _ => (),
+        if let Verdict::Answer { reached, staleness_micros } = self.reads.fetched(token, moment) {
+            let copies = if reached == Level::Linearizable { self.core.view().majority() as u32 } else { 1 };
+            out.push(Output::Answer { token, reached, staleness_micros, copies });
         }
     }
 
@@ -241,9 +232,7 @@ impl Raft {
             out.extend(self.node_of(to).map(|to| Output::MakeSnapshot { to }));
         }
         self.note_whole(out);
-        let (own, tokens): (Vec<Token>, Vec<Token>) =
-            self.reads.take_fetch().into_iter().partition(|token| Loss::is_own(*token));
-        own.into_iter().for_each(|token| self.fetched(token, out));
+        let tokens = self.reads.take_fetch();
         if !tokens.is_empty() {
             out.push(Output::Fetch { tokens });
         }
@@ -422,7 +411,7 @@ impl Replicate for Raft {
     }
 
     fn hello(&self, _: NodeId) -> Bytes {
-        Hello { replica: self.replica, last: self.core.durable(), lost: self.asks() }.encode()
+        Hello { replica: self.replica, last: self.core.durable() }.encode()
     }
 
     fn due(&self) -> Instant {

@@ -101,7 +101,7 @@ impl Raft {
         }
         let (term, last) = (self.core.term(), self.core.last());
         let others = Vec::from_iter(self.others());
-        let words = others.into_iter().filter_map(|to| self.say(Kind::Sleep, to, term, last, false));
+        let words = others.into_iter().filter_map(|to| self.say(Kind::Sleep, to, term, last));
         out.extend(words);
         self.lease.sleep();
         self.sleep.asleep = true;

@@ -40,8 +40,6 @@ pub struct Node {
     received: Option<(u64, Table)>,
     made: BTreeMap<NodeId, Table>,
     next_ticket: Ticket,
-    /// Its folder was wiped, and it was told so.
-    lost: bool,
     lives: u64,
     /// The members that its replica was made with.
     given: View,
@@ -284,17 +282,16 @@ impl Cluster {
             table: node.flushed.clone(),
             flushed: node.flushed.clone(),
             lives: node.lives,
-            lost: node.lost,
             ..Node::empty(given)
         };
     }
 
-    /// Loses the whole folder of a node; it knows that when it starts, or `knows` it not.
-    pub fn wipe(&mut self, id: u64, knows: bool) {
+    /// Loses all that a node's log and table hold: what it starts with is as if it had never been.
+    pub fn wipe(&mut self, id: u64) {
         self.lose_received(id);
         let Node { lives, ref given, .. } = self.nodes[&id];
         let empty = Node::empty(given.clone());
-        self.nodes.insert(id, Node { lives, lost: knows, ..empty });
+        self.nodes.insert(id, Node { lives, ..empty });
     }
 
     fn lose_received(&mut self, id: u64) {
@@ -310,7 +307,6 @@ impl Cluster {
         node.log.iter().for_each(|record| recovery.replay(record).unwrap());
         let view = recovery.view().unwrap_or(&node.given).clone();
         let mut config = raft::Config::new(NodeId(id), view, self.seed + node.lives);
-        config.lost = node.lost;
         config.cache_bytes = self.cache_bytes;
         node.replica = Some(raft::Raft::new(config, recovery, node.table.applied).unwrap());
         self.tick(id);
@@ -378,8 +374,8 @@ impl Cluster {
                 }
             }
             Output::Answer { .. } | Output::Refuse { .. } => (),
-            Output::Lacking { .. } | Output::PeerLacks { .. } | Output::Sealed { .. } => (),
-            Output::Whole => node.lost = false,
+            Output::Lacking { .. } | Output::Whole => (),
+            Output::PeerLacks { .. } | Output::Sealed { .. } => (),
         }
     }
 }
@@ -398,7 +394,6 @@ impl Node {
             received: None,
             made: BTreeMap::new(),
             next_ticket: Ticket(1),
-            lost: false,
             lives: 0,
             given,
         }

@@ -35,7 +35,7 @@ pub fn identity(bytes: &[u8]) {
 
 /// Identities.
 pub fn identity_samples() -> Vec<Bytes> {
-    let adopting = Identity { cluster: None, rejoining: true, ..sample() };
+    let adopting = Identity { cluster: None, ..sample() };
     let joiner = Joiner { name: "n1".into(), lineage: sample().lineage, zone: "east".into() };
     let joined = joiner.joined(NodeId(4), cluster(), config().terms().to_string());
     let fixed = Fixed::new(&config());
@@ -48,7 +48,7 @@ pub fn identity_samples() -> Vec<Bytes> {
 /// `peers.json`.
 pub fn peers(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let read = |text: &str| peers::read(Path::new("peers.json"), text);
+    let read = |text: &str| peers::read(Path::new("peers.json"), text, "n1");
     if let Ok(lives) = read(text) {
         let again = String::from_utf8(peers::encode(&lives)).expect("JSON is UTF-8");
         assert_eq!(read(&again).expect("as it was written"), lives);
@@ -80,7 +80,6 @@ fn config() -> Config {
         cores: None,
         entry_cache_bytes: 0,
         checkpoint_bytes: 0,
-        rejoin: false,
         stderr: crate::Stderr::Nothing,
     }
 }

@@ -51,8 +51,6 @@ struct Written {
     fixed: Option<WrittenFixed>,
     zone: String,
     begun: bool,
-    rejoining: bool,
-    newcomer: bool,
     /// Why the folder must not be started again.
     copy: Option<String>,
 }
@@ -113,7 +111,6 @@ pub(super) fn new(config: &Config) -> Identity {
         names: config.peers.iter().map(|(name, _)| name.clone()).collect(),
         terms: config.terms().to_string(),
         zone: config.zone.clone().unwrap_or_default(),
-        rejoin: config.rejoin,
     };
     Identity::new(&start, &mut crate::random)
 }
@@ -132,8 +129,6 @@ pub(super) fn encode_joiner(joiner: &Joiner) -> Vec<u8> {
         fixed: None,
         zone,
         begun: false,
-        rejoining: false,
-        newcomer: false,
         copy: None,
     })
 }
@@ -152,8 +147,6 @@ pub(super) fn encode(identity: &Identity, fixed: &Fixed) -> Vec<u8> {
         fixed: Some(fixed.written()),
         zone: identity.zone.clone(),
         begun: identity.begun,
-        rejoining: identity.rejoining,
-        newcomer: identity.newcomer,
         copy: identity.copy.clone(),
     })
 }
@@ -225,8 +218,6 @@ fn read(written: Written) -> Result<Found, String> {
         lineage,
         zone,
         begun: written.begun,
-        rejoining: written.rejoining,
-        newcomer: written.newcomer,
         copy: written.copy,
     };
     Ok(Found::Node(Box::new(identity), fixed))

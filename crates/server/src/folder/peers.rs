@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use node::identity::Lives;
+use node::identity::{Lives, come_back};
 use serde::{Deserialize, Serialize};
 
 use super::format;
@@ -33,13 +33,13 @@ pub(super) fn encode(lives: &Lives) -> Vec<u8> {
     serde_json::to_vec_pretty(&written).expect("it has text keys only")
 }
 
-/// The lives in a file.
-pub(super) fn read(file: &Path, text: &str) -> Result<Lives, Failure> {
+/// The lives in a file of a node with this name.
+pub(super) fn read(file: &Path, text: &str, name: &str) -> Result<Lives, Failure> {
     let shown = file.display();
     let damaged = |error: String| {
         Failure::Refused(format!(
-            "{shown} is damaged ({error}): restore it from a copy, or move the data folder away and start this node with \
-             --rejoin"
+            "{shown} is damaged ({error}): restore it from a copy; or move the data folder away, {}",
+            come_back(name)
         ))
     };
     let found = format::of(text).map_err(damaged)?;

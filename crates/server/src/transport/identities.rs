@@ -90,11 +90,6 @@ impl Identities {
         let _ = lives.wait_for(|lives| lives.get(&node) != Some(&life)).await;
     }
 
-    /// This node is whole again.
-    pub fn rejoined(&self) -> io::Result<()> {
-        self.decide(Greeter::rejoined)
-    }
-
     /// The log has something that is about to be acknowledged.
     pub fn log_begins(&self) -> io::Result<()> {
         self.decide(Greeter::log_begins)

@@ -22,7 +22,6 @@ mod places;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex, RwLock};
-use std::time::Duration;
 
 use bytes::Bytes;
 use kv::codec::Malformed;
@@ -33,22 +32,9 @@ use storage::ShardSnapshot;
 use tokio::sync::mpsc;
 
 use crate::inbox::Inboxes;
-use crate::journal::Seldom;
 
 pub(crate) use identities::Identities;
 pub(crate) use places::Places;
-
-/// Notes that this node is whole again, however long that takes: until then its next start has it made whole once more, which
-/// others that are not whole could not do.
-async fn note_rejoined(identities: Arc<Identities>) {
-    let mut failed = Seldom::default();
-    while let Err(error) = identities.rejoined() {
-        if let Some(times) = failed.happened() {
-            tracing::warn!(times, %error, "this node is whole again, which is not noted; trying on");
-        }
-        tokio::time::sleep(NOTE_AGAIN).await;
-    }
-}
 
 /// A frame that makes no sense, as an error of its connection.
 fn malformed(error: Malformed) -> io::Error {
@@ -57,9 +43,6 @@ fn malformed(error: Malformed) -> io::Error {
 
 /// The largest frame: the largest op and what raft puts around a few of them.
 pub(crate) const FRAME_BYTES_MAX: usize = 64 << 20;
-
-/// What could not be noted in the data folder is tried again so often: disks are full for seconds at least.
-const NOTE_AGAIN: Duration = Duration::from_secs(1);
 
 const UNPOISONED: &str = "no holder of the queues panics";
 
@@ -136,11 +119,6 @@ impl Transport {
     /// There is a later map.
     pub fn follow(&self, map: &Map) {
         self.shared.identities.follow(map);
-    }
-
-    /// The node is whole again.
-    pub fn rejoined(&self) {
-        tokio::spawn(note_rejoined(self.shared.identities.clone()));
     }
 
     /// The driver's word on a piece of an incoming snapshot.

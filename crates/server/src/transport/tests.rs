@@ -34,13 +34,8 @@ struct Node {
 const TERMS: Terms = Terms { shards: 1, replicas: 1, history: None, deleted_micros: u64::MAX };
 
 fn identity(me: u64, starts: u64, process: u64) -> Identity {
-    let start = Start {
-        name: "n1".into(),
-        names: vec!["n1".into()],
-        terms: String::new(),
-        zone: String::new(),
-        rejoin: false,
-    };
+    let start =
+        Start { name: "n1".into(), names: vec!["n1".into()], terms: String::new(), zone: String::new() };
     let (name, life) = (format!("n{me}"), Life { incarnation: me, starts, process });
     let lineage = Lineage { life, earlier: vec![1; starts as usize - 1] };
     let new = Identity::new(&start, &mut || 1);

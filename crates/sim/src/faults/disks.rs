@@ -66,7 +66,7 @@ impl World {
         self.trace(|| format!("{node}'s disk flips bit {bit} of byte {offset} of segment {segment}"));
         let machine = self.machine_mut(node);
         machine.disk.flip(segment, offset, bit);
-        machine.flipped = true;
+        machine.flipped = Some((segment, offset, bit));
         let shows = self.random.between(0, 500_000);
         self.events.after(shows, Event::Heal(Heal::Show(node)));
         true
@@ -92,12 +92,12 @@ impl World {
     }
 
     pub(super) fn lose_folder(&mut self, node: NodeId) -> bool {
-        if !self.may_damage(node) {
+        if !self.may_damage(node) || !self.is_known_to_all(node) {
             return false;
         }
-        let rejoining = !(self.is_known_to_all(node) && self.random.percent(30));
         self.kill(node, Crash::Power, "its folder is lost");
-        self.replace(node, rejoining);
+        self.trace(|| format!("{node} comes back with an empty folder"));
+        self.goes_astray(node, None);
         // What the others say before they know that it has nothing may come after.
         if self.faults.has(Fault::Messages) {
             self.weaken(WEAKEST);
@@ -121,15 +121,19 @@ impl World {
             return true;
         }
         self.kill(node, Crash::Power, "its folder is restored from an old copy");
-        let machine = self.machine_mut(node);
-        let copy = machine.copy.take().expect("it was just looked at");
+        let copy = self.machine_mut(node).copy.take().expect("it was just looked at");
         let life = copy.folder.life().expect("a folder that was copied was started");
-        machine.restore(copy);
         self.trace(|| format!("{node} comes back with its folder as of start {}", life.starts));
+        self.goes_astray(node, Some(copy));
+        true
+    }
+
+    /// A node is started with an empty folder, or with this copy, as if it were its own.
+    fn goes_astray(&mut self, node: NodeId, copy: Option<FolderCopy>) {
+        self.machine_mut(node).set_astray(copy);
         self.see(Seen::Wiped { node });
         let down = self.down();
         self.events.after(down, Event::Start { node });
-        true
     }
 
     fn copy_folder(&mut self, node: NodeId) -> bool {
@@ -152,15 +156,26 @@ impl World {
     /// Whether the cluster survives the loss of this node's copies: a majority of the others is sound, and stays so.
     fn may_damage(&self, node: NodeId) -> bool {
         let unsound = self.ids().filter(|other| *other != node && self.machine(*other).is_unsound()).count();
-        let astray = self.ids().any(|other| self.machine(other).astray);
+        let astray = self.ids().any(|other| self.machine(other).own.is_some());
         !astray && !self.machine(node).is_unsound() && unsound < self.losses_max()
     }
 
-    /// A node comes back with an empty folder; `rejoining` = it is told so, as it should be.
-    pub fn replace(&mut self, node: NodeId, rejoining: bool) {
-        self.trace(|| format!("{node} comes back with an empty folder, rejoining: {rejoining}"));
-        self.machine_mut(node).wipe(rejoining);
-        self.see(Seen::Wiped { node });
+    /// A node that was refused gets its own folder back.
+    pub fn give_back(&mut self, node: NodeId) {
+        self.trace(|| format!("{node} has its own folder back"));
+        self.machine_mut(node).give_back();
+        self.see(Seen::GivenBack { node });
+        let down = self.down();
+        self.events.after(down, Event::Start { node });
+    }
+
+    /// The disk of a node that cannot start reads right again.
+    pub fn mend(&mut self, node: NodeId) {
+        let machine = self.machine_mut(node);
+        if let Some((segment, offset, bit)) = machine.flipped.take() {
+            machine.disk.flip(segment, offset, bit);
+        }
+        self.trace(|| format!("{node}'s disk is mended"));
         let down = self.down();
         self.events.after(down, Event::Start { node });
     }

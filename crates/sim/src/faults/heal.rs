@@ -26,7 +26,7 @@ impl World {
                 machine.folder.set_full(false);
             }
             Heal::Show(node) => {
-                if self.machine(node).flipped {
+                if self.machine(node).flipped.is_some() {
                     self.kill_and_restart(node, Crash::Process, "a bit flipped");
                 }
             }

@@ -39,9 +39,9 @@ pub enum Fault {
     Eio,
     /// A bit on a disk flips.
     Flip,
-    /// A data folder is lost, and its node joins again.
+    /// A node is started with an empty data folder in place of its own.
     Wipe,
-    /// A data folder is restored from an old copy.
+    /// A node is started with an old copy of its data folder in place of it.
     Restore,
 }
 

@@ -5,11 +5,7 @@ use node::identity::{Greeter, Identity, Kept, Nodes, Start, Step};
 use wal::Crash;
 
 use super::folder::Folder;
-use crate::events::Event;
 use crate::world::World;
-
-/// What could not be noted is tried again so often, as by the server.
-const NOTE_AGAIN_MICROS: u64 = 1_000_000;
 
 impl World {
     /// Opens the folder of a node that starts, or makes it; the start is counted in it.
@@ -29,7 +25,6 @@ impl World {
             names: self.ids().map(name).collect(),
             terms: format!("shards={}", self.settings.shards),
             zone: String::new(),
-            rejoin: self.machine(id).rejoining,
         };
         let identity = Identity::new(&start, &mut || self.random.next());
         assert_eq!(identity.me, id, "ids are given in the order of the names");
@@ -63,18 +58,6 @@ impl World {
     pub fn waits_for_its_cluster(&self, id: NodeId) -> Option<String> {
         let identity = self.machine(id).process.as_ref()?.greeter.identity();
         identity.cluster.is_none().then(|| identity.waits())
-    }
-
-    /// A node is whole again, which it notes, if not now then later, as in the server.
-    pub fn rejoined(&mut self, id: NodeId, life: u64) {
-        match self.decide(id, Greeter::rejoined) {
-            Ok(()) => {
-                self.note("a wiped node was made whole");
-                self.trace(|| format!("{id} is whole again"));
-                self.machine_mut(id).rejoining = false;
-            }
-            Err(_) => self.events.after(NOTE_AGAIN_MICROS, Event::Rejoined { node: id, life }),
-        }
     }
 
     /// Something is about to be acknowledged; false = that could not be noted, and the process has ended.

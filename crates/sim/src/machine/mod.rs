@@ -22,7 +22,6 @@ mod worker;
 use std::collections::VecDeque;
 
 use kv::NodeId;
-use node::cores::Together;
 use node::identity::Greeter;
 use node::stop::Stop;
 use wal::{Crash, MemoryDisk};
@@ -47,10 +46,8 @@ pub(crate) struct Machine {
     pub table: Flushed,
     /// What the data folder keeps of who the node is; its incarnation is the log's identity too.
     pub folder: Folder,
-    /// The folder was lost, and the others have not made it whole yet.
-    pub rejoining: bool,
-    /// The folder was lost or restored from an old copy, and the node was started as if it were not.
-    pub astray: bool,
+    /// Its own folder, when it was started with an empty one in its place, or with an old copy of it.
+    pub own: Option<Box<FolderCopy>>,
     /// A copy of the folder, from a time when its node was down.
     pub copy: Option<FolderCopy>,
     pub clock: Clock,
@@ -64,10 +61,8 @@ pub(crate) struct Machine {
     pub power_goes: bool,
     /// The next sync of the log fails.
     pub sync_fails: bool,
-    /// A bit of the log was flipped.
-    pub flipped: bool,
-    /// The log told that it is damaged: the folder has to go.
-    pub damaged: bool,
+    /// This bit of the log was flipped: its segment, its byte, and which of that it is.
+    pub flipped: Option<(u64, u64, u8)>,
     pub process: Option<Process>,
 }
 
@@ -78,8 +73,7 @@ impl Machine {
             disk: MemoryDisk::new(),
             table: Flushed::default(),
             folder: Folder::default(),
-            rejoining: false,
-            astray: false,
+            own: None,
             copy: None,
             clock,
             version_clocks: vec![0],
@@ -87,41 +81,44 @@ impl Machine {
             slowness: 1,
             power_goes: false,
             sync_fails: false,
-            flipped: false,
-            damaged: false,
+            flipped: None,
             process: None,
         }
     }
 
-    /// A new folder in place of the old one. `rejoining`: its node is told so.
-    pub fn wipe(&mut self, rejoining: bool) {
-        self.disk = MemoryDisk::new();
-        self.table = Flushed::default();
-        self.folder = Folder::default();
-        (self.rejoining, self.astray, self.copy) = (rejoining, !rejoining, None);
-        (self.sync_fails, self.flipped, self.damaged) = (false, false, false);
+    /// Puts an empty folder, or this copy of its own, in the place of its own one. Its node is down.
+    pub fn set_astray(&mut self, copy: Option<FolderCopy>) {
+        let own = self.copied();
+        let FolderCopy { disk, table, folder } = copy.unwrap_or_default();
+        (self.disk, self.table, self.folder) = (disk, table, folder);
+        (self.own, self.sync_fails) = (Some(Box::new(own)), false);
+    }
+
+    /// Gives the node its own folder back. It is down.
+    pub fn give_back(&mut self) {
+        let own = self.own.take().expect("a node that is astray has a folder of its own");
+        let FolderCopy { disk, table, folder } = *own;
+        (self.disk, self.table, self.folder) = (disk, table, folder);
+        self.sync_fails = false;
     }
 
     /// Copies the folder. Its node is down.
     pub fn copy_folder(&mut self) {
+        self.copy = Some(self.copied());
+    }
+
+    fn copied(&self) -> FolderCopy {
         assert!(self.process.is_none(), "a folder that is written to is not copied");
         let (mut disk, table, folder) = (self.disk.clone(), self.table.copy(), self.folder.copy());
         // What would go wrong with the disk is not in the copy.
         disk.crash(Crash::Process, &mut || true);
         disk.limit_bytes(None);
-        self.copy = Some(FolderCopy { disk, table, folder });
+        FolderCopy { disk, table, folder }
     }
 
-    /// Puts the copy in the place of the folder.
-    pub fn restore(&mut self, copy: FolderCopy) {
-        let FolderCopy { disk, table, folder } = copy;
-        (self.disk, self.table, self.folder) = (disk, table, folder);
-        (self.astray, self.sync_fails) = (true, false);
-    }
-
-    /// Whether it may lack what it had acknowledged.
+    /// Whether what it has lacks what it had acknowledged.
     pub fn is_unsound(&self) -> bool {
-        self.rejoining || self.astray || self.flipped || self.damaged
+        self.own.is_some() || self.flipped.is_some()
     }
 
     /// The latest of its version clocks.
@@ -135,6 +132,7 @@ impl Machine {
 }
 
 /// A copy of a folder, with all that is in it.
+#[derive(Default)]
 pub(crate) struct FolderCopy {
     disk: MemoryDisk,
     table: Flushed,
@@ -152,6 +150,4 @@ pub(crate) struct Process {
     pub background: VecDeque<(usize, Background)>,
     pub gate: Gate,
     pub stop: Option<Stop>,
-    /// The cores whose shards are whole again.
-    pub whole: Together,
 }

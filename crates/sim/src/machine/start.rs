@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use kv::{NodeId, ShardId};
-use node::cores::Together;
 use node::identity::Nodes;
 use node::{Driver, Recovery};
 use placement::map::Map;
@@ -27,7 +26,7 @@ const START_AGAIN_MICROS: u64 = 1_000_000;
 enum Refused {
     /// Not now.
     Disk(String),
-    /// Never again from this folder.
+    /// Not from this folder as it is.
     Damaged(String),
     /// It should have.
     Violation(String),
@@ -37,7 +36,7 @@ impl World {
     /// Starts a node that is down.
     pub fn start(&mut self, id: NodeId) {
         let machine = self.machine(id);
-        if machine.process.is_some() || machine.damaged {
+        if machine.process.is_some() {
             return;
         }
         match self.recover(id) {
@@ -50,8 +49,7 @@ impl World {
             Err(Refused::Damaged(why)) => {
                 self.note("damage of a log was noticed");
                 self.trace(|| format!("{id} cannot start: {why}"));
-                self.machine_mut(id).damaged = true;
-                self.replace(id, true);
+                self.mend(id);
             }
             Err(Refused::Violation(why)) => self.violation(format!("{id} cannot start: {why}")),
         }
@@ -71,7 +69,7 @@ impl World {
             watch.record(id, &record);
             bad = std::mem::replace(&mut bad, Ok(())).and_then(|()| recovery.replay(&record));
         });
-        let flipped = machine.flipped;
+        let flipped = machine.flipped.is_some();
         let (log, recovered) = opened.map_err(|error| match error {
             OpenError::Disk { .. } => Refused::Disk(error.to_string()),
             OpenError::Corrupt { .. } if flipped => Refused::Damaged(error.to_string()),
@@ -94,7 +92,7 @@ impl World {
         let drivers = Driver::all(config, recovery, &applied, now);
         let drivers = drivers.map_err(|error| Refused::Violation(error.to_string()))?;
         // Recovery may have met a failing sync already.
-        (machine.flipped, machine.sync_fails) = (false, false);
+        (machine.flipped, machine.sync_fails) = (None, false);
         if recovered.cut.is_some() {
             self.note("a torn write was cut");
         }
@@ -114,7 +112,6 @@ impl World {
             background: VecDeque::new(),
             gate: Gate::new(life),
             stop: None,
-            whole: Together::new(deal.cores()),
         })
     }
 

@@ -126,15 +126,6 @@ impl World {
                 Work::Decided(map) => self.give(id, [Input::Map(map)]),
                 Work::Announced(replicas) => self.give(id, [Input::Announced(replicas)]),
                 Work::Administered { client, .. } => unreachable!("nobody here has asked {client}"),
-                Work::Rejoined => {
-                    let process = self.machine_mut(id).process.as_mut();
-                    if let Some(process) = process
-                        && process.whole.say(core)
-                    {
-                        let life = process.life;
-                        self.rejoined(id, life);
-                    }
-                }
             }
         }
         self.run_jobs(id, core, jobs, inputs);

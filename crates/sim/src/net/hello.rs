@@ -116,11 +116,7 @@ impl World {
     /// What a node makes of the answer; `None` = it could not write down what it has to before.
     fn take_welcome(&mut self, at: NodeId, by: NodeId, welcome: Bytes) -> Option<Met> {
         let welcome = Welcome::decode(welcome).expect("what a node says decodes");
-        let was_newcomer = self.is_newcomer(at);
         let met = self.decide(at, |greeter| greeter.meet(by, &welcome)).ok()?;
-        if was_newcomer && !self.is_newcomer(at) {
-            self.note("a newcomer was known to all");
-        }
         match &met {
             Met::Ours => self.check_clusters(at, by),
             Met::NotNow(why) => self.trace(|| format!("{at} cannot connect to {by}: {why}")),
@@ -141,13 +137,9 @@ impl World {
         }
     }
 
-    fn is_newcomer(&self, id: NodeId) -> bool {
-        self.machine(id).folder.identity().is_some_and(|identity| identity.newcomer)
-    }
-
-    /// A node learned that it must not go on: it ends, and is started again to be made whole.
+    /// A node learned that it must not go on: it ends, and gets its own folder back.
     fn refused(&mut self, id: NodeId, why: &str) {
-        if !self.machine(id).astray {
+        if self.machine(id).own.is_none() {
             return self.violation(format!("only who lost its folder unawares is refused: {id}: {why}"));
         }
         let is_copy = self.machine(id).folder.identity().is_some_and(|identity| identity.copy.is_some());
@@ -156,6 +148,6 @@ impl World {
             false => "a node with another folder was refused",
         });
         self.kill(id, Crash::Process, why);
-        self.replace(id, true);
+        self.give_back(id);
     }
 }

@@ -37,7 +37,7 @@ impl Invariant for DurableSurvives {
                 }
                 Ok(())
             }
-            Seen::Wiped { node } => {
+            Seen::Wiped { node } | Seen::GivenBack { node } => {
                 self.kept.retain(|(other, _), _| *other != node);
                 Ok(())
             }

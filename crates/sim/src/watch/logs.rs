@@ -122,7 +122,7 @@ impl Logs {
 
     pub fn see(&mut self, seen: &Seen<'_>, noted: &mut Vec<&'static str>) {
         match *seen {
-            Seen::Recovering { node } | Seen::Wiped { node } => {
+            Seen::Recovering { node } | Seen::Wiped { node } | Seen::GivenBack { node } => {
                 self.replicas.retain(|(other, _), _| *other != node);
                 self.durable.retain(|(other, _), _| *other != node);
             }

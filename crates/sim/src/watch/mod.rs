@@ -69,8 +69,10 @@ pub(crate) enum Seen<'a> {
     Recovered { node: NodeId, applied: &'a BTreeMap<ShardId, Applied>, now: u64 },
     /// A process ended.
     Ended { node: NodeId },
-    /// A node's data folder was lost.
+    /// A node has another data folder than its own: an empty one, or an old copy.
     Wiped { node: NodeId },
+    /// It has its own one again.
+    GivenBack { node: NodeId },
     /// A record was appended, or read at recovery.
     Record { node: NodeId, shard: ShardId, record: Record, body: &'a Bytes },
     /// A record that makes a generation current was appended, or read at recovery.

@@ -1,5 +1,5 @@
 //! Who lost its folder votes when it has again what was agreed on when it was lost: until then its vote counts for a log that
-//! it does not have (Ongaro, "Consensus", §11.7.2; `node`'s rejoining).
+//! it does not have (Ongaro, "Consensus", §11.7.2). Others let it in with its own folder only.
 
 use std::collections::BTreeMap;
 
@@ -25,6 +25,10 @@ impl Invariant for WipedVotes {
             Seen::Wiped { node } => {
                 let committed = logs.committed_shards().map(|(shard, index)| ((node, shard), index));
                 self.needs.extend(committed);
+                Ok(())
+            }
+            Seen::GivenBack { node } => {
+                self.needs.retain(|(other, _), _| *other != node);
                 Ok(())
             }
             Seen::Sent { node, to, shard, message, .. } => {

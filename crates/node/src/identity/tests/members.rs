@@ -18,7 +18,7 @@ fn joined(id: u64, one: &Node, nodes: Nodes) -> Node {
         name: format!("n{id}"),
         founders: Vec::new(),
         cluster: one.cluster(),
-        ..folder("n2", 100 + id, false)
+        ..folder("n2", 100 + id)
     };
     let greeter = Greeter::new(identity.clone(), Lives::new(), nodes);
     Node { greeter, identity, known: Lives::new(), full: false }
@@ -55,7 +55,7 @@ fn nodes_of_another_cluster_or_of_an_earlier_map_are_not_believed() {
     let [mut one, ..] = three();
     let later = map(7, 3, &[1, 2, 3]);
     one.greeter.set_nodes(later.clone());
-    let (strange, behind) = (Node::new("n2", 44, false), joined(2, &one, map(6, 4, &[1, 2, 4])));
+    let (strange, behind) = (Node::new("n2", 44), joined(2, &one, map(6, 4, &[1, 2, 4])));
     let hello = |caller: &Node, nodes: Nodes| Hello {
         nodes: Some(nodes),
         ..caller.greeter.hello(NodeId(1), Purpose::Ordered)
@@ -130,7 +130,7 @@ fn folder_that_the_map_does_not_list_is_refused_by_who_never_met_the_node() {
     let listed = &mut nodes.members.get_mut(&NodeId(2)).unwrap().incarnation;
     *listed = two.identity.lineage.life.incarnation;
     one.greeter.set_nodes(nodes);
-    let wiped = Node::new("n2", 77, false);
+    let wiped = Node::new("n2", 77);
     let Some(Welcome::No(Refusal { why, .. })) = answer(&wiped, &mut one) else {
         panic!("it has forgotten its promises")
     };

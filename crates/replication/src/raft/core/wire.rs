@@ -4,7 +4,6 @@ use ::raft::CAMPAIGN_TRANSFER;
 use ::raft::eraftpb::{ConfState, Entry, EntryType, Message as Wire, MessageType, Snapshot};
 use bytes::Bytes;
 use kv::{Index, Position, ReplicaId, Term};
-use mutant::Mutant;
 
 use super::super::message::{Kind, Message};
 use crate::entries::{LogEntry, MEMBERS, OPS};
@@ -51,7 +50,7 @@ pub(super) fn from_plain(message: Message, last: Index) -> Wire {
         _ => (),
     }
     // The leader counts on entries that were here and are lost: they come again, and their commit with them.
-    if kind == Kind::Heartbeat && wire.commit > last.0 && !mutant::is(Mutant::CommitBeyondLogBelieved) {
+    if kind == Kind::Heartbeat && wire.commit > last.0 {
         wire.commit = 0;
     }
     wire

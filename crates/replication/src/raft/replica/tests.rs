@@ -58,11 +58,7 @@ struct Replica {
 
 impl Replica {
     fn new() -> Replica {
-        Replica::begin(false)
-    }
-
-    fn begin(lost: bool) -> Replica {
-        let config = Config { lost, ..Config::new(NodeId(2), members(), 7) };
+        let config = Config::new(NodeId(2), members(), 7);
         let raft = Raft::new(config, Recovery::default(), Position::ZERO).expect("an empty log fits");
         let mut replica = Replica { raft, now: 0 };
         replica.pass(0);
@@ -103,7 +99,7 @@ impl Replica {
 
     /// The node of another replica says hello.
     fn greet(&mut self, from: u16, last: u64) -> Vec<Output> {
-        let hello = Hello { replica: ReplicaId(from), last: Index(last), lost: false }.encode();
+        let hello = Hello { replica: ReplicaId(from), last: Index(last) }.encode();
         self.step(Input::Connected { node: NodeId(u64::from(from)), hello })
     }
 
@@ -213,54 +209,13 @@ fn raft_replica_that_is_not_whole_neither_votes_nor_campaigns() {
 }
 
 #[test]
-fn raft_replica_that_lost_everything_asks_and_believes_the_proven_word_first() {
-    let mut replica = Replica::begin(true);
-    let asked = sent(&replica.pass(1_000_000));
-    assert_eq!(
-        asked.iter().map(|message| (message.kind, message.to)).collect::<Vec<_>>(),
-        [(Kind::Lost, ReplicaId(1)), (Kind::Lost, ReplicaId(3))]
-    );
-    assert!(replica.message(append(2)).is_empty(), "it may have helped to depose this leader");
-    let word = |forced, last| Message { forced, at: at(last, 0), ..message(Kind::Acknowledged, 1) };
-    assert!(replica.message(word(false, 1)).is_empty(), "that is no answer to what it asked");
-    assert!(matches!(replica.message(word(true, 2))[..], [Output::Lacking { last: Index(2) }]));
-    assert!(replica.message(word(true, 9)).is_empty(), "the first word counts");
-    replica.message(append(2));
-    let out = replica.sync();
-    assert!(matches!(out[..], [.., Output::Whole]), "{out:?}");
-    assert!(sent(&replica.pass(1_000_000)).is_empty(), "it asks no more");
-}
-
-#[test]
-fn raft_replica_that_is_whole_is_not_asked_for_more_by_a_late_answer() {
+fn raft_replica_that_is_whole_is_not_asked_for_more_than_it_has_by_a_late_word() {
     let mut replica = Replica::new();
     replica.message(append(2));
     replica.sync();
-    let late = Message { forced: true, at: at(1000, 0), ..message(Kind::Acknowledged, 1) };
+    let late = Message { at: at(2, 0), ..message(Kind::Acknowledged, 1) };
     assert!(replica.message(late).is_empty());
     assert!(replica.raft.guard.is_whole(Index(2)));
-}
-
-#[test]
-fn raft_leader_answers_who_lost_everything_only_when_it_surely_leads() {
-    let mut leader = Replica::leader();
-    leader.message(Message { at: at(1, 0), ..message(Kind::AppendResponse, 1) });
-    leader.sync();
-    leader.step(Input::Applied { index: Index(1) });
-    let lost = Message { term: Term::ZERO, ..message(Kind::Lost, 3) };
-    let out = leader.message(lost.clone());
-    let round = sent(&out).into_iter().find(|message| message.kind == Kind::Heartbeat).unwrap().round;
-    let is_word = |message: &Message| message.kind == Kind::Acknowledged;
-    assert!(
-        !sent(&out).iter().any(is_word) && leader.message(lost).is_empty(),
-        "nobody has confirmed that yet"
-    );
-    let out = leader.message(Message { round, ..message(Kind::HeartbeatResponse, 1) });
-    let words: Vec<Message> = sent(&out).into_iter().filter(is_word).collect();
-    assert_eq!(
-        words.iter().map(|word| (word.to, word.forced, word.at.index)).collect::<Vec<_>>(),
-        [(ReplicaId(3), true, Index(1))]
-    );
 }
 
 #[test]

@@ -26,7 +26,7 @@ impl Folders {
         Folders(tempfile::tempdir().unwrap())
     }
 
-    fn config(&self, folder: &str, name: &str, names: &[&str], rejoin: bool) -> crate::Config {
+    fn config(&self, folder: &str, name: &str, names: &[&str]) -> crate::Config {
         crate::Config {
             name: name.into(),
             data: Some(self.0.path().join(folder)),
@@ -44,14 +44,13 @@ impl Folders {
             cores: None,
             entry_cache_bytes: 0,
             checkpoint_bytes: crate::Config::CHECKPOINT_BYTES,
-            rejoin,
             stderr: crate::Stderr::Nothing,
         }
     }
 
     /// Node `name` of these, in a folder of its own.
-    fn open_of(&self, names: &[&str], folder: &str, name: &str, rejoin: bool) -> Identities {
-        let folder = open(&self.config(folder, name, names, rejoin)).unwrap();
+    fn open_of(&self, names: &[&str], folder: &str, name: &str) -> Identities {
+        let folder = open(&self.config(folder, name, names)).unwrap();
         let founder = |(_, name): &(NodeId, String)| Founder { name: name.clone(), peer: String::new() };
         let nodes: Vec<Founder> = folder.identity().founders.iter().map(founder).collect();
         let (replicas, protocol) = (nodes.len() as u16, Protocol::Raft);
@@ -61,7 +60,7 @@ impl Folders {
 
     /// Node `name` of three, in a folder of its name.
     fn open(&self, name: &str) -> Identities {
-        self.open_of(&NAMES, name, name, false)
+        self.open_of(&NAMES, name, name)
     }
 
     fn read(&self, folder: &str, file: &str) -> serde_json::Value {
@@ -71,7 +70,7 @@ impl Folders {
 
     /// Why a start of `n1` in a folder is refused.
     fn refused(&self, folder: &str, names: &[&str]) -> String {
-        let opened = open(&self.config(folder, "n1", names, false)).and_then(|folder| folder.lives());
+        let opened = open(&self.config(folder, "n1", names)).and_then(|folder| folder.lives());
         opened.expect_err("it must not start").to_string()
     }
 }
@@ -120,8 +119,6 @@ fn folder_keeps_what_was_agreed_on_and_who_was_met() {
         "engine": "memory",
         "zone": "",
         "begun": true,
-        "rejoining": false,
-        "newcomer": false,
         "copy": null,
     });
     assert_eq!(nodes.read("n2", "identity.json"), expect);
@@ -152,7 +149,7 @@ fn folder_gives_the_ids_and_not_the_order_of_names() {
     written["id"] = 70.into();
     written["founders"][0]["id"] = 70.into();
     std::fs::write(&file, written.to_string()).unwrap();
-    let folder = open(&nodes.config("n1", "n1", &NAMES, false)).unwrap();
+    let folder = open(&nodes.config("n1", "n1", &NAMES)).unwrap();
     assert_eq!(folder.identity().me, NodeId(70));
     drop(folder);
     // It has to be one of those that it lists.
@@ -245,7 +242,7 @@ fn folder_that_was_refused_as_a_copy_is_not_started_again_and_says_why() {
     kept("n1", "copy");
     let one = nodes.open("n1");
     assert_eq!(call(&one, &two), Met::Ours);
-    let copy = nodes.open_of(&NAMES, "copy", "n1", false);
+    let copy = nodes.open_of(&NAMES, "copy", "n1");
     let Met::Hopeless(why) = call(&copy, &two) else { panic!("the other one was met first") };
     drop(copy);
     for _ in 0..2 {
@@ -263,12 +260,12 @@ fn remove_log(folder: &Path) {
 fn folder_whose_log_has_begun_and_is_gone_is_refused() {
     let nodes = Folders::new();
     let folder = nodes.0.path().join("1");
-    let one = nodes.open_of(&["n1"], "1", "n1", false);
+    let one = nodes.open_of(&["n1"], "1", "n1");
     std::fs::create_dir(folder.join("log")).unwrap();
     std::fs::write(folder.join("log/0000000000000001.log"), "").unwrap();
     drop(one);
     remove_log(&folder);
-    let one = nodes.open_of(&["n1"], "1", "n1", false);
+    let one = nodes.open_of(&["n1"], "1", "n1");
     one.log_begins().unwrap();
     drop(one);
     for empty in [false, true] {
