@@ -1,6 +1,6 @@
 //! What the dialects see of a node: the waist.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use kv::admin::{Admin, Answered, Ask};
@@ -33,6 +33,14 @@ pub(crate) struct Membership {
     pub waits: String,
     /// What its nodes have in common.
     pub terms: Terms,
+    /// What it says to everybody once it has left the cluster.
+    pub left: Arc<OnceLock<String>>,
+}
+
+impl Membership {
+    fn check_left(&self) -> Result<(), Error> {
+        self.left.get().map_or(Ok(()), |why| Err(Error::Unavailable(why.clone())))
+    }
 }
 
 impl Handle {
@@ -63,6 +71,9 @@ impl Handle {
 
     fn ask(&self, request: Request, charge: &Charge, answer: Sink) {
         tracing::trace!("a request is to be split");
+        if let Err(left) = self.membership.check_left() {
+            return answer(Err(left));
+        }
         match split(&self.routes.present(), request, charge) {
             Err(error) => answer(Err(error)),
             Ok(Split::One(part)) => self.put(part, answer),
@@ -98,6 +109,9 @@ impl KeyValue for Handle {
 
 impl Admin for Handle {
     fn administer(&self, ask: Ask, timeout: Duration, answer: Answered) {
+        if let Err(left) = self.membership.check_left() {
+            return answer(Err(left));
+        }
         let timeout_micros = u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX);
         self.inboxes.first().push(Message::Administer { ask, timeout_micros, answer });
     }
@@ -105,6 +119,7 @@ impl Admin for Handle {
 
 impl Cluster for Handle {
     fn id(&self) -> Result<ClusterId, Error> {
+        self.membership.check_left()?;
         let known = *self.membership.cluster.borrow();
         known.ok_or_else(|| Error::Unavailable(self.membership.waits.clone()))
     }

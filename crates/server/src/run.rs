@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use dialects::Store;
 use kv::cluster::Terms;
@@ -83,7 +83,9 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
     log.start(&inboxes, Box::new(move || begins.log_begins()), settings);
     let view = Arc::new(View::new(inboxes.count()));
     let desks: Arc<[Arc<Desk>]> = (0..cores).map(|_| Arc::new(Desk::new(inboxes.all()))).collect();
-    let membership = Membership { cluster: identities.cluster(), waits: identities.waits(), terms };
+    let left = Arc::<OnceLock<String>>::default();
+    let membership =
+        Membership { cluster: identities.cluster(), waits: identities.waits(), terms, left: left.clone() };
     let routes = Arc::new(Routes::new(&node.map));
     let handle =
         Arc::new(Handle::new(inboxes.clone(), desks.clone(), routes.clone(), view.clone(), membership));
@@ -115,6 +117,7 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
     if let Some(cluster) = *identities.cluster().borrow() {
         tokio::spawn(join::check_cluster(config.join.clone(), config.name.clone(), cluster, inboxes));
     }
+    tokio::spawn(note_left(identities.left(), shared.view.clone(), address.clone(), serving.clone(), left));
     let readiness = tokio::spawn(become_ready(config, address, identities, serving.clone()));
     let stop = asked_to_stop(ending.clone(), refusal, serving, readiness);
     let ended = first.run_to_its_end(Box::pin(stop)).await;
@@ -273,6 +276,26 @@ async fn tell_cluster(identities: Arc<Identities>, inboxes: Inboxes) {
     // The sender is among the identities.
     let Ok(cluster) = cluster.wait_for(Option::is_some).await.map(|cluster| *cluster) else { return };
     inboxes.input(Input::Cluster(cluster.expect("it was waited for")));
+}
+
+/// Says so when the node has left its cluster, to its journal and from then on to every client.
+async fn note_left(
+    mut has_left: watch::Receiver<bool>,
+    view: Arc<View>,
+    address: String,
+    serving: watch::Sender<bool>,
+    left: Arc<OnceLock<String>>,
+) {
+    // Without its sender the node has ended.
+    if has_left.wait_for(|left| *left).await.is_err() {
+        return;
+    }
+    let others = view.status().nodes.into_iter().map(|node| node.address);
+    let others: Vec<String> = others.filter(|other| !other.is_empty() && *other != address).collect();
+    let others = others.join(", ");
+    tracing::warn!(others, "this node has left the cluster: nobody needs it any more, and it may be stopped");
+    left.get_or_init(|| format!("this node has left the cluster: connect to {others}"));
+    serving.send_replace(false);
 }
 
 /// Says that it is ready, at once when the node knows its cluster, and until then whom it waits for.

@@ -396,6 +396,7 @@ impl Node {
             pid: me.0 as u32,
             address: format!("127.0.0.1:{}", me.0),
             incarnation: 100 + me.0,
+            peer: format!("h{me}:1"),
             ..Config::new(me, map)
         };
         let deal = config.deal;
