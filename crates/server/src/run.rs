@@ -45,6 +45,9 @@ pub fn run(config: Config) -> Result<(), Failure> {
     let cores = config.cores.unwrap_or_else(processors).max(1);
     let folder = Opened::open(&config)?;
     let _journal = journal::start(folder.journal().as_deref(), &config.stderr).map_err(Failure::Refused)?;
+    if let Some(note) = folder.note() {
+        tracing::warn!(data = data(&config), note, "the data folder was open to other users");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -57,9 +60,6 @@ pub fn run(config: Config) -> Result<(), Failure> {
 }
 
 async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failure> {
-    if let Some(note) = opened.note() {
-        tracing::warn!(data = data(&config), note, "the data folder was open to other users");
-    }
     let listeners = config.listen.iter().map(Listener::open).collect::<Result<Vec<_>, _>>()?;
     let address = announced(&config, &listeners);
     let begun = tokio::select! {
