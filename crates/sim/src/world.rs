@@ -12,7 +12,7 @@ use node::identity::Identity;
 use node::route::ShardMap;
 use node::wire::Frame;
 use placement::map::{DEFAULT, Map};
-use placement::{Founder, Founding};
+use placement::{Founder, Founding, Limits};
 use replication::MemberStatus;
 
 use check::generate::{Place, Workload};
@@ -366,6 +366,7 @@ impl World {
             zone: identity.zone.clone(),
             incarnation: identity.lineage.life.incarnation,
             grace_micros: self.settings.grace_micros,
+            limits: Limits::default(),
             volatile: false,
         }
     }
