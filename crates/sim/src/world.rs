@@ -22,9 +22,9 @@ use crate::events::{Event, Events};
 use crate::faults::{Fault, Faults};
 use crate::machine::Machine;
 use crate::machine::clock::Clock;
-use crate::machine::place::place;
+use crate::machine::place::{address, place};
 use crate::net::links::Network;
-use crate::operator::Operator;
+use crate::operator::chore::Operator;
 use crate::options::Options;
 use crate::outcome::Stats;
 use crate::random::Random;
@@ -37,8 +37,6 @@ use crate::watch::{Kind, Seen, Watch, in_frame};
 const INSPECT_MICROS: u64 = 500_000;
 /// A node has at most so many cores.
 const CORES_MAX: usize = 3;
-/// At the start wall clocks are off by at most this.
-const WALL_OFF_MICROS: u64 = 5_000_000;
 
 /// Everything there is in a run.
 pub(crate) struct World {
@@ -99,7 +97,8 @@ impl World {
         watch.rows.kept_by(settings.table);
         let recorder = Recorder::of_shards(settings.shards);
         let placed = Arc::new(founding(nodes, &settings, options.protocol));
-        let machines = (1..=nodes).map(|id| Machine::new(NodeId(id), clock(&mut random), placed.clone()));
+        let machines =
+            (1..=nodes).map(|id| Machine::new(NodeId(id), Clock::draw(&mut random), placed.clone()));
         let machines = machines.collect();
         World {
             events: Events::default(),
@@ -374,18 +373,6 @@ impl World {
     pub fn shards(&self) -> Vec<ShardId> {
         self.placed.shards.keys().copied().collect()
     }
-}
-
-/// The clocks of a machine that is switched on already.
-pub(crate) fn clock(random: &mut Random) -> Clock {
-    let up = random.between(1_000_000, 1_000_000_000);
-    let off = random.between(0, 2 * WALL_OFF_MICROS) as i64 - WALL_OFF_MICROS as i64;
-    Clock::new(up, 0, off)
-}
-
-/// Where a node is reached, if names had addresses.
-pub(crate) fn address(name: &str) -> String {
-    format!("{name}:7400")
 }
 
 /// The first map of a cluster.

@@ -2,7 +2,7 @@
 
 use kv::view::Member;
 use kv::{NodeId, ShardId};
-use placement::map::{Change, NodeDuty, Phase};
+use placement::map::{Change, Map, NodeDuty};
 use wal::format::{BLOCK_BYTES, BatchHeader};
 use wal::{Crash, Disk, DiskError, Operation};
 
@@ -10,7 +10,7 @@ use super::nemesis::WEAKEST;
 use super::{Fault, Heal};
 use crate::events::Event;
 use crate::machine::FolderCopy;
-use crate::operator::SERVING_MIN;
+use crate::operator::chore::SERVING_MIN;
 use crate::watch::Seen;
 use crate::world::World;
 
@@ -100,10 +100,9 @@ impl World {
         }
         // Of those that join later nobody is started as if nothing had happened: what would it be told? And a founder that has
         // a shard of its own would go on with that, until the others refuse it.
-        let of_first = self.machine(node).first_map.clone();
-        let has_own =
-            of_first.shards.values().any(|row| row.members.len() == 1 && row.member(node).is_some());
-        let may_come_back = node.0 <= self.founders && !has_own && self.is_known_to_all(node);
+        let has_own = has_own(&self.machine(node).first_map, node);
+        let founder = (1..=self.founders).map(NodeId).any(|id| id != node && self.machine(id).there);
+        let may_come_back = node.0 <= self.founders && founder && !has_own && self.is_known_to_all(node);
         let unawares = may_come_back && self.random.percent(30);
         if unawares {
             self.kill(node, Crash::Power, "its folder is lost");
@@ -154,6 +153,10 @@ impl World {
         if self.machine(node).folder.life().is_none() || self.machine(node).is_unsound() {
             return false;
         }
+        // What it has alone it would serve from the copy, until the others refuse it.
+        if has_own(&self.placed, node) || has_own(&self.machine(node).first_map, node) {
+            return false;
+        }
         self.kill_and_restart(node, Crash::Process, "its folder is copied");
         self.machine_mut(node).copy_folder();
         true
@@ -181,14 +184,13 @@ impl World {
         let is_sound = self.machine(node).there && !self.machine(node).is_unsound();
         let rows = self.placed.shards.values().map(|row| &row.members);
         let changes = self.placed.changes.values().map(|change| &change.to);
-        let switching = self.placed.changes.iter().filter(|(_, change)| change.phase == Phase::Switch);
         let comes = |(id, change): (&ShardId, &Change)| {
             self.placed.shards[id].member(node).is_none()
                 && change.to.iter().any(|member| member.node == node)
         };
         let serving = self.placed.nodes.values().filter(|row| row.duty == NodeDuty::Serve).count();
         let becomes_smaller = serving <= SERVING_MIN || self.sends_away();
-        let is_part = switching.into_iter().any(comes) || becomes_smaller;
+        let is_part = self.placed.changes.iter().any(comes) || becomes_smaller;
         !astray && is_sound && rows.chain(changes).all(survives) && !is_part
     }
 
@@ -236,4 +238,9 @@ impl World {
         let machine = self.machine_mut(node);
         (machine.there, machine.own, machine.copy) = (false, None, None);
     }
+}
+
+/// Whether a node has the only replica of a shard.
+fn has_own(map: &Map, node: NodeId) -> bool {
+    map.shards.values().any(|row| row.members.len() == 1 && row.member(node).is_some())
 }

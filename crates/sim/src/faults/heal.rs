@@ -66,6 +66,12 @@ impl World {
             machine.clock.set_right(now);
             self.heal(Heal::Resume(node));
             self.heal(Heal::Show(node));
+            let founder = (1..=self.founders).map(NodeId).any(|id| id != node && self.machine(id).there);
+            if self.machine(node).own.is_some() && !founder {
+                // It waits for those that founded the cluster, and they have left.
+                self.kill(node, Crash::Process, "nobody is there that it knows");
+                self.give_back(node);
+            }
             if self.machine(node).process.is_none() {
                 self.events.after(10_000, Event::Start { node });
             }

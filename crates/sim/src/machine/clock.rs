@@ -3,8 +3,13 @@
 use node::Now;
 use replication::Instant;
 
+use crate::random::Random;
+
 /// True time at the start of every run, in microseconds since 1970: the first second of 2026.
 pub(crate) const EPOCH_MICROS: u64 = 1_767_225_600_000_000;
+
+/// At the start wall clocks are off by at most this.
+const WALL_OFF_MICROS: u64 = 5_000_000;
 
 /// The clocks of one machine.
 #[derive(Clone, Debug)]
@@ -29,6 +34,13 @@ impl Clock {
             rate_ppm,
             wall_offset: wall_offset - up_micros as i64,
         }
+    }
+
+    /// Of a machine that is switched on already, for longer or shorter, and whose wall clock is off.
+    pub fn draw(random: &mut Random) -> Clock {
+        let up = random.between(1_000_000, 1_000_000_000);
+        let off = random.between(0, 2 * WALL_OFF_MICROS) as i64 - WALL_OFF_MICROS as i64;
+        Clock::new(up, 0, off)
     }
 
     /// What it shows at a true time.

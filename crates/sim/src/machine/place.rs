@@ -6,3 +6,8 @@ use kv::NodeId;
 pub(crate) fn place(id: NodeId) -> usize {
     id.0 as usize - 1
 }
+
+/// Where a node is reached, if names had addresses.
+pub(crate) fn address(name: &str) -> String {
+    format!("{name}:7400")
+}

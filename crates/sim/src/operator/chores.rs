@@ -3,71 +3,17 @@
 use kv::admin::{Answer, Ask};
 use kv::cluster::NodeDuty;
 use kv::{Error, NodeId, Outcome, ShardId};
-use node::identity::Joiner;
-use placement::map::NodeDuty as Duty;
+use placement::map::{Node, NodeDuty as Duty};
 
-use super::joins::joining;
+use super::chore::{Chore, SERVING_MIN, What};
 use crate::world::World;
 
 /// What was not done is tried again after this.
 const AGAIN_MICROS: u64 = 500_000;
 /// A machine whose node has left is stopped within this.
 const STOP_MICROS_MAX: u64 = 3_000_000;
-/// A cluster is not made smaller than this, and not larger.
-pub(crate) const SERVING_MIN: usize = 2;
+/// So many machines there are, at most.
 const MACHINES_MAX: usize = 6;
-
-/// Something to do.
-#[derive(Debug)]
-pub(crate) struct Chore {
-    what: What,
-    asked: Option<Asked>,
-    not_before: u64,
-}
-
-/// What the directory was asked.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Asked {
-    pub client: u64,
-    /// An answer is not waited for any longer.
-    pub until: u64,
-}
-
-/// What is to be done.
-#[derive(Debug)]
-pub(super) enum What {
-    /// A node is to do something else.
-    Become { node: NodeId, name: String, duty: NodeDuty, fewer: bool },
-    /// A node is leaving: its machine is stopped when it has left.
-    Leaves(NodeId),
-    /// A lost node is replaced.
-    Replace { name: String },
-    /// A machine joins.
-    Join(Joiner),
-    /// A change is given up.
-    Abort(ShardId),
-    /// Something is looked at.
-    Look(Ask),
-}
-
-impl Chore {
-    fn new(what: What) -> Chore {
-        Chore { what, asked: None, not_before: 0 }
-    }
-
-    fn ask(&self) -> Option<Ask> {
-        Some(match &self.what {
-            What::Become { name, duty, fewer, .. } => {
-                Ask::Node { name: name.clone(), duty: *duty, fewer: *fewer, dry_run: false }
-            }
-            What::Leaves(_) => return None,
-            What::Replace { name } => Ask::Replace { name: name.clone(), lose: false, dry_run: false },
-            What::Join(joiner) => Ask::Join(joining(joiner)),
-            What::Abort(shard) => Ask::Abort { shard: *shard },
-            What::Look(ask) => ask.clone(),
-        })
-    }
-}
 
 impl World {
     /// A machine was lost for good: its node is to be replaced.
@@ -145,6 +91,8 @@ impl World {
             return self.put_off(chore);
         }
         match (&chore.what, error) {
+            // It is not given up any more, or there is none.
+            (What::Abort(_), _) => None,
             (_, Error::Unavailable(_)) => self.put_off(chore),
             // It is not known as dead yet, or its copies are still wanted.
             (What::Replace { name }, _) if self.placed.node_named(name).is_some() => self.put_off(chore),
@@ -198,11 +146,14 @@ impl World {
         Some(Chore::new(what))
     }
 
-    /// Whether nodes are about to be sent away.
+    /// Whether nodes are about to be sent away, or are on their way.
     pub fn sends_away(&self) -> bool {
         let sends =
             |chore: &Chore| matches!(chore.what, What::Become { duty, .. } if duty != NodeDuty::Serve);
-        self.operator.chores.iter().any(sends)
+        let goes = |(id, row): (&NodeId, &Node)| {
+            row.duty != Duty::Serve && self.placed.replicas_of(*id).next().is_some()
+        };
+        self.operator.chores.iter().any(sends) || self.placed.nodes.iter().any(goes)
     }
 
     /// Whether a machine was lost and not replaced, or has not what it should have.

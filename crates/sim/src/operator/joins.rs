@@ -3,26 +3,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kv::admin::Joining;
 use kv::{ClusterId, NodeId};
 use node::identity::Joiner;
 use placement::map::Map;
 
 use crate::events::Event;
 use crate::machine::Machine;
-use crate::world::{World, address, clock};
+use crate::machine::clock::Clock;
+use crate::world::World;
 
 /// Of machines in 100 that are given an id, so many never come.
 const NEVER_COMES_PERCENT: u64 = 8;
 /// The others start within this.
 const START_MICROS_MAX: u64 = 2_000_000;
-
-/// What a machine asks that has no id yet.
-pub(super) fn joining(joiner: &Joiner) -> Joining {
-    let Joiner { name, lineage, zone } = joiner.clone();
-    let (peer, address) = (address(&name), address(&name));
-    Joining { name, incarnation: lineage.life.incarnation, peer, address, zone }
-}
 
 impl World {
     /// A machine with a new folder, that is to join under a name.
@@ -55,7 +48,7 @@ impl World {
             self.violation(format!("who joins is in the map: {node}, {joiner:?}, {map:?}"));
         }
         self.make_places(NodeId(node.0 + 1));
-        let clock = clock(&mut self.random);
+        let clock = Clock::draw(&mut self.random);
         let mut machine = Machine::new(node, clock, Arc::new(map));
         machine.folder.identity = Some(joiner.joined(node, cluster, self.terms()));
         machine.there = !self.random.percent(NEVER_COMES_PERCENT);
@@ -74,7 +67,7 @@ impl World {
     /// There is a place for each node that was given an id below this one.
     pub(super) fn make_places(&mut self, next: NodeId) {
         for id in self.machines.len() as u64 + 1..next.0 {
-            let clock = clock(&mut self.random);
+            let clock = Clock::draw(&mut self.random);
             let mut machine = Machine::new(NodeId(id), clock, self.placed.clone());
             machine.there = false;
             self.machines.push(machine);

@@ -1,7 +1,7 @@
 //! The operator: whoever looks after the cluster, and the machines that come to it.
 //!
 //! What people and joining nodes ask of a directory is asked here through any node that is up, and again through another one when
-//! no answer comes. Each thing that is to be done is a [`Chore`], which ends when its answer is definite:
+//! no answer comes. Each thing that is to be done is a [`chore::Chore`], which ends when its answer is definite:
 //!
 //! ```text
 //!   drawn, while there are faults     a node is drained, is to leave, takes replicas again; a machine joins; a change is given up;
@@ -13,19 +13,13 @@
 //! When the faults are over nothing is begun any more, and what was begun comes to its end.
 
 mod asks;
+pub(crate) mod chore;
 mod chores;
 mod joins;
 mod maps;
 
-use std::collections::BTreeMap;
-
-use kv::Error;
-use kv::admin::Answer;
-
 use crate::events::Event;
 use crate::world::World;
-
-pub(crate) use chores::{Chore, SERVING_MIN};
 
 /// The operator looks so often.
 const LOOK_MICROS: u64 = 250_000;
@@ -33,25 +27,6 @@ const LOOK_MICROS: u64 = 250_000;
 const BEGIN_PERCENT: u64 = 25;
 /// So much is done at a time.
 const CHORES_MAX: usize = 3;
-
-/// What the operator is about to do.
-#[derive(Default)]
-pub(crate) struct Operator {
-    chores: Vec<Chore>,
-    /// What was answered and not looked at.
-    answers: BTreeMap<u64, Result<Answer, Error>>,
-    /// Of the last ask.
-    asked: u64,
-    /// Machines that joined under names of their own.
-    named: u64,
-}
-
-impl Operator {
-    /// How much is to be done.
-    pub fn chores(&self) -> &[Chore] {
-        &self.chores
-    }
-}
 
 impl World {
     pub fn begin_to_operate(&mut self) {

@@ -1,0 +1,91 @@
+//! What there is to do, and what is asked for it.
+
+use std::collections::BTreeMap;
+
+use kv::admin::{Answer, Ask, Joining};
+use kv::cluster::NodeDuty;
+use kv::{Error, NodeId, ShardId};
+use node::identity::Joiner;
+
+use crate::machine::place::address;
+
+/// A cluster is not made smaller than this.
+pub(crate) const SERVING_MIN: usize = 2;
+
+/// What the operator is about to do.
+#[derive(Default)]
+pub(crate) struct Operator {
+    pub(super) chores: Vec<Chore>,
+    /// What was answered and not looked at.
+    pub(super) answers: BTreeMap<u64, Result<Answer, Error>>,
+    /// Of the last ask.
+    pub(super) asked: u64,
+    /// Machines that joined under names of their own.
+    pub(super) named: u64,
+}
+
+impl Operator {
+    /// How much is to be done.
+    pub fn chores(&self) -> &[Chore] {
+        &self.chores
+    }
+}
+
+/// Something to do.
+#[derive(Debug)]
+pub(crate) struct Chore {
+    pub(super) what: What,
+    pub(super) asked: Option<Asked>,
+    pub(super) not_before: u64,
+}
+
+/// What the directory was asked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub client: u64,
+    /// An answer is not waited for any longer.
+    pub until: u64,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub(super) enum What {
+    /// A node is to do something else.
+    Become { node: NodeId, name: String, duty: NodeDuty, fewer: bool },
+    /// A node is leaving: its machine is stopped when it has left.
+    Leaves(NodeId),
+    /// A lost node is replaced.
+    Replace { name: String },
+    /// A machine joins.
+    Join(Joiner),
+    /// A change is given up.
+    Abort(ShardId),
+    /// Something is looked at.
+    Look(Ask),
+}
+
+impl Chore {
+    pub(super) fn new(what: What) -> Chore {
+        Chore { what, asked: None, not_before: 0 }
+    }
+
+    pub(super) fn ask(&self) -> Option<Ask> {
+        Some(match &self.what {
+            What::Become { name, duty, fewer, .. } => {
+                Ask::Node { name: name.clone(), duty: *duty, fewer: *fewer, dry_run: false }
+            }
+            What::Leaves(_) => return None,
+            What::Replace { name } => Ask::Replace { name: name.clone(), lose: false, dry_run: false },
+            What::Join(joiner) => Ask::Join(joining(joiner)),
+            What::Abort(shard) => Ask::Abort { shard: *shard },
+            What::Look(ask) => ask.clone(),
+        })
+    }
+}
+
+/// What a machine asks that has no id yet.
+pub(super) fn joining(joiner: &Joiner) -> Joining {
+    let Joiner { name, lineage, zone } = joiner.clone();
+    let (peer, address) = (address(&name), address(&name));
+    Joining { name, incarnation: lineage.life.incarnation, peer, address, zone }
+}
