@@ -76,7 +76,8 @@ impl Node {
         // The others come with later maps.
         let map = Map { next_node: NodeId(3), ..map(2, at) };
         let places = Places::new(&[], &map);
-        let identities = Arc::new(Identities::new(Folder::Nowhere(identity, TERMS), &map, places).unwrap());
+        let identities =
+            Arc::new(Identities::new(Folder::Nowhere(Box::new(identity), TERMS), &map, places).unwrap());
         let inboxes = Inboxes::new(Deal::new(1, 1));
         let transport = Transport::start(vec![listener], 16, identities, inboxes.clone()).unwrap();
         let (connected, frames, fatal) = (BTreeSet::new(), Vec::new(), None);
