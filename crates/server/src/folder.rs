@@ -58,7 +58,7 @@ pub(crate) enum Folder {
     /// An open data folder.
     Held(Box<Held>),
     /// None: this identity ends with the process.
-    Nowhere(Identity, Terms),
+    Nowhere(Box<Identity>, Terms),
 }
 
 /// What is in a data folder that was opened.
@@ -100,7 +100,7 @@ impl Opened {
     /// Opens the folder that the settings name, or makes it at the first start. A start is counted in it before anything is said.
     pub fn open(config: &Config) -> Result<Opened, Failure> {
         let Some(path) = &config.data else {
-            return Ok(Opened::Node(Folder::Nowhere(identity::new(config), config.terms())));
+            return Ok(Opened::Node(Folder::Nowhere(Box::new(identity::new(config)), config.terms())));
         };
         let place = Place::claim(path)?;
         let text = read(&place.path.join(IDENTITY)).map_err(|error| refused("read", path, &error))?;

@@ -1,6 +1,6 @@
 //! What the dialects see of a node: the waist.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use kv::admin::{Admin, Answered, Ask};
@@ -14,6 +14,7 @@ use crate::desk::Desk;
 use crate::inbox::{Inboxes, Message, Sink};
 use crate::outbox;
 use crate::routes::Routes;
+use crate::transport::Identities;
 use crate::view::View;
 
 /// A node, to those who ask it.
@@ -28,11 +29,24 @@ pub(crate) struct Handle {
 
 /// Which cluster the node belongs to, once it knows.
 pub(crate) struct Membership {
-    pub cluster: watch::Receiver<Option<ClusterId>>,
+    cluster: watch::Receiver<Option<ClusterId>>,
     /// What it does until then.
-    pub waits: String,
+    waits: String,
     /// What its nodes have in common.
-    pub terms: Terms,
+    terms: Terms,
+    /// What it says to everybody once it has left the cluster.
+    left: OnceLock<String>,
+}
+
+impl Membership {
+    pub fn of(identities: &Identities, terms: Terms) -> Membership {
+        let (cluster, waits) = (identities.cluster(), identities.waits());
+        Membership { cluster, waits, terms, left: OnceLock::new() }
+    }
+
+    fn check_left(&self) -> Result<(), Error> {
+        self.left.get().map_or(Ok(()), |why| Err(Error::Unavailable(why.clone())))
+    }
 }
 
 impl Handle {
@@ -44,6 +58,11 @@ impl Handle {
         membership: Membership,
     ) -> Handle {
         Handle { inboxes, desks, routes, view, membership }
+    }
+
+    /// The node has left the cluster: nothing is done here any more, for this reason.
+    pub fn leave(&self, why: String) {
+        self.membership.left.get_or_init(|| why);
     }
 
     /// The version clock, in microseconds since 1970.
@@ -63,6 +82,9 @@ impl Handle {
 
     fn ask(&self, request: Request, charge: &Charge, answer: Sink) {
         tracing::trace!("a request is to be split");
+        if let Err(left) = self.membership.check_left() {
+            return answer(Err(left));
+        }
         match split(&self.routes.present(), request, charge) {
             Err(error) => answer(Err(error)),
             Ok(Split::One(part)) => self.put(part, answer),
@@ -98,6 +120,9 @@ impl KeyValue for Handle {
 
 impl Admin for Handle {
     fn administer(&self, ask: Ask, timeout: Duration, answer: Answered) {
+        if let Err(left) = self.membership.check_left() {
+            return answer(Err(left));
+        }
         let timeout_micros = u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX);
         self.inboxes.first().push(Message::Administer { ask, timeout_micros, answer });
     }
@@ -105,6 +130,7 @@ impl Admin for Handle {
 
 impl Cluster for Handle {
     fn id(&self) -> Result<ClusterId, Error> {
+        self.membership.check_left()?;
         let known = *self.membership.cluster.borrow();
         known.ok_or_else(|| Error::Unavailable(self.membership.waits.clone()))
     }

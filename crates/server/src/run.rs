@@ -6,8 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dialects::Store;
-use kv::cluster::Terms;
+use kv::cluster::{Cluster, Terms};
 use kv::{NodeId, Protocol, ShardId};
+use node::cores::Deal;
 use node::identity::{Identity, come_back};
 use node::log::{Request, Settings};
 use node::{Driver, Executor, Input, Recovery};
@@ -72,7 +73,7 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
     let node = node_config(&config, &folder, map, drivers(&config, cores), address.clone());
     let descriptors = Descriptors::claim(&node.map, cores, !node.peer.is_empty())?;
     let peers = peers.map_or_else(|| listen::to_nodes(&config, &node.peer), Ok)?;
-    let inboxes = Inboxes::new(node.deal());
+    let inboxes = Inboxes::new(node.deal);
     let recovered = recover(&folder, &node, &config, recovery, descriptors.table_files)?;
     let terms = folder.terms();
     let identities = Arc::new(Identities::new(folder, &node.map, Places::new(&config.peers, &node.map))?);
@@ -82,7 +83,7 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
     log.start(&inboxes, Box::new(move || begins.log_begins()), settings);
     let view = Arc::new(View::new(inboxes.count()));
     let desks: Arc<[Arc<Desk>]> = (0..cores).map(|_| Arc::new(Desk::new(inboxes.all()))).collect();
-    let membership = Membership { cluster: identities.cluster(), waits: identities.waits(), terms };
+    let membership = Membership::of(&identities, terms);
     let routes = Arc::new(Routes::new(&node.map));
     let handle =
         Arc::new(Handle::new(inboxes.clone(), desks.clone(), routes.clone(), view.clone(), membership));
@@ -103,18 +104,19 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
     let refusal = Refusal::new();
     let ending = Arc::new(Ending::default());
     let serving = watch::Sender::new(true);
-    let behind =
-        Behind { handle, serving: serving.subscribe(), refusal: refusal.clone(), ending: ending.clone() };
+    let behind = Behind {
+        handle: handle.clone(),
+        serving: serving.subscribe(),
+        refusal: refusal.clone(),
+        ending: ending.clone(),
+    };
     let doors = listeners.into_iter().map(|listener| behind.door(listener)).collect();
     let (connections, tasks) =
         Connections::start(doors, &refusal, cores, descriptors.clients).map_err(failed)?;
     let first = start_cores(recovered, tasks, config.engine, &shared, &ending);
     let (files, most) = (descriptors.limit, descriptors.clients);
     tracing::info!(files, connections = most, "descriptors are shared out");
-    tokio::spawn(tell_cluster(identities.clone(), inboxes.clone()));
-    if let Some(cluster) = *identities.cluster().borrow() {
-        tokio::spawn(join::check_cluster(config.join.clone(), config.name.clone(), cluster, inboxes));
-    }
+    watch_membership(&config, &identities, inboxes, handle, &serving);
     let readiness = tokio::spawn(become_ready(config, address, identities, serving.clone()));
     let stop = asked_to_stop(ending.clone(), refusal, serving, readiness);
     let ended = first.run_to_its_end(Box::pin(stop)).await;
@@ -267,12 +269,41 @@ impl Behind {
     }
 }
 
+/// Sees to what follows from which cluster the node is of, and from leaving it.
+fn watch_membership(
+    config: &Config,
+    identities: &Arc<Identities>,
+    inboxes: Inboxes,
+    handle: Arc<Handle>,
+    serving: &watch::Sender<bool>,
+) {
+    tokio::spawn(tell_cluster(identities.clone(), inboxes.clone()));
+    if let Some(cluster) = *identities.cluster().borrow() {
+        tokio::spawn(join::check_cluster(config.join.clone(), config.name.clone(), cluster, inboxes));
+    }
+    tokio::spawn(note_left(identities.clone(), handle, serving.clone()));
+}
+
 /// Tells the directory which cluster it is of, as soon as that is known.
 async fn tell_cluster(identities: Arc<Identities>, inboxes: Inboxes) {
     let mut cluster = identities.cluster();
     // The sender is among the identities.
     let Ok(cluster) = cluster.wait_for(Option::is_some).await.map(|cluster| *cluster) else { return };
     inboxes.input(Input::Cluster(cluster.expect("it was waited for")));
+}
+
+/// Says so when the node has left its cluster, to its journal and from then on to every client.
+async fn note_left(identities: Arc<Identities>, handle: Arc<Handle>, serving: watch::Sender<bool>) {
+    // The sender is among the identities.
+    if identities.left().wait_for(|left| *left).await.is_err() {
+        return;
+    }
+    let others = handle.status().nodes.into_iter().filter(|node| node.id != identities.me());
+    let others: Vec<String> = others.map(|node| node.address).filter(|other| !other.is_empty()).collect();
+    let others = others.join(", ");
+    tracing::warn!(others, "this node has left the cluster: nobody needs it any more, and it may be stopped");
+    handle.leave(format!("this node has left the cluster: connect to {others}"));
+    serving.send_replace(false);
 }
 
 /// Says that it is ready, at once when the node knows its cluster, and until then whom it waits for.
@@ -372,8 +403,8 @@ fn node_config(
     let peer = config.peer().or(before).cloned().unwrap_or_default();
     node::Config {
         me: *me,
+        deal: Deal::new(cores, map.nodes.len()),
         map,
-        cores,
         seed: crate::random(),
         entry_cache_bytes: config.entry_cache_bytes,
         pid: std::process::id(),
@@ -406,7 +437,7 @@ fn recover(
     let Terms { history, deleted_micros, .. } = folder.terms();
     let history = history.map_or(History::All, History::Count);
     let options = Options { deleted_micros, ..Options::of(history) };
-    let deal = node.deal();
+    let deal = node.deal;
     let mut tables: Vec<Table> = (0..deal.cores()).map(|_| Table::open(engine.clone(), options)).collect();
     let mut applied: BTreeMap<ShardId, Applied> = BTreeMap::new();
     for (shard, generation) in recovery.replicas(node.me, &node.map) {

@@ -3,6 +3,7 @@
 use dialects::native::proto::cluster_client::ClusterClient;
 use dialects::native::proto::key_value_client::KeyValueClient;
 use dialects::native::{CLUSTER_METADATA, DOMAIN, proto};
+use kv::cluster::Cluster;
 use kv::*;
 use tonic::transport::Endpoint;
 use tonic::{Code, Status};
@@ -160,4 +161,11 @@ async fn request_says_which_cluster_it_is_for_and_is_refused_by_another() {
         assert_eq!(answer.unwrap_err().code(), Code::InvalidArgument);
     }
     assert_eq!(node.fake.seen().len(), seen, "nothing was run");
+}
+
+#[tokio::test]
+async fn terms_of_a_cluster_are_told_to_who_wants_to_join_it() {
+    let node = Node::start(1).await;
+    let expect = kv::cluster::Terms { shards: 1, replicas: 1, history: None, deleted_micros: u64::MAX };
+    assert_eq!(client(&[&node]).terms().await, Ok(expect));
 }

@@ -44,6 +44,8 @@ pub enum Met {
     Ours,
     /// Not now, or it is the one that is wrong.
     NotNow(String),
+    /// This node is a member no more, and was one when it started: it has left, and is needed by nobody.
+    Left(String),
     /// This node cannot go on like this, and another start would end the same way.
     Hopeless(String),
 }
@@ -61,6 +63,8 @@ pub struct Greeter {
     strangers: BTreeSet<NodeId>,
     /// Those that know an earlier map than this node, in which it is not yet.
     behind: BTreeSet<NodeId>,
+    /// Another node has let it in, since it started.
+    was_let_in: bool,
 }
 
 impl Greeter {
@@ -71,8 +75,9 @@ impl Greeter {
     pub fn new(own: Identity, known: Lives, nodes: Nodes) -> Greeter {
         assert!(own.lineage.life.incarnation != 0, "a folder has an incarnation");
         assert!(own.copy.is_none(), "a folder that is a copy is not started");
+        assert!(own.gone.is_none(), "a folder whose node is no member any more is not started");
         let none = BTreeSet::new;
-        let mut greeter = Greeter { own, known, nodes, strangers: none(), behind: none() };
+        let mut greeter = Greeter { own, known, nodes, strangers: none(), behind: none(), was_let_in: false };
         greeter.forget_gone();
         greeter
     }
@@ -155,6 +160,7 @@ impl Greeter {
                 Step::Say(Met::NotNow(why.clone()))
             }
             Welcome::Stranger(why) => Step::Say(self.called_a_stranger(by, why)),
+            Welcome::Gone(why) => self.called_gone(why),
             Welcome::No(Refusal { by: lineage, why }) if self.is_copy(by, lineage) => {
                 Step::Say(Met::NotNow(format!("it comes with an old copy of its folder, and says: {why}")))
             }
@@ -224,9 +230,9 @@ impl Greeter {
         match self.nodes.place(hello.from) {
             Place::Member(member) if member.name == hello.name && hello.from != *me => {}
             Place::Gone => {
-                return Err(self.no(format!(
-                    "node {} with the id {} is no member of the cluster any more: it was removed, or another node was put in \
-                     its place. To have it take part again, give it an empty data folder and let it join as a new node",
+                return Err(Welcome::Gone(format!(
+                    "node {} with the id {} is no member of the cluster any more: it has left, or another node was put in its \
+                     place. To have it take part again, give it an empty data folder and let it join as a new node",
                     hello.name, hello.from,
                 )));
             }
@@ -304,6 +310,7 @@ impl Greeter {
         for set in [&mut self.strangers, &mut self.behind] {
             set.remove(&by);
         }
+        self.was_let_in = true;
         Step::Say(Met::Ours)
     }
 
@@ -315,6 +322,15 @@ impl Greeter {
         match self.own.cluster.is_some() && has_majority {
             true => Met::NotNow(why.to_owned()),
             false => Met::Hopeless(why.to_owned()),
+        }
+    }
+
+    /// The node is noted as one that was a member: it must not be tried again until those who know better are away.
+    fn called_gone(&self, why: &str) -> Step<Met> {
+        match &self.own.gone {
+            Some(why) if self.was_let_in => Step::Say(Met::Left(why.clone())),
+            Some(why) => Step::Say(Met::Hopeless(why.clone())),
+            None => Step::Write(self.change(|own| own.gone = Some(why.to_owned()))),
         }
     }
 

@@ -68,6 +68,8 @@ pub enum Welcome {
     },
     /// The two do not belong together, and either may be the one that is wrong here.
     Stranger(String),
+    /// The caller was a member, and is none any more.
+    Gone(String),
     /// The caller must not run like this.
     No(Refusal),
     /// The caller's folder is a copy: of an earlier state, or of one that was started beside it. It must never start again.
@@ -89,6 +91,7 @@ const LATER: u8 = 2;
 const STRANGER: u8 = 3;
 const UNKNOWN: u8 = 4;
 const COPY: u8 = 5;
+const GONE: u8 = 6;
 
 impl Hello {
     /// As bytes.
@@ -148,6 +151,7 @@ impl Welcome {
             }
             Welcome::Later(why) => (LATER, why),
             Welcome::Stranger(why) => (STRANGER, why),
+            Welcome::Gone(why) => (GONE, why),
             Welcome::No(refusal) => return refusal.encode(NO),
             Welcome::Copy(refusal) => return refusal.encode(COPY),
         };
@@ -167,6 +171,7 @@ impl Welcome {
             UNKNOWN => Welcome::Unknown { revision: reader.uint()?, why: reader.text()? },
             LATER => Welcome::Later(reader.text()?),
             STRANGER => Welcome::Stranger(reader.text()?),
+            GONE => Welcome::Gone(reader.text()?),
             NO => Welcome::No(Refusal::decode(&mut reader)?),
             COPY => Welcome::Copy(Refusal::decode(&mut reader)?),
             _ => return Err(Malformed("a welcome has an unknown tag")),
@@ -235,6 +240,7 @@ pub(crate) mod fuzz {
             Welcome::No(Refusal { by: lineage(), why: "another data folder".into() }),
             Welcome::Later("n1 founds the cluster".into()),
             Welcome::Stranger("another cluster".into()),
+            Welcome::Gone("it was removed".into()),
             Welcome::Unknown { revision: 300, why: "it is not known yet".into() },
             Welcome::Copy(Refusal { by: lineage(), why: "an old copy".into() }),
         ];

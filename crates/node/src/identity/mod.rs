@@ -35,12 +35,14 @@
 //!
 //! They are given, once: when a cluster is founded, to its nodes in the order of their names, from 1; later by the map, from the
 //! next one on. The folder of a founder keeps the list of the founding, and a node's id stays what it was, whatever the place of
-//! its name among others. While the map is that of the founding, nodes whose lists differ are not of the same cluster.
+//! its name among others. The folder of a node that joins later ([`Joiner`]) has no id until the directory gave it one, which it
+//! does once for each incarnation, however often it is asked. While the map is that of the founding, nodes whose lists differ are not of the same cluster.
 //!
 //! # Who belongs to it
 //!
 //! The map says so ([`Nodes`]), and it may change at any time. An id that it does not have was taken away, if it is below the
-//! next one to be given: whoever comes with it is refused for good. Or it was not given yet as of this map: then the map here is
+//! next one to be given: whoever comes with it has left, or was given up. Its folder notes that, and never starts again; its process
+//! goes on, if it was let in before, and says to clients where else to go. Or it was not given yet as of this map: then the map here is
 //! the one that is behind, and the caller is to try again. The map comes by the connections that there are. Should a node have
 //! missed so much that it knows none of those that are left, then they know it: they call it, are unknown, and say at the next
 //! call who there is.

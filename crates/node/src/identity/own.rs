@@ -26,6 +26,8 @@ pub struct Identity {
     pub begun: bool,
     /// The folder is a copy and must not be started again, for this reason.
     pub copy: Option<String>,
+    /// The node was a member and is none any more, for this reason: the folder must not be started again.
+    pub gone: Option<String>,
 }
 
 /// What is said to a node at its first start.
@@ -78,6 +80,7 @@ impl Joiner {
             zone,
             begun: false,
             copy: None,
+            gone: None,
         }
     }
 }
@@ -108,6 +111,7 @@ impl Identity {
             zone: start.zone.clone(),
             begun: false,
             copy: None,
+            gone: None,
         }
     }
 

@@ -20,6 +20,7 @@ pub(crate) struct Identities {
     cluster: watch::Sender<Option<ClusterId>>,
     nodes: watch::Sender<Nodes>,
     lives: watch::Sender<Lives>,
+    left: watch::Sender<bool>,
 }
 
 impl Identities {
@@ -30,6 +31,7 @@ impl Identities {
             cluster: watch::Sender::new(greeter.identity().cluster),
             nodes: watch::Sender::new(greeter.nodes().clone()),
             lives: watch::Sender::new(greeter.lives().clone()),
+            left: watch::Sender::new(false),
             greeter: Mutex::new(greeter),
             places,
             folder,
@@ -73,7 +75,16 @@ impl Identities {
 
     /// Takes the answer of a node that was called. An error is this node's own: it is to call again.
     pub fn meet(&self, node: NodeId, welcome: &Welcome) -> io::Result<Met> {
-        self.decide(|greeter| greeter.meet(node, welcome))
+        let met = self.decide(|greeter| greeter.meet(node, welcome))?;
+        if matches!(met, Met::Left(_)) {
+            self.left.send_replace(true);
+        }
+        Ok(met)
+    }
+
+    /// Whether this node has left the cluster.
+    pub fn left(&self) -> watch::Receiver<bool> {
+        self.left.subscribe()
     }
 
     /// There is a later map.

@@ -81,7 +81,10 @@ async fn serve(stream: TcpStream, stranger: Permit, shared: &Arc<Shared>) -> io:
     match welcome {
         Welcome::Yes { .. } => {}
         Welcome::Later(_) | Welcome::Unknown { .. } => return Ok(()),
-        Welcome::Stranger(why) | Welcome::No(Refusal { why, .. }) | Welcome::Copy(Refusal { why, .. }) => {
+        Welcome::Stranger(why)
+        | Welcome::Gone(why)
+        | Welcome::No(Refusal { why, .. })
+        | Welcome::Copy(Refusal { why, .. }) => {
             tracing::warn!(node = %hello.name, why, "refused a node");
             return Ok(());
         }

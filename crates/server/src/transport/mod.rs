@@ -70,15 +70,19 @@ pub(crate) struct Shared {
     pub rate: Mutex<Rate>,
 }
 
-/// Keeps a connection to each of the other nodes that there are, whoever comes, moves and goes.
+/// Keeps a connection to each of the other nodes that there are, whoever comes, moves and goes, until this node has left.
 async fn follow(shared: Arc<Shared>, queues: Arc<Queues>) {
-    let mut nodes = shared.identities.nodes();
+    let (mut nodes, mut left) = (shared.identities.nodes(), shared.identities.left());
     loop {
         let now = nodes.borrow_and_update().clone();
         keep_to(&now, &shared, &queues);
-        // The sender is among the identities.
-        if nodes.changed().await.is_err() {
-            return;
+        // The senders are among the identities.
+        let goes_on = tokio::select! {
+            changed = nodes.changed() => changed.is_ok(),
+            _ = left.wait_for(|left| *left) => false,
+        };
+        if !goes_on {
+            return queues.write().expect(UNPOISONED).clear();
         }
     }
 }

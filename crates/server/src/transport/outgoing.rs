@@ -216,7 +216,7 @@ pub(super) async fn connect(
     match (shared.identities.meet(node, &welcome)?, welcome) {
         (Met::Ours, Welcome::Yes { lineage, .. }) => Ok((frames.into_inner(), writer, lineage.life)),
         (Met::Ours, _) => unreachable!("only who says welcome is one of ours"),
-        (Met::NotNow(why), _) => Err(io::Error::other(why)),
+        (Met::NotNow(why) | Met::Left(why), _) => Err(io::Error::other(why)),
         (Met::Hopeless(why), _) => {
             // Another start would end the same way.
             shared.inboxes.first().push(Message::Fatal(Failure::Refused(why.clone())));

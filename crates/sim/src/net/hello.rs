@@ -62,7 +62,7 @@ impl World {
         }
         match self.take_welcome(from, to, welcome) {
             Some(Met::Ours) => {}
-            Some(Met::Hopeless(why)) => return self.refused(from, &why),
+            Some(Met::Left(why) | Met::Hopeless(why)) => return self.refused(from, &why),
             Some(Met::NotNow(_)) | None => return self.not_connected(attempt),
         }
         let Some(link) = self.network.links.get_mut(&(from, to)) else { return };
@@ -86,7 +86,7 @@ impl World {
         let Some(welcome) = self.answer_hello(to, hello) else { return false };
         match self.take_welcome(from, to, welcome) {
             Some(Met::Ours) => true,
-            Some(Met::Hopeless(why)) => {
+            Some(Met::Left(why) | Met::Hopeless(why)) => {
                 self.refused(from, &why);
                 false
             }
@@ -100,7 +100,10 @@ impl World {
         let welcome = self.decide(at, |greeter| greeter.answer(&hello)).ok()?;
         match &welcome {
             Welcome::Yes { .. } => {}
-            Welcome::Later(why) | Welcome::Unknown { why, .. } | Welcome::Stranger(why) => {
+            Welcome::Later(why)
+            | Welcome::Unknown { why, .. }
+            | Welcome::Stranger(why)
+            | Welcome::Gone(why) => {
                 self.trace(|| format!("{at} does not let {} in: {why}", hello.from));
             }
             Welcome::No(Refusal { why, .. }) | Welcome::Copy(Refusal { why, .. }) => {
@@ -120,7 +123,7 @@ impl World {
         match &met {
             Met::Ours => self.check_clusters(at, by),
             Met::NotNow(why) => self.trace(|| format!("{at} cannot connect to {by}: {why}")),
-            Met::Hopeless(_) => {}
+            Met::Left(_) | Met::Hopeless(_) => {}
         }
         Some(met)
     }

@@ -84,10 +84,10 @@ fn node_that_was_removed_is_refused_by_who_knows_and_not_met_again() {
     assert!(one.greeter.lives().contains_key(&NodeId(3)));
     one.greeter.set_nodes(map(5, 4, &[1, 2, 4]));
     assert!(!one.greeter.lives().contains_key(&NodeId(3)), "connections with it are over");
-    let Met::Hopeless(why) = call(&mut three, &mut one) else { panic!("it is no member") };
+    let Met::Left(why) = call(&mut three, &mut one) else { panic!("it is no member") };
     assert!(why.starts_with("node n3 with the id 3 is no member of the cluster any more"), "{why}");
     assert!(why.contains("give it an empty data folder and let it join as a new node"), "{why}");
-    assert_eq!(three.identity.copy, None, "its id says it all");
+    assert_eq!(three.identity.gone, Some(why), "its folder says so from now on");
     // Whose map is behind still takes it for a member.
     assert_eq!(call(&mut three, &mut two), Met::Ours);
     // Who called it before the map came does not send it anything.
@@ -97,12 +97,34 @@ fn node_that_was_removed_is_refused_by_who_knows_and_not_met_again() {
     assert_eq!(met, Some(Met::NotNow("node 3 is no member of the cluster any more".into())));
     // An earlier map brings it back to nobody.
     two.greeter.set_nodes(map(4, 3, &[1, 2, 3]));
-    assert!(matches!(call(&mut three, &mut two), Met::Hopeless(_)));
+    assert!(matches!(call(&mut three, &mut two), Met::Left(_)));
     // What is written next is without it.
     two.restart();
     one.restart();
     assert_eq!(call(&mut one, &mut two), Met::Ours);
     assert!(!one.known.contains_key(&NodeId(3)) && !two.known.contains_key(&NodeId(3)));
+}
+
+#[test]
+fn node_that_was_given_up_while_it_was_down_is_refused_as_it_starts() {
+    let [mut one, mut two, mut three] = three();
+    assert!(call(&mut one, &mut two) == Met::Ours && call(&mut three, &mut one) == Met::Ours);
+    one.greeter.set_nodes(map(5, 4, &[1, 2, 4]));
+    three.restart();
+    three.full = true;
+    let welcome = answer(&three, &mut one).unwrap();
+    assert_eq!(three.decide(|greeter| greeter.meet(NodeId(1), &welcome)), None, "it must be noted");
+    three.full = false;
+    let Met::Hopeless(why) = call(&mut three, &mut one) else { panic!("it is no member") };
+    assert_eq!(three.identity.gone, Some(why));
+}
+
+#[test]
+#[should_panic(expected = "a folder whose node is no member any more is not started")]
+fn folder_of_a_node_that_is_no_member_is_not_started() {
+    let [_, _, mut three] = three();
+    three.identity.gone = Some("it has left".into());
+    three.restart();
 }
 
 #[test]
@@ -136,4 +158,52 @@ fn folder_that_the_map_does_not_list_is_refused_by_who_never_met_the_node() {
     };
     assert!(why.contains("another data folder than the one it was known under"), "{why}");
     assert!(is_welcome(&mut one, &two));
+}
+
+#[test]
+fn node_that_joined_has_the_id_that_it_was_given_in_all_its_lives() {
+    let [one, ..] = three();
+    let joiner = Joiner::new("n4", "east", &mut process).started(&mut process);
+    let own = joiner.joined(NodeId(4), one.cluster().unwrap(), one.identity.terms.clone());
+    assert_eq!(own.lineage, joiner.lineage, "the directory knows the folder by it");
+    assert_eq!((own.me, own.name.as_str(), own.zone.as_str(), own.begun), (NodeId(4), "n4", "east", false));
+    let again = own.started(&mut process);
+    assert_eq!((again.me, again.cluster, again.lineage.life.starts), (NodeId(4), one.cluster(), 3));
+}
+
+#[test]
+fn node_that_joined_the_wrong_cluster_founds_none() {
+    let [mut one, ..] = three();
+    let mut other = Node::new("n1", 99);
+    assert_ne!(one.cluster(), other.cluster());
+    // It has met nobody yet; what it has was given to it, so either of the two may be the one that is wrong here.
+    let lost = joined(4, &one, map(2, 4, &[1, 2, 3, 4]));
+    assert!(!lost.greeter.hello(NodeId(1), Purpose::Ordered).founding);
+    let met_somebody = call(&mut Node::new("n2", 21), &mut other);
+    assert!(matches!(met_somebody, Met::Ours));
+    assert!(matches!(answer(&lost, &mut other), Some(Welcome::Stranger(_))));
+    assert!(is_welcome_later(&mut one, &lost));
+}
+
+/// Whether who called is only not known yet.
+fn is_welcome_later(at: &mut Node, who: &Node) -> bool {
+    matches!(answer(who, at), Some(Welcome::Unknown { .. }))
+}
+
+#[test]
+fn node_that_is_given_up_is_no_member_while_its_replicas_go() {
+    use placement::map::NodeDuty;
+    use placement::{Founder, Founding};
+    let founder = |id| Founder { name: format!("n{id}"), peer: format!("n{id}:7421") };
+    let mut map = placement::map::Map::founding(&Founding {
+        cluster: None,
+        nodes: (1..=3).map(founder).collect(),
+        shards: 1,
+        replicas: 3,
+        protocol: kv::Protocol::Raft,
+    });
+    map.nodes.get_mut(&NodeId(3)).unwrap().duty = NodeDuty::Gone;
+    let nodes = Nodes::of(&map);
+    assert_eq!(nodes.members.keys().copied().collect::<Vec<_>>(), [NodeId(1), NodeId(2)]);
+    assert_eq!(nodes.place(NodeId(3)), Place::Gone, "it is refused for good, and called no more");
 }
