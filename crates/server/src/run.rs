@@ -45,6 +45,9 @@ pub fn run(config: Config) -> Result<(), Failure> {
     let cores = config.cores.unwrap_or_else(processors).max(1);
     let folder = Opened::open(&config)?;
     let _journal = journal::start(folder.journal().as_deref(), &config.stderr).map_err(Failure::Refused)?;
+    if let Some(note) = folder.note() {
+        tracing::warn!(data = data(&config), note, "the data folder was open to other users");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -57,9 +60,6 @@ pub fn run(config: Config) -> Result<(), Failure> {
 }
 
 async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failure> {
-    if let Some(note) = opened.note() {
-        tracing::warn!(data = data(&config), note, "the data folder was open to other users");
-    }
     let listeners = config.listen.iter().map(Listener::open).collect::<Result<Vec<_>, _>>()?;
     let address = announced(&config, &listeners);
     let begun = tokio::select! {
@@ -78,9 +78,7 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
     let terms = folder.terms();
     let identities = Arc::new(Identities::new(folder, &node.map, Places::new(&config.peers, &node.map))?);
     let requests = log.requests();
-    let begins = identities.clone();
-    let settings = Settings { checkpoint_bytes: config.checkpoint_bytes, ..Settings::default() };
-    log.start(&inboxes, Box::new(move || begins.log_begins()), settings);
+    start_log(log, &config, identities.clone(), &inboxes);
     let view = Arc::new(View::new(inboxes.count()));
     let desks: Arc<[Arc<Desk>]> = (0..cores).map(|_| Arc::new(Desk::new(inboxes.all()))).collect();
     let membership = Membership::of(&identities, terms);
@@ -159,6 +157,12 @@ impl Begun {
         };
         Ok(Begun { folder, log, recovery, map: Arc::new(map), listeners })
     }
+}
+
+/// Starts the log, which has it noted when it first holds something.
+fn start_log(log: log::OpenLog, config: &Config, identities: Arc<Identities>, inboxes: &Inboxes) {
+    let settings = Settings { checkpoint_bytes: config.checkpoint_bytes, ..Settings::default() };
+    log.start(inboxes, Box::new(move || identities.log_begins()), settings);
 }
 
 /// Has the first core's connections served on this runtime, and gives each other core its thread. Returns the first one.

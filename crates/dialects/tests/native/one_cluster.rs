@@ -3,7 +3,6 @@
 use dialects::native::proto::cluster_client::ClusterClient;
 use dialects::native::proto::key_value_client::KeyValueClient;
 use dialects::native::{CLUSTER_METADATA, DOMAIN, proto};
-use kv::cluster::Cluster;
 use kv::*;
 use tonic::transport::Endpoint;
 use tonic::{Code, Status};

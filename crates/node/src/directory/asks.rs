@@ -33,7 +33,7 @@ pub(super) fn decide(reign: &mut Reign, ask: &Ask, now: Instant) -> Decision {
         ))),
         Ask::Replace { name, lose, dry_run } => {
             let event = Event::Replace { name: name.clone(), lose: *lose };
-            return change_node(&reign.map, &event, *dry_run);
+            return change_node(&reign.with_dead(name), &event, *dry_run);
         }
     };
     Decision { next: None, answer }

@@ -17,7 +17,7 @@ use kv::admin::Move;
 use kv::cluster::Liveness;
 use kv::view::Member;
 use kv::{NodeId, ShardId};
-use placement::map::{Change, Map, NodeDuty, Phase};
+use placement::map::{Change, Map, Node, NodeDuty, Phase};
 use placement::{Event, Limits, plan};
 use replication::Instant;
 
@@ -100,6 +100,16 @@ impl Reign {
         moves
     }
 
+    /// The map, in which a node is dead already that is seen so and has not been for long: who asks to replace it says so too.
+    pub fn with_dead(&self, name: &str) -> Map {
+        let is_it = |(_, node): &(&NodeId, &Node)| node.name == name && node.duty != NodeDuty::Gone;
+        let id = self.map.nodes.iter().find(is_it).map(|(id, _)| *id);
+        let seen = id.and_then(|id| self.seen.nodes.get(&id)?.state.map(|state| (id, state)));
+        let died = seen.filter(|(_, state)| *state == Liveness::Dead);
+        let noted = died.and_then(|(node, state)| self.map.apply(&Event::Health { node, state }).ok());
+        noted.unwrap_or_else(|| self.map.clone())
+    }
+
     /// The next map, if one is due.
     pub fn due(&mut self, now: Instant) -> Option<Map> {
         let mut next = self.map.clone();
@@ -118,7 +128,9 @@ impl Reign {
     /// Whether a node is not heard of, and not for so long yet that it is taken for dead.
     pub fn is_silent_lately(&self, name: &str) -> bool {
         let named = self.map.nodes.iter().find(|(_, node)| node.name == name && node.duty != NodeDuty::Gone);
-        named.is_some_and(|(id, node)| node.state != Liveness::Dead && !self.is_heard(id))
+        let seen = |id| self.seen.nodes.get(id).and_then(|seen| seen.state);
+        let is_silent = |id| !matches!(seen(id), Some(Liveness::Alive | Liveness::Dead));
+        named.is_some_and(|(id, node)| node.state != Liveness::Dead && is_silent(id))
     }
 
     fn is_heard(&self, node: &NodeId) -> bool {
