@@ -17,8 +17,8 @@ pub struct Config {
     pub me: NodeId,
     /// Where everything is, as the node knows it when it starts: [`crate::Recovery::map`].
     pub map: Arc<Map>,
-    /// How many cores its shards are dealt to, 1 or more; each has a driver, with or without shards.
-    pub cores: usize,
+    /// Which of its cores drives which shards.
+    pub deal: Deal,
     /// Differs between nodes and between starts: the source of session ids and of election jitter.
     pub seed: u64,
     /// Bytes of entries that all replicas together keep in memory for followers that lag.
@@ -44,8 +44,8 @@ impl Config {
     pub fn new(me: NodeId, map: Arc<Map>) -> Config {
         Config {
             me,
+            deal: Deal::new(1, map.nodes.len()),
             map,
-            cores: 1,
             seed: 1,
             entry_cache_bytes: 0,
             pid: 1,
@@ -58,15 +58,9 @@ impl Config {
         }
     }
 
-    /// Which of its cores drives which shards.
-    pub fn deal(&self) -> Deal {
-        Deal::new(self.cores)
-    }
-
     /// How many of its cores have a shard, wherever that is: clients ask them.
     pub(crate) fn cores_asked(&self) -> usize {
-        let cores: BTreeSet<usize> =
-            self.map.shards.keys().map(|shard| self.deal().core_of(*shard)).collect();
+        let cores: BTreeSet<usize> = self.map.shards.keys().map(|shard| self.deal.core_of(*shard)).collect();
         cores.len().max(1)
     }
 
@@ -86,6 +80,6 @@ impl Config {
 
     /// Whether it is sound: what the driver rests on.
     pub(crate) fn is_sound(&self) -> bool {
-        self.me.0 > 0 && self.cores > 0
+        self.me.0 > 0
     }
 }

@@ -246,7 +246,7 @@ impl Driver {
         now: Now,
     ) -> Result<Vec<Driver>, RecoveryError> {
         let last = applied.values().map(|applied| applied.last).max().unwrap_or_default();
-        let deal = config.deal();
+        let deal = config.deal;
         let driver = |place| Driver {
             core: Core::new(&config, now.instant),
             node: Node::new(config.clone(), place, last, now),

@@ -67,7 +67,7 @@ impl Node {
             place,
             now: now.instant,
             clock: VersionClock::new(config.map.nodes.len(), last, now),
-            peers: Peers::new(names(&config), config.cores),
+            peers: Peers::new(names(&config), config.deal.cores()),
             checkpoint: None,
             disk_full: false,
             stopping: false,
@@ -87,7 +87,7 @@ impl Node {
 
     /// Whether a shard is of this core.
     pub fn drives(&self, shard: ShardId) -> bool {
-        self.config.deal().core_of(shard) == self.place
+        self.config.deal.core_of(shard) == self.place
     }
 
     /// Takes a map, if it is later than the known one; returns the nodes that are members no more.

@@ -198,6 +198,10 @@ impl Map {
             Some(_) => return Err(Refusal::NameTaken(name.into())),
             None => {}
         }
+        // The new one could not reach it.
+        if let Some(alone) = self.nodes.values().find(|node| node.peer.is_empty()) {
+            return Err(Refusal::Alone(alone.name.clone()));
+        }
         if self.nodes.len() >= NODES_MAX {
             return Err(Refusal::TooManyNodes(self.nodes.len()));
         }

@@ -19,6 +19,11 @@ pub enum Refusal {
         "the cluster has {0} nodes already, and can have no more: remove one first (`capstan cluster leave`)"
     )]
     TooManyNodes(usize),
+    /// A node listens to no others.
+    #[error(
+        "node '{0}' does not listen to other nodes: start it with --listen-peer HOST:PORT, then let this one join"
+    )]
+    Alone(String),
     /// No node has this name.
     #[error("no node is named '{0}': `capstan cluster nodes` lists them")]
     UnknownNode(String),

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use kv::{ClusterId, Expect, NodeId, Op, Protocol, SLOTS, ShardId, Slot};
 use placement::map::{DEFAULT, DIRECTORY, Map};
-use placement::{Founder, Founding, Limits, plan};
+use placement::{Event, Founder, Founding, Limits, Refusal, plan};
 
 fn founding(nodes: usize, shards: u32, replicas: u16) -> Founding {
     let founder = |number| Founder { name: format!("n{number:03}"), peer: format!("10.0.0.{number}:7421") };
@@ -92,4 +92,21 @@ fn transaction_writes_what_differs_and_holds_only_on_what_was_read() {
         .collect();
     assert_eq!(keys, ["node/00000000000000000001", "revision", "node/00000000000000000003"]);
     assert!(otherwise.is_empty());
+}
+
+#[test]
+fn node_joins_where_it_can_reach_all_others() {
+    let join = Event::Join {
+        name: "n2".into(),
+        incarnation: 20,
+        peer: "n2:7421".into(),
+        address: "n2:7401".into(),
+        zone: String::new(),
+    };
+    let mut alone = founding(1, 4, 3);
+    assert!(Map::founding(&alone).apply(&join).is_ok());
+    alone.nodes[0].peer.clear();
+    let refused = Map::founding(&alone).apply(&join);
+    assert_eq!(refused, Err(Refusal::Alone("n001".into())));
+    assert!(refused.unwrap_err().to_string().contains("start it with --listen-peer HOST:PORT"));
 }

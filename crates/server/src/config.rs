@@ -150,15 +150,12 @@ impl Config {
 
     /// What a node needs that is to join a cluster.
     fn validate_join(&self) -> Result<(), String> {
-        if self.join.is_empty() {
-            return Ok(());
+        match self.join.is_empty() || self.peers.is_empty() {
+            true => Ok(()),
+            false => Err("--join and --peers: --peers lists the nodes that found a new cluster together, and --join names nodes of \
+                          a cluster that is there; leave one of them out"
+                .into()),
         }
-        if !self.peers.is_empty() {
-            return Err("--join and --peers: --peers lists the nodes that found a new cluster together, and --join names nodes of \
-                        a cluster that is there; leave one of them out"
-                .into());
-        }
-        Ok(())
     }
 
     /// A cluster that begins with one node grows into what it wants; one of several begins with it.

@@ -233,7 +233,7 @@ mod tests {
     use crate::inbox::Inbox;
 
     fn inboxes(cores: usize) -> Inboxes {
-        Inboxes::new(Deal::new(cores))
+        Inboxes::new(Deal::new(cores, 1))
     }
 
     /// Waits for a message that is looked for.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use dialects::Store;
 use kv::cluster::{Cluster, Terms};
 use kv::{NodeId, Protocol, ShardId};
+use node::cores::Deal;
 use node::identity::{Identity, come_back};
 use node::log::{Request, Settings};
 use node::{Driver, Executor, Input, Recovery};
@@ -72,7 +73,7 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
     let node = node_config(&config, &folder, map, drivers(&config, cores), address.clone());
     let descriptors = Descriptors::claim(&node.map, cores, !node.peer.is_empty())?;
     let peers = peers.map_or_else(|| listen::to_nodes(&config, &node.peer), Ok)?;
-    let inboxes = Inboxes::new(node.deal());
+    let inboxes = Inboxes::new(node.deal);
     let recovered = recover(&folder, &node, &config, recovery, descriptors.table_files)?;
     let terms = folder.terms();
     let identities = Arc::new(Identities::new(folder, &node.map, Places::new(&config.peers, &node.map))?);
@@ -401,8 +402,8 @@ fn node_config(
     let peer = config.peer().or(before).cloned().unwrap_or_default();
     node::Config {
         me: *me,
+        deal: Deal::new(cores, map.nodes.len()),
         map,
-        cores,
         seed: crate::random(),
         entry_cache_bytes: config.entry_cache_bytes,
         pid: std::process::id(),
@@ -434,7 +435,7 @@ fn recover(
     let Terms { history, deleted_micros, .. } = folder.terms();
     let history = history.map_or(History::All, History::Count);
     let options = Options { deleted_micros, ..Options::of(history) };
-    let deal = node.deal();
+    let deal = node.deal;
     let mut tables: Vec<Table> = (0..deal.cores()).map(|_| Table::open(engine.clone(), options)).collect();
     let mut applied: BTreeMap<ShardId, Applied> = BTreeMap::new();
     for (shard, generation) in recovery.replicas(node.me, &node.map) {

@@ -7,6 +7,7 @@ use check::history::Recorder;
 use check::window::Window;
 use kv::view::{Member, View};
 use kv::{Key, NodeId, Protocol, ShardId, Value};
+use node::cores::Deal;
 use node::identity::Identity;
 use node::route::ShardMap;
 use node::wire::Frame;
@@ -349,9 +350,9 @@ impl World {
         let (id, seed) = (identity.me, self.random.next());
         node::Config {
             me: id,
+            // Each life has its number of cores, which no other draw depends on.
+            deal: Deal::new(node::mix(seed) as usize % CORES_MAX + 1, map.nodes.len()),
             map,
-            // Each life has its number of them, which no other draw depends on.
-            cores: node::mix(seed) as usize % CORES_MAX + 1,
             seed,
             entry_cache_bytes: self.settings.entry_cache_bytes,
             pid: id.0 as u32,

@@ -72,7 +72,7 @@ pub async fn run(
     let ask = wish.ask(change);
     if change.dry_run {
         let planned = ask::moves(ask, store, options.timeout()).await?;
-        moves::print(&planned, &Names::of(&status), out)?;
+        moves::print(&planned, true, &Names::of(&status), out)?;
         return Ok(Code::Done);
     }
     if matches!(wish, Wish::Serve) && !status.nodes.iter().any(|node| node.name == change.name) {

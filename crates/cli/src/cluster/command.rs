@@ -35,11 +35,12 @@ Examples:
   capstan cluster nodes
   capstan cluster nodes --json    an object per node")]
     Nodes,
-    /// Print where a key is: its slot, shard and leader
+    /// Print where a key is: its slot, its shard, who leads that and who has a replica
     #[command(after_help = "\
 Examples:
   capstan cluster query user:7
-  capstan cluster query '{7}name'   the same slot as every key with {7}")]
+  capstan cluster query '{7}name'   the same slot as every key with {7}
+  capstan cluster query k --json    {key, slot, shard, leader, members}")]
     Query {
         /// The key
         key: KeyWord,
@@ -87,6 +88,7 @@ a new node may have its name, on an empty folder.")]
 Examples:
   capstan cluster moves
   capstan cluster moves --wait          bars, until nothing moves
+  capstan cluster moves --all           those too that have not begun
   capstan cluster moves --abort 7       give up the move of shard 7
   capstan cluster moves --json          {shard, from, to, phase, bytes_done, ..}
 Exit code 3 when nothing has come closer for a minute.")]
@@ -94,8 +96,11 @@ Exit code 3 when nothing has come closer for a minute.")]
         /// Wait until nothing moves any more
         #[arg(long)]
         wait: bool,
+        /// List all, also when those that have not begun are many
+        #[arg(long, conflicts_with = "wait")]
+        all: bool,
         /// Give up the move of this shard; refused once its members change over
-        #[arg(long, value_name = "SHARD", value_parser = shard, conflicts_with = "wait")]
+        #[arg(long, value_name = "SHARD", value_parser = shard, conflicts_with_all = ["wait", "all"])]
         abort: Option<ShardId>,
     },
     /// Print what the directory keeps: nodes, keyspaces, shards and their changes

@@ -59,15 +59,20 @@ pub async fn run(
         }
         Command::Moves { wait: true, .. } => return wait(&Goal::Still, Pace::USUAL, store, out).await,
         Command::Moves { abort: Some(shard), .. } => abort(*shard, store, options, out).await?,
-        Command::Moves { .. } => print_moves(store, options, out).await?,
+        Command::Moves { all, .. } => print_moves(*all, store, options, out).await?,
         Command::Dump => dump(store, options, out).await?,
     }
     Ok(Code::Done)
 }
 
-async fn print_moves(store: &dyn Store, options: &Options, out: &mut Output<'_>) -> Result<(), Error> {
+async fn print_moves(
+    all: bool,
+    store: &dyn Store,
+    options: &Options,
+    out: &mut Output<'_>,
+) -> Result<(), Error> {
     let found = ask::moves(Ask::Moves, store, options.timeout()).await?;
-    moves::print(&found, &Names::of(&store.status().await?), out)
+    moves::print(&found, all, &Names::of(&store.status().await?), out)
 }
 
 async fn abort(

@@ -11,8 +11,11 @@ use super::names::Names;
 use crate::exit::Error;
 use crate::print::Output;
 
-/// Prints moves; where there are none, says so.
-pub fn print(moves: &[Move], names: &Names<'_>, out: &mut Output<'_>) -> Result<(), Error> {
+/// More moves than these are not listed unless that is asked for, but for those that have begun.
+const MOVES_LISTED: usize = 16;
+
+/// Prints moves, all or as many as fit on a screen; where there are none, says so.
+pub fn print(moves: &[Move], all: bool, names: &Names<'_>, out: &mut Output<'_>) -> Result<(), Error> {
     if out.json {
         moves.iter().try_for_each(|moved| out.object(&object(moved, names)))?;
         return Ok(());
@@ -21,8 +24,18 @@ pub fn print(moves: &[Move], names: &Names<'_>, out: &mut Output<'_>) -> Result<
         out.note("nothing moves")?;
         return Ok(());
     }
-    let rows: Vec<_> = moves.iter().map(|moved| row(moved, names)).collect();
+    let has_begun = |moved: &&Move| moved.phase != Phase::Planned;
+    let room =
+        if all { moves.len() } else { MOVES_LISTED.saturating_sub(moves.iter().filter(has_begun).count()) };
+    let waiting: Vec<&Move> = moves.iter().filter(|moved| !has_begun(moved)).collect();
+    let (shown, rest) = waiting.split_at(room.min(waiting.len()));
+    let mut listed: Vec<&Move> = moves.iter().filter(has_begun).chain(shown.iter().copied()).collect();
+    listed.sort_by_key(|moved| moved.shard);
+    let rows: Vec<_> = listed.into_iter().map(|moved| row(moved, names)).collect();
     out.table(&["SHARD", "FROM", "TO", "PHASE", "COPIED", "LEFT", "WHY"], &rows)?;
+    if !rest.is_empty() {
+        out.line(&format!("\n{} more are planned: cluster moves --all lists them.", rest.len()))?;
+    }
     Ok(())
 }
 

@@ -210,6 +210,19 @@ SHARD  FROM    TO  PHASE    COPIED                  LEFT       WHY
 }
 
 #[test]
+fn moves_that_have_not_begun_are_cut_where_they_are_many() {
+    let planned = |id| Move { phase: Phase::Planned, ..moved(id) };
+    let many: Vec<Move> = (1..=40).map(|id| if id > 36 { moved(id) } else { planned(id) }).collect();
+    let store = Operated::new([small()], [Ok(Answer::Moves(many))]);
+    let printed = run(&store, "moves").out;
+    let is_of = |phase: &str| printed.lines().filter(|line| line.contains(phase)).count();
+    assert_eq!((is_of(" planned "), is_of(" copy ")), (12, 4), "{printed}");
+    assert!(printed.ends_with("\n24 more are planned: cluster moves --all lists them.\n"), "{printed}");
+    assert_eq!(run(&store, "moves --all").out.lines().count(), 41);
+    assert_eq!(run(&store, "moves --json").out.lines().count(), 40);
+}
+
+#[test]
 fn moves_as_json_are_one_object_each() {
     let store = Operated::new([small()], [Ok(Answer::Moves(some_moves()))]);
     let printed = run(&store, "moves --json");
@@ -363,7 +376,7 @@ fn dump_prints_the_rows_of_the_directory() {
 #[test]
 fn query_says_where_a_key_is() {
     let text = status(small(), "query foo");
-    assert_eq!(text, "SLOT   SHARD  LEADER  KEY\n12182  1      -       foo\n");
+    assert_eq!(text, "SLOT   SHARD  LEADER  REPLICAS  KEY\n12182  1      -       n1,n2,n3  foo\n");
 }
 
 #[test]

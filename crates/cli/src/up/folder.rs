@@ -75,7 +75,9 @@ pub fn settle(args: &Args) -> Result<Roster, Error> {
     roster.nodes.retain(|number, entry| !entry.left || args.data.join(name(*number)).exists());
     roster.base_port = args.base_port;
     if let Some(nodes) = args.nodes {
-        let cannot = |why| Error::Usage(format!("the cluster in {} cannot: {why}", args.data.display()));
+        let cannot = |why| {
+            Error::Usage(format!("the cluster in {} cannot have {nodes} nodes: {why}", args.data.display()))
+        };
         roster.resize(nodes).map_err(cannot)?;
     }
     Ok(roster)
@@ -333,7 +335,7 @@ mod tests {
     fn nodes_become_fewer_by_leaving() {
         let (folder, _) = of_three();
         let error = settle(&Args { nodes: Some(1), ..args(folder.path()) }).unwrap_err();
-        let says = "it has 2 nodes: to make it 1, start it without --nodes, and let the others leave by 'capstan cluster leave n3";
+        let says = "it has 2, and nodes become fewer by leaving: start it without --nodes, then 'capstan cluster leave n3 --wait'";
         assert!(error.to_string().contains(says), "{error}");
         assert_eq!(error.code(), crate::exit::Code::Usage);
     }

@@ -343,8 +343,11 @@ impl Up {
     fn how_to(&self) -> String {
         let data = self.data.display();
         let members = self.nodes.pids();
-        let (nodes, shards) =
-            (plural(members.len(), "node"), plural(self.roster.fixed.shards as usize, "shard"));
+        let nodes = match members.len() - self.nodes.given_up() {
+            ready if ready == members.len() => plural(ready, "node"),
+            ready => format!("{ready} of {}", plural(members.len(), "node")),
+        };
+        let shards = plural(self.roster.fixed.shards as usize, "shard");
         let replicas = plural(members.len().min(usize::from(self.roster.fixed.replicas)), "replica");
         // Three addresses outlive two losses, and fit a line.
         let some: Vec<&str> = members.iter().take(3).map(|(member, _)| member.address.as_str()).collect();

@@ -118,7 +118,7 @@ impl Roster {
                 .map(|number| format!("'capstan cluster leave {} --wait'", name(*number)))
                 .collect();
             return Err(format!(
-                "it has {count} nodes: to make it {nodes}, start it without --nodes, and let the others leave by {}",
+                "it has {count}, and nodes become fewer by leaving: start it without --nodes, then {}",
                 leave.join(" and ")
             ));
         }
@@ -126,7 +126,7 @@ impl Roster {
             let free = (1..=NODES_MAX).find(|number| !self.nodes.contains_key(number));
             let Some(number) = free else {
                 return Err(format!(
-                    "there are numbers for {NODES_MAX} nodes, and {} of them belong to nodes that have left: remove their folders",
+                    "there are {NODES_MAX} names, and {} of them belong to nodes that have left: remove their folders",
                     self.left().count()
                 ));
             };

@@ -10,6 +10,7 @@
 //! `CAPSTAN_LAB_FULL=1` runs them at full size, `CAPSTAN_LAB_SEED` repeats the choices of a run.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod across;
 mod bounds;
 mod checkpoints;
 mod clients;
@@ -18,10 +19,12 @@ mod crowd;
 mod damage;
 mod data_folder;
 mod disk;
+mod joins;
 mod judge;
 mod kills;
 mod load;
 mod mounts;
+mod moves;
 mod network;
 mod nodes;
 mod pairs;
@@ -30,12 +33,15 @@ mod pauses;
 mod places;
 mod power;
 mod programs;
+mod random;
 mod raw;
+mod refusals;
 mod revisions;
 mod snapshots;
 mod stop;
 mod strace;
 mod strangers;
 mod syncs;
+mod trial;
 mod workload;
 mod wrong_use;

@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::future::Future;
-use std::hash::Hasher;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -15,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+
+pub use crate::random::Random;
 
 /// The program under test.
 pub const CAPSTAN: &str = env!("CARGO_BIN_EXE_capstan");
@@ -46,45 +47,7 @@ pub fn run<F: Future<Output = ()>>(test: impl FnOnce(Random) -> F) {
     });
     println!("CAPSTAN_LAB_SEED={seed}");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    tokio::task::LocalSet::new().block_on(&runtime, test(Random(seed)));
-}
-
-/// Numbers from a seed (SplitMix64).
-#[derive(Clone, Debug)]
-pub struct Random(u64);
-
-impl Random {
-    /// The numbers that belong to some bytes.
-    pub fn of(bytes: &[u8]) -> Random {
-        let mut hasher = std::hash::DefaultHasher::new();
-        hasher.write(bytes);
-        Random(hasher.finish())
-    }
-
-    /// Other numbers, that depend on these.
-    pub fn fork(&mut self) -> Random {
-        Random(self.next())
-    }
-
-    /// The next number.
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// The next number below a bound.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    /// So many bytes that no compression shortens.
-    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
-        let mut bytes: Vec<u8> = (0..count.div_ceil(8)).flat_map(|_| self.next().to_le_bytes()).collect();
-        bytes.truncate(count);
-        bytes
-    }
+    tokio::task::LocalSet::new().block_on(&runtime, test(Random::new(seed)));
 }
 
 /// Looks again and again until it holds.
@@ -130,7 +93,8 @@ impl Lab {
             data: home.path().join("data"),
             home,
             nodes,
-            base_port: free_base_port(nodes, random),
+            // Some more, for nodes that join.
+            base_port: free_base_port(nodes + 3, random),
             options: options.iter().map(ToString::to_string).collect(),
             environment: BTreeMap::new(),
             places: BTreeMap::new(),
@@ -239,12 +203,23 @@ impl Lab {
     pub fn serve_with(&mut self, node: u16, more: &[&str]) {
         let peers: Vec<String> =
             self.all().map(|peer| format!("n{peer}={}", self.peer_address(peer))).collect();
+        self.start(node, &[&["--peers", &peers.join(",")], more].concat());
+    }
+
+    /// Starts a node that joins by way of others.
+    pub fn join(&mut self, node: u16, by: &[u16]) {
+        let by: Vec<String> = by.iter().map(|node| self.address(*node)).collect();
+        let peer = self.peer_address(node);
+        self.start(node, &["--join", &by.join(","), "--listen-peer", &peer]);
+    }
+
+    /// Starts a node with these options beside those that all have.
+    pub fn start(&mut self, node: u16, more: &[&str]) {
         let mut command = self.command(node);
         command.arg("serve").arg("--data").arg(self.folder(node)).args(&self.options).args(more);
         let listens = self.places.get(&node).and_then(|place| place.listens.as_deref());
         let listens = format!("{}:{}", listens.unwrap_or(self.host(node)), self.base_port + node);
         command.args(["--name", &format!("n{node}"), "--listen", &listens]);
-        command.args(["--peers", &peers.join(",")]);
         if !more.contains(&"--cores") {
             command.args(["--cores", "1"]);
         }

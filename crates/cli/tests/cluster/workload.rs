@@ -3,13 +3,15 @@
 //! At each node one client finds the leaders by itself and repeats under request ids what is lost; others stay with their
 //! node, whoever leads, and never repeat. They draw ops of the workloads `register` and `kv` over few keys. At the end every
 //! key that was ever named is read through every node, so that a lost write that was acknowledged is seen, and the history is
-//! judged ([`crate::judge`]).
+//! judged ([`crate::judge`]). Or all find the leaders by themselves and have the usual time, as programs do: then it is noted
+//! what failed, which should be nothing.
 //!
 //! A write whose outcome stays unknown may happen at any later time, which makes judging dear: a key with some of those, or
 //! with very many requests, makes way for a fresh one.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -26,7 +28,7 @@ use crate::nodes::{Lab, PATIENCE, Random, until};
 /// Clients at each node that stay with it.
 const PINNED_PER_NODE: u64 = 2;
 /// Keys of each of the two workloads. All are asked for alike.
-const KEYS: Keys = Keys { count: 6, skew: 0.0 };
+const KEYS: u64 = 6;
 /// A key makes way for a fresh one after so many requests.
 const REQUESTS_PER_KEY_MAX: u32 = 600;
 /// And after so many writes whose outcome stayed unknown: each doubles the orders to search, in the worst case.
@@ -36,7 +38,7 @@ const PACE_MILLIS_MAX: u64 = 14;
 /// A pause after a failure, at least: a node that is down refuses at once, and says nothing new.
 const PACE_AFTER_FAILURE: Duration = Duration::from_millis(50);
 /// How long a request may take, in milliseconds: shorter than some faults, longer than others.
-const TIMEOUT_MILLIS: std::ops::Range<u64> = 300..4000;
+const TIMEOUT_MILLIS: Range<u64> = 300..4000;
 /// How long the last reads are waited for at a time.
 const LAST_READ_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -54,12 +56,24 @@ impl Recorded {
 
     /// Clients of all nodes. Some of the values grow to so many bytes.
     pub fn start_with_values(lab: &Lab, bytes_max: usize, random: &mut Random) -> Recorded {
-        let shared = Rc::new(Shared::new(bytes_max, random.next()));
         let mut askers: Vec<Asker> = Vec::new();
         for node in lab.all() {
             askers.push(Asker::Free(lab.client()));
             askers.extend((0..PINNED_PER_NODE).map(|_| Asker::Pinned(lab.pinned(node).into())));
         }
+        Recorded::start_askers(askers, Shared { bytes_max, ..Shared::new(random.next()) }, random)
+    }
+
+    /// Clients that find the leaders by themselves and have the usual time, over so many keys of each workload.
+    pub fn start_programs(clients: Vec<Client>, keys: u64, random: &mut Random) -> Recorded {
+        let askers = clients.into_iter().map(Asker::Free).collect();
+        let timeout = Request::TIMEOUT.as_millis() as u64;
+        let shared = Shared { keys, timeout_millis: timeout..timeout + 1, ..Shared::new(random.next()) };
+        Recorded::start_askers(askers, shared, random)
+    }
+
+    fn start_askers(askers: Vec<Asker>, shared: Shared, random: &mut Random) -> Recorded {
+        let shared = Rc::new(shared);
         let start = |(number, asker): (usize, Asker)| {
             let client =
                 Working { number: number as u64, asker, shared: shared.clone(), random: random.fork() };
@@ -80,6 +94,16 @@ impl Recorded {
         until("the recorded clients go on", PATIENCE, || std::future::ready(self.answered() >= goal)).await;
     }
 
+    /// What failed so far: not what a store refuses because of what it holds.
+    pub fn failures(&self) -> Vec<String> {
+        self.shared.failures.borrow().clone()
+    }
+
+    /// The time since the clients were started, as the history has it, in microseconds.
+    pub fn micros(&self) -> u64 {
+        self.shared.micros()
+    }
+
     /// Stops the clients, reads every key through every node, which must all serve, and judges all that was seen. Panics
     /// unless it is linearizable.
     pub async fn holds(self, lab: &Lab) -> Figures {
@@ -89,15 +113,21 @@ impl Recorded {
 
     /// Stops the clients and reads every key through every node: what was seen.
     pub async fn end(self, lab: &Lab) -> check::history::History {
+        let nodes: Vec<u16> = lab.all().collect();
+        self.end_at(lab, &nodes).await
+    }
+
+    /// Stops the clients and reads every key through each of these nodes: what was seen.
+    pub async fn end_at(self, lab: &Lab, nodes: &[u16]) -> check::history::History {
         self.shared.stop.set(true);
         for task in self.tasks {
             task.await.expect("a client does not panic");
         }
-        let read_all = |node| {
-            let (node, shared) = (lab.pinned(node), self.shared.clone());
+        let read_all = |node: &u16| {
+            let (node, shared) = (lab.pinned(*node), self.shared.clone());
             tokio::task::spawn_local(read_all(node, shared))
         };
-        let readers: Vec<_> = lab.all().map(read_all).collect();
+        let readers: Vec<_> = nodes.iter().map(read_all).collect();
         for reader in readers {
             reader.await.expect("every key can be read at the end");
         }
@@ -137,15 +167,17 @@ struct Working {
 
 impl Working {
     async fn work(mut self) {
+        let keys = Keys { count: self.shared.keys, skew: 0.0 };
         let generator =
-            |workload, random: &mut Random| Generator::client(workload, KEYS, random.next(), self.number);
+            |workload, random: &mut Random| Generator::client(workload, keys, random.next(), self.number);
         let mut generators = [Workload::Register, Workload::Kv]
             .map(|workload| (workload, generator(workload, &mut self.random)));
         while !self.shared.stop.get() {
             let (workload, generator) = &mut generators[self.random.below(2) as usize];
             let mut op = generator.next_op();
             let place = self.shared.place(*workload, &mut op);
-            let timeout = TIMEOUT_MILLIS.start + self.random.below(TIMEOUT_MILLIS.end - TIMEOUT_MILLIS.start);
+            let Range { start, end } = self.shared.timeout_millis.clone();
+            let timeout = start + self.random.below(end - start);
             let request = Request { timeout: Duration::from_millis(timeout), ..Request::new(op) };
             let is_write = request.op.class() != Class::Read;
             let asker = &mut self.asker;
@@ -181,7 +213,10 @@ struct Shared {
     stop: Cell<bool>,
     /// Tells the keys of this history from those of others on the same cluster.
     salt: u64,
+    keys: u64,
+    timeout_millis: Range<u64>,
     bytes_max: usize,
+    failures: RefCell<Vec<String>>,
     uses: RefCell<BTreeMap<Key, Use>>,
     /// Every key that was named.
     names: RefCell<BTreeSet<Key>>,
@@ -196,14 +231,17 @@ struct Use {
 }
 
 impl Shared {
-    fn new(bytes_max: usize, salt: u64) -> Shared {
+    fn new(salt: u64) -> Shared {
         Shared {
             recorder: RefCell::default(),
             began: Instant::now(),
             answered: Cell::default(),
             stop: Cell::default(),
             salt,
-            bytes_max,
+            keys: KEYS,
+            timeout_millis: TIMEOUT_MILLIS,
+            bytes_max: 0,
+            failures: RefCell::default(),
             uses: RefCell::default(),
             names: RefCell::default(),
         }
@@ -219,10 +257,14 @@ impl Shared {
         let ticket = self.recorder.borrow_mut().invoke(client, &request, self.micros());
         let result = ask(request).await;
         self.recorder.borrow_mut().complete(ticket, &result, self.micros());
-        if let Ok(reply) = &result {
-            // Nothing else can be judged.
-            assert_eq!(reply.receipt.reached, Level::Linearizable, "what the keyspace promises");
-            self.answered.set(self.answered.get() + 1);
+        match &result {
+            Ok(reply) => {
+                // Nothing else can be judged.
+                assert_eq!(reply.receipt.reached, Level::Linearizable, "what the keyspace promises");
+                self.answered.set(self.answered.get() + 1);
+            }
+            Err(Error::Conflict(_)) => {}
+            Err(error) => self.failures.borrow_mut().push(format!("after {} us: {error}", self.micros())),
         }
         result
     }

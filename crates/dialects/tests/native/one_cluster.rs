@@ -161,3 +161,10 @@ async fn request_says_which_cluster_it_is_for_and_is_refused_by_another() {
     }
     assert_eq!(node.fake.seen().len(), seen, "nothing was run");
 }
+
+#[tokio::test]
+async fn terms_of_a_cluster_are_told_to_who_wants_to_join_it() {
+    let node = Node::start(1).await;
+    let expect = kv::cluster::Terms { shards: 1, replicas: 1, history: None, deleted_micros: u64::MAX };
+    assert_eq!(client(&[&node]).terms().await, Ok(expect));
+}

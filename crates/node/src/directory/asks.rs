@@ -29,6 +29,9 @@ pub(super) fn decide(reign: &Reign, ask: &Ask, now: Instant) -> Decision {
         Ask::Node { name, duty, fewer, dry_run } => {
             return change_node(map, &to(name, *duty, *fewer), *dry_run);
         }
+        Ask::Replace { name, .. } if reign.is_silent_lately(name) => Err(Error::Unavailable(format!(
+            "node '{name}' has been silent for some seconds only, and may be about to come back: ask again in a moment"
+        ))),
         Ask::Replace { name, lose, dry_run } => {
             let event = Event::Replace { name: name.clone(), lose: *lose };
             return change_node(map, &event, *dry_run);

@@ -101,12 +101,20 @@ impl Reign {
         (next.revision > self.map.revision).then_some(next)
     }
 
+    /// Whether a node is not heard of, and not for so long yet that it is taken for dead.
+    pub fn is_silent_lately(&self, name: &str) -> bool {
+        let named = self.map.nodes.iter().find(|(_, node)| node.name == name && node.duty != NodeDuty::Gone);
+        named.is_some_and(|(id, node)| node.state != Liveness::Dead && !self.is_heard(id))
+    }
+
+    fn is_heard(&self, node: &NodeId) -> bool {
+        self.seen.nodes.get(node).is_some_and(|seen| seen.state == Some(Liveness::Alive))
+    }
+
     /// Whether most nodes are alive, and there was time to hear of them.
     fn may_plan(&self, now: Instant) -> bool {
         let members = || self.map.nodes.iter().filter(|(_, node)| node.duty != NodeDuty::Gone);
-        let is_alive =
-            |node: &NodeId| self.seen.nodes.get(node).is_some_and(|seen| seen.state == Some(Liveness::Alive));
-        let alive = members().filter(|(node, _)| is_alive(node)).count();
+        let alive = members().filter(|(node, _)| self.is_heard(node)).count();
         self.has_settled(now) && 2 * alive > members().count()
     }
 

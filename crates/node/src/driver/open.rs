@@ -305,7 +305,8 @@ impl Open {
 /// All that is open by token.
 #[derive(Debug)]
 pub(crate) struct OpenParts {
-    parts: BTreeMap<Token, Open>,
+    /// Boxed: they are large, and the tree moves what it holds at each change.
+    parts: BTreeMap<Token, Box<Open>>,
     bytes: usize,
     next: Token,
     parts_max: usize,
@@ -336,21 +337,21 @@ impl OpenParts {
     pub fn insert(&mut self, open: Open) -> Token {
         self.next += 1;
         self.bytes += open.bytes;
-        let before = self.parts.insert(self.next, open);
+        let before = self.parts.insert(self.next, Box::new(open));
         assert!(before.is_none(), "a token names one part in the life of a node");
         self.next
     }
 
     pub fn get(&self, token: Token) -> Option<&Open> {
-        self.parts.get(&token)
+        self.parts.get(&token).map(Box::as_ref)
     }
 
     pub fn get_mut(&mut self, token: Token) -> Option<&mut Open> {
-        self.parts.get_mut(&token)
+        self.parts.get_mut(&token).map(Box::as_mut)
     }
 
     pub fn remove(&mut self, token: Token) -> Option<Open> {
-        let open = self.parts.remove(&token)?;
+        let open = *self.parts.remove(&token)?;
         assert!(self.bytes >= open.bytes, "what goes was counted when it came");
         self.bytes -= open.bytes;
         Some(open)

@@ -35,7 +35,8 @@
 //!
 //! They are given, once: when a cluster is founded, to its nodes in the order of their names, from 1; later by the map, from the
 //! next one on. The folder of a founder keeps the list of the founding, and a node's id stays what it was, whatever the place of
-//! its name among others. While the map is that of the founding, nodes whose lists differ are not of the same cluster.
+//! its name among others. The folder of a node that joins later ([`Joiner`]) has no id until the directory gave it one, which it
+//! does once for each incarnation, however often it is asked. While the map is that of the founding, nodes whose lists differ are not of the same cluster.
 //!
 //! # Who belongs to it
 //!

@@ -390,15 +390,16 @@ impl Node {
         log.iter().for_each(|record| recovery.replay(record).unwrap());
         let map = recovery.map(Map::clone(&founding));
         let config = Config {
-            cores,
+            deal: Deal::new(cores, map.nodes.len()),
             seed,
             entry_cache_bytes: 1 << 20,
             pid: me.0 as u32,
             address: format!("127.0.0.1:{}", me.0),
             incarnation: 100 + me.0,
+            peer: format!("h{me}:1"),
             ..Config::new(me, map)
         };
-        let deal = config.deal();
+        let deal = config.deal;
         let table = |_| Table::open(engine.clone(), Options::of(History::Count(16)));
         let mut tables: Vec<Table> = (0..deal.cores()).map(table).collect();
         let mut load =

@@ -145,7 +145,10 @@ fn cluster_is_founded_by_the_first_that_leads_and_all_act_on_what_it_wrote() {
     let rows = rows(&mut cluster);
     assert!(text(&rows, "cluster").starts_with("00000000000000c1"));
     let node = text(&rows, "node/00000000000000000002");
-    assert_eq!(node, "n2 serve alive address=127.0.0.1:2 incarnation=0000000000000066", "as it says it is");
+    assert_eq!(
+        node, "n2 serve alive peer=h2:1 address=127.0.0.1:2 incarnation=0000000000000066",
+        "as it says it is"
+    );
 }
 
 #[test]

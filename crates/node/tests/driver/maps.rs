@@ -6,7 +6,7 @@ use placement::{Founder, Founding};
 
 /// The first map of a cluster.
 pub fn founding(nodes: u64, shards: u32, replicas: u16) -> Map {
-    let founder = |id| Founder { name: format!("n{id}"), peer: String::new() };
+    let founder = |id| Founder { name: format!("n{id}"), peer: format!("h{id}:1") };
     let protocol = if nodes == 1 { Protocol::Single } else { Protocol::Raft };
     let nodes = (1..=nodes).map(founder).collect();
     Map::founding(&Founding { cluster: None, nodes, shards, replicas, protocol })

@@ -112,7 +112,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
-        let (gate, inboxes) = (Gate::default(), Inboxes::new(Deal::new(1)));
+        let (gate, inboxes) = (Gate::default(), Inboxes::new(Deal::new(1, 1)));
         let mut table = Table::open(Arc::new(gate.clone()), Options::of(History::Count(1)));
         table.load(SHARD, 1).expect("it is empty");
         let beside = Beside::start(&inboxes, Requests::default());

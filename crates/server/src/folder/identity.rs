@@ -4,7 +4,7 @@ use std::path::Path;
 
 use kv::NodeId;
 use kv::cluster::Terms;
-use node::identity::{Identity, Joiner, Lineage, Start};
+use node::identity::{Identity, Joiner, Lineage, Start, come_back};
 use serde::{Deserialize, Serialize};
 use storage::Kind;
 
@@ -13,7 +13,8 @@ use crate::{Config, Failure};
 
 /// Format 1 knew no cluster ids; in format 2 a node's id was its place among the names; format 3 did not count starts.
 const FORMAT: u32 = 5;
-/// Every node had an id, and every founder each shard; the rest is the same.
+/// Every node had an id, every founder each shard, and one that came back with nothing could be on its way to be whole; the
+/// rest is the same.
 const FORMAT_BEFORE: u32 = 4;
 
 /// What cannot change later, besides the node and its cluster.
@@ -51,6 +52,9 @@ struct Written {
     fixed: Option<WrittenFixed>,
     zone: String,
     begun: bool,
+    /// Of the format before: it has forgotten what it had promised.
+    #[serde(default, skip_serializing)]
+    rejoining: bool,
     /// Why the folder must not be started again.
     copy: Option<String>,
     /// Why its node is no member any more.
@@ -131,6 +135,7 @@ pub(super) fn encode_joiner(joiner: &Joiner) -> Vec<u8> {
         fixed: None,
         zone,
         begun: false,
+        rejoining: false,
         copy: None,
         gone: None,
     })
@@ -150,6 +155,7 @@ pub(super) fn encode(identity: &Identity, fixed: &Fixed) -> Vec<u8> {
         fixed: Some(fixed.written()),
         zone: identity.zone.clone(),
         begun: identity.begun,
+        rejoining: false,
         copy: identity.copy.clone(),
         gone: identity.gone.clone(),
     })
@@ -178,6 +184,13 @@ pub(super) fn check(folder: &Path, text: &str, config: &Config) -> Result<Found,
         )));
     }
     let written: Written = serde_json::from_str(text).map_err(|error| damaged(error.to_string()))?;
+    if written.rejoining {
+        return Err(Failure::Refused(format!(
+            "the data folder {shown} is of a node that came back with nothing, and was not made whole by the version of capstan \
+             that made it: move it away, {}",
+            come_back(&config.name)
+        )));
+    }
     let found = read(written).map_err(damaged)?;
     check_name(folder, &found, config)?;
     match &found {

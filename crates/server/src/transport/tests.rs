@@ -78,7 +78,7 @@ impl Node {
         let places = Places::new(&[], &map);
         let folder = Folder::Nowhere(Box::new(identity), TERMS);
         let identities = Arc::new(Identities::new(folder, &map, places).unwrap());
-        let inboxes = Inboxes::new(Deal::new(1));
+        let inboxes = Inboxes::new(Deal::new(1, 1));
         let transport = Transport::start(vec![listener], 16, identities, inboxes.clone()).unwrap();
         let (connected, frames, fatal) = (BTreeSet::new(), Vec::new(), None);
         Node { transport, inboxes, address, connected, frames, fatal }

@@ -81,7 +81,7 @@ impl World {
         let config = self.node_config(greeter.identity(), map);
         let machine = &mut self.machines[place(id)];
         let (engine, passed) = machine.table.open();
-        let deal = config.deal();
+        let deal = config.deal;
         let table = |_| Table::open(engine.clone(), self.settings.table);
         let mut tables: Vec<Table> = (0..deal.cores()).map(table).collect();
         let mut applied: BTreeMap<ShardId, Applied> = BTreeMap::new();

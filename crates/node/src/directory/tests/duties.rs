@@ -131,6 +131,20 @@ fn dead_node_is_gone_after_the_grace_and_its_replicas_are_made_again() {
 }
 
 #[test]
+fn node_that_is_silent_for_a_moment_only_is_replaced_when_that_has_lasted() {
+    let mut room = Room::founded(4, 4);
+    let replace = || Ask::Replace { name: "n3".into(), lose: false, dry_run: false };
+    let is_alive = room.call(1, replace());
+    assert!(matches!(&is_alive, Err(Error::Invalid(why)) if why.contains("stop it first")), "{is_alive:?}");
+    room.hear(3, Some(Liveness::Dead));
+    room.pass(1_000_000);
+    let too_early = room.call(1, replace());
+    assert!(too_early.as_ref().is_err_and(Error::is_transient), "{too_early:?}");
+    room.pass(3_000_000);
+    assert_eq!(room.call(1, replace()), Ok(Answer::Done));
+}
+
+#[test]
 fn dead_node_that_comes_back_in_the_grace_keeps_its_replicas() {
     let mut room = Room::founded(4, 4);
     let shards = room.store.map().shards;

@@ -159,3 +159,51 @@ fn folder_that_the_map_does_not_list_is_refused_by_who_never_met_the_node() {
     assert!(why.contains("another data folder than the one it was known under"), "{why}");
     assert!(is_welcome(&mut one, &two));
 }
+
+#[test]
+fn node_that_joined_has_the_id_that_it_was_given_in_all_its_lives() {
+    let [one, ..] = three();
+    let joiner = Joiner::new("n4", "east", &mut process).started(&mut process);
+    let own = joiner.joined(NodeId(4), one.cluster().unwrap(), one.identity.terms.clone());
+    assert_eq!(own.lineage, joiner.lineage, "the directory knows the folder by it");
+    assert_eq!((own.me, own.name.as_str(), own.zone.as_str(), own.begun), (NodeId(4), "n4", "east", false));
+    let again = own.started(&mut process);
+    assert_eq!((again.me, again.cluster, again.lineage.life.starts), (NodeId(4), one.cluster(), 3));
+}
+
+#[test]
+fn node_that_joined_the_wrong_cluster_founds_none() {
+    let [mut one, ..] = three();
+    let mut other = Node::new("n1", 99);
+    assert_ne!(one.cluster(), other.cluster());
+    // It has met nobody yet; what it has was given to it, so either of the two may be the one that is wrong here.
+    let lost = joined(4, &one, map(2, 4, &[1, 2, 3, 4]));
+    assert!(!lost.greeter.hello(NodeId(1), Purpose::Ordered).founding);
+    let met_somebody = call(&mut Node::new("n2", 21), &mut other);
+    assert!(matches!(met_somebody, Met::Ours));
+    assert!(matches!(answer(&lost, &mut other), Some(Welcome::Stranger(_))));
+    assert!(is_welcome_later(&mut one, &lost));
+}
+
+/// Whether who called is only not known yet.
+fn is_welcome_later(at: &mut Node, who: &Node) -> bool {
+    matches!(answer(who, at), Some(Welcome::Unknown { .. }))
+}
+
+#[test]
+fn node_that_is_given_up_is_no_member_while_its_replicas_go() {
+    use placement::map::NodeDuty;
+    use placement::{Founder, Founding};
+    let founder = |id| Founder { name: format!("n{id}"), peer: format!("n{id}:7421") };
+    let mut map = placement::map::Map::founding(&Founding {
+        cluster: None,
+        nodes: (1..=3).map(founder).collect(),
+        shards: 1,
+        replicas: 3,
+        protocol: kv::Protocol::Raft,
+    });
+    map.nodes.get_mut(&NodeId(3)).unwrap().duty = NodeDuty::Gone;
+    let nodes = Nodes::of(&map);
+    assert_eq!(nodes.members.keys().copied().collect::<Vec<_>>(), [NodeId(1), NodeId(2)]);
+    assert_eq!(nodes.place(NodeId(3)), Place::Gone, "it is refused for good, and called no more");
+}

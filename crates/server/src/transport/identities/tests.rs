@@ -301,3 +301,94 @@ fn folder_with_an_engine_and_no_identity_is_refused() {
     let why = nodes.refused("1", &["n1"]);
     assert!(why.contains("has a folder 'engine' and no identity.json"), "{why}");
 }
+
+/// The folder of a node that has no id yet.
+fn joining(config: &crate::Config) -> crate::folder::Joining {
+    match Opened::open(config) {
+        Ok(Opened::Joining(joining)) => joining,
+        other => panic!("it has no id yet: {other:?}"),
+    }
+}
+
+#[test]
+fn folder_of_a_node_that_joins_keeps_its_incarnation_until_it_is_given_an_id_and_then_that() {
+    let nodes = Folders::new();
+    let to_join = crate::Config {
+        join: vec!["127.0.0.1:7401".into()],
+        listen_peer: Some("127.0.0.1:7421".into()),
+        shards: None,
+        history: None,
+        ..nodes.config("n4", "n4", &[])
+    };
+    let first = joining(&to_join).joiner().lineage.life;
+    let written = nodes.read("n4", "identity.json");
+    assert_eq!((&written["id"], &written["cluster"]), (&serde_json::Value::Null, &serde_json::Value::Null));
+    // Killed before it was answered: the cluster knows it again.
+    let again = joining(&to_join);
+    let life = again.joiner().lineage.life;
+    assert_eq!((life.incarnation, life.starts), (first.incarnation, 2));
+    let terms = kv::cluster::Terms { shards: 9, replicas: 1, history: None, deleted_micros: u64::MAX };
+    let given = again.joined(NodeId(4), ClusterId::new(7).unwrap(), terms).unwrap();
+    assert_eq!((given.identity().me, given.terms(), given.identity().begun), (NodeId(4), terms, false));
+    drop(given);
+
+    // From then on it needs to be told nothing of that, but nothing else either.
+    for config in [to_join.clone(), nodes.config("n4", "n4", &[]), nodes.config("n4", "n4", &NAMES)] {
+        let config = crate::Config { shards: None, history: None, ..config };
+        let folder = open(&config).unwrap();
+        let own = folder.identity();
+        assert_eq!(
+            (own.me, own.cluster, own.lineage.life.incarnation),
+            (NodeId(4), ClusterId::new(7), first.incarnation)
+        );
+        assert_eq!((folder.terms(), own.terms.clone()), (terms, terms.to_string()));
+    }
+    let others = crate::Config { shards: Some(1), ..to_join };
+    let why = open(&others).unwrap_err().to_string();
+    assert!(why.contains("was made with --shards 9, and this start says 1"), "{why}");
+}
+
+#[test]
+fn folder_of_a_node_that_has_no_id_yet_founds_nothing() {
+    let nodes = Folders::new();
+    let to_join = crate::Config { join: vec!["127.0.0.1:7401".into()], ..nodes.config("n1", "n1", &[]) };
+    let why = Opened::open(&to_join).unwrap_err().to_string();
+    assert!(why.contains("say where by --listen-peer HOST:PORT"), "{why}");
+    let to_join = crate::Config { listen_peer: Some("127.0.0.1:7421".into()), ..to_join };
+    drop(joining(&to_join));
+    for names in [&NAMES[..], &[]] {
+        let why = nodes.refused("n1", names);
+        assert!(why.contains("was to join a cluster") && why.contains("--join HOST:PORT"), "{why}");
+    }
+    let other = crate::Config { name: "n9".into(), ..to_join };
+    let why = Opened::open(&other).unwrap_err().to_string();
+    assert!(why.contains("with the node name n1, and this start says n9"), "{why}");
+}
+
+#[test]
+fn folder_of_the_format_before_is_opened_unless_its_node_was_not_whole() {
+    let nodes = Folders::new();
+    drop(nodes.open("n1"));
+    let file = nodes.0.path().join("n1/identity.json");
+    let mut before = nodes.read("n1", "identity.json");
+    before["format"] = 4.into();
+    before["newcomer"] = false.into();
+    for (rejoining, opens) in [(true, false), (false, true)] {
+        before["rejoining"] = rejoining.into();
+        std::fs::write(&file, before.to_string()).unwrap();
+        match opens {
+            true => drop(nodes.open("n1")),
+            false => assert!(nodes.refused("n1", &NAMES).contains("capstan cluster replace n1")),
+        }
+    }
+    assert_eq!(nodes.read("n1", "identity.json")["format"], 5);
+}
+
+#[test]
+fn folder_of_a_founder_needs_no_list_of_the_others_later_and_takes_no_other_one() {
+    let nodes = Folders::new();
+    drop(nodes.open("n1"));
+    assert!(open(&nodes.config("n1", "n1", &[])).is_ok());
+    let why = nodes.refused("n1", &["n1", "n2", "n3", "n4"]);
+    assert!(why.contains("was founded with the nodes n1,n2,n3") && why.contains("with --join"), "{why}");
+}
