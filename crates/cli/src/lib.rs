@@ -26,6 +26,7 @@ mod hint;
 mod lab;
 mod lines;
 mod options;
+mod pace;
 mod parse;
 mod print;
 mod serve;

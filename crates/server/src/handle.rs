@@ -14,6 +14,7 @@ use crate::desk::Desk;
 use crate::inbox::{Inboxes, Message, Sink};
 use crate::outbox;
 use crate::routes::Routes;
+use crate::transport::Identities;
 use crate::view::View;
 
 /// A node, to those who ask it.
@@ -28,16 +29,21 @@ pub(crate) struct Handle {
 
 /// Which cluster the node belongs to, once it knows.
 pub(crate) struct Membership {
-    pub cluster: watch::Receiver<Option<ClusterId>>,
+    cluster: watch::Receiver<Option<ClusterId>>,
     /// What it does until then.
-    pub waits: String,
+    waits: String,
     /// What its nodes have in common.
-    pub terms: Terms,
+    terms: Terms,
     /// What it says to everybody once it has left the cluster.
-    pub left: Arc<OnceLock<String>>,
+    left: OnceLock<String>,
 }
 
 impl Membership {
+    pub fn of(identities: &Identities, terms: Terms) -> Membership {
+        let (cluster, waits) = (identities.cluster(), identities.waits());
+        Membership { cluster, waits, terms, left: OnceLock::new() }
+    }
+
     fn check_left(&self) -> Result<(), Error> {
         self.left.get().map_or(Ok(()), |why| Err(Error::Unavailable(why.clone())))
     }
@@ -52,6 +58,11 @@ impl Handle {
         membership: Membership,
     ) -> Handle {
         Handle { inboxes, desks, routes, view, membership }
+    }
+
+    /// The node has left the cluster: nothing is done here any more, for this reason.
+    pub fn leave(&self, why: String) {
+        self.membership.left.get_or_init(|| why);
     }
 
     /// The version clock, in microseconds since 1970.

@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use dialects::Store;
-use kv::cluster::Terms;
+use kv::cluster::{Cluster, Terms};
 use kv::{NodeId, Protocol, ShardId};
 use node::cores::Deal;
 use node::identity::{Identity, come_back};
 use node::log::{Request, Settings};
 use node::{Driver, Executor, Input, Recovery};
 use placement::map::Map;
-use placement::{Founder, Founding};
+use placement::{Founder, Founding, Limits};
 use rustix::fs::Mode;
 use rustix::process::umask;
 use storage::{Applied, History, Kind, Options, Resources, Table};
@@ -83,15 +83,14 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
     log.start(&inboxes, Box::new(move || begins.log_begins()), settings);
     let view = Arc::new(View::new(inboxes.count()));
     let desks: Arc<[Arc<Desk>]> = (0..cores).map(|_| Arc::new(Desk::new(inboxes.all()))).collect();
-    let left = Arc::<OnceLock<String>>::default();
-    let membership =
-        Membership { cluster: identities.cluster(), waits: identities.waits(), terms, left: left.clone() };
+    let membership = Membership::of(&identities, terms);
     let routes = Arc::new(Routes::new(&node.map));
     let handle =
         Arc::new(Handle::new(inboxes.clone(), desks.clone(), routes.clone(), view.clone(), membership));
     let failed = |error: std::io::Error| Failure::Failed(format!("cannot start: {error}"));
-    let transport =
-        Transport::start(peers, descriptors.nodes, identities.clone(), inboxes.clone()).map_err(failed)?;
+    let rate = config.moves.bytes_per_second;
+    let transport = Transport::start(peers, descriptors.nodes, identities.clone(), inboxes.clone(), rate)
+        .map_err(failed)?;
     let shared = Shared {
         inboxes: inboxes.clone(),
         view,
@@ -105,19 +104,19 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
     let refusal = Refusal::new();
     let ending = Arc::new(Ending::default());
     let serving = watch::Sender::new(true);
-    let behind =
-        Behind { handle, serving: serving.subscribe(), refusal: refusal.clone(), ending: ending.clone() };
+    let behind = Behind {
+        handle: handle.clone(),
+        serving: serving.subscribe(),
+        refusal: refusal.clone(),
+        ending: ending.clone(),
+    };
     let doors = listeners.into_iter().map(|listener| behind.door(listener)).collect();
     let (connections, tasks) =
         Connections::start(doors, &refusal, cores, descriptors.clients).map_err(failed)?;
     let first = start_cores(recovered, tasks, config.engine, &shared, &ending);
     let (files, most) = (descriptors.limit, descriptors.clients);
     tracing::info!(files, connections = most, "descriptors are shared out");
-    tokio::spawn(tell_cluster(identities.clone(), inboxes.clone()));
-    if let Some(cluster) = *identities.cluster().borrow() {
-        tokio::spawn(join::check_cluster(config.join.clone(), config.name.clone(), cluster, inboxes));
-    }
-    tokio::spawn(note_left(identities.left(), shared.view.clone(), address.clone(), serving.clone(), left));
+    watch_membership(&config, &identities, inboxes, handle, &serving);
     let readiness = tokio::spawn(become_ready(config, address, identities, serving.clone()));
     let stop = asked_to_stop(ending.clone(), refusal, serving, readiness);
     let ended = first.run_to_its_end(Box::pin(stop)).await;
@@ -270,6 +269,21 @@ impl Behind {
     }
 }
 
+/// Sees to what follows from which cluster the node is of, and from leaving it.
+fn watch_membership(
+    config: &Config,
+    identities: &Arc<Identities>,
+    inboxes: Inboxes,
+    handle: Arc<Handle>,
+    serving: &watch::Sender<bool>,
+) {
+    tokio::spawn(tell_cluster(identities.clone(), inboxes.clone()));
+    if let Some(cluster) = *identities.cluster().borrow() {
+        tokio::spawn(join::check_cluster(config.join.clone(), config.name.clone(), cluster, inboxes));
+    }
+    tokio::spawn(note_left(identities.clone(), handle, serving.clone()));
+}
+
 /// Tells the directory which cluster it is of, as soon as that is known.
 async fn tell_cluster(identities: Arc<Identities>, inboxes: Inboxes) {
     let mut cluster = identities.cluster();
@@ -279,22 +293,16 @@ async fn tell_cluster(identities: Arc<Identities>, inboxes: Inboxes) {
 }
 
 /// Says so when the node has left its cluster, to its journal and from then on to every client.
-async fn note_left(
-    mut has_left: watch::Receiver<bool>,
-    view: Arc<View>,
-    address: String,
-    serving: watch::Sender<bool>,
-    left: Arc<OnceLock<String>>,
-) {
-    // Without its sender the node has ended.
-    if has_left.wait_for(|left| *left).await.is_err() {
+async fn note_left(identities: Arc<Identities>, handle: Arc<Handle>, serving: watch::Sender<bool>) {
+    // The sender is among the identities.
+    if identities.left().wait_for(|left| *left).await.is_err() {
         return;
     }
-    let others = view.status().nodes.into_iter().map(|node| node.address);
-    let others: Vec<String> = others.filter(|other| !other.is_empty() && *other != address).collect();
+    let others = handle.status().nodes.into_iter().filter(|node| node.id != identities.me());
+    let others: Vec<String> = others.map(|node| node.address).filter(|other| !other.is_empty()).collect();
     let others = others.join(", ");
     tracing::warn!(others, "this node has left the cluster: nobody needs it any more, and it may be stopped");
-    left.get_or_init(|| format!("this node has left the cluster: connect to {others}"));
+    handle.leave(format!("this node has left the cluster: connect to {others}"));
     serving.send_replace(false);
 }
 
@@ -404,7 +412,8 @@ fn node_config(
         peer,
         zone: zone.clone(),
         incarnation: lineage.life.incarnation,
-        grace_micros: node::GRACE_MICROS,
+        grace_micros: config.moves.grace_micros,
+        limits: Limits { changes: config.moves.max, ..Limits::default() },
         volatile: config.data.is_none(),
     }
 }

@@ -185,6 +185,7 @@ mod tests {
     use super::super::member::{Came, Entry};
     use super::super::roster::Fixed;
     use super::*;
+    use crate::pace::Pace;
     use crate::parse::{Deleted, Engine, History};
 
     fn args(folder: &Path) -> Args {
@@ -198,6 +199,7 @@ mod tests {
             shards: None,
             replicas: None,
             entry_cache: None,
+            pace: Pace::default(),
         }
     }
 

@@ -44,6 +44,7 @@ impl Folders {
             cores: None,
             entry_cache_bytes: 0,
             checkpoint_bytes: crate::Config::CHECKPOINT_BYTES,
+            moves: crate::Moves::default(),
             stderr: crate::Stderr::Nothing,
         }
     }
@@ -327,7 +328,7 @@ fn folder_of_a_node_that_joins_keeps_its_incarnation_until_it_is_given_an_id_and
     let again = joining(&to_join);
     let life = again.joiner().lineage.life;
     assert_eq!((life.incarnation, life.starts), (first.incarnation, 2));
-    let terms = kv::cluster::Terms { shards: 9, replicas: 3, history: None, deleted_micros: u64::MAX };
+    let terms = kv::cluster::Terms { shards: 9, replicas: 1, history: None, deleted_micros: u64::MAX };
     let given = again.joined(NodeId(4), ClusterId::new(7).unwrap(), terms).unwrap();
     assert_eq!((given.identity().me, given.terms(), given.identity().begun), (NodeId(4), terms, false));
     drop(given);
