@@ -204,6 +204,11 @@ pub fn cores(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|&cores| cores > 0).ok_or_else(|| "a node uses 1 core or more".into())
 }
 
+/// How many shards change nodes at once.
+pub fn moves(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&moves| moves > 0).ok_or_else(|| "1 move at a time or more".into())
+}
+
 /// An address: HOST:PORT.
 pub fn address(text: &str) -> Result<String, String> {
     let port =

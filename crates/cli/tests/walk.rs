@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes};
 use dialects::native::{Client, Native, Options, decode_reply, encode_request};
 use kv::{Answer, Op, Request};
-use server::{Config, Failure, History, Kind, Listen};
+use server::{Config, Failure, History, Kind, Listen, Moves};
 use tempfile::TempDir;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
@@ -152,6 +152,7 @@ impl Nodes {
                 replicas: None,
                 cores: Some(1),
                 entry_cache_bytes: Config::ENTRY_CACHE_BYTES,
+                moves: Moves::default(),
                 checkpoint_bytes: Config::CHECKPOINT_BYTES,
                 stderr: server::Stderr::Nothing,
             };

@@ -11,7 +11,9 @@ pub mod etcd;
 mod grpc;
 mod named;
 pub mod native;
+mod outsider;
 
 pub use account::Account;
 pub use dialect::{Clock, Dialect, Duplex, End, Serving, Stop, Stopper, Store, Stream};
 pub use named::named;
+pub use outsider::Outsider;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kv::{NodeId, ShardId};
+use placement::Limits;
 use placement::map::Map;
 
 use crate::cores::Deal;
@@ -35,6 +36,8 @@ pub struct Config {
     pub incarnation: u64,
     /// A node that has been dead for so long is gone for good, as this node sees it if it leads the directory.
     pub grace_micros: u64,
+    /// How much moves at once, if this node leads the directory.
+    pub limits: Limits,
     /// Nothing of this node outlives its process: no answer is on a disk, and receipts say so.
     pub volatile: bool,
 }
@@ -54,6 +57,7 @@ impl Config {
             zone: String::new(),
             incarnation: 0,
             grace_micros: GRACE_MICROS,
+            limits: Limits::default(),
             volatile: false,
         }
     }

@@ -18,11 +18,12 @@ use std::collections::BTreeSet;
 
 use kv::ShardId;
 
-/// Which core drives which shard: the id of a shard says it, whatever other shards there are and whoever has them.
+/// Which core drives which shard: the id of a shard says it, whatever other shards there are and whoever has them. Another start may
+/// deal otherwise, for neither log nor engine knows cores.
 ///
-/// Ids are given in order, so the shards that exist are dealt out evenly, one core after the other. In a cluster of N nodes one
-/// leads every Nth of them, which would always be the same cores where N and their number have a common divisor. So the dealing
-/// begins one core further after each round of both, and what a node leads is dealt out evenly too.
+/// Ids are given in order, so the shards that exist are dealt out evenly, one core after the other. In a cluster of N nodes
+/// each leads every Nth of them, which would always be of the same cores where N and the number of cores have a common divisor. So
+/// the dealing begins one core further after each round of both, and what a node leads is dealt out evenly too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deal {
     cores: usize,

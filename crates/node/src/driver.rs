@@ -414,6 +414,8 @@ impl Driver {
             Input::Checkpoint => self.begin_checkpoint(),
             Input::Stop => {
                 self.node.stopping = true;
+                // First: who takes a role over must not give it back.
+                self.announce();
                 self.core.hand_over(&self.node);
             }
         }

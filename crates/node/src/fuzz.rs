@@ -133,6 +133,7 @@ fn samples() -> Vec<Frame> {
         zone: "z".into(),
         incarnation: 7,
         disk_full: true,
+        stopping: true,
         map: 1,
         replicas: vec![announced(Role::Leader, Some(NodeId(2))), announced(Role::Unknown, None)],
     };

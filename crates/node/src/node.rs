@@ -160,6 +160,7 @@ impl Node {
             zone: self.config.zone.clone(),
             incarnation: self.config.incarnation,
             disk_full: self.disk_full,
+            stopping: self.stopping,
             map: self.config.map.revision,
             replicas,
         }
@@ -175,9 +176,9 @@ impl Node {
         }
     }
 
-    /// The other voter of a shard that is well, and of those the one whose replica is furthest.
+    /// The other voter of a shard that may be given a role, and of those the one whose replica is furthest.
     pub fn furthest_peer(&self, shard: ShardId, members: &View) -> Option<NodeId> {
-        let living = members.voters().filter(|id| self.peers.is_well(*id, self.now));
+        let living = members.voters().filter(|id| self.peers.takes_roles(*id, self.now));
         living.max_by_key(|id| self.peers.replica(*id, shard).map_or(0, |told| told.applied))
     }
 

@@ -153,6 +153,8 @@ pub struct Announcement {
     pub incarnation: u64,
     /// Its disk has no room for new work.
     pub disk_full: bool,
+    /// It hands over what it leads, and takes nothing new.
+    pub stopping: bool,
     /// The revision of the map that it knows.
     pub map: u64,
     /// Those of its replicas that are not as it announced last; all of a core on a new connection, and now and then.
@@ -411,6 +413,7 @@ impl Announcement {
         codec::put_bytes(into, self.zone.as_bytes());
         into.put_u64(self.incarnation);
         into.put_u8(u8::from(self.disk_full));
+        into.put_u8(u8::from(self.stopping));
         codec::put_uint(into, self.map);
         codec::put_list(into, &self.replicas, |into, replica| {
             codec::put_uint(into, u64::from(replica.shard.0));
@@ -446,6 +449,7 @@ impl Announcement {
             zone: reader.text()?,
             incarnation: reader.u64()?,
             disk_full: reader.bool()?,
+            stopping: reader.bool()?,
             map: reader.uint()?,
             replicas: reader.list(|reader| {
                 Ok(Announced {

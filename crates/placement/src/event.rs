@@ -128,6 +128,19 @@ impl Map {
         Ok(next)
     }
 
+    /// The map when all changes that are under way are done.
+    pub fn completed(mut self) -> Map {
+        let shards: Vec<ShardId> = self.changes.keys().copied().collect();
+        for shard in shards {
+            let (change, row) = (&self.changes[&shard], &self.shards[&shard]);
+            let before = if change.epoch == row.epoch { row.revision } else { Revision(0) };
+            let done = Event::Done { shard, revision: Revision(before.0 + 1) };
+            self.step(&done).expect("a change that is under way can be done");
+            self.revision += 1;
+        }
+        self
+    }
+
     /// The node with a data folder of this life. 0 is nobody's.
     pub fn node_of(&self, incarnation: u64) -> Option<(NodeId, &Node)> {
         let found = self.nodes.iter().find(|(_, node)| node.incarnation == incarnation && incarnation > 0);

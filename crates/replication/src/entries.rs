@@ -186,6 +186,13 @@ impl Entries {
         }
     }
 
+    /// About how many bytes are in the entries up to an index, as if all were as large, and how many in all.
+    pub(crate) fn bytes_up_to(&self, index: Index) -> (u64, u64) {
+        let (all, bytes) = (self.entries.len() as u64, self.bytes as u64);
+        let there = index.0.saturating_sub(self.base.index.0).min(all);
+        (bytes * there / all.max(1), bytes)
+    }
+
     /// Bytes of the entries that are not applied.
     pub(crate) fn unapplied_bytes(&self) -> usize {
         self.unapplied_bytes
@@ -250,6 +257,19 @@ mod tests {
         log.applied(Index(4));
         log.evict(4 + OVERHEAD_BYTES);
         assert_eq!((log.base().index, log.unapplied_bytes()), (Index(3), 0), "what fits stays");
+    }
+
+    #[test]
+    fn entries_bytes_up_to_an_index_are_its_part_of_all() {
+        let mut log = log(&[1, 1, 1, 1]);
+        let all = 4 * (4 + OVERHEAD_BYTES as u64);
+        let part = |log: &Entries, index| log.bytes_up_to(Index(index));
+        assert_eq!([0, 1, 4, 9].map(|index| part(&log, index).0), [0, all / 4, all, all]);
+        log.applied(Index(3));
+        log.evict(0);
+        assert_eq!([3, 4].map(|index| part(&log, index)), [(0, all / 4), (all / 4, all / 4)]);
+        log.restart(Position::new(9, 3));
+        assert_eq!(part(&log, 9), (0, 0));
     }
 
     #[test]

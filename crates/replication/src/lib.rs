@@ -355,6 +355,8 @@ pub struct MemberStatus {
     pub snapshot: bool,
     /// It has caught up: a learner may come to count.
     pub ready: bool,
+    /// Of the entries that the leader has in memory, how many bytes it has synced, as if all were as large, and all of them.
+    pub log_bytes: (u64, u64),
 }
 
 /// A replica of a shard, whatever its protocol. See the rules at the top.

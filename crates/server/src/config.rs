@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use kv::cluster::Terms;
+use placement::Limits;
 use storage::{History, Kind};
 
 use crate::{Listen, address};
@@ -48,8 +49,52 @@ pub struct Config {
     /// The table is flushed and old segments of the log go when the log has grown by so many bytes: it bounds what a start
     /// must replay, and what the log takes of the disk. At least [`Config::CHECKPOINT_BYTES_MIN`].
     pub checkpoint_bytes: u64,
+    /// How replicas go from node to node.
+    pub moves: Moves,
     /// What it writes to standard error.
     pub stderr: Stderr,
+}
+
+/// How replicas go from node to node. Who leads the directory decides when and how many: nodes are to be started alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moves {
+    /// A node that has been dead for so long is gone, and its replicas are made again elsewhere. At least
+    /// [`Moves::GRACE_MICROS_MIN`].
+    pub grace_micros: u64,
+    /// So many shards change their members at once; 1 or more.
+    pub max: usize,
+    /// So many bytes a second a node sends to make replicas elsewhere: 0 = as fast as it goes, else at least
+    /// [`Moves::BYTES_PER_SECOND_MIN`].
+    pub bytes_per_second: u64,
+}
+
+impl Moves {
+    /// A node is dead only after some seconds of silence, and one that restarts must not lose its replicas.
+    pub const GRACE_MICROS_MIN: u64 = 1_000_000;
+    /// With less, a piece of a snapshot would take seconds, and a shard for ever.
+    pub const BYTES_PER_SECOND_MIN: u64 = 64 << 10;
+
+    fn validate(&self) -> Result<(), String> {
+        if self.grace_micros < Moves::GRACE_MICROS_MIN {
+            return Err("--grace: a node that restarts is away for a moment: give it 1s or more".into());
+        }
+        if self.max == 0 {
+            return Err("--moves-max 0: a shard could never move; give 1 or more".into());
+        }
+        match self.bytes_per_second {
+            0 | Moves::BYTES_PER_SECOND_MIN.. => Ok(()),
+            few => Err(format!(
+                "--move-rate {few}: it takes 64K a second or more to be done one day; 0 is no limit"
+            )),
+        }
+    }
+}
+
+impl Default for Moves {
+    /// Ten minutes for a node to come back, and a part of what a disk or a network takes, so that clients have the rest.
+    fn default() -> Moves {
+        Moves { grace_micros: node::GRACE_MICROS, max: Limits::default().changes, bytes_per_second: 64 << 20 }
+    }
 }
 
 /// What a node writes to standard error. CAPSTAN_JOURNAL says how much that is of the journal, where any goes there.
@@ -144,6 +189,7 @@ impl Config {
             return Err(format!("--peers lists {} nodes: a cluster has at most 1023", self.peers.len()));
         }
         self.validate_join()?;
+        self.moves.validate()?;
         self.validate_volatile()?;
         self.validate_addresses()
     }

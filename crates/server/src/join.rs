@@ -19,7 +19,7 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use dialects::native::{Client, Options};
+use dialects::Outsider;
 use kv::admin::{self, Answer, Ask};
 use kv::cluster::Terms;
 use kv::{ClusterId, Error, NodeId};
@@ -95,7 +95,7 @@ pub(crate) async fn check_cluster(join: Vec<String>, name: String, own: ClusterI
     if join.is_empty() {
         return;
     }
-    let asked = async { client(&join)?.cluster().await };
+    let asked = async { Outsider::new(&join)?.cluster().await };
     if let Ok(theirs) = asked.await
         && theirs != own
     {
@@ -162,9 +162,9 @@ async fn ask(
 }
 
 async fn ask_once(config: &Config, joining: &admin::Joining, own: Option<ClusterId>) -> Result<Given, Error> {
-    // A client is of the first cluster that answers, and who was wiped meanwhile is of another one.
-    let client = client(&config.join)?;
-    let (terms, theirs) = (client.terms().await?, client.cluster().await?);
+    // Anew each time: a cluster may be wiped and founded again meanwhile.
+    let outsider = Outsider::new(&config.join)?;
+    let (terms, theirs) = (outsider.terms().await?, outsider.cluster().await?);
     if let Some(own) = own.filter(|own| *own != theirs) {
         return Err(Error::Invalid(other_cluster(&config.name, own, theirs)));
     }
@@ -174,7 +174,7 @@ async fn ask_once(config: &Config, joining: &admin::Joining, own: Option<Cluster
              joins takes over what the others have"
         )));
     }
-    let answer = client.administer(&Ask::Join(joining.clone()), TIMEOUT).await?;
+    let answer = outsider.administer(&Ask::Join(joining.clone()), TIMEOUT).await?;
     let Answer::Joined { node, cluster, map } = answer else {
         unreachable!("who asks to join is answered that it did, or by an error")
     };
@@ -187,10 +187,6 @@ async fn ask_once(config: &Config, joining: &admin::Joining, own: Option<Cluster
         Some(_) if map.cluster == Some(cluster) => Ok(Given { node, cluster, terms, map }),
         _ => Err(Error::Unavailable("the map of the cluster lacks this node".into())),
     }
-}
-
-fn client(join: &[String]) -> Result<Client, Error> {
-    Client::connect(join.to_vec(), Options::default())
 }
 
 /// Whether all that are asked take connections, and none of them is a server of gRPC.

@@ -43,7 +43,7 @@ mod time;
 mod transport;
 mod view;
 
-pub use config::{Config, Stderr};
+pub use config::{Config, Moves, Stderr};
 pub use failure::Failure;
 pub use listen::Listen;
 pub use run::run;

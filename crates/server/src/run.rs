@@ -13,7 +13,7 @@ use node::identity::{Identity, come_back};
 use node::log::{Request, Settings};
 use node::{Driver, Executor, Input, Recovery};
 use placement::map::Map;
-use placement::{Founder, Founding};
+use placement::{Founder, Founding, Limits};
 use rustix::fs::Mode;
 use rustix::process::umask;
 use storage::{Applied, History, Kind, Options, Resources, Table};
@@ -45,6 +45,9 @@ pub fn run(config: Config) -> Result<(), Failure> {
     let cores = config.cores.unwrap_or_else(processors).max(1);
     let folder = Opened::open(&config)?;
     let _journal = journal::start(folder.journal().as_deref(), &config.stderr).map_err(Failure::Refused)?;
+    if let Some(note) = folder.note() {
+        tracing::warn!(data = data(&config), note, "the data folder was open to other users");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -57,9 +60,6 @@ pub fn run(config: Config) -> Result<(), Failure> {
 }
 
 async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failure> {
-    if let Some(note) = opened.note() {
-        tracing::warn!(data = data(&config), note, "the data folder was open to other users");
-    }
     let listeners = config.listen.iter().map(Listener::open).collect::<Result<Vec<_>, _>>()?;
     let address = announced(&config, &listeners);
     let begun = tokio::select! {
@@ -78,9 +78,7 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
     let terms = folder.terms();
     let identities = Arc::new(Identities::new(folder, &node.map, Places::new(&config.peers, &node.map))?);
     let requests = log.requests();
-    let begins = identities.clone();
-    let settings = Settings { checkpoint_bytes: config.checkpoint_bytes, ..Settings::default() };
-    log.start(&inboxes, Box::new(move || begins.log_begins()), settings);
+    start_log(log, &config, identities.clone(), &inboxes);
     let view = Arc::new(View::new(inboxes.count()));
     let desks: Arc<[Arc<Desk>]> = (0..cores).map(|_| Arc::new(Desk::new(inboxes.all()))).collect();
     let membership = Membership::of(&identities, terms);
@@ -88,8 +86,9 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
     let handle =
         Arc::new(Handle::new(inboxes.clone(), desks.clone(), routes.clone(), view.clone(), membership));
     let failed = |error: std::io::Error| Failure::Failed(format!("cannot start: {error}"));
-    let transport =
-        Transport::start(peers, descriptors.nodes, identities.clone(), inboxes.clone()).map_err(failed)?;
+    let rate = config.moves.bytes_per_second;
+    let transport = Transport::start(peers, descriptors.nodes, identities.clone(), inboxes.clone(), rate)
+        .map_err(failed)?;
     let shared = Shared {
         inboxes: inboxes.clone(),
         view,
@@ -158,6 +157,12 @@ impl Begun {
         };
         Ok(Begun { folder, log, recovery, map: Arc::new(map), listeners })
     }
+}
+
+/// Starts the log, which has it noted when it first holds something.
+fn start_log(log: log::OpenLog, config: &Config, identities: Arc<Identities>, inboxes: &Inboxes) {
+    let settings = Settings { checkpoint_bytes: config.checkpoint_bytes, ..Settings::default() };
+    log.start(inboxes, Box::new(move || identities.log_begins()), settings);
 }
 
 /// Has the first core's connections served on this runtime, and gives each other core its thread. Returns the first one.
@@ -411,7 +416,8 @@ fn node_config(
         peer,
         zone: zone.clone(),
         incarnation: lineage.life.incarnation,
-        grace_micros: node::GRACE_MICROS,
+        grace_micros: config.moves.grace_micros,
+        limits: Limits { changes: config.moves.max, ..Limits::default() },
         volatile: config.data.is_none(),
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dialects::native::{Client, Native, Options};
 use kv::{Answer, ClusterId, Error, Op, Reply, Request};
-use server::{Config, Failure, History, Kind, Listen};
+use server::{Config, Failure, History, Kind, Listen, Moves};
 
 /// A log that grows by so much is worth a checkpoint.
 const CHECKPOINT_BYTES: u64 = Config::CHECKPOINT_BYTES_MIN;
@@ -124,6 +124,7 @@ fn config(listen: String) -> Config {
         replicas: None,
         cores: Some(1),
         entry_cache_bytes: Config::ENTRY_CACHE_BYTES,
+        moves: Moves::default(),
         checkpoint_bytes: CHECKPOINT_BYTES,
         stderr: server::Stderr::Nothing,
     }

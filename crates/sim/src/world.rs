@@ -12,7 +12,7 @@ use node::identity::Identity;
 use node::route::ShardMap;
 use node::wire::Frame;
 use placement::map::Map;
-use placement::{Founder, Founding};
+use placement::{Founder, Founding, Limits};
 use replication::MemberStatus;
 
 use check::generate::{Place, Workload};
@@ -361,6 +361,7 @@ impl World {
             zone: String::new(),
             incarnation: identity.lineage.life.incarnation,
             grace_micros: node::GRACE_MICROS,
+            limits: Limits::default(),
             volatile: false,
         }
     }

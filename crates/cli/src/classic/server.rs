@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use dialects::Dialect;
 use dialects::classic::pairs::{Central, Pairs};
-use server::{Config, Kind, Listen, Stderr};
+use server::{Config, Kind, Listen, Moves, Stderr};
 
 use super::host;
 use crate::exit::{Code, Error};
@@ -63,6 +63,7 @@ fn config(name: &str, args: Args, dialect: Arc<dyn Dialect>) -> Config {
         replicas: None,
         cores: None,
         entry_cache_bytes: Config::ENTRY_CACHE_BYTES,
+        moves: Moves::default(),
         checkpoint_bytes: Config::CHECKPOINT_BYTES,
         stderr: Stderr::Line(ready),
     }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use server::Listen;
 use toml::Spanned;
@@ -9,6 +10,7 @@ use toml::Spanned;
 use super::key::{self, Address};
 use super::listen;
 use crate::exit::Error;
+use crate::pace::Pace;
 use crate::parse::{Deleted, Engine, History};
 
 /// What the file says; a key is the long option of its name.
@@ -46,6 +48,12 @@ pub struct File {
     pub entry_cache: Option<usize>,
     #[serde(deserialize_with = "key::size")]
     pub checkpoint_log: Option<usize>,
+    #[serde(deserialize_with = "key::duration")]
+    grace: Option<Duration>,
+    #[serde(deserialize_with = "key::moves")]
+    moves_max: Option<usize>,
+    #[serde(deserialize_with = "key::size")]
+    move_rate: Option<usize>,
     pub quiet: bool,
     /// What it says of listeners, in whichever form.
     #[serde(skip)]
@@ -53,6 +61,13 @@ pub struct File {
     /// Of the first native listener.
     #[serde(skip)]
     pub advertised: Option<String>,
+}
+
+impl File {
+    /// How replicas go from node to node.
+    pub fn pace(&self) -> Pace {
+        Pace { grace: self.grace, moves_max: self.moves_max, move_rate: self.move_rate }
+    }
 }
 
 /// Reads it.
@@ -135,6 +150,9 @@ mod tests {
             ("replicas = 0", 1, "a shard has 1 to 15 replicas"),
             ("replicas = '16'", 1, "a shard has 1 to 15 replicas"),
             ("cores = 0", 1, "1 core or more"),
+            ("grace = '0'", 1, "a duration is longer than nothing"),
+            ("moves-max = 0", 1, "1 move at a time or more"),
+            ("move-rate = 'fast'", 1, "a size is a number of bytes"),
             ("entry-cache = '1T'", 1, "a size is a number of bytes"),
             ("quiet = 'yes'", 1, "expected a boolean"),
             ("advertise = 'h'", 1, "an address is HOST:PORT"),

@@ -1,6 +1,7 @@
 //! The values of the file: each is the text that its option takes, or a number where that is one.
 
 use std::fmt;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
@@ -57,6 +58,14 @@ pub fn cores<'de, D: Deserializer<'de>>(value: D) -> Result<Option<usize>, D::Er
 
 pub fn size<'de, D: Deserializer<'de>>(value: D) -> Result<Option<usize>, D::Error> {
     word(value, parse::size).map(Some)
+}
+
+pub fn duration<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Duration>, D::Error> {
+    word(value, parse::duration).map(Some)
+}
+
+pub fn moves<'de, D: Deserializer<'de>>(value: D) -> Result<Option<usize>, D::Error> {
+    word(value, parse::moves).map(Some)
 }
 
 /// HOST:PORT.

@@ -13,6 +13,7 @@ use server::Stderr;
 
 use self::file::File;
 use crate::exit::{Code, Error};
+use crate::pace::Pace;
 use crate::parse::{self, Deleted, Engine, History};
 
 /// The options of `capstan serve`.
@@ -73,6 +74,9 @@ pub struct Args {
     /// How much the log grows before rows are flushed and the old log goes [default: 64M]
     #[arg(long, value_name = "SIZE", value_parser = parse::size)]
     pub checkpoint_log: Option<usize>,
+    /// How replicas go from node to node
+    #[command(flatten)]
+    pub pace: Pace,
     /// Write the journal to its files only, not to standard error
     #[arg(long)]
     pub quiet: bool,
@@ -125,6 +129,7 @@ pub fn start(config: server::Config) -> Result<(), Error> {
 
 /// The options, and where they say nothing, the file.
 fn config(args: Args, file: File) -> Result<server::Config, Error> {
+    let moves = args.pace.or(file.pace()).moves();
     let name = needed(args.name.or(file.name), "name")?;
     let peers = if args.peers.is_empty() { file.peers } else { args.peers };
     check_peers(&name, &peers).map_err(Error::Usage)?;
@@ -156,6 +161,7 @@ fn config(args: Args, file: File) -> Result<server::Config, Error> {
             .checkpoint_log
             .or(file.checkpoint_log)
             .map_or(server::Config::CHECKPOINT_BYTES, |bytes| bytes as u64),
+        moves,
         stderr: if args.quiet || file.quiet { Stderr::Nothing } else { Stderr::Journal },
     })
 }
@@ -283,6 +289,10 @@ mod tests {
         assert_eq!(parse::replicas(&told("replicas")), Ok(server::Config::REPLICAS));
         assert_eq!(parse::size(&told("entry-cache")), Ok(config.entry_cache_bytes));
         assert_eq!(parse::size(&told("checkpoint-log")), Ok(config.checkpoint_bytes as usize));
+        let grace = parse::duration(&told("grace")).map(|grace| grace.as_micros() as u64);
+        assert_eq!(grace, Ok(config.moves.grace_micros));
+        assert_eq!(parse::moves(&told("moves-max")), Ok(config.moves.max));
+        assert_eq!(parse::size(&told("move-rate")), Ok(config.moves.bytes_per_second as usize));
     }
 
     const FILE: &str = "
@@ -297,6 +307,9 @@ mod tests {
         cores = 3
         entry-cache = '1M'
         checkpoint-log = 2097152
+        grace = '90s'
+        moves-max = 4
+        move-rate = '2M'
         quiet = true
         advertise-peer = 'public:7421'
         listen-peer = '*:7421'
@@ -309,6 +322,7 @@ mod tests {
     fn serve_file_says_what_options_say() {
         let options = "--name n1 --data d --peers n1=a:1,n2=b:1 --engine memory --history all --deleted-history 1h --shards 7 --replicas 2 \
                        --cores 3 --entry-cache 1M --checkpoint-log 2M --quiet --listen h:7401 --advertise public:7401 \
+                       --grace 90s --moves-max 4 --move-rate 2M \
                        --advertise-peer public:7421 --listen-peer *:7421 --zone";
         let options: Vec<&str> = options.split_whitespace().chain(["rack 1"]).collect();
         let shown = |config: server::Config| format!("{config:?}");
@@ -332,6 +346,7 @@ mod tests {
             "2K",
         ]);
         words.extend(["--checkpoint-log", "5M", "--listen", "i:1", "--advertise", "j:1"]);
+        words.extend(["--grace", "2h", "--moves-max", "1", "--move-rate", "0"]);
         words.extend(["--advertise-peer", "k:1", "--listen-peer", "l:1", "--zone", "other"]);
         let (alone, both) = (parsed(&words, "").unwrap(), with_file(&words, FILE).unwrap());
         let quiet = server::Config { stderr: Stderr::Nothing, ..alone };

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::member::NODES_MAX;
+use crate::pace::Pace;
 use crate::parse::{self, Deleted, Engine, History};
 
 /// The options of `capstan up`.
@@ -49,6 +50,9 @@ pub struct Args {
     /// Memory per node for entries that a slow node may still need
     #[arg(long, value_name = "SIZE", value_parser = parse::size)]
     pub entry_cache: Option<usize>,
+    /// How replicas go from node to node
+    #[command(flatten)]
+    pub pace: Pace,
 }
 
 /// The highest base that leaves room for the ports above it.

@@ -184,6 +184,7 @@ fn differs<T: PartialEq + std::fmt::Display>(
 mod tests {
     use super::super::roster::{Came, Entry, Fixed};
     use super::*;
+    use crate::pace::Pace;
     use crate::parse::{Deleted, Engine, History};
 
     fn args(folder: &Path) -> Args {
@@ -197,6 +198,7 @@ mod tests {
             shards: None,
             replicas: None,
             entry_cache: None,
+            pace: Pace::default(),
         }
     }
 

@@ -103,6 +103,11 @@ impl Lab {
         }
     }
 
+    /// Has so many nodes from now on, of those whose ports were taken.
+    pub fn set_nodes(&mut self, nodes: u16) {
+        self.nodes = nodes;
+    }
+
     /// Puts the data elsewhere.
     pub fn set_data(&mut self, data: &Path) {
         self.data = data.to_path_buf();
@@ -171,11 +176,16 @@ impl Lab {
 
     /// Starts `capstan up` and waits until every node is ready.
     pub async fn up(&mut self) {
+        self.start_up().await;
+        self.ready().await;
+    }
+
+    /// Starts `capstan up` and waits until it says that it is ready.
+    pub async fn start_up(&mut self) {
         let before = self.times_ready();
         self.spawn_up(&[]);
         until("up tells that it is ready", PATIENCE, || std::future::ready(self.times_ready() > before))
             .await;
-        self.ready().await;
     }
 
     /// How often `up` has said that all nodes are ready.

@@ -139,7 +139,7 @@ fn cluster_that_runs_already_is_not_started_again() {
 
         let (base, up) = (lab.base_port().to_string(), ["up", "--data", &data, "--base-port"]);
         let up = [&up[..], &[&base]].concat();
-        let options = [["--nodes", "5"], ["--engine", "memory"], ["--history", "3"], ["--shards", "4"]];
+        let options = [["--replicas", "2"], ["--engine", "memory"], ["--history", "3"], ["--shards", "4"]];
         for option in options {
             check(&lab, 1, &Case(&[&up[..], &option[..]].concat(), 2, "cannot become"));
         }
@@ -147,6 +147,7 @@ fn cluster_that_runs_already_is_not_started_again() {
         for (option, says) in [
             (["--engine", "memory"], "was made with --engine disk"),
             (["--history", "all"], "was made with --history"),
+            (["--replicas", "1"], "was made with --replicas 3"),
             (["--name", "n2"], "cannot be used multiple times"),
         ] {
             check(&lab, 1, &Case(&[&serve_here[..], &option[..]].concat(), 2, says));
@@ -352,7 +353,7 @@ const TOUR: &[(&[&str], &str, &str)] = &[
 #[ignore = "starts real nodes: scripts/test runs it against the release binary"]
 fn every_command_works_through_every_node() {
     run(async |mut random: Random| {
-        let mut lab = Lab::new(3, &["--history", "16"], &mut random);
+        let mut lab = Lab::new(5, &["--history", "16", "--replicas", "3"], &mut random);
         lab.up().await;
         for node in lab.all() {
             one_by_one(&lab, node, &format!("text{node}"), false);
@@ -402,11 +403,11 @@ fn told(out: &[u8]) -> String {
 
 async fn asks_the_cluster(lab: &Lab, node: u16) {
     // A slow machine may elect again after all was ready.
-    until("status tells of three nodes and four led shards", PATIENCE, || async {
+    until("status tells of five nodes and four led shards", PATIENCE, || async {
         let output = lab.capstan(&[node], &["cluster", "status", "--json"]);
         let status: Value = serde_json::from_slice(&output.stdout).unwrap();
         let (nodes, shards) = (status["nodes"].as_array().unwrap(), status["shards"].as_array().unwrap());
-        assert_eq!((nodes.len(), shards.len()), (3, 4));
+        assert_eq!((nodes.len(), shards.len()), (5, 4));
         nodes.iter().all(|node| node["state"] == "alive")
             && shards.iter().all(|shard| shard["leader"].is_string())
     })

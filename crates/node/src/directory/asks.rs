@@ -19,22 +19,21 @@ pub(super) struct Decision {
 }
 
 /// Decides an ask by the map as it is.
-pub(super) fn decide(reign: &Reign, ask: &Ask, now: Instant) -> Decision {
-    let map = &reign.map;
+pub(super) fn decide(reign: &mut Reign, ask: &Ask, now: Instant) -> Decision {
     let answer = match ask {
-        Ask::Moves => Ok(Answer::Moves(moves::moves(reign, now))),
-        Ask::Dump => Ok(Answer::Rows(dump::rows(map))),
-        Ask::Join(joining) => return change(map, &join(joining), |next| joined(next, joining)),
-        Ask::Abort { shard } => return change(map, &Event::Abort { shard: *shard }, done),
+        Ask::Moves => Ok(Answer::Moves(reign.moves(now))),
+        Ask::Dump => Ok(Answer::Rows(dump::rows(&reign.map))),
+        Ask::Join(joining) => return change(&reign.map, &join(joining), |next| joined(next, joining)),
+        Ask::Abort { shard } => return change(&reign.map, &Event::Abort { shard: *shard }, done),
         Ask::Node { name, duty, fewer, dry_run } => {
-            return change_node(map, &to(name, *duty, *fewer), *dry_run);
+            return change_node(&reign.map, &to(name, *duty, *fewer), *dry_run);
         }
         Ask::Replace { name, .. } if reign.is_silent_lately(name) => Err(Error::Unavailable(format!(
             "node '{name}' has been silent for some seconds only, and may be about to come back: ask again in a moment"
         ))),
         Ask::Replace { name, lose, dry_run } => {
             let event = Event::Replace { name: name.clone(), lose: *lose };
-            return change_node(map, &event, *dry_run);
+            return change_node(&reign.with_dead(name), &event, *dry_run);
         }
     };
     Decision { next: None, answer }

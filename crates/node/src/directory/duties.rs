@@ -13,19 +13,19 @@
 
 use std::collections::BTreeMap;
 
+use kv::admin::Move;
 use kv::cluster::Liveness;
 use kv::view::Member;
 use kv::{NodeId, ShardId};
-use placement::map::{Change, Map, NodeDuty, Phase};
+use placement::map::{Change, Map, Node, NodeDuty, Phase};
 use placement::{Event, Limits, plan};
 use replication::Instant;
 
 use super::health::Health;
+use super::moves;
 use super::seen::{Seen, digest};
 use crate::seat::wanted_of;
 
-/// How many changes are under way at once, and how many copy from or to one node: clients share the disks and the network.
-pub(super) const LIMITS: Limits = Limits { changes: 16, per_node: 2 };
 /// A new leader plans nothing, and takes nobody for dead, until announcements of all have had the time to come.
 const SETTLING_MICROS: u64 = 3_000_000;
 
@@ -39,25 +39,30 @@ pub(super) struct Reign {
     /// Since when each change is under way, as far as this leader knows.
     pub begun: BTreeMap<ShardId, Instant>,
     grace_micros: u64,
+    limits: Limits,
     since: Instant,
     health: Health,
     /// The revision for which nothing was left to be planned.
     planned: u64,
+    /// What is to move beside what does, once somebody has asked: it follows from the map, and takes many plans to find.
+    to_come: Option<Vec<Move>>,
     /// What the map has refused, and in which revision it was last tried.
     refused: Vec<(Event, u64)>,
 }
 
 impl Reign {
     /// It begins, with the map that the rows are.
-    pub fn new(map: Map, grace_micros: u64, now: Instant) -> Reign {
+    pub fn new(map: Map, grace_micros: u64, limits: Limits, now: Instant) -> Reign {
         let mut reign = Reign {
             map: Map::default(),
             seen: Seen::default(),
             begun: BTreeMap::new(),
             grace_micros,
+            limits,
             since: now,
             health: Health::default(),
             planned: 0,
+            to_come: None,
             refused: Vec::new(),
         };
         reign.become_map(map, now);
@@ -67,7 +72,7 @@ impl Reign {
     /// The rows are this map now.
     pub fn become_map(&mut self, map: Map, now: Instant) {
         assert!(map.revision > self.map.revision, "the map goes on");
-        self.map = map;
+        (self.map, self.to_come) = (map, None);
         self.begun.retain(|shard, _| self.map.changes.contains_key(shard));
         for (shard, change) in &self.map.changes {
             self.begun.entry(*shard).or_insert_with(|| {
@@ -86,6 +91,25 @@ impl Reign {
         self.seen = seen;
     }
 
+    /// The replicas on their way, and those that will be when the limits let them.
+    pub fn moves(&mut self, now: Instant) -> Vec<Move> {
+        let to_come = self.to_come.get_or_insert_with(|| moves::planned(&self.map));
+        let under_way = moves::under_way(&self.map, &self.begun, &self.seen, now);
+        let mut moves = [under_way, to_come.clone()].concat();
+        moves.sort_by_key(|one| one.shard);
+        moves
+    }
+
+    /// The map, in which a node is dead already that is seen so and has not been for long: who asks to replace it says so too.
+    pub fn with_dead(&self, name: &str) -> Map {
+        let is_it = |(_, node): &(&NodeId, &Node)| node.name == name && node.duty != NodeDuty::Gone;
+        let id = self.map.nodes.iter().find(is_it).map(|(id, _)| *id);
+        let seen = id.and_then(|id| self.seen.nodes.get(&id)?.state.map(|state| (id, state)));
+        let died = seen.filter(|(_, state)| *state == Liveness::Dead);
+        let noted = died.and_then(|(node, state)| self.map.apply(&Event::Health { node, state }).ok());
+        noted.unwrap_or_else(|| self.map.clone())
+    }
+
     /// The next map, if one is due.
     pub fn due(&mut self, now: Instant) -> Option<Map> {
         let mut next = self.map.clone();
@@ -93,7 +117,7 @@ impl Reign {
             self.apply(&mut next, event);
         }
         if next.revision != self.planned && self.may_plan(now) {
-            match plan(&next, &LIMITS) {
+            match plan(&next, &self.limits) {
                 Some(planned) => next = planned,
                 None => self.planned = next.revision,
             }
@@ -104,7 +128,9 @@ impl Reign {
     /// Whether a node is not heard of, and not for so long yet that it is taken for dead.
     pub fn is_silent_lately(&self, name: &str) -> bool {
         let named = self.map.nodes.iter().find(|(_, node)| node.name == name && node.duty != NodeDuty::Gone);
-        named.is_some_and(|(id, node)| node.state != Liveness::Dead && !self.is_heard(id))
+        let seen = |id| self.seen.nodes.get(id).and_then(|seen| seen.state);
+        let is_silent = |id| !matches!(seen(id), Some(Liveness::Alive | Liveness::Dead));
+        named.is_some_and(|(id, node)| node.state != Liveness::Dead && is_silent(id))
     }
 
     fn is_heard(&self, node: &NodeId) -> bool {

@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use kv::admin::{Answer, Ask};
 use kv::{ClusterId, Error, Key, Op, Range, Reply, Value, Version};
-use placement::Event;
 use placement::map::Map;
+use placement::{Event, Limits};
 use replication::Instant;
 
 use super::asks::{self, Decision};
@@ -37,6 +37,7 @@ pub(super) type Told = Vec<(Asker, Result<Answer, Error>)>;
 #[derive(Debug)]
 pub(super) struct Leader {
     grace_micros: u64,
+    limits: Limits,
     now: Instant,
     /// The newest map that this node knows.
     known: Arc<Map>,
@@ -91,9 +92,10 @@ struct Writes {
 
 impl Leader {
     /// It does not lead yet.
-    pub fn new(grace_micros: u64) -> Leader {
+    pub fn new(grace_micros: u64, limits: Limits) -> Leader {
         Leader {
             grace_micros,
+            limits,
             now: Instant::default(),
             known: Arc::default(),
             cluster: None,
@@ -265,7 +267,7 @@ impl Leader {
 
     fn begin_to_decide(&mut self, map: Map, out: &mut Vec<Output>) {
         out.push(Output::Map(Arc::new(map.clone())));
-        let reign = Reign::new(map, self.grace_micros, self.now);
+        let reign = Reign::new(map, self.grace_micros, self.limits, self.now);
         self.role = Role::Decides(Box::new(Decides { reign, look_at: self.now, writes: None }));
     }
 
@@ -328,7 +330,7 @@ impl Leader {
             return;
         }
         let Some((asker, ask)) = self.asks.pop_front() else { return };
-        let Decision { next, answer } = asks::decide(&decides.reign, &ask, self.now);
+        let Decision { next, answer } = asks::decide(&mut decides.reign, &ask, self.now);
         let next = next.unwrap_or_else(|| decides.reign.map.clone());
         self.write(next, Some((asker, ask, answer)), out);
     }

@@ -82,6 +82,7 @@ use std::sync::Arc;
 use kv::ShardId;
 use kv::admin::{Answer, Ask};
 use kv::{ClusterId, Error, NodeId, Op, Reply};
+use placement::Limits;
 use placement::map::Map;
 use replication::Instant;
 
@@ -211,10 +212,10 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// Of a node. A node that is dead for the grace is gone. `seed` differs between the lives of a node, so that no answer to an
+    /// Of a node. A node that is dead for the grace is gone; no more than `limits` is moved at once. `seed` differs between the lives of a node, so that no answer to an
     /// earlier one is taken for its own.
-    pub fn new(grace_micros: u64, seed: u64) -> Directory {
-        Directory { desk: Desk::new(seed), leader: Leader::new(grace_micros) }
+    pub fn new(grace_micros: u64, limits: Limits, seed: u64) -> Directory {
+        Directory { desk: Desk::new(seed), leader: Leader::new(grace_micros, limits) }
     }
 
     /// Whether [`Input::Seen`] is wanted now.

@@ -1,13 +1,14 @@
 //! Which replicas go where: those on their way, and those that would.
 
+use std::collections::BTreeMap;
+
 use kv::admin::{Move, Phase};
-use kv::view::Revision;
 use kv::{NodeId, ShardId};
 use placement::map::{self, Change, Map};
-use placement::{Event, Limits, plan};
+use placement::{Limits, plan};
 use replication::Instant;
 
-use super::duties::Reign;
+use super::seen::Seen;
 use crate::wire::Copied;
 
 /// All at once.
@@ -15,13 +16,17 @@ const ALL: Limits = Limits { changes: usize::MAX, per_node: usize::MAX };
 /// Rounds of a plan of which nothing is held back: more than it takes, whatever the map.
 const ROUNDS_MAX: usize = 16;
 
-/// The replicas on their way, and then those that will be when the limits let them.
-pub(super) fn moves(reign: &Reign, now: Instant) -> Vec<Move> {
-    let map = &reign.map;
+/// The replicas on their way: since when, as far as is known, and how far by what is seen.
+pub(super) fn under_way(
+    map: &Map,
+    begun: &BTreeMap<ShardId, Instant>,
+    seen: &Seen,
+    now: Instant,
+) -> Vec<Move> {
     let mut moves = Vec::new();
     for (shard, change) in &map.changes {
-        let elapsed_micros = reign.begun.get(shard).map_or(0, |begun| now.since(*begun));
-        let told = reign.seen.leader(*shard);
+        let elapsed_micros = begun.get(shard).map_or(0, |begun| now.since(*begun));
+        let told = seen.leader(*shard);
         let copied = |to| told?.copied.iter().find(|(node, _)| *node == to).map(|(_, copied)| *copied);
         for mut one in of_change(map, *shard, change) {
             let Copied { done, total } = one.to.and_then(copied).unwrap_or_default();
@@ -29,8 +34,6 @@ pub(super) fn moves(reign: &Reign, now: Instant) -> Vec<Move> {
             moves.push(one);
         }
     }
-    moves.extend(planned(map));
-    moves.sort_by_key(|one| one.shard);
     moves
 }
 
@@ -46,21 +49,10 @@ pub(super) fn planned(map: &Map) -> Vec<Move> {
                 moves.extend(of_change(&next, *shard, change).into_iter().map(begins));
             }
         }
-        map = completed(next);
+        map = next.completed();
     }
     moves.sort_by_key(|one| one.shard);
     moves
-}
-
-/// The map when all changes are done.
-fn completed(mut map: Map) -> Map {
-    for (shard, change) in map.changes.clone() {
-        let row = &map.shards[&shard];
-        let before = if change.epoch == row.epoch { row.revision } else { Revision(0) };
-        let done = Event::Done { shard, revision: Revision(before.0 + 1) };
-        map = map.apply(&done).expect("a change that is under way can be done");
-    }
-    map
 }
 
 /// The replicas that a change moves: of those that go and those that come, one each together, in the order of their nodes.

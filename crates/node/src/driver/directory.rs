@@ -34,7 +34,7 @@ impl Office {
     /// Of a node that begins.
     pub fn new(config: &Config) -> Office {
         let seed = session::mix(config.seed ^ u64::from(u32::MAX));
-        let directory = Directory::new(config.grace_micros, seed);
+        let directory = Directory::new(config.grace_micros, config.limits, seed);
         Office { directory, cluster: None, beside: BTreeMap::new() }
     }
 

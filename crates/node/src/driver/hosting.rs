@@ -78,6 +78,8 @@ impl Core {
             self.drop_replica(node, shard);
         }
         let map = node.config.map.clone();
+        let at_rest = self.replicas.iter_mut().filter(|(shard, _)| !map.changes.contains_key(shard));
+        at_rest.for_each(|(_, replica)| replica.copied.clear());
         let own = map.shards.keys().filter(|shard| node.drives(**shard));
         own.for_each(|shard| self.host_shard(node, *shard));
     }

@@ -17,7 +17,7 @@ impl Core {
         self.replicas.get(&shard).is_some_and(Replica::orders)
     }
 
-    /// Offers roles to the nodes that should have them, when those are well.
+    /// Offers roles to the nodes that should have them, when those are well and do not stop.
     pub fn balance(&mut self, node: &Node) {
         if node.stopping {
             return self.hand_over(node);
@@ -26,7 +26,7 @@ impl Core {
         for replica in self.replicas.values_mut() {
             let Some(to) = preferred(node, replica) else { continue };
             let lately = replica.offered.is_some_and(|at| node.now.since(at) < BALANCE_MICROS);
-            if to != node.config.me && !lately && node.peers.is_well(to, node.now) && replica.orders() {
+            if to != node.config.me && !lately && node.peers.takes_roles(to, node.now) && replica.orders() {
                 assert!(node.peers.contains(to), "a role is offered within the cluster");
                 replica.offered = Some(node.now);
                 offers.push((replica.shard, to));

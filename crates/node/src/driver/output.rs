@@ -31,7 +31,11 @@ impl Core {
                 self.answer_read(node, shard, token, (reached, staleness_micros, copies));
             }
             Output::Refuse { token, error } => self.refused(node, shard, token, error),
-            Output::MakeSnapshot { to } => self.work.push(Work::Run(Job::Snapshot { shard, to })),
+            Output::MakeSnapshot { to } => {
+                // How far an earlier one is, or was, says nothing of it.
+                self.copied(shard, to, None);
+                self.work.push(Work::Run(Job::Snapshot { shard, to }));
+            }
             Output::SendSnapshot { to, header } => {
                 let snapshot =
                     self.replicas.get_mut(&shard).and_then(|replica| replica.snapshots.remove(&to));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use kv::{Class, Index, Level, NodeId, Position, Protocol, ShardId, Term, Version};
-use replication::{Duty, Instant, Replicate, Route, Ticket, Token, View};
+use replication::{Duty, Instant, MemberStatus, Replicate, Route, Status, Ticket, Token, View};
 use storage::ShardSnapshot;
 
 use super::fence::Later;
@@ -123,7 +123,7 @@ impl Replica {
         let learns = &mut status.members.iter().filter(|member| member.duty == Duty::Learner);
         let learn = view.members.iter().filter(|member| matches!(member.duty, Duty::Learner | Duty::Joining));
         let heirs = self.giving.iter().flat_map(Giving::heirs);
-        let copied = |node| Some((node, *self.copied.get(&node)?));
+        let copied = |node| Some((node, self.copied(node, &status)?));
         Announced {
             shard: self.shard,
             epoch: view.epoch,
@@ -137,6 +137,16 @@ impl Replica {
             copied: learn.map(|member| member.node).chain(heirs).filter_map(copied).collect(),
             heirs: self.giving.iter().flat_map(|giving| giving.following.iter().copied()).collect(),
         }
+    }
+
+    /// How far another replica is with what is sent to it: a snapshot, or without one the log.
+    fn copied(&self, node: NodeId, status: &Status) -> Option<Copied> {
+        let of_log = |member: &MemberStatus| {
+            let (done, total) = member.log_bytes;
+            Copied { done, total }
+        };
+        let member = status.members.iter().find(|member| member.node == node && !member.snapshot);
+        self.copied.get(&node).copied().or(member.map(of_log))
     }
 
     /// The table is about to apply an entry.

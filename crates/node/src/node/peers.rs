@@ -156,9 +156,10 @@ impl Peers {
         self.peers.iter_mut().filter_map(fallen).collect()
     }
 
-    /// Whether a node can be reached and was heard of lately.
-    pub fn is_well(&self, node: NodeId, now: Instant) -> bool {
-        self.is_connected(node) && self.liveness(node, now) == Liveness::Alive
+    /// Whether a node may be given a role: it can be reached, was heard of lately, and does not stop.
+    pub fn takes_roles(&self, node: NodeId, now: Instant) -> bool {
+        let stops = self.peers.get(&node).is_some_and(|peer| peer.told.stopping);
+        self.is_connected(node) && self.liveness(node, now) == Liveness::Alive && !stops
     }
 
     /// The node that leads a shard, as far as announcements tell: who says so in the latest epoch with the highest term, unless it

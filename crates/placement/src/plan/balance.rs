@@ -122,6 +122,16 @@ pub(super) struct Search<'a> {
     pub(super) of_all: Vec<i64>,
     /// By group, node and node: the first thing of those that can go from one to the other at the least cost.
     pub(super) steps: Vec<Vec<Vec<Option<Step>>>>,
+    /// Likewise: how many things can go at each cost, so that who looks for the first of the cheapest knows when it is found.
+    counts: Vec<Vec<Vec<[usize; 3]>>>,
+    /// How often it was asked what a step costs: most of the work.
+    #[cfg(test)]
+    asked: std::cell::Cell<usize>,
+}
+
+/// The place of a cost among the three that there are, from -1 to 1.
+fn place_of(cost: i64) -> usize {
+    usize::try_from(cost + 1).expect("a step saves a move at most")
 }
 
 impl<'a> Search<'a> {
@@ -149,6 +159,9 @@ impl<'a> Search<'a> {
             of_group: board.base.clone(),
             of_all: (0..nodes).map(|node| board.rest[node] + of_groups(node)).collect(),
             steps: vec![vec![vec![None; nodes]; nodes]; board.base.len()],
+            counts: vec![vec![vec![[0; 3]; nodes]; nodes]; board.base.len()],
+            #[cfg(test)]
+            asked: std::cell::Cell::new(0),
         }
     }
 
@@ -191,7 +204,7 @@ impl<'a> Search<'a> {
         self.in_zone[thing][self.zones[node]] < self.zone_max[thing]
     }
 
-    pub(super) fn put(&mut self, thing: usize, node: usize) {
+    fn put(&mut self, thing: usize, node: usize) {
         let group = self.things[thing].group;
         self.on.set(thing, node, true);
         self.in_zone[thing][self.zones[node]] += 1;
@@ -201,7 +214,7 @@ impl<'a> Search<'a> {
         there.insert(there.partition_point(|other| *other < thing), thing);
     }
 
-    pub(super) fn take(&mut self, thing: usize, node: usize) {
+    fn take(&mut self, thing: usize, node: usize) {
         let group = self.things[thing].group;
         self.on.set(thing, node, false);
         self.in_zone[thing][self.zones[node]] -= 1;
@@ -213,6 +226,8 @@ impl<'a> Search<'a> {
 
     /// What a thing costs that goes from a node to another; `None` = it cannot.
     fn step(&self, thing: usize, from: usize, to: usize) -> Option<i64> {
+        #[cfg(test)]
+        self.asked.set(self.asked.get() + 1);
         let leaves = self.on.get(thing, from) && self.may.get(thing, from);
         let comes = self.may.get(thing, to) && !self.on.get(thing, to);
         let fits = || self.zones[from] == self.zones[to] || self.has_room(thing, to);
@@ -223,31 +238,54 @@ impl<'a> Search<'a> {
     /// Finds what can go from a node to each other one.
     fn look(&mut self, group: usize, from: usize) {
         let mut steps: Vec<Option<Step>> = vec![None; self.zones.len()];
+        let mut counts = vec![[0; 3]; self.zones.len()];
         for &thing in &self.there[group][from] {
             for &to in &self.things[thing].may {
-                offer(&mut steps[to], thing, self.step(thing, from, to));
+                let cost = self.step(thing, from, to);
+                cost.into_iter().for_each(|cost| counts[to][place_of(cost)] += 1);
+                offer(&mut steps[to], thing, cost);
             }
         }
-        self.steps[group][from] = steps;
+        (self.steps[group][from], self.counts[group][from]) = (steps, counts);
     }
 
-    /// Finds it anew after a thing has left a node for another: only steps from where it is, or was, are others.
-    pub(super) fn look_again(&mut self, thing: usize, left: usize) {
+    /// A thing leaves a node for another: only its own steps, from where it is and was, are others.
+    pub(super) fn go(&mut self, thing: usize, left: usize, to: usize) {
+        self.count_steps(thing, |count| *count -= 1);
+        self.take(thing, left);
+        self.put(thing, to);
+        self.count_steps(thing, |count| *count += 1);
         let (things, group) = (self.things, self.things[thing].group);
-        self.look(group, left);
-        for from in self.on.nodes(thing) {
+        for from in self.on.nodes(thing).into_iter().chain([left]) {
             for &to in &things[thing].may {
                 let (cost, mut best) = (self.step(thing, from, to), self.steps[group][from][to]);
                 if best.is_some_and(|step| step.thing == thing && Some(step.cost) != cost) {
-                    best = None;
-                    for &other in &self.there[group][from] {
-                        offer(&mut best, other, self.step(other, from, to));
-                    }
+                    best = self.cheapest(group, from, to);
                 }
                 offer(&mut best, thing, cost);
                 self.steps[group][from][to] = best;
             }
         }
+    }
+
+    fn count_steps(&mut self, thing: usize, change: impl Fn(&mut usize)) {
+        let (things, group) = (self.things, self.things[thing].group);
+        for from in self.on.nodes(thing) {
+            for &to in &things[thing].may {
+                if let Some(cost) = self.step(thing, from, to) {
+                    change(&mut self.counts[group][from][to][place_of(cost)]);
+                }
+            }
+        }
+    }
+
+    /// The first thing of those that can go from a node to another at the least cost.
+    fn cheapest(&self, group: usize, from: usize, to: usize) -> Option<Step> {
+        let counts = &self.counts[group][from][to];
+        let least = (-1..=1).find(|cost| counts[place_of(*cost)] > 0)?;
+        let is_it = |thing: &&usize| self.step(**thing, from, to) == Some(least);
+        let thing = self.there[group][from].iter().find(is_it);
+        Some(Step { thing: *thing.expect("what was counted is there"), cost: least })
     }
 }
 
@@ -263,4 +301,30 @@ fn offer(step: &mut Option<Step>, thing: usize, cost: Option<i64>) {
 fn zone_max(places: &[usize], wants: usize) -> usize {
     let room = |most: usize| places.iter().map(|places| most.min(*places)).sum::<usize>();
     (1..=wants).find(|most| room(*most) >= wants).unwrap_or(wants)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn search_looks_at_few_steps_for_each_thing_that_goes() {
+        // Three of five nodes have each of many things, and a sixth comes.
+        let (nodes, count, wants) = (6, 1024, 3);
+        let had = |thing: usize| (0..wants).map(|place| (thing + place) % 5).collect::<Vec<usize>>();
+        let thing = |id| Thing { group: 0, wants, had: had(id), may: (0..nodes).collect() };
+        let things: Vec<Thing> = (0..count).map(thing).collect();
+        let board = Board { zones: (0..nodes).collect(), base: vec![vec![0; nodes]], rest: vec![0; nodes] };
+        let mut search = Search::new(&board, &things);
+        search.begin();
+        let (first, mut circles) = (search.asked.take(), 0);
+        assert_eq!(first, count * wants * nodes, "each step of each thing is looked at once");
+        while let Some(circle) = search.circle() {
+            search.go_round(circle);
+            circles += 1;
+        }
+        assert_eq!(search.of_all, [512; 6]);
+        let looks = search.asked.get() / circles;
+        assert!(looks <= 20 * wants * nodes, "{looks} looks a circle, of {circles}");
+    }
 }

@@ -82,9 +82,7 @@ impl Search<'_> {
         let moves: Vec<(usize, usize, usize)> =
             steps_of(&circle).filter_map(|(from, to)| self.moved(from, to)).collect();
         for (thing, from, to) in moves {
-            self.take(thing, from);
-            self.put(thing, to);
-            self.look_again(thing, from);
+            self.go(thing, from, to);
         }
     }
 
@@ -188,9 +186,7 @@ mod tests {
         let mut search = Search::new(&board, &things);
         search.begin();
         for (thing, from, to) in [(0, 1, 0), (1, 2, 1), (2, 0, 3)] {
-            search.take(thing, from);
-            search.put(thing, to);
-            search.look_again(thing, from);
+            search.go(thing, from, to);
         }
         search.go_round(vec![0, 1, 2, 3]);
         let places: Vec<Vec<usize>> = (0..3).map(|thing| search.on.nodes(thing)).collect();

@@ -27,7 +27,8 @@ impl Raft {
         let progress = self.core.progress(member.replica).filter(|_| self.core.role() == Role::Leader)?;
         let Member { node, replica, duty, .. } = *member;
         let (snapshot, ready) = (self.core.awaits_snapshot(replica), self.has_caught_up(replica));
-        Some(MemberStatus { node, replica, duty, matched: progress.matched, snapshot, ready })
+        let log_bytes = self.core.log().bytes_up_to(progress.matched);
+        Some(MemberStatus { node, replica, duty, matched: progress.matched, snapshot, ready, log_bytes })
     }
 
     /// Such as `n1@2 leader last=4@2 durable=4 commit=3 applied=3 leased progress={2:4→5 3:3→4!}`: node and term, role, the

@@ -9,7 +9,7 @@ use storage::{History, Kind};
 
 use super::identity::{self, Fixed, Found};
 use super::peers;
-use crate::Config;
+use crate::{Config, Moves};
 
 /// `identity.json`, as the node `n1` finds it, which was one of three or has joined.
 pub fn identity(bytes: &[u8]) {
@@ -80,6 +80,7 @@ fn config() -> Config {
         cores: None,
         entry_cache_bytes: 0,
         checkpoint_bytes: 0,
+        moves: Moves::default(),
         stderr: crate::Stderr::Nothing,
     }
 }

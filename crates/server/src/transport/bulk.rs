@@ -24,8 +24,6 @@ use super::{Shared, framing, malformed, outgoing};
 
 /// Size of a piece: large enough for a disk, small enough not to hold up a turn of the table.
 const CHUNK_BYTES: usize = 256 << 10;
-/// At most so many bytes a second, so that a snapshot does not starve the clients.
-const BYTES_PER_SECOND: u64 = 128 << 20;
 /// It is said how far a snapshot is whenever so many more bytes were sent.
 const PROGRESS_BYTES: u64 = 4 << 20;
 /// How long the receiver may take for one piece.
@@ -61,7 +59,7 @@ async fn send_parts(
     let read = tokio::task::spawn_blocking(move || (snapshot.bytes(), snapshot));
     let (total, mut snapshot) = read.await.map_err(io::Error::other)?;
     let total = total.map_err(|error| io::Error::other(error.to_string()))?;
-    let (began, mut bytes, mut told) = (Instant::now(), 0u64, None);
+    let (mut bytes, mut told) = (0u64, None);
     loop {
         if told.is_none_or(|told| bytes >= told + PROGRESS_BYTES) {
             told = Some(bytes);
@@ -73,9 +71,9 @@ async fn send_parts(
         snapshot = rest;
         let Some(chunk) = chunk.map_err(|error| io::Error::other(error.to_string()))? else { break };
         bytes += chunk.len() as u64;
+        let wait = shared.rate.lock().expect(UNPOISONED_RATE).take(chunk.len(), Instant::now());
+        sleep(wait).await;
         link.part(&encode(shard, &SnapshotPart::Chunk(chunk))).await?;
-        let due = Duration::from_micros(bytes * 1_000_000 / BYTES_PER_SECOND);
-        sleep(due.saturating_sub(began.elapsed())).await;
     }
     let copied = Copied { done: total, total };
     shared.inboxes.input(Input::SnapshotProgress { shard, to, copied });
@@ -125,6 +123,7 @@ pub(super) async fn receive(
     Ok(())
 }
 
+const UNPOISONED_RATE: &str = "no holder of the rate panics";
 const UNPOISONED: &str = "no holder of the streams panics";
 
 /// A snapshot that comes in. However it ends, the driver hears of it.

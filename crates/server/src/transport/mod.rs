@@ -5,7 +5,7 @@
 //! and its answer; a node of another cluster, with other fixed options, or with another data folder than it was known
 //! under, is refused with the reason ([`node::identity`]). Which nodes there are may change at any time: the transport calls
 //! new ones, calls at their new address those that moved, and lets go of those that are no members any more. A connection is
-//! over, too, when its node was met in a later life.
+//! over, too, when its node was met in a later life. All bulk connections together are kept to a rate.
 //!
 //! [`Hello`]: node::identity::Hello
 //!
@@ -18,6 +18,7 @@ mod identities;
 mod incoming;
 mod outgoing;
 mod places;
+mod rate;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -30,11 +31,13 @@ use node::identity::Nodes;
 use placement::map::Map;
 use storage::ShardSnapshot;
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 
 use crate::inbox::Inboxes;
 
 pub(crate) use identities::Identities;
 pub(crate) use places::Places;
+use rate::Rate;
 
 /// A frame that makes no sense, as an error of its connection.
 fn malformed(error: Malformed) -> io::Error {
@@ -61,6 +64,10 @@ pub(crate) struct Shared {
     pub identities: Arc<Identities>,
     /// Incoming snapshots that wait for the driver's word.
     pub streams: Mutex<HashMap<u64, mpsc::UnboundedSender<bool>>>,
+    /// The snapshots that are sent, or were: the last one of a shard to a node.
+    pub sending: Mutex<HashMap<(ShardId, NodeId), AbortHandle>>,
+    /// How fast snapshots are sent, all together.
+    pub rate: Mutex<Rate>,
 }
 
 /// Keeps a connection to each of the other nodes that there are, whoever comes, moves and goes, until this node has left.
@@ -90,14 +97,23 @@ fn keep_to(nodes: &Nodes, shared: &Arc<Shared>, queues: &Queues) {
 }
 
 impl Transport {
-    /// Starts to listen, to up to `connections` at a time, and to connect. Runs on the current runtime.
+    /// Starts to listen, to up to `connections` at a time, and to connect. Runs on the current runtime. Snapshots are sent at
+    /// `bytes_per_second`, all together; 0 = as fast as it goes.
     pub fn start(
         listeners: Vec<std::net::TcpListener>,
         connections: usize,
         identities: Arc<Identities>,
         inboxes: Inboxes,
+        bytes_per_second: u64,
     ) -> std::io::Result<Transport> {
-        let shared = Arc::new(Shared { inboxes, identities, streams: Mutex::default() });
+        let rate = Mutex::new(Rate::new(bytes_per_second));
+        let shared = Arc::new(Shared {
+            inboxes,
+            identities,
+            streams: Mutex::default(),
+            sending: Mutex::default(),
+            rate,
+        });
         let room = incoming::Room::new(connections);
         for listener in listeners {
             let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -115,9 +131,14 @@ impl Transport {
         }
     }
 
-    /// Sends a snapshot, on the current runtime; the driver is told how it ended.
+    /// Sends a snapshot, on the current runtime; the driver is told how it ended. One of the shard that is still on its way there is
+    /// given up: nobody waits for it any more, and how it ends must not be taken for the end of this one.
     pub fn send_snapshot(&self, shard: ShardId, to: NodeId, header: Bytes, snapshot: Box<ShardSnapshot>) {
-        tokio::spawn(bulk::send(self.shared.clone(), shard, to, header, snapshot));
+        let mut sending = self.shared.sending.lock().expect("no holder of the snapshots panics");
+        let send = tokio::spawn(bulk::send(self.shared.clone(), shard, to, header, snapshot));
+        if let Some(before) = sending.insert((shard, to), send.abort_handle()) {
+            before.abort();
+        }
     }
 
     /// There is a later map.

@@ -9,6 +9,7 @@ use node::Input;
 use node::cores::Deal;
 use node::identity::{Identity, Life, Lineage, Start};
 use placement::map::{Map, Node as MapNode, NodeDuty};
+use storage::{History, Options, Table};
 use tokio::time::timeout;
 
 use super::*;
@@ -79,7 +80,7 @@ impl Node {
         let folder = Folder::Nowhere(Box::new(identity), TERMS);
         let identities = Arc::new(Identities::new(folder, &map, places).unwrap());
         let inboxes = Inboxes::new(Deal::new(1, 1));
-        let transport = Transport::start(vec![listener], 16, identities, inboxes.clone()).unwrap();
+        let transport = Transport::start(vec![listener], 16, identities, inboxes.clone(), 0).unwrap();
         let (connected, frames, fatal) = (BTreeSet::new(), Vec::new(), None);
         Node { transport, inboxes, address, connected, frames, fatal }
     }
@@ -201,4 +202,31 @@ async fn connections_of_a_life_end_when_the_node_is_met_in_a_later_one() {
     again.transport.send(NodeId(1), Bytes::from_static(b"later"));
     one.until(|node| node.frames.len() == 1).await;
     assert_eq!(one.frames[0].1, "later");
+}
+
+#[tokio::test]
+async fn snapshot_that_is_sent_anew_takes_the_place_of_the_one_on_its_way() {
+    // It takes connections and says nothing.
+    let (_silent, address) = listener();
+    let one = Node::start(1, &[(2, &address)]);
+    let (shard, to) = (ShardId(1), NodeId(2));
+    let mut table = Table::open(storage::open_volatile(), Options::of(History::Count(1)));
+    table.load(shard, 0).unwrap();
+    let mut send = || {
+        one.transport.send_snapshot(shard, to, Bytes::new(), Box::new(table.snapshot(shard)));
+        one.transport.shared.sending.lock().unwrap()[&(shard, to)].clone()
+    };
+    let (first, second) = (send(), send());
+    timeout(PATIENCE, async {
+        while !first.is_finished() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("the first is given up");
+    assert!(!second.is_finished());
+    let mut messages = Vec::new();
+    one.inboxes.first().take(&mut messages, 0);
+    let ends = |message: &Message| matches!(message, Message::Input(Input::SnapshotSent { .. }));
+    assert!(!messages.iter().any(ends), "who waits for the second hears nothing of the first");
 }

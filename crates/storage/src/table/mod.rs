@@ -178,8 +178,8 @@ pub enum Read {
         result: Result<Answer, Error>,
         /// The shard's newest version when it was read.
         last: Version,
-        /// Something was left out that has expired by the reader's clock only ([`Clock::Hides`]): other readers may find it
-        /// yet.
+        /// Something was left out that has expired by the reader's clock only ([`Clock::Hides`]), or a version up to that clock
+        /// was refused: other readers may find it yet.
         hidden: bool,
     },
     /// The shard has to reach this version first: order [`Op::Advance`] to it, and ask again.

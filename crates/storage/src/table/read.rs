@@ -22,7 +22,7 @@ pub struct Reader<'a> {
     pub clock: Clock,
     /// Revisions that are kept of a key.
     pub keep: u64,
-    /// Whether something was left out by a clock that hides.
+    /// Whether something was left out, or refused, by a clock that hides.
     pub hidden: Cell<bool>,
 }
 
@@ -44,6 +44,10 @@ impl Reader<'_> {
                 Err(Stop::NeedsAdvance(at))
             }
             (Some(at), clock) if self.state.last < at => {
+                if matches!(clock, Clock::Hides(now) if at <= now) {
+                    // It is not in the future: whoever orders can raise the version, and this reader cannot.
+                    self.hidden.set(true);
+                }
                 let newest = match clock {
                     Clock::Orders(now) => now.max(self.state.last),
                     Clock::Shard | Clock::Hides(_) => self.state.last,

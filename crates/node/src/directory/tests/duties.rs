@@ -3,9 +3,11 @@
 use kv::admin::{Answer, Ask, Move, Phase, Why};
 use kv::cluster::{Liveness, NodeDuty};
 use kv::{Error, NodeId, ShardId};
+use placement::Limits;
 use placement::map::{self, Change};
 
 use super::room::{GRACE_MICROS, Room, STEP_MICROS, joining};
+use crate::directory::Directory;
 use crate::directory::seen::digest;
 use crate::seat::wanted_of;
 
@@ -131,17 +133,39 @@ fn dead_node_is_gone_after_the_grace_and_its_replicas_are_made_again() {
 }
 
 #[test]
-fn node_that_is_silent_for_a_moment_only_is_replaced_when_that_has_lasted() {
+fn node_that_has_just_died_is_replaced_when_that_is_asked_and_one_that_may_live_is_not() {
     let mut room = Room::founded(4, 4);
-    let replace = || Ask::Replace { name: "n3".into(), lose: false, dry_run: false };
-    let is_alive = room.call(1, replace());
+    let replace = |dry_run| Ask::Replace { name: "n3".into(), lose: false, dry_run };
+    let is_alive = room.call(2, replace(false));
     assert!(matches!(&is_alive, Err(Error::Invalid(why)) if why.contains("stop it first")), "{is_alive:?}");
-    room.hear(3, Some(Liveness::Dead));
-    room.pass(1_000_000);
-    let too_early = room.call(1, replace());
+    room.hear(3, Some(Liveness::Suspect));
+    room.pass(200_000);
+    let too_early = room.call(2, replace(false));
     assert!(too_early.as_ref().is_err_and(Error::is_transient), "{too_early:?}");
-    room.pass(3_000_000);
-    assert_eq!(room.call(1, replace()), Ok(Answer::Done));
+    room.hear(3, Some(Liveness::Dead));
+    room.pass(200_000);
+    assert_eq!(room.store.map().nodes[&NodeId(3)].state, Liveness::Alive, "that is not written yet");
+    assert!(!moves(&mut room, replace(true)).is_empty());
+    assert_eq!(room.call(2, replace(false)), Ok(Answer::Done));
+    assert_eq!(room.store.map().nodes[&NodeId(3)].duty, NodeDuty::Gone);
+}
+
+#[test]
+fn shards_that_change_at_once_are_no_more_than_was_said() {
+    for changes in [1, 3] {
+        let mut room = Room::new(4, 16);
+        for id in 1..=4 {
+            let limits = Limits { changes, per_node: 16 };
+            room.place(id).directory = Directory::new(GRACE_MICROS, limits, id);
+        }
+        room.lead(1);
+        room.pass(4_000_000);
+        let drain = Ask::Node { name: "n1".into(), duty: NodeDuty::Drain, fewer: false, dry_run: false };
+        room.call(1, drain).unwrap();
+        room.pass(1_000_000);
+        assert_eq!(room.store.map().changes.len(), changes);
+        assert!(moves(&mut room, Ask::Moves).len() > changes, "the others are still to come");
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use kv::{
     ShardId, Value, Version,
 };
 use placement::map::Map;
-use placement::{Founder, Founding};
+use placement::{Founder, Founding, Limits};
 use replication::Instant;
 
 use crate::directory::seen::{Says, Seen, SeenNode, digest};
@@ -138,7 +138,7 @@ impl Room {
             protocol: Protocol::Raft,
         }));
         let place = |id| {
-            let directory = Directory::new(GRACE_MICROS, id);
+            let directory = Directory::new(GRACE_MICROS, Limits::default(), id);
             (NodeId(id), Place { directory, map: map.clone(), leads: false, believes: None, held: None })
         };
         let mut room = Room {
