@@ -34,7 +34,8 @@ Examples:
 The default mix: each seed picks its workload, protocol (mostly raft) and number
 of nodes (mostly three) where no option does, and which kinds of faults happen
 how often; settings from the size of a log's segment to the speed of the network
-come from the seed in any case.
+come from the seed in any case, and whether nodes join, leave and are drained.
+A node whose machine is lost is replaced by another one.
 
 Kinds of faults: crash power stop pause partition hold messages bulk clock slow
 full eio flip wipe. Exit code 1: something did not hold; the seed and the
@@ -48,11 +49,11 @@ pub struct Args {
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub seeds: u64,
-    /// How many nodes [default: the seed's, mostly 3]
+    /// How many nodes begin [default: the seed's, mostly 3]
     #[arg(long, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=NODES_MAX))]
     pub nodes: Option<u16>,
-    /// How the replicas agree: raft or single (one node) [default: the seed's]
+    /// How the replicas of keys agree: raft or single (one copy) [default: the seed's]
     #[arg(long, value_name = "P")]
     pub protocol: Option<Protocol>,
     /// What goes wrong: all, none or kinds
@@ -85,6 +86,7 @@ pub struct Args {
 
 /// More nodes than this are no usual raft group.
 const NODES_MAX: i64 = 9;
+
 /// How many nodes there are when neither an option nor the seed says.
 const NODES: u16 = 3;
 
@@ -173,13 +175,13 @@ fn history_file(args: &Args) -> Result<Option<HistoryFile>, Error> {
 /// What no option says, the seed does.
 fn options(args: &Args, seed: u64) -> ::sim::Options {
     let mix = ::sim::Options::new(seed);
-    let protocol = match args.nodes {
+    let protocol = args.protocol.unwrap_or(match args.nodes {
         // Who says how many nodes wants so many.
         Some(2..) => Protocol::Raft,
-        _ => args.protocol.unwrap_or(mix.protocol),
-    };
+        _ => mix.protocol,
+    });
     let nodes = match protocol {
-        Protocol::Single => 1,
+        Protocol::Single => args.nodes.unwrap_or(1),
         // The seed has one only for the other protocol.
         Protocol::Raft => args.nodes.unwrap_or(if mix.nodes == 1 { NODES } else { mix.nodes }),
     };

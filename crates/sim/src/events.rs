@@ -29,7 +29,6 @@ pub(crate) enum Event {
     Welcome { attempt: Attempt, called: u64, welcome: Bytes },
     /// An attempt failed.
     NotConnected { attempt: Attempt },
-    /// A node tries again to note that it is whole.
     /// The sending side notices that its connection broke.
     Broken { from: NodeId, to: NodeId, life: u64, number: u64 },
     /// A frame arrives on its connection.
@@ -58,8 +57,10 @@ pub(crate) enum Event {
     Heal(Heal),
     /// A node is started.
     Start { node: NodeId },
-    /// The directory looks at the shards.
-    Directory,
+    /// The operator looks at the cluster.
+    Operate,
+    /// A machine whose node has left is stopped.
+    Retire { node: NodeId },
     /// Invariants that are looked at now and then.
     Inspect,
 }

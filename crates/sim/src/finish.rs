@@ -8,7 +8,7 @@ use check::generate::Workload;
 use check::history::Outcome;
 use check::linear::{self, Budget, Judgement, Verdict};
 use check::model::{Atomicity, Batch, Kv};
-use kv::{Answer, Error, Function, Index, Key, Op, Reply, ShardId, Value};
+use kv::{Answer, Error, Function, Index, Key, Op, Page, Range, Reply, ShardId, Value};
 
 use crate::clients::Purpose;
 use crate::net::Weak;
@@ -24,6 +24,12 @@ const LOST_ANSWERS_MICROS: u64 = 3_000_000;
 /// What has run out is gone so long after, by the lowest clock: an advance is ordered, and taken to be no busier than once a
 /// second.
 const GONE_MICROS: u64 = 3_000_000;
+/// So long after the last fault everything has been started and is connected.
+const STARTED_MICROS: u64 = 5_000_000;
+/// A lease, an election or two, and the flush of a shard that is handed over.
+const OWNERLESS_MICROS_MAX: u64 = 4_000_000;
+/// Rows of a page of the last scan.
+const SCAN_ROWS: u32 = 7;
 /// Whether the cluster is at rest is looked at so often.
 const LOOK_MICROS: u64 = 100_000;
 /// Steps of the judge: some seconds at most. Of 4000 seeds two need more.
@@ -44,8 +50,10 @@ impl World {
         while self.violations.is_empty() && self.events.now() < began + REST_MICROS {
             look += LOOK_MICROS;
             while self.events.now() < look && self.step() {}
+            self.look_at_owners(began);
             why = self.unrest();
             if why.is_none() {
+                self.check_maps();
                 self.stats.rest_micros = self.events.now() - began;
                 let wrong: Vec<String> = self.ids().flat_map(|id| self.audit_copies(id)).collect();
                 wrong.into_iter().for_each(|why| self.violation(why));
@@ -58,13 +66,33 @@ impl World {
         }
     }
 
+    /// No shard is without somebody who leads it for long, when there was time to start and to connect. A leader that has had to
+    /// go is followed by another one, after its lease; a sealed shard is opened by its heir, after a flush.
+    fn look_at_owners(&mut self, began: u64) {
+        let now = self.events.now();
+        if now < began + STARTED_MICROS {
+            return;
+        }
+        for shard in self.shards() {
+            let is_led = !self.leaders(shard).is_empty();
+            let since = *self.ownerless.entry(shard).or_insert(now);
+            if is_led {
+                self.ownerless.remove(&shard);
+            } else if now > since + OWNERLESS_MICROS_MAX {
+                self.violation(format!(
+                    "no shard is without an owner for long: nobody leads {shard} since {since}"
+                ));
+            }
+        }
+    }
+
     /// Why the cluster is not at rest.
     fn unrest(&self) -> Option<String> {
         let calls: usize = self.clients.iter().map(|client| client.open_calls()).sum();
         if calls > 0 {
             return Some(format!("{calls} calls of clients are open"));
         }
-        for machine in &self.machines {
+        for machine in self.machines.iter().filter(|machine| machine.there) {
             let id = machine.id;
             let Some(process) = &machine.process else { return Some(format!("{id} is down")) };
             if machine.own.is_some() {
@@ -108,7 +136,9 @@ impl World {
         if let Some(due) = table.due(shard).filter(|due| due + GONE_MICROS < clock) {
             return Some(format!("shard {shard} holds what was due at {due}, and it is {clock}"));
         }
-        let sessions = if self.workload == Workload::Once { table.sessions(shard) } else { 0 };
+        // What the nodes ask of the directory's shard is valid for longer.
+        let is_once = self.workload == Workload::Once && shard != ShardId::DIRECTORY;
+        let sessions = if is_once { table.sessions(shard) } else { 0 };
         (sessions > 0).then(|| {
             format!("shard {shard} remembers {sessions} sessions, and all are out of date at {clock}")
         })
@@ -157,6 +187,32 @@ impl World {
         self.last_calls("reads", keys.into_iter().map(|key| Op::Get { key, at: None }).collect());
     }
 
+    /// Reads all keys, page by page: each is there once, and none is missing that has no deadline.
+    pub fn scan_all(&mut self) {
+        let shards = Vec::from_iter(self.shards().into_iter().filter(|shard| *shard != ShardId::DIRECTORY));
+        let mut there: BTreeSet<Key> =
+            shards.iter().flat_map(|shard| self.watch.rows.present(*shard).into_keys()).collect();
+        let (mut page, mut last) = (None, None);
+        loop {
+            self.last_calls("pages", vec![Op::Range(Range { page, limit: SCAN_ROWS, ..Range::default() })]);
+            let Page { rows, next, .. } = std::mem::take(&mut self.last_page);
+            for key in rows.into_iter().map(|row| row.key) {
+                if last.as_ref().is_some_and(|last| *last >= key) {
+                    self.violation(format!("no key is doubled: the scan comes to {key:?} after {last:?}"));
+                }
+                there.remove(&key);
+                last = Some(key);
+            }
+            if next.is_none() || !self.violations.is_empty() {
+                break;
+            }
+            page = next;
+        }
+        if let Some(key) = there.first().filter(|_| self.violations.is_empty()) {
+            self.violation(format!("no key is lost: the scan did not come to {key:?}"));
+        }
+    }
+
     fn named_keys(&self) -> BTreeSet<Key> {
         let mut keys = BTreeSet::new();
         for operation in self.recorder.history().operations() {
@@ -190,6 +246,7 @@ impl World {
                 let value = row.as_ref().map_or_else(Value::new, |row| row.value.clone());
                 self.last_values.insert(key.clone(), value);
             }
+            (Op::Range(_), Ok(Reply { answer: Answer::Page(page), .. })) => self.last_page = page.clone(),
             (_, Ok(_)) => {}
             (_, Err(error)) => self
                 .violation(format!("client {client} was not served after the last fault: {op:?}: {error}")),

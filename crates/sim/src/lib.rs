@@ -14,7 +14,8 @@
 //!
 //! A run has two parts. In the first, clients do all that users do while faults happen: besides the ops of their workload they
 //! ask ranges in pages, histories, get-alls and put-alls over shards, delete-ranges and trims in steps, at every level and at
-//! versions. In some runs members of shards change meanwhile, as a directory that the simulator plays would have it. In the second
+//! versions. In half of the runs an operator has nodes join, leave and drained meanwhile (module `operator`); a machine that is lost is
+//! replaced in all. Who decides where shards go is the directory that runs, on the nodes. In the second
 //! part the faults are over, and the cluster must come to rest within a bound: every node up and whole, all shards where they
 //! should be, with one leader each, all copies equal, every key readable, no write in doubt that is sent again, and nothing kept
 //! that has run out. At every moment the invariants of `watch` must hold, and every answer must show what was there; at the end
@@ -33,12 +34,12 @@
 //! the lab. The engines of `storage` that touch a disk are not simulated.
 
 mod clients;
-mod directory;
 mod events;
 mod faults;
 mod finish;
 mod machine;
 mod net;
+mod operator;
 mod options;
 mod outcome;
 mod random;
@@ -75,8 +76,15 @@ pub fn run(options: &Options) -> Outcome {
 fn run_to_the_end(options: &Options, trace: Trace) -> Outcome {
     let mut world = World::new(options, trace);
     world.begin();
-    let parts: [fn(&mut World); 6] =
-        [World::run_steps, World::rest, World::write_again, World::write_each, World::read_all, World::judge];
+    let parts: [fn(&mut World); 7] = [
+        World::run_steps,
+        World::rest,
+        World::write_again,
+        World::write_each,
+        World::read_all,
+        World::scan_all,
+        World::judge,
+    ];
     for part in parts {
         if world.violations.is_empty() {
             part(&mut world);

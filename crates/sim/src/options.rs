@@ -11,9 +11,9 @@ use crate::random::Random;
 pub struct Options {
     /// Decides everything that happens.
     pub seed: u64,
-    /// How many nodes; `single` always has one.
+    /// How many nodes found the cluster.
     pub nodes: u16,
-    /// How the replicas agree.
+    /// How the replicas of clients' keys agree.
     pub protocol: Protocol,
     /// What may go wrong.
     pub faults: Faults,

@@ -5,14 +5,21 @@ use storage::{History, Options, STEP_MAX};
 
 use crate::random::{Latency, Random};
 
+/// A grace that ends within a run, and is longer than most faults.
+const GRACE_SHORT_MICROS: u64 = 8_000_000;
+
 /// The shape of one run.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub shards: u32,
     /// Replicas of a shard, where there are nodes enough.
     pub replicas: u16,
-    /// The members of shards change, where there are nodes enough.
-    pub moves: bool,
+    /// The operator has nodes join, leave and drained.
+    pub operates: bool,
+    /// A node that was dead for so long is gone.
+    pub grace_micros: u64,
+    /// So many kinds of places there are that fail together; 0 = each node is one of its own.
+    pub zones: u64,
     pub table: Options,
     /// Jobs run on a thread of their own, as with the engine on disk.
     pub engine_thread: bool,
@@ -59,12 +66,14 @@ impl Settings {
     pub fn draw(random: &mut Random) -> Settings {
         let segment_bytes = random.pick(&[16 << 10, 64 << 10, 256 << 10]);
         let far = random.percent(15);
-        let chunk_least = if far { 1000 } else { 0 };
+        let chunk_least = if far { 5000 } else { 0 };
         let padding = ".".repeat(random.pick(&[0, 0, 600, 2500]));
         Settings {
             shards: random.pick(&[1, 2, 3]),
-            replicas: random.pick(&[5, 5, 3]),
-            moves: random.percent(25),
+            replicas: random.pick(&[5, 3, 3]),
+            operates: random.percent(50),
+            grace_micros: if random.percent(15) { GRACE_SHORT_MICROS } else { node::GRACE_MICROS },
+            zones: random.pick(&[0, 0, 0, 2, 3]),
             table: Options {
                 deleted_micros: random.pick(&[u64::MAX, 1_000_000, 5_000_000]),
                 step_max: random.pick(&[1, 3, STEP_MAX]),

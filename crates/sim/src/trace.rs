@@ -3,8 +3,10 @@
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use kv::view::Member;
 use kv::{Error, Op, Reply};
 use node::wire::Frame;
+use placement::map::Map;
 
 use crate::events::Way;
 
@@ -52,9 +54,29 @@ pub(crate) fn frame(bytes: &Bytes) -> String {
         }
         Ok(Frame::Answer { token, result: answer, .. }) => format!("answer {token}: {}", result(&answer)),
         Ok(Frame::Announce(_)) => "announce".into(),
+        Ok(Frame::Map(map)) => self::map(&map),
         Ok(other) => format!("{other:?}"),
         Err(error) => error.to_string(),
     }
+}
+
+/// A map, without what does not change or matters to nobody else.
+pub(crate) fn map(map: &Map) -> String {
+    let members = |members: &[Member]| {
+        let texts = members.iter().map(|member| format!("{}#{}", member.node, member.replica));
+        texts.collect::<Vec<_>>().join(" ")
+    };
+    let nodes =
+        map.nodes.iter().map(|(id, row)| format!("{id} {} {} {:?}", row.name, row.duty.name(), row.state));
+    let shards = map.shards.iter().map(|(id, row)| {
+        let change = map.changes.get(id).map_or_else(String::new, |change| {
+            format!(" -> {} in {} ({:?}, {:?})", members(&change.to), change.epoch, change.phase, change.why)
+        });
+        let (epoch, revision) = (row.epoch, row.revision);
+        format!("{id}: {} in {epoch}.{revision} led by {}{change}", members(&row.members), row.leader)
+    });
+    let (nodes, shards) = (nodes.collect::<Vec<_>>().join(", "), shards.collect::<Vec<_>>().join("; "));
+    format!("map {}: nodes {nodes}; shards {shards}", map.revision)
 }
 
 pub(crate) fn op(op: &Op) -> String {

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use check::history::Recorder;
 use check::window::Window;
 use kv::view::{Member, View};
-use kv::{Key, NodeId, Protocol, ShardId, Value};
+use kv::{Key, NodeId, Page, Protocol, ShardId, Value};
 use node::cores::Deal;
 use node::identity::Identity;
 use node::route::ShardMap;
 use node::wire::Frame;
-use placement::map::Map;
+use placement::map::{DEFAULT, Map};
 use placement::{Founder, Founding, Limits};
 use replication::MemberStatus;
 
@@ -24,6 +24,7 @@ use crate::machine::Machine;
 use crate::machine::clock::Clock;
 use crate::machine::place::place;
 use crate::net::links::Network;
+use crate::operator::Operator;
 use crate::options::Options;
 use crate::outcome::Stats;
 use crate::random::Random;
@@ -44,11 +45,11 @@ pub(crate) struct World {
     pub events: Events,
     pub random: Random,
     pub settings: Settings,
-    pub nodes: u64,
-    /// The map that the cluster began with.
-    pub founded: Arc<Map>,
-    /// Where everything is.
+    /// The nodes that found the cluster: those with the ids up to this one.
+    pub founders: u64,
+    /// The newest map that is known to be written.
     pub placed: Arc<Map>,
+    pub operator: Operator,
     /// The shards of clients' keys.
     pub map: ShardMap,
     pub faults: Faults,
@@ -60,8 +61,11 @@ pub(crate) struct World {
     pub recorder: Recorder,
     /// Writes in doubt, by what they wrote.
     pub doubts: BTreeMap<Place, u32>,
-    /// What the last reads found.
+    /// What the last reads found, and the last page of the scan.
     pub last_values: BTreeMap<Key, Value>,
+    pub last_page: Page,
+    /// Since when nobody leads a shard, once the faults are over.
+    pub ownerless: BTreeMap<ShardId, u64>,
     pub watch: Watch,
     pub stats: Stats,
     pub violations: Vec<String>,
@@ -82,37 +86,28 @@ impl World {
         if options.workload == Workload::Once {
             settings = settings.for_many_clients(&mut random);
         }
-        let nodes = if options.protocol == Protocol::Single { 1 } else { u64::from(options.nodes) };
+        let nodes = u64::from(options.nodes);
+        // One copy a shard stays where it is.
+        settings.operates &= options.protocol != Protocol::Single;
         // In most runs only some kinds of faults happen: then each happens more often, and with other things around it.
         let all = options.faults.clone();
         let kept = random.pick(&[30, 60, 100]);
         // What a client's request is valid for counts by the clock of the cluster: one that is hours off takes hours.
         let tame = options.workload == Workload::Once;
-        settings.moves &= nodes > 2;
-        // What comes in place of a folder that was lost knows the first members only.
-        let keeps_folders = settings.moves;
-        let is_left_out = |fault| {
-            let takes_folder = matches!(fault, Fault::Wipe | Fault::Flip | Fault::Restore);
-            tame && fault == Fault::Clock || keeps_folders && takes_folder
-        };
-        let faults = all.only(|fault| random.percent(kept) && !is_left_out(fault));
-        let machines = (1..=nodes).map(|id| {
-            let up = random.between(1_000_000, 1_000_000_000);
-            let off = random.between(0, 2 * WALL_OFF_MICROS) as i64 - WALL_OFF_MICROS as i64;
-            Machine::new(NodeId(id), Clock::new(up, 0, off))
-        });
-        let machines = machines.collect();
+        let faults = all.only(|fault| random.percent(kept) && !(tame && fault == Fault::Clock));
         let mut watch = Watch::new();
         watch.rows.kept_by(settings.table);
         let recorder = Recorder::of_shards(settings.shards);
         let placed = Arc::new(founding(nodes, &settings, options.protocol));
+        let machines = (1..=nodes).map(|id| Machine::new(NodeId(id), clock(&mut random), placed.clone()));
+        let machines = machines.collect();
         World {
             events: Events::default(),
             map: ShardMap::new(&placed).expect("there is a keyspace for clients"),
-            founded: placed.clone(),
             placed,
+            operator: Operator::default(),
             settings,
-            nodes,
+            founders: nodes,
             faults,
             workload: options.workload,
             steps: options.steps,
@@ -122,6 +117,8 @@ impl World {
             recorder,
             doubts: BTreeMap::new(),
             last_values: BTreeMap::new(),
+            last_page: Page::default(),
+            ownerless: BTreeMap::new(),
             watch,
             stats: Stats::default(),
             violations: Vec::new(),
@@ -145,7 +142,7 @@ impl World {
         self.start_clients();
         self.events.after(1_000_000, Event::Fault);
         self.events.after(INSPECT_MICROS, Event::Inspect);
-        self.begin_changes();
+        self.begin_to_operate();
     }
 
     /// Lets the next thing happen; false when there is none, or when something did not hold.
@@ -199,7 +196,8 @@ impl World {
             Event::Heal(heal) => self.heal(heal),
             Event::Start { node } => self.start(node),
             Event::Inspect => self.inspect(),
-            Event::Directory => self.look_at_shards(),
+            Event::Operate => self.operate(),
+            Event::Retire { node } => self.retire(node),
             // Of a life that is over.
             Event::Tick { .. } | Event::Turn { .. } | Event::Disk { .. } | Event::Retry { .. } => {}
             Event::Engine { .. } | Event::Background { .. } => {}
@@ -215,9 +213,9 @@ impl World {
     /// Compares copies that applied the same, and has a closer look at those of one node, each time another.
     fn inspect(&mut self) {
         self.events.after(INSPECT_MICROS, Event::Inspect);
-        let turn = self.events.now() / INSPECT_MICROS % self.nodes;
+        let turn = (self.events.now() / INSPECT_MICROS) as usize % self.machines.len();
         let mut broken = self.compare_copies();
-        broken.extend(self.audit_copies(NodeId(turn + 1)));
+        broken.extend(self.audit_copies(self.machines[turn].id));
         broken.into_iter().for_each(|why| self.violation(why));
     }
 
@@ -243,8 +241,15 @@ impl World {
         broken
     }
 
-    pub fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
-        (1..=self.nodes).map(NodeId)
+    /// The nodes whose machines are there, up or down.
+    pub fn ids(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.machines.iter().filter(|machine| machine.there).map(|machine| machine.id)
+    }
+
+    /// One of them.
+    pub fn any_node(&mut self) -> NodeId {
+        let ids: Vec<NodeId> = self.ids().collect();
+        self.random.pick(&ids)
     }
 
     pub fn machine(&self, id: NodeId) -> &Machine {
@@ -356,11 +361,11 @@ impl World {
             seed,
             entry_cache_bytes: self.settings.entry_cache_bytes,
             pid: id.0 as u32,
-            address: identity.name.clone(),
-            peer: String::new(),
-            zone: String::new(),
+            address: address(&identity.name),
+            peer: address(&identity.name),
+            zone: identity.zone.clone(),
             incarnation: identity.lineage.life.incarnation,
-            grace_micros: node::GRACE_MICROS,
+            grace_micros: self.settings.grace_micros,
             limits: Limits::default(),
             volatile: false,
         }
@@ -369,18 +374,31 @@ impl World {
     pub fn shards(&self) -> Vec<ShardId> {
         self.placed.shards.keys().copied().collect()
     }
+}
 
-    /// How many replicas of a shard may be lost for ever: of the one that has the fewest.
-    pub fn losses_max(&self) -> usize {
-        let replicas = self.placed.shards.values().map(|row| row.members.len()).min();
-        (replicas.unwrap_or(1) - 1) / 2
-    }
+/// The clocks of a machine that is switched on already.
+pub(crate) fn clock(random: &mut Random) -> Clock {
+    let up = random.between(1_000_000, 1_000_000_000);
+    let off = random.between(0, 2 * WALL_OFF_MICROS) as i64 - WALL_OFF_MICROS as i64;
+    Clock::new(up, 0, off)
+}
+
+/// Where a node is reached, if names had addresses.
+pub(crate) fn address(name: &str) -> String {
+    format!("{name}:7400")
 }
 
 /// The first map of a cluster.
 fn founding(nodes: u64, settings: &Settings, protocol: Protocol) -> Map {
-    let founder = |id: u64| Founder { name: format!("n{id}"), peer: String::new() };
+    let founder = |id: u64| Founder { name: format!("n{id}"), peer: address(&format!("n{id}")) };
     let nodes = (1..=nodes).map(founder).collect();
-    let (shards, replicas) = (settings.shards, settings.replicas);
-    Map::founding(&Founding { cluster: None, nodes, shards, replicas, protocol })
+    let replicas = if protocol == Protocol::Single { 1 } else { settings.replicas };
+    let shards = settings.shards;
+    let mut map =
+        Map::founding(&Founding { cluster: None, nodes, shards, replicas, protocol: Protocol::Raft });
+    // The directory is kept by raft, whatever keeps the keys.
+    let keyspace = map.keyspaces.get_mut(DEFAULT).expect("there is a keyspace for clients");
+    keyspace.protocol = protocol;
+    map.shards.values_mut().filter(|row| row.keyspace == DEFAULT).for_each(|row| row.protocol = protocol);
+    map
 }

@@ -77,7 +77,7 @@ fn raft_of_five_holds_under_every_fault() {
 
 #[test]
 fn single_holds_when_its_node_fails() {
-    run(200, 10, |options| options.protocol = Protocol::Single);
+    run(200, 10, |options| (options.protocol, options.nodes) = (Protocol::Single, 1));
 }
 
 #[test]

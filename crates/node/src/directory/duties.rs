@@ -42,8 +42,8 @@ pub(super) struct Reign {
     limits: Limits,
     since: Instant,
     health: Health,
-    /// The revision for which nothing was left to be planned.
-    planned: u64,
+    /// The revision for which nothing was left to be planned, and how the nodes were seen then.
+    planned: (u64, Vec<Liveness>),
     /// What is to move beside what does, once somebody has asked: it follows from the map, and takes many plans to find.
     to_come: Option<Vec<Move>>,
     /// What the map has refused, and in which revision it was last tried.
@@ -61,7 +61,7 @@ impl Reign {
             limits,
             since: now,
             health: Health::default(),
-            planned: 0,
+            planned: (0, Vec::new()),
             to_come: None,
             refused: Vec::new(),
         };
@@ -116,13 +116,36 @@ impl Reign {
         for event in self.events(now) {
             self.apply(&mut next, event);
         }
-        if next.revision != self.planned && self.may_plan(now) {
-            match plan(&next, &self.limits) {
+        let states = next.nodes.iter().map(|(id, node)| self.counts_as(*id, node.state)).collect();
+        let of = (next.revision, states);
+        if of != self.planned && self.may_plan(now) {
+            match self.plan(&next) {
                 Some(planned) => next = planned,
-                None => self.planned = next.revision,
+                None => self.planned = of,
             }
         }
         (next.revision > self.map.revision).then_some(next)
+    }
+
+    /// The plan counts on nobody who is not heard of at present, whatever is written: that takes its time.
+    fn plan(&self, map: &Map) -> Option<Map> {
+        let mut seen = map.clone();
+        seen.nodes.iter_mut().for_each(|(id, node)| node.state = self.counts_as(*id, node.state));
+        let mut planned = plan(&seen, &self.limits).filter(|planned| planned.revision > map.revision)?;
+        for (id, node) in &mut planned.nodes {
+            node.state = map.nodes[id].state;
+        }
+        Some(planned)
+    }
+
+    /// How a node is for the plan: as it is written or as it is seen, whichever is worse.
+    fn counts_as(&self, node: NodeId, written: Liveness) -> Liveness {
+        let seen = self.seen.nodes.get(&node).and_then(|seen| seen.state).unwrap_or(Liveness::Dead);
+        match (written, seen) {
+            (Liveness::Dead, _) | (_, Liveness::Dead) => Liveness::Dead,
+            (Liveness::Suspect, _) | (_, Liveness::Suspect) => Liveness::Suspect,
+            (Liveness::Alive, Liveness::Alive) => Liveness::Alive,
+        }
     }
 
     /// Whether a node is not heard of, and not for so long yet that it is taken for dead.

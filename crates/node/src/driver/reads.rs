@@ -69,7 +69,7 @@ impl Core {
             // What this node leaves out, others may find yet: the leader knows.
             return self.turned_away(node, token, Error::WrongNode { try_next: None });
         }
-        let is_known = asked != Level::Local || node.clock.is_settled();
+        let is_known = asked != Level::Local || reached == Level::Linearizable || node.clock.is_settled();
         let staleness_micros = if is_known { staleness_micros } else { u64::MAX };
         let replica = &self.replicas[&shard];
         let of = (shard, replica.kind, replica.view().epoch);

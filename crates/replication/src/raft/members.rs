@@ -58,8 +58,13 @@ pub(super) fn next(
     let is_wanted = |member: &Member| wanted.iter().any(|other| other.replica == member.replica);
     // Who learns and is not wanted any more goes at once; so does nobody else.
     let stay = view.members.iter().filter(|member| member.duty == Duty::Voter || is_wanted(member)).copied();
-    // A node has one replica of a shard at a time: a new one comes when the old one is gone.
-    let come = wanted.iter().filter(|member| view.member(member.node).is_none());
+    // A node has one replica of a shard at a time: a new one comes when the old one is gone. So does who has a higher number, for
+    // of two that come the lower one is never the later.
+    let is_new = |member: &&Member| view.replica(member.replica).is_none();
+    let strangers = || wanted.iter().filter(is_new);
+    let has_to_wait = strangers().filter(|member| view.member(member.node).is_some());
+    let first = has_to_wait.map(|member| member.replica).min();
+    let come = strangers().filter(|member| first.is_none_or(|first| member.replica < first));
     let come = come.map(|member| Member { duty: Duty::Learner, ..*member });
     let learning = in_order(stay.chain(come).collect());
     if learning != view.members {
@@ -290,5 +295,13 @@ mod tests {
         assert_eq!(step("1 2 3", "1 2 7@3", 1, &[]), take("1 2 3-leaving"));
         assert_eq!(step("1 2", "1 2 7@3", 1, &[]), take("1 2 7@3-learner"));
         assert_eq!(step("1", "7@1", 1, &[]), Step::Done, "nobody would be left meanwhile");
+    }
+
+    #[test]
+    fn members_come_in_the_order_of_their_numbers() {
+        let wanted = "1 2 8@4-learner 9@5-learner";
+        assert_eq!(step("1 2 6@4-learner", wanted, 1, &[]), take("1 2"));
+        assert_eq!(step("1 2", wanted, 1, &[]), take("1 2 8@4-learner 9@5-learner"));
+        assert_eq!(step("1 2 6@4-learner", "1 2 8@4-learner 7@5-learner", 1, &[]), take("1 2 7@5-learner"));
     }
 }

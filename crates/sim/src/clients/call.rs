@@ -88,10 +88,13 @@ impl World {
     }
 
     fn whom_to_ask(&mut self, client: usize, purpose: Purpose) -> NodeId {
-        let nodes = self.nodes;
+        let ids: Vec<NodeId> = self.ids().collect();
         let state = &mut self.clients[client];
+        if !ids.contains(&state.home) {
+            state.home = state.random.pick(&ids);
+        }
         if purpose == Purpose::Last || state.random.percent(30) {
-            NodeId(state.random.between(1, nodes))
+            state.random.pick(&ids)
         } else {
             state.home
         }
@@ -184,11 +187,11 @@ impl World {
     }
 
     fn try_again(&mut self, whose: Whose) {
-        let nodes = self.nodes;
+        let ids: Vec<NodeId> = self.ids().collect();
         let pause = self.random.between(1000, PAUSE_MICROS_MAX);
         let Some(call) = self.clients[whose.client].calls.get_mut(&whose.call) else { return };
         call.attempt += 1;
-        call.node = NodeId(call.node.0 % nodes + 1);
+        call.node = ids.iter().copied().find(|id| *id > call.node).unwrap_or(ids[0]);
         self.stats.retries += 1;
         self.events.after(pause, Event::Again { whose: Whose { attempt: whose.attempt + 1, ..whose } });
     }

@@ -2,6 +2,7 @@
 //! sent back.
 
 use kv::cluster::Role;
+use kv::view::{Duty, View};
 use kv::{Charge, Class, Error, Level, NodeId, Receipt, Reply, Request};
 use node::Input;
 use node::gather::{Split, split};
@@ -76,7 +77,8 @@ impl World {
         let bounds = self.bounds(node, &open.clocks, receipt);
         let wrong = self.watch.rows.read(op, reply, bounds);
         let found_expired = self.watch.rows.found_expired(op, reply);
-        let is_alone = process.cores.view(receipt.shard).is_none_or(|view| view.members.len() == 1);
+        let counts = |view: &View| view.members.iter().filter(|member| member.duty != Duty::Learner).count();
+        let is_alone = process.cores.view(receipt.shard).is_none_or(|view| counts(view) == 1);
         if receipt.node == node && !is_alone {
             self.check_proof(node, asked_at, receipt);
         }
@@ -99,9 +101,7 @@ impl World {
             self.note("a follower answered a linearizable read");
         }
         let clock = self.machine(node).clock.read(self.events.now()).instant.0;
-        if self.settings.moves {
-            self.recount_rounds(receipt.shard);
-        }
+        self.recount_rounds(receipt.shard);
         match self.watch.proofs.of_read(node, receipt.shard, asked_at, clock) {
             Some(Proof::Lease) => self.note("a read was answered under a lease"),
             Some(Proof::Round) => self.note("a read was proven by a round"),

@@ -27,7 +27,7 @@ impl World {
         for number in 0..self.settings.clients {
             let keys = Keys { count: self.settings.keys, skew: self.settings.skew };
             let random = self.random.fork();
-            let client = Client::new(number + 1, self.workload, keys, self.nodes, random);
+            let client = Client::new(number + 1, self.workload, keys, self.founders, random);
             self.clients.push(client);
             for _ in 0..self.random.between(1, self.settings.lines) {
                 let delay = self.random.between(0, 200_000);

@@ -1,6 +1,8 @@
 //! What goes wrong with disks and data folders.
 
-use kv::NodeId;
+use kv::view::Member;
+use kv::{NodeId, ShardId};
+use placement::map::{Change, NodeDuty, Phase};
 use wal::format::{BLOCK_BYTES, BatchHeader};
 use wal::{Crash, Disk, DiskError, Operation};
 
@@ -92,12 +94,23 @@ impl World {
     }
 
     pub(super) fn lose_folder(&mut self, node: NodeId) -> bool {
-        if !self.may_damage(node) || !self.is_known_to_all(node) {
+        if !self.may_damage(node) {
             return false;
         }
-        self.kill(node, Crash::Power, "its folder is lost");
-        self.trace(|| format!("{node} comes back with an empty folder"));
-        self.goes_astray(node, None);
+        // Of those that join later nobody is started as if nothing had happened: what would it be told? And a founder that has
+        // a shard of its own would go on with that, until the others refuse it.
+        let of_first = self.machine(node).first_map.clone();
+        let has_own =
+            of_first.shards.values().any(|row| row.members.len() == 1 && row.member(node).is_some());
+        let may_come_back = node.0 <= self.founders && !has_own && self.is_known_to_all(node);
+        let unawares = may_come_back && self.random.percent(30);
+        if unawares {
+            self.kill(node, Crash::Power, "its folder is lost");
+            self.trace(|| format!("{node} comes back with an empty folder"));
+            self.goes_astray(node, None);
+        } else {
+            self.lose(node, "its folder is lost");
+        }
         // What the others say before they know that it has nothing may come after.
         if self.faults.has(Fault::Messages) {
             self.weaken(WEAKEST);
@@ -153,15 +166,33 @@ impl World {
         others.all(|other| !other.is_unsound() && other.folder.met(node) == life)
     }
 
-    /// Whether the cluster survives the loss of this node's copies: a majority of the others is sound, and stays so.
+    /// Whether the cluster survives the loss of this node's copies: of each shard, those that are sound are a majority and
+    /// stay so. Who was declared gone counts as lost. Who is about to count is waited for, whatever happens: then a change is not
+    /// given up any more.
     fn may_damage(&self, node: NodeId) -> bool {
-        let unsound = self.ids().filter(|other| *other != node && self.machine(*other).is_unsound()).count();
+        let is_lost = |member: &&Member| {
+            let (of, row) = (self.machine(member.node), self.placed.nodes.get(&member.node));
+            let is_gone = row.is_none_or(|row| row.duty == NodeDuty::Gone);
+            member.node == node || !of.there || of.is_unsound() || is_gone
+        };
+        let survives = |members: &Vec<Member>| 2 * members.iter().filter(is_lost).count() < members.len();
         let astray = self.ids().any(|other| self.machine(other).own.is_some());
-        !astray && !self.machine(node).is_unsound() && unsound < self.losses_max()
+        let is_sound = self.machine(node).there && !self.machine(node).is_unsound();
+        let rows = self.placed.shards.values().map(|row| &row.members);
+        let changes = self.placed.changes.values().map(|change| &change.to);
+        let switching = self.placed.changes.iter().filter(|(_, change)| change.phase == Phase::Switch);
+        let comes = |(id, change): (&ShardId, &Change)| {
+            self.placed.shards[id].member(node).is_none()
+                && change.to.iter().any(|member| member.node == node)
+        };
+        !astray && is_sound && rows.chain(changes).all(survives) && !switching.into_iter().any(comes)
     }
 
-    /// A node that was refused gets its own folder back.
+    /// A node that was refused gets its own folder back, or is given up.
     pub fn give_back(&mut self, node: NodeId) {
+        if self.is_given_up() {
+            return self.lose(node, "it was refused");
+        }
         self.trace(|| format!("{node} has its own folder back"));
         self.machine_mut(node).give_back();
         self.see(Seen::GivenBack { node });
@@ -169,8 +200,11 @@ impl World {
         self.events.after(down, Event::Start { node });
     }
 
-    /// The disk of a node that cannot start reads right again.
+    /// The disk of a node that cannot start reads right again, or its node is given up.
     pub fn mend(&mut self, node: NodeId) {
+        if self.is_given_up() {
+            return self.lose(node, "its log is damaged");
+        }
         let machine = self.machine_mut(node);
         if let Some((segment, offset, bit)) = machine.flipped.take() {
             machine.disk.flip(segment, offset, bit);
@@ -178,5 +212,24 @@ impl World {
         self.trace(|| format!("{node}'s disk is mended"));
         let down = self.down();
         self.events.after(down, Event::Start { node });
+    }
+
+    fn is_given_up(&mut self) -> bool {
+        self.settings.operates && self.random.percent(50)
+    }
+
+    /// A machine is lost for good: the operator puts another one in its place.
+    pub fn lose(&mut self, node: NodeId, why: &str) {
+        self.kill(node, Crash::Power, why);
+        self.trace(|| format!("{node} is lost for good: {why}"));
+        self.see(Seen::Wiped { node });
+        self.be_away(node);
+        self.replace(node);
+    }
+
+    /// A machine is not there any more.
+    pub fn be_away(&mut self, node: NodeId) {
+        let machine = self.machine_mut(node);
+        (machine.there, machine.own, machine.copy) = (false, None, None);
     }
 }

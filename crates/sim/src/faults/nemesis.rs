@@ -60,7 +60,7 @@ impl World {
         if !leaders.is_empty() && self.random.percent(40) {
             self.random.pick(&leaders)
         } else {
-            NodeId(self.random.between(1, self.nodes))
+            self.any_node()
         }
     }
 
@@ -141,10 +141,11 @@ impl World {
     }
 
     fn part(&mut self, breaks: bool) -> bool {
-        if self.nodes < 2 {
+        let ids: Vec<NodeId> = self.ids().collect();
+        if ids.len() < 2 {
             return false;
         }
-        let (shape, mut ways) = shapes::draw(&mut self.random, self.nodes);
+        let (shape, mut ways) = shapes::draw(&mut self.random, ids);
         ways.retain(|way| !self.network.cuts.contains(way));
         let (lasts, one_by_one) = (self.lasts(), self.random.percent(20));
         self.note(shape.told());

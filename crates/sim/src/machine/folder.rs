@@ -8,7 +8,7 @@ use node::identity::{Identity, Kept, Life, Lives};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Folder {
     /// `None` = the folder is new.
-    pub(super) identity: Option<Identity>,
+    pub identity: Option<Identity>,
     pub(super) lives: Lives,
     full: bool,
     fails: bool,

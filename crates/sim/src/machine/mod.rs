@@ -20,10 +20,12 @@ mod turn;
 mod worker;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use kv::NodeId;
 use node::identity::Greeter;
 use node::stop::Stop;
+use placement::map::Map;
 use wal::{Crash, MemoryDisk};
 
 use crate::clients::open::Gate;
@@ -42,6 +44,10 @@ const DISK_MICROS_MAX: u64 = 3_000_000;
 /// A machine: what survives its process.
 pub(crate) struct Machine {
     pub id: NodeId,
+    /// It is there: up, or to be started again. One that is not never comes back.
+    pub there: bool,
+    /// The map that its node begins with in a new folder.
+    pub first_map: Arc<Map>,
     pub disk: MemoryDisk,
     pub table: Flushed,
     /// What the data folder keeps of who the node is; its incarnation is the log's identity too.
@@ -67,9 +73,11 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub fn new(id: NodeId, clock: Clock) -> Machine {
+    pub fn new(id: NodeId, clock: Clock, first_map: Arc<Map>) -> Machine {
         Machine {
             id,
+            there: true,
+            first_map,
             disk: MemoryDisk::new(),
             table: Flushed::default(),
             folder: Folder::default(),

@@ -1,7 +1,8 @@
 //! What the watch and the trace see of a node's turns.
 
 use bytes::Bytes;
-use kv::{NodeId, ShardId};
+use kv::cluster::Role;
+use kv::{NodeId, ShardId, Term};
 use node::{Done, Input, Job};
 
 use super::worker::RanJob;
@@ -16,7 +17,11 @@ impl World {
         for shard in self.shards() {
             let Some(process) = &self.machine(id).process else { return };
             if let Some(status) = process.cores.cores[core].driver.replica_status(shard) {
+                let epoch = process.cores.epoch(shard).expect("a replica has an epoch");
                 self.see(Seen::Status { node: id, shard, status: &status });
+                if (status.role, status.term) == (Role::Leader, Term::ZERO) {
+                    self.see(Seen::Owns { node: id, shard, epoch });
+                }
             }
         }
     }
@@ -29,6 +34,9 @@ impl World {
                 self.see(Seen::Durable { node: id, ticket });
             }
             Input::Frame { from, bytes } => {
+                if !self.knows(id, core, *from) {
+                    return;
+                }
                 if let Some((shard, is_earlier)) = self.of_another_epoch_here(id, bytes) {
                     self.see(Seen::Foreign { node: id, from: *from, shard, is_earlier });
                 } else if let Some((shard, message)) = in_frame(bytes) {
@@ -42,6 +50,12 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// Whether a core has heard of a node: of others it takes nothing.
+    fn knows(&self, id: NodeId, core: usize, other: NodeId) -> bool {
+        let process = self.machine(id).process.as_ref();
+        process.is_some_and(|process| process.cores.cores[core].driver.map().nodes.contains_key(&other))
     }
 
     /// Whose shard's message this is, if it is of another epoch than the replica here, and whether of an earlier one.

@@ -36,7 +36,7 @@ impl World {
     /// Starts a node that is down.
     pub fn start(&mut self, id: NodeId) {
         let machine = self.machine(id);
-        if machine.process.is_some() {
+        if machine.process.is_some() || !machine.there {
             return;
         }
         match self.recover(id) {
@@ -76,7 +76,7 @@ impl World {
             error => Refused::Violation(error.to_string()),
         })?;
         bad.map_err(|error| Refused::Violation(error.to_string()))?;
-        let map = recovery.map(Map::clone(&self.founded));
+        let map = recovery.map(Map::clone(&machine.first_map));
         greeter.set_nodes(Nodes::of(&map));
         let config = self.node_config(greeter.identity(), map);
         let machine = &mut self.machines[place(id)];
@@ -126,7 +126,8 @@ impl World {
             self.wake(id, core);
             self.events.after(TICK_MICROS, Event::Tick { node: id, life, core });
         }
-        self.links_started(id, life);
+        self.tell_cluster(id);
+        self.follow_nodes(id);
     }
 
     /// Notes how many cores a process has, and that of the one before.
@@ -145,7 +146,9 @@ impl World {
 
     /// Ends a process without a good-bye.
     pub fn kill(&mut self, id: NodeId, crash: Crash, why: &str) {
-        let Some(life) = self.machine(id).life() else { return };
+        if self.machine(id).process.is_none() {
+            return;
+        }
         self.trace(|| format!("{id} ends ({crash:?}): {why}"));
         self.see(Seen::Ended { node: id });
         let mut random = self.random.fork();
@@ -159,7 +162,7 @@ impl World {
         (machine.paused_until, machine.sync_fails) = (0, false);
         let process = machine.process.take().expect("it was just looked at");
         self.gate_broke(process.gate);
-        self.links_ended(id, life, crash);
+        self.links_ended(id, crash);
         self.bulk_ended(id);
     }
 }

@@ -122,10 +122,11 @@ impl World {
                     if let Some(process) = &mut self.machine_mut(id).process {
                         process.greeter.set_nodes(Nodes::of(&map));
                     }
+                    self.follow_nodes(id);
                 }
-                Work::Decided(map) => self.give(id, [Input::Map(map)]),
+                Work::Decided(map) => self.decided(id, map),
                 Work::Announced(replicas) => self.give(id, [Input::Announced(replicas)]),
-                Work::Administered { client, .. } => unreachable!("nobody here has asked {client}"),
+                Work::Administered { client, result } => self.administered(client, result),
             }
         }
         self.run_jobs(id, core, jobs, inputs);

@@ -27,6 +27,9 @@ impl World {
         let passes = !self.is_cut(from, to) && !self.is_paused(to) && !self.is_paused(from);
         let latency: u64 = (0..2).map(|_| self.settings.network.draw(&mut self.random)).sum();
         let Some(process) = &self.machine(from).process else { return };
+        if !self.network.links.contains_key(&(from, to)) {
+            return;
+        }
         let hello = process.greeter.hello(to, Purpose::Ordered).encode();
         self.network.numbers += 1;
         let attempt = Attempt { from, to, life, number: self.network.numbers };
@@ -140,10 +143,17 @@ impl World {
         }
     }
 
-    /// A node learned that it must not go on: it ends, and gets its own folder back.
+    /// A node learned that it must not go on, and ends.
     fn refused(&mut self, id: NodeId, why: &str) {
         if self.machine(id).own.is_none() {
-            return self.violation(format!("only who lost its folder unawares is refused: {id}: {why}"));
+            if self.is_member(id) {
+                self.violation(format!(
+                    "only former members and who lost its folder are refused: {id}: {why}"
+                ));
+            }
+            self.note("a former member was refused");
+            self.kill(id, Crash::Process, why);
+            return self.be_away(id);
         }
         let is_copy = self.machine(id).folder.identity().is_some_and(|identity| identity.copy.is_some());
         self.note(match is_copy {

@@ -10,7 +10,7 @@ pub(crate) mod links;
 pub(crate) mod shapes;
 mod streams;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use kv::{Epoch, NodeId};
@@ -34,30 +34,51 @@ const HELD_MAX: usize = 10_000;
 const FOREIGN_PERMILLE: u64 = 500;
 
 impl World {
-    /// A process keeps connections to all others from now on.
-    pub fn links_started(&mut self, id: NodeId, life: u64) {
-        for to in self.ids().filter(|to| *to != id) {
+    /// A process keeps connections to those that are members as far as it knows, and has nobody else on one.
+    pub fn follow_nodes(&mut self, id: NodeId) {
+        let Some(process) = &self.machine(id).process else { return };
+        let (life, nodes) = (process.life, process.greeter.nodes());
+        let members: BTreeSet<NodeId> = nodes.others(id).map(|(other, _)| other).collect();
+        let links = &self.network.links;
+        let called: BTreeSet<NodeId> =
+            links.range((id, NodeId(0))..=(id, NodeId::MAX)).map(|((_, to), _)| *to).collect();
+        let is_stranger = |(from, to): &Way| *to == id && !members.contains(from);
+        let strangers = Vec::from_iter(links.keys().copied().filter(is_stranger));
+        for to in called.difference(&members) {
+            self.hang_up((id, *to), Crash::Process);
+        }
+        for &to in members.difference(&called) {
             let link =
                 Link { life, number: 0, state: State::Down, failures: 0, last_at: 0, held: VecDeque::new() };
             self.network.links.insert((id, to), link);
             self.events.after(0, Event::Connect { from: id, to, life });
         }
+        for way in strangers {
+            let notice = self.random.between(100, NOTICE_MICROS);
+            self.break_link(way, notice);
+        }
+    }
+
+    /// The caller has a connection no more. Where its process ended in peace, or goes on, what is on its way arrives.
+    fn hang_up(&mut self, way: Way, crash: Crash) {
+        if let Some(Link { state: State::Up(life), number, .. }) = self.network.links.remove(&way)
+            && crash == Crash::Process
+        {
+            self.network.lingering.insert(number, (way.1, life));
+        }
     }
 
     /// A process ended: its connections are gone, those to it break.
-    pub fn links_ended(&mut self, id: NodeId, _life: u64, crash: Crash) {
-        for other in self.ids().filter(|other| *other != id) {
-            if let Some(Link { state: State::Up(life), number, .. }) = self.network.links.remove(&(id, other))
-                && crash == Crash::Process
-            {
-                self.network.lingering.insert(number, (other, life));
-            }
+    pub fn links_ended(&mut self, id: NodeId, crash: Crash) {
+        let ways = Vec::from_iter(self.network.links.keys().copied());
+        ways.iter().filter(|(from, _)| *from == id).for_each(|way| self.hang_up(*way, crash));
+        for way in ways.into_iter().filter(|(_, to)| *to == id) {
             // The system of a killed process closes its connections; without power nobody does.
             let notice = match crash {
-                Crash::Process if !self.is_cut(other, id) => self.settings.network.draw(&mut self.random),
+                Crash::Process if !self.is_cut(way.0, id) => self.settings.network.draw(&mut self.random),
                 _ => self.random.between(100, NOTICE_MICROS),
             };
-            self.break_link((other, id), notice);
+            self.break_link(way, notice);
         }
     }
 
@@ -132,15 +153,14 @@ impl World {
         late
     }
 
-    /// The message as if its node had missed a change that gave the shard another past, or had seen one that is yet to come:
-    /// that of another shard, under the epoch before or after.
+    /// The message as if its node had missed a change that gave the shard another past: that of another shard, under the epoch
+    /// before. Of an epoch that is yet to come nobody says anything: who did would be believed.
     fn of_another_epoch(&mut self, bytes: &Bytes) -> Bytes {
         let Ok(Frame::Protocol { epoch, revision, body, .. }) = Frame::decode(bytes) else {
             unreachable!("only the messages of protocols go their own ways")
         };
         let shard = self.random.pick(&self.shards());
-        let epoch = Epoch(if self.random.permille(500) { epoch.0 - 1 } else { epoch.0 + 1 });
-        Frame::Protocol { shard, epoch, revision, body }.encode()
+        Frame::Protocol { shard, epoch: Epoch(epoch.0 - 1), revision, body }.encode()
     }
 
     pub fn frame(&mut self, from: NodeId, to: NodeId, number: u64, bytes: Bytes) {

@@ -54,10 +54,9 @@ impl fmt::Display for Shape {
 const SHAPES: [Shape; 6] =
     [Shape::Alone, Shape::Halves, Shape::OneWay, Shape::Mute, Shape::Bridge, Shape::Ring];
 
-/// A shape, and the directions it cuts.
-pub(crate) fn draw(random: &mut Random, nodes: u64) -> (Shape, Vec<Way>) {
+/// A shape among these nodes, two or more, and the directions it cuts.
+pub(crate) fn draw(random: &mut Random, mut order: Vec<NodeId>) -> (Shape, Vec<Way>) {
     let shape = random.pick(&SHAPES);
-    let mut order: Vec<NodeId> = (1..=nodes).map(NodeId).collect();
     random.shuffle(&mut order);
     let ways = match shape {
         Shape::Alone => between(&order[..1], &order[1..]),
@@ -113,7 +112,7 @@ mod tests {
     #[test]
     fn shapes_of_two_and_more_nodes_cut_something_or_nothing_twice() {
         for seed in 0..200 {
-            let (shape, mut ways) = draw(&mut Random::new(seed), 2 + seed % 4);
+            let (shape, mut ways) = draw(&mut Random::new(seed), (1..=2 + seed % 4).map(NodeId).collect());
             let count = ways.len();
             ways.sort();
             ways.dedup();

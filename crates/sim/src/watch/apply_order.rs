@@ -30,7 +30,8 @@ impl Invariant for ApplyOrder {
                 self.next.insert((node, shard), at.index.next());
             }
             Seen::Apply { node, shard, at, .. } => {
-                let next = self.next.insert((node, shard), at.index.next()).unwrap_or(Index(1));
+                // A replica that was just made begins where its copy does, be it a snapshot or what was handed over to it.
+                let next = self.next.insert((node, shard), at.index.next()).unwrap_or(at.index);
                 if at.index != next {
                     return Err(format!("shard {shard} on {node} applies {at} where {next} is next"));
                 }

@@ -178,7 +178,7 @@ impl Logs {
             }
             Seen::Foreign { .. } | Seen::Members { .. } => {}
             Seen::Sent { .. } | Seen::Heard { .. } | Seen::Apply { .. } | Seen::Applied { .. } => {}
-            Seen::Generation { .. } | Seen::Load { .. } => {}
+            Seen::Generation { .. } | Seen::Load { .. } | Seen::Owns { .. } => {}
         }
     }
 

@@ -17,10 +17,12 @@ mod leader_completeness;
 mod leases;
 mod log_matching;
 mod logs;
+mod maps;
 mod messages;
 mod one_leader;
 mod one_vote;
 mod own_term;
+mod owners;
 mod pace;
 #[cfg(test)]
 mod promise_tests;
@@ -44,7 +46,9 @@ mod work;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use kv::{Answer, Error, Index, Level, NodeId, Op, Position, Receipt, Reply, RequestId, ShardId, Version};
+use kv::{
+    Answer, Epoch, Error, Index, Level, NodeId, Op, Position, Receipt, Reply, RequestId, ShardId, Version,
+};
 use node::route::ShardMap;
 use replication::Status;
 pub(crate) use replication::observe::Record;
@@ -53,6 +57,7 @@ use storage::{Applied, Asked};
 use copies::Copies;
 pub(crate) use digests::Digests;
 use logs::Logs;
+use maps::Maps;
 pub(crate) use messages::{Kind, Message, in_frame};
 pub(crate) use proofs::{Proof, Proofs};
 use receipts::Receipts;
@@ -93,6 +98,8 @@ pub(crate) enum Seen<'a> {
     Members { node: NodeId, to: NodeId, shard: ShardId },
     /// How a replica is after a turn.
     Status { node: NodeId, shard: ShardId, status: &'a Status },
+    /// The one replica that serves a shard, of a protocol without terms, after a turn.
+    Owns { node: NodeId, shard: ShardId, epoch: Epoch },
     /// The table is asked to make a generation current that came in.
     Load { node: NodeId, shard: ShardId, generation: u32 },
     /// An entry is handed to the table.
@@ -148,6 +155,7 @@ pub(crate) struct Watch {
     pub digests: Digests,
     pub proofs: Proofs,
     pub rows: Rows,
+    pub maps: Maps,
     repeats: Repeats,
     copies: Copies,
     /// The generation of each replica, as its log names it.
@@ -160,6 +168,7 @@ impl Watch {
     pub fn new() -> Watch {
         let invariants: Vec<Box<dyn Invariant>> = vec![
             Box::new(one_leader::OneLeader::default()),
+            Box::new(owners::OneOwner::default()),
             Box::new(one_vote::OneVote::default()),
             Box::new(durable_visible::DurableVisible::default()),
             Box::new(durable_survives::DurableSurvives::default()),
@@ -185,6 +194,7 @@ impl Watch {
             digests: Digests::default(),
             proofs: Proofs::default(),
             rows: Rows::default(),
+            maps: Maps::default(),
             repeats: Repeats::default(),
             copies: Copies::default(),
             generations: BTreeMap::new(),

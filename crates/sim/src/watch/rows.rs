@@ -56,6 +56,15 @@ impl Rows {
         self.shards.get(&shard)
     }
 
+    /// The rows that a shard has now, of those without a deadline.
+    pub fn present(&self, shard: ShardId) -> BTreeMap<Key, Value> {
+        let Some(shard) = self.shards.get(&shard) else { return BTreeMap::new() };
+        let live =
+            |timeline: &Timeline| timeline.live(shard.last).filter(|life| life.deadline.is_none()).cloned();
+        let rows = shard.keys.iter().filter_map(|(key, timeline)| Some((key.clone(), live(timeline)?.value)));
+        rows.collect()
+    }
+
     /// Of all shards, the keys between two that ever had a row.
     pub fn keys_between(&self, from: &Key, to: Option<&Key>) -> Vec<Key> {
         let keys = self.shards.values().flat_map(|shard| shard.between(from, to));

@@ -101,6 +101,19 @@ fn node_that_joins_is_given_replicas_one_change_after_the_other() {
 }
 
 #[test]
+fn plan_counts_on_nobody_who_is_not_heard_of_whatever_is_written() {
+    let mut room = Room::founded(3, 4);
+    room.call(1, joining(4)).unwrap();
+    room.pass(5_000_000);
+    let map = room.store.map();
+    assert_eq!(map.nodes[&NodeId(4)].state, Liveness::Alive, "it is given time to start");
+    assert!(map.changes.is_empty(), "and nothing before it was heard of");
+    room.hear(4, Some(Liveness::Alive));
+    room.pass(500_000);
+    assert_eq!(room.store.map().changes.len(), 2);
+}
+
+#[test]
 fn nothing_is_planned_by_a_new_leader_nor_while_most_nodes_are_not_alive() {
     let mut room = Room::founded(3, 4);
     room.lead(2);

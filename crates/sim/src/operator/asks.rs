@@ -1,0 +1,38 @@
+//! Asks on their way to the directory, and their answers.
+
+use kv::Error;
+use kv::admin::{Answer, Ask};
+use node::Input;
+
+use super::chores::Asked;
+use crate::world::World;
+
+/// A node tries for so long.
+const TIMEOUT_MICROS: u64 = 3_000_000;
+/// An answer is waited for a little longer.
+const PATIENCE_MICROS: u64 = 500_000;
+
+impl World {
+    /// Asks the directory through a node that is up and knows its cluster, if there is one.
+    pub(super) fn ask_directory(&mut self, ask: Ask) -> Option<Asked> {
+        let serves = |id: &kv::NodeId| {
+            self.machine(*id).process.is_some() && self.waits_for_its_cluster(*id).is_none()
+        };
+        let nodes: Vec<kv::NodeId> = self.ids().filter(serves).collect();
+        if nodes.is_empty() {
+            return None;
+        }
+        let node = self.random.pick(&nodes);
+        self.operator.asked += 1;
+        let client = self.operator.asked;
+        self.trace(|| format!("{node} is asked {client} of the directory: {ask:?}"));
+        self.give(node, [Input::Administer { client, ask, timeout_micros: TIMEOUT_MICROS }]);
+        Some(Asked { client, until: self.events.now() + TIMEOUT_MICROS + PATIENCE_MICROS })
+    }
+
+    /// A node answers.
+    pub fn administered(&mut self, client: u64, result: Result<Answer, Error>) {
+        self.trace(|| format!("the directory answers {client}: {result:?}"));
+        self.operator.answers.insert(client, result);
+    }
+}

@@ -1,0 +1,83 @@
+//! Machines that join.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kv::admin::Joining;
+use kv::{ClusterId, NodeId};
+use node::identity::Joiner;
+use placement::map::Map;
+
+use crate::events::Event;
+use crate::machine::Machine;
+use crate::world::{World, address, clock};
+
+/// Of machines in 100 that are given an id, so many never come.
+const NEVER_COMES_PERCENT: u64 = 8;
+/// The others start within this.
+const START_MICROS_MAX: u64 = 2_000_000;
+
+/// What a machine asks that has no id yet.
+pub(super) fn joining(joiner: &Joiner) -> Joining {
+    let Joiner { name, lineage, zone } = joiner.clone();
+    let (peer, address) = (address(&name), address(&name));
+    Joining { name, incarnation: lineage.life.incarnation, peer, address, zone }
+}
+
+impl World {
+    /// A machine with a new folder, that is to join under a name.
+    pub(super) fn newcomer(&mut self, name: &str) -> Joiner {
+        let zone = self.random.below(self.settings.zones.max(1));
+        Joiner::new(name, &self.zone(zone), &mut || self.random.next())
+    }
+
+    /// The zone of a founder.
+    pub fn zone_of(&self, node: NodeId) -> String {
+        self.zone(node.0 % self.settings.zones.max(1))
+    }
+
+    fn zone(&self, number: u64) -> String {
+        if self.settings.zones == 0 { String::new() } else { format!("z{number}") }
+    }
+
+    /// A machine was given an id: it starts with the map that it is in, but for a few that never do. Of those, the name.
+    pub(super) fn has_joined(
+        &mut self,
+        joiner: &Joiner,
+        node: NodeId,
+        cluster: ClusterId,
+        map: &Bytes,
+    ) -> Option<String> {
+        self.trace(|| format!("{node} is the id of {}", joiner.name));
+        let map = Map::decode(map).expect("a map that is told decodes");
+        let incarnation = joiner.lineage.life.incarnation;
+        if map.nodes.get(&node).is_none_or(|row| row.incarnation != incarnation) {
+            self.violation(format!("who joins is in the map: {node}, {joiner:?}, {map:?}"));
+        }
+        self.make_places(NodeId(node.0 + 1));
+        let clock = clock(&mut self.random);
+        let mut machine = Machine::new(node, clock, Arc::new(map));
+        machine.folder.identity = Some(joiner.joined(node, cluster, self.terms()));
+        machine.there = !self.random.percent(NEVER_COMES_PERCENT);
+        let comes = machine.there;
+        *self.machine_mut(node) = machine;
+        if !comes {
+            self.note("a node that joined never came");
+            return Some(joiner.name.clone());
+        }
+        self.note("a node joined");
+        let after = self.random.between(0, START_MICROS_MAX);
+        self.events.after(after, Event::Start { node });
+        None
+    }
+
+    /// There is a place for each node that was given an id below this one.
+    pub(super) fn make_places(&mut self, next: NodeId) {
+        for id in self.machines.len() as u64 + 1..next.0 {
+            let clock = clock(&mut self.random);
+            let mut machine = Machine::new(NodeId(id), clock, self.placed.clone());
+            machine.there = false;
+            self.machines.push(machine);
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The map, as the operator knows it: the newest that a node says is written; and whether it is at rest.
+
+use std::sync::Arc;
+
+use kv::cluster::Liveness;
+use kv::{NodeId, ShardId};
+use node::Input;
+use placement::map::{DEFAULT, Map, NodeDuty};
+use placement::{Limits, plan};
+
+use crate::world::World;
+
+impl World {
+    /// A node says that a map is written.
+    pub fn decided(&mut self, id: NodeId, map: Arc<Map>) {
+        let wrong = self.watch.maps.decided(id, &map);
+        wrong.into_iter().for_each(|why| self.violation(why));
+        if map.revision > self.placed.revision {
+            self.trace(|| crate::trace::map(&map));
+            self.note_differences(&map);
+            self.make_places(map.next_node);
+            self.placed = map.clone();
+        }
+        self.give(id, [Input::Map(map)]);
+    }
+
+    fn note_differences(&mut self, map: &Map) {
+        let before = self.placed.clone();
+        for (shard, change) in &before.changes {
+            let row = &map.shards[shard];
+            if map.changes.contains_key(shard) {
+            } else if row.members != change.to {
+                self.note("a change of members was given up");
+            } else if row.epoch > before.shards[shard].epoch {
+                self.note("a shard was handed over");
+            } else {
+                self.note("a shard had other members");
+            }
+        }
+        let is_gone = |map: &Map, id: &NodeId| map.nodes.get(id).is_none_or(|row| row.duty == NodeDuty::Gone);
+        for id in before.nodes.keys().filter(|id| !is_gone(&before, id) && is_gone(map, id)) {
+            if self.machine(*id).there && map.nodes.contains_key(id) {
+                self.note("a dead node was declared gone");
+            }
+        }
+    }
+
+    /// Whether a node is a member that is not gone.
+    pub fn is_member(&self, id: NodeId) -> bool {
+        self.placed.nodes.get(&id).is_some_and(|row| row.duty != NodeDuty::Gone)
+    }
+
+    /// A machine whose node has left is stopped for good.
+    pub fn retire(&mut self, node: NodeId) {
+        self.kill(node, wal::Crash::Process, "it has left");
+        self.be_away(node);
+    }
+
+    /// At rest, the rows of the directory are the map, and the replicas of shards are spread evenly.
+    pub fn check_maps(&mut self) {
+        let rows = self.watch.rows.present(ShardId::DIRECTORY);
+        let written = Map::from_rows(&rows);
+        if written.as_ref().ok() != Some(&*self.placed) {
+            self.violation(format!("the rows are the map: {:?}, and the rows are {written:?}", self.placed));
+        }
+        let serving = self.placed.nodes.iter().filter(|(_, row)| row.duty == NodeDuty::Serve);
+        let of_clients = |node: NodeId| {
+            let rows = self.placed.shards.values().filter(|row| row.keyspace == DEFAULT);
+            rows.filter(|row| row.member(node).is_some()).count()
+        };
+        let counts: Vec<usize> = serving.map(|(id, _)| of_clients(*id)).collect();
+        let (least, most) = (counts.iter().min().copied(), counts.iter().max().copied());
+        // Places that fail together go before counts.
+        if self.settings.zones == 0 && most > least.map(|least| least + 1) {
+            self.violation(format!("replicas are spread evenly: {}", crate::trace::map(&self.placed)));
+        }
+    }
+
+    /// Why the maps are not at rest.
+    pub fn unrest_of_maps(&self) -> Option<String> {
+        if let Some(chore) = self.operator.chores().first() {
+            return Some(format!("the operator is at {chore:?}"));
+        }
+        if let Some((shard, change)) = self.placed.changes.first_key_value() {
+            return Some(format!("shard {shard} is to have {:?}", change.to));
+        }
+        if let Some(next) = plan(&self.placed, &Limits::default()) {
+            return Some(format!("the plan goes on with {:?}", next.changes));
+        }
+        let is_ill = |(_, row): &(&NodeId, &placement::map::Node)| row.state != Liveness::Alive;
+        if let Some((id, row)) = self.placed.nodes.iter().find(is_ill) {
+            return Some(format!("{id} is {:?}", row.state));
+        }
+        let behind = |id: &NodeId| {
+            let cores = self.machine(*id).process.as_ref().map(|process| &process.cores);
+            cores.is_some_and(|cores| cores.maps().any(|revision| revision != self.placed.revision))
+        };
+        let behind = self.ids().find(behind).map(|id| format!("{id} has an older map"));
+        behind.or_else(|| self.ids().find(|id| !self.is_member(*id)).map(|id| format!("{id} is no member")))
+    }
+}

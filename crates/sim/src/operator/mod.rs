@@ -1,0 +1,75 @@
+//! The operator: whoever looks after the cluster, and the machines that come to it.
+//!
+//! What people and joining nodes ask of a directory is asked here through any node that is up, and again through another one when
+//! no answer comes. Each thing that is to be done is a [`Chore`], which ends when its answer is definite:
+//!
+//! ```text
+//!   drawn, while there are faults     a node is drained, is to leave, takes replicas again; a machine joins; a change is given up;
+//!                                     moves and rows are looked at
+//!   a node has left                   its machine is stopped, a while later
+//!   a machine is lost for good        its node is replaced, and another machine joins under its name
+//! ```
+//!
+//! When the faults are over nothing is begun any more, and what was begun comes to its end.
+
+mod asks;
+mod chores;
+mod joins;
+mod maps;
+
+use std::collections::BTreeMap;
+
+use kv::Error;
+use kv::admin::Answer;
+
+use crate::events::Event;
+use crate::world::World;
+
+pub(crate) use chores::Chore;
+
+/// The operator looks so often.
+const LOOK_MICROS: u64 = 250_000;
+/// At so many looks of 100 something new is begun.
+const BEGIN_PERCENT: u64 = 25;
+/// So much is done at a time.
+const CHORES_MAX: usize = 3;
+
+/// What the operator is about to do.
+#[derive(Default)]
+pub(crate) struct Operator {
+    chores: Vec<Chore>,
+    /// What was answered and not looked at.
+    answers: BTreeMap<u64, Result<Answer, Error>>,
+    /// Of the last ask.
+    asked: u64,
+    /// Machines that joined under names of their own.
+    named: u64,
+}
+
+impl Operator {
+    /// How much is to be done.
+    pub fn chores(&self) -> &[Chore] {
+        &self.chores
+    }
+}
+
+impl World {
+    pub fn begin_to_operate(&mut self) {
+        self.events.after(LOOK_MICROS, Event::Operate);
+    }
+
+    /// Looks at what is to be done.
+    pub fn operate(&mut self) {
+        self.events.after(LOOK_MICROS, Event::Operate);
+        for chore in std::mem::take(&mut self.operator.chores) {
+            if let Some(chore) = self.go_on_with(chore) {
+                self.operator.chores.push(chore);
+            }
+        }
+        let has_time = self.settings.operates && !self.calm && self.operator.chores.len() < CHORES_MAX;
+        if has_time && self.random.percent(BEGIN_PERCENT) {
+            let begun = self.draw_chore();
+            self.operator.chores.extend(begun);
+        }
+    }
+}
