@@ -10,6 +10,7 @@ use super::nemesis::WEAKEST;
 use super::{Fault, Heal};
 use crate::events::Event;
 use crate::machine::FolderCopy;
+use crate::operator::SERVING_MIN;
 use crate::watch::Seen;
 use crate::world::World;
 
@@ -168,7 +169,7 @@ impl World {
 
     /// Whether the cluster survives the loss of this node's copies: of each shard, those that are sound are a majority and
     /// stay so. Who was declared gone counts as lost. Who is about to count is waited for, whatever happens: then a change is not
-    /// given up any more.
+    /// given up any more. And members that become fewer may become those that are lost, before anybody knows that they are.
     fn may_damage(&self, node: NodeId) -> bool {
         let is_lost = |member: &&Member| {
             let (of, row) = (self.machine(member.node), self.placed.nodes.get(&member.node));
@@ -185,7 +186,10 @@ impl World {
             self.placed.shards[id].member(node).is_none()
                 && change.to.iter().any(|member| member.node == node)
         };
-        !astray && is_sound && rows.chain(changes).all(survives) && !switching.into_iter().any(comes)
+        let serving = self.placed.nodes.values().filter(|row| row.duty == NodeDuty::Serve).count();
+        let becomes_smaller = serving <= SERVING_MIN || self.sends_away();
+        let is_part = switching.into_iter().any(comes) || becomes_smaller;
+        !astray && is_sound && rows.chain(changes).all(survives) && !is_part
     }
 
     /// A node that was refused gets its own folder back, or is given up.

@@ -14,7 +14,7 @@ const AGAIN_MICROS: u64 = 500_000;
 /// A machine whose node has left is stopped within this.
 const STOP_MICROS_MAX: u64 = 3_000_000;
 /// A cluster is not made smaller than this, and not larger.
-const SERVING_MIN: usize = 2;
+pub(crate) const SERVING_MIN: usize = 2;
 const MACHINES_MAX: usize = 6;
 
 /// Something to do.
@@ -198,8 +198,26 @@ impl World {
         Some(Chore::new(what))
     }
 
-    /// A node is to do something else than it does.
+    /// Whether nodes are about to be sent away.
+    pub fn sends_away(&self) -> bool {
+        let sends =
+            |chore: &Chore| matches!(chore.what, What::Become { duty, .. } if duty != NodeDuty::Serve);
+        self.operator.chores.iter().any(sends)
+    }
+
+    /// Whether a machine was lost and not replaced, or has not what it should have.
+    fn lacks_machines(&self) -> bool {
+        let replaces = |chore: &Chore| matches!(chore.what, What::Replace { .. });
+        let is_unsound = |id| self.machine(id).is_unsound();
+        let gone = self.placed.nodes.values().any(|row| row.duty == Duty::Gone);
+        gone || self.operator.chores.iter().any(replaces) || self.ids().any(is_unsound)
+    }
+
+    /// A node is to do something else than it does. None is sent away while another one is lost.
     fn draw_duty(&mut self, duty: NodeDuty) -> Option<What> {
+        if duty != NodeDuty::Serve && self.lacks_machines() {
+            return None;
+        }
         let serves = |duty: Duty| duty == Duty::Serve;
         let nodes = self.placed.nodes.iter();
         let serving = nodes.clone().filter(|(_, row)| serves(row.duty)).count();

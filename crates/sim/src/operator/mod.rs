@@ -25,7 +25,7 @@ use kv::admin::Answer;
 use crate::events::Event;
 use crate::world::World;
 
-pub(crate) use chores::Chore;
+pub(crate) use chores::{Chore, SERVING_MIN};
 
 /// The operator looks so often.
 const LOOK_MICROS: u64 = 250_000;
