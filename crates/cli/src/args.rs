@@ -30,7 +30,7 @@ pub enum Command {
     /// Run a cluster on this machine, and a shell on it
     Up(up::Args),
     /// Run one node
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
     /// Type commands at a prompt, or read them from standard input
     #[command(after_help = "\
 Examples:

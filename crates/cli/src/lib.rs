@@ -64,7 +64,7 @@ fn run(cli: Cli) -> Result<Code, Error> {
     let Cli { connect, mut options, command } = cli;
     match command {
         Command::Up(args) => up::run(&args, &options),
-        Command::Serve(args) => serve::run(args),
+        Command::Serve(args) => serve::run(*args),
         Command::Shell => shell::run(&connect.addresses, &options),
         Command::Bench(args) => with_output(options.json, |out| bench::run(&args, &connect, &options, out)),
         Command::Sim(args) => with_output(options.json, |out| sim::run(&args, out)),

@@ -182,7 +182,8 @@ fn differs<T: PartialEq + std::fmt::Display>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::roster::{Came, Entry, Fixed};
+    use super::super::member::{Came, Entry};
+    use super::super::roster::Fixed;
     use super::*;
     use crate::pace::Pace;
     use crate::parse::{Deleted, Engine, History};
@@ -277,8 +278,7 @@ mod tests {
     fn folder_of_another_format_is_refused_with_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
         let before = r#"{"nodes":3,"engine":"disk","history":"16","deleted_history":"5m","shards":4}"#;
-        let format_2 = r#"{"format":2,"nodes":3,"engine":"disk","shards":4}"#;
-        for (format, text) in [(1, before), (2, format_2), (4, r#"{"format":4,"members":[]}"#)] {
+        for (format, text) in [(1, before), (4, r#"{"format":4,"members":[]}"#)] {
             fs::write(folder.path().join(ROSTER), text).unwrap();
             let error = settle(&args(folder.path())).unwrap_err();
             let why = error.to_string();

@@ -1,6 +1,6 @@
 //! The members of a local cluster: names and addresses follow from their numbers.
 
-use super::roster::{Came, Entry};
+use serde::{Deserialize, Serialize};
 
 /// From the port of clients to the port of peers.
 const PEER_PORT_OFFSET: u16 = 20;
@@ -22,6 +22,34 @@ pub struct Member {
     pub came: Came,
     /// It has belonged to the cluster: what its folder held cannot be made up.
     pub has_been: bool,
+}
+
+/// What is kept of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// How it came to the cluster.
+    pub came: Came,
+    /// A revision of the map that has it; 0 = it was not seen in any yet.
+    pub seen: u64,
+    /// It is none of the cluster any more.
+    pub left: bool,
+}
+
+/// How a node comes to a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Came {
+    /// It founds it, with others.
+    Founded,
+    /// It joins the cluster that is there.
+    Joined,
+}
+
+impl Entry {
+    /// Of a node that is to come.
+    pub fn new(came: Came) -> Entry {
+        Entry { came, seen: 0, left: false }
+    }
 }
 
 impl Member {

@@ -42,10 +42,10 @@ use crate::exit::{Code, Error};
 use crate::options::Options;
 use crate::print::Output;
 use crate::shell::{Prompt, Shell, run_prompt};
-use member::{Member, name};
+use member::{Came, Entry, Member, name};
 use nodes::{Launch, Nodes};
 use ready::{Look, Waiting};
-use roster::{Came, Entry, Followed, Roster};
+use roster::{Followed, Roster};
 use wait::patiently;
 
 pub use args::Args;

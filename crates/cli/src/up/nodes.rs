@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::folder;
-use super::member::Member;
+use super::member::{Came, Member};
 use super::restart::{End, Next, Restarts};
-use super::roster::{Came, Fixed};
+use super::roster::Fixed;
 use super::wait::Taking;
 use crate::exit::Error;
 use crate::pace::Pace;
@@ -356,7 +356,7 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
-    use super::super::roster::Entry;
+    use super::super::member::Entry;
     use super::*;
     use crate::parse::{Deleted, Engine, History};
 

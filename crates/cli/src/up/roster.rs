@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::args::Args;
-use super::member::{Member, NODES_MAX, name};
+use super::member::{Came, Entry, Member, NODES_MAX, name};
 use crate::parse::{Deleted, Engine, History};
 
 /// What cannot change once data is there.
@@ -38,34 +38,6 @@ pub struct Roster {
     pub base_port: u16,
     /// The nodes by number. One that has left stays until its folder is removed.
     pub nodes: BTreeMap<u16, Entry>,
-}
-
-/// One node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// How it came to the cluster.
-    pub came: Came,
-    /// A revision of the map that has it; 0 = it was not seen in any yet.
-    pub seen: u64,
-    /// It is none of the cluster any more.
-    pub left: bool,
-}
-
-/// How a node comes to a cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Came {
-    /// It founds it, with others.
-    Founded,
-    /// It joins the cluster that is there.
-    Joined,
-}
-
-impl Entry {
-    /// Of a node that is to come.
-    pub fn new(came: Came) -> Entry {
-        Entry { came, seen: 0, left: false }
-    }
 }
 
 impl Roster {
@@ -167,8 +139,10 @@ pub struct Followed {
 
 /// The fewest that outlive the loss of one.
 const NODES: u16 = 3;
-/// Files of format 1 say no format; in format 2 no node joined.
+/// Files of format 1 say no format.
 const FORMAT: u32 = 3;
+/// No node joined, and each had every shard.
+const FORMAT_BEFORE: u32 = 2;
 
 /// What says whether the rest can be read.
 #[derive(Deserialize)]
@@ -197,6 +171,16 @@ struct WrittenNode {
     left: bool,
 }
 
+/// A file of the format before.
+#[derive(Deserialize)]
+struct WrittenBefore {
+    nodes: u16,
+    engine: String,
+    history: String,
+    deleted_history: String,
+    shards: u32,
+}
+
 /// The content of the file.
 pub fn encode(roster: &Roster) -> String {
     let Roster { fixed, founders, base_port, nodes } = roster;
@@ -221,15 +205,38 @@ pub fn parse(bytes: &[u8]) -> Result<Roster, String> {
     let broken = |error: String| format!("{error}; mend it");
     let Format { format } = serde_json::from_slice(bytes).map_err(|error| broken(error.to_string()))?;
     let format = format.unwrap_or(1);
-    if format != FORMAT {
-        return Err(format!(
-            "the cluster has format {format}, and this version of capstan has format {FORMAT}: start it with the version that \
+    let written: Written = match format {
+        FORMAT => serde_json::from_slice(bytes).map_err(|error| broken(error.to_string()))?,
+        FORMAT_BEFORE => {
+            let before = serde_json::from_slice(bytes).map_err(|error| broken(error.to_string()))?;
+            of_before(before)
+        }
+        _ => {
+            return Err(format!(
+                "the cluster has format {format}, and this version of capstan has format {FORMAT}: start it with the version that \
              made it; to take the data along, print it there with 'capstan range '' --json', and put it into a new cluster \
              with 'capstan putall --json'"
-        ));
-    }
-    let written: Written = serde_json::from_slice(bytes).map_err(|error| broken(error.to_string()))?;
+            ));
+        }
+    };
     roster(&written).map_err(broken)
+}
+
+/// What a file of the format before says: its nodes may never have been started.
+fn of_before(before: WrittenBefore) -> Written {
+    let WrittenBefore { nodes, engine, history, deleted_history, shards } = before;
+    let node = |number| WrittenNode { number, came: Came::Founded, seen: 0, left: false };
+    Written {
+        format: FORMAT,
+        engine,
+        history,
+        deleted_history,
+        shards,
+        replicas: nodes,
+        founders: nodes,
+        base_port: 0,
+        nodes: (1..=nodes).map(node).collect(),
+    }
 }
 
 fn roster(written: &Written) -> Result<Roster, String> {
@@ -286,6 +293,16 @@ mod tests {
         let mut roster = roster();
         roster.nodes.get_mut(&1).unwrap().left = true;
         assert_eq!(parse(encode(&roster).as_bytes()), Ok(roster));
+    }
+
+    #[test]
+    fn roster_of_the_format_before_is_of_founders_with_every_shard() {
+        let text =
+            r#"{"format":2,"nodes":5,"engine":"disk","history":"16","deleted_history":"5m","shards":4}"#;
+        let read = parse(text.as_bytes()).unwrap();
+        assert_eq!((read.founders, read.nodes.len(), read.fixed.replicas, read.fixed.shards), (5, 5, 5, 4));
+        assert!(!read.has_grown() && read.nodes.values().all(|entry| entry.seen == 0));
+        assert!(parse(text.replace(":5,", ":50,").as_bytes()).unwrap_err().ends_with("; mend it"));
     }
 
     #[test]

@@ -104,6 +104,10 @@ fn only_copy_is_given_up_only_by_who_says_so() {
                 "start it again, or give the data up for good (--lose-data)",
             ),
         );
+        until("the directory takes n3 for dead", PATIENCE, || {
+            std::future::ready(shell(&lab, 1, "cluster drain n3").status.code() == Some(3))
+        })
+        .await;
         check(&lab, 1, &Case("drain n3", 3, "start one of them first (n3)"));
         check(&lab, 2, &Case("leave n3 --fewer-replicas", 3, "start one of them first (n3)"));
         check(&lab, 2, &Case("replace n3 --lose-data", 0, ""));
