@@ -43,6 +43,8 @@ pub(super) struct Core {
     head: Header,
     /// The members that the replica began with, and its number, are to be written with the next record.
     is_begun_unwritten: bool,
+    /// The last step that changed term or vote, until it is synced.
+    vote_unsynced: Option<u64>,
     /// The highest number that a member was seen to have.
     highest: ReplicaId,
     random: Random,
@@ -131,6 +133,7 @@ impl Core {
             raw,
             head,
             is_begun_unwritten,
+            vote_unsynced: None,
             highest,
             random,
             election_ticks: config.election_ticks,
@@ -241,24 +244,29 @@ impl Core {
             let begun = [Record::View(self.view().clone()), Record::Replica(self.id())];
             records.extend(begun.map(|record| record.encode(head)));
         }
+        let step = ready.number();
+        if changes_vote {
+            self.vote_unsynced = Some(step);
+        }
         let mut early = wire::plain_messages(ready.take_messages());
         let mut late = wire::plain_messages(ready.take_persisted_messages());
         if mutant::is(Mutant::VoteBeforeSync) {
             early.append(&mut late);
-        } else if changes_vote {
+        } else if self.vote_unsynced.is_some() {
+            // Who elects itself alone leads at once. What it says in a term that it may forget would be said twice, and differ.
             late.append(&mut early);
         }
         let committed = ready.take_committed_entries().into_iter().map(wire::plain_entry).collect();
         let rounds =
             ready.take_read_states().into_iter().map(|round| (round.request_ctx.into(), Index(round.index)));
         let rounds = rounds.collect();
-        let step = ready.number();
         self.raw.advance_append_async(ready);
         Some(Work { step, records, snapshot, early, late, committed, rounds })
     }
 
     /// The records of all steps up to this one are synced.
     pub(super) fn persisted(&mut self, step: u64) {
+        self.vote_unsynced = self.vote_unsynced.filter(|changed| *changed > step);
         self.raw.on_persist_ready(step);
     }
 
