@@ -2,7 +2,7 @@
 
 use kv::view::{Duty, Member, Revision, View};
 use kv::{Epoch, NodeId, Protocol, ReplicaId, ShardId};
-use placement::map::{Change, Map, Phase, Shard};
+use placement::map::{Map, Phase, Shard};
 
 /// A node's seat in a shard, as a map says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,13 +51,14 @@ impl Seat {
 }
 
 /// The members that a map wants of a shard now. As long as a change may be given up they are those of before, and those that are to
-/// come learn; from then on they are those that it is to have. A shard that is handed over has those of before until its epoch ends.
-pub(crate) fn wanted_of(row: &Shard, change: Option<&Change>) -> Vec<Member> {
-    let Some(change) = change.filter(|change| change.epoch == row.epoch) else {
+/// come learn; from then on they are those that it is to have, without who is gone before it came. A shard that is handed over has
+/// those of before until its epoch ends.
+pub(crate) fn wanted_of(map: &Map, shard: ShardId, row: &Shard) -> Vec<Member> {
+    let Some(change) = map.changes.get(&shard).filter(|change| change.epoch == row.epoch) else {
         return row.members.clone();
     };
     if change.phase == Phase::Switch {
-        return change.to.clone();
+        return map.left_of(row, change);
     }
     let comes = change.to.iter().filter(|member| row.member(member.node).is_none());
     let learns = comes.map(|member| Member { duty: Duty::Learner, ..*member });
@@ -68,7 +69,7 @@ pub(crate) fn wanted_of(row: &Shard, change: Option<&Change>) -> Vec<Member> {
 
 #[cfg(test)]
 mod tests {
-    use placement::map::Why;
+    use placement::map::{Change, Why};
     use placement::{Founder, Founding};
 
     use super::*;

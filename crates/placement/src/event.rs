@@ -20,7 +20,7 @@ use kv::cluster::Liveness;
 use kv::view::{Member, Revision};
 use kv::{ClusterId, NodeId, ReplicaId, ShardId};
 
-use crate::map::{Arrangement, Map, Node, NodeDuty, Phase, Shard};
+use crate::map::{Arrangement, Change, Map, Node, NodeDuty, Phase, Shard};
 use crate::refusal::Refusal;
 
 /// Nodes of a cluster, at most: each announces itself to each other one.
@@ -107,6 +107,14 @@ pub enum Event {
         /// The revision of its members, within the epoch of the change.
         revision: Revision,
     },
+    /// The members of a shard are those that its change is to give it, without who is gone for good ([`Map::left_of`]), and will
+    /// not be others any more.
+    Fewer {
+        /// The shard.
+        shard: ShardId,
+        /// The revision of its members, within the epoch of the change.
+        revision: Revision,
+    },
     /// The change of a shard is given up, if its members have not begun to change over.
     Abort {
         /// The shard.
@@ -173,7 +181,10 @@ impl Map {
                 change.phase = change.phase.max(*phase);
                 Ok(())
             }
-            Event::Done { shard, revision } => self.finish(*shard, *revision),
+            Event::Done { shard, revision } => {
+                self.finish(*shard, *revision, |_, _, change| change.to.clone())
+            }
+            Event::Fewer { shard, revision } => self.finish(*shard, *revision, Map::left_of),
             Event::Abort { shard } => match self.changes.get(shard).map(|change| change.phase) {
                 None => Err(Refusal::NoChange(*shard)),
                 Some(Phase::Switch) => Err(Refusal::Switching(*shard)),
@@ -308,21 +319,26 @@ impl Map {
         is_lost(&self.shards[&id].members) || switches.is_some_and(|change| is_lost(&change.to))
     }
 
-    fn finish(&mut self, id: ShardId, revision: Revision) -> Result<(), Refusal> {
+    fn finish(
+        &mut self,
+        id: ShardId,
+        revision: Revision,
+        members: impl Fn(&Map, &Shard, &Change) -> Vec<Member>,
+    ) -> Result<(), Refusal> {
         let (Some(change), Some(shard)) = (self.changes.get(&id), self.shards.get(&id)) else {
             return Err(Refusal::NoChange(id));
         };
         if (change.epoch, revision) <= (shard.epoch, shard.revision) {
             return Err(Refusal::Overtaken(id));
         }
-        let leader = match change.to.iter().find(|member| member.node == shard.leader) {
+        let (members, epoch) = (members(self, shard, change), change.epoch);
+        let leader = match members.iter().find(|member| member.node == shard.leader) {
             Some(_) => shard.leader,
-            None => self.least_leading(&shard.keyspace, &change.to),
+            None => self.least_leading(&shard.keyspace, &members),
         };
-        let change = self.changes.remove(&id).ok_or(Refusal::NoChange(id))?;
+        self.changes.remove(&id);
         let shard = self.shards.get_mut(&id).ok_or(Refusal::NoChange(id))?;
-        (shard.members, shard.epoch, shard.revision, shard.leader) =
-            (change.to, change.epoch, revision, leader);
+        (shard.members, shard.epoch, shard.revision, shard.leader) = (members, epoch, revision, leader);
         Ok(())
     }
 

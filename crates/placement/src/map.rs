@@ -167,6 +167,15 @@ impl Map {
         self.changes.get(&id).map_or(&shard.members, |change| &change.to)
     }
 
+    /// The members that a change which cannot be given up any more leads to where it has not led to those that it names: they are
+    /// without who was to come and is gone for good. Where nobody would be left, and of a shard that is handed over, who is named.
+    pub fn left_of(&self, shard: &Shard, change: &Change) -> Vec<Member> {
+        let is_gone = |node: &NodeId| self.nodes.get(node).is_none_or(|node| node.duty == NodeDuty::Gone);
+        let is_lost = |member: &&Member| shard.member(member.node).is_none() && is_gone(&member.node);
+        let left: Vec<Member> = change.to.iter().filter(|member| !is_lost(member)).copied().collect();
+        if left.is_empty() || change.epoch > shard.epoch { change.to.clone() } else { left }
+    }
+
     /// The nodes that have a replica of a shard, or are to have one; some of them twice.
     fn hosts<'a>(&'a self, id: ShardId, shard: &'a Shard) -> impl Iterator<Item = NodeId> + 'a {
         shard.members.iter().chain(self.wanted(id, shard)).map(|member| member.node)

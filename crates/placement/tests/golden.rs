@@ -15,7 +15,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use kv::cluster::Liveness;
-use kv::view::Member;
+use kv::view::{Member, Revision};
 use kv::{ClusterId, NodeId, Protocol, ReplicaId, ShardId};
 use placement::map::{Arrangement, Change, DIRECTORY, Map, NodeDuty, Phase, Shard, Why};
 use placement::plan::lost;
@@ -148,6 +148,10 @@ impl Script {
             }
             // A report that is not newer than what is known.
             "done" | "late" => Event::Done { shard: shard(), revision: self.map.shards[&shard()].revision },
+            "fewer" => {
+                let revision = Revision(self.map.shards[&shard()].revision.0 + 1);
+                Event::Fewer { shard: shard(), revision }
+            }
             _ => panic!("there is no command '{command}'"),
         }
     }

@@ -6,7 +6,7 @@
 //! | a node has another folder, address or zone than its row | its row; another folder is refused |
 //! | a node is dead for the grace | it is gone |
 //! | those that are to come to a shard have caught up, or its heirs have copies | its members change over: its change cannot be given up any more |
-//! | a shard has the members it is to have, and most of them know it | its change is done |
+//! | a shard has the members it is to have, and most of them know it | its change is done, too where who was to come is gone for good |
 //! | none of these | what [`placement::plan`] would begin, give up or deal out |
 //!
 //! All that follows at a moment is one transaction.
@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use kv::admin::Move;
 use kv::cluster::Liveness;
 use kv::view::Member;
-use kv::{NodeId, ShardId};
+use kv::{Epoch, NodeId, ShardId};
 use placement::map::{Change, Map, Node, NodeDuty, Phase};
 use placement::{Event, Limits, plan};
 use replication::Instant;
@@ -25,6 +25,7 @@ use super::health::Health;
 use super::moves;
 use super::seen::{Seen, digest};
 use crate::seat::wanted_of;
+use crate::wire::Announced;
 
 /// A new leader plans nothing, and takes nobody for dead, until announcements of all have had the time to come.
 const SETTLING_MICROS: u64 = 3_000_000;
@@ -216,21 +217,28 @@ impl Reign {
                 is_ready.then_some(Event::Progress { shard, phase: Phase::Switch })
             }
             Phase::Copy => {
-                let learning = (row.epoch, digest(&wanted_of(row, Some(change))));
+                let learning = (row.epoch, digest(&wanted_of(&self.map, shard, row)));
                 let is_ready = (leader.epoch, leader.members) == learning && leader.is_ready;
                 is_ready.then_some(Event::Progress { shard, phase: Phase::Switch })
             }
             Phase::Switch => {
-                let told = &self.seen.shards[&shard];
-                let there = (change.epoch, digest(&change.to));
-                let is_there = |node| told.get(&node).is_some_and(|told| (told.epoch, told.members) == there);
-                let agree = change.to.iter().filter(|member| is_there(member.node)).count();
-                let is_new = (leader.epoch, leader.revision) > (row.epoch, row.revision);
-                let is_done =
-                    is_new && (leader.epoch, leader.members) == there && 2 * agree > change.to.len();
-                is_done.then_some(Event::Done { shard, revision: leader.revision })
+                let revision = leader.revision;
+                let is_new = (leader.epoch, revision) > (row.epoch, row.revision);
+                let are = |members: &[Member]| is_new && self.are_members(shard, change.epoch, members);
+                // Who was taken back while it learned never comes again under that number, so it is safe to go on without it.
+                let fewer =
+                    || are(&self.map.left_of(row, change)).then_some(Event::Fewer { shard, revision });
+                are(&change.to).then_some(Event::Done { shard, revision }).or_else(fewer)
             }
         }
+    }
+
+    /// Whether these are the members of a shard in an epoch, as its leader and most of them say.
+    fn are_members(&self, shard: ShardId, epoch: Epoch, members: &[Member]) -> bool {
+        let (told, there) = (&self.seen.shards[&shard], (epoch, digest(members)));
+        let are_there = |told: &Announced| (told.epoch, told.members) == there;
+        let agree = members.iter().filter(|member| told.get(&member.node).is_some_and(are_there)).count();
+        self.seen.leader(shard).is_some_and(are_there) && 2 * agree > members.len()
     }
 
     /// Applies an event, unless this very map has refused it already.

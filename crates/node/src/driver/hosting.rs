@@ -217,7 +217,7 @@ impl Core {
             let Some(row) = map.shards.get(&shard).filter(|row| row.epoch == replica.view().epoch) else {
                 continue;
             };
-            let (view, members) = (replica.view(), wanted_of(row, map.changes.get(&shard)));
+            let (view, members) = (replica.view(), wanted_of(&map, shard, row));
             let voters = view.members.iter().filter(|member| member.duty != Duty::Learner);
             if voters.map(key).eq(row.members.iter().map(key))
                 && !view.members.iter().map(key).eq(members.iter().map(key))

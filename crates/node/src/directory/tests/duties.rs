@@ -222,8 +222,9 @@ fn phase(room: &Room, shard: ShardId) -> Option<map::Phase> {
 #[test]
 fn members_change_over_only_when_those_that_come_have_caught_up() {
     let mut room = Room::founded(3, 1);
-    let (shard, change) = changing(&mut room);
-    let learning = digest(&wanted_of(&room.store.map().shards[&shard], Some(&change)));
+    let (shard, _) = changing(&mut room);
+    let map = room.store.map();
+    let learning = digest(&wanted_of(&map, shard, &map.shards[&shard]));
     for (members, is_ready) in [(77, true), (learning, false)] {
         room.say(shard, &[2, 3], members, is_ready);
         room.pass(500_000);
@@ -250,6 +251,28 @@ fn change_is_done_when_most_of_the_members_it_is_to_have_know_that_they_are() {
     room.pass(500_000);
     let (row, said) = (&room.store.map().shards[&shard], room.seen.leader(shard).unwrap().revision);
     assert_eq!((&row.members, row.revision, phase(&room, shard)), (&change.to, said, None));
+}
+
+#[test]
+fn change_that_cannot_be_given_up_ends_without_who_was_to_come_and_is_gone() {
+    for has_changed_over in [false, true] {
+        let mut room = Room::founded(3, 1);
+        let (shard, change) = changing(&mut room);
+        room.go_on(shard);
+        room.pass(500_000);
+        room.hear(4, Some(Liveness::Dead));
+        room.pass(3_000_000);
+        let replace = Ask::Replace { name: "n4".into(), lose: false, dry_run: false };
+        assert_eq!(room.call(2, replace), Ok(Answer::Done));
+        room.pass(500_000);
+        assert_eq!(phase(&room, shard), Some(map::Phase::Switch), "it may have changed over meanwhile");
+        let left = [change.to[0], change.to[1]];
+        let members = if has_changed_over { &change.to[..] } else { &left };
+        room.say(shard, &[2, 3], digest(members), true);
+        room.pass(500_000);
+        let map = room.store.map();
+        assert_eq!((&map.shards[&shard].members[..], map.check()), (members, Ok(())));
+    }
 }
 
 #[test]

@@ -282,7 +282,7 @@ impl Room {
     pub fn go_on(&mut self, shard: ShardId) {
         let map = self.store.map();
         let (row, change) = (&map.shards[&shard], &map.changes[&shard]);
-        let members = wanted_of(row, Some(change));
+        let members = wanted_of(&map, shard, row);
         let nodes: Vec<u64> = change.to.iter().map(|member| member.node.0).collect();
         self.say(shard, &nodes, digest(&members), true);
     }
