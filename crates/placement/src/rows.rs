@@ -23,7 +23,9 @@ use kv::codec::{
     put_bytes, put_list, put_option, put_uint,
 };
 use kv::view::{Revision, View};
-use kv::{ClusterId, Condition, Epoch, Expect, Key, NodeId, Op, ReplicaId, ShardId, Slot, SlotRange, Value};
+use kv::{
+    ClusterId, Condition, Epoch, Expect, Key, NodeId, Op, ReplicaId, Row, ShardId, Slot, SlotRange, Value,
+};
 
 use crate::map::{Arrangement, Change, Keyspace, Map, Node, Phase, Shard};
 
@@ -134,6 +136,16 @@ impl Map {
             then: puts.chain(deletes).collect(),
             otherwise: Vec::new(),
         }
+    }
+
+    /// The read whose answer shows which map the directory's is ([`Map::is_shown_by`]).
+    pub fn question() -> Op {
+        Op::Get { key: REVISION, at: None }
+    }
+
+    /// Whether the answer to [`Map::question`] shows that the directory is as this map says.
+    pub fn is_shown_by(&self, row: Option<&Row>) -> bool {
+        row.map(|row| &row.value) == self.rows().get(&REVISION)
     }
 
     fn put_cluster(&self, into: &mut BytesMut) {

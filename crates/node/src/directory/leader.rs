@@ -271,7 +271,8 @@ impl Leader {
         self.role = Role::Decides(Box::new(Decides { reign, look_at: self.now, writes: None }));
     }
 
-    /// A transaction that makes the next map of the present one, or proves that this is it.
+    /// Makes the next map of the present one by a transaction. Where they are the same it only has shown that this is the present one:
+    /// a write is remembered for a while, and who is asked in vain again and again would have no room to decide anything.
     fn write(
         &mut self,
         next: Map,
@@ -282,7 +283,8 @@ impl Leader {
             unreachable!("only who has the map writes the next")
         };
         assert!(decides.writes.is_none(), "one transaction is under way at a time");
-        let op = Map::transaction(&decides.reign.map, &next);
+        let map = &decides.reign.map;
+        let op = if next.revision > map.revision { Map::transaction(map, &next) } else { Map::question() };
         decides.writes = Some(Writes { next, answers });
         self.request(op, out);
     }
@@ -295,8 +297,13 @@ impl Leader {
         out: &mut Vec<Output>,
     ) {
         let Writes { next, answers } = decides.writes.take().expect("what is answered was under way");
-        match result.map(|reply| reply.answer) {
-            Ok(kv::Answer::Transaction { succeeded: true, .. }) => {
+        let holds = result.map(|reply| match reply.answer {
+            kv::Answer::Transaction { succeeded, .. } => succeeded,
+            kv::Answer::Row(row) => next.is_shown_by(row.as_ref()),
+            _ => false,
+        });
+        match holds {
+            Ok(true) => {
                 told.extend(answers.map(|(asker, _, answer)| (asker, answer)));
                 if next.revision > decides.reign.map.revision {
                     out.push(Output::Map(Arc::new(next.clone())));
@@ -306,7 +313,7 @@ impl Leader {
                 self.role = Role::Decides(decides);
             }
             // Another one has written: what was asked is decided anew, by the rows as they are.
-            Ok(_) => {
+            Ok(false) => {
                 if let Some((asker, ask, _)) = answers {
                     self.asks.push_front((asker, ask));
                 }

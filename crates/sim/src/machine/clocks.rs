@@ -22,9 +22,9 @@ impl Clocks {
         self.all().min().unwrap_or_default()
     }
 
+    /// Of a node; nothing of one that came later.
     pub(super) fn of(&self, node: NodeId) -> (Option<u64>, &[u64]) {
-        let (life, clocks) = &self.nodes[place(node)];
-        (*life, clocks)
+        self.nodes.get(place(node)).map_or((None, &[]), |(life, clocks)| (*life, clocks))
     }
 
     fn all(&self) -> impl Iterator<Item = u64> + '_ {

@@ -57,6 +57,10 @@ impl Store {
                 let version = self.history.len() as u64;
                 reply(version, kv::Answer::Transaction { succeeded, answers: Vec::new() })
             }
+            Op::Get { key, at: None } => {
+                let found = self.rows.get(key).map(|value| row(key, value));
+                reply(self.history.len() as u64, kv::Answer::Row(found))
+            }
             other => panic!("a directory asks no {other:?}"),
         }
     }

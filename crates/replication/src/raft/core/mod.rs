@@ -253,7 +253,9 @@ impl Core {
         if mutant::is(Mutant::VoteBeforeSync) {
             early.append(&mut late);
         } else if self.vote_unsynced.is_some() {
-            // Who elects itself alone leads at once. What it says in a term that it may forget would be said twice, and differ.
+            // Who elects itself alone leads at once. What it says in a term that it may forget would be said twice, and differ. A
+            // heartbeat is not kept for later: the next one says the same.
+            early.retain(|message| message.kind != Kind::Heartbeat || !message.round.is_empty());
             late.append(&mut early);
         }
         let committed = ready.take_committed_entries().into_iter().map(wire::plain_entry).collect();
