@@ -30,6 +30,9 @@ const RETRY_MICROS: u64 = 100_000;
 /// It is looked so often whether something is to be done: a small part of what a node takes to be suspect.
 const LOOK_MICROS: u64 = 100_000;
 
+/// What a leader before has asked of the shard comes about within this, or never: no longer than a request may take.
+const LATE_MICROS: u64 = 6_000_000;
+
 /// The answers that are ready.
 pub(super) type Told = Vec<(Asker, Result<Answer, Error>)>;
 
@@ -79,6 +82,8 @@ struct Reading {
 struct Decides {
     reign: Reign,
     look_at: Instant,
+    /// When it is looked once whether a leader before has still written something since the rows were read.
+    confirm_at: Option<Instant>,
     /// The transaction that is under way.
     writes: Option<Writes>,
 }
@@ -159,6 +164,9 @@ impl Leader {
             && let Some(next) = decides.reign.due(self.now)
         {
             self.write(next, None, out);
+        } else if decides.writes.is_none() && decides.confirm_at.take_if(|at| *at <= self.now).is_some() {
+            let map = decides.reign.map.clone();
+            self.write(map, None, out);
         }
         self.decide(told, out);
     }
@@ -268,7 +276,8 @@ impl Leader {
     fn begin_to_decide(&mut self, map: Map, out: &mut Vec<Output>) {
         out.push(Output::Map(Arc::new(map.clone())));
         let reign = Reign::new(map, self.grace_micros, self.limits, self.now);
-        self.role = Role::Decides(Box::new(Decides { reign, look_at: self.now, writes: None }));
+        let confirm_at = Some(self.now.plus(LATE_MICROS));
+        self.role = Role::Decides(Box::new(Decides { reign, look_at: self.now, confirm_at, writes: None }));
     }
 
     /// Makes the next map of the present one by a transaction. Where they are the same it only has shown that this is the present one:

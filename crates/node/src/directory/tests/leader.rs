@@ -105,6 +105,21 @@ fn of_two_leaders_only_the_one_with_the_present_map_changes_it() {
 }
 
 #[test]
+fn leader_learns_what_the_one_before_wrote_after_it_had_read() {
+    let mut room = Room::founded(3, 1);
+    room.place(1).held = Some(VecDeque::new());
+    room.ask(1, joining(7));
+    let late = room.take_held(1);
+    room.place(1).held = None;
+    room.lead(2);
+    room.pass(STEP_MICROS);
+    room.answer(1, late);
+    assert_ne!(room.decides(2), Some(&room.store.map()));
+    room.pass(10_000_000);
+    assert_eq!(room.decides(2), Some(&room.store.map()));
+}
+
+#[test]
 fn stale_leader_says_nothing_that_is_over() {
     let mut room = Room::founded(3, 1);
     room.call(1, joining(4)).unwrap();
