@@ -109,6 +109,7 @@ fn leader_learns_what_the_one_before_wrote_after_it_had_read() {
     let mut room = Room::founded(3, 1);
     room.place(1).held = Some(VecDeque::new());
     room.ask(1, joining(7));
+    room.pass(STEP_MICROS);
     let late = room.take_held(1);
     room.place(1).held = None;
     room.lead(2);
