@@ -186,10 +186,23 @@ pub enum Mutant {
     /// A node whose folder was restored from an old copy, or copied, is let in (`node`'s identity). Caught by: who lost its folder
     /// votes when it is whole; a node that is not whole at rest.
     OldFolderLetIn,
+    /// A replica that elects itself alone speaks in its new term before term and vote are synced (`replication`). Ongaro,
+    /// "Consensus", §4.2.1: learners hear of a leader that needs none of them. Caught by: durable before visible.
+    LoneLeaderSpeaksUnsynced,
+    /// The directory writes the next map whatever the rows are by then (`node`'s directory). Caught by: one map a revision.
+    MapWrittenBlindly,
+    /// A change is done when the leader alone says so, though those that are to be needed may not know it (`node`'s directory).
+    /// Caught by: a shard without a leader at rest.
+    DoneByTheLeaderAlone,
+    /// The directory plans with nodes of which it hears nothing (`node`'s directory). Caught by: changes that do not end.
+    PlanCountsOnTheSilent,
+    /// Members change over while those that are to come still learn (`node`'s wishes for a shard). Caught by: a change that is given
+    /// up and has come about, at rest.
+    SwitchesWhileItCopies,
 }
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 61] = [
+const ALL: [(Mutant, &str, &str); 66] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -363,6 +376,23 @@ const ALL: [(Mutant, &str, &str); 61] = [
         "members change without a time in which both sets count",
     ),
     (Mutant::OldFolderLetIn, "old-folder-let-in", "a node with an old copy of its folder is let in"),
+    (
+        Mutant::LoneLeaderSpeaksUnsynced,
+        "lone-leader-speaks-unsynced",
+        "who elects itself alone speaks before its vote is synced",
+    ),
+    (Mutant::MapWrittenBlindly, "map-written-blindly", "the map is written whatever the rows are by then"),
+    (Mutant::DoneByTheLeaderAlone, "done-by-the-leader-alone", "a change is done when its leader says so"),
+    (
+        Mutant::PlanCountsOnTheSilent,
+        "plan-counts-on-the-silent",
+        "the plan counts on nodes that nobody hears",
+    ),
+    (
+        Mutant::SwitchesWhileItCopies,
+        "switches-while-it-copies",
+        "members change over before the map lets them",
+    ),
 ];
 
 /// Those that need members that change, which the simulator's do not: the random tests of `replication` catch them.
@@ -416,7 +446,7 @@ mod tests {
             assert_eq!(name.parse::<Mutant>().as_ref(), Ok(mutant));
             assert!(!what.is_empty() && name.chars().all(|c| c == '-' || c.is_ascii_lowercase()), "{name}");
         }
-        assert_eq!(ALL.len(), Mutant::OldFolderLetIn as usize + 1, "all are listed");
+        assert_eq!(ALL.len(), Mutant::SwitchesWhileItCopies as usize + 1, "all are listed");
         assert!("coffee".parse::<Mutant>().is_err());
     }
 

@@ -2,6 +2,7 @@
 
 use kv::view::{Duty, Member, Revision, View};
 use kv::{Epoch, NodeId, Protocol, ReplicaId, ShardId};
+use mutant::Mutant;
 use placement::map::{Map, Phase, Shard};
 
 /// A node's seat in a shard, as a map says it.
@@ -57,7 +58,7 @@ pub(crate) fn wanted_of(map: &Map, shard: ShardId, row: &Shard) -> Vec<Member> {
     let Some(change) = map.changes.get(&shard).filter(|change| change.epoch == row.epoch) else {
         return row.members.clone();
     };
-    if change.phase == Phase::Switch {
+    if change.phase == Phase::Switch || mutant::is(Mutant::SwitchesWhileItCopies) {
         return map.left_of(row, change);
     }
     let comes = change.to.iter().filter(|member| row.member(member.node).is_none());

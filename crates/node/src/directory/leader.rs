@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use kv::admin::{Answer, Ask};
 use kv::{ClusterId, Error, Key, Op, Range, Reply, Value, Version};
+use mutant::Mutant;
 use placement::map::Map;
 use placement::{Event, Limits};
 use replication::Instant;
@@ -293,7 +294,13 @@ impl Leader {
         };
         assert!(decides.writes.is_none(), "one transaction is under way at a time");
         let map = &decides.reign.map;
-        let op = if next.revision > map.revision { Map::transaction(map, &next) } else { Map::question() };
+        let mut op =
+            if next.revision > map.revision { Map::transaction(map, &next) } else { Map::question() };
+        if mutant::is(Mutant::MapWrittenBlindly)
+            && let Op::Transaction { conditions, .. } = &mut op
+        {
+            conditions.clear();
+        }
         decides.writes = Some(Writes { next, answers });
         self.request(op, out);
     }

@@ -63,8 +63,9 @@ impl Driver {
 
     pub(super) fn peer_up(&mut self, node: NodeId) {
         self.node.peers.set_connected(node, true);
+        // Its own connection to this node may stand since before, and then it would say nothing by itself.
         let greetings = self.core.greetings(node, |_| true);
-        self.core.send(node, &Frame::Greet { greetings, wants: false });
+        self.core.send(node, &Frame::Greet { greetings, wants: true });
         let announcement = Frame::Announce(self.node.announcement(self.core.announced()));
         self.core.send(node, &announcement);
     }

@@ -318,7 +318,7 @@ fn connection_begins_with_the_hello_of_each_replica() {
     let mut test = Test::new(2);
     let greeting = |shard| Greeting { shard: ShardId(shard), epoch: OWN.0, hello: "hello 2".into() };
     let sent = test.sent(1, vec![super::Input::PeerUp { node: OTHER }]);
-    assert_eq!(sent, [Frame::Greet { greetings: vec![greeting(1), greeting(2)], wants: false }]);
+    assert_eq!(sent, [Frame::Greet { greetings: vec![greeting(1), greeting(2)], wants: true }]);
     test.hear(1, &greet(4));
     assert_eq!(test.given(1), ["tick", "connected 2 b\"h\""]);
 }

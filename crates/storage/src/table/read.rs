@@ -10,6 +10,9 @@ use super::{Clock, State, Stop};
 use crate::engine::{EngineError, View};
 use crate::keys::RowSet;
 
+/// A version that is ahead of a reader's clock by more than this was never given out: clocks of nodes differ by less.
+const SKEW_MICROS: u64 = 500_000;
+
 /// All rows of one answer together: what an answer may hold in memory and on the wire. Two of the largest ops.
 pub const ANSWER_BYTES_MAX: usize = 2 * kv::OP_BYTES_MAX;
 
@@ -44,8 +47,10 @@ impl Reader<'_> {
                 Err(Stop::NeedsAdvance(at))
             }
             (Some(at), clock) if self.state.last < at => {
-                if matches!(clock, Clock::Hides(now) if at <= now) {
-                    // It is not in the future: whoever orders can raise the version, and this reader cannot.
+                // It may have been given out already: whoever orders can raise the version, and this reader cannot; or by a node
+                // whose clock is ahead of this one's.
+                let is_near = |now: Version| at.micros() <= now.micros().saturating_add(SKEW_MICROS);
+                if matches!(clock, Clock::Hides(now) | Clock::Orders(now) if is_near(now)) {
                     self.hidden.set(true);
                 }
                 let newest = match clock {

@@ -252,7 +252,9 @@ impl Core {
         let mut late = wire::plain_messages(ready.take_persisted_messages());
         if mutant::is(Mutant::VoteBeforeSync) {
             early.append(&mut late);
-        } else if self.vote_unsynced.is_some() {
+        } else if changes_vote
+            || self.vote_unsynced.is_some() && !mutant::is(Mutant::LoneLeaderSpeaksUnsynced)
+        {
             // Who elects itself alone leads at once. What it says in a term that it may forget would be said twice, and differ. A
             // heartbeat is not kept for later: the next one says the same.
             early.retain(|message| message.kind != Kind::Heartbeat || !message.round.is_empty());
