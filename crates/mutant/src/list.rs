@@ -191,18 +191,13 @@ pub enum Mutant {
     LoneLeaderSpeaksUnsynced,
     /// The directory writes the next map whatever the rows are by then (`node`'s directory). Caught by: one map a revision.
     MapWrittenBlindly,
-    /// A change is done when the leader alone says so, though those that are to be needed may not know it (`node`'s directory).
-    /// Caught by: a shard without a leader at rest.
-    DoneByTheLeaderAlone,
-    /// The directory plans with nodes of which it hears nothing (`node`'s directory). Caught by: changes that do not end.
-    PlanCountsOnTheSilent,
     /// Members change over while those that are to come still learn (`node`'s wishes for a shard). Caught by: a change that is given
     /// up and has come about, at rest.
     SwitchesWhileItCopies,
 }
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 66] = [
+const ALL: [(Mutant, &str, &str); 64] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -382,12 +377,6 @@ const ALL: [(Mutant, &str, &str); 66] = [
         "who elects itself alone speaks before its vote is synced",
     ),
     (Mutant::MapWrittenBlindly, "map-written-blindly", "the map is written whatever the rows are by then"),
-    (Mutant::DoneByTheLeaderAlone, "done-by-the-leader-alone", "a change is done when its leader says so"),
-    (
-        Mutant::PlanCountsOnTheSilent,
-        "plan-counts-on-the-silent",
-        "the plan counts on nodes that nobody hears",
-    ),
     (
         Mutant::SwitchesWhileItCopies,
         "switches-while-it-copies",

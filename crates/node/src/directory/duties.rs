@@ -17,7 +17,6 @@ use kv::admin::Move;
 use kv::cluster::Liveness;
 use kv::view::Member;
 use kv::{Epoch, NodeId, ShardId};
-use mutant::Mutant;
 use placement::map::{Change, Map, Node, NodeDuty, Phase};
 use placement::{Event, Limits, plan};
 use replication::Instant;
@@ -142,9 +141,6 @@ impl Reign {
 
     /// How a node is for the plan: as it is written or as it is seen, whichever is worse.
     fn counts_as(&self, node: NodeId, written: Liveness) -> Liveness {
-        if mutant::is(Mutant::PlanCountsOnTheSilent) {
-            return written;
-        }
         let seen = self.seen.nodes.get(&node).and_then(|seen| seen.state).unwrap_or(Liveness::Dead);
         match (written, seen) {
             (Liveness::Dead, _) | (_, Liveness::Dead) => Liveness::Dead,
@@ -242,8 +238,7 @@ impl Reign {
         let (told, there) = (&self.seen.shards[&shard], (epoch, digest(members)));
         let are_there = |told: &Announced| (told.epoch, told.members) == there;
         let agree = members.iter().filter(|member| told.get(&member.node).is_some_and(are_there)).count();
-        let most = 2 * agree > members.len() || mutant::is(Mutant::DoneByTheLeaderAlone);
-        self.seen.leader(shard).is_some_and(are_there) && most
+        self.seen.leader(shard).is_some_and(are_there) && 2 * agree > members.len()
     }
 
     /// Applies an event, unless this very map has refused it already.
