@@ -288,7 +288,7 @@ impl World {
     }
 
     /// The members that count for a leader now. It tells others of them only when its disk knows of them.
-    fn members_for_leader(&self, node: NodeId, shard: ShardId) -> Option<View> {
+    pub fn members_for_leader(&self, node: NodeId, shard: ShardId) -> Option<View> {
         let cores = &self.machine(node).process.as_ref()?.cores;
         let mut view = cores.view(shard)?.clone();
         let counting = cores.replica_status(shard)?.members;
