@@ -51,7 +51,8 @@ impl World {
         let clock = Clock::draw(&mut self.random);
         let mut machine = Machine::new(node, clock, Arc::new(map));
         machine.folder.identity = Some(joiner.joined(node, cluster, self.terms()));
-        machine.there = !self.random.percent(NEVER_COMES_PERCENT);
+        // When the faults are over all that is bought works.
+        machine.there = self.calm || !self.random.percent(NEVER_COMES_PERCENT);
         let comes = machine.there;
         *self.machine_mut(node) = machine;
         if !comes {
