@@ -295,7 +295,6 @@ fn wiped_folder_is_not_started_and_the_one_before_comes_back() {
         put_keys(&lab, 200..300).await;
 
         // Beside the others, by hand: the same as on another machine.
-        fs::remove_dir_all(lab.folder(victim)).unwrap();
         fs::rename(lab.home().join("moved-away"), lab.folder(victim)).unwrap();
         lab.serve(victim);
         lab.ready().await;
