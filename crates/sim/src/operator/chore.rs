@@ -20,6 +20,8 @@ pub(crate) struct Operator {
     pub(super) answers: BTreeMap<u64, Result<Answer, Error>>,
     /// Of the last ask.
     pub(super) asked: u64,
+    /// The ids that machines were given, by the incarnations of their folders.
+    pub(super) joined: BTreeMap<u64, NodeId>,
     /// Machines that joined under names of their own.
     pub(super) named: u64,
 }

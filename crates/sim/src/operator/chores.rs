@@ -96,6 +96,10 @@ impl World {
             (_, Error::Unavailable(_)) => self.put_off(chore),
             // It is not known as dead yet, or its copies are still wanted.
             (What::Replace { name }, _) if self.placed.node_named(name).is_some() => self.put_off(chore),
+            // Asked long ago of a node that stood still, and done when its machine was given up already: nobody is that node.
+            (What::Join(joiner), _) if self.is_nobodys(&joiner.name) => {
+                Some(Chore::new(What::Replace { name: joiner.name.clone() }))
+            }
             (What::Join(_), _) => {
                 self.violation(format!("a machine of a new name joins: {chore:?}: {error}"));
                 None
@@ -105,6 +109,14 @@ impl World {
                 None
             }
         }
+    }
+
+    /// Whether the node of a name has the folder of a machine that was given another id before.
+    fn is_nobodys(&self, name: &str) -> bool {
+        let named = self.placed.node_named(name);
+        named.is_some_and(|(id, row)| {
+            self.operator.joined.get(&row.incarnation).is_some_and(|given| *given != id)
+        })
     }
 
     /// Stops the machine of a node that has left; false = it has, or stays after all.

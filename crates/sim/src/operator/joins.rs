@@ -47,6 +47,7 @@ impl World {
         if map.nodes.get(&node).is_none_or(|row| row.incarnation != incarnation) {
             self.violation(format!("who joins is in the map: {node}, {joiner:?}, {map:?}"));
         }
+        self.operator.joined.entry(incarnation).or_insert(node);
         self.make_places(NodeId(node.0 + 1));
         let clock = Clock::draw(&mut self.random);
         let mut machine = Machine::new(node, clock, Arc::new(map));
