@@ -194,10 +194,19 @@ pub enum Mutant {
     /// Members change over while those that are to come still learn (`node`'s wishes for a shard). Caught by: a change that is given
     /// up and has come about, at rest.
     SwitchesWhileItCopies,
+    /// Who a shard is handed over to begins the next epoch when it has caught up, sealed or not (`node`'s hand-over). Caught by: one
+    /// owner an epoch.
+    HeirOpensUnsealed,
+    /// An owner that is sealed goes on answering reads, as if nobody could have written since (`replication`'s `single`). Caught by:
+    /// linearizable answers have what was acknowledged; epochs rise.
+    SealedOwnerServes,
+    /// The plan counts replicas that are on their way where they come from (`node`'s directory). Caught by: no change moves more
+    /// than it must.
+    PlanForgetsWhatMoves,
 }
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 64] = [
+const ALL: [(Mutant, &str, &str); 67] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -382,6 +391,13 @@ const ALL: [(Mutant, &str, &str); 64] = [
         "switches-while-it-copies",
         "members change over before the map lets them",
     ),
+    (Mutant::HeirOpensUnsealed, "heir-opens-unsealed", "who inherits a shard opens it before it is sealed"),
+    (Mutant::SealedOwnerServes, "sealed-owner-serves", "who has handed a shard over goes on answering reads"),
+    (
+        Mutant::PlanForgetsWhatMoves,
+        "plan-forgets-what-moves",
+        "the plan counts what is on its way where it was",
+    ),
 ];
 
 /// Those that need members that change, which the simulator's do not: the random tests of `replication` catch them.
@@ -435,7 +451,7 @@ mod tests {
             assert_eq!(name.parse::<Mutant>().as_ref(), Ok(mutant));
             assert!(!what.is_empty() && name.chars().all(|c| c == '-' || c.is_ascii_lowercase()), "{name}");
         }
-        assert_eq!(ALL.len(), Mutant::SwitchesWhileItCopies as usize + 1, "all are listed");
+        assert_eq!(ALL.len(), Mutant::PlanForgetsWhatMoves as usize + 1, "all are listed");
         assert!("coffee".parse::<Mutant>().is_err());
     }
 

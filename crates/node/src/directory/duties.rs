@@ -17,6 +17,7 @@ use kv::admin::Move;
 use kv::cluster::Liveness;
 use kv::view::Member;
 use kv::{Epoch, NodeId, ShardId};
+use mutant::Mutant;
 use placement::map::{Change, Map, Node, NodeDuty, Phase};
 use placement::{Event, Limits, plan};
 use replication::Instant;
@@ -132,9 +133,15 @@ impl Reign {
     fn plan(&self, map: &Map) -> Option<Map> {
         let mut seen = map.clone();
         seen.nodes.iter_mut().for_each(|(id, node)| node.state = self.counts_as(*id, node.state));
+        if mutant::is(Mutant::PlanForgetsWhatMoves) {
+            seen.changes.clear();
+        }
         let mut planned = plan(&seen, &self.limits).filter(|planned| planned.revision > map.revision)?;
         for (id, node) in &mut planned.nodes {
             node.state = map.nodes[id].state;
+        }
+        if mutant::is(Mutant::PlanForgetsWhatMoves) {
+            planned.changes.extend(map.changes.clone());
         }
         Some(planned)
     }
