@@ -94,8 +94,7 @@ const NODES_MIN: u16 = 2;
 pub fn run(args: &Args, out: &mut Output<'_>) -> Result<Code, Error> {
     #[cfg(feature = "mutants")]
     if args.mutants {
-        let rows =
-            mutant::Mutant::simulated().map(|mutant| vec![mutant.to_string(), mutant.what().to_owned()]);
+        let rows = mutant::Mutant::all().map(|mutant| vec![mutant.to_string(), mutant.what().to_owned()]);
         out.table(&["MUTANT", "DEFECT"], &Vec::from_iter(rows))?;
         return Ok(Code::Done);
     }
