@@ -142,6 +142,10 @@ impl Reign {
         }
         if mutant::is(Mutant::PlanForgetsWhatMoves) {
             planned.changes.extend(map.changes.clone());
+            let rows = planned.shards.iter_mut().filter(|(shard, _)| map.changes.contains_key(shard));
+            rows.for_each(|(shard, row)| row.next_replica = map.shards[shard].next_replica);
+            let same = Map { revision: planned.revision, ..map.clone() };
+            return (planned != same).then_some(planned);
         }
         Some(planned)
     }
@@ -221,12 +225,14 @@ impl Reign {
             Phase::Copy if change.epoch > row.epoch => {
                 let has_copy = |member: &Member| leader.heirs.contains(&member.node);
                 let is_ready = leader.epoch == row.epoch && change.to.iter().all(has_copy);
-                is_ready.then_some(Event::Progress { shard, phase: Phase::Switch })
+                (is_ready && self.may_decide(&change.to))
+                    .then_some(Event::Progress { shard, phase: Phase::Switch })
             }
             Phase::Copy => {
                 let learning = (row.epoch, digest(&wanted_of(&self.map, shard, row)));
                 let is_ready = (leader.epoch, leader.members) == learning && leader.is_ready;
-                is_ready.then_some(Event::Progress { shard, phase: Phase::Switch })
+                (is_ready && self.may_decide(&change.to))
+                    .then_some(Event::Progress { shard, phase: Phase::Switch })
             }
             Phase::Switch => {
                 let revision = leader.revision;
@@ -238,6 +244,11 @@ impl Reign {
                 are(&change.to).then_some(Event::Done { shard, revision }).or_else(fewer)
             }
         }
+    }
+
+    /// Whether most of some members are heard of: a change to others could not end before they come back.
+    fn may_decide(&self, members: &[Member]) -> bool {
+        2 * members.iter().filter(|member| self.is_heard(&member.node)).count() > members.len()
     }
 
     /// Whether these are the members of a shard in an epoch, as its leader and most of them say.

@@ -171,8 +171,12 @@ impl World {
     }
 
     /// Whether the cluster survives the loss of this node's copies: of each shard, those that are sound are a majority and
-    /// stay so. Who was declared gone counts as lost. Who is about to count is waited for, whatever happens: then a change is not
-    /// given up any more. And members that become fewer may become those that are lost, before anybody knows that they are.
+    /// stay so. Who was declared gone counts as lost.
+    ///
+    /// While nodes are sent away none is lost. Members that become fewer may become those that are lost, before anybody knows that
+    /// they are: {1, 2, 3} is to be {1, 2}, node 2 is lost, and what is decided needs a majority of both sets until the change is
+    /// over, so node 2 in any case. To go on without it would take a change of members that another majority decides on than the
+    /// present members say.
     fn may_damage(&self, node: NodeId) -> bool {
         let is_lost = |member: &&Member| {
             let (of, row) = (self.machine(member.node), self.placed.nodes.get(&member.node));
@@ -183,15 +187,22 @@ impl World {
         let astray = self.ids().any(|other| self.machine(other).own.is_some());
         let is_sound = self.machine(node).there && !self.machine(node).is_unsound();
         let rows = self.placed.shards.values().map(|row| &row.members);
-        let changes = self.placed.changes.values().map(|change| &change.to);
-        let comes = |(id, change): (&ShardId, &Change)| {
-            self.placed.shards[id].member(node).is_none()
-                && change.to.iter().any(|member| member.node == node)
-        };
+        let counts = |(id, change): &(&ShardId, &Change)| !self.inherits_only(node, **id, change);
+        let changes = self.placed.changes.iter().filter(counts).map(|(_, change)| &change.to);
         let serving = self.placed.nodes.values().filter(|row| row.duty == NodeDuty::Serve).count();
         let becomes_smaller = serving <= SERVING_MIN || self.sends_away();
-        let is_part = self.placed.changes.iter().any(comes) || becomes_smaller;
-        !astray && is_sound && rows.chain(changes).all(survives) && !is_part
+        !astray && is_sound && rows.chain(changes).all(survives) && !becomes_smaller
+    }
+
+    /// Whether a shard is handed over to a node that has not opened it yet: it goes back when the node is lost.
+    fn inherits_only(&self, node: NodeId, shard: ShardId, change: &Change) -> bool {
+        let is_heir = change.epoch > self.placed.shards[&shard].epoch
+            && change.to.iter().any(|member| member.node == node);
+        // What a process that is down has opened is not known.
+        let process = self.machine(node).process.as_ref();
+        let is_closed =
+            process.is_some_and(|it| it.cores.epoch(shard).is_none_or(|epoch| epoch < change.epoch));
+        is_heir && is_closed
     }
 
     /// A node that was refused gets its own folder back, or is given up.
