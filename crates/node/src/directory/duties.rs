@@ -23,7 +23,7 @@ use placement::{Event, Limits, plan};
 use replication::Instant;
 
 use super::health::Health;
-use super::moves;
+use super::moves::{self, Preview};
 use super::seen::{Seen, digest};
 use crate::seat::wanted_of;
 use crate::wire::Announced;
@@ -46,8 +46,12 @@ pub(super) struct Reign {
     health: Health,
     /// The revision for which nothing was left to be planned, and how the nodes were seen then.
     planned: (u64, Vec<Liveness>),
-    /// What is to move beside what does, once somebody has asked: it follows from the map, and takes many plans to find.
-    to_come: Option<Vec<Move>>,
+    /// What is to move beside what does, once somebody has asked: it follows from the map.
+    to_come: Option<Preview>,
+    /// What would move after an event, likewise.
+    would_come: Option<(Event, Preview)>,
+    /// When the last plan was made for who asked: at most one a turn.
+    previewed: Option<Instant>,
     /// What the map has refused, and in which revision it was last tried.
     refused: Vec<(Event, u64)>,
 }
@@ -65,6 +69,8 @@ impl Reign {
             health: Health::default(),
             planned: (0, Vec::new()),
             to_come: None,
+            would_come: None,
+            previewed: None,
             refused: Vec::new(),
         };
         reign.become_map(map, now);
@@ -74,7 +80,7 @@ impl Reign {
     /// The rows are this map now.
     pub fn become_map(&mut self, map: Map, now: Instant) {
         assert!(map.revision > self.map.revision, "the map goes on");
-        (self.map, self.to_come) = (map, None);
+        (self.map, self.to_come, self.would_come) = (map, None, None);
         self.begun.retain(|shard, _| self.map.changes.contains_key(shard));
         for (shard, change) in &self.map.changes {
             self.begun.entry(*shard).or_insert_with(|| {
@@ -93,23 +99,52 @@ impl Reign {
         self.seen = seen;
     }
 
-    /// The replicas on their way, and those that will be when the limits let them.
-    pub fn moves(&mut self, now: Instant) -> Vec<Move> {
-        let to_come = self.to_come.get_or_insert_with(|| moves::planned(&self.map));
+    /// The replicas on their way, and those that will be when the limits let them; `None` = they are still being found.
+    pub fn moves(&mut self, now: Instant) -> Option<Vec<Move>> {
+        let mut preview = self.to_come.take().unwrap_or_else(|| Preview::of(&self.map));
+        self.go_on(&mut preview, now);
+        let to_come = preview.whole().map(<[Move]>::to_vec);
+        self.to_come = Some(preview);
         let under_way = moves::under_way(&self.map, &self.begun, &self.seen, now);
-        let mut moves = [under_way, to_come.clone()].concat();
+        let mut moves = [under_way, to_come?].concat();
         moves.sort_by_key(|one| one.shard);
+        Some(moves)
+    }
+
+    /// The replicas that would go after an event, which leads to a map; `None` = they are still being found.
+    pub fn moves_after(&mut self, event: &Event, map: &Map, now: Instant) -> Option<Vec<Move>> {
+        let known = self.would_come.take().filter(|(of, _)| of == event).map(|(_, preview)| preview);
+        let mut preview = known.unwrap_or_else(|| Preview::of(map));
+        self.go_on(&mut preview, now);
+        let moves = preview.whole().map(<[Move]>::to_vec);
+        self.would_come = moves.is_none().then(|| (event.clone(), preview));
         moves
     }
 
-    /// The map, in which a node is dead already that is seen so and has not been for long: who asks to replace it says so too.
-    pub fn with_dead(&self, name: &str) -> Map {
-        let is_it = |(_, node): &(&NodeId, &Node)| node.name == name && node.duty != NodeDuty::Gone;
-        let id = self.map.nodes.iter().find(is_it).map(|(id, _)| *id);
-        let seen = id.and_then(|id| self.seen.nodes.get(&id)?.state.map(|state| (id, state)));
-        let died = seen.filter(|(_, state)| *state == Liveness::Dead);
-        let noted = died.and_then(|(node, state)| self.map.apply(&Event::Health { node, state }).ok());
+    fn go_on(&mut self, preview: &mut Preview, now: Instant) {
+        if preview.whole().is_none() && self.previewed.is_none_or(|at| at < now) {
+            self.previewed = Some(now);
+            preview.go_on();
+        }
+    }
+
+    /// The map, in which a node is dead already that is seen so and has not been for long, or was never heard of: who asks to replace
+    /// it says so too.
+    pub fn with_dead(&self, name: &str, now: Instant) -> Map {
+        let dead = self.member_named(name).filter(|id| self.seems_dead(*id, now));
+        let event = dead.map(|node| Event::Health { node, state: Liveness::Dead });
+        let noted = event.and_then(|event| self.map.apply(&event).ok());
         noted.unwrap_or_else(|| self.map.clone())
+    }
+
+    fn member_named(&self, name: &str) -> Option<NodeId> {
+        let is_it = |(_, node): &(&NodeId, &Node)| node.name == name && node.duty != NodeDuty::Gone;
+        self.map.nodes.iter().find(is_it).map(|(id, _)| *id)
+    }
+
+    fn seems_dead(&self, node: NodeId, now: Instant) -> bool {
+        let seen = self.seen.nodes.get(&node).and_then(|seen| seen.state);
+        seen == Some(Liveness::Dead) || self.health.is_missing(node, now)
     }
 
     /// The next map, if one is due.
@@ -161,11 +196,11 @@ impl Reign {
     }
 
     /// Whether a node is not heard of, and not for so long yet that it is taken for dead.
-    pub fn is_silent_lately(&self, name: &str) -> bool {
-        let named = self.map.nodes.iter().find(|(_, node)| node.name == name && node.duty != NodeDuty::Gone);
-        let seen = |id| self.seen.nodes.get(id).and_then(|seen| seen.state);
-        let is_silent = |id| !matches!(seen(id), Some(Liveness::Alive | Liveness::Dead));
-        named.is_some_and(|(id, node)| node.state != Liveness::Dead && is_silent(id))
+    pub fn is_silent_lately(&self, name: &str, now: Instant) -> bool {
+        let is_waited_for = |id: &NodeId| {
+            self.map.nodes[id].state != Liveness::Dead && !self.is_heard(id) && !self.seems_dead(*id, now)
+        };
+        self.member_named(name).is_some_and(|id| is_waited_for(&id))
     }
 
     fn is_heard(&self, node: &NodeId) -> bool {
