@@ -8,7 +8,7 @@ use replication::{Duty, Instant, MemberStatus, Replicate, Route, Status, Ticket,
 use storage::ShardSnapshot;
 
 use super::fence::Later;
-use super::handover::Giving;
+use super::handover::{Giving, Returning};
 use super::install::{Install, Stage};
 use crate::directory::seen::digest;
 use crate::node::Node;
@@ -52,6 +52,8 @@ pub(super) struct Replica {
     pub sealed: Option<Position>,
     /// What it keeps for those to whom its shard is handed over.
     pub giving: Option<Giving>,
+    /// It was sealed, and goes on in a later epoch: its heir is gone.
+    pub returning: Option<Returning>,
 }
 
 /// An entry handed to the table.
@@ -89,6 +91,7 @@ impl Replica {
             given: Some(applied),
             sealed: None,
             giving: None,
+            returning: None,
         }
     }
 

@@ -51,8 +51,15 @@ impl Durable {
                 self.cut(Index(at.index.0 - u64::from(replaces)), at.term);
                 self.gather(at.index);
             }
+            // The log of an heir begins behind the rows that were flushed before.
+            Record::Base(at) if self.is_new() => self.gather(at.index),
             Record::Base(_) | Record::View | Record::Replica | Record::Seal => {}
         }
+    }
+
+    /// Whether nothing was written of it yet.
+    fn is_new(&self) -> bool {
+        self.last == Index::ZERO && self.waiting.is_empty() && self.gathered.last.is_none()
     }
 
     /// Whether a replica may say in a term that it has the entries up to an index.
