@@ -279,6 +279,7 @@ impl Replicate for Single {
             commit: self.durable(),
             applied: self.applied,
             members: Vec::new(),
+            wants_the_gone: false,
         }
     }
 
