@@ -36,6 +36,7 @@ mod journal;
 mod listen;
 mod log;
 mod outbox;
+mod reached;
 mod routes;
 mod run;
 mod thread;

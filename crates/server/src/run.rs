@@ -27,7 +27,7 @@ use crate::descriptors::Descriptors;
 use crate::desk::Desk;
 use crate::engine::{Beside, Engine, pause};
 use crate::folder::{Folder, Opened};
-use crate::handle::{Handle, Membership};
+use crate::handle::{Handle, JOIN_INSTEAD, Membership, WAITS_LONG};
 use crate::inbox::Inboxes;
 use crate::join::Joined;
 use crate::outbox::outboxes;
@@ -328,6 +328,9 @@ async fn become_ready(
     if cluster.borrow().is_none() {
         serving.send_replace(false);
         tracing::info!(why = identities.waits(), "not ready yet");
+    }
+    if tokio::time::timeout(WAITS_LONG, cluster.wait_for(Option::is_some)).await.is_err() {
+        tracing::warn!(why = identities.waits(), what_to_do = JOIN_INSTEAD, "still not ready");
     }
     // The sender is among the identities.
     let Ok(cluster) = cluster.wait_for(Option::is_some).await.map(|cluster| *cluster) else { return };
