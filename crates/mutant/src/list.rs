@@ -194,10 +194,19 @@ pub enum Mutant {
     /// Members change over while those that are to come still learn (`node`'s wishes for a shard). Caught by: a change that is given
     /// up and has come about, at rest.
     SwitchesWhileItCopies,
+    /// A watch that was served by a node which went away begins at the end of the next one's feed, not where it was (`node`'s
+    /// pulls). Caught by: watches are given every change.
+    WatchSkipsAtALeaderChange,
+    /// A watch whose replica is dropped goes on elsewhere from a little before where it was (`node`'s pulls). Caught by: watches
+    /// are given every change once.
+    WatchDoublesAfterAMove,
+    /// A watch of several shards says that it is as far as the furthest of them (`node`'s watches). Caught by: the progress of
+    /// watches is true.
+    WatchProgressOvertakes,
 }
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 64] = [
+const ALL: [(Mutant, &str, &str); 67] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -382,6 +391,21 @@ const ALL: [(Mutant, &str, &str); 64] = [
         "switches-while-it-copies",
         "members change over before the map lets them",
     ),
+    (
+        Mutant::WatchSkipsAtALeaderChange,
+        "watch-skips-at-a-leader-change",
+        "a watch goes on at another node's end, not where it was",
+    ),
+    (
+        Mutant::WatchDoublesAfterAMove,
+        "watch-doubles-after-a-move",
+        "a watch whose replica is dropped goes back a little",
+    ),
+    (
+        Mutant::WatchProgressOvertakes,
+        "watch-progress-overtakes",
+        "the progress of a watch is that of the furthest shard",
+    ),
 ];
 
 /// Those that need members that change, which the simulator's do not: the random tests of `replication` catch them.
@@ -435,7 +459,7 @@ mod tests {
             assert_eq!(name.parse::<Mutant>().as_ref(), Ok(mutant));
             assert!(!what.is_empty() && name.chars().all(|c| c == '-' || c.is_ascii_lowercase()), "{name}");
         }
-        assert_eq!(ALL.len(), Mutant::SwitchesWhileItCopies as usize + 1, "all are listed");
+        assert_eq!(ALL.len(), Mutant::WatchProgressOvertakes as usize + 1, "all are listed");
         assert!("coffee".parse::<Mutant>().is_err());
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kv::admin::{Admin, Answered, Ask};
 use kv::cluster::{Cluster, Location, Status, Terms};
+use kv::watch::{Watch, Watcher, Watching};
 use kv::{Charge, ClusterId, Completions, Error, Key, KeyValue, Reply, Request, Slot};
 use node::Part;
 use node::gather::{Gather, Split, split};
@@ -12,10 +13,10 @@ use tokio::sync::watch;
 
 use crate::desk::Desk;
 use crate::inbox::{Inboxes, Message, Sink};
-use crate::outbox;
 use crate::routes::Routes;
 use crate::transport::Identities;
 use crate::view::View;
+use crate::{outbox, watches};
 
 /// A node, to those who ask it.
 pub(crate) struct Handle {
@@ -115,6 +116,16 @@ impl KeyValue for Handle {
             };
             self.ask(request, &charge, Box::new(complete));
         }
+    }
+}
+
+impl Watch for Handle {
+    fn watch(&self, asked: Watching) -> Box<dyn Watcher> {
+        let (inboxes, routes) = (self.inboxes.clone(), self.routes.clone());
+        Box::new(match self.membership.check_left() {
+            Ok(()) => watches::Watch::begin(asked, inboxes, routes, self.clock()),
+            Err(left) => watches::Watch::refused(left, inboxes, routes),
+        })
     }
 }
 

@@ -42,6 +42,7 @@ mod thread;
 mod time;
 mod transport;
 mod view;
+mod watches;
 
 pub use config::{Config, Moves, Stderr};
 pub use failure::Failure;

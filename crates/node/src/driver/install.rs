@@ -11,6 +11,7 @@ use mutant::Mutant;
 use super::core::Core;
 use super::{Flush, Work};
 use crate::job::Job;
+use crate::watch::Standing;
 
 /// A piece of an incoming snapshot.
 #[derive(Clone, Debug)]
@@ -175,6 +176,7 @@ impl Core {
         replica.last = last;
         self.newest = self.newest.max(last);
         self.expiries.set(shard, due);
+        self.feeds.begin(shard, Standing::Here, last);
         if generation == replica.made.generation {
             // Of a replica that has just been made.
             return assert_eq!(last, Version::ZERO, "shard {shard} begins with nothing");
