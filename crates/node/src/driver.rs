@@ -368,6 +368,11 @@ impl Driver {
         self.core.replicas.get(&shard).map(Replica::view)
     }
 
+    /// The changes of a shard above this version are kept here for watches.
+    pub fn keeps_changes_after(&self, shard: ShardId) -> Option<kv::Version> {
+        self.core.feeds.floor(shard)
+    }
+
     /// The newest map that is known.
     pub fn map(&self) -> &Arc<Map> {
         &self.node.config.map

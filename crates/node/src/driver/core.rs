@@ -130,7 +130,7 @@ impl Core {
         self.newest = self.newest.max(replica.last);
         self.wakes.set(shard, replica.wakes());
         self.expiries.look(shard);
-        self.feeds.begin(shard, Standing::Here, replica.last);
+        self.begin_feed(shard, Standing::Here, replica.last);
         let before = self.replicas.insert(shard, replica);
         assert!(before.is_none(), "a shard has one replica on a node");
     }

@@ -219,7 +219,7 @@ impl Core {
         let heir = self.heirs.get_mut(&shard).filter(|heir| heir.generation() == generation);
         if let Some(heir) = heir {
             let stream = heir.loaded(last, due);
-            self.feeds.begin(shard, Standing::Heir, last);
+            self.begin_feed(shard, Standing::Heir, last);
             self.work.push(Work::SnapshotTaken { stream, taken: true });
         }
     }

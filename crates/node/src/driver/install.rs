@@ -170,13 +170,14 @@ impl Core {
     }
 
     pub fn loaded(&mut self, shard: ShardId, generation: u32, (last, due): (Version, Option<u64>)) {
-        let Some(replica) = self.replicas.get_mut(&shard) else {
+        if !self.replicas.contains_key(&shard) {
             return self.copy_loaded(shard, generation, (last, due));
-        };
+        }
+        self.begin_feed(shard, Standing::Here, last);
+        let replica = self.replicas.get_mut(&shard).expect("it is there, as was seen above");
         replica.last = last;
         self.newest = self.newest.max(last);
         self.expiries.set(shard, due);
-        self.feeds.begin(shard, Standing::Here, last);
         if generation == replica.made.generation {
             // Of a replica that has just been made.
             return assert_eq!(last, Version::ZERO, "shard {shard} begins with nothing");

@@ -14,7 +14,7 @@ use replication::Instant;
 use super::Work;
 use super::core::Core;
 use crate::node::Node;
-use crate::watch::{Given, Held, Pull, Pulled, Waits};
+use crate::watch::{Given, Held, Pull, Pulled, Standing, Waits};
 use crate::wire::Frame;
 
 /// Pulls that may be open: those of a thousand watches of some dozen shards.
@@ -142,6 +142,14 @@ impl Core {
                 self.serve_pull(node, name);
             }
             _ => self.serve_pull(node, name),
+        }
+    }
+
+    /// A replica is as of this version now. Who waits for it may have missed what came before, and is served anew.
+    pub fn begin_feed(&mut self, shard: ShardId, standing: Standing, last: Version) {
+        self.feeds.begin(shard, standing, last);
+        for name in self.pulls.waits.take_all(shard) {
+            self.pulls.set(name, State::Later(Instant(0)));
         }
     }
 

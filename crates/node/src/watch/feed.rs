@@ -162,6 +162,11 @@ impl Feeds {
         }
     }
 
+    /// From which version on a shard's changes are kept.
+    pub fn floor(&self, shard: ShardId) -> Option<Version> {
+        self.feeds.get(&shard).map(|feed| feed.floor)
+    }
+
     /// Up to where a shard's changes are known here.
     pub fn through(&self, shard: ShardId) -> Option<Version> {
         self.feeds.get(&shard).map(|feed| feed.through)
