@@ -44,6 +44,7 @@ mod time;
 mod transport;
 mod view;
 mod waiting;
+mod watches;
 
 pub use config::{Config, Moves, Stderr};
 pub use failure::Failure;

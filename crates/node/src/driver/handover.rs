@@ -84,6 +84,7 @@ use crate::node::Node;
 use crate::record::{self, Gone, Made};
 use crate::recovery::Begun;
 use crate::seat::Seat;
+use crate::watch::Standing;
 use crate::wire::Frame;
 
 impl Core {
@@ -140,6 +141,7 @@ impl Core {
     /// Forgets what an heir has; another one begins when that is done, if the map wants one.
     fn drop_heir(&mut self, shard: ShardId, why: &str) {
         let heir = self.heirs.remove(&shard).expect("an heir that is dropped is there");
+        self.feeds.forget(shard);
         tracing::info!(%shard, generation = heir.generation(), why, "what this node has of a shard that is handed over is forgotten");
         if let Stage::Coming { stream, .. } | Stage::Flushing { stream, .. } = heir.stage {
             self.work.push(Work::SnapshotTaken { stream, taken: false });
@@ -221,6 +223,7 @@ impl Core {
         let heir = self.heirs.get_mut(&shard).filter(|heir| heir.generation() == generation);
         if let Some(heir) = heir {
             let stream = heir.loaded(last, due);
+            self.begin_feed(shard, Standing::Heir, last);
             self.work.push(Work::SnapshotTaken { stream, taken: true });
         }
     }
