@@ -183,8 +183,9 @@ impl Reign {
         for (id, node) in &mut planned.nodes {
             node.state = map.nodes[id].state;
         }
-        if mutant::is(Mutant::PlanForgetsWhatMoves) {
+        if mutant::is(Mutant::PlanForgetsWhatMoves) && !map.changes.is_empty() {
             planned.changes.extend(map.changes.clone());
+            map.nodes.iter().for_each(|(id, node)| drop(planned.nodes.entry(*id).or_insert(node.clone())));
             let rows = planned.shards.iter_mut().filter(|(shard, _)| map.changes.contains_key(shard));
             rows.for_each(|(shard, row)| row.next_replica = map.shards[shard].next_replica);
             let same = Map { revision: planned.revision, ..map.clone() };
