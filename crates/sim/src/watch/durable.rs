@@ -91,10 +91,12 @@ impl Durable {
         }
     }
 
-    /// The log was read, and reaches up to here: all of it is synced again.
-    pub fn recovered(&mut self, last: Index) {
+    /// The log was read, and reaches up to here: all of it is synced again. An entry says its term as well: it may be there while
+    /// the record of the term, which stands behind it, was lost before it was synced.
+    pub fn recovered(&mut self, last: Index, of_term: Term) {
         (self.last, self.replaced) = (last, Replaced::default());
-        self.state = std::mem::take(&mut self.gathered).state.unwrap_or_default();
+        let (term, vote) = std::mem::take(&mut self.gathered).state.unwrap_or_default();
+        self.state = (term.max(of_term), vote);
     }
 
     /// Term and vote of a log that is being read.
