@@ -185,7 +185,9 @@ impl Reign {
         }
         if mutant::is(Mutant::PlanForgetsWhatMoves) && !map.changes.is_empty() {
             planned.changes.extend(map.changes.clone());
-            map.nodes.iter().for_each(|(id, node)| drop(planned.nodes.entry(*id).or_insert(node.clone())));
+            for (id, node) in &map.nodes {
+                planned.nodes.entry(*id).or_insert_with(|| node.clone());
+            }
             let rows = planned.shards.iter_mut().filter(|(shard, _)| map.changes.contains_key(shard));
             rows.for_each(|(shard, row)| row.next_replica = map.shards[shard].next_replica);
             let same = Map { revision: planned.revision, ..map.clone() };
