@@ -22,8 +22,8 @@ pub trait Store: Send + Sync {
     fn cluster(&self) -> Pending<'_, ClusterId>;
     /// Nodes and shards.
     fn status(&self) -> Pending<'_, Status>;
-    /// Where a key is.
-    fn locate(&self, key: Key) -> Pending<'_, Location>;
+    /// Where a key of a keyspace is.
+    fn locate(&self, keyspace: &str, key: Key) -> Pending<'_, Location>;
     /// Asks the cluster's directory one thing.
     fn administer(&self, ask: Ask, timeout: Duration) -> Pending<'_, Answer>;
     /// Whether a server is there and serves.
@@ -73,8 +73,9 @@ impl Store for Client {
         Box::pin(Client::status(self))
     }
 
-    fn locate(&self, key: Key) -> Pending<'_, Location> {
-        Box::pin(Client::locate(self, key))
+    fn locate(&self, keyspace: &str, key: Key) -> Pending<'_, Location> {
+        let keyspace = keyspace.to_owned();
+        Box::pin(async move { Client::locate(self, &keyspace, key).await })
     }
 
     fn administer(&self, ask: Ask, timeout: Duration) -> Pending<'_, Answer> {
@@ -112,8 +113,8 @@ mod tests {
             Status::default()
         }
 
-        fn locate(&self, key: &Key) -> Location {
-            Location { slot: kv::Slot::of(key), shard: kv::ShardId(1), leader: None, address: None }
+        fn locate(&self, _: &str, key: &Key) -> Result<Location, Error> {
+            Ok(Location { slot: kv::Slot::of(key), shard: kv::ShardId(1), leader: None, address: None })
         }
     }
 
@@ -162,7 +163,8 @@ mod tests {
             assert!(matches!(reply.answer, kv::Answer::Row(Some(row)) if row.value == "v"));
             assert_eq!(store.status().await, Ok(Status::default()));
             assert_eq!(store.cluster().await, Ok(fake::CLUSTER));
-            assert_eq!(store.locate(key.clone()).await.map(|location| location.slot), Ok(kv::Slot::of(&key)));
+            let located = store.locate(Request::KEYSPACE, key.clone()).await;
+            assert_eq!(located.map(|location| location.slot), Ok(kv::Slot::of(&key)));
             let abort = Ask::Abort { shard: kv::ShardId(1) };
             assert_eq!(store.administer(abort, Request::TIMEOUT).await, Ok(Answer::Done));
             assert_eq!(store.health_check().await, Ok(()));

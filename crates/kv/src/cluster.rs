@@ -14,8 +14,8 @@ pub trait Cluster: Send + Sync {
     fn terms(&self) -> Terms;
     /// Nodes and shards.
     fn status(&self) -> Status;
-    /// Where a key is.
-    fn locate(&self, key: &Key) -> Location;
+    /// Where a key of a keyspace is; [`Error::NoKeyspace`] when the node at hand knows of none of that name.
+    fn locate(&self, keyspace: &str, key: &Key) -> Result<Location, Error>;
 }
 
 /// Version of what nodes say to each other: a cluster is of nodes of one version.
@@ -133,6 +133,8 @@ impl Liveness {
 pub struct ShardStatus {
     /// Its id.
     pub id: ShardId,
+    /// Its keyspace.
+    pub keyspace: String,
     /// Its slots.
     pub slots: SlotRange,
     /// How its replicas agree.

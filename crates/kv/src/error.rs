@@ -51,7 +51,9 @@ pub enum Error {
         newest: Version,
     },
     /// There is no such keyspace.
-    #[error("there is no keyspace '{0}': use 'default'")]
+    #[error(
+        "there is no keyspace '{0}': 'capstan keyspace list' names those that there are, and 'capstan keyspace create' makes one"
+    )]
     NoKeyspace(String),
     /// Another node serves this; between nodes, and to clients that route on their own.
     #[error("this node does not lead the key's shard; try {}", .try_next.as_deref().unwrap_or("another node in a moment"))]

@@ -143,12 +143,12 @@ impl Cluster for Handle {
         self.view.status()
     }
 
-    fn locate(&self, key: &Key) -> Location {
-        let shard = self.routes.present().shard_of(key);
+    fn locate(&self, keyspace: &str, key: &Key) -> Result<Location, Error> {
+        let shard = self.routes.present().shards(keyspace)?.shard_of(key);
         let status = self.status();
         let leader = status.shards.iter().find(|known| known.id == shard).and_then(|known| known.leader);
         let address = status.nodes.into_iter().find(|node| Some(node.id) == leader).map(|node| node.address);
-        Location { slot: Slot::of(key), shard, leader, address }
+        Ok(Location { slot: Slot::of(key), shard, leader, address })
     }
 }
 

@@ -8,7 +8,7 @@ use check::generate::Workload;
 use check::history::Outcome;
 use check::linear::{self, Budget, Judgement, Verdict};
 use check::model::{Atomicity, Batch, Kv};
-use kv::{Answer, Error, Function, Index, Key, Op, Page, Range, Reply, ShardId, Value};
+use kv::{Answer, Error, Function, Index, Key, Op, Page, Range, Reply, Request, ShardId, Value};
 
 use crate::clients::Purpose;
 use crate::net::Weak;
@@ -174,7 +174,8 @@ impl World {
         if self.workload == Workload::Once {
             let mut of_shards = BTreeMap::new();
             for key in self.named_keys() {
-                of_shards.entry(self.map.shard_of(&key)).or_insert(key);
+                let shards = self.keyspaces.shards(Request::KEYSPACE).expect("the clients' keyspace stays");
+                of_shards.entry(shards.shard_of(&key)).or_insert(key);
             }
             let put = |key| Op::Put { key, value: "again".into(), deadline: None, previous: false };
             self.last_calls("writes", of_shards.into_values().map(put).collect());

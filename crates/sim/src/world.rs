@@ -9,7 +9,7 @@ use kv::view::{Member, View};
 use kv::{Key, NodeId, Page, Protocol, ShardId, Value};
 use node::cores::Deal;
 use node::identity::Identity;
-use node::route::ShardMap;
+use node::route::Keyspaces;
 use node::wire::Frame;
 use placement::map::{DEFAULT, Map};
 use placement::{Founder, Founding, Limits};
@@ -48,8 +48,8 @@ pub(crate) struct World {
     /// The newest map that is known to be written.
     pub placed: Arc<Map>,
     pub operator: Operator,
-    /// The shards of clients' keys.
-    pub map: ShardMap,
+    /// The keyspaces of clients.
+    pub keyspaces: Keyspaces,
     pub faults: Faults,
     pub workload: Workload,
     pub steps: u64,
@@ -102,7 +102,7 @@ impl World {
         let machines = machines.collect();
         World {
             events: Events::default(),
-            map: ShardMap::new(&placed).expect("there is a keyspace for clients"),
+            keyspaces: Keyspaces::new(&placed),
             placed,
             operator: Operator::default(),
             settings,

@@ -44,7 +44,7 @@ pub async fn run(
         }
         Command::Nodes => status::print_nodes(&store.status().await?, out)?,
         Command::Query { key } => {
-            let location = store.locate(key.0.clone()).await?;
+            let location = store.locate(options.keyspace(), key.0.clone()).await?;
             location::print(&key.0, &location, &store.status().await?, out)?;
         }
         Command::Join(change) => return change::run(change, Wish::Serve, store, options, out).await,

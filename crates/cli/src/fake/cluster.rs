@@ -37,6 +37,7 @@ pub fn shard(id: u32) -> ShardStatus {
     let role = |node: NodeId| if node == NodeId(1) { Role::Leader } else { Role::Follower };
     ShardStatus {
         id: ShardId(id),
+        keyspace: Request::KEYSPACE.into(),
         slots: SlotRange { first: Slot(0), last: Slot(16383) },
         protocol: Protocol::Raft,
         epoch: Epoch(1),
@@ -111,7 +112,7 @@ impl Store for Operated {
         Box::pin(async { Ok(next(&self.views)) })
     }
 
-    fn locate(&self, key: Key) -> Pending<'_, Location> {
+    fn locate(&self, _: &str, key: Key) -> Pending<'_, Location> {
         let location = Location { slot: Slot::of(&key), shard: ShardId(1), leader: None, address: None };
         Box::pin(async { Ok(location) })
     }

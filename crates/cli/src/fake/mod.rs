@@ -134,7 +134,7 @@ impl Store for Fake {
         Box::pin(async { self.failure().map_or(Ok(Status::default()), Err) })
     }
 
-    fn locate(&self, key: Key) -> Pending<'_, Location> {
+    fn locate(&self, _: &str, key: Key) -> Pending<'_, Location> {
         let location = Location { slot: Slot::of(&key), shard: ShardId(1), leader: None, address: None };
         Box::pin(async { self.failure().map_or(Ok(location), Err) })
     }

@@ -124,6 +124,7 @@ pub fn told_samples() -> Vec<Bytes> {
         slot_last: 16_383,
         protocol: 1,
         replicas: vec![replica],
+        keyspace: "default".into(),
         ..Default::default()
     };
     let node = proto::NodeStatus { id: 1, name: "n1".into(), liveness: 1, ..Default::default() };

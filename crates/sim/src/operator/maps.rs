@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kv::cluster::Liveness;
 use kv::{NodeId, ShardId};
 use node::Input;
+use node::route::Keyspaces;
 use placement::map::{DEFAULT, Map, NodeDuty};
 use placement::{Limits, plan};
 
@@ -20,6 +21,7 @@ impl World {
             self.note_differences(&map);
             self.make_places(map.next_node);
             self.placed = map.clone();
+            self.keyspaces = Keyspaces::new(&map);
         }
         self.give(id, [Input::Map(map)]);
     }

@@ -12,7 +12,7 @@ use kv::{Error, Op, ShardId, TIMEOUT_MILLIS_MAX};
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
-use super::{cluster_id, proto, status};
+use super::{cluster_id, proto, request, status};
 use crate::Store;
 use crate::grpc::{Asked, time_left};
 use seen::Told;
@@ -44,7 +44,9 @@ impl proto::cluster_server::Cluster for Service {
     ) -> Result<Response<proto::LocateResponse>, Status> {
         let Call { store, message, .. } = Call::of(request)?;
         check_key(&message.key).map_err(|error| status::to_status(&error))?;
-        Ok(Response::new(seen::encode_location(store.cluster.locate(&message.key))))
+        let keyspace = request::keyspace(message.keyspace).map_err(|error| status::to_status(&error))?;
+        let located = store.cluster.locate(&keyspace, &message.key);
+        Ok(Response::new(seen::encode_location(located.map_err(|error| status::to_status(&error))?)))
     }
 
     async fn join(
