@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dialects::native::{self, Client};
 use kv::admin::{Answer, Ask};
-use kv::cluster::{Location, Status};
+use kv::cluster::{Location, Status, Terms};
 use kv::{ClusterId, Error, Key, Reply, Request};
 use tokio::runtime::{Builder, Runtime};
 
@@ -20,6 +20,8 @@ pub trait Store: Send + Sync {
     fn call(&self, request: Request, ttl: Option<Duration>) -> Pending<'_, Reply>;
     /// The cluster's id.
     fn cluster(&self) -> Pending<'_, ClusterId>;
+    /// What its nodes have in common.
+    fn terms(&self) -> Pending<'_, Terms>;
     /// Nodes and shards.
     fn status(&self) -> Pending<'_, Status>;
     /// Where a key of a keyspace is.
@@ -69,6 +71,10 @@ impl Store for Client {
         Box::pin(Client::cluster(self))
     }
 
+    fn terms(&self) -> Pending<'_, Terms> {
+        Box::pin(Client::terms(self))
+    }
+
     fn status(&self) -> Pending<'_, Status> {
         Box::pin(Client::status(self))
     }
@@ -93,7 +99,7 @@ mod tests {
     use dialects::{Account, Dialect, Stop, Stream};
     use kv::Op;
     use kv::admin::{Admin, Answered};
-    use kv::cluster::{Cluster, Terms};
+    use kv::cluster::Cluster;
     use tokio::net::TcpListener;
     use tokio::sync::watch;
 

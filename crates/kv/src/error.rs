@@ -50,6 +50,9 @@ pub enum Error {
         /// The newest version.
         newest: Version,
     },
+    /// The keyspace holds what its quota allows; what would add to it is refused. The text says what to do.
+    #[error("{0}")]
+    OverQuota(String),
     /// There is no such keyspace.
     #[error(
         "there is no keyspace '{0}': 'capstan keyspace list' names those that there are, and 'capstan keyspace create' makes one"
@@ -97,7 +100,11 @@ impl Error {
     /// the write, it is no proof that nothing happened.
     pub fn after_doubt(self) -> Error {
         match self {
-            Error::Conflict(_) | Error::Invalid(_) | Error::TooLarge { .. } | Error::InDoubt(_) => self,
+            Error::Conflict(_)
+            | Error::Invalid(_)
+            | Error::TooLarge { .. }
+            | Error::OverQuota(_)
+            | Error::InDoubt(_) => self,
             error => Error::InDoubt(format!(
                 "it may have happened when it was sent before: {error}; read to see what is there before you write again"
             )),

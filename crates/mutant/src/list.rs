@@ -194,10 +194,16 @@ pub enum Mutant {
     /// Members change over while those that are to come still learn (`node`'s wishes for a shard). Caught by: a change that is given
     /// up and has come about, at rest.
     SwitchesWhileItCopies,
+    /// A keyspace that is created gets the ids of shards that were dropped (`placement`). Caught by: a shard's id is given once;
+    /// a read shows what was never written.
+    ShardIdGivenAgain,
+    /// What a copy holds is counted once more when it comes in as a snapshot (`storage`). Caught by: equal copies; the audit of
+    /// what a shard holds.
+    UsageCountedTwice,
 }
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 64] = [
+const ALL: [(Mutant, &str, &str); 66] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -382,6 +388,16 @@ const ALL: [(Mutant, &str, &str); 64] = [
         "switches-while-it-copies",
         "members change over before the map lets them",
     ),
+    (
+        Mutant::ShardIdGivenAgain,
+        "shard-id-given-again",
+        "a new keyspace gets the ids of shards that were dropped",
+    ),
+    (
+        Mutant::UsageCountedTwice,
+        "usage-counted-twice",
+        "what a copy holds is counted once more after a snapshot",
+    ),
 ];
 
 /// Those that need members that change, which the simulator's do not: the random tests of `replication` catch them.
@@ -435,7 +451,7 @@ mod tests {
             assert_eq!(name.parse::<Mutant>().as_ref(), Ok(mutant));
             assert!(!what.is_empty() && name.chars().all(|c| c == '-' || c.is_ascii_lowercase()), "{name}");
         }
-        assert_eq!(ALL.len(), Mutant::SwitchesWhileItCopies as usize + 1, "all are listed");
+        assert_eq!(ALL.len(), Mutant::UsageCountedTwice as usize + 1, "all are listed");
         assert!("coffee".parse::<Mutant>().is_err());
     }
 

@@ -10,7 +10,7 @@ use kv::{
     Receipt, Reply, Row, ShardId, Slot, SlotRange,
 };
 use mutant::Mutant;
-use placement::map::{Arrangement, Map};
+use placement::map::{Keyspace, Map};
 
 /// The keyspaces that clients may ask, and their shards: all but the directory's own.
 #[derive(Clone, Debug, Default)]
@@ -26,9 +26,7 @@ impl Keyspaces {
     /// As a map has them.
     pub fn new(map: &Map) -> Keyspaces {
         let mut keyspaces: BTreeMap<String, ShardMap> = BTreeMap::new();
-        let is_for_clients = |name: &str| {
-            map.keyspaces.get(name).is_some_and(|keyspace| keyspace.arrangement != Arrangement::First)
-        };
+        let is_for_clients = |name: &str| map.keyspaces.get(name).is_some_and(Keyspace::is_for_clients);
         for (id, shard) in map.shards.iter().filter(|(_, shard)| is_for_clients(&shard.keyspace)) {
             keyspaces.entry(shard.keyspace.clone()).or_default().shards.push((*id, shard.slots));
         }

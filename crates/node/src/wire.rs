@@ -13,6 +13,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kv::admin::{Answer, Ask};
 use kv::cluster::Role;
 use kv::codec::{self, Malformed, Reader};
+use kv::keyspace::Usage;
 use kv::{Epoch, Error, Level, NodeId, Position, Reply, ShardId};
 use placement::map::Map;
 use replication::{Revision, View};
@@ -182,6 +183,8 @@ pub struct Announced {
     pub term: u64,
     /// What it has applied.
     pub applied: u64,
+    /// What its shard holds by then.
+    pub usage: Usage,
     /// What has been copied to members that learn, if it leads.
     pub copied: Vec<(NodeId, Copied)>,
     /// The nodes that it is handed over to and that have a copy of it, as far as this one knows.
@@ -430,6 +433,7 @@ impl Announcement {
             codec::put_uint(into, replica.leader.map_or(0, |leader| leader.0));
             codec::put_uint(into, replica.term);
             codec::put_uint(into, replica.applied);
+            codec::encode_usage(into, replica.usage);
             codec::put_list(into, &replica.copied, |into, (node, copied)| {
                 codec::put_uint(into, node.0);
                 codec::put_uint(into, copied.done);
@@ -468,6 +472,7 @@ impl Announcement {
                     leader: Some(NodeId(reader.uint()?)).filter(|leader| leader.0 != 0),
                     term: reader.uint()?,
                     applied: reader.uint()?,
+                    usage: codec::decode_usage(reader)?,
                     copied: reader.list(|reader| {
                         let (node, done, total) = (NodeId(reader.uint()?), reader.uint()?, reader.uint()?);
                         Ok((node, Copied { done, total }))

@@ -15,6 +15,7 @@ use crate::inbox::{Inboxes, Message, Sink};
 use crate::outbox;
 use crate::routes::Routes;
 use crate::transport::Identities;
+use crate::unknown::Unknown;
 use crate::view::View;
 
 /// A node, to those who ask it.
@@ -25,6 +26,7 @@ pub(crate) struct Handle {
     routes: Arc<Routes>,
     view: Arc<View>,
     membership: Membership,
+    unknown: Unknown,
 }
 
 /// Which cluster the node belongs to, once it knows.
@@ -57,7 +59,8 @@ impl Handle {
         view: Arc<View>,
         membership: Membership,
     ) -> Handle {
-        Handle { inboxes, desks, routes, view, membership }
+        let unknown = Unknown::new(inboxes.clone());
+        Handle { inboxes, desks, routes, view, membership, unknown }
     }
 
     /// The node has left the cluster: nothing is done here any more, for this reason.
@@ -86,6 +89,7 @@ impl Handle {
             return answer(Err(left));
         }
         match split(&self.routes.present(), request, charge) {
+            Err(Error::NoKeyspace(keyspace)) => self.unknown.look_up(keyspace, answer),
             Err(error) => answer(Err(error)),
             Ok(Split::One(part)) => self.put(part, answer),
             Ok(Split::Several(parts, gather)) => {

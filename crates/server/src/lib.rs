@@ -41,6 +41,7 @@ mod run;
 mod thread;
 mod time;
 mod transport;
+mod unknown;
 mod view;
 
 pub use config::{Config, Moves, Stderr};

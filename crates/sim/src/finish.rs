@@ -190,7 +190,8 @@ impl World {
 
     /// Reads all keys, page by page: each is there once, and none is missing that has no deadline.
     pub fn scan_all(&mut self) {
-        let shards = Vec::from_iter(self.shards().into_iter().filter(|shard| *shard != ShardId::DIRECTORY));
+        let rows = self.placed.shards_of(Request::KEYSPACE);
+        let shards: Vec<ShardId> = rows.into_iter().map(|(shard, _)| shard).collect();
         let mut there: BTreeSet<Key> =
             shards.iter().flat_map(|shard| self.watch.rows.present(*shard).into_keys()).collect();
         let (mut page, mut last) = (None, None);

@@ -25,6 +25,7 @@ use crate::machine::clock::Clock;
 use crate::machine::place::{address, place};
 use crate::net::links::Network;
 use crate::operator::chore::Operator;
+use crate::operator::tenants::is_tenant;
 use crate::options::Options;
 use crate::outcome::Stats;
 use crate::random::Random;
@@ -186,6 +187,9 @@ impl World {
             Event::BulkTimeout { stream, step } => self.bulk_timeout(stream, step),
             Event::Ask { client } => self.ask(client),
             Event::Arrive { node, life, whose, request } => self.arrive(node, life, whose, *request),
+            Event::Answer { whose, result, .. } if is_tenant(whose) => {
+                self.tenant_answered(whose, result.map(|result| *result))
+            }
             Event::Answer { whose, left, result } => {
                 self.answer_arrived(whose, left, result.map(|result| *result))
             }

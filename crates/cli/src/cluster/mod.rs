@@ -75,6 +75,17 @@ async fn print_moves(
     moves::print(&found, all, &Names::of(&store.status().await?), out)
 }
 
+/// Prints what would move for a change that is asked as a dry run.
+pub async fn print_planned(
+    ask: Ask,
+    store: &dyn Store,
+    options: &Options,
+    out: &mut Output<'_>,
+) -> Result<(), Error> {
+    let planned = ask::moves(ask, store, options.timeout()).await?;
+    moves::print(&planned, true, &Names::of(&store.status().await?), out)
+}
+
 async fn abort(
     shard: ShardId,
     store: &dyn Store,

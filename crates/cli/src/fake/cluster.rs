@@ -6,7 +6,9 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use kv::admin::{Answer, Ask, Move, Phase, Why};
-use kv::cluster::{Liveness, Location, NodeDuty, NodeStatus, ReplicaStatus, Role, ShardStatus, Status};
+use kv::cluster::{
+    Liveness, Location, NodeDuty, NodeStatus, ReplicaStatus, Role, ShardStatus, Status, Terms,
+};
 use kv::view::View;
 use kv::{ClusterId, Epoch, Error, Key, NodeId, Protocol, Reply, Request, ShardId, Slot, SlotRange};
 
@@ -106,6 +108,10 @@ impl Store for Operated {
 
     fn cluster(&self) -> Pending<'_, ClusterId> {
         Box::pin(async { Ok(CLUSTER) })
+    }
+
+    fn terms(&self) -> Pending<'_, Terms> {
+        Box::pin(async { Ok(Terms { shards: 1, replicas: 3, history: Some(16), deleted_micros: u64::MAX }) })
     }
 
     fn status(&self) -> Pending<'_, Status> {

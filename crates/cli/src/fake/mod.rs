@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kv::admin::{self, Ask};
-use kv::cluster::{Location, Status};
+use kv::cluster::{Location, Status, Terms};
 use kv::{
     Answer, ClusterId, Completions, Condition, Direction, Epoch, Error, Expect, Function, Key, KeyAnswer,
     KeyValue, Level, NodeId, Op, Page, Protocol, Range, Receipt, Reply, Request, Revision, Row, ShardId,
@@ -128,6 +128,10 @@ impl Store for Fake {
 
     fn cluster(&self) -> Pending<'_, ClusterId> {
         Box::pin(async { self.fails.clone().map_or(Ok(CLUSTER), Err) })
+    }
+
+    fn terms(&self) -> Pending<'_, Terms> {
+        Box::pin(async { Ok(Terms { shards: 1, replicas: 3, history: Some(16), deleted_micros: u64::MAX }) })
     }
 
     fn status(&self) -> Pending<'_, Status> {

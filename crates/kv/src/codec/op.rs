@@ -2,7 +2,10 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{Malformed, Reader, put_bytes, put_i64, put_id, put_list, put_option, put_uint, put_version};
+use super::{
+    Malformed, Reader, decode_rules, encode_rules, put_bytes, put_i64, put_id, put_list, put_option,
+    put_uint, put_version,
+};
 use crate::{Condition, Direction, Expect, Function, Op, Range, Side, Stamped};
 
 /// How deep ops may nest: a transaction and its ops.
@@ -85,9 +88,14 @@ pub fn encode_op(into: &mut BytesMut, op: &Op) {
             put_list(into, then, encode_op);
             put_list(into, otherwise, encode_op);
         }
-        Op::Advance { to } => {
+        Op::Advance { to, rules: None } => {
             into.put_u8(13);
             put_version(into, *to);
+        }
+        Op::Advance { to, rules: Some(rules) } => {
+            into.put_u8(16);
+            put_version(into, *to);
+            encode_rules(into, rules);
         }
         Op::TrimRange { from, to, below } => {
             tag_bounds(into, 15, from, to.as_ref());
@@ -128,7 +136,8 @@ fn decode_nested(reader: &mut Reader, depth: u8) -> Result<Op, Malformed> {
             then: reader.list(|reader| decode_nested(reader, depth - 1))?,
             otherwise: reader.list(|reader| decode_nested(reader, depth - 1))?,
         },
-        13 => Op::Advance { to: reader.version()? },
+        13 => Op::Advance { to: reader.version()?, rules: None },
+        16 => Op::Advance { to: reader.version()?, rules: Some(decode_rules(reader)?) },
         14 => Op::History {
             key: reader.bytes()?,
             limit: reader.u32()?,

@@ -23,6 +23,15 @@ pub(super) fn decide(reign: &mut Reign, ask: &Ask, now: Instant) -> Decision {
     let answer = match ask {
         Ask::Moves => Ok(Answer::Moves(reign.moves(now))),
         Ask::Dump => Ok(Answer::Rows(dump::rows(&reign.map))),
+        Ask::Keyspaces => Ok(Answer::Keyspaces(reign.keyspaces())),
+        Ask::CreateKeyspace { name, wish } => {
+            return decision(reign.create(name, wish), done);
+        }
+        Ask::AlterKeyspace { name, wish, dry_run } => {
+            let event = Event::Alter { name: name.clone(), wish: *wish };
+            return change_node(&reign.map, &event, *dry_run);
+        }
+        Ask::DropKeyspace { name } => return change(&reign.map, &Event::Drop { name: name.clone() }, done),
         Ask::Join(joining) => return change(&reign.map, &join(joining), |next| joined(next, joining)),
         Ask::Abort { shard } => return change(&reign.map, &Event::Abort { shard: *shard }, done),
         Ask::Node { name, duty, fewer, dry_run } => {
@@ -73,7 +82,11 @@ fn change_node(map: &Map, event: &Event, dry_run: bool) -> Decision {
 }
 
 fn change(map: &Map, event: &Event, answer: impl FnOnce(&Map) -> Answer) -> Decision {
-    match map.apply(event) {
+    decision(map.apply(event), answer)
+}
+
+fn decision(next: Result<Map, Refusal>, answer: impl FnOnce(&Map) -> Answer) -> Decision {
+    match next {
         Ok(next) => Decision { answer: Ok(answer(&next)), next: Some(next) },
         Err(refusal) => Decision { next: None, answer: Err(refused(refusal)) },
     }
@@ -83,9 +96,11 @@ fn change(map: &Map, event: &Event, answer: impl FnOnce(&Map) -> Answer) -> Deci
 fn refused(refusal: Refusal) -> Error {
     let why = refusal.to_string();
     match refusal {
-        Refusal::NotFounded | Refusal::Stuck { .. } | Refusal::Switching(_) | Refusal::Overtaken(_) => {
-            Error::Unavailable(why)
-        }
+        Refusal::NotFounded
+        | Refusal::Stuck { .. }
+        | Refusal::Switching(_)
+        | Refusal::Overtaken(_)
+        | Refusal::NoNodes => Error::Unavailable(why),
         _ => Error::Invalid(why),
     }
 }

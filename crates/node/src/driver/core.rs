@@ -1,8 +1,10 @@
 //! What a core has: the replicas of its shards, and what is on its way to and from them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use kv::keyspace::Usage;
 use kv::{Error, NodeId, Position, Reply, ShardId, Version};
 use replication::{Input, Instant, Output, Ticket, Token};
 
@@ -60,6 +62,10 @@ pub(super) struct Core {
     pub sessions: BTreeMap<ShardId, Sessions>,
     /// Answers to what the node's own directory has asked.
     pub directory_answers: Vec<(u64, Result<Reply, Error>)>,
+    /// How replicas of the node's other cores are, as they announced them last.
+    pub beside: BTreeMap<ShardId, Announced>,
+    /// What each keyspace holds, as far as is known.
+    pub usage: Arc<BTreeMap<String, Usage>>,
     /// How each replica was when it was last announced.
     pub announced: BTreeMap<ShardId, Announced>,
     /// What is still to be given to replicas in this turn.
@@ -107,6 +113,8 @@ impl Core {
             has_news: false,
             sessions: BTreeMap::new(),
             directory_answers: Vec::new(),
+            beside: BTreeMap::new(),
+            usage: Arc::default(),
             announced: BTreeMap::new(),
             inputs: VecDeque::new(),
             clean_at: now,
@@ -220,11 +228,14 @@ impl Core {
     /// What the table has done.
     pub fn done(&mut self, node: &Node, done: Done) {
         match done {
-            Done::Applied { shard, index, last, due, .. } if !self.replicas.contains_key(&shard) => {
-                self.tail_applied(shard, index, last, due);
+            Done::Applied { shard, index, last, due, standing, .. }
+                if !self.replicas.contains_key(&shard) =>
+            {
+                self.tail_applied(shard, index, (last, due, standing));
             }
-            Done::Applied { shard, index, last, due, results } => {
+            Done::Applied { shard, index, last, due, standing, results } => {
                 self.expiries.set(shard, due);
+                self.stands(shard, standing);
                 self.applied(node, shard, index, last, results);
             }
             Done::Read { shard, token, read } => self.read_done(node, shard, token, read),
@@ -238,7 +249,9 @@ impl Core {
                 self.give(shard, Input::SnapshotMade { to, at: Some(Position::new(at.index, at.term)) });
             }
             Done::Installed { shard, generation, result } => self.installed(shard, generation, result),
-            Done::Loaded { shard, generation, last, due } => self.loaded(shard, generation, (last, due)),
+            Done::Loaded { shard, generation, last, due, standing } => {
+                self.loaded(shard, generation, (last, due, standing));
+            }
             Done::Closed { shard } => self.closed(node, shard),
             Done::Forgot { shard, generation, more } => self.forgot(shard, generation, more),
             Done::Flushed { .. } => unreachable!("a flush ends where it is known what it was for"),

@@ -5,6 +5,7 @@
 //! and only after that is it acknowledged. Whatever breaks before leaves the current copy as it was.
 
 use bytes::Bytes;
+use kv::keyspace::Standing;
 use kv::{ShardId, Version};
 use mutant::Mutant;
 
@@ -168,11 +169,16 @@ impl Core {
         }
     }
 
-    pub fn loaded(&mut self, shard: ShardId, generation: u32, (last, due): (Version, Option<u64>)) {
+    pub fn loaded(
+        &mut self,
+        shard: ShardId,
+        generation: u32,
+        (last, due, standing): (Version, Option<u64>, Standing),
+    ) {
         let Some(replica) = self.replicas.get_mut(&shard) else {
-            return self.copy_loaded(shard, generation, (last, due));
+            return self.copy_loaded(shard, generation, (last, due, standing));
         };
-        replica.last = last;
+        (replica.last, replica.standing) = (last, standing);
         self.newest = self.newest.max(last);
         self.expiries.set(shard, due);
         if generation == replica.made.generation {

@@ -7,6 +7,7 @@ use kv::cluster::NodeDuty;
 use kv::{Error, NodeId, ShardId};
 use node::identity::Joiner;
 
+use super::tenants::Tenant;
 use crate::machine::place::address;
 
 /// A cluster is not made smaller than this.
@@ -22,11 +23,18 @@ pub(crate) struct Operator {
     pub(super) asked: u64,
     /// The ids that machines were given, by the incarnations of their folders.
     pub(super) joined: BTreeMap<u64, NodeId>,
+    /// Who uses keyspaces.
+    pub(super) tenants: [Tenant; 2],
     /// Machines that joined under names of their own.
     pub(super) named: u64,
 }
 
 impl Operator {
+    /// Whether something that a tenant asked may come about yet.
+    pub fn has_busy_tenants(&self) -> bool {
+        self.tenants.iter().any(Tenant::is_busy)
+    }
+
     /// How much is to be done.
     pub fn chores(&self) -> &[Chore] {
         &self.chores

@@ -238,7 +238,10 @@ impl Call {
     fn refused(&self, failure: Failure) -> Error {
         match failure.error {
             // It says what the store found when it ran the request, or would have found each time.
-            error @ (Error::Conflict(_) | Error::Invalid(_) | Error::TooLarge { .. }) => error,
+            error @ (Error::Conflict(_)
+            | Error::Invalid(_)
+            | Error::TooLarge { .. }
+            | Error::OverQuota(_)) => error,
             error if self.may_have_run && !self.is_read => Error::InDoubt(format!(
                 "{} may have happened: {error}; read to see what is there before you write again",
                 Rpc::of(&self.message).name()

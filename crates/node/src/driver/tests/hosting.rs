@@ -127,10 +127,17 @@ fn completions_for_a_dropped_replica_end_in_nothing() {
     let read = storage::Read::Done { result: Ok(Answer::Row(None)), last: Version::ZERO, hidden: false };
     let (shard, generation) = (SHARD, 1);
     for done in [
-        Done::Applied { shard, index: Index(1), last: Version::ZERO, due: None, results: vec![] },
+        Done::Applied {
+            shard,
+            index: Index(1),
+            last: Version::ZERO,
+            due: None,
+            standing: Default::default(),
+            results: vec![],
+        },
         Done::Read { shard, token: 1, read },
         Done::Installed { shard, generation, result: Ok(()) },
-        Done::Loaded { shard, generation, last: Version::ZERO, due: None },
+        Done::Loaded { shard, generation, last: Version::ZERO, due: None, standing: Default::default() },
         Done::Forgot { shard, generation, more: false },
         Done::Closed { shard },
     ] {
