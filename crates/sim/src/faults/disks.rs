@@ -182,6 +182,8 @@ impl World {
         let survives = |members: &Vec<Member>| 2 * members.iter().filter(is_lost).count() < members.len();
         let astray = self.ids().any(|other| self.machine(other).own.is_some());
         let is_sound = self.machine(node).there && !self.machine(node).is_unsound();
+        // On which nodes it will be is not known yet.
+        let is_creating = self.operator.is_creating();
         let rows = self.placed.shards.values().map(|row| &row.members);
         let changes = self.placed.changes.values().map(|change| &change.to);
         let comes = |(id, change): (&ShardId, &Change)| {
@@ -191,7 +193,7 @@ impl World {
         let serving = self.placed.nodes.values().filter(|row| row.duty == NodeDuty::Serve).count();
         let becomes_smaller = serving <= SERVING_MIN || self.sends_away();
         let is_part = self.placed.changes.iter().any(comes) || becomes_smaller;
-        !astray && is_sound && rows.chain(changes).all(survives) && !is_part
+        !astray && !is_creating && is_sound && rows.chain(changes).all(survives) && !is_part
     }
 
     /// A node that was refused gets its own folder back, or is given up.

@@ -35,6 +35,11 @@ impl Operator {
         self.tenants.iter().any(Tenant::is_busy)
     }
 
+    /// Whether a keyspace may come into being on nodes that live now.
+    pub fn is_creating(&self) -> bool {
+        self.tenants.iter().any(Tenant::is_creating)
+    }
+
     /// How much is to be done.
     pub fn chores(&self) -> &[Chore] {
         &self.chores

@@ -74,6 +74,11 @@ impl Tenant {
         self.asked.is_some() || self.call.is_some()
     }
 
+    /// Whether its keyspace may come into being on nodes that live now.
+    pub fn is_creating(&self) -> bool {
+        matches!(&self.asked, Some((_, Ask::CreateKeyspace { .. })))
+    }
+
     fn holds(&mut self, key: &Key, value: Option<Value>, is_sure: bool) {
         if is_sure {
             self.may_hold.insert(key.clone(), BTreeSet::from([value]));
@@ -119,7 +124,8 @@ impl World {
         }
         let name = NAMES[place].to_owned();
         match tenant.stage {
-            Stage::Absent if self.random.percent(30) => {
+            // Who was lost just now counts as alive yet, and a keyspace that begins on lost nodes is never there.
+            Stage::Absent if self.random.percent(30) && !self.lacks_machines() => {
                 let wish = self.draw_wish();
                 self.ask_for_tenant(tenant, Ask::CreateKeyspace { name, wish });
             }
