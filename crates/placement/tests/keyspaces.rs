@@ -36,7 +36,9 @@ fn keyspace_is_created_evenly_and_nothing_that_is_there_moves() {
         assert_eq!(map.check(), Ok(()));
         assert!(map.shards_of(name).iter().all(|(_, shard)| shard.members.len() == 3));
         let counts: Vec<usize> = (1..=5)
-            .map(|node| map.replicas_of(NodeId(node)).filter(|(_, shard)| shard.keyspace != DIRECTORY).count())
+            .map(|node| {
+                map.replicas_of(NodeId(node)).filter(|(_, shard)| shard.keyspace != DIRECTORY).count()
+            })
             .collect();
         assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{name}: {counts:?}");
     }

@@ -25,7 +25,7 @@ use crate::machine::clock::Clock;
 use crate::machine::place::{address, place};
 use crate::net::links::Network;
 use crate::operator::chore::Operator;
-use crate::operator::tenants::is_tenant;
+use crate::operator::tenant::is_tenant;
 use crate::options::Options;
 use crate::outcome::Stats;
 use crate::random::Random;

@@ -29,7 +29,8 @@ fn wish(number: usize) -> Wish {
         protocol: Some(if number % 5 == 4 { Protocol::Single } else { Protocol::Raft }),
         replicas: (number % 5 == 3).then_some(1),
         shards: Some(1 + number as u32 % 4),
-        history: [None, Some(History::Count(1)), Some(History::All), Some(History::Micros(60_000_000))][number % 4],
+        history: [None, Some(History::Count(1)), Some(History::All), Some(History::Micros(60_000_000))]
+            [number % 4],
         ttl_micros: (number % 3 == 1).then_some(3_600_000_000),
         quota_keys: (number % 3 == 2).then_some(1_000_000),
         ..Wish::default()
@@ -74,7 +75,8 @@ impl Programs {
         let goal: Vec<u64> = self.written.borrow().iter().map(|written| written + GO_ON).collect();
         until(&format!("the programs go on: {what}"), PATIENCE, || async {
             let written = self.written.borrow();
-            !self.wrong.borrow().is_empty() || written.iter().zip(&goal).all(|(written, goal)| written >= goal)
+            !self.wrong.borrow().is_empty()
+                || written.iter().zip(&goal).all(|(written, goal)| written >= goal)
         })
         .await;
         assert!(self.wrong.borrow().is_empty(), "{what}: {:#?}", self.wrong.borrow());

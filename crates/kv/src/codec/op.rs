@@ -6,7 +6,8 @@ use super::{
     Malformed, Reader, decode_rules, encode_rules, put_bytes, put_i64, put_id, put_list, put_option,
     put_uint, put_version,
 };
-use crate::{Condition, Direction, Expect, Function, Op, Range, Side, Stamped};
+use crate::keyspace::Rules;
+use crate::{Condition, Direction, Expect, Function, Op, Range, Side, Stamped, Version};
 
 /// How deep ops may nest: a transaction and its ops.
 const DEPTH_MAX: u8 = 2;
@@ -88,19 +89,20 @@ pub fn encode_op(into: &mut BytesMut, op: &Op) {
             put_list(into, then, encode_op);
             put_list(into, otherwise, encode_op);
         }
-        Op::Advance { to, rules: None } => {
-            into.put_u8(13);
-            put_version(into, *to);
-        }
-        Op::Advance { to, rules: Some(rules) } => {
-            into.put_u8(16);
-            put_version(into, *to);
-            encode_rules(into, rules);
-        }
+        Op::Advance { to, rules } => encode_advance(into, *to, rules.as_ref()),
         Op::TrimRange { from, to, below } => {
             tag_bounds(into, 15, from, to.as_ref());
             put_option(into, *below, put_version);
         }
+    }
+}
+
+/// Writes an advance, with the rules that it sets.
+fn encode_advance(into: &mut BytesMut, to: Version, rules: Option<&Rules>) {
+    into.put_u8(if rules.is_some() { 16 } else { 13 });
+    put_version(into, to);
+    if let Some(rules) = rules {
+        encode_rules(into, rules);
     }
 }
 

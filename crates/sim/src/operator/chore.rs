@@ -7,7 +7,7 @@ use kv::cluster::NodeDuty;
 use kv::{Error, NodeId, ShardId};
 use node::identity::Joiner;
 
-use super::tenants::Tenant;
+use super::tenant::{Asked, Tenant};
 use crate::machine::place::address;
 
 /// A cluster is not made smaller than this.
@@ -52,14 +52,6 @@ pub(crate) struct Chore {
     pub(super) what: What,
     pub(super) asked: Option<Asked>,
     pub(super) not_before: u64,
-}
-
-/// What the directory was asked.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Asked {
-    pub client: u64,
-    /// An answer is not waited for any longer.
-    pub until: u64,
 }
 
 /// What is to be done.

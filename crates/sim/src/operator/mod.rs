@@ -18,7 +18,8 @@ pub(crate) mod chore;
 mod chores;
 mod joins;
 mod maps;
-pub(crate) mod tenants;
+pub(crate) mod tenant;
+mod tenants;
 
 use crate::events::Event;
 use crate::world::World;

@@ -5,19 +5,16 @@
 //! acknowledged, and whatever was in doubt since the keyspace was made. What it writes says in which of its lives, so a value of
 //! an earlier life is found out wherever it comes from.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kv::admin::Ask;
 use kv::keyspace::Wish;
 use kv::{Answer, Error, Key, Op, Outcome, Reply, Request, Value};
 
-use super::chore::Asked;
+use super::tenant::{Asked, Call, FIRST, NAMES, Stage, Tenant};
 use crate::events::{Event, Whose};
 use crate::world::World;
 
-/// The keyspaces of tenants: few, so that names come again.
-const NAMES: [&str; 2] = ["tea", "rum"];
 /// The keys of a keyspace.
 const KEYS: u64 = 4;
 /// A request is given up after this.
@@ -26,73 +23,6 @@ const TIMEOUT_MICROS: u64 = 2_000_000;
 const PATIENCE_MICROS: u64 = 2_500_000;
 /// Things that are done in a keyspace before it is dropped, at most.
 const WORK_MAX: u64 = 12;
-
-/// Tenants are clients beyond all others.
-const FIRST: usize = usize::MAX - NAMES.len();
-
-/// Whose answer comes to a tenant.
-pub(crate) fn is_tenant(whose: Whose) -> bool {
-    whose.client >= FIRST
-}
-
-/// Somebody who uses a keyspace.
-#[derive(Debug, Default)]
-pub(crate) struct Tenant {
-    /// How often the keyspace was made.
-    life: u64,
-    stage: Stage,
-    asked: Option<(Asked, Ask)>,
-    call: Option<Call>,
-    calls: u64,
-    /// What each key may hold.
-    may_hold: BTreeMap<Key, BTreeSet<Option<Value>>>,
-    /// What writes in doubt may make of it yet.
-    doubts: BTreeMap<Key, BTreeSet<Option<Value>>>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Stage {
-    /// There is none.
-    #[default]
-    Absent,
-    /// It is used so often yet.
-    Works(u64),
-}
-
-/// A request under way.
-#[derive(Debug)]
-struct Call {
-    number: u64,
-    op: Op,
-    until: u64,
-    result: Option<Option<Result<Reply, Error>>>,
-}
-
-impl Tenant {
-    /// Whether something of it may come about yet.
-    pub fn is_busy(&self) -> bool {
-        self.asked.is_some() || self.call.is_some()
-    }
-
-    /// Whether its keyspace may come into being on nodes that live now.
-    pub fn is_creating(&self) -> bool {
-        matches!(&self.asked, Some((_, Ask::CreateKeyspace { .. })))
-    }
-
-    fn holds(&mut self, key: &Key, value: Option<Value>, is_sure: bool) {
-        if is_sure {
-            self.may_hold.insert(key.clone(), BTreeSet::from([value]));
-        } else {
-            self.doubts.entry(key.clone()).or_default().insert(value);
-        }
-    }
-
-    fn may_show(&self, key: &Key, shown: &Option<Value>) -> bool {
-        let is_in =
-            |all: &BTreeMap<Key, BTreeSet<Option<Value>>>| all.get(key).map(|all| all.contains(shown));
-        is_in(&self.may_hold).unwrap_or(shown.is_none()) || is_in(&self.doubts).unwrap_or(false)
-    }
-}
 
 impl World {
     /// Looks after each tenant.
