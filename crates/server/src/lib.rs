@@ -36,6 +36,7 @@ mod journal;
 mod listen;
 mod log;
 mod outbox;
+mod reached;
 mod routes;
 mod run;
 mod thread;
@@ -43,6 +44,7 @@ mod time;
 mod transport;
 mod unknown;
 mod view;
+mod waiting;
 
 pub use config::{Config, Moves, Stderr};
 pub use failure::Failure;
