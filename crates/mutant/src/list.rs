@@ -203,6 +203,15 @@ pub enum Mutant {
     /// The plan counts replicas that are on their way where they come from (`node`'s directory). Caught by: no change moves more
     /// than it must.
     PlanForgetsWhatMoves,
+    /// A watch that was served by a node which went away begins at the end of the next one's feed, not where it was (`node`'s
+    /// pulls). Caught by: watches are given every change.
+    WatchSkipsAtALeaderChange,
+    /// A watch whose replica is dropped goes on elsewhere from a little before where it was (`node`'s pulls). Caught by: watches
+    /// are given every change once.
+    WatchDoublesAfterAMove,
+    /// A watch of several shards says that it is as far as the furthest of them (`node`'s watches). Caught by: the progress of
+    /// watches is true.
+    WatchProgressOvertakes,
     /// A keyspace that is created gets the ids of shards that were dropped (`placement`). Caught by: a shard's id is given once;
     /// a read shows what was never written.
     ShardIdGivenAgain,
@@ -212,7 +221,7 @@ pub enum Mutant {
 }
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 69] = [
+const ALL: [(Mutant, &str, &str); 72] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -403,6 +412,21 @@ const ALL: [(Mutant, &str, &str); 69] = [
         Mutant::PlanForgetsWhatMoves,
         "plan-forgets-what-moves",
         "the plan counts what is on its way where it was",
+    ),
+    (
+        Mutant::WatchSkipsAtALeaderChange,
+        "watch-skips-at-a-leader-change",
+        "a watch goes on at another node's end, not where it was",
+    ),
+    (
+        Mutant::WatchDoublesAfterAMove,
+        "watch-doubles-after-a-move",
+        "a watch whose replica is dropped goes back a little",
+    ),
+    (
+        Mutant::WatchProgressOvertakes,
+        "watch-progress-overtakes",
+        "the progress of a watch is that of the furthest shard",
     ),
     (
         Mutant::ShardIdGivenAgain,

@@ -24,6 +24,7 @@
 //!     output     what replicas want done: appends, writes, reads
 //!     advance    a shard's version is raised, to remove what is due (expiries)
 //!     install    a snapshot that comes in
+//!     watches    who wants to hear of changes, here and from other nodes
 //!     leaders    roles that others depend on are dealt out, and handed over
 //! ```
 //!
@@ -53,6 +54,7 @@ mod requests;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod watches;
 mod writes;
 
 use std::collections::BTreeMap;
@@ -71,10 +73,12 @@ use self::directory::Office;
 use self::hosting::Leaving;
 use self::open::Client;
 use self::replica::Replica;
+use self::watches::Puller;
 use crate::job::{Done, Job};
 use crate::node::Node;
 use crate::node::clock::Now;
 use crate::recovery::{Recovery, RecoveryError};
+use crate::watch::{Pull, Pulled};
 use crate::wire::{Announced, Copied};
 use crate::{Config, record};
 
@@ -162,6 +166,13 @@ pub enum Input {
         /// How long to try, in microseconds.
         timeout_micros: u64,
     },
+    /// A watch asks a shard what comes next. Ends in [`Work::Pulled`] with the same name.
+    Pull {
+        /// The owner's name for it.
+        client: u64,
+        /// What is asked.
+        pull: Pull,
+    },
     /// Hand leaderships over, take no new work.
     Stop,
 }
@@ -225,6 +236,13 @@ pub enum Work {
         client: u64,
         /// The answer.
         result: Result<Answer, Error>,
+    },
+    /// Answer a watch.
+    Pulled {
+        /// Its name.
+        client: u64,
+        /// The answer.
+        answer: Pulled,
     },
     /// A later map is known: who routes requests or connects to nodes goes by it. By the first core.
     Map(Arc<Map>),
@@ -355,6 +373,11 @@ impl Driver {
         self.core.replicas.get(&shard).map(Replica::view)
     }
 
+    /// The changes of a shard above this version are kept here for watches.
+    pub fn keeps_changes_after(&self, shard: ShardId) -> Option<kv::Version> {
+        self.core.feeds.floor(shard)
+    }
+
     /// The newest map that is known.
     pub fn map(&self) -> &Arc<Map> {
         &self.node.config.map
@@ -416,12 +439,14 @@ impl Driver {
             Input::Administer { client, ask, timeout_micros } => {
                 self.direct(crate::directory::Input::Ask { client, ask, timeout_micros });
             }
+            Input::Pull { client, pull } => self.core.take_pull(&self.node, Puller::Owner(client), pull),
             Input::Checkpoint => self.begin_checkpoint(),
             Input::Stop => {
                 self.node.stopping = true;
                 // First: who takes a role over must not give it back.
                 self.announce();
                 self.core.hand_over(&self.node);
+                self.core.end_pulls();
             }
         }
     }

@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use kv::keyspace::Standing;
+use kv::watch::Change;
 use kv::{Answer, Entry, Error, Index, Op, Position, ShardId, Share, Version};
 use storage::{Clock, EngineError, Read, ShardSnapshot, Table};
 
@@ -97,6 +98,8 @@ pub enum Done {
         due: Option<u64>,
         /// What the shard goes by, and what it holds.
         standing: Standing,
+        /// What it has changed, for those who watch; nothing of the directory's shard.
+        changes: Vec<Change>,
         /// The results of its ops.
         results: Vec<(Result<Answer, Error>, Version)>,
     },
@@ -268,6 +271,11 @@ impl Executor {
         let applied = self.table.applied(shard);
         assert_eq!((applied.index, applied.term), (index, term), "the table is where the entry took it");
         let storage::Applied { last, standing, .. } = applied;
-        Ok(Done::Applied { shard, index: at.index, last, due: self.table.due(shard), standing, results })
+        let changes = match shard {
+            ShardId::DIRECTORY => Vec::new(),
+            shard => self.table.take_changes(shard),
+        };
+        let due = self.table.due(shard);
+        Ok(Done::Applied { shard, index: at.index, last, due, standing, changes, results })
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::Failure;
 use crate::desk::Desk;
 use crate::engine::Engine;
-use crate::inbox::{Inbox, Inboxes, Message, Sink};
+use crate::inbox::{Inbox, Inboxes, Message, PullSink, Sink};
 use crate::log::Requests;
 use crate::outbox::{Outbox, Outboxes};
 use crate::routes::Routes;
@@ -61,6 +61,8 @@ pub(crate) struct Core {
     sinks: HashMap<u64, (usize, Sink)>,
     /// Who takes an answer of the directory. Of the first core.
     askers: HashMap<u64, Answered>,
+    /// Who takes what a watch is answered.
+    pullers: HashMap<u64, PullSink>,
     outboxes: Outboxes,
     /// How many inputs turns had lately.
     crowd: usize,
@@ -83,6 +85,7 @@ impl Core {
             engine,
             sinks: HashMap::new(),
             askers: HashMap::new(),
+            pullers: HashMap::new(),
             outboxes: Outboxes::new(place, shared.outboxes.clone()),
             crowd: 0,
             next_client: 0,
@@ -184,6 +187,11 @@ impl Core {
                 self.askers.insert(self.next_client, answer);
                 inputs.push(Input::Administer { client: self.next_client, ask, timeout_micros });
             }
+            Message::Pull { pull, sink } => {
+                self.next_client += 1;
+                self.pullers.insert(self.next_client, sink);
+                inputs.push(Input::Pull { client: self.next_client, pull });
+            }
             Message::Done(done) => {
                 self.engine.finished();
                 inputs.extend(done.into_iter().map(Input::Done));
@@ -240,6 +248,11 @@ impl Core {
                 Work::Administered { client, result } => {
                     if let Some(answer) = self.askers.remove(&client) {
                         answer(result);
+                    }
+                }
+                Work::Pulled { client, answer } => {
+                    if let Some(take) = self.pullers.remove(&client) {
+                        take(answer);
                     }
                 }
                 Work::Decided(map) => shared.inboxes.input(Input::Map(map)),

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use kv::admin::{Admin, Answered, Ask};
 use kv::cluster::{Cluster, Location, Status, Terms};
+use kv::watch::{Watch, Watcher, Watching};
 use kv::{Charge, ClusterId, Completions, Error, Key, KeyValue, Reply, Request, Slot};
 use node::Part;
 use node::gather::{Gather, Split, split};
@@ -16,7 +17,7 @@ use crate::routes::Routes;
 use crate::transport::Identities;
 use crate::unknown::Unknown;
 use crate::view::View;
-use crate::{outbox, reached};
+use crate::{outbox, reached, watches};
 
 /// Founders that start together meet within this.
 pub(crate) const WAITS_LONG: Duration = Duration::from_secs(15);
@@ -134,6 +135,16 @@ impl KeyValue for Handle {
             };
             self.ask(request, &charge, Box::new(complete));
         }
+    }
+}
+
+impl Watch for Handle {
+    fn watch(&self, asked: Watching) -> Box<dyn Watcher> {
+        let (inboxes, routes) = (self.inboxes.clone(), self.routes.clone());
+        Box::new(match self.membership.check_left() {
+            Ok(()) => watches::Watch::begin(asked, inboxes, routes, self.clock()),
+            Err(left) => watches::Watch::refused(left, inboxes, routes),
+        })
     }
 }
 

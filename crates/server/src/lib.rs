@@ -45,6 +45,7 @@ mod transport;
 mod unknown;
 mod view;
 mod waiting;
+mod watches;
 
 pub use config::{Config, Moves, Stderr};
 pub use failure::Failure;

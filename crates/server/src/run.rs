@@ -255,6 +255,7 @@ impl Behind {
             keys: self.handle.clone(),
             cluster: self.handle.clone(),
             admin: self.handle.clone(),
+            watch: self.handle.clone(),
             clock: Arc::new(move || clock.clock()),
             keyspace: listen.keyspace,
             advertise,

@@ -11,6 +11,7 @@ use std::time::Duration;
 use dialects::Store;
 use kv::admin::{Admin, Answered, Ask};
 use kv::cluster::{Cluster, Location, Status, Terms};
+use kv::watch::{Take, Watch, Watcher, Watching};
 use kv::{ClusterId, Completions, Error, Key, KeyValue, Request};
 use tokio::sync::watch;
 
@@ -72,7 +73,8 @@ fn store(nothing: Arc<Nothing>, listener: &Listener) -> Store {
     Store {
         keys: nothing.clone(),
         cluster: nothing.clone(),
-        admin: nothing,
+        admin: nothing.clone(),
+        watch: nothing,
         clock: Arc::new(|| 0),
         keyspace: listener.listen.keyspace.clone(),
         advertise: listener.advertise.clone(),
@@ -99,6 +101,18 @@ impl KeyValue for Nothing {
 impl Admin for Nothing {
     fn administer(&self, _: Ask, _: Duration, answer: Answered) {
         answer(Err(self.refusal()));
+    }
+}
+
+impl Watch for Nothing {
+    fn watch(&self, _: Watching) -> Box<dyn Watcher> {
+        Box::new(Nothing(self.0.clone()))
+    }
+}
+
+impl Watcher for Nothing {
+    fn next(&mut self, take: Take) {
+        take(Err(self.refusal()));
     }
 }
 

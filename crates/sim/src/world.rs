@@ -33,6 +33,7 @@ use crate::settings::Settings;
 use crate::sometimes::SOMETIMES;
 use crate::trace::Trace;
 use crate::watch::{Kind, Seen, Watch, in_frame};
+use crate::watchers::Watcher;
 
 /// Copies are compared so often.
 const INSPECT_MICROS: u64 = 500_000;
@@ -57,6 +58,7 @@ pub(crate) struct World {
     pub machines: Vec<Machine>,
     pub network: Network,
     pub clients: Vec<Client>,
+    pub watchers: Vec<Watcher>,
     pub recorder: Recorder,
     /// Writes in doubt, by what they wrote.
     pub doubts: BTreeMap<Place, u32>,
@@ -112,6 +114,7 @@ impl World {
             machines,
             network: Network::default(),
             clients: Vec::new(),
+            watchers: Vec::new(),
             recorder,
             doubts: BTreeMap::new(),
             last_values: BTreeMap::new(),
@@ -138,6 +141,7 @@ impl World {
             self.events.after(delay, Event::Start { node });
         }
         self.start_clients();
+        self.start_watchers();
         self.events.after(1_000_000, Event::Fault);
         self.events.after(INSPECT_MICROS, Event::Inspect);
         self.begin_to_operate();
@@ -193,6 +197,7 @@ impl World {
             }
             Event::Patience { whose } => self.patience_over(whose),
             Event::Again { whose } => self.again(whose),
+            Event::Watch { watcher } => self.look_out(watcher),
             Event::Fault => self.next_fault(),
             Event::Heal(heal) => self.heal(heal),
             Event::Start { node } => self.start(node),
@@ -207,7 +212,7 @@ impl World {
         }
     }
 
-    fn lives(&self, node: NodeId, life: u64) -> bool {
+    pub fn lives(&self, node: NodeId, life: u64) -> bool {
         self.machine(node).life() == Some(life)
     }
 

@@ -10,6 +10,7 @@ use kv::cluster::{
     Liveness, Location, NodeDuty, NodeStatus, ReplicaStatus, Role, ShardStatus, Status, Terms,
 };
 use kv::view::View;
+use kv::watch::{Watcher, Watching};
 use kv::{ClusterId, Epoch, Error, Key, NodeId, Protocol, Reply, Request, ShardId, Slot, SlotRange};
 
 use crate::connect::{Pending, Store};
@@ -126,6 +127,10 @@ impl Store for Operated {
     fn administer(&self, ask: Ask, _: Duration) -> Pending<'_, Answer> {
         self.asked.lock().expect("no test panics inside").push(ask);
         Box::pin(async { next(&self.answers) })
+    }
+
+    fn watch(&self, _: Watching) -> Box<dyn Watcher> {
+        unreachable!("no command on the cluster watches keys")
     }
 
     fn health_check(&self) -> Pending<'_, ()> {

@@ -8,6 +8,7 @@ mod admin;
 mod answer;
 mod keyspace;
 mod op;
+mod watch;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -25,6 +26,7 @@ pub use keyspace::{
     encode_settings, encode_usage,
 };
 pub use op::{decode_op, decode_stamped, encode_op, encode_stamped};
+pub use watch::{decode_change, decode_filter, encode_change, encode_filter};
 
 /// Bytes of the longest LEB128 number.
 const UINT_BYTES_MAX: usize = 10;

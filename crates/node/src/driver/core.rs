@@ -14,12 +14,14 @@ use super::handover::Heir;
 use super::hosting::Leaving;
 use super::open::OpenParts;
 use super::replica::Replica;
+use super::watches::Pulls;
 use super::{Flush, Work};
 use crate::Config;
 use crate::job::Done;
 use crate::node::Node;
 use crate::record;
 use crate::session::Sessions;
+use crate::watch::{Feeds, Standing};
 use crate::wire::{Announced, Copied, Frame};
 
 /// How often it is looked whether a shard has something due to be removed.
@@ -74,6 +76,9 @@ pub(super) struct Core {
     pub wakes: Agenda<Instant>,
     /// The replicas that something happened to in this turn.
     pub touched: BTreeSet<ShardId>,
+    /// What has changed lately, and who wants to hear of it.
+    pub feeds: Feeds,
+    pub pulls: Pulls,
     clean_at: Instant,
     sweep_at: Instant,
 }
@@ -117,6 +122,8 @@ impl Core {
             usage: Arc::default(),
             announced: BTreeMap::new(),
             inputs: VecDeque::new(),
+            feeds: Feeds::new(config.deal.cores()),
+            pulls: Pulls::default(),
             clean_at: now,
             sweep_at: now,
         }
@@ -131,6 +138,7 @@ impl Core {
         self.newest = self.newest.max(replica.last);
         self.wakes.set(shard, replica.wakes());
         self.expiries.look(shard);
+        self.begin_feed(shard, Standing::Here, replica.last);
         let before = self.replicas.insert(shard, replica);
         assert!(before.is_none(), "a shard has one replica on a node");
     }
@@ -154,6 +162,7 @@ impl Core {
             self.sweep_at = node.now.plus(SWEEP_MICROS);
             self.give_up_overdue(node);
             self.settle(node);
+            self.sweep_pulls(node);
         }
     }
 
@@ -165,6 +174,7 @@ impl Core {
             self.give(shard, Input::Propose { ops });
         }
         self.settle(node);
+        self.answer_pulls(node);
         self.ask_givers(node);
         self.answer_tails();
         self.append_gathered();
@@ -228,15 +238,16 @@ impl Core {
     /// What the table has done.
     pub fn done(&mut self, node: &Node, done: Done) {
         match done {
-            Done::Applied { shard, index, last, due, standing, .. }
-                if !self.replicas.contains_key(&shard) =>
-            {
-                self.tail_applied(shard, index, (last, due, standing));
-            }
-            Done::Applied { shard, index, last, due, standing, results } => {
-                self.expiries.set(shard, due);
-                self.stands(shard, standing);
-                self.applied(node, shard, index, last, results);
+            Done::Applied { shard, index, last, due, standing, changes, results } => {
+                self.changed(node, shard, changes, last);
+                match self.replicas.contains_key(&shard) {
+                    false => self.tail_applied(shard, index, (last, due, standing)),
+                    true => {
+                        self.expiries.set(shard, due);
+                        self.stands(shard, standing);
+                        self.applied(node, shard, index, last, results);
+                    }
+                }
             }
             Done::Read { shard, token, read } => self.read_done(node, shard, token, read),
             Done::Snapshot { shard, to, snapshot } => {

@@ -67,7 +67,7 @@ mod returns;
 #[cfg(test)]
 mod tests;
 
-use kv::keyspace::Standing;
+use kv::keyspace;
 use kv::{Epoch, Index, NodeId, Position, ShardId, Version};
 use placement::map::Phase;
 
@@ -85,6 +85,7 @@ use crate::node::Node;
 use crate::record::{self, Gone, Made};
 use crate::recovery::Begun;
 use crate::seat::Seat;
+use crate::watch::Standing;
 use crate::wire::Frame;
 
 impl Core {
@@ -141,6 +142,7 @@ impl Core {
     /// Forgets what an heir has; another one begins when that is done, if the map wants one.
     fn drop_heir(&mut self, shard: ShardId, why: &str) {
         let heir = self.heirs.remove(&shard).expect("an heir that is dropped is there");
+        self.feeds.forget(shard);
         tracing::info!(%shard, generation = heir.generation(), why, "what this node has of a shard that is handed over is forgotten");
         if let Stage::Coming { stream, .. } | Stage::Flushing { stream, .. } = heir.stage {
             self.work.push(Work::SnapshotTaken { stream, taken: false });
@@ -222,12 +224,13 @@ impl Core {
         &mut self,
         shard: ShardId,
         generation: u32,
-        (last, due, standing): (Version, Option<u64>, Standing),
+        (last, due, standing): (Version, Option<u64>, keyspace::Standing),
     ) {
         let heir = self.heirs.get_mut(&shard).filter(|heir| heir.generation() == generation);
         if let Some(heir) = heir {
             heir.standing = standing;
             let stream = heir.loaded(last, due);
+            self.begin_feed(shard, Standing::Heir, last);
             self.work.push(Work::SnapshotTaken { stream, taken: true });
         }
     }
@@ -256,7 +259,7 @@ impl Core {
         &mut self,
         shard: ShardId,
         index: Index,
-        (last, due, standing): (Version, Option<u64>, Standing),
+        (last, due, standing): (Version, Option<u64>, keyspace::Standing),
     ) {
         if let Some(heir) = self.heirs.get_mut(&shard) {
             heir.standing = standing;

@@ -149,6 +149,7 @@ impl Core {
         self.wakes.set(shard, None);
         self.expiries.set(shard, None);
         self.touched.remove(&shard);
+        self.leave_pulls(node, shard);
         // The map that drops it may have another one in its place: none before that may.
         let is_replaced = Seat::of(&node.config.map, shard, node.config.me).is_some();
         let revision = node.config.map.revision - u64::from(is_replaced);

@@ -5,13 +5,14 @@
 //! and only after that is it acknowledged. Whatever breaks before leaves the current copy as it was.
 
 use bytes::Bytes;
-use kv::keyspace::Standing;
+use kv::keyspace;
 use kv::{ShardId, Version};
 use mutant::Mutant;
 
 use super::core::Core;
 use super::{Flush, Work};
 use crate::job::Job;
+use crate::watch::Standing;
 
 /// A piece of an incoming snapshot.
 #[derive(Clone, Debug)]
@@ -173,11 +174,13 @@ impl Core {
         &mut self,
         shard: ShardId,
         generation: u32,
-        (last, due, standing): (Version, Option<u64>, Standing),
+        (last, due, standing): (Version, Option<u64>, keyspace::Standing),
     ) {
-        let Some(replica) = self.replicas.get_mut(&shard) else {
+        if !self.replicas.contains_key(&shard) {
             return self.copy_loaded(shard, generation, (last, due, standing));
-        };
+        }
+        self.begin_feed(shard, Standing::Here, last);
+        let replica = self.replicas.get_mut(&shard).expect("it is there, as was seen above");
         (replica.last, replica.standing) = (last, standing);
         self.newest = self.newest.max(last);
         self.expiries.set(shard, due);

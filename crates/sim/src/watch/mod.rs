@@ -6,6 +6,7 @@
 mod answers;
 mod apply_order;
 mod behind_told;
+mod changes;
 mod commit_order;
 mod copies;
 mod deterministic_apply;
@@ -54,6 +55,7 @@ use replication::Status;
 pub(crate) use replication::observe::Record;
 use storage::{Applied, Asked};
 
+use changes::Changes;
 use copies::Copies;
 pub(crate) use digests::Digests;
 use logs::Logs;
@@ -155,6 +157,7 @@ pub(crate) struct Watch {
     pub digests: Digests,
     pub proofs: Proofs,
     pub rows: Rows,
+    pub changes: Changes,
     pub maps: Maps,
     repeats: Repeats,
     copies: Copies,
@@ -194,6 +197,7 @@ impl Watch {
             digests: Digests::default(),
             proofs: Proofs::default(),
             rows: Rows::default(),
+            changes: Changes::default(),
             maps: Maps::default(),
             repeats: Repeats::default(),
             copies: Copies::default(),
@@ -219,6 +223,20 @@ impl Watch {
             self.broken.extend(self.rows.applied(shard, index.0, entry, results));
             self.copies.applied(shard, index, last);
             self.seen.extend(self.repeats.seen(shard, index.0, last, results));
+        }
+    }
+
+    /// What an entry changed, which the rows know of: what is wrong with it.
+    pub fn changed(
+        &mut self,
+        shard: ShardId,
+        index: u64,
+        changes: &[kv::watch::Change],
+        last: Version,
+    ) -> Vec<String> {
+        match shard {
+            ShardId::DIRECTORY => Vec::new(),
+            shard => self.changes.applied(shard, index, changes, last, &self.rows),
         }
     }
 

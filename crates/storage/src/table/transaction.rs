@@ -28,12 +28,14 @@ impl Writer<'_> {
             return run(self);
         }
         let State { floor, usage, .. } = *self.state;
+        let changes = self.changes.len();
         self.undo = Some(Vec::new());
         let result = run(self);
         let undo = self.undo.take().unwrap_or_default();
         if result.is_err() {
             undo.into_iter().rev().for_each(|(row, before)| self.take_back(row, before));
             (self.state.floor, self.state.usage) = (floor, usage);
+            self.changes.truncate(changes);
         }
         result
     }

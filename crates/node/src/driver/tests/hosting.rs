@@ -133,6 +133,7 @@ fn completions_for_a_dropped_replica_end_in_nothing() {
             last: Version::ZERO,
             due: None,
             standing: Default::default(),
+            changes: vec![],
             results: vec![],
         },
         Done::Read { shard, token: 1, read },
