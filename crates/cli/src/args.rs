@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::options::{Connect, Options};
-use crate::{bench, classic, cluster, data, lab, serve, sim, up};
+use crate::{bench, classic, cluster, data, keyspace, lab, serve, sim, up};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -43,6 +43,9 @@ Examples:
     /// Ask how the cluster is, and change what its nodes do
     #[command(subcommand, after_help = cluster::EXAMPLES)]
     Cluster(cluster::Command),
+    /// Make, change, describe and remove keyspaces
+    #[command(subcommand, after_help = keyspace::EXAMPLES)]
+    Keyspace(keyspace::Command),
     /// Run whole clusters from a seed, with everything going wrong
     Sim(sim::Args),
     /// Judge what was observed of a store

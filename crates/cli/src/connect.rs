@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dialects::native::{self, Client};
 use kv::admin::{Answer, Ask};
-use kv::cluster::{Location, Status};
+use kv::cluster::{Location, Status, Terms};
 use kv::watch::{Watch, Watcher, Watching};
 use kv::{ClusterId, Error, Key, Reply, Request};
 use tokio::runtime::{Builder, Runtime};
@@ -21,10 +21,12 @@ pub trait Store: Send + Sync {
     fn call(&self, request: Request, ttl: Option<Duration>) -> Pending<'_, Reply>;
     /// The cluster's id.
     fn cluster(&self) -> Pending<'_, ClusterId>;
+    /// What its nodes have in common.
+    fn terms(&self) -> Pending<'_, Terms>;
     /// Nodes and shards.
     fn status(&self) -> Pending<'_, Status>;
-    /// Where a key is.
-    fn locate(&self, key: Key) -> Pending<'_, Location>;
+    /// Where a key of a keyspace is.
+    fn locate(&self, keyspace: &str, key: Key) -> Pending<'_, Location>;
     /// Asks the cluster's directory one thing.
     fn administer(&self, ask: Ask, timeout: Duration) -> Pending<'_, Answer>;
     /// Begins a watch.
@@ -72,12 +74,17 @@ impl Store for Client {
         Box::pin(Client::cluster(self))
     }
 
+    fn terms(&self) -> Pending<'_, Terms> {
+        Box::pin(Client::terms(self))
+    }
+
     fn status(&self) -> Pending<'_, Status> {
         Box::pin(Client::status(self))
     }
 
-    fn locate(&self, key: Key) -> Pending<'_, Location> {
-        Box::pin(Client::locate(self, key))
+    fn locate(&self, keyspace: &str, key: Key) -> Pending<'_, Location> {
+        let keyspace = keyspace.to_owned();
+        Box::pin(async move { Client::locate(self, &keyspace, key).await })
     }
 
     fn administer(&self, ask: Ask, timeout: Duration) -> Pending<'_, Answer> {
@@ -99,7 +106,7 @@ mod tests {
     use dialects::{Account, Dialect, Stop, Stream};
     use kv::Op;
     use kv::admin::{Admin, Answered};
-    use kv::cluster::{Cluster, Terms};
+    use kv::cluster::Cluster;
     use tokio::net::TcpListener;
     use tokio::sync::watch;
 
@@ -119,8 +126,8 @@ mod tests {
             Status::default()
         }
 
-        fn locate(&self, key: &Key) -> Location {
-            Location { slot: kv::Slot::of(key), shard: kv::ShardId(1), leader: None, address: None }
+        fn locate(&self, _: &str, key: &Key) -> Result<Location, Error> {
+            Ok(Location { slot: kv::Slot::of(key), shard: kv::ShardId(1), leader: None, address: None })
         }
     }
 
@@ -170,7 +177,8 @@ mod tests {
             assert!(matches!(reply.answer, kv::Answer::Row(Some(row)) if row.value == "v"));
             assert_eq!(store.status().await, Ok(Status::default()));
             assert_eq!(store.cluster().await, Ok(fake::CLUSTER));
-            assert_eq!(store.locate(key.clone()).await.map(|location| location.slot), Ok(kv::Slot::of(&key)));
+            let located = store.locate(Request::KEYSPACE, key.clone()).await;
+            assert_eq!(located.map(|location| location.slot), Ok(kv::Slot::of(&key)));
             let abort = Ask::Abort { shard: kv::ShardId(1) };
             assert_eq!(store.administer(abort, Request::TIMEOUT).await, Ok(Answer::Done));
             assert_eq!(store.health_check().await, Ok(()));

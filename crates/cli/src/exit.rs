@@ -83,7 +83,8 @@ pub fn code_of(error: &kv::Error) -> Code {
         | kv::Error::TooLarge { .. }
         | kv::Error::Trimmed { .. }
         | kv::Error::Future { .. }
-        | kv::Error::NoKeyspace(_) => Code::Usage,
+        | kv::Error::NoKeyspace(_)
+        | kv::Error::OverQuota(_) => Code::Usage,
         kv::Error::Unavailable(_) | kv::Error::WrongNode { .. } => Code::Unavailable,
         kv::Error::InDoubt(_) => Code::InDoubt,
     }

@@ -20,7 +20,7 @@ pub fn line(bytes: &[u8]) {
         let _ = line::parse(words);
     }
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let mut completion = complete::Words::new(line::definition());
+    let mut completion = complete::Words::new(line::definition(), Box::new(Vec::new));
     for (at, _) in text.char_indices() {
         completion.complete(text, at);
     }

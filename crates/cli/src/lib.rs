@@ -23,6 +23,7 @@ mod fake;
 #[doc(hidden)]
 pub mod fuzz;
 mod hint;
+mod keyspace;
 mod lab;
 mod lines;
 mod options;
@@ -79,6 +80,9 @@ fn run(cli: Cli) -> Result<Code, Error> {
                 data::run(&command, store, &options, input, out).await
             })
         }
+        Command::Keyspace(command) => ask(&connect, options.json, async |store, out| {
+            keyspace::run(&command, store, &options, out).await
+        }),
         Command::Cluster(command) => {
             ask(&connect, options.json, async |store, out| cluster::run(&command, store, &options, out).await)
         }

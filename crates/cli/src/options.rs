@@ -38,7 +38,7 @@ impl Connect {
 #[command(next_help_heading = "Global options")]
 pub struct Options {
     /// The keyspace [default: default]
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME", env = "CAPSTAN_KEYSPACE", hide_env_values = true)]
     pub keyspace: Option<String>,
     /// How fresh a read must be: linearizable, bounded(MS) or local
     #[arg(long, global = true, value_name = "LEVEL")]
@@ -70,6 +70,11 @@ impl Options {
         }
     }
 
+    /// The keyspace.
+    pub fn keyspace(&self) -> &str {
+        self.keyspace.as_deref().unwrap_or(Request::KEYSPACE)
+    }
+
     /// How long to wait for an answer.
     pub fn timeout(&self) -> Duration {
         self.timeout.unwrap_or(Request::TIMEOUT)
@@ -80,9 +85,7 @@ impl Options {
         let mut request = Request::new(op);
         request.level = self.level;
         request.timeout = self.timeout();
-        if let Some(keyspace) = &self.keyspace {
-            request.keyspace.clone_from(keyspace);
-        }
+        request.keyspace = self.keyspace().into();
         request
     }
 }

@@ -84,14 +84,10 @@ impl Deleted {
 
 impl fmt::Display for Deleted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const UNITS: [(u64, &str); 5] =
-            [(86_400_000_000, "d"), (3_600_000_000, "h"), (60_000_000, "m"), (1_000_000, "s"), (1_000, "ms")];
-        if self.micros == u64::MAX {
-            return f.write_str("all");
+        match self.micros {
+            u64::MAX => f.write_str("all"),
+            micros => f.write_str(&kv::keyspace::duration(micros)),
         }
-        let (unit, name) =
-            UNITS.into_iter().find(|(unit, _)| self.micros.is_multiple_of(*unit)).unwrap_or((1, "us"));
-        write!(f, "{}{name}", self.micros / unit)
     }
 }
 
@@ -183,7 +179,37 @@ pub fn size(text: &str) -> Result<usize, String> {
     bytes.ok_or_else(|| "a size is a whole number of bytes, as in 64M".into())
 }
 
-/// How many shards a keyspace has.
+/// How many revisions of a key a keyspace keeps: a count, `all`, or a duration with its unit.
+pub fn keyspace_history(text: &str) -> Result<kv::keyspace::History, String> {
+    use kv::keyspace::History;
+    match text.parse::<u32>() {
+        Ok(count) if count > 0 => Ok(History::Count(count)),
+        Ok(_) => Err("a history is of 1 revision or more, the newest included".into()),
+        Err(_) if text == "all" => Ok(History::All),
+        Err(_) => duration(text).map(|time| History::Micros(time.as_micros() as u64)).map_err(|_| {
+            "a history is a count of revisions, all, or a duration with its unit, as in 100 or 7d".into()
+        }),
+    }
+}
+
+/// A limit of bytes, or `none`, which is 0.
+pub fn quota_bytes(text: &str) -> Result<u64, String> {
+    if text == "none" {
+        return Ok(0);
+    }
+    match size(text)? {
+        0 => Err("a quota is of 1 byte or more, or none".into()),
+        bytes => Ok(bytes as u64),
+    }
+}
+
+/// A limit of keys, or `none`, which is 0.
+pub fn quota_keys(text: &str) -> Result<u64, String> {
+    let keys = if text == "none" { Some(0) } else { text.parse().ok().filter(|keys| *keys > 0) };
+    keys.ok_or_else(|| "a quota is of 1 key or more, or none".into())
+}
+
+/// How many shards the first keyspace has.
 pub fn shards(text: &str) -> Result<u32, String> {
     let shards = text.parse().ok().filter(|shards| (1..=SHARDS_MAX).contains(shards));
     shards.ok_or_else(|| format!("a keyspace has 1 to {SHARDS_MAX} shards"))
@@ -301,6 +327,17 @@ mod tests {
         assert_eq!("3".parse(), Ok(History::Count(3)));
         assert_eq!("all".parse(), Ok(History::All));
         assert!("0".parse::<History>().is_err() && "some".parse::<History>().is_err());
+    }
+
+    #[test]
+    fn history_and_quotas_of_a_keyspace_are_read() {
+        use kv::keyspace::History;
+        assert_eq!(keyspace_history("3"), Ok(History::Count(3)));
+        assert_eq!(keyspace_history("all"), Ok(History::All));
+        assert_eq!(keyspace_history("2h"), Ok(History::Micros(7_200_000_000)));
+        assert!(["0", "", "some", "0s"].iter().all(|text| keyspace_history(text).is_err()));
+        assert_eq!((quota_bytes("2G"), quota_bytes("none"), quota_keys("7")), (Ok(2 << 30), Ok(0), Ok(7)));
+        assert!(quota_bytes("0").is_err() && quota_keys("0").is_err() && quota_keys("x").is_err());
     }
 
     #[test]

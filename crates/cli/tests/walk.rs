@@ -171,7 +171,7 @@ impl Nodes {
         let client = Client::connect(self.addresses.clone(), Options::default()).unwrap();
         loop {
             let put = client.call(put("first", "v")).await;
-            if let (Ok(_), Ok(location)) = (put, client.locate("k".into()).await)
+            if let (Ok(_), Ok(location)) = (put, client.locate(kv::Request::KEYSPACE, "k".into()).await)
                 && let Some(place) =
                     self.addresses.iter().position(|it| Some(it) == location.address.as_ref())
             {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::cluster::NodeDuty;
+use crate::keyspace::{self, Described, Wish};
 use crate::{ClusterId, Error, NodeId, ShardId};
 
 /// The longest name of a node or a zone, and the longest address, in bytes: they stand in the map, which every node keeps in
@@ -66,6 +67,29 @@ pub enum Ask {
     Moves,
     /// The rows that the directory keeps: [`Answer::Rows`].
     Dump,
+    /// A keyspace is to be: [`Answer::Done`]. One that is there and is as wished is so already; one that is otherwise is refused.
+    CreateKeyspace {
+        /// Its name.
+        name: String,
+        /// What it is to be.
+        wish: Wish,
+    },
+    /// A keyspace is to be otherwise: [`Answer::Done`].
+    AlterKeyspace {
+        /// Its name.
+        name: String,
+        /// What is to be otherwise.
+        wish: Wish,
+        /// Change nothing; answer the moves that it would take ([`Answer::Moves`]).
+        dry_run: bool,
+    },
+    /// A keyspace is to be no more, with all that it holds: [`Answer::Done`], too where there is none.
+    DropKeyspace {
+        /// Its name.
+        name: String,
+    },
+    /// What keyspaces there are: [`Answer::Keyspaces`].
+    Keyspaces,
 }
 
 /// A node that wants to belong to a cluster.
@@ -101,6 +125,8 @@ pub enum Answer {
     Moves(Vec<Move>),
     /// Rows in the order of their keys.
     Rows(Vec<Row>),
+    /// The keyspaces that clients may ask, in the order of their names.
+    Keyspaces(Vec<Described>),
 }
 
 /// A replica that goes from a node to another.
@@ -174,9 +200,11 @@ impl Ask {
     /// Whether it may change something.
     pub fn changes(&self) -> bool {
         match self {
-            Ask::Join(_) | Ask::Abort { .. } => true,
-            Ask::Node { dry_run, .. } | Ask::Replace { dry_run, .. } => !dry_run,
-            Ask::Moves | Ask::Dump => false,
+            Ask::Join(_) | Ask::Abort { .. } | Ask::CreateKeyspace { .. } | Ask::DropKeyspace { .. } => true,
+            Ask::Node { dry_run, .. } | Ask::Replace { dry_run, .. } | Ask::AlterKeyspace { dry_run, .. } => {
+                !dry_run
+            }
+            Ask::Moves | Ask::Dump | Ask::Keyspaces => false,
         }
     }
 
@@ -188,7 +216,16 @@ impl Ask {
                 Err(Error::Invalid("a node is not asked to be gone: replace it when it is dead".into()))
             }
             Ask::Node { name, .. } | Ask::Replace { name, .. } => check_name(name),
-            Ask::Abort { .. } | Ask::Moves | Ask::Dump => Ok(()),
+            Ask::CreateKeyspace { name, wish } => {
+                keyspace::check_name(name).map_err(Error::Invalid)?;
+                wish.validate()
+            }
+            Ask::AlterKeyspace { name, wish, .. } => {
+                keyspace::check_name(name).map_err(Error::Invalid)?;
+                wish.validate()
+            }
+            Ask::DropKeyspace { name } => keyspace::check_name(name).map_err(Error::Invalid),
+            Ask::Abort { .. } | Ask::Moves | Ask::Dump | Ask::Keyspaces => Ok(()),
         }
     }
 }

@@ -14,12 +14,12 @@ pub trait Cluster: Send + Sync {
     fn terms(&self) -> Terms;
     /// Nodes and shards.
     fn status(&self) -> Status;
-    /// Where a key is.
-    fn locate(&self, key: &Key) -> Location;
+    /// Where a key of a keyspace is; [`Error::NoKeyspace`] when the node at hand knows of none of that name.
+    fn locate(&self, keyspace: &str, key: &Key) -> Result<Location, Error>;
 }
 
 /// Version of what nodes say to each other: a cluster is of nodes of one version.
-pub const PEER_VERSION: u32 = 6;
+pub const PEER_VERSION: u32 = 7;
 
 /// What all nodes of a cluster have in common for ever: founders are started with it, and who joins takes it over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +133,8 @@ impl Liveness {
 pub struct ShardStatus {
     /// Its id.
     pub id: ShardId,
+    /// Its keyspace.
+    pub keyspace: String,
     /// Its slots.
     pub slots: SlotRange,
     /// How its replicas agree.

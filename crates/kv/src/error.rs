@@ -50,8 +50,13 @@ pub enum Error {
         /// The newest version.
         newest: Version,
     },
+    /// The keyspace holds what its quota allows; what would add to it is refused. The text says what to do.
+    #[error("{0}")]
+    OverQuota(String),
     /// There is no such keyspace.
-    #[error("there is no keyspace '{0}': use 'default'")]
+    #[error(
+        "there is no keyspace '{0}': 'capstan keyspace list' names those that there are, and 'capstan keyspace create' makes one"
+    )]
     NoKeyspace(String),
     /// Another node serves this; between nodes, and to clients that route on their own.
     #[error("this node does not lead the key's shard; try {}", .try_next.as_deref().unwrap_or("another node in a moment"))]
@@ -95,7 +100,11 @@ impl Error {
     /// the write, it is no proof that nothing happened.
     pub fn after_doubt(self) -> Error {
         match self {
-            Error::Conflict(_) | Error::Invalid(_) | Error::TooLarge { .. } | Error::InDoubt(_) => self,
+            Error::Conflict(_)
+            | Error::Invalid(_)
+            | Error::TooLarge { .. }
+            | Error::OverQuota(_)
+            | Error::InDoubt(_) => self,
             error => Error::InDoubt(format!(
                 "it may have happened when it was sent before: {error}; read to see what is there before you write again"
             )),

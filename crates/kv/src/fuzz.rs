@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use crate::admin::{self, Ask, Joining, Move, Phase, Why};
 use crate::cluster::NodeDuty;
 use crate::codec::{self, Malformed, Reader};
+use crate::keyspace::{Described, Full, History, Rules, Settings, Usage, Wish};
 use crate::{
     Answer, ClusterId, Condition, Direction, Entry, Epoch, Error, Expect, Function, KeyAnswer, Level, NodeId,
     Op, Page, Protocol, Range, Receipt, ReplicaId, Reply, RequestId, Revision, Row, ShardId, Side, Stamped,
@@ -122,8 +123,32 @@ pub fn asks() -> Vec<Ask> {
     };
     let mut asks = vec![Ask::Join(joining), Ask::Replace { name: "n3".into(), lose: true, dry_run: false }];
     asks.extend(duties.map(node));
-    asks.extend([Ask::Abort { shard: ShardId(300) }, Ask::Moves, Ask::Dump]);
+    asks.extend([Ask::Abort { shard: ShardId(300) }, Ask::Moves, Ask::Dump, Ask::Keyspaces]);
+    let wish = wish();
+    asks.push(Ask::CreateKeyspace { name: "orders".into(), wish: Wish::default() });
+    asks.push(Ask::AlterKeyspace { name: "orders".into(), wish, dry_run: true });
+    asks.push(Ask::DropKeyspace { name: "orders".into() });
     asks
+}
+
+/// Rules for all that a shard goes by.
+fn rules() -> Rules {
+    let Settings { keep, quota, .. } = Settings::of(&wish());
+    Rules { keep, full: Some(Full { quota, usage: Usage { bytes: 1 << 41, keys: 9 } }) }
+}
+
+/// A wish for all that can be wished of a keyspace.
+fn wish() -> Wish {
+    Wish {
+        protocol: Some(Protocol::Raft),
+        replicas: Some(5),
+        shards: Some(300),
+        history: Some(History::Micros(1 << 40)),
+        deleted_micros: Some(u64::MAX),
+        ttl_micros: Some(1),
+        quota_bytes: Some(1 << 40),
+        quota_keys: Some(0),
+    }
 }
 
 /// An answer of the directory of every kind.
@@ -152,6 +177,13 @@ pub fn admin_answers() -> Vec<admin::Answer> {
         admin::Answer::Done,
         admin::Answer::Moves(moves),
         admin::Answer::Rows(vec![row]),
+        admin::Answer::Keyspaces(vec![Described {
+            name: "orders".into(),
+            settings: Settings::of(&wish()),
+            shards: 300,
+            changing: 1,
+            usage: Some(Usage { bytes: 1 << 30, keys: 70_000 }),
+        }]),
     ]
 }
 
@@ -208,7 +240,8 @@ pub fn ops() -> Vec<Op> {
         update(Function::Pop { side: Side::Right, count: 2 }),
         update(Function::Increment { by: -1 }),
         update(Function::Insert { value: value.clone(), deadline: None }),
-        Op::Advance { to: Version::new(12, ReplicaId(1)) },
+        Op::Advance { to: Version::new(12, ReplicaId(1)), rules: None },
+        Op::Advance { to: Version::new(13, ReplicaId(1)), rules: Some(rules()) },
     ];
     let expected =
         [Expect::Absent, Expect::Present, Expect::Value(value.clone()), Expect::Version(Version::MAX)];
@@ -259,6 +292,7 @@ pub fn errors() -> Vec<Error> {
         Error::Invalid("why".into()),
         Error::Conflict("why".into()),
         Error::NoKeyspace("other".into()),
+        Error::OverQuota("full".into()),
         Error::Unavailable(String::new()),
         Error::InDoubt("why".into()),
         Error::TooLarge { what: "the value".into(), size: 9, limit: 8 },

@@ -23,6 +23,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzz;
 mod id;
+pub mod keyspace;
 mod limits;
 mod op;
 mod order;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
+use crate::keyspace::Rules;
 use crate::{
     CONDITIONS_MAX, Error, KEY_BYTES_MAX, KEY_BYTES_MIN, KEYS_PER_OP_MAX, OP_BYTES_MAX, VALUE_BYTES_MAX,
     Version,
@@ -124,6 +125,8 @@ pub enum Op {
     Advance {
         /// The version to reach.
         to: Version,
+        /// What the shard goes by from then on; `None` = as before.
+        rules: Option<Rules>,
     },
 }
 

@@ -56,6 +56,6 @@ mod tests {
         assert_eq!(Op::GetAll { keys: keys.clone(), at: None }.scope(), Scope::Keys(keys));
         let op = Op::DeleteRange { from: key("a"), to: None };
         assert_eq!(op.scope(), Scope::Range { from: key("a"), to: None });
-        assert_eq!(Op::Advance { to: crate::Version::MAX }.scope(), Scope::Shard);
+        assert_eq!(Op::Advance { to: crate::Version::MAX, rules: None }.scope(), Scope::Shard);
     }
 }

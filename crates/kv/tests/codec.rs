@@ -97,7 +97,7 @@ fn simple_op() -> impl Strategy<Value = Op> {
         }),
         (bytes(), option(any::<u64>())).prop_map(|(key, deadline)| Op::Expire { key, deadline }),
         (bytes(), function()).prop_map(|(key, function)| Op::Update { key, function }),
-        version().prop_map(|to| Op::Advance { to }),
+        version().prop_map(|to| Op::Advance { to, rules: None }),
     ]
 }
 
@@ -118,6 +118,7 @@ fn error() -> impl Strategy<Value = Error> {
         text().prop_map(Error::Invalid),
         text().prop_map(Error::Conflict),
         text().prop_map(Error::NoKeyspace),
+        text().prop_map(Error::OverQuota),
         text().prop_map(Error::Unavailable),
         text().prop_map(Error::InDoubt),
         (text(), any::<u64>(), any::<u64>()).prop_map(|(what, size, limit)| Error::TooLarge {

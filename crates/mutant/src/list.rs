@@ -212,10 +212,16 @@ pub enum Mutant {
     /// A watch of several shards says that it is as far as the furthest of them (`node`'s watches). Caught by: the progress of
     /// watches is true.
     WatchProgressOvertakes,
+    /// A keyspace that is created gets the ids of shards that were dropped (`placement`). Caught by: a shard's id is given once;
+    /// a read shows what was never written.
+    ShardIdGivenAgain,
+    /// What a copy holds is counted once more when it comes in as a snapshot (`storage`). Caught by: equal copies; the audit of
+    /// what a shard holds.
+    UsageCountedTwice,
 }
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 70] = [
+const ALL: [(Mutant, &str, &str); 72] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -422,6 +428,16 @@ const ALL: [(Mutant, &str, &str); 70] = [
         "watch-progress-overtakes",
         "the progress of a watch is that of the furthest shard",
     ),
+    (
+        Mutant::ShardIdGivenAgain,
+        "shard-id-given-again",
+        "a new keyspace gets the ids of shards that were dropped",
+    ),
+    (
+        Mutant::UsageCountedTwice,
+        "usage-counted-twice",
+        "what a copy holds is counted once more after a snapshot",
+    ),
 ];
 
 impl Mutant {
@@ -467,7 +483,7 @@ mod tests {
             assert_eq!(name.parse::<Mutant>().as_ref(), Ok(mutant));
             assert!(!what.is_empty() && name.chars().all(|c| c == '-' || c.is_ascii_lowercase()), "{name}");
         }
-        assert_eq!(ALL.len(), Mutant::WatchProgressOvertakes as usize + 1, "all are listed");
+        assert_eq!(ALL.len(), Mutant::UsageCountedTwice as usize + 1, "all are listed");
         assert!("coffee".parse::<Mutant>().is_err());
     }
 

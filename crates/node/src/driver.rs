@@ -20,6 +20,7 @@
 //!     hosting    which replicas there are: made and dropped as the map says
 //!     fence      which words of other replicas are for the one here
 //!     requests   parts (open): where each is served, and what it is answered
+//!     rules      what shards go by: the settings of their keyspaces, and whether those are full
 //!     output     what replicas want done: appends, writes, reads
 //!     advance    a shard's version is raised, to remove what is due (expiries)
 //!     install    a snapshot that comes in
@@ -50,6 +51,7 @@ mod output;
 mod reads;
 mod replica;
 mod requests;
+mod rules;
 #[cfg(test)]
 mod tests;
 mod watches;
@@ -153,7 +155,7 @@ pub enum Input {
     Map(Arc<Map>),
     /// Which cluster this is, as soon as it is known. For the first core.
     Cluster(ClusterId),
-    /// How replicas of another core of the node are ([`Work::Announced`]). For the first core.
+    /// How replicas of a core of the node are ([`Work::Announced`]).
     Announced(Vec<Announced>),
     /// The directory is asked. For the first core. Ends in [`Work::Administered`] with the same name.
     Administer {
@@ -226,7 +228,7 @@ pub enum Work {
     CheckpointFailed,
     /// A map is decided: give it to all cores ([`Input::Map`]).
     Decided(Arc<Map>),
-    /// How replicas of this core are: give it to the first core ([`Input::Announced`]). By all others.
+    /// How replicas of this core are: give it to all cores ([`Input::Announced`]), where there are several.
     Announced(Vec<Announced>),
     /// Answer who asked the directory.
     Administered {
@@ -279,7 +281,8 @@ impl Driver {
             let (begun, is_new) = recovery.replica(&config, shard, applied)?;
             let core = &mut drivers[deal.core_of(shard)].core;
             let at = Position::new(applied.index, applied.term);
-            core.begin_replica(Replica::new(shard, begun, at, applied.last), is_new);
+            let replica = Replica::new(shard, begun, at, applied.last);
+            core.begin_replica(Replica { standing: applied.standing, ..replica }, is_new);
         }
         if recovery.map_revision() < config.map.revision {
             drivers[0].core.records.push(record::map(&config.map));
@@ -289,6 +292,7 @@ impl Driver {
     }
 
     fn begin(&mut self) {
+        self.core.rule(&self.node);
         self.core.forget_leftovers();
         self.core.forget_gone();
     }
@@ -305,6 +309,7 @@ impl Driver {
             self.core.hand_over_shards(&self.node);
             self.note_silent();
             self.core.balance(&self.node);
+            self.core.rule(&self.node);
         }
         self.core.sweep(&self.node);
         for input in inputs.drain(..) {
@@ -430,9 +435,7 @@ impl Driver {
             Input::Cluster(cluster) => {
                 self.office.iter_mut().for_each(|office| office.cluster = Some(cluster));
             }
-            Input::Announced(replicas) => {
-                self.office.iter_mut().for_each(|office| office.announced(replicas.clone()));
-            }
+            Input::Announced(replicas) => self.core.announced_beside(&self.node, replicas),
             Input::Administer { client, ask, timeout_micros } => {
                 self.direct(crate::directory::Input::Ask { client, ask, timeout_micros });
             }

@@ -125,6 +125,7 @@ fn samples() -> Vec<Frame> {
         leader,
         term: 9,
         applied: 1 << 40,
+        usage: Default::default(),
         copied: leader.map(|to| (to, Copied { done: 3, total: 300 })).into_iter().collect(),
         heirs: leader.into_iter().collect(),
     };

@@ -5,7 +5,7 @@
 use kv::{Charge, Error, Reply, Request, TIMEOUT_MILLIS_MAX};
 
 use crate::Part;
-use crate::route::{Plan, ShardMap};
+use crate::route::{Keyspaces, Plan};
 
 /// A request in parts.
 pub enum Split {
@@ -15,16 +15,13 @@ pub enum Split {
     Several(Vec<Part>, Gather),
 }
 
-/// Splits a request over the shards of a map. Every part is counted against `charge`, and none waits longer than
+/// Splits a request over the shards of its keyspace. Every part is counted against `charge`, and none waits longer than
 /// [`TIMEOUT_MILLIS_MAX`]. An error is the answer.
-pub fn split(map: &ShardMap, request: Request, charge: &Charge) -> Result<Split, Error> {
+pub fn split(keyspaces: &Keyspaces, request: Request, charge: &Charge) -> Result<Split, Error> {
     let Request { keyspace, op, level, id, timeout } = request;
-    if keyspace != Request::KEYSPACE {
-        return Err(Error::NoKeyspace(keyspace));
-    }
     let timeout_micros = timeout.as_micros().min(u128::from(TIMEOUT_MILLIS_MAX) * 1000) as u64;
     let part = |(shard, op)| Part { shard, op, level, id, timeout_micros, charge: charge.clone() };
-    let mut plan = Plan::new(map, op)?;
+    let mut plan = Plan::new(keyspaces.shards(&keyspace)?, op)?;
     tracing::trace!("a request has become parts");
     if let Some(single) = plan.take_single() {
         return Ok(Split::One(part(single)));
@@ -69,8 +66,18 @@ mod tests {
     use std::time::Duration;
 
     use kv::{Answer, Epoch, Key, KeyAnswer, Level, NodeId, Op, Protocol, Receipt, ShardId, Version};
+    use placement::map::Map;
+    use placement::{Founder, Founding};
 
     use super::*;
+
+    /// One keyspace of three shards.
+    fn keyspaces() -> Keyspaces {
+        let founder = Founder { name: "n1".into(), peer: String::new() };
+        let nodes = vec![founder];
+        let founding = Founding { cluster: None, nodes, shards: 3, replicas: 1, protocol: Protocol::Raft };
+        Keyspaces::new(&Map::founding(&founding))
+    }
 
     fn get_all(keys: &[&str]) -> Request {
         let key = |key: &&str| Key::copy_from_slice(key.as_bytes());
@@ -78,7 +85,7 @@ mod tests {
     }
 
     fn several(request: Request) -> (Vec<Part>, Gather) {
-        match split(&ShardMap::of(3), request, &Charge::default()) {
+        match split(&keyspaces(), request, &Charge::default()) {
             Ok(Split::Several(parts, gather)) => (parts, gather),
             Ok(Split::One(_)) => panic!("it has several parts"),
             Err(error) => panic!("{error}"),
@@ -133,7 +140,7 @@ mod tests {
             timeout: Duration::from_millis(70),
             ..Request::new(get.clone())
         };
-        let Ok(Split::One(part)) = split(&ShardMap::of(3), request, &Charge::default()) else {
+        let Ok(Split::One(part)) = split(&keyspaces(), request, &Charge::default()) else {
             panic!("it has one part")
         };
         assert_eq!((part.op, part.level, part.timeout_micros), (get, Some(Level::Local), 70_000));
@@ -150,7 +157,7 @@ mod tests {
     #[test]
     fn request_that_names_no_key_is_told_so_and_not_left_without_an_answer() {
         for op in [Op::GetAll { keys: Vec::new(), at: None }, Op::PutAll { rows: Vec::new() }] {
-            let split = split(&ShardMap::of(3), Request::new(op), &Charge::default());
+            let split = split(&keyspaces(), Request::new(op), &Charge::default());
             assert!(matches!(split, Err(Error::Invalid(why)) if why.contains("no key")));
         }
     }
@@ -158,7 +165,7 @@ mod tests {
     #[test]
     fn request_to_a_keyspace_that_is_not_there_is_told_so() {
         let request = Request { keyspace: "tea".into(), ..get_all(&KEYS) };
-        let split = split(&ShardMap::of(3), request, &Charge::default());
+        let split = split(&keyspaces(), request, &Charge::default());
         assert!(matches!(split, Err(Error::NoKeyspace(name)) if name == "tea"));
     }
 }

@@ -5,6 +5,7 @@
 //! [`Done`]s. A job that takes long ends in [`Ran::Later`]: that part may run beside the following jobs.
 
 use bytes::Bytes;
+use kv::keyspace::Standing;
 use kv::watch::Change;
 use kv::{Answer, Entry, Error, Index, Op, Position, ShardId, Share, Version};
 use storage::{Clock, EngineError, Read, ShardSnapshot, Table};
@@ -95,6 +96,8 @@ pub enum Done {
         last: Version,
         /// When an advance finds something to remove, see [`Table::due`].
         due: Option<u64>,
+        /// What the shard goes by, and what it holds.
+        standing: Standing,
         /// What it has changed, for those who watch; nothing of the directory's shard.
         changes: Vec<Change>,
         /// The results of its ops.
@@ -137,6 +140,8 @@ pub enum Done {
         last: Version,
         /// When an advance finds something to remove, see [`Table::due`].
         due: Option<u64>,
+        /// What the shard goes by there, and what it holds.
+        standing: Standing,
     },
     /// A shard was let go of.
     Closed {
@@ -210,8 +215,8 @@ impl Executor {
                 Done::Installed { shard, generation, result }
             }
             Job::Load { shard, generation } => {
-                let last = self.table.load(shard, generation)?.last;
-                Done::Loaded { shard, generation, last, due: self.table.due(shard) }
+                let storage::Applied { last, standing, .. } = self.table.load(shard, generation)?;
+                Done::Loaded { shard, generation, last, due: self.table.due(shard), standing }
             }
             Job::Close { shard } => {
                 self.table.close(shard);
@@ -265,11 +270,12 @@ impl Executor {
         let results = results.into_iter().map(|done| (done.result, done.version)).collect();
         let applied = self.table.applied(shard);
         assert_eq!((applied.index, applied.term), (index, term), "the table is where the entry took it");
-        let (last, due) = (applied.last, self.table.due(shard));
+        let storage::Applied { last, standing, .. } = applied;
         let changes = match shard {
             ShardId::DIRECTORY => Vec::new(),
             shard => self.table.take_changes(shard),
         };
-        Ok(Done::Applied { shard, index: at.index, last, due, changes, results })
+        let due = self.table.due(shard);
+        Ok(Done::Applied { shard, index: at.index, last, due, standing, changes, results })
     }
 }

@@ -10,24 +10,37 @@ use kv::{
     Receipt, Reply, Row, ShardId, Slot, SlotRange,
 };
 use mutant::Mutant;
-use placement::map::{DEFAULT, Map};
+use placement::map::{Keyspace, Map};
 
-/// Which shard a slot belongs to.
-#[derive(Clone, Debug)]
+/// The keyspaces that clients may ask, and their shards: all but the directory's own.
+#[derive(Clone, Debug, Default)]
+pub struct Keyspaces(BTreeMap<String, ShardMap>);
+
+/// Which shard of a keyspace a slot belongs to.
+#[derive(Clone, Debug, Default)]
 pub struct ShardMap {
     shards: Vec<(ShardId, SlotRange)>,
 }
 
-impl ShardMap {
-    /// Of the keyspace of who names none. `None` = a map that has no such shards.
-    pub fn new(map: &Map) -> Option<ShardMap> {
-        let of_default = map.shards.iter().filter(|(_, shard)| shard.keyspace == DEFAULT);
-        let mut shards: Vec<(ShardId, SlotRange)> =
-            of_default.map(|(id, shard)| (*id, shard.slots)).collect();
-        shards.sort_unstable_by_key(|(_, slots)| slots.first);
-        (!shards.is_empty()).then_some(ShardMap { shards })
+impl Keyspaces {
+    /// As a map has them.
+    pub fn new(map: &Map) -> Keyspaces {
+        let mut keyspaces: BTreeMap<String, ShardMap> = BTreeMap::new();
+        let is_for_clients = |name: &str| map.keyspaces.get(name).is_some_and(Keyspace::is_for_clients);
+        for (id, shard) in map.shards.iter().filter(|(_, shard)| is_for_clients(&shard.keyspace)) {
+            keyspaces.entry(shard.keyspace.clone()).or_default().shards.push((*id, shard.slots));
+        }
+        keyspaces.values_mut().for_each(|map| map.shards.sort_unstable_by_key(|(_, slots)| slots.first));
+        Keyspaces(keyspaces)
     }
 
+    /// The shards of a keyspace; [`Error::NoKeyspace`] when there is none of that name.
+    pub fn shards(&self, keyspace: &str) -> Result<&ShardMap, Error> {
+        self.0.get(keyspace).ok_or_else(|| Error::NoKeyspace(keyspace.into()))
+    }
+}
+
+impl ShardMap {
     /// `count` shards of equal size, numbered from 1.
     pub fn of(count: u32) -> ShardMap {
         ShardMap {

@@ -14,6 +14,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kv::admin::{Answer, Ask};
 use kv::cluster::Role;
 use kv::codec::{self, Malformed, Reader};
+use kv::keyspace::Usage;
 use kv::{Epoch, Error, Level, NodeId, Position, Reply, ShardId};
 use placement::map::Map;
 use replication::{Revision, View};
@@ -201,6 +202,8 @@ pub struct Announced {
     pub term: u64,
     /// What it has applied.
     pub applied: u64,
+    /// What its shard holds by then.
+    pub usage: Usage,
     /// What has been copied to members that learn, if it leads.
     pub copied: Vec<(NodeId, Copied)>,
     /// The nodes that it is handed over to and that have a copy of it, as far as this one knows.

@@ -17,6 +17,7 @@
 //! who comes with another under a name that is taken is refused until the node of that name is gone.
 
 use kv::cluster::Liveness;
+use kv::keyspace::Wish;
 use kv::view::{Member, Revision};
 use kv::{ClusterId, NodeId, ReplicaId, ShardId};
 
@@ -120,6 +121,25 @@ pub enum Event {
         /// The shard.
         shard: ShardId,
     },
+    /// A keyspace is to be, on nodes that are alive.
+    Create {
+        /// Its name, one that [`kv::keyspace::check_name`] takes.
+        name: String,
+        /// What it is to be: within the limits.
+        wish: Wish,
+    },
+    /// A keyspace is to be otherwise.
+    Alter {
+        /// Its name.
+        name: String,
+        /// What is to be otherwise: within the limits.
+        wish: Wish,
+    },
+    /// A keyspace is to be no more, with all that it holds.
+    Drop {
+        /// Its name.
+        name: String,
+    },
 }
 
 impl Map {
@@ -193,6 +213,9 @@ impl Map {
                     Ok(())
                 }
             },
+            Event::Create { name, wish } => self.create(name, wish),
+            Event::Alter { name, wish } => self.alter(name, wish),
+            Event::Drop { name } => self.drop_keyspace(name),
         }
     }
 
@@ -390,7 +413,7 @@ impl Map {
         }
     }
 
-    fn node_mut(&mut self, id: NodeId) -> Result<&mut Node, Refusal> {
+    pub(crate) fn node_mut(&mut self, id: NodeId) -> Result<&mut Node, Refusal> {
         self.nodes.get_mut(&id).ok_or(Refusal::UnknownId(id))
     }
 }

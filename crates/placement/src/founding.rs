@@ -11,7 +11,7 @@ use crate::plan::{arrange, leaders};
 
 /// Replicas of the directory where there are nodes enough: it outlives any two of them.
 pub const DIRECTORY_REPLICAS: u16 = 5;
-/// Shards of a keyspace: more would make its change one transaction no more.
+/// Shards of the first keyspace.
 pub const SHARDS_MAX: u32 = 1024;
 
 /// How a cluster begins.
@@ -56,8 +56,7 @@ impl Map {
         assert!(founders.windows(2).all(|pair| pair[0].name != pair[1].name), "names are unique");
         let nodes: BTreeMap<NodeId, Node> =
             (1..).map(NodeId).zip(founders.into_iter().map(first_node)).collect();
-        let keyspace =
-            |replicas, arrangement| Keyspace { protocol: founding.protocol, replicas, arrangement };
+        let keyspace = |replicas, arrangement| Keyspace::new(founding.protocol, replicas, arrangement);
         let shard_of = |index| {
             let slots = SlotRange::nth(index, founding.shards);
             (ShardId(index + 1), shard(DEFAULT, founding.protocol, slots))
@@ -84,9 +83,9 @@ impl Map {
         map
     }
 
-    /// Gives shards that have no members the ones that they should have.
-    fn settle(&mut self) {
-        for (id, nodes) in arrange::arrange(self) {
+    /// Gives shards that have no members the ones that they should have; the others stay where they are.
+    pub(crate) fn settle(&mut self) {
+        for (id, nodes) in arrange::arrange_new(self) {
             let shard = self.shards.get_mut(&id).expect("it was arranged");
             shard.members = View::of(shard.epoch, &nodes).members;
             shard.next_replica = ReplicaId(nodes.len() as u16 + 1);
@@ -110,7 +109,7 @@ fn first_node(founder: &Founder) -> Node {
 }
 
 /// A shard that has no members yet.
-fn shard(keyspace: &str, protocol: Protocol, slots: SlotRange) -> Shard {
+pub(crate) fn shard(keyspace: &str, protocol: Protocol, slots: SlotRange) -> Shard {
     Shard {
         keyspace: keyspace.into(),
         slots,

@@ -15,6 +15,7 @@ pub mod event;
 pub mod founding;
 #[doc(hidden)]
 pub mod fuzz;
+mod keyspaces;
 pub mod map;
 pub mod plan;
 mod refusal;

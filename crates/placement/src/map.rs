@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 pub use kv::admin::Why;
 use kv::cluster::Liveness;
 pub use kv::cluster::NodeDuty;
+use kv::keyspace::{Keep, Quota, Settings};
 use kv::view::{Member, Revision, View};
 use kv::{ClusterId, Epoch, NodeId, Protocol, ReplicaId, SLOTS, ShardId, Slot, SlotRange};
 
@@ -66,6 +67,10 @@ pub struct Keyspace {
     pub replicas: u16,
     /// Which nodes its shards are put on.
     pub arrangement: Arrangement,
+    /// What its shards keep of their keys.
+    pub keep: Keep,
+    /// When it is full.
+    pub quota: Quota,
 }
 
 /// Which nodes the shards of a keyspace are put on.
@@ -179,6 +184,24 @@ impl Map {
     /// The nodes that have a replica of a shard, or are to have one; some of them twice.
     fn hosts<'a>(&'a self, id: ShardId, shard: &'a Shard) -> impl Iterator<Item = NodeId> + 'a {
         shard.members.iter().chain(self.wanted(id, shard)).map(|member| member.node)
+    }
+}
+
+impl Keyspace {
+    /// One that is arranged so, as usual otherwise.
+    pub fn new(protocol: Protocol, replicas: u16, arrangement: Arrangement) -> Keyspace {
+        Keyspace { protocol, replicas, arrangement, keep: Keep::default(), quota: Quota::default() }
+    }
+
+    /// What it is.
+    pub fn settings(&self) -> Settings {
+        let Keyspace { protocol, replicas, keep, quota, .. } = *self;
+        Settings { protocol, replicas, keep, quota }
+    }
+
+    /// Whether clients may ask it: the directory's own they may not.
+    pub fn is_for_clients(&self) -> bool {
+        self.arrangement != Arrangement::First
     }
 }
 

@@ -127,6 +127,62 @@ pub enum Refusal {
         "the members of shard {0} are changing over already: wait until that is done; then it can be moved back"
     )]
     Switching(ShardId),
+    /// No keyspace has this name.
+    #[error("there is no keyspace '{0}': 'capstan keyspace list' names those that there are")]
+    UnknownKeyspace(String),
+    /// A keyspace of this name is there, and is not as wished.
+    #[error(
+        "there is a keyspace '{name}' already, and it is another one: {differs}; alter it (capstan keyspace alter {name}), or take \
+         another name"
+    )]
+    OtherKeyspace {
+        /// Its name.
+        name: String,
+        /// What is otherwise.
+        differs: String,
+    },
+    /// The protocol of a keyspace cannot be changed.
+    #[error(
+        "keyspace '{0}' keeps the protocol that it was created with: create another one with the protocol that you want, and copy \
+         the keys"
+    )]
+    ProtocolStays(String),
+    /// The number of a keyspace's shards cannot be changed.
+    #[error(
+        "keyspace '{name}' has {shards} shards, and keeps them: create another one with more, and copy the keys"
+    )]
+    ShardsStay {
+        /// Its name.
+        name: String,
+        /// How many it has.
+        shards: usize,
+    },
+    /// There are as many keyspaces as there can be.
+    #[error("the cluster has {0} keyspaces already, and can have no more: drop one first")]
+    TooManyKeyspaces(usize),
+    /// There would be more shards than there can be.
+    #[error(
+        "the cluster has {are} shards, and {more} more would be over the {most} that it can have: give the keyspace fewer shards, \
+         or drop another keyspace"
+    )]
+    TooManyShards {
+        /// How many there are.
+        are: usize,
+        /// How many were to come.
+        more: usize,
+        /// How many there can be.
+        most: usize,
+    },
+    /// Too few nodes take replicas at present.
+    #[error(
+        "too few of the nodes that take replicas are alive for a majority of them: check 'capstan cluster nodes', and ask again"
+    )]
+    NoNodes,
+    /// The keyspace of who names none stays.
+    #[error(
+        "keyspace '{0}' is what clients ask that name none, and stays: delete its keys instead (capstan delrange --keyspace {0})"
+    )]
+    Stays(String),
     /// What is reported was overtaken.
     #[error("shard {0} has newer members than those that are reported: read the map again")]
     Overtaken(ShardId),

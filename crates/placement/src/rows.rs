@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `revision` | the revision |
 //! | `cluster` | the cluster's id if it is known, the next ids of nodes and of shards |
-//! | `keyspace/NAME` | protocol, replicas, arrangement |
+//! | `keyspace/NAME` | protocol, replicas, arrangement, what is kept of keys, quota |
 //! | `node/ID` | name, incarnation, addresses, zone, duty, state |
 //! | `shard/ID` | keyspace, slots, protocol, members under epoch and revision, leader, the next number of a replica |
 //! | `change/SHARD` | members under their epoch, phase, why |
@@ -19,8 +19,8 @@ use std::collections::BTreeMap;
 use bytes::{BufMut, Bytes, BytesMut};
 use kv::cluster::Liveness;
 use kv::codec::{
-    Malformed, Reader, decode_duty, decode_protocol, decode_why, encode_duty, encode_protocol, encode_why,
-    put_bytes, put_list, put_option, put_uint,
+    Malformed, Reader, decode_duty, decode_keep, decode_protocol, decode_quota, decode_why, encode_duty,
+    encode_keep, encode_protocol, encode_why, put_bytes, put_list, put_option, put_uint,
 };
 use kv::view::{Revision, View};
 use kv::{
@@ -216,19 +216,25 @@ fn put_keyspace(into: &mut BytesMut, keyspace: &Keyspace) {
         Arrangement::Contiguous => 2,
         Arrangement::First => 3,
     });
+    encode_keep(into, &keyspace.keep);
+    put_option(into, keyspace.quota.bytes, put_uint);
+    put_option(into, keyspace.quota.keys, put_uint);
 }
 
 fn keyspace(reader: &mut Reader) -> Result<Keyspace, Malformed> {
-    Ok(Keyspace {
-        protocol: decode_protocol(reader)?,
-        replicas: reader.u16()?,
-        arrangement: match reader.u8()? {
-            1 => Arrangement::Even,
-            2 => Arrangement::Contiguous,
-            3 => Arrangement::First,
-            _ => return Err(Malformed("an arrangement has an unknown tag")),
-        },
-    })
+    let (protocol, replicas) = (decode_protocol(reader)?, reader.u16()?);
+    let arrangement = match reader.u8()? {
+        1 => Arrangement::Even,
+        2 => Arrangement::Contiguous,
+        3 => Arrangement::First,
+        _ => return Err(Malformed("an arrangement has an unknown tag")),
+    };
+    let usual = Keyspace::new(protocol, replicas, arrangement);
+    // An earlier version of Capstan wrote no more.
+    if reader.is_empty() {
+        return Ok(usual);
+    }
+    Ok(Keyspace { keep: decode_keep(reader)?, quota: decode_quota(reader)?, ..usual })
 }
 
 fn put_node(into: &mut BytesMut, node: &Node) {

@@ -120,7 +120,7 @@ impl Config {
     /// Replicas of a shard when nothing else is said: the fewest of which one may be lost.
     pub const REPLICAS: u16 = 3;
     /// Each write goes to all of them; whoever is safe from the loss of seven at once has other worries.
-    pub const REPLICAS_MAX: u16 = 15;
+    pub const REPLICAS_MAX: u16 = kv::keyspace::REPLICAS_MAX;
     /// Revisions of a key when nothing else is said.
     pub const HISTORY: u32 = 16;
     /// How long those of a deleted key are kept when nothing else is said: long enough to notice a mistake.
@@ -167,7 +167,7 @@ impl Config {
         if let Some(shards) = self.shards.filter(|shards| !(1..=1024).contains(shards)) {
             return Err(format!("--shards {shards}: a keyspace has 1 to 1024 shards"));
         }
-        self.validate_replicas()?;
+        self.validate_terms()?;
         if self.checkpoint_bytes < Config::CHECKPOINT_BYTES_MIN {
             return Err(format!(
                 "--checkpoint-log {}: a checkpoint writes to the log itself, so it takes 1M or more to be worth one",
@@ -205,7 +205,10 @@ impl Config {
     }
 
     /// A cluster that begins with one node grows into what it wants; one of several begins with it.
-    fn validate_replicas(&self) -> Result<(), String> {
+    fn validate_terms(&self) -> Result<(), String> {
+        if matches!(self.history, Some(History::Micros(_))) {
+            return Err("--history: a cluster is founded with a count of revisions, or all".into());
+        }
         let Some(replicas) = self.replicas else { return Ok(()) };
         if !(1..=Config::REPLICAS_MAX).contains(&replicas) {
             return Err(format!("--replicas {replicas}: a shard has 1 to {} replicas", Config::REPLICAS_MAX));
@@ -277,5 +280,6 @@ fn counted(history: History) -> Option<u32> {
     match history {
         History::All => None,
         History::Count(count) => Some(count),
+        History::Micros(_) => unreachable!("only a keyspace that is altered has a history of a time"),
     }
 }

@@ -15,6 +15,7 @@ use crate::desk::Desk;
 use crate::inbox::{Inboxes, Message, Sink};
 use crate::routes::Routes;
 use crate::transport::Identities;
+use crate::unknown::Unknown;
 use crate::view::View;
 use crate::{outbox, reached, watches};
 
@@ -32,6 +33,7 @@ pub(crate) struct Handle {
     routes: Arc<Routes>,
     view: Arc<View>,
     membership: Membership,
+    unknown: Unknown,
 }
 
 /// Which cluster the node belongs to, once it knows.
@@ -73,7 +75,8 @@ impl Handle {
         view: Arc<View>,
         membership: Membership,
     ) -> Handle {
-        Handle { inboxes, desks, routes, view, membership }
+        let unknown = Unknown::new(inboxes.clone());
+        Handle { inboxes, desks, routes, view, membership, unknown }
     }
 
     /// The node has left the cluster: nothing is done here any more, for this reason.
@@ -102,6 +105,7 @@ impl Handle {
             return answer(Err(left));
         }
         match split(&self.routes.present(), request, charge) {
+            Err(Error::NoKeyspace(keyspace)) => self.unknown.look_up(keyspace, answer),
             Err(error) => answer(Err(error)),
             Ok(Split::One(part)) => self.put(part, answer),
             Ok(Split::Several(parts, gather)) => {
@@ -181,12 +185,12 @@ impl Cluster for Handle {
         self.view.status()
     }
 
-    fn locate(&self, key: &Key) -> Location {
-        let shard = self.routes.present().shard_of(key);
+    fn locate(&self, keyspace: &str, key: &Key) -> Result<Location, Error> {
+        let shard = self.routes.present().shards(keyspace)?.shard_of(key);
         let status = self.status();
         let leader = status.shards.iter().find(|known| known.id == shard).and_then(|known| known.leader);
         let address = status.nodes.into_iter().find(|node| Some(node.id) == leader).map(|node| node.address);
-        Location { slot: Slot::of(key), shard, leader, address }
+        Ok(Location { slot: Slot::of(key), shard, leader, address })
     }
 }
 

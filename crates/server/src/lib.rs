@@ -43,6 +43,7 @@ mod run;
 mod thread;
 mod time;
 mod transport;
+mod unknown;
 mod view;
 mod waiting;
 mod watches;

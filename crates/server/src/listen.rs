@@ -24,7 +24,7 @@ pub struct Listen {
     /// HOST:PORT that others are told to connect to; `None` = the first one that is listened on, which must be one then that
     /// they can connect to.
     pub advertise: Option<String>,
-    /// The keyspace of requests that name none.
+    /// The keyspace of requests that name none. It may come and go while the node runs.
     pub keyspace: String,
     /// Whether its clients may end the process, as some dialects let them.
     pub may_end: bool,
@@ -44,13 +44,7 @@ impl Listen {
 
     /// Checks what can be checked before anything is touched. `named` is how the user knows it.
     pub(crate) fn validate(&self, named: &str) -> Result<(), String> {
-        if self.keyspace != kv::Request::KEYSPACE {
-            return Err(format!(
-                "{named} {}: {}",
-                self.address,
-                kv::Error::NoKeyspace(self.keyspace.clone())
-            ));
-        }
+        kv::keyspace::check_name(&self.keyspace).map_err(|why| format!("{named} {}: {why}", self.address))?;
         match &self.advertise {
             Some(advertise) => {
                 address::reachable(advertise).map_err(|why| format!("--advertise {advertise}: {why}"))

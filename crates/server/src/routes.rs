@@ -1,29 +1,27 @@
-//! Which shard a key belongs to, as the newest map has it: for all threads that take requests.
+//! Which shard of its keyspace a key belongs to, as the newest map has it: for all threads that take requests.
 
 use std::sync::{Arc, RwLock};
 
-use node::route::ShardMap;
+use node::route::Keyspaces;
 use placement::map::Map;
 
-/// The shards of clients' keys.
-pub(crate) struct Routes(RwLock<Arc<ShardMap>>);
+/// The keyspaces of clients.
+pub(crate) struct Routes(RwLock<Arc<Keyspaces>>);
 
 impl Routes {
     /// By the map that the node starts with.
     pub fn new(map: &Map) -> Routes {
-        let shards = ShardMap::new(map).expect("a cluster is founded with a keyspace for clients");
-        Routes(RwLock::new(Arc::new(shards)))
+        Routes(RwLock::new(Arc::new(Keyspaces::new(map))))
     }
 
     /// A later map is known.
     pub fn follow(&self, map: &Map) {
-        if let Some(shards) = ShardMap::new(map) {
-            *self.0.write().expect("no holder of the routes panics") = Arc::new(shards);
-        }
+        let keyspaces = Arc::new(Keyspaces::new(map));
+        *self.0.write().expect("no holder of the routes panics") = keyspaces;
     }
 
     /// As they are now.
-    pub fn present(&self) -> Arc<ShardMap> {
+    pub fn present(&self) -> Arc<Keyspaces> {
         self.0.read().expect("no holder of the routes panics").clone()
     }
 }

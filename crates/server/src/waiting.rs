@@ -12,7 +12,7 @@ use dialects::Store;
 use kv::admin::{Admin, Answered, Ask};
 use kv::cluster::{Cluster, Location, Status, Terms};
 use kv::watch::{Take, Watch, Watcher, Watching};
-use kv::{ClusterId, Completions, Error, Key, KeyValue, Request, ShardId, Slot};
+use kv::{ClusterId, Completions, Error, Key, KeyValue, Request};
 use tokio::sync::watch;
 
 use crate::connections::{Connections, Door, Refusal};
@@ -130,7 +130,7 @@ impl Cluster for Nothing {
         Status { nodes: Vec::new(), shards: Vec::new(), directory: None, revision: 0 }
     }
 
-    fn locate(&self, key: &Key) -> Location {
-        Location { slot: Slot::of(key), shard: ShardId(0), leader: None, address: None }
+    fn locate(&self, _: &str, _: &Key) -> Result<Location, Error> {
+        Err(self.refusal())
     }
 }

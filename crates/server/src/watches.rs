@@ -3,8 +3,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use kv::Error;
 use kv::watch::{Take, Watcher, Watching};
-use kv::{Error, Request};
 use node::watch::{Pulled, Watched};
 
 use crate::inbox::{Inboxes, Message};
@@ -17,6 +17,8 @@ struct Shared {
     inner: Mutex<Inner>,
     inboxes: Inboxes,
     routes: Arc<Routes>,
+    /// The keyspace that is watched.
+    keyspace: String,
 }
 
 struct Inner {
@@ -28,17 +30,16 @@ struct Inner {
 impl Watch {
     /// Begins; `now` is the cluster's time in microseconds since 1970.
     pub fn begin(asked: Watching, inboxes: Inboxes, routes: Arc<Routes>, now: u64) -> Watch {
-        let watched = match asked.keyspace == Request::KEYSPACE {
-            true => Watched::begin(asked, &routes.present(), now),
-            false => Err(Error::NoKeyspace(asked.keyspace)),
-        };
-        Watch(Arc::new(Shared { inner: Mutex::new(Inner { watched, take: None }), inboxes, routes }))
+        let (keyspaces, keyspace) = (routes.present(), asked.keyspace.clone());
+        let watched = keyspaces.shards(&keyspace).and_then(|shards| Watched::begin(asked, shards, now));
+        let inner = Mutex::new(Inner { watched, take: None });
+        Watch(Arc::new(Shared { inner, inboxes, routes, keyspace }))
     }
 
     /// One that is over before it begins.
     pub fn refused(error: Error, inboxes: Inboxes, routes: Arc<Routes>) -> Watch {
         let inner = Mutex::new(Inner { watched: Err(error), take: None });
-        Watch(Arc::new(Shared { inner, inboxes, routes }))
+        Watch(Arc::new(Shared { inner, inboxes, routes, keyspace: String::new() }))
     }
 }
 
@@ -91,8 +92,12 @@ impl Shared {
     fn answered(self: &Arc<Shared>, name: u64, answer: Pulled) {
         let is_wanted = {
             let mut inner = self.inner();
-            if let Ok(watched) = &mut inner.watched {
-                watched.answered(name, answer, &self.routes.present());
+            let keyspaces = self.routes.present();
+            match (keyspaces.shards(&self.keyspace), &mut inner.watched) {
+                (Ok(shards), Ok(watched)) => watched.answered(name, answer, shards),
+                // Its keyspace was dropped.
+                (Err(error), Ok(_)) => inner.watched = Err(error),
+                (_, Err(_)) => {}
             }
             inner.take.is_some()
         };

@@ -8,7 +8,7 @@ use check::generate::Workload;
 use check::history::Outcome;
 use check::linear::{self, Budget, Judgement, Verdict};
 use check::model::{Atomicity, Batch, Kv};
-use kv::{Answer, Error, Function, Index, Key, Op, Page, Range, Reply, ShardId, Value};
+use kv::{Answer, Error, Function, Index, Key, Op, Page, Range, Reply, Request, ShardId, Value};
 
 use crate::clients::Purpose;
 use crate::net::Weak;
@@ -140,8 +140,9 @@ impl World {
         if let Some(due) = table.due(shard).filter(|due| due + GONE_MICROS < clock) {
             return Some(format!("shard {shard} holds what was due at {due}, and it is {clock}"));
         }
-        // What the nodes ask of the directory's shard is valid for longer.
-        let is_once = self.workload == Workload::Once && shard != ShardId::DIRECTORY;
+        // What nodes ask of themselves, of the directory's shard and for tenants, is valid for longer.
+        let is_once =
+            self.workload == Workload::Once && self.placed.shards[&shard].keyspace == Request::KEYSPACE;
         let sessions = if is_once { table.sessions(shard) } else { 0 };
         (sessions > 0).then(|| {
             format!("shard {shard} remembers {sessions} sessions, and all are out of date at {clock}")
@@ -178,7 +179,8 @@ impl World {
         if self.workload == Workload::Once {
             let mut of_shards = BTreeMap::new();
             for key in self.named_keys() {
-                of_shards.entry(self.map.shard_of(&key)).or_insert(key);
+                let shards = self.keyspaces.shards(Request::KEYSPACE).expect("the clients' keyspace stays");
+                of_shards.entry(shards.shard_of(&key)).or_insert(key);
             }
             let put = |key| Op::Put { key, value: "again".into(), deadline: None, previous: false };
             self.last_calls("writes", of_shards.into_values().map(put).collect());
@@ -193,7 +195,8 @@ impl World {
 
     /// Reads all keys, page by page: each is there once, and none is missing that has no deadline.
     pub fn scan_all(&mut self) {
-        let shards = Vec::from_iter(self.shards().into_iter().filter(|shard| *shard != ShardId::DIRECTORY));
+        let rows = self.placed.shards_of(Request::KEYSPACE);
+        let shards: Vec<ShardId> = rows.into_iter().map(|(shard, _)| shard).collect();
         let mut there: BTreeSet<Key> =
             shards.iter().flat_map(|shard| self.watch.rows.present(*shard).into_keys()).collect();
         let (mut page, mut last) = (None, None);

@@ -9,7 +9,7 @@ use kv::view::{Member, View};
 use kv::{Key, NodeId, Page, Protocol, ShardId, Value};
 use node::cores::Deal;
 use node::identity::Identity;
-use node::route::ShardMap;
+use node::route::Keyspaces;
 use node::wire::Frame;
 use placement::map::{DEFAULT, Map};
 use placement::{Founder, Founding, Limits};
@@ -25,6 +25,7 @@ use crate::machine::clock::Clock;
 use crate::machine::place::{address, place};
 use crate::net::links::Network;
 use crate::operator::chore::Operator;
+use crate::operator::tenant::is_tenant;
 use crate::options::Options;
 use crate::outcome::Stats;
 use crate::random::Random;
@@ -49,8 +50,8 @@ pub(crate) struct World {
     /// The newest map that is known to be written.
     pub placed: Arc<Map>,
     pub operator: Operator,
-    /// The shards of clients' keys.
-    pub map: ShardMap,
+    /// The keyspaces of clients.
+    pub keyspaces: Keyspaces,
     pub faults: Faults,
     pub workload: Workload,
     pub steps: u64,
@@ -102,7 +103,7 @@ impl World {
         let machines = machines.collect();
         World {
             events: Events::default(),
-            map: ShardMap::new(&placed).expect("there is a keyspace for clients"),
+            keyspaces: Keyspaces::new(&placed),
             placed,
             operator: Operator::default(),
             settings,
@@ -188,6 +189,9 @@ impl World {
             Event::BulkTimeout { stream, step } => self.bulk_timeout(stream, step),
             Event::Ask { client } => self.ask(client),
             Event::Arrive { node, life, whose, request } => self.arrive(node, life, whose, *request),
+            Event::Answer { whose, result, .. } if is_tenant(whose) => {
+                self.tenant_answered(whose, result.map(|result| *result))
+            }
             Event::Answer { whose, left, result } => {
                 self.answer_arrived(whose, left, result.map(|result| *result))
             }

@@ -8,7 +8,9 @@ use std::path::Path;
 use crate::engine::{EngineError, sync_folder};
 
 /// Rises when an older program could not read the rows.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// One that this program reads, and writes again as its own: shards did not say what they hold.
+const FORMAT_BEFORE: u32 = 1;
 const FILE: &str = "format";
 const UNFINISHED: &str = "format.new";
 
@@ -19,6 +21,9 @@ pub fn settle(folder: &Path, holds_data: bool) -> Result<(), EngineError> {
     match fs::read_to_string(&file) {
         Ok(text) => match text.trim_end().parse() {
             Ok(FORMAT) => Ok(()),
+            Ok(FORMAT_BEFORE) => {
+                mark(folder).map_err(|error| EngineError::io(format!("writing {}", file.display()), error))
+            }
             Ok(found) => Err(other(folder, found)),
             Err(_) => Err(EngineError::corrupt(doing(), "it holds no number")),
         },

@@ -5,6 +5,7 @@
 
 mod limits {
     pub mod expiry;
+    pub mod rules;
     pub mod sessions;
     pub mod store;
 }

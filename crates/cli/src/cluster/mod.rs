@@ -44,7 +44,7 @@ pub async fn run(
         }
         Command::Nodes => status::print_nodes(&store.status().await?, out)?,
         Command::Query { key } => {
-            let location = store.locate(key.0.clone()).await?;
+            let location = store.locate(options.keyspace(), key.0.clone()).await?;
             location::print(&key.0, &location, &store.status().await?, out)?;
         }
         Command::Join(change) => return change::run(change, Wish::Serve, store, options, out).await,
@@ -73,6 +73,17 @@ async fn print_moves(
 ) -> Result<(), Error> {
     let found = ask::moves(Ask::Moves, store, options.timeout()).await?;
     moves::print(&found, all, &Names::of(&store.status().await?), out)
+}
+
+/// Prints what would move for a change that is asked as a dry run.
+pub async fn print_planned(
+    ask: Ask,
+    store: &dyn Store,
+    options: &Options,
+    out: &mut Output<'_>,
+) -> Result<(), Error> {
+    let planned = ask::moves(ask, store, options.timeout()).await?;
+    moves::print(&planned, true, &Names::of(&store.status().await?), out)
 }
 
 async fn abort(

@@ -83,13 +83,22 @@ fn print_shards(status: &Status, all: bool, out: &mut Output<'_>) -> Result<(), 
         status.shards.iter().filter(is_listed).take(limit).map(|shard| shard_row(shard, status)).collect();
     if !rows.is_empty() {
         out.line("")?;
-        out.table(&["SHARD", "SLOTS", "LEADER", "TERM", "REPLICAS"], &rows)?;
+        let head: &[&str] = match has_keyspaces(status) {
+            true => &["SHARD", "KEYSPACE", "SLOTS", "LEADER", "TERM", "REPLICAS"],
+            false => &["SHARD", "SLOTS", "LEADER", "TERM", "REPLICAS"],
+        };
+        out.table(head, &rows)?;
     }
     if rows.len() < every {
         let rest = count((every - rows.len()) as u64, "shard");
         out.line(&format!("\n{rest} not listed: cluster status --all lists every one."))?;
     }
     Ok(())
+}
+
+/// Whether shards are of several keyspaces.
+fn has_keyspaces(status: &Status) -> bool {
+    status.shards.windows(2).any(|pair| pair[0].keyspace != pair[1].keyspace)
 }
 
 fn shard_row(shard: &ShardStatus, status: &Status) -> Vec<String> {
@@ -114,13 +123,15 @@ fn shard_row(shard: &ShardStatus, status: &Status) -> Vec<String> {
         };
         format!("{}:{applied}{mark}", names.name(node))
     };
-    vec![
-        shard.id.to_string(),
+    let mut row = vec![shard.id.to_string()];
+    row.extend(has_keyspaces(status).then(|| shard.keyspace.clone()));
+    row.extend([
         format!("{}-{}", shard.slots.first, shard.slots.last),
         shard.leader.map_or_else(|| "-".into(), |leader| names.name(leader)),
         shard.term.to_string(),
         all.map(replica).collect::<Vec<_>>().join(" "),
-    ]
+    ]);
+    row
 }
 
 fn object(cluster: ClusterId, status: &Status) -> Value {
@@ -175,5 +186,6 @@ fn shard_object(shard: &ShardStatus, names: &Names<'_>) -> Value {
         "replicas": shard.replicas.iter().map(replica).collect::<Vec<_>>(),
         "epoch": shard.epoch.0,
         "members": shard.members.iter().map(member).collect::<Vec<_>>(),
+        "keyspace": shard.keyspace,
     })
 }

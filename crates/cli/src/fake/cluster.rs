@@ -6,7 +6,9 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use kv::admin::{Answer, Ask, Move, Phase, Why};
-use kv::cluster::{Liveness, Location, NodeDuty, NodeStatus, ReplicaStatus, Role, ShardStatus, Status};
+use kv::cluster::{
+    Liveness, Location, NodeDuty, NodeStatus, ReplicaStatus, Role, ShardStatus, Status, Terms,
+};
 use kv::view::View;
 use kv::watch::{Watcher, Watching};
 use kv::{ClusterId, Epoch, Error, Key, NodeId, Protocol, Reply, Request, ShardId, Slot, SlotRange};
@@ -38,6 +40,7 @@ pub fn shard(id: u32) -> ShardStatus {
     let role = |node: NodeId| if node == NodeId(1) { Role::Leader } else { Role::Follower };
     ShardStatus {
         id: ShardId(id),
+        keyspace: Request::KEYSPACE.into(),
         slots: SlotRange { first: Slot(0), last: Slot(16383) },
         protocol: Protocol::Raft,
         epoch: Epoch(1),
@@ -108,11 +111,15 @@ impl Store for Operated {
         Box::pin(async { Ok(CLUSTER) })
     }
 
+    fn terms(&self) -> Pending<'_, Terms> {
+        Box::pin(async { Ok(Terms { shards: 1, replicas: 3, history: Some(16), deleted_micros: u64::MAX }) })
+    }
+
     fn status(&self) -> Pending<'_, Status> {
         Box::pin(async { Ok(next(&self.views)) })
     }
 
-    fn locate(&self, key: Key) -> Pending<'_, Location> {
+    fn locate(&self, _: &str, key: Key) -> Pending<'_, Location> {
         let location = Location { slot: Slot::of(&key), shard: ShardId(1), leader: None, address: None };
         Box::pin(async { Ok(location) })
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kv::admin::{self, Ask};
-use kv::cluster::{Location, Status};
+use kv::cluster::{Location, Status, Terms};
 use kv::watch::{Batch, Take, Watch, Watcher, Watching};
 use kv::{
     Answer, ClusterId, Completions, Condition, Direction, Epoch, Error, Expect, Function, Key, KeyAnswer,
@@ -154,11 +154,15 @@ impl Store for Fake {
         Box::pin(async { self.fails.clone().map_or(Ok(CLUSTER), Err) })
     }
 
+    fn terms(&self) -> Pending<'_, Terms> {
+        Box::pin(async { Ok(Terms { shards: 1, replicas: 3, history: Some(16), deleted_micros: u64::MAX }) })
+    }
+
     fn status(&self) -> Pending<'_, Status> {
         Box::pin(async { self.failure().map_or(Ok(Status::default()), Err) })
     }
 
-    fn locate(&self, key: Key) -> Pending<'_, Location> {
+    fn locate(&self, _: &str, key: Key) -> Pending<'_, Location> {
         let location = Location { slot: Slot::of(&key), shard: ShardId(1), leader: None, address: None };
         Box::pin(async { self.failure().map_or(Ok(location), Err) })
     }

@@ -178,7 +178,7 @@ mod tests {
             ("address = 'i:1'\ndialect = 'redsi'", 7, "there is no dialect 'redsi': use one of native,"),
             ("address = 'i:1'\ndialect = 'native'\noptions = ['fast']", 7, "has no option 'fast'"),
             ("address = 'i:1'\noptions = ['fast']", 5, "has no option 'fast'"),
-            ("address = 'i:1'\nkeyspace = 'users'", 7, "no keyspace is named 'users': there is 'default'"),
+            ("address = 'i:1'\nkeyspace = '_users'", 7, "'_users' is no name for a keyspace"),
             ("address = 'i:1'\nmay-end = 1", 7, "expected a boolean"),
             ("address = 'H:1'", 6, "a listener at h:1, and another one at H:1"),
             ("dialect = 'classic/pairs'\naddress = '*:1'", 7, "a listener at h:1, and another one at *:1"),

@@ -157,10 +157,7 @@ impl<'de> Visitor<'de> for OfKey {
 }
 
 fn keyspace<'de, D: Deserializer<'de>>(value: D) -> Result<String, D::Error> {
-    key::text(value, |name| match name == Request::KEYSPACE {
-        true => Ok(name.to_owned()),
-        false => Err(format!("no keyspace is named '{name}': there is '{}'", Request::KEYSPACE)),
-    })
+    key::text(value, |name| kv::keyspace::check_name(name).map(|()| name.to_owned()))
 }
 
 fn usual_keyspace() -> String {

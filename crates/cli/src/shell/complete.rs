@@ -5,12 +5,17 @@ use reedline::{Completer, CompletionResult, Span, Suggestion};
 /// Completes from a definition of commands.
 pub struct Words {
     definition: clap::Command,
+    /// The names of the keyspaces that there are.
+    keyspaces: Names,
 }
 
+/// Names that are asked for when they are wanted.
+pub type Names = Box<dyn Fn() -> Vec<String> + Send>;
+
 impl Words {
-    /// Completes these commands.
-    pub fn new(definition: clap::Command) -> Words {
-        Words { definition }
+    /// Completes these commands, and names of keyspaces.
+    pub fn new(definition: clap::Command, keyspaces: Names) -> Words {
+        Words { definition, keyspaces }
     }
 
     /// What may stand for the last word of a line up to the cursor.
@@ -20,6 +25,10 @@ impl Words {
         // What help is asked about is typed like a command, but for its options.
         let is_help = before.first() == Some(&"help");
         let words = if is_help { &before[1..] } else { &before[..] };
+        if wants_keyspace(&before) && !last.starts_with('-') {
+            let names = (self.keyspaces)().into_iter().filter(|name| name.starts_with(last));
+            return names.map(|name| (name, None)).collect();
+        }
         let mut found = match innermost(&self.definition, words) {
             Some(command) if last.starts_with('-') && !is_help => options(command),
             Some(command) => commands(command),
@@ -42,6 +51,15 @@ impl Completer for Words {
             ..Suggestion::default()
         });
         CompletionResult::fresh(suggestions.collect::<Vec<_>>())
+    }
+}
+
+/// Whether the name of a keyspace comes after these words.
+fn wants_keyspace(before: &[&str]) -> bool {
+    match before {
+        [.., "--keyspace"] | ["use"] => true,
+        ["keyspace", command] => ["alter", "describe", "drop"].contains(command),
+        _ => false,
     }
 }
 
@@ -77,7 +95,7 @@ mod tests {
     use super::*;
 
     fn check(line: &str, expect: &[&str]) {
-        let words = Words::new(definition());
+        let words = Words::new(definition(), Box::new(|| vec!["default".into(), "orders".into()]));
         let found: Vec<String> = words.candidates(line).into_iter().map(|(name, _)| name).collect();
         assert_eq!(found, expect, "{line}");
     }
@@ -101,6 +119,14 @@ mod tests {
         check("put k v --p", &["--previous"]);
         check("range a --ke", &["--keys-only", "--keyspace"]);
         check("get k --rec", &["--receipt"]);
+    }
+
+    #[test]
+    fn completion_of_a_keyspace_is_a_name() {
+        check("use ", &["default", "orders"]);
+        check("keyspace drop o", &["orders"]);
+        check("get k --keyspace d", &["default"]);
+        check("keyspace create o", &[]);
     }
 
     #[test]

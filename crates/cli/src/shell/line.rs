@@ -6,7 +6,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::options::Options;
-use crate::{cluster, data};
+use crate::{cluster, data, keyspace};
 
 /// A line of the shell.
 #[derive(Debug, Parser)]
@@ -26,6 +26,15 @@ pub enum Command {
     /// Ask how the cluster is, and change what its nodes do
     #[command(subcommand, after_help = cluster::EXAMPLES)]
     Cluster(cluster::Command),
+    /// Make, change, describe and remove keyspaces
+    #[command(subcommand, after_help = keyspace::EXAMPLES)]
+    Keyspace(keyspace::Command),
+    /// Ask this keyspace from now on
+    #[command(after_help = "Examples:\n  use orders\n  use default")]
+    Use {
+        /// Its name
+        keyspace: String,
+    },
     /// Print nodes and shards
     #[command(after_help = "Examples:\n  status")]
     Status,

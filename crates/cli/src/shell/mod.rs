@@ -12,6 +12,7 @@ mod prompt;
 mod session;
 
 use std::io::{self, BufRead, BufWriter, IsTerminal};
+use std::sync::Arc;
 
 use crate::connect;
 use crate::exit::{Code, Error};
@@ -26,7 +27,7 @@ pub use session::Shell;
 /// Runs `capstan shell`.
 pub fn run(addresses: &[String], options: &Options) -> Result<Code, Error> {
     let runtime = connect::background_runtime();
-    let shell = Shell::connect(addresses, options, runtime)?;
+    let shell = Arc::new(Shell::connect(addresses, options, runtime)?);
     if io::stdin().is_terminal() {
         return run_prompt(&shell, Prompt::default());
     }

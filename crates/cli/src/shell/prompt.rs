@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use kv::Request;
 use reedline::{
     ColumnarMenu, DefaultHinter, DefaultPrompt, DefaultPromptSegment, Emacs, ExternalPrinter,
     FileBackedHistory, KeyCode, KeyModifiers, MenuBuilder, Reedline, ReedlineEvent, ReedlineMenu, Signal,
@@ -29,15 +30,14 @@ pub struct Prompt {
 }
 
 /// Reads and runs lines until one says to leave.
-pub fn run_prompt(shell: &Shell, prompt: Prompt) -> Result<Code, Error> {
-    let mut editor = editor(prompt);
+pub fn run_prompt(shell: &Arc<Shell>, prompt: Prompt) -> Result<Code, Error> {
+    let mut editor = editor(prompt, shell.clone());
     let terminal = io::stdout().is_terminal();
     let (mut out, mut err) = (BufWriter::new(io::stdout()), io::stderr());
     let mut out = Output { out: &mut out, err: &mut err, terminal, json: false };
-    let text = DefaultPrompt::new(DefaultPromptSegment::Basic("capstan".into()), DefaultPromptSegment::Empty);
     out.note("help shows every command by an example; quit leaves.")?;
     loop {
-        match editor.read_line(&text).map_err(Error::Output)? {
+        match editor.read_line(&text(shell.keyspace().as_deref())).map_err(Error::Output)? {
             Signal::Success(line) if shell.execute(line.as_bytes(), &mut out) == Outcome::Quit => break,
             Signal::CtrlD => break,
             Signal::ExternalBreak(_) => {
@@ -57,13 +57,20 @@ const HISTORY_LINES: usize = 10_000;
 const USER_ONLY: u32 = 0o600;
 const MENU: &str = "completion";
 
-fn editor(prompt: Prompt) -> Reedline {
+/// What stands before a line: the keyspace too, where it is not the usual one.
+fn text(keyspace: Option<&str>) -> DefaultPrompt {
+    let name = keyspace.filter(|name| *name != Request::KEYSPACE);
+    let text = name.map_or_else(|| "capstan".into(), |name| format!("capstan {name}"));
+    DefaultPrompt::new(DefaultPromptSegment::Basic(text), DefaultPromptSegment::Empty)
+}
+
+fn editor(prompt: Prompt, shell: Arc<Shell>) -> Reedline {
     let mut keys = default_emacs_keybindings();
     let complete = ReedlineEvent::UntilFound(vec![ReedlineEvent::Menu(MENU.into()), ReedlineEvent::MenuNext]);
     keys.add_binding(KeyModifiers::NONE, KeyCode::Tab, complete);
     let menu = Box::new(ColumnarMenu::default().with_name(MENU));
     let mut editor = Reedline::create()
-        .with_completer(Box::new(Words::new(definition())))
+        .with_completer(Box::new(Words::new(definition(), Box::new(move || shell.keyspaces()))))
         .with_partial_completions(true)
         .with_quick_completions(true)
         .with_menu(ReedlineMenu::EngineCompleter(menu))

@@ -1,7 +1,9 @@
 //! What a line does: it is split, parsed, run against one store, and how it ended is told.
 
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 
@@ -11,7 +13,7 @@ use crate::connect::{self, Store};
 use crate::exit::{Code, Error};
 use crate::options::Options;
 use crate::print::Output;
-use crate::{cluster, data, words};
+use crate::{cluster, data, keyspace, words};
 
 /// How a line ended; why it failed is told.
 pub fn tell(result: Result<Code, Error>, out: &mut Output<'_>) -> Code {
@@ -27,6 +29,9 @@ pub fn tell(result: Result<Code, Error>, out: &mut Output<'_>) -> Code {
     error.code()
 }
 
+/// Names are completed while somebody types: a node that does not answer in this time is not waited for.
+const NAMES_WAIT: Duration = Duration::from_millis(200);
+
 /// What a line did.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -41,12 +46,15 @@ pub struct Shell {
     store: Arc<dyn Store>,
     runtime: Handle,
     options: Options,
+    /// The keyspace that lines ask which name none.
+    keyspace: Mutex<Option<String>>,
 }
 
 impl Shell {
     /// A shell on a store. The runtime is driven by another thread.
     pub fn new(store: Arc<dyn Store>, options: &Options, runtime: Handle) -> Shell {
-        Shell { store, runtime, options: options.clone() }
+        let keyspace = Mutex::new(options.keyspace.clone());
+        Shell { store, runtime, options: options.clone(), keyspace }
     }
 
     /// A shell on the store at these addresses.
@@ -55,6 +63,30 @@ impl Shell {
         let store = connect::store(addresses, 1)?;
         drop(inside);
         Ok(Shell::new(store, options, runtime))
+    }
+
+    /// The keyspace that lines ask which name none; `None` = the usual one.
+    pub fn keyspace(&self) -> Option<String> {
+        self.keyspace.lock().expect("no holder of the name panics").clone()
+    }
+
+    /// The names of the keyspaces that there are, as the node at hand knows them; none when it is not there at once.
+    pub fn keyspaces(&self) -> Vec<String> {
+        let status = async { tokio::time::timeout(NAMES_WAIT, self.store.status()).await };
+        let shards = self.runtime.block_on(status).ok().and_then(Result::ok).map(|status| status.shards);
+        let names: BTreeSet<String> = shards.into_iter().flatten().map(|shard| shard.keyspace).collect();
+        names.into_iter().collect()
+    }
+
+    /// Asks another keyspace from now on, if it is there.
+    async fn use_keyspace(&self, name: &str, out: &mut Output<'_>) -> Result<Code, Error> {
+        let is_known = self.store.status().await?.shards.iter().any(|shard| shard.keyspace == name);
+        if !is_known {
+            return Err(kv::Error::NoKeyspace(name.into()).into());
+        }
+        *self.keyspace.lock().expect("no holder of the name panics") = Some(name.into());
+        out.note(&format!("from now on {name} is asked"))?;
+        Ok(Code::Done)
     }
 
     /// Runs a line; what goes wrong is told.
@@ -86,12 +118,14 @@ impl Shell {
     }
 
     fn command(&self, line: line::Line, out: &mut Output<'_>) -> Result<Code, Error> {
-        let options = line.options.or(&self.options);
+        let options = line.options.or(&Options { keyspace: self.keyspace(), ..self.options.clone() });
         out.json = options.json;
         let run = async {
             match &line.command {
                 Command::Data(command) => data::run(command, &*self.store, &options, None, out).await,
                 Command::Cluster(command) => cluster::run(command, &*self.store, &options, out).await,
+                Command::Keyspace(command) => keyspace::run(command, &*self.store, &options, out).await,
+                Command::Use { keyspace } => self.use_keyspace(keyspace, out).await,
                 Command::Status => {
                     let command = cluster::Command::Status { all: false };
                     cluster::run(&command, &*self.store, &options, out).await

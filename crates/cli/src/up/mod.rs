@@ -376,8 +376,8 @@ impl Up {
         self.shell = Some(ShellThread { news: news.sender(), stop: stop.clone() });
         let run = move || {
             let prompt = Prompt { news: Some(news), stop };
-            let left =
-                Shell::connect(&addresses, &options, runtime).and_then(|shell| run_prompt(&shell, prompt));
+            let left = Shell::connect(&addresses, &options, runtime)
+                .and_then(|shell| run_prompt(&Arc::new(shell), prompt));
             if let Err(error) = left {
                 let _ = writeln!(io::stderr(), "error: {error}");
             }

@@ -92,7 +92,7 @@ impl Lab {
     pub async fn leader(&self, key: &str) -> u16 {
         let (client, leader) = (self.client(), Cell::new(None));
         until(&format!("the shard of '{key}' has a leader"), PATIENCE, || async {
-            let location = client.locate(Key::copy_from_slice(key.as_bytes())).await;
+            let location = client.locate(kv::Request::KEYSPACE, Key::copy_from_slice(key.as_bytes())).await;
             leader.set(location.ok().and_then(|location| location.leader));
             leader.get().is_some()
         })

@@ -22,6 +22,7 @@ mod disk;
 mod grows;
 mod joins;
 mod judge;
+mod keyspaces;
 mod kills;
 mod load;
 mod mounts;

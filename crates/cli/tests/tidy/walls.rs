@@ -12,7 +12,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("kv", &[]),
     ("wal", &["mutant"]),
     ("check", &["kv"]),
-    ("placement", &["kv"]),
+    ("placement", &["kv", "mutant"]),
     ("replication", &["kv", "mutant"]),
     ("storage", &["kv", "mutant"]),
     ("node", &["kv", "wal", "storage", "replication", "placement", "mutant"]),

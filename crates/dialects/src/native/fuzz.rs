@@ -7,7 +7,7 @@ use kv::{Answer, Reply, Request};
 use prost::Message;
 use tonic::{Code, Status};
 
-use super::cluster::{admin, seen};
+use super::cluster::{admin, keyspaces, seen};
 use super::reply::{self, Shape};
 use super::{
     Rpc, batch, decode_reply, decode_request, encode_request, from_status, proto, request, status, to_status,
@@ -69,13 +69,19 @@ pub fn told(bytes: &[u8]) {
     }
 }
 
-/// What the directory answers: moves are the same after encoding and decoding.
+/// What the directory answers: moves and keyspaces are the same after encoding and decoding.
 pub fn administered(bytes: &[u8]) {
     if let Ok(message) = proto::JoinResponse::decode(bytes) {
         let _ = admin::decode_joined(message);
     }
     if let Ok(message) = proto::DumpResponse::decode(bytes) {
         let _ = admin::decode_rows(message);
+    }
+    if let Ok(message) = proto::ListKeyspacesResponse::decode(bytes)
+        && let Ok(answer) = keyspaces::decode_list(message)
+    {
+        let message = keyspaces::list(answer.clone()).expect("they are keyspaces");
+        assert_eq!(keyspaces::decode_list(message), Ok(answer));
     }
     let Ok(message) = proto::MovesResponse::decode(bytes) else { return };
     if let Ok(answer) = admin::decode_moves(message.moves) {
@@ -124,6 +130,7 @@ pub fn told_samples() -> Vec<Bytes> {
         slot_last: 16_383,
         protocol: 1,
         replicas: vec![replica],
+        keyspace: "default".into(),
         ..Default::default()
     };
     let node = proto::NodeStatus { id: 1, name: "n1".into(), liveness: 1, ..Default::default() };
@@ -150,6 +157,7 @@ pub fn administered_samples() -> Vec<Bytes> {
             kv::admin::Answer::Joined { .. } => admin::joined(answer).ok()?.encode_to_vec().into(),
             kv::admin::Answer::Moves(_) => admin::moves(answer).ok()?.encode_to_vec().into(),
             kv::admin::Answer::Rows(_) => admin::rows(answer).ok()?.encode_to_vec().into(),
+            kv::admin::Answer::Keyspaces(_) => keyspaces::list(answer).ok()?.encode_to_vec().into(),
             kv::admin::Answer::Done => return None,
         })
     };

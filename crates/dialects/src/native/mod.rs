@@ -48,6 +48,7 @@ pub mod proto {
 
 use proto::cluster_server::{self, ClusterServer};
 use proto::key_value_server;
+use proto::keyspaces_server::{self, KeyspacesServer};
 /// The request of any rpc that asks one thing.
 use proto::operation::Operation as AnyRequest;
 /// The response of any rpc that asks one thing, or an error.
@@ -68,10 +69,15 @@ pub struct Native(Grpc);
 impl Native {
     /// Ready to serve.
     pub fn new() -> Native {
-        let services = Routes::new(ClusterServer::new(cluster::Service));
-        let services = services.add_service(WatchServer::new(watch::Service));
-        let names =
-            &[key_value_server::SERVICE_NAME, cluster_server::SERVICE_NAME, watch_server::SERVICE_NAME];
+        let services = Routes::new(ClusterServer::new(cluster::Service))
+            .add_service(KeyspacesServer::new(cluster::keyspaces::Service))
+            .add_service(WatchServer::new(watch::Service));
+        let names = &[
+            key_value_server::SERVICE_NAME,
+            cluster_server::SERVICE_NAME,
+            keyspaces_server::SERVICE_NAME,
+            watch_server::SERVICE_NAME,
+        ];
         Native(Grpc::new(services, names, proto::DESCRIPTOR).with(key_value::Service))
     }
 }

@@ -41,6 +41,9 @@ pub fn to_status(error: &Error) -> Status {
         Error::Unavailable(_) | Error::WrongNode { .. } => {
             details.set_retry_info(Some(RETRY_DELAY));
         }
+        Error::OverQuota(_) => {
+            details.add_quota_failure_violation("keyspace", &text);
+        }
         Error::Trimmed { .. } | Error::Future { .. } | Error::NoKeyspace(_) | Error::InDoubt(_) => {}
     }
     Status::with_error_details(code, text, details)
@@ -98,6 +101,7 @@ pub(super) fn parts(error: &Error) -> (Code, &'static str, HashMap<String, Strin
             tell("newest", newest.to_string());
             (Code::OutOfRange, "FUTURE")
         }
+        Error::OverQuota(_) => (Code::ResourceExhausted, "OVER_QUOTA"),
         Error::NoKeyspace(name) => {
             tell("keyspace", name.clone());
             (Code::NotFound, "NO_KEYSPACE")
@@ -127,6 +131,7 @@ fn from_parts(reason: &str, metadata: &HashMap<String, String>, text: &str) -> O
         "CONFLICT" => Error::Conflict(text.into()),
         "TRIMMED" => Error::Trimmed { asked: version("asked")?, oldest: version("oldest")? },
         "FUTURE" => Error::Future { asked: version("asked")?, newest: version("newest")? },
+        "OVER_QUOTA" => Error::OverQuota(text.into()),
         "NO_KEYSPACE" => Error::NoKeyspace(metadata.get("keyspace")?.clone()),
         "WRONG_NODE" => Error::WrongNode { try_next: metadata.get("try_next").cloned() },
         "UNAVAILABLE" | cluster_id::REASON => Error::Unavailable(text.into()),
@@ -163,6 +168,7 @@ mod tests {
             (Error::Trimmed { asked: version(1), oldest: version(2) }, Code::OutOfRange, "TRIMMED"),
             (Error::Future { asked: version(2), newest: version(1) }, Code::OutOfRange, "FUTURE"),
             (Error::NoKeyspace("other".into()), Code::NotFound, "NO_KEYSPACE"),
+            (Error::OverQuota("full".into()), Code::ResourceExhausted, "OVER_QUOTA"),
             (Error::WrongNode { try_next: None }, Code::Unavailable, "WRONG_NODE"),
             (Error::WrongNode { try_next: Some("127.0.0.1:7402".into()) }, Code::Unavailable, "WRONG_NODE"),
             (Error::Unavailable("no leader".into()), Code::Unavailable, "UNAVAILABLE"),

@@ -203,7 +203,7 @@ impl Cluster for Fake {
         Status::default()
     }
 
-    fn locate(&self, _: &Key) -> Location {
+    fn locate(&self, _: &str, _: &Key) -> Result<Location, Error> {
         unreachable!("no classic dialect asks where a key is")
     }
 }

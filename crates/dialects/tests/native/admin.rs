@@ -35,10 +35,17 @@ fn answer(ask: &Ask) -> Answer {
     let kinds = kv::fuzz::admin_answers();
     let wanted = |answer: &Answer| match ask {
         Ask::Join(_) => matches!(answer, Answer::Joined { .. }),
-        Ask::Node { dry_run: true, .. } | Ask::Replace { dry_run: true, .. } | Ask::Moves => {
-            matches!(answer, Answer::Moves(_))
-        }
-        Ask::Node { .. } | Ask::Replace { .. } | Ask::Abort { .. } => matches!(answer, Answer::Done),
+        Ask::Node { dry_run: true, .. }
+        | Ask::Replace { dry_run: true, .. }
+        | Ask::AlterKeyspace { dry_run: true, .. }
+        | Ask::Moves => matches!(answer, Answer::Moves(_)),
+        Ask::Node { .. }
+        | Ask::Replace { .. }
+        | Ask::Abort { .. }
+        | Ask::CreateKeyspace { .. }
+        | Ask::AlterKeyspace { .. }
+        | Ask::DropKeyspace { .. } => matches!(answer, Answer::Done),
+        Ask::Keyspaces => matches!(answer, Answer::Keyspaces(_)),
         Ask::Dump => matches!(answer, Answer::Rows(_)),
     };
     kinds.into_iter().find(wanted).unwrap()

@@ -224,9 +224,9 @@ impl Cluster for Fake {
         self.status.lock().unwrap().clone()
     }
 
-    fn locate(&self, key: &kv::Key) -> Location {
+    fn locate(&self, _: &str, key: &kv::Key) -> Result<Location, Error> {
         let leader = Some(self.id);
-        Location { slot: Slot::of(key), shard: ShardId(1), leader, address: Some("somewhere:1".into()) }
+        Ok(Location { slot: Slot::of(key), shard: ShardId(1), leader, address: Some("somewhere:1".into()) })
     }
 }
 
@@ -418,6 +418,7 @@ pub fn led_by(nodes: &[&Node], leader: u64) -> Status {
     };
     let shard = ShardStatus {
         id: ShardId(1),
+        keyspace: Request::KEYSPACE.into(),
         slots: SlotRange::nth(0, 1),
         protocol: Protocol::Raft,
         epoch: Epoch(1),

@@ -137,7 +137,10 @@ async fn ask(node: &Node, metadata: Option<&str>) -> Vec<Result<(), Status>> {
         keys.get(with(proto::GetRequest { key: key(), ..Default::default() }, metadata)).await.map(drop),
         keys.batch(with(proto::BatchRequest::default(), metadata)).await.map(drop),
         cluster.status(with(proto::StatusRequest {}, metadata)).await.map(drop),
-        cluster.locate(with(proto::LocateRequest { key: key() }, metadata)).await.map(drop),
+        cluster
+            .locate(with(proto::LocateRequest { key: key(), keyspace: String::new() }, metadata))
+            .await
+            .map(drop),
         cluster.abort(with(proto::AbortRequest { shard: 1 }, metadata)).await.map(drop),
     ]
 }

@@ -144,6 +144,6 @@ proptest! {
 
 #[test]
 fn advance_cannot_be_asked_for() {
-    let request = Request::new(Op::Advance { to: Version::MAX });
+    let request = Request::new(Op::Advance { to: Version::MAX, rules: None });
     assert!(matches!(encode_request(request), Err(Error::Invalid(_))));
 }

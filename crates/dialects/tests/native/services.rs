@@ -36,8 +36,8 @@ async fn locate_tells_slot_shard_and_leader() {
         leader: Some(NodeId(3)),
         address: Some("somewhere:1".into()),
     };
-    assert_eq!(client.locate("foo".into()).await, Ok(expected));
-    assert!(matches!(client.locate("".into()).await, Err(Error::Invalid(_))));
+    assert_eq!(client.locate(kv::Request::KEYSPACE, "foo".into()).await, Ok(expected));
+    assert!(matches!(client.locate(kv::Request::KEYSPACE, "".into()).await, Err(Error::Invalid(_))));
 }
 
 #[tokio::test]

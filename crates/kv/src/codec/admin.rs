@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::{Malformed, Reader, put_bytes, put_list, put_option, put_uint};
+use super::{Malformed, Reader, keyspace, put_bytes, put_list, put_option, put_uint};
 use crate::admin::{Answer, Ask, Joining, Move, Phase, Row, Why};
 use crate::cluster::NodeDuty;
 use crate::{ClusterId, NodeId, ShardId};
@@ -33,6 +33,22 @@ pub fn encode_ask(into: &mut BytesMut, ask: &Ask) {
         }
         Ask::Moves => into.put_u8(5),
         Ask::Dump => into.put_u8(6),
+        Ask::CreateKeyspace { name, wish } => {
+            into.put_u8(7);
+            put_text(into, name);
+            keyspace::encode_wish(into, wish);
+        }
+        Ask::AlterKeyspace { name, wish, dry_run } => {
+            into.put_u8(8);
+            put_text(into, name);
+            keyspace::encode_wish(into, wish);
+            into.put_u8(u8::from(*dry_run));
+        }
+        Ask::DropKeyspace { name } => {
+            into.put_u8(9);
+            put_text(into, name);
+        }
+        Ask::Keyspaces => into.put_u8(10),
     }
 }
 
@@ -50,6 +66,14 @@ pub fn decode_ask(reader: &mut Reader) -> Result<Ask, Malformed> {
         4 => Ask::Abort { shard: ShardId(reader.u32()?) },
         5 => Ask::Moves,
         6 => Ask::Dump,
+        7 => Ask::CreateKeyspace { name: reader.text()?, wish: keyspace::decode_wish(reader)? },
+        8 => Ask::AlterKeyspace {
+            name: reader.text()?,
+            wish: keyspace::decode_wish(reader)?,
+            dry_run: reader.bool()?,
+        },
+        9 => Ask::DropKeyspace { name: reader.text()? },
+        10 => Ask::Keyspaces,
         _ => return Err(Malformed("an ask has an unknown tag")),
     })
 }
@@ -75,6 +99,10 @@ pub fn encode_asked(into: &mut BytesMut, answer: &Answer) {
                 put_text(into, &row.value);
             });
         }
+        Answer::Keyspaces(keyspaces) => {
+            into.put_u8(5);
+            put_list(into, keyspaces, keyspace::encode_described);
+        }
     }
 }
 
@@ -89,6 +117,7 @@ pub fn decode_asked(reader: &mut Reader) -> Result<Answer, Malformed> {
         2 => Answer::Done,
         3 => Answer::Moves(reader.list(decode_move)?),
         4 => Answer::Rows(reader.list(|reader| Ok(Row { key: reader.text()?, value: reader.text()? }))?),
+        5 => Answer::Keyspaces(reader.list(keyspace::decode_described)?),
         _ => return Err(Malformed("the answer to an ask has an unknown tag")),
     })
 }

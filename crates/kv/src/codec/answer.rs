@@ -256,6 +256,7 @@ fn encode_error(into: &mut BytesMut, error: &Error) {
         Error::Invalid(why) => text(1, why),
         Error::Conflict(why) => text(2, why),
         Error::NoKeyspace(name) => text(3, name),
+        Error::OverQuota(why) => text(10, why),
         Error::Unavailable(why) => text(4, why),
         Error::InDoubt(why) => text(5, why),
         Error::TooLarge { what, size, limit } => {
@@ -285,6 +286,7 @@ fn decode_error(reader: &mut Reader) -> Result<Error, Malformed> {
         1 => Error::Invalid(reader.text()?),
         2 => Error::Conflict(reader.text()?),
         3 => Error::NoKeyspace(reader.text()?),
+        10 => Error::OverQuota(reader.text()?),
         4 => Error::Unavailable(reader.text()?),
         5 => Error::InDoubt(reader.text()?),
         6 => Error::TooLarge { what: reader.text()?, size: reader.uint()?, limit: reader.uint()? },

@@ -6,6 +6,7 @@
 
 mod admin;
 mod answer;
+mod keyspace;
 mod op;
 mod watch;
 
@@ -19,6 +20,10 @@ pub use admin::{
 pub use answer::{
     decode_answer, decode_level, decode_protocol, decode_reply, decode_result, encode_answer, encode_level,
     encode_protocol, encode_reply, encode_result, result_bytes,
+};
+pub use keyspace::{
+    decode_keep, decode_quota, decode_rules, decode_settings, decode_usage, encode_keep, encode_rules,
+    encode_settings, encode_usage,
 };
 pub use op::{decode_op, decode_stamped, encode_op, encode_stamped};
 pub use watch::{decode_change, decode_filter, encode_change, encode_filter};
@@ -193,6 +198,11 @@ impl Reader {
         get: impl FnOnce(&mut Reader) -> Result<T, Malformed>,
     ) -> Result<Option<T>, Malformed> {
         if self.bool()? { get(self).map(Some) } else { Ok(None) }
+    }
+
+    /// Whether nothing is left.
+    pub fn is_empty(&self) -> bool {
+        self.rest.is_empty()
     }
 
     /// All that is left.

@@ -2,8 +2,12 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{Malformed, Reader, put_bytes, put_i64, put_id, put_list, put_option, put_uint, put_version};
-use crate::{Condition, Direction, Expect, Function, Op, Range, Side, Stamped};
+use super::{
+    Malformed, Reader, decode_rules, encode_rules, put_bytes, put_i64, put_id, put_list, put_option,
+    put_uint, put_version,
+};
+use crate::keyspace::Rules;
+use crate::{Condition, Direction, Expect, Function, Op, Range, Side, Stamped, Version};
 
 /// How deep ops may nest: a transaction and its ops.
 const DEPTH_MAX: u8 = 2;
@@ -85,14 +89,20 @@ pub fn encode_op(into: &mut BytesMut, op: &Op) {
             put_list(into, then, encode_op);
             put_list(into, otherwise, encode_op);
         }
-        Op::Advance { to } => {
-            into.put_u8(13);
-            put_version(into, *to);
-        }
+        Op::Advance { to, rules } => encode_advance(into, *to, rules.as_ref()),
         Op::TrimRange { from, to, below } => {
             tag_bounds(into, 15, from, to.as_ref());
             put_option(into, *below, put_version);
         }
+    }
+}
+
+/// Writes an advance, with the rules that it sets.
+fn encode_advance(into: &mut BytesMut, to: Version, rules: Option<&Rules>) {
+    into.put_u8(if rules.is_some() { 16 } else { 13 });
+    put_version(into, to);
+    if let Some(rules) = rules {
+        encode_rules(into, rules);
     }
 }
 
@@ -128,7 +138,8 @@ fn decode_nested(reader: &mut Reader, depth: u8) -> Result<Op, Malformed> {
             then: reader.list(|reader| decode_nested(reader, depth - 1))?,
             otherwise: reader.list(|reader| decode_nested(reader, depth - 1))?,
         },
-        13 => Op::Advance { to: reader.version()? },
+        13 => Op::Advance { to: reader.version()?, rules: None },
+        16 => Op::Advance { to: reader.version()?, rules: Some(decode_rules(reader)?) },
         14 => Op::History {
             key: reader.bytes()?,
             limit: reader.u32()?,

@@ -23,6 +23,16 @@ pub(super) fn decide(reign: &mut Reign, ask: &Ask, now: Instant) -> Option<Decis
     let answer = match ask {
         Ask::Moves => Ok(Answer::Moves(reign.moves(now)?)),
         Ask::Dump => Ok(Answer::Rows(dump::rows(&reign.map))),
+        Ask::Keyspaces => Ok(Answer::Keyspaces(reign.keyspaces())),
+        Ask::CreateKeyspace { name, wish } => return Some(decision(reign.create(name, wish), done)),
+        Ask::AlterKeyspace { name, wish, dry_run } => {
+            let event = Event::Alter { name: name.clone(), wish: *wish };
+            let map = reign.map.clone();
+            return change_node(reign, &map, &event, *dry_run, now);
+        }
+        Ask::DropKeyspace { name } => {
+            return Some(change(&reign.map, &Event::Drop { name: name.clone() }, done));
+        }
         Ask::Join(joining) => return Some(change(&reign.map, &join(joining), |next| joined(next, joining))),
         Ask::Abort { shard } => return Some(change(&reign.map, &Event::Abort { shard: *shard }, done)),
         Ask::Node { name, duty, fewer, dry_run } => {
@@ -79,7 +89,11 @@ fn change_node(reign: &mut Reign, map: &Map, event: &Event, dry_run: bool, now: 
 }
 
 fn change(map: &Map, event: &Event, answer: impl FnOnce(&Map) -> Answer) -> Decision {
-    match map.apply(event) {
+    decision(map.apply(event), answer)
+}
+
+fn decision(next: Result<Map, Refusal>, answer: impl FnOnce(&Map) -> Answer) -> Decision {
+    match next {
         Ok(next) => Decision { answer: Ok(answer(&next)), next: Some(next) },
         Err(refusal) => Decision { next: None, answer: Err(refused(refusal)) },
     }
@@ -89,9 +103,11 @@ fn change(map: &Map, event: &Event, answer: impl FnOnce(&Map) -> Answer) -> Deci
 fn refused(refusal: Refusal) -> Error {
     let why = refusal.to_string();
     match refusal {
-        Refusal::NotFounded | Refusal::Stuck { .. } | Refusal::Switching(_) | Refusal::Overtaken(_) => {
-            Error::Unavailable(why)
-        }
+        Refusal::NotFounded
+        | Refusal::Stuck { .. }
+        | Refusal::Switching(_)
+        | Refusal::Overtaken(_)
+        | Refusal::NoNodes => Error::Unavailable(why),
         _ => Error::Invalid(why),
     }
 }

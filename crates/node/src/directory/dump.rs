@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use kv::admin::Row;
 use kv::cluster::Liveness;
+use kv::keyspace::duration;
 use kv::view::Member;
 use placement::map::{Arrangement, Change, Keyspace, Map, Node, Phase, Shard};
 
@@ -36,7 +37,20 @@ fn keyspace_text(keyspace: &Keyspace) -> String {
         Arrangement::Contiguous => "contiguous",
         Arrangement::First => "first",
     };
-    format!("{} replicas={} arrangement={arrangement}", keyspace.protocol, keyspace.replicas)
+    let mut text = format!("{} replicas={} arrangement={arrangement}", keyspace.protocol, keyspace.replicas);
+    let Keyspace { keep, quota, .. } = keyspace;
+    let time = |micros: u64| if micros == u64::MAX { "all".into() } else { duration(micros) };
+    let told = [
+        ("history", keep.history.map(|history| history.to_string())),
+        ("deleted-history", keep.deleted_micros.map(time)),
+        ("ttl", keep.ttl_micros.map(time)),
+        ("quota-bytes", quota.bytes.map(|bytes| bytes.to_string())),
+        ("quota-keys", quota.keys.map(|keys| keys.to_string())),
+    ];
+    for (name, value) in told.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+        write!(text, " {name}={value}").expect("a string takes all");
+    }
+    text
 }
 
 fn node_text(node: &Node) -> String {

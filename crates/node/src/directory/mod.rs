@@ -70,6 +70,7 @@ mod desk;
 mod dump;
 mod duties;
 mod health;
+mod keyspaces;
 mod leader;
 mod moves;
 pub(crate) mod seen;

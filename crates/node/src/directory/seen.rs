@@ -1,8 +1,10 @@
 //! What a node sees of the cluster: what its directory goes by, beside the map.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kv::cluster::{Liveness, Role};
+use kv::keyspace::Usage;
 use kv::view::{Duty, Member};
 use kv::{NodeId, ShardId};
 
@@ -16,6 +18,8 @@ pub(crate) struct Seen {
     pub nodes: BTreeMap<NodeId, SeenNode>,
     /// Of the shards that change: what each replica says of itself.
     pub shards: BTreeMap<ShardId, BTreeMap<NodeId, Announced>>,
+    /// What each keyspace holds; none of which nobody says it of some shard.
+    pub usage: Arc<BTreeMap<String, Usage>>,
 }
 
 impl Seen {

@@ -5,6 +5,7 @@
 //! core at a time and after a pause each, so that others are not slowed.
 
 use bytes::Bytes;
+use kv::keyspace::Rules;
 use kv::{Error, Op, ShardId, Stamped, Version};
 use replication::{Input, Token};
 
@@ -53,7 +54,8 @@ impl Core {
         }
         let token = self.open.insert(Open::advance(shard, node.now.plus(ADVANCE_MICROS)));
         replica.advance = Some(Advance { token, readers: Vec::from_iter(reader) });
-        self.propose(shard, token, advance_op(to));
+        let rules = replica.lacks_rules().then_some(replica.wanted);
+        self.propose(shard, token, advance_op(to, rules));
     }
 
     pub fn advanced(&mut self, node: &Node, token: Token) {
@@ -82,7 +84,7 @@ impl Core {
     }
 }
 
-/// An op that raises a shard's version.
-fn advance_op(to: Version) -> Bytes {
-    Stamped { id: None, op: Op::Advance { to } }.encode()
+/// An op that raises a shard's version, and says what it goes by.
+fn advance_op(to: Version, rules: Option<Rules>) -> Bytes {
+    Stamped { id: None, op: Op::Advance { to, rules } }.encode()
 }

@@ -1,8 +1,10 @@
 //! What a core has: the replicas of its shards, and what is on its way to and from them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use kv::keyspace::Usage;
 use kv::{Error, NodeId, Position, Reply, ShardId, Version};
 use replication::{Input, Instant, Output, Ticket, Token};
 
@@ -62,6 +64,10 @@ pub(super) struct Core {
     pub sessions: BTreeMap<ShardId, Sessions>,
     /// Answers to what the node's own directory has asked.
     pub directory_answers: Vec<(u64, Result<Reply, Error>)>,
+    /// How replicas of the node's other cores are, as they announced them last.
+    pub beside: BTreeMap<ShardId, Announced>,
+    /// What each keyspace holds, as far as is known.
+    pub usage: Arc<BTreeMap<String, Usage>>,
     /// How each replica was when it was last announced.
     pub announced: BTreeMap<ShardId, Announced>,
     /// What is still to be given to replicas in this turn.
@@ -112,6 +118,8 @@ impl Core {
             has_news: false,
             sessions: BTreeMap::new(),
             directory_answers: Vec::new(),
+            beside: BTreeMap::new(),
+            usage: Arc::default(),
             announced: BTreeMap::new(),
             inputs: VecDeque::new(),
             feeds: Feeds::new(config.deal.cores()),
@@ -232,12 +240,13 @@ impl Core {
     /// What the table has done.
     pub fn done(&mut self, node: &Node, done: Done) {
         match done {
-            Done::Applied { shard, index, last, due, changes, results } => {
+            Done::Applied { shard, index, last, due, standing, changes, results } => {
                 self.changed(node, shard, changes, last);
                 match self.replicas.contains_key(&shard) {
-                    false => self.tail_applied(shard, index, last, due),
+                    false => self.tail_applied(shard, index, (last, due, standing)),
                     true => {
                         self.expiries.set(shard, due);
+                        self.stands(shard, standing);
                         self.applied(node, shard, index, last, results);
                     }
                 }
@@ -253,7 +262,9 @@ impl Core {
                 self.give(shard, Input::SnapshotMade { to, at: Some(Position::new(at.index, at.term)) });
             }
             Done::Installed { shard, generation, result } => self.installed(shard, generation, result),
-            Done::Loaded { shard, generation, last, due } => self.loaded(shard, generation, (last, due)),
+            Done::Loaded { shard, generation, last, due, standing } => {
+                self.loaded(shard, generation, (last, due, standing));
+            }
             Done::Closed { shard } => self.closed(node, shard),
             Done::Forgot { shard, generation, more } => self.forgot(shard, generation, more),
             Done::Flushed { .. } => unreachable!("a flush ends where it is known what it was for"),

@@ -17,7 +17,7 @@ impl Input {
             Input::Part { part, .. } => Some(part.shard),
             Input::Pull { pull, .. } => Some(pull.shard),
             Input::Frame { bytes, .. } => Frame::shard_of(bytes),
-            Input::Cluster(_) | Input::Announced(_) | Input::Administer { .. } => Some(ShardId::DIRECTORY),
+            Input::Cluster(_) | Input::Administer { .. } => Some(ShardId::DIRECTORY),
             Input::Snapshot { shard, .. }
             | Input::SnapshotProgress { shard, .. }
             | Input::SnapshotSent { shard, .. } => Some(*shard),
@@ -37,6 +37,7 @@ impl Input {
             Input::PeerDown { node } => Input::PeerDown { node: *node },
             Input::DiskFull(full) => Input::DiskFull(*full),
             Input::Map(map) => Input::Map(map.clone()),
+            Input::Announced(replicas) => Input::Announced(replicas.clone()),
             Input::Checkpoint => Input::Checkpoint,
             Input::Stop => Input::Stop,
             Input::Part { .. }
@@ -44,7 +45,7 @@ impl Input {
             | Input::Snapshot { .. }
             | Input::SnapshotProgress { .. }
             | Input::SnapshotSent { .. } => unreachable!("what names a shard is for one core"),
-            Input::Cluster(_) | Input::Announced(_) | Input::Administer { .. } => {
+            Input::Cluster(_) | Input::Administer { .. } => {
                 unreachable!("the directory is the first core's")
             }
             Input::Durable { .. } | Input::Done(_) => panic!("a completion goes to the core that asked"),

@@ -26,8 +26,6 @@ pub(super) struct Office {
     directory: Directory,
     /// Which cluster this is, once it is known.
     pub cluster: Option<ClusterId>,
-    /// How the replicas of the node's other cores are, as they announced them last.
-    beside: BTreeMap<ShardId, Announced>,
 }
 
 impl Office {
@@ -35,12 +33,7 @@ impl Office {
     pub fn new(config: &Config) -> Office {
         let seed = session::mix(config.seed ^ u64::from(u32::MAX));
         let directory = Directory::new(config.grace_micros, config.limits, seed);
-        Office { directory, cluster: None, beside: BTreeMap::new() }
-    }
-
-    /// How replicas of another core are.
-    pub fn announced(&mut self, replicas: Vec<Announced>) {
-        self.beside.extend(replicas.into_iter().map(|replica| (replica.shard, replica)));
+        Office { directory, cluster: None }
     }
 }
 
@@ -119,7 +112,7 @@ impl Driver {
         let nodes = map.nodes.keys().map(|id| (*id, self.seen_node(*id))).collect();
         let changes = map.changes.keys();
         let shards = changes.map(|shard| (*shard, self.seen_shard(*shard))).collect();
-        Seen { nodes, shards }
+        Seen { nodes, shards, usage: self.core.usage.clone() }
     }
 
     fn seen_node(&self, id: NodeId) -> SeenNode {
@@ -142,7 +135,7 @@ impl Driver {
 
     /// What each replica of a shard says of itself.
     fn seen_shard(&self, shard: ShardId) -> BTreeMap<NodeId, Announced> {
-        let beside = self.office.as_ref().and_then(|office| office.beside.get(&shard).cloned());
+        let beside = self.core.beside.get(&shard).cloned();
         let own = self.core.announced_of(shard).or(beside).map(|told| (self.node.config.me, told));
         let peers = &self.node.peers;
         let others = peers.ids().filter_map(|id| Some((id, peers.replica(id, shard)?.clone())));

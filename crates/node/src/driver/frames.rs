@@ -97,7 +97,7 @@ impl Driver {
     pub(super) fn announce(&mut self) {
         let is_whole = self.node.takes_whole_announcement();
         let replicas = self.core.announce(is_whole);
-        if !self.node.is_first() && !replicas.is_empty() {
+        if self.node.config.deal.cores() > 1 && !replicas.is_empty() {
             self.core.work.push(Work::Announced(replicas.clone()));
         }
         let frame = Frame::Announce(self.node.announcement(replicas)).encode();

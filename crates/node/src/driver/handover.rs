@@ -67,6 +67,7 @@ mod returns;
 #[cfg(test)]
 mod tests;
 
+use kv::keyspace;
 use kv::{Epoch, Index, NodeId, Position, ShardId, Version};
 use placement::map::Phase;
 
@@ -219,9 +220,15 @@ impl Core {
     }
 
     /// The table has loaded a copy.
-    pub fn copy_loaded(&mut self, shard: ShardId, generation: u32, (last, due): (Version, Option<u64>)) {
+    pub fn copy_loaded(
+        &mut self,
+        shard: ShardId,
+        generation: u32,
+        (last, due, standing): (Version, Option<u64>, keyspace::Standing),
+    ) {
         let heir = self.heirs.get_mut(&shard).filter(|heir| heir.generation() == generation);
         if let Some(heir) = heir {
+            heir.standing = standing;
             let stream = heir.loaded(last, due);
             self.begin_feed(shard, Standing::Heir, last);
             self.work.push(Work::SnapshotTaken { stream, taken: true });
@@ -248,8 +255,14 @@ impl Core {
     }
 
     /// The table has applied an entry to a copy.
-    pub fn tail_applied(&mut self, shard: ShardId, index: Index, last: Version, due: Option<u64>) {
+    pub fn tail_applied(
+        &mut self,
+        shard: ShardId,
+        index: Index,
+        (last, due, standing): (Version, Option<u64>, keyspace::Standing),
+    ) {
         if let Some(heir) = self.heirs.get_mut(&shard) {
+            heir.standing = standing;
             heir.applied(index, last, due);
             self.end_heir(shard);
         }
@@ -291,9 +304,14 @@ impl Core {
             let begun = Begun::inherit(&node.config, shard, &heir.seat, made, at);
             let begun = begun.expect("a log of one record contradicts nothing");
             tracing::info!(%shard, epoch = %heir.seat.view.epoch, %at, "this node goes on with a shard that was handed over");
-            self.begin_replica(Replica::new(shard, begun, at, heir.last), false);
+            let replica = Replica { standing: heir.standing, ..Replica::new(shard, begun, at, heir.last) };
+            self.begin_replica(replica, false);
             self.expiries.set(shard, heir.due);
             self.has_news = true;
+            // Its keyspace may have been dropped since.
+            if !node.config.map.shards.contains_key(&shard) {
+                self.host(node);
+            }
         }
     }
 

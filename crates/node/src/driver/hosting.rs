@@ -28,6 +28,7 @@ use replication::{Input, View};
 
 use super::Work;
 use super::core::Core;
+use super::open::State;
 use super::replica::Replica;
 use crate::job::Job;
 use crate::node::Node;
@@ -82,6 +83,24 @@ impl Core {
         at_rest.for_each(|(_, replica)| replica.copied.clear());
         let own = map.shards.keys().filter(|shard| node.drives(**shard));
         own.for_each(|shard| self.host_shard(node, *shard));
+        self.end_dropped(node);
+    }
+
+    /// What is asked of a shard that is no more ends: its keyspace may have been dropped.
+    fn end_dropped(&mut self, node: &Node) {
+        let map = &node.config.map;
+        let is_gone = |shard: &ShardId| !map.shards.contains_key(shard);
+        self.sessions.retain(|shard, _| !is_gone(shard));
+        let gone = self.open.pick(|open| is_gone(&open.shard) && !open.is_local());
+        for token in gone {
+            let Some(open) = self.open.get_mut(token) else { continue };
+            if matches!(open.attempt().map(|attempt| attempt.state), Some(State::Forwarded(..))) {
+                open.doubt();
+            }
+            let why =
+                format!("shard {} is no more, with its keyspace or in other shards: ask again", open.shard);
+            self.finish(token, Err(Error::Unavailable(why)));
+        }
     }
 
     /// Makes a shard's replica if the map wants one and there is none. While one before it is about to go, that is done later.

@@ -5,6 +5,7 @@
 //! and only after that is it acknowledged. Whatever breaks before leaves the current copy as it was.
 
 use bytes::Bytes;
+use kv::keyspace;
 use kv::{ShardId, Version};
 use mutant::Mutant;
 
@@ -169,13 +170,18 @@ impl Core {
         }
     }
 
-    pub fn loaded(&mut self, shard: ShardId, generation: u32, (last, due): (Version, Option<u64>)) {
+    pub fn loaded(
+        &mut self,
+        shard: ShardId,
+        generation: u32,
+        (last, due, standing): (Version, Option<u64>, keyspace::Standing),
+    ) {
         if !self.replicas.contains_key(&shard) {
-            return self.copy_loaded(shard, generation, (last, due));
+            return self.copy_loaded(shard, generation, (last, due, standing));
         }
         self.begin_feed(shard, Standing::Here, last);
         let replica = self.replicas.get_mut(&shard).expect("it is there, as was seen above");
-        replica.last = last;
+        (replica.last, replica.standing) = (last, standing);
         self.newest = self.newest.max(last);
         self.expiries.set(shard, due);
         if generation == replica.made.generation {

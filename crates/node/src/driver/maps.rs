@@ -24,6 +24,7 @@ impl Driver {
         self.core.host(&self.node);
         self.core.want_members(&self.node);
         self.core.hand_over_shards(&self.node);
+        self.core.follow_settings(&self.node);
     }
 
     /// Has the map in the log, and its owner know of it.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use kv::keyspace::{Rules, Standing};
 use kv::{Class, Index, Level, NodeId, Position, Protocol, ShardId, Term, Version};
 use replication::{Duty, Instant, MemberStatus, Replicate, Route, Status, Ticket, Token, View};
 use storage::ShardSnapshot;
@@ -30,6 +31,10 @@ pub(super) struct Replica {
     pub is_touched: bool,
     /// The newest version that its table has told.
     pub last: Version,
+    /// What its shard goes by, and what it holds, as its table has told.
+    pub standing: Standing,
+    /// What its shard is to go by.
+    pub wanted: Rules,
     /// Its last ticket of an append, 0 = none yet.
     pub appended: Ticket,
     /// Entries that the table is applying.
@@ -82,6 +87,8 @@ impl Replica {
             ticked: None,
             is_touched: false,
             last,
+            standing: Standing::default(),
+            wanted: Rules::default(),
             appended: Ticket::default(),
             applying: VecDeque::new(),
             advance: None,
@@ -152,6 +159,7 @@ impl Replica {
             leader: status.leader,
             term: status.term.0,
             applied: status.applied.0,
+            usage: self.standing.usage,
             copied: learn.map(|member| member.node).chain(heirs).filter_map(copied).collect(),
             heirs: self.giving.iter().flat_map(|giving| giving.following.iter().copied()).collect(),
         }

@@ -152,6 +152,9 @@ impl Core {
             );
             return self.finish(token, Err(Error::Unavailable(why)));
         }
+        if self.replicas[&shard].lacks_rules() {
+            self.order_rules_of(node, shard);
+        }
         self.propose(shard, token, op);
         tracing::trace!("a write is given to its replica");
     }

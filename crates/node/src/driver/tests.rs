@@ -219,6 +219,7 @@ fn announce(epoch: u64, revision: u64) -> Frame {
         leader,
         term: 1,
         applied: 1,
+        usage: Default::default(),
         copied,
         heirs: Vec::new(),
     };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kv::cluster::{Liveness, NodeDuty, NodeStatus, ReplicaStatus, Role, ShardStatus, Status};
 use kv::view::{Duty, Member};
 use kv::{Budget, NodeId, ShardId};
-use placement::map::{DEFAULT, Map, Node, Phase, Shard};
+use placement::map::{DIRECTORY, Map, Node, Phase, Shard};
 use replication::Instant;
 
 use crate::wire::{Announced, Announcement};
@@ -188,7 +188,7 @@ impl Peers {
         leads.max_by_key(|(id, told)| (told.epoch, told.term, *id)).map(|(id, _)| id)
     }
 
-    /// The cluster by a map, seen from a node that announces `own`: the shards of those who name no keyspace.
+    /// The cluster by a map, seen from a node that announces `own`: the shards of all keyspaces but the directory's.
     pub fn status(&self, me: NodeId, own: &Announcement, map: &Map, now: Instant) -> Status {
         let view = |(&id, peer)| {
             let Peer { name, told, replicas, .. }: &Peer = peer;
@@ -199,9 +199,9 @@ impl Peers {
         let name = map.nodes.get(&me).map_or("", |node| &node.name);
         views.push(View { id: me, name, state: Liveness::Alive, told: own, replicas: &replicas });
         views.sort_by_key(|view| view.id);
-        let of_default = map.shards.iter().filter(|(_, shard)| shard.keyspace == DEFAULT);
+        let of_clients = map.shards.iter().filter(|(_, shard)| shard.keyspace != DIRECTORY);
         let shards: Vec<ShardStatus> =
-            of_default.map(|(id, shard)| shard_status(&views, map, *id, shard)).collect();
+            of_clients.map(|(id, shard)| shard_status(&views, map, *id, shard)).collect();
         let leads = |id: NodeId| shards.iter().filter(|shard| shard.leader == Some(id)).count() as u32;
         let is_member = |shard: &&ShardStatus, id| shard.members.iter().any(|member| member.node == id);
         let replicas = |id| shards.iter().filter(|shard| is_member(shard, id)).count() as u32;
@@ -276,6 +276,7 @@ fn shard_status(views: &[View<'_>], map: &Map, id: ShardId, shard: &Shard) -> Sh
     });
     ShardStatus {
         id,
+        keyspace: shard.keyspace.clone(),
         slots: shard.slots,
         protocol: shard.protocol,
         epoch: epoch.unwrap_or_default(),

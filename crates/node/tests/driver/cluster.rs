@@ -10,10 +10,10 @@ use bytes::Bytes;
 use kv::cluster::Role;
 use kv::{Error, NodeId, Op, Reply, ShardId};
 use node::cores::Deal;
-use node::route::{Plan, ShardMap};
+use node::route::{Keyspaces, Plan};
 use node::wire::Frame;
 use node::{Config, Driver, Executor, Input, Now, Part, Ran, Recovery, Work};
-use placement::map::Map;
+use placement::map::{DEFAULT, Map};
 use replication::Instant;
 use storage::{History, Kind, Options, ShardSnapshot, Table};
 
@@ -151,7 +151,8 @@ impl Cluster {
 
     fn ask_at(&mut self, node: NodeId, op: Op, id: Option<kv::RequestId>, level: Option<kv::Level>) -> u64 {
         self.clients += 1;
-        let plan = Plan::new(&ShardMap::new(&self.map).unwrap(), op).unwrap();
+        let keyspaces = Keyspaces::new(&self.map);
+        let plan = Plan::new(keyspaces.shards(DEFAULT).unwrap(), op).unwrap();
         let [(shard, op)] = &plan.parts[..] else { panic!("tests ask one shard") };
         let (shard, op) = (*shard, op.clone());
         let charge = kv::Charge::default();

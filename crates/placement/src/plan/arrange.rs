@@ -16,6 +16,16 @@ use crate::map::{Arrangement, Map, Shard};
 
 /// The nodes, in order, that each shard which can change should be on; at least one.
 pub(crate) fn arrange(map: &Map) -> BTreeMap<ShardId, Vec<NodeId>> {
+    arrange_those(map, is_free)
+}
+
+/// The nodes, in order, that each shard should be on which has no members yet, where all others stay.
+pub(crate) fn arrange_new(map: &Map) -> BTreeMap<ShardId, Vec<NodeId>> {
+    arrange_those(map, |map, id| map.shards[&id].members.is_empty())
+}
+
+/// The nodes of the shards that are free to have others.
+fn arrange_those(map: &Map, is_free: IsFree) -> BTreeMap<ShardId, Vec<NodeId>> {
     let mut places = BTreeMap::new();
     for (name, keyspace) in &map.keyspaces {
         match keyspace.arrangement {
@@ -27,11 +37,14 @@ pub(crate) fn arrange(map: &Map) -> BTreeMap<ShardId, Vec<NodeId>> {
             Arrangement::Contiguous => places.extend(contiguous(map, name)),
         }
     }
-    let even = even(map, &places);
+    let even = even(map, &places, is_free);
     places.extend(even);
     places.retain(|id, _| is_free(map, *id));
     places
 }
+
+/// Says which shards may be given other members now.
+type IsFree = fn(&Map, ShardId) -> bool;
 
 /// Whether a shard may be given other members now: it has none, or it can change and does not yet.
 fn is_free(map: &Map, id: ShardId) -> bool {
@@ -66,7 +79,11 @@ fn first(map: &Map, id: ShardId, shard: &Shard) -> Option<Vec<NodeId>> {
 }
 
 /// The shards of all keyspaces that are arranged evenly, placed together. `placed`: those of the others.
-fn even(map: &Map, placed: &BTreeMap<ShardId, Vec<NodeId>>) -> BTreeMap<ShardId, Vec<NodeId>> {
+fn even(
+    map: &Map,
+    placed: &BTreeMap<ShardId, Vec<NodeId>>,
+    is_free: IsFree,
+) -> BTreeMap<ShardId, Vec<NodeId>> {
     let names: Vec<&str> = keyspaces(map, Arrangement::Even);
     let takers = map.nodes.keys().copied().filter(|node| takes(map, *node));
     let takers: Vec<Taker> =

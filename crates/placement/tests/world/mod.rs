@@ -35,7 +35,7 @@ pub fn map(nodes: &[About]) -> Map {
 pub fn add(map: &mut Map, name: &str, arrangement: Arrangement, replicas: u16, shards: &[Vec<u64>]) {
     let is_single = replicas == 1 && arrangement != Arrangement::First;
     let protocol = if is_single { Protocol::Single } else { Protocol::Raft };
-    map.keyspaces.insert(name.into(), Keyspace { protocol, replicas, arrangement });
+    map.keyspaces.insert(name.into(), Keyspace::new(protocol, replicas, arrangement));
     for (index, nodes) in shards.iter().enumerate() {
         let nodes: Vec<NodeId> = nodes.iter().copied().map(NodeId).collect();
         let View { epoch, members, .. } = View::of(Epoch(1), &nodes);

@@ -6,7 +6,7 @@ use check::generate::Place;
 use check::history;
 use kv::{Class, Error, Key, Level, NodeId, Op, Outcome, Reply, Request, RequestId, Version};
 
-use node::route::Plan;
+use node::route::{Keyspaces, Plan, ShardMap};
 
 use super::client::{Call, Purpose};
 use super::{Whose, wide};
@@ -135,7 +135,7 @@ impl World {
             let (id, level) = (call.request.id, call.request.level.unwrap_or_default());
             let (now, clock) = (self.events.now(), self.clocks().highest().max(call.clock));
             let told = Told { op, id, level, reply, asked_at, left, now, clock };
-            let broken = self.watch.told(&self.map, &told);
+            let broken = self.watch.told(shards_of(&self.keyspaces, &call.request), &told);
             broken.into_iter().for_each(|why| self.violation(why));
         }
         self.came(whose, result.map_or(Came::Lost, |result| Came::Answer(Box::new(result))));
@@ -217,7 +217,8 @@ impl World {
         if let Some(ticket) = call.ticket.take() {
             self.recorder.complete_at(ticket, &result, now, clock);
         }
-        let wrong = self.watch.rows.refused(&self.map, &call.request.op, &result);
+        let wrong =
+            self.watch.rows.refused(shards_of(&self.keyspaces, &call.request), &call.request.op, &result);
         wrong.into_iter().for_each(|why| self.violation(why));
         match call.purpose {
             Purpose::Last => {
@@ -237,7 +238,8 @@ impl World {
     /// What the store's clock showed when a call ran: a write's version is that time, a read counts the clock of its node too.
     fn clock_of(&self, call: &Call, result: &Result<Reply, Error>) -> history::Clock {
         let Ok(reply) = result else { return history::Clock::default() };
-        let parts = Plan::new(&self.map, call.request.op.clone()).map_or(0, |plan| plan.parts.len());
+        let shards = shards_of(&self.keyspaces, &call.request);
+        let parts = Plan::new(shards, call.request.op.clone()).map_or(0, |plan| plan.parts.len());
         let from = reply.receipt.version.micros();
         match call.request.op.class() {
             // The receipt of several shards is not of each.
@@ -251,7 +253,7 @@ impl World {
     fn go_on(&mut self, client: usize, call: &Call, result: &Result<Reply, Error>) {
         let step = result.as_ref().ok().and_then(|reply| wide::next_step(&call.request.op, &reply.answer));
         if let Ok(reply) = result {
-            let several = self.map.shards().len() > 1;
+            let several = shards_of(&self.keyspaces, &call.request).shards().len() > 1;
             wide::notes(&call.request.op, &reply.answer, several)
                 .into_iter()
                 .for_each(|what| self.note(what));
@@ -292,4 +294,9 @@ impl World {
         }
         broken.into_iter().for_each(|why| self.violation(why));
     }
+}
+
+/// The shards of what a request asks.
+fn shards_of<'a>(keyspaces: &'a Keyspaces, request: &Request) -> &'a ShardMap {
+    keyspaces.shards(&request.keyspace).expect("a client asks a keyspace that there is")
 }

@@ -22,7 +22,7 @@ impl World {
         if let Some(why) = self.waits_for_its_cluster(node) {
             return self.answer(whose, Some(Err(Error::Unavailable(why))));
         }
-        let (parts, gather) = match split(&self.map, request, &Charge::default()) {
+        let (parts, gather) = match split(&self.keyspaces, request, &Charge::default()) {
             Ok(Split::One(part)) => (vec![part], None),
             Ok(Split::Several(parts, gather)) => (parts, Some(gather)),
             Err(error) => return self.answer(whose, Some(Err(error))),

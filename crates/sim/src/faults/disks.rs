@@ -186,12 +186,14 @@ impl World {
         let survives = |members: &Vec<Member>| 2 * members.iter().filter(is_lost).count() < members.len();
         let astray = self.ids().any(|other| self.machine(other).own.is_some());
         let is_sound = self.machine(node).there && !self.machine(node).is_unsound();
+        // On which nodes it will be is not known yet.
+        let is_creating = self.operator.is_creating();
         let rows = self.placed.shards.values().map(|row| &row.members);
         let counts = |(id, change): &(&ShardId, &Change)| !(now && self.inherits_only(node, **id, change));
         let changes = self.placed.changes.iter().filter(counts).map(|(_, change)| &change.to);
         let serving = self.placed.nodes.values().filter(|row| row.duty == NodeDuty::Serve).count();
         let becomes_smaller = serving <= SERVING_MIN || self.sends_away();
-        !astray && is_sound && rows.chain(changes).all(survives) && !becomes_smaller
+        !astray && !is_creating && is_sound && rows.chain(changes).all(survives) && !becomes_smaller
     }
 
     /// Whether a shard is handed over to a node that has not opened it yet: it goes back when the node is lost.

@@ -4,7 +4,7 @@ use kv::Error;
 use kv::admin::{Answer, Ask};
 use node::Input;
 
-use super::chore::Asked;
+use super::tenant::Asked;
 use crate::world::World;
 
 /// A node tries for so long.

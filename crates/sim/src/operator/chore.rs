@@ -7,6 +7,7 @@ use kv::cluster::NodeDuty;
 use kv::{Error, NodeId, ShardId};
 use node::identity::Joiner;
 
+use super::tenant::{Asked, Tenant};
 use crate::machine::place::address;
 
 /// A cluster is not made smaller than this.
@@ -22,11 +23,23 @@ pub(crate) struct Operator {
     pub(super) asked: u64,
     /// The ids that machines were given, by the incarnations of their folders.
     pub(super) joined: BTreeMap<u64, NodeId>,
+    /// Who uses keyspaces.
+    pub(super) tenants: [Tenant; 2],
     /// Machines that joined under names of their own.
     pub(super) named: u64,
 }
 
 impl Operator {
+    /// Whether something that a tenant asked may come about yet.
+    pub fn has_busy_tenants(&self) -> bool {
+        self.tenants.iter().any(Tenant::is_busy)
+    }
+
+    /// Whether a keyspace may come into being on nodes that live now.
+    pub fn is_creating(&self) -> bool {
+        self.tenants.iter().any(Tenant::is_creating)
+    }
+
     /// How much is to be done.
     pub fn chores(&self) -> &[Chore] {
         &self.chores
@@ -39,14 +52,6 @@ pub(crate) struct Chore {
     pub(super) what: What,
     pub(super) asked: Option<Asked>,
     pub(super) not_before: u64,
-}
-
-/// What the directory was asked.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Asked {
-    pub client: u64,
-    /// An answer is not waited for any longer.
-    pub until: u64,
 }
 
 /// What is to be done.

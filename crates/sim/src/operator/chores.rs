@@ -188,7 +188,7 @@ impl World {
     }
 
     /// Whether a machine was lost and not replaced, or has not what it should have.
-    fn lacks_machines(&self) -> bool {
+    pub(super) fn lacks_machines(&self) -> bool {
         let replaces = |chore: &Chore| matches!(chore.what, What::Replace { .. });
         let is_unsound = |id| self.machine(id).is_unsound();
         let gone = self.placed.nodes.values().any(|row| row.duty == Duty::Gone);

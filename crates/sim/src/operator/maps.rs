@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kv::cluster::Liveness;
 use kv::{NodeId, ShardId};
 use node::Input;
+use node::route::Keyspaces;
 use placement::map::{DEFAULT, Map, NodeDuty};
 use placement::{Limits, plan};
 
@@ -20,6 +21,7 @@ impl World {
             self.note_differences(&map);
             self.make_places(map.next_node);
             self.placed = map.clone();
+            self.keyspaces = Keyspaces::new(&map);
         }
         self.give(id, [Input::Map(map)]);
     }
@@ -27,7 +29,8 @@ impl World {
     fn note_differences(&mut self, map: &Map) {
         let before = self.placed.clone();
         for (shard, change) in &before.changes {
-            let row = &map.shards[shard];
+            // Its keyspace was dropped.
+            let Some(row) = map.shards.get(shard) else { continue };
             if map.changes.contains_key(shard) {
             } else if row.members != change.to {
                 self.note("a change of members was given up");
@@ -75,6 +78,9 @@ impl World {
     pub fn unrest_of_maps(&self) -> Option<String> {
         if let Some(chore) = self.operator.chores().first() {
             return Some(format!("the operator is at {chore:?}"));
+        }
+        if self.operator.has_busy_tenants() {
+            return Some("a tenant waits for an answer".into());
         }
         if let Some((shard, change)) = self.placed.changes.first_key_value() {
             return Some(format!("shard {shard} is to have {:?}", change.to));

@@ -8,6 +8,7 @@
 //!                                     moves and rows are looked at
 //!   a node has left                   its machine is stopped, a while later
 //!   a machine is lost for good        its node is replaced, and another machine joins under its name
+//!   tenants                           have keyspaces created, altered and dropped, and use them ([`tenants`])
 //! ```
 //!
 //! When the faults are over nothing is begun any more, and what was begun comes to its end.
@@ -17,6 +18,8 @@ pub(crate) mod chore;
 mod chores;
 mod joins;
 mod maps;
+pub(crate) mod tenant;
+mod tenants;
 
 use crate::events::Event;
 use crate::world::World;
@@ -40,6 +43,9 @@ impl World {
             if let Some(chore) = self.go_on_with(chore) {
                 self.operator.chores.push(chore);
             }
+        }
+        if self.settings.operates {
+            self.serve_tenants();
         }
         let has_time = self.settings.operates && !self.calm && self.operator.chores.len() < CHORES_MAX;
         if has_time && self.random.percent(BEGIN_PERCENT) {

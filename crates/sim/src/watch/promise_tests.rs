@@ -64,7 +64,7 @@ fn restarted_with_one_entry(watch: &mut Watch) {
     watch.see(&Seen::Ended { node: NodeId(1) });
     watch.see(&Seen::Recovering { node: NodeId(1) });
     entry(watch, 1, 1, 1);
-    let applied = &BTreeMap::from([(SHARD, Applied { index: 0, term: 0, last: Version::ZERO })]);
+    let applied = &BTreeMap::from([(SHARD, Applied::default())]);
     watch.see(&Seen::Recovered { node: NodeId(1), applied, now: 0 });
     status(watch, 1, Role::Follower, [1, 1, 1, 0]);
 }
@@ -168,7 +168,7 @@ fn election_under_a_lease_is_seen_also_after_a_restart() {
     assert_broken(&mut watch, "confirmed leases are kept");
     sent(&mut watch, 2, 3, &message(Kind::PreVoteResponse, 0, 0, ""), 500_000);
     assert_eq!(watch.take_broken(), [""; 0]);
-    let applied = &BTreeMap::from([(SHARD, Applied { index: 0, term: 0, last: Version::ZERO })]);
+    let applied = &BTreeMap::from([(SHARD, Applied::default())]);
     watch.see(&Seen::Recovered { node: NodeId(2), applied, now: 600_000 });
     sent(&mut watch, 2, 3, &message(Kind::PreVoteResponse, 0, 0, ""), 700_000);
     assert_broken(&mut watch, "confirmed leases are kept");

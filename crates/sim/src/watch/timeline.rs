@@ -299,7 +299,7 @@ impl Timeline {
 fn keep(options: &Options) -> usize {
     match options.history {
         History::Count(count) => count.max(1) as usize,
-        History::All => usize::MAX,
+        History::All | History::Micros(_) => usize::MAX,
     }
 }
 

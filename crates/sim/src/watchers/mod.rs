@@ -6,8 +6,9 @@
 mod watcher;
 
 use kv::watch::{Batch, Filter, Reached, Start, Watching};
-use kv::{Error, Key, NodeId, SlotRange, Version};
+use kv::{Error, Key, NodeId, Request, SlotRange, Version};
 use node::Input;
+use node::route::{Keyspaces, ShardMap};
 use node::watch::{Pulled, Watched};
 
 use crate::events::Event;
@@ -82,7 +83,7 @@ impl World {
         let (from, filter) = self.watchers[number].begins(past.map(|(_, version)| version));
         let watching = Watching { filter, from, ..Watching::prefix(Key::new()) };
         self.trace(|| format!("watcher {number} begins at {node}: {watching:?}"));
-        match Watched::begin(watching, &self.map, clock) {
+        match Watched::begin(watching, watched_shards(&self.keyspaces), clock) {
             Ok(watched) => self.watchers[number].watches(node, life, watched),
             // Its clock is behind those of others.
             Err(Error::Future { .. }) => {}
@@ -108,7 +109,7 @@ impl World {
     pub fn pulled(&mut self, node: NodeId, client: u64, answer: Pulled) {
         self.trace(|| format!("{node} answers pull {client:x}: {}", watcher::text(&answer)));
         let (number, serial, name) = (client >> 48, client >> 32 & 0xffff, client & 0xffff_ffff);
-        let map = &self.map;
+        let map = watched_shards(&self.keyspaces);
         let at = self.watchers.get_mut(number as usize).and_then(|watcher| watcher.at.as_mut());
         if let Some(at) = at.filter(|at| (at.node, at.serial) == (node, serial)) {
             at.watched.answered(name, answer, map);
@@ -182,7 +183,7 @@ impl World {
     /// What a node keeps itself it gives: nothing that is told as trimmed is kept there by all shards.
     fn check_trimmed(&mut self, number: usize, node: NodeId, asked: Version, oldest: Version) {
         let Some(process) = &self.machine(node).process else { return };
-        let shards = self.map.shards().iter().map(|(shard, _)| *shard);
+        let shards = watched_shards(&self.keyspaces).shards().iter().map(|(shard, _)| *shard);
         let keeps = |shard| process.cores.keeps_changes_after(shard).is_some_and(|floor| floor < asked);
         let all_kept = shards.into_iter().all(keeps);
         if all_kept || oldest <= asked {
@@ -205,7 +206,7 @@ impl World {
     fn is_behind(&self, number: usize) -> Option<String> {
         let Watcher { filter, reached, .. } = &self.watchers[number];
         let all = filter.slots();
-        self.map.shards().iter().find_map(|(shard, own)| {
+        watched_shards(&self.keyspaces).shards().iter().find_map(|(shard, own)| {
             let first = own.first.max(all.first);
             let last = self.watch.changes.last(*shard);
             let is_its = first <= own.last.min(all.last);
@@ -219,4 +220,9 @@ impl World {
 /// Where a watch is, and where its next one begins.
 fn start(reached: &Reached) -> Start {
     Start::Reached(reached.to_vec())
+}
+
+/// The shards of the keyspace that is watched.
+fn watched_shards(keyspaces: &Keyspaces) -> &ShardMap {
+    keyspaces.shards(Request::KEYSPACE).expect("the keyspace of clients stays")
 }

@@ -1,9 +1,10 @@
-//! Whether the expiry of a copy is as it must be, for tests and the simulator.
+//! Whether the expiry of a copy, and what it counts, are as they must be, for tests and the simulator.
 //!
 //! - Each deadline of a newest revision has its row in the index, and the index has no other row. (The deadline of a
 //!   tombstone is the time at which what is left of its key is forgotten.)
 //! - The index is counted right in memory, second by second.
 //! - No row of a second that has passed lies before the place where the next sweep begins: no sweep would come to it.
+//! - What the copy holds is what its state counts.
 //! - When the last sweep did not use all that it was allowed, no row is left of the seconds that have passed.
 
 use std::ops::{Bound, ControlFlow};
@@ -14,6 +15,7 @@ use kv::ShardId;
 use super::Table;
 use super::record::Record;
 use super::shard::Shard;
+use super::usage;
 use crate::engine::{EngineError, View};
 use crate::keys::{RowSet, key_of_current};
 
@@ -24,6 +26,10 @@ impl Table {
         let Shard { set, state, deadlines, .. } = self.loaded(shard);
         // It is no work of the table.
         let rows = self.fresh.peek();
+        let held = usage::count(&rows, *set).map_err(|error| error.to_string())?;
+        if held != state.usage {
+            return Err(format!("shard {shard} holds {held:?}, and counts {:?}", state.usage));
+        }
         let expected = expected(&rows, *set).map_err(|error| error.to_string())?;
         let found = index(&rows, *set).map_err(|error| error.to_string())?;
         if let Some(row) = expected.iter().find(|row| found.binary_search(row).is_err()) {

@@ -212,7 +212,7 @@ impl Writer<'_> {
         let kept = tombstone.head.kept;
         assert!(removed <= kept, "{removed} older revisions are to go, and {kept} are kept");
         for ordinal in ordinals.take(rows_max) {
-            self.remove(older::row(self.set, key, ordinal, self.keep))?;
+            self.remove(self.layout(&tombstone.head).row(self.set, key, ordinal))?;
         }
         if removed == tombstone.head.kept {
             self.forget_key(key, &tombstone.head)?;

@@ -11,6 +11,7 @@ use kv::{
     Answer, Class, Direction, Entry, Key, Op, Range, ReplicaId, Revision, Row, ShardId, Stamped, Version,
 };
 
+use super::older::Layout;
 use super::record::{Head, Record};
 use super::sessions;
 use super::shard::State;
@@ -129,15 +130,23 @@ pub fn row_samples() -> Vec<Bytes> {
         ordinal: 6,
         kept: 2,
         deadline: None,
+        layout: None,
     };
     let expiring = Head { deadline: Some(9), first: false, ..live };
-    vec![live.encode(&[b"value"]), expiring.encode(&[b""]), Head::tombstone(version, 7, 1, None).encode(&[])]
+    let laid = Head { layout: Some(Layout::of(17).until(5)), ..live };
+    vec![
+        laid.encode(&[b"value"]),
+        live.encode(&[b"value"]),
+        expiring.encode(&[b""]),
+        Head::tombstone(version, 7, 1, None).encode(&[]),
+    ]
 }
 
 /// States.
 pub fn state_samples() -> Vec<Bytes> {
     let last = Version::new(1_000, ReplicaId(1));
-    vec![State::default().encode(), State { applied: 9, term: 2, last, floor: last }.encode()]
+    let moved = State { applied: 9, term: 2, last, floor: last, ..State::default() };
+    vec![State::default().encode(), moved.encode()]
 }
 
 /// Remembered requests.
@@ -280,7 +289,7 @@ fn read_all(table: &Table) -> Result<(), EngineError> {
 
 /// Lets all expire that has a deadline, and forgets all sessions.
 fn expire_all(table: &mut Table, applied: Applied) -> Result<(), EngineError> {
-    let advance = Stamped { id: None, op: Op::Advance { to: Version::MAX } };
+    let advance = Stamped { id: None, op: Op::Advance { to: Version::MAX, rules: None } };
     for index in (applied.index..u64::MAX).take(3) {
         let entry = Entry { proposed: Version::ZERO, ops: vec![advance.clone()] };
         table.apply(SHARD, index + 1, applied.term, &entry)?;

@@ -7,7 +7,7 @@
 use kv::{Answer, Key, PAGE_BYTES_MAX, PAGE_ROWS_MAX, Revision, Version};
 use mutant::Mutant;
 
-use super::older::older;
+use super::older::{Layout, older};
 use super::read::Reader;
 use super::record::Record;
 use super::{Stop, expiry};
@@ -23,17 +23,19 @@ impl Reader<'_> {
                 return Ok(page.answer());
             }
             page.add(Revision { version: expiry::version_of(&current.head), value: None });
-            // Beside its deletion and itself there is room for so many.
-            ordinals.start = ordinals.start.max(ordinals.end.saturating_sub(self.keep - 2));
+            // Beside its deletion and itself there is room for so many, once it is laid as it would be now.
+            if current.head.layout.unwrap_or(self.usual) == Layout::of(self.keep) {
+                ordinals.start = ordinals.start.max(ordinals.end.saturating_sub(self.keep - 2));
+            }
         }
         if let Some(before) = before {
-            ordinals.end = self.divide(key, ordinals.clone(), |version| version < before)?.at;
+            ordinals.end = self.divide(key, &current.head, ordinals.clone(), |version| version < before)?.at;
         }
         page.add(revision(&current));
         while page.next.is_none()
             && let Some(ordinal) = ordinals.next_back()
         {
-            page.add(revision(&self.older(key, ordinal)?));
+            page.add(revision(&self.older(key, &current.head, ordinal)?));
         }
         Ok(page.answer())
     }

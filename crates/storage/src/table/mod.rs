@@ -50,7 +50,8 @@
 //! # Caveats
 //!
 //! - Asking about a shard that was not loaded is a bug of the owner, and panics; so does an entry that is not the next one.
-//! - All replicas of a shard need the same [`Options`] at the same entry.
+//! - All replicas of a shard need the same [`Options`]. What a shard keeps otherwise, it goes by from an entry of its log on
+//!   ([`kv::keyspace::Rules`]).
 //! - An expired value is gone for every reader at once, but its row stays until a write or a sweep comes to it. A shard that is
 //!   idle needs an [`Op::Advance`] for that ([`Table::due`] says when).
 
@@ -69,6 +70,7 @@ mod snapshot;
 mod transaction;
 mod trim;
 mod update;
+mod usage;
 mod write;
 
 use std::cell::Cell;
@@ -77,10 +79,12 @@ use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kv::keyspace::{self, Keep, Standing};
 use kv::watch::Change;
 use kv::{Answer, Entry, Error, KEYS_PER_OP_MAX, Op, ShardId, TRIM_REVISIONS_MAX, Version};
 use mutant::Mutant;
 
+use self::older::Layout;
 use self::read::Reader;
 use self::shard::{Shard, State};
 use crate::engine::{Engine, EngineError, Flush, Maintenance, View};
@@ -112,6 +116,11 @@ pub struct Options {
 }
 
 impl Options {
+    /// How older revisions lie of which nothing else is said.
+    fn layout(self) -> Layout {
+        Layout::of(self.history.keep())
+    }
+
     /// So many revisions, and those of deleted keys for ever.
     pub fn of(history: History) -> Options {
         let (session_bytes_max, step_max) = (SESSION_BYTES_MAX, STEP_MAX);
@@ -126,14 +135,28 @@ pub enum History {
     Count(u32),
     /// All.
     All,
+    /// Those that were the newest at some time in so many microseconds before now, and some that were before.
+    Micros(u64),
 }
 
 impl History {
     fn keep(self) -> u64 {
         match self {
             History::Count(count) => u64::from(count.max(1)),
-            History::All => u64::MAX,
+            History::All | History::Micros(_) => u64::MAX,
         }
+    }
+}
+
+impl Options {
+    /// These, but for what a shard's own rules say.
+    fn ruled_by(self, keep: &Keep) -> Options {
+        let history = keep.history.map_or(self.history, |history| match history {
+            keyspace::History::Count(count) => History::Count(count),
+            keyspace::History::All => History::All,
+            keyspace::History::Micros(micros) => History::Micros(micros),
+        });
+        Options { history, deleted_micros: keep.deleted_micros.unwrap_or(self.deleted_micros), ..self }
     }
 }
 
@@ -146,6 +169,8 @@ pub struct Applied {
     pub term: u64,
     /// The newest version.
     pub last: Version,
+    /// What the shard goes by, and what it holds.
+    pub standing: Standing,
 }
 
 /// What became of one op of an entry.
@@ -262,8 +287,9 @@ impl Table {
     /// Reads a shard as it is, by a clock.
     pub fn read(&self, shard: ShardId, op: &Op, clock: Clock) -> Result<Read, EngineError> {
         let Shard { set, state, .. } = self.loaded(shard);
-        let keep = self.options.history.keep();
-        let reader = Reader { rows: &self.fresh, set: *set, state, clock, keep, hidden: Cell::new(false) };
+        let keep = self.options.ruled_by(&state.rules.keep).history.keep();
+        let (usual, hidden) = (self.options.layout(), Cell::new(false));
+        let reader = Reader { rows: &self.fresh, set: *set, state, clock, keep, usual, hidden };
         let result = match op.validate().map_err(Stop::from).and_then(|()| reader.evaluate(op)) {
             Ok(answer) => Ok(answer),
             Err(Stop::Refused(error)) => Err(error),

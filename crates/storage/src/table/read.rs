@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use kv::{Answer, Error, Key, KeyAnswer, Op, Row, Version};
 
-use super::older::older;
+use super::older::{Layout, older};
 use super::record::Record;
 use super::{Clock, State, Stop};
 use crate::engine::{EngineError, View};
@@ -25,6 +25,8 @@ pub struct Reader<'a> {
     pub clock: Clock,
     /// Revisions that are kept of a key.
     pub keep: u64,
+    /// How older revisions lie of which nothing else is said.
+    pub usual: Layout,
     /// Whether something was left out, or refused, by a clock that hides.
     pub hidden: Cell<bool>,
 }
@@ -118,7 +120,7 @@ impl Reader<'_> {
     fn before_all(&self, key: &[u8], current: Record, at: Version) -> Result<Option<Record>, Stop> {
         let oldest = match current.head.kept {
             0 => current,
-            _ => self.older(key, older(&current.head).start)?,
+            _ => self.older(key, &current.head, older(&current.head).start)?,
         };
         let floor = self.state.floor;
         match oldest.head.first {

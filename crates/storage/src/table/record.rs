@@ -1,21 +1,23 @@
 //! A revision of a key as it is stored: a head, then the value.
 //!
 //! Head: format (1 byte), flags with the kind (1 byte), version (8), created (8), changes, ordinal and kept (LEB128),
-//! deadline (8, when the flag says so). A row that becomes history keeps its bytes; its `kept` is then out of date and not looked at.
+//! deadline (8, when the flag says so), how the older revisions lie (two LEB128, when the flag says so). A row that becomes history keeps its bytes; its `kept` is then out of date and not looked at.
 
 use bytes::{Buf, Bytes};
 use kv::{Row, Version};
 
+use super::older::Layout;
 use crate::engine::EngineError;
 
 const FORMAT: u8 = 2;
 const KIND_TEXT: u8 = 1;
 const KIND_TOMBSTONE: u8 = 2;
 const KIND_BITS: u8 = 0x0f;
+const FLAG_LAYOUT: u8 = 0x20;
 const FLAG_DEADLINE: u8 = 0x40;
 const FLAG_FIRST: u8 = 0x80;
-/// The longest head: 2 + 8 + 8 + 10 + 10 + 10 + 8.
-const HEAD_BYTES_MAX: usize = 56;
+/// The longest head: 2 + 8 + 8 + 10 + 10 + 10 + 8 + 10 + 10.
+const HEAD_BYTES_MAX: usize = 76;
 
 /// What is known of a revision beside its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub struct Head {
     pub kept: u64,
     /// When the value expires; of a tombstone, when it and the older revisions are forgotten.
     pub deadline: Option<u64>,
+    /// How the older revisions lie, where that is not as the cluster was founded. Right in the newest revision only.
+    pub layout: Option<Layout>,
 }
 
 /// A stored revision.
@@ -61,6 +65,11 @@ impl Record {
         self.raw.slice(self.value_at..)
     }
 
+    /// How many bytes its value has.
+    pub fn value_bytes(&self) -> usize {
+        self.raw.len() - self.value_at
+    }
+
     pub fn is_expired_at(&self, version: Version) -> bool {
         self.head.deadline.is_some_and(|deadline| deadline <= version.micros())
     }
@@ -78,7 +87,8 @@ impl Record {
 impl Head {
     pub fn tombstone(version: Version, ordinal: u64, kept: u64, deadline: Option<u64>) -> Head {
         let created = Version::ZERO;
-        Head { tombstone: true, first: false, version, created, changes: 0, ordinal, kept, deadline }
+        let (tombstone, first, changes, layout) = (true, false, 0, None);
+        Head { tombstone, first, version, created, changes, ordinal, kept, deadline, layout }
     }
 
     pub fn row(&self, key: &Bytes, value: Bytes) -> Row {
@@ -92,7 +102,8 @@ impl Head {
         let kind = if self.tombstone { KIND_TOMBSTONE } else { KIND_TEXT };
         let deadline = if self.deadline.is_some() { FLAG_DEADLINE } else { 0 };
         let first = if self.first { FLAG_FIRST } else { 0 };
-        head.put(&[FORMAT, kind | deadline | first]);
+        let layout = if self.layout.is_some() { FLAG_LAYOUT } else { 0 };
+        head.put(&[FORMAT, kind | deadline | first | layout]);
         head.put(&self.version.as_i64().to_be_bytes());
         head.put(&self.created.as_i64().to_be_bytes());
         head.put_uint(self.changes);
@@ -100,6 +111,10 @@ impl Head {
         head.put_uint(self.kept);
         if let Some(deadline) = self.deadline {
             head.put(&deadline.to_be_bytes());
+        }
+        if let Some(Layout { places, ring_until }) = self.layout {
+            head.put_uint(places);
+            head.put_uint(ring_until);
         }
         let length = head.length + pieces.iter().map(|piece| piece.len()).sum::<usize>();
         let mut row = Vec::with_capacity(length);
@@ -148,7 +163,13 @@ fn decode(rest: &mut &[u8]) -> Option<Head> {
     let kept = uint(rest)?;
     let deadline = if flags & FLAG_DEADLINE != 0 { Some(rest.try_get_u64().ok()?) } else { None };
     let first = flags & FLAG_FIRST != 0;
-    Some(Head { tombstone, first, version, created, changes, ordinal, kept, deadline })
+    let layout = if flags & FLAG_LAYOUT != 0 { Some(layout(rest)?) } else { None };
+    Some(Head { tombstone, first, version, created, changes, ordinal, kept, deadline, layout })
+}
+
+fn layout(rest: &mut &[u8]) -> Option<Layout> {
+    let (places, ring_until) = (uint(rest)?, uint(rest)?);
+    (places > 0).then_some(Layout { places, ring_until })
 }
 
 fn uint(rest: &mut &[u8]) -> Option<u64> {
@@ -175,9 +196,13 @@ mod tests {
         {
             let (created, changes, ordinal, kept) =
                 (Version::from_i64(5).unwrap(), u64::MAX, u64::MAX - 1, u64::MAX - 2);
-            let head = Head { tombstone, first, version, created, changes, ordinal, kept, deadline };
-            let record = Record::decode(head.encode(&[b"va", b"lue"])).unwrap();
-            assert_eq!((record.head, record.value()), (head, Bytes::from_static(b"value")));
+            let layouts = [None, Some(Layout::of(u64::MAX)), Some(Layout::of(17).until(u64::MAX - 1))];
+            for layout in layouts {
+                let head =
+                    Head { tombstone, first, version, created, changes, ordinal, kept, deadline, layout };
+                let record = Record::decode(head.encode(&[b"va", b"lue"])).unwrap();
+                assert_eq!((record.head, record.value()), (head, Bytes::from_static(b"value")));
+            }
         }
     }
 

@@ -24,7 +24,7 @@ impl Writer<'_> {
         let mut stored = BTreeMap::new();
         for (key, value) in last {
             let old = self.current(key)?;
-            let head = self.store(key, old, &[value], None)?;
+            let head = self.store(key, old, &[value], self.deadline(None))?;
             stored.insert(key, head.map(|head| head.row(key, Bytes::new())));
         }
         let answer = |key: &Key| KeyAnswer { key: key.clone(), result: Ok(stored[key].clone()) };

@@ -1,6 +1,7 @@
 //! What the table keeps in memory of a shard, and the shard's row of state.
 
-use bytes::{BufMut, Bytes};
+use bytes::{BufMut, Bytes, BytesMut};
+use kv::keyspace::{Rules, Standing, Usage};
 use kv::watch::Change;
 use kv::{Answer, Entry, Error, Op, RequestId, Stamped, Version, codec};
 use mutant::Mutant;
@@ -8,12 +9,14 @@ use mutant::Mutant;
 use super::expiry::{self, Deadlines};
 use super::sessions::{Admission, Sessions};
 use super::write::Writer;
-use super::{Applied, Done, Options, Stop};
+use super::{Applied, Done, Options, Stop, usage};
 use crate::engine::{EngineError, View};
 use crate::fresh::Fresh;
 use crate::keys::RowSet;
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+/// Without the rules, and what is held.
+const FORMAT_BEFORE: u8 = 1;
 /// Bytes of all answers to the ops of one entry together: some of the largest. What goes beyond is not told, lest a few ops
 /// that cost little to ask fill the memory.
 const ENTRY_ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -26,26 +29,41 @@ pub struct State {
     pub last: Version,
     /// Some key may have been there below this version of which nothing is kept.
     pub floor: Version,
+    /// What it goes by.
+    pub rules: Rules,
+    /// What it holds.
+    pub usage: Usage,
 }
 
 impl State {
     pub fn encode(&self) -> Bytes {
-        let mut into = Vec::with_capacity(33);
+        let mut into = BytesMut::with_capacity(48);
         into.put_u8(FORMAT);
         into.put_u64(self.applied);
         into.put_u64(self.term);
         into.put_i64(self.last.as_i64());
         into.put_i64(self.floor.as_i64());
-        into.into()
+        codec::encode_usage(&mut into, self.usage);
+        codec::encode_rules(&mut into, &self.rules);
+        into.freeze()
     }
 
     pub fn decode(raw: Bytes) -> Result<State, codec::Malformed> {
+        State::decode_as(raw, FORMAT)
+    }
+
+    fn decode_as(raw: Bytes, format: u8) -> Result<State, codec::Malformed> {
         let mut reader = codec::Reader::new(raw);
-        if reader.u8()? != FORMAT {
+        if reader.u8()? != format {
             return Err(codec::Malformed("its format is unknown"));
         }
         let (applied, term) = (reader.u64()?, reader.u64()?);
-        let state = State { applied, term, last: reader.version()?, floor: reader.version()? };
+        let (last, floor) = (reader.version()?, reader.version()?);
+        let (usage, rules) = match format {
+            FORMAT_BEFORE => Default::default(),
+            _ => (codec::decode_usage(&mut reader)?, codec::decode_rules(&mut reader)?),
+        };
+        let state = State { applied, term, last, floor, rules, usage };
         reader.end()?;
         if state.floor > state.last {
             return Err(codec::Malformed("its floor is above its newest version"));
@@ -55,11 +73,20 @@ impl State {
 
     pub fn load(rows: &dyn View, set: RowSet) -> Result<State, EngineError> {
         let damaged = |error: codec::Malformed| EngineError::corrupt("reading the state of a shard", error.0);
-        rows.get(&set.state())?.map_or(Ok(State::default()), |raw| State::decode(raw).map_err(damaged))
+        match rows.get(&set.state())? {
+            None => Ok(State::default()),
+            // A folder of an earlier version: it is counted once.
+            Some(raw) if raw.first() == Some(&FORMAT_BEFORE) => {
+                let state = State::decode_as(raw, FORMAT_BEFORE).map_err(damaged)?;
+                Ok(State { usage: usage::count(rows, set)?, ..state })
+            }
+            Some(raw) => State::decode(raw).map_err(damaged),
+        }
     }
 
     pub fn told(&self) -> Applied {
-        Applied { index: self.applied, term: self.term, last: self.last }
+        let standing = Standing { rules: self.rules, usage: self.usage };
+        Applied { index: self.applied, term: self.term, last: self.last, standing }
     }
 }
 
@@ -119,7 +146,7 @@ impl Shard {
         proposed: Version,
     ) -> Result<Done, EngineError> {
         let version = match &stamped.op {
-            Op::Advance { to } => to.after(self.state.last),
+            Op::Advance { to, .. } => to.after(self.state.last),
             _ if mutant::is(Mutant::VersionFromClockAlone) => proposed,
             _ => proposed.after(self.state.last),
         };
@@ -157,9 +184,12 @@ impl Shard {
         let last = self.state.last;
         assert!(version >= last, "an op gets version {version}, and {last} is the newest");
         self.state.last = version;
+        if let Op::Advance { rules: Some(rules), .. } = op {
+            self.state.rules = *rules;
+        }
         let changed = self.changes.len();
         let result = match op.validate() {
-            Ok(()) => self.writer(fresh, options).evaluate(op),
+            Ok(()) => self.writer(fresh, options).evaluate_within_quota(op),
             Err(error) => Err(Stop::Refused(error)),
         };
         keep_last(&mut self.changes, changed);
@@ -193,14 +223,17 @@ impl Shard {
     }
 
     fn writer<'a>(&'a mut self, fresh: &'a mut Fresh, options: Options) -> Writer<'a> {
+        let (usual, step_max) = (options.layout(), options.step_max);
+        let options = options.ruled_by(&self.state.rules.keep);
         Writer {
             fresh,
             set: self.set,
             state: &mut self.state,
             deadlines: &mut self.deadlines,
-            keep: options.history.keep(),
+            history: options.history,
+            usual,
             deleted_micros: options.deleted_micros,
-            step_max: options.step_max,
+            step_max,
             changes: &mut self.changes,
             undo: None,
         }

@@ -9,6 +9,7 @@ use std::ops::{Bound, ControlFlow};
 use bytes::{BufMut, Bytes, BytesMut};
 use kv::ShardId;
 use kv::codec::{self, Malformed};
+use kv::keyspace::Usage;
 use mutant::Mutant;
 
 use super::record::{Head, Record};
@@ -151,10 +152,15 @@ pub(crate) fn install(
         return Err(malformed(format!("chunk {number} came, and {expected} is the next")));
     }
     let rows = decode(chunk, body).map_err(|error| malformed(error.to_string()))?;
-    let state = rows.state;
+    let mut state = rows.state;
     for (suffix, value) in rows.rows {
         // Copied: a row must not hold on to its whole chunk.
         fresh.put(set.with_suffix(&suffix), Bytes::copy_from_slice(&value));
+    }
+    if let Some(state) = state.as_mut().filter(|_| mutant::is(Mutant::UsageCountedTwice)) {
+        let Usage { bytes, keys } = state.usage;
+        state.usage = Usage { bytes: bytes.saturating_mul(2), keys: keys.saturating_mul(2) };
+        fresh.put(set.state(), state.encode());
     }
     Ok(state)
 }

@@ -5,10 +5,10 @@
 use bytes::Bytes;
 use kv::{Answer, Condition, Op};
 
-use super::Stop;
 use super::read::Room;
 use super::update::holds;
 use super::write::Writer;
+use super::{State, Stop};
 use crate::engine::EngineError;
 use crate::keys::{Part, RowSet};
 
@@ -19,14 +19,22 @@ impl Writer<'_> {
         then: &[Op],
         otherwise: &[Op],
     ) -> Result<Answer, Stop> {
-        assert!(self.undo.is_none(), "a transaction is not within another");
-        let (floor, changes) = (self.state.floor, self.changes.len());
+        self.whole(|writer| writer.branch(conditions, then, otherwise))
+    }
+
+    /// Does something wholly or not at all; within something that is done so already, as part of that.
+    pub fn whole(&mut self, run: impl FnOnce(&mut Self) -> Result<Answer, Stop>) -> Result<Answer, Stop> {
+        if self.undo.is_some() {
+            return run(self);
+        }
+        let State { floor, usage, .. } = *self.state;
+        let changes = self.changes.len();
         self.undo = Some(Vec::new());
-        let result = self.branch(conditions, then, otherwise);
+        let result = run(self);
         let undo = self.undo.take().unwrap_or_default();
         if result.is_err() {
             undo.into_iter().rev().for_each(|(row, before)| self.take_back(row, before));
-            self.state.floor = floor;
+            (self.state.floor, self.state.usage) = (floor, usage);
             self.changes.truncate(changes);
         }
         result

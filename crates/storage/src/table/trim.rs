@@ -77,7 +77,7 @@ impl Writer<'_> {
         let (forgotten, kept) = (surplus.min(room), current.head.kept);
         assert!(forgotten <= kept, "{forgotten} older revisions are to go, and {kept} are kept");
         for ordinal in older::older(&current.head).take(forgotten as usize) {
-            self.remove(older::row(self.set, key, ordinal, self.keep))?;
+            self.remove(self.layout(&current.head).row(self.set, key, ordinal))?;
         }
         work.forgotten += forgotten as usize;
         let head = Head { kept: kept - forgotten, ..current.head };
@@ -100,7 +100,7 @@ impl Writer<'_> {
     ) -> Result<u64, EngineError> {
         let Some(below) = below else { return Ok(newest.kept) };
         let ordinals = older::older(newest);
-        let divided = self.reader().divide(key, ordinals.clone(), |version| version <= below)?;
+        let divided = self.reader().divide(key, newest, ordinals.clone(), |version| version <= below)?;
         work.looks += divided.looks;
         work.bytes += divided.bytes;
         let kept = u64::from(!mutant::is(Mutant::TrimTakesOneTooMany));

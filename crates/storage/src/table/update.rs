@@ -36,7 +36,7 @@ impl Writer<'_> {
             Side::Left => [added, &present],
             Side::Right => [&present, added],
         };
-        let deadline = deadline_of(old.as_ref()).filter(|_| !mutant::is(Mutant::AppendLosesTheDeadline));
+        let deadline = self.deadline_of(old.as_ref()).filter(|_| !mutant::is(Mutant::AppendLosesTheDeadline));
         self.store(key, old, &pieces, deadline)?;
         Ok(Answer::Length(length))
     }
@@ -46,7 +46,7 @@ impl Writer<'_> {
         let (popped, left) = split(&present, side, count);
         assert_eq!(popped.len() + left.len(), present.len(), "bytes that a pop took and left");
         if !popped.is_empty() {
-            let deadline = deadline_of(old.as_ref());
+            let deadline = self.deadline_of(old.as_ref());
             self.store(key, old, &[&left], deadline)?;
         }
         Ok(Answer::Popped(Some(popped)))
@@ -66,9 +66,17 @@ impl Writer<'_> {
         let sum = number.checked_add(by).ok_or_else(|| {
             conflict("increment", key, &format!("{number} and {by} together are over 64 bits"))
         })?;
-        let deadline = deadline_of(old.as_ref());
+        let deadline = self.deadline_of(old.as_ref());
         self.store(key, old, &[sum.to_string().as_bytes()], deadline)?;
         Ok(Answer::Number(sum))
+    }
+
+    /// The deadline of a value that is changed; a new one has that of a value that is stored.
+    fn deadline_of(&self, old: Option<&Record>) -> Option<u64> {
+        match old.filter(|old| !old.head.tombstone) {
+            Some(old) => old.head.deadline,
+            None => self.deadline(None),
+        }
     }
 
     fn put_if(
@@ -83,7 +91,7 @@ impl Writer<'_> {
             let current = old.filter(|old| !old.head.tombstone).map(|old| old.row(key));
             return Ok(Answer::Condition { met: false, current });
         }
-        self.store(key, old, &[value], deadline)?;
+        self.store(key, old, &[value], self.deadline(deadline))?;
         Ok(Answer::Condition { met: true, current: None })
     }
 }
@@ -101,10 +109,6 @@ pub fn holds(expect: &Expect, found: Option<&Record>) -> bool {
 
 fn value_of(old: Option<&Record>) -> Option<Bytes> {
     old.filter(|old| !old.head.tombstone).map(Record::value)
-}
-
-fn deadline_of(old: Option<&Record>) -> Option<u64> {
-    old.filter(|old| !old.head.tombstone).and_then(|old| old.head.deadline)
 }
 
 fn number(value: &[u8]) -> Option<i64> {

@@ -10,9 +10,10 @@ use kv::{Answer, Error, Key, Op, Version};
 use mutant::Mutant;
 
 use super::expiry::Deadlines;
+use super::older::Layout;
 use super::read::Reader;
 use super::record::{Head, Record};
-use super::{Clock, State, Stop, expiry, older};
+use super::{Clock, History, State, Stop, expiry, older};
 use crate::engine::{EngineError, View};
 use crate::fresh::Fresh;
 use crate::keys::RowSet;
@@ -24,8 +25,10 @@ pub struct Writer<'a> {
     /// `last` is the version of the op already.
     pub state: &'a mut State,
     pub deadlines: &'a mut Deadlines,
-    /// Revisions that are kept of a key, the newest included.
-    pub keep: u64,
+    /// Revisions that are kept of a key.
+    pub history: History,
+    /// How older revisions lie of which nothing else is said.
+    pub usual: Layout,
     /// How long those of a deleted key are kept; `u64::MAX` = for ever.
     pub deleted_micros: u64,
     /// What one step of a delete-range or trim takes.
@@ -46,7 +49,7 @@ impl Writer<'_> {
                 let old = self.current(key)?;
                 let before =
                     old.as_ref().filter(|old| *previous && !old.head.tombstone).map(|old| old.row(key));
-                self.store(key, old, &[value], *deadline)?;
+                self.store(key, old, &[value], self.deadline(*deadline))?;
                 Ok(Answer::Put { previous: before })
             }
             Op::PutAll { rows } => self.put_all(rows),
@@ -80,7 +83,8 @@ impl Writer<'_> {
             set: self.set,
             state: self.state,
             clock: Clock::Shard,
-            keep: self.keep,
+            keep: self.history.keep(),
+            usual: self.usual,
             hidden: Cell::new(false),
         }
     }
@@ -118,8 +122,9 @@ impl Writer<'_> {
         }
         let kept = match &old {
             Some(old) => self.retire(key, old, version)?,
-            None => 0,
+            None => Kept::NOTHING,
         };
+        self.count_stored(key, old.as_ref(), value.iter().map(|piece| piece.len()).sum());
         let head = next_head(old.as_ref().map(|old| &old.head), version, kept, deadline);
         self.index(key, old.and_then(|old| old.head.deadline), deadline)?;
         let row = head.encode(value);
@@ -133,14 +138,16 @@ impl Writer<'_> {
     /// Makes a live key deleted at a version; returns the tombstone, if there is anything to keep it for.
     pub fn bury(&mut self, key: &[u8], old: Record, version: Version) -> Result<Option<Record>, EngineError> {
         let kept = self.retire(key, &old, version)?;
+        self.count_gone(key, Some(&old));
         let row = self.set.current(key);
         let is_overdue = old.is_expired_at(self.version());
         self.changed(key, if is_overdue { What::Expired } else { What::Deleted });
-        if kept > 0 {
+        if kept.count > 0 {
             // From now on, not from a deadline long ago: no row of the index is put where a sweep has been.
             let forgotten_at = self.version().micros().checked_add(self.deleted_micros);
             let ordinal = next_ordinal(&old.head, version);
-            let raw = Head::tombstone(version, ordinal, kept, forgotten_at).encode(&[]);
+            let head = Head::tombstone(version, ordinal, kept.count, forgotten_at);
+            let raw = Head { layout: kept.layout, ..head }.encode(&[]);
             self.index(key, old.head.deadline, forgotten_at)?;
             self.put(row, raw.clone())?;
             return Record::decode(raw).map(Some);
@@ -161,13 +168,82 @@ impl Writer<'_> {
     }
 
     /// Makes the newest revision, from [`Writer::newest`], an older one, before another takes its place at a version. Returns
-    /// how many older ones there are then.
-    fn retire(&mut self, key: &[u8], old: &Record, version: Version) -> Result<u64, EngineError> {
-        if old.head.version == version || self.keep == 1 {
-            return Ok(old.head.kept);
+    /// which older ones there are then.
+    fn retire(&mut self, key: &[u8], old: &Record, version: Version) -> Result<Kept, EngineError> {
+        let (head, keep) = (&old.head, self.history.keep());
+        if head.version == version {
+            return Ok(Kept { count: head.kept, layout: head.layout });
         }
-        self.put(older::row(self.set, key, old.head.ordinal, self.keep), old.raw.clone())?;
-        Ok((old.head.kept + 1).min(self.keep - 1))
+        let wanted = Layout::of(keep);
+        if head.kept > 0 && (keep == 1 || self.layout(head) != wanted) {
+            return self.retire_otherwise(key, old, wanted);
+        }
+        if keep == 1 {
+            return Ok(Kept::NOTHING);
+        }
+        self.put(wanted.row(self.set, key, head.ordinal), old.raw.clone())?;
+        let kept = self.kept(wanted, (head.kept + 1).min(keep - 1));
+        self.forget_out_of_time(key, head, version, kept)
+    }
+
+    /// The same of a key whose older revisions lie otherwise than they would now: its history has become another one.
+    fn retire_otherwise(&mut self, key: &[u8], old: &Record, wanted: Layout) -> Result<Kept, EngineError> {
+        let (head, layout) = (&old.head, self.layout(&old.head));
+        let most = self.history.keep() - 1;
+        let (all, count) = (older::older(head), head.kept + 1);
+        if count <= older::LAID_MAX {
+            let mut revisions = Vec::new();
+            for ordinal in all {
+                revisions.push((ordinal, self.reader().older(key, head, ordinal)?.raw));
+                self.remove(layout.row(self.set, key, ordinal))?;
+            }
+            revisions.push((head.ordinal, old.raw.clone()));
+            for (ordinal, raw) in revisions.into_iter().rev().take(most as usize) {
+                // Copied: a row must not hold on to the block it was read from.
+                self.put(wanted.row(self.set, key, ordinal), Bytes::copy_from_slice(&raw))?;
+            }
+            return Ok(self.kept(wanted, count.min(most)));
+        }
+        let layout = layout.until(head.ordinal);
+        self.put(layout.row(self.set, key, head.ordinal), old.raw.clone())?;
+        let shed = count.saturating_sub(most).min(older::SHED_MAX);
+        for ordinal in all.take(shed as usize) {
+            self.remove(layout.row(self.set, key, ordinal))?;
+        }
+        Ok(self.kept(layout, count - shed))
+    }
+
+    /// With a history of a time: forgets a few of the older revisions that were replaced before it, the oldest first.
+    fn forget_out_of_time(
+        &mut self,
+        key: &[u8],
+        newest: &Head,
+        version: Version,
+        kept: Kept,
+    ) -> Result<Kept, EngineError> {
+        let History::Micros(micros) = self.history else { return Ok(kept) };
+        let begin = version.micros().saturating_sub(micros);
+        let mut all = older::older(newest);
+        let layout = kept.layout.unwrap_or(self.usual);
+        let mut count = kept.count;
+        while count > kept.count.saturating_sub(older::SHED_MAX)
+            && let Some(oldest) = all.next()
+        {
+            let replaced_at = match all.is_empty() {
+                true => newest.version,
+                false => self.reader().older(key, newest, all.start)?.head.version,
+            };
+            if replaced_at.micros() >= begin {
+                break;
+            }
+            self.remove(layout.row(self.set, key, oldest))?;
+            count -= 1;
+        }
+        Ok(Kept { count, ..kept })
+    }
+
+    fn kept(&self, layout: Layout, count: u64) -> Kept {
+        Kept { count, layout: Some(layout).filter(|layout| *layout != self.usual && count > 0) }
     }
 
     /// Gives a key another deadline in the expiry index.
@@ -208,15 +284,28 @@ impl Writer<'_> {
     }
 }
 
+/// The older revisions of a key.
+#[derive(Clone, Copy)]
+struct Kept {
+    count: u64,
+    /// As the newest revision says it.
+    layout: Option<Layout>,
+}
+
+impl Kept {
+    const NOTHING: Kept = Kept { count: 0, layout: None };
+}
+
 /// The head of a value that follows another revision of its key.
-fn next_head(old: Option<&Head>, version: Version, kept: u64, deadline: Option<u64>) -> Head {
+fn next_head(old: Option<&Head>, version: Version, kept: Kept, deadline: Option<u64>) -> Head {
     let first = old.is_none_or(|old| old.first && old.version == version);
     let (created, changes) = match old.filter(|old| !old.tombstone) {
         Some(old) => (old.created, old.changes + u64::from(old.version < version)),
         None => (version, 1),
     };
     let ordinal = old.map_or(0, |old| next_ordinal(old, version));
-    Head { tombstone: false, first, version, created, changes, ordinal, kept, deadline }
+    let Kept { count: kept, layout } = kept;
+    Head { tombstone: false, first, version, created, changes, ordinal, kept, deadline, layout }
 }
 
 /// The ordinal of what follows a revision: the same if both have one version.

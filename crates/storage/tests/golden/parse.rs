@@ -68,7 +68,7 @@ pub fn op(text: &str) -> Op {
         "cas" => {
             update(Function::CompareAndPut { expect: expect(words.word(2)), value: words.bytes(3), deadline })
         }
-        "advance" => Op::Advance { to: version(words.word(1)) },
+        "advance" => Op::Advance { to: version(words.word(1)), rules: None },
         other => panic!("there is no op {other}"),
     }
 }

@@ -99,5 +99,5 @@ pub fn increment() -> Op {
 }
 
 pub fn advance(micros: u64) -> Op {
-    Op::Advance { to: Version::new(micros, ReplicaId(1)) }
+    Op::Advance { to: Version::new(micros, ReplicaId(1)), rules: None }
 }

@@ -56,7 +56,7 @@ impl Reference {
 
     fn run(&mut self, stamped: &Stamped, proposed: Version) -> Done {
         let version = match stamped.op {
-            Op::Advance { to } => to.after(self.last),
+            Op::Advance { to, .. } => to.after(self.last),
             _ => proposed.after(self.last),
         };
         if let Some(done) = stamped.id.as_ref().and_then(|id| self.answered(id, version)) {
@@ -113,7 +113,7 @@ impl Reference {
     /// Whether the table may have forgotten what a key was at a version.
     pub fn may_be_trimmed(&self, key: &Key, at: Version) -> bool {
         let older = match self.history {
-            History::All => false,
+            History::All | History::Micros(_) => false,
             // One that is not among the newest so many, or of a key that left nothing.
             History::Count(count) => {
                 let newer = self.revisions(key).iter().filter(|state| state.version > at).count();
@@ -310,7 +310,7 @@ impl Reference {
             states.clear();
         }
         let keep = match self.history {
-            History::All => usize::MAX,
+            History::All | History::Micros(_) => usize::MAX,
             History::Count(count) => count as usize,
         };
         let surplus = states.len().saturating_sub(keep);

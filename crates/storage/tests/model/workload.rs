@@ -89,7 +89,7 @@ impl Workload {
             1 => Op::DeleteRange { from: self.key(), to: Some(self.key()) },
             2 => Op::Trim { key: self.key(), below: None },
             3 => Op::Trim { key: self.key(), below: Some(self.version()) },
-            4 => Op::Advance { to: self.version() },
+            4 => Op::Advance { to: self.version(), rules: None },
             5..10 => self.transaction(),
             10 => Op::Range(self.range(None)),
             11 => {

@@ -67,7 +67,7 @@ pub(in crate::history) fn write_op(op: &Op) -> Fields {
             fields.insert("then".into(), ops(then));
             fields.insert("otherwise".into(), ops(otherwise));
         }
-        Op::Advance { to } => put_version(&mut fields, "at", Some(*to)),
+        Op::Advance { to, .. } => put_version(&mut fields, "at", Some(*to)),
     }
     fields
 }
@@ -115,7 +115,9 @@ pub(in crate::history) fn read_op(fields: &Fields) -> Result<Op, String> {
             then: list(fields, "then")?.iter().map(read_op).collect::<Result<_, _>>()?,
             otherwise: list(fields, "otherwise")?.iter().map(read_op).collect::<Result<_, _>>()?,
         },
-        "advance" => Op::Advance { to: version(fields, "at")?.ok_or("the event lacks its 'at'")? },
+        "advance" => {
+            Op::Advance { to: version(fields, "at")?.ok_or("the event lacks its 'at'")?, rules: None }
+        }
         other => Op::Update { key: key()?, function: read_function(other, fields)? },
     };
     Ok(op)

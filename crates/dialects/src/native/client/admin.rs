@@ -13,7 +13,7 @@ use super::attempt::Failure;
 use super::call::{attempt_budget, pause_after, silent, within};
 use super::topology::{Topology, prefer, unreachable};
 use super::{Link, Node, Shared};
-use crate::native::cluster::admin;
+use crate::native::cluster::{admin, keyspaces};
 use crate::native::proto;
 
 /// With less time than this nobody is asked any more.
@@ -128,6 +128,27 @@ impl Link {
                 let answer: proto::MovesResponse = self.timed(MOVES, &proto::MovesRequest {}, time).await?;
                 admin::decode_moves(answer.moves)
             }
+            Ask::CreateKeyspace { name, wish } => {
+                let message =
+                    proto::CreateKeyspaceRequest { name, wish: Some(keyspaces::encode_wish(&wish)) };
+                let proto::CreateKeyspaceResponse {} = self.timed(CREATE, &message, time).await?;
+                Ok(Answer::Done)
+            }
+            Ask::AlterKeyspace { name, wish, dry_run } => {
+                let wish = Some(keyspaces::encode_wish(&wish));
+                let message = proto::AlterKeyspaceRequest { name, wish, dry_run };
+                let proto::AlterKeyspaceResponse { moves } = self.timed(ALTER, &message, time).await?;
+                admin::decode_changed(proto::NodeResponse { moves }, dry_run)
+            }
+            Ask::DropKeyspace { name } => {
+                let message = proto::DropKeyspaceRequest { name };
+                let proto::DropKeyspaceResponse {} = self.timed(DROP, &message, time).await?;
+                Ok(Answer::Done)
+            }
+            Ask::Keyspaces => {
+                let answer = self.timed(LIST, &proto::ListKeyspacesRequest {}, time).await?;
+                keyspaces::decode_list(answer)
+            }
             Ask::Dump => Ok(admin::decode_rows(self.timed(DUMP, &proto::DumpRequest {}, time).await?)),
         };
         answer.map_err(|error| self.nonsense(error))
@@ -142,3 +163,7 @@ const REPLACE: &str = "/capstan.v1.Cluster/Replace";
 const ABORT: &str = "/capstan.v1.Cluster/Abort";
 const MOVES: &str = "/capstan.v1.Cluster/Moves";
 const DUMP: &str = "/capstan.v1.Cluster/Dump";
+const CREATE: &str = "/capstan.v1.Keyspaces/Create";
+const ALTER: &str = "/capstan.v1.Keyspaces/Alter";
+const DROP: &str = "/capstan.v1.Keyspaces/Drop";
+const LIST: &str = "/capstan.v1.Keyspaces/List";

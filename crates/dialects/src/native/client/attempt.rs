@@ -80,8 +80,9 @@ impl Link {
     }
 
     /// Where a key is.
-    pub(super) async fn locate(&self, key: Key) -> Result<Location, Failure> {
-        let answer = self.unary("/capstan.v1.Cluster/Locate", &proto::LocateRequest { key }).await?;
+    pub(super) async fn locate(&self, keyspace: String, key: Key) -> Result<Location, Failure> {
+        let asked = proto::LocateRequest { key, keyspace };
+        let answer = self.unary("/capstan.v1.Cluster/Locate", &asked).await?;
         seen::decode_location(answer).map_err(|error| self.nonsense(error))
     }
 

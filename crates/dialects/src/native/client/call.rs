@@ -30,8 +30,8 @@ pub(super) struct Call {
     shared: Arc<Shared>,
     message: AnyRequest,
     is_read: bool,
-    /// Where its first key is; `None` = any node will do.
-    slot: Option<Slot>,
+    /// The keyspace and the slot of its first key; `None` = any node will do.
+    place: Option<(String, Slot)>,
     timeout: Duration,
     deadline: Instant,
     /// Of a write, unless the caller brought an id.
@@ -65,7 +65,11 @@ impl Call {
         Ok(Call {
             shared: shared.clone(),
             is_read,
-            slot: if stays { None } else { first_slot(&request.op) },
+            place: if stays {
+                None
+            } else {
+                first_slot(&request.op).map(|slot| (request.keyspace.clone(), slot))
+            },
             timeout,
             deadline: Instant::now() + timeout,
             needs_id: !is_read && request.id.is_none(),
@@ -126,7 +130,7 @@ impl Call {
         }
         let map = self.shared.topology.map();
         self.shared.topology.refresh_soon(&map);
-        let leader = self.slot.and_then(|slot| map.leader(slot));
+        let leader = self.place.as_ref().and_then(|(keyspace, slot)| map.leader(keyspace, *slot));
         if let Some((id, node)) = leader.filter(|(_, node)| self.is_fresh(node) && !node.is_avoided()) {
             return Target { node: node.clone(), expected: Some(id) };
         }
@@ -234,7 +238,10 @@ impl Call {
     fn refused(&self, failure: Failure) -> Error {
         match failure.error {
             // It says what the store found when it ran the request, or would have found each time.
-            error @ (Error::Conflict(_) | Error::Invalid(_) | Error::TooLarge { .. }) => error,
+            error @ (Error::Conflict(_)
+            | Error::Invalid(_)
+            | Error::TooLarge { .. }
+            | Error::OverQuota(_)) => error,
             error if self.may_have_run && !self.is_read => Error::InDoubt(format!(
                 "{} may have happened: {error}; read to see what is there before you write again",
                 Rpc::of(&self.message).name()

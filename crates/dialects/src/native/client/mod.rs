@@ -135,14 +135,14 @@ impl Client {
         })
     }
 
-    /// Where a key is, as the first node that answers sees it.
-    pub async fn locate(&self, key: Key) -> Result<Location, Error> {
+    /// Where a key of a keyspace is, as the first node that answers sees it.
+    pub async fn locate(&self, keyspace: &str, key: Key) -> Result<Location, Error> {
         super::cluster::check_key(&key)?;
         self.shared
             .topology
             .ask_any(|link| {
-                let key = key.clone();
-                async move { link.locate(key).await }
+                let (keyspace, key) = (keyspace.to_owned(), key.clone());
+                async move { link.locate(keyspace, key).await }
             })
             .await
     }

@@ -8,12 +8,13 @@
 //! address that fails and is nobody's in the map, are asked for nothing but the map, and only in turn: whoever said so may be the
 //! one that is cut off.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use kv::cluster::{Liveness, ShardStatus, Status};
-use kv::{ClusterId, Epoch, Error, NodeId, Slot, SlotRange};
+use kv::{ClusterId, Epoch, Error, NodeId, ShardId, Slot, SlotRange};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -59,8 +60,8 @@ pub(super) struct Map {
     pub(super) nodes: Vec<Arc<Node>>,
     /// Who may know more, and is asked for the map alone.
     others: Vec<Arc<Node>>,
-    /// By their slots.
-    shards: Vec<Shard>,
+    /// Of each keyspace, by their slots.
+    shards: BTreeMap<String, Vec<Shard>>,
     /// Of the nodes. 0 = no node ever told one.
     revision: u64,
     /// When it was learned; `None` = no status ever came.
@@ -69,6 +70,7 @@ pub(super) struct Map {
 
 #[derive(Clone)]
 struct Shard {
+    id: ShardId,
     slots: SlotRange,
     epoch: Epoch,
     term: u64,
@@ -76,10 +78,11 @@ struct Shard {
 }
 
 impl Map {
-    /// Who leads the shard of a slot, where that is known.
-    pub(super) fn leader(&self, slot: Slot) -> Option<(NodeId, &Arc<Node>)> {
-        let index = self.shards.partition_point(|shard| shard.slots.last < slot);
-        let shard = self.shards.get(index).filter(|shard| shard.slots.contains(slot))?;
+    /// Who leads the shard of a slot of a keyspace, where that is known.
+    pub(super) fn leader(&self, keyspace: &str, slot: Slot) -> Option<(NodeId, &Arc<Node>)> {
+        let shards = self.shards.get(keyspace)?;
+        let index = shards.partition_point(|shard| shard.slots.last < slot);
+        let shard = shards.get(index).filter(|shard| shard.slots.contains(slot))?;
         shard.leader.as_ref().map(|(id, node)| (*id, node))
     }
 
@@ -123,7 +126,7 @@ impl Topology {
         let node = |address: &String| Ok(Arc::new(Node::new(address, &options, &ours, runtime.clone())?));
         let nodes: Vec<_> = addresses.iter().map(node).collect::<Result<_, Error>>()?;
         let given = nodes.clone();
-        let map = Map { nodes, others: Vec::new(), shards: Vec::new(), revision: 0, learned: None };
+        let map = Map { nodes, others: Vec::new(), shards: BTreeMap::new(), revision: 0, learned: None };
         Ok(Topology {
             given,
             options,
@@ -289,16 +292,25 @@ impl Topology {
         let is_late = told.revision < old.revision;
         let (nodes, others) =
             if is_late { (old.nodes.clone(), old.others.clone()) } else { self.sort_out(&named, told) };
-        let mut shards: Vec<Shard> = if is_late {
+        let by_id: BTreeMap<ShardId, &ShardStatus> = told.shards.iter().map(|told| (told.id, told)).collect();
+        let mut shards: BTreeMap<String, Vec<Shard>> = BTreeMap::new();
+        if is_late {
             let newer = |known: &Shard| {
-                let told = told.shards.iter().find(|told| told.slots == known.slots);
-                told.map_or_else(|| known.clone(), |told| shard(told, &named, old))
+                let told = by_id.get(&known.id);
+                told.map_or_else(|| known.clone(), |told| shard(told, &named, Some(known)))
             };
-            old.shards.iter().map(newer).collect()
+            shards.extend(
+                old.shards.iter().map(|(name, known)| (name.clone(), known.iter().map(newer).collect())),
+            );
         } else {
-            told.shards.iter().map(|told| shard(told, &named, old)).collect()
-        };
-        shards.sort_by_key(|shard| shard.slots.first);
+            let before: BTreeMap<ShardId, &Shard> =
+                old.shards.values().flatten().map(|known| (known.id, known)).collect();
+            for told in &told.shards {
+                let known = before.get(&told.id).copied();
+                shards.entry(told.keyspace.clone()).or_default().push(shard(told, &named, known));
+            }
+        }
+        shards.values_mut().for_each(|shards| shards.sort_by_key(|shard| shard.slots.first));
         let revision = told.revision.max(old.revision);
         Map { nodes, others, shards, revision, learned: Some(Instant::now()) }
     }
@@ -332,13 +344,12 @@ impl Topology {
 }
 
 /// What to believe of a shard: what is told now, unless something newer was told before.
-fn shard(told: &ShardStatus, named: &[(NodeId, Arc<Node>)], old: &Map) -> Shard {
-    let before = old.shards.iter().find(|before| before.slots == told.slots);
+fn shard(told: &ShardStatus, named: &[(NodeId, Arc<Node>)], before: Option<&Shard>) -> Shard {
     if let Some(before) = before.filter(|before| (before.epoch, before.term) > (told.epoch, told.term)) {
         return before.clone();
     }
     let leader = told.leader.and_then(|leader| named.iter().find(|(id, _)| *id == leader)).cloned();
-    Shard { slots: told.slots, epoch: told.epoch, term: told.term, leader }
+    Shard { id: told.id, slots: told.slots, epoch: told.epoch, term: told.term, leader }
 }
 
 /// The nodes from the `first`-th on, those that failed lately last.

@@ -188,7 +188,7 @@ impl Run {
     fn node(&self) -> Arc<Node> {
         let map = self.shared.topology.map();
         if let (Filter::Key(_), 0) = (&self.asked.filter, self.turn)
-            && let Some((_, node)) = map.leader(self.asked.filter.slots().first)
+            && let Some((_, node)) = map.leader(&self.asked.keyspace, self.asked.filter.slots().first)
         {
             return node.clone();
         }

@@ -28,12 +28,17 @@ pub(super) fn changed(answer: Answer) -> Result<proto::NodeResponse, Status> {
     }
 }
 
-/// The message of an answer to Abort.
-pub(super) fn aborted(answer: Answer) -> Result<proto::AbortResponse, Status> {
+/// Checks the answer to what is done.
+pub(super) fn done(answer: Answer) -> Result<(), Status> {
     match answer {
-        Answer::Done => Ok(proto::AbortResponse {}),
+        Answer::Done => Ok(()),
         other => Err(unexpected(&other)),
     }
+}
+
+/// The message of an answer to Abort.
+pub(super) fn aborted(answer: Answer) -> Result<proto::AbortResponse, Status> {
+    done(answer).map(|()| proto::AbortResponse {})
 }
 
 /// The message of an answer to Moves.
@@ -57,12 +62,13 @@ pub(in crate::native) fn rows(answer: Answer) -> Result<proto::DumpResponse, Sta
     }
 }
 
-fn unexpected(answer: &Answer) -> Status {
+pub(super) fn unexpected(answer: &Answer) -> Status {
     let answer = match answer {
         Answer::Joined { .. } => "that a node has joined",
         Answer::Done => "that it is done",
         Answer::Moves(_) => "moves",
         Answer::Rows(_) => "rows",
+        Answer::Keyspaces(_) => "keyspaces",
     };
     status::to_status(&Error::InDoubt(format!(
         "the directory answered {answer} to another question: are all nodes of one version?"

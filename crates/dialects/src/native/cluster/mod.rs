@@ -1,6 +1,7 @@
 //! `capstan.v1.Cluster`: what a node sees of the cluster ([`kv::cluster`]), and what its directory is asked ([`kv::admin`]).
 
 pub(super) mod admin;
+pub(super) mod keyspaces;
 pub(super) mod seen;
 
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use kv::{Error, Op, ShardId, TIMEOUT_MILLIS_MAX};
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
-use super::{cluster_id, proto, status};
+use super::{cluster_id, proto, request, status};
 use crate::Store;
 use crate::grpc::{Asked, time_left};
 use seen::Told;
@@ -44,7 +45,9 @@ impl proto::cluster_server::Cluster for Service {
     ) -> Result<Response<proto::LocateResponse>, Status> {
         let Call { store, message, .. } = Call::of(request)?;
         check_key(&message.key).map_err(|error| status::to_status(&error))?;
-        Ok(Response::new(seen::encode_location(store.cluster.locate(&message.key))))
+        let keyspace = request::keyspace(message.keyspace).map_err(|error| status::to_status(&error))?;
+        let located = store.cluster.locate(&keyspace, &message.key);
+        Ok(Response::new(seen::encode_location(located.map_err(|error| status::to_status(&error))?)))
     }
 
     async fn join(
@@ -150,8 +153,16 @@ async fn node(
 
 /// Asks the directory.
 async fn ask<T>(request: Request<T>, ask: impl FnOnce(T) -> Ask) -> Result<Answer, Status> {
+    ask_checked(request, |message| Ok(ask(message))).await
+}
+
+/// Asks the directory what a message says, if it makes sense.
+async fn ask_checked<T>(
+    request: Request<T>,
+    ask: impl FnOnce(T) -> Result<Ask, Error>,
+) -> Result<Answer, Status> {
     let Call { store, message, time } = Call::of(request)?;
-    let ask = ask(message);
+    let ask = ask(message).map_err(|error| status::to_status(&error))?;
     ask.validate().map_err(|error| status::to_status(&error))?;
     let time = time.unwrap_or(kv::Request::TIMEOUT).min(Duration::from_millis(TIMEOUT_MILLIS_MAX));
     let (send, receive) = oneshot::channel();

@@ -73,6 +73,7 @@ fn encode_duty(duty: NodeDuty) -> proto::node_status::Duty {
 fn encode_shard(shard: ShardStatus) -> proto::ShardStatus {
     proto::ShardStatus {
         id: shard.id.0,
+        keyspace: shard.keyspace,
         slot_first: u32::from(shard.slots.first.0),
         slot_last: u32::from(shard.slots.last.0),
         protocol: encode_protocol(shard.protocol).into(),
@@ -185,6 +186,7 @@ fn decode_duty(duty: i32) -> Result<NodeDuty, Malformed> {
 fn decode_shard(message: proto::ShardStatus) -> Result<ShardStatus, Malformed> {
     Ok(ShardStatus {
         id: ShardId(message.id),
+        keyspace: message.keyspace,
         slots: SlotRange { first: slot(message.slot_first)?, last: slot(message.slot_last)? },
         protocol: decode_protocol(message.protocol)?,
         epoch: Epoch(message.epoch),

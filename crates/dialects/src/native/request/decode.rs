@@ -171,7 +171,8 @@ fn deadline(expiry: Option<proto::Expiry>, clock: &Clock) -> Result<Option<u64>,
     }
 }
 
-fn keyspace(name: String) -> Result<String, Error> {
+/// The keyspace of this name; of none where it is empty.
+pub fn keyspace(name: String) -> Result<String, Error> {
     match name.len() {
         0 => Ok(Request::KEYSPACE.into()),
         1..=KEYSPACE_BYTES_MAX => Ok(name),

@@ -10,7 +10,7 @@ use prost::{DecodeError, Message};
 use super::{AnyRequest, AnyResponse, proto};
 use crate::grpc::{self, Failure};
 
-pub(super) use decode::{check_batch_header, decode, inherit};
+pub(super) use decode::{check_batch_header, decode, inherit, keyspace};
 pub(super) use encode::{encode, id, level, millis};
 
 /// The request that the message `bytes` asks of an rpc, accepted at `now` (microseconds since 1970 on the version clock).

@@ -2,6 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kv::codec::{Malformed, Reader, put_uint};
+use kv::keyspace::Standing;
 use kv::{Entry, Epoch, Index, Position, Version};
 use mutant::Mutant;
 use replication::Instant;
@@ -33,6 +34,8 @@ pub(in crate::driver) struct Heir {
     /// The newest version of its rows, and when the shard has something due.
     pub last: Version,
     pub due: Option<u64>,
+    /// What the shard goes by, and what it holds.
+    pub standing: Standing,
 }
 
 /// How far an heir is.
@@ -109,6 +112,7 @@ impl Heir {
             turns: 0,
             last: Version::ZERO,
             due: None,
+            standing: Standing::default(),
         }
     }
 

@@ -1,0 +1,127 @@
+//! The definition of the commands on keyspaces: words, options and help.
+
+use clap::{Args, Subcommand};
+use kv::Protocol;
+use kv::keyspace::{History, Wish};
+
+use crate::parse;
+
+/// What the commands are for, for help.
+pub const EXAMPLES: &str = "\
+Examples:
+  capstan keyspace create orders --shards 8 --quota-bytes 2G
+  capstan keyspace describe orders   what it promises, holds and loses when
+  capstan put k v --keyspace orders  or CAPSTAN_KEYSPACE=orders";
+
+/// A question about keyspaces, or a change of one.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Make a keyspace
+    #[command(after_help = "\
+Examples:
+  capstan keyspace create orders
+  capstan keyspace create orders --replicas 5 --shards 16 --history 100
+  capstan keyspace create cache --protocol single --ttl 10m --quota-keys 100000
+Done as well when it is there and as wished. It is served when this returns.")]
+    Create {
+        /// Its name: letters, digits, -, _ and ., up to 63
+        name: String,
+        #[command(flatten)]
+        settings: Settings,
+        /// How its replicas agree: raft (a majority) or single (one copy) [default: raft]
+        #[arg(long, value_name = "PROTOCOL")]
+        protocol: Option<Protocol>,
+    },
+    /// Change a keyspace that is there
+    #[command(after_help = "\
+Examples:
+  capstan keyspace alter orders --replicas 5 --dry-run    what would move
+  capstan keyspace alter orders --history all --quota-bytes none
+What is not named stays. Its protocol stays too.")]
+    Alter {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        settings: Settings,
+        /// It stays; naming another one is refused
+        #[arg(long, value_name = "PROTOCOL", hide = true)]
+        protocol: Option<Protocol>,
+        /// Change nothing; print what would move
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Print what a keyspace promises, what it holds, and what it loses when
+    #[command(after_help = "\
+Examples:
+  capstan keyspace describe orders
+  capstan keyspace describe orders --json    {keyspace, protocol, replicas, ..}")]
+    Describe {
+        /// Its name
+        name: String,
+    },
+    /// Print the keyspaces
+    #[command(after_help = "\
+Examples:
+  capstan keyspace list
+  capstan keyspace list --json    an object per keyspace")]
+    List,
+    /// Remove a keyspace with all that it holds
+    #[command(after_help = "\
+Examples:
+  capstan keyspace drop orders          asks for its name again
+  capstan keyspace drop orders --yes    does not ask
+Nothing brings its keys back. Done as well when there is none.")]
+    Drop {
+        /// Its name
+        name: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// What can be said of a keyspace when it is made, and later.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Settings {
+    /// Replicas of each shard, where there are nodes enough [default: 3]
+    #[arg(long, value_name = "N", value_parser = parse::replicas)]
+    pub replicas: Option<u16>,
+    /// How many shards [default: 1]
+    #[arg(long, value_name = "N")]
+    pub shards: Option<u32>,
+    /// Revisions kept of a key: a count, all, or a time [default: as the cluster]
+    #[arg(long, value_name = "N|all|DURATION", value_parser = parse::keyspace_history)]
+    pub history: Option<History>,
+    /// How long those of a deleted key are kept [default: as the cluster]
+    #[arg(long, value_name = "DURATION|all")]
+    pub deleted_history: Option<parse::Deleted>,
+    /// How long a value lasts that is stored without a time [default: never]
+    #[arg(long, value_name = "DURATION|never", value_parser = parse::deadline)]
+    pub ttl: Option<parse::Deadline>,
+    /// Bytes of keys and newest values that it may hold [default: none]
+    #[arg(long, value_name = "SIZE|none", value_parser = parse::quota_bytes)]
+    pub quota_bytes: Option<u64>,
+    /// Keys that it may hold [default: none]
+    #[arg(long, value_name = "N|none", value_parser = parse::quota_keys)]
+    pub quota_keys: Option<u64>,
+}
+
+impl Settings {
+    /// What is wished.
+    pub fn wish(&self, protocol: Option<Protocol>) -> Wish {
+        let ttl = |deadline| match deadline {
+            parse::Deadline::Never => 0,
+            parse::Deadline::In(time) => time.as_micros() as u64,
+        };
+        Wish {
+            protocol,
+            replicas: self.replicas,
+            shards: self.shards,
+            history: self.history,
+            deleted_micros: self.deleted_history.map(|deleted| deleted.micros),
+            ttl_micros: self.ttl.map(ttl),
+            quota_bytes: self.quota_bytes,
+            quota_keys: self.quota_keys,
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! A keyspace in words, for somebody who has to choose.
+
+use kv::Protocol;
+use kv::cluster::Terms;
+use kv::keyspace::{Described, History, Settings, duration};
+use serde_json::{Value, json};
+
+use crate::exit::Error;
+use crate::print::Output;
+
+/// A keyspace, and what of it the cluster says.
+pub struct Subject<'a> {
+    pub keyspace: &'a Described,
+    /// Replicas that its shards have: as many as it should, or as there are nodes for.
+    pub replicas: u16,
+    /// Shards that nobody leads at present.
+    pub leaderless: usize,
+    /// What holds where the keyspace says nothing.
+    pub terms: Terms,
+}
+
+/// Prints a keyspace.
+pub fn print(subject: &Subject<'_>, out: &mut Output<'_>) -> Result<(), Error> {
+    if out.json {
+        out.object(&object(subject.keyspace, Some(&subject.terms)))?;
+        return Ok(());
+    }
+    let name = subject.keyspace.name.as_str();
+    let rows: Vec<Vec<String>> =
+        sentences(subject).into_iter().map(|(what, text)| vec![what.to_owned(), text]).collect();
+    out.table(&["KEYSPACE", name], &rows)?;
+    Ok(())
+}
+
+/// A keyspace as an object. What it does not say itself is as the cluster was founded.
+pub fn object(keyspace: &Described, terms: Option<&Terms>) -> Value {
+    let Settings { protocol, replicas, keep, quota } = keyspace.settings;
+    let history = keep.history.or_else(|| terms.map(of_terms));
+    let deleted = keep.deleted_micros.or_else(|| terms.map(|terms| terms.deleted_micros));
+    json!({
+        "keyspace": keyspace.name,
+        "protocol": protocol.name(),
+        "replicas": replicas,
+        "shards": keyspace.shards,
+        "changing": keyspace.changing,
+        "history": history.map(|history| history.to_string()),
+        "deleted_history": deleted.map(time),
+        "ttl_micros": keep.ttl_micros,
+        "quota_bytes": quota.bytes,
+        "quota_keys": quota.keys,
+        "bytes": keyspace.usage.map(|usage| usage.bytes),
+        "keys": keyspace.usage.map(|usage| usage.keys),
+    })
+}
+
+fn of_terms(terms: &Terms) -> History {
+    terms.history.map_or(History::All, History::Count)
+}
+
+fn time(micros: u64) -> String {
+    if micros == u64::MAX { "all".into() } else { duration(micros) }
+}
+
+fn sentences(subject: &Subject<'_>) -> Vec<(&'static str, String)> {
+    let Subject { keyspace, replicas, leaderless, terms } = subject;
+    let Settings { protocol, replicas: wanted, keep, quota } = keyspace.settings;
+    let mut told = promises(protocol, *replicas);
+    let fewer = if *replicas < wanted {
+        format!(" (of {wanted} that it should have: there are not enough nodes)")
+    } else {
+        String::new()
+    };
+    told.push(("replicas", format!("{replicas} of each shard, on different nodes{fewer}")));
+    let mut shards = match keyspace.shards {
+        1 => "1: its keys are ordered together, and led by one node".into(),
+        count => format!("{count}: each key is in one, and each shard is led on its own"),
+    };
+    if keyspace.changing > 0 {
+        shards += &format!("; {} on the move (cluster moves)", keyspace.changing);
+    }
+    if *leaderless > 0 {
+        shards += &format!("; {leaderless} without a leader at present");
+    }
+    told.push(("shards", shards));
+    told.push(("history", history(keep.history.unwrap_or_else(|| of_terms(terms)))));
+    let deleted = keep.deleted_micros.unwrap_or(terms.deleted_micros);
+    let deleted = if deleted == u64::MAX { "for ever".into() } else { format!("for {}", duration(deleted)) };
+    told.push(("deleted keys", format!("their revisions are kept {deleted}")));
+    let ttl = keep.ttl_micros.map_or("for ever".into(), |ttl| format!("for {}", duration(ttl)));
+    told.push(("values last", format!("{ttl}, unless they are stored with a time of their own")));
+    let holds = keyspace.usage.map_or("not known at present".into(), |usage| {
+        format!("{} keys, {} bytes of keys and newest values", usage.keys, usage.bytes)
+    });
+    told.push(("holds", holds));
+    let limit = |limit: Option<u64>, what: &str| limit.map(|limit| format!("{limit} {what}"));
+    let limits: Vec<String> =
+        [limit(quota.keys, "keys"), limit(quota.bytes, "bytes")].into_iter().flatten().collect();
+    told.push((
+        "quota",
+        match limits.is_empty() {
+            true => "none".into(),
+            false => format!(
+                "{}; when it is reached, what adds is refused and all else taken. It may be passed by what comes in within a second",
+                limits.join(", ")
+            ),
+        },
+    ));
+    told
+}
+
+/// What its protocol promises, and what becomes of that when nodes fail.
+fn promises(protocol: Protocol, replicas: u16) -> Vec<(&'static str, String)> {
+    let reads = "linearizable: a read sees every write that was acknowledged before it was asked";
+    match protocol {
+        Protocol::Single => vec![
+            ("protocol", "single: one copy, on one node".into()),
+            ("promises", reads.into()),
+            ("acknowledged", "when it is on the disk of that node".into()),
+            ("its node stops", "nothing is served until it is back; nothing is lost".into()),
+            ("its disk is lost", "all of it is lost".into()),
+        ],
+        Protocol::Raft => {
+            let majority = replicas / 2 + 1;
+            let spare = replicas - majority;
+            let stops = match spare {
+                0 => "any node that stops stops it until that is back; nothing is lost".into(),
+                1 => "one node may stop: it goes on after about a second".into(),
+                spare => format!("{spare} nodes may stop: it goes on after about a second"),
+            };
+            let more = format!(
+                "with fewer than {majority} of {replicas} no writes, and reads with --level local only; nothing is lost"
+            );
+            let disks = match majority {
+                1 => "what one disk holds is all there is: with it all is lost".into(),
+                majority => format!(
+                    "what is acknowledged is on {majority} of {replicas}: it is lost only with {majority} disks for good"
+                ),
+            };
+            let mut told = vec![
+                ("protocol", "raft: consensus of a majority".into()),
+                ("promises", reads.into()),
+                ("acknowledged", format!("when it is on the disks of {majority} of {replicas} replicas")),
+                ("nodes stop", stops),
+            ];
+            told.extend((replicas > 1).then_some(("more stop", more)));
+            told.push(("disks are lost", disks));
+            told
+        }
+    }
+}
+
+fn history(history: History) -> String {
+    match history {
+        History::Count(1) => "the newest value of a key only: no reads of the past".into(),
+        History::Count(count) => format!("the newest {count} revisions of a key"),
+        History::All => "all revisions of a key, until they are trimmed".into(),
+        History::Micros(micros) => {
+            format!(
+                "what a key held in the last {}; older revisions go with later writes of it",
+                duration(micros)
+            )
+        }
+    }
+}

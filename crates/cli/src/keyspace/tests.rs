@@ -1,0 +1,103 @@
+//! What the commands on keyspaces ask and print.
+
+use kv::admin::{Answer, Ask};
+use kv::cluster::Status;
+use kv::keyspace::{Described, Settings, Usage, Wish};
+use kv::{Error as Failure, Protocol};
+
+use super::*;
+use crate::connect::runtime;
+use crate::fake::{Operated, node, printed, shard};
+
+fn orders(wish: Wish) -> Described {
+    Described {
+        name: "default".into(),
+        settings: Settings::of(&wish),
+        shards: 1,
+        changing: 0,
+        usage: Some(Usage { bytes: 1_000, keys: 7 }),
+    }
+}
+
+fn cluster() -> Status {
+    let nodes = (1..=3).map(node).collect();
+    Status { nodes, shards: vec![shard(1)], directory: Some(shard(0)), revision: 3 }
+}
+
+fn run_on(store: &Operated, command: &Command, json: bool) -> (Result<Code, Error>, String) {
+    let mut result = Ok(Code::Done);
+    let text = printed(json, |out| {
+        result = runtime().block_on(run(command, store, &Options::default(), out));
+    });
+    (result, text)
+}
+
+fn create(protocol: Option<Protocol>) -> Command {
+    let settings = command::Settings { quota_keys: Some(9), ..Default::default() };
+    Command::Create { name: "default".into(), settings, protocol }
+}
+
+#[test]
+fn create_asks_for_what_is_wished_and_waits_until_it_is_served() {
+    let empty = Status { shards: Vec::new(), ..cluster() };
+    let store = Operated::new([empty, cluster()], [Ok(Answer::Done)]);
+    let (result, text) = run_on(&store, &create(Some(Protocol::Single)), true);
+    assert!(matches!(result, Ok(Code::Done)) && text.contains("\"created\":true"), "{text}");
+    let wish = Wish { protocol: Some(Protocol::Single), quota_keys: Some(9), ..Wish::default() };
+    assert_eq!(store.asked(), [Ask::CreateKeyspace { name: "default".into(), wish }]);
+}
+
+#[test]
+fn what_the_directory_refuses_ends_with_its_words() {
+    let store = Operated::new([cluster()], [Err(Failure::Invalid("no".into()))]);
+    let (result, _) = run_on(&store, &create(None), false);
+    assert!(matches!(&result, Err(error) if error.code() == Code::Usage), "{result:?}");
+}
+
+#[test]
+fn describe_tells_what_is_promised_held_and_lost_when() {
+    let store = Operated::new([cluster()], [Ok(Answer::Keyspaces(vec![orders(Wish::default())]))]);
+    let (result, text) = run_on(&store, &Command::Describe { name: "default".into() }, false);
+    assert!(matches!(result, Ok(Code::Done)));
+    for told in
+        ["consensus of a majority", "on the disks of 2 of 3", "one node may stop", "7 keys, 1000 bytes"]
+    {
+        assert!(text.contains(told), "{told}:\n{text}");
+    }
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    let none = run_on(&store, &Command::Describe { name: "tea".into() }, false).0;
+    assert!(matches!(&none, Err(error) if error.code() == Code::Usage), "{none:?}");
+}
+
+#[test]
+fn list_prints_each_keyspace() {
+    let store = Operated::new([cluster()], [Ok(Answer::Keyspaces(vec![orders(Wish::default())]))]);
+    let (_, text) = run_on(&store, &Command::List, true);
+    assert!(text.contains("\"keyspace\":\"default\"") && text.contains("\"keys\":7"), "{text}");
+}
+
+#[test]
+fn drop_without_a_confirmation_is_refused_and_asks_nothing() {
+    let store = Operated::new([cluster()], [Ok(Answer::Done)]);
+    let command = |yes| Command::Drop { name: "orders".into(), yes };
+    // A test has no terminal, or nobody types there.
+    if !io::stdin().is_terminal() {
+        let (result, _) = run_on(&store, &command(false), false);
+        assert!(matches!(&result, Err(error) if error.code() == Code::Usage), "{result:?}");
+        assert!(store.asked().is_empty());
+    }
+    assert!(matches!(run_on(&store, &command(true), false).0, Ok(Code::Done)));
+    assert_eq!(store.asked(), [Ask::DropKeyspace { name: "orders".into() }]);
+}
+
+#[test]
+fn alter_of_nothing_is_refused() {
+    let store = Operated::new([cluster()], [Ok(Answer::Done)]);
+    let command = Command::Alter {
+        name: "orders".into(),
+        settings: command::Settings::default(),
+        protocol: None,
+        dry_run: false,
+    };
+    assert!(matches!(run_on(&store, &command, false).0, Err(Error::Usage(_))));
+}

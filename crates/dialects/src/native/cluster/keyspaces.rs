@@ -1,0 +1,171 @@
+//! The service `Keyspaces`, and its messages from and to [`kv::keyspace`].
+
+use kv::Error;
+use kv::admin::{Answer, Ask};
+use kv::keyspace::{Described, History, Keep, Quota, Settings, Usage, Wish};
+use tonic::{Request, Response, Status};
+
+use super::{admin, ask_checked};
+use crate::native::proto;
+use crate::native::reply::{Malformed, decode_protocol, encode_protocol};
+
+/// The service.
+pub(in crate::native) struct Service;
+
+#[tonic::async_trait]
+impl proto::keyspaces_server::Keyspaces for Service {
+    async fn create(
+        &self,
+        request: Request<proto::CreateKeyspaceRequest>,
+    ) -> Result<Response<proto::CreateKeyspaceResponse>, Status> {
+        let answer = ask_checked(request, |message| {
+            Ok(Ask::CreateKeyspace { name: message.name, wish: decode_wish(message.wish)? })
+        });
+        admin::done(answer.await?)?;
+        Ok(Response::new(proto::CreateKeyspaceResponse {}))
+    }
+
+    async fn alter(
+        &self,
+        request: Request<proto::AlterKeyspaceRequest>,
+    ) -> Result<Response<proto::AlterKeyspaceResponse>, Status> {
+        let answer = ask_checked(request, |message| {
+            let proto::AlterKeyspaceRequest { name, wish, dry_run } = message;
+            Ok(Ask::AlterKeyspace { name, wish: decode_wish(wish)?, dry_run })
+        });
+        let proto::NodeResponse { moves } = admin::changed(answer.await?)?;
+        Ok(Response::new(proto::AlterKeyspaceResponse { moves }))
+    }
+
+    async fn drop(
+        &self,
+        request: Request<proto::DropKeyspaceRequest>,
+    ) -> Result<Response<proto::DropKeyspaceResponse>, Status> {
+        let answer = ask_checked(request, |message| Ok(Ask::DropKeyspace { name: message.name }));
+        admin::done(answer.await?)?;
+        Ok(Response::new(proto::DropKeyspaceResponse {}))
+    }
+
+    async fn list(
+        &self,
+        request: Request<proto::ListKeyspacesRequest>,
+    ) -> Result<Response<proto::ListKeyspacesResponse>, Status> {
+        let answer = ask_checked(request, |_| Ok(Ask::Keyspaces)).await?;
+        list(answer).map(Response::new)
+    }
+}
+
+/// The message of the keyspaces that there are.
+pub(in crate::native) fn list(answer: Answer) -> Result<proto::ListKeyspacesResponse, Status> {
+    match answer {
+        Answer::Keyspaces(keyspaces) => {
+            Ok(proto::ListKeyspacesResponse { keyspaces: keyspaces.into_iter().map(encode).collect() })
+        }
+        other => Err(admin::unexpected(&other)),
+    }
+}
+
+/// The answer to List in a message.
+pub(in crate::native) fn decode_list(message: proto::ListKeyspacesResponse) -> Result<Answer, Malformed> {
+    message.keyspaces.into_iter().map(decode).collect::<Result<_, _>>().map(Answer::Keyspaces)
+}
+
+/// The message of a wish.
+pub(in crate::native) fn encode_wish(wish: &Wish) -> proto::KeyspaceWish {
+    proto::KeyspaceWish {
+        protocol: wish.protocol.map_or(0, |protocol| encode_protocol(protocol).into()),
+        replicas: wish.replicas.map(u32::from),
+        shards: wish.shards,
+        history: wish.history.map(encode_history),
+        deleted_micros: wish.deleted_micros,
+        ttl_micros: wish.ttl_micros,
+        quota_bytes: wish.quota_bytes,
+        quota_keys: wish.quota_keys,
+    }
+}
+
+/// The wish in a message.
+pub(in crate::native) fn decode_wish(message: Option<proto::KeyspaceWish>) -> Result<Wish, Error> {
+    let message = message.unwrap_or_default();
+    let refuse = |why: &str| Error::Invalid(why.into());
+    let protocol =
+        match message.protocol {
+            0 => None,
+            some => Some(decode_protocol(some).map_err(|_| {
+                refuse("this node knows no such protocol: use PROTOCOL_SINGLE or PROTOCOL_RAFT")
+            })?),
+        };
+    let replicas = message.replicas.map(|replicas| {
+        u16::try_from(replicas).map_err(|_| refuse("a shard cannot have so many replicas: give it fewer"))
+    });
+    Ok(Wish {
+        protocol,
+        replicas: replicas.transpose()?,
+        shards: message.shards,
+        history: message.history.map(decode_history).transpose()?,
+        deleted_micros: message.deleted_micros,
+        ttl_micros: message.ttl_micros,
+        quota_bytes: message.quota_bytes,
+        quota_keys: message.quota_keys,
+    })
+}
+
+fn encode_history(history: History) -> proto::KeyspaceHistory {
+    use proto::keyspace_history::Kept;
+    let kept = match history {
+        History::Count(count) => Kept::Count(count),
+        History::All => Kept::All(true),
+        History::Micros(micros) => Kept::Micros(micros),
+    };
+    proto::KeyspaceHistory { kept: Some(kept) }
+}
+
+fn decode_history(message: proto::KeyspaceHistory) -> Result<History, Error> {
+    use proto::keyspace_history::Kept;
+    match message.kept {
+        Some(Kept::Count(count)) => Ok(History::Count(count)),
+        Some(Kept::All(true)) => Ok(History::All),
+        Some(Kept::Micros(micros)) => Ok(History::Micros(micros)),
+        Some(Kept::All(false)) | None => {
+            Err(Error::Invalid("history: set a count, all or micros, or leave it out".into()))
+        }
+    }
+}
+
+fn encode(keyspace: Described) -> proto::Keyspace {
+    let Settings { protocol, replicas, keep, quota } = keyspace.settings;
+    let wish = Wish {
+        protocol: Some(protocol),
+        replicas: Some(replicas),
+        shards: Some(keyspace.shards),
+        history: keep.history,
+        deleted_micros: keep.deleted_micros,
+        ttl_micros: keep.ttl_micros,
+        quota_bytes: quota.bytes,
+        quota_keys: quota.keys,
+    };
+    let usage = |Usage { bytes, keys }| proto::KeyspaceUsage { bytes, keys };
+    proto::Keyspace {
+        name: keyspace.name,
+        settings: Some(encode_wish(&wish)),
+        changing: keyspace.changing,
+        usage: keyspace.usage.map(usage),
+    }
+}
+
+fn decode(message: proto::Keyspace) -> Result<Described, Malformed> {
+    let wish = decode_wish(message.settings).map_err(|_| Malformed("a keyspace's settings make no sense"))?;
+    let (Some(protocol), Some(replicas), Some(shards)) = (wish.protocol, wish.replicas, wish.shards) else {
+        return Err(Malformed("a keyspace lacks its protocol, replicas or shards"));
+    };
+    let keep =
+        Keep { history: wish.history, deleted_micros: wish.deleted_micros, ttl_micros: wish.ttl_micros };
+    let quota = Quota { bytes: wish.quota_bytes, keys: wish.quota_keys };
+    Ok(Described {
+        name: message.name,
+        settings: Settings { protocol, replicas, keep, quota },
+        shards,
+        changing: message.changing,
+        usage: message.usage.map(|usage| Usage { bytes: usage.bytes, keys: usage.keys }),
+    })
+}

@@ -1,0 +1,138 @@
+//! The bytes of what a keyspace is, and is asked to be.
+
+use bytes::{BufMut, BytesMut};
+
+use super::{Malformed, Reader, decode_protocol, encode_protocol, put_bytes, put_option, put_uint};
+use crate::keyspace::{Described, Full, History, Keep, Quota, Rules, Settings, Usage, Wish};
+
+/// Writes what a keyspace is.
+pub fn encode_settings(into: &mut BytesMut, settings: &Settings) {
+    encode_protocol(into, settings.protocol);
+    put_uint(into, u64::from(settings.replicas));
+    encode_keep(into, &settings.keep);
+    put_option(into, settings.quota.bytes, put_uint);
+    put_option(into, settings.quota.keys, put_uint);
+}
+
+/// Reads what a keyspace is.
+pub fn decode_settings(reader: &mut Reader) -> Result<Settings, Malformed> {
+    Ok(Settings {
+        protocol: decode_protocol(reader)?,
+        replicas: reader.u16()?,
+        keep: decode_keep(reader)?,
+        quota: decode_quota(reader)?,
+    })
+}
+
+/// Reads a quota: its bytes, and its keys.
+pub fn decode_quota(reader: &mut Reader) -> Result<Quota, Malformed> {
+    Ok(Quota { bytes: reader.option(Reader::uint)?, keys: reader.option(Reader::uint)? })
+}
+
+/// Writes what shards keep.
+pub fn encode_keep(into: &mut BytesMut, keep: &Keep) {
+    put_option(into, keep.history, encode_history);
+    put_option(into, keep.deleted_micros, put_uint);
+    put_option(into, keep.ttl_micros, put_uint);
+}
+
+/// Reads what shards keep.
+pub fn decode_keep(reader: &mut Reader) -> Result<Keep, Malformed> {
+    Ok(Keep {
+        history: reader.option(decode_history)?,
+        deleted_micros: reader.option(Reader::uint)?,
+        ttl_micros: reader.option(Reader::uint)?,
+    })
+}
+
+/// Writes what a shard goes by.
+pub fn encode_rules(into: &mut BytesMut, rules: &Rules) {
+    encode_keep(into, &rules.keep);
+    put_option(into, rules.full, |into, Full { quota, usage }| {
+        put_option(into, quota.bytes, put_uint);
+        put_option(into, quota.keys, put_uint);
+        encode_usage(into, usage);
+    });
+}
+
+/// Reads what a shard goes by.
+pub fn decode_rules(reader: &mut Reader) -> Result<Rules, Malformed> {
+    let full = |reader: &mut Reader| Ok(Full { quota: decode_quota(reader)?, usage: decode_usage(reader)? });
+    Ok(Rules { keep: decode_keep(reader)?, full: reader.option(full)? })
+}
+
+/// Writes what is held.
+pub fn encode_usage(into: &mut BytesMut, usage: Usage) {
+    put_uint(into, usage.bytes);
+    put_uint(into, usage.keys);
+}
+
+/// Reads what is held.
+pub fn decode_usage(reader: &mut Reader) -> Result<Usage, Malformed> {
+    Ok(Usage { bytes: reader.uint()?, keys: reader.uint()? })
+}
+
+fn encode_history(into: &mut BytesMut, history: History) {
+    match history {
+        History::All => into.put_u8(1),
+        History::Count(count) => {
+            into.put_u8(2);
+            put_uint(into, u64::from(count));
+        }
+        History::Micros(micros) => {
+            into.put_u8(3);
+            put_uint(into, micros);
+        }
+    }
+}
+
+fn decode_history(reader: &mut Reader) -> Result<History, Malformed> {
+    match reader.u8()? {
+        1 => Ok(History::All),
+        2 => Ok(History::Count(reader.u32()?)),
+        3 => Ok(History::Micros(reader.uint()?)),
+        _ => Err(Malformed("a history has an unknown tag")),
+    }
+}
+
+pub(super) fn encode_wish(into: &mut BytesMut, wish: &Wish) {
+    put_option(into, wish.protocol, encode_protocol);
+    put_option(into, wish.replicas, |into, replicas| put_uint(into, u64::from(replicas)));
+    put_option(into, wish.shards, |into, shards| put_uint(into, u64::from(shards)));
+    put_option(into, wish.history, encode_history);
+    put_option(into, wish.deleted_micros, put_uint);
+    put_option(into, wish.ttl_micros, put_uint);
+    put_option(into, wish.quota_bytes, put_uint);
+    put_option(into, wish.quota_keys, put_uint);
+}
+
+pub(super) fn decode_wish(reader: &mut Reader) -> Result<Wish, Malformed> {
+    Ok(Wish {
+        protocol: reader.option(decode_protocol)?,
+        replicas: reader.option(Reader::u16)?,
+        shards: reader.option(Reader::u32)?,
+        history: reader.option(decode_history)?,
+        deleted_micros: reader.option(Reader::uint)?,
+        ttl_micros: reader.option(Reader::uint)?,
+        quota_bytes: reader.option(Reader::uint)?,
+        quota_keys: reader.option(Reader::uint)?,
+    })
+}
+
+pub(super) fn encode_described(into: &mut BytesMut, keyspace: &Described) {
+    put_bytes(into, keyspace.name.as_bytes());
+    encode_settings(into, &keyspace.settings);
+    put_uint(into, u64::from(keyspace.shards));
+    put_uint(into, u64::from(keyspace.changing));
+    put_option(into, keyspace.usage, encode_usage);
+}
+
+pub(super) fn decode_described(reader: &mut Reader) -> Result<Described, Malformed> {
+    Ok(Described {
+        name: reader.text()?,
+        settings: decode_settings(reader)?,
+        shards: reader.u32()?,
+        changing: reader.u32()?,
+        usage: reader.option(decode_usage)?,
+    })
+}

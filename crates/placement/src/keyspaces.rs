@@ -1,0 +1,99 @@
+//! Keyspaces come, change and go.
+//!
+//! A keyspace is created with all its shards, each on the nodes that leave the counts over all keyspaces as even as they can be;
+//! nothing that is there moves for it. The ids of its shards are new, and never given again: so nothing that a keyspace held
+//! can come back with another one of the same name, wherever a node was meanwhile. A keyspace that is dropped takes its
+//! shards and their changes along; the nodes then drop what they have of them. What is altered moves by the plan, like all else.
+
+use kv::keyspace::{KEYSPACES_MAX, SHARDS_TOTAL_MAX, Settings, Wish, check_name};
+use kv::{Protocol, ShardId, SlotRange};
+use mutant::Mutant;
+
+use crate::map::{Arrangement, DEFAULT, Keyspace, Map, NodeDuty};
+use crate::refusal::Refusal;
+
+/// Shards of a keyspace that is created with no word on them.
+const SHARDS_USUAL: u32 = 1;
+
+impl Map {
+    pub(crate) fn create(&mut self, name: &str, wish: &Wish) -> Result<(), Refusal> {
+        check_name(name).map_err(Refusal::Invalid)?;
+        if let Some(present) = self.keyspaces.get(name) {
+            return match differs(present.settings(), self.shards_of(name).len(), wish) {
+                None => Ok(()),
+                Some(differs) => Err(Refusal::OtherKeyspace { name: name.into(), differs }),
+            };
+        }
+        if self.keyspaces.len() > KEYSPACES_MAX {
+            return Err(Refusal::TooManyKeyspaces(self.keyspaces.len() - 1));
+        }
+        let (settings, count) = (Settings::of(wish), wish.shards.unwrap_or(SHARDS_USUAL));
+        let (are, more, most) = (self.shards.len(), count as usize, SHARDS_TOTAL_MAX);
+        let last = self.next_shard.0.checked_add(count);
+        let Some(last) = last.filter(|_| are + more <= most) else {
+            return Err(Refusal::TooManyShards { are, more, most });
+        };
+        let Settings { protocol, replicas, keep, quota } = settings;
+        let keyspace = Keyspace { keep, quota, ..Keyspace::new(protocol, replicas, Arrangement::Even) };
+        self.keyspaces.insert(name.into(), keyspace);
+        let first = match mutant::is(Mutant::ShardIdGivenAgain) {
+            true => self.shards.keys().next_back().map_or(0, |last| last.0) + 1,
+            false => self.next_shard.0,
+        };
+        for index in 0..count {
+            let shard = crate::founding::shard(name, protocol, SlotRange::nth(index, count));
+            self.shards.insert(ShardId(first + index), shard);
+        }
+        self.next_shard = ShardId(last);
+        self.settle();
+        // With fewer than a majority of what it should have, it would lose what others of its kind do not.
+        let serving = self.nodes.values().filter(|node| node.duty == NodeDuty::Serve).count();
+        let wanted = usize::from(replicas).min(serving);
+        match self.shards_of(name).iter().any(|(_, shard)| 2 * shard.members.len() <= wanted) {
+            true => Err(Refusal::NoNodes),
+            false => Ok(()),
+        }
+    }
+
+    pub(crate) fn alter(&mut self, name: &str, wish: &Wish) -> Result<(), Refusal> {
+        let shards = self.shards_of(name).len();
+        let unknown = || Refusal::UnknownKeyspace(name.into());
+        let keyspace = self.keyspaces.get_mut(name).filter(|keyspace| keyspace.is_for_clients());
+        let keyspace = keyspace.ok_or_else(unknown)?;
+        if wish.protocol.is_some_and(|protocol| protocol != keyspace.protocol) {
+            return Err(Refusal::ProtocolStays(name.into()));
+        }
+        if wish.shards.is_some_and(|wished| wished as usize != shards) {
+            return Err(Refusal::ShardsStay { name: name.into(), shards });
+        }
+        let wish = Wish { protocol: Some(keyspace.protocol), ..*wish };
+        wish.validate().map_err(|error| Refusal::Invalid(error.to_string()))?;
+        let Settings { replicas, keep, quota, .. } = keyspace.settings().with(&wish);
+        (keyspace.replicas, keyspace.keep, keyspace.quota) = (replicas, keep, quota);
+        Ok(())
+    }
+
+    pub(crate) fn drop_keyspace(&mut self, name: &str) -> Result<(), Refusal> {
+        if name == DEFAULT {
+            return Err(Refusal::Stays(name.into()));
+        }
+        check_name(name).map_err(Refusal::Invalid)?;
+        self.keyspaces.remove(name);
+        self.shards.retain(|_, shard| shard.keyspace != name);
+        self.changes.retain(|id, _| self.shards.contains_key(id));
+        Ok(())
+    }
+}
+
+/// What is otherwise than wished, if anything is.
+fn differs(is: Settings, shards: usize, wish: &Wish) -> Option<String> {
+    let number = |what: &str, is: u64, wished: Option<u64>| {
+        wished.filter(|wished| *wished != is).map(|wished| format!("it has {is} {what}, not {wished}"))
+    };
+    let protocol = |wished: &Protocol| *wished != is.protocol;
+    let protocol = wish.protocol.filter(protocol).map(|_| format!("its protocol is {}", is.protocol));
+    let replicas = number("replicas", u64::from(is.replicas), wish.replicas.map(u64::from));
+    let shards = number("shards", shards as u64, wish.shards.map(u64::from));
+    let other = (is.with(wish) != is).then(|| "its history, time to live or quota is another".into());
+    protocol.or(replicas).or(shards).or(other)
+}

@@ -1,0 +1,109 @@
+//! Keyspaces that come, change and go.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+
+use kv::keyspace::{History, Wish};
+use kv::{NodeId, Protocol, ShardId};
+use placement::map::{DEFAULT, DIRECTORY, Map};
+use placement::{Event, Founder, Founding, Limits, Refusal, plan};
+
+fn founded(nodes: u64) -> Map {
+    let founder = |id| Founder { name: format!("n{id}"), peer: format!("10.0.0.{id}:1") };
+    let nodes = (1..=nodes).map(founder).collect();
+    Map::founding(&Founding { cluster: None, nodes, shards: 4, replicas: 3, protocol: Protocol::Raft })
+}
+
+fn create(map: &Map, name: &str, wish: Wish) -> Result<Map, Refusal> {
+    map.apply(&Event::Create { name: name.into(), wish })
+}
+
+fn shards(count: u32) -> Wish {
+    Wish { shards: Some(count), ..Wish::default() }
+}
+
+fn drop_it(map: &Map, name: &str) -> Result<Map, Refusal> {
+    map.apply(&Event::Drop { name: name.into() })
+}
+
+#[test]
+fn keyspace_is_created_evenly_and_nothing_that_is_there_moves() {
+    let mut map = founded(5);
+    let before = map.shards.clone();
+    for (name, count) in [("a", 1), ("b", 7), ("c", 3), ("d", 16)] {
+        map = create(&map, name, shards(count)).unwrap();
+        assert_eq!(map.check(), Ok(()));
+        assert!(map.shards_of(name).iter().all(|(_, shard)| shard.members.len() == 3));
+        let counts: Vec<usize> = (1..=5)
+            .map(|node| {
+                map.replicas_of(NodeId(node)).filter(|(_, shard)| shard.keyspace != DIRECTORY).count()
+            })
+            .collect();
+        assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{name}: {counts:?}");
+    }
+    assert!(before.iter().all(|(id, shard)| map.shards[id].members == shard.members));
+    assert!(plan(&map, &Limits::default()).is_none_or(|next| next.changes.is_empty()), "nothing has to move");
+}
+
+#[test]
+fn ids_of_shards_are_never_given_again() {
+    let mut map = founded(3);
+    let mut seen: BTreeSet<ShardId> = map.shards.keys().copied().collect();
+    for _ in 0..5 {
+        map = create(&map, "a", shards(3)).unwrap();
+        assert!(map.shards_of("a").iter().all(|(id, _)| seen.insert(*id)));
+        map = drop_it(&map, "a").unwrap();
+        assert!(map.shards_of("a").is_empty() && map.check().is_ok());
+    }
+}
+
+#[test]
+fn what_is_so_already_is_done_and_what_is_otherwise_is_refused() {
+    let map = create(&founded(3), "a", shards(2)).unwrap();
+    assert_eq!(create(&map, "a", shards(2)).as_ref(), Ok(&map));
+    assert_eq!(create(&map, "a", Wish::default()).as_ref(), Ok(&map));
+    assert!(matches!(create(&map, "a", shards(3)), Err(Refusal::OtherKeyspace { .. })));
+    let quota = Wish { quota_keys: Some(7), ..Wish::default() };
+    assert!(matches!(create(&map, "a", quota), Err(Refusal::OtherKeyspace { .. })));
+    assert_eq!(drop_it(&map, "b").as_ref(), Ok(&map));
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let map = founded(3);
+    for name in ["", "_a", "a b", DIRECTORY] {
+        assert!(matches!(create(&map, name, Wish::default()), Err(Refusal::Invalid(_))), "{name}");
+        assert!(matches!(drop_it(&map, name), Err(Refusal::Invalid(_))), "{name}");
+    }
+    assert!(matches!(drop_it(&map, DEFAULT), Err(Refusal::Stays(_))));
+    let alter = |name: &str, wish| map.apply(&Event::Alter { name: name.into(), wish });
+    assert!(matches!(alter("a", Wish::default()), Err(Refusal::UnknownKeyspace(_))));
+    assert!(matches!(alter(DIRECTORY, Wish::default()), Err(Refusal::UnknownKeyspace(_))));
+    assert!(matches!(alter(DEFAULT, shards(8)), Err(Refusal::ShardsStay { shards: 4, .. })));
+    let single = Wish { protocol: Some(Protocol::Single), ..Wish::default() };
+    assert!(matches!(alter(DEFAULT, single), Err(Refusal::ProtocolStays(_))));
+    let mut full = map;
+    while full.shards.len() < 16_000 {
+        full = create(&full, &format!("k{}", full.keyspaces.len()), shards(4_000)).unwrap();
+    }
+    assert!(matches!(create(&full, "more", shards(4_000)), Err(Refusal::TooManyShards { .. })));
+}
+
+#[test]
+fn altered_settings_stand_in_the_rows_and_replicas_follow_by_the_plan() {
+    let map = create(&founded(5), "a", shards(2)).unwrap();
+    let wish = Wish {
+        replicas: Some(5),
+        history: Some(History::Micros(7)),
+        ttl_micros: Some(9),
+        quota_bytes: Some(1 << 40),
+        ..Wish::default()
+    };
+    let map = map.apply(&Event::Alter { name: "a".into(), wish }).unwrap();
+    assert_eq!(Map::from_rows(&map.rows()).as_ref(), Ok(&map));
+    assert_eq!(map.keyspaces["a"].settings().keep.history, Some(History::Micros(7)));
+    let all = Limits { changes: usize::MAX, per_node: usize::MAX };
+    let next = plan(&map, &all).unwrap().completed();
+    assert!(next.shards_of("a").iter().all(|(_, shard)| shard.members.len() == 5));
+}

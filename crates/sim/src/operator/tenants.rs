@@ -1,0 +1,184 @@
+//! Tenants: each has a keyspace made, uses it for a while, has it altered, and has it dropped; then it comes again under the same
+//! name.
+//!
+//! A tenant does one thing after the other, so what a read may show follows from what it did before: the last write that was
+//! acknowledged, and whatever was in doubt since the keyspace was made. What it writes says in which of its lives, so a value of
+//! an earlier life is found out wherever it comes from.
+
+use std::time::Duration;
+
+use kv::admin::Ask;
+use kv::keyspace::Wish;
+use kv::{Answer, Error, Key, Op, Outcome, Reply, Request, Value};
+
+use super::tenant::{Asked, Call, FIRST, NAMES, Stage, Tenant};
+use crate::events::{Event, Whose};
+use crate::world::World;
+
+/// The keys of a keyspace.
+const KEYS: u64 = 4;
+/// A request is given up after this.
+const TIMEOUT_MICROS: u64 = 2_000_000;
+/// And its answer is not waited for any longer than this.
+const PATIENCE_MICROS: u64 = 2_500_000;
+/// Things that are done in a keyspace before it is dropped, at most.
+const WORK_MAX: u64 = 12;
+
+impl World {
+    /// Looks after each tenant.
+    pub(super) fn serve_tenants(&mut self) {
+        for place in 0..NAMES.len() {
+            let mut tenant = std::mem::take(&mut self.operator.tenants[place]);
+            self.serve_tenant(place, &mut tenant);
+            self.operator.tenants[place] = tenant;
+        }
+    }
+
+    /// The answer to a tenant has come.
+    pub(crate) fn tenant_answered(&mut self, whose: Whose, result: Option<Result<Reply, Error>>) {
+        let tenant = &mut self.operator.tenants[whose.client - FIRST];
+        if let Some(call) = tenant.call.as_mut().filter(|call| call.number == whose.call) {
+            call.result = Some(result);
+        }
+    }
+
+    fn serve_tenant(&mut self, place: usize, tenant: &mut Tenant) {
+        if let Some((asked, ask)) = tenant.asked.take() {
+            return self.await_ask(tenant, asked, ask);
+        }
+        if let Some(call) = tenant.call.take() {
+            return self.await_call(place, tenant, call);
+        }
+        if self.calm || !self.random.percent(60) {
+            return;
+        }
+        let name = NAMES[place].to_owned();
+        match tenant.stage {
+            // Who was lost just now counts as alive yet, and a keyspace that begins on lost nodes is never there.
+            Stage::Absent if self.random.percent(30) && !self.lacks_machines() => {
+                let wish = self.draw_wish();
+                self.ask_for_tenant(tenant, Ask::CreateKeyspace { name, wish });
+            }
+            Stage::Absent => {}
+            Stage::Works(0) => self.ask_for_tenant(tenant, Ask::DropKeyspace { name }),
+            Stage::Works(left) => {
+                tenant.stage = Stage::Works(left - 1);
+                if self.random.percent(15) {
+                    let wish = Wish { shards: None, ..self.draw_wish() };
+                    return self.ask_for_tenant(tenant, Ask::AlterKeyspace { name, wish, dry_run: false });
+                }
+                self.call_of_tenant(place, tenant);
+            }
+        }
+    }
+
+    fn draw_wish(&mut self) -> Wish {
+        let (shards, replicas) = (self.random.between(1, 3) as u32, self.random.pick(&[3, 3, 5]));
+        let quota_keys = self.random.pick(&[0, 2, 3]);
+        Wish {
+            shards: self.random.percent(50).then_some(shards),
+            replicas: self.random.percent(50).then_some(replicas),
+            quota_keys: self.random.percent(60).then_some(quota_keys),
+            ..Wish::default()
+        }
+    }
+
+    fn ask_for_tenant(&mut self, tenant: &mut Tenant, ask: Ask) {
+        let asked = self.ask_directory(ask.clone());
+        tenant.asked = asked.map(|asked| (asked, ask));
+    }
+
+    fn await_ask(&mut self, tenant: &mut Tenant, asked: Asked, ask: Ask) {
+        let is_over = self.events.now() >= asked.until;
+        match self.operator.answers.remove(&asked.client) {
+            None if !is_over => tenant.asked = Some((asked, ask)),
+            None => self.ask_for_tenant_again(tenant, ask),
+            Some(Ok(_)) => self.tenant_is_served(tenant, &ask),
+            Some(Err(error)) if error.outcome() == Outcome::InDoubt => self.ask_for_tenant_again(tenant, ask),
+            Some(Err(Error::Unavailable(_))) if !self.calm => self.ask_for_tenant_again(tenant, ask),
+            Some(Err(Error::Unavailable(_))) => {}
+            Some(Err(error)) => {
+                self.violation(format!("what a tenant asks can be: {tenant:?}: {ask:?}: {error}"));
+            }
+        }
+    }
+
+    /// What may have been done is asked until that is known.
+    fn ask_for_tenant_again(&mut self, tenant: &mut Tenant, ask: Ask) {
+        let until = self.events.now();
+        self.ask_for_tenant(tenant, ask.clone());
+        // No node is up: the next look tries again.
+        let nobody = Asked { client: 0, until };
+        tenant.asked.get_or_insert((nobody, ask));
+    }
+
+    fn tenant_is_served(&mut self, tenant: &mut Tenant, ask: &Ask) {
+        match ask {
+            Ask::CreateKeyspace { .. } => {
+                self.note("a keyspace was created");
+                let (life, calls) = (tenant.life + 1, tenant.calls);
+                let stage = Stage::Works(self.random.between(1, WORK_MAX));
+                *tenant = Tenant { life, calls, stage, ..Tenant::default() };
+            }
+            Ask::DropKeyspace { .. } => {
+                self.note("a keyspace was dropped");
+                tenant.stage = Stage::Absent;
+            }
+            _ => self.note("a keyspace was altered"),
+        }
+    }
+
+    fn call_of_tenant(&mut self, place: usize, tenant: &mut Tenant) {
+        let key: Key = format!("t{}", self.random.below(KEYS)).into();
+        tenant.calls += 1;
+        let number = tenant.calls;
+        let value: Value = format!("{}:{number}", tenant.life).into();
+        let op = match self.random.below(100) {
+            0..50 => Op::Put { key, value, deadline: None, previous: false },
+            50..60 => Op::Delete { key, previous: false },
+            _ => Op::Get { key, at: None },
+        };
+        let ids: Vec<kv::NodeId> = self.ids().filter(|id| self.machine(*id).process.is_some()).collect();
+        if ids.is_empty() {
+            return;
+        }
+        let node = self.random.pick(&ids);
+        let timeout = Duration::from_micros(TIMEOUT_MICROS);
+        let request = Request { keyspace: NAMES[place].into(), timeout, ..Request::new(op.clone()) };
+        let Some(life) = self.machine(node).life() else { return };
+        self.trace(|| format!("tenant {} asks {node} {}", NAMES[place], crate::trace::op(&op)));
+        let whose = Whose { client: FIRST + place, call: number, attempt: 0 };
+        let delay = self.settings.client_network.draw(&mut self.random);
+        self.events.after(delay, Event::Arrive { node, life, whose, request: Box::new(request) });
+        let until = self.events.now() + PATIENCE_MICROS;
+        tenant.call = Some(Call { number, op, until, result: None });
+    }
+
+    fn await_call(&mut self, place: usize, tenant: &mut Tenant, mut call: Call) {
+        let result = match call.result.take() {
+            None if self.events.now() < call.until => {
+                tenant.call = Some(call);
+                return;
+            }
+            None | Some(None) => Err(Error::InDoubt("no answer".into())),
+            Some(Some(result)) => result,
+        };
+        let is_sure = result.is_ok();
+        match (&call.op, result) {
+            (Op::Get { key, .. }, Ok(Reply { answer: Answer::Row(row), .. })) => {
+                let shown = row.map(|row| row.value);
+                if !tenant.may_show(key, &shown) {
+                    self.violation(format!(
+                        "a keyspace shows what was written in it: {} shows {shown:?} at {key:?} to {tenant:?}",
+                        NAMES[place]
+                    ));
+                }
+            }
+            (_, Err(Error::OverQuota(_))) => self.note("a keyspace was full"),
+            (_, Err(error)) if error.outcome() == Outcome::Failed => {}
+            (Op::Put { key, value, .. }, _) => tenant.holds(key, Some(value.clone()), is_sure),
+            (Op::Delete { key, .. }, _) => tenant.holds(key, None, is_sure),
+            _ => {}
+        }
+    }
+}
