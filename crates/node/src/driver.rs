@@ -62,7 +62,7 @@ use bytes::Bytes;
 use kv::admin::{Answer, Ask};
 use kv::cluster::{Liveness, Status};
 use kv::view::View;
-use kv::{ClusterId, Error, NodeId, Position, Reply, ShardId};
+use kv::{ClusterId, Epoch, Error, NodeId, Position, Reply, ShardId};
 use placement::map::Map;
 use storage::{Applied, ShardSnapshot};
 
@@ -398,12 +398,14 @@ impl Driver {
             Input::Durable { ticket } => {
                 self.core.durable(ticket);
                 self.core.open_heirs(&self.node);
+                self.core.open_returned(&self.node);
                 self.checkpoint_durable(ticket);
             }
             Input::Done(Done::Flushed { token, result }) => match self.core.take_flush(token) {
                 Flush::Checkpoint => self.checkpoint_flushed(result),
                 Flush::Install(shard, stream) => self.core.install_flushed(shard, stream, result),
                 Flush::Heir(shard, generation) => self.core.heir_flushed(shard, generation, result),
+                Flush::Returning(shard, epoch) => self.core.returning_flushed(shard, epoch, result),
             },
             Input::Done(done) => self.core.done(&self.node, done),
             Input::DiskFull(full) => {
@@ -455,4 +457,6 @@ enum Flush {
     Install(ShardId, u64),
     /// Of all that was handed over to this node, under this generation.
     Heir(ShardId, u32),
+    /// Of what comes back to this node, to go on in this epoch.
+    Returning(ShardId, Epoch),
 }

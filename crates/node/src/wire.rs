@@ -191,8 +191,8 @@ pub struct Announced {
     pub revision: Revision,
     /// Those members and their duties, as a number by which they are told from others.
     pub members: u64,
-    /// Whether all that learn have caught up, if it leads.
-    pub is_ready: bool,
+    /// How far those are that are to become members, if it leads.
+    pub newcomers: Newcomers,
     /// What it is.
     pub role: Role,
     /// Whom it follows.
@@ -205,6 +205,17 @@ pub struct Announced {
     pub copied: Vec<(NodeId, Copied)>,
     /// The nodes that it is handed over to and that have a copy of it, as far as this one knows.
     pub heirs: Vec<NodeId>,
+}
+
+/// How far those are that are to become members of a shard, as its leader knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Newcomers {
+    /// One of them at least has to catch up.
+    Behind,
+    /// All that learn have caught up; too where nobody learns.
+    Ready,
+    /// One of them was a member, was let go, and is not taken again under its number: others must be asked for.
+    Gone,
 }
 
 /// How far a copy is, in bytes.

@@ -7,7 +7,8 @@
 //!
 //! Who closes a TCP connection first keeps its address for a minute (TIME-WAIT), and another program cannot have the port
 //! meanwhile. So a connection that is over lets the other end close first, as it does when its dialect says goodbye. When the
-//! node stops, what is still open after [`LINGER`] is reset; what was written before is there to be read all the same.
+//! node stops, what is still open after [`LINGER`] is reset; what was written before is there to be read all the same. Of one that
+//! the other end has closed first the last word has the port (LAST-ACK) until it is confirmed: a moment, however busy the machine is.
 
 use std::io;
 use std::pin::Pin;

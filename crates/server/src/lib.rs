@@ -36,12 +36,14 @@ mod journal;
 mod listen;
 mod log;
 mod outbox;
+mod reached;
 mod routes;
 mod run;
 mod thread;
 mod time;
 mod transport;
 mod view;
+mod waiting;
 mod watches;
 
 pub use config::{Config, Moves, Stderr};

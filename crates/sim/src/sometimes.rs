@@ -79,6 +79,7 @@ pub const SOMETIMES: &[&str] = &[
     "an ask of the directory was in doubt",
     "an election was asked for under a lease",
     "an entry that was not agreed on was overwritten",
+    "an heir was given up",
     "damage of a log was noticed",
     "rows were counted over shards",
     "rows were read twice: a lease or a version had run out",

@@ -87,8 +87,6 @@ impl World {
             settings = settings.for_many_clients(&mut random);
         }
         let nodes = u64::from(options.nodes);
-        // One copy a shard stays where it is.
-        settings.operates &= options.protocol != Protocol::Single;
         // In most runs only some kinds of faults happen: then each happens more often, and with other things around it.
         let all = options.faults.clone();
         let kept = random.pick(&[30, 60, 100]);

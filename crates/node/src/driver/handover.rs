@@ -44,7 +44,8 @@
 //! An heir that crashes, whose stream breaks, or that is behind what the owner keeps, begins anew: its rows are forgotten like those
 //! of a replica that was dropped, and it asks for another copy, under another generation. An owner that restarts has kept nothing for
 //! its heir: if that has all there is, it goes on following, else it begins anew. A sealed owner is sealed after a restart, and sends
-//! copies of the state in which it was sealed. Given up in phase `Copy`, the heir forgets its rows.
+//! copies of the state in which it was sealed. Given up in phase `Copy`, the heir forgets its rows. When the heir is gone for good
+//! the map names the sealed owner the heir of one epoch more, which opens with the rows it has ([`returns`]).
 //!
 //! # What holds
 //!
@@ -62,6 +63,7 @@
 
 mod giver;
 mod heir;
+mod returns;
 #[cfg(test)]
 mod tests;
 
@@ -71,6 +73,7 @@ use placement::map::Phase;
 pub(super) use self::giver::Giving;
 pub(super) use self::heir::Heir;
 use self::heir::{CopyHeader, Question, Stage};
+pub(super) use self::returns::Returning;
 use super::core::Core;
 use super::hosting::Leaving;
 use super::install::SnapshotPart;
@@ -78,7 +81,7 @@ use super::replica::Replica;
 use super::{Flush, Work};
 use crate::job::Job;
 use crate::node::Node;
-use crate::record::{self, Gone};
+use crate::record::{self, Gone, Made};
 use crate::recovery::Begun;
 use crate::seat::Seat;
 use crate::watch::Standing;
@@ -89,6 +92,7 @@ impl Core {
     pub fn hand_over_shards(&mut self, node: &Node) {
         self.seal_replicas(node);
         self.host_heirs(node);
+        self.return_shards(node);
     }
 
     /// Does as the map says: lets go of heirs that are none any more, begins those that are missing, and has those open that may.
@@ -305,9 +309,13 @@ impl Core {
 
 /// The records that make an heir the replica.
 fn inheriting(shard: ShardId, heir: &Heir, at: Position) -> [wal::Record; 2] {
-    let Seat { protocol, view, .. } = heir.seat.clone();
-    let begins = replication::inherited(protocol, view, at);
-    [record::made(shard, &heir.made()), record::protocol(shard, begins)]
+    inherits(shard, &heir.seat, &heir.made(), at)
+}
+
+/// The records that say who begins an epoch with the rows that it has, which are the state as of `at`.
+fn inherits(shard: ShardId, seat: &Seat, made: &Made, at: Position) -> [wal::Record; 2] {
+    let begins = replication::inherited(seat.protocol, seat.view.clone(), at);
+    [record::made(shard, made), record::protocol(shard, begins)]
 }
 
 /// The seat of this node in a shard that is handed over to it.

@@ -147,7 +147,7 @@ impl Core {
     }
 
     /// What the local replica has of a shard is done elsewhere, or its outcome is not known.
-    fn give_parts_away(&mut self, node: &Node, shard: ShardId) {
+    pub fn give_parts_away(&mut self, node: &Node, shard: ShardId) {
         for token in self.open.pick(|open| open.shard == shard && open.is_local()) {
             let Some(open) = self.open.get(token) else { continue };
             let error = match open.is_read() {

@@ -8,13 +8,13 @@ use replication::{Duty, Instant, MemberStatus, Replicate, Route, Status, Ticket,
 use storage::ShardSnapshot;
 
 use super::fence::Later;
-use super::handover::Giving;
+use super::handover::{Giving, Returning};
 use super::install::{Install, Stage};
 use crate::directory::seen::digest;
 use crate::node::Node;
 use crate::record::Made;
 use crate::recovery::Begun;
-use crate::wire::{Announced, Copied};
+use crate::wire::{Announced, Copied, Newcomers};
 
 /// A replica of a shard on this node.
 pub(super) struct Replica {
@@ -52,6 +52,8 @@ pub(super) struct Replica {
     pub sealed: Option<Position>,
     /// What it keeps for those to whom its shard is handed over.
     pub giving: Option<Giving>,
+    /// It was sealed, and goes on in a later epoch: its heir is gone.
+    pub returning: Option<Returning>,
 }
 
 /// An entry handed to the table.
@@ -89,6 +91,7 @@ impl Replica {
             given: Some(applied),
             sealed: None,
             giving: None,
+            returning: None,
         }
     }
 
@@ -129,7 +132,11 @@ impl Replica {
             epoch: view.epoch,
             revision: view.revision,
             members: digest(&view.members),
-            is_ready: learns.all(|member| member.ready),
+            newcomers: match status.wants_the_gone {
+                true => Newcomers::Gone,
+                false if learns.all(|member| member.ready) => Newcomers::Ready,
+                false => Newcomers::Behind,
+            },
             role: status.role,
             leader: status.leader,
             term: status.term.0,

@@ -6,7 +6,7 @@ use kv::codec::{self, Malformed, Reader};
 use kv::{Epoch, NodeId, ShardId};
 use replication::Revision;
 
-use super::{Announced, Announcement, Copied};
+use super::{Announced, Announcement, Copied, Newcomers};
 
 impl Announcement {
     pub(super) fn encode(&self, into: &mut BytesMut) {
@@ -25,7 +25,11 @@ impl Announcement {
             codec::put_uint(into, replica.epoch.0);
             codec::put_uint(into, replica.revision.0);
             into.put_u64(replica.members);
-            into.put_u8(u8::from(replica.is_ready));
+            into.put_u8(match replica.newcomers {
+                Newcomers::Behind => 0,
+                Newcomers::Ready => 1,
+                Newcomers::Gone => 2,
+            });
             into.put_u8(match replica.role {
                 Role::Unknown => 0,
                 Role::Follower => 1,
@@ -62,7 +66,12 @@ impl Announcement {
                     epoch: Epoch(reader.uint()?),
                     revision: Revision(reader.uint()?),
                     members: reader.u64()?,
-                    is_ready: reader.bool()?,
+                    newcomers: match reader.u8()? {
+                        0 => Newcomers::Behind,
+                        1 => Newcomers::Ready,
+                        2 => Newcomers::Gone,
+                        _ => return Err(Malformed("newcomers have an unknown tag")),
+                    },
                     role: match reader.u8()? {
                         0 => Role::Unknown,
                         1 => Role::Follower,
