@@ -3,16 +3,16 @@
 //! What a node does for a watch is [`node::watch::Watched`], as in the server; what a client does, to go on elsewhere from where it
 //! was, is modelled on the native client.
 
-mod watcher;
+pub(crate) mod watcher;
 
-use kv::watch::{Batch, Filter, Reached, Start, Watching};
+use kv::watch::{Batch, Filter, Watching};
 use kv::{Error, Key, NodeId, SlotRange, Version};
 use node::Input;
 use node::watch::{Pulled, Watched};
 
 use crate::events::Event;
 use crate::world::World;
-pub(crate) use watcher::Watcher;
+use watcher::Watcher;
 
 /// All watches must have been given everything so long after the last write.
 const CAUGHT_UP_MICROS: u64 = 90_000_000;
@@ -214,9 +214,4 @@ impl World {
                 .then(|| format!("watcher {number} of shard {shard} is at {through:?}, and that at {last}"))
         })
     }
-}
-
-/// Where a watch is, and where its next one begins.
-fn start(reached: &Reached) -> Start {
-    Start::Reached(reached.to_vec())
 }
