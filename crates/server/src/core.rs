@@ -30,8 +30,6 @@ const QUIET_INPUTS_MAX: usize = 2;
 /// After a turn with more, it takes some dozen small ones until that counts as a while: clients that were answered together
 /// come back one after the other, and the first must not make the others wait for its sync.
 const CROWD_DECAY: usize = 8;
-/// How often all that is ready on this thread runs before a turn: sockets are read first, and then who waits for them.
-const GATHERINGS: usize = 2;
 /// A turn that takes longer than this is told in the journal: heartbeats were late.
 const TURN_SLOW: Duration = Duration::from_millis(50);
 
@@ -117,10 +115,8 @@ impl Core {
                     _ => return Ok(()),
                 },
             }
-            // What is ready comes along: requests that lie in sockets, answers of nodes. A turn for each would cost more.
-            for _ in 0..GATHERINGS {
-                tokio::task::yield_now().await;
-            }
+            // What is ready comes along: sockets are read, and who waits for them runs. A turn for each request would cost more.
+            tokio::task::yield_now().await;
             self.take_messages(&mut messages, &mut inputs)?;
             loop {
                 let is_quiet = self.is_quiet(inputs.len());

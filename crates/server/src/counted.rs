@@ -23,6 +23,8 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::busy::Busy;
+
 /// How long a connection may take nothing of its answers.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The same when there is little room for the answers of others.
@@ -66,6 +68,7 @@ pub(crate) struct Counted {
     stream: TcpStream,
     account: Account,
     stop: Stop,
+    busy: Busy,
     /// The other end has closed it.
     is_over: bool,
     /// While the other end may close it first.
@@ -80,12 +83,13 @@ pub(crate) struct Counted {
 }
 
 impl Counted {
-    /// Of a stream with its permit and what it may hold.
-    pub fn new(stream: TcpStream, permit: Permit, account: Account, stop: Stop) -> Counted {
+    /// Of a stream with its permit, its part in the count of its core's, and what it may hold.
+    pub fn new(stream: TcpStream, permit: Permit, busy: Busy, account: Account, stop: Stop) -> Counted {
         Counted {
             stream,
             account,
             stop,
+            busy,
             is_over: false,
             lingers: None,
             look: Box::pin(sleep(LOOK)),
@@ -130,7 +134,9 @@ impl AsyncRead for Counted {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        self.is_over |= read.is_ready() && buffer.filled().len() == before && buffer.remaining() > 0;
+        let bytes = buffer.filled().len() - before;
+        self.is_over |= read.is_ready() && bytes == 0 && buffer.remaining() > 0;
+        self.busy.hear(bytes, cx);
         self.check(cx)?;
         read
     }

@@ -118,7 +118,7 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
     watch_membership(&config, &identities, inboxes, handle, &serving);
     let readiness = tokio::spawn(become_ready(config, address, identities, serving.clone()));
     let stop = asked_to_stop(ending.clone(), refusal, serving, readiness);
-    let ended = first.run_to_its_end(Box::pin(stop)).await;
+    let ended = thread::drive(first, Box::pin(stop)).await;
     ending.over.send_replace(true);
     connections.end().await;
     // Of a node that did not come to its last step, too.

@@ -119,6 +119,18 @@ impl Admin for Nothing {
     }
 }
 
+impl Watch for Nothing {
+    fn watch(&self, _: Watching) -> Box<dyn Watcher> {
+        Box::new(Nothing(self.0.clone()))
+    }
+}
+
+impl Watcher for Nothing {
+    fn next(&mut self, take: Take) {
+        take(Err(self.refusal()));
+    }
+}
+
 /// Who asks is refused by [`Cluster::id`] before anything of the rest is told.
 impl Cluster for Nothing {
     fn id(&self) -> Result<ClusterId, Error> {

@@ -183,8 +183,11 @@ impl Reign {
         for (id, node) in &mut planned.nodes {
             node.state = map.nodes[id].state;
         }
-        if mutant::is(Mutant::PlanForgetsWhatMoves) {
+        if mutant::is(Mutant::PlanForgetsWhatMoves) && !map.changes.is_empty() {
             planned.changes.extend(map.changes.clone());
+            for (id, node) in &map.nodes {
+                planned.nodes.entry(*id).or_insert_with(|| node.clone());
+            }
             let rows = planned.shards.iter_mut().filter(|(shard, _)| map.changes.contains_key(shard));
             rows.for_each(|(shard, row)| row.next_replica = map.shards[shard].next_replica);
             let same = Map { revision: planned.revision, ..map.clone() };

@@ -68,8 +68,8 @@ pub(super) struct Core {
     pub inputs: VecDeque<(ShardId, Input)>,
     /// When each replica wants to be told the time, those that ever do.
     pub wakes: Agenda<Instant>,
-    /// The replicas that something happened to in this turn.
-    pub touched: BTreeSet<ShardId>,
+    /// The replicas that something happened to in this turn, each once.
+    pub touched: Vec<ShardId>,
     /// What has changed lately, and who wants to hear of it.
     pub feeds: Feeds,
     pub pulls: Pulls,
@@ -93,7 +93,7 @@ impl Core {
         Core {
             newest: Version::default(),
             wakes: Agenda::new(),
-            touched: BTreeSet::new(),
+            touched: Vec::new(),
             replicas: BTreeMap::new(),
             open: OpenParts::new(config.seed, config.cores_asked()),
             work: Vec::new(),
@@ -175,8 +175,10 @@ impl Core {
 
     /// Notes when the replicas want the time next that something happened to.
     fn note_wakes(&mut self) {
-        for shard in std::mem::take(&mut self.touched) {
-            self.wakes.set(shard, self.replicas[&shard].wakes());
+        for shard in self.touched.drain(..) {
+            let replica = self.replicas.get_mut(&shard).expect("a replica that is dropped is untouched");
+            replica.is_touched = false;
+            self.wakes.set(shard, replica.wakes());
         }
     }
 
@@ -202,7 +204,7 @@ impl Core {
             self.tick_replica(node, shard, &mut outputs);
             let Some(replica) = self.replicas.get_mut(&shard) else { continue };
             assert_eq!(replica.ticked, Some(node.now), "a replica knows the time before anything else");
-            self.touched.insert(shard);
+            replica.touch(&mut self.touched);
             replica.protocol.step(input, &mut outputs);
             for output in outputs.drain(..) {
                 self.output(node, shard, output);
@@ -219,7 +221,7 @@ impl Core {
         };
         assert!(replica.ticked.is_none_or(|before| before < now), "a replica is told the time in order");
         replica.ticked = Some(now);
-        self.touched.insert(shard);
+        replica.touch(&mut self.touched);
         let clock = replica.now(node);
         replica.protocol.step(Input::Tick { now, clock }, outputs);
         for output in outputs.drain(..) {

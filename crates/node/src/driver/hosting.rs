@@ -129,7 +129,7 @@ impl Core {
         self.proposals.remove(&shard);
         self.wakes.set(shard, None);
         self.expiries.set(shard, None);
-        self.touched.remove(&shard);
+        self.touched.retain(|of| *of != shard);
         self.leave_pulls(node, shard);
         // The map that drops it may have another one in its place: none before that may.
         let is_replaced = Seat::of(&node.config.map, shard, node.config.me).is_some();

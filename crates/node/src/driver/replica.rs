@@ -26,6 +26,8 @@ pub(super) struct Replica {
     pub made: Made,
     /// When it was last told the time.
     pub ticked: Option<Instant>,
+    /// Something happened to it in this turn.
+    pub is_touched: bool,
     /// The newest version that its table has told.
     pub last: Version,
     /// Its last ticket of an append, 0 = none yet.
@@ -78,6 +80,7 @@ impl Replica {
             kind: begun.protocol,
             made: begun.made,
             ticked: None,
+            is_touched: false,
             last,
             appended: Ticket::default(),
             applying: VecDeque::new(),
@@ -92,6 +95,14 @@ impl Replica {
             sealed: None,
             giving: None,
             returning: None,
+        }
+    }
+
+    /// Something happens to it: it is among the touched ones, once.
+    pub fn touch(&mut self, touched: &mut Vec<ShardId>) {
+        if !self.is_touched {
+            self.is_touched = true;
+            touched.push(self.shard);
         }
     }
 
