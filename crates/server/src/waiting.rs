@@ -98,21 +98,6 @@ impl KeyValue for Nothing {
     }
 }
 
-impl Watch for Nothing {
-    fn watch(&self, _: Watching) -> Box<dyn Watcher> {
-        Box::new(Refused(self.refusal()))
-    }
-}
-
-/// A watch that cannot begin.
-struct Refused(Error);
-
-impl Watcher for Refused {
-    fn next(&mut self, take: Take) {
-        take(Err(self.0.clone()));
-    }
-}
-
 impl Admin for Nothing {
     fn administer(&self, _: Ask, _: Duration, answer: Answered) {
         answer(Err(self.refusal()));
