@@ -78,6 +78,7 @@ pub const TARGETS: &[Target] = &[
         dialects::native::fuzz::administered,
         dialects::native::fuzz::administered_samples,
     ),
+    target("native-watch", dialects::native::fuzz::watched, dialects::native::fuzz::watched_samples),
     target("pairs-key", pairs::key, pairs::key_samples),
     target("pairs-host", pairs::host, pairs::host_samples),
     target("pairs-message", pairs::message, pairs::message_samples),

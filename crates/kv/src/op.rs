@@ -120,7 +120,7 @@ pub enum Op {
         /// Run otherwise.
         otherwise: Vec<Op>,
     },
-    /// Raises the shard's newest version to this, and lets expire what is due. The store's own: a leader whose clock has
+    /// Raises the shard's newest version to this, or by as little as may be where it is there already, and lets expire what is due. The store's own: a leader whose clock has
     /// passed a deadline, or who is asked to read at a version of now, orders it first. Answers [`crate::Answer::Trimmed`] with nothing.
     Advance {
         /// The version to reach.

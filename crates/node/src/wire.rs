@@ -294,23 +294,31 @@ impl Frame {
                 into.put_u64(*token);
                 codec::encode_result(&mut into, result, codec::encode_asked);
             }
-            Frame::Pull { token, pull } => {
-                into.put_u8(15);
-                into.put_u64(*token);
-                pull.encode(&mut into);
-            }
-            Frame::Pulled { token, shard, answer } => {
-                into.put_u8(16);
-                into.put_u64(*token);
-                codec::put_uint(&mut into, u64::from(shard.0));
-                codec::put_option(&mut into, answer.as_ref(), |into, answer| answer.encode(into));
-            }
+            Frame::Pull { .. } | Frame::Pulled { .. } => self.encode_of_watch(&mut into),
             Frame::Map(map) => {
                 into.put_u8(9);
                 into.put_slice(&map.encode());
             }
         }
         into.freeze()
+    }
+
+    /// The bytes of what a watch asks and is answered.
+    fn encode_of_watch(&self, into: &mut BytesMut) {
+        match self {
+            Frame::Pull { token, pull } => {
+                into.put_u8(15);
+                into.put_u64(*token);
+                pull.encode(into);
+            }
+            Frame::Pulled { token, shard, answer } => {
+                into.put_u8(16);
+                into.put_u64(*token);
+                codec::put_uint(into, u64::from(shard.0));
+                codec::put_option(into, answer.as_ref(), |into, answer| answer.encode(into));
+            }
+            other => unreachable!("{other:?} is not of a watch"),
+        }
     }
 
     /// The bytes of what an heir asks and is answered.

@@ -33,7 +33,7 @@ use crate::settings::Settings;
 use crate::sometimes::SOMETIMES;
 use crate::trace::Trace;
 use crate::watch::{Kind, Seen, Watch, in_frame};
-use crate::watchers::Watcher;
+use crate::watchers::watcher::Watcher;
 
 /// Copies are compared so often.
 const INSPECT_MICROS: u64 = 500_000;

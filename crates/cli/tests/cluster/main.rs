@@ -45,5 +45,6 @@ mod strace;
 mod strangers;
 mod syncs;
 mod trial;
+mod watches;
 mod workload;
 mod wrong_use;

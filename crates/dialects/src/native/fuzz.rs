@@ -3,12 +3,14 @@
 //! Where an input begins with one byte that names an rpc, it is the rpc's place in [`Rpc::ALL`], counted around.
 
 use bytes::Bytes;
-use kv::{Answer, Reply, Request};
+use kv::watch::{Batch, Change, Filter, Reach, Start, Watching, What};
+use kv::{Answer, Key, Reply, Request, ShardId, SlotRange, Version};
 use prost::Message;
 use tonic::{Code, Status};
 
 use super::cluster::{admin, keyspaces, seen};
 use super::reply::{self, Shape};
+use super::watch::message;
 use super::{
     Rpc, batch, decode_reply, decode_request, encode_request, from_status, proto, request, status, to_status,
 };
@@ -57,6 +59,45 @@ pub fn details(bytes: &[u8]) {
         let error = status::from_message(message);
         assert_eq!(status::from_message(status::to_message(&error)).outcome(), error.outcome());
     }
+}
+
+/// What is watched, and the messages that a watch is given: both are the same after encoding and decoding.
+pub fn watched(bytes: &[u8]) {
+    if let Ok(message) = proto::WatchRequest::decode(bytes)
+        && let Ok(watching) = message::decode_request(message)
+    {
+        let _ = watching.validate();
+        assert_eq!(message::decode_request(message::encode_request(watching.clone())), Ok(watching));
+    }
+    let Ok(piece) = proto::WatchResponse::decode(bytes) else { return };
+    if let Ok(Some(batch)) = message::decode_piece(piece, &mut Vec::new()) {
+        let mut before = Vec::new();
+        let pieces = message::encode_batch(&batch).into_iter();
+        let again =
+            pieces.filter_map(|piece| message::decode_piece(piece, &mut before).expect("it was sound"));
+        assert_eq!(again.collect::<Vec<_>>(), [batch]);
+    }
+}
+
+/// What is watched from now on, from a version and from where it was; a batch.
+pub fn watched_samples() -> Vec<Bytes> {
+    let version = Version::end_of(NOW);
+    let reach = Reach { slots: SlotRange::nth(1, 3), through: version };
+    let asked = |filter, from| {
+        let watching = Watching { filter, from, ..Watching::prefix(Key::new()) };
+        message::encode_request(watching).encode_to_vec().into()
+    };
+    let change = |what| Change { key: "k".into(), version, what };
+    let changes =
+        [What::Put { value: "v".into(), deadline: Some(NOW) }, What::Deleted, What::Expired].map(change);
+    let batch = Batch { shard: ShardId(3), reach, progress: Some(version), changes: changes.into() };
+    let mut samples = vec![
+        asked(Filter::Key("k".into()), Start::Now),
+        asked(Filter::Prefix("p".into()), Start::Version(version)),
+        asked(Filter::Prefix(Key::new()), Start::Reached(vec![reach])),
+    ];
+    samples.extend(message::encode_batch(&batch).iter().map(|piece| piece.encode_to_vec().into()));
+    samples
 }
 
 /// What a node tells of the cluster.

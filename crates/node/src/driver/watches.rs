@@ -60,6 +60,8 @@ struct Open {
     tried: BTreeSet<NodeId>,
     /// Who was asked keeps nothing before this.
     oldest: Option<Version>,
+    /// Some of those who were asked did not say what they keep.
+    is_unsure: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,8 +124,9 @@ impl Core {
         self.pulls.last += 1;
         let (name, state) = (self.pulls.last, State::Later(node.now));
         let (ends, gives_up) = (node.now.plus(pull.wait_micros), node.now.plus(PATIENCE_MICROS));
-        let (tried, oldest) = Default::default();
-        self.pulls.open.insert(name, Open { puller, pull, ends, gives_up, state, tried, oldest });
+        let (tried, oldest, is_unsure) = Default::default();
+        let open = Open { puller, pull, ends, gives_up, state, tried, oldest, is_unsure };
+        self.pulls.open.insert(name, open);
         self.serve_pull(node, name);
     }
 
@@ -141,7 +144,10 @@ impl Core {
                 open.is_trimmed(oldest);
                 self.serve_pull(node, name);
             }
-            _ => self.serve_pull(node, name),
+            _ => {
+                open.is_unsure = true;
+                self.serve_pull(node, name);
+            }
         }
     }
 
@@ -207,7 +213,8 @@ impl Core {
                 self.pulls.waits.add(shard, &open.pull.filter, name);
                 return self.pulls.set(name, state);
             }
-            Held::Over | Held::Nothing => {}
+            // Another replica may be ahead of this one.
+            Held::Behind | Held::Over | Held::Nothing => {}
             Held::Trimmed { oldest } => open.is_trimmed(oldest),
         }
         self.pull_from_others(node, name);
@@ -224,7 +231,7 @@ impl Core {
         let is_gone = !node.config.map.shards.contains_key(&shard);
         let leader = node.peers.leader(shard, node.now);
         let seats = Vec::from_iter(node.config.seats(shard));
-        let is_sure = seats.iter().all(|seat| node.peers.is_connected(*seat));
+        let is_sure = !open.is_unsure && seats.iter().all(|seat| node.peers.is_connected(*seat));
         // Others may have had a replica a while ago.
         let others = node.peers.ids().filter(|_| is_gone || open.oldest.is_some());
         let mut all = leader.into_iter().chain(seats).chain(others);
@@ -239,15 +246,20 @@ impl Core {
         let is_late = open.gives_up <= node.now;
         match open.oldest {
             _ if is_gone => self.answer_pull(name, Pulled::Gone),
-            Some(oldest) if is_sure || is_late => self.answer_pull(name, Pulled::Trimmed { oldest, is_sure }),
+            Some(oldest) if is_sure || is_late => {
+                let Pull { shard, after, .. } = &open.pull;
+                tracing::info!(%shard, ?after, %oldest, is_sure, asked = ?open.tried, "a watch asks for changes that nobody keeps");
+                self.answer_pull(name, Pulled::Trimmed { oldest, is_sure });
+            }
+            None if is_late && self.feeds.is_here(shard) => self.answer_nothing(name),
             None if is_late => {
                 let why =
                     "no node with a replica of the shard can be reached from this one: watch at another node";
                 self.answer_pull(name, Pulled::Failed(Error::Unavailable(why.into())));
             }
             _ => {
+                (open.oldest, open.is_unsure) = (None, false);
                 open.tried.clear();
-                open.oldest = None;
                 self.pulls.set(name, State::Later(node.now.plus(RETRY_MICROS)));
             }
         }
@@ -259,9 +271,9 @@ impl Core {
         let names: Vec<u64> =
             self.pulls.open.iter().filter(|(_, open)| there(open)).map(|(name, _)| *name).collect();
         for name in names {
-            if mutant::is(Mutant::WatchSkipsAtALeaderChange)
-                && let Some(open) = self.pulls.open.get_mut(&name)
-            {
+            let Some(open) = self.pulls.open.get_mut(&name) else { continue };
+            open.is_unsure = true;
+            if mutant::is(Mutant::WatchSkipsAtALeaderChange) {
                 open.pull.after = None;
             }
             self.serve_pull(node, name);
@@ -287,6 +299,10 @@ impl Core {
     pub fn sweep_pulls(&mut self, node: &Node) {
         self.feeds.sweep(node.now);
         for name in self.pulls.due(node.now) {
+            let open = self.pulls.open.get_mut(&name);
+            if let Some(open) = open.filter(|open| matches!(open.state, State::Asked(..))) {
+                open.is_unsure = true;
+            }
             self.pulls.set(name, State::Later(node.now));
             self.serve_pull(node, name);
         }

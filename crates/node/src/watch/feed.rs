@@ -62,6 +62,8 @@ pub(crate) enum Held {
     Given(Given),
     /// Nothing that it asked for yet: it may wait, and misses nothing.
     Waits,
+    /// It has been given more than is known here yet.
+    Behind,
     /// It has been given all that there will ever be here.
     Over,
     /// What comes right after its version is not kept here.
@@ -162,6 +164,11 @@ impl Feeds {
         }
     }
 
+    /// Whether there is a replica with a feed here.
+    pub fn is_here(&self, shard: ShardId) -> bool {
+        self.feeds.get(&shard).is_some_and(|feed| feed.standing == Standing::Here)
+    }
+
     /// From which version on a shard's changes are kept.
     pub fn floor(&self, shard: ShardId) -> Option<Version> {
         self.feeds.get(&shard).map(|feed| feed.floor)
@@ -180,6 +187,7 @@ impl Feeds {
         match after {
             None if is_here => Held::Given(Given::nothing(feed.through)),
             None => Held::Nothing,
+            Some(after) if after > feed.through && is_here => Held::Behind,
             Some(after) if after < feed.floor => Held::Trimmed { oldest: feed.floor.next() },
             Some(after) => {
                 let given = feed.read(filter, after);

@@ -45,7 +45,8 @@ fn feed_gives_what_comes_after_a_version_and_then_waits() {
     assert_eq!(versions(feeds.read(SHARD, &all(), Some(version(10)))), (vec![11, 11, 13], 14));
     assert_eq!(versions(feeds.read(SHARD, &all(), Some(version(11)))), (vec![13], 14));
     assert_eq!(versions(feeds.read(SHARD, &Filter::Key("b".into()), Some(version(10)))), (vec![11], 14));
-    let nothing = [(all(), 14), (all(), 20), (Filter::Key("b".into()), 11)];
+    assert_eq!(feeds.read(SHARD, &all(), Some(version(15))), Held::Behind);
+    let nothing = [(all(), 14), (Filter::Key("b".into()), 11)];
     for (filter, after) in nothing {
         assert_eq!(feeds.read(SHARD, &filter, Some(version(after))), Held::Waits, "after {after}");
     }

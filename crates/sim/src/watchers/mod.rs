@@ -3,9 +3,9 @@
 //! What a node does for a watch is [`node::watch::Watched`], as in the server; what a client does, to go on elsewhere from where it
 //! was, is modelled on the native client.
 
-mod watcher;
+pub(crate) mod watcher;
 
-use kv::watch::{Batch, Filter, Reached, Start, Watching};
+use kv::watch::{Batch, Filter, Watching};
 use kv::{Error, Key, NodeId, Request, SlotRange, Version};
 use node::Input;
 use node::route::{Keyspaces, ShardMap};
@@ -13,7 +13,7 @@ use node::watch::{Pulled, Watched};
 
 use crate::events::Event;
 use crate::world::World;
-pub(crate) use watcher::Watcher;
+use watcher::Watcher;
 
 /// All watches must have been given everything so long after the last write.
 const CAUGHT_UP_MICROS: u64 = 90_000_000;
@@ -216,12 +216,6 @@ impl World {
         })
     }
 }
-
-/// Where a watch is, and where its next one begins.
-fn start(reached: &Reached) -> Start {
-    Start::Reached(reached.to_vec())
-}
-
 /// The shards of the keyspace that is watched.
 fn watched_shards(keyspaces: &Keyspaces) -> &ShardMap {
     keyspaces.shards(Request::KEYSPACE).expect("the keyspace of clients stays")

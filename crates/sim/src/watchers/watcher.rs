@@ -41,7 +41,10 @@ impl Watcher {
         if let Some(past) = past.filter(|_| self.reached.least().is_none()) {
             self.reached.note(Reach { slots, through: past.before() });
         }
-        let from = if self.reached.least().is_none() { Start::Now } else { super::start(&self.reached) };
+        let from = match self.reached.least() {
+            None => Start::Now,
+            Some(_) => Start::Reached(self.reached.to_vec()),
+        };
         (from, self.filter.clone())
     }
 

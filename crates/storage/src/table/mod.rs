@@ -41,7 +41,8 @@
 //!
 //! # Guarantees
 //!
-//! - Versions rise within a shard, and every write of one op has the op's version.
+//! - Versions rise within a shard, and every write of one op has the op's version. What an entry has changed is told in that order
+//!   ([`Table::take_changes`]), what its sweep has expired at the newest version: no later entry changes anything at one up to it.
 //! - The index has a row for each deadline of a newest revision, and no other; nothing that is overdue outlives a sweep that
 //!   had room for it ([`Table::audit`] checks both).
 //! - What an entry costs follows from its ops: no scan over what others removed, and nothing that grows with a history.
