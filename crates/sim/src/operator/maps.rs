@@ -22,6 +22,8 @@ impl World {
             self.make_places(map.next_node);
             self.placed = map.clone();
             self.keyspaces = Keyspaces::new(&map);
+            let others = map.shards.iter().filter(|(_, shard)| shard.keyspace != DEFAULT);
+            others.for_each(|(id, _)| self.watch.changes.leave_out(*id));
         }
         self.give(id, [Input::Map(map)]);
     }

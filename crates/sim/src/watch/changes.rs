@@ -4,7 +4,7 @@
 //! which are worked out apart from the table; every other replica must change the same. A batch that a watch is given must bring
 //! just what lies between where its slots were and where it says that they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kv::watch::{Change, Filter, Reach, What};
 use kv::{Key, ShardId, Slot, Version};
@@ -15,6 +15,8 @@ use super::rows::Rows;
 #[derive(Default)]
 pub(crate) struct Changes {
     shards: BTreeMap<ShardId, Shard>,
+    /// Shards of keyspaces that nobody watches.
+    unwatched: BTreeSet<ShardId>,
 }
 
 #[derive(Default)]
@@ -29,6 +31,11 @@ struct Shard {
 }
 
 impl Changes {
+    /// Nobody watches the keyspace of this shard.
+    pub fn leave_out(&mut self, shard: ShardId) {
+        self.unwatched.insert(shard);
+    }
+
     /// An entry was applied, perhaps not for the first time: what is wrong with what it changed. The rows know of it.
     pub fn applied(
         &mut self,
@@ -78,7 +85,8 @@ impl Changes {
             return Some(format!("shard {shard} is told up to {through}, and is at {known}"));
         }
         let is_wanted = |change: &&Change| filter.has(&change.key) && slots.contains(Slot::of(&change.key));
-        let all = self.shards.values().flat_map(|shard| shard.between(before, through));
+        let watched = self.shards.iter().filter(|(id, _)| !self.unwatched.contains(id));
+        let all = watched.flat_map(|(_, shard)| shard.between(before, through));
         let mut expected: Vec<&Change> = all.filter(is_wanted).collect();
         // Shards that follow each other have versions that do.
         expected.sort_by_key(|change| change.version);
