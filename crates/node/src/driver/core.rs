@@ -123,7 +123,7 @@ impl Core {
             announced: BTreeMap::new(),
             inputs: VecDeque::new(),
             feeds: Feeds::new(config.deal.cores()),
-            pulls: Pulls::default(),
+            pulls: Pulls::new(config.seed),
             clean_at: now,
             sweep_at: now,
         }

@@ -47,8 +47,8 @@ impl Driver {
                 let share = self.node.peers.answers(from).share();
                 self.core.take_pull(&self.node, Puller::Peer { node: from, token, share }, pull);
             }
-            Frame::Pulled { token, answer, .. } => {
-                self.core.take_pulled(&self.node, from, token, answer);
+            Frame::Pulled { token, shard, answer } => {
+                self.core.take_pulled(&self.node, from, (token, shard), answer);
             }
             Frame::Ask { token, ask } => self.take_ask(from, token, ask),
             Frame::Told { token, result } => self.take_told(from, token, result),

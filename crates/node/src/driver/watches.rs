@@ -14,6 +14,7 @@ use replication::Instant;
 use super::Work;
 use super::core::Core;
 use crate::node::Node;
+use crate::session::mix;
 use crate::watch::{Given, Held, Pull, Pulled, Standing, Waits};
 use crate::wire::Frame;
 
@@ -27,7 +28,6 @@ const RESEND_MICROS: u64 = 1_000_000;
 const PATIENCE_MICROS: u64 = 5_000_000;
 
 /// The pulls of a core.
-#[derive(Default)]
 pub(super) struct Pulls {
     open: BTreeMap<u64, Open>,
     /// Those at the end of a feed here.
@@ -83,6 +83,12 @@ impl State {
 }
 
 impl Pulls {
+    /// None yet. The names of two lives of a node must not meet: what the first one asked may be answered to the second.
+    pub fn new(seed: u64) -> Pulls {
+        let (open, waits, timers, news) = Default::default();
+        Pulls { open, waits, timers, last: mix(!seed) >> 1, news }
+    }
+
     fn set(&mut self, name: u64, state: State) {
         let Some(open) = self.open.get_mut(&name) else { return };
         self.timers.remove(&(open.state.wakes(), name));
@@ -131,9 +137,15 @@ impl Core {
     }
 
     /// Another node has answered a pull.
-    pub fn take_pulled(&mut self, node: &Node, from: NodeId, name: u64, answer: Option<Pulled>) {
+    pub fn take_pulled(
+        &mut self,
+        node: &Node,
+        from: NodeId,
+        (name, shard): (u64, ShardId),
+        answer: Option<Pulled>,
+    ) {
         let Some(open) = self.pulls.open.get_mut(&name) else { return };
-        if !matches!(open.state, State::Asked(to, _) if to == from) {
+        if open.pull.shard != shard || !matches!(open.state, State::Asked(to, _) if to == from) {
             return;
         }
         match answer {
