@@ -350,7 +350,7 @@ mod tests {
     #[test]
     fn sim_of_single_is_on_as_many_nodes_as_it_is_told() {
         let (_, out) = printed(&["--protocol", "single", "--nodes", "2", "--steps", "10"], false);
-        assert!(out.contains(" single on 2, "), "{out}");
+        assert!(out.contains(" on 2, "), "{out}");
         assert!(Line::try_parse_from(["sim", "--seeds", "0"]).is_err());
     }
 

@@ -252,7 +252,7 @@ mod tests {
         check(vec![Ok(all.clone())], &args(), false, text, "");
         let told = format!("{text}9\tprogress\n");
         check(vec![Ok(all.clone())], &Args { progress: true, ..args() }, false, &told, "");
-        let json = "{\"change\":\"put\",\"key\":\"a\",\"shard\":1,\"value\":\"x\\ty\",\"version\":\"5\"}\n";
+        let json = "{\"change\":\"put\",\"key\":\"a\",\"value\":\"x\\ty\",\"version\":\"5\",\"shard\":1}\n";
         check(vec![Ok(all)], &Args { count: Some(1), ..args() }, true, json, "");
     }
 

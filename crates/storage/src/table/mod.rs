@@ -51,8 +51,7 @@
 //! # Caveats
 //!
 //! - Asking about a shard that was not loaded is a bug of the owner, and panics; so does an entry that is not the next one.
-//! - All replicas of a shard need the same [`Options`]. What a shard keeps otherwise, it goes by from an entry of its log on
-//!   ([`kv::keyspace::Rules`]).
+//! - All replicas of a shard need the same [`Options`]; what it keeps otherwise, an entry says ([`kv::keyspace::Rules`]).
 //! - An expired value is gone for every reader at once, but its row stays until a write or a sweep comes to it. A shard that is
 //!   idle needs an [`Op::Advance`] for that ([`Table::due`] says when).
 
