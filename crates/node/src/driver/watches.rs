@@ -225,8 +225,9 @@ impl Core {
                 self.pulls.waits.add(shard, &open.pull.filter, name);
                 return self.pulls.set(name, state);
             }
-            // Another replica may be ahead of this one.
-            Held::Behind | Held::Over | Held::Nothing => {}
+            // Another replica may be ahead of this one; what none of them keeps any more comes here with the entries that are missing.
+            Held::Behind => open.is_unsure = true,
+            Held::Over | Held::Nothing => {}
             Held::Trimmed { oldest } => open.is_trimmed(oldest),
         }
         self.pull_from_others(node, name);

@@ -198,14 +198,14 @@ fn pieces(all: SlotRange, reached: &Reached) -> Vec<SlotRange> {
 /// How far the clocks of nodes, and the newest version of a shard, may be ahead of this node's clock, in microseconds.
 const SKEW_MICROS: u64 = 1_000_000;
 
-/// Nobody waits for what may never come: a version that nobody has given out is a mistake.
+/// Nobody waits for what may never come: a version that nobody has given out is a mistake. Where an earlier watch was, the store has
+/// said: a shard's versions may be ahead of this clock by more, once the clock of a node that led it was.
 fn check_start(from: &Start, now: u64) -> Result<(), Error> {
-    let newest = match from {
-        Start::Now => None,
+    let version = match from {
         Start::Version(version) => Some(*version),
-        Start::Reached(reached) => reached.iter().map(|reach| reach.through.next()).max(),
+        Start::Now | Start::Reached(_) => None,
     };
-    match newest.filter(|newest| newest.micros() > now.saturating_add(SKEW_MICROS)) {
+    match version.filter(|version| version.micros() > now.saturating_add(SKEW_MICROS)) {
         Some(asked) => Err(Error::Future { asked, newest: Version::end_of(now) }),
         None => Ok(()),
     }
