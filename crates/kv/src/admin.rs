@@ -56,6 +56,16 @@ pub enum Ask {
         /// Change nothing; answer the moves that it would take ([`Answer::Moves`]).
         dry_run: bool,
     },
+    /// A keyspace is to have so many shards, no fewer than it has: shards are cut, while they serve: [`Answer::Done`]. Shards are not
+    /// joined again.
+    Split {
+        /// Its name.
+        keyspace: String,
+        /// How many it is to have; at least 1.
+        shards: u32,
+        /// Change nothing; answer which shards would be cut ([`Answer::Moves`]).
+        dry_run: bool,
+    },
     /// Give up the change of a shard that is under way, as long as its members have not begun to change over:
     /// [`Answer::Done`].
     Abort {
@@ -148,6 +158,8 @@ pub enum Why {
     Lost(NodeId),
     /// It has fewer replicas than it should.
     Repair,
+    /// It is cut into several shards.
+    Split,
 }
 
 /// A row of the directory.
@@ -175,7 +187,7 @@ impl Ask {
     pub fn changes(&self) -> bool {
         match self {
             Ask::Join(_) | Ask::Abort { .. } => true,
-            Ask::Node { dry_run, .. } | Ask::Replace { dry_run, .. } => !dry_run,
+            Ask::Node { dry_run, .. } | Ask::Replace { dry_run, .. } | Ask::Split { dry_run, .. } => !dry_run,
             Ask::Moves | Ask::Dump => false,
         }
     }
@@ -188,6 +200,8 @@ impl Ask {
                 Err(Error::Invalid("a node is not asked to be gone: replace it when it is dead".into()))
             }
             Ask::Node { name, .. } | Ask::Replace { name, .. } => check_name(name),
+            Ask::Split { shards: 0, .. } => Err(Error::Invalid("a keyspace has one shard at least".into())),
+            Ask::Split { keyspace, .. } => check_length("the keyspace", keyspace),
             Ask::Abort { .. } | Ask::Moves | Ask::Dump => Ok(()),
         }
     }

@@ -17,6 +17,7 @@
 //!   checkpoint   what must be kept is written again, so that old segments can go
 //!   core         gives replicas their inputs, and the time to those that want it (agenda)
 //!     handover   a shard goes on with other replicas, in a later epoch
+//!     split      a shard is cut into several, in a later epoch
 //!     hosting    which replicas there are: made and dropped as the map says
 //!     fence      which words of other replicas are for the one here
 //!     requests   parts (open): where each is served, and what it is answered
@@ -49,6 +50,7 @@ mod output;
 mod reads;
 mod replica;
 mod requests;
+mod split;
 #[cfg(test)]
 mod tests;
 mod writes;
@@ -78,6 +80,7 @@ use crate::{Config, record};
 
 pub use install::SnapshotPart;
 pub use open::{OPEN_BYTES_MAX, OPEN_MAX, Part};
+pub use split::Word;
 
 /// What happens to a node. What names no shard is for all its cores, but completions, which go to who asked.
 pub enum Input {
@@ -160,6 +163,8 @@ pub enum Input {
         /// How long to try, in microseconds.
         timeout_micros: u64,
     },
+    /// Another core of the node says something ([`Work::Tell`]).
+    Told(Word),
     /// Hand leaderships over, take no new work.
     Stop,
 }
@@ -213,6 +218,23 @@ pub enum Work {
     Release,
     /// This core's part of the checkpoint could not be completed (the disk is full): try another one later.
     CheckpointFailed,
+    /// A client's part is to be planned again by the newest map, under its id: its shard is cut, or is no more. Its answer is that of
+    /// what comes of it.
+    Replan {
+        /// The client's name.
+        client: u64,
+        /// The keyspace of its shard.
+        keyspace: String,
+        /// The part.
+        part: Part,
+    },
+    /// Give this to another core of the node, or to this one: [`Input::Told`] there.
+    Tell {
+        /// Which core.
+        core: usize,
+        /// What.
+        word: Word,
+    },
     /// A map is decided: give it to all cores ([`Input::Map`]).
     Decided(Arc<Map>),
     /// How replicas of this core are: give it to the first core ([`Input::Announced`]). By all others.
@@ -375,11 +397,13 @@ impl Driver {
             Input::Durable { ticket } => {
                 self.core.durable(ticket);
                 self.core.open_heirs(&self.node);
+                self.core.open_parts(&self.node);
                 self.checkpoint_durable(ticket);
             }
             Input::Done(Done::Flushed { token, result }) => match self.core.take_flush(token) {
                 Flush::Checkpoint => self.checkpoint_flushed(result),
                 Flush::Install(shard, stream) => self.core.install_flushed(shard, stream, result),
+                Flush::Parts(from) => self.core.parts_flushed(from, result),
                 Flush::Heir(shard, generation) => self.core.heir_flushed(shard, generation, result),
             },
             Input::Done(done) => self.core.done(&self.node, done),
@@ -411,6 +435,7 @@ impl Driver {
             Input::Administer { client, ask, timeout_micros } => {
                 self.direct(crate::directory::Input::Ask { client, ask, timeout_micros });
             }
+            Input::Told(word) => self.core.take_word(&self.node, word),
             Input::Checkpoint => self.begin_checkpoint(),
             Input::Stop => {
                 self.node.stopping = true;
@@ -430,4 +455,6 @@ enum Flush {
     Install(ShardId, u64),
     /// Of all that was handed over to this node, under this generation.
     Heir(ShardId, u32),
+    /// Of a pass over a shard that is cut.
+    Parts(ShardId),
 }

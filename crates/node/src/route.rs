@@ -21,10 +21,7 @@ pub struct ShardMap {
 impl ShardMap {
     /// Of the keyspace of who names none. `None` = a map that has no such shards.
     pub fn new(map: &Map) -> Option<ShardMap> {
-        let of_default = map.shards.iter().filter(|(_, shard)| shard.keyspace == DEFAULT);
-        let mut shards: Vec<(ShardId, SlotRange)> =
-            of_default.map(|(id, shard)| (*id, shard.slots)).collect();
-        shards.sort_unstable_by_key(|(_, slots)| slots.first);
+        let shards = map.asked_of(DEFAULT);
         (!shards.is_empty()).then_some(ShardMap { shards })
     }
 

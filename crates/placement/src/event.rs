@@ -20,7 +20,7 @@ use kv::cluster::Liveness;
 use kv::view::{Member, Revision};
 use kv::{ClusterId, NodeId, ReplicaId, ShardId};
 
-use crate::map::{Arrangement, Change, Map, Node, NodeDuty, Phase, Shard};
+use crate::map::{Arrangement, Change, Map, Node, NodeDuty, Phase, Shard, Why};
 use crate::refusal::Refusal;
 
 /// Nodes of a cluster, at most: each announces itself to each other one.
@@ -115,6 +115,13 @@ pub enum Event {
         /// The revision of its members, within the epoch of the change.
         revision: Revision,
     },
+    /// A keyspace is to have so many shards, no fewer than it has.
+    Split {
+        /// Its name.
+        keyspace: String,
+        /// How many.
+        shards: u32,
+    },
     /// The change of a shard is given up, if its members have not begun to change over.
     Abort {
         /// The shard.
@@ -181,6 +188,8 @@ impl Map {
                 change.phase = change.phase.max(*phase);
                 Ok(())
             }
+            Event::Split { keyspace, shards } => self.split(keyspace, *shards),
+            Event::Done { shard, .. } if !self.parts_of(*shard).is_empty() => self.finish_split(*shard),
             Event::Done { shard, revision } => {
                 self.finish(*shard, *revision, |_, _, change| change.to.clone())
             }
@@ -189,7 +198,11 @@ impl Map {
                 None => Err(Refusal::NoChange(*shard)),
                 Some(Phase::Switch) => Err(Refusal::Switching(*shard)),
                 Some(Phase::Copy) => {
-                    self.changes.remove(shard);
+                    // What is not begun again at once is given up: a shard that was to be cut stays as it is.
+                    let change = self.changes.remove(shard);
+                    if change.is_some_and(|change| change.why == Why::Split) {
+                        self.splits.remove(shard);
+                    }
                     Ok(())
                 }
             },

@@ -106,6 +106,39 @@ pub enum Refusal {
         /// The first such shard.
         shard: ShardId,
     },
+    /// There is no such keyspace, or it is the directory's own.
+    #[error("there is no keyspace '{0}' that can be changed")]
+    NoKeyspace(String),
+    /// A keyspace has more shards than it is to have.
+    #[error(
+        "keyspace '{keyspace}' has {shards} shards, and shards are not joined again: ask for {shards} or more"
+    )]
+    FewerShards {
+        /// Which.
+        keyspace: String,
+        /// How many it has.
+        shards: usize,
+    },
+    /// A keyspace is to have more shards than there can be.
+    #[error("keyspace '{keyspace}' cannot have {shards} shards: it can have {most} at most")]
+    TooManyShards {
+        /// Which.
+        keyspace: String,
+        /// How many were asked for.
+        shards: usize,
+        /// How many it can have.
+        most: usize,
+    },
+    /// The shards of a keyspace are being split.
+    #[error(
+        "the shards of keyspace '{keyspace}' are being split into {shards} already: wait until that is done (`capstan cluster moves`)"
+    )]
+    Splitting {
+        /// Which.
+        keyspace: String,
+        /// How many there will be.
+        shards: usize,
+    },
     /// The shard has no change under way.
     #[error("shard {0} has no change under way: `capstan cluster moves` lists them")]
     NoChange(ShardId),

@@ -33,6 +33,13 @@ pub fn encode_ask(into: &mut BytesMut, ask: &Ask) {
         }
         Ask::Moves => into.put_u8(5),
         Ask::Dump => into.put_u8(6),
+        // The tags between are those of keyspaces.
+        Ask::Split { keyspace, shards, dry_run } => {
+            into.put_u8(40);
+            put_text(into, keyspace);
+            put_uint(into, u64::from(*shards));
+            into.put_u8(u8::from(*dry_run));
+        }
     }
 }
 
@@ -50,6 +57,7 @@ pub fn decode_ask(reader: &mut Reader) -> Result<Ask, Malformed> {
         4 => Ask::Abort { shard: ShardId(reader.u32()?) },
         5 => Ask::Moves,
         6 => Ask::Dump,
+        40 => Ask::Split { keyspace: reader.text()?, shards: reader.u32()?, dry_run: reader.bool()? },
         _ => return Err(Malformed("an ask has an unknown tag")),
     })
 }
@@ -127,6 +135,7 @@ pub fn encode_why(into: &mut BytesMut, why: Why) {
             put_uint(into, node.0);
         }
         Why::Repair => into.put_u8(4),
+        Why::Split => into.put_u8(5),
     }
 }
 
@@ -137,6 +146,7 @@ pub fn decode_why(reader: &mut Reader) -> Result<Why, Malformed> {
         2 => Why::Leaves(NodeId(reader.uint()?)),
         3 => Why::Lost(NodeId(reader.uint()?)),
         4 => Why::Repair,
+        5 => Why::Split,
         _ => return Err(Malformed("a change of members has an unknown reason")),
     })
 }

@@ -28,6 +28,10 @@ pub(super) fn decide(reign: &mut Reign, ask: &Ask, now: Instant) -> Decision {
         Ask::Node { name, duty, fewer, dry_run } => {
             return change_node(&reign.map, &to(name, *duty, *fewer), *dry_run);
         }
+        Ask::Split { keyspace, shards, dry_run } => {
+            let event = Event::Split { keyspace: keyspace.clone(), shards: *shards };
+            return change_node(&reign.map, &event, *dry_run);
+        }
         Ask::Replace { name, .. } if reign.is_silent_lately(name) => Err(Error::Unavailable(format!(
             "node '{name}' has been silent for some seconds only, and may be about to come back: ask again in a moment"
         ))),
@@ -83,9 +87,11 @@ fn change(map: &Map, event: &Event, answer: impl FnOnce(&Map) -> Answer) -> Deci
 fn refused(refusal: Refusal) -> Error {
     let why = refusal.to_string();
     match refusal {
-        Refusal::NotFounded | Refusal::Stuck { .. } | Refusal::Switching(_) | Refusal::Overtaken(_) => {
-            Error::Unavailable(why)
-        }
+        Refusal::NotFounded
+        | Refusal::Stuck { .. }
+        | Refusal::Switching(_)
+        | Refusal::Overtaken(_)
+        | Refusal::Splitting { .. } => Error::Unavailable(why),
         _ => Error::Invalid(why),
     }
 }

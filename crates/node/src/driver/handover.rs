@@ -78,7 +78,7 @@ use super::replica::Replica;
 use super::{Flush, Work};
 use crate::job::Job;
 use crate::node::Node;
-use crate::record::{self, Gone};
+use crate::record::{self, Gone, Made};
 use crate::recovery::Begun;
 use crate::seat::Seat;
 use crate::wire::Frame;
@@ -88,6 +88,7 @@ impl Core {
     pub fn hand_over_shards(&mut self, node: &Node) {
         self.seal_replicas(node);
         self.host_heirs(node);
+        self.cut_shards(node);
     }
 
     /// Does as the map says: lets go of heirs that are none any more, begins those that are missing, and has those open that may.
@@ -266,7 +267,7 @@ impl Core {
             return heir.goes_on();
         }
         let at = heir.inherit(self.ticket + 1);
-        self.records.extend(inheriting(shard, heir, at));
+        self.records.extend(inheriting(shard, &heir.seat, &heir.made(), at));
     }
 
     /// All appends up to this ticket are synced: heirs of which one says that they are the replica open.
@@ -293,7 +294,7 @@ impl Core {
     /// What a checkpoint must keep of the heirs.
     pub fn keep_heirs(&self) -> Vec<wal::Record> {
         let keep = |(shard, heir): (&ShardId, &Heir)| match heir.stage {
-            Stage::Inheriting { at, .. } => inheriting(*shard, heir, at).to_vec(),
+            Stage::Inheriting { at, .. } => inheriting(*shard, &heir.seat, &heir.made(), at).to_vec(),
             _ => vec![record::gone(*shard, &heir.gone)],
         };
         self.heirs.iter().flat_map(keep).collect()
@@ -301,10 +302,10 @@ impl Core {
 }
 
 /// The records that make an heir the replica.
-fn inheriting(shard: ShardId, heir: &Heir, at: Position) -> [wal::Record; 2] {
-    let Seat { protocol, view, .. } = heir.seat.clone();
+pub(super) fn inheriting(shard: ShardId, seat: &Seat, made: &Made, at: Position) -> [wal::Record; 2] {
+    let Seat { protocol, view, .. } = seat.clone();
     let begins = replication::inherited(protocol, view, at);
-    [record::made(shard, &heir.made()), record::protocol(shard, begins)]
+    [record::made(shard, made), record::protocol(shard, begins)]
 }
 
 /// The seat of this node in a shard that is handed over to it.

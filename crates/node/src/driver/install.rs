@@ -170,7 +170,8 @@ impl Core {
 
     pub fn loaded(&mut self, shard: ShardId, generation: u32, (last, due): (Version, Option<u64>)) {
         let Some(replica) = self.replicas.get_mut(&shard) else {
-            return self.copy_loaded(shard, generation, (last, due));
+            self.copy_loaded(shard, generation, (last, due));
+            return self.part_loaded(shard, generation, (last, due));
         };
         replica.last = last;
         self.newest = self.newest.max(last);

@@ -10,6 +10,7 @@ use storage::ShardSnapshot;
 use super::fence::Later;
 use super::handover::Giving;
 use super::install::{Install, Stage};
+use super::split::CutHere;
 use crate::directory::seen::digest;
 use crate::node::Node;
 use crate::record::Made;
@@ -52,6 +53,8 @@ pub(super) struct Replica {
     pub sealed: Option<Position>,
     /// What it keeps for those to whom its shard is handed over.
     pub giving: Option<Giving>,
+    /// What it knows of the parts that its shard is cut into, on this node.
+    pub cut: CutHere,
 }
 
 /// An entry handed to the table.
@@ -89,6 +92,7 @@ impl Replica {
             given: Some(applied),
             sealed: None,
             giving: None,
+            cut: CutHere::default(),
         }
     }
 
@@ -124,6 +128,7 @@ impl Replica {
         let learn = view.members.iter().filter(|member| matches!(member.duty, Duty::Learner | Duty::Joining));
         let heirs = self.giving.iter().flat_map(Giving::heirs);
         let copied = |node| Some((node, self.copied(node, &status)?));
+        let following = self.giving.iter().flat_map(|giving| giving.following.iter().copied());
         Announced {
             shard: self.shard,
             epoch: view.epoch,
@@ -135,7 +140,7 @@ impl Replica {
             term: status.term.0,
             applied: status.applied.0,
             copied: learn.map(|member| member.node).chain(heirs).filter_map(copied).collect(),
-            heirs: self.giving.iter().flat_map(|giving| giving.following.iter().copied()).collect(),
+            heirs: following.chain(self.cut.ready).collect(),
         }
     }
 

@@ -51,7 +51,7 @@ impl Durable {
                 self.cut(Index(at.index.0 - u64::from(replaces)), at.term);
                 self.gather(at.index);
             }
-            Record::Base(_) | Record::View | Record::Replica | Record::Seal => {}
+            Record::Base(_) | Record::View | Record::Replica | Record::Seal | Record::Sealed(_) => {}
         }
     }
 

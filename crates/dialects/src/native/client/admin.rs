@@ -124,6 +124,10 @@ impl Link {
                 let proto::AbortResponse {} = self.timed(ABORT, &message, time).await?;
                 Ok(Answer::Done)
             }
+            Ask::Split { keyspace, shards, dry_run } => {
+                let message = proto::SplitRequest { keyspace, shards, dry_run };
+                admin::decode_changed(self.timed(SPLIT, &message, time).await?, dry_run)
+            }
             Ask::Moves => {
                 let answer: proto::MovesResponse = self.timed(MOVES, &proto::MovesRequest {}, time).await?;
                 admin::decode_moves(answer.moves)
@@ -140,5 +144,6 @@ const DRAIN: &str = "/capstan.v1.Cluster/Drain";
 const LEAVE: &str = "/capstan.v1.Cluster/Leave";
 const REPLACE: &str = "/capstan.v1.Cluster/Replace";
 const ABORT: &str = "/capstan.v1.Cluster/Abort";
+const SPLIT: &str = "/capstan.v1.Cluster/Split";
 const MOVES: &str = "/capstan.v1.Cluster/Moves";
 const DUMP: &str = "/capstan.v1.Cluster/Dump";

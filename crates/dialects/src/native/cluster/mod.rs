@@ -98,6 +98,17 @@ impl proto::cluster_server::Cluster for Service {
         admin::aborted(answer.await?).map(Response::new)
     }
 
+    async fn split(
+        &self,
+        request: Request<proto::SplitRequest>,
+    ) -> Result<Response<proto::NodeResponse>, Status> {
+        let answer = ask(request, |message| {
+            let proto::SplitRequest { keyspace, shards, dry_run } = message;
+            Ask::Split { keyspace, shards, dry_run }
+        });
+        admin::changed(answer.await?).map(Response::new)
+    }
+
     async fn moves(
         &self,
         request: Request<proto::MovesRequest>,
