@@ -31,8 +31,8 @@ async fn shards(trial: &Trial) -> usize {
 async fn one_is_under_way(trial: &Trial) {
     until("a split is under way", PATIENCE, || async {
         let moves = trial.client.administer(&Ask::Moves, Request::TIMEOUT).await;
-        let begun = |moves: Vec<kv::admin::Move>| moves.iter().any(|moved| moved.phase != Phase::Planned);
-        matches!(moves, Ok(Answer::Moves(moves)) if begun(moves))
+        let begun = |moves: &[kv::admin::Move]| moves.iter().any(|moved| moved.phase != Phase::Planned);
+        matches!(moves, Ok(Answer::Moves(moves)) if begun(&moves))
     })
     .await;
 }
