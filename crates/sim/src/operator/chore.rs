@@ -6,6 +6,7 @@ use kv::admin::{Answer, Ask, Joining};
 use kv::cluster::NodeDuty;
 use kv::{Error, NodeId, ShardId};
 use node::identity::Joiner;
+use placement::map::DEFAULT;
 
 use crate::machine::place::address;
 
@@ -62,6 +63,8 @@ pub(super) enum What {
     Join(Joiner),
     /// A change is given up.
     Abort(ShardId),
+    /// The shards of clients' keys are to be so many.
+    Split(u32),
     /// Something is looked at.
     Look(Ask),
 }
@@ -80,6 +83,7 @@ impl Chore {
             What::Replace { name } => Ask::Replace { name: name.clone(), lose: false, dry_run: false },
             What::Join(joiner) => Ask::Join(joining(joiner)),
             What::Abort(shard) => Ask::Abort { shard: *shard },
+            What::Split(shards) => Ask::Split { keyspace: DEFAULT.into(), shards: *shards, dry_run: false },
             What::Look(ask) => ask.clone(),
         })
     }

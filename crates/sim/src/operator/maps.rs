@@ -5,7 +5,8 @@ use std::sync::Arc;
 use kv::cluster::Liveness;
 use kv::{NodeId, ShardId};
 use node::Input;
-use placement::map::{DEFAULT, Map, NodeDuty};
+use node::route::ShardMap;
+use placement::map::{DEFAULT, Map, NodeDuty, Why};
 use placement::{Limits, plan};
 
 use crate::world::World;
@@ -20,6 +21,8 @@ impl World {
             self.note_differences(&map);
             self.make_places(map.next_node);
             self.placed = map.clone();
+            self.map = ShardMap::new(&map).expect("there is a keyspace for clients");
+            self.watch.follow(&map);
         }
         self.give(id, [Input::Map(map)]);
     }
@@ -27,8 +30,13 @@ impl World {
     fn note_differences(&mut self, map: &Map) {
         let before = self.placed.clone();
         for (shard, change) in &before.changes {
-            let row = &map.shards[shard];
+            let Some(row) = map.shards.get(shard) else {
+                self.note("a shard was split");
+                continue;
+            };
             if map.changes.contains_key(shard) {
+            } else if change.why == Why::Split {
+                self.note("a split was given up");
             } else if row.members != change.to {
                 self.note("a change of members was given up");
             } else if row.epoch > before.shards[shard].epoch {
@@ -78,6 +86,9 @@ impl World {
         }
         if let Some((shard, change)) = self.placed.changes.first_key_value() {
             return Some(format!("shard {shard} is to have {:?}", change.to));
+        }
+        if let Some(shard) = self.placed.splits.keys().next() {
+            return Some(format!("shard {shard} is to be split"));
         }
         if let Some(next) = plan(&self.placed, &Limits::default()) {
             return Some(format!("the plan goes on with {:?}", next.changes));

@@ -50,6 +50,7 @@ use kv::{
     Answer, Epoch, Error, Index, Level, NodeId, Op, Position, Receipt, Reply, RequestId, ShardId, Version,
 };
 use node::route::ShardMap;
+use placement::map::Map;
 use replication::Status;
 pub(crate) use replication::observe::Record;
 use storage::{Applied, Asked};
@@ -222,6 +223,15 @@ impl Watch {
         }
     }
 
+    /// A map is written: shards that are cut go on as their parts.
+    pub fn follow(&mut self, map: &Map) {
+        for (from, split) in &map.splits {
+            for part in &split.parts {
+                self.rows.is_cut(*from, part.shard, part.slots);
+            }
+        }
+    }
+
     /// A record of the log, of whichever kind.
     pub fn record(&mut self, node: NodeId, record: &wal::Record) {
         let shard = ShardId(record.stream);
@@ -238,6 +248,9 @@ impl Watch {
             self.see(&Seen::Gone { node, shard });
         }
         if let Some(parsed) = node::observe::record(record) {
+            if let Record::Base(_) = parsed {
+                self.rows.begin_part(shard);
+            }
             self.see(&Seen::Record {
                 node,
                 shard: ShardId(record.stream),
