@@ -16,7 +16,7 @@ use storage::{History, Options, Table};
 
 pub use crate::identity::fuzz::{hello, hello_samples, welcome, welcome_samples};
 use crate::record::{self, Gone, KIND_MAP, KIND_PROTOCOL, Made, STREAM_NODE};
-use crate::wire::{Announced, Announcement, Copied, Frame, Greeting};
+use crate::wire::{Announced, Announcement, Copied, Frame, Greeting, Newcomers};
 use crate::{Config, Driver, Executor, Input, Now, Ran, Recovery, Work};
 
 const SHARD: ShardId = ShardId(1);
@@ -116,7 +116,7 @@ fn samples() -> Vec<Frame> {
         epoch: Epoch(1),
         revision: Revision(2),
         members: 1 << 60,
-        is_ready: role == Role::Leader,
+        newcomers: Newcomers::Ready,
         role,
         leader,
         term: 9,

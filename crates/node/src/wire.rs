@@ -172,8 +172,8 @@ pub struct Announced {
     pub revision: Revision,
     /// Those members and their duties, as a number by which they are told from others.
     pub members: u64,
-    /// Whether all that learn have caught up, if it leads.
-    pub is_ready: bool,
+    /// How far those are that are to become members, if it leads.
+    pub newcomers: Newcomers,
     /// What it is.
     pub role: Role,
     /// Whom it follows.
@@ -186,6 +186,17 @@ pub struct Announced {
     pub copied: Vec<(NodeId, Copied)>,
     /// The nodes that it is handed over to and that have a copy of it, as far as this one knows.
     pub heirs: Vec<NodeId>,
+}
+
+/// How far those are that are to become members of a shard, as its leader knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Newcomers {
+    /// One of them at least has to catch up.
+    Behind,
+    /// All that learn have caught up; too where nobody learns.
+    Ready,
+    /// One of them was a member, was let go, and is not taken again under its number: others must be asked for.
+    Gone,
 }
 
 /// How far a copy is, in bytes.
@@ -420,7 +431,11 @@ impl Announcement {
             codec::put_uint(into, replica.epoch.0);
             codec::put_uint(into, replica.revision.0);
             into.put_u64(replica.members);
-            into.put_u8(u8::from(replica.is_ready));
+            into.put_u8(match replica.newcomers {
+                Newcomers::Behind => 0,
+                Newcomers::Ready => 1,
+                Newcomers::Gone => 2,
+            });
             into.put_u8(match replica.role {
                 Role::Unknown => 0,
                 Role::Follower => 1,
@@ -457,7 +472,12 @@ impl Announcement {
                     epoch: Epoch(reader.uint()?),
                     revision: Revision(reader.uint()?),
                     members: reader.u64()?,
-                    is_ready: reader.bool()?,
+                    newcomers: match reader.u8()? {
+                        0 => Newcomers::Behind,
+                        1 => Newcomers::Ready,
+                        2 => Newcomers::Gone,
+                        _ => return Err(Malformed("newcomers have an unknown tag")),
+                    },
                     role: match reader.u8()? {
                         0 => Role::Unknown,
                         1 => Role::Follower,

@@ -338,6 +338,9 @@ pub struct Status {
     pub applied: Index,
     /// How far each member is, as a leader knows it; of others, and where there is no other, empty.
     pub members: Vec<MemberStatus>,
+    /// It leads, and the members that it was last asked for ([`Input::Want`]) will never be there: one of them was a member
+    /// before, and is not taken again under its number.
+    pub wants_the_gone: bool,
 }
 
 /// How far a member is, as its leader knows it.

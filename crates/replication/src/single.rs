@@ -278,6 +278,7 @@ impl Replicate for Single {
             commit: self.durable(),
             applied: self.applied,
             members: Vec::new(),
+            wants_the_gone: false,
         }
     }
 

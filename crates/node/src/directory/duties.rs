@@ -8,6 +8,7 @@
 //! | those that are to come to a shard have caught up, or its heirs have copies | its members change over: its change cannot be given up any more |
 //! | most members have copies for the parts of a shard that is cut | it is sealed: the cut cannot be given up any more |
 //! | most members of each part have opened | they are shards, and the one that was cut is gone |
+//! | who is to come was let go by a leader that had not heard of it, and its number is not taken again | its change is given up |
 //! | a shard has the members it is to have, and most of them know it | its change is done, too where who was to come is gone for good |
 //! | none of these | what [`placement::plan`] would begin, give up or deal out |
 //!
@@ -27,10 +28,13 @@ use super::health::Health;
 use super::moves;
 use super::seen::{Seen, digest};
 use crate::seat::wanted_of;
-use crate::wire::Announced;
+use crate::wire::{Announced, Newcomers};
 
 /// A new leader plans nothing, and takes nobody for dead, until announcements of all have had the time to come.
 const SETTLING_MICROS: u64 = 3_000_000;
+
+/// A change is not given up for what the leader of its shard may still say of the one before: it announces itself every second.
+const HEARD_OF_MICROS: u64 = 3_000_000;
 
 /// What a leader knows in its time.
 #[derive(Debug)]
@@ -75,8 +79,12 @@ impl Reign {
     /// The rows are this map now.
     pub fn become_map(&mut self, map: Map, now: Instant) {
         assert!(map.revision > self.map.revision, "the map goes on");
+        let is_the_same = |shard: &ShardId| {
+            let to = |map: &Map| map.changes.get(shard).map(|change| change.to.clone());
+            to(&self.map) == to(&map)
+        };
+        self.begun.retain(|shard, _| is_the_same(shard));
         (self.map, self.to_come) = (map, None);
-        self.begun.retain(|shard, _| self.map.changes.contains_key(shard));
         for (shard, change) in &self.map.changes {
             self.begun.entry(*shard).or_insert_with(|| {
                 tracing::info!(%shard, revision = self.map.revision, why = ?change.why, "the members of a shard change");
@@ -205,12 +213,12 @@ impl Reign {
             }
         }
         let changes = self.map.changes.iter();
-        events.extend(changes.filter_map(|(shard, change)| self.progress(*shard, change)));
+        events.extend(changes.filter_map(|(shard, change)| self.progress(*shard, change, now)));
         events
     }
 
     /// What has become of a change.
-    fn progress(&self, shard: ShardId, change: &Change) -> Option<Event> {
+    fn progress(&self, shard: ShardId, change: &Change, now: Instant) -> Option<Event> {
         if change.why == Why::Split {
             return self.progress_of_split(shard, change);
         }
@@ -223,8 +231,14 @@ impl Reign {
             }
             Phase::Copy => {
                 let learning = (row.epoch, digest(&wanted_of(&self.map, shard, row)));
-                let is_ready = (leader.epoch, leader.members) == learning && leader.is_ready;
-                is_ready.then_some(Event::Progress { shard, phase: Phase::Switch })
+                let are_learning = (leader.epoch, leader.members) == learning;
+                match leader.newcomers {
+                    Newcomers::Ready if are_learning => Some(Event::Progress { shard, phase: Phase::Switch }),
+                    Newcomers::Gone if leader.epoch == row.epoch && self.has_heard_of(shard, now) => {
+                        Some(Event::Abort { shard })
+                    }
+                    _ => None,
+                }
             }
             Phase::Switch => {
                 let revision = leader.revision;
@@ -259,6 +273,11 @@ impl Reign {
                 are_open.then_some(Event::Done { shard, revision: Revision(1) })
             }
         }
+    }
+
+    /// Whether a change has been under way for so long that the leader of its shard says what it knows of this one.
+    fn has_heard_of(&self, shard: ShardId, now: Instant) -> bool {
+        self.begun.get(&shard).is_some_and(|begun| now.since(*begun) >= HEARD_OF_MICROS)
     }
 
     /// Whether these are the members of a shard in an epoch, as its leader and most of them say.

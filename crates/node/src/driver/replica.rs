@@ -15,7 +15,7 @@ use crate::directory::seen::digest;
 use crate::node::Node;
 use crate::record::Made;
 use crate::recovery::Begun;
-use crate::wire::{Announced, Copied};
+use crate::wire::{Announced, Copied, Newcomers};
 
 /// A replica of a shard on this node.
 pub(super) struct Replica {
@@ -134,7 +134,11 @@ impl Replica {
             epoch: view.epoch,
             revision: view.revision,
             members: digest(&view.members),
-            is_ready: learns.all(|member| member.ready),
+            newcomers: match status.wants_the_gone {
+                true => Newcomers::Gone,
+                false if learns.all(|member| member.ready) => Newcomers::Ready,
+                false => Newcomers::Behind,
+            },
             role: status.role,
             leader: status.leader,
             term: status.term.0,

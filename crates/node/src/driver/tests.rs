@@ -20,7 +20,7 @@ use super::{Driver, Part, Work};
 use crate::node::Node;
 use crate::record::Made;
 use crate::recovery::Begun;
-use crate::wire::{Announced, Announcement, Frame, Greeting};
+use crate::wire::{Announced, Announcement, Frame, Greeting, Newcomers};
 use crate::{Config, Now};
 
 const ME: NodeId = NodeId(1);
@@ -101,6 +101,7 @@ impl Replicate for Fake {
             commit: index,
             applied: index,
             members: vec![],
+            wants_the_gone: false,
         }
     }
 }
@@ -214,13 +215,13 @@ fn message(epoch: u64, revision: u64) -> Frame {
 fn announce(epoch: u64, revision: u64) -> Frame {
     let (epoch, revision) = (Epoch(epoch), Revision(revision));
     let (role, leader) = (Role::Follower, None);
-    let (members, is_ready, copied) = (1, false, Vec::new());
+    let (members, newcomers, copied) = (1, Newcomers::Behind, Vec::new());
     let replica = Announced {
         shard: SHARD,
         epoch,
         revision,
         members,
-        is_ready,
+        newcomers,
         role,
         leader,
         term: 1,

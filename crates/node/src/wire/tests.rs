@@ -22,7 +22,7 @@ fn samples() -> Vec<Frame> {
         epoch: Epoch(2),
         revision: Revision(300),
         members: u64::MAX,
-        is_ready: true,
+        newcomers: Newcomers::Gone,
         role: Role::Leader,
         leader: Some(NodeId(2)),
         term: 9,

@@ -20,6 +20,7 @@ impl Raft {
             commit: core.commit(),
             applied: self.applied.index,
             members: core.view().members.iter().filter_map(|member| self.member_status(member)).collect(),
+            wants_the_gone: core.role() == Role::Leader && self.wants_the_gone,
         }
     }
 
@@ -39,7 +40,8 @@ impl Raft {
     /// more, and `snapshot` while one is on its way. `lacks=3` is an index up to which it lost entries that it had
     /// acknowledged. `sealed=4` is the entry with which its epoch has ended, `may-be-sealed` that it has one that is not known to be
     /// agreed on. Once members have changed, `members={n1 n2- n4#7+}` names them: the number behind `#` when it is not the
-    /// node's, `?` who learns, `+` who joins, `-` who leaves.
+    /// node's, `?` who learns, `+` who joins, `-` who leaves. `wants-the-gone`: the members that it was asked for will never be
+    /// there.
     pub fn describe(&self) -> String {
         let core = &self.core;
         let (id, term, role) = (self.config.id, core.term(), self.role_word());
@@ -64,6 +66,9 @@ impl Raft {
         }
         if core.view().revision > Revision(1) {
             line.push_str(&format!(" members={{{}}}", self.members_words().join(" ")));
+        }
+        if self.present().wants_the_gone {
+            line.push_str(" wants-the-gone");
         }
         if self.sleep.asleep {
             line.push_str(" asleep");

@@ -149,7 +149,11 @@ impl Raft {
     /// The directory wants these members. Only a leader is asked, again and again: one that stops leading forgets it, lest it
     /// comes back to members of long ago.
     pub(super) fn want(&mut self, members: Vec<Member>) {
-        if self.core.role() != Role::Leader || self.is_sealed() || self.names_the_gone(&members) {
+        if self.core.role() != Role::Leader || self.is_sealed() {
+            return;
+        }
+        self.wants_the_gone = self.names_the_gone(&members);
+        if self.wants_the_gone {
             return;
         }
         let is_there = next(self.core.view(), Some(&members), self.replica, |_| true) == Step::Done;

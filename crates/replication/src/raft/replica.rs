@@ -53,6 +53,8 @@ pub struct Raft {
     pub(super) seal: Seal,
     /// As a leader: the members that the group is to have, as long as it has others.
     pub(super) wanted: Option<Vec<Member>>,
+    /// It was last asked for members of whom one was a member and is none any more.
+    pub(super) wants_the_gone: bool,
     pub(super) known: Known,
     /// What is up to here was given out to be applied.
     pub(super) given: Index,
@@ -98,6 +100,7 @@ impl Raft {
             sleep: Sleep::default(),
             seal,
             wanted: None,
+            wants_the_gone: false,
             known: Known::new(core.view().clone()),
             given: applied.index,
             applying: VecDeque::new(),
@@ -263,7 +266,7 @@ impl Raft {
             self.forget_losses();
             self.forget_wanted_seal();
             if now.1 != Role::Leader {
-                self.wanted = None;
+                (self.wanted, self.wants_the_gone) = (None, false);
                 out.extend(self.batch.drain().map(|token| Output::Refuse { token, error: not_appended() }));
             }
         }

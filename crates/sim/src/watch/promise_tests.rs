@@ -46,6 +46,7 @@ fn status(watch: &mut Watch, node: u64, role: Role, [term, last, durable, commit
         commit,
         applied: Index::ZERO,
         members: vec![],
+        wants_the_gone: false,
     };
     watch.see(&Seen::Status { node: NodeId(node), shard: SHARD, status });
 }

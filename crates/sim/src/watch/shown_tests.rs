@@ -465,6 +465,7 @@ fn copies_that_are_not_synced_are_seen() {
             commit: first,
             applied,
             members: vec![],
+            wants_the_gone: false,
         };
         watch.see(&Seen::Status { node: node(id), shard: SHARD, status: &status });
     };

@@ -18,6 +18,7 @@ fn status(role: Role, term: u64, last: u64, commit: u64, applied: u64) -> Status
         commit,
         applied,
         members: vec![],
+        wants_the_gone: false,
     }
 }
 

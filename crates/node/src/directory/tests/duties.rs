@@ -10,6 +10,7 @@ use super::room::{GRACE_MICROS, Room, STEP_MICROS, joining};
 use crate::directory::Directory;
 use crate::directory::seen::digest;
 use crate::seat::wanted_of;
+use crate::wire::Newcomers;
 
 /// Has changes go on until there is none.
 fn settle(room: &mut Room) {
@@ -225,16 +226,33 @@ fn members_change_over_only_when_those_that_come_have_caught_up() {
     let (shard, _) = changing(&mut room);
     let map = room.store.map();
     let learning = digest(&wanted_of(&map, shard, &map.shards[&shard]));
-    for (members, is_ready) in [(77, true), (learning, false)] {
-        room.say(shard, &[2, 3], members, is_ready);
+    for (members, newcomers) in [(77, Newcomers::Ready), (learning, Newcomers::Behind)] {
+        room.say(shard, &[2, 3], members, newcomers);
         room.pass(500_000);
         assert_eq!(phase(&room, shard), Some(map::Phase::Copy));
     }
-    room.say(shard, &[2, 3], learning, true);
+    room.say(shard, &[2, 3], learning, Newcomers::Ready);
     room.pass(500_000);
     assert_eq!(phase(&room, shard), Some(map::Phase::Switch));
     let refused = room.call(2, Ask::Abort { shard });
     assert!(matches!(&refused, Err(Error::Unavailable(why)) if why.contains("changing over")), "{refused:?}");
+}
+
+#[test]
+fn change_whose_newcomer_was_let_go_begins_anew_with_another_number() {
+    let mut room = Room::founded(3, 1);
+    let (shard, change) = changing(&mut room);
+    let members = digest(&room.store.map().shards[&shard].members);
+    room.say(shard, &[2, 3], members, Newcomers::Gone);
+    room.pass(2_000_000);
+    assert_eq!(room.store.map().changes[&shard], change, "that may have been said of another one");
+    room.pass(1_500_000);
+    let again = room.store.map().changes[&shard].clone();
+    let numbers = |change: &Change| {
+        change.to.iter().map(|member| (member.node.0, member.replica.0)).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(&change), [(2, 2), (3, 3), (4, 4)]);
+    assert_eq!((numbers(&again), again.phase), (vec![(2, 2), (3, 3), (4, 5)], map::Phase::Copy));
 }
 
 #[test]
@@ -244,10 +262,10 @@ fn change_is_done_when_most_of_the_members_it_is_to_have_know_that_they_are() {
     room.go_on(shard);
     room.pass(500_000);
     // Who leads may be lost, and those that have not heard of it would wait for those that are dropped.
-    room.say(shard, &[2], digest(&change.to), true);
+    room.say(shard, &[2], digest(&change.to), Newcomers::Ready);
     room.pass(500_000);
     assert_eq!(phase(&room, shard), Some(map::Phase::Switch));
-    room.say(shard, &[2, 4], digest(&change.to), true);
+    room.say(shard, &[2, 4], digest(&change.to), Newcomers::Ready);
     room.pass(500_000);
     let (row, said) = (&room.store.map().shards[&shard], room.seen.leader(shard).unwrap().revision);
     assert_eq!((&row.members, row.revision, phase(&room, shard)), (&change.to, said, None));
@@ -268,7 +286,7 @@ fn change_that_cannot_be_given_up_ends_without_who_was_to_come_and_is_gone() {
         assert_eq!(phase(&room, shard), Some(map::Phase::Switch), "it may have changed over meanwhile");
         let left = [change.to[0], change.to[1]];
         let members = if has_changed_over { &change.to[..] } else { &left };
-        room.say(shard, &[2, 3], digest(members), true);
+        room.say(shard, &[2, 3], digest(members), Newcomers::Ready);
         room.pass(500_000);
         let map = room.store.map();
         assert_eq!((&map.shards[&shard].members[..], map.check()), (members, Ok(())));
@@ -279,7 +297,7 @@ fn change_that_cannot_be_given_up_ends_without_who_was_to_come_and_is_gone() {
 fn change_is_not_done_by_what_was_said_before_it() {
     let mut room = Room::founded(2, 1);
     let shard = ShardId(1);
-    room.say(shard, &[1, 2], digest(&room.store.map().shards[&shard].members), true);
+    room.say(shard, &[1, 2], digest(&room.store.map().shards[&shard].members), Newcomers::Ready);
     let earlier = room.seen.shards[&shard].clone();
     room.hear(3, Some(Liveness::Alive));
     room.call(1, joining(3)).unwrap();
@@ -366,7 +384,7 @@ fn moves_say_how_far_they_are() {
     room.call(1, joining(4)).unwrap();
     room.pass(500_000);
     let shard = *room.store.map().changes.keys().next().unwrap();
-    room.say(shard, &[2], 77, false);
+    room.say(shard, &[2], 77, Newcomers::Behind);
     room.pass(1_000_000 - STEP_MICROS);
     let said = moves(&mut room, Ask::Moves);
     let one = said.iter().find(|one| one.shard == shard).unwrap();

@@ -17,7 +17,7 @@ use replication::Instant;
 use crate::directory::seen::{Says, Seen, SeenNode, digest};
 use crate::directory::{Asker, Directory, Input, Output, Standing};
 use crate::seat::wanted_of;
-use crate::wire::{Announced, Copied};
+use crate::wire::{Announced, Copied, Newcomers};
 
 pub const GRACE_MICROS: u64 = 60_000_000;
 pub const CLUSTER: u64 = 0xc1;
@@ -288,11 +288,11 @@ impl Room {
         let (row, change) = (&map.shards[&shard], &map.changes[&shard]);
         let members = wanted_of(&map, shard, row);
         let nodes: Vec<u64> = change.to.iter().map(|member| member.node.0).collect();
-        self.say(shard, &nodes, digest(&members), true);
+        self.say(shard, &nodes, digest(&members), Newcomers::Ready);
     }
 
     /// Replicas of a shard, the first of which leads, say that it has these members; the others are silent.
-    pub fn say(&mut self, shard: ShardId, nodes: &[u64], members: u64, is_ready: bool) {
+    pub fn say(&mut self, shard: ShardId, nodes: &[u64], members: u64, newcomers: Newcomers) {
         let row = self.store.map().shards[&shard].clone();
         let before = self.seen.leader(shard).map_or(row.revision, |told| told.revision.max(row.revision));
         let told = |node: u64| Announced {
@@ -300,7 +300,7 @@ impl Room {
             epoch: row.epoch,
             revision: Revision(before.0 + 1),
             members,
-            is_ready,
+            newcomers,
             role: if node == nodes[0] { Role::Leader } else { Role::Follower },
             leader: None,
             term: 1,
