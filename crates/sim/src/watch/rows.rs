@@ -62,23 +62,32 @@ impl Rows {
         self.parts.insert(part, (from, slots));
     }
 
-    /// A part of a shard begins: with what the shard had of its slots.
+    /// A part of a shard begins, and with it all others: with what the shard had of their slots.
     pub fn begin_part(&mut self, part: ShardId) {
-        let Some((from, slots)) = self.parts.get(&part).copied() else { return };
+        let Some((from, _)) = self.parts.get(&part).copied() else { return };
         if self.shards.contains_key(&part) {
             return;
         }
-        let mut shard = self.shards.get(&from).cloned().unwrap_or_default();
-        shard.keys.retain(|key, _| (slots.first..=slots.last).contains(&Slot::of(key)));
-        self.shards.insert(part, shard);
+        let whole = self.shards.get(&from).cloned().unwrap_or_default();
+        for (part, (_, slots)) in self.parts.iter().filter(|(_, (of, _))| *of == from) {
+            let mut shard = whole.clone();
+            shard.keys.retain(|key, _| (slots.first..=slots.last).contains(&Slot::of(key)));
+            self.shards.insert(*part, shard);
+        }
     }
 
     pub(super) fn options(&self) -> &Options {
         &self.options
     }
 
+    /// A shard; a part that has not begun is what it is cut from.
     pub(super) fn shard(&self, shard: ShardId) -> Option<&Shard> {
-        self.shards.get(&shard)
+        self.shards.get(&shard).or_else(|| self.shard(self.parts.get(&shard)?.0))
+    }
+
+    /// A shard, what it was cut from, what that was cut from.
+    pub(super) fn line_of(&self, shard: ShardId) -> impl Iterator<Item = ShardId> + '_ {
+        std::iter::successors(Some(shard), |shard| Some(self.parts.get(shard)?.0))
     }
 
     /// The rows that a shard has now, of those without a deadline.
