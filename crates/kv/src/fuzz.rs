@@ -123,6 +123,8 @@ pub fn asks() -> Vec<Ask> {
     let mut asks = vec![Ask::Join(joining), Ask::Replace { name: "n3".into(), lose: true, dry_run: false }];
     asks.extend(duties.map(node));
     asks.extend([Ask::Abort { shard: ShardId(300) }, Ask::Moves, Ask::Dump]);
+    let split = |dry_run| Ask::Split { keyspace: "tea".into(), shards: 300, dry_run };
+    asks.extend([true, false].map(split));
     asks
 }
 
@@ -144,6 +146,7 @@ pub fn admin_answers() -> Vec<admin::Answer> {
         moved(Phase::Copy, Why::Leaves(NodeId(1))),
         moved(Phase::Switch, Why::Lost(NodeId(1))),
         moved(Phase::Switch, Why::Repair),
+        moved(Phase::Copy, Why::Split),
     ];
     let cluster = ClusterId::new(0xabc).expect("it is not 0");
     let row = admin::Row { key: "node/0000000001".into(), value: "n1".into() };

@@ -163,10 +163,10 @@ pub fn parts_of_session_suffix(suffix: &[u8]) -> (u64, u16) {
 
 /// The user's key that the row of a suffix is of; `None` = it is of none.
 pub fn key_of_suffix(suffix: &Bytes) -> Option<Bytes> {
-    match suffix.first()? {
-        &CURRENT => Some(suffix.slice(1..)),
-        &EXPIRY => suffix.get(9..).map(|_| suffix.slice(9..)),
-        &HISTORY => {
+    match *suffix.first()? {
+        CURRENT => Some(suffix.slice(1..)),
+        EXPIRY => suffix.get(9..).map(|_| suffix.slice(9..)),
+        HISTORY => {
             let escaped = suffix.get(1..suffix.len().checked_sub(PLACE + 2)?)?;
             let mut key = Vec::with_capacity(escaped.len());
             let mut rest = escaped.iter();

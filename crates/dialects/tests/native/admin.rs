@@ -35,10 +35,15 @@ fn answer(ask: &Ask) -> Answer {
     let kinds = kv::fuzz::admin_answers();
     let wanted = |answer: &Answer| match ask {
         Ask::Join(_) => matches!(answer, Answer::Joined { .. }),
-        Ask::Node { dry_run: true, .. } | Ask::Replace { dry_run: true, .. } | Ask::Moves => {
+        Ask::Node { dry_run: true, .. }
+        | Ask::Replace { dry_run: true, .. }
+        | Ask::Split { dry_run: true, .. }
+        | Ask::Moves => {
             matches!(answer, Answer::Moves(_))
         }
-        Ask::Node { .. } | Ask::Replace { .. } | Ask::Abort { .. } => matches!(answer, Answer::Done),
+        Ask::Node { .. } | Ask::Replace { .. } | Ask::Abort { .. } | Ask::Split { .. } => {
+            matches!(answer, Answer::Done)
+        }
         Ask::Dump => matches!(answer, Answer::Rows(_)),
     };
     kinds.into_iter().find(wanted).unwrap()
