@@ -8,6 +8,7 @@ use std::time::Duration;
 use dialects::native::{self, Client};
 use kv::admin::{Answer, Ask};
 use kv::cluster::{Location, Status};
+use kv::watch::{Watch, Watcher, Watching};
 use kv::{ClusterId, Error, Key, Reply, Request};
 use tokio::runtime::{Builder, Runtime};
 
@@ -26,6 +27,8 @@ pub trait Store: Send + Sync {
     fn locate(&self, key: Key) -> Pending<'_, Location>;
     /// Asks the cluster's directory one thing.
     fn administer(&self, ask: Ask, timeout: Duration) -> Pending<'_, Answer>;
+    /// Begins a watch.
+    fn watch(&self, asked: Watching) -> Box<dyn Watcher>;
     /// Whether a server is there and serves.
     fn health_check(&self) -> Pending<'_, ()>;
 }
@@ -81,6 +84,10 @@ impl Store for Client {
         Box::pin(async move { Client::administer(self, &ask, timeout).await })
     }
 
+    fn watch(&self, asked: Watching) -> Box<dyn Watcher> {
+        Watch::watch(self, asked)
+    }
+
     fn health_check(&self) -> Pending<'_, ()> {
         Box::pin(Client::health_check(self))
     }
@@ -130,7 +137,8 @@ mod tests {
         let store = Arc::new(dialects::Store {
             keys: fake.clone(),
             cluster: fake.clone(),
-            admin: fake,
+            admin: fake.clone(),
+            watch: fake,
             clock: Arc::new(|| 1_700_000_000_000_000),
             keyspace: Request::KEYSPACE.into(),
             advertise: String::new(),

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use kv::KeyValue;
 use kv::admin::Admin;
 use kv::cluster::Cluster;
+use kv::watch::Watch;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
@@ -66,6 +67,8 @@ pub struct Store {
     pub cluster: Arc<dyn Cluster>,
     /// Who changes the cluster.
     pub admin: Arc<dyn Admin>,
+    /// Who gives what changes.
+    pub watch: Arc<dyn Watch>,
     /// Turns a time to live into a deadline when a request is accepted.
     pub clock: Arc<Clock>,
     /// The keyspace, of dialects whose requests name none.

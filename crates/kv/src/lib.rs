@@ -32,6 +32,7 @@ mod slot;
 mod version;
 pub mod view;
 mod waist;
+pub mod watch;
 
 pub use budget::{Budget, Charge, Share};
 pub use entry::{Entry, Stamped};

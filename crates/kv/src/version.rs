@@ -43,6 +43,16 @@ impl Version {
         self.0
     }
 
+    /// The one right before it; [`Version::ZERO`] has none but itself.
+    pub fn before(self) -> Version {
+        Version((self.0 - 1).max(0))
+    }
+
+    /// The one right after it; [`Version::MAX`] has none but itself.
+    pub fn next(self) -> Version {
+        Version(self.0.saturating_add(1))
+    }
+
     /// Microseconds since 1970.
     pub fn micros(self) -> u64 {
         (self.0 >> REPLICA_BITS) as u64

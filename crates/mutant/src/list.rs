@@ -178,10 +178,10 @@ pub enum Mutant {
     /// Caught by: linearizable reads are proven; `replication`'s groups that sleep.
     SleepingLeaderKeepsLease,
     /// After a restart the members are those of the newest entry that is in the log, agreed on or not, not those as of what the
-    /// table has applied (`replication`'s recovery). Caught by: `replication`'s random changes of members.
+    /// table has applied (`replication`'s recovery). Caught by: log matching; `replication`'s random changes of members.
     MembersNotAsOfApplied,
     /// New members count and old ones do not from one entry on, with nothing in between (`replication`'s members). Ongaro,
-    /// "Consensus", §4.3. Caught by: `replication`'s random changes of members.
+    /// "Consensus", §4.3. Caught by: no shard is without an owner for long; `replication`'s random changes of members.
     MembersChangeAtOnce,
     /// A node whose folder was restored from an old copy, or copied, is let in (`node`'s identity). Caught by: who lost its folder
     /// votes when it is whole; a node that is not whole at rest.
@@ -194,6 +194,24 @@ pub enum Mutant {
     /// Members change over while those that are to come still learn (`node`'s wishes for a shard). Caught by: a change that is given
     /// up and has come about, at rest.
     SwitchesWhileItCopies,
+    /// Who a shard is handed over to begins the next epoch when it has caught up, sealed or not (`node`'s hand-over). Caught by: one
+    /// owner an epoch.
+    HeirOpensUnsealed,
+    /// An owner that is sealed goes on answering reads, even when it has heard of the next epoch (`replication`'s `single`, `node`'s
+    /// fence). Caught by: linearizable answers have what was acknowledged; epochs rise.
+    SealedOwnerServes,
+    /// The plan counts replicas that are on their way where they come from (`node`'s directory). Caught by: no change moves more
+    /// than it must.
+    PlanForgetsWhatMoves,
+    /// A watch that was served by a node which went away begins at the end of the next one's feed, not where it was (`node`'s
+    /// pulls). Caught by: watches are given every change.
+    WatchSkipsAtALeaderChange,
+    /// A watch whose replica is dropped goes on elsewhere from a little before where it was (`node`'s pulls). Caught by: watches
+    /// are given every change once.
+    WatchDoublesAfterAMove,
+    /// A watch of several shards says that it is as far as the furthest of them (`node`'s watches). Caught by: the progress of
+    /// watches is true.
+    WatchProgressOvertakes,
     /// A leader that has the end of its epoch in its log orders what it is proposed, and acknowledges it (`replication`'s seal).
     /// Caught by: the history.
     SealedLeaderAcknowledges,
@@ -204,7 +222,7 @@ pub enum Mutant {
 }
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 67] = [
+const ALL: [(Mutant, &str, &str); 73] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -389,6 +407,28 @@ const ALL: [(Mutant, &str, &str); 67] = [
         "switches-while-it-copies",
         "members change over before the map lets them",
     ),
+    (Mutant::HeirOpensUnsealed, "heir-opens-unsealed", "who inherits a shard opens it before it is sealed"),
+    (Mutant::SealedOwnerServes, "sealed-owner-serves", "who has handed a shard over goes on answering reads"),
+    (
+        Mutant::PlanForgetsWhatMoves,
+        "plan-forgets-what-moves",
+        "the plan counts what is on its way where it was",
+    ),
+    (
+        Mutant::WatchSkipsAtALeaderChange,
+        "watch-skips-at-a-leader-change",
+        "a watch goes on at another node's end, not where it was",
+    ),
+    (
+        Mutant::WatchDoublesAfterAMove,
+        "watch-doubles-after-a-move",
+        "a watch whose replica is dropped goes back a little",
+    ),
+    (
+        Mutant::WatchProgressOvertakes,
+        "watch-progress-overtakes",
+        "the progress of a watch is that of the furthest shard",
+    ),
     (
         Mutant::SealedLeaderAcknowledges,
         "sealed-leader-acknowledges",
@@ -406,18 +446,10 @@ const ALL: [(Mutant, &str, &str); 67] = [
     ),
 ];
 
-/// Those that need members that change, which the simulator's do not: the random tests of `replication` catch them.
-const BEYOND_THE_SIMULATOR: [Mutant; 2] = [Mutant::MembersNotAsOfApplied, Mutant::MembersChangeAtOnce];
-
 impl Mutant {
-    /// All, in order.
+    /// All, in order. The simulator must catch each.
     pub fn all() -> impl Iterator<Item = Mutant> {
         ALL.iter().map(|(mutant, _, _)| *mutant)
-    }
-
-    /// Those that the simulator must catch, in order.
-    pub fn simulated() -> impl Iterator<Item = Mutant> {
-        Mutant::all().filter(|mutant| !BEYOND_THE_SIMULATOR.contains(mutant))
     }
 
     /// Its name in commands.

@@ -24,6 +24,7 @@
 //!     output     what replicas want done: appends, writes, reads
 //!     advance    a shard's version is raised, to remove what is due (expiries)
 //!     install    a snapshot that comes in
+//!     watches    who wants to hear of changes, here and from other nodes
 //!     leaders    roles that others depend on are dealt out, and handed over
 //! ```
 //!
@@ -53,6 +54,7 @@ mod requests;
 mod split;
 #[cfg(test)]
 mod tests;
+mod watches;
 mod writes;
 
 use std::collections::BTreeMap;
@@ -62,7 +64,7 @@ use bytes::Bytes;
 use kv::admin::{Answer, Ask};
 use kv::cluster::{Liveness, Status};
 use kv::view::View;
-use kv::{ClusterId, Error, NodeId, Position, Reply, ShardId};
+use kv::{ClusterId, Epoch, Error, NodeId, Position, Reply, ShardId};
 use placement::map::Map;
 use storage::{Applied, ShardSnapshot};
 
@@ -71,10 +73,12 @@ use self::directory::Office;
 use self::hosting::Leaving;
 use self::open::Client;
 use self::replica::Replica;
+use self::watches::Puller;
 use crate::job::{Done, Job};
 use crate::node::Node;
 use crate::node::clock::Now;
 use crate::recovery::{Recovery, RecoveryError};
+use crate::watch::{Pull, Pulled};
 use crate::wire::{Announced, Copied};
 use crate::{Config, record};
 
@@ -165,6 +169,13 @@ pub enum Input {
     },
     /// Another core of the node says something ([`Work::Tell`]).
     Told(Word),
+    /// A watch asks a shard what comes next. Ends in [`Work::Pulled`] with the same name.
+    Pull {
+        /// The owner's name for it.
+        client: u64,
+        /// What is asked.
+        pull: Pull,
+    },
     /// Hand leaderships over, take no new work.
     Stop,
 }
@@ -245,6 +256,13 @@ pub enum Work {
         client: u64,
         /// The answer.
         result: Result<Answer, Error>,
+    },
+    /// Answer a watch.
+    Pulled {
+        /// Its name.
+        client: u64,
+        /// The answer.
+        answer: Pulled,
     },
     /// A later map is known: who routes requests or connects to nodes goes by it. By the first core.
     Map(Arc<Map>),
@@ -372,6 +390,11 @@ impl Driver {
         self.core.replicas.get(&shard).map(Replica::view)
     }
 
+    /// The changes of a shard above this version are kept here for watches.
+    pub fn keeps_changes_after(&self, shard: ShardId) -> Option<kv::Version> {
+        self.core.feeds.floor(shard)
+    }
+
     /// The newest map that is known.
     pub fn map(&self) -> &Arc<Map> {
         &self.node.config.map
@@ -398,6 +421,7 @@ impl Driver {
                 self.core.durable(ticket);
                 self.core.open_heirs(&self.node);
                 self.core.open_parts(&self.node);
+                self.core.open_returned(&self.node);
                 self.checkpoint_durable(ticket);
             }
             Input::Done(Done::Flushed { token, result }) => match self.core.take_flush(token) {
@@ -405,6 +429,7 @@ impl Driver {
                 Flush::Install(shard, stream) => self.core.install_flushed(shard, stream, result),
                 Flush::Parts(from) => self.core.parts_flushed(from, result),
                 Flush::Heir(shard, generation) => self.core.heir_flushed(shard, generation, result),
+                Flush::Returning(shard, epoch) => self.core.returning_flushed(shard, epoch, result),
             },
             Input::Done(done) => self.core.done(&self.node, done),
             Input::DiskFull(full) => {
@@ -436,12 +461,14 @@ impl Driver {
                 self.direct(crate::directory::Input::Ask { client, ask, timeout_micros });
             }
             Input::Told(word) => self.core.take_word(&self.node, word),
+            Input::Pull { client, pull } => self.core.take_pull(&self.node, Puller::Owner(client), pull),
             Input::Checkpoint => self.begin_checkpoint(),
             Input::Stop => {
                 self.node.stopping = true;
                 // First: who takes a role over must not give it back.
                 self.announce();
                 self.core.hand_over(&self.node);
+                self.core.end_pulls();
             }
         }
     }
@@ -457,4 +484,6 @@ enum Flush {
     Heir(ShardId, u32),
     /// Of a pass over a shard that is cut.
     Parts(ShardId),
+    /// Of what comes back to this node, to go on in this epoch.
+    Returning(ShardId, Epoch),
 }

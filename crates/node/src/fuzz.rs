@@ -8,6 +8,7 @@ use kv::admin::{Answer, Ask};
 use kv::cluster::Role;
 use kv::codec::{Reader, put_bytes, put_list};
 use kv::fuzz::round_trip;
+use kv::watch::{Change, Filter, What};
 use kv::{Epoch, Error, Level, NodeId, Op, Position, Protocol, ReplicaId, ShardId, Stamped, Version};
 use placement::map::Map;
 use placement::{Founder, Founding};
@@ -16,6 +17,7 @@ use storage::{History, Options, Table};
 
 pub use crate::identity::fuzz::{hello, hello_samples, welcome, welcome_samples};
 use crate::record::{self, Gone, KIND_MAP, KIND_PROTOCOL, Made, STREAM_NODE};
+use crate::watch::{Given, Pull, Pulled};
 use crate::wire::{Announced, Announcement, Copied, Frame, Greeting, Newcomers};
 use crate::{Config, Driver, Executor, Input, Now, Ran, Recovery, Work};
 
@@ -35,6 +37,8 @@ pub fn frame(bytes: &[u8]) {
             | Frame::Answer { shard: found, .. }
             | Frame::View { shard: found, .. }
             | Frame::WantView { shard: found }
+            | Frame::Pull { pull: Pull { shard: found, .. }, .. }
+            | Frame::Pulled { shard: found, .. }
             | Frame::WantCopy { shard: found, .. }
             | Frame::WantTail { shard: found, .. }
             | Frame::Tail { shard: found, .. },
@@ -82,7 +86,7 @@ pub fn frames(bytes: &[u8]) {
 
 /// Frames of every kind.
 pub fn frame_samples() -> Vec<Bytes> {
-    samples().iter().map(Frame::encode).collect()
+    samples().iter().chain(&pulls()).map(Frame::encode).collect()
 }
 
 /// Lists of records.
@@ -171,6 +175,22 @@ fn samples() -> Vec<Frame> {
         Frame::Ask { token: 6, ask: Ask::Abort { shard: SHARD } },
         Frame::Told { token: 6, result: Ok(Answer::Done) },
         Frame::Map(Arc::new(founding(3))),
+    ]
+}
+
+fn pulls() -> [Frame; 4] {
+    let (shard, version) = (SHARD, Version::end_of(7));
+    let change = |what| Change { key: "k".into(), version, what };
+    let changes =
+        [What::Put { value: "v".into(), deadline: Some(9) }, What::Deleted, What::Expired].map(change);
+    let given = Given { changes: changes.into(), through: version };
+    let filter = Filter::Prefix("k".into());
+    let pull = |after| Pull { shard, filter: filter.clone(), after, wait_micros: 1 };
+    [
+        Frame::Pull { token: 7, pull: pull(None) },
+        Frame::Pull { token: 8, pull: pull(Some(Version::ZERO)) },
+        Frame::Pulled { token: 1, shard, answer: Some(Pulled::Given(given)) },
+        Frame::Pulled { token: 1, shard, answer: Some(Pulled::Trimmed { oldest: version, is_sure: false }) },
     ]
 }
 

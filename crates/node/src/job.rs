@@ -5,6 +5,7 @@
 //! [`Done`]s. A job that takes long ends in [`Ran::Later`]: that part may run beside the following jobs.
 
 use bytes::Bytes;
+use kv::watch::Change;
 use kv::{Answer, Entry, Error, Index, Op, Position, ShardId, Share, Version};
 use storage::{Clock, Cut, EngineError, Read, ShardSnapshot, Table};
 
@@ -108,6 +109,8 @@ pub enum Done {
         last: Version,
         /// When an advance finds something to remove, see [`Table::due`].
         due: Option<u64>,
+        /// What it has changed, for those who watch; nothing of the directory's shard.
+        changes: Vec<Change>,
         /// The results of its ops.
         results: Vec<(Result<Answer, Error>, Version)>,
     },
@@ -302,6 +305,10 @@ impl Executor {
         let applied = self.table.applied(shard);
         assert_eq!((applied.index, applied.term), (index, term), "the table is where the entry took it");
         let (last, due) = (applied.last, self.table.due(shard));
-        Ok(Done::Applied { shard, index: at.index, last, due, results })
+        let changes = match shard {
+            ShardId::DIRECTORY => Vec::new(),
+            shard => self.table.take_changes(shard),
+        };
+        Ok(Done::Applied { shard, index: at.index, last, due, changes, results })
     }
 }

@@ -41,6 +41,7 @@ pub mod route;
 mod seat;
 mod session;
 pub mod stop;
+pub mod watch;
 pub mod wire;
 
 pub use config::Config;

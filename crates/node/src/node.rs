@@ -67,7 +67,7 @@ impl Node {
             place,
             now: now.instant,
             clock: VersionClock::new(config.map.nodes.len(), last, now),
-            peers: Peers::new(names(&config), config.deal.cores()),
+            peers: Peers::new(names(&config), config.deal.cores(), now.instant),
             checkpoint: None,
             disk_full: false,
             stopping: false,
@@ -103,7 +103,7 @@ impl Node {
         self.config.map = map;
         self.map_heard = self.map_heard.max(self.config.map.revision);
         self.clock.of_nodes(self.config.map.nodes.len());
-        Some(self.peers.become_those(names(&self.config), &self.config.map))
+        Some(self.peers.become_those(names(&self.config), &self.config.map, self.now))
     }
 
     /// A node knows a map of this revision: a later one is asked for a moment later, for others hear of it as well.

@@ -4,6 +4,7 @@
 //! connection is [`Frame::Greet`]: each replica says what the one on the other node must know first. One that is made later does so
 //! then, and is answered likewise.
 
+mod announcement;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,8 @@ use kv::codec::{self, Malformed, Reader};
 use kv::{Epoch, Error, Level, NodeId, Position, Reply, ShardId};
 use placement::map::Map;
 use replication::{Revision, View};
+
+use crate::watch::{Pull, Pulled};
 
 /// One message between two nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,6 +116,22 @@ pub enum Frame {
         token: u64,
         /// What is asked.
         ask: Ask,
+    },
+    /// What comes next of this shard, for a watch at the sender? (The shard is the pull's.)
+    Pull {
+        /// The sender's name for it.
+        token: u64,
+        /// What is asked.
+        pull: Pull,
+    },
+    /// What a pull is answered.
+    Pulled {
+        /// The name it was asked under.
+        token: u64,
+        /// Its shard: the asking node's core of it has the pull.
+        shard: ShardId,
+        /// `None` = this node has nothing for it.
+        answer: Option<Pulled>,
     },
     /// What the directory answers.
     Told {
@@ -272,6 +291,17 @@ impl Frame {
                 into.put_u64(*token);
                 codec::encode_result(&mut into, result, codec::encode_asked);
             }
+            Frame::Pull { token, pull } => {
+                into.put_u8(15);
+                into.put_u64(*token);
+                pull.encode(&mut into);
+            }
+            Frame::Pulled { token, shard, answer } => {
+                into.put_u8(16);
+                into.put_u64(*token);
+                codec::put_uint(&mut into, u64::from(shard.0));
+                codec::put_option(&mut into, answer.as_ref(), |into, answer| answer.encode(into));
+            }
             Frame::Map(map) => {
                 into.put_u8(9);
                 into.put_slice(&map.encode());
@@ -354,6 +384,12 @@ impl Frame {
                 token: reader.u64()?,
                 result: codec::decode_result(&mut reader, codec::decode_asked)?,
             },
+            15 => Frame::Pull { token: reader.u64()?, pull: Pull::decode(&mut reader)? },
+            16 => Frame::Pulled {
+                token: reader.u64()?,
+                shard: ShardId(reader.u32()?),
+                answer: reader.option(Pulled::decode)?,
+            },
             9 => {
                 let map = Map::decode(&reader.rest());
                 return map.map(|map| Frame::Map(Arc::new(map))).map_err(|_| NO_MAP);
@@ -369,7 +405,7 @@ impl Frame {
         let mut reader = Reader::new(bytes.clone());
         match reader.u8().ok()? {
             1 | 5 | 7 | 12..=14 => reader.u32().ok().map(ShardId),
-            2 | 3 => {
+            2 | 3 | 15 | 16 => {
                 reader.u64().ok()?;
                 reader.u32().ok().map(ShardId)
             }
@@ -387,6 +423,9 @@ impl Frame {
         match self {
             Frame::Protocol { body, .. } => 16 + body.len(),
             Frame::Forward { op, .. } => 40 + op.len(),
+            Frame::Pulled { answer: Some(Pulled::Given(given)), .. } => {
+                128 + given.changes.iter().map(|change| 64 + change.bytes()).sum::<usize>()
+            }
             Frame::Tail { entries: Some(entries), .. } => {
                 128 + entries.iter().map(|(_, entry)| 32 + entry.len()).sum::<usize>()
             }
@@ -412,89 +451,4 @@ fn put_position(into: &mut BytesMut, at: Position) {
 
 fn position(reader: &mut Reader) -> Result<Position, Malformed> {
     Ok(Position::new(reader.uint()?, reader.uint()?))
-}
-
-impl Announcement {
-    fn encode(&self, into: &mut BytesMut) {
-        codec::put_uint(into, self.clock);
-        into.put_u8(u8::from(self.clock_settled));
-        codec::put_uint(into, u64::from(self.pid));
-        codec::put_bytes(into, self.address.as_bytes());
-        codec::put_bytes(into, self.peer.as_bytes());
-        codec::put_bytes(into, self.zone.as_bytes());
-        into.put_u64(self.incarnation);
-        into.put_u8(u8::from(self.disk_full));
-        into.put_u8(u8::from(self.stopping));
-        codec::put_uint(into, self.map);
-        codec::put_list(into, &self.replicas, |into, replica| {
-            codec::put_uint(into, u64::from(replica.shard.0));
-            codec::put_uint(into, replica.epoch.0);
-            codec::put_uint(into, replica.revision.0);
-            into.put_u64(replica.members);
-            into.put_u8(match replica.newcomers {
-                Newcomers::Behind => 0,
-                Newcomers::Ready => 1,
-                Newcomers::Gone => 2,
-            });
-            into.put_u8(match replica.role {
-                Role::Unknown => 0,
-                Role::Follower => 1,
-                Role::Candidate => 2,
-                Role::Leader => 3,
-            });
-            codec::put_uint(into, replica.leader.map_or(0, |leader| leader.0));
-            codec::put_uint(into, replica.term);
-            codec::put_uint(into, replica.applied);
-            codec::put_list(into, &replica.copied, |into, (node, copied)| {
-                codec::put_uint(into, node.0);
-                codec::put_uint(into, copied.done);
-                codec::put_uint(into, copied.total);
-            });
-            codec::put_list(into, &replica.heirs, |into, heir| codec::put_uint(into, heir.0));
-        });
-    }
-
-    fn decode(reader: &mut Reader) -> Result<Announcement, Malformed> {
-        Ok(Announcement {
-            clock: reader.uint()?,
-            clock_settled: reader.bool()?,
-            pid: reader.u32()?,
-            address: reader.text()?,
-            peer: reader.text()?,
-            zone: reader.text()?,
-            incarnation: reader.u64()?,
-            disk_full: reader.bool()?,
-            stopping: reader.bool()?,
-            map: reader.uint()?,
-            replicas: reader.list(|reader| {
-                Ok(Announced {
-                    shard: ShardId(reader.u32()?),
-                    epoch: Epoch(reader.uint()?),
-                    revision: Revision(reader.uint()?),
-                    members: reader.u64()?,
-                    newcomers: match reader.u8()? {
-                        0 => Newcomers::Behind,
-                        1 => Newcomers::Ready,
-                        2 => Newcomers::Gone,
-                        _ => return Err(Malformed("newcomers have an unknown tag")),
-                    },
-                    role: match reader.u8()? {
-                        0 => Role::Unknown,
-                        1 => Role::Follower,
-                        2 => Role::Candidate,
-                        3 => Role::Leader,
-                        _ => return Err(Malformed("a role has an unknown tag")),
-                    },
-                    leader: Some(NodeId(reader.uint()?)).filter(|leader| leader.0 != 0),
-                    term: reader.uint()?,
-                    applied: reader.uint()?,
-                    copied: reader.list(|reader| {
-                        let (node, done, total) = (NodeId(reader.uint()?), reader.uint()?, reader.uint()?);
-                        Ok((node, Copied { done, total }))
-                    })?,
-                    heirs: reader.list(|reader| Ok(NodeId(reader.uint()?)))?,
-                })
-            })?,
-        })
-    }
 }

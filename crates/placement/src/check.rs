@@ -14,8 +14,8 @@ impl Map {
     /// - Each keyspace has shards, and each of its slots is in exactly one of them. The directory is the shard 0 alone.
     /// - The members of a shard, and those of its change, all vote, and are on different known nodes, in order; their numbers are
     ///   unique and below the next one; its leader is one of them.
-    /// - A change gives other members; those that stay keep their numbers, and the epoch rises only where the protocol does not
-    ///   change members itself.
+    /// - A change gives other members; those that stay in an epoch keep their numbers, and the epoch rises only where the protocol
+    ///   does not change members itself.
     /// - A shard that is cut keeps its nodes; its parts have its slots, and ids of their own.
     pub fn check(&self) -> Result<(), String> {
         if self.revision == 0 {
@@ -113,18 +113,21 @@ impl Map {
         }
         ensure(change.to != shard.members, || "it changes nothing".into())?;
         for member in &change.to {
-            let same = |old: &&Member| old.node == member.node || old.replica == member.replica;
+            let stays = change.epoch == shard.epoch;
+            let same = |old: &&Member| stays && old.node == member.node || old.replica == member.replica;
             let old = shard.members.iter().find(same);
             ensure(old.is_none_or(|old| (old.node, old.replica) == (member.node, member.replica)), || {
                 format!("node {} is to have replica {}, a number that was given", member.node, member.replica)
             })?;
         }
         let epoch = epoch_of_change(shard);
-        ensure(change.epoch == epoch, || format!("it gives epoch {}, not {epoch}", change.epoch))
+        // Heirs that are lost leave their epochs behind.
+        let is_so = change.epoch == epoch || epoch > shard.epoch && change.epoch > epoch;
+        ensure(is_so, || format!("it gives epoch {}, not {epoch}", change.epoch))
     }
 }
 
-/// The epoch that a shard has after a change of its members.
+/// The epoch that a shard has after a change of its members, unless heirs are lost meanwhile.
 pub(crate) fn epoch_of_change(shard: &Shard) -> Epoch {
     match shard.protocol {
         Protocol::Raft => shard.epoch,

@@ -318,10 +318,21 @@ impl Map {
         if let Some((shard, _)) =
             self.replicas_of(id).find(|(shard, _)| !lose && self.is_lost_without(*shard, id))
         {
-            return Err(Refusal::LastCopy { node: name.into(), shard });
+            return Err(self.last_copy(name, id, shard));
         }
         self.node_mut(id)?.duty = NodeDuty::Gone;
         Ok(())
+    }
+
+    /// Why a node is not given up of which a shard needs what it has.
+    fn last_copy(&self, name: &str, id: NodeId, shard: ShardId) -> Refusal {
+        let row = &self.shards[&shard];
+        let is_heir = row.member(id).is_none() && self.changes[&shard].epoch > row.epoch;
+        let node = name.into();
+        match row.members.first().filter(|_| is_heir) {
+            Some(owner) => Refusal::Heir { node, shard, owner: self.nodes[&owner.node].name.clone() },
+            None => Refusal::LastCopy { node, shard },
+        }
     }
 
     /// Whether a shard would have no majority that is not gone, now or once its members have changed over.

@@ -20,8 +20,8 @@
 //!    what leaves a node, then what is only uneven. At most [`Limits::changes`] at once, and at most
 //!    [`Limits::per_node`] that copy from or to one node. Each becomes a row `change/SHARD`, on which the nodes act.
 //! 3. **Who leads?** (`leaders`.) Roles are dealt out anew at once where they are uneven: that copies nothing.
-//! 4. **What has become pointless?** A change to a node that is to take nothing any more is given up while it only copies. A node
-//!    that leaves or is gone, and has no replica any more, is no member any more.
+//! 4. **What has become pointless?** A change to a node that is to take nothing any more is given up while it only copies. A shard
+//!    whose heir is gone goes back (`returns`). A node that leaves or is gone, and has no replica any more, is no member any more.
 //!
 //! What must be kept, in this order; none is given up for a later one:
 //!
@@ -72,6 +72,7 @@ mod balance;
 mod circles;
 mod contiguous;
 pub(crate) mod leaders;
+mod returns;
 mod takers;
 
 use std::collections::BTreeMap;
@@ -105,6 +106,7 @@ pub fn plan(map: &Map, limits: &Limits) -> Option<Map> {
     let mut next = map.clone();
     next.changes
         .retain(|id, change| change.phase == Phase::Switch || !is_pointless(map, &map.shards[id], change));
+    returns::return_shards(&mut next);
     for (id, leader) in leaders::leaders(&next) {
         next.shards.get_mut(&id).expect("a leader is of a shard").leader = leader;
     }

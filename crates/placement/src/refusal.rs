@@ -139,6 +139,19 @@ pub enum Refusal {
         /// How many there will be.
         shards: usize,
     },
+    /// The node inherits a shard, and may have begun to serve it.
+    #[error(
+        "'{node}' was taking shard {shard} over from '{owner}' when it was last heard of, and may have served it since: start it \
+         again, or go back to what '{owner}' has (--lose-data)"
+    )]
+    Heir {
+        /// The node.
+        node: String,
+        /// The first such shard.
+        shard: ShardId,
+        /// Who had it before.
+        owner: String,
+    },
     /// The shard has no change under way.
     #[error("shard {0} has no change under way: `capstan cluster moves` lists them")]
     NoChange(ShardId),

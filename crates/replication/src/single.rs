@@ -20,6 +20,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use kv::cluster::Role;
 use kv::{Class, Epoch, Error, Index, Level, NodeId, Position, Protocol, Term, Version};
+use mutant::Mutant;
 
 use crate::batch::Batch;
 use crate::entries::{Entries, LogEntry};
@@ -205,7 +206,7 @@ impl Single {
     }
 
     fn read(&mut self, token: Token, out: &mut Vec<Output>) {
-        if self.seal.is_some() {
+        if self.seal.is_some() && !mutant::is(Mutant::SealedOwnerServes) {
             out.push(refusal(token));
         } else if self.reads.len() + self.early.len() >= READS_MAX {
             out.push(Output::Refuse { token, error: too_many_reads() });
@@ -285,6 +286,7 @@ impl Replicate for Single {
     fn route(&self, _: Class, _: Level) -> Route {
         match self.seal {
             None => Route::Here,
+            Some(_) if mutant::is(Mutant::SealedOwnerServes) => Route::Here,
             Some(_) => Route::Nobody("it is being handed over to another node"),
         }
     }

@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 
+use crate::busy::Busy;
 use crate::counted::{Counted, Counter, Permit};
 use crate::journal::Seldom;
 
@@ -142,7 +143,7 @@ type Dealt = (std::net::TcpStream, Permit, Accepted, Arc<()>);
 #[derive(Clone)]
 struct Home {
     dealt: mpsc::Sender<Dealt>,
-    /// Each of its connections has a clone.
+    /// Each of its connections on which requests come has a clone ([`Busy`]).
     each: Arc<()>,
 }
 
@@ -152,7 +153,7 @@ impl Home {
         (Home { dealt, each: Arc::default() }, receiver)
     }
 
-    /// The core with the fewest connections; of several the first: the first ones drive shards, whatever their number, and a
+    /// The core with the fewest busy connections; of several the first: the first ones drive shards, whatever their number, and a
     /// request is cheapest on the thread that drives its shard.
     fn next(cores: &[Home]) -> &Home {
         cores.iter().min_by_key(|core| Arc::strong_count(&core.each)).expect("a node has a core")
@@ -204,16 +205,13 @@ async fn serve(mut dealt: mpsc::Receiver<Dealt>, budgets: Budgets, mut stop: Sto
     let stopped = stop.clone();
     loop {
         tokio::select! {
-            Some((stream, permit, accepted, counted)) = dealt.recv() => match taken(stream) {
+            Some((stream, permit, accepted, counts)) = dealt.recv() => match taken(stream) {
                 Ok(stream) => {
                     let account = budgets.account();
-                    let bytes = Box::new(Counted::new(stream, permit, account.clone(), stopped.clone()));
+                    let (busy, stop) = (Busy::new(counts), stopped.clone());
+                    let bytes = Box::new(Counted::new(stream, permit, busy, account.clone(), stop));
                     let stream = Stream { bytes, account };
-                    let serving = accepted.dialect.serve(stream, accepted.store, stopped.clone());
-                    open.spawn(async move {
-                        serving.await;
-                        drop(counted);
-                    });
+                    open.spawn(accepted.dialect.serve(stream, accepted.store, stopped.clone()));
                 }
                 Err(error) => tracing::debug!(%error, "a connection broke before it began"),
             },

@@ -15,7 +15,7 @@ use crate::Failure;
 use crate::desk::Desk;
 use crate::engine::Engine;
 use crate::handle::gathered;
-use crate::inbox::{Inbox, Inboxes, Message, Sink};
+use crate::inbox::{Inbox, Inboxes, Message, PullSink, Sink};
 use crate::log::Requests;
 use crate::outbox::{Outbox, Outboxes};
 use crate::routes::Routes;
@@ -32,8 +32,6 @@ const QUIET_INPUTS_MAX: usize = 2;
 /// After a turn with more, it takes some dozen small ones until that counts as a while: clients that were answered together
 /// come back one after the other, and the first must not make the others wait for its sync.
 const CROWD_DECAY: usize = 8;
-/// How often all that is ready on this thread runs before a turn: sockets are read first, and then who waits for them.
-const GATHERINGS: usize = 2;
 /// A turn that takes longer than this is told in the journal: heartbeats were late.
 const TURN_SLOW: Duration = Duration::from_millis(50);
 
@@ -63,6 +61,8 @@ pub(crate) struct Core {
     sinks: HashMap<u64, (usize, Sink)>,
     /// Who takes an answer of the directory. Of the first core.
     askers: HashMap<u64, Answered>,
+    /// Who takes what a watch is answered.
+    pullers: HashMap<u64, PullSink>,
     outboxes: Outboxes,
     /// How many inputs turns had lately.
     crowd: usize,
@@ -85,6 +85,7 @@ impl Core {
             engine,
             sinks: HashMap::new(),
             askers: HashMap::new(),
+            pullers: HashMap::new(),
             outboxes: Outboxes::new(place, shared.outboxes.clone()),
             crowd: 0,
             next_client: 0,
@@ -116,10 +117,8 @@ impl Core {
                     _ => return Ok(()),
                 },
             }
-            // What is ready comes along: requests that lie in sockets, answers of nodes. A turn for each would cost more.
-            for _ in 0..GATHERINGS {
-                tokio::task::yield_now().await;
-            }
+            // What is ready comes along: sockets are read, and who waits for them runs. A turn for each request would cost more.
+            tokio::task::yield_now().await;
             self.take_messages(&mut messages, &mut inputs)?;
             loop {
                 let is_quiet = self.is_quiet(inputs.len());
@@ -186,6 +185,11 @@ impl Core {
                 self.askers.insert(self.next_client, answer);
                 inputs.push(Input::Administer { client: self.next_client, ask, timeout_micros });
             }
+            Message::Pull { pull, sink } => {
+                self.next_client += 1;
+                self.pullers.insert(self.next_client, sink);
+                inputs.push(Input::Pull { client: self.next_client, pull });
+            }
             Message::Done(done) => {
                 self.engine.finished();
                 inputs.extend(done.into_iter().map(Input::Done));
@@ -250,6 +254,11 @@ impl Core {
                     }
                 }
                 Work::Tell { core, word } => shared.inboxes.of(core).input(Input::Told(word)),
+                Work::Pulled { client, answer } => {
+                    if let Some(take) = self.pullers.remove(&client) {
+                        take(answer);
+                    }
+                }
                 Work::Decided(map) => shared.inboxes.input(Input::Map(map)),
                 Work::Announced(replicas) => shared.inboxes.input(Input::Announced(replicas)),
                 Work::SendSnapshot { shard, to, header, snapshot } => {

@@ -7,7 +7,8 @@
 //!
 //! Who closes a TCP connection first keeps its address for a minute (TIME-WAIT), and another program cannot have the port
 //! meanwhile. So a connection that is over lets the other end close first, as it does when its dialect says goodbye. When the
-//! node stops, what is still open after [`LINGER`] is reset; what was written before is there to be read all the same.
+//! node stops, what is still open after [`LINGER`] is reset; what was written before is there to be read all the same. Of one that
+//! the other end has closed first the last word has the port (LAST-ACK) until it is confirmed: a moment, however busy the machine is.
 
 use std::io;
 use std::pin::Pin;
@@ -21,6 +22,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
+
+use crate::busy::Busy;
 
 /// How long a connection may take nothing of its answers.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -65,6 +68,7 @@ pub(crate) struct Counted {
     stream: TcpStream,
     account: Account,
     stop: Stop,
+    busy: Busy,
     /// The other end has closed it.
     is_over: bool,
     /// While the other end may close it first.
@@ -79,12 +83,13 @@ pub(crate) struct Counted {
 }
 
 impl Counted {
-    /// Of a stream with its permit and what it may hold.
-    pub fn new(stream: TcpStream, permit: Permit, account: Account, stop: Stop) -> Counted {
+    /// Of a stream with its permit, its part in the count of its core's, and what it may hold.
+    pub fn new(stream: TcpStream, permit: Permit, busy: Busy, account: Account, stop: Stop) -> Counted {
         Counted {
             stream,
             account,
             stop,
+            busy,
             is_over: false,
             lingers: None,
             look: Box::pin(sleep(LOOK)),
@@ -129,7 +134,9 @@ impl AsyncRead for Counted {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        self.is_over |= read.is_ready() && buffer.filled().len() == before && buffer.remaining() > 0;
+        let bytes = buffer.filled().len() - before;
+        self.is_over |= read.is_ready() && bytes == 0 && buffer.remaining() > 0;
+        self.busy.hear(bytes, cx);
         self.check(cx)?;
         read
     }

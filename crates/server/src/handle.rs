@@ -1,10 +1,11 @@
 //! What the dialects see of a node: the waist.
 
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kv::admin::{Admin, Answered, Ask};
 use kv::cluster::{Cluster, Location, Status, Terms};
+use kv::watch::{Watch, Watcher, Watching};
 use kv::{Charge, ClusterId, Completions, Error, Key, KeyValue, Reply, Request, Slot};
 use node::Part;
 use node::gather::{Gather, Split, split};
@@ -12,10 +13,16 @@ use tokio::sync::watch;
 
 use crate::desk::Desk;
 use crate::inbox::{Inboxes, Message, Sink};
-use crate::outbox;
 use crate::routes::Routes;
 use crate::transport::Identities;
 use crate::view::View;
+use crate::{outbox, reached, watches};
+
+/// Founders that start together meet within this.
+pub(crate) const WAITS_LONG: Duration = Duration::from_secs(15);
+/// What to do when nobody comes: those that founded the cluster may have left it since, and a folder that was lost may be of one
+/// that is there.
+pub(crate) const JOIN_INSTEAD: &str = "if the cluster is there already, start this node with --join HOST:PORT of any of its nodes in place of --peers";
 
 /// A node, to those who ask it.
 pub(crate) struct Handle {
@@ -30,8 +37,9 @@ pub(crate) struct Handle {
 /// Which cluster the node belongs to, once it knows.
 pub(crate) struct Membership {
     cluster: watch::Receiver<Option<ClusterId>>,
-    /// What it does until then.
+    /// What it does until then, and since when.
     waits: String,
+    since: Instant,
     /// What its nodes have in common.
     terms: Terms,
     /// What it says to everybody once it has left the cluster.
@@ -41,7 +49,15 @@ pub(crate) struct Membership {
 impl Membership {
     pub fn of(identities: &Identities, terms: Terms) -> Membership {
         let (cluster, waits) = (identities.cluster(), identities.waits());
-        Membership { cluster, waits, terms, left: OnceLock::new() }
+        Membership { cluster, waits, since: Instant::now(), terms, left: OnceLock::new() }
+    }
+
+    /// What it waits for, and what to do when that takes long.
+    fn waits(&self) -> String {
+        match self.since.elapsed() >= WAITS_LONG {
+            true => format!("{}; {JOIN_INSTEAD}", self.waits),
+            false => self.waits.clone(),
+        }
     }
 
     fn check_left(&self) -> Result<(), Error> {
@@ -115,13 +131,35 @@ impl KeyValue for Handle {
     }
 }
 
+impl Watch for Handle {
+    fn watch(&self, asked: Watching) -> Box<dyn Watcher> {
+        let (inboxes, routes) = (self.inboxes.clone(), self.routes.clone());
+        Box::new(match self.membership.check_left() {
+            Ok(()) => watches::Watch::begin(asked, inboxes, routes, self.clock()),
+            Err(left) => watches::Watch::refused(left, inboxes, routes),
+        })
+    }
+}
+
 impl Admin for Handle {
     fn administer(&self, ask: Ask, timeout: Duration, answer: Answered) {
         if let Err(left) = self.membership.check_left() {
             return answer(Err(left));
         }
         let timeout_micros = u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX);
-        self.inboxes.first().push(Message::Administer { ask, timeout_micros, answer });
+        let inboxes = self.inboxes.clone();
+        let pass =
+            move |ask, answer| inboxes.first().push(Message::Administer { ask, timeout_micros, answer });
+        let (Ask::Join(joining), Ok(runtime)) = (&ask, tokio::runtime::Handle::try_current()) else {
+            return pass(ask, answer);
+        };
+        let joining = joining.clone();
+        runtime.spawn(async move {
+            match reached::check(&joining).await {
+                Ok(()) => pass(ask, answer),
+                Err(error) => answer(Err(error)),
+            }
+        });
     }
 }
 
@@ -129,7 +167,7 @@ impl Cluster for Handle {
     fn id(&self) -> Result<ClusterId, Error> {
         self.membership.check_left()?;
         let known = *self.membership.cluster.borrow();
-        known.ok_or_else(|| Error::Unavailable(self.membership.waits.clone()))
+        known.ok_or_else(|| Error::Unavailable(self.membership.waits()))
     }
 
     fn terms(&self) -> Terms {

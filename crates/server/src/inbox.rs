@@ -8,6 +8,7 @@ use std::thread;
 use kv::admin::{self, Answered};
 use kv::{Error, Reply, ShardId};
 use node::cores::Deal;
+use node::watch::{Pull, Pulled};
 use node::{Input, Part};
 use tokio::sync::Notify;
 
@@ -25,12 +26,17 @@ const ASKS_MIN: usize = 16;
 /// Takes the result of one part of a request.
 pub(crate) type Sink = Box<dyn FnOnce(Result<Reply, Error>) + Send>;
 
+/// Takes what a watch is answered.
+pub(crate) type PullSink = Box<dyn FnOnce(Pulled) + Send>;
+
 /// What happens.
 pub(crate) enum Message {
     /// Something the driver takes as it is.
     Input(Input),
     /// A client asks, over a connection of this core.
     Ask { core: usize, part: Part, sink: Sink },
+    /// A watch asks a shard of this core.
+    Pull { pull: Pull, sink: PullSink },
     /// The directory is asked. To the first core.
     Administer { ask: admin::Ask, timeout_micros: u64, answer: Answered },
     /// The engine's thread has run one batch of jobs.

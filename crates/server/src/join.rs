@@ -4,7 +4,8 @@
 //!   n4, a new folder: incarnation 7e                              n1, or whoever is asked
 //!     │ ── what have your nodes in common? ─────────────────────────▶ │
 //!     │ ◀── 4 shards, 16 revisions; version 5 between nodes ───────── │   it fits? else n4 ends
-//!     │ ── join: n4, 7e, reached at h4:7424 ────────────────────────▶ │ ──▶ the directory: the map with n4
+//!     │ ── join: n4, 7e, reached at h4:7424 ────────────────────────▶ │   is it? n1 calls it there (module `reached`)
+//!     │                                                               │ ──▶ the directory: the map with n4
 //!     │ ◀── id 4, cluster c1, the map of revision 9 ───────────────── │
 //!     │  writes id and cluster, then the map to its log
 //!     │ ── hello, n4 ... to the nodes of the map
@@ -31,6 +32,7 @@ use tokio::time::timeout;
 
 use crate::folder::{Folder, Joining};
 use crate::inbox::{Inboxes, Message};
+use crate::reached::Answering;
 use crate::{Config, Failure, listen};
 
 /// How long the directory has for an answer: an election takes a second or two.
@@ -64,6 +66,7 @@ pub(crate) async fn join(config: &Config, joining: Joining, address: &str) -> Re
     let peer = config.peer().expect("who joins says where nodes reach it, it was checked");
     let listeners = listen::to_nodes(config, peer)?;
     let joiner = joining.joiner();
+    let _answering = answering(&listeners, &joiner.lineage)?;
     let given = ask(config, &joiner.lineage, &joiner.zone, address, None).await?;
     let Given { node, cluster, terms, map } = given;
     tracing::info!(%node, %cluster, "this node has joined the cluster");
@@ -79,6 +82,8 @@ pub(crate) async fn map_again(config: &Config, folder: &Folder, address: &str) -
             own.name
         )));
     }
+    let listeners = config.peer().map_or(Ok(Vec::new()), |peer| listen::to_nodes(config, peer))?;
+    let _answering = answering(&listeners, &own.lineage)?;
     let given = ask(config, &own.lineage, &own.zone, address, own.cluster).await?;
     match given.node == own.me {
         true => Ok(given.map),
@@ -88,6 +93,12 @@ pub(crate) async fn map_again(config: &Config, folder: &Folder, address: &str) -
             own.name
         ))),
     }
+}
+
+/// Answers those who see whether it is this node that is reached where it says.
+fn answering(listeners: &[TcpListener], lineage: &Lineage) -> Result<Answering, Failure> {
+    let answering = Answering::at(listeners, lineage.life.incarnation);
+    answering.map_err(|error| Failure::Failed(format!("cannot start: {error}")))
 }
 
 /// Ends a node that is one of a cluster, when those that `--join` names are nodes of another one.

@@ -20,6 +20,7 @@
 //! Transport between nodes is neither encrypted nor authenticated: keep the peer ports on a network you trust.
 
 mod address;
+mod busy;
 mod config;
 mod connections;
 mod core;
@@ -36,12 +37,15 @@ mod journal;
 mod listen;
 mod log;
 mod outbox;
+mod reached;
 mod routes;
 mod run;
 mod thread;
 mod time;
 mod transport;
 mod view;
+mod waiting;
+mod watches;
 
 pub use config::{Config, Moves, Stderr};
 pub use failure::Failure;

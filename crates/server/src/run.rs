@@ -27,13 +27,14 @@ use crate::descriptors::Descriptors;
 use crate::desk::Desk;
 use crate::engine::{Beside, Engine, pause};
 use crate::folder::{Folder, Opened};
-use crate::handle::{Handle, Membership};
+use crate::handle::{Handle, JOIN_INSTEAD, Membership, WAITS_LONG};
 use crate::inbox::Inboxes;
 use crate::join::Joined;
 use crate::outbox::outboxes;
 use crate::routes::Routes;
 use crate::transport::{Identities, Places, Transport};
 use crate::view::View;
+use crate::waiting::meanwhile;
 use crate::{Config, Failure, Listen, join, journal, listen, log, thread, time};
 
 /// Runs a node until SIGTERM or SIGINT, or until it cannot go on.
@@ -63,7 +64,7 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
     let listeners = config.listen.iter().map(Listener::open).collect::<Result<Vec<_>, _>>()?;
     let address = announced(&config, &listeners);
     let begun = tokio::select! {
-        begun = Begun::of(&config, opened, &address) => begun?,
+        begun = Begun::of(&config, opened, &address, &listeners) => begun?,
         () = stop_signal() => {
             tracing::info!("stopped before it was one of a cluster");
             return Ok(());
@@ -117,7 +118,7 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
     watch_membership(&config, &identities, inboxes, handle, &serving);
     let readiness = tokio::spawn(become_ready(config, address, identities, serving.clone()));
     let stop = asked_to_stop(ending.clone(), refusal, serving, readiness);
-    let ended = first.run_to_its_end(Box::pin(stop)).await;
+    let ended = thread::drive(first, Box::pin(stop)).await;
     ending.over.send_replace(true);
     connections.end().await;
     // Of a node that did not come to its last step, too.
@@ -138,11 +139,17 @@ struct Begun {
 
 impl Begun {
     /// Reads the log. Who is not one of a cluster yet asks to be, before that.
-    async fn of(config: &Config, opened: Opened, address: &str) -> Result<Begun, Failure> {
+    async fn of(
+        config: &Config,
+        opened: Opened,
+        address: &str,
+        clients: &[Listener],
+    ) -> Result<Begun, Failure> {
         let (folder, given, listeners) = match opened {
             Opened::Node(folder) => (folder, None, None),
             Opened::Joining(joining) => {
-                let Joined { folder, map, listeners } = join::join(config, joining, address).await?;
+                let joined = join::join(config, joining, address);
+                let Joined { folder, map, listeners } = meanwhile(config, clients, joined).await?;
                 (folder, Some(map), Some(listeners))
             }
         };
@@ -151,7 +158,7 @@ impl Begun {
         let map = match recovery.take_map().or(given) {
             Some(map) => map,
             None if folder.identity().founders.is_empty() => {
-                join::map_again(config, &folder, address).await?
+                meanwhile(config, clients, join::map_again(config, &folder, address)).await?
             }
             None => founding(config, &folder)?,
         };
@@ -206,11 +213,11 @@ async fn asked_to_stop(
 }
 
 /// A listener, bound.
-struct Listener {
-    listen: Listen,
-    sockets: Vec<std::net::TcpListener>,
+pub(crate) struct Listener {
+    pub listen: Listen,
+    pub sockets: Vec<std::net::TcpListener>,
     /// Where others are told to connect.
-    advertise: String,
+    pub advertise: String,
 }
 
 impl Listener {
@@ -248,6 +255,7 @@ impl Behind {
             keys: self.handle.clone(),
             cluster: self.handle.clone(),
             admin: self.handle.clone(),
+            watch: self.handle.clone(),
             clock: Arc::new(move || clock.clock()),
             keyspace: listen.keyspace,
             advertise,
@@ -321,6 +329,9 @@ async fn become_ready(
     if cluster.borrow().is_none() {
         serving.send_replace(false);
         tracing::info!(why = identities.waits(), "not ready yet");
+    }
+    if tokio::time::timeout(WAITS_LONG, cluster.wait_for(Option::is_some)).await.is_err() {
+        tracing::warn!(why = identities.waits(), what_to_do = JOIN_INSTEAD, "still not ready");
     }
     // The sender is among the identities.
     let Ok(cluster) = cluster.wait_for(Option::is_some).await.map(|cluster| *cluster) else { return };

@@ -1,8 +1,11 @@
 //! The threads of the cores beyond the first, which has the process's own.
 
+use std::panic::resume_unwind;
+
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 
+use crate::Failure;
 use crate::connections::Serving;
 use crate::core::{Core, Shared};
 use crate::inbox::{Message, thread};
@@ -29,7 +32,7 @@ pub(crate) fn start(
                     // The sender lives as long as the node.
                     let _ = over.wait_for(|over| *over).await;
                 });
-                if let Err(failure) = core.run_to_its_end(asked).await {
+                if let Err(failure) = drive(core, asked).await {
                     shared.inboxes.first().push(Message::Fatal(failure));
                 }
             }
@@ -38,6 +41,16 @@ pub(crate) fn start(
         });
     };
     thread(&first, "core", run);
+}
+
+/// Runs a driver to its end, as a task among those of its runtime: when it yields, what is ready runs before it goes on, and
+/// sockets are looked at once. What a runtime blocks on is run before all tasks, so it would have to yield twice for that.
+pub(crate) async fn drive(
+    core: Core,
+    stop: impl Future<Output = ()> + Unpin + Send + 'static,
+) -> Result<(), Failure> {
+    let ended = tokio::spawn(core.run_to_its_end(stop)).await;
+    ended.unwrap_or_else(|error| resume_unwind(error.into_panic()))
 }
 
 /// Has what goes to other cores, and what comes back, carried on this runtime.

@@ -51,6 +51,8 @@ pub(crate) enum Event {
     Patience { whose: Whose },
     /// A client tries again.
     Again { whose: Whose },
+    /// A watcher looks for what came.
+    Watch { watcher: usize },
     /// The next fault.
     Fault,
     /// A fault ends.

@@ -75,7 +75,11 @@ impl World {
             return;
         }
         for shard in self.shards() {
-            let is_led = !self.leaders(shard).is_empty();
+            // A lost heir is waited for until it is given up.
+            let change = self.placed.changes.get(&shard);
+            let is_there = |member: &kv::view::Member| self.machine(member.node).there;
+            let waits = change.is_some_and(|change| !change.to.iter().all(is_there));
+            let is_led = waits || !self.leaders(shard).is_empty();
             let since = *self.ownerless.entry(shard).or_insert(now);
             if is_led {
                 self.ownerless.remove(&shard);

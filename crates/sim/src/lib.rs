@@ -47,6 +47,7 @@ mod settings;
 mod sometimes;
 mod trace;
 mod watch;
+mod watchers;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -76,13 +77,14 @@ pub fn run(options: &Options) -> Outcome {
 fn run_to_the_end(options: &Options, trace: Trace) -> Outcome {
     let mut world = World::new(options, trace);
     world.begin();
-    let parts: [fn(&mut World); 7] = [
+    let parts: [fn(&mut World); 8] = [
         World::run_steps,
         World::rest,
         World::write_again,
         World::write_each,
         World::read_all,
         World::scan_all,
+        World::end_watches,
         World::judge,
     ];
     for part in parts {

@@ -6,6 +6,9 @@ use kv::Protocol;
 use crate::faults::Faults;
 use crate::random::Random;
 
+/// Of the seeds in 100 so many have shards of one copy.
+const SINGLE_PERCENT: u64 = 8;
+
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -39,8 +42,10 @@ impl Options {
             Workload::Once,
         ];
         let nodes = random.pick(&[3, 3, 3, 3, 3, 2, 4, 5, 5]);
-        let (protocol, nodes) =
-            if random.percent(4) { (Protocol::Single, 1) } else { (Protocol::Raft, nodes) };
+        let (protocol, nodes) = match random.percent(SINGLE_PERCENT) {
+            true => (Protocol::Single, random.pick(&[1, 2, 3, 3])),
+            false => (Protocol::Raft, nodes),
+        };
         Options {
             seed,
             nodes,

@@ -50,6 +50,8 @@ pub(crate) struct Settings {
     /// From a message in the inbox to the turn.
     pub wake: Latency,
     pub think: Latency,
+    /// Those who watch.
+    pub watchers: u64,
     pub timeout: Latency,
 }
 
@@ -109,6 +111,7 @@ impl Settings {
             } else {
                 Latency::new(5_000, 150_000, 0, 150_000)
             },
+            watchers: random.pick(&[0, 2, 4]),
             timeout: Latency::new(2_000_000, 5_000_000, 200, 10_000_000),
         }
     }

@@ -32,6 +32,7 @@ use crate::settings::Settings;
 use crate::sometimes::SOMETIMES;
 use crate::trace::Trace;
 use crate::watch::{Kind, Seen, Watch, in_frame};
+use crate::watchers::Watcher;
 
 /// Copies are compared so often.
 const INSPECT_MICROS: u64 = 500_000;
@@ -56,6 +57,7 @@ pub(crate) struct World {
     pub machines: Vec<Machine>,
     pub network: Network,
     pub clients: Vec<Client>,
+    pub watchers: Vec<Watcher>,
     pub recorder: Recorder,
     /// Writes in doubt, by what they wrote.
     pub doubts: BTreeMap<Place, u32>,
@@ -85,8 +87,6 @@ impl World {
             settings = settings.for_many_clients(&mut random);
         }
         let nodes = u64::from(options.nodes);
-        // One copy a shard stays where it is.
-        settings.operates &= options.protocol != Protocol::Single;
         // In most runs only some kinds of faults happen: then each happens more often, and with other things around it.
         let all = options.faults.clone();
         let kept = random.pick(&[30, 60, 100]);
@@ -113,6 +113,7 @@ impl World {
             machines,
             network: Network::default(),
             clients: Vec::new(),
+            watchers: Vec::new(),
             recorder,
             doubts: BTreeMap::new(),
             last_values: BTreeMap::new(),
@@ -139,6 +140,7 @@ impl World {
             self.events.after(delay, Event::Start { node });
         }
         self.start_clients();
+        self.start_watchers();
         self.events.after(1_000_000, Event::Fault);
         self.events.after(INSPECT_MICROS, Event::Inspect);
         self.begin_to_operate();
@@ -191,6 +193,7 @@ impl World {
             }
             Event::Patience { whose } => self.patience_over(whose),
             Event::Again { whose } => self.again(whose),
+            Event::Watch { watcher } => self.look_out(watcher),
             Event::Fault => self.next_fault(),
             Event::Heal(heal) => self.heal(heal),
             Event::Start { node } => self.start(node),
@@ -205,7 +208,7 @@ impl World {
         }
     }
 
-    fn lives(&self, node: NodeId, life: u64) -> bool {
+    pub fn lives(&self, node: NodeId, life: u64) -> bool {
         self.machine(node).life() == Some(life)
     }
 

@@ -81,6 +81,14 @@ fn single_holds_when_its_node_fails() {
 }
 
 #[test]
+fn single_holds_while_its_shards_go_from_node_to_node() {
+    let sum = run(220, 12, |options| options.protocol = Protocol::Single);
+    for what in ["a shard was handed over", "a change of members was given up"] {
+        assert!(sum.sometimes.contains_key(what), "never seen: {what}; {:#?}", sum.sometimes);
+    }
+}
+
+#[test]
 fn cluster_without_faults_does_what_it_is_asked() {
     let sum = run(300, 4, |options| options.faults = Faults::none());
     // A version that is no longer kept is refused, as it should be.

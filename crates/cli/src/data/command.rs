@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use kv::Version;
 
+use super::watch;
 use crate::parse::{self, KeyWord, ValueWord};
 
 /// A command on keys and values. Keys are arguments with escapes ([`crate::escape`]), values are taken as they are; `-` as a
@@ -351,6 +352,21 @@ Exit code 1 when there is no such key."
         #[arg(value_name = "DURATION", value_parser = parse::deadline)]
         after: parse::Deadline,
     },
+    /// Print what changes, as it happens, each change once
+    #[command(
+        allow_negative_numbers = true,
+        after_help = "\
+Examples:
+  capstan watch greeting                       VERSION<TAB>put<TAB>KEY<TAB>VALUE
+  capstan watch --prefix user: --count 10      ends after ten changes
+  capstan watch                                all keys
+  capstan watch --from 1847281920312321        that version, and all after it
+  capstan watch --progress --json              {change, key, value, version}
+What is deleted or expires has no value. In order for each shard, and nothing is
+left out whatever becomes of nodes. Ends with Ctrl-C, exit code 0; exit code 2
+when changes of --from are not kept any more: it says where to begin."
+    )]
+    Watch(watch::Args),
     /// Check conditions and run one of two lists of commands, all at once
     #[command(after_help = "\
 Examples:

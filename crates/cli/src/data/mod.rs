@@ -8,6 +8,7 @@ mod run;
 #[cfg(test)]
 mod tests;
 pub mod txn;
+mod watch;
 
 pub use command::Command;
 pub use run::{dump, run};

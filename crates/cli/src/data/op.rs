@@ -75,6 +75,7 @@ impl Command {
                 then: then.iter().map(|text| txn::op(&text.0)).collect::<Result<_, _>>()?,
                 otherwise: otherwise.iter().map(|text| txn::op(&text.0)).collect::<Result<_, _>>()?,
             },
+            Command::Watch(_) => return Err(Error::Usage("watch stands alone: it is no op".into())),
             _ => self.update(input)?,
         })
     }

@@ -8,6 +8,7 @@ use super::ask::ask;
 use super::command::Command;
 use super::lines;
 use super::op::{Asked, Input};
+use super::watch;
 use crate::answer;
 use crate::connect::Store;
 use crate::exit::{Code, Error};
@@ -30,6 +31,7 @@ pub async fn run(
         (Command::PutAll { rows }, None) if rows.is_empty() => {
             Err(Error::Usage("there is nothing to store: give KEY VALUE by turns".into()))
         }
+        (Command::Watch(args), input) => watch::run(args, store, options, input.is_none(), out).await,
         (_, input) => asked(command, command.asked(input)?, store, options, out).await,
     }
 }

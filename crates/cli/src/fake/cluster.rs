@@ -8,6 +8,7 @@ use std::time::Duration;
 use kv::admin::{Answer, Ask, Move, Phase, Why};
 use kv::cluster::{Liveness, Location, NodeDuty, NodeStatus, ReplicaStatus, Role, ShardStatus, Status};
 use kv::view::View;
+use kv::watch::{Watcher, Watching};
 use kv::{ClusterId, Epoch, Error, Key, NodeId, Protocol, Reply, Request, ShardId, Slot, SlotRange};
 
 use crate::connect::{Pending, Store};
@@ -119,6 +120,10 @@ impl Store for Operated {
     fn administer(&self, ask: Ask, _: Duration) -> Pending<'_, Answer> {
         self.asked.lock().expect("no test panics inside").push(ask);
         Box::pin(async { next(&self.answers) })
+    }
+
+    fn watch(&self, _: Watching) -> Box<dyn Watcher> {
+        unreachable!("no command on the cluster watches keys")
     }
 
     fn health_check(&self) -> Pending<'_, ()> {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kv::admin::{self, Ask};
 use kv::cluster::{Location, Status};
+use kv::watch::{Batch, Take, Watch, Watcher, Watching};
 use kv::{
     Answer, ClusterId, Completions, Condition, Direction, Epoch, Error, Expect, Function, Key, KeyAnswer,
     KeyValue, Level, NodeId, Op, Page, Protocol, Range, Receipt, Reply, Request, Revision, Row, ShardId,
@@ -56,6 +57,8 @@ pub struct Fake {
     once: bool,
     /// The time to live of the last request that had one.
     pub ttl: Mutex<Option<Duration>>,
+    /// What whoever watches is given, and then nothing more.
+    batches: Vec<Result<Batch, Error>>,
 }
 
 impl Fake {
@@ -72,6 +75,11 @@ impl Fake {
     /// A store that answers so many requests, the next with this, and then all others.
     pub fn failing_once(requests: usize, error: Error) -> Fake {
         Fake { once: true, ..Fake::failing_after(requests, error) }
+    }
+
+    /// A store that gives this to whoever watches, and then nothing more.
+    pub fn watched(batches: Vec<Result<Batch, Error>>) -> Fake {
+        Fake { batches, ..Fake::default() }
     }
 
     fn failure(&self) -> Option<Error> {
@@ -114,6 +122,22 @@ impl KeyValue for Fake {
     }
 }
 
+impl Watch for Fake {
+    fn watch(&self, _: Watching) -> Box<dyn Watcher> {
+        Box::new(Batches(self.batches.clone().into_iter()))
+    }
+}
+
+struct Batches(std::vec::IntoIter<Result<Batch, Error>>);
+
+impl Watcher for Batches {
+    fn next(&mut self, take: Take) {
+        if let Some(next) = self.0.next() {
+            take(next);
+        }
+    }
+}
+
 impl Store for Fake {
     fn call(&self, request: Request, ttl: Option<Duration>) -> Pending<'_, Reply> {
         if ttl.is_some() {
@@ -141,6 +165,10 @@ impl Store for Fake {
 
     fn administer(&self, _: Ask, _: Duration) -> Pending<'_, admin::Answer> {
         Box::pin(async { self.failure().map_or(Ok(admin::Answer::Done), Err) })
+    }
+
+    fn watch(&self, asked: Watching) -> Box<dyn Watcher> {
+        Watch::watch(self, asked)
     }
 
     fn health_check(&self) -> Pending<'_, ()> {

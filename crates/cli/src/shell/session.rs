@@ -102,10 +102,12 @@ impl Shell {
                 Command::Quit => Ok(Code::Done),
             }
         };
+        // A watch goes on until then, and is not given up.
+        let is_watch = matches!(line.command, Command::Data(data::Command::Watch(_)));
         self.runtime.block_on(async {
             tokio::select! {
                 result = run => result,
-                () = interrupted() => Err(Error::Store(kv::Error::InDoubt("given up with Ctrl-C".into()))),
+                () = interrupted(), if !is_watch => Err(Error::Store(kv::Error::InDoubt("given up with Ctrl-C".into()))),
             }
         })
     }

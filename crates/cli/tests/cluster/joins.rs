@@ -165,6 +165,7 @@ fn join_that_cannot_be_is_refused_with_what_to_do() {
         let (by, peer_port, peer) = (lab.address(1), lab.peer_address(1), lab.peer_address(2));
         let (theirs, own) = (elsewhere.address(1), format!("n2={peer}"));
         let both = format!("{by},{theirs}");
+        let nowhere = lab.peer_address(3);
         let reached = ["--listen-peer", &peer];
         for (options, code, says) in [
             (vec!["--join", &by], 2, vec!["--listen-peer HOST:PORT"]),
@@ -179,6 +180,12 @@ fn join_that_cannot_be_is_refused_with_what_to_do() {
             ),
             (vec!["--join", &peer_port], 3, vec!["does not speak gRPC", "--listen"]),
             (vec!["--join", &stranger], 3, vec!["no node of Capstan", "--listen"]),
+            (
+                vec!["--join", &by, "--advertise-peer", &peer_port],
+                2,
+                vec!["another program answers there", "--advertise-peer HOST:PORT"],
+            ),
+            (vec!["--join", &by, "--advertise-peer", &nowhere], 2, vec!["nobody listens there"]),
         ] {
             let needs_peer = !says[0].contains("--listen-peer HOST:PORT");
             let options = [&options[..], if needs_peer { &reached } else { &[] }].concat();
@@ -196,6 +203,25 @@ fn join_that_cannot_be_is_refused_with_what_to_do() {
         let added = lab.capstan(&[1], &["cluster", "join", "n7"]);
         assert_eq!(added.status.code(), Some(2));
         assert!(text(&added.stderr).contains("capstan serve --name n7"), "{}", text(&added.stderr));
+    });
+}
+
+#[test]
+#[ignore = "starts real nodes: scripts/test runs it against the release binary"]
+fn clients_of_a_node_that_asks_to_be_let_in_are_told_so_and_served_when_it_was() {
+    run(async |mut random: Random| {
+        let mut lab = Lab::new(1, &[], &mut random);
+        // Nobody is there yet to let it in.
+        lab.join(2, &[1]);
+        until("its clients are told", PATIENCE, || {
+            let output = lab.capstan(&[2], &["get", "k"]);
+            let is_told = text(&output.stderr).contains("n2 is not one of a cluster yet");
+            std::future::ready(output.status.code() == Some(3) && is_told)
+        })
+        .await;
+        lab.serve_all().await;
+        all_have_replicas(&lab, 1, &["n1", "n2"]).await;
+        assert!(lab.capstan(&[2], &["put", "k", "v"]).status.success());
     });
 }
 

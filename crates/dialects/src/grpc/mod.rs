@@ -41,7 +41,7 @@ use greeting::Greeted;
 use health::Health;
 
 pub(crate) use calls::Asked;
-pub(crate) use channel::{Address, Channel, Connection, Failure, request};
+pub(crate) use channel::{Address, Channel, Connection, Failure, Messages, request};
 pub(crate) use framing::frame;
 pub(crate) use timeout::time_left;
 pub(crate) use unary::{Call, Unary};

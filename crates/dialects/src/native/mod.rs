@@ -24,6 +24,7 @@ mod key_value;
 mod reply;
 mod request;
 mod status;
+mod watch;
 
 use std::fmt;
 use std::sync::Arc;
@@ -51,6 +52,7 @@ use proto::key_value_server;
 use proto::operation::Operation as AnyRequest;
 /// The response of any rpc that asks one thing, or an error.
 use proto::operation_result::Result as AnyResponse;
+use proto::watch_server::{self, WatchServer};
 
 use crate::grpc::Grpc;
 use crate::{Dialect, Serving, Stop, Store, Stream};
@@ -67,7 +69,9 @@ impl Native {
     /// Ready to serve.
     pub fn new() -> Native {
         let services = Routes::new(ClusterServer::new(cluster::Service));
-        let names = &[key_value_server::SERVICE_NAME, cluster_server::SERVICE_NAME];
+        let services = services.add_service(WatchServer::new(watch::Service));
+        let names =
+            &[key_value_server::SERVICE_NAME, cluster_server::SERVICE_NAME, watch_server::SERVICE_NAME];
         Native(Grpc::new(services, names, proto::DESCRIPTOR).with(key_value::Service))
     }
 }

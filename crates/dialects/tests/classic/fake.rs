@@ -11,6 +11,7 @@ use bytes::Bytes;
 use dialects::{Account, Dialect, End, Stop, Stopper, Store, Stream};
 use kv::admin::{Admin, Answered, Ask};
 use kv::cluster::{Cluster, Location, Status, Terms};
+use kv::watch::{Watch, Watcher, Watching};
 use kv::{
     Answer, ClusterId, Completions, Epoch, Error, Expect, Function, Key, KeyAnswer, KeyValue, Level, NodeId,
     Op, Page, Protocol, Receipt, ReplicaId, Reply, Request, Row, ShardId, Value, Version,
@@ -183,6 +184,12 @@ impl Admin for Fake {
     }
 }
 
+impl Watch for Fake {
+    fn watch(&self, _: Watching) -> Box<dyn Watcher> {
+        unreachable!("no classic dialect watches keys")
+    }
+}
+
 impl Cluster for Fake {
     fn id(&self) -> Result<ClusterId, Error> {
         self.cluster.lock().unwrap().clone()
@@ -270,6 +277,7 @@ impl Server {
             keys: store.clone(),
             cluster: store.clone(),
             admin: store.clone(),
+            watch: store.clone(),
             clock: Arc::new(|| 1),
             keyspace: KEYSPACE.into(),
             advertise: address.clone(),

@@ -11,6 +11,7 @@ use dialects::{Account, Dialect, Stop, Store, Stream};
 use kv::admin::{self, Admin, Answered, Ask};
 use kv::cluster::{Cluster, Liveness, Location, NodeDuty, NodeStatus, Role, ShardStatus, Status, Terms};
 use kv::view::View;
+use kv::watch::{Batch, Take, Watch, Watcher, Watching};
 use kv::{
     Answer, ClusterId, Completions, Epoch, Error, Function, KeyAnswer, KeyValue, Level, NodeId, Op, Page,
     Protocol, Receipt, ReplicaId, Reply, Request, Revision, Row, ShardId, Slot, SlotRange, Version,
@@ -50,6 +51,9 @@ pub struct Fake {
     /// What it answers then.
     administered: Mutex<Result<admin::Answer, Error>>,
     cluster: Mutex<Result<ClusterId, Error>>,
+    /// What each watch is given; then it waits.
+    batches: Mutex<VecDeque<Vec<Result<Batch, Error>>>>,
+    watched: Mutex<Vec<Watching>>,
 }
 
 struct Held {
@@ -72,6 +76,8 @@ impl Fake {
             asked: Mutex::default(),
             administered: Mutex::new(Ok(admin::Answer::Done)),
             cluster: Mutex::new(Ok(cluster(1))),
+            batches: Mutex::default(),
+            watched: Mutex::default(),
         })
     }
 
@@ -128,6 +134,16 @@ impl Fake {
         self.asked.lock().unwrap().clone()
     }
 
+    /// What the next watch is given; then it waits.
+    pub fn give(&self, batches: Vec<Result<Batch, Error>>) {
+        self.batches.lock().unwrap().push_back(batches);
+    }
+
+    /// All watches so far.
+    pub fn watched(&self) -> Vec<Watching> {
+        self.watched.lock().unwrap().clone()
+    }
+
     /// Which cluster it is of, or why of none yet.
     pub fn set_cluster(&self, cluster: Result<ClusterId, Error>) {
         *self.cluster.lock().unwrap() = cluster;
@@ -161,6 +177,26 @@ impl KeyValue for Fake {
             }
         }
         self.changed.notify_waiters();
+    }
+}
+
+impl Watch for Fake {
+    fn watch(&self, asked: Watching) -> Box<dyn Watcher> {
+        self.watched.lock().unwrap().push(asked);
+        let batches = self.batches.lock().unwrap().pop_front().unwrap_or_default();
+        Box::new(Batches(batches.into_iter(), None))
+    }
+}
+
+/// What is left, and who waits for more.
+struct Batches(std::vec::IntoIter<Result<Batch, Error>>, Option<Take>);
+
+impl Watcher for Batches {
+    fn next(&mut self, take: Take) {
+        match self.0.next() {
+            Some(next) => take(next),
+            None => self.1 = Some(take),
+        }
     }
 }
 
@@ -327,6 +363,7 @@ pub fn store(fake: &Arc<Fake>) -> (watch::Sender<bool>, Arc<Store>) {
         keys: fake.clone(),
         cluster: fake.clone(),
         admin: fake.clone(),
+        watch: fake.clone(),
         clock: Arc::new(|| NOW),
         keyspace: Request::KEYSPACE.into(),
         advertise: "somewhere:1".into(),

@@ -14,3 +14,4 @@ mod request;
 mod round_trip;
 mod services;
 mod stop;
+mod watch;

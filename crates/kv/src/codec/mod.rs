@@ -7,6 +7,7 @@
 mod admin;
 mod answer;
 mod op;
+mod watch;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -20,6 +21,7 @@ pub use answer::{
     encode_protocol, encode_reply, encode_result, result_bytes,
 };
 pub use op::{decode_op, decode_stamped, encode_op, encode_stamped};
+pub use watch::{decode_change, decode_filter, encode_change, encode_filter};
 
 /// Bytes of the longest LEB128 number.
 const UINT_BYTES_MAX: usize = 10;

@@ -7,8 +7,8 @@ use placement::map::Map;
 use placement::{Event, Refusal};
 use replication::Instant;
 
+use super::dump;
 use super::duties::Reign;
-use super::{dump, moves};
 
 /// What is decided about an ask.
 pub(super) struct Decision {
@@ -18,29 +18,32 @@ pub(super) struct Decision {
     pub answer: Result<Answer, Error>,
 }
 
-/// Decides an ask by the map as it is.
-pub(super) fn decide(reign: &mut Reign, ask: &Ask, now: Instant) -> Decision {
+/// Decides an ask by the map as it is; `None` = it takes another turn.
+pub(super) fn decide(reign: &mut Reign, ask: &Ask, now: Instant) -> Option<Decision> {
     let answer = match ask {
-        Ask::Moves => Ok(Answer::Moves(reign.moves(now))),
+        Ask::Moves => Ok(Answer::Moves(reign.moves(now)?)),
         Ask::Dump => Ok(Answer::Rows(dump::rows(&reign.map))),
-        Ask::Join(joining) => return change(&reign.map, &join(joining), |next| joined(next, joining)),
-        Ask::Abort { shard } => return change(&reign.map, &Event::Abort { shard: *shard }, done),
+        Ask::Join(joining) => return Some(change(&reign.map, &join(joining), |next| joined(next, joining))),
+        Ask::Abort { shard } => return Some(change(&reign.map, &Event::Abort { shard: *shard }, done)),
         Ask::Node { name, duty, fewer, dry_run } => {
-            return change_node(&reign.map, &to(name, *duty, *fewer), *dry_run);
+            let map = reign.map.clone();
+            return change_node(reign, &map, &to(name, *duty, *fewer), *dry_run, now);
         }
         Ask::Split { keyspace, shards, dry_run } => {
             let event = Event::Split { keyspace: keyspace.clone(), shards: *shards };
-            return change_node(&reign.map, &event, *dry_run);
+            let map = reign.map.clone();
+            return change_node(reign, &map, &event, *dry_run, now);
         }
-        Ask::Replace { name, .. } if reign.is_silent_lately(name) => Err(Error::Unavailable(format!(
+        Ask::Replace { name, .. } if reign.is_silent_lately(name, now) => Err(Error::Unavailable(format!(
             "node '{name}' has been silent for some seconds only, and may be about to come back: ask again in a moment"
         ))),
         Ask::Replace { name, lose, dry_run } => {
             let event = Event::Replace { name: name.clone(), lose: *lose };
-            return change_node(&reign.with_dead(name), &event, *dry_run);
+            let map = reign.with_dead(name, now);
+            return change_node(reign, &map, &event, *dry_run, now);
         }
     };
-    Decision { next: None, answer }
+    Some(Decision { next: None, answer })
 }
 
 fn join(joining: &Joining) -> Event {
@@ -68,12 +71,16 @@ fn done(_: &Map) -> Answer {
     Answer::Done
 }
 
-fn change_node(map: &Map, event: &Event, dry_run: bool) -> Decision {
+/// What follows from an event of a node, or what would.
+fn change_node(reign: &mut Reign, map: &Map, event: &Event, dry_run: bool, now: Instant) -> Option<Decision> {
     if !dry_run {
-        return change(map, event, done);
+        return Some(change(map, event, done));
     }
-    let moves = |next: Map| Answer::Moves(moves::planned(&next));
-    Decision { next: None, answer: map.apply(event).map(moves).map_err(refused) }
+    let answer = match map.apply(event) {
+        Ok(next) => Ok(Answer::Moves(reign.moves_after(event, &next, now)?)),
+        Err(refusal) => Err(refused(refusal)),
+    };
+    Some(Decision { next: None, answer })
 }
 
 fn change(map: &Map, event: &Event, answer: impl FnOnce(&Map) -> Answer) -> Decision {

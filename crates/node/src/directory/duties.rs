@@ -20,12 +20,13 @@ use kv::admin::{Move, Why};
 use kv::cluster::Liveness;
 use kv::view::{Member, Revision};
 use kv::{Epoch, NodeId, ShardId};
+use mutant::Mutant;
 use placement::map::{Change, Map, Node, NodeDuty, Phase};
 use placement::{Event, Limits, plan};
 use replication::Instant;
 
 use super::health::Health;
-use super::moves;
+use super::moves::{self, Preview};
 use super::seen::{Seen, digest};
 use crate::seat::wanted_of;
 use crate::wire::{Announced, Newcomers};
@@ -51,8 +52,12 @@ pub(super) struct Reign {
     health: Health,
     /// The revision for which nothing was left to be planned, and how the nodes were seen then.
     planned: (u64, Vec<Liveness>),
-    /// What is to move beside what does, once somebody has asked: it follows from the map, and takes many plans to find.
-    to_come: Option<Vec<Move>>,
+    /// What is to move beside what does, once somebody has asked: it follows from the map.
+    to_come: Option<Preview>,
+    /// What would move after an event, likewise.
+    would_come: Option<(Event, Preview)>,
+    /// When the last plan was made for who asked: at most one a turn.
+    previewed: Option<Instant>,
     /// What the map has refused, and in which revision it was last tried.
     refused: Vec<(Event, u64)>,
 }
@@ -70,6 +75,8 @@ impl Reign {
             health: Health::default(),
             planned: (0, Vec::new()),
             to_come: None,
+            would_come: None,
+            previewed: None,
             refused: Vec::new(),
         };
         reign.become_map(map, now);
@@ -84,7 +91,7 @@ impl Reign {
             to(&self.map) == to(&map)
         };
         self.begun.retain(|shard, _| is_the_same(shard));
-        (self.map, self.to_come) = (map, None);
+        (self.map, self.to_come, self.would_come) = (map, None, None);
         for (shard, change) in &self.map.changes {
             self.begun.entry(*shard).or_insert_with(|| {
                 tracing::info!(%shard, revision = self.map.revision, why = ?change.why, "the members of a shard change");
@@ -102,23 +109,52 @@ impl Reign {
         self.seen = seen;
     }
 
-    /// The replicas on their way, and those that will be when the limits let them.
-    pub fn moves(&mut self, now: Instant) -> Vec<Move> {
-        let to_come = self.to_come.get_or_insert_with(|| moves::planned(&self.map));
+    /// The replicas on their way, and those that will be when the limits let them; `None` = they are still being found.
+    pub fn moves(&mut self, now: Instant) -> Option<Vec<Move>> {
+        let mut preview = self.to_come.take().unwrap_or_else(|| Preview::of(&self.map));
+        self.go_on(&mut preview, now);
+        let to_come = preview.whole().map(<[Move]>::to_vec);
+        self.to_come = Some(preview);
         let under_way = moves::under_way(&self.map, &self.begun, &self.seen, now);
-        let mut moves = [under_way, to_come.clone()].concat();
+        let mut moves = [under_way, to_come?].concat();
         moves.sort_by_key(|one| one.shard);
+        Some(moves)
+    }
+
+    /// The replicas that would go after an event, which leads to a map; `None` = they are still being found.
+    pub fn moves_after(&mut self, event: &Event, map: &Map, now: Instant) -> Option<Vec<Move>> {
+        let known = self.would_come.take().filter(|(of, _)| of == event).map(|(_, preview)| preview);
+        let mut preview = known.unwrap_or_else(|| Preview::of(map));
+        self.go_on(&mut preview, now);
+        let moves = preview.whole().map(<[Move]>::to_vec);
+        self.would_come = moves.is_none().then(|| (event.clone(), preview));
         moves
     }
 
-    /// The map, in which a node is dead already that is seen so and has not been for long: who asks to replace it says so too.
-    pub fn with_dead(&self, name: &str) -> Map {
-        let is_it = |(_, node): &(&NodeId, &Node)| node.name == name && node.duty != NodeDuty::Gone;
-        let id = self.map.nodes.iter().find(is_it).map(|(id, _)| *id);
-        let seen = id.and_then(|id| self.seen.nodes.get(&id)?.state.map(|state| (id, state)));
-        let died = seen.filter(|(_, state)| *state == Liveness::Dead);
-        let noted = died.and_then(|(node, state)| self.map.apply(&Event::Health { node, state }).ok());
+    fn go_on(&mut self, preview: &mut Preview, now: Instant) {
+        if preview.whole().is_none() && self.previewed.is_none_or(|at| at < now) {
+            self.previewed = Some(now);
+            preview.go_on();
+        }
+    }
+
+    /// The map, in which a node is dead already that is seen so and has not been for long, or was never heard of: who asks to replace
+    /// it says so too.
+    pub fn with_dead(&self, name: &str, now: Instant) -> Map {
+        let dead = self.member_named(name).filter(|id| self.seems_dead(*id, now));
+        let event = dead.map(|node| Event::Health { node, state: Liveness::Dead });
+        let noted = event.and_then(|event| self.map.apply(&event).ok());
         noted.unwrap_or_else(|| self.map.clone())
+    }
+
+    fn member_named(&self, name: &str) -> Option<NodeId> {
+        let is_it = |(_, node): &(&NodeId, &Node)| node.name == name && node.duty != NodeDuty::Gone;
+        self.map.nodes.iter().find(is_it).map(|(id, _)| *id)
+    }
+
+    fn seems_dead(&self, node: NodeId, now: Instant) -> bool {
+        let seen = self.seen.nodes.get(&node).and_then(|seen| seen.state);
+        seen == Some(Liveness::Dead) || self.health.is_missing(node, now)
     }
 
     /// The next map, if one is due.
@@ -142,9 +178,22 @@ impl Reign {
     fn plan(&self, map: &Map) -> Option<Map> {
         let mut seen = map.clone();
         seen.nodes.iter_mut().for_each(|(id, node)| node.state = self.counts_as(*id, node.state));
+        if mutant::is(Mutant::PlanForgetsWhatMoves) {
+            seen.changes.clear();
+        }
         let mut planned = plan(&seen, &self.limits).filter(|planned| planned.revision > map.revision)?;
         for (id, node) in &mut planned.nodes {
             node.state = map.nodes[id].state;
+        }
+        if mutant::is(Mutant::PlanForgetsWhatMoves) && !map.changes.is_empty() {
+            planned.changes.extend(map.changes.clone());
+            for (id, node) in &map.nodes {
+                planned.nodes.entry(*id).or_insert_with(|| node.clone());
+            }
+            let rows = planned.shards.iter_mut().filter(|(shard, _)| map.changes.contains_key(shard));
+            rows.for_each(|(shard, row)| row.next_replica = map.shards[shard].next_replica);
+            let same = Map { revision: planned.revision, ..map.clone() };
+            return (planned != same).then_some(planned);
         }
         Some(planned)
     }
@@ -160,11 +209,11 @@ impl Reign {
     }
 
     /// Whether a node is not heard of, and not for so long yet that it is taken for dead.
-    pub fn is_silent_lately(&self, name: &str) -> bool {
-        let named = self.map.nodes.iter().find(|(_, node)| node.name == name && node.duty != NodeDuty::Gone);
-        let seen = |id| self.seen.nodes.get(id).and_then(|seen| seen.state);
-        let is_silent = |id| !matches!(seen(id), Some(Liveness::Alive | Liveness::Dead));
-        named.is_some_and(|(id, node)| node.state != Liveness::Dead && is_silent(id))
+    pub fn is_silent_lately(&self, name: &str, now: Instant) -> bool {
+        let is_waited_for = |id: &NodeId| {
+            self.map.nodes[id].state != Liveness::Dead && !self.is_heard(id) && !self.seems_dead(*id, now)
+        };
+        self.member_named(name).is_some_and(|id| is_waited_for(&id))
     }
 
     fn is_heard(&self, node: &NodeId) -> bool {
@@ -227,13 +276,14 @@ impl Reign {
             Phase::Copy if change.epoch > row.epoch => {
                 let has_copy = |member: &Member| leader.heirs.contains(&member.node);
                 let is_ready = leader.epoch == row.epoch && change.to.iter().all(has_copy);
-                is_ready.then_some(Event::Progress { shard, phase: Phase::Switch })
+                (is_ready && self.may_decide(&change.to))
+                    .then_some(Event::Progress { shard, phase: Phase::Switch })
             }
             Phase::Copy => {
                 let learning = (row.epoch, digest(&wanted_of(&self.map, shard, row)));
-                let are_learning = (leader.epoch, leader.members) == learning;
+                let is_ready = (leader.epoch, leader.members) == learning && self.may_decide(&change.to);
                 match leader.newcomers {
-                    Newcomers::Ready if are_learning => Some(Event::Progress { shard, phase: Phase::Switch }),
+                    Newcomers::Ready if is_ready => Some(Event::Progress { shard, phase: Phase::Switch }),
                     Newcomers::Gone if leader.epoch == row.epoch && self.has_heard_of(shard, now) => {
                         Some(Event::Abort { shard })
                     }
@@ -278,6 +328,11 @@ impl Reign {
     /// Whether a change has been under way for so long that the leader of its shard says what it knows of this one.
     fn has_heard_of(&self, shard: ShardId, now: Instant) -> bool {
         self.begun.get(&shard).is_some_and(|begun| now.since(*begun) >= HEARD_OF_MICROS)
+    }
+
+    /// Whether most of some members are heard of: a change to others could not end before they come back.
+    fn may_decide(&self, members: &[Member]) -> bool {
+        2 * members.iter().filter(|member| self.is_heard(&member.node)).count() > members.len()
     }
 
     /// Whether these are the members of a shard in an epoch, as its leader and most of them say.

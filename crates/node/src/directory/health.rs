@@ -6,6 +6,8 @@ use kv::NodeId;
 use kv::cluster::Liveness;
 use replication::Instant;
 
+use crate::node::peers::DEAD_MICROS;
+
 /// What a node is seen as becomes its state when it has been so for this long: a node that restarts, or misses some announcements,
 /// changes nothing.
 const SETTLE_MICROS: u64 = 2_000_000;
@@ -37,6 +39,12 @@ impl Health {
         let (state, since) = self.nodes.get(&node)?;
         let settles = if state.is_some() { SETTLE_MICROS } else { UNHEARD_MICROS };
         (now.since(*since) >= settles).then_some(state.unwrap_or(Liveness::Dead))
+    }
+
+    /// Whether a node was never heard of, for as long as one that falls silent is given. People may know that it does not come.
+    pub fn is_missing(&self, node: NodeId, now: Instant) -> bool {
+        let found = self.nodes.get(&node);
+        found.is_some_and(|(state, since)| state.is_none() && now.since(*since) >= DEAD_MICROS)
     }
 
     /// Since when a node is seen as dead, if it is.

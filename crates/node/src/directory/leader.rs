@@ -139,6 +139,7 @@ impl Leader {
             self.role = Role::Reads(Reading { known: self.known.revision, ..Reading::default() });
             self.request(Op::Range(Range::default()), out);
         }
+        self.decide(told, out);
     }
 
     /// Somebody asks.
@@ -353,7 +354,8 @@ impl Leader {
             return;
         }
         let Some((asker, ask)) = self.asks.pop_front() else { return };
-        let Decision { next, answer } = asks::decide(&mut decides.reign, &ask, self.now);
+        let decided = asks::decide(&mut decides.reign, &ask, self.now);
+        let Some(Decision { next, answer }) = decided else { return self.asks.push_front((asker, ask)) };
         let next = next.unwrap_or_else(|| decides.reign.map.clone());
         self.write(next, Some((asker, ask, answer)), out);
     }

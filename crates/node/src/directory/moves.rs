@@ -38,21 +38,42 @@ pub(super) fn under_way(
 }
 
 /// The replicas that a map makes go, beside those on their way, if nothing else happens: as many as it takes until there is nothing
-/// to plan.
-pub(super) fn planned(map: &Map) -> Vec<Move> {
-    let (mut map, mut moves) = (map.clone(), Vec::new());
-    for _ in 0..ROUNDS_MAX {
-        let Some(next) = plan(&map, &ALL) else { break };
+/// to plan. Found plan by plan, for a plan of many shards takes its time, and its node serves meanwhile.
+#[derive(Clone, Debug)]
+pub(super) struct Preview {
+    map: Map,
+    moves: Vec<Move>,
+    rounds: usize,
+    is_whole: bool,
+}
+
+impl Preview {
+    /// Of a map; nothing is found yet.
+    pub fn of(map: &Map) -> Preview {
+        Preview { map: map.clone(), moves: Vec::new(), rounds: 0, is_whole: false }
+    }
+
+    /// All of it, once it is found.
+    pub fn whole(&self) -> Option<&[Move]> {
+        self.is_whole.then_some(&self.moves)
+    }
+
+    /// Makes one more plan.
+    pub fn go_on(&mut self) {
+        self.rounds += 1;
+        let next = plan(&self.map, &ALL).filter(|_| !self.is_whole && self.rounds <= ROUNDS_MAX);
+        let Some(next) = next else {
+            self.is_whole = true;
+            return self.moves.sort_by_key(|one| one.shard);
+        };
         for (shard, change) in &next.changes {
-            if map.changes.get(shard).is_none_or(|before| before.to != change.to) {
+            if self.map.changes.get(shard).is_none_or(|before| before.to != change.to) {
                 let begins = |one| Move { phase: Phase::Planned, ..one };
-                moves.extend(of_change(&next, *shard, change).into_iter().map(begins));
+                self.moves.extend(of_change(&next, *shard, change).into_iter().map(begins));
             }
         }
-        map = next.completed();
+        self.map = next.completed();
     }
-    moves.sort_by_key(|one| one.shard);
-    moves
 }
 
 /// The replicas that a change moves: of those that go and those that come, one each together, in the order of their nodes.

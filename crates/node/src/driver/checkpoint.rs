@@ -67,9 +67,13 @@ impl Core {
         let mut appends = Vec::new();
         for (&shard, replica) in &self.replicas {
             let mut records = std::mem::take(&mut first);
-            records.push(record::made(shard, &replica.made_logged()));
-            let kept = replica.protocol.checkpoint();
-            records.extend(kept.into_iter().map(|body| record::protocol(shard, body)));
+            if let Some(returned) = replica.returned() {
+                records.extend(returned);
+            } else {
+                records.push(record::made(shard, &replica.made_logged()));
+                let kept = replica.protocol.checkpoint();
+                records.extend(kept.into_iter().map(|body| record::protocol(shard, body)));
+            }
             appends.push(records);
         }
         if appends.is_empty() {

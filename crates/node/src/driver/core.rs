@@ -13,12 +13,14 @@ use super::hosting::Leaving;
 use super::open::OpenParts;
 use super::replica::Replica;
 use super::split::Parts;
+use super::watches::Pulls;
 use super::{Flush, Work};
 use crate::Config;
 use crate::job::Done;
 use crate::node::Node;
 use crate::record;
 use crate::session::Sessions;
+use crate::watch::{Feeds, Standing};
 use crate::wire::{Announced, Copied, Frame};
 
 /// How often it is looked whether a shard has something due to be removed.
@@ -71,8 +73,11 @@ pub(super) struct Core {
     pub inputs: VecDeque<(ShardId, Input)>,
     /// When each replica wants to be told the time, those that ever do.
     pub wakes: Agenda<Instant>,
-    /// The replicas that something happened to in this turn.
-    pub touched: BTreeSet<ShardId>,
+    /// The replicas that something happened to in this turn, each once.
+    pub touched: Vec<ShardId>,
+    /// What has changed lately, and who wants to hear of it.
+    pub feeds: Feeds,
+    pub pulls: Pulls,
     clean_at: Instant,
     sweep_at: Instant,
 }
@@ -93,7 +98,7 @@ impl Core {
         Core {
             newest: Version::default(),
             wakes: Agenda::new(),
-            touched: BTreeSet::new(),
+            touched: Vec::new(),
             replicas: BTreeMap::new(),
             open: OpenParts::new(config.seed, config.cores_asked()),
             work: Vec::new(),
@@ -116,6 +121,8 @@ impl Core {
             directory_answers: Vec::new(),
             announced: BTreeMap::new(),
             inputs: VecDeque::new(),
+            feeds: Feeds::new(config.deal.cores()),
+            pulls: Pulls::default(),
             clean_at: now,
             sweep_at: now,
         }
@@ -130,6 +137,7 @@ impl Core {
         self.newest = self.newest.max(replica.last);
         self.wakes.set(shard, replica.wakes());
         self.expiries.look(shard);
+        self.begin_feed(shard, Standing::Here, replica.last);
         let before = self.replicas.insert(shard, replica);
         assert!(before.is_none(), "a shard has one replica on a node");
     }
@@ -153,6 +161,7 @@ impl Core {
             self.sweep_at = node.now.plus(SWEEP_MICROS);
             self.give_up_overdue(node);
             self.settle(node);
+            self.sweep_pulls(node);
         }
     }
 
@@ -164,6 +173,7 @@ impl Core {
             self.give(shard, Input::Propose { ops });
         }
         self.settle(node);
+        self.answer_pulls(node);
         self.ask_givers(node);
         self.ask_for_parts(node);
         self.answer_tails();
@@ -173,8 +183,10 @@ impl Core {
 
     /// Notes when the replicas want the time next that something happened to.
     fn note_wakes(&mut self) {
-        for shard in std::mem::take(&mut self.touched) {
-            self.wakes.set(shard, self.replicas[&shard].wakes());
+        for shard in self.touched.drain(..) {
+            let replica = self.replicas.get_mut(&shard).expect("a replica that is dropped is untouched");
+            replica.is_touched = false;
+            self.wakes.set(shard, replica.wakes());
         }
     }
 
@@ -200,7 +212,7 @@ impl Core {
             self.tick_replica(node, shard, &mut outputs);
             let Some(replica) = self.replicas.get_mut(&shard) else { continue };
             assert_eq!(replica.ticked, Some(node.now), "a replica knows the time before anything else");
-            self.touched.insert(shard);
+            replica.touch(&mut self.touched);
             replica.protocol.step(input, &mut outputs);
             for output in outputs.drain(..) {
                 self.output(node, shard, output);
@@ -217,7 +229,7 @@ impl Core {
         };
         assert!(replica.ticked.is_none_or(|before| before < now), "a replica is told the time in order");
         replica.ticked = Some(now);
-        self.touched.insert(shard);
+        replica.touch(&mut self.touched);
         let clock = replica.now(node);
         replica.protocol.step(Input::Tick { now, clock }, outputs);
         for output in outputs.drain(..) {
@@ -228,12 +240,15 @@ impl Core {
     /// What the table has done.
     pub fn done(&mut self, node: &Node, done: Done) {
         match done {
-            Done::Applied { shard, index, last, due, .. } if !self.replicas.contains_key(&shard) => {
-                self.tail_applied(shard, index, last, due);
-            }
-            Done::Applied { shard, index, last, due, results } => {
-                self.expiries.set(shard, due);
-                self.applied(node, shard, index, last, results);
+            Done::Applied { shard, index, last, due, changes, results } => {
+                self.changed(node, shard, changes, last);
+                match self.replicas.contains_key(&shard) {
+                    false => self.tail_applied(shard, index, last, due),
+                    true => {
+                        self.expiries.set(shard, due);
+                        self.applied(node, shard, index, last, results);
+                    }
+                }
             }
             Done::Read { shard, token, read } => self.read_done(node, shard, token, read),
             Done::Snapshot { shard, to, snapshot } => {

@@ -15,6 +15,7 @@ impl Input {
         let shard = match &self {
             _ if deal.cores() == 1 => return give(0, self),
             Input::Part { part, .. } => Some(part.shard),
+            Input::Pull { pull, .. } => Some(pull.shard),
             Input::Frame { bytes, .. } => Frame::shard_of(bytes),
             Input::Cluster(_) | Input::Announced(_) | Input::Administer { .. } => Some(ShardId::DIRECTORY),
             Input::Snapshot { shard, .. }
@@ -39,6 +40,7 @@ impl Input {
             Input::Checkpoint => Input::Checkpoint,
             Input::Stop => Input::Stop,
             Input::Part { .. }
+            | Input::Pull { .. }
             | Input::Snapshot { .. }
             | Input::SnapshotProgress { .. }
             | Input::SnapshotSent { .. } => unreachable!("what names a shard is for one core"),

@@ -42,7 +42,7 @@ pub(super) struct Later {
 impl Later {
     /// Whether the replica's epoch is over.
     pub fn is_over(&self) -> bool {
-        self.epoch.is_some()
+        self.epoch.is_some() && !mutant::is(Mutant::SealedOwnerServes)
     }
 
     fn hear(&mut self, from: NodeId, shard: ShardId, own: Epoch, epoch: Epoch) {

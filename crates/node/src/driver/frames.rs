@@ -7,6 +7,7 @@ use replication::Input;
 use super::core::Core;
 use super::open::{Asker, State};
 use super::requests::RETRY_MICROS;
+use super::watches::Puller;
 use super::{Driver, Work};
 use crate::directory::seen::digest;
 use crate::node::Node;
@@ -41,6 +42,13 @@ impl Driver {
             Frame::Answer { token, result, .. } => self.core.take_answer(&self.node, from, token, result),
             Frame::Greet { greetings, wants } => {
                 self.core.take_greetings(&self.node, from, greetings, wants);
+            }
+            Frame::Pull { token, pull } => {
+                let share = self.node.peers.answers(from).share();
+                self.core.take_pull(&self.node, Puller::Peer { node: from, token, share }, pull);
+            }
+            Frame::Pulled { token, answer, .. } => {
+                self.core.take_pulled(&self.node, from, token, answer);
             }
             Frame::Ask { token, ask } => self.take_ask(from, token, ask),
             Frame::Told { token, result } => self.take_told(from, token, result),
@@ -145,6 +153,7 @@ impl Core {
             attempt.expect("a client's part that is turned away stays open").state =
                 State::Waiting(node.now.plus(RETRY_MICROS));
         }
+        self.pull_elsewhere(node, peer);
         for shard in Vec::from_iter(self.replicas.keys().copied()) {
             self.give(shard, Input::Disconnected { node: peer });
         }

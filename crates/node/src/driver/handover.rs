@@ -44,7 +44,8 @@
 //! An heir that crashes, whose stream breaks, or that is behind what the owner keeps, begins anew: its rows are forgotten like those
 //! of a replica that was dropped, and it asks for another copy, under another generation. An owner that restarts has kept nothing for
 //! its heir: if that has all there is, it goes on following, else it begins anew. A sealed owner is sealed after a restart, and sends
-//! copies of the state in which it was sealed. Given up in phase `Copy`, the heir forgets its rows.
+//! copies of the state in which it was sealed. Given up in phase `Copy`, the heir forgets its rows. When the heir is gone for good
+//! the map names the sealed owner the heir of one epoch more, which opens with the rows it has ([`returns`]).
 //!
 //! # What holds
 //!
@@ -62,6 +63,7 @@
 
 mod giver;
 mod heir;
+mod returns;
 #[cfg(test)]
 mod tests;
 
@@ -71,6 +73,7 @@ use placement::map::Phase;
 pub(super) use self::giver::Giving;
 pub(super) use self::heir::Heir;
 use self::heir::{CopyHeader, Question, Stage};
+pub(super) use self::returns::Returning;
 use super::core::Core;
 use super::hosting::Leaving;
 use super::install::SnapshotPart;
@@ -81,6 +84,7 @@ use crate::node::Node;
 use crate::record::{self, Gone, Made};
 use crate::recovery::Begun;
 use crate::seat::Seat;
+use crate::watch::Standing;
 use crate::wire::Frame;
 
 impl Core {
@@ -89,6 +93,7 @@ impl Core {
         self.seal_replicas(node);
         self.host_heirs(node);
         self.cut_shards(node);
+        self.return_shards(node);
     }
 
     /// Does as the map says: lets go of heirs that are none any more, begins those that are missing, and has those open that may.
@@ -137,6 +142,7 @@ impl Core {
     /// Forgets what an heir has; another one begins when that is done, if the map wants one.
     fn drop_heir(&mut self, shard: ShardId, why: &str) {
         let heir = self.heirs.remove(&shard).expect("an heir that is dropped is there");
+        self.feeds.forget(shard);
         tracing::info!(%shard, generation = heir.generation(), why, "what this node has of a shard that is handed over is forgotten");
         if let Stage::Coming { stream, .. } | Stage::Flushing { stream, .. } = heir.stage {
             self.work.push(Work::SnapshotTaken { stream, taken: false });
@@ -218,6 +224,7 @@ impl Core {
         let heir = self.heirs.get_mut(&shard).filter(|heir| heir.generation() == generation);
         if let Some(heir) = heir {
             let stream = heir.loaded(last, due);
+            self.begin_feed(shard, Standing::Heir, last);
             self.work.push(Work::SnapshotTaken { stream, taken: true });
         }
     }

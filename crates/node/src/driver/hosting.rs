@@ -129,7 +129,8 @@ impl Core {
         self.proposals.remove(&shard);
         self.wakes.set(shard, None);
         self.expiries.set(shard, None);
-        self.touched.remove(&shard);
+        self.touched.retain(|of| *of != shard);
+        self.leave_pulls(node, shard);
         // The map that drops it may have another one in its place: none before that may.
         let is_replaced = Seat::of(&node.config.map, shard, node.config.me).is_some();
         let revision = node.config.map.revision - u64::from(is_replaced);
@@ -146,7 +147,7 @@ impl Core {
     }
 
     /// What the local replica has of a shard is done elsewhere, or its outcome is not known.
-    fn give_parts_away(&mut self, node: &Node, shard: ShardId) {
+    pub fn give_parts_away(&mut self, node: &Node, shard: ShardId) {
         for token in self.open.pick(|open| open.shard == shard && open.is_local()) {
             let Some(open) = self.open.get(token) else { continue };
             let error = match open.is_read() {

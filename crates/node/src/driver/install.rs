@@ -11,6 +11,7 @@ use mutant::Mutant;
 use super::core::Core;
 use super::{Flush, Work};
 use crate::job::Job;
+use crate::watch::Standing;
 
 /// A piece of an incoming snapshot.
 #[derive(Clone, Debug)]
@@ -169,10 +170,12 @@ impl Core {
     }
 
     pub fn loaded(&mut self, shard: ShardId, generation: u32, (last, due): (Version, Option<u64>)) {
-        let Some(replica) = self.replicas.get_mut(&shard) else {
+        if !self.replicas.contains_key(&shard) {
             self.copy_loaded(shard, generation, (last, due));
             return self.part_loaded(shard, generation, (last, due));
-        };
+        }
+        self.begin_feed(shard, Standing::Here, last);
+        let replica = self.replicas.get_mut(&shard).expect("it is there, as was seen above");
         replica.last = last;
         self.newest = self.newest.max(last);
         self.expiries.set(shard, due);

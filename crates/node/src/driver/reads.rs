@@ -69,8 +69,10 @@ impl Core {
             // What this node leaves out, others may find yet: the leader knows.
             return self.turned_away(node, token, Error::WrongNode { try_next: None });
         }
-        let is_known = asked != Level::Local || reached == Level::Linearizable || node.clock.is_settled();
-        let staleness_micros = if is_known { staleness_micros } else { u64::MAX };
+        // It may show what has expired: by which clock would it be more?
+        let is_known = asked != Level::Local || node.clock.is_settled();
+        let (reached, staleness_micros) =
+            if is_known { (reached, staleness_micros) } else { (Level::Local, u64::MAX) };
         let replica = &self.replicas[&shard];
         let of = (shard, replica.kind, replica.view().epoch);
         let receipt = Receipt { asked, reached, staleness_micros, ..receipt(node, of, last, copies) };

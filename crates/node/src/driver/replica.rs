@@ -8,7 +8,7 @@ use replication::{Duty, Instant, MemberStatus, Replicate, Route, Status, Ticket,
 use storage::ShardSnapshot;
 
 use super::fence::Later;
-use super::handover::Giving;
+use super::handover::{Giving, Returning};
 use super::install::{Install, Stage};
 use super::split::CutHere;
 use crate::directory::seen::digest;
@@ -27,6 +27,8 @@ pub(super) struct Replica {
     pub made: Made,
     /// When it was last told the time.
     pub ticked: Option<Instant>,
+    /// Something happened to it in this turn.
+    pub is_touched: bool,
     /// The newest version that its table has told.
     pub last: Version,
     /// Its last ticket of an append, 0 = none yet.
@@ -55,6 +57,8 @@ pub(super) struct Replica {
     pub giving: Option<Giving>,
     /// What it knows of the parts that its shard is cut into, on this node.
     pub cut: CutHere,
+    /// It was sealed, and goes on in a later epoch: its heir is gone.
+    pub returning: Option<Returning>,
 }
 
 /// An entry handed to the table.
@@ -79,6 +83,7 @@ impl Replica {
             kind: begun.protocol,
             made: begun.made,
             ticked: None,
+            is_touched: false,
             last,
             appended: Ticket::default(),
             applying: VecDeque::new(),
@@ -93,6 +98,15 @@ impl Replica {
             sealed: None,
             giving: None,
             cut: CutHere::default(),
+            returning: None,
+        }
+    }
+
+    /// Something happens to it: it is among the touched ones, once.
+    pub fn touch(&mut self, touched: &mut Vec<ShardId>) {
+        if !self.is_touched {
+            self.is_touched = true;
+            touched.push(self.shard);
         }
     }
 

@@ -15,7 +15,7 @@ pub const ANNOUNCE_MICROS: u64 = 1_000_000;
 /// A node that missed two announcements is suspect (half a one is left for delays).
 const SUSPECT_MICROS: u64 = ANNOUNCE_MICROS * 5 / 2;
 /// A node that missed five is dead.
-const DEAD_MICROS: u64 = ANNOUNCE_MICROS * 11 / 2;
+pub const DEAD_MICROS: u64 = ANNOUNCE_MICROS * 11 / 2;
 
 /// Bytes of answers that may be on their way to one node, from each core its share of them: half of what its queue takes, so that
 /// they do not push out the messages of protocols.
@@ -33,6 +33,8 @@ pub struct Peers {
 #[derive(Debug, Default)]
 struct Peer {
     name: String,
+    /// Since when it is known that there is such a node.
+    known: Instant,
     heard: Option<Instant>,
     /// Whether it was alive at the last look.
     was_alive: bool,
@@ -44,20 +46,25 @@ struct Peer {
 }
 
 impl Peers {
-    /// Of these ids and names, as one of so many cores of this node sees them.
-    pub fn new(nodes: impl Iterator<Item = (NodeId, String)>, cores: usize) -> Peers {
+    /// Of these ids and names, as one of so many cores of this node sees them from now on.
+    pub fn new(nodes: impl Iterator<Item = (NodeId, String)>, cores: usize, now: Instant) -> Peers {
         let mut peers = Peers { peers: BTreeMap::new(), connected: BTreeSet::new(), cores };
-        nodes.for_each(|(id, name)| peers.add(id, name));
+        nodes.for_each(|(id, name)| peers.add(id, name, now));
         peers
     }
 
     /// They are these from now on, and have no replicas but those of the map; returns those that are no more.
-    pub fn become_those(&mut self, nodes: impl Iterator<Item = (NodeId, String)>, map: &Map) -> Vec<NodeId> {
+    pub fn become_those(
+        &mut self,
+        nodes: impl Iterator<Item = (NodeId, String)>,
+        map: &Map,
+        now: Instant,
+    ) -> Vec<NodeId> {
         let mut before: BTreeSet<NodeId> = self.peers.keys().copied().collect();
         for (id, name) in nodes {
             match before.remove(&id) {
                 true => self.peers.get_mut(&id).expect("it was there before").name = name,
-                false => self.add(id, name),
+                false => self.add(id, name, now),
             }
         }
         self.peers.retain(|id, _| !before.contains(id));
@@ -67,9 +74,9 @@ impl Peers {
         Vec::from_iter(before)
     }
 
-    fn add(&mut self, id: NodeId, name: String) {
+    fn add(&mut self, id: NodeId, name: String, now: Instant) {
         let answers = Budget::new(ANSWER_BYTES_MAX / self.cores);
-        self.peers.insert(id, Peer { name, answers, ..Peer::default() });
+        self.peers.insert(id, Peer { name, known: now, answers, ..Peer::default() });
     }
 
     /// Their ids.
@@ -146,6 +153,16 @@ impl Peers {
         }
     }
 
+    /// How a node is to people. One that was never heard of is given as long as one that falls silent, before it is called dead: this
+    /// node may have just started.
+    fn state(&self, node: NodeId, now: Instant) -> Liveness {
+        let is_new = |peer: &Peer| peer.heard.is_none() && now.since(peer.known) < DEAD_MICROS;
+        match self.peers.get(&node).is_some_and(is_new) {
+            true => Liveness::Suspect,
+            false => self.liveness(node, now),
+        }
+    }
+
     /// The nodes that were alive at the last look and are not any more.
     pub fn fallen_silent(&mut self, now: Instant) -> Vec<NodeId> {
         let alive: Vec<NodeId> = self.ids().filter(|id| self.liveness(*id, now) == Liveness::Alive).collect();
@@ -175,7 +192,7 @@ impl Peers {
     pub fn status(&self, me: NodeId, own: &Announcement, map: &Map, now: Instant) -> Status {
         let view = |(&id, peer)| {
             let Peer { name, told, replicas, .. }: &Peer = peer;
-            View { id, name, state: self.liveness(id, now), told, replicas }
+            View { id, name, state: self.state(id, now), told, replicas }
         };
         let replicas = own.replicas.iter().map(|replica| (replica.shard, replica.clone())).collect();
         let mut views: Vec<View<'_>> = self.peers.iter().map(view).collect();
@@ -305,7 +322,7 @@ mod tests {
     fn status(map: &Map) -> Status {
         let others = map.nodes.iter().skip(1).map(|(id, node)| (*id, node.name.clone()));
         let own = Announcement { address: "10.0.0.1:7401".into(), ..Announcement::default() };
-        Peers::new(others, 1).status(NodeId(1), &own, map, Instant(0))
+        Peers::new(others, 1, Instant(0)).status(NodeId(1), &own, map, Instant(0))
     }
 
     #[test]

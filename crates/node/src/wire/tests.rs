@@ -1,10 +1,12 @@
 //! Frames come out as they went in, whatever bytes come.
 
-use kv::Protocol;
+use kv::watch::{Change, Filter, What};
+use kv::{Protocol, Version};
 use placement::{Founder, Founding};
 
 use super::*;
 use crate::session::mix;
+use crate::watch::Given;
 
 fn greeting(shard: u32, hello: &'static [u8]) -> Greeting {
     Greeting { shard: ShardId(shard), epoch: Epoch(1), hello: Bytes::from_static(hello) }
@@ -34,6 +36,12 @@ fn samples() -> Vec<Frame> {
         Announcement { pid: 77, address: "127.0.0.1:7401".into(), ..Announcement::default() };
     announcement.replicas.push(replica);
     let at = Position::new(300, 2);
+    let (shard, version) = (ShardId(300), Version::end_of(7));
+    let change = |what| Change { key: "k".into(), version, what };
+    let put = change(What::Put { value: "v".into(), deadline: Some(300) });
+    let changes = vec![put, change(What::Deleted), change(What::Expired)].into();
+    let pull = |filter, after| Pull { shard, filter, after, wait_micros: 2_000_000 };
+    let pulled = |answer| Frame::Pulled { token: 7, shard, answer };
     let entries = Some(vec![(at, Bytes::from_static(b"entry")), (at, Bytes::new())]);
     vec![
         Frame::Protocol {
@@ -61,6 +69,13 @@ fn samples() -> Vec<Frame> {
         Frame::WantTail { shard: ShardId(300), epoch: Epoch(1), above: at },
         Frame::Tail { shard: ShardId(300), epoch: Epoch(1), above: at, entries: None, sealed: None },
         Frame::Tail { shard: ShardId(300), epoch: Epoch(1), above: at, entries, sealed: Some(at) },
+        Frame::Pull { token: 7, pull: pull(Filter::Key("k".into()), Some(version)) },
+        Frame::Pull { token: 7, pull: pull(Filter::Prefix("k".into()), None) },
+        pulled(Some(Pulled::Given(Given { changes, through: version }))),
+        pulled(Some(Pulled::Trimmed { oldest: version, is_sure: true })),
+        pulled(Some(Pulled::Gone)),
+        pulled(Some(Pulled::Failed(Error::Unavailable("not now".into())))),
+        pulled(None),
         Frame::Ask { token: 6, ask: Ask::Abort { shard: ShardId(300) } },
         Frame::Told { token: 6, result: Ok(Answer::Done) },
         Frame::Told { token: 6, result: Err(Error::Unavailable("not now".into())) },
@@ -83,6 +98,7 @@ fn frame_of_a_shard_is_told_from_one_of_the_whole_node_without_decoding_it() {
             Frame::View { shard, .. } | Frame::WantView { shard } => Some(*shard),
             Frame::WantCopy { shard, .. } | Frame::WantTail { shard, .. } => Some(*shard),
             Frame::Tail { shard, .. } => Some(*shard),
+            Frame::Pull { pull: Pull { shard, .. }, .. } | Frame::Pulled { shard, .. } => Some(*shard),
             Frame::Ask { .. } | Frame::Told { .. } => Some(ShardId::DIRECTORY),
             Frame::Greet { .. } | Frame::Announce(_) | Frame::WantMap | Frame::Map(_) => None,
         };

@@ -1,5 +1,7 @@
 //! A shard of protocol `single` moves from one node to another while clients write, whoever crashes meanwhile.
 
+mod returns;
+
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;

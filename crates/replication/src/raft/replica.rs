@@ -113,8 +113,12 @@ impl Raft {
         })
     }
 
-    fn tick(&mut self, now: Instant, clock: Version, out: &mut Vec<Output>) {
+    /// It is now. Whether anything was due: else nothing follows from it.
+    fn tick(&mut self, now: Instant, clock: Version, out: &mut Vec<Output>) -> bool {
         (self.now, self.clock) = (self.now.max(now), clock);
+        if self.life.is_some() && self.due() > self.now {
+            return false;
+        }
         self.guard.tick(self.now);
         if self.life.is_none() {
             self.life = Some(Random::new(self.config.seed ^ now.0.rotate_left(32)).next());
@@ -128,6 +132,7 @@ impl Raft {
             self.step_aside();
         }
         self.say_losses(out);
+        true
     }
 
     fn may_elect(&self, forced: bool) -> bool {
@@ -389,7 +394,12 @@ impl Replicate for Raft {
         }
         let is_tick = matches!(input, Input::Tick { .. });
         match input {
-            Input::Tick { now, clock } => self.tick(now, clock, out),
+            Input::Tick { now, clock } => {
+                // Most come before another input only, for it to know the time.
+                if !self.tick(now, clock, out) {
+                    return;
+                }
+            }
             // Members change by entries: a view that another node knows comes with them.
             Input::View(_) => (),
             Input::Want { members } => self.want(members),

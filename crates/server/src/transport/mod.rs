@@ -12,7 +12,7 @@
 //! What is queued for a node is bounded; what does not fit is dropped, as a network may drop it.
 
 mod bulk;
-mod framing;
+pub(crate) mod framing;
 pub mod fuzz;
 mod identities;
 mod incoming;

@@ -57,6 +57,11 @@ const NEW_SESSION_PERMILLE: u64 = 10;
 const ONCE_PERMILLE: u64 = 900;
 
 impl Client {
+    /// A key that it may ask for.
+    pub fn key(&mut self) -> kv::Key {
+        self.generator.key()
+    }
+
     /// Client `number` of a run.
     pub fn new(number: u64, workload: Workload, keys: Keys, nodes: u64, mut random: Random) -> Client {
         let comes_once = workload == Workload::Once;

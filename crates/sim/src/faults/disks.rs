@@ -62,7 +62,7 @@ impl World {
 
     /// Flips a bit that a later batch proves to be damage, and shows it by a crash.
     pub(super) fn flip(&mut self, node: NodeId) -> bool {
-        let Some((segment, offset)) = self.old_place(node).filter(|_| self.may_damage(node)) else {
+        let Some((segment, offset)) = self.old_place(node).filter(|_| self.may_damage(node, false)) else {
             return false;
         };
         let bit = self.random.below(8) as u8;
@@ -95,7 +95,7 @@ impl World {
     }
 
     pub(super) fn lose_folder(&mut self, node: NodeId) -> bool {
-        if !self.may_damage(node) {
+        if !self.may_damage(node, true) {
             return false;
         }
         // Of those that join later nobody is started as if nothing had happened: what would it be told? And a founder that has
@@ -125,7 +125,7 @@ impl World {
         }
         let is_older = |copy: &FolderCopy| copy.folder.life() != self.machine(node).folder.life();
         let is_old = self.machine(node).copy.as_ref().is_some_and(is_older);
-        if !is_old || !self.may_damage(node) || !self.is_known_to_all(node) {
+        if !is_old || !self.may_damage(node, true) || !self.is_known_to_all(node) {
             return false;
         }
         if self.random.percent(50) {
@@ -171,9 +171,13 @@ impl World {
     }
 
     /// Whether the cluster survives the loss of this node's copies: of each shard, those that are sound are a majority and
-    /// stay so. Who was declared gone counts as lost. Who is about to count is waited for, whatever happens: then a change is not
-    /// given up any more. And members that become fewer may become those that are lost, before anybody knows that they are.
-    fn may_damage(&self, node: NodeId) -> bool {
+    /// stay so. Who was declared gone counts as lost. Where it is lost `now`, what it is about to inherit is not.
+    ///
+    /// While nodes are sent away none is lost. Members that become fewer may become those that are lost, before anybody knows that
+    /// they are: {1, 2, 3} is to be {1, 2}, node 2 is lost, and what is decided needs a majority of both sets until the change is
+    /// over, so node 2 in any case. To go on without it would take a change of members that another majority decides on than the
+    /// present members say.
+    fn may_damage(&self, node: NodeId, now: bool) -> bool {
         let is_lost = |member: &&Member| {
             let (of, row) = (self.machine(member.node), self.placed.nodes.get(&member.node));
             let is_gone = row.is_none_or(|row| row.duty == NodeDuty::Gone);
@@ -183,15 +187,22 @@ impl World {
         let astray = self.ids().any(|other| self.machine(other).own.is_some());
         let is_sound = self.machine(node).there && !self.machine(node).is_unsound();
         let rows = self.placed.shards.values().map(|row| &row.members);
-        let changes = self.placed.changes.values().map(|change| &change.to);
-        let comes = |(id, change): (&ShardId, &Change)| {
-            self.placed.shards[id].member(node).is_none()
-                && change.to.iter().any(|member| member.node == node)
-        };
+        let counts = |(id, change): &(&ShardId, &Change)| !(now && self.inherits_only(node, **id, change));
+        let changes = self.placed.changes.iter().filter(counts).map(|(_, change)| &change.to);
         let serving = self.placed.nodes.values().filter(|row| row.duty == NodeDuty::Serve).count();
         let becomes_smaller = serving <= SERVING_MIN || self.sends_away();
-        let is_part = self.placed.changes.iter().any(comes) || becomes_smaller;
-        !astray && is_sound && rows.chain(changes).all(survives) && !is_part
+        !astray && is_sound && rows.chain(changes).all(survives) && !becomes_smaller
+    }
+
+    /// Whether a shard is handed over to a node that has not opened it yet: it goes back when the node is lost.
+    fn inherits_only(&self, node: NodeId, shard: ShardId, change: &Change) -> bool {
+        let is_heir = change.epoch > self.placed.shards[&shard].epoch
+            && change.to.iter().any(|member| member.node == node);
+        // What a process that is down has opened is not known.
+        let process = self.machine(node).process.as_ref();
+        let is_closed =
+            process.is_some_and(|it| it.cores.epoch(shard).is_none_or(|epoch| epoch < change.epoch));
+        is_heir && is_closed
     }
 
     /// A node that was refused gets its own folder back, or is given up.

@@ -41,6 +41,11 @@ impl Core {
 }
 
 impl Cores {
+    /// From which version on the changes of a shard are kept for watches.
+    pub fn keeps_changes_after(&self, shard: ShardId) -> Option<kv::Version> {
+        self.cores[self.deal.core_of(shard)].driver.keeps_changes_after(shard)
+    }
+
     /// These, with the shards dealt out to them.
     pub fn new(deal: Deal, cores: Vec<Core>) -> Cores {
         assert_eq!(deal.cores(), cores.len(), "each core is there");

@@ -68,9 +68,11 @@ impl World {
     /// What came of jobs, for the driver.
     pub(super) fn watch_ran(&mut self, id: NodeId, ran: Vec<RanJob>) -> Vec<Input> {
         for RanJob { done, entry, asked } in &ran {
-            if let (Done::Applied { shard, index, last, results, .. }, Some(entry)) = (done, entry) {
+            if let (Done::Applied { shard, index, last, changes, results, .. }, Some(entry)) = (done, entry) {
                 let (shard, index, last, asked) = (*shard, *index, *last, *asked);
                 self.see(Seen::Applied { node: id, shard, index, entry, last, results, asked });
+                let wrong = self.watch.changed(shard, index.0, changes, last);
+                wrong.into_iter().for_each(|why| self.violation(why));
             }
         }
         ran.into_iter().map(|ran| Input::Done(ran.done)).collect()

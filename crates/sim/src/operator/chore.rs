@@ -57,8 +57,8 @@ pub(super) enum What {
     Become { node: NodeId, name: String, duty: NodeDuty, fewer: bool },
     /// A node is leaving: its machine is stopped when it has left.
     Leaves(NodeId),
-    /// A lost node is replaced.
-    Replace { name: String },
+    /// A lost node is replaced; even where that gives up what it may have alone.
+    Replace { name: String, lose: bool },
     /// A machine joins.
     Join(Joiner),
     /// A change is given up.
@@ -70,6 +70,11 @@ pub(super) enum What {
 }
 
 impl Chore {
+    /// A lost node is to be replaced.
+    pub(super) fn replace(name: String) -> Chore {
+        Chore::new(What::Replace { name, lose: false })
+    }
+
     pub(super) fn new(what: What) -> Chore {
         Chore { what, asked: None, not_before: 0 }
     }
@@ -80,7 +85,7 @@ impl Chore {
                 Ask::Node { name: name.clone(), duty: *duty, fewer: *fewer, dry_run: false }
             }
             What::Leaves(_) => return None,
-            What::Replace { name } => Ask::Replace { name: name.clone(), lose: false, dry_run: false },
+            What::Replace { name, lose } => Ask::Replace { name: name.clone(), lose: *lose, dry_run: false },
             What::Join(joiner) => Ask::Join(joining(joiner)),
             What::Abort(shard) => Ask::Abort { shard: *shard },
             What::Split(shards) => Ask::Split { keyspace: DEFAULT.into(), shards: *shards, dry_run: false },

@@ -3,7 +3,7 @@
 use kv::admin::{Answer, Ask};
 use kv::cluster::NodeDuty;
 use kv::{Error, NodeId, Outcome, ShardId};
-use placement::map::{DEFAULT, Node, NodeDuty as Duty};
+use placement::map::{DEFAULT, Node, NodeDuty as Duty, Phase};
 
 use super::chore::{Chore, SERVING_MIN, What};
 use crate::world::World;
@@ -21,8 +21,7 @@ impl World {
     /// A machine was lost for good: its node is to be replaced.
     pub fn replace(&mut self, node: NodeId) {
         if let Some(row) = self.placed.nodes.get(&node) {
-            let chore = Chore::new(What::Replace { name: row.name.clone() });
-            self.operator.chores.push(chore);
+            self.operator.chores.push(Chore::replace(row.name.clone()));
         }
     }
 
@@ -64,12 +63,16 @@ impl World {
                 });
                 (duty == NodeDuty::Leave).then_some(What::Leaves(node))
             }
-            (What::Replace { name }, _) => {
+            (What::Replace { name, lose }, _) => {
                 self.note("a lost node was replaced");
+                if lose {
+                    self.note("an heir was given up");
+                }
                 Some(What::Join(self.newcomer(&name)))
             }
             (What::Join(joiner), Answer::Joined { node, cluster, map }) => {
-                self.has_joined(&joiner, node, cluster, &map).map(|name| What::Replace { name })
+                let lost = self.has_joined(&joiner, node, cluster, &map);
+                lost.map(|name| What::Replace { name, lose: false })
             }
             (What::Look(Ask::Dump), Answer::Rows(rows)) => {
                 if rows.is_empty() {
@@ -88,20 +91,25 @@ impl World {
     }
 
     /// It was not done, or nobody knows: what may come about later is asked again.
-    fn is_refused(&mut self, chore: Chore, error: &Error) -> Option<Chore> {
+    fn is_refused(&mut self, mut chore: Chore, error: &Error) -> Option<Chore> {
         if error.outcome() == Outcome::InDoubt {
             self.note("an ask of the directory was in doubt");
             return self.put_off(chore);
+        }
+        if let What::Replace { name, lose } = &mut chore.what
+            && !*lose
+        {
+            *lose = self.is_heir(name);
         }
         match (&chore.what, error) {
             // It is not given up any more, or there is none; there are more shards already, or are about to be.
             (What::Abort(_) | What::Split(_), _) => None,
             (_, Error::Unavailable(_)) => self.put_off(chore),
             // It is not known as dead yet, or its copies are still wanted.
-            (What::Replace { name }, _) if self.placed.node_named(name).is_some() => self.put_off(chore),
+            (What::Replace { name, .. }, _) if self.placed.node_named(name).is_some() => self.put_off(chore),
             // Asked long ago of a node that stood still, and done when its machine was given up already: nobody is that node.
             (What::Join(joiner), _) if self.is_nobodys(&joiner.name) => {
-                Some(Chore::new(What::Replace { name: joiner.name.clone() }))
+                Some(Chore::replace(joiner.name.clone()))
             }
             (What::Join(_), _) => {
                 self.violation(format!("a machine of a new name joins: {chore:?}: {error}"));
@@ -112,6 +120,17 @@ impl World {
                 None
             }
         }
+    }
+
+    /// Whether a shard is being handed over to the node of a name, which has not opened it: no node is lost that has.
+    fn is_heir(&self, name: &str) -> bool {
+        let Some((id, _)) = self.placed.node_named(name) else { return false };
+        self.placed.changes.iter().any(|(shard, change)| {
+            let row = &self.placed.shards[shard];
+            change.epoch > row.epoch
+                && change.phase == Phase::Switch
+                && change.to.iter().any(|member| member.node == id)
+        })
     }
 
     /// Whether the node of a name has the folder of a machine that was given another id before.

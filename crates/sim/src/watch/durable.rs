@@ -51,8 +51,15 @@ impl Durable {
                 self.cut(Index(at.index.0 - u64::from(replaces)), at.term);
                 self.gather(at.index);
             }
+            // The log of an heir begins behind the rows that were flushed before.
+            Record::Base(at) if self.is_new() => self.gather(at.index),
             Record::Base(_) | Record::View | Record::Replica | Record::Seal | Record::Sealed(_) => {}
         }
+    }
+
+    /// Whether nothing was written of it yet.
+    fn is_new(&self) -> bool {
+        self.last == Index::ZERO && self.waiting.is_empty() && self.gathered.last.is_none()
     }
 
     /// Whether a replica may say in a term that it has the entries up to an index.
@@ -84,10 +91,12 @@ impl Durable {
         }
     }
 
-    /// The log was read, and reaches up to here: all of it is synced again.
-    pub fn recovered(&mut self, last: Index) {
+    /// The log was read, and reaches up to here: all of it is synced again. An entry says its term as well: it may be there while
+    /// the record of the term, which stands behind it, was lost before it was synced.
+    pub fn recovered(&mut self, last: Index, of_term: Term) {
         (self.last, self.replaced) = (last, Replaced::default());
-        self.state = std::mem::take(&mut self.gathered).state.unwrap_or_default();
+        let (term, vote) = std::mem::take(&mut self.gathered).state.unwrap_or_default();
+        self.state = (term.max(of_term), vote);
     }
 
     /// Term and vote of a log that is being read.

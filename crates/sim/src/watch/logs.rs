@@ -140,7 +140,8 @@ impl Logs {
                         log.restart(at);
                     }
                     let last = log.last();
-                    self.durable.entry((node, shard)).or_default().recovered(last);
+                    let of_term = log.term(last).unwrap_or_default();
+                    self.durable.entry((node, shard)).or_default().recovered(last, of_term);
                 }
             }
             Seen::Record { node, shard, record, .. } => {

@@ -6,6 +6,7 @@
 mod answers;
 mod apply_order;
 mod behind_told;
+mod changes;
 mod commit_order;
 mod copies;
 mod deterministic_apply;
@@ -55,6 +56,7 @@ use replication::Status;
 pub(crate) use replication::observe::Record;
 use storage::{Applied, Asked};
 
+use changes::Changes;
 use copies::Copies;
 pub(crate) use digests::Digests;
 use logs::Logs;
@@ -156,6 +158,7 @@ pub(crate) struct Watch {
     pub digests: Digests,
     pub proofs: Proofs,
     pub rows: Rows,
+    pub changes: Changes,
     pub maps: Maps,
     repeats: Repeats,
     copies: Copies,
@@ -195,6 +198,7 @@ impl Watch {
             digests: Digests::default(),
             proofs: Proofs::default(),
             rows: Rows::default(),
+            changes: Changes::default(),
             maps: Maps::default(),
             repeats: Repeats::default(),
             copies: Copies::default(),
@@ -229,6 +233,20 @@ impl Watch {
             for part in &split.parts {
                 self.rows.is_cut(*from, part.shard, part.slots);
             }
+        }
+    }
+
+    /// What an entry changed, which the rows know of: what is wrong with it.
+    pub fn changed(
+        &mut self,
+        shard: ShardId,
+        index: u64,
+        changes: &[kv::watch::Change],
+        last: Version,
+    ) -> Vec<String> {
+        match shard {
+            ShardId::DIRECTORY => Vec::new(),
+            shard => self.changes.applied(shard, index, changes, last, &self.rows),
         }
     }
 

@@ -90,6 +90,21 @@ impl Rows {
         std::iter::successors(Some(shard), |shard| Some(self.parts.get(shard)?.0))
     }
 
+    /// What ops of versions above one made of keys: rows, and deletions that they found something for.
+    pub(super) fn revisions_since(
+        &self,
+        shard: ShardId,
+        before: Version,
+    ) -> Vec<(Key, Version, Option<Life>)> {
+        let Some(shard) = self.shards.get(&shard) else { return Vec::new() };
+        let of_key = |(key, timeline): (&Key, &Timeline)| {
+            let made = timeline.changes_since(before).iter();
+            let made = made.filter(|change| change.version.replica().0 > 0);
+            made.map(|change| (key.clone(), change.version, change.row.clone())).collect::<Vec<_>>()
+        };
+        shard.keys.iter().flat_map(of_key).collect()
+    }
+
     /// The rows that a shard has now, of those without a deadline.
     pub fn present(&self, shard: ShardId) -> BTreeMap<Key, Value> {
         let Some(shard) = self.shards.get(&shard) else { return BTreeMap::new() };

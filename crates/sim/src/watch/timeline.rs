@@ -126,6 +126,11 @@ impl Timeline {
         self.changes.push(Change { version, row });
     }
 
+    /// The changes above a version.
+    pub fn changes_since(&self, before: Version) -> &[Change] {
+        &self.changes[self.changes.partition_point(|change| change.version <= before)..]
+    }
+
     /// The row of a key for an op of this version.
     pub fn live(&self, version: Version) -> Option<&Life> {
         self.changes.last()?.row.as_ref().filter(|life| life.is_beyond(version.micros()))

@@ -78,6 +78,7 @@ use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kv::watch::Change;
 use kv::{Answer, Entry, Error, KEYS_PER_OP_MAX, Op, ShardId, TRIM_REVISIONS_MAX, Version};
 use mutant::Mutant;
 
@@ -253,6 +254,11 @@ impl Table {
     /// Applies an entry that holds no ops (the protocol's own).
     pub fn apply_empty(&mut self, shard: ShardId, index: u64, term: u64) -> Result<(), EngineError> {
         self.apply(shard, index, term, &Entry { proposed: Version::ZERO, ops: Vec::new() }).map(|_| ())
+    }
+
+    /// Takes what the newest entry of a shard has changed: in the order of its ops, and of the keys of each; what has expired last.
+    pub fn take_changes(&mut self, shard: ShardId) -> Vec<Change> {
+        std::mem::take(&mut loaded_mut(&mut self.shards, shard).changes)
     }
 
     /// Reads a shard as it is, by a clock.

@@ -1,6 +1,7 @@
 //! What the table keeps in memory of a shard, and the shard's row of state.
 
 use bytes::{BufMut, Bytes};
+use kv::watch::Change;
 use kv::{Answer, Entry, Error, Op, RequestId, Stamped, Version, codec};
 use mutant::Mutant;
 
@@ -68,12 +69,15 @@ pub struct Shard {
     pub state: State,
     pub deadlines: Deadlines,
     pub sessions: Sessions,
+    /// What the newest entry has changed, for those who watch.
+    pub changes: Vec<Change>,
 }
 
 impl Shard {
     pub fn load(rows: &dyn View, set: RowSet) -> Result<Shard, EngineError> {
         let (state, deadlines) = (State::load(rows, set)?, Deadlines::load(rows, set)?);
-        Ok(Shard { set, state, deadlines, sessions: Sessions::load(rows, set)? })
+        let (sessions, changes) = (Sessions::load(rows, set)?, Vec::new());
+        Ok(Shard { set, state, deadlines, sessions, changes })
     }
 
     /// When an advance finds something to remove, in microseconds since 1970.
@@ -89,12 +93,14 @@ impl Shard {
         (index, term): (u64, u64),
         entry: &Entry,
     ) -> Result<Vec<Done>, EngineError> {
+        self.changes.clear();
+        let before = self.state.last;
         let mut room = ENTRY_ANSWER_BYTES_MAX;
         let mut done = Vec::with_capacity(entry.ops.len());
         for stamped in &entry.ops {
             done.push(tell(self.run(fresh, options, stamped, entry.proposed)?, &mut room));
         }
-        self.clean(fresh, options, entry)?;
+        self.clean(fresh, options, entry, before)?;
         let State { last, floor, .. } = self.state;
         assert!(floor <= last, "a key was forgotten at {floor}, and {last} is the newest version");
         (self.state.applied, self.state.term) = (index, term);
@@ -113,7 +119,7 @@ impl Shard {
         proposed: Version,
     ) -> Result<Done, EngineError> {
         let version = match &stamped.op {
-            Op::Advance { to } => self.state.last.max(*to),
+            Op::Advance { to } => to.after(self.state.last),
             _ if mutant::is(Mutant::VersionFromClockAlone) => proposed,
             _ => proposed.after(self.state.last),
         };
@@ -151,10 +157,12 @@ impl Shard {
         let last = self.state.last;
         assert!(version >= last, "an op gets version {version}, and {last} is the newest");
         self.state.last = version;
+        let changed = self.changes.len();
         let result = match op.validate() {
             Ok(()) => self.writer(fresh, options).evaluate(op),
             Err(error) => Err(Stop::Refused(error)),
         };
+        keep_last(&mut self.changes, changed);
         match result {
             Ok(answer) => Ok(Done { result: Ok(answer), version }),
             Err(Stop::Refused(error)) => Ok(Done { result: Err(error), version }),
@@ -163,11 +171,20 @@ impl Shard {
         }
     }
 
-    /// What every entry ends with: some of what is out of date goes.
-    fn clean(&mut self, fresh: &mut Fresh, options: Options, entry: &Entry) -> Result<(), EngineError> {
+    /// What every entry ends with: some of what is out of date goes. What has expired goes at the newest version, which is one of
+    /// this entry: whoever watches has been given all of those before.
+    fn clean(
+        &mut self,
+        fresh: &mut Fresh,
+        options: Options,
+        entry: &Entry,
+        before: Version,
+    ) -> Result<(), EngineError> {
         let advances = entry.ops.iter().any(|stamped| matches!(stamped.op, Op::Advance { .. }));
         let set = self.deadlines.take_set();
-        self.writer(fresh, options).sweep(expiry::allowance(entry.ops.len(), advances, set))?;
+        let is_later = self.state.last > before;
+        let most = if is_later { expiry::allowance(entry.ops.len(), advances, set) } else { 0 };
+        self.writer(fresh, options).sweep(most)?;
         self.deadlines.take_set();
         let begun = self.sessions.take_begun();
         let most = expiry::allowance(entry.ops.len(), advances, begun);
@@ -184,9 +201,22 @@ impl Shard {
             keep: options.history.keep(),
             deleted_micros: options.deleted_micros,
             step_max: options.step_max,
+            changes: &mut self.changes,
             undo: None,
         }
     }
+}
+
+/// An op that changes a key twice changes it once: of its changes, which begin at a place, the last one of each key stays.
+fn keep_last(changes: &mut Vec<Change>, begin: usize) {
+    if changes.len() - begin < 2 {
+        return;
+    }
+    let mut own = changes.split_off(begin);
+    own.reverse();
+    own.sort_by(|one, other| one.key.cmp(&other.key));
+    own.dedup_by(|later, first| later.key == first.key);
+    changes.append(&mut own);
 }
 
 /// What came of an op, if there is room left to tell it.

@@ -20,13 +20,14 @@ impl Writer<'_> {
         otherwise: &[Op],
     ) -> Result<Answer, Stop> {
         assert!(self.undo.is_none(), "a transaction is not within another");
-        let floor = self.state.floor;
+        let (floor, changes) = (self.state.floor, self.changes.len());
         self.undo = Some(Vec::new());
         let result = self.branch(conditions, then, otherwise);
         let undo = self.undo.take().unwrap_or_default();
         if result.is_err() {
             undo.into_iter().rev().for_each(|(row, before)| self.take_back(row, before));
             self.state.floor = floor;
+            self.changes.truncate(changes);
         }
         result
     }

@@ -5,7 +5,8 @@
 use std::cell::Cell;
 
 use bytes::Bytes;
-use kv::{Answer, Error, Op, Version};
+use kv::watch::{Change, What};
+use kv::{Answer, Error, Key, Op, Version};
 use mutant::Mutant;
 
 use super::expiry::Deadlines;
@@ -29,6 +30,8 @@ pub struct Writer<'a> {
     pub deleted_micros: u64,
     /// What one step of a delete-range or trim takes.
     pub step_max: usize,
+    /// What the entry has changed so far, for those who watch.
+    pub changes: &'a mut Vec<Change>,
     /// What the rows were before, newest change last; only within a transaction.
     pub undo: Option<Vec<(Bytes, Option<Bytes>)>>,
 }
@@ -119,7 +122,11 @@ impl Writer<'_> {
         };
         let head = next_head(old.as_ref().map(|old| &old.head), version, kept, deadline);
         self.index(key, old.and_then(|old| old.head.deadline), deadline)?;
-        self.put(self.set.current(key), head.encode(value))?;
+        let row = head.encode(value);
+        let length = value.iter().map(|piece| piece.len()).sum::<usize>();
+        let value = row.slice(row.len() - length..);
+        self.put(self.set.current(key), row)?;
+        self.changed(key, What::Put { value, deadline });
         Ok(Some(head))
     }
 
@@ -127,6 +134,8 @@ impl Writer<'_> {
     pub fn bury(&mut self, key: &[u8], old: Record, version: Version) -> Result<Option<Record>, EngineError> {
         let kept = self.retire(key, &old, version)?;
         let row = self.set.current(key);
+        let is_overdue = old.is_expired_at(self.version());
+        self.changed(key, if is_overdue { What::Expired } else { What::Deleted });
         if kept > 0 {
             // From now on, not from a deadline long ago: no row of the index is put where a sweep has been.
             let forgotten_at = self.version().micros().checked_add(self.deleted_micros);
@@ -142,6 +151,13 @@ impl Writer<'_> {
             self.state.floor = self.state.floor.max(version);
         }
         Ok(None)
+    }
+
+    /// Notes what became of a key, in a buffer of its own: one that came with a request keeps all that came with it. A value lies
+    /// in its row, which is one.
+    fn changed(&mut self, key: &[u8], what: What) {
+        let (key, version) = (Key::copy_from_slice(key), self.version());
+        self.changes.push(Change { key, version, what });
     }
 
     /// Makes the newest revision, from [`Writer::newest`], an older one, before another takes its place at a version. Returns

@@ -56,7 +56,7 @@ impl Reference {
 
     fn run(&mut self, stamped: &Stamped, proposed: Version) -> Done {
         let version = match stamped.op {
-            Op::Advance { to } => self.last.max(to),
+            Op::Advance { to } => to.after(self.last),
             _ => proposed.after(self.last),
         };
         if let Some(done) = stamped.id.as_ref().and_then(|id| self.answered(id, version)) {

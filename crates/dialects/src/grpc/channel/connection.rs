@@ -16,7 +16,7 @@ use tonic::codegen::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TE, USE
 use tonic::codegen::http::uri::{self, Authority, PathAndQuery, Scheme};
 use tonic::codegen::http::{HeaderName, Method, Request, Uri, Version};
 
-use super::{Address, Failure, message};
+use super::{Address, Failure, Messages, message};
 use crate::grpc::life::{self, Pace, Wire};
 use crate::grpc::timeout::{GRPC_TIMEOUT, grpc_timeout_of};
 use crate::grpc::{CONNECTION_WINDOW_BYTES, RESETS_MAX, STREAM_WINDOW_BYTES};
@@ -115,6 +115,15 @@ impl Connection {
         }
     }
 
+    /// Asks one thing, and waits for the answer of many messages to begin.
+    pub async fn messages(&self, path: &'static str, message: &impl Message) -> Result<Messages, Failure> {
+        let message = message::request(message)?;
+        let (response, mut stream) = self.begin(path, None).await.map_err(|error| self.unsent(&error))?;
+        stream.send_data(message, true).map_err(|error| self.unsent(&error))?;
+        let response = response.await.map_err(|error| self.lost(&error))?;
+        Ok(Messages::new(self.clone(), message::body(response)?))
+    }
+
     async fn run(
         &self,
         path: &'static str,
@@ -164,7 +173,7 @@ impl Connection {
         Failure::Unsent(self.why(error))
     }
 
-    fn lost(&self, error: &h2::Error) -> Failure {
+    pub(super) fn lost(&self, error: &h2::Error) -> Failure {
         // Only this says that the server has not begun (RFC 9113, 8.7).
         if error.is_reset() && error.is_remote() && error.reason() == Some(Reason::REFUSED_STREAM) {
             return Failure::Unsent("the server refused to begin with the request".into());

@@ -23,12 +23,9 @@ pub(crate) fn request(message: &impl Message) -> Result<Bytes, Failure> {
     }
 }
 
-/// The message of an answer. `lost` says what an error of the stream comes to.
-pub(super) async fn read(
-    response: Response<RecvStream>,
-    lost: impl Fn(h2::Error) -> Failure,
-) -> Result<Bytes, Failure> {
-    let (head, mut body) = response.into_parts();
+/// The messages of an answer that has some.
+pub(super) fn body(response: Response<RecvStream>) -> Result<RecvStream, Failure> {
+    let (head, body) = response.into_parts();
     // An answer without a message says all in its head.
     if head.headers.contains_key(STATUS) {
         check(&head.headers)?;
@@ -37,6 +34,15 @@ pub(super) async fn read(
     if head.status != StatusCode::OK {
         return Err(Failure::Status(of_http(head.status)));
     }
+    Ok(body)
+}
+
+/// The message of an answer. `lost` says what an error of the stream comes to.
+pub(super) async fn read(
+    response: Response<RecvStream>,
+    lost: impl Fn(h2::Error) -> Failure,
+) -> Result<Bytes, Failure> {
+    let mut body = body(response)?;
     let message = match gather(&mut body, &lost).await? {
         Some(message) => message,
         None => {
@@ -92,7 +98,7 @@ async fn gather(
 }
 
 /// The length of the message that begins here, as soon as that is there.
-fn length(bytes: &[u8]) -> Result<Option<usize>, Failure> {
+pub(super) fn length(bytes: &[u8]) -> Result<Option<usize>, Failure> {
     let Some(Head { is_compressed, length }) = Head::of(bytes) else { return Ok(None) };
     if is_compressed {
         return Err(Failure::malformed("it is compressed, which was not asked for"));
@@ -103,7 +109,10 @@ fn length(bytes: &[u8]) -> Result<Option<usize>, Failure> {
     Ok(Some(length))
 }
 
-async fn trailers(body: &mut RecvStream, lost: impl Fn(h2::Error) -> Failure) -> Result<(), Failure> {
+pub(super) async fn trailers(
+    body: &mut RecvStream,
+    lost: impl Fn(h2::Error) -> Failure,
+) -> Result<(), Failure> {
     match body.trailers().await.map_err(lost)? {
         Some(trailers) => check(&trailers),
         None => Err(Failure::Status(Status::new(Code::Unknown, "the answer ends without a status"))),

@@ -1,6 +1,6 @@
 //! The client's side of gRPC: a connection of HTTP/2 to one server, and what is asked over it.
 //!
-//! All that is asked here is one message that is answered by one. So a request is a stream with a head, the message as its only
+//! All that is asked here is one message, which is answered by one, or by many as they come ([`Messages`]). So a request is a stream with a head, the message as its only
 //! data, and its end; an answer is a head, the message, and trailers with the status. `h2` brings frames, windows and streams; one
 //! task per connection drives it. Whoever asks puts its request into the connection under a lock and waits for the answer
 //! in its own task, so requests that are asked in one turn of the runtime leave in one write, and answers that came in one
@@ -22,13 +22,14 @@
 //!
 //! # Caveats
 //!
-//! No TLS, no compression, no streaming. A request that the server has not room for when it is dropped or out of time may still
+//! No TLS, no compression, one message a request. A request that the server has not room for when it is dropped or out of time may still
 //! leave, followed by its reset.
 
 mod address;
 mod connection;
 mod failure;
 mod message;
+mod messages;
 #[cfg(test)]
 mod tests;
 
@@ -41,6 +42,7 @@ pub(crate) use address::Address;
 pub(crate) use connection::Connection;
 pub(crate) use failure::Failure;
 pub(crate) use message::request;
+pub(crate) use messages::Messages;
 
 /// A server, and the connection to it: made when it is first needed, and again when it broke.
 #[derive(Debug)]

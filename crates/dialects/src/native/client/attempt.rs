@@ -108,6 +108,15 @@ impl Link {
         self.connection.unary(path, message, Some(time)).await.map_err(|failure| self.failure(failure))
     }
 
+    /// Asks one thing that is answered by many messages.
+    pub(super) async fn messages(
+        &self,
+        path: &'static str,
+        message: &impl Message,
+    ) -> Result<grpc::Messages, Failure> {
+        self.connection.messages(path, message).await.map_err(|failure| self.failure(failure))
+    }
+
     async fn unary<A: Message + Default>(
         &self,
         path: &'static str,
@@ -124,7 +133,7 @@ impl Link {
         }
     }
 
-    fn failure(&self, failure: grpc::Failure) -> Failure {
+    pub(super) fn failure(&self, failure: grpc::Failure) -> Failure {
         let why = |why| format!("the connection to {} failed: {why}", self.node.address);
         match failure {
             grpc::Failure::Unsent(cause) => {

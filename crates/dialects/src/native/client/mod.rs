@@ -34,6 +34,7 @@ mod node;
 mod ours;
 mod session;
 mod topology;
+mod watch;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -42,6 +43,7 @@ use std::time::Duration;
 
 use kv::admin::{Admin, Answer, Answered, Ask};
 use kv::cluster::{Location, PEER_VERSION, Status, Terms};
+use kv::watch::{Watch, Watcher, Watching};
 use kv::{ClusterId, Completions, Error, Key, KeyValue, Reply, Request};
 use tokio::runtime::Handle;
 
@@ -168,6 +170,13 @@ impl KeyValue for Client {
                 completions.complete(0, client.call(request).await);
             }
         });
+    }
+}
+
+impl Watch for Client {
+    /// A node that fails is left for another one, from where the watch was: whoever watches does not notice.
+    fn watch(&self, asked: Watching) -> Box<dyn Watcher> {
+        Box::new(watch::Watcher::begin(&self.shared, asked))
     }
 }
 

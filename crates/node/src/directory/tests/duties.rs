@@ -394,3 +394,16 @@ fn moves_say_how_far_they_are() {
     let phases: Vec<Phase> = said.iter().map(|one| one.phase).collect();
     assert_eq!(phases.iter().filter(|phase| **phase == Phase::Planned).count(), 1, "the third is to come");
 }
+
+#[test]
+fn node_that_was_never_heard_of_is_replaced_when_one_that_fell_silent_would_be() {
+    let mut room = Room::founded(3, 1);
+    room.seen.nodes.get_mut(&NodeId(3)).unwrap().state = None;
+    room.lead(2);
+    let replace = Ask::Replace { name: "n3".into(), lose: false, dry_run: false };
+    room.pass(3_000_000);
+    let early = room.call(2, replace.clone());
+    assert!(matches!(&early, Err(Error::Unavailable(why)) if why.contains("silent")), "{early:?}");
+    room.pass(3_000_000);
+    assert_eq!(room.call(2, replace), Ok(Answer::Done));
+}

@@ -240,7 +240,7 @@ impl Core {
 }
 
 /// The change by which a shard is handed over from an epoch, if the map says so.
-fn handed_over(node: &Node, shard: ShardId, epoch: Epoch) -> Option<&Change> {
+pub(super) fn handed_over(node: &Node, shard: ShardId, epoch: Epoch) -> Option<&Change> {
     let map = &node.config.map;
     let row = map.shards.get(&shard).filter(|row| row.epoch == epoch)?;
     map.changes.get(&shard).filter(|change| change.epoch > row.epoch)

@@ -127,7 +127,14 @@ fn completions_for_a_dropped_replica_end_in_nothing() {
     let read = storage::Read::Done { result: Ok(Answer::Row(None)), last: Version::ZERO, hidden: false };
     let (shard, generation) = (SHARD, 1);
     for done in [
-        Done::Applied { shard, index: Index(1), last: Version::ZERO, due: None, results: vec![] },
+        Done::Applied {
+            shard,
+            index: Index(1),
+            last: Version::ZERO,
+            due: None,
+            changes: vec![],
+            results: vec![],
+        },
         Done::Read { shard, token: 1, read },
         Done::Installed { shard, generation, result: Ok(()) },
         Done::Loaded { shard, generation, last: Version::ZERO, due: None },
