@@ -13,6 +13,7 @@ use kv::{NodeId, ReplicaId};
 use super::core::Core;
 use super::message::Message;
 use super::replica::Raft;
+use crate::View;
 
 /// Where those are that are not members, as far as they have spoken. There are at most as many as numbers: 1,023.
 #[derive(Default)]
@@ -65,4 +66,9 @@ impl Raft {
             .map(|member| member.replica)
             .filter(|replica| *replica != self.replica)
     }
+}
+
+/// Whether a node's replica is a majority by itself.
+pub(super) fn is_alone(view: &View, node: NodeId) -> bool {
+    view.has_majority(|other| other == node)
 }

@@ -11,7 +11,7 @@ use kv::{Class, Error, Index, Level, NodeId, Position, ReplicaId, Term, Version}
 use mutant::Mutant;
 
 use super::Config;
-use super::addresses::Addresses;
+use super::addresses::{Addresses, is_alone};
 use super::core::{Core, Work};
 use super::guard::{Guard, Ticker};
 use super::lease::Lease;
@@ -19,7 +19,7 @@ use super::loss::{Hello, Loss};
 use super::members::Known;
 use super::message::{Kind, Message};
 use super::outbox::Outbox;
-use super::proposals::Proposals;
+use super::proposals::{Proposals, not_appended};
 use super::reads::{Moment, Reads, Verdict};
 use super::seal::{Seal, sealed};
 use super::sleep::Sleep;
@@ -482,11 +482,6 @@ impl Replicate for Raft {
     }
 }
 
-/// Whether a node's replica is a majority by itself.
-fn is_alone(view: &View, node: NodeId) -> bool {
-    view.has_majority(|other| other == node)
-}
-
 /// What a message says, for people.
 pub fn describe(body: &Bytes) -> String {
     Message::decode(body).map_or_else(|error| error.to_string(), |message| message.to_string())
@@ -495,13 +490,6 @@ pub fn describe(body: &Bytes) -> String {
 pub(super) fn moment<'a>(now: Instant, core: &Core, lease: &'a Lease, applied: Position) -> Moment<'a> {
     let lease = core.has_committed().then_some(lease);
     Moment { now, lease, commit: core.commit(), applied: applied.index }
-}
-
-fn not_appended() -> Error {
-    Error::Unavailable(
-        "this node stopped leading the shard before it ordered the write: nothing of it happened; try again"
-            .into(),
-    )
 }
 
 #[cfg(test)]
