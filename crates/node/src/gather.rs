@@ -2,6 +2,8 @@
 //!
 //! Where the parts go, and how their results come back, is the owner's: the server has threads in between, the simulator none.
 
+use std::time::Duration;
+
 use kv::{Charge, Error, Reply, Request, TIMEOUT_MILLIS_MAX};
 
 use crate::Part;
@@ -20,7 +22,8 @@ pub enum Split {
 pub fn split(keyspaces: &Keyspaces, request: Request, charge: &Charge) -> Result<Split, Error> {
     let Request { keyspace, op, level, id, timeout } = request;
     let timeout_micros = timeout.as_micros().min(u128::from(TIMEOUT_MILLIS_MAX) * 1000) as u64;
-    let part = |(shard, op)| Part { shard, op, level, id, timeout_micros, charge: charge.clone() };
+    let part =
+        |(shard, op)| Part { shard, op, level, id, timeout_micros, charge: charge.clone(), in_doubt: false };
     let mut plan = Plan::new(keyspaces.shards(&keyspace)?, op)?;
     tracing::trace!("a request has become parts");
     if let Some(single) = plan.take_single() {
@@ -31,6 +34,24 @@ pub fn split(keyspaces: &Keyspaces, request: Request, charge: &Charge) -> Result
     }
     let parts = plan.parts.iter().cloned().map(part).collect();
     Ok(Split::Several(parts, Gather::new(plan)))
+}
+
+/// Plans a part again whose shard is cut, or is no more: by a later map, under the id that it has. An error is its answer.
+pub fn replan(keyspaces: &Keyspaces, keyspace: String, part: Part) -> Result<Split, Error> {
+    let Part { op, level, id, timeout_micros, charge, in_doubt, .. } = part;
+    let timeout = Duration::from_micros(timeout_micros);
+    let planned = split(keyspaces, Request { keyspace, op, level, id, timeout }, &charge);
+    let doubted = |part: Part| Part { in_doubt, ..part };
+    match planned {
+        Ok(Split::One(part)) => Ok(Split::One(doubted(part))),
+        Ok(Split::Several(parts, gather)) => {
+            Ok(Split::Several(parts.into_iter().map(doubted).collect(), gather))
+        }
+        Err(error) if in_doubt => Err(Error::InDoubt(format!(
+            "the request may have been run before its shard was split; now it cannot be sent again: {error}"
+        ))),
+        Err(error) => Err(error),
+    }
 }
 
 /// Collects the results of a request's parts.

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kv::admin::Answered;
+use node::gather::{self, Split};
 use node::log::Request;
 use node::stop::{Standing, Step, Stop};
-use node::{Driver, Input, Now, Work};
+use node::{Driver, Input, Now, Part, Work};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::Failure;
 use crate::desk::Desk;
 use crate::engine::Engine;
+use crate::handle::gathered;
 use crate::inbox::{Inbox, Inboxes, Message, PullSink, Sink};
 use crate::log::Requests;
 use crate::outbox::{Outbox, Outboxes};
@@ -246,6 +248,12 @@ impl Core {
                         answer(result);
                     }
                 }
+                Work::Replan { client, keyspace, part } => {
+                    if let Some((core, sink)) = self.sinks.remove(&client) {
+                        replan(shared, &mut self.outboxes, (core, sink), keyspace, part);
+                    }
+                }
+                Work::Tell { core, word } => shared.inboxes.of(core).input(Input::Told(word)),
                 Work::Pulled { client, answer } => {
                     if let Some(take) = self.pullers.remove(&client) {
                         take(answer);
@@ -310,5 +318,23 @@ impl Core {
                 None
             }
         }
+    }
+}
+
+/// Plans a part again: what comes of it goes to its cores' inboxes, in the name of the core that asked.
+fn replan(
+    shared: &Shared,
+    outboxes: &mut Outboxes,
+    (core, sink): (usize, Sink),
+    keyspace: String,
+    part: Part,
+) {
+    let put = |(part, sink): (Part, Sink)| {
+        shared.inboxes.of(shared.inboxes.core_of(part.shard)).push(Message::Ask { core, part, sink });
+    };
+    match gather::replan(&shared.routes.present(), keyspace, part) {
+        Ok(Split::One(part)) => put((part, sink)),
+        Ok(Split::Several(parts, gather)) => gathered(parts, gather, sink).for_each(put),
+        Err(error) => outboxes.answer(core, sink, Err(error)),
     }
 }

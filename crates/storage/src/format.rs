@@ -70,10 +70,10 @@ mod tests {
             rows.flush().run().unwrap();
             drop(rows);
             let file = folder.path().join(FILE);
-            assert_eq!(fs::read_to_string(&file).unwrap(), "1\n");
-            fs::write(&file, "2\n").unwrap();
+            assert_eq!(fs::read_to_string(&file).unwrap(), "2\n");
+            fs::write(&file, "3\n").unwrap();
             let why = refused(kind, folder.path());
-            assert!(why.contains("has format 2, and this version of capstan has format 1: start"), "{why}");
+            assert!(why.contains("has format 3, and this version of capstan has format 2: start"), "{why}");
             for damaged in ["", "one", "\u{fe}"] {
                 fs::write(&file, damaged).unwrap();
                 assert!(refused(kind, folder.path()).contains("holds no number"), "{damaged}");

@@ -105,7 +105,7 @@ impl Core {
 
     /// Makes a shard's replica if the map wants one and there is none. While one before it is about to go, that is done later.
     fn host_shard(&mut self, node: &Node, shard: ShardId) {
-        if self.replicas.contains_key(&shard) {
+        if self.replicas.contains_key(&shard) || self.is_part(shard) {
             return;
         }
         let Some(seat) = Seat::of(&node.config.map, shard, node.config.me) else { return };
@@ -129,7 +129,7 @@ impl Core {
     }
 
     /// Says hello to the other replicas, and asks for theirs: the connections stand already.
-    fn greet_members(&mut self, node: &Node, shard: ShardId, view: &View) {
+    pub fn greet_members(&mut self, node: &Node, shard: ShardId, view: &View) {
         let others = view.members.iter().map(|member| member.node).filter(|other| *other != node.config.me);
         for other in others.filter(|other| node.peers.is_connected(*other)) {
             let greetings = self.greetings(other, |own| own == shard);

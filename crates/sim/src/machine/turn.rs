@@ -113,6 +113,8 @@ impl World {
                     jobs.push(job);
                 }
                 Work::Answer { client, result } => self.answered(id, client, result),
+                Work::Replan { client, keyspace, part } => self.replan(id, client, keyspace, part),
+                Work::Tell { core, word } => self.give_core(id, core, [Input::Told(word)]),
                 Work::SendSnapshot { shard, to, header, snapshot } => {
                     self.bulk_begin(id, to, shard, header, snapshot);
                 }

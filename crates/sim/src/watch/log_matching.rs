@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::hash::Hasher;
 
 use bytes::Bytes;
-use kv::{Index, Position, ShardId, Term};
+use kv::{Index, NodeId, Position, ShardId, Term};
 
 use super::logs::Logs;
 use super::{Invariant, Record, Seen};
@@ -15,6 +15,8 @@ use super::{Invariant, Record, Seen};
 pub(super) struct LogMatching {
     /// By shard, index and term: the entry, and the term before it where that was seen.
     entries: BTreeMap<(ShardId, Position), (u64, Option<Term>)>,
+    /// Entries that one node alone has written.
+    own: BTreeMap<(ShardId, Position), NodeId>,
 }
 
 impl Invariant for LogMatching {
@@ -23,6 +25,9 @@ impl Invariant for LogMatching {
     }
 
     fn see(&mut self, seen: &Seen<'_>, logs: &Logs) -> Result<(), String> {
+        if let Seen::Recovered { node, .. } = *seen {
+            self.forget_lost(node, logs);
+        }
         let Seen::Record { node, shard, record: Record::Entry(at), body } = *seen else {
             return Ok(());
         };
@@ -32,6 +37,11 @@ impl Invariant for LogMatching {
         }
         let before = logs.log(node, shard).and_then(|log| log.term(Index(at.index.0 - 1)));
         let hash = hash(body);
+        if !self.entries.contains_key(&(shard, at)) {
+            self.own.insert((shard, at), node);
+        } else if self.own.get(&(shard, at)).is_some_and(|own| *own != node) {
+            self.own.remove(&(shard, at));
+        }
         let known = self.entries.entry((shard, at)).or_insert((hash, before));
         if known.0 != hash {
             return Err(format!("{node} has another entry {at} of shard {shard} than others"));
@@ -45,6 +55,22 @@ impl Invariant for LogMatching {
                 Ok(())
             }
             _ => Ok(()),
+        }
+    }
+}
+
+impl LogMatching {
+    /// What a node alone had written, and a crash took before it was synced, was nowhere: who votes alone may come to lead in the
+    /// same term once more.
+    fn forget_lost(&mut self, node: NodeId, logs: &Logs) {
+        let is_lost = |shard: ShardId, at: Position| {
+            logs.log(node, shard)
+                .is_none_or(|log| log.term(at.index) != Some(at.term) && log.last() < at.index)
+        };
+        let lost = self.own.iter().filter(|((shard, at), own)| **own == node && is_lost(*shard, *at));
+        for entry in Vec::from_iter(lost.map(|(entry, _)| *entry)) {
+            self.own.remove(&entry);
+            self.entries.remove(&entry);
         }
     }
 }
