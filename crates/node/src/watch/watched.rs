@@ -123,6 +123,11 @@ impl Watched {
         self.ended.clone().map(Err)
     }
 
+    /// Why nothing more comes, once that is so.
+    pub fn ended(&self) -> Option<&Error> {
+        self.ended.as_ref()
+    }
+
     /// Nothing more comes, for this reason.
     pub fn end(&mut self, error: Error) {
         self.ended.get_or_insert(error);

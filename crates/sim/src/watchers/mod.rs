@@ -112,7 +112,12 @@ impl World {
         let map = watched_shards(&self.keyspaces);
         let at = self.watchers.get_mut(number as usize).and_then(|watcher| watcher.at.as_mut());
         if let Some(at) = at.filter(|at| (at.node, at.serial) == (node, serial)) {
+            let before = at.watched.ended().is_some();
             at.watched.answered(name, answer, map);
+            if let Some(Error::Trimmed { asked, .. }) = at.watched.ended().filter(|_| !before) {
+                let asked = *asked;
+                self.check_trimmed(number as usize, node, asked);
+            }
         }
     }
 
@@ -168,12 +173,14 @@ impl World {
 
     fn watch_ended(&mut self, number: usize, error: &Error) {
         self.trace(|| format!("watcher {number} ends: {error}"));
-        let at = self.watchers[number].at.take().expect("a watch that ends was there");
+        self.watchers[number].at.take().expect("a watch that ends was there");
         match error {
             Error::Unavailable(_) => self.note("a watch was sent to another node"),
             Error::Trimmed { asked, oldest } => {
                 self.note("a watch was told that changes are not kept");
-                self.check_trimmed(number, at.node, *asked, *oldest);
+                if oldest <= asked {
+                    self.violation(format!("watcher {number} is to begin at {oldest} in place of {asked}"));
+                }
                 self.watchers[number].begins_anew();
             }
             error => self.violation(format!("watches go on: watcher {number} is told {error}")),
@@ -181,15 +188,13 @@ impl World {
     }
 
     /// What a node keeps itself it gives: nothing that is told as trimmed is kept there by all shards.
-    fn check_trimmed(&mut self, number: usize, node: NodeId, asked: Version, oldest: Version) {
+    fn check_trimmed(&mut self, number: usize, node: NodeId, asked: Version) {
         let Some(process) = &self.machine(node).process else { return };
         let shards = watched_shards(&self.keyspaces).shards().iter().map(|(shard, _)| *shard);
         let keeps = |shard| process.cores.keeps_changes_after(shard).is_some_and(|floor| floor < asked);
-        // Who takes slowly may be told of long ago.
-        let all_kept = !self.watchers[number].is_slow && shards.into_iter().all(keeps);
-        if all_kept || oldest <= asked {
+        if shards.into_iter().all(keeps) {
             self.violation(format!(
-                "only what is not kept is trimmed: watcher {number} is told so of {asked} by {node}, and to begin at {oldest}"
+                "only what is not kept is trimmed: watcher {number} is told so of {asked} by {node}"
             ));
         }
     }
