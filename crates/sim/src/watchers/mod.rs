@@ -112,9 +112,11 @@ impl World {
         let map = watched_shards(&self.keyspaces);
         let at = self.watchers.get_mut(number as usize).and_then(|watcher| watcher.at.as_mut());
         if let Some(at) = at.filter(|at| (at.node, at.serial) == (node, serial)) {
+            // Who is behind for long, and not served by others, is told so without being sure.
+            let is_sure = matches!(answer, Pulled::Trimmed { is_sure: true, .. });
             let before = at.watched.ended().is_some();
             at.watched.answered(name, answer, map);
-            if let Some(Error::Trimmed { asked, .. }) = at.watched.ended().filter(|_| !before) {
+            if let Some(Error::Trimmed { asked, .. }) = at.watched.ended().filter(|_| is_sure && !before) {
                 let asked = *asked;
                 self.check_trimmed(number as usize, node, asked);
             }
