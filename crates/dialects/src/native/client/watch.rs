@@ -177,7 +177,9 @@ impl Run {
         let link = within(CONNECT, &self.node()).await?;
         let mut asked = self.asked.clone();
         let reached = self.reached.to_vec();
-        if !reached.is_empty() {
+        // A version that was asked for is checked by the node until it has begun there.
+        let begins = matches!(asked.from, Start::Version(_)) && !self.has_begun;
+        if !begins && !reached.is_empty() {
             asked.from = Start::Reached(reached);
         }
         let messages = link.messages(PATH, &message::encode_request(asked)).await?;
