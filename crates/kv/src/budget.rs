@@ -133,6 +133,11 @@ impl Budget {
 }
 
 impl Share {
+    /// Another share of the same budget, which holds nothing yet.
+    pub fn another(&self) -> Share {
+        self.0.as_ref().map_or_else(Share::default, |held| held.budget.share())
+    }
+
     /// Holds so much more, whether there is room or not.
     pub fn add(&self, amount: usize) {
         if let Some(held) = &self.0 {

@@ -40,8 +40,12 @@ pub(super) async fn send(
     }
 }
 
-/// Sends all of a body. What a share is for, it counts until that has left.
-async fn send_body(body: Body, mut stream: SendStream<Bytes>, share: Option<Share>) -> Result<(), h2::Error> {
+/// Sends all of a body. Each piece counts until it has left: a body that goes on holds nothing while it is quiet.
+async fn send_body(
+    body: Body,
+    mut stream: SendStream<Bytes>,
+    mut share: Option<Share>,
+) -> Result<(), h2::Error> {
     let mut body = pin!(body);
     loop {
         let frame = poll_fn(|cx| poll_wanted(&mut stream, body.as_mut(), cx)).await?;
@@ -56,8 +60,11 @@ async fn send_body(body: Body, mut stream: SendStream<Bytes>, share: Option<Shar
         match frame.into_data() {
             Ok(bytes) => {
                 has_room(&mut stream).await?;
-                let bytes = match &share {
-                    Some(share) => held(bytes, share),
+                let bytes = match &mut share {
+                    Some(share) => {
+                        let next = share.another();
+                        held(bytes, &std::mem::replace(share, next))
+                    }
                     None => bytes,
                 };
                 stream.send_data(bytes, false)?;
@@ -196,6 +203,22 @@ mod tests {
         }
         assert_eq!(all, 20 * WINDOW_BYTES);
         assert!(body.trailers().await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn body_that_goes_on_holds_nothing_while_it_is_quiet() {
+        let (response, _stream, respond) = asked().await;
+        let budget = kv::Budget::new(1 << 20);
+        let body = Pieces { left: 3, taken: Arc::default(), ends: false };
+        let mut answer = Response::new(Body::new(body));
+        answer.extensions_mut().insert(budget.share());
+        tokio::spawn(send(async { Ok(answer) }, respond));
+        let mut body = response.await.unwrap().into_body();
+        for _ in 0..3 {
+            assert!(next(&mut body).await.is_some());
+            settle().await;
+        }
+        assert_eq!(budget.held(), 0);
     }
 
     #[tokio::test]

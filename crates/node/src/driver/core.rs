@@ -21,7 +21,7 @@ use crate::job::Done;
 use crate::node::Node;
 use crate::record;
 use crate::session::Sessions;
-use crate::watch::{Feeds, Standing};
+use crate::watch::{Feeds, Source};
 use crate::wire::{Announced, Copied, Frame};
 
 /// How often it is looked whether a shard has something due to be removed.
@@ -138,7 +138,7 @@ impl Core {
         self.newest = self.newest.max(replica.last);
         self.wakes.set(shard, replica.wakes());
         self.expiries.look(shard);
-        self.begin_feed(shard, Standing::Here, replica.last);
+        self.begin_feed(shard, Source::Here, replica.last);
         let before = self.replicas.insert(shard, replica);
         assert!(before.is_none(), "a shard has one replica on a node");
     }

@@ -85,7 +85,7 @@ use crate::node::Node;
 use crate::record::{self, Gone, Made};
 use crate::recovery::Begun;
 use crate::seat::Seat;
-use crate::watch::Standing;
+use crate::watch::Source;
 use crate::wire::Frame;
 
 impl Core {
@@ -230,7 +230,7 @@ impl Core {
         if let Some(heir) = heir {
             heir.standing = standing;
             let stream = heir.loaded(last, due);
-            self.begin_feed(shard, Standing::Heir, last);
+            self.begin_feed(shard, Source::Heir, last);
             self.work.push(Work::SnapshotTaken { stream, taken: true });
         }
     }

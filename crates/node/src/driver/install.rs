@@ -12,7 +12,7 @@ use mutant::Mutant;
 use super::core::Core;
 use super::{Flush, Work};
 use crate::job::Job;
-use crate::watch::Standing;
+use crate::watch::Source;
 
 /// A piece of an incoming snapshot.
 #[derive(Clone, Debug)]
@@ -179,7 +179,7 @@ impl Core {
         if !self.replicas.contains_key(&shard) {
             return self.copy_loaded(shard, generation, (last, due, standing));
         }
-        self.begin_feed(shard, Standing::Here, last);
+        self.begin_feed(shard, Source::Here, last);
         let replica = self.replicas.get_mut(&shard).expect("it is there, as was seen above");
         (replica.last, replica.standing) = (last, standing);
         self.newest = self.newest.max(last);

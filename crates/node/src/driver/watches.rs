@@ -15,7 +15,7 @@ use super::Work;
 use super::core::Core;
 use crate::node::Node;
 use crate::session::mix;
-use crate::watch::{Given, Held, Pull, Pulled, Standing, Waits};
+use crate::watch::{Given, Held, Pull, Pulled, Source, Waits};
 use crate::wire::Frame;
 
 /// Pulls that may be open: those of a thousand watches of some dozen shards.
@@ -164,8 +164,8 @@ impl Core {
     }
 
     /// A replica is as of this version now. Who waits for it may have missed what came before, and is served anew.
-    pub fn begin_feed(&mut self, shard: ShardId, standing: Standing, last: Version) {
-        self.feeds.begin(shard, standing, last);
+    pub fn begin_feed(&mut self, shard: ShardId, source: Source, last: Version) {
+        self.feeds.begin(shard, source, last);
         for name in self.pulls.waits.take_all(shard) {
             self.pulls.set(name, State::Later(Instant(0)));
         }

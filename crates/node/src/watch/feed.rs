@@ -38,7 +38,7 @@ struct Kept {
 /// The changes of a shard above `floor` and up to `through`.
 struct Feed {
     life: u64,
-    standing: Standing,
+    source: Source,
     floor: Version,
     through: Version,
     changes: VecDeque<Change>,
@@ -46,7 +46,7 @@ struct Feed {
 
 /// What a feed is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum Source {
     /// A replica that is here.
     Here,
     /// One that is to be: nobody is served from it.
@@ -83,24 +83,24 @@ impl Feeds {
     }
 
     /// A replica is as of this version from now on. What was kept of its shard before stays if it ends just there.
-    pub fn begin(&mut self, shard: ShardId, standing: Standing, last: Version) {
+    pub fn begin(&mut self, shard: ShardId, source: Source, last: Version) {
         if shard == ShardId::DIRECTORY {
             return;
         }
         if let Some(feed) = self.feeds.get_mut(&shard).filter(|feed| feed.through == last) {
-            feed.standing = standing;
+            feed.source = source;
             return;
         }
         self.forget(shard);
         self.lives += 1;
-        let feed = Feed { life: self.lives, standing, floor: last, through: last, changes: VecDeque::new() };
+        let feed = Feed { life: self.lives, source, floor: last, through: last, changes: VecDeque::new() };
         self.feeds.insert(shard, feed);
     }
 
     /// A replica is here no more.
     pub fn leave(&mut self, shard: ShardId, now: Instant) {
         if let Some(feed) = self.feeds.get_mut(&shard) {
-            feed.standing = Standing::Left(now);
+            feed.source = Source::Left(now);
         }
     }
 
@@ -157,7 +157,7 @@ impl Feeds {
     /// Lets go of those whose replicas left long ago.
     pub fn sweep(&mut self, now: Instant) {
         let is_over =
-            |feed: &Feed| matches!(feed.standing, Standing::Left(at) if now.since(at) >= FEED_MICROS_MAX);
+            |feed: &Feed| matches!(feed.source, Source::Left(at) if now.since(at) >= FEED_MICROS_MAX);
         let over = self.feeds.iter().filter(|(_, feed)| is_over(feed)).map(|(shard, _)| *shard);
         for shard in Vec::from_iter(over) {
             self.forget(shard);
@@ -166,7 +166,7 @@ impl Feeds {
 
     /// Whether there is a replica with a feed here.
     pub fn is_here(&self, shard: ShardId) -> bool {
-        self.feeds.get(&shard).is_some_and(|feed| feed.standing == Standing::Here)
+        self.feeds.get(&shard).is_some_and(|feed| feed.source == Source::Here)
     }
 
     /// From which version on a shard's changes are kept.
@@ -181,9 +181,9 @@ impl Feeds {
 
     /// What a shard has for a reader who has been given everything up to a version; `None` = who begins now.
     pub fn read(&self, shard: ShardId, filter: &Filter, after: Option<Version>) -> Held {
-        let is_served = |feed: &&Feed| feed.standing != Standing::Heir;
+        let is_served = |feed: &&Feed| feed.source != Source::Heir;
         let Some(feed) = self.feeds.get(&shard).filter(is_served) else { return Held::Nothing };
-        let is_here = feed.standing == Standing::Here;
+        let is_here = feed.source == Source::Here;
         match after {
             None if is_here => Held::Given(Given::nothing(feed.through)),
             None => Held::Nothing,

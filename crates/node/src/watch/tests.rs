@@ -4,7 +4,7 @@ use kv::watch::{Batch, Change, Filter, Reach, Start, Watching, What};
 use kv::{Error, Key, ShardId, Slot, SlotRange, Version};
 use replication::Instant;
 
-use super::{FEED_BYTES_MAX, FEED_MICROS_MAX, Feeds, Given, Held, Pull, Pulled, Standing, Waits, Watched};
+use super::{FEED_BYTES_MAX, FEED_MICROS_MAX, Feeds, Given, Held, Pull, Pulled, Source, Waits, Watched};
 use crate::route::ShardMap;
 
 const SHARD: ShardId = ShardId(7);
@@ -28,7 +28,7 @@ fn all() -> Filter {
 
 fn feeds() -> Feeds {
     let mut feeds = Feeds::new(1);
-    feeds.begin(SHARD, Standing::Here, version(10));
+    feeds.begin(SHARD, Source::Here, version(10));
     feeds
 }
 
@@ -68,7 +68,7 @@ fn feed_that_lacks_what_comes_next_says_where_to_begin() {
     assert_eq!(feeds.read(SHARD, &all(), Some(version(10))), Held::Trimmed { oldest: version(12) });
     assert_eq!(versions(feeds.read(SHARD, &all(), Some(version(11)))), (vec![12], 12));
     // A snapshot came in: what is between is not known.
-    feeds.begin(SHARD, Standing::Here, version(20));
+    feeds.begin(SHARD, Source::Here, version(20));
     assert_eq!(feeds.read(SHARD, &all(), Some(version(12))), Held::Trimmed { oldest: version(21) });
 }
 
@@ -110,10 +110,10 @@ fn feed_of_a_replica_that_left_is_read_to_its_end() {
     feeds.sweep(Instant(5 + FEED_MICROS_MAX));
     assert_eq!(feeds.read(SHARD, &all(), Some(version(10))), Held::Nothing);
     // One that is to be a replica serves nobody, and has what it followed when it is one.
-    feeds.begin(SHARD, Standing::Heir, version(20));
+    feeds.begin(SHARD, Source::Heir, version(20));
     feeds.push(SHARD, vec![change("a", 21)], version(21), Instant(9));
     assert_eq!(feeds.read(SHARD, &all(), Some(version(20))), Held::Nothing);
-    feeds.begin(SHARD, Standing::Here, version(21));
+    feeds.begin(SHARD, Source::Here, version(21));
     assert_eq!(versions(feeds.read(SHARD, &all(), Some(version(20)))), (vec![21], 21));
 }
 

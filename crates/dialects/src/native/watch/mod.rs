@@ -16,7 +16,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use super::{cluster_id, proto, status};
-use crate::grpc::Asked;
+use crate::grpc::{Asked, respond};
 
 /// The service.
 pub(super) struct Service;
@@ -27,14 +27,13 @@ impl proto::watch_server::Watch for Service {
 
     async fn watch(&self, request: Request<proto::WatchRequest>) -> Result<Response<Batches>, Status> {
         let (metadata, mut extensions, message) = request.into_parts();
-        let Asked { store, .. } = Asked::take(&mut extensions);
+        let Asked { store, tab } = Asked::take(&mut extensions);
         cluster_id::check(&*store.cluster, &metadata)?;
         let watching = message::decode_request(message).map_err(|error| status::to_status(&error))?;
         watching.validate().map_err(|error| status::to_status(&error))?;
         let watcher = store.watch.watch(watching);
         let batches = Batches { watcher, waits: None, pieces: VecDeque::new(), is_over: false };
-        // It holds no share of the connection: a watch may be quiet for hours, and a message is taken off it only when there is room.
-        Ok(Response::new(batches))
+        Ok(respond(batches, tab.charge.answer))
     }
 }
 
