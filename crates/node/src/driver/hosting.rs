@@ -97,8 +97,7 @@ impl Core {
             if matches!(open.attempt().map(|attempt| attempt.state), Some(State::Forwarded(..))) {
                 open.doubt();
             }
-            let why =
-                format!("shard {} is no more, with its keyspace or in other shards: ask again", open.shard);
+            let why = format!("shard {} is no more: its keyspace was dropped", open.shard);
             self.finish(token, Err(Error::Unavailable(why)));
         }
     }
