@@ -174,6 +174,8 @@ pub enum Why {
     Lost(NodeId),
     /// It has fewer replicas than it should.
     Repair,
+    /// It is cut into several shards.
+    Split,
 }
 
 /// A row of the directory.

@@ -169,6 +169,7 @@ pub fn admin_answers() -> Vec<admin::Answer> {
         moved(Phase::Copy, Why::Leaves(NodeId(1))),
         moved(Phase::Switch, Why::Lost(NodeId(1))),
         moved(Phase::Switch, Why::Repair),
+        moved(Phase::Copy, Why::Split),
     ];
     let cluster = ClusterId::new(0xabc).expect("it is not 0");
     let row = admin::Row { key: "node/0000000001".into(), value: "n1".into() };

@@ -218,10 +218,17 @@ pub enum Mutant {
     /// What a copy holds is counted once more when it comes in as a snapshot (`storage`). Caught by: equal copies; the audit of
     /// what a shard holds.
     UsageCountedTwice,
+    /// A leader that has the end of its epoch in its log orders what it is proposed, and acknowledges it (`replication`'s seal).
+    /// Caught by: the history.
+    SealedLeaderAcknowledges,
+    /// The last slot of each part but the last goes to no part of a shard that is split (`storage`'s split). Caught by: the history.
+    SplitLosesBoundarySlot,
+    /// The requests that a shard remembers do not go to its parts (`storage`'s split). Caught by: the history.
+    SplitWithoutSessions,
 }
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 72] = [
+const ALL: [(Mutant, &str, &str); 75] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -438,6 +445,21 @@ const ALL: [(Mutant, &str, &str); 72] = [
         "usage-counted-twice",
         "what a copy holds is counted once more after a snapshot",
     ),
+    (
+        Mutant::SealedLeaderAcknowledges,
+        "sealed-leader-acknowledges",
+        "a leader orders and acknowledges behind the end of its epoch",
+    ),
+    (
+        Mutant::SplitLosesBoundarySlot,
+        "split-loses-boundary-slot",
+        "the last slot of a part goes to nobody when a shard is split",
+    ),
+    (
+        Mutant::SplitWithoutSessions,
+        "split-without-sessions",
+        "remembered requests do not go to the parts of a shard",
+    ),
 ];
 
 impl Mutant {
@@ -483,7 +505,7 @@ mod tests {
             assert_eq!(name.parse::<Mutant>().as_ref(), Ok(mutant));
             assert!(!what.is_empty() && name.chars().all(|c| c == '-' || c.is_ascii_lowercase()), "{name}");
         }
-        assert_eq!(ALL.len(), Mutant::UsageCountedTwice as usize + 1, "all are listed");
+        assert_eq!(ALL.len(), Mutant::SplitWithoutSessions as usize + 1, "all are listed");
         assert!("coffee".parse::<Mutant>().is_err());
     }
 

@@ -72,6 +72,8 @@ impl Config {
     pub(crate) fn seats(&self, shard: ShardId) -> impl Iterator<Item = NodeId> + '_ {
         let row = self.map.shards.get(&shard).into_iter().flat_map(|row| &row.members);
         let change = self.map.changes.get(&shard).into_iter().flat_map(|change| &change.to);
+        let part = self.map.part(shard).into_iter().flat_map(|(_, _, change, _)| &change.to);
+        let change = change.chain(part);
         let nodes: BTreeSet<NodeId> = row.chain(change).map(|member| member.node).collect();
         nodes.into_iter().filter(|node| *node != self.me)
     }

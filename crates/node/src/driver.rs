@@ -17,6 +17,7 @@
 //!   checkpoint   what must be kept is written again, so that old segments can go
 //!   core         gives replicas their inputs, and the time to those that want it (agenda)
 //!     handover   a shard goes on with other replicas, in a later epoch
+//!     split      a shard is cut into several, in a later epoch
 //!     hosting    which replicas there are: made and dropped as the map says
 //!     fence      which words of other replicas are for the one here
 //!     requests   parts (open): where each is served, and what it is answered
@@ -52,6 +53,7 @@ mod reads;
 mod replica;
 mod requests;
 mod rules;
+mod split;
 #[cfg(test)]
 mod tests;
 mod watches;
@@ -64,7 +66,7 @@ use bytes::Bytes;
 use kv::admin::{Answer, Ask};
 use kv::cluster::{Liveness, Status};
 use kv::view::View;
-use kv::{ClusterId, Epoch, Error, NodeId, Position, Reply, ShardId};
+use kv::{ClusterId, Epoch, Error, NodeId, Position, Reply, ShardId, SlotRange};
 use placement::map::Map;
 use storage::{Applied, ShardSnapshot};
 
@@ -84,6 +86,7 @@ use crate::{Config, record};
 
 pub use install::SnapshotPart;
 pub use open::{OPEN_BYTES_MAX, OPEN_MAX, Part};
+pub use split::Word;
 
 /// What happens to a node. What names no shard is for all its cores, but completions, which go to who asked.
 pub enum Input {
@@ -166,6 +169,8 @@ pub enum Input {
         /// How long to try, in microseconds.
         timeout_micros: u64,
     },
+    /// Another core of the node says something ([`Work::Tell`]).
+    Told(Word),
     /// A watch asks a shard what comes next. Ends in [`Work::Pulled`] with the same name.
     Pull {
         /// The owner's name for it.
@@ -226,6 +231,25 @@ pub enum Work {
     Release,
     /// This core's part of the checkpoint could not be completed (the disk is full): try another one later.
     CheckpointFailed,
+    /// A client's part is to be planned again by the newest map, under its id: its shard is cut, or is no more. Its answer is that of
+    /// what comes of it.
+    Replan {
+        /// The client's name.
+        client: u64,
+        /// The keyspace of its shard.
+        keyspace: String,
+        /// The slots that its shard has, or had: it concerns no others.
+        slots: SlotRange,
+        /// The part.
+        part: Part,
+    },
+    /// Give this to another core of the node, or to this one: [`Input::Told`] there.
+    Tell {
+        /// Which core.
+        core: usize,
+        /// What.
+        word: Word,
+    },
     /// A map is decided: give it to all cores ([`Input::Map`]).
     Decided(Arc<Map>),
     /// How replicas of this core are: give it to all cores ([`Input::Announced`]), where there are several.
@@ -403,12 +427,14 @@ impl Driver {
             Input::Durable { ticket } => {
                 self.core.durable(ticket);
                 self.core.open_heirs(&self.node);
+                self.core.open_parts(&self.node);
                 self.core.open_returned(&self.node);
                 self.checkpoint_durable(ticket);
             }
             Input::Done(Done::Flushed { token, result }) => match self.core.take_flush(token) {
                 Flush::Checkpoint => self.checkpoint_flushed(result),
                 Flush::Install(shard, stream) => self.core.install_flushed(shard, stream, result),
+                Flush::Parts(from) => self.core.parts_flushed(from, result),
                 Flush::Heir(shard, generation) => self.core.heir_flushed(shard, generation, result),
                 Flush::Returning(shard, epoch) => self.core.returning_flushed(shard, epoch, result),
             },
@@ -439,6 +465,7 @@ impl Driver {
             Input::Administer { client, ask, timeout_micros } => {
                 self.direct(crate::directory::Input::Ask { client, ask, timeout_micros });
             }
+            Input::Told(word) => self.core.take_word(&self.node, word),
             Input::Pull { client, pull } => self.core.take_pull(&self.node, Puller::Owner(client), pull),
             Input::Checkpoint => self.begin_checkpoint(),
             Input::Stop => {
@@ -460,6 +487,8 @@ enum Flush {
     Install(ShardId, u64),
     /// Of all that was handed over to this node, under this generation.
     Heir(ShardId, u32),
+    /// Of a pass over a shard that is cut.
+    Parts(ShardId),
     /// Of what comes back to this node, to go on in this epoch.
     Returning(ShardId, Epoch),
 }

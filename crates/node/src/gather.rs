@@ -2,10 +2,12 @@
 //!
 //! Where the parts go, and how their results come back, is the owner's: the server has threads in between, the simulator none.
 
-use kv::{Charge, Error, Reply, Request, TIMEOUT_MILLIS_MAX};
+use std::time::Duration;
+
+use kv::{Charge, Error, Reply, Request, SlotRange, TIMEOUT_MILLIS_MAX};
 
 use crate::Part;
-use crate::route::{Keyspaces, Plan};
+use crate::route::{Keyspaces, Plan, ShardMap};
 
 /// A request in parts.
 pub enum Split {
@@ -18,10 +20,15 @@ pub enum Split {
 /// Splits a request over the shards of its keyspace. Every part is counted against `charge`, and none waits longer than
 /// [`TIMEOUT_MILLIS_MAX`]. An error is the answer.
 pub fn split(keyspaces: &Keyspaces, request: Request, charge: &Charge) -> Result<Split, Error> {
-    let Request { keyspace, op, level, id, timeout } = request;
+    split_over(keyspaces.shards(&request.keyspace)?, request, charge)
+}
+
+fn split_over(shards: &ShardMap, request: Request, charge: &Charge) -> Result<Split, Error> {
+    let Request { op, level, id, timeout, .. } = request;
     let timeout_micros = timeout.as_micros().min(u128::from(TIMEOUT_MILLIS_MAX) * 1000) as u64;
-    let part = |(shard, op)| Part { shard, op, level, id, timeout_micros, charge: charge.clone() };
-    let mut plan = Plan::new(keyspaces.shards(&keyspace)?, op)?;
+    let part =
+        |(shard, op)| Part { shard, op, level, id, timeout_micros, charge: charge.clone(), in_doubt: false };
+    let mut plan = Plan::new(shards, op)?;
     tracing::trace!("a request has become parts");
     if let Some(single) = plan.take_single() {
         return Ok(Split::One(part(single)));
@@ -31,6 +38,27 @@ pub fn split(keyspaces: &Keyspaces, request: Request, charge: &Charge) -> Result
     }
     let parts = plan.parts.iter().cloned().map(part).collect();
     Ok(Split::Several(parts, Gather::new(plan)))
+}
+
+/// Plans a part again whose shard of these slots is cut, or is no more: by a later map, under the id that it has. Who has other slots
+/// has a part of its own. An error is its answer.
+pub fn replan(keyspaces: &Keyspaces, keyspace: String, slots: SlotRange, part: Part) -> Result<Split, Error> {
+    let Part { op, level, id, timeout_micros, charge, in_doubt, .. } = part;
+    let timeout = Duration::from_micros(timeout_micros);
+    let request = Request { keyspace, op, level, id, timeout };
+    let within = keyspaces.shards(&request.keyspace).map(|shards| shards.within(slots));
+    let planned = within.and_then(|shards| split_over(&shards, request, &charge));
+    let doubted = |part: Part| Part { in_doubt, ..part };
+    match planned {
+        Ok(Split::One(part)) => Ok(Split::One(doubted(part))),
+        Ok(Split::Several(parts, gather)) => {
+            Ok(Split::Several(parts.into_iter().map(doubted).collect(), gather))
+        }
+        Err(error) if in_doubt => Err(Error::InDoubt(format!(
+            "the request may have been run before its shard was split; now it cannot be sent again: {error}"
+        ))),
+        Err(error) => Err(error),
+    }
 }
 
 /// Collects the results of a request's parts.

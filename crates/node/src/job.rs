@@ -8,7 +8,7 @@ use bytes::Bytes;
 use kv::keyspace::Standing;
 use kv::watch::Change;
 use kv::{Answer, Entry, Error, Index, Op, Position, ShardId, Share, Version};
-use storage::{Clock, EngineError, Read, ShardSnapshot, Table};
+use storage::{Clock, Cut, EngineError, Read, ShardSnapshot, Table};
 
 /// Something to do with the table.
 #[derive(Debug)]
@@ -41,6 +41,20 @@ pub enum Job {
         shard: ShardId,
         /// For which node.
         to: kv::NodeId,
+    },
+    /// Freeze a shard that is cut. Ends in [`Done::Frozen`].
+    Freeze {
+        /// The shard.
+        shard: ShardId,
+        /// The core that drives the parts for which it is.
+        core: usize,
+    },
+    /// Take a step of a pass that brings a shard's rows to its parts. Ends in [`Done::Cut`].
+    Cut {
+        /// The shard that is cut.
+        from: ShardId,
+        /// The pass.
+        cut: Box<Cut>,
     },
     /// Make room for a copy of a shard that is coming in. Ends in [`Done::Installed`].
     InstallBegin {
@@ -120,6 +134,24 @@ pub enum Done {
         to: kv::NodeId,
         /// The state, frozen.
         snapshot: Box<ShardSnapshot>,
+    },
+    /// A shard that is cut was frozen.
+    Frozen {
+        /// The shard.
+        shard: ShardId,
+        /// The core that drives the parts for which it is.
+        core: usize,
+        /// The state, frozen.
+        snapshot: Box<ShardSnapshot>,
+    },
+    /// A step of a pass was taken.
+    Cut {
+        /// The shard that is cut.
+        from: ShardId,
+        /// The pass.
+        cut: Box<Cut>,
+        /// There are more steps to take.
+        more: bool,
     },
     /// A step of an install was made.
     Installed {
@@ -204,6 +236,13 @@ impl Executor {
             }
             Job::Snapshot { shard, to } => {
                 Done::Snapshot { shard, to, snapshot: Box::new(self.table.snapshot(shard)) }
+            }
+            Job::Freeze { shard, core } => {
+                Done::Frozen { shard, core, snapshot: Box::new(self.table.snapshot(shard)) }
+            }
+            Job::Cut { from, mut cut } => {
+                let more = self.table.cut(&mut cut)?;
+                Done::Cut { from, cut, more }
             }
             Job::InstallBegin { shard, generation } => {
                 self.table.install_begin(shard, generation)?;

@@ -85,6 +85,11 @@ impl Node {
         self.place == 0
     }
 
+    /// Which of the node's cores it is, from 0.
+    pub fn place(&self) -> usize {
+        self.place
+    }
+
     /// Whether a shard is of this core.
     pub fn drives(&self, shard: ShardId) -> bool {
         self.config.deal.core_of(shard) == self.place

@@ -10,7 +10,7 @@ use kv::{
     Receipt, Reply, Row, ShardId, Slot, SlotRange,
 };
 use mutant::Mutant;
-use placement::map::{Keyspace, Map};
+use placement::map::Map;
 
 /// The keyspaces that clients may ask, and their shards: all but the directory's own.
 #[derive(Clone, Debug, Default)]
@@ -25,13 +25,9 @@ pub struct ShardMap {
 impl Keyspaces {
     /// As a map has them.
     pub fn new(map: &Map) -> Keyspaces {
-        let mut keyspaces: BTreeMap<String, ShardMap> = BTreeMap::new();
-        let is_for_clients = |name: &str| map.keyspaces.get(name).is_some_and(Keyspace::is_for_clients);
-        for (id, shard) in map.shards.iter().filter(|(_, shard)| is_for_clients(&shard.keyspace)) {
-            keyspaces.entry(shard.keyspace.clone()).or_default().shards.push((*id, shard.slots));
-        }
-        keyspaces.values_mut().for_each(|map| map.shards.sort_unstable_by_key(|(_, slots)| slots.first));
-        Keyspaces(keyspaces)
+        let for_clients = map.keyspaces.iter().filter(|(_, keyspace)| keyspace.is_for_clients());
+        let shards = |name: &String| (name.clone(), ShardMap { shards: map.asked_of(name) });
+        Keyspaces(for_clients.map(|(name, _)| shards(name)).collect())
     }
 
     /// The shards of a keyspace; [`Error::NoKeyspace`] when there is none of that name.
@@ -53,6 +49,12 @@ impl ShardMap {
         let slot = Slot::of(key);
         let index = self.shards.partition_point(|(_, range)| range.last < slot);
         self.shards[index].0
+    }
+
+    /// Those of its shards that have slots of a range.
+    pub fn within(&self, slots: SlotRange) -> ShardMap {
+        let has = |range: &SlotRange| range.first <= slots.last && slots.first <= range.last;
+        ShardMap { shards: self.shards.iter().filter(|(_, range)| has(range)).copied().collect() }
     }
 
     /// All shards in order.

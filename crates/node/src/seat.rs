@@ -23,7 +23,7 @@ pub(crate) struct Seat {
 impl Seat {
     /// Of a node; `None` = the shard needs no replica there. Whoever is a member has one, and whoever is to become one.
     pub fn of(map: &Map, shard: ShardId, me: NodeId) -> Option<Seat> {
-        let row = map.shards.get(&shard)?;
+        let Some(row) = map.shards.get(&shard) else { return Seat::of_part(map, shard, me) };
         let (protocol, revision) = (row.protocol, map.revision);
         let seat = |view, number, inherits| Some(Seat { protocol, view, number, revision, inherits });
         if let Some(member) = row.member(me) {
@@ -39,6 +39,14 @@ impl Seat {
         let place = view.members.partition_point(|other| other.node < me);
         view.members.insert(place, Member { duty: Duty::Learner, ..member });
         seat(view, member.replica, None)
+    }
+
+    /// In a part of a shard that is cut: it begins with what the shard leaves to it.
+    fn of_part(map: &Map, part: ShardId, me: NodeId) -> Option<Seat> {
+        let (_, row, ..) = map.part(part)?;
+        let (of_part, inherits, revision) = (map.row_of_part(part)?, Some(row.epoch), map.revision);
+        let number = of_part.member(me)?.replica;
+        Some(Seat { protocol: of_part.protocol, view: of_part.view(), number, revision, inherits })
     }
 
     /// Whether a replica may begin with nothing: where the shard has none before, or its protocol brings it what it lacks.

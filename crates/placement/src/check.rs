@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kv::view::{Duty, Member};
 use kv::{Epoch, NodeId, Protocol, ReplicaId, SLOTS, ShardId};
 
-use crate::map::{Arrangement, Change, DIRECTORY, Map, NodeDuty, Shard};
+use crate::map::{Arrangement, Change, DIRECTORY, Map, NodeDuty, Shard, Why};
 
 impl Map {
     /// Checks all that must hold of a map, whatever happened; the first that does not is named.
@@ -16,6 +16,7 @@ impl Map {
     ///   unique and below the next one; its leader is one of them.
     /// - A change gives other members; those that stay in an epoch keep their numbers, and the epoch rises only where the protocol
     ///   does not change members itself.
+    /// - A shard that is cut keeps its nodes; its parts have its slots, and ids of their own.
     pub fn check(&self) -> Result<(), String> {
         if self.revision == 0 {
             return ensure(*self == Map::default(), || "a map of revision 0 knows nothing".into());
@@ -29,7 +30,7 @@ impl Map {
             let shard = self.shards.get(id).ok_or_else(|| format!("change of shard {id}, which is none"))?;
             self.check_change(shard, change).map_err(|why| format!("change of shard {id}: {why}"))?;
         }
-        Ok(())
+        self.check_splits()
     }
 
     fn check_nodes(&self) -> Result<(), String> {
@@ -107,6 +108,9 @@ impl Map {
 
     fn check_change(&self, shard: &Shard, change: &Change) -> Result<(), String> {
         self.check_members(shard, &change.to)?;
+        if change.why == Why::Split {
+            return Map::check_split_change(shard, change);
+        }
         ensure(change.to != shard.members, || "it changes nothing".into())?;
         for member in &change.to {
             let stays = change.epoch == shard.epoch;

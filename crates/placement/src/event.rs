@@ -21,7 +21,7 @@ use kv::keyspace::Wish;
 use kv::view::{Member, Revision};
 use kv::{ClusterId, NodeId, ReplicaId, ShardId};
 
-use crate::map::{Arrangement, Change, Map, Node, NodeDuty, Phase, Shard};
+use crate::map::{Arrangement, Change, Map, Node, NodeDuty, Phase, Shard, Why};
 use crate::refusal::Refusal;
 
 /// Nodes of a cluster, at most: each announces itself to each other one.
@@ -201,6 +201,7 @@ impl Map {
                 change.phase = change.phase.max(*phase);
                 Ok(())
             }
+            Event::Done { shard, .. } if !self.parts_of(*shard).is_empty() => self.finish_split(*shard),
             Event::Done { shard, revision } => {
                 self.finish(*shard, *revision, |_, _, change| change.to.clone())
             }
@@ -209,7 +210,11 @@ impl Map {
                 None => Err(Refusal::NoChange(*shard)),
                 Some(Phase::Switch) => Err(Refusal::Switching(*shard)),
                 Some(Phase::Copy) => {
-                    self.changes.remove(shard);
+                    // What is not begun again at once is given up: a shard that was to be cut stays as it is.
+                    let change = self.changes.remove(shard);
+                    if change.is_some_and(|change| change.why == Why::Split) {
+                        self.splits.remove(shard);
+                    }
                     Ok(())
                 }
             },

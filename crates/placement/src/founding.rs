@@ -76,6 +76,7 @@ impl Map {
                 .chain((0..founding.shards).map(shard_of))
                 .collect(),
             changes: BTreeMap::new(),
+            splits: BTreeMap::new(),
             next_shard: ShardId(founding.shards + 1),
         };
         map.settle();

@@ -56,21 +56,17 @@ impl Map {
     }
 
     pub(crate) fn alter(&mut self, name: &str, wish: &Wish) -> Result<(), Refusal> {
-        let shards = self.shards_of(name).len();
         let unknown = || Refusal::UnknownKeyspace(name.into());
         let keyspace = self.keyspaces.get_mut(name).filter(|keyspace| keyspace.is_for_clients());
         let keyspace = keyspace.ok_or_else(unknown)?;
         if wish.protocol.is_some_and(|protocol| protocol != keyspace.protocol) {
             return Err(Refusal::ProtocolStays(name.into()));
         }
-        if wish.shards.is_some_and(|wished| wished as usize != shards) {
-            return Err(Refusal::ShardsStay { name: name.into(), shards });
-        }
         let wish = Wish { protocol: Some(keyspace.protocol), ..*wish };
         wish.validate().map_err(|error| Refusal::Invalid(error.to_string()))?;
         let Settings { replicas, keep, quota, .. } = keyspace.settings().with(&wish);
         (keyspace.replicas, keyspace.keep, keyspace.quota) = (replicas, keep, quota);
-        Ok(())
+        wish.shards.map_or(Ok(()), |shards| self.split(name, shards as usize))
     }
 
     pub(crate) fn drop_keyspace(&mut self, name: &str) -> Result<(), Refusal> {
@@ -81,6 +77,7 @@ impl Map {
         self.keyspaces.remove(name);
         self.shards.retain(|_, shard| shard.keyspace != name);
         self.changes.retain(|id, _| self.shards.contains_key(id));
+        self.splits.retain(|id, _| self.shards.contains_key(id));
         Ok(())
     }
 }

@@ -20,6 +20,7 @@ pub mod map;
 pub mod plan;
 mod refusal;
 pub mod rows;
+mod split;
 
 pub use event::Event;
 pub use founding::{Founder, Founding};

@@ -33,6 +33,8 @@ pub struct Map {
     pub shards: BTreeMap<ShardId, Shard>,
     /// The changes of shards that are under way, at most one a shard.
     pub changes: BTreeMap<ShardId, Change>,
+    /// The shards that are to be cut, or are being cut.
+    pub splits: BTreeMap<ShardId, Split>,
     /// The id that the next node is given: ids are never given twice.
     pub next_node: NodeId,
     /// The id that the next shard is given.
@@ -116,6 +118,26 @@ pub struct Change {
     pub phase: Phase,
     /// Why it is made.
     pub why: Why,
+}
+
+/// A shard that is to become several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// How many; at least 2.
+    pub count: u16,
+    /// Which ones, in the order of their slots; none before it begins.
+    pub parts: Vec<Part>,
+}
+
+/// One of the shards that a shard is being cut into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Its id.
+    pub shard: ShardId,
+    /// Its keys.
+    pub slots: SlotRange,
+    /// The member that leads it when all are well.
+    pub leader: NodeId,
 }
 
 /// How far a change of a shard is.

@@ -16,7 +16,8 @@
 //!    placements that keep what must be kept, the most even ones, and of those the one that moves the fewest replicas. What
 //!    is under way counts as done. Shards too few of whose replicas live cannot be changed, and are counted as they are.
 //! 2. **What is begun now?** Shards whose target is not where they are, the urgent first: what was lost, then what lacks replicas,
-//!    then what leaves a node, then what is only uneven. At most [`Limits::changes`] at once, and at most
+//!    then what is to be cut, then
+//!    what leaves a node, then what is only uneven. At most [`Limits::changes`] at once, and at most
 //!    [`Limits::per_node`] that copy from or to one node. Each becomes a row `change/SHARD`, on which the nodes act.
 //! 3. **Who leads?** (`leaders`.) Roles are dealt out anew at once where they are uneven: that copies nothing.
 //! 4. **What has become pointless?** A change to a node that is to take nothing any more is given up while it only copies. A shard
@@ -145,17 +146,32 @@ fn is_former(map: &Map, node: NodeId) -> bool {
 /// Begins as many changes as there may be, the urgent first.
 fn begin(map: &mut Map, limits: &Limits) {
     let mut due: Vec<(Urgency, ShardId, Vec<NodeId>)> = Vec::new();
+    let splits = |keyspace: &str| map.splits.keys().any(|id| map.shards[id].keyspace == keyspace);
     for (id, nodes) in arrange::arrange(map) {
         let shard = &map.shards[&id];
         if shard.members.iter().map(|member| member.node).ne(nodes.iter().copied()) {
-            due.push((urgency(why(map, shard, nodes.len())), id, nodes));
+            let why = why(map, shard, nodes.len());
+            // Counts are made even when the number of shards is what it is to be: else what is moved now would move again.
+            if why != Why::Balance || !splits(&shard.keyspace) {
+                due.push((urgency(why), id, nodes));
+            }
         }
     }
+    let waits = map.splits.iter().filter(|(_, split)| split.parts.is_empty());
+    let nodes = |id| map.shards[id].members.iter().map(|member| member.node).collect();
+    due.extend(waits.map(|(id, _)| (urgency(Why::Split), *id, nodes(id))));
     due.sort();
     let mut busy = Busy::of(map);
-    for (_, id, nodes) in due {
+    for (of, id, nodes) in due {
         if map.changes.len() >= limits.changes {
             return;
+        }
+        if map.changes.contains_key(&id) {
+            continue;
+        }
+        if of == urgency(Why::Split) {
+            begin_split(map, &mut busy, id, limits);
+            continue;
         }
         let shard = &map.shards[&id];
         let comes = |node: &&NodeId| shard.member(**node).is_none();
@@ -171,6 +187,16 @@ fn begin(map: &mut Map, limits: &Limits) {
         busy.add(map, shard, &nodes);
         map.shards.get_mut(&id).expect("it was arranged").next_replica = next_replica;
         map.changes.insert(id, Change { to, epoch, phase: Phase::Copy, why });
+    }
+}
+
+/// Begins to cut a shard, if its members have time for it, and most of them live.
+fn begin_split(map: &mut Map, busy: &mut Busy, id: ShardId, limits: &Limits) {
+    let shard = &map.shards[&id];
+    let nodes: Vec<NodeId> = shard.members.iter().map(|member| member.node).collect();
+    if map.has_majority(&shard.members) && busy.have_room(&nodes, limits.per_node) {
+        busy.count(&nodes);
+        map.begin_split(id);
     }
 }
 
@@ -213,8 +239,9 @@ fn urgency(why: Why) -> Urgency {
     match why {
         Why::Lost(_) => 0,
         Why::Repair => 1,
-        Why::Leaves(_) => 2,
-        Why::Balance => 3,
+        Why::Split => 2,
+        Why::Leaves(_) => 3,
+        Why::Balance => 4,
     }
 }
 
@@ -226,17 +253,29 @@ impl Busy {
         let mut busy = Busy(BTreeMap::new());
         for (id, change) in &map.changes {
             let to: Vec<NodeId> = change.to.iter().map(|member| member.node).collect();
-            busy.add(map, &map.shards[id], &to);
+            match change.why {
+                Why::Split => busy.count(&to),
+                _ => busy.add(map, &map.shards[id], &to),
+            }
         }
         busy
     }
 
     fn add(&mut self, map: &Map, shard: &Shard, to: &[NodeId]) {
-        copying(map, shard, to).into_iter().for_each(|node| *self.0.entry(node).or_default() += 1);
+        self.count(&copying(map, shard, to));
+    }
+
+    /// These copy something more; the members of a shard that is cut each within themselves.
+    fn count(&mut self, nodes: &[NodeId]) {
+        nodes.iter().for_each(|node| *self.0.entry(*node).or_default() += 1);
     }
 
     fn has_room(&self, map: &Map, shard: &Shard, to: &[NodeId], most: usize) -> bool {
-        copying(map, shard, to).iter().all(|node| self.0.get(node).is_none_or(|count| *count < most))
+        self.have_room(&copying(map, shard, to), most)
+    }
+
+    fn have_room(&self, nodes: &[NodeId], most: usize) -> bool {
+        nodes.iter().all(|node| self.0.get(node).is_none_or(|count| *count < most))
     }
 }
 

@@ -106,6 +106,26 @@ pub enum Refusal {
         /// The first such shard.
         shard: ShardId,
     },
+    /// A keyspace has more shards than it is to have.
+    #[error(
+        "keyspace '{keyspace}' has {shards} shards, and shards are not joined again: ask for {shards} or more"
+    )]
+    FewerShards {
+        /// Which.
+        keyspace: String,
+        /// How many it has.
+        shards: usize,
+    },
+    /// The shards of a keyspace are being split.
+    #[error(
+        "the shards of keyspace '{keyspace}' are being split into {shards} already: wait until that is done (`capstan cluster moves`)"
+    )]
+    Splitting {
+        /// Which.
+        keyspace: String,
+        /// How many there will be.
+        shards: usize,
+    },
     /// The node inherits a shard, and may have begun to serve it.
     #[error(
         "'{node}' was taking shard {shard} over from '{owner}' when it was last heard of, and may have served it since: start it \
@@ -147,16 +167,6 @@ pub enum Refusal {
          the keys"
     )]
     ProtocolStays(String),
-    /// The number of a keyspace's shards cannot be changed.
-    #[error(
-        "keyspace '{name}' has {shards} shards, and keeps them: create another one with more, and copy the keys"
-    )]
-    ShardsStay {
-        /// Its name.
-        name: String,
-        /// How many it has.
-        shards: usize,
-    },
     /// There are as many keyspaces as there can be.
     #[error("the cluster has {0} keyspaces already, and can have no more: drop one first")]
     TooManyKeyspaces(usize),

@@ -8,6 +8,7 @@
 //! | `node/ID` | name, incarnation, addresses, zone, duty, state |
 //! | `shard/ID` | keyspace, slots, protocol, members under epoch and revision, leader, the next number of a replica |
 //! | `change/SHARD` | members under their epoch, phase, why |
+//! | `split/SHARD` | how many shards it is to become, and which ones, once that has begun |
 //!
 //! Ids are decimal and of fixed width, so that rows sort like ids. Each value begins with a byte for its format; fields as in
 //! [`kv::codec`]. A map of revision 0 has no rows.
@@ -27,7 +28,7 @@ use kv::{
     ClusterId, Condition, Epoch, Expect, Key, NodeId, Op, ReplicaId, Row, ShardId, Slot, SlotRange, Value,
 };
 
-use crate::map::{Arrangement, Change, Keyspace, Map, Node, Phase, Shard};
+use crate::map::{Arrangement, Change, Keyspace, Map, Node, Part, Phase, Shard, Split};
 
 /// The row that every change of the map writes, and looks at first.
 pub const REVISION: Key = Bytes::from_static(b"revision");
@@ -73,6 +74,9 @@ impl Map {
         }
         for (id, change) in &self.changes {
             rows.insert(format!("change/{:010}", id.0).into(), row(|into| put_change(into, change)));
+        }
+        for (id, split) in &self.splits {
+            rows.insert(format!("split/{:010}", id.0).into(), row(|into| put_split(into, split)));
         }
         rows
     }
@@ -174,6 +178,9 @@ impl Map {
             }
             Some(("change", id)) => {
                 self.changes.insert(shard_id(id)?, change(&mut reader)?);
+            }
+            Some(("split", id)) => {
+                self.splits.insert(shard_id(id)?, split(&mut reader)?);
             }
             _ => return Err(NO_SUCH_ROW),
         }
@@ -309,4 +316,24 @@ fn change(reader: &mut Reader) -> Result<Change, Malformed> {
     };
     let why = decode_why(reader)?;
     Ok(Change { to: members, epoch: Epoch(epoch.0), phase, why })
+}
+
+fn put_split(into: &mut BytesMut, split: &Split) {
+    put_uint(into, u64::from(split.count));
+    put_list(into, &split.parts, |into, part| {
+        put_uint(into, u64::from(part.shard.0));
+        put_uint(into, u64::from(part.slots.first.0));
+        put_uint(into, u64::from(part.slots.last.0));
+        put_uint(into, part.leader.0);
+    });
+}
+
+fn split(reader: &mut Reader) -> Result<Split, Malformed> {
+    let count = reader.u16()?;
+    let parts = reader.list(|reader| {
+        let shard = ShardId(reader.u32()?);
+        let slots = SlotRange { first: Slot(reader.u16()?), last: Slot(reader.u16()?) };
+        Ok(Part { shard, slots, leader: NodeId(reader.uint()?) })
+    })?;
+    Ok(Split { count, parts })
 }

@@ -15,9 +15,10 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use kv::cluster::Liveness;
+use kv::keyspace::Wish;
 use kv::view::{Member, Revision};
-use kv::{ClusterId, NodeId, Protocol, ReplicaId, ShardId};
-use placement::map::{Arrangement, Change, DIRECTORY, Map, NodeDuty, Phase, Shard, Why};
+use kv::{ClusterId, NodeId, Protocol, ReplicaId, ShardId, SlotRange};
+use placement::map::{Arrangement, Change, DIRECTORY, Map, NodeDuty, Part, Phase, Shard, Why};
 use placement::plan::lost;
 use placement::{Event, Founder, Founding, Limits, plan};
 use world::{add, counts, done, leads};
@@ -141,6 +142,11 @@ impl Script {
             "suspect" => Event::Health { node: node(), state: Liveness::Suspect },
             "dead" => Event::Health { node: node(), state: Liveness::Dead },
             "switch" => Event::Progress { shard: shard(), phase: Phase::Switch },
+            // A keyspace, and how many shards it is to have.
+            "split" => {
+                let shards = Some(words[1].parse().expect("a number"));
+                Event::Alter { name: name(), wish: Wish { shards, ..Wish::default() } }
+            }
             "abort" => Event::Abort { shard: shard() },
             // The number of the cluster.
             "founded" => {
@@ -237,10 +243,19 @@ impl Script {
                 Why::Leaves(node) => format!("as {} leaves", name(node)),
                 Why::Lost(node) => format!("as {} is lost", name(node)),
                 Why::Repair => "as it has too few".into(),
+                Why::Split => "to be cut".into(),
             };
             let phase = if *phase == Phase::Copy { "copying" } else { "switching" };
             let row = format!("change {id}: to {} in epoch {epoch}, {phase}, {why}", members(map, to));
             rows.insert(format!("change {id}"), row);
+        }
+        for (id, split) in &map.splits {
+            let part = |part: &Part| {
+                let SlotRange { first, last } = part.slots;
+                format!(", shard {} of {first} to {last} led by {}", part.shard, map.nodes[&part.leader].name)
+            };
+            let parts: String = split.parts.iter().map(part).collect();
+            rows.insert(format!("split {id}"), format!("split {id}: into {}{parts}", split.count));
         }
         rows
     }

@@ -80,7 +80,7 @@ fn what_cannot_be_is_refused() {
     let alter = |name: &str, wish| map.apply(&Event::Alter { name: name.into(), wish });
     assert!(matches!(alter("a", Wish::default()), Err(Refusal::UnknownKeyspace(_))));
     assert!(matches!(alter(DIRECTORY, Wish::default()), Err(Refusal::UnknownKeyspace(_))));
-    assert!(matches!(alter(DEFAULT, shards(8)), Err(Refusal::ShardsStay { shards: 4, .. })));
+    assert!(matches!(alter(DEFAULT, shards(3)), Err(Refusal::FewerShards { shards: 4, .. })));
     let single = Wish { protocol: Some(Protocol::Single), ..Wish::default() };
     assert!(matches!(alter(DEFAULT, single), Err(Refusal::ProtocolStays(_))));
     let mut full = map;

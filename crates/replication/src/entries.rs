@@ -9,7 +9,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use kv::codec::{Malformed, Reader};
-use kv::{Index, Position, Term};
+use kv::{Epoch, Index, Position, Term};
 
 use crate::View;
 
@@ -23,6 +23,8 @@ pub(crate) const NUMBER_MAX: u64 = 1 << 60;
 pub(crate) const OPS: u8 = 0;
 /// The kind of an entry that says who belongs to the shard from there on: a [`View`], whose revision is the entry's index.
 pub(crate) const MEMBERS: u8 = 2;
+/// The kind of an entry with which an epoch ends: the next one, as a number. What stands behind it is nobody's.
+pub(crate) const SEAL: u8 = 3;
 
 /// An entry of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,9 +33,9 @@ pub(crate) struct LogEntry {
     pub(crate) index: Index,
     /// The term of the leader that appended it; 0 where the protocol has none.
     pub(crate) term: Term,
-    /// [`OPS`] or [`MEMBERS`].
+    /// [`OPS`], [`MEMBERS`] or [`SEAL`].
     pub(crate) kind: u8,
-    /// [`kv::Entry`] bytes or nothing; [`View`] bytes.
+    /// [`kv::Entry`] bytes or nothing; [`View`] bytes; the number of an epoch.
     pub(crate) data: Bytes,
 }
 
@@ -51,6 +53,7 @@ impl LogEntry {
     pub(crate) fn members(&self) -> Result<Option<View>, Malformed> {
         match self.kind {
             OPS => Ok(None),
+            SEAL => self.seal().map(|_| None),
             MEMBERS => {
                 let mut reader = Reader::new(self.data.clone());
                 let view = View::decode(&mut reader)?;
@@ -65,11 +68,27 @@ impl LogEntry {
             _ => Err(Malformed("an entry is of an unknown kind")),
         }
     }
+
+    /// In which epoch the shard goes on behind it, if it ends one.
+    pub(crate) fn seal(&self) -> Result<Option<Epoch>, Malformed> {
+        if self.kind != SEAL {
+            return Ok(None);
+        }
+        let mut reader = Reader::new(self.data.clone());
+        let next = Epoch(reader.uint()?);
+        reader.end()?;
+        Ok(Some(next))
+    }
 }
 
 impl fmt::Display for LogEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", if self.kind == MEMBERS { "members" } else { "entry" }, self.at())
+        let word = match self.kind {
+            MEMBERS => "members",
+            SEAL => "seal",
+            _ => "entry",
+        };
+        write!(f, "{word} {}", self.at())
     }
 }
 
@@ -81,12 +100,19 @@ pub(crate) struct Entries {
     bytes: usize,
     applied: Index,
     unapplied_bytes: usize,
+    /// Where an epoch ends.
+    seal: Option<Index>,
 }
 
 impl Entries {
     /// The place before the first entry that is here.
     pub(crate) fn base(&self) -> Position {
         self.base
+    }
+
+    /// Whether there is, or was before the first entry that is left, an entry that ends the epoch.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.seal.is_some()
     }
 
     /// The last index.
@@ -155,6 +181,9 @@ impl Entries {
         );
         self.bytes += entry.size();
         self.unapplied_bytes += entry.size();
+        if entry.kind == SEAL {
+            self.seal.get_or_insert(entry.index);
+        }
         self.entries.push_back(entry);
     }
 
@@ -198,6 +227,7 @@ impl Entries {
         self.unapplied_bytes
     }
 
+    /// Drops the entries from an index on, none of which is applied.
     pub(crate) fn truncate(&mut self, from: Index) {
         assert!(from > self.applied || from > self.last(), "entry {from} is applied and cannot be replaced");
         while self.last() >= from {
@@ -205,6 +235,7 @@ impl Entries {
             self.bytes -= gone.size();
             self.unapplied_bytes -= gone.size();
         }
+        self.seal = self.seal.filter(|seal| *seal < from);
     }
 }
 

@@ -26,7 +26,7 @@
 //! Who belongs to a shard is its [`View`]: members under an epoch and a revision. The owner fences messages by epoch, so a
 //! replica hears of its own epoch only. Where a protocol can change members itself it is asked to by [`Input::Want`].
 //!
-//! A protocol that cannot change its members itself is *handed over*: the replicas of an epoch are sealed ([`Input::Seal`]), and
+//! A shard whose protocol cannot change its members itself, and one whose bounds change, is *handed over*: the replicas of an epoch are sealed ([`Input::Seal`]), and
 //! their heirs, which have the state of where they were sealed, begin the next one from [`inherited`]. What is proposed or read
 //! at a sealed replica is refused as by one that does not lead, so it waits with its node until the heirs serve.
 //!
@@ -65,7 +65,7 @@
 //! # Caveats
 //!
 //! Inputs of one replica must be given in the order in which they happened; `Durable` and `Applied` each rise. An output
-//! may not be dropped, except [`Output::Send`]. `raft` changes its members itself, and cannot be sealed.
+//! may not be dropped, except [`Output::Send`].
 
 mod batch;
 mod entries;

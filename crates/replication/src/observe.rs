@@ -32,6 +32,8 @@ pub enum Record {
     Replica,
     /// Nothing more is ordered in the record's epoch.
     Seal,
+    /// The entry that ends the record's epoch is agreed on.
+    Sealed(Position),
 }
 
 /// A record with whose it is: an append's, as [`crate::Output::Append`] has it. `None` = it is none.
@@ -45,6 +47,7 @@ pub fn record(bytes: &Bytes) -> Option<(Protocol, Epoch, Record)> {
         record::Record::View(_) => Record::View,
         record::Record::Replica(_) => Record::Replica,
         record::Record::Seal(_) => Record::Seal,
+        record::Record::Sealed(at, _) => Record::Sealed(at),
     };
     Some((head.protocol, head.epoch, record))
 }

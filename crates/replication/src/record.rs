@@ -38,6 +38,8 @@ pub(crate) enum Record {
     Replica(ReplicaId),
     /// Nothing more is ordered in this epoch: the shard goes on in that one.
     Seal(Epoch),
+    /// The entry that ends the epoch is agreed on, and stands here: the shard goes on in that epoch.
+    Sealed(Position, Epoch),
 }
 
 /// What a replica must remember of its elections; all 0 = it never took part in one.
@@ -58,6 +60,7 @@ const SNAPSHOT: u8 = 4;
 const VIEW: u8 = 5;
 const REPLICA: u8 = 6;
 const SEAL: u8 = 7;
+const SEALED: u8 = 8;
 const OF_ANOTHER_EPOCH: Malformed = Malformed("a record holds the members of another epoch");
 /// The longest header: a byte for the protocol, ten for the epoch.
 const HEADER_BYTES_MAX: usize = 11;
@@ -82,6 +85,10 @@ impl Record {
                 assert!(*next > head.epoch, "a shard goes on in a later epoch");
                 put(&mut into, head, SEAL, &[next.0]);
             }
+            Record::Sealed(at, next) => {
+                assert!(*next > head.epoch, "a shard goes on in a later epoch");
+                put(&mut into, head, SEALED, &[at.index.0, at.term.0, next.0]);
+            }
         }
         into.freeze()
     }
@@ -104,6 +111,7 @@ impl Record {
                 _ => return Err(Malformed("a record has a number that is no replica's")),
             },
             SEAL => Record::Seal(later(Epoch(reader.uint()?), head)?),
+            SEALED => Record::Sealed(position(&mut reader)?, later(Epoch(reader.uint()?), head)?),
             _ => return Err(Malformed("a record of a shard has an unknown tag")),
         };
         reader.end()?;
@@ -123,6 +131,7 @@ impl fmt::Display for Record {
             Record::View(view) => write!(f, "view {}", view.revision),
             Record::Replica(replica) => write!(f, "replica {replica}"),
             Record::Seal(next) => write!(f, "seal, then epoch {next}"),
+            Record::Sealed(at, next) => write!(f, "sealed at {at}, then epoch {next}"),
         }
     }
 }
@@ -150,6 +159,9 @@ fn decode_entry(mut reader: Reader, head: Header) -> Result<Record, Malformed> {
         return Err(Malformed("an entry has index 0"));
     }
     let entry = LogEntry { index, term, kind: reader.u8()?, data: reader.rest() };
+    if let Some(next) = entry.seal()? {
+        later(next, head)?;
+    }
     match entry.members()? {
         Some(view) if view.epoch != head.epoch => Err(OF_ANOTHER_EPOCH),
         _ => Ok(Record::Entry(entry)),
@@ -196,7 +208,7 @@ mod tests {
     use super::*;
 
     use crate::Revision;
-    use crate::entries::{MEMBERS, OPS};
+    use crate::entries::{MEMBERS, OPS, SEAL as SEAL_ENTRY};
     use kv::NodeId;
 
     const HEAD: Header = Header { protocol: Protocol::Raft, epoch: Epoch(300) };
@@ -216,6 +228,19 @@ mod tests {
         Record::Entry(LogEntry { data: data.freeze(), ..entry(index, MEMBERS) })
     }
 
+    /// An entry that ends the epoch.
+    fn seal(next: Epoch) -> Record {
+        let mut data = BytesMut::new();
+        put_uint(&mut data, next.0);
+        Record::Entry(LogEntry { data: data.freeze(), ..entry(9, SEAL_ENTRY) })
+    }
+
+    #[test]
+    fn record_that_ends_an_epoch_with_one_that_is_over_is_refused() {
+        assert!(Record::decode(&seal(HEAD.epoch).encode(HEAD)).is_err());
+        assert!(Record::decode(&Record::Entry(entry(9, SEAL_ENTRY)).encode(HEAD)).is_err());
+    }
+
     #[test]
     fn record_round_trips_with_whose_it_is() {
         let at = Position::new(1 << 40, 300);
@@ -228,6 +253,8 @@ mod tests {
             Record::Snapshot(at, members()),
             Record::View(members()),
             Record::Seal(Epoch(301)),
+            Record::Sealed(at, Epoch(301)),
+            seal(Epoch(301)),
         ] {
             assert_eq!(Record::decode(&record.encode(HEAD)), Ok((HEAD, record)));
         }

@@ -37,6 +37,8 @@ struct Ordered {
     replica: Option<ReplicaId>,
     /// Nothing more is ordered: the shard goes on in this epoch.
     seal: Option<Epoch>,
+    /// The entry that ends the epoch is agreed on: where it stands, and in which epoch the shard goes on.
+    sealed: Option<(Position, Epoch)>,
 }
 
 /// The record with which the log of a replica begins that has inherited its shard: of another one, its table has the state as of
@@ -101,6 +103,8 @@ pub(crate) struct Recovered {
     pub(crate) replica: Option<ReplicaId>,
     /// The epoch in which the shard goes on, if this one is sealed.
     pub(crate) seal: Option<Epoch>,
+    /// The entry that ends the epoch, if that is known to be agreed on.
+    pub(crate) sealed: Option<(Position, Epoch)>,
     /// The table is behind the first entry: entries up to this one were here, and are lost.
     pub(crate) lost: Option<Index>,
     /// Where the log ended, the table apart.
@@ -156,7 +160,7 @@ impl Recovery {
 impl Ordered {
     fn new(head: Header) -> Ordered {
         let (log, state) = (Entries::default(), State::default());
-        Ordered { head, log, state, view: None, replica: None, seal: None }
+        Ordered { head, log, state, view: None, replica: None, seal: None, sealed: None }
     }
 
     fn replay(&mut self, record: Record) -> Result<(), Malformed> {
@@ -179,6 +183,7 @@ impl Ordered {
             Record::View(view) => self.view = Some(view),
             Record::Replica(replica) => self.replica = Some(replica),
             Record::Seal(next) => self.seal = Some(next),
+            Record::Sealed(at, next) => self.sealed = Some((at, next)),
             Record::Base(at, view) if self.log.term(at.index) == Some(at.term) => self.view = Some(view),
             Record::Base(at, view) | Record::Snapshot(at, view) => {
                 self.view = Some(view);
@@ -205,8 +210,8 @@ impl Ordered {
         assert!(applied.index <= last, "the log reaches to what is applied");
         self.state.commit = self.state.commit.clamp(applied.index, last);
         self.state.term = self.state.term.max(self.log.term(last).unwrap_or_default());
-        let Ordered { log, state, replica, seal, .. } = self;
-        Ok(Recovered { log, state, view, is_view_logged, replica, seal, lost, ended })
+        let Ordered { log, state, replica, seal, sealed, .. } = self;
+        Ok(Recovered { log, state, view, is_view_logged, replica, seal, sealed, lost, ended })
     }
 
     /// The members as of an entry.

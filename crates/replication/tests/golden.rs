@@ -240,6 +240,8 @@ impl Script {
                 self.cluster
                     .want(id, &members.iter().map(|&(id, replica)| member(id, replica)).collect::<Vec<_>>());
             }
+            // The shard is to go on in this epoch.
+            "seal" => self.cluster.seal(id, number(0)),
             "transfer" => self.cluster.transfer(id, node(words[0])),
             _ => panic!("there is no command '{command}'"),
         }

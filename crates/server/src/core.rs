@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kv::admin::Answered;
+use node::gather::{self, Split};
 use node::log::Request;
 use node::stop::{Standing, Step, Stop};
-use node::{Driver, Input, Now, Work};
+use node::{Driver, Input, Now, Part, Work};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::Failure;
 use crate::desk::Desk;
 use crate::engine::Engine;
+use crate::handle::gathered;
 use crate::inbox::{Inbox, Inboxes, Message, PullSink, Sink};
 use crate::log::Requests;
 use crate::outbox::{Outbox, Outboxes};
@@ -246,6 +248,13 @@ impl Core {
                         answer(result);
                     }
                 }
+                Work::Replan { client, keyspace, slots, part } => {
+                    if let Some((core, sink)) = self.sinks.remove(&client) {
+                        let planned = gather::replan(&shared.routes.present(), keyspace, slots, part);
+                        put_again(shared, &mut self.outboxes, (core, sink), planned);
+                    }
+                }
+                Work::Tell { core, word } => shared.inboxes.of(core).input(Input::Told(word)),
                 Work::Pulled { client, answer } => {
                     if let Some(take) = self.pullers.remove(&client) {
                         take(answer);
@@ -310,5 +319,22 @@ impl Core {
                 None
             }
         }
+    }
+}
+
+/// What comes of a part that was planned again goes to its cores' inboxes, in the name of the core that asked.
+fn put_again(
+    shared: &Shared,
+    outboxes: &mut Outboxes,
+    (core, sink): (usize, Sink),
+    planned: Result<Split, kv::Error>,
+) {
+    let put = |(part, sink): (Part, Sink)| {
+        shared.inboxes.of(shared.inboxes.core_of(part.shard)).push(Message::Ask { core, part, sink });
+    };
+    match planned {
+        Ok(Split::One(part)) => put((part, sink)),
+        Ok(Split::Several(parts, gather)) => gathered(parts, gather, sink).for_each(put),
+        Err(error) => outboxes.answer(core, sink, Err(error)),
     }
 }

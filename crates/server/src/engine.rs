@@ -260,7 +260,7 @@ impl Runner {
     fn run(&mut self, jobs: Vec<Job>, may_wait: bool) -> Result<Vec<Done>, EngineError> {
         let mut all = Vec::with_capacity(jobs.len());
         for job in jobs {
-            if may_wait && matches!(job, Job::Apply { .. } | Job::InstallChunk { .. }) {
+            if may_wait && matches!(job, Job::Apply { .. } | Job::InstallChunk { .. } | Job::Cut { .. }) {
                 self.wait_for_room();
             }
             match self.executor.run(job)? {

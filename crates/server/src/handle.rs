@@ -109,10 +109,7 @@ impl Handle {
             Err(error) => answer(Err(error)),
             Ok(Split::One(part)) => self.put(part, answer),
             Ok(Split::Several(parts, gather)) => {
-                let gathering = Arc::new(Mutex::new((gather, Some(answer))));
-                for (index, part) in parts.into_iter().enumerate() {
-                    let gathering = gathering.clone();
-                    let sink = Box::new(move |result| put(&gathering, index, result));
+                for (part, sink) in gathered(parts, gather, answer) {
                     self.put(part, sink);
                 }
             }
@@ -192,6 +189,16 @@ impl Cluster for Handle {
         let address = status.nodes.into_iter().find(|node| Some(node.id) == leader).map(|node| node.address);
         Ok(Location { slot: Slot::of(key), shard, leader, address })
     }
+}
+
+/// The parts of a request, each with who takes its result; with the last one, `answer` is given what they come to.
+pub(crate) fn gathered(parts: Vec<Part>, gather: Gather, answer: Sink) -> impl Iterator<Item = (Part, Sink)> {
+    let gathering = Arc::new(Mutex::new((gather, Some(answer))));
+    parts.into_iter().enumerate().map(move |(index, part)| {
+        let gathering = gathering.clone();
+        let sink: Sink = Box::new(move |result| put(&gathering, index, result));
+        (part, sink)
+    })
 }
 
 /// Takes the result of a part, on any thread; the last one's answers the request.

@@ -8,7 +8,7 @@ use check::generate::Workload;
 use check::history::Outcome;
 use check::linear::{self, Budget, Judgement, Verdict};
 use check::model::{Atomicity, Batch, Kv};
-use kv::{Answer, Error, Function, Index, Key, Op, Page, Range, Reply, Request, ShardId, Value};
+use kv::{Answer, Error, Function, Index, Key, Op, Page, Range, Reply, Request, SLOTS, ShardId, Value};
 
 use crate::clients::Purpose;
 use crate::net::Weak;
@@ -294,7 +294,10 @@ impl World {
         let mut budget = Budget::steps(JUDGE_STEPS);
         let Judgement { verdict, .. } = match self.workload {
             Workload::Batch => {
-                let model = Batch { atomicity: Atomicity::Shard(self.settings.shards), ..Batch::default() };
+                // Where shards were split, what was one shard's at first may be several's: keys of a slot always are one's.
+                let is_split = self.placed.shards_of(Request::KEYSPACE).len() > self.settings.shards as usize;
+                let shards = if is_split { u32::from(SLOTS) } else { self.settings.shards };
+                let model = Batch { atomicity: Atomicity::Shard(shards), ..Batch::default() };
                 linear::check(&model, history, &mut budget)
             }
             _ => linear::check(&Kv { divides: true, ..Kv::default() }, history, &mut budget),

@@ -161,6 +161,32 @@ pub fn parts_of_session_suffix(suffix: &[u8]) -> (u64, u16) {
     (number(&suffix[1..]), u16::from_be_bytes([suffix[9], suffix[10]]))
 }
 
+/// The user's key whose newest revision the row of a suffix is; `None` = it is another row.
+pub fn current_of_suffix(suffix: &Bytes) -> Option<Bytes> {
+    (*suffix.first()? == CURRENT).then(|| suffix.slice(1..))
+}
+
+/// The user's key that the row of a suffix is of; `None` = it is of none.
+pub fn key_of_suffix(suffix: &Bytes) -> Option<Bytes> {
+    match *suffix.first()? {
+        CURRENT => Some(suffix.slice(1..)),
+        EXPIRY => suffix.get(9..).map(|_| suffix.slice(9..)),
+        HISTORY => {
+            let escaped = suffix.get(1..suffix.len().checked_sub(PLACE + 2)?)?;
+            let mut key = Vec::with_capacity(escaped.len());
+            let mut rest = escaped.iter();
+            while let Some(byte) = rest.next() {
+                key.push(*byte);
+                if *byte == 0 {
+                    rest.next();
+                }
+            }
+            Some(key.into())
+        }
+        _ => None,
+    }
+}
+
 /// The key of an older revision, in two: what it has in common with those of 255 other places of its ring, and the rest.
 /// `None` of any other row.
 pub fn ring_of(row: &[u8]) -> Option<(&[u8], u8)> {
@@ -270,6 +296,19 @@ mod tests {
         );
         assert_eq!(parts_of_session(&bytes(SET.session(5, 511))), (5, 511));
         assert_eq!(key_of_current(&bytes(SET.current(b"k"))), "k");
+    }
+
+    #[test]
+    fn row_keys_name_the_user_s_key_they_are_of() {
+        for key in [&b""[..], b"k", b"\0", b"a\0\0\xff", b"\xff\0"] {
+            let rows = [bytes(SET.current(key)), bytes(SET.history(key, 7)), SET.expiry(9, key)];
+            for row in rows {
+                assert_eq!(key_of_suffix(&RowSet::suffix(&row)).as_deref(), Some(key), "{row:?}");
+            }
+        }
+        for row in [bytes(SET.state()), bytes(SET.session(1, 1))] {
+            assert_eq!(key_of_suffix(&RowSet::suffix(&row)), None);
+        }
     }
 
     #[test]

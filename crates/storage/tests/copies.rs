@@ -4,8 +4,11 @@
 #![allow(clippy::unwrap_used)]
 
 use bytes::Bytes;
-use kv::{Answer, Entry, Op, Range, ReplicaId, ShardId, Stamped, Version};
-use storage::{Applied, Clock, History, InstallError, Kind, Options, Read, Table};
+use kv::keyspace::{Standing, Usage};
+use kv::{
+    Answer, Entry, Function, Op, Range, ReplicaId, RequestId, ShardId, Slot, SlotRange, Stamped, Version,
+};
+use storage::{Applied, Clock, Cut, History, InstallError, Kind, Options, Read, Table};
 
 const A: ShardId = ShardId(1);
 const B: ShardId = ShardId(2);
@@ -247,4 +250,103 @@ fn apply_empty_moves_applied_alone_and_survives() {
     let mut table = open(Kind::Disk, &folder);
     assert_eq!(table.load(A, 1).unwrap(), Applied { index: 2, term: 5, last, standing });
     assert!(table.apply(A, 2, 5, &Entry { proposed: last, ops: vec![] }).unwrap().is_empty());
+}
+
+/// The halves of all slots, as parts of a shard.
+fn halves(generation: u32) -> [(ShardId, u32, SlotRange); 2] {
+    [(ShardId(11), generation, SlotRange::nth(0, 2)), (ShardId(12), generation, SlotRange::nth(1, 2))]
+}
+
+fn cut(table: &mut Table, generation: u32, over: bool) {
+    let mut cut = Cut::new((table.snapshot(A), SlotRange::nth(0, 1)), halves(generation), over);
+    while table.cut(&mut cut).unwrap() {}
+}
+
+fn keys(table: &Table, shard: ShardId) -> Vec<Bytes> {
+    match table.read(shard, &Op::Range(Range::default()), Clock::Shard).unwrap() {
+        Read::Done { result: Ok(Answer::Page(page)), .. } => {
+            page.rows.into_iter().map(|row| row.key).collect()
+        }
+        other => panic!("{other:?} is no page"),
+    }
+}
+
+#[test]
+fn cut_shard_goes_to_its_parts_each_key_to_one_and_what_it_remembers_to_all() {
+    for kind in [Kind::Disk, Kind::Memory] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut table = open(kind, &folder);
+        table.load(A, 0).unwrap();
+        fill(&mut table, A, 120);
+        let id = RequestId {
+            client: 7,
+            sequence: 1,
+            valid_until: Version::new(9_000_000, ReplicaId(1)),
+            answered_below: 1,
+        };
+        let append = Op::Update {
+            key: "key1".into(),
+            function: Function::Append { side: kv::Side::Right, value: "!".into() },
+        };
+        let stamped = Stamped { id: Some(id), op: append.clone() };
+        let entry = Entry { proposed: Version::new(121, ReplicaId(1)), ops: vec![stamped.clone()] };
+        let first = table.apply(A, 121, 4, &entry).unwrap();
+        cut(&mut table, 3, false);
+        let all = keys(&table, A);
+        let (mut found, mut held) = (Vec::new(), 0);
+        for (part, generation, slots) in halves(3) {
+            let (own, whole) = (table.load(part, generation).unwrap(), table.applied(A));
+            let usage = Usage::default();
+            let without =
+                |applied: Applied| Applied { standing: Standing { usage, ..applied.standing }, ..applied };
+            assert_eq!(without(own), without(whole), "all but what it holds");
+            held += own.standing.usage.keys;
+            assert_eq!(table.sessions(part), 1);
+            let own = keys(&table, part);
+            assert!(
+                !own.is_empty() && own.iter().all(|key| (slots.first..=slots.last).contains(&Slot::of(key)))
+            );
+            found.extend(own);
+            assert!(table.audit(part).is_ok());
+        }
+        found.sort();
+        assert_eq!((found, held), (all.clone(), all.len() as u64));
+        // What was run before it was cut is answered, and not run again, by the part that has its key.
+        let owner =
+            halves(3).into_iter().find(|(.., slots)| (slots.first..=slots.last).contains(&Slot::of(b"key1")));
+        let again = Entry { proposed: Version::new(122, ReplicaId(1)), ops: vec![stamped] };
+        assert_eq!(table.apply(owner.unwrap().0, 122, 4, &again).unwrap(), first);
+    }
+}
+
+#[test]
+fn cut_again_writes_what_differs_and_comes_to_the_same() {
+    for kind in [Kind::Disk, Kind::Memory] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut table = open(kind, &folder);
+        table.load(A, 0).unwrap();
+        fill(&mut table, A, 1500);
+        cut(&mut table, 3, false);
+        // Some keys change, some go, some come, some expire.
+        for (index, number) in (1501..).zip(0..20) {
+            let op = match number % 3 {
+                0 => put(&format!("key{number}"), "new", None),
+                1 => Op::Delete { key: format!("key{number}").into(), previous: false },
+                _ => put(&format!("more{number}"), "new", Some(2_000_000)),
+            };
+            apply(&mut table, A, index, vec![op]);
+        }
+        table.take_asked();
+        cut(&mut table, 3, true);
+        let written = table.take_asked().written;
+        assert!(written < 400, "{written} rows were written for what 20 entries have changed");
+        cut(&mut table, 4, false);
+        for ((part, generation, _), (_, other, _)) in halves(3).into_iter().zip(halves(4)) {
+            let digests = [generation, other].map(|generation| {
+                table.load(part, generation).unwrap();
+                table.digest(part).unwrap()
+            });
+            assert_eq!(digests[0], digests[1]);
+        }
+    }
 }

@@ -90,6 +90,7 @@ fn why(why: Why, names: &Names<'_>) -> String {
         Why::Leaves(node) => format!("{} leaves", names.name(node)),
         Why::Lost(node) => format!("{} is lost", names.name(node)),
         Why::Repair => "repair".into(),
+        Why::Split => "split".into(),
     }
 }
 

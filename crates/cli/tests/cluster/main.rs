@@ -40,6 +40,7 @@ mod raw;
 mod refusals;
 mod revisions;
 mod snapshots;
+mod splits;
 mod stop;
 mod strace;
 mod strangers;

@@ -293,6 +293,10 @@ impl Watched {
             println!("{which:?} {:?} {} of {}", seen.phases, seen.bytes_done, seen.bytes_total);
         }
         assert!(failures.is_empty(), "{failures:#?}");
-        assert!(count(|seen| seen.bytes_total > 0) > 0, "of some it was told how much there is to copy");
+        let goes = moves.keys().any(|(_, _, to)| to.is_some());
+        assert!(
+            !goes || count(|seen| seen.bytes_total > 0) > 0,
+            "of some it was told how much there is to copy"
+        );
     }
 }

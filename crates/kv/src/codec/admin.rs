@@ -156,6 +156,7 @@ pub fn encode_why(into: &mut BytesMut, why: Why) {
             put_uint(into, node.0);
         }
         Why::Repair => into.put_u8(4),
+        Why::Split => into.put_u8(5),
     }
 }
 
@@ -166,6 +167,7 @@ pub fn decode_why(reader: &mut Reader) -> Result<Why, Malformed> {
         2 => Why::Leaves(NodeId(reader.uint()?)),
         3 => Why::Lost(NodeId(reader.uint()?)),
         4 => Why::Repair,
+        5 => Why::Split,
         _ => return Err(Malformed("a change of members has an unknown reason")),
     })
 }

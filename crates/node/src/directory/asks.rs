@@ -107,7 +107,8 @@ fn refused(refusal: Refusal) -> Error {
         | Refusal::Stuck { .. }
         | Refusal::Switching(_)
         | Refusal::Overtaken(_)
-        | Refusal::NoNodes => Error::Unavailable(why),
+        | Refusal::NoNodes
+        | Refusal::Splitting { .. } => Error::Unavailable(why),
         _ => Error::Invalid(why),
     }
 }

@@ -6,7 +6,7 @@ use kv::admin::Row;
 use kv::cluster::Liveness;
 use kv::keyspace::duration;
 use kv::view::Member;
-use placement::map::{Arrangement, Change, Keyspace, Map, Node, Phase, Shard};
+use placement::map::{Arrangement, Change, Keyspace, Map, Node, Part, Phase, Shard, Split};
 
 /// All rows of a map in the order of their keys.
 pub(super) fn rows(map: &Map) -> Vec<Row> {
@@ -23,6 +23,7 @@ pub(super) fn rows(map: &Map) -> Vec<Row> {
     rows.extend(
         map.changes.iter().map(|(id, change)| row(format!("change/{:010}", id.0), change_text(change))),
     );
+    rows.extend(map.splits.iter().map(|(id, split)| row(format!("split/{:010}", id.0), split_text(split))));
     rows.sort_by(|one, other| one.key.cmp(&other.key));
     rows
 }
@@ -82,6 +83,12 @@ fn shard_text(shard: &Shard) -> String {
         shard.leader,
         shard.next_replica
     )
+}
+
+fn split_text(split: &Split) -> String {
+    let part = |part: &Part| format!(" {}={}-{}", part.shard, part.slots.first, part.slots.last);
+    let parts: String = split.parts.iter().map(part).collect();
+    format!("count={}{parts}", split.count)
 }
 
 fn change_text(change: &Change) -> String {

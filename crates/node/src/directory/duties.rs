@@ -6,6 +6,8 @@
 //! | a node has another folder, address or zone than its row | its row; another folder is refused |
 //! | a node is dead for the grace | it is gone |
 //! | those that are to come to a shard have caught up, or its heirs have copies | its members change over: its change cannot be given up any more |
+//! | most members have copies for the parts of a shard that is cut | it is sealed: the cut cannot be given up any more |
+//! | most members of each part have opened | they are shards, and the one that was cut is gone |
 //! | who is to come was let go by a leader that had not heard of it, and its number is not taken again | its change is given up |
 //! | a shard has the members it is to have, and most of them know it | its change is done, too where who was to come is gone for good |
 //! | none of these | what [`placement::plan`] would begin, give up or deal out |
@@ -14,9 +16,9 @@
 
 use std::collections::BTreeMap;
 
-use kv::admin::Move;
+use kv::admin::{Move, Why};
 use kv::cluster::Liveness;
-use kv::view::Member;
+use kv::view::{Member, Revision};
 use kv::{Epoch, NodeId, ShardId};
 use mutant::Mutant;
 use placement::map::{Change, Map, Node, NodeDuty, Phase};
@@ -266,6 +268,9 @@ impl Reign {
 
     /// What has become of a change.
     fn progress(&self, shard: ShardId, change: &Change, now: Instant) -> Option<Event> {
+        if change.why == Why::Split {
+            return self.progress_of_split(shard, change);
+        }
         let (row, leader) = (&self.map.shards[&shard], self.seen.leader(shard)?);
         match change.phase {
             Phase::Copy if change.epoch > row.epoch => {
@@ -293,6 +298,29 @@ impl Reign {
                 let fewer =
                     || are(&self.map.left_of(row, change)).then_some(Event::Fewer { shard, revision });
                 are(&change.to).then_some(Event::Done { shard, revision }).or_else(fewer)
+            }
+        }
+    }
+
+    /// What has become of a shard that is cut: most members, and who leads it, have copies for their parts; or most members of each part
+    /// have opened, and one of them leads.
+    fn progress_of_split(&self, shard: ShardId, change: &Change) -> Option<Event> {
+        let row = &self.map.shards[&shard];
+        match change.phase {
+            Phase::Copy => {
+                let told = |node: NodeId| self.seen.shards.get(&shard)?.get(&node);
+                let has_copy = |told: &Announced| told.epoch == row.epoch && !told.heirs.is_empty();
+                let nodes = || row.members.iter().map(|member| member.node);
+                let ready = nodes().filter(|node| told(*node).is_some_and(has_copy)).count();
+                let is_ready = 2 * ready > row.members.len() && self.seen.leader(shard).is_some_and(has_copy);
+                is_ready.then_some(Event::Progress { shard, phase: Phase::Switch })
+            }
+            Phase::Switch => {
+                let mut parts = self.map.parts_of(shard).iter().map(|part| part.shard);
+                let are_open = parts.all(|part| {
+                    self.seen.shards.contains_key(&part) && self.are_members(part, change.epoch, &change.to)
+                });
+                are_open.then_some(Event::Done { shard, revision: Revision(1) })
             }
         }
     }

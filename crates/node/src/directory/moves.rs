@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use kv::admin::{Move, Phase};
+use kv::admin::{Move, Phase, Why};
 use kv::{NodeId, ShardId};
-use placement::map::{self, Change, Map};
+use placement::map::{self, Change, Map, Shard};
 use placement::{Limits, plan};
 use replication::Instant;
 
@@ -82,24 +82,29 @@ fn of_change(map: &Map, shard: ShardId, change: &Change) -> Vec<Move> {
     let nodes =
         |members: &[kv::view::Member]| -> Vec<NodeId> { members.iter().map(|member| member.node).collect() };
     let (before, after) = (nodes(&row.members), nodes(&change.to));
+    if change.why == Why::Split {
+        // Nothing leaves its node.
+        return vec![one_of(row, shard, change, (None, None))];
+    }
     let mut goes = before.iter().filter(|node| !after.contains(node));
     let mut comes = after.iter().filter(|node| !before.contains(node));
     let next = || match (goes.next(), comes.next()) {
         (None, None) => None,
-        (from, to) => Some(Move {
-            shard,
-            keyspace: row.keyspace.clone(),
-            from: from.copied(),
-            to: to.copied(),
-            phase: match change.phase {
-                map::Phase::Copy => Phase::Copy,
-                map::Phase::Switch => Phase::Switch,
-            },
-            why: change.why,
-            bytes_done: 0,
-            bytes_total: 0,
-            elapsed_micros: 0,
-        }),
+        (from, to) => Some(one_of(row, shard, change, (from.copied(), to.copied()))),
     };
     std::iter::from_fn(next).collect()
+}
+
+fn one_of(
+    row: &Shard,
+    shard: ShardId,
+    change: &Change,
+    (from, to): (Option<NodeId>, Option<NodeId>),
+) -> Move {
+    let phase = match change.phase {
+        map::Phase::Copy => Phase::Copy,
+        map::Phase::Switch => Phase::Switch,
+    };
+    let (keyspace, why) = (row.keyspace.clone(), change.why);
+    Move { shard, keyspace, from, to, phase, why, bytes_done: 0, bytes_total: 0, elapsed_micros: 0 }
 }

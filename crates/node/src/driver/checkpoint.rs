@@ -58,8 +58,12 @@ impl Core {
     /// Appends what must be kept: the map at one core, and what each shard has; returns the ticket of the last append. A core that
     /// has nothing begins all the same.
     fn append_kept(&mut self, map: Option<wal::Record>) -> u64 {
-        let mut first: Vec<wal::Record> =
-            map.into_iter().chain(self.keep_gone()).chain(self.keep_heirs()).collect();
+        let mut first: Vec<wal::Record> = map
+            .into_iter()
+            .chain(self.keep_gone())
+            .chain(self.keep_heirs())
+            .chain(self.keep_parts())
+            .collect();
         let mut appends = Vec::new();
         for (&shard, replica) in &self.replicas {
             let mut records = std::mem::take(&mut first);

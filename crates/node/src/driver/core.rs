@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kv::keyspace::Usage;
-use kv::{Error, NodeId, Position, Reply, ShardId, Version};
+use kv::{Error, NodeId, Position, Reply, ShardId, SlotRange, Version};
 use replication::{Input, Instant, Output, Ticket, Token};
 
 use super::agenda::Agenda;
@@ -14,6 +14,7 @@ use super::handover::Heir;
 use super::hosting::Leaving;
 use super::open::OpenParts;
 use super::replica::Replica;
+use super::split::Parts;
 use super::watches::Pulls;
 use super::{Flush, Work};
 use crate::Config;
@@ -56,6 +57,10 @@ pub(super) struct Core {
     pub leaving: BTreeMap<ShardId, Leaving>,
     /// The replicas that are to be, of shards that are handed over.
     pub heirs: BTreeMap<ShardId, Heir>,
+    /// The parts that are to be, by the shard that is cut.
+    pub parts: BTreeMap<ShardId, Parts>,
+    /// The keyspaces and slots of shards that the map has no more, the newest ones.
+    pub gone_shards: BTreeMap<ShardId, (String, SlotRange)>,
     /// The shards of which other nodes' heirs want to know what comes next.
     pub tails_asked: BTreeSet<ShardId>,
     /// Others are to hear of its replicas at once.
@@ -114,6 +119,8 @@ impl Core {
             expiries: Expiries::new(now),
             leaving: BTreeMap::new(),
             heirs: BTreeMap::new(),
+            parts: BTreeMap::new(),
+            gone_shards: BTreeMap::new(),
             tails_asked: BTreeSet::new(),
             has_news: false,
             sessions: BTreeMap::new(),
@@ -176,6 +183,7 @@ impl Core {
         self.settle(node);
         self.answer_pulls(node);
         self.ask_givers(node);
+        self.ask_for_parts(node);
         self.answer_tails();
         self.append_gathered();
         self.note_wakes();
@@ -261,6 +269,8 @@ impl Core {
                 }
                 self.give(shard, Input::SnapshotMade { to, at: Some(Position::new(at.index, at.term)) });
             }
+            Done::Frozen { shard, core, snapshot } => self.frozen(shard, core, snapshot),
+            Done::Cut { from, cut, more } => self.cut_step(from, cut, more),
             Done::Installed { shard, generation, result } => self.installed(shard, generation, result),
             Done::Loaded { shard, generation, last, due, standing } => {
                 self.loaded(shard, generation, (last, due, standing));

@@ -49,6 +49,7 @@ impl Input {
                 unreachable!("the directory is the first core's")
             }
             Input::Durable { .. } | Input::Done(_) => panic!("a completion goes to the core that asked"),
+            Input::Told(_) => panic!("what a core says to another goes to that one"),
         }
     }
 }

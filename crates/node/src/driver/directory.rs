@@ -91,7 +91,15 @@ impl Driver {
 
     fn ask_directory_shard(&mut self, number: u64, op: Op) {
         let (shard, charge) = (ShardId::DIRECTORY, Charge::default());
-        let part = Part { shard, op, level: None, id: None, timeout_micros: REQUEST_MICROS, charge };
+        let part = Part {
+            shard,
+            op,
+            level: None,
+            id: None,
+            timeout_micros: REQUEST_MICROS,
+            charge,
+            in_doubt: false,
+        };
         self.core.take_part(&self.node, Client::Directory(number), part);
         self.core.settle(&self.node);
     }
@@ -111,7 +119,8 @@ impl Driver {
         let map = &self.node.config.map;
         let nodes = map.nodes.keys().map(|id| (*id, self.seen_node(*id))).collect();
         let changes = map.changes.keys();
-        let shards = changes.map(|shard| (*shard, self.seen_shard(*shard))).collect();
+        let parts = map.splits.values().flat_map(|split| split.parts.iter().map(|part| &part.shard));
+        let shards = changes.chain(parts).map(|shard| (*shard, self.seen_shard(*shard))).collect();
         Seen { nodes, shards, usage: self.core.usage.clone() }
     }
 

@@ -93,6 +93,7 @@ impl Core {
     pub fn hand_over_shards(&mut self, node: &Node) {
         self.seal_replicas(node);
         self.host_heirs(node);
+        self.cut_shards(node);
         self.return_shards(node);
     }
 
@@ -286,7 +287,7 @@ impl Core {
             return heir.goes_on();
         }
         let at = heir.inherit(self.ticket + 1);
-        self.records.extend(inheriting(shard, heir, at));
+        self.records.extend(inheriting(shard, &heir.seat, &heir.made(), at));
     }
 
     /// All appends up to this ticket are synced: heirs of which one says that they are the replica open.
@@ -318,7 +319,7 @@ impl Core {
     /// What a checkpoint must keep of the heirs.
     pub fn keep_heirs(&self) -> Vec<wal::Record> {
         let keep = |(shard, heir): (&ShardId, &Heir)| match heir.stage {
-            Stage::Inheriting { at, .. } => inheriting(*shard, heir, at).to_vec(),
+            Stage::Inheriting { at, .. } => inheriting(*shard, &heir.seat, &heir.made(), at).to_vec(),
             _ => vec![record::gone(*shard, &heir.gone)],
         };
         self.heirs.iter().flat_map(keep).collect()
@@ -326,13 +327,9 @@ impl Core {
 }
 
 /// The records that make an heir the replica.
-fn inheriting(shard: ShardId, heir: &Heir, at: Position) -> [wal::Record; 2] {
-    inherits(shard, &heir.seat, &heir.made(), at)
-}
-
-/// The records that say who begins an epoch with the rows that it has, which are the state as of `at`.
-fn inherits(shard: ShardId, seat: &Seat, made: &Made, at: Position) -> [wal::Record; 2] {
-    let begins = replication::inherited(seat.protocol, seat.view.clone(), at);
+pub(super) fn inheriting(shard: ShardId, seat: &Seat, made: &Made, at: Position) -> [wal::Record; 2] {
+    let Seat { protocol, view, .. } = seat.clone();
+    let begins = replication::inherited(protocol, view, at);
     [record::made(shard, made), record::protocol(shard, begins)]
 }
 

@@ -28,7 +28,6 @@ use replication::{Input, View};
 
 use super::Work;
 use super::core::Core;
-use super::open::State;
 use super::replica::Replica;
 use crate::job::Job;
 use crate::node::Node;
@@ -83,28 +82,12 @@ impl Core {
         at_rest.for_each(|(_, replica)| replica.copied.clear());
         let own = map.shards.keys().filter(|shard| node.drives(**shard));
         own.for_each(|shard| self.host_shard(node, *shard));
-        self.end_dropped(node);
-    }
-
-    /// What is asked of a shard that is no more ends: its keyspace may have been dropped.
-    fn end_dropped(&mut self, node: &Node) {
-        let map = &node.config.map;
-        let is_gone = |shard: &ShardId| !map.shards.contains_key(shard);
-        self.sessions.retain(|shard, _| !is_gone(shard));
-        let gone = self.open.pick(|open| is_gone(&open.shard) && !open.is_local());
-        for token in gone {
-            let Some(open) = self.open.get_mut(token) else { continue };
-            if matches!(open.attempt().map(|attempt| attempt.state), Some(State::Forwarded(..))) {
-                open.doubt();
-            }
-            let why = format!("shard {} is no more: its keyspace was dropped", open.shard);
-            self.finish(token, Err(Error::Unavailable(why)));
-        }
+        self.end_requests_of_gone(node);
     }
 
     /// Makes a shard's replica if the map wants one and there is none. While one before it is about to go, that is done later.
     fn host_shard(&mut self, node: &Node, shard: ShardId) {
-        if self.replicas.contains_key(&shard) {
+        if self.replicas.contains_key(&shard) || self.is_part(shard) {
             return;
         }
         let Some(seat) = Seat::of(&node.config.map, shard, node.config.me) else { return };
@@ -128,7 +111,7 @@ impl Core {
     }
 
     /// Says hello to the other replicas, and asks for theirs: the connections stand already.
-    fn greet_members(&mut self, node: &Node, shard: ShardId, view: &View) {
+    pub fn greet_members(&mut self, node: &Node, shard: ShardId, view: &View) {
         let others = view.members.iter().map(|member| member.node).filter(|other| *other != node.config.me);
         for other in others.filter(|other| node.peers.is_connected(*other)) {
             let greetings = self.greetings(other, |own| own == shard);

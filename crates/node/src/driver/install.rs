@@ -177,7 +177,8 @@ impl Core {
         (last, due, standing): (Version, Option<u64>, keyspace::Standing),
     ) {
         if !self.replicas.contains_key(&shard) {
-            return self.copy_loaded(shard, generation, (last, due, standing));
+            self.copy_loaded(shard, generation, (last, due, standing));
+            return self.part_loaded(shard, generation, (last, due, standing));
         }
         self.begin_feed(shard, Source::Here, last);
         let replica = self.replicas.get_mut(&shard).expect("it is there, as was seen above");

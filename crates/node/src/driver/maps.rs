@@ -15,7 +15,9 @@ use crate::wire::Frame;
 impl Driver {
     /// A map: one that is no later than the known one says nothing new.
     pub(super) fn take_map(&mut self, map: Arc<Map>) {
+        let before = self.node.config.map.clone();
         let Some(strangers) = self.node.take_map(map) else { return };
+        self.core.note_gone_shards(&before, &self.node.config.map);
         for node in strangers {
             self.core.disconnected(&self.node, node);
         }

@@ -29,6 +29,8 @@ pub struct Part {
     pub timeout_micros: u64,
     /// What it is counted against until it is answered, and its answer until that has left.
     pub charge: Charge,
+    /// It may have been run before, by those who had its keys then.
+    pub in_doubt: bool,
 }
 
 /// Something that is open.

@@ -11,6 +11,7 @@ use storage::ShardSnapshot;
 use super::fence::Later;
 use super::handover::{Giving, Returning};
 use super::install::{Install, Stage};
+use super::split::CutHere;
 use crate::directory::seen::digest;
 use crate::node::Node;
 use crate::record::Made;
@@ -59,6 +60,8 @@ pub(super) struct Replica {
     pub sealed: Option<Position>,
     /// What it keeps for those to whom its shard is handed over.
     pub giving: Option<Giving>,
+    /// What it knows of the parts that its shard is cut into, on this node.
+    pub cut: CutHere,
     /// It was sealed, and goes on in a later epoch: its heir is gone.
     pub returning: Option<Returning>,
 }
@@ -101,6 +104,7 @@ impl Replica {
             given: Some(applied),
             sealed: None,
             giving: None,
+            cut: CutHere::default(),
             returning: None,
         }
     }
@@ -145,6 +149,7 @@ impl Replica {
         let learn = view.members.iter().filter(|member| matches!(member.duty, Duty::Learner | Duty::Joining));
         let heirs = self.giving.iter().flat_map(Giving::heirs);
         let copied = |node| Some((node, self.copied(node, &status)?));
+        let following = self.giving.iter().flat_map(|giving| giving.following.iter().copied());
         Announced {
             shard: self.shard,
             epoch: view.epoch,
@@ -161,7 +166,7 @@ impl Replica {
             applied: status.applied.0,
             usage: self.standing.usage,
             copied: learn.map(|member| member.node).chain(heirs).filter_map(copied).collect(),
-            heirs: self.giving.iter().flat_map(|giving| giving.following.iter().copied()).collect(),
+            heirs: following.chain(self.cut.ready).collect(),
         }
     }
 

@@ -8,6 +8,7 @@ use replication::{Input, Route, Token};
 use super::Work;
 use super::core::Core;
 use super::open::{Asker, Attempt, Client, Kind, Open, Part, Read, State, Write};
+use super::split::{Asked, asked};
 use crate::node::Node;
 use crate::session::{Sessions, mix};
 use crate::wire::Frame;
@@ -23,14 +24,11 @@ const TIMEOUT_MICROS_MIN: u64 = 1_000;
 
 impl Core {
     pub fn take_part(&mut self, node: &Node, client: Client, part: Part) {
-        let Part { shard, op, level, id, timeout_micros, charge } = part;
+        let Part { shard, op, level, id, timeout_micros, charge, in_doubt } = part;
         assert!(!matches!(op, Op::Advance { .. }), "an advance is the store's own");
         let refuse = |core: &mut Core, why: &str| {
             core.answer(client, Err(Error::Unavailable(why.into())));
         };
-        if !self.replicas.contains_key(&shard) && !node.config.map.shards.contains_key(&shard) {
-            return refuse(self, &format!("there is no shard {shard}"));
-        }
         if node.stopping {
             return refuse(self, "this node is stopping: ask another one");
         }
@@ -51,7 +49,7 @@ impl Core {
             let class = op.class();
             let own_id = id.is_none().then(|| self.own_id(node, shard, timeout_micros));
             let attempt = attempt(&Stamped { id: id.or(own_id), op });
-            Open::write(shard, deadline, attempt, Write::new(class, own_id))
+            Open::write(shard, deadline, attempt, Write { in_doubt, ..Write::new(class, own_id) })
         };
         let token = self.open.insert(open);
         self.dispatch(node, token);
@@ -114,6 +112,12 @@ impl Core {
             // Whoever has it may run it yet, wherever it goes next.
             open.doubt();
         }
+        match asked(&node.config.map, open.shard) {
+            Asked::Elsewhere if self.replan(node, token) => return,
+            Asked::Elsewhere | Asked::Later => return self.wait(node, token, RETRY_MICROS),
+            Asked::There => {}
+        }
+        let Some(open) = self.open.get_mut(token) else { return };
         let (class, level) = open.wants();
         let route = match self.replicas.get(&open.shard) {
             Some(replica) if !replica.later.is_over() => replica.protocol.route(class, level),

@@ -187,8 +187,15 @@ impl Test {
 }
 
 fn part(op: Op, level: Option<Level>) -> super::Input {
-    let part =
-        Part { shard: SHARD, op, level, id: None, timeout_micros: 1_000_000, charge: Charge::default() };
+    let part = Part {
+        shard: SHARD,
+        op,
+        level,
+        id: None,
+        timeout_micros: 1_000_000,
+        charge: Charge::default(),
+        in_doubt: false,
+    };
     super::Input::Part { client: 9, part }
 }
 

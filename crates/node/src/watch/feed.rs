@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use kv::watch::{Change, Filter};
-use kv::{ShardId, Version};
+use kv::{ShardId, Slot, SlotRange, Version};
 use replication::Instant;
 
 use super::{FEED_BYTES_MAX, FEED_MICROS_MAX, Given};
@@ -42,6 +42,13 @@ struct Feed {
     floor: Version,
     through: Version,
     changes: VecDeque<Change>,
+}
+
+/// What was kept of a shard, for its parts.
+#[derive(Debug)]
+pub struct KeptOf {
+    floor: Version,
+    changes: Vec<Change>,
 }
 
 /// What a feed is of.
@@ -95,6 +102,25 @@ impl Feeds {
         self.lives += 1;
         let feed = Feed { life: self.lives, source, floor: last, through: last, changes: VecDeque::new() };
         self.feeds.insert(shard, feed);
+    }
+
+    /// What is kept of a shard.
+    pub fn kept_of(&self, shard: ShardId) -> Option<KeptOf> {
+        let feed = self.feeds.get(&shard)?;
+        Some(KeptOf { floor: feed.floor, changes: feed.changes.iter().cloned().collect() })
+    }
+
+    /// A part of a shard goes on from where the shard ended, at this version: with what was kept of its slots.
+    pub fn inherit(
+        &mut self,
+        part: ShardId,
+        slots: SlotRange,
+        kept: &KeptOf,
+        (last, now): (Version, Instant),
+    ) {
+        self.begin(part, Source::Heir, kept.floor.min(last));
+        let own = kept.changes.iter().filter(|change| slots.contains(Slot::of(&change.key)));
+        self.push(part, own.cloned().collect(), last, now);
     }
 
     /// A replica is here no more.

@@ -47,7 +47,7 @@ mod tests;
 mod waits;
 mod watched;
 
-pub(crate) use feed::{Feeds, Held, Source};
+pub(crate) use feed::{Feeds, Held, KeptOf, Source};
 pub use pull::{Given, Pull, Pulled};
 pub(crate) use waits::Waits;
 pub use watched::Watched;

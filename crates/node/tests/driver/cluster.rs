@@ -10,6 +10,7 @@ use bytes::Bytes;
 use kv::cluster::Role;
 use kv::{Error, NodeId, Op, Reply, ShardId};
 use node::cores::Deal;
+use node::gather::{self, Split};
 use node::route::{Keyspaces, Plan};
 use node::wire::Frame;
 use node::{Config, Driver, Executor, Input, Now, Part, Ran, Recovery, Work};
@@ -151,12 +152,14 @@ impl Cluster {
 
     fn ask_at(&mut self, node: NodeId, op: Op, id: Option<kv::RequestId>, level: Option<kv::Level>) -> u64 {
         self.clients += 1;
-        let keyspaces = Keyspaces::new(&self.map);
-        let plan = Plan::new(keyspaces.shards(DEFAULT).unwrap(), op).unwrap();
+        let known = Keyspaces::new(self.nodes[&node].cores[0].driver.map());
+        let founded = Keyspaces::new(&self.map);
+        let shards = known.shards(DEFAULT).or(founded.shards(DEFAULT)).unwrap();
+        let plan = Plan::new(shards, op).unwrap();
         let [(shard, op)] = &plan.parts[..] else { panic!("tests ask one shard") };
         let (shard, op) = (*shard, op.clone());
         let charge = kv::Charge::default();
-        let part = Part { shard, op, level, id, timeout_micros: 3_000_000, charge };
+        let part = Part { shard, op, level, id, timeout_micros: 3_000_000, charge, in_doubt: false };
         let client = self.clients;
         self.input(node, Input::Part { client, part });
         client
@@ -349,12 +352,24 @@ impl Cluster {
             }
             Work::Release if self.trims => self.node(id).release(),
             Work::SnapshotTaken { stream, taken } => self.taken.push((stream, taken)),
+            Work::Tell { core, word } => self.node(id).cores[core].inputs.push_back(Input::Told(word)),
+            Work::Replan { client, keyspace, part } => self.replan(id, client, keyspace, part),
             Work::Decided(map) => self.input(id, Input::Map(map)),
             Work::Announced(replicas) => self.input(id, Input::Announced(replicas)),
             Work::Administered { client, result } => {
                 assert!(self.administered.insert(client, result).is_none(), "an ask is answered once");
             }
             _ => {}
+        }
+    }
+
+    /// A part goes to where its keys are now, by the map that its node knows.
+    fn replan(&mut self, id: NodeId, client: u64, keyspace: String, part: Part) {
+        let map = Keyspaces::new(self.nodes[&id].cores[0].driver.map());
+        match gather::replan(&map, keyspace, part) {
+            Ok(Split::One(part)) => self.input(id, Input::Part { client, part }),
+            Ok(Split::Several(..)) => panic!("tests ask one shard"),
+            Err(error) => drop(self.answers.insert(client, Err(error))),
         }
     }
 

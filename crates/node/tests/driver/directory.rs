@@ -22,7 +22,7 @@ fn founded() -> Cluster {
 }
 
 /// A node for each of these numbers of cores.
-fn founded_of(cores: &[usize], shards: u32) -> Cluster {
+pub fn founded_of(cores: &[usize], shards: u32) -> Cluster {
     let mut cluster = Cluster::of_map(cores, founding(cores.len() as u64, shards, 3));
     cluster.nodes.keys().copied().collect::<Vec<_>>().into_iter().for_each(|id| knows(&mut cluster, id));
     let is_founded = |cluster: &Cluster| cluster.nodes.keys().all(|id| status(cluster, *id).revision > 1);
@@ -31,7 +31,7 @@ fn founded_of(cores: &[usize], shards: u32) -> Cluster {
 }
 
 /// A node knows which cluster it is of.
-fn knows(cluster: &mut Cluster, id: NodeId) {
+pub fn knows(cluster: &mut Cluster, id: NodeId) {
     cluster.input(id, Input::Cluster(ClusterId::new(0xc1).unwrap()));
 }
 
@@ -39,7 +39,7 @@ fn status(cluster: &Cluster, id: NodeId) -> kv::cluster::Status {
     cluster.nodes[&id].status()
 }
 
-fn run_until(cluster: &mut Cluster, what: &str, is_so: impl Fn(&Cluster) -> bool) {
+pub fn run_until(cluster: &mut Cluster, what: &str, is_so: impl Fn(&Cluster) -> bool) {
     for _ in 0..10 * STEPS {
         cluster.step();
         cluster.stream_snapshots();
@@ -50,7 +50,7 @@ fn run_until(cluster: &mut Cluster, what: &str, is_so: impl Fn(&Cluster) -> bool
     panic!("in the end {what}; {:?}", rows(cluster));
 }
 
-fn administer(cluster: &mut Cluster, node: NodeId, ask: Ask) -> Result<Answer, Error> {
+pub fn administer(cluster: &mut Cluster, node: NodeId, ask: Ask) -> Result<Answer, Error> {
     let client = cluster.administered.len() as u64 + 1;
     cluster.input(node, Input::Administer { client, ask, timeout_micros: TIMEOUT_MICROS });
     for _ in 0..2 * STEPS {
@@ -78,7 +78,7 @@ fn moves(cluster: &mut Cluster, node: NodeId) -> Vec<Move> {
     }
 }
 
-fn directory_leader(cluster: &mut Cluster) -> NodeId {
+pub fn directory_leader(cluster: &mut Cluster) -> NodeId {
     cluster.leader_of(ShardId::DIRECTORY)
 }
 

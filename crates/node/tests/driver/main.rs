@@ -12,5 +12,6 @@ mod handover;
 mod hosting;
 mod maps;
 mod snapshots;
+mod split;
 mod switch;
 mod walk;

@@ -10,8 +10,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use kv::{NodeId, ReplicaId};
 
+use super::core::Core;
 use super::message::Message;
 use super::replica::Raft;
+use crate::View;
 
 /// Where those are that are not members, as far as they have spoken. There are at most as many as numbers: 1,023.
 #[derive(Default)]
@@ -27,6 +29,13 @@ impl Raft {
     /// The member on a node.
     pub(super) fn replica_on(&self, node: NodeId) -> Option<ReplicaId> {
         self.core.view().member(node).map(|member| member.replica)
+    }
+
+    /// Does something with the member on a node, if there is one.
+    pub(super) fn with_member(&mut self, node: NodeId, then: impl FnOnce(&mut Core, ReplicaId)) {
+        if let Some(replica) = self.replica_on(node) {
+            then(&mut self.core, replica);
+        }
     }
 
     /// The replica of this number spoke from a node. Whether that can be: a member's number is on the member's node.
@@ -57,4 +66,9 @@ impl Raft {
             .map(|member| member.replica)
             .filter(|replica| *replica != self.replica)
     }
+}
+
+/// Whether a node's replica is a majority by itself.
+pub(super) fn is_alone(view: &View, node: NodeId) -> bool {
+    view.has_majority(|other| other == node)
 }

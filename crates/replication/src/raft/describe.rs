@@ -38,8 +38,10 @@ impl Raft {
     /// A leader's progress is, for each other member, the last index that it acknowledged, and the index that is sent next.
     /// Behind it stands `?` while the leader tries out where the two logs meet, `!` while it waits for a word before it sends
     /// more, and `snapshot` while one is on its way. `lacks=3` is an index up to which it lost entries that it had
-    /// acknowledged. Once members have changed, `members={n1 n2- n4#7+}` names them: the number behind `#` when it is not the
-    /// node's, `?` who learns, `+` who joins, `-` who leaves. `wants-the-gone`: the members that it was asked for will never be there.
+    /// acknowledged. `sealed=4` is the entry with which its epoch has ended, `may-be-sealed` that it has one that is not known to be
+    /// agreed on. Once members have changed, `members={n1 n2- n4#7+}` names them: the number behind `#` when it is not the
+    /// node's, `?` who learns, `+` who joins, `-` who leaves. `wants-the-gone`: the members that it was asked for will never be
+    /// there.
     pub fn describe(&self) -> String {
         let core = &self.core;
         let (id, term, role) = (self.config.id, core.term(), self.role_word());
@@ -50,6 +52,11 @@ impl Raft {
         );
         if !self.guard.is_whole(durable) {
             line.push_str(&format!(" lacks={}", self.guard.whole_at()));
+        }
+        if let Some(end) = self.seal.end() {
+            line.push_str(&format!(" sealed={}", end.at.index));
+        } else if self.is_sealed() {
+            line.push_str(" may-be-sealed");
         }
         if core.has_committed() && self.lease.is_valid(self.now) {
             line.push_str(" leased");

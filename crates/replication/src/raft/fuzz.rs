@@ -3,14 +3,14 @@
 //! What a peer may make of a replica with messages that decode is tried by this crate's own random tests.
 
 use bytes::{Bytes, BytesMut};
-use kv::codec::{Reader, put_bytes, put_list};
+use kv::codec::{Reader, put_bytes, put_list, put_uint};
 use kv::fuzz::round_trip;
 use kv::{Epoch, Index, NodeId, Position, Protocol, ReplicaId, Term};
 
 use super::loss::Hello;
 use super::message::{Kind, Message};
 use super::{Config, Raft};
-use crate::entries::{LogEntry, MEMBERS};
+use crate::entries::{LogEntry, MEMBERS, SEAL};
 use crate::record::{Header, Record, State};
 use crate::{Duty, Input, Instant, Recovery, Replicate, Revision, View, single};
 
@@ -101,6 +101,7 @@ pub fn message_samples() -> Vec<Bytes> {
         forced: kind == Kind::Vote,
         round: Bytes::from_static(if kind == Kind::ReadIndex { b"round" } else { b"" }),
         view: (kind == Kind::Snapshot).then(|| members(Epoch(1))),
+        seal: (kind == Kind::Snapshot).then_some(Epoch(2)),
         entries: if kind == Kind::Append { vec![entry(301, 4), change(302, 5)] } else { Vec::new() },
     };
     kinds.map(|kind| message(kind).encode()).to_vec()
@@ -125,6 +126,8 @@ pub fn record_samples() -> Vec<Bytes> {
         Record::View(view()),
         Record::Replica(ReplicaId(2)),
         Record::Entry(change(302, 5)),
+        Record::Entry(seal(303, 5)),
+        Record::Sealed(at, Epoch(2)),
     ]
     .map(|record| record.encode(HEAD))
     .to_vec()
@@ -144,7 +147,9 @@ pub fn recovery_samples() -> Vec<Bytes> {
     let installed = entries(1..3, 1).chain([snapshot(9, 2), state(2, 9)]).chain(entries(10..12, 2));
     let changed = [Record::View(members(HEAD.epoch)), Record::Replica(ReplicaId(1))].into_iter();
     let changed = changed.chain(entries(1..3, 1)).chain([Record::Entry(change(3, 1)), state(1, 3)]);
-    [young.collect::<Vec<_>>(), kept.collect(), installed.collect(), changed.collect()]
+    let sealed = entries(1..3, 1).chain([Record::Entry(seal(3, 1)), state(1, 3)]);
+    let sealed = sealed.chain([Record::Sealed(Position::new(3, 1), Epoch(2))]);
+    [young.collect::<Vec<_>>(), kept.collect(), installed.collect(), changed.collect(), sealed.collect()]
         .iter()
         .map(|records| list(records))
         .collect()
@@ -166,6 +171,13 @@ fn change(index: u64, term: u64) -> LogEntry {
     let mut data = BytesMut::new();
     view.encode(&mut data);
     LogEntry { kind: MEMBERS, data: data.freeze(), ..entry(index, term) }
+}
+
+/// One that ends the epoch.
+fn seal(index: u64, term: u64) -> LogEntry {
+    let mut data = BytesMut::new();
+    put_uint(&mut data, 2);
+    LogEntry { kind: SEAL, data: data.freeze(), ..entry(index, term) }
 }
 
 fn list(records: &[Record]) -> Bytes {

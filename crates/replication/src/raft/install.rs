@@ -26,6 +26,7 @@ impl Raft {
 
     fn restore(&mut self, message: Message) -> bool {
         let (from, term) = (message.from, message.term);
+        self.note_coming_end(&message);
         let taken = self.core.restore(message);
         if term == self.core.term() && self.core.leader() == Some(from) {
             self.guard.heard(self.now);

@@ -158,6 +158,7 @@ impl Raft {
             forced: false,
             round: Bytes::new(),
             view: None,
+            seal: None,
             entries: Vec::new(),
         };
         Some(Output::Send { to: self.node_of(to)?, body: message.encode() })

@@ -149,7 +149,7 @@ impl Raft {
     /// The directory wants these members. Only a leader is asked, again and again: one that stops leading forgets it, lest it
     /// comes back to members of long ago.
     pub(super) fn want(&mut self, members: Vec<Member>) {
-        if self.core.role() != Role::Leader {
+        if self.core.role() != Role::Leader || self.is_sealed() {
             return;
         }
         self.wants_the_gone = self.names_the_gone(&members);
@@ -174,7 +174,7 @@ impl Raft {
     /// Takes the next step towards the members that are wanted, if one can be taken. Whether an entry was appended.
     pub(super) fn change_members(&mut self) -> bool {
         let is_idle = self.wanted.is_none() && !self.core.view().is_joint();
-        if is_idle || !self.core.has_committed() || !self.core.may_change_members() {
+        if is_idle || self.is_sealed() || !self.core.has_committed() || !self.core.may_change_members() {
             return false;
         }
         self.wanted = self.wanted.take().filter(|members| !self.names_the_gone(members));

@@ -32,6 +32,8 @@ pub(super) struct Message {
     pub(super) round: Bytes,
     /// The members at a snapshot's place.
     pub(super) view: Option<View>,
+    /// In which epoch the shard goes on, when a snapshot's place is the end of this one.
+    pub(super) seal: Option<Epoch>,
     pub(super) entries: Vec<LogEntry>,
 }
 
@@ -87,6 +89,7 @@ pub(super) const KINDS: [Kind; 14] = [
 
 const REJECT: u8 = 1;
 const FORCED: u8 = 2;
+const SEALED: u8 = 4;
 
 impl Message {
     /// Its bytes.
@@ -94,7 +97,9 @@ impl Message {
         let data: usize = self.entries.iter().map(|entry| entry.data.len() + 24).sum();
         let mut into = BytesMut::with_capacity(64 + self.round.len() + data);
         into.put_u8(self.kind as u8);
-        into.put_u8(if self.reject { REJECT } else { 0 } | if self.forced { FORCED } else { 0 });
+        let flag = |is_set, flag| if is_set { flag } else { 0 };
+        let sealed = flag(self.seal.is_some(), SEALED);
+        into.put_u8(flag(self.reject, REJECT) | flag(self.forced, FORCED) | sealed);
         let Message { from, to, term, at, commit, hint, .. } = *self;
         let (at, commit) = ([at.index.0, at.term.0], [commit.index.0, commit.term.0]);
         let whose = [from, to].map(|replica| u64::from(replica.0));
@@ -109,6 +114,7 @@ impl Message {
             into.put_u8(entry.kind);
             put_bytes(&mut into, &entry.data);
         }
+        self.seal.into_iter().for_each(|next| put_uint(&mut into, next.0));
         into.freeze()
     }
 
@@ -134,11 +140,12 @@ impl Message {
             let (index, term) = (Index(next), Term(reader.uint()?));
             Ok(LogEntry { index, term, kind: reader.u8()?, data: reader.bytes()? })
         })?;
+        let seal = if flags & SEALED != 0 { Some(Epoch(reader.uint()?)) } else { None };
         reader.end()?;
         let commit = Position::new(commit, commit_term);
         let (term, hint) = (Term(term), Index(hint));
         let (reject, forced) = (flags & REJECT != 0, flags & FORCED != 0);
-        Ok(Message { kind, from, to, term, at, commit, reject, hint, forced, round, view, entries })
+        Ok(Message { kind, from, to, term, at, commit, reject, hint, forced, round, view, seal, entries })
     }
 
     /// Whether a correct peer may say this at all in an epoch. `last`: the last index of the log here.
@@ -149,6 +156,7 @@ impl Message {
             && (self.term == Term::ZERO) == (self.kind == Kind::ReadIndex)
             && self.view.is_some() == (self.kind == Kind::Snapshot)
             && self.view.as_ref().is_none_or(|view| view.epoch == epoch)
+            && self.seal.is_none_or(|next| self.kind == Kind::Snapshot && next > epoch)
             && self.from != self.to
             && [self.from, self.to].iter().all(|replica| (1..=ReplicaId::MAX.0).contains(&replica.0))
             && (self.entries.is_empty() || self.kind == Kind::Append)
@@ -167,12 +175,15 @@ impl Message {
             Ok(view) => view.is_none_or(|view| view.epoch == epoch),
             Err(_) => false,
         };
+        let ends_soundly =
+            |entry: &LogEntry| entry.seal().is_ok_and(|next| next.is_none_or(|next| next > epoch));
         let rising = |entry: &LogEntry| {
             std::mem::replace(&mut before, entry.term) <= entry.term && entry.term > Term::ZERO
         };
         (self.at.index == Index::ZERO) == (self.at.term == Term::ZERO)
             && self.entries.iter().all(rising)
             && self.entries.iter().all(changes_members_soundly)
+            && self.entries.iter().all(ends_soundly)
             && self.entries.last().map_or(self.at.term, |entry| entry.term) <= self.term
     }
 
@@ -228,6 +239,7 @@ mod tests {
             forced: false,
             round: Bytes::new(),
             view: None,
+            seal: None,
             entries: Vec::new(),
         }
     }

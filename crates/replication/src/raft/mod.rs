@@ -127,6 +127,7 @@
 //! | `guard` | when a replica may vote, and the ticks |
 //! | `members` | who belongs to the group, and how that changes |
 //! | `addresses` | on which node a replica is |
+//! | `seal` | how an epoch ends: nothing more is ordered, and others go on |
 //! | `sleep` | when the group may sleep, and what wakes it |
 //! | `loss` | what a replica that lost entries says, and what it is answered |
 //! | `snapshots`, `install` | the snapshots for followers behind the log, and one that comes in |
@@ -177,6 +178,7 @@ mod proposals;
 mod reads;
 mod replica;
 mod rounds;
+mod seal;
 mod sleep;
 mod snapshots;
 

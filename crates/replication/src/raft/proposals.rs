@@ -64,6 +64,14 @@ impl Proposals {
     }
 }
 
+/// Why a write is refused that waited for its entry.
+pub(super) fn not_appended() -> Error {
+    Error::Unavailable(
+        "this node stopped leading the shard before it ordered the write: nothing of it happened; try again"
+            .into(),
+    )
+}
+
 fn overwritten() -> Error {
     Error::Unavailable(
         "the write was not agreed on before another leader took over: nothing of it happened; try again"

@@ -149,6 +149,15 @@ impl Reads {
         }
     }
 
+    /// Forgets all that are open, and the round on its way: whose they were.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Token> + use<> {
+        (self.round, self.wanted) = (None, false);
+        self.waiting.clear();
+        self.indexed.clear();
+        self.fetch.clear();
+        std::mem::take(&mut self.open).into_keys()
+    }
+
     /// Whether no read is open and no round on its way.
     pub(super) fn is_empty(&self) -> bool {
         self.open.is_empty() && self.round.is_none()

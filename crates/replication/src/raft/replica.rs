@@ -11,7 +11,7 @@ use kv::{Class, Error, Index, Level, NodeId, Position, ReplicaId, Term, Version}
 use mutant::Mutant;
 
 use super::Config;
-use super::addresses::Addresses;
+use super::addresses::{Addresses, is_alone};
 use super::core::{Core, Work};
 use super::guard::{Guard, Ticker};
 use super::lease::Lease;
@@ -19,8 +19,9 @@ use super::loss::{Hello, Loss};
 use super::members::Known;
 use super::message::{Kind, Message};
 use super::outbox::Outbox;
-use super::proposals::Proposals;
+use super::proposals::{Proposals, not_appended};
 use super::reads::{Moment, Reads, Verdict};
+use super::seal::{Seal, sealed};
 use super::sleep::Sleep;
 use crate::batch::Batch;
 use crate::entries::NUMBER_MAX;
@@ -49,6 +50,7 @@ pub struct Raft {
     pub(super) proposals: Proposals,
     pub(super) outbox: Outbox<Message>,
     pub(super) sleep: Sleep,
+    pub(super) seal: Seal,
     /// As a leader: the members that the group is to have, as long as it has others.
     pub(super) wanted: Option<Vec<Member>>,
     /// It was last asked for members of whom one was a member and is none any more.
@@ -80,6 +82,7 @@ impl Raft {
         }
         let timeout_micros = config.election_ticks as u64 * config.tick_micros;
         let guard = Guard::new(timeout_micros, recovered.lost.unwrap_or_default());
+        let seal = Seal::recovered(recovered.sealed, applied);
         let core = Core::new(&config, replica, recovered, applied.index);
         Ok(Raft {
             replica,
@@ -95,6 +98,7 @@ impl Raft {
             proposals: Proposals::default(),
             outbox: Outbox::new(),
             sleep: Sleep::default(),
+            seal,
             wanted: None,
             wants_the_gone: false,
             known: Known::new(core.view().clone()),
@@ -170,7 +174,7 @@ impl Raft {
 
     fn propose(&mut self, token: Token, op: Bytes, out: &mut Vec<Output>) {
         let taken = match self.core.role() {
-            Role::Leader => self.batch.push(token, op),
+            Role::Leader if !self.orders_no_more() => self.batch.push(token, op),
             _ => Err(Error::WrongNode { try_next: None }),
         };
         if let Err(error) = taken {
@@ -179,6 +183,9 @@ impl Raft {
     }
 
     fn read(&mut self, token: Token, level: Level, out: &mut Vec<Output>) {
+        if self.is_sealed() {
+            return out.push(sealed(token));
+        }
         let moment = moment(self.now, &self.core, &self.lease, self.applied);
         if let Err(error) = self.reads.read(token, level, moment) {
             out.push(Output::Refuse { token, error });
@@ -199,6 +206,7 @@ impl Raft {
 
     fn synced(&mut self, ticket: Ticket, out: &mut Vec<Output>) {
         self.known.synced(ticket);
+        self.seal.synced(ticket);
         let Some((step, late)) = self.outbox.synced(ticket) else { return };
         self.core.persisted(step);
         self.send(late, out);
@@ -232,7 +240,11 @@ impl Raft {
             self.note_role(out);
             if let Some(work) = self.core.work() {
                 self.carry_out(work, out);
-            } else if !self.append_next(out) && !self.change_members() && !self.begin_round() {
+            } else if !self.append_seal(out)
+                && !self.append_next(out)
+                && !self.change_members()
+                && !self.begin_round()
+            {
                 break;
             }
         }
@@ -240,6 +252,7 @@ impl Raft {
             out.extend(self.node_of(to).map(|to| Output::MakeSnapshot { to }));
         }
         self.note_whole(out);
+        self.say_sealed(out);
         let tokens = self.reads.take_fetch();
         if !tokens.is_empty() {
             out.push(Output::Fetch { tokens });
@@ -256,6 +269,7 @@ impl Raft {
             self.lease.reset();
             self.reads.interrupt();
             self.forget_losses();
+            self.forget_wanted_seal();
             if now.1 != Role::Leader {
                 (self.wanted, self.wants_the_gone) = (None, false);
                 out.extend(self.batch.drain().map(|token| Output::Refuse { token, error: not_appended() }));
@@ -264,7 +278,7 @@ impl Raft {
     }
 
     fn carry_out(&mut self, work: Work, out: &mut Vec<Output>) {
-        let Work { step, records, snapshot, mut early, mut late, committed, rounds } = work;
+        let Work { step, mut records, snapshot, mut early, mut late, committed, rounds } = work;
         if mutant::is(Mutant::FollowerAcknowledgesUnsynced) {
             early.extend(late.extract_if(.., |message| message.kind == Kind::AppendResponse));
         }
@@ -281,6 +295,7 @@ impl Raft {
                 self.given = at.index;
                 self.installing = Some((ticket, at));
                 self.known.learn(ticket, self.core.view().clone());
+                records.extend(self.take_coming_end(at, ticket));
             }
             out.push(Output::Append { ticket, records, install: snapshot.is_some() });
             self.outbox.hold(step, late);
@@ -305,12 +320,19 @@ impl Raft {
         let at = entry.at();
         assert_eq!(at.index, self.given.next(), "entries are given out one after the other");
         self.given = at.index;
-        self.applying.push_back(at);
         let tokens = self.proposals.committed(at);
+        if self.is_behind_the_end(at) {
+            return out.extend(tokens.into_iter().map(sealed));
+        }
+        self.applying.push_back(at);
         tracing::trace!("an entry is agreed on");
         let copies = self.core.copies(at.index);
-        let members = entry.members().expect("what is in a log was checked when it came");
-        let entry = if members.is_some() { Bytes::new() } else { entry.data };
+        let checked = "what is in a log was checked when it came";
+        let (members, next) = (entry.members().expect(checked), entry.seal().expect(checked));
+        let entry = if members.is_some() || next.is_some() { Bytes::new() } else { entry.data };
+        if let Some(next) = next {
+            self.end_epoch(at, next, out);
+        }
         if let Some(members) = members {
             self.take_members(members, out);
         }
@@ -321,6 +343,8 @@ impl Raft {
         for mut message in messages {
             if message.kind == Kind::Snapshot {
                 message.view = Some(self.core.view_at(message.at.index).clone());
+                let end = self.seal.end().filter(|end| end.at.index == message.at.index);
+                message.seal = end.map(|end| end.next);
             }
             assert_eq!(message.from, self.replica, "a replica says its own words");
             let epoch = self.core.view().epoch;
@@ -402,8 +426,7 @@ impl Replicate for Raft {
             }
             Input::SnapshotReceived { header } => self.snapshot_received(&header, out),
             Input::Yield { to } => self.with_member(to, Core::transfer),
-            // It changes its members itself.
-            Input::Seal { .. } => (),
+            Input::Seal { next } => self.seal(next),
         }
         self.settle(out);
         // Behind a heartbeat of the same tick, which would wake those who sleep.
@@ -415,6 +438,9 @@ impl Replicate for Raft {
     fn route(&self, class: Class, level: Level) -> Route {
         // What may be no older than now is only to be had from the leader.
         let is_stale = class == Class::Read && matches!(level, Level::Local | Level::Bounded(1..));
+        if self.orders_no_more() {
+            return Route::Nobody("it is being handed over");
+        }
         match self.core.leader().and_then(|leader| self.node_of(leader)) {
             _ if is_stale => Route::Here,
             Some(leader) if leader == self.config.id => Route::Here,
@@ -451,21 +477,9 @@ impl Replicate for Raft {
             records.push(Record::Snapshot(at, view_at(at)));
         }
         records.extend(log.above(self.applied.index).cloned().map(Record::Entry));
+        records.extend(self.seal.end().map(|end| Record::Sealed(end.at, end.next)));
         records.into_iter().map(|record| record.encode(head)).collect()
     }
-}
-
-impl Raft {
-    fn with_member(&mut self, node: NodeId, then: impl FnOnce(&mut Core, ReplicaId)) {
-        if let Some(replica) = self.replica_on(node) {
-            then(&mut self.core, replica);
-        }
-    }
-}
-
-/// Whether a node's replica is a majority by itself.
-fn is_alone(view: &View, node: NodeId) -> bool {
-    view.has_majority(|other| other == node)
 }
 
 /// What a message says, for people.
@@ -476,13 +490,6 @@ pub fn describe(body: &Bytes) -> String {
 pub(super) fn moment<'a>(now: Instant, core: &Core, lease: &'a Lease, applied: Position) -> Moment<'a> {
     let lease = core.has_committed().then_some(lease);
     Moment { now, lease, commit: core.commit(), applied: applied.index }
-}
-
-fn not_appended() -> Error {
-    Error::Unavailable(
-        "this node stopped leading the shard before it ordered the write: nothing of it happened; try again"
-            .into(),
-    )
 }
 
 #[cfg(test)]

@@ -115,7 +115,7 @@ impl Raft {
             && self.core.has_committed()
             && self.core.transferee().is_none()
             && self.is_settled()
-            && self.applied.index == self.core.last()
+            && (self.applied.index == self.core.last() || self.seal.end().is_some())
             && self.wanted.is_none()
             && !self.core.view().is_joint()
             && self.batch.is_empty()

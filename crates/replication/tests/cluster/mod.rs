@@ -142,6 +142,11 @@ impl Cluster {
         self.step(id, Input::Yield { to: NodeId(to) });
     }
 
+    /// The directory wants the shard to go on in another epoch, and says so to a node.
+    pub fn seal(&mut self, id: u64, next: u64) {
+        self.step(id, Input::Seal { next: Epoch(next) });
+    }
+
     /// The directory wants the group to have these members, and says so to a node.
     pub fn want(&mut self, id: u64, members: &[Member]) {
         self.step(id, Input::Want { members: members.to_vec() });

@@ -3,9 +3,10 @@
 
 use kv::cluster::Role;
 use kv::view::{Duty, View};
-use kv::{Charge, Class, Error, Level, NodeId, Receipt, Reply, Request};
-use node::Input;
-use node::gather::{Split, split};
+use kv::{Charge, Class, Error, Level, NodeId, Receipt, Reply, Request, SlotRange};
+use node::gather::{Split, replan, split};
+use node::route::Keyspaces;
+use node::{Input, Part};
 
 use super::Whose;
 use super::open::{Gate, Open, OpenPart, Taken};
@@ -22,7 +23,7 @@ impl World {
         if let Some(why) = self.waits_for_its_cluster(node) {
             return self.answer(whose, Some(Err(Error::Unavailable(why))));
         }
-        let (parts, gather) = match split(&self.keyspaces, request, &Charge::default()) {
+        let (parts, gather) = match split(&self.map_known_by(node), request, &Charge::default()) {
             Ok(Split::One(part)) => (vec![part], None),
             Ok(Split::Several(parts, gather)) => (parts, Some(gather)),
             Err(error) => return self.answer(whose, Some(Err(error))),
@@ -36,13 +37,54 @@ impl World {
         for (index, part) in parts.into_iter().enumerate() {
             let client = gate.name();
             let read = (part.op.class() == Class::Read).then(|| part.op.clone());
-            gate.parts.insert(client, OpenPart { request: open, index, read });
+            gate.parts.insert(client, OpenPart { request: open, within: None, index, read });
             inputs.push(Input::Part { client, part });
         }
         for input in &inputs {
             self.trace_part(node, input);
         }
         self.give(node, inputs);
+    }
+
+    /// A part is to be planned again.
+    pub fn replan(&mut self, node: NodeId, name: u64, (keyspace, slots): (String, SlotRange), part: Part) {
+        self.note("a part of a request was planned again");
+        let is_read = part.op.class() == Class::Read;
+        let planned = replan(&self.map_known_by(node), keyspace, slots, part);
+        let Some(process) = &mut self.machine_mut(node).process else { return };
+        let gate = &mut process.gate;
+        let (parts, within) = match planned {
+            Err(error) => return self.answered(node, name, Err(error)),
+            Ok(Split::One(part)) => (vec![part], None),
+            Ok(Split::Several(parts, gather)) => {
+                let (within, before) = (gate.name(), gate.parts.remove(&name));
+                let before = before.expect("a part that is planned again is open");
+                gate.replanned.insert(within, (gather, before));
+                (parts, Some(within))
+            }
+        };
+        let mut inputs = Vec::new();
+        for (place, part) in parts.into_iter().enumerate() {
+            let client = gate.name();
+            let read = is_read.then(|| part.op.clone());
+            let open = match within {
+                Some(within) => {
+                    let request = gate.replanned[&within].1.request;
+                    OpenPart { request, within: Some(within), index: place, read }
+                }
+                None => gate.parts.remove(&name).expect("a part that is planned again is open"),
+            };
+            gate.parts.insert(client, open);
+            inputs.push(Input::Part { client, part });
+        }
+        inputs.iter().for_each(|input| self.trace_part(node, input));
+        self.give(node, inputs);
+    }
+
+    /// Where a node sends what it is asked: by the newest map that its first core knows.
+    fn map_known_by(&self, node: NodeId) -> Keyspaces {
+        let process = self.machine(node).process.as_ref().expect("a node that plans is up");
+        Keyspaces::new(process.cores.cores[0].driver.map())
     }
 
     fn trace_part(&self, node: NodeId, input: &Input) {

@@ -12,12 +12,16 @@ use crate::machine::clocks::Clocks;
 pub(crate) struct Gate {
     pub(super) parts: BTreeMap<u64, OpenPart>,
     pub(super) requests: BTreeMap<u64, Open>,
+    /// Parts that became several when they were planned again: who makes one result of theirs, and the part.
+    pub(super) replanned: BTreeMap<u64, (Gather, OpenPart)>,
     pub(super) names: u64,
 }
 
 /// A part of an open request.
 pub(super) struct OpenPart {
     pub(super) request: u64,
+    /// It is of a part that was planned again.
+    pub(super) within: Option<u64>,
     /// Which part of it.
     pub(super) index: usize,
     /// What it reads, if it reads.
@@ -47,7 +51,12 @@ pub(super) enum Taken {
 impl Gate {
     pub fn new(life: u64) -> Gate {
         // Names of different lives differ, so that an answer for an earlier life would be seen.
-        Gate { parts: BTreeMap::new(), requests: BTreeMap::new(), names: life << 32 }
+        Gate {
+            parts: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            replanned: BTreeMap::new(),
+            names: life << 32,
+        }
     }
 
     /// How many parts wait for their answer.
@@ -68,7 +77,18 @@ impl Gate {
 
     /// Takes the result of a part.
     pub(super) fn take(&mut self, name: u64, result: Result<Reply, Error>) -> Taken {
-        let Some(OpenPart { request, index, .. }) = self.parts.remove(&name) else { return Taken::Unknown };
+        let Some(part) = self.parts.remove(&name) else { return Taken::Unknown };
+        self.take_of(part, result)
+    }
+
+    fn take_of(&mut self, part: OpenPart, result: Result<Reply, Error>) -> Taken {
+        let OpenPart { request, within, index, .. } = part;
+        if let Some(within) = within {
+            let (gather, _) = self.replanned.get_mut(&within).expect("it is there while a part of it is");
+            let Some(whole) = gather.put(index, result) else { return Taken::Part };
+            let (_, part) = self.replanned.remove(&within).expect("it was just looked at");
+            return self.take_of(part, whole);
+        }
         let open = self.requests.get_mut(&request).expect("a request is open while one of its parts is");
         let whole = match &mut open.gather {
             Some(gather) => gather.put(index, result),

@@ -113,6 +113,10 @@ impl World {
                     jobs.push(job);
                 }
                 Work::Answer { client, result } => self.answered(id, client, result),
+                Work::Replan { client, keyspace, slots, part } => {
+                    self.replan(id, client, (keyspace, slots), part);
+                }
+                Work::Tell { core, word } => self.give_core(id, core, [Input::Told(word)]),
                 Work::SendSnapshot { shard, to, header, snapshot } => {
                     self.bulk_begin(id, to, shard, header, snapshot);
                 }

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use kv::admin::{Answer, Ask, Joining};
 use kv::cluster::NodeDuty;
+use kv::keyspace::Wish;
 use kv::{Error, NodeId, ShardId};
 use node::identity::Joiner;
+use placement::map::DEFAULT;
 
 use super::tenant::{Asked, Tenant};
 use crate::machine::place::address;
@@ -67,6 +69,8 @@ pub(super) enum What {
     Join(Joiner),
     /// A change is given up.
     Abort(ShardId),
+    /// The shards of clients' keys are to be so many.
+    Split(u32),
     /// Something is looked at.
     Look(Ask),
 }
@@ -90,6 +94,11 @@ impl Chore {
             What::Replace { name, lose } => Ask::Replace { name: name.clone(), lose: *lose, dry_run: false },
             What::Join(joiner) => Ask::Join(joining(joiner)),
             What::Abort(shard) => Ask::Abort { shard: *shard },
+            What::Split(shards) => Ask::AlterKeyspace {
+                name: DEFAULT.into(),
+                wish: Wish { shards: Some(*shards), ..Wish::default() },
+                dry_run: false,
+            },
             What::Look(ask) => ask.clone(),
         })
     }

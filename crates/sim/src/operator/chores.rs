@@ -3,7 +3,7 @@
 use kv::admin::{Answer, Ask};
 use kv::cluster::NodeDuty;
 use kv::{Error, NodeId, Outcome, ShardId};
-use placement::map::{Node, NodeDuty as Duty, Phase};
+use placement::map::{DEFAULT, Node, NodeDuty as Duty, Phase};
 
 use super::chore::{Chore, SERVING_MIN, What};
 use crate::world::World;
@@ -12,6 +12,8 @@ use crate::world::World;
 const AGAIN_MICROS: u64 = 500_000;
 /// A machine whose node has left is stopped within this.
 const STOP_MICROS_MAX: u64 = 3_000_000;
+/// The shards of clients' keys are so many, at most.
+const SHARDS_MAX: u32 = 8;
 /// So many machines there are, at most.
 const MACHINES_MAX: usize = 6;
 
@@ -78,6 +80,7 @@ impl World {
                 }
                 None
             }
+            (What::Split(_), Answer::Done) => None,
             (What::Abort(_) | What::Look(Ask::Moves), Answer::Done | Answer::Moves(_)) => None,
             (what, answer) => {
                 self.violation(format!("answers of the directory fit what was asked: {what:?}: {answer:?}"));
@@ -99,8 +102,8 @@ impl World {
             *lose = self.is_heir(name);
         }
         match (&chore.what, error) {
-            // It is not given up any more, or there is none.
-            (What::Abort(_), _) => None,
+            // It is not given up any more, or there is none; there are more shards already, or are about to be.
+            (What::Abort(_) | What::Split(_), _) => None,
             (_, Error::Unavailable(_)) => self.put_off(chore),
             // It is not known as dead yet, or its copies are still wanted.
             (What::Replace { name, .. }, _) if self.placed.node_named(name).is_some() => self.put_off(chore),
@@ -165,8 +168,9 @@ impl World {
             }
             25..50 => self.draw_duty(NodeDuty::Drain)?,
             50..70 => self.draw_duty(NodeDuty::Leave)?,
-            70..85 => self.draw_duty(NodeDuty::Serve)?,
-            85..93 => {
+            70..82 => self.draw_duty(NodeDuty::Serve)?,
+            82..88 => self.draw_split()?,
+            88..93 => {
                 let shards: Vec<ShardId> = self.placed.changes.keys().copied().collect();
                 What::Abort(*shards.first()?)
             }
@@ -175,6 +179,13 @@ impl World {
             _ => return None,
         };
         Some(Chore::new(what))
+    }
+
+    /// One shard more, or twice as many.
+    fn draw_split(&mut self) -> Option<What> {
+        let has = self.placed.shards_of(DEFAULT).len() as u32;
+        let shards = if self.random.percent(50) { has + 1 } else { 2 * has };
+        (shards <= SHARDS_MAX).then_some(What::Split(shards))
     }
 
     /// Whether nodes are about to be sent away, or are on their way.

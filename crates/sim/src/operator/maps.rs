@@ -6,7 +6,7 @@ use kv::cluster::Liveness;
 use kv::{NodeId, ShardId};
 use node::Input;
 use node::route::Keyspaces;
-use placement::map::{DEFAULT, Map, NodeDuty};
+use placement::map::{DEFAULT, Map, NodeDuty, Why};
 use placement::{Limits, plan};
 
 use crate::world::World;
@@ -22,8 +22,7 @@ impl World {
             self.make_places(map.next_node);
             self.placed = map.clone();
             self.keyspaces = Keyspaces::new(&map);
-            let others = map.shards.iter().filter(|(_, shard)| shard.keyspace != DEFAULT);
-            others.for_each(|(id, _)| self.watch.changes.leave_out(*id));
+            self.watch.follow(&map);
         }
         self.give(id, [Input::Map(map)]);
     }
@@ -31,9 +30,16 @@ impl World {
     fn note_differences(&mut self, map: &Map) {
         let before = self.placed.clone();
         for (shard, change) in &before.changes {
-            // Its keyspace was dropped.
-            let Some(row) = map.shards.get(shard) else { continue };
+            let Some(row) = map.shards.get(shard) else {
+                // Else its keyspace was dropped.
+                if change.why == Why::Split {
+                    self.note("a shard was split");
+                }
+                continue;
+            };
             if map.changes.contains_key(shard) {
+            } else if change.why == Why::Split {
+                self.note("a split was given up");
             } else if row.members != change.to {
                 self.note("a change of members was given up");
             } else if row.epoch > before.shards[shard].epoch {
@@ -86,6 +92,9 @@ impl World {
         }
         if let Some((shard, change)) = self.placed.changes.first_key_value() {
             return Some(format!("shard {shard} is to have {:?}", change.to));
+        }
+        if let Some(shard) = self.placed.splits.keys().next() {
+            return Some(format!("shard {shard} is to be split"));
         }
         if let Some(next) = plan(&self.placed, &Limits::default()) {
             return Some(format!("the plan goes on with {:?}", next.changes));

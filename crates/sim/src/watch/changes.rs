@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kv::watch::{Change, Filter, Reach, What};
-use kv::{Key, ShardId, Slot, Version};
+use kv::{Key, ShardId, Slot, SlotRange, Version};
 
 use super::rows::Rows;
 
@@ -15,11 +15,13 @@ use super::rows::Rows;
 #[derive(Default)]
 pub(crate) struct Changes {
     shards: BTreeMap<ShardId, Shard>,
+    /// The parts of shards that are cut: of which, and their slots.
+    parts: BTreeMap<ShardId, (ShardId, SlotRange)>,
     /// Shards of keyspaces that nobody watches.
     unwatched: BTreeSet<ShardId>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Shard {
     /// Up to which version it is known.
     last: Version,
@@ -31,9 +33,22 @@ struct Shard {
 }
 
 impl Changes {
+    /// A shard is being cut: a part of it.
+    pub fn is_cut(&mut self, from: ShardId, part: ShardId, slots: SlotRange) {
+        self.parts.insert(part, (from, slots));
+    }
+
     /// Nobody watches the keyspace of this shard.
     pub fn leave_out(&mut self, shard: ShardId) {
         self.unwatched.insert(shard);
+    }
+
+    /// A shard as it begins: a part with what became of its keys before.
+    fn begun(&self, id: ShardId) -> Shard {
+        let Some((from, slots)) = self.parts.get(&id) else { return Shard::default() };
+        let mut newest = self.shards.get(from).map(|whole| whole.newest.clone()).unwrap_or_default();
+        newest.retain(|key, _| slots.contains(Slot::of(key)));
+        Shard { last: self.last(*from), newest, ..Shard::default() }
     }
 
     /// An entry was applied, perhaps not for the first time: what is wrong with what it changed. The rows know of it.
@@ -45,7 +60,10 @@ impl Changes {
         last: Version,
         rows: &Rows,
     ) -> Vec<String> {
-        let shard = self.shards.entry(id).or_default();
+        if !self.shards.contains_key(&id) {
+            self.shards.insert(id, self.begun(id));
+        }
+        let shard = self.shards.get_mut(&id).expect("it was just begun");
         if shard.ends.last().is_some_and(|(newest, _)| index <= *newest) {
             let same = shard.of_entry(index) == changes;
             return Vec::from_iter((!same).then(|| {
@@ -80,7 +98,7 @@ impl Changes {
         changes: &[Change],
     ) -> Option<String> {
         let Reach { slots, through } = reach;
-        let known = self.shards.get(&shard).map_or(Version::ZERO, |shard| shard.last);
+        let known = self.last(shard);
         if through > known.max(before) {
             return Some(format!("shard {shard} is told up to {through}, and is at {known}"));
         }
@@ -102,7 +120,11 @@ impl Changes {
 
     /// Up to which version a shard is known.
     pub fn last(&self, shard: ShardId) -> Version {
-        self.shards.get(&shard).map_or(Version::ZERO, |shard| shard.last)
+        match (self.shards.get(&shard), self.parts.get(&shard)) {
+            (Some(shard), _) => shard.last,
+            (None, Some((from, _))) => self.last(*from),
+            (None, None) => Version::ZERO,
+        }
     }
 }
 
@@ -147,8 +169,6 @@ fn text<'a>(changes: impl IntoIterator<Item = &'a Change>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use kv::SlotRange;
-
     use super::*;
 
     const SHARD: ShardId = ShardId(1);

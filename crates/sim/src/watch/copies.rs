@@ -47,8 +47,9 @@ impl Copies {
         let copies = self.synced.range(of_shard).map(|(_, synced)| synced).filter(holds).count();
         (receipt.copies as usize > copies).then(|| {
             format!(
-                "receipts keep what they say: {receipt:?} tells {} copies of entry {index}, and {copies} were synced",
-                receipt.copies
+                "receipts keep what they say: {receipt:?} tells {} copies of entry {index}, and {copies} were synced: {:?}",
+                receipt.copies,
+                self.synced.range((receipt.shard, NodeId(0))..=(receipt.shard, NodeId::MAX)).collect::<Vec<_>>(),
             )
         })
     }

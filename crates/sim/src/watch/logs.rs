@@ -68,7 +68,7 @@ impl Log {
                 self.restart(at);
                 self.snapshot = at;
             }
-            Record::State { .. } | Record::View | Record::Replica | Record::Seal => {}
+            Record::State { .. } | Record::View | Record::Replica | Record::Seal | Record::Sealed(_) => {}
         }
         false
     }

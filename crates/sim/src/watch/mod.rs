@@ -48,9 +48,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use kv::{
-    Answer, Epoch, Error, Index, Level, NodeId, Op, Position, Receipt, Reply, RequestId, ShardId, Version,
+    Answer, Epoch, Error, Index, Level, NodeId, Op, Position, Receipt, Reply, Request, RequestId, ShardId,
+    Version,
 };
 use node::route::ShardMap;
+use placement::map::Map;
 use replication::Status;
 pub(crate) use replication::observe::Record;
 use storage::{Applied, Asked};
@@ -226,6 +228,21 @@ impl Watch {
         }
     }
 
+    /// A map is written: shards that are cut go on as their parts.
+    pub fn follow(&mut self, map: &Map) {
+        for (from, split) in &map.splits {
+            for part in &split.parts {
+                self.rows.is_cut(*from, part.shard, part.slots);
+                self.changes.is_cut(*from, part.shard, part.slots);
+            }
+        }
+        let others = map.shards.iter().filter(|(_, shard)| shard.keyspace != Request::KEYSPACE);
+        for (id, _) in others {
+            self.changes.leave_out(*id);
+            map.parts_of(*id).iter().for_each(|part| self.changes.leave_out(part.shard));
+        }
+    }
+
     /// What an entry changed, which the rows know of: what is wrong with it.
     pub fn changed(
         &mut self,
@@ -256,6 +273,9 @@ impl Watch {
             self.see(&Seen::Gone { node, shard });
         }
         if let Some(parsed) = node::observe::record(record) {
+            if let Record::Base(_) = parsed {
+                self.rows.begin_part(shard);
+            }
             self.see(&Seen::Record {
                 node,
                 shard: ShardId(record.stream),

@@ -15,7 +15,11 @@ impl Rows {
         let id = told.id?;
         let nowhere = BTreeMap::new();
         let ran = self.done.get(&(id.client, id.sequence)).unwrap_or(&nowhere);
-        let wrong = check(map, told, ran).err()?;
+        let of = |shard: ShardId| {
+            let ran = self.line_of(shard).find_map(|shard| Some((shard, ran.get(&shard)?)));
+            ran.ok_or_else(|| format!("it never ran in shard {shard}"))
+        };
+        let wrong = check(map, told, of).err()?;
         Some(format!(
             "a write is answered with what it did: {:?} was answered {:?} with {:?}: {wrong}",
             told.op, told.reply.answer, told.reply.receipt
@@ -23,13 +27,17 @@ impl Rows {
     }
 }
 
-fn check(map: &ShardMap, told: &Told<'_>, ran: &BTreeMap<ShardId, Ran>) -> Result<(), String> {
+/// `of`: what the request did in a shard, or in which one that this was cut from.
+fn check<'a>(
+    map: &ShardMap,
+    told: &Told<'_>,
+    of: impl Fn(ShardId) -> Result<(ShardId, &'a Ran), String>,
+) -> Result<(), String> {
     let shards: Vec<ShardId> = Plan::new(map, told.op.clone())
         .map(|plan| plan.parts.iter().map(|(shard, _)| *shard).collect())
         .unwrap_or_default();
-    let of = |shard: &ShardId| ran.get(shard).ok_or_else(|| format!("it never ran in shard {shard}"));
     if let [shard] = shards[..] {
-        let (version, answer) = of(&shard)?;
+        let (_, (version, answer)) = of(shard)?;
         let fits = (version, answer) == (&told.reply.receipt.version, &told.reply.answer);
         return if fits { Ok(()) } else { Err(format!("at {version} it did {answer:?}")) };
     }
@@ -37,9 +45,10 @@ fn check(map: &ShardMap, told: &Told<'_>, ran: &BTreeMap<ShardId, Ran>) -> Resul
         (Op::DeleteRange { .. }, Answer::Deleted { count, next, .. })
         | (Op::TrimRange { .. }, Answer::Trimmed { count, next }) => {
             let (mut sum, mut first) = (0, None);
-            for shard in &shards {
-                let (Answer::Deleted { count, next, .. } | Answer::Trimmed { count, next }) = &of(shard)?.1
-                else {
+            // What a shard did before it was cut is told once, by all its parts together.
+            let ran: BTreeMap<ShardId, &Ran> = shards.iter().map(|shard| of(*shard)).collect::<Result<_, _>>()?;
+            for (_, answer) in ran.values() {
+                let (Answer::Deleted { count, next, .. } | Answer::Trimmed { count, next }) = answer else {
                     return Err("it was something else".into());
                 };
                 sum += count;
@@ -50,7 +59,7 @@ fn check(map: &ShardMap, told: &Told<'_>, ran: &BTreeMap<ShardId, Ran>) -> Resul
         }
         (Op::PutAll { .. }, Answer::Many(answers)) => answers.iter().try_for_each(|told| {
             let done =
-                told.result.as_ref().map_or(Ok(true), |_| is_among(&of(&map.shard_of(&told.key))?.1, told));
+                told.result.as_ref().map_or(Ok(true), |_| is_among(&of(map.shard_of(&told.key))?.1.1, told));
             if done? { Ok(()) } else { Err(format!("its shard answered something else for {:?}", told.key)) }
         }),
         _ => Ok(()),

@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use bytes::Bytes;
-use kv::{Answer, Entry, Error, Function, Key, Op, RequestId, ShardId, Side, Value, Version};
+use kv::{
+    Answer, Entry, Error, Function, Key, Op, RequestId, ShardId, Side, Slot, SlotRange, Value, Version,
+};
 use storage::{History, Options};
 
 use super::timeline::{Forgot, Life, Timeline};
@@ -20,6 +22,8 @@ use super::timeline::{Forgot, Life, Timeline};
 pub(crate) struct Rows {
     shards: BTreeMap<ShardId, Shard>,
     options: Options,
+    /// The parts of shards that are cut: of which shard, and their slots.
+    parts: BTreeMap<ShardId, (ShardId, SlotRange)>,
     /// What requests did, where they ran: by client and sequence.
     pub(super) done: BTreeMap<(u64, u64), BTreeMap<ShardId, Ran>>,
 }
@@ -28,7 +32,7 @@ pub(crate) struct Rows {
 pub(super) type Ran = (Version, Answer);
 
 /// The rows of one.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Shard {
     /// The last entry that was taken in, and the newest version.
     applied: u64,
@@ -38,7 +42,12 @@ pub(super) struct Shard {
 
 impl Default for Rows {
     fn default() -> Rows {
-        Rows { shards: BTreeMap::new(), options: Options::of(History::All), done: BTreeMap::new() }
+        Rows {
+            shards: BTreeMap::new(),
+            options: Options::of(History::All),
+            parts: BTreeMap::new(),
+            done: BTreeMap::new(),
+        }
     }
 }
 
@@ -48,12 +57,37 @@ impl Rows {
         self.options = options;
     }
 
+    /// A shard is being cut; one of its parts.
+    pub fn is_cut(&mut self, from: ShardId, part: ShardId, slots: SlotRange) {
+        self.parts.insert(part, (from, slots));
+    }
+
+    /// A part of a shard begins, and with it all others: with what the shard had of their slots.
+    pub fn begin_part(&mut self, part: ShardId) {
+        let Some((from, _)) = self.parts.get(&part).copied() else { return };
+        if self.shards.contains_key(&part) {
+            return;
+        }
+        let whole = self.shards.get(&from).cloned().unwrap_or_default();
+        for (part, (_, slots)) in self.parts.iter().filter(|(_, (of, _))| *of == from) {
+            let mut shard = whole.clone();
+            shard.keys.retain(|key, _| (slots.first..=slots.last).contains(&Slot::of(key)));
+            self.shards.insert(*part, shard);
+        }
+    }
+
     pub(super) fn options(&self) -> &Options {
         &self.options
     }
 
+    /// A shard; a part that has not begun is what it is cut from.
     pub(super) fn shard(&self, shard: ShardId) -> Option<&Shard> {
-        self.shards.get(&shard)
+        self.shards.get(&shard).or_else(|| self.shard(self.parts.get(&shard)?.0))
+    }
+
+    /// A shard, what it was cut from, what that was cut from.
+    pub(super) fn line_of(&self, shard: ShardId) -> impl Iterator<Item = ShardId> + '_ {
+        std::iter::successors(Some(shard), |shard| Some(self.parts.get(shard)?.0))
     }
 
     /// What ops of versions above one made of keys: rows, and deletions that they found something for.

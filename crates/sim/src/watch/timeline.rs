@@ -26,7 +26,7 @@ pub(super) struct Window {
 }
 
 /// All changes of a key.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Timeline {
     changes: Vec<Change>,
     /// What trims and sweeps have forgotten, in order.

@@ -67,6 +67,7 @@ mod sessions;
 mod several;
 mod shard;
 mod snapshot;
+mod split;
 mod transaction;
 mod trim;
 mod update;
@@ -94,6 +95,7 @@ use crate::keys::RowSet;
 pub use self::expiry::EXPIRED_PER_APPLY_MAX;
 pub use self::sessions::{ANSWER_BYTES_KEPT, SESSION_BYTES_MAX};
 pub use self::snapshot::{InstallError, ShardSnapshot};
+pub use self::split::Cut;
 
 /// Rows that one call of [`Table::forget`] removes: a millisecond or two.
 const FORGOTTEN_ROWS_MAX: usize = 1024;

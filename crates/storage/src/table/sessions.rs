@@ -8,7 +8,8 @@
 //! A request with an id, at apply:
 //!
 //! 1. its record is there: the first result is its answer, nothing is run; if it is another request under the same id
-//!    (the record has a digest of the op), it is refused as the caller's mistake;
+//!    (the record has a digest of the op), it is refused as the caller's mistake; a batch may come again in part, for its shard
+//!    may have been cut in between;
 //! 2. it was answered before (below the session's `answered_below`): in doubt, not run;
 //! 3. its version would be above `valid_until`: in doubt, not run;
 //! 4. too far from the oldest unanswered one, or no room: unavailable, not run;
@@ -47,7 +48,10 @@ const LASTING_MICROS: u64 = 60 * 60 * 1_000_000;
 const FORGOTTEN_PER_APPLY_MIN: usize = 16;
 /// So large a buffer for encoding is kept.
 const SCRATCH_BYTES_MAX: usize = 64 << 10;
+/// A record of an op on keys that it names.
 const FORMAT: u8 = 2;
+/// A record of an op on a range of keys: what it counted was on all slots of the shard.
+const FORMAT_OF_RANGE: u8 = 3;
 
 #[derive(Default)]
 pub struct Sessions {
@@ -95,7 +99,7 @@ impl Sessions {
             let bytes = size(&row, &raw);
             match slot_of(slot).and_then(|_| Record::decode(raw)) {
                 Ok(record) => {
-                    sequences.entry(client).or_default().push((record.sequence, slot));
+                    sequences.entry(client).or_default().push((record.of.sequence, slot));
                     sessions.found(client, slot, &record, bytes);
                     ControlFlow::Continue(())
                 }
@@ -222,7 +226,7 @@ impl Sessions {
         let raw = rows.get(&set.session(id.client, slot))?.ok_or_else(missing)?;
         let record = Record::decode(raw).map_err(damaged)?;
         let version = record.version;
-        if record.digest != digest(&mut BytesMut::new(), op) {
+        if record.of.digest != digest(&mut BytesMut::new(), op) && !record.may_be_of(op).map_err(damaged)? {
             let text = format!(
                 "request {} was another one before: a request id is for one request and its retries, give each its own",
                 id.sequence
@@ -253,9 +257,8 @@ impl Sessions {
         session.valid_until = session.valid_until.max(id.valid_until);
         session.release();
         let slot = session.take_slot(id.sequence);
-        let digest = digest(&mut self.scratch, op);
-        let (row, raw) =
-            (set.session(id.client, slot), encode(&mut self.scratch, session, id.sequence, digest, done));
+        let of = Of { sequence: id.sequence, digest: digest(&mut self.scratch, op), is_of_range: is_of_range(op) };
+        let (row, raw) = (set.session(id.client, slot), encode(&mut self.scratch, session, &of, done));
         let now = size(&row, &raw);
         if self.scratch.capacity() > SCRATCH_BYTES_MAX {
             self.scratch = BytesMut::new();
@@ -373,14 +376,21 @@ fn slot_of(slot: u16) -> Result<u16, Malformed> {
     if u64::from(slot) < SESSION_WINDOW { Ok(slot) } else { Err(Malformed("its slot is too high")) }
 }
 
+/// Which request a record is of.
+struct Of {
+    sequence: u64,
+    /// Of the op.
+    digest: u32,
+    /// The op is on all keys of a range.
+    is_of_range: bool,
+}
+
 /// A remembered request as it is stored; the session's numbers are those after it.
 struct Record {
-    sequence: u64,
+    of: Of,
     valid_until: Version,
     answered_below: u64,
     version: Version,
-    /// Of the op.
-    digest: u32,
     /// Empty when it is not kept.
     result: Bytes,
 }
@@ -388,16 +398,28 @@ struct Record {
 impl Record {
     fn decode(raw: Bytes) -> Result<Record, Malformed> {
         let mut reader = codec::Reader::new(raw);
-        if reader.u8()? != FORMAT {
-            return Err(Malformed("its format is unknown"));
-        }
-        Ok(Record {
-            sequence: reader.uint()?,
-            valid_until: reader.version()?,
-            answered_below: reader.uint()?,
-            version: reader.version()?,
-            digest: reader.u32()?,
-            result: reader.rest(),
+        let is_of_range = match reader.u8()? {
+            FORMAT => false,
+            FORMAT_OF_RANGE => true,
+            _ => return Err(Malformed("its format is unknown")),
+        };
+        let sequence = reader.uint()?;
+        let (valid_until, answered_below) = (reader.version()?, reader.uint()?);
+        let version = reader.version()?;
+        let of = Of { sequence, digest: reader.u32()?, is_of_range };
+        Ok(Record { of, valid_until, answered_below, version, result: reader.rest() })
+    }
+
+    /// Whether an op may be a part of the batch that this remembers.
+    fn may_be_of(&self, op: &Op) -> Result<bool, Malformed> {
+        let Op::PutAll { rows } = op else { return Ok(false) };
+        Ok(match self.result()? {
+            None => true,
+            Some(Ok(Answer::Many(answers))) => {
+                let keys: BTreeSet<&[u8]> = answers.iter().map(|answer| &answer.key[..]).collect();
+                rows.iter().all(|(key, _)| keys.contains(&key[..]))
+            }
+            Some(_) => false,
         })
     }
 
@@ -413,6 +435,23 @@ impl Record {
     }
 }
 
+/// What a part of a shard remembers of a request that was run before the shard was cut; `tells`: it is the part that tells what an
+/// op on a range did on all slots. Of the others each did nothing more.
+pub(super) fn inherited(raw: &Bytes, tells: bool) -> Result<Bytes, EngineError> {
+    let record = Record::decode(raw.clone()).map_err(damaged)?;
+    if tells || !record.of.is_of_range {
+        return Ok(Bytes::copy_from_slice(raw));
+    }
+    let result = match record.result().map_err(damaged)? {
+        Some(Ok(Answer::Deleted { previous, next, .. })) => Ok(Answer::Deleted { count: 0, previous, next }),
+        Some(Ok(Answer::Trimmed { next, .. })) => Ok(Answer::Trimmed { count: 0, next }),
+        _ => return Ok(Bytes::copy_from_slice(raw)),
+    };
+    let (answered_below, valid_until) = (record.answered_below, record.valid_until);
+    let session = Session { answered_below, valid_until, ..Session::default() };
+    Ok(encode(&mut BytesMut::new(), &session, &record.of, &Done { result, version: record.version }))
+}
+
 /// Decodes a remembered request and its result, and checks that they are the same when they are encoded again.
 pub(super) fn decode_whole(raw: Bytes) {
     let Ok(record) = Record::decode(raw) else { return };
@@ -420,11 +459,11 @@ pub(super) fn decode_whole(raw: Bytes) {
     let (answered_below, valid_until) = (record.answered_below, record.valid_until);
     let session = Session { answered_below, valid_until, ..Session::default() };
     let done = Done { result, version: record.version };
-    let raw = encode(&mut BytesMut::new(), &session, record.sequence, record.digest, &done);
+    let raw = encode(&mut BytesMut::new(), &session, &record.of, &done);
     let again = Record::decode(raw).expect("what was encoded decodes");
-    assert_eq!((again.sequence, again.valid_until), (record.sequence, valid_until));
+    assert_eq!((again.of.sequence, again.valid_until), (record.of.sequence, valid_until));
     assert_eq!((again.answered_below, again.version), (answered_below, record.version));
-    assert_eq!(again.digest, record.digest);
+    assert_eq!((again.of.digest, again.of.is_of_range), (record.of.digest, record.of.is_of_range));
     assert!(again.result().is_ok_and(|result| result.is_none_or(|result| result == done.result)));
 }
 
@@ -433,17 +472,21 @@ pub(super) fn samples() -> Vec<Bytes> {
     let session = Session { answered_below: 3, valid_until: Version::MAX, ..Session::default() };
     let results = [Ok(Answer::Put { previous: None }), Err(Error::InDoubt("why".into()))];
     let done = results.map(|result| Done { result, version: Version::ZERO });
-    done.map(|done| encode(&mut BytesMut::new(), &session, 300, 7, &done)).to_vec()
+    let of = |is_of_range| Of { sequence: 300, digest: 7, is_of_range };
+    let mut samples = done.map(|done| encode(&mut BytesMut::new(), &session, &of(false), &done)).to_vec();
+    let trimmed = Done { result: Ok(Answer::Trimmed { count: 5, next: None }), version: Version::ZERO };
+    samples.push(encode(&mut BytesMut::new(), &session, &of(true), &trimmed));
+    samples
 }
 
-fn encode(into: &mut BytesMut, session: &Session, sequence: u64, digest: u32, done: &Done) -> Bytes {
+fn encode(into: &mut BytesMut, session: &Session, of: &Of, done: &Done) -> Bytes {
     into.clear();
-    into.put_u8(FORMAT);
-    codec::put_uint(into, sequence);
+    into.put_u8(if of.is_of_range { FORMAT_OF_RANGE } else { FORMAT });
+    codec::put_uint(into, of.sequence);
     codec::put_version(into, session.valid_until);
     codec::put_uint(into, session.answered_below);
     codec::put_version(into, done.version);
-    codec::put_uint(into, u64::from(digest));
+    codec::put_uint(into, u64::from(of.digest));
     let head = into.len();
     if done.result.as_ref().map_or(0, Answer::bytes) <= ANSWER_BYTES_KEPT {
         codec::encode_result(into, &done.result, codec::encode_answer);
@@ -459,6 +502,10 @@ fn digest(scratch: &mut BytesMut, op: &Op) -> u32 {
     scratch.clear();
     codec::encode_op(scratch, &op.without_deadlines());
     crc32c::crc32c(scratch)
+}
+
+fn is_of_range(op: &Op) -> bool {
+    matches!(op, Op::DeleteRange { .. } | Op::TrimRange { .. })
 }
 
 fn size(row: &[u8], raw: &[u8]) -> u32 {

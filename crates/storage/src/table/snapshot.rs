@@ -53,6 +53,39 @@ impl ShardSnapshot {
         Ok(bytes)
     }
 
+    /// The last row that was given out; its suffix.
+    pub(super) fn cursor(&self) -> Option<Bytes> {
+        self.cursor.as_ref().map(RowSet::suffix)
+    }
+
+    /// The shard's state, as its row has it.
+    pub(super) fn state(&self) -> Bytes {
+        self.state.encode()
+    }
+
+    /// The next rows (suffix and value) but the state's, so many and of so many bytes; and whether there are more.
+    pub(super) fn step(
+        &mut self,
+        rows_max: usize,
+        bytes_max: usize,
+    ) -> Result<(Vec<(Bytes, Bytes)>, bool), EngineError> {
+        let (begin, end) = (self.set.current(b""), self.set.end());
+        let from = self.cursor.clone();
+        let from = from.as_ref().map_or(Bound::Included(&begin[..]), |cursor| Bound::Excluded(&cursor[..]));
+        let (mut rows, mut bytes, mut more) = (Vec::new(), 0, false);
+        self.view.scan(from, Bound::Excluded(&end), false, &mut |row, value| {
+            bytes += row.len() + value.len();
+            if rows.len() == rows_max || !rows.is_empty() && bytes > bytes_max {
+                more = true;
+                return ControlFlow::Break(());
+            }
+            rows.push((RowSet::suffix(&row), value));
+            self.cursor = Some(row);
+            ControlFlow::Continue(())
+        })?;
+        Ok((rows, more))
+    }
+
     /// The next chunk, `None` after the last. It ends before the row that would pass `bytes_max`, but has one row at least.
     pub fn next_chunk(&mut self, bytes_max: usize) -> Result<Option<Bytes>, EngineError> {
         if self.done {

@@ -8,6 +8,7 @@
 
 use std::ops::{Bound, ControlFlow};
 
+use bytes::Bytes;
 use kv::keyspace::Usage;
 use kv::{Answer, Op};
 
@@ -15,7 +16,7 @@ use super::Stop;
 use super::record::{Head, Record};
 use super::write::Writer;
 use crate::engine::{EngineError, View};
-use crate::keys::{RowSet, key_of_current};
+use crate::keys::{RowSet, current_of_suffix, key_of_current};
 
 /// What a key and a value count.
 fn bytes(key: &[u8], value: usize) -> u64 {
@@ -41,6 +42,17 @@ pub fn count(rows: &dyn View, set: RowSet) -> Result<Usage, EngineError> {
         ControlFlow::Continue(())
     })?;
     failed.map(|()| usage)
+}
+
+/// Counts a row of a copy, which is told by its suffix, if it is a key's newest value.
+pub fn count_row(usage: &mut Usage, suffix: &Bytes, raw: &Bytes) -> Result<(), EngineError> {
+    let Some(key) = current_of_suffix(suffix) else { return Ok(()) };
+    let record = Record::decode(raw.clone())?;
+    if !record.head.tombstone {
+        usage.keys += 1;
+        usage.bytes += bytes(&key, record.value_bytes());
+    }
+    Ok(())
 }
 
 impl Writer<'_> {

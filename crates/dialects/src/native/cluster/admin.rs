@@ -87,6 +87,7 @@ fn encode_move(moved: Move) -> proto::ReplicaMove {
         Why::Leaves(node) => (WireWhy::Leaves, node.0),
         Why::Lost(node) => (WireWhy::Lost, node.0),
         Why::Repair => (WireWhy::Repair, 0),
+        Why::Split => (WireWhy::Split, 0),
     };
     proto::ReplicaMove {
         shard: moved.shard.0,
@@ -146,6 +147,7 @@ fn decode_move(message: proto::ReplicaMove) -> Result<Move, Malformed> {
         Ok(WireWhy::Leaves) => Why::Leaves(because),
         Ok(WireWhy::Lost) => Why::Lost(because),
         Ok(WireWhy::Repair) => Why::Repair,
+        Ok(WireWhy::Split) => Why::Split,
         Ok(WireWhy::Unspecified) | Err(_) => return Err(Malformed("a move's reason is unknown here")),
     };
     Ok(Move {

@@ -10,6 +10,7 @@ use storage::ShardSnapshot;
 
 use super::super::Work;
 use super::super::core::Core;
+use super::super::split::CutHere;
 use super::heir::CopyHeader;
 use crate::job::Job;
 use crate::node::Node;
@@ -107,6 +108,7 @@ impl Core {
         for (&shard, replica) in &mut self.replicas {
             let Some(change) = handed_over(node, shard, replica.view().epoch) else {
                 replica.giving = None;
+                replica.cut = CutHere::default();
                 continue;
             };
             if change.phase == Phase::Switch && replica.sealed.is_none() {
@@ -127,6 +129,7 @@ impl Core {
             tracing::info!(%shard, %epoch, %at, "a shard is sealed: its heirs go on with it");
         }
         replica.given = Some(at);
+        self.give_end(shard);
     }
 
     /// Another node inherits a shard, and has nothing of it yet.

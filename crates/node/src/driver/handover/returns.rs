@@ -14,14 +14,14 @@
 
 use kv::view::Revision;
 use kv::{Epoch, Position, ShardId};
-use placement::map::Phase;
+use placement::map::{Change, Phase, Why};
 use replication::View;
 
 use super::super::Flush;
 use super::super::core::Core;
 use super::super::replica::Replica;
 use super::giver::handed_over;
-use super::inherits;
+use super::inheriting;
 use crate::node::Node;
 use crate::record::Made;
 use crate::recovery::Begun;
@@ -93,7 +93,7 @@ impl Replica {
     /// What the log says of it once it has been told that it goes on in a later epoch.
     pub fn returned(&self) -> Option<[wal::Record; 2]> {
         let back = self.returning.as_ref().filter(|back| back.ticket.is_some())?;
-        Some(inherits(self.shard, &back.seat, &self.returned_made(), self.sealed_at()))
+        Some(inheriting(self.shard, &back.seat, &self.returned_made(), self.sealed_at()))
     }
 
     fn sealed_at(&self) -> Position {
@@ -108,7 +108,8 @@ impl Replica {
 
 /// The seat of this node in the epoch that it is to begin with what it was sealed with, if the map says so.
 fn returning(node: &Node, shard: ShardId, epoch: Epoch) -> Option<Returning> {
-    let change = handed_over(node, shard, epoch).filter(|change| change.phase == Phase::Switch)?;
+    let is_certain = |change: &&Change| change.phase == Phase::Switch && change.why != Why::Split;
+    let change = handed_over(node, shard, epoch).filter(is_certain)?;
     let number = change.to.iter().find(|member| member.node == node.config.me)?.replica;
     let view = View { epoch: change.epoch, revision: Revision(1), members: change.to.clone() };
     let (protocol, revision) = (node.config.map.shards[&shard].protocol, node.config.map.revision);

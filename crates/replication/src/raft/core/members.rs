@@ -5,7 +5,7 @@
 
 use ::raft::Changer;
 use ::raft::eraftpb::{ConfChangeSingle, ConfChangeType, Entry, EntryType};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use kv::ReplicaId;
 use kv::cluster::Role;
 
@@ -42,6 +42,18 @@ impl Core {
         raft.pending_conf_index = index.0;
         raft.bcast_append();
         true
+    }
+
+    /// Appends the entry that ends the epoch, as a leader that [may change members](Core::may_change_members). Whether it did.
+    pub(in super::super) fn propose_seal(&mut self, data: Bytes) -> bool {
+        let mut entry = Entry { data, ..Entry::default() };
+        entry.set_entry_type(EntryType::EntryConfChange);
+        let raft = &mut self.raw.raft;
+        let is_appended = raft.append_entry(&mut [entry]);
+        if is_appended {
+            raft.bcast_append();
+        }
+        is_appended
     }
 
     /// An entry that says who the members are is given out: from here on they count. Who does not count itself any more neither

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use kv::{Index, Position, ReplicaId, Term};
 
 use super::super::message::{Kind, Message};
-use crate::entries::{LogEntry, MEMBERS, OPS};
+use crate::entries::{LogEntry, MEMBERS, OPS, SEAL};
 use crate::{Duty, View};
 
 const KINDS: [(Kind, MessageType); 12] = [
@@ -26,7 +26,8 @@ const KINDS: [(Kind, MessageType); 12] = [
 
 /// For the crate, at a replica with a log up to `last`. Not of the kinds that are no business of the crate's.
 pub(super) fn from_plain(message: Message, last: Index) -> Wire {
-    let Message { kind, from, to, term, at, commit, reject, hint, forced, round, view, entries } = message;
+    let Message { kind, from, to, term, at, commit, reject, hint, forced, round, view, entries, .. } =
+        message;
     let (_, msg_type) = KINDS
         .into_iter()
         .find(|(other, _)| *other == kind)
@@ -89,21 +90,31 @@ fn plain(mut wire: Wire) -> Option<Message> {
         forced: &wire.context[..] == CAMPAIGN_TRANSFER,
         round,
         view: None,
+        seal: None,
         entries: entries.into_iter().map(plain_entry).collect(),
     })
 }
 
-/// For the crate: it knows a change of members by its type, and never looks into one that it has not been asked to propose.
+/// For the crate: it knows a change of members by its type, and never looks into one that it has not been asked to propose. Nor
+/// into one of the older of its two types: as such goes what ends the epoch.
 pub(super) fn entry(entry: LogEntry) -> Entry {
     let LogEntry { index, term, kind, data } = entry;
-    let entry_type = if kind == MEMBERS { EntryType::EntryConfChangeV2 } else { EntryType::EntryNormal };
+    let entry_type = match kind {
+        MEMBERS => EntryType::EntryConfChangeV2,
+        SEAL => EntryType::EntryConfChange,
+        _ => EntryType::EntryNormal,
+    };
     Entry { index: index.0, term: term.0, entry_type, data, ..Entry::default() }
 }
 
 /// From the crate.
 pub(super) fn plain_entry(entry: Entry) -> LogEntry {
     let (index, term) = (Index(entry.index), Term(entry.term));
-    let kind = if entry.entry_type == EntryType::EntryConfChangeV2 { MEMBERS } else { OPS };
+    let kind = match entry.entry_type {
+        EntryType::EntryConfChangeV2 => MEMBERS,
+        EntryType::EntryConfChange => SEAL,
+        EntryType::EntryNormal => OPS,
+    };
     LogEntry { index, term, kind, data: entry.data }
 }
 

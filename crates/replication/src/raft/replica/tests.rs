@@ -27,6 +27,7 @@ fn message(kind: Kind, from: u16) -> Message {
         forced: false,
         round: Bytes::new(),
         view: (kind == Kind::Snapshot).then(members),
+        seal: None,
         entries: Vec::new(),
     }
 }
