@@ -20,7 +20,8 @@
 //!    what leaves a node, then what is only uneven. At most [`Limits::changes`] at once, and at most
 //!    [`Limits::per_node`] that copy from or to one node. Each becomes a row `change/SHARD`, on which the nodes act.
 //! 3. **Who leads?** (`leaders`.) Roles are dealt out anew at once where they are uneven: that copies nothing.
-//! 4. **What has become pointless?** A change to a node that is to take nothing any more is given up while it only copies. A shard
+//! 4. **What has become pointless?** A change to a node that is to take nothing any more, or to members most of whom are gone, is given
+//!    up while it only copies. A shard
 //!    whose heir is gone goes back (`returns`). A node that leaves or is gone, and has no replica any more, is no member any more.
 //!
 //! What must be kept, in this order; none is given up for a later one:
@@ -131,10 +132,12 @@ pub fn lost(map: &Map) -> Vec<ShardId> {
     map.shards.iter().filter(|(_, shard)| is_lost(shard)).map(|(id, _)| *id).collect()
 }
 
-/// Whether a change would bring a replica to a node that is to take none any more.
+/// Whether a change would bring a replica to a node that is to take none any more, or leave the shard to members most of whom are gone.
 fn is_pointless(map: &Map, shard: &Shard, change: &Change) -> bool {
     let comes = |member: &&Member| shard.member(member.node).is_none();
-    change.to.iter().filter(comes).any(|member| !takers::takes(map, member.node))
+    let is_gone = |member: &&Member| map.nodes[&member.node].duty == NodeDuty::Gone;
+    let gone = change.to.iter().filter(is_gone).count();
+    2 * gone >= change.to.len() || change.to.iter().filter(comes).any(|member| !takers::takes(map, member.node))
 }
 
 /// Whether a node was to leave, or is gone, and has no replica any more.

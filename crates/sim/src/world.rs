@@ -378,7 +378,8 @@ impl World {
     }
 
     pub fn shards(&self) -> Vec<ShardId> {
-        self.placed.shards.keys().copied().collect()
+        let parts = self.placed.splits.values().flat_map(|split| split.parts.iter().map(|part| part.shard));
+        self.placed.shards.keys().copied().chain(parts).collect()
     }
 }
 

@@ -153,14 +153,14 @@ impl World {
         late
     }
 
-    /// The message as if its node had missed a change that gave the shard another past: that of another shard, under the epoch
-    /// before. Of an epoch that is yet to come nobody says anything: who did would be believed.
+    /// The message as if its node had missed a change that gave the shard another past: that of another shard, under an epoch before
+    /// all that it has had. Of an epoch that is yet to come nobody says anything: who did would be believed.
     fn of_another_epoch(&mut self, bytes: &Bytes) -> Bytes {
-        let Ok(Frame::Protocol { epoch, revision, body, .. }) = Frame::decode(bytes) else {
+        let Ok(Frame::Protocol { revision, body, .. }) = Frame::decode(bytes) else {
             unreachable!("only the messages of protocols go their own ways")
         };
         let shard = self.random.pick(&self.shards());
-        Frame::Protocol { shard, epoch: Epoch(epoch.0 - 1), revision, body }.encode()
+        Frame::Protocol { shard, epoch: Epoch(0), revision, body }.encode()
     }
 
     pub fn frame(&mut self, from: NodeId, to: NodeId, number: u64, bytes: Bytes) {

@@ -74,7 +74,9 @@ fn check_log(kept: &Kept, node: NodeId, shard: ShardId, logs: &Logs) -> Result<(
             kept.last, kept.last
         ));
     }
-    let (term_before, vote_before) = kept.state;
+    // An entry says its term as well.
+    let newest = logs.log(node, shard).and_then(|log| log.term(log.last())).unwrap_or_default();
+    let (term, (term_before, vote_before)) = (term.max(newest), kept.state);
     match term > term_before || term == term_before && (vote_before == ReplicaId(0) || vote == vote_before) {
         true => Ok(()),
         false => Err(format!(
