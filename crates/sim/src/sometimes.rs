@@ -9,6 +9,7 @@ pub const SOMETIMES: &[&str] = &[
     "a checkpoint was completed",
     "a clock ran at another rate",
     "a dead node was declared gone",
+    "a copy of a folder came to a newcomer first",
     "a decision could not be written down",
     "a delete-range removed several keys",
     "a delete-range stopped at its limit",
