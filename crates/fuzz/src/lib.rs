@@ -64,6 +64,7 @@ pub const TARGETS: &[Target] = &[
     target("node-recovery", node::fuzz::recovery, node::fuzz::recovery_samples),
     target("node-hello", node::fuzz::hello, node::fuzz::hello_samples),
     target("node-welcome", node::fuzz::welcome, node::fuzz::welcome_samples),
+    target("node-lives", node::fuzz::lives, node::fuzz::lives_samples),
     target("server-frames", server::fuzz::frames, server::fuzz::frames_samples),
     target("server-bulk", server::fuzz::bulk, server::fuzz::bulk_samples),
     target("server-identity", server::fuzz::identity, server::fuzz::identity_samples),

@@ -118,6 +118,9 @@ pub enum Answer {
         cluster: ClusterId,
         /// The map of a revision at which the node is one of the cluster, as the directory encodes it.
         map: Bytes,
+        /// The lives of the nodes as the node knows them that is asked, as identities encode them. The directory says none, and
+        /// none are passed on between nodes.
+        lives: Bytes,
     },
     /// It is so from now on.
     Done,

@@ -174,7 +174,12 @@ pub fn admin_answers() -> Vec<admin::Answer> {
     let cluster = ClusterId::new(0xabc).expect("it is not 0");
     let row = admin::Row { key: "node/0000000001".into(), value: "n1".into() };
     vec![
-        admin::Answer::Joined { node: NodeId(4), cluster, map: Bytes::from_static(b"map") },
+        admin::Answer::Joined {
+            node: NodeId(4),
+            cluster,
+            map: Bytes::from_static(b"map"),
+            lives: Bytes::new(),
+        },
         admin::Answer::Done,
         admin::Answer::Moves(moves),
         admin::Answer::Rows(vec![row]),

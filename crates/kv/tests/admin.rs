@@ -75,7 +75,8 @@ fn answer() -> impl Strategy<Value = Answer> {
         (node(), cluster, vec(any::<u8>(), 0..9)).prop_map(|(node, cluster, map)| Answer::Joined {
             node,
             cluster,
-            map: map.into()
+            map: map.into(),
+            lives: Bytes::new(),
         }),
         Just(Answer::Done),
         vec(moved(), 0..4).prop_map(Answer::Moves),
@@ -121,7 +122,7 @@ proptest! {
 #[test]
 fn answer_with_no_cluster_is_malformed() {
     let cluster = ClusterId::new(1).expect("it is not 0");
-    let joined = Answer::Joined { node: NodeId(4), cluster, map: Bytes::new() };
+    let joined = Answer::Joined { node: NodeId(4), cluster, map: Bytes::new(), lives: Bytes::new() };
     let mut bytes = written(codec::encode_asked, &joined).to_vec();
     let last = bytes.len() - 2;
     assert_eq!(bytes[last..], [1, 0], "the cluster, and a map of no bytes");

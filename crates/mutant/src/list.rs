@@ -225,10 +225,13 @@ pub enum Mutant {
     SplitLosesBoundarySlot,
     /// The requests that a shard remembers do not go to its parts (`storage`'s split). Caught by: the history.
     SplitWithoutSessions,
+    /// A node that joins is told in which lives the others were met last, and does not take it for known (`node`'s identity). Caught
+    /// by: only former members and who lost its folder are refused.
+    NewcomerKnowsNoLives,
 }
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 75] = [
+const ALL: [(Mutant, &str, &str); 76] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -460,6 +463,11 @@ const ALL: [(Mutant, &str, &str); 75] = [
         "split-without-sessions",
         "remembered requests do not go to the parts of a shard",
     ),
+    (
+        Mutant::NewcomerKnowsNoLives,
+        "newcomer-knows-no-lives",
+        "a node that joins begins without what those who let it in know of folders",
+    ),
 ];
 
 impl Mutant {
@@ -495,22 +503,4 @@ impl fmt::Display for Mutant {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_mutant_is_listed_in_its_place_and_its_name_parses() {
-        for (place, (mutant, name, what)) in ALL.iter().enumerate() {
-            assert_eq!(*mutant as usize, place, "{name} stands where the enum has it");
-            assert_eq!(name.parse::<Mutant>().as_ref(), Ok(mutant));
-            assert!(!what.is_empty() && name.chars().all(|c| c == '-' || c.is_ascii_lowercase()), "{name}");
-        }
-        assert_eq!(ALL.len(), Mutant::SplitWithoutSessions as usize + 1, "all are listed");
-        assert!("coffee".parse::<Mutant>().is_err());
-    }
-
-    #[test]
-    fn no_mutant_is_there_unless_it_was_chosen() {
-        assert!(Mutant::all().all(|mutant| !crate::is(mutant)));
-    }
-}
+mod tests;

@@ -397,9 +397,9 @@ impl Driver {
         self.core.replicas.get(&shard).map(Replica::view)
     }
 
-    /// The changes of a shard above this version are kept here for watches.
-    pub fn keeps_changes_after(&self, shard: ShardId) -> Option<kv::Version> {
-        self.core.feeds.floor(shard)
+    /// Whether the changes of a shard from this version on are kept here for watches, or would be.
+    pub fn keeps_changes_from(&self, shard: ShardId, version: kv::Version) -> bool {
+        self.core.feeds.keeps_from(shard, version)
     }
 
     /// The newest map that is known.

@@ -16,6 +16,7 @@ use replication::{Instant, Revision, View};
 use storage::{History, Options, Table};
 
 pub use crate::identity::fuzz::{hello, hello_samples, welcome, welcome_samples};
+pub use crate::identity::lives_fuzz::{lives, lives_samples};
 use crate::record::{self, Gone, KIND_MAP, KIND_PROTOCOL, Made, STREAM_NODE};
 use crate::watch::{Given, Pull, Pulled};
 use crate::wire::{Announced, Announcement, Copied, Frame, Greeting, Newcomers};

@@ -186,6 +186,8 @@ impl Owner {
                 tracing::trace!("records are queued");
             }
             Request::Release { core } => self.checkpoints.succeed(core, &mut self.log),
+            // What it began with came after the finish and was not taken, or nothing would follow from it any more.
+            Request::CheckpointFailed { .. } if self.finishing => {}
             Request::CheckpointFailed { core } => self.checkpoints.fail(core, &mut self.log),
             Request::CheckpointNow => self.checkpoints.want(),
             Request::Finish => self.finishing = true,

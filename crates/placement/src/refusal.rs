@@ -63,7 +63,8 @@ pub enum Refusal {
     NotDead(String),
     /// Nobody would be left who takes replicas.
     #[error(
-        "node '{0}' is the last one that takes replicas: let another one take replicas again first (`capstan cluster join NAME`)"
+        "node '{0}' is the last one that takes replicas: start another one first (`capstan serve --join`), or let one take \
+         replicas again (`capstan cluster join NAME`)"
     )]
     LastNode(String),
     /// A keyspace would have fewer replicas than it has now.

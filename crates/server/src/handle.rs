@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use kv::admin::{Admin, Answered, Ask};
+use kv::admin::{Admin, Answer, Answered, Ask};
 use kv::cluster::{Cluster, Location, Status, Terms};
 use kv::watch::{Watch, Watcher, Watching};
 use kv::{Charge, ClusterId, Completions, Error, Key, KeyValue, Reply, Request, Slot};
@@ -44,14 +44,16 @@ pub(crate) struct Membership {
     since: Instant,
     /// What its nodes have in common.
     terms: Terms,
+    /// Whom it has met.
+    identities: Arc<Identities>,
     /// What it says to everybody once it has left the cluster.
     left: OnceLock<String>,
 }
 
 impl Membership {
-    pub fn of(identities: &Identities, terms: Terms) -> Membership {
+    pub fn of(identities: Arc<Identities>, terms: Terms) -> Membership {
         let (cluster, waits) = (identities.cluster(), identities.waits());
-        Membership { cluster, waits, since: Instant::now(), terms, left: OnceLock::new() }
+        Membership { cluster, waits, since: Instant::now(), terms, identities, left: OnceLock::new() }
     }
 
     /// What it waits for, and what to do when that takes long.
@@ -157,7 +159,9 @@ impl Admin for Handle {
         let (Ask::Join(joining), Ok(runtime)) = (&ask, tokio::runtime::Handle::try_current()) else {
             return pass(ask, answer);
         };
-        let joining = joining.clone();
+        let (joining, identities) = (joining.clone(), self.membership.identities.clone());
+        let answer: Answered =
+            Box::new(move |result| answer(result.map(|joined| with_lives(joined, &identities))));
         runtime.spawn(async move {
             match reached::check(&joining).await {
                 Ok(()) => pass(ask, answer),
@@ -199,6 +203,16 @@ pub(crate) fn gathered(parts: Vec<Part>, gather: Gather, answer: Sink) -> impl I
         let sink: Sink = Box::new(move |result| put(&gathering, index, result));
         (part, sink)
     })
+}
+
+/// Has a newcomer know in which lives the others were met.
+fn with_lives(answer: Answer, identities: &Identities) -> Answer {
+    match answer {
+        Answer::Joined { node, cluster, map, .. } => {
+            Answer::Joined { node, cluster, map, lives: identities.acquaintances() }
+        }
+        answer => answer,
+    }
 }
 
 /// Takes the result of a part, on any thread; the last one's answers the request.

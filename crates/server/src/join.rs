@@ -6,8 +6,8 @@
 //!     │ ◀── 4 shards, 16 revisions; version 5 between nodes ───────── │   it fits? else n4 ends
 //!     │ ── join: n4, 7e, reached at h4:7424 ────────────────────────▶ │   is it? n1 calls it there (module `reached`)
 //!     │                                                               │ ──▶ the directory: the map with n4
-//!     │ ◀── id 4, cluster c1, the map of revision 9 ───────────────── │
-//!     │  writes id and cluster, then the map to its log
+//!     │ ◀── id 4, cluster c1, the map of revision 9, all lives ────── │
+//!     │  writes id and cluster, then the lives, then the map to its log
 //!     │ ── hello, n4 ... to the nodes of the map
 //! ```
 //!
@@ -17,6 +17,7 @@
 //!
 //! It asks for as long as nobody decides, and says why in its journal. What cannot be, as a name that is taken, ends it.
 
+use std::fmt::Display;
 use std::net::TcpListener;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use dialects::Outsider;
 use kv::admin::{self, Answer, Ask};
 use kv::cluster::Terms;
 use kv::{ClusterId, Error, NodeId};
-use node::identity::Lineage;
+use node::identity::{self, Kept, Lineage, Lives};
 use placement::map::Map;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -68,9 +69,11 @@ pub(crate) async fn join(config: &Config, joining: Joining, address: &str) -> Re
     let joiner = joining.joiner();
     let _answering = answering(&listeners, &joiner.lineage)?;
     let given = ask(config, &joiner.lineage, &joiner.zone, address, None).await?;
-    let Given { node, cluster, terms, map } = given;
+    let Given { node, cluster, terms, map, lives } = given;
     tracing::info!(%node, %cluster, "this node has joined the cluster");
-    Ok(Joined { folder: joining.joined(node, cluster, terms)?, map, listeners })
+    let folder = joining.joined(node, cluster, terms)?;
+    note_lives(&folder, lives)?;
+    Ok(Joined { folder, map, listeners })
 }
 
 /// The map once more, for a node that was let in and has not kept it.
@@ -86,13 +89,23 @@ pub(crate) async fn map_again(config: &Config, folder: &Folder, address: &str) -
     let _answering = answering(&listeners, &own.lineage)?;
     let given = ask(config, &own.lineage, &own.zone, address, own.cluster).await?;
     match given.node == own.me {
-        true => Ok(given.map),
+        true => note_lives(folder, given.lives).map(|()| given.map),
         false => Err(Failure::Refused(format!(
             "node {} was removed from the cluster before it began: remove its data folder, which holds nothing yet, and let it \
              join as a new node",
             own.name
         ))),
     }
+}
+
+/// Keeps in which lives the others were met, as it was told, before this node meets anybody.
+fn note_lives(folder: &Folder, told: Lives) -> Result<(), Failure> {
+    let known = identity::told(folder.identity().me, folder.lives()?, told);
+    folder.keep(&Kept::Lives(known)).map_err(|error| {
+        Failure::Failed(format!(
+            "cannot note who the other nodes are in the data folder: {error}; start this node again when there is room, and it goes on"
+        ))
+    })
 }
 
 /// Answers those who see whether it is this node that is reached where it says.
@@ -127,6 +140,8 @@ struct Given {
     cluster: ClusterId,
     terms: Terms,
     map: Map,
+    /// In which lives the others were met last, by the node that was asked.
+    lives: Lives,
 }
 
 /// Asks until there is an answer. A node that was let in asks its `own` cluster only.
@@ -186,16 +201,18 @@ async fn ask_once(config: &Config, joining: &admin::Joining, own: Option<Cluster
         )));
     }
     let answer = outsider.administer(&Ask::Join(joining.clone()), TIMEOUT).await?;
-    let Answer::Joined { node, cluster, map } = answer else {
+    let Answer::Joined { node, cluster, map, lives } = answer else {
         unreachable!("who asks to join is answered that it did, or by an error")
     };
-    let map = Map::decode(&map).map_err(|error| {
+    let senseless = |what: &str, error: &dyn Display| {
         Error::Invalid(format!(
-            "the map of the cluster makes no sense ({error}): it is of another version of capstan"
+            "{what} of the cluster make no sense ({error}): it is of another version of capstan"
         ))
-    })?;
+    };
+    let map = Map::decode(&map).map_err(|error| senseless("nodes and shards", &error))?;
+    let lives = identity::decode_lives(lives).map_err(|error| senseless("lives", &error))?;
     match map.nodes.get(&node).filter(|row| row.incarnation == joining.incarnation) {
-        Some(_) if map.cluster == Some(cluster) => Ok(Given { node, cluster, terms, map }),
+        Some(_) if map.cluster == Some(cluster) => Ok(Given { node, cluster, terms, map, lives }),
         _ => Err(Error::Unavailable("the map of the cluster lacks this node".into())),
     }
 }

@@ -82,7 +82,7 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
     start_log(log, &config, identities.clone(), &inboxes);
     let view = Arc::new(View::new(inboxes.count()));
     let desks: Arc<[Arc<Desk>]> = (0..cores).map(|_| Arc::new(Desk::new(inboxes.all()))).collect();
-    let membership = Membership::of(&identities, terms);
+    let membership = Membership::of(identities.clone(), terms);
     let routes = Arc::new(Routes::new(&node.map));
     let handle =
         Arc::new(Handle::new(inboxes.clone(), desks.clone(), routes.clone(), view.clone(), membership));

@@ -8,6 +8,7 @@ pub const SOMETIMES: &[&str] = &[
     "a checkpoint failed",
     "a checkpoint was completed",
     "a clock ran at another rate",
+    "a copy of a folder came to a newcomer first",
     "a dead node was declared gone",
     "a decision could not be written down",
     "a delete-range removed several keys",

@@ -115,3 +115,40 @@ fn folder_that_is_restored_from_an_old_copy_is_refused_and_the_newest_comes_back
         assert_eq!(text(&lab.capstan(&[victim], &["get", "a"]).stdout), "without it\n");
     });
 }
+
+#[test]
+#[ignore = "starts real nodes: scripts/test runs it against the release binary"]
+fn node_that_joins_refuses_an_old_copy_that_it_meets_first_and_lets_the_newest_in() {
+    run(async |mut random: Random| {
+        let mut lab = Lab::new(3, &[], &mut random);
+        lab.serve_all().await;
+        let victim = 1 + random.below(3) as u16;
+        let old = stopped_copy(&mut lab, victim).await;
+        lab.serve(victim);
+        lab.ready().await;
+        is_met(&lab, victim).await;
+        assert!(lab.capstan(&[1], &["put", "a", "1"]).status.success());
+        lab.kill(victim).await;
+
+        // It joins, and never meets the victim.
+        let others: Vec<u16> = lab.all().filter(|other| *other != victim).collect();
+        lab.join(4, &others);
+        until("the new node serves", PATIENCE, || {
+            std::future::ready(lab.capstan(&[4], &["get", "a"]).status.success())
+        })
+        .await;
+        lab.kill_all(&others).await;
+        let newest = lab.home().join("newest");
+        fs::rename(lab.folder(victim), &newest).unwrap();
+        fs::rename(&old, lab.folder(victim)).unwrap();
+        is_refused(&mut lab, victim, &["was met as of start 2 of its data folder in another process"]).await;
+
+        fs::remove_dir_all(lab.folder(victim)).unwrap();
+        fs::rename(&newest, lab.folder(victim)).unwrap();
+        lab.all().for_each(|node| lab.serve(node));
+        lab.ready().await;
+        let get = lab.capstan(&[victim, 4], &["get", "a"]);
+        assert_eq!(text(&get.stdout), "1\n", "{}", text(&get.stderr));
+        assert!(lab.pid(4).is_some(), "it goes on");
+    });
+}

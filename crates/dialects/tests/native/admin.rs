@@ -155,6 +155,11 @@ async fn answer_to_another_question_is_refused() {
         let error = client.administer(&ask, Duration::from_secs(1)).await.unwrap_err();
         assert!(error.to_string().contains("of one version"), "{error}");
     }
-    node.fake.set_admin(Ok(Answer::Joined { node: NodeId(4), cluster: cluster(1), map: Bytes::new() }));
+    node.fake.set_admin(Ok(Answer::Joined {
+        node: NodeId(4),
+        cluster: cluster(1),
+        map: Bytes::new(),
+        lives: Bytes::new(),
+    }));
     assert!(client.administer(&joining(), TIMEOUT).await.is_ok());
 }

@@ -1,6 +1,6 @@
 //! The bytes of what is asked of the directory, and of its answers.
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{Malformed, Reader, keyspace, put_bytes, put_list, put_option, put_uint};
 use crate::admin::{Answer, Ask, Joining, Move, Phase, Row, Why};
@@ -81,7 +81,8 @@ pub fn decode_ask(reader: &mut Reader) -> Result<Ask, Malformed> {
 /// Writes the answer to an ask.
 pub fn encode_asked(into: &mut BytesMut, answer: &Answer) {
     match answer {
-        Answer::Joined { node, cluster, map } => {
+        // Whoever is asked adds the lives, for the newcomer alone.
+        Answer::Joined { node, cluster, map, lives: _ } => {
             into.put_u8(1);
             put_uint(into, node.0);
             into.put_u64(cluster.get());
@@ -112,7 +113,7 @@ pub fn decode_asked(reader: &mut Reader) -> Result<Answer, Malformed> {
         1 => {
             let (node, cluster) = (NodeId(reader.uint()?), ClusterId::new(reader.u64()?));
             let cluster = cluster.ok_or(Malformed("a cluster has the id 0"))?;
-            Answer::Joined { node, cluster, map: reader.bytes()? }
+            Answer::Joined { node, cluster, map: reader.bytes()?, lives: Bytes::new() }
         }
         2 => Answer::Done,
         3 => Answer::Moves(reader.list(decode_move)?),

@@ -1,5 +1,6 @@
 //! What people and joining nodes ask, as events of the map.
 
+use bytes::Bytes;
 use kv::Error;
 use kv::admin::{Answer, Ask, Joining};
 use kv::cluster::NodeDuty;
@@ -69,7 +70,7 @@ fn to(name: &str, duty: NodeDuty, fewer: bool) -> Event {
 fn joined(map: &Map, joining: &Joining) -> Answer {
     let (node, _) = map.node_of(joining.incarnation).expect("who has joined has a row");
     let cluster = map.cluster.expect("a map that was written names its cluster");
-    Answer::Joined { node, cluster, map: map.encode() }
+    Answer::Joined { node, cluster, map: map.encode(), lives: Bytes::new() }
 }
 
 fn done(_: &Map) -> Answer {

@@ -21,6 +21,7 @@ use replication::Instant;
 
 use super::asks::{self, Decision};
 use super::duties::Reign;
+use super::lately::Lately;
 use super::seen::Seen;
 use super::{Asker, Output, Standing};
 
@@ -49,6 +50,7 @@ pub(super) struct Leader {
     role: Role,
     /// What is asked and not decided yet, the oldest first.
     asks: VecDeque<(Asker, Ask)>,
+    lately: Lately,
     /// Of the last request.
     number: u64,
 }
@@ -107,6 +109,7 @@ impl Leader {
             cluster: None,
             role: Role::Away,
             asks: VecDeque::new(),
+            lately: Lately::default(),
             number: 0,
         }
     }
@@ -144,6 +147,9 @@ impl Leader {
 
     /// Somebody asks.
     pub fn ask(&mut self, asker: Asker, ask: Ask, told: &mut Told, out: &mut Vec<Output>) {
+        if let Some(answer) = self.lately.answer(self.now, asker) {
+            return told.push((asker, Ok(answer.clone())));
+        }
         let refused = match &self.role {
             Role::Away => Error::WrongNode { try_next: None },
             Role::Stuck(why) => Error::Unavailable(why.clone()),
@@ -321,7 +327,12 @@ impl Leader {
         });
         match holds {
             Ok(true) => {
-                told.extend(answers.map(|(asker, _, answer)| (asker, answer)));
+                if let Some((asker, ask, answer)) = answers {
+                    if let Some(answer) = answer.as_ref().ok().filter(|_| ask.changes()) {
+                        self.lately.done(self.now, asker, answer.clone());
+                    }
+                    told.push((asker, answer));
+                }
                 if next.revision > decides.reign.map.revision {
                     out.push(Output::Map(Arc::new(next.clone())));
                     decides.reign.become_map(next, self.now);

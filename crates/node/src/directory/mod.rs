@@ -71,6 +71,7 @@ mod dump;
 mod duties;
 mod health;
 mod keyspaces;
+mod lately;
 mod leader;
 mod moves;
 pub(crate) mod seen;
@@ -213,7 +214,8 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// Of a node. A node that is dead for the grace is gone; no more than `limits` is moved at once. `seed` differs between the lives of a node, so that no answer to an
+    /// Of a node. A node that is dead for the grace is gone; no more than `limits` is moved at once. `seed` differs between the
+    /// lives of a node, so that no answer to an
     /// earlier one is taken for its own.
     pub fn new(grace_micros: u64, limits: Limits, seed: u64) -> Directory {
         Directory { desk: Desk::new(seed), leader: Leader::new(grace_micros, limits) }

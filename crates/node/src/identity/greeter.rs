@@ -97,6 +97,14 @@ impl Greeter {
         &self.known
     }
 
+    /// What a newcomer is told of the others: the lives that they, and this node, were met in last. It has met nobody, and
+    /// would take a copy of a folder for the node.
+    pub fn acquaintances(&self) -> Lives {
+        let mut lives = self.known.clone();
+        lives.insert(self.own.me, self.own.lineage.life);
+        lives
+    }
+
     /// There are these nodes now, unless what is known of them is later.
     pub fn set_nodes(&mut self, nodes: Nodes) {
         if nodes.revision > self.nodes.revision {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use kv::NodeId;
 use kv::codec::{Malformed, Reader, put_list, put_uint};
+use mutant::Mutant;
 
 /// A life of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,43 @@ pub struct Life {
 
 /// The lives that the other nodes were met in last.
 pub type Lives = BTreeMap<NodeId, Life>;
+
+/// Lives as they are told to a newcomer.
+pub fn encode_lives(lives: &Lives) -> Bytes {
+    let (mut into, lives): (_, Vec<(&NodeId, &Life)>) = (BytesMut::new(), lives.iter().collect());
+    put_list(&mut into, &lives, |into, (node, life)| {
+        put_uint(into, node.0);
+        put_life(into, life);
+    });
+    into.freeze()
+}
+
+/// Lives that a newcomer is told. No bytes at all, as of a node of an earlier version = none.
+pub fn decode_lives(bytes: Bytes) -> Result<Lives, Malformed> {
+    if bytes.is_empty() {
+        return Ok(Lives::new());
+    }
+    let listed = Reader::new(bytes).list(|reader| Ok((NodeId(reader.uint()?), read_life(reader)?)))?;
+    if !listed.is_sorted_by(|(one, _), (other, _)| one < other) {
+        return Err(Malformed("lives are not in the order of their nodes"));
+    }
+    Ok(listed.into_iter().collect())
+}
+
+/// The lives that node `me`, which knows these, knows when it is told those. What it has met itself stands, but for what came
+/// after it: whoever tells may be behind.
+pub fn told(me: NodeId, mut known: Lives, told: Lives) -> Lives {
+    if mutant::is(Mutant::NewcomerKnowsNoLives) {
+        return known;
+    }
+    for (node, life) in told.into_iter().filter(|(node, _)| *node != me) {
+        let last = known.entry(node).or_insert(life);
+        if life.incarnation == last.incarnation && life.starts > last.starts {
+            *last = life;
+        }
+    }
+    known
+}
 
 /// What a life is, beside the one that a node was met in last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,17 +119,46 @@ impl Lineage {
 
 pub(super) fn put_lineage(into: &mut BytesMut, lineage: &Lineage) {
     let Lineage { life, earlier } = lineage;
-    into.put_u64(life.incarnation);
-    put_uint(into, life.starts);
-    into.put_u64(life.process);
+    put_life(into, life);
     put_list(into, earlier, |into, process| into.put_u64(*process));
 }
 
 pub(super) fn read_lineage(reader: &mut Reader) -> Result<Lineage, Malformed> {
-    let life = Life { incarnation: reader.u64()?, starts: reader.uint()?, process: reader.u64()? };
+    let life = read_life(reader)?;
     let earlier = reader.list(Reader::u64)?;
     if earlier.len() > Lineage::EARLIER_MAX {
         return Err(Malformed("a node says more of its earlier starts than is known"));
     }
     Ok(Lineage { life, earlier })
+}
+
+fn put_life(into: &mut BytesMut, life: &Life) {
+    into.put_u64(life.incarnation);
+    put_uint(into, life.starts);
+    into.put_u64(life.process);
+}
+
+fn read_life(reader: &mut Reader) -> Result<Life, Malformed> {
+    Ok(Life { incarnation: reader.u64()?, starts: reader.uint()?, process: reader.u64()? })
+}
+
+/// The codec as plain functions over bytes; see [`crate::fuzz`].
+pub(crate) mod fuzz {
+    use kv::fuzz::round_trip;
+
+    use super::*;
+
+    /// What a newcomer is told of the others.
+    pub fn lives(bytes: &[u8]) {
+        if !bytes.is_empty() {
+            round_trip(bytes, |bytes| decode_lives(bytes.clone()), encode_lives);
+        }
+    }
+
+    /// Lives.
+    pub fn lives_samples() -> Vec<Bytes> {
+        let life = |incarnation| Life { incarnation, starts: 300, process: u64::MAX };
+        let lives = Lives::from([(NodeId(1), life(7)), (NodeId(300), life(u64::MAX))]);
+        [lives, Lives::new()].map(|lives| encode_lives(&lives)).to_vec()
+    }
 }

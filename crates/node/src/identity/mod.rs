@@ -72,6 +72,18 @@
 //! so that nobody tries until those who know better are away. Nobody ends for the word of a node that itself comes with an old
 //! copy: it remembers the others as they were. When a node is met in a later life, all that stood with an earlier one is over.
 //!
+//! Who joins has met nobody, and would take the first folder that comes under an id for the node. So with its id and the map it
+//! is told the lives that who let it in knows ([`Greeter::acquaintances`]), and knows them before it meets anybody ([`told`]):
+//!
+//! ```text
+//!   n4, new                      n1, which met n2 at start 9           n2, at start 9       an old copy of n2, at start 4
+//!     │ ◀── id 4, map, n2: 9 ────── │                                      │                     │
+//!     │ ◀── hello, n2, start 4 ─────────────────────────────────────────────────────────────────│
+//!     │ ─── a copy: n2 was met as of start 9 ──────────────────────────────────────────────────▶ │   and never starts again
+//!     │ ◀── hello, n2, start 10 ──────────────────────────────────────────── │
+//!     │ ─── welcome ───────────────────────────────────────────────────────▶ │
+//! ```
+//!
 //! Whose folder is lost for good comes back as a new node of the same name, with another id: the directory retires the old one,
 //! and what comes with that id from then on is gone for good.
 //!
@@ -93,6 +105,9 @@
 //!   cut off, and the rest are as new as it is, then they found another cluster. It is told apart as soon as the others are
 //!   back, and by every client of before, but what was acknowledged is with the others only. The same holds for a node that
 //!   never met the one that was wiped.
+//! - Those who were away, or are founded and have met nobody yet, know no better than what they met. Where a copy comes to them before
+//!   the true folder does, and before one that knows better comes to the copy, then what they agreed on with it stands, and the
+//!   true folder is a copy to them. Nobody can say which of the two to keep but who started them both.
 //! - A copy that was made while the folder's last process ran is not told from that process' next start: what it lacks shows
 //!   when the replicas say how far their logs reach (`replication`). The same holds when nobody is left who met a later life, and
 //!   of a copy that was started [`Lineage::EARLIER_MAX`] times more before it met anybody.
@@ -110,6 +125,7 @@ mod tests;
 pub use greeter::{Greeter, Kept, Met, Step, Write, come_back};
 pub(crate) use hello::fuzz;
 pub use hello::{Hello, Purpose, Refusal, Welcome};
-pub use life::{Life, Lineage, Lives};
+pub(crate) use life::fuzz as lives_fuzz;
+pub use life::{Life, Lineage, Lives, decode_lives, encode_lives, told};
 pub use nodes::{Member, Nodes, Place};
 pub use own::{Identity, Joiner, Start};

@@ -8,6 +8,7 @@ use super::*;
 
 mod copies;
 mod members;
+mod newcomers;
 
 /// A node and what its folder keeps.
 #[derive(Clone)]

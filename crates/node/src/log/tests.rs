@@ -355,6 +355,17 @@ fn log_that_finishes_writes_what_is_queued_and_takes_no_more() {
 }
 
 #[test]
+fn checkpoint_that_is_asked_for_just_before_the_log_finishes_may_fail() {
+    let mut bench = Bench::begun();
+    bench.grow_to_checkpoint();
+    bench.owner.take(Request::Finish);
+    // Its records are not taken any more, and the table finds no room.
+    bench.take_append(true);
+    assert_eq!(bench.ask(Request::CheckpointFailed { core: 0 }), NOTHING);
+    assert!(bench.owner.is_finished());
+}
+
+#[test]
 fn log_that_finishes_on_a_full_disk_waits_for_no_room() {
     let mut bench = Bench::begun();
     bench.fill_disk();

@@ -195,9 +195,17 @@ impl Feeds {
         self.feeds.get(&shard).is_some_and(|feed| feed.source == Source::Here)
     }
 
-    /// From which version on a shard's changes are kept.
-    pub fn floor(&self, shard: ShardId) -> Option<Version> {
-        self.feeds.get(&shard).map(|feed| feed.floor)
+    /// Whether a shard's changes from a version on are kept for who asks for them. Of a replica that left there are none behind
+    /// its end.
+    pub fn keeps_from(&self, shard: ShardId, version: Version) -> bool {
+        self.feeds.get(&shard).is_some_and(|feed| {
+            let comes = match feed.source {
+                Source::Here => true,
+                Source::Heir => false,
+                Source::Left(_) => version <= feed.through,
+            };
+            comes && feed.floor < version
+        })
     }
 
     /// Up to where a shard's changes are known here.

@@ -102,7 +102,10 @@ fn answer_ends_between_two_versions_however_much_there_is() {
 fn feed_of_a_replica_that_left_is_read_to_its_end() {
     let mut feeds = feeds();
     feeds.push(SHARD, vec![change("a", 11)], version(12), Instant(1));
+    assert!(feeds.keeps_from(SHARD, version(11)) && feeds.keeps_from(SHARD, version(13)), "more comes");
+    assert!(!feeds.keeps_from(SHARD, version(10)));
     feeds.leave(SHARD, Instant(5));
+    assert!(feeds.keeps_from(SHARD, version(12)) && !feeds.keeps_from(SHARD, version(13)), "nothing comes");
     assert_eq!(versions(feeds.read(SHARD, &all(), Some(version(10)))), (vec![11], 12));
     assert_eq!(versions(feeds.read(SHARD, &Filter::Key("b".into()), Some(version(10)))), (vec![], 12));
     assert_eq!(feeds.read(SHARD, &all(), Some(version(12))), Held::Over);
@@ -113,6 +116,7 @@ fn feed_of_a_replica_that_left_is_read_to_its_end() {
     feeds.begin(SHARD, Source::Heir, version(20));
     feeds.push(SHARD, vec![change("a", 21)], version(21), Instant(9));
     assert_eq!(feeds.read(SHARD, &all(), Some(version(20))), Held::Nothing);
+    assert!(!feeds.keeps_from(SHARD, version(21)));
     feeds.begin(SHARD, Source::Here, version(21));
     assert_eq!(versions(feeds.read(SHARD, &all(), Some(version(20)))), (vec![21], 21));
 }

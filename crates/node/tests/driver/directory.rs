@@ -91,7 +91,7 @@ fn join(cluster: &mut Cluster, through: NodeId) {
         address: "127.0.0.1:4".into(),
         zone: String::new(),
     };
-    let Ok(Answer::Joined { node, cluster: id, map }) = administer(cluster, through, Ask::Join(joining))
+    let Ok(Answer::Joined { node, cluster: id, map, .. }) = administer(cluster, through, Ask::Join(joining))
     else {
         panic!("it may join")
     };

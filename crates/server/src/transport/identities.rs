@@ -4,8 +4,9 @@
 use std::io;
 use std::sync::{Mutex, MutexGuard};
 
+use bytes::Bytes;
 use kv::{ClusterId, NodeId};
-use node::identity::{Greeter, Hello, Life, Lives, Met, Nodes, Purpose, Step, Welcome, Write};
+use node::identity::{Greeter, Hello, Life, Lives, Met, Nodes, Purpose, Step, Welcome, Write, encode_lives};
 use placement::map::Map;
 use tokio::sync::watch;
 
@@ -85,6 +86,11 @@ impl Identities {
     /// Whether this node has left the cluster.
     pub fn left(&self) -> watch::Receiver<bool> {
         self.left.subscribe()
+    }
+
+    /// What a newcomer is told of the lives of the nodes.
+    pub fn acquaintances(&self) -> Bytes {
+        encode_lives(&self.greeter().acquaintances())
     }
 
     /// There is a later map.

@@ -211,7 +211,7 @@ pub(super) async fn connect(
     framing::put(&mut greeting, &shared.identities.hello(node, purpose).encode());
     writer.write_all(&greeting).await?;
     let mut frames = framing::Reader::new(reader);
-    let answer = frames.next().await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let answer = frames.next().await.map_err(no_frame)?.ok_or(io::ErrorKind::UnexpectedEof)?;
     let welcome = Welcome::decode(answer).map_err(malformed)?;
     match (shared.identities.meet(node, &welcome)?, welcome) {
         (Met::Ours, Welcome::Yes { lineage, .. }) => Ok((frames.into_inner(), writer, lineage.life)),
@@ -222,5 +222,16 @@ pub(super) async fn connect(
             shared.inboxes.first().push(Message::Fatal(Failure::Refused(why.clone())));
             Err(io::Error::other(why))
         }
+    }
+}
+
+/// What to say of a first answer that is no frame.
+fn no_frame(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::InvalidData => {
+            let why = "it does not answer as a node of the cluster does: it is just being let in, or another program listens there";
+            io::Error::new(error.kind(), why)
+        }
+        _ => error,
     }
 }

@@ -8,7 +8,7 @@ use wal::{Crash, Disk, DiskError, Operation};
 
 use super::nemesis::WEAKEST;
 use super::{Fault, Heal};
-use crate::events::Event;
+use crate::events::{Event, Way};
 use crate::machine::FolderCopy;
 use crate::operator::chore::SERVING_MIN;
 use crate::watch::Seen;
@@ -107,7 +107,8 @@ impl World {
         if unawares {
             self.kill(node, Crash::Power, "its folder is lost");
             self.trace(|| format!("{node} comes back with an empty folder"));
-            self.goes_astray(node, None);
+            let down = self.down();
+            self.goes_astray(node, None, down);
         } else {
             self.lose(node, "its folder is lost");
         }
@@ -123,9 +124,7 @@ impl World {
         if self.machine(node).copy.is_none() {
             return self.copy_folder(node);
         }
-        let is_older = |copy: &FolderCopy| copy.folder.life() != self.machine(node).folder.life();
-        let is_old = self.machine(node).copy.as_ref().is_some_and(is_older);
-        if !is_old || !self.may_damage(node, true) || !self.is_known_to_all(node) {
+        if !self.may_restore(node) {
             return false;
         }
         if self.random.percent(50) {
@@ -133,20 +132,48 @@ impl World {
             self.kill_and_restart(node, Crash::Process, "its folder is restored later");
             return true;
         }
+        let down = self.down();
+        self.restore(node, down);
+        true
+    }
+
+    /// Whether there is an old copy of a node's folder, by which all others would know that it is one.
+    fn may_restore(&self, node: NodeId) -> bool {
+        let machine = self.machine(node);
+        let is_old = machine.copy.as_ref().is_some_and(|copy| copy.folder.life() != machine.folder.life());
+        is_old && self.may_damage(node, true) && self.is_known_to_all(node)
+    }
+
+    fn restore(&mut self, node: NodeId, down: u64) {
         self.kill(node, Crash::Power, "its folder is restored from an old copy");
         let copy = self.machine_mut(node).copy.take().expect("it was just looked at");
         let life = copy.folder.life().expect("a folder that was copied was started");
         self.trace(|| format!("{node} comes back with its folder as of start {}", life.starts));
-        self.goes_astray(node, Some(copy));
-        true
+        self.goes_astray(node, Some(copy), down);
     }
 
     /// A node is started with an empty folder, or with this copy, as if it were its own.
-    fn goes_astray(&mut self, node: NodeId, copy: Option<FolderCopy>) {
+    fn goes_astray(&mut self, node: NodeId, copy: Option<FolderCopy>, down: u64) {
         self.machine_mut(node).set_astray(copy);
         self.see(Seen::Wiped { node });
-        let down = self.down();
         self.events.after(down, Event::Start { node });
+    }
+
+    /// A machine that joins, and starts after so long, meets a copy of another one's folder before that is refused by those who
+    /// know better, where there is a copy: they cannot reach it for a while. What the newcomer was told must do.
+    pub fn copy_comes_to(&mut self, newcomer: NodeId, after: u64) {
+        let Some(node) = self.ids().find(|id| self.may_restore(*id)) else { return };
+        if self.calm || !self.faults.has(Fault::Restore) || !self.random.percent(50) {
+            return;
+        }
+        self.note("a copy of a folder came to a newcomer first");
+        let others = self.ids().filter(|id| *id != node && *id != newcomer);
+        let mut ways: Vec<Way> = others.flat_map(|id| [(id, node), (node, id)]).collect();
+        ways.retain(|way| !self.network.cuts.contains(way));
+        self.restore(node, after);
+        self.cut(&ways, true);
+        let lasts = after + self.lasts();
+        self.events.after(lasts, Event::Heal(Heal::Ways(ways)));
     }
 
     fn copy_folder(&mut self, node: NodeId) -> bool {

@@ -41,9 +41,9 @@ impl Core {
 }
 
 impl Cores {
-    /// From which version on the changes of a shard are kept for watches.
-    pub fn keeps_changes_after(&self, shard: ShardId) -> Option<kv::Version> {
-        self.cores[self.deal.core_of(shard)].driver.keeps_changes_after(shard)
+    /// Whether the changes of a shard from this version on are kept for watches.
+    pub fn keeps_changes_from(&self, shard: ShardId, version: kv::Version) -> bool {
+        self.cores[self.deal.core_of(shard)].driver.keeps_changes_from(shard, version)
     }
 
     /// These, with the shards dealt out to them.

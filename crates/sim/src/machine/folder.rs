@@ -9,7 +9,7 @@ use node::identity::{Identity, Kept, Life, Lives};
 pub(crate) struct Folder {
     /// `None` = the folder is new.
     pub identity: Option<Identity>,
-    pub(super) lives: Lives,
+    pub lives: Lives,
     full: bool,
     fails: bool,
 }

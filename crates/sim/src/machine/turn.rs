@@ -131,7 +131,7 @@ impl World {
                 Work::Decided(map) => self.decided(id, map),
                 Work::Announced(replicas) => self.give(id, [Input::Announced(replicas)]),
                 Work::Pulled { client, answer } => self.pulled(id, client, answer),
-                Work::Administered { client, result } => self.administered(client, result),
+                Work::Administered { client, result } => self.administered(id, client, result),
             }
         }
         self.run_jobs(id, core, jobs, inputs);

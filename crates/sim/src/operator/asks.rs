@@ -1,8 +1,9 @@
 //! Asks on their way to the directory, and their answers.
 
-use kv::Error;
 use kv::admin::{Answer, Ask};
+use kv::{Error, NodeId};
 use node::Input;
+use node::identity::encode_lives;
 
 use super::tenant::Asked;
 use crate::world::World;
@@ -15,10 +16,9 @@ const PATIENCE_MICROS: u64 = 500_000;
 impl World {
     /// Asks the directory through a node that is up and knows its cluster, if there is one.
     pub(super) fn ask_directory(&mut self, ask: Ask) -> Option<Asked> {
-        let serves = |id: &kv::NodeId| {
-            self.machine(*id).process.is_some() && self.waits_for_its_cluster(*id).is_none()
-        };
-        let nodes: Vec<kv::NodeId> = self.ids().filter(serves).collect();
+        let serves =
+            |id: &NodeId| self.machine(*id).process.is_some() && self.waits_for_its_cluster(*id).is_none();
+        let nodes: Vec<NodeId> = self.ids().filter(serves).collect();
         if nodes.is_empty() {
             return None;
         }
@@ -30,8 +30,12 @@ impl World {
         Some(Asked { client, until: self.events.now() + TIMEOUT_MICROS + PATIENCE_MICROS })
     }
 
-    /// A node answers.
-    pub fn administered(&mut self, client: u64, result: Result<Answer, Error>) {
+    /// A node answers; who joins is told in which lives it met the others.
+    pub fn administered(&mut self, id: NodeId, client: u64, mut result: Result<Answer, Error>) {
+        let process = self.machine(id).process.as_ref();
+        if let (Ok(Answer::Joined { lives, .. }), Some(process)) = (&mut result, process) {
+            *lives = encode_lives(&process.greeter.acquaintances());
+        }
         self.trace(|| format!("the directory answers {client}: {result:?}"));
         self.operator.answers.insert(client, result);
     }

@@ -41,6 +41,7 @@ impl World {
         match self.operator.answers.remove(&asked.client) {
             None if now < asked.until => Some(chore),
             None => self.put_off(chore),
+            Some(Ok(Answer::Joined { lives, .. })) if self.was_told_before(&lives) => self.put_off(chore),
             Some(Ok(answer)) => self.is_done(chore.what, answer),
             Some(Err(error)) => self.is_refused(chore, &error),
         }
@@ -70,8 +71,8 @@ impl World {
                 }
                 Some(What::Join(self.newcomer(&name)))
             }
-            (What::Join(joiner), Answer::Joined { node, cluster, map }) => {
-                let lost = self.has_joined(&joiner, node, cluster, &map);
+            (What::Join(joiner), Answer::Joined { node, cluster, map, lives }) => {
+                let lost = self.has_joined(&joiner, (node, cluster), &map, lives);
                 lost.map(|name| What::Replace { name, lose: false })
             }
             (What::Look(Ask::Dump), Answer::Rows(rows)) => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kv::{ClusterId, NodeId};
-use node::identity::Joiner;
+use node::identity::{Joiner, Lives, decode_lives, told};
 use placement::map::Map;
 
 use crate::events::Event;
@@ -37,9 +37,9 @@ impl World {
     pub(super) fn has_joined(
         &mut self,
         joiner: &Joiner,
-        node: NodeId,
-        cluster: ClusterId,
+        (node, cluster): (NodeId, ClusterId),
         map: &Bytes,
+        lives: Bytes,
     ) -> Option<String> {
         self.trace(|| format!("{node} is the id of {}", joiner.name));
         let map = Map::decode(map).expect("a map that is told decodes");
@@ -49,8 +49,11 @@ impl World {
         }
         self.operator.joined.entry(incarnation).or_insert(node);
         self.make_places(NodeId(node.0 + 1));
+        let after = self.random.between(0, START_MICROS_MAX);
+        self.copy_comes_to(node, after);
         let clock = Clock::draw(&mut self.random);
         let mut machine = Machine::new(node, clock, Arc::new(map));
+        machine.folder.lives = told(node, Lives::new(), decode(lives));
         machine.folder.identity = Some(joiner.joined(node, cluster, self.terms()));
         // When the faults are over all that is bought works.
         machine.there = self.calm || !self.random.percent(NEVER_COMES_PERCENT);
@@ -61,9 +64,16 @@ impl World {
             return Some(joiner.name.clone());
         }
         self.note("a node joined");
-        let after = self.random.between(0, START_MICROS_MAX);
         self.events.after(after, Event::Start { node });
         None
+    }
+
+    /// Whether who joins was told what it knows before a machine was started with another folder than its own: then it could not
+    /// know the node from that.
+    pub(super) fn was_told_before(&self, lives: &Bytes) -> bool {
+        let told = decode(lives.clone());
+        let mut astray = self.ids().filter_map(|id| Some((id, self.machine(id).own.as_ref()?.folder.life())));
+        astray.any(|(id, life)| told.get(&id).copied() != life)
     }
 
     /// There is a place for each node that was given an id below this one.
@@ -75,4 +85,8 @@ impl World {
             self.machines.push(machine);
         }
     }
+}
+
+fn decode(lives: Bytes) -> Lives {
+    decode_lives(lives).expect("lives that are told decode")
 }

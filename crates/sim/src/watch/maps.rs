@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use kv::view::Member;
 use kv::{NodeId, ShardId};
 use placement::map::{Arrangement, Change, Map, NodeDuty, Why};
 
@@ -58,17 +59,63 @@ fn more_than_needed(map: &Map, id: ShardId, change: &Change) -> Option<&'static 
     if change.why != Why::Balance || has_zones {
         return None;
     }
-    // Only what makes counts more even moves: afterwards, who takes has not more than who gives, or one more at most.
-    let count = |node: NodeId| {
-        let of_keyspace = map.shards.iter().filter(|(_, other)| other.keyspace == row.keyspace);
-        let wanted = |(id, row): (&ShardId, &placement::map::Shard)| {
-            let members = map.changes.get(id).map_or(&row.members, |change| &change.to);
-            members.iter().any(|member| member.node == node)
-        };
-        of_keyspace.filter(|shard| wanted(*shard)).count()
-    };
+    // Only what makes counts more even moves: afterwards, who takes has not more than who gives, or one more at most. Who gives
+    // may be to take what is on nodes that are to have none.
+    let of_keyspace = || map.shards.iter().filter(|(_, other)| other.keyspace == row.keyspace);
+    let wanted =
+        || of_keyspace().map(|(id, row)| map.changes.get(id).map_or(&row.members, |change| &change.to));
+    let is_on = |members: &[Member], node: NodeId| members.iter().any(|member| member.node == node);
+    let count = |node: NodeId| wanted().filter(|members| is_on(members, node)).count();
+    let leaves = |members: &[Member]| members.iter().any(|member| !serves(member.node));
+    let may_take = |node: NodeId| wanted().filter(|members| leaves(members) && !is_on(members, node)).count();
     let givers = || goes().filter(|member| serves(member.node));
     let most = comes().map(|member| count(member.node)).max()?;
-    let least = givers().map(|member| count(member.node)).min()?;
+    let least = givers().map(|member| count(member.node) + may_take(member.node)).min()?;
     (most > least + 1).then_some("makes counts less even")
+}
+
+#[cfg(test)]
+mod tests {
+    use kv::Protocol;
+    use kv::view::View;
+    use placement::map::Phase;
+    use placement::{Founder, Founding};
+
+    use super::*;
+
+    /// Five nodes, and shards on these; the last one is to be on others.
+    fn begun(shards: &[&[u64]], to: &[u64]) -> Map {
+        let founder = |id| Founder { name: format!("n{id}"), peer: String::new() };
+        let founding = Founding {
+            cluster: None,
+            nodes: (1..=5).map(founder).collect(),
+            shards: shards.len() as u32,
+            replicas: 2,
+            protocol: Protocol::Raft,
+        };
+        let mut map = Map::founding(&founding);
+        let mut last = ShardId(0);
+        for (id, nodes) in (1..).map(ShardId).zip(shards) {
+            let row = map.shards.get_mut(&id).unwrap();
+            let nodes: Vec<NodeId> = nodes.iter().copied().map(NodeId).collect();
+            row.members = View::of(row.epoch, &nodes).members;
+            last = id;
+        }
+        let epoch = map.shards[&last].epoch;
+        let to: Vec<NodeId> = to.iter().copied().map(NodeId).collect();
+        let to = View::of(epoch, &to).members;
+        map.changes.insert(last, Change { to, epoch, phase: Phase::Copy, why: Why::Balance });
+        map
+    }
+
+    #[test]
+    fn change_that_makes_counts_less_even_is_seen_unless_who_gives_is_to_take_more() {
+        let mut map = begun(&[&[4, 5], &[1, 4], &[1, 2]], &[2, 4]);
+        let seen = |map: &Map| more_than_needed(map, ShardId(3), &map.changes[&ShardId(3)]);
+        assert_eq!(seen(&map), Some("makes counts less even"), "three on node 4, and one on node 1");
+        map.nodes.get_mut(&NodeId(5)).unwrap().duty = NodeDuty::Drain;
+        assert_eq!(seen(&map), None, "what is on node 5 comes to node 1");
+        let even = begun(&[&[3, 5], &[1, 4], &[1, 2]], &[2, 4]);
+        assert_eq!(seen(&even), None);
+    }
 }

@@ -244,6 +244,24 @@ fn read_is_proven_by_a_round_or_a_lease_that_was_not_given_away() {
 }
 
 #[test]
+fn round_that_those_who_count_now_have_not_confirmed_may_be_asked_for_until_they_have() {
+    let (mut proofs, one, two, three) = (Proofs::default(), NodeId(1), NodeId(2), NodeId(3));
+    let (asks, confirms) =
+        (&message(Kind::Heartbeat, 1, 0, "a"), &message(Kind::HeartbeatResponse, 1, 0, "a"));
+    let asks = |now| Seen::Sent { node: one, to: two, shard: SHARD, message: asks, now, clock: now };
+    let hears = |from, now| Seen::Heard { node: one, from, shard: SHARD, message: confirms, now };
+    let before = |by: &BTreeSet<NodeId>| by.contains(&two);
+    let since = |by: &BTreeSet<NodeId>| by.contains(&two) && by.contains(&three);
+    proofs.see(&asks(1000), &before).unwrap();
+    proofs.see(&hears(two, 2000), &before).unwrap();
+    proofs.see(&asks(3000), &since).unwrap();
+    // In one turn it asks once more, and then hears of the answer that was missing.
+    proofs.see(&hears(three, 4000), &since).unwrap();
+    proofs.see(&asks(4000), &since).unwrap();
+    assert!(proofs.see(&asks(5000), &since).is_err(), "it was confirmed, and has the same name");
+}
+
+#[test]
 fn round_is_confirmed_by_those_who_count_since_then() {
     let (mut proofs, one, two) = (Proofs::default(), NodeId(1), NodeId(2));
     let of_three = |by: &BTreeSet<NodeId>| by.len() >= 2 && by.contains(&NodeId(3));

@@ -74,6 +74,8 @@ impl Proofs {
                 let Some(round) = self.open.get_mut(&(shard, node, message.round.clone())) else {
                     return Ok(());
                 };
+                // By those who count now it may not be confirmed yet.
+                round.done = round.done.filter(|_| are_most(&round.by));
                 if round.term == message.term {
                     round.by.insert(from);
                 }

@@ -10,8 +10,8 @@ use crate::native::{proto, status};
 /// The message of an answer to Join.
 pub(in crate::native) fn joined(answer: Answer) -> Result<proto::JoinResponse, Status> {
     match answer {
-        Answer::Joined { node, cluster, map } => {
-            Ok(proto::JoinResponse { node: node.0, cluster: cluster.get(), map })
+        Answer::Joined { node, cluster, map, lives } => {
+            Ok(proto::JoinResponse { node: node.0, cluster: cluster.get(), map, lives })
         }
         other => Err(unexpected(&other)),
     }
@@ -112,7 +112,8 @@ pub(in crate::native) fn encode_joining(joining: Joining) -> proto::JoinRequest 
 /// The answer to Join in a message.
 pub(in crate::native) fn decode_joined(message: proto::JoinResponse) -> Result<Answer, Malformed> {
     let cluster = ClusterId::new(message.cluster).ok_or(Malformed("a node joined no cluster"))?;
-    Ok(Answer::Joined { node: NodeId(message.node), cluster, map: message.map })
+    let proto::JoinResponse { node, map, lives, .. } = message;
+    Ok(Answer::Joined { node: NodeId(node), cluster, map, lives })
 }
 
 /// The answer to what a node is to do in a message.

@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 
 use kv::admin::{Answer, Ask};
 use kv::cluster::{Liveness, NodeDuty};
+use kv::keyspace::Wish;
 use kv::{Error, NodeId, ShardId};
 
 use super::room::{Room, STEP_MICROS, joining};
-use crate::directory::Input;
+use crate::directory::{Asker, Input};
 
 #[test]
 fn ask_without_a_leader_changes_nothing_and_says_so() {
@@ -51,6 +52,25 @@ fn ask_that_was_lost_is_sent_again() {
     room.pass(500_000);
     room.deaf.clear();
     assert!(room.wait_for(client).is_ok());
+}
+
+#[test]
+fn ask_that_comes_once_more_when_it_was_answered_is_not_done_once_more() {
+    let mut room = Room::founded(3, 1);
+    let create = || Ask::CreateKeyspace { name: "tea".into(), wish: Wish::default() };
+    let drop = || Ask::DropKeyspace { name: "tea".into() };
+    assert_eq!(room.call(3, create()), Ok(Answer::Done));
+    // It is sent once more, and that is on its way while the first one is answered.
+    let asker = Asker::Node { node: NodeId(2), token: 7 };
+    room.step(NodeId(1), Input::Passed { asker, ask: drop() });
+    room.pass(STEP_MICROS);
+    assert!(!room.store.map().keyspaces.contains_key("tea"));
+    assert_eq!(room.call(3, create()), Ok(Answer::Done));
+    room.step(NodeId(1), Input::Passed { asker, ask: drop() });
+    room.pass(1_000_000);
+    assert!(room.store.map().keyspaces.contains_key("tea"));
+    assert_eq!(room.call(2, drop()), Ok(Answer::Done), "who asks anew is heard");
+    assert!(!room.store.map().keyspaces.contains_key("tea"));
 }
 
 #[test]

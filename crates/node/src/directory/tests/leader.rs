@@ -1,5 +1,6 @@
 //! Who leads, what it reads and writes, and what becomes of what was asked of it.
 
+use bytes::Bytes;
 use std::collections::VecDeque;
 
 use kv::admin::{Answer, Ask};
@@ -70,7 +71,7 @@ fn node_that_joins_twice_has_one_id_and_a_name_that_is_taken_is_refused() {
     let cluster = ClusterId::new(CLUSTER).unwrap();
     let joined = room.call(2, joining(4)).expect("through a node that does not lead");
     let map = room.store.map();
-    assert_eq!(joined, Answer::Joined { node: NodeId(4), cluster, map: map.encode() });
+    assert_eq!(joined, Answer::Joined { node: NodeId(4), cluster, map: map.encode(), lives: Bytes::new() });
     assert_eq!(map.nodes[&NodeId(4)].name, "n4");
     assert_eq!(room.call(1, joining(4)), Ok(joined));
     assert_eq!(room.store.map().nodes.len(), 4);

@@ -3,13 +3,13 @@
 use super::*;
 
 /// Three nodes of which each has met each.
-fn met() -> [Node; 3] {
+pub(super) fn met() -> [Node; 3] {
     let mut nodes = three();
     meet_all(&mut nodes);
     nodes
 }
 
-fn meet_all(nodes: &mut [Node; 3]) {
+pub(super) fn meet_all(nodes: &mut [Node; 3]) {
     for (caller, called) in [(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)] {
         let mut answers = nodes[called].clone();
         assert_eq!(call(&mut nodes[caller], &mut answers), Met::Ours, "{caller} calls {called}");
