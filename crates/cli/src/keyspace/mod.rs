@@ -75,7 +75,8 @@ async fn done(ask: Ask, store: &dyn Store, options: &Options) -> Result<(), Erro
 }
 
 /// The keyspaces that clients may ask.
-async fn all(store: &dyn Store, options: &Options) -> Result<Vec<Described>, Error> {
+/// All that there are, as the directory has them.
+pub async fn all(store: &dyn Store, options: &Options) -> Result<Vec<Described>, Error> {
     match store.administer(Ask::Keyspaces, options.timeout()).await? {
         Answer::Keyspaces(keyspaces) => Ok(keyspaces),
         other => Err(unexpected(&other)),

@@ -5,10 +5,12 @@ use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
 
-use dialects::native::Client;
+use dialects::native::{Client, Options};
 use kv::admin::{Answer as Told, Ask};
 use kv::keyspace::{History, Wish};
+use kv::watch::{Filter, Start, Watch, Watching};
 use kv::{Answer, Error, Key, Op, Protocol, Reply, Request, Value};
+use tokio::sync::oneshot;
 
 use crate::nodes::{Lab, PATIENCE, Random, run, size, text, until};
 
@@ -92,6 +94,7 @@ fn keyspaces_come_change_and_go_and_those_that_stay_do_not_notice() {
         let client = lab.client();
         for number in 0..KEYSPACES {
             done(&client, Ask::CreateKeyspace { name: name(number), wish: wish(number) }).await;
+            is_there_at_once(&lab, &name(number)).await;
         }
         let programs = Rc::new(Programs::default());
         *programs.written.borrow_mut() = vec![0; KEYSPACES];
@@ -121,6 +124,21 @@ impl Programs {
     fn go_on_is_over(&self) {
         assert!(self.wrong.borrow().is_empty(), "{:#?}", self.wrong.borrow());
     }
+}
+
+/// Whoever created a keyspace may use it at every node, in every way, from that moment on.
+async fn is_there_at_once(lab: &Lab, keyspace: &str) {
+    let at = |node: u16| Client::connect(vec![lab.address(node)], Options::default()).unwrap();
+    let filter = Filter::Prefix(Key::new());
+    let watching = Watching { keyspace: keyspace.into(), filter, from: Start::Now };
+    let (watches, gets, locates) = (at(1), at(2), at(3));
+    let mut watcher = watches.watch(watching);
+    let (send, began) = oneshot::channel();
+    watcher.next(Box::new(move |began| drop(send.send(began))));
+    let get = gets.call(request(keyspace, Op::Get { key: "counter".into(), at: None }));
+    let (began, got, located) = tokio::join!(began, get, locates.locate(keyspace, "counter".into()));
+    assert!(began.unwrap().is_ok() && got.is_ok(), "{keyspace}: {got:?}");
+    assert!(matches!(located, Ok(_) | Err(Error::Unavailable(_))), "{keyspace}: {located:?}");
 }
 
 /// A large keyspace is dropped and made again: its rows are gone, and so is what they took of the disks.
