@@ -218,10 +218,16 @@ pub enum Mutant {
     /// What a copy holds is counted once more when it comes in as a snapshot (`storage`). Caught by: equal copies; the audit of
     /// what a shard holds.
     UsageCountedTwice,
+    /// A copy that comes in as a snapshot goes by the rules of the founding, not by its shard's (`storage`). Caught by: applying is
+    /// deterministic; equal copies.
+    RulesLostByASnapshot,
+    /// A time to live that a keyspace is given takes values that were stored before it (`storage`). Caught by: what is answered
+    /// is what was there.
+    TtlTakesOldValues,
 }
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 72] = [
+const ALL: [(Mutant, &str, &str); 74] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -438,6 +444,16 @@ const ALL: [(Mutant, &str, &str); 72] = [
         "usage-counted-twice",
         "what a copy holds is counted once more after a snapshot",
     ),
+    (
+        Mutant::RulesLostByASnapshot,
+        "rules-lost-by-a-snapshot",
+        "a copy that comes in as a snapshot goes by other rules than its shard",
+    ),
+    (
+        Mutant::TtlTakesOldValues,
+        "ttl-takes-old-values",
+        "a time to live takes values that were stored before it was set",
+    ),
 ];
 
 impl Mutant {
@@ -473,22 +489,4 @@ impl fmt::Display for Mutant {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_mutant_is_listed_in_its_place_and_its_name_parses() {
-        for (place, (mutant, name, what)) in ALL.iter().enumerate() {
-            assert_eq!(*mutant as usize, place, "{name} stands where the enum has it");
-            assert_eq!(name.parse::<Mutant>().as_ref(), Ok(mutant));
-            assert!(!what.is_empty() && name.chars().all(|c| c == '-' || c.is_ascii_lowercase()), "{name}");
-        }
-        assert_eq!(ALL.len(), Mutant::UsageCountedTwice as usize + 1, "all are listed");
-        assert!("coffee".parse::<Mutant>().is_err());
-    }
-
-    #[test]
-    fn no_mutant_is_there_unless_it_was_chosen() {
-        assert!(Mutant::all().all(|mutant| !crate::is(mutant)));
-    }
-}
+mod tests;

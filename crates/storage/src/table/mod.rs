@@ -150,7 +150,7 @@ impl History {
 
 impl Options {
     /// These, but for what a shard's own rules say.
-    fn ruled_by(self, keep: &Keep) -> Options {
+    pub fn ruled_by(self, keep: &Keep) -> Options {
         let history = keep.history.map_or(self.history, |history| match history {
             keyspace::History::Count(count) => History::Count(count),
             keyspace::History::All => History::All,
