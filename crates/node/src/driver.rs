@@ -278,11 +278,15 @@ impl Driver {
         }
         for shard in recovery.replicas(config.me, &config.map).into_keys() {
             let applied = applied.get(&shard).copied().unwrap_or_default();
+            let lately = recovery.lately(shard);
             let (begun, is_new) = recovery.replica(&config, shard, applied)?;
             let core = &mut drivers[deal.core_of(shard)].core;
             let at = Position::new(applied.index, applied.term);
             let replica = Replica::new(shard, begun, at, applied.last);
             core.begin_replica(Replica { standing: applied.standing, ..replica }, is_new);
+            if let Some(lately) = lately {
+                core.feeds.resume(shard, lately, now.instant);
+            }
         }
         if recovery.map_revision() < config.map.revision {
             drivers[0].core.records.push(record::map(&config.map));
@@ -373,9 +377,9 @@ impl Driver {
         self.core.replicas.get(&shard).map(Replica::view)
     }
 
-    /// The changes of a shard above this version are kept here for watches.
-    pub fn keeps_changes_after(&self, shard: ShardId) -> Option<kv::Version> {
-        self.core.feeds.floor(shard)
+    /// Whether the changes of a shard are kept here for watches from a version on.
+    pub fn keeps_changes_from(&self, shard: ShardId, version: kv::Version) -> bool {
+        self.core.feeds.reaches(shard, version)
     }
 
     /// The newest map that is known.

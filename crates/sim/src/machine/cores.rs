@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kv::view::View;
-use kv::{Epoch, ShardId};
+use kv::{Epoch, ShardId, Version};
 use node::cores::Deal;
 use node::{Driver, Executor, Input};
 use storage::Table;
@@ -41,9 +41,9 @@ impl Core {
 }
 
 impl Cores {
-    /// From which version on the changes of a shard are kept for watches.
-    pub fn keeps_changes_after(&self, shard: ShardId) -> Option<kv::Version> {
-        self.cores[self.deal.core_of(shard)].driver.keeps_changes_after(shard)
+    /// Whether the changes of a shard are kept for watches from a version on.
+    pub fn keeps_changes_from(&self, shard: ShardId, version: Version) -> bool {
+        self.cores[self.deal.core_of(shard)].driver.keeps_changes_from(shard, version)
     }
 
     /// These, with the shards dealt out to them.
