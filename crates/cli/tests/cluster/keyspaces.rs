@@ -170,6 +170,35 @@ async fn room_comes_back(lab: &Lab, client: &Client, programs: &Programs, random
     programs.go_on("its room has come back").await;
 }
 
+#[test]
+#[ignore = "starts real nodes: scripts/test runs it against the release binary"]
+fn space_of_a_keyspace_that_is_dropped_comes_back_though_nothing_is_written_any_more() {
+    const LARGE_BYTES: usize = 100_000;
+    run(async |mut random: Random| {
+        let mut lab = Lab::new(3, &["--checkpoint-log", "8M"], &mut random);
+        lab.serve_all().await;
+        let client = lab.client();
+        // A third of the bytes, and one row of a hundred.
+        for (keyspace, rows, bytes) in [("stays", 24_000, 1_000), ("goes", 120, LARGE_BYTES)] {
+            let wish = Wish { history: Some(History::Count(1)), ..Wish::default() };
+            done(&client, Ask::CreateKeyspace { name: keyspace.into(), wish }).await;
+            for begin in (0..rows).step_by(40) {
+                let row =
+                    |number: usize| (Key::from(format!("row{number}")), Value::from(random.bytes(bytes)));
+                let rows = (begin..begin + 40).map(row).collect();
+                client.call(request(keyspace, Op::PutAll { rows })).await.unwrap();
+            }
+        }
+        let engines = || (1..=3).map(|node| room(&lab.folder(node).join("engine")));
+        let (stays, goes) = (24_000_000, 120 * LARGE_BYTES as u64);
+        let all_have = || std::future::ready(engines().all(|bytes| bytes >= stays + goes));
+        until("all of it is in the engines", 2 * PATIENCE, all_have).await;
+        done(&client, Ask::DropKeyspace { name: "goes".into() }).await;
+        let have_less = || std::future::ready(engines().all(|bytes| bytes < stays + goes / 3));
+        until("the space comes back", 2 * PATIENCE, have_less).await;
+    });
+}
+
 /// What the files of an engine take, in bytes.
 fn room(folder: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
