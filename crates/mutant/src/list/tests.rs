@@ -1,3 +1,5 @@
+//! The list of mutants is whole, and names each once.
+
 use super::*;
 
 #[test]
