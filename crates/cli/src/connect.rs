@@ -106,7 +106,7 @@ mod tests {
     use dialects::{Account, Dialect, Stop, Stream};
     use kv::Op;
     use kv::admin::{Admin, Answered};
-    use kv::cluster::Cluster;
+    use kv::cluster::{Cluster, Located};
     use tokio::net::TcpListener;
     use tokio::sync::watch;
 
@@ -126,8 +126,9 @@ mod tests {
             Status::default()
         }
 
-        fn locate(&self, _: &str, key: &Key) -> Result<Location, Error> {
-            Ok(Location { slot: kv::Slot::of(key), shard: kv::ShardId(1), leader: None, address: None })
+        fn locate(&self, _: &str, key: &Key, answer: Located) {
+            let (slot, shard) = (kv::Slot::of(key), kv::ShardId(1));
+            answer(Ok(Location { slot, shard, leader: None, address: None }));
         }
     }
 

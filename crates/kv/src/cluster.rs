@@ -14,9 +14,12 @@ pub trait Cluster: Send + Sync {
     fn terms(&self) -> Terms;
     /// Nodes and shards.
     fn status(&self) -> Status;
-    /// Where a key of a keyspace is; [`Error::NoKeyspace`] when the node at hand knows of none of that name.
-    fn locate(&self, keyspace: &str, key: &Key) -> Result<Location, Error>;
+    /// Where a key of a keyspace is, as the node at hand sees it; [`Error::NoKeyspace`] when there is none of that name.
+    fn locate(&self, keyspace: &str, key: &Key, answer: Located);
 }
+
+/// Takes where a key is, on any thread.
+pub type Located = Box<dyn FnOnce(Result<Location, Error>) + Send>;
 
 /// Version of what nodes say to each other: a cluster is of nodes of one version.
 pub const PEER_VERSION: u32 = 7;

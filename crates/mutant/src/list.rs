@@ -228,10 +228,16 @@ pub enum Mutant {
     /// A node that joins is told in which lives the others were met last, and does not take it for known (`node`'s identity). Caught
     /// by: only former members and who lost its folder are refused.
     NewcomerKnowsNoLives,
+    /// A copy that comes in as a snapshot goes by the rules of the founding, not by its shard's (`storage`). Caught by: applying is
+    /// deterministic; equal copies.
+    RulesLostByASnapshot,
+    /// A time to live that a keyspace is given takes values that were stored before it (`storage`). Caught by: what is answered
+    /// is what was there.
+    TtlTakesOldValues,
 }
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 76] = [
+const ALL: [(Mutant, &str, &str); 78] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -467,6 +473,16 @@ const ALL: [(Mutant, &str, &str); 76] = [
         Mutant::NewcomerKnowsNoLives,
         "newcomer-knows-no-lives",
         "a node that joins begins without what those who let it in know of folders",
+    ),
+    (
+        Mutant::RulesLostByASnapshot,
+        "rules-lost-by-a-snapshot",
+        "a copy that comes in as a snapshot goes by other rules than its shard",
+    ),
+    (
+        Mutant::TtlTakesOldValues,
+        "ttl-takes-old-values",
+        "a time to live takes values that were stored before it was set",
     ),
 ];
 

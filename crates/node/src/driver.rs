@@ -302,11 +302,15 @@ impl Driver {
         }
         for shard in recovery.replicas(config.me, &config.map).into_keys() {
             let applied = applied.get(&shard).copied().unwrap_or_default();
+            let lately = recovery.lately(shard);
             let (begun, is_new) = recovery.replica(&config, shard, applied)?;
             let core = &mut drivers[deal.core_of(shard)].core;
             let at = Position::new(applied.index, applied.term);
             let replica = Replica::new(shard, begun, at, applied.last);
             core.begin_replica(Replica { standing: applied.standing, ..replica }, is_new);
+            if let Some(lately) = lately {
+                core.feeds.resume(shard, lately, now.instant);
+            }
         }
         if recovery.map_revision() < config.map.revision {
             drivers[0].core.records.push(record::map(&config.map));

@@ -18,7 +18,7 @@ use storage::{History, Options, Table};
 pub use crate::identity::fuzz::{hello, hello_samples, welcome, welcome_samples};
 pub use crate::identity::lives_fuzz::{lives, lives_samples};
 use crate::record::{self, Gone, KIND_MAP, KIND_PROTOCOL, Made, STREAM_NODE};
-use crate::watch::{Given, Pull, Pulled};
+use crate::watch::{Given, Lately, Pull, Pulled};
 use crate::wire::{Announced, Announcement, Copied, Frame, Greeting, Newcomers};
 use crate::{Config, Driver, Executor, Input, Now, Ran, Recovery, Work};
 
@@ -99,9 +99,16 @@ pub fn recovery_samples() -> Vec<Bytes> {
     let own = |record: wal::Record| Bytes::from([&[record.kind], &record.body[..]].concat());
     let made = own(record::made(SHARD, &Made { number: ReplicaId(1), revision: 1, generation: 3 }));
     let gone = own(record::gone(SHARD, &Gone { revision: 2, since: 0, generation: 3 }));
+    let version = |micros| Version::new(micros, ReplicaId(1));
+    let piece = |from: u64| Lately {
+        floor: version(from),
+        through: version(from + 2),
+        changes: vec![Change { key: "k".into(), version: version(from + 1), what: What::Deleted }],
+    };
+    let lately = [0, 2, 9].map(|from| own(record::lately(SHARD, &piece(from)))).to_vec();
     let lists = replication::raft::fuzz::recovery_samples().into_iter().map(protocol);
     lists
-        .chain([vec![made.clone(), gone, made], vec![own(record::map(&founding(3)))]])
+        .chain([vec![made.clone(), gone, made], vec![own(record::map(&founding(3)))], lately])
         .map(|records| list(&records))
         .collect()
 }

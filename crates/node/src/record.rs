@@ -7,6 +7,8 @@ use kv::codec::{Malformed, Reader, put_uint};
 use kv::{ReplicaId, ShardId};
 use placement::map::Map;
 
+use crate::watch::Lately;
+
 /// The stream of what is the node's own, and no shard's.
 pub const STREAM_NODE: u32 = u32::MAX;
 
@@ -18,6 +20,8 @@ pub const KIND_MADE: u8 = 2;
 pub const KIND_GONE: u8 = 3;
 /// A map that the node knows.
 pub const KIND_MAP: u8 = 4;
+/// What a shard has changed lately, from a stop for the next start: [`Lately`].
+pub const KIND_LATELY: u8 = 5;
 
 /// How a replica was made. The first record of each, written again with each generation and at each checkpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,6 +95,21 @@ pub(crate) fn read_gone(body: &Bytes) -> Result<Gone, Malformed> {
     let gone = Gone { revision: reader.uint()?, since: reader.u32()?, generation: reader.u32()? };
     reader.end()?;
     Ok(gone)
+}
+
+/// The record of what a shard has changed lately.
+pub(crate) fn lately(shard: ShardId, lately: &Lately) -> wal::Record {
+    let mut body = BytesMut::new();
+    lately.encode(&mut body);
+    wal::Record { stream: shard.0, kind: KIND_LATELY, body: body.freeze() }
+}
+
+/// From its body.
+pub(crate) fn read_lately(body: &Bytes) -> Result<Lately, Malformed> {
+    let mut reader = Reader::new(body.clone());
+    let lately = Lately::decode(&mut reader)?;
+    reader.end()?;
+    Ok(lately)
 }
 
 /// The record of a map.

@@ -24,8 +24,11 @@ use replication::{Replicate, Unfit, View, raft, single};
 use storage::Applied;
 
 use crate::Config;
-use crate::record::{self, Gone, KIND_GONE, KIND_MADE, KIND_MAP, KIND_PROTOCOL, Made, STREAM_NODE};
+use crate::record::{
+    self, Gone, KIND_GONE, KIND_LATELY, KIND_MADE, KIND_MAP, KIND_PROTOCOL, Made, STREAM_NODE,
+};
 use crate::seat::Seat;
+use crate::watch::Lately;
 
 /// Why a node cannot start from what is on its disk.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +72,7 @@ struct Found {
     made: Option<Made>,
     log: replication::Recovery,
     gone: Option<Gone>,
+    lately: Option<Lately>,
 }
 
 impl Found {
@@ -89,9 +93,17 @@ impl Found {
             KIND_MADE => self.make_replica(record::read_made(&record.body)?),
             KIND_PROTOCOL => self.log.replay(&record.body)?,
             KIND_GONE => self.drop_replica(record::read_gone(&record.body)?),
+            KIND_LATELY => self.take_lately(record::read_lately(&record.body)?),
             _ => return Err(Malformed("a record has an unknown kind")),
         }
         Ok(())
+    }
+
+    fn take_lately(&mut self, next: Lately) {
+        match &mut self.lately {
+            Some(lately) => lately.extend(next),
+            None => self.lately = Some(next),
+        }
     }
 
     /// One that begins where an earlier one had been: of that, nothing is left.
@@ -155,6 +167,11 @@ impl Recovery {
     /// Whether the log says anything of a shard.
     pub fn knows(&self, shard: ShardId) -> bool {
         self.shards.contains_key(&shard)
+    }
+
+    /// What a shard had changed before the last stop, once.
+    pub(crate) fn lately(&mut self, shard: ShardId) -> Option<Lately> {
+        self.shards.get_mut(&shard)?.lately.take()
     }
 
     /// The replicas that were dropped, and of which rows may be left.

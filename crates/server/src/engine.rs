@@ -28,7 +28,8 @@ use crate::log::Requests;
 /// The tables are flushed when they hold this much together that is not: enough that a flush is one long write, and most rows
 /// that are written again and again are flushed once; little enough beside the memory of any machine, at twice as much.
 const UNFLUSHED_BYTES_MAX: u64 = 64 << 20;
-/// So much is flushed after a while, however little is written: space of what was removed comes back, and a start is short.
+/// So much is flushed after a while, however little is written, and whatever a dropped keyspace leaves: space of what was removed
+/// comes back, and a start is short.
 const UNFLUSHED_BYTES_AGED: u64 = 1 << 20;
 /// That while.
 const UNFLUSHED_AGE: Duration = Duration::from_secs(60);
@@ -315,7 +316,8 @@ impl Runner {
             self.beside.run(&self.beside.compactions, self.core, Box::new(step));
         }
         let unflushed = self.bytes_unflushed();
-        let is_old = || unflushed >= UNFLUSHED_BYTES_AGED && self.flushed_at.elapsed() >= UNFLUSHED_AGE;
+        let is_worth_it = unflushed >= UNFLUSHED_BYTES_AGED || self.executor.table().has_gone();
+        let is_old = || is_worth_it && self.flushed_at.elapsed() >= UNFLUSHED_AGE;
         let is_much = unflushed >= self.memory_bytes_max || self.on_disk && is_old();
         if is_much && self.beside.flushing.asks(self.cores) {
             self.beside.log.ask(Request::CheckpointNow);

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use kv::admin::{Admin, Answer, Answered, Ask};
-use kv::cluster::{Cluster, Location, Status, Terms};
+use kv::cluster::{Cluster, Located, Location, Status, Terms};
 use kv::watch::{Watch, Watcher, Watching};
 use kv::{Charge, ClusterId, Completions, Error, Key, KeyValue, Reply, Request, Slot};
 use node::Part;
@@ -107,7 +107,9 @@ impl Handle {
             return answer(Err(left));
         }
         match split(&self.routes.present(), request, charge) {
-            Err(Error::NoKeyspace(keyspace)) => self.unknown.look_up(keyspace, answer),
+            Err(Error::NoKeyspace(keyspace)) => {
+                self.unknown.look_up(keyspace, Box::new(|error| answer(Err(error))));
+            }
             Err(error) => answer(Err(error)),
             Ok(Split::One(part)) => self.put(part, answer),
             Ok(Split::Several(parts, gather)) => {
@@ -141,7 +143,7 @@ impl Watch for Handle {
     fn watch(&self, asked: Watching) -> Box<dyn Watcher> {
         let (inboxes, routes) = (self.inboxes.clone(), self.routes.clone());
         Box::new(match self.membership.check_left() {
-            Ok(()) => watches::Watch::begin(asked, inboxes, routes, self.clock()),
+            Ok(()) => watches::Watch::begin(asked, inboxes, routes, &self.unknown, self.clock()),
             Err(left) => watches::Watch::refused(left, inboxes, routes),
         })
     }
@@ -186,12 +188,17 @@ impl Cluster for Handle {
         self.view.status()
     }
 
-    fn locate(&self, keyspace: &str, key: &Key) -> Result<Location, Error> {
-        let shard = self.routes.present().shards(keyspace)?.shard_of(key);
+    fn locate(&self, keyspace: &str, key: &Key, answer: Located) {
+        let shard = match self.routes.present().shards(keyspace) {
+            Ok(shards) => shards.shard_of(key),
+            Err(_) => {
+                return self.unknown.look_up(keyspace.into(), Box::new(|error| answer(Err(error))));
+            }
+        };
         let status = self.status();
         let leader = status.shards.iter().find(|known| known.id == shard).and_then(|known| known.leader);
         let address = status.nodes.into_iter().find(|node| Some(node.id) == leader).map(|node| node.address);
-        Ok(Location { slot: Slot::of(key), shard, leader, address })
+        answer(Ok(Location { slot: Slot::of(key), shard, leader, address }));
     }
 }
 

@@ -10,12 +10,15 @@ use std::time::Duration;
 use kv::Error;
 use kv::admin::{Answer, Ask};
 
-use crate::inbox::{Inboxes, Message, Sink};
+use crate::inbox::{Inboxes, Message};
 
 /// Requests that wait for one answer; more are refused.
 const WAITING_MAX: usize = 1024;
 /// How long the directory is asked: longer than it takes to elect who leads it.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Takes why a request is refused.
+type Refused = Box<dyn FnOnce(Error) + Send>;
 
 /// Who waits.
 #[derive(Clone)]
@@ -27,9 +30,9 @@ pub(crate) struct Unknown {
 #[derive(Default)]
 struct Waiting {
     /// For the question that is under way.
-    asked: Vec<(String, Sink)>,
+    asked: Vec<(String, Refused)>,
     /// For the next one: what was created since the question was asked, its answer may lack.
-    next: Vec<(String, Sink)>,
+    next: Vec<(String, Refused)>,
 }
 
 impl Unknown {
@@ -37,15 +40,15 @@ impl Unknown {
         Unknown { inboxes, waiting: Arc::default() }
     }
 
-    /// Answers a request for a keyspace that this node does not know, when the directory has said whether it is there.
-    pub fn look_up(&self, keyspace: String, answer: Sink) {
+    /// Refuses a request for a keyspace that this node does not know, when the directory has said whether it is there.
+    pub fn look_up(&self, keyspace: String, refuse: Refused) {
         let mut waiting = self.waiting.lock().expect("no holder of the list panics");
         if waiting.next.len() >= WAITING_MAX {
             drop(waiting);
             let why = "too many requests wait here for keyspaces that this node does not know: ask again in a moment";
-            return answer(Err(Error::Unavailable(why.into())));
+            return refuse(Error::Unavailable(why.into()));
         }
-        waiting.next.push((keyspace, answer));
+        waiting.next.push((keyspace, refuse));
         let is_free = waiting.asked.is_empty();
         drop(waiting);
         if is_free {
@@ -69,7 +72,7 @@ impl Unknown {
 
     fn answered(&self, result: &Result<Answer, Error>) {
         let asked = std::mem::take(&mut self.waiting.lock().expect("no holder of the list panics").asked);
-        for (keyspace, answer) in asked {
+        for (keyspace, refuse) in asked {
             let error = match result {
                 Ok(Answer::Keyspaces(all)) if all.iter().any(|known| known.name == keyspace) => {
                     Error::Unavailable(format!(
@@ -81,7 +84,7 @@ impl Unknown {
                     "this node knows no keyspace '{keyspace}', and cannot ask the directory whether there is one by now: {error}"
                 )),
             };
-            answer(Err(error));
+            refuse(error);
         }
         self.ask();
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use dialects::Store;
 use kv::admin::{Admin, Answered, Ask};
-use kv::cluster::{Cluster, Location, Status, Terms};
+use kv::cluster::{Cluster, Located, Status, Terms};
 use kv::watch::{Take, Watch, Watcher, Watching};
 use kv::{ClusterId, Completions, Error, Key, KeyValue, Request};
 use tokio::sync::watch;
@@ -130,7 +130,7 @@ impl Cluster for Nothing {
         Status { nodes: Vec::new(), shards: Vec::new(), directory: None, revision: 0 }
     }
 
-    fn locate(&self, _: &str, _: &Key) -> Result<Location, Error> {
-        Err(self.refusal())
+    fn locate(&self, _: &str, _: &Key, answer: Located) {
+        answer(Err(self.refusal()));
     }
 }

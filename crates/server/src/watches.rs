@@ -9,6 +9,7 @@ use node::watch::{Pulled, Watched};
 
 use crate::inbox::{Inboxes, Message};
 use crate::routes::Routes;
+use crate::unknown::Unknown;
 
 /// One client's watch.
 pub(crate) struct Watch(Arc<Shared>);
@@ -22,23 +23,37 @@ struct Shared {
 }
 
 struct Inner {
-    watched: Result<Watched, Error>,
+    /// `None` = it is asked whether there is its keyspace.
+    watched: Option<Result<Watched, Error>>,
     /// Who waits for the next batch.
     take: Option<Take>,
 }
 
 impl Watch {
     /// Begins; `now` is the cluster's time in microseconds since 1970.
-    pub fn begin(asked: Watching, inboxes: Inboxes, routes: Arc<Routes>, now: u64) -> Watch {
+    pub fn begin(
+        asked: Watching,
+        inboxes: Inboxes,
+        routes: Arc<Routes>,
+        unknown: &Unknown,
+        now: u64,
+    ) -> Watch {
         let (keyspaces, keyspace) = (routes.present(), asked.keyspace.clone());
-        let watched = keyspaces.shards(&keyspace).and_then(|shards| Watched::begin(asked, shards, now));
+        let shards = keyspaces.shards(&keyspace).ok();
+        let watched = shards.map(|shards| Watched::begin(asked, shards, now));
+        let is_unknown = watched.is_none();
         let inner = Mutex::new(Inner { watched, take: None });
-        Watch(Arc::new(Shared { inner, inboxes, routes, keyspace }))
+        let shared = Arc::new(Shared { inner, inboxes, routes, keyspace });
+        if is_unknown {
+            let looks = shared.clone();
+            unknown.look_up(shared.keyspace.clone(), Box::new(move |error| looks.end(error)));
+        }
+        Watch(shared)
     }
 
     /// One that is over before it begins.
     pub fn refused(error: Error, inboxes: Inboxes, routes: Arc<Routes>) -> Watch {
-        let inner = Mutex::new(Inner { watched: Err(error), take: None });
+        let inner = Mutex::new(Inner { watched: Some(Err(error)), take: None });
         Watch(Arc::new(Shared { inner, inboxes, routes, keyspace: String::new() }))
     }
 }
@@ -66,8 +81,9 @@ impl Shared {
             return;
         }
         let next = match &mut inner.watched {
-            Ok(watched) => watched.take(),
-            Err(error) => Some(Err(error.clone())),
+            Some(Ok(watched)) => watched.take(),
+            Some(Err(error)) => Some(Err(error.clone())),
+            None => None,
         };
         let Some(next) = next else { return };
         let take = inner.take.take().expect("somebody waits, as was seen above");
@@ -78,8 +94,8 @@ impl Shared {
     /// Asks what is to be asked.
     fn ask(self: &Arc<Shared>) {
         let pulls = match &mut self.inner().watched {
-            Ok(watched) => watched.pulls(),
-            Err(_) => return,
+            Some(Ok(watched)) => watched.pulls(),
+            Some(Err(_)) | None => return,
         };
         for (name, pull) in pulls {
             let shared = self.clone();
@@ -94,10 +110,10 @@ impl Shared {
             let mut inner = self.inner();
             let keyspaces = self.routes.present();
             match (keyspaces.shards(&self.keyspace), &mut inner.watched) {
-                (Ok(shards), Ok(watched)) => watched.answered(name, answer, shards),
+                (Ok(shards), Some(Ok(watched))) => watched.answered(name, answer, shards),
                 // Its keyspace was dropped.
-                (Err(error), Ok(_)) => inner.watched = Err(error),
-                (_, Err(_)) => {}
+                (Err(error), Some(Ok(_))) => inner.watched = Some(Err(error)),
+                (_, Some(Err(_)) | None) => {}
             }
             inner.take.is_some()
         };
@@ -106,6 +122,12 @@ impl Shared {
         if is_wanted && self.inner().take.is_some() {
             Shared::ask(self);
         }
+    }
+
+    /// It cannot be.
+    fn end(self: &Arc<Shared>, error: Error) {
+        self.inner().watched = Some(Err(error));
+        Shared::give(self);
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

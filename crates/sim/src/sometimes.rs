@@ -77,6 +77,7 @@ pub const SOMETIMES: &[&str] = &[
     "a torn write was cut",
     "a trim forgot revisions",
     "a trim stopped at its limit",
+    "a value expired that was stored without a deadline",
     "a wall clock jumped",
     "a watch was given changes",
     "a watch was sent to another node",
@@ -91,6 +92,7 @@ pub const SOMETIMES: &[&str] = &[
     "damage of a log was noticed",
     "rows were counted over shards",
     "rows were read twice: a lease or a version had run out",
+    "the clients' keyspace was altered",
     "the directory refused what it was asked",
 ];
 

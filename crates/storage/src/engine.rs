@@ -40,6 +40,12 @@ pub trait Engine: View + Sync {
     /// Where batches go in, from any thread.
     fn intake(&self) -> Box<dyn Intake>;
 
+    /// The rows between two keys, the second one excluded, are of no use, and will be removed: what can be let go of at once is, and
+    /// how many bytes that was. It waits for nothing else that is under way.
+    fn let_go_between(&self, _from: &[u8], _to: &[u8]) -> Result<u64, EngineError> {
+        Ok(0)
+    }
+
     /// A step of tidying up for a background thread, when there is something to do.
     fn maintain(&self) -> Option<Maintenance>;
 }
@@ -53,6 +59,10 @@ pub trait Intake: Send {
     /// they survive a power loss (unless the engine is [volatile](open_volatile)). After an error that may pass none of them
     /// is there, and the batch can be given again. A batch that comes while another one goes in waits for it.
     fn take(&self, rows: &mut dyn Iterator<Item = Row>) -> Result<(), EngineError>;
+
+    /// The batches so far have removed whole copies of shards, of so many bytes: an engine that keeps what was removed may find it
+    /// worth its while to get rid of that.
+    fn gone(&self, _bytes: u64) {}
 }
 
 /// A flush that was begun; it does nothing until it is run.

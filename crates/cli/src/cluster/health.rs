@@ -24,6 +24,7 @@ impl Health {
             health
                 .wrong
                 .push(format!("no leader: {which}; no write is taken there, and no read but stale ones"));
+            health.wrong.push("a shard has a leader again when most nodes with a replica are up".into());
         }
         if status.directory.as_ref().is_some_and(|directory| directory.leader.is_none()) {
             health
@@ -131,6 +132,7 @@ mod tests {
                 "n2 is dead: 20 shards without their replica on it",
                 "n3 is suspect: it was not heard of for a moment",
                 "no leader: 4 shards (3-5, 10); no write is taken there, and no read but stale ones",
+                "a shard has a leader again when most nodes with a replica are up",
                 "nobody leads the directory: nothing moves, and no node joins or leaves",
             ]
         );

@@ -79,7 +79,10 @@ fn sentences(subject: &Subject<'_>) -> Vec<(&'static str, String)> {
         shards += &format!("; {} on the move (cluster moves)", keyspace.changing);
     }
     if *leaderless > 0 {
-        shards += &format!("; {leaderless} without a leader at present");
+        shards += &format!(
+            "; {leaderless} without a leader at present: cluster status names the nodes that are missing. If they do not come back, \
+             what those shards hold is lost with them; drop the keyspace and create it again"
+        );
     }
     told.push(("shards", shards));
     told.push(("history", history(keep.history.unwrap_or_else(|| of_terms(terms)))));

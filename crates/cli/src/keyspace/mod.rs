@@ -74,8 +74,8 @@ async fn done(ask: Ask, store: &dyn Store, options: &Options) -> Result<(), Erro
     }
 }
 
-/// The keyspaces that clients may ask.
-async fn all(store: &dyn Store, options: &Options) -> Result<Vec<Described>, Error> {
+/// The keyspaces that clients may ask, as the directory has them.
+pub async fn all(store: &dyn Store, options: &Options) -> Result<Vec<Described>, Error> {
     match store.administer(Ask::Keyspaces, options.timeout()).await? {
         Answer::Keyspaces(keyspaces) => Ok(keyspaces),
         other => Err(unexpected(&other)),
@@ -99,7 +99,8 @@ async fn until_served(name: &str, store: &dyn Store, options: &Options) -> Resul
         }
         if Instant::now() >= until {
             return Err(Error::Unavailable(format!(
-                "keyspace {name} is created, and not all of its shards have a leader yet: see cluster status"
+                "keyspace {name} is created, and not all of its shards have a leader yet: see cluster status. If nodes were lost \
+                 at that moment and do not come back, drop it (keyspace drop {name} --yes) and create it again: it goes to others"
             )));
         }
         sleep(LOOK).await;

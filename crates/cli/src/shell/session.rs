@@ -81,7 +81,10 @@ impl Shell {
     /// Asks another keyspace from now on, if it is there.
     async fn use_keyspace(&self, name: &str, out: &mut Output<'_>) -> Result<Code, Error> {
         let is_known = self.store.status().await?.shards.iter().any(|shard| shard.keyspace == name);
-        if !is_known {
+        // The node at hand may not have heard of it yet.
+        if !is_known
+            && !keyspace::all(&*self.store, &self.options).await?.iter().any(|known| known.name == name)
+        {
             return Err(kv::Error::NoKeyspace(name.into()).into());
         }
         *self.keyspace.lock().expect("no holder of the name panics") = Some(name.into());

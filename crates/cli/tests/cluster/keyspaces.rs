@@ -5,10 +5,12 @@ use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
 
-use dialects::native::Client;
+use dialects::native::{Client, Options};
 use kv::admin::{Answer as Told, Ask};
 use kv::keyspace::{History, Wish};
+use kv::watch::{Filter, Start, Watch, Watching};
 use kv::{Answer, Error, Key, Op, Protocol, Reply, Request, Value};
+use tokio::sync::oneshot;
 
 use crate::nodes::{Lab, PATIENCE, Random, run, size, text, until};
 
@@ -92,6 +94,7 @@ fn keyspaces_come_change_and_go_and_those_that_stay_do_not_notice() {
         let client = lab.client();
         for number in 0..KEYSPACES {
             done(&client, Ask::CreateKeyspace { name: name(number), wish: wish(number) }).await;
+            is_there_at_once(&lab, &name(number)).await;
         }
         let programs = Rc::new(Programs::default());
         *programs.written.borrow_mut() = vec![0; KEYSPACES];
@@ -123,6 +126,21 @@ impl Programs {
     }
 }
 
+/// Whoever created a keyspace may use it at every node, in every way, from that moment on.
+async fn is_there_at_once(lab: &Lab, keyspace: &str) {
+    let at = |node: u16| Client::connect(vec![lab.address(node)], Options::default()).unwrap();
+    let filter = Filter::Prefix(Key::new());
+    let watching = Watching { keyspace: keyspace.into(), filter, from: Start::Now };
+    let (watches, gets, locates) = (at(1), at(2), at(3));
+    let mut watcher = watches.watch(watching);
+    let (send, began) = oneshot::channel();
+    watcher.next(Box::new(move |began| drop(send.send(began))));
+    let get = gets.call(request(keyspace, Op::Get { key: "counter".into(), at: None }));
+    let (began, got, located) = tokio::join!(began, get, locates.locate(keyspace, "counter".into()));
+    assert!(began.unwrap().is_ok() && got.is_ok(), "{keyspace}: {got:?}");
+    assert!(matches!(located, Ok(_) | Err(Error::Unavailable(_))), "{keyspace}: {located:?}");
+}
+
 /// A large keyspace is dropped and made again: its rows are gone, and so is what they took of the disks.
 async fn room_comes_back(lab: &Lab, client: &Client, programs: &Programs, random: &mut Random) {
     let keyspace = "large";
@@ -150,6 +168,35 @@ async fn room_comes_back(lab: &Lab, client: &Client, programs: &Programs, random
     })
     .await;
     programs.go_on("its room has come back").await;
+}
+
+#[test]
+#[ignore = "starts real nodes: scripts/test runs it against the release binary"]
+fn space_of_a_keyspace_that_is_dropped_comes_back_though_nothing_is_written_any_more() {
+    const LARGE_BYTES: usize = 100_000;
+    run(async |mut random: Random| {
+        let mut lab = Lab::new(3, &["--checkpoint-log", "8M"], &mut random);
+        lab.serve_all().await;
+        let client = lab.client();
+        // A third of the bytes, and one row of a hundred.
+        for (keyspace, rows, bytes) in [("stays", 24_000, 1_000), ("goes", 120, LARGE_BYTES)] {
+            let wish = Wish { history: Some(History::Count(1)), ..Wish::default() };
+            done(&client, Ask::CreateKeyspace { name: keyspace.into(), wish }).await;
+            for begin in (0..rows).step_by(40) {
+                let row =
+                    |number: usize| (Key::from(format!("row{number}")), Value::from(random.bytes(bytes)));
+                let rows = (begin..begin + 40).map(row).collect();
+                client.call(request(keyspace, Op::PutAll { rows })).await.unwrap();
+            }
+        }
+        let engines = || (1..=3).map(|node| room(&lab.folder(node).join("engine")));
+        let (stays, goes) = (24_000_000, 120 * LARGE_BYTES as u64);
+        let all_have = || std::future::ready(engines().all(|bytes| bytes >= stays + goes));
+        until("all of it is in the engines", 2 * PATIENCE, all_have).await;
+        done(&client, Ask::DropKeyspace { name: "goes".into() }).await;
+        let have_less = || std::future::ready(engines().all(|bytes| bytes < stays + goes / 3));
+        until("the space comes back", 2 * PATIENCE, have_less).await;
+    });
 }
 
 /// What the files of an engine take, in bytes.

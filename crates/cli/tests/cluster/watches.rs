@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use dialects::native::Client;
-use kv::watch::{Batch, Filter, Watch, Watcher, Watching, What};
+use kv::watch::{Batch, Filter, Start, Watch, Watcher, Watching, What};
 use kv::{Error, Key, Op, Request, ShardId, Value, Version};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -192,5 +192,38 @@ fn watchers_miss_nothing_while_leaders_are_killed_and_replicas_move() {
         let given: usize = watchers.iter().map(|watcher| watcher.given.lock().unwrap().all.len()).sum();
         println!("{} writes, {} in doubt; {given} changes given", all.len(), doubtful.len());
         watchers.iter().for_each(|watcher| watcher.task.abort());
+    });
+}
+
+#[test]
+#[ignore = "starts real nodes: scripts/test runs it against the release binary"]
+fn watch_from_before_a_restart_of_all_nodes_goes_on_where_it_was() {
+    run(async |mut random: Random| {
+        let mut lab = Lab::new(3, &["--shards", "2"], &mut random);
+        lab.serve_all().await;
+        let put = |client: Client, key: &'static str| async move {
+            let op = Op::Put { key: key.into(), value: "v".into(), deadline: None, previous: false };
+            client.call(Request { timeout: PATIENCE, ..Request::new(op) }).await.unwrap().receipt.version
+        };
+        let all = Watching::prefix(Key::new());
+        let mut watcher = lab.client().watch(all.clone());
+        while next(&mut *watcher).await.unwrap().progress.is_none() {}
+        let first = put(lab.client(), "before").await;
+        for stopped in 1..=3 {
+            assert!(lab.stop(stopped).await.success());
+        }
+        (1..=3).for_each(|node| lab.serve(node));
+        lab.ready().await;
+        put(lab.client(), "after").await;
+        let mut later = lab.client().watch(Watching { from: Start::Version(first), ..all });
+        for watcher in [&mut watcher, &mut later] {
+            let mut given = Vec::new();
+            while given.len() < 2 {
+                let batch = next(&mut **watcher).await.expect("a watch goes on");
+                given.extend(batch.changes.iter().map(|change| change.key.clone()));
+            }
+            given.sort();
+            assert_eq!(given, ["after", "before"]);
+        }
     });
 }

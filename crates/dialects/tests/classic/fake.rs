@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dialects::{Account, Dialect, End, Stop, Stopper, Store, Stream};
 use kv::admin::{Admin, Answered, Ask};
-use kv::cluster::{Cluster, Location, Status, Terms};
+use kv::cluster::{Cluster, Located, Status, Terms};
 use kv::watch::{Watch, Watcher, Watching};
 use kv::{
     Answer, ClusterId, Completions, Epoch, Error, Expect, Function, Key, KeyAnswer, KeyValue, Level, NodeId,
@@ -203,7 +203,7 @@ impl Cluster for Fake {
         Status::default()
     }
 
-    fn locate(&self, _: &str, _: &Key) -> Result<Location, Error> {
+    fn locate(&self, _: &str, _: &Key, _: Located) {
         unreachable!("no classic dialect asks where a key is")
     }
 }

@@ -9,7 +9,9 @@ use bytes::Bytes;
 use dialects::native::{Client, Native, Options};
 use dialects::{Account, Dialect, Stop, Store, Stream};
 use kv::admin::{self, Admin, Answered, Ask};
-use kv::cluster::{Cluster, Liveness, Location, NodeDuty, NodeStatus, Role, ShardStatus, Status, Terms};
+use kv::cluster::{
+    Cluster, Liveness, Located, Location, NodeDuty, NodeStatus, Role, ShardStatus, Status, Terms,
+};
 use kv::view::View;
 use kv::watch::{Batch, Take, Watch, Watcher, Watching};
 use kv::{
@@ -224,9 +226,9 @@ impl Cluster for Fake {
         self.status.lock().unwrap().clone()
     }
 
-    fn locate(&self, _: &str, key: &kv::Key) -> Result<Location, Error> {
-        let leader = Some(self.id);
-        Ok(Location { slot: Slot::of(key), shard: ShardId(1), leader, address: Some("somewhere:1".into()) })
+    fn locate(&self, _: &str, key: &kv::Key, answer: Located) {
+        let (leader, address) = (Some(self.id), Some("somewhere:1".into()));
+        answer(Ok(Location { slot: Slot::of(key), shard: ShardId(1), leader, address }));
     }
 }
 

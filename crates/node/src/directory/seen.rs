@@ -35,6 +35,8 @@ impl Seen {
 pub(crate) struct SeenNode {
     /// Whether it was heard of lately; `None` = never, by this node in its present life.
     pub state: Option<Liveness>,
+    /// Whether there is a connection to it: one to a process that was killed breaks at once.
+    pub is_connected: bool,
     /// What it says of itself; `None` = it has said nothing yet.
     pub says: Option<Says>,
 }

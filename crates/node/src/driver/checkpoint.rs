@@ -1,4 +1,5 @@
-//! Checkpoints: what the log must keep is written again at its head, shard by shard, and the table is flushed.
+//! Checkpoints: what the log must keep is written again at its head, shard by shard, and the table is flushed. The last one of a
+//! node that stops is followed by what its watches may want of the next start.
 
 use mutant::Mutant;
 
@@ -49,12 +50,22 @@ impl Driver {
                 "what is released is written again, and synced"
             );
             self.core.end_gone();
+            if self.node.stopping {
+                self.core.append_lately();
+            }
             self.core.work.push(Work::Release);
         }
     }
 }
 
 impl Core {
+    /// Appends what was changed lately. The table has been flushed up to somewhere in it.
+    fn append_lately(&mut self) {
+        for (shard, lately) in self.feeds.lately() {
+            self.append(vec![record::lately(shard, &lately)], false);
+        }
+    }
+
     /// Appends what must be kept: the map at one core, and what each shard has; returns the ticket of the last append. A core that
     /// has nothing begins all the same.
     fn append_kept(&mut self, map: Option<wal::Record>) -> u64 {

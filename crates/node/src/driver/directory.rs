@@ -129,7 +129,7 @@ impl Driver {
         if id == config.me {
             let Config { incarnation, peer, address, zone, .. } = config.clone();
             let says = Some(Says { incarnation, peer, address, zone });
-            return SeenNode { state: Some(Liveness::Alive), says };
+            return SeenNode { state: Some(Liveness::Alive), is_connected: true, says };
         }
         let peers = &self.node.peers;
         let state = peers.has_heard(id).then(|| peers.liveness(id, self.node.now));
@@ -139,7 +139,7 @@ impl Driver {
             address: told.address.clone(),
             zone: told.zone.clone(),
         });
-        SeenNode { state, says }
+        SeenNode { state, is_connected: peers.is_connected(id), says }
     }
 
     /// What each replica of a shard says of itself.

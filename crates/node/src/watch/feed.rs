@@ -7,7 +7,7 @@ use kv::watch::{Change, Filter};
 use kv::{ShardId, Slot, SlotRange, Version};
 use replication::Instant;
 
-use super::{FEED_BYTES_MAX, FEED_MICROS_MAX, Given};
+use super::{FEED_BYTES_MAX, FEED_MICROS_MAX, Given, Lately};
 
 /// What a change takes beside its bytes: its place, its two buffers.
 const CHANGE_BYTES: usize = 160;
@@ -15,6 +15,8 @@ const CHANGE_BYTES: usize = 160;
 const GIVEN_BYTES: usize = 64 << 10;
 /// It ends as well when so many changes were looked at: some dozen microseconds of a turn.
 const LOOKED_MAX: usize = 4096;
+/// A stop writes this part of what may be kept: it takes a part of a second, and covers some seconds of a usual load.
+const LATELY_PART: usize = 4;
 
 /// What the replicas of a core have applied lately, and those that were here a while ago.
 pub(crate) struct Feeds {
@@ -208,6 +210,43 @@ impl Feeds {
         })
     }
 
+    /// What was kept of a shard before a start: what its table has is as it was, and what it lacks is applied again.
+    pub fn resume(&mut self, shard: ShardId, lately: Lately, now: Instant) {
+        let Lately { floor, through, mut changes } = lately;
+        let Some(feed) = self.feeds.get_mut(&shard) else { return };
+        if !feed.changes.is_empty() || !(floor..=through).contains(&feed.through) {
+            return;
+        }
+        changes.retain(|change| change.version <= feed.through);
+        feed.floor = floor;
+        self.bytes += changes.iter().map(bytes_of).sum::<usize>();
+        let (life, at, count) = (feed.life, now, changes.len());
+        feed.changes = changes.into();
+        self.kept.push_back(Kept { shard, life, at, count });
+    }
+
+    /// What is kept for a start to come, in pieces, those of a shard in order: the newest of what is here.
+    pub fn lately(&self) -> Vec<(ShardId, Lately)> {
+        let mut counts: BTreeMap<ShardId, usize> = BTreeMap::new();
+        let mut left = self.bytes_max / LATELY_PART;
+        for kept in self.kept.iter().rev() {
+            let Some(feed) = self.feeds.get(&kept.shard).filter(|feed| feed.life == kept.life) else {
+                continue;
+            };
+            let count = counts.entry(kept.shard).or_default();
+            let end = feed.changes.len() - *count;
+            let bytes: usize = feed.changes.range(end - kept.count..end).map(bytes_of).sum();
+            let Some(fits) = left.checked_sub(bytes) else { break };
+            (left, *count) = (fits, *count + kept.count);
+        }
+        let here = self.feeds.iter().filter(|(_, feed)| feed.source == Source::Here);
+        let pieces = here.flat_map(|(shard, feed)| {
+            let count = counts.get(shard).copied().unwrap_or_default();
+            feed.lately(count).into_iter().map(|piece| (*shard, piece))
+        });
+        pieces.collect()
+    }
+
     /// Up to where a shard's changes are known here.
     pub fn through(&self, shard: ShardId) -> Option<Version> {
         self.feeds.get(&shard).map(|feed| feed.through)
@@ -263,6 +302,29 @@ impl Feed {
             }
         }
         Given { changes: Arc::from(changes), through: self.through.max(after) }
+    }
+
+    /// Its newest so many changes, which are those of whole entries, in pieces.
+    fn lately(&self, count: usize) -> Vec<Lately> {
+        let begin = self.changes.len() - count;
+        let floor = begin.checked_sub(1).map_or(self.floor, |before| self.changes[before].version);
+        let (mut pieces, mut bytes) = (Vec::new(), 0);
+        let mut piece = Lately { floor, through: floor, changes: Vec::new() };
+        for change in self.changes.range(begin..) {
+            if bytes >= GIVEN_BYTES && change.version > piece.through {
+                let next = Lately { floor: piece.through, through: piece.through, changes: Vec::new() };
+                pieces.push(std::mem::replace(&mut piece, next));
+                bytes = 0;
+            }
+            bytes += bytes_of(change);
+            piece.through = change.version;
+            piece.changes.push(change.clone());
+        }
+        piece.through = self.through;
+        if piece.floor < piece.through {
+            pieces.push(piece);
+        }
+        pieces
     }
 
     /// Lets go of the oldest changes, and says how many bytes those were.

@@ -37,10 +37,12 @@
 //! # Caveats
 //!
 //! - A replica that is cut off from its leader has nothing new, and its watchers hear nothing until it has again.
-//! - A feed is in memory. A start has what the log brings after the last flush of the table, so a clean stop leaves nothing.
+//! - A feed is in memory. A start has what a stop wrote of it, the newest part ([`lately`]); after a crash, what the log brings after
+//!   the last flush of the table.
 //! - The shard of the directory has no feed.
 
 mod feed;
+mod lately;
 mod pull;
 #[cfg(test)]
 mod tests;
@@ -48,6 +50,7 @@ mod waits;
 mod watched;
 
 pub(crate) use feed::{Feeds, Held, KeptOf, Source};
+pub(crate) use lately::Lately;
 pub use pull::{Given, Pull, Pulled};
 pub(crate) use waits::Waits;
 pub use watched::Watched;

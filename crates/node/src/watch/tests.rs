@@ -4,7 +4,9 @@ use kv::watch::{Batch, Change, Filter, Reach, Start, Watching, What};
 use kv::{Error, Key, ShardId, Slot, SlotRange, Version};
 use replication::Instant;
 
-use super::{FEED_BYTES_MAX, FEED_MICROS_MAX, Feeds, Given, Held, Pull, Pulled, Source, Waits, Watched};
+use super::{
+    FEED_BYTES_MAX, FEED_MICROS_MAX, Feeds, Given, Held, Lately, Pull, Pulled, Source, Waits, Watched,
+};
 use crate::route::ShardMap;
 
 const SHARD: ShardId = ShardId(7);
@@ -242,4 +244,67 @@ fn watch_from_the_future_is_refused() {
     let watching = Watching { from, ..Watching::prefix(Key::new()) };
     let refused = Watched::begin(watching, &ShardMap::of(1), 1 << 40).err();
     assert!(matches!(refused, Some(Error::Future { .. })), "{refused:?}");
+}
+
+/// A feed of a later start whose table is at a version, with what an earlier one left behind.
+fn resumed(before: &Feeds, table: i64) -> Feeds {
+    let mut feeds = Feeds::new(1);
+    feeds.begin(SHARD, Source::Here, version(table));
+    let mut left: Option<Lately> = None;
+    for (shard, piece) in before.lately() {
+        let mut bytes = bytes::BytesMut::new();
+        piece.encode(&mut bytes);
+        let read = Lately::decode(&mut kv::codec::Reader::new(bytes.freeze()));
+        assert_eq!((shard, read.as_ref()), (SHARD, Ok(&piece)));
+        left.get_or_insert_default().extend(piece);
+    }
+    feeds.resume(SHARD, left.unwrap(), Instant(9));
+    feeds
+}
+
+#[test]
+fn feed_of_the_next_start_goes_on_from_where_its_table_is() {
+    let mut before = feeds();
+    for number in 11..40 {
+        before.push(SHARD, vec![large(number, 9_000), change("a", number)], version(number), Instant(1));
+    }
+    before.push(SHARD, Vec::new(), version(45), Instant(2));
+    assert!(before.lately().len() > 3, "it is in pieces");
+    let mut feeds = resumed(&before, 37);
+    let key = Filter::Key("a".into());
+    assert_eq!(versions(feeds.read(SHARD, &key, Some(version(10)))), ((11..38).collect(), 37));
+    feeds.push(SHARD, vec![large(38, 10), change("a", 38)], version(38), Instant(9));
+    assert_eq!(versions(feeds.read(SHARD, &key, Some(version(36)))), (vec![37, 38], 38));
+    assert_eq!(feeds.read(SHARD, &key, Some(version(9))), Held::Trimmed { oldest: version(11) });
+    let feeds = resumed(&before, 45);
+    assert_eq!(versions(feeds.read(SHARD, &key, Some(version(38)))), (vec![39], 45));
+}
+
+#[test]
+fn feed_of_a_start_whose_table_is_elsewhere_is_empty() {
+    let mut before = feeds();
+    before.push(SHARD, vec![change("a", 12)], version(13), Instant(1));
+    for table in [9, 14] {
+        let feeds = resumed(&before, table);
+        let trimmed = Held::Trimmed { oldest: version(table + 1) };
+        assert_eq!(feeds.read(SHARD, &all(), Some(version(table - 1))), trimmed);
+    }
+}
+
+#[test]
+fn stop_leaves_the_newest_changes_of_all_shards_and_no_part_of_an_entry() {
+    let mut feeds = feeds();
+    feeds.begin(ShardId(8), Source::Here, version(10));
+    let bytes = FEED_BYTES_MAX / 16;
+    for number in 11..21 {
+        feeds.push(SHARD, vec![large(number, bytes), large(number, 9)], version(number), Instant(1));
+        feeds.push(ShardId(8), vec![change("b", number)], version(number), Instant(1));
+    }
+    let of = |shard| {
+        let pieces = feeds.lately().into_iter().filter(move |(of, _)| *of == shard);
+        let mut all = Lately::default();
+        pieces.for_each(|(_, piece)| all.extend(piece));
+        (all.floor.as_i64(), all.changes.len(), all.through.as_i64())
+    };
+    assert_eq!((of(SHARD), of(ShardId(8))), ((17, 6, 20), (16, 4, 20)));
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kv::view::View;
-use kv::{Epoch, ShardId};
+use kv::{Epoch, ShardId, Version};
 use node::cores::Deal;
 use node::{Driver, Executor, Input};
 use storage::Table;
@@ -42,7 +42,7 @@ impl Core {
 
 impl Cores {
     /// Whether the changes of a shard from this version on are kept for watches.
-    pub fn keeps_changes_from(&self, shard: ShardId, version: kv::Version) -> bool {
+    pub fn keeps_changes_from(&self, shard: ShardId, version: Version) -> bool {
         self.cores[self.deal.core_of(shard)].driver.keeps_changes_from(shard, version)
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kv::admin::{Answer, Ask, Joining};
 use kv::cluster::NodeDuty;
 use kv::keyspace::Wish;
-use kv::{Error, NodeId, ShardId};
+use kv::{Error, NodeId, Request, ShardId};
 use node::identity::Joiner;
 use placement::map::DEFAULT;
 
@@ -67,6 +67,8 @@ pub(super) enum What {
     Replace { name: String, lose: bool },
     /// A machine joins.
     Join(Joiner),
+    /// The keyspace of clients is to keep something else.
+    Alter(Wish),
     /// A change is given up.
     Abort(ShardId),
     /// The shards of clients' keys are to be so many.
@@ -93,6 +95,9 @@ impl Chore {
             What::Leaves(_) => return None,
             What::Replace { name, lose } => Ask::Replace { name: name.clone(), lose: *lose, dry_run: false },
             What::Join(joiner) => Ask::Join(joining(joiner)),
+            What::Alter(wish) => {
+                Ask::AlterKeyspace { name: Request::KEYSPACE.into(), wish: *wish, dry_run: false }
+            }
             What::Abort(shard) => Ask::Abort { shard: *shard },
             What::Split(shards) => Ask::AlterKeyspace {
                 name: DEFAULT.into(),

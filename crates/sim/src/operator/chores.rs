@@ -2,6 +2,7 @@
 
 use kv::admin::{Answer, Ask};
 use kv::cluster::NodeDuty;
+use kv::keyspace::{History, Wish};
 use kv::{Error, NodeId, Outcome, ShardId};
 use placement::map::{DEFAULT, Node, NodeDuty as Duty, Phase};
 
@@ -70,6 +71,10 @@ impl World {
                     self.note("an heir was given up");
                 }
                 Some(What::Join(self.newcomer(&name)))
+            }
+            (What::Alter(_), _) => {
+                self.note("the clients' keyspace was altered");
+                None
             }
             (What::Join(joiner), Answer::Joined { node, cluster, map, lives }) => {
                 let lost = self.has_joined(&joiner, (node, cluster), &map, lives);
@@ -169,14 +174,15 @@ impl World {
             }
             25..50 => self.draw_duty(NodeDuty::Drain)?,
             50..70 => self.draw_duty(NodeDuty::Leave)?,
-            70..82 => self.draw_duty(NodeDuty::Serve)?,
-            82..88 => self.draw_split()?,
-            88..93 => {
+            70..80 => self.draw_duty(NodeDuty::Serve)?,
+            80..84 => What::Alter(self.draw_history()),
+            84..89 => self.draw_split()?,
+            89..94 => {
                 let shards: Vec<ShardId> = self.placed.changes.keys().copied().collect();
                 What::Abort(*shards.first()?)
             }
-            93..96 => What::Look(Ask::Moves),
-            96..100 => What::Look(Ask::Dump),
+            94..97 => What::Look(Ask::Moves),
+            97..100 => What::Look(Ask::Dump),
             _ => return None,
         };
         Some(Chore::new(what))
@@ -187,6 +193,16 @@ impl World {
         let has = self.placed.shards_of(DEFAULT).len() as u32;
         let shards = if self.random.percent(50) { has + 1 } else { 2 * has };
         (shards <= SHARDS_MAX).then_some(What::Split(shards))
+    }
+
+    /// Another history.
+    pub(super) fn draw_history(&mut self) -> Wish {
+        let history = match self.random.below(10) {
+            0..5 => History::Count(self.random.pick(&[1, 2, 3, 70])),
+            5..7 => History::All,
+            _ => History::Micros(self.random.between(100_000, 5_000_000)),
+        };
+        Wish { history: Some(history), ..Wish::default() }
     }
 
     /// Whether nodes are about to be sent away, or are on their way.

@@ -34,6 +34,8 @@ pub(crate) struct Tenant {
     pub asked: Option<(Asked, Ask)>,
     pub call: Option<Call>,
     pub calls: u64,
+    /// Values may have been stored that expire.
+    pub may_expire: bool,
     /// What each key may hold.
     pub may_hold: BTreeMap<Key, BTreeSet<Option<Value>>>,
     /// What writes in doubt may make of it yet.
@@ -77,7 +79,17 @@ impl Tenant {
         }
     }
 
+    /// Whether a key holds a value, unless that has expired.
+    pub fn must_hold(&self, key: &Key) -> bool {
+        let is_sure = self.may_hold.get(key).is_some_and(|all| !all.contains(&None));
+        is_sure && !self.doubts.contains_key(key)
+    }
+
+    /// When what expires is gone, is judged by the rows of its shard.
     pub fn may_show(&self, key: &Key, shown: &Option<Value>) -> bool {
+        if self.may_expire && shown.is_none() {
+            return true;
+        }
         let is_in =
             |all: &BTreeMap<Key, BTreeSet<Option<Value>>>| all.get(key).map(|all| all.contains(shown));
         is_in(&self.may_hold).unwrap_or(shown.is_none()) || is_in(&self.doubts).unwrap_or(false)

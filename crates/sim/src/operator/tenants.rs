@@ -65,6 +65,7 @@ impl World {
                 tenant.stage = Stage::Works(left - 1);
                 if self.random.percent(15) {
                     let wish = Wish { shards: None, ..self.draw_wish() };
+                    tenant.may_expire |= wish.ttl_micros.is_some_and(|ttl| ttl > 0);
                     return self.ask_for_tenant(tenant, Ask::AlterKeyspace { name, wish, dry_run: false });
                 }
                 self.call_of_tenant(place, tenant);
@@ -75,11 +76,14 @@ impl World {
     fn draw_wish(&mut self) -> Wish {
         let (shards, replicas) = (self.random.between(1, 3) as u32, self.random.pick(&[3, 3, 5]));
         let quota_keys = self.random.pick(&[0, 2, 3]);
+        let ttl_micros = self.random.pick(&[0, 300_000, 2_000_000]);
+        let kept = if self.random.percent(40) { self.draw_history() } else { Wish::default() };
         Wish {
+            ttl_micros: self.random.percent(30).then_some(ttl_micros),
             shards: self.random.percent(50).then_some(shards),
             replicas: self.random.percent(50).then_some(replicas),
             quota_keys: self.random.percent(60).then_some(quota_keys),
-            ..Wish::default()
+            ..kept
         }
     }
 
@@ -114,11 +118,12 @@ impl World {
 
     fn tenant_is_served(&mut self, tenant: &mut Tenant, ask: &Ask) {
         match ask {
-            Ask::CreateKeyspace { .. } => {
+            Ask::CreateKeyspace { wish, .. } => {
                 self.note("a keyspace was created");
+                let may_expire = wish.ttl_micros.is_some_and(|ttl| ttl > 0);
                 let (life, calls) = (tenant.life + 1, tenant.calls);
                 let stage = Stage::Works(self.random.between(1, WORK_MAX));
-                *tenant = Tenant { life, calls, stage, ..Tenant::default() };
+                *tenant = Tenant { life, calls, stage, may_expire, ..Tenant::default() };
             }
             Ask::DropKeyspace { .. } => {
                 self.note("a keyspace was dropped");
@@ -167,6 +172,9 @@ impl World {
         match (&call.op, result) {
             (Op::Get { key, .. }, Ok(Reply { answer: Answer::Row(row), .. })) => {
                 let shown = row.map(|row| row.value);
+                if shown.is_none() && tenant.must_hold(key) {
+                    self.note("a value expired that was stored without a deadline");
+                }
                 if !tenant.may_show(key, &shown) {
                     self.violation(format!(
                         "a keyspace shows what was written in it: {} shows {shown:?} at {key:?} to {tenant:?}",

@@ -5,12 +5,15 @@
 //! may it show one whose deadline lies at or before the clock of the node that answers less the staleness that it tells, and it
 //! must show one that no node's clock has reached (the promise of `kv::Receipt`). How reads are judged by it stands in `shown`.
 //!
+//! What a shard keeps of its keys, and how long values last, follows from the entries that said so ([`kv::keyspace::Rules`]).
+//!
 //! Writes are judged as they are applied: what a delete-range, a trim, a delete or an expire says that it met.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use bytes::Bytes;
+use kv::keyspace::{Keep, Rules};
 use kv::{
     Answer, Entry, Error, Function, Key, Op, RequestId, ShardId, Side, Slot, SlotRange, Value, Version,
 };
@@ -38,6 +41,8 @@ pub(super) struct Shard {
     applied: u64,
     last: Version,
     pub keys: BTreeMap<Key, Timeline>,
+    /// What it goes by, since which version; before, as the cluster was founded.
+    rules: Vec<(Version, Keep)>,
 }
 
 impl Default for Rows {
@@ -76,8 +81,9 @@ impl Rows {
         }
     }
 
-    pub(super) fn options(&self) -> &Options {
-        &self.options
+    /// How a shard keeps its rows at a version.
+    pub(super) fn options(&self, shard: &Shard, at: Version) -> Options {
+        self.options.ruled_by(&shard.keep_at(at))
     }
 
     /// A shard; a part that has not begun is what it is cut from.
@@ -128,7 +134,7 @@ impl Rows {
         entry: &Bytes,
         results: &[(Result<Answer, Error>, Version)],
     ) -> Vec<String> {
-        let (mut wrong, options) = (Vec::new(), self.options);
+        let (mut wrong, founded) = (Vec::new(), self.options);
         let shard = self.shards.entry(id).or_default();
         if index <= shard.applied {
             return wrong;
@@ -139,7 +145,10 @@ impl Rows {
         for (stamped, (result, version)) in ops.iter().zip(results) {
             // A request that is answered as before has the version of before.
             if let (Ok(answer), true) = (result, *version > shard.last) {
-                let mut change = ChangeOf { shard: &mut *shard, version: *version, options };
+                shard.rule(*version, &stamped.op, &founded);
+                let keep = shard.keep_at(*version);
+                let (options, ttl_micros) = (founded.ruled_by(&keep), keep.ttl_micros);
+                let mut change = ChangeOf { shard: &mut *shard, version: *version, options, ttl_micros };
                 if let Err(why) = change.run(&stamped.op, answer) {
                     wrong.push(format!(
                         "what is done is what was asked: {:?} was answered {answer:?} by shard {id} at {version}: {why}",
@@ -173,6 +182,26 @@ impl Shard {
         self.keys.range((Bound::Included(from.clone()), to)).filter(move |_| !is_empty)
     }
 
+    /// What it goes by at a version.
+    fn keep_at(&self, version: Version) -> Keep {
+        let place = self.rules.partition_point(|(since, _)| *since <= version);
+        self.rules[..place].last().map(|(_, keep)| *keep).unwrap_or_default()
+    }
+
+    /// An op of this version may have it go by something else.
+    fn rule(&mut self, version: Version, op: &Op, founded: &Options) {
+        let Op::Advance { rules: Some(Rules { keep, .. }), .. } = op else { return };
+        let before = self.keep_at(self.last);
+        if before == *keep {
+            return;
+        }
+        let options = founded.ruled_by(&before);
+        if options != founded.ruled_by(keep) {
+            self.keys.values_mut().for_each(|timeline| timeline.ruled_anew(version, &options));
+        }
+        self.rules.push((version, *keep));
+    }
+
     /// No version is known to be wholly kept below this.
     pub fn floor(&self, options: &Options) -> Version {
         let of_key = |timeline: &Timeline| timeline.forgotten_deletion(self.last, options);
@@ -185,14 +214,16 @@ struct ChangeOf<'a> {
     shard: &'a mut Shard,
     version: Version,
     options: Options,
+    /// How long a value lasts that is stored without a deadline.
+    ttl_micros: Option<u64>,
 }
 
 impl ChangeOf<'_> {
     fn run(&mut self, op: &Op, answer: &Answer) -> Result<(), String> {
         match (op, answer) {
-            (Op::Put { key, value, deadline, .. }, _) => self.set(key, value.clone(), *deadline),
+            (Op::Put { key, value, deadline, .. }, _) => self.store(key, value.clone(), *deadline),
             (Op::PutAll { rows }, _) => {
-                rows.iter().for_each(|(key, value)| self.set(key, value.clone(), None));
+                rows.iter().for_each(|(key, value)| self.store(key, value.clone(), None));
             }
             (Op::Delete { key, .. }, Answer::Deleted { count, .. }) => {
                 let was_there = u64::from(self.live(key).is_some());
@@ -228,7 +259,7 @@ impl ChangeOf<'_> {
 
     fn update(&mut self, key: &Key, function: &Function, answer: &Answer) {
         let found = self.live(key).cloned();
-        let kept = found.as_ref().and_then(|life| life.deadline);
+        let kept = found.as_ref().map_or_else(|| self.deadline(None), |life| life.deadline);
         let text = found.map(|life| life.value).unwrap_or_default();
         match (function, answer) {
             (Function::Append { side: Side::Left, value }, _) => {
@@ -249,7 +280,7 @@ impl ChangeOf<'_> {
             (
                 Function::Insert { value, deadline } | Function::CompareAndPut { value, deadline, .. },
                 Answer::Condition { met: true, .. },
-            ) => self.set(key, value.clone(), *deadline),
+            ) => self.store(key, value.clone(), *deadline),
             _ => {}
         }
     }
@@ -328,6 +359,15 @@ impl ChangeOf<'_> {
 
     fn live(&self, key: &Key) -> Option<&Life> {
         self.shard.keys.get(key)?.live(self.version)
+    }
+
+    /// A value without a deadline lasts as long as the keyspace says.
+    fn deadline(&self, said: Option<u64>) -> Option<u64> {
+        said.or_else(|| Some(self.version.micros() + self.ttl_micros?))
+    }
+
+    fn store(&mut self, key: &Key, value: Value, deadline: Option<u64>) {
+        self.set(key, value, self.deadline(deadline));
     }
 
     fn set(&mut self, key: &Key, value: Value, deadline: Option<u64>) {

@@ -11,6 +11,7 @@ use kv::{
     Version,
 };
 use node::route::ShardMap;
+use storage::Options;
 
 use super::rows::{Rows, Shard};
 use super::timeline::{Bounds, Timeline, Window};
@@ -32,7 +33,8 @@ impl Rows {
         let wrong = match (op, &reply.answer) {
             (Op::History { key, limit, before }, Answer::History { revisions, next }) => {
                 let page = History { limit: *limit, before: *before, revisions, next: *next };
-                page.check(shard.keys.get(key).unwrap_or(&NOTHING), &window, self)
+                let options = self.options(shard, window.to);
+                page.check(shard.keys.get(key).unwrap_or(&NOTHING), &window, &options)
             }
             (op, answer) => read(op, answer, &|_| (shard, window)),
         };
@@ -109,7 +111,8 @@ impl Rows {
         let Error::Trimmed { asked, oldest } = error else { return None };
         let mut known = Version::ZERO;
         let mut of_key = |shard: &Shard, timeline: &Timeline| {
-            known = known.max(timeline.known_since(shard.last(), self.options()));
+            let options = self.options(shard, shard.last());
+            known = known.max(timeline.known_since(shard.last(), &options));
         };
         let mut floor = Version::ZERO;
         for shard in map.shards().iter().filter_map(|(id, _)| self.shard(*id)) {
@@ -122,7 +125,7 @@ impl Rows {
                     shard.keys.get(key).into_iter().for_each(|timeline| of_key(shard, timeline))
                 }),
             }
-            floor = floor.max(shard.floor(self.options()));
+            floor = floor.max(shard.floor(&self.options(shard, shard.last())));
         }
         let fits = *asked == at && *oldest > at && at < known.max(floor);
         (!fits).then(|| {
@@ -261,14 +264,14 @@ struct History<'a> {
 }
 
 impl History<'_> {
-    fn check(&self, timeline: &Timeline, window: &Window, rows: &Rows) -> Result<(), String> {
+    fn check(&self, timeline: &Timeline, window: &Window, options: &Options) -> Result<(), String> {
         let deadline = timeline.deadline(window.to);
         let may_be_gone = deadline.is_some_and(|deadline| deadline <= window.bounds.high);
         let must_be_gone = deadline.is_some_and(|deadline| deadline <= window.bounds.low);
         let mut wrong = Ok(());
         for expired in [false, true] {
             if expired && may_be_gone || !expired && !must_be_gone {
-                wrong = self.fits(timeline.revisions(window.to, expired, rows.options()));
+                wrong = self.fits(timeline.revisions(window.to, expired, options));
                 if wrong.is_ok() {
                     return wrong;
                 }

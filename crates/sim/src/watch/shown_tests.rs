@@ -5,6 +5,8 @@ use storage::{History, Options};
 
 use super::*;
 
+mod ruled;
+
 const SHARD: ShardId = ShardId(1);
 const PUT: Answer = Answer::Put { previous: None };
 

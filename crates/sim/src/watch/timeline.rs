@@ -3,6 +3,9 @@
 //! A change is a row or a deletion, each with its version. What expired counts as deleted at its deadline, once an op comes later.
 //! Which revisions are kept follows from the table's options and the trims, with one exception: when the rows of a deleted key
 //! are swept, only the earliest time is known. So of the earliest changes some are surely forgotten and some perhaps.
+//!
+//! The options may become others. A key that is not written again may keep what it had; where few revisions are too many, its next
+//! write forgets them all, else some ([`ANEW_MAX`], [`SHED`]).
 
 use kv::{ReplicaId, Revision, Row, Value, Version};
 use storage::{History, Options};
@@ -25,12 +28,27 @@ pub(super) struct Window {
     pub bounds: Bounds,
 }
 
+/// With so many revisions a key's next write does all that other options ask for.
+const ANEW_MAX: usize = 64;
+/// With more each write forgets at least so many that are too many: more than it adds.
+const SHED: usize = 2;
+
 /// All changes of a key.
 #[derive(Clone, Default)]
 pub(super) struct Timeline {
     changes: Vec<Change>,
     /// What trims and sweeps have forgotten, in order.
     forgotten: Vec<Forgotten>,
+    /// When other options began, in order.
+    ruled: Vec<Ruled>,
+}
+
+/// Other options hold since an op of this version, which found so many changes, and so many of them surely forgotten.
+#[derive(Clone, Copy)]
+struct Ruled {
+    since: Version,
+    count: usize,
+    surely: usize,
 }
 
 /// Since a version there is a row, or none.
@@ -100,7 +118,7 @@ impl Window {
 
 impl Timeline {
     pub const fn new() -> Timeline {
-        Timeline { changes: Vec::new(), forgotten: Vec::new() }
+        Timeline { changes: Vec::new(), forgotten: Vec::new(), ruled: Vec::new() }
     }
 
     /// An op of this version leaves a row, or none. One whose deadline has passed is none.
@@ -124,6 +142,17 @@ impl Timeline {
         }
         self.forget(version, kept);
         self.changes.push(Change { version, row });
+    }
+
+    /// Other options hold from an op of this version on; these were those before.
+    pub fn ruled_anew(&mut self, version: Version, before: &Options) {
+        let (kept, count) = (self.kept(version, before), self.changes.len());
+        self.settle(version);
+        // What expired may have gone without a trace.
+        let may_be_gone = self.changes.len() > count && keep(before) == 1;
+        let perhaps = if may_be_gone { self.changes.len() } else { kept.perhaps };
+        self.forget(version, Kept { perhaps, ..kept });
+        self.ruled.push(Ruled { since: version, count: self.changes.len(), surely: kept.surely });
     }
 
     /// The changes above a version.
@@ -193,7 +222,9 @@ impl Timeline {
             revisions.insert(0, Revision { version: gone, value: None });
             sure = if is_overdue(gone, version, options) { 0 } else { sure + 1 };
         }
-        revisions.truncate(keep);
+        if self.ruled_at(version).is_none() {
+            revisions.truncate(keep);
+        }
         (revisions, sure.min(keep))
     }
 
@@ -277,17 +308,40 @@ impl Timeline {
         let known = self.forgotten[..known].last().map(|forgotten| forgotten.kept).unwrap_or_default();
         let newest = self.changes[..count].last();
         let deleted = newest.filter(|newest| newest.row.is_none());
-        let surely = match deleted {
+        let too_many = match deleted {
             Some(_) if keep == 1 => count,
-            _ => known.surely.max(count.saturating_sub(keep)),
+            _ => count.saturating_sub(keep),
         };
+        let surely = known.surely.max(too_many.min(self.shed(version, count)));
         let swept = deleted.is_some_and(|deleted| is_overdue(deleted.version, version, options));
         // What has expired takes a place of its own as soon as somebody comes upon it.
         let expired = newest
             .and_then(|newest| newest.row.as_ref())
             .is_some_and(|life| !life.is_beyond(version.micros()));
         let displaced = if expired { (count + 1).saturating_sub(keep) } else { 0 };
-        Kept { surely, perhaps: if swept { count } else { known.perhaps.max(surely).max(displaced) } }
+        let perhaps = too_many.max(displaced).max(self.out_of_time(version, count, options));
+        Kept { surely, perhaps: if swept { count } else { known.perhaps.max(surely).max(perhaps) } }
+    }
+
+    fn ruled_at(&self, version: Version) -> Option<&Ruled> {
+        self.ruled[..self.ruled.partition_point(|ruled| ruled.since <= version)].last()
+    }
+
+    /// So many of those that are too many are surely forgotten by now.
+    fn shed(&self, version: Version, count: usize) -> usize {
+        let Some(ruled) = self.ruled_at(version) else { return usize::MAX };
+        let writes = count.saturating_sub(ruled.count);
+        match writes > 0 && ruled.count - ruled.surely <= ANEW_MAX {
+            true => usize::MAX,
+            false => ruled.surely + SHED * writes,
+        }
+    }
+
+    /// So many were replaced before the time that is kept.
+    fn out_of_time(&self, version: Version, count: usize, options: &Options) -> usize {
+        let History::Micros(micros) = options.history else { return 0 };
+        let is_before = |later: &Change| later.version.micros().saturating_add(micros) < version.micros();
+        self.changes[count.min(1)..count].partition_point(is_before)
     }
 
     fn forget(&mut self, since: Version, kept: Kept) {

@@ -193,7 +193,8 @@ impl World {
     fn check_trimmed(&mut self, number: usize, node: NodeId, asked: Version) {
         let Some(process) = &self.machine(node).process else { return };
         let shards = watched_shards(&self.keyspaces).shards().iter().map(|(shard, _)| *shard);
-        if shards.into_iter().all(|shard| process.cores.keeps_changes_from(shard, asked)) {
+        let keeps = |shard| process.cores.keeps_changes_from(shard, asked);
+        if shards.into_iter().all(keeps) {
             self.violation(format!(
                 "only what is not kept is trimmed: watcher {number} is told so of {asked} by {node}"
             ));

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -24,6 +25,8 @@ const CURRENT: &str = "current";
 const TABLE_BYTES: u64 = 64 << 20;
 /// All tables are merged when so much of their rows, one part in so many, are removals ...
 const REMOVED_PART: u64 = 3;
+/// ... or when copies that are gone had so much of their bytes, one part in so many: space is looked for when a keyspace was dropped ...
+const GONE_PART: u64 = 8;
 /// ... and they take so many bytes: less is not worth the writing.
 const RECLAIM_BYTES_MIN: u64 = 8 << 20;
 
@@ -38,6 +41,8 @@ pub struct Jobs {
     due: AtomicBool,
     /// Removals that the last merge of all tables had to leave: views looked back behind them.
     removed: AtomicU64,
+    /// Bytes of copies that were removed since the last merge of all tables.
+    gone: AtomicU64,
 }
 
 #[derive(Default)]
@@ -62,6 +67,7 @@ impl Jobs {
             batch: Mutex::default(),
             due: AtomicBool::new(true),
             removed: AtomicU64::new(0),
+            gone: AtomicU64::new(0),
         }
     }
 
@@ -92,9 +98,11 @@ impl Jobs {
         let before = self.tree.current_version().id();
         let mut compacted = self.tree.compact(Arc::new(Leveled::default()), self.views.watermark());
         let mut again = compacted.is_err() || self.tree.current_version().id() != before;
-        if !again && self.is_much_removed() {
+        if !again && (self.is_much_removed() || self.is_much_gone()) {
+            let gone = self.gone.swap(0, Ordering::AcqRel);
             compacted = self.tree.major_compact(TABLE_BYTES, self.views.watermark());
             again = compacted.is_err();
+            self.gone.fetch_add(if again { gone } else { 0 }, Ordering::AcqRel);
             self.removed.store(self.tree.tombstone_count(), Ordering::Relaxed);
         }
         self.due.fetch_or(again, Ordering::AcqRel);
@@ -107,6 +115,31 @@ impl Jobs {
         let removed = self.tree.tombstone_count().saturating_sub(self.removed.load(Ordering::Relaxed));
         removed * REMOVED_PART >= self.tree.approximate_len() as u64
             && self.tree.disk_space() >= RECLAIM_BYTES_MIN
+    }
+
+    /// Whether it pays because whole copies of shards are gone.
+    fn is_much_gone(&self) -> bool {
+        let (gone, space) = (self.gone.load(Ordering::Acquire), self.tree.disk_space());
+        gone > 0 && gone * GONE_PART >= space && space >= RECLAIM_BYTES_MIN
+    }
+
+    /// Lets go of tables that have nothing but rows between two keys, unless a compaction is under way; how many bytes they had.
+    pub fn drop_between(&self, from: &[u8], to: &[u8]) -> Result<u64, EngineError> {
+        let version = self.tree.current_version();
+        let is_between = |table: &lsm_tree::Table| {
+            let range = &table.metadata.key_range;
+            from <= &range.min()[..] && &range.max()[..] < to
+        };
+        let is_worth_it = version.iter_tables().any(is_between);
+        drop(version);
+        if !is_worth_it || !self.begin(true) {
+            return Ok(0);
+        }
+        let before = self.tree.disk_space();
+        let dropped = self.tree.drop_range::<&[u8], _>((Bound::Included(from), Bound::Excluded(to)));
+        let bytes = before.saturating_sub(self.tree.disk_space());
+        self.due.store(true, Ordering::Release);
+        self.end(true, dropped, "letting go of tables").map(|()| bytes)
     }
 
     /// Whether the job may run: one compaction at a time.
@@ -181,5 +214,10 @@ impl Intake for Arc<Jobs> {
         self.begin(false);
         let written = self.write(rows);
         self.end(false, written, "writing rows to disk")
+    }
+
+    fn gone(&self, bytes: u64) {
+        self.gone.fetch_add(bytes, Ordering::AcqRel);
+        self.due.store(true, Ordering::Release);
     }
 }

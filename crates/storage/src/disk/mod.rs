@@ -91,6 +91,10 @@ impl Engine for Disk {
         Box::new(self.jobs.clone())
     }
 
+    fn let_go_between(&self, from: &[u8], to: &[u8]) -> Result<u64, EngineError> {
+        self.jobs.drop_between(from, to)
+    }
+
     fn maintain(&self) -> Option<Maintenance> {
         Jobs::due(&self.jobs)
     }

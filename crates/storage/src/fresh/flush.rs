@@ -1,5 +1,6 @@
 //! The way of frozen layers into the engine.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::layer::Layer;
@@ -15,6 +16,10 @@ pub struct Sealed {
     pub turn: Arc<Mutex<()>>,
     /// Layers of earlier flushes: they are freed where this one runs.
     pub done: Vec<Arc<Layer>>,
+    /// Bytes of copies of which the last row was removed before it was begun.
+    pub gone: u64,
+    /// Where those are noted until the engine knows.
+    pub going: Arc<AtomicU64>,
 }
 
 impl Sealed {
@@ -31,11 +36,15 @@ impl Flush for Sealed {
         let turn = self.turn.clone();
         let _turn = turn.lock().expect("an engine that panics takes its flushes along");
         // One that was begun later has taken these along, if it ran before.
-        if self.layers.iter().all(|layer| layer.is_flushed()) {
-            return Ok(());
+        if !self.layers.iter().all(|layer| layer.is_flushed()) {
+            self.intake.take(&mut self.rows()).inspect_err(|_| {
+                self.going.fetch_add(self.gone, Ordering::AcqRel);
+            })?;
+            self.layers.iter().for_each(|layer| layer.set_flushed());
         }
-        self.intake.take(&mut self.rows())?;
-        self.layers.iter().for_each(|layer| layer.set_flushed());
+        if self.gone > 0 {
+            self.intake.gone(self.gone);
+        }
         Ok(())
     }
 }

@@ -72,6 +72,7 @@ mod tests;
 
 use std::cell::Cell;
 use std::ops::{Bound, ControlFlow};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -91,6 +92,8 @@ pub struct Fresh {
     frozen: Vec<Arc<Layer>>,
     /// Held by the flush that runs.
     turn: Arc<Mutex<()>>,
+    /// Bytes of whole copies that were removed and are in no flush yet.
+    going: Arc<AtomicU64>,
     rows_read: Cell<u64>,
     rows_written: Cell<u64>,
 }
@@ -107,8 +110,8 @@ pub struct Asked {
 impl Fresh {
     /// Over an engine; nothing is new.
     pub fn over(engine: Arc<dyn Engine>) -> Fresh {
-        let (top, frozen, turn) = Default::default();
-        Fresh { engine, top, frozen, turn, rows_read: Cell::new(0), rows_written: Cell::new(0) }
+        let (top, frozen, turn, going) = Default::default();
+        Fresh { engine, top, frozen, turn, going, rows_read: Cell::new(0), rows_written: Cell::new(0) }
     }
 
     /// Stores a value. It keeps the value's buffer: give it none that is part of a larger one.
@@ -148,6 +151,21 @@ impl Fresh {
         Over { layers: self.layers().collect(), below: self.engine.view() }
     }
 
+    /// See [`Engine::let_go_between`].
+    pub fn let_go_between(&self, from: &[u8], to: &[u8]) -> Result<u64, EngineError> {
+        self.engine.let_go_between(from, to)
+    }
+
+    /// All rows of a copy are removed that had so many bytes.
+    pub fn note_gone(&mut self, bytes: u64) {
+        self.going.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    /// Whether copies were removed since the last flush, of which the engine may free the space after the next one.
+    pub fn has_gone(&self) -> bool {
+        self.going.load(Ordering::Acquire) > 0
+    }
+
     /// Draws a line: once the returned flush has run, everything written before survives a power loss (unless the engine is
     /// [volatile](crate::open_volatile)).
     pub fn flush(&mut self) -> Box<dyn Flush> {
@@ -159,7 +177,9 @@ impl Fresh {
         if mutant::is(Mutant::MemoryDroppedBeforeSync) {
             self.frozen.clear();
         }
-        let sealed = Sealed { layers, intake: self.engine.intake(), turn: self.turn.clone(), done };
+        let (intake, turn, going) = (self.engine.intake(), self.turn.clone(), self.going.clone());
+        let gone = going.swap(0, Ordering::AcqRel);
+        let sealed = Sealed { layers, intake, turn, done, gone, going };
         if mutant::is(Mutant::FlushNotOneCut) {
             // Every other row is on the disk before the rest is.
             let _ = sealed.intake.take(&mut sealed.rows().step_by(2));

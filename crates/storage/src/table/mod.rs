@@ -57,6 +57,7 @@
 
 mod audit;
 mod expiry;
+mod forget;
 pub mod fuzz;
 mod history;
 mod older;
@@ -85,6 +86,7 @@ use kv::watch::Change;
 use kv::{Answer, Entry, Error, KEYS_PER_OP_MAX, Op, ShardId, TRIM_REVISIONS_MAX, Version};
 use mutant::Mutant;
 
+use self::forget::Leftovers;
 use self::older::Layout;
 use self::read::Reader;
 use self::shard::{Shard, State};
@@ -96,9 +98,6 @@ pub use self::expiry::EXPIRED_PER_APPLY_MAX;
 pub use self::sessions::{ANSWER_BYTES_KEPT, SESSION_BYTES_MAX};
 pub use self::snapshot::{InstallError, ShardSnapshot};
 pub use self::split::Cut;
-
-/// Rows that one call of [`Table::forget`] removes: a millisecond or two.
-const FORGOTTEN_ROWS_MAX: usize = 1024;
 
 /// What one step of a delete-range or trim takes.
 pub const STEP_MAX: usize = KEYS_PER_OP_MAX;
@@ -152,7 +151,7 @@ impl History {
 
 impl Options {
     /// These, but for what a shard's own rules say.
-    fn ruled_by(self, keep: &Keep) -> Options {
+    pub fn ruled_by(self, keep: &Keep) -> Options {
         let history = keep.history.map_or(self.history, |history| match history {
             keyspace::History::Count(count) => History::Count(count),
             keyspace::History::All => History::All,
@@ -229,8 +228,7 @@ pub struct Table {
     shards: BTreeMap<ShardId, Shard>,
     /// The next chunk of each install under way.
     installs: BTreeMap<RowSet, u32>,
-    /// The last row removed of copies that are being forgotten: what is before it need not be passed over again.
-    forgetting: BTreeMap<RowSet, Bytes>,
+    leftovers: Leftovers,
     /// The error that left an entry half applied.
     stopped: Option<String>,
 }
@@ -238,8 +236,8 @@ pub struct Table {
 impl Table {
     /// Over an engine, which other tables may share, each with other shards; no shard is loaded yet.
     pub fn open(engine: Arc<dyn Engine>, options: Options) -> Table {
-        let (fresh, (shards, installs, forgetting)) = (Fresh::over(engine), Default::default());
-        Table { fresh, options, shards, installs, forgetting, stopped: None }
+        let (fresh, (shards, installs, leftovers)) = (Fresh::over(engine), Default::default());
+        Table { fresh, options, shards, installs, leftovers, stopped: None }
     }
 
     /// Makes a copy of a shard the current one. A copy without rows is an empty shard.
@@ -247,9 +245,10 @@ impl Table {
         let set = RowSet { shard, generation };
         let loaded = Shard::load(&self.fresh, set)?;
         self.installs.remove(&set);
-        self.forgetting.remove(&set);
+        self.leftovers.forget(set);
         let applied = loaded.state.told();
-        self.shards.insert(shard, loaded);
+        let before = self.shards.insert(shard, loaded);
+        self.leftovers.note(before.filter(|before| before.set != set));
         Ok(applied)
     }
 
@@ -363,41 +362,6 @@ impl Table {
     /// Whether a copy of a shard is the current one.
     pub fn is_loaded(&self, shard: ShardId) -> bool {
         self.shards.contains_key(&shard)
-    }
-
-    /// Lets go of a shard that is not to be used any more; its rows stay until they are [forgotten](Table::forget).
-    pub fn close(&mut self, shard: ShardId) {
-        self.shards.remove(&shard);
-    }
-
-    /// Removes rows of a copy that is not current; returns whether there are more.
-    pub fn forget(&mut self, shard: ShardId, generation: u32) -> Result<bool, EngineError> {
-        let set = RowSet { shard, generation };
-        assert!(
-            self.shards.get(&shard).is_none_or(|current| current.set != set),
-            "the current copy of shard {shard} is not to be forgotten: load another first"
-        );
-        self.installs.remove(&set);
-        if mutant::is(Mutant::SnapshotOverLeftovers) {
-            return Ok(false);
-        }
-        let (begin, end) =
-            (self.forgetting.get(&set).cloned().unwrap_or_else(|| set.state().into()), set.end());
-        let mut rows = Vec::new();
-        self.fresh.scan(Bound::Included(&begin), Bound::Excluded(&end), false, &mut |row, _| {
-            rows.push(row);
-            if rows.len() == FORGOTTEN_ROWS_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
-        assert!(rows.first().is_none_or(|row| *row >= begin), "rows of the copy that is forgotten");
-        assert!(rows.last().is_none_or(|row| *row < end), "rows of the copy that is forgotten");
-        // Copied: a row must not hold on to the block it was read from.
-        rows.iter().for_each(|row| self.fresh.remove(Bytes::copy_from_slice(row)));
-        let more = rows.len() == FORGOTTEN_ROWS_MAX;
-        match rows.pop() {
-            Some(last) if more => self.forgetting.insert(set, last),
-            _ => self.forgetting.remove(&set),
-        };
-        Ok(more)
     }
 
     /// A hash of all that a shard's copy holds: equal for equal copies that applied the same entries.

@@ -4,6 +4,8 @@ use std::cell::Cell;
 
 use kv::{Answer, Error, Key, KeyAnswer, Op, Row, Version};
 
+use mutant::Mutant;
+
 use super::older::{Layout, older};
 use super::record::Record;
 use super::{Clock, State, Stop};
@@ -68,7 +70,7 @@ impl Reader<'_> {
     /// Whether the newest revision of a key is there for the reader; one whose deadline only the reader's clock has
     /// passed has to be expired by the shard first, or is left out.
     pub fn is_live(&self, record: &Record) -> Result<bool, Stop> {
-        if !record.is_live_at(self.state.last) {
+        if !record.is_live_at(self.state.last) || self.outlives_a_later_ttl(record) {
             return Ok(false);
         }
         match self.clock {
@@ -79,6 +81,13 @@ impl Reader<'_> {
             }
             _ => Ok(true),
         }
+    }
+
+    /// No value does but in the mutant: the time to live is of what is stored after it.
+    fn outlives_a_later_ttl(&self, record: &Record) -> bool {
+        let ttl = self.state.rules.keep.ttl_micros.filter(|_| mutant::is(Mutant::TtlTakesOldValues));
+        let is_over = |ttl| record.head.version.micros().saturating_add(ttl) <= self.state.last.micros();
+        record.head.deadline.is_none() && ttl.is_some_and(is_over)
     }
 
     pub fn current(&self, key: &[u8]) -> Result<Option<Record>, EngineError> {

@@ -9,7 +9,7 @@ use std::ops::{Bound, ControlFlow};
 use bytes::{BufMut, Bytes, BytesMut};
 use kv::ShardId;
 use kv::codec::{self, Malformed};
-use kv::keyspace::Usage;
+use kv::keyspace::{Rules, Usage};
 use mutant::Mutant;
 
 use super::record::{Head, Record};
@@ -193,6 +193,10 @@ pub(crate) fn install(
     if let Some(state) = state.as_mut().filter(|_| mutant::is(Mutant::UsageCountedTwice)) {
         let Usage { bytes, keys } = state.usage;
         state.usage = Usage { bytes: bytes.saturating_mul(2), keys: keys.saturating_mul(2) };
+        fresh.put(set.state(), state.encode());
+    }
+    if let Some(state) = state.as_mut().filter(|_| mutant::is(Mutant::RulesLostByASnapshot)) {
+        state.rules = Rules::default();
         fresh.put(set.state(), state.encode());
     }
     Ok(state)

@@ -46,7 +46,11 @@ impl proto::cluster_server::Cluster for Service {
         let Call { store, message, .. } = Call::of(request)?;
         check_key(&message.key).map_err(|error| status::to_status(&error))?;
         let keyspace = request::keyspace(message.keyspace).map_err(|error| status::to_status(&error))?;
-        let located = store.cluster.locate(&keyspace, &message.key);
+        let (send, receive) = oneshot::channel();
+        // The caller may have gone away.
+        store.cluster.locate(&keyspace, &message.key, Box::new(move |located| drop(send.send(located))));
+        let stopped = || Error::Unavailable("the node stopped before it answered: ask another node".into());
+        let located = receive.await.unwrap_or_else(|_| Err(stopped()));
         Ok(Response::new(seen::encode_location(located.map_err(|error| status::to_status(&error))?)))
     }
 

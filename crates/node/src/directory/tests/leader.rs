@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use kv::admin::{Answer, Ask};
 use kv::cluster::NodeDuty;
+use kv::keyspace::Wish;
 use kv::{ClusterId, Error, NodeId, Op};
 use placement::map::Map;
 
@@ -261,4 +262,26 @@ fn rows_that_cannot_be_read_are_left_alone() {
     assert!(matches!(&refused, Err(Error::Unavailable(why)) if why.contains("node/x")), "{refused:?}");
     room.pass(5_000_000);
     assert_eq!(room.store.rows, rows);
+}
+
+#[test]
+fn keyspace_is_created_on_nodes_that_can_be_reached_now() {
+    let mut room = Room::founded(5, 1);
+    let create = |name: &str| Ask::CreateKeyspace { name: name.into(), wish: Wish::default() };
+    // They were killed just now: they were heard of a moment ago, and count as alive yet.
+    let cut = |room: &mut Room, ids: [u64; 2]| {
+        for id in ids {
+            room.seen.nodes.get_mut(&NodeId(id)).unwrap().is_connected = false;
+        }
+        room.pass(200_000);
+    };
+    cut(&mut room, [2, 4]);
+    assert_eq!(room.call(1, create("tea")), Ok(Answer::Done));
+    let map = room.store.map();
+    let members = map.shards_of("tea").into_iter().flat_map(|(_, shard)| &shard.members);
+    assert_eq!(members.map(|member| member.node.0).collect::<Vec<_>>(), [1, 3, 5]);
+    cut(&mut room, [3, 5]);
+    let refused = room.call(1, create("rum"));
+    assert!(matches!(&refused, Err(Error::Unavailable(_))), "{refused:?}");
+    assert!(room.store.map().shards_of("rum").is_empty());
 }

@@ -175,7 +175,7 @@ impl Room {
             address: format!("h{id}:2"),
             zone: String::new(),
         };
-        self.seen.nodes.insert(NodeId(id), SeenNode { state, says: Some(says) });
+        self.seen.nodes.insert(NodeId(id), SeenNode { state, is_connected: true, says: Some(says) });
     }
 
     /// This node leads from now on, and all know it.
