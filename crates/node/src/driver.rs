@@ -66,7 +66,7 @@ use bytes::Bytes;
 use kv::admin::{Answer, Ask};
 use kv::cluster::{Liveness, Status};
 use kv::view::View;
-use kv::{ClusterId, Epoch, Error, NodeId, Position, Reply, ShardId, SlotRange};
+use kv::{ClusterId, Epoch, Error, NodeId, Position, Reply, ShardId};
 use placement::map::Map;
 use storage::{Applied, ShardSnapshot};
 
@@ -76,6 +76,7 @@ use self::hosting::Leaving;
 use self::open::Client;
 use self::replica::Replica;
 use self::watches::Puller;
+use crate::gather::Split;
 use crate::job::{Done, Job};
 use crate::node::Node;
 use crate::node::clock::Now;
@@ -231,17 +232,12 @@ pub enum Work {
     Release,
     /// This core's part of the checkpoint could not be completed (the disk is full): try another one later.
     CheckpointFailed,
-    /// A client's part is to be planned again by the newest map, under its id: its shard is cut, or is no more. Its answer is that of
-    /// what comes of it.
+    /// A client's part was planned again, under its id: its shard is cut, or was. Its answer is that of what came of it.
     Replan {
         /// The client's name.
         client: u64,
-        /// The keyspace of its shard.
-        keyspace: String,
-        /// The slots that its shard has, or had: it concerns no others.
-        slots: SlotRange,
-        /// The part.
-        part: Part,
+        /// Its parts now.
+        planned: Result<Split, Error>,
     },
     /// Give this to another core of the node, or to this one: [`Input::Told`] there.
     Tell {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use kv::{Charge, Error, Reply, Request, SlotRange, TIMEOUT_MILLIS_MAX};
+use kv::{Charge, Error, Reply, Request, TIMEOUT_MILLIS_MAX};
 
 use crate::Part;
 use crate::route::{Keyspaces, Plan, ShardMap};
@@ -40,14 +40,11 @@ fn split_over(shards: &ShardMap, request: Request, charge: &Charge) -> Result<Sp
     Ok(Split::Several(parts, Gather::new(plan)))
 }
 
-/// Plans a part again whose shard of these slots is cut, or is no more: by a later map, under the id that it has. Who has other slots
-/// has a part of its own. An error is its answer.
-pub fn replan(keyspaces: &Keyspaces, keyspace: String, slots: SlotRange, part: Part) -> Result<Split, Error> {
+/// Plans a part again whose shard is cut, over the shards that it was cut into, under the id that it has. An error is its answer.
+pub(crate) fn replan(shards: &ShardMap, part: Part) -> Result<Split, Error> {
     let Part { op, level, id, timeout_micros, charge, in_doubt, .. } = part;
-    let timeout = Duration::from_micros(timeout_micros);
-    let request = Request { keyspace, op, level, id, timeout };
-    let within = keyspaces.shards(&request.keyspace).map(|shards| shards.within(slots));
-    let planned = within.and_then(|shards| split_over(&shards, request, &charge));
+    let request = Request { level, id, timeout: Duration::from_micros(timeout_micros), ..Request::new(op) };
+    let planned = split_over(shards, request, &charge);
     let doubted = |part: Part| Part { in_doubt, ..part };
     match planned {
         Ok(Split::One(part)) => Ok(Split::One(doubted(part))),

@@ -26,7 +26,7 @@ impl Keyspaces {
     /// As a map has them.
     pub fn new(map: &Map) -> Keyspaces {
         let for_clients = map.keyspaces.iter().filter(|(_, keyspace)| keyspace.is_for_clients());
-        let shards = |name: &String| (name.clone(), ShardMap { shards: map.asked_of(name) });
+        let shards = |name: &String| (name.clone(), ShardMap::of_keyspace(map, name));
         Keyspaces(for_clients.map(|(name, _)| shards(name)).collect())
     }
 
@@ -37,6 +37,11 @@ impl Keyspaces {
 }
 
 impl ShardMap {
+    /// Those of a keyspace, as a map has them; none when it is not there.
+    pub fn of_keyspace(map: &Map, keyspace: &str) -> ShardMap {
+        ShardMap { shards: map.asked_of(keyspace) }
+    }
+
     /// `count` shards of equal size, numbered from 1.
     pub fn of(count: u32) -> ShardMap {
         ShardMap {

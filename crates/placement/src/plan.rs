@@ -137,7 +137,8 @@ fn is_pointless(map: &Map, shard: &Shard, change: &Change) -> bool {
     let comes = |member: &&Member| shard.member(member.node).is_none();
     let is_gone = |member: &&Member| map.nodes[&member.node].duty == NodeDuty::Gone;
     let gone = change.to.iter().filter(is_gone).count();
-    2 * gone >= change.to.len() || change.to.iter().filter(comes).any(|member| !takers::takes(map, member.node))
+    2 * gone >= change.to.len()
+        || change.to.iter().filter(comes).any(|member| !takers::takes(map, member.node))
 }
 
 /// Whether a node was to leave, or is gone, and has no replica any more.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kv::admin::Answered;
-use node::gather::{self, Split};
+use node::gather::Split;
 use node::log::Request;
 use node::stop::{Standing, Step, Stop};
 use node::{Driver, Input, Now, Part, Work};
@@ -248,9 +248,8 @@ impl Core {
                         answer(result);
                     }
                 }
-                Work::Replan { client, keyspace, slots, part } => {
+                Work::Replan { client, planned } => {
                     if let Some((core, sink)) = self.sinks.remove(&client) {
-                        let planned = gather::replan(&shared.routes.present(), keyspace, slots, part);
                         put_again(shared, &mut self.outboxes, (core, sink), planned);
                     }
                 }

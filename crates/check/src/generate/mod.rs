@@ -42,6 +42,9 @@ pub struct Keys {
     pub skew: f64,
 }
 
+/// What the keys behind the first are called: they have the last slots of the halves and quarters of all, at whose ends shards are cut.
+const AT_CUTS: [&str; 3] = ["edge10922", "edge45975", "edge953"];
+
 /// Draws ops.
 #[derive(Clone, Debug)]
 pub struct Generator {
@@ -239,9 +242,10 @@ impl Generator {
     pub fn key(&mut self) -> Key {
         let at = self.rng.unit();
         let index = self.shares.partition_point(|share| *share <= at).min(self.shares.len() - 1);
-        match self.retired[index] {
-            0 => format!("k{index}").into(),
-            retired => format!("k{index}.{retired}").into(),
+        match (self.retired[index], index.checked_sub(1).and_then(|place| AT_CUTS.get(place))) {
+            (0, Some(name)) => Bytes::from_static(name.as_bytes()),
+            (0, None) => format!("k{index}").into(),
+            (retired, _) => format!("k{index}.{retired}").into(),
         }
     }
 
@@ -284,6 +288,11 @@ mod tests {
     fn ops(workload: Workload, seed: u64, client: u64) -> Vec<Op> {
         let mut generator = Generator::client(workload, KEYS, seed, client);
         (0..500).map(|_| generator.next_op()).collect()
+    }
+
+    #[test]
+    fn keys_at_cuts_have_the_last_slots_of_halves_and_quarters() {
+        assert_eq!(AT_CUTS.map(|name| kv::Slot::of(name.as_bytes())), [8191, 4095, 12287].map(kv::Slot));
     }
 
     #[test]

@@ -59,8 +59,8 @@ pub(super) struct Core {
     pub heirs: BTreeMap<ShardId, Heir>,
     /// The parts that are to be, by the shard that is cut.
     pub parts: BTreeMap<ShardId, Parts>,
-    /// The keyspaces and slots of shards that the map has no more, the newest ones.
-    pub gone_shards: BTreeMap<ShardId, (String, SlotRange)>,
+    /// The keyspaces and slots of shards that were cut and are no more, the newest ones.
+    pub cut_before: BTreeMap<ShardId, (String, SlotRange)>,
     /// The shards of which other nodes' heirs want to know what comes next.
     pub tails_asked: BTreeSet<ShardId>,
     /// Others are to hear of its replicas at once.
@@ -120,7 +120,7 @@ impl Core {
             leaving: BTreeMap::new(),
             heirs: BTreeMap::new(),
             parts: BTreeMap::new(),
-            gone_shards: BTreeMap::new(),
+            cut_before: BTreeMap::new(),
             tails_asked: BTreeSet::new(),
             has_news: false,
             sessions: BTreeMap::new(),

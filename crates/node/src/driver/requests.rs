@@ -113,8 +113,8 @@ impl Core {
             open.doubt();
         }
         match asked(&node.config.map, open.shard) {
-            Asked::Elsewhere if self.replan(node, token) => return,
-            Asked::Elsewhere | Asked::Later => return self.wait(node, token, RETRY_MICROS),
+            Asked::Elsewhere => return self.replan(node, token),
+            Asked::Later => return self.wait(node, token, RETRY_MICROS),
             Asked::There => {}
         }
         let Some(open) = self.open.get_mut(token) else { return };

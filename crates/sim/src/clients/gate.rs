@@ -3,10 +3,10 @@
 
 use kv::cluster::Role;
 use kv::view::{Duty, View};
-use kv::{Charge, Class, Error, Level, NodeId, Receipt, Reply, Request, SlotRange};
-use node::gather::{Split, replan, split};
+use kv::{Charge, Class, Error, Level, NodeId, Receipt, Reply, Request};
+use node::gather::{Split, split};
 use node::route::Keyspaces;
-use node::{Input, Part};
+use node::Input;
 
 use super::Whose;
 use super::open::{Gate, Open, OpenPart, Taken};
@@ -47,10 +47,8 @@ impl World {
     }
 
     /// A part is to be planned again.
-    pub fn replan(&mut self, node: NodeId, name: u64, (keyspace, slots): (String, SlotRange), part: Part) {
+    pub fn replan(&mut self, node: NodeId, name: u64, planned: Result<Split, Error>) {
         self.note("a part of a request was planned again");
-        let is_read = part.op.class() == Class::Read;
-        let planned = replan(&self.map_known_by(node), keyspace, slots, part);
         let Some(process) = &mut self.machine_mut(node).process else { return };
         let gate = &mut process.gate;
         let (parts, within) = match planned {
@@ -66,7 +64,7 @@ impl World {
         let mut inputs = Vec::new();
         for (place, part) in parts.into_iter().enumerate() {
             let client = gate.name();
-            let read = is_read.then(|| part.op.clone());
+            let read = (part.op.class() == Class::Read).then(|| part.op.clone());
             let open = match within {
                 Some(within) => {
                     let request = gate.replanned[&within].1.request;

@@ -113,9 +113,7 @@ impl World {
                     jobs.push(job);
                 }
                 Work::Answer { client, result } => self.answered(id, client, result),
-                Work::Replan { client, keyspace, slots, part } => {
-                    self.replan(id, client, (keyspace, slots), part);
-                }
+                Work::Replan { client, planned } => self.replan(id, client, planned),
                 Work::Tell { core, word } => self.give_core(id, core, [Input::Told(word)]),
                 Work::SendSnapshot { shard, to, header, snapshot } => {
                     self.bulk_begin(id, to, shard, header, snapshot);

@@ -46,7 +46,8 @@ fn check<'a>(
         | (Op::TrimRange { .. }, Answer::Trimmed { count, next }) => {
             let (mut sum, mut first) = (0, None);
             // What a shard did before it was cut is told once, by all its parts together.
-            let ran: BTreeMap<ShardId, &Ran> = shards.iter().map(|shard| of(*shard)).collect::<Result<_, _>>()?;
+            let ran: BTreeMap<ShardId, &Ran> =
+                shards.iter().map(|shard| of(*shard)).collect::<Result<_, _>>()?;
             for (_, answer) in ran.values() {
                 let (Answer::Deleted { count, next, .. } | Answer::Trimmed { count, next }) = answer else {
                     return Err("it was something else".into());

@@ -257,7 +257,8 @@ impl Sessions {
         session.valid_until = session.valid_until.max(id.valid_until);
         session.release();
         let slot = session.take_slot(id.sequence);
-        let of = Of { sequence: id.sequence, digest: digest(&mut self.scratch, op), is_of_range: is_of_range(op) };
+        let of =
+            Of { sequence: id.sequence, digest: digest(&mut self.scratch, op), is_of_range: is_of_range(op) };
         let (row, raw) = (set.session(id.client, slot), encode(&mut self.scratch, session, &of, done));
         let now = size(&row, &raw);
         if self.scratch.capacity() > SCRATCH_BYTES_MAX {

@@ -4,14 +4,16 @@
 //! has. By the newest map it becomes the parts of other shards, and their answers one answer.
 
 use kv::keyspace::SHARDS_TOTAL_MAX;
-use kv::{ShardId, Stamped};
+use kv::{Error, ShardId, Stamped};
 use placement::map::Map;
 use replication::Token;
 
 use super::super::Work;
 use super::super::core::Core;
 use super::super::open::{Client, Kind, Part, State};
+use crate::gather;
 use crate::node::Node;
+use crate::route::ShardMap;
 
 /// Where requests for a shard go, as a map has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,17 +37,23 @@ pub(in crate::driver) fn asked(map: &Map, shard: ShardId) -> Asked {
 }
 
 impl Core {
-    /// Notes what the shards were of that a map has no more, for what is still open of them.
+    /// Notes which shards were cut that a map has no more, for what is still open of them. The others went with their keyspace: a new
+    /// one of the same name is another.
     pub(in crate::driver) fn note_gone_shards(&mut self, before: &Map, after: &Map) {
-        let is_gone = |shard: &ShardId| !after.shards.contains_key(shard);
-        let gone = before.shards.iter().filter(|(shard, _)| is_gone(shard));
-        self.gone_shards.extend(gone.map(|(shard, row)| (*shard, (row.keyspace.clone(), row.slots))));
-        while self.gone_shards.len() > SHARDS_TOTAL_MAX {
-            self.gone_shards.pop_first();
+        let is_there = |shard: &ShardId| after.shards.contains_key(shard) || after.part(*shard).is_some();
+        for (shard, row) in before.shards.iter().filter(|(shard, _)| !after.shards.contains_key(shard)) {
+            if before.parts_of(*shard).iter().any(|part| is_there(&part.shard)) {
+                self.cut_before.insert(*shard, (row.keyspace.clone(), row.slots));
+            } else {
+                self.cut_before.retain(|_, (keyspace, _)| *keyspace != row.keyspace);
+            }
+        }
+        while self.cut_before.len() > SHARDS_TOTAL_MAX {
+            self.cut_before.pop_first();
         }
     }
 
-    /// Plans again what is open of shards that are no more; of keyspaces that are no more it is answered so.
+    /// Plans again what is open of shards that were cut. Of those that went with their keyspace it ends.
     pub(in crate::driver) fn end_requests_of_gone(&mut self, node: &Node) {
         let map = &node.config.map;
         let is_known = |shard: &ShardId| map.shards.contains_key(shard) || map.part(*shard).is_some();
@@ -59,15 +67,17 @@ impl Core {
         }
     }
 
-    /// Gives a client's part, which nobody here has, back to be planned again. Whether it could.
-    pub(in crate::driver) fn replan(&mut self, node: &Node, token: Token) -> bool {
-        let Some(open) = self.open.get(token) else { return false };
-        let shard = open.shard;
-        let of_row = node.config.map.shards.get(&shard).map(|row| (row.keyspace.clone(), row.slots));
-        let Some((keyspace, slots)) = of_row.or_else(|| self.gone_shards.get(&shard).cloned()) else {
-            return false;
+    /// Plans a client's part again, which is not for its shard any more, and gives it back; or ends it, if the shard is gone for good.
+    pub(in crate::driver) fn replan(&mut self, node: &Node, token: Token) {
+        let Some(open) = self.open.get(token) else { return };
+        let (shard, map) = (open.shard, &node.config.map);
+        let of_row = map.shards.get(&shard).map(|row| (row.keyspace.clone(), row.slots));
+        let cut = of_row.or_else(|| self.cut_before.get(&shard).cloned());
+        let client = open.attempt().map(|attempt| attempt.client);
+        let (Some((keyspace, slots)), Some(Client::Owner(client))) = (cut, client) else {
+            let why = format!("shard {shard} is no more: its keyspace was dropped");
+            return self.finish(token, Err(Error::Unavailable(why)));
         };
-        let Some(Client::Owner(client)) = open.attempt().map(|attempt| attempt.client) else { return false };
         let open = self.open.remove(token).expect("it was just looked at");
         let (is_in_doubt, timeout_micros) = (open.is_in_doubt(), open.deadline.since(node.now));
         let (attempt, level) = match open.kind {
@@ -78,7 +88,7 @@ impl Core {
         let Stamped { id, op } = Stamped::decode(&attempt.stamped).expect("what was encoded here decodes");
         let charge = attempt.charge;
         let part = Part { shard, op, level, id, timeout_micros, charge, in_doubt: is_in_doubt };
-        self.work.push(Work::Replan { client, keyspace, slots, part });
-        true
+        let planned = gather::replan(&ShardMap::of_keyspace(map, &keyspace).within(slots), part);
+        self.work.push(Work::Replan { client, planned });
     }
 }
