@@ -172,6 +172,32 @@ async fn room_comes_back(lab: &Lab, client: &Client, programs: &Programs, random
 
 #[test]
 #[ignore = "starts real nodes: scripts/test runs it against the release binary"]
+fn keyspace_that_is_created_right_after_nodes_were_killed_is_served() {
+    run(async |mut random: Random| {
+        let mut lab = Lab::new(5, &[], &mut random);
+        lab.serve_all().await;
+        let client = lab.client();
+        let killed = [random.below(5), random.below(5)].map(|node| 1 + node as u16);
+        lab.kill_all(&killed).await;
+        let notice = |node: u16| {
+            let journal = lab.journal(node);
+            killed.iter().all(|lost| journal.contains(&format!("the connection broke node={lost} ")))
+        };
+        let others = || (1..=5).filter(|node| !killed.contains(node));
+        until("the others notice", PATIENCE, || std::future::ready(others().all(notice))).await;
+        let wish = Wish { shards: Some(8), ..Wish::default() };
+        done(&client, Ask::CreateKeyspace { name: "new".into(), wish }).await;
+        for number in 0..40 {
+            let key = Key::from(format!("k{number}"));
+            let put = Op::Put { key, value: "v".into(), deadline: None, previous: false };
+            let written = client.call(request("new", put)).await;
+            assert!(written.is_ok(), "{killed:?} were killed: {written:?}");
+        }
+    });
+}
+
+#[test]
+#[ignore = "starts real nodes: scripts/test runs it against the release binary"]
 fn space_of_a_keyspace_that_is_dropped_comes_back_though_nothing_is_written_any_more() {
     const LARGE_BYTES: usize = 100_000;
     run(async |mut random: Random| {

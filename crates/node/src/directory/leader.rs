@@ -51,6 +51,8 @@ pub(super) struct Leader {
     /// What is asked and not decided yet, the oldest first.
     asks: VecDeque<(Asker, Ask)>,
     lately: Lately,
+    /// One of them is not decided before the next look.
+    must_look: bool,
     /// Of the last request.
     number: u64,
 }
@@ -110,6 +112,7 @@ impl Leader {
             role: Role::Away,
             asks: VecDeque::new(),
             lately: Lately::default(),
+            must_look: false,
             number: 0,
         }
     }
@@ -122,7 +125,8 @@ impl Leader {
 
     /// Whether it wants to be shown what the node sees.
     pub fn looks(&self) -> bool {
-        matches!(&self.role, Role::Decides(decides) if decides.writes.is_none() && decides.look_at <= self.now)
+        let is_due = |decides: &Decides| self.must_look || decides.look_at <= self.now;
+        matches!(&self.role, Role::Decides(decides) if decides.writes.is_none() && is_due(decides))
     }
 
     pub fn tick(&mut self, standing: &Standing, told: &mut Told, out: &mut Vec<Output>) {
@@ -155,6 +159,8 @@ impl Leader {
             Role::Stuck(why) => Error::Unavailable(why.clone()),
             _ if self.has(asker) => return,
             _ if self.asks.len() < ASKS_MAX => {
+                // A keyspace is not to begin on a node that was lost since the last look.
+                self.must_look |= matches!(ask, Ask::CreateKeyspace { .. });
                 self.asks.push_back((asker, ask));
                 return self.decide(told, out);
             }
@@ -167,6 +173,7 @@ impl Leader {
     pub fn see(&mut self, seen: Seen, told: &mut Told, out: &mut Vec<Output>) {
         let Role::Decides(decides) = &mut self.role else { return };
         decides.look_at = self.now.plus(LOOK_MICROS);
+        self.must_look = false;
         decides.reign.see(seen, self.now);
         if decides.writes.is_none()
             && let Some(next) = decides.reign.due(self.now)
@@ -361,7 +368,7 @@ impl Leader {
             return told.extend(self.asks.drain(..).map(refused));
         }
         let Role::Decides(decides) = &mut self.role else { return };
-        if decides.writes.is_some() {
+        if decides.writes.is_some() || self.must_look {
             return;
         }
         let Some((asker, ask)) = self.asks.pop_front() else { return };

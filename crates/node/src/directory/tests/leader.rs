@@ -273,7 +273,6 @@ fn keyspace_is_created_on_nodes_that_can_be_reached_now() {
         for id in ids {
             room.seen.nodes.get_mut(&NodeId(id)).unwrap().is_connected = false;
         }
-        room.pass(200_000);
     };
     cut(&mut room, [2, 4]);
     assert_eq!(room.call(1, create("tea")), Ok(Answer::Done));
