@@ -175,9 +175,11 @@ impl Bars {
             }
             if let Some(bar) = self.each.get(&which(moved)) {
                 let (done, total) = moves::filled(moved);
-                bar.set_length(total);
-                bar.set_position(done);
                 bar.set_message(moves::progress(moved));
+                bar.update(|state| {
+                    state.set_len(total);
+                    state.set_pos(done);
+                });
             }
         }
         self.seen = self.seen.max(self.total.position() as usize + moves.len());
