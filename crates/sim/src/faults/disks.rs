@@ -2,6 +2,7 @@
 
 use kv::view::Member;
 use kv::{NodeId, ShardId};
+use node::identity::Lives;
 use placement::map::{Change, Map, NodeDuty};
 use wal::format::{BLOCK_BYTES, BatchHeader};
 use wal::{Crash, Disk, DiskError, Operation};
@@ -161,8 +162,9 @@ impl World {
 
     /// A machine that joins, and starts after so long, meets a copy of another one's folder before that is refused by those who
     /// know better, where there is a copy: they cannot reach it for a while. What the newcomer was told must do.
-    pub fn copy_comes_to(&mut self, newcomer: NodeId, after: u64) {
-        let Some(node) = self.ids().find(|id| self.may_restore(*id)) else { return };
+    pub fn copy_comes_to(&mut self, newcomer: NodeId, told: &Lives, after: u64) {
+        let is_told = |id: &NodeId| told.get(id).copied() == self.machine(*id).folder.life();
+        let Some(node) = self.ids().find(|id| is_told(id) && self.may_restore(*id)) else { return };
         if self.calm || !self.faults.has(Fault::Restore) || !self.random.percent(50) {
             return;
         }

@@ -50,10 +50,11 @@ impl World {
         self.operator.joined.entry(incarnation).or_insert(node);
         self.make_places(NodeId(node.0 + 1));
         let after = self.random.between(0, START_MICROS_MAX);
-        self.copy_comes_to(node, after);
+        let lives = decode(lives);
+        self.copy_comes_to(node, &lives, after);
         let clock = Clock::draw(&mut self.random);
         let mut machine = Machine::new(node, clock, Arc::new(map));
-        machine.folder.lives = introduced(node, Lives::new(), decode(lives));
+        machine.folder.lives = introduced(node, Lives::new(), lives);
         machine.folder.identity = Some(joiner.joined(node, cluster, self.terms()));
         // When the faults are over all that is bought works.
         machine.there = self.calm || !self.random.percent(NEVER_COMES_PERCENT);
