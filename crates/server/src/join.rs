@@ -100,7 +100,7 @@ pub(crate) async fn map_again(config: &Config, folder: &Folder, address: &str) -
 
 /// Keeps in which lives the others were met, as it was told, before this node meets anybody.
 fn note_lives(folder: &Folder, told: Lives) -> Result<(), Failure> {
-    let known = identity::told(folder.identity().me, folder.lives()?, told);
+    let known = identity::introduced(folder.identity().me, folder.lives()?, told);
     folder.keep(&Kept::Lives(known)).map_err(|error| {
         Failure::Failed(format!(
             "cannot note who the other nodes are in the data folder: {error}; start this node again when there is room, and it goes on"

@@ -40,21 +40,39 @@ pub fn print(moves: &[Move], all: bool, names: &Names<'_>, out: &mut Output<'_>)
 }
 
 fn row(moved: &Move, names: &Names<'_>) -> Vec<String> {
-    let copied = match (moved.bytes_done, moved.bytes_total) {
-        (0, 0) => "-".into(),
-        (done, 0) => HumanBytes(done).to_string(),
-        (done, total) => format!("{} of {}", HumanBytes(done), HumanBytes(total)),
-    };
     let left = time_left(moved).map_or_else(|| "-".into(), |left| HumanDuration(left).to_string());
     vec![
         moved.shard.to_string(),
         node(moved.from, names).unwrap_or_else(|| "-".into()),
         node(moved.to, names).unwrap_or_else(|| "-".into()),
         moved.phase.name().into(),
-        copied,
+        copied(moved),
         left,
         why(moved.why, names),
     ]
+}
+
+fn copied(moved: &Move) -> String {
+    match (moved.bytes_done, moved.bytes_total) {
+        (0, 0) => "-".into(),
+        (done, 0) => HumanBytes(done).to_string(),
+        (done, total) => format!("{} of {}", HumanBytes(done), HumanBytes(total)),
+    }
+}
+
+/// How far a move is, in a few words beside its bar.
+pub fn progress(moved: &Move) -> String {
+    let left = time_left(moved).map_or_else(String::new, |left| format!(" {:#}", HumanDuration(left)));
+    format!("{}{left} {}", copied(moved), moved.phase.name())
+}
+
+/// How much of the bar of a move is full: the part, and the whole, which is never 0.
+pub fn filled(moved: &Move) -> (u64, u64) {
+    match (moved.phase, moved.bytes_total) {
+        (Phase::Switch, _) => (1, 1),
+        (_, 0) => (0, 1),
+        (_, total) => (moved.bytes_done, total),
+    }
 }
 
 /// A move as scripts see it.

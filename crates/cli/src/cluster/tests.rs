@@ -8,6 +8,7 @@ use kv::cluster::{Liveness, NodeDuty, NodeStatus, ShardStatus, Status};
 use kv::view::{Duty, Member};
 use kv::{Error as StoreError, NodeId, ReplicaId, Slot, SlotRange};
 
+use super::moves;
 use super::wait::{Goal, Pace, wait};
 use crate::args::{self, Cli};
 use crate::connect;
@@ -207,6 +208,18 @@ SHARD  FROM    TO  PHASE    COPIED                  LEFT       WHY
     assert_eq!(run(&store, "moves"), Printed { out: expect.into(), err: String::new(), code: Code::Done });
     assert!(expect.lines().all(|line| line.len() <= 80));
     assert_eq!(store.asked(), [Ask::Moves]);
+}
+
+#[test]
+fn bar_of_a_move_is_empty_until_there_is_something_to_copy_and_full_when_it_is_copied() {
+    let bars = some_moves().into_iter().map(|moved| (moves::filled(&moved), moves::progress(&moved)));
+    let expect = [
+        ((10 << 20, 40 << 20), "10.00 MiB of 40.00 MiB 6s copy"),
+        ((0, 1), "- planned"),
+        ((1, 1), "10.00 MiB switch"),
+        ((1, 1), "10.00 MiB of 40.00 MiB switch"),
+    ];
+    assert_eq!(bars.collect::<Vec<_>>(), expect.map(|(filled, words)| (filled, words.to_owned())));
 }
 
 #[test]

@@ -170,14 +170,16 @@ impl Bars {
         });
         for moved in moves.iter().filter(|moved| moved.phase != Phase::Planned) {
             if !self.each.contains_key(&which(moved)) && self.each.len() < BARS_MAX {
-                let template = "{prefix:24} {wide_bar} {bytes} of {total_bytes} {eta:>4} {msg}";
-                let bar = self.all.add(ProgressBar::new(0).with_style(style(template)));
+                let bar = self.all.add(ProgressBar::new(0).with_style(style("{prefix:24} {wide_bar} {msg}")));
                 self.each.insert(which(moved), bar.with_prefix(moves::words(moved, names)));
             }
             if let Some(bar) = self.each.get(&which(moved)) {
-                bar.set_length(moved.bytes_total);
-                bar.set_position(moved.bytes_done);
-                bar.set_message(moved.phase.name());
+                let (done, total) = moves::filled(moved);
+                bar.set_message(moves::progress(moved));
+                bar.update(|state| {
+                    state.set_len(total);
+                    state.set_pos(done);
+                });
             }
         }
         self.seen = self.seen.max(self.total.position() as usize + moves.len());

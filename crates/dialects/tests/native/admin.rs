@@ -155,11 +155,8 @@ async fn answer_to_another_question_is_refused() {
         let error = client.administer(&ask, Duration::from_secs(1)).await.unwrap_err();
         assert!(error.to_string().contains("of one version"), "{error}");
     }
-    node.fake.set_admin(Ok(Answer::Joined {
-        node: NodeId(4),
-        cluster: cluster(1),
-        map: Bytes::new(),
-        lives: Bytes::new(),
-    }));
-    assert!(client.administer(&joining(), TIMEOUT).await.is_ok());
+    let (map, lives) = (Bytes::from_static(b"map"), Bytes::from_static(b"lives"));
+    let joined = Answer::Joined { node: NodeId(4), cluster: cluster(1), map, lives };
+    node.fake.set_admin(Ok(joined.clone()));
+    assert_eq!(client.administer(&joining(), TIMEOUT).await, Ok(joined));
 }

@@ -45,7 +45,7 @@ pub fn decode_lives(bytes: Bytes) -> Result<Lives, Malformed> {
 
 /// The lives that node `me`, which knows these, knows when it is told those. What it has met itself stands, but for what came
 /// after it: whoever tells may be behind.
-pub fn told(me: NodeId, mut known: Lives, told: Lives) -> Lives {
+pub fn introduced(me: NodeId, mut known: Lives, told: Lives) -> Lives {
     if mutant::is(Mutant::NewcomerKnowsNoLives) {
         return known;
     }

@@ -73,7 +73,7 @@
 //! copy: it remembers the others as they were. When a node is met in a later life, all that stood with an earlier one is over.
 //!
 //! Who joins has met nobody, and would take the first folder that comes under an id for the node. So with its id and the map it
-//! is told the lives that who let it in knows ([`Greeter::acquaintances`]), and knows them before it meets anybody ([`told`]):
+//! is told the lives that who let it in knows ([`Greeter::acquaintances`]), and knows them before it meets anybody ([`introduced`]):
 //!
 //! ```text
 //!   n4, new                      n1, which met n2 at start 9           n2, at start 9       an old copy of n2, at start 4
@@ -126,6 +126,6 @@ pub use greeter::{Greeter, Kept, Met, Step, Write, come_back};
 pub(crate) use hello::fuzz;
 pub use hello::{Hello, Purpose, Refusal, Welcome};
 pub(crate) use life::fuzz as lives_fuzz;
-pub use life::{Life, Lineage, Lives, decode_lives, encode_lives, told};
+pub use life::{Life, Lineage, Lives, decode_lives, encode_lives, introduced};
 pub use nodes::{Member, Nodes, Place};
 pub use own::{Identity, Joiner, Start};

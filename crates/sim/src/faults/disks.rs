@@ -2,6 +2,7 @@
 
 use kv::view::Member;
 use kv::{NodeId, ShardId};
+use node::identity::Lives;
 use placement::map::{Change, Map, NodeDuty};
 use wal::format::{BLOCK_BYTES, BatchHeader};
 use wal::{Crash, Disk, DiskError, Operation};
@@ -161,8 +162,9 @@ impl World {
 
     /// A machine that joins, and starts after so long, meets a copy of another one's folder before that is refused by those who
     /// know better, where there is a copy: they cannot reach it for a while. What the newcomer was told must do.
-    pub fn copy_comes_to(&mut self, newcomer: NodeId, after: u64) {
-        let Some(node) = self.ids().find(|id| self.may_restore(*id)) else { return };
+    pub fn copy_comes_to(&mut self, newcomer: NodeId, told: &Lives, after: u64) {
+        let is_told = |id: &NodeId| told.get(id).copied() == self.machine(*id).folder.life();
+        let Some(node) = self.ids().find(|id| is_told(id) && self.may_restore(*id)) else { return };
         if self.calm || !self.faults.has(Fault::Restore) || !self.random.percent(50) {
             return;
         }
@@ -197,30 +199,35 @@ impl World {
         others.all(|other| !other.is_unsound() && other.folder.met(node) == life)
     }
 
-    /// Whether the cluster survives the loss of this node's copies: of each shard, those that are sound are a majority and
-    /// stay so. Who was declared gone counts as lost. Where it is lost `now`, what it is about to inherit is not.
+    /// Whether a node's copies may be damaged, or lost `now`.
     ///
     /// While nodes are sent away none is lost. Members that become fewer may become those that are lost, before anybody knows that
     /// they are: {1, 2, 3} is to be {1, 2}, node 2 is lost, and what is decided needs a majority of both sets until the change is
     /// over, so node 2 in any case. To go on without it would take a change of members that another majority decides on than the
     /// present members say.
     fn may_damage(&self, node: NodeId, now: bool) -> bool {
+        let astray = self.ids().any(|other| self.machine(other).own.is_some());
+        let is_sound = self.machine(node).there && !self.machine(node).is_unsound();
+        // On which nodes it will be is not known yet.
+        let is_creating = self.operator.is_creating();
+        let serving = self.placed.nodes.values().filter(|row| row.duty == NodeDuty::Serve).count();
+        let becomes_smaller = serving <= SERVING_MIN || self.sends_away();
+        !astray && !is_creating && is_sound && self.survives(node, now) && !becomes_smaller
+    }
+
+    /// Whether the cluster survives the loss of this node's copies: of each shard, those that are sound are a majority and
+    /// stay so. Who was declared gone counts as lost. Where it is lost `now`, what it is about to inherit is not.
+    fn survives(&self, node: NodeId, now: bool) -> bool {
         let is_lost = |member: &&Member| {
             let (of, row) = (self.machine(member.node), self.placed.nodes.get(&member.node));
             let is_gone = row.is_none_or(|row| row.duty == NodeDuty::Gone);
             member.node == node || !of.there || of.is_unsound() || is_gone
         };
         let survives = |members: &Vec<Member>| 2 * members.iter().filter(is_lost).count() < members.len();
-        let astray = self.ids().any(|other| self.machine(other).own.is_some());
-        let is_sound = self.machine(node).there && !self.machine(node).is_unsound();
-        // On which nodes it will be is not known yet.
-        let is_creating = self.operator.is_creating();
         let rows = self.placed.shards.values().map(|row| &row.members);
         let counts = |(id, change): &(&ShardId, &Change)| !(now && self.inherits_only(node, **id, change));
         let changes = self.placed.changes.iter().filter(counts).map(|(_, change)| &change.to);
-        let serving = self.placed.nodes.values().filter(|row| row.duty == NodeDuty::Serve).count();
-        let becomes_smaller = serving <= SERVING_MIN || self.sends_away();
-        !astray && !is_creating && is_sound && rows.chain(changes).all(survives) && !becomes_smaller
+        rows.chain(changes).all(survives)
     }
 
     /// Whether a shard is handed over to a node that has not opened it yet: it goes back when the node is lost.
@@ -236,7 +243,7 @@ impl World {
 
     /// A node that was refused gets its own folder back, or is given up.
     pub fn give_back(&mut self, node: NodeId) {
-        if self.is_given_up() {
+        if self.is_given_up(node) {
             return self.lose(node, "it was refused");
         }
         self.trace(|| format!("{node} has its own folder back"));
@@ -248,7 +255,7 @@ impl World {
 
     /// The disk of a node that cannot start reads right again, or its node is given up.
     pub fn mend(&mut self, node: NodeId) {
-        if self.is_given_up() {
+        if self.is_given_up(node) {
             return self.lose(node, "its log is damaged");
         }
         let machine = self.machine_mut(node);
@@ -260,8 +267,10 @@ impl World {
         self.events.after(down, Event::Start { node });
     }
 
-    fn is_given_up(&mut self) -> bool {
-        self.settings.operates && self.random.percent(50)
+    /// Whether a node that needs its own folder or disk back is lost instead. Since it was damaged, shards may be about to count on
+    /// it.
+    fn is_given_up(&mut self, node: NodeId) -> bool {
+        self.settings.operates && self.random.percent(50) && self.survives(node, true)
     }
 
     /// A machine is lost for good: the operator puts another one in its place.

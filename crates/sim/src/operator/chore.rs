@@ -1,6 +1,6 @@
 //! What there is to do, and what is asked for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kv::admin::{Answer, Ask, Joining};
 use kv::cluster::NodeDuty;
@@ -27,6 +27,9 @@ pub(crate) struct Operator {
     pub(super) joined: BTreeMap<u64, NodeId>,
     /// Who uses keyspaces.
     pub(super) tenants: [Tenant; 2],
+    /// Who asked something for its keyspace of a node that never answered: one that stands still may do it when it goes on, however
+    /// late that is.
+    pub(super) unanswered: BTreeSet<&'static str>,
     /// Machines that joined under names of their own.
     pub(super) named: u64,
 }

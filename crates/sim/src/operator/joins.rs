@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kv::{ClusterId, NodeId};
-use node::identity::{Joiner, Lives, decode_lives, told};
+use node::identity::{Joiner, Lives, decode_lives, introduced};
 use placement::map::Map;
 
 use crate::events::Event;
@@ -50,10 +50,11 @@ impl World {
         self.operator.joined.entry(incarnation).or_insert(node);
         self.make_places(NodeId(node.0 + 1));
         let after = self.random.between(0, START_MICROS_MAX);
-        self.copy_comes_to(node, after);
+        let lives = decode(lives);
+        self.copy_comes_to(node, &lives, after);
         let clock = Clock::draw(&mut self.random);
         let mut machine = Machine::new(node, clock, Arc::new(map));
-        machine.folder.lives = told(node, Lives::new(), decode(lives));
+        machine.folder.lives = introduced(node, Lives::new(), lives);
         machine.folder.identity = Some(joiner.joined(node, cluster, self.terms()));
         // When the faults are over all that is bought works.
         machine.there = self.calm || !self.random.percent(NEVER_COMES_PERCENT);

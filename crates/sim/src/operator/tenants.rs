@@ -44,7 +44,7 @@ impl World {
 
     fn serve_tenant(&mut self, place: usize, tenant: &mut Tenant) {
         if let Some((asked, ask)) = tenant.asked.take() {
-            return self.await_ask(tenant, asked, ask);
+            return self.await_ask(place, tenant, asked, ask);
         }
         if let Some(call) = tenant.call.take() {
             return self.await_call(place, tenant, call);
@@ -92,15 +92,22 @@ impl World {
         tenant.asked = asked.map(|asked| (asked, ask));
     }
 
-    fn await_ask(&mut self, tenant: &mut Tenant, asked: Asked, ask: Ask) {
+    fn await_ask(&mut self, place: usize, tenant: &mut Tenant, asked: Asked, ask: Ask) {
         let is_over = self.events.now() >= asked.until;
         match self.operator.answers.remove(&asked.client) {
             None if !is_over => tenant.asked = Some((asked, ask)),
-            None => self.ask_for_tenant_again(tenant, ask),
+            None => {
+                self.operator.unanswered.insert(NAMES[place]);
+                self.ask_for_tenant_again(tenant, ask);
+            }
             Some(Ok(_)) => self.tenant_is_served(tenant, &ask),
             Some(Err(error)) if error.outcome() == Outcome::InDoubt => self.ask_for_tenant_again(tenant, ask),
             Some(Err(Error::Unavailable(_))) if !self.calm => self.ask_for_tenant_again(tenant, ask),
             Some(Err(Error::Unavailable(_))) => {}
+            // It was dropped late, or made late: it is as that ask wanted it, and is dropped next.
+            Some(Err(Error::Invalid(_))) if self.operator.unanswered.remove(NAMES[place]) => {
+                tenant.stage = Stage::Works(0);
+            }
             Some(Err(error)) => {
                 self.violation(format!("what a tenant asks can be: {tenant:?}: {ask:?}: {error}"));
             }

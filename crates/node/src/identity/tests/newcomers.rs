@@ -15,7 +15,7 @@ fn newcomer(by: &Node) -> Node {
     let joiner = Joiner::new(name, "", &mut || numbers.next().unwrap());
     let identity = joiner.joined(NodeId(4), by.cluster().unwrap(), "shards=1".into());
     let lives = decode_lives(encode_lives(&by.greeter.acquaintances())).unwrap();
-    let known = told(NodeId(4), Lives::new(), lives);
+    let known = introduced(NodeId(4), Lives::new(), lives);
     Node { greeter: Greeter::new(identity.clone(), known.clone(), nodes), identity, known, full: false }
 }
 
@@ -75,7 +75,7 @@ fn what_is_told_never_takes_the_place_of_what_was_met_later_or_under_another_fol
     let heard =
         lives(&[(1, life(11, 4)), (2, life(21, 6)), (3, life(32, 9)), (4, life(41, 7)), (5, life(51, 1))]);
     let now = lives(&[(1, life(11, 5)), (2, life(21, 6)), (3, life(31, 5)), (5, life(51, 1))]);
-    assert_eq!(told(NodeId(4), known, heard), now, "and of itself it knows best");
+    assert_eq!(introduced(NodeId(4), known, heard), now, "and of itself it knows best");
 }
 
 #[test]
