@@ -10,7 +10,7 @@ use bytes::Bytes;
 use kv::cluster::Role;
 use kv::{Error, NodeId, Op, Reply, ShardId};
 use node::cores::Deal;
-use node::gather::{self, Split};
+use node::gather::Split;
 use node::route::{Keyspaces, Plan};
 use node::wire::Frame;
 use node::{Config, Driver, Executor, Input, Now, Part, Ran, Recovery, Work};
@@ -353,7 +353,7 @@ impl Cluster {
             Work::Release if self.trims => self.node(id).release(),
             Work::SnapshotTaken { stream, taken } => self.taken.push((stream, taken)),
             Work::Tell { core, word } => self.node(id).cores[core].inputs.push_back(Input::Told(word)),
-            Work::Replan { client, keyspace, part } => self.replan(id, client, keyspace, part),
+            Work::Replan { client, planned } => self.planned_again(id, client, planned),
             Work::Decided(map) => self.input(id, Input::Map(map)),
             Work::Announced(replicas) => self.input(id, Input::Announced(replicas)),
             Work::Administered { client, result } => {
@@ -363,10 +363,9 @@ impl Cluster {
         }
     }
 
-    /// A part goes to where its keys are now, by the map that its node knows.
-    fn replan(&mut self, id: NodeId, client: u64, keyspace: String, part: Part) {
-        let map = Keyspaces::new(self.nodes[&id].cores[0].driver.map());
-        match gather::replan(&map, keyspace, part) {
+    /// A part goes to where its keys are now.
+    fn planned_again(&mut self, id: NodeId, client: u64, planned: Result<Split, Error>) {
+        match planned {
             Ok(Split::One(part)) => self.input(id, Input::Part { client, part }),
             Ok(Split::Several(..)) => panic!("tests ask one shard"),
             Err(error) => drop(self.answers.insert(client, Err(error))),

@@ -4,9 +4,9 @@
 use kv::cluster::Role;
 use kv::view::{Duty, View};
 use kv::{Charge, Class, Error, Level, NodeId, Receipt, Reply, Request};
+use node::Input;
 use node::gather::{Split, split};
 use node::route::Keyspaces;
-use node::Input;
 
 use super::Whose;
 use super::open::{Gate, Open, OpenPart, Taken};
