@@ -1,244 +1,261 @@
-//! The mutants. Each tells the defect, where it comes from, and what should catch it (the invariants are those of `sim`'s
-//! `watch`; "the history" is the judge of linearizability at the end of a run).
+//! The mutants by their names.
 
-mod names;
+mod defects;
 
 use std::fmt;
 use std::str::FromStr;
 
-use self::names::ALL;
+pub use self::defects::Mutant;
 
-/// A named defect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mutant {
-    /// The log calls a batch durable when it is written, without its sync (`wal`). Pillai et al., "All File Systems Are Not
-    /// Created Equal" (2014). Caught by: what is durable survives.
-    AcknowledgeBeforeSync,
-    /// A leader counts its own copy before its sync (`replication`). Ongaro, "Consensus" (2014), §10.2.1 allows the parallel
-    /// write, not the count. Caught by: durable before visible.
-    LeaderCountsUnsynced,
-    /// A follower acknowledges entries before their sync (`replication`). Raft §5.3, figure 2: stable storage before
-    /// responding. Caught by: durable before visible.
-    FollowerAcknowledgesUnsynced,
-    /// Votes, and terms with them, leave before the sync that keeps them (`replication`). Raft §5.2, figure 2. Caught by:
-    /// durable before visible.
-    VoteBeforeSync,
-    /// A restarted replica votes at once, although it may have confirmed a leader's lease just before (`replication`'s
-    /// guard). Ongaro, "Consensus", §6.4.1. Caught by: confirmed leases are kept.
-    VotesAfterRestart,
-    /// The lease is looked at before the rows are read, and not again when the answer leaves (`replication`'s reads).
-    /// Caught by: linearizable reads are proven.
-    LeaseNotRechecked,
-    /// Once it has a lease, a leader reads under it until it is deposed, whatever the clock says (`replication`'s lease).
-    /// Caught by: linearizable reads are proven; the history.
-    LeaseNeverEnds,
-    /// Missed ticks are made up after a pause (`replication`'s ticker), so all timeouts are over at once. Caught by: ticks
-    /// keep to the clock.
-    MissedTicksMadeUp,
-    /// `applied` is written now and then only, not with the data of its entry (`storage`). Caught by: applying is
-    /// deterministic; equal copies.
-    AppliedOutsideBatch,
-    /// A request that was run before is run again (`storage`'s sessions). Ongaro, "Consensus", §6.3. Caught by: versions
-    /// are unique; the history.
-    RetryAppliedTwice,
-    /// A session goes when its first request is out of date, although a later one prolonged it (`storage`'s sessions).
-    /// Ongaro, "Consensus", §6.3. Caught by: the history.
-    SessionForgottenWhileValid,
-    /// At recovery a bad batch counts as the torn end of the log although sound ones lie behind it (`wal`). Alagappan et al.,
-    /// "Protocol-Aware Recovery for Consensus-Based Storage" (2018). Caught by: what is durable survives.
-    LogTailTruncated,
-    /// At recovery entries beyond the known commit are dropped, as if nobody had counted on them (`replication`'s
-    /// recovery). Raft §5.4. Caught by: what is durable survives.
-    UncommittedTailDropped,
-    /// A snapshot leaves the sessions out (`storage`). Ongaro, "Consensus", §6.3: they are part of the state. Caught by:
-    /// equal copies.
-    SnapshotWithoutSessions,
-    /// A received snapshot is switched to before its rows are flushed (`node`'s install). Caught by: what is durable
-    /// survives.
-    GenerationSwitchedBeforeFlush,
-    /// A node with another data folder is let in under its old name (`node`'s identity). Caught by: who lost its folder votes
-    /// when it is whole; a node that is not whole at rest.
-    IncarnationNotChecked,
-    /// The checksum of a batch's payload is not looked at (`wal`). Caught by: a node that cannot start; log matching.
-    TornRecordAccepted,
-    /// A version is the proposer's clock, not moved past the shard's newest (`storage`). Kulkarni et al., "Logical Physical
-    /// Clocks" (2014). Caught by: applying is deterministic (versions rise); versions are unique.
-    VersionFromClockAlone,
-    /// A leader answers a question of ReadIndex without asking a majority (`replication`: the raft crate's
-    /// `ReadOnlyOption::LeaseBased`). Ongaro, "Consensus", §6.4. Caught by: linearizable reads are proven.
-    ReadIndexWithoutQuorum,
-    /// A write that was handed on and not answered is told as failed (`node`'s open requests). Caught by: the history.
-    InDoubtToldAsFailed,
-    /// What an abandoned snapshot left under a generation is not removed before the next one comes (`storage`). Caught by:
-    /// equal copies.
-    SnapshotOverLeftovers,
-    /// A leader commits entries of earlier terms by counting copies (`replication`). Raft §5.4.2, figure 8. Caught by: a
-    /// leader commits entries of its own term.
-    EarlierTermCommittedByCounting,
-    /// A checkpoint gives old segments away before the table is flushed (`node`). Caught by: what is durable survives; a
-    /// table behind its log.
-    CheckpointWithoutFlush,
-    /// A flush goes to the engine in two parts, and the power may go between them (`storage`'s fresh rows). Caught by: applying is
-    /// deterministic; equal copies.
-    FlushNotOneCut,
-    /// The cut of a flush goes through the middle of an entry: the rows it wrote first are in one table file, the rest is left to
-    /// the next one (`storage`'s table). Caught by: applying is deterministic; equal copies.
-    EntrySplitOverTwoTables,
-    /// A flush leaves the remembered requests out (`storage`). Caught by: equal copies; the history.
-    SessionLostAtFlush,
-    /// What is to be flushed is let go of when the flush begins, not when the engine has it (`storage`'s fresh rows). Caught
-    /// by: the history; equal copies.
-    MemoryDroppedBeforeSync,
-    /// What a killed process wrote and did not sync is believed after the restart without a sync (`wal`). Caught by: what
-    /// is durable survives.
-    RecoveredTailUnsynced,
-    /// A leader asks for the same round of reads twice under one name, so that late answers to the first count for the second
-    /// (`replication`: the raft crate merges them only while the first is open). Caught by: linearizable reads are proven.
-    RoundIssuesMixedUp,
-    /// A leader that told another to campaign keeps its lease (`replication`'s lease). Ongaro, "Consensus", §6.4.1 with
-    /// §3.10. Caught by: linearizable reads are proven.
-    LeaseKeptOnTransfer,
-    /// Sessions that are out of date are not forgotten (`storage`'s sessions): after enough clients that came once, a shard
-    /// takes no more writes. Caught by: a shard that takes no writes at rest.
-    SessionsNeverFreed,
-    /// The sweep passes over all rows that were removed before (`storage`'s expiry), which costs more the more there were.
-    /// Caught by: an entry costs what it does.
-    ExpirySweepsFromTheStart,
-    /// Reads that a lease or a round proves show what has expired by the reader's clock (`node`'s reads). Caught by: what has
-    /// expired is not shown.
-    WeakReadShowsExpired,
-    /// A value that is written over leaves the row of its deadline in the expiry index (`storage`). Caught by: expiry is as
-    /// it must be; a sweep that finds the row and no such deadline.
-    ExpiryRowKept,
-    /// A sweep leaves the last second that has passed to a later one, although it has room (`storage`'s expiry). Caught by:
-    /// expiry is as it must be.
-    ExpirySweepEndsEarly,
-    /// A sweep that could not remove all that is overdue has the next one begin behind it (`storage`'s expiry). Caught by:
-    /// expiry is as it must be; a shard that holds what has run out.
-    ExpirySweepSkipsRows,
-    /// The table switches to a received snapshot as soon as the record of the switch is handed to the log, not when it is
-    /// durable (`node`). Caught by: a generation is loaded when its switch is durable.
-    GenerationLoadedBeforeSwitch,
-    /// A page that is full tells the row that it has no room for as the one to go on behind (`storage`'s ranges). Caught by: what is
-    /// answered is what was there (a page goes on where it ends).
-    PageLosesItsBoundary,
-    /// The pages of a backward range are merged as if they ran forward (`node`'s routing). Caught by: what shards answered together
-    /// is what was there.
-    BackwardMergedAsForward,
-    /// The count of a range over shards is the first one's (`node`'s routing). Caught by: what shards answered together is what was
-    /// there.
-    CountOfOneShard,
-    /// A delete-range or trim over shards goes on where the shard that came farthest stopped (`node`'s routing), so the others'
-    /// rest is left out. Caught by: a write is answered with what it did.
-    StepGoesOnTooFar,
-    /// A step of a delete-range leaves the last of its keys, and counts it (`storage`). Caught by: what is answered is what was
-    /// there; what is done is what was asked; the history.
-    DeleteRangeLeavesTheLast,
-    /// A trim forgets the newest revision at its version too (`storage`). Caught by: what is done is what was asked; what is kept is
-    /// not trimmed.
-    TrimTakesOneTooMany,
-    /// A page of a history that is full tells the revision that it has no room for as the one to go on below (`storage`). Caught
-    /// by: what is answered is what was there (a page goes on where it ends).
-    HistoryPageLosesARevision,
-    /// An expire stores the value without its new deadline (`storage`). Caught by: what is answered is what was there; the history.
-    ExpireSetsNoDeadline,
-    /// An append stores the longer value without the deadline that it had (`storage`). Caught by: what is answered is what was
-    /// there; the history.
-    AppendLosesTheDeadline,
-    /// A write's receipt tells one copy more than the leader knows of (`node`'s receipts). Caught by: receipts keep what they say
-    /// (copies).
-    CopiesOverstated,
-    /// A bounded read is answered by a round however old that is (`replication`'s reads). Caught by: receipts keep what they say
-    /// (staleness).
-    BoundIgnored,
-    /// A request that was run before is answered in doubt although its answer is kept (`storage`'s sessions). Caught by: whoever
-    /// sends a write again after the last fault is served.
-    RetryAnsweredInDoubt,
-    /// After a sync that failed, the owner of the log calls durable what it was to make so (`node`'s log). Rebello et al., "Can
-    /// Applications Recover from fsync Failures?" (2020). Caught by: nothing is durable after a failed sync.
-    FailedSyncAcknowledged,
-    /// A checkpoint that is complete gives away what lies before the log's head, not what lies before its own beginning (`node`'s
-    /// log). Caught by: what is durable survives; a table behind its log.
-    ReleasePastCheckpoint,
-    /// A checkpoint that failed gives the segments before it away all the same (`node`'s log). Caught by: what is durable
-    /// survives; a table behind its log.
-    FailedCheckpointReleased,
-    /// The log gives old segments away when the first core's part of a checkpoint is complete (`node`'s log). Caught by: what is
-    /// durable survives; a table behind its log.
-    CheckpointOfOneCore,
-    /// A checkpoint that did not find room is not forgotten when a later one succeeds, so writes are refused for good (`node`'s
-    /// log). Caught by: a disk that counts as full at rest.
-    FullDiskNeverPasses,
-    /// A node that learns which cluster it is of acts on it before that is on its disk (`node`'s identity). Caught by: frames
-    /// flow where both ends have written the same cluster.
-    ClusterBeforeItsWrite,
-    /// A write that another node had is served elsewhere, when no answer came, as if nobody could have run it (`node`'s
-    /// requests). Caught by: the history.
-    ReroutedWriteNotInDoubt,
-    /// A message of an earlier epoch is dropped in silence (`node`'s fence), so its sender never learns that it has missed a
-    /// change. Caught by: who is behind is told.
-    EpochDroppedInSilence,
-    /// A leader that sleeps reads under its lease, as if nobody could lead while nobody looks at the clock (`replication`'s lease).
-    /// Caught by: linearizable reads are proven; `replication`'s groups that sleep.
-    SleepingLeaderKeepsLease,
-    /// After a restart the members are those of the newest entry that is in the log, agreed on or not, not those as of what the
-    /// table has applied (`replication`'s recovery). Caught by: log matching; `replication`'s random changes of members.
-    MembersNotAsOfApplied,
-    /// New members count and old ones do not from one entry on, with nothing in between (`replication`'s members). Ongaro,
-    /// "Consensus", §4.3. Caught by: no shard is without an owner for long; `replication`'s random changes of members.
-    MembersChangeAtOnce,
-    /// A node whose folder was restored from an old copy, or copied, is let in (`node`'s identity). Caught by: who lost its folder
-    /// votes when it is whole; a node that is not whole at rest.
-    OldFolderLetIn,
-    /// A replica that elects itself alone speaks in its new term before term and vote are synced (`replication`). Ongaro,
-    /// "Consensus", §4.2.1: learners hear of a leader that needs none of them. Caught by: durable before visible.
-    LoneLeaderSpeaksUnsynced,
-    /// The directory writes the next map whatever the rows are by then (`node`'s directory). Caught by: one map a revision.
-    MapWrittenBlindly,
-    /// Members change over while those that are to come still learn (`node`'s wishes for a shard). Caught by: a change that is given
-    /// up and has come about, at rest.
-    SwitchesWhileItCopies,
-    /// Who a shard is handed over to begins the next epoch when it has caught up, sealed or not (`node`'s hand-over). Caught by: one
-    /// owner an epoch.
-    HeirOpensUnsealed,
-    /// An owner that is sealed goes on answering reads, even when it has heard of the next epoch (`replication`'s `single`, `node`'s
-    /// fence). Caught by: linearizable answers have what was acknowledged; epochs rise.
-    SealedOwnerServes,
-    /// The plan counts replicas that are on their way where they come from (`node`'s directory). Caught by: no change moves more
-    /// than it must.
-    PlanForgetsWhatMoves,
-    /// A watch that was served by a node which went away begins at the end of the next one's feed, not where it was (`node`'s
-    /// pulls). Caught by: watches are given every change.
-    WatchSkipsAtALeaderChange,
-    /// A watch whose replica is dropped goes on elsewhere from a little before where it was (`node`'s pulls). Caught by: watches
-    /// are given every change once.
-    WatchDoublesAfterAMove,
-    /// A watch of several shards says that it is as far as the furthest of them (`node`'s watches). Caught by: the progress of
-    /// watches is true.
-    WatchProgressOvertakes,
-    /// A keyspace that is created gets the ids of shards that were dropped (`placement`). Caught by: a shard's id is given once;
-    /// a read shows what was never written.
-    ShardIdGivenAgain,
-    /// What a copy holds is counted once more when it comes in as a snapshot (`storage`). Caught by: equal copies; the audit of
-    /// what a shard holds.
-    UsageCountedTwice,
-    /// A leader that has the end of its epoch in its log orders what it is proposed, and acknowledges it (`replication`'s seal).
-    /// Caught by: the history.
-    SealedLeaderAcknowledges,
-    /// The last slot of each part but the last goes to no part of a shard that is split (`storage`'s split). Caught by: the history.
-    SplitLosesBoundarySlot,
-    /// The requests that a shard remembers do not go to its parts (`storage`'s split). Caught by: the history.
-    SplitWithoutSessions,
-    /// A node that joins is told in which lives the others were met last, and does not take it for known (`node`'s identity). Caught
-    /// by: only former members and who lost its folder are refused.
-    NewcomerKnowsNoLives,
-    /// A copy that comes in as a snapshot goes by the rules of the founding, not by its shard's (`storage`). Caught by: applying is
-    /// deterministic; equal copies.
-    RulesLostByASnapshot,
-    /// A time to live that a keyspace is given takes values that were stored before it (`storage`). Caught by: what is answered
-    /// is what was there.
-    TtlTakesOldValues,
-}
+/// By the order of the enum: its name in commands, and the defect in a few words.
+const ALL: [(Mutant, &str, &str); 78] = [
+    (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
+    (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
+    (
+        Mutant::FollowerAcknowledgesUnsynced,
+        "follower-acknowledges-unsynced",
+        "a follower acknowledges before its sync",
+    ),
+    (Mutant::VoteBeforeSync, "vote-before-sync", "a vote or a term leaves before its sync"),
+    (Mutant::VotesAfterRestart, "votes-after-restart", "a restarted replica votes under a lease"),
+    (Mutant::LeaseNotRechecked, "lease-not-rechecked", "the lease is not checked again after the read"),
+    (Mutant::LeaseNeverEnds, "lease-never-ends", "a lease counts until its leader is deposed"),
+    (Mutant::MissedTicksMadeUp, "missed-ticks-made-up", "missed ticks are made up after a pause"),
+    (Mutant::AppliedOutsideBatch, "applied-outside-batch", "applied is written apart from its data"),
+    (Mutant::RetryAppliedTwice, "retry-applied-twice", "a request that is sent again runs again"),
+    (
+        Mutant::SessionForgottenWhileValid,
+        "session-forgotten-while-valid",
+        "a session goes with its first request",
+    ),
+    (Mutant::LogTailTruncated, "log-tail-truncated", "sound batches behind a bad one are cut"),
+    (
+        Mutant::UncommittedTailDropped,
+        "uncommitted-tail-dropped",
+        "a start drops what it does not know agreed on",
+    ),
+    (Mutant::SnapshotWithoutSessions, "snapshot-without-sessions", "a snapshot leaves the sessions out"),
+    (
+        Mutant::GenerationSwitchedBeforeFlush,
+        "generation-switched-before-flush",
+        "a snapshot is used before its flush",
+    ),
+    (
+        Mutant::IncarnationNotChecked,
+        "incarnation-not-checked",
+        "another data folder comes in under a known name",
+    ),
+    (Mutant::TornRecordAccepted, "torn-record-accepted", "a payload's checksum is not looked at"),
+    (Mutant::VersionFromClockAlone, "version-from-clock-alone", "a version is the proposer's clock alone"),
+    (Mutant::ReadIndexWithoutQuorum, "read-index-without-quorum", "a round of reads asks no majority"),
+    (
+        Mutant::InDoubtToldAsFailed,
+        "in-doubt-told-as-failed",
+        "a write that may have happened is told as failed",
+    ),
+    (
+        Mutant::SnapshotOverLeftovers,
+        "snapshot-over-leftovers",
+        "a snapshot comes over the rows of the last one",
+    ),
+    (
+        Mutant::EarlierTermCommittedByCounting,
+        "earlier-term-committed-by-counting",
+        "an earlier term's entry is counted",
+    ),
+    (Mutant::CheckpointWithoutFlush, "checkpoint-without-flush", "segments go before the table is flushed"),
+    (Mutant::FlushNotOneCut, "flush-not-one-cut", "half of a flush is on the disk before the rest"),
+    (
+        Mutant::EntrySplitOverTwoTables,
+        "entry-split-over-two-tables",
+        "a flush takes the first half of an entry's rows",
+    ),
+    (Mutant::SessionLostAtFlush, "session-lost-at-flush", "a flush leaves the remembered requests out"),
+    (
+        Mutant::MemoryDroppedBeforeSync,
+        "memory-dropped-before-sync",
+        "what is flushed is let go of before the engine has it",
+    ),
+    (Mutant::RecoveredTailUnsynced, "recovered-tail-unsynced", "what is found at a start is not synced"),
+    (
+        Mutant::RoundIssuesMixedUp,
+        "round-issues-mixed-up",
+        "late answers to a round count for the next of its name",
+    ),
+    (Mutant::LeaseKeptOnTransfer, "lease-kept-on-transfer", "who hands its leadership over keeps the lease"),
+    (Mutant::SessionsNeverFreed, "sessions-never-freed", "sessions out of date are not forgotten"),
+    (
+        Mutant::ExpirySweepsFromTheStart,
+        "expiry-sweeps-from-the-start",
+        "a sweep passes over all that was removed",
+    ),
+    (Mutant::WeakReadShowsExpired, "weak-read-shows-expired", "a weak read shows what has expired"),
+    (Mutant::ExpiryRowKept, "expiry-row-kept", "a deadline that is no more stays in the index"),
+    (
+        Mutant::ExpirySweepEndsEarly,
+        "expiry-sweep-ends-early",
+        "a sweep leaves the last second that has passed",
+    ),
+    (
+        Mutant::ExpirySweepSkipsRows,
+        "expiry-sweep-skips-rows",
+        "a sweep passes over rows that it has not removed",
+    ),
+    (
+        Mutant::GenerationLoadedBeforeSwitch,
+        "generation-loaded-before-switch",
+        "a snapshot is used before its switch is durable",
+    ),
+    (
+        Mutant::PageLosesItsBoundary,
+        "page-loses-its-boundary",
+        "the row at which a page is full is on no page",
+    ),
+    (
+        Mutant::BackwardMergedAsForward,
+        "backward-merged-as-forward",
+        "a backward range's pages are merged forward",
+    ),
+    (Mutant::CountOfOneShard, "count-of-one-shard", "of the shards' counts the first is told"),
+    (Mutant::StepGoesOnTooFar, "step-goes-on-too-far", "a delete-range goes on where the last shard stopped"),
+    (Mutant::DeleteRangeLeavesTheLast, "delete-range-leaves-the-last", "a delete-range leaves its last key"),
+    (
+        Mutant::TrimTakesOneTooMany,
+        "trim-takes-one-too-many",
+        "a trim forgets the revision that it has to keep",
+    ),
+    (
+        Mutant::HistoryPageLosesARevision,
+        "history-page-loses-a-revision",
+        "the revision at which a page is full is on no page",
+    ),
+    (Mutant::ExpireSetsNoDeadline, "expire-sets-no-deadline", "an expire takes the deadline away"),
+    (Mutant::AppendLosesTheDeadline, "append-loses-the-deadline", "an append takes the deadline away"),
+    (Mutant::CopiesOverstated, "copies-overstated", "a receipt tells a copy more than is synced"),
+    (Mutant::BoundIgnored, "bound-ignored", "a bounded read is answered beyond its bound"),
+    (
+        Mutant::RetryAnsweredInDoubt,
+        "retry-answered-in-doubt",
+        "a request sent again is in doubt, though its answer is kept",
+    ),
+    (Mutant::FailedSyncAcknowledged, "failed-sync-acknowledged", "a failed sync makes durable all the same"),
+    (
+        Mutant::ReleasePastCheckpoint,
+        "release-past-checkpoint",
+        "a checkpoint gives away what came after it began",
+    ),
+    (
+        Mutant::FailedCheckpointReleased,
+        "failed-checkpoint-released",
+        "a failed checkpoint gives segments away",
+    ),
+    (
+        Mutant::CheckpointOfOneCore,
+        "checkpoint-of-one-core",
+        "segments go when one core of several has flushed",
+    ),
+    (Mutant::FullDiskNeverPasses, "full-disk-never-passes", "a full disk counts as full for good"),
+    (Mutant::ClusterBeforeItsWrite, "cluster-before-its-write", "a cluster is acted on before it is on disk"),
+    (
+        Mutant::ReroutedWriteNotInDoubt,
+        "rerouted-write-not-in-doubt",
+        "a write that another node had is tried as if new",
+    ),
+    (
+        Mutant::EpochDroppedInSilence,
+        "epoch-dropped-in-silence",
+        "a message of an earlier epoch is not answered",
+    ),
+    (
+        Mutant::SleepingLeaderKeepsLease,
+        "sleeping-leader-keeps-lease",
+        "a leader that sleeps reads under its lease",
+    ),
+    (
+        Mutant::MembersNotAsOfApplied,
+        "members-not-as-of-applied",
+        "a start counts members that nobody may have agreed on",
+    ),
+    (
+        Mutant::MembersChangeAtOnce,
+        "members-change-at-once",
+        "members change without a time in which both sets count",
+    ),
+    (Mutant::OldFolderLetIn, "old-folder-let-in", "a node with an old copy of its folder is let in"),
+    (
+        Mutant::LoneLeaderSpeaksUnsynced,
+        "lone-leader-speaks-unsynced",
+        "who elects itself alone speaks before its vote is synced",
+    ),
+    (Mutant::MapWrittenBlindly, "map-written-blindly", "the map is written whatever the rows are by then"),
+    (
+        Mutant::SwitchesWhileItCopies,
+        "switches-while-it-copies",
+        "members change over before the map lets them",
+    ),
+    (Mutant::HeirOpensUnsealed, "heir-opens-unsealed", "who inherits a shard opens it before it is sealed"),
+    (Mutant::SealedOwnerServes, "sealed-owner-serves", "who has handed a shard over goes on answering reads"),
+    (
+        Mutant::PlanForgetsWhatMoves,
+        "plan-forgets-what-moves",
+        "the plan counts what is on its way where it was",
+    ),
+    (
+        Mutant::WatchSkipsAtALeaderChange,
+        "watch-skips-at-a-leader-change",
+        "a watch goes on at another node's end, not where it was",
+    ),
+    (
+        Mutant::WatchDoublesAfterAMove,
+        "watch-doubles-after-a-move",
+        "a watch whose replica is dropped goes back a little",
+    ),
+    (
+        Mutant::WatchProgressOvertakes,
+        "watch-progress-overtakes",
+        "the progress of a watch is that of the furthest shard",
+    ),
+    (
+        Mutant::ShardIdGivenAgain,
+        "shard-id-given-again",
+        "a new keyspace gets the ids of shards that were dropped",
+    ),
+    (
+        Mutant::UsageCountedTwice,
+        "usage-counted-twice",
+        "what a copy holds is counted once more after a snapshot",
+    ),
+    (
+        Mutant::SealedLeaderAcknowledges,
+        "sealed-leader-acknowledges",
+        "a leader orders and acknowledges behind the end of its epoch",
+    ),
+    (
+        Mutant::SplitLosesBoundarySlot,
+        "split-loses-boundary-slot",
+        "the last slot of a part goes to nobody when a shard is split",
+    ),
+    (
+        Mutant::SplitWithoutSessions,
+        "split-without-sessions",
+        "remembered requests do not go to the parts of a shard",
+    ),
+    (
+        Mutant::NewcomerKnowsNoLives,
+        "newcomer-knows-no-lives",
+        "a node that joins begins without what those who let it in know of folders",
+    ),
+    (
+        Mutant::RulesLostByASnapshot,
+        "rules-lost-by-a-snapshot",
+        "a copy that comes in as a snapshot goes by other rules than its shard",
+    ),
+    (
+        Mutant::TtlTakesOldValues,
+        "ttl-takes-old-values",
+        "a time to live takes values that were stored before it was set",
+    ),
+];
 
 impl Mutant {
     /// All, in order. The simulator must catch each.

@@ -31,7 +31,8 @@ use kv::codec::Malformed;
 use kv::{Error, Op, RequestId, SESSION_WINDOW, Version};
 use mutant::Mutant;
 
-use self::remembered::{Of, Record, digest, encode, is_of_range};
+pub use self::remembered::ANSWER_BYTES_KEPT;
+use self::remembered::{Of, Record, damaged, digest, encode, is_of_range};
 pub(super) use self::remembered::{decode_whole, inherited, samples};
 use super::Done;
 use crate::engine::{EngineError, Flush, View};
@@ -40,8 +41,6 @@ use crate::keys::{RowSet, parts_of_session, parts_of_session_suffix};
 
 /// What all remembered requests of a shard may take when nothing else is said: some 300,000 clients that come once.
 pub const SESSION_BYTES_MAX: u64 = 128 << 20;
-/// The largest answer that is kept, in bytes as it is encoded: a number, a condition, a small row.
-pub const ANSWER_BYTES_KEPT: usize = 1024;
 /// What a session takes in memory beside its records.
 const SESSION_BYTES: u64 = 320;
 /// When half of the room is taken, no session grows beyond its even share of that half, or else beyond this.
@@ -258,7 +257,10 @@ impl Sessions {
         let slot = session.take_slot(id.sequence);
         let of =
             Of { sequence: id.sequence, digest: digest(&mut self.scratch, op), is_of_range: is_of_range(op) };
-        let (row, raw) = (set.session(id.client, slot), encode(&mut self.scratch, session, &of, done));
+        let (row, raw) = (
+            set.session(id.client, slot),
+            encode(&mut self.scratch, (session.answered_below, session.valid_until), &of, done),
+        );
         let now = size(&row, &raw);
         if self.scratch.capacity() > SCRATCH_BYTES_MAX {
             self.scratch = BytesMut::new();
@@ -378,8 +380,4 @@ fn slot_of(slot: u16) -> Result<u16, Malformed> {
 
 fn size(row: &[u8], raw: &[u8]) -> u32 {
     (row.len() + raw.len()) as u32
-}
-
-fn damaged(error: Malformed) -> EngineError {
-    EngineError::corrupt("reading a remembered request", error.0)
 }

@@ -7,9 +7,10 @@ use kv::codec::{self, Malformed};
 use kv::{Answer, Error, Op, Version};
 
 use super::super::Done;
-use super::{ANSWER_BYTES_KEPT, Session, damaged};
 use crate::engine::EngineError;
 
+/// The largest answer that is kept, in bytes as it is encoded: a number, a condition, a small row.
+pub const ANSWER_BYTES_KEPT: usize = 1024;
 /// A record of an op on keys that it names.
 const FORMAT: u8 = 2;
 /// A record of an op on a range of keys: what it counted was on all slots of the shard.
@@ -86,9 +87,8 @@ pub(in crate::table) fn inherited(raw: &Bytes, tells: bool) -> Result<Bytes, Eng
         Some(Ok(Answer::Trimmed { next, .. })) => Ok(Answer::Trimmed { count: 0, next }),
         _ => return Ok(Bytes::copy_from_slice(raw)),
     };
-    let (answered_below, valid_until) = (record.answered_below, record.valid_until);
-    let session = Session { answered_below, valid_until, ..Session::default() };
-    Ok(encode(&mut BytesMut::new(), &session, &record.of, &Done { result, version: record.version }))
+    let of_session = (record.answered_below, record.valid_until);
+    Ok(encode(&mut BytesMut::new(), of_session, &record.of, &Done { result, version: record.version }))
 }
 
 /// Decodes a remembered request and its result, and checks that they are the same when they are encoded again.
@@ -96,9 +96,8 @@ pub(in crate::table) fn decode_whole(raw: Bytes) {
     let Ok(record) = Record::decode(raw) else { return };
     let Ok(Some(result)) = record.result() else { return };
     let (answered_below, valid_until) = (record.answered_below, record.valid_until);
-    let session = Session { answered_below, valid_until, ..Session::default() };
     let done = Done { result, version: record.version };
-    let raw = encode(&mut BytesMut::new(), &session, &record.of, &done);
+    let raw = encode(&mut BytesMut::new(), (answered_below, valid_until), &record.of, &done);
     let again = Record::decode(raw).expect("what was encoded decodes");
     assert_eq!((again.of.sequence, again.valid_until), (record.of.sequence, valid_until));
     assert_eq!((again.answered_below, again.version), (answered_below, record.version));
@@ -108,22 +107,27 @@ pub(in crate::table) fn decode_whole(raw: Bytes) {
 
 /// Remembered requests as they are stored.
 pub(in crate::table) fn samples() -> Vec<Bytes> {
-    let session = Session { answered_below: 3, valid_until: Version::MAX, ..Session::default() };
+    let session = (3, Version::MAX);
     let results = [Ok(Answer::Put { previous: None }), Err(Error::InDoubt("why".into()))];
     let done = results.map(|result| Done { result, version: Version::ZERO });
     let of = |is_of_range| Of { sequence: 300, digest: 7, is_of_range };
-    let mut samples = done.map(|done| encode(&mut BytesMut::new(), &session, &of(false), &done)).to_vec();
+    let mut samples = done.map(|done| encode(&mut BytesMut::new(), session, &of(false), &done)).to_vec();
     let trimmed = Done { result: Ok(Answer::Trimmed { count: 5, next: None }), version: Version::ZERO };
-    samples.push(encode(&mut BytesMut::new(), &session, &of(true), &trimmed));
+    samples.push(encode(&mut BytesMut::new(), session, &of(true), &trimmed));
     samples
 }
 
-pub(super) fn encode(into: &mut BytesMut, session: &Session, of: &Of, done: &Done) -> Bytes {
+pub(super) fn encode(
+    into: &mut BytesMut,
+    (answered_below, valid_until): (u64, Version),
+    of: &Of,
+    done: &Done,
+) -> Bytes {
     into.clear();
     into.put_u8(if of.is_of_range { FORMAT_OF_RANGE } else { FORMAT });
     codec::put_uint(into, of.sequence);
-    codec::put_version(into, session.valid_until);
-    codec::put_uint(into, session.answered_below);
+    codec::put_version(into, valid_until);
+    codec::put_uint(into, answered_below);
     codec::put_version(into, done.version);
     codec::put_uint(into, u64::from(of.digest));
     let head = into.len();
@@ -145,4 +149,8 @@ pub(super) fn digest(scratch: &mut BytesMut, op: &Op) -> u32 {
 
 pub(super) fn is_of_range(op: &Op) -> bool {
     matches!(op, Op::DeleteRange { .. } | Op::TrimRange { .. })
+}
+
+pub(super) fn damaged(error: Malformed) -> EngineError {
+    EngineError::corrupt("reading a remembered request", error.0)
 }
