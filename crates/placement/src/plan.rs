@@ -16,13 +16,12 @@
 //!    placements that keep what must be kept, the most even ones, and of those the one that moves the fewest replicas. What
 //!    is under way counts as done. Shards too few of whose replicas live cannot be changed, and are counted as they are.
 //! 2. **What is begun now?** Shards whose target is not where they are, the urgent first: what was lost, then what lacks replicas,
-//!    then what is to be cut, then
-//!    what leaves a node, then what is only uneven. At most [`Limits::changes`] at once, and at most
+//!    then what is to be cut, then what leaves a node, then what is only uneven. At most [`Limits::changes`] at once, and at most
 //!    [`Limits::per_node`] that copy from or to one node. Each becomes a row `change/SHARD`, on which the nodes act.
 //! 3. **Who leads?** (`leaders`.) Roles are dealt out anew at once where they are uneven: that copies nothing.
-//! 4. **What has become pointless?** A change to a node that is to take nothing any more, or to members most of whom are gone, is given
-//!    up while it only copies. A shard
-//!    whose heir is gone goes back (`returns`). A node that leaves or is gone, and has no replica any more, is no member any more.
+//! 4. **What has become pointless?** A change to a node that is to take nothing any more, or to members most of whom are gone, is
+//!    given up while it only copies. A shard whose heir is gone goes back (`returns`). A node that leaves or is gone, and has no
+//!    replica any more, is no member any more.
 //!
 //! What must be kept, in this order; none is given up for a later one:
 //!
