@@ -9,13 +9,14 @@ use super::duties::Reign;
 
 impl Reign {
     /// The map with a keyspace more. Its replicas go to nodes that are heard of and connected at present, whatever is written: that
-    /// takes its time, and a shard whose majority never comes is not moved to others by itself, for it may be somewhere else.
+    /// takes its time, and a shard whose majority never comes is not moved to others by itself, for it may be somewhere else. Who was let
+    /// in a moment ago has not been looked at, and may never start.
     pub fn create(&self, name: &str, wish: &Wish) -> Result<Map, Refusal> {
         let mut seen = self.map.clone();
         for (id, node) in &mut seen.nodes {
             let seen = self.seen.nodes.get(id);
             let is_silent = seen.and_then(|seen| seen.state).is_some_and(|state| state != Liveness::Alive);
-            let is_cut_off = seen.is_some_and(|seen| !seen.is_connected);
+            let is_cut_off = seen.is_none_or(|seen| !seen.is_connected);
             if (is_silent || is_cut_off) && node.state == Liveness::Alive {
                 node.state = Liveness::Suspect;
             }

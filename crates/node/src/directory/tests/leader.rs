@@ -268,6 +268,8 @@ fn rows_that_cannot_be_read_are_left_alone() {
 fn keyspace_is_created_on_nodes_that_can_be_reached_now() {
     let mut room = Room::founded(5, 1);
     let create = |name: &str| Ask::CreateKeyspace { name: name.into(), wish: Wish::default() };
+    // It was let in just now, has nothing yet, and may never start.
+    assert!(matches!(room.call(1, joining(6)), Ok(Answer::Joined { .. })));
     // They were killed just now: they were heard of a moment ago, and count as alive yet.
     let cut = |room: &mut Room, ids: [u64; 2]| {
         for id in ids {
