@@ -119,7 +119,10 @@ impl World {
         let found_expired = self.watch.rows.found_expired(op, reply);
         let counts = |view: &View| view.members.iter().filter(|member| member.duty != Duty::Learner).count();
         // Who leads goes by members that it says to others only when it has them synced.
-        let leads_alone = self.members_for_leader(node, receipt.shard).is_some_and(|view| counts(&view) == 1);
+        let goes_by_one =
+            |node| self.members_for_leader(node, receipt.shard).is_some_and(|view| counts(&view) == 1);
+        // Who reads by it may still have the members of before.
+        let leads_alone = goes_by_one(node) || self.leaders(receipt.shard).into_iter().any(goes_by_one);
         let is_alone = leads_alone || process.cores.view(receipt.shard).is_none_or(|view| counts(view) == 1);
         if receipt.node == node && !is_alone {
             self.check_proof(node, asked_at, receipt);

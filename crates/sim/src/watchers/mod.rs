@@ -76,7 +76,8 @@ impl World {
             return;
         }
         let life = process.life;
-        let past = match self.watchers[number].random.percent(40) {
+        // In the end it is to come to the end, which may be hindered by what is not kept any more.
+        let past = match self.watchers[number].random.percent(40) && !self.calm {
             true => self.watch.versions.draw(&mut self.watchers[number].random),
             false => None,
         };
