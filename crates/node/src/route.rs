@@ -26,8 +26,15 @@ impl Keyspaces {
     /// As a map has them.
     pub fn new(map: &Map) -> Keyspaces {
         let for_clients = map.keyspaces.iter().filter(|(_, keyspace)| keyspace.is_for_clients());
-        let shards = |name: &String| (name.clone(), ShardMap::of_keyspace(map, name));
-        Keyspaces(for_clients.map(|(name, _)| shards(name)).collect())
+        let mut keyspaces: BTreeMap<String, ShardMap> =
+            for_clients.map(|(name, _)| (name.clone(), ShardMap::default())).collect();
+        for (id, shard) in &map.shards {
+            if let Some(own) = keyspaces.get_mut(&shard.keyspace) {
+                own.shards.extend(map.asked_for(*id, shard));
+            }
+        }
+        keyspaces.values_mut().for_each(ShardMap::sort);
+        Keyspaces(keyspaces)
     }
 
     /// The shards of a keyspace; [`Error::NoKeyspace`] when there is none of that name.
@@ -39,7 +46,14 @@ impl Keyspaces {
 impl ShardMap {
     /// Those of a keyspace, as a map has them; none when it is not there.
     pub fn of_keyspace(map: &Map, keyspace: &str) -> ShardMap {
-        ShardMap { shards: map.asked_of(keyspace) }
+        let own = map.shards.iter().filter(|(_, shard)| shard.keyspace == keyspace);
+        let mut shards = ShardMap { shards: own.flat_map(|(id, shard)| map.asked_for(*id, shard)).collect() };
+        shards.sort();
+        shards
+    }
+
+    fn sort(&mut self) {
+        self.shards.sort_unstable_by_key(|(_, slots)| slots.first);
     }
 
     /// `count` shards of equal size, numbered from 1.

@@ -69,17 +69,12 @@ impl Map {
         }
     }
 
-    /// Where the requests for a keyspace go: its shards, and in place of those that are cut over their parts, in the order of their
-    /// slots.
-    pub fn asked_of(&self, keyspace: &str) -> Vec<(ShardId, SlotRange)> {
-        let mut asked = Vec::new();
-        for (id, shard) in self.shards_of(keyspace) {
-            match self.owners_of(id) {
-                Some(parts) => asked.extend(parts.iter().map(|part| (part.shard, part.slots))),
-                None => asked.push((id, shard.slots)),
-            }
+    /// Where the requests for a shard's keys go: to itself, or to its parts where they are asked in its place.
+    pub fn asked_for(&self, id: ShardId, shard: &Shard) -> Vec<(ShardId, SlotRange)> {
+        match self.owners_of(id) {
+            Some(parts) => parts.iter().map(|part| (part.shard, part.slots)).collect(),
+            None => vec![(id, shard.slots)],
         }
-        asked
     }
 
     /// The row that a part will have.

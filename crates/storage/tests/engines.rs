@@ -3,12 +3,16 @@
 // What cannot go on fails the test.
 #![allow(clippy::unwrap_used)]
 
+mod room;
+
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 use std::path::Path;
 
 use bytes::Bytes;
 use storage::{EngineError, Fresh, Kind, View};
+
+use self::room::bytes_in;
 
 const KINDS: [Kind; 2] = [Kind::Memory, Kind::Disk];
 type Rows = BTreeMap<Bytes, Bytes>;
@@ -242,14 +246,6 @@ fn engine_space_of_removed_rows_comes_back() {
 fn settle(engine: &mut Fresh) {
     engine.flush().run().unwrap();
     maintain(engine);
-}
-
-fn bytes_in(folder: &Path) -> u64 {
-    let bytes = |entry: std::fs::DirEntry| match entry.metadata().unwrap() {
-        data if data.is_dir() => bytes_in(&entry.path()),
-        data => data.len(),
-    };
-    std::fs::read_dir(folder).unwrap().map(|entry| bytes(entry.unwrap())).sum()
 }
 
 #[test]

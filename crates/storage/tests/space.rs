@@ -3,11 +3,15 @@
 // What cannot go on fails the test.
 #![allow(clippy::unwrap_used)]
 
+mod room;
+
 use std::path::Path;
 
 use bytes::Bytes;
 use kv::{Answer, Entry, Op, Range, ReplicaId, ShardId, Stamped, Version};
 use storage::{Clock, History, Kind, Options, Read, Table};
+
+use self::room::bytes_in;
 
 const GOES: ShardId = ShardId(1);
 const STAYS: ShardId = ShardId(2);
@@ -99,14 +103,6 @@ impl Store {
 
 fn table(folder: &Path) -> Table {
     Table::open(storage::open(Kind::Disk, folder).unwrap(), Options::of(History::Count(1)))
-}
-
-fn bytes_in(folder: &Path) -> u64 {
-    let bytes = |entry: std::fs::DirEntry| match entry.metadata().unwrap() {
-        data if data.is_dir() => bytes_in(&entry.path()),
-        data => data.len(),
-    };
-    std::fs::read_dir(folder).unwrap().map(|entry| bytes(entry.unwrap())).sum()
 }
 
 #[test]

@@ -78,7 +78,7 @@ use crate::node::Node;
 use crate::record::{self, Gone, Made};
 use crate::recovery::Begun;
 use crate::seat::Seat;
-use crate::watch::KeptOf;
+use crate::watch::Lately;
 
 /// A question that was not answered is asked again after this: the replica may have been away.
 const ASK_MICROS: u64 = 500_000;
@@ -107,7 +107,7 @@ pub enum Word {
         /// Its rows.
         snapshot: Box<ShardSnapshot>,
         /// With the end: what watches of its parts may still ask for.
-        kept: Option<KeptOf>,
+        kept: Option<Lately>,
     },
 }
 
@@ -127,7 +127,7 @@ pub(super) struct Parts {
     /// When the last question was asked in this stage.
     asked: Option<Instant>,
     /// What was kept of the shard's changes, once it has ended.
-    kept: Option<KeptOf>,
+    kept: Option<Lately>,
 }
 
 /// One part.
@@ -391,10 +391,10 @@ impl Core {
                 tracing::info!(%shard, %from, epoch = %heir.seat.view.epoch, %at, "a part of a shard has opened");
                 let replica =
                     Replica { standing: heir.standing, ..Replica::new(shard, begun, at, heir.last) };
-                if let Some(kept) = &parts.kept {
-                    self.feeds.inherit(shard, heir.slots, kept, (heir.last, node.now));
-                }
                 self.begin_replica(replica, false);
+                if let Some(kept) = &parts.kept {
+                    self.feeds.resume(shard, kept.within(heir.slots), node.now);
+                }
                 self.expiries.set(shard, heir.due);
                 self.greet_members(node, shard, &heir.seat.view);
             }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use kv::watch::{Change, Filter};
-use kv::{ShardId, Slot, SlotRange, Version};
+use kv::{ShardId, Version};
 use replication::Instant;
 
 use super::{FEED_BYTES_MAX, FEED_MICROS_MAX, Given, Lately};
@@ -44,13 +44,6 @@ struct Feed {
     floor: Version,
     through: Version,
     changes: VecDeque<Change>,
-}
-
-/// What was kept of a shard, for its parts.
-#[derive(Debug)]
-pub struct KeptOf {
-    floor: Version,
-    changes: Vec<Change>,
 }
 
 /// What a feed is of.
@@ -106,23 +99,10 @@ impl Feeds {
         self.feeds.insert(shard, feed);
     }
 
-    /// What is kept of a shard.
-    pub fn kept_of(&self, shard: ShardId) -> Option<KeptOf> {
-        let feed = self.feeds.get(&shard)?;
-        Some(KeptOf { floor: feed.floor, changes: feed.changes.iter().cloned().collect() })
-    }
-
-    /// A part of a shard goes on from where the shard ended, at this version: with what was kept of its slots.
-    pub fn inherit(
-        &mut self,
-        part: ShardId,
-        slots: SlotRange,
-        kept: &KeptOf,
-        (last, now): (Version, Instant),
-    ) {
-        self.begin(part, Source::Heir, kept.floor.min(last));
-        let own = kept.changes.iter().filter(|change| slots.contains(Slot::of(&change.key)));
-        self.push(part, own.cloned().collect(), last, now);
+    /// All that is kept of a shard.
+    pub fn all_of(&self, shard: ShardId) -> Option<Lately> {
+        let Feed { floor, through, changes, .. } = self.feeds.get(&shard)?;
+        Some(Lately { floor: *floor, through: *through, changes: changes.iter().cloned().collect() })
     }
 
     /// A replica is here no more.
@@ -210,7 +190,8 @@ impl Feeds {
         })
     }
 
-    /// What was kept of a shard before a start: what its table has is as it was, and what it lacks is applied again.
+    /// What was kept before a shard's replica was there: before a start, or of the shard that it was cut from. What its table has is as it
+    /// was, and what it lacks is applied again.
     pub fn resume(&mut self, shard: ShardId, lately: Lately, now: Instant) {
         let Lately { floor, through, mut changes } = lately;
         let Some(feed) = self.feeds.get_mut(&shard) else { return };

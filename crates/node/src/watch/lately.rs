@@ -1,25 +1,32 @@
-//! What is kept of a feed over a restart.
+//! What is kept of a feed over a restart, or for the parts of a shard that is cut.
 //!
 //! A feed is in memory, and a start has what the log brings after the last flush of the table. A stop flushes all, so it writes what
 //! its feeds had lately behind its checkpoint ([`Lately`]). All that it says stays true of the shard, whatever becomes of the
 //! replica; of use is it where the table of the start is within.
 
 use bytes::BytesMut;
-use kv::Version;
 use kv::codec::{self, Malformed, Reader};
 use kv::watch::Change;
+use kv::{Slot, SlotRange, Version};
 
 /// All changes of a shard above one version and up to another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Lately {
-    pub floor: Version,
-    pub through: Version,
-    pub changes: Vec<Change>,
+pub struct Lately {
+    pub(crate) floor: Version,
+    pub(crate) through: Version,
+    pub(crate) changes: Vec<Change>,
 }
 
 impl Lately {
+    /// What of it is of some slots.
+    pub(crate) fn within(&self, slots: SlotRange) -> Lately {
+        let Lately { floor, through, ref changes } = *self;
+        let own = changes.iter().filter(|change| slots.contains(Slot::of(&change.key)));
+        Lately { floor, through, changes: own.cloned().collect() }
+    }
+
     /// The next piece: it goes on where this ends, or takes its place.
-    pub fn extend(&mut self, next: Lately) {
+    pub(crate) fn extend(&mut self, next: Lately) {
         match next.floor == self.through {
             true => {
                 self.through = next.through;
@@ -30,14 +37,14 @@ impl Lately {
     }
 
     /// As bytes.
-    pub fn encode(&self, into: &mut BytesMut) {
+    pub(crate) fn encode(&self, into: &mut BytesMut) {
         codec::put_version(into, self.floor);
         codec::put_version(into, self.through);
         codec::put_list(into, &self.changes, codec::encode_change);
     }
 
     /// From bytes. The changes are in order, between the two versions.
-    pub fn decode(reader: &mut Reader) -> Result<Lately, Malformed> {
+    pub(crate) fn decode(reader: &mut Reader) -> Result<Lately, Malformed> {
         let (floor, through) = (reader.version()?, reader.version()?);
         let changes = reader.list(codec::decode_change)?;
         let is_within = |change: &Change| floor < change.version && change.version <= through;

@@ -49,8 +49,8 @@ mod tests;
 mod waits;
 mod watched;
 
-pub(crate) use feed::{Feeds, Held, KeptOf, Source};
-pub(crate) use lately::Lately;
+pub(crate) use feed::{Feeds, Held, Source};
+pub use lately::Lately;
 pub use pull::{Given, Pull, Pulled};
 pub(crate) use waits::Waits;
 pub use watched::Watched;

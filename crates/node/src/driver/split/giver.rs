@@ -62,7 +62,7 @@ impl Core {
         let Some(replica) = self.replicas.get(&shard) else { return };
         let at = Position::new(snapshot.applied.index, snapshot.applied.term);
         let (epoch, is_end) = (replica.view().epoch, replica.sealed == Some(at));
-        let kept = is_end.then(|| self.feeds.kept_of(shard)).flatten();
+        let kept = is_end.then(|| self.feeds.all_of(shard)).flatten();
         let word = Word::Frozen { from: shard, epoch, is_end, snapshot, kept };
         self.work.push(Work::Tell { core, word });
     }
