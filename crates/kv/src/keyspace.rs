@@ -142,6 +142,7 @@ impl Protocol {
         match self {
             Protocol::Single => 1..=1,
             Protocol::Raft => 1..=REPLICAS_MAX,
+            Protocol::TwoPhase => 2..=REPLICAS_MAX,
         }
     }
 }

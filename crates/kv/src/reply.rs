@@ -233,6 +233,8 @@ pub enum Protocol {
     Single,
     /// Consensus of a majority.
     Raft,
+    /// All copies, or none.
+    TwoPhase,
 }
 
 impl Protocol {
@@ -241,6 +243,7 @@ impl Protocol {
         match self {
             Protocol::Single => "single",
             Protocol::Raft => "raft",
+            Protocol::TwoPhase => "two-phase",
         }
     }
 }
