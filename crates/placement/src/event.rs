@@ -438,7 +438,7 @@ fn check_name(name: &str) -> Result<(), Refusal> {
 }
 
 /// How many of so many members are needed, for what a shard holds to be safe and served.
-pub(crate) fn needed(protocol: Protocol, members: usize) -> usize {
+pub fn needed(protocol: Protocol, members: usize) -> usize {
     match protocol {
         Protocol::TwoPhase => members,
         Protocol::Single | Protocol::Raft => members / 2 + 1,

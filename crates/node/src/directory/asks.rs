@@ -109,6 +109,7 @@ fn refused(refusal: Refusal) -> Error {
         | Refusal::Switching(_)
         | Refusal::Overtaken(_)
         | Refusal::NoNodes
+        | Refusal::TooFewForAll { .. }
         | Refusal::Splitting { .. } => Error::Unavailable(why),
         _ => Error::Invalid(why),
     }

@@ -44,8 +44,9 @@ pub(super) struct Hello {
     pub(super) decided: Index,
 }
 
-const PREPARE: u8 = 1;
-const VOTE: u8 = 2;
+/// Apart from the tags of other protocols, so that who watches the frames between nodes takes none for another's.
+const PREPARE: u8 = 65;
+const VOTE: u8 = 66;
 
 impl Message {
     /// Its bytes.
@@ -194,7 +195,7 @@ mod tests {
         for message in [falls, of_a_later_life, changes_members, knows_more_than_it_has] {
             assert!(!message.is_sound(Epoch(1)), "{message}");
         }
-        for garbled in [&b""[..], b"\x03", b"\x02\x01\x01\x01", b"\x01\x01"] {
+        for garbled in [&b""[..], b"\x03", b"\x42\x01\x01\x01", b"\x41\x01"] {
             assert!(Message::decode(&Bytes::from_static(garbled)).is_err());
         }
     }
