@@ -161,7 +161,7 @@ fn node_that_is_killed_is_started_again_without_faults_and_the_others_still_cut_
 #[ignore = "starts real nodes: scripts/test runs it against the release binary"]
 fn faults_that_cannot_be_are_refused_and_say_what_to_do() {
     run(async |mut random| {
-        let mut lab = Lab::new(2, &[], &mut random);
+        let mut lab = Lab::new(3, &[], &mut random);
         lab.up().await;
         for fault in [&["slow", "n1", "1"][..], &["partition", "n1/n2"], &["heal"], &["kill", "n1"]] {
             let why = refused(&lab, &[1], &[&["fault"], fault].concat(), 2);
@@ -171,7 +171,7 @@ fn faults_that_cannot_be_are_refused_and_say_what_to_do() {
         lab.spawn_up(&["--lab"]);
         lab.ready().await;
         for (fault, why) in [
-            (&["slow", "n9", "1"][..], "no node is named 'n9': there are n1, n2"),
+            (&["slow", "n9", "1"][..], "no node is named 'n9': there are n1, n2, n3"),
             (&["slow", "n1", "-1"], "more than 0, up to 3600"),
             (&["slow", "n1", "1e9"], "more than 0, up to 3600"),
             (&["slow", "n1"], "SECONDS"),
