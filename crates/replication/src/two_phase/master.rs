@@ -267,6 +267,7 @@ impl TwoPhase {
             Stand::Here(before, _) => before,
             Stand::Away | Stand::Coming(_) => Index::ZERO,
         };
+        let synced = if mutant::is(Mutant::VoteOfAnotherLifeCounted) { synced.min(last) } else { synced };
         peer.knows = peer.knows.max(decided);
         if synced > before && synced <= last {
             peer.moved = now;
@@ -285,7 +286,7 @@ impl TwoPhase {
             }
             if peer.is_open(decided, last) && now.since(peer.moved) >= RESEND_MICROS {
                 let has = if let Stand::Here(synced, _) = peer.stand { synced } else { Index::ZERO };
-                (peer.sent, peer.asked) = (has.max(master.logged), true);
+                (peer.sent, peer.asked, peer.moved) = (has.max(master.logged), true, now);
             }
         }
         if gives_up {
