@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub use self::defects::Mutant;
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 78] = [
+const ALL: [(Mutant, &str, &str); 79] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -254,6 +254,11 @@ const ALL: [(Mutant, &str, &str); 78] = [
         Mutant::TtlTakesOldValues,
         "ttl-takes-old-values",
         "a time to live takes values that were stored before it was set",
+    ),
+    (
+        Mutant::NameFreeAtOnce,
+        "name-free-at-once",
+        "a name is given again while nodes may serve the keyspace that had it",
     ),
 ];
 

@@ -231,4 +231,7 @@ pub enum Mutant {
     /// A time to live that a keyspace is given takes values that were stored before it (`storage`). Caught by: what is answered
     /// is what was there.
     TtlTakesOldValues,
+    /// A keyspace is created under the name of one that was dropped while nodes that have not heard of that may serve it (`placement`).
+    /// Caught by: a keyspace shows what was written in it.
+    NameFreeAtOnce,
 }

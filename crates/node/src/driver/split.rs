@@ -83,8 +83,15 @@ use crate::watch::Lately;
 /// A question that was not answered is asked again after this: the replica may have been away.
 const ASK_MICROS: u64 = 500_000;
 
-/// What cores of a node say to each other of a shard that is cut.
+/// What cores of a node say to each other: mostly of a shard that is cut.
 pub enum Word {
+    /// To the first core: a core acts on the map of a revision, and what it wrote for that is in the log.
+    Kept {
+        /// The core.
+        core: usize,
+        /// The revision.
+        revision: u64,
+    },
     /// To the shard's core: the parts of this core are to have its rows.
     Want {
         /// The shard.
@@ -287,6 +294,7 @@ impl Core {
     /// Another core of this node says something of a shard that is cut.
     pub fn take_word(&mut self, node: &Node, word: Word) {
         match word {
+            Word::Kept { .. } => unreachable!("it is the driver's"),
             Word::Want { from, epoch, core, has_copy } => {
                 self.take_want_parts(node, (from, epoch), core, has_copy);
             }
@@ -399,6 +407,10 @@ impl Core {
                 self.greet_members(node, shard, &heir.seat.view);
             }
             self.has_news = true;
+            // Their keyspace may have been dropped since.
+            if !node.config.map.shards.contains_key(&from) {
+                self.drop_unwanted(node);
+            }
         }
     }
 
