@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::options::{Connect, Options};
-use crate::{bench, classic, cluster, data, keyspace, lab, serve, sim, up};
+use crate::{bench, classic, cluster, data, fault, keyspace, lab, serve, sim, up};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -46,6 +46,9 @@ Examples:
     /// Make, change, describe and remove keyspaces
     #[command(subcommand, after_help = keyspace::EXAMPLES)]
     Keyspace(keyspace::Command),
+    /// Have nodes of a lab fail on purpose
+    #[command(subcommand, after_help = fault::EXAMPLES)]
+    Fault(fault::Command),
     /// Run whole clusters from a seed, with everything going wrong
     Sim(sim::Args),
     /// Judge what was observed of a store

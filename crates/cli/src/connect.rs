@@ -8,6 +8,7 @@ use std::time::Duration;
 use dialects::native::{self, Client};
 use kv::admin::{Answer, Ask};
 use kv::cluster::{Location, Status, Terms};
+use kv::fault::{Fault, Faults};
 use kv::watch::{Watch, Watcher, Watching};
 use kv::{ClusterId, Error, Key, Reply, Request};
 use tokio::runtime::{Builder, Runtime};
@@ -29,6 +30,8 @@ pub trait Store: Send + Sync {
     fn locate(&self, keyspace: &str, key: Key) -> Pending<'_, Location>;
     /// Asks the cluster's directory one thing.
     fn administer(&self, ask: Ask, timeout: Duration) -> Pending<'_, Answer>;
+    /// Puts a fault on the node at this address, or takes it off, and says which are in force then; `None` = says that only.
+    fn fault(&self, address: &str, fault: Option<Fault>, timeout: Duration) -> Pending<'_, Faults>;
     /// Begins a watch.
     fn watch(&self, asked: Watching) -> Box<dyn Watcher>;
     /// Whether a server is there and serves.
@@ -89,6 +92,11 @@ impl Store for Client {
 
     fn administer(&self, ask: Ask, timeout: Duration) -> Pending<'_, Answer> {
         Box::pin(async move { Client::administer(self, &ask, timeout).await })
+    }
+
+    fn fault(&self, address: &str, fault: Option<Fault>, timeout: Duration) -> Pending<'_, Faults> {
+        let address = address.to_owned();
+        Box::pin(async move { Client::fault(self, &address, fault, timeout).await })
     }
 
     fn watch(&self, asked: Watching) -> Box<dyn Watcher> {

@@ -20,6 +20,7 @@ mod escape;
 mod exit;
 #[cfg(test)]
 mod fake;
+mod fault;
 #[doc(hidden)]
 pub mod fuzz;
 mod hint;
@@ -83,6 +84,9 @@ fn run(cli: Cli) -> Result<Code, Error> {
         Command::Keyspace(command) => ask(&connect, options.json, async |store, out| {
             keyspace::run(&command, store, &options, out).await
         }),
+        Command::Fault(command) => {
+            ask(&connect, options.json, async |store, out| fault::run(&command, store, &options, out).await)
+        }
         Command::Cluster(command) => {
             ask(&connect, options.json, async |store, out| cluster::run(&command, store, &options, out).await)
         }

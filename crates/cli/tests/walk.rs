@@ -154,6 +154,7 @@ impl Nodes {
                 entry_cache_bytes: Config::ENTRY_CACHE_BYTES,
                 moves: Moves::default(),
                 checkpoint_bytes: Config::CHECKPOINT_BYTES,
+                lab: false,
                 stderr: server::Stderr::Nothing,
             };
             thread::Builder::new().name(name.clone()).spawn(|| server::run(config)).unwrap()

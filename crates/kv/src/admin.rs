@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::cluster::NodeDuty;
+use crate::fault::{Fault, Faults};
 use crate::keyspace::{self, Described, Wish};
 use crate::{ClusterId, Error, NodeId, ShardId};
 
@@ -22,6 +23,17 @@ pub const TEXT_BYTES_MAX: usize = 255;
 pub trait Admin: Send + Sync {
     /// Asks one thing. Returns at once; `answer` is called exactly once, within the timeout and a little, on any thread.
     fn administer(&self, ask: Ask, timeout: Duration, answer: Answered);
+
+    /// Puts a fault on the node at hand, or takes it off, and says which are in force then; `None` = says that only.
+    /// [`Error::Invalid`] = it takes none, as all that are no lab: the text says what to do.
+    fn fault(&self, fault: Option<Fault>) -> Result<Faults, Error> {
+        match fault {
+            Some(_) => {
+                Err(Error::Invalid("no faults are taken here: ask a node that is started with --lab".into()))
+            }
+            None => Ok(Faults::default()),
+        }
+    }
 }
 
 /// Takes the answer to an ask.

@@ -20,6 +20,7 @@ pub mod cluster;
 pub mod codec;
 mod entry;
 mod error;
+pub mod fault;
 #[doc(hidden)]
 pub mod fuzz;
 mod id;

@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub use self::defects::Mutant;
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 79] = [
+const ALL: [(Mutant, &str, &str); 80] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -239,6 +239,11 @@ const ALL: [(Mutant, &str, &str); 79] = [
         Mutant::SplitWithoutSessions,
         "split-without-sessions",
         "remembered requests do not go to the parts of a shard",
+    ),
+    (
+        Mutant::SplitWithoutChanges,
+        "split-without-changes",
+        "what was written while a shard was cut does not go to its parts",
     ),
     (
         Mutant::NewcomerKnowsNoLives,

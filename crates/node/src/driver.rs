@@ -204,6 +204,8 @@ pub enum Work {
         to: NodeId,
         /// [`Frame`] bytes.
         frame: Bytes,
+        /// It answers, votes or acknowledges: what leaves late from a node that is slow on purpose ([`crate::faults`]).
+        is_response: bool,
     },
     /// Run a job on the table.
     Run(Job),

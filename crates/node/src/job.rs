@@ -238,7 +238,7 @@ impl Executor {
                 Done::Snapshot { shard, to, snapshot: Box::new(self.table.snapshot(shard)) }
             }
             Job::Freeze { shard, core } => {
-                Done::Frozen { shard, core, snapshot: Box::new(self.table.snapshot(shard)) }
+                Done::Frozen { shard, core, snapshot: Box::new(self.table.freeze(shard, core)) }
             }
             Job::Cut { from, mut cut } => {
                 let more = self.table.cut(&mut cut)?;

@@ -27,6 +27,7 @@ mod config;
 pub mod cores;
 mod directory;
 mod driver;
+pub mod faults;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod gather;

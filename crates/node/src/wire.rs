@@ -306,6 +306,11 @@ impl Frame {
         into.freeze()
     }
 
+    /// Whether it answers what another node asked. What a protocol says, that protocol knows itself.
+    pub fn is_response(&self) -> bool {
+        matches!(self, Frame::Answer { .. } | Frame::Told { .. } | Frame::Pulled { .. } | Frame::Tail { .. })
+    }
+
     /// The bytes of what a watch asks and is answered.
     fn encode_of_watch(&self, into: &mut BytesMut) {
         match self {

@@ -373,6 +373,12 @@ pub trait Replicate: Send {
     /// What to say to the replica on a node first of all, when the connection to it stands: [`Input::Connected`] there.
     fn hello(&self, to: NodeId) -> Bytes;
 
+    /// Whether what it wants sent ([`Output::Send`]'s body) answers another replica: a vote, an acknowledgement, how far a read must
+    /// wait. Nothing is decided by it but how late that leaves from a node that is slow on purpose.
+    fn is_response(&self, _body: &[u8]) -> bool {
+        false
+    }
+
     /// When it wants to know the time next, [`Instant::MAX`] = not of its own accord. Other inputs may change it.
     fn due(&self) -> Instant;
 

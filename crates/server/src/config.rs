@@ -51,6 +51,8 @@ pub struct Config {
     pub checkpoint_bytes: u64,
     /// How replicas go from node to node.
     pub moves: Moves,
+    /// Whether it takes faults ([`kv::fault`]).
+    pub lab: bool,
     /// What it writes to standard error.
     pub stderr: Stderr,
 }

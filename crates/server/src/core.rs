@@ -235,7 +235,7 @@ impl Core {
                     shared.log.ask(Request::CheckpointFailed { core });
                     shared.inboxes.first().push(Message::CheckpointEnded { core });
                 }
-                Work::Send { to, frame } => shared.transport.send(to, frame),
+                Work::Send { to, frame, is_response } => shared.transport.send(to, frame, is_response),
                 Work::Run(job) => jobs.push(job),
                 Work::Answer { client, result } => {
                     if let Some((core, sink)) = self.sinks.remove(&client) {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use kv::admin::{Admin, Answer, Answered, Ask};
 use kv::cluster::{Cluster, Located, Location, Status, Terms};
+use kv::fault::{self, Fault};
 use kv::watch::{Watch, Watcher, Watching};
 use kv::{Charge, ClusterId, Completions, Error, Key, KeyValue, Reply, Request, Slot};
 use node::Part;
@@ -12,6 +13,7 @@ use node::gather::{Gather, Split, split};
 use tokio::sync::watch;
 
 use crate::desk::Desk;
+use crate::faults::Faults;
 use crate::inbox::{Inboxes, Message, Sink};
 use crate::routes::Routes;
 use crate::transport::Identities;
@@ -33,6 +35,7 @@ pub(crate) struct Handle {
     routes: Arc<Routes>,
     view: Arc<View>,
     membership: Membership,
+    faults: Arc<Faults>,
     unknown: Unknown,
 }
 
@@ -75,10 +78,10 @@ impl Handle {
         desks: Arc<[Arc<Desk>]>,
         routes: Arc<Routes>,
         view: Arc<View>,
-        membership: Membership,
+        (membership, faults): (Membership, Arc<Faults>),
     ) -> Handle {
         let unknown = Unknown::new(inboxes.clone());
-        Handle { inboxes, desks, routes, view, membership, unknown }
+        Handle { inboxes, desks, routes, view, membership, faults, unknown }
     }
 
     /// The node has left the cluster: nothing is done here any more, for this reason.
@@ -101,8 +104,18 @@ impl Handle {
         }
     }
 
+    /// What takes an answer, as late as this node's responses are.
+    fn late<T: Send + 'static>(&self, answer: Box<dyn FnOnce(T) + Send>) -> Box<dyn FnOnce(T) + Send> {
+        if !self.faults.may_be() {
+            return answer;
+        }
+        let faults = self.faults.clone();
+        Box::new(move |result| faults.respond(move || answer(result)))
+    }
+
     fn ask(&self, request: Request, charge: &Charge, answer: Sink) {
         tracing::trace!("a request is to be split");
+        let answer = self.late(answer);
         if let Err(left) = self.membership.check_left() {
             return answer(Err(left));
         }
@@ -142,10 +155,11 @@ impl KeyValue for Handle {
 impl Watch for Handle {
     fn watch(&self, asked: Watching) -> Box<dyn Watcher> {
         let (inboxes, routes) = (self.inboxes.clone(), self.routes.clone());
-        Box::new(match self.membership.check_left() {
+        let watch = match self.membership.check_left() {
             Ok(()) => watches::Watch::begin(asked, inboxes, routes, &self.unknown, self.clock()),
             Err(left) => watches::Watch::refused(left, inboxes, routes),
-        })
+        };
+        self.faults.watched(Box::new(watch))
     }
 }
 
@@ -154,6 +168,7 @@ impl Admin for Handle {
         if let Err(left) = self.membership.check_left() {
             return answer(Err(left));
         }
+        let answer = self.late(answer);
         let timeout_micros = u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX);
         let inboxes = self.inboxes.clone();
         let pass =
@@ -170,6 +185,10 @@ impl Admin for Handle {
                 Err(error) => answer(Err(error)),
             }
         });
+    }
+
+    fn fault(&self, fault: Option<Fault>) -> Result<fault::Faults, Error> {
+        self.faults.put(fault)
     }
 }
 

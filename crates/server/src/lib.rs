@@ -29,6 +29,7 @@ mod descriptors;
 mod desk;
 mod engine;
 mod failure;
+mod faults;
 mod folder;
 mod handle;
 mod inbox;

@@ -26,6 +26,7 @@ use crate::core::{Core, Shared};
 use crate::descriptors::Descriptors;
 use crate::desk::Desk;
 use crate::engine::{Beside, Engine, pause};
+use crate::faults::Faults;
 use crate::folder::{Folder, Opened};
 use crate::handle::{Handle, JOIN_INSTEAD, Membership, WAITS_LONG};
 use crate::inbox::Inboxes;
@@ -83,13 +84,13 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
     let view = Arc::new(View::new(inboxes.count()));
     let desks: Arc<[Arc<Desk>]> = (0..cores).map(|_| Arc::new(Desk::new(inboxes.all()))).collect();
     let membership = Membership::of(identities.clone(), terms);
+    let faults = Faults::new(config.lab, identities.me(), identities.nodes());
     let routes = Arc::new(Routes::new(&node.map));
-    let handle =
-        Arc::new(Handle::new(inboxes.clone(), desks.clone(), routes.clone(), view.clone(), membership));
+    let beside = (membership, faults.clone());
+    let handle = Arc::new(Handle::new(inboxes.clone(), desks.clone(), routes.clone(), view.clone(), beside));
     let failed = |error: std::io::Error| Failure::Failed(format!("cannot start: {error}"));
-    let rate = config.moves.bytes_per_second;
-    let transport = Transport::start(peers, descriptors.nodes, identities.clone(), inboxes.clone(), rate)
-        .map_err(failed)?;
+    let (met, rate) = ((identities.clone(), faults.clone()), config.moves.bytes_per_second);
+    let transport = Transport::start(peers, descriptors.nodes, met, inboxes.clone(), rate).map_err(failed)?;
     let shared = Shared {
         inboxes: inboxes.clone(),
         view,
@@ -117,7 +118,7 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
     tracing::info!(files, connections = most, "descriptors are shared out");
     watch_membership(&config, &identities, inboxes, handle, &serving);
     let readiness = tokio::spawn(become_ready(config, address, identities, serving.clone()));
-    let stop = asked_to_stop(ending.clone(), refusal, serving, readiness);
+    let stop = asked_to_stop(ending.clone(), refusal, serving, readiness, faults);
     let ended = thread::drive(first, Box::pin(stop)).await;
     ending.over.send_replace(true);
     connections.end().await;
@@ -201,12 +202,14 @@ async fn asked_to_stop(
     refusal: Refusal,
     serving: watch::Sender<bool>,
     readiness: JoinHandle<()>,
+    faults: Arc<Faults>,
 ) {
     tokio::select! {
         () = stop_signal() => {}
         () = ending.asked.notified() => tracing::info!("a client has ended this node"),
     }
     readiness.abort();
+    faults.end();
     tracing::info!("stopping: leaderships are handed over");
     serving.send_replace(false);
     refusal.refuse().await;

@@ -105,6 +105,11 @@ impl RowSet {
         self.key(SESSION, 0, |_| {}).into()
     }
 
+    /// What the keys of all its rows begin with.
+    pub fn prefix(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.state().as_ref()[..PREFIX])
+    }
+
     /// Behind all rows of this copy.
     pub fn end(&self) -> Bytes {
         self.key(BEHIND, 0, |_| {}).into()

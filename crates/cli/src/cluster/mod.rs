@@ -21,6 +21,7 @@ use serde_json::json;
 
 use crate::connect::Store;
 use crate::exit::{Code, Error};
+use crate::fault;
 use crate::options::Options;
 use crate::print::Output;
 use change::Wish;
@@ -40,9 +41,13 @@ pub async fn run(
     match command {
         Command::Status { all } => {
             let status = store.status().await?;
-            status::print(store.cluster().await?, &status, *all, out)?;
+            let faults = fault::all(&status, store).await;
+            status::print(store.cluster().await?, &status, &faults, *all, out)?;
         }
-        Command::Nodes => status::print_nodes(&store.status().await?, out)?,
+        Command::Nodes => {
+            let status = store.status().await?;
+            status::print_nodes(&status, &fault::all(&status, store).await, out)?;
+        }
         Command::Query { key } => {
             let location = store.locate(options.keyspace(), key.0.clone()).await?;
             location::print(&key.0, &location, &store.status().await?, out)?;

@@ -2,30 +2,38 @@
 
 use kv::ClusterId;
 use kv::cluster::{Liveness, NodeDuty, NodeStatus, ReplicaStatus, Role, ShardStatus, Status};
+use kv::fault::Faults;
 use kv::view::{Duty, Member};
 use serde_json::{Value, json};
 
 use super::health::{Health, count, is_changing};
 use super::names::Names;
 use crate::exit::Error;
+use crate::fault;
 use crate::print::Output;
 
 /// More shards than these are not listed one by one unless that is asked for: nobody reads a page of lines that are all alike.
 const SHARDS_LISTED: usize = 16;
 
 /// Prints the cluster's id, how it is, its nodes and its shards: each of them, or those that need a look.
-pub fn print(cluster: ClusterId, status: &Status, all: bool, out: &mut Output<'_>) -> Result<(), Error> {
+pub fn print(
+    cluster: ClusterId,
+    status: &Status,
+    faults: &[Faults],
+    all: bool,
+    out: &mut Output<'_>,
+) -> Result<(), Error> {
     if out.json {
-        out.object(&object(cluster, status))?;
+        out.object(&object(cluster, status, faults))?;
         return Ok(());
     }
     out.line(&format!("Cluster {cluster}"))?;
-    print_health(status, out)?;
-    print_nodes(status, out)?;
+    print_health(status, faults, out)?;
+    print_nodes(status, faults, out)?;
     print_shards(status, all, out)
 }
 
-fn print_health(status: &Status, out: &mut Output<'_>) -> Result<(), Error> {
+fn print_health(status: &Status, faults: &[Faults], out: &mut Output<'_>) -> Result<(), Error> {
     let Health { wrong, under_way } = Health::of(status);
     let sizes = [count(status.nodes.len() as u64, "node"), count(status.shards.len() as u64, "shard")];
     let verdict = if wrong.is_empty() { "All is well." } else { "Not well:" };
@@ -35,6 +43,10 @@ fn print_health(status: &Status, out: &mut Output<'_>) -> Result<(), Error> {
     });
     out.line(&format!("{}{directory}. {verdict}", sizes.join(", ")))?;
     wrong.iter().try_for_each(|text| out.line(&format!("  {text}")))?;
+    if !faults.is_empty() {
+        out.line("Faults, on purpose:")?;
+        faults.iter().flat_map(fault::sentences).try_for_each(|text| out.line(&format!("  {text}")))?;
+    }
     if !under_way.is_empty() {
         out.line("Under way:")?;
         under_way.iter().try_for_each(|text| out.line(&format!("  {text}")))?;
@@ -44,9 +56,9 @@ fn print_health(status: &Status, out: &mut Output<'_>) -> Result<(), Error> {
 }
 
 /// Prints the nodes alone.
-pub fn print_nodes(status: &Status, out: &mut Output<'_>) -> Result<(), Error> {
+pub fn print_nodes(status: &Status, faults: &[Faults], out: &mut Output<'_>) -> Result<(), Error> {
     if out.json {
-        status.nodes.iter().try_for_each(|node| out.object(&node_object(node)))?;
+        status.nodes.iter().try_for_each(|node| out.object(&node_object(node, faults)))?;
         return Ok(());
     }
     let zoned = status.nodes.iter().any(|node| !node.zone.is_empty());
@@ -55,7 +67,7 @@ pub fn print_nodes(status: &Status, out: &mut Output<'_>) -> Result<(), Error> {
         let pid = if node.pid == 0 { "-".into() } else { node.pid.to_string() };
         let mut row = vec![node.name.clone(), or_dash(&node.address), pid];
         row.extend(zoned.then(|| or_dash(&node.zone)));
-        row.extend([node.leads.to_string(), node.replicas.to_string(), state(node)]);
+        row.extend([node.leads.to_string(), node.replicas.to_string(), state(node, faults)]);
         row
     };
     let rows: Vec<_> = status.nodes.iter().map(row).collect();
@@ -66,12 +78,19 @@ pub fn print_nodes(status: &Status, out: &mut Output<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether it lives, and what it is asked to do where that is not what all do.
-fn state(node: &NodeStatus) -> String {
-    match node.duty {
-        NodeDuty::Serve => node.state.name().into(),
-        duty => format!("{}, {}", node.state.name(), duty.name()),
+/// Whether it lives, what it is asked to do where that is not what all do, and what is wrong with it on purpose.
+fn state(node: &NodeStatus, faults: &[Faults]) -> String {
+    let mut words = vec![node.state.name()];
+    words.extend((node.duty != NodeDuty::Serve).then(|| node.duty.name()));
+    if let Some(faults) = faults_of(node, faults) {
+        words.extend((faults.slow_micros > 0).then_some("slow"));
+        words.extend((!faults.cut.is_empty()).then_some("cut off"));
     }
+    words.join(", ")
+}
+
+fn faults_of<'a>(node: &NodeStatus, faults: &'a [Faults]) -> Option<&'a Faults> {
+    faults.iter().find(|faults| faults.node == node.name)
 }
 
 fn print_shards(status: &Status, all: bool, out: &mut Output<'_>) -> Result<(), Error> {
@@ -134,10 +153,10 @@ fn shard_row(shard: &ShardStatus, status: &Status) -> Vec<String> {
     row
 }
 
-fn object(cluster: ClusterId, status: &Status) -> Value {
+fn object(cluster: ClusterId, status: &Status, faults: &[Faults]) -> Value {
     let names = Names::of(status);
     let shards: Vec<Value> = status.shards.iter().map(|shard| shard_object(shard, &names)).collect();
-    let nodes: Vec<Value> = status.nodes.iter().map(node_object).collect();
+    let nodes: Vec<Value> = status.nodes.iter().map(|node| node_object(node, faults)).collect();
     let directory = status.directory.as_ref().map(|shard| shard_object(shard, &names));
     json!({
         "cluster": cluster.to_string(),
@@ -148,8 +167,8 @@ fn object(cluster: ClusterId, status: &Status) -> Value {
     })
 }
 
-fn node_object(node: &NodeStatus) -> Value {
-    json!({
+fn node_object(node: &NodeStatus, faults: &[Faults]) -> Value {
+    let mut object = json!({
         "name": node.name,
         "address": node.address,
         "pid": node.pid,
@@ -160,7 +179,11 @@ fn node_object(node: &NodeStatus) -> Value {
         "peer": node.peer,
         "zone": node.zone,
         "duty": node.duty.name(),
-    })
+    });
+    if let Some(faults) = faults_of(node, faults) {
+        object["faults"] = fault::object(faults);
+    }
+    object
 }
 
 fn shard_object(shard: &ShardStatus, names: &Names<'_>) -> Value {

@@ -9,6 +9,7 @@ use kv::admin::{Answer, Ask, Move, Phase, Why};
 use kv::cluster::{
     Liveness, Location, NodeDuty, NodeStatus, ReplicaStatus, Role, ShardStatus, Status, Terms,
 };
+use kv::fault::{Fault, Faults};
 use kv::view::View;
 use kv::watch::{Watcher, Watching};
 use kv::{ClusterId, Epoch, Error, Key, NodeId, Protocol, Reply, Request, ShardId, Slot, SlotRange};
@@ -71,7 +72,12 @@ pub struct Operated {
     views: Mutex<VecDeque<Status>>,
     answers: Mutex<VecDeque<Result<Answer, Error>>>,
     asked: Mutex<Vec<Ask>>,
+    faults: Mutex<Vec<(String, Option<Fault>)>>,
+    faulty: Box<Faulty>,
 }
+
+/// What the node at an address says to a fault.
+type Faulty = dyn Fn(&str, Option<&Fault>) -> Result<Faults, Error> + Send + Sync;
 
 impl Operated {
     /// Of these states, and these answers as an admin. At least one of each.
@@ -83,7 +89,22 @@ impl Operated {
             views: Mutex::new(views.into_iter().collect()),
             answers: Mutex::new(answers.into_iter().collect()),
             asked: Mutex::default(),
+            faults: Mutex::default(),
+            faulty: Box::new(|_, _| Ok(Faults::default())),
         }
+    }
+
+    /// With nodes that say this to faults.
+    pub fn with_faults(
+        self,
+        faulty: impl Fn(&str, Option<&Fault>) -> Result<Faults, Error> + Send + Sync + 'static,
+    ) -> Operated {
+        Operated { faulty: Box::new(faulty), ..self }
+    }
+
+    /// Which faults were put where.
+    pub fn faults(&self) -> Vec<(String, Option<Fault>)> {
+        self.faults.lock().expect("no test panics inside").clone()
     }
 
     /// What it was asked as an admin.
@@ -127,6 +148,12 @@ impl Store for Operated {
     fn administer(&self, ask: Ask, _: Duration) -> Pending<'_, Answer> {
         self.asked.lock().expect("no test panics inside").push(ask);
         Box::pin(async { next(&self.answers) })
+    }
+
+    fn fault(&self, address: &str, fault: Option<Fault>, _: Duration) -> Pending<'_, Faults> {
+        let said = (self.faulty)(address, fault.as_ref());
+        self.faults.lock().expect("no test panics inside").push((address.into(), fault));
+        Box::pin(async { said })
     }
 
     fn watch(&self, _: Watching) -> Box<dyn Watcher> {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kv::admin::{self, Ask};
 use kv::cluster::{Location, Status, Terms};
+use kv::fault::{Fault, Faults};
 use kv::watch::{Batch, Take, Watch, Watcher, Watching};
 use kv::{
     Answer, ClusterId, Completions, Condition, Direction, Epoch, Error, Expect, Function, Key, KeyAnswer,
@@ -169,6 +170,10 @@ impl Store for Fake {
 
     fn administer(&self, _: Ask, _: Duration) -> Pending<'_, admin::Answer> {
         Box::pin(async { self.failure().map_or(Ok(admin::Answer::Done), Err) })
+    }
+
+    fn fault(&self, _: &str, _: Option<Fault>, _: Duration) -> Pending<'_, Faults> {
+        Box::pin(async { self.failure().map_or(Ok(Faults::default()), Err) })
     }
 
     fn watch(&self, asked: Watching) -> Box<dyn Watcher> {

@@ -55,6 +55,7 @@ pub struct File {
     #[serde(deserialize_with = "key::size")]
     move_rate: Option<usize>,
     pub quiet: bool,
+    pub lab: bool,
     /// What it says of listeners, in whichever form.
     #[serde(skip)]
     pub listeners: Vec<Listen>,

@@ -77,6 +77,9 @@ pub struct Args {
     /// How replicas go from node to node
     #[command(flatten)]
     pub pace: Pace,
+    /// Take faults (capstan fault): for tests, not for data that matters
+    #[arg(long)]
+    pub lab: bool,
     /// Write the journal to its files only, not to standard error
     #[arg(long)]
     pub quiet: bool,
@@ -162,6 +165,7 @@ fn config(args: Args, file: File) -> Result<server::Config, Error> {
             .or(file.checkpoint_log)
             .map_or(server::Config::CHECKPOINT_BYTES, |bytes| bytes as u64),
         moves,
+        lab: args.lab || file.lab,
         stderr: if args.quiet || file.quiet { Stderr::Nothing } else { Stderr::Journal },
     })
 }
@@ -311,6 +315,7 @@ mod tests {
         moves-max = 4
         move-rate = '2M'
         quiet = true
+        lab = true
         advertise-peer = 'public:7421'
         listen-peer = '*:7421'
         zone = 'rack 1'
@@ -321,7 +326,7 @@ mod tests {
     #[test]
     fn serve_file_says_what_options_say() {
         let options = "--name n1 --data d --peers n1=a:1,n2=b:1 --engine memory --history all --deleted-history 1h --shards 7 --replicas 2 \
-                       --cores 3 --entry-cache 1M --checkpoint-log 2M --quiet --listen h:7401 --advertise public:7401 \
+                       --cores 3 --entry-cache 1M --checkpoint-log 2M --quiet --lab --listen h:7401 --advertise public:7401 \
                        --grace 90s --moves-max 4 --move-rate 2M \
                        --advertise-peer public:7421 --listen-peer *:7421 --zone";
         let options: Vec<&str> = options.split_whitespace().chain(["rack 1"]).collect();
@@ -349,7 +354,7 @@ mod tests {
         words.extend(["--grace", "2h", "--moves-max", "1", "--move-rate", "0"]);
         words.extend(["--advertise-peer", "k:1", "--listen-peer", "l:1", "--zone", "other"]);
         let (alone, both) = (parsed(&words, "").unwrap(), with_file(&words, FILE).unwrap());
-        let quiet = server::Config { stderr: Stderr::Nothing, ..alone };
+        let quiet = server::Config { stderr: Stderr::Nothing, lab: true, ..alone };
         assert_eq!(format!("{both:?}"), format!("{quiet:?}"));
     }
 

@@ -6,7 +6,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::options::Options;
-use crate::{cluster, data, keyspace};
+use crate::{cluster, data, fault, keyspace};
 
 /// A line of the shell.
 #[derive(Debug, Parser)]
@@ -29,6 +29,9 @@ pub enum Command {
     /// Make, change, describe and remove keyspaces
     #[command(subcommand, after_help = keyspace::EXAMPLES)]
     Keyspace(keyspace::Command),
+    /// Have nodes of a lab fail on purpose
+    #[command(subcommand, after_help = fault::EXAMPLES)]
+    Fault(fault::Command),
     /// Ask this keyspace from now on
     #[command(after_help = "Examples:\n  use orders\n  use default")]
     Use {

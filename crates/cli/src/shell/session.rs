@@ -13,7 +13,7 @@ use crate::connect::{self, Store};
 use crate::exit::{Code, Error};
 use crate::options::Options;
 use crate::print::Output;
-use crate::{cluster, data, keyspace, words};
+use crate::{cluster, data, fault, keyspace, words};
 
 /// How a line ended; why it failed is told.
 pub fn tell(result: Result<Code, Error>, out: &mut Output<'_>) -> Code {
@@ -126,6 +126,7 @@ impl Shell {
         let run = async {
             match &line.command {
                 Command::Data(command) => data::run(command, &*self.store, &options, None, out).await,
+                Command::Fault(command) => fault::run(command, &*self.store, &options, out).await,
                 Command::Cluster(command) => cluster::run(command, &*self.store, &options, out).await,
                 Command::Keyspace(command) => keyspace::run(command, &*self.store, &options, out).await,
                 Command::Use { keyspace } => self.use_keyspace(keyspace, out).await,

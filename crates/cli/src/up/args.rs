@@ -47,6 +47,9 @@ pub struct Args {
     /// On how many nodes each shard is, where there are so many [default: 3]
     #[arg(long, value_name = "N", value_parser = parse::replicas)]
     pub replicas: Option<u16>,
+    /// Have the nodes take faults (capstan fault): for tests, not for data that matters
+    #[arg(long)]
+    pub lab: bool,
     /// Memory per node for entries that a slow node may still need
     #[arg(long, value_name = "SIZE", value_parser = parse::size)]
     pub entry_cache: Option<usize>,

@@ -198,6 +198,7 @@ mod tests {
             deleted_history: None,
             shards: None,
             replicas: None,
+            lab: false,
             entry_cache: None,
             pace: Pace::default(),
         }

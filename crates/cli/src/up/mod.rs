@@ -138,6 +138,7 @@ fn launch(args: &Args, roster: &Roster, quiet: bool) -> Result<Launch, Error> {
         members,
         fixed: roster.fixed.clone(),
         entry_cache: args.entry_cache,
+        lab: args.lab,
         pace: args.pace.clone(),
         quiet,
     })

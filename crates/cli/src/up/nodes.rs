@@ -55,6 +55,8 @@ pub struct Launch {
     pub cores: usize,
     /// Memory for entries, as given.
     pub entry_cache: Option<usize>,
+    /// They take faults.
+    pub lab: bool,
     /// How replicas go from node to node.
     pub pace: Pace,
     /// What they say on standard error goes to a file, since the terminal belongs to a shell.
@@ -104,6 +106,7 @@ impl Launch {
             option("entry-cache", bytes.to_string());
         }
         self.pace.options().into_iter().for_each(|(name, value)| option(name, value));
+        arguments.extend(self.lab.then(|| "--lab".into()));
         arguments
     }
 
@@ -380,6 +383,7 @@ mod tests {
             },
             cores: 2,
             entry_cache: Some(1024),
+            lab: true,
             pace: Pace { moves_max: Some(4), ..Pace::default() },
             quiet: false,
         }
@@ -393,13 +397,13 @@ mod tests {
             "serve --name n2 --listen 127.0.0.1:7402 \
              --peers n1=127.0.0.1:7421,n2=127.0.0.1:7422,n3=127.0.0.1:7423 \
              --history all --deleted-history 5m --shards 6 --replicas 2 \
-             --engine memory --cores 2 --parent {parent} --entry-cache 1024 --moves-max 4"
+             --engine memory --cores 2 --parent {parent} --entry-cache 1024 --moves-max 4 --lab"
         );
         assert_eq!(launch.arguments(&launch.members[1]).join(" "), expect);
         let expect = format!(
             "serve --name n4 --listen 127.0.0.1:7404 --listen-peer 127.0.0.1:7424 \
              --join 127.0.0.1:7401,127.0.0.1:7402,127.0.0.1:7403 \
-             --engine memory --cores 2 --parent {parent} --entry-cache 1024 --moves-max 4"
+             --engine memory --cores 2 --parent {parent} --entry-cache 1024 --moves-max 4 --lab"
         );
         assert_eq!(launch.arguments(&launch.members[3]).join(" "), expect);
     }

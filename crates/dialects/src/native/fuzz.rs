@@ -8,7 +8,7 @@ use kv::{Answer, Key, Reply, Request, ShardId, SlotRange, Version};
 use prost::Message;
 use tonic::{Code, Status};
 
-use super::cluster::{admin, keyspaces, seen};
+use super::cluster::{admin, faults, keyspaces, seen};
 use super::reply::{self, Shape};
 use super::watch::message;
 use super::{
@@ -117,6 +117,10 @@ pub fn administered(bytes: &[u8]) {
     }
     if let Ok(message) = proto::DumpResponse::decode(bytes) {
         let _ = admin::decode_rows(message);
+    }
+    if let Ok(message) = proto::FaultsResponse::decode(bytes) {
+        let told = faults::decode(message);
+        assert_eq!(faults::decode(faults::encode(told.clone())), told);
     }
     if let Ok(message) = proto::ListKeyspacesResponse::decode(bytes)
         && let Ok(answer) = keyspaces::decode_list(message)

@@ -47,6 +47,7 @@ pub mod proto {
 }
 
 use proto::cluster_server::{self, ClusterServer};
+use proto::faults_server::{self, FaultsServer};
 use proto::key_value_server;
 use proto::keyspaces_server::{self, KeyspacesServer};
 /// The request of any rpc that asks one thing.
@@ -71,11 +72,13 @@ impl Native {
     pub fn new() -> Native {
         let services = Routes::new(ClusterServer::new(cluster::Service))
             .add_service(KeyspacesServer::new(cluster::keyspaces::Service))
+            .add_service(FaultsServer::new(cluster::faults::Service))
             .add_service(WatchServer::new(watch::Service));
         let names = &[
             key_value_server::SERVICE_NAME,
             cluster_server::SERVICE_NAME,
             keyspaces_server::SERVICE_NAME,
+            faults_server::SERVICE_NAME,
             watch_server::SERVICE_NAME,
         ];
         Native(Grpc::new(services, names, proto::DESCRIPTOR).with(key_value::Service))

@@ -12,6 +12,7 @@ use kv::admin::{self, Admin, Answered, Ask};
 use kv::cluster::{
     Cluster, Liveness, Located, Location, NodeDuty, NodeStatus, Role, ShardStatus, Status, Terms,
 };
+use kv::fault::{Fault, Faults};
 use kv::view::View;
 use kv::watch::{Batch, Take, Watch, Watcher, Watching};
 use kv::{
@@ -52,6 +53,10 @@ pub struct Fake {
     asked: Mutex<Vec<(Ask, Duration)>>,
     /// What it answers then.
     administered: Mutex<Result<admin::Answer, Error>>,
+    /// Which faults were put on it.
+    faulted: Mutex<Vec<Option<Fault>>>,
+    /// What it says then.
+    faults: Mutex<Result<Faults, Error>>,
     cluster: Mutex<Result<ClusterId, Error>>,
     /// What each watch is given; then it waits.
     batches: Mutex<VecDeque<Vec<Result<Batch, Error>>>>,
@@ -77,10 +82,22 @@ impl Fake {
             status: Mutex::default(),
             asked: Mutex::default(),
             administered: Mutex::new(Ok(admin::Answer::Done)),
+            faulted: Mutex::default(),
+            faults: Mutex::new(Ok(Faults::default())),
             cluster: Mutex::new(Ok(cluster(1))),
             batches: Mutex::default(),
             watched: Mutex::default(),
         })
+    }
+
+    /// Which faults were put on it.
+    pub fn faulted(&self) -> Vec<Option<Fault>> {
+        self.faulted.lock().unwrap().clone()
+    }
+
+    /// What it says to a fault.
+    pub fn set_faults(&self, says: Result<Faults, Error>) {
+        *self.faults.lock().unwrap() = says;
     }
 
     /// What it does with the next requests; then it answers.
@@ -210,6 +227,11 @@ impl Admin for Fake {
             Some(Act::Drop) => {}
             _ => answer(self.administered.lock().unwrap().clone()),
         }
+    }
+
+    fn fault(&self, fault: Option<Fault>) -> Result<Faults, Error> {
+        self.faulted.lock().unwrap().push(fault);
+        self.faults.lock().unwrap().clone()
     }
 }
 

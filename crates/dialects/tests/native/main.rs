@@ -7,6 +7,7 @@ mod batch;
 mod client;
 mod errors;
 mod fake;
+mod faults;
 mod framing;
 mod members;
 mod one_cluster;

@@ -222,6 +222,8 @@ pub enum Mutant {
     SplitLosesBoundarySlot,
     /// The requests that a shard remembers do not go to its parts (`storage`'s split). Caught by: the history.
     SplitWithoutSessions,
+    /// What was written to a shard since its parts had a copy is looked at by no later pass (`storage`'s split). Caught by: the history.
+    SplitWithoutChanges,
     /// A node that joins is told in which lives the others were met last, and does not take it for known (`node`'s identity). Caught
     /// by: only former members and who lost its folder are refused.
     NewcomerKnowsNoLives,

@@ -315,6 +315,6 @@ impl Core {
     }
 
     pub fn send(&mut self, to: NodeId, frame: &Frame) {
-        self.work.push(Work::Send { to, frame: frame.encode() });
+        self.work.push(Work::Send { to, frame: frame.encode(), is_response: frame.is_response() });
     }
 }

@@ -102,7 +102,7 @@ impl Driver {
         }
         let frame = Frame::Announce(self.node.announcement(replicas)).encode();
         let peers = self.node.peers.ids();
-        self.core.work.extend(peers.map(|to| Work::Send { to, frame: frame.clone() }));
+        self.core.work.extend(peers.map(|to| Work::Send { to, frame: frame.clone(), is_response: false }));
     }
 
     /// Announces at once that a shard which changes has other members: who decides waits for that, and so does the next change.

@@ -16,9 +16,11 @@ impl Core {
             Output::Append { ticket, records, install } => self.append_of(shard, ticket, records, install),
             Output::Send { to, body } => {
                 assert_ne!(to, node.config.me, "a replica knows what it would tell itself");
-                let view = self.replicas[&shard].protocol.view();
+                let protocol = &self.replicas[&shard].protocol;
+                let (view, is_response) = (protocol.view(), protocol.is_response(&body));
                 let (epoch, revision) = (view.epoch, view.revision);
-                self.send(to, &Frame::Protocol { shard, epoch, revision, body });
+                let frame = Frame::Protocol { shard, epoch, revision, body }.encode();
+                self.work.push(Work::Send { to, frame, is_response });
             }
             Output::Apply { at, entry, tokens, copies } => {
                 let replica = self.replicas.get_mut(&shard).expect("a replica that has outputs is there");

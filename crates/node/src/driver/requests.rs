@@ -248,7 +248,7 @@ impl Core {
                 let frame = Frame::Answer { token: asker.token, shard: open.shard, result }.encode();
                 // Until it has left, it counts.
                 let frame = asker.charge.answer.keep_with(frame);
-                self.work.push(Work::Send { to: asker.node, frame });
+                self.work.push(Work::Send { to: asker.node, frame, is_response: true });
             }
             Kind::Advance => unreachable!("an advance ends with its readers"),
         }

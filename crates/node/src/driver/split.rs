@@ -15,18 +15,21 @@
 //!   map          replica of the shard               its parts on this node, of one core
 //!   Copy         serves                             the log says that their rows are of no use yet
 //!                  ◀──────────── Want ───────────── ask for a frozen view of it
-//!                  ── Frozen, as of 40 ───────────▶ one pass: each row goes to its part; flushed
+//!                  ── Frozen, as of 30 ───────────▶ one pass: each row goes to its part; flushed
+//!                  ◀──────────── Want ───────────── ask for what was written meanwhile
+//!                  ── Frozen, as of 40 ───────────▶ another one, over these rows; flushed
 //!                  ◀──────────── Want, has a copy ─
 //!                announces that its parts are ready
 //!   Switch       seals: 42 is the last              requests are planned by the parts' slots from now on, and wait for them
-//!                  ── Frozen, as of 42, the last ─▶ another pass writes what differs; flushed, loaded
+//!                  ── Frozen, as of 42, the last ─▶ the last pass, over what was written since; flushed, loaded
 //!                                                   one synced batch of the log makes them replicas: they elect their leaders
 //!   parts have   dropped
 //!   rows
 //! ```
 //!
-//! - *A pass* is one reading of the shard's rows for all parts of a core ([`storage::Cut`]), in steps between other jobs. The first is the
-//!   bulk, while clients write. What changed since then is all that the second writes.
+//! - *A pass* is for all parts of a core ([`storage::Cut`]), in steps between other jobs. The first reads all rows of the shard, while
+//!   clients write. What is written from then on is noted, so each later one looks at that only, and the parts say that they are ready
+//!   when little is left: the last pass, for which writers wait, is short however large the shard is.
 //! - *The cores* of a node have nothing in common: what the shard's core and those of its parts say to each other goes as inputs of a
 //!   turn ([`Word`]).
 //! - *Opening* is one batch of the log for all parts of a core: the generations, and the records that their epoch begins with
@@ -52,7 +55,8 @@
 //!
 //! # Caveats
 //!
-//! Both passes read all rows of the shard: while the second one does, writers of its keys wait. A batch (put-all) that is sent
+//! Where more is written during a pass than is noted (some 32 MiB of keys) the next one reads all rows again, and if that is the last
+//! one writers wait for it. A batch (put-all) that is sent
 //! again after a cut, and whose answer was too large to be kept, is taken for a repeat by its id alone. The parts of one core open together.
 
 mod giver;
@@ -82,6 +86,11 @@ use crate::watch::Lately;
 
 /// A question that was not answered is asked again after this: the replica may have been away.
 const ASK_MICROS: u64 = 500_000;
+
+/// Parts are ready when a pass had no more than so many rows to look at: it took some tens of milliseconds.
+const CAUGHT_UP_ROWS: usize = 8192;
+/// Or after so many passes: where more is written than passes bring over, the last one must do.
+const PASSES_MAX: u32 = 8;
 
 /// What cores of a node say to each other: mostly of a shard that is cut.
 pub enum Word {
@@ -129,6 +138,11 @@ pub(super) struct Parts {
     /// The append that says that their rows are of no use: before it is durable there are none.
     ticket: u64,
     stage: Stage,
+    /// The shard as of here is what the parts have.
+    copied: Option<Position>,
+    passes: u32,
+    /// The last pass had little to look at, or there were many: another one would not make the next one shorter.
+    has_caught_up: bool,
     /// The map says that the shard ends: nobody else goes on with its keys.
     may_open: bool,
     /// When the last question was asked in this stage.
@@ -153,7 +167,7 @@ struct PartHeir {
 /// How far parts are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// They have nothing, and ask for a copy.
+    /// They have nothing, or a copy that is too old, and ask for one.
     Wanting,
     /// A pass is under way, of the shard as of `at`.
     Copying { at: Position, is_end: bool },
@@ -262,7 +276,20 @@ impl Core {
         tracing::info!(%from, parts = heirs.len(), "a shard is to be cut: its parts here are made");
         let (ticket, stage) = (self.ticket + 1, Stage::Wanting);
         let of = map.shards[&from].slots;
-        let parts = Parts { heirs, of, epoch, ticket, stage, may_open: false, asked: None, kept: None };
+        let (copied, passes, has_caught_up, may_open) = (None, 0, false, false);
+        let parts = Parts {
+            heirs,
+            of,
+            epoch,
+            ticket,
+            stage,
+            copied,
+            passes,
+            has_caught_up,
+            may_open,
+            asked: None,
+            kept: None,
+        };
         self.parts.insert(from, parts);
     }
 
@@ -310,15 +337,18 @@ impl Core {
     /// The shard as it is: a pass begins.
     fn take_frozen(&mut self, from: ShardId, epoch: Epoch, is_end: bool, snapshot: ShardSnapshot) {
         let Some(parts) = self.parts.get_mut(&from).filter(|parts| parts.epoch == epoch) else { return };
-        let over = match parts.stage {
-            Stage::Wanting => false,
-            Stage::Ready if is_end => true,
+        match parts.stage {
+            Stage::Wanting => {}
+            Stage::Ready if is_end => {}
             _ => return,
-        };
+        }
         let at = Position::new(snapshot.applied.index, snapshot.applied.term);
         parts.become_stage(Stage::Copying { at, is_end });
         let rows = parts.heirs.iter().map(|(shard, heir)| (*shard, heir.gone.generation, heir.slots));
-        let cut = Box::new(Cut::new((snapshot, parts.of), rows, over));
+        let cut = Box::new(Cut::new((snapshot, parts.of), rows, parts.copied.map(|at| at.index.0)));
+        parts.passes += 1;
+        parts.has_caught_up =
+            parts.passes >= PASSES_MAX || cut.changes().is_some_and(|rows| rows <= CAUGHT_UP_ROWS);
         self.work.push(Work::Run(Job::Cut { from, cut }));
     }
 
@@ -329,6 +359,7 @@ impl Core {
         if more {
             return self.work.push(Work::Run(Job::Cut { from, cut }));
         }
+        parts.copied = Some(at);
         parts.become_stage(Stage::Flushing { at, is_end });
         self.flush(Flush::Parts(from));
     }
@@ -339,6 +370,7 @@ impl Core {
         let Stage::Flushing { at, is_end } = parts.stage else { return };
         match result {
             Ok(()) if is_end => parts.become_stage(Stage::Ended { at }),
+            Ok(()) if !parts.has_caught_up => parts.become_stage(Stage::Wanting),
             Ok(()) => parts.become_stage(Stage::Ready),
             Err(error) => {
                 tracing::warn!(%from, %error, "the parts of a shard could not be flushed; that is tried again");

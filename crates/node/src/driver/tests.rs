@@ -164,7 +164,7 @@ impl Test {
     fn sent(&mut self, micros: u64, inputs: Vec<super::Input>) -> Vec<Frame> {
         self.now += micros;
         let sent = self.turn(inputs).into_iter().filter_map(|work| match work {
-            Work::Send { to: OTHER, frame } => Some(Frame::decode(&frame).unwrap()),
+            Work::Send { to: OTHER, frame, .. } => Some(Frame::decode(&frame).unwrap()),
             _ => None,
         });
         sent.filter(|frame| !matches!(frame, Frame::Announce(_))).collect()

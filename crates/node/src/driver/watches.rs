@@ -357,7 +357,7 @@ impl Core {
                 let answer = is_given.then_some(answer);
                 let frame = Frame::Pulled { token, shard, answer }.encode();
                 share.add(frame.len());
-                self.work.push(Work::Send { to: node, frame: share.keep_with(frame) });
+                self.work.push(Work::Send { to: node, frame: share.keep_with(frame), is_response: true });
             }
         }
     }

@@ -320,7 +320,7 @@ impl Cluster {
                     false => self.node(id).cores[place].inputs.push_back(Input::Durable { ticket }),
                 }
             }
-            Work::Send { to, frame } => self.deliver(id, to, frame),
+            Work::Send { to, frame, .. } => self.deliver(id, to, frame),
             Work::Run(job) => {
                 let core = &mut self.node(id).cores[place];
                 let done = match core.executor.run(job).unwrap() {

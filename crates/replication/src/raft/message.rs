@@ -193,6 +193,13 @@ impl Message {
     }
 }
 
+/// Whether these are the bytes of a message that answers another one.
+pub(super) fn is_response(body: &[u8]) -> bool {
+    use Kind::{AppendResponse, HeartbeatResponse, PreVoteResponse, ReadIndexResponse, VoteResponse};
+    let responses = [AppendResponse, VoteResponse, HeartbeatResponse, ReadIndexResponse, PreVoteResponse];
+    responses.iter().any(|&kind| body.first() == Some(&(kind as u8)))
+}
+
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} term {}", self.kind, self.term)?;
@@ -260,6 +267,17 @@ mod tests {
             assert_eq!(decoded, message);
             assert!(body.as_ptr_range().contains(&decoded.entries[1].data.as_ptr()));
         }
+    }
+
+    #[test]
+    fn message_that_answers_is_told_from_one_that_asks_by_its_bytes() {
+        let responses: Vec<Kind> =
+            KINDS.into_iter().filter(|kind| is_response(&message(*kind).encode())).collect();
+        let names: Vec<String> = responses.iter().map(|kind| format!("{kind:?}")).collect();
+        let expect =
+            ["AppendResponse", "VoteResponse", "HeartbeatResponse", "ReadIndexResponse", "PreVoteResponse"];
+        assert_eq!(names, expect);
+        assert!(!is_response(b""));
     }
 
     #[test]

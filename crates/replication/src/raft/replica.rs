@@ -17,7 +17,7 @@ use super::guard::{Guard, Ticker};
 use super::lease::Lease;
 use super::loss::{Hello, Loss};
 use super::members::Known;
-use super::message::{Kind, Message};
+use super::message::{self, Kind, Message};
 use super::outbox::Outbox;
 use super::proposals::{Proposals, not_appended};
 use super::reads::{Moment, Reads, Verdict};
@@ -451,6 +451,10 @@ impl Replicate for Raft {
 
     fn hello(&self, _: NodeId) -> Bytes {
         Hello { replica: self.replica, last: self.core.durable() }.encode()
+    }
+
+    fn is_response(&self, body: &[u8]) -> bool {
+        message::is_response(body)
     }
 
     fn due(&self) -> Instant {

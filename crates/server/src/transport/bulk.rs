@@ -37,7 +37,10 @@ pub(super) async fn send(
     header: Bytes,
     snapshot: Box<ShardSnapshot>,
 ) {
-    let sent = send_parts(&shared, shard, to, header, snapshot).await;
+    let sent = tokio::select! {
+        sent = send_parts(&shared, shard, to, header, snapshot) => sent,
+        () = shared.faults.cut_off(to) => Err(outgoing::cut_off()),
+    };
     if let Err(error) = &sent {
         tracing::warn!(%shard, node = %to, %error, "a snapshot did not arrive");
     }

@@ -13,7 +13,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use super::{Shared, bulk, framing, malformed};
+use super::{Shared, bulk, framing, malformed, outgoing};
 use crate::counted::{Counter, Permit};
 use crate::descriptors::STRANGERS_MAX;
 use crate::journal::Seldom;
@@ -74,6 +74,9 @@ async fn serve(stream: TcpStream, stranger: Permit, shared: &Arc<Shared>) -> io:
     let mut frames = framing::Reader::new(reader);
     let greeting = timeout(GREETING, frames.next()).await.map_err(|_| io::ErrorKind::TimedOut)??;
     let hello = Hello::decode(greeting.ok_or(io::ErrorKind::UnexpectedEof)?).map_err(malformed)?;
+    if shared.faults.cuts(hello.from) {
+        return Err(outgoing::cut_off());
+    }
     let welcome = shared.identities.answer(&hello)?;
     let mut answer = BytesMut::new();
     framing::put(&mut answer, &welcome.encode());
@@ -93,7 +96,10 @@ async fn serve(stream: TcpStream, stranger: Permit, shared: &Arc<Shared>) -> io:
     let received = async {
         match hello.purpose {
             Purpose::Ordered => receive(hello.from, frames, writer, shared).await,
-            Purpose::Bulk => bulk::receive(hello.from, frames, writer, shared).await,
+            Purpose::Bulk => tokio::select! {
+                received = bulk::receive(hello.from, frames, writer, shared) => received,
+                () = shared.faults.cut_off(hello.from) => Err(outgoing::cut_off()),
+            },
         }
     };
     tokio::select! {
@@ -114,6 +120,9 @@ async fn receive(
         inputs.push(Input::Frame { from, bytes });
         while let Some(bytes) = frames.buffered()? {
             inputs.push(Input::Frame { from, bytes });
+        }
+        if shared.faults.cuts(from) {
+            inputs.clear();
         }
         shared.inboxes.extend(inputs.drain(..));
     }

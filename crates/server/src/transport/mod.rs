@@ -9,6 +9,9 @@
 //!
 //! [`Hello`]: node::identity::Hello
 //!
+//! A node that is cut off from another one on purpose ([`crate::faults`]) neither calls it nor lets it in, and what comes from it on
+//! a connection that stands is read and forgotten.
+//!
 //! What is queued for a node is bounded; what does not fit is dropped, as a network may drop it.
 
 mod bulk;
@@ -27,12 +30,14 @@ use std::sync::{Arc, Mutex, RwLock};
 use bytes::Bytes;
 use kv::codec::Malformed;
 use kv::{NodeId, ShardId};
+use node::faults::Passage;
 use node::identity::Nodes;
 use placement::map::Map;
 use storage::ShardSnapshot;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use crate::faults::Faults;
 use crate::inbox::Inboxes;
 
 pub(crate) use identities::Identities;
@@ -62,6 +67,7 @@ type Queues = RwLock<BTreeMap<NodeId, outgoing::Outgoing>>;
 pub(crate) struct Shared {
     pub inboxes: Inboxes,
     pub identities: Arc<Identities>,
+    pub faults: Arc<Faults>,
     /// Incoming snapshots that wait for the driver's word.
     pub streams: Mutex<HashMap<u64, mpsc::UnboundedSender<bool>>>,
     /// The snapshots that are sent, or were: the last one of a shard to a node.
@@ -96,13 +102,19 @@ fn keep_to(nodes: &Nodes, shared: &Arc<Shared>, queues: &Queues) {
     }
 }
 
+fn queue(queues: &Queues, to: NodeId, frame: Bytes) {
+    if let Some(outgoing) = queues.read().expect(UNPOISONED).get(&to) {
+        outgoing.send(frame);
+    }
+}
+
 impl Transport {
     /// Starts to listen, to up to `connections` at a time, and to connect. Runs on the current runtime. Snapshots are sent at
     /// `bytes_per_second`, all together; 0 = as fast as it goes.
     pub fn start(
         listeners: Vec<std::net::TcpListener>,
         connections: usize,
-        identities: Arc<Identities>,
+        (identities, faults): (Arc<Identities>, Arc<Faults>),
         inboxes: Inboxes,
         bytes_per_second: u64,
     ) -> std::io::Result<Transport> {
@@ -110,6 +122,7 @@ impl Transport {
         let shared = Arc::new(Shared {
             inboxes,
             identities,
+            faults,
             streams: Mutex::default(),
             sending: Mutex::default(),
             rate,
@@ -124,10 +137,22 @@ impl Transport {
         Ok(Transport { outgoing, shared })
     }
 
-    /// Sends a frame, or drops it when there is no connection or too much is queued.
-    pub fn send(&self, to: NodeId, frame: Bytes) {
-        if let Some(outgoing) = self.outgoing.read().expect(UNPOISONED).get(&to) {
-            outgoing.send(frame);
+    /// Sends a frame, or drops it when there is no connection or too much is queued; as late as responses leave, if it is one.
+    pub fn send(&self, to: NodeId, frame: Bytes, is_response: bool) {
+        let faults = &self.shared.faults;
+        match faults.passage(to, is_response) {
+            Passage::Now => queue(&self.outgoing, to, frame),
+            Passage::Never => {}
+            Passage::After(micros) => {
+                let (queues, late) = (self.outgoing.clone(), faults.clone());
+                // It may have been cut off meanwhile.
+                let send = move |frame| {
+                    if !late.cuts(to) {
+                        queue(&queues, to, frame)
+                    }
+                };
+                faults.hold_frame(frame, micros, send);
+            }
         }
     }
 

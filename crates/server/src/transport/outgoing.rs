@@ -204,6 +204,9 @@ pub(super) async fn connect(
     address: &str,
     purpose: Purpose,
 ) -> io::Result<Connection> {
+    if shared.faults.cuts(node) {
+        return Err(cut_off());
+    }
     let stream = TcpStream::connect(address).await?;
     crate::connections::prepare(&stream)?;
     let (reader, mut writer) = stream.into_split();
@@ -223,6 +226,11 @@ pub(super) async fn connect(
             Err(io::Error::other(why))
         }
     }
+}
+
+/// What to say of a node that is not called, or not let in.
+pub(super) fn cut_off() -> io::Error {
+    io::Error::other("this node is cut off from it, as its user wants: 'fault heal' ends that")
 }
 
 /// What to say of a first answer that is no frame.

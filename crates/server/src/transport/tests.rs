@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kv::cluster::{Liveness, Terms};
+use kv::fault::Fault;
 use kv::{ClusterId, NodeId};
 use node::Input;
 use node::cores::Deal;
-use node::identity::{Identity, Life, Lineage, Start};
+use node::identity::{Identity, Life, Lineage, Purpose, Start};
 use placement::map::{Map, Node as MapNode, NodeDuty};
 use storage::{History, Options, Table};
 use tokio::time::timeout;
@@ -80,7 +81,9 @@ impl Node {
         let folder = Folder::Nowhere(Box::new(identity), TERMS);
         let identities = Arc::new(Identities::new(folder, &map, places).unwrap());
         let inboxes = Inboxes::new(Deal::new(1, 1));
-        let transport = Transport::start(vec![listener], 16, identities, inboxes.clone(), 0).unwrap();
+        let faults = Faults::new(true, identities.me(), identities.nodes());
+        let started = Transport::start(vec![listener], 16, (identities, faults), inboxes.clone(), 0);
+        let transport = started.unwrap();
         let (connected, frames, fatal) = (BTreeSet::new(), Vec::new(), None);
         Node { transport, inboxes, address, connected, frames, fatal }
     }
@@ -112,6 +115,14 @@ impl Node {
         }
     }
 
+    /// How a node refuses to be called.
+    async fn refused(&mut self, by: NodeId) -> std::io::ErrorKind {
+        let shared = self.transport.shared.clone();
+        let address = shared.identities.address(by).unwrap();
+        let called = outgoing::connect(&shared, by, &address, Purpose::Ordered).await;
+        called.expect_err("it is not let in").kind()
+    }
+
     async fn is_connected(&mut self, to: &[u64]) {
         let to: BTreeSet<NodeId> = to.iter().map(|id| NodeId(*id)).collect();
         self.until(|node| node.connected == to).await;
@@ -128,7 +139,7 @@ async fn node_that_comes_is_called_and_one_that_goes_is_let_go() {
     one.transport.follow(&all);
     one.is_connected(&[2, 3]).await;
     for to in [2, 3] {
-        one.transport.send(NodeId(to), Bytes::from_static(b"one"));
+        one.transport.send(NodeId(to), Bytes::from_static(b"one"), false);
     }
     two.until(|node| node.frames == [(NodeId(1), Bytes::from_static(b"one"))]).await;
     three.until(|node| node.frames.len() == 1).await;
@@ -142,9 +153,66 @@ async fn node_that_comes_is_called_and_one_that_goes_is_let_go() {
     // It has left, and calls nobody any more; that it did is no failure.
     three.is_connected(&[]).await;
     assert_eq!(three.fatal, None);
-    one.transport.send(NodeId(3), Bytes::from_static(b"two"));
+    one.transport.send(NodeId(3), Bytes::from_static(b"two"), false);
     assert_eq!(one.transport.outgoing.read().unwrap().keys().copied().collect::<Vec<_>>(), [NodeId(2)]);
     assert_eq!(three.frames.len(), 1);
+}
+
+#[tokio::test]
+async fn node_that_is_cut_off_neither_sends_nor_hears_until_it_is_healed() {
+    let mut two = Node::start(2, &[(1, "")]);
+    let mut one = Node::start(1, &[(2, &two.address)]);
+    let both = map(3, &[(1, &one.address), (2, &two.address)]);
+    [&one, &two].iter().for_each(|node| node.transport.follow(&both));
+    one.is_connected(&[2]).await;
+    two.is_connected(&[1]).await;
+    let faults = |node: &Node| node.transport.shared.faults.clone();
+    let cut = faults(&one).put(Some(Fault::Cut { from: vec!["n2".into()] })).unwrap();
+    assert_eq!((cut.node.as_str(), cut.cut), ("n1", vec!["n2".to_owned()]));
+    one.transport.send(NodeId(2), Bytes::from_static(b"lost"), false);
+    two.transport.send(NodeId(1), Bytes::from_static(b"unheard"), true);
+    faults(&one).put(Some(Fault::Heal)).unwrap();
+    one.transport.send(NodeId(2), Bytes::from_static(b"heard"), false);
+    two.until(|node| !node.frames.is_empty()).await;
+    assert_eq!(two.frames, [(NodeId(1), Bytes::from_static(b"heard"))]);
+
+    // A new life of the other one is let in when the cut is healed, and not before.
+    faults(&one).put(Some(Fault::Cut { from: vec!["n2".into()] })).unwrap();
+    let mut again = Node::of(identity(2, 2, 5), &[(1, &one.address)]);
+    let why = timeout(PATIENCE, again.refused(NodeId(1))).await.expect("it is refused in time");
+    assert_eq!(why, std::io::ErrorKind::UnexpectedEof);
+    faults(&one).put(Some(Fault::Heal)).unwrap();
+    again.is_connected(&[1]).await;
+}
+
+#[tokio::test]
+async fn responses_of_a_slow_node_are_held_back_until_it_is_restored() {
+    let mut two = Node::start(2, &[(1, "")]);
+    let mut one = Node::start(1, &[(2, &two.address)]);
+    one.is_connected(&[2]).await;
+    let faults = one.transport.shared.faults.clone();
+    faults.put(Some(Fault::Slow { micros: 3600 * 1_000_000 })).unwrap();
+    one.transport.send(NodeId(2), Bytes::from_static(b"response"), true);
+    one.transport.send(NodeId(2), Bytes::from_static(b"request"), false);
+    two.until(|node| !node.frames.is_empty()).await;
+    assert_eq!(two.frames[0].1, "request");
+    let (send, mut answered) = mpsc::unbounded_channel();
+    faults.respond(move || send.send(()).unwrap());
+    assert!(answered.try_recv().is_err());
+    faults.put(Some(Fault::Restore)).unwrap();
+    two.until(|node| node.frames.len() == 2).await;
+    assert_eq!(two.frames[1].1, "response");
+    timeout(PATIENCE, answered.recv()).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn node_that_is_no_lab_takes_no_faults_and_shows_none() {
+    let one = Node::start(1, &[]);
+    let identities = &one.transport.shared.identities;
+    let faults = Faults::new(false, identities.me(), identities.nodes());
+    let refused = faults.put(Some(Fault::Kill)).unwrap_err().to_string();
+    assert!(refused.contains("'capstan up --lab'"), "{refused}");
+    assert!(!faults.put(None).unwrap().lab);
 }
 
 #[tokio::test]
@@ -156,7 +224,7 @@ async fn queue_of_a_node_that_goes_is_let_go() {
         tokio::task::yield_now().await;
         let outgoing = one.transport.outgoing.read().unwrap();
         let queue = outgoing[&NodeId(2)].queued();
-        one.transport.send(NodeId(2), Bytes::from(vec![0; 1000]));
+        one.transport.send(NodeId(2), Bytes::from(vec![0; 1000]), false);
         assert_eq!(queue.load(std::sync::atomic::Ordering::Relaxed), 1000);
         queue
     };
@@ -182,7 +250,7 @@ async fn node_that_moves_is_called_at_its_new_address_in_order() {
     one.transport.follow(&map(3, &[(1, &one.address), (2, &after.address)]));
     one.until(|node| node.connected.is_empty()).await;
     one.is_connected(&[2]).await;
-    one.transport.send(NodeId(2), Bytes::from_static(b"there"));
+    one.transport.send(NodeId(2), Bytes::from_static(b"there"), false);
     after.until(|node| node.frames.len() == 1).await;
 }
 
@@ -199,7 +267,7 @@ async fn connections_of_a_life_end_when_the_node_is_met_in_a_later_one() {
         "{:?}",
         two.fatal
     );
-    again.transport.send(NodeId(1), Bytes::from_static(b"later"));
+    again.transport.send(NodeId(1), Bytes::from_static(b"later"), false);
     one.until(|node| node.frames.len() == 1).await;
     assert_eq!(one.frames[0].1, "later");
 }

@@ -106,7 +106,7 @@ impl World {
                     self.ask_log(id, Request::CheckpointFailed { core });
                     self.checkpoint_ended(id, core);
                 }
-                Work::Send { to, frame } => self.send(id, to, frame),
+                Work::Send { to, frame, .. } => self.send(id, to, frame),
                 Work::Run(job) => {
                     self.trace_job(id, &job);
                     self.watch_job(id, core, &job);

@@ -66,6 +66,7 @@ mod flush;
 mod hashed;
 mod layer;
 mod merge;
+mod noted;
 mod order;
 #[cfg(test)]
 mod tests;
@@ -81,6 +82,8 @@ use mutant::Mutant;
 use self::flush::Sealed;
 use self::layer::Layer;
 use self::merge::Over;
+pub use self::noted::Noted;
+use self::noted::Notes;
 use crate::engine::{Engine, EngineError, Flush, Maintenance, View};
 
 /// Rows over an engine: what is new in memory, the rest there.
@@ -92,6 +95,8 @@ pub struct Fresh {
     frozen: Vec<Arc<Layer>>,
     /// Held by the flush that runs.
     turn: Arc<Mutex<()>>,
+    /// Which rows are written meanwhile, for those who want to know.
+    notes: Notes,
     /// Bytes of whole copies that were removed and are in no flush yet.
     going: Arc<AtomicU64>,
     rows_read: Cell<u64>,
@@ -110,20 +115,38 @@ pub struct Asked {
 impl Fresh {
     /// Over an engine; nothing is new.
     pub fn over(engine: Arc<dyn Engine>) -> Fresh {
-        let (top, frozen, turn, going) = Default::default();
-        Fresh { engine, top, frozen, turn, going, rows_read: Cell::new(0), rows_written: Cell::new(0) }
+        let (top, frozen, turn, notes, going) = Default::default();
+        Fresh { engine, top, frozen, turn, notes, going, rows_read: Cell::new(0), rows_written: Cell::new(0) }
     }
 
     /// Stores a value. It keeps the value's buffer: give it none that is part of a larger one.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: Bytes) {
-        self.rows_written.update(|rows| rows + 1);
+        self.written(key.as_ref());
         self.top.set(key.as_ref(), Some(value));
     }
 
     /// Removes a key; a missing one is fine.
     pub fn remove(&mut self, key: impl AsRef<[u8]>) {
-        self.rows_written.update(|rows| rows + 1);
+        self.written(key.as_ref());
         self.top.set(key.as_ref(), None);
+    }
+
+    fn written(&mut self, key: &[u8]) {
+        self.rows_written.update(|rows| rows + 1);
+        if !self.notes.is_empty() {
+            self.notes.add(key);
+        }
+    }
+
+    /// A reader takes a view now, which it calls so: which rows that begin so are written after it will be told at the next one.
+    /// What was written since the view before, unless it was too much or there was none.
+    pub fn note(&mut self, prefix: Bytes, reader: usize, now: u64) -> Option<Noted> {
+        self.notes.begin(prefix, reader, now)
+    }
+
+    /// Nobody takes another view of rows that begin so.
+    pub fn note_no_more(&mut self, prefix: &[u8]) {
+        self.notes.end(prefix);
     }
 
     /// What memory knows of a key: `None` = nothing, and the engine decides; `Some(None)` = it is removed.

@@ -46,6 +46,7 @@ impl Table {
     /// Lets go of a shard that is not to be used any more; its rows stay until they are [forgotten](Table::forget).
     pub fn close(&mut self, shard: ShardId) {
         let closed = self.shards.remove(&shard);
+        closed.iter().for_each(|closed| self.fresh.note_no_more(&closed.set.prefix()));
         self.leftovers.note(closed);
     }
 

@@ -247,8 +247,9 @@ impl Table {
         self.installs.remove(&set);
         self.leftovers.forget(set);
         let applied = loaded.state.told();
-        let before = self.shards.insert(shard, loaded);
-        self.leftovers.note(before.filter(|before| before.set != set));
+        let before = self.shards.insert(shard, loaded).filter(|before| before.set != set);
+        before.iter().for_each(|before| self.fresh.note_no_more(&before.set.prefix()));
+        self.leftovers.note(before);
         Ok(applied)
     }
 

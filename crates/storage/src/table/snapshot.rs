@@ -35,11 +35,45 @@ pub struct ShardSnapshot {
     /// The last row that was sent.
     cursor: Option<Bytes>,
     done: bool,
+    /// What was written since an earlier view.
+    changed: Option<Changed>,
+}
+
+/// Which rows of a shard were written between two views of it.
+pub(super) struct Changed {
+    /// Up to where the shard had applied at the earlier one.
+    pub since: u64,
+    /// Their suffixes, in order.
+    pub rows: Vec<Bytes>,
 }
 
 impl ShardSnapshot {
     pub(crate) fn new(view: Box<dyn View>, set: RowSet, state: State) -> ShardSnapshot {
-        ShardSnapshot { applied: state.told(), view, set, state, number: 0, cursor: None, done: false }
+        ShardSnapshot {
+            applied: state.told(),
+            view,
+            set,
+            state,
+            number: 0,
+            cursor: None,
+            done: false,
+            changed: None,
+        }
+    }
+
+    /// With what was written since an earlier view.
+    pub(super) fn since(self, changed: Option<Changed>) -> ShardSnapshot {
+        ShardSnapshot { changed, ..self }
+    }
+
+    /// What was written since an earlier view, if that is known.
+    pub(super) fn take_changed(&mut self) -> Option<Changed> {
+        self.changed.take()
+    }
+
+    /// A row, by its suffix.
+    pub(super) fn row(&self, suffix: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        self.view.get(self.set.with_suffix(suffix).as_ref())
     }
 
     /// About how many bytes all chunks together have: those of the keys and values. It reads every row.

@@ -5,8 +5,8 @@
 //! first only, so that together they tell it once. The shard's state goes to each of them too, its newest version among it, but for
 //! what it holds, which is counted as the rows pass.
 //!
-//! A second pass, of a later time, writes only what differs, and removes what is not there any more: so what came between two passes
-//! costs what it is, and a pass over what is equal costs reading it.
+//! A later pass makes of an earlier copy the one of its time. What was written between the two is noted meanwhile
+//! ([`Table::freeze`]), so it looks at these rows only; where they were too many to be noted it reads all, and writes what differs.
 //!
 //! A pass goes in steps, each as long as a piece of a copy that comes in. What was written in part is no copy: the owner knows when
 //! the last step is done.
@@ -20,11 +20,11 @@ use kv::keyspace::Usage;
 use kv::{SLOTS, ShardId, Slot, SlotRange};
 use mutant::Mutant;
 
-use super::shard::State;
-use super::snapshot::ShardSnapshot;
+use super::shard::{Shard, State};
+use super::snapshot::{Changed, ShardSnapshot};
 use super::{Applied, Table, sessions, usage};
 use crate::engine::{EngineError, View};
-use crate::fresh::Fresh;
+use crate::fresh::{Fresh, Noted};
 use crate::keys::{Part, RowSet, key_of_suffix};
 
 /// Rows that one step looks at: some milliseconds.
@@ -38,44 +38,114 @@ pub struct Cut {
     /// Of the shard.
     slots: SlotRange,
     parts: Vec<(RowSet, SlotRange, Usage)>,
-    /// The parts have an earlier copy, which is to become this one.
-    over: bool,
+    pass: Pass,
     has_begun: bool,
 }
 
+/// What a pass looks at.
+enum Pass {
+    /// All rows. The parts have none.
+    First,
+    /// All rows. The parts have an earlier copy, which is to become this one.
+    Over,
+    /// The rows with these suffixes, which were written since the copy that the parts have.
+    Changes(std::vec::IntoIter<Bytes>),
+}
+
 impl Cut {
-    /// Of a frozen shard with these slots, for parts: their ids, the generations of their copies and their slots. `over`: they have an earlier copy of
-    /// the shard there.
+    /// Of a [frozen](Table::freeze) shard with these slots, for parts: their ids, the generations of their copies and their slots.
+    /// `earlier`: they have an earlier copy of the shard there, of up to where it had applied then.
     pub fn new(
-        (shard, slots): (ShardSnapshot, SlotRange),
+        (mut shard, slots): (ShardSnapshot, SlotRange),
         parts: impl IntoIterator<Item = (ShardId, u32, SlotRange)>,
-        over: bool,
+        earlier: Option<u64>,
     ) -> Cut {
         let of = |(shard, generation, slots)| (RowSet { shard, generation }, slots, Usage::default());
-        Cut { shard, slots, parts: parts.into_iter().map(of).collect(), over, has_begun: false }
+        let pass = match (earlier, shard.take_changed()) {
+            (Some(earlier), Some(changed)) if changed.since == earlier => {
+                Pass::Changes(changed.rows.into_iter())
+            }
+            (Some(_), _) => Pass::Over,
+            (None, _) => Pass::First,
+        };
+        Cut { shard, slots, parts: parts.into_iter().map(of).collect(), pass, has_begun: false }
     }
 
     /// Up to where the shard had applied.
     pub fn applied(&self) -> Applied {
         self.shard.applied
     }
+
+    /// How many rows it has still to look at, where that is known: what was written since the copy before.
+    pub fn changes(&self) -> Option<usize> {
+        match &self.pass {
+            Pass::Changes(rows) => Some(rows.len()),
+            Pass::First | Pass::Over => None,
+        }
+    }
 }
 
 impl fmt::Debug for Cut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cut").field("parts", &self.parts).field("over", &self.over).finish_non_exhaustive()
+        f.debug_struct("Cut")
+            .field("parts", &self.parts)
+            .field("changes", &self.changes())
+            .finish_non_exhaustive()
     }
 }
 
 impl Table {
+    /// The copy of a shard as it is now, for a pass of one reader, who has the copies of all its passes before. What is written from now
+    /// on is noted for the next one.
+    pub fn freeze(&mut self, shard: ShardId, reader: usize) -> ShardSnapshot {
+        let Shard { set, state, .. } = *self.loaded(shard);
+        let noted = self.fresh.note(set.prefix(), reader, state.applied);
+        let rows = |noted: &Noted| noted.keys.iter().map(RowSet::suffix).collect();
+        let changed = noted.map(|noted| Changed { since: noted.since, rows: rows(&noted) });
+        self.snapshot(shard).since(changed)
+    }
+
     /// Takes a step of a pass; whether there are more.
     pub fn cut(&mut self, cut: &mut Cut) -> Result<bool, EngineError> {
         self.check()?;
-        if !std::mem::replace(&mut cut.has_begun, true) && !cut.over {
-            for (set, ..) in &cut.parts {
-                while self.forget(set.shard, set.generation)? {}
+        if !std::mem::replace(&mut cut.has_begun, true) {
+            self.begin_cut(cut)?;
+        }
+        let more = match &mut cut.pass {
+            Pass::Changes(rows) => {
+                change(&mut self.fresh, &cut.shard, cut.slots.first, &mut cut.parts, rows)?;
+                rows.len() > 0
+            }
+            Pass::First => self.cut_all(cut, false)?,
+            Pass::Over => self.cut_all(cut, true)?,
+        };
+        if !more {
+            let whole = state_of(&cut.shard.state())?;
+            for (set, _, usage) in &cut.parts {
+                self.fresh.put(set.state(), State { usage: *usage, ..whole }.encode());
             }
         }
+        Ok(more)
+    }
+
+    /// Removes what an earlier attempt left, or goes on with what an earlier pass has counted.
+    fn begin_cut(&mut self, cut: &mut Cut) -> Result<(), EngineError> {
+        for (set, _, usage) in &mut cut.parts {
+            match cut.pass {
+                Pass::First => while self.forget(set.shard, set.generation)? {},
+                Pass::Over => {}
+                Pass::Changes(_) => {
+                    let state = self.fresh.get_own(&set.state())?;
+                    let none = || EngineError::corrupt("cutting a shard", "a part has no earlier copy");
+                    *usage = state_of(&state.ok_or_else(none)?)?.usage;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a step of a pass over all rows.
+    fn cut_all(&mut self, cut: &mut Cut, over: bool) -> Result<bool, EngineError> {
         let from = cut.shard.cursor();
         let (rows, more) = cut.shard.step(STEP_ROWS_MAX, STEP_BYTES_MAX)?;
         let to = more.then(|| cut.shard.cursor()).flatten();
@@ -85,18 +155,53 @@ impl Table {
                 usage::count_row(usage, suffix, value)?;
                 own.insert(suffix.clone(), inherited(suffix, value, slots.first == cut.slots.first)?);
             }
-            match cut.over {
+            match over {
                 false => own.iter().for_each(|(suffix, value)| put(&mut self.fresh, *set, suffix, value)),
                 true => replace(&mut self.fresh, *set, (from.as_ref(), to.as_ref()), own)?,
-            }
-            if !more {
-                let whole = State::decode(cut.shard.state())
-                    .map_err(|malformed| EngineError::corrupt("cutting a shard", malformed.0))?;
-                self.fresh.put(set.state(), State { usage: *usage, ..whole }.encode());
             }
         }
         Ok(more)
     }
+}
+
+fn state_of(raw: &Bytes) -> Result<State, EngineError> {
+    State::decode(raw.clone()).map_err(|malformed| EngineError::corrupt("cutting a shard", malformed.0))
+}
+
+/// Brings as many of these rows as a step takes to the parts that have an earlier copy of them. The part of the `first` slot tells what
+/// ops on ranges did.
+fn change(
+    fresh: &mut Fresh,
+    shard: &ShardSnapshot,
+    first: Slot,
+    parts: &mut [(RowSet, SlotRange, Usage)],
+    rows: &mut std::vec::IntoIter<Bytes>,
+) -> Result<(), EngineError> {
+    let mut bytes = 0;
+    for suffix in rows.take(STEP_ROWS_MAX) {
+        if mutant::is(Mutant::SplitWithoutChanges) {
+            continue;
+        }
+        let value = shard.row(&suffix)?;
+        for (set, slots, usage) in parts.iter_mut().filter(|(_, slots, _)| belongs(&suffix, *slots)) {
+            let row = set.with_suffix(&suffix);
+            if let Some(before) = fresh.get_own(&row)? {
+                usage::discount_row(usage, &suffix, &before)?;
+            }
+            match &value {
+                Some(value) => {
+                    usage::count_row(usage, &suffix, value)?;
+                    fresh.put(row, inherited(&suffix, value, slots.first == first)?);
+                }
+                None => fresh.remove(row),
+            }
+        }
+        bytes += suffix.len() + value.map_or(0, |value| value.len());
+        if bytes > STEP_BYTES_MAX {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// A row as a part has it; `tells`: of all parts this one tells what ops on ranges did.

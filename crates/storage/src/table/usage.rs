@@ -46,13 +46,27 @@ pub fn count(rows: &dyn View, set: RowSet) -> Result<Usage, EngineError> {
 
 /// Counts a row of a copy, which is told by its suffix, if it is a key's newest value.
 pub fn count_row(usage: &mut Usage, suffix: &Bytes, raw: &Bytes) -> Result<(), EngineError> {
-    let Some(key) = current_of_suffix(suffix) else { return Ok(()) };
-    let record = Record::decode(raw.clone())?;
-    if !record.head.tombstone {
-        usage.keys += 1;
-        usage.bytes += bytes(&key, record.value_bytes());
-    }
+    let row = of_row(suffix, raw)?;
+    (usage.keys, usage.bytes) = (usage.keys + row.keys, usage.bytes + row.bytes);
     Ok(())
+}
+
+/// Counts such a row no more.
+pub fn discount_row(usage: &mut Usage, suffix: &Bytes, raw: &Bytes) -> Result<(), EngineError> {
+    let row = of_row(suffix, raw)?;
+    usage.keys = usage.keys.saturating_sub(row.keys);
+    usage.bytes = usage.bytes.saturating_sub(row.bytes);
+    Ok(())
+}
+
+/// What a row counts.
+fn of_row(suffix: &Bytes, raw: &Bytes) -> Result<Usage, EngineError> {
+    let Some(key) = current_of_suffix(suffix) else { return Ok(Usage::default()) };
+    let record = Record::decode(raw.clone())?;
+    if record.head.tombstone {
+        return Ok(Usage::default());
+    }
+    Ok(Usage { keys: 1, bytes: bytes(&key, record.value_bytes()) })
 }
 
 impl Writer<'_> {

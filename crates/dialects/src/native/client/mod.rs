@@ -30,6 +30,7 @@ mod admin;
 mod attempt;
 mod batch;
 mod call;
+mod fault;
 mod node;
 mod ours;
 mod session;
@@ -43,6 +44,7 @@ use std::time::Duration;
 
 use kv::admin::{Admin, Answer, Answered, Ask};
 use kv::cluster::{Location, PEER_VERSION, Status, Terms};
+use kv::fault::{Fault, Faults};
 use kv::watch::{Watch, Watcher, Watching};
 use kv::{ClusterId, Completions, Error, Key, KeyValue, Reply, Request};
 use tokio::runtime::Handle;
@@ -150,6 +152,17 @@ impl Client {
     /// Asks the cluster's directory one thing, at any node, until there is an answer or the time is over.
     pub async fn administer(&self, ask: &Ask, timeout: Duration) -> Result<Answer, Error> {
         admin::administer(&self.shared, ask, timeout).await
+    }
+
+    /// Puts a fault on the node at this address, or takes it off, and says which are in force then; `None` = says that only. No
+    /// other node is asked. It may be asked again whatever became of it.
+    pub async fn fault(
+        &self,
+        address: &str,
+        fault: Option<Fault>,
+        timeout: Duration,
+    ) -> Result<Faults, Error> {
+        fault::put(&self.shared, address, fault, timeout).await
     }
 
     /// Whether any node wants requests (grpc.health.v1), the nearest asked first; [`Error::Unavailable`] when none does.

@@ -1,6 +1,7 @@
 //! `capstan.v1.Cluster`: what a node sees of the cluster ([`kv::cluster`]), and what its directory is asked ([`kv::admin`]).
 
 pub(super) mod admin;
+pub(super) mod faults;
 pub(super) mod keyspaces;
 pub(super) mod seen;
 
