@@ -16,6 +16,8 @@ use serde::de::IgnoredAny;
 use crate::exit::Error;
 use crate::parse;
 
+/// Which of the two `localhost` is depends on who asks.
+const LOOPBACK: [&str; 2] = ["127.0.0.1", "[::1]"];
 /// A larger file is none of a store: it names some nodes.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
@@ -24,9 +26,9 @@ const FILE_BYTES_MAX: u64 = 64 << 10;
 pub struct Node {
     /// Its name, which its data folder has too.
     pub name: String,
-    /// Where clients connect: HOST:PORT.
-    pub address: String,
-    /// The same, as others on this machine reach it.
+    /// Where clients connect, each HOST:PORT. `localhost` is answered at both its addresses, as far as this machine has them.
+    pub listens: Vec<String>,
+    /// Where others on this machine reach it: HOST:PORT.
     pub reached: String,
     /// Its port.
     pub port: u16,
@@ -129,15 +131,22 @@ fn node(name: String, what: &str, entry: &Entry) -> Result<Node, String> {
         let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%');
         !text.is_empty() && text.len() <= 253 && text.chars().all(fine)
     };
-    let (host, reached) = match ip.parse::<IpAddr>() {
-        Ok(IpAddr::V6(ip)) if ip.is_unspecified() => ("*".to_owned(), "[::1]".to_owned()),
-        Ok(IpAddr::V6(ip)) => (format!("[{ip}]"), format!("[{ip}]")),
-        Ok(IpAddr::V4(ip)) if ip.is_unspecified() => ("*".to_owned(), "127.0.0.1".to_owned()),
-        Ok(IpAddr::V4(ip)) => (ip.to_string(), ip.to_string()),
-        Err(_) if is_host(ip) && !ip.contains(':') => (ip.to_owned(), ip.to_owned()),
+    let reached = match ip.parse::<IpAddr>() {
+        Ok(IpAddr::V6(ip)) if ip.is_unspecified() => "[::1]".to_owned(),
+        Ok(IpAddr::V4(ip)) if ip.is_unspecified() => "127.0.0.1".to_owned(),
+        Ok(IpAddr::V6(ip)) => format!("[{ip}]"),
+        Ok(IpAddr::V4(ip)) => ip.to_string(),
+        Err(_) if is_host(ip) && !ip.contains(':') => ip.to_owned(),
         Err(_) => return Err(format!("{what}: ip '{}' is none", ip.escape_debug())),
     };
-    Ok(Node { name, address: format!("{host}:{port}"), reached: format!("{reached}:{port}"), port })
+    let is_every = ip.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+    let hosts = match &reached[..] {
+        _ if is_every => vec!["*"],
+        "127.0.0.1" | "[::1]" | "localhost" => LOOPBACK.to_vec(),
+        host => vec![host],
+    };
+    let listens = hosts.iter().map(|host| format!("{host}:{port}")).collect();
+    Ok(Node { name, listens, reached: format!("{reached}:{port}"), port })
 }
 
 /// That no two nodes have one name or one port.
@@ -172,20 +181,23 @@ slaves:
     port: 32772
   - ip: 0.0.0.0
     port: 32773
+  - ip: store.example
+    port: 32774
 ";
 
     #[test]
     fn nodes_of_a_file_are_the_master_and_its_slaves_in_order() {
         let nodes = decode(TWO.as_bytes()).unwrap();
         let shown: Vec<_> =
-            nodes.iter().map(|node| (&node.name[..], &node.address[..], &node.reached[..])).collect();
+            nodes.iter().map(|node| (&node.name[..], node.listens.join(" "), &node.reached[..])).collect();
         assert_eq!(
             shown,
             [
-                ("master", "127.0.0.1:32770", "127.0.0.1:32770"),
-                ("slave_1", "localhost:32771", "localhost:32771"),
-                ("slave_2", "[::1]:32772", "[::1]:32772"),
-                ("slave_3", "*:32773", "127.0.0.1:32773"),
+                ("master", "127.0.0.1:32770 [::1]:32770".into(), "127.0.0.1:32770"),
+                ("slave_1", "127.0.0.1:32771 [::1]:32771".into(), "localhost:32771"),
+                ("slave_2", "127.0.0.1:32772 [::1]:32772".into(), "[::1]:32772"),
+                ("slave_3", "*:32773".into(), "127.0.0.1:32773"),
+                ("slave_4", "store.example:32774".into(), "store.example:32774"),
             ]
         );
         let flow = "master: {ip: 127.0.0.1, port: 1}\nslaves: [{ip: 127.0.0.1, port: 2}]";

@@ -27,8 +27,8 @@ pub struct Args {
     #[arg(long)]
     data: PathBuf,
     /// Where clients connect
-    #[arg(long, value_parser = parse::address)]
-    listen: String,
+    #[arg(long, value_delimiter = ',', value_parser = parse::address)]
+    listen: Vec<String>,
     /// Where others on this machine reach it
     #[arg(long, value_parser = parse::address)]
     advertise: String,
@@ -50,12 +50,16 @@ pub fn run(args: Args) -> Result<Code, Error> {
 /// Its settings: those of `capstan serve` where nothing else is said.
 fn config(args: Args) -> Config {
     let Args { name, data, listen, advertise, peers, .. } = args;
-    let listen = Listen { advertise: Some(advertise), ..Listen::new(Arc::new(Store::new()), listen) };
+    let dialect = Arc::new(Store::new());
+    let at = |address: String| Listen {
+        advertise: Some(advertise.clone()),
+        ..Listen::new(dialect.clone(), address)
+    };
     Config {
         name,
         engine: Kind::Disk,
         data: Some(data),
-        listen: vec![listen],
+        listen: listen.into_iter().map(at).collect(),
         join: Vec::new(),
         advertise_peer: None,
         listen_peer: None,

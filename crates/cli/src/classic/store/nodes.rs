@@ -10,6 +10,7 @@ use std::time::Instant;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::file::Node;
+use super::ports;
 use crate::exit::Error;
 use crate::up::restart::{End, Next, Restarts};
 
@@ -95,11 +96,11 @@ impl Nodes {
 
 fn arguments(node: &Node, peers: &str, data: &Path) -> Vec<String> {
     let folder = data.join(&node.name).display().to_string();
-    let parent = std::process::id().to_string();
+    let (listens, parent) = (ports::here(node).join(","), std::process::id().to_string());
     let options = [
         ("--name", node.name.as_str()),
         ("--data", &folder),
-        ("--listen", &node.address),
+        ("--listen", &listens),
         ("--advertise", &node.reached),
         ("--peers", peers),
         ("--parent", &parent),

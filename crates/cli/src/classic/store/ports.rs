@@ -13,9 +13,12 @@ const PORTS: std::ops::Range<u16> = 10_000..32_000;
 
 /// Checks that nobody else listens where the nodes will.
 pub fn check(nodes: &[Node]) -> Result<Taking<()>, Error> {
-    for Node { name, address, reached, .. } in nodes {
-        let wrong = |why: &dyn std::fmt::Display| format!("{name} cannot listen on {address}: {why}");
-        let places = reached.to_socket_addrs().map_err(|error| Error::Usage(wrong(&error)))?;
+    for node in nodes {
+        let Node { name, reached, .. } = node;
+        let wrong = |why: &dyn std::fmt::Display| format!("{name} cannot listen on {reached}: {why}");
+        let mut places: Vec<SocketAddr> =
+            reached.to_socket_addrs().map_err(|error| Error::Usage(wrong(&error)))?.collect();
+        places.extend(here(node).iter().filter_map(|address| address.parse::<SocketAddr>().ok()));
         let (mut bound, mut failed) = (false, None);
         for place in places {
             match TcpListener::bind(place) {
@@ -34,6 +37,16 @@ pub fn check(nodes: &[Node]) -> Result<Taking<()>, Error> {
         }
     }
     Ok(Taking::Taken(()))
+}
+
+/// Where a node listens: at those of its addresses that this machine has.
+pub fn here(node: &Node) -> Vec<String> {
+    let is_here = |address: &&String| match address.parse::<SocketAddr>() {
+        Ok(place) if node.listens.len() > 1 => TcpListener::bind(SocketAddr::new(place.ip(), 0)).is_ok(),
+        // The only one is missed with a reason.
+        _ => true,
+    };
+    node.listens.iter().filter(is_here).cloned().collect()
 }
 
 /// A free port for each node to be heard of by the others, none of them one of the file.
@@ -59,7 +72,7 @@ mod tests {
 
     fn node(address: &str, port: u16) -> Node {
         let address = format!("{address}:{port}");
-        Node { name: "master".into(), reached: address.clone(), address, port }
+        Node { name: "master".into(), reached: address.clone(), listens: vec![address], port }
     }
 
     #[test]
@@ -74,6 +87,14 @@ mod tests {
         // Of the block for documentation (RFC 5737), which nobody has.
         let elsewhere = check(&[node("192.0.2.1", port)]).unwrap_err().to_string();
         assert!(elsewhere.contains("run on this machine"), "{elsewhere}");
+    }
+
+    #[test]
+    fn addresses_that_this_machine_lacks_are_left_out_where_there_are_others() {
+        let elsewhere = "192.0.2.1:7".to_owned();
+        let both = Node { listens: vec!["127.0.0.1:7".into(), elsewhere.clone()], ..node("127.0.0.1", 7) };
+        assert_eq!(here(&both), ["127.0.0.1:7"]);
+        assert_eq!(here(&Node { listens: vec![elsewhere.clone()], ..both }), [elsewhere]);
     }
 
     #[test]
