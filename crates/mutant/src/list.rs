@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub use self::defects::Mutant;
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 83] = [
+const ALL: [(Mutant, &str, &str); 84] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -279,6 +279,11 @@ const ALL: [(Mutant, &str, &str); 83] = [
         Mutant::PreparedDoesNotBlockReads,
         "prepared-does-not-block-reads",
         "a two-phase participant reads past what is prepared",
+    ),
+    (
+        Mutant::NameFreeAtOnce,
+        "name-free-at-once",
+        "a name is given again while nodes may serve the keyspace that had it",
     ),
 ];
 

@@ -17,6 +17,7 @@ impl Map {
     /// - A change gives other members; those that stay in an epoch keep their numbers, and the epoch rises only where the protocol
     ///   does not change members itself.
     /// - A shard that is cut keeps its nodes; its parts have its slots, and ids of their own.
+    /// - A keyspace is there, or its name waits for nodes that are known.
     pub fn check(&self) -> Result<(), String> {
         if self.revision == 0 {
             return ensure(*self == Map::default(), || "a map of revision 0 knows nothing".into());
@@ -30,7 +31,8 @@ impl Map {
             let shard = self.shards.get(id).ok_or_else(|| format!("change of shard {id}, which is none"))?;
             self.check_change(shard, change).map_err(|why| format!("change of shard {id}: {why}"))?;
         }
-        self.check_splits()
+        self.check_splits()?;
+        self.check_dropped()
     }
 
     fn check_nodes(&self) -> Result<(), String> {

@@ -84,7 +84,7 @@ pub enum Event {
     Replace {
         /// Its name.
         name: String,
-        /// Even where that loses data.
+        /// Even where that loses data. It is off, too where it is gone already: nothing waits for it any more.
         lose: bool,
     },
     /// A node was heard of, or not any more.
@@ -137,6 +137,11 @@ pub enum Event {
     },
     /// A keyspace is to be no more, with all that it holds.
     Drop {
+        /// Its name.
+        name: String,
+    },
+    /// Nobody serves what a dropped keyspace held: another one may have its name.
+    Free {
         /// Its name.
         name: String,
     },
@@ -221,6 +226,10 @@ impl Map {
             Event::Create { name, wish } => self.create(name, wish),
             Event::Alter { name, wish } => self.alter(name, wish),
             Event::Drop { name } => self.drop_keyspace(name),
+            Event::Free { name } => {
+                self.dropped.remove(name);
+                Ok(())
+            }
         }
     }
 
@@ -322,12 +331,14 @@ impl Map {
     }
 
     fn replace(&mut self, name: &str, lose: bool) -> Result<(), Refusal> {
+        // Of several nodes of the name those that are gone may be meant.
+        let waited = lose && self.are_off(name);
         let Some((id, node)) = self.node_named(name) else { return Err(Refusal::UnknownNode(name.into())) };
         if node.duty == NodeDuty::Gone {
             return Ok(());
         }
         if node.state != Liveness::Dead {
-            return Err(Refusal::NotDead(name.into()));
+            return if waited { Ok(()) } else { Err(Refusal::NotDead(name.into())) };
         }
         let others = |(other, node): (&NodeId, &Node)| node.duty == NodeDuty::Serve && *other != id;
         if !self.nodes.iter().any(others) {
@@ -339,6 +350,9 @@ impl Map {
             return Err(self.last_copy(name, id, shard));
         }
         self.node_mut(id)?.duty = NodeDuty::Gone;
+        if lose {
+            self.are_off(name);
+        }
         Ok(())
     }
 

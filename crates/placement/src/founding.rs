@@ -77,6 +77,7 @@ impl Map {
                 .collect(),
             changes: BTreeMap::new(),
             splits: BTreeMap::new(),
+            dropped: BTreeMap::new(),
             next_shard: ShardId(founding.shards + 1),
         };
         map.settle();

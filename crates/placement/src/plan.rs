@@ -21,7 +21,7 @@
 //! 3. **Who leads?** (`leaders`.) Roles are dealt out anew at once where they are uneven: that copies nothing.
 //! 4. **What has become pointless?** A change to a node that is to take nothing any more, or to members most of whom are gone, is
 //!    given up while it only copies. A shard whose heir is gone goes back (`returns`). A node that leaves or is gone, and has no
-//!    replica any more, is no member any more.
+//!    replica any more, nor one of a dropped keyspace (`dropped`), is no member any more.
 //!
 //! What must be kept, in this order; none is given up for a later one:
 //!
@@ -141,10 +141,10 @@ fn is_pointless(map: &Map, shard: &Shard, change: &Change) -> bool {
         || change.to.iter().filter(comes).any(|member| !takers::takes(map, member.node))
 }
 
-/// Whether a node was to leave, or is gone, and has no replica any more.
+/// Whether a node was to leave, or is gone, and has no replica any more, nor of what was dropped, as far as is known.
 fn is_former(map: &Map, node: NodeId) -> bool {
     let goes = matches!(map.nodes[&node].duty, NodeDuty::Leave | NodeDuty::Gone);
-    goes && map.replicas_of(node).next().is_none()
+    goes && map.replicas_of(node).next().is_none() && !map.is_holder(node)
 }
 
 /// Begins as many changes as there may be, the urgent first.

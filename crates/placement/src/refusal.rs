@@ -191,8 +191,26 @@ pub enum Refusal {
          the keys"
     )]
     ProtocolStays(String),
+    /// One of this name was dropped, and a leader of one of its shards may still hold a lease.
+    #[error(
+        "the former keyspace '{0}' was dropped a moment ago, and may still be served: ask again in a second"
+    )]
+    JustDropped(String),
+    /// One of this name was dropped, and may yet be served.
+    #[error(
+        "nodes that may serve what the former keyspace '{keyspace}' held have not heard yet that it was dropped ({nodes}): ask again \
+         when they are back, or take another name; one that never comes back is given up by 'capstan cluster replace NAME --lose-data'"
+    )]
+    StillServed {
+        /// Its name.
+        keyspace: String,
+        /// The names of the nodes.
+        nodes: String,
+    },
     /// There are as many keyspaces as there can be.
-    #[error("the cluster has {0} keyspaces already, and can have no more: drop one first")]
+    #[error(
+        "the cluster has {0} keyspaces already, with those that were just dropped, and can have no more: drop one first"
+    )]
     TooManyKeyspaces(usize),
     /// There would be more shards than there can be.
     #[error(

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use kv::cluster::Liveness;
-use kv::keyspace::{History, Wish};
+use kv::keyspace::{History, KEYSPACES_MAX, Wish};
 use kv::view::Duty;
 use kv::{NodeId, Protocol, ShardId};
 use placement::map::{DEFAULT, DIRECTORY, Map};
@@ -27,6 +27,10 @@ fn shards(count: u32) -> Wish {
 
 fn drop_it(map: &Map, name: &str) -> Result<Map, Refusal> {
     map.apply(&Event::Drop { name: name.into() })
+}
+
+fn free(map: &Map, name: &str) -> Map {
+    map.apply(&Event::Free { name: name.into() }).unwrap()
 }
 
 #[test]
@@ -57,6 +61,7 @@ fn ids_of_shards_are_never_given_again() {
         assert!(map.shards_of("a").iter().all(|(id, _)| seen.insert(*id)));
         map = drop_it(&map, "a").unwrap();
         assert!(map.shards_of("a").is_empty() && map.check().is_ok());
+        map = free(&map, "a");
     }
 }
 
@@ -90,6 +95,41 @@ fn what_cannot_be_is_refused() {
         full = create(&full, &format!("k{}", full.keyspaces.len()), shards(4_000)).unwrap();
     }
     assert!(matches!(create(&full, "more", shards(4_000)), Err(Refusal::TooManyShards { .. })));
+}
+
+#[test]
+fn name_waits_until_no_shard_can_have_a_majority_of_those_who_have_not_heard() {
+    let mut map = create(&founded(5), "a", shards(7)).unwrap();
+    let sets: Vec<Vec<NodeId>> = map
+        .shards_of("a")
+        .iter()
+        .map(|(_, shard)| shard.members.iter().map(|member| member.node).collect())
+        .collect();
+    map = drop_it(&map, "a").unwrap();
+    assert_eq!(Map::decode(&map.encode()).as_ref(), Ok(&map));
+    assert_eq!(map.dropped["a"].revision, map.revision);
+    for heard in 0..1u32 << 5 {
+        let has_heard = |node: NodeId| heard >> (node.0 - 1) & 1 == 1;
+        let silent = |set: &Vec<NodeId>| set.iter().filter(|node| !has_heard(**node)).count();
+        let can_serve = sets.iter().any(|set| silent(set) > set.len() / 2);
+        let waits_for = map.dropped["a"].waits_for(has_heard);
+        assert_eq!(can_serve, !waits_for.is_empty(), "{heard:b}: {waits_for:?}");
+        assert!(!waits_for.iter().any(|node| has_heard(*node)));
+    }
+    assert!(matches!(create(&map, "a", Wish::default()), Err(Refusal::StillServed { .. })));
+    assert!(create(&free(&map, "a"), "a", Wish::default()).is_ok());
+}
+
+#[test]
+fn names_that_are_not_free_count_as_keyspaces() {
+    let mut map = founded(3);
+    let name = |number: usize| format!("k{number}");
+    for number in 1..KEYSPACES_MAX {
+        map = create(&map, &name(number), Wish::default()).unwrap();
+        map = drop_it(&map, &name(number)).unwrap();
+    }
+    assert!(matches!(create(&map, "more", Wish::default()), Err(Refusal::TooManyKeyspaces(KEYSPACES_MAX))));
+    assert!(create(&free(&map, "k1"), "more", Wish::default()).is_ok());
 }
 
 #[test]
@@ -165,4 +205,13 @@ fn two_phase_has_all_its_copies_and_its_master_from_the_beginning_and_they_stay(
     let map = map.completed();
     assert_eq!((map.check(), map.shards_of("a").len()), (Ok(()), 7));
     assert_eq!((1..=4).map(|node| masters(&map, node)).sum::<usize>(), 7);
+}
+
+#[test]
+fn name_of_a_dropped_two_phase_keyspace_waits_for_each_of_its_copies() {
+    let wish = Wish { protocol: Some(Protocol::TwoPhase), replicas: Some(3), ..Wish::default() };
+    let map = drop_it(&create(&founded(3), "a", wish).unwrap(), "a").unwrap();
+    let waits_for = |heard: &[u64]| map.dropped["a"].waits_for(|node| heard.contains(&node.0));
+    assert_eq!(waits_for(&[1, 2]), BTreeSet::from([NodeId(3)]), "it answers reads alone");
+    assert!(waits_for(&[1, 2, 3]).is_empty());
 }

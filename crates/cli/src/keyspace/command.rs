@@ -71,7 +71,8 @@ Examples:
 Examples:
   capstan keyspace drop orders          asks for its name again
   capstan keyspace drop orders --yes    does not ask
-Nothing brings its keys back. Done as well when there is none.")]
+Nothing brings its keys back. Done as well when there is none. Another one of
+its name can be created when enough of its nodes have heard: in about a second.")]
     Drop {
         /// Its name
         name: String,

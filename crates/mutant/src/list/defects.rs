@@ -244,4 +244,7 @@ pub enum Mutant {
     VoteOfAnotherLifeCounted,
     /// A two-phase participant reads keys that are prepared and not decided (`replication`'s two-phase). Caught by: the history.
     PreparedDoesNotBlockReads,
+    /// A keyspace is created under the name of one that was dropped while nodes that have not heard of that may serve it (`placement`).
+    /// Caught by: a keyspace shows what was written in it.
+    NameFreeAtOnce,
 }

@@ -110,6 +110,8 @@ fn refused(refusal: Refusal) -> Error {
         | Refusal::Overtaken(_)
         | Refusal::NoNodes
         | Refusal::TooFewForAll { .. }
+        | Refusal::JustDropped(_)
+        | Refusal::StillServed { .. }
         | Refusal::Splitting { .. } => Error::Unavailable(why),
         _ => Error::Invalid(why),
     }

@@ -10,6 +10,7 @@
 //! | most members of each part have opened | they are shards, and the one that was cut is gone |
 //! | who is to come was let go by a leader that had not heard of it, and its number is not taken again | its change is given up |
 //! | a shard has the members it is to have, and most of them know it | its change is done, too where who was to come is gone for good |
+//! | enough nodes have heard that a keyspace was dropped, and leases are over | its name is free |
 //! | none of these | what [`placement::plan`] would begin, give up or deal out |
 //!
 //! All that follows at a moment is one transaction.
@@ -28,6 +29,7 @@ use replication::Instant;
 
 use super::health::Health;
 use super::moves::{self, Preview};
+use super::names::Names;
 use super::seen::{Seen, digest};
 use crate::seat::wanted_of;
 use crate::wire::{Announced, Newcomers};
@@ -59,6 +61,8 @@ pub(super) struct Reign {
     would_come: Option<(Event, Preview)>,
     /// When the last plan was made for who asked: at most one a turn.
     previewed: Option<Instant>,
+    /// The names of dropped keyspaces.
+    pub names: Names,
     /// What the map has refused, and in which revision it was last tried.
     refused: Vec<(Event, u64)>,
 }
@@ -78,6 +82,7 @@ impl Reign {
             to_come: None,
             would_come: None,
             previewed: None,
+            names: Names::default(),
             refused: Vec::new(),
         };
         reign.become_map(map, now);
@@ -108,6 +113,7 @@ impl Reign {
             self.health.see(*node, seen.nodes.get(node).and_then(|seen| seen.state), now);
         }
         self.seen = seen;
+        self.names.see(&self.map, &self.seen, now);
     }
 
     /// The replicas on their way, and those that will be when the limits let them; `None` = they are still being found.
@@ -262,6 +268,7 @@ impl Reign {
                 events.push(Event::Replace { name: node.name.clone(), lose: false });
             }
         }
+        events.extend(self.names.freed(now));
         let changes = self.map.changes.iter();
         events.extend(changes.filter_map(|(shard, change)| self.progress(*shard, change, now)));
         events

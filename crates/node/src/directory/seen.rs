@@ -39,6 +39,8 @@ pub(crate) struct SeenNode {
     pub is_connected: bool,
     /// What it says of itself; `None` = it has said nothing yet.
     pub says: Option<Says>,
+    /// The revision of a map behind which it does not fall back; 0 = it has said of none.
+    pub kept: u64,
 }
 
 /// What a node says of itself.

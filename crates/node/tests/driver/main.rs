@@ -10,6 +10,7 @@ mod expiry;
 mod faults;
 mod handover;
 mod hosting;
+mod kept;
 mod maps;
 mod snapshots;
 mod split;

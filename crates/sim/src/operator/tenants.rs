@@ -21,8 +21,8 @@ const KEYS: u64 = 4;
 const TIMEOUT_MICROS: u64 = 2_000_000;
 /// And its answer is not waited for any longer than this.
 const PATIENCE_MICROS: u64 = 2_500_000;
-/// Things that are done in a keyspace before it is dropped, at most.
-const WORK_MAX: u64 = 12;
+/// Things that are done in a keyspace before it is dropped, at most: often few, so that names come again while faults last.
+const WORK_MAX: [u64; 2] = [4, 12];
 
 impl World {
     /// Looks after each tenant.
@@ -55,7 +55,7 @@ impl World {
         let name = NAMES[place].to_owned();
         match tenant.stage {
             // Who was lost just now counts as alive yet, and a keyspace that begins on lost nodes is never there.
-            Stage::Absent if self.random.percent(30) && !self.lacks_machines() => {
+            Stage::Absent if self.random.percent(60) && !self.lacks_machines() => {
                 let wish = self.draw_wish();
                 self.ask_for_tenant(tenant, Ask::CreateKeyspace { name, wish });
             }
@@ -137,7 +137,8 @@ impl World {
                 let may_expire = wish.ttl_micros.is_some_and(|ttl| ttl > 0);
                 let (life, calls) = (tenant.life + 1, tenant.calls);
                 let on_all = wish.protocol == Some(Protocol::TwoPhase);
-                let stage = Stage::Works(self.random.between(1, WORK_MAX));
+                let work_max = self.random.pick(&WORK_MAX);
+                let stage = Stage::Works(self.random.between(1, work_max));
                 *tenant = Tenant { life, calls, stage, may_expire, on_all, ..Tenant::default() };
             }
             Ask::DropKeyspace { .. } => {
