@@ -35,7 +35,8 @@
 //! - *Opening* is one batch of the log for all parts of a core: the generations, and the records that their epoch begins with
 //!   ([`replication::inherited`]), at the place of the shard's last entry. A replica that begins so is as far as the others.
 //! - *The directory* makes the phase `Switch` of `Copy` when most members announce that their parts are ready, the leader among them; and
-//!   when most members of each part have opened, and one of them leads, the parts get rows and the shard goes.
+//!   when most members of each part have opened, and one of them leads, the parts get rows and the shard goes. Where all copies are
+//!   needed (`two-phase`) it waits for all members both times.
 //! - *Requests* that wait for the shard, or come back from it, are planned again by the map, under the ids that they had (`replan`):
 //!   what was run before the end is remembered by the part that has the key.
 //!

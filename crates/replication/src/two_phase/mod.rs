@@ -87,6 +87,9 @@
 //! goes leaves the tail prepared: keys that it touches are not read at participants until it is back. A member is never given up for
 //! dead, not even by an operator: who comes back may have answered a read meanwhile, and only a lease could rule that out.
 //!
+//! While its shard is being cut into others, from the seal until all parts have opened, nobody reads either: who goes down then is
+//! waited for.
+//!
 //! A replica whose log lost what it had voted for cannot tell by itself, as with `single`. Where its table has more than its log it
 //! does not start ([`Unfit`]); where the others show that it lacks something ([`Output::Lacking`]) it serves nothing more, and is not
 //! made whole by them: restore its node's data folder.
