@@ -261,6 +261,11 @@ const ALL: [(Mutant, &str, &str); 84] = [
         "a time to live takes values that were stored before it was set",
     ),
     (
+        Mutant::NameFreeAtOnce,
+        "name-free-at-once",
+        "a name is given again while nodes may serve the keyspace that had it",
+    ),
+    (
         Mutant::DecisionBeforeDurable,
         "decision-before-durable",
         "a two-phase master acknowledges before its decision is synced",
@@ -279,11 +284,6 @@ const ALL: [(Mutant, &str, &str); 84] = [
         Mutant::PreparedDoesNotBlockReads,
         "prepared-does-not-block-reads",
         "a two-phase participant reads past what is prepared",
-    ),
-    (
-        Mutant::NameFreeAtOnce,
-        "name-free-at-once",
-        "a name is given again while nodes may serve the keyspace that had it",
     ),
 ];
 

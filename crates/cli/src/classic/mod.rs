@@ -86,7 +86,11 @@ to any of them. Ctrl-C or SIGTERM ends them all. Exit code 2: what is wrong with
 the file or the ports is said, and nothing runs.")]
     Store(store::Args),
     /// Run one node of a store; 'capstan classic store' starts them
-    #[command(hide = true, after_help = "Examples:\n  capstan classic store store.yaml")]
+    #[command(
+        hide = true,
+        override_usage = "capstan classic store CONFIG.yaml",
+        after_help = "Examples:\n  capstan classic store store.yaml"
+    )]
     StoreNode(store::NodeArgs),
     /// Send the commands of standard input to a pair server
     #[command(after_help = "\

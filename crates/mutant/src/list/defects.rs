@@ -233,6 +233,9 @@ pub enum Mutant {
     /// A time to live that a keyspace is given takes values that were stored before it (`storage`). Caught by: what is answered
     /// is what was there.
     TtlTakesOldValues,
+    /// A keyspace is created under the name of one that was dropped while nodes that have not heard of that may serve it (`placement`).
+    /// Caught by: a keyspace shows what was written in it.
+    NameFreeAtOnce,
     /// A two-phase master acknowledges what is decided before its decision is synced (`replication`'s two-phase). Caught by: what is
     /// applied is decided for good; the history.
     DecisionBeforeDurable,
@@ -244,7 +247,4 @@ pub enum Mutant {
     VoteOfAnotherLifeCounted,
     /// A two-phase participant reads keys that are prepared and not decided (`replication`'s two-phase). Caught by: the history.
     PreparedDoesNotBlockReads,
-    /// A keyspace is created under the name of one that was dropped while nodes that have not heard of that may serve it (`placement`).
-    /// Caught by: a keyspace shows what was written in it.
-    NameFreeAtOnce,
 }

@@ -12,6 +12,7 @@ mod handover;
 mod hosting;
 mod kept;
 mod maps;
+mod names;
 mod snapshots;
 mod split;
 mod switch;

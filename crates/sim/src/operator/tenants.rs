@@ -13,6 +13,7 @@ use kv::{Answer, Error, Key, Op, Outcome, Protocol, Reply, Request, Value};
 
 use super::tenant::{Asked, Call, FIRST, NAMES, Stage, Tenant};
 use crate::events::{Event, Whose};
+use crate::faults::Fault;
 use crate::world::World;
 
 /// The keys of a keyspace.
@@ -76,7 +77,9 @@ impl World {
     }
 
     fn draw_wish(&mut self) -> Wish {
-        let (shards, replicas) = (self.random.between(1, 3) as u32, self.random.pick(&[3, 3, 5]));
+        // One copy may be served by a node that is cut off from all others. An old one, put back, nobody could tell from that.
+        let few = if self.faults.has(Fault::Restore) { 3 } else { 1 };
+        let (shards, replicas) = (self.random.between(1, 3) as u32, self.random.pick(&[3, few, 5]));
         let quota_keys = self.random.pick(&[0, 2, 3]);
         let ttl_micros = self.random.pick(&[0, 300_000, 2_000_000]);
         let kept = if self.random.percent(40) { self.draw_history() } else { Wish::default() };
@@ -163,7 +166,8 @@ impl World {
         if ids.is_empty() {
             return;
         }
-        let node = self.random.pick(&ids);
+        // Who is behind may know another keyspace of the name.
+        let node = self.pick_by_map(&ids, false);
         let timeout = Duration::from_micros(TIMEOUT_MICROS);
         let request = Request { keyspace: NAMES[place].into(), timeout, ..Request::new(op.clone()) };
         let Some(life) = self.machine(node).life() else { return };
