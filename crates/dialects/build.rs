@@ -10,6 +10,7 @@ const FILES: &[(&str, &str)] = &[
     ("proto/etcd/rpc.proto", "etcd.bin"),
     ("proto/classic/pairs/keyvalue.proto", "keyvalue.bin"),
     ("proto/classic/pairs/central.proto", "central.bin"),
+    ("proto/classic/store/store.proto", "store.bin"),
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

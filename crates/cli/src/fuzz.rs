@@ -8,11 +8,26 @@ use reedline::Completer;
 use server::Listen;
 
 use crate::classic::line::{self as pair, Line};
+use crate::classic::store::file as store;
 use crate::data::txn;
 use crate::serve::file::{self, Wrong};
 use crate::shell::{complete, line};
 use crate::up::roster;
 use crate::{escape, parse, words};
+
+/// The file of a store: what is wrong is said on one line, and what is right are nodes with names and ports of their own.
+pub fn store(bytes: &[u8]) {
+    match store::decode(bytes) {
+        Ok(nodes) => {
+            let names: BTreeSet<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
+            let ports: BTreeSet<u16> = nodes.iter().map(|node| node.port).collect();
+            assert_eq!((names.len(), ports.len()), (nodes.len(), nodes.len()));
+            assert!(nodes.len() > 1 && nodes[0].name == "master");
+            assert!(nodes.iter().all(|node| parse::address(&node.reached).is_ok()));
+        }
+        Err(why) => assert_eq!(why.lines().count(), 1, "{why}"),
+    }
+}
 
 /// A line of the shell; and its completion wherever the cursor stands.
 pub fn line(bytes: &[u8]) {

@@ -154,6 +154,7 @@ impl Nodes {
                 entry_cache_bytes: Config::ENTRY_CACHE_BYTES,
                 moves: Moves::default(),
                 checkpoint_bytes: Config::CHECKPOINT_BYTES,
+                protocol: None,
                 lab: false,
                 stderr: server::Stderr::Nothing,
             };

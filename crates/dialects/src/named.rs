@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::Dialect;
 use crate::classic::pairs::{Central, Pairs};
+use crate::classic::store::Store;
 use crate::native::Native;
 
 /// A dialect, and how it is made.
@@ -26,6 +27,7 @@ const DIALECTS: &[Known] = &[
         options: &["check"],
         make: |options| Arc::new(Central::new(has(options, "check"))),
     },
+    Known { name: "classic/store", options: &[], make: |_| Arc::new(Store::new()) },
 ];
 
 /// The dialect of this name, with these options. The error says what there is.
@@ -67,7 +69,7 @@ mod tests {
         let refused = |name, option: &str| named(name, &[option.to_owned()]).unwrap_err();
         assert_eq!(
             named("redis", &[]).unwrap_err(),
-            "there is no dialect 'redis': use one of native, classic/pairs, classic/central"
+            "there is no dialect 'redis': use one of native, classic/pairs, classic/central, classic/store"
         );
         assert_eq!(
             refused("classic/pairs", "check"),

@@ -22,6 +22,7 @@ mod mutate;
 
 use bytes::Bytes;
 use dialects::classic::pairs::fuzz as pairs;
+use dialects::classic::store::fuzz as store;
 
 pub use mutate::Mutator;
 
@@ -59,6 +60,16 @@ pub const TARGETS: &[Target] = &[
     target("raft-hello", replication::raft::fuzz::hello, replication::raft::fuzz::hello_samples),
     target("raft-record", replication::raft::fuzz::record, replication::raft::fuzz::record_samples),
     target("raft-recovery", replication::raft::fuzz::recovery, replication::raft::fuzz::recovery_samples),
+    target(
+        "two-phase-message",
+        replication::two_phase::fuzz::message,
+        replication::two_phase::fuzz::message_samples,
+    ),
+    target(
+        "two-phase-hello",
+        replication::two_phase::fuzz::hello,
+        replication::two_phase::fuzz::hello_samples,
+    ),
     target("node-frame", node::fuzz::frame, node::fuzz::frame_samples),
     target("node-frames", node::fuzz::frames, node::fuzz::frames_samples),
     target("node-recovery", node::fuzz::recovery, node::fuzz::recovery_samples),
@@ -83,6 +94,8 @@ pub const TARGETS: &[Target] = &[
     target("pairs-key", pairs::key, pairs::key_samples),
     target("pairs-host", pairs::host, pairs::host_samples),
     target("pairs-message", pairs::message, pairs::message_samples),
+    target("store-message", store::message, store::message_samples),
+    target("store-value", store::value, Vec::new),
     target("history-json", check::fuzz::json, Vec::new),
     target("history-edn", check::fuzz::edn, Vec::new),
     target("history-log", check::fuzz::log, Vec::new),
@@ -92,6 +105,7 @@ pub const TARGETS: &[Target] = &[
     target("cli-notation", cli::fuzz::notation, Vec::new),
     target("cli-config", cli::fuzz::config, Vec::new),
     target("cli-pairs", cli::fuzz::pairs, Vec::new),
+    target("cli-store", cli::fuzz::store, Vec::new),
     target("cli-cluster", cli::fuzz::cluster, Vec::new),
 ];
 

@@ -19,7 +19,7 @@
 use kv::cluster::Liveness;
 use kv::keyspace::Wish;
 use kv::view::{Member, Revision};
-use kv::{ClusterId, NodeId, ReplicaId, ShardId};
+use kv::{ClusterId, NodeId, Protocol, ReplicaId, ShardId};
 
 use crate::map::{Arrangement, Change, Map, Node, NodeDuty, Phase, Shard, Why};
 use crate::refusal::Refusal;
@@ -319,6 +319,9 @@ impl Map {
     }
 
     fn stuck(&self, id: ShardId, shard: &Shard) -> Refusal {
+        if shard.protocol == Protocol::TwoPhase {
+            return Refusal::CopiesStay(shard.keyspace.clone());
+        }
         if self.has_majority(&shard.members) {
             return Refusal::NoNumbers(id);
         }
@@ -364,10 +367,13 @@ impl Map {
         }
     }
 
-    /// Whether a shard would have no majority that is not gone, now or once its members have changed over.
+    /// Whether a shard would have no majority that is not gone, now or once its members have changed over; or, where all copies are
+    /// needed, not all of them.
     fn is_lost_without(&self, id: ShardId, node: NodeId) -> bool {
         let stays = |member: &&Member| member.node != node && self.nodes[&member.node].duty != NodeDuty::Gone;
-        let is_lost = |members: &[Member]| members.iter().filter(stays).count() <= members.len() / 2;
+        let needs = self.shards[&id].protocol;
+        let is_lost =
+            |members: &[Member]| members.iter().filter(stays).count() < needed(needs, members.len());
         let switches = self.changes.get(&id).filter(|change| change.phase == Phase::Switch);
         is_lost(&self.shards[&id].members) || switches.is_some_and(|change| is_lost(&change.to))
     }
@@ -415,7 +421,8 @@ impl Map {
 
     /// Whether the members of a shard can be changed: a majority of them lives, and there are numbers for new ones.
     pub(crate) fn can_change(&self, shard: &Shard) -> bool {
-        self.has_majority(&shard.members) && shard.next_replica <= ReplicaId::MAX
+        let moves = shard.protocol != Protocol::TwoPhase;
+        moves && self.has_majority(&shard.members) && shard.next_replica <= ReplicaId::MAX
     }
 
     /// Whether a majority of some members lives.
@@ -442,6 +449,14 @@ fn check_name(name: &str) -> Result<(), Refusal> {
         return Err(Refusal::Invalid(format!("'{name}' is no name for a node: letters and digits will do")));
     }
     Ok(())
+}
+
+/// How many of so many members are needed, for what a shard holds to be safe and served.
+pub fn needed(protocol: Protocol, members: usize) -> usize {
+    match protocol {
+        Protocol::TwoPhase => members,
+        Protocol::Single | Protocol::Raft => members / 2 + 1,
+    }
 }
 
 fn check_incarnation(incarnation: u64) -> Result<(), Refusal> {

@@ -56,6 +56,10 @@ impl Map {
         // With fewer than a majority of what it should have, it would lose what others of its kind do not.
         let serving = self.nodes.values().filter(|node| node.duty == NodeDuty::Serve).count();
         let wanted = usize::from(replicas).min(serving);
+        let fewest = self.shards_of(name).iter().map(|(_, shard)| shard.members.len()).min().unwrap_or(0);
+        if protocol == Protocol::TwoPhase && fewest < usize::from(replicas) {
+            return Err(Refusal::TooFewForAll { replicas, nodes: fewest });
+        }
         match self.shards_of(name).iter().any(|(_, shard)| 2 * shard.members.len() <= wanted) {
             true => Err(Refusal::NoNodes),
             false => Ok(()),
@@ -72,6 +76,9 @@ impl Map {
         let wish = Wish { protocol: Some(keyspace.protocol), ..*wish };
         wish.validate().map_err(|error| Refusal::Invalid(error.to_string()))?;
         let Settings { replicas, keep, quota, .. } = keyspace.settings().with(&wish);
+        if keyspace.protocol == Protocol::TwoPhase && replicas != keyspace.replicas {
+            return Err(Refusal::ReplicasStay(name.into()));
+        }
         (keyspace.replicas, keyspace.keep, keyspace.quota) = (replicas, keep, quota);
         wish.shards.map_or(Ok(()), |shards| self.split(name, shards as usize))
     }

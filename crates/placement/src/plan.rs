@@ -81,6 +81,7 @@ use kv::view::{Duty, Member};
 use kv::{NodeId, ReplicaId, ShardId};
 
 use crate::check::epoch_of_change;
+use crate::event::needed;
 use crate::map::{Change, Map, NodeDuty, Phase, Shard, Why};
 
 /// How much is under way at once.
@@ -121,12 +122,12 @@ pub fn plan(map: &Map, limits: &Limits) -> Option<Map> {
 }
 
 /// The shards that cannot be helped by other nodes: so many of their replicas are on nodes that are gone for good that the others
-/// are no majority. They stay as they are, and keep their nodes in the map.
+/// are no majority, or, where all copies are needed, any of them is. They stay as they are, and keep their nodes in the map.
 pub fn lost(map: &Map) -> Vec<ShardId> {
     let gone = |member: &&Member| map.nodes[&member.node].duty == NodeDuty::Gone;
     let is_lost = |shard: &Shard| {
         let left = shard.members.len() - shard.members.iter().filter(gone).count();
-        left <= shard.members.len() / 2
+        left < needed(shard.protocol, shard.members.len())
     };
     map.shards.iter().filter(|(_, shard)| is_lost(shard)).map(|(id, _)| *id).collect()
 }

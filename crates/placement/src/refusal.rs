@@ -87,6 +87,29 @@ pub enum Refusal {
         "shard {0} cannot go elsewhere: it was moved 1,022 times already, and versions have no more numbers for its replicas"
     )]
     NoNumbers(ShardId),
+    /// A node has a copy that does not go elsewhere.
+    #[error(
+        "the copies of keyspace '{0}' stay on their nodes, for its protocol is two-phase: copy its keys to another keyspace and drop \
+         it (`capstan keyspace drop {0}`), then try again"
+    )]
+    CopiesStay(String),
+    /// A keyspace has as many copies as it was created with.
+    #[error(
+        "keyspace '{0}' keeps the copies that it was created with, for its protocol is two-phase: create another one with as many as \
+         you want, and copy the keys"
+    )]
+    ReplicasStay(String),
+    /// A keyspace that has all its copies from the beginning wants more than there are nodes for.
+    #[error(
+        "a two-phase keyspace has all its {replicas} copies from the beginning, and {nodes} nodes can take one now: give it fewer \
+         (--replicas), or start more nodes"
+    )]
+    TooFewForAll {
+        /// Copies that it is to have.
+        replicas: u16,
+        /// Nodes that take replicas and live.
+        nodes: usize,
+    },
     /// A shard cannot go elsewhere: too few of its replicas are alive.
     #[error(
         "shard {shard} cannot go elsewhere, as most of its replicas are on nodes that are dead: start one of them first ({nodes})"

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use kv::Protocol;
 use kv::cluster::Terms;
 use placement::Limits;
 use storage::{History, Kind};
@@ -42,6 +43,8 @@ pub struct Config {
     /// On how many nodes each shard is, where there are so many: 1 to [`Config::REPLICAS_MAX`]. Fixed when the cluster is
     /// founded; `None` = as it was, or as usual.
     pub replicas: Option<u16>,
+    /// How the shards of the keyspace agree. Fixed when the cluster is founded, by all nodes alike; `None` = as usual.
+    pub protocol: Option<Protocol>,
     /// Cores that serve connections, and that the shards are dealt out to as far as there are shards; `None` = one a processor.
     pub cores: Option<usize>,
     /// Bytes of log entries kept in memory for followers that lag; one further behind gets a snapshot.

@@ -404,7 +404,8 @@ fn founding(config: &Config, folder: &Folder) -> Result<Map, Failure> {
     };
     let nodes: Vec<Founder> = founders.iter().map(founder).collect();
     // One that keeps nothing is alone for ever.
-    let protocol = if config.data.is_none() { Protocol::Single } else { Protocol::Raft };
+    let usual = if config.data.is_none() { Protocol::Single } else { Protocol::Raft };
+    let protocol = config.protocol.unwrap_or(usual);
     let Terms { shards, replicas, .. } = folder.terms();
     Ok(Map::founding(&Founding { cluster: None, nodes, shards, replicas, protocol }))
 }

@@ -126,6 +126,7 @@ fn config(listen: String) -> Config {
         entry_cache_bytes: Config::ENTRY_CACHE_BYTES,
         moves: Moves::default(),
         checkpoint_bytes: CHECKPOINT_BYTES,
+        protocol: None,
         lab: false,
         stderr: server::Stderr::Nothing,
     }

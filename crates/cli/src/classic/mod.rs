@@ -12,6 +12,10 @@
 //!                                  └───────── C,5 ── central-client┘
 //! ```
 //!
+//! # A store that shows what slow nodes do
+//!
+//! A master and its slaves, as a file lists them, each a process ([`store`]).
+//!
 //! # Caveats
 //!
 //! A central server knows who registered a number last and nothing of the texts: without `--check`, registering a number again
@@ -26,6 +30,7 @@ mod pair_client;
 mod run;
 mod server;
 mod servers;
+pub mod store;
 
 use crate::exit::{Code, Error};
 use crate::parse;
@@ -66,6 +71,27 @@ texts differ, or one does not answer, the key stays where it is.")]
         #[arg(long)]
         check: bool,
     },
+    /// Run every node of a store on this machine, each as a process of its own
+    #[command(after_help = "\
+Examples:
+  capstan classic store store.yaml                 data in ./capstan-store
+  capstan classic store store.yaml --data /tmp/s
+The file names the nodes:
+  master: {ip: 127.0.0.1, port: 32770}
+  slaves:
+    - {id: slave_1, ip: 127.0.0.1, port: 32771}
+    - {id: slave_2, ip: 127.0.0.1, port: 32772}
+Clients speak gRPC (distributedstore.KeyValueStore: put, get, slowDown, restore)
+to any of them. Ctrl-C or SIGTERM ends them all. Exit code 2: what is wrong with
+the file or the ports is said, and nothing runs.")]
+    Store(store::Args),
+    /// Run one node of a store; 'capstan classic store' starts them
+    #[command(
+        hide = true,
+        override_usage = "capstan classic store CONFIG.yaml",
+        after_help = "Examples:\n  capstan classic store store.yaml"
+    )]
+    StoreNode(store::NodeArgs),
     /// Send the commands of standard input to a pair server
     #[command(after_help = "\
 Examples:
@@ -109,6 +135,8 @@ pub fn run(command: Command, out: &mut Output<'_>) -> Result<Code, Error> {
     match command {
         Command::PairServer { server, activate } => server::pairs(server, activate),
         Command::CentralServer { server, check } => server::central(server, check),
+        Command::Store(args) => store::run(&args),
+        Command::StoreNode(args) => store::run_node(args),
         Command::PairClient { server } => pair_client::run(&server, out),
         Command::CentralClient { server } => central_client::run(&server, out),
     }

@@ -65,6 +65,7 @@ fn config(name: &str, args: Args, dialect: Arc<dyn Dialect>) -> Config {
         entry_cache_bytes: Config::ENTRY_CACHE_BYTES,
         moves: Moves::default(),
         checkpoint_bytes: Config::CHECKPOINT_BYTES,
+        protocol: None,
         lab: false,
         stderr: Stderr::Line(ready),
     }

@@ -165,6 +165,7 @@ fn config(args: Args, file: File) -> Result<server::Config, Error> {
             .or(file.checkpoint_log)
             .map_or(server::Config::CHECKPOINT_BYTES, |bytes| bytes as u64),
         moves,
+        protocol: None,
         lab: args.lab || file.lab,
         stderr: if args.quiet || file.quiet { Stderr::Nothing } else { Stderr::Journal },
     })
@@ -191,7 +192,7 @@ fn check_peers(own: &str, peers: &[(String, String)]) -> Result<(), String> {
 
 /// Sees to it that this process does not outlive its parent, even if that was killed: its owner is gone then, and the
 /// ports and folders it holds are wanted by the next one.
-fn end_with(parent: i32) -> Result<(), Error> {
+pub fn end_with(parent: i32) -> Result<(), Error> {
     let failed = |error| Error::Unavailable(format!("asking to end with the parent process: {error}"));
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(failed)?;
     // It may have ended before we asked; then nobody will tell us.

@@ -16,9 +16,9 @@ mod member;
 mod moving;
 mod nodes;
 mod ready;
-mod restart;
+pub mod restart;
 pub mod roster;
-mod wait;
+pub mod wait;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, IsTerminal, Write};

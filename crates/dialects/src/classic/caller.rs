@@ -30,6 +30,11 @@ impl Caller {
         Ok((Caller { store, tab, until }, message))
     }
 
+    /// The same call, which is over by then at the latest.
+    pub(super) fn by(self, until: Instant) -> Caller {
+        Caller { until: Some(self.until.map_or(until, |known| known.min(until))), ..self }
+    }
+
     /// Counts more bytes against the caller's connection, until the call is over.
     pub(super) fn hold(&self, bytes: usize) -> Result<(), Error> {
         admit(&self.tab.charge.request, bytes)

@@ -2,7 +2,9 @@
 //! in an ordinary keyspace, with the same log, engines and limits as everything else.
 //!
 //! - [`pairs`]: texts under numbers, insert-if-absent, and a central server that says who has which.
+//! - [`store`]: texts under texts on several nodes, each of which a client may have answer late.
 
 mod caller;
 mod connection;
 pub mod pairs;
+pub mod store;

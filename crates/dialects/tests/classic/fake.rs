@@ -11,6 +11,7 @@ use bytes::Bytes;
 use dialects::{Account, Dialect, End, Stop, Stopper, Store, Stream};
 use kv::admin::{Admin, Answered, Ask};
 use kv::cluster::{Cluster, Located, Status, Terms};
+use kv::fault::{Fault, Faults};
 use kv::watch::{Watch, Watcher, Watching};
 use kv::{
     Answer, ClusterId, Completions, Epoch, Error, Expect, Function, Key, KeyAnswer, KeyValue, Level, NodeId,
@@ -43,6 +44,7 @@ pub struct Fake {
     verdicts: Mutex<VecDeque<Option<Error>>>,
     meddle: Mutex<Option<Meddle>>,
     cluster: Mutex<Result<ClusterId, Error>>,
+    faults: Mutex<Vec<Fault>>,
 }
 
 impl Rows {
@@ -61,6 +63,10 @@ impl Rows {
     fn run(&mut self, op: &Op, page_rows: usize) -> Answer {
         match op {
             Op::Get { key, at: None } => Answer::Row(self.get(key)),
+            Op::Put { key, value, deadline: None, previous: false } => {
+                self.put(key.clone(), value.clone());
+                Answer::Put { previous: None }
+            }
             Op::GetAll { keys, at: None } => Answer::Many(
                 keys.iter().map(|key| KeyAnswer { key: key.clone(), result: Ok(self.get(key)) }).collect(),
             ),
@@ -113,6 +119,7 @@ impl Fake {
             verdicts: Mutex::default(),
             meddle: Mutex::default(),
             cluster: Mutex::new(Ok(ClusterId::new(1).unwrap())),
+            faults: Mutex::default(),
         })
     }
 
@@ -156,6 +163,16 @@ impl Fake {
         *self.cluster.lock().unwrap() = Err(why);
     }
 
+    /// The node belongs to a cluster.
+    pub fn join(&self) {
+        *self.cluster.lock().unwrap() = Ok(ClusterId::new(1).unwrap());
+    }
+
+    /// Which faults were put on the node.
+    pub fn faults(&self) -> Vec<Fault> {
+        self.faults.lock().unwrap().clone()
+    }
+
     fn ask(&self, request: Request) -> Result<Reply, Error> {
         assert_eq!(request.keyspace, KEYSPACE);
         self.seen.lock().unwrap().push(request.clone());
@@ -181,6 +198,11 @@ impl KeyValue for Fake {
 impl Admin for Fake {
     fn administer(&self, _: Ask, _: Duration, _: Answered) {
         unreachable!("no classic dialect changes the cluster")
+    }
+
+    fn fault(&self, fault: Option<Fault>) -> Result<Faults, Error> {
+        self.faults.lock().unwrap().extend(fault);
+        Ok(Faults::default())
     }
 }
 

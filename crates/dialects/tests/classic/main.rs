@@ -4,3 +4,4 @@
 
 mod fake;
 mod pairs;
+mod store;

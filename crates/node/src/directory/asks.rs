@@ -111,6 +111,7 @@ fn refused(refusal: Refusal) -> Error {
         | Refusal::NoNodes
         | Refusal::JustDropped(_)
         | Refusal::StillServed { .. }
+        | Refusal::TooFewForAll { .. }
         | Refusal::Splitting { .. } => Error::Unavailable(why),
         _ => Error::Invalid(why),
     }

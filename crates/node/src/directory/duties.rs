@@ -22,6 +22,7 @@ use kv::cluster::Liveness;
 use kv::view::{Member, Revision};
 use kv::{Epoch, NodeId, ShardId};
 use mutant::Mutant;
+use placement::event::needed;
 use placement::map::{Change, Map, Node, NodeDuty, Phase};
 use placement::{Event, Limits, plan};
 use replication::Instant;
@@ -319,7 +320,8 @@ impl Reign {
                 let has_copy = |told: &Announced| told.epoch == row.epoch && !told.heirs.is_empty();
                 let nodes = || row.members.iter().map(|member| member.node);
                 let ready = nodes().filter(|node| told(*node).is_some_and(has_copy)).count();
-                let is_ready = 2 * ready > row.members.len() && self.seen.leader(shard).is_some_and(has_copy);
+                let is_enough = ready >= needed(row.protocol, row.members.len());
+                let is_ready = is_enough && self.seen.leader(shard).is_some_and(has_copy);
                 is_ready.then_some(Event::Progress { shard, phase: Phase::Switch })
             }
             Phase::Switch => {
@@ -342,12 +344,14 @@ impl Reign {
         2 * members.iter().filter(|member| self.is_heard(&member.node)).count() > members.len()
     }
 
-    /// Whether these are the members of a shard in an epoch, as its leader and most of them say.
+    /// Whether these are the members of a shard in an epoch, as its leader and most of them say; all, where all copies are needed.
     fn are_members(&self, shard: ShardId, epoch: Epoch, members: &[Member]) -> bool {
         let (told, there) = (&self.seen.shards[&shard], (epoch, digest(members)));
         let are_there = |told: &Announced| (told.epoch, told.members) == there;
         let agree = members.iter().filter(|member| told.get(&member.node).is_some_and(are_there)).count();
-        self.seen.leader(shard).is_some_and(are_there) && 2 * agree > members.len()
+        let row = self.map.shards.get(&shard).cloned().or_else(|| self.map.row_of_part(shard));
+        let needed = row.map_or(members.len(), |row| needed(row.protocol, members.len()));
+        self.seen.leader(shard).is_some_and(are_there) && agree >= needed
     }
 
     /// Applies an event, unless this very map has refused it already.

@@ -80,6 +80,7 @@ fn config() -> Config {
         cores: None,
         entry_cache_bytes: 0,
         checkpoint_bytes: 0,
+        protocol: None,
         lab: false,
         moves: Moves::default(),
         stderr: crate::Stderr::Nothing,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kv::admin::Ask;
 use kv::keyspace::Wish;
-use kv::{Answer, Error, Key, Op, Outcome, Reply, Request, Value};
+use kv::{Answer, Error, Key, Op, Outcome, Protocol, Reply, Request, Value};
 
 use super::tenant::{Asked, Call, FIRST, NAMES, Stage, Tenant};
 use crate::events::{Event, Whose};
@@ -65,7 +65,9 @@ impl World {
             Stage::Works(left) => {
                 tenant.stage = Stage::Works(left - 1);
                 if self.random.percent(15) {
-                    let wish = Wish { shards: None, ..self.draw_wish() };
+                    let wish = self.draw_wish();
+                    let replicas = wish.replicas.filter(|_| !tenant.on_all && wish.protocol.is_none());
+                    let wish = Wish { shards: None, protocol: None, replicas, ..wish };
                     tenant.may_expire |= wish.ttl_micros.is_some_and(|ttl| ttl > 0);
                     return self.ask_for_tenant(tenant, Ask::AlterKeyspace { name, wish, dry_run: false });
                 }
@@ -81,10 +83,15 @@ impl World {
         let quota_keys = self.random.pick(&[0, 2, 3]);
         let ttl_micros = self.random.pick(&[0, 300_000, 2_000_000]);
         let kept = if self.random.percent(40) { self.draw_history() } else { Wish::default() };
+        let protocol = self.random.percent(25).then_some(Protocol::TwoPhase);
         Wish {
+            protocol,
             ttl_micros: self.random.percent(30).then_some(ttl_micros),
             shards: self.random.percent(50).then_some(shards),
-            replicas: self.random.percent(50).then_some(replicas),
+            replicas: match protocol {
+                Some(_) => Some(self.random.pick(&[2, 2, 3])),
+                None => self.random.percent(50).then_some(replicas),
+            },
             quota_keys: self.random.percent(60).then_some(quota_keys),
             ..kept
         }
@@ -132,9 +139,10 @@ impl World {
                 self.note("a keyspace was created");
                 let may_expire = wish.ttl_micros.is_some_and(|ttl| ttl > 0);
                 let (life, calls) = (tenant.life + 1, tenant.calls);
+                let on_all = wish.protocol == Some(Protocol::TwoPhase);
                 let work_max = self.random.pick(&WORK_MAX);
                 let stage = Stage::Works(self.random.between(1, work_max));
-                *tenant = Tenant { life, calls, stage, may_expire, ..Tenant::default() };
+                *tenant = Tenant { life, calls, stage, may_expire, on_all, ..Tenant::default() };
             }
             Ask::DropKeyspace { .. } => {
                 self.note("a keyspace was dropped");

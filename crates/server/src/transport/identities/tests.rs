@@ -44,6 +44,7 @@ impl Folders {
             cores: None,
             entry_cache_bytes: 0,
             checkpoint_bytes: crate::Config::CHECKPOINT_BYTES,
+            protocol: None,
             lab: false,
             moves: crate::Moves::default(),
             stderr: crate::Stderr::Nothing,

@@ -1,0 +1,82 @@
+//! One node of a store: an ordinary node whose clients are those of the store.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use dialects::classic::store::Store;
+use kv::Protocol;
+use server::{Config, Kind, Listen, Moves, Stderr};
+
+use crate::exit::{Code, Error};
+use crate::{parse, serve};
+
+/// How the nodes of a store agree: the one place that says it.
+const PROTOCOL: Protocol = Protocol::Raft;
+/// All keys are of one shard: so one node is the master of all of them.
+const SHARDS: u32 = 1;
+/// A node needs few: it shares its machine with all the others.
+const CORES: usize = 1;
+
+/// The options of a node of a store, as the program that starts them all gives them.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Its name
+    #[arg(long, value_parser = parse::name)]
+    name: String,
+    /// Its data folder
+    #[arg(long)]
+    data: PathBuf,
+    /// Where clients connect
+    #[arg(long, value_delimiter = ',', value_parser = parse::address)]
+    listen: Vec<String>,
+    /// Where others on this machine reach it
+    #[arg(long, value_parser = parse::address)]
+    advertise: String,
+    /// Where the nodes of the store connect to each other
+    #[arg(long, value_delimiter = ',', value_parser = parse::peer)]
+    peers: Vec<(String, String)>,
+    /// End when this process ends
+    #[arg(long)]
+    parent: i32,
+}
+
+/// Runs a node until a signal stops it.
+pub fn run(args: Args) -> Result<Code, Error> {
+    serve::end_with(args.parent)?;
+    serve::start(config(args))?;
+    Ok(Code::Done)
+}
+
+/// Its settings: those of `capstan serve` where nothing else is said.
+fn config(args: Args) -> Config {
+    let Args { name, data, listen, advertise, peers, .. } = args;
+    let dialect = Arc::new(Store::new());
+    let at = |address: String| Listen {
+        advertise: Some(advertise.clone()),
+        ..Listen::new(dialect.clone(), address)
+    };
+    Config {
+        name,
+        engine: Kind::Disk,
+        data: Some(data),
+        listen: listen.into_iter().map(at).collect(),
+        join: Vec::new(),
+        advertise_peer: None,
+        listen_peer: None,
+        zone: None,
+        history: None,
+        deleted_micros: None,
+        shards: Some(SHARDS),
+        // It has at most as many as a shard may.
+        replicas: u16::try_from(peers.len()).ok(),
+        protocol: Some(PROTOCOL),
+        peers,
+        cores: Some(CORES),
+        entry_cache_bytes: Config::ENTRY_CACHE_BYTES,
+        moves: Moves::default(),
+        checkpoint_bytes: Config::CHECKPOINT_BYTES,
+        // Its clients have it answer late.
+        lab: true,
+        stderr: Stderr::Nothing,
+    }
+}
