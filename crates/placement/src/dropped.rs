@@ -11,7 +11,7 @@
 //!
 //! A drop leaves a row: the revision from which on maps are without the keyspace, and the sets of nodes that had a shard together.
 //! The name is given again when none of these sets can serve: of each so many have the map, or a later one, in their logs, that
-//! those who do not know of the drop are no majority (of a two-phase shard, whose copies each answer reads: all). Who leads the directory sees that, lets the leases of leaders pass that were
+//! those who do not know of the drop are no majority; all, where each member serves alone. Who leads the directory sees that, lets the leases of leaders pass that were
 //! left alone, and forgets the row ([`Event::Free`](crate::Event::Free)).
 //!
 //! ```text
@@ -38,9 +38,9 @@
 
 use std::collections::BTreeSet;
 
-use kv::NodeId;
 use kv::keyspace::check_name;
-use kv::view::{Duty, Member};
+use kv::view::Member;
+use kv::{NodeId, Protocol};
 use mutant::Mutant;
 
 use crate::map::{DEFAULT, Dropped, Holders, Map, NodeDuty, Phase};
@@ -68,8 +68,10 @@ impl Map {
         let mut all = BTreeSet::new();
         for (id, shard) in self.shards_of(name) {
             let switches = self.changes.get(&id).filter(|change| change.phase == Phase::Switch);
-            all.insert(Holders::of(&shard.members));
-            all.extend(switches.map(|change| Holders::of_those(&change.to, &self.left_of(shard, change))));
+            all.insert(Holders::of(shard.protocol, &shard.members, &shard.members));
+            all.extend(
+                switches.map(|change| Holders::of(shard.protocol, &change.to, &self.left_of(shard, change))),
+            );
         }
         Vec::from_iter(all)
     }
@@ -147,16 +149,11 @@ impl Dropped {
 }
 
 impl Holders {
-    /// The nodes of some members, of which a majority can serve; under two-phase each of them alone, for it answers reads.
-    fn of(members: &[Member]) -> Holders {
-        Holders::of_those(members, members)
-    }
-
-    /// Likewise, where those that are not left may not have heard, and count all the same.
-    fn of_those(members: &[Member], left: &[Member]) -> Holders {
+    /// The nodes of some members that are left; the others may not have heard, and count all the same. Of `raft` a majority serves, of
+    /// any other protocol each member may answer reads alone.
+    fn of(protocol: Protocol, members: &[Member], left: &[Member]) -> Holders {
         let nodes = left.iter().map(|member| member.node).collect();
-        let harmless = (members.len() / 2).saturating_sub(members.len() - left.len());
-        let each_serves = members.iter().any(|member| member.duty == Duty::Primary);
-        Holders { nodes, harmless: if each_serves { 0 } else { harmless as u16 } }
+        let harmless = if protocol == Protocol::Raft { members.len() / 2 } else { 0 };
+        Holders { nodes, harmless: harmless.saturating_sub(members.len() - left.len()) as u16 }
     }
 }

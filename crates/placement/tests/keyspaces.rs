@@ -121,6 +121,18 @@ fn name_waits_until_no_shard_can_have_a_majority_of_those_who_have_not_heard() {
 }
 
 #[test]
+fn name_waits_for_each_member_where_each_serves_alone() {
+    let two_phase = Wish { protocol: Some(Protocol::TwoPhase), replicas: Some(3), ..Wish::default() };
+    let map = create(&founded(3), "a", two_phase).unwrap();
+    let map = drop_it(&map, "a").unwrap();
+    for silent in [1, 2, 3].map(NodeId) {
+        let waits_for = map.dropped["a"].waits_for(|node| node != silent);
+        assert_eq!(Vec::from_iter(waits_for), [silent]);
+    }
+    assert!(map.dropped["a"].waits_for(|_| true).is_empty());
+}
+
+#[test]
 fn names_that_are_not_free_count_as_keyspaces() {
     let mut map = founded(3);
     let name = |number: usize| format!("k{number}");
