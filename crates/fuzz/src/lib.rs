@@ -60,6 +60,16 @@ pub const TARGETS: &[Target] = &[
     target("raft-hello", replication::raft::fuzz::hello, replication::raft::fuzz::hello_samples),
     target("raft-record", replication::raft::fuzz::record, replication::raft::fuzz::record_samples),
     target("raft-recovery", replication::raft::fuzz::recovery, replication::raft::fuzz::recovery_samples),
+    target(
+        "two-phase-message",
+        replication::two_phase::fuzz::message,
+        replication::two_phase::fuzz::message_samples,
+    ),
+    target(
+        "two-phase-hello",
+        replication::two_phase::fuzz::hello,
+        replication::two_phase::fuzz::hello_samples,
+    ),
     target("node-frame", node::fuzz::frame, node::fuzz::frame_samples),
     target("node-frames", node::fuzz::frames, node::fuzz::frames_samples),
     target("node-recovery", node::fuzz::recovery, node::fuzz::recovery_samples),

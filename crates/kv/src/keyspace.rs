@@ -135,13 +135,14 @@ pub struct Described {
 
 impl Protocol {
     /// Those that a keyspace can have.
-    pub const ALL: [Protocol; 2] = [Protocol::Single, Protocol::Raft];
+    pub const ALL: [Protocol; 3] = [Protocol::Single, Protocol::Raft, Protocol::TwoPhase];
 
     /// How many replicas a shard can have under it.
     pub fn replicas(self) -> std::ops::RangeInclusive<u16> {
         match self {
             Protocol::Single => 1..=1,
             Protocol::Raft => 1..=REPLICAS_MAX,
+            Protocol::TwoPhase => 2..=REPLICAS_MAX,
         }
     }
 }

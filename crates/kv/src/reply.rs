@@ -169,7 +169,8 @@ pub struct Revision {
 /// What was achieved: the promise that this very answer keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
-    /// Of a write, its version; of a read, the newest version of the shard it saw. Over several shards the highest.
+    /// Of a write, its version; of a read, the newest version of the shard it saw: that of every write acknowledged before it, or,
+    /// under `two-phase`, of every such write of the keys that it looked at. Over several shards the highest.
     pub version: Version,
     /// The shard; the lowest of several.
     pub shard: ShardId,
@@ -233,6 +234,8 @@ pub enum Protocol {
     Single,
     /// Consensus of a majority.
     Raft,
+    /// All copies, or none.
+    TwoPhase,
 }
 
 impl Protocol {
@@ -241,6 +244,7 @@ impl Protocol {
         match self {
             Protocol::Single => "single",
             Protocol::Raft => "raft",
+            Protocol::TwoPhase => "two-phase",
         }
     }
 }
@@ -258,7 +262,8 @@ impl std::str::FromStr for Protocol {
         match text {
             "single" => Ok(Protocol::Single),
             "raft" => Ok(Protocol::Raft),
-            _ => Err(format!("'{text}' is no protocol: use single or raft")),
+            "two-phase" => Ok(Protocol::TwoPhase),
+            _ => Err(format!("'{text}' is no protocol: use single, raft or two-phase")),
         }
     }
 }

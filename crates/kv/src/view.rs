@@ -53,6 +53,8 @@ pub struct Member {
 pub enum Duty {
     /// It counts where a majority is counted.
     Voter,
+    /// It counts like a voter, and orders for the others: where the directory says which member does.
+    Primary,
     /// It is brought up to date, and does not count.
     Learner,
     /// A change of members is under way: it counts among those that are to be, not yet among those that were.
@@ -66,6 +68,7 @@ impl Duty {
     pub fn name(self) -> &'static str {
         match self {
             Duty::Voter => "voter",
+            Duty::Primary => "primary",
             Duty::Learner => "learner",
             Duty::Joining => "joining",
             Duty::Leaving => "leaving",
@@ -74,12 +77,12 @@ impl Duty {
 
     /// Whether it counts once a change that is under way is over.
     pub fn will_count(self) -> bool {
-        matches!(self, Duty::Voter | Duty::Joining)
+        matches!(self, Duty::Voter | Duty::Primary | Duty::Joining)
     }
 
     /// Whether it counted before a change that is under way began.
     pub fn did_count(self) -> bool {
-        matches!(self, Duty::Voter | Duty::Leaving)
+        matches!(self, Duty::Voter | Duty::Primary | Duty::Leaving)
     }
 }
 
@@ -159,6 +162,7 @@ impl View {
                 Duty::Learner => 2,
                 Duty::Joining => 3,
                 Duty::Leaving => 4,
+                Duty::Primary => 5,
             });
             put_uint(into, u64::from(member.weight));
         });
@@ -177,6 +181,7 @@ impl View {
                     2 => Duty::Learner,
                     3 => Duty::Joining,
                     4 => Duty::Leaving,
+                    5 => Duty::Primary,
                     _ => return Err(Malformed("a member of a shard has an unknown duty")),
                 },
                 weight: reader.u32()?,

@@ -182,7 +182,7 @@ fn level() -> impl Strategy<Value = Level> {
 }
 
 fn receipt() -> impl Strategy<Value = Receipt> {
-    let protocol = prop_oneof![Just(Protocol::Single), Just(Protocol::Raft)];
+    let protocol = prop_oneof![Just(Protocol::Single), Just(Protocol::Raft), Just(Protocol::TwoPhase)];
     let place = (version(), any::<u32>(), protocol, any::<u64>());
     let kept = (level(), level(), any::<u32>(), any::<u64>(), any::<u64>());
     (place, kept).prop_map(

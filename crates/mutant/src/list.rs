@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub use self::defects::Mutant;
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 79] = [
+const ALL: [(Mutant, &str, &str); 84] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -259,6 +259,31 @@ const ALL: [(Mutant, &str, &str); 79] = [
         Mutant::TtlTakesOldValues,
         "ttl-takes-old-values",
         "a time to live takes values that were stored before it was set",
+    ),
+    (
+        Mutant::NameFreeAtOnce,
+        "name-free-at-once",
+        "a name is given again while nodes may serve the keyspace that had it",
+    ),
+    (
+        Mutant::DecisionBeforeDurable,
+        "decision-before-durable",
+        "a two-phase master acknowledges before its decision is synced",
+    ),
+    (
+        Mutant::PreparedForgottenAtRestart,
+        "prepared-forgotten-at-restart",
+        "a two-phase replica that is restarted has lost what it had prepared",
+    ),
+    (
+        Mutant::VoteOfAnotherLifeCounted,
+        "vote-of-another-life-counted",
+        "a two-phase master counts votes for what an earlier life prepared",
+    ),
+    (
+        Mutant::PreparedDoesNotBlockReads,
+        "prepared-does-not-block-reads",
+        "a two-phase participant reads past what is prepared",
     ),
 ];
 

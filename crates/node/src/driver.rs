@@ -13,6 +13,7 @@
 //!   dealt        which cores of a node an input is for
 //!   frames       what other nodes say, and what is said to them
 //!   maps         the map on its way: from nodes, to nodes, into the log
+//!   kept         which map the node does not fall back behind
 //!   directory    who decides about the map, and what is asked of it
 //!   checkpoint   what must be kept is written again, so that old segments can go
 //!   core         gives replicas their inputs, and the time to those that want it (agenda)
@@ -45,6 +46,7 @@ mod frames;
 mod handover;
 mod hosting;
 mod install;
+mod kept;
 mod leaders;
 mod maps;
 mod open;
@@ -66,13 +68,15 @@ use bytes::Bytes;
 use kv::admin::{Answer, Ask};
 use kv::cluster::{Liveness, Status};
 use kv::view::View;
-use kv::{ClusterId, Epoch, Error, NodeId, Position, Reply, ShardId};
+use kv::{ClusterId, Error, NodeId, Position, Reply, ShardId};
 use placement::map::Map;
 use storage::{Applied, ShardSnapshot};
 
+use self::appends::Flush;
 use self::core::Core;
 use self::directory::Office;
 use self::hosting::Leaving;
+use self::kept::KeptMaps;
 use self::open::Client;
 use self::replica::Replica;
 use self::watches::Puller;
@@ -276,6 +280,7 @@ pub struct Driver {
     core: Core,
     /// Of the first core.
     office: Option<Office>,
+    kept: KeptMaps,
 }
 
 impl Driver {
@@ -293,6 +298,7 @@ impl Driver {
             core: Core::new(&config, now.instant),
             node: Node::new(config.clone(), place, last, now),
             office: (place == 0).then(|| Office::new(&config)),
+            kept: KeptMaps::new(deal.cores()),
         };
         let mut drivers: Vec<Driver> = (0..deal.cores()).map(driver).collect();
         for (shard, gone) in recovery.gone() {
@@ -318,6 +324,8 @@ impl Driver {
     }
 
     fn begin(&mut self) {
+        self.core.drop_unwanted(&self.node);
+        self.note_map();
         self.core.rule(&self.node);
         self.core.forget_leftovers();
         self.core.forget_gone();
@@ -432,6 +440,7 @@ impl Driver {
                 self.core.open_parts(&self.node);
                 self.core.open_returned(&self.node);
                 self.checkpoint_durable(ticket);
+                self.look_at_kept();
             }
             Input::Done(Done::Flushed { token, result }) => match self.core.take_flush(token) {
                 Flush::Checkpoint => self.checkpoint_flushed(result),
@@ -467,6 +476,7 @@ impl Driver {
             Input::Administer { client, ask, timeout_micros } => {
                 self.direct(crate::directory::Input::Ask { client, ask, timeout_micros });
             }
+            Input::Told(Word::Kept { core, revision }) => self.kept_by(core, revision),
             Input::Told(word) => self.core.take_word(&self.node, word),
             Input::Pull { client, pull } => self.core.take_pull(&self.node, Puller::Owner(client), pull),
             Input::Checkpoint => self.begin_checkpoint(),
@@ -479,18 +489,4 @@ impl Driver {
             }
         }
     }
-}
-
-/// What a flush of the table is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flush {
-    Checkpoint,
-    /// Of what came in on this stream.
-    Install(ShardId, u64),
-    /// Of all that was handed over to this node, under this generation.
-    Heir(ShardId, u32),
-    /// Of a pass over a shard that is cut.
-    Parts(ShardId),
-    /// Of what comes back to this node, to go on in this epoch.
-    Returning(ShardId, Epoch),
 }

@@ -148,6 +148,7 @@ fn samples() -> Vec<Frame> {
         disk_full: true,
         stopping: true,
         map: 1,
+        kept: 1,
         replicas: vec![announced(Role::Leader, Some(NodeId(2))), announced(Role::Unknown, None)],
     };
     let op = Stamped { id: None, op: Op::Delete { key: "k".into(), previous: true } }.encode();

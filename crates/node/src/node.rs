@@ -51,6 +51,8 @@ pub(crate) struct Node {
     announce_at: Instant,
     /// Announcements until the next one that is whole.
     partial: u32,
+    /// The revision of a map that all cores act on and that is in the log; the first core knows it, for the others it is 0.
+    pub kept: u64,
     /// The latest revision of the map that was heard of.
     map_heard: u64,
     /// Whom to ask for it, and when.
@@ -73,6 +75,7 @@ impl Node {
             stopping: false,
             announce_at: now.instant,
             partial: 0,
+            kept: 0,
             map_heard: config.map.revision,
             map_wanted: None,
             map_asked: None,
@@ -167,6 +170,7 @@ impl Node {
             disk_full: self.disk_full,
             stopping: self.stopping,
             map: self.config.map.revision,
+            kept: self.kept,
             replicas,
         }
     }

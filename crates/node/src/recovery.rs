@@ -20,7 +20,7 @@ use kv::codec::Malformed;
 use kv::{NodeId, Position, Protocol, ShardId};
 use placement::map::Map;
 use placement::rows::Unreadable;
-use replication::{Replicate, Unfit, View, raft, single};
+use replication::{Replicate, Unfit, View, raft, single, two_phase};
 use storage::Applied;
 
 use crate::Config;
@@ -257,6 +257,7 @@ fn begin(
 ) -> Result<Box<dyn Replicate>, RecoveryError> {
     let replica: Result<Box<dyn Replicate>, Unfit> = match protocol {
         Protocol::Single => single::Single::new(config.me, view, log, at).map(boxed),
+        Protocol::TwoPhase => two_phase::TwoPhase::new(config.me, view, log, at).map(boxed),
         Protocol::Raft => {
             let seed = crate::session::mix(config.seed ^ u64::from(shard.0));
             let mut raft = raft::Config::new(config.me, view, seed);

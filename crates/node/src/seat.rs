@@ -53,7 +53,7 @@ impl Seat {
     pub fn begins_empty(&self) -> bool {
         let is_brought_up = match self.protocol {
             Protocol::Raft => true,
-            Protocol::Single => false,
+            Protocol::Single | Protocol::TwoPhase => false,
         };
         self.inherits.is_none() && (is_brought_up || self.view.epoch == Epoch(1))
     }

@@ -177,6 +177,9 @@ pub struct Announcement {
     pub stopping: bool,
     /// The revision of the map that it knows.
     pub map: u64,
+    /// The revision of a map that all its cores act on and that is in its log: it does not fall back behind that, over a restart neither.
+    /// 0 = this core cannot say so.
+    pub kept: u64,
     /// Those of its replicas that are not as it announced last; all of a core on a new connection, and now and then.
     pub replicas: Vec<Announced>,
 }

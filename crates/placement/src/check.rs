@@ -13,10 +13,11 @@ impl Map {
     /// - Ids of nodes and shards are below the next ones; names of nodes that are not gone, and lives of folders, are unique.
     /// - Each keyspace has shards, and each of its slots is in exactly one of them. The directory is the shard 0 alone.
     /// - The members of a shard, and those of its change, all vote, and are on different known nodes, in order; their numbers are
-    ///   unique and below the next one; its leader is one of them.
+    ///   unique and below the next one; its leader is one of them, and under `two-phase` the one that orders.
     /// - A change gives other members; those that stay in an epoch keep their numbers, and the epoch rises only where the protocol
     ///   does not change members itself.
     /// - A shard that is cut keeps its nodes; its parts have its slots, and ids of their own.
+    /// - A keyspace is there, or its name waits for nodes that are known.
     pub fn check(&self) -> Result<(), String> {
         if self.revision == 0 {
             return ensure(*self == Map::default(), || "a map of revision 0 knows nothing".into());
@@ -30,7 +31,8 @@ impl Map {
             let shard = self.shards.get(id).ok_or_else(|| format!("change of shard {id}, which is none"))?;
             self.check_change(shard, change).map_err(|why| format!("change of shard {id}: {why}"))?;
         }
-        self.check_splits()
+        self.check_splits()?;
+        self.check_dropped()
     }
 
     fn check_nodes(&self) -> Result<(), String> {
@@ -92,10 +94,16 @@ impl Map {
         ensure(shard.protocol != Protocol::Single || members.len() == 1, || {
             format!("{} has {} members", shard.protocol, members.len())
         })?;
+        ensure(shard.protocol != Protocol::TwoPhase || members.len() > 1, || {
+            format!("{} has 1 member", shard.protocol)
+        })?;
         let mut numbers = BTreeSet::new();
         for Member { node, replica, duty, .. } in members {
-            ensure(*duty == Duty::Voter, || {
-                format!("node {node} does not vote: only a protocol knows of others")
+            let orders = shard.protocol == Protocol::TwoPhase && *node == shard.leader;
+            ensure(*duty == if orders { Duty::Primary } else { Duty::Voter }, || {
+                format!(
+                    "node {node} does not vote, or is not the one that orders: only a protocol knows of others"
+                )
             })?;
             ensure(self.nodes.contains_key(node), || format!("no node {node}"))?;
             ensure(*replica > ReplicaId(0) && *replica < shard.next_replica, || {
@@ -131,7 +139,7 @@ impl Map {
 pub(crate) fn epoch_of_change(shard: &Shard) -> Epoch {
     match shard.protocol {
         Protocol::Raft => shard.epoch,
-        Protocol::Single => Epoch(shard.epoch.0.saturating_add(1)),
+        Protocol::Single | Protocol::TwoPhase => Epoch(shard.epoch.0.saturating_add(1)),
     }
 }
 

@@ -19,7 +19,7 @@
 use kv::cluster::Liveness;
 use kv::keyspace::Wish;
 use kv::view::{Member, Revision};
-use kv::{ClusterId, NodeId, ReplicaId, ShardId};
+use kv::{ClusterId, NodeId, Protocol, ReplicaId, ShardId};
 
 use crate::map::{Arrangement, Change, Map, Node, NodeDuty, Phase, Shard, Why};
 use crate::refusal::Refusal;
@@ -84,7 +84,7 @@ pub enum Event {
     Replace {
         /// Its name.
         name: String,
-        /// Even where that loses data.
+        /// Even where that loses data. It is off, too where it is gone already: nothing waits for it any more.
         lose: bool,
     },
     /// A node was heard of, or not any more.
@@ -137,6 +137,11 @@ pub enum Event {
     },
     /// A keyspace is to be no more, with all that it holds.
     Drop {
+        /// Its name.
+        name: String,
+    },
+    /// Nobody serves what a dropped keyspace held: another one may have its name.
+    Free {
         /// Its name.
         name: String,
     },
@@ -221,6 +226,10 @@ impl Map {
             Event::Create { name, wish } => self.create(name, wish),
             Event::Alter { name, wish } => self.alter(name, wish),
             Event::Drop { name } => self.drop_keyspace(name),
+            Event::Free { name } => {
+                self.dropped.remove(name);
+                Ok(())
+            }
         }
     }
 
@@ -310,6 +319,9 @@ impl Map {
     }
 
     fn stuck(&self, id: ShardId, shard: &Shard) -> Refusal {
+        if shard.protocol == Protocol::TwoPhase {
+            return Refusal::CopiesStay(shard.keyspace.clone());
+        }
         if self.has_majority(&shard.members) {
             return Refusal::NoNumbers(id);
         }
@@ -319,12 +331,14 @@ impl Map {
     }
 
     fn replace(&mut self, name: &str, lose: bool) -> Result<(), Refusal> {
+        // Of several nodes of the name those that are gone may be meant.
+        let waited = lose && self.are_off(name);
         let Some((id, node)) = self.node_named(name) else { return Err(Refusal::UnknownNode(name.into())) };
         if node.duty == NodeDuty::Gone {
             return Ok(());
         }
         if node.state != Liveness::Dead {
-            return Err(Refusal::NotDead(name.into()));
+            return if waited { Ok(()) } else { Err(Refusal::NotDead(name.into())) };
         }
         let others = |(other, node): (&NodeId, &Node)| node.duty == NodeDuty::Serve && *other != id;
         if !self.nodes.iter().any(others) {
@@ -336,6 +350,9 @@ impl Map {
             return Err(self.last_copy(name, id, shard));
         }
         self.node_mut(id)?.duty = NodeDuty::Gone;
+        if lose {
+            self.are_off(name);
+        }
         Ok(())
     }
 
@@ -350,10 +367,13 @@ impl Map {
         }
     }
 
-    /// Whether a shard would have no majority that is not gone, now or once its members have changed over.
+    /// Whether a shard would have no majority that is not gone, now or once its members have changed over; or, where all copies are
+    /// needed, not all of them.
     fn is_lost_without(&self, id: ShardId, node: NodeId) -> bool {
         let stays = |member: &&Member| member.node != node && self.nodes[&member.node].duty != NodeDuty::Gone;
-        let is_lost = |members: &[Member]| members.iter().filter(stays).count() <= members.len() / 2;
+        let needs = self.shards[&id].protocol;
+        let is_lost =
+            |members: &[Member]| members.iter().filter(stays).count() < needed(needs, members.len());
         let switches = self.changes.get(&id).filter(|change| change.phase == Phase::Switch);
         is_lost(&self.shards[&id].members) || switches.is_some_and(|change| is_lost(&change.to))
     }
@@ -401,7 +421,8 @@ impl Map {
 
     /// Whether the members of a shard can be changed: a majority of them lives, and there are numbers for new ones.
     pub(crate) fn can_change(&self, shard: &Shard) -> bool {
-        self.has_majority(&shard.members) && shard.next_replica <= ReplicaId::MAX
+        let moves = shard.protocol != Protocol::TwoPhase;
+        moves && self.has_majority(&shard.members) && shard.next_replica <= ReplicaId::MAX
     }
 
     /// Whether a majority of some members lives.
@@ -428,6 +449,14 @@ fn check_name(name: &str) -> Result<(), Refusal> {
         return Err(Refusal::Invalid(format!("'{name}' is no name for a node: letters and digits will do")));
     }
     Ok(())
+}
+
+/// How many of so many members are needed, for what a shard holds to be safe and served.
+pub fn needed(protocol: Protocol, members: usize) -> usize {
+    match protocol {
+        Protocol::TwoPhase => members,
+        Protocol::Single | Protocol::Raft => members / 2 + 1,
+    }
 }
 
 fn check_incarnation(incarnation: u64) -> Result<(), Refusal> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kv::cluster::Liveness;
-use kv::view::{Revision, View};
+use kv::view::{Duty, Revision, View};
 use kv::{ClusterId, Epoch, NodeId, Protocol, ReplicaId, ShardId, SlotRange};
 
 use crate::map::{Arrangement, DEFAULT, DIRECTORY, Keyspace, Map, Node, NodeDuty, Shard};
@@ -78,11 +78,21 @@ impl Map {
                 .collect(),
             changes: BTreeMap::new(),
             splits: BTreeMap::new(),
+            dropped: BTreeMap::new(),
             next_shard: ShardId(founding.shards + 1),
         };
         map.settle();
         map.check().expect("a founding is sound when its fields are");
         map
+    }
+
+    /// The leader of a shard whose protocol wants the directory to say who orders is that member, for good.
+    pub fn name_masters(&mut self) {
+        for shard in self.shards.values_mut().filter(|shard| shard.protocol == Protocol::TwoPhase) {
+            for member in &mut shard.members {
+                member.duty = if member.node == shard.leader { Duty::Primary } else { Duty::Voter };
+            }
+        }
     }
 
     /// Gives shards that have no members the ones that they should have; the others stay where they are.
@@ -95,6 +105,7 @@ impl Map {
         for (id, leader) in leaders::leaders(self) {
             self.shards.get_mut(&id).expect("it has a leader").leader = leader;
         }
+        self.name_masters();
     }
 }
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use kv::fuzz::round_trip;
+use kv::keyspace::Wish;
 use kv::{ClusterId, Protocol};
 
 use crate::event::Event;
@@ -25,7 +26,7 @@ pub fn map(bytes: &[u8]) {
     }
 }
 
-/// Maps of one and of three nodes, of a node more, and the one that nobody knows anything of.
+/// Maps of one and of three nodes, of a node more, without a keyspace that was dropped, and the one that nobody knows anything of.
 pub fn map_samples() -> Vec<Bytes> {
     let founder = |name: &str| Founder { name: name.into(), peer: format!("{name}:7421") };
     let founding = |names: &[&str], protocol, shards| {
@@ -43,5 +44,8 @@ pub fn map_samples() -> Vec<Bytes> {
     let four = three.apply(&join).expect("nobody has its name");
     let moving = plan(&four, &Limits { changes: 8, per_node: 8 }).expect("it has no replicas yet");
     let one = founding(&["n1"], Protocol::Single, 1);
-    [Map::default(), one, three, four, moving].iter().map(Map::encode).collect()
+    let (name, wish) = (String::from("tea"), Wish::default());
+    let with = three.apply(&Event::Create { name: name.clone(), wish }).expect("there is room");
+    let dropped = with.apply(&Event::Drop { name }).expect("it is there");
+    [Map::default(), one, three, four, moving, dropped].iter().map(Map::encode).collect()
 }

@@ -3,13 +3,14 @@
 //! A keyspace is created with all its shards, each on the nodes that leave the counts over all keyspaces as even as they can be;
 //! nothing that is there moves for it. The ids of its shards are new, and never given again: so nothing that a keyspace held
 //! can come back with another one of the same name, wherever a node was meanwhile. A keyspace that is dropped takes its
-//! shards and their changes along; the nodes then drop what they have of them. What is altered moves by the plan, like all else.
+//! shards and their changes along; the nodes then drop what they have of them, and its name is free when enough of them have
+//! (module `dropped`). What is altered moves by the plan, like all else.
 
 use kv::keyspace::{KEYSPACES_MAX, SHARDS_TOTAL_MAX, Settings, Wish, check_name};
 use kv::{Protocol, ShardId, SlotRange};
 use mutant::Mutant;
 
-use crate::map::{Arrangement, DEFAULT, Keyspace, Map, NodeDuty};
+use crate::map::{Arrangement, Keyspace, Map, NodeDuty};
 use crate::refusal::Refusal;
 
 /// Shards of a keyspace that is created with no word on them.
@@ -24,8 +25,14 @@ impl Map {
                 Some(differs) => Err(Refusal::OtherKeyspace { name: name.into(), differs }),
             };
         }
-        if self.keyspaces.len() > KEYSPACES_MAX {
-            return Err(Refusal::TooManyKeyspaces(self.keyspaces.len() - 1));
+        if self.holds_back(name) {
+            return Err(self.still_served(name, &self.dropped[name].waits_for(|_| false)));
+        }
+        self.dropped.remove(name);
+        // Names that are not free yet count: what is held for them is bounded as well.
+        let are = self.keyspaces.len() - 1 + self.dropped.len();
+        if are >= KEYSPACES_MAX {
+            return Err(Refusal::TooManyKeyspaces(are));
         }
         let (settings, count) = (Settings::of(wish), wish.shards.unwrap_or(SHARDS_USUAL));
         let (are, more, most) = (self.shards.len(), count as usize, SHARDS_TOTAL_MAX);
@@ -49,6 +56,10 @@ impl Map {
         // With fewer than a majority of what it should have, it would lose what others of its kind do not.
         let serving = self.nodes.values().filter(|node| node.duty == NodeDuty::Serve).count();
         let wanted = usize::from(replicas).min(serving);
+        let fewest = self.shards_of(name).iter().map(|(_, shard)| shard.members.len()).min().unwrap_or(0);
+        if protocol == Protocol::TwoPhase && fewest < usize::from(replicas) {
+            return Err(Refusal::TooFewForAll { replicas, nodes: fewest });
+        }
         match self.shards_of(name).iter().any(|(_, shard)| 2 * shard.members.len() <= wanted) {
             true => Err(Refusal::NoNodes),
             false => Ok(()),
@@ -65,20 +76,11 @@ impl Map {
         let wish = Wish { protocol: Some(keyspace.protocol), ..*wish };
         wish.validate().map_err(|error| Refusal::Invalid(error.to_string()))?;
         let Settings { replicas, keep, quota, .. } = keyspace.settings().with(&wish);
+        if keyspace.protocol == Protocol::TwoPhase && replicas != keyspace.replicas {
+            return Err(Refusal::ReplicasStay(name.into()));
+        }
         (keyspace.replicas, keyspace.keep, keyspace.quota) = (replicas, keep, quota);
         wish.shards.map_or(Ok(()), |shards| self.split(name, shards as usize))
-    }
-
-    pub(crate) fn drop_keyspace(&mut self, name: &str) -> Result<(), Refusal> {
-        if name == DEFAULT {
-            return Err(Refusal::Stays(name.into()));
-        }
-        check_name(name).map_err(Refusal::Invalid)?;
-        self.keyspaces.remove(name);
-        self.shards.retain(|_, shard| shard.keyspace != name);
-        self.changes.retain(|id, _| self.shards.contains_key(id));
-        self.splits.retain(|id, _| self.shards.contains_key(id));
-        Ok(())
     }
 }
 

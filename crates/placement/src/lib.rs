@@ -11,6 +11,7 @@
 //! Nothing here does I/O, reads a clock or draws a random number.
 
 mod check;
+mod dropped;
 pub mod event;
 pub mod founding;
 #[doc(hidden)]

@@ -35,6 +35,8 @@ pub struct Map {
     pub changes: BTreeMap<ShardId, Change>,
     /// The shards that are to be cut, or are being cut.
     pub splits: BTreeMap<ShardId, Split>,
+    /// The names of keyspaces that were dropped, and may yet be served by nodes that have not heard of it.
+    pub dropped: BTreeMap<String, Dropped>,
     /// The id that the next node is given: ids are never given twice.
     pub next_node: NodeId,
     /// The id that the next shard is given.
@@ -138,6 +140,24 @@ pub struct Part {
     pub slots: SlotRange,
     /// The member that leads it when all are well.
     pub leader: NodeId,
+}
+
+/// A keyspace that was dropped, and who may serve it yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// The revision from which on maps are without it.
+    pub revision: u64,
+    /// Who had its shards, each set of nodes once.
+    pub holders: Vec<Holders>,
+}
+
+/// Nodes that had a shard together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Holders {
+    /// Which, in order.
+    pub nodes: Vec<NodeId>,
+    /// So many of them alone cannot serve it. The others must have heard that it was dropped.
+    pub harmless: u16,
 }
 
 /// How far a change of a shard is.

@@ -21,7 +21,7 @@
 //! 3. **Who leads?** (`leaders`.) Roles are dealt out anew at once where they are uneven: that copies nothing.
 //! 4. **What has become pointless?** A change to a node that is to take nothing any more, or to members most of whom are gone, is
 //!    given up while it only copies. A shard whose heir is gone goes back (`returns`). A node that leaves or is gone, and has no
-//!    replica any more, is no member any more.
+//!    replica any more, nor one of a dropped keyspace (`dropped`), is no member any more.
 //!
 //! What must be kept, in this order; none is given up for a later one:
 //!
@@ -81,6 +81,7 @@ use kv::view::{Duty, Member};
 use kv::{NodeId, ReplicaId, ShardId};
 
 use crate::check::epoch_of_change;
+use crate::event::needed;
 use crate::map::{Change, Map, NodeDuty, Phase, Shard, Why};
 
 /// How much is under way at once.
@@ -121,12 +122,12 @@ pub fn plan(map: &Map, limits: &Limits) -> Option<Map> {
 }
 
 /// The shards that cannot be helped by other nodes: so many of their replicas are on nodes that are gone for good that the others
-/// are no majority. They stay as they are, and keep their nodes in the map.
+/// are no majority, or, where all copies are needed, any of them is. They stay as they are, and keep their nodes in the map.
 pub fn lost(map: &Map) -> Vec<ShardId> {
     let gone = |member: &&Member| map.nodes[&member.node].duty == NodeDuty::Gone;
     let is_lost = |shard: &Shard| {
         let left = shard.members.len() - shard.members.iter().filter(gone).count();
-        left <= shard.members.len() / 2
+        left < needed(shard.protocol, shard.members.len())
     };
     map.shards.iter().filter(|(_, shard)| is_lost(shard)).map(|(id, _)| *id).collect()
 }
@@ -140,10 +141,10 @@ fn is_pointless(map: &Map, shard: &Shard, change: &Change) -> bool {
         || change.to.iter().filter(comes).any(|member| !takers::takes(map, member.node))
 }
 
-/// Whether a node was to leave, or is gone, and has no replica any more.
+/// Whether a node was to leave, or is gone, and has no replica any more, nor of what was dropped, as far as is known.
 fn is_former(map: &Map, node: NodeId) -> bool {
     let goes = matches!(map.nodes[&node].duty, NodeDuty::Leave | NodeDuty::Gone);
-    goes && map.replicas_of(node).next().is_none()
+    goes && map.replicas_of(node).next().is_none() && !map.is_holder(node)
 }
 
 /// Begins as many changes as there may be, the urgent first.

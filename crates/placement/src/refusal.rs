@@ -87,6 +87,29 @@ pub enum Refusal {
         "shard {0} cannot go elsewhere: it was moved 1,022 times already, and versions have no more numbers for its replicas"
     )]
     NoNumbers(ShardId),
+    /// A node has a copy that does not go elsewhere.
+    #[error(
+        "the copies of keyspace '{0}' stay on their nodes, for its protocol is two-phase: copy its keys to another keyspace and drop \
+         it (`capstan keyspace drop {0}`), then try again"
+    )]
+    CopiesStay(String),
+    /// A keyspace has as many copies as it was created with.
+    #[error(
+        "keyspace '{0}' keeps the copies that it was created with, for its protocol is two-phase: create another one with as many as \
+         you want, and copy the keys"
+    )]
+    ReplicasStay(String),
+    /// A keyspace that has all its copies from the beginning wants more than there are nodes for.
+    #[error(
+        "a two-phase keyspace has all its {replicas} copies from the beginning, and {nodes} nodes can take one now: give it fewer \
+         (--replicas), or start more nodes"
+    )]
+    TooFewForAll {
+        /// Copies that it is to have.
+        replicas: u16,
+        /// Nodes that take replicas and live.
+        nodes: usize,
+    },
     /// A shard cannot go elsewhere: too few of its replicas are alive.
     #[error(
         "shard {shard} cannot go elsewhere, as most of its replicas are on nodes that are dead: start one of them first ({nodes})"
@@ -168,8 +191,26 @@ pub enum Refusal {
          the keys"
     )]
     ProtocolStays(String),
+    /// One of this name was dropped, and a leader of one of its shards may still hold a lease.
+    #[error(
+        "the former keyspace '{0}' was dropped a moment ago, and may still be served: ask again in a second"
+    )]
+    JustDropped(String),
+    /// One of this name was dropped, and may yet be served.
+    #[error(
+        "nodes that may serve what the former keyspace '{keyspace}' held have not heard yet that it was dropped ({nodes}): ask again \
+         when they are back, or take another name; one that never comes back is given up by 'capstan cluster replace NAME --lose-data'"
+    )]
+    StillServed {
+        /// Its name.
+        keyspace: String,
+        /// The names of the nodes.
+        nodes: String,
+    },
     /// There are as many keyspaces as there can be.
-    #[error("the cluster has {0} keyspaces already, and can have no more: drop one first")]
+    #[error(
+        "the cluster has {0} keyspaces already, with those that were just dropped, and can have no more: drop one first"
+    )]
     TooManyKeyspaces(usize),
     /// There would be more shards than there can be.
     #[error(

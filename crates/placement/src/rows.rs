@@ -9,6 +9,7 @@
 //! | `shard/ID` | keyspace, slots, protocol, members under epoch and revision, leader, the next number of a replica |
 //! | `change/SHARD` | members under their epoch, phase, why |
 //! | `split/SHARD` | how many shards it is to become, and which ones, once that has begun |
+//! | `dropped/NAME` | the revision from which on there is no such keyspace, and who may serve it yet |
 //!
 //! Ids are decimal and of fixed width, so that rows sort like ids. Each value begins with a byte for its format; fields as in
 //! [`kv::codec`]. A map of revision 0 has no rows.
@@ -28,7 +29,7 @@ use kv::{
     ClusterId, Condition, Epoch, Expect, Key, NodeId, Op, ReplicaId, Row, ShardId, Slot, SlotRange, Value,
 };
 
-use crate::map::{Arrangement, Change, Keyspace, Map, Node, Part, Phase, Shard, Split};
+use crate::map::{Arrangement, Change, Dropped, Holders, Keyspace, Map, Node, Part, Phase, Shard, Split};
 
 /// The row that every change of the map writes, and looks at first.
 pub const REVISION: Key = Bytes::from_static(b"revision");
@@ -77,6 +78,9 @@ impl Map {
         }
         for (id, split) in &self.splits {
             rows.insert(format!("split/{:010}", id.0).into(), row(|into| put_split(into, split)));
+        }
+        for (name, dropped) in &self.dropped {
+            rows.insert(format!("dropped/{name}").into(), row(|into| put_dropped(into, dropped)));
         }
         rows
     }
@@ -181,6 +185,9 @@ impl Map {
             }
             Some(("split", id)) => {
                 self.splits.insert(shard_id(id)?, split(&mut reader)?);
+            }
+            Some(("dropped", name)) => {
+                self.dropped.insert(name.into(), dropped(&mut reader)?);
             }
             _ => return Err(NO_SUCH_ROW),
         }
@@ -336,4 +343,21 @@ fn split(reader: &mut Reader) -> Result<Split, Malformed> {
         Ok(Part { shard, slots, leader: NodeId(reader.uint()?) })
     })?;
     Ok(Split { count, parts })
+}
+
+fn put_dropped(into: &mut BytesMut, dropped: &Dropped) {
+    put_uint(into, dropped.revision);
+    put_list(into, &dropped.holders, |into, holders| {
+        put_list(into, &holders.nodes, |into, node| put_uint(into, node.0));
+        put_uint(into, u64::from(holders.harmless));
+    });
+}
+
+fn dropped(reader: &mut Reader) -> Result<Dropped, Malformed> {
+    let revision = reader.uint()?;
+    let holders = reader.list(|reader| {
+        let nodes = reader.list(|reader| Ok(NodeId(reader.uint()?)))?;
+        Ok(Holders { nodes, harmless: reader.u16()? })
+    })?;
+    Ok(Dropped { revision, holders })
 }

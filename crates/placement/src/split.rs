@@ -35,7 +35,7 @@ use std::collections::BTreeMap;
 
 use kv::keyspace::SHARDS_TOTAL_MAX;
 use kv::view::{Member, Revision};
-use kv::{Epoch, NodeId, ReplicaId, ShardId, Slot, SlotRange};
+use kv::{Epoch, NodeId, Protocol, ReplicaId, ShardId, Slot, SlotRange};
 
 use crate::map::{Change, Map, Part, Phase, Shard, Split, Why};
 use crate::refusal::Refusal;
@@ -117,6 +117,7 @@ impl Map {
             numbered.map(|(member, number)| Member { replica: ReplicaId(number), ..*member }).collect();
         let nodes: Vec<NodeId> = to.iter().map(|member| member.node).collect();
         let first = nodes.iter().position(|node| *node == shard.leader).unwrap_or(0);
+        let stays = shard.protocol == Protocol::TwoPhase;
         let (epoch, slots) = (Epoch(shard.epoch.0 + 1), shard.slots);
         let split = self.splits.get_mut(&id).expect("a shard that begins to be cut is to be cut");
         let ranges = cut(slots, split.count);
@@ -126,7 +127,7 @@ impl Map {
             .map(|(place, slots)| Part {
                 shard: ShardId(self.next_shard.0 + place as u32),
                 slots,
-                leader: nodes[(first + place) % nodes.len()],
+                leader: nodes[(first + if stays { 0 } else { place }) % nodes.len()],
             })
             .collect();
         self.next_shard.0 += u32::from(split.count);

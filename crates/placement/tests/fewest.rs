@@ -215,3 +215,21 @@ fn keyspaces_are_even_together_too() {
     let of_the_directory = end.shards[&ShardId::DIRECTORY].members.len() - 1;
     assert_eq!(copied - of_the_directory, 12, "20 replicas, of which 8 stay");
 }
+
+#[test]
+fn nodes_that_are_drained_together_move_what_they_had_and_nothing_else() {
+    for (nodes, shards, replicas) in [(5, 7, 3), (6, 20, 3), (6, 9, 1), (8, 31, 5)] {
+        let before = settled(nodes, shards, replicas);
+        for other in 1..nodes {
+            let mut map = before.clone();
+            let both = [other, nodes];
+            both.into_iter().for_each(|id| map.nodes.get_mut(&NodeId(id)).unwrap().duty = NodeDuty::Drain);
+            let had: usize = both.into_iter().map(|id| counts(&map, "a")[&id]).sum();
+            let directory = |map: &Map| BTreeSet::from_iter(wanted(map, ShardId::DIRECTORY));
+            let was = directory(&map);
+            let (end, copied) = settle(&map, &Limits { changes: 3, per_node: 2 }, |count| count / 2);
+            let of_the_directory = directory(&end).difference(&was).count();
+            assert_eq!(copied, had + of_the_directory, "{nodes} {shards} {replicas}: {both:?}");
+        }
+    }
+}

@@ -18,7 +18,9 @@ use kv::cluster::Liveness;
 use kv::keyspace::Wish;
 use kv::view::{Member, Revision};
 use kv::{ClusterId, NodeId, Protocol, ReplicaId, ShardId, SlotRange};
-use placement::map::{Arrangement, Change, DIRECTORY, Map, NodeDuty, Part, Phase, Shard, Why};
+use placement::map::{
+    Arrangement, Change, DIRECTORY, Dropped, Holders, Map, NodeDuty, Part, Phase, Shard, Why,
+};
 use placement::plan::lost;
 use placement::{Event, Founder, Founding, Limits, plan};
 use world::{add, counts, done, leads};
@@ -148,6 +150,10 @@ impl Script {
                 Event::Alter { name: name(), wish: Wish { shards, ..Wish::default() } }
             }
             "abort" => Event::Abort { shard: shard() },
+            // A keyspace.
+            "create" => Event::Create { name: name(), wish: Wish::default() },
+            "drop" => Event::Drop { name: name() },
+            "free" => Event::Free { name: name() },
             // The number of the cluster.
             "founded" => {
                 Event::Founded { cluster: ClusterId::new(words[0].parse().expect("a number")).unwrap() }
@@ -257,6 +263,9 @@ impl Script {
             let parts: String = split.parts.iter().map(part).collect();
             rows.insert(format!("split {id}"), format!("split {id}: into {}{parts}", split.count));
         }
+        for (name, dropped) in &map.dropped {
+            rows.insert(format!("dropped {name}"), format!("dropped {name}: {}", holders(map, dropped)));
+        }
         rows
     }
 }
@@ -279,6 +288,16 @@ fn name_of(duty: NodeDuty) -> &'static str {
         NodeDuty::Leave => "leaves",
         NodeDuty::Gone => "is gone",
     }
+}
+
+/// Sets of nodes, each with how many of them must have heard.
+fn holders(map: &Map, Dropped { revision, holders }: &Dropped) -> String {
+    let set = |Holders { nodes, harmless }: &Holders| {
+        let names: Vec<&str> = nodes.iter().map(|node| map.nodes[node].name.as_str()).collect();
+        format!(", {} of {}", nodes.len() - usize::from(*harmless), names.join(" "))
+    };
+    let sets: String = holders.iter().map(set).collect();
+    format!("by revision {revision}{sets}")
 }
 
 /// Names of nodes, each with its replica's number where that is not the node's own.

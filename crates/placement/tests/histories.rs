@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use kv::ShardId;
 use kv::cluster::Liveness;
+use kv::keyspace::Wish;
 use kv::view::Member;
 use placement::map::{Arrangement, Map, NodeDuty, Phase, Shard};
 use placement::plan::lost;
@@ -49,9 +50,20 @@ fn happen(map: &Map, (what, which, flag): Step, lives: &mut u64) -> Map {
         8 => Event::Health { node, state: Liveness::Suspect },
         9 => Event::Progress { shard, phase: Phase::Switch },
         10 => Event::Abort { shard },
+        11 => keyspace_event(which, flag),
         _ => return change.map_or_else(|| map.clone(), |shard| done(map, shard)),
     };
     map.apply(&event).unwrap_or_else(|_| map.clone())
+}
+
+/// A keyspace comes, goes, or its name is free.
+fn keyspace_event(which: u8, flag: bool) -> Event {
+    let name = ["tea", "rum"][usize::from(flag)].to_owned();
+    match which % 3 {
+        0 => Event::Create { name, wish: Wish { shards: Some(u32::from(which % 4) + 1), ..Wish::default() } },
+        1 => Event::Drop { name },
+        _ => Event::Free { name },
+    }
 }
 
 /// What must hold of a plan: what it begins can be done, and loses nothing.
@@ -91,7 +103,8 @@ fn check_end(map: &Map) {
     }
     if lost.is_empty() {
         let former = |node: &placement::map::Node| matches!(node.duty, NodeDuty::Leave | NodeDuty::Gone);
-        assert!(!map.nodes.values().any(former), "who has left is no member");
+        let waits = !map.dropped.is_empty();
+        assert!(waits || !map.nodes.values().any(former), "who has left is no member");
         let of_takers = |mut counts: BTreeMap<u64, usize>| {
             counts.retain(|id, _| map.nodes[&kv::NodeId(*id)].duty == NodeDuty::Serve);
             spread(&counts)

@@ -4,7 +4,9 @@
 
 use std::collections::BTreeSet;
 
-use kv::keyspace::{History, Wish};
+use kv::cluster::Liveness;
+use kv::keyspace::{History, KEYSPACES_MAX, Wish};
+use kv::view::Duty;
 use kv::{NodeId, Protocol, ShardId};
 use placement::map::{DEFAULT, DIRECTORY, Map};
 use placement::{Event, Founder, Founding, Limits, Refusal, plan};
@@ -25,6 +27,10 @@ fn shards(count: u32) -> Wish {
 
 fn drop_it(map: &Map, name: &str) -> Result<Map, Refusal> {
     map.apply(&Event::Drop { name: name.into() })
+}
+
+fn free(map: &Map, name: &str) -> Map {
+    map.apply(&Event::Free { name: name.into() }).unwrap()
 }
 
 #[test]
@@ -55,6 +61,7 @@ fn ids_of_shards_are_never_given_again() {
         assert!(map.shards_of("a").iter().all(|(id, _)| seen.insert(*id)));
         map = drop_it(&map, "a").unwrap();
         assert!(map.shards_of("a").is_empty() && map.check().is_ok());
+        map = free(&map, "a");
     }
 }
 
@@ -91,6 +98,41 @@ fn what_cannot_be_is_refused() {
 }
 
 #[test]
+fn name_waits_until_no_shard_can_have_a_majority_of_those_who_have_not_heard() {
+    let mut map = create(&founded(5), "a", shards(7)).unwrap();
+    let sets: Vec<Vec<NodeId>> = map
+        .shards_of("a")
+        .iter()
+        .map(|(_, shard)| shard.members.iter().map(|member| member.node).collect())
+        .collect();
+    map = drop_it(&map, "a").unwrap();
+    assert_eq!(Map::decode(&map.encode()).as_ref(), Ok(&map));
+    assert_eq!(map.dropped["a"].revision, map.revision);
+    for heard in 0..1u32 << 5 {
+        let has_heard = |node: NodeId| heard >> (node.0 - 1) & 1 == 1;
+        let silent = |set: &Vec<NodeId>| set.iter().filter(|node| !has_heard(**node)).count();
+        let can_serve = sets.iter().any(|set| silent(set) > set.len() / 2);
+        let waits_for = map.dropped["a"].waits_for(has_heard);
+        assert_eq!(can_serve, !waits_for.is_empty(), "{heard:b}: {waits_for:?}");
+        assert!(!waits_for.iter().any(|node| has_heard(*node)));
+    }
+    assert!(matches!(create(&map, "a", Wish::default()), Err(Refusal::StillServed { .. })));
+    assert!(create(&free(&map, "a"), "a", Wish::default()).is_ok());
+}
+
+#[test]
+fn names_that_are_not_free_count_as_keyspaces() {
+    let mut map = founded(3);
+    let name = |number: usize| format!("k{number}");
+    for number in 1..KEYSPACES_MAX {
+        map = create(&map, &name(number), Wish::default()).unwrap();
+        map = drop_it(&map, &name(number)).unwrap();
+    }
+    assert!(matches!(create(&map, "more", Wish::default()), Err(Refusal::TooManyKeyspaces(KEYSPACES_MAX))));
+    assert!(create(&free(&map, "k1"), "more", Wish::default()).is_ok());
+}
+
+#[test]
 fn altered_settings_stand_in_the_rows_and_replicas_follow_by_the_plan() {
     let map = create(&founded(5), "a", shards(2)).unwrap();
     let wish = Wish {
@@ -106,4 +148,61 @@ fn altered_settings_stand_in_the_rows_and_replicas_follow_by_the_plan() {
     let all = Limits { changes: usize::MAX, per_node: usize::MAX };
     let next = plan(&map, &all).unwrap().completed();
     assert!(next.shards_of("a").iter().all(|(_, shard)| shard.members.len() == 5));
+}
+
+#[test]
+fn two_phase_has_all_its_copies_and_its_master_from_the_beginning_and_they_stay() {
+    let two_phase = |replicas, shards| Wish {
+        protocol: Some(Protocol::TwoPhase),
+        replicas: Some(replicas),
+        shards: Some(shards),
+        ..Wish::default()
+    };
+    let map = founded(3);
+    let too_few = Refusal::TooFewForAll { replicas: 4, nodes: 3 };
+    assert_eq!(create(&map, "a", two_phase(4, 1)), Err(too_few));
+    let map = create(&map, "a", two_phase(2, 6)).unwrap();
+    assert_eq!((map.check(), Map::from_rows(&map.rows()).as_ref()), (Ok(()), Ok(&map)));
+    let masters = |map: &Map, node| {
+        let of = |shard: &placement::map::Shard| {
+            let orders = shard.members.iter().filter(|member| member.duty == Duty::Primary);
+            assert!(
+                orders.map(|member| member.node).eq([shard.leader]),
+                "its leader orders, and nobody else"
+            );
+            shard.leader == NodeId(node)
+        };
+        map.shards_of("a").iter().filter(|(_, shard)| of(shard)).count()
+    };
+    assert_eq!([1, 2, 3].map(|node| masters(&map, node)), [2, 2, 2], "masters are dealt out evenly");
+    let replicas = Wish { replicas: Some(3), ..Wish::default() };
+    let altered = map.apply(&Event::Alter { name: "a".into(), wish: replicas });
+    assert_eq!(altered, Err(Refusal::ReplicasStay("a".into())));
+    let join = |id: u64| Event::Join {
+        name: format!("n{id}"),
+        incarnation: id,
+        peer: format!("10.0.0.{id}:1"),
+        address: String::new(),
+        zone: String::new(),
+    };
+    let map = map.apply(&join(4)).unwrap();
+    let drain = map.apply(&Event::Drain { name: "n1".into(), fewer: false });
+    assert_eq!(drain, Err(Refusal::CopiesStay("a".into())));
+    let moved = plan(&map, &Limits::default()).map_or(map.clone(), |next| next.completed());
+    let members =
+        |map: &Map| Vec::from_iter(map.shards_of("a").iter().map(|(_, shard)| shard.members.clone()));
+    assert_eq!(members(&moved), members(&map), "what joins later takes none of them");
+    // A node with one of them is not given up: nobody makes that copy again.
+    let dead = map.apply(&Event::Health { node: NodeId(1), state: Liveness::Dead }).unwrap();
+    let replace = |lose| dead.apply(&Event::Replace { name: "n1".into(), lose });
+    assert!(matches!(replace(false), Err(Refusal::LastCopy { .. })));
+    assert!(plan::lost(&replace(true).unwrap()).len() >= 4, "four shards had a copy there");
+    // Its shards are cut where they are, and the parts have their master.
+    let map = map.apply(&Event::Alter { name: "a".into(), wish: shards(7) }).unwrap();
+    let all = Limits { changes: usize::MAX, per_node: usize::MAX };
+    let map = plan(&map, &all).unwrap();
+    assert_eq!(map.check(), Ok(()));
+    let map = map.completed();
+    assert_eq!((map.check(), map.shards_of("a").len()), (Ok(()), 7));
+    assert_eq!((1..=4).map(|node| masters(&map, node)).sum::<usize>(), 7);
 }

@@ -69,6 +69,7 @@
 
 mod batch;
 mod entries;
+mod journal;
 mod number;
 pub mod observe;
 pub mod raft;
@@ -76,6 +77,8 @@ mod random;
 mod record;
 mod recovery;
 pub mod single;
+pub mod two_phase;
+mod waits;
 
 use bytes::Bytes;
 use kv::cluster::Role;

@@ -1,7 +1,8 @@
 //! What protocols write and say, for whoever watches from outside: a simulation, a trace, a test. Nobody decodes their bytes by
 //! hand.
 //!
-//! Records of the ordered protocols (`single`, `raft`) are the same; messages are each protocol's own ([`crate::raft::observe`]).
+//! Records of the ordered protocols (`single`, `raft`, `two-phase`) are the same; messages are each protocol's own
+//! ([`crate::raft::observe`], [`crate::two_phase::observe`]).
 
 use bytes::Bytes;
 use kv::{Epoch, Index, Position, Protocol, ReplicaId, Term};

@@ -26,7 +26,7 @@ pub struct Recovery {
     newest: Option<Ordered>,
 }
 
-/// What the log of an ordered protocol holds. `single` and `raft` write the same records.
+/// What the log of an ordered protocol holds. `single`, `raft` and `two-phase` write the same records.
 #[derive(Clone, Debug)]
 struct Ordered {
     head: Header,
@@ -54,7 +54,7 @@ pub enum Unfit {
     /// Entries are missing: between what the table has applied and what the log holds, or at the end of the log, which is
     /// never behind the table unless its end is lost.
     #[error(
-        "the only copy of a shard has lost entries: its table has applied what is up to {applied}, and its log {} at {last}; \
+        "a copy of a shard has lost entries, and nobody makes it whole: its table has applied what is up to {applied}, and its log {} at {last}; \
          restore its node's data folder", if .last < .applied { "ends before that," } else { "begins behind that and ends" }
     )]
     Lost {
@@ -77,6 +77,15 @@ pub enum Unfit {
         protocol: Protocol,
         /// In which epoch.
         epoch: Epoch,
+    },
+    /// It is of a protocol with one member that orders, and does not name exactly one, or not its own node.
+    #[error(
+        "its log names {masters} members that order, or not this node: another version of capstan wrote it, or it is another \
+         node's; start it with that version, or give --data the folder of this node"
+    )]
+    NoMaster {
+        /// How many it names.
+        masters: usize,
     },
     /// It is of a shard that this node has no replica of.
     #[error(

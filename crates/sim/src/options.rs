@@ -8,6 +8,8 @@ use crate::random::Random;
 
 /// Of the seeds in 100 so many have shards of one copy.
 const SINGLE_PERCENT: u64 = 8;
+/// Of 100 others so many are kept by `two-phase`.
+const TWO_PHASE_PERCENT: u64 = 12;
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -44,6 +46,7 @@ impl Options {
         let nodes = random.pick(&[3, 3, 3, 3, 3, 2, 4, 5, 5]);
         let (protocol, nodes) = match random.percent(SINGLE_PERCENT) {
             true => (Protocol::Single, random.pick(&[1, 2, 3, 3])),
+            false if random.percent(TWO_PHASE_PERCENT) => (Protocol::TwoPhase, nodes),
             false => (Protocol::Raft, nodes),
         };
         Options {

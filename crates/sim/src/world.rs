@@ -98,6 +98,7 @@ impl World {
         watch.rows.kept_by(settings.table);
         let recorder = Recorder::of_shards(settings.shards);
         let placed = Arc::new(founding(nodes, &settings, options.protocol));
+        watch.know(&placed);
         let machines =
             (1..=nodes).map(|id| Machine::new(NodeId(id), Clock::draw(&mut random), placed.clone()));
         let machines = machines.collect();
@@ -385,9 +386,15 @@ impl World {
 
 /// The first map of a cluster.
 fn founding(nodes: u64, settings: &Settings, protocol: Protocol) -> Map {
+    let count = u16::try_from(nodes).unwrap_or(u16::MAX);
     let founder = |id: u64| Founder { name: format!("n{id}"), peer: address(&format!("n{id}")) };
     let nodes = (1..=nodes).map(founder).collect();
-    let replicas = if protocol == Protocol::Single { 1 } else { settings.replicas };
+    let replicas = match protocol {
+        Protocol::Single => 1,
+        Protocol::Raft => settings.replicas,
+        // It has all of them from the beginning.
+        Protocol::TwoPhase => settings.replicas.min(count),
+    };
     let shards = settings.shards;
     let mut map =
         Map::founding(&Founding { cluster: None, nodes, shards, replicas, protocol: Protocol::Raft });
@@ -395,5 +402,6 @@ fn founding(nodes: u64, settings: &Settings, protocol: Protocol) -> Map {
     let keyspace = map.keyspaces.get_mut(DEFAULT).expect("there is a keyspace for clients");
     keyspace.protocol = protocol;
     map.shards.values_mut().filter(|row| row.keyspace == DEFAULT).for_each(|row| row.protocol = protocol);
+    map.name_masters();
     map
 }

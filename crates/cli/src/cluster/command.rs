@@ -79,7 +79,7 @@ a new node may have its name, on an empty folder.")]
     Replace {
         #[command(flatten)]
         change: Change,
-        /// Even where what only this node has is lost for good
+        /// Even where what only this node has is lost for good; a keyspace's name waits for it no more
         #[arg(long)]
         lose_data: bool,
     },

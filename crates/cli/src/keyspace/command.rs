@@ -22,13 +22,14 @@ Examples:
   capstan keyspace create orders
   capstan keyspace create orders --replicas 5 --shards 16 --history 100
   capstan keyspace create cache --protocol single --ttl 10m --quota-keys 100000
+  capstan keyspace create terms --protocol two-phase --replicas 3
 Done as well when it is there and as wished. It is served when this returns.")]
     Create {
         /// Its name: letters, digits, -, _ and ., up to 63
         name: String,
         #[command(flatten)]
         settings: Settings,
-        /// How its replicas agree: raft (a majority) or single (one copy) [default: raft]
+        /// How its replicas agree: raft (a majority), single (one copy) or two-phase (all copies or none) [default: raft]
         #[arg(long, value_name = "PROTOCOL")]
         protocol: Option<Protocol>,
     },
@@ -70,7 +71,8 @@ Examples:
 Examples:
   capstan keyspace drop orders          asks for its name again
   capstan keyspace drop orders --yes    does not ask
-Nothing brings its keys back. Done as well when there is none.")]
+Nothing brings its keys back. Done as well when there is none. Another one of
+its name can be created when enough of its nodes have heard: in about a second.")]
     Drop {
         /// Its name
         name: String,

@@ -122,6 +122,23 @@ fn promises(protocol: Protocol, replicas: u16) -> Vec<(&'static str, String)> {
             ("its node stops", "nothing is served until it is back; nothing is lost".into()),
             ("its disk is lost", "all of it is lost".into()),
         ],
+        Protocol::TwoPhase => vec![
+            ("protocol", "two-phase: a master orders, and a write is on all copies or on none".into()),
+            ("promises", format!("{reads}, at every copy, and without asking another")),
+            ("acknowledged", format!("when it is on the disks of all {replicas} replicas, and decided")),
+            (
+                "a node stops",
+                "no writes until it is back: they are refused at once, and nothing of them is stored. The others serve reads; not of \
+                 keys that were being written when the master stopped, until that is back"
+                    .into(),
+            ),
+            (
+                "disks are lost",
+                "each copy has all that is acknowledged. The copies stay where they are: with one of them lost for good the others \
+                 serve reads only; copy the keys to another keyspace"
+                    .into(),
+            ),
+        ],
         Protocol::Raft => {
             let majority = replicas / 2 + 1;
             let spare = replicas - majority;

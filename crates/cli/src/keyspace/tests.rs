@@ -70,6 +70,23 @@ fn describe_tells_what_is_promised_held_and_lost_when() {
 }
 
 #[test]
+fn describe_of_two_phase_tells_that_all_copies_are_needed() {
+    let wish = Wish { protocol: Some(Protocol::TwoPhase), replicas: Some(3), ..Wish::default() };
+    let store = Operated::new([cluster()], [Ok(Answer::Keyspaces(vec![orders(wish)]))]);
+    let (_, text) = run_on(&store, &Command::Describe { name: "default".into() }, false);
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for told in [
+        "on all copies or on none",
+        "at every copy",
+        "no writes until it is back",
+        "the others serve reads only",
+    ] {
+        assert!(words.contains(told), "{told}:\n{text}");
+    }
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+}
+
+#[test]
 fn list_prints_each_keyspace() {
     let store = Operated::new([cluster()], [Ok(Answer::Keyspaces(vec![orders(Wish::default())]))]);
     let (_, text) = run_on(&store, &Command::List, true);

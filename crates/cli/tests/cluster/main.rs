@@ -47,6 +47,7 @@ mod strace;
 mod strangers;
 mod syncs;
 mod trial;
+mod two_phase;
 mod watches;
 mod workload;
 mod wrong_use;

@@ -233,4 +233,18 @@ pub enum Mutant {
     /// A time to live that a keyspace is given takes values that were stored before it (`storage`). Caught by: what is answered
     /// is what was there.
     TtlTakesOldValues,
+    /// A keyspace is created under the name of one that was dropped while nodes that have not heard of that may serve it (`placement`).
+    /// Caught by: a keyspace shows what was written in it.
+    NameFreeAtOnce,
+    /// A two-phase master acknowledges what is decided before its decision is synced (`replication`'s two-phase). Caught by: what is
+    /// applied is decided for good; the history.
+    DecisionBeforeDurable,
+    /// A replica of a two-phase shard that is restarted has lost what it had prepared (`replication`'s two-phase). Caught by: what is
+    /// decided is in every log; the history.
+    PreparedForgottenAtRestart,
+    /// A two-phase master counts a vote for what another life of it had prepared (`replication`'s two-phase). Caught by: what is
+    /// decided is in every log; the history.
+    VoteOfAnotherLifeCounted,
+    /// A two-phase participant reads keys that are prepared and not decided (`replication`'s two-phase). Caught by: the history.
+    PreparedDoesNotBlockReads,
 }

@@ -109,6 +109,9 @@ fn refused(refusal: Refusal) -> Error {
         | Refusal::Switching(_)
         | Refusal::Overtaken(_)
         | Refusal::NoNodes
+        | Refusal::JustDropped(_)
+        | Refusal::StillServed { .. }
+        | Refusal::TooFewForAll { .. }
         | Refusal::Splitting { .. } => Error::Unavailable(why),
         _ => Error::Invalid(why),
     }

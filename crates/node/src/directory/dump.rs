@@ -6,7 +6,7 @@ use kv::admin::Row;
 use kv::cluster::Liveness;
 use kv::keyspace::duration;
 use kv::view::Member;
-use placement::map::{Arrangement, Change, Keyspace, Map, Node, Part, Phase, Shard, Split};
+use placement::map::{Arrangement, Change, Dropped, Holders, Keyspace, Map, Node, Part, Phase, Shard, Split};
 
 /// All rows of a map in the order of their keys.
 pub(super) fn rows(map: &Map) -> Vec<Row> {
@@ -24,6 +24,9 @@ pub(super) fn rows(map: &Map) -> Vec<Row> {
         map.changes.iter().map(|(id, change)| row(format!("change/{:010}", id.0), change_text(change))),
     );
     rows.extend(map.splits.iter().map(|(id, split)| row(format!("split/{:010}", id.0), split_text(split))));
+    rows.extend(
+        map.dropped.iter().map(|(name, dropped)| row(format!("dropped/{name}"), dropped_text(dropped))),
+    );
     rows.sort_by(|one, other| one.key.cmp(&other.key));
     rows
 }
@@ -97,6 +100,16 @@ fn change_text(change: &Change) -> String {
         Phase::Switch => "switch",
     };
     format!("{phase} to={} epoch={} why={:?}", members_text(&change.to), change.epoch, change.why)
+}
+
+/// Sets of nodes, each with how many of them cannot serve alone.
+fn dropped_text(dropped: &Dropped) -> String {
+    let set = |Holders { nodes, harmless }: &Holders| {
+        let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+        format!(" nodes={} harmless={harmless}", nodes.join(","))
+    };
+    let sets: String = dropped.holders.iter().map(set).collect();
+    format!("revision={}{sets}", dropped.revision)
 }
 
 /// NODE#REPLICA each.

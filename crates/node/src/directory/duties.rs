@@ -10,6 +10,7 @@
 //! | most members of each part have opened | they are shards, and the one that was cut is gone |
 //! | who is to come was let go by a leader that had not heard of it, and its number is not taken again | its change is given up |
 //! | a shard has the members it is to have, and most of them know it | its change is done, too where who was to come is gone for good |
+//! | enough nodes have heard that a keyspace was dropped, and leases are over | its name is free |
 //! | none of these | what [`placement::plan`] would begin, give up or deal out |
 //!
 //! All that follows at a moment is one transaction.
@@ -21,12 +22,14 @@ use kv::cluster::Liveness;
 use kv::view::{Member, Revision};
 use kv::{Epoch, NodeId, ShardId};
 use mutant::Mutant;
+use placement::event::needed;
 use placement::map::{Change, Map, Node, NodeDuty, Phase};
 use placement::{Event, Limits, plan};
 use replication::Instant;
 
 use super::health::Health;
 use super::moves::{self, Preview};
+use super::names::Names;
 use super::seen::{Seen, digest};
 use crate::seat::wanted_of;
 use crate::wire::{Announced, Newcomers};
@@ -58,6 +61,8 @@ pub(super) struct Reign {
     would_come: Option<(Event, Preview)>,
     /// When the last plan was made for who asked: at most one a turn.
     previewed: Option<Instant>,
+    /// The names of dropped keyspaces.
+    pub names: Names,
     /// What the map has refused, and in which revision it was last tried.
     refused: Vec<(Event, u64)>,
 }
@@ -77,6 +82,7 @@ impl Reign {
             to_come: None,
             would_come: None,
             previewed: None,
+            names: Names::default(),
             refused: Vec::new(),
         };
         reign.become_map(map, now);
@@ -107,6 +113,7 @@ impl Reign {
             self.health.see(*node, seen.nodes.get(node).and_then(|seen| seen.state), now);
         }
         self.seen = seen;
+        self.names.see(&self.map, &self.seen, now);
     }
 
     /// The replicas on their way, and those that will be when the limits let them; `None` = they are still being found.
@@ -261,6 +268,7 @@ impl Reign {
                 events.push(Event::Replace { name: node.name.clone(), lose: false });
             }
         }
+        events.extend(self.names.freed(now));
         let changes = self.map.changes.iter();
         events.extend(changes.filter_map(|(shard, change)| self.progress(*shard, change, now)));
         events
@@ -312,7 +320,8 @@ impl Reign {
                 let has_copy = |told: &Announced| told.epoch == row.epoch && !told.heirs.is_empty();
                 let nodes = || row.members.iter().map(|member| member.node);
                 let ready = nodes().filter(|node| told(*node).is_some_and(has_copy)).count();
-                let is_ready = 2 * ready > row.members.len() && self.seen.leader(shard).is_some_and(has_copy);
+                let is_enough = ready >= needed(row.protocol, row.members.len());
+                let is_ready = is_enough && self.seen.leader(shard).is_some_and(has_copy);
                 is_ready.then_some(Event::Progress { shard, phase: Phase::Switch })
             }
             Phase::Switch => {
@@ -335,12 +344,14 @@ impl Reign {
         2 * members.iter().filter(|member| self.is_heard(&member.node)).count() > members.len()
     }
 
-    /// Whether these are the members of a shard in an epoch, as its leader and most of them say.
+    /// Whether these are the members of a shard in an epoch, as its leader and most of them say; all, where all copies are needed.
     fn are_members(&self, shard: ShardId, epoch: Epoch, members: &[Member]) -> bool {
         let (told, there) = (&self.seen.shards[&shard], (epoch, digest(members)));
         let are_there = |told: &Announced| (told.epoch, told.members) == there;
         let agree = members.iter().filter(|member| told.get(&member.node).is_some_and(are_there)).count();
-        self.seen.leader(shard).is_some_and(are_there) && 2 * agree > members.len()
+        let row = self.map.shards.get(&shard).cloned().or_else(|| self.map.row_of_part(shard));
+        let needed = row.map_or(members.len(), |row| needed(row.protocol, members.len()));
+        self.seen.leader(shard).is_some_and(are_there) && agree >= needed
     }
 
     /// Applies an event, unless this very map has refused it already.

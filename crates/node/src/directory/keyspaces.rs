@@ -12,6 +12,9 @@ impl Reign {
     /// takes its time, and a shard whose majority never comes is not moved to others by itself, for it may be somewhere else. Who was let
     /// in a moment ago has not been looked at, and may never start.
     pub fn create(&self, name: &str, wish: &Wish) -> Result<Map, Refusal> {
+        if self.map.holds_back(name) {
+            return Err(self.still_served(name));
+        }
         let mut seen = self.map.clone();
         for (id, node) in &mut seen.nodes {
             let seen = self.seen.nodes.get(id);

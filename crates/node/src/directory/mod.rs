@@ -19,6 +19,8 @@
 //!   writes the difference (`duties`): nodes that live or died for a while (`health`), or say other addresses; changes whose
 //!   shard has the members it was to have; then what [`placement::plan`] would do next. Nothing is remembered that
 //!   is not in the map, so a new leader goes on where the last one stopped, wherever that was.
+//! - **A dropped name waits** until enough of its nodes have heard of the drop (`names`): mostly less than a second. Who asks for it
+//!   meanwhile is refused, and asks again.
 //! - **What people ask** (`asks`) becomes an event of the map, and is answered when the transaction has held, or refused when the
 //!   map refuses it. What changes nothing is answered behind a transaction as well, with nothing in it: it proves that the map is
 //!   still the one the answer was made of.
@@ -74,6 +76,7 @@ mod keyspaces;
 mod lately;
 mod leader;
 mod moves;
+mod names;
 pub(crate) mod seen;
 #[cfg(test)]
 mod tests;

@@ -39,6 +39,8 @@ pub(crate) struct SeenNode {
     pub is_connected: bool,
     /// What it says of itself; `None` = it has said nothing yet.
     pub says: Option<Says>,
+    /// The revision of a map behind which it does not fall back; 0 = it has said of none.
+    pub kept: u64,
 }
 
 /// What a node says of itself.
@@ -57,7 +59,11 @@ pub(crate) struct Says {
 /// A number by which members and their duties are told from others, short enough to be announced every second.
 pub(crate) fn digest(members: &[Member]) -> u64 {
     members.iter().fold(0, |sum, member| {
-        let duty = u64::from(member.duty == Duty::Voter);
+        let duty = match member.duty {
+            Duty::Voter => 1,
+            Duty::Primary => 2,
+            Duty::Learner | Duty::Joining | Duty::Leaving => 0,
+        };
         mix(mix(mix(sum ^ member.node.0) ^ u64::from(member.replica.0)) ^ duty)
     })
 }

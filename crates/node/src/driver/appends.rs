@@ -1,13 +1,27 @@
 //! What is on its way to the disk: appends to the log, flushes of the table.
 
-use kv::ShardId;
+use kv::{Epoch, ShardId};
 use mutant::Mutant;
 use replication::{Input, Ticket};
 
+use super::Work;
 use super::core::{Append, Core};
-use super::{Flush, Work};
 use crate::job::Job;
 use crate::record;
+
+/// What a flush of the table is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flush {
+    Checkpoint,
+    /// Of what came in on this stream.
+    Install(ShardId, u64),
+    /// Of all that was handed over to this node, under this generation.
+    Heir(ShardId, u32),
+    /// Of a pass over a shard that is cut.
+    Parts(ShardId),
+    /// Of what comes back to this node, to go on in this epoch.
+    Returning(ShardId, Epoch),
+}
 
 impl Core {
     /// Has what a replica wants written appended at the end of the turn, with what all others want: one batch and one sync for

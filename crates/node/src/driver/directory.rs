@@ -68,7 +68,7 @@ impl Driver {
     }
 
     /// Another node that leads the directory and can be reached, as far as is known.
-    fn directory_leader(&self) -> Option<NodeId> {
+    pub(super) fn directory_leader(&self) -> Option<NodeId> {
         let (shard, peers) = (ShardId::DIRECTORY, &self.node.peers);
         let by_replica = self.core.replicas.get(&shard).and_then(|replica| {
             match replica.protocol.route(kv::Class::Transaction, Level::Linearizable) {
@@ -129,7 +129,7 @@ impl Driver {
         if id == config.me {
             let Config { incarnation, peer, address, zone, .. } = config.clone();
             let says = Some(Says { incarnation, peer, address, zone });
-            return SeenNode { state: Some(Liveness::Alive), is_connected: true, says };
+            return SeenNode { state: Some(Liveness::Alive), is_connected: true, says, kept: self.node.kept };
         }
         let peers = &self.node.peers;
         let state = peers.has_heard(id).then(|| peers.liveness(id, self.node.now));
@@ -139,7 +139,7 @@ impl Driver {
             address: told.address.clone(),
             zone: told.zone.clone(),
         });
-        SeenNode { state, is_connected: peers.is_connected(id), says }
+        SeenNode { state, is_connected: peers.is_connected(id), says, kept: peers.kept(id) }
     }
 
     /// What each replica of a shard says of itself.

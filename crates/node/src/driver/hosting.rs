@@ -71,12 +71,17 @@ impl Leaving {
 }
 
 impl Core {
-    /// Does as the map says: drops replicas, and makes those that are missing.
-    pub fn host(&mut self, node: &Node) {
+    /// Drops the replicas that the map does not want.
+    pub fn drop_unwanted(&mut self, node: &Node) {
         let unwanted = self.replicas.values().filter(|replica| is_unwanted(node, replica));
         for shard in Vec::from_iter(unwanted.map(|replica| replica.shard)) {
             self.drop_replica(node, shard);
         }
+    }
+
+    /// Does as the map says: drops replicas, and makes those that are missing.
+    pub fn host(&mut self, node: &Node) {
+        self.drop_unwanted(node);
         let map = node.config.map.clone();
         let at_rest = self.replicas.iter_mut().filter(|(shard, _)| !map.changes.contains_key(shard));
         at_rest.for_each(|(_, replica)| replica.copied.clear());

@@ -27,6 +27,7 @@ impl Driver {
         self.core.want_members(&self.node);
         self.core.hand_over_shards(&self.node);
         self.core.follow_settings(&self.node);
+        self.note_map();
     }
 
     /// Has the map in the log, and its owner know of it.

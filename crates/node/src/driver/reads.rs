@@ -1,6 +1,6 @@
 //! Reads: a replica lets them go, the table reads, the replica says what they are worth, and they are answered.
 
-use kv::{Answer, Error, Level, Op, Receipt, Reply, ShardId};
+use kv::{Answer, Error, Level, Op, Receipt, Reply, ShardId, Version};
 use mutant::Mutant;
 use replication::{Input, Token};
 use storage::Clock;
@@ -30,6 +30,8 @@ impl Core {
         let now = replica.now(node).max(replica.last);
         match level {
             Level::Linearizable if leads => Clock::Orders(now),
+            // What has a deadline may have expired by what it does not know of yet: only who orders can tell.
+            Level::Linearizable => Clock::Hides(Version::MAX),
             _ if mutant::is(Mutant::WeakReadShowsExpired) => Clock::Shard,
             Level::Bounded(_) if leads => Clock::Orders(now),
             // Its own wall clock may be hours ahead. How old the answer is, is then told as unknown.
@@ -66,7 +68,7 @@ impl Core {
         }
         let (asked, counted) = (read.level, read.counted);
         if read.hidden && reached == Level::Linearizable {
-            // What this node leaves out, others may find yet: the leader knows.
+            // What this node leaves out, others may find yet: who orders knows, and is asked next.
             return self.turned_away(node, token, Error::WrongNode { try_next: None });
         }
         // It may show what has expired: by which clock would it be more?

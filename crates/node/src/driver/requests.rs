@@ -118,7 +118,8 @@ impl Core {
             Asked::There => {}
         }
         let Some(open) = self.open.get_mut(token) else { return };
-        let (class, level) = open.wants();
+        let left_out = open.reads().is_some_and(|read| read.hidden);
+        let (class, level) = if left_out { (Class::Blind, Level::Linearizable) } else { open.wants() };
         let route = match self.replicas.get(&open.shard) {
             Some(replica) if !replica.later.is_over() => replica.protocol.route(class, level),
             _ => route_elsewhere(node, open),

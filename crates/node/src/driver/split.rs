@@ -92,8 +92,15 @@ const CAUGHT_UP_ROWS: usize = 8192;
 /// Or after so many passes: where more is written than passes bring over, the last one must do.
 const PASSES_MAX: u32 = 8;
 
-/// What cores of a node say to each other of a shard that is cut.
+/// What cores of a node say to each other: mostly of a shard that is cut.
 pub enum Word {
+    /// To the first core: a core acts on the map of a revision, and what it wrote for that is in the log.
+    Kept {
+        /// The core.
+        core: usize,
+        /// The revision.
+        revision: u64,
+    },
     /// To the shard's core: the parts of this core are to have its rows.
     Want {
         /// The shard.
@@ -314,6 +321,7 @@ impl Core {
     /// Another core of this node says something of a shard that is cut.
     pub fn take_word(&mut self, node: &Node, word: Word) {
         match word {
+            Word::Kept { .. } => unreachable!("it is the driver's"),
             Word::Want { from, epoch, core, has_copy } => {
                 self.take_want_parts(node, (from, epoch), core, has_copy);
             }
@@ -431,6 +439,10 @@ impl Core {
                 self.greet_members(node, shard, &heir.seat.view);
             }
             self.has_news = true;
+            // Their keyspace may have been dropped since.
+            if !node.config.map.shards.contains_key(&from) {
+                self.drop_unwanted(node);
+            }
         }
     }
 

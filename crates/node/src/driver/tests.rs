@@ -15,6 +15,7 @@ use placement::{Founder, Founding};
 use replication::{Input, Instant, Output, Replicate, Revision, Route, View};
 
 use super::core::Core;
+use super::kept::KeptMaps;
 use super::replica::Replica;
 use super::{Driver, Part, Work};
 use crate::node::Node;
@@ -145,7 +146,8 @@ impl Test {
             core.expiries.set(shard, None);
         }
         let node = Node::new(config, 0, Version::ZERO, Now::default());
-        let mut test = Test { driver: Driver { node, core, office: None }, scripts, now: 0 };
+        let mut test =
+            Test { driver: Driver { node, core, office: None, kept: KeptMaps::new(1) }, scripts, now: 0 };
         test.turn(vec![]);
         test.scripts.iter().for_each(|script| script.lock().unwrap().given.clear());
         test

@@ -40,6 +40,8 @@ struct Peer {
     was_alive: bool,
     /// What it last told of itself; its replicas apart.
     told: Announcement,
+    /// The latest map that it has kept: it never falls back behind that.
+    kept: u64,
     /// What it last told of each of its replicas. A node with several cores tells of the replicas of one at a time.
     replicas: BTreeMap<ShardId, Announced>,
     answers: Budget,
@@ -119,8 +121,14 @@ impl Peers {
         if let Some(peer) = self.peers.get_mut(&node) {
             let replicas = std::mem::take(&mut announcement.replicas).into_iter();
             peer.replicas.extend(replicas.map(|replica| (replica.shard, replica)));
+            peer.kept = peer.kept.max(announcement.kept);
             peer.told = announcement;
         }
+    }
+
+    /// The revision of a map behind which a node does not fall back, as far as it said so.
+    pub fn kept(&self, node: NodeId) -> u64 {
+        self.peers.get(&node).map_or(0, |peer| peer.kept)
     }
 
     /// Whether a node last announced that its disk is full.

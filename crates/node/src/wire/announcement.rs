@@ -20,6 +20,7 @@ impl Announcement {
         into.put_u8(u8::from(self.disk_full));
         into.put_u8(u8::from(self.stopping));
         codec::put_uint(into, self.map);
+        codec::put_uint(into, self.kept);
         codec::put_list(into, &self.replicas, |into, replica| {
             codec::put_uint(into, u64::from(replica.shard.0));
             codec::put_uint(into, replica.epoch.0);
@@ -61,6 +62,7 @@ impl Announcement {
             disk_full: reader.bool()?,
             stopping: reader.bool()?,
             map: reader.uint()?,
+            kept: reader.uint()?,
             replicas: reader.list(|reader| {
                 Ok(Announced {
                     shard: ShardId(reader.u32()?),

@@ -2,10 +2,11 @@
 //!
 //! Another leader costs nothing to speak of, so this is done at once for all shards, with the fewest changes. Nobody leads whose
 //! node does not take replicas, if another can. In an arrangement of contiguous ranges the node whose range it is leads; in the
-//! directory whoever does.
+//! directory whoever does. Where the directory says which member orders (`two-phase`) it is dealt out once, and stays.
 
 use std::collections::BTreeMap;
 
+use kv::view::Duty;
 use kv::{NodeId, ShardId};
 
 use super::balance::{Board, Thing, balance};
@@ -35,6 +36,11 @@ pub(crate) fn leaders(map: &Map) -> BTreeMap<ShardId, NodeId> {
     leaders
 }
 
+/// Whether its leader stays for good.
+fn is_settled(shard: &Shard) -> bool {
+    shard.members.iter().any(|member| member.duty == Duty::Primary)
+}
+
 /// Its leader, if that takes replicas, else the first member that does.
 fn any(map: &Map, shard: &Shard) -> Option<NodeId> {
     let candidates = || shard.members.iter().map(|member| member.node).filter(|node| takes(map, *node));
@@ -55,7 +61,7 @@ fn even(map: &Map, placed: &BTreeMap<ShardId, NodeId>) -> BTreeMap<ShardId, Node
     for (id, shard) in &map.shards {
         let leads = place(shard.leader);
         match names.binary_search(&shard.keyspace.as_str()) {
-            Ok(group) if map.changes.contains_key(id) => {
+            Ok(group) if map.changes.contains_key(id) || is_settled(shard) => {
                 leads.into_iter().for_each(|node| board.base[group][node] += 1);
             }
             Ok(group) => {

@@ -12,6 +12,7 @@ use super::message::{Kind, Message};
 use super::{Config, Raft};
 use crate::entries::{LogEntry, MEMBERS, SEAL};
 use crate::record::{Header, Record, State};
+use crate::two_phase::TwoPhase;
 use crate::{Duty, Input, Instant, Recovery, Replicate, Revision, View, single};
 
 const HEAD: Header = Header { protocol: Protocol::Raft, epoch: Epoch(1) };
@@ -56,6 +57,12 @@ fn begin(protocol: Protocol, epoch: Epoch, recovery: Recovery) -> Option<Box<dyn
             let view = View::of(epoch, &[NodeId(1)]);
             let single = single::Single::new(NodeId(1), view, recovery, Position::ZERO).ok()?;
             Some(Box::new(single))
+        }
+        Protocol::TwoPhase => {
+            let mut view = members(epoch);
+            view.members[0].duty = Duty::Primary;
+            // Not called: a master that is begins a life each time.
+            Some(Box::new(TwoPhase::new(NodeId(1), view, recovery, Position::ZERO).ok()?))
         }
         Protocol::Raft => {
             let mut raft =

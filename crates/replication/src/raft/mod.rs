@@ -208,6 +208,12 @@ pub struct Config {
     pub drift_percent: u64,
 }
 
+/// No leader reads under a lease for longer than this after a majority heard of it last, by the clock of any other.
+pub const LEASE_MICROS_MAX: u64 = TICK_MICROS * ELECTION_TICKS as u64;
+
+const TICK_MICROS: u64 = 50_000;
+const ELECTION_TICKS: usize = 10;
+
 impl Config {
     /// A group with the usual times: elections after 0.5 to 1 s, 10 heartbeats a second.
     pub fn new(id: NodeId, view: View, seed: u64) -> Config {
@@ -215,8 +221,8 @@ impl Config {
             id,
             view,
             seed,
-            tick_micros: 50_000,
-            election_ticks: 10,
+            tick_micros: TICK_MICROS,
+            election_ticks: ELECTION_TICKS,
             heartbeat_ticks: 2,
             cache_bytes: 64 << 20,
             drift_percent: 10,

@@ -3,7 +3,7 @@
 
 use kv::cluster::Role;
 use kv::view::{Duty, View};
-use kv::{Charge, Class, Error, Level, NodeId, Receipt, Reply, Request};
+use kv::{Charge, Class, Error, Level, NodeId, Protocol, Receipt, Reply, Request};
 use node::Input;
 use node::gather::{Split, split};
 use node::route::Keyspaces;
@@ -124,7 +124,9 @@ impl World {
         // Who reads by it may still have the members of before.
         let leads_alone = goes_by_one(node) || self.leaders(receipt.shard).into_iter().any(goes_by_one);
         let is_alone = leads_alone || process.cores.view(receipt.shard).is_none_or(|view| counts(view) == 1);
-        if receipt.node == node && !is_alone {
+        // Where all copies have what is acknowledged, none needs a proof.
+        let needs_proof = receipt.protocol != Protocol::TwoPhase;
+        if receipt.node == node && !is_alone && needs_proof {
             self.check_proof(node, asked_at, receipt);
         }
         if found_expired {

@@ -1,6 +1,6 @@
 //! What goes wrong with disks and data folders.
 
-use kv::view::Member;
+use kv::view::{Duty, Member};
 use kv::{NodeId, ShardId};
 use node::identity::Lives;
 use placement::map::{Change, Map, NodeDuty};
@@ -223,7 +223,12 @@ impl World {
             let is_gone = row.is_none_or(|row| row.duty == NodeDuty::Gone);
             member.node == node || !of.there || of.is_unsound() || is_gone
         };
-        let survives = |members: &Vec<Member>| 2 * members.iter().filter(is_lost).count() < members.len();
+        let survives = |members: &Vec<Member>| {
+            let lost = members.iter().filter(is_lost).count();
+            // Where the directory says who orders, all copies are needed.
+            let needs_all = members.iter().any(|member| member.duty == Duty::Primary);
+            2 * lost < members.len() && !(needs_all && lost > 0)
+        };
         let rows = self.placed.shards.values().map(|row| &row.members);
         let counts = |(id, change): &(&ShardId, &Change)| !(now && self.inherits_only(node, **id, change));
         let changes = self.placed.changes.iter().filter(counts).map(|(_, change)| &change.to);

@@ -22,12 +22,26 @@ impl World {
         if nodes.is_empty() {
             return None;
         }
-        let node = self.random.pick(&nodes);
+        let node = self.pick_by_map(&nodes, true);
         self.operator.asked += 1;
         let client = self.operator.asked;
         self.trace(|| format!("{node} is asked {client} of the directory: {ask:?}"));
         self.give(node, [Input::Administer { client, ask, timeout_micros: TIMEOUT_MICROS }]);
         Some(Asked { client, until: self.events.now() + TIMEOUT_MICROS + PATIENCE_MICROS })
+    }
+
+    /// One of some nodes; often one that knows the latest map of them, or the earliest.
+    pub(super) fn pick_by_map(&mut self, nodes: &[NodeId], latest: bool) -> NodeId {
+        let revision = |id: &NodeId| {
+            let process = self.machine(*id).process.as_ref();
+            process.and_then(|process| process.cores.maps().min()).unwrap_or(0)
+        };
+        let revisions = || nodes.iter().map(revision);
+        let wanted = if latest { revisions().max() } else { revisions().min() };
+        let those: Vec<NodeId> =
+            nodes.iter().copied().filter(|node| Some(revision(node)) == wanted).collect();
+        let often = self.random.percent(50);
+        self.random.pick(if often { &those } else { nodes })
     }
 
     /// A node answers; who joins is told in which lives it met the others.

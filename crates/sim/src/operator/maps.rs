@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kv::cluster::Liveness;
-use kv::{NodeId, ShardId};
+use kv::{NodeId, Protocol, ShardId};
 use node::Input;
 use node::route::Keyspaces;
 use placement::map::{DEFAULT, Map, NodeDuty, Why};
@@ -22,6 +22,7 @@ impl World {
             self.make_places(map.next_node);
             self.placed = map.clone();
             self.keyspaces = Keyspaces::new(&map);
+            self.watch.know(&map);
             self.watch.follow(&map);
         }
         self.give(id, [Input::Map(map)]);
@@ -67,8 +68,11 @@ impl World {
         self.be_away(node);
     }
 
-    /// At rest, the replicas of shards are spread evenly.
+    /// At rest, the replicas of shards are spread evenly, where they can move.
     pub fn check_maps(&mut self) {
+        if self.placed.keyspaces[DEFAULT].protocol == Protocol::TwoPhase {
+            return;
+        }
         let serving = self.placed.nodes.iter().filter(|(_, row)| row.duty == NodeDuty::Serve);
         let of_clients = |node: NodeId| {
             let rows = self.placed.shards.values().filter(|row| row.keyspace == DEFAULT);

@@ -34,6 +34,8 @@ pub(crate) struct Tenant {
     pub asked: Option<(Asked, Ask)>,
     pub call: Option<Call>,
     pub calls: u64,
+    /// A write of it is on all copies, which stay where they are.
+    pub on_all: bool,
     /// Values may have been stored that expire.
     pub may_expire: bool,
     /// What each key may hold.

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use kv::admin::Ask;
 use kv::keyspace::Wish;
-use kv::{Answer, Error, Key, Op, Outcome, Reply, Request, Value};
+use kv::{Answer, Error, Key, Op, Outcome, Protocol, Reply, Request, Value};
 
 use super::tenant::{Asked, Call, FIRST, NAMES, Stage, Tenant};
 use crate::events::{Event, Whose};
+use crate::faults::Fault;
 use crate::world::World;
 
 /// The keys of a keyspace.
@@ -21,8 +22,8 @@ const KEYS: u64 = 4;
 const TIMEOUT_MICROS: u64 = 2_000_000;
 /// And its answer is not waited for any longer than this.
 const PATIENCE_MICROS: u64 = 2_500_000;
-/// Things that are done in a keyspace before it is dropped, at most.
-const WORK_MAX: u64 = 12;
+/// Things that are done in a keyspace before it is dropped, at most: often few, so that names come again while faults last.
+const WORK_MAX: [u64; 2] = [4, 12];
 
 impl World {
     /// Looks after each tenant.
@@ -55,7 +56,7 @@ impl World {
         let name = NAMES[place].to_owned();
         match tenant.stage {
             // Who was lost just now counts as alive yet, and a keyspace that begins on lost nodes is never there.
-            Stage::Absent if self.random.percent(30) && !self.lacks_machines() => {
+            Stage::Absent if self.random.percent(60) && !self.lacks_machines() => {
                 let wish = self.draw_wish();
                 self.ask_for_tenant(tenant, Ask::CreateKeyspace { name, wish });
             }
@@ -64,7 +65,9 @@ impl World {
             Stage::Works(left) => {
                 tenant.stage = Stage::Works(left - 1);
                 if self.random.percent(15) {
-                    let wish = Wish { shards: None, ..self.draw_wish() };
+                    let wish = self.draw_wish();
+                    let replicas = wish.replicas.filter(|_| !tenant.on_all && wish.protocol.is_none());
+                    let wish = Wish { shards: None, protocol: None, replicas, ..wish };
                     tenant.may_expire |= wish.ttl_micros.is_some_and(|ttl| ttl > 0);
                     return self.ask_for_tenant(tenant, Ask::AlterKeyspace { name, wish, dry_run: false });
                 }
@@ -74,14 +77,21 @@ impl World {
     }
 
     fn draw_wish(&mut self) -> Wish {
-        let (shards, replicas) = (self.random.between(1, 3) as u32, self.random.pick(&[3, 3, 5]));
+        // One copy may be served by a node that is cut off from all others. An old one, put back, nobody could tell from that.
+        let few = if self.faults.has(Fault::Restore) { 3 } else { 1 };
+        let (shards, replicas) = (self.random.between(1, 3) as u32, self.random.pick(&[3, few, 5]));
         let quota_keys = self.random.pick(&[0, 2, 3]);
         let ttl_micros = self.random.pick(&[0, 300_000, 2_000_000]);
         let kept = if self.random.percent(40) { self.draw_history() } else { Wish::default() };
+        let protocol = self.random.percent(25).then_some(Protocol::TwoPhase);
         Wish {
+            protocol,
             ttl_micros: self.random.percent(30).then_some(ttl_micros),
             shards: self.random.percent(50).then_some(shards),
-            replicas: self.random.percent(50).then_some(replicas),
+            replicas: match protocol {
+                Some(_) => Some(self.random.pick(&[2, 2, 3])),
+                None => self.random.percent(50).then_some(replicas),
+            },
             quota_keys: self.random.percent(60).then_some(quota_keys),
             ..kept
         }
@@ -129,8 +139,10 @@ impl World {
                 self.note("a keyspace was created");
                 let may_expire = wish.ttl_micros.is_some_and(|ttl| ttl > 0);
                 let (life, calls) = (tenant.life + 1, tenant.calls);
-                let stage = Stage::Works(self.random.between(1, WORK_MAX));
-                *tenant = Tenant { life, calls, stage, may_expire, ..Tenant::default() };
+                let on_all = wish.protocol == Some(Protocol::TwoPhase);
+                let work_max = self.random.pick(&WORK_MAX);
+                let stage = Stage::Works(self.random.between(1, work_max));
+                *tenant = Tenant { life, calls, stage, may_expire, on_all, ..Tenant::default() };
             }
             Ask::DropKeyspace { .. } => {
                 self.note("a keyspace was dropped");
@@ -154,7 +166,8 @@ impl World {
         if ids.is_empty() {
             return;
         }
-        let node = self.random.pick(&ids);
+        // Who is behind may know another keyspace of the name.
+        let node = self.pick_by_map(&ids, false);
         let timeout = Duration::from_micros(TIMEOUT_MICROS);
         let request = Request { keyspace: NAMES[place].into(), timeout, ..Request::new(op.clone()) };
         let Some(life) = self.machine(node).life() else { return };

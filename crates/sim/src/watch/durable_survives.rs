@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use kv::cluster::Role;
 use kv::{Index, NodeId, ReplicaId, ShardId, Term};
 
 use super::logs::Logs;
@@ -51,6 +52,8 @@ impl Invariant for DurableSurvives {
             }),
             // The first word of the new process, before it has heard of anybody.
             Seen::Status { node, shard, status } => match self.kept.remove(&(node, shard)) {
+                // A two-phase master has begun a life in the place of what was not decided.
+                Some(_) if status.role == Role::Leader && status.term > Term::ZERO => Ok(()),
                 Some(kept) if status.durable < kept.last => Err(format!(
                     "shard {shard} on {node} had entries up to {} and has them up to {}, applied up to {}",
                     kept.last, status.durable, status.applied

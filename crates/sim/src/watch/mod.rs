@@ -9,6 +9,7 @@ mod behind_told;
 mod changes;
 mod commit_order;
 mod copies;
+mod decided;
 mod deterministic_apply;
 mod digests;
 mod durable;
@@ -59,6 +60,7 @@ use storage::{Applied, Asked};
 
 use changes::Changes;
 use copies::Copies;
+use decided::Decided;
 pub(crate) use digests::Digests;
 use logs::Logs;
 use maps::Maps;
@@ -163,6 +165,7 @@ pub(crate) struct Watch {
     pub maps: Maps,
     repeats: Repeats,
     copies: Copies,
+    decided: Decided,
     /// The generation of each replica, as its log names it.
     generations: BTreeMap<(NodeId, ShardId), u32>,
     broken: Vec<String>,
@@ -203,6 +206,7 @@ impl Watch {
             maps: Maps::default(),
             repeats: Repeats::default(),
             copies: Copies::default(),
+            decided: Decided::default(),
             generations: BTreeMap::new(),
             broken: Vec::new(),
             seen: Vec::new(),
@@ -221,11 +225,17 @@ impl Watch {
         }
         self.logs.see(seen, &mut self.seen);
         self.copies.see(seen, &self.logs);
+        self.broken.extend(self.decided.see(seen, &self.logs));
         if let Seen::Applied { shard, index, entry, last, results, .. } = *seen {
             self.broken.extend(self.rows.applied(shard, index.0, entry, results));
             self.copies.applied(shard, index, last);
             self.seen.extend(self.repeats.seen(shard, index.0, last, results));
         }
+    }
+
+    /// A map is written, or is what all begin with.
+    pub fn know(&mut self, map: &Map) {
+        self.decided.know(map);
     }
 
     /// A map is written: shards that are cut go on as their parts.

@@ -1,4 +1,5 @@
-//! A leader commits only entries of its own term by counting copies, and earlier ones with them: Raft §5.4.2, figure 8.
+//! A leader commits only entries of its own term by counting copies, and earlier ones with them: Raft §5.4.2, figure 8. (Under
+//! two-phase what was decided in an earlier life may be synced in a later one.)
 
 use std::collections::BTreeMap;
 
@@ -30,7 +31,9 @@ impl Invariant for OwnTerm {
                 let before = self.commits.insert((node, shard), (status.term, status.commit));
                 let rose = before.is_some_and(|before| before.0 == status.term && before.1 < status.commit);
                 let term = logs.log(node, shard).and_then(|log| log.term(status.commit));
-                if rose && term.is_some_and(|term| term != status.term) {
+                // Only who counts copies has members to tell of.
+                let counts = !status.members.is_empty();
+                if counts && rose && term.is_some_and(|term| term != status.term) {
                     return Err(format!(
                         "{node} leads shard {shard} in term {} and commits {}/{}",
                         status.term,

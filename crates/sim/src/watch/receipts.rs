@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use kv::{Class, Epoch, Level, ShardId, Version};
+use kv::{Class, Epoch, Level, Protocol, ShardId, Version};
 use node::route::{Plan, ShardMap};
 
 use super::Told;
@@ -53,7 +53,9 @@ impl Receipts {
         }
         let since = since(told);
         let floor = self.floor(receipt.shard, since);
-        if receipt.version < floor || !is_read && receipt.version == floor {
+        // A participant answers by what it knows of the keys that were asked for.
+        let by_key = is_read && receipt.protocol == Protocol::TwoPhase;
+        if receipt.version < floor && !by_key || !is_read && receipt.version == floor {
             return Some(format!(
                 "receipts keep what they say: {:?} was answered at version {} with {receipt:?}, and {floor} was \
                  acknowledged before {since}",

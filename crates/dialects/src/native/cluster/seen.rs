@@ -89,6 +89,7 @@ fn encode_member(member: Member) -> proto::Member {
     use proto::member::Duty as Wire;
     let duty = match member.duty {
         Duty::Voter => Wire::Voter,
+        Duty::Primary => Wire::Primary,
         Duty::Learner => Wire::Learner,
         Duty::Joining => Wire::Joining,
         Duty::Leaving => Wire::Leaving,
@@ -201,6 +202,7 @@ fn decode_member(message: proto::Member) -> Result<Member, Malformed> {
     use proto::member::Duty as Wire;
     let duty = match Wire::try_from(message.duty) {
         Ok(Wire::Voter) => Duty::Voter,
+        Ok(Wire::Primary) => Duty::Primary,
         Ok(Wire::Learner) => Duty::Learner,
         Ok(Wire::Joining) => Duty::Joining,
         Ok(Wire::Leaving) => Duty::Leaving,

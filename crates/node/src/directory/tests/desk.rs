@@ -65,6 +65,8 @@ fn ask_that_comes_once_more_when_it_was_answered_is_not_done_once_more() {
     room.step(NodeId(1), Input::Passed { asker, ask: drop() });
     room.pass(STEP_MICROS);
     assert!(!room.store.map().keyspaces.contains_key("tea"));
+    // Its name is free in a moment.
+    room.pass(1_000_000);
     assert_eq!(room.call(3, create()), Ok(Answer::Done));
     room.step(NodeId(1), Input::Passed { asker, ask: drop() });
     room.pass(1_000_000);

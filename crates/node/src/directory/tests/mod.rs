@@ -4,4 +4,5 @@ mod desk;
 mod drawn;
 mod duties;
 mod leader;
+mod names;
 mod room;

@@ -175,7 +175,14 @@ impl Room {
             address: format!("h{id}:2"),
             zone: String::new(),
         };
-        self.seen.nodes.insert(NodeId(id), SeenNode { state, is_connected: true, says: Some(says) });
+        self.seen
+            .nodes
+            .insert(NodeId(id), SeenNode { state, is_connected: true, says: Some(says), kept: u64::MAX });
+    }
+
+    /// A node has kept this map, and no later one.
+    pub fn keeps(&mut self, id: u64, revision: u64) {
+        self.seen.nodes.get_mut(&NodeId(id)).unwrap().kept = revision;
     }
 
     /// This node leads from now on, and all know it.

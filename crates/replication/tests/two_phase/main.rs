@@ -1,0 +1,7 @@
+//! Tests of `two-phase`: golden scripts, and replicas on a weak network that crash when they like.
+
+#![allow(clippy::unwrap_used)] // a test fails by panicking
+
+mod cluster;
+mod golden;
+mod random;
