@@ -25,7 +25,8 @@ pub struct Founding {
     pub shards: u32,
     /// Replicas of each of them, where there are nodes enough; at least 1.
     pub replicas: u16,
-    /// How the replicas agree, and those of the directory. `single` is for a cluster of one.
+    /// How the replicas agree. `single` is for a cluster of one; those of the directory then agree so, too, and else by `raft`: a
+    /// node that is away must not keep others from deciding.
     pub protocol: Protocol,
 }
 
@@ -56,20 +57,20 @@ impl Map {
         assert!(founders.windows(2).all(|pair| pair[0].name != pair[1].name), "names are unique");
         let nodes: BTreeMap<NodeId, Node> =
             (1..).map(NodeId).zip(founders.into_iter().map(first_node)).collect();
-        let keyspace = |replicas, arrangement| Keyspace::new(founding.protocol, replicas, arrangement);
+        let decides = if founding.protocol == Protocol::Single { Protocol::Single } else { Protocol::Raft };
         let shard_of = |index| {
             let slots = SlotRange::nth(index, founding.shards);
             (ShardId(index + 1), shard(DEFAULT, founding.protocol, slots))
         };
-        let directory = shard(DIRECTORY, founding.protocol, SlotRange::nth(0, 1));
+        let directory = shard(DIRECTORY, decides, SlotRange::nth(0, 1));
         let mut map = Map {
             revision: 1,
             cluster: founding.cluster,
             next_node: NodeId(nodes.len() as u64 + 1),
             nodes,
             keyspaces: BTreeMap::from([
-                (DIRECTORY.into(), keyspace(DIRECTORY_REPLICAS, Arrangement::First)),
-                (DEFAULT.into(), keyspace(founding.replicas, Arrangement::Even)),
+                (DIRECTORY.into(), Keyspace::new(decides, DIRECTORY_REPLICAS, Arrangement::First)),
+                (DEFAULT.into(), Keyspace::new(founding.protocol, founding.replicas, Arrangement::Even)),
             ]),
             shards: [(ShardId::DIRECTORY, directory)]
                 .into_iter()

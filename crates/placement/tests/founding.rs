@@ -40,6 +40,14 @@ fn founding_is_the_same_in_whatever_order_the_nodes_are_named() {
 }
 
 #[test]
+fn founding_with_one_shard_has_the_first_node_by_name_lead_it() {
+    for nodes in 1..6 {
+        let map = Map::founding(&founding(nodes, 1, 15));
+        assert_eq!(map.shards[&ShardId(1)].leader, NodeId(1), "{nodes} nodes");
+    }
+}
+
+#[test]
 fn founding_puts_the_directory_on_the_first_odd_number_of_nodes() {
     for (nodes, members) in [(1, 1), (2, 1), (3, 3), (4, 3), (5, 5), (6, 5)] {
         let map = Map::founding(&founding(nodes, 1, 3));

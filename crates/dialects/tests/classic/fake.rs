@@ -153,6 +153,11 @@ impl Fake {
         self.verdicts.lock().unwrap().extend(verdicts);
     }
 
+    /// All requests are run from now on.
+    pub fn judge_no_more(&self) {
+        self.verdicts.lock().unwrap().clear();
+    }
+
     /// Has somebody else change rows before each op.
     pub fn meddle(&self, meddle: impl FnMut(&Op, &mut Rows) + Send + 'static) {
         *self.meddle.lock().unwrap() = Some(Box::new(meddle));

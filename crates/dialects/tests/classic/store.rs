@@ -35,11 +35,8 @@ async fn put_and_get_are_of_any_text_and_the_key_has_a_byte_before_it() {
 #[tokio::test]
 async fn put_that_failed_is_no_success_and_one_in_doubt_is_no_guess() {
     let (server, client) = start().await;
-    let failed = [
-        Error::Unavailable("a slave is away".into()),
-        Error::OverQuota("full".into()),
-        Error::TooLarge { what: "the value".into(), size: 2, limit: 1 },
-    ];
+    let failed =
+        [Error::OverQuota("full".into()), Error::TooLarge { what: "the value".into(), size: 2, limit: 1 }];
     let count = failed.len();
     server.store.judge(failed.map(Some));
     for _ in 0..count {
@@ -56,10 +53,26 @@ async fn put_that_failed_is_no_success_and_one_in_doubt_is_no_guess() {
 }
 
 #[tokio::test]
+async fn call_that_finds_a_node_away_is_asked_again_for_a_while() {
+    let (server, client) = start().await;
+    let away = || Some(Error::Unavailable("a slave is away".into()));
+    server.store.judge([away(), away()]);
+    assert_eq!(put(&client, "k", "v").await, Ok(true));
+    assert_eq!(server.store.seen().len(), 3);
+    server.store.judge([away()]);
+    assert_eq!(client.get("k".into()).await, Ok(Some("v".into())));
+    server.store.judge((0..10_000).map(|_| away()));
+    assert_eq!(put(&client, "k", "w").await, Ok(false));
+    assert_eq!(server.store.value(b"=k").unwrap(), "v");
+}
+
+#[tokio::test]
 async fn get_that_cannot_be_answered_is_no_absence() {
     let (server, client) = start().await;
-    server.store.judge([Some(Error::Unavailable("no leader".into()))]);
+    let away = || Some(Error::Unavailable("no leader".into()));
+    server.store.judge((0..10_000).map(|_| away()));
     assert!(matches!(client.get("k".into()).await, Err(Error::Unavailable(_))));
+    server.store.judge_no_more();
     server.store.put(b"=k", b"\xff");
     assert!(matches!(client.get("k".into()).await, Err(Error::Conflict(_))));
 }

@@ -48,6 +48,11 @@ pub(super) struct Hello {
 const PREPARE: u8 = 65;
 const VOTE: u8 = 66;
 
+/// Whether these are the bytes of a vote.
+pub(super) fn is_response(body: &[u8]) -> bool {
+    body.first() == Some(&VOTE)
+}
+
 impl Message {
     /// Its bytes.
     pub(super) fn encode(&self) -> Bytes {

@@ -360,6 +360,10 @@ impl Replicate for TwoPhase {
         Hello { life: self.life, decided: self.decided }.encode()
     }
 
+    fn is_response(&self, body: &[u8]) -> bool {
+        message::is_response(body)
+    }
+
     fn due(&self) -> Instant {
         match &self.part {
             _ if !self.begun => Instant::default(),

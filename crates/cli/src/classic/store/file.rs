@@ -16,6 +16,9 @@ use serde::de::IgnoredAny;
 use crate::exit::Error;
 use crate::parse;
 
+/// All names of slaves begin so, hence come after that of the master: the first node by name is the one that orders.
+const SLAVE: &str = "slave";
+const MASTER: &str = "master";
 /// Which of the two `localhost` is depends on who asks.
 const LOOPBACK: [&str; 2] = ["127.0.0.1", "[::1]"];
 /// A larger file is none of a store: it names some nodes.
@@ -68,7 +71,7 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<Node>, String> {
     if slaves.len() >= usize::from(REPLICAS_MAX) {
         return Err(format!("it lists {} slaves: a store has at most {}", slaves.len(), REPLICAS_MAX - 1));
     }
-    let mut nodes = vec![node("master".into(), "master", &master)?];
+    let mut nodes = vec![node(MASTER.into(), MASTER, &master)?];
     for (index, slave) in slaves.iter().enumerate() {
         let what = format!("slave {}", index + 1);
         nodes.push(node(name(slave, index + 1).map_err(|why| format!("{what}: {why}"))?, &what, slave)?);
@@ -111,11 +114,12 @@ fn brief(error: &serde_saphyr::Error) -> String {
 
 fn name(slave: &Entry, place: usize) -> Result<String, String> {
     match &slave.id {
-        None => Ok(format!("slave_{place}")),
-        Some(Id::Number(number @ 0..)) => Ok(format!("slave_{number}")),
+        None => Ok(format!("{SLAVE}_{place}")),
+        Some(Id::Number(number @ 0..)) => Ok(format!("{SLAVE}_{number}")),
         Some(Id::Number(number)) => Err(format!("id {number}: a number is 0 or more")),
         Some(Id::Text(text)) => {
-            parse::name(text).map_err(|why| format!("id '{}': {why}", text.escape_debug()))
+            let name = if text.starts_with(SLAVE) { text.clone() } else { format!("{SLAVE}_{text}") };
+            parse::name(&name).map_err(|why| format!("id '{}': {why}", text.escape_debug()))
         }
     }
 }
@@ -222,7 +226,10 @@ slaves:
             (format!("master: {{ip: 127.0.0.1, port: 2}}\n{slave}"), "two nodes have port 2"),
             (format!("{master}\nslaves: [{{id: -3, ip: 127.0.0.1, port: 2}}]"), "id -3"),
             (format!("{master}\nslaves: [{{id: a/b, ip: 127.0.0.1, port: 2}}]"), "id 'a/b': a name is"),
-            (format!("{master}\nslaves: [{{id: master, ip: h, port: 2}}]"), "two nodes are named master"),
+            (
+                format!("{master}\nslaves: [{{id: a, ip: h, port: 2}}, {{id: slave_a, ip: h, port: 3}}]"),
+                "two nodes are named slave_a",
+            ),
             ("nodes: [{id: 0, ip: 127.0.0.1, port: 1}]".into(), "of the decentralized kind"),
             (format!("{master}\n{slave}\nnodes: []"), "a store is of one kind"),
             (format!("{master}\n{slave}\nmore: 1"), "more"),

@@ -11,7 +11,7 @@ use crate::exit::{Code, Error};
 use crate::{parse, serve};
 
 /// How the nodes of a store agree: the one place that says it.
-const PROTOCOL: Protocol = Protocol::Raft;
+const PROTOCOL: Protocol = Protocol::TwoPhase;
 /// All keys are of one shard: so one node is the master of all of them.
 const SHARDS: u32 = 1;
 /// A node needs few: it shares its machine with all the others.

@@ -26,6 +26,7 @@
 //!
 //! # What holds
 //!
+//! - A call that finds a node away is asked again for a moment, and fails then: nodes that start together find each other.
 //! - Each call is answered within [`LIMIT`] and a little.
 //! - `success` = false says that the value was not stored and never will be. Where that is not known (the node that had to do it was lost
 //!   on the way), the answer is no guess but a status, with the reason IN_DOUBT.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kv::fault::Fault;
-use kv::{Answer, Error, Op, Outcome};
+use kv::{Answer, Error, Op, Outcome, Share};
 use tokio::time::{Instant, sleep};
 use tonic::{Request, Response, Status};
 
@@ -17,6 +17,10 @@ use crate::classic::caller::Caller;
 use crate::grpc::{Asked, respond};
 use crate::native::to_status;
 
+/// How long a call is asked again that found a node away: one that is started again is back by then.
+const PATIENCE: Duration = Duration::from_millis(1_500);
+/// Between two times.
+const PAUSE: Duration = Duration::from_millis(25);
 /// How often it is looked whether a node that has just started knows its cluster.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -60,12 +64,12 @@ impl KeyValueStore for Service {
 async fn put(request: Request<PutRequest>) -> Result<(), Error> {
     let (caller, PutRequest { key, value }) = caller(request).await?;
     let put = Op::Put { key: row::key(&key), value: value.into(), deadline: None, previous: false };
-    caller.ask(put).await.map(|_| ())
+    ask(&caller, put).await.map(|_| ())
 }
 
 async fn get(request: Request<GetRequest>) -> Result<Response<GetResponse>, Error> {
     let (caller, GetRequest { key }) = caller(request).await?;
-    let (answer, share) = caller.ask(Op::Get { key: row::key(&key), at: None }).await?;
+    let (answer, share) = ask(&caller, Op::Get { key: row::key(&key), at: None }).await?;
     let Answer::Row(found) = answer else { unreachable!("a get is answered with a row") };
     let value = found.as_ref().map(row::text).transpose()?;
     let found = value.is_some();
@@ -85,6 +89,21 @@ async fn caller<T>(mut request: Request<T>) -> Result<(Caller, T), Error> {
     request.extensions_mut().insert(asked);
     let (caller, message) = Caller::of(request)?;
     Ok((caller.by(until), message))
+}
+
+/// Asks one thing; again for a while where it failed for want of a node: those that were just started find each other. What failed
+/// never happens, so it may be asked again.
+async fn ask(caller: &Caller, op: Op) -> Result<(Answer, Share), Error> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let result = caller.ask(op.clone()).await;
+        let Err(error) = &result else { return result };
+        let may_pass = error.is_transient() && error.outcome() == Outcome::Failed;
+        if !may_pass || Instant::now() + PAUSE >= until {
+            return result;
+        }
+        sleep(PAUSE).await;
+    }
 }
 
 /// The fault that so many seconds mean; `None` = they cannot be.
