@@ -9,6 +9,7 @@ use check::history::Outcome;
 use check::linear::{self, Budget, Judgement, Verdict};
 use check::model::{Atomicity, Batch, Kv};
 use kv::{Answer, Error, Function, Index, Key, Op, Page, Range, Reply, Request, SLOTS, ShardId, Value};
+use placement::map::Phase;
 
 use crate::clients::Purpose;
 use crate::net::Weak;
@@ -78,7 +79,10 @@ impl World {
             let change = self.placed.changes.get(&shard);
             let is_there = |member: &kv::view::Member| self.machine(member.node).there;
             let waits = change.is_some_and(|change| !change.to.iter().all(is_there));
-            let is_led = waits || !self.leaders(shard).is_empty();
+            // Its parts own its keys, and are looked at themselves.
+            let is_cut = self.placed.splits.contains_key(&shard)
+                && change.is_some_and(|change| change.phase == Phase::Switch);
+            let is_led = waits || is_cut || !self.leaders(shard).is_empty();
             let since = *self.ownerless.entry(shard).or_insert(now);
             if is_led {
                 self.ownerless.remove(&shard);

@@ -45,7 +45,13 @@ pub(crate) fn ways(ways: &[Way]) -> String {
 pub(crate) fn frame(bytes: &Bytes) -> String {
     match Frame::decode(bytes) {
         Ok(Frame::Protocol { shard, body, .. }) => {
-            format!("shard {shard}: {}", replication::raft::describe(&body))
+            // A frame does not say of which protocol it is.
+            let is_raft = replication::raft::observe::message(&body).is_some();
+            let is_two_phase = !is_raft && replication::two_phase::observe::message(&body).is_some();
+            let describe =
+                if is_two_phase { replication::two_phase::describe } else { replication::raft::describe };
+            let said = describe(&body);
+            format!("shard {shard}: {said}")
         }
         Ok(Frame::Forward { token, shard, op, .. }) => {
             let op = kv::Stamped::decode(&op)

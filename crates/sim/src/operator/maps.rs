@@ -103,7 +103,10 @@ impl World {
         if let Some(next) = plan(&self.placed, &Limits::default()) {
             return Some(format!("the plan goes on with {:?}", next.changes));
         }
-        let is_ill = |(_, row): &(&NodeId, &placement::map::Node)| row.state != Liveness::Alive;
+        // Who is gone stays on the map while it may serve what was dropped.
+        let is_ill = |(_, row): &(&NodeId, &placement::map::Node)| {
+            row.state != Liveness::Alive && row.duty != NodeDuty::Gone
+        };
         if let Some((id, row)) = self.placed.nodes.iter().find(is_ill) {
             return Some(format!("{id} is {:?}", row.state));
         }

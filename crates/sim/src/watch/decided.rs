@@ -12,6 +12,8 @@ use super::logs::Logs;
 /// The shards that are kept by two-phase, and where.
 #[derive(Default)]
 pub(super) struct Decided {
+    /// Of those that there are: once a keyspace is dropped, or a shard is cut, nobody needs its copies, and a replica that has not heard
+    /// may apply what another one has let go.
     members: BTreeMap<ShardId, Vec<NodeId>>,
     /// Nodes that are reading their logs: what they hold is not known yet.
     recovering: BTreeSet<NodeId>,
@@ -25,9 +27,9 @@ impl Decided {
         let parts = map.splits.values().flat_map(|split| &split.parts);
         let parts = parts.filter_map(|part| Some((part.shard, map.row_of_part(part.shard)?)));
         let rows = map.shards.iter().map(|(id, row)| (*id, row.clone())).chain(parts);
-        for (id, row) in rows.filter(|(_, row)| row.protocol == Protocol::TwoPhase) {
-            self.members.insert(id, row.members.iter().map(|member| member.node).collect());
-        }
+        let rows = rows.filter(|(_, row)| row.protocol == Protocol::TwoPhase);
+        self.members =
+            rows.map(|(id, row)| (id, row.members.iter().map(|member| member.node).collect())).collect();
     }
 
     /// What is wrong with what was seen.
