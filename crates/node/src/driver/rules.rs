@@ -60,7 +60,7 @@ impl Core {
     /// Counts what keyspaces hold, and has the shards that are led here go by what they are to.
     pub fn rule(&mut self, node: &Node) {
         let map = node.config.map.clone();
-        self.beside.retain(|shard, _| map.shards.contains_key(shard));
+        self.beside.retain(|shard, _| map.shards.contains_key(shard) || map.row_of_part(*shard).is_some());
         let counts = self.is_ordered_here(ShardId::DIRECTORY);
         let usage = self.count(node, &map, |keyspace| counts || keyspace.quota != Default::default());
         for (shard, replica) in &mut self.replicas {

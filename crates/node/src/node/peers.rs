@@ -241,7 +241,8 @@ impl Peers {
 fn has_seat(map: &Map, shard: ShardId, node: NodeId) -> bool {
     let has = |members: &[Member]| members.iter().any(|member| member.node == node);
     let changes = || map.changes.get(&shard).is_some_and(|change| has(&change.to));
-    map.shards.get(&shard).is_some_and(|row| has(&row.members) || changes())
+    let is_part = || map.row_of_part(shard).is_some_and(|row| has(&row.members));
+    map.shards.get(&shard).map_or_else(is_part, |row| has(&row.members) || changes())
 }
 
 struct View<'a> {
@@ -313,11 +314,13 @@ fn members_of(map: &Map, id: ShardId, shard: &Shard) -> Vec<Member> {
 
 #[cfg(test)]
 mod tests {
+    use kv::keyspace::Wish;
     use kv::{Protocol, ReplicaId};
-    use placement::map::{Change, Why};
-    use placement::{Founder, Founding};
+    use placement::map::{Change, DEFAULT, Why};
+    use placement::{Event, Founder, Founding, Limits, plan};
 
     use super::*;
+    use crate::wire::Newcomers;
 
     const SHARD: ShardId = ShardId(1);
 
@@ -368,5 +371,34 @@ mod tests {
             let staying = to.iter().filter(|member| member.node != new.node);
             assert!(staying.map(|member| duty(member.node)).all(|duty| duty == Some(Duty::Voter)));
         }
+    }
+
+    #[test]
+    fn what_is_said_of_the_parts_of_a_shard_outlives_the_next_map() {
+        let wish = Wish { shards: Some(2), ..Wish::default() };
+        let wanted = map().apply(&Event::Alter { name: DEFAULT.into(), wish }).expect("a shard may be split");
+        let map = plan(&wanted, &Limits::default()).expect("the plan has it split");
+        let part = map.parts_of(SHARD)[0].shard;
+        let node = map.shards[&SHARD].members[0].node;
+        let names = || map.nodes.iter().map(|(id, row)| (*id, row.name.clone()));
+        let mut peers = Peers::new(names(), 1, Instant(0));
+        let announced = |shard| Announced {
+            shard,
+            epoch: kv::Epoch(2),
+            revision: kv::view::Revision(1),
+            members: 0,
+            newcomers: Newcomers::Ready,
+            role: Role::Follower,
+            leader: None,
+            term: 1,
+            applied: 1,
+            usage: Default::default(),
+            copied: Vec::new(),
+            heirs: Vec::new(),
+        };
+        let replicas = vec![announced(part), announced(ShardId(77))];
+        peers.announced(node, Announcement { replicas, ..Announcement::default() });
+        peers.become_those(names(), &map, Instant(0));
+        assert!(peers.replica(node, part).is_some() && peers.replica(node, ShardId(77)).is_none());
     }
 }
