@@ -308,6 +308,13 @@ mod tests {
         }
     }
 
+    #[test]
+    fn two_nodes_found_a_cluster_of_two_replicas_unless_more_are_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |nodes| settle(&Args { nodes, ..args(folder.path()) }).unwrap().fixed.replicas;
+        assert_eq!([Some(1), Some(2), None, Some(5)].map(of), [3, 2, 3, 3]);
+    }
+
     /// A folder with nodes of which n2 has left.
     fn of_three() -> (tempfile::TempDir, Roster) {
         let folder = tempfile::tempdir().unwrap();

@@ -44,13 +44,16 @@ impl Roster {
     /// Of a cluster that is to be founded, as the options say.
     pub fn new(args: &Args) -> Roster {
         let founders = args.nodes.unwrap_or(NODES);
+        // One node alone is the beginning of a larger cluster.
+        let usual =
+            if founders > 1 { founders.min(server::Config::REPLICAS) } else { server::Config::REPLICAS };
         Roster {
             fixed: Fixed {
                 engine: args.engine.unwrap_or(Engine::Disk),
                 history: args.history.unwrap_or(History::Count(server::Config::HISTORY)),
                 deleted_history: args.deleted_history.unwrap_or(Deleted::USUAL),
                 shards: args.shards.unwrap_or(server::Config::SHARDS),
-                replicas: args.replicas.unwrap_or(server::Config::REPLICAS),
+                replicas: args.replicas.unwrap_or(usual),
             },
             founders,
             base_port: args.base_port,
