@@ -21,9 +21,9 @@ pub(super) struct Copies {
 }
 
 impl Copies {
-    /// How a replica is after a turn: what of its log is synced by then.
+    /// How a replica is after a turn, or when it is dropped in one: what of its log is synced by then, before that is forgotten.
     pub fn see(&mut self, seen: &Seen<'_>, logs: &Logs) {
-        let Seen::Status { node, shard, .. } = *seen else { return };
+        let (Seen::Status { node, shard, .. } | Seen::Gone { node, shard }) = *seen else { return };
         let Some(last) = logs.durable(node, shard).map(|durable| durable.last) else { return };
         if let Some(term) = logs.log(node, shard).and_then(|log| log.term(last)) {
             let highest = self.synced.entry((shard, node)).or_default().entry(term).or_default();

@@ -223,8 +223,8 @@ impl Watch {
             }
             self.seen.extend(invariant.tested());
         }
-        self.logs.see(seen, &mut self.seen);
         self.copies.see(seen, &self.logs);
+        self.logs.see(seen, &mut self.seen);
         self.broken.extend(self.decided.see(seen, &self.logs));
         if let Seen::Applied { shard, index, entry, last, results, .. } = *seen {
             self.broken.extend(self.rows.applied(shard, index.0, entry, results));
