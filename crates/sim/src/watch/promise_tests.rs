@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use kv::cluster::Role;
+use kv::view::Duty;
 use kv::{ReplicaId, Term};
+use replication::MemberStatus;
 
 use super::messages::Kind;
 use super::*;
@@ -37,6 +39,15 @@ fn entry(watch: &mut Watch, node: u64, index: u64, term: u64) {
 
 fn status(watch: &mut Watch, node: u64, role: Role, [term, last, durable, commit]: [u64; 4]) {
     let [last, durable, commit] = [last, durable, commit].map(Index);
+    let member = MemberStatus {
+        node: NodeId(node),
+        replica: ReplicaId(1),
+        duty: Duty::Voter,
+        matched: durable,
+        snapshot: false,
+        ready: true,
+        log_bytes: (0, 0),
+    };
     let status = &Status {
         role,
         leader: None,
@@ -45,7 +56,7 @@ fn status(watch: &mut Watch, node: u64, role: Role, [term, last, durable, commit
         durable,
         commit,
         applied: Index::ZERO,
-        members: vec![],
+        members: vec![member],
         wants_the_gone: false,
     };
     watch.see(&Seen::Status { node: NodeId(node), shard: SHARD, status });
