@@ -111,7 +111,11 @@ impl World {
                 self.ask_for_tenant_again(tenant, ask);
             }
             Some(Ok(_)) => self.tenant_is_served(tenant, &ask),
-            Some(Err(error)) if error.outcome() == Outcome::InDoubt => self.ask_for_tenant_again(tenant, ask),
+            // It may still be on its way, and be done after what is asked next.
+            Some(Err(error)) if error.outcome() == Outcome::InDoubt => {
+                self.operator.unanswered.insert(NAMES[place]);
+                self.ask_for_tenant_again(tenant, ask);
+            }
             Some(Err(Error::Unavailable(_))) if !self.calm => self.ask_for_tenant_again(tenant, ask),
             Some(Err(Error::Unavailable(_))) => {}
             // It was dropped late, or made late: it is as that ask wanted it, and is dropped next.
