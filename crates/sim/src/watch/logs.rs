@@ -30,6 +30,8 @@ pub(crate) struct Log {
 #[derive(Default)]
 pub(crate) struct Committed {
     terms: BTreeMap<Index, Term>,
+    /// In which term an entry was, at the latest: the leader of an earlier one need not have it.
+    within: BTreeMap<Index, Term>,
 }
 
 impl Log {
@@ -75,10 +77,11 @@ impl Log {
 }
 
 impl Committed {
-    /// The last committed entry of a term below `term`: index and term.
+    /// The last entry that was committed in a term below `term`: index and its own term.
     pub fn last_below(&self, term: Term) -> Option<Position> {
-        let below = |(_, committed): &(&Index, &Term)| **committed < term;
-        self.terms.iter().rev().find(below).map(|(index, term)| Position { index: *index, term: *term })
+        let below = |(_, within): &(&Index, &Term)| **within < term;
+        let (index, _) = self.within.iter().rev().find(below)?;
+        Some(Position { index: *index, term: self.terms[index] })
     }
 
     pub fn term(&self, index: Index) -> Option<Term> {
@@ -169,7 +172,7 @@ impl Logs {
                         noted.push("a leader was deposed with entries in flight");
                     }
                 }
-                self.commit(node, shard, status.commit);
+                self.commit(node, shard, status.commit, status.term);
             }
             Seen::Appended { node, ticket } => {
                 self.durables_of_mut(node).for_each(|durable| durable.appended(ticket))
@@ -187,8 +190,8 @@ impl Logs {
         self.durable.range_mut((node, ShardId(0))..=(node, ShardId(u32::MAX))).map(|(_, durable)| durable)
     }
 
-    /// A replica says that all up to an index is committed.
-    fn commit(&mut self, node: NodeId, shard: ShardId, commit: Index) {
+    /// A replica says in a term that all up to an index is committed.
+    fn commit(&mut self, node: NodeId, shard: ShardId, commit: Index, within: Term) {
         let Some(log) = self.replicas.get(&(node, shard)) else { return };
         let committed = self.committed.entry(shard).or_default();
         let known = committed.terms.last_key_value().map_or(Index::ZERO, |(index, _)| *index);
@@ -196,6 +199,7 @@ impl Logs {
             let index = Index(index);
             if let Some(term) = log.term(index) {
                 committed.terms.insert(index, term);
+                committed.within.entry(index).or_insert(within);
             }
         }
     }

@@ -34,8 +34,7 @@ impl Core {
         else {
             return;
         };
-        // A snapshot that comes in may be newer than the rows of now.
-        if parts.is_empty() || replica.given.is_none() {
+        if parts.is_empty() {
             return;
         }
         replica.cut.cores.insert(core, has_copy);
