@@ -59,6 +59,7 @@ mod split;
 #[cfg(test)]
 mod tests;
 mod watches;
+mod word;
 mod writes;
 
 use std::collections::BTreeMap;
@@ -91,7 +92,7 @@ use crate::{Config, record};
 
 pub use install::SnapshotPart;
 pub use open::{OPEN_BYTES_MAX, OPEN_MAX, Part};
-pub use split::Word;
+pub use word::Word;
 
 /// What happens to a node. What names no shard is for all its cores, but completions, which go to who asked.
 pub enum Input {
@@ -477,7 +478,7 @@ impl Driver {
                 self.direct(crate::directory::Input::Ask { client, ask, timeout_micros });
             }
             Input::Told(Word::Kept { core, revision }) => self.kept_by(core, revision),
-            Input::Told(word) => self.core.take_word(&self.node, word),
+            Input::Told(Word::Split(word)) => self.core.take_word(&self.node, word),
             Input::Pull { client, pull } => self.core.take_pull(&self.node, Puller::Owner(client), pull),
             Input::Checkpoint => self.begin_checkpoint(),
             Input::Stop => {

@@ -7,8 +7,7 @@
 
 use std::collections::VecDeque;
 
-use super::split::Word;
-use super::{Driver, Work};
+use super::{Driver, Word, Work};
 use crate::wire::Frame;
 
 /// What a core knows of it.

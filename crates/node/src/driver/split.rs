@@ -93,15 +93,8 @@ const CAUGHT_UP_ROWS: usize = 8192;
 /// Or after so many passes: where more is written than passes bring over, the last one must do.
 const PASSES_MAX: u32 = 8;
 
-/// What cores of a node say to each other: mostly of a shard that is cut.
+/// What cores of a node say to each other of a shard that is cut.
 pub enum Word {
-    /// To the first core: a core acts on the map of a revision, and what it wrote for that is in the log.
-    Kept {
-        /// The core.
-        core: usize,
-        /// The revision.
-        revision: u64,
-    },
     /// To the shard's core: the parts of this core are to have its rows.
     Want {
         /// The shard.
@@ -314,7 +307,8 @@ impl Core {
         for (&from, parts) in &mut self.parts {
             if let Some(has_copy) = parts.question(self.durable, node.now) {
                 let word = Word::Want { from, epoch: parts.epoch, core: node.place(), has_copy };
-                self.work.push(Work::Tell { core: node.config.deal.core_of(from), word });
+                let (core, word) = (node.config.deal.core_of(from), super::Word::Split(word));
+                self.work.push(Work::Tell { core, word });
             }
         }
     }
@@ -322,7 +316,6 @@ impl Core {
     /// Another core of this node says something of a shard that is cut.
     pub fn take_word(&mut self, node: &Node, word: Word) {
         match word {
-            Word::Kept { .. } => unreachable!("it is the driver's"),
             Word::Want { from, epoch, core, has_copy } => {
                 self.take_want_parts(node, (from, epoch), core, has_copy);
             }

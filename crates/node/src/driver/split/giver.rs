@@ -63,6 +63,6 @@ impl Core {
         let (epoch, is_end) = (replica.view().epoch, replica.sealed == Some(at));
         let kept = is_end.then(|| self.feeds.all_of(shard)).flatten();
         let word = Word::Frozen { from: shard, epoch, is_end, snapshot, kept };
-        self.work.push(Work::Tell { core, word });
+        self.work.push(Work::Tell { core, word: super::super::Word::Split(word) });
     }
 }
