@@ -142,6 +142,8 @@ impl Protocol {
         match self {
             Protocol::Single => 1..=1,
             Protocol::Raft => 1..=REPLICAS_MAX,
+            // One more than may be lost: fewer than two are refused.
+            Protocol::Primary => 2..=REPLICAS_MAX,
         }
     }
 }

@@ -233,6 +233,8 @@ pub enum Protocol {
     Single,
     /// Consensus of a majority.
     Raft,
+    /// One orders, all that are in sync have it before it is acknowledged.
+    Primary,
 }
 
 impl Protocol {
@@ -241,6 +243,7 @@ impl Protocol {
         match self {
             Protocol::Single => "single",
             Protocol::Raft => "raft",
+            Protocol::Primary => "primary",
         }
     }
 }

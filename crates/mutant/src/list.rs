@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub use self::defects::Mutant;
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 78] = [
+const ALL: [(Mutant, &str, &str); 83] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -254,6 +254,31 @@ const ALL: [(Mutant, &str, &str); 78] = [
         Mutant::TtlTakesOldValues,
         "ttl-takes-old-values",
         "a time to live takes values that were stored before it was set",
+    ),
+    (
+        Mutant::AcknowledgedOutsideTheInSyncSet,
+        "acknowledged-outside-the-in-sync-set",
+        "a primary acknowledges what not all have that are in sync",
+    ),
+    (
+        Mutant::PromotedReplicaBehind,
+        "promoted-replica-behind",
+        "the directory takes a primary that is not in sync",
+    ),
+    (
+        Mutant::LeaseCountedFromReceipt,
+        "lease-counted-from-receipt",
+        "a lease is held from when it came, not from when it was asked for",
+    ),
+    (
+        Mutant::RoleKeptOverARestart,
+        "role-kept-over-a-restart",
+        "a primary that restarts goes on under the revision of before",
+    ),
+    (
+        Mutant::CompareAndSetWithoutIncarnation,
+        "compare-and-set-without-incarnation",
+        "the directory takes a change whatever revision it was asked for in",
     ),
 ];
 

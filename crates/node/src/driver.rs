@@ -317,6 +317,7 @@ impl Driver {
 
     fn begin(&mut self) {
         self.core.rule(&self.node);
+        self.core.tell_views(&self.node);
         self.core.forget_leftovers();
         self.core.forget_gone();
     }
@@ -465,6 +466,7 @@ impl Driver {
             Input::Administer { client, ask, timeout_micros } => {
                 self.direct(crate::directory::Input::Ask { client, ask, timeout_micros });
             }
+            Input::Told(Word::Revise { shard, change }) => self.ask_for_members(shard, change),
             Input::Told(word) => self.core.take_word(&self.node, word),
             Input::Pull { client, pull } => self.core.take_pull(&self.node, Puller::Owner(client), pull),
             Input::Checkpoint => self.begin_checkpoint(),

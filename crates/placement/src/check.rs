@@ -81,6 +81,10 @@ impl Map {
         ensure(shard.epoch > Epoch(0), || "its epoch is 0".into())?;
         ensure(shard.next_replica.0 <= ReplicaId::MAX.0 + 1, || "its next number is beyond the last".into())?;
         self.check_members(shard, &shard.members)?;
+        let order = shard.members.iter().filter(|member| member.duty == Duty::Primary).count();
+        ensure(order == usize::from(shard.protocol == Protocol::Primary), || {
+            format!("{order} of its members order")
+        })?;
         ensure(shard.member(shard.leader).is_some(), || {
             format!("its leader, node {}, is no member", shard.leader)
         })
@@ -94,7 +98,9 @@ impl Map {
         })?;
         let mut numbers = BTreeSet::new();
         for Member { node, replica, duty, .. } in members {
-            ensure(*duty == Duty::Voter, || {
+            let is_kept =
+                shard.protocol == Protocol::Primary && matches!(duty, Duty::Primary | Duty::Learner);
+            ensure(*duty == Duty::Voter || is_kept, || {
                 format!("node {node} does not vote: only a protocol knows of others")
             })?;
             ensure(self.nodes.contains_key(node), || format!("no node {node}"))?;
@@ -130,7 +136,7 @@ impl Map {
 /// The epoch that a shard has after a change of its members, unless heirs are lost meanwhile.
 pub(crate) fn epoch_of_change(shard: &Shard) -> Epoch {
     match shard.protocol {
-        Protocol::Raft => shard.epoch,
+        Protocol::Raft | Protocol::Primary => shard.epoch,
         Protocol::Single => Epoch(shard.epoch.0.saturating_add(1)),
     }
 }

@@ -19,10 +19,11 @@
 use kv::cluster::Liveness;
 use kv::keyspace::Wish;
 use kv::view::{Member, Revision};
-use kv::{ClusterId, NodeId, ReplicaId, ShardId};
+use kv::{ClusterId, NodeId, Protocol, ReplicaId, ShardId};
 
 use crate::map::{Arrangement, Change, Map, Node, NodeDuty, Phase, Shard, Why};
 use crate::refusal::Refusal;
+use crate::revise::is_in_sync;
 
 /// Nodes of a cluster, at most: each announces itself to each other one.
 pub const NODES_MAX: usize = 1023;
@@ -121,6 +122,13 @@ pub enum Event {
         /// The shard.
         shard: ShardId,
     },
+    /// The members of a shard are to have other duties, as one of them asks.
+    Revise {
+        /// The shard.
+        shard: ShardId,
+        /// What it asks.
+        change: kv::view::Change,
+    },
     /// A keyspace is to be, on nodes that are alive.
     Create {
         /// Its name, one that [`kv::keyspace::check_name`] takes.
@@ -218,6 +226,7 @@ impl Map {
                     Ok(())
                 }
             },
+            Event::Revise { shard, change } => self.revise(*shard, change),
             Event::Create { name, wish } => self.create(name, wish),
             Event::Alter { name, wish } => self.alter(name, wish),
             Event::Drop { name } => self.drop_keyspace(name),
@@ -353,6 +362,9 @@ impl Map {
     /// Whether a shard would have no majority that is not gone, now or once its members have changed over.
     fn is_lost_without(&self, id: ShardId, node: NodeId) -> bool {
         let stays = |member: &&Member| member.node != node && self.nodes[&member.node].duty != NodeDuty::Gone;
+        if self.shards[&id].protocol == Protocol::Primary {
+            return !self.shards[&id].members.iter().any(|member| is_in_sync(member) && stays(&member));
+        }
         let is_lost = |members: &[Member]| members.iter().filter(stays).count() <= members.len() / 2;
         let switches = self.changes.get(&id).filter(|change| change.phase == Phase::Switch);
         is_lost(&self.shards[&id].members) || switches.is_some_and(|change| is_lost(&change.to))
@@ -401,7 +413,14 @@ impl Map {
 
     /// Whether the members of a shard can be changed: a majority of them lives, and there are numbers for new ones.
     pub(crate) fn can_change(&self, shard: &Shard) -> bool {
-        self.has_majority(&shard.members) && shard.next_replica <= ReplicaId::MAX
+        let has_enough = match shard.protocol {
+            // Any of those in sync has all that was acknowledged.
+            Protocol::Primary => {
+                shard.members.iter().any(|member| is_in_sync(member) && self.lives(member.node))
+            }
+            Protocol::Single | Protocol::Raft => self.has_majority(&shard.members),
+        };
+        has_enough && shard.next_replica <= ReplicaId::MAX
     }
 
     /// Whether a majority of some members lives.

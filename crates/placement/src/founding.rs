@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kv::cluster::Liveness;
-use kv::view::{Revision, View};
+use kv::view::{Duty, Revision, View};
 use kv::{ClusterId, Epoch, NodeId, Protocol, ReplicaId, ShardId, SlotRange};
 
 use crate::map::{Arrangement, DEFAULT, DIRECTORY, Keyspace, Map, Node, NodeDuty, Shard};
@@ -92,7 +92,14 @@ impl Map {
             shard.next_replica = ReplicaId(nodes.len() as u16 + 1);
         }
         for (id, leader) in leaders::leaders(self) {
-            self.shards.get_mut(&id).expect("it has a leader").leader = leader;
+            let shard = self.shards.get_mut(&id).expect("it has a leader");
+            shard.leader = leader;
+            if shard.protocol == Protocol::Primary
+                && shard.members.iter().all(|member| member.duty == Duty::Voter)
+            {
+                let first = shard.members.iter_mut().find(|member| member.node == leader);
+                first.expect("a leader is a member").duty = Duty::Primary;
+            }
         }
     }
 }

@@ -19,6 +19,7 @@ mod keyspaces;
 pub mod map;
 pub mod plan;
 mod refusal;
+mod revise;
 pub mod rows;
 mod split;
 

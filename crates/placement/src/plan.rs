@@ -78,10 +78,11 @@ mod takers;
 use std::collections::BTreeMap;
 
 use kv::view::{Duty, Member};
-use kv::{NodeId, ReplicaId, ShardId};
+use kv::{NodeId, Protocol, ReplicaId, ShardId};
 
 use crate::check::epoch_of_change;
 use crate::map::{Change, Map, NodeDuty, Phase, Shard, Why};
+use crate::revise::is_in_sync;
 
 /// How much is under way at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +126,9 @@ pub fn plan(map: &Map, limits: &Limits) -> Option<Map> {
 pub fn lost(map: &Map) -> Vec<ShardId> {
     let gone = |member: &&Member| map.nodes[&member.node].duty == NodeDuty::Gone;
     let is_lost = |shard: &Shard| {
+        if shard.protocol == Protocol::Primary {
+            return shard.members.iter().filter(|member| is_in_sync(member)).all(|member| gone(&member));
+        }
         let left = shard.members.len() - shard.members.iter().filter(gone).count();
         left <= shard.members.len() / 2
     };

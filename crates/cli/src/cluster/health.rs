@@ -63,7 +63,7 @@ impl Health {
 
 /// Whether the members of a shard are on their way to be others.
 pub fn is_changing(shard: &ShardStatus) -> bool {
-    shard.members.iter().any(|member| member.duty != Duty::Voter)
+    shard.members.iter().any(|member| !matches!(member.duty, Duty::Primary | Duty::Voter))
 }
 
 /// So many of something.

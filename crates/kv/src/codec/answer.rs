@@ -213,6 +213,7 @@ pub fn encode_protocol(into: &mut BytesMut, protocol: Protocol) {
     into.put_u8(match protocol {
         Protocol::Single => 1,
         Protocol::Raft => 2,
+        Protocol::Primary => 3,
     });
 }
 
@@ -221,6 +222,7 @@ pub fn decode_protocol(reader: &mut Reader) -> Result<Protocol, Malformed> {
     match reader.u8()? {
         1 => Ok(Protocol::Single),
         2 => Ok(Protocol::Raft),
+        3 => Ok(Protocol::Primary),
         _ => Err(Malformed("a protocol has an unknown tag")),
     }
 }

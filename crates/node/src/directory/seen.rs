@@ -57,7 +57,7 @@ pub(crate) struct Says {
 /// A number by which members and their duties are told from others, short enough to be announced every second.
 pub(crate) fn digest(members: &[Member]) -> u64 {
     members.iter().fold(0, |sum, member| {
-        let duty = u64::from(member.duty == Duty::Voter);
+        let duty = u64::from(matches!(member.duty, Duty::Primary | Duty::Voter));
         mix(mix(mix(sum ^ member.node.0) ^ u64::from(member.replica.0)) ^ duty)
     })
 }

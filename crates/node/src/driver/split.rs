@@ -61,6 +61,7 @@ mod replan;
 use std::collections::BTreeMap;
 
 use kv::keyspace;
+use kv::view::Change;
 use kv::{Epoch, Position, ShardId, SlotRange, Version};
 use placement::map::Phase;
 use replication::Instant;
@@ -83,8 +84,15 @@ use crate::watch::Lately;
 /// A question that was not answered is asked again after this: the replica may have been away.
 const ASK_MICROS: u64 = 500_000;
 
-/// What cores of a node say to each other of a shard that is cut.
+/// What cores of a node say to each other.
 pub enum Word {
+    /// To the first core, which has the directory: a replica here asks for other members of its shard.
+    Revise {
+        /// The shard.
+        shard: ShardId,
+        /// What it asks.
+        change: Change,
+    },
     /// To the shard's core: the parts of this core are to have its rows.
     Want {
         /// The shard.
@@ -287,6 +295,8 @@ impl Core {
     /// Another core of this node says something of a shard that is cut.
     pub fn take_word(&mut self, node: &Node, word: Word) {
         match word {
+            // The directory's.
+            Word::Revise { .. } => (),
             Word::Want { from, epoch, core, has_copy } => {
                 self.take_want_parts(node, (from, epoch), core, has_copy);
             }

@@ -103,7 +103,7 @@ impl Raft {
     fn members_words(&self) -> Vec<String> {
         let word = |member: &Member| {
             let duty = match member.duty {
-                Duty::Voter => "",
+                Duty::Voter | Duty::Primary => "",
                 Duty::Learner => "?",
                 Duty::Joining => "+",
                 Duty::Leaving => "-",

@@ -88,6 +88,7 @@ fn encode_shard(shard: ShardStatus) -> proto::ShardStatus {
 fn encode_member(member: Member) -> proto::Member {
     use proto::member::Duty as Wire;
     let duty = match member.duty {
+        Duty::Primary => Wire::Primary,
         Duty::Voter => Wire::Voter,
         Duty::Learner => Wire::Learner,
         Duty::Joining => Wire::Joining,
@@ -200,6 +201,7 @@ fn decode_shard(message: proto::ShardStatus) -> Result<ShardStatus, Malformed> {
 fn decode_member(message: proto::Member) -> Result<Member, Malformed> {
     use proto::member::Duty as Wire;
     let duty = match Wire::try_from(message.duty) {
+        Ok(Wire::Primary) => Duty::Primary,
         Ok(Wire::Voter) => Duty::Voter,
         Ok(Wire::Learner) => Duty::Learner,
         Ok(Wire::Joining) => Duty::Joining,
