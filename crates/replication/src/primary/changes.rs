@@ -171,10 +171,17 @@ impl Primary {
             return;
         }
         let since = opened.max(self.sleep.awake_since);
-        let is_lost = |follower: &Follower| {
+        let is_lost_for = |follower: &Follower, micros: u64| {
             let from = follower.promise.from().unwrap_or_default().max(since);
-            follower.is_lossy || self.now.since(from) >= lease
+            follower.is_lossy || self.now.since(from) >= micros
         };
+        // Those that it would leave without enough copies may go on without it: they are given the time to ask.
+        let is_heard = |replica: &ReplicaId| {
+            order.followers.get(replica).is_none_or(|follower| !is_lost_for(follower, lease))
+        };
+        let is_few = self.in_sync().filter(is_heard).count() < self.config.min_copies;
+        let patience = if is_few { lease + self.config.grace_micros } else { lease };
+        let is_lost = |follower: &Follower| is_lost_for(follower, patience);
         let in_sync = self.view.members.iter().filter(|member| member.duty == Duty::Voter);
         let lost = in_sync.map(|member| member.replica).filter(|replica| {
             order.followers.get(replica).is_some_and(is_lost) && self.lent.over_at(*replica) <= self.now

@@ -39,23 +39,23 @@ pub(super) struct Message {
     pub(super) entries: Vec<LogEntry>,
 }
 
-/// What a message is for.
+/// What a message is for. Their tags are none of another protocol's messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Entries, or none: what the primary has.
-    Append = 1,
+    Append = 33,
     /// What a member has of them, synced.
-    Ack = 2,
+    Ack = 34,
     /// The entry before them is not here.
-    Reject = 3,
+    Reject = 35,
     /// `at` is the snapshot's.
-    Snapshot = 4,
+    Snapshot = 36,
     /// You have all that I have, up to `at`: sleep, as I do.
-    Sleep = 5,
+    Sleep = 37,
     /// Are you there? And perhaps: I want to read.
-    Call = 6,
+    Call = 38,
     /// Your term is over: `view` has come since.
-    Stale = 7,
+    Stale = 39,
 }
 
 pub(super) const KINDS: [Kind; 7] =

@@ -144,7 +144,10 @@ impl Primary {
             order.followers.get(replica).map_or(Index::ZERO, |follower| follower.progress.matched)
         };
         let all = counted.iter().map(has).fold(self.syncs.durable(), Index::min);
-        self.commit = self.commit.max(all);
+        // What an earlier term ordered is agreed on together with the entry that opens this one.
+        if self.log.term(all) == Some(self.term()) {
+            self.commit = self.commit.max(all);
+        }
         self.verified = self.log.last();
         order.is_proven |= self.log.term(self.commit) == Some(self.term());
     }
@@ -167,7 +170,10 @@ impl Primary {
             follower.progress.sent = None;
         }
         let is_behind = follower.progress.next <= self.log.base().index;
-        if is_behind && !follower.progress.snapshot {
+        // Not again at once, when one was lost.
+        let may_begin = beats || order.snapshots.is_made_for(to);
+        let is_there = self.node_of(to).is_some_and(|node| self.is_connected(node));
+        if is_behind && !follower.progress.snapshot && may_begin && is_there {
             let least = self.log.base().index.max(self.commit.min(self.applied.index));
             if let Some(at) = order.snapshots.take(to, least) {
                 follower.progress.snapshot = true;

@@ -99,13 +99,20 @@ impl Primary {
             return Err(Unfit::Lost { applied: applied.index, last });
         }
         let lease = config.lease_micros;
+        let State { term, vote, .. } = recovered.state;
+        let has_entries = recovered.log.term(recovered.log.last()) == Some(term_of(&view));
+        let is_used = term == term_of(&view) && (vote == replica || has_entries);
         Ok(Primary {
             replica,
             life: None,
             now: Instant::default(),
             clock: Version::ZERO,
             known: Known::new(view.clone()),
-            used: if mutant::is(Mutant::RoleKeptOverARestart) { Term::ZERO } else { recovered.state.term },
+            used: if is_used && !mutant::is(Mutant::RoleKeptOverARestart) {
+                term_of(&view)
+            } else {
+                Term::ZERO
+            },
             syncs: Syncs::new(recovered.log.last()),
             verified: recovered.state.commit,
             commit: recovered.state.commit,
@@ -422,11 +429,8 @@ impl Replicate for Primary {
 
     fn checkpoint(&self) -> Vec<Bytes> {
         let view = || self.view.clone();
-        let mut records = vec![
-            Record::Base(self.applied, view()),
-            Record::Replica(self.replica),
-            Record::State(State { term: self.used, vote: self.replica, commit: self.commit }),
-        ];
+        let mut records =
+            vec![Record::Base(self.applied, view()), Record::Replica(self.replica), self.state()];
         if let Some((_, at)) = self.installing {
             records.push(Record::Snapshot(at, view()));
         }

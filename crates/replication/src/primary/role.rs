@@ -1,7 +1,7 @@
 //! Who belongs to the shard, and what this replica is to do in it: that follows from the view alone.
 
 use bytes::Bytes;
-use kv::{NodeId, Position};
+use kv::{NodeId, Position, ReplicaId};
 
 use super::message::{Kind, Message};
 use super::replica::Primary;
@@ -25,18 +25,23 @@ impl Primary {
             self.lease.drop();
         }
         self.is_lossy &= self.is_in_sync();
-        let mut records = vec![Record::Replica(self.replica), Record::View(self.view.clone())];
         if self.is_primary() && !self.is_lossy {
             self.used = self.term();
-            records.push(self.state());
         }
-        let ticket = self.append(records, out);
+        let ticket = self.append(self.about(), out);
         self.known.learn(ticket, self.view.clone());
         self.change_role(ticket, out);
     }
 
-    fn state(&self) -> Record {
-        Record::State(State { term: self.used, vote: self.replica, commit: self.commit })
+    /// The records of who it is, among whom, and whether it has taken the role in this term.
+    fn about(&self) -> Vec<Record> {
+        vec![Record::Replica(self.replica), Record::View(self.view.clone()), self.state()]
+    }
+
+    pub(super) fn state(&self) -> Record {
+        let has_role = self.used == self.term();
+        let vote = if has_role { self.replica } else { ReplicaId(0) };
+        Record::State(State { term: self.term(), vote, commit: self.commit })
     }
 
     /// It begins to order, goes on in another term, or ends; what it says of the role is written with this append.
@@ -56,8 +61,7 @@ impl Primary {
     pub(super) fn begin(&mut self, out: &mut Vec<Output>) {
         if self.order.is_none() && self.is_primary() && self.term() > self.used && !self.is_lossy {
             self.used = self.term();
-            let records = vec![Record::Replica(self.replica), Record::View(self.view.clone()), self.state()];
-            let ticket = self.append(records, out);
+            let ticket = self.append(self.about(), out);
             self.known.learn(ticket, self.view.clone());
             self.order = Some(self.begin_to_order(ticket, None));
         }

@@ -58,6 +58,11 @@ impl Primary {
         }
     }
 
+    /// Whether the connection to a node stands.
+    pub(super) fn is_connected(&self, node: NodeId) -> bool {
+        self.sleep.connected.contains(&node)
+    }
+
     /// The connection to a node broke.
     pub(super) fn disconnected(&mut self, node: NodeId) {
         self.sleep.connected.remove(&node);
