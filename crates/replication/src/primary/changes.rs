@@ -149,11 +149,16 @@ impl Primary {
             let there = self.view.replica(member.replica);
             there.is_some_and(|there| there.node == member.node && is_in_sync(there))
         };
-        if !wanted.iter().all(is_there) {
+        // Who is away is not waited for, as long as most are in sync.
+        let is_away = |member: &Member| !is_there(member) && !self.is_connected(member.node);
+        let there = wanted.iter().filter(|member| is_there(member)).count();
+        let is_enough = 2 * there > wanted.len() && there >= self.config.min_copies.min(wanted.len());
+        if !is_enough || !wanted.iter().all(|member| is_there(member) || is_away(member)) {
             return members;
         }
         if !self.wishes.wants(self.replica) {
-            let heir = wanted.first().map(|heir| (heir.node, self.now));
+            let heir = wanted.iter().find(|heir| is_there(heir) && self.is_connected(heir.node));
+            let heir = heir.map(|heir| (heir.node, self.now));
             self.wishes.successor = self.wishes.successor.or(heir);
         }
         members.retain(|member| {
