@@ -135,7 +135,7 @@ pub struct Described {
 
 impl Protocol {
     /// Those that a keyspace can have.
-    pub const ALL: [Protocol; 2] = [Protocol::Single, Protocol::Raft];
+    pub const ALL: [Protocol; 3] = [Protocol::Single, Protocol::Raft, Protocol::Primary];
 
     /// How many replicas a shard can have under it.
     pub fn replicas(self) -> std::ops::RangeInclusive<u16> {

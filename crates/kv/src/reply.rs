@@ -261,7 +261,8 @@ impl std::str::FromStr for Protocol {
         match text {
             "single" => Ok(Protocol::Single),
             "raft" => Ok(Protocol::Raft),
-            _ => Err(format!("'{text}' is no protocol: use single or raft")),
+            "primary" => Ok(Protocol::Primary),
+            _ => Err(format!("'{text}' is no protocol: use single, raft or primary")),
         }
     }
 }

@@ -8,6 +8,8 @@ use crate::random::Random;
 
 /// Of the seeds in 100 so many have shards of one copy.
 const SINGLE_PERCENT: u64 = 8;
+/// And so many that or those of a primary.
+const NOT_RAFT_PERCENT: u64 = 28;
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -42,9 +44,10 @@ impl Options {
             Workload::Once,
         ];
         let nodes = random.pick(&[3, 3, 3, 3, 3, 2, 4, 5, 5]);
-        let (protocol, nodes) = match random.percent(SINGLE_PERCENT) {
-            true => (Protocol::Single, random.pick(&[1, 2, 3, 3])),
-            false => (Protocol::Raft, nodes),
+        let (protocol, nodes) = match random.below(100) {
+            0..SINGLE_PERCENT => (Protocol::Single, random.pick(&[1, 2, 3, 3])),
+            SINGLE_PERCENT..NOT_RAFT_PERCENT => (Protocol::Primary, nodes),
+            _ => (Protocol::Raft, nodes),
         };
         Options {
             seed,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use check::history::Recorder;
 use check::window::Window;
-use kv::view::{Member, View};
+use kv::view::{Duty, Member, View};
 use kv::{Key, NodeId, Page, Protocol, ShardId, Value};
 use node::cores::Deal;
 use node::identity::Identity;
@@ -387,7 +387,7 @@ impl World {
 fn founding(nodes: u64, settings: &Settings, protocol: Protocol) -> Map {
     let founder = |id: u64| Founder { name: format!("n{id}"), peer: address(&format!("n{id}")) };
     let nodes = (1..=nodes).map(founder).collect();
-    let replicas = if protocol == Protocol::Single { 1 } else { settings.replicas };
+    let replicas = settings.replicas.clamp(*protocol.replicas().start(), *protocol.replicas().end());
     let shards = settings.shards;
     let mut map =
         Map::founding(&Founding { cluster: None, nodes, shards, replicas, protocol: Protocol::Raft });
@@ -395,5 +395,11 @@ fn founding(nodes: u64, settings: &Settings, protocol: Protocol) -> Map {
     let keyspace = map.keyspaces.get_mut(DEFAULT).expect("there is a keyspace for clients");
     keyspace.protocol = protocol;
     map.shards.values_mut().filter(|row| row.keyspace == DEFAULT).for_each(|row| row.protocol = protocol);
+    if protocol == Protocol::Primary {
+        for row in map.shards.values_mut().filter(|row| row.keyspace == DEFAULT) {
+            let leads = |member: &&mut Member| member.node == row.leader;
+            row.members.iter_mut().find(leads).expect("a leader is a member").duty = Duty::Primary;
+        }
+    }
     map
 }

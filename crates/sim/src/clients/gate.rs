@@ -3,7 +3,7 @@
 
 use kv::cluster::Role;
 use kv::view::{Duty, View};
-use kv::{Charge, Class, Error, Level, NodeId, Receipt, Reply, Request};
+use kv::{Charge, Class, Error, Level, NodeId, Protocol, Receipt, Reply, Request};
 use node::Input;
 use node::gather::{Split, split};
 use node::route::Keyspaces;
@@ -139,6 +139,16 @@ impl World {
         }
         if receipt.reached != Level::Linearizable {
             return;
+        }
+        let row = self.placed.shards.get(&receipt.shard);
+        if row.is_some_and(|row| row.protocol == Protocol::Primary) {
+            // Its leases are judged by what the reads show.
+            let orders = row.is_some_and(|row| row.leader == node);
+            return self.note(if orders {
+                "a primary answered a read"
+            } else {
+                "a secondary answered a read"
+            });
         }
         let process = self.machine(node).process.as_ref();
         let status = process.and_then(|process| process.cores.replica_status(receipt.shard));

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kv::admin::Ask;
 use kv::keyspace::Wish;
-use kv::{Answer, Error, Key, Op, Outcome, Reply, Request, Value};
+use kv::{Answer, Error, Key, Op, Outcome, Protocol, Reply, Request, Value};
 
 use super::tenant::{Asked, Call, FIRST, NAMES, Stage, Tenant};
 use crate::events::{Event, Whose};
@@ -56,7 +56,8 @@ impl World {
         match tenant.stage {
             // Who was lost just now counts as alive yet, and a keyspace that begins on lost nodes is never there.
             Stage::Absent if self.random.percent(30) && !self.lacks_machines() => {
-                let wish = self.draw_wish();
+                let protocol = self.random.percent(30).then_some(Protocol::Primary);
+                let wish = Wish { protocol, ..self.draw_wish() };
                 self.ask_for_tenant(tenant, Ask::CreateKeyspace { name, wish });
             }
             Stage::Absent => {}
