@@ -213,7 +213,8 @@ fn members(map: &Map, shard: &Shard, nodes: &[NodeId]) -> Option<(Vec<Member>, R
     let mut members = Vec::with_capacity(nodes.len());
     for &node in nodes {
         members.push(match shard.member(node) {
-            Some(member) => *member,
+            // Who orders and who is in sync is the shard's row's to say, not the change's.
+            Some(member) => Member { duty: Duty::Voter, ..*member },
             None if next > ReplicaId::MAX => return None,
             None => {
                 let replica = next;
