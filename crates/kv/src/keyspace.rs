@@ -135,14 +135,15 @@ pub struct Described {
 
 impl Protocol {
     /// Those that a keyspace can have.
-    pub const ALL: [Protocol; 3] = [Protocol::Single, Protocol::Raft, Protocol::TwoPhase];
+    pub const ALL: [Protocol; 4] = [Protocol::Single, Protocol::Raft, Protocol::Primary, Protocol::TwoPhase];
 
     /// How many replicas a shard can have under it.
     pub fn replicas(self) -> std::ops::RangeInclusive<u16> {
         match self {
             Protocol::Single => 1..=1,
             Protocol::Raft => 1..=REPLICAS_MAX,
-            Protocol::TwoPhase => 2..=REPLICAS_MAX,
+            // One more than may be lost: fewer than two are refused.
+            Protocol::Primary | Protocol::TwoPhase => 2..=REPLICAS_MAX,
         }
     }
 }

@@ -52,7 +52,7 @@ impl Seat {
     /// Whether a replica may begin with nothing: where the shard has none before, or its protocol brings it what it lacks.
     pub fn begins_empty(&self) -> bool {
         let is_brought_up = match self.protocol {
-            Protocol::Raft => true,
+            Protocol::Raft | Protocol::Primary => true,
             Protocol::Single | Protocol::TwoPhase => false,
         };
         self.inherits.is_none() && (is_brought_up || self.view.epoch == Epoch(1))

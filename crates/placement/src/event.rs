@@ -23,6 +23,7 @@ use kv::{ClusterId, NodeId, Protocol, ReplicaId, ShardId};
 
 use crate::map::{Arrangement, Change, Map, Node, NodeDuty, Phase, Shard, Why};
 use crate::refusal::Refusal;
+use crate::revise::is_in_sync;
 
 /// Nodes of a cluster, at most: each announces itself to each other one.
 pub const NODES_MAX: usize = 1023;
@@ -120,6 +121,13 @@ pub enum Event {
     Abort {
         /// The shard.
         shard: ShardId,
+    },
+    /// The members of a shard are to have other duties, as one of them asks.
+    Revise {
+        /// The shard.
+        shard: ShardId,
+        /// What it asks.
+        change: kv::view::Change,
     },
     /// A keyspace is to be, on nodes that are alive.
     Create {
@@ -223,6 +231,7 @@ impl Map {
                     Ok(())
                 }
             },
+            Event::Revise { shard, change } => self.revise(*shard, change),
             Event::Create { name, wish } => self.create(name, wish),
             Event::Alter { name, wish } => self.alter(name, wish),
             Event::Drop { name } => self.drop_keyspace(name),
@@ -371,6 +380,9 @@ impl Map {
     /// needed, not all of them.
     fn is_lost_without(&self, id: ShardId, node: NodeId) -> bool {
         let stays = |member: &&Member| member.node != node && self.nodes[&member.node].duty != NodeDuty::Gone;
+        if self.shards[&id].protocol == Protocol::Primary {
+            return !self.shards[&id].members.iter().any(|member| is_in_sync(member) && stays(&member));
+        }
         let needs = self.shards[&id].protocol;
         let is_lost =
             |members: &[Member]| members.iter().filter(stays).count() < needed(needs, members.len());
@@ -421,8 +433,16 @@ impl Map {
 
     /// Whether the members of a shard can be changed: a majority of them lives, and there are numbers for new ones.
     pub(crate) fn can_change(&self, shard: &Shard) -> bool {
-        let moves = shard.protocol != Protocol::TwoPhase;
-        moves && self.has_majority(&shard.members) && shard.next_replica <= ReplicaId::MAX
+        let has_enough = match shard.protocol {
+            // Any of those in sync has all that was acknowledged.
+            Protocol::Primary => {
+                shard.members.iter().any(|member| is_in_sync(member) && self.lives(member.node))
+            }
+            // Its copies stay where they are.
+            Protocol::TwoPhase => false,
+            Protocol::Single | Protocol::Raft => self.has_majority(&shard.members),
+        };
+        has_enough && shard.next_replica <= ReplicaId::MAX
     }
 
     /// Whether a majority of some members lives.
@@ -455,7 +475,7 @@ fn check_name(name: &str) -> Result<(), Refusal> {
 pub fn needed(protocol: Protocol, members: usize) -> usize {
     match protocol {
         Protocol::TwoPhase => members,
-        Protocol::Single | Protocol::Raft => members / 2 + 1,
+        Protocol::Single | Protocol::Raft | Protocol::Primary => members / 2 + 1,
     }
 }
 

@@ -73,6 +73,7 @@ impl Map {
         if wish.protocol.is_some_and(|protocol| protocol != keyspace.protocol) {
             return Err(Refusal::ProtocolStays(name.into()));
         }
+        let is_whole = keyspace.protocol == Protocol::Primary;
         let wish = Wish { protocol: Some(keyspace.protocol), ..*wish };
         wish.validate().map_err(|error| Refusal::Invalid(error.to_string()))?;
         let Settings { replicas, keep, quota, .. } = keyspace.settings().with(&wish);
@@ -80,7 +81,11 @@ impl Map {
             return Err(Refusal::ReplicasStay(name.into()));
         }
         (keyspace.replicas, keyspace.keep, keyspace.quota) = (replicas, keep, quota);
-        wish.shards.map_or(Ok(()), |shards| self.split(name, shards as usize))
+        let are = self.shards_of(name).len();
+        match wish.shards.map(|shards| shards as usize).filter(|shards| *shards != are) {
+            Some(_) if is_whole => Err(Refusal::Whole(name.into())),
+            wished => wished.map_or(Ok(()), |shards| self.split(name, shards)),
+        }
     }
 }
 

@@ -11,6 +11,12 @@ pub enum Refusal {
     /// It is another cluster.
     #[error("this is another cluster: check the addresses")]
     OtherCluster,
+    /// The shards of a keyspace are not cut.
+    #[error(
+        "keyspace '{0}' stays with the shards that it has: under primary none is cut; create another one with as many as it is to \
+         have (`capstan keyspace create NAME --protocol primary --shards N`)"
+    )]
+    Whole(String),
     /// What was given is not as it must be.
     #[error("{0}")]
     Invalid(String),

@@ -69,14 +69,20 @@
 
 mod batch;
 mod entries;
+mod follow;
 mod journal;
+mod known;
+mod lease;
 mod number;
 pub mod observe;
+pub mod primary;
+mod proposals;
 pub mod raft;
 mod random;
 mod record;
 mod recovery;
 pub mod single;
+mod transfer;
 pub mod two_phase;
 mod waits;
 
@@ -84,7 +90,7 @@ use bytes::Bytes;
 use kv::cluster::Role;
 use kv::{Class, Epoch, Error, Index, Level, NodeId, Position, ReplicaId, Scope, Term, Version};
 
-pub use kv::view::{Duty, Member, Revision, View};
+pub use kv::view::{Change, Duty, Member, Revision, View};
 pub use number::{Instant, Ticket, Token};
 pub use recovery::{Recovery, Unfit, inherited};
 
@@ -288,6 +294,9 @@ pub enum Output {
     },
     /// The received snapshot is not needed: its rows can go.
     DiscardSnapshot,
+    /// Ask the directory for other members, or other duties of them. May be lost; its effect, or that of another one's, comes as
+    /// [`Input::View`].
+    Ask(Change),
     /// What was ordered in this epoch ends here, and it is known to the log and applied: no later entry will ever be acknowledged.
     Sealed {
         /// The last entry.

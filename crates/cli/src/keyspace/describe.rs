@@ -122,6 +122,20 @@ fn promises(protocol: Protocol, replicas: u16) -> Vec<(&'static str, String)> {
             ("its node stops", "nothing is served until it is back; nothing is lost".into()),
             ("its disk is lost", "all of it is lost".into()),
         ],
+        Protocol::Primary => vec![
+            ("protocol", "primary: one orders, and all that are in sync have it".into()),
+            ("promises", format!("{reads}, at every replica that is in sync")),
+            ("acknowledged", "when it is on the disks of all replicas in sync, 2 at least".into()),
+            (
+                "nodes stop",
+                format!(
+                    "it goes on while 2 of {replicas} are up, one of those in sync among them, after about two seconds; the directory \
+                     must be up then, for it says who is in sync"
+                ),
+            ),
+            ("more stop", "with one replica in sync reads, and no writes; with none nothing until one is back; nothing is lost".into()),
+            ("disks are lost", "what is acknowledged is lost only with the disks of all that were in sync, for good".into()),
+        ],
         Protocol::TwoPhase => vec![
             ("protocol", "two-phase: a master orders, and a write is on all copies or on none".into()),
             ("promises", format!("{reads}, at every copy, and without asking another")),

@@ -83,13 +83,18 @@ impl World {
         let quota_keys = self.random.pick(&[0, 2, 3]);
         let ttl_micros = self.random.pick(&[0, 300_000, 2_000_000]);
         let kept = if self.random.percent(40) { self.draw_history() } else { Wish::default() };
-        let protocol = self.random.percent(25).then_some(Protocol::TwoPhase);
+        let protocol = match self.random.below(100) {
+            0..25 => Some(Protocol::TwoPhase),
+            25..45 => Some(Protocol::Primary),
+            _ => None,
+        };
         Wish {
             protocol,
             ttl_micros: self.random.percent(30).then_some(ttl_micros),
             shards: self.random.percent(50).then_some(shards),
             replicas: match protocol {
-                Some(_) => Some(self.random.pick(&[2, 2, 3])),
+                Some(Protocol::TwoPhase) => Some(self.random.pick(&[2, 2, 3])),
+                Some(_) => Some(self.random.pick(&[2, 3, 3])),
                 None => self.random.percent(50).then_some(replicas),
             },
             quota_keys: self.random.percent(60).then_some(quota_keys),
