@@ -192,6 +192,17 @@ pub fn keyspace_history(text: &str) -> Result<kv::keyspace::History, String> {
     }
 }
 
+/// For how many secondaries a write waits.
+pub fn sync(text: &str) -> Result<kv::keyspace::Secondaries, String> {
+    use kv::keyspace::Secondaries;
+    match text {
+        "all" => Ok(Secondaries::All),
+        number => number.parse().map(Secondaries::Count).map_err(|_| {
+            "a write waits for all replicas in sync, or for a number of them beside the primary: all, or 0, 1, 2 ..".into()
+        }),
+    }
+}
+
 /// A limit of bytes, or `none`, which is 0.
 pub fn quota_bytes(text: &str) -> Result<u64, String> {
     if text == "none" {

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use crate::admin::{self, Ask, Joining, Move, Phase, Why};
 use crate::cluster::NodeDuty;
 use crate::codec::{self, Malformed, Reader};
-use crate::keyspace::{Described, Full, History, Rules, Settings, Usage, Wish};
+use crate::keyspace::{Described, Full, History, Rules, Secondaries, Settings, Usage, Wish};
 use crate::view::{Change, View};
 use crate::{
     Answer, ClusterId, Condition, Direction, Entry, Epoch, Error, Expect, Function, KeyAnswer, Level, NodeId,
@@ -147,6 +147,9 @@ fn wish() -> Wish {
         protocol: Some(Protocol::Raft),
         replicas: Some(5),
         shards: Some(300),
+        sync: Some(Secondaries::Count(300)),
+        min_copies: Some(2),
+        interval_micros: Some(1 << 30),
         history: Some(History::Micros(1 << 40)),
         deleted_micros: Some(u64::MAX),
         ttl_micros: Some(1),

@@ -1,6 +1,10 @@
 //! Keyspaces: how they are named, what they are asked to be, and what they hold.
 
+mod sync;
+
 use std::fmt;
+
+pub use sync::{Secondaries, SyncMode};
 
 use crate::{Error, Protocol};
 
@@ -22,6 +26,8 @@ pub struct Settings {
     pub protocol: Protocol,
     /// Replicas of each shard, where there are nodes enough.
     pub replicas: u16,
+    /// Whom a write waits for, under [`Protocol::Primary`].
+    pub sync: Option<SyncMode>,
     /// What its shards keep of keys.
     pub keep: Keep,
     /// When it is full.
@@ -106,6 +112,12 @@ pub struct Wish {
     pub replicas: Option<u16>,
     /// How many shards; usually 1.
     pub shards: Option<u32>,
+    /// For whom a write waits, under [`Protocol::Primary`]; usually for all.
+    pub sync: Option<Secondaries>,
+    /// Copies below which nothing is acknowledged, where it waits for all; usually 2.
+    pub min_copies: Option<u16>,
+    /// How often those get what is written for whom it does not wait, in microseconds; usually 100 ms.
+    pub interval_micros: Option<u64>,
     /// Revisions of a key; usually as the cluster was founded.
     pub history: Option<History>,
     /// How long those of a deleted key are kept, in microseconds; `u64::MAX` = for ever. Usually as the cluster was founded.
@@ -154,7 +166,8 @@ impl Settings {
         const USUAL: u16 = 3;
         let protocol = wish.protocol.unwrap_or(Protocol::Raft);
         let replicas = USUAL.min(*protocol.replicas().end());
-        let usual = Settings { protocol, replicas, keep: Keep::default(), quota: Quota::default() };
+        let sync = (protocol == Protocol::Primary).then_some(SyncMode::USUAL);
+        let usual = Settings { protocol, replicas, sync, keep: Keep::default(), quota: Quota::default() };
         usual.with(wish)
     }
 
@@ -165,10 +178,11 @@ impl Settings {
             Some(0) => None,
             some => some,
         };
-        let Settings { protocol, replicas, keep, quota } = self;
+        let Settings { protocol, replicas, sync, keep, quota } = self;
         Settings {
             protocol,
             replicas: wish.replicas.unwrap_or(replicas),
+            sync: sync.map(|sync| sync.with(wish)),
             keep: Keep {
                 history: wish.history.or(keep.history),
                 deleted_micros: wish.deleted_micros.or(keep.deleted_micros),

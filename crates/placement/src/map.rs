@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 pub use kv::admin::Why;
 use kv::cluster::Liveness;
 pub use kv::cluster::NodeDuty;
-use kv::keyspace::{Keep, Quota, Settings};
+use kv::keyspace::{Keep, Quota, Settings, SyncMode};
 use kv::view::{Member, Revision, View};
 use kv::{ClusterId, Epoch, NodeId, Protocol, ReplicaId, SLOTS, ShardId, Slot, SlotRange};
 
@@ -75,6 +75,8 @@ pub struct Keyspace {
     pub keep: Keep,
     /// When it is full.
     pub quota: Quota,
+    /// Whom a write waits for, under [`Protocol::Primary`].
+    pub sync: Option<SyncMode>,
 }
 
 /// Which nodes the shards of a keyspace are put on.
@@ -232,13 +234,14 @@ impl Map {
 impl Keyspace {
     /// One that is arranged so, as usual otherwise.
     pub fn new(protocol: Protocol, replicas: u16, arrangement: Arrangement) -> Keyspace {
-        Keyspace { protocol, replicas, arrangement, keep: Keep::default(), quota: Quota::default() }
+        let sync = (protocol == Protocol::Primary).then_some(SyncMode::USUAL);
+        Keyspace { protocol, replicas, arrangement, keep: Keep::default(), quota: Quota::default(), sync }
     }
 
     /// What it is.
     pub fn settings(&self) -> Settings {
-        let Keyspace { protocol, replicas, keep, quota, .. } = *self;
-        Settings { protocol, replicas, keep, quota }
+        let Keyspace { protocol, replicas, sync, keep, quota, .. } = *self;
+        Settings { protocol, replicas, sync, keep, quota }
     }
 
     /// Whether clients may ask it: the directory's own they may not.

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `revision` | the revision |
 //! | `cluster` | the cluster's id if it is known, the next ids of nodes and of shards |
-//! | `keyspace/NAME` | protocol, replicas, arrangement, what is kept of keys, quota |
+//! | `keyspace/NAME` | protocol, replicas, arrangement, what is kept of keys, quota, whom a write waits for |
 //! | `node/ID` | name, incarnation, addresses, zone, duty, state |
 //! | `shard/ID` | keyspace, slots, protocol, members under epoch and revision, leader, the next number of a replica |
 //! | `change/SHARD` | members under their epoch, phase, why |
@@ -21,12 +21,14 @@ use std::collections::BTreeMap;
 use bytes::{BufMut, Bytes, BytesMut};
 use kv::cluster::Liveness;
 use kv::codec::{
-    Malformed, Reader, decode_duty, decode_keep, decode_protocol, decode_quota, decode_why, encode_duty,
-    encode_keep, encode_protocol, encode_why, put_bytes, put_list, put_option, put_uint,
+    Malformed, Reader, decode_duty, decode_keep, decode_protocol, decode_quota, decode_sync, decode_why,
+    encode_duty, encode_keep, encode_protocol, encode_sync, encode_why, put_bytes, put_list, put_option,
+    put_uint,
 };
 use kv::view::{Revision, View};
 use kv::{
-    ClusterId, Condition, Epoch, Expect, Key, NodeId, Op, ReplicaId, Row, ShardId, Slot, SlotRange, Value,
+    ClusterId, Condition, Epoch, Expect, Key, NodeId, Op, Protocol, ReplicaId, Row, ShardId, Slot, SlotRange,
+    Value,
 };
 
 use crate::map::{Arrangement, Change, Dropped, Holders, Keyspace, Map, Node, Part, Phase, Shard, Split};
@@ -233,6 +235,9 @@ fn put_keyspace(into: &mut BytesMut, keyspace: &Keyspace) {
     encode_keep(into, &keyspace.keep);
     put_option(into, keyspace.quota.bytes, put_uint);
     put_option(into, keyspace.quota.keys, put_uint);
+    if let Some(sync) = keyspace.sync {
+        encode_sync(into, sync);
+    }
 }
 
 fn keyspace(reader: &mut Reader) -> Result<Keyspace, Malformed> {
@@ -248,7 +253,9 @@ fn keyspace(reader: &mut Reader) -> Result<Keyspace, Malformed> {
     if reader.is_empty() {
         return Ok(usual);
     }
-    Ok(Keyspace { keep: decode_keep(reader)?, quota: decode_quota(reader)?, ..usual })
+    let (keep, quota) = (decode_keep(reader)?, decode_quota(reader)?);
+    let sync = if protocol == Protocol::Primary { Some(decode_sync(reader)?) } else { None };
+    Ok(Keyspace { keep, quota, sync, ..usual })
 }
 
 fn put_node(into: &mut BytesMut, node: &Node) {

@@ -1,8 +1,10 @@
 //! The definition of the commands on keyspaces: words, options and help.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use kv::Protocol;
-use kv::keyspace::{History, Wish};
+use kv::keyspace::{History, Secondaries, Wish};
 
 use crate::parse;
 
@@ -23,6 +25,7 @@ Examples:
   capstan keyspace create orders --replicas 5 --shards 16 --history 100
   capstan keyspace create cache --protocol single --ttl 10m --quota-keys 100000
   capstan keyspace create terms --protocol two-phase --replicas 3
+  capstan keyspace create carts --protocol primary --sync 1 --interval 50ms
 Done as well when it is there and as wished. It is served when this returns.")]
     Create {
         /// Its name: letters, digits, -, _ and ., up to 63
@@ -91,6 +94,18 @@ pub struct Settings {
     /// How many shards [default: 1]
     #[arg(long, value_name = "N")]
     pub shards: Option<u32>,
+    /// Under primary: a write waits for all replicas in sync, or for the primary
+    /// and K others [default: all]
+    #[arg(long, value_name = "all|K", value_parser = parse::sync)]
+    pub sync: Option<Secondaries>,
+    /// Under primary with --sync all: with fewer copies in sync no write is taken
+    /// [default: 2]
+    #[arg(long, value_name = "N", value_parser = parse::replicas)]
+    pub min_copies: Option<u16>,
+    /// Under primary with --sync K: how often the replicas that no write waits for
+    /// get what is written [default: 100ms]
+    #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
+    pub interval: Option<Duration>,
     /// Revisions kept of a key: a count, all, or a time [default: as the cluster]
     #[arg(long, value_name = "N|all|DURATION", value_parser = parse::keyspace_history)]
     pub history: Option<History>,
@@ -119,6 +134,9 @@ impl Settings {
             protocol,
             replicas: self.replicas,
             shards: self.shards,
+            sync: self.sync,
+            min_copies: self.min_copies,
+            interval_micros: self.interval.map(|interval| interval.as_micros() as u64),
             history: self.history,
             deleted_micros: self.deleted_history.map(|deleted| deleted.micros),
             ttl_micros: self.ttl.map(ttl),

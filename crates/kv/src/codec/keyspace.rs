@@ -3,15 +3,42 @@
 use bytes::{BufMut, BytesMut};
 
 use super::{Malformed, Reader, decode_protocol, encode_protocol, put_bytes, put_option, put_uint};
-use crate::keyspace::{Described, Full, History, Keep, Quota, Rules, Settings, Usage, Wish};
+use crate::keyspace::{
+    Described, Full, History, Keep, Quota, Rules, Secondaries, Settings, SyncMode, Usage, Wish,
+};
 
 /// Writes what a keyspace is.
 pub fn encode_settings(into: &mut BytesMut, settings: &Settings) {
     encode_protocol(into, settings.protocol);
     put_uint(into, u64::from(settings.replicas));
+    put_option(into, settings.sync, encode_sync);
     encode_keep(into, &settings.keep);
     put_option(into, settings.quota.bytes, put_uint);
     put_option(into, settings.quota.keys, put_uint);
+}
+
+/// Writes whom a write waits for.
+pub fn encode_sync(into: &mut BytesMut, sync: SyncMode) {
+    match sync {
+        SyncMode::All { min_copies } => {
+            into.put_u8(1);
+            put_uint(into, u64::from(min_copies));
+        }
+        SyncMode::Some { secondaries, interval_micros } => {
+            into.put_u8(2);
+            put_uint(into, u64::from(secondaries));
+            put_uint(into, interval_micros);
+        }
+    }
+}
+
+/// Reads whom a write waits for.
+pub fn decode_sync(reader: &mut Reader) -> Result<SyncMode, Malformed> {
+    match reader.u8()? {
+        1 => Ok(SyncMode::All { min_copies: reader.u16()? }),
+        2 => Ok(SyncMode::Some { secondaries: reader.u16()?, interval_micros: reader.uint()? }),
+        _ => Err(Malformed("whom a write waits for has an unknown tag")),
+    }
 }
 
 /// Reads what a keyspace is.
@@ -19,6 +46,7 @@ pub fn decode_settings(reader: &mut Reader) -> Result<Settings, Malformed> {
     Ok(Settings {
         protocol: decode_protocol(reader)?,
         replicas: reader.u16()?,
+        sync: reader.option(decode_sync)?,
         keep: decode_keep(reader)?,
         quota: decode_quota(reader)?,
     })
@@ -99,6 +127,14 @@ pub(super) fn encode_wish(into: &mut BytesMut, wish: &Wish) {
     put_option(into, wish.protocol, encode_protocol);
     put_option(into, wish.replicas, |into, replicas| put_uint(into, u64::from(replicas)));
     put_option(into, wish.shards, |into, shards| put_uint(into, u64::from(shards)));
+    // All, or one more than the number.
+    let number = |sync| match sync {
+        Secondaries::All => 0,
+        Secondaries::Count(count) => u64::from(count) + 1,
+    };
+    put_option(into, wish.sync.map(number), put_uint);
+    put_option(into, wish.min_copies, |into, copies| put_uint(into, u64::from(copies)));
+    put_option(into, wish.interval_micros, put_uint);
     put_option(into, wish.history, encode_history);
     put_option(into, wish.deleted_micros, put_uint);
     put_option(into, wish.ttl_micros, put_uint);
@@ -111,12 +147,23 @@ pub(super) fn decode_wish(reader: &mut Reader) -> Result<Wish, Malformed> {
         protocol: reader.option(decode_protocol)?,
         replicas: reader.option(Reader::u16)?,
         shards: reader.option(Reader::u32)?,
+        sync: reader.option(decode_secondaries)?,
+        min_copies: reader.option(Reader::u16)?,
+        interval_micros: reader.option(Reader::uint)?,
         history: reader.option(decode_history)?,
         deleted_micros: reader.option(Reader::uint)?,
         ttl_micros: reader.option(Reader::uint)?,
         quota_bytes: reader.option(Reader::uint)?,
         quota_keys: reader.option(Reader::uint)?,
     })
+}
+
+fn decode_secondaries(reader: &mut Reader) -> Result<Secondaries, Malformed> {
+    let count = |number: u64| u16::try_from(number).map(Secondaries::Count);
+    match reader.uint()?.checked_sub(1) {
+        None => Ok(Secondaries::All),
+        Some(number) => count(number).map_err(|_| Malformed("a write waits for too many")),
+    }
 }
 
 pub(super) fn encode_described(into: &mut BytesMut, keyspace: &Described) {

@@ -2,7 +2,7 @@
 
 use kv::Error;
 use kv::admin::{Answer, Ask};
-use kv::keyspace::{Described, History, Keep, Quota, Settings, Usage, Wish};
+use kv::keyspace::{Described, History, Keep, Quota, Secondaries, Settings, SyncMode, Usage, Wish};
 use tonic::{Request, Response, Status};
 
 use super::{admin, ask_checked};
@@ -81,6 +81,9 @@ pub(in crate::native) fn encode_wish(wish: &Wish) -> proto::KeyspaceWish {
         ttl_micros: wish.ttl_micros,
         quota_bytes: wish.quota_bytes,
         quota_keys: wish.quota_keys,
+        sync: wish.sync.map(encode_sync),
+        min_copies: wish.min_copies.map(u32::from),
+        interval_micros: wish.interval_micros,
     }
 }
 
@@ -95,19 +98,45 @@ pub(in crate::native) fn decode_wish(message: Option<proto::KeyspaceWish>) -> Re
                 refuse("this node knows no such protocol: use PROTOCOL_SINGLE or PROTOCOL_RAFT")
             })?),
         };
-    let replicas = message.replicas.map(|replicas| {
-        u16::try_from(replicas).map_err(|_| refuse("a shard cannot have so many replicas: give it fewer"))
-    });
+    let few = |number: Option<u32>| {
+        let few = number.map(u16::try_from).transpose();
+        few.map_err(|_| refuse("a shard cannot have so many replicas: give it fewer"))
+    };
     Ok(Wish {
         protocol,
-        replicas: replicas.transpose()?,
+        replicas: few(message.replicas)?,
         shards: message.shards,
+        sync: message.sync.map(decode_sync).transpose()?,
+        min_copies: few(message.min_copies)?,
+        interval_micros: message.interval_micros,
         history: message.history.map(decode_history).transpose()?,
         deleted_micros: message.deleted_micros,
         ttl_micros: message.ttl_micros,
         quota_bytes: message.quota_bytes,
         quota_keys: message.quota_keys,
     })
+}
+
+fn encode_sync(secondaries: Secondaries) -> proto::KeyspaceSync {
+    use proto::keyspace_sync::Waits;
+    let waits = match secondaries {
+        Secondaries::All => Waits::All(true),
+        Secondaries::Count(count) => Waits::Secondaries(count.into()),
+    };
+    proto::KeyspaceSync { waits: Some(waits) }
+}
+
+fn decode_sync(message: proto::KeyspaceSync) -> Result<Secondaries, Error> {
+    use proto::keyspace_sync::Waits;
+    match message.waits {
+        Some(Waits::All(true)) => Ok(Secondaries::All),
+        Some(Waits::Secondaries(count)) => u16::try_from(count)
+            .map(Secondaries::Count)
+            .map_err(|_| Error::Invalid("sync: a shard has not so many replicas".into())),
+        Some(Waits::All(false)) | None => {
+            Err(Error::Invalid("sync: set all or secondaries, or leave it out".into()))
+        }
+    }
 }
 
 fn encode_history(history: History) -> proto::KeyspaceHistory {
@@ -133,7 +162,7 @@ fn decode_history(message: proto::KeyspaceHistory) -> Result<History, Error> {
 }
 
 fn encode(keyspace: Described) -> proto::Keyspace {
-    let Settings { protocol, replicas, keep, quota } = keyspace.settings;
+    let Settings { protocol, replicas, sync, keep, quota } = keyspace.settings;
     let wish = Wish {
         protocol: Some(protocol),
         replicas: Some(replicas),
@@ -143,6 +172,7 @@ fn encode(keyspace: Described) -> proto::Keyspace {
         ttl_micros: keep.ttl_micros,
         quota_bytes: quota.bytes,
         quota_keys: quota.keys,
+        ..sync.map(SyncMode::wish).unwrap_or_default()
     };
     let usage = |Usage { bytes, keys }| proto::KeyspaceUsage { bytes, keys };
     proto::Keyspace {
@@ -155,7 +185,7 @@ fn encode(keyspace: Described) -> proto::Keyspace {
 
 fn decode(message: proto::Keyspace) -> Result<Described, Malformed> {
     let wish = decode_wish(message.settings).map_err(|_| Malformed("a keyspace's settings make no sense"))?;
-    let (Some(protocol), Some(replicas), Some(shards)) = (wish.protocol, wish.replicas, wish.shards) else {
+    let (Some(_), Some(_), Some(shards)) = (wish.protocol, wish.replicas, wish.shards) else {
         return Err(Malformed("a keyspace lacks its protocol, replicas or shards"));
     };
     let keep =
@@ -163,7 +193,7 @@ fn decode(message: proto::Keyspace) -> Result<Described, Malformed> {
     let quota = Quota { bytes: wish.quota_bytes, keys: wish.quota_keys };
     Ok(Described {
         name: message.name,
-        settings: Settings { protocol, replicas, keep, quota },
+        settings: Settings { keep, quota, ..Settings::of(&wish) },
         shards,
         changing: message.changing,
         usage: message.usage.map(|usage| Usage { bytes: usage.bytes, keys: usage.keys }),
