@@ -161,10 +161,13 @@ impl Primary {
             let heir = heir.map(|heir| (heir.node, self.now));
             self.wishes.successor = self.wishes.successor.or(heir);
         }
-        members.retain(|member| {
+        let goes = |member: &Member| {
             let may_go = member.duty == Duty::Learner || self.lent.over_at(member.replica) <= self.now;
-            member.replica == self.replica || self.wishes.wants(member.replica) || !may_go
-        });
+            member.replica != self.replica && !self.wishes.wants(member.replica) && may_go
+        };
+        let gone = Vec::from_iter(members.extract_if(.., |member| goes(member)));
+        // It is lent nothing any more in this term, whatever the directory wants next.
+        self.wishes.removing.extend(gone.into_iter().map(|member| member.replica));
         members
     }
 

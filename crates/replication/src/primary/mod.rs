@@ -72,8 +72,9 @@
 //! ```
 //!
 //! - *The primary* reads while all that are in sync have promised not to take over: nobody else orders, so its commit is the last word.
-//!   A promise binds who gave it: made the primary by whatever question, late ones of an earlier life too, it neither opens its term nor
-//!   acknowledges before what it promised is over.
+//!   A promise binds who gave it: made the primary by whatever question, it neither opens its term nor acknowledges before what it
+//!   promised is over. Who restarts has forgotten whom it promised, and a question of its earlier life may still come about: it acts as if
+//!   it had promised everybody just then.
 //! - *A secondary* reads under a lease of the primary: so long it is in sync, because nobody is taken out under a live lease. It reads
 //!   when all that its log holds of this term is applied: what it holds and does not know agreed on may have been acknowledged by now,
 //!   so the read waits for the word that it is. While the lease lives no read sends a message; it is asked for again with the

@@ -34,6 +34,8 @@ pub struct Primary {
     pub(super) config: Config,
     /// Its number.
     pub(super) replica: ReplicaId,
+    /// Its log is one of an earlier life.
+    has_lived: bool,
     /// Names this life in questions for a lease; drawn at the first tick.
     pub(super) life: Option<u64>,
     pub(super) now: Instant,
@@ -88,6 +90,7 @@ impl Primary {
     /// The replica, from its log and its table (the last entry that it has applied). It is the one that the log names, or else
     /// the member on its node.
     pub fn new(config: Config, recovery: Recovery, applied: Position) -> Result<Primary, Unfit> {
+        let has_lived = recovery.written_by().is_some();
         let recovered = recovery.finish(Protocol::Primary, config.view.clone(), applied)?;
         let replica = recovered.replica_on(config.id)?;
         let too_short = (recovered.ended < applied.index).then_some(recovered.ended);
@@ -104,6 +107,7 @@ impl Primary {
         let is_used = term == term_of(&view) && (vote == replica || has_entries);
         Ok(Primary {
             replica,
+            has_lived,
             life: None,
             now: Instant::default(),
             clock: Version::ZERO,
@@ -212,6 +216,11 @@ impl Primary {
         if self.life.is_none() {
             self.life = Some(Random::new(self.config.seed ^ now.0.rotate_left(32)).next());
             self.heard = self.now;
+            // What an earlier life promised may not be over, and a question of it may come about.
+            if self.has_lived {
+                let others = Vec::from_iter(self.others());
+                others.into_iter().for_each(|replica| self.promised.give(replica, self.now));
+            }
         }
     }
 
