@@ -268,6 +268,7 @@ fn begin(
             let seed = crate::session::mix(config.seed ^ u64::from(shard.0));
             let mut primary = primary::Config::new(config.me, view, seed);
             primary.cache_bytes = config.entry_cache_bytes / config.replicas();
+            primary.sync = config.map.sync_of(shard);
             primary::Primary::new(primary, log, at).map(boxed)
         }
     };

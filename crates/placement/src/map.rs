@@ -225,6 +225,12 @@ impl Map {
         if left.is_empty() || change.epoch > shard.epoch { change.to.clone() } else { left }
     }
 
+    /// For whom a write of a shard waits; as usual where nothing says it.
+    pub fn sync_of(&self, id: ShardId) -> SyncMode {
+        let keyspace = self.shards.get(&id).and_then(|shard| self.keyspaces.get(&shard.keyspace));
+        keyspace.and_then(|keyspace| keyspace.sync).unwrap_or(SyncMode::USUAL)
+    }
+
     /// The nodes that have a replica of a shard, or are to have one; some of them twice.
     fn hosts<'a>(&'a self, id: ShardId, shard: &'a Shard) -> impl Iterator<Item = NodeId> + 'a {
         shard.members.iter().chain(self.wanted(id, shard)).map(|member| member.node)

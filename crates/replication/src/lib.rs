@@ -88,6 +88,7 @@ mod waits;
 
 use bytes::Bytes;
 use kv::cluster::Role;
+use kv::keyspace::SyncMode;
 use kv::{Class, Epoch, Error, Index, Level, NodeId, Position, ReplicaId, Scope, Term, Version};
 
 pub use kv::view::{Change, Duty, Member, Revision, View};
@@ -131,6 +132,8 @@ pub enum Input {
         /// Whom it is to have: voters, and learners that are brought up to date for later. Those that stay keep their numbers.
         members: Vec<Member>,
     },
+    /// For whom a write waits from now on. Only [`primary`] knows of it.
+    Sync(SyncMode),
     /// Order these ops ([`kv::Stamped`] bytes), all that a turn has for this replica: they share an entry. Each ends in the
     /// tokens of an [`Output::Apply`], or in [`Output::Refuse`].
     Propose {

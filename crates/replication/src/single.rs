@@ -258,6 +258,7 @@ impl Replicate for Single {
             | Input::Message { .. }
             | Input::Connected { .. }
             | Input::Disconnected { .. }
+            | Input::Sync(_)
             | Input::Silent { .. }
             | Input::SnapshotMade { .. }
             | Input::SnapshotSent { .. }

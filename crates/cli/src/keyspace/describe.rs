@@ -2,7 +2,7 @@
 
 use kv::Protocol;
 use kv::cluster::Terms;
-use kv::keyspace::{Described, History, Settings, duration};
+use kv::keyspace::{Described, History, Settings, SyncMode, duration};
 use serde_json::{Value, json};
 
 use crate::exit::Error;
@@ -34,7 +34,7 @@ pub fn print(subject: &Subject<'_>, out: &mut Output<'_>) -> Result<(), Error> {
 
 /// A keyspace as an object. What it does not say itself is as the cluster was founded.
 pub fn object(keyspace: &Described, terms: Option<&Terms>) -> Value {
-    let Settings { protocol, replicas, keep, quota } = keyspace.settings;
+    let Settings { protocol, replicas, sync, keep, quota } = keyspace.settings;
     let history = keep.history.or_else(|| terms.map(of_terms));
     let deleted = keep.deleted_micros.or_else(|| terms.map(|terms| terms.deleted_micros));
     json!({
@@ -48,6 +48,15 @@ pub fn object(keyspace: &Described, terms: Option<&Terms>) -> Value {
         "ttl_micros": keep.ttl_micros,
         "quota_bytes": quota.bytes,
         "quota_keys": quota.keys,
+        "sync": sync.map(|sync| match sync {
+            SyncMode::All { .. } => json!("all"),
+            SyncMode::Some { secondaries, .. } => json!(secondaries),
+        }),
+        "min_copies": sync.map(SyncMode::min_copies),
+        "interval_micros": match sync {
+            Some(SyncMode::Some { interval_micros, .. }) => Some(interval_micros),
+            _ => None,
+        },
         "bytes": keyspace.usage.map(|usage| usage.bytes),
         "keys": keyspace.usage.map(|usage| usage.keys),
     })
@@ -63,8 +72,8 @@ fn time(micros: u64) -> String {
 
 fn sentences(subject: &Subject<'_>) -> Vec<(&'static str, String)> {
     let Subject { keyspace, replicas, leaderless, terms } = subject;
-    let Settings { protocol, replicas: wanted, keep, quota } = keyspace.settings;
-    let mut told = promises(protocol, *replicas);
+    let Settings { protocol, replicas: wanted, sync, keep, quota } = keyspace.settings;
+    let mut told = promises(protocol, sync, *replicas);
     let fewer = if *replicas < wanted {
         format!(" (of {wanted} that it should have: there are not enough nodes)")
     } else {
@@ -112,7 +121,7 @@ fn sentences(subject: &Subject<'_>) -> Vec<(&'static str, String)> {
 }
 
 /// What its protocol promises, and what becomes of that when nodes fail.
-fn promises(protocol: Protocol, replicas: u16) -> Vec<(&'static str, String)> {
+fn promises(protocol: Protocol, sync: Option<SyncMode>, replicas: u16) -> Vec<(&'static str, String)> {
     let reads = "linearizable: a read sees every write that was acknowledged before it was asked";
     match protocol {
         Protocol::Single => vec![
@@ -122,20 +131,7 @@ fn promises(protocol: Protocol, replicas: u16) -> Vec<(&'static str, String)> {
             ("its node stops", "nothing is served until it is back; nothing is lost".into()),
             ("its disk is lost", "all of it is lost".into()),
         ],
-        Protocol::Primary => vec![
-            ("protocol", "primary: one orders, and all that are in sync have it".into()),
-            ("promises", format!("{reads}, at every replica that is in sync")),
-            ("acknowledged", "when it is on the disks of all replicas in sync, 2 at least".into()),
-            (
-                "nodes stop",
-                format!(
-                    "it goes on while 2 of {replicas} are up, one of those in sync among them, after about two seconds; the directory \
-                     must be up then, for it says who is in sync"
-                ),
-            ),
-            ("more stop", "with one replica in sync reads, and no writes; with none nothing until one is back; nothing is lost".into()),
-            ("disks are lost", "what is acknowledged is lost only with the disks of all that were in sync, for good".into()),
-        ],
+        Protocol::Primary => of_primary(sync.unwrap_or(SyncMode::USUAL), replicas, reads),
         Protocol::TwoPhase => vec![
             ("protocol", "two-phase: a master orders, and a write is on all copies or on none".into()),
             ("promises", format!("{reads}, at every copy, and without asking another")),
@@ -181,6 +177,59 @@ fn promises(protocol: Protocol, replicas: u16) -> Vec<(&'static str, String)> {
             told
         }
     }
+}
+
+/// One orders: what it waits for is the keyspace's choice.
+fn of_primary(sync: SyncMode, replicas: u16, reads: &str) -> Vec<(&'static str, String)> {
+    let copies = sync.min_copies();
+    let stops = format!(
+        "when one that orders or is waited for stops, writes wait for about two seconds; then another takes its place. The directory must \
+         be up for that. Writes go on with {copies} of {replicas} up, one of them in sync"
+    );
+    let (promise, acknowledged) = match sync {
+        SyncMode::All { .. } => (
+            format!("{reads}, at every replica that is in sync, without asking another"),
+            format!("when it is on the disks of all replicas in sync, {copies} at least"),
+        ),
+        SyncMode::Some { secondaries, interval_micros } => (
+            format!(
+                "{reads}, at the primary and those that writes wait for. The other replicas answer --level bounded and local: what the primary \
+                 had some time ago, usually {} or little more, and they say how long",
+                duration(interval_micros)
+            ),
+            match secondaries {
+                0 => "when it is on the disk of the primary".into(),
+                one_or_more => {
+                    format!("when it is on the disks of the primary and {one_or_more} of the others")
+                }
+            },
+        ),
+    };
+    let mut told = vec![
+        ("protocol", "primary: one replica orders, and the directory says which".into()),
+        ("promises", promise),
+        ("acknowledged", acknowledged),
+    ];
+    match copies {
+        1 if sync.copies().is_some() => told.extend([
+            (
+                "primary stops",
+                "no writes until it is back, and of reads those that may be old; nothing is lost".into(),
+            ),
+            ("its disk is lost", "what it acknowledged is lost with it: nobody else need have it".into()),
+        ]),
+        _ => told.extend([
+            ("nodes stop", stops),
+            ("more stop", "reads while one in sync is up, and no writes; nothing is lost".into()),
+            (
+                "disks are lost",
+                format!(
+                    "what is acknowledged is lost only with {copies} disks for good: all that were in sync"
+                ),
+            ),
+        ]),
+    }
+    told
 }
 
 fn history(history: History) -> String {

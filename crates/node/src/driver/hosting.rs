@@ -24,6 +24,7 @@ use std::collections::BTreeSet;
 
 use kv::view::{Duty, Member};
 use kv::{Error, NodeId, Position, Protocol, ReplicaId, ShardId, Version};
+use placement::map::Map;
 use replication::{Input, View};
 
 use super::Work;
@@ -221,6 +222,15 @@ impl Core {
         let later = self.replicas.values().filter_map(|replica| Some((replica.shard, is_later(replica)?)));
         for (shard, view) in Vec::from_iter(later) {
             self.give(shard, Input::View(view));
+        }
+    }
+
+    /// Says for whom a write waits to replicas of keyspaces where that was altered.
+    pub fn tell_syncs(&mut self, before: &Map, node: &Node) {
+        let map = &node.config.map;
+        let altered = |shard: &ShardId| before.sync_of(*shard) != map.sync_of(*shard);
+        for shard in Vec::from_iter(self.replicas.keys().copied().filter(altered)) {
+            self.give(shard, Input::Sync(map.sync_of(shard)));
         }
     }
 

@@ -25,6 +25,7 @@ impl Driver {
         self.core.share_with(&self.node);
         self.core.host(&self.node);
         self.core.tell_views(&self.node);
+        self.core.tell_syncs(&before, &self.node);
         self.core.want_members(&self.node);
         self.core.hand_over_shards(&self.node);
         self.core.follow_settings(&self.node);

@@ -49,13 +49,18 @@ impl Wishes {
         *self = Wishes { wanted: self.wanted.take(), ..Wishes::default() };
     }
 
+    /// Whether it has asked to have a member in sync no more.
+    pub(super) fn has_asked_without(&self, replica: ReplicaId) -> bool {
+        self.removing.contains(&replica)
+    }
+
     /// Whether a member is about to be in sync no more, or no member.
     pub(super) fn removes(&self, replica: ReplicaId) -> bool {
         self.removing.contains(&replica) || !self.wants(replica)
     }
 
     /// Whether the directory wants a member to stay, or to come.
-    fn wants(&self, replica: ReplicaId) -> bool {
+    pub(super) fn wants(&self, replica: ReplicaId) -> bool {
         let names =
             |(members, _): &(Vec<Member>, Instant)| members.iter().any(|member| member.replica == replica);
         self.wanted.as_ref().is_none_or(names)
@@ -128,7 +133,7 @@ impl Primary {
         };
         let members: Vec<Member> =
             self.view.members.iter().map(|member| Member { duty: duty(member), ..*member }).collect();
-        let members = self.as_wanted(members);
+        let members = self.as_wanted(&order, members);
         if members != self.view.members {
             return (order, Some(members));
         }
@@ -138,7 +143,7 @@ impl Primary {
 
     /// These, with who is to come, which learns; and without who is to go, once those that stay are in sync and what was lent to it is
     /// over. A primary that is to go hands its role over first.
-    fn as_wanted(&mut self, mut members: Vec<Member>) -> Vec<Member> {
+    fn as_wanted(&mut self, order: &Order, mut members: Vec<Member>) -> Vec<Member> {
         let Some((wanted, _)) = &self.wishes.wanted else { return members };
         let is_new = |member: &&Member| members.iter().all(|other| other.node != member.node);
         let come: Vec<Member> =
@@ -152,8 +157,10 @@ impl Primary {
         // Who is away is not waited for, as long as most are in sync.
         let is_away = |member: &Member| !is_there(member) && !self.is_connected(member.node);
         let there = wanted.iter().filter(|member| is_there(member)).count();
-        let is_enough = 2 * there > wanted.len() && there >= self.config.min_copies.min(wanted.len());
-        if !is_enough || !wanted.iter().all(|member| is_there(member) || is_away(member)) {
+        let follows = |member: &Member| self.is_for_few() && order.follows(member.replica);
+        let is_most = self.is_for_few() || 2 * there > wanted.len();
+        let is_enough = is_most && there >= self.min_copies().min(wanted.len());
+        if !is_enough || !wanted.iter().all(|member| is_there(member) || follows(member) || is_away(member)) {
             return members;
         }
         if !self.wishes.wants(self.replica) {
@@ -187,13 +194,20 @@ impl Primary {
         let is_heard = |replica: &ReplicaId| {
             order.followers.get(replica).is_none_or(|follower| !is_lost_for(follower, lease))
         };
-        let is_few = self.in_sync().filter(is_heard).count() < self.config.min_copies;
+        let may_count = |member: &&Member| is_in_sync(member) || self.is_for_few();
+        let count =
+            self.view.members.iter().filter(may_count).filter(|member| is_heard(&member.replica)).count();
+        let is_few = count < self.min_copies();
         let patience = if is_few { lease + self.config.grace_micros } else { lease };
-        let is_lost = |follower: &Follower| is_lost_for(follower, patience);
+        let surplus = self.surplus();
+        let is_lost = |replica: &ReplicaId| {
+            let follower = order.followers.get(replica);
+            Some(*replica) == surplus || follower.is_some_and(|follower| is_lost_for(follower, patience))
+        };
         let in_sync = self.view.members.iter().filter(|member| member.duty == Duty::Voter);
-        let lost = in_sync.map(|member| member.replica).filter(|replica| {
-            order.followers.get(replica).is_some_and(is_lost) && self.lent.over_at(*replica) <= self.now
-        });
+        let lost = in_sync
+            .map(|member| member.replica)
+            .filter(|replica| is_lost(replica) && self.lent.over_at(*replica) <= self.now);
         let lost = Vec::from_iter(lost);
         self.wishes.removing.extend(lost);
     }
@@ -201,6 +215,7 @@ impl Primary {
     /// Who is to be in sync: from now on nothing is acknowledged without it, and once it has synced all that is, it is asked for.
     fn note_ready(&mut self, order: &mut Order) {
         let last = self.log.last();
+        let mut room = self.room_in_sync(order);
         for member in self.view.members.iter().filter(|member| member.duty == Duty::Learner) {
             let Some(follower) = order.followers.get(&member.replica) else { continue };
             let progress = &follower.progress;
@@ -214,7 +229,10 @@ impl Primary {
                 Some(needs) if progress.matched >= needs.max(self.commit) => {
                     self.wishes.adding.insert(member.replica);
                 }
-                None if is_here && is_near => drop(order.joining.insert(member.replica, last)),
+                None if is_here && is_near && room > 0 => {
+                    room -= 1;
+                    order.joining.insert(member.replica, last);
+                }
                 _ => (),
             }
         }

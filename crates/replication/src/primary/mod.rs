@@ -86,13 +86,19 @@
 //! `bounded` and `local` reads are served from what is applied, at any member. How old that may be is counted from when the primary was last
 //! asked for a lease, its answer saying how far was agreed on.
 //!
+//! # Those that no write waits for
+//!
+//! Where a write is to wait for `k` secondaries and not for all, `k + 1` members are in sync and the others stay learners. They get what
+//! is written every interval, and answer `bounded` and `local` reads: prefixes of what the primary ordered. One of them comes in sync
+//! where one is missing ([`few`]).
+//!
 //! # A shard that nobody needs
 //!
 //! It sleeps: no beats, no leases, no clock ([`sleep`]).
 //!
 //! # Guarantee
 //!
-//! Linearizable, at every member in sync. What is acknowledged is synced by all that are in sync, [`Config::min_copies`] at least: with
+//! Linearizable, at every member in sync. What is acknowledged is synced by all that are in sync, [`SyncMode::min_copies`] at least: with
 //! fewer in sync writes are refused, and what was under way is answered in doubt. It goes on while one member in sync is up and the
 //! directory can be asked when another one fails. A member that fails holds up writes for a lease, a primary all for the grace and the
 //! directory's word: about two seconds.
@@ -105,6 +111,7 @@
 //! | `order` | what the primary does |
 //! | `secondary` | what the others do |
 //! | `changes` | what is asked of the directory, and when |
+//! | `few` | how many are in sync, and when the others get what is written |
 //! | `reads` | the reads that wait |
 //! | `seal` | how an epoch ends |
 //! | `sleep` | when the shard may sleep, and what wakes it |
@@ -120,10 +127,12 @@
 //! - With all members in sync lost the others cannot go on: they lack what was acknowledged. Nobody but people can decide that.
 //! - Roles that are handed over make writes wait until what the new primary promised is over, up to a lease.
 //! - A pause of all clocks of the cluster's nodes together is no pause. Clocks may differ in rate by [`Config::drift_percent`].
-//! - That `k` of the others suffice (`sync: k`) is not there: all that are in sync have to have it.
+//! - With `sync: k` nobody takes over who is not in sync: with 0 the shard waits for its primary, and what only that had is lost with its
+//!   disk. The others go on answering what may be old.
 
 mod changes;
 mod describe;
+mod few;
 #[doc(hidden)]
 pub mod fuzz;
 mod message;
@@ -138,6 +147,7 @@ mod sleep;
 mod syncs;
 
 use kv::NodeId;
+use kv::keyspace::SyncMode;
 
 use crate::View;
 pub use replica::{Primary, describe};
@@ -161,8 +171,8 @@ pub struct Config {
     pub drift_percent: u64,
     /// So many bytes of applied entries stay in memory for members that are behind.
     pub cache_bytes: usize,
-    /// Nothing is acknowledged that fewer members have.
-    pub min_copies: usize,
+    /// For whom a write waits.
+    pub sync: SyncMode,
 }
 
 impl Config {
@@ -177,7 +187,7 @@ impl Config {
             grace_micros: 1_200_000,
             drift_percent: 10,
             cache_bytes: 64 << 20,
-            min_copies: 2,
+            sync: SyncMode::USUAL,
         }
     }
 }

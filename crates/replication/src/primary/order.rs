@@ -49,6 +49,8 @@ pub(super) struct Follower {
     told: Index,
     /// It lost what it had acknowledged.
     pub(super) is_lossy: bool,
+    /// When it got last what no write waits for, and up to where.
+    pub(super) fed: Option<(Instant, Index)>,
 }
 
 impl Primary {
@@ -63,7 +65,10 @@ impl Primary {
             let fresh = Held::new(self.config.lease_micros, self.config.drift_percent);
             let promise = promises.remove(&replica).map_or(fresh, |follower| follower.promise);
             let progress = Progress::new(last);
-            (replica, Follower { progress, promise, wants: None, told: Index::ZERO, is_lossy: false })
+            (
+                replica,
+                Follower { progress, promise, wants: None, told: Index::ZERO, is_lossy: false, fed: None },
+            )
         };
         let followers = Vec::from_iter(self.others()).into_iter().map(follower).collect();
         let (snapshots, joining) = (Snapshots::default(), BTreeMap::new());
@@ -165,6 +170,7 @@ impl Primary {
     }
 
     fn talk_to(&self, order: &mut Order, to: ReplicaId, beats: bool, out: &mut Vec<Output>) {
+        let interval = self.interval_for(order, to);
         let follower = order.followers.get_mut(&to).expect("it is one of them");
         if beats && follower.progress.probes {
             follower.progress.sent = None;
@@ -181,10 +187,13 @@ impl Primary {
                 out.extend(self.node_of(to).map(|to| Output::SendSnapshot { to, header }));
             }
         }
+        let is_held_back =
+            interval.is_some_and(|interval| follower.is_held_back(self.now, interval, self.log.last()));
         let mut must = beats || follower.wants.is_some();
         loop {
             let progress = &mut follower.progress;
-            let waits = is_behind || progress.snapshot || progress.probes && progress.sent.is_some();
+            let waits =
+                is_behind || is_held_back || progress.snapshot || progress.probes && progress.sent.is_some();
             let before = Index(progress.next.0 - 1);
             let entries = if waits { Vec::new() } else { progress.take_next(&self.log) };
             let has_news =
@@ -237,8 +246,12 @@ impl Primary {
             }
             if message.lease.is_some() {
                 let in_sync = self.in_sync().any(|replica| replica == message.from);
-                if self.is_leased(&order) && in_sync && !self.wishes.removes(message.from) {
-                    self.lent.give(message.from, self.now);
+                let is_lent =
+                    in_sync && !self.wishes.removes(message.from) && self.surplus() != Some(message.from);
+                if self.is_leased(&order) && (is_lent || !in_sync && self.is_for_few()) {
+                    if is_lent {
+                        self.lent.give(message.from, self.now);
+                    }
                     let follower = order.followers.get_mut(&message.from).expect("it was just here");
                     follower.wants = message.lease;
                 } else {

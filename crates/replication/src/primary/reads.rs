@@ -47,6 +47,8 @@ pub(super) struct Reads {
     /// By the index that must be applied first.
     indexed: BTreeSet<(Index, Token)>,
     fetch: Vec<Token>,
+    /// How fresh the table was when that was looked at last.
+    fresh: Option<Instant>,
 }
 
 #[derive(Clone, Copy)]
@@ -91,7 +93,7 @@ impl Reads {
     /// Those that wait for a lease go on when there is one.
     pub(super) fn place(&mut self, moment: Moment) {
         if !moment.is_leased {
-            return;
+            return self.place_old(moment);
         }
         for (_, token) in std::mem::take(&mut self.waiting) {
             if moment.index <= moment.applied {
@@ -101,6 +103,22 @@ impl Reads {
                 self.put(token, Place::Indexed(moment.index));
             }
         }
+    }
+
+    /// Without a lease those go on that may see what is as old as what is here.
+    fn place_old(&mut self, moment: Moment) {
+        if moment.fresh == std::mem::replace(&mut self.fresh, moment.fresh) {
+            return;
+        }
+        let Some(age) = moment.fresh.map(|fresh| moment.now.since(fresh)) else { return };
+        let may = |token: &Token| match self.open.get(token).map(|read| read.level) {
+            Some(Level::Bounded(millis)) => age <= millis.saturating_mul(1000),
+            _ => false,
+        };
+        let (go, stay) = std::mem::take(&mut self.waiting).into_iter().partition(|(_, token)| may(token));
+        self.waiting = stay;
+        let go: BTreeSet<(Instant, Token)> = go;
+        go.into_iter().for_each(|(_, token)| self.fetch(token, Proof::Fresh(moment.fresh)));
     }
 
     /// Another one orders, or in another term: what those wait for may be replaced, and they wait for a lease anew.

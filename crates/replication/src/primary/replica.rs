@@ -225,7 +225,7 @@ impl Primary {
     }
 
     fn propose(&mut self, token: Token, op: Bytes, out: &mut Vec<Output>) {
-        let has_copies = self.in_sync().count() >= self.config.min_copies;
+        let has_copies = self.in_sync().count() >= self.min_copies();
         let taken = match &self.order {
             Some(_) if self.is_sealed() => Err(Error::WrongNode { try_next: None }),
             Some(_) if !has_copies => Err(self.too_few_copies()),
@@ -238,7 +238,7 @@ impl Primary {
     }
 
     fn too_few_copies(&self) -> Error {
-        let (has, wants) = (self.in_sync().count(), self.config.min_copies);
+        let (has, wants) = (self.in_sync().count(), self.min_copies());
         Error::Unavailable(format!(
             "cannot take the write: {has} of its shard's replicas is in sync, and {wants} must be; nothing of it happened: bring \
              the other nodes back (capstan cluster status names them), and try again"
@@ -259,7 +259,7 @@ impl Primary {
         if self.is_sealed() {
             return out.push(sealed(token));
         }
-        if level != Level::Local && !self.is_in_sync() {
+        if !self.is_in_sync() && !self.answers_old(level) {
             return out.push(Output::Refuse { token, error: Error::WrongNode { try_next: None } });
         }
         self.wants_lease = true;
@@ -352,7 +352,7 @@ impl Primary {
         }
         self.applying.push_back(at);
         let copies = self.in_sync().count();
-        if copies < self.config.min_copies && self.order.is_some() {
+        if copies < self.min_copies() && self.order.is_some() {
             let in_doubt = |token| Output::Refuse { token, error: on_too_few() };
             out.extend(tokens.drain(..).map(in_doubt));
         }
@@ -381,6 +381,7 @@ impl Replicate for Primary {
             }
             Input::View(view) => self.take_view(view, out),
             Input::Want { members } => self.want(members),
+            Input::Sync(sync) => self.config.sync = sync,
             Input::Propose { ops } => ops.into_iter().for_each(|(token, op)| self.propose(token, op, out)),
             Input::Read { token, level, .. } => self.read(token, level, out),
             Input::Fetched { token } => self.fetched(token, out),
@@ -411,7 +412,7 @@ impl Replicate for Primary {
             return Route::Nobody("it is being handed over");
         }
         let is_near = self.sleep.asleep || self.now.since(self.heard) < self.config.lease_micros;
-        let reads_here = self.is_in_sync() && is_near || level == Level::Local;
+        let reads_here = is_near && (self.is_in_sync() || self.answers_old(level)) || level == Level::Local;
         match self.primary() {
             _ if self.order.is_some() => Route::Here,
             _ if is_read && reads_here => Route::Here,

@@ -46,7 +46,7 @@ impl Primary {
                 self.verified = self.verified.max(matched);
                 self.commit = self.commit.max(commit.min(self.verified));
                 if let (Some(asked), Some(life)) = (message.lease, self.life)
-                    && self.lease.granted(asked, life, self.now)
+                    && self.takes_answer(asked, life)
                 {
                     self.told = self.told.max(Some((asked.at, commit)));
                 }
@@ -97,7 +97,7 @@ impl Primary {
         let half = self.config.lease_micros / 2;
         let is_young = self.lease.from().is_some_and(|from| self.now.since(from) < half);
         let wants = self.wants_lease || self.reads.waits_since().is_some();
-        if !wants || is_young || !self.is_in_sync() {
+        if !wants || is_young || !self.is_in_sync() && !self.is_for_few() {
             return None;
         }
         self.wants_lease = false;
@@ -108,9 +108,10 @@ impl Primary {
     /// Calls the primary, when reads wait for its word or nothing was heard of it.
     pub(super) fn wait_for_primary(&mut self, out: &mut Vec<Output>) {
         let to = self.primary().map(|primary| primary.replica).filter(|to| *to != self.replica);
-        let (Some(to), true) = (to, self.is_in_sync() && !self.sleep.asleep) else { return };
-        let is_silent = self.now.since(self.heard) >= self.config.lease_micros / 2;
-        let is_wanted = self.reads.waits_since().is_some() && !self.moment().is_leased;
+        let (Some(to), true) = (to, !self.sleep.asleep) else { return };
+        let is_silent = self.is_in_sync() && self.now.since(self.heard) >= self.config.lease_micros / 2;
+        let may_ask = self.is_in_sync() || self.is_for_few();
+        let is_wanted = may_ask && self.reads.waits_since().is_some() && !self.moment().is_leased;
         let lately = if is_wanted { self.config.beat_micros / 2 } else { self.config.beat_micros };
         let has_called = self.called > Instant::default() && self.now.since(self.called) < lately;
         if (is_silent || is_wanted) && !has_called {

@@ -122,7 +122,7 @@ impl Primary {
         let Some(follower) = follower else { return member.replica == self.replica };
         let is_there = self.sleep.connected.contains(&member.node);
         let has_all = follower.progress.is_heard && follower.progress.matched == self.log.last();
-        if is_in_sync(member) { is_there && has_all } else { !is_there }
+        if is_in_sync(member) { is_there && has_all } else { !is_there || has_all && self.is_for_few() }
     }
 
     /// Whether all that is in its log is synced and agreed on, and no read waits.
@@ -160,7 +160,8 @@ impl Primary {
                 let free = self.promised.others_over_at(self.replica);
                 self.looked.plus(self.config.beat_micros).min(free.max(self.looked.plus(1)))
             }
-            _ => self.looked.plus(self.config.beat_micros),
+            Some(order) => self.looked.plus(self.config.beat_micros).min(self.next_feed(order)),
+            None => self.looked.plus(self.config.beat_micros),
         }
     }
 }

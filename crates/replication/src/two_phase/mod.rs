@@ -335,6 +335,7 @@ impl Replicate for TwoPhase {
             Input::SnapshotReceived { .. } => out.push(Output::DiscardSnapshot),
             // Members change with the epoch, the master too; and whoever comes back needs no more than the log's tail.
             Input::Want { .. }
+            | Input::Sync(_)
             | Input::Yield { .. }
             | Input::SnapshotMade { .. }
             | Input::SnapshotSent { .. } => (),
