@@ -52,6 +52,11 @@ impl Proposals {
         for (_, tokens) in std::mem::replace(&mut self.open, behind) {
             self.refuse(tokens, in_doubt);
         }
+        // As behind an entry that is committed there.
+        let dead = self.open.extract_if(.., |other, _| other.term < at.term);
+        for (_, tokens) in Vec::from_iter(dead) {
+            self.refuse(tokens, overwritten);
+        }
     }
 
     /// The proposals that are settled otherwise than by being applied.
@@ -121,13 +126,16 @@ mod tests {
     }
 
     #[test]
-    fn proposal_under_a_snapshot_is_in_doubt() {
+    fn proposal_under_a_snapshot_is_in_doubt_and_one_behind_it_of_an_earlier_term_has_failed() {
         let mut proposals = Proposals::default();
         (4..=6).for_each(|index| proposals.appended(at(index, 2), vec![index]));
+        proposals.appended(at(7, 3), vec![7]);
         proposals.covered(at(5, 3));
-        assert_eq!(refused(&mut proposals), [(4, Outcome::InDoubt), (5, Outcome::InDoubt)]);
-        assert_eq!(proposals.committed(at(6, 3)), [0; 0]);
-        assert_eq!(refused(&mut proposals), [(6, Outcome::Failed)]);
+        assert_eq!(
+            refused(&mut proposals),
+            [(4, Outcome::InDoubt), (5, Outcome::InDoubt), (6, Outcome::Failed)]
+        );
+        assert_eq!(proposals.committed(at(7, 3)), [7]);
     }
 
     #[test]

@@ -351,8 +351,9 @@ impl Primary {
             return out.extend(tokens.into_iter().map(sealed));
         }
         self.applying.push_back(at);
-        let copies = self.in_sync().count();
-        if copies < self.min_copies() && self.order.is_some() {
+        // Another one may order by now, and this replica have it beside those in sync.
+        let copies = self.in_sync().count() + usize::from(!self.is_in_sync());
+        if copies < self.min_copies() {
             let in_doubt = |token| Output::Refuse { token, error: on_too_few() };
             out.extend(tokens.drain(..).map(in_doubt));
         }

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
+use kv::keyspace::SyncMode;
 use kv::{Epoch, Level, NodeId};
 use replication::primary::describe;
 use replication::{Duty, Input, Output};
@@ -55,7 +56,16 @@ impl Script {
             "nodes" => self.begin(number(0), words.get(1).map_or(1 << 20, |_| number(1) as usize)),
             "put" => drop(self.world.propose(number(0))),
             "read" => drop(self.world.read(number(0), Level::Linearizable)),
+            "read-bounded" => drop(self.world.read(number(0), Level::Bounded(number(1)))),
             "read-local" => drop(self.world.read(number(0), Level::Local)),
+            // For whom a write waits: `all`, with how many copies at least, or a number of secondaries and an interval in milliseconds.
+            "sync" if words[0] == "all" => {
+                self.world.wait_for(SyncMode::All { min_copies: number(1) as u16 })
+            }
+            "sync" => {
+                let (secondaries, interval_micros) = (number(0) as u16, number(1) * 1000);
+                self.world.wait_for(SyncMode::Some { secondaries, interval_micros });
+            }
             // Milliseconds pass.
             "wait" => self.wait(number(0)),
             "hold" => drop(self.held.insert(number(0))),

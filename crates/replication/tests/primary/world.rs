@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
+use kv::keyspace::SyncMode;
 use kv::{Epoch, Index, Level, NodeId, Op, Position, ReplicaId, Scope, Stamped, Version};
 use replication::observe::{self, Record};
 use replication::primary::{Config, Primary};
@@ -49,11 +50,15 @@ pub struct World {
     /// How a node's clock goes: rate in thousandths.
     pub rates: BTreeMap<u64, u64>,
     pub cache_bytes: usize,
+    /// For whom a write waits.
+    pub sync: SyncMode,
     /// What the replicas put out, for a script to look at.
     pub outputs: Vec<(u64, Output)>,
     pub open: BTreeMap<Token, u64>,
     /// The last entry that an answer has shown; and what had been shown when each open read was asked.
     shown: Index,
+    /// When that rose.
+    rises: Vec<(u64, Index)>,
     floors: BTreeMap<Token, Index>,
     rows: BTreeMap<Token, Index>,
     /// The entry at each place and term, and which one was applied at each index.
@@ -82,9 +87,11 @@ impl World {
             cuts: BTreeSet::new(),
             rates: (1..=count).map(|id| (id, 1000)).collect(),
             cache_bytes,
+            sync: SyncMode::USUAL,
             outputs: Vec::new(),
             open: BTreeMap::new(),
             shown: Index::ZERO,
+            rises: Vec::new(),
             floors: BTreeMap::new(),
             rows: BTreeMap::new(),
             entries: BTreeMap::new(),
@@ -129,6 +136,12 @@ impl World {
         let now = self.local_now(id);
         self.input(id, Input::Tick { now, clock });
         self.input(id, input);
+    }
+
+    /// For whom a write waits from now on.
+    pub fn wait_for(&mut self, sync: SyncMode) {
+        self.sync = sync;
+        self.ids().into_iter().for_each(|id| self.step(id, Input::Sync(sync)));
     }
 
     pub fn tick(&mut self, id: u64) {
@@ -214,7 +227,9 @@ impl World {
         if install {
             let (from, at) = node.received.take().expect("a snapshot that is installed was received");
             (node.table, node.flushed, sender) = (at, at, Some(from));
-            node.applies.clear();
+            // What was given out before is answered all the same; the rows are those of the snapshot.
+            let given = std::mem::take(&mut node.applies);
+            self.open.retain(|token, _| !given.iter().any(|(_, tokens)| tokens.contains(token)));
         }
         self.step(id, Input::Durable { ticket });
         sender.into_iter().for_each(|from| self.snapshot_sent(from, id, true));
@@ -229,7 +244,7 @@ impl World {
         let before = *self.applied.entry(at.index).or_insert(at);
         assert_eq!(before, at, "n{id} applies another entry than others at {}", at.index);
         if !tokens.is_empty() {
-            self.shown = self.shown.max(at.index);
+            self.show(at.index);
             self.acknowledged += tokens.len();
             self.open.retain(|token, _| !tokens.contains(token));
         }
@@ -240,7 +255,8 @@ impl World {
     fn check_acknowledged(&self, at: Position) {
         let in_sync = self.view().members.iter().filter(|member| member.duty != Duty::Learner);
         let copies = self.nodes.keys().filter(|id| self.has_durable(**id, at)).count();
-        assert!(copies > 1, "{at} is acknowledged, and {copies} of the nodes has it");
+        let least = usize::from(self.sync.min_copies());
+        assert!(copies >= least, "{at} is acknowledged, and {copies} of the nodes has it");
         for member in in_sync {
             let id = member.node.0;
             assert!(self.has_durable(id, at), "{at} is acknowledged, and n{id} is in sync and lacks it");
@@ -301,7 +317,8 @@ impl World {
         let mut recovery = Recovery::default();
         node.log.iter().for_each(|record| recovery.replay(record).unwrap());
         let view = recovery.view().unwrap_or(&given).clone();
-        let config = Config { cache_bytes, ..Config::new(NodeId(id), view, id * 1000 + node.lives) };
+        let config =
+            Config { cache_bytes, sync: self.sync, ..Config::new(NodeId(id), view, id * 1000 + node.lives) };
         node.replica = Some(Primary::new(config, recovery, node.table).unwrap());
         self.tick(id);
     }
@@ -406,14 +423,23 @@ impl World {
                     node.received = None;
                 }
             }
-            Output::Answer { token, reached, .. } => self.check_answer(token, reached),
+            Output::Answer { token, reached, staleness_micros, .. } => {
+                self.check_answer(token, reached, staleness_micros);
+            }
             Output::Refuse { token, .. } => drop(self.open.remove(&token)),
             Output::Ask(change) => self.asks.push(change),
             Output::Lacking { .. } | Output::Whole | Output::PeerLacks { .. } | Output::Sealed { .. } => (),
         }
     }
 
-    fn check_answer(&mut self, token: Token, reached: Level) {
+    fn show(&mut self, index: Index) {
+        if index > self.shown {
+            self.shown = index;
+            self.rises.push((self.now, index));
+        }
+    }
+
+    fn check_answer(&mut self, token: Token, reached: Level, staleness_micros: u64) {
         self.open.remove(&token);
         let (floor, row) = (self.floors[&token], self.rows[&token]);
         self.answered += 1;
@@ -422,8 +448,16 @@ impl World {
                 row >= floor,
                 "read {token} shows what was so at {row}, and {floor} was shown before it was asked"
             );
-            self.shown = self.shown.max(row);
+            return self.show(row);
         }
+        // By a clock that goes slower than ours by a tenth at most.
+        let micros = staleness_micros.saturating_add(staleness_micros / 9).saturating_add(1);
+        let since = self.now.saturating_sub(micros);
+        let then = self.rises.iter().rev().find(|(at, _)| *at < since).map_or(Index::ZERO, |(_, then)| *then);
+        assert!(
+            row >= then,
+            "read {token} shows what was so at {row}, as of {staleness_micros} us ago, and {then} was shown before that"
+        );
     }
 }
 
