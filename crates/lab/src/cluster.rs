@@ -84,6 +84,12 @@ impl Cluster {
                 "the cluster has {count} nodes: to cut one off from the others takes 3 or more"
             )));
         }
+        if let Some(node) = status.nodes.iter().find(|node| node.state != Liveness::Alive) {
+            let (name, state) = (&node.name, node.state.name());
+            return Err(Error::Unavailable(format!(
+                "{name} is {state}: the faults are for a cluster that is well"
+            )));
+        }
         for node in &nodes {
             let faults = client.fault(&node.address, None, ASK_TIMEOUT).await?;
             if !faults.lab {

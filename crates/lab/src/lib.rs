@@ -65,7 +65,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-pub use choice::{ALL, Choice};
+pub use choice::{Choice, all};
 pub use judge::{Figures, Refused, judge, keep};
 pub use pinned::{Pinned, channel, said};
 pub use places::{Limits, Place, Places};
@@ -75,6 +75,7 @@ pub use table::{render, served};
 pub use tally::Counts;
 
 use cluster::Cluster;
+use workers::Recorded;
 
 /// What is to be run.
 #[derive(Clone, Debug)]
@@ -102,6 +103,9 @@ pub enum Error {
     /// Something that it needs is not there now.
     #[error("{0}")]
     Unavailable(String),
+    /// It was to end early; the text says by what.
+    #[error("stopped by {0} before all protocols were through")]
+    Stopped(String),
 }
 
 impl From<kv::Error> for Error {
@@ -160,44 +164,95 @@ impl Folder {
     }
 }
 
-/// Runs each choice through all faults; what each did. `say` takes a line for whoever waits.
-pub async fn run(plan: &Plan, mut say: impl FnMut(&str)) -> Result<Vec<Report>, Error> {
+/// Runs each choice through all faults; what each did. `stop` ends it early and says why; `say` takes a line for whoever waits.
+pub async fn run(
+    plan: &Plan,
+    stop: impl Future<Output = String>,
+    mut say: impl FnMut(&str),
+) -> Result<Vec<Report>, Error> {
+    let mut folder = Folder::of(plan)?;
     let local = tokio::task::LocalSet::new();
-    local.run_until(run_all(plan, &mut say)).await
+    let running = local.run_until(run_on(plan, &mut folder, stop, &mut say));
+    let result = running.await;
+    match result {
+        // What the nodes wrote says more.
+        Err(Error::Unavailable(why)) if plan.connect.is_none() => {
+            folder.stay();
+            let folder = folder.path().display();
+            Err(Error::Unavailable(format!("{why}; what the nodes wrote is kept in {folder}")))
+        }
+        result => result,
+    }
 }
 
-async fn run_all(plan: &Plan, say: script::Say<'_>) -> Result<Vec<Report>, Error> {
-    let mut folder = Folder::of(plan)?;
-    let mut cluster = match &plan.connect {
-        Some(addresses) => Cluster::join(addresses).await?,
-        None => {
-            say(&format!("starting {} nodes in {}", plan.nodes, folder.path().display()));
-            Cluster::start(&plan.program, folder.path(), plan.nodes).await?
+async fn run_on(
+    plan: &Plan,
+    folder: &mut Folder,
+    stop: impl Future<Output = String>,
+    say: script::Say<'_>,
+) -> Result<Vec<Report>, Error> {
+    tokio::pin!(stop);
+    let begin = async {
+        match &plan.connect {
+            Some(addresses) => Cluster::join(addresses).await,
+            None => {
+                say(&format!("starting {} nodes in {}", plan.nodes, folder.path().display()));
+                Cluster::start(&plan.program, folder.path(), plan.nodes).await
+            }
         }
     };
+    let mut cluster = tokio::select! {
+        cluster = begin => cluster?,
+        why = &mut stop => return Err(Error::Stopped(why)),
+    };
+    let result = tokio::select! {
+        result = run_all(plan, folder, &mut cluster, say) => result,
+        why = &mut stop => Err(Error::Stopped(why)),
+    };
+    if result.is_err() && plan.connect.is_some() {
+        // It is somebody's, who wants it whole.
+        cluster.heal().await?;
+    }
+    result
+}
+
+async fn run_all(
+    plan: &Plan,
+    folder: &mut Folder,
+    cluster: &mut Cluster,
+    say: script::Say<'_>,
+) -> Result<Vec<Report>, Error> {
+    let nodes = cluster.nodes().len() as u16;
     for choice in &plan.choices {
-        let nodes = cluster.nodes().len() as u16;
         cluster.create(choice.name, choice.wish(nodes)).await?;
     }
     let mut reports = Vec::new();
     for choice in &plan.choices {
-        let (phases, recorded) = script::run(&mut cluster, choice, plan.phase, say).await?;
+        let (phases, recorded) = script::run(cluster, choice, plan.phase, say).await?;
         say(&format!("{}: judging {} requests", choice.name, recorded.history.operations().len()));
         let (mut report, judged) = Report::of(choice, cluster.nodes(), &phases, &recorded);
         if !report.broken.is_empty() {
             folder.stay();
         }
         if !report.broken.is_empty() || plan.keep.is_some() {
-            let kept = match &judged {
-                Err(refused) => refused.keep(&recorded.history, folder.path(), choice.name),
-                Ok(_) => keep(&recorded.history, folder.path(), choice.name).map(|file| vec![file]),
-            };
-            let cannot = |error| {
-                Error::Unavailable(format!("keeping the history in {}: {error}", folder.path().display()))
-            };
-            report.files = kept.map_err(cannot)?.iter().map(|file| file.display().to_string()).collect();
+            report.files = kept(folder.path(), choice, &recorded, &judged)?;
         }
         reports.push(report);
     }
     Ok(reports)
+}
+
+/// Keeps a history, and what shows that it does not hold; the files.
+fn kept(
+    folder: &Path,
+    choice: &Choice,
+    recorded: &Recorded,
+    judged: &Result<Figures, Refused>,
+) -> Result<Vec<String>, Error> {
+    let kept = match judged {
+        Err(refused) => refused.keep(&recorded.history, folder, choice.name),
+        Ok(_) => keep(&recorded.history, folder, choice.name).map(|file| vec![file]),
+    };
+    let cannot = |error| Error::Unavailable(format!("keeping the history in {}: {error}", folder.display()));
+    Ok(kept.map_err(cannot)?.iter().map(|file| file.display().to_string()).collect())
 }

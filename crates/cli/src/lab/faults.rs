@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ::lab::{ALL, Choice, NODES_MAX, Plan, Report, Verdict};
+use ::lab::{Choice, NODES_MAX, Plan, Report, Verdict};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::connect;
@@ -35,7 +35,7 @@ again at once, and the keyspaces stay.
 Exit codes: 0 each protocol kept its promise, 1 one did not: its history is
 kept, 2 wrong use, 3 it cannot be run, or a history is undecided.")]
 pub struct Args {
-    /// Which, of single, raft and two-phase [default: all]
+    /// Which of them, as in single,raft [default: all]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = Choice::named)]
     pub protocols: Vec<Choice>,
     /// How many nodes
@@ -58,15 +58,17 @@ pub fn run(args: &Args, connect: &Connect, out: &mut Output<'_>) -> Result<Code,
     let reports = runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
+        let stop = async {
+            tokio::select! {
+                _ = interrupt.recv() => "SIGINT".into(),
+                _ = terminate.recv() => "SIGTERM".into(),
+            }
+        };
         let say = |text: &str| {
             // When nobody reads, nobody is told.
             let _ = out.note(text);
         };
-        tokio::select! {
-            reports = ::lab::run(&plan, say) => reports.map_err(Error::from),
-            _ = interrupt.recv() => Err(stopped("SIGINT")),
-            _ = terminate.recv() => Err(stopped("SIGTERM")),
-        }
+        ::lab::run(&plan, stop, say).await.map_err(Error::from)
     })?;
     out.told(code(&reports), |out| print(&reports, out))
 }
@@ -74,13 +76,13 @@ pub fn run(args: &Args, connect: &Connect, out: &mut Output<'_>) -> Result<Code,
 fn plan(args: &Args, connect: &Connect) -> Result<Plan, Error> {
     let program = std::env::current_exe();
     let program = program.map_err(|error| Error::Unavailable(format!("finding this program: {error}")))?;
-    let mut choices = if args.protocols.is_empty() { ALL.to_vec() } else { args.protocols.clone() };
     for (index, choice) in args.protocols.iter().enumerate() {
         if args.protocols[..index].contains(choice) {
             return Err(Error::Usage(format!("--protocols names {} twice", choice.name)));
         }
     }
-    choices.sort_by_key(|choice| ALL.iter().position(|known| known == choice));
+    let mut choices = ::lab::all();
+    choices.retain(|choice| args.protocols.is_empty() || args.protocols.contains(choice));
     Ok(Plan {
         program,
         choices,
@@ -89,10 +91,6 @@ fn plan(args: &Args, connect: &Connect) -> Result<Plan, Error> {
         keep: args.keep.clone(),
         connect: connect.is_typed.then(|| connect.addresses.clone()),
     })
-}
-
-fn stopped(signal: &str) -> Error {
-    Error::Unavailable(format!("stopped by {signal} before all protocols were through"))
 }
 
 fn code(reports: &[Report]) -> Code {
@@ -120,7 +118,47 @@ impl From<::lab::Error> for Error {
     fn from(error: ::lab::Error) -> Error {
         match error {
             ::lab::Error::Invalid(why) => Error::Usage(why),
-            ::lab::Error::Unavailable(why) => Error::Unavailable(why),
+            error => Error::Unavailable(error.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::options;
+
+    #[derive(Parser)]
+    struct Typed {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn planned(words: &[&str], is_typed: bool) -> Result<Plan, Error> {
+        let typed = Typed::try_parse_from([&["faults"], words].concat());
+        let args = typed.map_err(|error| Error::Usage(error.to_string()))?.args;
+        plan(&args, &options::Connect { addresses: vec!["a:1".into()], is_typed })
+    }
+
+    #[test]
+    fn protocols_are_compared_in_one_order_whatever_was_typed() {
+        let names = |words: &[&str]| -> Vec<&str> {
+            planned(words, false).expect("it is sound").choices.iter().map(|choice| choice.name).collect()
+        };
+        assert_eq!(names(&["--protocols", "two-phase,single"]), ["single", "two-phase"]);
+        assert_eq!(names(&[]).len(), ::lab::all().len());
+        for wrong in
+            [&["--protocols", "raft,raft"][..], &["--protocols", "x"], &["--nodes", "2"], &["--seconds", "0"]]
+        {
+            assert!(matches!(planned(wrong, false), Err(Error::Usage(_))), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn cluster_that_is_there_is_taken_only_where_it_was_typed() {
+        assert_eq!(planned(&[], false).expect("it is sound").connect, None);
+        assert_eq!(planned(&[], true).expect("it is sound").connect, Some(vec!["a:1".into()]));
     }
 }

@@ -103,6 +103,29 @@ fn lab_faults_that_is_stopped_leaves_nothing_behind() {
 
 #[test]
 #[ignore = "starts real nodes: scripts/test runs it against the release binary"]
+fn lab_faults_that_is_stopped_leaves_a_cluster_that_was_there_whole() {
+    run(async |mut random| {
+        let mut lab = Lab::new(3, &["--lab"], &mut random);
+        lab.up().await;
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = lab_faults(folder.path(), &["--seconds", SECONDS, "--connect", &lab.address(1)]);
+        let mut running: Child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let is_cut = || {
+            let status = text(&lab.capstan(&[1], &["cluster", "status"]).stdout);
+            std::future::ready(status.contains("cut off"))
+        };
+        until("a node is cut off", PATIENCE, is_cut).await;
+        send(running.id() as i32, Signal::INT);
+        assert_eq!(end_of(&mut running, "lab", PATIENCE).await.code(), Some(3));
+        lab.ready().await;
+        assert!(!is_cut().await, "all nodes hear each other");
+        let listed = text(&lab.capstan(&[1], &["keyspace", "list"]).stdout);
+        assert!(["single", "raft", "two-phase"].iter().all(|name| listed.contains(name)), "{listed}");
+    });
+}
+
+#[test]
+#[ignore = "starts real nodes: scripts/test runs it against the release binary"]
 fn lab_faults_that_cannot_be_run_says_what_to_do() {
     run(async |mut random| {
         let folder = tempfile::tempdir().unwrap();
