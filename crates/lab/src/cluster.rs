@@ -1,6 +1,7 @@
 //! The cluster of a run: one of its own, whose nodes are processes that it starts and ends; or one that is there, on which it puts
 //! faults as any user may.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -46,7 +47,8 @@ struct Own {
     program: PathBuf,
     folder: PathBuf,
     base: u16,
-    children: Vec<Option<Child>>,
+    /// Those that are to run.
+    children: RefCell<Vec<Option<Child>>>,
 }
 
 impl Cluster {
@@ -60,7 +62,7 @@ impl Cluster {
         let node = |number: u16| Node { name: format!("n{number}"), address: address(base + number) };
         let nodes: Vec<Node> = (1..=nodes).map(node).collect();
         let client = client(nodes.iter().map(|node| node.address.clone()).collect())?;
-        let children = nodes.iter().map(|_| None).collect();
+        let children = RefCell::new(nodes.iter().map(|_| None).collect());
         let own = Own { program: program.into(), folder: folder.into(), base, children };
         let mut cluster = Cluster { nodes, client, own: Some(own) };
         for node in 0..cluster.nodes.len() {
@@ -163,11 +165,11 @@ impl Cluster {
     async fn until(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) -> Result<(), Error> {
         let end = Instant::now() + PATIENCE;
         while !holds().await {
+            if let Some(ended) = self.ended() {
+                return Err(Error::Unavailable(ended));
+            }
             if Instant::now() >= end {
-                return Err(Error::Unavailable(format!(
-                    "{what}, and that for {PATIENCE:?}{}",
-                    self.last_words()
-                )));
+                return Err(Error::Unavailable(format!("{what}, and that for {PATIENCE:?}")));
             }
             sleep(LOOK).await;
         }
@@ -241,21 +243,23 @@ impl Cluster {
         let cannot =
             |error: std::io::Error| Error::Unavailable(format!("starting {}: {error}", nodes[node].name));
         let child = own.command(node, nodes).and_then(|mut command| command.spawn()).map_err(cannot)?;
-        own.children[node] = Some(child);
+        own.children.get_mut()[node] = Some(child);
         Ok(())
     }
 
-    /// What nodes wrote last that have ended by themselves.
-    fn last_words(&self) -> String {
-        let Some(own) = &self.own else { return String::new() };
-        let words = |node: &Node| {
-            let text = std::fs::read_to_string(own.folder.join(format!("{}.stderr", node.name))).ok()?;
-            text.lines()
-                .rev()
-                .find(|line| line.starts_with("error: "))
-                .map(|line| format!("; {}: {line}", node.name))
-        };
-        self.nodes.iter().filter_map(words).collect()
+    /// That a node has ended by itself, and what it wrote last.
+    fn ended(&self) -> Option<String> {
+        let own = self.own.as_ref()?;
+        let mut children = own.children.borrow_mut();
+        let ended = |child: &mut Option<Child>| child.as_mut()?.try_wait().ok().flatten();
+        let (node, status) = self
+            .nodes
+            .iter()
+            .zip(children.iter_mut())
+            .find_map(|(node, child)| Some((node, ended(child)?)))?;
+        let text = std::fs::read_to_string(own.log(&node.name)).unwrap_or_default();
+        let words = text.lines().next_back().unwrap_or("it wrote nothing");
+        Some(format!("{} has ended by itself ({status}): {words}", node.name))
     }
 }
 
@@ -277,8 +281,13 @@ impl Own {
         Ok(command)
     }
 
+    /// What a node writes on standard error, all its lives.
+    fn log(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.stderr"))
+    }
+
     fn kill(&mut self, node: usize) {
-        if let Some(mut child) = self.children[node].take() {
+        if let Some(mut child) = self.children.get_mut()[node].take() {
             // It may have ended already.
             let _ = child.kill();
             let _ = child.wait();
@@ -288,7 +297,7 @@ impl Own {
 
 impl Drop for Own {
     fn drop(&mut self) {
-        (0..self.children.len()).for_each(|node| self.kill(node));
+        (0..self.children.get_mut().len()).for_each(|node| self.kill(node));
     }
 }
 

@@ -256,3 +256,39 @@ fn kept(
     let cannot = |error| Error::Unavailable(format!("keeping the history in {}: {error}", folder.display()));
     Ok(kept.map_err(cannot)?.iter().map(|file| file.display().to_string()).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run_once(program: &str, keep: &Path) -> Result<Vec<Report>, Error> {
+        let plan = Plan {
+            program: program.into(),
+            choices: all(),
+            nodes: 3,
+            phase: Duration::ZERO,
+            keep: Some(keep.into()),
+            connect: None,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime is made").block_on(run(&plan, std::future::pending(), |_| {}))
+    }
+
+    #[test]
+    fn node_that_ends_at_once_ends_the_run_with_its_last_words() {
+        let folder = tempfile::tempdir().expect("a folder is made");
+        let kept = folder.path().join("kept");
+        let Err(Error::Unavailable(why)) = run_once("false", &kept) else { panic!("no node serves") };
+        assert!(why.starts_with("n1 has ended by itself (exit status: 1): it wrote nothing; "), "{why}");
+        assert!(why.ends_with(&format!("kept in {}", kept.display())), "{why}");
+    }
+
+    #[test]
+    fn folder_that_holds_something_is_left_alone() {
+        let folder = tempfile::tempdir().expect("a folder is made");
+        std::fs::write(folder.path().join("notes"), "mine").expect("a file is written");
+        let Err(Error::Invalid(why)) = run_once("false", folder.path()) else { panic!("it is not empty") };
+        assert!(why.ends_with("is not empty: name another folder"), "{why}");
+        assert_eq!(std::fs::read_dir(folder.path()).map(Iterator::count).ok(), Some(1));
+    }
+}

@@ -18,7 +18,7 @@ const SECONDS_MAX: u64 = 120;
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  capstan lab faults                            all protocols, two minutes
+  capstan lab faults                            all: half a minute each
   capstan lab faults --protocols raft,two-phase --seconds 10
   capstan lab faults --json                     an object per protocol
   capstan lab faults --keep ./lab               histories, journals, data

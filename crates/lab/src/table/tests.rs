@@ -10,7 +10,8 @@ use crate::seen::{Came, Kind, Seen};
 use crate::tally::{Phase, What};
 use crate::workers::Recorded;
 
-const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/table.txt");
+const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/table.txt");
+const OBJECT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/object.json");
 const SECOND: u64 = 1_000_000;
 /// From a request to the next.
 const EVERY: u64 = 50_000;
@@ -128,10 +129,21 @@ fn table_shows_what_each_did_and_what_it_costs() {
     let is_table = |line: &&str| !line.contains("not linearizable:");
     let wide: Vec<&str> = text.lines().filter(is_table).filter(|line| line.chars().count() > 80).collect();
     assert!(wide.is_empty(), "{wide:#?}");
+    golden(TABLE, &text);
+}
+
+#[test]
+fn object_for_scripts_has_every_count_by_phase_and_side() {
+    let mut report = report("raft", seen(raft), Version::MAX, true);
+    report.phases.retain(|phase| phase.phase == "cut");
+    golden(OBJECT, &(serde_json::to_string_pretty(&report).unwrap() + "\n"));
+}
+
+fn golden(file: &str, text: &str) {
     if std::env::var_os("REGENERATE").is_some() {
-        std::fs::write(GOLDEN, &text).unwrap();
+        std::fs::write(file, text).unwrap();
     }
-    assert_eq!(text, std::fs::read_to_string(GOLDEN).unwrap());
+    assert_eq!(text, std::fs::read_to_string(file).unwrap());
 }
 
 #[test]
