@@ -356,6 +356,8 @@ pub struct Status {
     /// It leads, and the members that it was last asked for ([`Input::Want`]) will never be there: one of them was a member
     /// before, and is not taken again under its number.
     pub wants_the_gone: bool,
+    /// Another one orders, and it has answered so many linearizable reads without asking anybody, since it began.
+    pub lease_reads: u64,
 }
 
 /// How far a member is, as its leader knows it.

@@ -227,7 +227,7 @@ impl Replicate for Single {
             Input::Tick { clock, .. } => self.clock = clock,
             Input::View(view) => self.take_view(view),
             // Other members have it in another epoch.
-            Input::Want { .. } => (),
+            Input::Want { .. } | Input::Sync(_) => (),
             Input::Seal { next } => self.seal(next, out),
             Input::Propose { ops } if self.seal.is_some() => {
                 out.extend(ops.into_iter().map(|(token, _)| refusal(token)));
@@ -258,7 +258,6 @@ impl Replicate for Single {
             | Input::Message { .. }
             | Input::Connected { .. }
             | Input::Disconnected { .. }
-            | Input::Sync(_)
             | Input::Silent { .. }
             | Input::SnapshotMade { .. }
             | Input::SnapshotSent { .. }
@@ -281,6 +280,7 @@ impl Replicate for Single {
             applied: self.applied,
             members: Vec::new(),
             wants_the_gone: false,
+            lease_reads: 0,
         }
     }
 

@@ -32,7 +32,8 @@ Done as well when it is there and as wished. It is served when this returns.")]
         name: String,
         #[command(flatten)]
         settings: Settings,
-        /// How its replicas agree: raft (a majority), single (one copy) or two-phase (all copies or none) [default: raft]
+        /// How its replicas agree: raft (a majority), primary (all in sync), two-phase (all copies or none) or single (one copy)
+        /// [default: raft]
         #[arg(long, value_name = "PROTOCOL")]
         protocol: Option<Protocol>,
     },

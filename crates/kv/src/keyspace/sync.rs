@@ -1,5 +1,7 @@
 //! For whom a write waits, where its keyspace says it: under [`Protocol::Primary`](crate::Protocol::Primary).
 
+use std::fmt;
+
 use super::{Settings, Wish, duration};
 
 /// The longest time after which members that nobody waits for get what is written, in microseconds: an hour.
@@ -82,6 +84,18 @@ impl SyncMode {
                 secondaries,
                 interval_micros: wish.interval_micros.unwrap_or(interval_micros),
             },
+        }
+    }
+}
+
+impl fmt::Display for SyncMode {
+    /// Such as `all,min-copies=2`, or `1,interval=100ms`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SyncMode::All { min_copies } => write!(f, "all,min-copies={min_copies}"),
+            SyncMode::Some { secondaries, interval_micros } => {
+                write!(f, "{secondaries},interval={}", duration(*interval_micros))
+            }
         }
     }
 }

@@ -50,6 +50,7 @@ fn keyspace_text(keyspace: &Keyspace) -> String {
         ("ttl", keep.ttl_micros.map(time)),
         ("quota-bytes", quota.bytes.map(|bytes| bytes.to_string())),
         ("quota-keys", quota.keys.map(|keys| keys.to_string())),
+        ("sync", keyspace.sync.map(|sync| sync.to_string())),
     ];
     for (name, value) in told.into_iter().filter_map(|(name, value)| Some((name, value?))) {
         write!(text, " {name}={value}").expect("a string takes all");

@@ -67,6 +67,8 @@ pub struct Primary {
     pub(super) reads: Reads,
     /// As a secondary: under which it reads.
     pub(super) lease: Held,
+    /// And how many reads it has answered so.
+    pub(super) lease_reads: u64,
     /// A read has wanted it since it was asked for last.
     pub(super) wants_lease: bool,
     /// When what the primary has told of was asked, and how far was agreed on then.
@@ -130,6 +132,7 @@ impl Primary {
             proposals: Proposals::default(),
             reads: Reads::default(),
             lease: Held::new(lease, config.drift_percent),
+            lease_reads: 0,
             wants_lease: false,
             told: None,
             fresh: None,
@@ -270,6 +273,7 @@ impl Primary {
 
     fn fetched(&mut self, token: Token, out: &mut Vec<Output>) {
         if let Verdict::Answer { reached, staleness_micros } = self.reads.fetched(token, self.moment()) {
+            self.lease_reads += u64::from(reached == Level::Linearizable && self.order.is_none());
             let all = self.in_sync().count() as u32;
             let copies = if reached == Level::Linearizable { all } else { 1 };
             out.push(Output::Answer { token, reached, staleness_micros, copies });
@@ -394,9 +398,7 @@ impl Replicate for Primary {
             Input::Disconnected { node } => self.disconnected(node),
             Input::Silent { node } => self.note_silent(node),
             Input::SnapshotMade { to, at } => self.snapshot_made(to, at),
-            // One that has arrived is acknowledged.
-            Input::SnapshotSent { arrived: true, .. } => (),
-            Input::SnapshotSent { to, .. } => self.snapshot_lost(to),
+            Input::SnapshotSent { to, arrived } => self.snapshot_sent(to, arrived),
             Input::SnapshotReceived { header } => self.snapshot_received(&header, out),
             Input::Yield { to } => self.yield_to(to),
             Input::Seal { next } => self.seal(next),

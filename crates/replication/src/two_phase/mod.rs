@@ -401,6 +401,7 @@ impl Replicate for TwoPhase {
             applied: self.journal.applied(),
             members: Vec::new(),
             wants_the_gone: false,
+            lease_reads: 0,
         }
     }
 }

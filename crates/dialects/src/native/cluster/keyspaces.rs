@@ -95,7 +95,9 @@ pub(in crate::native) fn decode_wish(message: Option<proto::KeyspaceWish>) -> Re
         match message.protocol {
             0 => None,
             some => Some(decode_protocol(some).map_err(|_| {
-                refuse("this node knows no such protocol: use PROTOCOL_SINGLE or PROTOCOL_RAFT")
+                refuse(
+                    "this node knows no such protocol: use PROTOCOL_SINGLE, PROTOCOL_RAFT, PROTOCOL_PRIMARY or PROTOCOL_TWO_PHASE",
+                )
             })?),
         };
     let few = |number: Option<u32>| {
