@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::cluster::NodeDuty;
 use crate::fault::{Fault, Faults};
-use crate::keyspace::{self, Described, Wish};
+use crate::keyspace::{self, Described, Settings, Wish};
 use crate::view::Change;
 use crate::{ClusterId, Error, NodeId, ShardId};
 
@@ -245,7 +245,9 @@ impl Ask {
             Ask::Node { name, .. } | Ask::Replace { name, .. } => check_name(name),
             Ask::CreateKeyspace { name, wish } => {
                 keyspace::check_name(name).map_err(Error::Invalid)?;
-                wish.validate()
+                let settings = Settings::of(wish);
+                Wish { protocol: Some(settings.protocol), ..*wish }.validate()?;
+                settings.validate()
             }
             Ask::AlterKeyspace { name, wish, .. } => {
                 keyspace::check_name(name).map_err(Error::Invalid)?;

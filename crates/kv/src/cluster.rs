@@ -163,6 +163,8 @@ pub struct ReplicaStatus {
     pub role: Role,
     /// The last entry it applied. Starts at 1; 0 = none.
     pub applied: u64,
+    /// Linearizable reads that it has answered under a lease, without asking the node that orders, since its node began.
+    pub lease_reads: u64,
 }
 
 /// What a replica is at present.

@@ -152,6 +152,7 @@ fn wish() -> Wish {
         ttl_micros: Some(1),
         quota_bytes: Some(1 << 40),
         quota_keys: Some(0),
+        min_copies: Some(300),
     }
 }
 

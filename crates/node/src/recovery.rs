@@ -267,6 +267,7 @@ fn begin(
         Protocol::Primary => {
             let seed = crate::session::mix(config.seed ^ u64::from(shard.0));
             let mut primary = primary::Config::new(config.me, view, seed);
+            primary.sync = config.map.sync_of(shard);
             primary.cache_bytes = config.entry_cache_bytes / config.replicas();
             primary::Primary::new(primary, log, at).map(boxed)
         }

@@ -21,7 +21,7 @@ use kv::keyspace::Wish;
 use kv::view::{Member, Revision};
 use kv::{ClusterId, NodeId, Protocol, ReplicaId, ShardId};
 
-use crate::map::{Arrangement, Change, Map, Node, NodeDuty, Phase, Shard, Why};
+use crate::map::{Arrangement, Change, Keyspace, Map, Node, NodeDuty, Phase, Shard, Why};
 use crate::refusal::Refusal;
 use crate::revise::is_in_sync;
 
@@ -306,7 +306,7 @@ impl Map {
             return Err(Refusal::LastNode(name.into()));
         }
         if self.node_mut(id)?.duty == NodeDuty::Serve && !fewer {
-            let lacks = |(_, keyspace): &(&String, &crate::map::Keyspace)| {
+            let lacks = |(_, keyspace): &(&String, &Keyspace)| {
                 keyspace.arrangement != Arrangement::First && usize::from(keyspace.replicas) > left
             };
             if let Some((keyspace, wants)) = self.keyspaces.iter().find(lacks) {
@@ -319,12 +319,27 @@ impl Map {
                 });
             }
         }
+        self.keeps_copies(name, left)?;
         let shards = self.replicas_of(id).filter(|(_, shard)| !self.can_change(shard));
         if let Some((shard, stuck)) = shards.into_iter().next() {
             return Err(self.stuck(shard, stuck));
         }
         self.node_mut(id)?.duty = duty;
         Ok(())
+    }
+
+    /// Whether so many nodes are enough for what is not to have fewer copies than its keyspace says.
+    fn keeps_copies(&self, node: &str, left: usize) -> Result<(), Refusal> {
+        let lacks = |(_, keyspace): &(&String, &Keyspace)| {
+            keyspace.protocol == Protocol::Primary && usize::from(keyspace.sync.min_copies) > left
+        };
+        match self.keyspaces.iter().find(lacks) {
+            None => Ok(()),
+            Some((keyspace, row)) => {
+                let (node, keyspace, copies) = (node.into(), keyspace.clone(), row.sync.min_copies);
+                Err(Refusal::TooFewCopies { node, keyspace, copies, left })
+            }
+        }
     }
 
     fn stuck(&self, id: ShardId, shard: &Shard) -> Refusal {

@@ -184,7 +184,10 @@ fn begin(map: &mut Map, limits: &Limits) {
         let shard = &map.shards[&id];
         let comes = |node: &&NodeId| shard.member(**node).is_none();
         let ready = nodes.iter().filter(comes).all(|node| takers::takes_now(map, *node));
-        if !ready || !busy.has_room(map, shard, &nodes, limits.per_node) {
+        // With fewer copies than it takes writes with it stays as it is until there are nodes.
+        let is_few = shard.protocol == Protocol::Primary
+            && nodes.len() < shard.members.len().min(map.sync_of(id).min_copies.into());
+        if is_few || !ready || !busy.has_room(map, shard, &nodes, limits.per_node) {
             continue;
         }
         let (why, epoch) = (why(map, shard, nodes.len()), epoch_of_change(shard));

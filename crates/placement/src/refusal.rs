@@ -88,6 +88,21 @@ pub enum Refusal {
         /// Nodes that would be left to take them.
         left: usize,
     },
+    /// A keyspace would have fewer replicas than it takes writes with.
+    #[error(
+        "without '{node}' keyspace '{keyspace}' has nodes for {left} replicas, and takes no writes with fewer than {copies}: add a node \
+         first, or let it go on with fewer (capstan keyspace alter {keyspace} --min-copies {left})"
+    )]
+    TooFewCopies {
+        /// The node that was to go.
+        node: String,
+        /// Whose copies would be too few.
+        keyspace: String,
+        /// With how many it takes writes at least.
+        copies: u16,
+        /// Nodes that would be left to take them.
+        left: usize,
+    },
     /// A shard has used up the numbers of replicas.
     #[error(
         "shard {0} cannot go elsewhere: it was moved 1,022 times already, and versions have no more numbers for its replicas"

@@ -104,6 +104,12 @@ impl Progress {
         }
     }
 
+    /// A snapshot of what is up to there has arrived: it goes on behind it, one message first.
+    pub(crate) fn has_snapshot(&mut self, at: Index) {
+        self.next = self.next.max(at.next());
+        (self.probes, self.snapshot, self.sent) = (true, false, None);
+    }
+
     /// What was sent may be lost: it is sent again, one message first.
     pub(crate) fn begin_again(&mut self) {
         if !self.probes {

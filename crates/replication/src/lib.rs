@@ -88,6 +88,7 @@ mod waits;
 
 use bytes::Bytes;
 use kv::cluster::Role;
+use kv::keyspace::SyncRule;
 use kv::{Class, Epoch, Error, Index, Level, NodeId, Position, ReplicaId, Scope, Term, Version};
 
 pub use kv::view::{Change, Duty, Member, Revision, View};
@@ -131,6 +132,8 @@ pub enum Input {
         /// Whom it is to have: voters, and learners that are brought up to date for later. Those that stay keep their numbers.
         members: Vec<Member>,
     },
+    /// What a keyspace wants the primary of its shards to wait for is this from now on. Protocols without one have no use for it.
+    Sync(SyncRule),
     /// Order these ops ([`kv::Stamped`] bytes), all that a turn has for this replica: they share an entry. Each ends in the
     /// tokens of an [`Output::Apply`], or in [`Output::Refuse`].
     Propose {
@@ -353,6 +356,8 @@ pub struct Status {
     /// It leads, and the members that it was last asked for ([`Input::Want`]) will never be there: one of them was a member
     /// before, and is not taken again under its number.
     pub wants_the_gone: bool,
+    /// Another one orders, and it has answered so many linearizable reads without asking anybody, since it began.
+    pub lease_reads: u64,
 }
 
 /// How far a member is, as its leader knows it.

@@ -8,7 +8,6 @@ mod tests;
 use std::io::{self, BufRead, IsTerminal};
 use std::time::Duration;
 
-use kv::Protocol;
 use kv::admin::{Answer, Ask};
 use kv::cluster::Status;
 use kv::keyspace::Described;
@@ -35,9 +34,6 @@ pub async fn run(
     out: &mut Output<'_>,
 ) -> Result<Code, Error> {
     match command {
-        Command::Create { protocol: Some(Protocol::Primary), .. } => {
-            Err(Error::Usage("protocol primary is not offered yet: use raft, or two-phase".into()))
-        }
         Command::Create { name, settings, protocol } => {
             let ask = Ask::CreateKeyspace { name: name.clone(), wish: settings.wish(*protocol) };
             done(ask, store, options).await?;

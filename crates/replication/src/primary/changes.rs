@@ -152,7 +152,7 @@ impl Primary {
         // Who is away is not waited for, as long as most are in sync.
         let is_away = |member: &Member| !is_there(member) && !self.is_connected(member.node);
         let there = wanted.iter().filter(|member| is_there(member)).count();
-        let is_enough = 2 * there > wanted.len() && there >= self.config.min_copies.min(wanted.len());
+        let is_enough = 2 * there > wanted.len() && there >= self.min_copies().min(wanted.len());
         if !is_enough || !wanted.iter().all(|member| is_there(member) || is_away(member)) {
             return members;
         }
@@ -187,7 +187,7 @@ impl Primary {
         let is_heard = |replica: &ReplicaId| {
             order.followers.get(replica).is_none_or(|follower| !is_lost_for(follower, lease))
         };
-        let is_few = self.in_sync().filter(is_heard).count() < self.config.min_copies;
+        let is_few = self.in_sync().filter(is_heard).count() < self.min_copies();
         let patience = if is_few { lease + self.config.grace_micros } else { lease };
         let is_lost = |follower: &Follower| is_lost_for(follower, patience);
         let in_sync = self.view.members.iter().filter(|member| member.duty == Duty::Voter);

@@ -19,6 +19,7 @@ impl Primary {
             applied: self.applied.index,
             members: self.view.members.iter().filter_map(|member| self.member_status(member)).collect(),
             wants_the_gone: false,
+            lease_reads: self.lease_reads,
         }
     }
 

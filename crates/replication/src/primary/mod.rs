@@ -92,7 +92,7 @@
 //!
 //! # Guarantee
 //!
-//! Linearizable, at every member in sync. What is acknowledged is synced by all that are in sync, [`Config::min_copies`] at least: with
+//! Linearizable, at every member in sync. What is acknowledged is synced by all that are in sync, [`SyncRule::min_copies`] at least: with
 //! fewer in sync writes are refused, and what was under way is answered in doubt. It goes on while one member in sync is up and the
 //! directory can be asked when another one fails. A member that fails holds up writes for a lease, a primary all for the grace and the
 //! directory's word: about two seconds.
@@ -138,6 +138,7 @@ mod sleep;
 mod syncs;
 
 use kv::NodeId;
+use kv::keyspace::SyncRule;
 
 use crate::View;
 pub use replica::{Primary, describe};
@@ -161,8 +162,8 @@ pub struct Config {
     pub drift_percent: u64,
     /// So many bytes of applied entries stay in memory for members that are behind.
     pub cache_bytes: usize,
-    /// Nothing is acknowledged that fewer members have.
-    pub min_copies: usize,
+    /// What the primary waits for.
+    pub sync: SyncRule,
 }
 
 impl Config {
@@ -177,7 +178,7 @@ impl Config {
             grace_micros: 1_200_000,
             drift_percent: 10,
             cache_bytes: 64 << 20,
-            min_copies: 2,
+            sync: SyncRule::default(),
         }
     }
 }

@@ -47,6 +47,8 @@ pub(super) struct Follower {
     wants: Option<Asked>,
     /// What is agreed on, as it was told last.
     told: Index,
+    /// What is in the snapshot that is on its way to it.
+    sending: Index,
     /// It lost what it had acknowledged.
     pub(super) is_lossy: bool,
 }
@@ -63,7 +65,17 @@ impl Primary {
             let fresh = Held::new(self.config.lease_micros, self.config.drift_percent);
             let promise = promises.remove(&replica).map_or(fresh, |follower| follower.promise);
             let progress = Progress::new(last);
-            (replica, Follower { progress, promise, wants: None, told: Index::ZERO, is_lossy: false })
+            (
+                replica,
+                Follower {
+                    progress,
+                    promise,
+                    wants: None,
+                    told: Index::ZERO,
+                    sending: Index::ZERO,
+                    is_lossy: false,
+                },
+            )
         };
         let followers = Vec::from_iter(self.others()).into_iter().map(follower).collect();
         let (snapshots, joining) = (Snapshots::default(), BTreeMap::new());
@@ -176,7 +188,7 @@ impl Primary {
         if is_behind && !follower.progress.snapshot && may_begin && is_there {
             let least = self.log.base().index.max(self.commit.min(self.applied.index));
             if let Some(at) = order.snapshots.take(to, least) {
-                follower.progress.snapshot = true;
+                (follower.progress.snapshot, follower.sending) = (true, at.index);
                 let header = self.snapshot_header(to, at);
                 out.extend(self.node_of(to).map(|to| Output::SendSnapshot { to, header }));
             }
@@ -275,12 +287,14 @@ impl Primary {
         }
     }
 
-    pub(super) fn snapshot_lost(&mut self, to: NodeId) {
+    /// A snapshot has arrived, or was lost. That it was acknowledged as well may have been lost.
+    pub(super) fn snapshot_sent(&mut self, to: NodeId, arrived: bool) {
         let to = self.view.member(to).map(|member| member.replica);
-        if let (Some(order), Some(to)) = (&mut self.order, to)
-            && let Some(follower) = order.followers.get_mut(&to)
-        {
-            follower.progress.begin_again();
+        let follower = self.order.as_mut().zip(to).and_then(|(order, to)| order.followers.get_mut(&to));
+        match follower.filter(|follower| follower.progress.snapshot) {
+            Some(follower) if arrived => follower.progress.has_snapshot(follower.sending),
+            Some(follower) => follower.progress.begin_again(),
+            None => (),
         }
     }
 }

@@ -67,6 +67,8 @@ pub struct Primary {
     pub(super) reads: Reads,
     /// As a secondary: under which it reads.
     pub(super) lease: Held,
+    /// And how many reads it has answered so.
+    pub(super) lease_reads: u64,
     /// A read has wanted it since it was asked for last.
     pub(super) wants_lease: bool,
     /// When what the primary has told of was asked, and how far was agreed on then.
@@ -130,6 +132,7 @@ impl Primary {
             proposals: Proposals::default(),
             reads: Reads::default(),
             lease: Held::new(lease, config.drift_percent),
+            lease_reads: 0,
             wants_lease: false,
             told: None,
             fresh: None,
@@ -225,7 +228,7 @@ impl Primary {
     }
 
     fn propose(&mut self, token: Token, op: Bytes, out: &mut Vec<Output>) {
-        let has_copies = self.in_sync().count() >= self.config.min_copies;
+        let has_copies = self.in_sync().count() >= self.min_copies();
         let taken = match &self.order {
             Some(_) if self.is_sealed() => Err(Error::WrongNode { try_next: None }),
             Some(_) if !has_copies => Err(self.too_few_copies()),
@@ -237,8 +240,13 @@ impl Primary {
         }
     }
 
+    /// Nothing is acknowledged that fewer members have.
+    pub(super) fn min_copies(&self) -> usize {
+        usize::from(self.config.sync.min_copies)
+    }
+
     fn too_few_copies(&self) -> Error {
-        let (has, wants) = (self.in_sync().count(), self.config.min_copies);
+        let (has, wants) = (self.in_sync().count(), self.min_copies());
         Error::Unavailable(format!(
             "cannot take the write: {has} of its shard's replicas is in sync, and {wants} must be; nothing of it happened: bring \
              the other nodes back (capstan cluster status names them), and try again"
@@ -270,6 +278,7 @@ impl Primary {
 
     fn fetched(&mut self, token: Token, out: &mut Vec<Output>) {
         if let Verdict::Answer { reached, staleness_micros } = self.reads.fetched(token, self.moment()) {
+            self.lease_reads += u64::from(reached == Level::Linearizable && self.order.is_none());
             let all = self.in_sync().count() as u32;
             let copies = if reached == Level::Linearizable { all } else { 1 };
             out.push(Output::Answer { token, reached, staleness_micros, copies });
@@ -352,7 +361,7 @@ impl Primary {
         }
         self.applying.push_back(at);
         let copies = self.in_sync().count();
-        if copies < self.config.min_copies && self.order.is_some() {
+        if copies < self.min_copies() && self.order.is_some() {
             let in_doubt = |token| Output::Refuse { token, error: on_too_few() };
             out.extend(tokens.drain(..).map(in_doubt));
         }
@@ -381,6 +390,7 @@ impl Replicate for Primary {
             }
             Input::View(view) => self.take_view(view, out),
             Input::Want { members } => self.want(members),
+            Input::Sync(sync) => self.config.sync = sync,
             Input::Propose { ops } => ops.into_iter().for_each(|(token, op)| self.propose(token, op, out)),
             Input::Read { token, level, .. } => self.read(token, level, out),
             Input::Fetched { token } => self.fetched(token, out),
@@ -392,9 +402,7 @@ impl Replicate for Primary {
             Input::Disconnected { node } => self.disconnected(node),
             Input::Silent { node } => self.note_silent(node),
             Input::SnapshotMade { to, at } => self.snapshot_made(to, at),
-            // One that has arrived is acknowledged.
-            Input::SnapshotSent { arrived: true, .. } => (),
-            Input::SnapshotSent { to, .. } => self.snapshot_lost(to),
+            Input::SnapshotSent { to, arrived } => self.snapshot_sent(to, arrived),
             Input::SnapshotReceived { header } => self.snapshot_received(&header, out),
             Input::Yield { to } => self.yield_to(to),
             Input::Seal { next } => self.seal(next),
