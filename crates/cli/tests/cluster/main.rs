@@ -36,6 +36,7 @@ mod pauses;
 mod places;
 mod power;
 mod programs;
+mod protocols;
 mod random;
 mod raw;
 mod refusals;
