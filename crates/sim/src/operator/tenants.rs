@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use kv::admin::Ask;
-use kv::keyspace::Wish;
+use kv::keyspace::{Secondaries, Wish};
 use kv::{Answer, Error, Key, Op, Outcome, Protocol, Reply, Request, Value};
 
 use super::tenant::{Asked, Call, FIRST, NAMES, Stage, Tenant};
@@ -72,9 +72,20 @@ impl World {
                         Some(Protocol::TwoPhase) => None,
                         Some(_) => self.random.percent(50).then(|| self.random.pick(&[2, 3, 5])),
                     };
-                    let is_primary = tenant.protocol == Some(Protocol::Primary);
-                    let min_copies = is_primary.then(|| self.random.pick(&[1, 2]));
-                    let wish = Wish { shards: None, protocol: None, replicas, min_copies, ..wish };
+                    let of_primary = match tenant.protocol {
+                        Some(Protocol::Primary) => self.draw_sync(),
+                        _ => Wish::default(),
+                    };
+                    let Wish { sync, min_copies, interval_micros, .. } = of_primary;
+                    let wish = Wish {
+                        shards: None,
+                        protocol: None,
+                        replicas,
+                        sync,
+                        min_copies,
+                        interval_micros,
+                        ..wish
+                    };
                     tenant.may_expire |= wish.ttl_micros.is_some_and(|ttl| ttl > 0);
                     return self.ask_for_tenant(tenant, Ask::AlterKeyspace { name, wish, dry_run: false });
                 }
@@ -95,6 +106,8 @@ impl World {
             25..45 => Some(Protocol::Primary),
             _ => None,
         };
+        let of_primary = if protocol == Some(Protocol::Primary) { self.draw_sync() } else { Wish::default() };
+        let Wish { sync, min_copies, interval_micros, .. } = of_primary;
         Wish {
             protocol,
             ttl_micros: self.random.percent(30).then_some(ttl_micros),
@@ -105,10 +118,33 @@ impl World {
                 None => self.random.percent(50).then_some(replicas),
             },
             quota_keys: self.random.percent(60).then_some(quota_keys),
-            min_copies: protocol
-                .filter(|protocol| *protocol == Protocol::Primary)
-                .map(|_| self.random.pick(&[1, 2, 2])),
+            sync,
+            min_copies,
+            interval_micros,
             ..kept
+        }
+    }
+
+    /// For whom a write waits; all of it is refused where there are too few replicas.
+    fn draw_sync(&mut self) -> Wish {
+        let sync = self.random.pick(&[
+            Secondaries::All,
+            Secondaries::All,
+            Secondaries::Count(1),
+            Secondaries::Count(0),
+        ]);
+        // With one copy an old one, put back, cannot be told from the true one.
+        let sync = if self.faults.has(Fault::Restore) && sync == Secondaries::Count(0) {
+            Secondaries::All
+        } else {
+            sync
+        };
+        let of_all = sync == Secondaries::All;
+        Wish {
+            sync: Some(sync),
+            min_copies: of_all.then(|| self.random.pick(&[1, 2, 2])),
+            interval_micros: (!of_all).then(|| self.random.pick(&[20_000, 100_000, 700_000])),
+            ..Wish::default()
         }
     }
 
