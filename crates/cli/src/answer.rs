@@ -69,9 +69,13 @@ pub fn print_count(count: u64, version: Option<Version>, out: &mut Output<'_>) -
 /// Tells what was achieved.
 pub fn print_receipt(receipt: &Receipt, out: &mut Output<'_>) -> Result<(), Error> {
     let Receipt { version, shard, protocol, epoch, asked, reached, copies, staleness_micros, node } = receipt;
+    let stale = match staleness_micros {
+        &u64::MAX => "nobody knows how stale".into(),
+        micros => format!("at most {micros} us stale"),
+    };
     let text = format!(
         "receipt: version {version}, {protocol}, shard {shard}, epoch {epoch}, asked {asked}, reached {reached}, \
-         synced on {copies} nodes, at most {staleness_micros} us stale, served by node {node}"
+         synced on {copies} nodes, {stale}, served by node {node}"
     );
     out.note(&text)?;
     Ok(())
@@ -357,4 +361,39 @@ fn put_row(object: &mut Map<String, Value>, name: &str, row: Option<&Row>) {
         Value::from(object)
     });
     object.insert(name.into(), row.into());
+}
+
+#[cfg(test)]
+mod tests {
+    use kv::{Epoch, Level, NodeId, Protocol, ShardId};
+
+    use super::*;
+
+    fn said(staleness_micros: u64) -> String {
+        let receipt = Receipt {
+            version: Version::ZERO,
+            shard: ShardId(1),
+            protocol: Protocol::Raft,
+            epoch: Epoch(1),
+            asked: Level::Local,
+            reached: Level::Local,
+            copies: 2,
+            staleness_micros,
+            node: NodeId(3),
+        };
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut output = Output { out: &mut out, err: &mut err, terminal: false, json: false };
+        print_receipt(&receipt, &mut output).expect("a buffer takes everything");
+        String::from_utf8_lossy(&err).into_owned()
+    }
+
+    #[test]
+    fn receipt_says_how_stale_an_answer_may_be_or_that_nobody_knows() {
+        assert!(
+            said(40).contains("synced on 2 nodes, at most 40 us stale, served by node 3"),
+            "{}",
+            said(40)
+        );
+        assert!(said(u64::MAX).contains("2 nodes, nobody knows how stale, served"), "{}", said(u64::MAX));
+    }
 }

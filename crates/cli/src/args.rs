@@ -1,6 +1,7 @@
 //! The command line: one definition that the parser, the help, the shell and the completion scripts are made from.
 
-use clap::{Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::options::{Connect, Options};
 use crate::{bench, classic, cluster, data, fault, keyspace, lab, serve, sim, up};
@@ -22,6 +23,19 @@ pub struct Cli {
     pub options: Options,
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// What was typed. Ends the process where that is no command line, with what is wrong.
+    pub fn of_command_line() -> Cli {
+        Cli::of(&Cli::command().get_matches()).unwrap_or_else(|error| error.exit())
+    }
+
+    fn of(matches: &clap::ArgMatches) -> Result<Cli, clap::Error> {
+        let mut cli = Cli::from_arg_matches(matches)?;
+        cli.connect.is_typed = matches.value_source("addresses") == Some(ValueSource::CommandLine);
+        Ok(cli)
+    }
 }
 
 /// What to do.
@@ -51,7 +65,7 @@ Examples:
     Fault(fault::Command),
     /// Run whole clusters from a seed, with everything going wrong
     Sim(sim::Args),
-    /// Judge what was observed of a store
+    /// See what each protocol does under faults; judge what was observed of a store
     #[command(subcommand)]
     Lab(lab::Command),
     /// Run the programs of systems that Capstan stands in for
@@ -129,5 +143,16 @@ mod tests {
             assert!(cli.options.json);
             assert_eq!(cli.connect.addresses, ["a:1", "b:2"]);
         }
+    }
+
+    #[test]
+    fn addresses_that_are_typed_are_told_from_the_usual_ones() {
+        let is_typed = |words: &[&str]| {
+            let matches = Cli::command().try_get_matches_from(words).expect("these are commands");
+            Cli::of(&matches).expect("these are commands").connect.is_typed
+        };
+        assert!(!is_typed(&["capstan", "lab", "faults"]));
+        assert!(is_typed(&["capstan", "lab", "faults", "--connect", "127.0.0.1:7401"]));
+        assert!(is_typed(&["capstan", "--connect", "127.0.0.1:7401", "lab", "faults"]));
     }
 }

@@ -40,7 +40,7 @@ mod words;
 use std::io::{self, BufWriter, IsTerminal, Read, Write};
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 
 use args::{Cli, Command};
 use exit::{Code, Error};
@@ -49,7 +49,7 @@ use print::Output;
 
 /// Runs the command of the command line.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::of_command_line();
     match run(cli) {
         Ok(code) => code.into(),
         Err(error) => {
@@ -70,7 +70,7 @@ fn run(cli: Cli) -> Result<Code, Error> {
         Command::Shell => shell::run(&connect.addresses, &options),
         Command::Bench(args) => with_output(options.json, |out| bench::run(&args, &connect, &options, out)),
         Command::Sim(args) => with_output(options.json, |out| sim::run(&args, out)),
-        Command::Lab(command) => with_output(options.json, |out| lab::run(&command, out)),
+        Command::Lab(command) => with_output(options.json, |out| lab::run(&command, &connect, out)),
         Command::Classic(command) => with_output(options.json, |out| classic::run(command, out)),
         Command::Completions { shell } => completions(shell),
         Command::Data(command) => {

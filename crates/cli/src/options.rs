@@ -21,6 +21,9 @@ pub struct Connect {
     #[arg(value_name = "HOST:PORT,..", value_delimiter = ',', value_parser = parse::address)]
     #[arg(help_heading = "Global options")]
     pub addresses: Vec<String>,
+    /// They were typed, and are not from the environment or the usual ones.
+    #[arg(skip)]
+    pub is_typed: bool,
 }
 
 /// The first node of a cluster on this machine.

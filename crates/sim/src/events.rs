@@ -34,7 +34,7 @@ pub(crate) enum Event {
     /// A frame arrives on its connection.
     Frame { from: NodeId, to: NodeId, number: u64, bytes: Bytes },
     /// A frame arrives on its own way, from one data folder to the other that it was sent to.
-    Stray { from: NodeId, to: NodeId, folders: [u64; 2], bytes: Bytes },
+    Stray { from: NodeId, to: NodeId, folders: [DataFolder; 2], bytes: Bytes },
     /// A piece of a snapshot arrives, or its stream ends.
     Bulk { stream: u64, step: u64, part: SnapshotPart },
     /// The word on a piece arrives back.
@@ -84,6 +84,13 @@ pub(crate) struct Attempt {
     pub life: u64,
     /// Of the connection.
     pub number: u64,
+}
+
+/// Which data folder a machine has: of this incarnation, and whether it is an old copy or an empty one in the place of the true one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DataFolder {
+    pub incarnation: u64,
+    pub is_astray: bool,
 }
 
 /// A direction: from, to.

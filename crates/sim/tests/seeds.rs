@@ -82,7 +82,7 @@ fn single_holds_when_its_node_fails() {
 
 #[test]
 fn single_holds_while_its_shards_go_from_node_to_node() {
-    let sum = run(220, 6, |options| (options.protocol, options.steps) = (Protocol::Single, 1000));
+    let sum = run(232, 6, |options| (options.protocol, options.steps) = (Protocol::Single, 1000));
     assert!(sum.sometimes.contains_key("a shard was handed over"), "{:#?}", sum.sometimes);
 }
 

@@ -345,12 +345,14 @@ fn step<M: Model, B: Bits>(
         Choice::Call(call, _) | Choice::Open(call, _) => call,
     };
     let left = states.step(at.state, call, schedule.class(call));
+    let blind = schedule.kind(call) == Kind::Blind;
     let state = match choice {
-        // An open call that changes nothing need not happen.
-        Choice::Open(..) => left.get_other(variant, at.state)?,
+        // An open call that changes nothing need not happen, but to hide what happens right before it.
+        Choice::Open(..) if !(blind && covers(schedule, turn, at).next().is_some()) => {
+            left.get_other(variant, at.state)?
+        }
         _ => left.get(variant)?,
     };
-    let blind = schedule.kind(call) == Kind::Blind;
     let mut next = Configuration { state, idle: blind, ..at.clone() };
     if at.covered.get(turn.slot as usize) {
         next.committed = true;
@@ -380,10 +382,17 @@ fn step<M: Model, B: Bits>(
 
 /// A blind call happens: those under way may have happened right before.
 fn cover<B: Bits>(schedule: &Schedule, turn: &Turn, at: &mut Configuration<B>) {
-    for (slot, call) in schedule.active(turn) {
-        let kept_to_show = at.committed && *call == turn.call;
-        if schedule.kind(*call) == Kind::Blind && !at.shown.get(*slot as usize) && !kept_to_show {
-            at.covered.set(*slot as usize);
-        }
+    for slot in Vec::from_iter(covers(schedule, turn, at)) {
+        at.covered.set(slot);
     }
+}
+
+/// The slots of the blind calls that may happen right before another one, and have not yet.
+fn covers<B: Bits>(schedule: &Schedule, turn: &Turn, at: &Configuration<B>) -> impl Iterator<Item = usize> {
+    let blind = schedule.active(turn).iter().filter(|(_, call)| schedule.kind(*call) == Kind::Blind);
+    let kept_to_show = |call: u32| at.committed && call == turn.call;
+    let open = blind.filter(move |(slot, call)| {
+        !at.shown.get(*slot as usize) && !at.covered.get(*slot as usize) && !kept_to_show(*call)
+    });
+    open.map(|(slot, _)| *slot as usize)
 }

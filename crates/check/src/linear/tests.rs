@@ -46,10 +46,12 @@ enum Mix {
     Register,
     /// All ops of one key.
     All,
+    /// Gets, puts, deletes and inserts.
+    Absent,
 }
 
 fn mix(seed: u64) -> Mix {
-    [Mix::Appends, Mix::Register, Mix::All][(seed % 3) as usize]
+    [Mix::Appends, Mix::Register, Mix::All, Mix::Absent][(seed % 4) as usize]
 }
 
 fn random_op(rng: &mut Rng, mix: Mix, number: usize) -> Op {
@@ -64,6 +66,12 @@ fn random_op(rng: &mut Rng, mix: Mix, number: usize) -> Op {
         }
         Mix::Register => rng.below(8),
         Mix::All => rng.below(10),
+        Mix::Absent if rng.percent(30) => {
+            let function = Function::Insert { value: value(rng), deadline: None };
+            return Op::Update { key, function };
+        }
+        Mix::Absent if rng.percent(40) => return Op::Delete { key, previous: false },
+        Mix::Absent => rng.below(6),
     };
     let function = match dice {
         0..4 => return Op::Get { key, at: None },
@@ -129,7 +137,7 @@ fn calls_of(model: &Kv, history: &History) -> Vec<Call> {
 #[test]
 fn search_agrees_with_trying_everything() {
     let (mut held, mut failed) = (0, 0);
-    for seed in 0..6_000 {
+    for seed in 0..8_000 {
         let mut rng = Rng::new(seed);
         let model = Kv { empty_is_absent: seed % 5 == 0, ..Kv::default() };
         let history = random_history(&mut rng, mix(seed));
@@ -140,6 +148,26 @@ fn search_agrees_with_trying_everything() {
         if expected { held += 1 } else { failed += 1 }
     }
     assert!(held > 1_000 && failed > 1_000, "both verdicts must come up often: {held} held, {failed} failed");
+}
+
+#[test]
+fn delete_in_doubt_that_finds_nothing_hides_a_put_that_nobody_saw() {
+    let key = || kv::Key::from_static(b"k");
+    let update = |value: &str| Op::Update {
+        key: key(),
+        function: Function::Insert { value: kv::Value::from(value.to_owned()), deadline: None },
+    };
+    let mut history = History::new();
+    let put = Op::Put { key: key(), value: "a".into(), deadline: None, previous: false };
+    let put = history.invoke(1, put, None);
+    history.invoke(2, Op::Delete { key: key(), previous: false }, None);
+    let insert = history.invoke(3, update("b"), None);
+    history.complete(insert, Outcome::Done(Some(Answer::Condition { met: true, current: None })), None);
+    history.complete(put, Outcome::Done(Some(Answer::Put { previous: None })), None);
+    let get = history.invoke(3, Op::Get { key: key(), at: None }, None);
+    let row = crate::history::row(&key(), "b".into());
+    history.complete(get, Outcome::Done(Some(Answer::Row(Some(row)))), None);
+    assert_eq!(check(&Kv::default(), &history, &mut Budget::default()).verdict, Verdict::Holds);
 }
 
 #[test]

@@ -4,15 +4,12 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
 use dialects::native::proto::key_value_client::KeyValueClient;
-use dialects::native::{Client, Options, decode_reply, encode_request, from_status, proto};
+use dialects::native::{Client, Options, proto};
 use kv::cluster::{Liveness, ReplicaStatus, ShardStatus, Status};
 use kv::{Answer, Error, Function, Key, NodeId, Op, Reply, Request, ShardId, Side};
-use tonic::client::Grpc;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::codegen::http::uri::PathAndQuery;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use crate::nodes::{Lab, PATIENCE, until};
 
@@ -24,12 +21,11 @@ impl Lab {
 
     /// A client that asks this node only, whoever leads.
     pub fn pinned(&self, node: u16) -> Pinned {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.address(node))).unwrap();
-        let channel = endpoint.connect_timeout(Duration::from_secs(1)).connect_lazy();
+        let channel = lab::channel(&self.address(node)).unwrap();
         Pinned {
             node: NodeId(node.into()),
             client: KeyValueClient::new(channel.clone()).max_decoding_message_size(16 << 20),
-            any: Grpc::new(channel).max_decoding_message_size(16 << 20),
+            any: lab::Pinned::over(channel),
         }
     }
 
@@ -129,27 +125,13 @@ pub struct Pinned {
     /// The node.
     pub node: NodeId,
     client: KeyValueClient<Channel>,
-    any: Grpc<Channel>,
+    any: lab::Pinned,
 }
-
-/// A node answers within the time it is told; its answer is waited for a little longer.
-const GRACE: Duration = Duration::from_millis(200);
 
 impl Pinned {
     /// Asks anything, once.
     pub async fn call(&mut self, request: Request) -> Result<Reply, Error> {
-        let patience = request.timeout + GRACE;
-        let (rpc, message) = encode_request(request)?;
-        let path = PathAndQuery::try_from(format!("/capstan.v1.KeyValue/{}", rpc.name())).unwrap();
-        let ask = async {
-            let ready = self.any.ready().await;
-            ready.map_err(|error| Error::Unavailable(format!("no connection: {error}")))?;
-            let answer = self.any.unary(tonic::Request::new(message), path, AsItIs).await;
-            answer.map_err(|status| told(&status))
-        };
-        let answer = tokio::time::timeout(patience, ask).await;
-        let answer = answer.map_err(|_| Error::InDoubt("the node is silent".into()))??;
-        decode_reply(rpc, answer.into_inner()).map_err(|error| Error::InDoubt(error.to_string()))
+        self.any.call(request).await
     }
 
     /// Adds text at the end of a value.
@@ -169,7 +151,7 @@ impl Pinned {
         let side = proto::Side::Right.into();
         let request = proto::AppendRequest { header: Some(header), key, value, side };
         let answer = self.client.append(request).await;
-        Ok(answer.map_err(|status| told(&status))?.into_inner().length)
+        Ok(answer.map_err(|status| lab::said(&status))?.into_inner().length)
     }
 
     /// The value of a key, and which node served it.
@@ -180,7 +162,7 @@ impl Pinned {
     ) -> Result<(Option<Bytes>, proto::Receipt), Error> {
         let key = Bytes::copy_from_slice(key.as_bytes());
         let request = proto::GetRequest { header: Some(header(timeout)), key, at: None };
-        let answer = self.client.get(request).await.map_err(|status| told(&status))?.into_inner();
+        let answer = self.client.get(request).await.map_err(|status| lab::said(&status))?.into_inner();
         Ok((answer.row.map(|row| row.value), answer.receipt.unwrap_or_default()))
     }
 
@@ -194,7 +176,7 @@ impl Pinned {
             expiry: Some(proto::Expiry { when: Some(when) }),
             previous: false,
         };
-        let answer = self.client.put(request).await.map_err(|status| told(&status))?.into_inner();
+        let answer = self.client.put(request).await.map_err(|status| lab::said(&status))?.into_inner();
         Ok(answer.receipt.unwrap_or_default().version)
     }
 }
@@ -202,59 +184,6 @@ impl Pinned {
 /// The header of a request that waits so long.
 pub fn header(timeout: Duration) -> proto::RequestHeader {
     proto::RequestHeader { timeout_ms: timeout.as_millis() as u64, ..proto::RequestHeader::default() }
-}
-
-/// What a failure means: what the node said; that nothing was sent, when there was no connection; else nobody knows.
-fn told(status: &tonic::Status) -> Error {
-    if let Some(error) = from_status(status) {
-        return error;
-    }
-    let mut cause = std::error::Error::source(status);
-    while let Some(error) = cause {
-        if error.is::<tonic::ConnectError>() {
-            return Error::Unavailable(format!("no connection: {status}"));
-        }
-        cause = error.source();
-    }
-    Error::InDoubt(format!("the connection failed: {status}"))
-}
-
-/// Messages that are bytes already.
-#[derive(Clone, Copy, Debug)]
-struct AsItIs;
-
-impl Codec for AsItIs {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = AsItIs;
-    type Decoder = AsItIs;
-
-    fn encoder(&mut self) -> AsItIs {
-        AsItIs
-    }
-
-    fn decoder(&mut self) -> AsItIs {
-        AsItIs
-    }
-}
-
-impl Encoder for AsItIs {
-    type Item = Bytes;
-    type Error = tonic::Status;
-
-    fn encode(&mut self, message: Bytes, to: &mut EncodeBuf<'_>) -> Result<(), tonic::Status> {
-        to.put(message);
-        Ok(())
-    }
-}
-
-impl Decoder for AsItIs {
-    type Item = Bytes;
-    type Error = tonic::Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, tonic::Status> {
-        Ok(Some(from.copy_to_bytes(from.remaining())))
-    }
 }
 
 /// A put.

@@ -37,6 +37,7 @@ mod places;
 mod power;
 mod primary;
 mod programs;
+mod protocols;
 mod random;
 mod raw;
 mod refusals;

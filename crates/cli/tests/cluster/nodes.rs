@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::future::Future;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -25,8 +24,6 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(20);
 /// Lines of a journal that are printed after a failure.
 const TAIL_LINES: usize = 40;
-/// Base ports lie below those that the kernel gives to outgoing connections, which would take them now and then.
-const BASE_PORTS: std::ops::Range<u64> = 10_000..32_000;
 
 /// Whether the tests run at full size.
 pub fn is_full() -> bool {
@@ -454,7 +451,7 @@ fn print_tail(name: &str, text: &str) {
 }
 
 /// All processes that run, with their words. One that has ended and was not waited for has none.
-fn processes() -> Vec<(i32, Vec<String>)> {
+pub fn processes() -> Vec<(i32, Vec<String>)> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     numbers.filter_map(|pid| Some((pid, words(&fs::read(format!("/proc/{pid}/cmdline")).ok()?)))).collect()
@@ -467,15 +464,7 @@ fn words(line: &[u8]) -> Vec<String> {
 /// A base port above which the ports of so many nodes are free. Another program may take one before they are used: then the
 /// cluster does not start, and the test says why.
 pub fn free_base_port(nodes: u16, random: &mut Random) -> u16 {
-    let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-    for _ in 0..1000 {
-        // Other tests may draw at the same time, from the same seed.
-        let chance = random.below(1 << 32) ^ u64::from(std::process::id());
-        let width = BASE_PORTS.end - BASE_PORTS.start;
-        let base = (BASE_PORTS.start + chance % (width / 50) * 50) as u16;
-        if (1..=nodes).all(|node| free(base + node) && free(base + 20 + node)) {
-            return base;
-        }
-    }
-    panic!("no free ports were found");
+    // Other tests may draw at the same time, from the same seed.
+    let draw = || random.below(1 << 32) ^ u64::from(std::process::id());
+    lab::free_base(nodes, draw).expect("some ports are free")
 }

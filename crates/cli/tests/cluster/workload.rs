@@ -5,12 +5,8 @@
 //! key that was ever named is read through every node, so that a lost write that was acknowledged is seen, and the history is
 //! judged ([`crate::judge`]). Or all find the leaders by themselves and have the usual time, as programs do: then it is noted
 //! what failed, which should be nothing.
-//!
-//! A write whose outcome stays unknown may happen at any later time, which makes judging dear: a key with some of those, or
-//! with very many requests, makes way for a fresh one.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -18,21 +14,20 @@ use std::time::{Duration, Instant};
 use check::generate::{Generator, Keys, Workload};
 use check::history::Recorder;
 use dialects::native::Client;
-use kv::{Class, Error, Expect, Function, Key, Level, Op, Outcome, Reply, Request, Value};
+use kv::{Class, Error, Expect, Function, Level, Op, Outcome, Reply, Request, Value};
+use lab::{Figures, Limits, Places};
 use tokio::task::JoinHandle;
 
 use crate::clients::Pinned;
-use crate::judge::{self, Figures};
+use crate::judge;
 use crate::nodes::{Lab, PATIENCE, Random, until};
 
 /// Clients at each node that stay with it.
 const PINNED_PER_NODE: u64 = 2;
 /// Keys of each of the two workloads. All are asked for alike.
 const KEYS: u64 = 6;
-/// A key makes way for a fresh one after so many requests.
-const REQUESTS_PER_KEY_MAX: u32 = 600;
-/// And after so many writes whose outcome stayed unknown: each doubles the orders to search, in the worst case.
-const DOUBTFUL_PER_KEY_MAX: u32 = 3;
+/// When a key makes way for a fresh one.
+const LIMITS: Limits = Limits { requests: 600, doubtful: 3 };
 /// A pause between the requests of a client, at most: it bounds the history.
 const PACE_MILLIS_MAX: u64 = 14;
 /// A pause after a failure, at least: a node that is down refuses at once, and says nothing new.
@@ -146,7 +141,7 @@ impl Recorded {
 
 async fn read_all(mut node: Pinned, shared: Rc<Shared>) {
     let client = u64::from(u16::MAX) + node.node.0;
-    let names = shared.names.borrow().clone();
+    let names = shared.places.borrow().names().clone();
     for key in names {
         let what = format!("n{} tells {key:?}", node.node.0);
         until(&what, PATIENCE, || {
@@ -184,7 +179,8 @@ impl Working {
         while !self.shared.stop.get() {
             let (workload, generator) = &mut generators[self.random.below(2) as usize];
             let mut op = generator.next_op();
-            let place = self.shared.place(*workload, &mut op);
+            let place = self.shared.places.borrow_mut().place(*workload, &mut op);
+            values_mut(&mut op, |value| *value = enlarged(value, self.shared.bytes_max));
             let Range { start, end } = self.shared.timeout_millis.clone();
             let timeout = start + self.random.below(end - start);
             let (keyspace, timeout) = (self.shared.keyspace.into(), Duration::from_millis(timeout));
@@ -195,7 +191,9 @@ impl Working {
                 self.shared.ask(self.number, request, async |request| asker.ask(request).await).await;
             let mut pause = Duration::from_millis(self.random.below(PACE_MILLIS_MAX + 1));
             if let Err(error) = &result {
-                self.shared.failed(place, is_write && error.outcome() == Outcome::InDoubt);
+                if is_write && error.outcome() == Outcome::InDoubt {
+                    self.shared.places.borrow_mut().doubted(&place);
+                }
                 pause += PACE_AFTER_FAILURE;
             }
             tokio::time::sleep(pause).await;
@@ -212,33 +210,18 @@ impl Asker {
     }
 }
 
-/// The name of a key in its workload, and the number of the key that has it now.
-type Place = (Key, u32);
-
 /// What the clients have in common.
 struct Shared {
     recorder: RefCell<Recorder>,
     began: Instant,
     answered: Cell<u64>,
     stop: Cell<bool>,
-    /// Tells the keys of this history from those of others on the same cluster.
-    salt: u64,
     keyspace: &'static str,
     keys: u64,
     timeout_millis: Range<u64>,
     bytes_max: usize,
     failures: RefCell<Vec<String>>,
-    uses: RefCell<BTreeMap<Key, Use>>,
-    /// Every key that was named.
-    names: RefCell<BTreeSet<Key>>,
-}
-
-/// How a key was used.
-#[derive(Default)]
-struct Use {
-    number: u32,
-    requests: u32,
-    doubtful: u32,
+    places: RefCell<Places>,
 }
 
 impl Shared {
@@ -248,14 +231,12 @@ impl Shared {
             began: Instant::now(),
             answered: Cell::default(),
             stop: Cell::default(),
-            salt,
             keyspace: Request::KEYSPACE,
             keys: KEYS,
             timeout_millis: TIMEOUT_MILLIS,
             bytes_max: 0,
             failures: RefCell::default(),
-            uses: RefCell::default(),
-            names: RefCell::default(),
+            places: RefCell::new(Places::new(salt, LIMITS)),
         }
     }
 
@@ -283,37 +264,6 @@ impl Shared {
 
     fn micros(&self) -> u64 {
         self.began.elapsed().as_micros() as u64
-    }
-
-    /// Gives a drawn op the key that has its key's place now, and larger values.
-    fn place(&self, workload: Workload, op: &mut Op) -> Place {
-        let key = key_mut(op);
-        let name = Key::from([workload.name().as_bytes(), b":", &key[..]].concat());
-        let mut uses = self.uses.borrow_mut();
-        let used = uses.entry(name.clone()).or_default();
-        if used.requests >= REQUESTS_PER_KEY_MAX || used.doubtful >= DOUBTFUL_PER_KEY_MAX {
-            *used = Use { number: used.number + 1, ..Use::default() };
-        }
-        used.requests += 1;
-        *key = Key::from([&name[..], format!(":{}:{:x}", used.number, self.salt).as_bytes()].concat());
-        self.names.borrow_mut().insert(key.clone());
-        values_mut(op, |value| *value = enlarged(value, self.bytes_max));
-        (name, used.number)
-    }
-
-    fn failed(&self, (name, number): Place, is_doubtful: bool) {
-        if let Some(used) = self.uses.borrow_mut().get_mut(&name)
-            && used.number == number
-        {
-            used.doubtful += u32::from(is_doubtful);
-        }
-    }
-}
-
-fn key_mut(op: &mut Op) -> &mut Key {
-    match op {
-        Op::Get { key, .. } | Op::Put { key, .. } | Op::Delete { key, .. } | Op::Update { key, .. } => key,
-        other => panic!("the workloads ask nothing like {other:?}"),
     }
 }
 

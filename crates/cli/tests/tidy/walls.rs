@@ -19,7 +19,8 @@ const WALLS: &[(&str, &[&str])] = &[
     ("dialects", &["kv"]),
     ("sim", &["kv", "wal", "storage", "replication", "placement", "node", "check"]),
     ("server", &["kv", "wal", "storage", "replication", "placement", "node", "dialects"]),
-    ("cli", &["kv", "check", "dialects", "server", "sim", "mutant"]),
+    ("lab", &["kv", "check", "dialects"]),
+    ("cli", &["kv", "check", "dialects", "lab", "server", "sim", "mutant"]),
     (
         "fuzz",
         &["kv", "wal", "check", "placement", "replication", "storage", "node", "dialects", "server", "cli"],

@@ -47,6 +47,8 @@ pub(super) struct Reign {
     pub map: Map,
     /// What was seen last.
     pub seen: Seen,
+    /// When all nodes were asked for a word, and those that seemed to be there had the time to say it.
+    pub sounded: Instant,
     /// Since when each change is under way, as far as this leader knows.
     pub begun: BTreeMap<ShardId, Instant>,
     grace_micros: u64,
@@ -73,6 +75,7 @@ impl Reign {
         let mut reign = Reign {
             map: Map::default(),
             seen: Seen::default(),
+            sounded: Instant::default(),
             begun: BTreeMap::new(),
             grace_micros,
             limits,

@@ -5,22 +5,24 @@ use kv::keyspace::{Described, Wish};
 use placement::map::{Keyspace, Map};
 use placement::{Event, Refusal};
 
+use replication::Instant;
+
 use super::duties::Reign;
+use super::seen::SeenNode;
 
 impl Reign {
-    /// The map with a keyspace more. Its replicas go to nodes that are heard of and connected at present, whatever is written: that
-    /// takes its time, and a shard whose majority never comes is not moved to others by itself, for it may be somewhere else. Who was let
-    /// in a moment ago has not been looked at, and may never start.
+    /// The map with a keyspace more. Its replicas go to nodes that are heard of and connected at present, whatever is written, and have
+    /// said something since it was asked for: what is written takes its time, and a shard whose majority never comes is not moved to
+    /// others by itself, for that majority may serve it somewhere else. Who was let in a moment ago has not been looked at, and may
+    /// never start.
     pub fn create(&self, name: &str, wish: &Wish) -> Result<Map, Refusal> {
         if self.map.holds_back(name) {
             return Err(self.still_served(name));
         }
         let mut seen = self.map.clone();
         for (id, node) in &mut seen.nodes {
-            let seen = self.seen.nodes.get(id);
-            let is_silent = seen.and_then(|seen| seen.state).is_some_and(|state| state != Liveness::Alive);
-            let is_cut_off = seen.is_none_or(|seen| !seen.is_connected);
-            if (is_silent || is_cut_off) && node.state == Liveness::Alive {
+            let is_there = self.seen.nodes.get(id).is_some_and(|seen| self.has_spoken(seen, self.sounded));
+            if !is_there && node.state == Liveness::Alive {
                 node.state = Liveness::Suspect;
             }
         }
@@ -29,6 +31,18 @@ impl Reign {
             node.state = self.map.nodes[id].state;
         }
         Ok(next)
+    }
+
+    /// Whether all nodes that could have a replica of it, as far as is known, have said something since then.
+    pub fn have_spoken(&self, since: Instant) -> bool {
+        let may_speak = |seen: &&SeenNode| seen.is_connected && seen.state == Some(Liveness::Alive);
+        self.seen.nodes.values().filter(may_speak).all(|seen| self.has_spoken(seen, since))
+    }
+
+    /// Whether a node can be reached, and has said something since then.
+    fn has_spoken(&self, seen: &SeenNode, since: Instant) -> bool {
+        let is_silent = seen.state.is_some_and(|state| state != Liveness::Alive);
+        seen.is_connected && !is_silent && seen.heard.is_some_and(|heard| heard >= since)
     }
 
     /// Those that clients may ask.

@@ -31,6 +31,8 @@ const ASKS_MAX: usize = 64;
 const RETRY_MICROS: u64 = 100_000;
 /// It is looked so often whether something is to be done: a small part of what a node takes to be suspect.
 const LOOK_MICROS: u64 = 100_000;
+/// A word is waited for as long as a far node needs there and back.
+const WORD_MICROS: u64 = 500_000;
 
 /// What a leader before has asked of the shard comes about within this, or never: no longer than a request may take.
 const LATE_MICROS: u64 = 6_000_000;
@@ -51,8 +53,8 @@ pub(super) struct Leader {
     /// What is asked and not decided yet, the oldest first.
     asks: VecDeque<(Asker, Ask)>,
     lately: Lately,
-    /// One of them is not decided before the next look.
-    must_look: bool,
+    /// A keyspace is to be created: since then it waits for a word of those that seem to be there.
+    sounding: Option<Instant>,
     /// Of the last request.
     number: u64,
 }
@@ -112,7 +114,7 @@ impl Leader {
             role: Role::Away,
             asks: VecDeque::new(),
             lately: Lately::default(),
-            must_look: false,
+            sounding: None,
             number: 0,
         }
     }
@@ -125,7 +127,7 @@ impl Leader {
 
     /// Whether it wants to be shown what the node sees.
     pub fn looks(&self) -> bool {
-        let is_due = |decides: &Decides| self.must_look || decides.look_at <= self.now;
+        let is_due = |decides: &Decides| self.sounding.is_some() || decides.look_at <= self.now;
         matches!(&self.role, Role::Decides(decides) if decides.writes.is_none() && is_due(decides))
     }
 
@@ -159,8 +161,9 @@ impl Leader {
             Role::Stuck(why) => Error::Unavailable(why.clone()),
             _ if self.has(asker) => return,
             _ if self.asks.len() < ASKS_MAX => {
-                // A keyspace is not to begin on a node that was lost since the last look.
-                self.must_look |= matches!(ask, Ask::CreateKeyspace { .. });
+                if matches!(ask, Ask::CreateKeyspace { .. }) {
+                    self.sound(out);
+                }
                 self.asks.push_back((asker, ask));
                 return self.decide(told, out);
             }
@@ -169,12 +172,25 @@ impl Leader {
         told.push((asker, Err(refused)));
     }
 
+    /// A keyspace is not to begin on a node that was lost meanwhile: the silence of one tells when it is asked for a word.
+    fn sound(&mut self, out: &mut Vec<Output>) {
+        if self.sounding.is_none() {
+            self.sounding = Some(self.now);
+            out.push(Output::Sound);
+        }
+    }
+
     /// What the node sees.
     pub fn see(&mut self, seen: Seen, told: &mut Told, out: &mut Vec<Output>) {
         let Role::Decides(decides) = &mut self.role else { return };
         decides.look_at = self.now.plus(LOOK_MICROS);
-        self.must_look = false;
         decides.reign.see(seen, self.now);
+        let is_over = |since: Instant| self.now.since(since) >= WORD_MICROS;
+        if let Some(since) =
+            self.sounding.take_if(|since| is_over(*since) || decides.reign.have_spoken(*since))
+        {
+            decides.reign.sounded = since;
+        }
         if decides.writes.is_none()
             && let Some(next) = decides.reign.due(self.now)
         {
@@ -368,7 +384,7 @@ impl Leader {
             return told.extend(self.asks.drain(..).map(refused));
         }
         let Role::Decides(decides) = &mut self.role else { return };
-        if decides.writes.is_some() || self.must_look {
+        if decides.writes.is_some() || self.sounding.is_some() {
             return;
         }
         let Some((asker, ask)) = self.asks.pop_front() else { return };

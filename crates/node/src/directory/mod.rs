@@ -21,6 +21,8 @@
 //!   is not in the map, so a new leader goes on where the last one stopped, wherever that was.
 //! - **A dropped name waits** until enough of its nodes have heard of the drop (`names`): mostly less than a second. Who asks for it
 //!   meanwhile is refused, and asks again.
+//! - **A keyspace is created on nodes that answer.** A node counts as alive for some seconds after its last word, and may be cut off by
+//!   then. So all are asked for a word first, and who has said none within half a second gets no replica of it (`leader`).
 //! - **What people ask** (`asks`) becomes an event of the map, and is answered when the transaction has held, or refused when the
 //!   map refuses it. What changes nothing is answered behind a transaction as well, with nothing in it: it proves that the map is
 //!   still the one the answer was made of.
@@ -83,6 +85,8 @@ mod tests;
 
 use std::sync::Arc;
 
+#[cfg(doc)]
+use self::seen::SeenNode;
 #[cfg(doc)]
 use kv::ShardId;
 use kv::admin::{Answer, Ask};
@@ -166,6 +170,8 @@ pub(crate) enum Output {
         /// The op.
         op: Op,
     },
+    /// Ask all nodes for a word, whatever it is: [`SeenNode::heard`] tells who says one.
+    Sound,
     /// This map is written: act on it, and have the others hear of it.
     Map(Arc<Map>),
     /// Pass this on to a node that leads the directory: [`Input::Passed`] there.

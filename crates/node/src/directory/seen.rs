@@ -7,6 +7,7 @@ use kv::cluster::{Liveness, Role};
 use kv::keyspace::Usage;
 use kv::view::{Duty, Member};
 use kv::{NodeId, ShardId};
+use replication::Instant;
 
 use crate::session::mix;
 use crate::wire::Announced;
@@ -35,6 +36,8 @@ impl Seen {
 pub(crate) struct SeenNode {
     /// Whether it was heard of lately; `None` = never, by this node in its present life.
     pub state: Option<Liveness>,
+    /// When something came from it last; `None` = never, likewise.
+    pub heard: Option<Instant>,
     /// Whether there is a connection to it: one to a process that was killed breaks at once.
     pub is_connected: bool,
     /// What it says of itself; `None` = it has said nothing yet.

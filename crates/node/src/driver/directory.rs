@@ -18,6 +18,8 @@ use crate::directory::{Asker, Directory, Input, Output, Standing};
 use crate::wire::{Announced, Frame};
 use crate::{Config, session};
 
+/// The name of a question whose answer is not waited for: the directory's desk gives others.
+const NOBODYS: u64 = 0;
 /// What it asks of its shard may take so long: longer than an election.
 const REQUEST_MICROS: u64 = 5_000_000;
 
@@ -88,6 +90,7 @@ impl Driver {
     fn carry_out(&mut self, output: Output) {
         match output {
             Output::Request { number, op } => self.ask_directory_shard(number, op),
+            Output::Sound => self.sound(),
             Output::Map(map) => self.core.work.push(Work::Decided(map)),
             Output::Pass { to, token, ask } => self.core.send(to, &Frame::Ask { token, ask }),
             Output::Tell { to, token, result } => self.core.send(to, &Frame::Told { token, result }),
@@ -99,6 +102,13 @@ impl Driver {
                     .for_each(|why| tracing::debug!(%why, "members that a replica asked for"));
             }
             Output::Answer { client, result } => self.core.work.push(Work::Administered { client, result }),
+        }
+    }
+
+    /// Asks the others something that whoever does not lead the directory answers at once: that it does not.
+    fn sound(&mut self) {
+        for to in Vec::from_iter(self.node.peers.ids()) {
+            self.core.send(to, &Frame::Ask { token: NOBODYS, ask: Ask::Keyspaces });
         }
     }
 
@@ -148,17 +158,19 @@ impl Driver {
         if id == config.me {
             let Config { incarnation, peer, address, zone, .. } = config.clone();
             let says = Some(Says { incarnation, peer, address, zone });
-            return SeenNode { state: Some(Liveness::Alive), is_connected: true, says, kept: self.node.kept };
+            let (state, heard, kept) = (Some(Liveness::Alive), Some(self.node.now), self.node.kept);
+            return SeenNode { state, heard, is_connected: true, says, kept };
         }
         let peers = &self.node.peers;
-        let state = peers.has_heard(id).then(|| peers.liveness(id, self.node.now));
+        let state = peers.heard(id).map(|_| peers.liveness(id, self.node.now));
         let says = peers.told(id).map(|told| Says {
             incarnation: told.incarnation,
             peer: told.peer.clone(),
             address: told.address.clone(),
             zone: told.zone.clone(),
         });
-        SeenNode { state, is_connected: peers.is_connected(id), says, kept: peers.kept(id) }
+        let (heard, is_connected) = (peers.heard(id), peers.is_connected(id));
+        SeenNode { state, heard, is_connected, says, kept: peers.kept(id) }
     }
 
     /// What each replica of a shard says of itself.

@@ -13,7 +13,9 @@
 //! # Caveats
 //!
 //! With one node there is no median but its own wall clock. A deadline that counts from now and is asked of a node before
-//! it has settled, within its first moments, is measured by its wall clock.
+//! it has settled, within its first moments, is measured by its wall clock. A shard of one copy serves that early: when the wall
+//! clock was ahead, its versions stay ahead of all clocks until the time has come up with them, and what is valid (a request's id)
+//! for less than that is out of date there.
 
 use std::collections::BTreeMap;
 

@@ -141,9 +141,9 @@ impl Peers {
         self.peers.get(&node)?.replicas.get(&shard)
     }
 
-    /// Whether a node was ever heard of by this one, in its present life.
-    pub fn has_heard(&self, node: NodeId) -> bool {
-        self.peers.get(&node).is_some_and(|peer| peer.heard.is_some())
+    /// When something came from a node last; `None` = never, in this one's present life.
+    pub fn heard(&self, node: NodeId) -> Option<Instant> {
+        self.peers.get(&node)?.heard
     }
 
     /// What a node last told of itself, its replicas apart; `None` = nothing.

@@ -53,6 +53,10 @@ pub struct Cluster {
     pub checkpoint: Option<(usize, NodeId)>,
     /// The logs of these sync nothing for now; what waits for it.
     pub slow: Vec<NodeId>,
+    /// No map reaches this one.
+    pub mapless: Option<NodeId>,
+    /// The log of this one syncs nothing from the append on that opens parts of a shard.
+    pub opens_late: Option<NodeId>,
     held: Vec<(NodeId, Input)>,
     /// A checkpoint lets go of what is before it in the log.
     pub trims: bool,
@@ -134,6 +138,8 @@ impl Cluster {
             crash: None,
             checkpoint: None,
             slow: Vec::new(),
+            mapless: None,
+            opens_late: None,
             held: Vec::new(),
             trims: false,
         };
@@ -314,6 +320,11 @@ impl Cluster {
         match work {
             Work::Append { ticket, records, checkpoint } => {
                 self.seen.push((id, "append"));
+                let opens =
+                    |record: &wal::Record| record.stream > 1 && node::observe::generation(record).is_some();
+                if self.opens_late == Some(id) && records.iter().any(opens) {
+                    self.slow.push(id);
+                }
                 self.node(id).append(place, ticket, records, checkpoint);
                 match self.slow.contains(&id) {
                     true => self.held.push((id, Input::Durable { ticket })),
@@ -377,8 +388,10 @@ impl Cluster {
         if matches!(frame, Frame::Forward { .. }) {
             self.seen.push((from, "forward"));
         }
+        let is_deaf =
+            self.deaf.contains(&to) || self.mapless == Some(to) && matches!(frame, Frame::Map { .. });
         self.sent.push((from, to, frame));
-        let arrives = !self.cut.contains(&from) && !self.cut.contains(&to) && !self.deaf.contains(&to);
+        let arrives = !self.cut.contains(&from) && !self.cut.contains(&to) && !is_deaf;
         if arrives && self.nodes.contains_key(&to) {
             self.input(to, Input::Frame { from, bytes });
         }

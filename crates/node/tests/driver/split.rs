@@ -9,11 +9,12 @@ use kv::keyspace::Wish;
 use kv::{Answer, Function, NodeId, Op, RequestId, ShardId, Side, Version};
 use placement::map::DEFAULT;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, SentSnapshot};
 use crate::directory::{administer, founded_of, knows, run_until};
 
 /// Keys that are written: enough that each part has some.
 const KEYS: u64 = 24;
+const SHARD: ShardId = ShardId(1);
 const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
 /// Cores of each node.
 const CORES: [usize; 3] = [1, 2, 3];
@@ -211,4 +212,54 @@ fn node_that_was_away_when_a_shard_was_split_is_brought_up_by_the_others() {
         let parts = shards(cluster, away);
         parts.len() == 2 && parts.iter().all(has)
     });
+}
+
+/// Two members have sealed a shard that is cut, and of these one cannot open the parts: the third one's are needed.
+#[test]
+fn replica_that_a_snapshot_brought_to_the_end_of_its_shard_gives_its_parts_their_rows() {
+    let mut cluster = founded_of(&[1; 3], 1);
+    let leader = cluster.leader_of(SHARD);
+    let [late, away] = NODES.into_iter().filter(|id| *id != leader).collect::<Vec<_>>()[..] else {
+        panic!("there are three")
+    };
+    cluster.cut(away);
+    // More than a log keeps for who is behind.
+    for number in 0..KEYS {
+        let put =
+            Op::Put { key: key(number), value: vec![b'.'; 100_000].into(), deadline: None, previous: false };
+        cluster.call(leader, put).unwrap();
+    }
+    cluster.opens_late = Some(late);
+    let ask = Ask::AlterKeyspace {
+        name: DEFAULT.into(),
+        wish: Wish { shards: Some(2), ..Wish::default() },
+        dry_run: false,
+    };
+    assert_eq!(administer(&mut cluster, leader, ask), Ok(Told::Done));
+    run_until(&mut cluster, "one of them opens its parts late", |cluster| cluster.slow == [late]);
+    // It has the rows of the end before it hears that the shard is cut.
+    cluster.mapless = Some(away);
+    cluster.mend(away);
+    let applied =
+        |cluster: &Cluster, id: NodeId| cluster.nodes[&id].replica_status(SHARD).map(|it| it.applied);
+    let mut snapshots = 0;
+    for _ in 0..1000 {
+        cluster.step();
+        let comes = |sent: &SentSnapshot| (sent.to, sent.shard) == (away, SHARD);
+        snapshots += cluster.snapshots.iter().filter(|sent| comes(sent)).count();
+        cluster.stream_snapshots();
+        if applied(&cluster, away) == applied(&cluster, leader) {
+            break;
+        }
+    }
+    assert!(snapshots > 0, "the last entries alone do not bring it to the end");
+    assert_eq!(shards(&cluster, away), [SHARD], "it does not know yet");
+    cluster.mapless = None;
+    run_until(&mut cluster, "the parts of two members are enough", |cluster| {
+        shards(cluster, away).len() == 2
+    });
+    for number in 0..KEYS {
+        let reply = cluster.call(away, Op::Get { key: key(number), at: None }).unwrap();
+        assert!(matches!(reply.answer, Answer::Row(Some(row)) if row.value.len() == 100_000), "k{number}");
+    }
 }

@@ -208,8 +208,7 @@ impl World {
         });
         self.stats.count(&result);
         if matches!(&result, Err(error) if error.outcome() == Outcome::InDoubt) {
-            let newest = self.clocks().highest();
-            let is_valid = id.is_some_and(|id| id.valid_until.micros() > newest);
+            let is_valid = id.is_some_and(|id| self.is_valid(&id, &call));
             self.stats.in_doubt_retried += u64::from(is_valid && call.attempt > 0);
             self.count_doubts(&call.request.op);
         }
@@ -233,6 +232,15 @@ impl World {
         if call.purpose != Purpose::Last {
             self.go_on(whose.client, &call, &result);
         }
+    }
+
+    /// Whether the id of a call is valid by all clocks, and by the newest versions of its shards: where one copy is enough, a node
+    /// serves before its clock has settled, and its shards stay ahead of the clocks by what it was ahead.
+    fn is_valid(&self, id: &RequestId, call: &Call) -> bool {
+        let shards = shards_of(&self.keyspaces, &call.request);
+        let parts = Plan::new(shards, call.request.op.clone()).map_or(Vec::new(), |plan| plan.parts);
+        let of_shards = parts.iter().map(|(shard, _)| self.watch.rows.newest(*shard).micros());
+        of_shards.chain([self.clocks().highest()]).all(|newest| id.valid_until.micros() > newest)
     }
 
     /// What the store's clock showed when a call ran: a write's version is that time, a read counts the clock of its node too.

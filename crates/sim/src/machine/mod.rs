@@ -29,6 +29,7 @@ use placement::map::Map;
 use wal::{Crash, MemoryDisk};
 
 use crate::clients::open::Gate;
+use crate::events::DataFolder;
 use clock::Clock;
 use cores::Cores;
 use engine::Flushed;
@@ -124,6 +125,11 @@ impl Machine {
         FolderCopy { disk, table, folder }
     }
 
+    /// The data folder that it has now.
+    pub fn data_folder(&self) -> DataFolder {
+        DataFolder { incarnation: self.folder.incarnation(), is_astray: self.own.is_some() }
+    }
+
     /// Whether what it has lacks what it had acknowledged.
     pub fn is_unsound(&self) -> bool {
         self.own.is_some() || self.flipped.is_some()
@@ -158,4 +164,32 @@ pub(crate) struct Process {
     pub background: VecDeque<(usize, Background)>,
     pub gate: Gate,
     pub stop: Option<Stop>,
+}
+
+#[cfg(test)]
+mod tests {
+    use node::identity::{Identity, Start};
+
+    use super::*;
+
+    /// A machine whose folder was started.
+    fn machine() -> Machine {
+        let mut machine = Machine::new(NodeId(1), Clock::new(0, 0, 0), Arc::default());
+        let start = Start { name: "n1".into(), names: Vec::new(), terms: String::new(), zone: String::new() };
+        machine.folder.identity = Some(Identity::new(&start, &mut || 7));
+        machine
+    }
+
+    #[test]
+    fn folder_that_is_a_copy_is_another_one_than_the_true_one() {
+        let mut machine = machine();
+        machine.copy_folder();
+        let own = machine.data_folder();
+        let copy = machine.copy.take();
+        machine.set_astray(copy);
+        assert_eq!(machine.data_folder().incarnation, own.incarnation);
+        assert_ne!(machine.data_folder(), own, "what was sent to the true one is not for a copy");
+        machine.give_back();
+        assert_eq!(machine.data_folder(), own);
+    }
 }

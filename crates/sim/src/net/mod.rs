@@ -18,8 +18,8 @@ use node::Input;
 use node::wire::Frame;
 use wal::Crash;
 
-use crate::events::Event;
 pub(crate) use crate::events::Way;
+use crate::events::{DataFolder, Event};
 use crate::world::World;
 use links::{Link, State};
 
@@ -175,16 +175,17 @@ impl World {
         }
     }
 
-    /// A frame that went its own way. One from or for an earlier data folder is nobody's.
-    pub fn stray(&mut self, from: NodeId, to: NodeId, folders: [u64; 2], bytes: Bytes) {
+    /// A frame that went its own way. One from or for another data folder is nobody's: who comes with an old copy of its own hears
+    /// nothing before it was let in with that.
+    pub fn stray(&mut self, from: NodeId, to: NodeId, folders: [DataFolder; 2], bytes: Bytes) {
         if !self.network.cuts.contains(&(from, to)) && self.folders((from, to)) == folders {
             self.give(to, [Input::Frame { from, bytes }]);
         }
     }
 
-    /// The incarnations of the data folders of both ends.
-    fn folders(&self, (from, to): Way) -> [u64; 2] {
-        [from, to].map(|id| self.machine(id).folder.incarnation())
+    /// The data folders of both ends.
+    fn folders(&self, (from, to): Way) -> [DataFolder; 2] {
+        [from, to].map(|id| self.machine(id).data_folder())
     }
 
     /// Whether a connection from one node to the other could not be made.

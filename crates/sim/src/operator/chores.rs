@@ -4,7 +4,7 @@ use kv::admin::{Answer, Ask};
 use kv::cluster::NodeDuty;
 use kv::keyspace::{History, Wish};
 use kv::{Error, NodeId, Outcome, Protocol, ShardId};
-use placement::map::{DEFAULT, Node, NodeDuty as Duty, Phase};
+use placement::map::{DEFAULT, Dropped, Holders, Node, NodeDuty as Duty, Phase};
 
 use super::chore::{Chore, SERVING_MIN, What};
 use crate::world::World;
@@ -150,7 +150,7 @@ impl World {
     /// Stops the machine of a node that has left; false = it has, or stays after all.
     fn stop_if_left(&mut self, node: NodeId) -> bool {
         match self.placed.nodes.get(&node).map(|row| row.duty) {
-            Some(Duty::Leave) => true,
+            Some(Duty::Leave) => !self.waits_for_the_gone(node),
             Some(_) => false,
             None => {
                 if self.machine(node).there {
@@ -161,6 +161,19 @@ impl World {
                 false
             }
         }
+    }
+
+    /// Whether a node stays a member until people say that another one is off: both had a keyspace that was dropped, and too many of
+    /// those that had it are gone without having heard of that (`placement`: names of dropped keyspaces).
+    fn waits_for_the_gone(&self, node: NodeId) -> bool {
+        let is_gone = |node: &&NodeId| self.placed.nodes[*node].duty == Duty::Gone;
+        let waits =
+            |holders: &Holders| holders.nodes.iter().filter(is_gone).count() > usize::from(holders.harmless);
+        let is_held = |dropped: &Dropped| {
+            dropped.holders.iter().any(|holders| holders.nodes.contains(&node))
+                && dropped.holders.iter().any(waits)
+        };
+        self.placed.replicas_of(node).next().is_none() && self.placed.dropped.values().any(is_held)
     }
 
     /// Something new to do, if it can be done now.

@@ -60,12 +60,14 @@ impl Invariant for LogMatching {
 }
 
 impl LogMatching {
-    /// What a node alone had written, and a crash took before it was synced, was nowhere: who votes alone may come to lead in the
-    /// same term once more.
+    /// What a node alone had written, and a crash took before it was synced, was nowhere: who votes alone, or orders without a vote,
+    /// may come to lead in the same term once more. In its place may be what it was to replace.
     fn forget_lost(&mut self, node: NodeId, logs: &Logs) {
         let is_lost = |shard: ShardId, at: Position| {
-            logs.log(node, shard)
-                .is_none_or(|log| log.term(at.index) != Some(at.term) && log.last() < at.index)
+            logs.log(node, shard).is_none_or(|log| match log.term(at.index) {
+                Some(term) => term < at.term,
+                None => log.last() < at.index,
+            })
         };
         let lost = self.own.iter().filter(|((shard, at), own)| **own == node && is_lost(*shard, *at));
         for entry in Vec::from_iter(lost.map(|(entry, _)| *entry)) {

@@ -91,6 +91,11 @@ impl Rows {
         self.shards.get(&shard).or_else(|| self.shard(self.parts.get(&shard)?.0))
     }
 
+    /// The newest version of a shard.
+    pub fn newest(&self, shard: ShardId) -> Version {
+        self.shard(shard).map_or(Version::ZERO, Shard::last)
+    }
+
     /// A shard, what it was cut from, what that was cut from.
     pub(super) fn line_of(&self, shard: ShardId) -> impl Iterator<Item = ShardId> + '_ {
         std::iter::successors(Some(shard), |shard| Some(self.parts.get(shard)?.0))

@@ -21,7 +21,8 @@ struct Named {
     gathered: Vec<(ShardId, u32)>,
     /// By appends that are not synced.
     waiting: VecDeque<(u64, Vec<(ShardId, u32)>)>,
-    /// No replica was loaded after the one that was dropped.
+    /// Since a replica of these was dropped the log has named none, or it never had one: what is loaded has no rows, or is no
+    /// replica yet (a copy, a part of a shard that is cut).
     gone: BTreeSet<ShardId>,
     /// Synced.
     durable: BTreeMap<ShardId, u32>,
@@ -39,7 +40,9 @@ impl Invariant for SwitchDurable {
             }
             Seen::Gone { node, shard } => self.named(node).forget(shard),
             Seen::Generation { node, shard, generation } => {
-                self.named(node).gathered.push((shard, generation))
+                let named = self.named(node);
+                named.gathered.push((shard, generation));
+                named.gone.remove(&shard);
             }
             Seen::Recovered { node, .. } => self.named(node).read(),
             Seen::Appended { node, ticket } => self.named(node).appended(ticket),
@@ -47,8 +50,7 @@ impl Invariant for SwitchDurable {
             Seen::Load { node, shard, generation } => {
                 let named = self.named(node);
                 let durable = named.durable.get(&shard).copied().unwrap_or_default();
-                // One that was made in place of another has no rows, whatever its generation is.
-                if durable != generation && !named.gone.remove(&shard) {
+                if durable != generation && !named.gone.contains(&shard) {
                     return Err(format!(
                         "{node} loads generation {generation} of shard {shard}, and its synced log names {durable}"
                     ));
@@ -90,5 +92,37 @@ impl Named {
         while let Some((_, generations)) = self.waiting.pop_front_if(|(waiting, _)| *waiting <= ticket) {
             self.durable.extend(generations);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: NodeId = NodeId(1);
+    const SHARD: ShardId = ShardId(7);
+
+    fn load(judge: &mut SwitchDurable, generation: u32) -> Result<(), String> {
+        judge.see(&Seen::Load { node: NODE, shard: SHARD, generation }, &Logs::default())
+    }
+
+    fn see(judge: &mut SwitchDurable, seen: &Seen<'_>) {
+        assert_eq!(judge.see(seen, &Logs::default()), Ok(()));
+    }
+
+    #[test]
+    fn rows_of_no_replica_are_loaded_as_often_as_they_are_made_and_those_of_one_when_its_switch_is_synced() {
+        let mut judge = SwitchDurable::default();
+        see(&mut judge, &Seen::Gone { node: NODE, shard: SHARD });
+        // A part is loaded, the map has others by then, and a replica begins with nothing.
+        assert_eq!((load(&mut judge, 2), load(&mut judge, 4)), (Ok(()), Ok(())));
+        see(&mut judge, &Seen::Generation { node: NODE, shard: SHARD, generation: 4 });
+        see(&mut judge, &Seen::Appended { node: NODE, ticket: 1 });
+        see(&mut judge, &Seen::Generation { node: NODE, shard: SHARD, generation: 5 });
+        see(&mut judge, &Seen::Appended { node: NODE, ticket: 2 });
+        see(&mut judge, &Seen::Durable { node: NODE, ticket: 1 });
+        assert!(load(&mut judge, 5).is_err(), "its log may come back to the one before");
+        see(&mut judge, &Seen::Durable { node: NODE, ticket: 2 });
+        assert_eq!(load(&mut judge, 5), Ok(()));
     }
 }

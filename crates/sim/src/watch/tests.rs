@@ -92,6 +92,32 @@ fn logs_that_do_not_match_are_seen() {
 }
 
 #[test]
+fn entry_that_its_node_alone_had_and_lost_may_be_another_one_in_its_next_life() {
+    let mut watch = Watch::new();
+    let node = NodeId(1);
+    let restart = |watch: &mut Watch, terms: &[u64]| {
+        watch.see(&Seen::Recovering { node });
+        (1..).zip(terms).for_each(|(index, term)| entry(watch, 1, index, *term, "x"));
+        watch.see(&Seen::Recovered { node, applied: &BTreeMap::new(), now: 1 });
+    };
+    entry(&mut watch, 1, 1, 1, "x");
+    entry(&mut watch, 1, 2, 1, "x");
+    // It was to be in the place of another, behind which there is nothing; that one is there again.
+    entry(&mut watch, 1, 2, 2, "lost");
+    entry(&mut watch, 1, 3, 2, "lost");
+    restart(&mut watch, &[1, 1]);
+    entry(&mut watch, 1, 2, 2, "y");
+    entry(&mut watch, 1, 3, 2, "y");
+    assert_eq!(watch.take_broken(), [""; 0]);
+    // Another has it.
+    entry(&mut watch, 2, 1, 1, "x");
+    entry(&mut watch, 2, 2, 2, "y");
+    restart(&mut watch, &[1, 1]);
+    entry(&mut watch, 1, 2, 2, "z");
+    assert_broken(&mut watch, "log matching");
+}
+
+#[test]
 fn leader_that_lacks_a_committed_entry_is_seen() {
     let mut watch = Watch::new();
     for index in 1..=2 {

@@ -286,3 +286,29 @@ fn keyspace_is_created_on_nodes_that_can_be_reached_now() {
     assert!(matches!(&refused, Err(Error::Unavailable(_))), "{refused:?}");
     assert!(room.store.map().shards_of("rum").is_empty());
 }
+
+#[test]
+fn keyspace_is_created_on_nodes_that_say_a_word_when_it_is_asked_for() {
+    let mut room = Room::founded(5, 1);
+    let create = |name: &str| Ask::CreateKeyspace { name: name.into(), wish: Wish::default() };
+    let members = |room: &Room, name: &str| {
+        let map = room.store.map();
+        let members = map.shards_of(name).into_iter().flat_map(|(_, shard)| shard.members.clone());
+        members.map(|member| member.node.0).collect::<Vec<_>>()
+    };
+    // All speak: nothing is waited for.
+    let client = room.ask(1, create("ale"));
+    room.pass(2 * STEP_MICROS);
+    assert_eq!(room.answers.remove(&client), Some(Ok(Answer::Done)));
+    // They were cut off just now: their connections stand, they were heard of a moment ago, and count as alive yet.
+    room.silent = vec![NodeId(2), NodeId(4)];
+    assert_eq!(room.call(1, create("tea")), Ok(Answer::Done));
+    assert_eq!(members(&room, "tea"), [1, 3, 5]);
+    // One of three is enough for nothing, and who is asked meanwhile waits with it.
+    room.silent.extend([NodeId(3), NodeId(5)]);
+    let (rum, ale) = (room.ask(1, create("rum")), room.ask(1, Ask::DropKeyspace { name: "ale".into() }));
+    assert!(matches!(room.wait_for(rum), Err(Error::Unavailable(_))));
+    assert_eq!(room.wait_for(ale), Ok(Answer::Done));
+    room.silent.clear();
+    assert_eq!(room.call(1, create("rum")), Ok(Answer::Done));
+}

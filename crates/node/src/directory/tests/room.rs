@@ -127,6 +127,8 @@ pub struct Room {
     pub answers: BTreeMap<u64, Result<Answer, Error>>,
     /// What is passed on to these is lost.
     pub deaf: Vec<NodeId>,
+    /// Those that say nothing when they are asked for a word.
+    pub silent: Vec<NodeId>,
     clients: u64,
 }
 
@@ -153,6 +155,7 @@ impl Room {
             seen: Seen::default(),
             answers: BTreeMap::new(),
             deaf: Vec::new(),
+            silent: Vec::new(),
             clients: 0,
         };
         (1..=nodes).for_each(|id| room.hear(id, Some(Liveness::Alive)));
@@ -175,9 +178,10 @@ impl Room {
             address: format!("h{id}:2"),
             zone: String::new(),
         };
-        self.seen
-            .nodes
-            .insert(NodeId(id), SeenNode { state, is_connected: true, says: Some(says), kept: u64::MAX });
+        self.seen.nodes.insert(
+            NodeId(id),
+            SeenNode { state, heard: Some(self.now), is_connected: true, says: Some(says), kept: u64::MAX },
+        );
     }
 
     /// A node has kept this map, and no later one.
@@ -241,6 +245,10 @@ impl Room {
                     self.step(id, Input::Answered { number, result });
                 }
             },
+            Output::Sound => {
+                let speak = self.seen.nodes.iter_mut().filter(|(node, _)| !self.silent.contains(node));
+                speak.for_each(|(_, seen)| seen.heard = Some(self.now));
+            }
             Output::Map(map) => self.places.get_mut(&id).unwrap().map = map,
             Output::Pass { to, token, ask } => {
                 if !self.deaf.contains(&to) {

@@ -6,13 +6,17 @@ use node::{Input, SnapshotPart};
 use super::{Cluster, SentSnapshot};
 
 impl Cluster {
-    /// Has a piece arrive of each snapshot that was sent.
+    /// Has a piece arrive of each snapshot that was sent; those to and from who is cut off break.
     pub fn stream_snapshots(&mut self) {
         for (stream, taken) in std::mem::take(&mut self.taken) {
             self.snapshot_taken(stream, taken);
         }
         for sent in std::mem::take(&mut self.snapshots) {
             let (to, from, shard) = (sent.to, sent.from, sent.shard);
+            if self.cut.contains(&to) || self.cut.contains(&from) {
+                self.input(from, Input::SnapshotSent { shard, to, arrived: false });
+                continue;
+            }
             let part = SnapshotPart::Begin(sent.header.clone());
             self.clients += 1;
             self.streams.insert(self.clients, sent);

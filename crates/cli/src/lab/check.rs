@@ -1,4 +1,4 @@
-//! The laboratory: what was observed of a store, judged.
+//! `capstan lab check`: a recorded history, judged.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,11 +15,9 @@ use crate::print::Output;
 /// Steps of a search; the time limit ends most searches earlier.
 const STEPS_MAX: u64 = u64::MAX;
 
-/// `capstan lab ...`
-#[derive(Clone, Debug, clap::Subcommand)]
-pub enum Command {
-    /// Judge a recorded history: is it linearizable?
-    #[command(after_help = "\
+/// The options of `capstan lab check`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
 Examples:
   capstan lab check run.jsonl                       the format and the model are seen from the file
   capstan lab check etcd_000.log --model register
@@ -27,12 +25,7 @@ Examples:
   capstan lab check run.jsonl --html run.html       a picture of what went wrong
 
 Exit codes: 0 it holds, 1 violated, 2 unreadable, 3 undecided: the time was up.")]
-    Check(Check),
-}
-
-/// The options of `capstan lab check`.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Check {
+pub struct Args {
     /// JSON lines, EDN maps, or the lines of a Jepsen log
     pub file: PathBuf,
     /// register, kv, or batch [default: seen from the operations]
@@ -55,9 +48,8 @@ pub struct Check {
     pub html: Option<PathBuf>,
 }
 
-/// Runs `capstan lab ...`
-pub fn run(command: &Command, out: &mut Output<'_>) -> Result<Code, Error> {
-    let Command::Check(args) = command;
+/// Judges the file.
+pub fn run(args: &Args, out: &mut Output<'_>) -> Result<Code, Error> {
     let text = read(&args.file)?;
     // None: so late that it never comes.
     let until = Instant::now().checked_add(Duration::from_secs(args.seconds));
@@ -103,7 +95,7 @@ fn print(report: &Report, out: &mut Output<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-fn draw(args: &Check, report: &Report, out: &mut Output<'_>) -> Result<(), Error> {
+fn draw(args: &Args, report: &Report, out: &mut Output<'_>) -> Result<(), Error> {
     let Some(window) = &report.window else { return Ok(()) };
     let html = args.html.clone().unwrap_or_else(|| beside(&args.file));
     let told = match fs::write(&html, check::html::render(window)) {
@@ -156,12 +148,11 @@ mod tests {
             (folder.path().join("no/such/folder.html"), Some(ErrorKind::BrokenPipe)),
         ] {
             let is_drawn = !html.to_string_lossy().contains("no/such");
-            let args = Check { html: Some(html.clone()), ..args(file.clone()) };
+            let args = Args { html: Some(html.clone()), ..args(file.clone()) };
             let (mut buffer, mut err) = (Vec::new(), Vec::new());
             let mut closed = kind.map(Closed);
             let out = closed.as_mut().map_or(&mut buffer as &mut dyn Write, |closed| closed);
-            let result =
-                run(&Command::Check(args), &mut Output { out, err: &mut err, terminal: false, json: false });
+            let result = run(&args, &mut Output { out, err: &mut err, terminal: false, json: false });
             let code = result.unwrap_or_else(|error| {
                 assert!(kind.is_some() && error.to_string().contains("writing the output"), "{error}");
                 error.code()
@@ -173,17 +164,17 @@ mod tests {
         }
     }
 
-    fn args(file: PathBuf) -> Check {
-        Check { file, model: None, format: None, init: None, nil_reads: None, seconds: 60, html: None }
+    fn args(file: PathBuf) -> Args {
+        Args { file, model: None, format: None, init: None, nil_reads: None, seconds: 60, html: None }
     }
 
     fn check(content: &[u8], seconds: u64) -> Result<Code, Error> {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("run.jsonl");
         fs::write(&file, content).expect("a file");
-        let args = Check { seconds, ..args(file) };
+        let args = Args { seconds, ..args(file) };
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        run(&Command::Check(args), &mut Output { out: &mut out, err: &mut err, terminal: false, json: false })
+        run(&args, &mut Output { out: &mut out, err: &mut err, terminal: false, json: false })
     }
 
     #[test]

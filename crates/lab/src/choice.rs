@@ -1,0 +1,62 @@
+//! What somebody who makes a keyspace can choose, as the lab compares it.
+
+use kv::Protocol;
+use kv::keyspace::{Settings, Wish};
+
+/// A named configuration of a keyspace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// Its name in commands, in the table, and of its keyspace.
+    pub name: &'static str,
+    /// What has a write when it is acknowledged, in few words.
+    pub says: &'static str,
+    settings: Wish,
+}
+
+/// All there are, in the order of the table.
+pub fn all() -> Vec<Choice> {
+    let of = |protocol| Wish { protocol: Some(protocol), ..Wish::default() };
+    vec![
+        Choice { name: "single", says: "one copy", settings: of(Protocol::Single) },
+        Choice { name: "raft", says: "a majority of the copies", settings: of(Protocol::Raft) },
+        Choice { name: "two-phase", says: "all copies, or none", settings: of(Protocol::TwoPhase) },
+    ]
+}
+
+impl Choice {
+    /// The one of a name. The text says which there are.
+    pub fn named(name: &str) -> Result<Choice, String> {
+        let known = all().into_iter().find(|choice| choice.name == name);
+        known.ok_or_else(|| {
+            let names: Vec<&str> = all().iter().map(|choice| choice.name).collect();
+            format!("'{}' is no protocol of the lab: use some of {}", name.escape_debug(), names.join(", "))
+        })
+    }
+
+    /// The keyspace to create on so many nodes: one shard, which one node leads, with a copy on each node where it may have so many.
+    pub fn wish(&self, nodes: u16) -> Wish {
+        let replicas = Settings::of(&self.settings).protocol.replicas();
+        Wish { replicas: Some(nodes.min(*replicas.end())), shards: Some(1), ..self.settings }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choice_is_found_by_its_name_and_can_be_created() {
+        for choice in all() {
+            assert_eq!(Choice::named(choice.name), Ok(choice));
+            assert_eq!(kv::keyspace::check_name(choice.name), Ok(()), "it names its keyspace");
+            for nodes in [3, 1023] {
+                assert_eq!(choice.wish(nodes).validate(), Ok(()), "{choice:?}");
+            }
+        }
+        let refused = Choice::named("paxos").unwrap_err();
+        assert!(
+            refused.starts_with("'paxos' is no protocol of the lab: use some of single, raft, "),
+            "{refused}"
+        );
+    }
+}
