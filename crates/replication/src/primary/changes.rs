@@ -59,6 +59,11 @@ impl Wishes {
         self.removing.contains(&replica) || !self.wants(replica)
     }
 
+    /// Whom it has asked to have in sync.
+    pub(super) fn adding(&self) -> impl Iterator<Item = ReplicaId> + '_ {
+        self.adding.iter().copied()
+    }
+
     /// Whether the directory wants a member to stay, or to come.
     pub(super) fn wants(&self, replica: ReplicaId) -> bool {
         let names =

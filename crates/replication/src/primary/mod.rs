@@ -71,7 +71,8 @@
 //!    │ reads until u + lease              │
 //! ```
 //!
-//! - *The primary* reads while all that are in sync have promised not to take over: nobody else orders, so its commit is the last word.
+//! - *The primary* reads while all that are in sync, and those it has asked to be, have promised not to take over: nobody else orders, so
+//!   its commit is the last word. Without the latter it could be replaced unheard by one that came in sync without its knowing.
 //!   A promise binds who gave it: made the primary by whatever question, it neither opens its term nor acknowledges before what it
 //!   promised is over. Who restarts has forgotten whom it promised, and a question of its earlier life may still come about: it acts as if
 //!   it had promised everybody just then.

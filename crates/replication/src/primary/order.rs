@@ -86,14 +86,13 @@ impl Primary {
         Order { unwritten, opened, since, is_proven, followers, snapshots, beat, joining }
     }
 
-    /// Whether it may read now: nobody else can have taken over.
+    /// Whether it may read now: nobody else can have taken over. Who it has asked to be in sync may be by now, and can.
     pub(super) fn is_leased(&self, order: &Order) -> bool {
         let holds = |replica: ReplicaId| {
             order.followers.get(&replica).is_some_and(|follower| follower.promise.is_valid(self.now))
         };
-        order.opened.is_some()
-            && order.is_proven
-            && self.in_sync().filter(|replica| *replica != self.replica).all(holds)
+        let others = self.in_sync().filter(|replica| *replica != self.replica);
+        order.opened.is_some() && order.is_proven && others.chain(self.wishes.adding()).all(holds)
     }
 
     /// What follows from where things stand, if it orders.
