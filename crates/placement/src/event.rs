@@ -328,20 +328,6 @@ impl Map {
         Ok(())
     }
 
-    /// Whether so many nodes are enough for what is not to have fewer copies than its keyspace says.
-    fn keeps_copies(&self, node: &str, left: usize) -> Result<(), Refusal> {
-        let lacks = |(_, keyspace): &(&String, &Keyspace)| {
-            keyspace.protocol == Protocol::Primary && usize::from(keyspace.sync.min_copies) > left
-        };
-        match self.keyspaces.iter().find(lacks) {
-            None => Ok(()),
-            Some((keyspace, row)) => {
-                let (node, keyspace, copies) = (node.into(), keyspace.clone(), row.sync.min_copies);
-                Err(Refusal::TooFewCopies { node, keyspace, copies, left })
-            }
-        }
-    }
-
     fn stuck(&self, id: ShardId, shard: &Shard) -> Refusal {
         if shard.protocol == Protocol::TwoPhase {
             return Refusal::CopiesStay(shard.keyspace.clone());

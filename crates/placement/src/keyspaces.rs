@@ -90,6 +90,20 @@ impl Map {
             wished => wished.map_or(Ok(()), |shards| self.split(name, shards)),
         }
     }
+
+    /// Whether so many nodes are enough for what is not to have fewer copies than its keyspace says.
+    pub(crate) fn keeps_copies(&self, node: &str, left: usize) -> Result<(), Refusal> {
+        let lacks = |(_, keyspace): &(&String, &Keyspace)| {
+            keyspace.protocol == Protocol::Primary && usize::from(keyspace.sync.min_copies) > left
+        };
+        match self.keyspaces.iter().find(lacks) {
+            None => Ok(()),
+            Some((keyspace, row)) => {
+                let (node, keyspace, copies) = (node.into(), keyspace.clone(), row.sync.min_copies);
+                Err(Refusal::TooFewCopies { node, keyspace, copies, left })
+            }
+        }
+    }
 }
 
 /// What is otherwise than wished, if anything is.
