@@ -328,19 +328,6 @@ impl Map {
         Ok(())
     }
 
-    /// Whether so many nodes are enough for what is not to have fewer copies than its keyspace says.
-    fn keeps_copies(&self, node: &str, left: usize) -> Result<(), Refusal> {
-        let copies =
-            |(name, keyspace): (&String, &Keyspace)| Some((name.clone(), keyspace.sync?.min_copies()));
-        let lacks = |(_, copies): &(String, u16)| usize::from(*copies) > left;
-        match self.keyspaces.iter().filter_map(copies).find(lacks) {
-            None => Ok(()),
-            Some((keyspace, copies)) => {
-                Err(Refusal::TooFewCopies { node: node.into(), keyspace, copies, left })
-            }
-        }
-    }
-
     fn stuck(&self, id: ShardId, shard: &Shard) -> Refusal {
         if shard.protocol == Protocol::TwoPhase {
             return Refusal::CopiesStay(shard.keyspace.clone());

@@ -90,6 +90,19 @@ impl Map {
             wished => wished.map_or(Ok(()), |shards| self.split(name, shards)),
         }
     }
+
+    /// Whether so many nodes are enough for what is not to have fewer copies than its keyspace says.
+    pub(crate) fn keeps_copies(&self, node: &str, left: usize) -> Result<(), Refusal> {
+        let copies =
+            |(name, keyspace): (&String, &Keyspace)| Some((name.clone(), keyspace.sync?.min_copies()));
+        let lacks = |(_, copies): &(String, u16)| usize::from(*copies) > left;
+        match self.keyspaces.iter().filter_map(copies).find(lacks) {
+            None => Ok(()),
+            Some((keyspace, copies)) => {
+                Err(Refusal::TooFewCopies { node: node.into(), keyspace, copies, left })
+            }
+        }
+    }
 }
 
 /// What is otherwise than wished, if anything is.

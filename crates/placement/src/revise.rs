@@ -219,6 +219,14 @@ mod tests {
     }
 
     #[test]
+    fn node_with_one_of_the_fewest_copies_is_not_drained() {
+        let drain = |map: &Map, name: &str| map.apply(&Event::Drain { name: name.into(), fewer: true });
+        let fewer = drain(&map(), "n1").unwrap();
+        let refused = drain(&fewer, "n2");
+        assert!(matches!(refused, Err(Refusal::TooFewCopies { copies: 2, left: 1, .. })), "{refused:?}");
+    }
+
+    #[test]
     fn change_of_an_earlier_revision_or_another_folder_is_overtaken() {
         let map = led();
         let late = ask(&map, 2, "lps");

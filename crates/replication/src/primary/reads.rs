@@ -13,6 +13,7 @@ use kv::{Error, Index, Level};
 use mutant::Mutant;
 
 use crate::single::too_many_reads;
+use crate::waits::Waits;
 use crate::{Instant, READS_MAX, Token};
 
 /// What matters to reads of what the replica is now.
@@ -45,7 +46,7 @@ pub(super) struct Reads {
     /// They wait for a lease, since then.
     waiting: BTreeSet<(Instant, Token)>,
     /// By the index that must be applied first.
-    indexed: BTreeSet<(Index, Token)>,
+    indexed: Waits,
     fetch: Vec<Token>,
     /// How fresh the table was when that was looked at last.
     fresh: Option<Instant>,
@@ -60,7 +61,7 @@ struct Read {
 #[derive(Clone, Copy)]
 enum Place {
     Waiting(Instant),
-    Indexed(Index),
+    Indexed,
     Fetching(Proof),
 }
 
@@ -99,8 +100,8 @@ impl Reads {
             if moment.index <= moment.applied {
                 self.fetch(token, Proof::Lease);
             } else {
-                self.indexed.insert((moment.index, token));
-                self.put(token, Place::Indexed(moment.index));
+                self.indexed.wait(moment.index, token);
+                self.put(token, Place::Indexed);
             }
         }
     }
@@ -123,7 +124,7 @@ impl Reads {
 
     /// Another one orders, or in another term: what those wait for may be replaced, and they wait for a lease anew.
     pub(super) fn interrupt(&mut self, now: Instant) {
-        for (_, token) in std::mem::take(&mut self.indexed) {
+        for token in self.indexed.from(Index::ZERO) {
             self.waiting.insert((now, token));
             self.put(token, Place::Waiting(now));
         }
@@ -131,8 +132,7 @@ impl Reads {
 
     /// All entries up to here are applied.
     pub(super) fn applied(&mut self, applied: Index) {
-        let later = self.indexed.split_off(&(applied.next(), 0));
-        for (_, token) in std::mem::replace(&mut self.indexed, later) {
+        for token in self.indexed.reached(applied) {
             self.fetch(token, Proof::Lease);
         }
     }
@@ -167,10 +167,11 @@ impl Reads {
     pub(super) fn forget(&mut self, token: Token) -> bool {
         let Some(read) = self.open.remove(&token) else { return false };
         match read.place {
-            Place::Waiting(since) => self.waiting.remove(&(since, token)),
-            Place::Indexed(index) => self.indexed.remove(&(index, token)),
-            Place::Fetching(_) => true,
+            Place::Waiting(since) => drop(self.waiting.remove(&(since, token))),
+            Place::Indexed => self.indexed.forget(token),
+            Place::Fetching(_) => (),
         }
+        true
     }
 
     /// Forgets those that have waited for a lease since then or longer: whose they were.
@@ -184,7 +185,7 @@ impl Reads {
     /// Forgets all that are open: whose they were.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Token> + use<> {
         self.waiting.clear();
-        self.indexed.clear();
+        self.indexed = Waits::default();
         self.fetch.clear();
         std::mem::take(&mut self.open).into_keys()
     }

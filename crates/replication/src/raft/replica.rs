@@ -401,10 +401,8 @@ impl Replicate for Raft {
                 }
             }
             // Members change by entries: a view that another node knows comes with them.
-            Input::View(_) => (),
+            Input::View(_) | Input::Sync(_) => (),
             Input::Want { members } => self.want(members),
-            // A majority, whoever wishes what.
-            Input::Sync(_) => (),
             Input::Propose { ops } => ops.into_iter().for_each(|(token, op)| self.propose(token, op, out)),
             Input::Read { token, level, .. } => self.read(token, level, out),
             Input::Fetched { token } => self.fetched(token, out),
