@@ -53,7 +53,7 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=NODES_MAX))]
     pub nodes: Option<u16>,
-    /// How the replicas of keys agree: raft, two-phase (all copies) or single (one copy) [default: the seed's]
+    /// How the replicas of keys agree: raft, primary (all in sync), two-phase (all copies) or single (one copy) [default: the seed's]
     #[arg(long, value_name = "P")]
     pub protocol: Option<Protocol>,
     /// What goes wrong: all, none or kinds
@@ -175,7 +175,7 @@ fn options(args: &Args, seed: u64) -> ::sim::Options {
     let nodes = args.nodes.unwrap_or(match protocol {
         Protocol::Single => mix.nodes,
         // The seed has one only for the other protocol.
-        Protocol::Raft | Protocol::TwoPhase => mix.nodes.max(NODES_MIN),
+        Protocol::Raft | Protocol::Primary | Protocol::TwoPhase => mix.nodes.max(NODES_MIN),
     });
     ::sim::Options {
         nodes,

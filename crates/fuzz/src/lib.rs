@@ -61,6 +61,11 @@ pub const TARGETS: &[Target] = &[
     target("raft-record", replication::raft::fuzz::record, replication::raft::fuzz::record_samples),
     target("raft-recovery", replication::raft::fuzz::recovery, replication::raft::fuzz::recovery_samples),
     target(
+        "primary-message",
+        replication::primary::fuzz::message,
+        replication::primary::fuzz::message_samples,
+    ),
+    target(
         "two-phase-message",
         replication::two_phase::fuzz::message,
         replication::two_phase::fuzz::message_samples,

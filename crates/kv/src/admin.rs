@@ -12,7 +12,8 @@ use bytes::Bytes;
 
 use crate::cluster::NodeDuty;
 use crate::fault::{Fault, Faults};
-use crate::keyspace::{self, Described, Wish};
+use crate::keyspace::{self, Described, Settings, Wish};
+use crate::view::Change;
 use crate::{ClusterId, Error, NodeId, ShardId};
 
 /// The longest name of a node or a zone, and the longest address, in bytes: they stand in the map, which every node keeps in
@@ -102,6 +103,14 @@ pub enum Ask {
     },
     /// What keyspaces there are: [`Answer::Keyspaces`].
     Keyspaces,
+    /// The members of a shard are to have other duties, as one of them asks, where the directory says who orders: [`Answer::Done`].
+    /// Holds only in the epoch and the revision that it names. For replicas: a node asks it for one of its own.
+    Revise {
+        /// The shard.
+        shard: ShardId,
+        /// What is asked.
+        change: Change,
+    },
 }
 
 /// A node that wants to belong to a cluster.
@@ -218,6 +227,7 @@ impl Ask {
     pub fn changes(&self) -> bool {
         match self {
             Ask::Join(_) | Ask::Abort { .. } | Ask::CreateKeyspace { .. } | Ask::DropKeyspace { .. } => true,
+            Ask::Revise { .. } => true,
             Ask::Node { dry_run, .. } | Ask::Replace { dry_run, .. } | Ask::AlterKeyspace { dry_run, .. } => {
                 !dry_run
             }
@@ -235,14 +245,16 @@ impl Ask {
             Ask::Node { name, .. } | Ask::Replace { name, .. } => check_name(name),
             Ask::CreateKeyspace { name, wish } => {
                 keyspace::check_name(name).map_err(Error::Invalid)?;
-                wish.validate()
+                let settings = Settings::of(wish);
+                Wish { protocol: Some(settings.protocol), ..*wish }.validate()?;
+                settings.validate()
             }
             Ask::AlterKeyspace { name, wish, .. } => {
                 keyspace::check_name(name).map_err(Error::Invalid)?;
                 wish.validate()
             }
             Ask::DropKeyspace { name } => keyspace::check_name(name).map_err(Error::Invalid),
-            Ask::Abort { .. } | Ask::Moves | Ask::Dump | Ask::Keyspaces => Ok(()),
+            Ask::Abort { .. } | Ask::Moves | Ask::Dump | Ask::Keyspaces | Ask::Revise { .. } => Ok(()),
         }
     }
 }

@@ -22,7 +22,7 @@ pub trait Cluster: Send + Sync {
 pub type Located = Box<dyn FnOnce(Result<Location, Error>) + Send>;
 
 /// Version of what nodes say to each other: a cluster is of nodes of one version.
-pub const PEER_VERSION: u32 = 9;
+pub const PEER_VERSION: u32 = 10;
 
 /// What all nodes of a cluster have in common for ever: founders are started with it, and who joins takes it over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,6 +163,8 @@ pub struct ReplicaStatus {
     pub role: Role,
     /// The last entry it applied. Starts at 1; 0 = none.
     pub applied: u64,
+    /// Linearizable reads that it has answered under a lease, without asking the node that orders, since its node began.
+    pub lease_reads: u64,
 }
 
 /// What a replica is at present.

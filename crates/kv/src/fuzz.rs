@@ -11,6 +11,7 @@ use crate::admin::{self, Ask, Joining, Move, Phase, Why};
 use crate::cluster::NodeDuty;
 use crate::codec::{self, Malformed, Reader};
 use crate::keyspace::{Described, Full, History, Rules, Settings, Usage, Wish};
+use crate::view::{Change, View};
 use crate::{
     Answer, ClusterId, Condition, Direction, Entry, Epoch, Error, Expect, Function, KeyAnswer, Level, NodeId,
     Op, Page, Protocol, Range, Receipt, ReplicaId, Reply, RequestId, Revision, Row, ShardId, Side, Stamped,
@@ -124,6 +125,9 @@ pub fn asks() -> Vec<Ask> {
     let mut asks = vec![Ask::Join(joining), Ask::Replace { name: "n3".into(), lose: true, dry_run: false }];
     asks.extend(duties.map(node));
     asks.extend([Ask::Abort { shard: ShardId(300) }, Ask::Moves, Ask::Dump, Ask::Keyspaces]);
+    let View { epoch, revision, members } = View::of(Epoch(300), &[NodeId(1), NodeId(300)]);
+    let change = Change { epoch, revision, by: members[1], members };
+    asks.push(Ask::Revise { shard: ShardId(300), change });
     let wish = wish();
     asks.push(Ask::CreateKeyspace { name: "orders".into(), wish: Wish::default() });
     asks.push(Ask::AlterKeyspace { name: "orders".into(), wish, dry_run: true });
@@ -148,6 +152,7 @@ fn wish() -> Wish {
         ttl_micros: Some(1),
         quota_bytes: Some(1 << 40),
         quota_keys: Some(0),
+        min_copies: Some(300),
     }
 }
 

@@ -26,6 +26,15 @@ pub struct Settings {
     pub keep: Keep,
     /// When it is full.
     pub quota: Quota,
+    /// What its primaries wait for, under [`Protocol::Primary`].
+    pub sync: SyncRule,
+}
+
+/// What the primary of a shard waits for before it acknowledges a write: that all who are in sync have it, and as many as this says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SyncRule {
+    /// Writes are refused while fewer replicas are in sync, the primary among them; from 1 to as many as a shard has.
+    pub min_copies: u16,
 }
 
 /// What shards keep of their keys; an entry of their log sets it, so all replicas keep the same.
@@ -116,6 +125,8 @@ pub struct Wish {
     pub quota_bytes: Option<u64>,
     /// Keys that it may hold; 0 = no limit, as usual.
     pub quota_keys: Option<u64>,
+    /// Under [`Protocol::Primary`], [`SyncRule::min_copies`]; usually 2.
+    pub min_copies: Option<u16>,
 }
 
 /// A keyspace as the directory's leader knows it.
@@ -135,14 +146,15 @@ pub struct Described {
 
 impl Protocol {
     /// Those that a keyspace can have.
-    pub const ALL: [Protocol; 3] = [Protocol::Single, Protocol::Raft, Protocol::TwoPhase];
+    pub const ALL: [Protocol; 4] = [Protocol::Single, Protocol::Raft, Protocol::Primary, Protocol::TwoPhase];
 
     /// How many replicas a shard can have under it.
     pub fn replicas(self) -> std::ops::RangeInclusive<u16> {
         match self {
             Protocol::Single => 1..=1,
             Protocol::Raft => 1..=REPLICAS_MAX,
-            Protocol::TwoPhase => 2..=REPLICAS_MAX,
+            // One more than may be lost: fewer than two are refused.
+            Protocol::Primary | Protocol::TwoPhase => 2..=REPLICAS_MAX,
         }
     }
 }
@@ -153,7 +165,8 @@ impl Settings {
         const USUAL: u16 = 3;
         let protocol = wish.protocol.unwrap_or(Protocol::Raft);
         let replicas = USUAL.min(*protocol.replicas().end());
-        let usual = Settings { protocol, replicas, keep: Keep::default(), quota: Quota::default() };
+        let (keep, quota, sync) = (Keep::default(), Quota::default(), SyncRule::default());
+        let usual = Settings { protocol, replicas, keep, quota, sync };
         usual.with(wish)
     }
 
@@ -164,7 +177,7 @@ impl Settings {
             Some(0) => None,
             some => some,
         };
-        let Settings { protocol, replicas, keep, quota } = self;
+        let Settings { protocol, replicas, keep, quota, sync } = self;
         Settings {
             protocol,
             replicas: wish.replicas.unwrap_or(replicas),
@@ -177,7 +190,26 @@ impl Settings {
                 bytes: set(wish.quota_bytes, quota.bytes),
                 keys: set(wish.quota_keys, quota.keys),
             },
+            sync: SyncRule { min_copies: wish.min_copies.unwrap_or(sync.min_copies) },
         }
+    }
+
+    /// Checks what holds between them.
+    pub fn validate(&self) -> Result<(), Error> {
+        let Settings { protocol, replicas, sync: SyncRule { min_copies }, .. } = *self;
+        if protocol == Protocol::Primary && !(1..=replicas).contains(&min_copies) {
+            return Err(Error::Invalid(format!(
+                "of {replicas} replicas {min_copies} cannot be the fewest that have a write: give --min-copies 1 to {replicas}, or                  more replicas"
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl Default for SyncRule {
+    /// A write outlives the loss of one disk.
+    fn default() -> SyncRule {
+        SyncRule { min_copies: 2 }
     }
 }
 
@@ -194,6 +226,14 @@ impl Wish {
             let (least, most) = (replicas.start(), replicas.end());
             return refuse(format!(
                 "a shard cannot have {wished} replicas: under {protocol} it has {least} to {most}"
+            ));
+        }
+        // Of one that is altered the directory knows the protocol.
+        let other = self.protocol.filter(|protocol| *protocol != Protocol::Primary);
+        if let Some(protocol) = other.filter(|_| self.min_copies.is_some()) {
+            return refuse(format!(
+                "how many copies a write has at least follows from the replicas under {protocol}: leave --min-copies out, or use \
+                 --protocol primary"
             ));
         }
         if matches!(self.history, Some(History::Count(0) | History::Micros(0))) {
@@ -305,12 +345,25 @@ mod tests {
             Wish { replicas: Some(3), protocol: Some(Protocol::Single), ..Wish::default() },
             Wish { history: Some(History::Count(0)), ..Wish::default() },
             Wish { deleted_micros: Some(0), ..Wish::default() },
+            Wish { min_copies: Some(2), protocol: Some(Protocol::Raft), ..Wish::default() },
         ];
         for wish in wrong {
             assert!(matches!(wish.validate(), Err(Error::Invalid(_))), "{wish:?}");
         }
         let single = Wish { protocol: Some(Protocol::Single), ..Wish::default() };
         assert_eq!((single.validate(), Settings::of(&single).replicas), (Ok(()), 1));
+    }
+
+    #[test]
+    fn settings_with_more_copies_than_replicas_or_none_are_refused_with_what_to_do() {
+        let of = |min_copies| {
+            let protocol = Some(Protocol::Primary);
+            Settings::of(&Wish { protocol, replicas: Some(3), min_copies, ..Wish::default() }).validate()
+        };
+        assert_eq!([None, Some(1), Some(3)].map(of), [Ok(()), Ok(()), Ok(())]);
+        for wrong in [Some(0), Some(4)] {
+            assert!(matches!(of(wrong), Err(Error::Invalid(why)) if why.contains("--min-copies 1 to 3")));
+        }
     }
 
     #[test]

@@ -234,6 +234,8 @@ pub enum Protocol {
     Single,
     /// Consensus of a majority.
     Raft,
+    /// One orders, all that are in sync have it before it is acknowledged.
+    Primary,
     /// All copies, or none.
     TwoPhase,
 }
@@ -244,6 +246,7 @@ impl Protocol {
         match self {
             Protocol::Single => "single",
             Protocol::Raft => "raft",
+            Protocol::Primary => "primary",
             Protocol::TwoPhase => "two-phase",
         }
     }
@@ -262,8 +265,9 @@ impl std::str::FromStr for Protocol {
         match text {
             "single" => Ok(Protocol::Single),
             "raft" => Ok(Protocol::Raft),
+            "primary" => Ok(Protocol::Primary),
             "two-phase" => Ok(Protocol::TwoPhase),
-            _ => Err(format!("'{text}' is no protocol: use single, raft or two-phase")),
+            _ => Err(format!("'{text}' is no protocol: use single, raft, primary or two-phase")),
         }
     }
 }

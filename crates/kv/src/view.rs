@@ -33,6 +33,20 @@ pub struct View {
     pub members: Vec<Member>,
 }
 
+/// What a replica asks of its directory: in this epoch and revision, make these the members, under the next revision. It holds only
+/// while epoch and revision are these, and for who asks only as the member that it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The epoch as who asks knows it.
+    pub epoch: Epoch,
+    /// The revision as who asks knows it.
+    pub revision: Revision,
+    /// Who asks: node, number, and life of its node's folder.
+    pub by: Member,
+    /// The members as they are to be; the same ones, with other duties or the same.
+    pub members: Vec<Member>,
+}
+
 /// A replica that belongs to a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
@@ -153,41 +167,13 @@ impl View {
     pub fn encode(&self, into: &mut BytesMut) {
         put_uint(into, self.epoch.0);
         put_uint(into, self.revision.0);
-        put_list(into, &self.members, |into, member| {
-            put_uint(into, member.node.0);
-            put_uint(into, u64::from(member.replica.0));
-            into.put_u64(member.incarnation);
-            into.put_u8(match member.duty {
-                Duty::Voter => 1,
-                Duty::Learner => 2,
-                Duty::Joining => 3,
-                Duty::Leaving => 4,
-                Duty::Primary => 5,
-            });
-            put_uint(into, u64::from(member.weight));
-        });
+        put_list(into, &self.members, |into, member| member.encode(into));
     }
 
     /// From its bytes.
     pub fn decode(reader: &mut Reader) -> Result<View, Malformed> {
         let (epoch, revision) = (Epoch(reader.uint()?), Revision(reader.uint()?));
-        let members = reader.list(|reader| {
-            Ok(Member {
-                node: NodeId(reader.uint()?),
-                replica: ReplicaId(reader.u16()?),
-                incarnation: reader.u64()?,
-                duty: match reader.u8()? {
-                    1 => Duty::Voter,
-                    2 => Duty::Learner,
-                    3 => Duty::Joining,
-                    4 => Duty::Leaving,
-                    5 => Duty::Primary,
-                    _ => return Err(Malformed("a member of a shard has an unknown duty")),
-                },
-                weight: reader.u32()?,
-            })
-        })?;
-        let view = View { epoch, revision, members };
+        let view = View { epoch, revision, members: reader.list(Member::decode)? };
         if view.is_sound() {
             Ok(view)
         } else {
@@ -204,6 +190,59 @@ impl View {
             && numbers.len() == self.members.len()
             && numbers.iter().all(is_number)
             && self.has_majority(|_| true)
+    }
+}
+
+impl Member {
+    fn encode(&self, into: &mut BytesMut) {
+        put_uint(into, self.node.0);
+        put_uint(into, u64::from(self.replica.0));
+        into.put_u64(self.incarnation);
+        into.put_u8(match self.duty {
+            Duty::Voter => 1,
+            Duty::Learner => 2,
+            Duty::Joining => 3,
+            Duty::Leaving => 4,
+            Duty::Primary => 5,
+        });
+        put_uint(into, u64::from(self.weight));
+    }
+
+    fn decode(reader: &mut Reader) -> Result<Member, Malformed> {
+        Ok(Member {
+            node: NodeId(reader.uint()?),
+            replica: ReplicaId(reader.u16()?),
+            incarnation: reader.u64()?,
+            duty: match reader.u8()? {
+                1 => Duty::Voter,
+                2 => Duty::Learner,
+                3 => Duty::Joining,
+                4 => Duty::Leaving,
+                5 => Duty::Primary,
+                _ => return Err(Malformed("a member of a shard has an unknown duty")),
+            },
+            weight: reader.u32()?,
+        })
+    }
+}
+
+impl Change {
+    /// Its bytes.
+    pub fn encode(&self, into: &mut BytesMut) {
+        self.by.encode(into);
+        self.asked().encode(into);
+    }
+
+    /// From its bytes.
+    pub fn decode(reader: &mut Reader) -> Result<Change, Malformed> {
+        let by = Member::decode(reader)?;
+        let View { epoch, revision, members } = View::decode(reader)?;
+        Ok(Change { epoch, revision, by, members })
+    }
+
+    /// The members as they are to be, under the revision of before.
+    fn asked(&self) -> View {
+        View { epoch: self.epoch, revision: self.revision, members: self.members.clone() }
     }
 }
 
@@ -229,6 +268,17 @@ mod tests {
         let mut view = View::of(Epoch(1), &nodes);
         view.members.iter_mut().zip(duties).for_each(|(member, duty)| member.duty = *duty);
         view
+    }
+
+    #[test]
+    fn change_round_trips() {
+        let mut view = View::of(Epoch(3), &[NodeId(1), NodeId(5)]);
+        view.members[1].duty = Duty::Primary;
+        let (by, members) = (view.members[1], view.members);
+        let change = Change { epoch: Epoch(3), revision: Revision(7), by, members };
+        let mut into = BytesMut::new();
+        change.encode(&mut into);
+        assert_eq!(Change::decode(&mut Reader::new(into.freeze())), Ok(change));
     }
 
     #[test]

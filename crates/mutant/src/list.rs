@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub use self::defects::Mutant;
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 84] = [
+const ALL: [(Mutant, &str, &str); 89] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -284,6 +284,31 @@ const ALL: [(Mutant, &str, &str); 84] = [
         Mutant::PreparedDoesNotBlockReads,
         "prepared-does-not-block-reads",
         "a two-phase participant reads past what is prepared",
+    ),
+    (
+        Mutant::AcknowledgedOutsideTheInSyncSet,
+        "acknowledged-outside-the-in-sync-set",
+        "a primary acknowledges what not all have that are in sync",
+    ),
+    (
+        Mutant::PromotedReplicaBehind,
+        "promoted-replica-behind",
+        "the directory takes a primary that is not in sync",
+    ),
+    (
+        Mutant::LeaseCountedFromReceipt,
+        "lease-counted-from-receipt",
+        "a lease is held from when it came, not from when it was asked for",
+    ),
+    (
+        Mutant::RoleKeptOverARestart,
+        "role-kept-over-a-restart",
+        "a primary that restarts goes on under the revision of before",
+    ),
+    (
+        Mutant::CompareAndSetWithoutIncarnation,
+        "compare-and-set-without-incarnation",
+        "the directory takes a change whatever revision it was asked for in",
     ),
 ];
 

@@ -328,6 +328,7 @@ impl Driver {
         self.core.drop_unwanted(&self.node);
         self.note_map();
         self.core.rule(&self.node);
+        self.core.tell_views(&self.node);
         self.core.forget_leftovers();
         self.core.forget_gone();
     }
@@ -478,6 +479,7 @@ impl Driver {
                 self.direct(crate::directory::Input::Ask { client, ask, timeout_micros });
             }
             Input::Told(Word::Kept { core, revision }) => self.kept_by(core, revision),
+            Input::Told(Word::Revise { shard, change }) => self.ask_for_members(shard, change),
             Input::Told(Word::Split(word)) => self.core.take_word(&self.node, word),
             Input::Pull { client, pull } => self.core.take_pull(&self.node, Puller::Owner(client), pull),
             Input::Checkpoint => self.begin_checkpoint(),

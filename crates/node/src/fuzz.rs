@@ -133,6 +133,7 @@ fn samples() -> Vec<Frame> {
         leader,
         term: 9,
         applied: 1 << 40,
+        lease_reads: 1 << 30,
         usage: Default::default(),
         copied: leader.map(|to| (to, Copied { done: 3, total: 300 })).into_iter().collect(),
         heirs: leader.into_iter().collect(),

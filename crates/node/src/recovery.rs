@@ -20,7 +20,7 @@ use kv::codec::Malformed;
 use kv::{NodeId, Position, Protocol, ShardId};
 use placement::map::Map;
 use placement::rows::Unreadable;
-use replication::{Replicate, Unfit, View, raft, single, two_phase};
+use replication::{Replicate, Unfit, View, primary, raft, single, two_phase};
 use storage::Applied;
 
 use crate::Config;
@@ -263,6 +263,13 @@ fn begin(
             let mut raft = raft::Config::new(config.me, view, seed);
             raft.cache_bytes = config.entry_cache_bytes / config.replicas();
             raft::Raft::new(raft, log, at).map(boxed)
+        }
+        Protocol::Primary => {
+            let seed = crate::session::mix(config.seed ^ u64::from(shard.0));
+            let mut primary = primary::Config::new(config.me, view, seed);
+            primary.sync = config.map.sync_of(shard);
+            primary.cache_bytes = config.entry_cache_bytes / config.replicas();
+            primary::Primary::new(primary, log, at).map(boxed)
         }
     };
     replica.map_err(|why| RecoveryError::Unfit { shard, why })

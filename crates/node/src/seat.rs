@@ -36,6 +36,12 @@ impl Seat {
             return seat(view, member.replica, Some(row.epoch));
         }
         let mut view = row.view();
+        if protocol == Protocol::Primary {
+            // Who orders takes it in by a revision to come. Until then it knows of none, so that no two views are of the same.
+            view.revision = Revision(0);
+            let orders = view.members.iter_mut().filter(|member| member.duty == Duty::Primary);
+            orders.for_each(|member| member.duty = Duty::Voter);
+        }
         let place = view.members.partition_point(|other| other.node < me);
         view.members.insert(place, Member { duty: Duty::Learner, ..member });
         seat(view, member.replica, None)
@@ -52,7 +58,7 @@ impl Seat {
     /// Whether a replica may begin with nothing: where the shard has none before, or its protocol brings it what it lacks.
     pub fn begins_empty(&self) -> bool {
         let is_brought_up = match self.protocol {
-            Protocol::Raft => true,
+            Protocol::Raft | Protocol::Primary => true,
             Protocol::Single | Protocol::TwoPhase => false,
         };
         self.inherits.is_none() && (is_brought_up || self.view.epoch == Epoch(1))
@@ -103,6 +109,22 @@ mod tests {
             seat.view.members.iter().map(|member| (member.node.0, member.duty)).collect();
         let [first, second, third] = [1, 2, 3].map(|node| (node, Duty::Voter));
         assert_eq!(duties, [first, second, third, (5, Duty::Learner)]);
+    }
+
+    #[test]
+    fn seat_of_who_comes_to_a_primary_is_of_no_revision_of_the_map() {
+        let founder = |id| Founder { name: format!("n{id}"), peer: String::new() };
+        let (nodes, protocol) = ((1..=3).map(founder).collect(), Protocol::Primary);
+        let mut map = Map::founding(&Founding { cluster: None, nodes, shards: 1, replicas: 2, protocol });
+        let (epoch, old) = (map.shards[&SHARD].epoch, map.shards[&SHARD].members.clone());
+        let comes = (1..=3).map(NodeId).find(|node| old.iter().all(|member| member.node != *node)).unwrap();
+        let new = Member { node: comes, replica: ReplicaId(3), duty: Duty::Voter, ..old[1] };
+        let mut to = vec![old[0], new];
+        to.sort_by_key(|member| member.node);
+        map.changes.insert(SHARD, Change { to, epoch, phase: Phase::Copy, why: Why::Balance });
+        let view = Seat::of(&map, SHARD, comes).unwrap().view;
+        assert_eq!(view.revision, Revision(0));
+        assert!(view.members.iter().all(|member| member.duty != Duty::Primary));
     }
 
     #[test]

@@ -205,6 +205,8 @@ pub struct Announced {
     pub term: u64,
     /// What it has applied.
     pub applied: u64,
+    /// How many reads it has answered by itself, where another one orders.
+    pub lease_reads: u64,
     /// What its shard holds by then.
     pub usage: Usage,
     /// What has been copied to members that learn, if it leads.

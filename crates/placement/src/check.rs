@@ -83,6 +83,9 @@ impl Map {
         ensure(shard.epoch > Epoch(0), || "its epoch is 0".into())?;
         ensure(shard.next_replica.0 <= ReplicaId::MAX.0 + 1, || "its next number is beyond the last".into())?;
         self.check_members(shard, &shard.members)?;
+        let order = shard.members.iter().filter(|member| member.duty == Duty::Primary).count();
+        let has_one = matches!(shard.protocol, Protocol::Primary | Protocol::TwoPhase);
+        ensure(order == usize::from(has_one), || format!("{order} of its members order"))?;
         ensure(shard.member(shard.leader).is_some(), || {
             format!("its leader, node {}, is no member", shard.leader)
         })
@@ -100,7 +103,9 @@ impl Map {
         let mut numbers = BTreeSet::new();
         for Member { node, replica, duty, .. } in members {
             let orders = shard.protocol == Protocol::TwoPhase && *node == shard.leader;
-            ensure(*duty == if orders { Duty::Primary } else { Duty::Voter }, || {
+            let is_kept = shard.protocol == Protocol::Primary
+                && matches!(duty, Duty::Primary | Duty::Voter | Duty::Learner);
+            ensure(is_kept || *duty == if orders { Duty::Primary } else { Duty::Voter }, || {
                 format!(
                     "node {node} does not vote, or is not the one that orders: only a protocol knows of others"
                 )
@@ -138,7 +143,7 @@ impl Map {
 /// The epoch that a shard has after a change of its members, unless heirs are lost meanwhile.
 pub(crate) fn epoch_of_change(shard: &Shard) -> Epoch {
     match shard.protocol {
-        Protocol::Raft => shard.epoch,
+        Protocol::Raft | Protocol::Primary => shard.epoch,
         Protocol::Single | Protocol::TwoPhase => Epoch(shard.epoch.0.saturating_add(1)),
     }
 }

@@ -21,8 +21,9 @@ use kv::keyspace::Wish;
 use kv::view::{Member, Revision};
 use kv::{ClusterId, NodeId, Protocol, ReplicaId, ShardId};
 
-use crate::map::{Arrangement, Change, Map, Node, NodeDuty, Phase, Shard, Why};
+use crate::map::{Arrangement, Change, Keyspace, Map, Node, NodeDuty, Phase, Shard, Why};
 use crate::refusal::Refusal;
+use crate::revise::is_in_sync;
 
 /// Nodes of a cluster, at most: each announces itself to each other one.
 pub const NODES_MAX: usize = 1023;
@@ -120,6 +121,13 @@ pub enum Event {
     Abort {
         /// The shard.
         shard: ShardId,
+    },
+    /// The members of a shard are to have other duties, as one of them asks.
+    Revise {
+        /// The shard.
+        shard: ShardId,
+        /// What it asks.
+        change: kv::view::Change,
     },
     /// A keyspace is to be, on nodes that are alive.
     Create {
@@ -223,6 +231,7 @@ impl Map {
                     Ok(())
                 }
             },
+            Event::Revise { shard, change } => self.revise(*shard, change),
             Event::Create { name, wish } => self.create(name, wish),
             Event::Alter { name, wish } => self.alter(name, wish),
             Event::Drop { name } => self.drop_keyspace(name),
@@ -297,7 +306,7 @@ impl Map {
             return Err(Refusal::LastNode(name.into()));
         }
         if self.node_mut(id)?.duty == NodeDuty::Serve && !fewer {
-            let lacks = |(_, keyspace): &(&String, &crate::map::Keyspace)| {
+            let lacks = |(_, keyspace): &(&String, &Keyspace)| {
                 keyspace.arrangement != Arrangement::First && usize::from(keyspace.replicas) > left
             };
             if let Some((keyspace, wants)) = self.keyspaces.iter().find(lacks) {
@@ -310,12 +319,27 @@ impl Map {
                 });
             }
         }
+        self.keeps_copies(name, left)?;
         let shards = self.replicas_of(id).filter(|(_, shard)| !self.can_change(shard));
         if let Some((shard, stuck)) = shards.into_iter().next() {
             return Err(self.stuck(shard, stuck));
         }
         self.node_mut(id)?.duty = duty;
         Ok(())
+    }
+
+    /// Whether so many nodes are enough for what is not to have fewer copies than its keyspace says.
+    fn keeps_copies(&self, node: &str, left: usize) -> Result<(), Refusal> {
+        let lacks = |(_, keyspace): &(&String, &Keyspace)| {
+            keyspace.protocol == Protocol::Primary && usize::from(keyspace.sync.min_copies) > left
+        };
+        match self.keyspaces.iter().find(lacks) {
+            None => Ok(()),
+            Some((keyspace, row)) => {
+                let (node, keyspace, copies) = (node.into(), keyspace.clone(), row.sync.min_copies);
+                Err(Refusal::TooFewCopies { node, keyspace, copies, left })
+            }
+        }
     }
 
     fn stuck(&self, id: ShardId, shard: &Shard) -> Refusal {
@@ -371,6 +395,9 @@ impl Map {
     /// needed, not all of them.
     fn is_lost_without(&self, id: ShardId, node: NodeId) -> bool {
         let stays = |member: &&Member| member.node != node && self.nodes[&member.node].duty != NodeDuty::Gone;
+        if self.shards[&id].protocol == Protocol::Primary {
+            return !self.shards[&id].members.iter().any(|member| is_in_sync(member) && stays(&member));
+        }
         let needs = self.shards[&id].protocol;
         let is_lost =
             |members: &[Member]| members.iter().filter(stays).count() < needed(needs, members.len());
@@ -421,8 +448,16 @@ impl Map {
 
     /// Whether the members of a shard can be changed: a majority of them lives, and there are numbers for new ones.
     pub(crate) fn can_change(&self, shard: &Shard) -> bool {
-        let moves = shard.protocol != Protocol::TwoPhase;
-        moves && self.has_majority(&shard.members) && shard.next_replica <= ReplicaId::MAX
+        let has_enough = match shard.protocol {
+            // Any of those in sync has all that was acknowledged.
+            Protocol::Primary => {
+                shard.members.iter().any(|member| is_in_sync(member) && self.lives(member.node))
+            }
+            // Its copies stay where they are.
+            Protocol::TwoPhase => false,
+            Protocol::Single | Protocol::Raft => self.has_majority(&shard.members),
+        };
+        has_enough && shard.next_replica <= ReplicaId::MAX
     }
 
     /// Whether a majority of some members lives.
@@ -455,7 +490,7 @@ fn check_name(name: &str) -> Result<(), Refusal> {
 pub fn needed(protocol: Protocol, members: usize) -> usize {
     match protocol {
         Protocol::TwoPhase => members,
-        Protocol::Single | Protocol::Raft => members / 2 + 1,
+        Protocol::Single | Protocol::Raft | Protocol::Primary => members / 2 + 1,
     }
 }
 

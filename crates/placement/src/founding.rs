@@ -86,9 +86,15 @@ impl Map {
         map
     }
 
-    /// The leader of a shard whose protocol wants the directory to say who orders is that member, for good.
+    /// The leader of a shard whose protocol wants the directory to say who orders is that member: for good in `two-phase`, at first in
+    /// `primary`, where its members ask for another one.
     pub fn name_masters(&mut self) {
-        for shard in self.shards.values_mut().filter(|shard| shard.protocol == Protocol::TwoPhase) {
+        let is_new = |shard: &&mut Shard| match shard.protocol {
+            Protocol::TwoPhase => true,
+            Protocol::Primary => shard.members.iter().all(|member| member.duty == Duty::Voter),
+            Protocol::Single | Protocol::Raft => false,
+        };
+        for shard in self.shards.values_mut().filter(is_new) {
             for member in &mut shard.members {
                 member.duty = if member.node == shard.leader { Duty::Primary } else { Duty::Voter };
             }

@@ -40,8 +40,9 @@ impl Map {
         let Some(last) = last.filter(|_| are + more <= most) else {
             return Err(Refusal::TooManyShards { are, more, most });
         };
-        let Settings { protocol, replicas, keep, quota } = settings;
-        let keyspace = Keyspace { keep, quota, ..Keyspace::new(protocol, replicas, Arrangement::Even) };
+        settings.validate().map_err(|error| Refusal::Invalid(error.to_string()))?;
+        let Settings { protocol, replicas, keep, quota, sync } = settings;
+        let keyspace = Keyspace { keep, quota, sync, ..Keyspace::new(protocol, replicas, Arrangement::Even) };
         self.keyspaces.insert(name.into(), keyspace);
         let first = match mutant::is(Mutant::ShardIdGivenAgain) {
             true => self.shards.keys().next_back().map_or(0, |last| last.0) + 1,
@@ -73,14 +74,21 @@ impl Map {
         if wish.protocol.is_some_and(|protocol| protocol != keyspace.protocol) {
             return Err(Refusal::ProtocolStays(name.into()));
         }
+        let is_whole = keyspace.protocol == Protocol::Primary;
         let wish = Wish { protocol: Some(keyspace.protocol), ..*wish };
         wish.validate().map_err(|error| Refusal::Invalid(error.to_string()))?;
-        let Settings { replicas, keep, quota, .. } = keyspace.settings().with(&wish);
+        let settings = keyspace.settings().with(&wish);
+        settings.validate().map_err(|error| Refusal::Invalid(error.to_string()))?;
+        let Settings { replicas, keep, quota, sync, .. } = settings;
         if keyspace.protocol == Protocol::TwoPhase && replicas != keyspace.replicas {
             return Err(Refusal::ReplicasStay(name.into()));
         }
-        (keyspace.replicas, keyspace.keep, keyspace.quota) = (replicas, keep, quota);
-        wish.shards.map_or(Ok(()), |shards| self.split(name, shards as usize))
+        (keyspace.replicas, keyspace.keep, keyspace.quota, keyspace.sync) = (replicas, keep, quota, sync);
+        let are = self.shards_of(name).len();
+        match wish.shards.map(|shards| shards as usize).filter(|shards| *shards != are) {
+            Some(_) if is_whole => Err(Refusal::Whole(name.into())),
+            wished => wished.map_or(Ok(()), |shards| self.split(name, shards)),
+        }
     }
 }
 
@@ -93,6 +101,7 @@ fn differs(is: Settings, shards: usize, wish: &Wish) -> Option<String> {
     let protocol = wish.protocol.filter(protocol).map(|_| format!("its protocol is {}", is.protocol));
     let replicas = number("replicas", u64::from(is.replicas), wish.replicas.map(u64::from));
     let shards = number("shards", shards as u64, wish.shards.map(u64::from));
-    let other = (is.with(wish) != is).then(|| "its history, time to live or quota is another".into());
+    let other =
+        (is.with(wish) != is).then(|| "its history, time to live, quota or fewest copies is another".into());
     protocol.or(replicas).or(shards).or(other)
 }

@@ -20,6 +20,7 @@ mod keyspaces;
 pub mod map;
 pub mod plan;
 mod refusal;
+mod revise;
 pub mod rows;
 mod split;
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 pub use kv::admin::Why;
 use kv::cluster::Liveness;
 pub use kv::cluster::NodeDuty;
-use kv::keyspace::{Keep, Quota, Settings};
+use kv::keyspace::{Keep, Quota, Settings, SyncRule};
 use kv::view::{Member, Revision, View};
 use kv::{ClusterId, Epoch, NodeId, Protocol, ReplicaId, SLOTS, ShardId, Slot, SlotRange};
 
@@ -75,6 +75,8 @@ pub struct Keyspace {
     pub keep: Keep,
     /// When it is full.
     pub quota: Quota,
+    /// What its primaries wait for, under [`Protocol::Primary`].
+    pub sync: SyncRule,
 }
 
 /// Which nodes the shards of a keyspace are put on.
@@ -174,6 +176,12 @@ pub enum Phase {
 pub struct Slots(Vec<(Slot, ShardId)>);
 
 impl Map {
+    /// What the primary of a shard waits for; as usual, where its keyspace is not known.
+    pub fn sync_of(&self, shard: ShardId) -> SyncRule {
+        let keyspace = self.shards.get(&shard).and_then(|row| self.keyspaces.get(&row.keyspace));
+        keyspace.map_or_else(SyncRule::default, |keyspace| keyspace.sync)
+    }
+
     /// The shards of a keyspace in the order of their slots. None when there is no such keyspace.
     pub fn shards_of(&self, keyspace: &str) -> Vec<(ShardId, &Shard)> {
         let of_it = |(_, shard): &(&ShardId, &Shard)| shard.keyspace == keyspace;
@@ -232,13 +240,14 @@ impl Map {
 impl Keyspace {
     /// One that is arranged so, as usual otherwise.
     pub fn new(protocol: Protocol, replicas: u16, arrangement: Arrangement) -> Keyspace {
-        Keyspace { protocol, replicas, arrangement, keep: Keep::default(), quota: Quota::default() }
+        let (keep, quota) = (Keep::default(), Quota::default());
+        Keyspace { protocol, replicas, arrangement, keep, quota, sync: SyncRule::default() }
     }
 
     /// What it is.
     pub fn settings(&self) -> Settings {
-        let Keyspace { protocol, replicas, keep, quota, .. } = *self;
-        Settings { protocol, replicas, keep, quota }
+        let Keyspace { protocol, replicas, keep, quota, sync, .. } = *self;
+        Settings { protocol, replicas, keep, quota, sync }
     }
 
     /// Whether clients may ask it: the directory's own they may not.

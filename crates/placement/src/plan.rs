@@ -78,11 +78,12 @@ mod takers;
 use std::collections::BTreeMap;
 
 use kv::view::{Duty, Member};
-use kv::{NodeId, ReplicaId, ShardId};
+use kv::{NodeId, Protocol, ReplicaId, ShardId};
 
 use crate::check::epoch_of_change;
 use crate::event::needed;
 use crate::map::{Change, Map, NodeDuty, Phase, Shard, Why};
+use crate::revise::is_in_sync;
 
 /// How much is under way at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +127,9 @@ pub fn plan(map: &Map, limits: &Limits) -> Option<Map> {
 pub fn lost(map: &Map) -> Vec<ShardId> {
     let gone = |member: &&Member| map.nodes[&member.node].duty == NodeDuty::Gone;
     let is_lost = |shard: &Shard| {
+        if shard.protocol == Protocol::Primary {
+            return shard.members.iter().filter(|member| is_in_sync(member)).all(|member| gone(&member));
+        }
         let left = shard.members.len() - shard.members.iter().filter(gone).count();
         left < needed(shard.protocol, shard.members.len())
     };
@@ -180,7 +184,10 @@ fn begin(map: &mut Map, limits: &Limits) {
         let shard = &map.shards[&id];
         let comes = |node: &&NodeId| shard.member(**node).is_none();
         let ready = nodes.iter().filter(comes).all(|node| takers::takes_now(map, *node));
-        if !ready || !busy.has_room(map, shard, &nodes, limits.per_node) {
+        // With fewer copies than it takes writes with it stays as it is until there are nodes.
+        let is_few = shard.protocol == Protocol::Primary
+            && nodes.len() < shard.members.len().min(map.sync_of(id).min_copies.into());
+        if is_few || !ready || !busy.has_room(map, shard, &nodes, limits.per_node) {
             continue;
         }
         let (why, epoch) = (why(map, shard, nodes.len()), epoch_of_change(shard));
@@ -210,7 +217,8 @@ fn members(map: &Map, shard: &Shard, nodes: &[NodeId]) -> Option<(Vec<Member>, R
     let mut members = Vec::with_capacity(nodes.len());
     for &node in nodes {
         members.push(match shard.member(node) {
-            Some(member) => *member,
+            // Who orders and who is in sync is the shard's row's to say, not the change's.
+            Some(member) => Member { duty: Duty::Voter, ..*member },
             None if next > ReplicaId::MAX => return None,
             None => {
                 let replica = next;

@@ -11,6 +11,12 @@ pub enum Refusal {
     /// It is another cluster.
     #[error("this is another cluster: check the addresses")]
     OtherCluster,
+    /// The shards of a keyspace are not cut.
+    #[error(
+        "keyspace '{0}' stays with the shards that it has: under primary none is cut; create another one with as many as it is to \
+         have (`capstan keyspace create NAME --protocol primary --shards N`)"
+    )]
+    Whole(String),
     /// What was given is not as it must be.
     #[error("{0}")]
     Invalid(String),
@@ -79,6 +85,21 @@ pub enum Refusal {
         keyspace: String,
         /// Replicas that it has now.
         replicas: usize,
+        /// Nodes that would be left to take them.
+        left: usize,
+    },
+    /// A keyspace would have fewer replicas than it takes writes with.
+    #[error(
+        "without '{node}' keyspace '{keyspace}' has nodes for {left} replicas, and takes no writes with fewer than {copies}: add a node \
+         first, or let it go on with fewer (capstan keyspace alter {keyspace} --min-copies {left})"
+    )]
+    TooFewCopies {
+        /// The node that was to go.
+        node: String,
+        /// Whose copies would be too few.
+        keyspace: String,
+        /// With how many it takes writes at least.
+        copies: u16,
         /// Nodes that would be left to take them.
         left: usize,
     },

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `revision` | the revision |
 //! | `cluster` | the cluster's id if it is known, the next ids of nodes and of shards |
-//! | `keyspace/NAME` | protocol, replicas, arrangement, what is kept of keys, quota |
+//! | `keyspace/NAME` | protocol, replicas, arrangement, what is kept of keys, quota, what a primary waits for |
 //! | `node/ID` | name, incarnation, addresses, zone, duty, state |
 //! | `shard/ID` | keyspace, slots, protocol, members under epoch and revision, leader, the next number of a replica |
 //! | `change/SHARD` | members under their epoch, phase, why |
@@ -21,12 +21,14 @@ use std::collections::BTreeMap;
 use bytes::{BufMut, Bytes, BytesMut};
 use kv::cluster::Liveness;
 use kv::codec::{
-    Malformed, Reader, decode_duty, decode_keep, decode_protocol, decode_quota, decode_why, encode_duty,
-    encode_keep, encode_protocol, encode_why, put_bytes, put_list, put_option, put_uint,
+    Malformed, Reader, decode_duty, decode_keep, decode_protocol, decode_quota, decode_sync, decode_why,
+    encode_duty, encode_keep, encode_protocol, encode_sync, encode_why, put_bytes, put_list, put_option,
+    put_uint,
 };
 use kv::view::{Revision, View};
 use kv::{
-    ClusterId, Condition, Epoch, Expect, Key, NodeId, Op, ReplicaId, Row, ShardId, Slot, SlotRange, Value,
+    ClusterId, Condition, Epoch, Expect, Key, NodeId, Op, Protocol, ReplicaId, Row, ShardId, Slot, SlotRange,
+    Value,
 };
 
 use crate::map::{Arrangement, Change, Dropped, Holders, Keyspace, Map, Node, Part, Phase, Shard, Split};
@@ -233,6 +235,10 @@ fn put_keyspace(into: &mut BytesMut, keyspace: &Keyspace) {
     encode_keep(into, &keyspace.keep);
     put_option(into, keyspace.quota.bytes, put_uint);
     put_option(into, keyspace.quota.keys, put_uint);
+    // Earlier versions of Capstan know nothing of it, and read what the others are.
+    if keyspace.protocol == Protocol::Primary {
+        encode_sync(into, keyspace.sync);
+    }
 }
 
 fn keyspace(reader: &mut Reader) -> Result<Keyspace, Malformed> {
@@ -248,7 +254,11 @@ fn keyspace(reader: &mut Reader) -> Result<Keyspace, Malformed> {
     if reader.is_empty() {
         return Ok(usual);
     }
-    Ok(Keyspace { keep: decode_keep(reader)?, quota: decode_quota(reader)?, ..usual })
+    let keyspace = Keyspace { keep: decode_keep(reader)?, quota: decode_quota(reader)?, ..usual };
+    match protocol {
+        Protocol::Primary => Ok(Keyspace { sync: decode_sync(reader)?, ..keyspace }),
+        _ => Ok(keyspace),
+    }
 }
 
 fn put_node(into: &mut BytesMut, node: &Node) {

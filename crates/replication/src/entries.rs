@@ -40,7 +40,8 @@ pub(crate) struct LogEntry {
 }
 
 impl LogEntry {
-    fn size(&self) -> usize {
+    /// What it counts, in bytes.
+    pub(crate) fn size(&self) -> usize {
         self.data.len() + OVERHEAD_BYTES
     }
 
@@ -220,6 +221,13 @@ impl Entries {
         let (all, bytes) = (self.entries.len() as u64, self.bytes as u64);
         let there = index.0.saturating_sub(self.base.index.0).min(all);
         (bytes * there / all.max(1), bytes)
+    }
+
+    /// Bytes of the entries above an index, up to another one, as far as they are here.
+    pub(crate) fn bytes_between(&self, above: Index, last: Index) -> usize {
+        let low = above.max(self.base.index).next();
+        let high = last.min(self.last()).next();
+        if low < high { self.range(low, high).map(LogEntry::size).sum() } else { 0 }
     }
 
     /// Bytes of the entries that are not applied.

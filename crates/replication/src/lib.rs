@@ -69,22 +69,29 @@
 
 mod batch;
 mod entries;
+mod follow;
 mod journal;
+mod known;
+mod lease;
 mod number;
 pub mod observe;
+pub mod primary;
+mod proposals;
 pub mod raft;
 mod random;
 mod record;
 mod recovery;
 pub mod single;
+mod transfer;
 pub mod two_phase;
 mod waits;
 
 use bytes::Bytes;
 use kv::cluster::Role;
+use kv::keyspace::SyncRule;
 use kv::{Class, Epoch, Error, Index, Level, NodeId, Position, ReplicaId, Scope, Term, Version};
 
-pub use kv::view::{Duty, Member, Revision, View};
+pub use kv::view::{Change, Duty, Member, Revision, View};
 pub use number::{Instant, Ticket, Token};
 pub use recovery::{Recovery, Unfit, inherited};
 
@@ -125,6 +132,8 @@ pub enum Input {
         /// Whom it is to have: voters, and learners that are brought up to date for later. Those that stay keep their numbers.
         members: Vec<Member>,
     },
+    /// What a keyspace wants the primary of its shards to wait for is this from now on. Protocols without one have no use for it.
+    Sync(SyncRule),
     /// Order these ops ([`kv::Stamped`] bytes), all that a turn has for this replica: they share an entry. Each ends in the
     /// tokens of an [`Output::Apply`], or in [`Output::Refuse`].
     Propose {
@@ -288,6 +297,9 @@ pub enum Output {
     },
     /// The received snapshot is not needed: its rows can go.
     DiscardSnapshot,
+    /// Ask the directory for other members, or other duties of them. May be lost; its effect, or that of another one's, comes as
+    /// [`Input::View`].
+    Ask(Change),
     /// What was ordered in this epoch ends here, and it is known to the log and applied: no later entry will ever be acknowledged.
     Sealed {
         /// The last entry.
@@ -344,6 +356,8 @@ pub struct Status {
     /// It leads, and the members that it was last asked for ([`Input::Want`]) will never be there: one of them was a member
     /// before, and is not taken again under its number.
     pub wants_the_gone: bool,
+    /// Another one orders, and it has answered so many linearizable reads without asking anybody, since it began.
+    pub lease_reads: u64,
 }
 
 /// How far a member is, as its leader knows it.

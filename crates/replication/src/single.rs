@@ -227,7 +227,7 @@ impl Replicate for Single {
             Input::Tick { clock, .. } => self.clock = clock,
             Input::View(view) => self.take_view(view),
             // Other members have it in another epoch.
-            Input::Want { .. } => (),
+            Input::Want { .. } | Input::Sync(_) => (),
             Input::Seal { next } => self.seal(next, out),
             Input::Propose { ops } if self.seal.is_some() => {
                 out.extend(ops.into_iter().map(|(token, _)| refusal(token)));
@@ -280,6 +280,7 @@ impl Replicate for Single {
             applied: self.applied,
             members: Vec::new(),
             wants_the_gone: false,
+            lease_reads: 0,
         }
     }
 

@@ -10,6 +10,8 @@ use crate::random::Random;
 const SINGLE_PERCENT: u64 = 8;
 /// Of 100 others so many are kept by `two-phase`.
 const TWO_PHASE_PERCENT: u64 = 12;
+/// Of 100 that are left so many are those of a `primary`.
+const PRIMARY_PERCENT: u64 = 20;
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -47,6 +49,7 @@ impl Options {
         let (protocol, nodes) = match random.percent(SINGLE_PERCENT) {
             true => (Protocol::Single, random.pick(&[1, 2, 3, 3])),
             false if random.percent(TWO_PHASE_PERCENT) => (Protocol::TwoPhase, nodes),
+            false if random.percent(PRIMARY_PERCENT) => (Protocol::Primary, nodes),
             false => (Protocol::Raft, nodes),
         };
         Options {

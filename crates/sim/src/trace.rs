@@ -46,10 +46,13 @@ pub(crate) fn frame(bytes: &Bytes) -> String {
     match Frame::decode(bytes) {
         Ok(Frame::Protocol { shard, body, .. }) => {
             // A frame does not say of which protocol it is.
-            let is_raft = replication::raft::observe::message(&body).is_some();
-            let is_two_phase = !is_raft && replication::two_phase::observe::message(&body).is_some();
-            let describe =
-                if is_two_phase { replication::two_phase::describe } else { replication::raft::describe };
+            let describe = match () {
+                () if replication::raft::observe::message(&body).is_some() => replication::raft::describe,
+                () if replication::primary::observe::message(&body).is_some() => {
+                    replication::primary::describe
+                }
+                () => replication::two_phase::describe,
+            };
             let said = describe(&body);
             format!("shard {shard}: {said}")
         }

@@ -392,6 +392,7 @@ fn founding(nodes: u64, settings: &Settings, protocol: Protocol) -> Map {
     let replicas = match protocol {
         Protocol::Single => 1,
         Protocol::Raft => settings.replicas,
+        Protocol::Primary => settings.replicas.max(*protocol.replicas().start()),
         // It has all of them from the beginning.
         Protocol::TwoPhase => settings.replicas.min(count),
     };

@@ -192,6 +192,7 @@ fn shard_object(shard: &ShardStatus, names: &Names<'_>) -> Value {
             "node": names.name(replica.node),
             "role": replica.role.name(),
             "applied": replica.applied,
+            "lease_reads": replica.lease_reads,
         })
     };
     let member = |member: &Member| {

@@ -159,8 +159,8 @@ fn status_as_json_keeps_its_fields_and_has_more_behind_them() {
         r#"{"cluster":"0000000000000abc","nodes":[{"name":"n1","address":"127.0.0.1:7401","pid":4241,"state":"alive","leads":1,"#,
         r#""id":1,"replicas":20,"peer":"127.0.0.1:7421","zone":"","duty":"serve"}],"#,
         r#""shards":[{"shard":1,"slots":[0,16383],"leader":"n1","term":3,"replicas":["#,
-        r#"{"node":"n1","role":"leader","applied":7},{"node":"node-2","role":"follower","applied":7},"#,
-        r#"{"node":"node-3","role":"follower","applied":7}],"#,
+        r#"{"node":"n1","role":"leader","applied":7,"lease_reads":0},{"node":"node-2","role":"follower","applied":7,"lease_reads":0},"#,
+        r#"{"node":"node-3","role":"follower","applied":7,"lease_reads":0}],"#,
         r#""epoch":1,"members":[{"node":"n1","replica":1,"duty":"voter"},{"node":"node-2","replica":2,"duty":"voter"},"#,
         r#"{"node":"node-3","replica":3,"duty":"voter"}],"keyspace":"default"}],"directory":null,"revision":9}"#,
         "\n"

@@ -47,7 +47,9 @@ pub fn shard(id: u32) -> ShardStatus {
         epoch: Epoch(1),
         leader: Some(NodeId(1)),
         term: 3,
-        replicas: nodes.map(|node| ReplicaStatus { node, role: role(node), applied: 7 }).to_vec(),
+        replicas: nodes
+            .map(|node| ReplicaStatus { node, role: role(node), applied: 7, lease_reads: 0 })
+            .to_vec(),
         members: View::of(Epoch(1), &nodes).members,
     }
 }

@@ -23,13 +23,15 @@ Examples:
   capstan keyspace create orders --replicas 5 --shards 16 --history 100
   capstan keyspace create cache --protocol single --ttl 10m --quota-keys 100000
   capstan keyspace create terms --protocol two-phase --replicas 3
+  capstan keyspace create carts --protocol primary --replicas 3 --min-copies 2
 Done as well when it is there and as wished. It is served when this returns.")]
     Create {
         /// Its name: letters, digits, -, _ and ., up to 63
         name: String,
         #[command(flatten)]
         settings: Settings,
-        /// How its replicas agree: raft (a majority), single (one copy) or two-phase (all copies or none) [default: raft]
+        /// How its replicas agree: raft (a majority), primary (all in sync), two-phase (all copies or none) or single (one copy)
+        /// [default: raft]
         #[arg(long, value_name = "PROTOCOL")]
         protocol: Option<Protocol>,
     },
@@ -106,6 +108,9 @@ pub struct Settings {
     /// Keys that it may hold [default: none]
     #[arg(long, value_name = "N|none", value_parser = parse::quota_keys)]
     pub quota_keys: Option<u64>,
+    /// Under primary: refuse writes while fewer replicas are in sync [default: 2]
+    #[arg(long, value_name = "N")]
+    pub min_copies: Option<u16>,
 }
 
 impl Settings {
@@ -124,6 +129,7 @@ impl Settings {
             ttl_micros: self.ttl.map(ttl),
             quota_bytes: self.quota_bytes,
             quota_keys: self.quota_keys,
+            min_copies: self.min_copies,
         }
     }
 }

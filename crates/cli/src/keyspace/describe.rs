@@ -2,7 +2,7 @@
 
 use kv::Protocol;
 use kv::cluster::Terms;
-use kv::keyspace::{Described, History, Settings, duration};
+use kv::keyspace::{Described, History, Settings, SyncRule, duration};
 use serde_json::{Value, json};
 
 use crate::exit::Error;
@@ -34,7 +34,7 @@ pub fn print(subject: &Subject<'_>, out: &mut Output<'_>) -> Result<(), Error> {
 
 /// A keyspace as an object. What it does not say itself is as the cluster was founded.
 pub fn object(keyspace: &Described, terms: Option<&Terms>) -> Value {
-    let Settings { protocol, replicas, keep, quota } = keyspace.settings;
+    let Settings { protocol, replicas, keep, quota, sync } = keyspace.settings;
     let history = keep.history.or_else(|| terms.map(of_terms));
     let deleted = keep.deleted_micros.or_else(|| terms.map(|terms| terms.deleted_micros));
     json!({
@@ -48,6 +48,7 @@ pub fn object(keyspace: &Described, terms: Option<&Terms>) -> Value {
         "ttl_micros": keep.ttl_micros,
         "quota_bytes": quota.bytes,
         "quota_keys": quota.keys,
+        "min_copies": (protocol == Protocol::Primary).then_some(sync.min_copies),
         "bytes": keyspace.usage.map(|usage| usage.bytes),
         "keys": keyspace.usage.map(|usage| usage.keys),
     })
@@ -63,8 +64,8 @@ fn time(micros: u64) -> String {
 
 fn sentences(subject: &Subject<'_>) -> Vec<(&'static str, String)> {
     let Subject { keyspace, replicas, leaderless, terms } = subject;
-    let Settings { protocol, replicas: wanted, keep, quota } = keyspace.settings;
-    let mut told = promises(protocol, *replicas);
+    let Settings { protocol, replicas: wanted, keep, quota, sync } = keyspace.settings;
+    let mut told = promises(protocol, *replicas, sync);
     let fewer = if *replicas < wanted {
         format!(" (of {wanted} that it should have: there are not enough nodes)")
     } else {
@@ -112,7 +113,7 @@ fn sentences(subject: &Subject<'_>) -> Vec<(&'static str, String)> {
 }
 
 /// What its protocol promises, and what becomes of that when nodes fail.
-fn promises(protocol: Protocol, replicas: u16) -> Vec<(&'static str, String)> {
+fn promises(protocol: Protocol, replicas: u16, sync: SyncRule) -> Vec<(&'static str, String)> {
     let reads = "linearizable: a read sees every write that was acknowledged before it was asked";
     match protocol {
         Protocol::Single => vec![
@@ -122,6 +123,7 @@ fn promises(protocol: Protocol, replicas: u16) -> Vec<(&'static str, String)> {
             ("its node stops", "nothing is served until it is back; nothing is lost".into()),
             ("its disk is lost", "all of it is lost".into()),
         ],
+        Protocol::Primary => primary(reads, replicas, sync),
         Protocol::TwoPhase => vec![
             ("protocol", "two-phase: a master orders, and a write is on all copies or on none".into()),
             ("promises", format!("{reads}, at every copy, and without asking another")),
@@ -167,6 +169,31 @@ fn promises(protocol: Protocol, replicas: u16) -> Vec<(&'static str, String)> {
             told
         }
     }
+}
+
+fn primary(reads: &str, replicas: u16, SyncRule { min_copies }: SyncRule) -> Vec<(&'static str, String)> {
+    let fewer = match min_copies {
+        1 => "the last one takes writes alone: they are lost with its disk".to_owned(),
+        _ => {
+            format!("with fewer than {min_copies} in sync reads, and no writes (keyspace alter --min-copies)")
+        }
+    };
+    vec![
+        ("protocol", "primary: one orders, and all that are in sync have what it ordered".into()),
+        ("promises", format!("{reads}, at every replica in sync, and without asking another")),
+        (
+            "acknowledged",
+            format!("when it is on the disks of all replicas in sync: of {replicas} all that are well, and {min_copies} at least"),
+        ),
+        (
+            "a node stops",
+            "writes wait until the directory has taken it out of those in sync, or named another primary: about a second. While \
+             the directory has no majority they wait for it; the others serve reads"
+                .into(),
+        ),
+        ("more stop", format!("it goes on while one that is in sync is up; {fewer}. With none in sync up nothing is served, and nothing lost")),
+        ("disks are lost", "each replica in sync has all that is acknowledged: it is lost only with the disks of all of them".into()),
+    ]
 }
 
 fn history(history: History) -> String {

@@ -87,6 +87,24 @@ fn describe_of_two_phase_tells_that_all_copies_are_needed() {
 }
 
 #[test]
+fn describe_of_primary_tells_what_needs_the_directory_and_how_few_copies_will_do() {
+    let (protocol, min_copies) = (Some(Protocol::Primary), Some(2));
+    let wish = Wish { protocol, replicas: Some(3), min_copies, ..Wish::default() };
+    let store = Operated::new([cluster()], [Ok(Answer::Keyspaces(vec![orders(wish)]))]);
+    let (_, text) = run_on(&store, &Command::Describe { name: "default".into() }, false);
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for told in [
+        "at every replica in sync",
+        "2 at least",
+        "While the directory has no majority they wait for it",
+        "with fewer than 2 in sync reads, and no writes",
+    ] {
+        assert!(words.contains(told), "{told}:\n{text}");
+    }
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+}
+
+#[test]
 fn list_prints_each_keyspace() {
     let store = Operated::new([cluster()], [Ok(Answer::Keyspaces(vec![orders(Wish::default())]))]);
     let (_, text) = run_on(&store, &Command::List, true);

@@ -35,6 +35,7 @@ mod partitions;
 mod pauses;
 mod places;
 mod power;
+mod primary;
 mod programs;
 mod protocols;
 mod random;

@@ -49,14 +49,23 @@ impl Recorded {
         Recorded::start_with_values(lab, 0, random)
     }
 
+    /// Clients of all nodes, in this keyspace.
+    pub fn start_in(keyspace: &'static str, lab: &Lab, random: &mut Random) -> Recorded {
+        Recorded::start_shared(lab, Shared { keyspace, ..Shared::new(random.next()) }, random)
+    }
+
     /// Clients of all nodes. Some of the values grow to so many bytes.
     pub fn start_with_values(lab: &Lab, bytes_max: usize, random: &mut Random) -> Recorded {
+        Recorded::start_shared(lab, Shared { bytes_max, ..Shared::new(random.next()) }, random)
+    }
+
+    fn start_shared(lab: &Lab, shared: Shared, random: &mut Random) -> Recorded {
         let mut askers: Vec<Asker> = Vec::new();
         for node in lab.all() {
             askers.push(Asker::Free(lab.client()));
             askers.extend((0..PINNED_PER_NODE).map(|_| Asker::Pinned(lab.pinned(node).into())));
         }
-        Recorded::start_askers(askers, Shared { bytes_max, ..Shared::new(random.next()) }, random)
+        Recorded::start_askers(askers, shared, random)
     }
 
     /// Clients that find the leaders by themselves and have the usual time, over so many keys of each workload.
@@ -137,7 +146,7 @@ async fn read_all(mut node: Pinned, shared: Rc<Shared>) {
         let what = format!("n{} tells {key:?}", node.node.0);
         until(&what, PATIENCE, || {
             let mut request = Request::new(Op::Get { key: key.clone(), at: None });
-            request.timeout = LAST_READ_TIMEOUT;
+            (request.keyspace, request.timeout) = (shared.keyspace.into(), LAST_READ_TIMEOUT);
             let (shared, node) = (&shared, &mut node);
             let mut node = node.clone();
             async move { shared.ask(client, request, async |request| node.call(request).await).await.is_ok() }
@@ -174,7 +183,8 @@ impl Working {
             values_mut(&mut op, |value| *value = enlarged(value, self.shared.bytes_max));
             let Range { start, end } = self.shared.timeout_millis.clone();
             let timeout = start + self.random.below(end - start);
-            let request = Request { timeout: Duration::from_millis(timeout), ..Request::new(op) };
+            let (keyspace, timeout) = (self.shared.keyspace.into(), Duration::from_millis(timeout));
+            let request = Request { keyspace, timeout, ..Request::new(op) };
             let is_write = request.op.class() != Class::Read;
             let asker = &mut self.asker;
             let result =
@@ -206,6 +216,7 @@ struct Shared {
     began: Instant,
     answered: Cell<u64>,
     stop: Cell<bool>,
+    keyspace: &'static str,
     keys: u64,
     timeout_millis: Range<u64>,
     bytes_max: usize,
@@ -220,6 +231,7 @@ impl Shared {
             began: Instant::now(),
             answered: Cell::default(),
             stop: Cell::default(),
+            keyspace: Request::KEYSPACE,
             keys: KEYS,
             timeout_millis: TIMEOUT_MILLIS,
             bytes_max: 0,

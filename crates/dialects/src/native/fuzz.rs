@@ -168,7 +168,7 @@ pub fn details_samples() -> Vec<Bytes> {
 
 /// A status of a cluster, and where a key is.
 pub fn told_samples() -> Vec<Bytes> {
-    let replica = proto::ReplicaStatus { node: 1, role: 1, applied: 9 };
+    let replica = proto::ReplicaStatus { node: 1, role: 1, applied: 9, lease_reads: 300 };
     let member = proto::Member { node: 1, replica: 1, duty: 1, weight: 1, ..Default::default() };
     let shard = proto::ShardStatus {
         id: 1,

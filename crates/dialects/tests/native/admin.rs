@@ -45,6 +45,7 @@ fn answer(ask: &Ask) -> Answer {
         | Ask::CreateKeyspace { .. }
         | Ask::AlterKeyspace { .. }
         | Ask::DropKeyspace { .. } => matches!(answer, Answer::Done),
+        Ask::Revise { .. } => false,
         Ask::Keyspaces => matches!(answer, Answer::Keyspaces(_)),
         Ask::Dump => matches!(answer, Answer::Rows(_)),
     };

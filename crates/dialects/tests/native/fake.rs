@@ -439,6 +439,7 @@ pub fn led_by(nodes: &[&Node], leader: u64) -> Status {
         node: node.fake.id,
         role: if node.fake.id == NodeId(leader) { Role::Leader } else { Role::Unknown },
         applied: 9,
+        lease_reads: 8,
     };
     let shard = ShardStatus {
         id: ShardId(1),

@@ -5,6 +5,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::{Malformed, Reader, keyspace, put_bytes, put_list, put_option, put_uint};
 use crate::admin::{Answer, Ask, Joining, Move, Phase, Row, Why};
 use crate::cluster::NodeDuty;
+use crate::view::Change;
 use crate::{ClusterId, NodeId, ShardId};
 
 /// Writes an ask.
@@ -49,6 +50,11 @@ pub fn encode_ask(into: &mut BytesMut, ask: &Ask) {
             put_text(into, name);
         }
         Ask::Keyspaces => into.put_u8(10),
+        Ask::Revise { shard, change } => {
+            into.put_u8(11);
+            put_uint(into, u64::from(shard.0));
+            change.encode(into);
+        }
     }
 }
 
@@ -74,6 +80,7 @@ pub fn decode_ask(reader: &mut Reader) -> Result<Ask, Malformed> {
         },
         9 => Ask::DropKeyspace { name: reader.text()? },
         10 => Ask::Keyspaces,
+        11 => Ask::Revise { shard: ShardId(reader.u32()?), change: Change::decode(reader)? },
         _ => return Err(Malformed("an ask has an unknown tag")),
     })
 }

@@ -213,6 +213,7 @@ pub fn encode_protocol(into: &mut BytesMut, protocol: Protocol) {
     into.put_u8(match protocol {
         Protocol::Single => 1,
         Protocol::Raft => 2,
+        Protocol::Primary => 3,
         Protocol::TwoPhase => 4,
     });
 }
@@ -222,6 +223,7 @@ pub fn decode_protocol(reader: &mut Reader) -> Result<Protocol, Malformed> {
     match reader.u8()? {
         1 => Ok(Protocol::Single),
         2 => Ok(Protocol::Raft),
+        3 => Ok(Protocol::Primary),
         4 => Ok(Protocol::TwoPhase),
         _ => Err(Malformed("a protocol has an unknown tag")),
     }

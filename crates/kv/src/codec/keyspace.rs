@@ -3,7 +3,7 @@
 use bytes::{BufMut, BytesMut};
 
 use super::{Malformed, Reader, decode_protocol, encode_protocol, put_bytes, put_option, put_uint};
-use crate::keyspace::{Described, Full, History, Keep, Quota, Rules, Settings, Usage, Wish};
+use crate::keyspace::{Described, Full, History, Keep, Quota, Rules, Settings, SyncRule, Usage, Wish};
 
 /// Writes what a keyspace is.
 pub fn encode_settings(into: &mut BytesMut, settings: &Settings) {
@@ -12,6 +12,7 @@ pub fn encode_settings(into: &mut BytesMut, settings: &Settings) {
     encode_keep(into, &settings.keep);
     put_option(into, settings.quota.bytes, put_uint);
     put_option(into, settings.quota.keys, put_uint);
+    encode_sync(into, settings.sync);
 }
 
 /// Reads what a keyspace is.
@@ -21,7 +22,18 @@ pub fn decode_settings(reader: &mut Reader) -> Result<Settings, Malformed> {
         replicas: reader.u16()?,
         keep: decode_keep(reader)?,
         quota: decode_quota(reader)?,
+        sync: decode_sync(reader)?,
     })
+}
+
+/// Writes what a primary waits for.
+pub fn encode_sync(into: &mut BytesMut, SyncRule { min_copies }: SyncRule) {
+    put_uint(into, u64::from(min_copies));
+}
+
+/// Reads what a primary waits for.
+pub fn decode_sync(reader: &mut Reader) -> Result<SyncRule, Malformed> {
+    Ok(SyncRule { min_copies: reader.u16()? })
 }
 
 /// Reads a quota: its bytes, and its keys.
@@ -104,6 +116,7 @@ pub(super) fn encode_wish(into: &mut BytesMut, wish: &Wish) {
     put_option(into, wish.ttl_micros, put_uint);
     put_option(into, wish.quota_bytes, put_uint);
     put_option(into, wish.quota_keys, put_uint);
+    put_option(into, wish.min_copies, |into, copies| put_uint(into, u64::from(copies)));
 }
 
 pub(super) fn decode_wish(reader: &mut Reader) -> Result<Wish, Malformed> {
@@ -116,6 +129,7 @@ pub(super) fn decode_wish(reader: &mut Reader) -> Result<Wish, Malformed> {
         ttl_micros: reader.option(Reader::uint)?,
         quota_bytes: reader.option(Reader::uint)?,
         quota_keys: reader.option(Reader::uint)?,
+        min_copies: reader.option(Reader::u16)?,
     })
 }
 

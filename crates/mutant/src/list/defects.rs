@@ -247,4 +247,19 @@ pub enum Mutant {
     VoteOfAnotherLifeCounted,
     /// A two-phase participant reads keys that are prepared and not decided (`replication`'s two-phase). Caught by: the history.
     PreparedDoesNotBlockReads,
+    /// A primary acknowledges what one other member has, whoever else is in sync (`replication`'s primary). Lin et al., "PacificA"
+    /// (2008), §2.3: prepared on all of the configuration. Caught by: what is acknowledged is in each log in sync.
+    AcknowledgedOutsideTheInSyncSet,
+    /// The directory makes a member the primary that is not in sync (`placement`). PacificA, §2.4: a new primary is of the
+    /// configuration. Caught by: what is acknowledged is in each log in sync; the history.
+    PromotedReplicaBehind,
+    /// Who holds a lease counts it from when the answer came (`replication`'s lease). Gray and Cheriton, "Leases" (1989), §2: the term
+    /// is shortened by the time that it takes to come. Caught by: linearizable reads are proven; the history.
+    LeaseCountedFromReceipt,
+    /// A primary that restarts orders on under the revision that it had (`replication`'s primary). Caught by: one entry is of a place
+    /// and a term; what is durable survives.
+    RoleKeptOverARestart,
+    /// The directory takes a change of members whatever revision and which life of a node it was asked by (`placement`). PacificA,
+    /// §2.4: the version of the configuration. Caught by: one primary a revision; the history.
+    CompareAndSetWithoutIncarnation,
 }

@@ -35,6 +35,10 @@ pub(super) fn decide(reign: &mut Reign, ask: &Ask, now: Instant) -> Option<Decis
             return Some(change(&reign.map, &Event::Drop { name: name.clone() }, done));
         }
         Ask::Join(joining) => return Some(change(&reign.map, &join(joining), |next| joined(next, joining))),
+        Ask::Revise { shard, change: asked } => {
+            let event = Event::Revise { shard: *shard, change: asked.clone() };
+            return Some(change(&reign.map, &event, done));
+        }
         Ask::Abort { shard } => return Some(change(&reign.map, &Event::Abort { shard: *shard }, done)),
         Ask::Node { name, duty, fewer, dry_run } => {
             let map = reign.map.clone();

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use kv::Protocol;
 use kv::admin::Row;
 use kv::cluster::Liveness;
 use kv::keyspace::duration;
@@ -43,6 +44,7 @@ fn keyspace_text(keyspace: &Keyspace) -> String {
     };
     let mut text = format!("{} replicas={} arrangement={arrangement}", keyspace.protocol, keyspace.replicas);
     let Keyspace { keep, quota, .. } = keyspace;
+    let is_primary = keyspace.protocol == Protocol::Primary;
     let time = |micros: u64| if micros == u64::MAX { "all".into() } else { duration(micros) };
     let told = [
         ("history", keep.history.map(|history| history.to_string())),
@@ -50,6 +52,7 @@ fn keyspace_text(keyspace: &Keyspace) -> String {
         ("ttl", keep.ttl_micros.map(time)),
         ("quota-bytes", quota.bytes.map(|bytes| bytes.to_string())),
         ("quota-keys", quota.keys.map(|keys| keys.to_string())),
+        ("min-copies", is_primary.then(|| keyspace.sync.min_copies.to_string())),
     ];
     for (name, value) in told.into_iter().filter_map(|(name, value)| Some((name, value?))) {
         write!(text, " {name}={value}").expect("a string takes all");

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use kv::admin::{Move, Why};
 use kv::cluster::Liveness;
 use kv::view::{Member, Revision};
-use kv::{Epoch, NodeId, ShardId};
+use kv::{Epoch, NodeId, Protocol, ShardId};
 use mutant::Mutant;
 use placement::event::needed;
 use placement::map::{Change, Map, Node, NodeDuty, Phase};
@@ -281,6 +281,10 @@ impl Reign {
     fn progress(&self, shard: ShardId, change: &Change, now: Instant) -> Option<Event> {
         if change.why == Why::Split {
             return self.progress_of_split(shard, change);
+        }
+        // Its replicas ask for each step.
+        if self.map.shards[&shard].protocol == Protocol::Primary {
+            return None;
         }
         let (row, leader) = (&self.map.shards[&shard], self.seen.leader(shard)?);
         match change.phase {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use kv::admin::{Answer, Ask};
 use kv::cluster::Liveness;
+use kv::view::Change;
 use kv::{Charge, ClusterId, Error, Level, NodeId, Op, ShardId};
 use replication::Route;
 
@@ -21,6 +22,11 @@ use crate::{Config, session};
 const NOBODYS: u64 = 0;
 /// What it asks of its shard may take so long: longer than an election.
 const REQUEST_MICROS: u64 = 5_000_000;
+
+/// What a replica asks may take so long; it asks again before that.
+const REVISE_MICROS: u64 = 2_000_000;
+/// The name of all that replicas ask: no client's.
+const REPLICA: u64 = u64::MAX;
 
 /// The directory, and what it is told that no replica is.
 #[derive(Debug)]
@@ -88,6 +94,13 @@ impl Driver {
             Output::Map(map) => self.core.work.push(Work::Decided(map)),
             Output::Pass { to, token, ask } => self.core.send(to, &Frame::Ask { token, ask }),
             Output::Tell { to, token, result } => self.core.send(to, &Frame::Told { token, result }),
+            // Whose replica asked hears of it by the map, and asks again.
+            Output::Answer { client: REPLICA, result } => {
+                result
+                    .err()
+                    .into_iter()
+                    .for_each(|why| tracing::debug!(%why, "members that a replica asked for"));
+            }
             Output::Answer { client, result } => self.core.work.push(Work::Administered { client, result }),
         }
     }
@@ -114,8 +127,14 @@ impl Driver {
         self.core.settle(&self.node);
     }
 
+    /// A replica here asks for other members of its shard.
+    pub(super) fn ask_for_members(&mut self, shard: ShardId, change: Change) {
+        let ask = Ask::Revise { shard, change };
+        self.direct(Input::Ask { client: REPLICA, ask, timeout_micros: REVISE_MICROS });
+    }
+
     /// Another node passes on what it was asked.
-    pub(super) fn take_ask(&mut self, node: NodeId, token: u64, ask: kv::admin::Ask) {
+    pub(super) fn take_ask(&mut self, node: NodeId, token: u64, ask: Ask) {
         self.direct(Input::Passed { asker: Asker::Node { node, token }, ask });
     }
 

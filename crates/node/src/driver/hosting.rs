@@ -23,7 +23,7 @@
 use std::collections::BTreeSet;
 
 use kv::view::{Duty, Member};
-use kv::{Error, NodeId, Position, ReplicaId, ShardId, Version};
+use kv::{Error, NodeId, Position, Protocol, ReplicaId, ShardId, Version};
 use replication::{Input, View};
 
 use super::Work;
@@ -210,6 +210,20 @@ impl Core {
         self.leaving.retain(|_, leaving| !leaving.covered);
     }
 
+    /// Says who the members are to replicas that know it from the directory.
+    pub fn tell_views(&mut self, node: &Node) {
+        let map = node.config.map.clone();
+        let is_later = |replica: &Replica| {
+            let row = map.shards.get(&replica.shard).filter(|row| row.protocol == Protocol::Primary)?;
+            Some(row.view())
+                .filter(|view| view.epoch == replica.view().epoch && replica.view().is_before(view))
+        };
+        let later = self.replicas.values().filter_map(|replica| Some((replica.shard, is_later(replica)?)));
+        for (shard, view) in Vec::from_iter(later) {
+            self.give(shard, Input::View(view));
+        }
+    }
+
     /// Says what members the map wants to the replicas whose members are others. Which one of a shard acts on it is their own.
     ///
     /// A replica whose voters are others than the map's knows more than the map does: nothing that this map wants is right there.
@@ -224,6 +238,11 @@ impl Core {
             let Some(row) = map.shards.get(&shard).filter(|row| row.epoch == replica.view().epoch) else {
                 continue;
             };
+            if row.protocol == Protocol::Primary {
+                let change = map.changes.get(&shard).filter(|change| change.epoch == row.epoch);
+                wanted.extend(change.map(|change| (shard, change.to.clone())));
+                continue;
+            }
             let (view, members) = (replica.view(), wanted_of(&map, shard, row));
             let voters = view.members.iter().filter(|member| member.duty != Duty::Learner);
             if voters.map(key).eq(row.members.iter().map(key))

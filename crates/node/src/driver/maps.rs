@@ -24,6 +24,7 @@ impl Driver {
         self.keep_map();
         self.core.share_with(&self.node);
         self.core.host(&self.node);
+        self.core.tell_views(&self.node);
         self.core.want_members(&self.node);
         self.core.hand_over_shards(&self.node);
         self.core.follow_settings(&self.node);

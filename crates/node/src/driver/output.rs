@@ -3,9 +3,9 @@
 use kv::ShardId;
 use replication::{Input, Output};
 
-use super::Work;
 use super::core::Core;
 use super::replica::Applying;
+use super::{Word, Work};
 use crate::job::Job;
 use crate::node::Node;
 use crate::wire::Frame;
@@ -45,6 +45,9 @@ impl Core {
                     Some(snapshot) => self.work.push(Work::SendSnapshot { shard, to, header, snapshot }),
                     None => self.give(shard, Input::SnapshotSent { to, arrived: false }),
                 }
+            }
+            Output::Ask(change) => {
+                self.work.push(Work::Tell { core: 0, word: Word::Revise { shard, change } });
             }
             Output::Sealed { at } => self.sealed(shard, at),
             Output::DiscardSnapshot => self.discard_snapshot(shard),

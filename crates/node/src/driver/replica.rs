@@ -164,6 +164,7 @@ impl Replica {
             leader: status.leader,
             term: status.term.0,
             applied: status.applied.0,
+            lease_reads: status.lease_reads,
             usage: self.standing.usage,
             copied: learn.map(|member| member.node).chain(heirs).filter_map(copied).collect(),
             heirs: following.chain(self.cut.ready).collect(),

@@ -47,7 +47,10 @@ impl Core {
             Open::read(shard, deadline, attempt, Read::new(stamped.op, level.unwrap_or_default()))
         } else {
             let class = op.class();
-            let own_id = id.is_none().then(|| self.own_id(node, shard, timeout_micros));
+            // What the directory asks holds in one revision of its rows: it happens once without being remembered, and must not be
+            // refused because too much is.
+            let is_once = matches!(client, Client::Directory(_));
+            let own_id = (id.is_none() && !is_once).then(|| self.own_id(node, shard, timeout_micros));
             let attempt = attempt(&Stamped { id: id.or(own_id), op });
             Open::write(shard, deadline, attempt, Write { in_doubt, ..Write::new(class, own_id) })
         };

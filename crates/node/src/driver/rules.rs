@@ -22,9 +22,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kv::ShardId;
 use kv::keyspace::{Rules, Standing, Usage};
+use kv::{Protocol, ShardId};
 use placement::map::{Keyspace, Map};
+use replication::Input;
 
 use super::core::Core;
 use super::replica::Replica;
@@ -75,6 +76,11 @@ impl Core {
         let map = node.config.map.clone();
         for (shard, replica) in &mut self.replicas {
             replica.wanted = rules_of(&map, &self.usage, *shard);
+        }
+        let is_primary =
+            |shard: &ShardId| map.shards.get(shard).is_some_and(|row| row.protocol == Protocol::Primary);
+        for shard in Vec::from_iter(self.replicas.keys().copied().filter(is_primary)) {
+            self.give(shard, Input::Sync(map.sync_of(shard)));
         }
         self.order_rules(node);
     }

@@ -316,6 +316,7 @@ impl Core {
     /// Another core of this node says something of a shard that is cut.
     pub fn take_word(&mut self, node: &Node, word: Word) {
         match word {
+            // The directory's.
             Word::Want { from, epoch, core, has_copy } => {
                 self.take_want_parts(node, (from, epoch), core, has_copy);
             }

@@ -103,6 +103,7 @@ impl Replicate for Fake {
             applied: index,
             members: vec![],
             wants_the_gone: false,
+            lease_reads: 0,
         }
     }
 }
@@ -228,6 +229,7 @@ fn announce(epoch: u64, revision: u64) -> Frame {
         leader,
         term: 1,
         applied: 1,
+        lease_reads: 1 << 30,
         usage: Default::default(),
         copied,
         heirs: Vec::new(),

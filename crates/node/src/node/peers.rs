@@ -281,6 +281,7 @@ fn shard_status(views: &[View<'_>], map: &Map, id: ShardId, shard: &Shard) -> Sh
             node: view.id,
             role: told.map_or(Role::Unknown, |replica| stale(replica.role)),
             applied: view.replica(id).map_or(0, |replica| replica.applied),
+            lease_reads: view.replica(id).map_or(0, |replica| replica.lease_reads),
         }
     });
     ShardStatus {
@@ -392,6 +393,7 @@ mod tests {
             leader: None,
             term: 1,
             applied: 1,
+            lease_reads: 1 << 30,
             usage: Default::default(),
             copied: Vec::new(),
             heirs: Vec::new(),

@@ -40,6 +40,7 @@ impl Announcement {
             codec::put_uint(into, replica.leader.map_or(0, |leader| leader.0));
             codec::put_uint(into, replica.term);
             codec::put_uint(into, replica.applied);
+            codec::put_uint(into, replica.lease_reads);
             codec::encode_usage(into, replica.usage);
             codec::put_list(into, &replica.copied, |into, (node, copied)| {
                 codec::put_uint(into, node.0);
@@ -85,6 +86,7 @@ impl Announcement {
                     leader: Some(NodeId(reader.uint()?)).filter(|leader| leader.0 != 0),
                     term: reader.uint()?,
                     applied: reader.uint()?,
+                    lease_reads: reader.uint()?,
                     usage: codec::decode_usage(reader)?,
                     copied: reader.list(|reader| {
                         let (node, done, total) = (NodeId(reader.uint()?), reader.uint()?, reader.uint()?);

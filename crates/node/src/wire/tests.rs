@@ -29,6 +29,7 @@ fn samples() -> Vec<Frame> {
         leader: Some(NodeId(2)),
         term: 9,
         applied: 1 << 40,
+        lease_reads: 1 << 30,
         usage: Default::default(),
         copied: vec![(NodeId(7), Copied { done: 300, total: 1 << 40 })],
         heirs: vec![NodeId(300)],

@@ -21,6 +21,7 @@ impl Raft {
             applied: self.applied.index,
             members: core.view().members.iter().filter_map(|member| self.member_status(member)).collect(),
             wants_the_gone: core.role() == Role::Leader && self.wants_the_gone,
+            lease_reads: 0,
         }
     }
 

@@ -13,7 +13,7 @@ use super::{Config, Raft};
 use crate::entries::{LogEntry, MEMBERS, SEAL};
 use crate::record::{Header, Record, State};
 use crate::two_phase::TwoPhase;
-use crate::{Duty, Input, Instant, Recovery, Replicate, Revision, View, single};
+use crate::{Duty, Input, Instant, Recovery, Replicate, Revision, View, primary, single};
 
 const HEAD: Header = Header { protocol: Protocol::Raft, epoch: Epoch(1) };
 
@@ -69,6 +69,12 @@ fn begin(protocol: Protocol, epoch: Epoch, recovery: Recovery) -> Option<Box<dyn
                 Raft::new(Config::new(NodeId(1), members(epoch), 1), recovery, Position::ZERO).ok()?;
             raft.step(Input::Tick { now: Instant(1), clock: kv::Version::ZERO }, &mut Vec::new());
             Some(Box::new(raft))
+        }
+        Protocol::Primary => {
+            let config = primary::Config::new(NodeId(1), members(epoch), 1);
+            let mut primary = primary::Primary::new(config, recovery, Position::ZERO).ok()?;
+            primary.step(Input::Tick { now: Instant(1), clock: kv::Version::ZERO }, &mut Vec::new());
+            Some(Box::new(primary))
         }
     }
 }

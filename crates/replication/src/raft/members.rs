@@ -20,14 +20,12 @@
 //!
 //! A member that is to go and leads hands its role over before step 3.
 
-use std::collections::VecDeque;
-
 use kv::ReplicaId;
 use kv::cluster::Role;
 use mutant::Mutant;
 
 use super::replica::Raft;
-use crate::{Duty, Index, Member, Output, Ticket, View};
+use crate::{Duty, Index, Member, Output, View};
 
 /// A learner that lacks at most so many entries has caught up: it takes them in while it joins.
 const CAUGHT_UP_ENTRIES: u64 = 64;
@@ -101,39 +99,6 @@ fn left(joint: &[Member]) -> Vec<Member> {
 fn in_order(mut members: Vec<Member>) -> Vec<Member> {
     members.sort_by_key(|member| member.node);
     members
-}
-
-/// The members as the replica says them to others: it knows that they are agreed on, and has that synced, so that it will know
-/// it after a restart. Who has left is needed until a majority of those that stay knows so: a majority that does not know might
-/// ask those that have left to elect one of them.
-pub(super) struct Known {
-    view: View,
-    /// What it has learned and not synced, in order.
-    learned: VecDeque<(Ticket, View)>,
-}
-
-impl Known {
-    /// What its log says.
-    pub(super) fn new(view: View) -> Known {
-        Known { view, learned: VecDeque::new() }
-    }
-
-    /// With this append it is in the log that these are agreed on.
-    pub(super) fn learn(&mut self, ticket: Ticket, view: View) {
-        self.learned.push_back((ticket, view));
-    }
-
-    /// All appends up to a ticket are synced.
-    pub(super) fn synced(&mut self, ticket: Ticket) {
-        while let Some((_, view)) = self.learned.pop_front_if(|(learned, _)| *learned <= ticket) {
-            self.view = view;
-        }
-    }
-
-    /// Who the members are.
-    pub(super) fn view(&self) -> &View {
-        &self.view
-    }
 }
 
 impl Raft {

@@ -121,7 +121,6 @@
 //! | `replica` | inputs to outputs: what the other rooms say, in the order that keeps the promises |
 //! | `message` | what replicas say to each other, and what of it is believed |
 //! | `outbox` | what may leave only when the log is synced |
-//! | `proposals` | whose the appended entries are, and what became of them |
 //! | `reads`, `rounds` | the reads that wait, and the rounds that prove them |
 //! | `lease` | until when a leader may read without a round |
 //! | `guard` | when a replica may vote, and the ticks |
@@ -130,7 +129,7 @@
 //! | `seal` | how an epoch ends: nothing more is ordered, and others go on |
 //! | `sleep` | when the group may sleep, and what wakes it |
 //! | `loss` | what a replica that lost entries says, and what it is answered |
-//! | `snapshots`, `install` | the snapshots for followers behind the log, and one that comes in |
+//! | `install` | a snapshot that comes in |
 //! | `observe`, `describe` | what messages say and what a replica is, for whoever watches |
 //!
 //! # The rules it keeps beside raft's own
@@ -174,13 +173,11 @@ mod members;
 mod message;
 pub mod observe;
 mod outbox;
-mod proposals;
 mod reads;
 mod replica;
 mod rounds;
 mod seal;
 mod sleep;
-mod snapshots;
 
 use kv::NodeId;
 

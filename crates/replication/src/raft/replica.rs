@@ -16,15 +16,15 @@ use super::core::{Core, Work};
 use super::guard::{Guard, Ticker};
 use super::lease::Lease;
 use super::loss::{Hello, Loss};
-use super::members::Known;
 use super::message::{self, Kind, Message};
 use super::outbox::Outbox;
-use super::proposals::{Proposals, not_appended};
 use super::reads::{Moment, Reads, Verdict};
 use super::seal::{Seal, sealed};
 use super::sleep::Sleep;
 use crate::batch::Batch;
 use crate::entries::NUMBER_MAX;
+use crate::known::Known;
+use crate::proposals::{Proposals, not_appended};
 use crate::random::Random;
 use crate::record::Record;
 use crate::recovery::Recovery;
@@ -403,6 +403,7 @@ impl Replicate for Raft {
             // Members change by entries: a view that another node knows comes with them.
             Input::View(_) => (),
             Input::Want { members } => self.want(members),
+            Input::Sync(_) => (),
             Input::Propose { ops } => ops.into_iter().for_each(|(token, op)| self.propose(token, op, out)),
             Input::Read { token, level, .. } => self.read(token, level, out),
             Input::Fetched { token } => self.fetched(token, out),

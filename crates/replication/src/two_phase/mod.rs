@@ -335,6 +335,7 @@ impl Replicate for TwoPhase {
             Input::SnapshotReceived { .. } => out.push(Output::DiscardSnapshot),
             // Members change with the epoch, the master too; and whoever comes back needs no more than the log's tail.
             Input::Want { .. }
+            | Input::Sync(_)
             | Input::Yield { .. }
             | Input::SnapshotMade { .. }
             | Input::SnapshotSent { .. } => (),
@@ -400,6 +401,7 @@ impl Replicate for TwoPhase {
             applied: self.journal.applied(),
             members: Vec::new(),
             wants_the_gone: false,
+            lease_reads: 0,
         }
     }
 }

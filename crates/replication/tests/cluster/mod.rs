@@ -381,6 +381,7 @@ impl Cluster {
             Output::Answer { .. } | Output::Refuse { .. } => (),
             Output::Lacking { .. } | Output::Whole => (),
             Output::PeerLacks { .. } | Output::Sealed { .. } => (),
+            Output::Ask(_) => panic!("raft asks the directory for nothing"),
         }
     }
 }

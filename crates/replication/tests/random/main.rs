@@ -340,6 +340,7 @@ impl Run {
                 Output::Append { .. } | Output::Send { .. } | Output::Fetch { .. } => (),
                 Output::Lacking { .. } | Output::Whole | Output::PeerLacks { .. } => (),
                 Output::MakeSnapshot { .. } | Output::SendSnapshot { .. } | Output::DiscardSnapshot => (),
+                Output::Ask(_) => panic!("raft asks the directory for nothing"),
                 Output::Sealed { .. } => panic!("raft is not sealed"),
             }
         }

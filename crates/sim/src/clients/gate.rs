@@ -7,6 +7,7 @@ use kv::{Charge, Class, Error, Level, NodeId, Protocol, Receipt, Reply, Request}
 use node::Input;
 use node::gather::{Split, split};
 use node::route::Keyspaces;
+use replication::Status;
 
 use super::Whose;
 use super::open::{Gate, Open, OpenPart, Taken};
@@ -144,6 +145,9 @@ impl World {
         }
         let process = self.machine(node).process.as_ref();
         let status = process.and_then(|process| process.cores.replica_status(receipt.shard));
+        if receipt.protocol == Protocol::Primary {
+            return status.into_iter().for_each(|status| self.check_lease(node, &status, receipt));
+        }
         if status.is_some_and(|status| status.role == Role::Follower) {
             self.note("a follower answered a linearizable read");
         }
@@ -158,6 +162,21 @@ impl World {
                 receipt.shard
             )),
         }
+    }
+
+    /// In a primary's shard a linearizable read is served under a lease.
+    fn check_lease(&mut self, node: NodeId, status: &Status, receipt: &Receipt) {
+        let clock = self.machine(node).clock.read(self.events.now()).instant.0;
+        if !self.watch.lent.may_read(node, receipt.shard, status, clock) {
+            return self.violation(format!(
+                "linearizable reads are proven: {node} answers a read of shard {} and holds no lease: {status:?}",
+                receipt.shard
+            ));
+        }
+        self.note(match status.role {
+            Role::Leader => "a primary answered a read",
+            _ => "a secondary answered a read",
+        });
     }
 
     /// The process of a gate ended: its clients notice.

@@ -6,7 +6,7 @@ use kv::{NodeId, ShardId, Term};
 use node::{Done, Input, Job};
 
 use super::worker::RanJob;
-use crate::watch::{Seen, in_frame};
+use crate::watch::{Seen, in_frame, of_primary_in_frame};
 use crate::world::World;
 
 /// So many reads of a core are remembered.
@@ -37,6 +37,7 @@ impl World {
                 if !self.knows(id, core, *from) {
                     return;
                 }
+                self.watch_leases(id, *from, bytes);
                 if let Some((shard, is_earlier)) = self.of_another_epoch_here(id, bytes) {
                     self.see(Seen::Foreign { node: id, from: *from, shard, is_earlier });
                 } else if let Some((shard, message)) = in_frame(bytes) {
@@ -49,6 +50,13 @@ impl World {
                 self.trace(|| format!("{id} uses the snapshot of shard {shard} that came in"));
             }
             _ => {}
+        }
+    }
+
+    fn watch_leases(&mut self, id: NodeId, from: NodeId, frame: &Bytes) {
+        if let Some((shard, message)) = of_primary_in_frame(frame) {
+            let clock = self.machine(id).clock.read(self.events.now()).instant.0;
+            self.watch.lent.heard(id, from, shard, &message, clock);
         }
     }
 

@@ -3,7 +3,7 @@
 use kv::admin::{Answer, Ask};
 use kv::cluster::NodeDuty;
 use kv::keyspace::{History, Wish};
-use kv::{Error, NodeId, Outcome, ShardId};
+use kv::{Error, NodeId, Outcome, Protocol, ShardId};
 use placement::map::{DEFAULT, Dropped, Holders, Node, NodeDuty as Duty, Phase};
 
 use super::chore::{Chore, SERVING_MIN, What};
@@ -205,7 +205,9 @@ impl World {
     fn draw_split(&mut self) -> Option<What> {
         let has = self.placed.shards_of(DEFAULT).len() as u32;
         let shards = if self.random.percent(50) { has + 1 } else { 2 * has };
-        (shards <= SHARDS_MAX).then_some(What::Split(shards))
+        // Those of a primary are not cut.
+        let may_be = self.placed.keyspaces[DEFAULT].protocol != Protocol::Primary;
+        (shards <= SHARDS_MAX && may_be).then_some(What::Split(shards))
     }
 
     /// Another history.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kv::admin::Ask;
-use kv::{Error, Key, Op, Reply, Value};
+use kv::{Error, Key, Op, Protocol, Reply, Value};
 
 use crate::events::Whose;
 
@@ -34,8 +34,8 @@ pub(crate) struct Tenant {
     pub asked: Option<(Asked, Ask)>,
     pub call: Option<Call>,
     pub calls: u64,
-    /// A write of it is on all copies, which stay where they are.
-    pub on_all: bool,
+    /// How its replicas agree, where that was wished.
+    pub protocol: Option<Protocol>,
     /// Values may have been stored that expire.
     pub may_expire: bool,
     /// What each key may hold.

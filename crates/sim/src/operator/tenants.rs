@@ -66,8 +66,15 @@ impl World {
                 tenant.stage = Stage::Works(left - 1);
                 if self.random.percent(15) {
                     let wish = self.draw_wish();
-                    let replicas = wish.replicas.filter(|_| !tenant.on_all && wish.protocol.is_none());
-                    let wish = Wish { shards: None, protocol: None, replicas, ..wish };
+                    let replicas = match tenant.protocol {
+                        None => wish.replicas.filter(|_| wish.protocol.is_none()),
+                        // Its copies stay where they are.
+                        Some(Protocol::TwoPhase) => None,
+                        Some(_) => self.random.percent(50).then(|| self.random.pick(&[2, 3, 5])),
+                    };
+                    let is_primary = tenant.protocol == Some(Protocol::Primary);
+                    let min_copies = is_primary.then(|| self.random.pick(&[1, 2]));
+                    let wish = Wish { shards: None, protocol: None, replicas, min_copies, ..wish };
                     tenant.may_expire |= wish.ttl_micros.is_some_and(|ttl| ttl > 0);
                     return self.ask_for_tenant(tenant, Ask::AlterKeyspace { name, wish, dry_run: false });
                 }
@@ -83,16 +90,24 @@ impl World {
         let quota_keys = self.random.pick(&[0, 2, 3]);
         let ttl_micros = self.random.pick(&[0, 300_000, 2_000_000]);
         let kept = if self.random.percent(40) { self.draw_history() } else { Wish::default() };
-        let protocol = self.random.percent(25).then_some(Protocol::TwoPhase);
+        let protocol = match self.random.below(100) {
+            0..25 => Some(Protocol::TwoPhase),
+            25..45 => Some(Protocol::Primary),
+            _ => None,
+        };
         Wish {
             protocol,
             ttl_micros: self.random.percent(30).then_some(ttl_micros),
             shards: self.random.percent(50).then_some(shards),
             replicas: match protocol {
-                Some(_) => Some(self.random.pick(&[2, 2, 3])),
+                Some(Protocol::TwoPhase) => Some(self.random.pick(&[2, 2, 3])),
+                Some(_) => Some(self.random.pick(&[2, 3, 3])),
                 None => self.random.percent(50).then_some(replicas),
             },
             quota_keys: self.random.percent(60).then_some(quota_keys),
+            min_copies: protocol
+                .filter(|protocol| *protocol == Protocol::Primary)
+                .map(|_| self.random.pick(&[1, 2, 2])),
             ..kept
         }
     }
@@ -142,11 +157,10 @@ impl World {
             Ask::CreateKeyspace { wish, .. } => {
                 self.note("a keyspace was created");
                 let may_expire = wish.ttl_micros.is_some_and(|ttl| ttl > 0);
-                let (life, calls) = (tenant.life + 1, tenant.calls);
-                let on_all = wish.protocol == Some(Protocol::TwoPhase);
+                let (life, calls, protocol) = (tenant.life + 1, tenant.calls, wish.protocol);
                 let work_max = self.random.pick(&WORK_MAX);
                 let stage = Stage::Works(self.random.between(1, work_max));
-                *tenant = Tenant { life, calls, stage, may_expire, on_all, ..Tenant::default() };
+                *tenant = Tenant { life, calls, stage, may_expire, protocol, ..Tenant::default() };
             }
             Ask::DropKeyspace { .. } => {
                 self.note("a keyspace was dropped");

@@ -15,8 +15,10 @@ mod digests;
 mod durable;
 mod durable_survives;
 mod durable_visible;
+mod in_sync;
 mod leader_completeness;
 mod leases;
+mod lent;
 mod log_matching;
 mod logs;
 mod maps;
@@ -62,9 +64,11 @@ use changes::Changes;
 use copies::Copies;
 use decided::Decided;
 pub(crate) use digests::Digests;
+use in_sync::InSync;
+use lent::Lent;
 use logs::Logs;
 use maps::Maps;
-pub(crate) use messages::{Kind, Message, in_frame};
+pub(crate) use messages::{Kind, Message, in_frame, of_primary_in_frame};
 pub(crate) use proofs::{Proof, Proofs};
 use receipts::Receipts;
 use repeats::Repeats;
@@ -163,9 +167,11 @@ pub(crate) struct Watch {
     pub rows: Rows,
     pub changes: Changes,
     pub maps: Maps,
+    pub lent: Lent,
     repeats: Repeats,
     copies: Copies,
     decided: Decided,
+    in_sync: InSync,
     /// The generation of each replica, as its log names it.
     generations: BTreeMap<(NodeId, ShardId), u32>,
     broken: Vec<String>,
@@ -204,9 +210,11 @@ impl Watch {
             rows: Rows::default(),
             changes: Changes::default(),
             maps: Maps::default(),
+            lent: Lent::default(),
             repeats: Repeats::default(),
             copies: Copies::default(),
             decided: Decided::default(),
+            in_sync: InSync::default(),
             generations: BTreeMap::new(),
             broken: Vec::new(),
             seen: Vec::new(),
@@ -214,6 +222,9 @@ impl Watch {
     }
 
     pub fn see(&mut self, seen: &Seen<'_>) {
+        if let Seen::Ended { node } = *seen {
+            self.lent.ended(node);
+        }
         if let Seen::Recovering { node } | Seen::Wiped { node } = *seen {
             self.generations.retain(|(other, _), _| *other != node);
         }
@@ -224,6 +235,7 @@ impl Watch {
             self.seen.extend(invariant.tested());
         }
         self.copies.see(seen, &self.logs);
+        self.broken.extend(self.in_sync.see(seen, &self.logs, &mut self.seen));
         self.logs.see(seen, &mut self.seen);
         self.broken.extend(self.decided.see(seen, &self.logs));
         if let Seen::Applied { shard, index, entry, last, results, .. } = *seen {
@@ -236,6 +248,7 @@ impl Watch {
     /// A map is written, or is what all begin with.
     pub fn know(&mut self, map: &Map) {
         self.decided.know(map);
+        self.in_sync.know(map);
     }
 
     /// A map is written: shards that are cut go on as their parts.

@@ -58,6 +58,7 @@ fn status(watch: &mut Watch, node: u64, role: Role, [term, last, durable, commit
         applied: Index::ZERO,
         members: vec![member],
         wants_the_gone: false,
+        lease_reads: 0,
     };
     watch.see(&Seen::Status { node: NodeId(node), shard: SHARD, status });
 }

@@ -468,6 +468,7 @@ fn copies_that_are_not_synced_are_seen() {
             applied,
             members: vec![],
             wants_the_gone: false,
+            lease_reads: 0,
         };
         watch.see(&Seen::Status { node: node(id), shard: SHARD, status: &status });
     };

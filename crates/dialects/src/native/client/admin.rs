@@ -145,6 +145,10 @@ impl Link {
                 let proto::DropKeyspaceResponse {} = self.timed(DROP, &message, time).await?;
                 Ok(Answer::Done)
             }
+            Ask::Revise { .. } => {
+                let why = "a replica asks for the members of its shard: a client does not";
+                return Err(Failure::told(Error::Invalid(why.into())));
+            }
             Ask::Keyspaces => {
                 let answer = self.timed(LIST, &proto::ListKeyspacesRequest {}, time).await?;
                 keyspaces::decode_list(answer)

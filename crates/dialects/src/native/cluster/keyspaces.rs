@@ -1,8 +1,8 @@
 //! The service `Keyspaces`, and its messages from and to [`kv::keyspace`].
 
-use kv::Error;
 use kv::admin::{Answer, Ask};
-use kv::keyspace::{Described, History, Keep, Quota, Settings, Usage, Wish};
+use kv::keyspace::{Described, History, Keep, Quota, Settings, SyncRule, Usage, Wish};
+use kv::{Error, Protocol};
 use tonic::{Request, Response, Status};
 
 use super::{admin, ask_checked};
@@ -81,6 +81,7 @@ pub(in crate::native) fn encode_wish(wish: &Wish) -> proto::KeyspaceWish {
         ttl_micros: wish.ttl_micros,
         quota_bytes: wish.quota_bytes,
         quota_keys: wish.quota_keys,
+        min_copies: wish.min_copies.map(u32::from),
     }
 }
 
@@ -92,11 +93,16 @@ pub(in crate::native) fn decode_wish(message: Option<proto::KeyspaceWish>) -> Re
         match message.protocol {
             0 => None,
             some => Some(decode_protocol(some).map_err(|_| {
-                refuse("this node knows no such protocol: use PROTOCOL_SINGLE or PROTOCOL_RAFT")
+                refuse(
+                    "this node knows no such protocol: use PROTOCOL_SINGLE, PROTOCOL_RAFT, PROTOCOL_PRIMARY or PROTOCOL_TWO_PHASE",
+                )
             })?),
         };
     let replicas = message.replicas.map(|replicas| {
         u16::try_from(replicas).map_err(|_| refuse("a shard cannot have so many replicas: give it fewer"))
+    });
+    let min_copies = message.min_copies.map(|copies| {
+        u16::try_from(copies).map_err(|_| refuse("a shard has no such number of replicas: give fewer copies"))
     });
     Ok(Wish {
         protocol,
@@ -107,6 +113,7 @@ pub(in crate::native) fn decode_wish(message: Option<proto::KeyspaceWish>) -> Re
         ttl_micros: message.ttl_micros,
         quota_bytes: message.quota_bytes,
         quota_keys: message.quota_keys,
+        min_copies: min_copies.transpose()?,
     })
 }
 
@@ -133,7 +140,7 @@ fn decode_history(message: proto::KeyspaceHistory) -> Result<History, Error> {
 }
 
 fn encode(keyspace: Described) -> proto::Keyspace {
-    let Settings { protocol, replicas, keep, quota } = keyspace.settings;
+    let Settings { protocol, replicas, keep, quota, sync } = keyspace.settings;
     let wish = Wish {
         protocol: Some(protocol),
         replicas: Some(replicas),
@@ -143,6 +150,7 @@ fn encode(keyspace: Described) -> proto::Keyspace {
         ttl_micros: keep.ttl_micros,
         quota_bytes: quota.bytes,
         quota_keys: quota.keys,
+        min_copies: (protocol == Protocol::Primary).then_some(sync.min_copies),
     };
     let usage = |Usage { bytes, keys }| proto::KeyspaceUsage { bytes, keys };
     proto::Keyspace {
@@ -161,9 +169,11 @@ fn decode(message: proto::Keyspace) -> Result<Described, Malformed> {
     let keep =
         Keep { history: wish.history, deleted_micros: wish.deleted_micros, ttl_micros: wish.ttl_micros };
     let quota = Quota { bytes: wish.quota_bytes, keys: wish.quota_keys };
+    let usual = SyncRule::default();
+    let sync = SyncRule { min_copies: wish.min_copies.unwrap_or(usual.min_copies) };
     Ok(Described {
         name: message.name,
-        settings: Settings { protocol, replicas, keep, quota },
+        settings: Settings { protocol, replicas, keep, quota, sync },
         shards,
         changing: message.changing,
         usage: message.usage.map(|usage| Usage { bytes: usage.bytes, keys: usage.keys }),

@@ -111,7 +111,8 @@ fn encode_replica(replica: ReplicaStatus) -> proto::ReplicaStatus {
         Role::Candidate => Wire::Candidate,
         Role::Unknown => Wire::Unspecified,
     };
-    proto::ReplicaStatus { node: replica.node.0, role: role.into(), applied: replica.applied }
+    let ReplicaStatus { node, applied, lease_reads, .. } = replica;
+    proto::ReplicaStatus { node: node.0, role: role.into(), applied, lease_reads }
 }
 
 pub(super) fn encode_location(location: Location) -> proto::LocateResponse {
@@ -226,7 +227,8 @@ fn decode_replica(message: proto::ReplicaStatus) -> Result<ReplicaStatus, Malfor
         Ok(Wire::Candidate) => Role::Candidate,
         Ok(Wire::Unspecified) | Err(_) => Role::Unknown,
     };
-    Ok(ReplicaStatus { node: NodeId(message.node), role, applied: message.applied })
+    let proto::ReplicaStatus { node, applied, lease_reads, .. } = message;
+    Ok(ReplicaStatus { node: NodeId(node), role, applied, lease_reads })
 }
 
 fn slot(number: u32) -> Result<Slot, Malformed> {

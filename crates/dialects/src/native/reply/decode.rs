@@ -25,6 +25,7 @@ pub(in crate::native) fn protocol(number: i32) -> Result<Protocol, Malformed> {
     match proto::Protocol::try_from(number) {
         Ok(proto::Protocol::Single) => Ok(Protocol::Single),
         Ok(proto::Protocol::Raft) => Ok(Protocol::Raft),
+        Ok(proto::Protocol::Primary) => Ok(Protocol::Primary),
         Ok(proto::Protocol::TwoPhase) => Ok(Protocol::TwoPhase),
         Ok(proto::Protocol::Unspecified) | Err(_) => {
             Err(Malformed("it names no protocol that is known here"))

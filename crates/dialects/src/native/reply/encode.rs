@@ -70,6 +70,7 @@ pub(in crate::native) fn protocol(protocol: Protocol) -> proto::Protocol {
     match protocol {
         Protocol::Single => proto::Protocol::Single,
         Protocol::Raft => proto::Protocol::Raft,
+        Protocol::Primary => proto::Protocol::Primary,
         Protocol::TwoPhase => proto::Protocol::TwoPhase,
     }
 }

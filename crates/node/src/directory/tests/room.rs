@@ -320,6 +320,7 @@ impl Room {
             leader: None,
             term: 1,
             applied: 1,
+            lease_reads: 1 << 30,
             usage: Default::default(),
             copied: vec![(NodeId(4), Copied { done: 30, total: 40 })],
             heirs: Vec::new(),

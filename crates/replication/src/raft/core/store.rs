@@ -6,12 +6,12 @@ use std::collections::VecDeque;
 use ::raft::eraftpb::{Entry, HardState, Snapshot};
 use ::raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
-use super::super::snapshots::Snapshots;
 use super::wire;
 use kv::Index;
 
 use crate::entries::{Entries, LogEntry};
 use crate::record::State;
+use crate::transfer::Snapshots;
 use crate::{Revision, View};
 
 /// The log as the crate reads it.

@@ -12,14 +12,14 @@ use crate::Token;
 
 /// The open proposals by index and term.
 #[derive(Default)]
-pub(super) struct Proposals {
+pub(crate) struct Proposals {
     open: BTreeMap<Position, Vec<Token>>,
     refused: Vec<(Token, Error)>,
 }
 
 impl Proposals {
     /// An entry was appended here.
-    pub(super) fn appended(&mut self, at: Position, tokens: Vec<Token>) {
+    pub(crate) fn appended(&mut self, at: Position, tokens: Vec<Token>) {
         let last = self.open.last_key_value().map(|(last, _)| *last);
         assert!(
             last.is_none_or(|last| last.term < at.term || last < at),
@@ -29,7 +29,7 @@ impl Proposals {
     }
 
     /// An entry is committed: whose its ops are.
-    pub(super) fn committed(&mut self, at: Position) -> Vec<Token> {
+    pub(crate) fn committed(&mut self, at: Position) -> Vec<Token> {
         let tokens = self.open.remove(&at).unwrap_or_default();
         // Terms never fall along a log: what an earlier term put here or behind cannot follow this entry.
         let rest = self.open.range(Position { term: Term::ZERO, ..at }..);
@@ -47,7 +47,7 @@ impl Proposals {
     }
 
     /// A snapshot stands for all entries up to its place.
-    pub(super) fn covered(&mut self, at: Position) {
+    pub(crate) fn covered(&mut self, at: Position) {
         let behind = self.open.split_off(&Position { index: at.index.next(), term: Term::ZERO });
         for (_, tokens) in std::mem::replace(&mut self.open, behind) {
             self.refuse(tokens, in_doubt);
@@ -55,7 +55,7 @@ impl Proposals {
     }
 
     /// The proposals that are settled otherwise than by being applied.
-    pub(super) fn take_refused(&mut self) -> impl Iterator<Item = (Token, Error)> + '_ {
+    pub(crate) fn take_refused(&mut self) -> impl Iterator<Item = (Token, Error)> + '_ {
         self.refused.drain(..)
     }
 
@@ -65,7 +65,7 @@ impl Proposals {
 }
 
 /// Why a write is refused that waited for its entry.
-pub(super) fn not_appended() -> Error {
+pub(crate) fn not_appended() -> Error {
     Error::Unavailable(
         "this node stopped leading the shard before it ordered the write: nothing of it happened; try again"
             .into(),

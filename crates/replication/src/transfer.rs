@@ -1,4 +1,4 @@
-//! The snapshots that a leader gets made for followers behind its log.
+//! The snapshots that who orders gets made for members behind its log: at most one for each at a time, of a time that will do.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use kv::{Index, Position, ReplicaId};
 
 /// The snapshots by target.
 #[derive(Default)]
-pub(super) struct Snapshots {
+pub(crate) struct Snapshots {
     of: BTreeMap<ReplicaId, Making>,
 }
 
@@ -19,7 +19,7 @@ enum Making {
 
 impl Snapshots {
     /// A replica needs one of at least index `least`: takes it when it is made, else sees to it that it is.
-    pub(super) fn take(&mut self, to: ReplicaId, least: Index) -> Option<Position> {
+    pub(crate) fn take(&mut self, to: ReplicaId, least: Index) -> Option<Position> {
         match self.of.get(&to) {
             Some(Making::Made(at)) if at.index >= least => {
                 let at = *at;
@@ -35,7 +35,7 @@ impl Snapshots {
     }
 
     /// A replica for which one is to be made, now that the table has applied what is up to here; each is told once.
-    pub(super) fn next_wanted(&mut self, applied: Index) -> Option<ReplicaId> {
+    pub(crate) fn next_wanted(&mut self, applied: Index) -> Option<ReplicaId> {
         let can_be = |making: &Making| matches!(making, Making::Wanted(least) if *least <= applied);
         let (&to, making) = self.of.iter_mut().find(|(_, making)| can_be(making))?;
         *making = Making::Asked;
@@ -43,17 +43,17 @@ impl Snapshots {
     }
 
     /// Whether one is made for a replica, or is to be.
-    pub(super) fn is_made_for(&self, to: ReplicaId) -> bool {
+    pub(crate) fn is_made_for(&self, to: ReplicaId) -> bool {
         self.of.contains_key(&to)
     }
 
     /// Forgets the replicas that are members no more.
-    pub(super) fn keep(&mut self, is_member: impl Fn(ReplicaId) -> bool) {
+    pub(crate) fn keep(&mut self, is_member: impl Fn(ReplicaId) -> bool) {
         self.of.retain(|&to, _| is_member(to));
     }
 
     /// It is made, or could not be.
-    pub(super) fn made(&mut self, to: ReplicaId, at: Option<Position>) {
+    pub(crate) fn made(&mut self, to: ReplicaId, at: Option<Position>) {
         match at {
             Some(at) => self.of.insert(to, Making::Made(at)),
             None => self.of.remove(&to),

@@ -1,0 +1,236 @@
+//! The members of a shard have other duties, as one of them asks: where the directory says who orders and who is in sync.
+//!
+//! A replica asks ([`kv::view::Change`]) as it knows the shard. The map takes it only while that is so, epoch and revision, and only from
+//! who is a member under this number, on this folder, and in sync. What it takes beyond that:
+//!
+//! | who asks | may |
+//! |---|---|
+//! | who orders | have others in sync or not, make one that is in sync the one that orders, take members of a change in and others out |
+//! | another that is in sync | order, the one that did being out of sync |
+//!
+//! Nobody is in sync without the word of who orders, who alone knows what was acknowledged; and nobody orders who was not in sync.
+
+use kv::view::{Change as Asked, Duty, Member, Revision};
+use kv::{NodeId, Protocol, ReplicaId, ShardId};
+use mutant::Mutant;
+
+use crate::map::{Map, Shard};
+use crate::refusal::Refusal;
+
+impl Map {
+    pub(crate) fn revise(&mut self, id: ShardId, asked: &Asked) -> Result<(), Refusal> {
+        let row = self.shards.get(&id).filter(|row| row.protocol == Protocol::Primary);
+        let row = row.ok_or(Refusal::Overtaken(id))?;
+        let is_blind = mutant::is(Mutant::CompareAndSetWithoutIncarnation);
+        if (row.epoch, row.revision) != (asked.epoch, asked.revision) && !is_blind {
+            return Err(Refusal::Overtaken(id));
+        }
+        let may_ask = |member: &&Member| {
+            (member.incarnation == asked.by.incarnation || is_blind)
+                && is_in_sync(member)
+                && key(member) == key(&asked.by)
+        };
+        let by = row.member(asked.by.node).filter(may_ask).copied().ok_or(Refusal::Overtaken(id))?;
+        let members = match by.duty {
+            Duty::Primary => self.as_primary_asks(id, row, &asked.members),
+            _ => takeover(row, &by).filter(|members| *members == asked.members),
+        };
+        let mut members = members.ok_or_else(|| {
+            Refusal::Invalid(format!(
+                "shard {id}: its replica on node {} asks for what it may not have",
+                by.node
+            ))
+        })?;
+        if mutant::is(Mutant::PromotedReplicaBehind) && by.duty != Duty::Primary {
+            promote_another(row, &mut members);
+        }
+        let was = primary(&row.members);
+        let is_there = |to: &[Member]| members.iter().map(key).eq(to.iter().map(key));
+        let is_done =
+            self.changes.get(&id).is_some_and(|change| change.epoch == row.epoch && is_there(&change.to));
+        if is_done {
+            self.changes.remove(&id);
+        }
+        let orders = primary(&members).ok_or(Refusal::Overtaken(id))?;
+        let shard = self.shards.get_mut(&id).ok_or(Refusal::NoChange(id))?;
+        let leads = members.iter().any(|member| member.node == shard.leader);
+        if was != Some(orders) || !leads {
+            shard.leader = orders;
+        }
+        (shard.members, shard.revision) = (members, Revision(shard.revision.0 + 1));
+        Ok(())
+    }
+
+    /// The members as who orders asks for them; `None` = they cannot be.
+    fn as_primary_asks(&self, id: ShardId, row: &Shard, asked: &[Member]) -> Option<Vec<Member>> {
+        let change = self.changes.get(&id).filter(|change| change.epoch == row.epoch);
+        let to = change.map_or(&row.members, |change| &change.to);
+        let known = |member: &Member| {
+            let mut known = row.members.iter().chain(to);
+            known.find(|known| key(known) == key(member)).copied()
+        };
+        let stays = |member: &&Member| to.iter().any(|other| key(other) == key(member));
+        let is_asked = |member: &&Member| asked.iter().any(|other| key(other) == key(member));
+        let members: Option<Vec<Member>> = asked
+            .iter()
+            .map(|member| {
+                let before = row.members.iter().find(|before| key(before) == key(member));
+                let is_sound = match member.duty {
+                    Duty::Primary => before.is_some_and(is_in_sync),
+                    Duty::Voter => before.is_some(),
+                    Duty::Learner => true,
+                    Duty::Joining | Duty::Leaving => false,
+                };
+                known(member).filter(|_| is_sound).map(|known| Member { duty: member.duty, ..known })
+            })
+            .collect();
+        let one_orders = asked.iter().filter(|member| member.duty == Duty::Primary).count() == 1;
+        let keeps = row.members.iter().filter(|member| stays(member)).all(|member| is_asked(&member));
+        let is_sorted = asked.is_sorted_by(|one, other| one.node < other.node);
+        members.filter(|_| one_orders && keeps && is_sorted)
+    }
+}
+
+/// The members when one of them orders that did not, and the one that did is not in sync.
+fn takeover(row: &Shard, by: &Member) -> Option<Vec<Member>> {
+    let duty = |member: &Member| match member.duty {
+        _ if key(member) == key(by) => Duty::Primary,
+        Duty::Primary => Duty::Learner,
+        duty => duty,
+    };
+    Some(row.members.iter().map(|member| Member { duty: duty(member), ..*member }).collect())
+}
+
+/// Makes another one order that does not, be it in sync or not.
+fn promote_another(row: &Shard, members: &mut [Member]) {
+    let was = primary(&row.members);
+    let behind = |member: &&mut Member| {
+        Some(member.node) != was
+            && !row.members.iter().any(|before| key(before) == key(member) && is_in_sync(before))
+    };
+    if let Some(place) = members.iter_mut().find(behind).map(|member| member.node) {
+        for member in members.iter_mut() {
+            let duty = if member.duty == Duty::Primary { Duty::Voter } else { member.duty };
+            member.duty = if member.node == place { Duty::Primary } else { duty };
+        }
+    }
+}
+
+/// Whether a member is in sync: what is acknowledged is in its log.
+pub(crate) fn is_in_sync(member: &Member) -> bool {
+    matches!(member.duty, Duty::Primary | Duty::Voter)
+}
+
+fn key(member: &Member) -> (NodeId, ReplicaId) {
+    (member.node, member.replica)
+}
+
+fn primary(members: &[Member]) -> Option<NodeId> {
+    members.iter().find(|member| member.duty == Duty::Primary).map(|member| member.node)
+}
+
+#[cfg(test)]
+mod tests {
+    use kv::Epoch;
+    use kv::keyspace::Wish;
+
+    use super::*;
+    use crate::{Event, Founder, Founding};
+
+    const SHARD: ShardId = ShardId(2);
+
+    /// Three nodes, and a keyspace under `primary` with one shard on all of them.
+    fn map() -> Map {
+        let founder = |id| Founder { name: format!("n{id}"), peer: "here:1".into() };
+        let (nodes, protocol) = ((1..=3).map(founder).collect(), Protocol::Raft);
+        let map = Map::founding(&Founding { cluster: None, nodes, shards: 1, replicas: 3, protocol });
+        let wish = Wish { protocol: Some(Protocol::Primary), ..Wish::default() };
+        let map = map.apply(&Event::Create { name: "k".into(), wish }).unwrap();
+        assert_eq!(map.check(), Ok(()));
+        map
+    }
+
+    /// The members of the shard with these duties, in their order: p orders, s is in sync, l is not.
+    fn members(map: &Map, duties: &str) -> Vec<Member> {
+        let duty = |letter| match letter {
+            'p' => Duty::Primary,
+            's' => Duty::Voter,
+            _ => Duty::Learner,
+        };
+        let members = map.shards[&SHARD].members.iter().zip(duties.chars());
+        members.map(|(member, letter)| Member { duty: duty(letter), ..*member }).collect()
+    }
+
+    fn duties(map: &Map) -> String {
+        let letter = |member: &Member| match member.duty {
+            Duty::Primary => 'p',
+            Duty::Voter => 's',
+            _ => 'l',
+        };
+        map.shards[&SHARD].members.iter().map(letter).collect()
+    }
+
+    fn ask(map: &Map, node: u64, duties: &str) -> Event {
+        let row = &map.shards[&SHARD];
+        let by = *row.member(NodeId(node)).unwrap();
+        let change = Asked { epoch: row.epoch, revision: row.revision, by, members: members(map, duties) };
+        Event::Revise { shard: SHARD, change }
+    }
+
+    fn revise(map: &Map, node: u64, duties: &str) -> Result<Map, Refusal> {
+        let next = map.apply(&ask(map, node, duties))?;
+        assert_eq!(next.check(), Ok(()));
+        Ok(next)
+    }
+
+    /// The same, n1 ordering.
+    fn led() -> Map {
+        let map = map();
+        let place = duties(&map).find('p').unwrap() as u64 + 1;
+        let led = if place == 1 { map } else { revise(&map, place, "pss").unwrap() };
+        assert_eq!(duties(&led), "pss");
+        led
+    }
+
+    #[test]
+    fn primary_has_members_in_sync_or_not_and_each_change_is_a_revision() {
+        let map = led();
+        let without = revise(&map, 1, "psl").unwrap();
+        assert_eq!(
+            (duties(&without), without.shards[&SHARD].revision.0),
+            ("psl".into(), map.shards[&SHARD].revision.0 + 1)
+        );
+        let again = revise(&without, 1, "pss").unwrap();
+        let same = revise(&again, 1, "pss").unwrap();
+        assert_eq!(same.shards[&SHARD].revision.0, again.shards[&SHARD].revision.0 + 1, "it restarted");
+    }
+
+    #[test]
+    fn member_in_sync_takes_over_and_one_that_is_not_does_not() {
+        let map = led();
+        let taken = revise(&map, 2, "lps").unwrap();
+        assert_eq!((duties(&taken), taken.shards[&SHARD].leader), ("lps".into(), NodeId(2)));
+        assert!(revise(&map, 2, "sps").is_err(), "the one before is in sync no more");
+        assert!(revise(&map, 2, "lpl").is_err(), "nobody else is touched");
+        let without = revise(&map, 1, "psl").unwrap();
+        assert!(revise(&without, 3, "lsp").is_err());
+        assert!(revise(&without, 2, "lps").is_err(), "who does not order has nobody in sync");
+        assert!(revise(&without, 1, "lsp").is_err(), "nobody orders who was not in sync");
+    }
+
+    #[test]
+    fn change_of_an_earlier_revision_or_another_folder_is_overtaken() {
+        let map = led();
+        let late = ask(&map, 2, "lps");
+        let next = revise(&map, 1, "psl").unwrap();
+        assert_eq!(next.apply(&late), Err(Refusal::Overtaken(SHARD)));
+        let Event::Revise { mut change, .. } = ask(&map, 2, "lps") else { unreachable!() };
+        change.by.incarnation += 1;
+        assert_eq!(
+            map.apply(&Event::Revise { shard: SHARD, change: change.clone() }),
+            Err(Refusal::Overtaken(SHARD))
+        );
+        change.epoch = Epoch(2);
+        assert!(map.apply(&Event::Revise { shard: SHARD, change }).is_err());
+    }
+}

@@ -1,0 +1,217 @@
+//! Replicas of a shard under `primary` on a weak network, with crashes and a directory that answers late: drawn from a seed.
+
+#![allow(clippy::unwrap_used)] // a test fails by panicking
+
+mod script;
+mod world;
+
+use std::path::{Path, PathBuf};
+
+use kv::Level;
+use script::Script;
+use world::World;
+
+/// Numbers from a seed: SplitMix64.
+struct Draw(u64);
+
+impl Draw {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    fn one_in(&mut self, count: u64) -> bool {
+        self.below(count) == 0
+    }
+
+    fn pick(&mut self, ids: &[u64]) -> u64 {
+        ids[self.below(ids.len() as u64) as usize]
+    }
+}
+
+/// How weak everything is in a run.
+struct Weather {
+    lost: u64,
+    doubled: u64,
+    crashes: u64,
+    cuts: u64,
+    step_micros: u64,
+}
+
+fn act(world: &mut World, draw: &mut Draw, weather: &Weather) {
+    let ids = world.ids();
+    let id = draw.pick(&ids);
+    world.now += draw.below(weather.step_micros);
+    match draw.below(100) {
+        0..35 if !world.net.is_empty() => {
+            let place = draw.below(world.net.len().min(12) as u64) as usize;
+            let packet = world.net.remove(place);
+            if draw.one_in(weather.doubled) && matches!(packet.2, world::Packet::Message(_)) {
+                world.net.push(packet.clone());
+            }
+            if draw.one_in(weather.lost) { world.lose(packet) } else { world.deliver(packet) }
+        }
+        35..50 => world.sync(id),
+        50..62 => world.apply(id),
+        62..70 => world.tick(id),
+        70..77 => drop(world.propose(if draw.one_in(4) { id } else { world.primary() })),
+        77..84 => {
+            let level = if draw.one_in(4) { Level::Local } else { Level::Linearizable };
+            let _ = world.read(id, level);
+        }
+        84..88 => world.fetch(id),
+        88..92 => world.fetched(id),
+        92..94 if !world.asks.is_empty() => {
+            let place = draw.below(world.asks.len() as u64) as usize;
+            let change = world.asks.remove(place);
+            if !draw.one_in(4) {
+                world.decide(change);
+            }
+        }
+        94..96 => world.tell(id),
+        96 => world.flush(id),
+        97 if draw.one_in(weather.crashes) => match world.replica(id) {
+            Some(_) => world.crash(id),
+            None => {
+                world.start(id);
+                ids.iter().filter(|other| **other != id).for_each(|other| {
+                    if !world.is_cut(id, *other) {
+                        world.connect(id, *other);
+                    }
+                });
+            }
+        },
+        98 if draw.one_in(weather.cuts) => {
+            let other = draw.pick(&ids);
+            if other != id {
+                if world.is_cut(id, other) { world.connect(id, other) } else { world.cut(id, other) }
+            }
+        }
+        _ => (),
+    }
+}
+
+/// Everything works again, for so long.
+fn calm(world: &mut World, micros: u64) {
+    let ids = world.ids();
+    world.rates.values_mut().for_each(|rate| *rate = 1000);
+    for id in &ids {
+        if world.replica(*id).is_none() {
+            world.start(*id);
+        }
+    }
+    for a in &ids {
+        ids.iter().filter(|b| *b > a).for_each(|b| world.connect(*a, *b));
+    }
+    let end = world.now + micros;
+    while world.now < end {
+        world.now += 20_000;
+        for id in &ids {
+            world.tick(*id);
+        }
+        for _ in 0..4 {
+            std::mem::take(&mut world.net).into_iter().for_each(|packet| world.deliver(packet));
+            for id in &ids {
+                while !world.nodes[id].appends.is_empty() {
+                    world.sync(*id);
+                }
+                while !world.nodes[id].applies.is_empty() {
+                    world.apply(*id);
+                }
+                world.fetched(*id);
+            }
+        }
+        std::mem::take(&mut world.asks).into_iter().for_each(|change| world.decide(change));
+        ids.iter().for_each(|id| world.tell(*id));
+        world.outputs.clear();
+    }
+}
+
+fn run(seed: u64) -> (usize, usize, u64) {
+    let mut draw = Draw(seed);
+    let count = 2 + draw.below(3);
+    let mut world = World::new(count, if draw.one_in(2) { 400 } else { 1 << 20 });
+    let ids = world.ids();
+    let weather = Weather {
+        lost: 3 + draw.below(40),
+        doubled: 3 + draw.below(40),
+        crashes: 1 + draw.below(12),
+        cuts: 1 + draw.below(6),
+        step_micros: [2_000, 8_000, 30_000][draw.below(3) as usize],
+    };
+    for rate in world.rates.values_mut() {
+        *rate = 960 + draw.below(80);
+    }
+    for a in &ids {
+        ids.iter().filter(|b| *b > a).for_each(|b| world.connect(*a, *b));
+    }
+    for _ in 0..4_000 {
+        act(&mut world, &mut draw, &weather);
+        world.outputs.clear();
+    }
+    calm(&mut world, 15_000_000);
+    let open: Vec<_> = world.open.iter().collect();
+    let describe = |id: &u64| world.replica(*id).unwrap().describe();
+    let states = ids.iter().map(describe).collect::<Vec<_>>().join("\n");
+    assert!(open.is_empty(), "all that was asked is answered: {open:?}\n{states}");
+    let before = world.acknowledged;
+    let primary = world.primary();
+    let token = world.propose(primary);
+    calm(&mut world, 200_000);
+    assert_eq!(world.acknowledged, before + 1, "{token:?} is acknowledged when all is well");
+    for id in &ids {
+        let replica = world.replica(*id).unwrap();
+        assert!(!replica.describe().contains("learner"), "all are in sync again: {}", replica.describe());
+    }
+    (world.acknowledged, world.answered, world.view().revision.0)
+}
+
+#[test]
+fn golden_scripts_come_out_as_written() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/primary");
+    let mut paths: Vec<PathBuf> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
+    paths.sort();
+    assert!(!paths.is_empty());
+    for path in paths {
+        let expected = std::fs::read_to_string(&path).unwrap();
+        assert!(expected.starts_with("# "), "{} does not begin with what is to be seen", path.display());
+        let found = Script::play(&expected);
+        if std::env::var_os("REGENERATE").is_some() {
+            std::fs::write(&path, found).unwrap();
+            continue;
+        }
+        let differs = found.lines().zip(expected.lines()).position(|(found, expected)| found != expected);
+        if let Some(place) = differs {
+            let line = |text: &str| text.lines().nth(place).unwrap().to_owned();
+            let (wanted, got) = (line(&expected), line(&found));
+            panic!("{}:{}\nexpected: {wanted}\n   found: {got}", path.display(), place + 1);
+        }
+        assert_eq!(found.len(), expected.len(), "{} has lines too many or too few", path.display());
+    }
+}
+
+#[test]
+fn random_runs_keep_what_primary_promises() {
+    let seeds = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(60);
+    let first = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let (mut acknowledged, mut answered, mut revisions) = (0, 0, 0);
+    for seed in first..first + seeds {
+        let found = std::panic::catch_unwind(|| run(seed));
+        let Ok((acks, answers, revision)) = found else {
+            panic!("seed {seed}: SEED={seed} SEEDS=1 shows it")
+        };
+        acknowledged += acks;
+        answered += answers;
+        revisions += revision - 1;
+    }
+    println!("{acknowledged} acknowledged, {answered} reads, {revisions} revisions");
+    assert!(acknowledged > 10 && answered > 10 && revisions > 10, "something happens in these runs");
+}
