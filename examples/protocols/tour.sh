@@ -14,6 +14,7 @@ up=
 # A keyspace a line: its name, and the options of `keyspace create`.
 keyspaces='single --protocol single
 raft --protocol raft --replicas 3
+primary-all --protocol primary --replicas 3
 two-phase --protocol two-phase --replicas 3'
 
 finish() {

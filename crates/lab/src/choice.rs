@@ -19,6 +19,7 @@ pub fn all() -> Vec<Choice> {
     vec![
         Choice { name: "single", says: "one copy", settings: of(Protocol::Single) },
         Choice { name: "raft", says: "a majority of the copies", settings: of(Protocol::Raft) },
+        Choice { name: "primary-all", says: "all copies in sync", settings: of(Protocol::Primary) },
         Choice { name: "two-phase", says: "all copies, or none", settings: of(Protocol::TwoPhase) },
     ]
 }
