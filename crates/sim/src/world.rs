@@ -11,7 +11,7 @@ use node::cores::Deal;
 use node::identity::Identity;
 use node::route::Keyspaces;
 use node::wire::Frame;
-use placement::map::{DEFAULT, Map};
+use placement::map::{DEFAULT, Keyspace, Map};
 use placement::{Founder, Founding, Limits};
 use replication::MemberStatus;
 
@@ -401,7 +401,7 @@ fn founding(nodes: u64, settings: &Settings, protocol: Protocol) -> Map {
         Map::founding(&Founding { cluster: None, nodes, shards, replicas, protocol: Protocol::Raft });
     // The directory is kept by raft, whatever keeps the keys.
     let keyspace = map.keyspaces.get_mut(DEFAULT).expect("there is a keyspace for clients");
-    keyspace.protocol = protocol;
+    *keyspace = Keyspace::new(protocol, keyspace.replicas, keyspace.arrangement);
     map.shards.values_mut().filter(|row| row.keyspace == DEFAULT).for_each(|row| row.protocol = protocol);
     map.name_masters();
     map

@@ -55,7 +55,7 @@ impl Primary {
             |replica: &ReplicaId| self.wishes.wants(*replica) && !self.wishes.has_asked_without(*replica);
         let is_over = self.in_sync().filter(stays).count() > copies;
         let secondaries = self.view.members.iter().filter(|member| member.duty == Duty::Voter);
-        secondaries.map(|member| member.replica).filter(stays).next_back().filter(|_| is_over)
+        secondaries.map(|member| member.replica).rfind(stays).filter(|_| is_over)
     }
 
     /// How often a member gets what is written; `None` = at once.
