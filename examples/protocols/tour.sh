@@ -15,6 +15,7 @@ up=
 keyspaces='single --protocol single
 raft --protocol raft --replicas 3
 primary-all --protocol primary --replicas 3
+primary-1 --protocol primary --replicas 3 --sync 1
 two-phase --protocol two-phase --replicas 3'
 
 finish() {

@@ -1,7 +1,7 @@
 //! What somebody who makes a keyspace can choose, as the lab compares it.
 
 use kv::Protocol;
-use kv::keyspace::{Settings, Wish};
+use kv::keyspace::{Secondaries, Settings, Wish};
 
 /// A named configuration of a keyspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,10 +16,12 @@ pub struct Choice {
 /// All there are, in the order of the table.
 pub fn all() -> Vec<Choice> {
     let of = |protocol| Wish { protocol: Some(protocol), ..Wish::default() };
+    let first_two = Wish { sync: Some(Secondaries::Count(1)), ..of(Protocol::Primary) };
     vec![
         Choice { name: "single", says: "one copy", settings: of(Protocol::Single) },
         Choice { name: "raft", says: "a majority of the copies", settings: of(Protocol::Raft) },
         Choice { name: "primary-all", says: "all copies in sync", settings: of(Protocol::Primary) },
+        Choice { name: "primary-1", says: "two copies", settings: first_two },
         Choice { name: "two-phase", says: "all copies, or none", settings: of(Protocol::TwoPhase) },
     ]
 }

@@ -179,56 +179,63 @@ fn promises(protocol: Protocol, sync: Option<SyncMode>, replicas: u16) -> Vec<(&
     }
 }
 
-/// One orders: what it waits for is the keyspace's choice.
+/// One orders: for whom a write waits is the keyspace's choice.
 fn of_primary(sync: SyncMode, replicas: u16, reads: &str) -> Vec<(&'static str, String)> {
-    let copies = sync.min_copies();
-    let stops = format!(
-        "when one that orders or is waited for stops, writes wait for about two seconds; then another takes its place. The directory must \
-         be up for that. Writes go on with {copies} of {replicas} up, one of them in sync"
-    );
-    let (promise, acknowledged) = match sync {
-        SyncMode::All { .. } => (
-            format!("{reads}, at every replica that is in sync, without asking another"),
-            format!("when it is on the disks of all replicas in sync, {copies} at least"),
+    let (promises, acknowledged) = match sync {
+        SyncMode::All { min_copies } => (
+            format!("{reads}, at every replica in sync, and without asking another"),
+            format!(
+                "when it is on the disks of all replicas in sync: of {replicas} all that are well, and {min_copies} at least"
+            ),
         ),
         SyncMode::Some { secondaries, interval_micros } => (
             format!(
-                "{reads}, at the primary and those that writes wait for. The other replicas answer --level bounded and local: what the primary \
-                 had some time ago, usually {} or little more, and they say how long",
+                "{reads}, at the primary and those in sync. The other replicas get what is written every {}, answer --level bounded and \
+                 local, and say how old that may be",
                 duration(interval_micros)
             ),
             match secondaries {
-                0 => "when it is on the disk of the primary".into(),
-                one_or_more => {
-                    format!("when it is on the disks of the primary and {one_or_more} of the others")
-                }
+                0 => "when it is on the disk of the primary, which is in sync alone".into(),
+                some => format!(
+                    "when it is on the disks of the primary and {some} of the others: those are in sync"
+                ),
             },
         ),
     };
     let mut told = vec![
-        ("protocol", "primary: one replica orders, and the directory says which".into()),
-        ("promises", promise),
+        ("protocol", "primary: one orders, and all that are in sync have what it ordered".into()),
+        ("promises", promises),
         ("acknowledged", acknowledged),
     ];
-    match copies {
-        1 if sync.copies().is_some() => told.extend([
+    if sync.copies() == Some(1) {
+        told.extend([
             (
                 "primary stops",
-                "no writes until it is back, and of reads those that may be old; nothing is lost".into(),
+                "no writes until it is back, and reads that may be old; nothing is lost".into(),
             ),
-            ("its disk is lost", "what it acknowledged is lost with it: nobody else need have it".into()),
-        ]),
-        _ => told.extend([
-            ("nodes stop", stops),
-            ("more stop", "reads while one in sync is up, and no writes; nothing is lost".into()),
             (
-                "disks are lost",
-                format!(
-                    "what is acknowledged is lost only with {copies} disks for good: all that were in sync"
-                ),
+                "its disk is lost",
+                "what only it had is lost: up to what one interval brings, or all that others lack".into(),
             ),
-        ]),
+        ]);
+        return told;
     }
+    let fewer = match sync.min_copies() {
+        1 => "the last one takes writes alone: they are lost with its disk".to_owned(),
+        copies => format!(
+            "with fewer than {copies} in sync reads, and no writes (keyspace alter --min-copies, --sync)"
+        ),
+    };
+    told.extend([
+        (
+            "a node stops",
+            "writes wait until the directory has taken it out of those in sync, or named another primary: about a second. While \
+             the directory has no majority they wait for it; the others serve reads"
+                .into(),
+        ),
+        ("more stop", format!("it goes on while one that is in sync is up; {fewer}. With none in sync up nothing is served, and nothing lost")),
+        ("disks are lost", "each replica in sync has all that is acknowledged: it is lost only with the disks of all of them".into()),
+    ]);
     told
 }
 

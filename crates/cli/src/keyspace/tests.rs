@@ -2,7 +2,7 @@
 
 use kv::admin::{Answer, Ask};
 use kv::cluster::Status;
-use kv::keyspace::{Described, Settings, Usage, Wish};
+use kv::keyspace::{Described, Secondaries, Settings, Usage, Wish};
 use kv::{Error as Failure, Protocol};
 
 use super::*;
@@ -99,6 +99,19 @@ fn describe_of_primary_tells_what_needs_the_directory_and_how_few_copies_will_do
         "While the directory has no majority they wait for it",
         "with fewer than 2 in sync reads, and no writes",
     ] {
+        assert!(words.contains(told), "{told}:\n{text}");
+    }
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+}
+
+#[test]
+fn describe_of_primary_with_few_in_sync_tells_what_the_others_answer() {
+    let (protocol, sync) = (Some(Protocol::Primary), Some(Secondaries::Count(1)));
+    let wish = Wish { protocol, sync, interval_micros: Some(50_000), ..Wish::default() };
+    let store = Operated::new([cluster()], [Ok(Answer::Keyspaces(vec![orders(wish)]))]);
+    let (_, text) = run_on(&store, &Command::Describe { name: "default".into() }, false);
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for told in ["the primary and 1 of the others", "every 50ms, answer --level bounded and local"] {
         assert!(words.contains(told), "{told}:\n{text}");
     }
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
