@@ -33,7 +33,7 @@ impl Invariant for SwitchDurable {
         "a generation is loaded when its switch is durable"
     }
 
-    fn see(&mut self, seen: &Seen<'_>, _: &Logs) -> Result<(), String> {
+    fn see(&mut self, seen: &Seen<'_>, logs: &Logs) -> Result<(), String> {
         match *seen {
             Seen::Recovering { node } | Seen::Wiped { node } => {
                 self.nodes.remove(&node);
@@ -44,7 +44,7 @@ impl Invariant for SwitchDurable {
                 named.gathered.push((shard, generation));
                 named.gone.remove(&shard);
             }
-            Seen::Recovered { node, .. } => self.named(node).read(),
+            Seen::Recovered { node, .. } => self.named(node).read(|shard| logs.log(node, shard).is_some()),
             Seen::Appended { node, ticket } => self.named(node).appended(ticket),
             Seen::Durable { node, ticket } => self.named(node).synced(ticket),
             Seen::Load { node, shard, generation } => {
@@ -77,8 +77,11 @@ impl Named {
         waiting.chain([&mut self.gathered]).for_each(|named| named.retain(|(of, _)| *of != shard));
     }
 
-    fn read(&mut self) {
-        self.durable.extend(std::mem::take(&mut self.gathered));
+    /// What the log of a start says. One of which it has nothing but that it was made is no replica, and has no rows.
+    fn read(&mut self, is_replica: impl Fn(ShardId) -> bool) {
+        let named = std::mem::take(&mut self.gathered);
+        self.gone.extend(named.iter().map(|(shard, _)| *shard).filter(|shard| !is_replica(*shard)));
+        self.durable.extend(named);
     }
 
     fn appended(&mut self, ticket: u64) {
@@ -108,6 +111,16 @@ mod tests {
 
     fn see(judge: &mut SwitchDurable, seen: &Seen<'_>) {
         assert_eq!(judge.see(seen, &Logs::default()), Ok(()));
+    }
+
+    #[test]
+    fn replica_of_which_the_log_has_nothing_but_that_it_was_made_begins_anew_in_another_generation() {
+        let mut judge = SwitchDurable::default();
+        see(&mut judge, &Seen::Recovering { node: NODE });
+        see(&mut judge, &Seen::Gone { node: NODE, shard: SHARD });
+        see(&mut judge, &Seen::Generation { node: NODE, shard: SHARD, generation: 3 });
+        see(&mut judge, &Seen::Recovered { node: NODE, applied: &Default::default(), now: 1 });
+        assert_eq!(load(&mut judge, 0), Ok(()));
     }
 
     #[test]
