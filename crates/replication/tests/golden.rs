@@ -10,10 +10,10 @@
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
 mod cluster;
+mod scripted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
 
 use cluster::{Cluster, Cuts, Packet, keys, member};
 use kv::{Level, NodeId};
@@ -22,33 +22,7 @@ use replication::{Output, Replicate, Token, raft};
 
 #[test]
 fn golden_scripts_come_out_as_written() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
-    let mut paths: Vec<PathBuf> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    assert!(!paths.is_empty());
-    let regenerate = std::env::var_os("REGENERATE").is_some();
-    for path in paths {
-        let expected = std::fs::read_to_string(&path).unwrap();
-        check_form(&path, &expected);
-        let found = Script::play(&expected);
-        if regenerate {
-            std::fs::write(&path, found).unwrap();
-        } else if let Some((number, (found, expected))) =
-            found.lines().zip(expected.lines()).enumerate().find(|(_, (found, expected))| found != expected)
-        {
-            panic!("{}:{}\nexpected: {expected}\n   found: {found}", path.display(), number + 1);
-        } else {
-            assert_eq!(found.len(), expected.len(), "{} has lines too many or too few", path.display());
-        }
-    }
-}
-
-/// A script shows one behaviour, says first what that is, and has a sentence for a name.
-fn check_form(path: &Path, text: &str) {
-    let name = path.file_stem().unwrap().to_str().unwrap();
-    assert!(name.split('_').count() >= 3, "{name} is no sentence");
-    assert!(text.starts_with("# "), "{name} does not begin with what is to be seen");
-    assert!(!text.contains("\n\n"), "{name} has a gap: is it two behaviours?");
+    scripted::come_out_as_written("scripts", Script::play);
 }
 
 /// How often a replica looks at its clock, in microseconds.

@@ -7,9 +7,10 @@
 
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
+mod scripted;
+
 use std::collections::VecDeque;
 use std::fmt::Write;
-use std::path::Path;
 
 use bytes::Bytes;
 use kv::{Class, Epoch, Level, NodeId, Position, ReplicaId, Scope, Version};
@@ -19,20 +20,7 @@ use replication::{Input, Instant, Output, Recovery, Replicate, Ticket, Token, Vi
 
 #[test]
 fn golden_scripts_come_out_as_written() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/single");
-    let mut paths: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    assert!(!paths.is_empty());
-    for path in paths {
-        let expected = std::fs::read_to_string(&path).unwrap();
-        assert!(expected.starts_with("# "), "{} does not begin with what is to be seen", path.display());
-        let found = Script::play(&expected);
-        if std::env::var_os("REGENERATE").is_some() {
-            std::fs::write(&path, found).unwrap();
-        } else {
-            assert_eq!(found, expected, "{}", path.display());
-        }
-    }
+    scripted::come_out_as_written("single", Script::play);
 }
 
 /// A replica, its log and its table.

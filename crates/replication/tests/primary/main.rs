@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used)] // a test fails by panicking
 
 mod script;
+#[path = "../scripted/mod.rs"]
+mod scripted;
 mod world;
-
-use std::path::{Path, PathBuf};
 
 use kv::Level;
 use kv::keyspace::SyncMode;
@@ -188,27 +188,7 @@ fn run(seed: u64) -> (usize, usize, u64) {
 
 #[test]
 fn golden_scripts_come_out_as_written() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/primary");
-    let mut paths: Vec<PathBuf> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
-    paths.sort();
-    assert!(!paths.is_empty());
-    for path in paths {
-        let expected = std::fs::read_to_string(&path).unwrap();
-        assert!(expected.starts_with("# "), "{} does not begin with what is to be seen", path.display());
-        let found = Script::play(&expected);
-        if std::env::var_os("REGENERATE").is_some() {
-            std::fs::write(&path, found).unwrap();
-            continue;
-        }
-        let differs = found.lines().zip(expected.lines()).position(|(found, expected)| found != expected);
-        if let Some(place) = differs {
-            let line = |text: &str| text.lines().nth(place).unwrap().to_owned();
-            let (wanted, got) = (line(&expected), line(&found));
-            panic!("{}:{}\nexpected: {wanted}\n   found: {got}", path.display(), place + 1);
-        }
-        assert_eq!(found.len(), expected.len(), "{} has lines too many or too few", path.display());
-    }
+    scripted::come_out_as_written("primary", Script::play);
 }
 
 #[test]

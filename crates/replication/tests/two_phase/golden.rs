@@ -8,7 +8,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::Path;
 
 use kv::{Epoch, Level, NodeId};
 use replication::observe::describe as describe_record;
@@ -18,20 +17,7 @@ use super::cluster::{Cluster, puts};
 
 #[test]
 fn golden_scripts_come_out_as_written() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/two_phase/scripts");
-    let mut paths: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    assert!(!paths.is_empty());
-    for path in paths {
-        let expected = std::fs::read_to_string(&path).unwrap();
-        assert!(expected.starts_with("# "), "{} does not begin with what is to be seen", path.display());
-        let found = Script::play(&expected);
-        if std::env::var_os("REGENERATE").is_some() {
-            std::fs::write(&path, found).unwrap();
-        } else {
-            assert_eq!(found, expected, "{}", path.display());
-        }
-    }
+    super::scripted::come_out_as_written("two_phase/scripts", Script::play);
 }
 
 struct Script {

@@ -5,3 +5,5 @@
 mod cluster;
 mod golden;
 mod random;
+#[path = "../scripted/mod.rs"]
+mod scripted;
