@@ -138,8 +138,9 @@ fn promises(protocol: Protocol, sync: Option<SyncMode>, replicas: u16) -> Vec<(&
             ("acknowledged", format!("when it is on the disks of all {replicas} replicas, and decided")),
             (
                 "a node stops",
-                "no writes until it is back: they are refused at once, and nothing of them is stored. The others serve reads; not of \
-                 keys that were being written when the master stopped, until that is back"
+                "no writes until it is back: they are refused at once, and nothing of them is stored; when it is the master, they wait \
+                 for it as long as they may. The others serve reads; not of keys that were being written when the master stopped, until \
+                 that is back"
                     .into(),
             ),
             (

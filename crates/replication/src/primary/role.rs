@@ -76,7 +76,11 @@ impl Primary {
             self.take_view(view, out);
         }
         let is_member = self.node_of(message.from) == Some(from);
-        if !is_member || message.term > self.term() {
+        if !is_member {
+            return;
+        }
+        self.note_speaks(from);
+        if message.term > self.term() {
             return;
         }
         if message.term < self.term() {

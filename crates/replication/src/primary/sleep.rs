@@ -58,6 +58,11 @@ impl Primary {
         }
     }
 
+    /// A node whose replica speaks is connected. Two that came to the shard at the same time said no hello to each other.
+    pub(super) fn note_speaks(&mut self, node: NodeId) {
+        self.sleep.connected.insert(node);
+    }
+
     /// Whether the connection to a node stands.
     pub(super) fn is_connected(&self, node: NodeId) -> bool {
         self.sleep.connected.contains(&node)

@@ -71,6 +71,8 @@ impl Script {
             "hold" => drop(self.held.insert(number(0))),
             "release" => drop(self.held.remove(&number(0))),
             "cut" => self.world.cut(number(0), number(1)),
+            // They hear each other, and have said no hello.
+            "uncut" => drop(self.world.cuts.remove(&(number(0), number(1)))),
             "connect" => self.world.connect(number(0), number(1)),
             "crash" => self.crash(number(0)),
             "start" => self.start(number(0)),
