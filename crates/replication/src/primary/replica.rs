@@ -36,6 +36,8 @@ pub struct Primary {
     pub(super) replica: ReplicaId,
     /// Its log is one of an earlier life.
     has_lived: bool,
+    /// The log says who its members are.
+    pub(super) is_told: bool,
     /// Names this life in questions for a lease; drawn at the first tick.
     pub(super) life: Option<u64>,
     pub(super) now: Instant,
@@ -110,6 +112,7 @@ impl Primary {
         Ok(Primary {
             replica,
             has_lived,
+            is_told: has_lived,
             life: None,
             now: Instant::default(),
             clock: Version::ZERO,

@@ -58,12 +58,18 @@ impl Primary {
     }
 
     /// Before anything else: the first view of an epoch names who orders, and nobody has ever done so.
+    ///
+    /// The log of a new replica says among whom it is before it says anything else: by the time that it is read the map may not know it.
     pub(super) fn begin(&mut self, out: &mut Vec<Output>) {
-        if self.order.is_none() && self.is_primary() && self.term() > self.used && !self.is_lossy {
+        let is_new = !std::mem::replace(&mut self.is_told, true);
+        let orders = self.order.is_none() && self.is_primary() && self.term() > self.used && !self.is_lossy;
+        if orders {
             self.used = self.term();
+        }
+        if is_new || orders {
             let ticket = self.append(self.about(), out);
             self.known.learn(ticket, self.view.clone());
-            self.order = Some(self.begin_to_order(ticket, None));
+            self.order = if orders { Some(self.begin_to_order(ticket, None)) } else { self.order.take() };
         }
     }
 
