@@ -41,6 +41,7 @@ mod outbox;
 mod reached;
 mod routes;
 mod run;
+mod signals;
 mod thread;
 mod time;
 mod transport;

@@ -17,7 +17,6 @@ use placement::{Founder, Founding, Limits};
 use rustix::fs::Mode;
 use rustix::process::umask;
 use storage::{Applied, History, Kind, Options, Resources, Table};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
@@ -33,6 +32,7 @@ use crate::inbox::Inboxes;
 use crate::join::Joined;
 use crate::outbox::outboxes;
 use crate::routes::Routes;
+use crate::signals::Signals;
 use crate::transport::{Identities, Places, Transport};
 use crate::view::View;
 use crate::waiting::meanwhile;
@@ -62,11 +62,13 @@ pub fn run(config: Config) -> Result<(), Failure> {
 }
 
 async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failure> {
+    // Before anybody can see that it is there.
+    let mut signals = Signals::listen();
     let listeners = config.listen.iter().map(Listener::open).collect::<Result<Vec<_>, _>>()?;
     let address = announced(&config, &listeners);
     let begun = tokio::select! {
         begun = Begun::of(&config, opened, &address, &listeners) => begun?,
-        () = stop_signal() => {
+        () = signals.asked() => {
             tracing::info!("stopped before it was one of a cluster");
             return Ok(());
         }
@@ -118,7 +120,7 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
     tracing::info!(files, connections = most, "descriptors are shared out");
     watch_membership(&config, &identities, inboxes, handle, &serving);
     let readiness = tokio::spawn(become_ready(config, address, identities, serving.clone()));
-    let stop = asked_to_stop(ending.clone(), refusal, serving, readiness, faults);
+    let stop = asked_to_stop(signals, ending.clone(), refusal, serving, readiness, faults);
     let ended = thread::drive(first, Box::pin(stop)).await;
     ending.over.send_replace(true);
     connections.end().await;
@@ -198,6 +200,7 @@ fn start_cores(
 
 /// Until the node is asked to stop, and nobody can connect any more.
 async fn asked_to_stop(
+    mut signals: Signals,
     ending: Arc<Ending>,
     refusal: Refusal,
     serving: watch::Sender<bool>,
@@ -205,7 +208,7 @@ async fn asked_to_stop(
     faults: Arc<Faults>,
 ) {
     tokio::select! {
-        () = stop_signal() => {}
+        () = signals.asked() => {}
         () = ending.asked.notified() => tracing::info!("a client has ended this node"),
     }
     readiness.abort();
@@ -368,15 +371,6 @@ fn announced(config: &Config, listeners: &[Listener]) -> String {
         );
     }
     advertise.clone()
-}
-
-async fn stop_signal() {
-    let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be handled");
-    let mut interrupt = signal(SignalKind::interrupt()).expect("SIGINT can be handled");
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
 }
 
 /// How many cores may have a driver; the others serve connections. A checkpoint flushes the table of every driver: where each
