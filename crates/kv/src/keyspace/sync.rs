@@ -8,6 +8,7 @@ use super::{Settings, Wish, duration};
 const INTERVAL_MICROS_MAX: u64 = 3_600_000_000;
 /// The shortest: a millisecond.
 const INTERVAL_MICROS_MIN: u64 = 1_000;
+
 /// Who has a write before it is acknowledged, in a shard under [`Protocol::Primary`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncMode {

@@ -80,9 +80,9 @@ pub struct Primary {
     /// The leases that it gave: as a secondary not to take over, as the primary to read.
     pub(super) promised: Given,
     pub(super) lent: Given,
-    /// When it heard of the primary last, or began to wait for it, and when it called it last.
     /// When it looked at what is due last.
     pub(super) looked: Instant,
+    /// When it heard of the primary last, or began to wait for it, and when it called it last.
     pub(super) heard: Instant,
     pub(super) called: Instant,
     pub(super) wishes: Wishes,
