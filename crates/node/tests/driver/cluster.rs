@@ -165,7 +165,8 @@ impl Cluster {
         let [(shard, op)] = &plan.parts[..] else { panic!("tests ask one shard") };
         let (shard, op) = (*shard, op.clone());
         let charge = kv::Charge::default();
-        let part = Part { shard, op, level, id, timeout_micros: 3_000_000, charge, in_doubt: false };
+        let part =
+            Part { shard, op, level, id, timeout_micros: 3_000_000, charge, in_doubt: false, here: false };
         let client = self.clients;
         self.input(node, Input::Part { client, part });
         client
