@@ -9,7 +9,7 @@ use kv::Protocol;
 use server::{Config, Listen};
 
 use super::kept::{self, Kept, Program};
-use super::{host_of, reached, remove, temporary};
+use super::node::{self, host_of, reached, remove, temporary};
 use crate::exit::{Code, Error};
 use crate::{parse, serve};
 
@@ -60,6 +60,6 @@ fn config(args: &Args, data: PathBuf, kept: &Kept) -> Config {
         listen_peer: Some(own(kept.peer_port)),
         advertise_peer: reach(kept.peer_port),
         by_zones: true,
-        ..super::config(NAME, Some(data), vec![native, listen], ready)
+        ..node::config(NAME, Some(data), vec![native, listen], ready)
     }
 }

@@ -16,7 +16,7 @@ use kv::Protocol;
 use server::{Config, Failure, Listen};
 
 use super::kept::{self, Kept, Program};
-use super::{host_of, reached, remove, temporary};
+use super::node::{self, host_of, reached, remove, temporary};
 use crate::exit::{Code, Error};
 use crate::parse;
 
@@ -109,7 +109,7 @@ fn config(args: &Args, desk: &Arc<Desk>, seat: Option<Seat>) -> Config {
     let Some(seat) = seat else {
         let ready = format!("shard-server: serving at {advertise}; Ctrl-C or SIGTERM ends it");
         let data = args.data.is_some().then(|| desk.folder.join(ALONE));
-        return Config { protocol: Some(Protocol::Single), ..super::config(NAME, data, vec![listen], ready) };
+        return Config { protocol: Some(Protocol::Single), ..node::config(NAME, data, vec![listen], ready) };
     };
     let kept = desk.kept();
     let native = Listen {
@@ -123,7 +123,7 @@ fn config(args: &Args, desk: &Arc<Desk>, seat: Option<Seat>) -> Config {
         listen_peer: Some(own(kept.peer_port)),
         advertise_peer: reach(kept.peer_port),
         ends_when_left: true,
-        ..super::config(&seat.name, Some(desk.folder.join(JOINED)), vec![native, listen], ready)
+        ..node::config(&seat.name, Some(desk.folder.join(JOINED)), vec![native, listen], ready)
     }
 }
 
