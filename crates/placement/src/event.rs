@@ -222,14 +222,7 @@ impl Map {
             Event::Abort { shard } => match self.changes.get(shard).map(|change| change.phase) {
                 None => Err(Refusal::NoChange(*shard)),
                 Some(Phase::Switch) => Err(Refusal::Switching(*shard)),
-                Some(Phase::Copy) => {
-                    // What is not begun again at once is given up: a shard that was to be cut stays as it is.
-                    let change = self.changes.remove(shard);
-                    if change.is_some_and(|change| change.why == Why::Split) {
-                        self.splits.remove(shard);
-                    }
-                    Ok(())
-                }
+                Some(Phase::Copy) => self.abort(*shard),
             },
             Event::Revise { shard, change } => self.revise(*shard, change),
             Event::Create { name, wish } => self.create(name, wish),
@@ -240,6 +233,22 @@ impl Map {
                 Ok(())
             }
         }
+    }
+
+    /// Gives up the change of a shard whose members have not begun to change over.
+    fn abort(&mut self, id: ShardId) -> Result<(), Refusal> {
+        let row = &self.shards[&id];
+        match self.changes[&id].why {
+            Why::Protocol => {
+                let (keyspace, protocol) = (row.keyspace.clone(), row.protocol);
+                return Err(Refusal::AbortRecast { shard: id, keyspace, protocol });
+            }
+            // What is not begun again at once is given up: a shard that was to be cut stays as it is.
+            Why::Split => drop(self.splits.remove(&id)),
+            _ => {}
+        }
+        self.changes.remove(&id);
+        Ok(())
     }
 
     fn found(&mut self, cluster: ClusterId) -> Result<(), Refusal> {
@@ -384,11 +393,13 @@ impl Map {
         if self.shards[&id].protocol == Protocol::Primary {
             return !self.shards[&id].members.iter().any(|member| is_in_sync(member) && stays(&member));
         }
-        let needs = self.shards[&id].protocol;
-        let is_lost =
-            |members: &[Member]| members.iter().filter(stays).count() < needed(needs, members.len());
+        let row = &self.shards[&id];
+        let is_lost = |members: &[Member], protocol| {
+            members.iter().filter(stays).count() < needed(protocol, members.len())
+        };
         let switches = self.changes.get(&id).filter(|change| change.phase == Phase::Switch);
-        is_lost(&self.shards[&id].members) || switches.is_some_and(|change| is_lost(&change.to))
+        is_lost(&row.members, row.protocol)
+            || switches.is_some_and(|change| is_lost(&change.to, self.protocol_after(id, row)))
     }
 
     fn finish(

@@ -14,6 +14,7 @@ fn orders(wish: Wish) -> Described {
         name: "default".into(),
         settings: Settings::of(&wish),
         shards: 1,
+        under_another: 0,
         changing: 0,
         usage: Some(Usage { bytes: 1_000, keys: 7 }),
     }
