@@ -21,7 +21,7 @@ use kv::keyspace::Wish;
 use kv::view::{Member, Revision};
 use kv::{ClusterId, NodeId, Protocol, ReplicaId, ShardId};
 
-use crate::map::{Arrangement, Change, Keyspace, Map, Node, NodeDuty, Phase, Shard, Why};
+use crate::map::{Arrangement, Change, Keyspace, Map, Node, NodeDuty, Phase, Shard};
 use crate::refusal::Refusal;
 use crate::revise::is_in_sync;
 
@@ -235,22 +235,6 @@ impl Map {
         }
     }
 
-    /// Gives up the change of a shard whose members have not begun to change over.
-    fn abort(&mut self, id: ShardId) -> Result<(), Refusal> {
-        let row = &self.shards[&id];
-        match self.changes[&id].why {
-            Why::Protocol => {
-                let (keyspace, protocol) = (row.keyspace.clone(), row.protocol);
-                return Err(Refusal::AbortRecast { shard: id, keyspace, protocol });
-            }
-            // What is not begun again at once is given up: a shard that was to be cut stays as it is.
-            Why::Split => drop(self.splits.remove(&id)),
-            _ => {}
-        }
-        self.changes.remove(&id);
-        Ok(())
-    }
-
     fn found(&mut self, cluster: ClusterId) -> Result<(), Refusal> {
         if self.cluster.is_some_and(|known| known != cluster) {
             return Err(Refusal::OtherCluster);
@@ -329,6 +313,13 @@ impl Map {
             }
         }
         self.keeps_copies(name, left)?;
+        // Its shards may have gone over before it has given them away.
+        let is_to_stay = |(_, shard): &(ShardId, &Shard)| {
+            self.is_recast(&shard.keyspace) && self.keyspaces[&shard.keyspace].protocol == Protocol::TwoPhase
+        };
+        if let Some((_, shard)) = self.replicas_of(id).find(is_to_stay) {
+            return Err(Refusal::CopiesStay(shard.keyspace.clone()));
+        }
         let shards = self.replicas_of(id).filter(|(_, shard)| !self.can_change(shard));
         if let Some((shard, stuck)) = shards.into_iter().next() {
             return Err(self.stuck(shard, stuck));

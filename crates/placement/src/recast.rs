@@ -115,7 +115,8 @@ impl Map {
         if self.changes.contains_key(&id) || self.waits_for_copies(shard) && !is_settled {
             return None;
         }
-        if to == Protocol::TwoPhase && shard.members.len() < 2 {
+        let serves = |member: &Member| self.nodes[&member.node].duty == NodeDuty::Serve;
+        if to == Protocol::TwoPhase && (shard.members.len() < 2 || !shard.members.iter().all(serves)) {
             return None;
         }
         let needs_all =

@@ -140,6 +140,22 @@ impl Map {
         self.changes.insert(id, Change { to, epoch, phase: Phase::Copy, why });
     }
 
+    /// Gives up the change of a shard whose members have not begun to change over.
+    pub(crate) fn abort(&mut self, id: ShardId) -> Result<(), Refusal> {
+        let row = &self.shards[&id];
+        match self.changes[&id].why {
+            Why::Protocol => {
+                let (keyspace, protocol) = (row.keyspace.clone(), row.protocol);
+                return Err(Refusal::AbortRecast { shard: id, keyspace, protocol });
+            }
+            // What is not begun again at once is given up: a shard that was to be cut stays as it is.
+            Why::Split => drop(self.splits.remove(&id)),
+            _ => {}
+        }
+        self.changes.remove(&id);
+        Ok(())
+    }
+
     /// Forgets the parts of shards whose change was given up: those that are to be cut are cut later.
     pub(crate) fn give_up_parts(&mut self) {
         let (changes, splits) = (&self.changes, &mut self.splits);
