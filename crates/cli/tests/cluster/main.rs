@@ -40,6 +40,7 @@ mod programs;
 mod protocols;
 mod random;
 mod raw;
+mod recasts;
 mod refusals;
 mod revisions;
 mod snapshots;
