@@ -25,7 +25,7 @@
 //!
 //! For example, with three secondaries of which a put waits for one: n1 orders, n2 has each put before it is acknowledged, n3 and n4 get
 //! what is written every 100 ms. A client puts k through n1 and is answered; the next get of k is asked at n3, which has the value of
-//! 60 ms ago. That read is *wrong*: an older answer than a put that was acknowledged before the read began. Its receipt says that it may
+//! 60 ms ago. That read is *wrong*: its answer is older than a put that was acknowledged before the read began. Its receipt says that it may
 //! miss the last 130 ms, so it is not *untrue*.
 //!
 //! # What holds

@@ -61,7 +61,7 @@ fn draw(area: &Area<'_>, rows: &[Row], clients: usize, last: i32) -> Result<(), 
     text(area, "puts and gets a second", (OPS_LEFT, 62), 15, OPS, HPos::Left)?;
     text(
         area,
-        "wrong reads, % of all gets (old by, of what may be)",
+        "wrong reads, % of all gets (old by at most, of what is allowed)",
         (WRONG_LEFT, 62),
         15,
         WRONG,
