@@ -19,6 +19,7 @@ pub mod fuzz;
 mod keyspaces;
 pub mod map;
 pub mod plan;
+mod recast;
 mod refusal;
 mod revise;
 pub mod rows;

@@ -209,7 +209,7 @@ impl World {
         let astray = self.ids().any(|other| self.machine(other).own.is_some());
         let is_sound = self.machine(node).there && !self.machine(node).is_unsound();
         // On which nodes it will be is not known yet.
-        let is_creating = self.operator.is_creating();
+        let is_creating = self.operator.is_creating() || self.is_recasting();
         let serving = self.placed.nodes.values().filter(|row| row.duty == NodeDuty::Serve).count();
         let becomes_smaller = serving <= SERVING_MIN || self.sends_away();
         !astray && !is_creating && is_sound && self.survives(node, now) && !becomes_smaller
@@ -232,7 +232,9 @@ impl World {
         let rows = self.placed.shards.values().map(|row| &row.members);
         let counts = |(id, change): &(&ShardId, &Change)| !(now && self.inherits_only(node, **id, change));
         let changes = self.placed.changes.iter().filter(counts).map(|(_, change)| &change.to);
-        rows.chain(changes).all(survives)
+        let parts = self.shards().into_iter().filter_map(|shard| self.placed.row_of_part(shard));
+        let parts = Vec::from_iter(parts.map(|row| row.members));
+        rows.chain(changes).chain(&parts).all(survives)
     }
 
     /// Whether a shard is handed over to a node that has not opened it yet: it goes back when the node is lost.

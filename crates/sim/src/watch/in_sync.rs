@@ -33,12 +33,15 @@ impl InSync {
     /// A map says which shards there are.
     pub fn know(&mut self, map: &Map) {
         self.members.clear();
-        for (id, row) in map.shards.iter().filter(|(_, row)| row.protocol == Protocol::Primary) {
+        let parts = map.splits.values().flat_map(|split| &split.parts);
+        let parts = parts.filter_map(|part| Some((part.shard, map.row_of_part(part.shard)?)));
+        let rows = map.shards.iter().map(|(id, row)| (*id, row.clone())).chain(parts);
+        for (id, row) in rows.filter(|(_, row)| row.protocol == Protocol::Primary) {
             let in_sync = row.members.iter().filter(|member| member.duty != Duty::Learner);
-            self.members.insert(*id, in_sync.map(|member| member.node).collect());
+            self.members.insert(id, in_sync.map(|member| member.node).collect());
             let term = Term((row.epoch.0 - 1) << TERM_BITS | row.revision.0);
             let orders = row.members.iter().find(|member| member.duty == Duty::Primary);
-            self.orders.extend(orders.map(|member| ((*id, term), member.node)));
+            self.orders.extend(orders.map(|member| ((id, term), member.node)));
         }
     }
 
