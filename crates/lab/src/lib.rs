@@ -141,7 +141,8 @@ impl Folder {
         let Some(folder) = &plan.keep else {
             return Folder::passing();
         };
-        let cannot = |error| Error::Invalid(format!("making {}: {error}", folder.display()));
+        let cannot =
+            |error| Error::Invalid(format!("making {}: {error}; name another folder", folder.display()));
         std::fs::create_dir_all(folder).map_err(cannot)?;
         let is_empty = std::fs::read_dir(folder).map_err(cannot)?.next().is_none();
         match is_empty {
