@@ -43,7 +43,7 @@ it waits for all and gets are linearizable. A wrong read is one whose answer is
 older than a put that was acknowledged before the read began.
 
 Exit codes: 0 no answer was older than its level and its receipt allow, 1 one
-was, 2 wrong use, 3 it cannot be run.")]
+was, 2 wrong use, 3 it cannot be run, or requests failed.")]
 pub struct Args {
     /// How long each of the eleven forms is measured
     #[arg(long, value_name = "S", default_value_t = 5)]
@@ -140,7 +140,13 @@ fn draw(rows: &[Row], args: &Args, out: &mut Output<'_>) -> Result<(), Error> {
 }
 
 fn code(rows: &[Row]) -> Code {
-    if rows.iter().any(|row| row.untrue > 0) { Code::NotMet } else { Code::Done }
+    if rows.iter().any(|row| row.untrue > 0) {
+        Code::NotMet
+    } else if rows.iter().any(|row| row.failed > 0) {
+        Code::Unavailable
+    } else {
+        Code::Done
+    }
 }
 
 fn print(rows: &[Row], clients: usize, out: &mut Output<'_>) -> Result<(), Error> {
