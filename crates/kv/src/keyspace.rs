@@ -224,10 +224,11 @@ impl Wish {
         let replicas = self.protocol.unwrap_or(Protocol::Raft).replicas();
         if let Some(wished) = self.replicas.filter(|wished| !replicas.contains(wished)) {
             let protocol = self.protocol.unwrap_or(Protocol::Raft);
-            let (least, most) = (replicas.start(), replicas.end());
-            return refuse(format!(
-                "a shard cannot have {wished} replicas: under {protocol} it has {least} to {most}"
-            ));
+            let few = match (replicas.start(), replicas.end()) {
+                (least, most) if least == most => most.to_string(),
+                (least, most) => format!("{least} to {most}"),
+            };
+            return refuse(format!("a shard cannot have {wished} replicas: under {protocol} it has {few}"));
         }
         if matches!(self.history, Some(History::Count(0) | History::Micros(0))) {
             return refuse("a key keeps 1 revision at least, the newest: give a history of 1 or more".into());

@@ -103,11 +103,11 @@ pub struct Settings {
     pub shards: Option<u32>,
     /// Under primary: a write waits for all replicas in sync, or for the primary
     /// and K others [default: all]
-    #[arg(long, value_name = "all|K", value_parser = parse::sync)]
+    #[arg(long, value_name = "all|K", value_parser = parse::sync, allow_negative_numbers = true)]
     pub sync: Option<Secondaries>,
     /// Under primary with --sync all: with fewer copies in sync no write is taken
     /// [default: 2]
-    #[arg(long, value_name = "N", value_parser = parse::replicas)]
+    #[arg(long, value_name = "N", value_parser = parse::min_copies)]
     pub min_copies: Option<u16>,
     /// Under primary with --sync K: how often the replicas that no write waits for
     /// get what is written [default: 100ms]

@@ -183,3 +183,28 @@ fn dry_run_of_another_protocol_tells_what_gets_weaker_and_changes_nothing() {
     let (_, text) = run_on(&Operated::new([cluster()], answers()), &to_primary(true), true);
     assert!(text.contains("\"weaker\":["), "{text}");
 }
+
+#[test]
+fn number_that_makes_no_sense_is_refused_with_those_that_do() {
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Typed {
+        #[command(subcommand)]
+        _command: Command,
+    }
+
+    for (words, says) in [
+        ("--sync -1", "all, or 0, 1, 2"),
+        ("--sync some", "all, or 0, 1, 2"),
+        ("--min-copies 0", "as many as there are replicas"),
+        ("--min-copies x", "as many as there are replicas"),
+        ("--interval 0", "longer than nothing"),
+        ("--interval soon", "as in 10s"),
+        ("--protocol paxos", "use single, raft, primary or two-phase"),
+    ] {
+        let words = ["keyspace", "create", "carts"].into_iter().chain(words.split(' '));
+        let refused = Typed::try_parse_from(words).expect_err("it makes no sense").to_string();
+        assert!(refused.contains(says), "{refused}");
+    }
+}

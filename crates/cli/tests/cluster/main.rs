@@ -19,6 +19,7 @@ mod crowd;
 mod damage;
 mod data_folder;
 mod disk;
+mod evaluation;
 mod faults;
 mod grows;
 mod joins;
