@@ -11,6 +11,8 @@ const FILES: &[(&str, &str)] = &[
     ("proto/classic/pairs/keyvalue.proto", "keyvalue.bin"),
     ("proto/classic/pairs/central.proto", "central.bin"),
     ("proto/classic/store/store.proto", "store.bin"),
+    ("proto/classic/shards/shards.proto", "shards.bin"),
+    ("proto/classic/shards/between.proto", "between.bin"),
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -156,6 +156,8 @@ impl Nodes {
                 checkpoint_bytes: Config::CHECKPOINT_BYTES,
                 protocol: None,
                 lab: false,
+                by_zones: false,
+                ends_when_left: false,
                 stderr: server::Stderr::Nothing,
             };
             thread::Builder::new().name(name.clone()).spawn(|| server::run(config)).unwrap()

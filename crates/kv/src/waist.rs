@@ -17,6 +17,9 @@ pub struct Request {
     pub id: Option<RequestId>,
     /// How long to wait before it is answered as unavailable or in doubt.
     pub timeout: Duration,
+    /// Nobody but the node at hand is asked: [`Error::WrongNode`] where it has no replica of the key's shard, and of a write where
+    /// another node orders it. For dialects whose clients find the node themselves; the native wire does not carry it.
+    pub here: bool,
 }
 
 impl Request {
@@ -27,7 +30,14 @@ impl Request {
 
     /// A request to the default keyspace with nothing special about it.
     pub fn new(op: Op) -> Request {
-        Request { keyspace: Self::KEYSPACE.into(), op, level: None, id: None, timeout: Self::TIMEOUT }
+        Request {
+            keyspace: Self::KEYSPACE.into(),
+            op,
+            level: None,
+            id: None,
+            timeout: Self::TIMEOUT,
+            here: false,
+        }
     }
 }
 

@@ -24,10 +24,18 @@ pub fn split(keyspaces: &Keyspaces, request: Request, charge: &Charge) -> Result
 }
 
 fn split_over(shards: &ShardMap, request: Request, charge: &Charge) -> Result<Split, Error> {
-    let Request { op, level, id, timeout, .. } = request;
+    let Request { op, level, id, timeout, here, .. } = request;
     let timeout_micros = timeout.as_micros().min(u128::from(TIMEOUT_MILLIS_MAX) * 1000) as u64;
-    let part =
-        |(shard, op)| Part { shard, op, level, id, timeout_micros, charge: charge.clone(), in_doubt: false };
+    let part = |(shard, op)| Part {
+        shard,
+        op,
+        level,
+        id,
+        timeout_micros,
+        charge: charge.clone(),
+        in_doubt: false,
+        here,
+    };
     let mut plan = Plan::new(shards, op)?;
     tracing::trace!("a request has become parts");
     if let Some(single) = plan.take_single() {
@@ -42,8 +50,9 @@ fn split_over(shards: &ShardMap, request: Request, charge: &Charge) -> Result<Sp
 
 /// Plans a part again whose shard is cut, over the shards that it was cut into, under the id that it has. An error is its answer.
 pub(crate) fn replan(shards: &ShardMap, part: Part) -> Result<Split, Error> {
-    let Part { op, level, id, timeout_micros, charge, in_doubt, .. } = part;
-    let request = Request { level, id, timeout: Duration::from_micros(timeout_micros), ..Request::new(op) };
+    let Part { op, level, id, timeout_micros, charge, in_doubt, here, .. } = part;
+    let timeout = Duration::from_micros(timeout_micros);
+    let request = Request { level, id, timeout, here, ..Request::new(op) };
     let planned = split_over(shards, request, &charge);
     let doubted = |part: Part| Part { in_doubt, ..part };
     match planned {

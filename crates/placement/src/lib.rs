@@ -17,6 +17,7 @@ pub mod founding;
 #[doc(hidden)]
 pub mod fuzz;
 mod keyspaces;
+mod layout;
 pub mod map;
 pub mod plan;
 mod recast;

@@ -86,6 +86,8 @@ pub enum Arrangement {
     Even,
     /// Each node has a contiguous range of slots, in the order in which the nodes joined.
     Contiguous,
+    /// Each zone that a node names has a contiguous range of slots, in the order of their names, and its nodes all of it.
+    Zones,
     /// On the first 1, 3 or 5 nodes: the directory's own.
     First,
 }
@@ -251,6 +253,11 @@ impl Keyspace {
     pub fn settings(&self) -> Settings {
         let Keyspace { protocol, replicas, sync, keep, quota, .. } = *self;
         Settings { protocol, replicas, sync, keep, quota }
+    }
+
+    /// Whether its shards are laid out in pieces, whatever else there is.
+    pub(crate) fn is_in_pieces(&self) -> bool {
+        matches!(self.arrangement, Arrangement::Contiguous | Arrangement::Zones)
     }
 
     /// Whether clients may ask it: the directory's own they may not.

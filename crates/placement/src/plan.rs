@@ -12,7 +12,7 @@
 //! [`plan`] is a function of the map alone, and is asked again whenever the map has changed. It remembers nothing: what is under
 //! way stands in the map, and whoever is asked next, on whichever node, after whichever crash, goes on from there.
 //!
-//! 1. **Where should everything be?** (`arrange`, `balance`, `contiguous`.) A target for each shard that can change now: of all
+//! 1. **Where should everything be?** (`arrange`, `balance`, `contiguous`, `zoned`.) A target for each shard that can change now: of all
 //!    placements that keep what must be kept, the most even ones, and of those the one that moves the fewest replicas. What
 //!    is under way counts as done. Shards too few of whose replicas live cannot be changed, and are counted as they are.
 //! 2. **What is begun now?** Shards whose target is not where they are, the urgent first: what was lost, then what lacks replicas,
@@ -74,6 +74,7 @@ mod contiguous;
 pub(crate) mod leaders;
 mod returns;
 mod takers;
+pub(crate) mod zoned;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -231,6 +231,7 @@ fn put_keyspace(into: &mut BytesMut, keyspace: &Keyspace) {
         Arrangement::Even => 1,
         Arrangement::Contiguous => 2,
         Arrangement::First => 3,
+        Arrangement::Zones => 4,
     });
     encode_keep(into, &keyspace.keep);
     put_option(into, keyspace.quota.bytes, put_uint);
@@ -246,6 +247,7 @@ fn keyspace(reader: &mut Reader) -> Result<Keyspace, Malformed> {
         1 => Arrangement::Even,
         2 => Arrangement::Contiguous,
         3 => Arrangement::First,
+        4 => Arrangement::Zones,
         _ => return Err(Malformed("an arrangement has an unknown tag")),
     };
     let usual = Keyspace::new(protocol, replicas, arrangement);

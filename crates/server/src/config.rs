@@ -56,6 +56,11 @@ pub struct Config {
     pub moves: Moves,
     /// Whether it takes faults ([`kv::fault`]).
     pub lab: bool,
+    /// Whether it founds a cluster that is laid out by zones: the directory is on this node alone, and its shards are on it only while
+    /// no node that names a zone is there ([`Map::founding_by_zones`](placement::map::Map::founding_by_zones)). Of a cluster of one.
+    pub by_zones: bool,
+    /// Whether the process ends once it has left its cluster ([`crate::Failure::Left`]), and does not go on to tell its clients so.
+    pub ends_when_left: bool,
     /// What it writes to standard error.
     pub stderr: Stderr,
 }

@@ -237,9 +237,9 @@ mod tests {
 
     fn ask() -> Message {
         let op = Op::Get { key: Bytes::from_static(b"k"), at: None };
-        let (level, id, charge) = Default::default();
+        let (level, id, charge, in_doubt, here) = Default::default();
         let part =
-            Part { shard: ShardId(1), op, level, id, timeout_micros: 1_000_000, charge, in_doubt: false };
+            Part { shard: ShardId(1), op, level, id, timeout_micros: 1_000_000, charge, in_doubt, here };
         Message::Ask { core: 0, part, sink: Box::new(|_| {}) }
     }
 

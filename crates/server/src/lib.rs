@@ -31,6 +31,7 @@ mod engine;
 mod failure;
 mod faults;
 mod folder;
+mod founding;
 mod handle;
 mod inbox;
 mod join;

@@ -6,14 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dialects::Store;
+use kv::ShardId;
 use kv::cluster::{Cluster, Terms};
-use kv::{NodeId, Protocol, ShardId};
 use node::cores::Deal;
 use node::identity::{Identity, come_back};
 use node::log::{Request, Settings};
 use node::{Driver, Executor, Input, Recovery};
 use placement::map::Map;
-use placement::{Founder, Founding, Limits};
 use rustix::fs::Mode;
 use rustix::process::umask;
 use storage::{Applied, History, Kind, Options, Resources, Table};
@@ -27,8 +26,9 @@ use crate::desk::Desk;
 use crate::engine::{Beside, Engine, pause};
 use crate::faults::Faults;
 use crate::folder::{Folder, Opened};
+use crate::founding::{founding, limits};
 use crate::handle::{Handle, JOIN_INSTEAD, Membership, WAITS_LONG};
-use crate::inbox::Inboxes;
+use crate::inbox::{Inboxes, Message};
 use crate::join::Joined;
 use crate::outbox::outboxes;
 use crate::routes::Routes;
@@ -55,8 +55,10 @@ pub fn run(config: Config) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::Failed(format!("cannot start a runtime: {error}")))?;
     let ended = runtime.block_on(serve(config, folder, cores));
-    if let Err(failure) = &ended {
-        tracing::error!(%failure, "the node ends");
+    match &ended {
+        Ok(()) => {}
+        Err(Failure::Left(why)) => tracing::info!(why, "the node ends"),
+        Err(failure) => tracing::error!(%failure, "the node ends"),
     }
     ended
 }
@@ -297,9 +299,10 @@ fn watch_membership(
 ) {
     tokio::spawn(tell_cluster(identities.clone(), inboxes.clone()));
     if let Some(cluster) = *identities.cluster().borrow() {
+        let inboxes = inboxes.clone();
         tokio::spawn(join::check_cluster(config.join.clone(), config.name.clone(), cluster, inboxes));
     }
-    tokio::spawn(note_left(identities.clone(), handle, serving.clone()));
+    tokio::spawn(note_left(identities.clone(), handle, serving.clone(), (inboxes, config.ends_when_left)));
 }
 
 /// Tells the directory which cluster it is of, as soon as that is known.
@@ -311,7 +314,12 @@ async fn tell_cluster(identities: Arc<Identities>, inboxes: Inboxes) {
 }
 
 /// Says so when the node has left its cluster, to its journal and from then on to every client.
-async fn note_left(identities: Arc<Identities>, handle: Arc<Handle>, serving: watch::Sender<bool>) {
+async fn note_left(
+    identities: Arc<Identities>,
+    handle: Arc<Handle>,
+    serving: watch::Sender<bool>,
+    (inboxes, ends): (Inboxes, bool),
+) {
     // The sender is among the identities.
     if identities.left().wait_for(|left| *left).await.is_err() {
         return;
@@ -320,8 +328,12 @@ async fn note_left(identities: Arc<Identities>, handle: Arc<Handle>, serving: wa
     let others: Vec<String> = others.map(|node| node.address).filter(|other| !other.is_empty()).collect();
     let others = others.join(", ");
     tracing::warn!(others, "this node has left the cluster: nobody needs it any more, and it may be stopped");
-    handle.leave(format!("this node has left the cluster: connect to {others}"));
+    let why = format!("this node has left the cluster: connect to {others}");
+    handle.leave(why.clone());
     serving.send_replace(false);
+    if ends {
+        inboxes.first().push(Message::Fatal(Failure::Left(why)));
+    }
 }
 
 /// Says that it is ready, at once when the node knows its cluster, and until then whom it waits for.
@@ -380,30 +392,6 @@ fn drivers(config: &Config, cores: usize) -> usize {
     if keeps_nothing || config.engine.flushes_what_is_new() { cores } else { 1 }
 }
 
-/// The map that the cluster begins with: all its first nodes are started alike, and have the same.
-fn founding(config: &Config, folder: &Folder) -> Result<Map, Failure> {
-    let founders = &folder.identity().founders;
-    if founders.len() > 1 && config.peers.is_empty() {
-        return Err(Failure::Refused(format!(
-            "node {} has not heard yet where the nodes are that it was to found a cluster with: start it with --peers, as before",
-            config.name
-        )));
-    }
-    let listed = |name: &String| config.peers.iter().find(|(other, _)| other == name).map(|(_, peer)| peer);
-    // Of one that is alone nobody else has to know the same.
-    let own = |name: &String| config.peer().filter(|_| *name == config.name);
-    let founder = |(_, name): &(NodeId, String)| Founder {
-        name: name.clone(),
-        peer: listed(name).or(own(name)).cloned().unwrap_or_default(),
-    };
-    let nodes: Vec<Founder> = founders.iter().map(founder).collect();
-    // One that keeps nothing is alone for ever.
-    let usual = if config.data.is_none() { Protocol::Single } else { Protocol::Raft };
-    let protocol = config.protocol.unwrap_or(usual);
-    let Terms { shards, replicas, .. } = folder.terms();
-    Ok(Map::founding(&Founding { cluster: None, nodes, shards, replicas, protocol }))
-}
-
 fn node_config(
     config: &Config,
     folder: &Folder,
@@ -426,7 +414,7 @@ fn node_config(
         zone: zone.clone(),
         incarnation: lineage.life.incarnation,
         grace_micros: config.moves.grace_micros,
-        limits: Limits { changes: config.moves.max, ..Limits::default() },
+        limits: limits(config),
         volatile: config.data.is_none(),
     }
 }

@@ -128,6 +128,8 @@ fn config(listen: String) -> Config {
         checkpoint_bytes: CHECKPOINT_BYTES,
         protocol: None,
         lab: false,
+        by_zones: false,
+        ends_when_left: false,
         stderr: server::Stderr::Nothing,
     }
 }

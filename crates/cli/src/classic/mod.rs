@@ -16,6 +16,10 @@
 //!
 //! A master and its slaves, as a file lists them, each a process ([`store`]).
 //!
+//! # A store of ranges
+//!
+//! A shard master, and servers that each have a range of the keys ([`shards`]).
+//!
 //! # Caveats
 //!
 //! A central server knows who registered a number last and nothing of the texts: without `--check`, registering a number again
@@ -30,6 +34,7 @@ mod pair_client;
 mod run;
 mod server;
 mod servers;
+mod shards;
 pub mod store;
 
 use crate::exit::{Code, Error};
@@ -92,6 +97,25 @@ the file or the ports is said, and nothing runs.")]
         after_help = "Examples:\n  capstan classic store store.yaml"
     )]
     StoreNode(store::NodeArgs),
+    /// Say which shard server has which key, and have servers come and go
+    #[command(after_help = "\
+Examples:
+  capstan classic shard-master localhost:50000             ends with its data
+  capstan classic shard-master localhost:50000 --data m    survives kill -9
+Clients speak gRPC (ShardMaster: Join, Leave, Query). Keys 0 to 100 are cut into
+ranges of equal size, one a server, in the order in which they joined; the last
+one has all above. Join and Leave answer when the data has moved. The data of
+the last server that leaves stays here until the next one joins.")]
+    ShardMaster(shards::MasterArgs),
+    /// Serve texts under numbers, all of them or those of a range
+    #[command(after_help = "\
+Examples:
+  capstan classic shard-server localhost:50001             ends with its data
+  capstan classic shard-server localhost:50001 --data s    survives kill -9
+Clients speak gRPC (KVStore: Get, Put, Append, LPop, RPop, Redistribute,
+Transfer). By itself it has all keys; a shard master that is asked to Join it
+gives it a range, and what it had goes along where the store had nothing.")]
+    ShardServer(shards::ServerArgs),
     /// Send the commands of standard input to a pair server
     #[command(after_help = "\
 Examples:
@@ -136,6 +160,8 @@ pub fn run(command: Command, out: &mut Output<'_>) -> Result<Code, Error> {
         Command::PairServer { server, activate } => server::pairs(server, activate),
         Command::CentralServer { server, check } => server::central(server, check),
         Command::Store(args) => store::run(&args),
+        Command::ShardMaster(args) => shards::run_master(&args),
+        Command::ShardServer(args) => shards::run_server(&args),
         Command::StoreNode(args) => store::run_node(args),
         Command::PairClient { server } => pair_client::run(&server, out),
         Command::CentralClient { server } => central_client::run(&server, out),

@@ -67,6 +67,8 @@ fn config(name: &str, args: Args, dialect: Arc<dyn Dialect>) -> Config {
         checkpoint_bytes: Config::CHECKPOINT_BYTES,
         protocol: None,
         lab: false,
+        by_zones: false,
+        ends_when_left: false,
         stderr: Stderr::Line(ready),
     }
 }

@@ -125,7 +125,7 @@ pub fn run(args: Args) -> Result<Code, Error> {
 /// Runs the node until a signal stops it. An error of usage means that starting it again would not help.
 pub fn start(config: server::Config) -> Result<(), Error> {
     server::run(config).map_err(|failure| match failure {
-        server::Failure::Refused(why) => Error::Usage(why),
+        server::Failure::Refused(why) | server::Failure::Left(why) => Error::Usage(why),
         server::Failure::Failed(why) => Error::Unavailable(why),
     })
 }
@@ -167,6 +167,8 @@ fn config(args: Args, file: File) -> Result<server::Config, Error> {
         moves,
         protocol: None,
         lab: args.lab || file.lab,
+        by_zones: false,
+        ends_when_left: false,
         stderr: if args.quiet || file.quiet { Stderr::Nothing } else { Stderr::Journal },
     })
 }

@@ -3,13 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kv::{Answer, Error, Op, Request, Share};
-use tokio::time::Instant;
+use kv::{Answer, Error, Level, Op, Outcome, Request, Share};
+use tokio::time::{Instant, sleep};
 
 use crate::account::{Tab, admit};
 use crate::ask::{ask, ask_all};
 use crate::grpc::{Asked, time_left};
 use crate::{End, Store};
+
+/// How long a call is asked again that found a node away: one that is started again is back by then.
+const PATIENCE: Duration = Duration::from_millis(1_500);
+/// Between two times.
+const PAUSE: Duration = Duration::from_millis(25);
+/// How often it is looked whether a node that has just started knows its cluster.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// One call over a classic wire. It may be many requests to the store.
 pub(super) struct Caller {
@@ -18,6 +25,9 @@ pub(super) struct Caller {
     tab: Tab,
     /// When the client waits no more; `None` = it did not say.
     until: Option<Instant>,
+    /// Nobody but this node is asked.
+    here: bool,
+    level: Option<Level>,
 }
 
 impl Caller {
@@ -27,7 +37,31 @@ impl Caller {
         let Asked { store, tab } = Asked::take(&mut extensions);
         store.cluster.id()?;
         let until = time_left(&metadata).and_then(|time| Instant::now().checked_add(time));
-        Ok((Caller { store, tab, until }, message))
+        Ok((Caller { store, tab, until, here: false, level: None }, message))
+    }
+
+    /// The same. A node that has just started is waited for until it knows its cluster: its clients come as soon as it listens. The
+    /// call is over after so long at the latest.
+    pub(super) async fn once_ready<T>(
+        mut request: tonic::Request<T>,
+        limit: Duration,
+    ) -> Result<(Caller, T), Error> {
+        let until = Instant::now() + limit;
+        let asked = Asked::take(request.extensions_mut());
+        while let Err(error) = asked.store.cluster.id() {
+            if Instant::now() + LOOK >= until || !matches!(error, Error::Unavailable(_)) {
+                return Err(error);
+            }
+            sleep(LOOK).await;
+        }
+        request.extensions_mut().insert(asked);
+        let (caller, message) = Caller::of(request)?;
+        Ok((caller.by(until), message))
+    }
+
+    /// The same call, of which nothing is asked of other nodes, and reads are this fresh.
+    pub(super) fn only_here(self, level: Option<Level>) -> Caller {
+        Caller { here: true, level, ..self }
     }
 
     /// The same call, which is over by then at the latest.
@@ -45,6 +79,33 @@ impl Caller {
         let request = self.request(op)?;
         let (reply, share) = ask(&self.store.keys, request, self.fresh_tab()).await?;
         Ok((reply.answer, share))
+    }
+
+    /// Asks one thing; again for a while where it failed for want of a node: those that were just started find each other. What failed
+    /// never happens, so it may be asked again.
+    pub(super) async fn ask_patiently(&self, op: Op) -> Result<(Answer, Share), Error> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let result = self.ask(op.clone()).await;
+            let Err(error) = &result else { return result };
+            let may_pass = error.is_transient() && error.outcome() == Outcome::Failed;
+            if !may_pass || Instant::now() + PAUSE >= until {
+                return result;
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Asks one thing of the keyspace, wherever its shards are.
+    pub(super) async fn ask_anywhere(&self, op: Op) -> Result<Answer, Error> {
+        let request = Request { here: false, ..self.request(op)? };
+        let (reply, _) = ask(&self.store.keys, request, self.fresh_tab()).await?;
+        Ok(reply.answer)
+    }
+
+    /// The same call, which goes on for as long as it takes.
+    pub(super) fn unlimited(self) -> Caller {
+        Caller { until: None, ..self }
     }
 
     /// Asks many things that have nothing to do with each other. One answer each, in their order.
@@ -67,7 +128,8 @@ impl Caller {
 
     fn request(&self, op: Op) -> Result<Request, Error> {
         op.validate()?;
-        Ok(Request { keyspace: self.store.keyspace.clone(), timeout: self.time()?, ..Request::new(op) })
+        let (keyspace, timeout) = (self.store.keyspace.clone(), self.time()?);
+        Ok(Request { keyspace, timeout, level: self.level, here: self.here, ..Request::new(op) })
     }
 
     /// How long the next request may wait.

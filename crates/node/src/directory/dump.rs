@@ -39,6 +39,7 @@ fn keyspace_text(keyspace: &Keyspace) -> String {
     let arrangement = match keyspace.arrangement {
         Arrangement::Even => "even",
         Arrangement::Contiguous => "contiguous",
+        Arrangement::Zones => "zones",
         Arrangement::First => "first",
     };
     let mut text = format!("{} replicas={} arrangement={arrangement}", keyspace.protocol, keyspace.replicas);

@@ -122,6 +122,7 @@ impl Driver {
             timeout_micros: REQUEST_MICROS,
             charge,
             in_doubt: false,
+            here: false,
         };
         self.core.take_part(&self.node, Client::Directory(number), part);
         self.core.settle(&self.node);

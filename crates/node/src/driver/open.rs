@@ -31,6 +31,8 @@ pub struct Part {
     pub charge: Charge,
     /// It may have been run before, by those who had its keys then.
     pub in_doubt: bool,
+    /// Nobody but this node is asked.
+    pub here: bool,
 }
 
 /// Something that is open.
@@ -82,6 +84,8 @@ pub(crate) struct Attempt {
     /// How often it was tried where there is no replica.
     pub turns: usize,
     pub charge: Charge,
+    /// Nobody but this node is asked.
+    pub here: bool,
 }
 
 /// Where a client's part is.
@@ -132,8 +136,9 @@ pub(crate) struct Asker {
 
 impl Attempt {
     /// Not tried yet.
-    pub fn new(client: Client, stamped: Bytes, now: Instant, charge: Charge) -> Attempt {
-        Attempt { client, stamped, state: State::Waiting(now), why: None, unserved: None, turns: 0, charge }
+    pub fn new(client: Client, stamped: Bytes, now: Instant, charge: Charge, here: bool) -> Attempt {
+        let state = State::Waiting(now);
+        Attempt { client, stamped, state, why: None, unserved: None, turns: 0, charge, here }
     }
 
     /// Whether another node has it.
@@ -205,7 +210,7 @@ impl Open {
     pub fn wants(&self) -> (Class, Level) {
         match &self.kind {
             Kind::Write(_, write) => (write.class, Level::Linearizable),
-            Kind::Read(attempt, read) if attempt.why.is_none() => (Class::Read, read.level),
+            Kind::Read(attempt, read) if attempt.why.is_none() || attempt.here => (Class::Read, read.level),
             Kind::Read(..) | Kind::ForwardedRead(..) => (Class::Read, Level::Linearizable),
             Kind::ForwardedWrite(..) | Kind::Advance => (Class::Blind, Level::Linearizable),
         }

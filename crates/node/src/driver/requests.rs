@@ -24,7 +24,7 @@ const TIMEOUT_MICROS_MIN: u64 = 1_000;
 
 impl Core {
     pub fn take_part(&mut self, node: &Node, client: Client, part: Part) {
-        let Part { shard, op, level, id, timeout_micros, charge, in_doubt } = part;
+        let Part { shard, op, level, id, timeout_micros, charge, in_doubt, here } = part;
         assert!(!matches!(op, Op::Advance { .. }), "an advance is the store's own");
         let refuse = |core: &mut Core, why: &str| {
             core.answer(client, Err(Error::Unavailable(why.into())));
@@ -40,7 +40,7 @@ impl Core {
         }
         let timeout_micros = timeout_micros.max(TIMEOUT_MICROS_MIN);
         let deadline = node.now.plus(timeout_micros);
-        let attempt = |stamped: &Stamped| Attempt::new(client, stamped.encode(), node.now, charge);
+        let attempt = |stamped: &Stamped| Attempt::new(client, stamped.encode(), node.now, charge, here);
         let open = if op.class() == Class::Read {
             let stamped = Stamped { id, op };
             let attempt = attempt(&stamped);
@@ -122,13 +122,21 @@ impl Core {
         }
         let Some(open) = self.open.get_mut(token) else { return };
         let left_out = open.reads().is_some_and(|read| read.hidden);
+        let is_here_only = open.attempt().is_some_and(|attempt| attempt.here);
         let (class, level) = if left_out { (Class::Blind, Level::Linearizable) } else { open.wants() };
         let route = match self.replicas.get(&open.shard) {
             Some(replica) if !replica.later.is_over() => replica.protocol.route(class, level),
+            _ if is_here_only => return self.finish(token, Err(Error::WrongNode { try_next: None })),
             _ => route_elsewhere(node, open),
         };
         let why = match route {
             Route::Here => return self.serve(node, token),
+            Route::To(_) if is_here_only && class == Class::Read => {
+                "the replica here may not answer at present"
+            }
+            Route::To(_) if is_here_only => {
+                return self.finish(token, Err(Error::WrongNode { try_next: None }));
+            }
             Route::To(other) if node.peers.is_connected(other) => return self.forward(node, token, other),
             Route::To(_) => "the node that serves it cannot be reached from this one",
             Route::Nobody(why) => why,
@@ -236,7 +244,11 @@ impl Core {
         let Some(open) = self.open.remove(token) else { return };
         let result = match result {
             // An earlier attempt may have been run, so this failure is no proof that nothing happened.
-            Err(error) if open.is_in_doubt() && matches!(error, Error::Unavailable(_)) => Err(open.verdict()),
+            Err(error)
+                if open.is_in_doubt() && matches!(error, Error::Unavailable(_) | Error::WrongNode { .. }) =>
+            {
+                Err(open.verdict())
+            }
             result => open.count_answer(result),
         };
         if let Kind::Write(_, write) = &open.kind

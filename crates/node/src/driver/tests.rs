@@ -198,6 +198,7 @@ fn part(op: Op, level: Option<Level>) -> super::Input {
         timeout_micros: 1_000_000,
         charge: Charge::default(),
         in_doubt: false,
+        here: false,
     };
     super::Input::Part { client: 9, part }
 }

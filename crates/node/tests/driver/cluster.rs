@@ -163,9 +163,9 @@ impl Cluster {
         let shards = known.shards(DEFAULT).or(founded.shards(DEFAULT)).unwrap();
         let plan = Plan::new(shards, op).unwrap();
         let [(shard, op)] = &plan.parts[..] else { panic!("tests ask one shard") };
-        let (shard, op) = (*shard, op.clone());
-        let charge = kv::Charge::default();
-        let part = Part { shard, op, level, id, timeout_micros: 3_000_000, charge, in_doubt: false };
+        let (shard, op, charge) = (*shard, op.clone(), kv::Charge::default());
+        let part =
+            Part { shard, op, level, id, timeout_micros: 3_000_000, charge, in_doubt: false, here: false };
         let client = self.clients;
         self.input(node, Input::Part { client, part });
         client

@@ -12,6 +12,7 @@ use kv::{NodeId, ShardId};
 use super::balance::{Board, Thing, balance};
 use super::contiguous::contiguous;
 use super::takers::{keyspaces, takes, takes_now, zones};
+use super::zoned::zoned;
 use crate::map::{Arrangement, Map, Shard};
 
 /// The nodes, in order, that each shard which can change should be on; at least one.
@@ -35,6 +36,7 @@ fn arrange_those(map: &Map, is_free: IsFree) -> BTreeMap<ShardId, Vec<NodeId>> {
                 places.extend(map.shards_of(name).into_iter().filter_map(first));
             }
             Arrangement::Contiguous => places.extend(contiguous(map, name)),
+            Arrangement::Zones => places.extend(zoned(map, name)),
         }
     }
     let even = even(map, &places, is_free);
@@ -110,7 +112,7 @@ fn even(
             Ok(group) => {
                 wanted(map, *id, shard).filter_map(place).for_each(|node| board.base[group][node] += 1)
             }
-            Err(_) if map.keyspaces[&shard.keyspace].arrangement == Arrangement::Contiguous => {
+            Err(_) if map.keyspaces[&shard.keyspace].is_in_pieces() => {
                 let there: Vec<NodeId> = match placed.get(id) {
                     Some(nodes) if is_free(map, *id) => nodes.clone(),
                     _ => wanted(map, *id, shard).collect(),

@@ -43,7 +43,7 @@ pub(crate) fn owners(map: &Map, keyspace: &str) -> BTreeMap<ShardId, (NodeId, Ve
 }
 
 /// The piece of each shard, so that the most replicas stay where they are.
-fn cut(
+pub(super) fn cut(
     map: &Map,
     shards: &[(ShardId, &Shard)],
     pieces: usize,

@@ -12,6 +12,7 @@ use kv::{NodeId, ShardId};
 use super::balance::{Board, Thing, balance};
 use super::contiguous::owners;
 use super::takers::{keyspaces, takes};
+use super::zoned;
 use crate::map::{Arrangement, Map, Shard};
 
 /// The leader that each shard should have, of those that may get another one now.
@@ -27,6 +28,10 @@ pub(crate) fn leaders(map: &Map) -> BTreeMap<ShardId, NodeId> {
             Arrangement::Contiguous => {
                 let owners = owners(map, name).into_iter().map(|(id, (owner, _))| (id, owner));
                 leaders.extend(owners.filter(|(id, owner)| map.shards[id].member(*owner).is_some()));
+            }
+            Arrangement::Zones => {
+                let shards = map.shards_of(name).into_iter();
+                leaders.extend(shards.filter_map(|(id, shard)| Some((id, zoned::leader(map, shard)?))));
             }
         }
     }
@@ -71,7 +76,7 @@ fn even(map: &Map, placed: &BTreeMap<ShardId, NodeId>) -> BTreeMap<ShardId, Node
                     things.push(Thing { group, wants: 1, had: leads.into_iter().collect(), may });
                 }
             }
-            Err(_) if map.keyspaces[&shard.keyspace].arrangement == Arrangement::Contiguous => {
+            Err(_) if map.keyspaces[&shard.keyspace].is_in_pieces() => {
                 let leads = placed.get(id).copied().unwrap_or(shard.leader);
                 place(leads).into_iter().for_each(|node| board.rest[node] += 1);
             }

@@ -82,6 +82,8 @@ fn config() -> Config {
         checkpoint_bytes: 0,
         protocol: None,
         lab: false,
+        by_zones: false,
+        ends_when_left: false,
         moves: Moves::default(),
         stderr: crate::Stderr::Nothing,
     }

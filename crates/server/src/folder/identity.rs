@@ -204,7 +204,8 @@ pub(super) fn check(folder: &Path, text: &str, config: &Config) -> Result<Found,
             check_options(folder, identity, fixed, config)?;
             match identity.copy.as_ref().or(identity.gone.as_ref()) {
                 Some(why) => {
-                    Err(Failure::Refused(format!("the data folder {shown} must not be started again: {why}")))
+                    let why = format!("the data folder {shown} must not be started again: {why}");
+                    Err(if identity.copy.is_none() { Failure::Left(why) } else { Failure::Refused(why) })
                 }
                 None => Ok(found),
             }

@@ -77,6 +77,8 @@ fn config(args: Args) -> Config {
         checkpoint_bytes: Config::CHECKPOINT_BYTES,
         // Its clients have it answer late.
         lab: true,
+        by_zones: false,
+        ends_when_left: false,
         stderr: Stderr::Nothing,
     }
 }

@@ -39,7 +39,7 @@
 mod client;
 #[doc(hidden)]
 pub mod fuzz;
-mod row;
+pub(super) mod row;
 mod service;
 
 use std::fmt;

@@ -15,7 +15,7 @@ pub(super) fn key(text: &str) -> Key {
 }
 
 /// The text of a row. [`Error::Conflict`] when it is none: another dialect wrote it.
-pub(super) fn text(row: &Row) -> Result<String, Error> {
+pub(in crate::classic) fn text(row: &Row) -> Result<String, Error> {
     let text = std::str::from_utf8(&row.value).map_err(|error| {
         Error::Conflict(format!(
             "the value is no UTF-8 text ({error}), so it was not written over this wire: read it with the dialect that wrote it"

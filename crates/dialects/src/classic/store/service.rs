@@ -1,10 +1,7 @@
 //! The calls of a node of the store.
 
-use std::time::Duration;
-
 use kv::fault::Fault;
-use kv::{Answer, Error, Op, Outcome, Share};
-use tokio::time::{Instant, sleep};
+use kv::{Answer, Error, Op, Outcome};
 use tonic::{Request, Response, Status};
 
 use super::proto::key_value_store_server::KeyValueStore;
@@ -16,13 +13,6 @@ use super::{LIMIT, row};
 use crate::classic::caller::Caller;
 use crate::grpc::{Asked, respond};
 use crate::native::to_status;
-
-/// How long a call is asked again that found a node away: one that is started again is back by then.
-const PATIENCE: Duration = Duration::from_millis(1_500);
-/// Between two times.
-const PAUSE: Duration = Duration::from_millis(25);
-/// How often it is looked whether a node that has just started knows its cluster.
-const LOOK: Duration = Duration::from_millis(10);
 
 /// The service.
 pub(super) struct Service;
@@ -62,48 +52,18 @@ impl KeyValueStore for Service {
 }
 
 async fn put(request: Request<PutRequest>) -> Result<(), Error> {
-    let (caller, PutRequest { key, value }) = caller(request).await?;
+    let (caller, PutRequest { key, value }) = Caller::once_ready(request, LIMIT).await?;
     let put = Op::Put { key: row::key(&key), value: value.into(), deadline: None, previous: false };
-    ask(&caller, put).await.map(|_| ())
+    caller.ask_patiently(put).await.map(|_| ())
 }
 
 async fn get(request: Request<GetRequest>) -> Result<Response<GetResponse>, Error> {
-    let (caller, GetRequest { key }) = caller(request).await?;
-    let (answer, share) = ask(&caller, Op::Get { key: row::key(&key), at: None }).await?;
+    let (caller, GetRequest { key }) = Caller::once_ready(request, LIMIT).await?;
+    let (answer, share) = caller.ask_patiently(Op::Get { key: row::key(&key), at: None }).await?;
     let Answer::Row(found) = answer else { unreachable!("a get is answered with a row") };
     let value = found.as_ref().map(row::text).transpose()?;
     let found = value.is_some();
     Ok(respond(GetResponse { value: value.unwrap_or_default(), found }, share))
-}
-
-/// Who calls. A node that has just started is waited for until it knows its cluster: its clients come as soon as it listens.
-async fn caller<T>(mut request: Request<T>) -> Result<(Caller, T), Error> {
-    let until = Instant::now() + LIMIT;
-    let asked = Asked::take(request.extensions_mut());
-    while let Err(error) = asked.store.cluster.id() {
-        if Instant::now() + LOOK >= until || !matches!(error, Error::Unavailable(_)) {
-            return Err(error);
-        }
-        sleep(LOOK).await;
-    }
-    request.extensions_mut().insert(asked);
-    let (caller, message) = Caller::of(request)?;
-    Ok((caller.by(until), message))
-}
-
-/// Asks one thing; again for a while where it failed for want of a node: those that were just started find each other. What failed
-/// never happens, so it may be asked again.
-async fn ask(caller: &Caller, op: Op) -> Result<(Answer, Share), Error> {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let result = caller.ask(op.clone()).await;
-        let Err(error) = &result else { return result };
-        let may_pass = error.is_transient() && error.outcome() == Outcome::Failed;
-        if !may_pass || Instant::now() + PAUSE >= until {
-            return result;
-        }
-        sleep(PAUSE).await;
-    }
 }
 
 /// The fault that so many seconds mean; `None` = they cannot be.

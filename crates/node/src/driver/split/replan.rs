@@ -88,8 +88,8 @@ impl Core {
             other => unreachable!("{other:?} is no client's"),
         };
         let Stamped { id, op } = Stamped::decode(&attempt.stamped).expect("what was encoded here decodes");
-        let charge = attempt.charge;
-        let part = Part { shard, op, level, id, timeout_micros, charge, in_doubt: is_in_doubt };
+        let (charge, here) = (attempt.charge, attempt.here);
+        let part = Part { shard, op, level, id, timeout_micros, charge, in_doubt: is_in_doubt, here };
         let planned = gather::replan(&ShardMap::of_keyspace(map, &keyspace).within(slots), part);
         self.work.push(Work::Replan { client, planned });
     }

@@ -46,6 +46,8 @@ impl Folders {
             checkpoint_bytes: crate::Config::CHECKPOINT_BYTES,
             protocol: None,
             lab: false,
+            by_zones: false,
+            ends_when_left: false,
             moves: crate::Moves::default(),
             stderr: crate::Stderr::Nothing,
         }

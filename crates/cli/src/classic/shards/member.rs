@@ -1,0 +1,164 @@
+//! A server: a node by itself, or one of a shard master's.
+//!
+//! Which of both it is stands in its folder. When that changes the node ends in the ordinary way, and the process becomes this program
+//! again (exec): nothing of the old one is left but the folder.
+
+use std::env;
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dialects::classic::shards::{Office, Seat, ShardServer};
+use dialects::native::Native;
+use kv::Protocol;
+use server::{Config, Failure, Listen};
+
+use super::kept::{self, Kept, Program};
+use super::node::{self, host_of, reached, remove, temporary};
+use crate::exit::{Code, Error};
+use crate::parse;
+
+/// Its name as a node by itself.
+const NAME: &str = "shard-server";
+/// The folder of the node by itself, and of the one with a master.
+const ALONE: &str = "alone";
+const JOINED: &str = "joined";
+
+/// The options of a server.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Where clients connect
+    #[arg(value_name = "HOST:PORT", value_parser = parse::address)]
+    listen: String,
+    /// Keep the data in this folder [default: it ends with the server]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The folder that this process had before it began anew
+    #[arg(long, value_name = "DIR", hide = true, conflicts_with = "data")]
+    temporary: Option<PathBuf>,
+}
+
+/// Runs a server until a signal stops it.
+pub fn run(args: &Args) -> Result<Code, Error> {
+    let own = args.data.as_ref().or(args.temporary.as_ref());
+    let folder = own.cloned().map_or_else(temporary, Ok)?;
+    let ended = kept::open(&folder, Program::ShardServer, host_of(&args.listen))
+        .and_then(|kept| serve(args, folder.clone(), kept));
+    if !matches!(ended, Ok(Ended::Changed)) {
+        if args.data.is_none() {
+            // What cannot be removed is the system's to remove.
+            let _ = remove(&folder);
+        }
+        return ended.map(|_| Code::Done);
+    }
+    Err(again(args, folder))
+}
+
+/// How a node ended.
+enum Ended {
+    /// A signal stopped it.
+    Stopped,
+    /// The server is to be something else.
+    Changed,
+}
+
+/// Runs the node that the server is now.
+fn serve(args: &Args, folder: PathBuf, kept: Kept) -> Result<Ended, Error> {
+    let failed = |error| Error::Unavailable(format!("clearing {}: {error}", folder.display()));
+    let seat: Option<Seat> = kept.seat.clone().map(Into::into);
+    // Of the other one what was worth keeping is elsewhere.
+    remove(&folder.join(if seat.is_some() { ALONE } else { JOINED })).map_err(failed)?;
+    let was = seat.is_some();
+    let desk = Arc::new(Desk { folder: folder.clone(), kept: Mutex::new(kept) });
+    match server::run(config(args, &desk, seat)) {
+        Ok(()) if desk.kept().seat.is_some() != was => Ok(Ended::Changed),
+        Ok(()) => Ok(Ended::Stopped),
+        Err(Failure::Left(_)) => {
+            desk.note(None)?;
+            Ok(Ended::Changed)
+        }
+        Err(Failure::Refused(why)) => Err(Error::Usage(why)),
+        Err(Failure::Failed(why)) => Err(Error::Unavailable(why)),
+    }
+}
+
+/// Begins anew. Returns only where that cannot be.
+fn again(args: &Args, folder: PathBuf) -> Error {
+    let mut words: Vec<OsString> = env::args_os().skip(1).collect();
+    if args.data.is_none() && args.temporary.is_none() {
+        words.extend(["--temporary".into(), folder.into_os_string()]);
+    }
+    // The very file of this process, too where another one has its name by now.
+    let error = Command::new("/proc/self/exe").args(words).exec();
+    Error::Unavailable(format!("beginning anew: {error}; start this server again"))
+}
+
+/// The settings of the node that the server is now.
+fn config(args: &Args, desk: &Arc<Desk>, seat: Option<Seat>) -> Config {
+    let (host, advertise) = (host_of(&args.listen), reached(&args.listen));
+    let own = |port: u16| format!("{host}:{port}");
+    let reach = |port: u16| Some(reached(&own(port)));
+    let dialect = Arc::new(ShardServer::new(desk.clone()));
+    let listen = Listen {
+        advertise: Some(advertise.clone()),
+        may_end: true,
+        ..Listen::new(dialect, args.listen.clone())
+    };
+    let Some(seat) = seat else {
+        let ready = format!("shard-server: serving at {advertise}; Ctrl-C or SIGTERM ends it");
+        let data = args.data.is_some().then(|| desk.folder.join(ALONE));
+        return Config { protocol: Some(Protocol::Single), ..node::config(NAME, data, vec![listen], ready) };
+    };
+    let kept = desk.kept();
+    let native = Listen {
+        advertise: reach(kept.native_port),
+        ..Listen::new(Arc::new(Native::new()), own(kept.native_port))
+    };
+    let ready = format!("shard-server: {advertise} serves for its shard master");
+    Config {
+        join: seat.join,
+        zone: Some(seat.zone),
+        listen_peer: Some(own(kept.peer_port)),
+        advertise_peer: reach(kept.peer_port),
+        ends_when_left: true,
+        ..node::config(&seat.name, Some(desk.folder.join(JOINED)), vec![native, listen], ready)
+    }
+}
+
+/// What the server is, and is to be.
+#[derive(Debug)]
+struct Desk {
+    folder: PathBuf,
+    kept: Mutex<Kept>,
+}
+
+impl Desk {
+    fn kept(&self) -> Kept {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Its place from now on.
+    fn note(&self, seat: Option<Seat>) -> Result<(), Error> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = Kept { seat: seat.map(Into::into), ..kept.clone() };
+        kept::write(&self.folder, &next)?;
+        *kept = next;
+        Ok(())
+    }
+}
+
+impl Office for Desk {
+    fn seat(&self) -> Option<Seat> {
+        self.kept().seat.map(Into::into)
+    }
+
+    fn consistency(&self) -> Option<u32> {
+        None
+    }
+
+    fn enter(&self, seat: Seat) -> Result<(), kv::Error> {
+        self.note(Some(seat)).map_err(|error| kv::Error::Unavailable(error.to_string()))
+    }
+}
