@@ -50,6 +50,8 @@ fn caught() -> [bool; 2] {
 /// A node alone, that keeps nothing.
 fn config(listen: &str) -> Config {
     Config {
+        by_zones: false,
+        ends_when_left: false,
         name: "n1".into(),
         data: None,
         listen: vec![Listen::new(Arc::new(Native::new()), listen)],
