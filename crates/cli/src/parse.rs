@@ -236,6 +236,11 @@ pub fn replicas(text: &str) -> Result<u16, String> {
     replicas.ok_or_else(|| format!("a shard has 1 to {most} replicas"))
 }
 
+/// With fewer copies no write is taken.
+pub fn min_copies(text: &str) -> Result<u16, String> {
+    replicas(text).map_err(|_| "min-copies is 1 to as many as there are replicas".into())
+}
+
 /// How many cores a node uses.
 pub fn cores(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|&cores| cores > 0).ok_or_else(|| "a node uses 1 core or more".into())

@@ -200,6 +200,8 @@ pub enum Why {
     Repair,
     /// It is cut into several shards.
     Split,
+    /// It goes on under another protocol.
+    Protocol,
 }
 
 /// A row of the directory.
@@ -209,6 +211,13 @@ pub struct Row {
     pub key: String,
     /// Its value, as text for people.
     pub value: String,
+}
+
+impl Why {
+    /// Whether the shard ends, and its nodes go on with others that are made of it.
+    pub fn makes_parts(self) -> bool {
+        matches!(self, Why::Split | Why::Protocol)
+    }
 }
 
 impl Phase {

@@ -177,6 +177,7 @@ pub fn admin_answers() -> Vec<admin::Answer> {
         moved(Phase::Switch, Why::Lost(NodeId(1))),
         moved(Phase::Switch, Why::Repair),
         moved(Phase::Copy, Why::Split),
+        moved(Phase::Copy, Why::Protocol),
     ];
     let cluster = ClusterId::new(0xabc).expect("it is not 0");
     let row = admin::Row { key: "node/0000000001".into(), value: "n1".into() };
@@ -195,6 +196,7 @@ pub fn admin_answers() -> Vec<admin::Answer> {
             settings: Settings::of(&wish()),
             shards: 300,
             changing: 1,
+            under_another: 300,
             usage: Some(Usage { bytes: 1 << 30, keys: 70_000 }),
         }]),
     ]

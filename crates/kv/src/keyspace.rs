@@ -106,7 +106,7 @@ pub struct Standing {
 /// What a keyspace is to be. `None` = as usual for one that is created, as it is for one that is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wish {
-    /// How the replicas of its shards agree; usually [`Protocol::Raft`]. It stays.
+    /// How the replicas of its shards agree; usually [`Protocol::Raft`].
     pub protocol: Option<Protocol>,
     /// Replicas of each shard, where there are nodes enough; usually 3, or 1 where the protocol has one.
     pub replicas: Option<u16>,
@@ -139,8 +139,10 @@ pub struct Described {
     pub settings: Settings,
     /// How many shards it has.
     pub shards: u32,
-    /// How many of them change their members.
+    /// How many of them change their members, their bounds or their protocol.
     pub changing: u32,
+    /// How many of them are under another protocol yet, and are to go on under its own.
+    pub under_another: u32,
     /// What it holds; `None` = nobody says it of some shard.
     pub usage: Option<Usage>,
 }
@@ -163,22 +165,32 @@ impl Protocol {
 impl Settings {
     /// Those of a keyspace that is created, of a wish that is [sound](Wish::validate).
     pub fn of(wish: &Wish) -> Settings {
-        const USUAL: u16 = 3;
         let protocol = wish.protocol.unwrap_or(Protocol::Raft);
-        let replicas = USUAL.min(*protocol.replicas().end());
+        let replicas = usual_replicas(protocol);
         let sync = (protocol == Protocol::Primary).then_some(SyncMode::USUAL);
         let usual = Settings { protocol, replicas, sync, keep: Keep::default(), quota: Quota::default() };
         usual.with(wish)
     }
 
-    /// These, but for what is wished; the protocol stays.
+    /// These under a protocol: what makes no sense there is as usual. One copy is what `single` has, and nothing that others wish for.
+    fn under(self, protocol: Protocol) -> Settings {
+        let stays = self.protocol == protocol
+            || self.protocol != Protocol::Single && protocol.replicas().contains(&self.replicas);
+        let replicas = if stays { self.replicas } else { usual_replicas(protocol) };
+        let is_primary = protocol == Protocol::Primary;
+        let sync = is_primary.then(|| self.sync.unwrap_or(SyncMode::USUAL));
+        Settings { protocol, replicas, sync, ..self }
+    }
+
+    /// These, but for what is wished.
     pub fn with(self, wish: &Wish) -> Settings {
         let set = |wished: Option<u64>, is: Option<u64>| match wished {
             None => is,
             Some(0) => None,
             some => some,
         };
-        let Settings { protocol, replicas, sync, keep, quota } = self;
+        let Settings { protocol, replicas, sync, keep, quota } =
+            self.under(wish.protocol.unwrap_or(self.protocol));
         Settings {
             protocol,
             replicas: wish.replicas.unwrap_or(replicas),
@@ -196,6 +208,12 @@ impl Settings {
     }
 }
 
+/// Replicas of a shard where nothing is said of them.
+fn usual_replicas(protocol: Protocol) -> u16 {
+    const USUAL: u16 = 3;
+    USUAL.min(*protocol.replicas().end())
+}
+
 impl Wish {
     /// Checks it against the limits.
     pub fn validate(&self) -> Result<(), Error> {
@@ -206,10 +224,11 @@ impl Wish {
         let replicas = self.protocol.unwrap_or(Protocol::Raft).replicas();
         if let Some(wished) = self.replicas.filter(|wished| !replicas.contains(wished)) {
             let protocol = self.protocol.unwrap_or(Protocol::Raft);
-            let (least, most) = (replicas.start(), replicas.end());
-            return refuse(format!(
-                "a shard cannot have {wished} replicas: under {protocol} it has {least} to {most}"
-            ));
+            let few = match (replicas.start(), replicas.end()) {
+                (least, most) if least == most => most.to_string(),
+                (least, most) => format!("{least} to {most}"),
+            };
+            return refuse(format!("a shard cannot have {wished} replicas: under {protocol} it has {few}"));
         }
         if matches!(self.history, Some(History::Count(0) | History::Micros(0))) {
             return refuse("a key keeps 1 revision at least, the newest: give a history of 1 or more".into());
@@ -335,6 +354,21 @@ mod tests {
         assert_eq!((settings.quota.keys, settings.keep.ttl_micros, settings.replicas), (Some(7), Some(9), 3));
         let other = settings.with(&Wish { quota_keys: Some(0), replicas: Some(5), ..Wish::default() });
         assert_eq!((other.quota.keys, other.keep.ttl_micros, other.replicas), (None, Some(9), 5));
+    }
+
+    #[test]
+    fn settings_under_another_protocol_keep_what_makes_sense_there() {
+        let to = |settings: Settings, protocol| {
+            let settings = settings.with(&Wish { protocol: Some(protocol), ..Wish::default() });
+            (settings, (settings.replicas, settings.sync))
+        };
+        let five = Settings::of(&Wish { replicas: Some(5), ttl_micros: Some(9), ..Wish::default() });
+        let (primary, told) = to(five, Protocol::Primary);
+        assert_eq!((told, primary.keep), ((5, Some(SyncMode::USUAL)), five.keep));
+        let (single, told) = to(primary, Protocol::Single);
+        assert_eq!(told, (1, None));
+        assert_eq!(to(single, Protocol::Raft).1, (3, None), "one copy was not a wish");
+        assert_eq!(to(five, Protocol::TwoPhase).1, (5, None));
     }
 
     #[test]

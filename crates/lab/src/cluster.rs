@@ -8,11 +8,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use dialects::native::{Client, Options};
-use kv::NodeId;
 use kv::admin::{Answer, Ask};
 use kv::cluster::{Liveness, Status};
 use kv::fault::Fault;
 use kv::keyspace::Wish;
+use kv::{NodeId, SlotRange};
 use tokio::time::sleep;
 
 use crate::{Error, Pinned, ports};
@@ -40,6 +40,17 @@ pub struct Node {
     pub name: String,
     /// Where its clients connect.
     pub address: String,
+}
+
+/// A shard and its nodes, by their places.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Led {
+    /// Its slots.
+    pub slots: SlotRange,
+    /// Who leads it.
+    pub leader: usize,
+    /// Who has a copy, the leader too.
+    pub members: Vec<usize>,
 }
 
 /// What starts and ends the nodes.
@@ -191,9 +202,38 @@ impl Cluster {
     }
 
     fn leads(&self, status: &Status, keyspace: &str) -> Option<usize> {
-        let leader: NodeId = status.shards.iter().find(|shard| shard.keyspace == keyspace)?.leader?;
-        let name = &status.nodes.iter().find(|node| node.id == leader)?.name;
+        let leader = status.shards.iter().find(|shard| shard.keyspace == keyspace)?.leader?;
+        self.place(status, leader)
+    }
+
+    /// A node's place among the nodes.
+    fn place(&self, status: &Status, node: NodeId) -> Option<usize> {
+        let name = &status.nodes.iter().find(|known| known.id == node)?.name;
         self.nodes.iter().position(|node| node.name == *name)
+    }
+
+    /// Who leads the shards of a keyspace, and who else has a copy.
+    pub async fn led(&self, keyspace: &str) -> Result<Vec<Led>, Error> {
+        let mut found = None;
+        self.until(&format!("not all shards of keyspace {keyspace} are led"), async || {
+            found = match self.client.status().await {
+                Ok(status) => self.all_led(&status, keyspace),
+                Err(_) => None,
+            };
+            found.is_some()
+        })
+        .await?;
+        Ok(found.expect("it was waited for"))
+    }
+
+    fn all_led(&self, status: &Status, keyspace: &str) -> Option<Vec<Led>> {
+        let shards = status.shards.iter().filter(|shard| shard.keyspace == keyspace);
+        let led = |shard: &kv::cluster::ShardStatus| {
+            let members = shard.members.iter().map(|member| self.place(status, member.node));
+            let members = members.collect::<Option<Vec<usize>>>().filter(|members| !members.is_empty())?;
+            Some(Led { slots: shard.slots, leader: self.place(status, shard.leader?)?, members })
+        };
+        shards.map(led).collect::<Option<Vec<Led>>>().filter(|led| !led.is_empty())
     }
 
     /// Cuts a node off from all others.

@@ -35,6 +35,8 @@
 //!             others     4    0     8  4972   443    6    54    each copy has everything: so each goes on to answer
 //! ```
 //!
+//! What consistency costs while nothing fails, another run says: [`eval`].
+//!
 //! # What holds
 //!
 //! - A protocol has *kept its promise* when its history is linearizable, every write that was acknowledged is there at the end at every
@@ -49,6 +51,7 @@
 
 mod choice;
 mod cluster;
+pub mod eval;
 mod judge;
 mod pinned;
 mod places;
@@ -104,7 +107,7 @@ pub enum Error {
     #[error("{0}")]
     Unavailable(String),
     /// It was to end early; the text says by what.
-    #[error("stopped by {0} before all protocols were through")]
+    #[error("stopped by {0} before all was through")]
     Stopped(String),
 }
 
@@ -136,17 +139,22 @@ enum Folder {
 impl Folder {
     fn of(plan: &Plan) -> Result<Folder, Error> {
         let Some(folder) = &plan.keep else {
-            let made = tempfile::Builder::new().prefix("capstan-lab-").tempdir();
-            let cannot = |error| Error::Unavailable(format!("making a folder for the nodes: {error}"));
-            return made.map(Folder::Passing).map_err(cannot);
+            return Folder::passing();
         };
-        let cannot = |error| Error::Invalid(format!("making {}: {error}", folder.display()));
+        let cannot =
+            |error| Error::Invalid(format!("making {}: {error}; name another folder", folder.display()));
         std::fs::create_dir_all(folder).map_err(cannot)?;
         let is_empty = std::fs::read_dir(folder).map_err(cannot)?.next().is_none();
         match is_empty {
             true => Ok(Folder::Kept(folder.clone())),
             false => Err(Error::Invalid(format!("{} is not empty: name another folder", folder.display()))),
         }
+    }
+
+    fn passing() -> Result<Folder, Error> {
+        let made = tempfile::Builder::new().prefix("capstan-lab-").tempdir();
+        let cannot = |error| Error::Unavailable(format!("making a folder for the nodes: {error}"));
+        made.map(Folder::Passing).map_err(cannot)
     }
 
     fn path(&self) -> &Path {
@@ -162,6 +170,18 @@ impl Folder {
             folder.disable_cleanup(true);
         }
     }
+
+    /// A run whose nodes did not do: what they wrote says more, so it stays, and the error says where.
+    fn explain<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
+        match result {
+            Err(Error::Unavailable(why)) => {
+                self.stay();
+                let folder = self.path().display();
+                Err(Error::Unavailable(format!("{why}; what the nodes wrote is kept in {folder}")))
+            }
+            result => result,
+        }
+    }
 }
 
 /// Runs each choice through all faults; what each did. `stop` ends it early and says why; `say` takes a line for whoever waits.
@@ -174,15 +194,7 @@ pub async fn run(
     let local = tokio::task::LocalSet::new();
     let running = local.run_until(run_on(plan, &mut folder, stop, &mut say));
     let result = running.await;
-    match result {
-        // What the nodes wrote says more.
-        Err(Error::Unavailable(why)) if plan.connect.is_none() => {
-            folder.stay();
-            let folder = folder.path().display();
-            Err(Error::Unavailable(format!("{why}; what the nodes wrote is kept in {folder}")))
-        }
-        result => result,
-    }
+    if plan.connect.is_some() { result } else { folder.explain(result) }
 }
 
 async fn run_on(

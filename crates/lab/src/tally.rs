@@ -257,7 +257,7 @@ impl Written {
 
     /// How long before a time the first write of a key was acknowledged that is later than a version, in microseconds; `None` = no such
     /// write was acknowledged before that time.
-    fn missed(&self, key: &Key, version: Version, called: u64) -> Option<u64> {
+    pub fn missed(&self, key: &Key, version: Version, called: u64) -> Option<u64> {
         let (_, at) = self.later(key, version).first()?;
         (*at < called).then(|| called - at)
     }

@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub use self::defects::Mutant;
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 89] = [
+const ALL: [(Mutant, &str, &str); 94] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -309,6 +309,27 @@ const ALL: [(Mutant, &str, &str); 89] = [
         Mutant::CompareAndSetWithoutIncarnation,
         "compare-and-set-without-incarnation",
         "the directory takes a change whatever revision it was asked for in",
+    ),
+    (
+        Mutant::ParticipantReadsUnmet,
+        "participant-reads-unmet",
+        "a participant that starts reads before it has heard of its master",
+    ),
+    (
+        Mutant::SealDecidedWithoutAVote,
+        "seal-decided-without-a-vote",
+        "a two-phase master decides the end of an epoch without the votes",
+    ),
+    (Mutant::BaseNotRaised, "base-not-raised", "a part of a shard begins with no newest version"),
+    (
+        Mutant::PartOpensBeforeTheSeal,
+        "part-opens-before-the-seal",
+        "parts of a shard open while it orders more",
+    ),
+    (
+        Mutant::DoubtForgottenWhenPlannedAgain,
+        "doubt-forgotten-when-planned-again",
+        "a write that is planned again counts as never sent",
     ),
 ];
 

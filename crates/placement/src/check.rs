@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kv::view::{Duty, Member};
 use kv::{Epoch, NodeId, Protocol, ReplicaId, SLOTS, ShardId};
 
-use crate::map::{Arrangement, Change, DIRECTORY, Map, NodeDuty, Shard, Why};
+use crate::map::{Arrangement, Change, DIRECTORY, Map, NodeDuty, Shard};
 
 impl Map {
     /// Checks all that must hold of a map, whatever happened; the first that does not is named.
@@ -16,7 +16,8 @@ impl Map {
     ///   unique and below the next one; its leader is one of them, and under `two-phase` the one that orders.
     /// - A change gives other members; those that stay in an epoch keep their numbers, and the epoch rises only where the protocol
     ///   does not change members itself.
-    /// - A shard that is cut keeps its nodes; its parts have its slots, and ids of their own.
+    /// - A shard that is cut keeps its nodes; its parts have its slots, and ids of their own. So does the one that goes on under another
+    ///   protocol, or it keeps one of them.
     /// - A keyspace is there, or its name waits for nodes that are known.
     pub fn check(&self) -> Result<(), String> {
         if self.revision == 0 {
@@ -82,6 +83,11 @@ impl Map {
         ensure(self.keyspaces.contains_key(&shard.keyspace), || format!("no keyspace {}", shard.keyspace))?;
         ensure(shard.epoch > Epoch(0), || "its epoch is 0".into())?;
         ensure(shard.next_replica.0 <= ReplicaId::MAX.0 + 1, || "its next number is beyond the last".into())?;
+        self.check_row(shard)
+    }
+
+    /// What must hold of the members of a shard, or of a part of one.
+    pub(crate) fn check_row(&self, shard: &Shard) -> Result<(), String> {
         self.check_members(shard, &shard.members)?;
         let order = shard.members.iter().filter(|member| member.duty == Duty::Primary).count();
         let has_one = matches!(shard.protocol, Protocol::Primary | Protocol::TwoPhase);
@@ -120,10 +126,10 @@ impl Map {
     }
 
     fn check_change(&self, shard: &Shard, change: &Change) -> Result<(), String> {
-        self.check_members(shard, &change.to)?;
-        if change.why == Why::Split {
+        if change.why.makes_parts() {
             return Map::check_split_change(shard, change);
         }
+        self.check_members(shard, &change.to)?;
         ensure(change.to != shard.members, || "it changes nothing".into())?;
         for member in &change.to {
             let stays = change.epoch == shard.epoch;

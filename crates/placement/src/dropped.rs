@@ -69,9 +69,10 @@ impl Map {
         for (id, shard) in self.shards_of(name) {
             let switches = self.changes.get(&id).filter(|change| change.phase == Phase::Switch);
             all.insert(Holders::of(shard.protocol, &shard.members, &shard.members));
-            all.extend(
-                switches.map(|change| Holders::of(shard.protocol, &change.to, &self.left_of(shard, change))),
-            );
+            all.extend(switches.map(|change| {
+                let protocol = self.protocol_after(id, shard);
+                Holders::of(protocol, &change.to, &self.left_of(shard, change))
+            }));
         }
         Vec::from_iter(all)
     }

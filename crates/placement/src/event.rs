@@ -21,7 +21,7 @@ use kv::keyspace::Wish;
 use kv::view::{Member, Revision};
 use kv::{ClusterId, NodeId, Protocol, ReplicaId, ShardId};
 
-use crate::map::{Arrangement, Change, Keyspace, Map, Node, NodeDuty, Phase, Shard, Why};
+use crate::map::{Arrangement, Change, Keyspace, Map, Node, NodeDuty, Phase, Shard};
 use crate::refusal::Refusal;
 use crate::revise::is_in_sync;
 
@@ -222,14 +222,7 @@ impl Map {
             Event::Abort { shard } => match self.changes.get(shard).map(|change| change.phase) {
                 None => Err(Refusal::NoChange(*shard)),
                 Some(Phase::Switch) => Err(Refusal::Switching(*shard)),
-                Some(Phase::Copy) => {
-                    // What is not begun again at once is given up: a shard that was to be cut stays as it is.
-                    let change = self.changes.remove(shard);
-                    if change.is_some_and(|change| change.why == Why::Split) {
-                        self.splits.remove(shard);
-                    }
-                    Ok(())
-                }
+                Some(Phase::Copy) => self.abort(*shard),
             },
             Event::Revise { shard, change } => self.revise(*shard, change),
             Event::Create { name, wish } => self.create(name, wish),
@@ -320,6 +313,13 @@ impl Map {
             }
         }
         self.keeps_copies(name, left)?;
+        // Its shards may have gone over before it has given them away.
+        let is_to_stay = |(_, shard): &(ShardId, &Shard)| {
+            self.is_recast(&shard.keyspace) && self.keyspaces[&shard.keyspace].protocol == Protocol::TwoPhase
+        };
+        if let Some((_, shard)) = self.replicas_of(id).find(is_to_stay) {
+            return Err(Refusal::CopiesStay(shard.keyspace.clone()));
+        }
         let shards = self.replicas_of(id).filter(|(_, shard)| !self.can_change(shard));
         if let Some((shard, stuck)) = shards.into_iter().next() {
             return Err(self.stuck(shard, stuck));
@@ -384,11 +384,13 @@ impl Map {
         if self.shards[&id].protocol == Protocol::Primary {
             return !self.shards[&id].members.iter().any(|member| is_in_sync(member) && stays(&member));
         }
-        let needs = self.shards[&id].protocol;
-        let is_lost =
-            |members: &[Member]| members.iter().filter(stays).count() < needed(needs, members.len());
+        let row = &self.shards[&id];
+        let is_lost = |members: &[Member], protocol| {
+            members.iter().filter(stays).count() < needed(protocol, members.len())
+        };
         let switches = self.changes.get(&id).filter(|change| change.phase == Phase::Switch);
-        is_lost(&self.shards[&id].members) || switches.is_some_and(|change| is_lost(&change.to))
+        is_lost(&row.members, row.protocol)
+            || switches.is_some_and(|change| is_lost(&change.to, self.protocol_after(id, row)))
     }
 
     fn finish(

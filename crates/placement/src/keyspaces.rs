@@ -4,7 +4,7 @@
 //! nothing that is there moves for it. The ids of its shards are new, and never given again: so nothing that a keyspace held
 //! can come back with another one of the same name, wherever a node was meanwhile. A keyspace that is dropped takes its
 //! shards and their changes along; the nodes then drop what they have of them, and its name is free when enough of them have
-//! (module `dropped`). What is altered moves by the plan, like all else.
+//! (module `dropped`). What is altered moves by the plan, like all else; its protocol too (module `recast`).
 
 use kv::keyspace::{KEYSPACES_MAX, SHARDS_TOTAL_MAX, Settings, Wish, check_name};
 use kv::{Protocol, ShardId, SlotRange};
@@ -69,26 +69,23 @@ impl Map {
 
     pub(crate) fn alter(&mut self, name: &str, wish: &Wish) -> Result<(), Refusal> {
         let unknown = || Refusal::UnknownKeyspace(name.into());
-        let keyspace = self.keyspaces.get_mut(name).filter(|keyspace| keyspace.is_for_clients());
-        let keyspace = keyspace.ok_or_else(unknown)?;
-        if wish.protocol.is_some_and(|protocol| protocol != keyspace.protocol) {
-            return Err(Refusal::ProtocolStays(name.into()));
-        }
-        let is_whole = keyspace.protocol == Protocol::Primary;
-        let wish = Wish { protocol: Some(keyspace.protocol), ..*wish };
+        let keyspace = self.keyspaces.get(name).filter(|keyspace| keyspace.is_for_clients());
+        let is = keyspace.ok_or_else(unknown)?.settings();
+        let wish = Wish { protocol: Some(wish.protocol.unwrap_or(is.protocol)), ..*wish };
         wish.validate().map_err(|error| Refusal::Invalid(error.to_string()))?;
-        let settings = keyspace.settings().with(&wish);
+        let settings = is.with(&wish);
         wish.check_sync(&settings).map_err(Refusal::Invalid)?;
-        let Settings { replicas, sync, keep, quota, .. } = settings;
-        if keyspace.protocol == Protocol::TwoPhase && replicas != keyspace.replicas {
+        if settings.protocol != is.protocol {
+            self.may_recast(name, &settings, wish.shards)?;
+        } else if is.protocol == Protocol::TwoPhase && settings.replicas != is.replicas {
             return Err(Refusal::ReplicasStay(name.into()));
         }
-        (keyspace.replicas, keyspace.sync, keyspace.keep, keyspace.quota) = (replicas, sync, keep, quota);
+        let keyspace = self.keyspaces.get_mut(name).ok_or_else(unknown)?;
+        let Settings { protocol, replicas, sync, keep, quota } = settings;
+        *keyspace = Keyspace { protocol, replicas, sync, keep, quota, ..*keyspace };
         let are = self.shards_of(name).len();
-        match wish.shards.map(|shards| shards as usize).filter(|shards| *shards != are) {
-            Some(_) if is_whole => Err(Refusal::Whole(name.into())),
-            wished => wished.map_or(Ok(()), |shards| self.split(name, shards)),
-        }
+        let wished = wish.shards.map(|shards| shards as usize).filter(|shards| *shards != are);
+        wished.map_or(Ok(()), |shards| self.split(name, shards))
     }
 
     /// Whether so many nodes are enough for what is not to have fewer copies than its keyspace says.

@@ -20,6 +20,7 @@ mod keyspaces;
 mod layout;
 pub mod map;
 pub mod plan;
+mod recast;
 mod refusal;
 mod revise;
 pub mod rows;

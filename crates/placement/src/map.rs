@@ -33,7 +33,7 @@ pub struct Map {
     pub shards: BTreeMap<ShardId, Shard>,
     /// The changes of shards that are under way, at most one a shard.
     pub changes: BTreeMap<ShardId, Change>,
-    /// The shards that are to be cut, or are being cut.
+    /// The shards that are to be cut, or are being cut; and those that go on under another protocol.
     pub splits: BTreeMap<ShardId, Split>,
     /// The names of keyspaces that were dropped, and may yet be served by nodes that have not heard of it.
     pub dropped: BTreeMap<String, Dropped>,
@@ -126,11 +126,13 @@ pub struct Change {
     pub why: Why,
 }
 
-/// A shard that is to become several.
+/// A shard that is to become several, or one under another protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
-    /// How many; at least 2.
+    /// How many; at least 2, unless the protocol changes.
     pub count: u16,
+    /// How the replicas of what it becomes agree; `None` = as its own.
+    pub protocol: Option<Protocol>,
     /// Which ones, in the order of their slots; none before it begins.
     pub parts: Vec<Part>,
 }
@@ -227,9 +229,10 @@ impl Map {
         if left.is_empty() || change.epoch > shard.epoch { change.to.clone() } else { left }
     }
 
-    /// For whom a write of a shard waits; as usual where nothing says it.
+    /// For whom a write of a shard waits, or of a part of one; as usual where nothing says it.
     pub fn sync_of(&self, id: ShardId) -> SyncMode {
-        let keyspace = self.shards.get(&id).and_then(|shard| self.keyspaces.get(&shard.keyspace));
+        let shard = self.shards.get(&id).or_else(|| self.part(id).map(|(_, shard, ..)| shard));
+        let keyspace = shard.and_then(|shard| self.keyspaces.get(&shard.keyspace));
         keyspace.and_then(|keyspace| keyspace.sync).unwrap_or(SyncMode::USUAL)
     }
 

@@ -76,7 +76,7 @@ mod returns;
 mod takers;
 pub(crate) mod zoned;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kv::view::{Duty, Member};
 use kv::{NodeId, Protocol, ReplicaId, ShardId};
@@ -107,8 +107,11 @@ impl Default for Limits {
 /// Whoever has written the answer asks again: of several targets that are as good, the next one may have more that can be begun.
 pub fn plan(map: &Map, limits: &Limits) -> Option<Map> {
     let mut next = map.clone();
-    next.changes
-        .retain(|id, change| change.phase == Phase::Switch || !is_pointless(map, &map.shards[id], change));
+    next.changes.retain(|id, change| {
+        let is_pointless = is_pointless(map, &map.shards[id], change) || map.is_recast_in_vain(*id, change);
+        change.phase == Phase::Switch || !is_pointless
+    });
+    next.give_up_parts();
     returns::return_shards(&mut next);
     for (id, leader) in leaders::leaders(&next) {
         next.shards.get_mut(&id).expect("a leader is of a shard").leader = leader;
@@ -156,10 +159,13 @@ fn is_former(map: &Map, node: NodeId) -> bool {
 fn begin(map: &mut Map, limits: &Limits) {
     let mut due: Vec<(Urgency, ShardId, Vec<NodeId>)> = Vec::new();
     let splits = |keyspace: &str| map.splits.keys().any(|id| map.shards[id].keyspace == keyspace);
+    let mut settled = BTreeSet::new();
     for (id, nodes) in arrange::arrange(map) {
         let shard = &map.shards[&id];
+        settled.insert(id);
         if shard.members.iter().map(|member| member.node).ne(nodes.iter().copied()) {
             let why = why(map, shard, nodes.len());
+            settled.remove(&id);
             // Counts are made even when the number of shards is what it is to be: else what is moved now would move again.
             if why != Why::Balance || !splits(&shard.keyspace) {
                 due.push((urgency(why), id, nodes));
@@ -169,6 +175,8 @@ fn begin(map: &mut Map, limits: &Limits) {
     let waits = map.splits.iter().filter(|(_, split)| split.parts.is_empty());
     let nodes = |id| map.shards[id].members.iter().map(|member| member.node).collect();
     due.extend(waits.map(|(id, _)| (urgency(Why::Split), *id, nodes(id))));
+    let recast = |id: &ShardId| map.can_be_recast(*id, settled.contains(id)).is_some();
+    due.extend(map.shards.keys().filter(|id| recast(id)).map(|id| (urgency(Why::Protocol), *id, nodes(id))));
     due.sort();
     let mut busy = Busy::of(map);
     for (of, id, nodes) in due {
@@ -180,6 +188,10 @@ fn begin(map: &mut Map, limits: &Limits) {
         }
         if of == urgency(Why::Split) {
             begin_split(map, &mut busy, id, limits);
+            continue;
+        }
+        if of == urgency(Why::Protocol) {
+            begin_recast(map, &mut busy, (id, settled.contains(&id)), limits);
             continue;
         }
         let shard = &map.shards[&id];
@@ -209,6 +221,16 @@ fn begin_split(map: &mut Map, busy: &mut Busy, id: ShardId, limits: &Limits) {
     if map.has_majority(&shard.members) && busy.have_room(&nodes, limits.per_node) {
         busy.count(&nodes);
         map.begin_split(id);
+    }
+}
+
+/// Begins to have a shard go on under another protocol, if its members have time for it.
+fn begin_recast(map: &mut Map, busy: &mut Busy, (id, is_settled): (ShardId, bool), limits: &Limits) {
+    let nodes: Vec<NodeId> = map.shards[&id].members.iter().map(|member| member.node).collect();
+    let to = map.can_be_recast(id, is_settled).filter(|_| busy.have_room(&nodes, limits.per_node));
+    if let Some(protocol) = to {
+        busy.count(&nodes);
+        map.begin_recast(id, protocol);
     }
 }
 
@@ -253,8 +275,9 @@ fn urgency(why: Why) -> Urgency {
         Why::Lost(_) => 0,
         Why::Repair => 1,
         Why::Split => 2,
-        Why::Leaves(_) => 3,
-        Why::Balance => 4,
+        Why::Protocol => 3,
+        Why::Leaves(_) => 4,
+        Why::Balance => 5,
     }
 }
 
@@ -267,7 +290,7 @@ impl Busy {
         for (id, change) in &map.changes {
             let to: Vec<NodeId> = change.to.iter().map(|member| member.node).collect();
             match change.why {
-                Why::Split => busy.count(&to),
+                Why::Split | Why::Protocol => busy.count(&to),
                 _ => busy.add(map, &map.shards[id], &to),
             }
         }

@@ -1,6 +1,6 @@
 //! Why something does not happen to the map, and what to do instead.
 
-use kv::{NodeId, ShardId};
+use kv::{NodeId, Protocol, ShardId};
 
 /// What is asked is refused, and nothing has changed. The text says what to do instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -11,12 +11,6 @@ pub enum Refusal {
     /// It is another cluster.
     #[error("this is another cluster: check the addresses")]
     OtherCluster,
-    /// The shards of a keyspace are not cut.
-    #[error(
-        "keyspace '{0}' stays with the shards that it has: under primary none is cut; create another one with as many as it is to \
-         have (`capstan keyspace create NAME --protocol primary --shards N`)"
-    )]
-    Whole(String),
     /// What was given is not as it must be.
     #[error("{0}")]
     Invalid(String),
@@ -206,12 +200,49 @@ pub enum Refusal {
         /// What is otherwise.
         differs: String,
     },
-    /// The protocol of a keyspace cannot be changed.
+    /// A keyspace is to have other shards and another protocol at once.
     #[error(
-        "keyspace '{0}' keeps the protocol that it was created with: create another one with the protocol that you want, and copy \
-         the keys"
+        "the shards of keyspace '{0}' are split, or go on under another protocol, one after the other: wait until what is under way is \
+         done (`capstan cluster moves`), and ask for one of them at a time"
     )]
-    ProtocolStays(String),
+    OneByOne(String),
+    /// A keyspace goes on under another protocol already.
+    #[error(
+        "keyspace '{keyspace}' is on its way to {protocol}: wait until all of its shards are there (`capstan keyspace describe \
+         {keyspace}`), or go back to the protocol before"
+    )]
+    Recast {
+        /// Which.
+        keyspace: String,
+        /// Which protocol it will have.
+        protocol: Protocol,
+    },
+    /// A keyspace is to go on under a protocol that takes writes with more copies than there can be.
+    #[error(
+        "under {protocol} a write needs {copies} copies, and {nodes} nodes can take one now: start more nodes, or ask for fewer \
+         copies (--replicas, --min-copies, --sync)"
+    )]
+    TooFewToGoOn {
+        /// The protocol.
+        protocol: Protocol,
+        /// Copies that a write needs.
+        copies: u16,
+        /// Nodes that take replicas and live.
+        nodes: usize,
+    },
+    /// A change of protocol is given up for the whole keyspace.
+    #[error(
+        "shard {shard} is on its way to another protocol, with its keyspace: to take that back, go back to the one before \
+         (`capstan keyspace alter {keyspace} --protocol {protocol}`)"
+    )]
+    AbortRecast {
+        /// The shard.
+        shard: ShardId,
+        /// Its keyspace.
+        keyspace: String,
+        /// Its protocol as it is.
+        protocol: Protocol,
+    },
     /// One of this name was dropped, and a leader of one of its shards may still hold a lease.
     #[error(
         "the former keyspace '{0}' was dropped a moment ago, and may still be served: ask again in a second"

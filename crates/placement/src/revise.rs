@@ -8,6 +8,9 @@
 //! | who orders | have others in sync or not, make one that is in sync the one that orders, take members of a change in and others out |
 //! | another that is in sync | order, the one that did being out of sync |
 //!
+//! A part of a shard that is cut, or goes on under `primary`, may ask as well, before all of its members have opened: the parts are shards
+//! then. Whoever takes that sees to it that those who are in sync have opened, for who comes later begins with nothing.
+//!
 //! Nobody is in sync without the word of who orders, who alone knows what was acknowledged; and nobody orders who was not in sync.
 
 use kv::view::{Change as Asked, Duty, Member, Revision};
@@ -19,6 +22,9 @@ use crate::refusal::Refusal;
 
 impl Map {
     pub(crate) fn revise(&mut self, id: ShardId, asked: &Asked) -> Result<(), Refusal> {
+        if let Some((from, ..)) = self.part(id).filter(|_| self.is_asked(id)) {
+            self.finish_split(from)?;
+        }
         let row = self.shards.get(&id).filter(|row| row.protocol == Protocol::Primary);
         let row = row.ok_or(Refusal::Overtaken(id))?;
         let is_blind = mutant::is(Mutant::CompareAndSetWithoutIncarnation);

@@ -8,7 +8,7 @@
 //! | `node/ID` | name, incarnation, addresses, zone, duty, state |
 //! | `shard/ID` | keyspace, slots, protocol, members under epoch and revision, leader, the next number of a replica |
 //! | `change/SHARD` | members under their epoch, phase, why |
-//! | `split/SHARD` | how many shards it is to become, and which ones, once that has begun |
+//! | `split/SHARD` | how many shards it is to become, which ones, once that has begun, and the protocol, where it is another |
 //! | `dropped/NAME` | the revision from which on there is no such keyspace, and who may serve it yet |
 //!
 //! Ids are decimal and of fixed width, so that rows sort like ids. Each value begins with a byte for its format; fields as in
@@ -342,6 +342,9 @@ fn put_split(into: &mut BytesMut, split: &Split) {
         put_uint(into, u64::from(part.slots.last.0));
         put_uint(into, part.leader.0);
     });
+    if let Some(protocol) = split.protocol {
+        encode_protocol(into, protocol);
+    }
 }
 
 fn split(reader: &mut Reader) -> Result<Split, Malformed> {
@@ -351,7 +354,8 @@ fn split(reader: &mut Reader) -> Result<Split, Malformed> {
         let slots = SlotRange { first: Slot(reader.u16()?), last: Slot(reader.u16()?) };
         Ok(Part { shard, slots, leader: NodeId(reader.uint()?) })
     })?;
-    Ok(Split { count, parts })
+    let protocol = if reader.is_empty() { None } else { Some(decode_protocol(reader)?) };
+    Ok(Split { count, protocol, parts })
 }
 
 fn put_dropped(into: &mut BytesMut, dropped: &Dropped) {

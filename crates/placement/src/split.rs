@@ -34,7 +34,7 @@
 use std::collections::BTreeMap;
 
 use kv::keyspace::SHARDS_TOTAL_MAX;
-use kv::view::{Member, Revision};
+use kv::view::{Duty, Member, Revision};
 use kv::{Epoch, NodeId, Protocol, ReplicaId, ShardId, Slot, SlotRange};
 
 use crate::map::{Change, Map, Part, Phase, Shard, Split, Why};
@@ -79,8 +79,8 @@ impl Map {
 
     /// The row that a part will have.
     pub fn row_of_part(&self, id: ShardId) -> Option<Shard> {
-        let (_, shard, change, part) = self.part(id)?;
-        Some(row_of(shard, change, part))
+        let (from, shard, change, part) = self.part(id)?;
+        Some(row_of(shard, change, part, self.protocol_after(from, shard)))
     }
 
     /// A keyspace is to have so many shards.
@@ -99,27 +99,32 @@ impl Map {
         if wants < has {
             return Err(Refusal::FewerShards { keyspace: keyspace.into(), shards: has });
         }
+        if self.is_recast(keyspace) {
+            return Err(Refusal::OneByOne(keyspace.into()));
+        }
         let (are, more) = (self.shards.len(), wants - has);
         if are + more > SHARDS_TOTAL_MAX {
             return Err(Refusal::TooManyShards { are, more, most: SHARDS_TOTAL_MAX });
         }
         for (id, count) in counts(&own, wants) {
-            self.splits.insert(id, Split { count, parts: Vec::new() });
+            self.splits.insert(id, Split { count, protocol: None, parts: Vec::new() });
         }
         Ok(())
     }
 
-    /// Begins to cut a shard that is to be cut.
+    /// Begins to cut a shard that is to be cut, or to have it go on under another protocol.
     pub(crate) fn begin_split(&mut self, id: ShardId) {
         let shard = &self.shards[&id];
-        let numbered = shard.members.iter().zip(1..);
-        let to: Vec<Member> =
-            numbered.map(|(member, number)| Member { replica: ReplicaId(number), ..*member }).collect();
+        let split = self.splits.get_mut(&id).expect("a shard that begins to be cut is to be cut");
+        let is_alone = split.protocol == Some(Protocol::Single);
+        let stays = |member: &&Member| !is_alone || member.node == shard.leader;
+        let numbered = shard.members.iter().filter(stays).zip(1..);
+        let to: Vec<Member> = numbered
+            .map(|(member, number)| Member { replica: ReplicaId(number), duty: Duty::Voter, ..*member })
+            .collect();
         let nodes: Vec<NodeId> = to.iter().map(|member| member.node).collect();
         let first = nodes.iter().position(|node| *node == shard.leader).unwrap_or(0);
-        let stays = shard.protocol == Protocol::TwoPhase;
         let (epoch, slots) = (Epoch(shard.epoch.0 + 1), shard.slots);
-        let split = self.splits.get_mut(&id).expect("a shard that begins to be cut is to be cut");
         let ranges = cut(slots, split.count);
         split.parts = ranges
             .into_iter()
@@ -127,22 +132,50 @@ impl Map {
             .map(|(place, slots)| Part {
                 shard: ShardId(self.next_shard.0 + place as u32),
                 slots,
-                leader: nodes[(first + if stays { 0 } else { place }) % nodes.len()],
+                leader: nodes[(first + place) % nodes.len()],
             })
             .collect();
         self.next_shard.0 += u32::from(split.count);
-        self.changes.insert(id, Change { to, epoch, phase: Phase::Copy, why: Why::Split });
+        let why = if split.protocol.is_some() { Why::Protocol } else { Why::Split };
+        self.changes.insert(id, Change { to, epoch, phase: Phase::Copy, why });
+    }
+
+    /// Gives up the change of a shard whose members have not begun to change over.
+    pub(crate) fn abort(&mut self, id: ShardId) -> Result<(), Refusal> {
+        let row = &self.shards[&id];
+        match self.changes[&id].why {
+            Why::Protocol => {
+                let (keyspace, protocol) = (row.keyspace.clone(), row.protocol);
+                return Err(Refusal::AbortRecast { shard: id, keyspace, protocol });
+            }
+            // What is not begun again at once is given up: a shard that was to be cut stays as it is.
+            Why::Split => drop(self.splits.remove(&id)),
+            _ => {}
+        }
+        self.changes.remove(&id);
+        Ok(())
+    }
+
+    /// Forgets the parts of shards whose change was given up: those that are to be cut are cut later.
+    pub(crate) fn give_up_parts(&mut self) {
+        let (changes, splits) = (&self.changes, &mut self.splits);
+        splits.retain(|id, split| split.protocol.is_none() || changes.contains_key(id));
+        let idle = splits.iter_mut().filter(|(id, _)| !changes.contains_key(*id));
+        idle.for_each(|(_, split)| split.parts.clear());
     }
 
     /// The parts have opened: they are shards from now on.
     pub(crate) fn finish_split(&mut self, id: ShardId) -> Result<(), Refusal> {
-        let (Some(change), Some(split)) = (self.changes.remove(&id), self.splits.remove(&id)) else {
+        let parts = self.splits.get(&id).map_or(Vec::new(), |split| split.parts.clone());
+        let rows: Vec<_> =
+            parts.iter().filter_map(|part| Some((part.shard, self.row_of_part(part.shard)?))).collect();
+        if rows.is_empty() {
             return Err(Refusal::NoChange(id));
-        };
-        let shard = self.shards.remove(&id).ok_or(Refusal::NoChange(id))?;
-        for part in &split.parts {
-            self.shards.insert(part.shard, row_of(&shard, &change, part));
         }
+        self.shards.remove(&id);
+        self.changes.remove(&id);
+        self.splits.remove(&id);
+        self.shards.extend(rows);
         Ok(())
     }
 
@@ -151,8 +184,10 @@ impl Map {
         let mut ids = BTreeMap::new();
         for (id, split) in &self.splits {
             let shard = self.shards.get(id).ok_or_else(|| format!("split of shard {id}, which is none"))?;
-            let is_split = self.changes.get(id).is_some_and(|change| change.why == Why::Split);
-            if split.count < 2 || usize::from(split.count) > size(shard.slots) {
+            let is_split = self.changes.get(id).is_some_and(|change| change.why.makes_parts());
+            let is_recast = split.protocol.is_some_and(|protocol| protocol != shard.protocol);
+            let is_sound = if is_recast { split.count == 1 && is_split } else { split.count > 1 };
+            if !is_sound || usize::from(split.count) > size(shard.slots) {
                 return Err(format!("shard {id} cannot be cut into {}", split.count));
             }
             if is_split == split.parts.is_empty() {
@@ -167,35 +202,44 @@ impl Map {
                 if !is_new || ids.insert(part.shard, id).is_some() || shard.member(part.leader).is_none() {
                     return Err(format!("part {} of shard {id} is another's, or led by nobody", part.shard));
                 }
+                let row =
+                    self.row_of_part(part.shard).ok_or_else(|| format!("part {} is none", part.shard))?;
+                self.check_row(&row).map_err(|why| format!("part {} of shard {id}: {why}", part.shard))?;
             }
         }
         let is_known = |(id, change): (&ShardId, &Change)| {
-            change.why != Why::Split || self.splits.get(id).is_some_and(|split| !split.parts.is_empty())
+            !change.why.makes_parts() || self.splits.get(id).is_some_and(|split| !split.parts.is_empty())
         };
         if self.changes.iter().all(is_known) { Ok(()) } else { Err("a split has no parts".into()) }
     }
 
-    /// What must hold of the change of a shard that is cut.
+    /// What must hold of the change of a shard that is cut, or goes on under another protocol.
     pub(crate) fn check_split_change(shard: &Shard, change: &Change) -> Result<(), String> {
-        let is_same = |(old, new): (&Member, &Member)| old.node == new.node;
-        let stays = change.to.len() == shard.members.len()
-            && shard.members.iter().zip(&change.to).all(is_same)
+        let is_there = |member: &Member| shard.member(member.node).is_some();
+        let are_there = change.to.iter().all(is_there)
             && change.to.iter().zip(1..).all(|(member, number)| member.replica == ReplicaId(number));
-        match stays && change.epoch == Epoch(shard.epoch.0 + 1) {
+        let all =
+            change.to.len() == shard.members.len() || change.why == Why::Protocol && change.to.len() == 1;
+        match are_there && all && change.epoch == Epoch(shard.epoch.0 + 1) {
             true => Ok(()),
             false => Err("the parts of a shard have its nodes, and the next epoch".into()),
         }
     }
 }
 
-fn row_of(shard: &Shard, change: &Change, part: &Part) -> Shard {
+/// The row of a part, under a protocol.
+fn row_of(shard: &Shard, change: &Change, part: &Part, protocol: Protocol) -> Shard {
+    let orders = |member: &Member| {
+        member.node == part.leader && matches!(protocol, Protocol::Primary | Protocol::TwoPhase)
+    };
+    let duty = |member: &Member| if orders(member) { Duty::Primary } else { Duty::Voter };
     Shard {
         keyspace: shard.keyspace.clone(),
         slots: part.slots,
-        protocol: shard.protocol,
+        protocol,
         epoch: change.epoch,
         revision: Revision(1),
-        members: change.to.clone(),
+        members: change.to.iter().map(|member| Member { duty: duty(member), ..*member }).collect(),
         leader: part.leader,
         next_replica: ReplicaId(change.to.len() as u16 + 1),
     }

@@ -149,6 +149,12 @@ impl Script {
                 let shards = Some(words[1].parse().expect("a number"));
                 Event::Alter { name: name(), wish: Wish { shards, ..Wish::default() } }
             }
+            // A keyspace, the protocol that it is to have, and perhaps how many replicas.
+            "protocol" => {
+                let protocol = Some(words[1].parse().expect("a protocol"));
+                let replicas = words.get(2).map(|word| word.parse().expect("a number"));
+                Event::Alter { name: name(), wish: Wish { protocol, replicas, ..Wish::default() } }
+            }
             "abort" => Event::Abort { shard: shard() },
             // A keyspace.
             "create" => Event::Create { name: name(), wish: Wish::default() },
@@ -238,7 +244,11 @@ impl Script {
         for (id, shard) in &map.shards {
             let Shard { epoch, revision, .. } = shard;
             let (members, leader) = (members(map, &shard.members), &map.nodes[&shard.leader].name);
-            let row = format!("shard {id}: {members} led by {leader}, epoch {epoch}.{revision}");
+            let protocol = match shard.protocol {
+                Protocol::Raft => String::new(),
+                other => format!(", under {other}"),
+            };
+            let row = format!("shard {id}: {members} led by {leader}, epoch {epoch}.{revision}{protocol}");
             rows.insert(format!("shard {id}"), row);
         }
         for (id, change) in &map.changes {
@@ -250,6 +260,7 @@ impl Script {
                 Why::Lost(node) => format!("as {} is lost", name(node)),
                 Why::Repair => "as it has too few".into(),
                 Why::Split => "to be cut".into(),
+                Why::Protocol => "to another protocol".into(),
             };
             let phase = if *phase == Phase::Copy { "copying" } else { "switching" };
             let row = format!("change {id}: to {} in epoch {epoch}, {phase}, {why}", members(map, to));
@@ -261,7 +272,9 @@ impl Script {
                 format!(", shard {} of {first} to {last} led by {}", part.shard, map.nodes[&part.leader].name)
             };
             let parts: String = split.parts.iter().map(part).collect();
-            rows.insert(format!("split {id}"), format!("split {id}: into {}{parts}", split.count));
+            let into =
+                split.protocol.map_or_else(|| split.count.to_string(), |protocol| protocol.to_string());
+            rows.insert(format!("split {id}"), format!("split {id}: into {into}{parts}"));
         }
         for (name, dropped) in &map.dropped {
             rows.insert(format!("dropped {name}"), format!("dropped {name}: {}", holders(map, dropped)));

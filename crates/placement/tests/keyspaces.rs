@@ -88,8 +88,6 @@ fn what_cannot_be_is_refused() {
     assert!(matches!(alter("a", Wish::default()), Err(Refusal::UnknownKeyspace(_))));
     assert!(matches!(alter(DIRECTORY, Wish::default()), Err(Refusal::UnknownKeyspace(_))));
     assert!(matches!(alter(DEFAULT, shards(3)), Err(Refusal::FewerShards { shards: 4, .. })));
-    let single = Wish { protocol: Some(Protocol::Single), ..Wish::default() };
-    assert!(matches!(alter(DEFAULT, single), Err(Refusal::ProtocolStays(_))));
     let mut full = map;
     while full.shards.len() < 16_000 {
         full = create(&full, &format!("k{}", full.keyspaces.len()), shards(4_000)).unwrap();

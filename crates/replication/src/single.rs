@@ -42,6 +42,8 @@ pub struct Single {
     clock: Version,
     batch: Batch,
     log: Entries,
+    /// That of its entries: the one with which the shard came to it.
+    term: Term,
     /// Entries that are appended and not synced, in order: ticket is their index less `ticket_base`.
     unsynced: VecDeque<Vec<Token>>,
     /// Index before the first append of this run: ticket 1 is the next one.
@@ -68,7 +70,7 @@ struct Seal {
 }
 
 impl Single {
-    /// The replica on node `id`, from its log and its table (the last entry that it has applied; the term is 0).
+    /// The replica on node `id`, from its log and its table (the last entry that it has applied).
     pub fn new(id: NodeId, view: View, recovery: Recovery, applied: Position) -> Result<Single, Unfit> {
         assert!(view.member(id).is_some(), "node {id} is a member of the shard it serves");
         let recovered = recovery.finish(Protocol::Single, view, applied)?;
@@ -77,6 +79,7 @@ impl Single {
             return Err(Unfit::Lost { applied: applied.index, last });
         }
         let last = recovered.log.last();
+        let term = recovered.log.term(last).unwrap_or_default();
         Ok(Single {
             id,
             view: recovered.view,
@@ -85,6 +88,7 @@ impl Single {
             clock: Version::ZERO,
             batch: Batch::default(),
             log: recovered.log,
+            term,
             unsynced: VecDeque::new(),
             ticket_base: last,
             given: applied.index,
@@ -117,7 +121,7 @@ impl Single {
             let index = self.log.last().next();
             let mut records = Vec::from_iter(self.view_to_log());
             let (record, entry) =
-                record::own(self.head(), LogEntry { index, term: Term::ZERO, kind: 0, data });
+                record::own(self.head(), LogEntry { index, term: self.term, kind: 0, data });
             records.push(record);
             self.log.put(entry);
             self.unsynced.push_back(tokens);
@@ -152,7 +156,7 @@ impl Single {
         let Some(seal) = &mut self.seal else { return };
         let is_sealed = seal.unsynced.is_none() && self.applied == self.log.last();
         if is_sealed && !std::mem::replace(&mut seal.is_said, true) {
-            out.push(Output::Sealed { at: Position { index: self.applied, term: Term::ZERO } });
+            out.push(Output::Sealed { at: Position { index: self.applied, term: self.term } });
         }
     }
 
@@ -174,7 +178,7 @@ impl Single {
         assert!(self.given <= self.durable() || self.given <= self.recovered, "what is applied is synced");
         let entry =
             self.log.get(self.given).expect("an entry stays in memory until it is applied").data.clone();
-        let at = Position { index: self.given, term: Term::ZERO };
+        let at = Position { index: self.given, term: self.term };
         out.push(Output::Apply { at, entry, tokens, copies: 1 });
     }
 
@@ -273,6 +277,7 @@ impl Replicate for Single {
         Status {
             role: if leads { Role::Leader } else { Role::Follower },
             leader: leads.then_some(self.id),
+            // Nobody is elected.
             term: Term::ZERO,
             last: self.log.last(),
             durable: self.durable(),
@@ -306,7 +311,7 @@ impl Replicate for Single {
     }
 
     fn checkpoint(&self) -> Vec<bytes::Bytes> {
-        let at = Position { index: self.applied, term: Term::ZERO };
+        let at = Position { index: self.applied, term: self.term };
         let base = Record::Base(at, self.view.clone());
         let entries = self.log.above(self.applied).cloned().map(Record::Entry);
         let seal = self.seal.map(|seal| Record::Seal(seal.next));

@@ -156,7 +156,7 @@ impl World {
     /// Nobody gets the first answer to its writes: sent again under its id, each must be answered definitely. This is the bound
     /// on writes in doubt: none, once the faults are over and while the id is valid. Where there were no faults, it holds for
     /// the whole run, unless shards had no room to remember requests, or nodes joined: an answer to one that is not connected to yet
-    /// is lost, and is not kept if it is large.
+    /// is lost. Those that may be too large to be kept do not count.
     pub fn write_again(&mut self) {
         let doubts = self.stats.in_doubt_retried;
         let have_joined = self.placed.next_node.0 > self.founders + 1;

@@ -5,6 +5,7 @@
 pub const SOMETIMES: &[&str] = &[
     "a backward page over shards ended before its range",
     "a change of members was given up",
+    "a change of protocol was given up",
     "a checkpoint failed",
     "a checkpoint was completed",
     "a clock ran at another rate",
@@ -70,6 +71,16 @@ pub const SOMETIMES: &[&str] = &[
     "a shard had other members",
     "a shard was handed over",
     "a shard was split",
+    "a shard went from primary to raft",
+    "a shard went from primary to single",
+    "a shard went from primary to two-phase",
+    "a shard went from raft to primary",
+    "a shard went from raft to single",
+    "a shard went from raft to two-phase",
+    "a shard went from single to raft",
+    "a shard went from two-phase to primary",
+    "a shard went from two-phase to raft",
+    "a shard went from two-phase to single",
     "a snapshot was installed",
     "a snapshot was sent",
     "a snapshot's stream broke",
@@ -96,6 +107,7 @@ pub const SOMETIMES: &[&str] = &[
     "rows were counted over shards",
     "rows were read twice: a lease or a version had run out",
     "the clients' keyspace was altered",
+    "the clients' keyspace went to another protocol",
     "the directory refused what it was asked",
 ];
 

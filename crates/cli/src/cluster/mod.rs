@@ -16,7 +16,7 @@ mod tests;
 mod wait;
 
 use kv::ShardId;
-use kv::admin::{Ask, Row};
+use kv::admin::{Ask, Move, Row};
 use serde_json::json;
 
 use crate::connect::Store;
@@ -80,15 +80,14 @@ async fn print_moves(
     moves::print(&found, all, &Names::of(&store.status().await?), out)
 }
 
-/// Prints what would move for a change that is asked as a dry run.
-pub async fn print_planned(
-    ask: Ask,
-    store: &dyn Store,
-    options: &Options,
-    out: &mut Output<'_>,
-) -> Result<(), Error> {
-    let planned = ask::moves(ask, store, options.timeout()).await?;
-    moves::print(&planned, true, &Names::of(&store.status().await?), out)
+/// What would move for a change that is asked as a dry run.
+pub async fn planned(ask: Ask, store: &dyn Store, options: &Options) -> Result<Vec<Move>, Error> {
+    ask::moves(ask, store, options.timeout()).await
+}
+
+/// Prints what would move.
+pub async fn print_planned(planned: &[Move], store: &dyn Store, out: &mut Output<'_>) -> Result<(), Error> {
+    moves::print(planned, true, &Names::of(&store.status().await?), out)
 }
 
 async fn abort(

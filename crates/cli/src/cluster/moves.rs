@@ -109,6 +109,7 @@ fn why(why: Why, names: &Names<'_>) -> String {
         Why::Lost(node) => format!("{} is lost", names.name(node)),
         Why::Repair => "repair".into(),
         Why::Split => "split".into(),
+        Why::Protocol => "protocol".into(),
     }
 }
 

@@ -42,16 +42,22 @@ Done as well when it is there and as wished. It is served when this returns.")]
 Examples:
   capstan keyspace alter orders --replicas 5 --dry-run    what would move
   capstan keyspace alter orders --history all --quota-bytes none
-What is not named stays. Its protocol stays too.")]
+  capstan keyspace alter orders --protocol primary --dry-run    what gets weaker
+  capstan keyspace alter orders --protocol primary --sync 1
+What is not named stays. Another protocol is reached shard by shard, while
+clients write; this returns when all are there, and goes on without it too.")]
     Alter {
         /// Its name
         name: String,
         #[command(flatten)]
         settings: Settings,
-        /// It stays; naming another one is refused
-        #[arg(long, value_name = "PROTOCOL", hide = true)]
+        /// How its replicas are to agree: raft, primary, two-phase or single
+        #[arg(long, value_name = "PROTOCOL")]
         protocol: Option<Protocol>,
-        /// Change nothing; print what would move
+        /// Return at once, while shards are on their way to another protocol
+        #[arg(long)]
+        no_wait: bool,
+        /// Change nothing; print what would get weaker, and what would move
         #[arg(long)]
         dry_run: bool,
     },
@@ -97,11 +103,11 @@ pub struct Settings {
     pub shards: Option<u32>,
     /// Under primary: a write waits for all replicas in sync, or for the primary
     /// and K others [default: all]
-    #[arg(long, value_name = "all|K", value_parser = parse::sync)]
+    #[arg(long, value_name = "all|K", value_parser = parse::sync, allow_negative_numbers = true)]
     pub sync: Option<Secondaries>,
     /// Under primary with --sync all: with fewer copies in sync no write is taken
     /// [default: 2]
-    #[arg(long, value_name = "N", value_parser = parse::replicas)]
+    #[arg(long, value_name = "N", value_parser = parse::min_copies)]
     pub min_copies: Option<u16>,
     /// Under primary with --sync K: how often the replicas that no write waits for
     /// get what is written [default: 100ms]

@@ -43,6 +43,7 @@ pub fn object(keyspace: &Described, terms: Option<&Terms>) -> Value {
         "replicas": replicas,
         "shards": keyspace.shards,
         "changing": keyspace.changing,
+        "under_another": keyspace.under_another,
         "history": history.map(|history| history.to_string()),
         "deleted_history": deleted.map(time),
         "ttl_micros": keep.ttl_micros,
@@ -84,7 +85,12 @@ fn sentences(subject: &Subject<'_>) -> Vec<(&'static str, String)> {
         1 => "1: its keys are ordered together, and led by one node".into(),
         count => format!("{count}: each key is in one, and each shard is led on its own"),
     };
-    if keyspace.changing > 0 {
+    if keyspace.under_another > 0 {
+        shards += &format!(
+            "; {} under another protocol yet, on the way to this one (cluster moves)",
+            keyspace.under_another
+        );
+    } else if keyspace.changing > 0 {
         shards += &format!("; {} on the move (cluster moves)", keyspace.changing);
     }
     if *leaderless > 0 {

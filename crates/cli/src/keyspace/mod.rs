@@ -2,6 +2,7 @@
 
 mod command;
 mod describe;
+mod recast;
 #[cfg(test)]
 mod tests;
 
@@ -10,11 +11,11 @@ use std::time::Duration;
 
 use kv::admin::{Answer, Ask};
 use kv::cluster::Status;
-use kv::keyspace::Described;
+use kv::keyspace::{Described, Wish};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use crate::cluster::print_planned;
+use crate::cluster;
 use crate::connect::Store;
 use crate::exit::{Code, Error};
 use crate::options::Options;
@@ -40,7 +41,7 @@ pub async fn run(
             until_served(name, store, options).await?;
             tell(name, "created", &format!("keyspace {name} is there: use it with --keyspace {name}"), out)
         }
-        Command::Alter { name, settings, protocol, dry_run } => {
+        Command::Alter { name, settings, protocol, no_wait, dry_run } => {
             let (name, wish) = (name.clone(), settings.wish(*protocol));
             if wish == Default::default() {
                 return Err(Error::Usage(
@@ -49,9 +50,13 @@ pub async fn run(
             }
             let ask = Ask::AlterKeyspace { name: name.clone(), wish, dry_run: *dry_run };
             if *dry_run {
-                return print_planned(ask, store, options, out).await.map(|()| Code::Done);
+                return planned(&name, ask, &wish, store, options, out).await.map(|()| Code::Done);
             }
             done(ask, store, options).await?;
+            if let Some(protocol) = protocol.filter(|_| !no_wait) {
+                recast::until_done(&name, store, options).await?;
+                return tell(&name, "altered", &format!("keyspace {name} is under {protocol}"), out);
+            }
             let text = format!("keyspace {name} is altered: what has to move is on its way (cluster moves)");
             tell(&name, "altered", &text, out)
         }
@@ -65,6 +70,25 @@ pub async fn run(
             tell(name, "dropped", &format!("keyspace {name} is no more"), out)
         }
     }
+}
+
+/// Prints what would get weaker, where the protocol changes, and what would move.
+async fn planned(
+    name: &str,
+    ask: Ask,
+    wish: &Wish,
+    store: &dyn Store,
+    options: &Options,
+    out: &mut Output<'_>,
+) -> Result<(), Error> {
+    let moves = cluster::planned(ask, store, options).await?;
+    if wish.protocol.is_some() {
+        let keyspaces = all(store, options).await?;
+        let keyspace = keyspaces.iter().find(|keyspace| keyspace.name == name);
+        let from = keyspace.ok_or_else(|| kv::Error::NoKeyspace(name.into()))?.settings;
+        recast::Differences::new(from, from.with(wish)).print(name, out)?;
+    }
+    cluster::print_planned(&moves, store, out).await
 }
 
 async fn done(ask: Ask, store: &dyn Store, options: &Options) -> Result<(), Error> {

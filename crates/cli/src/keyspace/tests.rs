@@ -14,6 +14,7 @@ fn orders(wish: Wish) -> Described {
         name: "default".into(),
         settings: Settings::of(&wish),
         shards: 1,
+        under_another: 0,
         changing: 0,
         usage: Some(Usage { bytes: 1_000, keys: 7 }),
     }
@@ -145,7 +146,65 @@ fn alter_of_nothing_is_refused() {
         name: "orders".into(),
         settings: command::Settings::default(),
         protocol: None,
+        no_wait: false,
         dry_run: false,
     };
     assert!(matches!(run_on(&store, &command, false).0, Err(Error::Usage(_))));
+}
+
+fn to_primary(dry_run: bool) -> Command {
+    let (settings, protocol) = (command::Settings::default(), Some(Protocol::Primary));
+    Command::Alter { name: "default".into(), settings, protocol, no_wait: false, dry_run }
+}
+
+#[test]
+fn alter_of_the_protocol_returns_when_all_shards_are_there() {
+    let wish = Wish { protocol: Some(Protocol::Primary), ..Wish::default() };
+    let on_its_way = Described { under_another: 1, changing: 1, ..orders(wish) };
+    let keyspaces = |keyspace| Ok(Answer::Keyspaces(vec![keyspace]));
+    let answers = [Ok(Answer::Done), keyspaces(on_its_way), keyspaces(orders(wish))];
+    let store = Operated::new([cluster()], answers);
+    let (result, text) = run_on(&store, &to_primary(false), true);
+    assert!(matches!(result, Ok(Code::Done)) && text.contains("\"altered\":true"), "{text}");
+    assert_eq!(store.asked()[1..], [Ask::Keyspaces, Ask::Keyspaces]);
+}
+
+#[test]
+fn dry_run_of_another_protocol_tells_what_gets_weaker_and_changes_nothing() {
+    let answers = || [Ok(Answer::Moves(Vec::new())), Ok(Answer::Keyspaces(vec![orders(Wish::default())]))];
+    let store = Operated::new([cluster()], answers());
+    let (result, text) = run_on(&store, &to_primary(true), false);
+    assert!(matches!(result, Ok(Code::Done)), "{text}");
+    for told in ["raft, 3 replicas", "primary, 3 replicas, sync all", "gets weaker", "must be up"] {
+        assert!(text.contains(told), "{told}:\n{text}");
+    }
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    assert!(matches!(store.asked()[0], Ask::AlterKeyspace { dry_run: true, .. }));
+    let (_, text) = run_on(&Operated::new([cluster()], answers()), &to_primary(true), true);
+    assert!(text.contains("\"weaker\":["), "{text}");
+}
+
+#[test]
+fn number_that_makes_no_sense_is_refused_with_those_that_do() {
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Typed {
+        #[command(subcommand)]
+        _command: Command,
+    }
+
+    for (words, says) in [
+        ("--sync -1", "all, or 0, 1, 2"),
+        ("--sync some", "all, or 0, 1, 2"),
+        ("--min-copies 0", "as many as there are replicas"),
+        ("--min-copies x", "as many as there are replicas"),
+        ("--interval 0", "longer than nothing"),
+        ("--interval soon", "as in 10s"),
+        ("--protocol paxos", "use single, raft, primary or two-phase"),
+    ] {
+        let words = ["keyspace", "create", "carts"].into_iter().chain(words.split(' '));
+        let refused = Typed::try_parse_from(words).expect_err("it makes no sense").to_string();
+        assert!(refused.contains(says), "{refused}");
+    }
 }

@@ -241,13 +241,22 @@ fn room(folder: &Path) -> u64 {
 
 /// What cannot be is refused with what to do.
 fn refusals(lab: &Lab) {
-    let cases: [(&[&str], i32, &str); 9] = [
+    let cases: [(&[&str], i32, &str); 14] = [
         (&["get", "k", "--keyspace", "tea"], 2, "capstan keyspace list"),
         (&["get", "k", "--keyspace", "_directory"], 2, "there is no keyspace"),
         (&["keyspace", "create", "_tea"], 2, "'_' is for the store's own"),
         (&["keyspace", "create", "a/b"], 2, "use 1 to 63 letters"),
         (&["keyspace", "create", "tenant-0", "--shards", "9"], 2, "it has 1 shards, not 9"),
-        (&["keyspace", "alter", "tenant-0", "--protocol", "single"], 2, "keeps the protocol"),
+        (
+            &["keyspace", "alter", "tenant-0", "--protocol", "paxos"],
+            2,
+            "use single, raft, primary or two-phase",
+        ),
+        (&["keyspace", "alter", "tenant-0", "--protocol", "two-phase", "--sync", "1"], 2, "under primary"),
+        (&["keyspace", "create", "carts", "--protocol", "primary", "--sync", "3"], 2, "0 to 2 of the others"),
+        (&["keyspace", "create", "carts", "--protocol", "primary", "--interval", "1s"], 2, "--sync 1"),
+        (&["keyspace", "create", "carts", "--protocol", "primary", "--min-copies", "4"], 2, "1 to 3"),
+        (&["keyspace", "create", "carts", "--protocol", "two-phase", "--replicas", "4"], 3, "more nodes"),
         (&["keyspace", "describe", "tea"], 2, "there is no keyspace 'tea'"),
         (&["keyspace", "drop", "tenant-0"], 2, "--yes"),
         (&["keyspace", "drop", "default", "--yes"], 2, "stays"),

@@ -165,6 +165,7 @@ pub fn encode_why(into: &mut BytesMut, why: Why) {
         }
         Why::Repair => into.put_u8(4),
         Why::Split => into.put_u8(5),
+        Why::Protocol => into.put_u8(6),
     }
 }
 
@@ -176,6 +177,7 @@ pub fn decode_why(reader: &mut Reader) -> Result<Why, Malformed> {
         3 => Why::Lost(NodeId(reader.uint()?)),
         4 => Why::Repair,
         5 => Why::Split,
+        6 => Why::Protocol,
         _ => return Err(Malformed("a change of members has an unknown reason")),
     })
 }

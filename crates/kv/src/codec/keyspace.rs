@@ -171,6 +171,7 @@ pub(super) fn encode_described(into: &mut BytesMut, keyspace: &Described) {
     encode_settings(into, &keyspace.settings);
     put_uint(into, u64::from(keyspace.shards));
     put_uint(into, u64::from(keyspace.changing));
+    put_uint(into, u64::from(keyspace.under_another));
     put_option(into, keyspace.usage, encode_usage);
 }
 
@@ -180,6 +181,7 @@ pub(super) fn decode_described(reader: &mut Reader) -> Result<Described, Malform
         settings: decode_settings(reader)?,
         shards: reader.u32()?,
         changing: reader.u32()?,
+        under_another: reader.u32()?,
         usage: reader.option(decode_usage)?,
     })
 }

@@ -127,8 +127,7 @@ impl Wish {
                     .into())
             }
             SyncMode::Some { secondaries, .. } if min_copies.is_some() => Err(format!(
-                "with sync {secondaries} a write has {} copies: min-copies is for --sync all",
-                mode.min_copies()
+                "with sync {secondaries} a write waits for so many beside the primary, never fewer: min-copies is for --sync all"
             )),
             SyncMode::All { min_copies } if !(1..=replicas).contains(&min_copies) => {
                 Err(format!("min-copies is 1 to {replicas}, as many as there are replicas"))

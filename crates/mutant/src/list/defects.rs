@@ -262,4 +262,17 @@ pub enum Mutant {
     /// The directory takes a change of members whatever revision and which life of a node it was asked by (`placement`). PacificA,
     /// §2.4: the version of the configuration. Caught by: one primary a revision; the history.
     CompareAndSetWithoutIncarnation,
+    /// A participant that starts reads before it has heard of its master (`replication`'s two-phase). A copy of a folder knows nothing of
+    /// what came later (Gray and Cheriton, "Leases" (1989), §2: who serves reads alone has somebody's word for it). Caught by: the
+    /// history.
+    ParticipantReadsUnmet,
+    /// A master decides the seal without the votes of participants (`replication`'s two-phase). Gray and Lamport, "Consensus on
+    /// Transaction Commit" (2006), §2. Caught by: what is decided is on all copies.
+    SealDecidedWithoutAVote,
+    /// A part of a shard begins with no newest version (`storage`'s split). Caught by: versions rise; the history.
+    BaseNotRaised,
+    /// Parts open with the shard as it is, though it orders more (`node`'s split). Caught by: the history; receipts.
+    PartOpensBeforeTheSeal,
+    /// A write that may have been run counts as never sent once it is planned again (`node`'s split). Caught by: the history.
+    DoubtForgottenWhenPlannedAgain,
 }

@@ -35,6 +35,9 @@ pub(super) fn decide(reign: &mut Reign, ask: &Ask, now: Instant) -> Option<Decis
             return Some(change(&reign.map, &Event::Drop { name: name.clone() }, done));
         }
         Ask::Join(joining) => return Some(change(&reign.map, &join(joining), |next| joined(next, joining))),
+        Ask::Revise { shard, change: asked } if !reign.may_revise(*shard, &asked.members) => {
+            Err(refused(Refusal::Overtaken(*shard)))
+        }
         Ask::Revise { shard, change: asked } => {
             let event = Event::Revise { shard: *shard, change: asked.clone() };
             return Some(change(&reign.map, &event, done));
@@ -116,6 +119,9 @@ fn refused(refusal: Refusal) -> Error {
         | Refusal::JustDropped(_)
         | Refusal::StillServed { .. }
         | Refusal::TooFewForAll { .. }
+        | Refusal::TooFewToGoOn { .. }
+        | Refusal::Recast { .. }
+        | Refusal::OneByOne(_)
         | Refusal::Splitting { .. } => Error::Unavailable(why),
         _ => Error::Invalid(why),
     }

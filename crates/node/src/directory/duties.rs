@@ -6,8 +6,8 @@
 //! | a node has another folder, address or zone than its row | its row; another folder is refused |
 //! | a node is dead for the grace | it is gone |
 //! | those that are to come to a shard have caught up, or its heirs have copies | its members change over: its change cannot be given up any more |
-//! | most members have copies for the parts of a shard that is cut | it is sealed: the cut cannot be given up any more |
-//! | most members of each part have opened | they are shards, and the one that was cut is gone |
+//! | most members have copies for the parts of a shard that is cut, or goes on under another protocol | it is sealed: that cannot be given up any more |
+//! | most members of each part have opened; all, where each may go on alone | they are shards, and the one that was cut is gone |
 //! | who is to come was let go by a leader that had not heard of it, and its number is not taken again | its change is given up |
 //! | a shard has the members it is to have, and most of them know it | its change is done, too where who was to come is gone for good |
 //! | enough nodes have heard that a keyspace was dropped, and leases are over | its name is free |
@@ -17,9 +17,9 @@
 
 use std::collections::BTreeMap;
 
-use kv::admin::{Move, Why};
+use kv::admin::Move;
 use kv::cluster::Liveness;
-use kv::view::{Member, Revision};
+use kv::view::{Duty, Member, Revision};
 use kv::{Epoch, NodeId, Protocol, ShardId};
 use mutant::Mutant;
 use placement::event::needed;
@@ -279,7 +279,7 @@ impl Reign {
 
     /// What has become of a change.
     fn progress(&self, shard: ShardId, change: &Change, now: Instant) -> Option<Event> {
-        if change.why == Why::Split {
+        if change.why.makes_parts() {
             return self.progress_of_split(shard, change);
         }
         // Its replicas ask for each step.
@@ -297,7 +297,11 @@ impl Reign {
             Phase::Copy => {
                 let learning = (row.epoch, digest(&wanted_of(&self.map, shard, row)));
                 let is_ready = (leader.epoch, leader.members) == learning && self.may_decide(&change.to);
+                // An earlier change may have left out who was gone before the map called that done.
+                let is_done =
+                    leader.revision > row.revision && self.are_members(shard, row.epoch, &change.to);
                 match leader.newcomers {
+                    _ if is_done => Some(Event::Progress { shard, phase: Phase::Switch }),
                     Newcomers::Ready if is_ready => Some(Event::Progress { shard, phase: Phase::Switch }),
                     Newcomers::Gone if leader.epoch == row.epoch && self.has_heard_of(shard, now) => {
                         Some(Event::Abort { shard })
@@ -317,28 +321,67 @@ impl Reign {
         }
     }
 
-    /// What has become of a shard that is cut: most members, and who leads it, have copies for their parts; or most members of each part
-    /// have opened, and one of them leads.
+    /// What has become of a shard that is cut, or goes on under another protocol: enough of its members, and who leads it, have copies for
+    /// their parts; or enough members of each part have opened, and one of them leads.
     fn progress_of_split(&self, shard: ShardId, change: &Change) -> Option<Event> {
         let row = &self.map.shards[&shard];
         match change.phase {
             Phase::Copy => {
                 let told = |node: NodeId| self.seen.shards.get(&shard)?.get(&node);
                 let has_copy = |told: &Announced| told.epoch == row.epoch && !told.heirs.is_empty();
-                let nodes = || row.members.iter().map(|member| member.node);
-                let ready = nodes().filter(|node| told(*node).is_some_and(has_copy)).count();
-                let is_enough = ready >= needed(row.protocol, row.members.len());
-                let is_ready = is_enough && self.seen.leader(shard).is_some_and(has_copy);
-                is_ready.then_some(Event::Progress { shard, phase: Phase::Switch })
+                let is_ready = |member: &&Member| told(member.node).is_some_and(has_copy);
+                let (ready, all) = (change.to.iter().filter(is_ready).count(), change.to.len());
+                let to = self.map.protocol_after(shard, row);
+                let is_enough = ready >= needed(row.protocol, all).max(to_open(to, all));
+                // Where one node goes on alone another may lead.
+                let leads = |told: &Announced| has_copy(told) || all < row.members.len();
+                let is_ready = is_enough && self.seen.leader(shard).is_some_and(leads);
+                (is_ready && self.may_decide(&row.members))
+                    .then_some(Event::Progress { shard, phase: Phase::Switch })
             }
             Phase::Switch => {
                 let mut parts = self.map.parts_of(shard).iter().map(|part| part.shard);
-                let are_open = parts.all(|part| {
-                    self.seen.shards.contains_key(&part) && self.are_members(part, change.epoch, &change.to)
-                });
+                let are_open = parts.all(|part| self.has_opened(part));
                 are_open.then_some(Event::Done { shard, revision: Revision(1) })
             }
         }
+    }
+
+    /// Whether enough members of a part of a shard have opened, and one of them leads, if they elect it. Who is gone for good never will.
+    fn has_opened(&self, part: ShardId) -> bool {
+        let (Some(row), Some(told)) = (self.map.row_of_part(part), self.seen.shards.get(&part)) else {
+            return false;
+        };
+        let there = (row.epoch, digest(&row.members));
+        let are_there = |told: &Announced| (told.epoch, told.members) == there;
+        let has_opened = |member: &&Member| told.get(&member.node).is_some_and(are_there);
+        let is_gone = |member: &&Member| {
+            self.map.nodes.get(&member.node).is_none_or(|node| node.duty == NodeDuty::Gone)
+        };
+        let opened = row.members.iter().filter(has_opened).count();
+        let gone = row.members.iter().filter(is_gone).count();
+        let needed = match to_open(row.protocol, row.members.len()) {
+            all if all == row.members.len() => all - gone,
+            most => most,
+        };
+        // Who orders may have to ask for that first, as a shard.
+        let is_led = row.protocol == Protocol::Primary || self.seen.leader(part).is_some_and(are_there);
+        opened >= needed && is_led
+    }
+
+    /// Whether a shard may have these members: of a part that is none yet, those that are to be in sync must have opened it, and the others
+    /// of its shard must be open.
+    pub fn may_revise(&self, shard: ShardId, asked: &[Member]) -> bool {
+        let Some((from, ..)) = self.map.part(shard) else { return true };
+        let (Some(row), Some(told)) = (self.map.row_of_part(shard), self.seen.shards.get(&shard)) else {
+            return false;
+        };
+        let there = (row.epoch, digest(&row.members));
+        let has_opened =
+            |member: &Member| told.get(&member.node).is_some_and(|told| (told.epoch, told.members) == there);
+        let mut others = self.map.parts_of(from).iter().filter(|part| part.shard != shard);
+        asked.iter().filter(|member| member.duty != Duty::Learner).all(has_opened)
+            && others.all(|part| self.has_opened(part.shard))
     }
 
     /// Whether a change has been under way for so long that the leader of its shard says what it knows of this one.
@@ -356,7 +399,7 @@ impl Reign {
         let (told, there) = (&self.seen.shards[&shard], (epoch, digest(members)));
         let are_there = |told: &Announced| (told.epoch, told.members) == there;
         let agree = members.iter().filter(|member| told.get(&member.node).is_some_and(are_there)).count();
-        let row = self.map.shards.get(&shard).cloned().or_else(|| self.map.row_of_part(shard));
+        let row = self.map.shards.get(&shard);
         let needed = row.map_or(members.len(), |row| needed(row.protocol, members.len()));
         self.seen.leader(shard).is_some_and(are_there) && agree >= needed
     }
@@ -378,4 +421,10 @@ impl Reign {
             },
         }
     }
+}
+
+/// How many of so many members of a part must have opened for it to be a shard: who comes later begins with nothing. So all must where
+/// each of them may be asked to go on alone.
+fn to_open(protocol: Protocol, members: usize) -> usize {
+    if protocol == Protocol::Primary { members } else { needed(protocol, members) }
 }

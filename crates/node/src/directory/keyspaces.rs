@@ -54,11 +54,14 @@ impl Reign {
     fn described(&self, name: &str, keyspace: &Keyspace) -> Described {
         let shards = self.map.shards_of(name);
         let changes = |(id, _): &&(kv::ShardId, &placement::map::Shard)| self.map.changes.contains_key(id);
+        let is_under_another =
+            |(_, shard): &&(kv::ShardId, &placement::map::Shard)| shard.protocol != keyspace.protocol;
         Described {
             name: name.into(),
             settings: keyspace.settings(),
             shards: shards.len() as u32,
             changing: shards.iter().filter(changes).count() as u32,
+            under_another: shards.iter().filter(is_under_another).count() as u32,
             usage: self.seen.usage.get(name).copied(),
         }
     }

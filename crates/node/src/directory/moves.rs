@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kv::admin::{Move, Phase, Why};
+use kv::admin::{Move, Phase};
 use kv::{NodeId, ShardId};
 use placement::map::{self, Change, Map, Shard};
 use placement::{Limits, plan};
@@ -82,7 +82,7 @@ fn of_change(map: &Map, shard: ShardId, change: &Change) -> Vec<Move> {
     let nodes =
         |members: &[kv::view::Member]| -> Vec<NodeId> { members.iter().map(|member| member.node).collect() };
     let (before, after) = (nodes(&row.members), nodes(&change.to));
-    if change.why == Why::Split {
+    if change.why.makes_parts() {
         // Nothing leaves its node.
         return vec![one_of(row, shard, change, (None, None))];
     }

@@ -67,6 +67,7 @@ use std::collections::BTreeMap;
 
 use kv::keyspace;
 use kv::{Epoch, Position, ShardId, SlotRange, Version};
+use mutant::Mutant;
 use placement::map::Phase;
 use replication::Instant;
 use storage::{Cut, ShardSnapshot};
@@ -332,6 +333,7 @@ impl Core {
     /// The shard as it is: a pass begins.
     fn take_frozen(&mut self, from: ShardId, epoch: Epoch, is_end: bool, snapshot: ShardSnapshot) {
         let Some(parts) = self.parts.get_mut(&from).filter(|parts| parts.epoch == epoch) else { return };
+        let is_end = is_end || parts.may_open && mutant::is(Mutant::PartOpensBeforeTheSeal);
         match parts.stage {
             Stage::Wanting => {}
             Stage::Ready if is_end => {}

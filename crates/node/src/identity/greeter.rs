@@ -326,7 +326,9 @@ impl Greeter {
     fn called_a_stranger(&mut self, by: NodeId, why: &str) -> Met {
         self.strangers.insert(by);
         let nodes = self.nodes.members.len();
-        let has_majority = nodes.saturating_sub(self.strangers.len()) > nodes / 2;
+        // One that is no member any more speaks for nobody.
+        let is_member = |node: &&NodeId| matches!(self.nodes.place(**node), Place::Member(_));
+        let has_majority = nodes.saturating_sub(self.strangers.iter().filter(is_member).count()) > nodes / 2;
         match self.own.cluster.is_some() && has_majority {
             true => Met::NotNow(why.to_owned()),
             false => Met::Hopeless(why.to_owned()),

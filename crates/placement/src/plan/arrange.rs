@@ -48,10 +48,12 @@ fn arrange_those(map: &Map, is_free: IsFree) -> BTreeMap<ShardId, Vec<NodeId>> {
 /// Says which shards may be given other members now.
 type IsFree = fn(&Map, ShardId) -> bool;
 
-/// Whether a shard may be given other members now: it has none, or it can change and does not yet.
+/// Whether a shard may be given other members now: it has none, or it can change, does not yet, and does not wait for another
+/// protocol first.
 fn is_free(map: &Map, id: ShardId) -> bool {
     let shard = &map.shards[&id];
-    shard.members.is_empty() || (!map.changes.contains_key(&id) && map.can_change(shard))
+    let is_idle = !map.changes.contains_key(&id) && map.may_be_arranged(shard);
+    shard.members.is_empty() || is_idle && map.can_change(shard)
 }
 
 /// The first 5, 3 or 1 nodes: those of its own that take replicas, the living first, then others in the order in which they

@@ -25,7 +25,7 @@ pub(super) fn return_shards(map: &mut Map) {
 fn returned(map: &Map, row: &Shard, change: &Change) -> Option<Change> {
     let is_gone = |member: &&Member| map.nodes[&member.node].duty == NodeDuty::Gone;
     let is_handed_over =
-        change.epoch > row.epoch && change.phase == Phase::Switch && change.why != Why::Split;
+        change.epoch > row.epoch && change.phase == Phase::Switch && !change.why.makes_parts();
     let gone = change.to.iter().find(is_gone).filter(|_| is_handed_over)?.node;
     let first = row.next_replica.0;
     let last = first + row.members.len() as u16 - 1;

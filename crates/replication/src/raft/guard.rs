@@ -7,7 +7,10 @@
 use kv::{Index, Term};
 use mutant::Mutant;
 
-use crate::Instant;
+use super::addresses::is_alone;
+use super::replica::Raft;
+use crate::entries::LogEntry;
+use crate::{Instant, View};
 
 /// What a replica knows of its right to vote.
 #[derive(Clone, Debug)]
@@ -60,6 +63,24 @@ impl Guard {
     /// Whether it may vote or campaign now. `forced`: the leader itself asked for the election.
     pub(super) fn may_elect(&self, now: Instant, durable: Index, forced: bool) -> bool {
         self.is_whole(durable) && (forced || self.quiet_until.is_some_and(|until| now >= until))
+    }
+}
+
+impl Raft {
+    /// Whether it may vote or campaign now. `forced`: the leader itself asked for the election. Who is a majority alone has promised
+    /// nothing to anybody.
+    pub(super) fn may_elect(&self, forced: bool) -> bool {
+        self.installing.is_none()
+            && (self.is_alone() || self.guard.may_elect(self.now, self.core.durable(), forced))
+    }
+
+    /// Whether it is a majority by itself, and stays that by all that its log says: after a restart others may be members already, which
+    /// it has not applied yet.
+    pub(super) fn is_alone(&self) -> bool {
+        let is_alone = |view: &View| is_alone(view, self.config.id);
+        let mut behind = self.core.log().above(self.applied.index);
+        let members = |entry: &LogEntry| entry.members().expect("what is in a log was checked when it came");
+        is_alone(self.core.view()) && behind.all(|entry| members(entry).is_none_or(|view| is_alone(&view)))
     }
 }
 

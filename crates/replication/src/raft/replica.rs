@@ -122,7 +122,7 @@ impl Raft {
         self.guard.tick(self.now);
         if self.life.is_none() {
             self.life = Some(Random::new(self.config.seed ^ now.0.rotate_left(32)).next());
-            if is_alone(self.core.view(), self.config.id) {
+            if self.is_alone() {
                 self.core.campaign();
             }
         }
@@ -133,11 +133,6 @@ impl Raft {
         }
         self.say_losses(out);
         true
-    }
-
-    fn may_elect(&self, forced: bool) -> bool {
-        let alone = is_alone(self.core.view(), self.config.id);
-        self.installing.is_none() && (alone || self.guard.may_elect(self.now, self.core.durable(), forced))
     }
 
     fn message(&mut self, from: NodeId, body: &Bytes, out: &mut Vec<Output>) {

@@ -317,7 +317,10 @@ impl TwoPhase {
             if master.opening.is_some() || !self.journal.may_append() || self.lacks.is_some() {
                 return;
             }
-            let decided = master.voted().min(self.journal.durable());
+            let mut decided = master.voted().min(self.journal.durable());
+            if mutant::is(Mutant::SealDecidedWithoutAVote) && self.journal.log().is_sealed() {
+                decided = self.journal.durable();
+            }
             let decides = decided > master.logged;
             let entry = if self.journal.has_room() { self.next_entry(out) } else { None };
             if !decides && entry.is_none() {

@@ -54,6 +54,10 @@
 //!
 //! The master knows what is decided: of its own tail only that blocks a read, until the table has it.
 //!
+//! A replica that starts reads nothing before it has heard of the master, and the master nothing before it has heard of a participant. Its folder may be
+//! an old copy, put back while the shard went on without it in another epoch: whoever was there when more was written knows it from the
+//! true one, and lets it in no more.
+//!
 //! `bounded` reads go without what is in the tail, as long as it came within the bound; `local` reads do not ask, and say when
 //! the oldest entry came that they may miss.
 //!
@@ -84,7 +88,8 @@
 //! # Caveats
 //!
 //! No write is taken while any replica is down, cut off or frozen, the master above all: nobody takes its place. A master that
-//! goes leaves the tail prepared: keys that it touches are not read at participants until it is back. A member is never given up for
+//! goes leaves the tail prepared: keys that it touches are not read at participants until it is back; nor is anything at a participant that
+//! starts meanwhile. A member is never given up for
 //! dead, not even by an operator: who comes back may have answered a read meanwhile, and only a lease could rule that out.
 //!
 //! While its shard is being cut into others, from the seal until all parts have opened, nobody reads either: who goes down then is
@@ -140,6 +145,8 @@ pub struct TwoPhase {
     is_view_logged: bool,
     /// It was called at least once.
     begun: bool,
+    /// Since its start it has heard of the master, or as the master of a participant.
+    has_met: bool,
     now: Instant,
     clock: Version,
     /// The master's life, as far as is known here.
@@ -191,6 +198,7 @@ impl TwoPhase {
             id,
             is_view_logged: recovered.is_view_logged,
             begun: false,
+            has_met: false,
             now: Instant::default(),
             clock: Version::ZERO,
             life,
@@ -244,9 +252,11 @@ impl TwoPhase {
         let message = Message::decode(body).ok().filter(|message| message.is_sound(self.view.epoch));
         match message {
             Some(Message::Prepare { life, before, decided, entries }) if from == self.master() => {
+                self.meet(from);
                 self.prepare(life, before, decided, entries, out);
             }
             Some(Message::Vote { life, synced, decided, lacks }) => {
+                self.meet(from);
                 self.take_vote(from, (life, synced, decided), lacks, out);
             }
             _ => {}
@@ -328,7 +338,10 @@ impl Replicate for TwoPhase {
                 self.take_synced(ticket, out);
             }
             Input::Applied { index } => self.applied(index),
-            Input::Connected { node, hello } => self.connected(node, &hello, out),
+            Input::Connected { node, hello } => {
+                self.meet(node);
+                self.connected(node, &hello, out);
+            }
             Input::Disconnected { node } => self.away(node, false, out),
             Input::Silent { node } => self.away(node, true, out),
             Input::Seal { next } => self.want_seal(next),
@@ -343,7 +356,7 @@ impl Replicate for TwoPhase {
         self.follow_up(out);
     }
 
-    fn route(&self, class: Class, _: Level) -> Route {
+    fn route(&self, class: Class, level: Level) -> Route {
         if self.lacks.is_some() {
             return Route::Nobody("a replica of it has lost what it had: restore its node's data folder");
         }
@@ -351,7 +364,8 @@ impl Replicate for TwoPhase {
             return Route::Nobody("it is being handed over");
         }
         match class {
-            Class::Read => Route::Here,
+            Class::Read if self.may_read(level) => Route::Here,
+            Class::Read => Route::Nobody("it has just started, and has not heard of its master yet"),
             _ if self.is_master() => Route::Here,
             _ => Route::To(self.master()),
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kv::{Index, Level, Scope};
+use kv::{Index, Level, NodeId, Scope};
 use mutant::Mutant;
 
 use super::prepared::Blocked;
@@ -87,10 +87,25 @@ impl Reads {
 }
 
 impl TwoPhase {
+    /// Another member of the shard is there: nothing was decided in this epoch by others since its own folder was here last.
+    pub(super) fn meet(&mut self, node: NodeId) {
+        self.has_met |= match self.is_master() {
+            true => self.view.member(node).is_some(),
+            false => node == self.master(),
+        };
+    }
+
+    /// Whether a read of a level may be answered here. A replica that starts may be an old copy of its node's folder, or of an epoch that has
+    /// ended long ago: then nobody of the shard lets it in, and it knows of nothing that was written since.
+    pub(super) fn may_read(&self, level: Level) -> bool {
+        self.has_met || level == Level::Local || mutant::is(Mutant::ParticipantReadsUnmet)
+    }
+
     /// Takes a read in.
     pub(super) fn read(&mut self, token: Token, scope: Scope, level: Level, out: &mut Vec<Output>) {
         let error = match () {
             () if self.is_sealed() => return out.push(elsewhere(token)),
+            () if !self.may_read(level) => return out.push(elsewhere(token)),
             () if self.lacks.is_some() => has_lost(),
             () if self.reads.open.len() >= READS_MAX => too_many_reads(),
             () => {

@@ -316,6 +316,7 @@ impl World {
         node.lives += 1;
         let mut recovery = Recovery::default();
         node.log.iter().for_each(|record| recovery.replay(record).unwrap());
+        assert!(recovery.written_by().is_none() || recovery.view().is_some(), "n{id} knows its members");
         let view = recovery.view().unwrap_or(&given).clone();
         let config =
             Config { cache_bytes, sync: self.sync, ..Config::new(NodeId(id), view, id * 1000 + node.lives) };

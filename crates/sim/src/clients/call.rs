@@ -7,6 +7,7 @@ use check::history;
 use kv::{Class, Error, Key, Level, NodeId, Op, Outcome, Reply, Request, RequestId, Version};
 
 use node::route::{Keyspaces, Plan, ShardMap};
+use storage::ANSWER_BYTES_KEPT;
 
 use super::client::{Call, Purpose};
 use super::{Whose, wide};
@@ -209,7 +210,8 @@ impl World {
         self.stats.count(&result);
         if matches!(&result, Err(error) if error.outcome() == Outcome::InDoubt) {
             let is_valid = id.is_some_and(|id| self.is_valid(&id, &call));
-            self.stats.in_doubt_retried += u64::from(is_valid && call.attempt > 0);
+            let is_kept = self.settings.padding.len() < ANSWER_BYTES_KEPT;
+            self.stats.in_doubt_retried += u64::from(is_valid && is_kept && call.attempt > 0);
             self.count_doubts(&call.request.op);
         }
         let clock = self.clock_of(&call, &result);

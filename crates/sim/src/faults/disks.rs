@@ -142,7 +142,7 @@ impl World {
     fn may_restore(&self, node: NodeId) -> bool {
         let machine = self.machine(node);
         let is_old = machine.copy.as_ref().is_some_and(|copy| copy.folder.life() != machine.folder.life());
-        is_old && self.may_damage(node, true) && self.is_known_to_all(node)
+        is_old && self.may_lack(node, true, true) && self.is_known_to_all(node)
     }
 
     fn restore(&mut self, node: NodeId, down: u64) {
@@ -206,18 +206,28 @@ impl World {
     /// over, so node 2 in any case. To go on without it would take a change of members that another majority decides on than the
     /// present members say.
     fn may_damage(&self, node: NodeId, now: bool) -> bool {
+        self.may_lack(node, now, false)
+    }
+
+    /// The same; `comes_back`: it gets its own folder back in the end.
+    fn may_lack(&self, node: NodeId, now: bool, comes_back: bool) -> bool {
         let astray = self.ids().any(|other| self.machine(other).own.is_some());
         let is_sound = self.machine(node).there && !self.machine(node).is_unsound();
         // On which nodes it will be is not known yet.
-        let is_creating = self.operator.is_creating();
+        let is_creating = self.operator.is_creating() || self.is_recasting();
         let serving = self.placed.nodes.values().filter(|row| row.duty == NodeDuty::Serve).count();
-        let becomes_smaller = serving <= SERVING_MIN || self.sends_away();
-        !astray && !is_creating && is_sound && self.survives(node, now) && !becomes_smaller
+        let fewer = |row: &placement::map::Shard| {
+            row.members.len() > usize::from(self.placed.keyspaces[&row.keyspace].replicas)
+        };
+        let becomes_smaller =
+            serving <= SERVING_MIN || self.sends_away() || self.placed.shards.values().any(fewer);
+        !astray && !is_creating && is_sound && self.survives(node, now, comes_back) && !becomes_smaller
     }
 
     /// Whether the cluster survives the loss of this node's copies: of each shard, those that are sound are a majority and
-    /// stay so. Who was declared gone counts as lost. Where it is lost `now`, what it is about to inherit is not.
-    fn survives(&self, node: NodeId, now: bool) -> bool {
+    /// stay so. Who was declared gone counts as lost. Where it is lost `now`, what it is about to inherit is not. Where all copies are needed
+    /// none may be lost that does not come back.
+    fn survives(&self, node: NodeId, now: bool, comes_back: bool) -> bool {
         let is_lost = |member: &&Member| {
             let (of, row) = (self.machine(member.node), self.placed.nodes.get(&member.node));
             let is_gone = row.is_none_or(|row| row.duty == NodeDuty::Gone);
@@ -227,12 +237,14 @@ impl World {
             let lost = members.iter().filter(is_lost).count();
             // Where the directory says who orders, all copies are needed.
             let needs_all = members.iter().any(|member| member.duty == Duty::Primary);
-            2 * lost < members.len() && !(needs_all && lost > 0)
+            2 * lost < members.len() && !(needs_all && lost > usize::from(comes_back))
         };
         let rows = self.placed.shards.values().map(|row| &row.members);
         let counts = |(id, change): &(&ShardId, &Change)| !(now && self.inherits_only(node, **id, change));
         let changes = self.placed.changes.iter().filter(counts).map(|(_, change)| &change.to);
-        rows.chain(changes).all(survives)
+        let parts = self.shards().into_iter().filter_map(|shard| self.placed.row_of_part(shard));
+        let parts = Vec::from_iter(parts.map(|row| row.members));
+        rows.chain(changes).chain(&parts).all(survives)
     }
 
     /// Whether a shard is handed over to a node that has not opened it yet: it goes back when the node is lost.
@@ -275,7 +287,7 @@ impl World {
     /// Whether a node that needs its own folder or disk back is lost instead. Since it was damaged, shards may be about to count on
     /// it.
     fn is_given_up(&mut self, node: NodeId) -> bool {
-        self.settings.operates && self.random.percent(50) && self.survives(node, true)
+        self.settings.operates && self.random.percent(50) && self.survives(node, true, false)
     }
 
     /// A machine is lost for good: the operator puts another one in its place.

@@ -72,6 +72,8 @@ pub(super) enum What {
     Join(Joiner),
     /// The keyspace of clients is to keep something else.
     Alter(Wish),
+    /// It is to go on under another protocol.
+    Recast(Wish),
     /// A change is given up.
     Abort(ShardId),
     /// The shards of clients' keys are to be so many.
@@ -98,7 +100,7 @@ impl Chore {
             What::Leaves(_) => return None,
             What::Replace { name, lose } => Ask::Replace { name: name.clone(), lose: *lose, dry_run: false },
             What::Join(joiner) => Ask::Join(joining(joiner)),
-            What::Alter(wish) => {
+            What::Alter(wish) | What::Recast(wish) => {
                 Ask::AlterKeyspace { name: Request::KEYSPACE.into(), wish: *wish, dry_run: false }
             }
             What::Abort(shard) => Ask::Abort { shard: *shard },

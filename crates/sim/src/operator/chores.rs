@@ -7,6 +7,7 @@ use kv::{Error, NodeId, Outcome, Protocol, ShardId};
 use placement::map::{DEFAULT, Dropped, Holders, Node, NodeDuty as Duty, Phase};
 
 use super::chore::{Chore, SERVING_MIN, What};
+use crate::faults::Fault;
 use crate::world::World;
 
 /// What was not done is tried again after this.
@@ -76,6 +77,10 @@ impl World {
                 self.note("the clients' keyspace was altered");
                 None
             }
+            (What::Recast(_), Answer::Done) => {
+                self.note("the clients' keyspace went to another protocol");
+                None
+            }
             (What::Join(joiner), Answer::Joined { node, cluster, map, lives }) => {
                 let lost = self.has_joined(&joiner, (node, cluster), &map, lives);
                 lost.map(|name| What::Replace { name, lose: false })
@@ -109,7 +114,7 @@ impl World {
         }
         match (&chore.what, error) {
             // It is not given up any more, or there is none; there are more shards already, or are about to be.
-            (What::Abort(_) | What::Split(_), _) => None,
+            (What::Abort(_) | What::Split(_) | What::Recast(_), _) => None,
             (_, Error::Unavailable(_)) => self.put_off(chore),
             // It is not known as dead yet, or its copies are still wanted.
             (What::Replace { name, .. }, _) if self.placed.node_named(name).is_some() => self.put_off(chore),
@@ -187,7 +192,8 @@ impl World {
             }
             25..50 => self.draw_duty(NodeDuty::Drain)?,
             50..70 => self.draw_duty(NodeDuty::Leave)?,
-            70..80 => self.draw_duty(NodeDuty::Serve)?,
+            70..77 => self.draw_duty(NodeDuty::Serve)?,
+            77..80 => What::Recast(self.draw_protocol()?),
             80..84 => What::Alter(self.draw_history()),
             84..89 => self.draw_split()?,
             89..94 => {
@@ -205,9 +211,31 @@ impl World {
     fn draw_split(&mut self) -> Option<What> {
         let has = self.placed.shards_of(DEFAULT).len() as u32;
         let shards = if self.random.percent(50) { has + 1 } else { 2 * has };
-        // Those of a primary are not cut.
-        let may_be = self.placed.keyspaces[DEFAULT].protocol != Protocol::Primary;
-        (shards <= SHARDS_MAX && may_be).then_some(What::Split(shards))
+        (shards <= SHARDS_MAX).then_some(What::Split(shards))
+    }
+
+    /// Another protocol, when nothing is lost that it would need.
+    fn draw_protocol(&mut self) -> Option<Wish> {
+        if self.lacks_machines() {
+            return None;
+        }
+        let serving = self.placed.nodes.values().filter(|row| row.duty == Duty::Serve).count();
+        // With one copy an old one, put back, cannot be told from the true one.
+        let least = if self.faults.has(Fault::Restore) { Protocol::Raft } else { Protocol::Single };
+        let protocol = self.random.pick(&[least, Protocol::Raft, Protocol::Primary, Protocol::TwoPhase]);
+        let of_primary = if protocol == Protocol::Primary { self.draw_sync() } else { Wish::default() };
+        let replicas = match protocol {
+            Protocol::Single => 1,
+            _ => self.random.pick(&[2, 3, 3]).min(serving as u16),
+        };
+        Some(Wish { protocol: Some(protocol), replicas: Some(replicas), ..of_primary })
+    }
+
+    /// Whether a keyspace goes on under another protocol, or may be about to.
+    pub fn is_recasting(&self) -> bool {
+        let is_asked = |chore: &Chore| matches!(chore.what, What::Recast(_));
+        self.operator.chores.iter().any(is_asked)
+            || self.placed.keyspaces.keys().any(|keyspace| self.placed.is_recast(keyspace))
     }
 
     /// Another history.

@@ -33,14 +33,26 @@ impl World {
         for (shard, change) in &before.changes {
             let Some(row) = map.shards.get(shard) else {
                 // Else its keyspace was dropped.
-                if change.why == Why::Split {
-                    self.note("a shard was split");
+                match change.why {
+                    Why::Split => self.note("a shard was split"),
+                    Why::Protocol
+                        if before
+                            .parts_of(*shard)
+                            .iter()
+                            .any(|part| map.shards.contains_key(&part.shard)) =>
+                    {
+                        let to = before.protocol_after(*shard, &before.shards[shard]);
+                        self.note(recast(before.shards[shard].protocol, to));
+                    }
+                    _ => {}
                 }
                 continue;
             };
             if map.changes.contains_key(shard) {
             } else if change.why == Why::Split {
                 self.note("a split was given up");
+            } else if change.why == Why::Protocol {
+                self.note("a change of protocol was given up");
             } else if row.members != change.to {
                 self.note("a change of members was given up");
             } else if row.epoch > before.shards[shard].epoch {
@@ -100,6 +112,9 @@ impl World {
         if let Some(shard) = self.placed.splits.keys().next() {
             return Some(format!("shard {shard} is to be split"));
         }
+        if let Some(keyspace) = self.placed.keyspaces.keys().find(|name| self.placed.is_recast(name)) {
+            return Some(format!("keyspace {keyspace} is to go on under another protocol"));
+        }
         if let Some(next) = plan(&self.placed, &Limits::default()) {
             return Some(format!("the plan goes on with {:?}", next.changes));
         }
@@ -124,5 +139,22 @@ impl World {
         let written = Map::from_rows(&self.watch.rows.present(ShardId::DIRECTORY));
         let differ = written.as_ref().ok() != Some(&*self.placed);
         differ.then(|| format!("the map is {:?}, and the rows are {written:?}", self.placed))
+    }
+}
+
+/// What is noted when a shard goes on under another protocol.
+fn recast(from: Protocol, to: Protocol) -> &'static str {
+    match (from, to) {
+        (Protocol::Single, Protocol::Raft) => "a shard went from single to raft",
+        (Protocol::Raft, Protocol::Single) => "a shard went from raft to single",
+        (Protocol::Raft, Protocol::Primary) => "a shard went from raft to primary",
+        (Protocol::Raft, Protocol::TwoPhase) => "a shard went from raft to two-phase",
+        (Protocol::Primary, Protocol::Single) => "a shard went from primary to single",
+        (Protocol::Primary, Protocol::Raft) => "a shard went from primary to raft",
+        (Protocol::Primary, Protocol::TwoPhase) => "a shard went from primary to two-phase",
+        (Protocol::TwoPhase, Protocol::Single) => "a shard went from two-phase to single",
+        (Protocol::TwoPhase, Protocol::Raft) => "a shard went from two-phase to raft",
+        (Protocol::TwoPhase, Protocol::Primary) => "a shard went from two-phase to primary",
+        _ => "a shard went to another protocol in a way that there is not",
     }
 }

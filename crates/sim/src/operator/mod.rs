@@ -21,6 +21,8 @@ mod maps;
 pub(crate) mod tenant;
 mod tenants;
 
+use placement::map::NodeDuty;
+
 use crate::events::Event;
 use crate::world::World;
 
@@ -43,6 +45,13 @@ impl World {
             if let Some(chore) = self.go_on_with(chore) {
                 self.operator.chores.push(chore);
             }
+        }
+        if self.calm && self.operator.chores.is_empty() {
+            // One that was let in when its machine had been given up: whoever asked for it heard nothing.
+            let rows = self.placed.nodes.iter().filter(|(_, row)| row.duty == NodeDuty::Serve);
+            let absent = rows.filter(|(id, _)| !self.machine(**id).there).map(|(_, row)| row.name.clone());
+            let absent = Vec::from_iter(absent);
+            self.operator.chores.extend(absent.into_iter().map(chore::Chore::replace));
         }
         if self.settings.operates {
             self.serve_tenants();

@@ -126,7 +126,7 @@ impl World {
     }
 
     /// For whom a write waits; all of it is refused where there are too few replicas.
-    fn draw_sync(&mut self) -> Wish {
+    pub(super) fn draw_sync(&mut self) -> Wish {
         let sync = self.random.pick(&[
             Secondaries::All,
             Secondaries::All,

@@ -46,7 +46,9 @@ impl Changes {
     /// A shard as it begins: a part with what became of its keys before.
     fn begun(&self, id: ShardId) -> Shard {
         let Some((from, slots)) = self.parts.get(&id) else { return Shard::default() };
-        let mut newest = self.shards.get(from).map(|whole| whole.newest.clone()).unwrap_or_default();
+        // What it is a part of may have changed nothing since that was a part itself.
+        let whole = self.shards.get(from).cloned().unwrap_or_else(|| self.begun(*from));
+        let mut newest = whole.newest;
         newest.retain(|key, _| slots.contains(Slot::of(key)));
         Shard { last: self.last(*from), newest, ..Shard::default() }
     }

@@ -17,6 +17,8 @@ pub(super) struct Decided {
     members: BTreeMap<ShardId, Vec<NodeId>>,
     /// Nodes that are reading their logs: what they hold is not known yet.
     recovering: BTreeSet<NodeId>,
+    /// Nodes that run with another folder than their own, which has what it had.
+    astray: BTreeSet<NodeId>,
     /// Replicas that were dropped: the keyspace was, or the shard was cut.
     gone: BTreeSet<(NodeId, ShardId)>,
 }
@@ -36,12 +38,19 @@ impl Decided {
     pub fn see(&mut self, seen: &Seen<'_>, logs: &Logs) -> Option<String> {
         match *seen {
             Seen::Gone { node, shard } => drop(self.gone.insert((node, shard))),
+            Seen::Wiped { node } => drop(self.astray.insert(node)),
+            Seen::GivenBack { node } => {
+                self.astray.remove(&node);
+                self.recovering.insert(node);
+            }
             Seen::Recovering { node } => drop(self.recovering.insert(node)),
             Seen::Recovered { node, .. } | Seen::Ended { node } => drop(self.recovering.remove(&node)),
             Seen::Apply { node, shard, at, .. } => {
                 let lacks = |other: &&NodeId| {
                     let (log, durable) = (logs.log(**other, shard), logs.durable(**other, shard));
-                    let is_known = !self.recovering.contains(other) && !self.gone.contains(&(**other, shard));
+                    let is_known =
+                        ![&self.recovering, &self.astray].iter().any(|nodes| nodes.contains(other))
+                            && !self.gone.contains(&(**other, shard));
                     let has = log.is_some_and(|log| log.term(at.index).is_none_or(|term| term == at.term));
                     let is_synced = durable.is_some_and(|durable| durable.last >= at.index);
                     is_known && !(has && is_synced)

@@ -25,6 +25,8 @@ pub(super) struct InSync {
     orders: BTreeMap<(ShardId, Term), NodeId>,
     /// Nodes that are reading their logs: what they hold is not known yet.
     recovering: BTreeSet<NodeId>,
+    /// Nodes that run with another folder than their own, which has what it had.
+    astray: BTreeSet<NodeId>,
     /// Replicas that were dropped: the keyspace was, or they left.
     gone: BTreeSet<(NodeId, ShardId)>,
 }
@@ -33,12 +35,15 @@ impl InSync {
     /// A map says which shards there are.
     pub fn know(&mut self, map: &Map) {
         self.members.clear();
-        for (id, row) in map.shards.iter().filter(|(_, row)| row.protocol == Protocol::Primary) {
+        let parts = map.splits.values().flat_map(|split| &split.parts);
+        let parts = parts.filter_map(|part| Some((part.shard, map.row_of_part(part.shard)?)));
+        let rows = map.shards.iter().map(|(id, row)| (*id, row.clone())).chain(parts);
+        for (id, row) in rows.filter(|(_, row)| row.protocol == Protocol::Primary) {
             let in_sync = row.members.iter().filter(|member| member.duty != Duty::Learner);
-            self.members.insert(*id, in_sync.map(|member| member.node).collect());
+            self.members.insert(id, in_sync.map(|member| member.node).collect());
             let term = Term((row.epoch.0 - 1) << TERM_BITS | row.revision.0);
             let orders = row.members.iter().find(|member| member.duty == Duty::Primary);
-            self.orders.extend(orders.map(|member| ((*id, term), member.node)));
+            self.orders.extend(orders.map(|member| ((id, term), member.node)));
         }
     }
 
@@ -47,6 +52,11 @@ impl InSync {
         match *seen {
             Seen::Gone { node, shard } => drop(self.gone.insert((node, shard))),
             Seen::Generation { node, shard, .. } => drop(self.gone.remove(&(node, shard))),
+            Seen::Wiped { node } => drop(self.astray.insert(node)),
+            Seen::GivenBack { node } => {
+                self.astray.remove(&node);
+                self.recovering.insert(node);
+            }
             Seen::Recovering { node } => drop(self.recovering.insert(node)),
             Seen::Recovered { node, .. } | Seen::Ended { node } => drop(self.recovering.remove(&node)),
             Seen::Record { node, shard, record: Record::Entry(at), .. }
@@ -68,7 +78,9 @@ impl InSync {
             }
             Seen::Apply { node, shard, at, .. } => {
                 let lacks = |other: &&NodeId| {
-                    let is_known = !self.recovering.contains(other) && !self.gone.contains(&(**other, shard));
+                    let is_known =
+                        ![&self.recovering, &self.astray].iter().any(|nodes| nodes.contains(other))
+                            && !self.gone.contains(&(**other, shard));
                     let has = logs
                         .log(**other, shard)
                         .is_some_and(|log| log.term(at.index).is_none_or(|term| term == at.term));

@@ -17,7 +17,7 @@ use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
 use kv::keyspace::Usage;
-use kv::{SLOTS, ShardId, Slot, SlotRange};
+use kv::{SLOTS, ShardId, Slot, SlotRange, Version};
 use mutant::Mutant;
 
 use super::shard::{Shard, State};
@@ -120,7 +120,10 @@ impl Table {
             Pass::Over => self.cut_all(cut, true)?,
         };
         if !more {
-            let whole = state_of(&cut.shard.state())?;
+            let mut whole = state_of(&cut.shard.state())?;
+            if mutant::is(Mutant::BaseNotRaised) {
+                whole.last = Version::ZERO;
+            }
             for (set, _, usage) in &cut.parts {
                 self.fresh.put(set.state(), State { usage: *usage, ..whole }.encode());
             }

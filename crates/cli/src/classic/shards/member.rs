@@ -5,12 +5,15 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use std::{io, process, thread};
 
-use dialects::classic::shards::{Office, Seat, ShardServer};
+use dialects::classic::shards::{Office, Seat, ShardMasterClient, ShardServer};
 use dialects::native::Native;
 use kv::Protocol;
 use server::{Config, Failure, Listen};
@@ -18,13 +21,15 @@ use server::{Config, Failure, Listen};
 use super::kept::{self, Kept, Program};
 use super::node::{self, host_of, reached, remove, temporary};
 use crate::exit::{Code, Error};
-use crate::parse;
+use crate::{connect, parse};
 
 /// Its name as a node by itself.
 const NAME: &str = "shard-server";
 /// The folder of the node by itself, and of the one with a master.
 const ALONE: &str = "alone";
 const JOINED: &str = "joined";
+/// A shard master that is away, or busy, is asked again after this.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// The options of a server.
 #[derive(Clone, Debug, clap::Args)]
@@ -35,6 +40,12 @@ pub struct Args {
     /// Keep the data in this folder [default: it ends with the server]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Ask this shard master for a range, or for a place in a group
+    #[arg(long, value_name = "HOST:PORT", value_parser = parse::address)]
+    shard_master: Option<String>,
+    /// Secondaries that have a write before it is answered, at least: all that are in sync have it
+    #[arg(long, value_name = "N", requires = "shard_master")]
+    consistency: Option<u32>,
     /// The folder that this process had before it began anew
     #[arg(long, value_name = "DIR", hide = true, conflicts_with = "data")]
     temporary: Option<PathBuf>,
@@ -71,7 +82,12 @@ fn serve(args: &Args, folder: PathBuf, kept: Kept) -> Result<Ended, Error> {
     // Of the other one what was worth keeping is elsewhere.
     remove(&folder.join(if seat.is_some() { ALONE } else { JOINED })).map_err(failed)?;
     let was = seat.is_some();
-    let desk = Arc::new(Desk { folder: folder.clone(), kept: Mutex::new(kept) });
+    if let (Some(master), None) = (&args.shard_master, &seat) {
+        let (master, own) = (ShardMasterClient::new(master)?, args.listen.clone());
+        thread::spawn(move || ask_for_a_place(&master, own));
+    }
+    let desk =
+        Arc::new(Desk { folder: folder.clone(), kept: Mutex::new(kept), consistency: args.consistency });
     match server::run(config(args, &desk, seat)) {
         Ok(()) if desk.kept().seat.is_some() != was => Ok(Ended::Changed),
         Ok(()) => Ok(Ended::Stopped),
@@ -81,6 +97,24 @@ fn serve(args: &Args, folder: PathBuf, kept: Kept) -> Result<Ended, Error> {
         }
         Err(Failure::Refused(why)) => Err(Error::Usage(why)),
         Err(Failure::Failed(why)) => Err(Error::Unavailable(why)),
+    }
+}
+
+/// Asks a shard master to let this server in, for as long as it does not; it then begins anew. Where that cannot be the process ends.
+fn ask_for_a_place(master: &ShardMasterClient, own: String) {
+    let asked = connect::runtime().block_on(async {
+        loop {
+            match master.join_replica(own.clone()).await {
+                Err(error) if error.is_transient() => tokio::time::sleep(AGAIN).await,
+                answer => return answer,
+            }
+        }
+    });
+    if let Err(error) = asked {
+        let error = Error::from(error);
+        // When nobody reads, nobody is told.
+        let _ = writeln!(io::stderr(), "error: {error}");
+        process::exit(error.code() as i32);
     }
 }
 
@@ -132,6 +166,7 @@ fn config(args: &Args, desk: &Arc<Desk>, seat: Option<Seat>) -> Config {
 struct Desk {
     folder: PathBuf,
     kept: Mutex<Kept>,
+    consistency: Option<u32>,
 }
 
 impl Desk {
@@ -155,7 +190,7 @@ impl Office for Desk {
     }
 
     fn consistency(&self) -> Option<u32> {
-        None
+        self.consistency
     }
 
     fn enter(&self, seat: Seat) -> Result<(), kv::Error> {

@@ -10,6 +10,7 @@
 //!
 //! Each step may be done again, so a Join or a Leave that was cut off is asked once more. One of them is under way at a time.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -107,6 +108,33 @@ impl About {
         self.take_in(caller, text, EnterRequest { name: own, zone, ..EnterRequest::default() }).await
     }
 
+    /// The first servers have a range each; later ones are replicas in the group with the fewest.
+    async fn join_replica(&self, caller: &Caller, text: &str) -> Result<Role, Error> {
+        let Some(groups) = self.groups else {
+            return Err(Error::Conflict(
+                "this shard master has no groups: start it with --shards N, or have the server joined by Join".into(),
+            ));
+        };
+        let (store, own) = (&*caller.store, name::of_text(text)?);
+        let _turn = self.turn.lock().await;
+        let status = store.cluster.status();
+        match settled::node(&status, &own) {
+            Some(node) if node.duty == NodeDuty::Serve => {
+                settled::has_come(store, &own).await?;
+                return Ok(role(&store.cluster.status(), &own));
+            }
+            Some(_) => return Err(leaving(text)),
+            None => {}
+        }
+        let zone = match fewest(&status, groups) {
+            Some(zone) => zone,
+            None => next_zone(&status),
+        };
+        self.take_in(caller, text, EnterRequest { name: own.clone(), zone, ..EnterRequest::default() })
+            .await?;
+        Ok(role(&store.cluster.status(), &own))
+    }
+
     /// Has a server become a node of the cluster, which says where that is.
     async fn take_in(&self, caller: &Caller, text: &str, enter: EnterRequest) -> Result<(), Error> {
         let (store, server) = (&*caller.store, ServerClient::new(text)?);
@@ -189,6 +217,23 @@ fn next_zone(status: &Status) -> String {
     format!("{:010}", last.unwrap_or(0) + 1)
 }
 
+/// The zone with the fewest nodes, the first of several; `None` = there are not so many yet.
+fn fewest(status: &Status, groups: u32) -> Option<String> {
+    let mut zones: BTreeMap<&str, usize> = BTreeMap::new();
+    let servers = status.nodes.iter().filter(|node| !node.zone.is_empty());
+    servers.for_each(|node| *zones.entry(&node.zone).or_default() += 1);
+    let is_full = zones.len() >= groups as usize;
+    let least = zones.into_iter().min_by_key(|(_, nodes)| *nodes).filter(|_| is_full);
+    least.map(|(zone, _)| zone.into())
+}
+
+/// What a server is in its group: the first one of it is the master.
+fn role(status: &Status, name: &str) -> Role {
+    let zone = settled::node(status, name).map(|node| &node.zone);
+    let first = status.nodes.iter().filter(|node| Some(&node.zone) == zone).min_by_key(|node| node.id);
+    if first.is_some_and(|first| first.name == name) { Role::Master } else { Role::Replica }
+}
+
 /// The shard of a key.
 fn shard_of(status: &Status, key: u32) -> Option<&ShardStatus> {
     let slot = Slot::of(&row::key(key));
@@ -225,9 +270,15 @@ impl ShardMaster for Master {
         self.server(request, pick).await
     }
 
-    async fn join_replica(&self, _: Request<ServerRequest>) -> Result<Response<JoinReplicaResponse>, Said> {
-        let _ = (self.about.groups, Role::Master);
-        Err(to_status(&Error::Conflict("groups are not there yet".into())))
+    async fn join_replica(
+        &self,
+        request: Request<ServerRequest>,
+    ) -> Result<Response<JoinReplicaResponse>, Said> {
+        let join = |about: Arc<About>, caller: Caller, text: String| async move {
+            let role = about.join_replica(&caller.unlimited(), &text).await?;
+            Ok(JoinReplicaResponse { role: role.into() })
+        };
+        self.change(request, join).await
     }
 
     async fn query_replica(

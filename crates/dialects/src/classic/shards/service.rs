@@ -225,7 +225,6 @@ impl KvStore for Service {
 
 fn no_groups() -> Error {
     Error::Conflict(
-        "this server has no group: have servers join one by JoinReplica, of a shard master with --shards N"
-            .into(),
+        "groups are the shard master's: have servers come by its JoinReplica, and go by its Leave".into(),
     )
 }

@@ -88,6 +88,7 @@ fn encode_move(moved: Move) -> proto::ReplicaMove {
         Why::Lost(node) => (WireWhy::Lost, node.0),
         Why::Repair => (WireWhy::Repair, 0),
         Why::Split => (WireWhy::Split, 0),
+        Why::Protocol => (WireWhy::Protocol, 0),
     };
     proto::ReplicaMove {
         shard: moved.shard.0,
@@ -149,6 +150,7 @@ fn decode_move(message: proto::ReplicaMove) -> Result<Move, Malformed> {
         Ok(WireWhy::Lost) => Why::Lost(because),
         Ok(WireWhy::Repair) => Why::Repair,
         Ok(WireWhy::Split) => Why::Split,
+        Ok(WireWhy::Protocol) => Why::Protocol,
         Ok(WireWhy::Unspecified) | Err(_) => return Err(Malformed("a move's reason is unknown here")),
     };
     Ok(Move {

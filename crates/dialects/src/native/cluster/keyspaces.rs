@@ -181,6 +181,7 @@ fn encode(keyspace: Described) -> proto::Keyspace {
         name: keyspace.name,
         settings: Some(encode_wish(&wish)),
         changing: keyspace.changing,
+        under_another: keyspace.under_another,
         usage: keyspace.usage.map(usage),
     }
 }
@@ -198,6 +199,7 @@ fn decode(message: proto::Keyspace) -> Result<Described, Malformed> {
         settings: Settings { keep, quota, ..Settings::of(&wish) },
         shards,
         changing: message.changing,
+        under_another: message.under_another,
         usage: message.usage.map(|usage| Usage { bytes: usage.bytes, keys: usage.keys }),
     })
 }

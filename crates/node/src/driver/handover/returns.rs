@@ -14,7 +14,7 @@
 
 use kv::view::Revision;
 use kv::{Epoch, Position, ShardId};
-use placement::map::{Change, Phase, Why};
+use placement::map::{Change, Phase};
 use replication::View;
 
 use super::super::Flush;
@@ -108,7 +108,7 @@ impl Replica {
 
 /// The seat of this node in the epoch that it is to begin with what it was sealed with, if the map says so.
 fn returning(node: &Node, shard: ShardId, epoch: Epoch) -> Option<Returning> {
-    let is_certain = |change: &&Change| change.phase == Phase::Switch && change.why != Why::Split;
+    let is_certain = |change: &&Change| change.phase == Phase::Switch && !change.why.makes_parts();
     let change = handed_over(node, shard, epoch).filter(is_certain)?;
     let number = change.to.iter().find(|member| member.node == node.config.me)?.replica;
     let view = View { epoch: change.epoch, revision: Revision(1), members: change.to.clone() };

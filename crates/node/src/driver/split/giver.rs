@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use kv::{Epoch, NodeId, Position, ShardId};
+use mutant::Mutant;
 use storage::ShardSnapshot;
 
 use super::super::Work;
@@ -43,7 +44,7 @@ impl Core {
         if all && replica.cut.ready.replace(node.config.me).is_none() {
             self.has_news = true;
         }
-        if !has_copy || replica.sealed.is_some() {
+        if !has_copy || replica.sealed.is_some() || mutant::is(Mutant::PartOpensBeforeTheSeal) {
             self.work.push(Work::Run(Job::Freeze { shard: from, core }));
         }
     }

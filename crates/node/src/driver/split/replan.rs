@@ -5,6 +5,7 @@
 
 use kv::keyspace::SHARDS_TOTAL_MAX;
 use kv::{Error, ShardId, Stamped};
+use mutant::Mutant;
 use placement::map::Map;
 use replication::Token;
 
@@ -79,7 +80,8 @@ impl Core {
             return self.finish(token, Err(Error::Unavailable(why)));
         };
         let open = self.open.remove(token).expect("it was just looked at");
-        let (is_in_doubt, timeout_micros) = (open.is_in_doubt(), open.deadline.since(node.now));
+        let is_in_doubt = open.is_in_doubt() && !mutant::is(Mutant::DoubtForgottenWhenPlannedAgain);
+        let timeout_micros = open.deadline.since(node.now);
         let (attempt, level) = match open.kind {
             Kind::Read(attempt, read) => (attempt, Some(read.level)),
             Kind::Write(attempt, _) => (attempt, None),

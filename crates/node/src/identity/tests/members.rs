@@ -207,3 +207,15 @@ fn node_that_is_given_up_is_no_member_while_its_replicas_go() {
     assert_eq!(nodes.members.keys().copied().collect::<Vec<_>>(), [NodeId(1), NodeId(2)]);
     assert_eq!(nodes.place(NodeId(3)), Place::Gone, "it is refused for good, and called no more");
 }
+
+#[test]
+fn word_of_one_that_is_no_member_any_more_turns_nobody_away() {
+    let [mut one, _, mut three] = three();
+    assert_eq!(call(&mut three, &mut one), Met::Ours);
+    three.greeter.set_nodes(map(5, 3, &[1, 3]));
+    let stranger = Welcome::Stranger("node n3 is no other node of this cluster".into());
+    let met = three.decide(|greeter| greeter.meet(NodeId(2), &stranger));
+    assert!(matches!(met, Some(Met::NotNow(_))), "n2 was given up, and n1 is the other half: {met:?}");
+    let met = three.decide(|greeter| greeter.meet(NodeId(1), &stranger));
+    assert!(matches!(met, Some(Met::Hopeless(_))), "no other member wants it: {met:?}");
+}

@@ -1,0 +1,146 @@
+//! A keyspace goes on under another protocol: its shards do, one by one, while clients write.
+//!
+//! # How
+//!
+//! [`Event::Alter`](crate::Event::Alter) names the protocol in the row of the keyspace, and that is all that is asked for. A shard whose
+//! row says another one is *recast*: it ends, and goes on as one part with all its slots, under an id, an epoch and a protocol of its own.
+//! That is what a shard does that is cut (module `split`), and goes the same way through the same phases.
+//!
+//! ```text
+//!   keyspace/k single, 3 replicas      keyspace alter k --protocol single
+//!   shard/3 raft on n1 n2 n3, epoch 1  its leader is on n2
+//!   split/3 single, part 9             with change/3 to n2 alone, epoch 2: Copy, then Switch
+//!   shard/9 single on n2, epoch 2      and no shard/3, split/3, change/3 any more
+//! ```
+//!
+//! The part is on the nodes that the shard has; of `single` on that of its leader. Other nodes come and go afterwards, as the plan
+//! always has it; before that only where the copies that writes wait for would be too few:
+//!
+//! | to | from `single` | from `raft`, `primary` | from `two-phase` |
+//! |---|---|---|---|
+//! | `single` | - | its leader's node goes on | its master's node goes on |
+//! | `raft` | alone, then others come | at once | at once |
+//! | `primary`, `two-phase` | by `raft`: once all copies are there | once all copies are there | at once |
+//!
+//! Where a protocol needs all copies, the shard's or the part's, all nodes must live for it to begin; where it needs a majority, that.
+//!
+//! # Taken back
+//!
+//! Naming the protocol that shards have yet takes it back: what copies is given up, and what has gone over goes back the same way. A
+//! third one waits until the second is done.
+
+use kv::keyspace::Settings;
+use kv::view::Member;
+use kv::{Protocol, ShardId};
+
+use crate::map::{Change, Map, NodeDuty, Phase, Shard, Split, Why};
+use crate::refusal::Refusal;
+
+impl Map {
+    /// Whether a keyspace has shards that are under another protocol yet.
+    pub fn is_recast(&self, keyspace: &str) -> bool {
+        let wanted = self.keyspaces.get(keyspace).map(|keyspace| keyspace.protocol);
+        self.shards_of(keyspace).iter().any(|(_, shard)| Some(shard.protocol) != wanted)
+    }
+
+    /// The protocol under which the shard's keys go on once what is under way with it is done.
+    pub fn protocol_after(&self, id: ShardId, shard: &Shard) -> Protocol {
+        let split = self.splits.get(&id).filter(|_| self.changes.contains_key(&id));
+        split.and_then(|split| split.protocol).unwrap_or(shard.protocol)
+    }
+
+    /// Whether a keyspace may go on as these settings say, and have so many shards.
+    pub(crate) fn may_recast(
+        &self,
+        keyspace: &str,
+        settings: &Settings,
+        shards: Option<u32>,
+    ) -> Result<(), Refusal> {
+        let own = self.shards_of(keyspace);
+        let is = self.keyspaces[keyspace].protocol;
+        if shards.is_some_and(|shards| shards as usize != own.len()) {
+            return Err(Refusal::OneByOne(keyspace.into()));
+        }
+        let is_cut =
+            |(id, _): &(ShardId, &Shard)| self.splits.get(id).is_some_and(|split| split.protocol.is_none());
+        if own.iter().any(is_cut) {
+            return Err(Refusal::OneByOne(keyspace.into()));
+        }
+        let goes_back = own.iter().any(|(_, shard)| shard.protocol == settings.protocol);
+        if self.is_recast(keyspace) && !goes_back {
+            return Err(Refusal::Recast { keyspace: keyspace.into(), protocol: is });
+        }
+        let takes =
+            |(id, node): &(&kv::NodeId, &crate::map::Node)| node.duty == NodeDuty::Serve && self.lives(**id);
+        let nodes = self.nodes.iter().filter(takes).count();
+        let copies = match (settings.protocol, settings.sync) {
+            (Protocol::TwoPhase, _) => settings.replicas,
+            (_, sync) => sync.map_or(1, |sync| sync.min_copies()),
+        };
+        match nodes < usize::from(copies) {
+            true => Err(Refusal::TooFewToGoOn { protocol: settings.protocol, copies, nodes }),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether the nodes of a shard may be other ones now, for all that becomes of its protocol.
+    pub(crate) fn may_be_arranged(&self, shard: &Shard) -> bool {
+        let is_gone = |member: &Member| self.nodes[&member.node].duty == NodeDuty::Gone;
+        let is_brought_up = matches!(shard.protocol, Protocol::Raft | Protocol::Primary);
+        self.next_protocol(shard).is_none()
+            || self.waits_for_copies(shard)
+            || is_brought_up && shard.members.iter().any(is_gone)
+    }
+
+    /// Whether the copies of a shard are to be as its keyspace wants them before it goes on under another protocol.
+    fn waits_for_copies(&self, shard: &Shard) -> bool {
+        let wanted = self.next_protocol(shard);
+        matches!(shard.protocol, Protocol::Raft | Protocol::Primary)
+            && matches!(wanted, Some(Protocol::Primary | Protocol::TwoPhase))
+    }
+
+    /// Under which protocol a shard goes on next; `None` = it stays under its own.
+    fn next_protocol(&self, shard: &Shard) -> Option<Protocol> {
+        match (shard.protocol, self.keyspaces[&shard.keyspace].protocol) {
+            (is, wanted) if is == wanted => None,
+            (Protocol::Single, Protocol::Primary | Protocol::TwoPhase) => Some(Protocol::Raft),
+            (_, wanted) => Some(wanted),
+        }
+    }
+
+    /// The protocol under which a shard can go on now. `is_settled`: it is on the nodes on which it should be.
+    pub(crate) fn can_be_recast(&self, id: ShardId, is_settled: bool) -> Option<Protocol> {
+        let shard = &self.shards[&id];
+        let to = self.next_protocol(shard)?;
+        if self.changes.contains_key(&id) || self.waits_for_copies(shard) && !is_settled {
+            return None;
+        }
+        let serves = |member: &Member| self.nodes[&member.node].duty == NodeDuty::Serve;
+        if to == Protocol::TwoPhase && (shard.members.len() < 2 || !shard.members.iter().all(serves)) {
+            return None;
+        }
+        let needs_all =
+            shard.protocol == Protocol::TwoPhase || matches!(to, Protocol::TwoPhase | Protocol::Primary);
+        let lives = match needs_all {
+            true => shard.members.iter().all(|member| self.lives(member.node)),
+            false => self.has_majority(&shard.members) && self.lives(shard.leader),
+        };
+        lives.then_some(to)
+    }
+
+    /// Whether a change to another protocol that copies leads to one that is not wanted any more.
+    pub(crate) fn is_recast_in_vain(&self, id: ShardId, change: &Change) -> bool {
+        let to = self.splits.get(&id).and_then(|split| split.protocol);
+        let is_gone = |member: &Member| self.nodes[&member.node].duty == NodeDuty::Gone;
+        let never_opens =
+            matches!(to, Some(Protocol::Primary | Protocol::TwoPhase)) && change.to.iter().any(is_gone);
+        let is_vain = never_opens || to != self.next_protocol(&self.shards[&id]);
+        change.why == Why::Protocol && change.phase == Phase::Copy && is_vain
+    }
+
+    /// Begins to have a shard go on under another protocol.
+    pub(crate) fn begin_recast(&mut self, id: ShardId, protocol: Protocol) {
+        self.splits.insert(id, Split { count: 1, protocol: Some(protocol), parts: Vec::new() });
+        self.begin_split(id);
+    }
+}
