@@ -105,7 +105,9 @@ Examples:
 Clients speak gRPC (ShardMaster: Join, Leave, Query). Keys 0 to 100 are cut into
 ranges of equal size, one a server, in the order in which they joined; the last
 one has all above. Join and Leave answer when the data has moved. The data of
-the last server that leaves stays here until the next one joins.")]
+the last server that leaves stays here until the next one joins. With --shards N
+servers come by JoinReplica: the first N have a range each, later ones are
+replicas in the group with the fewest.")]
     ShardMaster(shards::MasterArgs),
     /// Serve texts under numbers, all of them or those of a range
     #[command(after_help = "\
