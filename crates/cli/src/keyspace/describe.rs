@@ -146,7 +146,7 @@ fn promises(protocol: Protocol, sync: Option<SyncMode>, replicas: u16) -> Vec<(&
                 "a node stops",
                 "no writes until it is back: they are refused at once, and nothing of them is stored; when it is the master, they wait \
                  for it as long as they may. The others serve reads; not of keys that were being written when the master stopped, until \
-                 that is back"
+                 that is back, and a node that is started meanwhile serves none before"
                     .into(),
             ),
             (

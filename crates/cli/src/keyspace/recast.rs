@@ -173,7 +173,7 @@ fn readers(settings: Settings) -> (u8, &'static str) {
     }
 }
 
-/// Waits until all shards of a keyspace are under its protocol, and shows how far it is where somebody looks.
+/// Waits until all shards of a keyspace are under its protocol and have their copies, and shows how far it is where somebody looks.
 pub async fn until_done(name: &str, store: &dyn Store, options: &Options) -> Result<(), Error> {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     let style = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} shards, {elapsed}");
@@ -190,10 +190,11 @@ pub async fn until_done(name: &str, store: &dyn Store, options: &Options) -> Res
                 continue;
             }
         };
-        let Some(Described { under_another, shards, settings, .. }) = keyspace else {
+        let Some(Described { under_another, changing, shards, settings, .. }) = keyspace else {
             return Err(kv::Error::NoKeyspace(name.into()).into());
         };
-        if under_another == 0 {
+        // What copies at the end only makes it safer: nobody waits for that longer than for shards.
+        if under_another == 0 && (changing == 0 || since.elapsed() >= PATIENCE) {
             bar.finish_and_clear();
             return Ok(());
         }

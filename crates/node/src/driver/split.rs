@@ -1,4 +1,5 @@
-//! A shard is cut into several while clients write: its parts go on, each as a shard of its own, on the nodes that have it.
+//! A shard is cut into several while clients write: its parts go on, each as a shard of its own, on the nodes that have it. A shard that
+//! goes on under another protocol is cut into one part, in the same way.
 //!
 //! # The problem
 //!
@@ -36,7 +37,7 @@
 //!   ([`replication::inherited`]), at the place of the shard's last entry. A replica that begins so is as far as the others.
 //! - *The directory* makes the phase `Switch` of `Copy` when most members announce that their parts are ready, the leader among them; and
 //!   when most members of each part have opened, and one of them leads, the parts get rows and the shard goes. Where all copies are
-//!   needed (`two-phase`) it waits for all members both times.
+//!   needed (`two-phase`) it waits for all members both times, and for a part under `primary` until all have opened.
 //! - *Requests* that wait for the shard, or come back from it, are planned again by the map, under the ids that they had (`replan`):
 //!   what was run before the end is remembered by the part that has the key.
 //!

@@ -94,8 +94,9 @@ impl Primary {
     /// The replica, from its log and its table (the last entry that it has applied). It is the one that the log names, or else
     /// the member on its node.
     pub fn new(config: Config, recovery: Recovery, applied: Position) -> Result<Primary, Unfit> {
-        let has_lived = recovery.written_by().is_some();
         let recovered = recovery.finish(Protocol::Primary, config.view.clone(), applied)?;
+        // What an epoch begins with names no replica: this one has said nothing in it yet.
+        let has_lived = recovered.replica.is_some();
         let replica = recovered.replica_on(config.id)?;
         let too_short = (recovered.ended < applied.index).then_some(recovered.ended);
         let lost = recovered.lost.or(too_short);
