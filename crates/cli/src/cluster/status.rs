@@ -147,7 +147,7 @@ fn shard_row(shard: &ShardStatus, status: &Status) -> Vec<String> {
     row.extend([
         format!("{}-{}", shard.slots.first, shard.slots.last),
         shard.leader.map_or_else(|| "-".into(), |leader| names.name(leader)),
-        shard.term.to_string(),
+        term(shard.term),
         all.map(replica).collect::<Vec<_>>().join(" "),
     ]);
     row
@@ -212,4 +212,12 @@ fn shard_object(shard: &ShardStatus, names: &Names<'_>) -> Value {
         "members": shard.members.iter().map(member).collect::<Vec<_>>(),
         "keyspace": shard.keyspace,
     })
+}
+
+/// A term as people read it: since a shard was under `primary` its epoch stands in the high half, as in `3.1`.
+fn term(term: u64) -> String {
+    match term >> 32 {
+        0 => term.to_string(),
+        epochs => format!("{}.{}", epochs + 1, term & u64::from(u32::MAX)),
+    }
 }

@@ -79,6 +79,13 @@ impl Script {
             "flush" => self.world.flush(number(0)),
             "yield" => self.world.step(number(0), Input::Yield { to: NodeId(number(1)) }),
             "seal" => self.world.step(number(0), Input::Seal { next: Epoch(2) }),
+            // The directory wants the shard on these nodes alone, as it says to the primary again and again.
+            "want" => {
+                let (primary, on) = (number(0), Vec::from_iter((1..words.len()).map(number)));
+                let view = self.world.view().clone();
+                let members = view.members.into_iter().filter(|member| on.contains(&member.node.0)).collect();
+                self.world.step(primary, Input::Want { members });
+            }
             "directory-away" => self.is_directory_away = true,
             "directory-back" => self.is_directory_away = false,
             _ => panic!("no command {command}"),
