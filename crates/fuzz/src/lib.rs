@@ -22,6 +22,7 @@ mod mutate;
 
 use bytes::Bytes;
 use dialects::classic::pairs::fuzz as pairs;
+use dialects::classic::shards::fuzz as shards;
 use dialects::classic::store::fuzz as store;
 
 pub use mutate::Mutator;
@@ -101,6 +102,9 @@ pub const TARGETS: &[Target] = &[
     target("pairs-message", pairs::message, pairs::message_samples),
     target("store-message", store::message, store::message_samples),
     target("store-value", store::value, Vec::new),
+    target("shards-message", shards::message, shards::message_samples),
+    target("shards-key", shards::key, shards::key_samples),
+    target("shards-joined", shards::joined, Vec::new),
     target("history-json", check::fuzz::json, Vec::new),
     target("history-edn", check::fuzz::edn, Vec::new),
     target("history-log", check::fuzz::log, Vec::new),

@@ -34,6 +34,8 @@
 //! with them.
 
 mod client;
+#[doc(hidden)]
+pub mod fuzz;
 pub(super) mod master;
 mod name;
 mod pause;
