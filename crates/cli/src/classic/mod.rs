@@ -29,6 +29,7 @@ mod central_client;
 #[cfg(test)]
 mod fake;
 mod host;
+mod keep;
 pub mod line;
 mod pair_client;
 mod run;

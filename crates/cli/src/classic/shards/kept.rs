@@ -1,13 +1,14 @@
 //! What is kept beside the data of a node: the ports where nodes find it, and of which shard master a server is.
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::fs;
+use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::path::Path;
 
 use dialects::classic::shards::Seat;
 use serde::{Deserialize, Serialize};
 
+use crate::classic::keep;
 use crate::exit::Error;
 
 const FILE: &str = "shards.json";
@@ -88,15 +89,7 @@ pub fn open(folder: &Path, program: Program, host: &str) -> Result<Kept, Error> 
 
 /// Writes it down, so that it is there after a loss of power.
 pub fn write(folder: &Path, kept: &Kept) -> Result<(), Error> {
-    let text = serde_json::to_string(kept).expect("names, numbers and flags can be written");
-    let store = || {
-        let mut file = File::create(folder.join(FILE_NEW))?;
-        writeln!(file, "{text}")?;
-        file.sync_all()?;
-        fs::rename(folder.join(FILE_NEW), folder.join(FILE))?;
-        File::open(folder)?.sync_all()
-    };
-    store().map_err(|error| Error::Usage(format!("writing {FILE} in {}: {error}", folder.display())))
+    keep::write(folder, FILE, FILE_NEW, kept)
 }
 
 /// A folder that holds other things is not taken for a new one.

@@ -1,11 +1,12 @@
 //! What is kept of a store beside the data of its nodes: which nodes it has. A file with others is not taken for the same store.
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::classic::keep;
 use crate::exit::Error;
 
 const FILE: &str = "store.json";
@@ -81,15 +82,7 @@ fn read(folder: &Path) -> Result<Option<Kept>, Error> {
 }
 
 fn write(folder: &Path, kept: &Kept) -> Result<(), Error> {
-    let text = serde_json::to_string(kept).expect("names and a flag can be written");
-    let store = || {
-        let mut file = File::create(folder.join(FILE_NEW))?;
-        writeln!(file, "{text}")?;
-        file.sync_all()?;
-        fs::rename(folder.join(FILE_NEW), folder.join(FILE))?;
-        File::open(folder)?.sync_all()
-    };
-    store().map_err(|error| Error::Usage(format!("writing {FILE} in {}: {error}", folder.display())))
+    keep::write(folder, FILE, FILE_NEW, kept)
 }
 
 /// A folder that holds other things is not taken for a new store's.
