@@ -16,11 +16,14 @@ use super::worker::Worker;
 use super::{Process, TICK_MICROS};
 use crate::clients::open::Gate;
 use crate::events::Event;
+use crate::faults::Fault;
 use crate::watch::Seen;
 use crate::world::World;
 
 /// A process that could not start is started again after this.
 const START_AGAIN_MICROS: u64 = 1_000_000;
+/// At so many starts of 100 the power goes again as soon as something is written.
+const POWER_AGAIN_PERCENT: u64 = 10;
 
 /// Why a process did not start.
 enum Refused {
@@ -120,6 +123,10 @@ impl World {
         self.has_cores(id, cores);
         self.machine_mut(id).process = Some(process);
         self.stats.starts += 1;
+        // What it writes first may be the last.
+        if self.faults.has(Fault::Power) && !self.calm && self.random.percent(POWER_AGAIN_PERCENT) {
+            self.machine_mut(id).power_goes = true;
+        }
         (0..cores).for_each(|core| self.watch_statuses(id, core));
         self.turn_log(id);
         for core in 0..cores {

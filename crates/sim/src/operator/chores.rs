@@ -226,6 +226,7 @@ impl World {
         let of_primary = if protocol == Protocol::Primary { self.draw_sync() } else { Wish::default() };
         let replicas = match protocol {
             Protocol::Single => 1,
+            Protocol::Raft if least == Protocol::Single => self.random.pick(&[1, 2, 3]).min(serving as u16),
             _ => self.random.pick(&[2, 3, 3]).min(serving as u16),
         };
         Some(Wish { protocol: Some(protocol), replicas: Some(replicas), ..of_primary })
