@@ -135,6 +135,10 @@ impl World {
         }
         let down = self.down();
         self.restore(node, down);
+        // Its clients reach it before those who know better do.
+        if self.random.percent(50) {
+            self.cut_off(node, None, down);
+        }
         true
     }
 
@@ -169,10 +173,15 @@ impl World {
             return;
         }
         self.note("a copy of a folder came to a newcomer first");
-        let others = self.ids().filter(|id| *id != node && *id != newcomer);
+        self.restore(node, after);
+        self.cut_off(node, Some(newcomer), after);
+    }
+
+    /// A node that is started after so long does not reach the others for a while, but for one of them.
+    fn cut_off(&mut self, node: NodeId, but: Option<NodeId>, after: u64) {
+        let others = self.ids().filter(|id| *id != node && Some(*id) != but);
         let mut ways: Vec<Way> = others.flat_map(|id| [(id, node), (node, id)]).collect();
         ways.retain(|way| !self.network.cuts.contains(way));
-        self.restore(node, after);
         self.cut(&ways, true);
         let lasts = after + self.lasts();
         self.events.after(lasts, Event::Heal(Heal::Ways(ways)));
