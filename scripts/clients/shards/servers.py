@@ -122,6 +122,15 @@ class Shards:
         text = self.master.calls.Query(key=key).server
         return next((server for server in self.servers if server.address == text), None)
 
+    def put(self, key, text):
+        """Puts at the server that the master names; whether that took it: one that has just been given the key may not know it yet."""
+        try:
+            self.owner(key).calls.Put(key=key, value=text)
+        except grpc.RpcError as error:
+            lab.check("why a put is refused", error.code(), grpc.StatusCode.FAILED_PRECONDITION)
+            return False
+        return True
+
     def ranges(self):
         """The first and the last key of each server, of 0 to 100, in the order of the keys."""
         found = []
