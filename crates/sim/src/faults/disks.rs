@@ -195,6 +195,17 @@ impl World {
         if has_own(&self.placed, node) || has_own(&self.machine(node).first_map, node) {
             return false;
         }
+        // By what its replicas have applied, too: they may be behind the map.
+        let is_alone = |view: &kv::view::View| {
+            view.members.iter().filter(|member| member.duty != Duty::Learner).count() == 1
+        };
+        let process = self.machine(node).process.as_ref();
+        let own = |shard: &kv::ShardId| {
+            process.and_then(|process| process.cores.view(*shard)).is_some_and(is_alone)
+        };
+        if process.is_none() || self.shards().iter().any(own) {
+            return false;
+        }
         self.kill_and_restart(node, Crash::Process, "its folder is copied");
         self.machine_mut(node).copy_folder();
         true
