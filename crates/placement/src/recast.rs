@@ -59,7 +59,10 @@ impl Map {
         let own = self.shards_of(keyspace);
         let is = self.keyspaces[keyspace].protocol;
         if shards.is_some_and(|shards| shards as usize != own.len()) {
-            return Err(Refusal::OneByOne(keyspace.into()));
+            return Err(Refusal::Invalid(format!(
+                "keyspace '{keyspace}' gets another protocol and other shards one after the other: ask for --protocol first, and for \
+                 --shards once that is done"
+            )));
         }
         let is_cut =
             |(id, _): &(ShardId, &Shard)| self.splits.get(id).is_some_and(|split| split.protocol.is_none());

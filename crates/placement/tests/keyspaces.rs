@@ -86,6 +86,11 @@ fn what_cannot_be_is_refused() {
     assert!(matches!(drop_it(&map, DEFAULT), Err(Refusal::Stays(_))));
     let alter = |name: &str, wish| map.apply(&Event::Alter { name: name.into(), wish });
     assert!(matches!(alter("a", Wish::default()), Err(Refusal::UnknownKeyspace(_))));
+    let both = Wish { protocol: Some(Protocol::Primary), shards: Some(8), ..Wish::default() };
+    assert!(
+        matches!(alter(DEFAULT, both), Err(Refusal::Invalid(_))),
+        "one after the other, and no waiting helps"
+    );
     assert!(matches!(alter(DIRECTORY, Wish::default()), Err(Refusal::UnknownKeyspace(_))));
     assert!(matches!(alter(DEFAULT, shards(3)), Err(Refusal::FewerShards { shards: 4, .. })));
     let mut full = map;

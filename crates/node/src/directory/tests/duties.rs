@@ -216,6 +216,14 @@ fn changing(room: &mut Room) -> (ShardId, Change) {
     (ShardId(1), change)
 }
 
+/// The node that was to come is dead, and replaced for good.
+fn n4_is_given_up(room: &mut Room) {
+    room.hear(4, Some(Liveness::Dead));
+    room.pass(3_000_000);
+    let replace = Ask::Replace { name: "n4".into(), lose: false, dry_run: false };
+    assert_eq!(room.call(2, replace), Ok(Answer::Done));
+}
+
 fn phase(room: &Room, shard: ShardId) -> Option<map::Phase> {
     room.store.map().changes.get(&shard).map(|change| change.phase)
 }
@@ -278,10 +286,7 @@ fn change_that_cannot_be_given_up_ends_without_who_was_to_come_and_is_gone() {
         let (shard, change) = changing(&mut room);
         room.go_on(shard);
         room.pass(500_000);
-        room.hear(4, Some(Liveness::Dead));
-        room.pass(3_000_000);
-        let replace = Ask::Replace { name: "n4".into(), lose: false, dry_run: false };
-        assert_eq!(room.call(2, replace), Ok(Answer::Done));
+        n4_is_given_up(&mut room);
         room.pass(500_000);
         assert_eq!(phase(&room, shard), Some(map::Phase::Switch), "it may have changed over meanwhile");
         let left = [change.to[0], change.to[1]];
@@ -299,10 +304,7 @@ fn change_that_came_about_before_it_was_planned_is_done() {
     let (shard, change) = changing(&mut room);
     room.go_on(shard);
     room.pass(500_000);
-    room.hear(4, Some(Liveness::Dead));
-    room.pass(3_000_000);
-    let replace = Ask::Replace { name: "n4".into(), lose: false, dry_run: false };
-    assert_eq!(room.call(2, replace), Ok(Answer::Done));
+    n4_is_given_up(&mut room);
     // The map calls the change done with who is gone, when the shard has left that one out already.
     room.say(shard, &[2, 3], digest(&change.to), Newcomers::Ready);
     while room.store.map().changes.get(&shard).is_none_or(|now| now.to == change.to) {
