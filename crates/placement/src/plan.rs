@@ -218,7 +218,7 @@ fn begin(map: &mut Map, limits: &Limits) {
 fn begin_split(map: &mut Map, busy: &mut Busy, id: ShardId, limits: &Limits) {
     let shard = &map.shards[&id];
     let nodes: Vec<NodeId> = shard.members.iter().map(|member| member.node).collect();
-    if map.has_majority(&shard.members) && busy.have_room(&nodes, limits.per_node) {
+    if map.has_majority(&shard.members) && !shard.has_astray() && busy.have_room(&nodes, limits.per_node) {
         busy.count(&nodes);
         map.begin_split(id);
     }
