@@ -101,6 +101,16 @@ pub enum Ask {
         /// Its name.
         name: String,
     },
+    /// What only people can decide about the members of a keyspace's shards: [`Answer::Ruled`], for each of its shards. Refused where
+    /// it is needed for none of them.
+    Rule {
+        /// The keyspace's name.
+        keyspace: String,
+        /// What they decide.
+        ruling: Ruling,
+        /// Change nothing; answer what would become of each shard.
+        dry_run: bool,
+    },
     /// What keyspaces there are: [`Answer::Keyspaces`].
     Keyspaces,
     /// The members of a shard are to have other duties, as one of them asks, where the directory says who orders: [`Answer::Done`].
@@ -111,6 +121,27 @@ pub enum Ask {
         /// What is asked.
         change: Change,
     },
+}
+
+/// What people decide about the members of shards where the protocol cannot: something that was acknowledged may be lost by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ruling {
+    /// Under `primary`, where no member in sync is left: the replica on a node orders from now on, with what it has.
+    ForcePrimary {
+        /// The node's name.
+        node: String,
+    },
+}
+
+/// What became of a shard by a [`Ruling`], or would.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ruled {
+    /// The shard.
+    pub shard: ShardId,
+    /// Whether it has come about; if not it was not needed, or does not concern the shard.
+    pub done: bool,
+    /// What, or why not: for people.
+    pub why: String,
 }
 
 /// A node that wants to belong to a cluster.
@@ -151,6 +182,8 @@ pub enum Answer {
     Rows(Vec<Row>),
     /// The keyspaces that clients may ask, in the order of their names.
     Keyspaces(Vec<Described>),
+    /// What became of each shard of a keyspace, in the order of their slots.
+    Ruled(Vec<Ruled>),
 }
 
 /// A replica that goes from a node to another.
@@ -237,9 +270,10 @@ impl Ask {
         match self {
             Ask::Join(_) | Ask::Abort { .. } | Ask::CreateKeyspace { .. } | Ask::DropKeyspace { .. } => true,
             Ask::Revise { .. } => true,
-            Ask::Node { dry_run, .. } | Ask::Replace { dry_run, .. } | Ask::AlterKeyspace { dry_run, .. } => {
-                !dry_run
-            }
+            Ask::Node { dry_run, .. }
+            | Ask::Replace { dry_run, .. }
+            | Ask::AlterKeyspace { dry_run, .. }
+            | Ask::Rule { dry_run, .. } => !dry_run,
             Ask::Moves | Ask::Dump | Ask::Keyspaces => false,
         }
     }
@@ -263,6 +297,10 @@ impl Ask {
                 wish.validate()
             }
             Ask::DropKeyspace { name } => keyspace::check_name(name).map_err(Error::Invalid),
+            Ask::Rule { keyspace, ruling: Ruling::ForcePrimary { node }, .. } => {
+                keyspace::check_name(keyspace).map_err(Error::Invalid)?;
+                check_name(node)
+            }
             Ask::Abort { .. } | Ask::Moves | Ask::Dump | Ask::Keyspaces | Ask::Revise { .. } => Ok(()),
         }
     }

@@ -10,7 +10,7 @@ pub use kv::admin::Why;
 use kv::cluster::Liveness;
 pub use kv::cluster::NodeDuty;
 use kv::keyspace::{Keep, Quota, Settings, SyncMode};
-use kv::view::{Member, Revision, View};
+use kv::view::{Duty, Member, Revision, View};
 use kv::{ClusterId, Epoch, NodeId, Protocol, ReplicaId, SLOTS, ShardId, Slot, SlotRange};
 
 /// The reserved keyspace that the directory's own state is in.
@@ -287,5 +287,10 @@ impl Shard {
     /// The member on a node.
     pub fn member(&self, node: NodeId) -> Option<&Member> {
         self.members.iter().find(|member| member.node == node)
+    }
+
+    /// Whether a member has yet to begin anew, for another was made to order that was not in sync.
+    pub(crate) fn has_astray(&self) -> bool {
+        self.members.iter().any(|member| member.duty == Duty::Astray)
     }
 }

@@ -225,7 +225,7 @@ fn begin_split(map: &mut Map, busy: &mut Busy, id: ShardId, limits: &Limits) {
         true => nodes.iter().all(|node| map.lives(*node)),
         false => map.has_majority(&shard.members),
     };
-    if live && busy.have_room(&nodes, limits.per_node) {
+    if live && !shard.has_astray() && busy.have_room(&nodes, limits.per_node) {
         busy.count(&nodes);
         map.begin_split(id);
     }

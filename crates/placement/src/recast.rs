@@ -118,6 +118,9 @@ impl Map {
         if self.changes.contains_key(&id) || self.waits_for_copies(shard) && !is_settled {
             return None;
         }
+        if shard.has_astray() {
+            return None;
+        }
         let serves = |member: &Member| self.nodes[&member.node].duty == NodeDuty::Serve;
         if to == Protocol::TwoPhase && (shard.members.len() < 2 || !shard.members.iter().all(serves)) {
             return None;
