@@ -131,6 +131,20 @@ pub enum Ruling {
         /// The node's name.
         node: String,
     },
+    /// Under `two-phase`: a node is dead for good, and its replicas are none any more. Of its shards the others go on without it.
+    DeclareDead {
+        /// The node's name.
+        node: String,
+    },
+}
+
+impl Ruling {
+    /// The name of the node that it is about.
+    pub fn node(&self) -> &str {
+        match self {
+            Ruling::ForcePrimary { node } | Ruling::DeclareDead { node } => node,
+        }
+    }
 }
 
 /// What became of a shard by a [`Ruling`], or would.
@@ -297,9 +311,9 @@ impl Ask {
                 wish.validate()
             }
             Ask::DropKeyspace { name } => keyspace::check_name(name).map_err(Error::Invalid),
-            Ask::Rule { keyspace, ruling: Ruling::ForcePrimary { node }, .. } => {
+            Ask::Rule { keyspace, ruling, .. } => {
                 keyspace::check_name(keyspace).map_err(Error::Invalid)?;
-                check_name(node)
+                check_name(ruling.node())
             }
             Ask::Abort { .. } | Ask::Moves | Ask::Dump | Ask::Keyspaces | Ask::Revise { .. } => Ok(()),
         }
