@@ -101,6 +101,14 @@ pub enum Ask {
         /// Its name.
         name: String,
     },
+    /// A zone says how many secondaries a write waits for that is led in it, of shards that are laid out by zones: [`Answer::Done`]. For
+    /// who looks after such a cluster.
+    Zone {
+        /// Its name.
+        name: String,
+        /// So many, or all that there are while there are fewer; `None` = as the keyspace says.
+        secondaries: Option<u16>,
+    },
     /// What keyspaces there are: [`Answer::Keyspaces`].
     Keyspaces,
     /// The members of a shard are to have other duties, as one of them asks, where the directory says who orders: [`Answer::Done`].
@@ -236,7 +244,7 @@ impl Ask {
     pub fn changes(&self) -> bool {
         match self {
             Ask::Join(_) | Ask::Abort { .. } | Ask::CreateKeyspace { .. } | Ask::DropKeyspace { .. } => true,
-            Ask::Revise { .. } => true,
+            Ask::Revise { .. } | Ask::Zone { .. } => true,
             Ask::Node { dry_run, .. } | Ask::Replace { dry_run, .. } | Ask::AlterKeyspace { dry_run, .. } => {
                 !dry_run
             }
@@ -263,6 +271,8 @@ impl Ask {
                 wish.validate()
             }
             Ask::DropKeyspace { name } => keyspace::check_name(name).map_err(Error::Invalid),
+            Ask::Zone { name, .. } if name.is_empty() => Err(Error::Invalid("a zone has a name".into())),
+            Ask::Zone { name, .. } => check_length("the zone", name),
             Ask::Abort { .. } | Ask::Moves | Ask::Dump | Ask::Keyspaces | Ask::Revise { .. } => Ok(()),
         }
     }

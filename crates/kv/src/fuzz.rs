@@ -128,6 +128,7 @@ pub fn asks() -> Vec<Ask> {
     let View { epoch, revision, members } = View::of(Epoch(300), &[NodeId(1), NodeId(300)]);
     let change = Change { epoch, revision, by: members[1], members };
     asks.push(Ask::Revise { shard: ShardId(300), change });
+    asks.push(Ask::Zone { name: "east".into(), secondaries: Some(300) });
     let wish = wish();
     asks.push(Ask::CreateKeyspace { name: "orders".into(), wish: Wish::default() });
     asks.push(Ask::AlterKeyspace { name: "orders".into(), wish, dry_run: true });

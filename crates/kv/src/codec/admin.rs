@@ -55,6 +55,11 @@ pub fn encode_ask(into: &mut BytesMut, ask: &Ask) {
             put_uint(into, u64::from(shard.0));
             change.encode(into);
         }
+        Ask::Zone { name, secondaries } => {
+            into.put_u8(12);
+            put_text(into, name);
+            put_option(into, *secondaries, |into, count| put_uint(into, count.into()));
+        }
     }
 }
 
@@ -81,6 +86,7 @@ pub fn decode_ask(reader: &mut Reader) -> Result<Ask, Malformed> {
         9 => Ask::DropKeyspace { name: reader.text()? },
         10 => Ask::Keyspaces,
         11 => Ask::Revise { shard: ShardId(reader.u32()?), change: Change::decode(reader)? },
+        12 => Ask::Zone { name: reader.text()?, secondaries: reader.option(Reader::u16)? },
         _ => return Err(Malformed("an ask has an unknown tag")),
     })
 }

@@ -42,6 +42,10 @@ pub(super) fn decide(reign: &mut Reign, ask: &Ask, now: Instant) -> Option<Decis
             let event = Event::Revise { shard: *shard, change: asked.clone() };
             return Some(change(&reign.map, &event, done));
         }
+        Ask::Zone { name, secondaries } => {
+            let event = Event::Zone { name: name.clone(), secondaries: *secondaries };
+            return Some(change(&reign.map, &event, done));
+        }
         Ask::Abort { shard } => return Some(change(&reign.map, &Event::Abort { shard: *shard }, done)),
         Ask::Node { name, duty, fewer, dry_run } => {
             let map = reign.map.clone();

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use kv::keyspace::SyncMode;
+use kv::keyspace::{Awaited, SyncMode};
 use kv::{Epoch, Index, Level, NodeId, Op, Position, ReplicaId, Scope, Stamped, Version};
 use replication::observe::{self, Record};
 use replication::primary::{Config, Primary};
@@ -51,7 +51,7 @@ pub struct World {
     pub rates: BTreeMap<u64, u64>,
     pub cache_bytes: usize,
     /// For whom a write waits.
-    pub sync: SyncMode,
+    pub sync: Awaited,
     /// What the replicas put out, for a script to look at.
     pub outputs: Vec<(u64, Output)>,
     pub open: BTreeMap<Token, u64>,
@@ -87,7 +87,7 @@ impl World {
             cuts: BTreeSet::new(),
             rates: (1..=count).map(|id| (id, 1000)).collect(),
             cache_bytes,
-            sync: SyncMode::USUAL,
+            sync: SyncMode::USUAL.into(),
             outputs: Vec::new(),
             open: BTreeMap::new(),
             shown: Index::ZERO,
@@ -139,7 +139,7 @@ impl World {
     }
 
     /// For whom a write waits from now on.
-    pub fn wait_for(&mut self, sync: SyncMode) {
+    pub fn wait_for(&mut self, sync: Awaited) {
         self.sync = sync;
         self.ids().into_iter().for_each(|id| self.step(id, Input::Sync(sync)));
     }
@@ -255,7 +255,7 @@ impl World {
     fn check_acknowledged(&self, at: Position) {
         let in_sync = self.view().members.iter().filter(|member| member.duty != Duty::Learner);
         let copies = self.nodes.keys().filter(|id| self.has_durable(**id, at)).count();
-        let least = usize::from(self.sync.min_copies());
+        let least = usize::from(self.sync.least);
         assert!(copies >= least, "{at} is acknowledged, and {copies} of the nodes has it");
         for member in in_sync {
             let id = member.node.0;

@@ -149,6 +149,11 @@ impl Link {
                 let why = "a replica asks for the members of its shard: a client does not";
                 return Err(Failure::told(Error::Invalid(why.into())));
             }
+            Ask::Zone { .. } => {
+                let why =
+                    "whom the writes of a zone wait for says who looks after the cluster: a client does not";
+                return Err(Failure::told(Error::Invalid(why.into())));
+            }
             Ask::Keyspaces => {
                 let answer = self.timed(LIST, &proto::ListKeyspacesRequest {}, time).await?;
                 keyspaces::decode_list(answer)
