@@ -121,7 +121,7 @@ pub fn plan(map: &Map, limits: &Limits) -> Option<Map> {
     }
     begin(&mut next, limits);
     let former: Vec<NodeId> = map.nodes.keys().copied().filter(|node| is_former(&next, *node)).collect();
-    former.iter().for_each(|node| drop(next.nodes.remove(node)));
+    former.iter().for_each(|node| next.forget_node(*node));
     if next == *map {
         return None;
     }
@@ -202,7 +202,7 @@ fn begin(map: &mut Map, limits: &Limits) {
         let ready = nodes.iter().filter(comes).all(|node| takers::takes_now(map, *node));
         // With fewer copies than it takes writes with it stays as it is until there are nodes.
         let is_few = shard.protocol == Protocol::Primary
-            && nodes.len() < shard.members.len().min(map.sync_of(id).min_copies().into());
+            && nodes.len() < shard.members.len().min(map.sync_of(id).least.into());
         if is_few || !ready || !busy.has_room(map, shard, &nodes, limits.per_node) {
             continue;
         }

@@ -65,6 +65,11 @@ pub fn encode_ask(into: &mut BytesMut, ask: &Ask) {
             put_text(into, ruling.node());
             into.put_u8(u8::from(*dry_run));
         }
+        Ask::Zone { name, secondaries } => {
+            into.put_u8(13);
+            put_text(into, name);
+            put_option(into, *secondaries, |into, count| put_uint(into, count.into()));
+        }
     }
 }
 
@@ -100,6 +105,7 @@ pub fn decode_ask(reader: &mut Reader) -> Result<Ask, Malformed> {
             },
             dry_run: reader.bool()?,
         },
+        13 => Ask::Zone { name: reader.text()?, secondaries: reader.option(Reader::u16)? },
         _ => return Err(Malformed("an ask has an unknown tag")),
     })
 }

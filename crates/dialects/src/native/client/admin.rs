@@ -162,6 +162,11 @@ impl Link {
                 };
                 Ok(keyspaces::decode_ruled(ruled))
             }
+            Ask::Zone { .. } => {
+                let why =
+                    "whom the writes of a zone wait for says who looks after the cluster: a client does not";
+                return Err(Failure::told(Error::Invalid(why.into())));
+            }
             Ask::Keyspaces => {
                 let answer = self.timed(LIST, &proto::ListKeyspacesRequest {}, time).await?;
                 keyspaces::decode_list(answer)
