@@ -30,6 +30,7 @@ pub const SOMETIMES: &[&str] = &[
     "a log failed with its disk",
     "a log's segment was given away",
     "a lost node was replaced",
+    "a node was declared dead",
     "a message of another epoch was answered",
     "a node came back with another number of cores",
     "a node had several cores",
