@@ -15,7 +15,8 @@ use crate::print::Output;
 #[derive(Args, Clone, Debug, Default)]
 pub struct Decision {
     /// Under primary, when no replica in sync is left: have NODE's replicas order
-    /// with what they have. What only the lost ones had is lost
+    /// with what they have. What only the lost ones had is lost, and listed by
+    /// keyspace ledger when they are back
     #[arg(long, value_name = "NODE")]
     pub force_primary: Option<String>,
     /// Do not ask
@@ -82,7 +83,8 @@ fn consequence(name: &str, ruling: &Ruling, would: &[Ruled]) -> String {
     let shards: Vec<String> =
         done.iter().map(|ruled| format!("shard {}: {}", ruled.shard, ruled.why)).collect();
     format!(
-        "{}\nHaving {node} order {} of {} shards of {name} loses the acknowledged writes that {node} has not got",
+        "{}\nHaving {node} order {} of {} shards of {name} loses the acknowledged writes that {node} has not got;\nkeyspace ledger {name} \
+         lists them when the nodes that have them are back",
         shards.join("\n"),
         done.len(),
         would.len(),
