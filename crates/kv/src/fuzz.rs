@@ -11,6 +11,7 @@ use crate::admin::{self, Ask, Joining, Move, Phase, Ruled, Ruling, Why};
 use crate::cluster::NodeDuty;
 use crate::codec::{self, Malformed, Reader};
 use crate::keyspace::{Described, Full, History, Rules, Secondaries, Settings, Usage, Wish};
+use crate::ledger::{Lost, Note, Orphans};
 use crate::view::{Change, View};
 use crate::{
     Answer, ClusterId, Condition, Direction, Entry, Epoch, Error, Expect, Function, KeyAnswer, Level, NodeId,
@@ -140,6 +141,15 @@ pub fn asks() -> Vec<Ask> {
     asks
 }
 
+/// What a replica that is astray tells.
+fn orphans() -> Note {
+    let last = Version::new(14, ReplicaId(3));
+    let stored = Lost { key: "k".into(), version: last, replaced: None, value: Some("v".into()) };
+    let deleted = Lost { replaced: Some(Version::new(13, ReplicaId(1))), value: None, ..stored.clone() };
+    let (from, node, rows) = (ReplicaId(3), NodeId(300), vec![stored, deleted]);
+    Note::Orphans(Orphans { from, node, offset: 512, rows, skipped: 7, last, is_end: true })
+}
+
 /// Rules for all that a shard goes by.
 fn rules() -> Rules {
     let Settings { keep, quota, .. } = Settings::of(&wish());
@@ -263,6 +273,9 @@ pub fn ops() -> Vec<Op> {
         update(Function::Insert { value: value.clone(), deadline: None }),
         Op::Advance { to: Version::new(12, ReplicaId(1)), rules: None },
         Op::Advance { to: Version::new(13, ReplicaId(1)), rules: Some(rules()) },
+        Op::Note(Note::Fork { astray: vec![ReplicaId(2)] }),
+        Op::Note(orphans()),
+        Op::Range(Range { ledger: true, ..Range::default() }),
     ];
     let expected =
         [Expect::Absent, Expect::Present, Expect::Value(value.clone()), Expect::Version(Version::MAX)];

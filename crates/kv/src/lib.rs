@@ -25,6 +25,7 @@ pub mod fault;
 pub mod fuzz;
 mod id;
 pub mod keyspace;
+pub mod ledger;
 mod limits;
 mod op;
 mod order;

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::keyspace::Rules;
+use crate::ledger::Note;
 use crate::{
     CONDITIONS_MAX, Error, KEY_BYTES_MAX, KEY_BYTES_MIN, KEYS_PER_OP_MAX, OP_BYTES_MAX, VALUE_BYTES_MAX,
     Version,
@@ -128,6 +129,8 @@ pub enum Op {
         /// What the shard goes by from then on; `None` = as before.
         rules: Option<Rules>,
     },
+    /// Something for the ledger of the shard. The store's own.
+    Note(Note),
 }
 
 /// A function of a key's present value.
@@ -232,6 +235,8 @@ pub struct Range {
     pub count_only: bool,
     /// Read the state as of this version.
     pub at: Option<Version>,
+    /// Read the ledger instead ([`crate::ledger`]): each row has the key and the bytes of a line. No version is read at.
+    pub ledger: bool,
 }
 
 /// All that a protocol knows of an op.
@@ -256,6 +261,7 @@ impl Op {
             Op::Transaction { .. } | Op::PutAll { .. } => Class::Transaction,
             Op::Put { .. } | Op::Delete { .. } | Op::DeleteRange { .. } => Class::Blind,
             Op::Trim { .. } | Op::TrimRange { .. } | Op::Expire { .. } | Op::Advance { .. } => Class::Blind,
+            Op::Note(_) => Class::Blind,
         }
     }
 
@@ -308,7 +314,11 @@ impl Op {
                 conditions.iter().for_each(|condition| visit(&condition.key));
                 then.iter().chain(otherwise).for_each(|op| op.for_each_key(visit));
             }
-            Op::Range(_) | Op::DeleteRange { .. } | Op::TrimRange { .. } | Op::Advance { .. } => {}
+            Op::Range(_)
+            | Op::DeleteRange { .. }
+            | Op::TrimRange { .. }
+            | Op::Advance { .. }
+            | Op::Note(_) => {}
         }
     }
 
@@ -346,6 +356,7 @@ impl Op {
         sum + match self {
             Op::Put { value, .. } => value.len(),
             Op::PutAll { rows } => rows.iter().map(|(_, value)| value.len()).sum(),
+            Op::Note(note) => note.bytes(),
             Op::Update { function, .. } => function.bytes(),
             Op::Range(range) => range.from.len() + range.to.as_ref().map_or(0, Bytes::len),
             Op::DeleteRange { from, to } | Op::TrimRange { from, to, .. } => {
@@ -430,7 +441,8 @@ fn check_inner(op: &Op) -> Result<(), Error> {
         | Op::Range(_)
         | Op::DeleteRange { .. }
         | Op::TrimRange { .. }
-        | Op::Advance { .. } => Err(Error::Invalid(
+        | Op::Advance { .. }
+        | Op::Note(_) => Err(Error::Invalid(
             "a transaction holds gets, puts, deletes and updates of single keys; run ranges and transactions on their own"
                 .into(),
         )),

@@ -25,11 +25,12 @@ impl Op {
     pub fn scope(&self) -> Scope {
         match self {
             Op::Get { key, .. } => Scope::Key(key.clone()),
+            Op::Range(range) if range.ledger => Scope::Shard,
             Op::Range(range) => Scope::Range { from: range.from.clone(), to: range.to.clone() },
             Op::DeleteRange { from, to } | Op::TrimRange { from, to, .. } => {
                 Scope::Range { from: from.clone(), to: to.clone() }
             }
-            Op::Advance { .. } => Scope::Shard,
+            Op::Advance { .. } | Op::Note(_) => Scope::Shard,
             op => {
                 let mut keys = Vec::new();
                 op.for_each_key(&mut |key| keys.push(key.clone()));

@@ -71,6 +71,7 @@ fn range() -> impl Strategy<Value = Range> {
         keys_only,
         count_only,
         at,
+        ledger: limit % 5 == 1,
     })
 }
 

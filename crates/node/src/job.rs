@@ -7,8 +7,8 @@
 use bytes::Bytes;
 use kv::keyspace::Standing;
 use kv::watch::Change;
-use kv::{Answer, Entry, Error, Index, Op, Position, ShardId, Share, Version};
-use storage::{Clock, Cut, EngineError, Read, ShardSnapshot, Table};
+use kv::{Answer, Entry, Error, Index, Key, Op, Position, ShardId, Share, Version};
+use storage::{Clock, Cut, EngineError, Orphaned, Read, ShardSnapshot, Table};
 
 /// Something to do with the table.
 #[derive(Debug)]
@@ -34,6 +34,17 @@ pub enum Job {
         clock: Clock,
         /// What the answer is counted against; without room there it is not read.
         charge: Share,
+    },
+    /// Find what a copy has above a version, a piece at a time. Ends in [`Done::Orphaned`].
+    Orphaned {
+        /// The shard.
+        shard: ShardId,
+        /// The driver's name for it.
+        number: u64,
+        /// The version.
+        base: Version,
+        /// Of the keys behind this one.
+        after: Option<Key>,
     },
     /// Take a snapshot of a shard. Ends in [`Done::Snapshot`].
     Snapshot {
@@ -125,6 +136,15 @@ pub enum Done {
         token: u64,
         /// What it found.
         read: Read,
+    },
+    /// What a copy has above a version was looked for.
+    Orphaned {
+        /// The shard.
+        shard: ShardId,
+        /// Its name.
+        number: u64,
+        /// What was found.
+        found: Orphaned,
     },
     /// A snapshot was taken.
     Snapshot {
@@ -233,6 +253,10 @@ impl Executor {
             Job::Apply { shard, at, entry } => self.apply(shard, at, &entry)?,
             Job::Read { shard, token, op, clock, charge } => {
                 Done::Read { shard, token, read: self.read(shard, &op, clock, &charge)? }
+            }
+            Job::Orphaned { shard, number, base, after } => {
+                let found = self.table.orphaned(shard, base, after.as_ref())?;
+                Done::Orphaned { shard, number, found }
             }
             Job::Snapshot { shard, to } => {
                 Done::Snapshot { shard, to, snapshot: Box::new(self.table.snapshot(shard)) }

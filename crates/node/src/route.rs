@@ -131,7 +131,7 @@ impl Plan {
                 };
                 Ok(Plan { parts: map.shards.iter().map(part).collect(), merge: Merge::Trimmed })
             }
-            Op::Advance { .. } => Err(Error::Invalid("advance is the store's own op".into())),
+            Op::Advance { .. } | Op::Note(_) => Err(Error::Invalid("that op is the store's own".into())),
             op => Ok(Plan { parts: vec![(one_shard(map, &op)?, op)], merge: Merge::One }),
         }
     }

@@ -221,6 +221,8 @@ pub enum Input {
         /// The node.
         to: NodeId,
     },
+    /// What this replica has and others lack was taken over by them: it may begin anew. Only [`primary`] knows of it.
+    Released,
     /// The shard goes on in a later epoch, with other replicas: order nothing more in this one, and serve no more reads. Ends in
     /// [`Output::Sealed`], which is said once more whenever this is given again. A seal is never undone.
     Seal {

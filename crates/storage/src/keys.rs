@@ -7,6 +7,7 @@
 //! | 2, key escaped, place in the key's ring (8 bytes) | an older revision |
 //! | 3, deadline (8 bytes), key | that the key's newest revision has this deadline |
 //! | 4, client (8 bytes), slot (2 bytes) | a remembered request |
+//! | 5, the line's key | a line of the ledger; without a key, how much it lists |
 //!
 //! All numbers are big-endian, so that they sort. Escaping keeps the order of keys and makes none a prefix of another: a
 //! zero byte becomes 00 FF, and 00 00 ends the key.
@@ -16,6 +17,7 @@
 
 use bytes::{BufMut, Bytes};
 use kv::ShardId;
+use kv::ledger::Line;
 
 use crate::row_key::RowKey;
 
@@ -34,7 +36,8 @@ const CURRENT: u8 = 1;
 const HISTORY: u8 = 2;
 const EXPIRY: u8 = 3;
 const SESSION: u8 = 4;
-const BEHIND: u8 = 5;
+const LEDGER: u8 = 5;
+const BEHIND: u8 = 6;
 
 /// What the row of a suffix is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +48,8 @@ pub enum Part {
     /// An entry of the expiry index.
     Expiry,
     Session,
+    /// A line of the ledger, or how much it lists.
+    Ledger,
 }
 
 impl Part {
@@ -55,6 +60,7 @@ impl Part {
             (&CURRENT, 1..) | (&HISTORY, 11..) => Some(Part::Revision),
             (&EXPIRY, 9..) => Some(Part::Expiry),
             (&SESSION, 10) => Some(Part::Session),
+            (&LEDGER, _) => Some(Part::Ledger),
             _ => None,
         }
     }
@@ -105,6 +111,16 @@ impl RowSet {
         self.key(SESSION, 0, |_| {}).into()
     }
 
+    /// Behind all remembered requests.
+    pub fn session_end(&self) -> Bytes {
+        self.key(LEDGER, 0, |_| {}).into()
+    }
+
+    /// A line of the ledger, by its key; of the empty one, how much the ledger lists.
+    pub fn ledger(&self, line: &[u8]) -> RowKey {
+        self.key(LEDGER, line.len(), |into| into.put_slice(line))
+    }
+
     /// What the keys of all its rows begin with.
     pub fn prefix(&self) -> Bytes {
         Bytes::copy_from_slice(&self.state().as_ref()[..PREFIX])
@@ -149,6 +165,12 @@ pub fn key_of_current(row: &Bytes) -> Bytes {
     row.slice(PREFIX + 1..)
 }
 
+/// The key of a line in that of its row.
+pub fn key_of_line(row: &Bytes) -> Bytes {
+    assert_eq!(row[PREFIX], LEDGER, "the kind of a line's row");
+    row.slice(PREFIX + 1..)
+}
+
 /// Deadline and user's key in the key of an entry of the expiry index.
 pub fn parts_of_expiry(row: &Bytes) -> (u64, Bytes) {
     assert_eq!(row[PREFIX], EXPIRY, "the kind of a row of the expiry index");
@@ -176,6 +198,7 @@ pub fn key_of_suffix(suffix: &Bytes) -> Option<Bytes> {
     match *suffix.first()? {
         CURRENT => Some(suffix.slice(1..)),
         EXPIRY => suffix.get(9..).map(|_| suffix.slice(9..)),
+        LEDGER => Line::written_key(&suffix.slice(1..)),
         HISTORY => {
             let escaped = suffix.get(1..suffix.len().checked_sub(PLACE + 2)?)?;
             let mut key = Vec::with_capacity(escaped.len());
@@ -291,6 +314,8 @@ mod tests {
             SET.expiry(u64::MAX, b"\xff"),
             SET.session_begin(),
             bytes(SET.session(u64::MAX, u16::MAX)),
+            bytes(SET.ledger(b"")),
+            bytes(SET.ledger(b"\x01k12345678")),
             SET.end(),
             bytes(next.state()),
         ];
@@ -311,7 +336,11 @@ mod tests {
                 assert_eq!(key_of_suffix(&RowSet::suffix(&row)).as_deref(), Some(key), "{row:?}");
             }
         }
-        for row in [bytes(SET.state()), bytes(SET.session(1, 1))] {
+        assert_eq!(
+            key_of_suffix(&RowSet::suffix(&bytes(SET.ledger(b"\x01k12345678")))).as_deref(),
+            Some(&b"k"[..])
+        );
+        for row in [bytes(SET.state()), bytes(SET.session(1, 1)), bytes(SET.ledger(b"\0\0\x07"))] {
             assert_eq!(key_of_suffix(&RowSet::suffix(&row)), None);
         }
     }

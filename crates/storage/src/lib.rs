@@ -76,5 +76,5 @@ pub use fresh::{Asked, Fresh};
 pub use table::fuzz;
 pub use table::{
     ANSWER_BYTES_KEPT, Applied, Clock, Cut, Done, EXPIRED_PER_APPLY_MAX, History, InstallError, Options,
-    Read, SESSION_BYTES_MAX, STEP_MAX, ShardSnapshot, Table,
+    Orphaned, Read, SESSION_BYTES_MAX, STEP_MAX, ShardSnapshot, Table,
 };

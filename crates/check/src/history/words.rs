@@ -30,6 +30,7 @@ pub(super) fn name(op: &Op) -> &'static str {
         Op::Update { function, .. } => function_name(function),
         Op::Transaction { .. } => "transaction",
         Op::Advance { .. } => "advance",
+        Op::Note(_) => "note",
     }
 }
 

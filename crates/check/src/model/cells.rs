@@ -92,7 +92,7 @@ pub(super) fn step<C: Cells>(cells: &C, call: &Call) -> Vec<C> {
 pub(super) fn is_pure(op: &Op, answer: Option<&Answer>) -> bool {
     match (op, answer) {
         (Op::Get { .. } | Op::GetAll { .. } | Op::Range(_) | Op::History { .. }, _) => true,
-        (Op::Trim { .. } | Op::TrimRange { .. } | Op::Advance { .. }, _) => true,
+        (Op::Trim { .. } | Op::TrimRange { .. } | Op::Advance { .. } | Op::Note(_), _) => true,
         (_, Some(Answer::Condition { met: false, .. } | Answer::Popped(None) | Answer::Expire(false))) => {
             true
         }
@@ -167,7 +167,9 @@ fn run<C: Cells>(cells: &mut C, op: &Op, seen: Option<&Answer>, guess: bool) -> 
         }
         Op::Range(range) => range::read(cells, range, seen),
         Op::DeleteRange { from, to } => range::delete(cells, from, to.as_ref(), seen),
-        Op::Trim { .. } | Op::TrimRange { .. } | Op::History { .. } | Op::Advance { .. } => true,
+        Op::Trim { .. } | Op::TrimRange { .. } | Op::History { .. } | Op::Advance { .. } | Op::Note(_) => {
+            true
+        }
     }
 }
 

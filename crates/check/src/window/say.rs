@@ -50,6 +50,7 @@ fn long_op(op: &Op) -> String {
         Op::TrimRange { from, to, .. } => format!("trim-range from {}{}", show(from), until(to.as_ref())),
         Op::History { key, .. } => named("history", key),
         Op::Advance { .. } => "advance".into(),
+        Op::Note(_) => "note".into(),
     }
 }
 

@@ -26,7 +26,7 @@ use crate::options::Options;
 use crate::print::Output;
 use change::Wish;
 use command::SendAway;
-use names::Names;
+pub use names::Names;
 use wait::{Goal, Pace, wait};
 
 pub use command::{Command, EXAMPLES};

@@ -126,6 +126,7 @@ impl Command {
             keys_only: *keys_only,
             count_only: *count,
             at: *at,
+            ledger: false,
         }
     }
 }

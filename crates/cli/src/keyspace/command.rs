@@ -74,6 +74,18 @@ Examples:
         /// Its name
         name: String,
     },
+    /// Print which acknowledged writes were lost by --force-primary
+    #[command(after_help = "\
+Examples:
+  capstan keyspace ledger orders
+  capstan keyspace ledger orders --json    {shard, key, version, replaced, ..}
+Each line names the version that was lost and the one that it replaced, and the
+node that had it. A node that was away tells what only it had when it is back;
+so long it is named.")]
+    Ledger {
+        /// Its name
+        name: String,
+    },
     /// Print the keyspaces
     #[command(after_help = "\
 Examples:

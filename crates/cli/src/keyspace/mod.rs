@@ -2,6 +2,7 @@
 
 mod command;
 mod describe;
+mod ledger;
 mod recast;
 mod ruling;
 #[cfg(test)]
@@ -70,6 +71,7 @@ pub async fn run(
             tell(&name, "altered", &text, out)
         }
         Command::Describe { name } => describe(name, store, options, out).await,
+        Command::Ledger { name } => ledger::run(name, store, options, out).await,
         Command::List => list(store, options, out).await,
         Command::Drop { name, yes } => {
             if !yes {

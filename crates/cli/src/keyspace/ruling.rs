@@ -15,7 +15,8 @@ use crate::print::Output;
 #[derive(Args, Clone, Debug, Default)]
 pub struct Decision {
     /// Under primary, when no replica in sync is left: have NODE's replicas order
-    /// with what they have. What only the lost ones had is lost
+    /// with what they have. What only the lost ones had is lost, and listed by
+    /// keyspace ledger when they are back
     #[arg(long, value_name = "NODE")]
     pub force_primary: Option<String>,
     /// Under two-phase, when NODE is off for good: its shards go on without its replicas
@@ -86,9 +87,10 @@ fn consequence(name: &str, ruling: &Ruling, would: &[Ruled]) -> String {
         done.iter().map(|ruled| format!("shard {}: {}", ruled.shard, ruled.why)).collect();
     let of = format!("{} of {} shards of {name}", done.len(), would.len());
     let what = match ruling {
-        Ruling::ForcePrimary { node } => {
-            format!("Having {node} order {of} loses the acknowledged writes that {node} has not got")
-        }
+        Ruling::ForcePrimary { node } => format!(
+            "Having {node} order {of} loses the acknowledged writes that {node} has not got;\nkeyspace ledger {name} lists them when the \
+             nodes that have them are back"
+        ),
         Ruling::DeclareDead { node } => format!(
             "{node} has to be off, and stay off: while it runs it may answer what is no longer so. Nothing that was acknowledged is lost \
              by taking it from {of}; what it refused at last may have been done"

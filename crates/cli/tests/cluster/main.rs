@@ -21,6 +21,7 @@ mod data_folder;
 mod disk;
 mod evaluation;
 mod faults;
+mod forced;
 mod grows;
 mod joins;
 mod judge;

@@ -25,7 +25,7 @@ pub use keyspace::{
     decode_keep, decode_quota, decode_rules, decode_settings, decode_sync, decode_usage, encode_keep,
     encode_rules, encode_settings, encode_sync, encode_usage,
 };
-pub use op::{decode_op, decode_stamped, encode_op, encode_stamped};
+pub use op::{decode_op, decode_stamped, encode_op, encode_stamped, is_note};
 pub use watch::{decode_change, decode_filter, encode_change, encode_filter};
 
 /// Bytes of the longest LEB128 number.

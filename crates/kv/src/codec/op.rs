@@ -7,7 +7,11 @@ use super::{
     put_uint, put_version,
 };
 use crate::keyspace::Rules;
+use crate::ledger::Note;
 use crate::{Condition, Direction, Expect, Function, Op, Range, Side, Stamped, Version};
+
+/// The tag of a note.
+const NOTE: u8 = 17;
 
 /// How deep ops may nest: a transaction and its ops.
 const DEPTH_MAX: u8 = 2;
@@ -29,6 +33,11 @@ pub fn decode_stamped(bytes: &Bytes) -> Result<Stamped, Malformed> {
     Ok(Stamped { id, op })
 }
 
+/// Whether the bytes of an op and its id are a note of the store's own.
+pub fn is_note(stamped: &Bytes) -> bool {
+    stamped.starts_with(&[0, NOTE])
+}
+
 /// Writes an op.
 pub fn encode_op(into: &mut BytesMut, op: &Op) {
     match op {
@@ -42,7 +51,7 @@ pub fn encode_op(into: &mut BytesMut, op: &Op) {
             put_option(into, *at, put_version);
         }
         Op::Range(range) => {
-            into.put_u8(3);
+            into.put_u8(if range.ledger { 18 } else { 3 });
             encode_range(into, range);
         }
         Op::History { key, limit, before } => {
@@ -90,6 +99,10 @@ pub fn encode_op(into: &mut BytesMut, op: &Op) {
             put_list(into, otherwise, encode_op);
         }
         Op::Advance { to, rules } => encode_advance(into, *to, rules.as_ref()),
+        Op::Note(note) => {
+            into.put_u8(NOTE);
+            note.encode(into);
+        }
         Op::TrimRange { from, to, below } => {
             tag_bounds(into, 15, from, to.as_ref());
             put_option(into, *below, put_version);
@@ -119,6 +132,7 @@ fn decode_nested(reader: &mut Reader, depth: u8) -> Result<Op, Malformed> {
         1 => Op::Get { key: reader.bytes()?, at: reader.option(Reader::version)? },
         2 => Op::GetAll { keys: reader.list(Reader::bytes)?, at: reader.option(Reader::version)? },
         3 => Op::Range(decode_range(reader)?),
+        18 => Op::Range(Range { ledger: true, ..decode_range(reader)? }),
         // 4 was a history without pages.
         5 => Op::Put {
             key: reader.bytes()?,
@@ -140,6 +154,7 @@ fn decode_nested(reader: &mut Reader, depth: u8) -> Result<Op, Malformed> {
         },
         13 => Op::Advance { to: reader.version()?, rules: None },
         16 => Op::Advance { to: reader.version()?, rules: Some(decode_rules(reader)?) },
+        NOTE => Op::Note(Note::decode(reader)?),
         14 => Op::History {
             key: reader.bytes()?,
             limit: reader.u32()?,
@@ -185,6 +200,7 @@ fn decode_range(reader: &mut Reader) -> Result<Range, Malformed> {
         keys_only: reader.bool()?,
         count_only: reader.bool()?,
         at: reader.option(Reader::version)?,
+        ledger: false,
     })
 }
 

@@ -9,6 +9,7 @@ use kv::{Error, NodeId, Position, Reply, ShardId, SlotRange, Version};
 use replication::{Input, Instant, Output, Ticket, Token};
 
 use super::agenda::Agenda;
+use super::astray::Handover;
 use super::expiries::Expiries;
 use super::handover::Heir;
 use super::hosting::Leaving;
@@ -69,6 +70,10 @@ pub(super) struct Core {
     pub sessions: BTreeMap<ShardId, Sessions>,
     /// Answers to what the node's own directory has asked.
     pub directory_answers: Vec<(u64, Result<Reply, Error>)>,
+    /// The replicas that are astray, and how far what they have is told.
+    pub astray: BTreeMap<ShardId, Handover>,
+    /// Answers to what they asked.
+    pub astray_answers: Vec<(ShardId, u64, Result<Reply, Error>)>,
     /// How replicas of the node's other cores are, as they announced them last.
     pub beside: BTreeMap<ShardId, Announced>,
     /// What each keyspace holds, as far as is known.
@@ -125,6 +130,8 @@ impl Core {
             has_news: false,
             sessions: BTreeMap::new(),
             directory_answers: Vec::new(),
+            astray: BTreeMap::new(),
+            astray_answers: Vec::new(),
             beside: BTreeMap::new(),
             usage: Arc::default(),
             announced: BTreeMap::new(),
@@ -181,7 +188,7 @@ impl Core {
             self.give(shard, Input::Propose { ops });
         }
         self.settle(node);
-        self.note_astray(node);
+        self.tend_astray(node);
         self.answer_pulls(node);
         self.ask_givers(node);
         self.ask_for_parts(node);
@@ -270,6 +277,7 @@ impl Core {
                 }
                 self.give(shard, Input::SnapshotMade { to, at: Some(Position::new(at.index, at.term)) });
             }
+            Done::Orphaned { shard, number, found } => self.orphaned(node, shard, number, found),
             Done::Frozen { shard, core, snapshot } => self.frozen(shard, core, snapshot),
             Done::Cut { from, cut, more } => self.cut_step(from, cut, more),
             Done::Installed { shard, generation, result } => self.installed(shard, generation, result),

@@ -138,6 +138,7 @@ impl Core {
         self.expiries.set(shard, None);
         self.touched.retain(|of| *of != shard);
         self.leave_pulls(node, shard);
+        self.astray.remove(&shard);
         // The map that drops it may have another one in its place: none before that may.
         let is_replaced = Seat::of(&node.config.map, shard, node.config.me).is_some();
         let revision = node.config.map.revision - u64::from(is_replaced);

@@ -68,6 +68,8 @@ pub(crate) enum Client {
     Owner(u64),
     /// The node's own directory: the number of its request.
     Directory(u64),
+    /// The store's own: what a replica that is astray asks of who orders, under this number.
+    Astray(ShardId, u64),
 }
 
 /// The way of a client's part to its answer.

@@ -48,9 +48,9 @@ impl Core {
             Open::read(shard, deadline, attempt, Read::new(stamped.op, level.unwrap_or_default()))
         } else {
             let class = op.class();
-            // What the directory asks holds in one revision of its rows: it happens once without being remembered, and must not be
-            // refused because too much is.
-            let is_once = matches!(client, Client::Directory(_));
+            // What the directory asks holds in one revision of its rows, and what is brought to a ledger counts once: it happens once
+            // without being remembered, and must not be refused because too much is.
+            let is_once = matches!(client, Client::Directory(_) | Client::Astray(..));
             let own_id = (id.is_none() && !is_once).then(|| self.own_id(node, shard, timeout_micros));
             let attempt = attempt(&Stamped { id: id.or(own_id), op });
             Open::write(shard, deadline, attempt, Write { in_doubt, ..Write::new(class, own_id) })
@@ -280,6 +280,7 @@ impl Core {
         match client {
             Client::Owner(client) => self.work.push(Work::Answer { client, result }),
             Client::Directory(number) => self.directory_answers.push((number, result)),
+            Client::Astray(shard, number) => self.astray_answers.push((shard, number, result)),
         }
     }
 

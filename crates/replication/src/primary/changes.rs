@@ -112,7 +112,7 @@ impl Primary {
             return Some(self.view.members.clone());
         }
         if self.is_astray() {
-            return self.is_whole_astray().then(|| self.view.members.clone());
+            return (self.is_whole_astray() && self.forks.is_released).then(|| self.view.members.clone());
         }
         let is_over = self.is_in_sync() && self.now.since(self.heard) >= self.config.grace_micros;
         is_over.then(|| self.led_by(self.replica, Duty::Learner))

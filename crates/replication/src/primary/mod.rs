@@ -98,7 +98,8 @@
 //! When all that are in sync are lost, people may have another member order: the directory names it, alone in sync, and all others
 //! *astray* ([`Duty::Astray`](crate::Duty::Astray)). Their logs may have gone another way, committed entries too, so no log is
 //! matched with them. Who finds itself astray serves nobody, applies what its log holds to the end, and asks the directory to begin anew:
-//! as another replica of its node, which has nothing and gets a snapshot.
+//! as another replica of its node, which has nothing and gets a snapshot. Before that its owner has who orders list what is lost
+//! ([`forks`]).
 //!
 //! ```text
 //!   n1, lost    1 1 1 1|        n2, learner  1 1|           directory 1: n1 orders, n2 learns
@@ -128,6 +129,7 @@
 //! | `few` | how many are in sync, and when the others get what is written |
 //! | `reads` | the reads that wait |
 //! | `seal` | how an epoch ends |
+//! | `forks` | an election that the operator forces |
 //! | `sleep` | when the shard may sleep, and what wakes it |
 //! | `syncs` | what of the log is on the disk |
 //! | `message`, `observe`, `describe` | what members say; what that and a replica is, for whoever watches |
@@ -148,6 +150,7 @@
 mod changes;
 mod describe;
 mod few;
+mod forks;
 #[doc(hidden)]
 pub mod fuzz;
 mod message;

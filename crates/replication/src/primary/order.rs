@@ -123,7 +123,9 @@ impl Primary {
         }
         order.opened = Some(self.now);
         order.since.get_or_insert(self.now);
-        self.order_entry(OPS, Bytes::new(), out);
+        let first = self.first_of_term();
+        self.forks.had_astray = false;
+        self.order_entry(OPS, first, out);
     }
 
     /// Puts an entry behind all others.

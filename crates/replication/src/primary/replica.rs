@@ -5,11 +5,13 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use kv::codec::is_note;
 use kv::{Class, Error, Index, Level, NodeId, Position, Protocol, ReplicaId, Term, Version};
 use mutant::Mutant;
 
 use super::Config;
 use super::changes::Wishes;
+use super::forks::Forks;
 use super::message::{self, Kind, Message};
 use super::order::Order;
 use super::reads::{Moment, Reads, Verdict};
@@ -88,6 +90,7 @@ pub struct Primary {
     pub(super) wishes: Wishes,
     pub(super) sleep: Sleep,
     pub(super) seal: Seal,
+    pub(super) forks: Forks,
 }
 
 impl Primary {
@@ -148,6 +151,7 @@ impl Primary {
             wishes: Wishes::default(),
             sleep: Sleep::default(),
             seal: Seal::recovered(recovered.sealed, applied),
+            forks: Forks::default(),
             log: recovered.log,
             view,
             config,
@@ -176,11 +180,6 @@ impl Primary {
     /// Whether it is in sync: it counts.
     pub(super) fn is_in_sync(&self) -> bool {
         self.view.replica(self.replica).is_some_and(is_in_sync)
-    }
-
-    /// Whether another one was made to order that was not in sync: what is here may have gone another way.
-    pub(super) fn is_astray(&self) -> bool {
-        self.view.replica(self.replica).is_some_and(|member| member.duty == Duty::Astray)
     }
 
     /// Who is in sync, this replica too.
@@ -240,7 +239,8 @@ impl Primary {
         let has_copies = self.in_sync().count() >= self.min_copies();
         let taken = match &self.order {
             Some(_) if self.is_sealed() => Err(Error::WrongNode { try_next: None }),
-            Some(_) if !has_copies => Err(self.too_few_copies()),
+            // The store's own is no write that is acknowledged to anybody.
+            Some(_) if !has_copies && !is_note(&op) => Err(self.too_few_copies()),
             Some(_) => self.batch.push(token, op),
             None => Err(Error::WrongNode { try_next: None }),
         };
@@ -419,6 +419,7 @@ impl Replicate for Primary {
             Input::SnapshotReceived { header } => self.snapshot_received(&header, out),
             Input::Yield { to } => self.yield_to(to),
             Input::Seal { next } => self.seal(next),
+            Input::Released => self.forks.is_released = true,
         }
         self.settle(out);
         if is_tick {

@@ -5,7 +5,6 @@ use kv::{NodeId, Position, ReplicaId};
 
 use super::message::{Kind, Message};
 use super::replica::Primary;
-use super::seal::sealed;
 use crate::proposals::not_appended;
 use crate::record::{Record, State};
 use crate::{Output, Ticket, View};
@@ -17,6 +16,7 @@ impl Primary {
             return;
         }
         let was_in_sync = self.is_in_sync();
+        self.forks.had_astray |= self.has_astray();
         self.view = view;
         self.wishes.taken();
         self.verified = self.commit;
@@ -34,20 +34,6 @@ impl Primary {
         let ticket = self.append(self.about(), out);
         self.known.learn(ticket, self.view.clone());
         self.change_role(ticket, out);
-    }
-
-    /// Another one was made to order that was not in sync. What the log here holds may have been acknowledged: it is applied whole, for
-    /// what is lost of it to be found, and nobody is shown it any more.
-    pub(super) fn settle_astray(&mut self, out: &mut Vec<Output>) {
-        if self.is_astray() {
-            self.commit = self.log.last();
-            out.extend(self.reads.drain().map(sealed));
-        }
-    }
-
-    /// Whether all that its log holds is applied, of who is astray: then it can begin anew.
-    pub(super) fn is_whole_astray(&self) -> bool {
-        self.is_astray() && self.installing.is_none() && self.applied.index == self.log.last()
     }
 
     /// The records of who it is, among whom, and whether it has taken the role in this term.

@@ -347,6 +347,7 @@ impl Replicate for TwoPhase {
             // Members change with the epoch, the master too; and whoever comes back needs no more than the log's tail.
             Input::Want { .. }
             | Input::Sync(_)
+            | Input::Released
             | Input::Yield { .. }
             | Input::SnapshotMade { .. }
             | Input::SnapshotSent { .. } => (),

@@ -158,6 +158,9 @@ impl Script {
                     self.world.apply(id);
                     is_over = false;
                 }
+                if self.world.is_astray(id) {
+                    self.world.step(id, Input::Released);
+                }
                 is_over &= self.world.nodes[&id].fetches.is_empty();
                 self.world.fetched(id);
             }

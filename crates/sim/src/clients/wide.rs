@@ -70,7 +70,7 @@ impl Client {
             7..9 => (Key::new(), Some(key)),
             _ => self.bounds(key),
         };
-        Range { from, to, direction, limit, page: None, keys_only, count_only, at: None }
+        Range { from, to, direction, limit, page: None, keys_only, count_only, at: None, ledger: false }
     }
 
     /// Between two keys.

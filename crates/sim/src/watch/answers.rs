@@ -14,7 +14,7 @@ pub(super) fn check(told: &Told<'_>) -> Option<String> {
         Op::History { .. } => matches!(answer, Answer::History { .. }),
         Op::Put { .. } => matches!(answer, Answer::Put { .. }),
         Op::Delete { .. } | Op::DeleteRange { .. } => matches!(answer, Answer::Deleted { .. }),
-        Op::Trim { .. } | Op::TrimRange { .. } | Op::Advance { .. } => {
+        Op::Trim { .. } | Op::TrimRange { .. } | Op::Advance { .. } | Op::Note(_) => {
             matches!(answer, Answer::Trimmed { .. })
         }
         Op::Expire { .. } => matches!(answer, Answer::Expire(_)),

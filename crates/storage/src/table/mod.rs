@@ -60,6 +60,7 @@ mod expiry;
 mod forget;
 pub mod fuzz;
 mod history;
+mod ledger;
 mod older;
 mod range;
 mod read;
@@ -95,6 +96,7 @@ use crate::fresh::{Asked, Fresh};
 use crate::keys::RowSet;
 
 pub use self::expiry::EXPIRED_PER_APPLY_MAX;
+pub use self::ledger::Orphaned;
 pub use self::sessions::{ANSWER_BYTES_KEPT, SESSION_BYTES_MAX};
 pub use self::snapshot::{InstallError, ShardSnapshot};
 pub use self::split::Cut;

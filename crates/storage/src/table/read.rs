@@ -38,6 +38,7 @@ impl Reader<'_> {
         match op {
             Op::Get { key, at } => Ok(Answer::Row(self.row(key, self.moment(*at)?)?)),
             Op::GetAll { keys, at } => self.get_all(keys, *at),
+            Op::Range(range) if range.ledger => Ok(Answer::Page(self.ledger(range)?)),
             Op::Range(range) => Ok(Answer::Page(self.range(range)?)),
             Op::History { key, limit, before } => self.history(key, *limit, *before),
             _ => Err(Error::Invalid("this op writes: it has to be ordered, not read".into()).into()),

@@ -91,7 +91,7 @@ impl Sessions {
         let mut sessions = Sessions::default();
         let mut sequences: BTreeMap<u64, Vec<(u64, u16)>> = BTreeMap::new();
         let mut failed = Ok(());
-        let (from, to) = (set.session_begin(), set.end());
+        let (from, to) = (set.session_begin(), set.session_end());
         rows.scan(Bound::Included(&from), Bound::Excluded(&to), false, &mut |row, raw| {
             let (client, slot) = parts_of_session(&row);
             let bytes = size(&row, &raw);
@@ -353,7 +353,7 @@ impl Session {
 pub fn flush_without(fresh: &mut Fresh, sets: impl Iterator<Item = RowSet>) -> Box<dyn Flush> {
     let mut lost = Vec::new();
     for set in sets {
-        let (from, to) = (set.session_begin(), set.end());
+        let (from, to) = (set.session_begin(), set.session_end());
         let found = fresh.scan(Bound::Included(&from), Bound::Excluded(&to), false, &mut |row, raw| {
             lost.push((row, raw));
             ControlFlow::Continue(())

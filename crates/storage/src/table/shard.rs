@@ -2,6 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kv::keyspace::{Rules, Standing, Usage};
+use kv::ledger::Note;
 use kv::watch::Change;
 use kv::{Answer, Entry, Error, Op, RequestId, Stamped, Version, codec};
 use mutant::Mutant;
@@ -147,6 +148,7 @@ impl Shard {
     ) -> Result<Done, EngineError> {
         let version = match &stamped.op {
             Op::Advance { to, .. } => to.after(self.state.last),
+            Op::Note(Note::Orphans(orphans)) => proposed.after(orphans.last).after(self.state.last),
             _ if mutant::is(Mutant::VersionFromClockAlone) => proposed,
             _ => proposed.after(self.state.last),
         };
@@ -189,7 +191,10 @@ impl Shard {
         }
         let changed = self.changes.len();
         let result = match op.validate() {
-            Ok(()) => self.writer(fresh, options).evaluate_within_quota(op),
+            Ok(()) => match op {
+                Op::Note(note) => self.writer(fresh, options).note(note, last),
+                op => self.writer(fresh, options).evaluate_within_quota(op),
+            },
             Err(error) => Err(Stop::Refused(error)),
         };
         keep_last(&mut self.changes, changed);

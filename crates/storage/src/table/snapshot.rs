@@ -13,7 +13,7 @@ use kv::keyspace::{Rules, Usage};
 use mutant::Mutant;
 
 use super::record::{Head, Record};
-use super::{Applied, State, sessions};
+use super::{Applied, State, ledger, sessions};
 use crate::engine::{EngineError, View};
 use crate::fresh::Fresh;
 use crate::keys::{Part, RowSet};
@@ -268,6 +268,7 @@ fn decode(chunk: &Bytes, body: Bytes) -> Result<Rows, Malformed> {
             Part::Revision => check_revision(&value)?,
             Part::Session => sessions::check(&suffix, &value)?,
             Part::Expiry => {}
+            Part::Ledger => ledger::check(&suffix, &value)?,
         }
         found.rows.push((suffix, value));
     }

@@ -2,7 +2,7 @@
 //!
 //! One pass over the rows gives each part those of its slots: a key's newest revision, its older ones, its deadline. The requests that
 //! are remembered go to each of them, for a request that comes again may concern any key; but what an op on a range counted goes to the
-//! first only, so that together they tell it once. The shard's state goes to each of them too, its newest version among it, but for
+//! first only, so that together they tell it once; likewise what the ledger counts and does not list. The shard's state goes to each of them too, its newest version among it, but for
 //! what it holds, which is counted as the rows pass.
 //!
 //! A later pass makes of an earlier copy the one of its time. What was written between the two is noted meanwhile
@@ -22,7 +22,7 @@ use mutant::Mutant;
 
 use super::shard::{Shard, State};
 use super::snapshot::{Changed, ShardSnapshot};
-use super::{Applied, Table, sessions, usage};
+use super::{Applied, Table, ledger, sessions, usage};
 use crate::engine::{EngineError, View};
 use crate::fresh::{Fresh, Noted};
 use crate::keys::{Part, RowSet, key_of_suffix};
@@ -211,6 +211,7 @@ fn change(
 fn inherited(suffix: &Bytes, value: &Bytes, tells: bool) -> Result<Bytes, EngineError> {
     match Part::of(suffix) {
         Some(Part::Session) => sessions::inherited(value, tells),
+        Some(Part::Ledger) => ledger::inherited(suffix, value, tells),
         // Copied: a row must not hold on to the block that it was read from.
         _ => Ok(Bytes::copy_from_slice(value)),
     }
@@ -251,7 +252,10 @@ fn replace(
 fn belongs(suffix: &Bytes, slots: SlotRange) -> bool {
     match key_of_suffix(suffix) {
         Some(key) => has(slots, Slot::of(&key)),
-        None => Part::of(suffix) == Some(Part::Session) && !mutant::is(Mutant::SplitWithoutSessions),
+        None => match Part::of(suffix) {
+            Some(Part::Session) => !mutant::is(Mutant::SplitWithoutSessions),
+            part => part == Some(Part::Ledger),
+        },
     }
 }
 

@@ -70,6 +70,7 @@ impl Writer<'_> {
             Op::Transaction { conditions, then, otherwise } => self.transaction(conditions, then, otherwise),
             // What it is there for, raising `last`, was done when the op got its version.
             Op::Advance { .. } => Ok(Answer::Trimmed { count: 0, next: None }),
+            Op::Note(_) => unreachable!("a note is taken before it comes here"),
         }
     }
 

@@ -98,6 +98,7 @@ fn range(words: &Words, from: Bytes, to: Option<Bytes>) -> Range {
         keys_only: words.has("keys"),
         count_only: words.has("count"),
         at: words.version("at="),
+        ledger: false,
     }
 }
 

@@ -176,7 +176,7 @@ impl Reference {
                 let answers = branch.iter().map(|op| self.evaluate(op)).collect::<Result<_, _>>()?;
                 Ok(Answer::Transaction { succeeded: held, answers })
             }
-            Op::Advance { .. } => Ok(Answer::Trimmed { count: 0, next: None }),
+            Op::Advance { .. } | Op::Note(_) => Ok(Answer::Trimmed { count: 0, next: None }),
             read => self.read(read),
         }
     }

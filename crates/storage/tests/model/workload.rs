@@ -148,6 +148,7 @@ impl Workload {
             keys_only: self.below(4) == 0,
             count_only: self.below(4) == 0,
             at,
+            ledger: false,
         }
     }
 

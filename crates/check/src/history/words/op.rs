@@ -68,6 +68,7 @@ pub(in crate::history) fn write_op(op: &Op) -> Fields {
             fields.insert("otherwise".into(), ops(otherwise));
         }
         Op::Advance { to, .. } => put_version(&mut fields, "at", Some(*to)),
+        Op::Note(_) => {}
     }
     fields
 }
@@ -234,6 +235,7 @@ fn read_range(fields: &Fields) -> Result<Range, String> {
         keys_only: flag(fields, "keys_only")?.unwrap_or(false),
         count_only: flag(fields, "count_only")?.unwrap_or(false),
         at: version(fields, "at")?,
+        ledger: false,
     })
 }
 

@@ -113,6 +113,7 @@ fn range(asked: proto::RangeRequest) -> Result<Range, Error> {
         keys_only: asked.keys_only,
         count_only: asked.count_only,
         at: at(asked.at)?,
+        ledger: asked.ledger,
     })
 }
 

@@ -101,6 +101,9 @@ fn message(op: Op) -> Result<AnyRequest, Error> {
         Op::Advance { .. } => {
             return Err(Error::Invalid("advance is the store's own: clients cannot ask for it".into()));
         }
+        Op::Note(_) => {
+            return Err(Error::Invalid("a note is the store's own: clients cannot ask for it".into()));
+        }
     })
 }
 
@@ -140,6 +143,7 @@ fn range(range: Range) -> proto::RangeRequest {
         keys_only: range.keys_only,
         count_only: range.count_only,
         at: range.at.map(|at| at.as_i64()),
+        ledger: range.ledger,
     }
 }
 

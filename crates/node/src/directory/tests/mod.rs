@@ -6,3 +6,4 @@ mod duties;
 mod leader;
 mod names;
 mod room;
+mod ruling;
