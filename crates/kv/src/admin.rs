@@ -109,6 +109,16 @@ pub enum Ask {
         /// So many, or all that there are while there are fewer; `None` = as the keyspace says.
         secondaries: Option<u16>,
     },
+    /// What only people can decide about the members of a keyspace's shards: [`Answer::Ruled`], for each of its shards. Refused where
+    /// it is needed for none of them.
+    Rule {
+        /// The keyspace's name.
+        keyspace: String,
+        /// What they decide.
+        ruling: Ruling,
+        /// Change nothing; answer what would become of each shard.
+        dry_run: bool,
+    },
     /// What keyspaces there are: [`Answer::Keyspaces`].
     Keyspaces,
     /// The members of a shard are to have other duties, as one of them asks, where the directory says who orders: [`Answer::Done`].
@@ -119,6 +129,27 @@ pub enum Ask {
         /// What is asked.
         change: Change,
     },
+}
+
+/// What people decide about the members of shards where the protocol cannot: something that was acknowledged may be lost by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ruling {
+    /// Under `primary`, where no member in sync is left: the replica on a node orders from now on, with what it has.
+    ForcePrimary {
+        /// The node's name.
+        node: String,
+    },
+}
+
+/// What became of a shard by a [`Ruling`], or would.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ruled {
+    /// The shard.
+    pub shard: ShardId,
+    /// Whether it has come about; if not it was not needed, or does not concern the shard.
+    pub done: bool,
+    /// What, or why not: for people.
+    pub why: String,
 }
 
 /// A node that wants to belong to a cluster.
@@ -159,6 +190,8 @@ pub enum Answer {
     Rows(Vec<Row>),
     /// The keyspaces that clients may ask, in the order of their names.
     Keyspaces(Vec<Described>),
+    /// What became of each shard of a keyspace, in the order of their slots.
+    Ruled(Vec<Ruled>),
 }
 
 /// A replica that goes from a node to another.
@@ -245,9 +278,10 @@ impl Ask {
         match self {
             Ask::Join(_) | Ask::Abort { .. } | Ask::CreateKeyspace { .. } | Ask::DropKeyspace { .. } => true,
             Ask::Revise { .. } | Ask::Zone { .. } => true,
-            Ask::Node { dry_run, .. } | Ask::Replace { dry_run, .. } | Ask::AlterKeyspace { dry_run, .. } => {
-                !dry_run
-            }
+            Ask::Node { dry_run, .. }
+            | Ask::Replace { dry_run, .. }
+            | Ask::AlterKeyspace { dry_run, .. }
+            | Ask::Rule { dry_run, .. } => !dry_run,
             Ask::Moves | Ask::Dump | Ask::Keyspaces => false,
         }
     }
@@ -273,6 +307,10 @@ impl Ask {
             Ask::DropKeyspace { name } => keyspace::check_name(name).map_err(Error::Invalid),
             Ask::Zone { name, .. } if name.is_empty() => Err(Error::Invalid("a zone has a name".into())),
             Ask::Zone { name, .. } => check_length("the zone", name),
+            Ask::Rule { keyspace, ruling: Ruling::ForcePrimary { node }, .. } => {
+                keyspace::check_name(keyspace).map_err(Error::Invalid)?;
+                check_name(node)
+            }
             Ask::Abort { .. } | Ask::Moves | Ask::Dump | Ask::Keyspaces | Ask::Revise { .. } => Ok(()),
         }
     }

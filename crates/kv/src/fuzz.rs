@@ -7,7 +7,7 @@ use std::fmt::Debug;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::admin::{self, Ask, Joining, Move, Phase, Why};
+use crate::admin::{self, Ask, Joining, Move, Phase, Ruled, Ruling, Why};
 use crate::cluster::NodeDuty;
 use crate::codec::{self, Malformed, Reader};
 use crate::keyspace::{Described, Full, History, Rules, Secondaries, Settings, Usage, Wish};
@@ -128,6 +128,8 @@ pub fn asks() -> Vec<Ask> {
     let View { epoch, revision, members } = View::of(Epoch(300), &[NodeId(1), NodeId(300)]);
     let change = Change { epoch, revision, by: members[1], members };
     asks.push(Ask::Revise { shard: ShardId(300), change });
+    let (keyspace, ruling) = ("tea".into(), Ruling::ForcePrimary { node: "n2".into() });
+    asks.push(Ask::Rule { keyspace, ruling, dry_run: true });
     asks.push(Ask::Zone { name: "east".into(), secondaries: Some(300) });
     let wish = wish();
     asks.push(Ask::CreateKeyspace { name: "orders".into(), wish: Wish::default() });
@@ -192,6 +194,7 @@ pub fn admin_answers() -> Vec<admin::Answer> {
         admin::Answer::Done,
         admin::Answer::Moves(moves),
         admin::Answer::Rows(vec![row]),
+        admin::Answer::Ruled(vec![Ruled { shard: ShardId(300), done: true, why: "it orders".into() }]),
         admin::Answer::Keyspaces(vec![Described {
             name: "orders".into(),
             settings: Settings::of(&wish()),

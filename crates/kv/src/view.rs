@@ -71,6 +71,9 @@ pub enum Duty {
     Primary,
     /// It is brought up to date, and does not count.
     Learner,
+    /// The operator had another one order that was not in sync: what this one has may have gone another way. It counts for nothing and
+    /// serves nobody, until it begins anew under another number.
+    Astray,
     /// A change of members is under way: it counts among those that are to be, not yet among those that were.
     Joining,
     /// A change of members is under way: it counts among those that were, no more among those that are to be.
@@ -84,6 +87,7 @@ impl Duty {
             Duty::Voter => "voter",
             Duty::Primary => "primary",
             Duty::Learner => "learner",
+            Duty::Astray => "astray",
             Duty::Joining => "joining",
             Duty::Leaving => "leaving",
         }
@@ -204,6 +208,7 @@ impl Member {
             Duty::Joining => 3,
             Duty::Leaving => 4,
             Duty::Primary => 5,
+            Duty::Astray => 6,
         });
         put_uint(into, u64::from(self.weight));
     }
@@ -219,6 +224,7 @@ impl Member {
                 3 => Duty::Joining,
                 4 => Duty::Leaving,
                 5 => Duty::Primary,
+                6 => Duty::Astray,
                 _ => return Err(Malformed("a member of a shard has an unknown duty")),
             },
             weight: reader.u32()?,

@@ -36,6 +36,7 @@
 mod advance;
 mod agenda;
 mod appends;
+mod astray;
 mod checkpoint;
 mod core;
 mod dealt;

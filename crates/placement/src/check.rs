@@ -110,7 +110,7 @@ impl Map {
         for Member { node, replica, duty, .. } in members {
             let orders = shard.protocol == Protocol::TwoPhase && *node == shard.leader;
             let is_kept = shard.protocol == Protocol::Primary
-                && matches!(duty, Duty::Primary | Duty::Voter | Duty::Learner);
+                && matches!(duty, Duty::Primary | Duty::Voter | Duty::Learner | Duty::Astray);
             ensure(is_kept || *duty == if orders { Duty::Primary } else { Duty::Voter }, || {
                 format!(
                     "node {node} does not vote, or is not the one that orders: only a protocol knows of others"

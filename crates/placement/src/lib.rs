@@ -3,6 +3,7 @@
 //! - [`map`]: the state: nodes, keyspaces, shards, changes under way. Its bytes are [`rows`]; [`founding`] makes the first one.
 //! - [`event`]: what happens to it: nodes join, leave, die and are replaced; changes of shards go on. Each gives the next map or a
 //!   [`Refusal`].
+//!   What only people can decide about the members of a shard is [`map::Map::ruled`].
 //! - [`mod@plan`]: what is to be done now, so that in the end every shard is where it should be.
 //!
 //! Who holds the map (the leader of the directory) gives it the events, asks for the plan after each, and writes the
@@ -13,6 +14,7 @@
 mod check;
 mod dropped;
 pub mod event;
+mod force;
 pub mod founding;
 #[doc(hidden)]
 pub mod fuzz;

@@ -309,4 +309,9 @@ impl Shard {
     pub fn member(&self, node: NodeId) -> Option<&Member> {
         self.members.iter().find(|member| member.node == node)
     }
+
+    /// Whether a member has yet to begin anew, for another was made to order that was not in sync.
+    pub(crate) fn has_astray(&self) -> bool {
+        self.members.iter().any(|member| member.duty == Duty::Astray)
+    }
 }

@@ -243,6 +243,29 @@ pub enum Refusal {
         /// Its protocol as it is.
         protocol: Protocol,
     },
+    /// A ruling of the operator changes nothing.
+    #[error("keyspace '{keyspace}': nothing is changed: {why}")]
+    NotNeeded {
+        /// Which.
+        keyspace: String,
+        /// What is so of its first shard.
+        why: String,
+    },
+    /// The protocol of a keyspace lets nobody say who orders.
+    #[error(
+        "keyspace '{keyspace}' is under {protocol}, and nobody is made to order there: bring back the nodes that its shards need (`capstan          cluster status` names them)"
+    )]
+    ElectsItself {
+        /// Which.
+        keyspace: String,
+        /// Its protocol.
+        protocol: Protocol,
+    },
+    /// A node that is to order is not heard of.
+    #[error(
+        "node '{0}' is not heard of at present: start it first, or name one that is alive (`capstan cluster nodes`)"
+    )]
+    NotAlive(String),
     /// One of this name was dropped, and a leader of one of its shards may still hold a lease.
     #[error(
         "the former keyspace '{0}' was dropped a moment ago, and may still be served: ask again in a second"

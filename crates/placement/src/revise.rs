@@ -7,6 +7,7 @@
 //! |---|---|
 //! | who orders | have others in sync or not, make one that is in sync the one that orders, take members of a change in and others out |
 //! | another that is in sync | order, the one that did being out of sync |
+//! | who is astray | begin anew, under another number ([`force`](crate::force)) |
 //!
 //! A part of a shard that is cut, or goes on under `primary`, may ask as well, before all of its members have opened: the parts are shards
 //! then. Whoever takes that sees to it that those who are in sync have opened, for who comes later begins with nothing.
@@ -33,10 +34,13 @@ impl Map {
         }
         let may_ask = |member: &&Member| {
             (member.incarnation == asked.by.incarnation || is_blind)
-                && is_in_sync(member)
+                && (is_in_sync(member) || member.duty == Duty::Astray)
                 && key(member) == key(&asked.by)
         };
         let by = row.member(asked.by.node).filter(may_ask).copied().ok_or(Refusal::Overtaken(id))?;
+        if by.duty == Duty::Astray {
+            return self.begin_anew(id, &by);
+        }
         let members = match by.duty {
             Duty::Primary => self.as_primary_asks(id, row, &asked.members),
             _ => takeover(row, &by).filter(|members| *members == asked.members),
@@ -83,8 +87,9 @@ impl Map {
                 let before = row.members.iter().find(|before| key(before) == key(member));
                 let is_sound = match member.duty {
                     Duty::Primary => before.is_some_and(is_in_sync),
-                    Duty::Voter => before.is_some(),
-                    Duty::Learner => true,
+                    Duty::Voter => before.is_some_and(|before| before.duty != Duty::Astray),
+                    Duty::Learner => before.is_none_or(|before| before.duty != Duty::Astray),
+                    Duty::Astray => before.is_some_and(|before| before.duty == Duty::Astray),
                     Duty::Joining | Duty::Leaving => false,
                 };
                 known(member).filter(|_| is_sound).map(|known| Member { duty: member.duty, ..known })
@@ -138,6 +143,8 @@ fn primary(members: &[Member]) -> Option<NodeId> {
 #[cfg(test)]
 mod tests {
     use kv::Epoch;
+    use kv::admin::{Ruled, Ruling};
+    use kv::cluster::Liveness;
     use kv::keyspace::Wish;
 
     use super::*;
@@ -161,6 +168,7 @@ mod tests {
         let duty = |letter| match letter {
             'p' => Duty::Primary,
             's' => Duty::Voter,
+            'a' => Duty::Astray,
             _ => Duty::Learner,
         };
         let members = map.shards[&SHARD].members.iter().zip(duties.chars());
@@ -171,6 +179,7 @@ mod tests {
         let letter = |member: &Member| match member.duty {
             Duty::Primary => 'p',
             Duty::Voter => 's',
+            Duty::Astray => 'a',
             _ => 'l',
         };
         map.shards[&SHARD].members.iter().map(letter).collect()
@@ -222,6 +231,52 @@ mod tests {
         assert!(revise(&without, 3, "lsp").is_err());
         assert!(revise(&without, 2, "lps").is_err(), "who does not order has nobody in sync");
         assert!(revise(&without, 1, "lsp").is_err(), "nobody orders who was not in sync");
+    }
+
+    fn force(map: &Map, node: &str) -> Result<(Map, Vec<Ruled>), Refusal> {
+        let forced = map.ruled("k", &Ruling::ForcePrimary { node: node.into() })?;
+        assert_eq!(forced.0.check(), Ok(()));
+        Ok(forced)
+    }
+
+    fn dead(map: &Map, node: u64) -> Map {
+        map.apply(&Event::Health { node: NodeId(node), state: Liveness::Dead }).unwrap()
+    }
+
+    #[test]
+    fn forced_replica_orders_alone_and_the_others_begin_anew_under_other_numbers() {
+        let map = dead(&revise(&led(), 1, "pll").unwrap(), 1);
+        let (forced, told) = force(&map, "n2").unwrap();
+        assert_eq!((duties(&forced), forced.shards[&SHARD].leader), ("apa".into(), NodeId(2)));
+        assert_eq!((told.len(), told[0].done), (1, true));
+        assert_eq!(told[0].why, "n2 orders it, without what only n1 had");
+        let again = force(&forced, "n2").unwrap();
+        assert_eq!((again.0.revision, again.1[0].done), (forced.revision, true), "it is so already");
+        assert!(revise(&forced, 2, "apl").is_err(), "nobody who is astray is brought up to date");
+        assert!(revise(&forced, 2, "spa").is_err(), "or comes in sync");
+        let anew = revise(&forced, 3, "apa").unwrap();
+        assert_eq!((duties(&anew), anew.shards[&SHARD].members[2].replica), ("apl".into(), ReplicaId(4)));
+        let synced = revise(&anew, 2, "aps").unwrap();
+        let anew = revise(&synced, 1, "aps").unwrap();
+        assert_eq!((duties(&anew), anew.shards[&SHARD].members[0].replica), ("lps".into(), ReplicaId(5)));
+    }
+
+    #[test]
+    fn force_where_nobody_needs_it_is_refused_with_the_reason() {
+        let refused = |map: &Map, keyspace: &str, node: &str| {
+            let ruling = Ruling::ForcePrimary { node: node.into() };
+            map.ruled(keyspace, &ruling).unwrap_err().to_string()
+        };
+        let map = led();
+        assert!(refused(&map, "k", "n2").contains("in sync and alive: n1, n2, n3"));
+        let two = dead(&revise(&map, 1, "psl").unwrap(), 1);
+        assert!(refused(&two, "k", "n3").contains("in sync and alive: n2"), "{}", refused(&two, "k", "n3"));
+        let lost = dead(&two, 2);
+        assert!(refused(&lost, "k", "n2").contains("not heard of"));
+        assert!(refused(&lost, "k", "n9").contains("no node is named"));
+        assert!(refused(&lost, "default", "n3").contains("is under raft"));
+        assert!(refused(&lost, "tea", "n3").contains("tea"));
+        assert!(force(&lost, "n3").is_ok());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use kv::Protocol;
 use kv::keyspace::{History, Secondaries, Wish};
 
+use super::ruling::Decision;
 use crate::parse;
 
 /// What the commands are for, for help.
@@ -44,6 +45,7 @@ Examples:
   capstan keyspace alter orders --history all --quota-bytes none
   capstan keyspace alter orders --protocol primary --dry-run    what gets weaker
   capstan keyspace alter orders --protocol primary --sync 1
+  capstan keyspace alter orders --force-primary n2    asks for the name again
 What is not named stays. Another protocol is reached shard by shard, while
 clients write; this returns when all are there, and goes on without it too.")]
     Alter {
@@ -60,6 +62,8 @@ clients write; this returns when all are there, and goes on without it too.")]
         /// Change nothing; print what would get weaker, and what would move
         #[arg(long)]
         dry_run: bool,
+        #[command(flatten)]
+        decision: Decision,
     },
     /// Print what a keyspace promises, what it holds, and what it loses when
     #[command(after_help = "\

@@ -3,6 +3,7 @@
 mod command;
 mod describe;
 mod recast;
+mod ruling;
 #[cfg(test)]
 mod tests;
 
@@ -41,8 +42,16 @@ pub async fn run(
             until_served(name, store, options).await?;
             tell(name, "created", &format!("keyspace {name} is there: use it with --keyspace {name}"), out)
         }
-        Command::Alter { name, settings, protocol, no_wait, dry_run } => {
+        Command::Alter { name, settings, protocol, no_wait, dry_run, decision } => {
             let (name, wish) = (name.clone(), settings.wish(*protocol));
+            if decision.ruling().is_some() {
+                if wish != Default::default() {
+                    return Err(Error::Usage(
+                        "have a node order first, and alter the keyspace then: one at a time".into(),
+                    ));
+                }
+                return ruling::run(&name, decision, *dry_run, store, options, out).await;
+            }
             if wish == Default::default() {
                 return Err(Error::Usage(
                     "nothing is to be altered: name what, as in --replicas 5 (keyspace alter --help)".into(),
@@ -64,7 +73,7 @@ pub async fn run(
         Command::List => list(store, options, out).await,
         Command::Drop { name, yes } => {
             if !yes {
-                confirm(name)?;
+                confirm(name, &format!("Dropping {name} removes all its keys for good"))?;
             }
             done(Ask::DropKeyspace { name: name.clone() }, store, options).await?;
             tell(name, "dropped", &format!("keyspace {name} is no more"), out)
@@ -184,18 +193,16 @@ async fn list(store: &dyn Store, options: &Options, out: &mut Output<'_>) -> Res
 }
 
 /// Has whoever is at a terminal type the name again; elsewhere it must have been said.
-fn confirm(name: &str) -> Result<(), Error> {
+fn confirm(name: &str, what: &str) -> Result<(), Error> {
     if !io::stdin().is_terminal() {
-        return Err(Error::Usage(format!(
-            "dropping {name} removes all its keys for good, and nobody is here to confirm it: say so with --yes"
-        )));
+        return Err(Error::Usage(format!("{what}, and nobody is here to confirm it: say so with --yes")));
     }
-    eprintln!("Dropping {name} removes all its keys for good. Type its name to go on:");
+    eprintln!("{what}. Type the name {name} to go on:");
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
     match line.trim() == name {
         true => Ok(()),
-        false => Err(Error::Usage(format!("that was not '{name}': nothing is dropped"))),
+        false => Err(Error::Usage(format!("that was not '{name}': nothing is done"))),
     }
 }
 

@@ -1,10 +1,11 @@
 //! What the commands on keyspaces ask and print.
 
-use kv::admin::{Answer, Ask};
+use kv::admin::{Answer, Ask, Ruled, Ruling};
 use kv::cluster::Status;
 use kv::keyspace::{Described, Secondaries, Settings, Usage, Wish};
 use kv::{Error as Failure, Protocol};
 
+use super::ruling::Decision;
 use super::*;
 use crate::connect::runtime;
 use crate::fake::{Operated, node, printed, shard};
@@ -148,13 +149,15 @@ fn alter_of_nothing_is_refused() {
         protocol: None,
         no_wait: false,
         dry_run: false,
+        decision: Decision::default(),
     };
     assert!(matches!(run_on(&store, &command, false).0, Err(Error::Usage(_))));
 }
 
 fn to_primary(dry_run: bool) -> Command {
     let (settings, protocol) = (command::Settings::default(), Some(Protocol::Primary));
-    Command::Alter { name: "default".into(), settings, protocol, no_wait: false, dry_run }
+    let decision = Decision::default();
+    Command::Alter { name: "default".into(), settings, protocol, no_wait: false, dry_run, decision }
 }
 
 #[test]
@@ -206,5 +209,37 @@ fn number_that_makes_no_sense_is_refused_with_those_that_do() {
         let words = ["keyspace", "create", "carts"].into_iter().chain(words.split(' '));
         let refused = Typed::try_parse_from(words).expect_err("it makes no sense").to_string();
         assert!(refused.contains(says), "{refused}");
+    }
+}
+
+#[test]
+fn force_of_a_primary_shows_what_it_would_do_and_wants_a_word() {
+    let ruled = |done, why: &str| Ruled { shard: kv::ShardId(1), done, why: why.into() };
+    let (would, not) = (ruled(true, "n2 orders it"), ruled(false, "it needs no force: n1 is in sync"));
+    let would = Ok(Answer::Ruled(vec![would, not]));
+    let wish = Wish { protocol: Some(Protocol::Primary), ..Wish::default() };
+    let answers = [would.clone(), would.clone(), would, Ok(Answer::Keyspaces(vec![orders(wish)]))];
+    let store = Operated::new([cluster()], answers);
+    let force = |yes, dry_run| {
+        let decision = Decision { force_primary: Some("n2".into()), yes };
+        let (name, settings) = ("default".into(), command::Settings::default());
+        Command::Alter { name, settings, protocol: None, no_wait: false, dry_run, decision }
+    };
+    let ask = |dry_run| {
+        let ruling = Ruling::ForcePrimary { node: "n2".into() };
+        Ask::Rule { keyspace: "default".into(), ruling, dry_run }
+    };
+    let (result, text) = run_on(&store, &force(true, true), false);
+    assert!(matches!(result, Ok(Code::Done)) && text.contains("needs no force"), "{text}");
+    assert_eq!(store.asked(), [ask(true)]);
+    let (result, text) = run_on(&store, &force(true, false), true);
+    assert!(matches!(result, Ok(Code::Done)) && text.contains("\"done\":true"), "{text}");
+    assert_eq!(store.asked()[1..3], [ask(true), ask(false)]);
+    if !io::stdin().is_terminal() {
+        let answers = [Ok(Answer::Ruled(vec![ruled(true, "n2 orders it")]))];
+        let store = Operated::new([cluster()], answers);
+        let (result, _) = run_on(&store, &force(false, false), false);
+        assert!(matches!(&result, Err(error) if error.code() == Code::Usage), "{result:?}");
+        assert_eq!(store.asked(), [ask(true)], "nothing was changed");
     }
 }

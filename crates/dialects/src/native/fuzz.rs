@@ -203,6 +203,7 @@ pub fn administered_samples() -> Vec<Bytes> {
             kv::admin::Answer::Moves(_) => admin::moves(answer).ok()?.encode_to_vec().into(),
             kv::admin::Answer::Rows(_) => admin::rows(answer).ok()?.encode_to_vec().into(),
             kv::admin::Answer::Keyspaces(_) => keyspaces::list(answer).ok()?.encode_to_vec().into(),
+            kv::admin::Answer::Ruled(_) => keyspaces::ruled(answer).ok()?.encode_to_vec().into(),
             kv::admin::Answer::Done => return None,
         })
     };

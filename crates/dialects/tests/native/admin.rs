@@ -46,6 +46,7 @@ fn answer(ask: &Ask) -> Answer {
         | Ask::AlterKeyspace { .. }
         | Ask::DropKeyspace { .. } => matches!(answer, Answer::Done),
         Ask::Revise { .. } | Ask::Zone { .. } => unreachable!("no client asks it"),
+        Ask::Rule { .. } => matches!(answer, Answer::Ruled(_)),
         Ask::Keyspaces => matches!(answer, Answer::Keyspaces(_)),
         Ask::Dump => matches!(answer, Answer::Rows(_)),
     };

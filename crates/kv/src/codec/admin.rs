@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{Malformed, Reader, keyspace, put_bytes, put_list, put_option, put_uint};
-use crate::admin::{Answer, Ask, Joining, Move, Phase, Row, Why};
+use crate::admin::{Answer, Ask, Joining, Move, Phase, Row, Ruled, Ruling, Why};
 use crate::cluster::NodeDuty;
 use crate::view::Change;
 use crate::{ClusterId, NodeId, ShardId};
@@ -55,8 +55,14 @@ pub fn encode_ask(into: &mut BytesMut, ask: &Ask) {
             put_uint(into, u64::from(shard.0));
             change.encode(into);
         }
-        Ask::Zone { name, secondaries } => {
+        Ask::Rule { keyspace, ruling: Ruling::ForcePrimary { node }, dry_run } => {
             into.put_u8(12);
+            put_text(into, keyspace);
+            put_text(into, node);
+            into.put_u8(u8::from(*dry_run));
+        }
+        Ask::Zone { name, secondaries } => {
+            into.put_u8(13);
             put_text(into, name);
             put_option(into, *secondaries, |into, count| put_uint(into, count.into()));
         }
@@ -86,7 +92,12 @@ pub fn decode_ask(reader: &mut Reader) -> Result<Ask, Malformed> {
         9 => Ask::DropKeyspace { name: reader.text()? },
         10 => Ask::Keyspaces,
         11 => Ask::Revise { shard: ShardId(reader.u32()?), change: Change::decode(reader)? },
-        12 => Ask::Zone { name: reader.text()?, secondaries: reader.option(Reader::u16)? },
+        12 => Ask::Rule {
+            keyspace: reader.text()?,
+            ruling: Ruling::ForcePrimary { node: reader.text()? },
+            dry_run: reader.bool()?,
+        },
+        13 => Ask::Zone { name: reader.text()?, secondaries: reader.option(Reader::u16)? },
         _ => return Err(Malformed("an ask has an unknown tag")),
     })
 }
@@ -117,6 +128,14 @@ pub fn encode_asked(into: &mut BytesMut, answer: &Answer) {
             into.put_u8(5);
             put_list(into, keyspaces, keyspace::encode_described);
         }
+        Answer::Ruled(shards) => {
+            into.put_u8(6);
+            put_list(into, shards, |into, ruled| {
+                put_uint(into, u64::from(ruled.shard.0));
+                into.put_u8(u8::from(ruled.done));
+                put_text(into, &ruled.why);
+            });
+        }
     }
 }
 
@@ -132,6 +151,9 @@ pub fn decode_asked(reader: &mut Reader) -> Result<Answer, Malformed> {
         3 => Answer::Moves(reader.list(decode_move)?),
         4 => Answer::Rows(reader.list(|reader| Ok(Row { key: reader.text()?, value: reader.text()? }))?),
         5 => Answer::Keyspaces(reader.list(keyspace::decode_described)?),
+        6 => Answer::Ruled(reader.list(|reader| {
+            Ok(Ruled { shard: ShardId(reader.u32()?), done: reader.bool()?, why: reader.text()? })
+        })?),
         _ => return Err(Malformed("the answer to an ask has an unknown tag")),
     })
 }

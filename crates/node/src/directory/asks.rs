@@ -10,6 +10,7 @@ use replication::Instant;
 
 use super::dump;
 use super::duties::Reign;
+use super::ruling;
 
 /// What is decided about an ask.
 pub(super) struct Decision {
@@ -45,6 +46,9 @@ pub(super) fn decide(reign: &mut Reign, ask: &Ask, now: Instant) -> Option<Decis
         Ask::Zone { name, secondaries } => {
             let event = Event::Zone { name: name.clone(), secondaries: *secondaries };
             return Some(change(&reign.map, &event, done));
+        }
+        Ask::Rule { keyspace, ruling, dry_run } => {
+            return Some(ruling::decide(reign, keyspace, ruling, *dry_run, now));
         }
         Ask::Abort { shard } => return Some(change(&reign.map, &Event::Abort { shard: *shard }, done)),
         Ask::Node { name, duty, fewer, dry_run } => {
@@ -112,7 +116,7 @@ fn decision(next: Result<Map, Refusal>, answer: impl FnOnce(&Map) -> Answer) -> 
 }
 
 /// A refusal as whoever asks gets it: what cannot be as the cluster is, or only not now.
-fn refused(refusal: Refusal) -> Error {
+pub(super) fn refused(refusal: Refusal) -> Error {
     let why = refusal.to_string();
     match refusal {
         Refusal::NotFounded
@@ -126,6 +130,7 @@ fn refused(refusal: Refusal) -> Error {
         | Refusal::TooFewToGoOn { .. }
         | Refusal::Recast { .. }
         | Refusal::OneByOne(_)
+        | Refusal::NotAlive(_)
         | Refusal::Splitting { .. } => Error::Unavailable(why),
         _ => Error::Invalid(why),
     }

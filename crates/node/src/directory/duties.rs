@@ -162,7 +162,7 @@ impl Reign {
         self.map.nodes.iter().find(is_it).map(|(id, _)| *id)
     }
 
-    fn seems_dead(&self, node: NodeId, now: Instant) -> bool {
+    pub fn seems_dead(&self, node: NodeId, now: Instant) -> bool {
         let seen = self.seen.nodes.get(&node).and_then(|seen| seen.state);
         seen == Some(Liveness::Dead) || self.health.is_missing(node, now)
     }
@@ -226,7 +226,7 @@ impl Reign {
         self.member_named(name).is_some_and(|id| is_waited_for(&id))
     }
 
-    fn is_heard(&self, node: &NodeId) -> bool {
+    pub fn is_heard(&self, node: &NodeId) -> bool {
         self.seen.nodes.get(node).is_some_and(|seen| seen.state == Some(Liveness::Alive))
     }
 

@@ -79,6 +79,7 @@ mod lately;
 mod leader;
 mod moves;
 mod names;
+mod ruling;
 pub(crate) mod seen;
 #[cfg(test)]
 mod tests;

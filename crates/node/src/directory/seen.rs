@@ -66,6 +66,7 @@ pub(crate) fn digest(members: &[Member]) -> u64 {
             Duty::Voter => 1,
             Duty::Primary => 2,
             Duty::Learner | Duty::Joining | Duty::Leaving => 0,
+            Duty::Astray => 3,
         };
         mix(mix(mix(sum ^ member.node.0) ^ u64::from(member.replica.0)) ^ duty)
     })

@@ -181,6 +181,7 @@ impl Core {
             self.give(shard, Input::Propose { ops });
         }
         self.settle(node);
+        self.note_astray(node);
         self.answer_pulls(node);
         self.ask_givers(node);
         self.ask_for_parts(node);

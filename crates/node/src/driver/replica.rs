@@ -64,6 +64,8 @@ pub(super) struct Replica {
     pub cut: CutHere,
     /// It was sealed, and goes on in a later epoch: its heir is gone.
     pub returning: Option<Returning>,
+    /// It is known that it has gone astray.
+    pub went_astray: bool,
 }
 
 /// An entry handed to the table.
@@ -106,6 +108,7 @@ impl Replica {
             giving: None,
             cut: CutHere::default(),
             returning: None,
+            went_astray: false,
         }
     }
 

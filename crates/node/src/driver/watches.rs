@@ -308,6 +308,16 @@ impl Core {
         }
     }
 
+    /// What was changed here is shown to nobody any more: who waits for it goes on elsewhere.
+    pub fn forget_pulls(&mut self, node: &Node, shard: ShardId) {
+        self.feeds.forget(shard);
+        self.pulls.news.remove(&shard);
+        for name in self.pulls.waits.take_all(shard) {
+            self.pulls.set(name, State::Later(node.now));
+            self.serve_pull(node, name);
+        }
+    }
+
     /// What has waited long enough is answered; what is lost, or could not be asked, is tried again.
     pub fn sweep_pulls(&mut self, node: &Node) {
         self.feeds.sweep(node.now);

@@ -7,6 +7,7 @@
 //! | the primary | the directory wants other members | those that come, learning; then those that stay alone |
 //! | the primary | its role is to go to another | that one as the primary |
 //! | a primary that has restarted | at once | the same, under a new revision |
+//! | a member that is astray | all that its log holds is applied | another number, to begin anew with |
 //! | a secondary | it has heard nothing for the grace | itself as the primary, without the old one |
 //!
 //! The directory takes a change only while epoch and revision are those that who asks knows. Of several one comes about; whoever asked
@@ -109,6 +110,9 @@ impl Primary {
         // Another life of it may have ordered in this term.
         if self.is_primary() {
             return Some(self.view.members.clone());
+        }
+        if self.is_astray() {
+            return self.is_whole_astray().then(|| self.view.members.clone());
         }
         let is_over = self.is_in_sync() && self.now.since(self.heard) >= self.config.grace_micros;
         is_over.then(|| self.led_by(self.replica, Duty::Learner))

@@ -71,7 +71,11 @@ impl Primary {
             (Some(_), _) => "primary opens".into(),
             (None, Some(primary)) if primary.replica == self.replica => "was primary".into(),
             (None, Some(primary)) => {
-                let role = if self.is_in_sync() { "secondary" } else { "learner" };
+                let role = match (self.is_in_sync(), self.is_astray()) {
+                    (true, _) => "secondary",
+                    (false, true) => "astray, not",
+                    (false, false) => "learner",
+                };
                 format!("{role} of n{}", primary.node)
             }
             (None, None) => "member of nobody".into(),

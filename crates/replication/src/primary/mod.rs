@@ -93,6 +93,19 @@
 //! is written every interval, and answer `bounded` and `local` reads: prefixes of what the primary ordered. One of them comes in sync
 //! where one is missing ([`few`]).
 //!
+//! # An election forced by the operator
+//!
+//! When all that are in sync are lost, people may have another member order: the directory names it, alone in sync, and all others
+//! *astray* ([`Duty::Astray`](crate::Duty::Astray)). Their logs may have gone another way, committed entries too, so no log is
+//! matched with them. Who finds itself astray serves nobody, applies what its log holds to the end, and asks the directory to begin anew:
+//! as another replica of its node, which has nothing and gets a snapshot.
+//!
+//! ```text
+//!   n1, lost    1 1 1 1|        n2, learner  1 1|           directory 1: n1 orders, n2 learns
+//!                               n2 ordered   1 1 2|         directory 2: n2 orders, n1 is astray
+//!   n1 again    1 1 1 1| gone   n1, another  1 1 2|         directory 3: n2 orders, n1 (number 3) learns
+//! ```
+//!
 //! # A shard that nobody needs
 //!
 //! It sleeps: no beats, no leases, no clock ([`sleep`]).
@@ -125,7 +138,8 @@
 //! - A member that lost the end of its log unnoticed (its table is not ahead of it) and restarts counts as in sync until the primary hears
 //!   how far its log reaches and takes it out. If the primary is lost in that moment it may take over, and what it lost is lost.
 //!   One whose table is ahead of its log knows it, and counts for nothing until it was taken out.
-//! - With all members in sync lost the others cannot go on: they lack what was acknowledged. Nobody but people can decide that.
+//! - With all members in sync lost the others cannot go on: they lack what was acknowledged. Nobody but people can decide that; who is
+//!   cut off and has not heard of it goes on as before meanwhile.
 //! - Roles that are handed over make writes wait until what the new primary promised is over, up to a lease.
 //! - A pause of all clocks of the cluster's nodes together is no pause. Clocks may differ in rate by [`Config::drift_percent`].
 //! - With `sync: k` nobody takes over who is not in sync: with 0 the shard waits for its primary, and what only that had is lost with its

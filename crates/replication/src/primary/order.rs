@@ -17,7 +17,7 @@ use crate::follow::Progress;
 use crate::lease::{Asked, Held};
 use crate::record;
 use crate::transfer::Snapshots;
-use crate::{Instant, Output, Ticket, UNAPPLIED_BYTES_MAX, UNSYNCED_MAX};
+use crate::{Duty, Instant, Output, Ticket, UNAPPLIED_BYTES_MAX, UNSYNCED_MAX};
 
 /// What a primary knows of its term.
 pub(super) struct Order {
@@ -80,7 +80,10 @@ impl Primary {
                 },
             )
         };
-        let followers = Vec::from_iter(self.others()).into_iter().map(follower).collect();
+        // Who is astray continues no log: it comes again as another replica.
+        let follows = self.view.members.iter().filter(|member| member.duty != Duty::Astray);
+        let follows = follows.map(|member| member.replica).filter(|replica| *replica != self.replica);
+        let followers = follows.map(follower).collect();
         let (snapshots, joining) = (Snapshots::default(), BTreeMap::new());
         let (unwritten, opened, beat) = (Some(ticket), None, None);
         Order { unwritten, opened, since, is_proven, followers, snapshots, beat, joining }

@@ -178,6 +178,11 @@ impl Primary {
         self.view.replica(self.replica).is_some_and(is_in_sync)
     }
 
+    /// Whether another one was made to order that was not in sync: what is here may have gone another way.
+    pub(super) fn is_astray(&self) -> bool {
+        self.view.replica(self.replica).is_some_and(|member| member.duty == Duty::Astray)
+    }
+
     /// Who is in sync, this replica too.
     pub(super) fn in_sync(&self) -> impl Iterator<Item = ReplicaId> + '_ {
         self.view.members.iter().filter(|member| is_in_sync(member)).map(|member| member.replica)
@@ -266,7 +271,7 @@ impl Primary {
         if self.is_sealed() {
             return out.push(sealed(token));
         }
-        if !self.is_in_sync() && !self.answers_old(level) {
+        if self.is_astray() || !self.is_in_sync() && !self.answers_old(level) {
             return out.push(Output::Refuse { token, error: Error::WrongNode { try_next: None } });
         }
         self.wants_lease = true;
@@ -317,6 +322,7 @@ impl Primary {
     /// Carries out all that follows from an input.
     fn settle(&mut self, out: &mut Vec<Output>) {
         self.begin(out);
+        self.settle_astray(out);
         self.work_in_order(out);
         self.give_out(out);
         self.note_fresh();
@@ -355,6 +361,13 @@ impl Primary {
     fn give(&mut self, entry: LogEntry, out: &mut Vec<Output>) {
         let at = entry.at();
         let mut tokens = self.proposals.committed(at);
+        if self.is_astray() {
+            // Whoever proposed it has it in the log, and nobody has agreed on it.
+            out.extend(tokens.drain(..).map(|token| Output::Refuse { token, error: on_too_few() }));
+            self.applying.push_back(at);
+            let entry = if entry.kind == OPS { entry.data } else { Bytes::new() };
+            return out.push(Output::Apply { at, entry, tokens, copies: 1 });
+        }
         if self.is_behind_the_end(at) {
             return out.extend(tokens.into_iter().map(sealed));
         }
@@ -415,11 +428,12 @@ impl Replicate for Primary {
 
     fn route(&self, class: Class, level: Level) -> Route {
         let is_read = class == Class::Read;
-        if self.is_sealed() && !mutant::is(Mutant::SealedLeaderAcknowledges) {
+        if self.is_sealed() && !self.is_astray() && !mutant::is(Mutant::SealedLeaderAcknowledges) {
             return Route::Nobody("it is being handed over");
         }
         let is_near = self.sleep.asleep || self.now.since(self.heard) < self.config.lease_micros;
         let reads_here = is_near && (self.is_in_sync() || self.answers_old(level)) || level == Level::Local;
+        let reads_here = reads_here && !self.is_astray();
         match self.primary() {
             _ if self.order.is_some() => Route::Here,
             _ if is_read && reads_here => Route::Here,

@@ -5,6 +5,7 @@ use kv::{NodeId, Position, ReplicaId};
 
 use super::message::{Kind, Message};
 use super::replica::Primary;
+use super::seal::sealed;
 use crate::proposals::not_appended;
 use crate::record::{Record, State};
 use crate::{Output, Ticket, View};
@@ -15,6 +16,7 @@ impl Primary {
         if view.epoch != self.view.epoch || view.revision <= self.view.revision {
             return;
         }
+        let was_in_sync = self.is_in_sync();
         self.view = view;
         self.wishes.taken();
         self.verified = self.commit;
@@ -24,13 +26,28 @@ impl Primary {
         if !self.is_in_sync() {
             self.lease.drop();
         }
-        self.is_lossy &= self.is_in_sync();
+        // Who is made to order though it was not in sync does so with what it has.
+        self.is_lossy &= self.is_in_sync() && was_in_sync;
         if self.is_primary() && !self.is_lossy {
             self.used = self.term();
         }
         let ticket = self.append(self.about(), out);
         self.known.learn(ticket, self.view.clone());
         self.change_role(ticket, out);
+    }
+
+    /// Another one was made to order that was not in sync. What the log here holds may have been acknowledged: it is applied whole, for
+    /// what is lost of it to be found, and nobody is shown it any more.
+    pub(super) fn settle_astray(&mut self, out: &mut Vec<Output>) {
+        if self.is_astray() {
+            self.commit = self.log.last();
+            out.extend(self.reads.drain().map(sealed));
+        }
+    }
+
+    /// Whether all that its log holds is applied, of who is astray: then it can begin anew.
+    pub(super) fn is_whole_astray(&self) -> bool {
+        self.is_astray() && self.installing.is_none() && self.applied.index == self.log.last()
     }
 
     /// The records of who it is, among whom, and whether it has taken the role in this term.

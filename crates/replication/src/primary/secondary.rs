@@ -17,7 +17,7 @@ impl Primary {
     /// The primary says something.
     pub(super) fn of_primary(&mut self, message: Message, out: &mut Vec<Output>) {
         let is_of_it = self.primary().is_some_and(|primary| primary.replica == message.from);
-        if !is_of_it || self.is_lossy {
+        if !is_of_it || self.is_lossy || self.is_astray() {
             return;
         }
         self.heard = self.now;
@@ -80,7 +80,7 @@ impl Primary {
         let Some(to) = self.primary().map(|primary| primary.replica).filter(|to| *to != self.replica) else {
             return;
         };
-        if self.is_lossy || self.heard == Instant::default() {
+        if self.is_lossy || self.is_astray() || self.heard == Instant::default() {
             return;
         }
         let unsynced = mutant::is(Mutant::FollowerAcknowledgesUnsynced);
@@ -147,7 +147,7 @@ impl Primary {
         };
         let is_ahead = |message: &Message| message.at.index > self.given && message.at.index > self.commit;
         let taken = message.filter(is_of_primary).filter(is_ahead);
-        match taken.filter(|_| self.installing.is_none() && !self.is_lossy) {
+        match taken.filter(|_| self.installing.is_none() && !self.is_lossy && !self.is_astray()) {
             Some(message) => self.install(&message, out),
             None => out.push(Output::DiscardSnapshot),
         }

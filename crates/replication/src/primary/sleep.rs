@@ -10,7 +10,7 @@ use kv::NodeId;
 
 use super::message::{Kind, Message};
 use super::replica::{Primary, is_in_sync};
-use crate::{Instant, Member, Output};
+use crate::{Duty, Instant, Member, Output};
 
 /// A primary to whom nobody came for so many graces lets its shard sleep.
 const IDLE_GRACES: u64 = 2;
@@ -122,10 +122,13 @@ impl Primary {
 
     /// Whether a member has all that is here, or is not in sync and cannot be reached.
     fn may_sleep(&self, member: &Member) -> bool {
+        let is_there = self.sleep.connected.contains(&member.node);
+        if member.duty == Duty::Astray {
+            return !is_there;
+        }
         let order = self.order.as_ref();
         let follower = order.and_then(|order| order.followers.get(&member.replica));
         let Some(follower) = follower else { return member.replica == self.replica };
-        let is_there = self.sleep.connected.contains(&member.node);
         let has_all = follower.progress.is_heard && follower.progress.matched == self.log.last();
         if is_in_sync(member) { is_there && has_all } else { !is_there || has_all && self.is_for_few() }
     }
@@ -158,7 +161,7 @@ impl Primary {
         if self.life.is_none() {
             return Instant::default();
         }
-        let waits = self.is_in_sync() || !self.reads.is_empty();
+        let waits = self.is_in_sync() || self.is_astray() || !self.reads.is_empty();
         match &self.order {
             _ if self.sleep.asleep || !waits => Instant::MAX,
             Some(order) if order.opened.is_none() => {

@@ -105,7 +105,7 @@ impl Raft {
         let word = |member: &Member| {
             let duty = match member.duty {
                 Duty::Voter | Duty::Primary => "",
-                Duty::Learner => "?",
+                Duty::Learner | Duty::Astray => "?",
                 Duty::Joining => "+",
                 Duty::Leaving => "-",
             };

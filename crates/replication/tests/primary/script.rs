@@ -88,6 +88,8 @@ impl Script {
                 let members = view.members.into_iter().filter(|member| on.contains(&member.node.0)).collect();
                 self.world.step(primary, Input::Want { members });
             }
+            // The operator has it order, whoever is in sync.
+            "force" => self.world.force(number(0)),
             "directory-away" => self.is_directory_away = true,
             "directory-back" => self.is_directory_away = false,
             _ => panic!("no command {command}"),
@@ -202,6 +204,7 @@ fn told(id: u64, output: &Output) -> Option<String> {
                 let mark = match member.duty {
                     Duty::Primary => "*",
                     Duty::Learner => "?",
+                    Duty::Astray => "!",
                     _ => "",
                 };
                 format!("{}{mark}", member.node)

@@ -3,6 +3,8 @@
 //! It plays the owner of the contract: a crash loses what is not synced of the log and not flushed of the table. All the while it
 //! checks what the protocol promises.
 
+mod forced;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
@@ -36,6 +38,8 @@ pub struct Node {
     made: BTreeMap<NodeId, Position>,
     next_ticket: Ticket,
     lives: u64,
+    /// The members when its replica was made, if that was not at the beginning.
+    given: Option<View>,
 }
 
 pub struct World {
@@ -242,7 +246,11 @@ impl World {
         assert_eq!(at.index, node.table.index.next(), "entries are applied in order");
         node.table = at;
         let before = *self.applied.entry(at.index).or_insert(at);
-        assert_eq!(before, at, "n{id} applies another entry than others at {}", at.index);
+        assert!(
+            before == at || self.is_astray(id),
+            "n{id} applies another entry than others at {}",
+            at.index
+        );
         if !tokens.is_empty() {
             self.show(at.index);
             self.acknowledged += tokens.len();
@@ -253,7 +261,8 @@ impl World {
 
     /// What is acknowledged is on the disk of each member that is in sync, as the directory has it.
     fn check_acknowledged(&self, at: Position) {
-        let in_sync = self.view().members.iter().filter(|member| member.duty != Duty::Learner);
+        let counts = |member: &&replication::Member| matches!(member.duty, Duty::Primary | Duty::Voter);
+        let in_sync = self.view().members.iter().filter(counts);
         let copies = self.nodes.keys().filter(|id| self.has_durable(**id, at)).count();
         let least = usize::from(self.sync.least);
         assert!(copies >= least, "{at} is acknowledged, and {copies} of the nodes has it");
@@ -305,12 +314,13 @@ impl World {
         let node = self.nodes.get_mut(&id).unwrap();
         let log = node.log[..node.synced].to_vec();
         let Node { synced, flushed, lives, .. } = *node;
-        *node = Node { log, synced, table: flushed, flushed, ..Node::empty(lives) };
+        let given = node.given.take();
+        *node = Node { log, synced, table: flushed, flushed, given, ..Node::empty(lives) };
         self.open.retain(|_, at| *at != id);
     }
 
     pub fn start(&mut self, id: u64) {
-        let given = self.views[0].clone();
+        let given = self.nodes[&id].given.clone().unwrap_or_else(|| self.views[0].clone());
         let cache_bytes = self.cache_bytes;
         let node = self.nodes.get_mut(&id).unwrap();
         node.lives += 1;
@@ -348,6 +358,9 @@ impl World {
             asker.is_some_and(|asker| asker.duty != Duty::Learner && asker.replica == change.by.replica);
         if (change.epoch, change.revision) != (view.epoch, view.revision) || !counts {
             return;
+        }
+        if asker.is_some_and(|asker| asker.duty == Duty::Astray) {
+            return self.begin_anew(change.by.node.0);
         }
         let primary = |members: &[replication::Member]| {
             members.iter().find(|member| member.duty == Duty::Primary).map(|member| member.node)
@@ -477,6 +490,7 @@ impl Node {
             made: BTreeMap::new(),
             next_ticket: Ticket(1),
             lives,
+            given: None,
         }
     }
 }

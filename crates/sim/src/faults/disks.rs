@@ -233,6 +233,8 @@ impl World {
     fn may_lack(&self, node: NodeId, now: bool, comes_back: bool) -> bool {
         let astray = self.ids().any(|other| self.machine(other).own.is_some());
         let is_sound = self.machine(node).there && !self.machine(node).is_unsound();
+        // Who is to found the cluster is waited for until it has.
+        let is_founded = self.placed.cluster.is_some();
         // On which nodes it will be is not known yet.
         let is_creating = self.operator.is_creating() || self.is_recasting();
         let serving = self.placed.nodes.values().filter(|row| row.duty == NodeDuty::Serve).count();
@@ -241,7 +243,8 @@ impl World {
         };
         let becomes_smaller =
             serving <= SERVING_MIN || self.sends_away() || self.placed.shards.values().any(fewer);
-        !astray && !is_creating && is_sound && self.survives(node, now, comes_back) && !becomes_smaller
+        let is_settled = is_founded && !astray && !is_creating && !becomes_smaller;
+        is_settled && is_sound && self.survives(node, now, comes_back)
     }
 
     /// Whether the cluster survives the loss of this node's copies: of each shard, those that are sound are a majority and

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kv::admin::{Answer, Ask};
+use kv::admin::{Answer, Ask, Ruling};
 use kv::cluster::NodeDuty;
 use kv::{Error, TIMEOUT_MILLIS_MAX};
 
@@ -154,6 +154,10 @@ impl Link {
                     "whom the writes of a zone wait for says who looks after the cluster: a client does not";
                 return Err(Failure::told(Error::Invalid(why.into())));
             }
+            Ask::Rule { keyspace, ruling: Ruling::ForcePrimary { node }, dry_run } => {
+                let message = proto::ForcePrimaryRequest { keyspace, node, dry_run };
+                Ok(keyspaces::decode_ruled(self.timed(FORCE_PRIMARY, &message, time).await?))
+            }
             Ask::Keyspaces => {
                 let answer = self.timed(LIST, &proto::ListKeyspacesRequest {}, time).await?;
                 keyspaces::decode_list(answer)
@@ -174,5 +178,6 @@ const MOVES: &str = "/capstan.v1.Cluster/Moves";
 const DUMP: &str = "/capstan.v1.Cluster/Dump";
 const CREATE: &str = "/capstan.v1.Keyspaces/Create";
 const ALTER: &str = "/capstan.v1.Keyspaces/Alter";
+const FORCE_PRIMARY: &str = "/capstan.v1.Keyspaces/ForcePrimary";
 const DROP: &str = "/capstan.v1.Keyspaces/Drop";
 const LIST: &str = "/capstan.v1.Keyspaces/List";

@@ -69,6 +69,7 @@ pub(super) fn unexpected(answer: &Answer) -> Status {
         Answer::Moves(_) => "moves",
         Answer::Rows(_) => "rows",
         Answer::Keyspaces(_) => "keyspaces",
+        Answer::Ruled(_) => "what became of shards",
     };
     status::to_status(&Error::InDoubt(format!(
         "the directory answered {answer} to another question: are all nodes of one version?"

@@ -1,8 +1,8 @@
 //! The service `Keyspaces`, and its messages from and to [`kv::keyspace`].
 
-use kv::Error;
-use kv::admin::{Answer, Ask};
+use kv::admin::{Answer, Ask, Ruled, Ruling};
 use kv::keyspace::{Described, History, Keep, Quota, Secondaries, Settings, SyncMode, Usage, Wish};
+use kv::{Error, ShardId};
 use tonic::{Request, Response, Status};
 
 use super::{admin, ask_checked};
@@ -46,6 +46,17 @@ impl proto::keyspaces_server::Keyspaces for Service {
         Ok(Response::new(proto::DropKeyspaceResponse {}))
     }
 
+    async fn force_primary(
+        &self,
+        request: Request<proto::ForcePrimaryRequest>,
+    ) -> Result<Response<proto::RuledResponse>, Status> {
+        let answer = ask_checked(request, |message| {
+            let proto::ForcePrimaryRequest { keyspace, node, dry_run } = message;
+            Ok(Ask::Rule { keyspace, ruling: Ruling::ForcePrimary { node }, dry_run })
+        });
+        ruled(answer.await?).map(Response::new)
+    }
+
     async fn list(
         &self,
         request: Request<proto::ListKeyspacesRequest>,
@@ -53,6 +64,23 @@ impl proto::keyspaces_server::Keyspaces for Service {
         let answer = ask_checked(request, |_| Ok(Ask::Keyspaces)).await?;
         list(answer).map(Response::new)
     }
+}
+
+/// The message of what became of shards.
+pub(in crate::native) fn ruled(answer: Answer) -> Result<proto::RuledResponse, Status> {
+    match answer {
+        Answer::Ruled(shards) => {
+            let shard = |Ruled { shard, done, why }: Ruled| proto::RuledShard { shard: shard.0, done, why };
+            Ok(proto::RuledResponse { shards: shards.into_iter().map(shard).collect() })
+        }
+        other => Err(admin::unexpected(&other)),
+    }
+}
+
+/// What became of shards in a message.
+pub(in crate::native) fn decode_ruled(message: proto::RuledResponse) -> Answer {
+    let shard = |proto::RuledShard { shard, done, why }| Ruled { shard: ShardId(shard), done, why };
+    Answer::Ruled(message.shards.into_iter().map(shard).collect())
 }
 
 /// The message of the keyspaces that there are.

@@ -91,6 +91,7 @@ fn encode_member(member: Member) -> proto::Member {
         Duty::Voter => Wire::Voter,
         Duty::Primary => Wire::Primary,
         Duty::Learner => Wire::Learner,
+        Duty::Astray => Wire::Astray,
         Duty::Joining => Wire::Joining,
         Duty::Leaving => Wire::Leaving,
     };
@@ -205,6 +206,7 @@ fn decode_member(message: proto::Member) -> Result<Member, Malformed> {
         Ok(Wire::Voter) => Duty::Voter,
         Ok(Wire::Primary) => Duty::Primary,
         Ok(Wire::Learner) => Duty::Learner,
+        Ok(Wire::Astray) => Duty::Astray,
         Ok(Wire::Joining) => Duty::Joining,
         Ok(Wire::Leaving) => Duty::Leaving,
         Ok(Wire::Unspecified) | Err(_) => return Err(Malformed("a member's duty is unknown here")),

@@ -1,0 +1,154 @@
+//! An election forced by the operator: a replica under `primary` orders that is not in sync.
+//!
+//! # The problem
+//!
+//! Only who is in sync has all that was acknowledged, so nobody else takes over. When all who were in sync are lost the shard waits for
+//! one of them. People may know that none comes back, or not in time, and have a copy left that lacks little.
+//!
+//! # How it is solved
+//!
+//! The row of the shard says it: one revision in which the replica orders, alone in sync, and all others are *astray*
+//! ([`Duty::Astray`]).
+//!
+//! ```text
+//!   revision 4    n1 orders      n2, n3 learn        n1 is lost
+//!   forced        n2             revision 5          n2 orders     n1, n3 are astray
+//!   n3 asks       to begin anew  revision 6          n2 orders     n1 is astray      n3 learns, as another replica
+//!   n1 is back    and asks       revision 7          n2 orders     n1, n3 learn, each as another replica
+//! ```
+//!
+//! Who is astray may have entries that who orders never had, applied ones too: its log is not continued. It asks to begin anew, gets
+//! another number, and with it a copy of what there is. A number is never given again, so no version that it gave is given again either.
+//!
+//! # What holds
+//!
+//! - A replica is forced only while all who are in sync are on nodes that are dead or gone: where one of them lives none is.
+//! - Nobody who was there before the revision is in sync after it but who was forced.
+//!
+//! # Caveats
+//!
+//! Who is cut off, and not dead, goes on as before until it hears of the revision: what it acknowledges meanwhile is lost like the rest.
+
+use kv::admin::{Ruled, Ruling};
+use kv::cluster::Liveness;
+use kv::view::{Duty, Member, Revision};
+use kv::{NodeId, Protocol, ShardId};
+
+use crate::map::{Map, NodeDuty, Phase};
+use crate::refusal::Refusal;
+use crate::revise::is_in_sync;
+
+impl Map {
+    /// The map after a ruling on a keyspace, and what became of each of its shards. Refused where it is needed for none of them.
+    pub fn ruled(&self, keyspace: &str, ruling: &Ruling) -> Result<(Map, Vec<Ruled>), Refusal> {
+        let mut next = self.clone();
+        let Ruling::ForcePrimary { node } = ruling;
+        let ruled = next.force(keyspace, node)?;
+        if !ruled.iter().any(|shard| shard.done) {
+            let why = ruled.first().map_or("it has no shards", |shard| shard.why.as_str());
+            return Err(Refusal::NotNeeded { keyspace: keyspace.into(), why: why.into() });
+        }
+        if next != *self {
+            next.revision += 1;
+        }
+        Ok((next, ruled))
+    }
+
+    fn force(&mut self, keyspace: &str, name: &str) -> Result<Vec<Ruled>, Refusal> {
+        let known = self.keyspaces.get(keyspace).filter(|known| known.is_for_clients());
+        let is = known.ok_or_else(|| Refusal::UnknownKeyspace(keyspace.into()))?.protocol;
+        let shards: Vec<ShardId> = self.shards_of(keyspace).into_iter().map(|(id, _)| id).collect();
+        if !shards.iter().any(|id| self.shards[id].protocol == Protocol::Primary) {
+            return Err(Refusal::ElectsItself { keyspace: keyspace.into(), protocol: is });
+        }
+        let (id, node) = self.node_named(name).ok_or_else(|| Refusal::UnknownNode(name.into()))?;
+        match (node.duty, node.state) {
+            (NodeDuty::Gone, _) => Err(Refusal::Gone(name.into())),
+            (_, Liveness::Alive) => Ok(shards.into_iter().map(|shard| self.force_shard(shard, id)).collect()),
+            _ => Err(Refusal::NotAlive(name.into())),
+        }
+    }
+
+    fn force_shard(&mut self, id: ShardId, node: NodeId) -> Ruled {
+        let (done, why) = match self.may_force(id, node) {
+            Err(why) => (false, why),
+            Ok(Forced::Already) => (true, format!("{} orders it already", self.name_of(node))),
+            Ok(Forced::Instead) => {
+                let lost = self.names_of(id, is_in_sync);
+                self.make_primary(id, node);
+                (true, format!("{} orders it, without what only {lost} had", self.name_of(node)))
+            }
+        };
+        Ruled { shard: id, done, why }
+    }
+
+    fn may_force(&self, id: ShardId, node: NodeId) -> Result<Forced, String> {
+        let shard = &self.shards[&id];
+        if shard.protocol != Protocol::Primary {
+            return Err(format!("it is under {} yet, which elects its leader itself", shard.protocol));
+        }
+        let Some(member) = shard.member(node) else {
+            return Err(format!("{} has no replica of it", self.name_of(node)));
+        };
+        if member.duty == Duty::Primary && shard.members.iter().any(|other| other.duty == Duty::Astray) {
+            return Ok(Forced::Already);
+        }
+        let alive = self.names_of(id, |member| is_in_sync(member) && self.lives(member.node));
+        if !alive.is_empty() {
+            return Err(format!("it needs no force, for these are in sync and alive: {alive}"));
+        }
+        match self.changes.get(&id) {
+            Some(change) if change.phase == Phase::Switch => {
+                Err("it has ended, and goes on as other shards: that needs those who had it".into())
+            }
+            _ => Ok(Forced::Instead),
+        }
+    }
+
+    /// The replica on a node orders, and all others are astray. What was under way with the shard is given up.
+    fn make_primary(&mut self, id: ShardId, node: NodeId) {
+        self.changes.remove(&id);
+        self.give_up_parts();
+        let Some(shard) = self.shards.get_mut(&id) else { return };
+        for member in &mut shard.members {
+            member.duty = if member.node == node { Duty::Primary } else { Duty::Astray };
+        }
+        (shard.leader, shard.revision) = (node, Revision(shard.revision.0 + 1));
+    }
+
+    /// Who is astray begins anew: another replica of its node learns in its place.
+    pub(crate) fn begin_anew(&mut self, id: ShardId, by: &Member) -> Result<(), Refusal> {
+        let shard = self.shards.get_mut(&id).ok_or(Refusal::NoChange(id))?;
+        let number = shard.next_replica;
+        if number > kv::ReplicaId::MAX {
+            return Err(Refusal::NoNumbers(id));
+        }
+        shard.next_replica.0 += 1;
+        shard.revision.0 += 1;
+        let to = self.changes.get_mut(&id).filter(|change| change.epoch == shard.epoch);
+        let to = to.into_iter().flat_map(|change| &mut change.to);
+        for member in shard.members.iter_mut().chain(to).filter(|member| member.node == by.node) {
+            member.replica = number;
+            member.duty = if member.duty == Duty::Astray { Duty::Learner } else { member.duty };
+        }
+        Ok(())
+    }
+
+    fn name_of(&self, node: NodeId) -> &str {
+        self.nodes.get(&node).map_or("?", |node| &node.name)
+    }
+
+    /// The names of the members' nodes that are picked.
+    fn names_of(&self, id: ShardId, picks: impl Fn(&Member) -> bool) -> String {
+        let members = self.shards[&id].members.iter().filter(|member| picks(member));
+        let names: Vec<&str> = members.map(|member| self.name_of(member.node)).collect();
+        names.join(", ")
+    }
+}
+
+enum Forced {
+    /// It was made to order by an earlier ruling.
+    Already,
+    /// It is to order.
+    Instead,
+}
