@@ -45,8 +45,8 @@ fn answer(ask: &Ask) -> Answer {
         | Ask::CreateKeyspace { .. }
         | Ask::AlterKeyspace { .. }
         | Ask::DropKeyspace { .. } => matches!(answer, Answer::Done),
-        Ask::Revise { .. } | Ask::Zone { .. } => unreachable!("no client asks it"),
         Ask::Rule { .. } => matches!(answer, Answer::Ruled(_)),
+        Ask::Revise { .. } | Ask::Zone { .. } => unreachable!("no client asks it"),
         Ask::Keyspaces => matches!(answer, Answer::Keyspaces(_)),
         Ask::Dump => matches!(answer, Answer::Rows(_)),
     };
