@@ -110,6 +110,8 @@ pub const SOMETIMES: &[&str] = &[
     "the clients' keyspace was altered",
     "the clients' keyspace went to another protocol",
     "the directory refused what it was asked",
+    "the node at hand alone answered what is newest",
+    "the node at hand alone answered what may be old",
 ];
 
 #[cfg(test)]

@@ -231,7 +231,8 @@ impl World {
 
     /// Another protocol, when nothing is lost that it would need.
     fn draw_protocol(&mut self) -> Option<Wish> {
-        if self.lacks_machines() {
+        // A zone may have fewer nodes than another protocol takes.
+        if self.lacks_machines() || self.zoned.count().is_some() {
             return None;
         }
         let serving = self.placed.nodes.values().filter(|row| row.duty == Duty::Serve).count();

@@ -131,6 +131,15 @@ mod tests {
         kept.seat = Some(Place { join, name, zone });
         write(folder.path(), &kept).unwrap();
         assert_eq!(open(folder.path(), Program::ShardServer, "localhost").unwrap(), kept);
+        let text = fs::read_to_string(folder.path().join(FILE)).unwrap();
+        let earlier = text.replace(r#""zone""#, r#""may_be_old": false, "zone""#);
+        assert_ne!(earlier, text);
+        fs::write(folder.path().join(FILE), earlier).unwrap();
+        assert_eq!(
+            open(folder.path(), Program::ShardServer, "localhost").unwrap(),
+            kept,
+            "an earlier version's"
+        );
         let other = open(folder.path(), Program::ShardMaster, "localhost").unwrap_err().to_string();
         assert!(other.contains("is the folder of a shard server"), "{other}");
     }

@@ -145,8 +145,8 @@ impl Link {
                 let proto::DropKeyspaceResponse {} = self.timed(DROP, &message, time).await?;
                 Ok(Answer::Done)
             }
-            Ask::Revise { .. } => {
-                let why = "a replica asks for the members of its shard: a client does not";
+            Ask::Revise { .. } | Ask::Zone { .. } => {
+                let why = "nodes ask for the members of a shard and for what a zone says: a client does not";
                 return Err(Failure::told(Error::Invalid(why.into())));
             }
             Ask::Rule { keyspace, ruling, dry_run } => {
@@ -161,11 +161,6 @@ impl Link {
                     }
                 };
                 Ok(keyspaces::decode_ruled(ruled))
-            }
-            Ask::Zone { .. } => {
-                let why =
-                    "whom the writes of a zone wait for says who looks after the cluster: a client does not";
-                return Err(Failure::told(Error::Invalid(why.into())));
             }
             Ask::Keyspaces => {
                 let answer = self.timed(LIST, &proto::ListKeyspacesRequest {}, time).await?;
