@@ -91,7 +91,9 @@ fn more_than_needed(map: &Map, id: ShardId, change: &Change) -> Option<&'static 
     let passes_on = |members: &Vec<Member>| {
         comes().any(|member| is_on(members, member.node))
             && givers().any(|member| !is_on(members, member.node))
-            && members.iter().any(|member| count(member.node) >= most)
+            && members
+                .iter()
+                .any(|third| count(third.node) + 1 >= most && comes().all(|new| new.node != third.node))
     };
     let takes_on = most == least + 2 && settled().any(passes_on);
     (most > least + 1 && !hands_on && !takes_on).then_some("makes counts less even")
