@@ -102,6 +102,7 @@ pub const SOMETIMES: &[&str] = &[
     "a write was sent again after the last fault",
     "an ask of the directory was in doubt",
     "an election was asked for under a lease",
+    "an election was forced",
     "an entry that was not agreed on was overwritten",
     "an heir was given up",
     "damage of a log was noticed",

@@ -25,6 +25,7 @@ use crate::machine::clock::Clock;
 use crate::machine::place::{address, place};
 use crate::net::links::Network;
 use crate::operator::chore::Operator;
+use crate::operator::forcing::Forcing;
 use crate::operator::tenant::is_tenant;
 use crate::options::Options;
 use crate::outcome::Stats;
@@ -51,6 +52,8 @@ pub(crate) struct World {
     /// The newest map that is known to be written.
     pub placed: Arc<Map>,
     pub operator: Operator,
+    /// In runs in which the operator forces an election: how far that is.
+    pub forcing: Option<Forcing>,
     /// The keyspaces of clients.
     pub keyspaces: Keyspaces,
     pub faults: Faults,
@@ -98,7 +101,10 @@ impl World {
         let tame = options.workload == Workload::Once;
         let faults = all.only(|fault| random.percent(kept) && !(tame && fault == Fault::Clock));
         // A zone may have one copy of a shard, and an old one, put back, cannot be told from the true one.
-        let faults = faults.only(|fault| zoned.count().is_none() || fault != Fault::Restore);
+        let is_zoned = zoned.count().is_some();
+        let mut faults = faults.only(|fault| !is_zoned || fault != Fault::Restore);
+        let forcing = if is_zoned { None } else { Forcing::of(options, &mut settings, &mut faults) };
+        let steps = if forcing.is_some() { 2 * options.steps } else { options.steps };
         let mut watch = Watch::new();
         watch.rows.kept_by(settings.table);
         let recorder = Recorder::of_shards(settings.shards);
@@ -115,11 +121,12 @@ impl World {
             keyspaces: Keyspaces::new(&placed),
             placed,
             operator: Operator::default(),
+            forcing,
             settings,
             founders: nodes,
             faults,
             workload: options.workload,
-            steps: options.steps,
+            steps,
             machines,
             network: Network::default(),
             clients: Vec::new(),
@@ -165,7 +172,7 @@ impl World {
             self.note(what);
         }
         let broken = self.watch.take_broken();
-        broken.into_iter().for_each(|why| self.violation(why));
+        broken.into_iter().for_each(|why| self.unless_forced(why));
         self.violations.is_empty()
     }
 
@@ -210,6 +217,7 @@ impl World {
             Event::Watch { watcher } => self.look_out(watcher),
             Event::Fault => self.next_fault(),
             Event::Heal(heal) => self.heal(heal),
+            Event::Start { node } if self.is_held(node) => {}
             Event::Start { node } => self.start(node),
             Event::Inspect => self.inspect(),
             Event::Operate => self.operate(),
@@ -230,9 +238,10 @@ impl World {
     fn inspect(&mut self) {
         self.events.after(INSPECT_MICROS, Event::Inspect);
         let turn = (self.events.now() / INSPECT_MICROS) as usize % self.machines.len();
-        let mut broken = self.compare_copies();
-        broken.extend(self.audit_copies(self.machines[turn].id));
-        broken.into_iter().for_each(|why| self.violation(why));
+        let broken = self.compare_copies();
+        broken.into_iter().for_each(|why| self.unless_forced(why));
+        let wrong = self.audit_copies(self.machines[turn].id);
+        wrong.into_iter().for_each(|why| self.violation(why));
     }
 
     /// Copies of a node whose expiry is not as it must be.
@@ -286,7 +295,7 @@ impl World {
             view.as_ref().is_some_and(|view| view.has_majority(|node| by.contains(&node)))
         };
         if let Err(why) = self.watch.proofs.see(&seen, &are_most) {
-            self.violation(why);
+            self.unless_forced(why);
         }
         self.watch.see(&seen);
     }

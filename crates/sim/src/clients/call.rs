@@ -145,7 +145,9 @@ impl World {
             let (now, clock) = (self.events.now(), self.clocks().highest().max(call.clock));
             let told = Told { op, id, level, reply, asked_at, left, now, clock };
             let broken = self.watch.told(shards_of(&self.keyspaces, &call.request), &told);
-            broken.into_iter().for_each(|why| self.violation(why));
+            let (op, reply) = (op.clone(), reply.clone());
+            broken.into_iter().for_each(|why| self.unless_forced(why));
+            self.note_acknowledged(&op, &reply);
         }
         self.came(whose, result.map_or(Came::Lost, |result| Came::Answer(Box::new(result))));
     }
@@ -228,7 +230,7 @@ impl World {
         }
         let wrong =
             self.watch.rows.refused(shards_of(&self.keyspaces, &call.request), &call.request.op, &result);
-        wrong.into_iter().for_each(|why| self.violation(why));
+        wrong.into_iter().for_each(|why| self.unless_forced(why));
         match call.purpose {
             Purpose::Last => {
                 if id.is_some() && call.attempt > 0 && result.is_ok() {
@@ -310,7 +312,7 @@ impl World {
             Ok(_) => self.note("a read at a version was answered"),
             Err(_) => {}
         }
-        broken.into_iter().for_each(|why| self.violation(why));
+        broken.into_iter().for_each(|why| self.unless_forced(why));
     }
 }
 

@@ -97,14 +97,14 @@ impl World {
         self.trace(|| format!("{node} answers part {name}: {}", crate::trace::result(&result)));
         if let Ok(reply) = &result {
             let wrong = self.watch.copies_told(&reply.receipt);
-            wrong.into_iter().for_each(|why| self.violation(why));
+            wrong.into_iter().for_each(|why| self.unless_forced(why));
             self.check_read(node, name, reply);
         }
         let Some(process) = &mut self.machine_mut(node).process else { return };
         match process.gate.take(name, result) {
             Taken::Whole(whose, result) => self.answer(whose, Some(*result)),
             Taken::Part => {}
-            Taken::Unknown => self.violation(format!(
+            Taken::Unknown => self.unless_forced(format!(
                 "one answer per request: {node} answers part {name}, which it answered before or never had"
             )),
         }
@@ -133,7 +133,7 @@ impl World {
         if found_expired {
             self.note("a read found that a value had expired");
         }
-        wrong.into_iter().for_each(|why| self.violation(why));
+        wrong.into_iter().for_each(|why| self.unless_forced(why));
     }
 
     fn check_proof(&mut self, node: NodeId, asked_at: u64, receipt: &Receipt) {
@@ -156,7 +156,7 @@ impl World {
         match self.watch.proofs.of_read(node, receipt.shard, asked_at, clock) {
             Some(Proof::Lease) => self.note("a read was answered under a lease"),
             Some(Proof::Round) => self.note("a read was proven by a round"),
-            None => self.violation(format!(
+            None => self.unless_forced(format!(
                 "linearizable reads are proven: {node} answers a read of shard {} that arrived at {asked_at} without a round \
                  or a lease",
                 receipt.shard
@@ -168,7 +168,7 @@ impl World {
     fn check_lease(&mut self, node: NodeId, status: &Status, receipt: &Receipt) {
         let clock = self.machine(node).clock.read(self.events.now()).instant.0;
         if !self.watch.lent.may_read(node, receipt.shard, clock) {
-            return self.violation(format!(
+            return self.unless_forced(format!(
                 "linearizable reads are proven: {node} answers a read of shard {} and holds no lease: {status:?}",
                 receipt.shard
             ));

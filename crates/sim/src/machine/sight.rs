@@ -81,7 +81,7 @@ impl World {
                 let (shard, index, last, asked) = (*shard, *index, *last, *asked);
                 self.see(Seen::Applied { node: id, shard, index, entry, last, results, asked });
                 let wrong = self.watch.changed(shard, index.0, changes, last);
-                wrong.into_iter().for_each(|why| self.violation(why));
+                wrong.into_iter().for_each(|why| self.unless_forced(why));
             }
         }
         ran.into_iter().map(|ran| Input::Done(ran.done)).collect()

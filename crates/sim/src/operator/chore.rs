@@ -80,6 +80,8 @@ pub(super) enum What {
     Abort(ShardId),
     /// The shards of clients' keys are to be so many.
     Split(u32),
+    /// The replica on the node of this name is to order, whoever was in sync.
+    Force(String),
     /// Something is looked at.
     Look(Ask),
 }
@@ -116,6 +118,10 @@ impl Chore {
                 wish: Wish { shards: Some(*shards), ..Wish::default() },
                 dry_run: false,
             },
+            What::Force(node) => {
+                let ruling = Ruling::ForcePrimary { node: node.clone() };
+                Ask::Rule { keyspace: Request::KEYSPACE.into(), ruling, dry_run: false }
+            }
             What::Look(ask) => ask.clone(),
         })
     }

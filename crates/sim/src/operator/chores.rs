@@ -106,7 +106,7 @@ impl World {
                 }
                 None
             }
-            (What::Split(_), Answer::Done) => None,
+            (What::Split(_), Answer::Done) | (What::Force(_), Answer::Ruled(_)) => None,
             (What::Abort(_) | What::Look(Ask::Moves), Answer::Done | Answer::Moves(_)) => None,
             (what, answer) => {
                 self.violation(format!("answers of the directory fit what was asked: {what:?}: {answer:?}"));
@@ -130,6 +130,9 @@ impl World {
         match (&chore.what, error) {
             // It is not given up any more, or there is none; there are more shards already, or are about to be.
             (What::Abort(_) | What::Split(_) | What::Recast(_) | What::Declare { .. }, _) => None,
+            // Somebody in sync is not known as dead yet.
+            (What::Force(_), _) if self.waits_to_force() => self.put_off(chore),
+            (What::Force(_), _) => None,
             (_, Error::Unavailable(_)) => self.put_off(chore),
             // It is not known as dead yet, or its copies are still wanted.
             (What::Replace { name, .. }, _) if self.placed.node_named(name).is_some() => self.put_off(chore),

@@ -24,6 +24,7 @@ impl World {
             self.keyspaces = Keyspaces::new(&map);
             self.watch.know(&map);
             self.watch.follow(&map);
+            self.note_forced(&map);
         }
         self.give(id, [Input::Map(map)]);
     }

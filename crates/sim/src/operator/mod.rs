@@ -7,6 +7,7 @@
 //!   drawn, while there are faults     a node is drained, is to leave, takes replicas again; a machine joins; a change is given up;
 //!                                     moves and rows are looked at
 //!   a node has left                   its machine is stopped, a while later
+//!   elections are forced              in runs of their own ([`force`])
 //!   a machine is lost for good        its node is declared dead where all copies are needed, and replaced; another machine joins
 //!                                     under its name
 //!   tenants                           have keyspaces created, altered and dropped, and use them ([`tenants`])
@@ -17,6 +18,8 @@
 mod asks;
 pub(crate) mod chore;
 mod chores;
+mod force;
+pub(crate) mod forcing;
 mod joins;
 mod maps;
 pub(crate) mod tenant;
@@ -56,6 +59,7 @@ impl World {
             let absent = Vec::from_iter(absent);
             self.operator.chores.extend(absent.into_iter().map(chore::Chore::replace));
         }
+        self.force();
         if self.settings.operates {
             self.serve_tenants();
         }

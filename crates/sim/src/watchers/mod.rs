@@ -88,7 +88,7 @@ impl World {
             Ok(watched) => self.watchers[number].watches(node, life, watched),
             // Its clock is behind those of others.
             Err(Error::Future { .. }) => {}
-            Err(error) => self.violation(format!("a watch can begin: {error}")),
+            Err(error) => self.unless_forced(format!("a watch can begin: {error}")),
         }
     }
 
@@ -153,15 +153,15 @@ impl World {
         self.watchers[number].reached.note(batch.reach);
         let progress = self.watchers[number].progress(&filter);
         if let Some(why) = wrong {
-            self.violation(format!(
+            self.unless_forced(format!(
                 "watches are given every change once: watcher {number} of {filter:?}: {why}"
             ));
         } else if went_back || is_fresh && !batch.changes.is_empty() {
-            self.violation(format!(
+            self.unless_forced(format!(
                 "watches go on: watcher {number} was at {before}, and is given {batch:?}"
             ));
         } else if batch.progress > progress {
-            self.violation(format!(
+            self.unless_forced(format!(
                 "the progress of watches is true: watcher {number} is told {:?}, and has {progress:?}",
                 batch.progress
             ));
@@ -182,11 +182,13 @@ impl World {
             Error::Trimmed { asked, oldest } => {
                 self.note("a watch was told that changes are not kept");
                 if oldest <= asked {
-                    self.violation(format!("watcher {number} is to begin at {oldest} in place of {asked}"));
+                    self.unless_forced(format!(
+                        "watcher {number} is to begin at {oldest} in place of {asked}"
+                    ));
                 }
                 self.watchers[number].begins_anew();
             }
-            error => self.violation(format!("watches go on: watcher {number} is told {error}")),
+            error => self.unless_forced(format!("watches go on: watcher {number} is told {error}")),
         }
     }
 
@@ -196,7 +198,7 @@ impl World {
         let shards = watched_shards(&self.keyspaces).shards().iter().map(|(shard, _)| *shard);
         let keeps = |shard| process.cores.keeps_changes_from(shard, asked);
         if shards.into_iter().all(keeps) {
-            self.violation(format!(
+            self.unless_forced(format!(
                 "only what is not kept is trimmed: watcher {number} is told so of {asked} by {node}"
             ));
         }
@@ -208,7 +210,7 @@ impl World {
         let behind = |world: &World| (0..world.watchers.len()).find_map(|number| world.is_behind(number));
         while behind(self).is_some() && self.events.now() < began + CAUGHT_UP_MICROS && self.step() {}
         if let Some(why) = behind(self).filter(|_| self.violations.is_empty()) {
-            self.violation(format!("watches come to the end: {why}"));
+            self.unless_forced(format!("watches come to the end: {why}"));
         }
     }
 
