@@ -111,6 +111,14 @@ pub enum Ask {
         /// Change nothing; answer what would become of each shard.
         dry_run: bool,
     },
+    /// A zone says how many secondaries a write waits for that is led in it, of shards that are laid out by zones: [`Answer::Done`]. For
+    /// who looks after such a cluster.
+    Zone {
+        /// Its name.
+        name: String,
+        /// So many, or all that there are while there are fewer; `None` = as the keyspace says.
+        secondaries: Option<u16>,
+    },
     /// What keyspaces there are: [`Answer::Keyspaces`].
     Keyspaces,
     /// The members of a shard are to have other duties, as one of them asks, where the directory says who orders: [`Answer::Done`].
@@ -131,6 +139,20 @@ pub enum Ruling {
         /// The node's name.
         node: String,
     },
+    /// Under `two-phase`: a node is dead for good, and its replicas are none any more. Of its shards the others go on without it.
+    DeclareDead {
+        /// The node's name.
+        node: String,
+    },
+}
+
+impl Ruling {
+    /// The name of the node that it is about.
+    pub fn node(&self) -> &str {
+        match self {
+            Ruling::ForcePrimary { node } | Ruling::DeclareDead { node } => node,
+        }
+    }
 }
 
 /// What became of a shard by a [`Ruling`], or would.
@@ -269,7 +291,7 @@ impl Ask {
     pub fn changes(&self) -> bool {
         match self {
             Ask::Join(_) | Ask::Abort { .. } | Ask::CreateKeyspace { .. } | Ask::DropKeyspace { .. } => true,
-            Ask::Revise { .. } => true,
+            Ask::Revise { .. } | Ask::Zone { .. } => true,
             Ask::Node { dry_run, .. }
             | Ask::Replace { dry_run, .. }
             | Ask::AlterKeyspace { dry_run, .. }
@@ -297,10 +319,12 @@ impl Ask {
                 wish.validate()
             }
             Ask::DropKeyspace { name } => keyspace::check_name(name).map_err(Error::Invalid),
-            Ask::Rule { keyspace, ruling: Ruling::ForcePrimary { node }, .. } => {
+            Ask::Rule { keyspace, ruling, .. } => {
                 keyspace::check_name(keyspace).map_err(Error::Invalid)?;
-                check_name(node)
+                check_name(ruling.node())
             }
+            Ask::Zone { name, .. } if name.is_empty() => Err(Error::Invalid("a zone has a name".into())),
+            Ask::Zone { name, .. } => check_length("the zone", name),
             Ask::Abort { .. } | Ask::Moves | Ask::Dump | Ask::Keyspaces | Ask::Revise { .. } => Ok(()),
         }
     }

@@ -131,6 +131,9 @@ pub fn asks() -> Vec<Ask> {
     asks.push(Ask::Revise { shard: ShardId(300), change });
     let (keyspace, ruling) = ("tea".into(), Ruling::ForcePrimary { node: "n2".into() });
     asks.push(Ask::Rule { keyspace, ruling, dry_run: true });
+    let (keyspace, ruling) = ("tea".into(), Ruling::DeclareDead { node: "n3".into() });
+    asks.push(Ask::Rule { keyspace, ruling, dry_run: false });
+    asks.push(Ask::Zone { name: "east".into(), secondaries: Some(300) });
     let wish = wish();
     asks.push(Ask::CreateKeyspace { name: "orders".into(), wish: Wish::default() });
     asks.push(Ask::AlterKeyspace { name: "orders".into(), wish, dry_run: true });

@@ -4,7 +4,7 @@ mod sync;
 
 use std::fmt;
 
-pub use sync::{Secondaries, SyncMode};
+pub use sync::{Awaited, Secondaries, SyncMode};
 
 use crate::{Error, Protocol};
 

@@ -18,7 +18,8 @@ pub struct Request {
     /// How long to wait before it is answered as unavailable or in doubt.
     pub timeout: Duration,
     /// Nobody but the node at hand is asked: [`Error::WrongNode`] where it has no replica of the key's shard, and of a write where
-    /// another node orders it. For dialects whose clients find the node themselves; the native wire does not carry it.
+    /// another node orders it. A read is as old as its level allows only where the replica here cannot answer a fresh one. For dialects
+    /// whose clients find the node themselves; the native wire does not carry it.
     pub here: bool,
 }
 

@@ -103,9 +103,6 @@ impl Map {
         ensure(shard.protocol != Protocol::Single || members.len() == 1, || {
             format!("{} has {} members", shard.protocol, members.len())
         })?;
-        ensure(shard.protocol != Protocol::TwoPhase || members.len() > 1, || {
-            format!("{} has 1 member", shard.protocol)
-        })?;
         let mut numbers = BTreeSet::new();
         for Member { node, replica, duty, .. } in members {
             let orders = shard.protocol == Protocol::TwoPhase && *node == shard.leader;

@@ -148,6 +148,13 @@ pub enum Event {
         /// Its name.
         name: String,
     },
+    /// A zone says whom the writes of the shards wait for that are led in it; whoever comes into it finds it so.
+    Zone {
+        /// Its name; not empty.
+        name: String,
+        /// So many secondaries, or all that there are; `None` = as the keyspace of the shard says.
+        secondaries: Option<u16>,
+    },
     /// Nobody serves what a dropped keyspace held: another one may have its name.
     Free {
         /// Its name.
@@ -228,6 +235,7 @@ impl Map {
             Event::Create { name, wish } => self.create(name, wish),
             Event::Alter { name, wish } => self.alter(name, wish),
             Event::Drop { name } => self.drop_keyspace(name),
+            Event::Zone { name, secondaries } => self.zone(name, *secondaries),
             Event::Free { name } => {
                 self.dropped.remove(name);
                 Ok(())

@@ -29,7 +29,7 @@
 //!
 //! Who is cut off, and not dead, goes on as before until it hears of the revision: what it acknowledges meanwhile is lost like the rest.
 
-use kv::admin::{Ruled, Ruling};
+use kv::admin::Ruled;
 use kv::cluster::Liveness;
 use kv::view::{Duty, Member, Revision};
 use kv::{NodeId, Protocol, ShardId};
@@ -39,22 +39,7 @@ use crate::refusal::Refusal;
 use crate::revise::is_in_sync;
 
 impl Map {
-    /// The map after a ruling on a keyspace, and what became of each of its shards. Refused where it is needed for none of them.
-    pub fn ruled(&self, keyspace: &str, ruling: &Ruling) -> Result<(Map, Vec<Ruled>), Refusal> {
-        let mut next = self.clone();
-        let Ruling::ForcePrimary { node } = ruling;
-        let ruled = next.force(keyspace, node)?;
-        if !ruled.iter().any(|shard| shard.done) {
-            let why = ruled.first().map_or("it has no shards", |shard| shard.why.as_str());
-            return Err(Refusal::NotNeeded { keyspace: keyspace.into(), why: why.into() });
-        }
-        if next != *self {
-            next.revision += 1;
-        }
-        Ok((next, ruled))
-    }
-
-    fn force(&mut self, keyspace: &str, name: &str) -> Result<Vec<Ruled>, Refusal> {
+    pub(crate) fn force(&mut self, keyspace: &str, name: &str) -> Result<Vec<Ruled>, Refusal> {
         let known = self.keyspaces.get(keyspace).filter(|known| known.is_for_clients());
         let is = known.ok_or_else(|| Refusal::UnknownKeyspace(keyspace.into()))?.protocol;
         let shards: Vec<ShardId> = self.shards_of(keyspace).into_iter().map(|(id, _)| id).collect();
@@ -134,7 +119,7 @@ impl Map {
         Ok(())
     }
 
-    fn name_of(&self, node: NodeId) -> &str {
+    pub(crate) fn name_of(&self, node: NodeId) -> &str {
         self.nodes.get(&node).map_or("?", |node| &node.name)
     }
 

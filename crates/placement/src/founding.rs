@@ -78,6 +78,7 @@ impl Map {
                 .collect(),
             changes: BTreeMap::new(),
             splits: BTreeMap::new(),
+            zones: BTreeMap::new(),
             dropped: BTreeMap::new(),
             next_shard: ShardId(founding.shards + 1),
         };

@@ -1,10 +1,15 @@
 //! A cluster whose first keyspace is laid out by zones: one node founds it, keeps the directory alone, and holds rows only while no
 //! node that names a zone is there.
+//!
+//! Under `primary` each zone may say how many secondaries a write waits for that is led in it ([`Zone`]); with fewer members that live it
+//! waits for those. What a zone says goes with its last node.
 
 use kv::keyspace::SyncMode;
 use kv::{NodeId, Protocol};
 
-use crate::map::{Arrangement, DEFAULT, DIRECTORY, Map};
+use crate::event::NODES_MAX;
+use crate::map::{Arrangement, DEFAULT, DIRECTORY, Map, Zone};
+use crate::refusal::Refusal;
 use crate::{Founder, Founding};
 
 /// Replicas of a shard under `primary`: as many as its zone has nodes.
@@ -34,11 +39,33 @@ impl Map {
         assert!(map.shards.values().all(|shard| shard.leader == NodeId(1)), "one node has everything");
         map
     }
+
+    pub(crate) fn zone(&mut self, name: &str, secondaries: Option<u16>) -> Result<(), Refusal> {
+        match secondaries {
+            None => drop(self.zones.remove(name)),
+            Some(_) if self.zones.len() >= NODES_MAX && !self.zones.contains_key(name) => {
+                return Err(Refusal::Invalid(format!(
+                    "{NODES_MAX} zones have a word of their own: that is all"
+                )));
+            }
+            Some(secondaries) => drop(self.zones.insert(name.into(), Zone { secondaries })),
+        }
+        Ok(())
+    }
+
+    /// A node is no member any more.
+    pub(crate) fn forget_node(&mut self, node: NodeId) {
+        let Some(gone) = self.nodes.remove(&node) else { return };
+        if self.nodes.values().all(|node| node.zone != gone.zone) {
+            self.zones.remove(&gone.zone);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use kv::cluster::Liveness;
+    use kv::keyspace::Awaited;
 
     use super::*;
     use crate::map::{Node, NodeDuty};
@@ -93,6 +120,35 @@ mod tests {
         map = map.apply(&leave).unwrap();
         assert_eq!(settled(&mut map), (10, "1111111111".into()));
         assert!(!map.nodes.contains_key(&NodeId(2)), "it is a node no more");
+    }
+
+    #[test]
+    fn zone_says_whom_the_writes_in_it_wait_for_until_its_last_node_has_left() {
+        let mut map =
+            Map::founding_by_zones(Founder { name: "m".into(), peer: "m:1".into() }, 10, Protocol::Primary);
+        let says = |map: &mut Map, zone: &str, secondaries| {
+            *map = map.apply(&crate::Event::Zone { name: zone.into(), secondaries }).unwrap();
+            assert_eq!(Map::decode(&map.encode()).as_ref(), Ok(&*map));
+        };
+        says(&mut map, "1", Some(2));
+        ["1", "2", "1"].iter().for_each(|zone| join(&mut map, zone));
+        // As the primaries would ask, once those that come have everything.
+        for (id, node) in [(1, 2), (10, 3)] {
+            let shard = map.shards.get_mut(&kv::ShardId(id)).unwrap();
+            shard.members[0].node = NodeId(node);
+            shard.leader = NodeId(node);
+        }
+        let all = Awaited::from(SyncMode::All { min_copies: 1 });
+        let of = |map: &Map| [1, 10].map(|id| map.sync_of(kv::ShardId(id)));
+        assert_eq!(of(&map), [Awaited::at_most(2), all]);
+        says(&mut map, "2", Some(0));
+        assert_eq!(of(&map), [Awaited::at_most(2), Awaited::at_most(0)]);
+        says(&mut map, "2", None);
+        assert_eq!(of(&map)[1], all);
+        map.forget_node(NodeId(4));
+        assert!(map.zones.contains_key("1"), "another node is in it");
+        map.forget_node(NodeId(2));
+        assert!(map.zones.is_empty(), "{:?}", map.zones);
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! Nothing here does I/O, reads a clock or draws a random number.
 
 mod check;
+mod dead;
 mod dropped;
 pub mod event;
 mod force;
@@ -26,6 +27,7 @@ mod recast;
 mod refusal;
 mod revise;
 pub mod rows;
+mod ruling;
 mod split;
 
 pub use event::Event;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 pub use kv::admin::Why;
 use kv::cluster::Liveness;
 pub use kv::cluster::NodeDuty;
-use kv::keyspace::{Keep, Quota, Settings, SyncMode};
+use kv::keyspace::{Awaited, Keep, Quota, Settings, SyncMode};
 use kv::view::{Duty, Member, Revision, View};
 use kv::{ClusterId, Epoch, NodeId, Protocol, ReplicaId, SLOTS, ShardId, Slot, SlotRange};
 
@@ -35,6 +35,8 @@ pub struct Map {
     pub changes: BTreeMap<ShardId, Change>,
     /// The shards that are to be cut, or are being cut; and those that go on under another protocol.
     pub splits: BTreeMap<ShardId, Split>,
+    /// What is said of zones: whom the writes of shards wait for that are laid out by zones ([`Arrangement::Zones`]).
+    pub zones: BTreeMap<String, Zone>,
     /// The names of keyspaces that were dropped, and may yet be served by nodes that have not heard of it.
     pub dropped: BTreeMap<String, Dropped>,
     /// The id that the next node is given: ids are never given twice.
@@ -60,6 +62,13 @@ pub struct Node {
     pub duty: NodeDuty,
     /// Whether it was heard of lately, as the directory's leader saw it.
     pub state: Liveness,
+}
+
+/// What is said of a zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Zone {
+    /// A write of a shard that is led in it waits for so many secondaries, or for all that there are while there are fewer.
+    pub secondaries: u16,
 }
 
 /// A named set of keys.
@@ -229,11 +238,23 @@ impl Map {
         if left.is_empty() || change.epoch > shard.epoch { change.to.clone() } else { left }
     }
 
-    /// For whom a write of a shard waits, or of a part of one; as usual where nothing says it.
-    pub fn sync_of(&self, id: ShardId) -> SyncMode {
+    /// For whom a write of a shard waits, or of a part of one: as the zone says in which it is led, where its keyspace is laid out by
+    /// zones, else as its keyspace says; as usual where nothing says it.
+    pub fn sync_of(&self, id: ShardId) -> Awaited {
         let shard = self.shards.get(&id).or_else(|| self.part(id).map(|(_, shard, ..)| shard));
         let keyspace = shard.and_then(|shard| self.keyspaces.get(&shard.keyspace));
-        keyspace.and_then(|keyspace| keyspace.sync).unwrap_or(SyncMode::USUAL)
+        let zone =
+            shard.filter(|_| keyspace.is_some_and(|keyspace| keyspace.arrangement == Arrangement::Zones));
+        match zone.and_then(|shard| self.zone_of(shard)) {
+            Some(zone) => Awaited::at_most(zone.secondaries),
+            None => keyspace.and_then(|keyspace| keyspace.sync).unwrap_or(SyncMode::USUAL).into(),
+        }
+    }
+
+    /// What is said of the zone of the member that orders.
+    fn zone_of(&self, shard: &Shard) -> Option<Zone> {
+        let orders = shard.members.iter().find(|member| member.duty == Duty::Primary)?;
+        self.zones.get(&self.nodes.get(&orders.node)?.zone).copied()
     }
 
     /// The nodes that have a replica of a shard, or are to have one; some of them twice.

@@ -84,6 +84,7 @@ use kv::{NodeId, Protocol, ReplicaId, ShardId};
 use crate::check::epoch_of_change;
 use crate::event::needed;
 use crate::map::{Change, Map, NodeDuty, Phase, Shard, Why};
+use crate::recast::opens_whole;
 use crate::revise::is_in_sync;
 
 /// How much is under way at once.
@@ -108,7 +109,9 @@ impl Default for Limits {
 pub fn plan(map: &Map, limits: &Limits) -> Option<Map> {
     let mut next = map.clone();
     next.changes.retain(|id, change| {
-        let is_pointless = is_pointless(map, &map.shards[id], change) || map.is_recast_in_vain(*id, change);
+        let is_pointless = is_pointless(map, &map.shards[id], change)
+            || map.is_recast_in_vain(*id, change)
+            || map.never_opens(*id, change);
         change.phase == Phase::Switch || !is_pointless
     });
     next.give_up_parts();
@@ -118,7 +121,7 @@ pub fn plan(map: &Map, limits: &Limits) -> Option<Map> {
     }
     begin(&mut next, limits);
     let former: Vec<NodeId> = map.nodes.keys().copied().filter(|node| is_former(&next, *node)).collect();
-    former.iter().for_each(|node| drop(next.nodes.remove(node)));
+    former.iter().for_each(|node| next.forget_node(*node));
     if next == *map {
         return None;
     }
@@ -199,7 +202,7 @@ fn begin(map: &mut Map, limits: &Limits) {
         let ready = nodes.iter().filter(comes).all(|node| takers::takes_now(map, *node));
         // With fewer copies than it takes writes with it stays as it is until there are nodes.
         let is_few = shard.protocol == Protocol::Primary
-            && nodes.len() < shard.members.len().min(map.sync_of(id).min_copies().into());
+            && nodes.len() < shard.members.len().min(map.sync_of(id).least.into());
         if is_few || !ready || !busy.has_room(map, shard, &nodes, limits.per_node) {
             continue;
         }
@@ -214,11 +217,15 @@ fn begin(map: &mut Map, limits: &Limits) {
     }
 }
 
-/// Begins to cut a shard, if its members have time for it, and most of them live.
+/// Begins to cut a shard, if its members have time for it, and those live that have to open its parts.
 fn begin_split(map: &mut Map, busy: &mut Busy, id: ShardId, limits: &Limits) {
     let shard = &map.shards[&id];
     let nodes: Vec<NodeId> = shard.members.iter().map(|member| member.node).collect();
-    if map.has_majority(&shard.members) && !shard.has_astray() && busy.have_room(&nodes, limits.per_node) {
+    let live = match opens_whole(shard.protocol) {
+        true => nodes.iter().all(|node| map.lives(*node)),
+        false => map.has_majority(&shard.members),
+    };
+    if live && !shard.has_astray() && busy.have_room(&nodes, limits.per_node) {
         busy.count(&nodes);
         map.begin_split(id);
     }

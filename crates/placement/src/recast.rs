@@ -125,8 +125,7 @@ impl Map {
         if to == Protocol::TwoPhase && (shard.members.len() < 2 || !shard.members.iter().all(serves)) {
             return None;
         }
-        let needs_all =
-            shard.protocol == Protocol::TwoPhase || matches!(to, Protocol::TwoPhase | Protocol::Primary);
+        let needs_all = shard.protocol == Protocol::TwoPhase || opens_whole(to);
         let lives = match needs_all {
             true => shard.members.iter().all(|member| self.lives(member.node)),
             false => self.has_majority(&shard.members) && self.lives(shard.leader),
@@ -137,11 +136,15 @@ impl Map {
     /// Whether a change to another protocol that copies leads to one that is not wanted any more.
     pub(crate) fn is_recast_in_vain(&self, id: ShardId, change: &Change) -> bool {
         let to = self.splits.get(&id).and_then(|split| split.protocol);
-        let is_gone = |member: &Member| self.nodes[&member.node].duty == NodeDuty::Gone;
-        let never_opens =
-            matches!(to, Some(Protocol::Primary | Protocol::TwoPhase)) && change.to.iter().any(is_gone);
-        let is_vain = never_opens || to != self.next_protocol(&self.shards[&id]);
+        let is_vain = to != self.next_protocol(&self.shards[&id]);
         change.why == Why::Protocol && change.phase == Phase::Copy && is_vain
+    }
+
+    /// Whether a change that copies makes parts that never open: all members would have to, and one is gone.
+    pub(crate) fn never_opens(&self, id: ShardId, change: &Change) -> bool {
+        let is_gone = |member: &Member| self.nodes[&member.node].duty == NodeDuty::Gone;
+        let copies = change.why.makes_parts() && change.phase == Phase::Copy;
+        copies && opens_whole(self.protocol_after(id, &self.shards[&id])) && change.to.iter().any(is_gone)
     }
 
     /// Begins to have a shard go on under another protocol.
@@ -149,4 +152,9 @@ impl Map {
         self.splits.insert(id, Split { count: 1, protocol: Some(protocol), parts: Vec::new() });
         self.begin_split(id);
     }
+}
+
+/// Whether all members of a part must have opened before it is a shard.
+pub(crate) fn opens_whole(protocol: Protocol) -> bool {
+    matches!(protocol, Protocol::Primary | Protocol::TwoPhase)
 }

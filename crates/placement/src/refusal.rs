@@ -261,6 +261,22 @@ pub enum Refusal {
         /// Its protocol.
         protocol: Protocol,
     },
+    /// The protocol of a keyspace goes on without who is away.
+    #[error(
+        "keyspace '{keyspace}' is under {protocol}, where nobody is declared dead: its replicas on a node that is gone for good are made \
+         again elsewhere when the node is replaced (`capstan cluster replace`)"
+    )]
+    GoesOnItself {
+        /// Which.
+        keyspace: String,
+        /// Its protocol.
+        protocol: Protocol,
+    },
+    /// A node that is to be declared dead may be alive.
+    #[error(
+        "node '{0}' is not dead, as far as is known: stop it, wait until `capstan cluster nodes` says that it is dead, and ask again"
+    )]
+    MayLive(String),
     /// A node that is to order is not heard of.
     #[error(
         "node '{0}' is not heard of at present: start it first, or name one that is alive (`capstan cluster nodes`)"

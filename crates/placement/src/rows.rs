@@ -9,6 +9,7 @@
 //! | `shard/ID` | keyspace, slots, protocol, members under epoch and revision, leader, the next number of a replica |
 //! | `change/SHARD` | members under their epoch, phase, why |
 //! | `split/SHARD` | how many shards it is to become, which ones, once that has begun, and the protocol, where it is another |
+//! | `zone/NAME` | how many secondaries a write waits for that is led in it |
 //! | `dropped/NAME` | the revision from which on there is no such keyspace, and who may serve it yet |
 //!
 //! Ids are decimal and of fixed width, so that rows sort like ids. Each value begins with a byte for its format; fields as in
@@ -31,7 +32,9 @@ use kv::{
     Value,
 };
 
-use crate::map::{Arrangement, Change, Dropped, Holders, Keyspace, Map, Node, Part, Phase, Shard, Split};
+use crate::map::{
+    Arrangement, Change, Dropped, Holders, Keyspace, Map, Node, Part, Phase, Shard, Split, Zone,
+};
 
 /// The row that every change of the map writes, and looks at first.
 pub const REVISION: Key = Bytes::from_static(b"revision");
@@ -80,6 +83,9 @@ impl Map {
         }
         for (id, split) in &self.splits {
             rows.insert(format!("split/{:010}", id.0).into(), row(|into| put_split(into, split)));
+        }
+        for (name, zone) in &self.zones {
+            rows.insert(format!("zone/{name}").into(), row(|into| put_uint(into, zone.secondaries.into())));
         }
         for (name, dropped) in &self.dropped {
             rows.insert(format!("dropped/{name}").into(), row(|into| put_dropped(into, dropped)));
@@ -187,6 +193,9 @@ impl Map {
             }
             Some(("split", id)) => {
                 self.splits.insert(shard_id(id)?, split(&mut reader)?);
+            }
+            Some(("zone", name)) => {
+                self.zones.insert(name.into(), Zone { secondaries: reader.u16()? });
             }
             Some(("dropped", name)) => {
                 self.dropped.insert(name.into(), dropped(&mut reader)?);

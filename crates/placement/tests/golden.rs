@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use kv::admin::{Ruled, Ruling};
 use kv::cluster::Liveness;
 use kv::keyspace::Wish;
 use kv::view::{Member, Revision};
@@ -111,12 +112,27 @@ impl Script {
                 writeln!(self.text, "shards {:?}", lost(&self.map).iter().map(|id| id.0).collect::<Vec<_>>())
                     .unwrap()
             }
+            "declare" => self.declare(words[0], words[1]),
             _ => {
                 let next = self.map.apply(&self.event(command, words));
                 match next {
                     Ok(next) if next == self.map => writeln!(self.text, "nothing").unwrap(),
                     Ok(next) => self.show(next),
                     Err(refusal) => writeln!(self.text, "refused: {refusal}").unwrap(),
+                }
+            }
+        }
+    }
+
+    /// A node is dead for good, for a keyspace.
+    fn declare(&mut self, keyspace: &str, node: &str) {
+        match self.map.ruled(keyspace, &Ruling::DeclareDead { node: node.into() }) {
+            Err(refusal) => writeln!(self.text, "refused: {refusal}").unwrap(),
+            Ok((next, ruled)) => {
+                self.show(next);
+                for Ruled { shard, done, why } in ruled {
+                    let done = if done { "done" } else { "not done" };
+                    writeln!(self.text, "shard {shard} {done}: {why}").unwrap();
                 }
             }
         }

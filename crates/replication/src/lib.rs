@@ -88,7 +88,7 @@ mod waits;
 
 use bytes::Bytes;
 use kv::cluster::Role;
-use kv::keyspace::SyncMode;
+use kv::keyspace::Awaited;
 use kv::{Class, Epoch, Error, Index, Level, NodeId, Position, ReplicaId, Scope, Term, Version};
 
 pub use kv::view::{Change, Duty, Member, Revision, View};
@@ -133,7 +133,7 @@ pub enum Input {
         members: Vec<Member>,
     },
     /// For whom a write waits from now on. Only [`primary`] knows of it.
-    Sync(SyncMode),
+    Sync(Awaited),
     /// Order these ops ([`kv::Stamped`] bytes), all that a turn has for this replica: they share an entry. Each ends in the
     /// tokens of an [`Output::Apply`], or in [`Output::Refuse`].
     Propose {

@@ -15,7 +15,8 @@
 //! A run has two parts. In the first, clients do all that users do while faults happen: besides the ops of their workload they
 //! ask ranges in pages, histories, get-alls and put-alls over shards, delete-ranges and trims in steps, at every level and at
 //! versions. In half of the runs an operator has nodes join, leave and drained meanwhile (module `operator`); a machine that is lost is
-//! replaced in all. Who decides where shards go is the directory that runs, on the nodes. In the second
+//! replaced in all. In some the keys are laid out by zones, and clients ask a node for what it has itself (module `zoned`). Who decides
+//! where shards go is the directory that runs, on the nodes. In the second
 //! part the faults are over, and the cluster must come to rest within a bound: every node up and whole, all shards where they
 //! should be, with one leader each, all copies equal, every key readable, no write in doubt that is sent again, and nothing kept
 //! that has run out. At every moment the invariants of `watch` must hold, and every answer must show what was there; at the end
@@ -49,6 +50,7 @@ mod trace;
 mod watch;
 mod watchers;
 mod world;
+mod zoned;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

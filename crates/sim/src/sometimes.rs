@@ -41,6 +41,7 @@ pub const SOMETIMES: &[&str] = &[
     "a node took replicas again",
     "a node waited for the founder of its cluster",
     "a node was asked to leave",
+    "a node was declared dead",
     "a node was drained",
     "a node with an old copy of its folder was refused",
     "a node with another folder was refused",
@@ -110,6 +111,8 @@ pub const SOMETIMES: &[&str] = &[
     "the clients' keyspace was altered",
     "the clients' keyspace went to another protocol",
     "the directory refused what it was asked",
+    "the node at hand alone answered what is newest",
+    "the node at hand alone answered what may be old",
 ];
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ use crate::sometimes::SOMETIMES;
 use crate::trace::Trace;
 use crate::watch::{Kind, Seen, Watch, in_frame};
 use crate::watchers::watcher::Watcher;
+use crate::zoned::Zoned;
 
 /// Copies are compared so often.
 const INSPECT_MICROS: u64 = 500_000;
@@ -62,6 +63,7 @@ pub(crate) struct World {
     pub network: Network,
     pub clients: Vec<Client>,
     pub watchers: Vec<Watcher>,
+    pub zoned: Zoned,
     pub recorder: Recorder,
     /// Writes in doubt, by what they wrote.
     pub doubts: BTreeMap<Place, u32>,
@@ -91,18 +93,27 @@ impl World {
             settings = settings.for_many_clients(&mut random);
         }
         let nodes = u64::from(options.nodes);
+        let zoned = Zoned::draw(options.seed, options.protocol);
         // In most runs only some kinds of faults happen: then each happens more often, and with other things around it.
         let all = options.faults.clone();
         let kept = random.pick(&[30, 60, 100]);
         // What a client's request is valid for counts by the clock of the cluster: one that is hours off takes hours.
         let tame = options.workload == Workload::Once;
-        let mut faults = all.only(|fault| random.percent(kept) && !(tame && fault == Fault::Clock));
-        let forcing = Forcing::of(options, &mut settings, &mut faults);
+        let faults = all.only(|fault| random.percent(kept) && !(tame && fault == Fault::Clock));
+        // A zone may have one copy of a shard, and an old one, put back, cannot be told from the true one.
+        let mut faults = faults.only(|fault| zoned.count().is_none() || fault != Fault::Restore);
+        let forcing = match zoned.count() {
+            None => Forcing::of(options, &mut settings, &mut faults),
+            Some(_) => None,
+        };
         let steps = if forcing.is_some() { 2 * options.steps } else { options.steps };
         let mut watch = Watch::new();
         watch.rows.kept_by(settings.table);
         let recorder = Recorder::of_shards(settings.shards);
-        let placed = Arc::new(founding(nodes, &settings, options.protocol));
+        settings.zones = zoned.count().unwrap_or(settings.zones);
+        let mut placed = founding(nodes, &settings, options.protocol);
+        zoned.lay_out(&mut placed);
+        let placed = Arc::new(placed);
         watch.know(&placed);
         let machines =
             (1..=nodes).map(|id| Machine::new(NodeId(id), Clock::draw(&mut random), placed.clone()));
@@ -122,6 +133,7 @@ impl World {
             network: Network::default(),
             clients: Vec::new(),
             watchers: Vec::new(),
+            zoned,
             recorder,
             doubts: BTreeMap::new(),
             last_values: BTreeMap::new(),

@@ -6,7 +6,7 @@ Exits 0 when all hold, 1 when one does not (and says which), 2 when used wrongly
 """
 
 import sentences
-from shards import moves, rows, wrong
+from shards import groups, moves, rows, wrong
 
 if __name__ == "__main__":
-    sentences.main("shards", (rows, moves, wrong), __doc__)
+    sentences.main("shards", (rows, moves, groups, wrong), __doc__)

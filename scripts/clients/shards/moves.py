@@ -7,7 +7,7 @@ import grpc
 
 import lab
 from lab import check, sentence
-from shards.servers import Program, Shards, refused, value
+from shards.servers import Shards, value
 
 
 class Writer(threading.Thread):
@@ -37,9 +37,9 @@ class Writer(threading.Thread):
                 owner.calls.Append(key=self.key, value=f"{number},")
                 return
             except grpc.RpcError as error:
-                if error.code() not in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNAVAILABLE):
-                    if self.is_there(number):
-                        return
+                # A server that is killed says nothing of what it has done.
+                if error.code() != grpc.StatusCode.FAILED_PRECONDITION and self.is_there(number):
+                    return
             time.sleep(0.02)
         raise lab.Failed(f"{number} could not be appended to key {self.key} in a minute")
 
@@ -52,7 +52,8 @@ class Writer(threading.Thread):
             found = value(owner, self.key) if owner else None
         except grpc.RpcError:
             return None
-        return None if found is None else f",{found}"
+        # A server that has given the key away has nothing, either.
+        return f",{found or ''}" if found or (owner and not self.done) else None
 
 
 def checked(writers):
@@ -80,49 +81,6 @@ def load():
         shards.master.calls.Leave(server=three.address)
         checked(writers)
         check("servers", [text for text, _, _ in shards.ranges()], [two.address, one.address])
-
-
-@sentence("The first N servers that come by JoinReplica are masters, later ones replicas with the same data; a killed or leaving master is followed")
-def groups():
-    with Shards(0) as shards:
-        shards.master.stop()
-        shards.master.options = ["--data", str(shards.folder / "groups"), "--shards", "2"]
-        shards.master.start()
-        options = ["--shard-master", shards.master.address, "--consistency", "1"]
-        roles = []
-        for number in range(4):
-            server = Program("shard-server", shards.folder / f"server-{number}", options)
-            server.options += ["--data", str(server.folder)]
-            shards.servers.append(server)
-            shards.all.append(server.start())
-            roles.append(shards.master.calls.JoinReplica(server=server.address).role)
-        check("roles", roles, [0, 0, 1, 1])
-        first, second, follower, _ = shards.servers
-        check("masters", [text for text, _, _ in shards.ranges()], [first.address, second.address])
-        first.calls.Put(key=5, value="five")
-        check("a write is at the replica when it is answered", value(follower, 5), "five")
-        refused("put at a replica", lambda: follower.calls.Put(key=5, value="x"))
-        ask = shards.master.calls.QueryReplica
-        named = {ask(key=5, operation=0).server for _ in range(4)}
-        check("named for GET", named, {first.address, follower.address})
-        check("named for others", {ask(key=5, operation=operation).server for operation in (1, 2, 3, 4)}, {first.address})
-        first.kill()
-        lab.until("the replica follows", lambda: shards.owner(5) is follower)
-        writer = Writer(shards, 6)
-        writer.append(1)
-        check("nothing is lost", [value(follower, 5), value(follower, 6)], ["five", "1,"])
-        first.start()
-        lab.until("it comes back", lambda: value_or_none(first, 6) == "1,")
-        shards.master.calls.Leave(server=first.address)
-        check("who follows", shards.owner(5), follower)
-        check("after the leave", value(follower, 5), "five")
-
-
-def value_or_none(server, key):
-    try:
-        return value(server, key)
-    except grpc.RpcError:
-        return None
 
 
 @sentence("kill -9 of the master and of servers with --data: after the next start everything is as it was, and goes on")

@@ -40,6 +40,8 @@ def ranges():
             check(f"order of {count}", [text for text, _, _ in found], [each.address for each in servers[:count]])
             sizes = [last - first + 1 for _, first, last in found]
             check_that(f"sizes of {count}", max(sizes) - min(sizes) <= 1, sizes)
+            for key in (0, 33, 34, 50, 51, 67, 100, 4_000):
+                shards.owner(key).calls.Put(key=key, value=f"of {count}")
             for key in (101, 2**32 - 1):
                 check(f"the last range has {key}", shards.owner(key), server)
         check("what a server had goes along", value(shards.owner(7), 7), "before")
@@ -52,23 +54,18 @@ def ranges():
         check("join again", [shards.join(servers[0]), shards.ranges()][1][0][0], servers[0].address)
 
 
-def has(server, key, text):
-    """A server has a text, as soon as it has heard that the key is its own: a moment after Join or Leave has answered at most."""
-    lab.until(f"{key} is {text!r} at {server.address}", lambda: value(server, key) == text)
-
-
 @sentence("Leave moves the data; the last server's stays with the master until the next Join; who left serves all keys, with nothing")
 def leaving():
     with Shards(2) as shards:
         one, two = shards.servers
         shards.join(one, two)
         for key in (0, 50, 51, 100, 5_000):
-            lab.until(f"put of {key}", lambda key=key: shards.put(key, f"v{key}"))
+            shards.owner(key).calls.Put(key=key, value=f"v{key}")
         shards.master.calls.Leave(server=one.address)
         # It may end at once.
         one.kill()
         for key in (0, 50, 51, 100, 5_000):
-            has(two, key, f"v{key}")
+            check(f"get of {key}", value(two, key), f"v{key}")
         shards.master.calls.Leave(server=two.address)
         check("nobody has a key", shards.ranges(), [("", 0, 100)])
         lab.until("who left serves all keys", two.serves)
@@ -77,9 +74,9 @@ def leaving():
         two.calls.Put(key=3, value="of two")
         shards.join(one)
         for key in (0, 50, 51, 100, 5_000):
-            has(one, key, f"v{key}")
+            check(f"get of {key}", value(one, key), f"v{key}")
         shards.join(two)
-        has(shards.owner(3), 3, "of two")
+        check("what it had", value(shards.owner(3), 3), "of two")
 
 
 @sentence("Redistribute moves lower to upper to another server, which overwrites; Transfer overwrites")

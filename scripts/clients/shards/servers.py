@@ -122,15 +122,6 @@ class Shards:
         text = self.master.calls.Query(key=key).server
         return next((server for server in self.servers if server.address == text), None)
 
-    def put(self, key, text):
-        """Puts at the server that the master names; whether that took it: one that has just been given the key may not know it yet."""
-        try:
-            self.owner(key).calls.Put(key=key, value=text)
-        except grpc.RpcError as error:
-            lab.check("why a put is refused", error.code(), grpc.StatusCode.FAILED_PRECONDITION)
-            return False
-        return True
-
     def ranges(self):
         """The first and the last key of each server, of 0 to 100, in the order of the keys."""
         found = []
@@ -143,6 +134,33 @@ class Shards:
         return [tuple(each) for each in found]
 
 
+class Groups(Shards):
+    """A shard master of so many groups, whose servers come by themselves."""
+
+    def __init__(self, groups):
+        super().__init__(0)
+        self.master.options += [str(self.folder / "master"), "--shards", str(groups)]
+
+    def come(self, *options):
+        """Another server, and whether it is a replica."""
+        server = self.alone("--shard-master", self.master.address, *options)
+        return server, self.master.calls.JoinReplica(server=server.address).role == 1
+
+    def alone(self, *options):
+        """Another server, which nobody has asked yet."""
+        server = Program("shard-server", self.folder / f"server-{len(self.servers)}")
+        server.options += ["--data", str(server.folder), *options]
+        self.servers.append(server)
+        self.all.append(server.start())
+        return server
+
+    def named(self, key, operation=0):
+        """The servers that are named for an operation on a key; 0 = GET."""
+        ask = self.master.calls.QueryReplica
+        texts = {ask(key=key, operation=operation).server for _ in range(2 * len(self.servers))}
+        return {server for server in self.servers if server.address in texts}
+
+
 def refused(what, call, code=None):
     """The call is refused, with a text."""
     try:
@@ -153,6 +171,14 @@ def refused(what, call, code=None):
             lab.check(f"{what}: code", error.code(), code)
         return error.details()
     lab.fail(f"{what} is not refused")
+
+
+def value_or_none(server, key):
+    """The same, where it may not answer at present."""
+    try:
+        return value(server, key)
+    except grpc.RpcError:
+        return None
 
 
 def value(server, key):

@@ -36,4 +36,6 @@ def asked():
         refused("leave of a stranger", lambda: calls.Leave(server=shards.servers[1].address), grpc.StatusCode.INVALID_ARGUMENT)
         other = shards.servers[0].address.replace("localhost", "127.0.0.1")
         refused("join by another text", lambda: calls.Join(server=other))
+        with Shards(0) as others:
+            refused("join of another master's", lambda: others.master.calls.Join(server=shards.servers[0].address), grpc.StatusCode.FAILED_PRECONDITION)
         check("ranges", shards.ranges(), before)

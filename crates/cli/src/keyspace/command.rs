@@ -46,6 +46,7 @@ Examples:
   capstan keyspace alter orders --protocol primary --dry-run    what gets weaker
   capstan keyspace alter orders --protocol primary --sync 1
   capstan keyspace alter orders --force-primary n2    asks for the name again
+  capstan keyspace alter terms --declare-dead n3    under two-phase
 What is not named stays. Another protocol is reached shard by shard, while
 clients write; this returns when all are there, and goes on without it too.")]
     Alter {

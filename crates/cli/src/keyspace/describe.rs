@@ -152,7 +152,7 @@ fn promises(protocol: Protocol, sync: Option<SyncMode>, replicas: u16) -> Vec<(&
             (
                 "disks are lost",
                 "each copy has all that is acknowledged. The copies stay where they are: with one of them lost for good the others \
-                 serve reads only; copy the keys to another keyspace"
+                 serve reads only, until its node is declared dead (keyspace alter NAME --declare-dead NODE)"
                     .into(),
             ),
         ],

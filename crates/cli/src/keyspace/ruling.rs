@@ -19,6 +19,9 @@ pub struct Decision {
     /// keyspace ledger when they are back
     #[arg(long, value_name = "NODE")]
     pub force_primary: Option<String>,
+    /// Under two-phase, when NODE is off for good: its shards go on without its replicas
+    #[arg(long, value_name = "NODE", conflicts_with = "force_primary")]
+    pub declare_dead: Option<String>,
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
@@ -27,7 +30,8 @@ pub struct Decision {
 impl Decision {
     /// What is decided, if anything is.
     pub fn ruling(&self) -> Option<Ruling> {
-        self.force_primary.clone().map(|node| Ruling::ForcePrimary { node })
+        let dead = || self.declare_dead.clone().map(|node| Ruling::DeclareDead { node });
+        self.force_primary.clone().map(|node| Ruling::ForcePrimary { node }).or_else(dead)
     }
 }
 
@@ -78,17 +82,21 @@ async fn ask(
 
 /// What whoever decides it has to know.
 fn consequence(name: &str, ruling: &Ruling, would: &[Ruled]) -> String {
-    let Ruling::ForcePrimary { node } = ruling;
     let done: Vec<&Ruled> = would.iter().filter(|shard| shard.done).collect();
     let shards: Vec<String> =
         done.iter().map(|ruled| format!("shard {}: {}", ruled.shard, ruled.why)).collect();
-    format!(
-        "{}\nHaving {node} order {} of {} shards of {name} loses the acknowledged writes that {node} has not got;\nkeyspace ledger {name} \
-         lists them when the nodes that have them are back",
-        shards.join("\n"),
-        done.len(),
-        would.len(),
-    )
+    let of = format!("{} of {} shards of {name}", done.len(), would.len());
+    let what = match ruling {
+        Ruling::ForcePrimary { node } => format!(
+            "Having {node} order {of} loses the acknowledged writes that {node} has not got;\nkeyspace ledger {name} lists them when the \
+             nodes that have them are back"
+        ),
+        Ruling::DeclareDead { node } => format!(
+            "{node} has to be off, and stay off: while it runs it may answer what is no longer so. Nothing that was acknowledged is lost \
+             by taking it from {of}; what it refused at last may have been done"
+        ),
+    };
+    format!("{}\n{what}", shards.join("\n"))
 }
 
 /// So many replicas must be in sync for a write to be taken, if one is not enough.

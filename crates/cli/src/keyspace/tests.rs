@@ -221,7 +221,7 @@ fn force_of_a_primary_shows_what_it_would_do_and_wants_a_word() {
     let answers = [would.clone(), would.clone(), would, Ok(Answer::Keyspaces(vec![orders(wish)]))];
     let store = Operated::new([cluster()], answers);
     let force = |yes, dry_run| {
-        let decision = Decision { force_primary: Some("n2".into()), yes };
+        let decision = Decision { force_primary: Some("n2".into()), yes, ..Decision::default() };
         let (name, settings) = ("default".into(), command::Settings::default());
         Command::Alter { name, settings, protocol: None, no_wait: false, dry_run, decision }
     };

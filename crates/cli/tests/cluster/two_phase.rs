@@ -139,3 +139,61 @@ fn two_phase_loses_nothing_and_refuses_at_once_whoever_is_killed() {
         }
     });
 }
+
+#[test]
+#[ignore = "starts real nodes: scripts/test runs it against the release binary"]
+fn two_phase_goes_on_without_a_node_that_is_declared_dead() {
+    run(async |mut random| {
+        for is_master in [true, false] {
+            let mut lab = Lab::new(3, &[], &mut random);
+            lab.serve_all().await;
+            let created = lab
+                .capstan(&[1], &["keyspace", "create", NAME, "--protocol", "two-phase", "--replicas", "3"]);
+            assert!(created.status.success(), "{}", text(&created.stderr));
+            let master = master(&lab, 1).await;
+            let victim = if is_master { master } else { 1 + master % 3 };
+            let others = Vec::from_iter(lab.all().filter(|node| *node != victim));
+            let client = Rc::new(client_of(&lab, others[0]));
+            until("writes are taken", PATIENCE, async || put(&client, KEYS, 0).await.is_ok()).await;
+            let mut written = Written::default();
+            for _ in 0..ROUNDS {
+                written.round(&client).await;
+            }
+            let name = format!("n{victim}");
+            let declare = ["keyspace", "alter", NAME, "--declare-dead", &name, "--yes"];
+            let refused = lab.capstan(&others, &declare);
+            assert_eq!(refused.status.code(), Some(2), "{name} lives: {}", text(&refused.stderr));
+            // What it refuses at last it may have done, or another one does.
+            let (round, ()) = tokio::join!(written.round(&client), lab.kill(victim));
+            if is_master && round < KEYS {
+                (0..KEYS).for_each(|number| {
+                    let value = written.next - KEYS as u64 + 1 + number as u64;
+                    written.doubtful.entry(number).or_default().push(value);
+                });
+            }
+            until("it counts as dead", PATIENCE, async || {
+                let declared = lab.capstan(&others, &declare);
+                assert!(matches!(declared.status.code(), Some(0 | 2 | 3)), "{}", text(&declared.stderr));
+                declared.status.success()
+            })
+            .await;
+            until("writes are taken again", PATIENCE, async || put(&client, KEYS, 0).await.is_ok()).await;
+            for node in &others {
+                for number in 0..KEYS {
+                    let found = read(&lab, *node, number).await.expect("who is left answers");
+                    written.check(number, found, &format!("n{node} without {name}"));
+                }
+            }
+            assert_eq!(written.round(&client).await, KEYS, "all who are left are there");
+            // It comes back after all, and has no copy any more.
+            lab.serve(victim);
+            lab.ready().await;
+            for node in lab.all() {
+                for number in 0..KEYS {
+                    let found = read(&lab, node, number).await.expect("all is well again");
+                    written.check(number, found, &format!("n{node} with {name}"));
+                }
+            }
+        }
+    });
+}

@@ -55,11 +55,20 @@ pub fn encode_ask(into: &mut BytesMut, ask: &Ask) {
             put_uint(into, u64::from(shard.0));
             change.encode(into);
         }
-        Ask::Rule { keyspace, ruling: Ruling::ForcePrimary { node }, dry_run } => {
+        Ask::Rule { keyspace, ruling, dry_run } => {
             into.put_u8(12);
             put_text(into, keyspace);
-            put_text(into, node);
+            into.put_u8(match ruling {
+                Ruling::ForcePrimary { .. } => 1,
+                Ruling::DeclareDead { .. } => 2,
+            });
+            put_text(into, ruling.node());
             into.put_u8(u8::from(*dry_run));
+        }
+        Ask::Zone { name, secondaries } => {
+            into.put_u8(13);
+            put_text(into, name);
+            put_option(into, *secondaries, |into, count| put_uint(into, count.into()));
         }
     }
 }
@@ -89,9 +98,14 @@ pub fn decode_ask(reader: &mut Reader) -> Result<Ask, Malformed> {
         11 => Ask::Revise { shard: ShardId(reader.u32()?), change: Change::decode(reader)? },
         12 => Ask::Rule {
             keyspace: reader.text()?,
-            ruling: Ruling::ForcePrimary { node: reader.text()? },
+            ruling: match (reader.u8()?, reader.text()?) {
+                (1, node) => Ruling::ForcePrimary { node },
+                (2, node) => Ruling::DeclareDead { node },
+                _ => return Err(Malformed("a ruling has an unknown tag")),
+            },
             dry_run: reader.bool()?,
         },
+        13 => Ask::Zone { name: reader.text()?, secondaries: reader.option(Reader::u16)? },
         _ => return Err(Malformed("an ask has an unknown tag")),
     })
 }

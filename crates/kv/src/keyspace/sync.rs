@@ -26,6 +26,17 @@ pub enum SyncMode {
     },
 }
 
+/// Whom the writes of one shard wait for: what its keyspace says ([`SyncMode`]), or its zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Awaited {
+    /// So many may be in sync at most, the primary too, at least 1; `None` = all.
+    pub most: Option<u16>,
+    /// With fewer in sync nothing is acknowledged.
+    pub least: u16,
+    /// Those that nobody waits for get what is written so often, in microseconds.
+    pub interval_micros: u64,
+}
+
 /// How many secondaries have a write before it is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Secondaries {
@@ -86,6 +97,23 @@ impl SyncMode {
                 interval_micros: wish.interval_micros.unwrap_or(interval_micros),
             },
         }
+    }
+}
+
+impl Awaited {
+    /// So many secondaries, or all that there are while there are fewer; the others get what is written every second.
+    pub fn at_most(secondaries: u16) -> Awaited {
+        Awaited { most: Some(secondaries.saturating_add(1)), least: 1, interval_micros: 1_000_000 }
+    }
+}
+
+impl From<SyncMode> for Awaited {
+    fn from(sync: SyncMode) -> Awaited {
+        let interval_micros = match sync {
+            SyncMode::All { .. } => SyncMode::USUAL_INTERVAL_MICROS,
+            SyncMode::Some { interval_micros, .. } => interval_micros,
+        };
+        Awaited { most: sync.copies(), least: sync.min_copies(), interval_micros }
     }
 }
 

@@ -46,6 +46,10 @@ pub(super) fn decide(reign: &mut Reign, ask: &Ask, now: Instant) -> Option<Decis
         Ask::Rule { keyspace, ruling, dry_run } => {
             return Some(ruling::decide(reign, keyspace, ruling, *dry_run, now));
         }
+        Ask::Zone { name, secondaries } => {
+            let event = Event::Zone { name: name.clone(), secondaries: *secondaries };
+            return Some(change(&reign.map, &event, done));
+        }
         Ask::Abort { shard } => return Some(change(&reign.map, &Event::Abort { shard: *shard }, done)),
         Ask::Node { name, duty, fewer, dry_run } => {
             let map = reign.map.clone();

@@ -6,7 +6,9 @@ use kv::admin::Row;
 use kv::cluster::Liveness;
 use kv::keyspace::duration;
 use kv::view::Member;
-use placement::map::{Arrangement, Change, Dropped, Holders, Keyspace, Map, Node, Part, Phase, Shard, Split};
+use placement::map::{
+    Arrangement, Change, Dropped, Holders, Keyspace, Map, Node, Part, Phase, Shard, Split, Zone,
+};
 
 /// All rows of a map in the order of their keys.
 pub(super) fn rows(map: &Map) -> Vec<Row> {
@@ -24,6 +26,7 @@ pub(super) fn rows(map: &Map) -> Vec<Row> {
         map.changes.iter().map(|(id, change)| row(format!("change/{:010}", id.0), change_text(change))),
     );
     rows.extend(map.splits.iter().map(|(id, split)| row(format!("split/{:010}", id.0), split_text(split))));
+    rows.extend(map.zones.iter().map(|(name, zone)| row(format!("zone/{name}"), zone_text(zone))));
     rows.extend(
         map.dropped.iter().map(|(name, dropped)| row(format!("dropped/{name}"), dropped_text(dropped))),
     );
@@ -94,6 +97,10 @@ fn split_text(split: &Split) -> String {
     let part = |part: &Part| format!(" {}={}-{}", part.shard, part.slots.first, part.slots.last);
     let parts: String = split.parts.iter().map(part).collect();
     format!("count={}{parts}", split.count)
+}
+
+fn zone_text(zone: &Zone) -> String {
+    format!("secondaries={}", zone.secondaries)
 }
 
 fn change_text(change: &Change) -> String {

@@ -24,7 +24,7 @@ use std::collections::BTreeSet;
 
 use kv::view::{Duty, Member};
 use kv::{Error, NodeId, Position, Protocol, ReplicaId, ShardId, Version};
-use placement::map::Map;
+use placement::map::{Map, Shard};
 use replication::{Input, View};
 
 use super::Work;
@@ -216,7 +216,8 @@ impl Core {
     pub fn tell_views(&mut self, node: &Node) {
         let map = node.config.map.clone();
         let is_later = |replica: &Replica| {
-            let row = map.shards.get(&replica.shard).filter(|row| row.protocol == Protocol::Primary)?;
+            let told = |row: &&Shard| matches!(row.protocol, Protocol::Primary | Protocol::TwoPhase);
+            let row = map.shards.get(&replica.shard).filter(told)?;
             Some(row.view())
                 .filter(|view| view.epoch == replica.view().epoch && replica.view().is_before(view))
         };

@@ -8,6 +8,7 @@ use replication::{Input, Route, Token};
 use super::Work;
 use super::core::Core;
 use super::open::{Asker, Attempt, Client, Kind, Open, Part, Read, State, Write};
+use super::replica::Replica;
 use super::split::{Asked, asked};
 use crate::node::Node;
 use crate::session::{Sessions, mix};
@@ -124,7 +125,11 @@ impl Core {
         let left_out = open.reads().is_some_and(|read| read.hidden);
         let is_here_only = open.attempt().is_some_and(|attempt| attempt.here);
         let (class, level) = if left_out { (Class::Blind, Level::Linearizable) } else { open.wants() };
-        let route = match self.replicas.get(&open.shard) {
+        let replica = self.replicas.get(&open.shard);
+        if let (Some(replica), Some(read), true) = (replica, open.reads_mut(), is_here_only) {
+            read.ensured = strongest_here(replica, read.level);
+        }
+        let route = match replica {
             Some(replica) if !replica.later.is_over() => replica.protocol.route(class, level),
             _ if is_here_only => return self.finish(token, Err(Error::WrongNode { try_next: None })),
             _ => route_elsewhere(node, open),
@@ -298,6 +303,14 @@ impl Core {
         for token in self.open.pick(|open| open.attempt().is_some_and(|attempt| is_stale(attempt.state))) {
             self.dispatch(node, token);
         }
+    }
+}
+
+/// What a replica makes sure of for a read of which nobody else is asked: it is as old as its level allows only where it cannot be fresh.
+fn strongest_here(replica: &Replica, level: Level) -> Level {
+    match replica.protocol.route(Class::Read, Level::Linearizable) {
+        Route::Here => Level::Linearizable,
+        Route::To(_) | Route::Nobody(_) => level,
     }
 }
 

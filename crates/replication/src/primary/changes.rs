@@ -168,7 +168,10 @@ impl Primary {
         let there = wanted.iter().filter(|member| is_there(member)).count();
         let follows = |member: &Member| self.is_for_few() && order.follows(member.replica);
         let is_most = self.is_for_few() || 2 * there > wanted.len();
-        let is_enough = is_most && there >= self.min_copies().min(wanted.len());
+        let reached = wanted.iter().filter(|member| !is_away(member)).count();
+        let is_enough = is_most
+            && there >= self.min_copies().min(wanted.len())
+            && there >= usize::from(self.config.sync.most.unwrap_or(1)).min(reached);
         if !is_enough || !wanted.iter().all(|member| is_there(member) || follows(member) || is_away(member)) {
             return members;
         }

@@ -7,8 +7,10 @@
 //!
 //! `k + 1` are in sync: with fewer a learner is waited for and comes in, as any that has caught up ([`changes`](super::changes)); with more one
 //! goes once nothing is lent to it. While a place is free all get what is written at once: one that lags by an interval never catches up.
+//! With fewer nothing is acknowledged where a write waits for just so many ([`SyncMode`](kv::keyspace::SyncMode)); where it waits for at
+//! most so many ([`Awaited::at_most`](kv::keyspace::Awaited::at_most)) those are in sync that there are.
 
-use kv::keyspace::SyncMode;
+use kv::keyspace::Awaited;
 use kv::{Index, Level, ReplicaId};
 
 use super::order::{Follower, Order};
@@ -19,29 +21,34 @@ use crate::{Duty, Instant};
 impl Primary {
     /// Whether a write waits for a number of secondaries, and not for all.
     pub(super) fn is_for_few(&self) -> bool {
-        self.config.sync.copies().is_some()
+        self.config.sync.most.is_some()
     }
 
     /// With fewer in sync nothing is acknowledged.
     pub(super) fn min_copies(&self) -> usize {
-        usize::from(self.config.sync.min_copies())
+        usize::from(self.config.sync.least)
     }
 
     /// Whether a replica that is not in sync may answer at a level.
     pub(super) fn answers_old(&self, level: Level) -> bool {
-        match (level, self.config.sync) {
-            (Level::Local, _) => true,
+        let Awaited { most, least, interval_micros } = self.config.sync;
+        // Where there is room for all in sync, as many as there are, it is about to be.
+        let is_to_be_in_sync =
+            most.is_none_or(|most| most > least && usize::from(most) >= self.view.members.len());
+        match level {
+            Level::Local => true,
             // One that asks for less than its interval can have would wait for nothing.
-            (Level::Bounded(millis), SyncMode::Some { interval_micros, .. }) => {
-                millis.saturating_mul(1000) >= interval_micros + 2 * self.config.beat_micros
+            Level::Bounded(millis) => {
+                !is_to_be_in_sync
+                    && millis.saturating_mul(1000) >= interval_micros + 2 * self.config.beat_micros
             }
-            _ => false,
+            Level::Linearizable => false,
         }
     }
 
     /// How many more may come in sync.
     pub(super) fn room_in_sync(&self, order: &Order) -> usize {
-        let Some(copies) = self.config.sync.copies() else { return usize::MAX };
+        let Some(copies) = self.config.sync.most else { return usize::MAX };
         let stays =
             |replica: &ReplicaId| self.wishes.wants(*replica) && !self.wishes.has_asked_without(*replica);
         let counted = self.in_sync().filter(stays).count() + order.joining.len();
@@ -50,7 +57,7 @@ impl Primary {
 
     /// Who is in sync and need not be.
     pub(super) fn surplus(&self) -> Option<ReplicaId> {
-        let copies = usize::from(self.config.sync.copies()?);
+        let copies = usize::from(self.config.sync.most?);
         let stays =
             |replica: &ReplicaId| self.wishes.wants(*replica) && !self.wishes.has_asked_without(*replica);
         let is_over = self.in_sync().filter(stays).count() > copies;
@@ -60,7 +67,7 @@ impl Primary {
 
     /// How often a member gets what is written; `None` = at once.
     pub(super) fn interval_for(&self, order: &Order, to: ReplicaId) -> Option<u64> {
-        let SyncMode::Some { interval_micros, .. } = self.config.sync else { return None };
+        let interval_micros = self.config.sync.most.map(|_| self.config.sync.interval_micros)?;
         let in_sync = self.view.replica(to).is_some_and(is_in_sync);
         let is_awaited = in_sync || order.joining.contains_key(&to) || self.room_in_sync(order) > 0;
         (!is_awaited).then_some(interval_micros)

@@ -113,7 +113,7 @@
 //!
 //! # Guarantee
 //!
-//! Linearizable, at every member in sync. What is acknowledged is synced by all that are in sync, [`SyncMode::min_copies`] at least: with
+//! Linearizable, at every member in sync. What is acknowledged is synced by all that are in sync, [`Awaited::least`] at least: with
 //! fewer in sync writes are refused, and what was under way is answered in doubt. It goes on while one member in sync is up and the
 //! directory can be asked when another one fails. A member that fails holds up writes for a lease, a primary all for the grace and the
 //! directory's word: about two seconds.
@@ -165,7 +165,7 @@ mod sleep;
 mod syncs;
 
 use kv::NodeId;
-use kv::keyspace::SyncMode;
+use kv::keyspace::{Awaited, SyncMode};
 
 use crate::View;
 pub use replica::{Primary, describe};
@@ -190,7 +190,7 @@ pub struct Config {
     /// So many bytes of applied entries stay in memory for members that are behind.
     pub cache_bytes: usize,
     /// For whom a write waits.
-    pub sync: SyncMode,
+    pub sync: Awaited,
 }
 
 impl Config {
@@ -205,7 +205,7 @@ impl Config {
             grace_micros: 1_200_000,
             drift_percent: 10,
             cache_bytes: 64 << 20,
-            sync: SyncMode::USUAL,
+            sync: SyncMode::USUAL.into(),
         }
     }
 }

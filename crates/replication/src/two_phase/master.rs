@@ -7,7 +7,7 @@ use kv::{Epoch, Error, Index, NodeId, Term};
 use mutant::Mutant;
 
 use super::message::{Hello, Message};
-use super::{PATIENCE_MICROS, Part, RESEND_MICROS, TwoPhase, elsewhere, has_lost};
+use super::{PATIENCE_MICROS, Part, RESEND_MICROS, TwoPhase, elsewhere, has_lost, members};
 use crate::batch::Batch;
 use crate::entries::{LogEntry, OPS};
 use crate::{ENTRY_BYTES_MAX, Instant, Output, Ticket, Token};
@@ -20,6 +20,8 @@ pub(super) struct Master {
     peers: BTreeMap<NodeId, Peer>,
     /// The log says that all entries up to here are decided; it may not be synced yet.
     logged: Index,
+    /// Entries up to here are of masters of earlier revisions: any of them may be decided, and none is given up.
+    pub(super) kept: Index,
     /// Decisions that are not synced.
     deciding: VecDeque<(Ticket, Index)>,
     /// A life begins with this append: until it is synced nothing is said in it.
@@ -84,18 +86,35 @@ impl Peer {
 }
 
 impl Master {
-    /// Of a log that says that entries up to `decided` are decided, with these participants.
-    pub(super) fn new(others: impl Iterator<Item = NodeId>, decided: Index) -> Master {
+    /// Of a log that says that entries up to `decided` are decided, and those up to `kept` may be, with these participants.
+    pub(super) fn new(others: impl Iterator<Item = NodeId>, decided: Index, kept: Index) -> Master {
         Master {
             batch: Batch::default(),
             tokens: BTreeMap::new(),
             peers: others.map(|node| (node, Peer::new(Instant::default(), false, decided))).collect(),
             logged: decided,
+            kept,
             deciding: VecDeque::new(),
             opening: None,
             given_up: Vec::new(),
             seal_wanted: None,
         }
+    }
+
+    /// Only these are participants from now on.
+    pub(super) fn keep(&mut self, others: &[NodeId]) {
+        self.peers.retain(|node, _| others.contains(node));
+    }
+
+    /// It has been a participant until now, and does not know who is connected: all are expected to be.
+    pub(super) fn greet_all(&mut self, now: Instant) {
+        let decided = self.logged;
+        self.peers.values_mut().for_each(|peer| *peer = Peer::new(now, true, decided));
+    }
+
+    /// Up to where nothing is given up: it is decided, or may be.
+    pub(super) fn firm(&self) -> Index {
+        self.logged.max(self.kept)
     }
 
     /// The log says that all entries up to here are decided.
@@ -156,11 +175,11 @@ impl TwoPhase {
         self.begin_life(out);
     }
 
-    /// Begins a life: its first entry stands in the place of the first that is not decided.
-    fn begin_life(&mut self, out: &mut Vec<Output>) {
+    /// Begins a life: its first entry stands in the place of the first that is not decided, nor may be.
+    pub(super) fn begin_life(&mut self, out: &mut Vec<Output>) {
         let Part::Master(master) = &mut self.part else { return };
         self.life = self.life.next();
-        let index = master.logged.next();
+        let index = master.firm().next();
         let entry = LogEntry { index, term: self.life, kind: OPS, data: Bytes::new() };
         master.given_up.extend(master.tokens.split_off(&index).into_values().flatten());
         for peer in master.peers.values_mut() {
@@ -186,7 +205,7 @@ impl TwoPhase {
         let refuse = |token| Output::Refuse { token, error: why.clone() };
         out.extend(master.batch.drain().map(refuse));
         let holds_ops = |entry: &LogEntry| entry.kind == OPS && !entry.data.is_empty();
-        if self.journal.log().above(master.logged).any(holds_ops) {
+        if self.journal.log().above(master.firm()).any(holds_ops) {
             self.begin_life(out);
         }
     }
@@ -207,7 +226,10 @@ impl TwoPhase {
         let Part::Master(master) = &mut self.part else { return };
         let Some(peer) = master.peers.get_mut(&node) else { return };
         *peer = Peer::new(now, true, master.logged);
-        if life > own_life || decided > master.logged {
+        if members::is_of_later_revision(life, own_life) {
+            return;
+        }
+        if life > own_life || decided > master.firm() {
             self.lack(decided, out);
         }
     }
@@ -250,6 +272,9 @@ impl TwoPhase {
         let (now, last, own) = (self.now, self.journal.last(), self.life);
         let Part::Master(master) = &mut self.part else { return };
         let Some(peer) = master.peers.get_mut(&from).filter(|peer| peer.is_connected) else { return };
+        if members::is_of_later_revision(life, own) {
+            return;
+        }
         if life > own {
             return self.lack(decided, out);
         }
@@ -417,6 +442,6 @@ fn refusal(missing: Option<NodeId>) -> Error {
     let who = missing.map_or_else(|| "one of its nodes".into(), |node| format!("node {node}"));
     Error::Unavailable(format!(
         "{who} has a copy of this shard and does not answer, and a two-phase keyspace takes a write on all copies or on none: \
-         nothing of it happened; start that node, or find what cuts it off"
+         nothing of it happened; start that node, find what cuts it off, or declare it dead if it is lost for good"
     ))
 }

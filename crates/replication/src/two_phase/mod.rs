@@ -76,8 +76,9 @@
 //!
 //! # The end of an epoch
 //!
-//! Nothing here changes members. The shard goes on with others in the next epoch: its last entry is a seal ([`seal`]), which is prepared
-//! and decided like any other. So an epoch ends when every replica has the same state, and not before.
+//! The shard goes on with other members in the next epoch: its last entry is a seal ([`seal`]), which is prepared and decided like any
+//! other. So an epoch ends when every replica has the same state, and not before. Within an epoch members become fewer only when people
+//! declare one dead ([`members`]).
 //!
 //! # What holds
 //!
@@ -87,10 +88,9 @@
 //!
 //! # Caveats
 //!
-//! No write is taken while any replica is down, cut off or frozen, the master above all: nobody takes its place. A master that
-//! goes leaves the tail prepared: keys that it touches are not read at participants until it is back; nor is anything at a participant that
-//! starts meanwhile. A member is never given up for
-//! dead, not even by an operator: who comes back may have answered a read meanwhile, and only a lease could rule that out.
+//! No write is taken while any replica is down, cut off or frozen, the master above all: nobody takes its place unless people say so. A
+//! master that goes leaves the tail prepared: keys that it touches are not read at participants until it is back, or declared dead; nor is
+//! anything at a participant that starts meanwhile. Who is declared dead must be off: reads are under no lease.
 //!
 //! While its shard is being cut into others, from the seal until all parts have opened, nobody reads either: who goes down then is
 //! waited for.
@@ -105,6 +105,7 @@
 mod describe;
 pub mod fuzz;
 mod master;
+mod members;
 mod message;
 pub mod observe;
 mod participant;
@@ -183,7 +184,8 @@ impl TwoPhase {
         if masters != 1 || view.member(id).is_none() {
             return Err(Unfit::NoMaster { masters });
         }
-        let State { term: life, commit: decided, .. } = recovered.state;
+        let State { term, commit: decided, .. } = recovered.state;
+        let life = if recovered.is_view_logged { term } else { members::first_life(term, &view) };
         let mut log = recovered.log;
         if mutant::is(Mutant::PreparedForgottenAtRestart) {
             log.truncate(decided.next());
@@ -191,14 +193,14 @@ impl TwoPhase {
         let is_master = view.member(id).is_some_and(|member| member.duty == Duty::Primary);
         let others = view.members.iter().map(|member| member.node).filter(|other| *other != id);
         let part = match is_master {
-            true => Part::Master(Box::new(Master::new(others, decided))),
+            true => Part::Master(Box::new(Master::new(others, decided, members::kept(&log, life)))),
             false => Part::Participant(Participant::default()),
         };
         Ok(TwoPhase {
             id,
             is_view_logged: recovered.is_view_logged,
             begun: false,
-            has_met: false,
+            has_met: view.members.len() == 1,
             now: Instant::default(),
             clock: Version::ZERO,
             life,
@@ -239,13 +241,9 @@ impl TwoPhase {
         Record::State(state).encode(self.head())
     }
 
-    fn take_view(&mut self, view: View) {
-        assert_eq!(view.epoch, self.view.epoch, "a replica serves one epoch");
-        let stays =
-            view.members.iter().map(|member| member.duty).eq(self.view.members.iter().map(|own| own.duty));
-        if self.view.is_before(&view) && self.view.has_nodes_of(&view) && stays {
-            (self.view, self.is_view_logged) = (view, false);
-        }
+    /// The members but this one.
+    fn others(&self) -> Vec<NodeId> {
+        self.view.members.iter().map(|member| member.node).filter(|other| *other != self.id).collect()
     }
 
     fn take_message(&mut self, from: NodeId, body: &Bytes, out: &mut Vec<Output>) {
@@ -325,7 +323,7 @@ impl Replicate for TwoPhase {
         }
         match input {
             Input::Tick { .. } => self.look_at_the_clock(out),
-            Input::View(view) => self.take_view(view),
+            Input::View(view) => self.take_view(view, out),
             Input::Propose { ops } => self.propose(ops, out),
             Input::Read { token, scope, level } => self.read(token, scope, level, out),
             Input::Fetched { token } => self.fetched(token, out),

@@ -3,7 +3,7 @@
 use kv::{Index, Position, Term};
 
 use super::message::Message;
-use super::{Part, TwoPhase};
+use super::{Part, TwoPhase, members};
 use crate::Output;
 use crate::entries::LogEntry;
 
@@ -28,7 +28,7 @@ impl TwoPhase {
         entries: Vec<LogEntry>,
         out: &mut Vec<Output>,
     ) {
-        if life < self.life || before.index < self.journal.given() {
+        if life < self.life || members::is_of_later_revision(life, self.life) {
             return;
         }
         let Part::Participant(participant) = &mut self.part else { return };
@@ -36,12 +36,29 @@ impl TwoPhase {
             (self.life, participant.matched) = (life, Index::ZERO);
         }
         participant.owes = true;
+        let (before, entries) = self.not_given(before, entries);
+        if before.index < self.journal.given() {
+            return self.match_to(before.index);
+        }
         match self.journal.log().term(before.index) {
             Some(term) if term == before.term => self.take_entries(before.index, decided, entries, out),
             // It has voted for that entry, or it would not be decided.
             _ if before.index <= decided => self.lack(before.index, out),
             // A message before this one is lost or late: the master sends it again.
             _ => {}
+        }
+    }
+
+    /// What of the entries is not given to the table yet, and what stands before that: what is decided is the same everywhere.
+    fn not_given(&self, before: Position, mut entries: Vec<LogEntry>) -> (Position, Vec<LogEntry>) {
+        let known = self.journal.given().since(before.index) as usize;
+        let last = entries.drain(..known.min(entries.len())).last();
+        (last.map_or(before, |last| last.at()), entries)
+    }
+
+    fn match_to(&mut self, index: Index) {
+        if let Part::Participant(participant) = &mut self.part {
+            participant.matched = participant.matched.max(index);
         }
     }
 
@@ -56,8 +73,8 @@ impl TwoPhase {
             }
             self.cut(first);
         }
-        let Part::Participant(participant) = &mut self.part else { return };
-        participant.matched = participant.matched.max(end);
+        self.match_to(end);
+        let Part::Participant(participant) = &self.part else { return };
         self.decided = self.decided.max(decided.min(participant.matched));
         if new.is_empty() {
             return;

@@ -6,7 +6,7 @@ use kv::{Index, Level, NodeId, Scope};
 use mutant::Mutant;
 
 use super::prepared::Blocked;
-use super::{TwoPhase, elsewhere, has_lost};
+use super::{Part, TwoPhase, elsewhere, has_lost};
 use crate::single::too_many_reads;
 use crate::waits::Waits;
 use crate::{Instant, Output, READS_MAX, Token};
@@ -132,9 +132,10 @@ impl TwoPhase {
 
     /// Lets a read go, or has it wait.
     fn place(&mut self, token: Token) {
-        let to = match self.is_master() || mutant::is(Mutant::PreparedDoesNotBlockReads) {
-            true => self.decided,
-            false => self.journal.last(),
+        let to = match &self.part {
+            _ if mutant::is(Mutant::PreparedDoesNotBlockReads) => self.decided,
+            Part::Master(master) => self.decided.max(master.kept),
+            Part::Participant(_) => self.journal.last(),
         };
         let read = self.reads.open.get_mut(&token).expect("a read that is placed is open");
         let blocked = self.prepared.blocks(&read.scope, to, self.journal.log());

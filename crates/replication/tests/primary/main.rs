@@ -158,7 +158,7 @@ fn run(seed: u64) -> (usize, usize, u64) {
     };
     if draw.one_in(2) {
         let (secondaries, interval_micros) = (draw.below(count) as u16, 1_000 << draw.below(9));
-        world.wait_for(SyncMode::Some { secondaries, interval_micros });
+        world.wait_for(SyncMode::Some { secondaries, interval_micros }.into());
     }
     for rate in world.rates.values_mut() {
         *rate = 960 + draw.below(80);
@@ -180,7 +180,7 @@ fn run(seed: u64) -> (usize, usize, u64) {
     calm(&mut world, 200_000);
     assert_eq!(world.acknowledged, before + 1, "{token:?} is acknowledged when all is well");
     let in_sync = world.view().members.iter().filter(|member| member.duty != Duty::Learner).count();
-    let wanted = world.sync.copies().map_or(ids.len(), usize::from);
+    let wanted = world.sync.most.map_or(ids.len(), usize::from);
     let states = states_of(&world);
     assert_eq!(in_sync, wanted, "so many are in sync as are to be:\n{states}");
     (world.acknowledged, world.answered, world.view().revision.0)

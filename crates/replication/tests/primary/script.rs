@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use kv::keyspace::SyncMode;
+use kv::keyspace::{Awaited, SyncMode};
 use kv::{Epoch, Level, NodeId};
 use replication::primary::describe;
 use replication::{Duty, Input, Output};
@@ -60,11 +60,13 @@ impl Script {
             "read-local" => drop(self.world.read(number(0), Level::Local)),
             // For whom a write waits: `all`, with how many copies at least, or a number of secondaries and an interval in milliseconds.
             "sync" if words[0] == "all" => {
-                self.world.wait_for(SyncMode::All { min_copies: number(1) as u16 })
+                self.world.wait_for(SyncMode::All { min_copies: number(1) as u16 }.into())
             }
+            // At most so many secondaries.
+            "sync" if words[0] == "at-most" => self.world.wait_for(Awaited::at_most(number(1) as u16)),
             "sync" => {
                 let (secondaries, interval_micros) = (number(0) as u16, number(1) * 1000);
-                self.world.wait_for(SyncMode::Some { secondaries, interval_micros });
+                self.world.wait_for(SyncMode::Some { secondaries, interval_micros }.into());
             }
             // Milliseconds pass.
             "wait" => self.wait(number(0)),

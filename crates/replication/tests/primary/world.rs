@@ -8,7 +8,7 @@ mod forced;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use kv::keyspace::SyncMode;
+use kv::keyspace::{Awaited, SyncMode};
 use kv::{Epoch, Index, Level, NodeId, Op, Position, ReplicaId, Scope, Stamped, Version};
 use replication::observe::{self, Record};
 use replication::primary::{Config, Primary};
@@ -55,7 +55,7 @@ pub struct World {
     pub rates: BTreeMap<u64, u64>,
     pub cache_bytes: usize,
     /// For whom a write waits.
-    pub sync: SyncMode,
+    pub sync: Awaited,
     /// What the replicas put out, for a script to look at.
     pub outputs: Vec<(u64, Output)>,
     pub open: BTreeMap<Token, u64>,
@@ -91,7 +91,7 @@ impl World {
             cuts: BTreeSet::new(),
             rates: (1..=count).map(|id| (id, 1000)).collect(),
             cache_bytes,
-            sync: SyncMode::USUAL,
+            sync: SyncMode::USUAL.into(),
             outputs: Vec::new(),
             open: BTreeMap::new(),
             shown: Index::ZERO,
@@ -143,7 +143,7 @@ impl World {
     }
 
     /// For whom a write waits from now on.
-    pub fn wait_for(&mut self, sync: SyncMode) {
+    pub fn wait_for(&mut self, sync: Awaited) {
         self.sync = sync;
         self.ids().into_iter().for_each(|id| self.step(id, Input::Sync(sync)));
     }
@@ -264,7 +264,7 @@ impl World {
         let counts = |member: &&replication::Member| matches!(member.duty, Duty::Primary | Duty::Voter);
         let in_sync = self.view().members.iter().filter(counts);
         let copies = self.nodes.keys().filter(|id| self.has_durable(**id, at)).count();
-        let least = usize::from(self.sync.min_copies());
+        let least = usize::from(self.sync.least);
         assert!(copies >= least, "{at} is acknowledged, and {copies} of the nodes has it");
         for member in in_sync {
             let id = member.node.0;

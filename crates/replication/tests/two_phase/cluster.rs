@@ -1,4 +1,5 @@
-//! A few replicas of one shard in memory: their logs, tables and network, each moved by hand. n1 is the master.
+//! A few replicas of one shard in memory: their logs, tables and network, each moved by hand. n1 is the master, until it is declared
+//! dead.
 //!
 //! It plays the owner of the contract: a crash loses what is not synced of the log and not flushed of the table.
 
@@ -7,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use kv::{Entry, Epoch, Key, Level, NodeId, Op, Position, ReplicaId, Scope, Stamped, Version};
 use replication::two_phase::TwoPhase;
-use replication::{Duty, Input, Instant, Output, Recovery, Replicate, Revision, Ticket, Token, View};
+use replication::{Duty, Input, Instant, Member, Output, Recovery, Replicate, Revision, Ticket, Token, View};
 
 /// What the entries lead to: what was put, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,6 +63,29 @@ impl Cluster {
 
     pub fn replica(&self, id: u64) -> Option<&TwoPhase> {
         self.nodes[&id].replica.as_ref()
+    }
+
+    /// Who orders, as the directory says.
+    pub fn master(&self) -> u64 {
+        let orders = |member: &&Member| member.duty == Duty::Primary;
+        self.view.members.iter().find(orders).unwrap().node.0
+    }
+
+    /// A node is lost for good, and the directory says that the others go on; nobody has heard of that yet.
+    pub fn declare(&mut self, dead: u64, next: u64) {
+        let was_master = self.master() == dead;
+        self.crash(dead);
+        self.nodes.remove(&dead);
+        self.view.revision.0 += 1;
+        self.view.members.retain(|member| member.node.0 != dead);
+        if was_master {
+            self.view.members.iter_mut().find(|member| member.node.0 == next).unwrap().duty = Duty::Primary;
+        }
+    }
+
+    /// A node hears of who the members are.
+    pub fn tell(&mut self, id: u64) {
+        self.step(id, Input::View(self.view.clone()));
     }
 
     fn token(&mut self) -> Token {
@@ -179,7 +203,7 @@ impl Cluster {
 
     /// Takes a message to its target, if that is up and can be reached.
     pub fn deliver(&mut self, (from, to, body): (u64, u64, Bytes)) {
-        if !self.cuts.contains(&(from.min(to), from.max(to))) {
+        if self.nodes.contains_key(&to) && !self.cuts.contains(&(from.min(to), from.max(to))) {
             self.step(to, Input::Message { from: NodeId(from), revision: Revision(1), body });
         }
     }

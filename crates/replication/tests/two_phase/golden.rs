@@ -77,6 +77,12 @@ impl Script {
                 let times = ["drop", "deliver", "double"].iter().position(|other| *other == command).unwrap();
                 (0..times).for_each(|_| now.iter().for_each(|packet| self.cluster.deliver(packet.clone())));
             }
+            // A node is lost for good, and another one is the master if that one was. Nobody has heard of it yet.
+            "declare" => {
+                let (dead, next) = (node(words[0]), words.get(1).map_or(0, |word| node(word)));
+                self.cluster.declare(dead, next);
+                self.shown.remove(&dead);
+            }
             _ => self.replica(command, node(words[0]), &words[1..]),
         }
     }
@@ -98,6 +104,8 @@ impl Script {
                     cluster.step(id, Input::Fetched { token });
                 }
             }
+            // It hears of who the members are.
+            "tell" => cluster.tell(id),
             "forget" => cluster.step(id, Input::Forget { token: words[0].parse().unwrap() }),
             "silent" => cluster.step(id, Input::Silent { node: NodeId(node(words[0])) }),
             // All appends are synced, or the first so many.

@@ -2,7 +2,7 @@
 //!
 //! - *One decision per index*: what is applied at a place is the same everywhere, for ever.
 //! - *On all or on none*: what is applied anywhere is in the synced log of every replica, or in its flushed table.
-//! - *Definite*: what was refused with outcome failed is never applied.
+//! - *Definite*: what was refused with outcome failed is never applied; but for what a master refused that was declared dead later.
 //! - *Linearizable*: a read shows the last write of its key that was acknowledged before it was asked, or a later one; and no read
 //!   shows an older one than a read that was answered before it was asked.
 //! - *It ends*: when all are well again every write that is proposed is acknowledged.
@@ -15,6 +15,8 @@ use replication::{Input, Output, Replicate, Token};
 
 use super::cluster::{Cluster, puts};
 
+/// Of a hundred times that members may be heard of, one is declared dead so often.
+const DECLARED_PERCENT: u64 = 5;
 const KEYS: [&str; 3] = ["a", "b", "c"];
 
 /// SplitMix64.
@@ -46,6 +48,7 @@ struct Read {
 #[derive(Default)]
 struct Seen {
     aborts: usize,
+    declared: usize,
     waited: usize,
     acknowledged: usize,
     reads: usize,
@@ -89,7 +92,7 @@ impl Run {
         let (id, key) = (self.node(), self.key());
         match self.random.below(100) {
             0..15 => {
-                self.cluster.propose(1, key);
+                self.cluster.propose(self.cluster.master(), key);
             }
             15..30 => self.read(id, key),
             30..60 if !self.cluster.net.is_empty() => {
@@ -136,10 +139,26 @@ impl Run {
                     self.cluster.connect(id, other);
                 }
             }
-            98 if id != 1 => self.cluster.step(1, Input::Silent { node: NodeId(id) }),
+            98 if id != self.cluster.master() => {
+                self.cluster.step(self.cluster.master(), Input::Silent { node: NodeId(id) });
+            }
+            99 if self.random.chance(DECLARED_PERCENT) && self.cluster.ids().len() > 1 => self.declare(id),
+            99 => self.cluster.tell(id),
             _ => {}
         }
         self.check();
+    }
+
+    fn declare(&mut self, dead: u64) {
+        let others: Vec<u64> = self.cluster.ids().into_iter().filter(|id| *id != dead).collect();
+        let next = others[self.random.below(others.len() as u64) as usize];
+        if self.cluster.master() == dead {
+            self.failed.clear();
+        }
+        self.cluster.declare(dead, next);
+        // Whoever waited there waits no more.
+        self.reads.clear();
+        self.seen.declared += 1;
     }
 
     fn start(&mut self, id: u64) {
@@ -241,13 +260,15 @@ impl Run {
             }
         }
         self.cluster.connect_all();
+        self.cluster.ids().into_iter().for_each(|id| self.cluster.tell(id));
         (0..10).for_each(|_| self.settle());
-        let token = self.cluster.propose(1, "a");
+        let master = self.cluster.master();
+        let token = self.cluster.propose(master, "a");
         (0..10).for_each(|_| self.settle());
         assert!(self.place.contains_key(&token), "seed {}: the last write does not come about", self.seed);
-        let first = self.cluster.node(1).table.clone();
+        let first = self.cluster.node(master).table.clone();
         for id in self.cluster.ids() {
-            assert_eq!(self.cluster.node(id).table, first, "seed {}: n{id} and n1 differ", self.seed);
+            assert_eq!(self.cluster.node(id).table, first, "seed {}: n{id} and n{master} differ", self.seed);
             assert_eq!(
                 self.cluster.replica(id).unwrap().due(),
                 replication::Instant::MAX,
@@ -299,13 +320,14 @@ fn replicas_on_a_weak_network_keep_what_they_promise() {
         (0..1500).for_each(|_| run.act());
         run.end();
         sum.aborts += run.seen.aborts;
+        sum.declared += run.seen.declared;
         sum.waited += run.seen.waited;
         sum.acknowledged += run.seen.acknowledged;
         sum.reads += run.seen.reads;
     }
-    let Seen { aborts, waited, acknowledged, reads } = sum;
+    let Seen { aborts, declared, waited, acknowledged, reads } = sum;
     assert!(
-        aborts > 100 && waited > 100 && acknowledged > 1000 && reads > 1000,
-        "{aborts} aborts, {waited} reads that waited, {acknowledged} acknowledged, {reads} reads"
+        aborts > 100 && declared > 100 && waited > 100 && acknowledged > 1000 && reads > 1000,
+        "{aborts} aborts, {declared} declared dead, {waited} reads that waited, {acknowledged} acknowledged, {reads} reads"
     );
 }

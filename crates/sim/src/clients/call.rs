@@ -47,7 +47,9 @@ impl World {
             Purpose::Last => LAST_TIMEOUT_MICROS,
             _ => self.settings.timeout.draw(&mut self.random),
         };
-        let mut request = Request { level, timeout: Duration::from_micros(timeout), ..Request::new(op) };
+        let here = purpose == Purpose::Work && self.zoned.is_here(&op);
+        let mut request =
+            Request { level, here, timeout: Duration::from_micros(timeout), ..Request::new(op) };
         let node = self.whom_to_ask(client, purpose);
         if request.op.class() != Class::Read && self.clients[client].has_ids {
             let valid_until = self.valid_until(node, purpose, timeout);
@@ -131,6 +133,12 @@ impl World {
             return;
         }
         if let Some(Ok(reply)) = &result {
+            if self.clients[whose.client].calls[&whose.call].request.here {
+                self.note(match reply.receipt.reached {
+                    Level::Linearizable => "the node at hand alone answered what is newest",
+                    _ => "the node at hand alone answered what may be old",
+                });
+            }
             let call = &self.clients[whose.client].calls[&whose.call];
             let (op, asked_at) = (&call.request.op, call.asked_at);
             let (id, level) = (call.request.id, call.request.level.unwrap_or_default());

@@ -167,7 +167,7 @@ impl World {
     /// In a primary's shard a linearizable read is served under a lease.
     fn check_lease(&mut self, node: NodeId, status: &Status, receipt: &Receipt) {
         let clock = self.machine(node).clock.read(self.events.now()).instant.0;
-        if !self.watch.lent.may_read(node, receipt.shard, status, clock) {
+        if !self.watch.lent.may_read(node, receipt.shard, clock) {
             return self.unless_forced(format!(
                 "linearizable reads are proven: {node} answers a read of shard {} and holds no lease: {status:?}",
                 receipt.shard

@@ -1,9 +1,9 @@
 //! What goes wrong with disks and data folders.
 
 use kv::view::{Duty, Member};
-use kv::{NodeId, ShardId};
+use kv::{NodeId, Protocol, ShardId};
 use node::identity::Lives;
-use placement::map::{Change, Map, NodeDuty};
+use placement::map::{Change, Map, NodeDuty, Shard};
 use wal::format::{BLOCK_BYTES, BatchHeader};
 use wal::{Crash, Disk, DiskError, Operation};
 
@@ -103,7 +103,9 @@ impl World {
         // a shard of its own would go on with that, until the others refuse it.
         let has_own = has_own(&self.machine(node).first_map, node);
         let founder = (1..=self.founders).map(NodeId).any(|id| id != node && self.machine(id).there);
-        let may_come_back = node.0 <= self.founders && founder && !has_own && self.is_known_to_all(node);
+        let needs_all = self.placed.replicas_of(node).any(|(_, row)| row.protocol == Protocol::TwoPhase);
+        let may_come_back =
+            node.0 <= self.founders && founder && !has_own && !needs_all && self.is_known_to_all(node);
         let unawares = may_come_back && self.random.percent(30);
         if unawares {
             self.kill(node, Crash::Power, "its folder is lost");
@@ -233,15 +235,17 @@ impl World {
     fn may_lack(&self, node: NodeId, now: bool, comes_back: bool) -> bool {
         let astray = self.ids().any(|other| self.machine(other).own.is_some());
         let is_sound = self.machine(node).there && !self.machine(node).is_unsound();
+        // Who is to found the cluster is waited for until it has.
+        let is_founded = self.placed.cluster.is_some();
         // On which nodes it will be is not known yet.
         let is_creating = self.operator.is_creating() || self.is_recasting();
         let serving = self.placed.nodes.values().filter(|row| row.duty == NodeDuty::Serve).count();
-        let fewer = |row: &placement::map::Shard| {
-            row.members.len() > usize::from(self.placed.keyspaces[&row.keyspace].replicas)
-        };
+        let fewer =
+            |row: &Shard| row.members.len() > usize::from(self.placed.keyspaces[&row.keyspace].replicas);
         let becomes_smaller =
             serving <= SERVING_MIN || self.sends_away() || self.placed.shards.values().any(fewer);
-        !astray && !is_creating && is_sound && self.survives(node, now, comes_back) && !becomes_smaller
+        let is_settled = is_founded && !astray && !is_creating && !becomes_smaller;
+        is_settled && is_sound && self.survives(node, now, comes_back)
     }
 
     /// Whether the cluster survives the loss of this node's copies: of each shard, those that are sound are a majority and
@@ -259,12 +263,26 @@ impl World {
             let needs_all = members.iter().any(|member| member.duty == Duty::Primary);
             2 * lost < members.len() && !(needs_all && lost > usize::from(comes_back))
         };
-        let rows = self.placed.shards.values().map(|row| &row.members);
+        let rows =
+            self.placed.shards.iter().filter(|(id, row)| !(now && self.goes_on_without(node, **id, row)));
+        let rows = rows.map(|(_, row)| &row.members);
         let counts = |(id, change): &(&ShardId, &Change)| !(now && self.inherits_only(node, **id, change));
         let changes = self.placed.changes.iter().filter(counts).map(|(_, change)| &change.to);
         let parts = self.shards().into_iter().filter_map(|shard| self.placed.row_of_part(shard));
         let parts = Vec::from_iter(parts.map(|row| row.members));
         rows.chain(changes).chain(&parts).all(survives)
+    }
+
+    /// Whether a shard under two-phase goes on when a node is lost, which is declared dead then. Not where that one orders: what it refused
+    /// at last may come about after all.
+    fn goes_on_without(&self, node: NodeId, shard: ShardId, row: &Shard) -> bool {
+        let is_one_of_more = row.protocol == Protocol::TwoPhase && row.members.len() > 2;
+        let are_others_sound = row.members.iter().filter(|member| member.node != node).all(|member| {
+            let of = self.machine(member.node);
+            of.there && !of.is_unsound()
+        });
+        let orders = row.member(node).is_some_and(|member| member.duty == Duty::Primary);
+        is_one_of_more && are_others_sound && !orders && !self.placed.changes.contains_key(&shard)
     }
 
     /// Whether a shard is handed over to a node that has not opened it yet: it goes back when the node is lost.

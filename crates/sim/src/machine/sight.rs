@@ -22,6 +22,7 @@ impl World {
                 if (status.role, status.term) == (Role::Leader, Term::ZERO) {
                     self.see(Seen::Owns { node: id, shard, epoch });
                 }
+                self.watch.lent.turned(id, shard, status);
             }
         }
     }

@@ -68,6 +68,8 @@ pub(super) enum What {
     Leaves(NodeId),
     /// A lost node is replaced; even where that gives up what it may have alone.
     Replace { name: String, lose: bool },
+    /// A lost node is declared dead for a keyspace that needs all copies.
+    Declare { keyspace: String, name: String },
     /// A machine joins.
     Join(Joiner),
     /// The keyspace of clients is to keep something else.
@@ -101,6 +103,11 @@ impl Chore {
             }
             What::Leaves(_) => return None,
             What::Replace { name, lose } => Ask::Replace { name: name.clone(), lose: *lose, dry_run: false },
+            What::Declare { keyspace, name } => Ask::Rule {
+                keyspace: keyspace.clone(),
+                ruling: Ruling::DeclareDead { node: name.clone() },
+                dry_run: false,
+            },
             What::Join(joiner) => Ask::Join(joining(joiner)),
             What::Alter(wish) | What::Recast(wish) => {
                 Ask::AlterKeyspace { name: Request::KEYSPACE.into(), wish: *wish, dry_run: false }

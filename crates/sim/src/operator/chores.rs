@@ -4,7 +4,7 @@ use kv::admin::{Answer, Ask};
 use kv::cluster::NodeDuty;
 use kv::keyspace::{History, Wish};
 use kv::{Error, NodeId, Outcome, Protocol, ShardId};
-use placement::map::{DEFAULT, Dropped, Holders, Node, NodeDuty as Duty, Phase};
+use placement::map::{DEFAULT, Dropped, Holders, Node, NodeDuty as Duty, Phase, Shard};
 
 use super::chore::{Chore, SERVING_MIN, What};
 use crate::faults::Fault;
@@ -25,6 +25,17 @@ impl World {
         if let Some(row) = self.placed.nodes.get(&node) {
             self.operator.chores.push(Chore::replace(row.name.clone()));
         }
+    }
+
+    /// Of nodes that are lost: each has to be declared dead where all copies are needed.
+    pub(super) fn draw_declared(&self) -> Option<Chore> {
+        let needs_all = |row: &&Shard| row.protocol == Protocol::TwoPhase;
+        let lost = self.placed.nodes.iter().filter(|(id, _)| !self.machine(**id).there);
+        let of = |id: NodeId| self.placed.replicas_of(id).map(|(_, row)| row).find(needs_all);
+        let mut wanted = lost.filter_map(|(id, node)| Some((of(*id)?.keyspace.clone(), node.name.clone())));
+        let (keyspace, name) = wanted.next()?;
+        let is_asked = |chore: &Chore| matches!(chore.what, What::Declare { .. });
+        (!self.operator.chores.iter().any(is_asked)).then(|| Chore::new(What::Declare { keyspace, name }))
     }
 
     /// Goes on with something; `None` = it is done, or given up.
@@ -73,6 +84,10 @@ impl World {
                 }
                 Some(What::Join(self.newcomer(&name)))
             }
+            (What::Declare { .. }, Answer::Ruled(_)) => {
+                self.note("a node was declared dead");
+                None
+            }
             (What::Alter(_), _) => {
                 self.note("the clients' keyspace was altered");
                 None
@@ -114,7 +129,7 @@ impl World {
         }
         match (&chore.what, error) {
             // It is not given up any more, or there is none; there are more shards already, or are about to be.
-            (What::Abort(_) | What::Split(_) | What::Recast(_), _) => None,
+            (What::Abort(_) | What::Split(_) | What::Recast(_) | What::Declare { .. }, _) => None,
             // Somebody in sync is not known as dead yet.
             (What::Force(_), _) if self.waits_to_force() => self.put_off(chore),
             (What::Force(_), _) => None,
@@ -219,7 +234,8 @@ impl World {
 
     /// Another protocol, when nothing is lost that it would need.
     fn draw_protocol(&mut self) -> Option<Wish> {
-        if self.lacks_machines() {
+        // A zone may have fewer nodes than another protocol takes.
+        if self.lacks_machines() || self.zoned.count().is_some() {
             return None;
         }
         let serving = self.placed.nodes.values().filter(|row| row.duty == Duty::Serve).count();

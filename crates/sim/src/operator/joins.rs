@@ -11,6 +11,7 @@ use crate::events::Event;
 use crate::machine::Machine;
 use crate::machine::clock::Clock;
 use crate::world::World;
+use crate::zoned;
 
 /// Of machines in 100 that are given an id, so many never come.
 const NEVER_COMES_PERCENT: u64 = 8;
@@ -30,7 +31,7 @@ impl World {
     }
 
     fn zone(&self, number: u64) -> String {
-        if self.settings.zones == 0 { String::new() } else { format!("z{number}") }
+        if self.settings.zones == 0 { String::new() } else { zoned::name(number) }
     }
 
     /// A machine was given an id: it starts with the map that it is in, but for a few that never do. Of those, the name.

@@ -8,7 +8,8 @@
 //!                                     moves and rows are looked at
 //!   a node has left                   its machine is stopped, a while later
 //!   elections are forced              in runs of their own ([`force`])
-//!   a machine is lost for good        its node is replaced, and another machine joins under its name
+//!   a machine is lost for good        its node is declared dead where all copies are needed, and replaced; another machine joins
+//!                                     under its name
 //!   tenants                           have keyspaces created, altered and dropped, and use them ([`tenants`])
 //! ```
 //!
@@ -49,6 +50,8 @@ impl World {
                 self.operator.chores.push(chore);
             }
         }
+        let declared = self.draw_declared();
+        self.operator.chores.extend(declared);
         if self.calm && self.operator.chores.is_empty() {
             // One that was let in when its machine had been given up: whoever asked for it heard nothing.
             let rows = self.placed.nodes.iter().filter(|(_, row)| row.duty == NodeDuty::Serve);

@@ -62,7 +62,8 @@ fn more_than_needed(map: &Map, id: ShardId, change: &Change) -> Option<&'static 
     }
     // Only what makes counts more even moves: afterwards, who takes has not more than who gives, or one more at most. Who gives
     // may be to take what is on nodes that are to have none; and who takes, to give as much to a third that has no more than who gives
-    // is left with, and has what that one could give already. Where shards lack replicas, or have too many, more is under way.
+    // is left with, and has what that one could give already. Or who gives is to take from a third that has what who takes has, and
+    // could not give it to that one. Where shards lack replicas, or have too many, more is under way.
     let of_keyspace = || map.shards.iter().filter(|(_, other)| other.keyspace == row.keyspace);
     let wanted =
         || of_keyspace().map(|(id, row)| map.changes.get(id).map_or(&row.members, |change| &change.to));
@@ -85,7 +86,17 @@ fn more_than_needed(map: &Map, id: ShardId, change: &Change) -> Option<&'static 
     let few = || serving().filter(has_few);
     let hands_on =
         most == least + 2 && few().any(|node| is_there(&node)) && !few().any(|node| could_take(&node));
-    (most > least + 1 && !hands_on).then_some("makes counts less even")
+    let settled =
+        || of_keyspace().filter(|(id, _)| !map.changes.contains_key(id)).map(|(_, row)| &row.members);
+    let passes_on = |members: &Vec<Member>| {
+        comes().any(|member| is_on(members, member.node))
+            && givers().any(|member| !is_on(members, member.node))
+            && members
+                .iter()
+                .any(|third| count(third.node) + 1 >= most && comes().all(|new| new.node != third.node))
+    };
+    let takes_on = most == least + 2 && settled().any(passes_on);
+    (most > least + 1 && !hands_on && !takes_on).then_some("makes counts less even")
 }
 
 #[cfg(test)]
@@ -99,12 +110,12 @@ mod tests {
     use super::*;
     use crate::random::Random;
 
-    /// Five nodes, and shards on these; the last one is to be on others.
-    fn begun(shards: &[&[u64]], to: &[u64]) -> Map {
+    /// So many nodes, and shards on these; the last one is to be on others.
+    fn begun(nodes: u64, shards: &[&[u64]], to: &[u64]) -> Map {
         let founder = |id| Founder { name: format!("n{id}"), peer: String::new() };
         let founding = Founding {
             cluster: None,
-            nodes: (1..=5).map(founder).collect(),
+            nodes: (1..=nodes).map(founder).collect(),
             shards: shards.len() as u32,
             replicas: 2,
             protocol: Protocol::Raft,
@@ -127,7 +138,8 @@ mod tests {
     /// A settled cluster in which things happen to nodes, while changes are begun a few at a time and end in any order.
     fn play(seed: u64) -> Result<(), String> {
         let mut random = Random::new(seed);
-        let mut map = begun(&[&[1, 2]], &[1, 3]);
+        let nodes = random.between(5, 7);
+        let mut map = begun(nodes, &[&[1, 2]], &[1, 3]);
         map.changes.clear();
         for name in ["tea", "rum"] {
             let wish = Wish {
@@ -139,8 +151,8 @@ mod tests {
         }
         let limits = Limits { changes: random.between(1, 4) as usize, per_node: 2 };
         for _ in 0..60 {
-            let name = format!("n{}", random.between(1, 5));
-            let node = NodeId(random.between(1, 5));
+            let name = format!("n{}", random.between(1, nodes));
+            let node = NodeId(random.between(1, nodes));
             let state = random.pick(&[Liveness::Alive, Liveness::Alive, Liveness::Suspect, Liveness::Dead]);
             let event = match random.below(10) {
                 0 => Event::Drain { name, fewer: true },
@@ -174,18 +186,18 @@ mod tests {
 
     #[test]
     fn plans_are_never_seen_as_needless() {
-        let wrong = (0..200).find_map(|seed| play(seed).err());
+        let wrong = (0..200).chain([1106]).find_map(|seed| play(seed).err());
         assert_eq!(wrong, None);
     }
 
     #[test]
     fn change_that_makes_counts_less_even_is_seen_unless_who_gives_is_to_take_more() {
-        let mut map = begun(&[&[4, 5], &[1, 4], &[1, 2]], &[2, 4]);
+        let mut map = begun(5, &[&[4, 5], &[1, 4], &[1, 2]], &[2, 4]);
         let seen = |map: &Map| more_than_needed(map, ShardId(3), &map.changes[&ShardId(3)]);
         assert_eq!(seen(&map), Some("makes counts less even"), "three on node 4, and one on node 1");
         map.nodes.get_mut(&NodeId(5)).unwrap().duty = NodeDuty::Drain;
         assert_eq!(seen(&map), None, "what is on node 5 comes to node 1");
-        let even = begun(&[&[3, 5], &[1, 4], &[1, 2]], &[2, 4]);
+        let even = begun(5, &[&[3, 5], &[1, 4], &[1, 2]], &[2, 4]);
         assert_eq!(seen(&even), None);
     }
 }

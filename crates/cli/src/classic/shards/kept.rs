@@ -38,25 +38,23 @@ pub struct Kept {
     pub seat: Option<Place>,
 }
 
-/// A server's place with a master.
+/// A server's place with a master. (An earlier version wrote more.)
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Place {
     join: Vec<String>,
     name: String,
     zone: String,
-    may_be_old: bool,
 }
 
 impl From<Place> for Seat {
-    fn from(Place { join, name, zone, may_be_old }: Place) -> Seat {
-        Seat { join, name, zone, may_be_old }
+    fn from(Place { join, name, zone }: Place) -> Seat {
+        Seat { join, name, zone }
     }
 }
 
 impl From<Seat> for Place {
-    fn from(Seat { join, name, zone, may_be_old }: Seat) -> Place {
-        Place { join, name, zone, may_be_old }
+    fn from(Seat { join, name, zone }: Seat) -> Place {
+        Place { join, name, zone }
     }
 }
 
@@ -130,9 +128,18 @@ mod tests {
         let mut kept = open(folder.path(), Program::ShardServer, "localhost").unwrap();
         assert_ne!(kept.peer_port, kept.native_port);
         let (join, name, zone) = (vec!["h:1".into()], "h:2".into(), "1".into());
-        kept.seat = Some(Place { join, name, zone, may_be_old: true });
+        kept.seat = Some(Place { join, name, zone });
         write(folder.path(), &kept).unwrap();
         assert_eq!(open(folder.path(), Program::ShardServer, "localhost").unwrap(), kept);
+        let text = fs::read_to_string(folder.path().join(FILE)).unwrap();
+        let earlier = text.replace(r#""zone""#, r#""may_be_old": false, "zone""#);
+        assert_ne!(earlier, text);
+        fs::write(folder.path().join(FILE), earlier).unwrap();
+        assert_eq!(
+            open(folder.path(), Program::ShardServer, "localhost").unwrap(),
+            kept,
+            "an earlier version's"
+        );
         let other = open(folder.path(), Program::ShardMaster, "localhost").unwrap_err().to_string();
         assert!(other.contains("is the folder of a shard server"), "{other}");
     }

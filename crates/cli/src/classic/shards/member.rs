@@ -43,7 +43,8 @@ pub struct Args {
     /// Ask this shard master for a range, or for a place in a group
     #[arg(long, value_name = "HOST:PORT", value_parser = parse::address)]
     shard_master: Option<String>,
-    /// Secondaries that have a write before it is answered, at least: all that are in sync have it
+    /// Secondaries that have a write before it is answered, or all while there are fewer. The first server of a group says it for the
+    /// group [default: all]
     #[arg(long, value_name = "N", requires = "shard_master")]
     consistency: Option<u32>,
     /// The folder that this process had before it began anew

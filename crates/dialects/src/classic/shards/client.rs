@@ -5,7 +5,10 @@ use std::time::Duration;
 use kv::Error;
 
 use super::LIMIT;
-use super::between::{BeginRequest, BeginResponse, EnterRequest, EnterResponse, HeldRequest, HeldResponse};
+use super::between::{
+    BeginRequest, BeginResponse, EnterRequest, EnterResponse, HeldRequest, HeldResponse, KnowsRequest,
+    KnowsResponse,
+};
 use super::proto::{
     JoinReplicaResponse, KeyValue, QueryRequest, QueryResponse, Role, ServerRequest, TransferRequest,
 };
@@ -44,6 +47,13 @@ impl ServerClient {
     pub(super) async fn held(&self, after: bytes::Bytes) -> Result<HeldResponse, Error> {
         let path = "/capstan.shards.v1.Server/Held";
         self.0.ask(path, &HeldRequest { after }, Some(PATIENCE), Effect::None).await
+    }
+
+    /// Whether it knows that it has some keys.
+    pub(super) async fn knows(&self, keys: &KnowsRequest) -> Result<bool, Error> {
+        let path = "/capstan.shards.v1.Server/Knows";
+        let reply: KnowsResponse = self.0.ask(path, keys, Some(LIMIT), Effect::None).await?;
+        Ok(reply.knows)
     }
 
     /// It becomes a server of a master.

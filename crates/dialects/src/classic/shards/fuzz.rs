@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::between::{EnterRequest, HeldResponse};
+use super::between::{EnterRequest, Held, HeldResponse, KnowsRequest};
 use super::proto::{
     GetResponse, JoinReplicaResponse, KeyValue, QueryReplicaRequest, ServerRequest, TransferRequest,
 };
@@ -13,7 +13,7 @@ use super::{name, row};
 /// a key of its own.
 pub fn message(bytes: &[u8]) {
     let Some((kind, bytes)) = bytes.split_first() else { return };
-    match kind % 7 {
+    match kind % 8 {
         0 => drop(same::<GetResponse>(bytes)),
         1 => {
             if let Some(TransferRequest { keys_values }) = same(bytes) {
@@ -29,7 +29,8 @@ pub fn message(bytes: &[u8]) {
         3 => drop(same::<JoinReplicaResponse>(bytes)),
         4 => drop(same::<QueryReplicaRequest>(bytes)),
         5 => drop(same::<EnterRequest>(bytes)),
-        _ => drop(same::<HeldResponse>(bytes)),
+        6 => drop(same::<HeldResponse>(bytes)),
+        _ => drop(same::<KnowsRequest>(bytes)),
     }
 }
 
@@ -58,9 +59,14 @@ pub fn message_samples() -> Vec<Bytes> {
     let messages = [
         GetResponse { value: Some(String::new()) }.encode_to_vec(),
         TransferRequest { keys_values: vec![pair(0), pair(100), pair(u32::MAX)] }.encode_to_vec(),
-        ServerRequest { server }.encode_to_vec(),
+        ServerRequest { server: server.clone() }.encode_to_vec(),
         JoinReplicaResponse { role: 1 }.encode_to_vec(),
         QueryReplicaRequest { key: 70, operation: 4 }.encode_to_vec(),
+        EnterRequest { join: vec!["h1:50000".into()], name: server, zone: "0000000001".into() }
+            .encode_to_vec(),
+        HeldResponse { pairs: vec![Held { key: 7, value: "x".into() }], next: Bytes::from_static(b"k") }
+            .encode_to_vec(),
+        KnowsRequest { leads: vec![0, 99], has: vec![100] }.encode_to_vec(),
     ];
     let with_kind = |(kind, message): (usize, Vec<u8>)| [vec![kind as u8], message].concat().into();
     messages.into_iter().enumerate().map(with_kind).collect()

@@ -14,7 +14,10 @@
 //! The master is a node that founds a cluster, whose keyspace has one shard for each key from 0 to 99 and one for all above ([`row`]).
 //! The servers are nodes of it, each in a zone of its own or in that of its group, and the shards are laid out by zones, so that each
 //! zone has a range, in the order in which zones came. What moves, and that nothing is lost or done twice, is the cluster's; this
-//! dialect says who comes and goes ([`master`]), and asks ([`service`]).
+//! dialect says who comes and goes ([`master`], [`group`]), and asks ([`service`]).
+//!
+//! In a group one server is the master, which orders the writes; it is followed by a replica when it dies. How many replicas have a
+//! write before it is answered says the group's first server; the others get what is written every second.
 //!
 //! A server that nobody has joined is a node by itself. To be taken in it hands over what it has, which goes where the store has nothing
 //! yet, and starts again as a node of the master's; when it has left it starts again as one by itself, with nothing. How it does that is
@@ -24,7 +27,10 @@
 //!
 //! - A server never passes anything on: it answers from its own copy. A key that it does not have is absent to a Get, and other calls
 //!   with one are refused.
-//! - Join and Leave answer when all has moved. A server may end the moment Leave was answered.
+//! - Join and Leave, AddReplica and RemoveReplica answer when all has moved, and the servers that are up know it. A server may end the
+//!   moment it is out.
+//! - A replica that writes wait for answers a Get with the newest, any other with what it has, at most 2 seconds old.
+//! - What is answered is at so many replicas as the group says, or as there are.
 //! - A call that fails did nothing, unless its reason is IN_DOUBT.
 //!
 //! # Caveats
@@ -32,10 +38,14 @@
 //! While a key moves, the master names the server that had it until it is certain who has it: ask again who has it where a call is
 //! refused. Redistribute is no transaction: the keys are at both servers for a moment, and what is written here meanwhile is overwritten
 //! with them.
+//!
+//! A group that waits for no replica has nobody to follow its master: it waits until that is back.
 
 mod client;
+mod coming;
 #[doc(hidden)]
 pub mod fuzz;
+mod group;
 pub(super) mod master;
 mod name;
 mod pause;
@@ -98,8 +108,6 @@ pub struct Seat {
     pub name: String,
     /// Its zone: the group that has the same keys.
     pub zone: String,
-    /// Its replicas answer what they have, which may be a little old.
-    pub may_be_old: bool,
 }
 
 /// The dialect of a server.

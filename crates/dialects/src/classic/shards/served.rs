@@ -8,10 +8,11 @@ use tonic::{Request, Response, Status};
 
 use super::between::server_server::Server;
 use super::between::{
-    BeginRequest, BeginResponse, EnterRequest, EnterResponse, Held, HeldRequest, HeldResponse,
+    BeginRequest, BeginResponse, EnterRequest, EnterResponse, Held, HeldRequest, HeldResponse, KnowsRequest,
+    KnowsResponse,
 };
 use super::pause::Pause;
-use super::{Office, Seat, row};
+use super::{Office, SHARDS, Seat, row, settled};
 use crate::classic::caller::Caller;
 use crate::classic::store::row::text;
 use crate::grpc::respond;
@@ -46,13 +47,13 @@ impl Served {
     }
 
     async fn enter(&self, request: Request<EnterRequest>) -> Result<Response<EnterResponse>, Error> {
-        let (caller, EnterRequest { join, name, zone, may_be_old }) = Caller::of(request)?;
+        let (caller, EnterRequest { join, name, zone }) = Caller::of(request)?;
         if self.office.seat().is_some() {
             return Err(Error::Conflict("this server is of a shard master already".into()));
         }
         self.pause.go_on();
         let end = caller.end()?;
-        self.office.enter(Seat { join, name, zone, may_be_old })?;
+        self.office.enter(Seat { join, name, zone })?;
         end().await;
         Ok(Response::new(EnterResponse {}))
     }
@@ -64,12 +65,23 @@ impl Server for Served {
         if request.get_ref().take_in && self.office.seat().is_none() {
             self.pause.go_on();
         }
-        let name = self.office.seat().map(|seat| seat.name).unwrap_or_default();
-        Ok(Response::new(BeginResponse { name, consistency: self.office.consistency() }))
+        let seat = self.office.seat().map(|seat| (seat.name, seat.join));
+        let (name, join) = seat.unwrap_or_default();
+        Ok(Response::new(BeginResponse { name, consistency: self.office.consistency(), join }))
     }
 
     async fn held(&self, request: Request<HeldRequest>) -> Result<Response<HeldResponse>, Status> {
         self.held(request).await.map_err(|error| to_status(&error))
+    }
+
+    async fn knows(&self, request: Request<KnowsRequest>) -> Result<Response<KnowsResponse>, Status> {
+        let (caller, keys) = Caller::of(request).map_err(|error| to_status(&error))?;
+        if keys.leads.len() + keys.has.len() > SHARDS as usize {
+            return Err(to_status(&Error::Invalid(format!("a key of each shard will do: at most {SHARDS}"))));
+        }
+        let status = caller.store.cluster.status();
+        let knows = self.office.seat().is_some_and(|seat| settled::knows(&status, &seat.name, &keys));
+        Ok(Response::new(KnowsResponse { knows }))
     }
 
     async fn enter(&self, request: Request<EnterRequest>) -> Result<Response<EnterResponse>, Status> {

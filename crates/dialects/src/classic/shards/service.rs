@@ -11,7 +11,7 @@ use super::proto::{
     AppendRequest, GetRequest, GetResponse, KeyValue, PutRequest, RedistributeRequest, ServerRequest,
     TransferRequest,
 };
-use super::{LIMIT, Office, client, row};
+use super::{LIMIT, Office, Seat, client, group, row};
 use crate::classic::caller::Caller;
 use crate::classic::store::row::text;
 use crate::grpc::respond;
@@ -19,6 +19,9 @@ use crate::native::to_status;
 
 /// Texts that go to another server in one call hold at most so many bytes, or are one.
 const CALL_BYTES_MAX: usize = 1 << 20;
+
+/// A replica that no write waits for gets what is written every second: what it answers is no older than this.
+const OLD_MILLIS_MAX: u64 = 2_000;
 
 /// The service.
 pub(super) struct Service {
@@ -32,9 +35,19 @@ impl Service {
     }
 
     async fn caller<T>(&self, request: Request<T>) -> Result<(Caller, T), Error> {
-        let may_be_old = self.office.seat().is_some_and(|seat| seat.may_be_old);
         let (caller, message) = Caller::once_ready(request, LIMIT).await?;
-        Ok((caller.only_here(may_be_old.then_some(Level::Local)), message))
+        Ok((caller.only_here(None), message))
+    }
+
+    /// Changes who is in this server's group; that goes on though its client goes away.
+    async fn change<F: Future<Output = Result<(), Error>> + Send + 'static>(
+        &self,
+        request: Request<ServerRequest>,
+        what: impl FnOnce(Caller, Option<Seat>, String) -> F,
+    ) -> Result<Response<()>, Error> {
+        let (caller, ServerRequest { server }) = Caller::once_ready(request, LIMIT).await?;
+        let done = tokio::spawn(what(caller.unlimited(), self.office.seat(), server)).await;
+        done.unwrap_or_else(|_| Err(Error::Unavailable("this server is stopping".into()))).map(Response::new)
     }
 
     async fn pop(&self, request: Request<GetRequest>, side: Side) -> Result<Response<GetResponse>, Error> {
@@ -52,6 +65,7 @@ impl Service {
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Error> {
         let (caller, GetRequest { key }) = self.caller(request).await?;
+        let caller = caller.only_here(Some(Level::Bounded(OLD_MILLIS_MAX)));
         let (answer, share) = match caller.ask(Op::Get { key: row::key(key), at: None }).await {
             Err(Error::WrongNode { .. }) => return Ok(Response::new(GetResponse { value: None })),
             asked => asked?,
@@ -214,17 +228,13 @@ impl KvStore for Service {
         self.transfer(request).await.map_err(|error| to_status(&error))
     }
 
-    async fn add_replica(&self, _: Request<ServerRequest>) -> Result<Response<()>, Status> {
-        Err(to_status(&no_groups()))
+    async fn add_replica(&self, request: Request<ServerRequest>) -> Result<Response<()>, Status> {
+        let add = |caller, seat, text: String| async move { group::add(&caller, seat, &text).await };
+        self.change(request, add).await.map_err(|error| to_status(&error))
     }
 
-    async fn remove_replica(&self, _: Request<ServerRequest>) -> Result<Response<()>, Status> {
-        Err(to_status(&no_groups()))
+    async fn remove_replica(&self, request: Request<ServerRequest>) -> Result<Response<()>, Status> {
+        let remove = |caller, seat, text: String| async move { group::remove(&caller, seat, &text).await };
+        self.change(request, remove).await.map_err(|error| to_status(&error))
     }
-}
-
-fn no_groups() -> Error {
-    Error::Conflict(
-        "groups are the shard master's: have servers come by its JoinReplica, and go by its Leave".into(),
-    )
 }

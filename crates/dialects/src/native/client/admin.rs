@@ -145,13 +145,22 @@ impl Link {
                 let proto::DropKeyspaceResponse {} = self.timed(DROP, &message, time).await?;
                 Ok(Answer::Done)
             }
-            Ask::Revise { .. } => {
-                let why = "a replica asks for the members of its shard: a client does not";
+            Ask::Revise { .. } | Ask::Zone { .. } => {
+                let why = "nodes ask for the members of a shard and for what a zone says: a client does not";
                 return Err(Failure::told(Error::Invalid(why.into())));
             }
-            Ask::Rule { keyspace, ruling: Ruling::ForcePrimary { node }, dry_run } => {
-                let message = proto::ForcePrimaryRequest { keyspace, node, dry_run };
-                Ok(keyspaces::decode_ruled(self.timed(FORCE_PRIMARY, &message, time).await?))
+            Ask::Rule { keyspace, ruling, dry_run } => {
+                let ruled = match ruling {
+                    Ruling::ForcePrimary { node } => {
+                        let message = proto::ForcePrimaryRequest { keyspace, node, dry_run };
+                        self.timed(FORCE_PRIMARY, &message, time).await?
+                    }
+                    Ruling::DeclareDead { node } => {
+                        let message = proto::DeclareDeadRequest { keyspace, node, dry_run };
+                        self.timed(DECLARE_DEAD, &message, time).await?
+                    }
+                };
+                Ok(keyspaces::decode_ruled(ruled))
             }
             Ask::Keyspaces => {
                 let answer = self.timed(LIST, &proto::ListKeyspacesRequest {}, time).await?;
@@ -174,5 +183,6 @@ const DUMP: &str = "/capstan.v1.Cluster/Dump";
 const CREATE: &str = "/capstan.v1.Keyspaces/Create";
 const ALTER: &str = "/capstan.v1.Keyspaces/Alter";
 const FORCE_PRIMARY: &str = "/capstan.v1.Keyspaces/ForcePrimary";
+const DECLARE_DEAD: &str = "/capstan.v1.Keyspaces/DeclareDead";
 const DROP: &str = "/capstan.v1.Keyspaces/Drop";
 const LIST: &str = "/capstan.v1.Keyspaces/List";

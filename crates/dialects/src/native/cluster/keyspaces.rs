@@ -57,6 +57,17 @@ impl proto::keyspaces_server::Keyspaces for Service {
         ruled(answer.await?).map(Response::new)
     }
 
+    async fn declare_dead(
+        &self,
+        request: Request<proto::DeclareDeadRequest>,
+    ) -> Result<Response<proto::RuledResponse>, Status> {
+        let answer = ask_checked(request, |message| {
+            let proto::DeclareDeadRequest { keyspace, node, dry_run } = message;
+            Ok(Ask::Rule { keyspace, ruling: Ruling::DeclareDead { node }, dry_run })
+        });
+        ruled(answer.await?).map(Response::new)
+    }
+
     async fn list(
         &self,
         request: Request<proto::ListKeyspacesRequest>,
