@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub use self::defects::Mutant;
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 95] = [
+const ALL: [(Mutant, &str, &str); 94] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -331,7 +331,6 @@ const ALL: [(Mutant, &str, &str); 95] = [
         "doubt-forgotten-when-planned-again",
         "a write that is planned again counts as never sent",
     ),
-    (Mutant::OrphansDropped, "orphans-dropped", "a replica that is astray tells nobody what only it has"),
 ];
 
 impl Mutant {

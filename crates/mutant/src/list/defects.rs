@@ -275,7 +275,4 @@ pub enum Mutant {
     PartOpensBeforeTheSeal,
     /// A write that may have been run counts as never sent once it is planned again (`node`'s split). Caught by: the history.
     DoubtForgottenWhenPlannedAgain,
-    /// A replica that is astray begins anew and tells nobody what it had (`node`'s astray). Caught by: what was acknowledged is in the state
-    /// or in the ledger.
-    OrphansDropped,
 }

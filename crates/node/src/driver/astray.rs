@@ -19,7 +19,6 @@ use std::collections::VecDeque;
 use kv::ledger::{Line, Lost, Note, Orphans};
 use kv::view::Duty;
 use kv::{Answer, Charge, Error, Key, Op, Range, Reply, ShardId, Version};
-use mutant::Mutant;
 use replication::{Input, Instant};
 use storage::Orphaned;
 
@@ -150,9 +149,6 @@ impl Core {
         let status = replica.protocol.status();
         if status.applied < status.last || replica.install.is_some() {
             return self.wait_astray(node, shard);
-        }
-        if mutant::is(Mutant::OrphansDropped) {
-            return self.release(shard);
         }
         let range = Range { ledger: true, limit: LINES, ..Range::default() };
         self.ask_astray(node, shard, Stage::Looks, Op::Range(range));
