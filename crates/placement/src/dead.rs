@@ -30,12 +30,9 @@ use crate::refusal::Refusal;
 
 impl Map {
     pub(crate) fn declare_dead(&mut self, keyspace: &str, name: &str) -> Result<Vec<Ruled>, Refusal> {
-        let known = self.keyspaces.get(keyspace).filter(|known| known.is_for_clients());
-        let is = known.ok_or_else(|| Refusal::UnknownKeyspace(keyspace.into()))?.protocol;
-        let shards: Vec<ShardId> = self.shards_of(keyspace).into_iter().map(|(id, _)| id).collect();
-        if !shards.iter().any(|id| self.shards[id].protocol == Protocol::TwoPhase) {
-            return Err(Refusal::GoesOnItself { keyspace: keyspace.into(), protocol: is });
-        }
+        let shards = self.shards_under(keyspace, Protocol::TwoPhase, |keyspace, protocol| {
+            Refusal::GoesOnItself { keyspace, protocol }
+        })?;
         let has_some = |node: NodeId| shards.iter().any(|id| self.shards[id].member(node).is_some());
         let mut of_name =
             self.nodes.iter().filter(|(_, node)| node.name == name).map(|(id, node)| (*id, node));

@@ -40,12 +40,9 @@ use crate::revise::is_in_sync;
 
 impl Map {
     pub(crate) fn force(&mut self, keyspace: &str, name: &str) -> Result<Vec<Ruled>, Refusal> {
-        let known = self.keyspaces.get(keyspace).filter(|known| known.is_for_clients());
-        let is = known.ok_or_else(|| Refusal::UnknownKeyspace(keyspace.into()))?.protocol;
-        let shards: Vec<ShardId> = self.shards_of(keyspace).into_iter().map(|(id, _)| id).collect();
-        if !shards.iter().any(|id| self.shards[id].protocol == Protocol::Primary) {
-            return Err(Refusal::ElectsItself { keyspace: keyspace.into(), protocol: is });
-        }
+        let shards = self.shards_under(keyspace, Protocol::Primary, |keyspace, protocol| {
+            Refusal::ElectsItself { keyspace, protocol }
+        })?;
         let (id, node) = self.node_named(name).ok_or_else(|| Refusal::UnknownNode(name.into()))?;
         match (node.duty, node.state) {
             (NodeDuty::Gone, _) => Err(Refusal::Gone(name.into())),

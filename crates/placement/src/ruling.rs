@@ -1,6 +1,7 @@
 //! What only people can decide about the members of a keyspace's shards: `force` and `dead`.
 
 use kv::admin::{Ruled, Ruling};
+use kv::{Protocol, ShardId};
 
 use crate::map::Map;
 use crate::refusal::Refusal;
@@ -21,5 +22,21 @@ impl Map {
             next.revision += 1;
         }
         Ok((next, ruled))
+    }
+
+    /// The shards of a keyspace, if any of them is under the protocol that a ruling is for.
+    pub(crate) fn shards_under(
+        &self,
+        keyspace: &str,
+        protocol: Protocol,
+        refusal: impl Fn(String, Protocol) -> Refusal,
+    ) -> Result<Vec<ShardId>, Refusal> {
+        let known = self.keyspaces.get(keyspace).filter(|known| known.is_for_clients());
+        let is = known.ok_or_else(|| Refusal::UnknownKeyspace(keyspace.into()))?.protocol;
+        let shards = self.shards_of(keyspace);
+        if !shards.iter().any(|(_, shard)| shard.protocol == protocol) {
+            return Err(refusal(keyspace.into(), is));
+        }
+        Ok(shards.into_iter().map(|(id, _)| id).collect())
     }
 }

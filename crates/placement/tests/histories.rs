@@ -9,7 +9,7 @@ use kv::ShardId;
 use kv::cluster::Liveness;
 use kv::keyspace::Wish;
 use kv::view::Member;
-use placement::map::{Arrangement, Map, NodeDuty, Phase, Shard};
+use placement::map::{Arrangement, Change, Map, NodeDuty, Phase, Shard, Why};
 use placement::plan::lost;
 use placement::{Event, Limits, plan};
 use proptest::prelude::*;
@@ -72,18 +72,30 @@ fn check_plan(before: &Map, after: &Map) {
     assert!(after.changes.len() <= LIMITS.changes.max(before.changes.len()));
     let lives = |member: &&Member| before.nodes[&member.node].state != Liveness::Dead;
     let has_majority = |members: &[Member]| members.iter().filter(lives).count() > members.len() / 2;
+    // Who was to go on with it is gone: it goes back to those who had it, be they alive or not.
+    let goes_back = |id: &ShardId, change: &Change| {
+        let is_gone = |member: &Member| before.nodes[&member.node].duty == NodeDuty::Gone;
+        let heirs = before.changes.get(id).filter(|change| change.phase == Phase::Switch);
+        let nodes = |members: &[Member]| members.iter().map(|member| member.node).collect::<Vec<_>>();
+        heirs.is_some_and(|before| before.to.iter().any(is_gone) && before.epoch < change.epoch)
+            && matches!(change.why, Why::Lost(_))
+            && nodes(&change.to) == nodes(&before.shards[id].members)
+    };
     for (id, change) in &after.changes {
         let Shard { members, .. } = &after.shards[id];
         assert_eq!(*members, before.shards[id].members, "members change when a change is done");
         if before.changes.get(id) != Some(change) {
-            assert!(has_majority(members) && has_majority(&change.to), "shard {id}: {change:?}");
+            let lives = has_majority(members) && has_majority(&change.to);
+            assert!(lives || goes_back(id, change), "shard {id}: {change:?}");
             let new = change.to.iter().filter(|member| !members.contains(member));
             let is_given = |member: &Member| member.replica < before.shards[id].next_replica;
             assert!(new.into_iter().all(|member| !is_given(member)), "a number is given twice");
         }
     }
     for (id, change) in &before.changes {
-        assert!(change.phase == Phase::Copy || after.changes.get(id) == Some(change), "a switch goes on");
+        let goes_on = |now: &Change| now == change || goes_back(id, now);
+        let is_kept = change.phase == Phase::Copy || after.changes.get(id).is_some_and(goes_on);
+        assert!(is_kept, "a switch goes on, or the shard goes back");
     }
     for id in before.nodes.keys().filter(|id| !after.nodes.contains_key(*id)) {
         assert!(matches!(before.nodes[id].duty, NodeDuty::Leave | NodeDuty::Gone));

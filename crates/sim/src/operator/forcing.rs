@@ -10,7 +10,7 @@ use crate::options::Options;
 use crate::settings::Settings;
 
 /// Of so many runs under `primary` one is such a run.
-const RUNS: u64 = 2;
+const RUNS: u64 = 8;
 /// A cluster has somebody beside those that go down who decides.
 const NODES_MIN: u16 = 3;
 
