@@ -67,6 +67,8 @@ impl World {
                 if self.random.percent(15) {
                     let wish = self.draw_wish();
                     let replicas = match tenant.protocol {
+                        // Who was lost just now counts as alive yet, and may be whom few copies are left to.
+                        _ if self.lacks_machines() => None,
                         None => wish.replicas.filter(|_| wish.protocol.is_none()),
                         // Its copies stay where they are.
                         Some(Protocol::TwoPhase) => None,
