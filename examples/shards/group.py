@@ -63,6 +63,10 @@ def main(address, *servers):
     expect(text == "".join(f"{number}," for number in range(100)), "all that was answered is there")
 
     other = next(server for server in pids if server not in (first, follower))
+    calls[follower].RemoveReplica(server=first)
+    left = {named(GET) for _ in range(4)}
+    print(f"RemoveReplica({first!r}): QueryReplica names for GET: {', '.join(sorted(left))}")
+    expect(left == {follower, other}, "who is out is not named")
     calls[follower].RemoveReplica(server=other)
     print(f"RemoveReplica({other!r}): {other} is a server by itself again, with nothing")
     expect(not until(lambda: calls[other].Get(key=KEY)).HasField("value"), "who is out has nothing")

@@ -50,6 +50,9 @@ pub struct Args {
     /// The folder that this process had before it began anew
     #[arg(long, value_name = "DIR", hide = true, conflicts_with = "data")]
     temporary: Option<PathBuf>,
+    /// It was let go while it ran: it asks for no place by itself
+    #[arg(long, hide = true)]
+    left: bool,
 }
 
 /// Runs a server until a signal stops it.
@@ -58,22 +61,24 @@ pub fn run(args: &Args) -> Result<Code, Error> {
     let folder = own.cloned().map_or_else(temporary, Ok)?;
     let ended = kept::open(&folder, Program::ShardServer, host_of(&args.listen))
         .and_then(|kept| serve(args, folder.clone(), kept));
-    if !matches!(ended, Ok(Ended::Changed)) {
+    if !matches!(ended, Ok(Ended::Joined | Ended::Left)) {
         if args.data.is_none() {
             // What cannot be removed is the system's to remove.
             let _ = remove(&folder);
         }
         return ended.map(|_| Code::Done);
     }
-    Err(again(args, folder))
+    Err(again(args, folder, matches!(ended, Ok(Ended::Left))))
 }
 
 /// How a node ended.
 enum Ended {
     /// A signal stopped it.
     Stopped,
-    /// The server is to be something else.
-    Changed,
+    /// The server is to be one of a shard master.
+    Joined,
+    /// The server is to be by itself.
+    Left,
 }
 
 /// Runs the node that the server is now.
@@ -83,18 +88,18 @@ fn serve(args: &Args, folder: PathBuf, kept: Kept) -> Result<Ended, Error> {
     // Of the other one what was worth keeping is elsewhere.
     remove(&folder.join(if seat.is_some() { ALONE } else { JOINED })).map_err(failed)?;
     let was = seat.is_some();
-    if let (Some(master), None) = (&args.shard_master, &seat) {
+    if let (Some(master), None, false) = (&args.shard_master, &seat, args.left) {
         let (master, own) = (ShardMasterClient::new(master)?, args.listen.clone());
         thread::spawn(move || ask_for_a_place(&master, own));
     }
     let desk =
         Arc::new(Desk { folder: folder.clone(), kept: Mutex::new(kept), consistency: args.consistency });
     match server::run(config(args, &desk, seat)) {
-        Ok(()) if desk.kept().seat.is_some() != was => Ok(Ended::Changed),
+        Ok(()) if !was && desk.kept().seat.is_some() => Ok(Ended::Joined),
         Ok(()) => Ok(Ended::Stopped),
         Err(Failure::Left(_)) => {
             desk.note(None)?;
-            Ok(Ended::Changed)
+            Ok(Ended::Left)
         }
         Err(Failure::Refused(why)) => Err(Error::Usage(why)),
         Err(Failure::Failed(why)) => Err(Error::Unavailable(why)),
@@ -119,11 +124,14 @@ fn ask_for_a_place(master: &ShardMasterClient, own: String) {
     }
 }
 
-/// Begins anew. Returns only where that cannot be.
-fn again(args: &Args, folder: PathBuf) -> Error {
+/// Begins anew, after it was let go or not. Returns only where that cannot be.
+fn again(args: &Args, folder: PathBuf, left: bool) -> Error {
     let mut words: Vec<OsString> = env::args_os().skip(1).collect();
     if args.data.is_none() && args.temporary.is_none() {
         words.extend(["--temporary".into(), folder.into_os_string()]);
+    }
+    if left && !args.left {
+        words.push("--left".into());
     }
     // The very file of this process, too where another one has its name by now.
     let error = Command::new("/proc/self/exe").args(words).exec();

@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kv::admin::Ask;
-use kv::cluster::NodeDuty;
+use kv::cluster::{NodeDuty, Status};
 use kv::keyspace::REPLICAS_MAX;
 use kv::{Error, Function, Op};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::between::EnterRequest;
 use super::client::ServerClient;
@@ -102,6 +102,17 @@ async fn is_alone(text: &str) {
             _ => sleep(LOOK).await,
         }
     }
+}
+
+/// How the cluster is when this node has heard of a server's leaving, where the server itself says that it is alone.
+pub(super) async fn status_without(store: &Store, text: &str, own: &str) -> Status {
+    if let Ok(server) = ServerClient::new(text)
+        && server.begin(false).await.is_ok_and(|is| is.name.is_empty())
+    {
+        // It may be alone because its folder is new: then it stays in the map, and that is said.
+        let _ = timeout(ALONE, settled::has_gone(store, own)).await;
+    }
+    store.cluster.status()
 }
 
 /// Why a server is not taken in that is about to go.

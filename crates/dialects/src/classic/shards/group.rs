@@ -21,6 +21,10 @@ pub(super) async fn add(caller: &Caller, seat: Option<Seat>, text: &str) -> Resu
                 .into(),
         ));
     }
+    let status = match settled::node(&status, &own) {
+        Some(node) if node.zone != seat.zone => coming::status_without(&caller.store, text, &own).await,
+        _ => status,
+    };
     match settled::node(&status, &own) {
         Some(node) if node.duty != NodeDuty::Serve => return Err(coming::leaving(text)),
         Some(node) if node.zone == seat.zone => {
