@@ -1,6 +1,7 @@
 //! A keyspace under `primary` all of whose replicas in sync are lost: the operator has another one order, and what only the lost ones
 //! had is listed once they are back.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use kv::cluster::{Role, ShardStatus};
@@ -74,11 +75,13 @@ fn forced_election_goes_on_with_what_is_left_and_lists_what_was_lost() {
             lab.pinned(1).call(put("key-0", "before")).await.is_ok()
         })
         .await;
+        let alone = Cell::new(None);
         until("one is in sync, and the others have what it has", PATIENCE, async || {
-            is_alone(&lab, 1).await.is_some()
+            alone.set(is_alone(&lab, 1).await);
+            alone.get().is_some()
         })
         .await;
-        let first = is_alone(&lab, 1).await.expect("it was just so");
+        let first = alone.get().expect("it is so");
         let (heir, third) = (1 + first % 3, 1 + (first + 1) % 3);
         let node = format!("n{heir}");
         let force = ["keyspace", "alter", NAME, "--force-primary", &node, "--yes"];
