@@ -180,7 +180,7 @@ impl World {
     }
 
     /// A node that is started after so long does not reach the others for a while, but for one of them.
-    fn cut_off(&mut self, node: NodeId, but: Option<NodeId>, after: u64) {
+    pub(crate) fn cut_off(&mut self, node: NodeId, but: Option<NodeId>, after: u64) {
         let others = self.ids().filter(|id| *id != node && Some(*id) != but);
         let mut ways: Vec<Way> = others.flat_map(|id| [(id, node), (node, id)]).collect();
         ways.retain(|way| !self.network.cuts.contains(way));

@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use kv::admin::Ask;
 use kv::keyspace::{Secondaries, Wish};
-use kv::{Answer, Error, Key, Op, Outcome, Protocol, Reply, Request, Value};
+use kv::{Answer, Error, Key, NodeId, Op, Outcome, Protocol, Reply, Request, Value};
 
 use super::tenant::{Asked, Call, FIRST, NAMES, Stage, Tenant};
 use crate::events::{Event, Whose};
 use crate::faults::Fault;
 use crate::world::World;
 
+/// Of drops in 100, of so many who leads a shard does not hear.
+const UNHEARD_PERCENT: u64 = 30;
 /// The keys of a keyspace.
 const KEYS: u64 = 4;
 /// A request is given up after this.
@@ -61,7 +63,10 @@ impl World {
                 self.ask_for_tenant(tenant, Ask::CreateKeyspace { name, wish });
             }
             Stage::Absent => {}
-            Stage::Works(0) => self.ask_for_tenant(tenant, Ask::DropKeyspace { name }),
+            Stage::Works(0) => {
+                self.keep_from_hearing(&name);
+                self.ask_for_tenant(tenant, Ask::DropKeyspace { name });
+            }
             Stage::Works(left) => {
                 tenant.stage = Stage::Works(left - 1);
                 if self.random.percent(15) {
@@ -147,6 +152,17 @@ impl World {
             min_copies: of_all.then(|| self.random.pick(&[1, 2, 2])),
             interval_micros: (!of_all).then(|| self.random.pick(&[20_000, 100_000, 700_000])),
             ..Wish::default()
+        }
+    }
+
+    /// A keyspace is about to be dropped: now and then one that leads a shard of it does not hear of that for a while.
+    fn keep_from_hearing(&mut self, name: &str) {
+        let leaders: Vec<NodeId> =
+            self.placed.shards_of(name).iter().map(|(_, shard)| shard.leader).collect();
+        let cuts = self.faults.has(Fault::Partition) && !leaders.is_empty();
+        if cuts && self.random.percent(UNHEARD_PERCENT) {
+            let leader = self.random.pick(&leaders);
+            self.cut_off(leader, None, 0);
         }
     }
 
