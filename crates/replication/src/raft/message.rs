@@ -98,7 +98,8 @@ impl Message {
         let whose = [from, to].map(|replica| u64::from(replica.0));
         let [at, commit] = [at, commit].map(|at| [at.index.0, at.term.0]);
         let numbers = [whose[0], whose[1], term.0, at[0], at[1], commit[0], commit[1], hint.0];
-        // As large as it will be, but for a snapshot's: each shard that writes sends several, and more room costs a second allocation.
+        // As large as it will be, but for a snapshot's: each shard that writes sends several, and more room costs a second
+        // allocation.
         let mut into =
             Vec::with_capacity(2 + numbers.map(uint_bytes).iter().sum::<usize>() + self.rest_bytes());
         into.put_u8(self.kind as u8);
