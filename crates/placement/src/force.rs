@@ -1,4 +1,4 @@
-//! An election forced by the operator: a replica under `primary` orders that is not in sync.
+//! An election that is forced, by the operator or where writes wait for nobody: a replica under `primary` orders that is not in sync.
 //!
 //! # The problem
 //!
@@ -20,6 +20,9 @@
 //! Who is astray may have entries that who orders never had, applied ones too: its log is not continued. It asks to begin anew, gets
 //! another number, and with it a copy of what there is. A number is never given again, so no version that it gave is given again either.
 //!
+//! Where a write waits for nobody beside who orders (`sync: 0`) that was decided beforehand, by whoever said so: such a shard is not to wait
+//! for people. So whoever drives the map has another replica follow by itself ([`Map::follow`]), as it sees its nodes.
+//!
 //! # What holds
 //!
 //! - A replica is forced only while all who are in sync are on nodes that are dead or gone: where one of them lives none is.
@@ -34,7 +37,8 @@ use kv::cluster::Liveness;
 use kv::view::{Duty, Member, Revision};
 use kv::{NodeId, Protocol, ShardId};
 
-use crate::map::{Map, NodeDuty, Phase};
+use crate::map::{Map, NodeDuty, Phase, Shard};
+use crate::plan::takers;
 use crate::refusal::Refusal;
 use crate::revise::is_in_sync;
 
@@ -49,6 +53,40 @@ impl Map {
             (_, Liveness::Alive) => Ok(shards.into_iter().map(|shard| self.force_shard(shard, id)).collect()),
             _ => Err(Refusal::NotAlive(name.into())),
         }
+    }
+
+    /// The shards under `primary` whose writes wait for nobody, and all of whose replicas in sync are on nodes that are lost.
+    pub fn orphaned_shards(&self, is_lost: impl Fn(NodeId) -> bool) -> Vec<ShardId> {
+        let are_lost = |shard: &Shard| {
+            shard.members.iter().filter(|member| is_in_sync(member)).all(|member| is_lost(member.node))
+        };
+        let is_one = |(id, shard): &(&ShardId, &Shard)| {
+            shard.protocol == Protocol::Primary && are_lost(shard) && self.waits_for_nobody(**id)
+        };
+        self.shards.iter().filter(is_one).map(|(id, _)| *id).collect()
+    }
+
+    /// The replica on a node orders such a shard, as if the operator had forced it; refused to who is not alive, is astray, or where one that
+    /// is in sync lives.
+    pub fn follow(&mut self, id: ShardId, node: NodeId) -> Result<(), Refusal> {
+        let row = self.shards.get(&id).filter(|_| self.waits_for_nobody(id)).ok_or(Refusal::Overtaken(id))?;
+        let learns = row.member(node).is_some_and(|member| member.duty == Duty::Learner);
+        if !learns || !takers::is_alive(self, node) {
+            return Err(Refusal::NotAlive(self.name_of(node).into()));
+        }
+        match self.may_force(id, node) {
+            Ok(_) => {
+                self.make_primary(id, node);
+                self.revision += 1;
+                Ok(())
+            }
+            Err(why) => Err(Refusal::NotNeeded { keyspace: row.keyspace.clone(), why }),
+        }
+    }
+
+    /// Whether who orders a shard acknowledges what it alone has.
+    fn waits_for_nobody(&self, id: ShardId) -> bool {
+        self.sync_of(id).most == Some(1)
     }
 
     fn force_shard(&mut self, id: ShardId, node: NodeId) -> Ruled {

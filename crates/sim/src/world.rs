@@ -52,7 +52,7 @@ pub(crate) struct World {
     /// The newest map that is known to be written.
     pub placed: Arc<Map>,
     pub operator: Operator,
-    /// In runs in which the operator forces an election: how far that is.
+    /// In runs in which an election is forced: how far that is.
     pub forcing: Option<Forcing>,
     /// The keyspaces of clients.
     pub keyspaces: Keyspaces,
@@ -103,7 +103,7 @@ impl World {
         // A zone may have one copy of a shard, and an old one, put back, cannot be told from the true one.
         let is_zoned = zoned.count().is_some();
         let mut faults = faults.only(|fault| !is_zoned || fault != Fault::Restore);
-        let forcing = if is_zoned { None } else { Forcing::of(options, &mut settings, &mut faults) };
+        let forcing = Forcing::of(options, &mut settings, &mut faults, &zoned);
         let steps = if forcing.is_some() { 2 * options.steps } else { options.steps };
         let mut watch = Watch::new();
         watch.rows.kept_by(settings.table);

@@ -148,12 +148,17 @@ fn thing(map: &Map, shard: &Shard, group: usize, takers: &[Taker]) -> Option<Thi
     let stays = takers.iter().filter(|taker| here(taker)).count();
     // A shard that has all that it should can wait for who is not alive.
     let can_wait = stays == shard.members.len() && stays >= replicas.min(takers.len());
-    // One that has more than it should lets go of who is dead.
-    let is_enough = takers.iter().filter(|taker| here(taker) && taker.lives).count() >= replicas;
+    // One that has more than it should lets go of who is dead, and first of whom nothing was heard lately.
+    let has_enough = |is_so: fn(&Taker) -> bool| {
+        shard.members.len() > replicas
+            && takers.iter().filter(|taker| here(taker) && is_so(taker)).count() >= replicas
+    };
+    let (are_alive, live) = (has_enough(|taker| taker.now), has_enough(|taker| taker.lives));
+    let may_stay = |taker: &Taker| taker.now || !are_alive && (taker.lives || !live);
     let (mut had, mut may, mut places) = (Vec::new(), Vec::new(), 0);
     for (place, taker) in takers.iter().enumerate() {
-        let stays = here(taker) && (taker.lives || !is_enough);
-        let moves = if here(taker) { taker.lives } else { can_wait || taker.now };
+        let stays = here(taker) && may_stay(taker);
+        let moves = if here(taker) { stays && taker.lives } else { can_wait || taker.now };
         had.extend(stays.then_some(place));
         may.extend(moves.then_some(place));
         places += usize::from(stays || moves);
