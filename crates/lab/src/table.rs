@@ -157,7 +157,7 @@ fn verdict(text: &mut String, report: &Report) {
     for broken in &report.broken {
         line(text, format_args!("{:11} {broken}", ""));
     }
-    if *verdict != Verdict::Linearizable || report.is_broken() {
+    if !matches!(verdict, Verdict::Linearizable | Verdict::Listed) || report.is_broken() {
         report.files.iter().for_each(|file| line(text, format_args!("{:11} kept: {file}", "")));
     }
 }
