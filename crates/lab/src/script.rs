@@ -13,7 +13,7 @@ use crate::{Choice, Error};
 pub type Say<'a> = &'a mut dyn FnMut(&str);
 
 /// A primary that is lost is followed after some seconds where writes wait for nobody: a shorter phase would not show it.
-const FOLLOWED: Duration = Duration::from_secs(9);
+const FOLLOWED: Duration = Duration::from_secs(10);
 
 /// Runs a keyspace through all phases, each so long, while clients write and read it; what happened when, and what they saw.
 pub async fn run(

@@ -218,7 +218,7 @@ fn of_primary(sync: SyncMode, replicas: u16, reads: &str) -> Vec<(&'static str, 
         told.extend([
             (
                 "primary stops",
-                "no writes, and reads that may be old, until it is back or about 6 seconds are over: then the directory has the one order \
+                "no writes, and reads that may be old, until it is back or about 7 seconds are over: then the directory has the one order \
                  that has most of the others, as long as most nodes are up"
                     .into(),
             ),

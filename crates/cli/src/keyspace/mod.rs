@@ -113,7 +113,7 @@ fn warn_of_loss(name: &str, wish: &Wish, out: &mut Output<'_>) -> Result<(), Err
         return Ok(());
     }
     let text = format!(
-        "writes wait for the disk of the primary alone: when its node is lost another replica goes on after about 6 seconds with what it \
+        "writes wait for the disk of the primary alone: when its node is lost another replica goes on after about 7 seconds with what it \
          has, and what only the lost one had is listed by keyspace ledger {name} when that is back"
     );
     Ok(out.note(&text)?)

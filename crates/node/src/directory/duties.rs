@@ -168,6 +168,11 @@ impl Reign {
         seen == Some(Liveness::Dead) || self.health.is_missing(node, now)
     }
 
+    /// Whether a node has been seen as dead for so long.
+    pub(super) fn is_dead_for(&self, node: NodeId, micros: u64, now: Instant) -> bool {
+        self.health.dead_since(node).is_some_and(|since| now.since(since) >= micros)
+    }
+
     /// The next map, if one is due.
     pub fn due(&mut self, now: Instant) -> Option<Map> {
         let mut next = self.map.clone();

@@ -5,7 +5,7 @@
 //! the operator had forced it ([`placement::map::Map::follow`]): who was lost brings what only it had to the ledger when it is back.
 //!
 //! ```text
-//!   n1 orders, n2 and n3 learn     n1 falls silent     seen as dead, 5.5 s later     n2 has most of what n2 and n3 have: it orders
+//!   n1 orders, n2 and n3 learn     n1 falls silent     seen as dead for a while, 7 s later     n2 has most of what n2 and n3 have: it orders
 //! ```
 //!
 //! That is later than one that is in sync takes over: what is cut off or restarts within that time loses nothing. And it needs what every
@@ -26,6 +26,9 @@ use replication::Instant;
 use super::duties::Reign;
 use super::ruling::as_seen;
 
+/// A node is lost when it has been seen as dead for so long: who decides may have stood still, and has to have the time to hear of a node
+/// that announces itself every second.
+const SEEN_MICROS: u64 = 1_500_000;
 /// Shards that are followed by one transaction: as many as a keyspace may have.
 const SHARDS_MAX: usize = kv::keyspace::SHARDS_MAX as usize;
 
@@ -54,7 +57,7 @@ impl Reign {
 
     fn is_lost(&self, node: NodeId, now: Instant) -> bool {
         let is_gone = self.map.nodes.get(&node).is_none_or(|node| node.duty == NodeDuty::Gone);
-        is_gone || self.seems_dead(node, now)
+        is_gone || self.seems_dead(node, now) && self.is_dead_for(node, SEEN_MICROS, now)
     }
 
     /// Of those that learn and are heard of the one that has applied most, by what it said last.
