@@ -5,6 +5,7 @@
 //! ([`crate::raft::observe`], [`crate::two_phase::observe`]).
 
 use bytes::Bytes;
+use kv::view::View;
 use kv::{Epoch, Index, Position, Protocol, ReplicaId, Term};
 
 use crate::record::{self, State};
@@ -51,6 +52,16 @@ pub fn record(bytes: &Bytes) -> Option<(Protocol, Epoch, Record)> {
         record::Record::Sealed(at, _) => Record::Sealed(at),
     };
     Some((head.protocol, head.epoch, record))
+}
+
+/// Who belongs to the shard by a record: an entry that changes it, or one that tells it beside something else. `None` = it says nothing
+/// of that.
+pub fn members(bytes: &Bytes) -> Option<View> {
+    match record::Record::decode(bytes).ok()?.1 {
+        record::Record::Entry(entry) => entry.members().ok()?,
+        record::Record::Base(_, view) | record::Record::Snapshot(_, view) | record::Record::View(view) => Some(view),
+        _ => None,
+    }
 }
 
 /// What a record says, for people.

@@ -136,7 +136,8 @@ impl World {
             (_, Error::Unavailable(_)) => self.put_off(chore),
             // It is not known as dead yet, or its copies are still wanted.
             (What::Replace { name, .. }, _) if self.placed.node_named(name).is_some() => self.put_off(chore),
-            // Asked long ago of a node that stood still, and done when its machine was given up already: nobody is that node.
+            // Asked long ago of a node that stood still, and done when its machine was given up already: nobody is that node. Or what
+            // was given up was a node that had the name before.
             (What::Join(joiner), _) if self.is_nobodys(&joiner.name) => {
                 Some(Chore::replace(joiner.name.clone()))
             }
@@ -162,11 +163,12 @@ impl World {
         })
     }
 
-    /// Whether the node of a name has the folder of a machine that was given another id before.
+    /// Whether the node of a name has the folder of a machine that was given another id before, or of one that is not there any more.
     fn is_nobodys(&self, name: &str) -> bool {
         let named = self.placed.node_named(name);
         named.is_some_and(|(id, row)| {
-            self.operator.joined.get(&row.incarnation).is_some_and(|given| *given != id)
+            let others = |given: &NodeId| *given != id;
+            !self.machine(id).there || self.operator.joined.get(&row.incarnation).is_some_and(others)
         })
     }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use kv::{NodeId, ShardId, Term};
+use replication::observe;
 
 use super::logs::Logs;
 use super::messages::{Kind, Message};
@@ -21,6 +22,9 @@ pub(super) struct Leases {
     began: BTreeMap<(ShardId, NodeId, Bytes), u64>,
     /// Until when each replica keeps still.
     until: BTreeMap<(ShardId, NodeId), u64>,
+    /// Who is the only one that counts by the last that its log says of members: it is a majority by itself, and what it promised is
+    /// owed to nobody.
+    alone: BTreeSet<(ShardId, NodeId)>,
     /// Elections that the leader asked for: who, and the term.
     forced: BTreeSet<(ShardId, NodeId, Term)>,
     /// Somebody was asked just now to break its word.
@@ -36,6 +40,14 @@ impl Invariant for Leases {
         if let Seen::Recovered { node, applied, now } = *seen {
             // It has forgotten whom it confirmed last, so it must act as if that had been just now.
             self.until.extend(applied.keys().map(|shard| ((*shard, node), now + LEASE_TRUE_MICROS)));
+        }
+        if let Seen::Record { node, shard, body, .. } = *seen
+            && let Some(view) = observe::members(body)
+        {
+            match view.has_majority(|member| member == node) {
+                true => self.alone.insert((shard, node)),
+                false => self.alone.remove(&(shard, node)),
+            };
         }
         let Seen::Sent { node, to, shard, message, now, .. } = *seen else { return Ok(()) };
         if let Kind::PreVote | Kind::Vote = message.kind {
@@ -74,7 +86,7 @@ impl Invariant for Leases {
 impl Leases {
     fn check(&self, shard: ShardId, node: NodeId, message: &Message, now: u64) -> Result<(), String> {
         let until = self.until.get(&(shard, node)).copied().unwrap_or(0);
-        match now >= until {
+        match now >= until || self.alone.contains(&(shard, node)) {
             true => Ok(()),
             false => Err(format!(
                 "shard {shard} on {node} takes part in the election of term {} and keeps a leader's lease for another {} us",

@@ -187,6 +187,21 @@ fn election_under_a_lease_is_seen_also_after_a_restart() {
 }
 
 #[test]
+fn who_is_alone_by_its_log_may_vote_under_a_lease() {
+    let mut watch = Watch::new();
+    let applied = &BTreeMap::from([(SHARD, Applied::default())]);
+    watch.see(&Seen::Recovered { node: NodeId(2), applied, now: 0 });
+    let members = |nodes: &[NodeId]| kv::view::View::of(Epoch(1), nodes);
+    for (nodes, is_broken) in [(&[NodeId(2)][..], false), (&[NodeId(2), NodeId(3)], true), (&[NodeId(3)], true)] {
+        let at = Position::new(1, 1);
+        let body = &replication::inherited(kv::Protocol::Raft, members(nodes), at);
+        watch.see(&Seen::Record { node: NodeId(2), shard: SHARD, record: Record::Base(at), body });
+        sent(&mut watch, 2, 3, &message(Kind::PreVoteResponse, 0, 0, ""), 1000);
+        assert_eq!(!watch.take_broken().is_empty(), is_broken, "{nodes:?}");
+    }
+}
+
+#[test]
 fn heartbeats_too_near_to_each_other_are_seen() {
     let mut watch = Watch::new();
     for now in [0, 100_000, 150_000] {
