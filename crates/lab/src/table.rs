@@ -42,7 +42,8 @@ const COSTS: [&str; 2] = [
 const COSTS_LEGEND: &str = "\
 yes: served. 1.3 s: after that time without an answer. 90 %: that many were
 answered. no: not served when the phase ended. stale by: at most, local and
-bounded reads in all phases; linearizable ones never are.
+bounded reads in all phases; linearizable ones never are, but of primary-0 on a
+side that was cut off.
 ";
 
 /// The table of these reports.

@@ -26,6 +26,7 @@
 //! # What holds
 //!
 //! - A replica is forced only while all who are in sync are on nodes that are dead or gone: where one of them lives none is.
+//! - Who is astray stays a member until it has told what only it has and has begun anew, or is gone for good.
 //! - Nobody who was there before the revision is in sync after it but who was forced.
 //!
 //! # Caveats
@@ -82,6 +83,13 @@ impl Map {
             }
             Err(why) => Err(Refusal::NotNeeded { keyspace: row.keyspace.clone(), why }),
         }
+    }
+
+    /// Whether a member has yet to tell what only it has: it is not let go before, unless it is gone for good.
+    pub(crate) fn waits_for_astray(&self, shard: &Shard) -> bool {
+        let is_gone =
+            |member: &Member| self.nodes.get(&member.node).is_none_or(|node| node.duty == NodeDuty::Gone);
+        shard.members.iter().any(|member| member.duty == Duty::Astray && !is_gone(member))
     }
 
     /// Whether who orders a shard acknowledges what it alone has.

@@ -221,9 +221,8 @@ fn begin(map: &mut Map, limits: &Limits) {
 /// Whether a change to these members can end as their nodes are: under `primary` any that stays and is in sync goes on alone, elsewhere a
 /// majority of them has to agree.
 fn can_end(map: &Map, shard: &Shard, to: &[Member]) -> bool {
-    let goes_on = |member: &Member| {
-        map.lives(member.node) && shard.member(member.node).is_some_and(|stays| is_in_sync(stays))
-    };
+    let goes_on =
+        |member: &Member| map.lives(member.node) && shard.member(member.node).is_some_and(is_in_sync);
     shard.protocol == Protocol::Primary && to.iter().any(goes_on) || map.has_majority(to)
 }
 

@@ -279,6 +279,9 @@ mod tests {
         let lost = dead(&followed, 2);
         assert_eq!(orphaned(&lost), [SHARD], "it is lost again");
         assert!(lost.clone().follow(SHARD, NodeId(3)).is_err(), "who is astray begins anew first");
+        let drained = followed.apply(&Event::Drain { name: "n1".into(), fewer: true }).unwrap_or(followed);
+        let next = crate::plan(&drained, &crate::Limits::default()).unwrap_or(drained);
+        assert!(!next.changes.contains_key(&SHARD), "and tells what only it has before it is let go");
         assert!(revise(&lost, 3, "apa").unwrap().follow(SHARD, NodeId(3)).is_ok());
         let two = alter(&dead(&revise(&led(), 1, "psl").unwrap(), 1), 0);
         assert_eq!(orphaned(&two), [], "one that is in sync takes over by itself");

@@ -59,7 +59,9 @@ pub fn record(bytes: &Bytes) -> Option<(Protocol, Epoch, Record)> {
 pub fn members(bytes: &Bytes) -> Option<View> {
     match record::Record::decode(bytes).ok()?.1 {
         record::Record::Entry(entry) => entry.members().ok()?,
-        record::Record::Base(_, view) | record::Record::Snapshot(_, view) | record::Record::View(view) => Some(view),
+        record::Record::Base(_, view) | record::Record::Snapshot(_, view) | record::Record::View(view) => {
+            Some(view)
+        }
         _ => None,
     }
 }

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use kv::cluster::{Role, ShardStatus};
-use kv::view::Duty;
+use kv::view::{Duty, Member};
 use kv::{Answer, Op, Request};
 use serde_json::Value;
 
@@ -65,7 +65,7 @@ async fn read(lab: &Lab, node: u16, key: &str) -> Option<String> {
 /// Who is to be in sync is, the primary first, and the others have what it has: what it orders from now on they get in an hour.
 async fn are_in_sync(lab: &Lab, how: How) -> Option<(Vec<u16>, Vec<u16>)> {
     let shard = shard(lab, 1).await?;
-    let (learn, mut in_sync): (Vec<_>, Vec<_>) =
+    let (learn, mut in_sync): (Vec<&Member>, Vec<&Member>) =
         shard.members.iter().partition(|member| member.duty == Duty::Learner);
     in_sync.sort_by_key(|member| member.duty != Duty::Primary);
     let most = shard.replicas.iter().map(|replica| replica.applied).max()?;
@@ -74,7 +74,7 @@ async fn are_in_sync(lab: &Lab, how: How) -> Option<(Vec<u16>, Vec<u16>)> {
     let is_led = shard.replicas.iter().any(|replica| {
         replica.role == Role::Leader && in_sync.first().is_some_and(|first| first.node == replica.node)
     });
-    let nodes = |members: Vec<&kv::view::Member>| members.iter().map(|member| member.node.0 as u16).collect();
+    let nodes = |members: Vec<&Member>| members.iter().map(|member| member.node.0 as u16).collect();
     (in_sync.len() == how.secondaries + 1 && all_have_it && is_led).then(|| (nodes(in_sync), nodes(learn)))
 }
 
@@ -84,21 +84,26 @@ fn ledger(lab: &Lab, by: u16) -> Vec<Value> {
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-async fn goes_on_and_lists_what_was_lost(how: How, mut random: Random) {
-    let mut lab = begin(how, &mut random).await;
+/// Waits until those are in sync that are to be: which ones, the primary first, and who else has a replica.
+async fn settle(lab: &Lab, how: How) -> (Vec<u16>, Vec<u16>) {
     until("the first write is taken", PATIENCE, async || {
         lab.pinned(1).call(put("key-0", "before")).await.is_ok()
     })
     .await;
     let found = Cell::new(None);
     until("some are in sync, and the others have what these have", PATIENCE, async || {
-        let are = are_in_sync(&lab, how).await;
+        let are = are_in_sync(lab, how).await;
         let is_so = are.is_some();
         found.set(are);
         is_so
     })
     .await;
-    let (in_sync, others) = found.take().expect("it is so");
+    found.take().expect("it is so")
+}
+
+async fn goes_on_and_lists_what_was_lost(how: How, mut random: Random) {
+    let mut lab = begin(how, &mut random).await;
+    let (in_sync, others) = settle(&lab, how).await;
     let (first, heir) = (in_sync[0], others[0]);
     let node = format!("n{heir}");
     let force = ["keyspace", "alter", NAME, "--force-primary", &node, "--yes"];

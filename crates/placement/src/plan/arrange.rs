@@ -49,11 +49,11 @@ fn arrange_those(map: &Map, is_free: IsFree) -> BTreeMap<ShardId, Vec<NodeId>> {
 type IsFree = fn(&Map, ShardId) -> bool;
 
 /// Whether a shard may be given other members now: it has none, or it can change, does not yet, and does not wait for another
-/// protocol first.
+/// protocol first, nor for somebody to tell what only it has.
 fn is_free(map: &Map, id: ShardId) -> bool {
     let shard = &map.shards[&id];
     let is_idle = !map.changes.contains_key(&id) && map.may_be_arranged(shard);
-    shard.members.is_empty() || is_idle && map.can_change(shard)
+    shard.members.is_empty() || is_idle && map.can_change(shard) && !map.waits_for_astray(shard)
 }
 
 /// The first 5, 3 or 1 nodes: those of its own that take replicas, the living first, then others in the order in which they

@@ -192,7 +192,9 @@ fn who_is_alone_by_its_log_may_vote_under_a_lease() {
     let applied = &BTreeMap::from([(SHARD, Applied::default())]);
     watch.see(&Seen::Recovered { node: NodeId(2), applied, now: 0 });
     let members = |nodes: &[NodeId]| kv::view::View::of(Epoch(1), nodes);
-    for (nodes, is_broken) in [(&[NodeId(2)][..], false), (&[NodeId(2), NodeId(3)], true), (&[NodeId(3)], true)] {
+    for (nodes, is_broken) in
+        [(&[NodeId(2)][..], false), (&[NodeId(2), NodeId(3)], true), (&[NodeId(3)], true)]
+    {
         let at = Position::new(1, 1);
         let body = &replication::inherited(kv::Protocol::Raft, members(nodes), at);
         watch.see(&Seen::Record { node: NodeId(2), shard: SHARD, record: Record::Base(at), body });
