@@ -240,15 +240,12 @@ const NO_MAP: Malformed = Malformed("the map in a frame makes no sense");
 impl Frame {
     /// Its bytes.
     pub fn encode(&self) -> Bytes {
+        if let Frame::Protocol { shard, epoch, revision, body } = self {
+            return encode_of_protocol([u64::from(shard.0), epoch.0, revision.0], body);
+        }
         let mut into = BytesMut::with_capacity(self.size_hint());
         match self {
-            Frame::Protocol { shard, epoch, revision, body } => {
-                into.put_u8(1);
-                codec::put_uint(&mut into, u64::from(shard.0));
-                codec::put_uint(&mut into, epoch.0);
-                codec::put_uint(&mut into, revision.0);
-                into.put_slice(body);
-            }
+            Frame::Protocol { .. } => unreachable!("it was encoded before"),
             Frame::Forward { token, shard, level, millis, op } => {
                 into.put_u8(2);
                 into.put_u64(*token);
@@ -442,7 +439,6 @@ impl Frame {
 
     fn size_hint(&self) -> usize {
         match self {
-            Frame::Protocol { body, .. } => 16 + body.len(),
             Frame::Forward { op, .. } => 40 + op.len(),
             Frame::Pulled { answer: Some(Pulled::Given(given)), .. } => {
                 128 + given.changes.iter().map(|change| 64 + change.bytes()).sum::<usize>()
@@ -453,6 +449,16 @@ impl Frame {
             _ => 128,
         }
     }
+}
+
+/// In as many bytes as it has: these are most of all frames, and more room costs a second allocation.
+fn encode_of_protocol(numbers: [u64; 3], body: &[u8]) -> Bytes {
+    let head = 1 + numbers.map(codec::uint_bytes).iter().sum::<usize>();
+    let mut into = Vec::with_capacity(head + body.len());
+    into.put_u8(1);
+    numbers.into_iter().for_each(|number| codec::put_uint(&mut into, number));
+    into.put_slice(body);
+    into.into()
 }
 
 fn put_tail_head(into: &mut BytesMut, shard: ShardId, epoch: Epoch, above: Position) {

@@ -62,35 +62,30 @@ const REPLICA: u8 = 6;
 const SEAL: u8 = 7;
 const SEALED: u8 = 8;
 const OF_ANOTHER_EPOCH: Malformed = Malformed("a record holds the members of another epoch");
-/// The longest header: a byte for the protocol, ten for the epoch.
-const HEADER_BYTES_MAX: usize = 11;
+/// The longest record of numbers alone, or what an entry has before its data: the protocol, the epoch, the tag, three numbers.
+const SHORT_BYTES_MAX: usize = 1 + 10 + 1 + 3 * 10;
 
 impl Record {
     /// Its bytes, whose it is before them.
     pub(crate) fn encode(&self, head: Header) -> Bytes {
-        let mut into = BytesMut::new();
         match self {
-            Record::Entry(entry) => return encode_entry(head, entry),
+            Record::Entry(entry) => encode_entry(head, entry),
             Record::State(State { term, vote, commit }) => {
-                put(&mut into, head, STATE, &[term.0, u64::from(vote.0), commit.0]);
+                of_numbers(head, STATE, &[term.0, u64::from(vote.0), commit.0])
             }
-            Record::Base(at, view) => put_at(&mut into, head, BASE, *at, view),
-            Record::Snapshot(at, view) => put_at(&mut into, head, SNAPSHOT, *at, view),
-            Record::View(view) => {
-                put(&mut into, head, VIEW, &[]);
-                view.encode(&mut into);
-            }
-            Record::Replica(replica) => put(&mut into, head, REPLICA, &[u64::from(replica.0)]),
+            Record::Base(at, view) => of_view(head, BASE, &[at.index.0, at.term.0], view),
+            Record::Snapshot(at, view) => of_view(head, SNAPSHOT, &[at.index.0, at.term.0], view),
+            Record::View(view) => of_view(head, VIEW, &[], view),
+            Record::Replica(replica) => of_numbers(head, REPLICA, &[u64::from(replica.0)]),
             Record::Seal(next) => {
                 assert!(*next > head.epoch, "a shard goes on in a later epoch");
-                put(&mut into, head, SEAL, &[next.0]);
+                of_numbers(head, SEAL, &[next.0])
             }
             Record::Sealed(at, next) => {
                 assert!(*next > head.epoch, "a shard goes on in a later epoch");
-                put(&mut into, head, SEALED, &[at.index.0, at.term.0, next.0]);
+                of_numbers(head, SEALED, &[at.index.0, at.term.0, next.0])
             }
         }
-        into.freeze()
     }
 
     /// From its bytes, with whose it is; the data of an entry shares them.
@@ -146,11 +141,11 @@ pub(crate) fn own(head: Header, entry: LogEntry) -> (Bytes, LogEntry) {
 
 fn encode_entry(head: Header, entry: &LogEntry) -> Bytes {
     assert!(entry.index > Index::ZERO, "an entry stands behind the beginning");
-    let mut into = BytesMut::with_capacity(HEADER_BYTES_MAX + 22 + entry.data.len());
+    let mut into = Vec::with_capacity(SHORT_BYTES_MAX + entry.data.len());
     put(&mut into, head, ENTRY, &[entry.index.0, entry.term.0]);
     into.put_u8(entry.kind);
     into.put_slice(&entry.data);
-    into.freeze()
+    into.into()
 }
 
 fn decode_entry(mut reader: Reader, head: Header) -> Result<Record, Malformed> {
@@ -190,17 +185,28 @@ fn number(reader: &mut Reader) -> Result<u64, Malformed> {
     }
 }
 
-fn put(into: &mut BytesMut, head: Header, tag: u8, numbers: &[u64]) {
+fn put(into: &mut impl BufMut, head: Header, tag: u8, numbers: &[u64]) {
     encode_protocol(into, head.protocol);
     put_uint(into, head.epoch.0);
     into.put_u8(tag);
     numbers.iter().for_each(|&number| put_uint(into, number));
 }
 
-fn put_at(into: &mut BytesMut, head: Header, tag: u8, at: Position, view: &View) {
+/// A record of a few numbers, in as many bytes as it has: followers write one with each entry.
+fn of_numbers(head: Header, tag: u8, numbers: &[u64]) -> Bytes {
+    let mut room = [0; SHORT_BYTES_MAX];
+    let mut rest = &mut room[..];
+    put(&mut rest, head, tag, numbers);
+    let free = rest.len();
+    Bytes::copy_from_slice(&room[..SHORT_BYTES_MAX - free])
+}
+
+fn of_view(head: Header, tag: u8, numbers: &[u64], view: &View) -> Bytes {
     assert_eq!(view.epoch, head.epoch, "a record holds the members of its own epoch");
-    put(into, head, tag, &[at.index.0, at.term.0]);
-    view.encode(into);
+    let mut into = BytesMut::new();
+    put(&mut into, head, tag, numbers);
+    view.encode(&mut into);
+    into.freeze()
 }
 
 #[cfg(test)]

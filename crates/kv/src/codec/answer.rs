@@ -209,7 +209,7 @@ fn decode_receipt(reader: &mut Reader) -> Result<Receipt, Malformed> {
 }
 
 /// Writes which protocol it is.
-pub fn encode_protocol(into: &mut BytesMut, protocol: Protocol) {
+pub fn encode_protocol(into: &mut impl BufMut, protocol: Protocol) {
     into.put_u8(match protocol {
         Protocol::Single => 1,
         Protocol::Raft => 2,

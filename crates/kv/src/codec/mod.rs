@@ -39,7 +39,10 @@ const LIST_ROOM_MAX: usize = 256;
 pub struct Malformed(pub &'static str);
 
 /// Writes an unsigned number as LEB128.
-pub fn put_uint(into: &mut BytesMut, mut number: u64) {
+pub fn put_uint(into: &mut impl BufMut, mut number: u64) {
+    if number < 0x80 {
+        return into.put_u8(number as u8);
+    }
     // At once: each call looks whether there is room.
     let (mut bytes, mut length) = ([0; UINT_BYTES_MAX], 0);
     while number >= 0x80 {
@@ -51,19 +54,25 @@ pub fn put_uint(into: &mut BytesMut, mut number: u64) {
     into.put_slice(&bytes[..=length]);
 }
 
+/// How many bytes [`put_uint`] writes.
+pub fn uint_bytes(number: u64) -> usize {
+    let bits = u64::BITS - (number | 1).leading_zeros();
+    bits.div_ceil(7) as usize
+}
+
 /// Writes a signed number as 8 bytes.
 pub fn put_i64(into: &mut BytesMut, number: i64) {
     into.put_i64(number);
 }
 
 /// Writes bytes, their length first.
-pub fn put_bytes(into: &mut BytesMut, bytes: &[u8]) {
+pub fn put_bytes(into: &mut impl BufMut, bytes: &[u8]) {
     put_uint(into, bytes.len() as u64);
     into.put_slice(bytes);
 }
 
 /// Writes whether there is a value, and the value.
-pub fn put_option<T>(into: &mut BytesMut, value: Option<T>, put: impl FnOnce(&mut BytesMut, T)) {
+pub fn put_option<B: BufMut, T>(into: &mut B, value: Option<T>, put: impl FnOnce(&mut B, T)) {
     into.put_u8(u8::from(value.is_some()));
     if let Some(value) = value {
         put(into, value);
@@ -71,7 +80,7 @@ pub fn put_option<T>(into: &mut BytesMut, value: Option<T>, put: impl FnOnce(&mu
 }
 
 /// Writes the number of items, and the items.
-pub fn put_list<T>(into: &mut BytesMut, items: &[T], mut put: impl FnMut(&mut BytesMut, &T)) {
+pub fn put_list<B: BufMut, T>(into: &mut B, items: &[T], mut put: impl FnMut(&mut B, &T)) {
     put_uint(into, items.len() as u64);
     for item in items {
         put(into, item);

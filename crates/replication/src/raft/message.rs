@@ -6,7 +6,7 @@
 use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use kv::codec::{Malformed, Reader, put_bytes, put_option, put_uint};
+use kv::codec::{Malformed, Reader, put_bytes, put_option, put_uint, uint_bytes};
 use kv::{Epoch, Index, Position, ReplicaId, Term};
 
 use crate::View;
@@ -94,20 +94,26 @@ const SEALED: u8 = 4;
 impl Message {
     /// Its bytes.
     pub(super) fn encode(&self) -> Bytes {
-        let data: usize = self.entries.iter().map(|entry| entry.data.len() + 24).sum();
-        let mut into = BytesMut::with_capacity(64 + self.round.len() + data);
+        let Message { from, to, term, at, commit, hint, .. } = *self;
+        let whose = [from, to].map(|replica| u64::from(replica.0));
+        let [at, commit] = [at, commit].map(|at| [at.index.0, at.term.0]);
+        let numbers = [whose[0], whose[1], term.0, at[0], at[1], commit[0], commit[1], hint.0];
+        // As large as it will be, but for a snapshot's: each shard that writes sends several, and more room costs a second
+        // allocation.
+        let mut into =
+            Vec::with_capacity(2 + numbers.map(uint_bytes).iter().sum::<usize>() + self.rest_bytes());
         into.put_u8(self.kind as u8);
         let flag = |is_set, flag| if is_set { flag } else { 0 };
         let sealed = flag(self.seal.is_some(), SEALED);
         into.put_u8(flag(self.reject, REJECT) | flag(self.forced, FORCED) | sealed);
-        let Message { from, to, term, at, commit, hint, .. } = *self;
-        let (at, commit) = ([at.index.0, at.term.0], [commit.index.0, commit.term.0]);
-        let whose = [from, to].map(|replica| u64::from(replica.0));
-        for number in whose.into_iter().chain([term.0, at[0], at[1], commit[0], commit[1], hint.0]) {
-            put_uint(&mut into, number);
-        }
+        numbers.into_iter().for_each(|number| put_uint(&mut into, number));
         put_bytes(&mut into, &self.round);
-        put_option(&mut into, self.view.as_ref(), |into, view| view.encode(into));
+        let view = self.view.as_ref().map(|view| {
+            let mut bytes = BytesMut::new();
+            view.encode(&mut bytes);
+            bytes
+        });
+        put_option(&mut into, view, |into, view| into.put_slice(&view));
         put_uint(&mut into, self.entries.len() as u64);
         for entry in &self.entries {
             put_uint(&mut into, entry.term.0);
@@ -115,7 +121,15 @@ impl Message {
             put_bytes(&mut into, &entry.data);
         }
         self.seal.into_iter().for_each(|next| put_uint(&mut into, next.0));
-        into.freeze()
+        into.into()
+    }
+
+    /// The bytes of what is behind its numbers, when it has neither members nor an end.
+    fn rest_bytes(&self) -> usize {
+        let counted = |bytes: &Bytes| uint_bytes(bytes.len() as u64) + bytes.len();
+        let entry = |entry: &LogEntry| uint_bytes(entry.term.0) + 1 + counted(&entry.data);
+        let entries = uint_bytes(self.entries.len() as u64) + self.entries.iter().map(entry).sum::<usize>();
+        counted(&self.round) + 1 + entries
     }
 
     /// From its bytes; the entries share them.

@@ -55,9 +55,13 @@ impl<T> Outbox<T> {
         let mut released: Option<(u64, Vec<T>)> = None;
         while self.waiting.front().is_some_and(|first| first.ticket <= ticket) {
             let Waiting { step, then, .. } = self.waiting.pop_front().expect("it was just looked at");
-            let (last, all) = released.get_or_insert_default();
-            *last = step;
-            all.extend(then);
+            match &mut released {
+                Some((last, all)) => {
+                    *last = step;
+                    all.extend(then);
+                }
+                None => released = Some((step, then)),
+            }
         }
         released
     }

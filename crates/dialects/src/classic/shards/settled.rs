@@ -1,9 +1,11 @@
 //! What who changes the servers waits for: that the cluster is as it is to be, and that the servers know it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kv::admin::{Answer, Ask};
 use kv::cluster::{Liveness, NodeDuty, NodeStatus, Role, ShardStatus, Status};
+use kv::keyspace::REPLICAS_MAX;
 use kv::view::Duty;
 use kv::{Error, NodeId, Slot};
 use tokio::sync::oneshot;
@@ -92,7 +94,10 @@ pub(super) async fn has_gone(store: &Store, name: &str) -> Result<(), Error> {
 async fn wait(store: &Store, is_so: &(dyn Fn(&Status) -> bool + Sync), why: &str) -> Result<(), Error> {
     let until = Instant::now() + LIMIT;
     loop {
-        if is_so(&store.cluster.status())
+        // That nothing moves at present says little: what moves next is planned only when it is known who is there.
+        let status = store.cluster.status();
+        if is_so(&status)
+            && is_laid_out(&status)
             && let Answer::Moves(moves) = administer(store, Ask::Moves).await?
             && moves.is_empty()
         {
@@ -103,6 +108,31 @@ async fn wait(store: &Store, is_so: &(dyn Fn(&Status) -> bool + Sync), why: &str
         }
         sleep(LOOK).await;
     }
+}
+
+/// Whether the shards are where they are to be: in the zones of the servers, as many in each as in any other but for one, and a
+/// replica of a zone's shards on all its servers. While one of these is away, things stay as they are.
+fn is_laid_out(status: &Status) -> bool {
+    let mut zones: BTreeMap<&str, Vec<&NodeStatus>> = BTreeMap::new();
+    for node in status.nodes.iter().filter(|node| !node.zone.is_empty() && node.duty == NodeDuty::Serve) {
+        zones.entry(&node.zone).or_default().push(node);
+    }
+    if zones.is_empty() || zones.values().flatten().any(|node| node.state != Liveness::Alive) {
+        return true;
+    }
+    let mut shards: BTreeMap<&str, usize> = zones.keys().map(|zone| (*zone, 0)).collect();
+    for shard in (0..SHARDS).filter_map(|key| shard_of(status, key)) {
+        let has = |node: &NodeStatus| shard.members.iter().any(|member| member.node == node.id);
+        let zone = zones.iter().find(|(_, servers)| servers.iter().any(|node| has(node)));
+        let Some((zone, servers)) = zone else { return false };
+        let wanted = servers.len().min(usize::from(REPLICAS_MAX));
+        if servers.iter().filter(|node| has(node)).count() < wanted {
+            return false;
+        }
+        *shards.entry(zone).or_default() += 1;
+    }
+    let (most, least) = (shards.values().max(), shards.values().min());
+    most.is_none_or(|most| least.is_some_and(|least| most - least <= 1))
 }
 
 /// Until each server that can be reached knows what it has, `comes` in any case: a call of a client that is asked next is not refused.
@@ -137,4 +167,65 @@ async fn asks(status: &Status, server: &NodeStatus) -> Result<bool, Error> {
         }
     }
     ServerClient::new(&name::text(&server.name))?.knows(&keys).await
+}
+
+#[cfg(test)]
+mod tests {
+    use kv::view::View;
+    use kv::{Epoch, Protocol, ShardId, SlotRange};
+
+    use super::*;
+
+    fn server(id: u64, zone: &str, state: Liveness) -> NodeStatus {
+        NodeStatus {
+            id: NodeId(id),
+            name: format!("h_{id}"),
+            address: String::new(),
+            pid: 0,
+            state,
+            leads: 0,
+            replicas: 0,
+            peer: String::new(),
+            zone: zone.into(),
+            duty: NodeDuty::Serve,
+        }
+    }
+
+    /// A shard for each key, on the nodes that `on` names.
+    fn shards(on: impl Fn(u32) -> Vec<u64>) -> Vec<ShardStatus> {
+        let shard = |key: u32| {
+            let (slot, nodes) = (Slot::of(&row::key(key)), Vec::from_iter(on(key).into_iter().map(NodeId)));
+            ShardStatus {
+                id: ShardId(key + 1),
+                keyspace: kv::Request::KEYSPACE.into(),
+                slots: SlotRange { first: slot, last: slot },
+                protocol: Protocol::Primary,
+                epoch: Epoch(1),
+                leader: nodes.first().copied(),
+                term: 0,
+                replicas: Vec::new(),
+                members: View::of(Epoch(1), &nodes).members,
+            }
+        };
+        (0..SHARDS).map(shard).collect()
+    }
+
+    #[test]
+    fn shards_are_laid_out_when_each_server_has_its_share_and_the_master_nothing() {
+        let master = server(1, "", Liveness::Alive);
+        let (one, other) = (server(2, "1", Liveness::Alive), server(3, "2", Liveness::Alive));
+        let nodes = vec![master.clone(), one.clone(), other];
+        let is = |nodes: &[NodeStatus], on: &dyn Fn(u32) -> Vec<u64>| {
+            is_laid_out(&Status { nodes: nodes.to_vec(), shards: shards(on), ..Status::default() })
+        };
+        assert!(is(std::slice::from_ref(&master), &|_| vec![1]), "there are no servers");
+        assert!(is(&nodes, &|key| vec![if key < 50 { 2 } else { 3 }]));
+        assert!(!is(&nodes, &|key| vec![if key < 99 { 2 } else { 1 }]), "the master has some yet");
+        assert!(!is(&nodes, &|key| vec![if key < 49 { 2 } else { 3 }]), "one has too many");
+        let replica = server(4, "1", Liveness::Alive);
+        let group = [master.clone(), one.clone(), replica];
+        assert!(is(&group, &|_| vec![2, 4]));
+        assert!(!is(&group, &|key| if key < 99 { vec![2, 4] } else { vec![2] }), "a replica lacks some");
+        assert!(is(&[master, one, server(4, "1", Liveness::Dead)], &|_| vec![2]), "one is away");
+    }
 }

@@ -260,7 +260,7 @@ impl Core {
             early.retain(|message| message.kind != Kind::Heartbeat || !message.round.is_empty());
             late.append(&mut early);
         }
-        let committed = ready.take_committed_entries().into_iter().map(wire::plain_entry).collect();
+        let committed = wire::plain_entries(ready.take_committed_entries());
         let rounds =
             ready.take_read_states().into_iter().map(|round| (round.request_ctx.into(), Index(round.index)));
         let rounds = rounds.collect();

@@ -59,7 +59,22 @@ pub(super) fn from_plain(message: Message, last: Index) -> Wire {
 
 /// From the crate, without those that are no business of other nodes.
 pub(super) fn plain_messages(messages: Vec<Wire>) -> Vec<Message> {
-    messages.into_iter().filter_map(plain).collect()
+    let count = messages.len();
+    anew(count, messages.into_iter().filter_map(plain))
+}
+
+/// From the crate.
+pub(super) fn plain_entries(entries: Vec<Entry>) -> Vec<LogEntry> {
+    let count = entries.len();
+    anew(count, entries.into_iter().map(plain_entry))
+}
+
+/// In a vector of their own, of at most so many. To collect them would keep the one they came in, cut to their size: a reallocation
+/// each time.
+fn anew<T>(count: usize, all: impl Iterator<Item = T>) -> Vec<T> {
+    let mut into = Vec::with_capacity(count);
+    into.extend(all);
+    into
 }
 
 fn plain(mut wire: Wire) -> Option<Message> {
@@ -91,7 +106,7 @@ fn plain(mut wire: Wire) -> Option<Message> {
         round,
         view: None,
         seal: None,
-        entries: entries.into_iter().map(plain_entry).collect(),
+        entries: plain_entries(entries),
     })
 }
 
