@@ -275,6 +275,7 @@ pub fn ops() -> Vec<Op> {
         Op::Advance { to: Version::new(13, ReplicaId(1)), rules: Some(rules()) },
         Op::Note(Note::Fork { astray: vec![ReplicaId(2)] }),
         Op::Note(orphans()),
+        Op::Note(Note::Clear { key: "k".into(), lost: vec![Version::end_of(7)] }),
         Op::Range(Range { ledger: true, ..Range::default() }),
     ];
     let expected =

@@ -1,7 +1,7 @@
-//! The ledger of a shard: what was lost of what was acknowledged, since the operator had a replica order that was not in sync.
+//! The ledger of a shard: what was lost of what was acknowledged, since a replica orders that was not in sync.
 //!
 //! It is kept with the shard's rows, and changed by entries of its log like them, so it is the same on all replicas and goes along
-//! wherever they go. No client writes it: a [`Note`] is the store's own. It is read as a [`Range`](crate::Range) that says so: each of
+//! wherever they go. No client writes it, but for taking off what people have seen: a [`Note`] is the store's own. It is read as a [`Range`](crate::Range) that says so: each of
 //! the rows that are found holds a [`Line`].
 //!
 //! # How a write gets there
@@ -15,7 +15,8 @@
 
 //! # What holds
 //!
-//! A replica begins anew only when all that it had above its base is in the ledger, listed or counted, on the disks of all in sync.
+//! A replica begins anew only when all that it had above its base is in the ledger, listed or counted, on the disks of all in sync. Where one
+//! that was told goes astray itself, what it was told above its base is among what it has: it is listed again, as told by it.
 //!
 //! # Caveats
 //!
@@ -46,6 +47,14 @@ pub enum Note {
     },
     /// What such a replica has that is not here.
     Orphans(Orphans),
+    /// Lines of a key that people have seen are not listed any more: the only note that a client may have written. Answers
+    /// [`crate::Answer::Trimmed`].
+    Clear {
+        /// The key.
+        key: Key,
+        /// The versions that were lost of it.
+        lost: Vec<Version>,
+    },
 }
 
 /// A piece of what a replica has that is not here. It counts once: where another offset is expected nothing happens.
@@ -125,16 +134,21 @@ impl Line {
                 into.put_u8(0);
                 into.put_u16(replica.0);
             }
-            Line::Lost { lost, .. } => {
-                into.put_u8(1);
-                into.put_slice(&lost.key);
-                into.put_i64(lost.version.as_i64());
-            }
+            Line::Lost { lost, .. } => return Line::key_of_lost(&lost.key, lost.version),
             Line::Beyond { replica, .. } => {
                 into.put_u8(2);
                 into.put_u16(replica.0);
             }
         }
+        into.freeze()
+    }
+
+    /// The key of the line of a lost write.
+    pub fn key_of_lost(key: &Key, version: Version) -> Key {
+        let mut into = BytesMut::with_capacity(key.len() + 9);
+        into.put_u8(1);
+        into.put_slice(key);
+        into.put_i64(version.as_i64());
         into.freeze()
     }
 
@@ -227,7 +241,8 @@ impl Note {
     /// Bytes of the keys and values in it.
     pub fn bytes(&self) -> usize {
         match self {
-            Note::Fork { .. } => 0,
+            // The key is counted as any op's is.
+            Note::Fork { .. } | Note::Clear { .. } => 0,
             Note::Orphans(orphans) => orphans.rows.iter().map(Lost::bytes).sum(),
         }
     }
@@ -249,6 +264,11 @@ impl Note {
                 put_version(into, *last);
                 into.put_u8(u8::from(*is_end));
             }
+            Note::Clear { key, lost } => {
+                into.put_u8(3);
+                put_bytes(into, key);
+                put_list(into, lost, |into, version| put_version(into, *version));
+            }
         }
     }
 
@@ -265,6 +285,7 @@ impl Note {
                 last: reader.version()?,
                 is_end: reader.bool()?,
             }),
+            3 => Note::Clear { key: reader.bytes()?, lost: reader.list(Reader::version)? },
             _ => return Err(Malformed("a note of a ledger has an unknown tag")),
         })
     }

@@ -129,7 +129,7 @@ pub enum Op {
         /// What the shard goes by from then on; `None` = as before.
         rules: Option<Rules>,
     },
-    /// Something for the ledger of the shard. The store's own.
+    /// Something for the ledger of the shard. The store's own, but for [`Note::Clear`].
     Note(Note),
 }
 
@@ -307,6 +307,7 @@ impl Op {
             | Op::Delete { key, .. }
             | Op::Trim { key, .. }
             | Op::Expire { key, .. }
+            | Op::Note(Note::Clear { key, .. })
             | Op::Update { key, .. } => visit(key),
             Op::GetAll { keys, .. } => keys.iter().for_each(visit),
             Op::PutAll { rows } => rows.iter().for_each(|(key, _)| visit(key)),
@@ -339,6 +340,9 @@ impl Op {
             Op::Put { value, .. } => check_value(value),
             Op::PutAll { rows } => rows.iter().try_for_each(|(_, value)| check_value(value)),
             Op::Update { function, .. } => function.validate(),
+            Op::Note(Note::Clear { lost, .. }) => {
+                check_count("lines taken off a ledger by one op", lost.len(), KEYS_PER_OP_MAX)
+            }
             Op::Range(range) => check_bounds(&range.from, range.to.as_ref()),
             Op::DeleteRange { from, to } | Op::TrimRange { from, to, .. } => check_bounds(from, to.as_ref()),
             Op::Transaction { conditions, then, otherwise } => {

@@ -1,7 +1,7 @@
 //! What somebody who makes a keyspace can choose, as the lab compares it.
 
 use kv::Protocol;
-use kv::keyspace::{Secondaries, Settings, Wish};
+use kv::keyspace::{History, Secondaries, Settings, Wish};
 
 /// A named configuration of a keyspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,18 +11,24 @@ pub struct Choice {
     /// What has a write when it is acknowledged, in few words.
     pub says: &'static str,
     settings: Wish,
+    /// What it acknowledged may be lost, and is listed then.
+    pub may_lose: bool,
 }
 
 /// All there are, in the order of the table.
 pub fn all() -> Vec<Choice> {
     let of = |protocol| Wish { protocol: Some(protocol), ..Wish::default() };
-    let first_two = Wish { sync: Some(Secondaries::Count(1)), ..of(Protocol::Primary) };
+    let secondaries = |count| Wish { sync: Some(Secondaries::Count(count)), ..of(Protocol::Primary) };
+    // What is there at the end is compared with what was acknowledged, write by write.
+    let first = Wish { history: Some(History::All), ..secondaries(0) };
+    let choice = |name, says, settings| Choice { name, says, settings, may_lose: false };
     vec![
-        Choice { name: "single", says: "one copy", settings: of(Protocol::Single) },
-        Choice { name: "raft", says: "a majority of the copies", settings: of(Protocol::Raft) },
-        Choice { name: "primary-all", says: "all copies in sync", settings: of(Protocol::Primary) },
-        Choice { name: "primary-1", says: "two copies", settings: first_two },
-        Choice { name: "two-phase", says: "all copies, or none", settings: of(Protocol::TwoPhase) },
+        choice("single", "one copy", of(Protocol::Single)),
+        choice("raft", "a majority of the copies", of(Protocol::Raft)),
+        choice("primary-all", "all copies in sync", of(Protocol::Primary)),
+        choice("primary-1", "two copies", secondaries(1)),
+        Choice { may_lose: true, ..choice("primary-0", "one copy, the others a moment later", first) },
+        choice("two-phase", "all copies, or none", of(Protocol::TwoPhase)),
     ]
 }
 

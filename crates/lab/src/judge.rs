@@ -72,7 +72,8 @@ pub fn keep(history: &History, folder: &Path, name: &str) -> io::Result<PathBuf>
     Ok(path)
 }
 
-fn figures(history: &History) -> Figures {
+/// How much a history says.
+pub fn figures(history: &History) -> Figures {
     let count = |is: fn(&Outcome) -> bool| {
         history.operations().iter().filter(|operation| is(&operation.outcome)).count()
     };

@@ -41,6 +41,8 @@
 //!
 //! - A protocol has *kept its promise* when its history is linearizable, every write that was acknowledged is there at the end at every
 //!   node, and no read missed more than its level or its receipt allows.
+//! - Of one that may lose what it acknowledged (`primary-0`): when every acknowledged write is there at the end or in the ledger, and none in
+//!   both. Its history is that of two sides for a while, and is not judged.
 //! - What is counted is counted by clients: when they asked, when they knew, which version they were given.
 //! - Whatever ends the run, the processes that it started end, and a folder of its own is removed, unless it shows what broke.
 //!
@@ -53,6 +55,7 @@ mod choice;
 mod cluster;
 pub mod eval;
 mod judge;
+mod listed;
 mod pinned;
 mod places;
 mod ports;

@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::Choice;
 use crate::cluster::Node;
 use crate::judge::{self, Figures, Refused};
+use crate::listed::Balance;
 use crate::tally::{self, Counts, Phase, Tally, Written};
 use crate::workers::Recorded;
 
@@ -25,7 +26,7 @@ pub struct Report {
     pub untrue: u64,
     /// Requests of the history, with the last reads of all keys.
     pub requests: u64,
-    /// Whether the history is linearizable.
+    /// Whether the history is linearizable, or else what was lost is listed.
     pub verdict: Verdict,
     /// What is wrong, in a sentence each; of one that kept its promise nothing.
     pub broken: Vec<String>,
@@ -73,6 +74,10 @@ pub enum Verdict {
     Violated,
     /// Nobody knows.
     Undecided,
+    /// It need not be: of what was acknowledged all is there or in the ledger.
+    Listed,
+    /// It need not be, and that does not hold.
+    Unlisted,
 }
 
 impl Verdict {
@@ -85,12 +90,18 @@ impl Verdict {
         }
     }
 
+    fn of_balance(balance: Balance) -> Verdict {
+        if balance.unlisted + balance.doubled == 0 { Verdict::Listed } else { Verdict::Unlisted }
+    }
+
     /// Its name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Verdict::Linearizable => "linearizable",
             Verdict::Violated => "NOT linearizable",
             Verdict::Undecided => "undecided",
+            Verdict::Listed => "what it lost is listed",
+            Verdict::Unlisted => "what it lost is NOT listed",
         }
     }
 }
@@ -104,12 +115,19 @@ impl Report {
         recorded: &Recorded,
     ) -> (Report, Result<Figures, Refused>) {
         let written = Written::of(&recorded.seen);
+        let balance = recorded.listed.as_ref().map(|listed| listed.balance(&written));
         let lost = recorded.left.iter().map(|(key, version)| written.lost(key, *version)).sum();
+        let lost = balance.map_or(lost, |balance| balance.lost);
         let tallies: Vec<Vec<Tally>> =
             phases.iter().map(|phase| tally::count(phase, nodes.len(), &recorded.seen, &written)).collect();
         let untrue =
             tallies.iter().flatten().map(|tally| tally::both(tally.bounded, tally.local).untrue).sum();
-        let judged = judge::judge(&recorded.history);
+        // Who has not heard that another one orders tells how old its side is.
+        let untrue = if balance.is_some() { 0 } else { untrue };
+        let judged = match balance {
+            Some(_) => Ok(judge::figures(&recorded.history)),
+            None => judge::judge(&recorded.history),
+        };
         let named = |node: usize| nodes[node].name.clone();
         let phase = |(phase, tallies): (&Phase, &Vec<Tally>)| PhaseReport {
             phase: phase.what.name(),
@@ -125,8 +143,8 @@ impl Report {
             lost,
             untrue,
             requests: recorded.history.operations().len() as u64,
-            verdict: Verdict::of(&judged),
-            broken: broken(lost, untrue, &judged),
+            verdict: balance.map_or(Verdict::of(&judged), Verdict::of_balance),
+            broken: balance.map_or_else(|| broken(lost, untrue, &judged), unlisted),
             files: Vec::new(),
         };
         (report, judged)
@@ -134,13 +152,26 @@ impl Report {
 
     /// Whether it is proven that it did not do what it promises.
     pub fn is_broken(&self) -> bool {
-        self.lost > 0 || self.untrue > 0 || self.verdict == Verdict::Violated
+        match self.verdict {
+            Verdict::Listed => false,
+            Verdict::Violated | Verdict::Unlisted => true,
+            Verdict::Linearizable | Verdict::Undecided => self.lost > 0 || self.untrue > 0,
+        }
     }
 
     /// The first phase of a name.
     pub fn phase(&self, name: &str) -> Option<&PhaseReport> {
         self.phases.iter().find(|phase| phase.phase == name)
     }
+}
+
+/// What is wrong with what is listed.
+fn unlisted(balance: Balance) -> Vec<String> {
+    let Balance { unlisted, doubled, .. } = balance;
+    let lost =
+        (unlisted > 0).then(|| format!("{unlisted} acknowledged writes are neither there nor in the ledger"));
+    let doubled = (doubled > 0).then(|| format!("the ledger lists {doubled} writes that are there"));
+    lost.into_iter().chain(doubled).collect()
 }
 
 fn broken(lost: u64, untrue: u64, judged: &Result<Figures, Refused>) -> Vec<String> {

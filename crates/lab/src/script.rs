@@ -12,6 +12,9 @@ use crate::{Choice, Error};
 /// Takes a line for somebody who waits.
 pub type Say<'a> = &'a mut dyn FnMut(&str);
 
+/// A primary that is lost is followed after some seconds where writes wait for nobody: a shorter phase would not show it.
+const FOLLOWED: Duration = Duration::from_secs(10);
+
 /// Runs a keyspace through all phases, each so long, while clients write and read it; what happened when, and what they saw.
 pub async fn run(
     cluster: &mut Cluster,
@@ -21,6 +24,7 @@ pub async fn run(
 ) -> Result<(Vec<Phase>, Recorded), Error> {
     cluster.serves(choice.name).await?;
     let workers = Workers::start(cluster.nodes(), choice.name)?;
+    let time = if choice.may_lose { time.max(FOLLOWED) } else { time };
     let mut script = Script { cluster, workers, choice, time, phases: Vec::new(), say };
     script.phase(What::Calm).await?;
     let leader = script.leader().await?;
@@ -32,7 +36,7 @@ pub async fn run(
     script.phase(What::CalmAgain).await?;
     let Script { workers, phases, cluster, .. } = script;
     cluster.serves(choice.name).await?;
-    Ok((phases, workers.end().await?))
+    Ok((phases, workers.end(choice.may_lose).await?))
 }
 
 struct Script<'a> {

@@ -42,7 +42,8 @@ const COSTS: [&str; 2] = [
 const COSTS_LEGEND: &str = "\
 yes: served. 1.3 s: after that time without an answer. 90 %: that many were
 answered. no: not served when the phase ended. stale by: at most, local and
-bounded reads in all phases; linearizable ones never are.
+bounded reads in all phases; linearizable ones never are, but of primary-0 on a
+side that was cut off.
 ";
 
 /// The table of these reports.
@@ -157,7 +158,7 @@ fn verdict(text: &mut String, report: &Report) {
     for broken in &report.broken {
         line(text, format_args!("{:11} {broken}", ""));
     }
-    if *verdict != Verdict::Linearizable || report.is_broken() {
+    if !matches!(verdict, Verdict::Linearizable | Verdict::Listed) || report.is_broken() {
         report.files.iter().for_each(|file| line(text, format_args!("{:11} kept: {file}", "")));
     }
 }

@@ -255,6 +255,11 @@ impl Written {
         self.count
     }
 
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = (Key, Version)> + '_ {
+        self.keys.iter().flat_map(|(key, all)| all.iter().map(|(version, _)| (key.clone(), *version)))
+    }
+
     /// How long before a time the first write of a key was acknowledged that is later than a version, in microseconds; `None` = no such
     /// write was acknowledged before that time.
     pub fn missed(&self, key: &Key, version: Version, called: u64) -> Option<u64> {

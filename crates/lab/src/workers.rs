@@ -10,6 +10,7 @@ use kv::{Class, Error, Key, Level, Op, Reply, Request};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::cluster::Node;
+use crate::listed::Listed;
 use crate::places::{Limits, Places};
 use crate::seen::{self, Came, Kind, Seen};
 use crate::{Pinned, cluster};
@@ -56,6 +57,8 @@ pub struct Recorded {
     pub history: History,
     /// What is left of each key: the lowest version that any node has.
     pub left: Vec<(Key, kv::Version)>,
+    /// Of a choice that may lose what it acknowledged: what is there, and what is listed.
+    pub listed: Option<Listed>,
 }
 
 /// What the clients have in common.
@@ -112,8 +115,8 @@ impl Workers {
         self.shared.down.set(node);
     }
 
-    /// Stops them, and reads every key through every node, all of which must serve.
-    pub async fn end(self) -> Result<Recorded, crate::Error> {
+    /// Stops them, and reads every key through every node, all of which must serve; and what is listed as lost, where that may be.
+    pub async fn end(self, may_lose: bool) -> Result<Recorded, crate::Error> {
         self.shared.stop.set(true);
         for task in self.tasks {
             task.await.expect("a client does not panic");
@@ -132,9 +135,22 @@ impl Workers {
                 *oldest = version.min(*oldest);
             }
         }
+        let listed = match may_lose {
+            true => {
+                let keys: Vec<Key> = left.iter().map(|(key, _)| key.clone()).collect();
+                let mut pinned = Pinned::new(&self.nodes[0].address)?;
+                let listed = Listed::read(&mut pinned, &self.shared.keyspace, &keys).await;
+                Some(listed.map_err(|error| error_of("reading the ledger", &error))?)
+            }
+            false => None,
+        };
         let shared = Rc::into_inner(self.shared).expect("all clients have ended");
-        Ok(Recorded { seen, history: shared.recorder.into_inner().into_history(), left })
+        Ok(Recorded { seen, history: shared.recorder.into_inner().into_history(), left, listed })
     }
+}
+
+fn error_of(what: &str, error: &Error) -> crate::Error {
+    crate::Error::Unavailable(format!("{what}: {error}"))
 }
 
 /// One client.

@@ -7,8 +7,8 @@
 use bytes::Bytes;
 use kv::keyspace::Standing;
 use kv::watch::Change;
-use kv::{Answer, Entry, Error, Index, Key, Op, Position, ShardId, Share, Version};
-use storage::{Clock, Cut, EngineError, Orphaned, Read, ShardSnapshot, Table};
+use kv::{Answer, Entry, Error, Index, Op, Position, ShardId, Share, Version};
+use storage::{Clock, Cut, EngineError, Looked, Orphaned, Read, ShardSnapshot, Table};
 
 /// Something to do with the table.
 #[derive(Debug)]
@@ -43,8 +43,8 @@ pub enum Job {
         number: u64,
         /// The version.
         base: Version,
-        /// Of the keys behind this one.
-        after: Option<Key>,
+        /// What was looked through before.
+        after: Option<Looked>,
     },
     /// Take a snapshot of a shard. Ends in [`Done::Snapshot`].
     Snapshot {

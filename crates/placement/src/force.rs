@@ -1,4 +1,4 @@
-//! An election forced by the operator: a replica under `primary` orders that is not in sync.
+//! An election that is forced, by the operator or where writes wait for nobody: a replica under `primary` orders that is not in sync.
 //!
 //! # The problem
 //!
@@ -20,9 +20,13 @@
 //! Who is astray may have entries that who orders never had, applied ones too: its log is not continued. It asks to begin anew, gets
 //! another number, and with it a copy of what there is. A number is never given again, so no version that it gave is given again either.
 //!
+//! Where a write waits for nobody beside who orders (`sync: 0`) that was decided beforehand, by whoever said so: such a shard is not to wait
+//! for people. So whoever drives the map has another replica follow by itself ([`Map::follow`]), as it sees its nodes.
+//!
 //! # What holds
 //!
 //! - A replica is forced only while all who are in sync are on nodes that are dead or gone: where one of them lives none is.
+//! - Who is astray stays a member until it has told what only it has and has begun anew, or is gone for good.
 //! - Nobody who was there before the revision is in sync after it but who was forced.
 //!
 //! # Caveats
@@ -34,7 +38,8 @@ use kv::cluster::Liveness;
 use kv::view::{Duty, Member, Revision};
 use kv::{NodeId, Protocol, ShardId};
 
-use crate::map::{Map, NodeDuty, Phase};
+use crate::map::{Map, NodeDuty, Phase, Shard};
+use crate::plan::takers;
 use crate::refusal::Refusal;
 use crate::revise::is_in_sync;
 
@@ -49,6 +54,47 @@ impl Map {
             (_, Liveness::Alive) => Ok(shards.into_iter().map(|shard| self.force_shard(shard, id)).collect()),
             _ => Err(Refusal::NotAlive(name.into())),
         }
+    }
+
+    /// The shards under `primary` whose writes wait for nobody, and all of whose replicas in sync are on nodes that are lost.
+    pub fn orphaned_shards(&self, is_lost: impl Fn(NodeId) -> bool) -> Vec<ShardId> {
+        let are_lost = |shard: &Shard| {
+            shard.members.iter().filter(|member| is_in_sync(member)).all(|member| is_lost(member.node))
+        };
+        let is_one = |(id, shard): &(&ShardId, &Shard)| {
+            shard.protocol == Protocol::Primary && are_lost(shard) && self.waits_for_nobody(**id)
+        };
+        self.shards.iter().filter(is_one).map(|(id, _)| *id).collect()
+    }
+
+    /// The replica on a node orders such a shard, as if the operator had forced it; refused to who is not alive, is astray, or where one that
+    /// is in sync lives.
+    pub fn follow(&mut self, id: ShardId, node: NodeId) -> Result<(), Refusal> {
+        let row = self.shards.get(&id).filter(|_| self.waits_for_nobody(id)).ok_or(Refusal::Overtaken(id))?;
+        let learns = row.member(node).is_some_and(|member| member.duty == Duty::Learner);
+        if !learns || !takers::is_alive(self, node) {
+            return Err(Refusal::NotAlive(self.name_of(node).into()));
+        }
+        match self.may_force(id, node) {
+            Ok(_) => {
+                self.make_primary(id, node);
+                self.revision += 1;
+                Ok(())
+            }
+            Err(why) => Err(Refusal::NotNeeded { keyspace: row.keyspace.clone(), why }),
+        }
+    }
+
+    /// Whether a member has yet to tell what only it has: it is not let go before, unless it is gone for good.
+    pub(crate) fn waits_for_astray(&self, shard: &Shard) -> bool {
+        let is_gone =
+            |member: &Member| self.nodes.get(&member.node).is_none_or(|node| node.duty == NodeDuty::Gone);
+        shard.members.iter().any(|member| member.duty == Duty::Astray && !is_gone(member))
+    }
+
+    /// Whether who orders a shard acknowledges what it alone has.
+    fn waits_for_nobody(&self, id: ShardId) -> bool {
+        self.sync_of(id).most == Some(1)
     }
 
     fn force_shard(&mut self, id: ShardId, node: NodeId) -> Ruled {

@@ -20,7 +20,7 @@
 //!    [`Limits::per_node`] that copy from or to one node. Each becomes a row `change/SHARD`, on which the nodes act.
 //! 3. **Who leads?** (`leaders`.) Roles are dealt out anew at once where they are uneven: that copies nothing.
 //! 4. **What has become pointless?** A change to a node that is to take nothing any more, or to members most of whom are gone, is
-//!    given up while it only copies. A shard whose heir is gone goes back (`returns`). A node that leaves or is gone, and has no
+//!    given up while it only copies. A shard whose heir is gone goes back, or to another one (`returns`). A node that leaves or is gone, and has no
 //!    replica any more, nor one of a dropped keyspace (`dropped`), is no member any more.
 //!
 //! What must be kept, in this order; none is given up for a later one:
@@ -52,8 +52,8 @@
 //!
 //! # Guarantee
 //!
-//! - *Nothing is lost*: a change is begun only while a majority of the old members lives, and of the new ones too. The old ones stay
-//!   members until the new ones have all they had; that is the protocol's part.
+//! - *Nothing is lost*: a change is begun only while a majority of the old members lives, and of the new ones too; under `primary` while one
+//!   that is in sync does, and stays. The old ones stay members until the new ones have all they had; that is the protocol's part.
 //! - *Fewest*: what is still to be moved is the least number there is for the map as it stands. So no replica is moved twice for one
 //!   event, whatever the limits; a further event may make another target the best one.
 //! - *It ends*: each change that is done makes what is left smaller by what it moved. When nothing is left, [`plan`] answers
@@ -73,7 +73,7 @@ mod circles;
 mod contiguous;
 pub(crate) mod leaders;
 mod returns;
-mod takers;
+pub(crate) mod takers;
 pub(crate) mod zoned;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -116,6 +116,7 @@ pub fn plan(map: &Map, limits: &Limits) -> Option<Map> {
     });
     next.give_up_parts();
     returns::return_shards(&mut next);
+    returns::replace_lone(&mut next);
     for (id, leader) in leaders::leaders(&next) {
         next.shards.get_mut(&id).expect("a leader is of a shard").leader = leader;
     }
@@ -208,13 +209,21 @@ fn begin(map: &mut Map, limits: &Limits) {
         }
         let (why, epoch) = (why(map, shard, nodes.len()), epoch_of_change(shard));
         let Some((to, next_replica)) = members(map, shard, &nodes) else { continue };
-        if !map.has_majority(&to) {
+        if !can_end(map, shard, &to) {
             continue;
         }
         busy.add(map, shard, &nodes);
         map.shards.get_mut(&id).expect("it was arranged").next_replica = next_replica;
         map.changes.insert(id, Change { to, epoch, phase: Phase::Copy, why });
     }
+}
+
+/// Whether a change to these members can end as their nodes are: under `primary` any that stays and is in sync goes on alone, elsewhere a
+/// majority of them has to agree.
+fn can_end(map: &Map, shard: &Shard, to: &[Member]) -> bool {
+    let goes_on =
+        |member: &Member| map.lives(member.node) && shard.member(member.node).is_some_and(is_in_sync);
+    shard.protocol == Protocol::Primary && to.iter().any(goes_on) || map.has_majority(to)
 }
 
 /// Begins to cut a shard, if its members have time for it, and those live that have to open its parts.

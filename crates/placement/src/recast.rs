@@ -18,7 +18,7 @@
 //!
 //! | to | from `single` | from `raft`, `primary` | from `two-phase` |
 //! |---|---|---|---|
-//! | `single` | - | its leader's node goes on | its master's node goes on |
+//! | `single` | - | its leader's node goes on, or another that is heard of | its master's node goes on |
 //! | `raft` | alone, then others come | at once | at once |
 //! | `primary`, `two-phase` | by `raft`: once all copies are there | once all copies are there | at once |
 //!
@@ -34,7 +34,9 @@ use kv::view::Member;
 use kv::{Protocol, ShardId};
 
 use crate::map::{Change, Map, NodeDuty, Phase, Shard, Split, Why};
+use crate::plan::takers;
 use crate::refusal::Refusal;
+use crate::revise::is_in_sync;
 
 impl Map {
     /// Whether a keyspace has shards that are under another protocol yet.
@@ -128,9 +130,20 @@ impl Map {
         let needs_all = shard.protocol == Protocol::TwoPhase || opens_whole(to);
         let lives = match needs_all {
             true => shard.members.iter().all(|member| self.lives(member.node)),
-            false => self.has_majority(&shard.members) && self.lives(shard.leader),
+            false => {
+                self.has_majority(&shard.members) && (to == Protocol::Single || self.lives(shard.leader))
+            }
         };
-        lives.then_some(to)
+        let goes_on = to != Protocol::Single || self.goes_on_alone(shard).is_some();
+        (lives && goes_on).then_some(to)
+    }
+
+    /// The member that is to have a shard alone: its leader, or another one where that was not heard of lately. Of those, one that has all.
+    pub(crate) fn goes_on_alone(&self, shard: &Shard) -> Option<Member> {
+        let has_all = |member: &&Member| shard.protocol != Protocol::Primary || is_in_sync(member);
+        let can = |member: &&Member| takers::is_alive(self, member.node) && has_all(member);
+        let leader = shard.member(shard.leader).filter(can);
+        leader.or_else(|| shard.members.iter().find(can)).copied()
     }
 
     /// Whether a change to another protocol that copies leads to one that is not wanted any more.

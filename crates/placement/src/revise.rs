@@ -145,7 +145,7 @@ mod tests {
     use kv::Epoch;
     use kv::admin::{Ruled, Ruling};
     use kv::cluster::Liveness;
-    use kv::keyspace::Wish;
+    use kv::keyspace::{Secondaries, Wish};
 
     use super::*;
     use crate::{Event, Founder, Founding};
@@ -259,6 +259,33 @@ mod tests {
         let synced = revise(&anew, 2, "aps").unwrap();
         let anew = revise(&synced, 1, "aps").unwrap();
         assert_eq!((duties(&anew), anew.shards[&SHARD].members[0].replica), ("lps".into(), ReplicaId(5)));
+    }
+
+    #[test]
+    fn lost_primary_is_followed_where_writes_wait_for_nobody_and_elsewhere_is_not() {
+        let alter = |map: &Map, secondaries| {
+            let sync = Some(Secondaries::Count(secondaries));
+            map.apply(&Event::Alter { name: "k".into(), wish: Wish { sync, ..Wish::default() } }).unwrap()
+        };
+        let orphaned = |map: &Map| map.orphaned_shards(|node| !map.lives(node));
+        let alone = revise(&led(), 1, "pll").unwrap();
+        let (some, none) = (alter(&dead(&alone, 1), 1), alter(&dead(&alone, 1), 0));
+        assert_eq!((orphaned(&some), orphaned(&none)), (vec![], vec![SHARD]));
+        assert!(some.clone().follow(SHARD, NodeId(2)).is_err(), "a write waits for another one");
+        let mut followed = none.clone();
+        followed.follow(SHARD, NodeId(2)).unwrap();
+        assert_eq!((followed.check(), duties(&followed)), (Ok(()), "apa".into()));
+        assert_eq!((followed.revision, orphaned(&followed)), (none.revision + 1, vec![]));
+        let lost = dead(&followed, 2);
+        assert_eq!(orphaned(&lost), [SHARD], "it is lost again");
+        assert!(lost.clone().follow(SHARD, NodeId(3)).is_err(), "who is astray begins anew first");
+        let drained = followed.apply(&Event::Drain { name: "n1".into(), fewer: true }).unwrap_or(followed);
+        let next = crate::plan(&drained, &crate::Limits::default()).unwrap_or(drained);
+        assert!(!next.changes.contains_key(&SHARD), "and tells what only it has before it is let go");
+        assert!(revise(&lost, 3, "apa").unwrap().follow(SHARD, NodeId(3)).is_ok());
+        let two = alter(&dead(&revise(&led(), 1, "psl").unwrap(), 1), 0);
+        assert_eq!(orphaned(&two), [], "one that is in sync takes over by itself");
+        assert!(two.clone().follow(SHARD, NodeId(3)).is_err());
     }
 
     #[test]

@@ -115,9 +115,10 @@ impl Map {
     /// Begins to cut a shard that is to be cut, or to have it go on under another protocol.
     pub(crate) fn begin_split(&mut self, id: ShardId) {
         let shard = &self.shards[&id];
+        let is_alone = self.splits.get(&id).and_then(|split| split.protocol) == Some(Protocol::Single);
+        let alone = self.goes_on_alone(shard).map_or(shard.leader, |member| member.node);
         let split = self.splits.get_mut(&id).expect("a shard that begins to be cut is to be cut");
-        let is_alone = split.protocol == Some(Protocol::Single);
-        let stays = |member: &&Member| !is_alone || member.node == shard.leader;
+        let stays = |member: &&Member| !is_alone || member.node == alone;
         let numbered = shard.members.iter().filter(stays).zip(1..);
         let to: Vec<Member> = numbered
             .map(|(member, number)| Member { replica: ReplicaId(number), duty: Duty::Voter, ..*member })

@@ -50,12 +50,18 @@ pub(crate) struct Held {
     length_micros: u64,
     /// When the question was asked that was answered last.
     from: Option<Instant>,
+    /// When one was asked last, answered or not.
+    asked: Option<Instant>,
 }
 
 impl Held {
     /// None yet. `drift_percent`: by how much two clocks may differ over a lease.
     pub(crate) fn new(lease_micros: u64, drift_percent: u64) -> Held {
-        Held { length_micros: lease_micros * 100u64.saturating_sub(drift_percent) / 100, from: None }
+        Held {
+            length_micros: lease_micros * 100u64.saturating_sub(drift_percent) / 100,
+            from: None,
+            asked: None,
+        }
     }
 
     /// The answer to a question is here. Whether it is one of this life.
@@ -78,9 +84,19 @@ impl Held {
         self.from
     }
 
+    /// It is asked for now.
+    pub(crate) fn ask(&mut self, now: Instant) {
+        self.asked = Some(now);
+    }
+
+    /// Whether it was asked for within so long.
+    pub(crate) fn was_asked_within(&self, micros: u64, now: Instant) -> bool {
+        self.asked.is_some_and(|asked| now.since(asked) < micros)
+    }
+
     /// It is held no more.
     pub(crate) fn drop(&mut self) {
-        self.from = None;
+        (self.from, self.asked) = (None, None);
     }
 }
 

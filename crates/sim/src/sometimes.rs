@@ -55,6 +55,7 @@ pub const SOMETIMES: &[&str] = &[
     "a partition left one node alone",
     "a partition left two halves",
     "a primary answered a read",
+    "a primary was followed by one that was not in sync",
     "a put-all was done",
     "a range over shards was continued",
     "a range over shards was read at a version",

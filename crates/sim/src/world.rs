@@ -52,7 +52,7 @@ pub(crate) struct World {
     /// The newest map that is known to be written.
     pub placed: Arc<Map>,
     pub operator: Operator,
-    /// In runs in which the operator forces an election: how far that is.
+    /// In runs in which an election is forced: how far that is.
     pub forcing: Option<Forcing>,
     /// The keyspaces of clients.
     pub keyspaces: Keyspaces,
@@ -93,7 +93,7 @@ impl World {
             settings = settings.for_many_clients(&mut random);
         }
         let nodes = u64::from(options.nodes);
-        let zoned = Zoned::draw(options.seed, options.protocol);
+        let mut zoned = Zoned::draw(options.seed, options.protocol);
         // In most runs only some kinds of faults happen: then each happens more often, and with other things around it.
         let all = options.faults.clone();
         let kept = random.pick(&[30, 60, 100]);
@@ -103,7 +103,10 @@ impl World {
         // A zone may have one copy of a shard, and an old one, put back, cannot be told from the true one.
         let is_zoned = zoned.count().is_some();
         let mut faults = faults.only(|fault| !is_zoned || fault != Fault::Restore);
-        let forcing = if is_zoned { None } else { Forcing::of(options, &mut settings, &mut faults) };
+        let forcing = Forcing::of(options, &mut settings, &mut faults, &zoned);
+        if forcing.is_none() {
+            zoned.wait_for_somebody();
+        }
         let steps = if forcing.is_some() { 2 * options.steps } else { options.steps };
         let mut watch = Watch::new();
         watch.rows.kept_by(settings.table);

@@ -42,6 +42,16 @@ impl Zoned {
         self.zones.as_ref().map(|zones| zones.len() as u64)
     }
 
+    /// Whether writes wait for nobody in some zone.
+    pub fn waits_for_nobody(&self) -> bool {
+        self.zones.iter().flatten().any(|said| *said == Some(0))
+    }
+
+    /// No zone has its writes wait for nobody: what is acknowledged may be lost then, and the run could not be judged.
+    pub fn wait_for_somebody(&mut self) {
+        self.zones.iter_mut().flatten().for_each(|said| *said = said.filter(|count| *count > 0));
+    }
+
     /// Whether nobody but the node at hand is asked for an op.
     pub fn is_here(&mut self, op: &Op) -> bool {
         self.asks_here && op.class() == Class::Read && self.random.percent(READS_PERCENT)

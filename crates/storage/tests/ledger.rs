@@ -9,7 +9,7 @@ mod store;
 use bytes::Bytes;
 use kv::ledger::{LEDGER_ROWS_MAX, Line, Lost, Note, Orphans};
 use kv::{Answer, NodeId, Op, Range, ReplicaId, Version};
-use storage::{Clock, History, Read};
+use storage::{Clock, History, Looked, Read};
 use store::{SHARD, Store};
 
 fn put(store: &mut Store, micros: u64, key: &'static str, value: &'static str) {
@@ -64,10 +64,54 @@ fn what_a_copy_has_above_a_version_names_what_it_replaced() {
         lost("b", 60, Some(20), None),
         lost("c", 50, None, Some("1")),
     ];
-    assert_eq!((found.rows, found.skipped, found.next), (rows.clone(), 0, None));
-    let rest = store.table.orphaned(SHARD, version(20), Some(&"b".into())).unwrap();
+    let lines = Looked::Lines(Bytes::new());
+    assert_eq!((found.rows, found.skipped, found.next), (rows.clone(), 0, Some(lines.clone())));
+    let rest = store.table.orphaned(SHARD, version(20), Some(&Looked::Keys("b".into()))).unwrap();
     assert_eq!(rest.rows, rows[3..]);
     assert_eq!(store.table.orphaned(SHARD, version(60), None).unwrap().rows, []);
+    assert_eq!(store.table.orphaned(SHARD, version(20), Some(&lines)).unwrap(), Default::default());
+}
+
+#[test]
+fn what_was_told_to_a_copy_above_a_version_goes_along_with_it() {
+    let mut store = Store::new(History::Count(2));
+    store.apply(20, Op::Note(Note::Fork { astray: vec![ReplicaId(7)] })).unwrap();
+    let (first, second) = (lost("a", 15, None, Some("x")), lost("b", 16, Some(10), None));
+    store.apply(30, orphans(0, vec![first.clone()], false)).unwrap();
+    let before = store.table.applied(SHARD).last;
+    store.apply(1_000, orphans(1, vec![second.clone()], true)).unwrap();
+    let told = |base, after: &str| {
+        let after = Looked::Lines(Bytes::copy_from_slice(after.as_bytes()));
+        store.table.orphaned(SHARD, base, Some(&after)).unwrap().rows
+    };
+    assert_eq!(told(Version::ZERO, ""), [first, second.clone()]);
+    assert_eq!(told(before, ""), [second], "who orders now has heard of the first");
+    assert_eq!(told(Version::ZERO, "\u{2}"), [], "this was all");
+}
+
+#[test]
+fn lines_that_are_taken_off_are_gone_and_others_stay() {
+    let mut store = Store::new(History::Count(2));
+    store.apply(20, Op::Note(Note::Fork { astray: vec![ReplicaId(7)] })).unwrap();
+    let all = [lost("a", 15, None, Some("x")), lost("a", 16, None, None), lost("ab", 15, None, None)];
+    store.apply(30, orphans(0, all.to_vec(), true)).unwrap();
+    let mut clear = |at, key: &'static str, lost: &[u64]| {
+        let lost = lost.iter().copied().map(version).collect();
+        match store.apply(at, Op::Note(Note::Clear { key: key.into(), lost })).unwrap() {
+            Answer::Trimmed { count, next: None } => (count, lines(&store, 0)),
+            other => panic!("{other:?}"),
+        }
+    };
+    let listed = |told: &[Line]| told.iter().filter(|line| matches!(line, Line::Lost { .. })).count();
+    let (count, told) = clear(40, "a", &[15, 99]);
+    assert_eq!((count, listed(&told)), (1, 2), "one of them was not listed");
+    assert_eq!(clear(50, "a", &[15]).0, 0, "it is gone");
+    let (_, told) = clear(60, "a", &[16]);
+    assert!(
+        matches!(&told[..], [Line::Astray { .. }, Line::Lost { lost, .. }] if *lost == all[2]),
+        "{told:?}"
+    );
+    assert!(matches!(&clear(70, "ab", &[15]).1[..], [Line::Astray { is_done: true, .. }]));
 }
 
 #[test]
@@ -122,9 +166,14 @@ fn ledger_beyond_its_limit_counts_what_it_does_not_list() {
         let offset = place as u64 * 1000;
         store.apply(30 + offset, orphans(offset, rows.to_vec(), offset as usize == last)).unwrap();
     }
-    let lines = lines(&store, 0);
-    let listed = lines.iter().filter(|line| matches!(line, Line::Lost { .. })).count();
+    let told = lines(&store, 0);
+    let listed = told.iter().filter(|line| matches!(line, Line::Lost { .. })).count();
     assert_eq!(listed as u64, LEDGER_ROWS_MAX);
     let (node, replica) = (NodeId(3), ReplicaId(7));
-    assert_eq!(lines.last(), Some(&Line::Beyond { node, replica, count: 5 }));
+    assert_eq!(told.last(), Some(&Line::Beyond { node, replica, count: 5 }));
+    for row in &all[..LEDGER_ROWS_MAX as usize] {
+        let clear = Note::Clear { key: row.key.clone(), lost: vec![row.version] };
+        store.apply(100_000, Op::Note(clear)).unwrap();
+    }
+    assert_eq!(lines(&store, 0).len(), 1, "with the last line goes the count of the others");
 }

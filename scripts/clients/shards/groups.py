@@ -79,6 +79,29 @@ def nobody():
         lab.until("the replica has it", lambda: value_or_none(follower, 7) == "")
 
 
+@sentence("With --consistency 0 a killed master is followed by a replica too; what only the master had is not shown when it is back")
+def lost():
+    with Groups(1) as shards:
+        came = [shards.come("--consistency", "0")[0] for _ in range(3)]
+        master, others = came[0], came[1:]
+        master.calls.Put(key=7, value="early")
+        for other in others:
+            lab.until("the replica has it", lambda other=other: value_or_none(other, 7) == "early")
+        master.calls.Put(key=8, value="late")
+        master.kill()
+        lab.until("a replica follows", lambda: shards.owner(7) in others)
+        follower = shards.owner(7)
+        lab.until("what all had is there", lambda: value_or_none(follower, 7) == "early")
+        writer = Writer(shards, 9)
+        writer.append(1)
+        kept = value(follower, 8)
+        check_that("the last write", kept in (None, "late"), kept)
+        master.start()
+        for other in came:
+            lab.until("all have the same", lambda other=other: value_or_none(other, 9) == "1,")
+            lab.until("and of the last write too", lambda other=other: value_or_none(other, 8) == kept)
+
+
 @sentence("AddReplica takes a server into the group of the one that is asked, RemoveReplica takes it out, and what clients write meanwhile is there")
 def added():
     with Groups(2) as shards:

@@ -75,17 +75,25 @@ Examples:
         /// Its name
         name: String,
     },
-    /// Print which acknowledged writes were lost by --force-primary
+    /// Print which acknowledged writes were lost, with --sync 0 or by --force-primary
     #[command(after_help = "\
 Examples:
   capstan keyspace ledger orders
   capstan keyspace ledger orders --json    {shard, key, version, replaced, ..}
+  capstan keyspace ledger orders --clear   prints the lines, asks for the name
+                                           again, and takes them off
 Each line names the version that was lost and the one that it replaced, and the
 node that had it. A node that was away tells what only it had when it is back;
-so long it is named.")]
+so long it is named. What is listed later stays when lines are taken off.")]
     Ledger {
         /// Its name
         name: String,
+        /// Take the lines off that are printed
+        #[arg(long)]
+        clear: bool,
+        /// Do not ask
+        #[arg(long, requires = "clear")]
+        yes: bool,
     },
     /// Print the keyspaces
     #[command(after_help = "\
@@ -119,7 +127,8 @@ pub struct Settings {
     #[arg(long, value_name = "N")]
     pub shards: Option<u32>,
     /// Under primary: a write waits for all replicas in sync, or for the primary
-    /// and K others [default: all]
+    /// and K others [default: all]. With 0 a primary that is lost is followed, and
+    /// what only it had is lost: keyspace ledger lists it
     #[arg(long, value_name = "all|K", value_parser = parse::sync, allow_negative_numbers = true)]
     pub sync: Option<Secondaries>,
     /// Under primary with --sync all: with fewer copies in sync no write is taken

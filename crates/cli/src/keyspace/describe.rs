@@ -218,12 +218,17 @@ fn of_primary(sync: SyncMode, replicas: u16, reads: &str) -> Vec<(&'static str, 
         told.extend([
             (
                 "primary stops",
-                "no writes until it is back, and reads that may be old; nothing is lost".into(),
+                "no writes, and reads that may be old, until it is back or about 7 seconds are over: then the directory has the one order \
+                 that has most of the others, as long as most nodes are up"
+                    .into(),
             ),
             (
-                "its disk is lost",
-                "what only it had is lost: up to what one interval brings, or all that others lack".into(),
+                "what is lost",
+                "what only the primary had: up to what one interval brings, or all that the others lack. When it is back it has it listed \
+                 (keyspace ledger NAME). Who is only cut off acknowledges until it hears of the next one: that is lost, and listed, too"
+                    .into(),
             ),
+            ("its disk is lost", "the same, and nobody can list it".into()),
         ]);
         return told;
     }

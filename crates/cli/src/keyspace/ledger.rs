@@ -1,12 +1,14 @@
-//! What was lost of what was acknowledged, by elections that the operator forced.
+//! What was lost of what was acknowledged, by elections that were forced.
+
+use std::collections::BTreeMap;
 
 use kv::cluster::Status;
-use kv::ledger::{Line, Lost};
+use kv::ledger::{Line, Lost, Note};
 use kv::view::Duty;
-use kv::{Answer, NodeId, Op, Range, Request, ShardId, Slot, Version};
+use kv::{Answer, Key, NodeId, Op, Range, Request, ShardId, Slot, Version};
 use serde_json::{Map, Value, json};
 
-use super::of_keyspace;
+use super::{confirm, of_keyspace, tell};
 use crate::cluster::Names;
 use crate::connect::Store;
 use crate::escape;
@@ -14,9 +16,14 @@ use crate::exit::{Code, Error};
 use crate::options::Options;
 use crate::print::{Output, put_bytes};
 
-/// Prints the ledger of a keyspace, and who has not told yet what only it has.
+/// Lines of a key that one request takes off: of more, there are several requests.
+const LINES_MAX: usize = 1000;
+
+/// Prints the ledger of a keyspace, and who has not told yet what only it has. Takes the lines off that it has printed, if `clear` says
+/// so: whether that is confirmed already.
 pub async fn run(
     name: &str,
+    clear: Option<bool>,
     store: &dyn Store,
     options: &Options,
     out: &mut Output<'_>,
@@ -29,7 +36,40 @@ pub async fn run(
     } else {
         told.print(out)?
     }
-    Ok(Code::Done)
+    let Some(is_confirmed) = clear else { return Ok(Code::Done) };
+    if told.lost().next().is_none() {
+        return Ok(Code::Done);
+    }
+    if !is_confirmed {
+        let what =
+            format!("Taking {} lines off the ledger of {name} forgets what they say", told.lost().count());
+        confirm(name, &what)?;
+    }
+    let count = take_off(name, told.lost().map(|(.., lost)| lost), store, options).await?;
+    tell(name, "cleared", &format!("{count} lines are off the ledger of {name}"), out)
+}
+
+/// Takes lines off; how many were there.
+async fn take_off(
+    name: &str,
+    lines: impl Iterator<Item = &Lost>,
+    store: &dyn Store,
+    options: &Options,
+) -> Result<u64, Error> {
+    let mut of_keys: BTreeMap<&Key, Vec<Version>> = BTreeMap::new();
+    lines.for_each(|lost| of_keys.entry(&lost.key).or_default().push(lost.version));
+    let mut taken = 0;
+    for (key, versions) in of_keys {
+        for lost in versions.chunks(LINES_MAX) {
+            let op = Op::Note(Note::Clear { key: key.clone(), lost: lost.to_vec() });
+            let request = Request { keyspace: name.into(), timeout: options.timeout(), ..Request::new(op) };
+            match store.call(request, None).await?.answer {
+                Answer::Trimmed { count, .. } => taken += count,
+                other => return Err(nonsense(&format!("{other:?}"))),
+            }
+        }
+    }
+    Ok(taken)
 }
 
 async fn lines(name: &str, store: &dyn Store, options: &Options) -> Result<Vec<Line>, Error> {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use kv::admin::{Answer, Ask};
 use kv::cluster::Status;
-use kv::keyspace::{Described, Wish};
+use kv::keyspace::{Described, Secondaries, Wish};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -41,6 +41,7 @@ pub async fn run(
             let ask = Ask::CreateKeyspace { name: name.clone(), wish: settings.wish(*protocol) };
             done(ask, store, options).await?;
             until_served(name, store, options).await?;
+            warn_of_loss(name, &settings.wish(*protocol), out)?;
             tell(name, "created", &format!("keyspace {name} is there: use it with --keyspace {name}"), out)
         }
         Command::Alter { name, settings, protocol, no_wait, dry_run, decision } => {
@@ -63,6 +64,7 @@ pub async fn run(
                 return planned(&name, ask, &wish, store, options, out).await.map(|()| Code::Done);
             }
             done(ask, store, options).await?;
+            warn_of_loss(&name, &wish, out)?;
             if let Some(protocol) = protocol.filter(|_| !no_wait) {
                 recast::until_done(&name, store, options).await?;
                 return tell(&name, "altered", &format!("keyspace {name} is under {protocol}"), out);
@@ -71,7 +73,9 @@ pub async fn run(
             tell(&name, "altered", &text, out)
         }
         Command::Describe { name } => describe(name, store, options, out).await,
-        Command::Ledger { name } => ledger::run(name, store, options, out).await,
+        Command::Ledger { name, clear, yes } => {
+            ledger::run(name, clear.then_some(*yes), store, options, out).await
+        }
         Command::List => list(store, options, out).await,
         Command::Drop { name, yes } => {
             if !yes {
@@ -99,7 +103,20 @@ async fn planned(
         let from = keyspace.ok_or_else(|| kv::Error::NoKeyspace(name.into()))?.settings;
         recast::Differences::new(from, from.with(wish)).print(name, out)?;
     }
+    warn_of_loss(name, wish, out)?;
     cluster::print_planned(&moves, store, out).await
+}
+
+/// Says what is lost when a primary is lost whose writes wait for nobody.
+fn warn_of_loss(name: &str, wish: &Wish, out: &mut Output<'_>) -> Result<(), Error> {
+    if wish.sync != Some(Secondaries::Count(0)) || out.json {
+        return Ok(());
+    }
+    let text = format!(
+        "writes wait for the disk of the primary alone: when its node is lost another replica goes on after about 7 seconds with what it \
+         has, and what only the lost one had is listed by keyspace ledger {name} when that is back"
+    );
+    Ok(out.note(&text)?)
 }
 
 async fn done(ask: Ask, store: &dyn Store, options: &Options) -> Result<(), Error> {

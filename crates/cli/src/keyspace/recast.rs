@@ -96,6 +96,15 @@ impl Differences {
                 if to.0 < from.0 { &mut weaker } else { &mut stronger }.push(text);
             }
         }
+        match [self.from, self.to].map(loses) {
+            [false, true] => weaker.push(
+                "when the primary is lost another one follows after some seconds, without what only the lost one had: keyspace ledger \
+                 lists that when it is back"
+                    .into(),
+            ),
+            [true, false] => stronger.push("nothing acknowledged is lost by a node that stops".into()),
+            _ => {}
+        }
         let needs = |settings: Settings| settings.protocol == Protocol::Primary;
         match (needs(self.from), needs(self.to)) {
             (false, true) => {
@@ -155,11 +164,17 @@ fn copies(settings: Settings) -> u16 {
 fn spare(settings: Settings) -> u16 {
     let left = settings.replicas.saturating_sub(copies(settings));
     match (settings.protocol, settings.sync) {
-        (Protocol::Primary, Some(SyncMode::Some { secondaries: 0, .. })) => 0,
+        // Any of the others follows, with what it has.
+        (Protocol::Primary, Some(SyncMode::Some { secondaries: 0, .. })) => left,
         // Those in sync are as few as that: one of them must be there to go on from.
         (Protocol::Primary, Some(SyncMode::Some { secondaries, .. })) => left.min(secondaries),
         _ => left,
     }
+}
+
+/// Whether who takes over may lack what was acknowledged.
+pub fn loses(settings: Settings) -> bool {
+    settings.sync.is_some_and(|sync| sync.copies() == Some(1))
 }
 
 /// Where linearizable reads are answered: the more, the higher.

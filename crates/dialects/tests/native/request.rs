@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dialects::native::{Rpc, decode_reply, decode_request, encode_request};
+use kv::ledger::Note;
 use kv::*;
 use proptest::collection::vec;
 use proptest::option::of as option;
@@ -77,6 +78,7 @@ fn simple_op() -> impl Strategy<Value = Op> {
         (bytes(), any::<bool>()).prop_map(|(key, previous)| Op::Delete { key, previous }),
         (bytes(), option(bytes())).prop_map(|(from, to)| Op::DeleteRange { from, to }),
         (bytes(), option(version())).prop_map(|(key, below)| Op::Trim { key, below }),
+        (bytes(), vec(version(), 1..4)).prop_map(|(key, lost)| Op::Note(Note::Clear { key, lost })),
         (bytes(), option(bytes()), option(version())).prop_map(|(from, to, below)| Op::TrimRange {
             from,
             to,

@@ -76,7 +76,7 @@ fn history(holds: bool) -> History {
 
 fn report(name: &str, seen: Vec<Seen>, left: Version, holds: bool) -> Report {
     let choice = Choice::named(name).expect("it is one");
-    let recorded = Recorded { seen, history: history(holds), left: vec![("k".into(), left)] };
+    let recorded = Recorded { seen, history: history(holds), left: vec![("k".into(), left)], listed: None };
     Report::of(&choice, &nodes(), &phases(), &recorded).0
 }
 

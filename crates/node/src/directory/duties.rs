@@ -10,6 +10,7 @@
 //! | most members of each part have opened; all, where each may go on alone | they are shards, and the one that was cut is gone |
 //! | who is to come was let go by a leader that had not heard of it, and its number is not taken again | its change is given up |
 //! | a shard has the members it is to have, and most of them know it | its change is done, too where who was to come is gone for good |
+//! | who was in sync in a shard whose writes wait for nobody is dead | who has most of the others orders ([`super::follow`]) |
 //! | enough nodes have heard that a keyspace was dropped, and leases are over | its name is free |
 //! | none of these | what [`placement::plan`] would begin, give up or deal out |
 //!
@@ -167,12 +168,18 @@ impl Reign {
         seen == Some(Liveness::Dead) || self.health.is_missing(node, now)
     }
 
+    /// Whether a node has been seen as dead for so long.
+    pub(super) fn is_dead_for(&self, node: NodeId, micros: u64, now: Instant) -> bool {
+        self.health.dead_since(node).is_some_and(|since| now.since(since) >= micros)
+    }
+
     /// The next map, if one is due.
     pub fn due(&mut self, now: Instant) -> Option<Map> {
         let mut next = self.map.clone();
         for event in self.events(now) {
             self.apply(&mut next, event);
         }
+        self.follow(&mut next, now);
         let states = next.nodes.iter().map(|(id, node)| self.counts_as(*id, node.state)).collect();
         let of = (next.revision, states);
         if of != self.planned && self.may_plan(now) {
@@ -231,7 +238,7 @@ impl Reign {
     }
 
     /// Whether most nodes are alive, and there was time to hear of them.
-    fn may_plan(&self, now: Instant) -> bool {
+    pub(super) fn may_plan(&self, now: Instant) -> bool {
         let members = || self.map.nodes.iter().filter(|(_, node)| node.duty != NodeDuty::Gone);
         let alive = members().filter(|(node, _)| self.is_heard(node)).count();
         self.has_settled(now) && 2 * alive > members().count()
@@ -336,7 +343,7 @@ impl Reign {
                 // Where one node goes on alone another may lead.
                 let leads = |told: &Announced| has_copy(told) || all < row.members.len();
                 let is_ready = is_enough && self.seen.leader(shard).is_some_and(leads);
-                (is_ready && self.may_decide(&row.members))
+                (is_ready && self.may_decide(&row.members) && self.may_decide(&change.to))
                     .then_some(Event::Progress { shard, phase: Phase::Switch })
             }
             Phase::Switch => {
@@ -389,9 +396,12 @@ impl Reign {
         self.begun.get(&shard).is_some_and(|begun| now.since(*begun) >= HEARD_OF_MICROS)
     }
 
-    /// Whether most of some members are heard of: a change to others could not end before they come back.
+    /// Whether most of some members are heard of, and connected: a change to others could not end before they come back. Who was killed is
+    /// heard of for a while yet, and its connection breaks at once.
     fn may_decide(&self, members: &[Member]) -> bool {
-        2 * members.iter().filter(|member| self.is_heard(&member.node)).count() > members.len()
+        let is_connected = |node: &NodeId| self.seen.nodes.get(node).is_some_and(|seen| seen.is_connected);
+        let is_there = |member: &&Member| self.is_heard(&member.node) && is_connected(&member.node);
+        2 * members.iter().filter(is_there).count() > members.len()
     }
 
     /// Whether these are the members of a shard in an epoch, as its leader and most of them say; all, where all copies are needed.

@@ -73,6 +73,7 @@ mod asks;
 mod desk;
 mod dump;
 mod duties;
+mod follow;
 mod health;
 mod keyspaces;
 mod lately;

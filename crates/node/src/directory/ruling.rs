@@ -23,7 +23,7 @@ pub(super) fn decide(
         Some(name) => Err(Error::Unavailable(format!(
             "node '{name}' has been silent for some seconds only, and may be about to come back: ask again in a moment"
         ))),
-        None => match as_seen(reign, now).ruled(keyspace, ruling) {
+        None => match as_seen(reign, &reign.map, now).ruled(keyspace, ruling) {
             Ok((mut next, shards)) => {
                 for (id, node) in &mut next.nodes {
                     node.state = reign.map.nodes[id].state;
@@ -37,9 +37,9 @@ pub(super) fn decide(
     Decision { next: None, answer }
 }
 
-/// The map, in which all are dead that are seen so, and nobody alive who is not heard of.
-fn as_seen(reign: &Reign, now: Instant) -> Map {
-    let mut map = reign.map.clone();
+/// A map, in which all are dead that are seen so, and nobody alive who is not heard of.
+pub(super) fn as_seen(reign: &Reign, map: &Map, now: Instant) -> Map {
+    let mut map = map.clone();
     for (id, node) in &mut map.nodes {
         node.state = match (reign.seems_dead(*id, now), reign.is_heard(id)) {
             (true, _) => Liveness::Dead,

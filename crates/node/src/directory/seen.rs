@@ -17,7 +17,7 @@ use crate::wire::Announced;
 pub(crate) struct Seen {
     /// The nodes that the known map names, this one too.
     pub nodes: BTreeMap<NodeId, SeenNode>,
-    /// Of the shards that change: what each replica says of itself.
+    /// Of the shards that change, and of those that another one is to order: what each replica says of itself.
     pub shards: BTreeMap<ShardId, BTreeMap<NodeId, Announced>>,
     /// What each keyspace holds; none of which nobody says it of some shard.
     pub usage: Arc<BTreeMap<String, Usage>>,

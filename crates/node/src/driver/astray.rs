@@ -18,9 +18,9 @@ use std::collections::VecDeque;
 
 use kv::ledger::{Line, Lost, Note, Orphans};
 use kv::view::Duty;
-use kv::{Answer, Charge, Error, Key, Op, Range, Reply, ShardId, Version};
+use kv::{Answer, Charge, Error, Op, Range, Reply, ShardId, Version};
 use replication::{Input, Instant};
-use storage::Orphaned;
+use storage::{Looked, Orphaned};
 
 use super::Work;
 use super::core::Core;
@@ -53,8 +53,8 @@ pub(super) struct Handover {
     /// Found, and not told.
     found: VecDeque<Lost>,
     skipped: u64,
-    /// The keys up to this one were looked at; all of them.
-    after: Option<Key>,
+    /// So far its rows were looked at; all of them.
+    after: Option<Looked>,
     is_all: bool,
     /// What is being told, or may have been.
     piece: Option<Orphans>,

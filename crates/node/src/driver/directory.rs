@@ -150,8 +150,14 @@ impl Driver {
         let nodes = map.nodes.keys().map(|id| (*id, self.seen_node(*id))).collect();
         let changes = map.changes.keys();
         let parts = map.splits.values().flat_map(|split| split.parts.iter().map(|part| &part.shard));
-        let shards = changes.chain(parts).map(|shard| (*shard, self.seen_shard(*shard))).collect();
+        let orphaned = map.orphaned_shards(|node| self.seems_lost(node));
+        let shards = changes.chain(parts).chain(&orphaned);
+        let shards = shards.map(|shard| (*shard, self.seen_shard(*shard))).collect();
         Seen { nodes, shards, usage: self.core.usage.clone() }
+    }
+
+    fn seems_lost(&self, node: NodeId) -> bool {
+        node != self.node.config.me && self.node.peers.liveness(node, self.node.now) == Liveness::Dead
     }
 
     fn seen_node(&self, id: NodeId) -> SeenNode {

@@ -49,11 +49,11 @@ fn arrange_those(map: &Map, is_free: IsFree) -> BTreeMap<ShardId, Vec<NodeId>> {
 type IsFree = fn(&Map, ShardId) -> bool;
 
 /// Whether a shard may be given other members now: it has none, or it can change, does not yet, and does not wait for another
-/// protocol first.
+/// protocol first, nor for somebody to tell what only it has.
 fn is_free(map: &Map, id: ShardId) -> bool {
     let shard = &map.shards[&id];
     let is_idle = !map.changes.contains_key(&id) && map.may_be_arranged(shard);
-    shard.members.is_empty() || is_idle && map.can_change(shard)
+    shard.members.is_empty() || is_idle && map.can_change(shard) && !map.waits_for_astray(shard)
 }
 
 /// The first 5, 3 or 1 nodes: those of its own that take replicas, the living first, then others in the order in which they
@@ -148,12 +148,17 @@ fn thing(map: &Map, shard: &Shard, group: usize, takers: &[Taker]) -> Option<Thi
     let stays = takers.iter().filter(|taker| here(taker)).count();
     // A shard that has all that it should can wait for who is not alive.
     let can_wait = stays == shard.members.len() && stays >= replicas.min(takers.len());
-    // One that has more than it should lets go of who is dead.
-    let is_enough = takers.iter().filter(|taker| here(taker) && taker.lives).count() >= replicas;
+    // One that has more than it should lets go of who is dead, and first of whom nothing was heard lately.
+    let has_enough = |is_so: fn(&Taker) -> bool| {
+        shard.members.len() > replicas
+            && takers.iter().filter(|taker| here(taker) && is_so(taker)).count() >= replicas
+    };
+    let (are_alive, live) = (has_enough(|taker| taker.now), has_enough(|taker| taker.lives));
+    let may_stay = |taker: &Taker| taker.now || !are_alive && (taker.lives || !live);
     let (mut had, mut may, mut places) = (Vec::new(), Vec::new(), 0);
     for (place, taker) in takers.iter().enumerate() {
-        let stays = here(taker) && (taker.lives || !is_enough);
-        let moves = if here(taker) { taker.lives } else { can_wait || taker.now };
+        let stays = here(taker) && may_stay(taker);
+        let moves = if here(taker) { stays && taker.lives } else { can_wait || taker.now };
         had.extend(stays.then_some(place));
         may.extend(moves.then_some(place));
         places += usize::from(stays || moves);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kv::NodeId;
 use kv::cluster::Liveness;
 
-use crate::map::{Arrangement, Map, NodeDuty};
+use crate::map::{Arrangement, Map, Node, NodeDuty};
 
 /// Whether a node takes replicas.
 pub(crate) fn takes(map: &Map, node: NodeId) -> bool {
@@ -14,7 +14,13 @@ pub(crate) fn takes(map: &Map, node: NodeId) -> bool {
 
 /// Whether a node takes replicas and can be given one now.
 pub(crate) fn takes_now(map: &Map, node: NodeId) -> bool {
-    takes(map, node) && map.nodes[&node].state == Liveness::Alive
+    takes(map, node) && is_alive(map, node)
+}
+
+/// Whether a node is a member, and was heard of lately.
+pub(crate) fn is_alive(map: &Map, node: NodeId) -> bool {
+    let is_it = |node: &Node| node.duty != NodeDuty::Gone && node.state == Liveness::Alive;
+    map.nodes.get(&node).is_some_and(is_it)
 }
 
 /// The number of each zone by node: nodes that name none are each in one of their own.

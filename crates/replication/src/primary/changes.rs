@@ -163,14 +163,12 @@ impl Primary {
             let there = self.view.replica(member.replica);
             there.is_some_and(|there| there.node == member.node && is_in_sync(there))
         };
-        // Who is away is not waited for, as long as most are in sync.
+        // Who is away is not waited for, as long as enough are in sync for writes to go on.
         let is_away = |member: &Member| !is_there(member) && !self.is_connected(member.node);
         let there = wanted.iter().filter(|member| is_there(member)).count();
         let follows = |member: &Member| self.is_for_few() && order.follows(member.replica);
-        let is_most = self.is_for_few() || 2 * there > wanted.len();
         let reached = wanted.iter().filter(|member| !is_away(member)).count();
-        let is_enough = is_most
-            && there >= self.min_copies().min(wanted.len())
+        let is_enough = there >= self.min_copies().clamp(1, wanted.len().max(1))
             && there >= usize::from(self.config.sync.most.unwrap_or(1)).min(reached);
         if !is_enough || !wanted.iter().all(|member| is_there(member) || follows(member) || is_away(member)) {
             return members;

@@ -93,13 +93,13 @@
 //! is written every interval, and answer `bounded` and `local` reads: prefixes of what the primary ordered. One of them comes in sync
 //! where one is missing ([`few`]).
 //!
-//! # An election forced by the operator
+//! # An election that is forced
 //!
 //! When all that are in sync are lost, people may have another member order: the directory names it, alone in sync, and all others
 //! *astray* ([`Duty::Astray`](crate::Duty::Astray)). Their logs may have gone another way, committed entries too, so no log is
 //! matched with them. Who finds itself astray serves nobody, applies what its log holds to the end, and asks the directory to begin anew:
 //! as another replica of its node, which has nothing and gets a snapshot. Before that its owner has who orders list what is lost
-//! ([`forks`]).
+//! ([`forks`]). Where a write waits for nobody the directory does it by itself, after some seconds.
 //!
 //! ```text
 //!   n1, lost    1 1 1 1|        n2, learner  1 1|           directory 1: n1 orders, n2 learns
@@ -144,8 +144,8 @@
 //!   cut off and has not heard of it goes on as before meanwhile.
 //! - Roles that are handed over make writes wait until what the new primary promised is over, up to a lease.
 //! - A pause of all clocks of the cluster's nodes together is no pause. Clocks may differ in rate by [`Config::drift_percent`].
-//! - With `sync: k` nobody takes over who is not in sync: with 0 the shard waits for its primary, and what only that had is lost with its
-//!   disk. The others go on answering what may be old.
+//! - With `sync: k` nobody takes over by itself who is not in sync. With 0 the directory has another one order when the primary is lost, by
+//!   a forced election. One that is cut off does not know: it takes writes, and calls its reads linearizable, until it hears of the next one.
 
 mod changes;
 mod describe;

@@ -13,6 +13,9 @@ use crate::lease::Asked;
 use crate::record::{self, Record};
 use crate::{Instant, Output, UNAPPLIED_BYTES_MAX};
 
+/// A lease is asked for so often in a beat, at most: reads that wait for it are late by a part of one.
+const QUESTIONS_A_BEAT: u64 = 4;
+
 impl Primary {
     /// The primary says something.
     pub(super) fn of_primary(&mut self, message: Message, out: &mut Vec<Output>) {
@@ -87,21 +90,26 @@ impl Primary {
         let durable = if unsynced { self.log.last() } else { self.syncs.durable() };
         let index = self.verified.min(durable);
         let term = self.log.term(index).unwrap_or_default();
-        let lease = self.lease_question();
+        let lease = self.lease_question(beat.is_some());
         let message = self.message(Kind::Ack, to, Position { index, term });
         self.send(&Message { beat, lease, ..message }, out);
     }
 
-    /// The question for a lease, if reads want one and half of the present one is over.
-    fn lease_question(&mut self) -> Option<Asked> {
+    /// The question for a lease, if reads want one, half of the present one is over, and none was asked just now: each answer is
+    /// acknowledged, and would bring the next question as fast as the network goes. With a beat it is asked all the same, for a primary that
+    /// has just woken answers no question before.
+    fn lease_question(&mut self, is_beat: bool) -> Option<Asked> {
+        let pause = self.config.beat_micros / QUESTIONS_A_BEAT;
+        let has_asked = !is_beat && self.lease.was_asked_within(pause, self.now);
         let half = self.config.lease_micros / 2;
         let is_young = self.lease.from().is_some_and(|from| self.now.since(from) < half);
         let wants = self.wants_lease || self.reads.waits_since().is_some();
-        if !wants || is_young || !self.is_in_sync() && !self.is_for_few() {
+        if !wants || is_young || has_asked || !self.is_in_sync() && !self.is_for_few() {
             return None;
         }
         self.wants_lease = false;
         self.called = self.now;
+        self.lease.ask(self.now);
         self.asks()
     }
 
@@ -117,6 +125,9 @@ impl Primary {
         if (is_silent || is_wanted) && !has_called {
             self.called = self.now;
             let lease = self.asks().filter(|_| is_wanted);
+            if is_wanted {
+                self.lease.ask(self.now);
+            }
             let message = self.message(Kind::Call, to, Position::ZERO);
             self.send(&Message { lease, ..message }, out);
         }

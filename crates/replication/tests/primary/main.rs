@@ -209,6 +209,42 @@ fn replica_that_is_new_writes_its_members_first() {
     assert_eq!(recovery.view(), Some(world.view()));
 }
 
+/// Each answer to a question for a lease is acknowledged, and an acknowledgement may carry the next question.
+#[test]
+fn read_that_waits_at_a_learner_asks_no_faster_than_a_few_times_a_beat() {
+    let mut world = World::new(3, 1 << 20);
+    [(1, 2), (1, 3), (2, 3)].into_iter().for_each(|(a, b)| world.connect(a, b));
+    world.wait_for(SyncMode::Some { secondaries: 1, interval_micros: 1_000_000 }.into());
+    calm(&mut world, 4_000_000);
+    let duty = |world: &World, id: u64| world.view().member(kv::NodeId(id)).map(|member| member.duty);
+    let learner = world.ids().into_iter().find(|id| duty(&world, *id) == Some(Duty::Learner)).unwrap();
+    // The first write of an interval is sent at once, the next one when it is over.
+    for _ in 0..2 {
+        let primary = world.primary();
+        world.propose(primary);
+        calm(&mut world, 20_000);
+    }
+    let read = world.read(learner, Level::Bounded(5_000)).unwrap();
+    let (mut messages, end) = (0, world.now + 100_000);
+    while world.now < end {
+        world.now += 100;
+        let packets = std::mem::take(&mut world.net);
+        messages += packets.iter().filter(|(from, ..)| *from == learner).count();
+        packets.into_iter().for_each(|packet| world.deliver(packet));
+        world.ids().into_iter().for_each(|id| world.tick(id));
+        for id in world.ids() {
+            if !world.nodes[&id].appends.is_empty() {
+                world.sync(id);
+            }
+        }
+        world.ids().into_iter().for_each(|id| world.apply(id));
+    }
+    assert!(world.open.contains_key(&read), "it waits for what the learner gets when the interval is over");
+    assert!(messages <= 20, "a beat has a few questions, and the learner said {messages} times something");
+    calm(&mut world, 2_000_000);
+    assert!(!world.open.contains_key(&read), "it is answered then");
+}
+
 #[test]
 fn random_runs_keep_what_primary_promises() {
     let seeds = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(60);

@@ -1,5 +1,5 @@
-//! The operator has a replica order that was not in sync, in runs of their own: all that are in sync in a shard are down, and come
-//! back later.
+//! A replica orders that was not in sync, in runs of their own: all that are in sync in a shard are down, and come back later. The operator
+//! asks for it, or writes wait for nobody and the directory does it by itself, then perhaps again.
 //!
 //! ```text
 //!   weakens     fewer are in sync: a write waits for none, or for one, or for all of few
@@ -22,7 +22,7 @@ use storage::{Clock, Read, Table};
 use wal::Crash;
 
 use super::chore::{Chore, What};
-use super::forcing::Stage;
+use super::forcing::{Forcing, Stage};
 use crate::events::Event;
 use crate::world::World;
 
@@ -62,8 +62,10 @@ impl World {
         let next = match stage {
             _ if self.calm => Stage::Over,
             Stage::Weakens => {
-                let wish = self.draw_weak();
-                self.operator.chores.push(Chore::new(What::Alter(wish)));
+                if self.forcing.as_ref().is_some_and(|forcing| !forcing.is_zoned) {
+                    let wish = self.draw_weak();
+                    self.operator.chores.push(Chore::new(What::Alter(wish)));
+                }
                 let (least, most) = BEGINS_MICROS;
                 Stage::Waits(now + self.random.between(least, most))
             }
@@ -71,23 +73,43 @@ impl World {
             Stage::Thins { shard, heir, .. } if self.duty_of(shard, heir) == Some(Duty::Learner) => {
                 self.sink(shard, heir, now)
             }
-            Stage::Thins { until, .. } | Stage::Sinks { until } if until <= now => Stage::Over,
-            Stage::Sinks { .. } if self.is_forced() => Stage::Over,
+            Stage::Thins { until, .. } | Stage::Sinks { until, .. } if until <= now => Stage::Over,
+            Stage::Sinks { astray, .. } if self.astray() > astray => Stage::Over,
             stage => stage,
         };
         if matches!(next, Stage::Over) {
             self.let_go();
         }
+        let is_again = matches!(next, Stage::Over) && !matches!(stage, Stage::Over) && !self.calm;
+        let (least, most) = BEGINS_MICROS;
+        let again = now + self.random.between(least, most);
         if let Some(forcing) = &mut self.forcing {
-            forcing.stage = next;
+            let more = forcing.by_itself.as_mut().filter(|left| is_again && **left > 1);
+            forcing.stage = match more {
+                Some(left) => {
+                    *left -= 1;
+                    Stage::Waits(again)
+                }
+                None => next,
+            };
         }
+    }
+
+    fn astray(&self) -> usize {
+        self.forcing.as_ref().map_or(0, Forcing::astray)
+    }
+
+    /// Whether nobody is asked, and the directory does it.
+    fn is_by_itself(&self) -> bool {
+        self.forcing.as_ref().is_some_and(|forcing| forcing.by_itself.is_some())
     }
 
     fn draw_weak(&mut self) -> Wish {
         // Where there are few nodes none would be left to decide.
         let few = [Secondaries::Count(0)];
         let some = [Secondaries::Count(0), Secondaries::Count(1), Secondaries::All];
-        let sync = self.random.pick(if self.founders < MANY_NODES { &few[..] } else { &some });
+        let is_few = self.founders < MANY_NODES || self.is_by_itself();
+        let sync = self.random.pick(if is_few { &few[..] } else { &some });
         let of_all = sync == Secondaries::All;
         let interval_micros = (!of_all).then(|| self.random.pick(&[20_000, 500_000, 3_000_000]));
         Wish { sync: Some(sync), min_copies: of_all.then_some(1), interval_micros, ..Wish::default() }
@@ -128,10 +150,10 @@ impl World {
             return Stage::Over;
         }
         in_sync.into_iter().for_each(|node| self.hold(node));
-        if let Some(row) = self.placed.nodes.get(&heir) {
+        if let Some(row) = self.placed.nodes.get(&heir).filter(|_| !self.is_by_itself()) {
             self.operator.chores.push(Chore::new(What::Force(row.name.clone())));
         }
-        Stage::Sinks { until: now + SINKS_MICROS }
+        Stage::Sinks { until: now + SINKS_MICROS, astray: self.astray() }
     }
 
     fn hold(&mut self, node: NodeId) {
@@ -169,6 +191,9 @@ impl World {
         if was && self.is_forced() {
             self.watch.look_away();
             self.note("an election was forced");
+            if self.is_by_itself() {
+                self.note("a primary was followed by one that was not in sync");
+            }
         }
     }
 

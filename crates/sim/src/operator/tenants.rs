@@ -132,20 +132,10 @@ impl World {
         }
     }
 
-    /// For whom a write waits; all of it is refused where there are too few replicas.
+    /// For whom a write waits; all of it is refused where there are too few replicas. Where it waits for nobody acknowledged writes may be
+    /// lost: that is judged in runs of their own ([`super::forcing`]).
     pub(super) fn draw_sync(&mut self) -> Wish {
-        let sync = self.random.pick(&[
-            Secondaries::All,
-            Secondaries::All,
-            Secondaries::Count(1),
-            Secondaries::Count(0),
-        ]);
-        // With one copy an old one, put back, cannot be told from the true one.
-        let sync = if self.faults.has(Fault::Restore) && sync == Secondaries::Count(0) {
-            Secondaries::All
-        } else {
-            sync
-        };
+        let sync = self.random.pick(&[Secondaries::All, Secondaries::All, Secondaries::Count(1)]);
         let of_all = sync == Secondaries::All;
         Wish {
             sync: Some(sync),

@@ -16,6 +16,7 @@ use super::write::Writer;
 use super::{Clock, Shard, Stop, Table};
 use crate::engine::{EngineError, View};
 use crate::keys::{key_of_current, key_of_line};
+use crate::row_key::RowKey;
 
 /// Keys that one step looks at: some milliseconds.
 const STEP_KEYS_MAX: usize = 1024;
@@ -55,44 +56,92 @@ pub struct Orphaned {
     pub rows: Vec<Lost>,
     /// Older ones of these keys that are not told one by one.
     pub skipped: u64,
-    /// Go on behind this key; `None` = this was all.
-    pub next: Option<Key>,
+    /// Go on from here; `None` = this was all.
+    pub next: Option<Looked>,
+}
+
+/// How far a copy was looked through: its keys first, then what its own ledger lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Looked {
+    /// The keys up to this one.
+    Keys(Key),
+    /// All keys, and the lines up to this one; the empty one = none yet.
+    Lines(Key),
 }
 
 impl Table {
-    /// What a shard's copy has above a version: of the keys behind one as many as a step looks at. What is not kept is not found.
+    /// What a shard's copy has above a version, of what was not looked through yet as much as a step looks at: its writes, and those of others
+    /// that were told to its ledger since then. What is not kept is not found.
     pub fn orphaned(
         &self,
         shard: ShardId,
         base: Version,
-        after: Option<&Key>,
+        after: Option<&Looked>,
     ) -> Result<Orphaned, EngineError> {
         let Shard { set, state, .. } = self.loaded(shard);
         let keep = self.options.ruled_by(&state.rules.keep).history.keep();
         let (usual, hidden, clock) = (self.options.layout(), Default::default(), Clock::Shard);
         let reader = Reader { rows: &self.fresh, set: *set, state, clock, keep, usual, hidden };
-        let from =
-            after.map_or(Bound::Included(set.current(b"")), |after| Bound::Excluded(set.current(after)));
-        let end = set.current_end();
-        let (mut found, mut looked, mut bytes, mut failed) = (Orphaned::default(), 0, 0, Ok(()));
-        let from = match &from {
-            Bound::Excluded(row) => Bound::Excluded(row.as_ref()),
-            Bound::Included(row) => Bound::Included(row.as_ref()),
-            Bound::Unbounded => Bound::Unbounded,
-        };
-        self.fresh.scan(from, Bound::Excluded(end.as_ref()), false, &mut |row, raw| {
+        match after {
+            None => reader.orphaned_keys(Bound::Included(set.current(b"")), base),
+            Some(Looked::Keys(key)) => reader.orphaned_keys(Bound::Excluded(set.current(key)), base),
+            Some(Looked::Lines(line)) => reader.orphaned_lines(line, base),
+        }
+    }
+}
+
+/// How much a step has looked at.
+#[derive(Default)]
+struct Step {
+    keys: usize,
+    bytes: usize,
+}
+
+impl Step {
+    /// Whether it may go on, having looked at one more and found so much of it.
+    fn goes_on(&mut self, found: &[Lost]) -> bool {
+        self.keys += 1;
+        self.bytes += found.iter().map(Lost::bytes).sum::<usize>();
+        self.keys < STEP_KEYS_MAX && self.bytes < STEP_BYTES_MAX
+    }
+}
+
+impl Reader<'_> {
+    fn orphaned_keys(&self, from: Bound<RowKey>, base: Version) -> Result<Orphaned, EngineError> {
+        let (mut found, mut step, mut failed) = (Orphaned::default(), Step::default(), Ok(()));
+        found.next = Some(Looked::Lines(Key::new()));
+        let (from, end) = (from.as_ref().map(|row| row.as_ref()), self.set.current_end());
+        self.rows.scan(from, Bound::Excluded(end.as_ref()), false, &mut |row, raw| {
             let key = key_of_current(&row);
             let told = found.rows.len();
-            let added = reader.add_orphaned(&key, raw, base, &mut found);
-            looked += 1;
-            bytes += found.rows[told..].iter().map(Lost::bytes).sum::<usize>();
-            match added {
-                Ok(()) if looked < STEP_KEYS_MAX && bytes < STEP_BYTES_MAX => ControlFlow::Continue(()),
-                result => {
-                    (failed, found.next) = (result, Some(Bytes::copy_from_slice(&key)));
+            let added = self.add_orphaned(&key, raw, base, &mut found);
+            match (added, step.goes_on(&found.rows[told..])) {
+                (Ok(()), true) => ControlFlow::Continue(()),
+                (result, _) => {
+                    (failed, found.next) = (result, Some(Looked::Keys(Bytes::copy_from_slice(&key))));
                     ControlFlow::Break(())
                 }
             }
+        })?;
+        failed.map(|()| found)
+    }
+
+    /// What was told here, and not to who orders now: who told it may have nothing of it any more.
+    fn orphaned_lines(&self, after: &Key, base: Version) -> Result<Orphaned, EngineError> {
+        let (mut found, mut step, mut failed) = (Orphaned::default(), Step::default(), Ok(()));
+        let (begin, end) = (self.set.ledger(after), self.set.end());
+        self.rows.scan(Bound::Excluded(begin.as_ref()), Bound::Excluded(&end), false, &mut |row, raw| {
+            let before = found.rows.len();
+            match Line::decode(&Bytes::copy_from_slice(&raw)) {
+                Ok(Line::Lost { told, lost, .. }) if told > base => found.rows.push(lost),
+                Ok(_) => {}
+                Err(error) => failed = Err(damaged(error)),
+            }
+            if failed.is_ok() && step.goes_on(&found.rows[before..]) {
+                return ControlFlow::Continue(());
+            }
+            found.next = Some(Looked::Lines(Bytes::copy_from_slice(&key_of_line(&row))));
+            ControlFlow::Break(())
         })?;
         failed.map(|()| found)
     }
@@ -170,6 +219,9 @@ impl Writer<'_> {
         match note {
             Note::Fork { astray } => self.fork(astray, base)?,
             Note::Orphans(orphans) => self.take_orphans(orphans)?,
+            Note::Clear { key, lost } => {
+                return Ok(Answer::Trimmed { count: self.clear(key, lost)?, next: None });
+            }
         }
         Ok(Answer::Trimmed { count: 0, next: None })
     }
@@ -223,6 +275,31 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Takes lines off; with the last one goes what counts those that are not listed. How many there were.
+    fn clear(&mut self, key: &Key, lost: &[Version]) -> Result<u64, EngineError> {
+        let (mut total, mut count) = (self.total()?, 0);
+        for version in lost {
+            let row = self.set.ledger(&Line::key_of_lost(key, *version));
+            let Some(raw) = self.fresh.get(row.as_ref())? else { continue };
+            if let Line::Lost { lost, .. } = Line::decode(&raw).map_err(damaged)? {
+                // A part of a shard counts what the others list as well.
+                let bytes = total.bytes.saturating_sub(lost.bytes() as u64);
+                total = Total { rows: total.rows.saturating_sub(1), bytes };
+                count += 1;
+                self.remove(row)?;
+            }
+        }
+        if count > 0 {
+            self.put(self.set.ledger(b""), total.encode())?;
+        }
+        if count > 0 && total.rows == 0 {
+            for (key, _) in self.lines_from(2)? {
+                self.remove(self.set.ledger(&key))?;
+            }
+        }
+        Ok(count)
+    }
+
     fn put_line(&mut self, line: &Line) -> Result<(), EngineError> {
         self.put(self.set.ledger(&line.key()), line.encode())
     }
@@ -234,7 +311,12 @@ impl Writer<'_> {
 
     /// The lines of replicas that may have gone another way; there are as many as a shard has members, at most.
     fn lines_of_astray(&self) -> Result<Vec<(Key, Line)>, EngineError> {
-        let (begin, end) = (self.set.ledger(&[0]), self.set.ledger(&[1]));
+        self.lines_from(0)
+    }
+
+    /// The lines of a kind, by their keys.
+    fn lines_from(&self, kind: u8) -> Result<Vec<(Key, Line)>, EngineError> {
+        let (begin, end) = (self.set.ledger(&[kind]), self.set.ledger(&[kind + 1]));
         let (mut lines, mut failed) = (Vec::new(), Ok(()));
         let (from, to) = (Bound::Included(begin.as_ref()), Bound::Excluded(end.as_ref()));
         self.fresh.scan(from, to, false, &mut |row, raw| match Line::decode(&raw) {

@@ -96,7 +96,7 @@ use crate::fresh::{Asked, Fresh};
 use crate::keys::RowSet;
 
 pub use self::expiry::EXPIRED_PER_APPLY_MAX;
-pub use self::ledger::Orphaned;
+pub use self::ledger::{Looked, Orphaned};
 pub use self::sessions::{ANSWER_BYTES_KEPT, SESSION_BYTES_MAX};
 pub use self::snapshot::{InstallError, ShardSnapshot};
 pub use self::split::Cut;

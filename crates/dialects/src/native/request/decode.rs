@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kv::ledger::Note;
 use kv::{
     Condition, Direction, Error, Expect, Function, Level, Op, Range, Request, RequestId, Side,
     TIMEOUT_MILLIS_MAX, Version,
@@ -88,6 +89,10 @@ fn op(message: AnyRequest, clock: &Clock) -> Result<Op, Error> {
         AnyRequest::Transaction(asked) => transaction(asked, clock)?,
         AnyRequest::History(history) => {
             Op::History { key: history.key, limit: history.limit, before: at(history.before)? }
+        }
+        AnyRequest::Trim(trim) if !trim.lost.is_empty() => {
+            let lost: Result<Vec<Version>, Error> = trim.lost.into_iter().map(version).collect();
+            Op::Note(Note::Clear { key: trim.key, lost: lost? })
         }
         AnyRequest::Trim(trim) => Op::Trim { key: trim.key, below: at(trim.below)? },
         AnyRequest::TrimRange(trim) => Op::TrimRange { from: trim.from, to: trim.to, below: at(trim.below)? },

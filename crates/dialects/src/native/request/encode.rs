@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use kv::ledger::Note;
 use kv::{
     Condition, Direction, Error, Expect, Function, Level, Op, Range, Request, RequestId, Side,
-    TIMEOUT_MILLIS_MAX,
+    TIMEOUT_MILLIS_MAX, Version,
 };
 
 use crate::native::{AnyRequest, proto};
@@ -80,7 +81,8 @@ fn message(op: Op) -> Result<AnyRequest, Error> {
             AnyRequest::DeleteRange(proto::DeleteRangeRequest { header, from, to })
         }
         Op::Trim { key, below } => {
-            AnyRequest::Trim(proto::TrimRequest { header, key, below: below.map(|below| below.as_i64()) })
+            let below = below.map(|below| below.as_i64());
+            AnyRequest::Trim(proto::TrimRequest { header, key, below, lost: Vec::new() })
         }
         Op::TrimRange { from, to, below } => {
             let below = below.map(|below| below.as_i64());
@@ -100,6 +102,10 @@ fn message(op: Op) -> Result<AnyRequest, Error> {
         }
         Op::Advance { .. } => {
             return Err(Error::Invalid("advance is the store's own: clients cannot ask for it".into()));
+        }
+        Op::Note(Note::Clear { key, lost }) => {
+            let lost = lost.into_iter().map(Version::as_i64).collect();
+            AnyRequest::Trim(proto::TrimRequest { header, key, below: None, lost })
         }
         Op::Note(_) => {
             return Err(Error::Invalid("a note is the store's own: clients cannot ask for it".into()));

@@ -3,6 +3,7 @@
 mod desk;
 mod drawn;
 mod duties;
+mod follow;
 mod leader;
 mod names;
 mod room;
