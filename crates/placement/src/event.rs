@@ -385,10 +385,10 @@ impl Map {
         }
     }
 
-    /// Whether a shard would have no majority that is not gone, now or once its members have changed over; or, where all copies are
-    /// needed, not all of them.
+    /// Whether a shard would have no majority that lives, now or once its members have changed over; or, where all copies are
+    /// needed, not all of them. Who is dead may be lost as well: then it is this node that is waited for.
     fn is_lost_without(&self, id: ShardId, node: NodeId) -> bool {
-        let stays = |member: &&Member| member.node != node && self.nodes[&member.node].duty != NodeDuty::Gone;
+        let stays = |member: &&Member| member.node != node && self.lives(member.node);
         if self.shards[&id].protocol == Protocol::Primary {
             return !self.shards[&id].members.iter().any(|member| is_in_sync(member) && stays(&member));
         }
