@@ -26,7 +26,11 @@ impl World {
             }
             op if op.class() != kv::Class::Read && self.clients[client].random.percent(SWEEP_PERCENT) => {
                 let below = self.told_version(client, 50);
-                self.clients[client].sweep(workload, op, below)
+                match self.clients[client].sweep(workload, op.clone(), below) {
+                    // What is lost is to be told to the end.
+                    Op::Trim { .. } | Op::TrimRange { .. } if self.forcing.is_some() => op,
+                    swept => swept,
+                }
             }
             op => op,
         }
