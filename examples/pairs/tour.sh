@@ -38,6 +38,8 @@ start() {
     local name=$1
     shift
     echo "\$ capstan classic $* &"
+    # Emptied here: what an earlier one of the name has said is not this one's word.
+    : >"$work/$name"
     "$capstan" classic "$@" 2>"$work/$name" &
     servers[$name]=$!
     for _ in $(seq 300); do
