@@ -214,10 +214,13 @@ fn shard_object(shard: &ShardStatus, names: &Names<'_>) -> Value {
     })
 }
 
-/// A term as people read it: since a shard was under `primary` its epoch stands in the high half, as in `3.1`.
+/// A term as people read it: since a shard was under `primary` its epoch stands before it, as in `3.1`; and where a node of a `two-phase`
+/// shard was declared dead, how often that was, as in `1.2.5`.
 fn term(term: u64) -> String {
-    match term >> 32 {
-        0 => term.to_string(),
-        epochs => format!("{}.{}", epochs + 1, term & u64::from(u32::MAX)),
+    let (epochs, rulings, rest) = (term >> 32, term >> 28 & 0xf, term & 0x0fff_ffff);
+    match (epochs, rulings) {
+        (0, 0) => rest.to_string(),
+        (epochs, 0) => format!("{}.{rest}", epochs + 1),
+        (epochs, rulings) => format!("{}.{rulings}.{rest}", epochs + 1),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! # How
 //!
-//! Each revision has lives of its own: the high half of a life's number rises with the revision, by as much. So whoever knows of the
+//! Each revision has lives of its own: the high bits of a life's number rise with the revision, by as much. So whoever knows of the
 //! revision takes nothing of a life before it, and no number is given twice, though nobody may know which ones the dead master used.
 //!
 //! - The master stays: what was not decided is given up, as at every beginning of a life. From then on only those are asked who are left.
@@ -34,8 +34,11 @@ use crate::entries::Entries;
 use crate::record::Record;
 use crate::{Duty, Output, Revision, View};
 
-/// A revision's lives have this many numbers.
-const LIVES_BITS: u32 = 32;
+/// A revision's lives have numbers of so many bits: more than anybody begins.
+const LIVES_BITS: u32 = 28;
+/// Members become fewer at most so often in an epoch, and the lives of all that are below the terms of the next epoch, whatever orders in
+/// it: see [`crate::primary`].
+const _: () = assert!((kv::keyspace::REPLICAS_MAX as u64 + 1) << LIVES_BITS <= 1 << 32);
 
 /// An epoch begins with it.
 const FIRST_REVISION: Revision = Revision(1);
