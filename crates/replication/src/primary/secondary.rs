@@ -159,6 +159,12 @@ impl Primary {
         let is_ahead = |message: &Message| message.at.index > self.given && message.at.index > self.commit;
         let taken = message.filter(is_of_primary).filter(is_ahead);
         match taken.filter(|_| self.installing.is_none() && !self.is_lossy && !self.is_astray()) {
+            // What stands behind it here may count as a copy already.
+            Some(Message { at, .. }) if self.log.term(at.index) == Some(at.term) => {
+                self.commit = self.commit.max(at.index);
+                self.verified = self.verified.max(at.index);
+                out.push(Output::DiscardSnapshot);
+            }
             Some(message) => self.install(&message, out),
             None => out.push(Output::DiscardSnapshot),
         }
