@@ -55,8 +55,11 @@ fn lab_faults_shows_who_goes_on_and_that_nothing_is_lost() {
     assert_eq!(names, lab::all().iter().map(|choice| choice.name).collect::<Vec<_>>());
     for report in &reports {
         let name = &report["protocol"];
-        assert_eq!((&report["lost"], &report["untrue"]), (&0.into(), &0.into()), "{name}");
-        assert_eq!(report["verdict"], "linearizable", "{name}");
+        // Whose writes wait for nobody loses some, and lists them.
+        let verdict = if name == "primary-0" { "what it lost is listed" } else { "linearizable" };
+        assert_eq!(report["verdict"], verdict, "{name}");
+        assert_eq!(report["untrue"], 0, "{name}");
+        assert!(name == "primary-0" || report["lost"] == 0, "{name}: {report}");
         assert!(report["acknowledged"].as_u64() > Some(100), "{name}: {report}");
         for kind in ["writes", "reads"] {
             for phase in ["calm", "calm-again"] {
@@ -64,6 +67,9 @@ fn lab_faults_shows_who_goes_on_and_that_nothing_is_lost() {
             }
         }
         let history = format!("{}/{}.jsonl", kept.display(), name.as_str().unwrap());
+        if name == "primary-0" {
+            continue;
+        }
         let checked = Command::new(CAPSTAN).args(["lab", "check", &history]).output().unwrap();
         assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
     }

@@ -337,7 +337,7 @@ impl Replicate for TwoPhase {
             }
             Input::Applied { index } => self.applied(index),
             Input::Connected { node, hello } => {
-                self.meet(node);
+                self.meet_at(node, &hello);
                 self.connected(node, &hello, out);
             }
             Input::Disconnected { node } => self.away(node, false, out),

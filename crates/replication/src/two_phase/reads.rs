@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use kv::{Index, Level, NodeId, Scope};
 use mutant::Mutant;
 
+use super::members;
+use super::message::Hello;
 use super::prepared::Blocked;
 use super::{Part, TwoPhase, elsewhere, has_lost};
 use crate::single::too_many_reads;
@@ -93,6 +95,16 @@ impl TwoPhase {
             true => self.view.member(node).is_some(),
             false => node == self.master(),
         };
+    }
+
+    /// The same, with what it says first. Where it lives under a later revision this one may be a member no more: it reads nothing before it
+    /// has heard of that.
+    pub(super) fn meet_at(&mut self, node: NodeId, hello: &bytes::Bytes) {
+        let hello = Hello::decode(hello);
+        match hello.is_ok_and(|hello| members::is_of_later_revision(hello.life, self.life)) {
+            true => self.has_met = false,
+            false => self.meet(node),
+        }
     }
 
     /// Whether a read of a level may be answered here. A replica that starts may be an old copy of its node's folder, or of an epoch that has
