@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kv::admin::Ask;
-use kv::{Error, Key, Op, Protocol, Reply, Value};
+use kv::{Error, Key, NodeId, Op, Protocol, Reply, Value};
 
 use crate::events::Whose;
 
@@ -36,6 +36,8 @@ pub(crate) struct Tenant {
     pub calls: u64,
     /// How its replicas agree, where that was wished.
     pub protocol: Option<Protocol>,
+    /// Who led a shard of its former life and was cut off when that was dropped.
+    pub unheard: Option<NodeId>,
     /// Values may have been stored that expire.
     pub may_expire: bool,
     /// What each key may hold.

@@ -17,7 +17,7 @@ use crate::faults::Fault;
 use crate::world::World;
 
 /// Of drops in 100, of so many who leads a shard does not hear.
-const UNHEARD_PERCENT: u64 = 30;
+const UNHEARD_PERCENT: u64 = 60;
 /// The keys of a keyspace.
 const KEYS: u64 = 4;
 /// A request is given up after this.
@@ -64,7 +64,7 @@ impl World {
             }
             Stage::Absent => {}
             Stage::Works(0) => {
-                self.keep_from_hearing(&name);
+                tenant.unheard = self.keep_from_hearing(&name);
                 self.ask_for_tenant(tenant, Ask::DropKeyspace { name });
             }
             Stage::Works(left) => {
@@ -145,15 +145,18 @@ impl World {
         }
     }
 
-    /// A keyspace is about to be dropped: now and then one that leads a shard of it does not hear of that for a while.
-    fn keep_from_hearing(&mut self, name: &str) {
+    /// A keyspace is about to be dropped: now and then one that leads a shard of it does not hear of that for a while. Who that
+    /// is.
+    fn keep_from_hearing(&mut self, name: &str) -> Option<NodeId> {
         let leaders: Vec<NodeId> =
             self.placed.shards_of(name).iter().map(|(_, shard)| shard.leader).collect();
         let cuts = self.faults.has(Fault::Partition) && !leaders.is_empty();
-        if cuts && self.random.percent(UNHEARD_PERCENT) {
-            let leader = self.random.pick(&leaders);
-            self.cut_off(leader, None, 0);
+        if !cuts || !self.random.percent(UNHEARD_PERCENT) {
+            return None;
         }
+        let leader = self.random.pick(&leaders);
+        self.cut_off(leader, None, 0);
+        Some(leader)
     }
 
     fn ask_for_tenant(&mut self, tenant: &mut Tenant, ask: Ask) {
@@ -202,9 +205,10 @@ impl World {
                 self.note("a keyspace was created");
                 let may_expire = wish.ttl_micros.is_some_and(|ttl| ttl > 0);
                 let (life, calls, protocol) = (tenant.life + 1, tenant.calls, wish.protocol);
+                let unheard = tenant.unheard;
                 let work_max = self.random.pick(&WORK_MAX);
                 let stage = Stage::Works(self.random.between(1, work_max));
-                *tenant = Tenant { life, calls, stage, may_expire, protocol, ..Tenant::default() };
+                *tenant = Tenant { life, calls, stage, may_expire, protocol, unheard, ..Tenant::default() };
             }
             Ask::DropKeyspace { .. } => {
                 self.note("a keyspace was dropped");
@@ -219,7 +223,10 @@ impl World {
         tenant.calls += 1;
         let number = tenant.calls;
         let value: Value = format!("{}:{number}", tenant.life).into();
+        let unheard = tenant.unheard.filter(|id| self.machine(*id).process.is_some());
+        let unheard = unheard.filter(|_| self.random.percent(50));
         let op = match self.random.below(100) {
+            _ if unheard.is_some() => Op::Get { key, at: None },
             0..50 => Op::Put { key, value, deadline: None, previous: false },
             50..60 => Op::Delete { key, previous: false },
             _ => Op::Get { key, at: None },
@@ -229,7 +236,7 @@ impl World {
             return;
         }
         // Who is behind may know another keyspace of the name.
-        let node = self.pick_by_map(&ids, false);
+        let node = unheard.unwrap_or_else(|| self.pick_by_map(&ids, false));
         let timeout = Duration::from_micros(TIMEOUT_MICROS);
         let request = Request { keyspace: NAMES[place].into(), timeout, ..Request::new(op.clone()) };
         let Some(life) = self.machine(node).life() else { return };
