@@ -40,6 +40,10 @@ pub struct Cluster {
     pub outputs: Vec<(u64, Output)>,
     /// Pairs of nodes that do not reach each other.
     pub cuts: BTreeSet<(u64, u64)>,
+    /// Those that were declared dead.
+    dead: BTreeMap<u64, Node>,
+    /// As it was founded.
+    first: View,
     view: View,
     next_token: Token,
 }
@@ -48,9 +52,10 @@ impl Cluster {
     pub fn new(count: u64) -> Cluster {
         let mut view = View::of(Epoch(1), &Vec::from_iter((1..=count).map(NodeId)));
         view.members[0].duty = Duty::Primary;
-        let (net, outputs, cuts) = Default::default();
+        let (net, outputs, cuts, dead) = Default::default();
         let nodes = (1..=count).map(|id| (id, Node::empty())).collect();
-        Cluster { now: 0, nodes, net, outputs, cuts, view, next_token: 1 }
+        let first = view.clone();
+        Cluster { now: 0, nodes, net, outputs, cuts, dead, first, view, next_token: 1 }
     }
 
     pub fn ids(&self) -> Vec<u64> {
@@ -75,12 +80,20 @@ impl Cluster {
     pub fn declare(&mut self, dead: u64, next: u64) {
         let was_master = self.master() == dead;
         self.crash(dead);
-        self.nodes.remove(&dead);
+        self.dead.extend(self.nodes.remove_entry(&dead));
         self.view.revision.0 += 1;
         self.view.members.retain(|member| member.node.0 != dead);
         if was_master {
             self.view.members.iter_mut().find(|member| member.node.0 == next).unwrap().duty = Duty::Primary;
         }
+    }
+
+    /// A node that was declared dead is started, and has not heard of that.
+    pub fn start_dead(&mut self, id: u64) {
+        self.nodes.extend(self.dead.remove_entry(&id));
+        let view = std::mem::replace(&mut self.view, self.first.clone());
+        self.start(id);
+        self.view = view;
     }
 
     /// A node hears of who the members are.

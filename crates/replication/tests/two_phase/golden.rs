@@ -119,6 +119,7 @@ impl Script {
             // All of its log and of its table is lost.
             "wipe" => cluster.wipe(id),
             "start" => cluster.start(id),
+            "start-dead" => cluster.start_dead(id),
             "flush" => {
                 cluster.flush(id);
                 let records: Vec<String> = cluster.node(id).log.iter().map(describe_record).collect();
