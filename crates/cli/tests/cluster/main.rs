@@ -4,7 +4,7 @@
 //! command line. They take minutes and want an optimized build, so they are ignored unless asked for:
 //!
 //! ```text
-//! cargo test -p cli --release --test cluster -- --ignored --test-threads=1
+//! cargo test -p cli --release --test cluster -- --ignored --test-threads=2
 //! ```
 //!
 //! `CAPSTAN_LAB_FULL=1` runs them at full size, `CAPSTAN_LAB_SEED` repeats the choices of a run.
