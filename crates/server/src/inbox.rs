@@ -135,17 +135,17 @@ struct Queue {
     is_closed: bool,
 }
 
-/// A request that is not taken, and why.
-type Refused = (Sink, &'static str);
+/// A request that is not taken, and what it is answered.
+type Refused = (Sink, Error);
 
 impl Queue {
     fn add(&mut self, message: Message) -> Option<Refused> {
         match message {
-            Message::Ask { sink, .. } if self.is_closed => {
-                return Some((sink, "this node is stopping: ask another one"));
+            Message::Ask { part, sink, .. } if self.is_closed => {
+                return Some((sink, part.refusal("this node is stopping: ask another one")));
             }
-            Message::Ask { sink, .. } if self.asks.len() >= ASKS_MAX => {
-                return Some((sink, "this node is overloaded: send fewer requests at once"));
+            Message::Ask { part, sink, .. } if self.asks.len() >= ASKS_MAX => {
+                return Some((sink, part.refusal("this node is overloaded: send fewer requests at once")));
             }
             ask @ Message::Ask { .. } => self.asks.push_back(ask),
             other => self.others.push(other),
@@ -173,8 +173,8 @@ impl Inbox {
     /// Wakes the reader, and answers what was refused.
     fn added(&self, refused: impl IntoIterator<Item = Refused>) {
         self.notify.notify_one();
-        for (sink, why) in refused {
-            sink(Err(Error::Unavailable(why.into())));
+        for (sink, error) in refused {
+            sink(Err(error));
         }
     }
 
@@ -231,16 +231,19 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use kv::{Op, ShardId};
+    use kv::{Op, Outcome, ShardId};
 
     use super::*;
 
     fn ask() -> Message {
-        let op = Op::Get { key: Bytes::from_static(b"k"), at: None };
-        let (level, id, charge, in_doubt, here) = Default::default();
+        ask_to(Op::Get { key: Bytes::from_static(b"k"), at: None }, false, Box::new(|_| {}))
+    }
+
+    fn ask_to(op: Op, in_doubt: bool, sink: Sink) -> Message {
+        let (level, id, charge, here) = Default::default();
         let part =
             Part { shard: ShardId(1), op, level, id, timeout_micros: 1_000_000, charge, in_doubt, here };
-        Message::Ask { core: 0, part, sink: Box::new(|_| {}) }
+        Message::Ask { core: 0, part, sink }
     }
 
     /// How many asks and other messages come out.
@@ -249,6 +252,20 @@ mod tests {
         inbox.take(&mut messages, open);
         let asks = messages.iter().filter(|message| matches!(message, Message::Ask { .. })).count();
         (asks, messages.len() - asks)
+    }
+
+    #[test]
+    fn closed_inbox_leaves_what_may_have_been_run_before_in_doubt() {
+        let inbox = Inbox::default();
+        inbox.close();
+        let outcome_of = |in_doubt| {
+            let (told, hears) = std::sync::mpsc::channel();
+            let sink = move |result: Result<Reply, Error>| told.send(result.unwrap_err().outcome()).unwrap();
+            let op = Op::Delete { key: Bytes::from_static(b"k"), previous: false };
+            inbox.push(ask_to(op, in_doubt, Box::new(sink)));
+            hears.recv().unwrap()
+        };
+        assert_eq!([false, true].map(outcome_of), [Outcome::Failed, Outcome::InDoubt]);
     }
 
     #[tokio::test]

@@ -35,6 +35,19 @@ pub struct Part {
     pub here: bool,
 }
 
+impl Part {
+    /// Why it is not taken here. That proves nothing where an earlier attempt may have been run.
+    pub fn refusal(&self, why: &str) -> Error {
+        match self.in_doubt && self.op.class() != Class::Read {
+            true => Error::InDoubt(format!(
+                "the request may have been run before, and is not sent again: {why}; read the key, or send the same request \
+                 again under its request id"
+            )),
+            false => Error::Unavailable(why.into()),
+        }
+    }
+}
+
 /// Something that is open.
 #[derive(Debug)]
 pub(crate) struct Open {

@@ -25,20 +25,15 @@ const TIMEOUT_MICROS_MIN: u64 = 1_000;
 
 impl Core {
     pub fn take_part(&mut self, node: &Node, client: Client, part: Part) {
-        let Part { shard, op, level, id, timeout_micros, charge, in_doubt, here } = part;
-        assert!(!matches!(op, Op::Advance { .. }), "an advance is the store's own");
-        let refuse = |core: &mut Core, why: &str| {
-            core.answer(client, Err(Error::Unavailable(why.into())));
-        };
+        assert!(!matches!(part.op, Op::Advance { .. }), "an advance is the store's own");
         if node.stopping {
-            return refuse(self, "this node is stopping: ask another one");
+            return self.answer(client, Err(part.refusal("this node is stopping: ask another one")));
         }
-        if self.open.is_full(op.bytes()) {
-            return refuse(
-                self,
-                "this node has too many open requests: send fewer at once, or to other nodes",
-            );
+        if self.open.is_full(part.op.bytes()) {
+            let why = "this node has too many open requests: send fewer at once, or to other nodes";
+            return self.answer(client, Err(part.refusal(why)));
         }
+        let Part { shard, op, level, id, timeout_micros, charge, in_doubt, here } = part;
         let timeout_micros = timeout_micros.max(TIMEOUT_MICROS_MIN);
         let deadline = node.now.plus(timeout_micros);
         let attempt = |stamped: &Stamped| Attempt::new(client, stamped.encode(), node.now, charge, here);

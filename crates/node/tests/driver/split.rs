@@ -6,7 +6,8 @@ use std::ops::Range;
 use bytes::Bytes;
 use kv::admin::{Answer as Told, Ask};
 use kv::keyspace::Wish;
-use kv::{Answer, Function, NodeId, Op, RequestId, ShardId, Side, Version};
+use kv::{Answer, Function, NodeId, Op, Outcome, RequestId, ShardId, Side, Version};
+use node::{Input, Part, Work};
 use placement::map::DEFAULT;
 
 use crate::cluster::{Cluster, SentSnapshot};
@@ -262,4 +263,25 @@ fn replica_that_a_snapshot_brought_to_the_end_of_its_shard_gives_its_parts_their
         let reply = cluster.call(away, Op::Get { key: key(number), at: None }).unwrap();
         assert!(matches!(reply.answer, Answer::Row(Some(row)) if row.value.len() == 100_000), "k{number}");
     }
+}
+
+#[test]
+fn node_that_stops_leaves_what_was_planned_again_in_doubt() {
+    let mut cluster = Cluster::new(3, 1);
+    let node = NODES[0];
+    cluster.leader();
+    cluster.turn_of(node, Input::Stop);
+    let mut refused = |op: Op, in_doubt: bool| {
+        let (level, id, charge, here) = Default::default();
+        let part = Part { shard: SHARD, op, level, id, timeout_micros: 3_000_000, charge, in_doubt, here };
+        let answered =
+            cluster.turn_of(node, Input::Part { client: 99, part }).into_iter().find_map(|work| match work {
+                Work::Answer { client: 99, result } => Some(result),
+                _ => None,
+            });
+        answered.unwrap().unwrap_err().outcome()
+    };
+    assert_eq!(refused(append(1), false), Outcome::Failed);
+    assert_eq!(refused(append(1), true), Outcome::InDoubt);
+    assert_eq!(refused(Op::Get { key: key(1), at: None }, true), Outcome::Failed);
 }
