@@ -106,6 +106,7 @@ pub const SOMETIMES: &[&str] = &[
     "an election was forced",
     "an entry that was not agreed on was overwritten",
     "an heir was given up",
+    "answers of who led a shard that was cut were held",
     "damage of a log was noticed",
     "rows were counted over shards",
     "rows were read twice: a lease or a version had run out",
@@ -114,6 +115,8 @@ pub const SOMETIMES: &[&str] = &[
     "the directory refused what it was asked",
     "the node at hand alone answered what is newest",
     "the node at hand alone answered what may be old",
+    "who had a shard did not hear that it was handed over",
+    "who led a shard crashed when it was cut",
 ];
 
 #[cfg(test)]

@@ -79,6 +79,8 @@ pub(crate) struct World {
     pub window: Option<Window>,
     /// The next fault strikes this node.
     pub haunted: Option<NodeId>,
+    /// Who was cut off last from all others, and until when.
+    pub cut_off: Option<(NodeId, u64)>,
     /// The faults are over.
     pub calm: bool,
     pub lives: u64,
@@ -145,6 +147,7 @@ impl World {
             violations: Vec::new(),
             window: None,
             haunted: None,
+            cut_off: None,
             calm: false,
             lives: 0,
             tracer,

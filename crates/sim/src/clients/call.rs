@@ -29,6 +29,8 @@ const PAUSE_MICROS_MAX: u64 = 100_000;
 
 /// Of answers in 100 that stop before their end, so many are followed by the next step.
 const GO_ON_PERCENT: u64 = 85;
+/// Of reads in 100, so many are asked of one who is cut off, and may not know what is over.
+const CUT_OFF_PERCENT: u64 = 50;
 
 /// What an attempt came to.
 enum Came {
@@ -50,7 +52,7 @@ impl World {
         let here = purpose == Purpose::Work && self.zoned.is_here(&op);
         let mut request =
             Request { level, here, timeout: Duration::from_micros(timeout), ..Request::new(op) };
-        let node = self.whom_to_ask(client, purpose);
+        let node = self.whom_to_ask(client, purpose, request.op.class());
         if request.op.class() != Class::Read && self.clients[client].has_ids {
             let valid_until = self.valid_until(node, purpose, timeout);
             request.id = Some(self.clients[client].next_id(valid_until));
@@ -90,11 +92,21 @@ impl World {
         Version::end_of(clock + timeout + self.settings.validity_micros)
     }
 
-    fn whom_to_ask(&mut self, client: usize, purpose: Purpose) -> NodeId {
+    fn whom_to_ask(&mut self, client: usize, purpose: Purpose, class: Class) -> NodeId {
         let ids: Vec<NodeId> = self.ids().collect();
+        let now = self.events.now();
+        let cut_off = self.cut_off.filter(|(_, until)| now < *until).map(|(node, _)| node);
         let state = &mut self.clients[client];
         if !ids.contains(&state.home) {
             state.home = state.random.pick(&ids);
+        }
+        if let Some(cut_off) = cut_off
+            && class == Class::Read
+            && purpose == Purpose::Work
+            && ids.contains(&cut_off)
+            && state.random.percent(CUT_OFF_PERCENT)
+        {
+            return cut_off;
         }
         if purpose == Purpose::Last || state.random.percent(30) {
             state.random.pick(&ids)

@@ -179,7 +179,8 @@ impl World {
         self.cut_off(node, Some(newcomer), after);
     }
 
-    /// A node that is started after so long does not reach the others for a while, but for one of them.
+    /// A node that is started after so long does not reach the others for a while, but for one of them: what it knows may be over, and
+    /// clients ask it for that more than others.
     pub(crate) fn cut_off(&mut self, node: NodeId, but: Option<NodeId>, after: u64) {
         let others = self.ids().filter(|id| *id != node && Some(*id) != but);
         let mut ways: Vec<Way> = others.flat_map(|id| [(id, node), (node, id)]).collect();
@@ -187,6 +188,7 @@ impl World {
         self.cut(&ways, true);
         let lasts = after + self.lasts();
         self.events.after(lasts, Event::Heal(Heal::Ways(ways)));
+        self.cut_off = Some((node, self.events.now() + lasts));
     }
 
     fn copy_folder(&mut self, node: NodeId) -> bool {

@@ -90,7 +90,7 @@ impl World {
         }
     }
 
-    pub(super) fn lasts(&mut self) -> u64 {
+    pub(crate) fn lasts(&mut self) -> u64 {
         let long = self.random.percent(3);
         self.random.between(20_000, if long { LONG_MICROS_MAX } else { LASTS_MICROS_MAX })
     }

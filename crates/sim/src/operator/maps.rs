@@ -6,10 +6,20 @@ use kv::cluster::Liveness;
 use kv::{NodeId, Protocol, ShardId};
 use node::Input;
 use node::route::Keyspaces;
-use placement::map::{DEFAULT, Map, NodeDuty, Why};
+use placement::map::{Change, DEFAULT, Map, NodeDuty, Phase, Shard, Why};
 use placement::{Limits, plan};
+use wal::Crash;
 
+use crate::events::Event;
+use crate::faults::{Fault, Heal};
 use crate::world::World;
+
+/// Of hand-overs of a shard of one copy in 100, of so many its former owner does not hear.
+const UNHEARD_PERCENT: u64 = 50;
+/// Of shards in 100 that are cut, the last answers of so many are held on their way to a node.
+const HELD_PERCENT: u64 = 70;
+/// And so many of those who led them crash then.
+const CRASHED_PERCENT: u64 = 50;
 
 impl World {
     /// A node says that a map is written.
@@ -19,6 +29,9 @@ impl World {
         if map.revision > self.placed.revision {
             self.trace(|| crate::trace::map(&map));
             self.note_differences(&map);
+            self.keep_from_hearing_of(&map);
+            self.hold_answers(&map);
+            self.crash_who_led(&map);
             self.make_places(map.next_node);
             self.placed = map.clone();
             self.keyspaces = Keyspaces::new(&map);
@@ -66,6 +79,65 @@ impl World {
         for id in before.nodes.keys().filter(|id| !is_gone(&before, id) && is_gone(map, id)) {
             if self.machine(*id).there && map.nodes.contains_key(id) {
                 self.note("a dead node was declared gone");
+            }
+        }
+    }
+
+    /// Shards of one copy are handed over by this map: now and then who had one does not hear of that for a while.
+    fn keep_from_hearing_of(&mut self, map: &Map) {
+        let before = self.placed.clone();
+        let is_over = |(shard, row): &(&ShardId, &Shard)| {
+            let next = map.shards.get(shard).map(|next| next.epoch);
+            // Its rows go on in another shard, or in a later epoch.
+            let goes_on = next.map_or(before.changes.contains_key(shard), |next| next > row.epoch);
+            row.protocol == Protocol::Single && goes_on
+        };
+        let cuts = self.faults.has(Fault::Partition) && !self.calm;
+        for (_, row) in before.shards.iter().filter(is_over) {
+            if cuts && self.random.percent(UNHEARD_PERCENT) {
+                self.note("who had a shard did not hear that it was handed over");
+                self.cut_off(row.leader, None, 0);
+            }
+        }
+    }
+
+    /// Shards are about to be cut: now and then one node does not get the last answers of who leads one, while it hears from others what
+    /// became of it.
+    fn hold_answers(&mut self, map: &Map) {
+        let before = self.placed.clone();
+        let is_new = |(shard, change): &(&ShardId, &Change)| {
+            let was = before.changes.get(shard).map(|change| change.phase);
+            matches!(change.why, Why::Split | Why::Protocol)
+                && change.phase == Phase::Switch
+                && was != Some(Phase::Switch)
+        };
+        for (shard, _) in map.changes.iter().filter(is_new) {
+            let leader = map.shards[shard].leader;
+            let other = self.any_node();
+            let way = (leader, other);
+            let holds = self.faults.has(Fault::Hold) && !self.calm && self.random.percent(HELD_PERCENT);
+            if holds && other != leader && !self.network.cuts.contains(&way) {
+                self.note("answers of who led a shard that was cut were held");
+                self.cut(&[way], false);
+                let lasts = self.lasts();
+                self.events.after(lasts, Event::Heal(Heal::Ways(vec![way])));
+            }
+        }
+    }
+
+    /// Shards are cut by this map: now and then who led one crashes, so those who asked it do not know what became of that, and their
+    /// part of the rows has no leader yet.
+    fn crash_who_led(&mut self, map: &Map) {
+        let before = self.placed.clone();
+        let goes_on =
+            |shard: ShardId| before.parts_of(shard).iter().any(|part| map.shards.contains_key(&part.shard));
+        let is_cut = |(shard, _): &(&ShardId, &Change)| !map.shards.contains_key(shard) && goes_on(**shard);
+        for (shard, _) in before.changes.iter().filter(is_cut) {
+            let led = before.shards[shard].leader;
+            let crashes = self.faults.has(Fault::Crash) && !self.calm && self.random.percent(CRASHED_PERCENT);
+            if crashes && self.machine(led).there {
+                self.note("who led a shard crashed when it was cut");
+                self.kill_and_restart(led, Crash::Process, "it led a shard that was cut");
             }
         }
     }
