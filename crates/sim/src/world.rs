@@ -188,9 +188,7 @@ impl World {
             Event::Turn { node, life, core } if self.lives(node, life) => self.turn(node, core),
             Event::Disk { node, life, token } if self.lives(node, life) => self.disk_done(node, token),
             Event::Retry { node, life } if self.lives(node, life) => self.wake_log(node),
-            Event::Engine { node, life, core } if self.lives(node, life) => {
-                self.run_engine(node, life, core);
-            }
+            Event::Engine { node, life, core } if self.lives(node, life) => self.run_engine(node, core),
             Event::Background { node, life } if self.lives(node, life) => self.run_background(node),
             Event::Connect { from, to, life } if self.lives(from, life) => self.connect(from, to, life),
             Event::Hello { attempt, hello } if self.lives(attempt.from, attempt.life) => {

@@ -42,6 +42,7 @@ impl World {
         self.turn_log(node);
         let cores = self.machine(node).process.as_ref().map_or(0, |process| process.cores.cores.len());
         for core in 0..cores {
+            self.run_engine(node, core);
             if let Some(process) = &mut self.machine_mut(node).process {
                 process.cores.cores[core].turn_due = false;
             }

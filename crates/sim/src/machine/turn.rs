@@ -156,10 +156,10 @@ impl World {
     }
 
     /// The engine's thread of a core comes to its jobs.
-    pub fn run_engine(&mut self, id: NodeId, life: u64, place: usize) {
+    pub fn run_engine(&mut self, id: NodeId, place: usize) {
+        // What waits is done when the process goes on, which may be before its time.
         if self.is_paused(id) {
-            let until = self.machine(id).paused_until;
-            return self.events.at(until, Event::Engine { node: id, life, core: place });
+            return;
         }
         let Some(process) = &mut self.machine_mut(id).process else { return };
         let core = &mut process.cores.cores[place];
