@@ -386,9 +386,14 @@ impl Map {
     }
 
     /// Whether a shard would have no majority that lives, now or once its members have changed over; or, where all copies are
-    /// needed, not all of them. Who is dead may be lost as well: then it is this node that is waited for.
+    /// needed, not all of them. Who is dead, or suspected to be, may be lost as well: then it is this node that is waited for.
     fn is_lost_without(&self, id: ShardId, node: NodeId) -> bool {
-        let stays = |member: &&Member| member.node != node && self.lives(member.node);
+        let is_well = |id: &NodeId| {
+            self.nodes
+                .get(id)
+                .is_some_and(|node| node.state == Liveness::Alive && node.duty != NodeDuty::Gone)
+        };
+        let stays = |member: &&Member| member.node != node && is_well(&member.node);
         if self.shards[&id].protocol == Protocol::Primary {
             return !self.shards[&id].members.iter().any(|member| is_in_sync(member) && stays(&member));
         }

@@ -1,5 +1,6 @@
 //! What goes wrong with disks and data folders.
 
+use kv::cluster::Liveness;
 use kv::view::{Duty, Member};
 use kv::{NodeId, Protocol, ShardId};
 use node::identity::Lives;
@@ -251,12 +252,12 @@ impl World {
     }
 
     /// Whether the cluster survives the loss of this node's copies: of each shard, those that are sound are a majority and
-    /// stay so. Who was declared gone counts as lost. Where it is lost `now`, what it is about to inherit is not. Where all copies are needed
+    /// stay so. Who was declared gone counts as lost, and so does who is dead, for it may be given up before anybody knows of this one. Where it is lost `now`, what it is about to inherit is not. Where all copies are needed
     /// none may be lost that does not come back.
     fn survives(&self, node: NodeId, now: bool, comes_back: bool) -> bool {
         let is_lost = |member: &&Member| {
             let (of, row) = (self.machine(member.node), self.placed.nodes.get(&member.node));
-            let is_gone = row.is_none_or(|row| row.duty == NodeDuty::Gone);
+            let is_gone = row.is_none_or(|row| row.duty == NodeDuty::Gone || row.state == Liveness::Dead);
             member.node == node || !of.there || of.is_unsound() || is_gone
         };
         let survives = |members: &Vec<Member>| {
