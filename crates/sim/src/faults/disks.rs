@@ -131,15 +131,15 @@ impl World {
         if !self.may_restore(node) {
             return false;
         }
-        if self.random.percent(50) {
+        if self.random.percent(30) {
             // Another start passes: so the copy is not only of the last one before.
             self.kill_and_restart(node, Crash::Process, "its folder is restored later");
             return true;
         }
         let down = self.down();
         self.restore(node, down);
-        // Its clients reach it before those who know better do.
-        if self.random.percent(50) {
+        // Its clients reach it before those who know better do, mostly.
+        if self.random.percent(80) {
             self.cut_off(node, None, down);
         }
         true
