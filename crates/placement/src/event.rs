@@ -22,6 +22,7 @@ use kv::view::{Member, Revision};
 use kv::{ClusterId, NodeId, Protocol, ReplicaId, ShardId};
 
 use crate::map::{Arrangement, Change, Keyspace, Map, Node, NodeDuty, Phase, Shard};
+use crate::plan::takers;
 use crate::refusal::Refusal;
 use crate::revise::is_in_sync;
 
@@ -388,12 +389,7 @@ impl Map {
     /// Whether a shard would have no majority that lives, now or once its members have changed over; or, where all copies are
     /// needed, not all of them. Who is dead, or suspected to be, may be lost as well: then it is this node that is waited for.
     fn is_lost_without(&self, id: ShardId, node: NodeId) -> bool {
-        let is_well = |id: &NodeId| {
-            self.nodes
-                .get(id)
-                .is_some_and(|node| node.state == Liveness::Alive && node.duty != NodeDuty::Gone)
-        };
-        let stays = |member: &&Member| member.node != node && is_well(&member.node);
+        let stays = |member: &&Member| member.node != node && takers::is_alive(self, member.node);
         if self.shards[&id].protocol == Protocol::Primary {
             return !self.shards[&id].members.iter().any(|member| is_in_sync(member) && stays(&member));
         }
@@ -435,11 +431,8 @@ impl Map {
             let of_it = self.led_by(node).filter(|(_, shard)| shard.keyspace == keyspace).count();
             (of_it, self.led_by(node).count(), node)
         };
-        members
-            .iter()
-            .map(|member| member.node)
-            .min_by_key(|node| leads(*node))
-            .expect("a change has members")
+        let nodes = members.iter().map(|member| member.node);
+        nodes.min_by_key(|node| leads(*node)).expect("a change has members")
     }
 
     /// Whether a node is neither dead nor gone.
