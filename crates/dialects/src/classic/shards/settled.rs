@@ -111,7 +111,7 @@ async fn wait(store: &Store, is_so: &(dyn Fn(&Status) -> bool + Sync), why: &str
 }
 
 /// Whether the shards are where they are to be: in the zones of the servers, as many in each as in any other but for one, and a
-/// replica of a zone's shards on all its servers. While one of these is away, things stay as they are.
+/// replica of a zone's shards on all its servers and nowhere else. While one of these is away, things stay as they are.
 fn is_laid_out(status: &Status) -> bool {
     let mut zones: BTreeMap<&str, Vec<&NodeStatus>> = BTreeMap::new();
     for node in status.nodes.iter().filter(|node| !node.zone.is_empty() && node.duty == NodeDuty::Serve) {
@@ -126,6 +126,11 @@ fn is_laid_out(status: &Status) -> bool {
         let zone = zones.iter().find(|(_, servers)| servers.iter().any(|node| has(node)));
         let Some((zone, servers)) = zone else { return false };
         let wanted = servers.len().min(usize::from(REPLICAS_MAX));
+        // What is known of a shard may be older than that nothing moves.
+        let is_of_zone = |node: NodeId| servers.iter().any(|server| server.id == node);
+        if !shard.members.iter().all(|member| is_of_zone(member.node)) {
+            return false;
+        }
         if servers.iter().filter(|node| has(node)).count() < wanted {
             return false;
         }
@@ -221,6 +226,8 @@ mod tests {
         assert!(is(std::slice::from_ref(&master), &|_| vec![1]), "there are no servers");
         assert!(is(&nodes, &|key| vec![if key < 50 { 2 } else { 3 }]));
         assert!(!is(&nodes, &|key| vec![if key < 99 { 2 } else { 1 }]), "the master has some yet");
+        let comes = |key: u32| if key < 99 { vec![2] } else { vec![1, 2] };
+        assert!(!is(&nodes[..2], &comes), "the master has one beside a server");
         assert!(!is(&nodes, &|key| vec![if key < 49 { 2 } else { 3 }]), "one has too many");
         let replica = server(4, "1", Liveness::Alive);
         let group = [master.clone(), one.clone(), replica];
