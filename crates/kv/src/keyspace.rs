@@ -155,7 +155,7 @@ impl Protocol {
     pub fn replicas(self) -> std::ops::RangeInclusive<u16> {
         match self {
             Protocol::Single => 1..=1,
-            Protocol::Raft => 1..=REPLICAS_MAX,
+            Protocol::Raft | Protocol::Quorum => 1..=REPLICAS_MAX,
             // One more than may be lost: fewer than two are refused.
             Protocol::Primary | Protocol::TwoPhase => 2..=REPLICAS_MAX,
         }

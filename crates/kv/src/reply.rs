@@ -238,6 +238,8 @@ pub enum Protocol {
     Primary,
     /// All copies, or none.
     TwoPhase,
+    /// Each request at as many copies as it takes, without a leader.
+    Quorum,
 }
 
 impl Protocol {
@@ -248,6 +250,7 @@ impl Protocol {
             Protocol::Raft => "raft",
             Protocol::Primary => "primary",
             Protocol::TwoPhase => "two-phase",
+            Protocol::Quorum => "quorum",
         }
     }
 }

@@ -420,6 +420,7 @@ impl Replicate for Primary {
             Input::Yield { to } => self.yield_to(to),
             Input::Seal { next } => self.seal(next),
             Input::Released => self.forks.is_released = true,
+            Input::Gather { .. } | Input::Looked { .. } => (),
         }
         self.settle(out);
         if is_tick {
