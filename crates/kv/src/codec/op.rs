@@ -8,7 +8,7 @@ use super::{
 };
 use crate::keyspace::Rules;
 use crate::ledger::Note;
-use crate::{Condition, Direction, Expect, Function, Op, Range, Side, Stamped, Version};
+use crate::{Condition, Direction, Expect, Function, Op, Range, Side, Stamped, Version, merged};
 
 /// The tag of a note.
 const NOTE: u8 = 17;
@@ -107,6 +107,14 @@ pub fn encode_op(into: &mut BytesMut, op: &Op) {
             tag_bounds(into, 15, from, to.as_ref());
             put_option(into, *below, put_version);
         }
+        Op::Merge { rows } => {
+            into.put_u8(19);
+            put_list(into, rows, merged::encode_row);
+        }
+        Op::Collect { tombstones } => {
+            into.put_u8(20);
+            put_list(into, tombstones, merged::encode_named);
+        }
     }
 }
 
@@ -165,6 +173,8 @@ fn decode_nested(reader: &mut Reader, depth: u8) -> Result<Op, Malformed> {
             to: reader.option(Reader::bytes)?,
             below: reader.option(Reader::version)?,
         },
+        19 => Op::Merge { rows: reader.list(merged::decode_row)? },
+        20 => Op::Collect { tombstones: reader.list(merged::decode_named)? },
         _ => return Err(Malformed("an op has an unknown tag")),
     })
 }

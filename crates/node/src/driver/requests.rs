@@ -26,7 +26,7 @@ const TIMEOUT_MICROS_MIN: u64 = 1_000;
 impl Core {
     pub fn take_part(&mut self, node: &Node, client: Client, part: Part) {
         let Part { shard, op, level, id, timeout_micros, charge, in_doubt, here } = part;
-        assert!(!matches!(op, Op::Advance { .. }), "an advance is the store's own");
+        assert!(!op.is_own(), "an op of the store's own comes from no client");
         let refuse = |core: &mut Core, why: &str| {
             core.answer(client, Err(Error::Unavailable(why.into())));
         };

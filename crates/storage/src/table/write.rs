@@ -70,6 +70,10 @@ impl Writer<'_> {
             Op::Transaction { conditions, then, otherwise } => self.transaction(conditions, then, otherwise),
             // What it is there for, raising `last`, was done when the op got its version.
             Op::Advance { .. } => Ok(Answer::Trimmed { count: 0, next: None }),
+            Op::Merge { .. } | Op::Collect { .. } => Err(Error::Invalid(
+                "rows are merged where writes have no order: this shard's replicas agree on one".into(),
+            )
+            .into()),
             Op::Note(_) => unreachable!("a note is taken before it comes here"),
         }
     }
