@@ -1,10 +1,12 @@
 //! Keyspaces: how they are named, what they are asked to be, and what they hold.
 
 mod sync;
+mod votes;
 
 use std::fmt;
 
 pub use sync::{Awaited, Secondaries, SyncMode};
+pub use votes::Votes;
 
 use crate::{Error, Protocol};
 

@@ -64,7 +64,8 @@ impl Issue {
 
     /// The ceiling to write to the log now, if one is needed for versions above `seen`.
     pub(crate) fn raise(&mut self, clock: Version, seen: Version) -> Option<Version> {
-        let needed = clock.micros().max(seen.micros()).max(self.issued);
+        let seen = seen.micros().min(clock.micros() + FUTURE_MICROS_MAX);
+        let needed = clock.micros().max(seen).max(self.issued);
         if needed + LEFT_MICROS_MIN <= self.logged {
             return None;
         }

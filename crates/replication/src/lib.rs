@@ -92,10 +92,8 @@ mod waits;
 use bytes::Bytes;
 use kv::cluster::Role;
 use kv::keyspace::Awaited;
-use kv::merged::{Found, Look, Row};
-use kv::{
-    Answer, Class, Epoch, Error, Index, Key, Level, NodeId, Position, ReplicaId, Scope, Term, Version,
-};
+use kv::merged::{Found, Look, Newest};
+use kv::{Answer, Class, Epoch, Error, Index, Level, NodeId, Position, ReplicaId, Scope, Term, Version};
 
 pub use kv::view::{Change, Duty, Member, Revision, View};
 pub use number::{Instant, Ticket, Token};
@@ -320,6 +318,8 @@ pub enum Output {
         version: Version,
         /// The level that was kept.
         reached: Level,
+        /// As of [`Output::Answer`].
+        staleness_micros: u64,
         /// On how many nodes that is synced, as far as is known here.
         copies: u32,
     },
@@ -373,8 +373,13 @@ pub enum Output {
 /// What a request without an order is answered with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Gathered {
-    /// Of a read: the newest rows, tombstones left in, in the order asked; and the key behind which there is more.
-    Rows(Vec<Row>, Option<Key>),
+    /// Of a read: what was found, tombstones left in, as of a moment: what expires up to it is gone.
+    Rows {
+        /// The newest rows.
+        newest: Newest,
+        /// The moment.
+        moment: Version,
+    },
     /// Of a write.
     Written(Answer),
 }

@@ -184,7 +184,8 @@ pub(super) fn show_version(version: Version) -> String {
 /// Rows as `k@7.1=value` and `k@8.2-` for a tombstone.
 pub(super) fn show_rows(rows: &[Row]) -> String {
     let show = |row: &Row| {
-        let value = row.value.as_ref().map_or_else(|| "-".into(), |value| format!("={}", value.escape_ascii()));
+        let value =
+            row.value.as_ref().map_or_else(|| "-".into(), |value| format!("={}", value.escape_ascii()));
         let expired = if row.expired { "+" } else { "" };
         format!("{}@{}{expired}{value}", row.key.escape_ascii(), show_version(row.version))
     };
