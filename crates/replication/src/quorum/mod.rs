@@ -62,8 +62,11 @@
 //! # Caveats
 //!
 //! Keys are apart: a write of several keys is one for each, and a range is a read of each of its keys. What depends on what is there
-//! (updates, transactions) wants an order, and is refused. `bounded` reads are answered as linearizable ones; `local` ones show what this member
-//! has, whose age nobody knows.
+//! (updates, transactions) wants an order, and is refused. `bounded` reads miss nothing that was acknowledged, and may show a write that is under
+//! way before a later one does not; `local` ones show what this member has, whose age nobody knows.
+//!
+//! A linearizable read may need W where those that show the newest row weigh less: with weights 1, 2, 1 and W = 3 none is answered without the
+//! heavy member. A bounded one is.
 //!
 //! A write that is in doubt may show and be gone again for readers that meet other members, until a read that shows it has written it back, or
 //! repair has brought it everywhere. A value whose time is over stays on the disk until somebody reads it.

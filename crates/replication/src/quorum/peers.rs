@@ -47,6 +47,11 @@ impl Peer {
         self.life.is_some() && !self.is_silent
     }
 
+    /// Whether it may have other rows, and none are kept for it that it gets first.
+    pub(super) fn is_to_be_compared(&self) -> bool {
+        self.differs && self.is_near() && self.hints.is_empty()
+    }
+
     /// How many rows wait for it.
     pub(super) fn hints(&self) -> usize {
         self.hints.len()

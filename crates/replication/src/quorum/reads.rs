@@ -7,6 +7,10 @@
 //!   n1: k at 10    n2: k at 11    n3: k at 10         R = 2, W = 2 of three
 //!   a read hears n1 and n2: k at 11, at n2 only    ─▶ store k at 11 ─▶ n1 and n3 acknowledge ─▶ answered
 //! ```
+//!
+//! A `bounded` read does without: it misses nothing that was acknowledged before it was asked, so it is within every bound, and a write that is
+//! under way it may show before a later one does not. For that it costs one question always, and is answered while members that weigh R are there,
+//! however much W is.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -27,7 +31,7 @@ const KEYS_MAX: usize = 4096;
 /// Reads that wait for their round, and those that only want what is here.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
-    waiting: VecDeque<(Token, Look)>,
+    waiting: VecDeque<(Token, Look, Level)>,
     /// Rows of the own table are read for them.
     pub(super) local: BTreeSet<Token>,
     /// How many are in rounds.
@@ -64,7 +68,7 @@ impl Quorum {
         }
         match level {
             Level::Local => self.begin_read(vec![(token, look)], level, out),
-            Level::Linearizable | Level::Bounded(_) => self.reads.waiting.push_back((token, look)),
+            Level::Linearizable | Level::Bounded(_) => self.reads.waiting.push_back((token, look, level)),
         }
     }
 
@@ -95,14 +99,14 @@ impl Quorum {
     /// Nobody waits for a read any more. Whether it had no round yet.
     pub(super) fn forget_read(&mut self, token: Token) -> bool {
         let before = self.reads.waiting.len();
-        self.reads.waiting.retain(|(other, _)| *other != token);
+        self.reads.waiting.retain(|(other, ..)| *other != token);
         self.reads.local.remove(&token) || self.reads.waiting.len() < before
     }
 
     /// All reads that have no round are turned away.
     pub(super) fn turn_reads_away(&mut self, out: &mut Vec<Output>) {
         let local = std::mem::take(&mut self.reads.local);
-        let waiting = std::mem::take(&mut self.reads.waiting).into_iter().map(|(token, _)| token);
+        let waiting = std::mem::take(&mut self.reads.waiting).into_iter().map(|(token, ..)| token);
         out.extend(waiting.chain(local).map(seal::elsewhere));
     }
 
@@ -110,20 +114,23 @@ impl Quorum {
     pub(super) fn begin_reads(&mut self, out: &mut Vec<Output>) {
         let is_looking = |round: &Round| matches!((&round.task, &round.ask), (Task::Read(_), Ask::Look(_)));
         while !self.reads.waiting.is_empty() && self.rounds.with(is_looking).len() < LOOKING_MAX {
-            let mut items = Vec::new();
-            let mut keys = 0;
-            while let Some((token, look)) = self.reads.waiting.pop_front() {
-                // A range is a round of its own.
-                let count = if let Look::Keys(keys) = &look { keys.len() } else { KEYS_MAX };
-                if !items.is_empty() && keys + count > KEYS_MAX {
-                    self.reads.waiting.push_front((token, look));
-                    break;
-                }
-                keys += count;
-                items.push((token, look));
-            }
-            self.begin_read(items, Level::Linearizable, out);
+            let (items, level) = self.next_reads();
+            self.begin_read(items, level, out);
         }
+    }
+
+    /// The reads of the next round: of one level, and a range for itself.
+    fn next_reads(&mut self) -> (Vec<(Token, Look)>, Level) {
+        let (mut items, mut keys) = (Vec::new(), 0);
+        let level = self.reads.waiting.front().map_or(Level::Linearizable, |(.., level)| *level);
+        while let Some((_, look, _)) = self.reads.waiting.front().filter(|(.., other)| *other == level) {
+            keys += if let Look::Keys(keys) = look { keys.len() } else { KEYS_MAX };
+            if !items.is_empty() && keys > KEYS_MAX {
+                break;
+            }
+            items.extend(self.reads.waiting.pop_front().map(|(token, look, _)| (token, look)));
+        }
+        (items, level)
     }
 
     fn begin_read(&mut self, items: Vec<(Token, Look)>, level: Level, out: &mut Vec<Output>) {
@@ -171,7 +178,8 @@ impl Quorum {
                 let of = if read.level == Level::Local { [self.config.id].into() } else { self.members() };
                 Next::Ask(Ask::Look(read.gather.look()), of)
             }
-            Ask::Look(_) if read.level == Level::Local => {
+            Ask::Look(_) if read.level != Level::Linearizable => {
+                read.moment = self.clock;
                 self.reply(read, &BTreeSet::new(), |_| true, out);
                 Next::End
             }
@@ -232,9 +240,8 @@ impl Quorum {
             let newest = part(&read.gather.newest, &look);
             let copies = |row: &Row| (&read.gather.holders(&row.key) | stored).len();
             let copies = newest.rows().map(copies).min().unwrap_or(read.gather.heard.len()) as u32;
-            let is_local = read.level == Level::Local;
-            let reached = if is_local { Level::Local } else { Level::Linearizable };
-            let staleness_micros = if is_local { u64::MAX } else { 0 };
+            let reached = read.level;
+            let staleness_micros = if reached == Level::Local { u64::MAX } else { 0 };
             let outcome = Gathered::Rows { newest, moment: read.moment };
             let version = read.gather.last;
             out.push(Output::Reply { token, outcome, version, reached, staleness_micros, copies });

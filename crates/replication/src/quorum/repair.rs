@@ -60,7 +60,7 @@ impl Quorum {
     /// When a member is compared with next.
     pub(super) fn repair_due(&self) -> Instant {
         let is_open = !self.rounds.with(is_repair).is_empty();
-        let of = self.peers.values().filter(|peer| peer.differs && peer.is_near() && !is_open);
+        let of = self.peers.values().filter(|peer| peer.is_to_be_compared() && !is_open);
         of.map(|peer| peer.compare_at).min().unwrap_or(Instant::MAX)
     }
 
@@ -70,7 +70,7 @@ impl Quorum {
         if !self.rounds.with(is_repair).is_empty() {
             return;
         }
-        let is_due = |peer: &&mut super::Peer| peer.differs && peer.is_near() && peer.compare_at <= now;
+        let is_due = |peer: &&mut super::Peer| peer.is_to_be_compared() && peer.compare_at <= now;
         let Some((&peer, known)) = self.peers.iter_mut().find(|(_, peer)| is_due(peer)) else { return };
         (known.differs, known.compare_at) = (false, now.plus(INTERVAL_MICROS));
         let (buckets, take, give) = Default::default();

@@ -58,16 +58,23 @@ impl Stores {
 impl Quorum {
     /// Rows of a round of its own.
     pub(super) fn store_own(&mut self, at: Step, rows: Vec<Row>) {
-        self.collector.noticed(&rows);
-        self.stores.push(merges(rows), Ack::Own(at));
+        self.merge(rows, Ack::Own(at));
     }
 
     /// Rows that another member sends; what is of a round that is over comes too late.
     pub(super) fn store_of(&mut self, node: NodeId, life: u64, at: Step, rows: Vec<Row>) {
         if self.peers.get(&node).is_some_and(|peer| at.round > peer.closed) {
-            self.collector.noticed(&rows);
-            self.stores.push(merges(rows), Ack::Peer(node, life, at));
+            self.merge(rows, Ack::Peer(node, life, at));
         }
+    }
+
+    fn merge(&mut self, rows: Vec<Row>, ack: Ack) {
+        let has_tombstones = rows.iter().any(|row| row.value.is_none());
+        let ops = merges(rows);
+        if has_tombstones {
+            self.collector.noticed(self.stores.last + ops.len() as Token);
+        }
+        self.stores.push(ops, ack);
     }
 
     /// Tombstones that all members have go.
@@ -115,6 +122,7 @@ impl Quorum {
         let later = self.stores.entries.split_off(&index.next());
         let applied = std::mem::replace(&mut self.stores.entries, later);
         for token in applied.into_values().flatten() {
+            self.collector.applied(token);
             match self.stores.acks.remove(&token) {
                 Some(Ack::Own(at)) => self.got(self.config.id, at, Got::Stored, out),
                 Some(Ack::Peer(node, life, at)) => self.answer(node, life, at, Said::Stored, out),
