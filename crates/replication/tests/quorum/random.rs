@@ -16,6 +16,8 @@ use replication::{Gathered, Input, Output, Replicate, Token};
 
 use super::cluster::Cluster;
 
+/// So many runs.
+const SEEDS: u64 = 100;
 const KEYS: [&str; 3] = ["a", "b", "c"];
 /// Weights, R and W.
 const SHARDS: [(&[u32], u32, u32); 6] = [
@@ -142,13 +144,13 @@ impl Run {
             50..65 => self.cluster.sync(id, 1),
             65..88 => self.job(id),
             88..90 => {
-                self.cluster.now += self.random.below(1_500_000);
+                self.cluster.now += self.random.below(400_000);
                 self.cluster.ids().into_iter().for_each(|id| self.cluster.tick(id));
             }
             90 if is_up => self.cluster.flush(id),
-            91 if is_up && self.random.chance(40) => self.crash(id),
+            91 if is_up && self.random.chance(30) => self.crash(id),
             92..95 if !is_up => self.start(id),
-            95 if self.random.chance(40) => {
+            95 if self.random.chance(20) => {
                 let other = self.node();
                 if other != id {
                     self.cluster.disconnect(id, other);
@@ -160,7 +162,7 @@ impl Run {
                     self.cluster.connect(id, other);
                 }
             }
-            98 if self.random.chance(30) => {
+            98 if self.random.chance(10) => {
                 let other = self.node();
                 self.cluster.step(id, Input::Silent { node: NodeId(other) });
             }
@@ -433,6 +435,11 @@ impl Run {
                 }
             }
             self.check();
+            let is_idle =
+                |id: u64| self.cluster.node(id).appends.is_empty() && self.cluster.node(id).jobs.is_empty();
+            if self.cluster.net.is_empty() && self.cluster.ids().into_iter().all(is_idle) {
+                return;
+            }
         }
     }
 }
@@ -440,7 +447,7 @@ impl Run {
 #[test]
 fn members_on_a_weak_network_keep_what_they_promise() {
     let mut sum = Seen::default();
-    for seed in 1..=300 {
+    for seed in 1..=SEEDS {
         let mut run = Run::new(seed);
         (0..2000).for_each(|_| run.act());
         run.end();
