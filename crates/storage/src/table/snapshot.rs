@@ -269,6 +269,8 @@ fn decode(chunk: &Bytes, body: Bytes) -> Result<Rows, Malformed> {
             Part::Session => sessions::check(&suffix, &value)?,
             Part::Expiry => {}
             Part::Ledger => ledger::check(&suffix, &value)?,
+            Part::Bucket if value.len() != 8 => return Err(Malformed("the digest of a bucket is none")),
+            Part::Bucket | Part::Tombstone => {}
         }
         found.rows.push((suffix, value));
     }
@@ -281,8 +283,9 @@ fn decode(chunk: &Bytes, body: Bytes) -> Result<Rows, Malformed> {
 
 fn check_revision(value: &Bytes) -> Result<(), Malformed> {
     let record = Record::decode(value.clone()).map_err(|_| Malformed("the head of a row is unknown"))?;
-    let Head { changes, ordinal, kept, .. } = record.head;
-    if changes.max(ordinal) > WRITES_MAX || kept > ordinal {
+    let Head { changes, ordinal, kept, merged, .. } = record.head;
+    let is_counted = kept <= if merged.is_some() { WRITES_MAX } else { ordinal };
+    if changes.max(ordinal) > WRITES_MAX || !is_counted {
         return Err(Malformed("the head of a row counts what cannot be"));
     }
     Ok(())
