@@ -65,10 +65,17 @@ impl Reader<'_> {
             hidden = current.head.merged.filter(|_| current.head.kept + 1 == self.keep);
         }
         page.add(revision(&current));
+        let mut newer = before.map_or(current.head.since(), |before| before.min(current.head.since()));
         self.visit_merged(key, &current.head, before, &mut |record| {
             if page.next.is_some() || hidden.is_some_and(|hidden| hidden.oldest == record.head.version) {
                 return ControlFlow::Break(());
             }
+            // Below another row no expiry is kept: its value says when it was.
+            let expired = record.head.due().map(|_| expiry::version_of(&record.head));
+            if let Some(version) = expired.filter(|expired| *expired < newer) {
+                page.add(Revision { version, value: None });
+            }
+            newer = record.head.version;
             page.add(revision(&record));
             ControlFlow::Continue(())
         })?;
