@@ -73,6 +73,7 @@ mod shard;
 mod snapshot;
 mod split;
 mod transaction;
+mod translate;
 mod trim;
 mod update;
 mod usage;

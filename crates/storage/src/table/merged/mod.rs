@@ -55,6 +55,7 @@ use super::Stop;
 use super::layout::Layout;
 
 pub use self::buckets::Buckets;
+pub use self::older::{row as older_row, visit_all as visit_older};
 
 /// The newest version of some rows.
 pub fn newest(rows: &[Row]) -> Version {

@@ -56,3 +56,12 @@ pub fn first(
     })?;
     Ok(first)
 }
+
+/// Visits all older revisions of a key, the oldest first.
+pub fn visit_all(
+    rows: &dyn View,
+    of: (RowSet, &[u8], &Head),
+    found: &mut dyn FnMut(Record) -> ControlFlow<()>,
+) -> Result<(), EngineError> {
+    visit(rows, of, (Version::ZERO, Version::MAX), false, found)
+}

@@ -111,9 +111,8 @@ impl Writer<'_> {
         let (kept, room) = (newest.kept, self.step_max);
         // One before the begin of a time stays: it was the newest then.
         let is_wanted = |gone: usize, behind: Version| kept - gone as u64 <= most && behind.micros() >= begin;
-        let all = (Version::ZERO, Version::MAX);
         let mut before: Option<Version> = None;
-        older::visit(&*self.fresh, (self.set, key, newest), all, false, &mut |record| {
+        older::visit_all(&*self.fresh, (self.set, key, newest), &mut |record| {
             let version = record.head.version;
             if let Some(before) = before.replace(version) {
                 if gone.len() == room || is_wanted(gone.len(), version) {
@@ -168,8 +167,7 @@ impl Writer<'_> {
     /// Removes a tombstone and all that is kept before it.
     fn forget_collected(&mut self, key: &Key, tombstone: &Head) -> Result<(), EngineError> {
         let mut versions = Vec::new();
-        let all = (Version::ZERO, Version::MAX);
-        older::visit(&*self.fresh, (self.set, key, tombstone), all, false, &mut |record| {
+        older::visit_all(&*self.fresh, (self.set, key, tombstone), &mut |record| {
             versions.push(record.head.version);
             ControlFlow::Continue(())
         })?;
