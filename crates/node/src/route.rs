@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use kv::ledger::Note;
 use kv::{
     Answer, Direction, Error, Key, KeyAnswer, Level, Op, Outcome, PAGE_BYTES_MAX, PAGE_ROWS_MAX, Page, Range,
     Receipt, Reply, Row, ShardId, Slot, SlotRange,

@@ -112,16 +112,20 @@ impl Look {
 
 /// The bucket of a key.
 pub fn bucket(key: &[u8]) -> u16 {
-    (fnv(FNV_BEGIN, key) >> 32) as u16 % BUCKETS
+    mix(fnv(FNV_BEGIN, key)) as u16 % BUCKETS
 }
 
 /// The digest of a row, by its name. Digests of several rows add up, wrapping around, in any order.
 pub fn digest(key: &[u8], rank: Rank) -> u64 {
     let named = fnv(fnv(FNV_BEGIN, &rank.version.as_i64().to_be_bytes()), &[u8::from(rank.expired)]);
-    // What is to be summed has to look random in all its bits: the last step of SplitMix64 (Steele et al., 2014).
-    let mut hash = fnv(named, key);
-    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mix(fnv(named, key))
+}
+
+/// Makes a hash look random in all its bits, as what is summed or cut has to: the last step of SplitMix64 (Steele et al., "Fast
+/// Splittable Pseudorandom Number Generators", 2014).
+fn mix(hash: u64) -> u64 {
+    let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     hash ^ (hash >> 31)
 }
 

@@ -1,7 +1,7 @@
 //! Requests of clients and of other nodes: each part is served here, forwarded, or waits and is tried again.
 
 use bytes::Bytes;
-use kv::{Class, Error, Level, NodeId, Op, Reply, RequestId, ShardId, Stamped};
+use kv::{Class, Error, Level, NodeId, Reply, RequestId, ShardId, Stamped};
 use mutant::Mutant;
 use replication::{Input, Route, Token};
 

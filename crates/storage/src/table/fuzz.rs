@@ -11,7 +11,7 @@ use kv::{
     Answer, Class, Direction, Entry, Key, Op, Range, ReplicaId, Revision, Row, ShardId, Stamped, Version,
 };
 
-use super::older::Layout;
+use super::older::Places;
 use super::record::{Head, Record};
 use super::sessions;
 use super::shard::State;
@@ -130,10 +130,11 @@ pub fn row_samples() -> Vec<Bytes> {
         ordinal: 6,
         kept: 2,
         deadline: None,
-        layout: None,
+        places: None,
+        merged: None,
     };
     let expiring = Head { deadline: Some(9), first: false, ..live };
-    let laid = Head { layout: Some(Layout::of(17).until(5)), ..live };
+    let laid = Head { places: Some(Places::of(17).until(5)), ..live };
     vec![
         laid.encode(&[b"value"]),
         live.encode(&[b"value"]),
