@@ -253,6 +253,11 @@ impl Protocol {
             Protocol::Quorum => "quorum",
         }
     }
+
+    /// Whether its writes have no order: rows merge ([`crate::merged`]).
+    pub fn is_merged(self) -> bool {
+        self == Protocol::Quorum
+    }
 }
 
 impl fmt::Display for Protocol {

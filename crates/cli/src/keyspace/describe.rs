@@ -126,6 +126,28 @@ fn sentences(subject: &Subject<'_>) -> Vec<(&'static str, String)> {
     told
 }
 
+/// What `quorum` promises.
+fn of_quorum(replicas: u16) -> Vec<(&'static str, String)> {
+    let majority = replicas / 2 + 1;
+    let spare = replicas - majority;
+    vec![
+        (
+            "protocol",
+            "quorum: no leader; any copy takes a request, and each key is a register of its own".into(),
+        ),
+        (
+            "promises",
+            "linearizable for each key; updates, transactions and reads at a version are refused".into(),
+        ),
+        ("acknowledged", format!("when it is on the disks of {majority} of {replicas} replicas")),
+        ("a node stops", format!("{spare} of {replicas} may stop, whichever: the others go on at once")),
+        (
+            "disks are lost",
+            format!("what was acknowledged is on {majority} disks: it outlives the loss of {}", majority - 1),
+        ),
+    ]
+}
+
 /// What its protocol promises, and what becomes of that when nodes fail.
 fn promises(protocol: Protocol, sync: Option<SyncMode>, replicas: u16) -> Vec<(&'static str, String)> {
     let reads = "linearizable: a read sees every write that was acknowledged before it was asked";
@@ -156,6 +178,7 @@ fn promises(protocol: Protocol, sync: Option<SyncMode>, replicas: u16) -> Vec<(&
                     .into(),
             ),
         ],
+        Protocol::Quorum => of_quorum(replicas),
         Protocol::Raft => {
             let majority = replicas / 2 + 1;
             let spare = replicas - majority;

@@ -89,7 +89,7 @@ impl Core {
 }
 
 /// A count is made a page at a time; true when there is another page to count.
-fn count_on(read: &mut super::open::Read, result: &Result<Answer, Error>) -> bool {
+pub(super) fn count_on(read: &mut super::open::Read, result: &Result<Answer, Error>) -> bool {
     let (Op::Range(range), Ok(Answer::Page(page))) = (&mut read.op, result) else { return false };
     if !range.count_only || page.next.is_none() {
         return false;

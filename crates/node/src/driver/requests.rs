@@ -159,8 +159,14 @@ impl Core {
         }
         if let Some(read) = open.reads_mut() {
             read.hidden = false;
-            let input = read.input(token);
-            return self.give(shard, input);
+            let is_merged = self.replicas[&shard].kind.is_merged();
+            let why = kv::merged::refusal(&read.op)
+                .unwrap_or("there is nothing of that where writes have no order");
+            let input = if is_merged { read.gather(token) } else { Some(read.input(token)) };
+            return match input {
+                Some(input) => self.give(shard, input),
+                None => self.finish(token, Err(Error::Invalid(why.into()))),
+            };
         }
         let op = match &open.kind {
             Kind::Write(attempt, _) => attempt.stamped.clone(),

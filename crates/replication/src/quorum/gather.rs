@@ -71,6 +71,7 @@ impl Gather {
 
     fn add(&mut self, node: NodeId, rows: Vec<Row>, next: Option<Key>) {
         for row in &rows {
+            self.last = self.last.max(row.version);
             let holders = self.holders.entry(row.key.clone()).or_default();
             let newest = self.newest.rank(&row.key);
             if newest < Some(row.rank()) {
