@@ -68,6 +68,8 @@ pub const TARGETS: &[Target] = &[
         replication::primary::fuzz::message,
         replication::primary::fuzz::message_samples,
     ),
+    target("quorum-message", replication::quorum::fuzz::message, replication::quorum::fuzz::message_samples),
+    target("quorum-hello", replication::quorum::fuzz::hello, replication::quorum::fuzz::hello_samples),
     target(
         "two-phase-message",
         replication::two_phase::fuzz::message,

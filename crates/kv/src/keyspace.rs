@@ -151,7 +151,8 @@ pub struct Described {
 
 impl Protocol {
     /// Those that a keyspace can have.
-    pub const ALL: [Protocol; 4] = [Protocol::Single, Protocol::Raft, Protocol::Primary, Protocol::TwoPhase];
+    pub const ALL: [Protocol; 5] =
+        [Protocol::Single, Protocol::Raft, Protocol::Primary, Protocol::TwoPhase, Protocol::Quorum];
 
     /// How many replicas a shard can have under it.
     pub fn replicas(self) -> std::ops::RangeInclusive<u16> {

@@ -275,7 +275,8 @@ impl std::str::FromStr for Protocol {
             "raft" => Ok(Protocol::Raft),
             "primary" => Ok(Protocol::Primary),
             "two-phase" => Ok(Protocol::TwoPhase),
-            _ => Err(format!("'{text}' is no protocol: use single, raft, primary or two-phase")),
+            "quorum" => Ok(Protocol::Quorum),
+            _ => Err(format!("'{text}' is no protocol: use single, raft, primary, two-phase or quorum")),
         }
     }
 }

@@ -77,7 +77,9 @@ impl Map {
         wish.check_sync(&settings).map_err(Refusal::Invalid)?;
         if settings.protocol != is.protocol {
             self.may_recast(name, &settings, wish.shards)?;
-        } else if is.protocol == Protocol::TwoPhase && settings.replicas != is.replicas {
+        } else if matches!(is.protocol, Protocol::TwoPhase | Protocol::Quorum)
+            && settings.replicas != is.replicas
+        {
             return Err(Refusal::ReplicasStay(name.into()));
         }
         let keyspace = self.keyspaces.get_mut(name).ok_or_else(unknown)?;

@@ -82,6 +82,10 @@ fn sentences(subject: &Subject<'_>) -> Vec<(&'static str, String)> {
     };
     told.push(("replicas", format!("{replicas} of each shard, on different nodes{fewer}")));
     let mut shards = match keyspace.shards {
+        1 if protocol.is_merged() => "1: any of its replicas serves its keys".into(),
+        count if protocol.is_merged() => {
+            format!("{count}: each key is in one, and any of its replicas serves it")
+        }
         1 => "1: its keys are ordered together, and led by one node".into(),
         count => format!("{count}: each key is in one, and each shard is led on its own"),
     };

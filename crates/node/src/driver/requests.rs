@@ -39,6 +39,11 @@ impl Core {
                 "this node has too many open requests: send fewer at once, or to other nodes",
             );
         }
+        let row = node.config.map.shards.get(&shard);
+        if in_doubt && row.is_some_and(|row| row.protocol.is_merged()) {
+            let why = "it may have happened when it was sent before, and where writes have no order nobody can tell: read to see what is there";
+            return self.answer(client, Err(Error::InDoubt(why.into())));
+        }
         let timeout_micros = timeout_micros.max(TIMEOUT_MICROS_MIN);
         let deadline = node.now.plus(timeout_micros);
         let attempt = |stamped: &Stamped| Attempt::new(client, stamped.encode(), node.now, charge, here);
@@ -121,6 +126,10 @@ impl Core {
             Asked::Later => return self.wait(node, token, RETRY_MICROS),
             Asked::There => {}
         }
+        let is_here = self.open.get(token).is_some_and(|open| self.replicas.contains_key(&open.shard));
+        if !is_here && self.is_run_once(node, token) {
+            return;
+        }
         let Some(open) = self.open.get_mut(token) else { return };
         let left_out = open.reads().is_some_and(|read| read.hidden);
         let is_here_only = open.attempt().is_some_and(|attempt| attempt.here);
@@ -148,6 +157,23 @@ impl Core {
         };
         open.attempt_mut().expect("only what a client asks waits").unserved = Some(why);
         self.wait(node, token, RETRY_MICROS);
+    }
+
+    /// Where writes have no order, the node that took one knows alone whether it was run: it is asked again, or nobody is.
+    fn is_run_once(&mut self, node: &Node, token: Token) -> bool {
+        let Some(open) = self.open.get(token) else { return true };
+        let row = node.config.map.shards.get(&open.shard);
+        if !open.is_in_doubt() || !row.is_some_and(|row| row.protocol.is_merged()) {
+            return false;
+        }
+        match open.attempt().map(|attempt| attempt.state) {
+            Some(State::Forwarded(to, _)) if node.peers.is_connected(to) => self.forward(node, token, to),
+            _ => {
+                let verdict = open.verdict();
+                self.finish(token, Err(verdict));
+            }
+        }
+        true
     }
 
     /// Gives a part to the local replica.

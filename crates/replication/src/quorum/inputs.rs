@@ -146,10 +146,12 @@ impl Replicate for Quorum {
     }
 
     fn status(&self) -> Status {
+        let near = self.within_reach();
+        let serves = self.seal.is_none() && self.reads_enough(&near) && self.writes_enough(&near);
         Status {
-            role: Role::Follower,
-            // Nobody leads.
-            leader: None,
+            // Nobody leads: whoever is asked serves, while enough members are within reach.
+            role: if serves { Role::Leader } else { Role::Follower },
+            leader: serves.then_some(self.config.id),
             term: Term::ZERO,
             last: self.journal.last(),
             durable: self.journal.durable(),
