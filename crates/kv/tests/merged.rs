@@ -207,6 +207,7 @@ fn rows_that_cannot_be_are_told() {
         Row { value: value.value.clone(), ..expiry.clone() },
         Row { deadline: None, ..expiry.clone() },
         Row { changes: 1, ..tombstone.clone() },
+        Row { deadline: Some(value.version.micros()), ..value.clone() },
     ] {
         assert!(row.check().is_err(), "{row}");
     }

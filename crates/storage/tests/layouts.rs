@@ -7,7 +7,8 @@ mod model {
     pub mod workload;
 }
 
-use kv::merged::{Found, Look, Row};
+use bytes::Bytes;
+use kv::merged::{BUCKETS, Found, Look, Row};
 use kv::{Answer, Direction, Entry, Error, Key, Op, Range, ReplicaId, ShardId, SlotRange, Stamped, Version};
 use model::workload::Workload;
 use storage::{Clock, Cut, History, Kind, Layout, Options, Read, Table};
@@ -183,4 +184,106 @@ fn merged_shard_that_was_ordered_before_merges_on() {
         Look::Range { from: Key::new(), to: None, direction: Direction::Forward, limit: 0, after: None };
     let Ok(Found::Rows { rows, .. }) = store.table.look(NEW, &range) else { panic!("rows are found") };
     assert_eq!(rows, [row("k", 40, Some("4"), None)]);
+}
+
+/// Merged rows of some keys, a few of them deleted or expired, and what was collected.
+fn filled(kind: Kind) -> Store {
+    let mut store = Store::new(kind, Layout::Merged, History::Count(3));
+    for number in 0..200u64 {
+        let value = (number % 5 > 0).then(|| Bytes::from(vec![number as u8; 100]));
+        let row = Row::tombstone(format!("key{}", number % 60).into(), at(10 + number), None);
+        let row = match value {
+            Some(_) => Row { value, created: row.version, changes: 1, deadline: Some(1_000 + number), ..row },
+            None => row,
+        };
+        let expiry = row.expire().filter(|_| number % 7 == 0);
+        store.merge([Some(row), expiry].into_iter().flatten().collect());
+    }
+    let Ok(Found::Names { names, .. }) = store.table.look(OLD, &Look::Tombstones { after: None }) else {
+        panic!("names are found")
+    };
+    assert!(names.len() > 4, "{}", names.len());
+    let ops = vec![Stamped { id: None, op: Op::Collect { tombstones: names[..2].to_vec() } }];
+    store.apply(&Entry { proposed: Version::ZERO, ops });
+    store
+}
+
+fn sums(table: &Table, shard: ShardId) -> Vec<u64> {
+    match table.look(shard, &Look::Digests { first: 0, count: BUCKETS, width: 1 }).unwrap() {
+        Found::Digests(sums) => sums,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn merged_shard_is_the_same_after_a_restart() {
+    let mut store = filled(Kind::Disk);
+    let before = (store.table.digest(OLD).unwrap(), sums(&store.table, OLD), store.table.floor(OLD));
+    assert!(before.2 > Version::ZERO);
+    store.table.flush().run().unwrap();
+    let Store { table, _folder: folder, .. } = store;
+    drop(table);
+    let mut table =
+        Table::open(storage::open(Kind::Disk, folder.path()).unwrap(), Options::of(History::Count(3)));
+    table.load(OLD, 1).unwrap();
+    assert_eq!(table.layout(OLD), Layout::Merged, "the layout is the copy's");
+    assert_eq!((table.digest(OLD).unwrap(), sums(&table, OLD), table.floor(OLD)), before);
+    table.audit(OLD).unwrap();
+}
+
+#[test]
+fn merged_shard_goes_to_another_node_as_it_is() {
+    let mut store = filled(Kind::Memory);
+    let mut other = Store::new(Kind::Disk, Layout::Ordered, History::Count(3));
+    other.table.install_begin(OLD, 2).unwrap();
+    let mut snapshot = store.table.snapshot(OLD);
+    while let Some(chunk) = snapshot.next_chunk(1_000).unwrap() {
+        other.table.install_chunk(OLD, 2, &chunk).unwrap();
+    }
+    other.table.load(OLD, 2).unwrap();
+    assert_eq!(other.table.digest(OLD).unwrap(), store.table.digest(OLD).unwrap());
+    other.table.audit(OLD).unwrap();
+    assert_eq!(sums(&other.table, OLD), sums(&store.table, OLD));
+}
+
+#[test]
+fn merged_shard_is_cut_by_slots_and_its_digests_with_it() {
+    for kind in [Kind::Memory, Kind::Disk] {
+        let mut store = filled(kind);
+        let halves =
+            |generation| [(NEW, generation, SlotRange::nth(0, 2)), (ANEW, generation, SlotRange::nth(1, 2))];
+        let cut = |store: &mut Store, generation, earlier| {
+            let frozen = store.table.freeze(OLD, 0);
+            let mut cut = Cut::new((frozen, SlotRange::nth(0, 1)), halves(generation), earlier);
+            let index = cut.applied().index;
+            while store.table.cut(&mut cut).unwrap() {}
+            index
+        };
+        let copied = cut(&mut store, 3, None);
+        store.merge(vec![row("key1", 900, Some("later"), None), row("key2", 901, None, None)]);
+        store.merge(vec![row("new", 902, Some("later"), None)]);
+        cut(&mut store, 3, Some(copied));
+        // Where it is not known what has changed all rows are compared.
+        cut(&mut store, 4, None);
+        store.merge(vec![row("key3", 903, Some("later"), None), row("key4", 904, None, None)]);
+        cut(&mut store, 4, Some(0));
+        cut(&mut store, 3, Some(copied + 1));
+        for generation in [3, 4] {
+            let mut parts = vec![0; usize::from(BUCKETS)];
+            let mut newest = Vec::new();
+            for (shard, _, _) in halves(generation) {
+                store.table.load(shard, generation).unwrap();
+                store.table.audit(shard).unwrap();
+                let own = sums(&store.table, shard);
+                parts
+                    .iter_mut()
+                    .zip(own)
+                    .for_each(|(sum, own): (&mut u64, u64)| *sum = sum.wrapping_add(own));
+                newest.extend(store.newest(shard));
+            }
+            newest.sort_by(|one, other| one.key.cmp(&other.key));
+            assert_eq!(parts, sums(&store.table, OLD), "generation {generation}");
+            assert_eq!(newest, store.newest(OLD), "generation {generation}");
+        }
+    }
 }

@@ -362,3 +362,27 @@ fn pages_of_looks_lead_to_all_keys() {
         assert_eq!(found, (0..COUNT).map(key).collect::<Vec<_>>());
     }
 }
+
+#[test]
+fn collect_of_much_history_goes_step_by_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = storage::open(Kind::Memory, folder.path()).unwrap();
+    let options = Options { step_max: 10, ..Options::of(History::All) };
+    let mut table = Table::open(engine, options);
+    table.load_as(SHARD, 1, Layout::Merged).unwrap();
+    let mut copy = Copy { table, index: 0, _folder: folder };
+    let at = |micros| Version::new(micros, ReplicaId(1));
+    let deleted = |key, micros| Row::tombstone(key, at(micros), None);
+    copy.apply(Op::Merge { rows: (1..=26).map(|micros| deleted(key(1), micros)).collect() });
+    copy.apply(Op::Merge { rows: vec![deleted(key(2), 30), deleted(key(2), 31), deleted(key(3), 40)] });
+    let newest = [(key(1), 26), (key(2), 31), (key(3), 40)];
+    let names: Vec<_> =
+        newest.map(|(key, micros)| (key, Rank { version: at(micros), expired: false })).to_vec();
+    // The first has 25 before it; in the third step there is room for the second one's too.
+    for left in [3, 3, 0] {
+        copy.apply(Op::Collect { tombstones: names.clone() });
+        copy.table.audit(SHARD).unwrap();
+        assert_eq!(copy.all().len(), left);
+    }
+    assert_eq!(copy.table.floor(SHARD), at(40));
+}

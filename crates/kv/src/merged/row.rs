@@ -97,6 +97,8 @@ impl Row {
             is_sound(self.expired != self.value.is_some(), "an expiry has a value")?;
             is_sound(!self.expired || self.deadline.is_some(), "an expiry has no deadline")?;
             is_sound(self.changes > 0, "a value was never written")?;
+            let lasts = self.deadline.is_none_or(|deadline| deadline > self.version.micros());
+            is_sound(lasts, "a value expired before it was written")?;
             let is_after = self.created > Version::ZERO && self.created <= self.version;
             return is_sound(is_after, "a value was written before its key came to be");
         }

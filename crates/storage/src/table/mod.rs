@@ -32,6 +32,9 @@
 //! - What is due is found in the expiry index, and removed by a bounded sweep at the end of each entry (`expiry`).
 //! - What a request answered is remembered beside the rows it changed (`sessions`), so a retry is answered and not run.
 //!
+//! This is the *ordered* layout. Where writes have no order rows come with their version, and their copies have another one (`merged`):
+//! what they promise alike is the same for whoever reads.
+//!
 //! # Revisions
 //!
 //! Of each key the newest [`History`] revisions are kept, deletions and changes of the deadline counted; those of a deleted

@@ -136,7 +136,8 @@ impl Head {
 
     /// Since when a read finds it: an expiry, since the deadline.
     pub fn since(&self) -> Version {
-        if self.rank().expired { expiry::version_of(self) } else { self.version }
+        // A deadline may be beyond what a version can say.
+        if self.rank().expired { expiry::version_of(self).max(self.version) } else { self.version }
     }
 
     /// When it has a row in the expiry index for: of a tombstone in the merged layout there is none, for others collect it.

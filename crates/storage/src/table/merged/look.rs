@@ -31,6 +31,18 @@ impl Table {
         Reader { rows: &self.fresh, set: *set, state, clock, keep, usual, hidden }.look(look)
     }
 
+    /// Whether a look finds all it needs in memory: it does not wait for the engine.
+    pub fn looks_in_memory(&self, shard: ShardId, look: &Look) -> bool {
+        match look {
+            Look::Digests { .. } => true,
+            Look::Keys(keys) => {
+                let set = self.loaded(shard).set;
+                keys.iter().all(|key| self.fresh.in_memory(set.current(key).as_ref()).is_some())
+            }
+            _ => false,
+        }
+    }
+
     /// How the rows of a shard's copy lie.
     pub fn layout(&self, shard: ShardId) -> Layout {
         self.loaded(shard).state.layout

@@ -145,35 +145,47 @@ impl Writer<'_> {
         self.merge_newest(&expiry.ok_or_else(none)?, Some(value))
     }
 
-    /// Forgets tombstones, as far as they are still the newest of their keys; returns how many.
+    /// Forgets tombstones, as far as they are still the newest of their keys; returns how many. What finds no room stays, and is named
+    /// again.
     fn collect(&mut self, tombstones: &[Named]) -> Result<u64, EngineError> {
-        let (mut count, mut older) = (0, 0);
+        let (mut count, mut room) = (0, self.step_max);
         for (key, rank) in tombstones {
             let found = self.newest(key)?;
             let Some(found) = found.filter(|found| found.head.tombstone && found.head.rank() == *rank) else {
                 continue;
             };
-            older += found.head.kept as usize;
-            // What finds no room stays, and is named again. One always goes.
-            if count > 0 && older > self.step_max {
+            if !self.forget_older_than(key, found.head, room)? {
                 break;
             }
+            room -= found.head.kept as usize;
             self.forget_collected(key, &found.head)?;
             count += 1;
         }
         Ok(count)
     }
 
-    /// Removes a tombstone and all that is kept before it.
-    fn forget_collected(&mut self, key: &Key, tombstone: &Head) -> Result<(), EngineError> {
+    /// Forgets so many of the revisions before a tombstone at most, the oldest first; returns whether none is left.
+    fn forget_older_than(&mut self, key: &Key, mut head: Head, room: usize) -> Result<bool, EngineError> {
         let mut versions = Vec::new();
-        older::visit_all(&*self.fresh, (self.set, key, tombstone), &mut |record| {
+        older::visit_all(&*self.fresh, (self.set, key, &head), &mut |record| {
             versions.push(record.head.version);
-            ControlFlow::Continue(())
+            if versions.len() > room { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
-        for version in versions {
-            self.remove(older::row(self.set, key, version))?;
+        let left = versions.get(room).copied();
+        for version in versions.iter().take(room) {
+            self.remove(older::row(self.set, key, *version))?;
         }
+        if let Some(left) = left.filter(|_| room > 0) {
+            head.kept -= room as u64;
+            head.first = false;
+            set_oldest(&mut head, left);
+            self.put(self.set.current(key), head.encode(&[]))?;
+        }
+        Ok(left.is_none())
+    }
+
+    /// Removes a tombstone that nothing is kept before any more.
+    fn forget_collected(&mut self, key: &Key, tombstone: &Head) -> Result<(), EngineError> {
         self.buckets.remove(key, tombstone.rank());
         self.index_tombstone(key, true, false)?;
         self.remove(self.set.current(key))?;
