@@ -219,7 +219,7 @@ impl Quorum {
     }
 
     /// What is to be written before anything else with the next append: the members, if the log does not name them yet, and a ceiling.
-    fn to_log(&mut self) -> Vec<bytes::Bytes> {
+    fn take_notes(&mut self) -> Vec<bytes::Bytes> {
         let is_logged = std::mem::replace(&mut self.is_view_logged, true);
         let view = (!is_logged).then(|| Record::View(self.view.clone()));
         let ceiling = self.ceiling.map(Record::Ceiling);

@@ -52,7 +52,7 @@ impl Quorum {
             }
         }
         self.drop_stores();
-        let mut records = self.to_log();
+        let mut records = self.take_notes();
         records.push(Record::Seal(next).encode(self.head()));
         let ticket = self.append_records(records, out);
         self.seal = Some(Seal { next, unsynced: Some(ticket), is_said: false });

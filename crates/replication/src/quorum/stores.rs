@@ -90,7 +90,7 @@ impl Quorum {
             if next.is_none() && self.ceiling.is_none() {
                 return;
             }
-            let mut records = self.to_log();
+            let mut records = self.take_notes();
             if let Some((data, tokens)) = next {
                 let index = self.journal.last().next();
                 records.push(self.journal.put(LogEntry { index, term: self.stores.term, kind: OPS, data }));
