@@ -74,12 +74,11 @@ impl Core {
             (Gathered::Written(answer), _) => (Level::Linearizable, 0, answer),
             (Gathered::Rows { newest, moment }, Some(read)) => {
                 let answer = merged::answer(&read.op, moment, &newest).expect("a read of keys is answered");
-                let answer = Ok(answer);
-                if count_on(read, &answer) {
+                if count_on(read, Some(&answer)) {
                     let input = read.gather(token).expect("it was gathered before");
                     return self.give(shard, input);
                 }
-                (read.level, read.counted, answer.expect("it is an answer"))
+                (read.level, read.counted, answer)
             }
             (Gathered::Rows { .. }, None) => unreachable!("a write is not answered with rows"),
         };
