@@ -337,7 +337,7 @@ impl Map {
     }
 
     fn stuck(&self, id: ShardId, shard: &Shard) -> Refusal {
-        if shard.protocol == Protocol::TwoPhase {
+        if matches!(shard.protocol, Protocol::TwoPhase | Protocol::Quorum) {
             return Refusal::CopiesStay(shard.keyspace.clone());
         }
         if self.has_majority(&shard.members) {

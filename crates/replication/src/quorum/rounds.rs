@@ -20,6 +20,8 @@ use crate::{Instant, Output, Ticket};
 const LOOKS_MAX: usize = 4096;
 /// So many bytes of rows wait in rounds whose writes are done, for members that have not acknowledged them; the rest become hints.
 const DONE_BYTES_MAX: usize = 32 << 20;
+/// So many such rounds, for all that are open are gone through again and again.
+const DONE_MAX: usize = 128;
 
 /// What a round is for.
 #[derive(Debug)]
@@ -78,7 +80,8 @@ pub(super) struct Rounds {
     last: u64,
     ticket: Ticket,
     looks: BTreeMap<Ticket, Asker>,
-    /// Bytes of rows in rounds whose writes are done.
+    /// Rounds whose writes are done, and the bytes of their rows.
+    done: usize,
     done_bytes: usize,
 }
 
@@ -289,9 +292,10 @@ impl Quorum {
                 let is_done_now = matches!(&round.task, Task::Write(write) if write.is_done());
                 if is_done_now && !is_done {
                     self.rounds.done_bytes += bytes;
+                    self.rounds.done += 1;
                 }
                 self.rounds.open.insert(number, round);
-                if self.rounds.done_bytes > DONE_BYTES_MAX {
+                if self.rounds.done_bytes > DONE_BYTES_MAX || self.rounds.done > DONE_MAX {
                     self.end_oldest_done();
                 }
             }
@@ -305,6 +309,7 @@ impl Quorum {
         let Task::Write(_) = &round.task else { return };
         if was_done {
             self.rounds.done_bytes -= round.rows().iter().map(Row::bytes).sum::<usize>();
+            self.rounds.done -= 1;
         }
         let missing = round.of.iter().filter(|node| !round.got.contains_key(node));
         missing.for_each(|node| self.hint(*node, round.rows()));
