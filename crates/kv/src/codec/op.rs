@@ -90,13 +90,7 @@ pub fn encode_op(into: &mut BytesMut, op: &Op) {
             encode_function(into, function);
         }
         Op::Transaction { conditions, then, otherwise } => {
-            into.put_u8(12);
-            put_list(into, conditions, |into, condition| {
-                put_bytes(into, &condition.key);
-                encode_expect(into, &condition.expect);
-            });
-            put_list(into, then, encode_op);
-            put_list(into, otherwise, encode_op);
+            encode_transaction(into, conditions, then, otherwise);
         }
         Op::Advance { to, rules } => encode_advance(into, *to, rules.as_ref()),
         Op::Note(note) => {
@@ -107,15 +101,18 @@ pub fn encode_op(into: &mut BytesMut, op: &Op) {
             tag_bounds(into, 15, from, to.as_ref());
             put_option(into, *below, put_version);
         }
-        Op::Merge { rows } => {
-            into.put_u8(19);
-            put_list(into, rows, merged::encode_row);
-        }
-        Op::Collect { tombstones } => {
-            into.put_u8(20);
-            put_list(into, tombstones, merged::encode_named);
-        }
+        Op::Merge { rows } => tag_list(into, 19, rows, merged::encode_row),
+        Op::Collect { tombstones } => tag_list(into, 20, tombstones, merged::encode_named),
     }
+}
+
+fn encode_transaction(into: &mut BytesMut, conditions: &[Condition], then: &[Op], otherwise: &[Op]) {
+    tag_list(into, 12, conditions, |into, condition| {
+        put_bytes(into, &condition.key);
+        encode_expect(into, &condition.expect);
+    });
+    put_list(into, then, encode_op);
+    put_list(into, otherwise, encode_op);
 }
 
 /// Writes an advance, with the rules that it sets.
@@ -182,6 +179,11 @@ fn decode_nested(reader: &mut Reader, depth: u8) -> Result<Op, Malformed> {
 fn tag_key(into: &mut BytesMut, tag: u8, key: &[u8]) {
     into.put_u8(tag);
     put_bytes(into, key);
+}
+
+fn tag_list<T>(into: &mut BytesMut, tag: u8, items: &[T], put: impl FnMut(&mut BytesMut, &T)) {
+    into.put_u8(tag);
+    put_list(into, items, put);
 }
 
 fn tag_bounds(into: &mut BytesMut, tag: u8, from: &[u8], to: Option<&Bytes>) {
