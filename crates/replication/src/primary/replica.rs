@@ -342,9 +342,7 @@ impl Primary {
             out.extend(over.into_iter().map(sealed));
         }
         let tokens = self.reads.take_fetch();
-        if !tokens.is_empty() {
-            out.push(Output::Fetch { tokens });
-        }
+        out.extend((!tokens.is_empty()).then(|| Output::Fetch { tokens }));
     }
 
     /// Gives out to be applied what is agreed on and on the disk here.

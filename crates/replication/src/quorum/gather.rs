@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kv::merged::{Found, Look, Newest, Row};
-use kv::{Direction, Key, NodeId, Version};
+use kv::{Direction, Key, NodeId, Value, Version};
 
 use super::rounds::Got;
 
@@ -17,6 +17,10 @@ pub(super) struct Gather {
     pub(super) last: Version,
     /// Who was heard.
     pub(super) heard: BTreeSet<NodeId>,
+    /// Values are left out.
+    is_bare: bool,
+    /// Of the rows that were found.
+    pub(super) bytes: usize,
 }
 
 impl Gather {
@@ -32,7 +36,23 @@ impl Gather {
             other => (other, Direction::Forward),
         };
         let (newest, last) = (Newest::of(direction), Version::ZERO);
-        Gather { wanted, newest, holders: BTreeMap::new(), last, heard: BTreeSet::new() }
+        let (holders, heard, is_bare, bytes) = Default::default();
+        Gather { wanted, newest, holders, last, heard, is_bare, bytes }
+    }
+
+    /// The same, for who needs to know of values only that they are there.
+    pub(super) fn bare(look: Look) -> Gather {
+        Gather { is_bare: true, ..Gather::new(look) }
+    }
+
+    /// Whether all is known of what one of those who ask looks for.
+    pub(super) fn knows(&self, look: &Look) -> bool {
+        match (look, &self.wanted) {
+            (Look::Keys(keys), Look::Keys(wanted)) => {
+                keys.iter().all(|key| wanted.binary_search(key).is_err())
+            }
+            _ => false,
+        }
     }
 
     /// What is to be asked for.
@@ -69,7 +89,11 @@ impl Gather {
         }
     }
 
-    fn add(&mut self, node: NodeId, rows: Vec<Row>, next: Option<Key>) {
+    fn add(&mut self, node: NodeId, mut rows: Vec<Row>, next: Option<Key>) {
+        if self.is_bare {
+            rows.iter_mut().for_each(|row| row.value = row.value.take().map(|_| Value::new()));
+        }
+        self.bytes += rows.iter().map(Row::bytes).sum::<usize>();
         for row in &rows {
             self.last = self.last.max(row.version);
             let holders = self.holders.entry(row.key.clone()).or_default();

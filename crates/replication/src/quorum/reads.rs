@@ -28,6 +28,11 @@ const LOOKING_MAX: usize = 2;
 /// A round is for at most so many keys.
 const KEYS_MAX: usize = 4096;
 
+/// When a round has found so many bytes of rows, it answers what it knows in full, and the rest wait for another.
+const BYTES_MAX: usize = 8 << 20;
+/// A read for more than so many bytes is refused: members would have to send all of it to each other at once.
+const ANSWER_BYTES_MAX: usize = 48 << 20;
+
 /// Reads that wait for their round, and those that only want what is here.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
@@ -174,7 +179,9 @@ impl Quorum {
                 Next::End
             }
             _ if !is_enough => Next::Wait,
-            Ask::Look(_) if !read.gather.take(std::mem::take(&mut round.got)) => {
+            Ask::Look(_)
+                if !read.gather.take(std::mem::take(&mut round.got)) && !self.has_enough(read, out) =>
+            {
                 let of = if read.level == Level::Local { [self.config.id].into() } else { self.members() };
                 Next::Ask(Ask::Look(read.gather.look()), of)
             }
@@ -189,6 +196,30 @@ impl Quorum {
                 Next::End
             }
         }
+    }
+
+    /// Whether a round has found so much that those of its reads that are known in full are answered first; the others wait again.
+    fn has_enough(&mut self, read: &mut Read, out: &mut Vec<Output>) -> bool {
+        if read.gather.bytes < BYTES_MAX {
+            return false;
+        }
+        let items = std::mem::take(&mut read.items);
+        let (known, later): (Vec<_>, Vec<_>) =
+            items.into_iter().partition(|(_, look)| read.gather.knows(look));
+        let is_too_large = known.is_empty() && read.gather.bytes >= ANSWER_BYTES_MAX;
+        if known.is_empty() && !is_too_large {
+            read.items = later;
+            return false;
+        }
+        self.reads.open -= later.len();
+        for (token, look) in later.into_iter().rev() {
+            match is_too_large {
+                true => out.push(Output::Refuse { token, error: too_large(read.gather.bytes) }),
+                false => self.reads.waiting.push_front((token, look, read.level)),
+            }
+        }
+        read.items = known;
+        true
     }
 
     /// Answers what enough members hold, and stores the rest at them.
@@ -256,6 +287,11 @@ impl Quorum {
              nothing happened, try again when more nodes are up"
         ))
     }
+}
+
+fn too_large(bytes: usize) -> Error {
+    let what = "what the keys of one read hold at all replicas together".into();
+    Error::TooLarge { what, size: bytes as u64, limit: ANSWER_BYTES_MAX as u64 }
 }
 
 /// What all of them look for: keys together, or one range.

@@ -39,6 +39,8 @@ pub(super) struct Repair {
     /// Rows to bring here, and there.
     take: Vec<Named>,
     give: Vec<Named>,
+    /// The rows that were asked for last.
+    asked: Vec<Named>,
     /// It has brought something.
     brought: u64,
     at: Place,
@@ -73,8 +75,8 @@ impl Quorum {
         let is_due = |peer: &&mut super::Peer| peer.is_to_be_compared() && peer.compare_at <= now;
         let Some((&peer, known)) = self.peers.iter_mut().find(|(_, peer)| is_due(peer)) else { return };
         (known.differs, known.compare_at) = (false, now.plus(INTERVAL_MICROS));
-        let (buckets, take, give) = Default::default();
-        let repair = Repair { peer, buckets, after: None, take, give, brought: 0, at: Place::Digests };
+        let (buckets, take, give, asked) = Default::default();
+        let repair = Repair { peer, buckets, after: None, take, give, asked, brought: 0, at: Place::Digests };
         let look = Look::Digests { first: 0, count: BUCKETS, width: 1 };
         self.open(Task::Repair(Box::new(repair)), Ask::Look(look), [peer, self.config.id].into(), out);
     }
@@ -107,11 +109,15 @@ impl Quorum {
                 repair.compare(own, theirs);
                 self.bring(round)
             }
-            (Place::Taking, _, Some(Got::Found(Found::Rows { rows, .. }, _))) => {
+            (Place::Taking, _, Some(Got::Found(Found::Rows { rows, next }, _))) => {
+                let rest = repair.rest(next);
+                repair.take.splice(..0, rest);
                 repair.at = Place::Taken;
                 self.store_for_repair(round, rows, self.config.id)
             }
-            (Place::Giving, Some(Got::Found(Found::Rows { rows, .. }, _)), _) => {
+            (Place::Giving, Some(Got::Found(Found::Rows { rows, next }, _)), _) => {
+                let rest = repair.rest(next);
+                repair.give.splice(..0, rest);
                 repair.at = Place::Given;
                 self.store_for_repair(round, rows, peer)
             }
@@ -149,11 +155,13 @@ impl Quorum {
         let take = |names: &mut Vec<Named>| Vec::from_iter(names.drain(..names.len().min(ROWS_AT_ONCE)));
         if !repair.take.is_empty() {
             repair.at = Place::Taking;
-            return Next::Ask(Ask::Look(Look::Rows(take(&mut repair.take))), [repair.peer].into());
+            repair.asked = take(&mut repair.take);
+            return Next::Ask(Ask::Look(Look::Rows(repair.asked.clone())), [repair.peer].into());
         }
         if !repair.give.is_empty() {
             repair.at = Place::Giving;
-            return Next::Ask(Ask::Look(Look::Rows(take(&mut repair.give))), [self.config.id].into());
+            repair.asked = take(&mut repair.give);
+            return Next::Ask(Ask::Look(Look::Rows(repair.asked.clone())), [self.config.id].into());
         }
         self.next_names(round)
     }
@@ -191,6 +199,12 @@ impl Repair {
     /// With whom.
     pub(super) fn peer(&self) -> NodeId {
         self.peer
+    }
+
+    /// What was asked for and is not in an answer that ended early, at this key.
+    fn rest(&mut self, next: Option<Key>) -> Vec<Named> {
+        let asked = std::mem::take(&mut self.asked);
+        asked.into_iter().filter(|(key, _)| next.as_ref().is_some_and(|next| key >= next)).collect()
     }
 
     /// What differs between two pages of names, up to where both reach.

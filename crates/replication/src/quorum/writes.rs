@@ -273,7 +273,7 @@ impl Quorum {
                 Ok([look]) => look,
                 Err(looks) => Look::Keys(looks.into_iter().flat_map(keys).collect()),
             };
-            let gather = Gather::new(look);
+            let gather = Gather::bare(look);
             let look = gather.look();
             let (is_gathered, done) = Default::default();
             let (made, rows, holders) = Default::default();

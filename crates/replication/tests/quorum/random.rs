@@ -17,7 +17,7 @@ use replication::{Gathered, Input, Output, Replicate, Token};
 use super::cluster::Cluster;
 
 /// So many runs.
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 300;
 const KEYS: [&str; 3] = ["a", "b", "c"];
 /// Weights, R and W.
 const SHARDS: [(&[u32], u32, u32); 6] = [

@@ -74,7 +74,8 @@ impl Table {
             Look::Rows(names) => {
                 let named =
                     |(key, rank): &Named| self.rows.get(key).filter(|row| row.rank() == *rank).cloned();
-                Found::Rows { rows: names.iter().filter_map(named).collect(), next: None }
+                let next = names.get(PAGE).map(|(key, _)| key.clone());
+                Found::Rows { rows: names.iter().take(PAGE).filter_map(named).collect(), next }
             }
             Look::Tombstones { after } => self.names(after.as_ref(), |row| row.value.is_none()),
         }
