@@ -430,11 +430,9 @@ impl Node {
         let deal = config.deal;
         let table = |_| Table::open(engine.clone(), Options::of(History::Count(16)));
         let mut tables: Vec<Table> = (0..deal.cores()).map(table).collect();
-        let mut load = |shard, (generation, layout)| {
-            tables[deal.core_of(shard)].load_as(shard, generation, layout).unwrap()
-        };
+        let mut load = |shard, (rows, layout)| tables[deal.core_of(shard)].load_as(shard, rows, layout);
         let found = recovery.replicas(me, &config.map).into_iter();
-        let applied = found.map(|(shard, rows)| (shard, load(shard, rows))).collect();
+        let applied = found.map(|(shard, rows)| (shard, load(shard, rows).unwrap())).collect();
         let drivers = Driver::all(config, recovery, &applied, now(instant, 0)).unwrap();
         let core = |(driver, table)| Core { driver, executor: Executor::new(table), inputs: VecDeque::new() };
         let cores = drivers.into_iter().zip(tables).map(core).collect();
