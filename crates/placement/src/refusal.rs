@@ -116,7 +116,7 @@ pub enum Refusal {
     ReplicasStay(String),
     /// A keyspace that has all its copies from the beginning wants more than there are nodes for.
     #[error(
-        "a two-phase keyspace has all its {replicas} copies from the beginning, and {nodes} nodes can take one now: give it fewer \
+        "a keyspace under two-phase or quorum has all its {replicas} copies from the beginning, and {nodes} nodes can take one now: give it fewer \
          (--replicas), or start more nodes"
     )]
     TooFewForAll {
