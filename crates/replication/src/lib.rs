@@ -93,7 +93,9 @@ use bytes::Bytes;
 use kv::cluster::Role;
 use kv::keyspace::Awaited;
 use kv::merged::{Found, Look, Newest};
-use kv::{Answer, Class, Epoch, Error, Index, Level, NodeId, Position, ReplicaId, Scope, Term, Version};
+use kv::{
+    Answer, Class, Epoch, Error, Index, Level, NodeId, Position, ReplicaId, RequestId, Scope, Term, Version,
+};
 
 pub use kv::view::{Change, Duty, Member, Revision, View};
 pub use number::{Instant, Ticket, Token};
@@ -463,6 +465,12 @@ pub trait Replicate: Send {
     /// The records that stand for all earlier ones once the table has flushed what is applied now: written at the log's
     /// head they let the older segments go.
     fn checkpoint(&self) -> Vec<Bytes>;
+
+    /// Whether a write that comes again under this id, and may have been run before, happens once if it is proposed here. Where entries
+    /// are ordered the table remembers it, on every replica. Where they are not, the one alone that took it knows, for as long as it runs.
+    fn remembers(&self, _id: &RequestId) -> bool {
+        true
+    }
 
     /// Who belongs to the shard, as far as is known here: it will be known after a restart as well.
     fn view(&self) -> &View;

@@ -39,11 +39,6 @@ impl Core {
                 "this node has too many open requests: send fewer at once, or to other nodes",
             );
         }
-        let row = node.config.map.shards.get(&shard);
-        if in_doubt && row.is_some_and(|row| row.protocol.is_merged()) {
-            let why = "it may have happened when it was sent before, and where writes have no order nobody can tell: read to see what is there";
-            return self.answer(client, Err(Error::InDoubt(why.into())));
-        }
         let timeout_micros = timeout_micros.max(TIMEOUT_MICROS_MIN);
         let deadline = node.now.plus(timeout_micros);
         let attempt = |stamped: &Stamped| Attempt::new(client, stamped.encode(), node.now, charge, here);
@@ -79,7 +74,7 @@ impl Core {
         asker: Asker,
         shard: ShardId,
         level: Level,
-        millis: u64,
+        (millis, again): (u64, bool),
         op: Bytes,
     ) {
         assert_ne!(asker.node, node.config.me, "what a node asks of itself it does not forward");
@@ -96,6 +91,9 @@ impl Core {
         // What may be stale its own node would have served: it wants more, whatever the level.
         if !self.replicas.get(&shard).is_some_and(|replica| replica.serves(class)) {
             return answer(self, Error::WrongNode { try_next: None });
+        }
+        if again && class != Class::Read && !self.remembers(shard, &op) {
+            return answer(self, run_before());
         }
         if self.open.is_full(op.len()) {
             return answer(
@@ -127,7 +125,7 @@ impl Core {
             Asked::There => {}
         }
         let is_here = self.open.get(token).is_some_and(|open| self.replicas.contains_key(&open.shard));
-        if !is_here && self.is_run_once(node, token) {
+        if self.is_run_once(node, token, is_here) {
             return;
         }
         let Some(open) = self.open.get_mut(token) else { return };
@@ -160,20 +158,28 @@ impl Core {
     }
 
     /// Where writes have no order, the node that took one knows alone whether it was run: it is asked again, or nobody is.
-    fn is_run_once(&mut self, node: &Node, token: Token) -> bool {
+    fn is_run_once(&mut self, node: &Node, token: Token, is_here: bool) -> bool {
         let Some(open) = self.open.get(token) else { return true };
-        let row = node.config.map.shards.get(&open.shard);
+        let (shard, attempt) = (open.shard, open.attempt());
+        let row = node.config.map.shards.get(&shard);
         if !open.is_in_doubt() || !row.is_some_and(|row| row.protocol.is_merged()) {
             return false;
         }
-        match open.attempt().map(|attempt| attempt.state) {
+        if is_here && attempt.is_some_and(|attempt| self.remembers(shard, &attempt.stamped)) {
+            return false;
+        }
+        match attempt.map(|attempt| attempt.state) {
             Some(State::Forwarded(to, _)) if node.peers.is_connected(to) => self.forward(node, token, to),
-            _ => {
-                let verdict = open.verdict();
-                self.finish(token, Err(verdict));
-            }
+            _ => self.finish(token, Err(run_before())),
         }
         true
+    }
+
+    /// Whether a write that may have been run before happens once if the replica here gets it.
+    fn remembers(&self, shard: ShardId, stamped: &Bytes) -> bool {
+        let id = Stamped::decode(stamped).ok().and_then(|stamped| stamped.id);
+        let replica = self.replicas.get(&shard);
+        id.is_some_and(|id| replica.is_some_and(|replica| replica.protocol.remembers(&id)))
     }
 
     /// Gives a part to the local replica.
@@ -221,7 +227,8 @@ impl Core {
         let attempt = open.attempt_mut().expect("only what a client asks is forwarded");
         attempt.state = State::Forwarded(to, node.now);
         let op = attempt.stamped.clone();
-        self.send(to, &Frame::Forward { token, shard, level, millis, op });
+        let again = open.is_in_doubt();
+        self.send(to, &Frame::Forward { token, shard, level, millis, again, op });
     }
 
     /// Puts a client's part aside until something may have changed.
@@ -336,6 +343,13 @@ impl Core {
             self.dispatch(node, token);
         }
     }
+}
+
+/// Whether a write happened that was sent before: where writes have no order nobody can tell but the one that took it, while it runs.
+fn run_before() -> Error {
+    let why = "the write may have happened when it was sent before, and where writes have no order nobody else can tell: read to see what is \
+               there before you write again";
+    Error::InDoubt(why.into())
 }
 
 /// What a replica makes sure of for a read of which nobody else is asked: it is as old as its level allows only where it cannot be fresh.

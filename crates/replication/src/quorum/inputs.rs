@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use kv::cluster::Role;
-use kv::{Class, Level, NodeId, Term};
+use kv::{Class, Level, NodeId, RequestId, Term};
 
 use super::message::{Message, Said};
 use super::rounds::Got;
@@ -130,6 +130,10 @@ impl Replicate for Quorum {
             return Instant::MAX;
         }
         self.rounds.due().min(self.repair_due()).min(self.collect_due())
+    }
+
+    fn remembers(&self, id: &RequestId) -> bool {
+        self.writes.remembers(id)
     }
 
     fn view(&self) -> &View {

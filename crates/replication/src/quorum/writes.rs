@@ -12,8 +12,10 @@
 //! # Exactly once
 //!
 //! The id of a request is bound to the rows that were made for it, for as long as its client may send it again. Sent again it gets no rows of
-//! its own: the same ones are stored again, and the same is answered. The bonds are in memory. Who asks another member, or this one after it
-//! was started again, is another one's matter: see [`Error::InDoubt`].
+//! its own: the same ones are stored again, and the same is answered. The bonds are in memory: another member, or this one after it was
+//! started again, knows nothing of them, and would bring the old value back over what was written since. So who sends a write again that may
+//! have been run says so, and the node asks ([`crate::Replicate::remembers`]) before it proposes it: what is not remembered is in doubt, and not
+//! run. Who sends it again and does not say so has it run again there.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -115,6 +117,11 @@ impl Writes {
         if let Some(session) = id.and_then(|id| self.sessions.get_mut(&id.client)) {
             self.bound -= usize::from(session.bonds.remove(&id.map_or(0, |id| id.sequence)).is_some());
         }
+    }
+
+    /// Whether a request was taken here, and what became of it is known.
+    pub(super) fn remembers(&self, id: &RequestId) -> bool {
+        self.sessions.get(&id.client).is_some_and(|session| session.bonds.contains_key(&id.sequence))
     }
 
     /// Binds a request; what it was bound to before.

@@ -109,6 +109,12 @@ impl Script {
             "put" => drop(cluster.write(id, words.iter().map(|word| (None, put(word))).collect())),
             // The same with an id: its number first.
             "request" => drop(cluster.write(id, vec![(Some(request(words[0])), put(words[1]))])),
+            // Whether a request that comes again happens once here.
+            "remembers" => {
+                let does = cluster.member(id).is_some_and(|member| member.remembers(&request(words[0])));
+                writeln!(self.text, "n{id} {}", if does { "remembers it" } else { "does not know it" })
+                    .unwrap();
+            }
             "delete" => drop(cluster.write(id, words.iter().map(|key| (None, delete(key))).collect())),
             "delete-range" => {
                 let op = Op::DeleteRange { from: text(words[0]), to: Some(text(words[1])) };

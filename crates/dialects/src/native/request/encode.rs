@@ -25,6 +25,7 @@ pub(in crate::native) fn encode(request: Request, ttl: Option<Duration>) -> Resu
         level: request.level.map(level),
         id: request.id.map(id),
         timeout_ms: millis(request.timeout).min(TIMEOUT_MILLIS_MAX),
+        sent_before: request.again,
     });
     Ok(message)
 }
