@@ -94,6 +94,7 @@ fn write_that_was_forwarded_to_a_node_that_died_is_not_run_by_its_next_life() {
     let other = cluster.nodes.keys().copied().find(|node| *node != to && *node != without).unwrap();
     cluster.call(other, put("new")).unwrap();
     assert!(matches!(cluster.wait_for(client), Err(Error::InDoubt(_))));
-    assert_eq!(forwards(&cluster), [(to, false), (to, true)]);
+    let later = forwards(&cluster).split_off(1);
+    assert!(later.iter().all(|forward| *forward == (to, true)), "{later:?}");
     assert_eq!(value(&mut cluster, other), "new");
 }
