@@ -1,15 +1,16 @@
 //! Writes without an order that are sent again: they happen once, or are in doubt.
 
-use kv::{Answer, Error, NodeId, Op, Protocol, Reply, RequestId, Version};
+use kv::{Answer, Error, NodeId, Op, Protocol, Reply, RequestId, ShardId, Version};
 use node::Part;
 use node::wire::Frame;
 use placement::map::Map;
 use placement::{Founder, Founding};
 
 use crate::cluster::Cluster;
-use crate::maps::without_directory;
 
 const ID: RequestId = RequestId { client: 7, sequence: 1, valid_until: Version::MAX, answered_below: 1 };
+/// Enough for nodes to meet.
+const STEPS: usize = 10;
 const N1: NodeId = NodeId(1);
 const N2: NodeId = NodeId(2);
 const N3: NodeId = NodeId(3);
@@ -20,10 +21,12 @@ fn cluster(nodes: u64) -> (Cluster, Option<NodeId>) {
     let founders = (1..=nodes).map(founder).collect();
     let founding =
         Founding { cluster: None, nodes: founders, shards: 1, replicas: 3, protocol: Protocol::Quorum };
-    let map = without_directory(Map::founding(&founding));
-    let row = map.shards.values().next().unwrap();
+    let map = Map::founding(&founding);
+    let row = &map.shards[&ShardId(1)];
     let without = (1..=nodes).map(NodeId).find(|node| row.member(*node).is_none());
-    (Cluster::of_map(&vec![1; nodes as usize], map), without)
+    let mut cluster = Cluster::of_map(&vec![1; nodes as usize], map);
+    cluster.steps(STEPS);
+    (cluster, without)
 }
 
 fn put(value: &str) -> Op {
@@ -66,7 +69,7 @@ fn write_that_comes_again_at_a_node_that_was_started_again_is_in_doubt() {
     first(&mut cluster, N1, "old").unwrap();
     cluster.call(N3, put("new")).unwrap();
     cluster.crash(N1);
-    cluster.steps(10);
+    cluster.steps(STEPS);
     assert!(matches!(again(&mut cluster, N1, "old"), Err(Error::InDoubt(_))));
     assert_eq!(value(&mut cluster, N1), "new");
 }
