@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use crate::admin::{self, Ask, Joining, Move, Phase, Ruled, Ruling, Why};
 use crate::cluster::NodeDuty;
 use crate::codec::{self, Malformed, Reader};
-use crate::keyspace::{Described, Full, History, Rules, Secondaries, Settings, Usage, Wish};
+use crate::keyspace::{Described, Full, History, Rules, Secondaries, Settings, Usage, Weights, Wish};
 use crate::ledger::{Lost, Note, Orphans};
 use crate::merged::{self, Found, Look};
 use crate::view::{Change, View};
