@@ -3,7 +3,7 @@
 
 use kv::cluster::Role;
 use kv::view::{Duty, View};
-use kv::{Charge, Class, Error, Level, NodeId, Protocol, Receipt, Reply, Request};
+use kv::{Charge, Error, Level, NodeId, Protocol, Receipt, Reply, Request};
 use node::Input;
 use node::gather::{Split, split};
 use node::route::Keyspaces;

@@ -231,7 +231,13 @@ impl Merged {
         self.versions.entry((shard, row.version)).or_default().insert(key.clone());
         self.rows.insert((shard, key, rank), row);
         let issuer = self.members[&shard].iter().find(|member| member.replica == rank.version.replica());
-        let is_own = issuer.is_some_and(|member| member.node == node);
+        let Some(issuer) = issuer else {
+            return Some(format!(
+                "members issue versions: {} of shard {shard} on {node} is nobody's",
+                rank.version
+            ));
+        };
+        let is_own = issuer.node == node;
         (is_own && !rank.expired && rank.version <= former).then(|| {
             format!(
                 "versions are issued once: {node} issues {} in shard {shard}, and may have issued all up to {former} in former lives",
@@ -317,7 +323,7 @@ impl Merged {
         for ((_, of), copy) in &self.copies {
             for (key, rank) in copy.held.iter().filter(|_| *of == shard) {
                 let known = newest.entry(key).or_insert(*rank);
-                *known = rank.max(known);
+                *known = (*rank).max(*known);
             }
         }
         newest
@@ -364,3 +370,6 @@ fn note_counts(before: &Counts, now: &Counts, noted: &mut Vec<&'static str>) {
     ];
     noted.extend(all.into_iter().filter(|(before, now, _)| now > before).map(|(.., what)| what));
 }
+
+#[cfg(test)]
+mod tests;
