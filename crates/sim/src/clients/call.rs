@@ -275,9 +275,11 @@ impl World {
         match call.request.op.class() {
             // The receipt of several shards is not of each.
             _ if parts != 1 => history::Clock::default(),
-            // A version that was seen says nothing of when it was seen.
+            // A version that was seen says nothing of when it was seen; and who reads is no earlier than its shard's newest.
             Class::Read if self.is_unordered() => {
-                history::Clock { from: 0, to: call.clock.max(self.clocks().highest()) }
+                let newest = self.watch.merged.newest_version(reply.receipt.shard).micros();
+                let to = newest.max(call.clock).max(self.clocks().highest());
+                history::Clock { from: 0, to }
             }
             Class::Read => history::Clock { from, to: from.max(call.clock).max(self.clocks().highest()) },
             _ => history::Clock { from, to: from },

@@ -250,7 +250,7 @@ impl Merged {
     fn goes(&self, shard: ShardId, key: &Key, rank: Rank) -> Option<String> {
         let lacks = |member: &&Weighed| {
             let copy = self.copies.get(&(member.node, shard));
-            copy.and_then(|copy| copy.held.get(key)).is_none_or(|held| *held < rank)
+            copy.and_then(|copy| copy.held.get(key)).is_none_or(|held| held.version < rank.version)
         };
         let member = self.members[&shard].iter().find(lacks)?;
         Some(format!(
@@ -317,6 +317,12 @@ impl Merged {
         })
     }
 
+    /// The newest version of a shard that was ever written.
+    pub fn newest_version(&self, shard: ShardId) -> Version {
+        let of_shard = (shard, Version::ZERO)..=(shard, Version::MAX);
+        self.versions.range(of_shard).next_back().map_or(Version::ZERO, |((_, version), _)| *version)
+    }
+
     /// The newest that is synced of each key at any member.
     fn newest(&self, shard: ShardId) -> BTreeMap<&Key, Rank> {
         let mut newest = BTreeMap::new();
@@ -353,8 +359,14 @@ impl Merged {
             _ => None,
         };
         let row = self.rows.get(&(shard, key.clone(), newest));
-        let was_deleted = row.is_some_and(|row| row.value.is_none());
-        let is_right = shown == Some(newest) || shown.is_none() && was_deleted;
+        // A copy finds by itself that a value has run out.
+        let may_expire = row.is_some_and(|row| row.deadline.is_some());
+        let expiry = Rank { expired: true, ..newest };
+        let may_be_gone = may_expire || row.is_some_and(|row| row.value.is_none());
+        let is_right = match shown {
+            Some(shown) => shown == newest || may_expire && shown == expiry,
+            None => may_be_gone,
+        };
         (!is_right).then(|| format!("shows {shown:?} of {key:?}, and {newest:?}"))
     }
 }
