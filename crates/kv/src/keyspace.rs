@@ -1,10 +1,12 @@
 //! Keyspaces: how they are named, what they are asked to be, and what they hold.
 
 mod sync;
+mod votes;
 
 use std::fmt;
 
 pub use sync::{Awaited, Secondaries, SyncMode};
+pub use votes::Votes;
 
 use crate::{Error, Protocol};
 
@@ -149,13 +151,14 @@ pub struct Described {
 
 impl Protocol {
     /// Those that a keyspace can have.
-    pub const ALL: [Protocol; 4] = [Protocol::Single, Protocol::Raft, Protocol::Primary, Protocol::TwoPhase];
+    pub const ALL: [Protocol; 5] =
+        [Protocol::Single, Protocol::Raft, Protocol::Primary, Protocol::TwoPhase, Protocol::Quorum];
 
     /// How many replicas a shard can have under it.
     pub fn replicas(self) -> std::ops::RangeInclusive<u16> {
         match self {
             Protocol::Single => 1..=1,
-            Protocol::Raft => 1..=REPLICAS_MAX,
+            Protocol::Raft | Protocol::Quorum => 1..=REPLICAS_MAX,
             // One more than may be lost: fewer than two are refused.
             Protocol::Primary | Protocol::TwoPhase => 2..=REPLICAS_MAX,
         }

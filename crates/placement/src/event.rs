@@ -338,7 +338,7 @@ impl Map {
     }
 
     fn stuck(&self, id: ShardId, shard: &Shard) -> Refusal {
-        if shard.protocol == Protocol::TwoPhase {
+        if matches!(shard.protocol, Protocol::TwoPhase | Protocol::Quorum) {
             return Refusal::CopiesStay(shard.keyspace.clone());
         }
         if self.has_majority(&shard.members) {
@@ -448,7 +448,7 @@ impl Map {
                 shard.members.iter().any(|member| is_in_sync(member) && self.lives(member.node))
             }
             // Its copies stay where they are.
-            Protocol::TwoPhase => false,
+            Protocol::TwoPhase | Protocol::Quorum => false,
             Protocol::Single | Protocol::Raft => self.has_majority(&shard.members),
         };
         has_enough && shard.next_replica <= ReplicaId::MAX
@@ -484,7 +484,7 @@ fn check_name(name: &str) -> Result<(), Refusal> {
 pub fn needed(protocol: Protocol, members: usize) -> usize {
     match protocol {
         Protocol::TwoPhase => members,
-        Protocol::Single | Protocol::Raft | Protocol::Primary => members / 2 + 1,
+        Protocol::Single | Protocol::Raft | Protocol::Primary | Protocol::Quorum => members / 2 + 1,
     }
 }
 

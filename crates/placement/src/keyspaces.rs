@@ -58,7 +58,8 @@ impl Map {
         let serving = self.nodes.values().filter(|node| node.duty == NodeDuty::Serve).count();
         let wanted = usize::from(replicas).min(serving);
         let fewest = self.shards_of(name).iter().map(|(_, shard)| shard.members.len()).min().unwrap_or(0);
-        if protocol == Protocol::TwoPhase && fewest < usize::from(replicas) {
+        let is_whole = matches!(protocol, Protocol::TwoPhase | Protocol::Quorum);
+        if is_whole && fewest < usize::from(replicas) {
             return Err(Refusal::TooFewForAll { replicas, nodes: fewest });
         }
         match self.shards_of(name).iter().any(|(_, shard)| 2 * shard.members.len() <= wanted) {
@@ -77,7 +78,9 @@ impl Map {
         wish.check_sync(&settings).map_err(Refusal::Invalid)?;
         if settings.protocol != is.protocol {
             self.may_recast(name, &settings, wish.shards)?;
-        } else if is.protocol == Protocol::TwoPhase && settings.replicas != is.replicas {
+        } else if matches!(is.protocol, Protocol::TwoPhase | Protocol::Quorum)
+            && settings.replicas != is.replicas
+        {
             return Err(Refusal::ReplicasStay(name.into()));
         }
         let keyspace = self.keyspaces.get_mut(name).ok_or_else(unknown)?;

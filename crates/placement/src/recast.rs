@@ -60,6 +60,12 @@ impl Map {
     ) -> Result<(), Refusal> {
         let own = self.shards_of(keyspace);
         let is = self.keyspaces[keyspace].protocol;
+        if is.is_merged() || settings.protocol.is_merged() {
+            return Err(Refusal::Invalid(format!(
+                "keyspace '{keyspace}' cannot go from {is} to {}: writes have an order on one side only; create another keyspace, and                  bring what is in it there",
+                settings.protocol
+            )));
+        }
         if shards.is_some_and(|shards| shards as usize != own.len()) {
             return Err(Refusal::Invalid(format!(
                 "keyspace '{keyspace}' gets another protocol and other shards one after the other: ask for --protocol first, and for \

@@ -93,6 +93,12 @@ impl Map {
         if wants == will {
             return Ok(());
         }
+        if own.iter().any(|(id, _)| self.shards[id].protocol.is_merged()) {
+            return Err(Refusal::Invalid(format!(
+                "the shards of keyspace '{keyspace}' stay as they are under quorum: create another with --shards {wants}, and bring what is \
+                 in it there"
+            )));
+        }
         if splits().next().is_some() {
             return Err(Refusal::Splitting { keyspace: keyspace.into(), shards: will });
         }

@@ -77,6 +77,27 @@ fn what_is_so_already_is_done_and_what_is_otherwise_is_refused() {
 }
 
 #[test]
+fn keyspace_under_quorum_keeps_its_copies_and_its_protocol() {
+    let wish = |protocol| Wish { protocol: Some(protocol), ..Wish::default() };
+    let map = create(&founded(3), "a", wish(Protocol::Quorum)).unwrap();
+    assert_eq!(map.check(), Ok(()));
+    let (_, shard) = map.shards_of("a")[0];
+    assert!(shard.members.len() == 3 && shard.members.iter().all(|member| member.duty == Duty::Voter));
+    let alter = |map: &Map, name: &str, wish| map.apply(&Event::Alter { name: name.into(), wish });
+    let no_order = |refused: Result<Map, Refusal>| match refused {
+        Err(Refusal::Invalid(why)) => assert!(why.contains("writes have an order on one side only"), "{why}"),
+        other => panic!("{other:?}"),
+    };
+    no_order(alter(&map, "a", wish(Protocol::Raft)));
+    no_order(alter(&map, DEFAULT, wish(Protocol::Quorum)));
+    let more = Wish { replicas: Some(1), ..Wish::default() };
+    assert!(matches!(alter(&map, "a", more), Err(Refusal::ReplicasStay(_))));
+    assert!(matches!(alter(&map, "a", shards(2)), Err(Refusal::Invalid(_))));
+    let few = create(&founded(2), "a", wish(Protocol::Quorum));
+    assert!(matches!(few, Err(Refusal::TooFewForAll { replicas: 3, nodes: 2 })));
+}
+
+#[test]
 fn what_cannot_be_is_refused() {
     let map = founded(3);
     for name in ["", "_a", "a b", DIRECTORY] {

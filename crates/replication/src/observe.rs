@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use kv::view::View;
-use kv::{Epoch, Index, Position, Protocol, ReplicaId, Term};
+use kv::{Epoch, Index, Position, Protocol, ReplicaId, Term, Version};
 
 use crate::record::{self, State};
 
@@ -36,6 +36,8 @@ pub enum Record {
     Seal,
     /// The entry that ends the record's epoch is agreed on.
     Sealed(Position),
+    /// Versions of its own are issued up to this one.
+    Ceiling(Version),
 }
 
 /// A record with whose it is: an append's, as [`crate::Output::Append`] has it. `None` = it is none.
@@ -50,6 +52,7 @@ pub fn record(bytes: &Bytes) -> Option<(Protocol, Epoch, Record)> {
         record::Record::Replica(_) => Record::Replica,
         record::Record::Seal(_) => Record::Seal,
         record::Record::Sealed(at, _) => Record::Sealed(at),
+        record::Record::Ceiling(ceiling) => Record::Ceiling(ceiling),
     };
     Some((head.protocol, head.epoch, record))
 }

@@ -116,7 +116,7 @@ impl Model for Kv {
 
 /// Names no key, and changes no value of any.
 fn leaves_values(op: &Op) -> bool {
-    matches!(op, Op::TrimRange { .. } | Op::Advance { .. } | Op::Note(_))
+    matches!(op, Op::TrimRange { .. } | Op::Note(_)) || op.is_own()
 }
 
 /// May count as one op of each key.

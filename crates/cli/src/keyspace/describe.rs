@@ -82,6 +82,10 @@ fn sentences(subject: &Subject<'_>) -> Vec<(&'static str, String)> {
     };
     told.push(("replicas", format!("{replicas} of each shard, on different nodes{fewer}")));
     let mut shards = match keyspace.shards {
+        1 if protocol.is_merged() => "1: any of its replicas serves its keys".into(),
+        count if protocol.is_merged() => {
+            format!("{count}: each key is in one, and any of its replicas serves it")
+        }
         1 => "1: its keys are ordered together, and led by one node".into(),
         count => format!("{count}: each key is in one, and each shard is led on its own"),
     };
@@ -126,6 +130,28 @@ fn sentences(subject: &Subject<'_>) -> Vec<(&'static str, String)> {
     told
 }
 
+/// What `quorum` promises.
+fn of_quorum(replicas: u16) -> Vec<(&'static str, String)> {
+    let majority = replicas / 2 + 1;
+    let spare = replicas - majority;
+    vec![
+        (
+            "protocol",
+            "quorum: no leader; any copy takes a request, and each key is a register of its own".into(),
+        ),
+        (
+            "promises",
+            "linearizable for each key; updates, transactions and reads at a version are refused".into(),
+        ),
+        ("acknowledged", format!("when it is on the disks of {majority} of {replicas} replicas")),
+        ("a node stops", format!("{spare} of {replicas} may stop, whichever: the others go on at once")),
+        (
+            "disks are lost",
+            format!("what was acknowledged is on {majority} disks: it outlives the loss of {}", majority - 1),
+        ),
+    ]
+}
+
 /// What its protocol promises, and what becomes of that when nodes fail.
 fn promises(protocol: Protocol, sync: Option<SyncMode>, replicas: u16) -> Vec<(&'static str, String)> {
     let reads = "linearizable: a read sees every write that was acknowledged before it was asked";
@@ -156,6 +182,7 @@ fn promises(protocol: Protocol, sync: Option<SyncMode>, replicas: u16) -> Vec<(&
                     .into(),
             ),
         ],
+        Protocol::Quorum => of_quorum(replicas),
         Protocol::Raft => {
             let majority = replicas / 2 + 1;
             let spare = replicas - majority;

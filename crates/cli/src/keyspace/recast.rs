@@ -154,7 +154,7 @@ fn title(settings: Settings) -> String {
 fn copies(settings: Settings) -> u16 {
     match settings.protocol {
         Protocol::Single => 1,
-        Protocol::Raft => settings.replicas / 2 + 1,
+        Protocol::Raft | Protocol::Quorum => settings.replicas / 2 + 1,
         Protocol::Primary => settings.sync.unwrap_or(SyncMode::USUAL).min_copies(),
         Protocol::TwoPhase => settings.replicas,
     }
@@ -185,6 +185,7 @@ fn readers(settings: Settings) -> (u8, &'static str) {
         (Protocol::Primary, Some(SyncMode::Some { .. })) => (2, "by the primary and those in sync"),
         (Protocol::Primary, _) => (3, "by every replica in sync alone"),
         (Protocol::TwoPhase, _) => (4, "by every copy alone"),
+        (Protocol::Quorum, _) => (1, "by any copy, with the word of others"),
     }
 }
 

@@ -40,6 +40,7 @@ mod power;
 mod primary;
 mod programs;
 mod protocols;
+mod quorum;
 mod random;
 mod raw;
 mod recasts;

@@ -267,6 +267,9 @@ impl Core {
                     }
                 }
             }
+            Done::Looked { shard, ticket, found, last } => {
+                self.give(shard, Input::Looked { ticket, found, last });
+            }
             Done::Read { shard, token, read } => self.read_done(node, shard, token, read),
             Done::Snapshot { shard, to, snapshot } => {
                 let at = snapshot.applied;

@@ -80,7 +80,7 @@ use super::handover::inheriting;
 use super::hosting::Leaving;
 use super::replica::Replica;
 use super::{Flush, Work};
-use crate::job::Job;
+use crate::job::{Job, layout_of};
 use crate::node::Node;
 use crate::record::{self, Gone, Made};
 use crate::recovery::Begun;
@@ -384,7 +384,8 @@ impl Core {
         let Stage::Ended { at } = parts.stage else { return };
         parts.become_stage(Stage::Loading { at, left: parts.heirs.len() });
         for (shard, heir) in &parts.heirs {
-            self.work.push(Work::Run(Job::Load { shard: *shard, generation: heir.gone.generation }));
+            let (generation, layout) = (heir.gone.generation, layout_of(heir.seat.protocol));
+            self.work.push(Work::Run(Job::Load { shard: *shard, generation, layout }));
         }
     }
 

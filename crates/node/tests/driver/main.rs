@@ -13,6 +13,7 @@ mod hosting;
 mod kept;
 mod maps;
 mod names;
+mod quorum;
 mod snapshots;
 mod split;
 mod switch;

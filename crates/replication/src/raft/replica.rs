@@ -397,6 +397,7 @@ impl Replicate for Raft {
             }
             // Members change by entries: a view that another node knows comes with them.
             Input::View(_) | Input::Sync(_) | Input::Released => (),
+            Input::Gather { .. } | Input::Looked { .. } => (),
             Input::Want { members } => self.want(members),
             Input::Propose { ops } => ops.into_iter().for_each(|(token, op)| self.propose(token, op, out)),
             Input::Read { token, level, .. } => self.read(token, level, out),

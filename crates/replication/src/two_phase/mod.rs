@@ -348,6 +348,8 @@ impl Replicate for TwoPhase {
             Input::Want { .. }
             | Input::Sync(_)
             | Input::Released
+            | Input::Gather { .. }
+            | Input::Looked { .. }
             | Input::Yield { .. }
             | Input::SnapshotMade { .. }
             | Input::SnapshotSent { .. } => (),

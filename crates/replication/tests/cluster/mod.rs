@@ -382,6 +382,7 @@ impl Cluster {
             Output::Lacking { .. } | Output::Whole => (),
             Output::PeerLacks { .. } | Output::Sealed { .. } => (),
             Output::Ask(_) => panic!("raft asks the directory for nothing"),
+            Output::Look { .. } | Output::Reply { .. } => panic!("raft orders what it is asked"),
         }
     }
 }

@@ -105,7 +105,7 @@ impl World {
             Job::Apply { shard, at, entry } => {
                 self.see(Seen::Apply { node: id, shard: *shard, at: *at, entry });
             }
-            Job::Load { shard, generation } => {
+            Job::Load { shard, generation, .. } => {
                 self.see(Seen::Load { node: id, shard: *shard, generation: *generation });
             }
             Job::Read { token, op, .. } if !matches!(op, kv::Op::Range(_)) => {

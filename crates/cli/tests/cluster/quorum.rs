@@ -1,0 +1,94 @@
+//! A keyspace that is kept by quorum, on three nodes: each of them takes reads and writes, whoever else is killed; and what was deleted
+//! stays so.
+
+use std::time::Duration;
+
+use kv::{Answer, Error, Key, Level, Op, Reply, Request, Value};
+
+use crate::nodes::{Lab, PATIENCE, run, size, text, until};
+
+const NAME: &str = "carts";
+/// How long a request waits.
+const LIMIT: Duration = Duration::from_secs(5);
+/// Keys that are written before and while a node is down; every other one is deleted while it is.
+const KEYS: usize = 20;
+
+fn request(op: Op, level: Option<Level>) -> Request {
+    Request { keyspace: NAME.into(), timeout: LIMIT, level, ..Request::new(op) }
+}
+
+fn key(number: usize) -> Key {
+    format!("k{number}").into()
+}
+
+async fn put(lab: &Lab, node: u16, number: usize, value: &str) -> Result<Reply, Error> {
+    let value = Value::from(value.to_owned());
+    let op = Op::Put { key: key(number), value, deadline: None, previous: false };
+    lab.pinned(node).call(request(op, None)).await
+}
+
+async fn delete(lab: &Lab, node: u16, number: usize) -> Result<Reply, Error> {
+    lab.pinned(node).call(request(Op::Delete { key: key(number), previous: false }, None)).await
+}
+
+/// What a node answers for a key; empty = nothing.
+async fn read(lab: &Lab, node: u16, number: usize, level: Level) -> Result<String, Error> {
+    let reply = lab.pinned(node).call(request(Op::Get { key: key(number), at: None }, Some(level))).await?;
+    let Answer::Row(row) = reply.answer else { panic!("a get answers with a row: {reply:?}") };
+    Ok(row.map_or_else(String::new, |row| text(&row.value)))
+}
+
+/// What a key holds after a round.
+fn expected(number: usize, round: usize) -> String {
+    if number.is_multiple_of(2) { format!("round {round}") } else { String::new() }
+}
+
+#[test]
+#[ignore = "starts real nodes: scripts/test runs it against the release binary"]
+fn quorum_serves_at_every_node_whoever_is_killed() {
+    run(async |mut random| {
+        let mut lab = Lab::new(3, &[], &mut random);
+        lab.serve_all().await;
+        let created = lab.capstan(&[1], &["keyspace", "create", NAME, "--protocol", "quorum"]);
+        assert!(created.status.success(), "{}", text(&created.stderr));
+        let refused = lab.capstan(&[1], &["--keyspace", NAME, "increment", "n"]);
+        assert_eq!(refused.status.code(), Some(2), "{}", text(&refused.stderr));
+        assert!(text(&refused.stderr).contains("writes have no order"), "{}", text(&refused.stderr));
+        for round in 0..size(3, 9) {
+            let victim = 1 + (round % 3) as u16;
+            let others = Vec::from_iter(lab.all().filter(|node| *node != victim));
+            for number in 0..KEYS {
+                put(&lab, others[number % 2], number, "old").await.expect("all nodes are up");
+            }
+            lab.kill(victim).await;
+            for number in 0..KEYS {
+                let node = others[number % 2];
+                let done = if number.is_multiple_of(2) {
+                    put(&lab, node, number, &expected(number, round)).await
+                } else {
+                    delete(&lab, node, number).await
+                };
+                done.expect("two of three are up");
+            }
+            for node in &others {
+                for number in 0..KEYS {
+                    let found = read(&lab, *node, number, Level::Linearizable).await.expect("two are up");
+                    assert_eq!(found, expected(number, round), "k{number} at n{node} without n{victim}");
+                }
+            }
+            lab.serve(victim);
+            lab.ready().await;
+            // It is brought what it missed: its own rows say so in the end.
+            until("the node that was away has what it missed", PATIENCE, async || {
+                for number in 0..KEYS {
+                    let found = read(&lab, victim, number, Level::Local).await;
+                    if found.ok() != Some(expected(number, round)) {
+                        return false;
+                    }
+                }
+                true
+            })
+            .await;
+        }
+    });
+}
