@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use crate::admin::{self, Ask, Joining, Move, Phase, Ruled, Ruling, Why};
 use crate::cluster::NodeDuty;
 use crate::codec::{self, Malformed, Reader};
-use crate::keyspace::{Described, Full, History, Rules, Secondaries, Settings, Usage, Wish};
+use crate::keyspace::{Described, Full, History, Rules, Secondaries, Settings, Usage, Weights, Wish};
 use crate::ledger::{Lost, Note, Orphans};
 use crate::merged::{self, Found, Look};
 use crate::view::{Change, View};
@@ -189,6 +189,9 @@ fn wish() -> Wish {
         sync: Some(Secondaries::Count(300)),
         min_copies: Some(2),
         interval_micros: Some(1 << 30),
+        weights: Weights::new(&[1, 2, 1]).ok(),
+        read: Some(2),
+        write: Some(300),
         history: Some(History::Micros(1 << 40)),
         deleted_micros: Some(u64::MAX),
         ttl_micros: Some(1),

@@ -17,7 +17,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kv::codec::Malformed;
-use kv::keyspace::Votes;
 use kv::{NodeId, Position, Protocol, ShardId};
 use placement::map::Map;
 use placement::rows::Unreadable;
@@ -275,7 +274,7 @@ fn begin(
         Protocol::Quorum => {
             let seed = crate::session::mix(config.seed ^ u64::from(shard.0));
             let total = view.members.iter().map(|member| member.weight).sum();
-            let (votes, ttl_micros) = (Votes::majority(total), None);
+            let (votes, ttl_micros) = (config.map.votes_of(shard, total), None);
             quorum::Quorum::new(quorum::Config { id: config.me, view, votes, seed, ttl_micros }, log, at)
                 .map(boxed)
         }

@@ -40,9 +40,10 @@ impl Map {
         let Some(last) = last.filter(|_| are + more <= most) else {
             return Err(Refusal::TooManyShards { are, more, most });
         };
-        let Settings { protocol, replicas, sync, keep, quota } = settings;
-        wish.check_sync(&settings).map_err(Refusal::Invalid)?;
-        let keyspace = Keyspace { keep, quota, sync, ..Keyspace::new(protocol, replicas, Arrangement::Even) };
+        let Settings { protocol, replicas, sync, weighed, keep, quota } = settings;
+        wish.check_for(&settings).map_err(Refusal::Invalid)?;
+        let usual = Keyspace::new(protocol, replicas, Arrangement::Even);
+        let keyspace = Keyspace { keep, quota, sync, weighed, ..usual };
         self.keyspaces.insert(name.into(), keyspace);
         let first = match mutant::is(Mutant::ShardIdGivenAgain) {
             true => self.shards.keys().next_back().map_or(0, |last| last.0) + 1,
@@ -75,17 +76,23 @@ impl Map {
         let wish = Wish { protocol: Some(wish.protocol.unwrap_or(is.protocol)), ..*wish };
         wish.validate().map_err(|error| Refusal::Invalid(error.to_string()))?;
         let settings = is.with(&wish);
-        wish.check_sync(&settings).map_err(Refusal::Invalid)?;
+        wish.check_for(&settings).map_err(Refusal::Invalid)?;
         if settings.protocol != is.protocol {
             self.may_recast(name, &settings, wish.shards)?;
         } else if matches!(is.protocol, Protocol::TwoPhase | Protocol::Quorum)
             && settings.replicas != is.replicas
         {
             return Err(Refusal::ReplicasStay(name.into()));
+        } else if settings.weighed != is.weighed {
+            // Members that go by others would miss what those wrote who go by these.
+            return Err(Refusal::Invalid(format!(
+                "what the replicas of keyspace '{name}' weigh, and what reads and writes need of it, stays as it was created: create another \
+                 keyspace, and bring what is in it there"
+            )));
         }
         let keyspace = self.keyspaces.get_mut(name).ok_or_else(unknown)?;
-        let Settings { protocol, replicas, sync, keep, quota } = settings;
-        *keyspace = Keyspace { protocol, replicas, sync, keep, quota, ..*keyspace };
+        let Settings { protocol, replicas, sync, weighed, keep, quota } = settings;
+        *keyspace = Keyspace { protocol, replicas, sync, weighed, keep, quota, ..*keyspace };
         let are = self.shards_of(name).len();
         let wished = wish.shards.map(|shards| shards as usize).filter(|shards| *shards != are);
         wished.map_or(Ok(()), |shards| self.split(name, shards))
@@ -114,6 +121,7 @@ fn differs(is: Settings, shards: usize, wish: &Wish) -> Option<String> {
     let protocol = wish.protocol.filter(protocol).map(|_| format!("its protocol is {}", is.protocol));
     let replicas = number("replicas", u64::from(is.replicas), wish.replicas.map(u64::from));
     let shards = number("shards", shards as u64, wish.shards.map(u64::from));
-    let other = (is.with(wish) != is).then(|| "its history, time to live, quota or sync is another".into());
+    let other =
+        (is.with(wish) != is).then(|| "its history, time to live, quota, sync or weights are others".into());
     protocol.or(replicas).or(shards).or(other)
 }

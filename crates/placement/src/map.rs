@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 pub use kv::admin::Why;
 use kv::cluster::Liveness;
 pub use kv::cluster::NodeDuty;
-use kv::keyspace::{Awaited, Keep, Quota, Settings, SyncMode};
+use kv::keyspace::{Awaited, Keep, Quota, Settings, SyncMode, Votes, Weighed};
 use kv::view::{Duty, Member, Revision, View};
 use kv::{ClusterId, Epoch, NodeId, Protocol, ReplicaId, SLOTS, ShardId, Slot, SlotRange};
 
@@ -86,6 +86,8 @@ pub struct Keyspace {
     pub quota: Quota,
     /// Whom a write waits for, under [`Protocol::Primary`].
     pub sync: Option<SyncMode>,
+    /// What its members weigh, under [`Protocol::Quorum`].
+    pub weighed: Option<Weighed>,
 }
 
 /// Which nodes the shards of a keyspace are put on.
@@ -251,6 +253,16 @@ impl Map {
         }
     }
 
+    /// What reads and writes of a shard must weigh, or of a part of one, whose members weigh so much together. A majority where its keyspace
+    /// says nothing, or speaks of more members than there are nodes.
+    pub fn votes_of(&self, id: ShardId, total: u32) -> Votes {
+        let shard = self.shards.get(&id).or_else(|| self.part(id).map(|(_, shard, ..)| shard));
+        let keyspace = shard.and_then(|shard| self.keyspaces.get(&shard.keyspace));
+        let weighed = keyspace.and_then(|keyspace| keyspace.weighed);
+        let fits = weighed.filter(|weighed| weighed.weights.total() == total);
+        fits.map_or(Votes::majority(total), |weighed| weighed.votes)
+    }
+
     /// What is said of the zone of the member that orders.
     fn zone_of(&self, shard: &Shard) -> Option<Zone> {
         let orders = shard.members.iter().find(|member| member.duty == Duty::Primary)?;
@@ -267,13 +279,15 @@ impl Keyspace {
     /// One that is arranged so, as usual otherwise.
     pub fn new(protocol: Protocol, replicas: u16, arrangement: Arrangement) -> Keyspace {
         let sync = (protocol == Protocol::Primary).then_some(SyncMode::USUAL);
-        Keyspace { protocol, replicas, arrangement, keep: Keep::default(), quota: Quota::default(), sync }
+        let weighed = (protocol == Protocol::Quorum).then(|| Weighed::equal(replicas));
+        let (keep, quota) = Default::default();
+        Keyspace { protocol, replicas, arrangement, keep, quota, sync, weighed }
     }
 
     /// What it is.
     pub fn settings(&self) -> Settings {
-        let Keyspace { protocol, replicas, sync, keep, quota, .. } = *self;
-        Settings { protocol, replicas, sync, keep, quota }
+        let Keyspace { protocol, replicas, sync, weighed, keep, quota, .. } = *self;
+        Settings { protocol, replicas, sync, weighed, keep, quota }
     }
 
     /// Whether its shards are laid out in pieces, whatever else there is.

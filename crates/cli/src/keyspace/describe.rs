@@ -2,9 +2,10 @@
 
 use kv::Protocol;
 use kv::cluster::Terms;
-use kv::keyspace::{Described, History, Settings, SyncMode, duration};
+use kv::keyspace::{Described, History, Settings, SyncMode, Weighed, duration};
 use serde_json::{Value, json};
 
+use super::weighed;
 use crate::exit::Error;
 use crate::print::Output;
 
@@ -15,6 +16,8 @@ pub struct Subject<'a> {
     pub replicas: u16,
     /// Shards that nobody leads at present.
     pub leaderless: usize,
+    /// The nodes of its shard, by name, and what their replicas weigh, in their order; empty where it has several.
+    pub members: Vec<(String, u32)>,
     /// What holds where the keyspace says nothing.
     pub terms: Terms,
 }
@@ -34,7 +37,7 @@ pub fn print(subject: &Subject<'_>, out: &mut Output<'_>) -> Result<(), Error> {
 
 /// A keyspace as an object. What it does not say itself is as the cluster was founded.
 pub fn object(keyspace: &Described, terms: Option<&Terms>) -> Value {
-    let Settings { protocol, replicas, sync, keep, quota } = keyspace.settings;
+    let Settings { protocol, replicas, sync, weighed, keep, quota } = keyspace.settings;
     let history = keep.history.or_else(|| terms.map(of_terms));
     let deleted = keep.deleted_micros.or_else(|| terms.map(|terms| terms.deleted_micros));
     json!({
@@ -58,6 +61,9 @@ pub fn object(keyspace: &Described, terms: Option<&Terms>) -> Value {
             Some(SyncMode::Some { interval_micros, .. }) => Some(interval_micros),
             _ => None,
         },
+        "weights": weighed.map(|weighed| weighed.weights.each()),
+        "read": weighed.map(|weighed| weighed.votes.read),
+        "write": weighed.map(|weighed| weighed.votes.write),
         "bytes": keyspace.usage.map(|usage| usage.bytes),
         "keys": keyspace.usage.map(|usage| usage.keys),
     })
@@ -72,9 +78,9 @@ fn time(micros: u64) -> String {
 }
 
 fn sentences(subject: &Subject<'_>) -> Vec<(&'static str, String)> {
-    let Subject { keyspace, replicas, leaderless, terms } = subject;
-    let Settings { protocol, replicas: wanted, sync, keep, quota } = keyspace.settings;
-    let mut told = promises(protocol, sync, *replicas);
+    let Subject { keyspace, replicas, leaderless, terms, .. } = subject;
+    let Settings { protocol, replicas: wanted, keep, quota, .. } = keyspace.settings;
+    let mut told = promises(subject);
     let fewer = if *replicas < wanted {
         format!(" (of {wanted} that it should have: there are not enough nodes)")
     } else {
@@ -130,30 +136,10 @@ fn sentences(subject: &Subject<'_>) -> Vec<(&'static str, String)> {
     told
 }
 
-/// What `quorum` promises.
-fn of_quorum(replicas: u16) -> Vec<(&'static str, String)> {
-    let majority = replicas / 2 + 1;
-    let spare = replicas - majority;
-    vec![
-        (
-            "protocol",
-            "quorum: no leader; any copy takes a request, and each key is a register of its own".into(),
-        ),
-        (
-            "promises",
-            "linearizable for each key; updates, transactions and reads at a version are refused".into(),
-        ),
-        ("acknowledged", format!("when it is on the disks of {majority} of {replicas} replicas")),
-        ("a node stops", format!("{spare} of {replicas} may stop, whichever: the others go on at once")),
-        (
-            "disks are lost",
-            format!("what was acknowledged is on {majority} disks: it outlives the loss of {}", majority - 1),
-        ),
-    ]
-}
-
 /// What its protocol promises, and what becomes of that when nodes fail.
-fn promises(protocol: Protocol, sync: Option<SyncMode>, replicas: u16) -> Vec<(&'static str, String)> {
+fn promises(subject: &Subject<'_>) -> Vec<(&'static str, String)> {
+    let Settings { protocol, sync, weighed: votes, .. } = subject.keyspace.settings;
+    let replicas = subject.replicas;
     let reads = "linearizable: a read sees every write that was acknowledged before it was asked";
     match protocol {
         Protocol::Single => vec![
@@ -182,7 +168,9 @@ fn promises(protocol: Protocol, sync: Option<SyncMode>, replicas: u16) -> Vec<(&
                     .into(),
             ),
         ],
-        Protocol::Quorum => of_quorum(replicas),
+        Protocol::Quorum => {
+            weighed::promises(votes.unwrap_or(Weighed::equal(replicas)), &subject.members)
+        },
         Protocol::Raft => {
             let majority = replicas / 2 + 1;
             let spare = replicas - majority;
