@@ -11,6 +11,7 @@
 use std::collections::VecDeque;
 
 use kv::{ReplicaId, Version};
+use mutant::Mutant;
 
 use crate::Ticket;
 
@@ -44,7 +45,7 @@ pub(crate) enum NotNow {
 impl Issue {
     /// Of a replica whose log has this ceiling.
     pub(crate) fn new(replica: ReplicaId, ceiling: Version) -> Issue {
-        let issued = ceiling.micros();
+        let issued = if mutant::is(Mutant::VersionsIssuedAgain) { 0 } else { ceiling.micros() };
         Issue { replica, issued, synced: issued, logged: issued, unsynced: VecDeque::new() }
     }
 

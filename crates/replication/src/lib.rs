@@ -421,6 +421,8 @@ pub struct Status {
     pub wants_the_gone: bool,
     /// Another one orders, and it has answered so many linearizable reads without asking anybody, since it began.
     pub lease_reads: u64,
+    /// Where writes have no order: what it did since it began.
+    pub counts: quorum::Counts,
 }
 
 /// How far a member is, as its leader knows it.

@@ -287,6 +287,7 @@ impl Replicate for Single {
             members: Vec::new(),
             wants_the_gone: false,
             lease_reads: 0,
+            counts: Default::default(),
         }
     }
 

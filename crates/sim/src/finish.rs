@@ -56,7 +56,8 @@ impl World {
             if why.is_none() {
                 self.check_maps();
                 self.stats.rest_micros = self.events.now() - began;
-                let wrong: Vec<String> = self.ids().flat_map(|id| self.audit_copies(id)).collect();
+                let mut wrong: Vec<String> = self.ids().flat_map(|id| self.audit_copies(id)).collect();
+                wrong.extend(self.not_converged());
                 wrong.into_iter().for_each(|why| self.violation(why));
                 return;
             }
@@ -118,6 +119,9 @@ impl World {
 
     fn unrest_of_shards(&self) -> Option<String> {
         self.shards().into_iter().find_map(|shard| {
+            if self.watch.merged.has(shard) {
+                return self.unrest_without_order(shard);
+            }
             let statuses = self.machines.iter().filter_map(|machine| machine.process.as_ref());
             let statuses = statuses.filter_map(|process| process.cores.replica_status(shard));
             let statuses: Vec<_> = statuses.collect();
@@ -206,6 +210,7 @@ impl World {
         let shards: Vec<ShardId> = rows.into_iter().map(|(shard, _)| shard).collect();
         let mut there: BTreeSet<Key> =
             shards.iter().flat_map(|shard| self.watch.rows.present(*shard).into_keys()).collect();
+        there.extend(shards.iter().flat_map(|shard| self.watch.merged.present(*shard)));
         let (mut page, mut last) = (None, None);
         loop {
             self.last_calls("pages", vec![Op::Range(Range { page, limit: SCAN_ROWS, ..Range::default() })]);
@@ -305,6 +310,10 @@ impl World {
         let history = self.recorder.history();
         let mut budget = Budget::steps(JUDGE_STEPS);
         let Judgement { verdict, .. } = match self.workload {
+            _ if self.is_unordered() => {
+                let model = Kv { divides: true, deletes_blindly: true, ..Kv::default() };
+                linear::check(&model, history, &mut budget)
+            }
             Workload::Batch => {
                 // Where shards were split, what was one shard's at first may be several's: keys of a slot always are one's.
                 let is_split = self.placed.shards_of(Request::KEYSPACE).len() > self.settings.shards as usize;

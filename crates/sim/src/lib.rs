@@ -47,6 +47,7 @@ mod random;
 mod settings;
 mod sometimes;
 mod trace;
+mod unordered;
 mod watch;
 mod watchers;
 mod world;

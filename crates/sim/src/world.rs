@@ -6,7 +6,7 @@ use std::sync::Arc;
 use check::history::Recorder;
 use check::window::Window;
 use kv::view::{Member, View};
-use kv::{Key, NodeId, Page, Protocol, ShardId, Value};
+use kv::{Index, Key, NodeId, Page, Protocol, ShardId, Value};
 use node::cores::Deal;
 use node::identity::Identity;
 use node::route::Keyspaces;
@@ -33,6 +33,7 @@ use crate::random::Random;
 use crate::settings::Settings;
 use crate::sometimes::SOMETIMES;
 use crate::trace::Trace;
+use crate::unordered;
 use crate::watch::{Kind, Seen, Watch, in_frame};
 use crate::watchers::watcher::Watcher;
 use crate::zoned::Zoned;
@@ -109,6 +110,9 @@ impl World {
         if forcing.is_none() {
             zoned.wait_for_somebody();
         }
+        if options.protocol == Protocol::Quorum {
+            unordered::tame(&mut settings);
+        }
         let steps = if forcing.is_some() { 2 * options.steps } else { options.steps };
         let mut watch = Watch::new();
         watch.rows.kept_by(settings.table);
@@ -116,6 +120,7 @@ impl World {
         settings.zones = zoned.count().unwrap_or(settings.zones);
         let mut placed = founding(nodes, &settings, options.protocol);
         zoned.lay_out(&mut placed);
+        unordered::weigh(options, &mut placed);
         let placed = Arc::new(placed);
         watch.know(&placed);
         let machines =
@@ -263,6 +268,14 @@ impl World {
                 let Some(process) = &machine.process else { continue };
                 let Some(table) = process.cores.table(shard) else { continue };
                 let applied = table.applied(shard).index;
+                if self.watch.merged.has(shard) {
+                    let status = process.cores.replica_status(shard);
+                    let is_whole = status
+                        .is_some_and(|status| (status.applied, status.last) == (status.last, Index(applied)));
+                    let wrong = is_whole.then(|| self.watch.merged.compare(machine.id, shard, table));
+                    broken.extend(wrong.flatten());
+                    continue;
+                }
                 let digest = table.digest(shard).expect("the engine in memory reads");
                 broken.extend(self.watch.digests.see(machine.id, shard, applied, digest).err());
             }
@@ -359,7 +372,7 @@ impl World {
     }
 
     pub fn watch_frame(&mut self, from: NodeId, to: NodeId, bytes: &bytes::Bytes) {
-        let message = in_frame(bytes);
+        let message = in_frame(bytes).filter(|(shard, _)| !self.watch.merged.has(*shard));
         if message.as_ref().is_some_and(|(_, message)| message.kind == Kind::TimeoutNow) {
             self.note("a leadership was handed over");
         }

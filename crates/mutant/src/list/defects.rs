@@ -275,4 +275,26 @@ pub enum Mutant {
     PartOpensBeforeTheSeal,
     /// A write that may have been run counts as never sent once it is planned again (`node`'s split). Caught by: the history.
     DoubtForgottenWhenPlannedAgain,
+    /// A read is answered though those that have what it shows do not weigh enough.
+    ReadWithoutWriteBack,
+    /// Most members are enough, whatever they weigh.
+    WeightsCountedAsNodes,
+    /// An answer that comes a second time counts for a member that has not answered.
+    AcknowledgementCountedTwice,
+    /// A tombstone goes before all members have it.
+    TombstoneDroppedEarly,
+    /// What waits for a member stays when tombstones go.
+    HintOutlivesTombstone,
+    /// What is late from a round that is over is taken in.
+    ClosedRoundStores,
+    /// Who has let tombstones go does not say up to which version.
+    FloorNotTold,
+    /// A member that was started again forgets up to where it has issued versions.
+    VersionsIssuedAgain,
+    /// Rows are merged, and acknowledged, before they are synced.
+    MergedBeforeDurable,
+    /// A value that has run out is deleted as of now, above what was put meanwhile.
+    ExpiryAsNewerVersion,
+    /// A write that has failed is stored all the same.
+    FailedWriteStored,
 }

@@ -104,6 +104,7 @@ impl Replicate for Fake {
             members: vec![],
             wants_the_gone: false,
             lease_reads: 0,
+            counts: Default::default(),
         }
     }
 }

@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 
 use kv::NodeId;
 use kv::merged::{Found, Look, Named, Row};
+use mutant::Mutant;
 
 use super::Quorum;
 use super::message::{Said, Step, Word};
@@ -182,8 +183,10 @@ impl Quorum {
         }
         self.collector.closing.retain(|closing| closing.by != by);
         self.collector.closing.push(Closing { by, life, at, to });
-        let dropped: u64 = self.peers.values_mut().map(|peer| peer.drop_hints()).sum();
-        self.counts.hints_dropped += dropped;
+        if !mutant::is(Mutant::HintOutlivesTombstone) {
+            let dropped: u64 = self.peers.values_mut().map(|peer| peer.drop_hints()).sum();
+            self.counts.hints_dropped += dropped;
+        }
         self.give_up_to(to);
     }
 
@@ -243,7 +246,9 @@ impl Collect {
 
     /// Keeps those that are the newest of their keys at all who were asked.
     fn keep_confirmed(&mut self, got: &BTreeMap<NodeId, Got>) {
-        self.names.retain(|name| got.values().all(|got| holds(got, name)));
+        self.names.retain(|name| {
+            mutant::is(Mutant::TombstoneDroppedEarly) || got.values().all(|got| holds(got, name))
+        });
     }
 
     /// Who does not hold the others.

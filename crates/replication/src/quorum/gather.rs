@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kv::merged::{Found, Look, Newest, Row};
 use kv::{Direction, Key, NodeId, Value, Version};
+use mutant::Mutant;
 
 use super::rounds::Got;
 
@@ -111,13 +112,15 @@ impl Gather {
     /// The values whose time is over by `clock` are gone: that is a row as well, which nobody holds yet.
     pub(super) fn expire(&mut self, clock: Version) {
         let is_over = |row: &&Row| !row.is_live_at(clock);
-        let over = Vec::from_iter(self.newest.rows().filter(is_over).filter_map(Row::expire));
+        let expire = |row: &Row| expire(row, clock);
+        let over = Vec::from_iter(self.newest.rows().filter(is_over).filter_map(expire));
         over.into_iter().for_each(|row| self.made(row));
     }
 
     /// The same for one key.
     pub(super) fn expire_key(&mut self, key: &Key, clock: Version) {
-        let over = self.newest.get(key).filter(|row| !row.is_live_at(clock)).and_then(Row::expire);
+        let is_over = |row: &&Row| !row.is_live_at(clock);
+        let over = self.newest.get(key).filter(is_over).and_then(|row| expire(row, clock));
         over.into_iter().for_each(|row| self.made(row));
     }
 
@@ -131,4 +134,13 @@ impl Gather {
     pub(super) fn holders(&self, key: &[u8]) -> BTreeSet<NodeId> {
         self.holders.get(key).cloned().unwrap_or_default()
     }
+}
+
+/// The expiry of a value; it has the version of that, for a value that was put since is newer.
+fn expire(row: &Row, clock: Version) -> Option<Row> {
+    let expired = row.expire()?;
+    Some(match mutant::is(Mutant::ExpiryAsNewerVersion) {
+        true => Row::tombstone(row.key.clone(), clock, Some(row.version)),
+        false => expired,
+    })
 }

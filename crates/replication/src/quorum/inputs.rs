@@ -164,6 +164,7 @@ impl Replicate for Quorum {
             members: Vec::new(),
             wants_the_gone: false,
             lease_reads: 0,
+            counts: self.counts,
         }
     }
 }

@@ -16,6 +16,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use kv::merged::{Look, Newest, Row};
 use kv::{Direction, Error, Level, NodeId, Version};
+use mutant::Mutant;
 
 use super::gather::Gather;
 use super::rounds::{Ask, Next, Round, Task};
@@ -229,7 +230,7 @@ impl Quorum {
         let mut rows: Vec<Row> = Vec::new();
         for row in read.gather.newest.rows() {
             let holders = read.gather.holders(&row.key);
-            if !self.writes_enough(&holders) {
+            if !self.writes_enough(&holders) && !mutant::is(Mutant::ReadWithoutWriteBack) {
                 rows.push(row.clone());
                 read.holders.push(holders);
             }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kv::merged::{Found, Look, Named, Row};
 use kv::{NodeId, Version};
+use mutant::Mutant;
 
 use super::collect::Collect;
 use super::message::{Message, Said, Step, Word};
@@ -245,7 +246,10 @@ impl Quorum {
     pub(super) fn looked(&mut self, ticket: Ticket, found: Found, last: Version, out: &mut Vec<Output>) {
         match self.rounds.looks.remove(&ticket) {
             Some(Asker::Own(at)) => self.got(self.config.id, at, Got::Found(found, last), out),
-            Some(Asker::Peer(node, life, at)) => self.answer(node, life, at, Said::Found(found, last), out),
+            Some(Asker::Peer(node, life, at)) => {
+                let last = if mutant::is(Mutant::FloorNotTold) { Version::ZERO } else { last };
+                self.answer(node, life, at, Said::Found(found, last), out);
+            }
             None => {}
         }
     }
@@ -258,8 +262,12 @@ impl Quorum {
     }
 
     /// An answer to a step of a round: it counts once, and only while that is what the round asks.
-    pub(super) fn got(&mut self, node: NodeId, at: Step, got: Got, out: &mut Vec<Output>) {
+    pub(super) fn got(&mut self, mut node: NodeId, at: Step, got: Got, out: &mut Vec<Output>) {
         let Some(round) = self.rounds.open.get_mut(&at.round) else { return };
+        if mutant::is(Mutant::AcknowledgementCountedTwice) && round.got.contains_key(&node) {
+            let missing = round.of.iter().find(|other| !round.got.contains_key(other));
+            node = missing.copied().unwrap_or(node);
+        }
         if round.step != at.step || !round.of.contains(&node) || round.got.contains_key(&node) {
             return;
         }

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use kv::merged::{Named, Row};
 use kv::{Index, KEYS_PER_OP_MAX, NodeId, OP_BYTES_MAX, Op, Stamped, Term};
+use mutant::Mutant;
 
 use super::Quorum;
 use super::message::{Said, Step};
@@ -63,7 +64,8 @@ impl Quorum {
 
     /// Rows that another member sends; what is of a round that is over comes too late.
     pub(super) fn store_of(&mut self, node: NodeId, life: u64, at: Step, rows: Vec<Row>) {
-        if self.peers.get(&node).is_some_and(|peer| at.round > peer.closed) {
+        let is_open = |closed| at.round > closed || mutant::is(Mutant::ClosedRoundStores);
+        if self.peers.get(&node).is_some_and(|peer| is_open(peer.closed)) {
             self.merge(rows, Ack::Peer(node, life, at));
         }
     }
@@ -111,7 +113,9 @@ impl Quorum {
 
     /// Hands what is synced to the table.
     pub(super) fn give(&mut self, out: &mut Vec<Output>) {
-        while let Some(entry) = self.journal.give(self.journal.durable()) {
+        let unsynced = mutant::is(Mutant::MergedBeforeDurable);
+        let until = if unsynced { self.journal.last() } else { self.journal.durable() };
+        while let Some(entry) = self.journal.give(until) {
             out.push(Output::Apply { at: entry.at(), entry: entry.data, tokens: Vec::new(), copies: 1 });
         }
     }

@@ -22,8 +22,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use kv::merged::{self, Look, Row};
 use kv::{Answer, Error, Level, NodeId, Op, RequestId, Stamped, Version};
+use mutant::Mutant;
 
 use super::gather::Gather;
+use super::message::Step;
 use super::rounds::{Ask, Next, Round, Task};
 use super::{Quorum, seal};
 use crate::issue::NotNow;
@@ -271,6 +273,7 @@ impl Quorum {
                 .then_some(votes.write)
                 .or_else(|| (!self.reads_enough(&near)).then_some(votes.read))
             {
+                self.store_failed(&items);
                 self.fail(items.into_iter().map(|item| (item.tokens, item.id)), needed, out);
                 continue;
             }
@@ -286,6 +289,20 @@ impl Quorum {
             let (made, rows, holders) = Default::default();
             let write = Write { items, gather, is_gathered, made, rows, holders, done };
             self.open(Task::Write(Box::new(write)), Ask::Look(look), self.members(), out);
+        }
+    }
+
+    /// A defect, for tests of the tests: what has failed is stored here all the same.
+    fn store_failed(&mut self, items: &VecDeque<Item>) {
+        if !mutant::is(Mutant::FailedWriteStored) {
+            return;
+        }
+        self.want_ceiling(Version::ZERO);
+        for item in items {
+            if let Ok(version) = self.issue.next(self.clock, Version::ZERO) {
+                let rows = merged::make(&item.op, version, &Default::default(), self.config.ttl_micros);
+                self.store_own(Step { round: 0, step: 0 }, rows);
+            }
         }
     }
 

@@ -417,6 +417,7 @@ impl Replicate for TwoPhase {
             members: Vec::new(),
             wants_the_gone: false,
             lease_reads: 0,
+            counts: Default::default(),
         }
     }
 }

@@ -22,7 +22,9 @@ impl World {
                 if (status.role, status.term) == (Role::Leader, Term::ZERO) {
                     self.see(Seen::Owns { node: id, shard, epoch });
                 }
-                self.watch.lent.turned(id, shard, status);
+                if !self.watch.merged.has(shard) {
+                    self.watch.lent.turned(id, shard, status);
+                }
             }
         }
     }
@@ -36,6 +38,11 @@ impl World {
             }
             Input::Frame { from, bytes } => {
                 if !self.knows(id, core, *from) {
+                    return;
+                }
+                // Those without an order promise nothing by what they say.
+                let of = node::observe::epoch(bytes);
+                if of.is_some_and(|(shard, _)| self.watch.merged.has(shard)) {
                     return;
                 }
                 self.watch_leases(id, *from, bytes);

@@ -155,7 +155,8 @@ impl World {
 
     /// At rest, the replicas of shards are spread evenly, where they can move.
     pub fn check_maps(&mut self) {
-        if self.placed.keyspaces[DEFAULT].protocol == Protocol::TwoPhase || self.zoned.count().is_some() {
+        let stays = matches!(self.placed.keyspaces[DEFAULT].protocol, Protocol::TwoPhase | Protocol::Quorum);
+        if stays || self.zoned.count().is_some() {
             return;
         }
         let serving = self.placed.nodes.iter().filter(|(_, row)| row.duty == NodeDuty::Serve);

@@ -27,6 +27,10 @@ impl Invariant for Work {
         "an entry is bounded work"
     }
 
+    fn holds_of_merged(&self) -> bool {
+        true
+    }
+
     fn see(&mut self, seen: &Seen<'_>, _: &Logs) -> Result<(), String> {
         let Seen::Applied { node, shard, index, entry, asked, .. } = *seen else { return Ok(()) };
         let bound = ROWS_PER_ENTRY + ROWS_PER_WRITTEN * asked.written;

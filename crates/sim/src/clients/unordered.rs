@@ -1,0 +1,57 @@
+//! What a shard without an order offers: ops that depend on what is there, or on older revisions, become puts, deletes and gets.
+//!
+//! Each put has a value that nobody else writes, so that one that has failed is known wherever it shows.
+
+use kv::{Function, Key, Op, Value};
+
+/// The op, or one in its place; `unique` draws values.
+pub(super) fn offered(op: Op, unique: &mut dyn FnMut() -> Value) -> Op {
+    let mut put = |key: Key, deadline| Op::Put { key, value: unique(), deadline, previous: false };
+    match op {
+        Op::Put { key, deadline, .. } | Op::Expire { key, deadline } => put(key, deadline),
+        Op::Update { key, function: Function::Pop { .. } } => Op::Delete { key, previous: false },
+        Op::Update { key, function } => match function {
+            Function::Insert { deadline, .. } | Function::CompareAndPut { deadline, .. } => {
+                put(key, deadline)
+            }
+            _ => put(key, None),
+        },
+        Op::PutAll { rows } => {
+            Op::PutAll { rows: rows.into_iter().map(|(key, _)| (key, unique())).collect() }
+        }
+        Op::Transaction { then, otherwise, .. } => {
+            let mut keys = Vec::new();
+            then.iter().chain(&otherwise).for_each(|op| op.for_each_key(&mut |key| keys.push(key.clone())));
+            keys.sort_unstable();
+            keys.dedup();
+            Op::PutAll { rows: keys.into_iter().map(|key| (key, unique())).collect() }
+        }
+        Op::Delete { key, .. } | Op::Trim { key, .. } => Op::Delete { key, previous: false },
+        Op::TrimRange { from, to, .. } => Op::DeleteRange { from, to },
+        Op::History { key, .. } => Op::Get { key, at: None },
+        op => op,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use check::generate::{Generator, Keys, Workload};
+
+    use super::*;
+
+    #[test]
+    fn ops_of_all_workloads_become_ones_that_are_offered() {
+        let mut drawn = 0;
+        let mut unique = || {
+            drawn += 1;
+            Value::from(drawn.to_string())
+        };
+        for workload in Workload::ALL {
+            let mut generator = Generator::client(workload, Keys { count: 3, skew: 0.0 }, 1, 1);
+            for _ in 0..300 {
+                let op = offered(generator.next_op(), &mut unique);
+                assert_eq!(kv::merged::refusal(&op), None, "{op:?}");
+            }
+        }
+    }
+}
