@@ -6,7 +6,8 @@
 //! ```text
 //!   1. look     which tombstones are here; and are they the newest rows of their keys at every member, durably?
 //!   2. close    every member ends all that it opened before, drops its hints, and says so: its life, and its last round
-//!   3. collect  those tombstones and those words go to all: each takes nothing more of the rounds that are over, and drops them
+//!   3. collect  those tombstones and those words go to all: each takes nothing more of the rounds that are over, and drops them;
+//!               again for those that somebody has still, who had more revisions before them than one step takes
 //! ```
 //!
 //! What is opened after a member has closed is made of what the tables hold after (1): the tombstone or what is newer. What was opened before is over,
@@ -63,8 +64,6 @@ struct Closing {
 pub(super) struct Collect {
     names: Vec<Named>,
     words: Vec<Word>,
-    /// There are more than those at hand.
-    has_more: bool,
 }
 
 impl Default for Collector {
@@ -149,13 +148,12 @@ impl Quorum {
                     return Next::End;
                 }
                 self.collector.may_have = true;
-                let keys = collect.names.iter().map(|(key, _)| key.clone()).collect();
-                Next::Ask(Ask::Look(Look::Keys(keys)), self.members())
+                Next::Ask(Ask::Look(collect.look()), self.members())
             }
-            Ask::Look(_) => {
-                collect.keep_confirmed(&got);
+            Ask::Look(_) if collect.words.is_empty() => {
                 // Who has something else there gets it by repair.
                 let differ = Vec::from_iter(collect.differing(&got));
+                collect.keep_confirmed(&got);
                 differ.into_iter().for_each(|node| self.differs(node));
                 if collect.names.is_empty() { Next::End } else { Next::Ask(Ask::Close, self.members()) }
             }
@@ -164,13 +162,18 @@ impl Quorum {
                 collect.words = got.into_values().filter_map(word).collect();
                 Next::Ask(Ask::Collect(collect.names.clone(), collect.words.clone()), self.members())
             }
-            _ => {
-                self.counts.collected += collect.names.len() as u64;
-                if collect.has_more {
-                    self.collector.next = self.now;
+            Ask::Look(_) => {
+                self.counts.collected += collect.drop_gone(&got);
+                // What was not at hand need not wait.
+                self.collector.next = self.now;
+                match collect.names.is_empty() {
+                    true => Next::End,
+                    false => {
+                        Next::Ask(Ask::Collect(collect.names.clone(), collect.words.clone()), self.members())
+                    }
                 }
-                Next::End
             }
+            _ => Next::Ask(Ask::Look(collect.look()), self.members()),
         }
     }
 
@@ -236,12 +239,22 @@ impl Quorum {
 impl Collect {
     fn take_names(&mut self, got: BTreeMap<NodeId, Got>) {
         for got in got.into_values() {
-            if let Got::Found(Found::Names { mut names, next }, _) = got {
-                self.has_more = next.is_some() || names.len() > TOMBSTONES_AT_ONCE;
+            if let Got::Found(Found::Names { mut names, .. }, _) = got {
                 names.truncate(TOMBSTONES_AT_ONCE);
                 self.names = names;
             }
         }
+    }
+
+    fn look(&self) -> Look {
+        Look::Keys(self.names.iter().map(|(key, _)| key.clone()).collect())
+    }
+
+    /// Keeps those that somebody has still, who found no room to let go all that is kept before them; returns how many are gone.
+    fn drop_gone(&mut self, got: &BTreeMap<NodeId, Got>) -> u64 {
+        let before = self.names.len();
+        self.names.retain(|name| got.values().any(|got| holds(got, name)));
+        (before - self.names.len()) as u64
     }
 
     /// Keeps those that are the newest of their keys at all who were asked.
@@ -251,10 +264,10 @@ impl Collect {
         });
     }
 
-    /// Who does not hold the others.
+    /// Who does not hold all of them.
     fn differing<'a>(&'a self, got: &'a BTreeMap<NodeId, Got>) -> impl Iterator<Item = NodeId> + 'a {
-        let held = self.names.len();
-        got.iter().filter(move |(_, got)| rows_of(got).len() != held).map(|(node, _)| *node)
+        let lacks = |got: &Got| !self.names.iter().all(|name| holds(got, name));
+        got.iter().filter(move |(_, got)| lacks(got)).map(|(node, _)| *node)
     }
 }
 
