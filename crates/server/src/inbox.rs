@@ -260,10 +260,13 @@ mod tests {
         inbox.close();
         let outcome_of = |in_doubt| {
             let (told, hears) = std::sync::mpsc::channel();
-            let sink = move |result: Result<Reply, Error>| told.send(result.unwrap_err().outcome()).unwrap();
+            let sink = move |result: Result<Reply, Error>| {
+                let error = result.expect_err("a closed inbox takes nothing");
+                told.send(error.outcome()).expect("it is waited for");
+            };
             let op = Op::Delete { key: Bytes::from_static(b"k"), previous: false };
             inbox.push(ask_to(op, in_doubt, Box::new(sink)));
-            hears.recv().unwrap()
+            hears.recv().expect("a refusal is told at once")
         };
         assert_eq!([false, true].map(outcome_of), [Outcome::Failed, Outcome::InDoubt]);
     }

@@ -252,8 +252,9 @@ impl World {
     }
 
     /// Whether the cluster survives the loss of this node's copies: of each shard, those that are sound are a majority and
-    /// stay so. Who was declared gone counts as lost, and so does who is dead, for it may be given up before anybody knows of this one. Where it is lost `now`, what it is about to inherit is not. Where all copies are needed
-    /// none may be lost that does not come back.
+    /// stay so. Who was declared gone counts as lost, and so does who is dead, for it may be given up
+    /// before anybody knows of this one. Where it is lost `now`, what it is about to inherit is not. Where all copies are needed none
+    /// may be lost that does not come back.
     fn survives(&self, node: NodeId, now: bool, comes_back: bool) -> bool {
         let is_lost = |member: &&Member| {
             let (of, row) = (self.machine(member.node), self.placed.nodes.get(&member.node));
