@@ -154,7 +154,7 @@ impl Replicate for Quorum {
         let serves = self.seal.is_none() && self.reads_enough(&near) && self.writes_enough(&near);
         Status {
             // Nobody leads: whoever is asked serves, while enough members are within reach.
-            role: if serves { Role::Leader } else { Role::Follower },
+            role: if serves { Role::Member } else { Role::Follower },
             leader: serves.then_some(self.config.id),
             term: Term::ZERO,
             last: self.journal.last(),
