@@ -122,6 +122,7 @@ impl World {
         let budget = (left / 2).max(ATTEMPT_MICROS_MIN.min(left)).max(1000);
         let (node, mut request) = (call.node, Box::new(call.request.clone()));
         request.timeout = Duration::from_micros(budget);
+        request.again = call.may_have_run && request.op.class() != Class::Read;
         match self.machine(node).life() {
             Some(life) => {
                 let delay = self.settings.client_network.draw(&mut self.random);
