@@ -12,9 +12,8 @@ const SINGLE_PERCENT: u64 = 8;
 const TWO_PHASE_PERCENT: u64 = 12;
 /// Of 100 that are left so many are those of a `primary`.
 const PRIMARY_PERCENT: u64 = 20;
-
 /// Of 100 that are left then so many have no order: chosen apart, so that the others stay as they are.
-const QUORUM_PERCENT: u64 = 10;
+const QUORUM_PERCENT: u64 = 20;
 
 /// What to run.
 #[derive(Clone, Debug)]

@@ -316,13 +316,19 @@ impl Quorum {
             }
             let answer =
                 merged::answer(&item.op, version, &write.gather.newest).expect("a write of keys is answered");
-            let rows = merged::make(&item.op, version, &write.gather.newest, self.config.ttl_micros);
-            if rows.is_empty() || is_wide(&item.op) {
-                self.found_gone(write, &item.op, version);
-            }
+            let mut rows = merged::make(&item.op, version, &write.gather.newest, self.config.ttl_micros);
+            let gone = match rows.is_empty() || is_wide(&item.op) {
+                true => self.found_gone(&write.gather, &item.op, version),
+                false => Vec::new(),
+            };
             write.holders.extend(rows.iter().map(|_| BTreeSet::new()));
             write.rows.extend(rows.iter().cloned());
             rows.iter().for_each(|row| write.gather.made(row.clone()));
+            for (row, holders) in gone {
+                rows.push(row.clone());
+                write.rows.push(row);
+                write.holders.push(holders);
+            }
             write.made.push(Made { tokens: item.tokens, id: item.id, answer, version, rows });
         }
         if !self.writes_enough(&self.within_reach()) {
@@ -330,7 +336,12 @@ impl Quorum {
         }
         for Made { id, rows, answer, version, .. } in &write.made {
             let (rows, answer, version, round) = (rows.clone(), answer.clone(), *version, write.number);
-            self.writes.bonds.is_now(id.as_ref(), Bond::Made { rows, answer, version, round });
+            let copies = write.gather.heard.len() as u32;
+            let bond = match rows.is_empty() {
+                true => Bond::Done { answer, version, copies },
+                false => Bond::Made { rows, answer, version, round },
+            };
+            self.writes.bonds.is_now(id.as_ref(), bond);
         }
         if write.rows.is_empty() {
             let heard = write.gather.heard.clone();
@@ -341,25 +352,15 @@ impl Quorum {
     }
 
     /// What a delete found gone already, or a put whose deadline has passed, has to be where later readers look.
-    fn found_gone(&self, write: &mut Write, op: &Op, version: Version) {
+    fn found_gone(&self, gather: &Gather, op: &Op, version: Version) -> Vec<(Row, BTreeSet<NodeId>)> {
         let rows: Vec<&Row> = match op {
-            Op::Delete { key, .. } | Op::Put { key, .. } => {
-                write.gather.newest.get(key).into_iter().collect()
-            }
-            Op::DeleteRange { .. } => write.gather.newest.rows().collect(),
-            _ => return,
+            Op::Delete { key, .. } | Op::Put { key, .. } => gather.newest.get(key).into_iter().collect(),
+            Op::DeleteRange { .. } => gather.newest.rows().collect(),
+            _ => return Vec::new(),
         };
         let gone = rows.into_iter().filter(|row| !row.is_live_at(version));
-        let (mut rows, mut held) = (Vec::new(), Vec::new());
-        for row in gone {
-            let holders = write.gather.holders(&row.key);
-            if !self.writes_enough(&holders) {
-                rows.push(row.clone());
-                held.push(holders);
-            }
-        }
-        write.rows.extend(rows);
-        write.holders.extend(held);
+        let held = gone.map(|row| (row.clone(), gather.holders(&row.key)));
+        held.filter(|(_, holders)| !self.writes_enough(holders)).collect()
     }
 
     /// The rows of a round are at members that weigh W.

@@ -325,6 +325,11 @@ impl World {
         op.for_each_key(&mut |key| self.count_doubt(key));
     }
 
+    /// Whether so many writes of a key are in doubt that clients have turned away from it.
+    pub(super) fn is_spent(&self, place: &Place) -> bool {
+        self.doubts.get(place).is_some_and(|doubts| *doubts >= DOUBTS_MAX)
+    }
+
     /// Too many writes in doubt make a history too hard to judge.
     fn count_doubt(&mut self, key: &Key) {
         let Some(place) = Place::of(key) else { return };

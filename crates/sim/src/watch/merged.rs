@@ -44,6 +44,8 @@ pub(crate) struct Merged {
     values: BTreeMap<(Key, Value), Version>,
     /// The newest version of each key that was acknowledged or shown.
     answered: BTreeMap<(ShardId, Key), Version>,
+    /// A key whose tombstone went a moment ago.
+    gone_lately: Option<Key>,
 }
 
 /// A member.
@@ -193,7 +195,8 @@ impl Merged {
                     for (key, rank) in tombstones {
                         wrong.extend(self.goes(shard, &key, rank));
                         let copy = self.copies.entry((node, shard)).or_default();
-                        copy.gone.insert(key, (rank, index));
+                        copy.gone.insert(key.clone(), (rank, index));
+                        self.gone_lately = Some(key);
                     }
                 }
                 _ => {}
@@ -368,6 +371,11 @@ impl Merged {
             let why = self.is_wrong(shard, table, key, *held)?;
             Some(format!("a copy shows the newest that it has: shard {shard} on {node} {why} came in"))
         })
+    }
+
+    /// A key whose tombstone went a moment ago: what is written there now is above it, though nobody has it any more.
+    pub fn take_gone(&mut self) -> Option<Key> {
+        self.gone_lately.take()
     }
 
     /// The newest version of a shard that was ever written.

@@ -18,7 +18,7 @@ const ROWS_PER_KEY: u64 = 2;
 const ROWS_PER_RANGE: u64 = 4096;
 const ROWS_PER_TRIM: u64 = 16;
 /// A row that comes in has those passed over that a history of counts keeps of its key, and what is too much.
-const ROWS_PER_MERGED: u64 = 6;
+const ROWS_PER_MERGED: u64 = 12;
 /// A row is looked up before it is written or removed; one that has expired is found in the index first.
 const ROWS_PER_WRITTEN: u64 = 2;
 
