@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub use self::defects::Mutant;
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 105] = [
+const ALL: [(Mutant, &str, &str); 106] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -358,6 +358,11 @@ const ALL: [(Mutant, &str, &str); 105] = [
         "a value that has run out is deleted as of now",
     ),
     (Mutant::FailedWriteStored, "failed-write-stored", "a write that has failed is stored all the same"),
+    (
+        Mutant::RetryElsewhereRunAgain,
+        "retry-elsewhere-run-again",
+        "a write without an order that is sent again to another node runs again",
+    ),
 ];
 
 impl Mutant {

@@ -297,4 +297,7 @@ pub enum Mutant {
     ExpiryAsNewerVersion,
     /// A write that has failed is stored all the same.
     FailedWriteStored,
+    /// A write without an order that may have been run runs again at a node that knows nothing of that (`node`). Caught by: a request
+    /// is run once; the history.
+    RetryElsewhereRunAgain,
 }

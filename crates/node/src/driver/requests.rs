@@ -174,7 +174,8 @@ impl Core {
     fn remembers(&self, shard: ShardId, stamped: &Bytes) -> bool {
         let id = Stamped::decode(stamped).ok().and_then(|stamped| stamped.id);
         let replica = self.replicas.get(&shard);
-        id.is_some_and(|id| replica.is_some_and(|replica| replica.protocol.remembers(&id)))
+        let remembers = |id| replica.is_some_and(|replica| replica.protocol.remembers(&id));
+        id.is_some_and(remembers) || mutant::is(Mutant::RetryElsewhereRunAgain)
     }
 
     /// Gives a part to the local replica.

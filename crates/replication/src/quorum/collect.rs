@@ -180,6 +180,7 @@ impl Quorum {
     /// All that was opened here up to now is to end: who asks is told when it has.
     pub(super) fn close(&mut self, by: NodeId, life: u64, at: Step) {
         let to = self.rounds.last();
+        self.writes.bonds.close(to);
         let is_known = |closing: &Closing| (closing.by, closing.life, closing.at) == (by, life, at);
         if self.collector.closing.iter().any(is_known) {
             return;

@@ -60,6 +60,7 @@ impl Quorum {
         if self.seal.is_none() {
             self.begin_reads(out);
             self.begin_writes(out);
+            self.ask_the_silent(out);
             self.send_hints(out);
             self.begin_repair(out);
             self.begin_collect(out);
@@ -129,11 +130,11 @@ impl Replicate for Quorum {
         if self.seal.is_some() {
             return Instant::MAX;
         }
-        self.rounds.due().min(self.repair_due()).min(self.collect_due())
+        self.rounds.due().min(self.repair_due()).min(self.collect_due()).min(self.silent_due())
     }
 
     fn remembers(&self, id: &RequestId) -> bool {
-        self.writes.remembers(id)
+        self.writes.bonds.remembers(id)
     }
 
     fn view(&self) -> &View {

@@ -73,6 +73,7 @@
 //!
 //! A member whose log or table was lost is not made whole here: it starts anew in another epoch.
 
+mod bonds;
 mod collect;
 mod describe;
 pub mod fuzz;

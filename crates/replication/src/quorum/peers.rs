@@ -9,10 +9,11 @@ use std::collections::VecDeque;
 use bytes::{BufMut, Bytes, BytesMut};
 use kv::NodeId;
 use kv::codec::{Malformed, Reader};
-use kv::merged::Row;
+use kv::merged::{Look, Row};
 
-use super::Quorum;
+use super::message::{Said, Step};
 use super::rounds::{Ask, Task};
+use super::{Quorum, RESEND_MICROS};
 use crate::{Instant, Output};
 
 /// So many rows wait for one member; the oldest of more are given up.
@@ -29,6 +30,8 @@ pub(super) struct Peer {
     pub(super) life: Option<u64>,
     /// It has said nothing for long, though it is connected.
     pub(super) is_silent: bool,
+    /// Then it is asked for a word again, not before this.
+    ask_at: Instant,
     /// Stores of its rounds up to this one come too late: they are over, and what was deleted since may have gone.
     pub(super) closed: u64,
     hints: VecDeque<Row>,
@@ -104,9 +107,31 @@ impl Quorum {
 
     /// A member says nothing, though it is connected.
     pub(super) fn silent(&mut self, node: NodeId, out: &mut Vec<Output>) {
+        let now = self.now;
         let Some(peer) = self.peers.get_mut(&node) else { return };
-        peer.is_silent = true;
+        (peer.is_silent, peer.ask_at) = (true, now);
         self.weigh_again(out);
+    }
+
+    /// When somebody who is silent is asked for a word next.
+    pub(super) fn silent_due(&self) -> Instant {
+        let silent = self.peers.values().filter(|peer| peer.is_silent && peer.life.is_some());
+        silent.map(|peer| peer.ask_at).min().unwrap_or(Instant::MAX)
+    }
+
+    /// Asks those that are silent for a word: nothing else is asked of them, and what they say shows that they are there again.
+    pub(super) fn ask_the_silent(&mut self, out: &mut Vec<Output>) {
+        let now = self.now;
+        let is_due = |peer: &Peer| peer.is_silent && peer.life.is_some() && peer.ask_at <= now;
+        let due = self.peers.iter_mut().filter(|(_, peer)| is_due(peer));
+        let due = Vec::from_iter(due.map(|(node, peer)| {
+            peer.ask_at = now.plus(RESEND_MICROS);
+            *node
+        }));
+        for node in due {
+            // Of no round: the answer counts for nothing else.
+            self.say(node, Step { round: 0, step: 0 }, Said::Look(Look::Keys(Vec::new())), out);
+        }
     }
 
     /// Any member may have rows that another has not.

@@ -244,10 +244,10 @@ impl Quorum {
 
     /// The own table was looked at.
     pub(super) fn looked(&mut self, ticket: Ticket, found: Found, last: Version, out: &mut Vec<Output>) {
+        let last = if mutant::is(Mutant::FloorNotTold) { Version::ZERO } else { last };
         match self.rounds.looks.remove(&ticket) {
             Some(Asker::Own(at)) => self.got(self.config.id, at, Got::Found(found, last), out),
             Some(Asker::Peer(node, life, at)) => {
-                let last = if mutant::is(Mutant::FloorNotTold) { Version::ZERO } else { last };
                 self.answer(node, life, at, Said::Found(found, last), out);
             }
             None => {}
@@ -308,26 +308,30 @@ impl Quorum {
                 }
             }
             Next::Ask(ask, of) => self.ask(number, round, ask, of, out),
-            Next::End => self.end(&round, is_done),
+            Next::End => self.end(number, &round, is_done),
         }
     }
 
     /// A round is over: what some did not acknowledge is kept for them.
-    fn end(&mut self, round: &Round, was_done: bool) {
+    fn end(&mut self, number: u64, round: &Round, was_done: bool) {
         let Task::Write(_) = &round.task else { return };
         if was_done {
             self.rounds.done_bytes -= round.rows().iter().map(Row::bytes).sum::<usize>();
             self.rounds.done -= 1;
         }
         let missing = round.of.iter().filter(|node| !round.got.contains_key(node));
-        missing.for_each(|node| self.hint(*node, round.rows()));
+        match self.writes.bonds.is_closed(number) && !mutant::is(Mutant::HintOutlivesTombstone) {
+            // What was deleted since may have gone: only what tables hold may be brought now.
+            true => missing.for_each(|node| self.differs(*node)),
+            false => missing.for_each(|node| self.hint(*node, round.rows())),
+        }
     }
 
     fn end_oldest_done(&mut self) {
         let is_done = |round: &Round| matches!(&round.task, Task::Write(write) if write.is_done());
         let oldest = self.rounds.open.iter().find(|(_, round)| is_done(round)).map(|(number, _)| *number);
-        if let Some(round) = oldest.and_then(|number| self.rounds.open.remove(&number)) {
-            self.end(&round, true);
+        if let Some((number, round)) = oldest.and_then(|number| self.rounds.open.remove_entry(&number)) {
+            self.end(number, &round, true);
         }
     }
 

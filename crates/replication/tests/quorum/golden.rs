@@ -122,7 +122,8 @@ impl Script {
             }
             "expiring" => {
                 let Op::Put { key, value, previous, .. } = put(words[0]) else { unreachable!() };
-                let deadline = Some(cluster.now + words[1].parse::<u64>().unwrap() * 1000);
+                let after = words[1].parse::<i64>().unwrap() * 1000;
+                let deadline = Some(cluster.now.saturating_add_signed(after));
                 cluster.write(id, vec![(None, Op::Put { key, value, previous, deadline })]);
             }
             "append" => {
