@@ -16,6 +16,10 @@ use super::rounds::{Ask, Task};
 use super::{Quorum, RESEND_MICROS};
 use crate::{Instant, Output};
 
+/// So long those that a read asks first are waited for: longer than a round trip, and so short that nobody minds.
+pub const FIRST_MICROS: u64 = 10_000;
+/// So long a member that was not in time is not asked first.
+pub const LATE_MICROS: u64 = 5_000_000;
 /// So many rows wait for one member; the oldest of more are given up.
 pub const HINTS_MAX: usize = 16_384;
 /// So many bytes of rows wait for one member.
@@ -30,6 +34,8 @@ pub(super) struct Peer {
     pub(super) life: Option<u64>,
     /// It has said nothing for long, though it is connected.
     pub(super) is_silent: bool,
+    /// Reads do not ask it first before this.
+    pub(super) late_until: Instant,
     /// Then it is asked for a word again, not before this.
     ask_at: Instant,
     /// Stores of its rounds up to this one come too late: they are over, and what was deleted since may have gone.
@@ -111,6 +117,14 @@ impl Quorum {
         let Some(peer) = self.peers.get_mut(&node) else { return };
         (peer.is_silent, peer.ask_at) = (true, now);
         self.weigh_again(out);
+    }
+
+    /// A member has not answered a read in time.
+    pub(super) fn is_late(&mut self, node: NodeId) {
+        let until = self.now.plus(LATE_MICROS);
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.late_until = until;
+        }
     }
 
     /// When somebody who is silent is asked for a word next.

@@ -109,6 +109,11 @@ impl Round {
         matches!((&self.task, &self.ask), (Task::Write(write), Ask::Look(_)) if write.is_gathered())
     }
 
+    /// So long those that were asked first are waited for.
+    fn first_until(&self) -> Option<Instant> {
+        if let Task::Read(read) = &self.task { read.first_until() } else { None }
+    }
+
     fn is_over(&self, now: Instant) -> bool {
         now.since(self.opened) >= PATIENCE_MICROS
     }
@@ -159,7 +164,10 @@ impl Rounds {
     pub(super) fn due(&self) -> Instant {
         let of = |round: &Round| match round.ask {
             Ask::Rest(until) => until,
-            _ => round.sent.plus(RESEND_MICROS).min(round.opened.plus(PATIENCE_MICROS)),
+            _ => {
+                let sent_again = round.sent.plus(RESEND_MICROS).min(round.opened.plus(PATIENCE_MICROS));
+                round.first_until().map_or(sent_again, |until| until.min(sent_again))
+            }
         };
         self.open.values().map(|round| of(round)).min().unwrap_or(Instant::MAX)
     }
@@ -354,7 +362,10 @@ impl Quorum {
     /// Looks at the clock: who waits too long, and what is to be sent again.
     pub(super) fn look_at_the_clock(&mut self, out: &mut Vec<Output>) {
         let now = self.now;
-        for number in self.rounds.with(|round| round.is_over(now) || matches!(round.ask, Ask::Rest(_))) {
+        let is_late = |round: &Round| round.first_until().is_some_and(|until| until <= now);
+        let is_due =
+            |round: &Round| round.is_over(now) || is_late(round) || matches!(round.ask, Ask::Rest(_));
+        for number in self.rounds.with(is_due) {
             self.advance(number, out);
         }
         for number in self.rounds.with(|round| now.since(round.sent) >= RESEND_MICROS) {
