@@ -230,8 +230,8 @@ impl Quorum {
     /// What others have closed counts no more, should it still come.
     fn close_others(&mut self, words: &[Word]) {
         for word in words {
-            if let Some(peer) = self.peers.get_mut(&word.node).filter(|peer| peer.life == Some(word.life)) {
-                peer.closed = peer.closed.max(word.round);
+            if let Some(peer) = self.peers.get_mut(&word.node) {
+                peer.close(word.life, word.round);
             }
         }
     }

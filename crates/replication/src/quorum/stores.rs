@@ -64,8 +64,8 @@ impl Quorum {
 
     /// Rows that another member sends; what is of a round that is over comes too late.
     pub(super) fn store_of(&mut self, node: NodeId, life: u64, at: Step, rows: Vec<Row>) {
-        let is_open = |closed| at.round > closed || mutant::is(Mutant::ClosedRoundStores);
-        if self.peers.get(&node).is_some_and(|peer| is_open(peer.closed)) {
+        let is_closed = self.peers.get(&node).is_none_or(|peer| peer.is_closed(life, at.round));
+        if !is_closed || mutant::is(Mutant::ClosedRoundStores) {
             self.merge(rows, Ack::Peer(node, life, at));
         }
     }
