@@ -71,12 +71,7 @@ impl Quorum {
     }
 
     fn merge(&mut self, rows: Vec<Row>, ack: Ack) {
-        let has_tombstones = rows.iter().any(|row| row.value.is_none());
-        let ops = merges(rows);
-        if has_tombstones {
-            self.collector.noticed(self.stores.last + ops.len() as Token);
-        }
-        self.stores.push(ops, ack);
+        self.stores.push(merges(rows), ack);
     }
 
     /// Tombstones that all members have go.
@@ -126,7 +121,7 @@ impl Quorum {
         let later = self.stores.entries.split_off(&index.next());
         let applied = std::mem::replace(&mut self.stores.entries, later);
         for token in applied.into_values().flatten() {
-            self.collector.applied(token);
+            self.collector.applied();
             match self.stores.acks.remove(&token) {
                 Some(Ack::Own(at)) => self.got(self.config.id, at, Got::Stored, out),
                 Some(Ack::Peer(node, life, at)) => self.answer(node, life, at, Said::Stored, out),
