@@ -4,7 +4,7 @@
 //! memory, bounded in count and bytes: what is given up, or lost with this node, is brought by [repair](super::repair). They count for no
 //! write: a row that only waits for a member is not at that member.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kv::NodeId;
@@ -27,6 +27,9 @@ pub const HINT_BYTES_MAX: usize = 16 << 20;
 /// So many hints are sent at once.
 const HINTS_AT_ONCE_MAX: usize = 512;
 
+/// Of so many of its lives it is known up to which round they are closed.
+const CLOSED_LIVES_MAX: usize = 4;
+
 /// Another member.
 #[derive(Debug, Default)]
 pub(super) struct Peer {
@@ -38,8 +41,8 @@ pub(super) struct Peer {
     pub(super) late_until: Instant,
     /// Then it is asked for a word again, not before this.
     ask_at: Instant,
-    /// Stores of its rounds up to this one come too late: they are over, and what was deleted since may have gone.
-    pub(super) closed: u64,
+    /// Stores of its rounds up to this one, by its life, come too late: they are over, and what was deleted since may have gone.
+    closed: BTreeMap<u64, u64>,
     hints: VecDeque<Row>,
     hint_bytes: usize,
     /// Hints are on their way to it.
@@ -54,6 +57,21 @@ impl Peer {
     /// Whether it can be expected to answer.
     pub(super) fn is_near(&self) -> bool {
         self.life.is_some() && !self.is_silent
+    }
+
+    /// Whether a store of a round of one of its lives comes too late.
+    pub(super) fn is_closed(&self, life: u64, round: u64) -> bool {
+        self.closed.get(&life).is_some_and(|closed| round <= *closed)
+    }
+
+    /// Stores of its rounds up to this one come too late from now on, whether it is connected or not: what is late may come after it is again.
+    pub(super) fn close(&mut self, life: u64, round: u64) {
+        let closed = self.closed.entry(life).or_default();
+        *closed = round.max(*closed);
+        let former = self.closed.keys().find(|other| **other != life && Some(**other) != self.life).copied();
+        if let Some(former) = former.filter(|_| self.closed.len() > CLOSED_LIVES_MAX) {
+            self.closed.remove(&former);
+        }
     }
 
     /// Whether it may have other rows, and none are kept for it that it gets first.
@@ -94,10 +112,7 @@ impl Quorum {
         let Ok(life) = decode_hello(hello) else { return };
         let now = self.now;
         let Some(peer) = self.peers.get_mut(&node) else { return };
-        if peer.life.replace(life) != Some(life) {
-            peer.closed = 0;
-        }
-        (peer.is_silent, peer.is_hinting) = (false, false);
+        (peer.life, peer.is_silent, peer.is_hinting) = (Some(life), false, false);
         self.may_differ(now);
         self.ask_again(node, out);
     }

@@ -64,19 +64,14 @@ impl Quorum {
 
     /// Rows that another member sends; what is of a round that is over comes too late.
     pub(super) fn store_of(&mut self, node: NodeId, life: u64, at: Step, rows: Vec<Row>) {
-        let is_open = |closed| at.round > closed || mutant::is(Mutant::ClosedRoundStores);
-        if self.peers.get(&node).is_some_and(|peer| is_open(peer.closed)) {
+        let is_closed = self.peers.get(&node).is_none_or(|peer| peer.is_closed(life, at.round));
+        if !is_closed || mutant::is(Mutant::ClosedRoundStores) {
             self.merge(rows, Ack::Peer(node, life, at));
         }
     }
 
     fn merge(&mut self, rows: Vec<Row>, ack: Ack) {
-        let has_tombstones = rows.iter().any(|row| row.value.is_none());
-        let ops = merges(rows);
-        if has_tombstones {
-            self.collector.noticed(self.stores.last + ops.len() as Token);
-        }
-        self.stores.push(ops, ack);
+        self.stores.push(merges(rows), ack);
     }
 
     /// Tombstones that all members have go.
@@ -126,7 +121,7 @@ impl Quorum {
         let later = self.stores.entries.split_off(&index.next());
         let applied = std::mem::replace(&mut self.stores.entries, later);
         for token in applied.into_values().flatten() {
-            self.collector.applied(token);
+            self.collector.applied();
             match self.stores.acks.remove(&token) {
                 Some(Ack::Own(at)) => self.got(self.config.id, at, Got::Stored, out),
                 Some(Ack::Peer(node, life, at)) => self.answer(node, life, at, Said::Stored, out),
