@@ -324,7 +324,8 @@ impl Map {
         self.keeps_copies(name, left)?;
         // Its shards may have gone over before it has given them away.
         let is_to_stay = |(_, shard): &(ShardId, &Shard)| {
-            self.is_recast(&shard.keyspace) && self.keyspaces[&shard.keyspace].protocol == Protocol::TwoPhase
+            let to = self.keyspaces[&shard.keyspace].protocol;
+            self.is_recast(&shard.keyspace) && matches!(to, Protocol::TwoPhase | Protocol::Quorum)
         };
         if let Some((_, shard)) = self.replicas_of(id).find(is_to_stay) {
             return Err(Refusal::CopiesStay(shard.keyspace.clone()));

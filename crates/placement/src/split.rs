@@ -31,7 +31,7 @@
 //! - A shard has one change at a time: it moves, or is cut.
 //! - A shard that is cut stays so: there is no way back to fewer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kv::keyspace::SHARDS_TOTAL_MAX;
 use kv::view::{Duty, Member, Revision};
@@ -126,9 +126,17 @@ impl Map {
         let split = self.splits.get_mut(&id).expect("a shard that begins to be cut is to be cut");
         let stays = |member: &&Member| !is_alone || member.node == alone;
         let numbered = shard.members.iter().filter(stays).zip(1..);
-        let to: Vec<Member> = numbered
-            .map(|(member, number)| Member { replica: ReplicaId(number), duty: Duty::Voter, ..*member })
+        let mut to: Vec<Member> = numbered
+            .map(|(member, number)| Member {
+                replica: ReplicaId(number),
+                duty: Duty::Voter,
+                weight: 1,
+                ..*member
+            })
             .collect();
+        if split.protocol.unwrap_or(shard.protocol).is_merged() {
+            self.keyspaces[&shard.keyspace].weigh(&mut to);
+        }
         let nodes: Vec<NodeId> = to.iter().map(|member| member.node).collect();
         let first = nodes.iter().position(|node| *node == shard.leader).unwrap_or(0);
         let (epoch, slots) = (Epoch(shard.epoch.0 + 1), shard.slots);
@@ -182,7 +190,9 @@ impl Map {
         self.shards.remove(&id);
         self.changes.remove(&id);
         self.splits.remove(&id);
+        let keyspaces: BTreeSet<String> = rows.iter().map(|(_, row)| row.keyspace.clone()).collect();
         self.shards.extend(rows);
+        keyspaces.iter().for_each(|keyspace| self.forget_weights(keyspace));
         Ok(())
     }
 

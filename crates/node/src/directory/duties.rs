@@ -25,7 +25,7 @@ use kv::{Epoch, NodeId, Protocol, ShardId};
 use mutant::Mutant;
 use placement::event::needed;
 use placement::map::{Change, Map, Node, NodeDuty, Phase};
-use placement::{Event, Limits, plan};
+use placement::{Event, Limits, opens_whole, plan};
 use replication::Instant;
 
 use super::health::Health;
@@ -371,8 +371,9 @@ impl Reign {
             all if all == row.members.len() => all - gone,
             most => most,
         };
-        // Who orders may have to ask for that first, as a shard.
-        let is_led = row.protocol == Protocol::Primary || self.seen.leader(part).is_some_and(are_there);
+        // Who orders may have to ask for that first, as a shard; and where nobody does any of them serves.
+        let is_led = matches!(row.protocol, Protocol::Primary | Protocol::Quorum)
+            || self.seen.leader(part).is_some_and(are_there);
         opened >= needed && is_led
     }
 
@@ -434,7 +435,7 @@ impl Reign {
 }
 
 /// How many of so many members of a part must have opened for it to be a shard: who comes later begins with nothing. So all must where
-/// each of them may be asked to go on alone.
+/// each of them may be asked to go on alone, or nobody brings up who has nothing.
 fn to_open(protocol: Protocol, members: usize) -> usize {
-    if protocol == Protocol::Primary { members } else { needed(protocol, members) }
+    if opens_whole(protocol) { members } else { needed(protocol, members) }
 }

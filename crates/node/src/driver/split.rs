@@ -71,7 +71,7 @@ use kv::{Epoch, Position, ShardId, SlotRange, Version};
 use mutant::Mutant;
 use placement::map::Phase;
 use replication::Instant;
-use storage::{Cut, ShardSnapshot};
+use storage::{Cut, Layout, ShardSnapshot};
 
 pub(super) use self::giver::CutHere;
 pub(super) use self::replan::{Asked, asked};
@@ -196,6 +196,12 @@ impl Parts {
         }
         self.asked = Some(now);
         Some(has_copy)
+    }
+
+    /// How their rows lie: all are under one protocol.
+    fn layout(&self) -> Layout {
+        let first = self.heirs.values().next().expect("there are parts");
+        layout_of(first.seat.protocol)
     }
 
     /// The records that make them replicas.
@@ -343,7 +349,8 @@ impl Core {
         let at = Position::new(snapshot.applied.index, snapshot.applied.term);
         parts.become_stage(Stage::Copying { at, is_end });
         let rows = parts.heirs.iter().map(|(shard, heir)| (*shard, heir.gone.generation, heir.slots));
-        let cut = Box::new(Cut::new((snapshot, parts.of), rows, parts.copied.map(|at| at.index.0)));
+        let cut = Cut::new((snapshot, parts.of), rows, parts.copied.map(|at| at.index.0));
+        let cut = Box::new(cut.into_layout(parts.layout()));
         parts.passes += 1;
         parts.has_caught_up =
             parts.passes >= PASSES_MAX || cut.changes().is_some_and(|rows| rows <= CAUGHT_UP_ROWS);

@@ -6,7 +6,7 @@ use kv::{Class, Level, NodeId, RequestId, Term};
 
 use super::message::{Message, Said};
 use super::rounds::Got;
-use super::{Quorum, message, peers};
+use super::{PATIENCE_MICROS, Quorum, message, peers};
 use crate::record::Record;
 use crate::{Input, Instant, Output, Replicate, Route, Status, View};
 
@@ -55,8 +55,15 @@ impl Quorum {
         let _ = self.forget_read(token) || self.forget_write(token);
     }
 
+    /// Whether others may be about to come, for it has begun a moment ago: nothing fails yet for want of them.
+    fn is_new(&self) -> bool {
+        !self.has_met && self.begun.is_none_or(|begun| self.now.since(begun) < PATIENCE_MICROS)
+    }
+
     /// What follows from an input.
     fn follow_up(&mut self, out: &mut Vec<Output>) {
+        let near = self.within_reach();
+        self.has_met |= self.reads_enough(&near) && self.writes_enough(&near);
         if self.seal.is_none() {
             self.begin_reads(out);
             self.begin_writes(out);
@@ -73,12 +80,12 @@ impl Quorum {
 
 impl Replicate for Quorum {
     fn step(&mut self, input: Input, out: &mut Vec<Output>) {
-        self.begun = true;
         // What the log held at the start goes to the table before anything is looked at there.
         self.give(out);
         match input {
             Input::Tick { now, clock } => {
                 (self.now, self.clock) = (now, clock);
+                self.begun.get_or_insert(now);
                 self.look_at_the_clock(out);
             }
             Input::View(view) => self.take_view(view),
@@ -107,8 +114,9 @@ impl Replicate for Quorum {
         self.follow_up(out);
     }
 
-    fn route(&self, _: Class, _: Level) -> Route {
+    fn route(&self, _: Class, level: Level) -> Route {
         match self.seal {
+            None if level != Level::Local && self.is_new() => Route::Nobody("its replicas are about to meet"),
             None => Route::Here,
             Some(_) => Route::Nobody("it is being handed over"),
         }
@@ -123,7 +131,7 @@ impl Replicate for Quorum {
     }
 
     fn due(&self) -> Instant {
-        if !self.begun {
+        if self.begun.is_none() {
             return Instant::default();
         }
         if self.seal.is_some() {

@@ -154,8 +154,10 @@ pub struct Quorum {
     view: View,
     /// The log names the members.
     is_view_logged: bool,
-    /// It was called at least once.
-    begun: bool,
+    /// When it was called first; `None` = it was not yet.
+    begun: Option<Instant>,
+    /// It was connected to members that weigh enough for reads and writes.
+    has_met: bool,
     /// Names this life in all that is said.
     life: u64,
     now: Instant,
@@ -189,7 +191,8 @@ impl Quorum {
         let peers = others.map(|node| (node, Peer::default())).collect();
         Ok(Quorum {
             is_view_logged: recovered.is_view_logged,
-            begun: false,
+            begun: None,
+            has_met: false,
             life: Random::new(config.seed).next(),
             now: Instant::default(),
             clock: Version::ZERO,

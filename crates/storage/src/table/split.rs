@@ -19,7 +19,7 @@ use std::fmt;
 use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
-use kv::keyspace::Usage;
+use kv::keyspace::{Rules, Usage};
 use kv::merged::Rank;
 use kv::{SLOTS, ShardId, Slot, SlotRange, Version};
 use mutant::Mutant;
@@ -192,7 +192,9 @@ impl Table {
                 // What is left out may have been known before its time.
                 let last = whole.last.max(*floor);
                 let floor = whole.floor.max(*floor);
-                let state = State { usage: *usage, layout, floor, last, ..whole };
+                // They are ordered, and nobody orders them where writes have none.
+                let rules = if layout == Layout::Merged { Rules::default() } else { whole.rules };
+                let state = State { usage: *usage, layout, floor, last, rules, ..whole };
                 self.fresh.put(set.state(), state.encode());
             }
         }
@@ -230,7 +232,9 @@ impl Table {
         for piece in &mut cut.parts {
             let mut own = BTreeMap::new();
             let slots = piece.slots;
-            for (suffix, value) in rows.iter().filter(|(suffix, _)| belongs(suffix, slots)) {
+            let is_own =
+                |suffix: &Bytes| belongs(suffix, slots) && (cut.layout.is_none() || is_of_any_layout(suffix));
+            for (suffix, value) in rows.iter().filter(|(suffix, _)| is_own(suffix)) {
                 let Some(layout) = cut.layout.filter(|_| key_of_rows(suffix).is_some()) else {
                     piece.count(suffix, value)?;
                     own.insert(
@@ -290,7 +294,7 @@ fn change(
 ) -> Result<(), EngineError> {
     let (mut bytes, mut anew) = (0, BTreeSet::new());
     for suffix in rows.take(STEP_ROWS_MAX) {
-        if mutant::is(Mutant::SplitWithoutChanges) {
+        if mutant::is(Mutant::SplitWithoutChanges) || layout.is_some() && !is_of_any_layout(&suffix) {
             continue;
         }
         if let (Some(layout), Some(key)) = (layout, key_of_rows(&suffix)) {
@@ -399,6 +403,12 @@ fn belongs(suffix: &Bytes, slots: SlotRange) -> bool {
             part => part == Some(Part::Ledger),
         },
     }
+}
+
+/// Whether a row that is no key's is of use in another layout. What was remembered of requests is not where nobody asks the table for it, and
+/// what the table remembered before writes had no order knows nothing of those since.
+fn is_of_any_layout(suffix: &Bytes) -> bool {
+    Part::of(suffix) != Some(Part::Session)
 }
 
 fn has(slots: SlotRange, slot: Slot) -> bool {
