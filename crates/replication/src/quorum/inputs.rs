@@ -14,16 +14,19 @@ impl Quorum {
     fn take_message(&mut self, from: NodeId, body: &Bytes, out: &mut Vec<Output>) {
         let Ok(Message { from: life, to, at, said }) = Message::decode(body) else { return };
         let Some(peer) = self.peers.get_mut(&from) else { return };
-        if peer.life != Some(life) || to != self.life || self.seal.is_some() {
+        if peer.life != Some(life) || to != self.life {
             return;
         }
         peer.is_silent = false;
         match said {
+            Said::Inherit(what) => self.inherit_of(from, life, at, what),
+            Said::Found(found, last) => self.got(from, at, Got::Found(found, last), out),
+            // Who is sealed takes and answers nothing else.
+            _ if self.seal.is_some() => {}
             Said::Look(what) => self.look_for(from, life, at, what, out),
             Said::Store(rows) => self.store_of(from, life, at, rows),
             Said::Close => self.close(from, life, at),
             Said::Collect(names, words) => self.collect_of(from, life, at, names, &words),
-            Said::Found(found, last) => self.got(from, at, Got::Found(found, last), out),
             Said::Stored => self.got(from, at, Got::Stored, out),
             Said::Closed(round) => {
                 let word = message::Word { node: from, life, round };
@@ -74,7 +77,7 @@ impl Quorum {
             self.append(out);
         }
         self.give(out);
-        self.say_sealed(out);
+        self.end_goes_on(out);
     }
 }
 
@@ -101,7 +104,7 @@ impl Replicate for Quorum {
             Input::Connected { node, hello } => self.connected(node, &hello, out),
             Input::Disconnected { node } => self.disconnected(node, out),
             Input::Silent { node } => self.silent(node, out),
-            Input::Seal { next } => self.end_epoch(next, out),
+            Input::Seal { next, among } => self.end_epoch(next, among, out),
             Input::SnapshotReceived { .. } => out.push(Output::DiscardSnapshot),
             // Members change with the epoch; who comes back is repaired.
             Input::Want { .. }
@@ -115,7 +118,7 @@ impl Replicate for Quorum {
     }
 
     fn route(&self, _: Class, level: Level) -> Route {
-        match self.seal {
+        match &self.seal {
             None if level != Level::Local && self.is_new() => Route::Nobody("its replicas are about to meet"),
             None => Route::Here,
             Some(_) => Route::Nobody("it is being handed over"),
@@ -135,7 +138,7 @@ impl Replicate for Quorum {
             return Instant::default();
         }
         if self.seal.is_some() {
-            return Instant::MAX;
+            return self.rounds.due();
         }
         self.rounds.due().min(self.repair_due()).min(self.collect_due())
     }
@@ -152,7 +155,7 @@ impl Replicate for Quorum {
         let base = Record::Base(self.journal.applied_at(), self.view.clone());
         let entries = self.journal.log().above(self.journal.applied()).cloned().map(Record::Entry);
         let ceiling = Record::Ceiling(self.issue.ceiling());
-        let seal = self.seal.map(|seal| Record::Seal(seal.next));
+        let seal = self.seal.as_ref().map(|seal| Record::Seal(seal.next));
         let records = std::iter::once(base).chain(entries).chain([ceiling]).chain(seal);
         records.map(|record| record.encode(self.head())).collect()
     }

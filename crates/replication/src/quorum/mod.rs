@@ -98,7 +98,7 @@ use self::collect::Collector;
 use self::peers::Peer;
 use self::reads::Reads;
 use self::rounds::Rounds;
-use self::seal::Seal;
+use self::seal::{Asked, Seal};
 use self::stores::Stores;
 use self::writes::Writes;
 use crate::issue::Issue;
@@ -173,6 +173,8 @@ pub struct Quorum {
     reads: Reads,
     collector: Collector,
     seal: Option<Seal>,
+    /// What members that are sealed ask, until this one is: of each the last question.
+    asked: BTreeMap<NodeId, Asked>,
     counts: Counts,
 }
 
@@ -206,6 +208,7 @@ impl Quorum {
             reads: Reads::default(),
             collector: Collector::default(),
             seal: recovered.seal.map(Seal::recovered),
+            asked: BTreeMap::new(),
             counts: Counts::default(),
             view,
             config,
