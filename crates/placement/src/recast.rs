@@ -25,14 +25,21 @@
 //!
 //! Where a protocol needs all copies, the shard's or the part's, all nodes must live for it to begin; where it needs a majority, that.
 //!
+//! From `quorum` the members go on that are heard of when it begins, if what they weigh leaves the others less than R and less than W: then
+//! all that was acknowledged is at one of them, and once they are sealed nobody else acknowledges or answers anything. They are named by the
+//! change, so all of them know whose rows they are to bring together ([`Map::go_on`]). `two-phase` needs all of them, for it makes no copies
+//! later, and `single` is reached by `raft`. If one dies before they are sealed the change is given up and begun anew, with those that are left;
+//! after that it is waited for.
+//!
 //! # Taken back
 //!
 //! Naming the protocol that shards have yet takes it back: what copies is given up, and what has gone over goes back the same way. A
 //! third one waits until the second is done.
 
-use kv::keyspace::Settings;
+use kv::keyspace::{Settings, Votes};
 use kv::view::Member;
 use kv::{Protocol, ShardId};
+use mutant::Mutant;
 
 use crate::map::{Change, Map, NodeDuty, Phase, Shard, Split, Why};
 use crate::plan::takers;
@@ -61,16 +68,6 @@ impl Map {
     ) -> Result<(), Refusal> {
         let own = self.shards_of(keyspace);
         let is = self.keyspaces[keyspace].protocol;
-        let has_gone = |(id, shard): &(ShardId, &Shard)| {
-            let switches = self.changes.get(id).is_some_and(|change| change.phase == Phase::Switch);
-            shard.protocol.is_merged() || switches && self.protocol_after(*id, shard).is_merged()
-        };
-        if own.iter().any(has_gone) {
-            return Err(Refusal::Invalid(format!(
-                "keyspace '{keyspace}' cannot go from {is} to {}: create another keyspace, and bring what is in it there",
-                settings.protocol
-            )));
-        }
         if settings.protocol.is_merged() {
             may_lose_order(keyspace, settings)?;
         }
@@ -123,6 +120,8 @@ impl Map {
         match (shard.protocol, keyspace.protocol) {
             (is, wanted) if is == wanted => None,
             (Protocol::Single, wanted) if opens_whole(wanted) => Some(Protocol::Raft),
+            // What its copies have together goes on at all that had it.
+            (Protocol::Quorum, Protocol::Single) => Some(Protocol::Raft),
             // Copies that are missing are made under a protocol that makes copies.
             (Protocol::TwoPhase, Protocol::Quorum)
                 if shard.members.len() != usize::from(keyspace.replicas) =>
@@ -161,6 +160,9 @@ impl Map {
         if shard.has_astray() {
             return None;
         }
+        if shard.protocol.is_merged() {
+            return self.may_get_order(id, shard, to);
+        }
         let serves = |member: &Member| self.nodes[&member.node].duty == NodeDuty::Serve;
         // Their copies stay where they are: as many as there are to be, on nodes that stay.
         let (has, wants) = (shard.members.len(), usize::from(self.keyspaces[&shard.keyspace].replicas));
@@ -170,6 +172,34 @@ impl Map {
             Protocol::Single | Protocol::Raft | Protocol::Primary => return self.may_go_on(shard, to),
         };
         (is_whole && shard.members.iter().all(serves)).then(|| self.may_go_on(shard, to))?
+    }
+
+    /// The members whose rows together are all that was acknowledged of a shard, and that go on with it: all, but where writes have no order
+    /// those that are heard of, if they weigh enough for nobody else to acknowledge or answer anything once they are sealed.
+    pub(crate) fn go_on(&self, id: ShardId, shard: &Shard) -> Option<Vec<Member>> {
+        if !shard.protocol.is_merged() {
+            return Some(shard.members.clone());
+        }
+        let is_heard = |member: &&Member| takers::is_alive(self, member.node);
+        let near: Vec<Member> = shard.members.iter().filter(is_heard).copied().collect();
+        let weight = |members: &[Member]| members.iter().map(|member| member.weight).sum::<u32>();
+        let total = weight(&shard.members);
+        let Votes { read, write } = self.votes_of(id, total);
+        let others = total - weight(&near);
+        let is_enough = others < read && others < write || mutant::is(Mutant::SealedWeightTooSmall);
+        (is_enough && !near.is_empty()).then_some(near)
+    }
+
+    /// Whether what goes on with a shard without an order is enough for a protocol.
+    fn may_get_order(&self, id: ShardId, shard: &Shard, to: Protocol) -> Option<Protocol> {
+        let near = self.go_on(id, shard)?.len();
+        let is_enough = match to {
+            // No copy is made later.
+            Protocol::TwoPhase => near >= 2 && near == shard.members.len(),
+            Protocol::Primary => near >= usize::from(self.sync_of(id).least.max(2)),
+            Protocol::Single | Protocol::Raft | Protocol::Quorum => true,
+        };
+        is_enough.then_some(to)
     }
 
     /// A protocol, if those live that must for a shard to go on under it.
@@ -200,11 +230,15 @@ impl Map {
         change.why == Why::Protocol && change.phase == Phase::Copy && is_vain
     }
 
-    /// Whether a change that copies makes parts that never open: all members would have to, and one is gone.
+    /// Whether a change that copies makes parts that never open: all members would have to, and one is gone; or all are needed for what they
+    /// have together, and one is dead.
     pub(crate) fn never_opens(&self, id: ShardId, change: &Change) -> bool {
+        let shard = &self.shards[&id];
         let is_gone = |member: &Member| self.nodes[&member.node].duty == NodeDuty::Gone;
+        let is_dead = |member: &Member| !self.lives(member.node);
         let copies = change.why.makes_parts() && change.phase == Phase::Copy;
-        copies && opens_whole(self.protocol_after(id, &self.shards[&id])) && change.to.iter().any(is_gone)
+        let lacks_one = opens_whole(self.protocol_after(id, shard)) && change.to.iter().any(is_gone);
+        copies && (lacks_one || shard.protocol.is_merged() && change.to.iter().any(is_dead))
     }
 
     /// Begins to have a shard go on under another protocol.

@@ -343,7 +343,7 @@ impl Core {
 }
 
 /// Whether a write happened that was sent before: where writes have no order nobody can tell but the one that took it, while it runs.
-fn run_before() -> Error {
+pub(super) fn run_before() -> Error {
     let why = "the write may have happened when it was sent before, and where writes have no order nobody else can tell: read to see what is \
                there before you write again";
     Error::InDoubt(why.into())

@@ -179,3 +179,22 @@ fn crash_at_any_point_of_a_change_to_quorum_loses_nothing() {
     crash_in_every_place([Protocol::Raft, Protocol::Quorum], &NODES[..1]);
     crash_in_every_place([Protocol::Raft, Protocol::Quorum], &NODES);
 }
+
+#[test]
+fn keyspace_comes_back_from_quorum_while_clients_write_and_they_only_wait() {
+    let (mut cluster, mut writer) = (founded_of(&CORES, 2), Writer::new());
+    for to in [Protocol::Quorum, Protocol::Raft, Protocol::Quorum, Protocol::Primary] {
+        alter(&mut cluster, wish(to));
+        write_until(&mut cluster, &mut writer, to);
+        let before = writer.done;
+        (0..150).for_each(|_| step(&mut cluster, &mut writer));
+        assert!(writer.done > before, "it is written to under {to}");
+        writer.check(&mut cluster);
+    }
+}
+
+#[test]
+fn crash_at_any_point_of_a_change_from_quorum_loses_nothing() {
+    crash_in_every_place([Protocol::Quorum, Protocol::Raft], &NODES[..1]);
+    crash_in_every_place([Protocol::Quorum, Protocol::Raft], &NODES);
+}
