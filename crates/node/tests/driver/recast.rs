@@ -28,6 +28,8 @@ struct Writer {
     keys: BTreeMap<u64, (u64, u64)>,
     /// Its node may lose what it has asked.
     may_fail: bool,
+    /// Whom it asks in turn.
+    nodes: Vec<NodeId>,
     /// How many were acknowledged.
     done: u64,
 }
@@ -38,7 +40,14 @@ fn key(number: u64) -> Bytes {
 
 impl Writer {
     fn new() -> Writer {
-        Writer { sequence: 0, asked: None, keys: BTreeMap::new(), may_fail: false, done: 0 }
+        Writer {
+            sequence: 0,
+            asked: None,
+            keys: BTreeMap::new(),
+            may_fail: false,
+            nodes: NODES.to_vec(),
+            done: 0,
+        }
     }
 
     /// Takes its answer, or asks for the next.
@@ -65,13 +74,13 @@ impl Writer {
         self.keys.entry(sequence % KEYS).or_default().1 = sequence;
         let value = sequence.to_string().into();
         let put = Op::Put { key: key(sequence % KEYS), value, deadline: None, previous: false };
-        let node = NODES[sequence as usize % NODES.len()];
+        let node = self.nodes[sequence as usize % self.nodes.len()];
         self.asked = Some((cluster.ask_with(node, put, Some(id)), 0));
     }
 
     /// Every key has what was acknowledged last, or what was asked for later and is in doubt.
     fn check(&mut self, cluster: &mut Cluster) {
-        for node in NODES {
+        for &node in &self.nodes {
             for (number, (done, asked)) in &self.keys {
                 let reply = cluster.call(node, Op::Get { key: key(*number), at: None }).unwrap();
                 let found = match reply.answer {
@@ -114,7 +123,7 @@ fn gone_over(cluster: &Cluster, node: NodeId, to: Protocol) -> Option<Vec<ShardI
 fn write_until(cluster: &mut Cluster, writer: &mut Writer, to: Protocol) {
     for _ in 0..STEPS_MAX {
         step(cluster, writer);
-        if NODES.iter().all(|id| gone_over(cluster, *id, to).is_some()) {
+        if writer.nodes.iter().all(|id| gone_over(cluster, *id, to).is_some()) {
             return;
         }
     }
@@ -162,7 +171,7 @@ fn crash_in_every_place(path: [Protocol; 2], nodes: &[NodeId]) {
     let (mut cluster, mut writer) = begin();
     let first = cluster.turns;
     write_until(&mut cluster, &mut writer, path[1]);
-    for turns in (first..cluster.turns + 60).step_by(67) {
+    for turns in (first..cluster.turns + 60).step_by(131) {
         let (mut cluster, mut writer) = begin();
         cluster.crash = Some((turns, nodes.to_vec()));
         while cluster.crash.is_some() {
@@ -197,4 +206,27 @@ fn keyspace_comes_back_from_quorum_while_clients_write_and_they_only_wait() {
 fn crash_at_any_point_of_a_change_from_quorum_loses_nothing() {
     crash_in_every_place([Protocol::Quorum, Protocol::Raft], &NODES[..1]);
     crash_in_every_place([Protocol::Quorum, Protocol::Raft], &NODES);
+}
+
+#[test]
+fn keyspace_comes_back_from_quorum_without_a_node_that_is_dead() {
+    let (mut cluster, mut writer) = (founded_of(&CORES, 1), Writer::new());
+    alter(&mut cluster, wish(Protocol::Quorum));
+    write_until(&mut cluster, &mut writer, Protocol::Quorum);
+    (0..60).for_each(|_| step(&mut cluster, &mut writer));
+    let away = NODES[2];
+    (writer.may_fail, writer.nodes) = (true, NODES[..2].to_vec());
+    cluster.cut(away);
+    (0..60).for_each(|_| step(&mut cluster, &mut writer));
+    alter(&mut cluster, wish(Protocol::Raft));
+    write_until(&mut cluster, &mut writer, Protocol::Raft);
+    writer.check(&mut cluster);
+    // It comes back as one that has nothing, and what it had alone is nowhere.
+    cluster.mend(away);
+    writer.nodes = NODES.to_vec();
+    write_until(&mut cluster, &mut writer, Protocol::Raft);
+    (0..200).for_each(|_| step(&mut cluster, &mut writer));
+    writer.check(&mut cluster);
+    let map = cluster.nodes[&away].cores[0].driver.map();
+    assert_eq!(map.shards_of(DEFAULT)[0].1.members.len(), NODES.len());
 }
