@@ -114,6 +114,11 @@ impl Round {
         if let Task::Read(read) = &self.task { read.first_until() } else { None }
     }
 
+    /// Whether it is between members that are sealed.
+    fn is_of_sealed(&self) -> bool {
+        matches!(&self.task, Task::Repair(repair) if repair.is_last())
+    }
+
     fn is_over(&self, now: Instant) -> bool {
         now.since(self.opened) >= PATIENCE_MICROS
     }
@@ -204,6 +209,7 @@ impl Quorum {
     fn send(&mut self, number: u64, round: &Round, nodes: &BTreeSet<NodeId>, out: &mut Vec<Output>) {
         let at = Step { round: number, step: round.step };
         let said = match &round.ask {
+            Ask::Look(look) if round.is_of_sealed() => Said::Inherit(look.clone()),
             Ask::Look(look) => Said::Look(look.clone()),
             Ask::Store(rows) => Said::Store(rows.clone()),
             Ask::Close => Said::Close,
@@ -228,7 +234,7 @@ impl Quorum {
 
     fn ask_itself(&mut self, at: Step, said: Said, out: &mut Vec<Output>) {
         match said {
-            Said::Look(look) => self.look(Asker::Own(at), look, out),
+            Said::Look(look) | Said::Inherit(look) => self.look(Asker::Own(at), look, out),
             Said::Store(rows) => self.store_own(at, rows),
             Said::Close => self.close(self.config.id, self.life, at),
             Said::Collect(names, words) => self.collect_own(at, names, &words),

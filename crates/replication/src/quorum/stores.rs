@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use kv::merged::{Named, Row};
-use kv::{Index, KEYS_PER_OP_MAX, NodeId, OP_BYTES_MAX, Op, Stamped, Term};
+use kv::{Index, KEYS_PER_OP_MAX, NodeId, OP_BYTES_MAX, Op, Stamped, Term, Version};
 use mutant::Mutant;
 
 use super::Quorum;
@@ -72,6 +72,18 @@ impl Quorum {
 
     fn merge(&mut self, rows: Vec<Row>, ack: Ack) {
         self.stores.push(merges(rows), ack);
+    }
+
+    /// No version of the shard is above this one. Whether there was room to say so.
+    pub(super) fn store_last(&mut self, to: Version) -> bool {
+        let stamped = Stamped { id: None, op: Op::Advance { to, rules: None } };
+        self.stores.last += 1;
+        self.stores.batch.push(self.stores.last, stamped.encode()).is_ok()
+    }
+
+    /// Whether nothing waits to be appended.
+    pub(super) fn has_stored_all(&self) -> bool {
+        self.stores.batch.is_empty()
     }
 
     /// Tombstones that all members have go.
