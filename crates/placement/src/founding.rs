@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use kv::cluster::Liveness;
-use kv::view::{Duty, Revision, View};
+use kv::keyspace::Weighed;
+use kv::view::{Duty, Member, Revision, View};
 use kv::{ClusterId, Epoch, NodeId, Protocol, ReplicaId, ShardId, SlotRange};
 
 use crate::map::{Arrangement, DEFAULT, DIRECTORY, Keyspace, Map, Node, NodeDuty, Shard};
@@ -47,6 +48,26 @@ impl Map {
     ///
     /// When `founding` is not as its fields say.
     pub fn founding(founding: &Founding) -> Map {
+        Map::begun(founding, Keyspace::new(founding.protocol, founding.replicas, Arrangement::Even))
+    }
+
+    /// The same, of a cluster whose first keyspace is under `quorum` with these weights, in the order of the names.
+    ///
+    /// # Panics
+    ///
+    /// When `founding` is not as its fields say, has another protocol, or another number of nodes or replicas than weights.
+    pub fn founding_weighed(founding: &Founding, weighed: Weighed) -> Map {
+        let count = weighed.weights.count();
+        assert_eq!(founding.protocol, Protocol::Quorum, "others weigh nobody");
+        assert!(
+            founding.replicas == count && founding.nodes.len() == usize::from(count),
+            "there is a weight for each node, and each has a copy"
+        );
+        let usual = Keyspace::new(founding.protocol, founding.replicas, Arrangement::Even);
+        Map::begun(founding, Keyspace { weighed: Some(weighed), ..usual })
+    }
+
+    fn begun(founding: &Founding, keyspace: Keyspace) -> Map {
         assert!((1..=SHARDS_MAX).contains(&founding.shards), "a keyspace has 1 to {SHARDS_MAX} shards");
         assert!(
             founding.replicas > 0 && !founding.nodes.is_empty(),
@@ -70,7 +91,7 @@ impl Map {
             nodes,
             keyspaces: BTreeMap::from([
                 (DIRECTORY.into(), Keyspace::new(decides, DIRECTORY_REPLICAS, Arrangement::First)),
-                (DEFAULT.into(), Keyspace::new(founding.protocol, founding.replicas, Arrangement::Even)),
+                (DEFAULT.into(), keyspace),
             ]),
             shards: [(ShardId::DIRECTORY, directory)]
                 .into_iter()

@@ -7,7 +7,7 @@ mod recast;
 mod ruling;
 #[cfg(test)]
 mod tests;
-mod weighed;
+pub mod weighed;
 
 use std::io::{self, BufRead, IsTerminal};
 use std::time::Duration;

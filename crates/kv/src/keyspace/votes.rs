@@ -52,7 +52,7 @@ impl Votes {
         }
         if read + write <= total {
             return Err(format!(
-                "a read of {read} may miss a write of {write}: together {}, they must be more than all members weigh, {total}, as in --read {} --write {}",
+                "a read of {read} may miss a write of {write}: together {}, they must be more than all members weigh, {total}, as in read {}, write {}",
                 read + write,
                 total / 2 + 1,
                 total / 2 + 1
@@ -196,7 +196,7 @@ mod tests {
     fn votes_that_may_miss_each_other_are_refused() {
         let weights = [1, 2, 1];
         assert_eq!(Votes { read: 2, write: 3 }.check(&weights), Ok(()));
-        assert!(Votes { read: 2, write: 2 }.check(&weights).unwrap_err().contains("--read 3 --write 3"));
+        assert!(Votes { read: 2, write: 2 }.check(&weights).unwrap_err().contains("as in read 3, write 3"));
         assert!(Votes { read: 0, write: 5 }.check(&weights).is_err());
         assert!(Votes { read: 5, write: 5 }.check(&weights).unwrap_err().contains("weigh 4"));
         assert_eq!(Votes::majority(4).check(&weights), Ok(()));
