@@ -37,13 +37,17 @@ pub(super) fn offered(op: Op, unique: &mut dyn FnMut() -> Value) -> Op {
 }
 
 impl World {
-    /// The op, or a put of a key whose tombstone has just gone.
+    /// The op, or a put of a key whose tombstone has just gone: mostly at the node whose clock is furthest behind.
     pub(super) fn put_where_a_tombstone_went(&mut self, client: usize, op: Op) -> Op {
         let gone = self.watch.merged.take_gone();
         // Others of that key are spent: their writes in doubt are too many to be judged.
         let gone = gone.filter(|key| Place::of(key).is_none_or(|place| !self.is_spent(&place)));
         match gone {
             Some(key) => {
+                let up = self.ids().filter(|id| self.machine(*id).life().is_some());
+                let behind = up.min_by_key(|id| self.machine(*id).version_clock());
+                let state = &mut self.clients[client];
+                state.home = behind.unwrap_or(state.home);
                 let value = self.clients[client].unique_value();
                 Op::Put { key, value, deadline: None, previous: false }
             }
