@@ -144,7 +144,7 @@ pub struct ShardStatus {
     pub protocol: Protocol,
     /// Its epoch.
     pub epoch: Epoch,
-    /// Who leads it; `None` = nobody that this node knows.
+    /// Who leads it, or one of those that take requests where nobody leads; `None` = nobody that this node knows.
     pub leader: Option<NodeId>,
     /// The leader's term; 0 where the protocol has none.
     pub term: u64,
@@ -172,6 +172,8 @@ pub struct ReplicaStatus {
 pub enum Role {
     /// Orders the writes.
     Leader,
+    /// Takes any request, as the others do: nobody leads.
+    Member,
     /// Follows.
     #[default]
     Follower,
@@ -182,10 +184,16 @@ pub enum Role {
 }
 
 impl Role {
+    /// Whether requests are to be sent to it.
+    pub fn takes_requests(self) -> bool {
+        matches!(self, Role::Leader | Role::Member)
+    }
+
     /// Its name in commands.
     pub fn name(self) -> &'static str {
         match self {
             Role::Leader => "leader",
+            Role::Member => "member",
             Role::Follower => "follower",
             Role::Candidate => "candidate",
             Role::Unknown => "unknown",

@@ -194,7 +194,10 @@ impl Settings {
         let sync = is_primary.then(|| self.sync.unwrap_or(SyncMode::USUAL));
         let is_quorum = protocol == Protocol::Quorum;
         let weighed = is_quorum.then(|| self.weighed.unwrap_or(Weighed::equal(replicas)));
-        Settings { protocol, replicas, sync, weighed, ..self }
+        // Where writes have no order nobody reads older revisions.
+        let keep =
+            if is_quorum { Keep { ttl_micros: self.keep.ttl_micros, ..Keep::default() } } else { self.keep };
+        Settings { protocol, replicas, sync, weighed, keep, ..self }
     }
 
     /// These, but for what is wished.

@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub use self::defects::Mutant;
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 105] = [
+const ALL: [(Mutant, &str, &str); 107] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -320,6 +320,11 @@ const ALL: [(Mutant, &str, &str); 105] = [
         "seal-decided-without-a-vote",
         "a two-phase master decides the end of an epoch without the votes",
     ),
+    (
+        Mutant::SealedWeightTooSmall,
+        "sealed-weight-too-small",
+        "a shard without an order goes on with too few of those that had it",
+    ),
     (Mutant::BaseNotRaised, "base-not-raised", "a part of a shard begins with no newest version"),
     (
         Mutant::PartOpensBeforeTheSeal,
@@ -358,6 +363,11 @@ const ALL: [(Mutant, &str, &str); 105] = [
         "a value that has run out is deleted as of now",
     ),
     (Mutant::FailedWriteStored, "failed-write-stored", "a write that has failed is stored all the same"),
+    (
+        Mutant::RetryElsewhereRunAgain,
+        "retry-elsewhere-run-again",
+        "a write without an order that is sent again to another node runs again",
+    ),
 ];
 
 impl Mutant {

@@ -324,7 +324,8 @@ impl Map {
         self.keeps_copies(name, left)?;
         // Its shards may have gone over before it has given them away.
         let is_to_stay = |(_, shard): &(ShardId, &Shard)| {
-            self.is_recast(&shard.keyspace) && self.keyspaces[&shard.keyspace].protocol == Protocol::TwoPhase
+            let to = self.keyspaces[&shard.keyspace].protocol;
+            self.is_recast(&shard.keyspace) && matches!(to, Protocol::TwoPhase | Protocol::Quorum)
         };
         if let Some((_, shard)) = self.replicas_of(id).find(is_to_stay) {
             return Err(Refusal::CopiesStay(shard.keyspace.clone()));
@@ -398,6 +399,12 @@ impl Map {
             members.iter().filter(stays).count() < needed(protocol, members.len())
         };
         let switches = self.changes.get(&id).filter(|change| change.phase == Phase::Switch);
+        // What those have together is the shard.
+        let is_needed =
+            |change: &&Change| change.why.makes_parts() && change.to.iter().any(|member| member.node == node);
+        if row.protocol.is_merged() && switches.as_ref().is_some_and(is_needed) {
+            return true;
+        }
         is_lost(&row.members, row.protocol)
             || switches.is_some_and(|change| is_lost(&change.to, self.protocol_after(id, row)))
     }

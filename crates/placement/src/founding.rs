@@ -128,11 +128,9 @@ impl Map {
         for (id, nodes) in arrange::arrange_new(self) {
             let shard = self.shards.get_mut(&id).expect("it was arranged");
             shard.members = View::of(shard.epoch, &nodes).members;
-            let weighed = self.keyspaces.get(&shard.keyspace).and_then(|keyspace| keyspace.weighed);
-            let weights = weighed.map(|weighed| weighed.weights.each()).unwrap_or_default();
-            if weights.len() == shard.members.len() {
-                let weigh = |(member, weight): (&mut Member, u32)| member.weight = weight;
-                shard.members.iter_mut().zip(weights).for_each(weigh);
+            if let Some(keyspace) = self.keyspaces.get(&shard.keyspace).filter(|_| shard.protocol.is_merged())
+            {
+                keyspace.weigh(&mut shard.members);
             }
             shard.next_replica = ReplicaId(nodes.len() as u16 + 1);
         }

@@ -72,13 +72,17 @@ impl Map {
     pub(crate) fn alter(&mut self, name: &str, wish: &Wish) -> Result<(), Refusal> {
         let unknown = || Refusal::UnknownKeyspace(name.into());
         let keyspace = self.keyspaces.get(name).filter(|keyspace| keyspace.is_for_clients());
-        let is = keyspace.ok_or_else(unknown)?.settings();
+        let keyspace = keyspace.ok_or_else(unknown)?;
+        let (is, known, is_weighed) = (keyspace.settings(), keyspace.weighed, self.is_weighed(name));
         let wish = Wish { protocol: Some(wish.protocol.unwrap_or(is.protocol)), ..*wish };
         wish.validate().map_err(|error| Refusal::Invalid(error.to_string()))?;
-        let settings = is.with(&wish);
+        let settings = Settings { weighed: known.filter(|_| is_weighed), ..is }.with(&wish);
         wish.check_for(&settings).map_err(Refusal::Invalid)?;
         if settings.protocol != is.protocol {
             self.may_recast(name, &settings, wish.shards)?;
+            if is_weighed && settings.weighed.is_some_and(|weighed| Some(weighed) != known) {
+                return Err(Refusal::Recast { keyspace: name.into(), protocol: is.protocol });
+            }
         } else if matches!(is.protocol, Protocol::TwoPhase | Protocol::Quorum)
             && settings.replicas != is.replicas
         {
@@ -92,6 +96,8 @@ impl Map {
         }
         let keyspace = self.keyspaces.get_mut(name).ok_or_else(unknown)?;
         let Settings { protocol, replicas, sync, weighed, keep, quota } = settings;
+        // Who is asked by weight yet is asked by the same ones until the end.
+        let weighed = if is_weighed { keyspace.weighed } else { weighed };
         *keyspace = Keyspace { protocol, replicas, sync, weighed, keep, quota, ..*keyspace };
         let are = self.shards_of(name).len();
         let wished = wish.shards.map(|shards| shards as usize).filter(|shards| *shards != are);

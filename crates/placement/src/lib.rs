@@ -33,4 +33,5 @@ mod split;
 pub use event::Event;
 pub use founding::{Founder, Founding};
 pub use plan::{Limits, plan};
+pub use recast::opens_whole;
 pub use refusal::Refusal;

@@ -86,7 +86,8 @@ pub struct Keyspace {
     pub quota: Quota,
     /// Whom a write waits for, under [`Protocol::Primary`].
     pub sync: Option<SyncMode>,
-    /// What its members weigh, under [`Protocol::Quorum`].
+    /// What its members weigh, under [`Protocol::Quorum`]; of a keyspace that goes on under another protocol it stays as long as a shard
+    /// is under that one.
     pub weighed: Option<Weighed>,
 }
 
@@ -286,8 +287,17 @@ impl Keyspace {
 
     /// What it is.
     pub fn settings(&self) -> Settings {
-        let Keyspace { protocol, replicas, sync, weighed, keep, quota, .. } = *self;
+        let Keyspace { protocol, replicas, sync, keep, quota, .. } = *self;
+        let weighed = self.weighed.filter(|_| protocol == Protocol::Quorum);
         Settings { protocol, replicas, sync, weighed, keep, quota }
+    }
+
+    /// Gives the members of a shard the weights that they have, in their order; where there are fewer, all weigh the same.
+    pub(crate) fn weigh(&self, members: &mut [Member]) {
+        let weights = self.weighed.map(|weighed| weighed.weights.each()).unwrap_or_default();
+        if weights.len() == members.len() {
+            members.iter_mut().zip(weights).for_each(|(member, weight)| member.weight = weight);
+        }
     }
 
     /// Whether its shards are laid out in pieces, whatever else there is.

@@ -270,8 +270,7 @@ fn keyspace(reader: &mut Reader) -> Result<Keyspace, Malformed> {
     let (keep, quota) = (decode_keep(reader)?, decode_quota(reader)?);
     let sync = if protocol == Protocol::Primary { Some(decode_sync(reader)?) } else { None };
     // An earlier version of Capstan wrote no weights: all members weighed the same.
-    let says_weights = protocol == Protocol::Quorum && !reader.is_empty();
-    let weighed = if says_weights { Some(decode_weighed(reader)?) } else { usual.weighed };
+    let weighed = if reader.is_empty() { usual.weighed } else { Some(decode_weighed(reader)?) };
     Ok(Keyspace { keep, quota, sync, weighed, ..usual })
 }
 

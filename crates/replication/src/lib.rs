@@ -253,6 +253,9 @@ pub enum Input {
     Seal {
         /// In which one.
         next: Epoch,
+        /// On which of its nodes, in order. Where entries have an order all replicas end with the same rows; only [`quorum`] has to bring
+        /// together what these have.
+        among: Vec<NodeId>,
     },
 }
 

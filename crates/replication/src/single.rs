@@ -233,7 +233,7 @@ impl Replicate for Single {
             // Other members have it in another epoch.
             Input::Want { .. } | Input::Sync(_) | Input::Released => (),
             Input::Gather { .. } | Input::Looked { .. } => (),
-            Input::Seal { next } => self.seal(next, out),
+            Input::Seal { next, .. } => self.seal(next, out),
             Input::Propose { ops } if self.seal.is_some() => {
                 out.extend(ops.into_iter().map(|(token, _)| refusal(token)));
             }

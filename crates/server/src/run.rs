@@ -437,7 +437,9 @@ fn recover(
     let engine = open_engine(folder.engine().as_deref(), config, table_files)?;
     let Terms { history, deleted_micros, .. } = folder.terms();
     let history = history.map_or(History::All, History::Count);
-    let options = Options { deleted_micros, ..Options::of(history) };
+    // Where writes have no order nobody reads older revisions.
+    let merged_history = Some(History::Count(1));
+    let options = Options { deleted_micros, merged_history, ..Options::of(history) };
     let deal = node.deal;
     let mut tables: Vec<Table> = (0..deal.cores()).map(|_| Table::open(engine.clone(), options)).collect();
     let mut applied: BTreeMap<ShardId, Applied> = BTreeMap::new();

@@ -161,7 +161,12 @@ impl World {
     /// on writes in doubt: none, once the faults are over and while the id is valid. Where there were no faults, it holds for
     /// the whole run, unless shards had no room to remember requests, or nodes joined: an answer to one that is not connected to yet
     /// is lost. Those that may be too large to be kept do not count.
+    ///
+    /// Where writes have no order only the node that took one knows what became of it: any other one leaves it in doubt.
     pub fn write_again(&mut self) {
+        if self.is_unordered() {
+            return;
+        }
         let doubts = self.stats.in_doubt_retried;
         let have_joined = self.placed.next_node.0 > self.founders + 1;
         let is_calm = self.faults.is_empty() && self.forcing.is_none();

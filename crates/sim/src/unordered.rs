@@ -50,7 +50,7 @@ impl World {
                 return Some(format!("shard {shard} is not on {id}"));
             };
             let (last, now) = (status.last, (status.durable, status.commit, status.applied));
-            if status.role != Role::Leader || now != (last, last, last) {
+            if status.role != Role::Member || now != (last, last, last) {
                 return Some(format!("shard {shard} on {id}: {status:?}"));
             }
             let found = table.look(shard, &Look::Tombstones { after: None });

@@ -151,11 +151,40 @@ fn merged_shard_leaves_its_newest_values_and_no_tombstones() {
         assert!(store.table.applied(NEW).last >= store.table.floor(NEW));
         let put = Op::Put { key: "value".into(), value: "8".into(), deadline: None, previous: false };
         let entry = Entry { proposed: at(9_000), ops: vec![Stamped { id: None, op: put }] };
-        store.table.apply(NEW, store.index + 1, 1, &entry).unwrap();
+        store.table.apply(NEW, 2, 1, &entry).unwrap();
         store.table.audit(NEW).unwrap();
         let Ok(Answer::Row(Some(row))) = store.read(NEW, &get("value", None)) else { panic!("it was put") };
         assert_eq!((row.created, row.changes, row.version), (at(5), 4, at(9_000)), "its counts go on");
     }
+}
+
+#[test]
+fn merged_shards_with_the_same_newest_rows_become_the_same_ordered_one() {
+    let expiring = row("expiring", 40, Some("4"), Some(900));
+    let newest = [row("value", 30, Some("3"), None), row("deleted", 50, None, None), expiring.clone()];
+    let digest = |before: Vec<Row>, passes: bool, swept: bool| {
+        let mut store = Store::new(Kind::Memory, Layout::Merged, History::Count(3));
+        let copied = passes.then(|| {
+            store.merge(before);
+            store.merge(newest.to_vec());
+            store.cut(NEW, Layout::Ordered, None)
+        });
+        store.merge(newest.to_vec());
+        if swept {
+            store.merge(vec![expiring.expire().unwrap()]);
+        }
+        let advance = Op::Advance { to: at(1_000), rules: None };
+        store.apply(&Entry { proposed: Version::ZERO, ops: vec![Stamped { id: None, op: advance }] });
+        store.cut(NEW, Layout::Ordered, copied);
+        store.open(NEW, Layout::Ordered);
+        assert_eq!((store.table.applied(NEW).index, store.table.floor(NEW)), (1, at(1_000)));
+        store.table.digest(NEW).unwrap()
+    };
+    let plain = digest(Vec::new(), false, false);
+    let older = vec![row("value", 10, Some("1"), None), row("deleted", 20, Some("2"), None)];
+    assert_eq!(digest(older.clone(), true, false), plain, "one has seen what the other has not");
+    assert_eq!(digest(Vec::new(), false, true), plain, "one has swept what the other has not");
+    assert_eq!(digest(older, true, true), plain, "it swept it between two passes");
 }
 
 #[test]

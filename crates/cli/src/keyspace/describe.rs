@@ -2,7 +2,7 @@
 
 use kv::Protocol;
 use kv::cluster::Terms;
-use kv::keyspace::{Described, History, Settings, SyncMode, Weighed, duration};
+use kv::keyspace::{Described, History, Keep, Settings, SyncMode, Weighed, duration};
 use serde_json::{Value, json};
 
 use super::weighed;
@@ -110,10 +110,7 @@ fn sentences(subject: &Subject<'_>) -> Vec<(&'static str, String)> {
         );
     }
     told.push(("shards", shards));
-    told.push(("history", history(keep.history.unwrap_or_else(|| of_terms(terms)))));
-    let deleted = keep.deleted_micros.unwrap_or(terms.deleted_micros);
-    let deleted = if deleted == u64::MAX { "for ever".into() } else { format!("for {}", duration(deleted)) };
-    told.push(("deleted keys", format!("their revisions are kept {deleted}")));
+    told.extend(kept(keep, terms, protocol));
     let ttl = keep.ttl_micros.map_or("for ever".into(), |ttl| format!("for {}", duration(ttl)));
     told.push(("values last", format!("{ttl}, unless they are stored with a time of their own")));
     let holds = keyspace.usage.map_or("not known at present".into(), |usage| {
@@ -264,6 +261,22 @@ fn of_primary(sync: SyncMode, replicas: u16, reads: &str) -> Vec<(&'static str, 
         ("disks are lost", "each replica in sync has all that is acknowledged: it is lost only with the disks of all of them".into()),
     ]);
     told
+}
+
+/// What can be read of the past.
+fn kept(keep: Keep, terms: &Terms, protocol: Protocol) -> Vec<(&'static str, String)> {
+    if protocol.is_merged() {
+        return vec![(
+            "history",
+            "none: the newest value of a key is all that is read, and nothing is watched".into(),
+        )];
+    }
+    let deleted = keep.deleted_micros.unwrap_or(terms.deleted_micros);
+    let deleted = if deleted == u64::MAX { "for ever".into() } else { format!("for {}", duration(deleted)) };
+    vec![
+        ("history", history(keep.history.unwrap_or_else(|| of_terms(terms)))),
+        ("deleted keys", format!("their revisions are kept {deleted}")),
+    ]
 }
 
 fn history(history: History) -> String {

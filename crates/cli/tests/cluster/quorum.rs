@@ -54,6 +54,15 @@ fn quorum_serves_at_every_node_whoever_is_killed() {
         let refused = lab.capstan(&[1], &["--keyspace", NAME, "increment", "n"]);
         assert_eq!(refused.status.code(), Some(2), "{}", text(&refused.stderr));
         assert!(text(&refused.stderr).contains("writes have no order"), "{}", text(&refused.stderr));
+        let refused = lab.capstan(&[1], &["--keyspace", NAME, "watch", "n"]);
+        assert_eq!(refused.status.code(), Some(2), "{}", text(&refused.stderr));
+        assert!(text(&refused.stderr).contains("have no order"), "{}", text(&refused.stderr));
+        let status = lab.capstan(&[1], &["cluster", "status", "--all"]);
+        let led = text(&status.stdout)
+            .lines()
+            .filter(|line| line.contains(NAME))
+            .all(|line| line.contains(" any "));
+        assert!(led, "{}", text(&status.stdout));
         for round in 0..size(3, 9) {
             let victim = 1 + (round % 3) as u16;
             let others = Vec::from_iter(lab.all().filter(|node| *node != victim));

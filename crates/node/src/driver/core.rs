@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kv::keyspace::Usage;
-use kv::{Error, NodeId, Position, Reply, ShardId, SlotRange, Version};
+use kv::{Error, NodeId, Position, Reply, ShardId, Version};
+use placement::map::Shard;
 use replication::{Input, Instant, Output, Ticket, Token};
 
 use super::agenda::Agenda;
@@ -61,7 +62,7 @@ pub(super) struct Core {
     /// The parts that are to be, by the shard that is cut.
     pub parts: BTreeMap<ShardId, Parts>,
     /// The keyspaces and slots of shards that were cut and are no more, the newest ones.
-    pub cut_before: BTreeMap<ShardId, (String, SlotRange)>,
+    pub cut_before: BTreeMap<ShardId, Shard>,
     /// The shards of which other nodes' heirs want to know what comes next.
     pub tails_asked: BTreeSet<ShardId>,
     /// Others are to hear of its replicas at once.

@@ -1,7 +1,7 @@
 //! Requests of clients and of other nodes: each part is served here, forwarded, or waits and is tried again.
 
 use bytes::Bytes;
-use kv::{Class, Error, Level, NodeId, Reply, RequestId, ShardId, Stamped};
+use kv::{Class, Error, Level, NodeId, Protocol, Reply, RequestId, ShardId, Stamped};
 use mutant::Mutant;
 use replication::{Input, Route, Token};
 
@@ -25,7 +25,8 @@ const TIMEOUT_MICROS_MIN: u64 = 1_000;
 
 impl Core {
     pub fn take_part(&mut self, node: &Node, client: Client, part: Part) {
-        assert!(!part.op.is_own(), "an op of the store's own comes from no client");
+        let is_own_asked = matches!(client, Client::Astray(..));
+        assert!(is_own_asked || !part.op.is_own(), "an op of the store's own comes from no client");
         if node.stopping {
             return self.answer(client, Err(part.refusal("this node is stopping: ask another one")));
         }
@@ -156,8 +157,10 @@ impl Core {
     fn is_run_once(&mut self, node: &Node, token: Token, is_here: bool) -> bool {
         let Some(open) = self.open.get(token) else { return true };
         let (shard, attempt) = (open.shard, open.attempt());
-        let row = node.config.map.shards.get(&shard);
-        if !open.is_in_doubt() || !row.is_some_and(|row| row.protocol.is_merged()) {
+        let map = &node.config.map;
+        let protocol = map.shards.get(&shard).map(|row| row.protocol);
+        let protocol = protocol.or_else(|| map.row_of_part(shard).map(|row| row.protocol));
+        if !open.is_in_doubt() || !protocol.is_some_and(Protocol::is_merged) {
             return false;
         }
         if is_here && attempt.is_some_and(|attempt| self.remembers(shard, &attempt.stamped)) {
@@ -174,7 +177,8 @@ impl Core {
     fn remembers(&self, shard: ShardId, stamped: &Bytes) -> bool {
         let id = Stamped::decode(stamped).ok().and_then(|stamped| stamped.id);
         let replica = self.replicas.get(&shard);
-        id.is_some_and(|id| replica.is_some_and(|replica| replica.protocol.remembers(&id)))
+        let remembers = |id| replica.is_some_and(|replica| replica.protocol.remembers(&id));
+        id.is_some_and(remembers) || mutant::is(Mutant::RetryElsewhereRunAgain)
     }
 
     /// Gives a part to the local replica.
@@ -341,7 +345,7 @@ impl Core {
 }
 
 /// Whether a write happened that was sent before: where writes have no order nobody can tell but the one that took it, while it runs.
-fn run_before() -> Error {
+pub(super) fn run_before() -> Error {
     let why = "the write may have happened when it was sent before, and where writes have no order nobody else can tell: read to see what is \
                there before you write again";
     Error::InDoubt(why.into())

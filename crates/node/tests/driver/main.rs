@@ -14,6 +14,7 @@ mod kept;
 mod maps;
 mod names;
 mod quorum;
+mod recast;
 mod snapshots;
 mod split;
 mod switch;

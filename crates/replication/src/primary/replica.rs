@@ -416,7 +416,7 @@ impl Replicate for Primary {
             Input::SnapshotSent { to, arrived } => self.snapshot_sent(to, arrived),
             Input::SnapshotReceived { header } => self.snapshot_received(&header, out),
             Input::Yield { to } => self.yield_to(to),
-            Input::Seal { next } => self.seal(next),
+            Input::Seal { next, .. } => self.seal(next),
             Input::Released => self.forks.is_released = true,
             Input::Gather { .. } | Input::Looked { .. } => (),
         }

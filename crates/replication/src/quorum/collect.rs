@@ -31,7 +31,7 @@ use mutant::Mutant;
 use super::Quorum;
 use super::message::{Said, Step, Word};
 use super::rounds::{Ask, Got, Next, Round, Task};
-use crate::{Instant, Output, Token};
+use crate::{Instant, Output};
 
 /// So often tombstones are looked for while there may be any.
 pub const INTERVAL_MICROS: u64 = 5_000_000;
@@ -43,8 +43,6 @@ const TOMBSTONES_AT_ONCE: usize = 1024;
 pub(super) struct Collector {
     /// The table may hold some.
     may_have: bool,
-    /// Some are on their way into it, with this op and before.
-    coming: Option<Token>,
     /// Not before this they are looked for.
     next: Instant,
     /// Who waits for which rounds to end here.
@@ -68,22 +66,14 @@ pub(super) struct Collect {
 
 impl Default for Collector {
     fn default() -> Collector {
-        Collector { may_have: true, coming: None, next: Instant::default(), closing: Vec::new() }
+        Collector { may_have: true, next: Instant::default(), closing: Vec::new() }
     }
 }
 
 impl Collector {
-    /// Tombstones are on their way into the table, with this op.
-    pub(super) fn noticed(&mut self, op: Token) {
-        self.coming = Some(op);
-    }
-
-    /// Ops up to this one are applied.
-    pub(super) fn applied(&mut self, op: Token) {
-        if let Some(coming) = self.coming {
-            self.may_have = true;
-            self.coming = (coming > op).then_some(coming);
-        }
+    /// Something was applied. It need not be a tombstone: with any row the table lets values go whose time is over.
+    pub(super) fn applied(&mut self) {
+        self.may_have = true;
     }
 }
 
@@ -180,6 +170,7 @@ impl Quorum {
     /// All that was opened here up to now is to end: who asks is told when it has.
     pub(super) fn close(&mut self, by: NodeId, life: u64, at: Step) {
         let to = self.rounds.last();
+        self.writes.bonds.close(to);
         let is_known = |closing: &Closing| (closing.by, closing.life, closing.at) == (by, life, at);
         if self.collector.closing.iter().any(is_known) {
             return;
@@ -229,8 +220,8 @@ impl Quorum {
     /// What others have closed counts no more, should it still come.
     fn close_others(&mut self, words: &[Word]) {
         for word in words {
-            if let Some(peer) = self.peers.get_mut(&word.node).filter(|peer| peer.life == Some(word.life)) {
-                peer.closed = peer.closed.max(word.round);
+            if let Some(peer) = self.peers.get_mut(&word.node) {
+                peer.close(word.life, word.round);
             }
         }
     }

@@ -27,7 +27,7 @@ impl Quorum {
             format!("{node}{is}{hints}")
         };
         line.push_str(&format!(" {{{}}}", Vec::from_iter(self.peers.iter().map(peer)).join(" ")));
-        if let Some(seal) = self.seal {
+        if let Some(seal) = &self.seal {
             line.push_str(&format!(" sealed, then epoch {}", seal.next));
         }
         line

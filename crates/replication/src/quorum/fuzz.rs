@@ -28,6 +28,7 @@ pub fn message_samples() -> Vec<Bytes> {
     let found = Found::Rows { rows: vec![row.clone()], next: Some("key".into()) };
     [
         Said::Look(Look::Keys(vec!["key".into()])),
+        Said::Inherit(Look::Tombstones { after: None }),
         Said::Store(vec![row]),
         Said::Close,
         Said::Collect(vec![name], vec![Word { node: NodeId(3), life: 7, round: 300 }]),

@@ -38,6 +38,8 @@ pub(super) struct Step {
 pub(super) enum Said {
     /// What do you hold of this?
     Look(Look),
+    /// What do you hold of this, now that you take no store any more? Answered by who is sealed.
+    Inherit(Look),
     /// Merge these rows.
     Store(Vec<Row>),
     /// End all that you opened before, and say so.
@@ -68,6 +70,7 @@ const COLLECT: u8 = 84;
 const FOUND: u8 = 85;
 const STORED: u8 = 86;
 const CLOSED: u8 = 87;
+const INHERIT: u8 = 88;
 
 /// Whether these are the bytes of an answer.
 pub(super) fn is_response(body: &[u8]) -> bool {
@@ -84,7 +87,7 @@ impl Message {
         put_uint(&mut into, self.at.round);
         put_uint(&mut into, u64::from(self.at.step));
         match &self.said {
-            Said::Look(look) => encode_look(&mut into, look),
+            Said::Look(look) | Said::Inherit(look) => encode_look(&mut into, look),
             Said::Store(rows) => put_list(&mut into, rows, encode_row),
             Said::Close | Said::Stored => {}
             Said::Collect(names, words) => {
@@ -112,6 +115,7 @@ impl Message {
         let at = Step { round: reader.uint()?, step: reader.u32()? };
         let said = match tag {
             LOOK => Said::Look(decode_look(&mut reader)?),
+            INHERIT => Said::Inherit(decode_look(&mut reader)?),
             STORE => Said::Store(reader.list(decode_row)?),
             CLOSE => Said::Close,
             COLLECT => Said::Collect(reader.list(decode_named)?, reader.list(Word::decode)?),
@@ -129,6 +133,7 @@ impl Said {
     fn tag(&self) -> u8 {
         match self {
             Said::Look(_) => LOOK,
+            Said::Inherit(_) => INHERIT,
             Said::Store(_) => STORE,
             Said::Close => CLOSE,
             Said::Collect(..) => COLLECT,
@@ -161,6 +166,7 @@ impl fmt::Display for Said {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Said::Look(look) => write!(f, "look {}", show_look(look)),
+            Said::Inherit(look) => write!(f, "inherit {}", show_look(look)),
             Said::Store(rows) => write!(f, "store [{}]", show_rows(rows)),
             Said::Close => write!(f, "close"),
             Said::Collect(names, words) => {
@@ -235,6 +241,7 @@ mod tests {
         let words = vec![Word { node: NodeId(3), life: u64::MAX, round: 300 }];
         for said in [
             Said::Look(Look::Keys(vec!["k".into()])),
+            Said::Inherit(Look::Tombstones { after: None }),
             Said::Store(vec![row.clone()]),
             Said::Close,
             Said::Collect(vec![name], words),

@@ -73,6 +73,7 @@
 //!
 //! A member whose log or table was lost is not made whole here: it starts anew in another epoch.
 
+mod bonds;
 mod collect;
 mod describe;
 pub mod fuzz;
@@ -98,7 +99,7 @@ use self::collect::Collector;
 use self::peers::Peer;
 use self::reads::Reads;
 use self::rounds::Rounds;
-use self::seal::Seal;
+use self::seal::{Asked, Seal};
 use self::stores::Stores;
 use self::writes::Writes;
 use crate::issue::Issue;
@@ -154,8 +155,10 @@ pub struct Quorum {
     view: View,
     /// The log names the members.
     is_view_logged: bool,
-    /// It was called at least once.
-    begun: bool,
+    /// When it was called first; `None` = it was not yet.
+    begun: Option<Instant>,
+    /// It was connected to members that weigh enough for reads and writes.
+    has_met: bool,
     /// Names this life in all that is said.
     life: u64,
     now: Instant,
@@ -171,6 +174,8 @@ pub struct Quorum {
     reads: Reads,
     collector: Collector,
     seal: Option<Seal>,
+    /// What members that are sealed ask, until this one is: of each the last question.
+    asked: BTreeMap<NodeId, Asked>,
     counts: Counts,
 }
 
@@ -189,7 +194,8 @@ impl Quorum {
         let peers = others.map(|node| (node, Peer::default())).collect();
         Ok(Quorum {
             is_view_logged: recovered.is_view_logged,
-            begun: false,
+            begun: None,
+            has_met: false,
             life: Random::new(config.seed).next(),
             now: Instant::default(),
             clock: Version::ZERO,
@@ -203,6 +209,7 @@ impl Quorum {
             reads: Reads::default(),
             collector: Collector::default(),
             seal: recovered.seal.map(Seal::recovered),
+            asked: BTreeMap::new(),
             counts: Counts::default(),
             view,
             config,

@@ -4,23 +4,31 @@
 //! memory, bounded in count and bytes: what is given up, or lost with this node, is brought by [repair](super::repair). They count for no
 //! write: a row that only waits for a member is not at that member.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kv::NodeId;
 use kv::codec::{Malformed, Reader};
-use kv::merged::Row;
+use kv::merged::{Look, Row};
 
-use super::Quorum;
+use super::message::{Said, Step};
 use super::rounds::{Ask, Task};
+use super::{Quorum, RESEND_MICROS};
 use crate::{Instant, Output};
 
+/// So long those that a read asks first are waited for: longer than a round trip, and so short that nobody minds.
+pub const FIRST_MICROS: u64 = 10_000;
+/// So long a member that was not in time is not asked first.
+pub const LATE_MICROS: u64 = 5_000_000;
 /// So many rows wait for one member; the oldest of more are given up.
 pub const HINTS_MAX: usize = 16_384;
 /// So many bytes of rows wait for one member.
 pub const HINT_BYTES_MAX: usize = 16 << 20;
 /// So many hints are sent at once.
 const HINTS_AT_ONCE_MAX: usize = 512;
+
+/// Of so many of its lives it is known up to which round they are closed.
+const CLOSED_LIVES_MAX: usize = 4;
 
 /// Another member.
 #[derive(Debug, Default)]
@@ -29,8 +37,12 @@ pub(super) struct Peer {
     pub(super) life: Option<u64>,
     /// It has said nothing for long, though it is connected.
     pub(super) is_silent: bool,
-    /// Stores of its rounds up to this one come too late: they are over, and what was deleted since may have gone.
-    pub(super) closed: u64,
+    /// Reads do not ask it first before this.
+    pub(super) late_until: Instant,
+    /// Then it is asked for a word again, not before this.
+    ask_at: Instant,
+    /// Stores of its rounds up to this one, by its life, come too late: they are over, and what was deleted since may have gone.
+    closed: BTreeMap<u64, u64>,
     hints: VecDeque<Row>,
     hint_bytes: usize,
     /// Hints are on their way to it.
@@ -45,6 +57,21 @@ impl Peer {
     /// Whether it can be expected to answer.
     pub(super) fn is_near(&self) -> bool {
         self.life.is_some() && !self.is_silent
+    }
+
+    /// Whether a store of a round of one of its lives comes too late.
+    pub(super) fn is_closed(&self, life: u64, round: u64) -> bool {
+        self.closed.get(&life).is_some_and(|closed| round <= *closed)
+    }
+
+    /// Stores of its rounds up to this one come too late from now on, whether it is connected or not: what is late may come after it is again.
+    pub(super) fn close(&mut self, life: u64, round: u64) {
+        let closed = self.closed.entry(life).or_default();
+        *closed = round.max(*closed);
+        let former = self.closed.keys().find(|other| **other != life && Some(**other) != self.life).copied();
+        if let Some(former) = former.filter(|_| self.closed.len() > CLOSED_LIVES_MAX) {
+            self.closed.remove(&former);
+        }
     }
 
     /// Whether it may have other rows, and none are kept for it that it gets first.
@@ -85,10 +112,7 @@ impl Quorum {
         let Ok(life) = decode_hello(hello) else { return };
         let now = self.now;
         let Some(peer) = self.peers.get_mut(&node) else { return };
-        if peer.life.replace(life) != Some(life) {
-            peer.closed = 0;
-        }
-        (peer.is_silent, peer.is_hinting) = (false, false);
+        (peer.life, peer.is_silent, peer.is_hinting) = (Some(life), false, false);
         self.may_differ(now);
         self.ask_again(node, out);
     }
@@ -104,9 +128,39 @@ impl Quorum {
 
     /// A member says nothing, though it is connected.
     pub(super) fn silent(&mut self, node: NodeId, out: &mut Vec<Output>) {
+        let now = self.now;
         let Some(peer) = self.peers.get_mut(&node) else { return };
-        peer.is_silent = true;
+        (peer.is_silent, peer.ask_at) = (true, now);
         self.weigh_again(out);
+    }
+
+    /// A member has not answered a read in time.
+    pub(super) fn is_late(&mut self, node: NodeId) {
+        let until = self.now.plus(LATE_MICROS);
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.late_until = until;
+        }
+    }
+
+    /// When somebody who is silent is asked for a word next.
+    pub(super) fn silent_due(&self) -> Instant {
+        let silent = self.peers.values().filter(|peer| peer.is_silent && peer.life.is_some());
+        silent.map(|peer| peer.ask_at).min().unwrap_or(Instant::MAX)
+    }
+
+    /// Asks those that are silent for a word: nothing else is asked of them, and what they say shows that they are there again.
+    pub(super) fn ask_the_silent(&mut self, out: &mut Vec<Output>) {
+        let now = self.now;
+        let is_due = |peer: &Peer| peer.is_silent && peer.life.is_some() && peer.ask_at <= now;
+        let due = self.peers.iter_mut().filter(|(_, peer)| is_due(peer));
+        let due = Vec::from_iter(due.map(|(node, peer)| {
+            peer.ask_at = now.plus(RESEND_MICROS);
+            *node
+        }));
+        for node in due {
+            // Of no round: the answer counts for nothing else.
+            self.say(node, Step { round: 0, step: 0 }, Said::Look(Look::Keys(Vec::new())), out);
+        }
     }
 
     /// Any member may have rows that another has not.

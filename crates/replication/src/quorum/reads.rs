@@ -8,6 +8,9 @@
 //!   a read hears n1 and n2: k at 11, at n2 only    ─▶ store k at 11 ─▶ n1 and n3 acknowledge ─▶ answered
 //! ```
 //!
+//! Who is asked first are members that weigh R, and W too, so that mostly nothing is written back; who of them is not in time is not asked first
+//! again for a while, and then all are asked.
+//!
 //! A `bounded` read does without: it misses nothing that was acknowledged before it was asked, so it is within every bound, and a write that is
 //! under way it may show before a later one does not. For that it costs one question always, and is answered while members that weigh R are there,
 //! however much W is.
@@ -20,9 +23,9 @@ use mutant::Mutant;
 
 use super::gather::Gather;
 use super::rounds::{Ask, Next, Round, Task};
-use super::{Quorum, seal};
+use super::{Quorum, peers, seal};
 use crate::single::too_many_reads;
-use crate::{Gathered, Output, READS_MAX, Token};
+use crate::{Gathered, Instant, Output, READS_MAX, Token};
 
 /// So many rounds of reads look at the same time; what comes meanwhile shares the next one.
 const LOOKING_MAX: usize = 2;
@@ -50,6 +53,8 @@ pub(super) struct Read {
     items: Vec<(Token, Look)>,
     gather: Gather,
     level: Level,
+    /// So long those that were asked first are waited for; `None` = whoever weighs R is enough, and all are asked.
+    first_until: Option<Instant>,
     /// What expires up to it is gone.
     moment: Version,
     /// Who holds each row that is written back, as far as was seen.
@@ -57,6 +62,11 @@ pub(super) struct Read {
 }
 
 impl Read {
+    /// So long those that were asked first are waited for.
+    pub(super) fn first_until(&self) -> Option<Instant> {
+        self.first_until
+    }
+
     /// Whose its reads are.
     pub(super) fn tokens(&self) -> impl Iterator<Item = Token> {
         self.items.iter().map(|(token, _)| *token)
@@ -151,9 +161,34 @@ impl Quorum {
         self.reads.open += items.len();
         let gather = Gather::new(of_all(&items));
         let (look, holders) = (gather.look(), Vec::new());
-        let of = if level == Level::Local { near } else { self.members() };
-        let read = Read { items, gather, level, moment: self.clock, holders };
+        let first = if level == Level::Local { None } else { self.first_asked(level) };
+        let first_until = first.as_ref().map(|_| self.now.plus(peers::FIRST_MICROS));
+        let of = match first {
+            _ if level == Level::Local => near,
+            Some(first) => first,
+            None => self.members(),
+        };
+        let read = Read { items, gather, level, first_until, moment: self.clock, holders };
         self.open(Task::Read(Box::new(read)), Ask::Look(look), of, out);
+    }
+
+    /// Those to be asked first: this member and some of the others by turns, who are within reach and were not late. `None` = they do not weigh
+    /// enough.
+    fn first_asked(&self, level: Level) -> Option<BTreeSet<NodeId>> {
+        let is_enough = |nodes: &BTreeSet<NodeId>| {
+            self.reads_enough(nodes) && (level != Level::Linearizable || self.writes_enough(nodes))
+        };
+        let near = self.peers.iter().filter(|(_, peer)| peer.is_near() && peer.late_until <= self.now);
+        let near = Vec::from_iter(near.map(|(node, _)| *node));
+        let turn = self.rounds.last() as usize % near.len().max(1);
+        let mut first: BTreeSet<NodeId> = [self.config.id].into();
+        for node in near.iter().cycle().skip(turn).take(near.len()) {
+            if is_enough(&first) {
+                break;
+            }
+            first.insert(*node);
+        }
+        Some(first).filter(is_enough)
     }
 
     /// Where a round of reads stands.
@@ -161,6 +196,18 @@ impl Quorum {
         let answered = round.answered();
         let Task::Read(read) = &mut round.task else { unreachable!("it is a read") };
         let near = &answered | &(&round.of & &self.within_reach());
+        if let (Ask::Look(look), Some(until)) = (&round.ask, read.first_until) {
+            let is_late = self.now >= until;
+            if !is_late && near == round.of && answered != round.of {
+                return Next::Wait;
+            }
+            read.first_until = None;
+            let late = (&round.of - &answered).into_iter().filter(|_| is_late);
+            late.for_each(|node| self.is_late(node));
+            if !self.reads_enough(&answered) {
+                return Next::Ask(Ask::Look(look.clone()), self.members());
+            }
+        }
         let (is_enough, may_be) = match round.ask {
             Ask::Look(_) if read.level == Level::Local => (!answered.is_empty(), true),
             Ask::Look(_) => (self.reads_enough(&answered), self.reads_enough(&near)),

@@ -32,6 +32,8 @@ const ROWS_AT_ONCE: usize = 512;
 #[derive(Debug)]
 pub(super) struct Repair {
     peer: NodeId,
+    /// Both are sealed: nothing is brought there, for that one comes for it.
+    is_last: bool,
     /// Buckets that differ, and are not gone through.
     buckets: Vec<u16>,
     /// The names of those at hand are known up to this key; `None` = all are.
@@ -75,8 +77,14 @@ impl Quorum {
         let is_due = |peer: &&mut super::Peer| peer.is_to_be_compared() && peer.compare_at <= now;
         let Some((&peer, known)) = self.peers.iter_mut().find(|(_, peer)| is_due(peer)) else { return };
         (known.differs, known.compare_at) = (false, now.plus(INTERVAL_MICROS));
+        self.compare(peer, false, out);
+    }
+
+    /// Begins to compare with a member.
+    pub(super) fn compare(&mut self, peer: NodeId, is_last: bool, out: &mut Vec<Output>) {
         let (buckets, take, give, asked) = Default::default();
-        let repair = Repair { peer, buckets, after: None, take, give, asked, brought: 0, at: Place::Digests };
+        let (at, after, brought) = (Place::Digests, None, 0);
+        let repair = Repair { peer, is_last, buckets, after, take, give, asked, brought, at };
         let look = Look::Digests { first: 0, count: BUCKETS, width: 1 };
         self.open(Task::Repair(Box::new(repair)), Ask::Look(look), [peer, self.config.id].into(), out);
     }
@@ -96,6 +104,9 @@ impl Quorum {
         }
         let own = round.got.remove(&self.config.id);
         let theirs = round.got.remove(&peer);
+        if repair.is_last {
+            self.heard_last(&own, &theirs);
+        }
         match (repair.at, own, theirs) {
             (
                 Place::Digests,
@@ -132,6 +143,9 @@ impl Quorum {
             return self.bring(round);
         }
         repair.brought += rows.len() as u64;
+        if repair.is_last {
+            self.inherits(&rows);
+        }
         self.counts.repaired += rows.len() as u64;
         if to == self.config.id {
             // Others may lack it too.
@@ -148,7 +162,8 @@ impl Quorum {
     fn bring(&mut self, round: &mut Round) -> Next {
         let bytes: usize = round.rows().iter().map(Row::bytes).sum();
         let Task::Repair(repair) = &mut round.task else { unreachable!("it is a repair") };
-        if bytes > 0 {
+        // While members are sealed, clients wait.
+        if bytes > 0 && !repair.is_last {
             let until = self.now.plus(bytes as u64 * 1_000_000 / BYTES_PER_SECOND);
             return Next::Ask(Ask::Rest(until), Default::default());
         }
@@ -177,9 +192,12 @@ impl Quorum {
         repair.at = Place::Names;
         let buckets = Vec::from_iter(repair.buckets.iter().take(BUCKETS_AT_ONCE).copied());
         if buckets.is_empty() {
+            let (peer, is_last) = (repair.peer, repair.is_last);
             if repair.brought > 0 {
-                let peer = repair.peer;
                 self.differs(peer);
+            }
+            if is_last {
+                self.has_inherited(peer);
             }
             return Next::End;
         }
@@ -199,6 +217,11 @@ impl Repair {
     /// With whom.
     pub(super) fn peer(&self) -> NodeId {
         self.peer
+    }
+
+    /// Whether both are sealed.
+    pub(super) fn is_last(&self) -> bool {
+        self.is_last
     }
 
     /// What was asked for and is not in an answer that ended early, at this key.
@@ -223,7 +246,8 @@ impl Repair {
             let is_newer = |(key, here): &&Named| rank(there, key) < Some(*here);
             Vec::from_iter(here.iter().filter(is_within).filter(is_newer).cloned())
         };
-        (self.take, self.give) = (newer(&theirs, &own), newer(&own, &theirs));
+        self.take = newer(&theirs, &own);
+        self.give = if self.is_last { Vec::new() } else { newer(&own, &theirs) };
     }
 }
 

@@ -109,6 +109,16 @@ impl Round {
         matches!((&self.task, &self.ask), (Task::Write(write), Ask::Look(_)) if write.is_gathered())
     }
 
+    /// So long those that were asked first are waited for.
+    fn first_until(&self) -> Option<Instant> {
+        if let Task::Read(read) = &self.task { read.first_until() } else { None }
+    }
+
+    /// Whether it is between members that are sealed.
+    fn is_of_sealed(&self) -> bool {
+        matches!(&self.task, Task::Repair(repair) if repair.is_last())
+    }
+
     fn is_over(&self, now: Instant) -> bool {
         now.since(self.opened) >= PATIENCE_MICROS
     }
@@ -159,7 +169,10 @@ impl Rounds {
     pub(super) fn due(&self) -> Instant {
         let of = |round: &Round| match round.ask {
             Ask::Rest(until) => until,
-            _ => round.sent.plus(RESEND_MICROS).min(round.opened.plus(PATIENCE_MICROS)),
+            _ => {
+                let sent_again = round.sent.plus(RESEND_MICROS).min(round.opened.plus(PATIENCE_MICROS));
+                round.first_until().map_or(sent_again, |until| until.min(sent_again))
+            }
         };
         self.open.values().map(|round| of(round)).min().unwrap_or(Instant::MAX)
     }
@@ -196,6 +209,7 @@ impl Quorum {
     fn send(&mut self, number: u64, round: &Round, nodes: &BTreeSet<NodeId>, out: &mut Vec<Output>) {
         let at = Step { round: number, step: round.step };
         let said = match &round.ask {
+            Ask::Look(look) if round.is_of_sealed() => Said::Inherit(look.clone()),
             Ask::Look(look) => Said::Look(look.clone()),
             Ask::Store(rows) => Said::Store(rows.clone()),
             Ask::Close => Said::Close,
@@ -220,7 +234,7 @@ impl Quorum {
 
     fn ask_itself(&mut self, at: Step, said: Said, out: &mut Vec<Output>) {
         match said {
-            Said::Look(look) => self.look(Asker::Own(at), look, out),
+            Said::Look(look) | Said::Inherit(look) => self.look(Asker::Own(at), look, out),
             Said::Store(rows) => self.store_own(at, rows),
             Said::Close => self.close(self.config.id, self.life, at),
             Said::Collect(names, words) => self.collect_own(at, names, &words),
@@ -244,10 +258,10 @@ impl Quorum {
 
     /// The own table was looked at.
     pub(super) fn looked(&mut self, ticket: Ticket, found: Found, last: Version, out: &mut Vec<Output>) {
+        let last = if mutant::is(Mutant::FloorNotTold) { Version::ZERO } else { last };
         match self.rounds.looks.remove(&ticket) {
             Some(Asker::Own(at)) => self.got(self.config.id, at, Got::Found(found, last), out),
             Some(Asker::Peer(node, life, at)) => {
-                let last = if mutant::is(Mutant::FloorNotTold) { Version::ZERO } else { last };
                 self.answer(node, life, at, Said::Found(found, last), out);
             }
             None => {}
@@ -308,26 +322,30 @@ impl Quorum {
                 }
             }
             Next::Ask(ask, of) => self.ask(number, round, ask, of, out),
-            Next::End => self.end(&round, is_done),
+            Next::End => self.end(number, &round, is_done),
         }
     }
 
     /// A round is over: what some did not acknowledge is kept for them.
-    fn end(&mut self, round: &Round, was_done: bool) {
+    fn end(&mut self, number: u64, round: &Round, was_done: bool) {
         let Task::Write(_) = &round.task else { return };
         if was_done {
             self.rounds.done_bytes -= round.rows().iter().map(Row::bytes).sum::<usize>();
             self.rounds.done -= 1;
         }
         let missing = round.of.iter().filter(|node| !round.got.contains_key(node));
-        missing.for_each(|node| self.hint(*node, round.rows()));
+        match self.writes.bonds.is_closed(number) && !mutant::is(Mutant::HintOutlivesTombstone) {
+            // What was deleted since may have gone: only what tables hold may be brought now.
+            true => missing.for_each(|node| self.differs(*node)),
+            false => missing.for_each(|node| self.hint(*node, round.rows())),
+        }
     }
 
     fn end_oldest_done(&mut self) {
         let is_done = |round: &Round| matches!(&round.task, Task::Write(write) if write.is_done());
         let oldest = self.rounds.open.iter().find(|(_, round)| is_done(round)).map(|(number, _)| *number);
-        if let Some(round) = oldest.and_then(|number| self.rounds.open.remove(&number)) {
-            self.end(&round, true);
+        if let Some((number, round)) = oldest.and_then(|number| self.rounds.open.remove_entry(&number)) {
+            self.end(number, &round, true);
         }
     }
 
@@ -350,7 +368,10 @@ impl Quorum {
     /// Looks at the clock: who waits too long, and what is to be sent again.
     pub(super) fn look_at_the_clock(&mut self, out: &mut Vec<Output>) {
         let now = self.now;
-        for number in self.rounds.with(|round| round.is_over(now) || matches!(round.ask, Ask::Rest(_))) {
+        let is_late = |round: &Round| round.first_until().is_some_and(|until| until <= now);
+        let is_due =
+            |round: &Round| round.is_over(now) || is_late(round) || matches!(round.ask, Ask::Rest(_));
+        for number in self.rounds.with(is_due) {
             self.advance(number, out);
         }
         for number in self.rounds.with(|round| now.since(round.sent) >= RESEND_MICROS) {

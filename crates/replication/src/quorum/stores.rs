@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use kv::merged::{Named, Row};
-use kv::{Index, KEYS_PER_OP_MAX, NodeId, OP_BYTES_MAX, Op, Stamped, Term};
+use kv::{Index, KEYS_PER_OP_MAX, NodeId, OP_BYTES_MAX, Op, Stamped, Term, Version};
 use mutant::Mutant;
 
 use super::Quorum;
@@ -64,19 +64,26 @@ impl Quorum {
 
     /// Rows that another member sends; what is of a round that is over comes too late.
     pub(super) fn store_of(&mut self, node: NodeId, life: u64, at: Step, rows: Vec<Row>) {
-        let is_open = |closed| at.round > closed || mutant::is(Mutant::ClosedRoundStores);
-        if self.peers.get(&node).is_some_and(|peer| is_open(peer.closed)) {
+        let is_closed = self.peers.get(&node).is_none_or(|peer| peer.is_closed(life, at.round));
+        if !is_closed || mutant::is(Mutant::ClosedRoundStores) {
             self.merge(rows, Ack::Peer(node, life, at));
         }
     }
 
     fn merge(&mut self, rows: Vec<Row>, ack: Ack) {
-        let has_tombstones = rows.iter().any(|row| row.value.is_none());
-        let ops = merges(rows);
-        if has_tombstones {
-            self.collector.noticed(self.stores.last + ops.len() as Token);
-        }
-        self.stores.push(ops, ack);
+        self.stores.push(merges(rows), ack);
+    }
+
+    /// No version of the shard is above this one. Whether there was room to say so.
+    pub(super) fn store_last(&mut self, to: Version) -> bool {
+        let stamped = Stamped { id: None, op: Op::Advance { to, rules: None } };
+        self.stores.last += 1;
+        self.stores.batch.push(self.stores.last, stamped.encode()).is_ok()
+    }
+
+    /// Whether nothing waits to be appended.
+    pub(super) fn has_stored_all(&self) -> bool {
+        self.stores.batch.is_empty()
     }
 
     /// Tombstones that all members have go.
@@ -126,7 +133,7 @@ impl Quorum {
         let later = self.stores.entries.split_off(&index.next());
         let applied = std::mem::replace(&mut self.stores.entries, later);
         for token in applied.into_values().flatten() {
-            self.collector.applied(token);
+            self.collector.applied();
             match self.stores.acks.remove(&token) {
                 Some(Ack::Own(at)) => self.got(self.config.id, at, Got::Stored, out),
                 Some(Ack::Peer(node, life, at)) => self.answer(node, life, at, Said::Stored, out),

@@ -9,42 +9,35 @@
 //!
 //! A write that removes nothing makes no row: what it found is stored in its place, if it is not at W yet, as a read does.
 //!
-//! # Exactly once
-//!
-//! The id of a request is bound to the rows that were made for it, for as long as its client may send it again. Sent again it gets no rows of
-//! its own: the same ones are stored again, and the same is answered. The bonds are in memory: another member, or this one after it was
-//! started again, knows nothing of them, and would bring the old value back over what was written since. So who sends a write again that may
-//! have been run says so, and the node asks ([`crate::Replicate::remembers`]) before it proposes it: what is not remembered is in doubt, and not
-//! run. Who sends it again and does not say so has it run again there.
+//! What becomes of one that is sent again is told by its bond ([`bonds`](super::bonds)).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use kv::merged::{self, Look, Row};
 use kv::{Answer, Error, Level, NodeId, Op, RequestId, Stamped, Version};
 use mutant::Mutant;
 
+use super::bonds::{Bond, Bonds};
 use super::gather::Gather;
 use super::message::Step;
 use super::rounds::{Ask, Next, Round, Task};
-use super::{Quorum, seal};
+use super::{Quorum, bonds, seal};
 use crate::issue::NotNow;
 use crate::{ENTRY_BYTES_MAX, ENTRY_OPS_MAX, Gathered, Output, QUEUE_BYTES_MAX, QUEUE_OPS_MAX, Token};
 
 /// So many rounds of writes look at the same time; what comes meanwhile shares the next one.
 const LOOKING_MAX: usize = 2;
-/// So many requests are remembered that may be sent again; more are refused.
-const BOUND_MAX: usize = 65_536;
 /// The keys of one round, beyond those of its first write.
 const KEYS_MAX: usize = 4096;
 
-/// Writes that wait for their round, and what is known of those that had one.
+/// Writes that wait for their round.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
     waiting: VecDeque<Item>,
     bytes: usize,
-    sessions: BTreeMap<u64, Session>,
-    bound: usize,
+    /// What is known of those that had one.
+    pub(super) bonds: Bonds,
 }
 
 /// A write.
@@ -56,26 +49,11 @@ struct Item {
     bytes: usize,
 }
 
-/// The requests of one client that it may send again.
-#[derive(Debug, Default)]
-struct Session {
-    below: u64,
-    valid_until: Version,
-    bonds: BTreeMap<u64, Bond>,
-}
-
-/// What is known of a request.
-#[derive(Clone, Debug)]
-enum Bond {
-    /// It is under way.
-    Open,
-    /// Its rows were made; whether they are at W is not known, or known.
-    Made { rows: Vec<Row>, answer: Answer, version: Version },
-}
-
 /// The writes of one round.
 #[derive(Debug)]
 pub(super) struct Write {
+    /// The number of its round.
+    number: u64,
     items: VecDeque<Item>,
     gather: Gather,
     is_gathered: bool,
@@ -113,58 +91,6 @@ impl Write {
     }
 }
 
-impl Writes {
-    fn refuse(&mut self, id: Option<RequestId>) {
-        // Nothing has happened: it may be run when it comes again.
-        if let Some(session) = id.and_then(|id| self.sessions.get_mut(&id.client)) {
-            self.bound -= usize::from(session.bonds.remove(&id.map_or(0, |id| id.sequence)).is_some());
-        }
-    }
-
-    /// Whether a request was taken here, and what became of it is known.
-    pub(super) fn remembers(&self, id: &RequestId) -> bool {
-        self.sessions.get(&id.client).is_some_and(|session| session.bonds.contains_key(&id.sequence))
-    }
-
-    /// Binds a request; what it was bound to before.
-    fn bind(&mut self, id: &RequestId, clock: Version) -> Result<Option<Bond>, Error> {
-        if self.bound >= BOUND_MAX {
-            self.sessions.retain(|_, session| session.valid_until >= clock);
-            self.bound = self.sessions.values().map(|session| session.bonds.len()).sum();
-        }
-        let session = self.sessions.entry(id.client).or_default();
-        session.below = session.below.max(id.answered_below);
-        session.valid_until = session.valid_until.max(id.valid_until);
-        let later = session.bonds.split_off(&session.below);
-        self.bound -= std::mem::replace(&mut session.bonds, later).len();
-        if id.sequence < session.below || id.valid_until < clock {
-            return Err(Error::InDoubt(
-                "the request was answered before, or is too old: what became of it is known no more; read to see what is there".into(),
-            ));
-        }
-        if let Some(bond) = session.bonds.get(&id.sequence) {
-            return Ok(Some(bond.clone()));
-        }
-        if self.bound >= BOUND_MAX {
-            return Err(Error::Unavailable(format!(
-                "{BOUND_MAX} requests are remembered already that may be sent again; nothing happened, try again in a moment"
-            )));
-        }
-        session.bonds.insert(id.sequence, Bond::Open);
-        self.bound += 1;
-        Ok(None)
-    }
-
-    fn made(&mut self, made: &Made) {
-        let session = made.id.and_then(|id| self.sessions.get_mut(&id.client));
-        let bond = session.and_then(|session| session.bonds.get_mut(&made.id.map_or(0, |id| id.sequence)));
-        if let Some(bond) = bond {
-            let Made { rows, answer, version, .. } = made;
-            *bond = Bond::Made { rows: rows.clone(), answer: answer.clone(), version: *version };
-        }
-    }
-}
-
 impl Quorum {
     /// Takes writes in.
     pub(super) fn propose(&mut self, ops: Vec<(Token, Bytes)>, out: &mut Vec<Output>) {
@@ -191,16 +117,18 @@ impl Quorum {
                     .into(),
             ));
         }
-        match id.map(|id| self.writes.bind(&id, self.clock)).transpose()?.flatten() {
+        match id.map(|id| self.writes.bonds.bind(&id, self.clock)).transpose()?.flatten() {
             None => {
                 self.writes.bytes += bytes.len();
                 self.writes.waiting.push_back(Item { tokens: vec![token], id, op, bytes: bytes.len() });
             }
             Some(Bond::Open) => self.join(token, &id.expect("what is bound has an id")),
-            Some(Bond::Made { rows, answer, version }) => {
+            Some(Bond::Made { rows, answer, version, round }) => {
                 let made = Made { tokens: vec![token], id, answer, version, rows: rows.clone() };
-                self.store_again(made, rows, out);
+                self.store_again(made, rows, round, out);
             }
+            Some(Bond::Done { answer, version, copies }) => out.push(done(token, answer, version, copies)),
+            Some(Bond::Over) => return Err(bonds::too_old()),
         }
         Ok(())
     }
@@ -221,7 +149,7 @@ impl Quorum {
     }
 
     /// The rows of a request that was made before are stored again.
-    fn store_again(&mut self, made: Made, rows: Vec<Row>, out: &mut Vec<Output>) {
+    fn store_again(&mut self, made: Made, rows: Vec<Row>, number: u64, out: &mut Vec<Output>) {
         if !self.writes_enough(&self.within_reach()) {
             return out
                 .extend(made.tokens.into_iter().map(|token| Output::Refuse { token, error: in_doubt() }));
@@ -229,7 +157,7 @@ impl Quorum {
         let (gather, holders) = (Gather::new(Look::Keys(Vec::new())), vec![BTreeSet::new(); rows.len()]);
         let made = vec![made];
         let (items, is_gathered, done) = (VecDeque::new(), true, false);
-        let write = Write { items, gather, is_gathered, made, rows: Vec::new(), holders, done };
+        let write = Write { number, items, gather, is_gathered, made, rows: Vec::new(), holders, done };
         self.open(Task::Write(Box::new(write)), Ask::Store(rows), self.members(), out);
     }
 
@@ -240,7 +168,7 @@ impl Quorum {
         };
         if let Some(item) = self.writes.waiting.remove(place) {
             self.writes.bytes -= item.bytes;
-            self.writes.refuse(item.id);
+            self.writes.bonds.refuse(item.id);
         }
         true
     }
@@ -287,7 +215,8 @@ impl Quorum {
             let look = gather.look();
             let (is_gathered, done) = Default::default();
             let (made, rows, holders) = Default::default();
-            let write = Write { items, gather, is_gathered, made, rows, holders, done };
+            let number = self.rounds.last() + 1;
+            let write = Write { number, items, gather, is_gathered, made, rows, holders, done };
             self.open(Task::Write(Box::new(write)), Ask::Look(look), self.members(), out);
         }
     }
@@ -374,7 +303,7 @@ impl Quorum {
                 }
                 Err(why) => {
                     let error = not_issued(why);
-                    self.writes.refuse(item.id);
+                    self.writes.bonds.refuse(item.id);
                     out.extend(
                         item.tokens.into_iter().map(|token| Output::Refuse { token, error: error.clone() }),
                     );
@@ -387,17 +316,33 @@ impl Quorum {
             }
             let answer =
                 merged::answer(&item.op, version, &write.gather.newest).expect("a write of keys is answered");
-            let rows = merged::make(&item.op, version, &write.gather.newest, self.config.ttl_micros);
-            self.found_gone(write, &item.op, version);
+            let mut rows = merged::make(&item.op, version, &write.gather.newest, self.config.ttl_micros);
+            let gone = match rows.is_empty() || is_wide(&item.op) {
+                true => self.found_gone(&write.gather, &item.op, version),
+                false => Vec::new(),
+            };
             write.holders.extend(rows.iter().map(|_| BTreeSet::new()));
             write.rows.extend(rows.iter().cloned());
             rows.iter().for_each(|row| write.gather.made(row.clone()));
+            for (row, holders) in gone {
+                rows.push(row.clone());
+                write.rows.push(row);
+                write.holders.push(holders);
+            }
             write.made.push(Made { tokens: item.tokens, id: item.id, answer, version, rows });
         }
         if !self.writes_enough(&self.within_reach()) {
             return self.give_up(write, self.config.votes.write, out);
         }
-        write.made.iter().for_each(|made| self.writes.made(made));
+        for Made { id, rows, answer, version, .. } in &write.made {
+            let (rows, answer, version, round) = (rows.clone(), answer.clone(), *version, write.number);
+            let copies = write.gather.heard.len() as u32;
+            let bond = match rows.is_empty() {
+                true => Bond::Done { answer, version, copies },
+                false => Bond::Made { rows, answer, version, round },
+            };
+            self.writes.bonds.is_now(id.as_ref(), bond);
+        }
         if write.rows.is_empty() {
             let heard = write.gather.heard.clone();
             self.written(write, &heard, out);
@@ -406,35 +351,27 @@ impl Quorum {
         Next::Ask(Ask::Store(std::mem::take(&mut write.rows)), self.members())
     }
 
-    /// What a delete found gone already has to be where later readers look.
-    fn found_gone(&self, write: &mut Write, op: &Op, version: Version) {
+    /// What a delete found gone already, or a put whose deadline has passed, has to be where later readers look.
+    fn found_gone(&self, gather: &Gather, op: &Op, version: Version) -> Vec<(Row, BTreeSet<NodeId>)> {
         let rows: Vec<&Row> = match op {
-            Op::Delete { key, .. } => write.gather.newest.get(key).into_iter().collect(),
-            Op::DeleteRange { .. } => write.gather.newest.rows().collect(),
-            _ => return,
+            Op::Delete { key, .. } | Op::Put { key, .. } => gather.newest.get(key).into_iter().collect(),
+            Op::DeleteRange { .. } => gather.newest.rows().collect(),
+            _ => return Vec::new(),
         };
         let gone = rows.into_iter().filter(|row| !row.is_live_at(version));
-        let (mut rows, mut held) = (Vec::new(), Vec::new());
-        for row in gone {
-            let holders = write.gather.holders(&row.key);
-            if !self.writes_enough(&holders) {
-                rows.push(row.clone());
-                held.push(holders);
-            }
-        }
-        write.rows.extend(rows);
-        write.holders.extend(held);
+        let held = gone.map(|row| (row.clone(), gather.holders(&row.key)));
+        held.filter(|(_, holders)| !self.writes_enough(holders)).collect()
     }
 
     /// The rows of a round are at members that weigh W.
     fn written(&mut self, write: &mut Write, holders: &BTreeSet<NodeId>, out: &mut Vec<Output>) {
         write.done = true;
-        for made in &mut write.made {
-            for token in std::mem::take(&mut made.tokens) {
-                let outcome = Gathered::Written(made.answer.clone());
-                let (version, reached, copies) = (made.version, Level::Linearizable, holders.len() as u32);
-                out.push(Output::Reply { token, outcome, version, reached, staleness_micros: 0, copies });
-            }
+        let copies = holders.len() as u32;
+        for Made { tokens, id, answer, version, .. } in &mut write.made {
+            let tokens = std::mem::take(tokens).into_iter();
+            out.extend(tokens.map(|token| done(token, answer.clone(), *version, copies)));
+            let (answer, version) = (answer.clone(), *version);
+            self.writes.bonds.is_now(id.as_ref(), Bond::Done { answer, version, copies });
         }
     }
 
@@ -454,7 +391,7 @@ impl Quorum {
     ) {
         let error = self.too_few("a write", needed);
         for (tokens, id) in writes {
-            self.writes.refuse(id);
+            self.writes.bonds.refuse(id);
             out.extend(tokens.into_iter().map(|token| Output::Refuse { token, error: error.clone() }));
         }
     }
@@ -474,6 +411,11 @@ fn keys(look: Look) -> Vec<kv::Key> {
 /// Whether it is a write of a range, which has a round of its own.
 fn is_wide(op: &Op) -> bool {
     matches!(op, Op::DeleteRange { .. })
+}
+
+fn done(token: Token, answer: Answer, version: Version, copies: u32) -> Output {
+    let (outcome, reached) = (Gathered::Written(answer), Level::Linearizable);
+    Output::Reply { token, outcome, version, reached, staleness_micros: 0, copies }
 }
 
 fn in_doubt() -> Error {

@@ -422,7 +422,7 @@ impl Replicate for Raft {
             }
             Input::SnapshotReceived { header } => self.snapshot_received(&header, out),
             Input::Yield { to } => self.with_member(to, Core::transfer),
-            Input::Seal { next } => self.seal(next),
+            Input::Seal { next, .. } => self.seal(next),
         }
         self.settle(out);
         // Behind a heartbeat of the same tick, which would wake those who sleep.

@@ -122,7 +122,8 @@ impl Script {
             }
             "expiring" => {
                 let Op::Put { key, value, previous, .. } = put(words[0]) else { unreachable!() };
-                let deadline = Some(cluster.now + words[1].parse::<u64>().unwrap() * 1000);
+                let after = words[1].parse::<i64>().unwrap() * 1000;
+                let deadline = Some(cluster.now.saturating_add_signed(after));
                 cluster.write(id, vec![(None, Op::Put { key, value, previous, deadline })]);
             }
             "append" => {
@@ -143,7 +144,8 @@ impl Script {
             // What its table holds.
             "table" => {
                 let rows = Vec::from_iter(cluster.node(id).table.rows.values().map(show_row));
-                writeln!(self.text, "n{id} holds {}", rows.join(" ")).unwrap();
+                let last = show_version(cluster.node(id).table.last);
+                writeln!(self.text, "n{id} holds {}, last {last}", rows.join(" ")).unwrap();
             }
             "counts" => writeln!(self.text, "n{id} {:?}", cluster.member(id).unwrap().counts()).unwrap(),
             // Its clock is so many milliseconds ahead.
@@ -167,7 +169,14 @@ impl Script {
                 let records: Vec<String> = cluster.node(id).log.iter().map(describe_record).collect();
                 writeln!(self.text, "n{id} log: {}", records.join("; ")).unwrap();
             }
-            "seal" => cluster.step(id, Input::Seal { next: Epoch(words[0].parse().unwrap()) }),
+            // In which epoch the shard goes on, and on which nodes; it alone if none is said.
+            "seal" => {
+                let next = Epoch(words[0].parse().unwrap());
+                let among = words.get(1).map_or(vec![NodeId(id)], |words| {
+                    words.split(',').map(|word| NodeId(node(word))).collect()
+                });
+                cluster.step(id, Input::Seal { next, among });
+            }
             _ => panic!("there is no command '{command}'"),
         }
     }
@@ -235,6 +244,7 @@ fn show_entry(entry: &Entry) -> String {
             let names = tombstones.iter().map(|(key, _)| key.escape_ascii().to_string());
             format!("collect {}", Vec::from_iter(names).join(" "))
         }
+        Op::Advance { to, .. } => format!("last {}", show_version(*to)),
         other => panic!("{other:?} is not quorum's"),
     };
     Vec::from_iter(entry.ops.iter().map(|stamped| show(&stamped.op))).join("; ")

@@ -27,6 +27,7 @@ impl Table {
             match stamped.op {
                 Op::Merge { rows } => rows.into_iter().for_each(|row| self.merge(row)),
                 Op::Collect { tombstones } => tombstones.iter().for_each(|name| self.collect(name)),
+                Op::Advance { to, .. } => self.last = to.after(self.last),
                 other => panic!("a quorum shard does not order {other:?}"),
             }
         }

@@ -122,6 +122,7 @@ impl World {
         let budget = (left / 2).max(ATTEMPT_MICROS_MIN.min(left)).max(1000);
         let (node, mut request) = (call.node, Box::new(call.request.clone()));
         request.timeout = Duration::from_micros(budget);
+        request.again = call.may_have_run && request.op.class() != Class::Read;
         match self.machine(node).life() {
             Some(life) => {
                 let delay = self.settings.client_network.draw(&mut self.random);
@@ -322,6 +323,11 @@ impl World {
             keys.iter().for_each(|key| self.count_doubt(key));
         }
         op.for_each_key(&mut |key| self.count_doubt(key));
+    }
+
+    /// Whether so many writes of a key are in doubt that clients have turned away from it.
+    pub(super) fn is_spent(&self, place: &Place) -> bool {
+        self.doubts.get(place).is_some_and(|doubts| *doubts >= DOUBTS_MAX)
     }
 
     /// Too many writes in doubt make a history too hard to judge.

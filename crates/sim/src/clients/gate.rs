@@ -3,7 +3,7 @@
 
 use kv::cluster::Role;
 use kv::view::{Duty, View};
-use kv::{Charge, Error, Level, NodeId, Protocol, Receipt, Reply, Request};
+use kv::{Charge, Error, Level, NodeId, Protocol, Receipt, Reply, Request, Version};
 use node::Input;
 use node::gather::{Split, split};
 use node::route::Keyspaces;
@@ -30,6 +30,7 @@ impl World {
             Err(error) => return self.answer(whose, Some(Err(error))),
         };
         let (asked_at, clocks) = (self.events.now(), self.clocks());
+        let floors = Vec::from_iter(parts.iter().map(|part| self.watch.merged.floor(part)));
         let Some(process) = &mut self.machine_mut(node).process else { return };
         let gate = &mut process.gate;
         let open = gate.name();
@@ -37,8 +38,8 @@ impl World {
         let mut inputs = Vec::new();
         for (index, part) in parts.into_iter().enumerate() {
             let client = gate.name();
-            let op = part.op.clone();
-            gate.parts.insert(client, OpenPart { request: open, within: None, index, op });
+            let (op, floor) = (part.op.clone(), floors[index]);
+            gate.parts.insert(client, OpenPart { request: open, within: None, index, op, floor });
             inputs.push(Input::Part { client, part });
         }
         for input in &inputs {
@@ -69,7 +70,7 @@ impl World {
             let open = match within {
                 Some(within) => {
                     let request = gate.replanned[&within].1.request;
-                    OpenPart { request, within: Some(within), index: place, op }
+                    OpenPart { request, within: Some(within), index: place, op, floor: Version::ZERO }
                 }
                 None => gate.parts.remove(&name).expect("a part that is planned again is open"),
             };
@@ -116,8 +117,9 @@ impl World {
     /// What a shard without an order answers is where everybody finds it.
     fn check_merged(&mut self, node: NodeId, name: u64, reply: &Reply) {
         let process = self.machine(node).process.as_ref();
-        let op = process.and_then(|process| Some(&process.gate.parts.get(&name)?.op));
-        let wrong = op.and_then(|op| self.watch.merged.answered(op, reply));
+        let part = process.and_then(|process| process.gate.parts.get(&name));
+        let Some((op, floor)) = part.map(|part| (part.op.clone(), part.floor)) else { return };
+        let wrong = self.watch.merged.answered(&op, floor, reply);
         wrong.into_iter().for_each(|why| self.violation(why));
     }
 

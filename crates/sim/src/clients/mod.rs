@@ -30,10 +30,7 @@ impl World {
         for number in 0..self.settings.clients {
             let keys = Keys { count: self.settings.keys, skew: self.settings.skew };
             let random = self.random.fork();
-            let mut client = Client::new(number + 1, self.workload, keys, self.founders, random);
-            // Who sends a write again elsewhere is not answered what became of it at first.
-            client.has_ids &= !self.is_unordered();
-            self.clients.push(client);
+            self.clients.push(Client::new(number + 1, self.workload, keys, self.founders, random));
             for _ in 0..self.random.between(1, self.settings.lines) {
                 let delay = self.random.between(0, 200_000);
                 self.events.after(delay, Event::Ask { client: number as usize });
@@ -58,6 +55,7 @@ impl World {
         let has_order = !self.is_unordered();
         if !has_order {
             op = unordered::offered(op, &mut || self.clients[client].unique_value());
+            op = self.put_where_a_tombstone_went(client, op);
         }
         let op = padding::pad(op, &self.settings.padding);
         let dice = self.clients[client].random.below(100);

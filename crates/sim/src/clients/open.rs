@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kv::{Class, Error, Op, Reply};
+use kv::{Class, Error, Op, Reply, Version};
 use node::gather::Gather;
 
 use crate::events::Whose;
@@ -25,6 +25,8 @@ pub(super) struct OpenPart {
     /// Which part of it.
     pub(super) index: usize,
     pub(super) op: Op,
+    /// Where its keys have no order: the newest version of them that was answered before.
+    pub(super) floor: Version,
 }
 
 pub(super) struct Open {

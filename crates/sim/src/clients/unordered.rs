@@ -2,7 +2,10 @@
 //!
 //! Each put has a value that nobody else writes, so that one that has failed is known wherever it shows.
 
+use check::generate::Place;
 use kv::{Function, Key, Op, Value};
+
+use crate::world::World;
 
 /// The op, or one in its place; `unique` draws values.
 pub(super) fn offered(op: Op, unique: &mut dyn FnMut() -> Value) -> Op {
@@ -30,6 +33,22 @@ pub(super) fn offered(op: Op, unique: &mut dyn FnMut() -> Value) -> Op {
         Op::TrimRange { from, to, .. } => Op::DeleteRange { from, to },
         Op::History { key, .. } => Op::Get { key, at: None },
         op => op,
+    }
+}
+
+impl World {
+    /// The op, or a put of a key whose tombstone has just gone.
+    pub(super) fn put_where_a_tombstone_went(&mut self, client: usize, op: Op) -> Op {
+        let gone = self.watch.merged.take_gone();
+        // Others of that key are spent: their writes in doubt are too many to be judged.
+        let gone = gone.filter(|key| Place::of(key).is_none_or(|place| !self.is_spent(&place)));
+        match gone {
+            Some(key) => {
+                let value = self.clients[client].unique_value();
+                Op::Put { key, value, deadline: None, previous: false }
+            }
+            None => op,
+        }
     }
 }
 

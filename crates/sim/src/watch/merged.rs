@@ -5,6 +5,9 @@
 //!
 //! - A key and a version name one row, whoever has it; an expiry has the version of its value.
 //! - A node that was started again issues no version that it may have issued before.
+//! - A write runs once, wherever it is sent again: each value that clients put has one version.
+//! - What is asked after an answer does not go back behind it: a write has a later version than all that was answered of its key before, and a
+//!   linearizable read shows no earlier one.
 //! - What is acknowledged, and what a linearizable read shows, is in the synced logs of members that weigh W.
 //! - A tombstone goes when all members have it, and nothing that is older comes to a copy that has let it go.
 //! - What has failed is nowhere.
@@ -16,8 +19,10 @@ use bytes::Bytes;
 use kv::keyspace::Votes;
 use kv::merged::{Found, Look, Named, Rank, Row};
 use kv::{
-    Answer, Entry, Index, Key, KeyAnswer, NodeId, Op, Protocol, ReplicaId, Reply, ShardId, Value, Version,
+    Answer, Class, Entry, Index, Key, KeyAnswer, NodeId, Op, Protocol, ReplicaId, Reply, ShardId, Value,
+    Version,
 };
+use node::Part;
 use placement::map::Map;
 use replication::quorum::Counts;
 use storage::Table;
@@ -36,7 +41,11 @@ pub(crate) struct Merged {
     counts: BTreeMap<(NodeId, ShardId), Counts>,
     /// What was to be written and has failed.
     failed: BTreeSet<(Key, Value)>,
-    values: BTreeSet<(Key, Value)>,
+    values: BTreeMap<(Key, Value), Version>,
+    /// The newest version of each key that was acknowledged or shown.
+    answered: BTreeMap<(ShardId, Key), Version>,
+    /// A key whose tombstone went a moment ago.
+    gone_lately: Option<Key>,
 }
 
 /// A member.
@@ -186,7 +195,8 @@ impl Merged {
                     for (key, rank) in tombstones {
                         wrong.extend(self.goes(shard, &key, rank));
                         let copy = self.copies.entry((node, shard)).or_default();
-                        copy.gone.insert(key, (rank, index));
+                        copy.gone.insert(key.clone(), (rank, index));
+                        self.gone_lately = Some(key);
                     }
                 }
                 _ => {}
@@ -220,7 +230,15 @@ impl Merged {
                 "what has failed is nowhere: {node} stores {value:?} at {key:?} of shard {shard}"
             ));
         }
-        self.values.extend(value);
+        if let Some((key, value)) = value {
+            let first = *self.values.entry((key.clone(), value)).or_insert(rank.version);
+            if first != rank.version {
+                return Some(format!(
+                    "a write runs once: {node} stores at {} of shard {shard} what was put at {key:?} at {first}",
+                    rank.version
+                ));
+            }
+        }
         let of_value = Rank { expired: false, ..rank };
         if rank.expired && !self.rows.contains_key(&(shard, key.clone(), of_value)) {
             return Some(format!(
@@ -259,8 +277,46 @@ impl Merged {
         ))
     }
 
-    /// A node answers a part of a request: what is wrong with it.
-    pub fn answered(&self, op: &Op, reply: &Reply) -> Option<String> {
+    /// A part of a request is asked: the newest version of its keys that was answered before. Nothing where it may have been run before then.
+    pub fn floor(&self, part: &Part) -> Version {
+        let mut floor = Version::ZERO;
+        part.op.for_each_key(&mut |key| {
+            let known = self.answered.get(&(part.shard, key.clone())).copied();
+            floor = floor.max(known.filter(|_| !part.in_doubt).unwrap_or_default());
+        });
+        floor
+    }
+
+    /// A node answers a part of a request that was asked when `floor` was the newest version of its keys: what is wrong with it.
+    pub fn answered(&mut self, op: &Op, floor: Version, reply: &Reply) -> Option<String> {
+        let (shard, version) = (reply.receipt.shard, reply.receipt.version);
+        let is_linearizable = reply.receipt.reached == kv::Level::Linearizable;
+        let of = match (op, &reply.answer) {
+            _ if !self.has(shard) || !is_linearizable => None,
+            (Op::Get { key, .. }, Answer::Row(row)) => {
+                row.as_ref().map(|row| (row.version, BTreeSet::from([key.clone()])))
+            }
+            (op, _) if op.class() == Class::Read => None,
+            // One that has removed nothing has no row.
+            _ => Some((version, self.versions.get(&(shard, version)).cloned().unwrap_or_default())),
+        };
+        if let Some((version, keys)) = of {
+            let is_behind = version < floor || version == floor && op.class() != Class::Read;
+            if is_behind && floor > Version::ZERO {
+                return Some(format!(
+                    "nothing goes back behind an answer: {op:?} is answered {version}, and {floor} was before it was asked"
+                ));
+            }
+            for key in keys {
+                let newest = self.answered.entry((shard, key)).or_default();
+                *newest = version.max(*newest);
+            }
+        }
+        self.lacking(op, reply)
+    }
+
+    /// What of an answer is not where enough members have it.
+    fn lacking(&self, op: &Op, reply: &Reply) -> Option<String> {
         let (shard, version) = (reply.receipt.shard, reply.receipt.version);
         let none = BTreeSet::new();
         let lacking = match (op, &reply.answer) {
@@ -303,7 +359,7 @@ impl Merged {
     /// A client's put has failed: where it is all the same.
     pub fn failed(&mut self, key: &Key, value: &Value) -> Option<String> {
         let put = (key.clone(), value.clone());
-        let is_there = self.values.contains(&put);
+        let is_there = self.values.contains_key(&put);
         self.failed.insert(put);
         is_there.then(|| format!("what has failed is nowhere: {value:?} was stored at {key:?}"))
     }
@@ -315,6 +371,11 @@ impl Merged {
             let why = self.is_wrong(shard, table, key, *held)?;
             Some(format!("a copy shows the newest that it has: shard {shard} on {node} {why} came in"))
         })
+    }
+
+    /// A key whose tombstone went a moment ago: what is written there now is above it, though nobody has it any more.
+    pub fn take_gone(&mut self) -> Option<Key> {
+        self.gone_lately.take()
     }
 
     /// The newest version of a shard that was ever written.

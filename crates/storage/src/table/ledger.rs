@@ -79,7 +79,7 @@ impl Table {
         after: Option<&Looked>,
     ) -> Result<Orphaned, EngineError> {
         let Shard { set, state, .. } = self.loaded(shard);
-        let keep = self.options.ruled_by(&state.rules.keep).history.keep();
+        let keep = state.keeps(self.options).history.keep();
         let (usual, hidden, clock) = (self.options.places(), Default::default(), Clock::Shard);
         let reader = Reader { rows: &self.fresh, set: *set, state, clock, keep, usual, hidden };
         match after {

@@ -117,6 +117,8 @@ const _: () = assert!(STEP_MAX == TRIM_REVISIONS_MAX);
 pub struct Options {
     /// How many revisions of each key.
     pub history: History,
+    /// The same of copies in the merged layout, whatever their rules say; `None` = as of others.
+    pub merged_history: Option<History>,
     /// How long those of a deleted key are kept, in microseconds; `u64::MAX` = for ever.
     pub deleted_micros: u64,
     /// Bytes that a shard's remembered requests may take, in memory and in rows.
@@ -134,7 +136,8 @@ impl Options {
     /// So many revisions, and those of deleted keys for ever.
     pub fn of(history: History) -> Options {
         let (session_bytes_max, step_max) = (SESSION_BYTES_MAX, STEP_MAX);
-        Options { history, deleted_micros: u64::MAX, session_bytes_max, step_max }
+        let deleted_micros = u64::MAX;
+        Options { history, merged_history: None, deleted_micros, session_bytes_max, step_max }
     }
 }
 
@@ -303,7 +306,7 @@ impl Table {
     /// Reads a shard as it is, by a clock.
     pub fn read(&self, shard: ShardId, op: &Op, clock: Clock) -> Result<Read, EngineError> {
         let Shard { set, state, .. } = self.loaded(shard);
-        let keep = self.options.ruled_by(&state.rules.keep).history.keep();
+        let keep = state.keeps(self.options).history.keep();
         let (usual, hidden) = (self.options.places(), Cell::new(false));
         let reader = Reader { rows: &self.fresh, set: *set, state, clock, keep, usual, hidden };
         let result = match op.validate().map_err(Stop::from).and_then(|()| reader.evaluate(op)) {

@@ -97,6 +97,15 @@ impl State {
         }
     }
 
+    /// What its copy keeps, in a table with these options.
+    pub fn keeps(&self, options: Options) -> Options {
+        let ruled = options.ruled_by(&self.rules.keep);
+        match options.merged_history {
+            Some(history) if self.layout == Layout::Merged => Options { history, ..ruled },
+            _ => ruled,
+        }
+    }
+
     pub fn told(&self) -> Applied {
         let standing = Standing { rules: self.rules, usage: self.usage };
         Applied { index: self.applied, term: self.term, last: self.last, standing }
@@ -250,7 +259,7 @@ impl Shard {
 
     fn writer<'a>(&'a mut self, fresh: &'a mut Fresh, options: Options) -> Writer<'a> {
         let (usual, step_max) = (options.places(), options.step_max);
-        let options = options.ruled_by(&self.state.rules.keep);
+        let options = self.state.keeps(options);
         Writer {
             fresh,
             set: self.set,

@@ -19,7 +19,7 @@ use std::fmt;
 use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
-use kv::keyspace::Usage;
+use kv::keyspace::{Rules, Usage};
 use kv::merged::Rank;
 use kv::{SLOTS, ShardId, Slot, SlotRange, Version};
 use mutant::Mutant;
@@ -34,12 +34,15 @@ use super::translate::Translated;
 use super::{Applied, Table, ledger, sessions, translate, usage};
 use crate::engine::{EngineError, View};
 use crate::fresh::{Fresh, Noted};
-use crate::keys::{Part, RowSet, current_of_suffix, key_of_suffix};
+use crate::keys::{Part, RowSet, current_of_suffix, key_of_suffix, parts_of_expiry};
 
 /// Rows that one step looks at: some milliseconds.
 const STEP_ROWS_MAX: usize = 1024;
 /// Bytes of their keys and values, unless a single one is larger.
 const STEP_BYTES_MAX: usize = 1 << 20;
+
+/// Index and term of what is behind the first entry of a shard that had no order before.
+const FIRST: (u64, u64) = (1, 1);
 
 /// A shard that is being cut, as it was at one time.
 pub struct Cut {
@@ -49,6 +52,8 @@ pub struct Cut {
     parts: Vec<Piece>,
     pass: Pass,
     has_begun: bool,
+    /// The pass is over, but for what has expired in the parts.
+    has_passed: bool,
     /// Of the parts, where it is not that of the shard.
     layout: Option<Layout>,
 }
@@ -61,8 +66,6 @@ struct Piece {
     /// What was counted of its rows.
     usage: Usage,
     buckets: Buckets,
-    /// Above the shard's, where rows were left out.
-    floor: Version,
 }
 
 impl Piece {
@@ -112,7 +115,7 @@ impl Cut {
     ) -> Cut {
         let of = |(shard, generation, slots)| {
             let (set, usage, buckets) = (RowSet { shard, generation }, Usage::default(), Buckets::default());
-            Piece { set, slots, usage, buckets, floor: Version::ZERO }
+            Piece { set, slots, usage, buckets }
         };
         let pass = match (earlier, shard.take_changed()) {
             (Some(earlier), Some(changed)) if changed.since == earlier => {
@@ -122,7 +125,7 @@ impl Cut {
             (None, _) => Pass::First,
         };
         let parts = parts.into_iter().map(of).collect();
-        Cut { shard, slots, parts, pass, has_begun: false, layout: None }
+        Cut { shard, slots, parts, pass, has_begun: false, has_passed: false, layout: None }
     }
 
     /// For parts in a layout, which may be another than the shard's.
@@ -134,6 +137,14 @@ impl Cut {
     /// Up to where the shard had applied.
     pub fn applied(&self) -> Applied {
         self.shard.applied
+    }
+
+    /// Where the parts begin: where the shard ends. Copies without an order end each in its own place, and begin together in the first.
+    pub fn begins_at(&self) -> (u64, u64) {
+        match self.layout {
+            Some(Layout::Ordered) => FIRST,
+            _ => (self.shard.applied.index, self.shard.applied.term),
+        }
     }
 
     /// How many rows it has still to look at, where that is known: what was written since the copy before.
@@ -173,6 +184,7 @@ impl Table {
         }
         let usual = self.options.places();
         let more = match &mut cut.pass {
+            _ if cut.has_passed => false,
             Pass::Changes(rows) => {
                 let context = (&cut.shard, usual, cut.layout, cut.slots.first);
                 change(&mut self.fresh, context, &mut cut.parts, rows)?;
@@ -181,22 +193,50 @@ impl Table {
             Pass::First => self.cut_all(cut, false)?,
             Pass::Over => self.cut_all(cut, true)?,
         };
-        if !more {
-            let mut whole = state_of(&cut.shard.state())?;
-            if mutant::is(Mutant::BaseNotRaised) {
-                whole.last = Version::ZERO;
+        if more {
+            return Ok(true);
+        }
+        cut.has_passed = true;
+        let mut whole = state_of(&cut.shard.state())?;
+        if mutant::is(Mutant::BaseNotRaised) {
+            whole.last = Version::ZERO;
+        }
+        if let Some(layout) = cut.layout {
+            if layout == Layout::Ordered && self.expire_parts(cut, whole.last)? {
+                return Ok(true);
             }
-            let layout = cut.layout.unwrap_or(whole.layout);
-            for Piece { set, usage, buckets, floor, .. } in &mut cut.parts {
-                buckets.write(&mut self.fresh, *set);
-                // What is left out may have been known before its time.
-                let last = whole.last.max(*floor);
-                let floor = whole.floor.max(*floor);
-                let state = State { usage: *usage, layout, floor, last, ..whole };
-                self.fresh.put(set.state(), state.encode());
+            // Rules are ordered, and nobody orders them where writes have no order.
+            whole = State { layout, rules: Rules::default(), ..whole };
+        }
+        if cut.layout == Some(Layout::Ordered) {
+            let (applied, term) = FIRST;
+            whole = State { applied, term, floor: whole.last, ..whole };
+        }
+        for Piece { set, usage, buckets, .. } in &mut cut.parts {
+            buckets.write(&mut self.fresh, *set);
+            self.fresh.put(set.state(), State { usage: *usage, ..whole }.encode());
+        }
+        Ok(false)
+    }
+
+    /// Removes some of what a pass before brought to the parts, and has expired since; whether there may be more. Which copy has swept it
+    /// by now is not the same everywhere.
+    fn expire_parts(&mut self, cut: &mut Cut, last: Version) -> Result<bool, EngineError> {
+        for piece in &mut cut.parts {
+            let (from, to) = (piece.set.expiry_begin(), piece.set.expiry(last.micros() + 1, b""));
+            let mut keys = Vec::new();
+            self.fresh.scan(Bound::Included(&from), Bound::Excluded(&to), false, &mut |row, _| {
+                keys.push(parts_of_expiry(&row).1);
+                if keys.len() < STEP_ROWS_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })?;
+            for key in &keys {
+                remove_translated(&mut self.fresh, key, piece)?;
+            }
+            if !keys.is_empty() {
+                return Ok(true);
             }
         }
-        Ok(more)
+        Ok(false)
     }
 
     /// Removes what an earlier attempt left, or goes on with what an earlier pass has counted.
@@ -205,15 +245,14 @@ impl Table {
             // Rows of one layout are not compared with those of another: it begins anew.
             cut.pass = Pass::First;
         }
-        for Piece { set, usage, buckets, floor, .. } in &mut cut.parts {
+        for Piece { set, usage, buckets, .. } in &mut cut.parts {
             match cut.pass {
                 Pass::First => while self.forget(set.shard, set.generation)? {},
                 Pass::Over => {}
                 Pass::Changes(_) => {
                     let state = self.fresh.get_own(set.state().as_ref())?;
                     let none = || EngineError::corrupt("cutting a shard", "a part has no earlier copy");
-                    let state = state_of(&state.ok_or_else(none)?)?;
-                    (*usage, *floor) = (state.usage, if cut.layout.is_some() { state.floor } else { *floor });
+                    *usage = state_of(&state.ok_or_else(none)?)?.usage;
                     *buckets = Buckets::load(&self.fresh, *set)?;
                 }
             }
@@ -230,7 +269,9 @@ impl Table {
         for piece in &mut cut.parts {
             let mut own = BTreeMap::new();
             let slots = piece.slots;
-            for (suffix, value) in rows.iter().filter(|(suffix, _)| belongs(suffix, slots)) {
+            let is_own =
+                |suffix: &Bytes| belongs(suffix, slots) && (cut.layout.is_none() || is_of_any_layout(suffix));
+            for (suffix, value) in rows.iter().filter(|(suffix, _)| is_own(suffix)) {
                 let Some(layout) = cut.layout.filter(|_| key_of_rows(suffix).is_some()) else {
                     piece.count(suffix, value)?;
                     own.insert(
@@ -261,12 +302,11 @@ fn translated(
     layout: Layout,
     key: &Bytes,
     piece: &mut Piece,
-) -> Result<Vec<(Bytes, Bytes)>, EngineError> {
-    let Translated { rows, floor } = shard.reader(usual).translate(key, layout)?;
+) -> Result<Translated, EngineError> {
+    let rows = shard.reader(usual).translate(key, layout)?;
     for (suffix, value) in &rows {
         piece.count(suffix, value)?;
     }
-    piece.floor = piece.floor.max(floor);
     Ok(rows)
 }
 
@@ -290,7 +330,7 @@ fn change(
 ) -> Result<(), EngineError> {
     let (mut bytes, mut anew) = (0, BTreeSet::new());
     for suffix in rows.take(STEP_ROWS_MAX) {
-        if mutant::is(Mutant::SplitWithoutChanges) {
+        if mutant::is(Mutant::SplitWithoutChanges) || layout.is_some() && !is_of_any_layout(&suffix) {
             continue;
         }
         if let (Some(layout), Some(key)) = (layout, key_of_rows(&suffix)) {
@@ -341,12 +381,18 @@ fn translate_anew(
     key: &Bytes,
     piece: &mut Piece,
 ) -> Result<usize, EngineError> {
-    if let Some(before) = translate::remove_translated(fresh, piece.set, key)? {
-        piece.discount(&RowSet::suffix(&piece.set.current(key).into()), &before)?;
-    }
+    remove_translated(fresh, key, piece)?;
     let rows = translated(shard, usual, layout, key, piece)?;
     rows.iter().for_each(|(suffix, value)| put(fresh, piece.set, suffix, value));
     Ok(rows.iter().map(|(suffix, value)| suffix.len() + value.len()).sum())
+}
+
+/// Removes a key from a part, which counts it no more.
+fn remove_translated(fresh: &mut Fresh, key: &Bytes, piece: &mut Piece) -> Result<(), EngineError> {
+    match translate::remove_translated(fresh, piece.set, key)? {
+        Some(before) => piece.discount(&RowSet::suffix(&piece.set.current(key).into()), &before),
+        None => Ok(()),
+    }
 }
 
 /// A row as a part has it; `tells`: of all parts this one tells what ops on ranges did.
@@ -399,6 +445,12 @@ fn belongs(suffix: &Bytes, slots: SlotRange) -> bool {
             part => part == Some(Part::Ledger),
         },
     }
+}
+
+/// Whether a row that is no key's is of use in another layout. What was remembered of requests is not where nobody asks the table for it, and
+/// what the table remembered before writes had no order knows nothing of those since.
+fn is_of_any_layout(suffix: &Bytes) -> bool {
+    Part::of(suffix) != Some(Part::Session)
 }
 
 fn has(slots: SlotRange, slot: Slot) -> bool {

@@ -7,11 +7,13 @@
 //!
 //!   merged                                    ordered
 //!   newest  k   b at 20, the oldest 10 ->     newest  k       b at 20, not the first
-//!   newest  j   deleted at 30          ->     nothing, and the floor is 30 at least
+//!   newest  j   deleted at 30          ->     nothing
+//!   newest  i   c until 40             ->     nothing, where the newest version is above that
 //! ```
 //!
 //! Into the merged layout goes all that is kept of a key. Out of it comes the newest value alone: what an order would make of earlier rows
-//! that came without one is nobody's to say, and they are `trimmed`. Versions stay as they are in both ways.
+//! that came without one is nobody's to say, and they are `trimmed`. So the floor is the newest version there, and copies with the same
+//! newest rows become the same copies, whatever else each of them has seen. Versions stay as they are in both ways.
 
 use std::ops::ControlFlow;
 
@@ -28,14 +30,8 @@ use crate::engine::EngineError;
 use crate::fresh::Fresh;
 use crate::keys::RowSet;
 
-/// What a key is in another layout.
-#[derive(Default)]
-pub struct Translated {
-    /// The rows, by their suffixes; that of the newest revision is the first.
-    pub rows: Vec<(Bytes, Bytes)>,
-    /// What is not kept of it was there up to this version.
-    pub floor: Version,
-}
+/// What a key is in another layout: its rows, by their suffixes; that of the newest revision is the first.
+pub type Translated = Vec<(Bytes, Bytes)>;
 
 impl Reader<'_> {
     /// Translates a key of the copy that is read, which lies in the other layout.
@@ -48,16 +44,14 @@ impl Reader<'_> {
     }
 
     fn to_ordered(&self, key: &Key, newest: &Record) -> Translated {
-        let Head { version, created, changes, deadline, kept, tombstone, merged, .. } = newest.head;
-        if tombstone {
-            return Translated { rows: Vec::new(), floor: newest.head.since() };
+        let Head { version, created, changes, deadline, .. } = newest.head;
+        if !newest.is_live_at(self.state.last) {
+            return Translated::new();
         }
-        let is_alone = kept == 0 && merged.is_none_or(|merged| merged.replaced.is_none());
-        let (first, ordinal, kept, places, merged) = (newest.head.first && is_alone, 0, 0, None, None);
+        let (tombstone, first, ordinal, kept, places, merged) = (false, false, 0, 0, None, None);
         let head =
             Head { tombstone, first, version, created, changes, ordinal, kept, deadline, places, merged };
-        let rows = with_indexes(self.set, key, &head, head.encode(&[&newest.value()]));
-        Translated { rows, floor: Version::ZERO }
+        with_indexes(self.set, key, &head, head.encode(&[&newest.value()]))
     }
 
     fn to_merged(&self, key: &Key, newest: &Record) -> Result<Translated, EngineError> {
@@ -81,7 +75,7 @@ impl Reader<'_> {
         let older = rows.into_iter().map(|(_, suffix, raw)| (suffix, raw));
         let mut rows = with_indexes(self.set, key, &head, raw);
         rows.extend(older);
-        Ok(Translated { rows, floor: Version::ZERO })
+        Ok(rows)
     }
 }
 

@@ -12,6 +12,7 @@ use replication::Token;
 use super::super::Work;
 use super::super::core::Core;
 use super::super::open::{Client, Kind, Part, State};
+use super::super::requests::run_before;
 use crate::gather;
 use crate::node::Node;
 use crate::route::ShardMap;
@@ -44,9 +45,9 @@ impl Core {
         let is_there = |shard: &ShardId| after.shards.contains_key(shard) || after.part(*shard).is_some();
         for (shard, row) in before.shards.iter().filter(|(shard, _)| !after.shards.contains_key(shard)) {
             if before.parts_of(*shard).iter().any(|part| is_there(&part.shard)) {
-                self.cut_before.insert(*shard, (row.keyspace.clone(), row.slots));
+                self.cut_before.insert(*shard, row.clone());
             } else {
-                self.cut_before.retain(|_, (keyspace, _)| *keyspace != row.keyspace);
+                self.cut_before.retain(|_, cut| cut.keyspace != row.keyspace);
             }
         }
         while self.cut_before.len() > SHARDS_TOTAL_MAX {
@@ -72,13 +73,17 @@ impl Core {
     pub(in crate::driver) fn replan(&mut self, node: &Node, token: Token) {
         let Some(open) = self.open.get(token) else { return };
         let (shard, map) = (open.shard, &node.config.map);
-        let of_row = map.shards.get(&shard).map(|row| (row.keyspace.clone(), row.slots));
-        let cut = of_row.or_else(|| self.cut_before.get(&shard).cloned());
+        let cut = map.shards.get(&shard).or_else(|| self.cut_before.get(&shard));
         let client = open.attempt().map(|attempt| attempt.client);
-        let (Some((keyspace, slots)), Some(Client::Owner(client))) = (cut, client) else {
+        let (Some(cut), Some(Client::Owner(client))) = (cut, client) else {
             let why = format!("shard {shard} is no more: its keyspace was dropped");
             return self.finish(token, Err(Error::Unavailable(why)));
         };
+        // What was remembered of it has gone with the shard.
+        if cut.protocol.is_merged() && open.is_in_doubt() && !open.is_read() {
+            return self.finish(token, Err(run_before()));
+        }
+        let (keyspace, slots) = (cut.keyspace.clone(), cut.slots);
         let open = self.open.remove(token).expect("it was just looked at");
         let is_in_doubt = open.is_in_doubt() && !mutant::is(Mutant::DoubtForgottenWhenPlannedAgain);
         let timeout_micros = open.deadline.since(node.now);

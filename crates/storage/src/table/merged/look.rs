@@ -26,7 +26,7 @@ impl Table {
         if let Look::Digests { first, count, width } = *look {
             return Ok(Found::Digests(buckets.sums(first, count, width)));
         }
-        let keep = self.options.ruled_by(&state.rules.keep).history.keep();
+        let keep = state.keeps(self.options).history.keep();
         let (usual, hidden, clock) = (self.options.places(), Default::default(), Clock::Shard);
         Reader { rows: &self.fresh, set: *set, state, clock, keep, usual, hidden }.look(look)
     }

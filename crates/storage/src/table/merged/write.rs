@@ -73,7 +73,13 @@ impl Writer<'_> {
             return Ok(false);
         }
         let mut head = before;
-        self.keep_older(key, &mut head, row)?;
+        let is_full = before.kept > 0 && before.kept >= self.history.keep() - 1;
+        if is_full && row.version < oldest(&before) {
+            // It would go at once, and leave a mark that the next late ones pass over.
+            head.first = false;
+        } else {
+            self.keep_older(key, &mut head, row)?;
+        }
         self.shed(key, &mut head)?;
         if head != before {
             self.put(self.set.current(key), head.encode(&[&newest.value()]))?;
