@@ -320,12 +320,12 @@ const ALL: [(Mutant, &str, &str); 107] = [
         "seal-decided-without-a-vote",
         "a two-phase master decides the end of an epoch without the votes",
     ),
+    (Mutant::BaseNotRaised, "base-not-raised", "a part of a shard begins with no newest version"),
     (
         Mutant::SealedWeightTooSmall,
         "sealed-weight-too-small",
         "a shard without an order goes on with too few of those that had it",
     ),
-    (Mutant::BaseNotRaised, "base-not-raised", "a part of a shard begins with no newest version"),
     (
         Mutant::PartOpensBeforeTheSeal,
         "part-opens-before-the-seal",

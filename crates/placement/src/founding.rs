@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kv::cluster::Liveness;
 use kv::keyspace::Weighed;
-use kv::view::{Duty, Member, Revision, View};
+use kv::view::{Duty, Revision, View};
 use kv::{ClusterId, Epoch, NodeId, Protocol, ReplicaId, ShardId, SlotRange};
 
 use crate::map::{Arrangement, DEFAULT, DIRECTORY, Keyspace, Map, Node, NodeDuty, Shard};

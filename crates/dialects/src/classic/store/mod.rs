@@ -26,7 +26,7 @@
 //! | call | does |
 //! |---|---|
 //! | put | a put |
-//! | get | a get, as fresh as the keyspace promises |
+//! | get | a linearizable get; where that needs more nodes than are up (`quorum`), one that misses nothing acknowledged |
 //! | slowDown, restore | a fault of this node ([`kv::fault`]), answered at once; nodes take faults where that is allowed |
 //!
 //! A key of the wire has a byte before it in the keyspace ([`row`]), so that the empty text can be one.
