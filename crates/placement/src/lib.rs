@@ -21,6 +21,7 @@ pub mod founding;
 pub mod fuzz;
 mod keyspaces;
 mod layout;
+mod living;
 pub mod map;
 pub mod plan;
 mod recast;
