@@ -399,13 +399,8 @@ impl Map {
             members.iter().filter(stays).count() < needed(protocol, members.len())
         };
         let switches = self.changes.get(&id).filter(|change| change.phase == Phase::Switch);
-        // What those have together is the shard.
-        let is_needed =
-            |change: &&Change| change.why.makes_parts() && change.to.iter().any(|member| member.node == node);
-        if row.protocol.is_merged() && switches.as_ref().is_some_and(is_needed) {
-            return true;
-        }
-        is_lost(&row.members, row.protocol)
+        self.brings_together(id, node)
+            || is_lost(&row.members, row.protocol)
             || switches.is_some_and(|change| is_lost(&change.to, self.protocol_after(id, row)))
     }
 

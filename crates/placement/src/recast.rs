@@ -38,7 +38,7 @@
 
 use kv::keyspace::{Settings, Votes};
 use kv::view::Member;
-use kv::{Protocol, ShardId};
+use kv::{NodeId, Protocol, ShardId};
 use mutant::Mutant;
 
 use crate::map::{Change, Map, NodeDuty, Phase, Shard, Split, Why};
@@ -188,6 +188,13 @@ impl Map {
         let others = total - weight(&near);
         let is_enough = others < read && others < write || mutant::is(Mutant::SealedWeightTooSmall);
         (is_enough && !near.is_empty()).then_some(near)
+    }
+
+    /// Whether a shard has ended whose rows a node has together with others: what they have is all there is of it.
+    pub(crate) fn brings_together(&self, id: ShardId, node: NodeId) -> bool {
+        let change = self.changes.get(&id).filter(|change| change.phase == Phase::Switch);
+        let is_one_of = |change: &Change| change.to.iter().any(|member| member.node == node);
+        self.shards[&id].protocol.is_merged() && change.is_some_and(is_one_of)
     }
 
     /// Whether what goes on with a shard without an order is enough for a protocol.
