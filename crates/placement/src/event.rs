@@ -400,12 +400,6 @@ impl Map {
             members.iter().filter(stays).count() < needed(protocol, members.len())
         };
         let switches = self.changes.get(&id).filter(|change| change.phase == Phase::Switch);
-        // What those have together is the shard.
-        let is_needed =
-            |change: &&Change| change.why.makes_parts() && change.to.iter().any(|member| member.node == node);
-        if row.protocol.is_merged() && switches.as_ref().is_some_and(is_needed) {
-            return true;
-        }
         let is_lost_now = match row.protocol.is_merged() {
             true => {
                 let near = Vec::from_iter(row.members.iter().filter(stays).copied());
@@ -413,7 +407,9 @@ impl Map {
             }
             false => is_lost(&row.members, row.protocol),
         };
-        is_lost_now || switches.is_some_and(|change| is_lost(&change.to, self.protocol_after(id, row)))
+        self.brings_together(id, node)
+            || is_lost_now
+            || switches.is_some_and(|change| is_lost(&change.to, self.protocol_after(id, row)))
     }
 
     fn finish(

@@ -206,6 +206,13 @@ impl Map {
         others < read && others < write || mutant::is(Mutant::SealedWeightTooSmall)
     }
 
+    /// Whether a shard has ended whose rows a node has together with others: what they have is all there is of it.
+    pub(crate) fn brings_together(&self, id: ShardId, node: NodeId) -> bool {
+        let change = self.changes.get(&id).filter(|change| change.phase == Phase::Switch);
+        let is_one_of = |change: &Change| change.to.iter().any(|member| member.node == node);
+        self.shards[&id].protocol.is_merged() && change.is_some_and(is_one_of)
+    }
+
     /// Whether what goes on with a shard without an order is enough for a protocol.
     fn may_get_order(&self, id: ShardId, shard: &Shard, to: Protocol) -> Option<Protocol> {
         let near = self.go_on(id, shard)?.len();

@@ -169,14 +169,7 @@ impl Script {
                 let records: Vec<String> = cluster.node(id).log.iter().map(describe_record).collect();
                 writeln!(self.text, "n{id} log: {}", records.join("; ")).unwrap();
             }
-            // In which epoch the shard goes on, and on which nodes; it alone if none is said.
-            "seal" => {
-                let next = Epoch(words[0].parse().unwrap());
-                let among = words.get(1).map_or(vec![NodeId(id)], |words| {
-                    words.split(',').map(|word| NodeId(node(word))).collect()
-                });
-                cluster.step(id, Input::Seal { next, among });
-            }
+            "seal" => cluster.step(id, seal(id, words)),
             _ => panic!("there is no command '{command}'"),
         }
     }
@@ -235,6 +228,13 @@ impl Script {
             other => panic!("{other:?} is not quorum's"),
         })
     }
+}
+
+/// In which epoch the shard goes on, and on which nodes; it alone if none is said.
+fn seal(id: u64, words: &[&str]) -> Input {
+    let named = |words: &&str| words.split(',').map(|word| NodeId(node(word))).collect();
+    let among = words.get(1).map_or(vec![NodeId(id)], named);
+    Input::Seal { next: Epoch(words[0].parse().unwrap()), among }
 }
 
 fn show_entry(entry: &Entry) -> String {
