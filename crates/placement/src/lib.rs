@@ -33,6 +33,7 @@ mod split;
 
 pub use event::Event;
 pub use founding::{Founder, Founding};
+pub use living::needed;
 pub use plan::{Limits, plan};
 pub use recast::opens_whole;
 pub use refusal::Refusal;

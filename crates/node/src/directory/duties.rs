@@ -23,8 +23,8 @@ use kv::cluster::Liveness;
 use kv::view::{Duty, Member, Revision};
 use kv::{Epoch, NodeId, Protocol, ShardId};
 use mutant::Mutant;
-use placement::event::needed;
 use placement::map::{Change, Map, Node, NodeDuty, Phase};
+use placement::needed;
 use placement::{Event, Limits, opens_whole, plan};
 use replication::Instant;
 
