@@ -1,5 +1,9 @@
 //! Runs in which the keys of clients have no order: what members weigh, what is left out, and when such shards are at rest.
 //!
+//! Such shards are tried hardest by what comes late, and by clocks that differ. So messages are late by up to ten seconds, longer than a tombstone
+//! stays; clients delete where the clock is furthest ahead, and put where it is furthest behind as soon as a tombstone has gone; and they send their
+//! writes again at other nodes, which must not run them twice.
+//!
 //! # Caveats
 //!
 //! The copies of such a shard stay where they are, and one that is lost is not made again. So no folder of theirs is lost or put back, and
