@@ -36,8 +36,8 @@ const LOOPBACK: [&str; 2] = ["127.0.0.1", "[::1]"];
 /// A larger file is none of a store: it names some nodes.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 /// What a file can be.
-const KINDS: &str =
-    "a store is 'master: {ip: IP, port: PORT}' and a list 'slaves:' of such, or a list 'nodes:' of such";
+const KINDS: &str = "a store is 'master: {ip: IP, port: PORT}' and a list 'slaves:' of such, or a list 'nodes:' of such, and where wished \
+                     'quorum_sizes: {read: R, write: W}' beside it";
 
 /// A store as its file has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -204,7 +204,7 @@ enum Id {
 /// What the reader of the file says, on one line.
 fn brief(error: &serde_saphyr::Error) -> String {
     let text = error.without_snippet().to_string();
-    text.lines().next().unwrap_or_default().trim().to_owned()
+    text.lines().next().unwrap_or_default().trim().replace("invalid i64", "no whole number")
 }
 
 /// The name of a node: its id, behind the word with which all of its kind begin.
@@ -357,7 +357,7 @@ slaves:
             (nodes(&["", ", weight: 0"], ""), "node 2: a replica weighs 1 to 100, not 0"),
             (nodes(&["", ", weight: -1"], ""), "node 2: weight -1"),
             (nodes(&[", weight: 101"], ""), "node 1: a replica weighs 1 to 100, not 101"),
-            (nodes(&["", ", weight: heavy"], ""), "line 3"),
+            (nodes(&["", ", weight: heavy"], ""), "no whole number at line 3"),
             (nodes(&[", wieght: 2"], ""), "wieght"),
             (nodes(&[", id: [1]"], ""), "an id is a text or a whole number"),
             (
@@ -369,6 +369,7 @@ slaves:
             (nodes(&["", ""], "quorum_sizes: {read: 1, write: 3}"), "all members together weigh 2"),
             (nodes(&["", ""], "quorum_sizes: {read: -1}"), "quorum_sizes: read: a size is 1 to 2"),
             (nodes(&["", ""], "quorum_sizes: {reads: 1}"), "reads"),
+            (nodes(&["", ""], "quorum_sizes: 2"), "line 4"),
             (nodes(&[", id: a", ", id: node_a"], ""), "two nodes are named node_a"),
             ("nodes: [{ip: h, port: 1}, {ip: h, port: 1}]".into(), "two nodes have port 1"),
             (nodes(&[""; 16], ""), "it lists 16 nodes: a store has at most 15"),
