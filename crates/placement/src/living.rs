@@ -20,7 +20,7 @@ impl Map {
             Protocol::Primary => {
                 shard.members.iter().any(|member| is_in_sync(member) && self.lives(member.node))
             }
-            // Its copies stay where they are.
+            // No copy is made here: under quorum others come by way of raft.
             Protocol::TwoPhase | Protocol::Quorum => false,
             Protocol::Single | Protocol::Raft => self.has_majority(&shard.members),
         };

@@ -101,7 +101,7 @@ impl Script {
         }
     }
 
-    /// What one member is to do.
+    /// What one member is asked.
     fn member(&mut self, command: &str, id: u64, words: &[&str]) {
         let cluster = &mut self.cluster;
         match command {
@@ -141,6 +141,14 @@ impl Script {
                     Range { from: text(words[0]), to: Some(text(words[1])), page, ..Range::default() };
                 cluster.read(id, Op::Range(range), Level::Linearizable);
             }
+            _ => self.process(command, id, words),
+        }
+    }
+
+    /// What becomes of its process, and what is seen of it.
+    fn process(&mut self, command: &str, id: u64, words: &[&str]) {
+        let cluster = &mut self.cluster;
+        match command {
             // What its table holds.
             "table" => {
                 let rows = Vec::from_iter(cluster.node(id).table.rows.values().map(show_row));
