@@ -27,6 +27,9 @@ const JUMP_MICROS_MAX: u64 = 3_600_000_000;
 /// Clocks run at most so much too fast or too slow (the leases of raft bear 10 percent between two clocks).
 const RATE_PPM_MAX: u64 = 40_000;
 
+/// Where writes have no order, so many more of 100 faults are of messages: what comes late or twice is what such shards must bear.
+const UNORDERED_PERCENT: u64 = 15;
+
 /// How weak a network may be: of 1000 messages fewer than so many are lost, or late by up to so long.
 pub(super) const WEAKEST: (u64, u64) = (300, 3_000_000);
 
@@ -40,7 +43,10 @@ impl World {
         if kinds.is_empty() {
             return;
         }
-        let fault = self.random.pick(&kinds);
+        let mut fault = self.random.pick(&kinds);
+        if self.is_unordered() && self.faults.has(Fault::Messages) && self.random.percent(UNORDERED_PERCENT) {
+            fault = Fault::Messages;
+        }
         let node = self.haunted.take().unwrap_or_else(|| self.victim());
         if self.inject(fault, node) {
             *self.stats.faults.entry(fault.name()).or_default() += 1;

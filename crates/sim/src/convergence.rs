@@ -1,4 +1,5 @@
-//! When shards without an order are at rest: their copies are equal, hold no tombstones, and all that was stored.
+//! When the copies of shards without an order are at rest: they are equal, and hold no tombstones; and they are as all that was stored would have
+//! them.
 
 use kv::ShardId;
 use kv::cluster::Role;
