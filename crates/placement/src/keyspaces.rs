@@ -90,8 +90,8 @@ impl Map {
         } else if settings.weighed != is.weighed {
             // Members that go by others would miss what those wrote who go by these.
             return Err(Refusal::Invalid(format!(
-                "what the replicas of keyspace '{name}' weigh, and what reads and writes need of it, stays as it was created: create another \
-                 keyspace, and bring what is in it there"
+                "what the replicas of keyspace '{name}' weigh, and what reads and writes need of it, stays as long as it is under quorum: go to \
+                 another protocol first (capstan keyspace alter {name} --protocol raft), and from there to quorum again"
             )));
         }
         let keyspace = self.keyspaces.get_mut(name).ok_or_else(unknown)?;

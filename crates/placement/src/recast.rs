@@ -31,6 +31,9 @@
 //! later, and `single` is reached by `raft`. If one dies before they are sealed the change is given up and begun anew, with those that are left;
 //! after that it is waited for.
 //!
+//! A shard under `quorum` that has lost a node, or is to leave one, goes the same way: to `raft` with those that are heard of, which makes the
+//! copies that are missing on other nodes, and back.
+//!
 //! # Taken back
 //!
 //! Naming the protocol that shards have yet takes it back: what copies is given up, and what has gone over goes back the same way. A
@@ -38,7 +41,7 @@
 
 use kv::keyspace::{Settings, Votes};
 use kv::view::Member;
-use kv::{Protocol, ShardId};
+use kv::{NodeId, Protocol, ShardId};
 use mutant::Mutant;
 
 use crate::map::{Change, Map, NodeDuty, Phase, Shard, Split, Why};
@@ -118,6 +121,7 @@ impl Map {
     fn next_protocol(&self, shard: &Shard) -> Option<Protocol> {
         let keyspace = &self.keyspaces[&shard.keyspace];
         match (shard.protocol, keyspace.protocol) {
+            (Protocol::Quorum, Protocol::Quorum) if self.lacks_copies(shard) => Some(Protocol::Raft),
             (is, wanted) if is == wanted => None,
             (Protocol::Single, wanted) if opens_whole(wanted) => Some(Protocol::Raft),
             // What its copies have together goes on at all that had it.
@@ -130,6 +134,14 @@ impl Map {
             }
             (_, wanted) => Some(wanted),
         }
+    }
+
+    /// Whether a shard has fewer copies on nodes that stay than there could be.
+    fn lacks_copies(&self, shard: &Shard) -> bool {
+        let stays = |id: NodeId| self.nodes[&id].duty == NodeDuty::Serve;
+        let has = shard.members.iter().filter(|member| stays(member.node)).count();
+        let takes = self.nodes.keys().filter(|id| stays(**id) && self.lives(**id)).count();
+        has < takes.min(usize::from(self.keyspaces[&shard.keyspace].replicas))
     }
 
     /// Whether members of a keyspace are asked by what they weigh, or are to be: of shards that are under quorum, or go there.
@@ -182,12 +194,23 @@ impl Map {
         }
         let is_heard = |member: &&Member| takers::is_alive(self, member.node);
         let near: Vec<Member> = shard.members.iter().filter(is_heard).copied().collect();
+        (self.weigh_enough_to_go_on(id, shard, &near) && !near.is_empty()).then_some(near)
+    }
+
+    /// Whether these members of a shard without an order weigh so much that the others acknowledge and answer nothing without them.
+    pub(crate) fn weigh_enough_to_go_on(&self, id: ShardId, shard: &Shard, near: &[Member]) -> bool {
         let weight = |members: &[Member]| members.iter().map(|member| member.weight).sum::<u32>();
         let total = weight(&shard.members);
         let Votes { read, write } = self.votes_of(id, total);
-        let others = total - weight(&near);
-        let is_enough = others < read && others < write || mutant::is(Mutant::SealedWeightTooSmall);
-        (is_enough && !near.is_empty()).then_some(near)
+        let others = total - weight(near);
+        others < read && others < write || mutant::is(Mutant::SealedWeightTooSmall)
+    }
+
+    /// Whether a shard has ended whose rows a node has together with others: what they have is all there is of it.
+    pub(crate) fn brings_together(&self, id: ShardId, node: NodeId) -> bool {
+        let change = self.changes.get(&id).filter(|change| change.phase == Phase::Switch);
+        let is_one_of = |change: &Change| change.to.iter().any(|member| member.node == node);
+        self.shards[&id].protocol.is_merged() && change.is_some_and(is_one_of)
     }
 
     /// Whether what goes on with a shard without an order is enough for a protocol.

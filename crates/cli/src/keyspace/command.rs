@@ -142,7 +142,7 @@ pub struct Settings {
     #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
     pub interval: Option<Duration>,
     /// Under quorum: what the replicas weigh, in the order of their nodes [default:
-    /// 1 each]. It stays as it was created, and so do --read and --write
+    /// 1 each]. It stays while it is under quorum, and so do --read and --write
     #[arg(long, value_name = "N,N,..", value_parser = parse::weights)]
     pub weights: Option<Weights>,
     /// Under quorum: how much those weigh that a read hears [default: a majority]

@@ -38,8 +38,13 @@ pub fn print(subject: &Subject<'_>, out: &mut Output<'_>) -> Result<(), Error> {
 /// A keyspace as an object. What it does not say itself is as the cluster was founded.
 pub fn object(keyspace: &Described, terms: Option<&Terms>) -> Value {
     let Settings { protocol, replicas, sync, weighed, keep, quota } = keyspace.settings;
-    let history = keep.history.or_else(|| terms.map(of_terms));
-    let deleted = keep.deleted_micros.or_else(|| terms.map(|terms| terms.deleted_micros));
+    let (history, deleted) = match protocol.is_merged() {
+        true => (Some(History::Count(1)), None),
+        false => (
+            keep.history.or_else(|| terms.map(of_terms)),
+            keep.deleted_micros.or_else(|| terms.map(|terms| terms.deleted_micros)),
+        ),
+    };
     json!({
         "keyspace": keyspace.name,
         "protocol": protocol.name(),

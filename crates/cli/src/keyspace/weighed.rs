@@ -36,7 +36,10 @@ pub fn promises(weighed: Weighed, members: &[(String, u32)]) -> Vec<(&'static st
         ),
         (
             "disks are lost",
-            format!("what was acknowledged outlives the loss of any that weigh less than {write} together"),
+            format!(
+                "what was acknowledged outlives the loss of any that weigh less than {write} together; what was on a node that is given up is \
+                 made again on another one, by way of raft"
+            ),
         ),
     ];
     if let Some(told_alone) = alone(weighed) {

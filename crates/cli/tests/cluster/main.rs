@@ -54,6 +54,7 @@ mod strangers;
 mod syncs;
 mod trial;
 mod two_phase;
+mod unordered;
 mod watches;
 mod workload;
 mod wrong_use;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use kv::{Answer, Error, Key, Level, Op, Reply, Request, Value};
+use kv::{Answer, Error, Key, Level, Op, Protocol, Reply, Request, Value};
 
 use crate::nodes::{Lab, PATIENCE, run, size, text, until};
 
@@ -98,6 +98,55 @@ fn quorum_serves_at_every_node_whoever_is_killed() {
                 true
             })
             .await;
+        }
+    });
+}
+
+/// Waits until the one shard of the keyspace is under a protocol on these nodes, and nothing changes.
+async fn is_under(lab: &Lab, asked: u16, protocol: Protocol, nodes: &[u16]) {
+    until("the keyspace is where it should be", PATIENCE, async || {
+        let Ok(status) = lab.status(asked).await else { return false };
+        let mut shards = status.shards.iter().filter(|shard| shard.keyspace == NAME);
+        let (Some(shard), None) = (shards.next(), shards.next()) else { return false };
+        let members = shard.members.iter().map(|member| member.node.0 as u16);
+        shard.protocol == protocol && members.eq(nodes.iter().copied()) && shard.leader.is_some()
+    })
+    .await;
+}
+
+#[test]
+#[ignore = "starts real nodes: scripts/test runs it against the release binary"]
+fn quorum_that_lost_a_node_for_good_has_all_its_copies_again() {
+    run(async |mut random| {
+        let mut lab = Lab::new(4, &[], &mut random);
+        lab.serve_all().await;
+        let created = lab.capstan(&[1], &["keyspace", "create", NAME, "--protocol", "quorum"]);
+        assert!(created.status.success(), "{}", text(&created.stderr));
+        let status = lab.status(1).await.expect("all nodes are up");
+        let shard = status.shards.iter().find(|shard| shard.keyspace == NAME).expect("it was created");
+        let victim = shard.members[random.below(3) as usize].node.0 as u16;
+        let others = Vec::from_iter(lab.all().filter(|node| *node != victim));
+        for number in 0..KEYS {
+            put(&lab, others[number % 3], number, &expected(0, 1)).await.expect("all nodes are up");
+        }
+        lab.kill(victim).await;
+        for number in (1..KEYS).step_by(2) {
+            delete(&lab, others[number % 3], number).await.expect("two of three are up");
+        }
+        until("the lost one may be given up", PATIENCE, || {
+            let output = lab.capstan(&[others[0]], &["cluster", "replace", &format!("n{victim}")]);
+            std::future::ready(output.status.success())
+        })
+        .await;
+        is_under(&lab, others[0], Protocol::Quorum, &others).await;
+        for node in others {
+            for number in 0..KEYS {
+                for level in [Level::Linearizable, Level::Local] {
+                    let found = read(&lab, node, number, level).await.expect("three are up");
+                    assert_eq!(found, expected(number, 1), "k{number} at n{node}, {level}");
+                }
+            }
+            put(&lab, node, 0, &expected(0, 1)).await.expect("three are up");
         }
     });
 }

@@ -131,6 +131,34 @@ impl Weighed {
         Weighed { weights, votes: Votes { read, write } }
     }
 
+    /// On how many replicas an acknowledged write is at least: as few as weigh enough.
+    pub fn copies(self) -> u16 {
+        let mut weight = 0;
+        let fewest = self.heaviest().into_iter().take_while(|own| {
+            let is_too_little = weight < self.votes.write;
+            weight += own;
+            is_too_little
+        });
+        fewest.count() as u16
+    }
+
+    /// How many replicas may be down, whichever, with those left weighing enough for writes, and for the reads that they begin with.
+    pub fn spare(self) -> u16 {
+        let needed = self.votes.read.max(self.votes.write);
+        let mut left = self.weights.total();
+        let down = self.heaviest().into_iter().take_while(|own| {
+            left = left.saturating_sub(*own);
+            left >= needed
+        });
+        down.count() as u16
+    }
+
+    fn heaviest(self) -> Vec<u32> {
+        let mut each = self.weights.each();
+        each.sort_unstable_by(|one, other| other.cmp(one));
+        each
+    }
+
     /// The wish for just this.
     pub fn wish(self) -> Wish {
         let Votes { read, write } = self.votes;
@@ -202,6 +230,18 @@ mod tests {
         assert_eq!(Votes::majority(4).check(&weights), Ok(()));
         assert!(Votes { read: 3, write: 2 }.is_met_by_one(&weights));
         assert!(!Votes { read: 2, write: 3 }.is_met_by_one(&weights));
+    }
+
+    #[test]
+    fn copies_and_spare_ones_follow_from_the_heaviest() {
+        let weighed = |weights: &[u32], read, write| {
+            let weighed = Weighed { weights: Weights::new(weights).unwrap(), votes: Votes { read, write } };
+            (weighed.copies(), weighed.spare())
+        };
+        assert_eq!(weighed(&[1, 1, 1], 2, 2), (2, 1));
+        assert_eq!(weighed(&[1, 2, 1], 2, 3), (2, 0), "without the heavy one the others weigh 2");
+        assert_eq!(weighed(&[1, 3, 1], 3, 3), (1, 0));
+        assert_eq!(weighed(&[1, 1, 1, 1, 1], 1, 5), (5, 0));
     }
 
     fn wish(weights: &[u32], read: Option<u32>, write: Option<u32>) -> Wish {

@@ -7,7 +7,7 @@
 //! | a node is dead for the grace | it is gone |
 //! | those that are to come to a shard have caught up, or its heirs have copies | its members change over: its change cannot be given up any more |
 //! | most members have copies for the parts of a shard that is cut, or goes on under another protocol | it is sealed: that cannot be given up any more |
-//! | most members of each part have opened; all, where each may go on alone | they are shards, and the one that was cut is gone |
+//! | most members of each part have opened; all, where each may go on alone or nobody brings up who has nothing | they are shards, and the one that was cut is gone |
 //! | who is to come was let go by a leader that had not heard of it, and its number is not taken again | its change is given up |
 //! | a shard has the members it is to have, and most of them know it | its change is done, too where who was to come is gone for good |
 //! | who was in sync in a shard whose writes wait for nobody is dead | who has most of the others orders ([`super::follow`]) |
@@ -23,8 +23,8 @@ use kv::cluster::Liveness;
 use kv::view::{Duty, Member, Revision};
 use kv::{Epoch, NodeId, Protocol, ShardId};
 use mutant::Mutant;
-use placement::event::needed;
 use placement::map::{Change, Map, Node, NodeDuty, Phase};
+use placement::needed;
 use placement::{Event, Limits, opens_whole, plan};
 use replication::Instant;
 

@@ -10,7 +10,8 @@
 //! # How
 //!
 //! The map says which parts there are to be ([`placement::map::Split`]), and the phase. All replicas of a shard have the same state where
-//! its epoch ends ([`replication::Input::Seal`]), so each makes its node's parts of its own rows, and asks nobody:
+//! its epoch ends ([`replication::Input::Seal`]): where writes have no order, they have brought it together by then. So each makes its node's
+//! parts of its own rows, and asks nobody:
 //!
 //! ```text
 //!   map          replica of the shard               its parts on this node, of one core
@@ -37,7 +38,8 @@
 //!   ([`replication::inherited`]), at the place of the shard's last entry. A replica that begins so is as far as the others.
 //! - *The directory* makes the phase `Switch` of `Copy` when most members announce that their parts are ready, the leader among them; and
 //!   when most members of each part have opened, and one of them leads, the parts get rows and the shard goes. Where all copies are
-//!   needed (`two-phase`) it waits for all members both times, and for a part under `primary` until all have opened.
+//!   needed (`two-phase`) it waits for all members both times, and for a part under `primary` or `quorum` until all have opened. Of a shard that
+//!   had no order it waits for all that the change names before that is sealed, for what they have together is the shard.
 //! - *Requests* that wait for the shard, or come back from it, are planned again by the map, under the ids that they had (`replan`):
 //!   what was run before the end is remembered by the part that has the key.
 //!
@@ -60,6 +62,8 @@
 //! Where more is written during a pass than is noted (some 32 MiB of keys) the next one reads all rows again, and if that is the last
 //! one writers wait for it. A batch (put-all) that is sent
 //! again after a cut, and whose answer was too large to be kept, is taken for a repeat by its id alone. The parts of one core open together.
+//! What is remembered of requests does not pass between protocols with an order and those without: a write that may have been run before is in
+//! doubt as long as a node knows that its shard was another; who sends it again later, to another node, has it run again.
 
 mod giver;
 mod replan;

@@ -192,14 +192,22 @@ fn crash_at_any_point_of_a_change_to_quorum_loses_nothing() {
 #[test]
 fn keyspace_comes_back_from_quorum_while_clients_write_and_they_only_wait() {
     let (mut cluster, mut writer) = (founded_of(&CORES, 2), Writer::new());
-    for to in [Protocol::Quorum, Protocol::Raft, Protocol::Quorum, Protocol::Primary] {
-        alter(&mut cluster, wish(to));
-        write_until(&mut cluster, &mut writer, to);
-        let before = writer.done;
-        (0..150).for_each(|_| step(&mut cluster, &mut writer));
-        assert!(writer.done > before, "it is written to under {to}");
-        writer.check(&mut cluster);
+    for other in [Protocol::Raft, Protocol::Primary, Protocol::TwoPhase, Protocol::Single] {
+        go(&mut cluster, &mut writer, Protocol::Quorum);
+        go(&mut cluster, &mut writer, other);
     }
+    go(&mut cluster, &mut writer, Protocol::Quorum);
+}
+
+/// A keyspace goes on under a protocol, and is written to and read there.
+fn go(cluster: &mut Cluster, writer: &mut Writer, to: Protocol) {
+    let replicas = Some(if to == Protocol::Single { 1 } else { 3 });
+    alter(cluster, Wish { replicas, ..wish(to) });
+    write_until(cluster, writer, to);
+    let before = writer.done;
+    (0..150).for_each(|_| step(cluster, writer));
+    assert!(writer.done > before, "it is written to under {to}");
+    writer.check(cluster);
 }
 
 #[test]

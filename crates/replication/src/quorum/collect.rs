@@ -5,7 +5,8 @@
 //!
 //! ```text
 //!   1. look     which tombstones are here; and are they the newest rows of their keys at every member, durably?
-//!   2. close    every member ends all that it opened before, drops its hints, and says so: its life, and its last round
+//!   2. close    every member ends all that it opened before, drops its hints, stores none of those rows again, and says so: its life, and
+//!               its last round
 //!   3. collect  those tombstones and those words go to all: each takes nothing more of the rounds that are over, and drops them;
 //!               again for those that somebody has still, who had more revisions before them than one step takes
 //! ```

@@ -65,6 +65,8 @@
 //! (updates, transactions) wants an order, and is refused. `bounded` reads miss nothing that was acknowledged, and may show a write that is under
 //! way before a later one does not; `local` ones show what this member has, whose age nobody knows.
 //!
+//! A deletion counts what it found: of two at the same time each may have found the value, and both count it.
+//!
 //! A linearizable read may need W where those that show the newest row weigh less: with weights 1, 2, 1 and W = 3 none is answered without the
 //! heavy member. A bounded one is.
 //!

@@ -3,6 +3,9 @@
 //! A *hint* is a row that a member did not acknowledge. It waits here until the member is back, and is sent then, some at a time. Hints are in
 //! memory, bounded in count and bytes: what is given up, or lost with this node, is brought by [repair](super::repair). They count for no
 //! write: a row that only waits for a member is not at that member.
+//!
+//! A member that is *silent* for long counts as out of reach, though it is connected. As nothing is asked of it then, it is asked for a word
+//! every second: with the first that it says it is within reach again.
 
 use std::collections::{BTreeMap, VecDeque};
 

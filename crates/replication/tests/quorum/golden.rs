@@ -101,7 +101,7 @@ impl Script {
         }
     }
 
-    /// What one member is to do.
+    /// What one member is asked.
     fn member(&mut self, command: &str, id: u64, words: &[&str]) {
         let cluster = &mut self.cluster;
         match command {
@@ -141,6 +141,14 @@ impl Script {
                     Range { from: text(words[0]), to: Some(text(words[1])), page, ..Range::default() };
                 cluster.read(id, Op::Range(range), Level::Linearizable);
             }
+            _ => self.process(command, id, words),
+        }
+    }
+
+    /// What becomes of its process, and what is seen of it.
+    fn process(&mut self, command: &str, id: u64, words: &[&str]) {
+        let cluster = &mut self.cluster;
+        match command {
             // What its table holds.
             "table" => {
                 let rows = Vec::from_iter(cluster.node(id).table.rows.values().map(show_row));
@@ -169,14 +177,7 @@ impl Script {
                 let records: Vec<String> = cluster.node(id).log.iter().map(describe_record).collect();
                 writeln!(self.text, "n{id} log: {}", records.join("; ")).unwrap();
             }
-            // In which epoch the shard goes on, and on which nodes; it alone if none is said.
-            "seal" => {
-                let next = Epoch(words[0].parse().unwrap());
-                let among = words.get(1).map_or(vec![NodeId(id)], |words| {
-                    words.split(',').map(|word| NodeId(node(word))).collect()
-                });
-                cluster.step(id, Input::Seal { next, among });
-            }
+            "seal" => cluster.step(id, seal(id, words)),
             _ => panic!("there is no command '{command}'"),
         }
     }
@@ -235,6 +236,13 @@ impl Script {
             other => panic!("{other:?} is not quorum's"),
         })
     }
+}
+
+/// In which epoch the shard goes on, and on which nodes; it alone if none is said.
+fn seal(id: u64, words: &[&str]) -> Input {
+    let named = |words: &&str| words.split(',').map(|word| NodeId(node(word))).collect();
+    let among = words.get(1).map_or(vec![NodeId(id)], named);
+    Input::Seal { next: Epoch(words[0].parse().unwrap()), among }
 }
 
 fn show_entry(entry: &Entry) -> String {

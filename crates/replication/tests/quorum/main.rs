@@ -7,4 +7,5 @@ mod golden;
 mod random;
 #[path = "../scripted/mod.rs"]
 mod scripted;
+mod seal;
 mod table;

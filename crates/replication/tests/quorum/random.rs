@@ -30,7 +30,7 @@ const SHARDS: [(&[u32], u32, u32); 6] = [
 ];
 
 /// SplitMix64.
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -44,11 +44,11 @@ impl Random {
         self.next() % end
     }
 
-    fn chance(&mut self, percent: u64) -> bool {
+    pub fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+    pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
         of[self.below(of.len() as u64) as usize]
     }
 }
@@ -62,12 +62,12 @@ struct Open {
 }
 
 #[derive(Default)]
-struct Seen {
-    acknowledged: usize,
+pub struct Seen {
+    pub acknowledged: usize,
     failed: usize,
     in_doubt: usize,
     retried: usize,
-    reads: usize,
+    pub reads: usize,
     write_backs: u64,
     skipped: u64,
     hints: u64,
@@ -75,30 +75,34 @@ struct Seen {
     collected: u64,
 }
 
-struct Run {
-    seed: u64,
-    votes: Votes,
-    random: Random,
-    cluster: Cluster,
+pub struct Run {
+    pub seed: u64,
+    pub votes: Votes,
+    pub random: Random,
+    pub cluster: Cluster,
     open: BTreeMap<Token, Open>,
     /// The last write of each key that was acknowledged or shown.
-    known: BTreeMap<Key, Version>,
+    pub known: BTreeMap<Key, Version>,
     /// The rows that were made, once they were applied anywhere.
-    made: BTreeMap<(Key, Version), Row>,
+    pub made: BTreeMap<(Key, Version), Row>,
     /// Where each was applied.
     applied: BTreeSet<(u64, Key, Version)>,
     /// Values of puts that have failed.
     failed: BTreeSet<Token>,
     /// What was answered to a request with an id.
     answered: BTreeMap<(u64, u64), Version>,
+    /// Requests that were in doubt, by client and number.
+    doubted: BTreeSet<(u64, u64)>,
     /// Requests to send again: to whom, with what.
     again: Vec<(u64, RequestId, Op)>,
     sequence: u64,
-    seen: Seen,
+    /// The members that have said that they are sealed.
+    pub sealed: BTreeSet<u64>,
+    pub seen: Seen,
 }
 
 impl Run {
-    fn new(seed: u64) -> Run {
+    pub fn new(seed: u64) -> Run {
         let mut random = Random(seed);
         let (weights, read, write) = random.pick(&SHARDS);
         let votes = Votes { read, write };
@@ -111,7 +115,7 @@ impl Run {
         cluster.now += 2_000_000;
         cluster.connect_all();
         let (open, known, made, applied, failed, answered, again) = Default::default();
-        let (sequence, seen) = Default::default();
+        let (sequence, doubted, sealed, seen) = Default::default();
         Run {
             seed,
             votes,
@@ -124,7 +128,9 @@ impl Run {
             failed,
             answered,
             again,
+            doubted,
             sequence,
+            sealed,
             seen,
         }
     }
@@ -134,7 +140,7 @@ impl Run {
         self.random.pick(&ids)
     }
 
-    fn act(&mut self) {
+    pub fn act(&mut self) {
         let id = self.node();
         let is_up = self.cluster.member(id).is_some();
         match self.random.below(100) {
@@ -284,6 +290,7 @@ impl Run {
                         Gathered::Rows { newest, .. } => self.shown(token, &open, newest.get(&open.key)),
                     }
                 }
+                Output::Sealed { .. } => drop(self.sealed.insert(id)),
                 _ => {}
             }
         }
@@ -295,8 +302,12 @@ impl Run {
         match outcome {
             Outcome::InDoubt => {
                 self.seen.in_doubt += 1;
+                self.doubted.extend(open.request.map(|request| (request.client, request.sequence)));
                 self.again.extend(open.request.map(|request| (id, request, op)));
             }
+            // What is turned away now was taken before.
+            Outcome::Failed
+                if open.request.is_some_and(|of| self.doubted.contains(&(of.client, of.sequence))) => {}
             Outcome::Failed => {
                 self.seen.failed += 1;
                 if let Op::Put { value, .. } = &op {
@@ -423,7 +434,7 @@ impl Run {
         }
     }
 
-    fn settle(&mut self) {
+    pub fn settle(&mut self) {
         self.cluster.now += 500_000;
         self.cluster.ids().into_iter().for_each(|id| self.cluster.tick(id));
         for _ in 0..30 {

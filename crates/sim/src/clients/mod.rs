@@ -55,7 +55,7 @@ impl World {
         let has_order = !self.is_unordered();
         if !has_order {
             op = unordered::offered(op, &mut || self.clients[client].unique_value());
-            op = self.put_where_a_tombstone_went(client, op);
+            op = self.aimed_at_tombstones(client, op);
         }
         let op = padding::pad(op, &self.settings.padding);
         let dice = self.clients[client].random.below(100);

@@ -3,7 +3,7 @@
 //! Each put has a value that nobody else writes, so that one that has failed is known wherever it shows.
 
 use check::generate::Place;
-use kv::{Function, Key, Op, Value};
+use kv::{Function, Key, NodeId, Op, Value};
 
 use crate::world::World;
 
@@ -36,19 +36,29 @@ pub(super) fn offered(op: Op, unique: &mut dyn FnMut() -> Value) -> Op {
     }
 }
 
+/// Of 100 ops so many are deletes at the node whose clock is furthest ahead.
+const DELETES_AHEAD_PERCENT: u64 = 15;
+
 impl World {
-    /// The op, or a put of a key whose tombstone has just gone.
-    pub(super) fn put_where_a_tombstone_went(&mut self, client: usize, op: Op) -> Op {
+    /// The op, or one that tombstones are tried by: a delete where the clock is furthest ahead, and a put where it is furthest behind, of a key
+    /// whose tombstone has just gone.
+    pub(super) fn aimed_at_tombstones(&mut self, client: usize, op: Op) -> Op {
         let gone = self.watch.merged.take_gone();
         // Others of that key are spent: their writes in doubt are too many to be judged.
         let gone = gone.filter(|key| Place::of(key).is_none_or(|place| !self.is_spent(&place)));
-        match gone {
-            Some(key) => {
-                let value = self.clients[client].unique_value();
-                Op::Put { key, value, deadline: None, previous: false }
-            }
-            None => op,
+        let up = || self.ids().filter(|id| self.machine(*id).life().is_some());
+        let clock = |id: &NodeId| self.machine(*id).version_clock();
+        let (behind, ahead) = (up().min_by_key(clock), up().max_by_key(clock));
+        let state = &mut self.clients[client];
+        if let Some(key) = gone {
+            state.home = behind.unwrap_or(state.home);
+            return Op::Put { key, value: state.unique_value(), deadline: None, previous: false };
         }
+        if state.random.percent(DELETES_AHEAD_PERCENT) {
+            state.home = ahead.unwrap_or(state.home);
+            return Op::Delete { key: state.key(), previous: false };
+        }
+        op
     }
 }
 

@@ -44,8 +44,8 @@ pub(crate) struct Merged {
     values: BTreeMap<(Key, Value), Version>,
     /// The newest version of each key that was acknowledged or shown.
     answered: BTreeMap<(ShardId, Key), Version>,
-    /// A key whose tombstone went a moment ago.
-    gone_lately: Option<Key>,
+    /// Of the tombstones that went a moment ago the latest.
+    gone_lately: Option<(Version, Key)>,
 }
 
 /// A member.
@@ -196,7 +196,7 @@ impl Merged {
                         wrong.extend(self.goes(shard, &key, rank));
                         let copy = self.copies.entry((node, shard)).or_default();
                         copy.gone.insert(key.clone(), (rank, index));
-                        self.gone_lately = Some(key);
+                        self.gone_lately = Some((rank.version, key)).max(self.gone_lately.take());
                     }
                 }
                 _ => {}
@@ -373,9 +373,9 @@ impl Merged {
         })
     }
 
-    /// A key whose tombstone went a moment ago: what is written there now is above it, though nobody has it any more.
+    /// The key of the latest tombstone that went a moment ago: what is written there now is above it, though nobody has it any more.
     pub fn take_gone(&mut self) -> Option<Key> {
-        self.gone_lately.take()
+        self.gone_lately.take().map(|(_, key)| key)
     }
 
     /// The newest version of a shard that was ever written.

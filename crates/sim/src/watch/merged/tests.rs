@@ -101,3 +101,53 @@ fn value_that_has_failed_is_seen_whenever_it_is_stored() {
     assert_eq!(merged.failed(&"k".into(), &"b".into()), None);
     assert!(comes(&mut merged, 1, 2, &row(at(6, 1), "b")).is_some());
 }
+
+#[test]
+fn write_that_runs_twice_is_seen() {
+    let mut merged = shard();
+    assert_eq!(comes(&mut merged, 1, 1, &row(at(5, 1), "a")), None);
+    assert_eq!(comes(&mut merged, 2, 1, &row(at(5, 1), "a")), None);
+    assert!(comes(&mut merged, 2, 2, &row(at(6, 2), "a")).is_some());
+}
+
+#[test]
+fn answer_behind_one_that_was_given_before_is_seen() {
+    let mut merged = shard();
+    let put = |value: &str| Op::Put {
+        key: "k".into(),
+        value: Value::from(value.to_owned()),
+        deadline: None,
+        previous: false,
+    };
+    let part = |op| Part {
+        shard: SHARD,
+        op,
+        level: None,
+        id: None,
+        timeout_micros: 0,
+        charge: kv::Charge::default(),
+        in_doubt: false,
+        here: false,
+    };
+    let stored = row(at(5, 1), "a");
+    assert_eq!(comes(&mut merged, 1, 1, &stored), None);
+    NODES.into_iter().for_each(|node| hold(&mut merged, node.0, &stored));
+    let receipt = |version| kv::Receipt {
+        version,
+        shard: SHARD,
+        protocol: Protocol::Quorum,
+        epoch: kv::Epoch(1),
+        asked: kv::Level::Linearizable,
+        reached: kv::Level::Linearizable,
+        copies: 3,
+        staleness_micros: 0,
+        node: NodeId(1),
+    };
+    let reply = |version| Reply { answer: Answer::Put { previous: None }, receipt: receipt(version) };
+    assert_eq!(merged.floor(&part(put("a"))), Version::ZERO);
+    assert_eq!(merged.answered(&put("a"), Version::ZERO, &reply(at(5, 1))), None);
+    assert_eq!(merged.floor(&part(put("b"))), at(5, 1));
+    assert!(merged.answered(&put("b"), at(5, 1), &reply(at(4, 2))).is_some());
+    let again = Part { in_doubt: true, ..part(put("a")) };
+    assert_eq!(merged.floor(&again), Version::ZERO, "it may have been run before");
+}
