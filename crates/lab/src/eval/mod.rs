@@ -45,6 +45,9 @@
 //!
 //! Clients and nodes share the machine, so more nodes are more work for the same cores: shards do not add up here as they do on machines of
 //! their own. The clients take every key as often as every other, and the keys are few: wrong reads are more than with many keys.
+//!
+//! A client asks nodes in turn and waits for each answer. So of a store without a master every third request is at the slow node itself: the
+//! median says what the others do, and requests a second what clients get that ask all alike.
 
 mod figures;
 mod form;
