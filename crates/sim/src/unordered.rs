@@ -2,10 +2,14 @@
 //!
 //! # Caveats
 //!
+//! In some runs the keyspace goes on under other protocols and comes back ([`World::draw_recast`]). What is looked at there is what clients see, and
+//! that all comes to rest: those that watch every step know one protocol a shard.
+//!
 //! The copies of such a shard stay where they are, and one that is lost is not made again. So no folder of theirs is lost or put back, and
 //! nobody leaves.
 
 use kv::cluster::Role;
+use kv::keyspace::Wish;
 use kv::merged::{BUCKETS, Found, Look};
 use kv::{Protocol, ShardId};
 use placement::map::{DEFAULT, Map};
@@ -18,11 +22,22 @@ use crate::world::World;
 /// What members may weigh, the first of more of them again.
 const WEIGHTS: [&[u32]; 6] = [&[1], &[1], &[1, 2, 1], &[3, 1, 1], &[2, 1], &[1, 1, 2]];
 
+/// Of 100 runs so many go on under other protocols, and come back.
+const RECASTS_PERCENT: u64 = 35;
+/// Of 100 looks at what is to be done so many begin a change of protocol, while none is under way.
+const RECAST_PERCENT: u64 = 10;
+
 /// Leaves out what such a keyspace does not offer.
-pub(crate) fn tame(settings: &mut Settings) {
+pub(crate) fn tame(options: &Options, settings: &mut Settings) {
     // Members stay, and nobody is given what changes.
-    (settings.operates, settings.watchers) = (false, 0);
+    (settings.operates, settings.watchers, settings.unordered) = (false, 0, true);
     settings.grace_micros = node::GRACE_MICROS;
+    let mut random = Random::new(options.seed.rotate_left(23) ^ 0x7265_6361);
+    settings.recasts = options.nodes > 1 && random.percent(RECASTS_PERCENT);
+    if settings.recasts {
+        // What runs out is told by versions, which those that look at one protocol alone know.
+        settings.mortal_percent = 0;
+    }
 }
 
 /// Draws what members weigh.
@@ -38,6 +53,21 @@ pub(crate) fn weigh(options: &Options, map: &mut Map) {
 }
 
 impl World {
+    /// Another protocol for the keys of clients, now and then.
+    pub fn draw_recast(&mut self) -> Option<Wish> {
+        let is_time = self.settings.recasts && !self.calm && !self.is_recasting();
+        if !is_time || !self.random.percent(RECAST_PERCENT) {
+            return None;
+        }
+        let to = self.random.pick(&[Protocol::Raft, Protocol::Primary, Protocol::TwoPhase]);
+        let to = if self.is_without_order() { to } else { Protocol::Quorum };
+        Some(Wish { protocol: Some(to), ..Wish::default() })
+    }
+
+    fn is_without_order(&self) -> bool {
+        self.placed.keyspaces[DEFAULT].protocol == Protocol::Quorum
+    }
+
     /// Why a shard without an order is not at rest: its copies are not equal, or hold tombstones.
     pub fn unrest_without_order(&self, shard: ShardId) -> Option<String> {
         let mut sums = Vec::new();

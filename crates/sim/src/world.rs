@@ -111,11 +111,14 @@ impl World {
             zoned.wait_for_somebody();
         }
         if options.protocol == Protocol::Quorum {
-            unordered::tame(&mut settings);
+            unordered::tame(options, &mut settings);
         }
         let steps = if forcing.is_some() { 2 * options.steps } else { options.steps };
         let mut watch = Watch::new();
         watch.rows.kept_by(settings.table);
+        if settings.recasts {
+            watch.look_away();
+        }
         let recorder = Recorder::of_shards(settings.shards);
         settings.zones = zoned.count().unwrap_or(settings.zones);
         let mut placed = founding(nodes, &settings, options.protocol);
