@@ -8,7 +8,9 @@ use check::generate::Workload;
 use check::history::Outcome;
 use check::linear::{self, Budget, Judgement, Verdict};
 use check::model::{Atomicity, Batch, Kv};
-use kv::{Answer, Error, Function, Index, Key, Op, Page, Range, Reply, Request, SLOTS, ShardId, Value};
+use kv::{
+    Answer, Error, Function, Index, Key, Op, Page, Protocol, Range, Reply, Request, SLOTS, ShardId, Value,
+};
 use placement::map::Phase;
 
 use crate::clients::Purpose;
@@ -119,7 +121,7 @@ impl World {
 
     fn unrest_of_shards(&self) -> Option<String> {
         self.shards().into_iter().find_map(|shard| {
-            if self.watch.merged.has(shard) {
+            if self.placed.shards[&shard].protocol == Protocol::Quorum {
                 return self.unrest_without_order(shard);
             }
             let statuses = self.machines.iter().filter_map(|machine| machine.process.as_ref());

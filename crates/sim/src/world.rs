@@ -111,11 +111,10 @@ impl World {
             zoned.wait_for_somebody();
         }
         if options.protocol == Protocol::Quorum {
-            unordered::tame(&mut settings);
+            unordered::tame(options, &mut settings);
         }
         let steps = if forcing.is_some() { 2 * options.steps } else { options.steps };
-        let mut watch = Watch::new();
-        watch.rows.kept_by(settings.table);
+        let mut watch = watch_of(&settings);
         let recorder = Recorder::of_shards(settings.shards);
         settings.zones = zoned.count().unwrap_or(settings.zones);
         let mut placed = founding(nodes, &settings, options.protocol);
@@ -440,4 +439,14 @@ fn founding(nodes: u64, settings: &Settings, protocol: Protocol) -> Map {
     map.shards.values_mut().filter(|row| row.keyspace == DEFAULT).for_each(|row| row.protocol = protocol);
     map.name_masters();
     map
+}
+
+/// Who watches a run.
+fn watch_of(settings: &Settings) -> Watch {
+    let mut watch = Watch::new();
+    watch.rows.kept_by(settings.table);
+    if settings.recasts {
+        watch.look_away();
+    }
+    watch
 }

@@ -11,8 +11,6 @@ mod unordered;
 mod wide;
 
 use check::generate::Keys;
-use kv::Protocol;
-use placement::map::DEFAULT;
 
 use crate::events::Event;
 pub(crate) use crate::events::Whose;
@@ -38,9 +36,9 @@ impl World {
         }
     }
 
-    /// Whether the keys of clients are kept without an order.
+    /// Whether the keys of clients are kept without an order, or were, or will be.
     pub fn is_unordered(&self) -> bool {
-        self.placed.keyspaces[DEFAULT].protocol == Protocol::Quorum
+        self.settings.unordered
     }
 
     /// A line of a client is free: it asks the next thing.

@@ -275,7 +275,8 @@ impl World {
         let parts = self.shards().into_iter().filter_map(|shard| self.placed.row_of_part(shard));
         let parts = Vec::from_iter(parts.map(|row| row.members));
         // Without an order a copy is not made again.
-        let mut unordered = self.placed.shards.values().filter(|row| row.protocol == Protocol::Quorum);
+        let is_unordered = |row: &&Shard| row.protocol == Protocol::Quorum || self.settings.recasts;
+        let mut unordered = self.placed.shards.values().filter(is_unordered);
         if unordered.any(|row| row.members.iter().any(|member| is_lost(&member))) {
             return false;
         }

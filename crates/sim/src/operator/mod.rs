@@ -24,6 +24,7 @@ mod joins;
 mod maps;
 pub(crate) mod tenant;
 mod tenants;
+mod unordered;
 
 use placement::map::NodeDuty;
 
@@ -60,6 +61,8 @@ impl World {
             self.operator.chores.extend(absent.into_iter().map(chore::Chore::replace));
         }
         self.force();
+        let recast = self.draw_recast().map(|wish| chore::Chore::new(chore::What::Recast(wish)));
+        self.operator.chores.extend(recast);
         if self.settings.operates {
             self.serve_tenants();
         }

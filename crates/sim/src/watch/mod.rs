@@ -305,6 +305,9 @@ impl Watch {
 
     /// A map is written, or is what all begin with.
     pub fn know(&mut self, map: &Map) {
+        if self.looks_away {
+            return;
+        }
         self.decided.know(map);
         self.merged.know(map);
         self.in_sync.know(map);
