@@ -150,9 +150,10 @@ impl World {
         if let Some(due) = table.due(shard).filter(|due| due + GONE_MICROS < clock) {
             return Some(format!("shard {shard} holds what was due at {due}, and it is {clock}"));
         }
-        // What nodes ask of themselves, of the directory's shard and for tenants, is valid for longer.
-        let is_once =
-            self.workload == Workload::Once && self.placed.shards[&shard].keyspace == Request::KEYSPACE;
+        // What nodes ask of themselves, of the directory's shard and for tenants, or whose clients give no ids, is valid for longer.
+        let is_once = self.workload == Workload::Once
+            && !self.is_unordered()
+            && self.placed.shards[&shard].keyspace == Request::KEYSPACE;
         let sessions = if is_once { table.sessions(shard) } else { 0 };
         (sessions > 0).then(|| {
             format!("shard {shard} remembers {sessions} sessions, and all are out of date at {clock}")

@@ -6,7 +6,7 @@
 //!
 //! # Caveats
 //!
-//! In some runs the keyspace goes on under other protocols and comes back (`operator::unordered`). What is looked at there is what clients see, and
+//! In some runs the keyspace goes on under other protocols and comes back (`operator`). What is looked at there is what clients see, and
 //! that all comes to rest: those that watch every step know one protocol a shard.
 //!
 //! The copies of such a shard stay where they are, and one that is lost is not made again. So no folder of theirs is lost or put back, and
@@ -24,6 +24,7 @@ const WEIGHTS: [&[u32]; 6] = [&[1], &[1], &[1, 2, 1], &[3, 1, 1], &[2, 1], &[1, 
 
 /// Of 100 runs so many go on under other protocols, and come back.
 const RECASTS_PERCENT: u64 = 35;
+
 /// Leaves out what such a keyspace does not offer.
 pub(crate) fn tame(options: &Options, settings: &mut Settings) {
     // Members stay, and nobody is given what changes.

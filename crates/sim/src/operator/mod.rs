@@ -24,7 +24,6 @@ mod joins;
 mod maps;
 pub(crate) mod tenant;
 mod tenants;
-mod unordered;
 
 use placement::map::NodeDuty;
 
