@@ -56,8 +56,7 @@ impl Script<'_> {
     /// Does what a phase begins with, and lets the clients work.
     async fn phase(&mut self, what: What) -> Result<(), Error> {
         let name = |node: usize| self.cluster.nodes()[node].name.as_str();
-        let leads =
-            if self.choice.is_led() { "which leads it" } else { "which leads it no more than the others" };
+        let leads = if self.choice.is_led() { ", which leads it," } else { "" };
         let happens = match what {
             What::Calm | What::CalmAgain => "all is well".into(),
             What::Cut(node) => format!("{}{leads} is cut off from the others", name(node)),
