@@ -53,6 +53,14 @@ impl Put {
         assert!(is_sound, "{found}, not {} or one of {:?}", self.acknowledged, self.doubtful);
     }
 
+    fn note(&mut self, number: u64, result: Result<(), Error>) {
+        match result {
+            Ok(()) => (self.acknowledged, self.doubtful) = (number, BTreeSet::new()),
+            Err(error) if error.outcome() == Outcome::InDoubt => drop(self.doubtful.insert(number)),
+            Err(error) => self.failures.push(error.to_string()),
+        }
+    }
+
     /// Puts the next number, and reads it.
     async fn go_on(put: &RefCell<Put>, client: &Client, key: Key) {
         put.borrow_mut().last += 1;
@@ -60,13 +68,7 @@ impl Put {
         let value = number.to_string().into();
         let op = Op::Put { key: key.clone(), value, deadline: None, previous: false };
         let result = client.call(Request::new(op)).await;
-        let mut own = put.borrow_mut();
-        match result {
-            Ok(_) => (own.acknowledged, own.doubtful) = (number, BTreeSet::new()),
-            Err(error) if error.outcome() == Outcome::InDoubt => drop(own.doubtful.insert(number)),
-            Err(error) => own.failures.push(error.to_string()),
-        }
-        drop(own);
+        put.borrow_mut().note(number, result.map(|_| ()));
         if let Ok(found) = get(client, key).await {
             put.borrow().check(found);
         }
@@ -107,7 +109,8 @@ impl Programs {
             task.await.expect("a program does not panic");
         }
         for (program, put) in self.puts.iter().enumerate() {
-            put.borrow().check(get(client, key(program)).await.expect("all nodes are up"));
+            let found = get(client, key(program)).await.expect("all nodes are up");
+            put.borrow().check(found);
             println!("{} puts, failed: {:?}", put.borrow().last, put.borrow().failures);
         }
     }
