@@ -22,7 +22,7 @@ pub trait Cluster: Send + Sync {
 pub type Located = Box<dyn FnOnce(Result<Location, Error>) + Send>;
 
 /// Version of what nodes say to each other: a cluster is of nodes of one version.
-pub const PEER_VERSION: u32 = 12;
+pub const PEER_VERSION: u32 = 13;
 
 /// What all nodes of a cluster have in common for ever: founders are started with it, and who joins takes it over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
