@@ -4,7 +4,6 @@
 //! never so many that a majority could forget. Everything else may happen to all nodes at once.
 
 use kv::NodeId;
-use kv::cluster::Role;
 use wal::Crash;
 
 use super::{Fault, Heal};
@@ -215,12 +214,12 @@ impl World {
         true
     }
 
-    /// Who leads a shard, as the nodes say.
+    /// Who leads a shard, or takes requests where nobody leads, as the nodes say.
     pub fn leaders(&self, shard: kv::ShardId) -> Vec<NodeId> {
         let leads = |id: &NodeId| {
             let process = self.machine(*id).process.as_ref();
             let status = process.and_then(|process| process.cores.replica_status(shard));
-            status.is_some_and(|status| status.role == Role::Leader)
+            status.is_some_and(|status| status.role.takes_requests())
         };
         self.ids().filter(leads).collect()
     }
