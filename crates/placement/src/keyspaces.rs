@@ -97,7 +97,7 @@ impl Map {
         let keyspace = self.keyspaces.get_mut(name).ok_or_else(unknown)?;
         let Settings { protocol, replicas, sync, weighed, keep, quota } = settings;
         // Who is asked by weight yet is asked by the same ones until the end.
-        let weighed = if is_weighed { keyspace.weighed } else { weighed };
+        let weighed = if is_weighed { keyspace.weighed } else { weighed.or(keyspace.weighed) };
         *keyspace = Keyspace { protocol, replicas, sync, weighed, keep, quota, ..*keyspace };
         let are = self.shards_of(name).len();
         let wished = wish.shards.map(|shards| shards as usize).filter(|shards| *shards != are);

@@ -86,8 +86,8 @@ pub struct Keyspace {
     pub quota: Quota,
     /// Whom a write waits for, under [`Protocol::Primary`].
     pub sync: Option<SyncMode>,
-    /// What its members weigh, under [`Protocol::Quorum`]; of a keyspace that goes on under another protocol it stays as long as a shard
-    /// is under that one.
+    /// What its members weigh, under [`Protocol::Quorum`]. Of a keyspace that goes on under another protocol it stays, and tells that it was
+    /// under that one once.
     pub weighed: Option<Weighed>,
 }
 
@@ -283,6 +283,11 @@ impl Keyspace {
         let weighed = (protocol == Protocol::Quorum).then(|| Weighed::equal(replicas));
         let (keep, quota) = Default::default();
         Keyspace { protocol, replicas, arrangement, keep, quota, sync, weighed }
+    }
+
+    /// Whether its shards have no order, or had none once: then what they remembered of requests is known no more.
+    pub fn was_unordered(&self) -> bool {
+        self.weighed.is_some()
     }
 
     /// What it is.

@@ -152,16 +152,6 @@ impl Map {
         self.shards_of(keyspace).iter().any(is_so)
     }
 
-    /// Forgets what members weigh where none is asked by it any more.
-    pub(crate) fn forget_weights(&mut self, name: &str) {
-        let is_over = !self.is_weighed(name);
-        let keyspace =
-            self.keyspaces.get_mut(name).filter(|keyspace| is_over && !keyspace.protocol.is_merged());
-        if let Some(keyspace) = keyspace {
-            keyspace.weighed = None;
-        }
-    }
-
     /// The protocol under which a shard can go on now. `is_settled`: it is on the nodes on which it should be.
     pub(crate) fn can_be_recast(&self, id: ShardId, is_settled: bool) -> Option<Protocol> {
         let shard = &self.shards[&id];

@@ -31,7 +31,7 @@
 //! - A shard has one change at a time: it moves, or is cut.
 //! - A shard that is cut stays so: there is no way back to fewer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use kv::keyspace::SHARDS_TOTAL_MAX;
 use kv::view::{Duty, Member, Revision};
@@ -191,9 +191,7 @@ impl Map {
         self.shards.remove(&id);
         self.changes.remove(&id);
         self.splits.remove(&id);
-        let keyspaces: BTreeSet<String> = rows.iter().map(|(_, row)| row.keyspace.clone()).collect();
         self.shards.extend(rows);
-        keyspaces.iter().for_each(|keyspace| self.forget_weights(keyspace));
         Ok(())
     }
 

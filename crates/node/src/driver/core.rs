@@ -63,6 +63,10 @@ pub(super) struct Core {
     pub parts: BTreeMap<ShardId, Parts>,
     /// The keyspaces and slots of shards that were cut and are no more, the newest ones.
     pub cut_before: BTreeMap<ShardId, Shard>,
+    /// When it began.
+    pub begun: Instant,
+    /// The keyspaces of which a shard without an order is no more, and since when that is known here.
+    pub unordered_before: BTreeMap<String, Instant>,
     /// The shards of which other nodes' heirs want to know what comes next.
     pub tails_asked: BTreeSet<ShardId>,
     /// Others are to hear of its replicas at once.
@@ -127,6 +131,8 @@ impl Core {
             heirs: BTreeMap::new(),
             parts: BTreeMap::new(),
             cut_before: BTreeMap::new(),
+            begun: now,
+            unordered_before: BTreeMap::new(),
             tails_asked: BTreeSet::new(),
             has_news: false,
             sessions: BTreeMap::new(),

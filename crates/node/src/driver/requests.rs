@@ -34,6 +34,10 @@ impl Core {
             let why = "this node has too many open requests: send fewer at once, or to other nodes";
             return self.answer(client, Err(part.refusal(why)));
         }
+        let is_write = part.op.class() != Class::Read;
+        if part.in_doubt && is_write && self.may_be_forgotten(node, part.shard) {
+            return self.answer(client, Err(run_before()));
+        }
         let Part { shard, op, level, id, timeout_micros, charge, in_doubt, here } = part;
         let timeout_micros = timeout_micros.max(TIMEOUT_MICROS_MIN);
         let deadline = node.now.plus(timeout_micros);

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use kv::admin::{Answer as Told, Ask};
 use kv::keyspace::{Votes, Weights, Wish};
 use kv::{Answer, Error, NodeId, Op, Protocol, RequestId, ShardId, Version};
+use node::Part;
 use placement::map::DEFAULT;
 
 use crate::cluster::Cluster;
@@ -237,4 +238,30 @@ fn keyspace_comes_back_from_quorum_without_a_node_that_is_dead() {
     writer.check(&mut cluster);
     let map = cluster.nodes[&away].cores[0].driver.map();
     assert_eq!(map.shards_of(DEFAULT)[0].1.members.len(), NODES.len());
+}
+
+#[test]
+fn write_that_comes_again_after_a_change_from_quorum_is_in_doubt_and_brings_nothing_old_back() {
+    let (mut cluster, mut writer) = (founded_of(&CORES, 1), Writer::new());
+    go(&mut cluster, &mut writer, Protocol::Quorum);
+    let id = RequestId { client: 9, sequence: 1, valid_until: Version::MAX, answered_below: 1 };
+    let put = |value: &str| Op::Put {
+        key: "k".into(),
+        value: value.to_owned().into(),
+        deadline: None,
+        previous: false,
+    };
+    let first = cluster.ask_with(NODES[0], put("old"), Some(id));
+    cluster.wait_for(first).unwrap();
+    cluster.call(NODES[1], put("new")).unwrap();
+    go(&mut cluster, &mut writer, Protocol::Raft);
+    // A node that was started since knows nothing of the change.
+    cluster.crash(NODES[0]);
+    knows(&mut cluster, NODES[0]);
+    for node in NODES {
+        let again = cluster.ask_part(node, put("old"), |part| Part { id: Some(id), in_doubt: true, ..part });
+        assert!(matches!(cluster.wait_for(again), Err(Error::InDoubt(_))), "at {node}");
+        let reply = cluster.call(node, Op::Get { key: "k".into(), at: None }).unwrap();
+        assert!(matches!(reply.answer, Answer::Row(Some(row)) if row.value == "new"), "at {node}");
+    }
 }
