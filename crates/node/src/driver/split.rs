@@ -63,7 +63,7 @@
 //! one writers wait for it. A batch (put-all) that is sent
 //! again after a cut, and whose answer was too large to be kept, is taken for a repeat by its id alone. The parts of one core open together.
 //! What is remembered of requests does not pass between protocols with an order and those without: a write that may have been run before is in
-//! doubt: for as long as its id may come again, after the change and after each start of a node of a keyspace that was under `quorum` once.
+//! doubt, for as long as its id may come again, after the change and after each start of a node of a keyspace that was under `quorum` once.
 
 mod giver;
 mod replan;
