@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# One cluster, a keyspace of each protocol side by side: what each promises, the same ten lines in each, and the same faults.
+# One cluster, a keyspace of each protocol side by side: what each promises, the same ten lines in each that has an order, and the same
+# faults.
 #
 #   examples/protocols/tour.sh                       with target/release/capstan
 #   CAPSTAN=path/to/capstan examples/protocols/tour.sh
@@ -73,10 +74,28 @@ echo
 for session in "$work"/session.*; do
     cmp "$work/session.single" "$session" || fail "$session differs"
 done
-printf 'All print the same, but for versions. What they do when nodes fail differs:\n\n'
+printf 'All print the same, but for versions.\n'
+
+printf '\n# quorum: nobody leads, so writes have no order, and what depends on what is there is refused\n\n'
+echo "\$ capstan keyspace create votes --protocol quorum --weights 1,2,1 --read 2 --write 3"
+"$capstan" keyspace create votes --protocol quorum --weights 1,2,1 --read 2 --write 3 </dev/null
+echo "\$ capstan keyspace describe votes"
+"$capstan" keyspace describe votes </dev/null
+echo "\$ capstan --keyspace votes put greeting hello"
+"$capstan" --keyspace votes put greeting hello </dev/null
+echo "\$ capstan --keyspace votes append greeting ', world'"
+refused=0
+"$capstan" --keyspace votes append greeting ', world' </dev/null || refused=$?
+[ "$refused" = 2 ] || fail "an append under quorum ended with $refused"
+echo "\$ capstan --keyspace votes get greeting"
+got=$("$capstan" --keyspace votes get greeting </dev/null)
+echo "$got"
+[ "$got" = hello ] || fail "it is not as it was put"
+
+printf '\nWhat they do when nodes fail differs:\n\n'
 
 # Not the one that loses writes, which takes a minute: capstan lab faults --protocols primary-0.
-compared=single,raft,primary-all,primary-1,two-phase
+compared=single,raft,primary-all,primary-1,two-phase,quorum
 echo "\$ capstan lab faults --seconds 2 --protocols $compared --connect $CAPSTAN_CONNECT"
 "$capstan" lab faults --seconds 2 --protocols "$compared" --connect "$CAPSTAN_CONNECT" || fail "a promise was not kept: $?"
 

@@ -279,7 +279,7 @@ fn judge(
         ModelName::Register | ModelName::Kv => {
             let named = || history.operations().iter().any(|operation| names_key(&operation.op));
             let empty_is_absent = options.empty_is_absent.unwrap_or_else(|| format == Format::Edn && named());
-            linear::check(&Kv { initial, empty_is_absent, divides: false }, history, budget)
+            linear::check(&Kv { initial, empty_is_absent, ..Kv::default() }, history, budget)
         }
     }
 }

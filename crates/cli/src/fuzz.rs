@@ -15,15 +15,22 @@ use crate::shell::{complete, line};
 use crate::up::roster;
 use crate::{escape, parse, words};
 
-/// The file of a store: what is wrong is said on one line, and what is right are nodes with names and ports of their own.
+/// The file of a store: what is wrong is said on one line, and what is right are nodes with names and ports of their own, and a master or
+/// weights.
 pub fn store(bytes: &[u8]) {
     match store::decode(bytes) {
-        Ok(nodes) => {
+        Ok(store::Store { nodes, weighed }) => {
             let names: BTreeSet<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
             let ports: BTreeSet<u16> = nodes.iter().map(|node| node.port).collect();
             assert_eq!((names.len(), ports.len()), (nodes.len(), nodes.len()));
-            assert!(nodes.len() > 1 && nodes[0].name == "master");
             assert!(nodes.iter().all(|node| parse::address(&node.reached).is_ok()));
+            match weighed {
+                None => assert!(nodes.len() > 1 && nodes[0].name == "master"),
+                Some(weighed) => {
+                    assert_eq!(usize::from(weighed.weights.count()), nodes.len());
+                    assert_eq!(weighed.votes.check(&weighed.weights.each()), Ok(()));
+                }
+            }
         }
         Err(why) => assert_eq!(why.lines().count(), 1, "{why}"),
     }

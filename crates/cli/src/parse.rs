@@ -203,6 +203,14 @@ pub fn sync(text: &str) -> Result<kv::keyspace::Secondaries, String> {
     }
 }
 
+/// What replicas weigh: numbers with commas between.
+pub fn weights(text: &str) -> Result<kv::keyspace::Weights, String> {
+    let each: Result<Vec<u32>, _> = text.split(',').map(|word| word.trim().parse()).collect();
+    let each = each
+        .map_err(|_| "give a weight for each replica, in the order of their nodes, as in 1,2,1".to_owned())?;
+    kv::keyspace::Weights::new(&each)
+}
+
 /// A limit of bytes, or `none`, which is 0.
 pub fn quota_bytes(text: &str) -> Result<u64, String> {
     if text == "none" {

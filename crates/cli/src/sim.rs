@@ -175,7 +175,9 @@ fn options(args: &Args, seed: u64) -> ::sim::Options {
     let nodes = args.nodes.unwrap_or(match protocol {
         Protocol::Single => mix.nodes,
         // The seed has one only for the other protocol.
-        Protocol::Raft | Protocol::Primary | Protocol::TwoPhase => mix.nodes.max(NODES_MIN),
+        Protocol::Raft | Protocol::Primary | Protocol::TwoPhase | Protocol::Quorum => {
+            mix.nodes.max(NODES_MIN)
+        }
     });
     ::sim::Options {
         nodes,

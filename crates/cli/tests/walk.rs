@@ -155,6 +155,7 @@ impl Nodes {
                 moves: Moves::default(),
                 checkpoint_bytes: Config::CHECKPOINT_BYTES,
                 protocol: None,
+                weighed: None,
                 lab: false,
                 by_zones: false,
                 ends_when_left: false,

@@ -45,6 +45,8 @@ pub const TARGETS: &[Target] = &[
     target("kv-reply", kv::fuzz::reply, kv::fuzz::reply_samples),
     target("kv-ask", kv::fuzz::ask, kv::fuzz::ask_samples),
     target("kv-asked", kv::fuzz::asked, kv::fuzz::asked_samples),
+    target("kv-look", kv::fuzz::look, kv::fuzz::look_samples),
+    target("kv-found", kv::fuzz::found, kv::fuzz::found_samples),
     target("wal-header", wal::fuzz::header, wal::fuzz::header_samples),
     target("wal-records", wal::fuzz::records, wal::fuzz::records_samples),
     target("wal-folder", wal::fuzz::folder, wal::fuzz::folder_samples),
@@ -66,6 +68,8 @@ pub const TARGETS: &[Target] = &[
         replication::primary::fuzz::message,
         replication::primary::fuzz::message_samples,
     ),
+    target("quorum-message", replication::quorum::fuzz::message, replication::quorum::fuzz::message_samples),
+    target("quorum-hello", replication::quorum::fuzz::hello, replication::quorum::fuzz::hello_samples),
     target(
         "two-phase-message",
         replication::two_phase::fuzz::message,

@@ -312,7 +312,7 @@ impl Ask {
                 keyspace::check_name(name).map_err(Error::Invalid)?;
                 let settings = Settings::of(wish);
                 Wish { protocol: Some(settings.protocol), ..*wish }.validate()?;
-                wish.check_sync(&settings).map_err(Error::Invalid)
+                wish.check_for(&settings).map_err(Error::Invalid)
             }
             Ask::AlterKeyspace { name, wish, .. } => {
                 keyspace::check_name(name).map_err(Error::Invalid)?;

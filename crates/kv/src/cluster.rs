@@ -22,7 +22,7 @@ pub trait Cluster: Send + Sync {
 pub type Located = Box<dyn FnOnce(Result<Location, Error>) + Send>;
 
 /// Version of what nodes say to each other: a cluster is of nodes of one version.
-pub const PEER_VERSION: u32 = 12;
+pub const PEER_VERSION: u32 = 13;
 
 /// What all nodes of a cluster have in common for ever: founders are started with it, and who joins takes it over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +144,7 @@ pub struct ShardStatus {
     pub protocol: Protocol,
     /// Its epoch.
     pub epoch: Epoch,
-    /// Who leads it; `None` = nobody that this node knows.
+    /// Who leads it, or one of those that take requests where nobody leads; `None` = nobody that this node knows.
     pub leader: Option<NodeId>,
     /// The leader's term; 0 where the protocol has none.
     pub term: u64,
@@ -172,6 +172,8 @@ pub struct ReplicaStatus {
 pub enum Role {
     /// Orders the writes.
     Leader,
+    /// Takes any request, as the others do: nobody leads.
+    Member,
     /// Follows.
     #[default]
     Follower,
@@ -182,10 +184,16 @@ pub enum Role {
 }
 
 impl Role {
+    /// Whether requests are to be sent to it.
+    pub fn takes_requests(self) -> bool {
+        matches!(self, Role::Leader | Role::Member)
+    }
+
     /// Its name in commands.
     pub fn name(self) -> &'static str {
         match self {
             Role::Leader => "leader",
+            Role::Member => "member",
             Role::Follower => "follower",
             Role::Candidate => "candidate",
             Role::Unknown => "unknown",

@@ -10,8 +10,9 @@ use bytes::{Bytes, BytesMut};
 use crate::admin::{self, Ask, Joining, Move, Phase, Ruled, Ruling, Why};
 use crate::cluster::NodeDuty;
 use crate::codec::{self, Malformed, Reader};
-use crate::keyspace::{Described, Full, History, Rules, Secondaries, Settings, Usage, Wish};
+use crate::keyspace::{Described, Full, History, Rules, Secondaries, Settings, Usage, Weights, Wish};
 use crate::ledger::{Lost, Note, Orphans};
+use crate::merged::{self, Found, Look};
 use crate::view::{Change, View};
 use crate::{
     Answer, ClusterId, Condition, Direction, Entry, Epoch, Error, Expect, Function, KeyAnswer, Level, NodeId,
@@ -40,6 +41,29 @@ pub fn stamped(bytes: &[u8]) {
         let _ = stamped.op.validate();
         let (_, _) = (stamped.op.class(), stamped.op.bytes());
         stamped.op.for_each_key(&mut |key| assert!(crate::Slot::of(key).0 < crate::SLOTS));
+    }
+}
+
+/// What a replica of a merged store is asked.
+pub fn look(bytes: &[u8]) {
+    let decode = |bytes: &Bytes| whole(bytes, merged::decode_look);
+    if let Some(look) = round_trip(bytes, decode, |look| of(look, merged::encode_look)) {
+        assert_eq!(look.check(), Ok(()), "what decodes is within the limits");
+    }
+}
+
+/// What it found.
+pub fn found(bytes: &[u8]) {
+    let decode = |bytes: &Bytes| whole(bytes, merged::decode_found);
+    let found = round_trip(bytes, decode, |found| of(found, merged::encode_found));
+    let Some(Found::Rows { rows, .. }) = found else { return };
+    for row in rows {
+        let again = whole(&of(&row, merged::encode_row), merged::decode_row);
+        assert_eq!(again.as_ref(), Ok(&row), "a row that decodes is one that can be");
+        assert!(
+            row.expire().is_none_or(|expiry| expiry.check().is_ok() && expiry.rank() > row.rank()),
+            "{row}"
+        );
     }
 }
 
@@ -165,6 +189,9 @@ fn wish() -> Wish {
         sync: Some(Secondaries::Count(300)),
         min_copies: Some(2),
         interval_micros: Some(1 << 30),
+        weights: Weights::new(&[1, 2, 1]).ok(),
+        read: Some(2),
+        write: Some(300),
         history: Some(History::Micros(1 << 40)),
         deleted_micros: Some(u64::MAX),
         ttl_micros: Some(1),
@@ -216,6 +243,61 @@ pub fn admin_answers() -> Vec<admin::Answer> {
             usage: Some(Usage { bytes: 1 << 30, keys: 70_000 }),
         }]),
     ]
+}
+
+/// Rows of every kind.
+pub fn rows() -> Vec<merged::Row> {
+    let version = |micros| Version::new(micros, ReplicaId(1));
+    let value = merged::Row {
+        key: "key".into(),
+        version: version(300),
+        expired: false,
+        value: Some("va\0lue".into()),
+        created: version(7),
+        changes: 300,
+        deadline: Some(1 << 50),
+        replaced: Some(version(9)),
+    };
+    let expiry = value.expire().expect("it has a deadline");
+    let first =
+        merged::Row { created: version(300), changes: 1, deadline: None, replaced: None, ..value.clone() };
+    let tombstone = merged::Row::tombstone("other".into(), version(12), Some(version(11)));
+    vec![value, expiry, first, tombstone]
+}
+
+/// Looks of every kind.
+pub fn look_samples() -> Vec<Bytes> {
+    let (from, to) = (Bytes::from_static(b"a"), Some(Bytes::from_static(b"z")));
+    let names = rows().iter().map(|row| (row.key.clone(), row.rank())).collect();
+    let looks = [
+        Look::Keys(vec!["key".into(), "other".into()]),
+        Look::Range {
+            from: from.clone(),
+            to,
+            direction: Direction::Backward,
+            limit: 300,
+            after: Some("m".into()),
+        },
+        Look::Range { from, to: None, direction: Direction::Forward, limit: 0, after: None },
+        Look::Digests { first: 0, count: merged::BUCKETS, width: 32 },
+        Look::Buckets { buckets: vec![0, 7, 1023], after: Some("key".into()) },
+        Look::Rows(names),
+        Look::Tombstones { after: None },
+    ];
+    looks.iter().map(|look| of(look, merged::encode_look)).collect()
+}
+
+/// What is found, of every kind.
+pub fn found_samples() -> Vec<Bytes> {
+    let next = Some(Bytes::from_static(b"next"));
+    let names = rows().iter().map(|row| (row.key.clone(), row.rank())).collect();
+    let found = [
+        Found::Rows { rows: rows(), next: next.clone() },
+        Found::Rows { rows: Vec::new(), next: None },
+        Found::Names { names, next },
+        Found::Digests(vec![0, u64::MAX, merged::digest(b"key", rows()[0].rank())]),
+    ];
+    found.iter().map(|found| of(found, merged::encode_found)).collect()
 }
 
 /// Ops of every kind, by turns with and without an id.
@@ -290,6 +372,8 @@ pub fn ops() -> Vec<Op> {
     ops.push(Op::Transaction { conditions, then, otherwise });
     ops.push(Op::TrimRange { from: "a".into(), to: Some("m".into()), below: at });
     ops.push(Op::History { key, limit: 0, before: None });
+    ops.push(Op::Merge { rows: rows() });
+    ops.push(Op::Collect { tombstones: rows().iter().map(|row| (row.key.clone(), row.rank())).collect() });
     ops
 }
 

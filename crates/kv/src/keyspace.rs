@@ -1,10 +1,12 @@
 //! Keyspaces: how they are named, what they are asked to be, and what they hold.
 
 mod sync;
+mod votes;
 
 use std::fmt;
 
 pub use sync::{Awaited, Secondaries, SyncMode};
+pub use votes::{Votes, WEIGHT_MAX, Weighed, Weights};
 
 use crate::{Error, Protocol};
 
@@ -28,6 +30,8 @@ pub struct Settings {
     pub replicas: u16,
     /// Whom a write waits for, under [`Protocol::Primary`].
     pub sync: Option<SyncMode>,
+    /// What its members weigh, under [`Protocol::Quorum`].
+    pub weighed: Option<Weighed>,
     /// What its shards keep of keys.
     pub keep: Keep,
     /// When it is full.
@@ -118,6 +122,12 @@ pub struct Wish {
     pub min_copies: Option<u16>,
     /// How often those get what is written for whom it does not wait, in microseconds; usually 100 ms.
     pub interval_micros: Option<u64>,
+    /// What its replicas weigh, in the order of their nodes, under [`Protocol::Quorum`]; usually all the same.
+    pub weights: Option<Weights>,
+    /// How much those must weigh that a read hears; usually a majority.
+    pub read: Option<u32>,
+    /// How much those must weigh that have what a write stores; usually a majority.
+    pub write: Option<u32>,
     /// Revisions of a key; usually as the cluster was founded.
     pub history: Option<History>,
     /// How long those of a deleted key are kept, in microseconds; `u64::MAX` = for ever. Usually as the cluster was founded.
@@ -149,13 +159,14 @@ pub struct Described {
 
 impl Protocol {
     /// Those that a keyspace can have.
-    pub const ALL: [Protocol; 4] = [Protocol::Single, Protocol::Raft, Protocol::Primary, Protocol::TwoPhase];
+    pub const ALL: [Protocol; 5] =
+        [Protocol::Single, Protocol::Raft, Protocol::Primary, Protocol::TwoPhase, Protocol::Quorum];
 
     /// How many replicas a shard can have under it.
     pub fn replicas(self) -> std::ops::RangeInclusive<u16> {
         match self {
             Protocol::Single => 1..=1,
-            Protocol::Raft => 1..=REPLICAS_MAX,
+            Protocol::Raft | Protocol::Quorum => 1..=REPLICAS_MAX,
             // One more than may be lost: fewer than two are refused.
             Protocol::Primary | Protocol::TwoPhase => 2..=REPLICAS_MAX,
         }
@@ -168,7 +179,9 @@ impl Settings {
         let protocol = wish.protocol.unwrap_or(Protocol::Raft);
         let replicas = usual_replicas(protocol);
         let sync = (protocol == Protocol::Primary).then_some(SyncMode::USUAL);
-        let usual = Settings { protocol, replicas, sync, keep: Keep::default(), quota: Quota::default() };
+        let weighed = (protocol == Protocol::Quorum).then(|| Weighed::equal(replicas));
+        let (keep, quota) = Default::default();
+        let usual = Settings { protocol, replicas, sync, weighed, keep, quota };
         usual.with(wish)
     }
 
@@ -179,7 +192,12 @@ impl Settings {
         let replicas = if stays { self.replicas } else { usual_replicas(protocol) };
         let is_primary = protocol == Protocol::Primary;
         let sync = is_primary.then(|| self.sync.unwrap_or(SyncMode::USUAL));
-        Settings { protocol, replicas, sync, ..self }
+        let is_quorum = protocol == Protocol::Quorum;
+        let weighed = is_quorum.then(|| self.weighed.unwrap_or(Weighed::equal(replicas)));
+        // Where writes have no order nobody reads older revisions.
+        let keep =
+            if is_quorum { Keep { ttl_micros: self.keep.ttl_micros, ..Keep::default() } } else { self.keep };
+        Settings { protocol, replicas, sync, weighed, keep, ..self }
     }
 
     /// These, but for what is wished.
@@ -189,12 +207,15 @@ impl Settings {
             Some(0) => None,
             some => some,
         };
-        let Settings { protocol, replicas, sync, keep, quota } =
+        let Settings { protocol, replicas, sync, weighed, keep, quota } =
             self.under(wish.protocol.unwrap_or(self.protocol));
+        let of_weights = weighed.and(wish.weights).map(|weights| weights.count());
+        let replicas = wish.replicas.or(of_weights).unwrap_or(replicas);
         Settings {
             protocol,
-            replicas: wish.replicas.unwrap_or(replicas),
+            replicas,
             sync: sync.map(|sync| sync.with(wish)),
+            weighed: weighed.map(|weighed| weighed.with(replicas, wish)),
             keep: Keep {
                 history: wish.history.or(keep.history),
                 deleted_micros: wish.deleted_micros.or(keep.deleted_micros),

@@ -27,6 +27,7 @@ mod id;
 pub mod keyspace;
 pub mod ledger;
 mod limits;
+pub mod merged;
 mod op;
 mod order;
 mod reply;

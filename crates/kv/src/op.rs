@@ -8,7 +8,7 @@ use crate::keyspace::Rules;
 use crate::ledger::Note;
 use crate::{
     CONDITIONS_MAX, Error, KEY_BYTES_MAX, KEY_BYTES_MIN, KEYS_PER_OP_MAX, OP_BYTES_MAX, VALUE_BYTES_MAX,
-    Version,
+    Version, merged,
 };
 
 /// Any bytes, [`KEY_BYTES_MIN`] to [`KEY_BYTES_MAX`] of them.
@@ -131,6 +131,18 @@ pub enum Op {
     },
     /// Something for the ledger of the shard. The store's own, but for [`Note::Clear`].
     Note(Note),
+    /// Takes rows in, each where its version belongs ([`crate::merged`]). The store's own. Answers [`crate::Answer::Trimmed`] with how
+    /// many of them were news.
+    Merge {
+        /// The rows, at most [`KEYS_PER_OP_MAX`].
+        rows: Vec<merged::Row>,
+    },
+    /// Forgets tombstones that every member has, as far as they are still the newest of their keys, and all that is kept before them. The
+    /// store's own. Answers [`crate::Answer::Trimmed`] with how many tombstones are gone.
+    Collect {
+        /// Their names, at most [`KEYS_PER_OP_MAX`].
+        tombstones: Vec<merged::Named>,
+    },
 }
 
 /// A function of a key's present value.
@@ -261,7 +273,16 @@ impl Op {
             Op::Transaction { .. } | Op::PutAll { .. } => Class::Transaction,
             Op::Put { .. } | Op::Delete { .. } | Op::DeleteRange { .. } => Class::Blind,
             Op::Trim { .. } | Op::TrimRange { .. } | Op::Expire { .. } | Op::Advance { .. } => Class::Blind,
-            Op::Note(_) => Class::Blind,
+            Op::Note(_) | Op::Merge { .. } | Op::Collect { .. } => Class::Blind,
+        }
+    }
+
+    /// Whether no client may ask for it: the store orders it itself.
+    pub fn is_own(&self) -> bool {
+        match self {
+            Op::Advance { .. } | Op::Merge { .. } | Op::Collect { .. } => true,
+            Op::Note(note) => !matches!(note, Note::Clear { .. }),
+            _ => false,
         }
     }
 
@@ -311,6 +332,8 @@ impl Op {
             | Op::Update { key, .. } => visit(key),
             Op::GetAll { keys, .. } => keys.iter().for_each(visit),
             Op::PutAll { rows } => rows.iter().for_each(|(key, _)| visit(key)),
+            Op::Merge { rows } => rows.iter().for_each(|row| visit(&row.key)),
+            Op::Collect { tombstones } => tombstones.iter().for_each(|(key, _)| visit(key)),
             Op::Transaction { conditions, then, otherwise } => {
                 conditions.iter().for_each(|condition| visit(&condition.key));
                 then.iter().chain(otherwise).for_each(|op| op.for_each_key(visit));
@@ -339,6 +362,7 @@ impl Op {
         match self {
             Op::Put { value, .. } => check_value(value),
             Op::PutAll { rows } => rows.iter().try_for_each(|(_, value)| check_value(value)),
+            Op::Merge { rows } => rows.iter().try_for_each(check_row),
             Op::Update { function, .. } => function.validate(),
             Op::Note(Note::Clear { lost, .. }) => {
                 check_count("lines taken off a ledger by one op", lost.len(), KEYS_PER_OP_MAX)
@@ -360,6 +384,7 @@ impl Op {
         sum + match self {
             Op::Put { value, .. } => value.len(),
             Op::PutAll { rows } => rows.iter().map(|(_, value)| value.len()).sum(),
+            Op::Merge { rows } => rows.iter().map(|row| row.bytes() - row.key.len()).sum(),
             Op::Note(note) => note.bytes(),
             Op::Update { function, .. } => function.bytes(),
             Op::Range(range) => range.from.len() + range.to.as_ref().map_or(0, Bytes::len),
@@ -415,6 +440,10 @@ fn check_key(key: &Key) -> Result<(), Error> {
     check_size("the key", key.len(), KEY_BYTES_MAX)
 }
 
+fn check_row(row: &merged::Row) -> Result<(), Error> {
+    row.check().map_err(|why| Error::Invalid(why.to_string()))
+}
+
 fn check_value(value: &Value) -> Result<(), Error> {
     check_size("the value", value.len(), VALUE_BYTES_MAX)
 }
@@ -446,7 +475,9 @@ fn check_inner(op: &Op) -> Result<(), Error> {
         | Op::DeleteRange { .. }
         | Op::TrimRange { .. }
         | Op::Advance { .. }
-        | Op::Note(_) => Err(Error::Invalid(
+        | Op::Note(_)
+        | Op::Merge { .. }
+        | Op::Collect { .. } => Err(Error::Invalid(
             "a transaction holds gets, puts, deletes and updates of single keys; run ranges and transactions on their own"
                 .into(),
         )),

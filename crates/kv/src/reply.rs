@@ -238,6 +238,8 @@ pub enum Protocol {
     Primary,
     /// All copies, or none.
     TwoPhase,
+    /// Each request at as many copies as it takes, without a leader.
+    Quorum,
 }
 
 impl Protocol {
@@ -248,7 +250,13 @@ impl Protocol {
             Protocol::Raft => "raft",
             Protocol::Primary => "primary",
             Protocol::TwoPhase => "two-phase",
+            Protocol::Quorum => "quorum",
         }
+    }
+
+    /// Whether its writes have no order: rows merge ([`crate::merged`]).
+    pub fn is_merged(self) -> bool {
+        self == Protocol::Quorum
     }
 }
 
@@ -267,7 +275,8 @@ impl std::str::FromStr for Protocol {
             "raft" => Ok(Protocol::Raft),
             "primary" => Ok(Protocol::Primary),
             "two-phase" => Ok(Protocol::TwoPhase),
-            _ => Err(format!("'{text}' is no protocol: use single, raft, primary or two-phase")),
+            "quorum" => Ok(Protocol::Quorum),
+            _ => Err(format!("'{text}' is no protocol: use single, raft, primary, two-phase or quorum")),
         }
     }
 }

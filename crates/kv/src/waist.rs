@@ -17,6 +17,8 @@ pub struct Request {
     pub id: Option<RequestId>,
     /// How long to wait before it is answered as unavailable or in doubt.
     pub timeout: Duration,
+    /// It was sent before, under the same id, and may have been run: where nobody remembers the id it is answered in doubt, and not run.
+    pub again: bool,
     /// Nobody but the node at hand is asked: [`Error::WrongNode`] where it has no replica of the key's shard, and of a write where
     /// another node orders it. A read is as old as its level allows only where the replica here cannot answer a fresh one. For dialects
     /// whose clients find the node themselves; the native wire does not carry it.
@@ -37,6 +39,7 @@ impl Request {
             level: None,
             id: None,
             timeout: Self::TIMEOUT,
+            again: false,
             here: false,
         }
     }

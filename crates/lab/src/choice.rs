@@ -29,6 +29,7 @@ pub fn all() -> Vec<Choice> {
         choice("primary-1", "two copies", secondaries(1)),
         Choice { may_lose: true, ..choice("primary-0", "one copy, the others a moment later", first) },
         choice("two-phase", "all copies, or none", of(Protocol::TwoPhase)),
+        choice("quorum", "a majority of the copies", of(Protocol::Quorum)),
     ]
 }
 
@@ -42,7 +43,12 @@ impl Choice {
         })
     }
 
-    /// The keyspace to create on so many nodes: one shard, which one node leads, with a copy on each node where it may have so many.
+    /// Whether a node leads it, which orders its writes. Where none does, writes cannot depend on what is there.
+    pub fn is_led(&self) -> bool {
+        self.settings.protocol != Some(Protocol::Quorum)
+    }
+
+    /// The keyspace to create on so many nodes: one shard, with a copy on each node where it may have so many.
     pub fn wish(&self, nodes: u16) -> Wish {
         let replicas = Settings::of(&self.settings).protocol.replicas();
         Wish { replicas: Some(nodes.min(*replicas.end())), shards: Some(1), ..self.settings }

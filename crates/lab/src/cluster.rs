@@ -255,6 +255,19 @@ impl Cluster {
         Ok(())
     }
 
+    /// Has what a node answers leave late, to clients and to other nodes.
+    pub async fn slow(&self, node: usize, late: Duration) -> Result<(), Error> {
+        let micros = late.as_micros() as u64;
+        self.client.fault(&self.nodes[node].address, Some(Fault::Slow { micros }), ASK_TIMEOUT).await?;
+        Ok(())
+    }
+
+    /// Has what a node answers leave at once again.
+    pub async fn restore(&self, node: usize) -> Result<(), Error> {
+        self.client.fault(&self.nodes[node].address, Some(Fault::Restore), ASK_TIMEOUT).await?;
+        Ok(())
+    }
+
     /// Ends a node's process without warning.
     pub async fn kill(&mut self, node: usize) -> Result<(), Error> {
         match &mut self.own {

@@ -22,7 +22,7 @@
 //! ```
 //!
 //! Protocols go through it one after the other on the same cluster, so that each has the machine to itself, and the node that is cut
-//! off and killed is the one that leads it: the most that one node can do. Each node has two clients that put, append and
+//! off and killed is the one that leads it, where one does: the most that one node can do. Each node has two clients that put, append and
 //! compare-and-put, one that gets what is linearizable, and one that gets at the levels `bounded` and `local`. They ask their node once and
 //! do not repeat: what a user sees who has one node at hand.
 //!

@@ -23,7 +23,7 @@ pub async fn run(
     say: Say<'_>,
 ) -> Result<(Vec<Phase>, Recorded), Error> {
     cluster.serves(choice.name).await?;
-    let workers = Workers::start(cluster.nodes(), choice.name)?;
+    let workers = Workers::start(cluster.nodes(), choice)?;
     let time = if choice.may_lose { time.max(FOLLOWED) } else { time };
     let mut script = Script { cluster, workers, choice, time, phases: Vec::new(), say };
     script.phase(What::Calm).await?;
@@ -56,11 +56,12 @@ impl Script<'_> {
     /// Does what a phase begins with, and lets the clients work.
     async fn phase(&mut self, what: What) -> Result<(), Error> {
         let name = |node: usize| self.cluster.nodes()[node].name.as_str();
+        let leads = if self.choice.is_led() { ", which leads it," } else { "" };
         let happens = match what {
             What::Calm | What::CalmAgain => "all is well".into(),
-            What::Cut(node) => format!("{}, which leads it, is cut off from the others", name(node)),
+            What::Cut(node) => format!("{}{leads} is cut off from the others", name(node)),
             What::Healed(node) => format!("{} hears the others again", name(node)),
-            What::Killed(node) => format!("{}, which leads it, is killed", name(node)),
+            What::Killed(node) => format!("{}{leads} is killed", name(node)),
             What::Back(node) => format!("{} is started again", name(node)),
         };
         (self.say)(&format!("{}: {happens}", self.choice.name));

@@ -32,6 +32,7 @@ Each node has clients of its own, which ask no other. fail: refused, or no
 answer within a second: it did not happen. doubt: it may have happened. wait:
 the longest time in which some node's clients had no answer, in milliseconds.
 stale: older than what was acknowledged before; by: so much, in milliseconds.
+Under quorum nobody leads: there it is one node, and writes are puts only.
 ";
 
 const COSTS: [&str; 2] = [

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use check::generate::{Generator, Keys, Rng, Workload};
 use check::history::{History, Recorder};
-use kv::{Class, Error, Key, Level, Op, Reply, Request};
+use kv::{Class, Error, Function, Key, Level, Op, Reply, Request};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::cluster::Node;
 use crate::listed::Listed;
 use crate::places::{Limits, Places};
 use crate::seen::{self, Came, Kind, Seen};
-use crate::{Pinned, cluster};
+use crate::{Choice, Pinned, cluster};
 
 /// Clients at each node that write, each one thing after the other.
 const WRITERS_PER_NODE: usize = 2;
@@ -64,6 +64,8 @@ pub struct Recorded {
 /// What the clients have in common.
 struct Shared {
     keyspace: String,
+    /// Writes may depend on what is there.
+    is_led: bool,
     began: Instant,
     stop: Cell<bool>,
     /// Whose clients ask nobody, since its process is killed.
@@ -74,10 +76,11 @@ struct Shared {
 }
 
 impl Workers {
-    /// Starts clients at these nodes on a keyspace. Must be called within a set of local tasks.
-    pub fn start(nodes: &[Node], keyspace: &str) -> Result<Workers, Error> {
+    /// Starts clients at these nodes on the keyspace of a choice. Must be called within a set of local tasks.
+    pub fn start(nodes: &[Node], choice: &Choice) -> Result<Workers, Error> {
         let shared = Rc::new(Shared {
-            keyspace: keyspace.into(),
+            keyspace: choice.name.into(),
+            is_led: choice.is_led(),
             began: Instant::now(),
             stop: Cell::default(),
             down: Cell::default(),
@@ -175,6 +178,9 @@ impl Client {
             if op.class() == Class::Read {
                 continue;
             }
+            if !self.shared.is_led {
+                op = as_put(op);
+            }
             let place = self.shared.places.borrow_mut().place(*workload, &mut op);
             let came = self.ask(op, None).await;
             if came == Came::InDoubt {
@@ -218,6 +224,16 @@ impl Client {
         let came = Came::of(kind, &result);
         self.shared.seen.borrow_mut().push(Seen { node: self.node, kind, key, called, returned, came });
         came
+    }
+}
+
+/// A write of the same value that does not depend on what is there.
+fn as_put(op: Op) -> Op {
+    let put = |key, value| Op::Put { key, value, deadline: None, previous: false };
+    match op {
+        Op::Update { key, function: Function::Append { value, .. }, .. }
+        | Op::Update { key, function: Function::CompareAndPut { value, .. }, .. } => put(key, value),
+        op => op,
     }
 }
 

@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub use self::defects::Mutant;
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 94] = [
+const ALL: [(Mutant, &str, &str); 106] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -330,6 +330,38 @@ const ALL: [(Mutant, &str, &str); 94] = [
         Mutant::DoubtForgottenWhenPlannedAgain,
         "doubt-forgotten-when-planned-again",
         "a write that is planned again counts as never sent",
+    ),
+    (Mutant::ReadWithoutWriteBack, "read-without-write-back", "a read shows what later readers may miss"),
+    (Mutant::WeightsCountedAsNodes, "weights-counted-as-nodes", "members count as if all weighed the same"),
+    (
+        Mutant::AcknowledgementCountedTwice,
+        "acknowledgement-counted-twice",
+        "an answer that comes again counts for another member",
+    ),
+    (Mutant::TombstoneDroppedEarly, "tombstone-dropped-early", "a tombstone goes before all members have it"),
+    (
+        Mutant::HintOutlivesTombstone,
+        "hint-outlives-tombstone",
+        "what waits for a member stays when tombstones go",
+    ),
+    (Mutant::ClosedRoundStores, "closed-round-stores", "what is late from a round that is over is taken in"),
+    (Mutant::FloorNotTold, "floor-not-told", "who has let tombstones go does not say up to where"),
+    (
+        Mutant::VersionsIssuedAgain,
+        "versions-issued-again",
+        "a restarted member issues versions from the clock alone",
+    ),
+    (Mutant::MergedBeforeDurable, "merged-before-durable", "rows are merged before they are synced"),
+    (
+        Mutant::ExpiryAsNewerVersion,
+        "expiry-as-newer-version",
+        "a value that has run out is deleted as of now",
+    ),
+    (Mutant::FailedWriteStored, "failed-write-stored", "a write that has failed is stored all the same"),
+    (
+        Mutant::RetryElsewhereRunAgain,
+        "retry-elsewhere-run-again",
+        "a write without an order that is sent again to another node runs again",
     ),
 ];
 

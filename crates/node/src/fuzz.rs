@@ -116,8 +116,9 @@ pub fn recovery_samples() -> Vec<Bytes> {
 /// Lists of frames.
 pub fn frames_samples() -> Vec<Bytes> {
     let all = frame_samples();
-    let forward =
-        |op: Bytes| Frame::Forward { token: 9, shard: SHARD, level: Level::Local, millis: 50, op }.encode();
+    let forward = |op: Bytes| {
+        Frame::Forward { token: 9, shard: SHARD, level: Level::Local, millis: 50, again: false, op }.encode()
+    };
     let forwards: Vec<Bytes> = kv::fuzz::stamped_samples().into_iter().map(forward).collect();
     vec![list(&all), list(&forwards), list(&[forwards.clone(), all].concat())]
 }
@@ -168,7 +169,7 @@ fn samples() -> Vec<Frame> {
             body: Bytes::from_static(b"body"),
         },
         Frame::Protocol { shard: SHARD, epoch: Epoch(2), revision: Revision(1), body: Bytes::new() },
-        Frame::Forward { token: 5, shard: SHARD, level: Level::Bounded(20), millis: 5000, op },
+        Frame::Forward { token: 5, shard: SHARD, level: Level::Bounded(20), millis: 5000, again: false, op },
         Frame::Answer { token: 5, shard: SHARD, result: Err(Error::WrongNode { try_next: None }) },
         Frame::Answer { token: 6, shard: SHARD, result: reply },
         Frame::Greet {

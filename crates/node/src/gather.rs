@@ -24,7 +24,7 @@ pub fn split(keyspaces: &Keyspaces, request: Request, charge: &Charge) -> Result
 }
 
 fn split_over(shards: &ShardMap, request: Request, charge: &Charge) -> Result<Split, Error> {
-    let Request { op, level, id, timeout, here, .. } = request;
+    let Request { op, level, id, timeout, again, here, .. } = request;
     let timeout_micros = timeout.as_micros().min(u128::from(TIMEOUT_MILLIS_MAX) * 1000) as u64;
     let part = |(shard, op)| Part {
         shard,
@@ -33,7 +33,7 @@ fn split_over(shards: &ShardMap, request: Request, charge: &Charge) -> Result<Sp
         id,
         timeout_micros,
         charge: charge.clone(),
-        in_doubt: false,
+        in_doubt: again,
         here,
     };
     let mut plan = Plan::new(shards, op)?;

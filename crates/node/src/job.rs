@@ -6,9 +6,11 @@
 
 use bytes::Bytes;
 use kv::keyspace::Standing;
+use kv::merged::{Found, Look};
 use kv::watch::Change;
-use kv::{Answer, Entry, Error, Index, Op, Position, ShardId, Share, Version};
-use storage::{Clock, Cut, EngineError, Looked, Orphaned, Read, ShardSnapshot, Table};
+use kv::{Answer, Entry, Error, Index, Op, Position, Protocol, ShardId, Share, Version};
+use replication::Ticket;
+use storage::{Clock, Cut, EngineError, Layout, Looked, Orphaned, Read, ShardSnapshot, Table};
 
 /// Something to do with the table.
 #[derive(Debug)]
@@ -34,6 +36,15 @@ pub enum Job {
         clock: Clock,
         /// What the answer is counted against; without room there it is not read.
         charge: Share,
+    },
+    /// Look what a copy in the merged layout holds. Ends in [`Done::Looked`].
+    Look {
+        /// The shard.
+        shard: ShardId,
+        /// The replica's name for it.
+        ticket: Ticket,
+        /// What to look for.
+        what: Look,
     },
     /// Find what a copy has above a version, a piece at a time. Ends in [`Done::Orphaned`].
     Orphaned {
@@ -89,6 +100,8 @@ pub enum Job {
         shard: ShardId,
         /// The generation.
         generation: u32,
+        /// How its rows lie, where it is empty.
+        layout: Layout,
     },
     /// Let go of a shard: nothing more is asked of it before it is loaded again. Ends in [`Done::Closed`].
     Close {
@@ -136,6 +149,17 @@ pub enum Done {
         token: u64,
         /// What it found.
         read: Read,
+    },
+    /// A copy was looked at.
+    Looked {
+        /// The shard.
+        shard: ShardId,
+        /// The replica's name for it.
+        ticket: Ticket,
+        /// What was found.
+        found: Found,
+        /// The shard's newest version.
+        last: Version,
     },
     /// What a copy has above a version was looked for.
     Orphaned {
@@ -218,6 +242,11 @@ pub enum Done {
     },
 }
 
+/// How the rows of a shard lie under a protocol.
+pub fn layout_of(protocol: Protocol) -> Layout {
+    if protocol.is_merged() { Layout::Merged } else { Layout::Ordered }
+}
+
 /// What running a job gives.
 pub enum Ran {
     /// It is done.
@@ -254,6 +283,10 @@ impl Executor {
             Job::Read { shard, token, op, clock, charge } => {
                 Done::Read { shard, token, read: self.read(shard, &op, clock, &charge)? }
             }
+            Job::Look { shard, ticket, what } => {
+                let found = self.table.look(shard, &what)?;
+                Done::Looked { shard, ticket, found, last: self.table.applied(shard).last }
+            }
             Job::Orphaned { shard, number, base, after } => {
                 let found = self.table.orphaned(shard, base, after.as_ref())?;
                 Done::Orphaned { shard, number, found }
@@ -277,8 +310,9 @@ impl Executor {
                 let result = result.map(|_| ()).map_err(|error| error.to_string());
                 Done::Installed { shard, generation, result }
             }
-            Job::Load { shard, generation } => {
-                let storage::Applied { last, standing, .. } = self.table.load(shard, generation)?;
+            Job::Load { shard, generation, layout } => {
+                let storage::Applied { last, standing, .. } =
+                    self.table.load_as(shard, generation, layout)?;
                 Done::Loaded { shard, generation, last, due: self.table.due(shard), standing }
             }
             Job::Close { shard } => {

@@ -20,10 +20,11 @@ use kv::codec::Malformed;
 use kv::{NodeId, Position, Protocol, ShardId};
 use placement::map::Map;
 use placement::rows::Unreadable;
-use replication::{Replicate, Unfit, View, primary, raft, single, two_phase};
-use storage::Applied;
+use replication::{Replicate, Unfit, View, primary, quorum, raft, single, two_phase};
+use storage::{Applied, Layout};
 
 use crate::Config;
+use crate::job::layout_of;
 use crate::record::{
     self, Gone, KIND_GONE, KIND_LATELY, KIND_MADE, KIND_MAP, KIND_PROTOCOL, Made, STREAM_NODE,
 };
@@ -150,8 +151,8 @@ impl Recovery {
         self.map.take()
     }
 
-    /// Each replica of a node that starts with a map, and the generation of its rows.
-    pub fn replicas(&self, me: NodeId, map: &Map) -> BTreeMap<ShardId, u32> {
+    /// Each replica of a node that starts with a map, the generation of its rows, and how they lie if it is empty.
+    pub fn replicas(&self, me: NodeId, map: &Map) -> BTreeMap<ShardId, (u32, Layout)> {
         let logged = self.shards.iter().filter(|(_, found)| found.is_replica()).map(|(shard, _)| *shard);
         let is_wanted = |shard: &ShardId| {
             let gone = self.shards.get(shard).and_then(|found| found.gone);
@@ -161,7 +162,13 @@ impl Recovery {
         };
         let wanted = map.shards.keys().copied().filter(is_wanted);
         let all: BTreeSet<ShardId> = logged.chain(wanted).collect();
-        all.into_iter().map(|shard| (shard, self.shards.get(&shard).map_or(0, Found::generation))).collect()
+        let rows = |shard: ShardId| {
+            let found = self.shards.get(&shard);
+            let logged = found.and_then(|found| found.log.written_by()).map(|(protocol, _)| protocol);
+            let protocol = logged.or_else(|| map.shards.get(&shard).map(|row| row.protocol));
+            (found.map_or(0, Found::generation), protocol.map_or(Layout::Ordered, layout_of))
+        };
+        all.into_iter().map(|shard| (shard, rows(shard))).collect()
     }
 
     /// Whether the log says anything of a shard.
@@ -263,6 +270,13 @@ fn begin(
             let mut raft = raft::Config::new(config.me, view, seed);
             raft.cache_bytes = config.entry_cache_bytes / config.replicas();
             raft::Raft::new(raft, log, at).map(boxed)
+        }
+        Protocol::Quorum => {
+            let seed = crate::session::mix(config.seed ^ u64::from(shard.0));
+            let total = view.members.iter().map(|member| member.weight).sum();
+            let (votes, ttl_micros) = (config.map.votes_of(shard, total), None);
+            quorum::Quorum::new(quorum::Config { id: config.me, view, votes, seed, ttl_micros }, log, at)
+                .map(boxed)
         }
         Protocol::Primary => {
             let seed = crate::session::mix(config.seed ^ u64::from(shard.0));

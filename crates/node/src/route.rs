@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use kv::ledger::Note;
 use kv::{
     Answer, Direction, Error, Key, KeyAnswer, Level, Op, Outcome, PAGE_BYTES_MAX, PAGE_ROWS_MAX, Page, Range,
     Receipt, Reply, Row, ShardId, Slot, SlotRange,
@@ -132,9 +131,7 @@ impl Plan {
                 };
                 Ok(Plan { parts: map.shards.iter().map(part).collect(), merge: Merge::Trimmed })
             }
-            Op::Advance { .. } | Op::Note(Note::Fork { .. } | Note::Orphans(_)) => {
-                Err(Error::Invalid("that op is the store's own".into()))
-            }
+            op if op.is_own() => Err(Error::Invalid("that op is the store's own".into())),
             op => Ok(Plan { parts: vec![(one_shard(map, &op)?, op)], merge: Merge::One }),
         }
     }

@@ -45,6 +45,8 @@ pub enum Frame {
         level: Level,
         /// How long the sender will wait, in milliseconds.
         millis: u64,
+        /// It may have been run before: by the same node, or by one that died with what it knew of it.
+        again: bool,
         /// The op ([`kv::Stamped`] bytes).
         op: Bytes,
     },
@@ -246,12 +248,13 @@ impl Frame {
         let mut into = BytesMut::with_capacity(self.size_hint());
         match self {
             Frame::Protocol { .. } => unreachable!("it was encoded before"),
-            Frame::Forward { token, shard, level, millis, op } => {
+            Frame::Forward { token, shard, level, millis, again, op } => {
                 into.put_u8(2);
                 into.put_u64(*token);
                 codec::put_uint(&mut into, u64::from(shard.0));
                 codec::encode_level(&mut into, *level);
                 codec::put_uint(&mut into, *millis);
+                into.put_u8(u8::from(*again));
                 into.put_slice(op);
             }
             Frame::Answer { token, shard, result } => {
@@ -367,7 +370,8 @@ impl Frame {
             2 => {
                 let (token, shard) = (reader.u64()?, ShardId(reader.u32()?));
                 let (level, millis) = (codec::decode_level(&mut reader)?, reader.uint()?);
-                return Ok(Frame::Forward { token, shard, level, millis, op: reader.rest() });
+                let again = reader.bool()?;
+                return Ok(Frame::Forward { token, shard, level, millis, again, op: reader.rest() });
             }
             3 => Frame::Answer {
                 token: reader.u64()?,

@@ -19,8 +19,9 @@
 use kv::cluster::Liveness;
 use kv::keyspace::Wish;
 use kv::view::{Member, Revision};
-use kv::{ClusterId, NodeId, Protocol, ReplicaId, ShardId};
+use kv::{ClusterId, NodeId, Protocol, ShardId};
 
+use crate::living::needed;
 use crate::map::{Arrangement, Change, Keyspace, Map, Node, NodeDuty, Phase, Shard};
 use crate::plan::takers;
 use crate::refusal::Refusal;
@@ -324,13 +325,14 @@ impl Map {
         self.keeps_copies(name, left)?;
         // Its shards may have gone over before it has given them away.
         let is_to_stay = |(_, shard): &(ShardId, &Shard)| {
-            self.is_recast(&shard.keyspace) && self.keyspaces[&shard.keyspace].protocol == Protocol::TwoPhase
+            let to = self.keyspaces[&shard.keyspace].protocol;
+            self.is_recast(&shard.keyspace) && to == Protocol::TwoPhase
         };
         if let Some((_, shard)) = self.replicas_of(id).find(is_to_stay) {
             return Err(Refusal::CopiesStay(shard.keyspace.clone()));
         }
-        let shards = self.replicas_of(id).filter(|(_, shard)| !self.can_change(shard));
-        if let Some((shard, stuck)) = shards.into_iter().next() {
+        let is_stuck = |(shard, row): &(ShardId, &Shard)| !self.can_change_in_the_end(*shard, row);
+        if let Some((shard, stuck)) = self.replicas_of(id).find(is_stuck) {
             return Err(self.stuck(shard, stuck));
         }
         self.node_mut(id)?.duty = duty;
@@ -398,7 +400,15 @@ impl Map {
             members.iter().filter(stays).count() < needed(protocol, members.len())
         };
         let switches = self.changes.get(&id).filter(|change| change.phase == Phase::Switch);
-        is_lost(&row.members, row.protocol)
+        let is_lost_now = match row.protocol.is_merged() {
+            true => {
+                let near = Vec::from_iter(row.members.iter().filter(stays).copied());
+                !self.weigh_enough_to_go_on(id, row, &near)
+            }
+            false => is_lost(&row.members, row.protocol),
+        };
+        self.brings_together(id, node)
+            || is_lost_now
             || switches.is_some_and(|change| is_lost(&change.to, self.protocol_after(id, row)))
     }
 
@@ -435,30 +445,6 @@ impl Map {
         nodes.min_by_key(|node| leads(*node)).expect("a change has members")
     }
 
-    /// Whether a node is neither dead nor gone.
-    pub(crate) fn lives(&self, node: NodeId) -> bool {
-        self.nodes.get(&node).is_some_and(|node| node.state != Liveness::Dead && node.duty != NodeDuty::Gone)
-    }
-
-    /// Whether the members of a shard can be changed: a majority of them lives, and there are numbers for new ones.
-    pub(crate) fn can_change(&self, shard: &Shard) -> bool {
-        let has_enough = match shard.protocol {
-            // Any of those in sync has all that was acknowledged.
-            Protocol::Primary => {
-                shard.members.iter().any(|member| is_in_sync(member) && self.lives(member.node))
-            }
-            // Its copies stay where they are.
-            Protocol::TwoPhase => false,
-            Protocol::Single | Protocol::Raft => self.has_majority(&shard.members),
-        };
-        has_enough && shard.next_replica <= ReplicaId::MAX
-    }
-
-    /// Whether a majority of some members lives.
-    pub(crate) fn has_majority(&self, members: &[Member]) -> bool {
-        members.iter().filter(|member| self.lives(member.node)).count() > members.len() / 2
-    }
-
     /// The id of a node that is no former one.
     fn member_named(&self, name: &str) -> Result<NodeId, Refusal> {
         match self.node_named(name) {
@@ -478,14 +464,6 @@ fn check_name(name: &str) -> Result<(), Refusal> {
         return Err(Refusal::Invalid(format!("'{name}' is no name for a node: letters and digits will do")));
     }
     Ok(())
-}
-
-/// How many of so many members are needed, for what a shard holds to be safe and served.
-pub fn needed(protocol: Protocol, members: usize) -> usize {
-    match protocol {
-        Protocol::TwoPhase => members,
-        Protocol::Single | Protocol::Raft | Protocol::Primary => members / 2 + 1,
-    }
 }
 
 fn check_incarnation(incarnation: u64) -> Result<(), Refusal> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use kv::cluster::Liveness;
+use kv::keyspace::Weighed;
 use kv::view::{Duty, Revision, View};
 use kv::{ClusterId, Epoch, NodeId, Protocol, ReplicaId, ShardId, SlotRange};
 
@@ -47,6 +48,26 @@ impl Map {
     ///
     /// When `founding` is not as its fields say.
     pub fn founding(founding: &Founding) -> Map {
+        Map::begun(founding, Keyspace::new(founding.protocol, founding.replicas, Arrangement::Even))
+    }
+
+    /// The same, of a cluster whose first keyspace is under `quorum` with these weights, in the order of the names.
+    ///
+    /// # Panics
+    ///
+    /// When `founding` is not as its fields say, has another protocol, or another number of nodes or replicas than weights.
+    pub fn founding_weighed(founding: &Founding, weighed: Weighed) -> Map {
+        let count = weighed.weights.count();
+        assert_eq!(founding.protocol, Protocol::Quorum, "others weigh nobody");
+        assert!(
+            founding.replicas == count && founding.nodes.len() == usize::from(count),
+            "there is a weight for each node, and each has a copy"
+        );
+        let usual = Keyspace::new(founding.protocol, founding.replicas, Arrangement::Even);
+        Map::begun(founding, Keyspace { weighed: Some(weighed), ..usual })
+    }
+
+    fn begun(founding: &Founding, keyspace: Keyspace) -> Map {
         assert!((1..=SHARDS_MAX).contains(&founding.shards), "a keyspace has 1 to {SHARDS_MAX} shards");
         assert!(
             founding.replicas > 0 && !founding.nodes.is_empty(),
@@ -70,7 +91,7 @@ impl Map {
             nodes,
             keyspaces: BTreeMap::from([
                 (DIRECTORY.into(), Keyspace::new(decides, DIRECTORY_REPLICAS, Arrangement::First)),
-                (DEFAULT.into(), Keyspace::new(founding.protocol, founding.replicas, Arrangement::Even)),
+                (DEFAULT.into(), keyspace),
             ]),
             shards: [(ShardId::DIRECTORY, directory)]
                 .into_iter()
@@ -93,7 +114,7 @@ impl Map {
         let is_new = |shard: &&mut Shard| match shard.protocol {
             Protocol::TwoPhase => true,
             Protocol::Primary => shard.members.iter().all(|member| member.duty == Duty::Voter),
-            Protocol::Single | Protocol::Raft => false,
+            Protocol::Single | Protocol::Raft | Protocol::Quorum => false,
         };
         for shard in self.shards.values_mut().filter(is_new) {
             for member in &mut shard.members {
@@ -107,6 +128,10 @@ impl Map {
         for (id, nodes) in arrange::arrange_new(self) {
             let shard = self.shards.get_mut(&id).expect("it was arranged");
             shard.members = View::of(shard.epoch, &nodes).members;
+            if let Some(keyspace) = self.keyspaces.get(&shard.keyspace).filter(|_| shard.protocol.is_merged())
+            {
+                keyspace.weigh(&mut shard.members);
+            }
             shard.next_replica = ReplicaId(nodes.len() as u16 + 1);
         }
         for (id, leader) in leaders::leaders(self) {

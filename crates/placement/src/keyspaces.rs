@@ -40,9 +40,10 @@ impl Map {
         let Some(last) = last.filter(|_| are + more <= most) else {
             return Err(Refusal::TooManyShards { are, more, most });
         };
-        let Settings { protocol, replicas, sync, keep, quota } = settings;
-        wish.check_sync(&settings).map_err(Refusal::Invalid)?;
-        let keyspace = Keyspace { keep, quota, sync, ..Keyspace::new(protocol, replicas, Arrangement::Even) };
+        let Settings { protocol, replicas, sync, weighed, keep, quota } = settings;
+        wish.check_for(&settings).map_err(Refusal::Invalid)?;
+        let usual = Keyspace::new(protocol, replicas, Arrangement::Even);
+        let keyspace = Keyspace { keep, quota, sync, weighed, ..usual };
         self.keyspaces.insert(name.into(), keyspace);
         let first = match mutant::is(Mutant::ShardIdGivenAgain) {
             true => self.shards.keys().next_back().map_or(0, |last| last.0) + 1,
@@ -58,7 +59,8 @@ impl Map {
         let serving = self.nodes.values().filter(|node| node.duty == NodeDuty::Serve).count();
         let wanted = usize::from(replicas).min(serving);
         let fewest = self.shards_of(name).iter().map(|(_, shard)| shard.members.len()).min().unwrap_or(0);
-        if protocol == Protocol::TwoPhase && fewest < usize::from(replicas) {
+        let is_whole = matches!(protocol, Protocol::TwoPhase | Protocol::Quorum);
+        if is_whole && fewest < usize::from(replicas) {
             return Err(Refusal::TooFewForAll { replicas, nodes: fewest });
         }
         match self.shards_of(name).iter().any(|(_, shard)| 2 * shard.members.len() <= wanted) {
@@ -70,19 +72,33 @@ impl Map {
     pub(crate) fn alter(&mut self, name: &str, wish: &Wish) -> Result<(), Refusal> {
         let unknown = || Refusal::UnknownKeyspace(name.into());
         let keyspace = self.keyspaces.get(name).filter(|keyspace| keyspace.is_for_clients());
-        let is = keyspace.ok_or_else(unknown)?.settings();
+        let keyspace = keyspace.ok_or_else(unknown)?;
+        let (is, known, is_weighed) = (keyspace.settings(), keyspace.weighed, self.is_weighed(name));
         let wish = Wish { protocol: Some(wish.protocol.unwrap_or(is.protocol)), ..*wish };
         wish.validate().map_err(|error| Refusal::Invalid(error.to_string()))?;
-        let settings = is.with(&wish);
-        wish.check_sync(&settings).map_err(Refusal::Invalid)?;
+        let settings = Settings { weighed: known.filter(|_| is_weighed), ..is }.with(&wish);
+        wish.check_for(&settings).map_err(Refusal::Invalid)?;
         if settings.protocol != is.protocol {
             self.may_recast(name, &settings, wish.shards)?;
-        } else if is.protocol == Protocol::TwoPhase && settings.replicas != is.replicas {
+            if is_weighed && settings.weighed.is_some_and(|weighed| Some(weighed) != known) {
+                return Err(Refusal::Recast { keyspace: name.into(), protocol: is.protocol });
+            }
+        } else if matches!(is.protocol, Protocol::TwoPhase | Protocol::Quorum)
+            && settings.replicas != is.replicas
+        {
             return Err(Refusal::ReplicasStay(name.into()));
+        } else if settings.weighed != is.weighed {
+            // Members that go by others would miss what those wrote who go by these.
+            return Err(Refusal::Invalid(format!(
+                "what the replicas of keyspace '{name}' weigh, and what reads and writes need of it, stays as long as it is under quorum: go to \
+                 another protocol first (capstan keyspace alter {name} --protocol raft), and from there to quorum again"
+            )));
         }
         let keyspace = self.keyspaces.get_mut(name).ok_or_else(unknown)?;
-        let Settings { protocol, replicas, sync, keep, quota } = settings;
-        *keyspace = Keyspace { protocol, replicas, sync, keep, quota, ..*keyspace };
+        let Settings { protocol, replicas, sync, weighed, keep, quota } = settings;
+        // Who is asked by weight yet is asked by the same ones until the end.
+        let weighed = if is_weighed { keyspace.weighed } else { weighed.or(keyspace.weighed) };
+        *keyspace = Keyspace { protocol, replicas, sync, weighed, keep, quota, ..*keyspace };
         let are = self.shards_of(name).len();
         let wished = wish.shards.map(|shards| shards as usize).filter(|shards| *shards != are);
         wished.map_or(Ok(()), |shards| self.split(name, shards))
@@ -111,6 +127,7 @@ fn differs(is: Settings, shards: usize, wish: &Wish) -> Option<String> {
     let protocol = wish.protocol.filter(protocol).map(|_| format!("its protocol is {}", is.protocol));
     let replicas = number("replicas", u64::from(is.replicas), wish.replicas.map(u64::from));
     let shards = number("shards", shards as u64, wish.shards.map(u64::from));
-    let other = (is.with(wish) != is).then(|| "its history, time to live, quota or sync is another".into());
+    let other =
+        (is.with(wish) != is).then(|| "its history, time to live, quota, sync or weights are others".into());
     protocol.or(replicas).or(shards).or(other)
 }

@@ -21,6 +21,7 @@ pub mod founding;
 pub mod fuzz;
 mod keyspaces;
 mod layout;
+mod living;
 pub mod map;
 pub mod plan;
 mod recast;
@@ -32,5 +33,7 @@ mod split;
 
 pub use event::Event;
 pub use founding::{Founder, Founding};
+pub use living::needed;
 pub use plan::{Limits, plan};
+pub use recast::opens_whole;
 pub use refusal::Refusal;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 pub use kv::admin::Why;
 use kv::cluster::Liveness;
 pub use kv::cluster::NodeDuty;
-use kv::keyspace::{Awaited, Keep, Quota, Settings, SyncMode};
+use kv::keyspace::{Awaited, Keep, Quota, Settings, SyncMode, Votes, Weighed};
 use kv::view::{Duty, Member, Revision, View};
 use kv::{ClusterId, Epoch, NodeId, Protocol, ReplicaId, SLOTS, ShardId, Slot, SlotRange};
 
@@ -86,6 +86,9 @@ pub struct Keyspace {
     pub quota: Quota,
     /// Whom a write waits for, under [`Protocol::Primary`].
     pub sync: Option<SyncMode>,
+    /// What its members weigh, under [`Protocol::Quorum`]. Of a keyspace that goes on under another protocol it stays, and tells that it was
+    /// under that one once.
+    pub weighed: Option<Weighed>,
 }
 
 /// Which nodes the shards of a keyspace are put on.
@@ -251,6 +254,16 @@ impl Map {
         }
     }
 
+    /// What reads and writes of a shard must weigh, or of a part of one, whose members weigh so much together. A majority where its keyspace
+    /// says nothing, or speaks of more members than there are nodes.
+    pub fn votes_of(&self, id: ShardId, total: u32) -> Votes {
+        let shard = self.shards.get(&id).or_else(|| self.part(id).map(|(_, shard, ..)| shard));
+        let keyspace = shard.and_then(|shard| self.keyspaces.get(&shard.keyspace));
+        let weighed = keyspace.and_then(|keyspace| keyspace.weighed);
+        let fits = weighed.filter(|weighed| weighed.weights.total() == total);
+        fits.map_or(Votes::majority(total), |weighed| weighed.votes)
+    }
+
     /// What is said of the zone of the member that orders.
     fn zone_of(&self, shard: &Shard) -> Option<Zone> {
         let orders = shard.members.iter().find(|member| member.duty == Duty::Primary)?;
@@ -267,13 +280,29 @@ impl Keyspace {
     /// One that is arranged so, as usual otherwise.
     pub fn new(protocol: Protocol, replicas: u16, arrangement: Arrangement) -> Keyspace {
         let sync = (protocol == Protocol::Primary).then_some(SyncMode::USUAL);
-        Keyspace { protocol, replicas, arrangement, keep: Keep::default(), quota: Quota::default(), sync }
+        let weighed = (protocol == Protocol::Quorum).then(|| Weighed::equal(replicas));
+        let (keep, quota) = Default::default();
+        Keyspace { protocol, replicas, arrangement, keep, quota, sync, weighed }
+    }
+
+    /// Whether its shards have no order, or had none once: then what they remembered of requests is known no more.
+    pub fn was_unordered(&self) -> bool {
+        self.weighed.is_some()
     }
 
     /// What it is.
     pub fn settings(&self) -> Settings {
         let Keyspace { protocol, replicas, sync, keep, quota, .. } = *self;
-        Settings { protocol, replicas, sync, keep, quota }
+        let weighed = self.weighed.filter(|_| protocol == Protocol::Quorum);
+        Settings { protocol, replicas, sync, weighed, keep, quota }
+    }
+
+    /// Gives the members of a shard the weights that they have, in their order; where there are fewer, all weigh the same.
+    pub(crate) fn weigh(&self, members: &mut [Member]) {
+        let weights = self.weighed.map(|weighed| weighed.weights.each()).unwrap_or_default();
+        if weights.len() == members.len() {
+            members.iter_mut().zip(weights).for_each(|(member, weight)| member.weight = weight);
+        }
     }
 
     /// Whether its shards are laid out in pieces, whatever else there is.

@@ -82,7 +82,7 @@ use kv::view::{Duty, Member};
 use kv::{NodeId, Protocol, ReplicaId, ShardId};
 
 use crate::check::epoch_of_change;
-use crate::event::needed;
+use crate::living::needed;
 use crate::map::{Change, Map, NodeDuty, Phase, Shard, Why};
 use crate::recast::opens_whole;
 use crate::revise::is_in_sync;

@@ -21,17 +21,27 @@
 //! | `single` | - | its leader's node goes on, or another that is heard of | its master's node goes on |
 //! | `raft` | alone, then others come | at once | at once |
 //! | `primary`, `two-phase` | by `raft`: once all copies are there | once all copies are there | at once |
+//! | `quorum` | by `raft`: once all copies are there | once all copies are there | at once; with other copies than wanted, by `raft` |
 //!
 //! Where a protocol needs all copies, the shard's or the part's, all nodes must live for it to begin; where it needs a majority, that.
+//!
+//! From `quorum` the members go on that are heard of when it begins, if what they weigh leaves the others less than R and less than W: then
+//! all that was acknowledged is at one of them, and once they are sealed nobody else acknowledges or answers anything. They are named by the
+//! change, so all of them know whose rows they are to bring together ([`Map::go_on`]). `two-phase` needs all of them, for it makes no copies
+//! later, and `single` is reached by `raft`. If one dies before they are sealed the change is given up and begun anew, with those that are left;
+//! after that it is waited for.
+//!
+//! A shard under `quorum` that has lost a node, or is to leave one, goes the same way: to `raft` with those that are heard of, which makes the
+//! copies that are missing on other nodes, and back.
 //!
 //! # Taken back
 //!
 //! Naming the protocol that shards have yet takes it back: what copies is given up, and what has gone over goes back the same way. A
 //! third one waits until the second is done.
 
-use kv::keyspace::Settings;
+use kv::keyspace::{Settings, Votes};
 use kv::view::Member;
-use kv::{Protocol, ShardId};
+use kv::{NodeId, Protocol, ShardId};
 
 use crate::map::{Change, Map, NodeDuty, Phase, Shard, Split, Why};
 use crate::plan::takers;
@@ -60,6 +70,9 @@ impl Map {
     ) -> Result<(), Refusal> {
         let own = self.shards_of(keyspace);
         let is = self.keyspaces[keyspace].protocol;
+        if settings.protocol.is_merged() {
+            may_lose_order(keyspace, settings)?;
+        }
         if shards.is_some_and(|shards| shards as usize != own.len()) {
             return Err(Refusal::Invalid(format!(
                 "keyspace '{keyspace}' gets another protocol and other shards one after the other: ask for --protocol first, and for \
@@ -79,7 +92,7 @@ impl Map {
             |(id, node): &(&kv::NodeId, &crate::map::Node)| node.duty == NodeDuty::Serve && self.lives(**id);
         let nodes = self.nodes.iter().filter(takes).count();
         let copies = match (settings.protocol, settings.sync) {
-            (Protocol::TwoPhase, _) => settings.replicas,
+            (Protocol::TwoPhase | Protocol::Quorum, _) => settings.replicas,
             (_, sync) => sync.map_or(1, |sync| sync.min_copies()),
         };
         match nodes < usize::from(copies) {
@@ -100,17 +113,42 @@ impl Map {
     /// Whether the copies of a shard are to be as its keyspace wants them before it goes on under another protocol.
     fn waits_for_copies(&self, shard: &Shard) -> bool {
         let wanted = self.next_protocol(shard);
-        matches!(shard.protocol, Protocol::Raft | Protocol::Primary)
-            && matches!(wanted, Some(Protocol::Primary | Protocol::TwoPhase))
+        matches!(shard.protocol, Protocol::Raft | Protocol::Primary) && wanted.is_some_and(opens_whole)
     }
 
     /// Under which protocol a shard goes on next; `None` = it stays under its own.
     fn next_protocol(&self, shard: &Shard) -> Option<Protocol> {
-        match (shard.protocol, self.keyspaces[&shard.keyspace].protocol) {
+        let keyspace = &self.keyspaces[&shard.keyspace];
+        match (shard.protocol, keyspace.protocol) {
+            (Protocol::Quorum, Protocol::Quorum) if self.lacks_copies(shard) => Some(Protocol::Raft),
             (is, wanted) if is == wanted => None,
-            (Protocol::Single, Protocol::Primary | Protocol::TwoPhase) => Some(Protocol::Raft),
+            (Protocol::Single, wanted) if opens_whole(wanted) => Some(Protocol::Raft),
+            // What its copies have together goes on at all that had it.
+            (Protocol::Quorum, Protocol::Single) => Some(Protocol::Raft),
+            // Copies that are missing are made under a protocol that makes copies.
+            (Protocol::TwoPhase, Protocol::Quorum)
+                if shard.members.len() != usize::from(keyspace.replicas) =>
+            {
+                Some(Protocol::Raft)
+            }
             (_, wanted) => Some(wanted),
         }
+    }
+
+    /// Whether a shard has fewer copies on nodes that stay than there could be.
+    fn lacks_copies(&self, shard: &Shard) -> bool {
+        let stays = |id: NodeId| self.nodes[&id].duty == NodeDuty::Serve;
+        let has = shard.members.iter().filter(|member| stays(member.node)).count();
+        let takes = self.nodes.keys().filter(|id| stays(**id) && self.lives(**id)).count();
+        has < takes.min(usize::from(self.keyspaces[&shard.keyspace].replicas))
+    }
+
+    /// Whether members of a keyspace are asked by what they weigh, or are to be: of shards that are under quorum, or go there.
+    pub(crate) fn is_weighed(&self, keyspace: &str) -> bool {
+        let is_so = |(id, shard): &(ShardId, &Shard)| {
+            shard.protocol.is_merged() || self.protocol_after(*id, shard).is_merged()
+        };
+        self.shards_of(keyspace).iter().any(is_so)
     }
 
     /// The protocol under which a shard can go on now. `is_settled`: it is on the nodes on which it should be.
@@ -123,10 +161,61 @@ impl Map {
         if shard.has_astray() {
             return None;
         }
-        let serves = |member: &Member| self.nodes[&member.node].duty == NodeDuty::Serve;
-        if to == Protocol::TwoPhase && (shard.members.len() < 2 || !shard.members.iter().all(serves)) {
-            return None;
+        if shard.protocol.is_merged() {
+            return self.may_get_order(id, shard, to);
         }
+        let serves = |member: &Member| self.nodes[&member.node].duty == NodeDuty::Serve;
+        // Their copies stay where they are: as many as there are to be, on nodes that stay.
+        let (has, wants) = (shard.members.len(), usize::from(self.keyspaces[&shard.keyspace].replicas));
+        let is_whole = match to {
+            Protocol::TwoPhase => has >= 2,
+            Protocol::Quorum => has == wants,
+            Protocol::Single | Protocol::Raft | Protocol::Primary => return self.may_go_on(shard, to),
+        };
+        (is_whole && shard.members.iter().all(serves)).then(|| self.may_go_on(shard, to))?
+    }
+
+    /// The members whose rows together are all that was acknowledged of a shard, and that go on with it: all, but where writes have no order
+    /// those that are heard of, if they weigh enough for nobody else to acknowledge or answer anything once they are sealed.
+    pub(crate) fn go_on(&self, id: ShardId, shard: &Shard) -> Option<Vec<Member>> {
+        if !shard.protocol.is_merged() {
+            return Some(shard.members.clone());
+        }
+        let is_heard = |member: &&Member| takers::is_alive(self, member.node);
+        let near: Vec<Member> = shard.members.iter().filter(is_heard).copied().collect();
+        (self.weigh_enough_to_go_on(id, shard, &near) && !near.is_empty()).then_some(near)
+    }
+
+    /// Whether these members of a shard without an order weigh so much that the others acknowledge and answer nothing without them.
+    pub(crate) fn weigh_enough_to_go_on(&self, id: ShardId, shard: &Shard, near: &[Member]) -> bool {
+        let weight = |members: &[Member]| members.iter().map(|member| member.weight).sum::<u32>();
+        let total = weight(&shard.members);
+        let Votes { read, write } = self.votes_of(id, total);
+        let others = total - weight(near);
+        others < read && others < write
+    }
+
+    /// Whether a shard has ended whose rows a node has together with others: what they have is all there is of it.
+    pub(crate) fn brings_together(&self, id: ShardId, node: NodeId) -> bool {
+        let change = self.changes.get(&id).filter(|change| change.phase == Phase::Switch);
+        let is_one_of = |change: &Change| change.to.iter().any(|member| member.node == node);
+        self.shards[&id].protocol.is_merged() && change.is_some_and(is_one_of)
+    }
+
+    /// Whether what goes on with a shard without an order is enough for a protocol.
+    fn may_get_order(&self, id: ShardId, shard: &Shard, to: Protocol) -> Option<Protocol> {
+        let near = self.go_on(id, shard)?.len();
+        let is_enough = match to {
+            // No copy is made later.
+            Protocol::TwoPhase => near >= 2 && near == shard.members.len(),
+            Protocol::Primary => near >= usize::from(self.sync_of(id).least.max(2)),
+            Protocol::Single | Protocol::Raft | Protocol::Quorum => true,
+        };
+        is_enough.then_some(to)
+    }
+
+    /// A protocol, if those live that must for a shard to go on under it.
+    fn may_go_on(&self, shard: &Shard, to: Protocol) -> Option<Protocol> {
         let needs_all = shard.protocol == Protocol::TwoPhase || opens_whole(to);
         let lives = match needs_all {
             true => shard.members.iter().all(|member| self.lives(member.node)),
@@ -153,11 +242,15 @@ impl Map {
         change.why == Why::Protocol && change.phase == Phase::Copy && is_vain
     }
 
-    /// Whether a change that copies makes parts that never open: all members would have to, and one is gone.
+    /// Whether a change that copies makes parts that never open: all members would have to, and one is gone; or all are needed for what they
+    /// have together, and one is dead.
     pub(crate) fn never_opens(&self, id: ShardId, change: &Change) -> bool {
+        let shard = &self.shards[&id];
         let is_gone = |member: &Member| self.nodes[&member.node].duty == NodeDuty::Gone;
+        let is_dead = |member: &Member| !self.lives(member.node);
         let copies = change.why.makes_parts() && change.phase == Phase::Copy;
-        copies && opens_whole(self.protocol_after(id, &self.shards[&id])) && change.to.iter().any(is_gone)
+        let lacks_one = opens_whole(self.protocol_after(id, shard)) && change.to.iter().any(is_gone);
+        copies && (lacks_one || shard.protocol.is_merged() && change.to.iter().any(is_dead))
     }
 
     /// Begins to have a shard go on under another protocol.
@@ -167,7 +260,29 @@ impl Map {
     }
 }
 
-/// Whether all members of a part must have opened before it is a shard.
-pub(crate) fn opens_whole(protocol: Protocol) -> bool {
-    matches!(protocol, Protocol::Primary | Protocol::TwoPhase)
+/// Whether all members of a part must have opened before it is a shard: nobody brings one up that begins with nothing, or each may be asked
+/// to go on alone.
+pub fn opens_whole(protocol: Protocol) -> bool {
+    matches!(protocol, Protocol::Primary | Protocol::TwoPhase | Protocol::Quorum)
+}
+
+/// Whether what a keyspace is to keep can be kept where writes have no order.
+fn may_lose_order(keyspace: &str, settings: &Settings) -> Result<(), Refusal> {
+    let is_set = [
+        (
+            settings.keep.ttl_micros.is_some(),
+            "--ttl never",
+            "give values their time as they are stored (put --ttl)",
+        ),
+        (settings.quota.bytes.is_some(), "--quota-bytes none", "copies would not agree on when it is full"),
+        (settings.quota.keys.is_some(), "--quota-keys none", "copies would not agree on when it is full"),
+    ];
+    match is_set.into_iter().find(|(is_set, ..)| *is_set) {
+        Some((_, name, why)) => Err(Refusal::Invalid(format!(
+            "keyspace '{keyspace}' has a limit that cannot be kept under {}, where writes have no order: {why}. Take it away \
+             with {name}, in the same command or before",
+            settings.protocol
+        ))),
+        None => Ok(()),
+    }
 }

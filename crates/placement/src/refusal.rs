@@ -104,19 +104,19 @@ pub enum Refusal {
     NoNumbers(ShardId),
     /// A node has a copy that does not go elsewhere.
     #[error(
-        "the copies of keyspace '{0}' stay on their nodes, for its protocol is two-phase: copy its keys to another keyspace and drop \
+        "the copies of keyspace '{0}' stay on their nodes, as they do under two-phase and quorum: copy its keys to another keyspace and drop \
          it (`capstan keyspace drop {0}`), then try again"
     )]
     CopiesStay(String),
     /// A keyspace has as many copies as it was created with.
     #[error(
-        "keyspace '{0}' keeps the copies that it was created with, for its protocol is two-phase: create another one with as many as \
+        "keyspace '{0}' keeps the copies that it was created with, as they do under two-phase and quorum: create another one with as many as \
          you want, and copy the keys"
     )]
     ReplicasStay(String),
     /// A keyspace that has all its copies from the beginning wants more than there are nodes for.
     #[error(
-        "a two-phase keyspace has all its {replicas} copies from the beginning, and {nodes} nodes can take one now: give it fewer \
+        "a keyspace under two-phase or quorum has all its {replicas} copies from the beginning, and {nodes} nodes can take one now: give it fewer \
          (--replicas), or start more nodes"
     )]
     TooFewForAll {

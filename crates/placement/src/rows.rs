@@ -22,9 +22,9 @@ use std::collections::BTreeMap;
 use bytes::{BufMut, Bytes, BytesMut};
 use kv::cluster::Liveness;
 use kv::codec::{
-    Malformed, Reader, decode_duty, decode_keep, decode_protocol, decode_quota, decode_sync, decode_why,
-    encode_duty, encode_keep, encode_protocol, encode_sync, encode_why, put_bytes, put_list, put_option,
-    put_uint,
+    Malformed, Reader, decode_duty, decode_keep, decode_protocol, decode_quota, decode_sync, decode_weighed,
+    decode_why, encode_duty, encode_keep, encode_protocol, encode_sync, encode_weighed, encode_why,
+    put_bytes, put_list, put_option, put_uint,
 };
 use kv::view::{Revision, View};
 use kv::{
@@ -248,6 +248,9 @@ fn put_keyspace(into: &mut BytesMut, keyspace: &Keyspace) {
     if let Some(sync) = keyspace.sync {
         encode_sync(into, sync);
     }
+    if let Some(weighed) = keyspace.weighed {
+        encode_weighed(into, weighed);
+    }
 }
 
 fn keyspace(reader: &mut Reader) -> Result<Keyspace, Malformed> {
@@ -266,7 +269,9 @@ fn keyspace(reader: &mut Reader) -> Result<Keyspace, Malformed> {
     }
     let (keep, quota) = (decode_keep(reader)?, decode_quota(reader)?);
     let sync = if protocol == Protocol::Primary { Some(decode_sync(reader)?) } else { None };
-    Ok(Keyspace { keep, quota, sync, ..usual })
+    // An earlier version of Capstan wrote no weights: all members weighed the same.
+    let weighed = if reader.is_empty() { usual.weighed } else { Some(decode_weighed(reader)?) };
+    Ok(Keyspace { keep, quota, sync, weighed, ..usual })
 }
 
 fn put_node(into: &mut BytesMut, node: &Node) {

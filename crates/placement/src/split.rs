@@ -93,6 +93,12 @@ impl Map {
         if wants == will {
             return Ok(());
         }
+        if own.iter().any(|(id, _)| self.shards[id].protocol.is_merged()) {
+            return Err(Refusal::Invalid(format!(
+                "the shards of keyspace '{keyspace}' stay as they are under quorum: create another with --shards {wants}, and bring what is \
+                 in it there"
+            )));
+        }
         if splits().next().is_some() {
             return Err(Refusal::Splitting { keyspace: keyspace.into(), shards: will });
         }
@@ -117,12 +123,21 @@ impl Map {
         let shard = &self.shards[&id];
         let is_alone = self.splits.get(&id).and_then(|split| split.protocol) == Some(Protocol::Single);
         let alone = self.goes_on_alone(shard).map_or(shard.leader, |member| member.node);
+        let go_on = self.go_on(id, shard).unwrap_or_else(|| shard.members.clone());
         let split = self.splits.get_mut(&id).expect("a shard that begins to be cut is to be cut");
         let stays = |member: &&Member| !is_alone || member.node == alone;
-        let numbered = shard.members.iter().filter(stays).zip(1..);
-        let to: Vec<Member> = numbered
-            .map(|(member, number)| Member { replica: ReplicaId(number), duty: Duty::Voter, ..*member })
+        let numbered = go_on.iter().filter(stays).zip(1..);
+        let mut to: Vec<Member> = numbered
+            .map(|(member, number)| Member {
+                replica: ReplicaId(number),
+                duty: Duty::Voter,
+                weight: 1,
+                ..*member
+            })
             .collect();
+        if split.protocol.unwrap_or(shard.protocol).is_merged() {
+            self.keyspaces[&shard.keyspace].weigh(&mut to);
+        }
         let nodes: Vec<NodeId> = to.iter().map(|member| member.node).collect();
         let first = nodes.iter().position(|node| *node == shard.leader).unwrap_or(0);
         let (epoch, slots) = (Epoch(shard.epoch.0 + 1), shard.slots);
@@ -219,8 +234,9 @@ impl Map {
         let is_there = |member: &Member| shard.member(member.node).is_some();
         let are_there = change.to.iter().all(is_there)
             && change.to.iter().zip(1..).all(|(member, number)| member.replica == ReplicaId(number));
-        let all =
-            change.to.len() == shard.members.len() || change.why == Why::Protocol && change.to.len() == 1;
+        let may_be_fewer =
+            change.why == Why::Protocol && (change.to.len() == 1 || shard.protocol.is_merged());
+        let all = change.to.len() == shard.members.len() || may_be_fewer;
         match are_there && all && change.epoch == Epoch(shard.epoch.0 + 1) {
             true => Ok(()),
             false => Err("the parts of a shard have its nodes, and the next epoch".into()),

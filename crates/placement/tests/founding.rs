@@ -1,6 +1,7 @@
 //! How a cluster begins: all of its first nodes compute the same map, and it is as the plan would have it.
 
 use bytes::Bytes;
+use kv::keyspace::{Votes, Weighed, Weights};
 use kv::{ClusterId, Expect, NodeId, Op, Protocol, SLOTS, ShardId, Slot};
 use placement::map::{DEFAULT, DIRECTORY, Map};
 use placement::{Event, Founder, Founding, Limits, Refusal, plan};
@@ -45,6 +46,25 @@ fn founding_with_one_shard_has_the_first_node_by_name_lead_it() {
         let map = Map::founding(&founding(nodes, 1, 15));
         assert_eq!(map.shards[&ShardId(1)].leader, NodeId(1), "{nodes} nodes");
     }
+}
+
+#[test]
+fn founding_with_weights_gives_them_to_the_nodes_in_the_order_of_their_names() {
+    let weighed = |weights: &[u32]| Weighed {
+        weights: Weights::new(weights).unwrap(),
+        votes: Votes { read: 2, write: 3 },
+    };
+    let mut begins = Founding { protocol: Protocol::Quorum, ..founding(3, 1, 3) };
+    begins.nodes.reverse();
+    let map = Map::founding_weighed(&begins, weighed(&[1, 2, 1]));
+    assert_eq!(map.check(), Ok(()));
+    assert_eq!(map.keyspaces[DEFAULT].weighed, Some(weighed(&[1, 2, 1])));
+    let members = map.shards[&ShardId(1)].members.iter();
+    let weights: Vec<(u64, u32)> = members.map(|member| (member.node.0, member.weight)).collect();
+    assert_eq!(weights, [(1, 1), (2, 2), (3, 1)]);
+    assert_eq!(map.nodes[&NodeId(2)].name, "n002");
+    assert_eq!(map.votes_of(ShardId(1), 4), Votes { read: 2, write: 3 });
+    assert_eq!(plan(&map, &Limits { changes: 100, per_node: 100 }), None, "they stay where they are");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use kv::admin::{Ruled, Ruling};
 use kv::cluster::Liveness;
-use kv::keyspace::Wish;
+use kv::keyspace::{Weights, Wish};
 use kv::view::{Member, Revision};
 use kv::{ClusterId, NodeId, Protocol, ReplicaId, ShardId, SlotRange};
 use placement::map::{
@@ -164,6 +164,14 @@ impl Script {
             "split" => {
                 let shards = Some(words[1].parse().expect("a number"));
                 Event::Alter { name: name(), wish: Wish { shards, ..Wish::default() } }
+            }
+            // A keyspace under quorum, and what its replicas weigh.
+            "weigh" => {
+                let each =
+                    Vec::from_iter(words[1].split(',').map(|weight| weight.parse().expect("a weight")));
+                let weights = Some(Weights::new(&each).expect("weights"));
+                let wish = Wish { protocol: Some(Protocol::Quorum), weights, ..Wish::default() };
+                Event::Alter { name: name(), wish }
             }
             // A keyspace, the protocol that it is to have, and perhaps how many replicas.
             "protocol" => {

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use kv::cluster::Liveness;
-use kv::keyspace::{History, KEYSPACES_MAX, Wish};
+use kv::keyspace::{History, KEYSPACES_MAX, Keep, Weights, Wish};
 use kv::view::Duty;
 use kv::{NodeId, Protocol, ShardId};
 use placement::map::{DEFAULT, DIRECTORY, Map};
@@ -74,6 +74,47 @@ fn what_is_so_already_is_done_and_what_is_otherwise_is_refused() {
     let quota = Wish { quota_keys: Some(7), ..Wish::default() };
     assert!(matches!(create(&map, "a", quota), Err(Refusal::OtherKeyspace { .. })));
     assert_eq!(drop_it(&map, "b").as_ref(), Ok(&map));
+}
+
+#[test]
+fn keyspace_under_quorum_keeps_its_copies() {
+    let wish = |protocol| Wish { protocol: Some(protocol), ..Wish::default() };
+    let map = create(&founded(3), "a", wish(Protocol::Quorum)).unwrap();
+    assert_eq!(map.check(), Ok(()));
+    let (_, shard) = map.shards_of("a")[0];
+    assert!(shard.members.len() == 3 && shard.members.iter().all(|member| member.duty == Duty::Voter));
+    let alter = |map: &Map, name: &str, wish| map.apply(&Event::Alter { name: name.into(), wish });
+    let more = Wish { replicas: Some(1), ..Wish::default() };
+    assert!(matches!(alter(&map, "a", more), Err(Refusal::ReplicasStay(_))));
+    assert!(matches!(alter(&map, "a", shards(2)), Err(Refusal::Invalid(_))));
+    let few = create(&founded(2), "a", wish(Protocol::Quorum));
+    assert!(matches!(few, Err(Refusal::TooFewForAll { replicas: 3, nodes: 2 })));
+}
+
+#[test]
+fn keyspace_with_limits_that_need_an_order_goes_to_quorum_without_them() {
+    let quorum = Wish { protocol: Some(Protocol::Quorum), ..Wish::default() };
+    let alter = |map: &Map, wish| map.apply(&Event::Alter { name: DEFAULT.into(), wish });
+    let history = Some(History::Count(9));
+    let limits = Wish { ttl_micros: Some(7), quota_keys: Some(9), history, ..Wish::default() };
+    let map = alter(&founded(3), limits).unwrap();
+    let told = |refused: Result<Map, Refusal>, says: &str| match refused {
+        Err(Refusal::Invalid(why)) => assert!(why.contains(says), "{why}"),
+        other => panic!("{other:?}"),
+    };
+    told(alter(&map, quorum), "Take it away with --ttl never");
+    told(alter(&map, Wish { ttl_micros: Some(0), ..quorum }), "Take it away with --quota-keys none");
+    let map = alter(&map, Wish { ttl_micros: Some(0), quota_keys: Some(0), ..quorum }).unwrap();
+    let settings = map.keyspaces[DEFAULT].settings();
+    assert_eq!((settings.keep, settings.weighed.unwrap().weights.each()), (Keep::default(), vec![1, 1, 1]));
+    // What weighs anything stays so until nobody is asked by it.
+    let back = Wish { protocol: Some(Protocol::Raft), ..Wish::default() };
+    let others = Wish { weights: Some(Weights::new(&[1, 2, 1]).unwrap()), ..quorum };
+    let begun = plan(&map, &Limits::default()).unwrap();
+    let taken_back = alter(&begun, back).unwrap();
+    assert!(matches!(alter(&taken_back, others), Err(Refusal::Recast { .. })));
+    assert_eq!(taken_back.keyspaces[DEFAULT].settings().weighed, None);
+    assert!(alter(&alter(&map, back).unwrap(), others).is_ok());
 }
 
 #[test]

@@ -15,6 +15,7 @@
 //! ```text
 //!   Propose ─▶ Append ─▶ (log) ─▶ Durable ─▶ Apply ─▶ (table) ─▶ Applied        the owner answers the tokens of Apply
 //!   Read ────▶ Fetch ──▶ (table) ─▶ Fetched ─▶ Answer                           it checks its lease again after the rows
+//!   Gather ──▶ Look ───▶ (table) ─▶ Looked ──▶ Reply                            the rows are those of several replicas
 //!   Message ─▶ Send / Append / Apply ...
 //! ```
 //!
@@ -70,6 +71,7 @@
 mod batch;
 mod entries;
 mod follow;
+mod issue;
 mod journal;
 mod known;
 mod lease;
@@ -77,6 +79,7 @@ mod number;
 pub mod observe;
 pub mod primary;
 mod proposals;
+pub mod quorum;
 pub mod raft;
 mod random;
 mod record;
@@ -89,7 +92,10 @@ mod waits;
 use bytes::Bytes;
 use kv::cluster::Role;
 use kv::keyspace::Awaited;
-use kv::{Class, Epoch, Error, Index, Level, NodeId, Position, ReplicaId, Scope, Term, Version};
+use kv::merged::{Found, Look, Newest};
+use kv::{
+    Answer, Class, Epoch, Error, Index, Level, NodeId, Position, ReplicaId, RequestId, Scope, Term, Version,
+};
 
 pub use kv::view::{Change, Duty, Member, Revision, View};
 pub use number::{Instant, Ticket, Token};
@@ -153,6 +159,25 @@ pub enum Input {
     Fetched {
         /// Whose they are.
         token: Token,
+    },
+    /// What do the replicas hold of this, at this level? Ends in [`Output::Reply`] or [`Output::Refuse`]. Only protocols without an order know
+    /// of it; the others answer [`Input::Read`].
+    Gather {
+        /// Whose it is.
+        token: Token,
+        /// [`Look::Keys`] or [`Look::Range`].
+        look: Look,
+        /// How fresh.
+        level: Level,
+    },
+    /// What [`Output::Look`] asked for.
+    Looked {
+        /// Its ticket.
+        ticket: Ticket,
+        /// What was found.
+        found: Found,
+        /// No row that the table ever held has a later version, though it may be collected by now.
+        last: Version,
     },
     /// Nobody waits for this token any more. Its op may still happen, and the token then come in an [`Output::Apply`]: it is
     /// not given a second time.
@@ -228,6 +253,9 @@ pub enum Input {
     Seal {
         /// In which one.
         next: Epoch,
+        /// On which of its nodes, in order. Where entries have an order all replicas end with the same rows; only [`quorum`] has to bring
+        /// together what these have.
+        among: Vec<NodeId>,
     },
 }
 
@@ -278,6 +306,28 @@ pub enum Output {
         /// On how many nodes what they show is synced, as far as is known here.
         copies: u32,
     },
+    /// Look what the table holds, as it is when all that was given before is applied; then give [`Input::Looked`].
+    Look {
+        /// Rises by one with each, from 1.
+        ticket: Ticket,
+        /// What to look for.
+        what: Look,
+    },
+    /// Here is what was asked for by [`Input::Gather`], or that a write is done: answer the token.
+    Reply {
+        /// Which.
+        token: Token,
+        /// What it is answered with.
+        outcome: Gathered,
+        /// Of a write, its version; of a read, the newest that was seen.
+        version: Version,
+        /// The level that was kept.
+        reached: Level,
+        /// As of [`Output::Answer`].
+        staleness_micros: u64,
+        /// On how many nodes that is synced, as far as is known here.
+        copies: u32,
+    },
     /// This request is not done here, or its outcome is unknown.
     Refuse {
         /// Which.
@@ -325,6 +375,20 @@ pub enum Output {
     },
 }
 
+/// What a request without an order is answered with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Gathered {
+    /// Of a read: what was found, tombstones left in, as of a moment: what expires up to it is gone.
+    Rows {
+        /// The newest rows.
+        newest: Newest,
+        /// The moment.
+        moment: Version,
+    },
+    /// Of a write.
+    Written(Answer),
+}
+
 /// Where a request is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
@@ -360,6 +424,8 @@ pub struct Status {
     pub wants_the_gone: bool,
     /// Another one orders, and it has answered so many linearizable reads without asking anybody, since it began.
     pub lease_reads: u64,
+    /// Where writes have no order: what it did since it began.
+    pub counts: quorum::Counts,
 }
 
 /// How far a member is, as its leader knows it.
@@ -404,6 +470,12 @@ pub trait Replicate: Send {
     /// The records that stand for all earlier ones once the table has flushed what is applied now: written at the log's
     /// head they let the older segments go.
     fn checkpoint(&self) -> Vec<Bytes>;
+
+    /// Whether a write that comes again under this id, and may have been run before, happens once if it is proposed here. Where entries
+    /// are ordered the table remembers it, on every replica. Where they are not, the one alone that took it knows, for as long as it runs.
+    fn remembers(&self, _id: &RequestId) -> bool {
+        true
+    }
 
     /// Who belongs to the shard, as far as is known here: it will be known after a restart as well.
     fn view(&self) -> &View;

@@ -6,8 +6,9 @@
 
 use bytes::Bytes;
 use kv::view::View;
-use kv::{Epoch, Index, Position, Protocol, ReplicaId, Term};
+use kv::{Epoch, Index, Position, Protocol, ReplicaId, Term, Version};
 
+use crate::entries::OPS;
 use crate::record::{self, State};
 
 /// A record of a shard's log.
@@ -36,6 +37,8 @@ pub enum Record {
     Seal,
     /// The entry that ends the record's epoch is agreed on.
     Sealed(Position),
+    /// Versions of its own are issued up to this one.
+    Ceiling(Version),
 }
 
 /// A record with whose it is: an append's, as [`crate::Output::Append`] has it. `None` = it is none.
@@ -50,8 +53,17 @@ pub fn record(bytes: &Bytes) -> Option<(Protocol, Epoch, Record)> {
         record::Record::Replica(_) => Record::Replica,
         record::Record::Seal(_) => Record::Seal,
         record::Record::Sealed(at, _) => Record::Sealed(at),
+        record::Record::Ceiling(ceiling) => Record::Ceiling(ceiling),
     };
     Some((head.protocol, head.epoch, record))
+}
+
+/// The [`kv::Entry`] bytes of an entry that a record holds; `None` = it holds none, or one of the protocol's own.
+pub fn ops(bytes: &Bytes) -> Option<Bytes> {
+    match record::Record::decode(bytes).ok()?.1 {
+        record::Record::Entry(entry) if entry.kind == OPS => Some(entry.data),
+        _ => None,
+    }
 }
 
 /// Who belongs to the shard by a record: an entry that changes it, or one that tells it beside something else. `None` = it says nothing

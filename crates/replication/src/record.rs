@@ -7,7 +7,7 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kv::codec::{Malformed, Reader, decode_protocol, encode_protocol, put_uint};
-use kv::{Epoch, Index, Position, Protocol, ReplicaId, Term};
+use kv::{Epoch, Index, Position, Protocol, ReplicaId, Term, Version};
 
 use crate::View;
 use crate::entries::{LogEntry, NUMBER_MAX};
@@ -40,6 +40,8 @@ pub(crate) enum Record {
     Seal(Epoch),
     /// The entry that ends the epoch is agreed on, and stands here: the shard goes on in that epoch.
     Sealed(Position, Epoch),
+    /// No version of its own that is above this was ever issued by the replica whose log this is.
+    Ceiling(Version),
 }
 
 /// What a replica must remember of its elections; all 0 = it never took part in one.
@@ -61,6 +63,7 @@ const VIEW: u8 = 5;
 const REPLICA: u8 = 6;
 const SEAL: u8 = 7;
 const SEALED: u8 = 8;
+const CEILING: u8 = 9;
 const OF_ANOTHER_EPOCH: Malformed = Malformed("a record holds the members of another epoch");
 /// The longest record of numbers alone, or what an entry has before its data: the protocol, the epoch, the tag, three numbers.
 const SHORT_BYTES_MAX: usize = 1 + 10 + 1 + 3 * 10;
@@ -85,6 +88,7 @@ impl Record {
                 assert!(*next > head.epoch, "a shard goes on in a later epoch");
                 of_numbers(head, SEALED, &[at.index.0, at.term.0, next.0])
             }
+            Record::Ceiling(ceiling) => of_numbers(head, CEILING, &[ceiling.as_i64() as u64]),
         }
     }
 
@@ -107,6 +111,10 @@ impl Record {
             },
             SEAL => Record::Seal(later(Epoch(reader.uint()?), head)?),
             SEALED => Record::Sealed(position(&mut reader)?, later(Epoch(reader.uint()?), head)?),
+            CEILING => {
+                let ceiling = i64::try_from(reader.uint()?).ok().and_then(Version::from_i64);
+                Record::Ceiling(ceiling.ok_or(Malformed("a version is negative"))?)
+            }
             _ => return Err(Malformed("a record of a shard has an unknown tag")),
         };
         reader.end()?;
@@ -127,6 +135,7 @@ impl fmt::Display for Record {
             Record::Replica(replica) => write!(f, "replica {replica}"),
             Record::Seal(next) => write!(f, "seal, then epoch {next}"),
             Record::Sealed(at, next) => write!(f, "sealed at {at}, then epoch {next}"),
+            Record::Ceiling(ceiling) => write!(f, "issues up to {}.{}", ceiling.micros(), ceiling.replica()),
         }
     }
 }
@@ -260,6 +269,7 @@ mod tests {
             Record::View(members()),
             Record::Seal(Epoch(301)),
             Record::Sealed(at, Epoch(301)),
+            Record::Ceiling(Version::MAX),
             seal(Epoch(301)),
         ] {
             assert_eq!(Record::decode(&record.encode(HEAD)), Ok((HEAD, record)));

@@ -13,7 +13,7 @@
 
 use bytes::Bytes;
 use kv::codec::Malformed;
-use kv::{Epoch, Index, NodeId, Position, Protocol, ReplicaId};
+use kv::{Epoch, Index, NodeId, Position, Protocol, ReplicaId, Version};
 use mutant::Mutant;
 
 use crate::View;
@@ -39,6 +39,8 @@ struct Ordered {
     seal: Option<Epoch>,
     /// The entry that ends the epoch is agreed on: where it stands, and in which epoch the shard goes on.
     sealed: Option<(Position, Epoch)>,
+    /// Versions of its own were issued up to this one.
+    ceiling: Version,
 }
 
 /// The record with which the log of a replica begins that has inherited its shard: of another one, its table has the state as of
@@ -114,6 +116,8 @@ pub(crate) struct Recovered {
     pub(crate) seal: Option<Epoch>,
     /// The entry that ends the epoch, if that is known to be agreed on.
     pub(crate) sealed: Option<(Position, Epoch)>,
+    /// It never issued a version of its own above this one in this epoch.
+    pub(crate) ceiling: Version,
     /// The table is behind the first entry: entries up to this one were here, and are lost.
     pub(crate) lost: Option<Index>,
     /// Where the log ended, the table apart.
@@ -169,7 +173,8 @@ impl Recovery {
 impl Ordered {
     fn new(head: Header) -> Ordered {
         let (log, state) = (Entries::default(), State::default());
-        Ordered { head, log, state, view: None, replica: None, seal: None, sealed: None }
+        let ceiling = Version::ZERO;
+        Ordered { head, log, state, view: None, replica: None, seal: None, sealed: None, ceiling }
     }
 
     fn replay(&mut self, record: Record) -> Result<(), Malformed> {
@@ -193,6 +198,7 @@ impl Ordered {
             Record::Replica(replica) => self.replica = Some(replica),
             Record::Seal(next) => self.seal = Some(next),
             Record::Sealed(at, next) => self.sealed = Some((at, next)),
+            Record::Ceiling(ceiling) => self.ceiling = self.ceiling.max(ceiling),
             Record::Base(at, view) if self.log.term(at.index) == Some(at.term) => self.view = Some(view),
             Record::Base(at, view) | Record::Snapshot(at, view) => {
                 self.view = Some(view);
@@ -219,8 +225,8 @@ impl Ordered {
         assert!(applied.index <= last, "the log reaches to what is applied");
         self.state.commit = self.state.commit.clamp(applied.index, last);
         self.state.term = self.state.term.max(self.log.term(last).unwrap_or_default());
-        let Ordered { log, state, replica, seal, sealed, .. } = self;
-        Ok(Recovered { log, state, view, is_view_logged, replica, seal, sealed, lost, ended })
+        let Ordered { log, state, replica, seal, sealed, ceiling, .. } = self;
+        Ok(Recovered { log, state, view, is_view_logged, replica, seal, sealed, ceiling, lost, ended })
     }
 
     /// The members as of an entry.

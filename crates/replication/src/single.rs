@@ -232,7 +232,8 @@ impl Replicate for Single {
             Input::View(view) => self.take_view(view),
             // Other members have it in another epoch.
             Input::Want { .. } | Input::Sync(_) | Input::Released => (),
-            Input::Seal { next } => self.seal(next, out),
+            Input::Gather { .. } | Input::Looked { .. } => (),
+            Input::Seal { next, .. } => self.seal(next, out),
             Input::Propose { ops } if self.seal.is_some() => {
                 out.extend(ops.into_iter().map(|(token, _)| refusal(token)));
             }
@@ -286,6 +287,7 @@ impl Replicate for Single {
             members: Vec::new(),
             wants_the_gone: false,
             lease_reads: 0,
+            counts: Default::default(),
         }
     }
 

@@ -66,7 +66,7 @@ impl Script {
             // The rows of a read are there.
             "fetched" => self.step(Input::Fetched { token: number }),
             // It is to order nothing more; the shard goes on in this epoch.
-            "seal" => self.step(Input::Seal { next: Epoch(number) }),
+            "seal" => self.step(Input::Seal { next: Epoch(number), among: Vec::new() }),
             // All appends are synced.
             "sync" => self.sync(),
             // The table applies what it was given.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use kv::Protocol;
 use kv::cluster::Terms;
+use kv::keyspace::Weighed;
 use placement::Limits;
 use storage::{History, Kind};
 
@@ -45,6 +46,9 @@ pub struct Config {
     pub replicas: Option<u16>,
     /// How the shards of the keyspace agree. Fixed when the cluster is founded, by all nodes alike; `None` = as usual.
     pub protocol: Option<Protocol>,
+    /// What the nodes weigh, in the order of their names, and what reads and writes need of it: of a cluster of as many nodes whose protocol
+    /// is [`Protocol::Quorum`], each with a copy. Fixed when it is founded, by all nodes alike; `None` = all the same, and a majority.
+    pub weighed: Option<Weighed>,
     /// Cores that serve connections, and that the shards are dealt out to as far as there are shards; `None` = one a processor.
     pub cores: Option<usize>,
     /// Bytes of log entries kept in memory for followers that lag; one further behind gets a snapshot.
@@ -199,6 +203,7 @@ impl Config {
             return Err(format!("--peers lists {} nodes: a cluster has at most 1023", self.peers.len()));
         }
         self.validate_join()?;
+        self.validate_weights()?;
         self.moves.validate()?;
         self.validate_volatile()?;
         self.validate_addresses()
@@ -212,6 +217,19 @@ impl Config {
                           a cluster that is there; leave one of them out"
                 .into()),
         }
+    }
+
+    /// Whoever weighs something is one of the first nodes, and has a copy.
+    fn validate_weights(&self) -> Result<(), String> {
+        let Some(Weighed { weights, votes }) = self.weighed else { return Ok(()) };
+        if self.protocol != Some(Protocol::Quorum) {
+            return Err("weights are for a cluster that is founded with a keyspace under quorum".into());
+        }
+        let count = usize::from(weights.count());
+        if count != self.peers.len() || self.replicas != Some(weights.count()) {
+            return Err(format!("there are {count} weights: each of the first nodes has one, and a copy"));
+        }
+        votes.check(&weights.each())
     }
 
     /// A cluster that begins with one node grows into what it wants; one of several begins with it.

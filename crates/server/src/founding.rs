@@ -34,7 +34,11 @@ pub(crate) fn founding(config: &Config, folder: &Folder) -> Result<Map, Failure>
     {
         return Ok(Map::founding_by_zones(founder.clone(), shards, protocol));
     }
-    Ok(Map::founding(&Founding { cluster: None, nodes, shards, replicas, protocol }))
+    let founding = Founding { cluster: None, nodes, shards, replicas, protocol };
+    Ok(match config.weighed {
+        Some(weighed) => Map::founding_weighed(&founding, weighed),
+        None => Map::founding(&founding),
+    })
 }
 
 /// How much moves at once. Shards of a cluster by zones are many and small, and who asks waits until all have moved.

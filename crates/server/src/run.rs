@@ -437,13 +437,16 @@ fn recover(
     let engine = open_engine(folder.engine().as_deref(), config, table_files)?;
     let Terms { history, deleted_micros, .. } = folder.terms();
     let history = history.map_or(History::All, History::Count);
-    let options = Options { deleted_micros, ..Options::of(history) };
+    // Where writes have no order nobody reads older revisions.
+    let merged_history = Some(History::Count(1));
+    let options = Options { deleted_micros, merged_history, ..Options::of(history) };
     let deal = node.deal;
     let mut tables: Vec<Table> = (0..deal.cores()).map(|_| Table::open(engine.clone(), options)).collect();
     let mut applied: BTreeMap<ShardId, Applied> = BTreeMap::new();
-    for (shard, generation) in recovery.replicas(node.me, &node.map) {
+    for (shard, (generation, layout)) in recovery.replicas(node.me, &node.map) {
         let table = &mut tables[deal.core_of(shard)];
-        let loaded = table.load(shard, generation).map_err(|error| engine_failure(&error, &config.name))?;
+        let loaded = table.load_as(shard, generation, layout);
+        let loaded = loaded.map_err(|error| engine_failure(&error, &config.name))?;
         // Every checkpoint writes something of each shard at the log's head.
         if loaded.index > 0 && !recovery.knows(shard) {
             return Err(folder.log_is_lost());

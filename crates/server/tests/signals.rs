@@ -70,6 +70,7 @@ fn config(listen: &str) -> Config {
         moves: Moves::default(),
         checkpoint_bytes: Config::CHECKPOINT_BYTES_MIN,
         protocol: None,
+        weighed: None,
         lab: false,
         stderr: server::Stderr::Nothing,
     }

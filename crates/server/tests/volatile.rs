@@ -127,6 +127,7 @@ fn config(listen: String) -> Config {
         moves: Moves::default(),
         checkpoint_bytes: CHECKPOINT_BYTES,
         protocol: None,
+        weighed: None,
         lab: false,
         by_zones: false,
         ends_when_left: false,

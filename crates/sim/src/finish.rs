@@ -8,7 +8,9 @@ use check::generate::Workload;
 use check::history::Outcome;
 use check::linear::{self, Budget, Judgement, Verdict};
 use check::model::{Atomicity, Batch, Kv};
-use kv::{Answer, Error, Function, Index, Key, Op, Page, Range, Reply, Request, SLOTS, ShardId, Value};
+use kv::{
+    Answer, Error, Function, Index, Key, Op, Page, Protocol, Range, Reply, Request, SLOTS, ShardId, Value,
+};
 use placement::map::Phase;
 
 use crate::clients::Purpose;
@@ -56,7 +58,8 @@ impl World {
             if why.is_none() {
                 self.check_maps();
                 self.stats.rest_micros = self.events.now() - began;
-                let wrong: Vec<String> = self.ids().flat_map(|id| self.audit_copies(id)).collect();
+                let mut wrong: Vec<String> = self.ids().flat_map(|id| self.audit_copies(id)).collect();
+                wrong.extend(self.not_converged());
                 wrong.into_iter().for_each(|why| self.violation(why));
                 return;
             }
@@ -118,6 +121,9 @@ impl World {
 
     fn unrest_of_shards(&self) -> Option<String> {
         self.shards().into_iter().find_map(|shard| {
+            if self.placed.shards[&shard].protocol == Protocol::Quorum {
+                return self.unrest_without_order(shard);
+            }
             let statuses = self.machines.iter().filter_map(|machine| machine.process.as_ref());
             let statuses = statuses.filter_map(|process| process.cores.replica_status(shard));
             let statuses: Vec<_> = statuses.collect();
@@ -144,9 +150,10 @@ impl World {
         if let Some(due) = table.due(shard).filter(|due| due + GONE_MICROS < clock) {
             return Some(format!("shard {shard} holds what was due at {due}, and it is {clock}"));
         }
-        // What nodes ask of themselves, of the directory's shard and for tenants, is valid for longer.
-        let is_once =
-            self.workload == Workload::Once && self.placed.shards[&shard].keyspace == Request::KEYSPACE;
+        // What nodes ask of themselves, of the directory's shard and for tenants, or whose clients give no ids, is valid for longer.
+        let is_once = self.workload == Workload::Once
+            && !self.is_unordered()
+            && self.placed.shards[&shard].keyspace == Request::KEYSPACE;
         let sessions = if is_once { table.sessions(shard) } else { 0 };
         (sessions > 0).then(|| {
             format!("shard {shard} remembers {sessions} sessions, and all are out of date at {clock}")
@@ -157,7 +164,12 @@ impl World {
     /// on writes in doubt: none, once the faults are over and while the id is valid. Where there were no faults, it holds for
     /// the whole run, unless shards had no room to remember requests, or nodes joined: an answer to one that is not connected to yet
     /// is lost. Those that may be too large to be kept do not count.
+    ///
+    /// Where writes have no order only the node that took one knows what became of it: any other one leaves it in doubt.
     pub fn write_again(&mut self) {
+        if self.is_unordered() {
+            return;
+        }
         let doubts = self.stats.in_doubt_retried;
         let have_joined = self.placed.next_node.0 > self.founders + 1;
         let is_calm = self.faults.is_empty() && self.forcing.is_none();
@@ -206,6 +218,7 @@ impl World {
         let shards: Vec<ShardId> = rows.into_iter().map(|(shard, _)| shard).collect();
         let mut there: BTreeSet<Key> =
             shards.iter().flat_map(|shard| self.watch.rows.present(*shard).into_keys()).collect();
+        there.extend(shards.iter().flat_map(|shard| self.watch.merged.present(*shard)));
         let (mut page, mut last) = (None, None);
         loop {
             self.last_calls("pages", vec![Op::Range(Range { page, limit: SCAN_ROWS, ..Range::default() })]);
@@ -305,6 +318,10 @@ impl World {
         let history = self.recorder.history();
         let mut budget = Budget::steps(JUDGE_STEPS);
         let Judgement { verdict, .. } = match self.workload {
+            _ if self.is_unordered() => {
+                let model = Kv { divides: true, deletes_blindly: true, ..Kv::default() };
+                linear::check(&model, history, &mut budget)
+            }
             Workload::Batch => {
                 // Where shards were split, what was one shard's at first may be several's: keys of a slot always are one's.
                 let is_split = self.placed.shards_of(Request::KEYSPACE).len() > self.settings.shards as usize;

@@ -35,6 +35,7 @@
 //! the lab. The engines of `storage` that touch a disk are not simulated.
 
 mod clients;
+mod convergence;
 mod events;
 mod faults;
 mod finish;
@@ -47,6 +48,7 @@ mod random;
 mod settings;
 mod sometimes;
 mod trace;
+mod unordered;
 mod watch;
 mod watchers;
 mod world;

@@ -12,6 +12,8 @@ const SINGLE_PERCENT: u64 = 8;
 const TWO_PHASE_PERCENT: u64 = 12;
 /// Of 100 that are left so many are those of a `primary`.
 const PRIMARY_PERCENT: u64 = 20;
+/// Of 100 that are left then so many have no order: chosen apart, so that the others stay as they are.
+const QUORUM_PERCENT: u64 = 20;
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -51,6 +53,11 @@ impl Options {
             false if random.percent(TWO_PHASE_PERCENT) => (Protocol::TwoPhase, nodes),
             false if random.percent(PRIMARY_PERCENT) => (Protocol::Primary, nodes),
             false => (Protocol::Raft, nodes),
+        };
+        let is_unordered = Random::new(seed.rotate_left(7) ^ 0x71_756f).percent(QUORUM_PERCENT);
+        let protocol = match protocol {
+            Protocol::Raft if is_unordered && nodes > 2 => Protocol::Quorum,
+            protocol => protocol,
         };
         Options {
             seed,

@@ -16,6 +16,10 @@ pub(crate) struct Settings {
     pub replicas: u16,
     /// The operator has nodes join, leave and drained.
     pub operates: bool,
+    /// The keys of clients have no order, or had none: they ask what can be asked there.
+    pub unordered: bool,
+    /// They get one, and lose it again.
+    pub recasts: bool,
     /// A node that was dead for so long is gone.
     pub grace_micros: u64,
     /// So many kinds of places there are that fail together; 0 = each node is one of its own.
@@ -74,6 +78,8 @@ impl Settings {
             shards: random.pick(&[1, 2, 3]),
             replicas: random.pick(&[5, 3, 3]),
             operates: random.percent(50),
+            unordered: false,
+            recasts: false,
             grace_micros: if random.percent(15) { GRACE_SHORT_MICROS } else { node::GRACE_MICROS },
             zones: random.pick(&[0, 0, 0, 2, 3]),
             table: Options {

@@ -51,6 +51,7 @@ pub(crate) fn frame(bytes: &Bytes) -> String {
                 () if replication::primary::observe::message(&body).is_some() => {
                     replication::primary::describe
                 }
+                () if replication::quorum::observe::message(&body).is_some() => replication::quorum::describe,
                 () => replication::two_phase::describe,
             };
             let said = describe(&body);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use check::history::Recorder;
 use check::window::Window;
 use kv::view::{Member, View};
-use kv::{Key, NodeId, Page, Protocol, ShardId, Value};
+use kv::{Index, Key, NodeId, Page, Protocol, ShardId, Value};
 use node::cores::Deal;
 use node::identity::Identity;
 use node::route::Keyspaces;
@@ -33,6 +33,7 @@ use crate::random::Random;
 use crate::settings::Settings;
 use crate::sometimes::SOMETIMES;
 use crate::trace::Trace;
+use crate::unordered;
 use crate::watch::{Kind, Seen, Watch, in_frame};
 use crate::watchers::watcher::Watcher;
 use crate::zoned::Zoned;
@@ -109,13 +110,16 @@ impl World {
         if forcing.is_none() {
             zoned.wait_for_somebody();
         }
+        if options.protocol == Protocol::Quorum {
+            unordered::tame(options, &mut settings);
+        }
         let steps = if forcing.is_some() { 2 * options.steps } else { options.steps };
-        let mut watch = Watch::new();
-        watch.rows.kept_by(settings.table);
+        let mut watch = watch_of(&settings);
         let recorder = Recorder::of_shards(settings.shards);
         settings.zones = zoned.count().unwrap_or(settings.zones);
         let mut placed = founding(nodes, &settings, options.protocol);
         zoned.lay_out(&mut placed);
+        unordered::weigh(options, &mut placed);
         let placed = Arc::new(placed);
         watch.know(&placed);
         let machines =
@@ -263,6 +267,14 @@ impl World {
                 let Some(process) = &machine.process else { continue };
                 let Some(table) = process.cores.table(shard) else { continue };
                 let applied = table.applied(shard).index;
+                if self.watch.merged.has(shard) {
+                    let status = process.cores.replica_status(shard);
+                    let is_whole = status
+                        .is_some_and(|status| (status.applied, status.last) == (status.last, Index(applied)));
+                    let wrong = is_whole.then(|| self.watch.merged.compare(machine.id, shard, table));
+                    broken.extend(wrong.flatten());
+                    continue;
+                }
                 let digest = table.digest(shard).expect("the engine in memory reads");
                 broken.extend(self.watch.digests.see(machine.id, shard, applied, digest).err());
             }
@@ -359,7 +371,7 @@ impl World {
     }
 
     pub fn watch_frame(&mut self, from: NodeId, to: NodeId, bytes: &bytes::Bytes) {
-        let message = in_frame(bytes);
+        let message = in_frame(bytes).filter(|(shard, _)| !self.watch.merged.has(*shard));
         if message.as_ref().is_some_and(|(_, message)| message.kind == Kind::TimeoutNow) {
             self.note("a leadership was handed over");
         }
@@ -416,7 +428,7 @@ fn founding(nodes: u64, settings: &Settings, protocol: Protocol) -> Map {
         Protocol::Raft => settings.replicas,
         Protocol::Primary => settings.replicas.max(*protocol.replicas().start()),
         // It has all of them from the beginning.
-        Protocol::TwoPhase => settings.replicas.min(count),
+        Protocol::TwoPhase | Protocol::Quorum => settings.replicas.min(count),
     };
     let shards = settings.shards;
     let mut map =
@@ -427,4 +439,14 @@ fn founding(nodes: u64, settings: &Settings, protocol: Protocol) -> Map {
     map.shards.values_mut().filter(|row| row.keyspace == DEFAULT).for_each(|row| row.protocol = protocol);
     map.name_masters();
     map
+}
+
+/// Who watches a run.
+fn watch_of(settings: &Settings) -> Watch {
+    let mut watch = Watch::new();
+    watch.rows.kept_by(settings.table);
+    if settings.recasts {
+        watch.look_away();
+    }
+    watch
 }

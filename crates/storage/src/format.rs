@@ -8,9 +8,9 @@ use std::path::Path;
 use crate::engine::{EngineError, sync_folder};
 
 /// Rises when an older program could not read the rows.
-const FORMAT: u32 = 2;
-/// One that this program reads, and writes again as its own: shards did not say what they hold.
-const FORMAT_BEFORE: u32 = 1;
+const FORMAT: u32 = 3;
+/// The first of those that this program reads, and writes again as its own: in 1 shards did not say what they hold, in 2 there was one layout.
+const FORMAT_FIRST: u32 = 1;
 const FILE: &str = "format";
 const UNFINISHED: &str = "format.new";
 
@@ -21,7 +21,7 @@ pub fn settle(folder: &Path, holds_data: bool) -> Result<(), EngineError> {
     match fs::read_to_string(&file) {
         Ok(text) => match text.trim_end().parse() {
             Ok(FORMAT) => Ok(()),
-            Ok(FORMAT_BEFORE) => {
+            Ok(FORMAT_FIRST..FORMAT) => {
                 mark(folder).map_err(|error| EngineError::io(format!("writing {}", file.display()), error))
             }
             Ok(found) => Err(other(folder, found)),
@@ -70,10 +70,10 @@ mod tests {
             rows.flush().run().unwrap();
             drop(rows);
             let file = folder.path().join(FILE);
-            assert_eq!(fs::read_to_string(&file).unwrap(), "2\n");
-            fs::write(&file, "3\n").unwrap();
+            assert_eq!(fs::read_to_string(&file).unwrap(), "3\n");
+            fs::write(&file, "4\n").unwrap();
             let why = refused(kind, folder.path());
-            assert!(why.contains("has format 3, and this version of capstan has format 2: start"), "{why}");
+            assert!(why.contains("has format 4, and this version of capstan has format 3: start"), "{why}");
             for damaged in ["", "one", "\u{fe}"] {
                 fs::write(&file, damaged).unwrap();
                 assert!(refused(kind, folder.path()).contains("holds no number"), "{damaged}");
@@ -81,8 +81,11 @@ mod tests {
             // A build that knew no such file wrote other rows.
             fs::remove_file(&file).unwrap();
             assert!(refused(kind, folder.path()).contains("has format 0"));
-            fs::write(&file, "1\n").unwrap();
-            assert_eq!(open(kind, folder.path()).unwrap().get(b"key").unwrap().unwrap(), "value");
+            for before in ["1\n", "2\n"] {
+                fs::write(&file, before).unwrap();
+                assert_eq!(open(kind, folder.path()).unwrap().get(b"key").unwrap().unwrap(), "value");
+                assert_eq!(fs::read_to_string(&file).unwrap(), "3\n");
+            }
         }
     }
 }

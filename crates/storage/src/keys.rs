@@ -8,6 +8,10 @@
 //! | 3, deadline (8 bytes), key | that the key's newest revision has this deadline |
 //! | 4, client (8 bytes), slot (2 bytes) | a remembered request |
 //! | 5, the line's key | a line of the ledger; without a key, how much it lists |
+//! | 6, bucket (2 bytes) | of the merged layout: the sum of the digests of a bucket's newest rows, if it is not 0 |
+//! | 7, key | of the merged layout: that the key's newest revision is a tombstone |
+//!
+//! In the merged layout the place of an older revision is its version, and there is no ring.
 //!
 //! All numbers are big-endian, so that they sort. Escaping keeps the order of keys and makes none a prefix of another: a
 //! zero byte becomes 00 FF, and 00 00 ends the key.
@@ -37,7 +41,9 @@ const HISTORY: u8 = 2;
 const EXPIRY: u8 = 3;
 const SESSION: u8 = 4;
 const LEDGER: u8 = 5;
-const BEHIND: u8 = 6;
+const BUCKET: u8 = 6;
+const TOMBSTONE: u8 = 7;
+const BEHIND: u8 = 8;
 
 /// What the row of a suffix is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +56,10 @@ pub enum Part {
     Session,
     /// A line of the ledger, or how much it lists.
     Ledger,
+    /// The digest of a bucket.
+    Bucket,
+    /// An entry of the index of tombstones.
+    Tombstone,
 }
 
 impl Part {
@@ -61,6 +71,8 @@ impl Part {
             (&EXPIRY, 9..) => Some(Part::Expiry),
             (&SESSION, 10) => Some(Part::Session),
             (&LEDGER, _) => Some(Part::Ledger),
+            (&BUCKET, 2) => Some(Part::Bucket),
+            (&TOMBSTONE, 1..) => Some(Part::Tombstone),
             _ => None,
         }
     }
@@ -121,6 +133,24 @@ impl RowSet {
         self.key(LEDGER, line.len(), |into| into.put_slice(line))
     }
 
+    /// Behind all lines of the ledger.
+    pub fn ledger_end(&self) -> Bytes {
+        self.bucket_begin()
+    }
+
+    pub fn bucket(&self, bucket: u16) -> RowKey {
+        self.key(BUCKET, 2, |into| into.put_u16(bucket))
+    }
+
+    pub fn bucket_begin(&self) -> Bytes {
+        self.key(BUCKET, 0, |_| {}).into()
+    }
+
+    /// Of a key; of the empty one, the beginning of all.
+    pub fn tombstone(&self, key: &[u8]) -> RowKey {
+        self.key(TOMBSTONE, key.len(), |into| into.put_slice(key))
+    }
+
     /// What the keys of all its rows begin with.
     pub fn prefix(&self) -> Bytes {
         Bytes::copy_from_slice(&self.state().as_ref()[..PREFIX])
@@ -171,6 +201,18 @@ pub fn key_of_line(row: &Bytes) -> Bytes {
     row.slice(PREFIX + 1..)
 }
 
+/// The user's key in the key of an entry of the index of tombstones.
+pub fn key_of_tombstone(row: &Bytes) -> Bytes {
+    assert_eq!(row[PREFIX], TOMBSTONE, "the kind of a row of the index of tombstones");
+    row.slice(PREFIX + 1..)
+}
+
+/// The bucket in the key of its row.
+pub fn bucket_of(row: &Bytes) -> u16 {
+    assert_eq!(row[PREFIX], BUCKET, "the kind of a bucket's row");
+    u16::from_be_bytes([row[PREFIX + 1], row[PREFIX + 2]])
+}
+
 /// Deadline and user's key in the key of an entry of the expiry index.
 pub fn parts_of_expiry(row: &Bytes) -> (u64, Bytes) {
     assert_eq!(row[PREFIX], EXPIRY, "the kind of a row of the expiry index");
@@ -196,7 +238,7 @@ pub fn current_of_suffix(suffix: &Bytes) -> Option<Bytes> {
 /// The user's key that the row of a suffix is of; `None` = it is of none.
 pub fn key_of_suffix(suffix: &Bytes) -> Option<Bytes> {
     match *suffix.first()? {
-        CURRENT => Some(suffix.slice(1..)),
+        CURRENT | TOMBSTONE => Some(suffix.slice(1..)),
         EXPIRY => suffix.get(9..).map(|_| suffix.slice(9..)),
         LEDGER => Line::written_key(&suffix.slice(1..)),
         HISTORY => {
@@ -316,6 +358,11 @@ mod tests {
             bytes(SET.session(u64::MAX, u16::MAX)),
             bytes(SET.ledger(b"")),
             bytes(SET.ledger(b"\x01k12345678")),
+            SET.ledger_end(),
+            bytes(SET.bucket(0)),
+            bytes(SET.bucket(1023)),
+            bytes(SET.tombstone(b"")),
+            bytes(SET.tombstone(b"\xff")),
             SET.end(),
             bytes(next.state()),
         ];
@@ -353,7 +400,9 @@ mod tests {
         assert_eq!(part(&bytes(SET.history(b"k", 1))), Some(Part::Revision));
         assert_eq!(part(&SET.expiry(1, b"k")), Some(Part::Expiry));
         assert_eq!(part(&bytes(SET.session(1, 1))), Some(Part::Session));
-        for suffix in [&b""[..], b"\0x", b"\x01", b"\x02short", b"\x04x", b"\x09x"] {
+        assert_eq!(part(&bytes(SET.bucket(7))), Some(Part::Bucket));
+        assert_eq!(part(&bytes(SET.tombstone(b"k"))), Some(Part::Tombstone));
+        for suffix in [&b""[..], b"\0x", b"\x01", b"\x02short", b"\x04x", b"\x06xxx", b"\x07", b"\x09x"] {
             assert_eq!(Part::of(suffix), None);
         }
     }

@@ -75,6 +75,6 @@ pub use fresh::{Asked, Fresh};
 #[doc(hidden)]
 pub use table::fuzz;
 pub use table::{
-    ANSWER_BYTES_KEPT, Applied, Clock, Cut, Done, EXPIRED_PER_APPLY_MAX, History, InstallError, Looked,
-    Options, Orphaned, Read, SESSION_BYTES_MAX, STEP_MAX, ShardSnapshot, Table,
+    ANSWER_BYTES_KEPT, Applied, Clock, Cut, Done, EXPIRED_PER_APPLY_MAX, History, InstallError, Layout,
+    Looked, Options, Orphaned, Read, SESSION_BYTES_MAX, STEP_MAX, ShardSnapshot, Table,
 };

@@ -6,7 +6,7 @@ Exits 0 when all hold, 1 when one does not (and says which), 2 when used wrongly
 """
 
 import sentences
-from store import ends, rows, slow, wrong
+from store import ends, rows, slow, votes, wrong
 
 if __name__ == "__main__":
-    sentences.main("store", (rows, slow, ends, wrong), __doc__)
+    sentences.main("store", (rows, slow, ends, votes, wrong), __doc__)

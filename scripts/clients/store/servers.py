@@ -1,5 +1,6 @@
 """The table, and a store of several nodes."""
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -7,6 +8,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 
 import grpc
@@ -65,19 +67,13 @@ def timed(what, call):
         lab.check_that(f"{what}: answered within {ANSWER_SECONDS_MAX} s", took < ANSWER_SECONDS_MAX + LATE_SECONDS, took)
 
 
-class Store:
-    """`capstan classic store FILE --data DIR`, with a master and some slaves. It may be ended and started again."""
+class Running:
+    """`capstan classic store FILE --data DIR`, of nodes of these names. It may be ended and started again."""
 
-    def __init__(self, slaves=2, ip="127.0.0.1"):
+    def __init__(self, names):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="capstan-lab-"))
         self.file = self.folder / "store.yaml"
-        ports = [lab.free_port() for _ in range(slaves + 1)]
-        lines = [f"master:\n  ip: {ip}\n  port: {ports[0]}\nslaves:"]
-        lines += [f"  - id: slave_{number}\n    ip: {ip}\n    port: {port}" for number, port in enumerate(ports[1:], 1)]
-        self.file.write_text("\n".join(lines) + "\n")
-        names = ["master"] + [f"slave_{number}" for number in range(1, slaves + 1)]
-        self.nodes = [Node(name, port) for name, port in zip(names, ports)]
-        self.master, *self.slaves = self.nodes
+        self.nodes = [Node(name, lab.free_port()) for name in names]
         self.process = None
 
     def __enter__(self):
@@ -129,6 +125,28 @@ class Store:
     def send(self, node, number):
         os.kill(self.pid(node), number)
 
+    @contextlib.contextmanager
+    def down(self, node):
+        """While this lasts the node is killed, and again whenever it is started."""
+        over = threading.Event()
+
+        def keep_down():
+            while not over.is_set():
+                pid = self.pids().get(node.name)
+                if pid is not None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                over.wait(0.005)
+
+        self.send(node, signal.SIGKILL)
+        keeper = threading.Thread(target=keep_down)
+        keeper.start()
+        try:
+            yield
+        finally:
+            over.set()
+            keeper.join()
+
     def serves(self):
         """Waits until every node takes a put, and has it."""
         def all_take():
@@ -165,3 +183,32 @@ class Store:
         out = self.folder / "stdout"
         self.printed = out.read_text(errors="replace") if out.exists() else ""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Store(Running):
+    """With a master and some slaves."""
+
+    def __init__(self, slaves=2, ip="127.0.0.1"):
+        super().__init__(["master"] + [f"slave_{number}" for number in range(1, slaves + 1)])
+        self.master, *self.slaves = self.nodes
+        lines = [f"master:\n  ip: {ip}\n  port: {self.master.port}\nslaves:"]
+        lines += [f"  - id: {node.name}\n    ip: {ip}\n    port: {node.port}" for node in self.slaves]
+        self.file.write_text("\n".join(lines) + "\n")
+
+
+class Votes(Running):
+    """Without a master: of nodes that weigh 1, 2, 1, or as is said."""
+
+    def __init__(self, ids=(0, 1, 2), weights=None, sizes=None, ip="127.0.0.1"):
+        super().__init__([f"node_{id}" for id in ids])
+        lines = ["nodes:"]
+        for id, node, weight in zip(ids, self.nodes, weights or [None] * len(ids), strict=True):
+            lines.append(f"  - id: {id}\n    ip: {ip}\n    port: {node.port}")
+            if weight is not None:
+                lines.append(f"    weight: {weight}")
+        if sizes is not None:
+            lines.append(f"quorum_sizes: {{read: {sizes[0]}, write: {sizes[1]}}}")
+        self.file.write_text("\n".join(lines) + "\n")
+
+    def others(self, node):
+        return [other for other in self.nodes if other is not node]

@@ -6,7 +6,7 @@ import tempfile
 
 import lab
 from lab import check, check_that, run, sentence
-from store.servers import Store
+from store.servers import Store, Votes
 
 MASTER = "master: {ip: 127.0.0.1, port: %d}\n"
 SLAVE = "slaves: [{id: a, ip: 127.0.0.1, port: %d}]\n"
@@ -40,7 +40,7 @@ def files():
     refused(MASTER % 70_000 + slave, "port 70000")
     refused(master + f"slaves: [{{id: -1, ip: 127.0.0.1, port: {two}}}]", "id -1")
     refused(master + slave + "nodes: []", "of one kind")
-    refused(f"nodes: [{{id: 0, ip: 127.0.0.1, port: {one}}}]", "decentralized")
+    refused(master + slave + "quorum_sizes: {read: 1}", "for a list 'nodes:'")
     refused("{ not YAML")
     refused("text")
     refused("")
@@ -49,6 +49,22 @@ def files():
     ran = run("store", "/nowhere/store.yaml")
     check("exit code of a file that is not there", ran.code, 2)
     check_that("its text", "/nowhere/store.yaml" in ran.err, ran.err)
+
+
+@sentence("A list of nodes whose votes cannot be, or that says something else wrong, is exit code 2 with a text that says what would do")
+def votes():
+    ports = [lab.free_port() for _ in range(3)]
+    nodes = "nodes: [" + ", ".join(f"{{ip: 127.0.0.1, port: {port}%s}}" for port in ports) + "]\n"
+    said, three = nodes % ("", ", weight: %s", ""), nodes % ("", "", "")
+    refused("nodes: []", "'nodes:' is empty")
+    refused(said % 0, "node 2", "weighs 1 to 100")
+    refused(said % -1, "node 2", "weight -1")
+    refused(said % "heavy", "line 1")
+    refused(three + "quorum_sizes: {read: 2, write: 2}", "a read of 2 may miss a write of 2", "{read: 2, write: 3}' would do")
+    refused(three + "quorum_sizes: {read: 5, write: 5}", "weigh 4", "would do")
+    refused(three + "quorum_sizes: {read: 0, write: 4}", "would do")
+    refused(three + "quorum_sizes: {red: 2}", "red")
+    refused(f"nodes: [{{id: 0, ip: 127.0.0.1, port: {ports[0]}}}, {{id: 0, ip: 127.0.0.1, port: {ports[1]}}}]", "node_0")
 
 
 @sentence("A port that is in use is exit code 2 with a text, and no node is left")
@@ -71,3 +87,8 @@ def folders():
         (store.folder / "other").mkdir()
         (store.folder / "other" / "letter").write_text("dear")
         refused(MASTER % one + SLAVE % two, "holds letter", data=store.folder / "other")
+    with Votes() as store:
+        check("exit code", store.stop(), 0)
+        text = store.file.read_text()
+        refused(text + "quorum_sizes: {read: 3, write: 3}", "weights 1,2,1", "read 2, write 3", data=store.folder / "data")
+        refused(MASTER % one + SLAVE % two, "holds a store of node_0", data=store.folder / "data")

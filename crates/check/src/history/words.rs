@@ -31,6 +31,8 @@ pub(super) fn name(op: &Op) -> &'static str {
         Op::Transaction { .. } => "transaction",
         Op::Advance { .. } => "advance",
         Op::Note(_) => "note",
+        Op::Merge { .. } => "merge",
+        Op::Collect { .. } => "collect",
     }
 }
 

@@ -92,7 +92,8 @@ pub(super) fn step<C: Cells>(cells: &C, call: &Call) -> Vec<C> {
 pub(super) fn is_pure(op: &Op, answer: Option<&Answer>) -> bool {
     match (op, answer) {
         (Op::Get { .. } | Op::GetAll { .. } | Op::Range(_) | Op::History { .. }, _) => true,
-        (Op::Trim { .. } | Op::TrimRange { .. } | Op::Advance { .. } | Op::Note(_), _) => true,
+        (Op::Trim { .. } | Op::TrimRange { .. } | Op::Note(_), _) => true,
+        (op, _) if op.is_own() => true,
         (_, Some(Answer::Condition { met: false, .. } | Answer::Popped(None) | Answer::Expire(false))) => {
             true
         }
@@ -167,9 +168,13 @@ fn run<C: Cells>(cells: &mut C, op: &Op, seen: Option<&Answer>, guess: bool) -> 
         }
         Op::Range(range) => range::read(cells, range, seen),
         Op::DeleteRange { from, to } => range::delete(cells, from, to.as_ref(), seen),
-        Op::Trim { .. } | Op::TrimRange { .. } | Op::History { .. } | Op::Advance { .. } | Op::Note(_) => {
-            true
-        }
+        Op::Trim { .. }
+        | Op::TrimRange { .. }
+        | Op::History { .. }
+        | Op::Advance { .. }
+        | Op::Note(_)
+        | Op::Merge { .. }
+        | Op::Collect { .. } => true,
     }
 }
 

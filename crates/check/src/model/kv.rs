@@ -19,6 +19,8 @@ pub struct Kv {
     /// A get-all, put-all, range or delete-range counts as one op of each of its keys. What such an op promises of several keys
     /// together is then not judged.
     pub divides: bool,
+    /// How many keys a delete says that it met is not judged: where writes have no order, two that run together may both meet a value.
+    pub deletes_blindly: bool,
 }
 
 /// What a key begins with.
@@ -50,6 +52,7 @@ impl Model for Kv {
         let call = lower::whole(index, operation);
         Ok(call
             .map(|call| if self.empty_is_absent { without_empty(call) } else { call })
+            .map(|call| if self.deletes_blindly { without_count(call) } else { call })
             .into_iter()
             .collect())
     }
@@ -114,9 +117,21 @@ impl Model for Kv {
     }
 }
 
+/// A delete that does not say what it met.
+fn without_count(call: Call) -> Call {
+    let answer = match (&call.op, call.answer) {
+        (Op::Delete { .. }, _) => None,
+        (Op::DeleteRange { .. }, Some(Answer::Deleted { next, .. })) => {
+            Some(Answer::Deleted { count: 1, previous: None, next })
+        }
+        (_, answer) => answer,
+    };
+    Call { answer, ..call }
+}
+
 /// Names no key, and changes no value of any.
 fn leaves_values(op: &Op) -> bool {
-    matches!(op, Op::TrimRange { .. } | Op::Advance { .. } | Op::Note(_))
+    matches!(op, Op::TrimRange { .. } | Op::Note(_)) || op.is_own()
 }
 
 /// May count as one op of each key.

@@ -51,6 +51,8 @@ fn long_op(op: &Op) -> String {
         Op::History { key, .. } => named("history", key),
         Op::Advance { .. } => "advance".into(),
         Op::Note(_) => "note".into(),
+        Op::Merge { .. } => "merge".into(),
+        Op::Collect { .. } => "collect".into(),
     }
 }
 

@@ -14,7 +14,7 @@
 //!
 //! # A store that shows what slow nodes do
 //!
-//! A master and its slaves, as a file lists them, each a process ([`store`]).
+//! A master and its slaves, or nodes of which none is the master, as a file lists them, each a process ([`store`]).
 //!
 //! # A store of ranges
 //!
@@ -87,6 +87,14 @@ The file names the nodes:
   slaves:
     - {id: slave_1, ip: 127.0.0.1, port: 32771}
     - {id: slave_2, ip: 127.0.0.1, port: 32772}
+or, where any of them is to take puts:
+  nodes:
+    - {id: 0, ip: 127.0.0.1, port: 32770}
+    - {id: 1, ip: 127.0.0.1, port: 32771, weight: 2}
+    - {id: 2, ip: 127.0.0.1, port: 32772}
+  quorum_sizes: {read: 2, write: 3}
+Three nodes weigh 1, 2, 1 where nothing is said, others 1 each; a put needs
+nodes that weigh 'write', a get 'read', or else a majority.
 Clients speak gRPC (distributedstore.KeyValueStore: put, get, slowDown, restore)
 to any of them. Ctrl-C or SIGTERM ends them all. Exit code 2: what is wrong with
 the file or the ports is said, and nothing runs.")]

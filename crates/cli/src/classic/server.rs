@@ -66,6 +66,7 @@ fn config(name: &str, args: Args, dialect: Arc<dyn Dialect>) -> Config {
         moves: Moves::default(),
         checkpoint_bytes: Config::CHECKPOINT_BYTES,
         protocol: None,
+        weighed: None,
         lab: false,
         by_zones: false,
         ends_when_left: false,

@@ -18,13 +18,21 @@ impl Health {
     pub fn of(status: &Status) -> Health {
         let mut health = Health::default();
         status.nodes.iter().for_each(|node| health.note_node(node));
-        let leaderless = shards(status, |shard| shard.leader.is_none());
+        let is_away = |shard: &ShardStatus| shard.leader.is_none();
+        let leaderless = shards(status, |shard| is_away(shard) && !shard.protocol.is_merged());
         if !leaderless.is_empty() {
             let which = list(&leaderless);
             health
                 .wrong
                 .push(format!("no leader: {which}; no write is taken there, and no read but stale ones"));
             health.wrong.push("a shard has a leader again when most nodes with a replica are up".into());
+        }
+        let too_few = shards(status, |shard| is_away(shard) && shard.protocol.is_merged());
+        if !too_few.is_empty() {
+            health.wrong.push(format!(
+                "too few replicas reach each other: {}; what their weights do not allow fails until more nodes are up",
+                list(&too_few)
+            ));
         }
         if status.directory.as_ref().is_some_and(|directory| directory.leader.is_none()) {
             health
@@ -115,6 +123,18 @@ mod tests {
     #[test]
     fn health_of_a_cluster_that_is_well_is_empty() {
         assert_eq!(Health::of(&healthy()), Health::default());
+    }
+
+    #[test]
+    fn shards_without_a_leader_by_their_protocol_are_told_when_nobody_takes_requests() {
+        let mut status = healthy();
+        for shard in &mut status.shards[..2] {
+            shard.protocol = kv::Protocol::Quorum;
+        }
+        assert_eq!(Health::of(&status), Health::default());
+        status.shards[1].leader = None;
+        let told = "too few replicas reach each other: shard 2; what their weights do not allow fails until more nodes are up";
+        assert_eq!(Health::of(&status).wrong, [told]);
     }
 
     #[test]

@@ -28,7 +28,10 @@ pub fn print(key: &Key, location: &Location, status: &Status, out: &mut Output<'
     let row = vec![
         location.slot.to_string(),
         location.shard.to_string(),
-        leader.unwrap_or_else(|| "-".into()),
+        match leader {
+            Some(_) if shard.is_some_and(|shard| shard.protocol.is_merged()) => "any".into(),
+            leader => leader.unwrap_or_else(|| "-".into()),
+        },
         if members.is_empty() { "-".into() } else { members.join(",") },
         escape::write(key).into_owned(),
     ];

@@ -146,7 +146,10 @@ fn shard_row(shard: &ShardStatus, status: &Status) -> Vec<String> {
     row.extend(has_keyspaces(status).then(|| shard.keyspace.clone()));
     row.extend([
         format!("{}-{}", shard.slots.first, shard.slots.last),
-        shard.leader.map_or_else(|| "-".into(), |leader| names.name(leader)),
+        match shard.leader {
+            Some(_) if shard.protocol.is_merged() => "any".into(),
+            leader => leader.map_or_else(|| "-".into(), |leader| names.name(leader)),
+        },
         term(shard.term),
         all.map(replica).collect::<Vec<_>>().join(" "),
     ]);

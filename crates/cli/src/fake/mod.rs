@@ -273,7 +273,9 @@ impl State {
                 let answers = branch.iter().map(|op| self.step(op)).collect::<Result<_, _>>()?;
                 Answer::Transaction { succeeded, answers }
             }
-            Op::Advance { .. } | Op::Note(_) => Answer::Trimmed { count: 0, next: None },
+            Op::Advance { .. } | Op::Note(_) | Op::Merge { .. } | Op::Collect { .. } => {
+                Answer::Trimmed { count: 0, next: None }
+            }
         })
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use kv::Protocol;
-use kv::keyspace::{History, Secondaries, Wish};
+use kv::keyspace::{History, Secondaries, Weights, Wish};
 
 use super::ruling::Decision;
 use crate::parse;
@@ -27,13 +27,15 @@ Examples:
   capstan keyspace create cache --protocol single --ttl 10m --quota-keys 100000
   capstan keyspace create terms --protocol two-phase --replicas 3
   capstan keyspace create carts --protocol primary --sync 1 --interval 50ms
+  capstan keyspace create views --protocol quorum --weights 1,2,1 --read 2 --write 3
 Done as well when it is there and as wished. It is served when this returns.")]
     Create {
         /// Its name: letters, digits, -, _ and ., up to 63
         name: String,
         #[command(flatten)]
         settings: Settings,
-        /// How its replicas agree: raft (a majority), primary (all in sync), two-phase (all copies or none) or single (one copy)
+        /// How its replicas agree: raft (a majority), primary (all in sync), two-phase (all copies or none), quorum (no leader) or single
+        /// (one copy)
         /// [default: raft]
         #[arg(long, value_name = "PROTOCOL")]
         protocol: Option<Protocol>,
@@ -139,6 +141,17 @@ pub struct Settings {
     /// get what is written [default: 100ms]
     #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
     pub interval: Option<Duration>,
+    /// Under quorum: what the replicas weigh, in the order of their nodes [default:
+    /// 1 each]. It stays while it is under quorum, and so do --read and --write
+    #[arg(long, value_name = "N,N,..", value_parser = parse::weights)]
+    pub weights: Option<Weights>,
+    /// Under quorum: how much those weigh that a read hears [default: a majority]
+    #[arg(long, value_name = "N")]
+    pub read: Option<u32>,
+    /// Under quorum: how much those weigh that have a write before it is
+    /// acknowledged [default: a majority]
+    #[arg(long, value_name = "N")]
+    pub write: Option<u32>,
     /// Revisions kept of a key: a count, all, or a time [default: as the cluster]
     #[arg(long, value_name = "N|all|DURATION", value_parser = parse::keyspace_history)]
     pub history: Option<History>,
@@ -170,6 +183,9 @@ impl Settings {
             sync: self.sync,
             min_copies: self.min_copies,
             interval_micros: self.interval.map(|interval| interval.as_micros() as u64),
+            weights: self.weights,
+            read: self.read,
+            write: self.write,
             history: self.history,
             deleted_micros: self.deleted_history.map(|deleted| deleted.micros),
             ttl_micros: self.ttl.map(ttl),

@@ -2,9 +2,10 @@
 
 use kv::Protocol;
 use kv::cluster::Terms;
-use kv::keyspace::{Described, History, Settings, SyncMode, duration};
+use kv::keyspace::{Described, History, Keep, Settings, SyncMode, Weighed, duration};
 use serde_json::{Value, json};
 
+use super::weighed;
 use crate::exit::Error;
 use crate::print::Output;
 
@@ -15,6 +16,8 @@ pub struct Subject<'a> {
     pub replicas: u16,
     /// Shards that nobody leads at present.
     pub leaderless: usize,
+    /// The nodes of its shard, by name, and what their replicas weigh, in their order; empty where it has several.
+    pub members: Vec<(String, u32)>,
     /// What holds where the keyspace says nothing.
     pub terms: Terms,
 }
@@ -34,9 +37,14 @@ pub fn print(subject: &Subject<'_>, out: &mut Output<'_>) -> Result<(), Error> {
 
 /// A keyspace as an object. What it does not say itself is as the cluster was founded.
 pub fn object(keyspace: &Described, terms: Option<&Terms>) -> Value {
-    let Settings { protocol, replicas, sync, keep, quota } = keyspace.settings;
-    let history = keep.history.or_else(|| terms.map(of_terms));
-    let deleted = keep.deleted_micros.or_else(|| terms.map(|terms| terms.deleted_micros));
+    let Settings { protocol, replicas, sync, weighed, keep, quota } = keyspace.settings;
+    let (history, deleted) = match protocol.is_merged() {
+        true => (Some(History::Count(1)), None),
+        false => (
+            keep.history.or_else(|| terms.map(of_terms)),
+            keep.deleted_micros.or_else(|| terms.map(|terms| terms.deleted_micros)),
+        ),
+    };
     json!({
         "keyspace": keyspace.name,
         "protocol": protocol.name(),
@@ -58,6 +66,9 @@ pub fn object(keyspace: &Described, terms: Option<&Terms>) -> Value {
             Some(SyncMode::Some { interval_micros, .. }) => Some(interval_micros),
             _ => None,
         },
+        "weights": weighed.map(|weighed| weighed.weights.each()),
+        "read": weighed.map(|weighed| weighed.votes.read),
+        "write": weighed.map(|weighed| weighed.votes.write),
         "bytes": keyspace.usage.map(|usage| usage.bytes),
         "keys": keyspace.usage.map(|usage| usage.keys),
     })
@@ -72,9 +83,9 @@ fn time(micros: u64) -> String {
 }
 
 fn sentences(subject: &Subject<'_>) -> Vec<(&'static str, String)> {
-    let Subject { keyspace, replicas, leaderless, terms } = subject;
-    let Settings { protocol, replicas: wanted, sync, keep, quota } = keyspace.settings;
-    let mut told = promises(protocol, sync, *replicas);
+    let Subject { keyspace, replicas, leaderless, terms, .. } = subject;
+    let Settings { protocol, replicas: wanted, keep, quota, .. } = keyspace.settings;
+    let mut told = promises(subject);
     let fewer = if *replicas < wanted {
         format!(" (of {wanted} that it should have: there are not enough nodes)")
     } else {
@@ -82,6 +93,10 @@ fn sentences(subject: &Subject<'_>) -> Vec<(&'static str, String)> {
     };
     told.push(("replicas", format!("{replicas} of each shard, on different nodes{fewer}")));
     let mut shards = match keyspace.shards {
+        1 if protocol.is_merged() => "1: any of its replicas serves its keys".into(),
+        count if protocol.is_merged() => {
+            format!("{count}: each key is in one, and any of its replicas serves it")
+        }
         1 => "1: its keys are ordered together, and led by one node".into(),
         count => format!("{count}: each key is in one, and each shard is led on its own"),
     };
@@ -100,10 +115,7 @@ fn sentences(subject: &Subject<'_>) -> Vec<(&'static str, String)> {
         );
     }
     told.push(("shards", shards));
-    told.push(("history", history(keep.history.unwrap_or_else(|| of_terms(terms)))));
-    let deleted = keep.deleted_micros.unwrap_or(terms.deleted_micros);
-    let deleted = if deleted == u64::MAX { "for ever".into() } else { format!("for {}", duration(deleted)) };
-    told.push(("deleted keys", format!("their revisions are kept {deleted}")));
+    told.extend(kept(keep, terms, protocol));
     let ttl = keep.ttl_micros.map_or("for ever".into(), |ttl| format!("for {}", duration(ttl)));
     told.push(("values last", format!("{ttl}, unless they are stored with a time of their own")));
     let holds = keyspace.usage.map_or("not known at present".into(), |usage| {
@@ -127,7 +139,9 @@ fn sentences(subject: &Subject<'_>) -> Vec<(&'static str, String)> {
 }
 
 /// What its protocol promises, and what becomes of that when nodes fail.
-fn promises(protocol: Protocol, sync: Option<SyncMode>, replicas: u16) -> Vec<(&'static str, String)> {
+fn promises(subject: &Subject<'_>) -> Vec<(&'static str, String)> {
+    let Settings { protocol, sync, weighed: votes, .. } = subject.keyspace.settings;
+    let replicas = subject.replicas;
     let reads = "linearizable: a read sees every write that was acknowledged before it was asked";
     match protocol {
         Protocol::Single => vec![
@@ -156,6 +170,9 @@ fn promises(protocol: Protocol, sync: Option<SyncMode>, replicas: u16) -> Vec<(&
                     .into(),
             ),
         ],
+        Protocol::Quorum => {
+            weighed::promises(votes.unwrap_or(Weighed::equal(replicas)), &subject.members)
+        },
         Protocol::Raft => {
             let majority = replicas / 2 + 1;
             let spare = replicas - majority;
@@ -249,6 +266,22 @@ fn of_primary(sync: SyncMode, replicas: u16, reads: &str) -> Vec<(&'static str, 
         ("disks are lost", "each replica in sync has all that is acknowledged: it is lost only with the disks of all of them".into()),
     ]);
     told
+}
+
+/// What can be read of the past.
+fn kept(keep: Keep, terms: &Terms, protocol: Protocol) -> Vec<(&'static str, String)> {
+    if protocol.is_merged() {
+        return vec![(
+            "history",
+            "none: the newest value of a key is all that is read, and nothing is watched".into(),
+        )];
+    }
+    let deleted = keep.deleted_micros.unwrap_or(terms.deleted_micros);
+    let deleted = if deleted == u64::MAX { "for ever".into() } else { format!("for {}", duration(deleted)) };
+    vec![
+        ("history", history(keep.history.unwrap_or_else(|| of_terms(terms)))),
+        ("deleted keys", format!("their revisions are kept {deleted}")),
+    ]
 }
 
 fn history(history: History) -> String {

@@ -7,6 +7,7 @@ mod recast;
 mod ruling;
 #[cfg(test)]
 mod tests;
+pub mod weighed;
 
 use std::io::{self, BufRead, IsTerminal};
 use std::time::Duration;
@@ -107,8 +108,11 @@ async fn planned(
     cluster::print_planned(&moves, store, out).await
 }
 
-/// Says what is lost when a primary is lost whose writes wait for nobody.
+/// Says what is lost when a primary is lost whose writes wait for nobody, or a replica that is enough for a write.
 fn warn_of_loss(name: &str, wish: &Wish, out: &mut Output<'_>) -> Result<(), Error> {
+    if let Some(warning) = weighed::warning(wish).filter(|_| !out.json) {
+        return Ok(out.note(&warning)?);
+    }
     if wish.sync != Some(Secondaries::Count(0)) || out.json {
         return Ok(());
     }
@@ -163,6 +167,15 @@ fn of_keyspace<'a>(status: &'a Status, name: &'a str) -> impl Iterator<Item = &'
     status.shards.iter().filter(move |shard| shard.keyspace == name)
 }
 
+/// The nodes of a keyspace's only shard, by name, and what their replicas weigh.
+fn members_of(status: &Status, name: &str) -> Vec<(String, u32)> {
+    let shards = Vec::from_iter(of_keyspace(status, name));
+    let [shard] = &shards[..] else { return Vec::new() };
+    let named = |id| status.nodes.iter().find(|node| node.id == id).map(|node| node.name.clone());
+    let members = shard.members.iter();
+    members.map(|member| (named(member.node).unwrap_or(member.node.to_string()), member.weight)).collect()
+}
+
 async fn describe(
     name: &str,
     store: &dyn Store,
@@ -179,6 +192,7 @@ async fn describe(
         keyspace,
         replicas: members.filter(|count| *count > 0).min().unwrap_or(keyspace.settings.replicas),
         leaderless: of_keyspace(&status, name).filter(|shard| shard.leader.is_none()).count(),
+        members: members_of(&status, name),
         terms: store.terms().await?,
     };
     describe::print(&subject, out)?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kv::Protocol;
-use kv::keyspace::{Described, Settings, SyncMode, duration};
+use kv::keyspace::{Described, Settings, SyncMode, Votes, Weighed, duration};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -53,6 +53,7 @@ impl Differences {
                 "each shard pauses once, for less than a second: what is asked then waits, and does not fail"
                     .into(),
             ),
+            ("in doubt", told(self.in_doubt())),
         ];
         let rows = rows.map(|(what, text)| vec![what.to_owned(), text]);
         out.table(&["KEYSPACE", keyspace], &rows)?;
@@ -69,6 +70,7 @@ impl Differences {
             "stronger": stronger,
             "ops_stop": self.ops_stop(),
             "must_be_up": self.must_be_up(),
+            "in_doubt": self.in_doubt(),
         })
     }
 
@@ -113,17 +115,65 @@ impl Differences {
             (true, false) => stronger.push("writes never wait for the directory".into()),
             _ => {}
         }
+        let (without, with) = match (self.from.protocol.is_merged(), self.to.protocol.is_merged()) {
+            (false, true) => (&mut weaker, &mut stronger),
+            (true, false) => (&mut stronger, &mut weaker),
+            _ => return (weaker, stronger),
+        };
+        let has = if self.to.protocol.is_merged() { "no order" } else { "an order" };
+        without.push(format!("writes have {has}, and {}", match has {
+            "no order" => {
+                "each key is a register of its own: older revisions are dropped at once, and taking the change back does not bring them back"
+            }
+            _ => "requests that are sent again happen once, whichever node they are sent to",
+        }));
+        with.push(match has {
+            "no order" => "any copy takes a write, and none waits for a leader to be chosen".into(),
+            _ => "a write waits for the one that orders, and while another is chosen".into(),
+        });
         (weaker, stronger)
     }
 
-    /// All these protocols order what they are asked, so each takes what the others take.
+    /// Where there is an order each protocol takes what the others take.
     fn ops_stop(&self) -> Vec<String> {
-        Vec::new()
+        if self.from.protocol.is_merged() || !self.to.protocol.is_merged() {
+            return Vec::new();
+        }
+        let stop = [
+            "updates (insert, append, pop, increment, compare)",
+            "transactions",
+            "expire",
+            "answers with what was there before (--previous)",
+            "reads at a version, history and trim",
+            "watch",
+        ];
+        stop.map(String::from).to_vec()
+    }
+
+    /// What nobody can tell whether it happened.
+    fn in_doubt(&self) -> Vec<String> {
+        match (self.from.protocol.is_merged(), self.to.protocol.is_merged()) {
+            (true, false) => {
+                vec!["writes that were being stored when their shard ended: some are there, and none is run again".into()]
+            }
+            (false, true) => {
+                vec!["writes whose answer was lost before their shard ended: none is run again".into()]
+            }
+            _ => Vec::new(),
+        }
     }
 
     fn must_be_up(&self) -> String {
-        let all = |protocol| matches!(protocol, Protocol::TwoPhase);
+        let all = |protocol| matches!(protocol, Protocol::TwoPhase | Protocol::Quorum);
         let (from, to) = (self.from.protocol, self.to.protocol);
+        if let Some(weighed) = self.from.weighed.filter(|_| from.is_merged() && to != Protocol::TwoPhase) {
+            let Votes { read, write } = weighed.votes;
+            return format!(
+                "nodes of a shard that leave the others less than {} to weigh, so that nothing is acknowledged or answered without them. \
+                 One that stops once they are sealed is waited for",
+                read.min(write)
+            );
+        }
         if all(from) || all(to) || to == Protocol::Primary {
             "all nodes of a shard, until it has gone over; one that is gone for good is replaced first".into()
         } else if to == Protocol::Single {
@@ -147,7 +197,11 @@ fn title(settings: Settings) -> String {
         1 => "1 replica".into(),
         replicas => format!("{replicas} replicas"),
     };
-    format!("{}, {replicas}{sync}", settings.protocol)
+    let weighed =
+        settings.weighed.map_or(String::new(), |Weighed { weights, votes: Votes { read, write } }| {
+            format!(", weights {weights}, read {read}, write {write}")
+        });
+    format!("{}, {replicas}{sync}{weighed}", settings.protocol)
 }
 
 /// On how many disks an acknowledged write is at least.
@@ -155,6 +209,7 @@ fn copies(settings: Settings) -> u16 {
     match settings.protocol {
         Protocol::Single => 1,
         Protocol::Raft => settings.replicas / 2 + 1,
+        Protocol::Quorum => settings.weighed.unwrap_or(Weighed::equal(settings.replicas)).copies(),
         Protocol::Primary => settings.sync.unwrap_or(SyncMode::USUAL).min_copies(),
         Protocol::TwoPhase => settings.replicas,
     }
@@ -164,6 +219,7 @@ fn copies(settings: Settings) -> u16 {
 fn spare(settings: Settings) -> u16 {
     let left = settings.replicas.saturating_sub(copies(settings));
     match (settings.protocol, settings.sync) {
+        (Protocol::Quorum, _) => settings.weighed.map_or(left, Weighed::spare),
         // Any of the others follows, with what it has.
         (Protocol::Primary, Some(SyncMode::Some { secondaries: 0, .. })) => left,
         // Those in sync are as few as that: one of them must be there to go on from.
@@ -182,9 +238,10 @@ fn readers(settings: Settings) -> (u8, &'static str) {
     match (settings.protocol, settings.sync) {
         (Protocol::Single, _) => (0, "by the one node that has it"),
         (Protocol::Raft, _) => (1, "by the leader, and by others with its word"),
-        (Protocol::Primary, Some(SyncMode::Some { .. })) => (2, "by the primary and those in sync"),
-        (Protocol::Primary, _) => (3, "by every replica in sync alone"),
-        (Protocol::TwoPhase, _) => (4, "by every copy alone"),
+        (Protocol::Primary, Some(SyncMode::Some { .. })) => (3, "by the primary and those in sync"),
+        (Protocol::Primary, _) => (4, "by every replica in sync alone"),
+        (Protocol::TwoPhase, _) => (5, "by every copy alone"),
+        (Protocol::Quorum, _) => (2, "by any copy, with the word of others"),
     }
 }
 
@@ -252,6 +309,7 @@ mod tests {
             settings(Protocol::Primary, Some(0)),
             settings(Protocol::Primary, Some(1)),
             settings(Protocol::TwoPhase, None),
+            settings(Protocol::Quorum, None),
         ];
         let told = all.map(|other| {
             let there = Differences::new(raft, other).promises();
@@ -264,5 +322,22 @@ mod tests {
         assert!(two_phase.0[0].contains("any node that stops stops writes"), "{two_phase:?}");
         assert!(two_phase.1[0].contains("on 3 disks at least, not on 2"), "{two_phase:?}");
         assert!(told[3].0[0].contains("wait for the directory"), "{:?}", told[3]);
+        let quorum = &told[5];
+        assert!(quorum.0[0].contains("older revisions are dropped"), "{quorum:?}");
+        assert!(quorum.1[1].contains("any copy takes a write"), "{quorum:?}");
+    }
+
+    #[test]
+    fn what_stops_without_an_order_and_what_is_in_doubt_is_told_both_ways() {
+        let (raft, quorum) = (settings(Protocol::Raft, None), settings(Protocol::Quorum, None));
+        let (there, back) = (Differences::new(raft, quorum), Differences::new(quorum, raft));
+        assert!(there.ops_stop().contains(&"transactions".into()) && back.ops_stop().is_empty());
+        assert!(
+            there.in_doubt()[0].contains("answer was lost") && back.in_doubt()[0].contains("being stored")
+        );
+        assert!(there.must_be_up().starts_with("all nodes"), "{}", there.must_be_up());
+        assert!(back.must_be_up().contains("less than 2 to weigh"), "{}", back.must_be_up());
+        assert!(title(quorum).ends_with("weights 1,1,1, read 2, write 2"), "{}", title(quorum));
+        assert!(Differences::new(raft, raft).in_doubt().is_empty());
     }
 }

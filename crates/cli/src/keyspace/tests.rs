@@ -107,6 +107,28 @@ fn describe_of_primary_tells_what_needs_the_directory_and_how_few_copies_will_do
 }
 
 #[test]
+fn describe_of_quorum_tells_what_each_replica_weighs_and_that_one_alone_is_enough() {
+    let weights = kv::keyspace::Weights::new(&[1, 2, 1]).ok();
+    let wish = Wish { protocol: Some(Protocol::Quorum), weights, ..Wish::default() };
+    let mut cluster = cluster();
+    for (member, weight) in cluster.shards[0].members.iter_mut().zip([1, 2, 1]) {
+        member.weight = weight;
+    }
+    let told = |wish: Wish, json| {
+        let store = Operated::new([cluster.clone()], [Ok(Answer::Keyspaces(vec![orders(wish)]))]);
+        run_on(&store, &Command::Describe { name: "default".into() }, json).1
+    };
+    let text = told(Wish { read: Some(2), write: Some(3), ..wish }, false);
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("replicas that weigh 3 of 4") && !words.contains("one alone"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    let json = told(Wish { read: Some(3), write: Some(2), ..wish }, true);
+    assert!(json.contains("\"weights\":[1,2,1]") && json.contains("\"write\":2"), "{json}");
+    let text = told(Wish { read: Some(3), write: Some(2), ..wish }, false);
+    assert!(text.contains("one alone"), "{text}");
+}
+
+#[test]
 fn describe_of_primary_with_few_in_sync_tells_what_the_others_answer() {
     let (protocol, sync) = (Some(Protocol::Primary), Some(Secondaries::Count(1)));
     let wish = Wish { protocol, sync, interval_micros: Some(50_000), ..Wish::default() };
@@ -204,7 +226,7 @@ fn number_that_makes_no_sense_is_refused_with_those_that_do() {
         ("--min-copies x", "as many as there are replicas"),
         ("--interval 0", "longer than nothing"),
         ("--interval soon", "as in 10s"),
-        ("--protocol paxos", "use single, raft, primary or two-phase"),
+        ("--protocol paxos", "use single, raft, primary, two-phase or quorum"),
     ] {
         let words = ["keyspace", "create", "carts"].into_iter().chain(words.split(' '));
         let refused = Typed::try_parse_from(words).expect_err("it makes no sense").to_string();

@@ -166,6 +166,7 @@ fn config(args: Args, file: File) -> Result<server::Config, Error> {
             .map_or(server::Config::CHECKPOINT_BYTES, |bytes| bytes as u64),
         moves,
         protocol: None,
+        weighed: None,
         lab: args.lab || file.lab,
         by_zones: false,
         ends_when_left: false,

@@ -150,7 +150,7 @@ fn check_folder(lab: &Lab, node: u16, engine: &str) {
     };
     let others: Vec<Value> = lab.all().filter(|other| *other != node).map(met).collect();
     assert_eq!(json(&lab.folder(node).join("peers.json")), json!({ "format": 2, "nodes": others }));
-    assert_eq!(fs::read_to_string(lab.folder(node).join("engine/format")).unwrap(), "2\n");
+    assert_eq!(fs::read_to_string(lab.folder(node).join("engine/format")).unwrap(), "3\n");
 
     let segments = fs::read_dir(lab.folder(node).join("log")).unwrap().map(|entry| entry.unwrap().path());
     let first = segments.min().expect("a log has a segment");

@@ -77,6 +77,7 @@ fn lab_faults_shows_who_goes_on_and_that_nothing_is_lost() {
         |name: &str| reports.iter().find(|report| report["protocol"] == name).expect("it is compared");
     let (single, raft, primary, two_phase) =
         (named("single"), named("raft"), named("primary-all"), named("two-phase"));
+    let quorum = named("quorum");
     for kind in ["writes", "reads"] {
         assert!(is_served(single, "cut", "alone", kind), "the one copy is there");
         assert!(!is_served(single, "cut", "others", kind), "it is on the other side");
@@ -86,6 +87,13 @@ fn lab_faults_shows_who_goes_on_and_that_nothing_is_lost() {
         assert!(is_served(raft, "killed", "others", kind), "they are a majority");
         assert!(!is_served(primary, "cut", "alone", kind), "it cannot take the others out");
         assert!(is_served(primary, "killed", "others", kind), "one of them is the primary now");
+        assert!(!is_served(quorum, "cut", "alone", kind), "it weighs too little");
+        for phase in ["cut", "killed"] {
+            assert!(
+                is_served(quorum, phase, "others", kind),
+                "{phase}: they weigh enough, and nobody has to follow"
+            );
+        }
     }
     for (phase, side) in [("cut", "alone"), ("cut", "others"), ("killed", "others")] {
         assert!(!is_served(two_phase, phase, side, "writes"), "{phase}, {side}: a copy is away");

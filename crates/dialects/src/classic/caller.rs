@@ -76,7 +76,11 @@ impl Caller {
 
     /// Asks one thing of the keyspace. Returns what its answer holds of the connection too, until it has left.
     pub(super) async fn ask(&self, op: Op) -> Result<(Answer, Share), Error> {
-        let request = self.request(op)?;
+        self.ask_at(op, self.level).await
+    }
+
+    async fn ask_at(&self, op: Op, level: Option<Level>) -> Result<(Answer, Share), Error> {
+        let request = Request { level, ..self.request(op)? };
         let (reply, share) = ask(&self.store.keys, request, self.fresh_tab()).await?;
         Ok((reply.answer, share))
     }
@@ -84,16 +88,31 @@ impl Caller {
     /// Asks one thing; again for a while where it failed for want of a node: those that were just started find each other. What failed
     /// never happens, so it may be asked again.
     pub(super) async fn ask_patiently(&self, op: Op) -> Result<(Answer, Share), Error> {
+        self.ask_patiently_at(op, &[self.level]).await
+    }
+
+    /// The same of a read. Where it cannot be linearizable, for a write that is under way might show to it and not to the next one, it misses
+    /// nothing that was acknowledged before it was asked: under `quorum` that needs fewer replicas.
+    pub(super) async fn read_patiently(&self, op: Op) -> Result<(Answer, Share), Error> {
+        self.ask_patiently_at(op, &[self.level, Some(Level::Bounded(0))]).await
+    }
+
+    /// Asks at the first of some levels that can be had.
+    async fn ask_patiently_at(&self, op: Op, levels: &[Option<Level>]) -> Result<(Answer, Share), Error> {
         let until = Instant::now() + PATIENCE;
-        loop {
-            let result = self.ask(op.clone()).await;
+        for place in (0..levels.len()).cycle() {
+            let result = self.ask_at(op.clone(), levels[place]).await;
             let Err(error) = &result else { return result };
-            let may_pass = error.is_transient() && error.outcome() == Outcome::Failed;
-            if !may_pass || Instant::now() + PAUSE >= until {
+            let (may_pass, is_last) =
+                (error.is_transient() && error.outcome() == Outcome::Failed, place + 1 == levels.len());
+            if !may_pass || is_last && Instant::now() + PAUSE >= until {
                 return result;
             }
-            sleep(PAUSE).await;
+            if is_last {
+                sleep(PAUSE).await;
+            }
         }
+        unreachable!("there is a level")
     }
 
     /// Asks one thing of the keyspace, wherever its shards are.

@@ -44,6 +44,19 @@ async fn write_that_nobody_ran_fails_as_unavailable() {
 }
 
 #[tokio::test]
+async fn write_says_that_it_was_sent_before_once_an_attempt_may_have_run_it() {
+    let node = Node::start(1).await;
+    node.fake.act([
+        Act::Fail(unavailable()),
+        Act::Fail(Error::InDoubt("lost".into())),
+        Act::Fail(Error::WrongNode { try_next: None }),
+    ]);
+    client(&[&node]).call(put("k", "v")).await.unwrap();
+    let said: Vec<bool> = node.fake.seen().iter().map(|request| request.again).collect();
+    assert_eq!(said, [false, false, true, true]);
+}
+
+#[tokio::test]
 async fn write_that_one_attempt_may_have_run_is_in_doubt() {
     let node = Node::start(1).await;
     node.fake.act([Act::Fail(Error::InDoubt("lost".into()))]);

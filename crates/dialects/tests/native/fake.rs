@@ -324,7 +324,9 @@ pub fn answer(op: &Op) -> Answer {
         Op::Transaction { then, .. } => {
             Answer::Transaction { succeeded: true, answers: then.iter().map(answer).collect() }
         }
-        Op::Advance { .. } | Op::Note(_) => panic!("no client can ask for this"),
+        Op::Advance { .. } | Op::Note(_) | Op::Merge { .. } | Op::Collect { .. } => {
+            panic!("no client can ask for this")
+        }
     }
 }
 

@@ -109,7 +109,15 @@ fn request() -> impl Strategy<Value = Request> {
     );
     let timeout = (1..=TIMEOUT_MILLIS_MAX).prop_map(Duration::from_millis);
     ("[a-z]{1,10}|default", op(), option(level), option(id), timeout).prop_map(
-        |(keyspace, op, level, id, timeout)| Request { keyspace, op, level, id, timeout, here: false },
+        |(keyspace, op, level, id, timeout)| Request {
+            keyspace,
+            op,
+            level,
+            id,
+            timeout,
+            again: false,
+            here: false,
+        },
     )
 }
 

@@ -215,6 +215,7 @@ pub fn encode_protocol(into: &mut impl BufMut, protocol: Protocol) {
         Protocol::Raft => 2,
         Protocol::Primary => 3,
         Protocol::TwoPhase => 4,
+        Protocol::Quorum => 5,
     });
 }
 
@@ -225,6 +226,7 @@ pub fn decode_protocol(reader: &mut Reader) -> Result<Protocol, Malformed> {
         2 => Ok(Protocol::Raft),
         3 => Ok(Protocol::Primary),
         4 => Ok(Protocol::TwoPhase),
+        5 => Ok(Protocol::Quorum),
         _ => Err(Malformed("a protocol has an unknown tag")),
     }
 }

@@ -2,9 +2,10 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::{Malformed, Reader, decode_protocol, encode_protocol, put_bytes, put_option, put_uint};
+use super::{Malformed, Reader, decode_protocol, encode_protocol, put_bytes, put_list, put_option, put_uint};
 use crate::keyspace::{
-    Described, Full, History, Keep, Quota, Rules, Secondaries, Settings, SyncMode, Usage, Wish,
+    Described, Full, History, Keep, Quota, Rules, Secondaries, Settings, SyncMode, Usage, Votes, Weighed,
+    Weights, Wish,
 };
 
 /// Writes what a keyspace is.
@@ -12,6 +13,7 @@ pub fn encode_settings(into: &mut BytesMut, settings: &Settings) {
     encode_protocol(into, settings.protocol);
     put_uint(into, u64::from(settings.replicas));
     put_option(into, settings.sync, encode_sync);
+    put_option(into, settings.weighed, encode_weighed);
     encode_keep(into, &settings.keep);
     put_option(into, settings.quota.bytes, put_uint);
     put_option(into, settings.quota.keys, put_uint);
@@ -41,12 +43,36 @@ pub fn decode_sync(reader: &mut Reader) -> Result<SyncMode, Malformed> {
     }
 }
 
+/// Writes what members weigh, and what reads and writes need of it.
+pub fn encode_weighed(into: &mut BytesMut, weighed: Weighed) {
+    encode_weights(into, weighed.weights);
+    put_uint(into, u64::from(weighed.votes.read));
+    put_uint(into, u64::from(weighed.votes.write));
+}
+
+/// Reads what members weigh, and what reads and writes need of it.
+pub fn decode_weighed(reader: &mut Reader) -> Result<Weighed, Malformed> {
+    let weights = decode_weights(reader)?;
+    let votes = Votes { read: reader.u32()?, write: reader.u32()? };
+    votes.check(&weights.each()).map_err(|_| Malformed("a read may miss a write"))?;
+    Ok(Weighed { weights, votes })
+}
+
+fn encode_weights(into: &mut BytesMut, weights: Weights) {
+    put_list(into, &weights.each(), |into, weight| put_uint(into, u64::from(*weight)));
+}
+
+fn decode_weights(reader: &mut Reader) -> Result<Weights, Malformed> {
+    Weights::new(&reader.list(Reader::u32)?).map_err(|_| Malformed("members weigh what none can"))
+}
+
 /// Reads what a keyspace is.
 pub fn decode_settings(reader: &mut Reader) -> Result<Settings, Malformed> {
     Ok(Settings {
         protocol: decode_protocol(reader)?,
         replicas: reader.u16()?,
         sync: reader.option(decode_sync)?,
+        weighed: reader.option(decode_weighed)?,
         keep: decode_keep(reader)?,
         quota: decode_quota(reader)?,
     })
@@ -135,6 +161,9 @@ pub(super) fn encode_wish(into: &mut BytesMut, wish: &Wish) {
     put_option(into, wish.sync.map(number), put_uint);
     put_option(into, wish.min_copies, |into, copies| put_uint(into, u64::from(copies)));
     put_option(into, wish.interval_micros, put_uint);
+    put_option(into, wish.weights, encode_weights);
+    put_option(into, wish.read, |into, read| put_uint(into, u64::from(read)));
+    put_option(into, wish.write, |into, write| put_uint(into, u64::from(write)));
     put_option(into, wish.history, encode_history);
     put_option(into, wish.deleted_micros, put_uint);
     put_option(into, wish.ttl_micros, put_uint);
@@ -150,6 +179,9 @@ pub(super) fn decode_wish(reader: &mut Reader) -> Result<Wish, Malformed> {
         sync: reader.option(decode_secondaries)?,
         min_copies: reader.option(Reader::u16)?,
         interval_micros: reader.option(Reader::uint)?,
+        weights: reader.option(decode_weights)?,
+        read: reader.option(Reader::u32)?,
+        write: reader.option(Reader::u32)?,
         history: reader.option(decode_history)?,
         deleted_micros: reader.option(Reader::uint)?,
         ttl_micros: reader.option(Reader::uint)?,

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::keyspace::Rules;
 use crate::ledger::Note;
-use crate::{Condition, Direction, Expect, Function, Op, Range, Side, Stamped, Version};
+use crate::{Condition, Direction, Expect, Function, Op, Range, Side, Stamped, Version, merged};
 
 /// The tag of a note.
 const NOTE: u8 = 17;
@@ -90,13 +90,7 @@ pub fn encode_op(into: &mut BytesMut, op: &Op) {
             encode_function(into, function);
         }
         Op::Transaction { conditions, then, otherwise } => {
-            into.put_u8(12);
-            put_list(into, conditions, |into, condition| {
-                put_bytes(into, &condition.key);
-                encode_expect(into, &condition.expect);
-            });
-            put_list(into, then, encode_op);
-            put_list(into, otherwise, encode_op);
+            encode_transaction(into, conditions, then, otherwise);
         }
         Op::Advance { to, rules } => encode_advance(into, *to, rules.as_ref()),
         Op::Note(note) => {
@@ -107,7 +101,18 @@ pub fn encode_op(into: &mut BytesMut, op: &Op) {
             tag_bounds(into, 15, from, to.as_ref());
             put_option(into, *below, put_version);
         }
+        Op::Merge { rows } => tag_list(into, 19, rows, merged::encode_row),
+        Op::Collect { tombstones } => tag_list(into, 20, tombstones, merged::encode_named),
     }
+}
+
+fn encode_transaction(into: &mut BytesMut, conditions: &[Condition], then: &[Op], otherwise: &[Op]) {
+    tag_list(into, 12, conditions, |into, condition| {
+        put_bytes(into, &condition.key);
+        encode_expect(into, &condition.expect);
+    });
+    put_list(into, then, encode_op);
+    put_list(into, otherwise, encode_op);
 }
 
 /// Writes an advance, with the rules that it sets.
@@ -165,6 +170,8 @@ fn decode_nested(reader: &mut Reader, depth: u8) -> Result<Op, Malformed> {
             to: reader.option(Reader::bytes)?,
             below: reader.option(Reader::version)?,
         },
+        19 => Op::Merge { rows: reader.list(merged::decode_row)? },
+        20 => Op::Collect { tombstones: reader.list(merged::decode_named)? },
         _ => return Err(Malformed("an op has an unknown tag")),
     })
 }
@@ -172,6 +179,11 @@ fn decode_nested(reader: &mut Reader, depth: u8) -> Result<Op, Malformed> {
 fn tag_key(into: &mut BytesMut, tag: u8, key: &[u8]) {
     into.put_u8(tag);
     put_bytes(into, key);
+}
+
+fn tag_list<T>(into: &mut BytesMut, tag: u8, items: &[T], put: impl FnMut(&mut BytesMut, &T)) {
+    into.put_u8(tag);
+    put_list(into, items, put);
 }
 
 fn tag_bounds(into: &mut BytesMut, tag: u8, from: &[u8], to: Option<&Bytes>) {

@@ -1,8 +1,14 @@
 //! The forms that a keyspace is measured in.
 
-use kv::keyspace::{Secondaries, Wish};
+use kv::keyspace::{Secondaries, Weights, Wish};
 use kv::{Level, Protocol};
 
+/// Nodes of a store, each of which has a copy.
+pub const STORE_NODES: u16 = 3;
+/// What they weigh where none of them orders, and what reads and writes need.
+pub const STORE_WEIGHTS: [u32; STORE_NODES as usize] = [1, 2, 1];
+const STORE_READ: u32 = 2;
+const STORE_WRITE: u32 = 3;
 /// With fewer nodes a put would wait for all secondaries before it waits for two of them.
 pub const NODES_MIN: u16 = 4;
 /// How many copies a shard has in a replica group: a primary and one more secondary than are waited for at most, unless for all.
@@ -35,10 +41,39 @@ impl Form {
     pub fn shards(&self) -> u32 {
         self.wish.shards.unwrap_or(1)
     }
+
+    /// How its copies agree.
+    pub fn protocol(&self) -> Protocol {
+        self.wish.protocol.unwrap_or(Protocol::Raft)
+    }
+
+    /// Whether a put goes to one node, which orders it, or to any.
+    pub fn has_leader(&self) -> bool {
+        self.protocol() != Protocol::Quorum
+    }
 }
 
-/// All there are on so many nodes, in the order of the table.
-pub fn all(nodes: u16) -> Vec<Form> {
+/// Both of a store: one node is its master, or none is.
+pub fn store() -> Vec<Form> {
+    let form = |name, wish| Form { name, keyspace: name, wish, level: Level::Linearizable };
+    let of = |protocol| Wish {
+        protocol: Some(protocol),
+        replicas: Some(STORE_NODES),
+        shards: Some(1),
+        ..Wish::default()
+    };
+    let weights = Weights::new(&STORE_WEIGHTS).expect("there is a weight for each of three nodes");
+    let weighed = Wish {
+        weights: Some(weights),
+        read: Some(STORE_READ),
+        write: Some(STORE_WRITE),
+        ..of(Protocol::Quorum)
+    };
+    vec![form("centralized", of(Protocol::TwoPhase)), form("decentralized", weighed)]
+}
+
+/// Shards of one copy and groups, on so many nodes, in the order of the table.
+pub fn shards(nodes: u16) -> Vec<Form> {
     assert!(nodes >= NODES_MIN, "a group of {GROUP} has a node for each copy");
     let single = |name, shards| {
         let wish = Wish {
@@ -83,7 +118,7 @@ mod tests {
 
     #[test]
     fn forms_can_be_created_and_have_names_of_their_own() {
-        let forms = all(NODES_MIN);
+        let forms = [shards(NODES_MIN), store()].concat();
         let names: BTreeSet<&str> = forms.iter().map(|form| form.name).collect();
         assert_eq!(names.len(), forms.len());
         for form in &forms {

@@ -56,8 +56,8 @@ impl Load {
             value: vec![b'v'; VALUE_BYTES].into(),
             seen: RefCell::default(),
         });
-        for key in &shared.keys {
-            shared.put(key).await;
+        for (turn, key) in shared.keys.iter().enumerate() {
+            shared.put(key, turn).await;
         }
         let start = |number| tokio::task::spawn_local(work(shared.clone(), number));
         let tasks = (0..clients).map(start).collect();
@@ -69,10 +69,9 @@ impl Load {
         self.shared.micros()
     }
 
-    /// How many nodes lead a shard.
-    pub fn leads(&self) -> u16 {
-        let leaders: BTreeSet<usize> = self.shared.shards.iter().map(|shard| shard.leader).collect();
-        leaders.len() as u16
+    /// The nodes that lead a shard, by their places.
+    pub fn leaders(&self) -> BTreeSet<usize> {
+        self.shared.shards.iter().map(|shard| shard.leader).collect()
     }
 
     /// Stops the clients; all that they saw.
@@ -91,12 +90,8 @@ async fn work(shared: Rc<Shared>, number: usize) {
     let mut turn = number;
     while !shared.stop.get() {
         let key = &shared.keys[rng.below(KEYS) as usize];
-        let came = if rng.percent(50) {
-            shared.put(key).await
-        } else {
-            turn += 1;
-            shared.get(key, turn).await
-        };
+        turn += 1;
+        let came = if rng.percent(50) { shared.put(key, turn).await } else { shared.get(key, turn).await };
         if !came.is_done() {
             tokio::time::sleep(PACE_AFTER_FAILURE).await;
         }
@@ -108,9 +103,12 @@ impl Shared {
         self.began.elapsed().as_micros() as u64
     }
 
-    async fn put(&self, key: &Key) -> Came {
+    /// Where nobody leads, each member has its turn.
+    async fn put(&self, key: &Key, turn: usize) -> Came {
         let op = Op::Put { key: key.clone(), value: self.value.clone(), deadline: None, previous: false };
-        self.ask(self.shard(key).leader, key, op, None).await
+        let Led { leader, members, .. } = self.shard(key);
+        let node = if self.form.has_leader() { *leader } else { members[turn % members.len()] };
+        self.ask(node, key, op, None).await
     }
 
     /// Each member of the key's shard has its turn.

@@ -16,7 +16,7 @@
 //!      ▼
 //!   Figures ── answers a second, reads that were wrong, by how much      (figures)
 //!      ▼
-//!   Row ────── a line of the table, an object in JSON, a bar of the plot  (report, plot)
+//!   Row ────── a line of the table, an object in JSON, a bar of the plot  (report, plot; store)
 //! ```
 //!
 //! First one shard of one copy, then 2, 4, 8, spread over the nodes. Then two shards of which each node has a copy, under `primary`: a
@@ -28,6 +28,13 @@
 //! 60 ms ago. That read is *wrong*: its answer is older than a put that was acknowledged before the read began. Its receipt says that it may
 //! miss the last 130 ms, so it is not *untrue*.
 //!
+//! # A store with a slow node
+//!
+//! The same load on three copies of one shard, as the classic store has them: *centralized*, under `two-phase`, where a put goes to the master
+//! and is on all copies or nowhere; *decentralized*, under `quorum`, whose nodes weigh 1, 2, 1, where a put needs 3 of it and a get 2, and any
+//! node takes either. First while all is well, then while the answers of each node in turn are late: those to clients, and its votes and
+//! acknowledgements to the others ([`store`]).
+//!
 //! # What holds
 //!
 //! - One process asks everything and notes when it asked and when it knew. So no clock is compared with another.
@@ -38,112 +45,36 @@
 //!
 //! Clients and nodes share the machine, so more nodes are more work for the same cores: shards do not add up here as they do on machines of
 //! their own. The clients take every key as often as every other, and the keys are few: wrong reads are more than with many keys.
+//!
+//! A client asks nodes in turn and waits for each answer. So of a store without a master every third request is at the slow node itself: the
+//! median says what the others do, and requests a second what clients get that ask all alike.
 
 mod figures;
 mod form;
 mod load;
+mod measure;
+mod picture;
 mod plot;
 mod report;
+pub mod store;
 
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
-
-pub use form::NODES_MIN;
+pub use form::{NODES_MIN, STORE_NODES};
+pub use measure::{Plan, Progress};
 pub use plot::plot;
 pub use report::{Row, render};
 
-use crate::cluster::Cluster;
-use crate::{Error, Folder};
-use form::Form;
-use load::Load;
+use crate::Error;
 
-/// How long clients are at work before they are counted.
-const WARM_UP: Duration = Duration::from_millis(500);
-/// How often is said how far it is.
-const SAY_EVERY: Duration = Duration::from_millis(200);
-
-/// What is to be run.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// The program whose `serve` is a node.
-    pub program: PathBuf,
-    /// How many nodes; [`NODES_MIN`] to [`NODES_MAX`](crate::NODES_MAX).
-    pub nodes: u16,
-    /// How many clients; at least 1.
-    pub clients: usize,
-    /// How long each form is measured.
-    pub time: Duration,
-}
-
-/// How far it is, for whoever waits.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress {
-    /// What is measured now; `None` = the nodes start.
-    pub form: Option<&'static str>,
-    /// For how long there was measured.
-    pub done: Duration,
-    /// How long that is in all.
-    pub of: Duration,
-}
-
-/// Measures each form; what came of it. `stop` ends it early and says why; `say` hears how far it is.
+/// Measures shards of one copy, and groups; what came of each. `stop` ends it early and says why; `say` hears how far it is. At least
+/// [`NODES_MIN`] nodes.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the nodes do not start or do not serve; what they wrote is kept then.
-pub async fn run(
+pub async fn shards(
     plan: &Plan,
     stop: impl Future<Output = String>,
-    mut say: impl FnMut(Progress),
+    say: impl FnMut(Progress),
 ) -> Result<Vec<Row>, Error> {
-    let mut folder = Folder::passing()?;
-    let local = tokio::task::LocalSet::new();
-    let measured = local.run_until(async {
-        tokio::select! {
-            rows = measure(plan, &folder, &mut say) => rows,
-            why = stop => Err(Error::Stopped(why)),
-        }
-    });
-    let result = measured.await;
-    folder.explain(result)
-}
-
-async fn measure(plan: &Plan, folder: &Folder, say: &mut dyn FnMut(Progress)) -> Result<Vec<Row>, Error> {
-    let forms = form::all(plan.nodes);
-    let of = plan.time * forms.len() as u32;
-    let mut progress = Progress { form: None, done: Duration::ZERO, of };
-    say(progress);
-    let cluster = Cluster::start(&plan.program, folder.path(), plan.nodes).await?;
-    let mut rows = Vec::new();
-    for form in &forms {
-        progress.form = Some(form.name);
-        say(progress);
-        rows.push(
-            measure_one(plan, &cluster, form, &mut |elapsed| {
-                say(Progress { done: progress.done + elapsed, ..progress });
-            })
-            .await?,
-        );
-        progress.done += plan.time;
-    }
-    Ok(rows)
-}
-
-async fn measure_one(
-    plan: &Plan,
-    cluster: &Cluster,
-    form: &Form,
-    say: &mut dyn FnMut(Duration),
-) -> Result<Row, Error> {
-    cluster.create(form.keyspace, form.wish).await?;
-    let load = Load::start(cluster, form, plan.clients).await?;
-    tokio::time::sleep(WARM_UP).await;
-    let (from, began) = (load.micros(), Instant::now());
-    while began.elapsed() < plan.time {
-        tokio::time::sleep(SAY_EVERY.min(plan.time - began.elapsed().min(plan.time))).await;
-        say(began.elapsed().min(plan.time));
-    }
-    let to = load.micros();
-    let leads = load.leads();
-    let seen = load.end().await;
-    Ok(Row::of(form, leads, &figures::count(&seen, from, to)))
+    let measured = measure::run(plan, &form::shards(plan.nodes), stop, say).await?;
+    Ok(measured.iter().map(Row::of).collect())
 }

@@ -2,13 +2,12 @@
 
 use std::fmt::Write;
 
-use kv::Protocol;
 use kv::keyspace::Secondaries;
 use serde::Serialize;
 
-use super::figures::Figures;
-use super::form::{BOUND_MILLIS, Form};
+use super::form::BOUND_MILLIS;
 use super::load::KEYS;
+use super::measure::Measured;
 
 /// What one form came to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -57,8 +56,8 @@ const HEAD: [&str; 2] = [
 ];
 
 impl Row {
-    /// Of what was counted, where so many nodes lead a shard.
-    pub(super) fn of(form: &Form, leaders: u16, figures: &Figures) -> Row {
+    /// Of what was measured.
+    pub(super) fn of(Measured { form, leaders, figures, .. }: &Measured) -> Row {
         let waits_for = match form.wish.sync {
             Some(Secondaries::Count(count)) => count,
             Some(Secondaries::All) => form.replicas() - 1,
@@ -66,14 +65,14 @@ impl Row {
         };
         Row {
             form: form.name,
-            protocol: form.wish.protocol.unwrap_or(Protocol::Raft).to_string(),
+            protocol: form.protocol().to_string(),
             shards: form.shards(),
             replicas: form.replicas(),
             waits_for,
-            leaders,
+            leaders: leaders.len() as u16,
             level: form.level.to_string(),
             micros: figures.micros,
-            ops_per_second: figures.per_second(),
+            ops_per_second: figures.per_second(figures.puts + figures.gets),
             puts: figures.puts,
             gets: figures.gets,
             failed: figures.failed,
@@ -126,7 +125,7 @@ fn line(text: &mut String, row: &Row) {
 }
 
 /// Rounded up where nothing is left behind the point: a time that there was is not 0.
-fn millis(micros: u64, digits: usize) -> String {
+pub(super) fn millis(micros: u64, digits: usize) -> String {
     match digits {
         0 => micros.div_ceil(1000).to_string(),
         digits => format!("{:.digits$}", micros as f64 / 1000.0),
@@ -163,11 +162,12 @@ fn faults(text: &mut String, row: &Row) {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::eval::form;
+    use crate::eval::figures::Figures;
+    use crate::eval::form::{self, Form};
 
     /// Rows as a run makes them: the weaker, the quicker, and the more is wrong.
     pub fn rows() -> Vec<Row> {
-        let forms = form::all(form::NODES_MIN);
+        let forms = form::shards(form::NODES_MIN);
         let row = |(index, form): (usize, &Form)| {
             let is_weak = form.level != kv::Level::Linearizable;
             let figures = Figures {
@@ -181,7 +181,7 @@ pub(super) mod tests {
                 bound_micros: if is_weak { 300_001 } else { 0 },
                 ..Figures::default()
             };
-            Row::of(form, 1, &figures)
+            Row::of(&Measured { form: *form, slow: None, leaders: [0].into(), figures })
         };
         forms.iter().enumerate().map(row).collect()
     }

@@ -275,4 +275,30 @@ pub enum Mutant {
     PartOpensBeforeTheSeal,
     /// A write that may have been run counts as never sent once it is planned again (`node`'s split). Caught by: the history.
     DoubtForgottenWhenPlannedAgain,
+    /// A read is answered though those that have what it shows do not weigh enough (`replication`'s quorum, as all to the end). Attiya,
+    /// Bar-Noy, Dolev (1995): a reader writes back. Caught by: what is acknowledged weighs enough; the history.
+    ReadWithoutWriteBack,
+    /// Most members are enough, whatever they weigh. Gifford (1979): votes are weighted. Caught by: what is acknowledged weighs enough.
+    WeightsCountedAsNodes,
+    /// An answer that comes a second time counts for a member that has not answered. Caught by: what is acknowledged weighs enough.
+    AcknowledgementCountedTwice,
+    /// A tombstone goes before all members have it. Caught by: a tombstone goes when all have it.
+    TombstoneDroppedEarly,
+    /// What waits for a member stays when tombstones go. Caught by: what was deleted stays so.
+    HintOutlivesTombstone,
+    /// What is late from a round that is over is taken in. Caught by: what was deleted stays so.
+    ClosedRoundStores,
+    /// Who has let tombstones go does not say up to which version. Caught by: nothing goes back behind an answer; what was deleted stays so.
+    FloorNotTold,
+    /// A member that was started again forgets up to where it has issued versions. Caught by: versions are issued once.
+    VersionsIssuedAgain,
+    /// Rows are merged, and acknowledged, before they are synced. Caught by: what is acknowledged weighs enough.
+    MergedBeforeDurable,
+    /// A value that has run out is deleted as of now, above what was put meanwhile. Caught by: members issue versions; the history.
+    ExpiryAsNewerVersion,
+    /// A write that has failed is stored all the same. Caught by: what has failed is nowhere.
+    FailedWriteStored,
+    /// A write without an order that may have been run runs again at a node that knows nothing of that (`node`). Caught by: a request
+    /// is run once; the history.
+    RetryElsewhereRunAgain,
 }

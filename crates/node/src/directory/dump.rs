@@ -47,6 +47,7 @@ fn keyspace_text(keyspace: &Keyspace) -> String {
     };
     let mut text = format!("{} replicas={} arrangement={arrangement}", keyspace.protocol, keyspace.replicas);
     let Keyspace { keep, quota, .. } = keyspace;
+    let weighed = keyspace.settings().weighed;
     let time = |micros: u64| if micros == u64::MAX { "all".into() } else { duration(micros) };
     let told = [
         ("history", keep.history.map(|history| history.to_string())),
@@ -55,6 +56,9 @@ fn keyspace_text(keyspace: &Keyspace) -> String {
         ("quota-bytes", quota.bytes.map(|bytes| bytes.to_string())),
         ("quota-keys", quota.keys.map(|keys| keys.to_string())),
         ("sync", keyspace.sync.map(|sync| sync.to_string())),
+        ("weights", weighed.map(|weighed| weighed.weights.to_string())),
+        ("read", weighed.map(|weighed| weighed.votes.read.to_string())),
+        ("write", weighed.map(|weighed| weighed.votes.write.to_string())),
     ];
     for (name, value) in told.into_iter().filter_map(|(name, value)| Some((name, value?))) {
         write!(text, " {name}={value}").expect("a string takes all");

@@ -7,7 +7,7 @@
 //! | a node is dead for the grace | it is gone |
 //! | those that are to come to a shard have caught up, or its heirs have copies | its members change over: its change cannot be given up any more |
 //! | most members have copies for the parts of a shard that is cut, or goes on under another protocol | it is sealed: that cannot be given up any more |
-//! | most members of each part have opened; all, where each may go on alone | they are shards, and the one that was cut is gone |
+//! | most members of each part have opened; all, where each may go on alone or nobody brings up who has nothing | they are shards, and the one that was cut is gone |
 //! | who is to come was let go by a leader that had not heard of it, and its number is not taken again | its change is given up |
 //! | a shard has the members it is to have, and most of them know it | its change is done, too where who was to come is gone for good |
 //! | who was in sync in a shard whose writes wait for nobody is dead | who has most of the others orders ([`super::follow`]) |
@@ -23,9 +23,9 @@ use kv::cluster::Liveness;
 use kv::view::{Duty, Member, Revision};
 use kv::{Epoch, NodeId, Protocol, ShardId};
 use mutant::Mutant;
-use placement::event::needed;
 use placement::map::{Change, Map, Node, NodeDuty, Phase};
-use placement::{Event, Limits, plan};
+use placement::needed;
+use placement::{Event, Limits, opens_whole, plan};
 use replication::Instant;
 
 use super::health::Health;
@@ -339,6 +339,12 @@ impl Reign {
                 let is_ready = |member: &&Member| told(member.node).is_some_and(has_copy);
                 let (ready, all) = (change.to.iter().filter(is_ready).count(), change.to.len());
                 let to = self.map.protocol_after(shard, row);
+                let is_there = |member: &Member| self.is_there(member.node);
+                if row.protocol.is_merged() {
+                    // None of them can be done without from then on.
+                    let is_ready = ready == all && change.to.iter().all(is_there);
+                    return is_ready.then_some(Event::Progress { shard, phase: Phase::Switch });
+                }
                 let is_enough = ready >= needed(row.protocol, all).max(to_open(to, all));
                 // Where one node goes on alone another may lead.
                 let leads = |told: &Announced| has_copy(told) || all < row.members.len();
@@ -371,8 +377,9 @@ impl Reign {
             all if all == row.members.len() => all - gone,
             most => most,
         };
-        // Who orders may have to ask for that first, as a shard.
-        let is_led = row.protocol == Protocol::Primary || self.seen.leader(part).is_some_and(are_there);
+        // Who orders may have to ask for that first, as a shard; and where nobody does any of them serves.
+        let is_led = matches!(row.protocol, Protocol::Primary | Protocol::Quorum)
+            || self.seen.leader(part).is_some_and(are_there);
         opened >= needed && is_led
     }
 
@@ -399,9 +406,12 @@ impl Reign {
     /// Whether most of some members are heard of, and connected: a change to others could not end before they come back. Who was killed is
     /// heard of for a while yet, and its connection breaks at once.
     fn may_decide(&self, members: &[Member]) -> bool {
-        let is_connected = |node: &NodeId| self.seen.nodes.get(node).is_some_and(|seen| seen.is_connected);
-        let is_there = |member: &&Member| self.is_heard(&member.node) && is_connected(&member.node);
-        2 * members.iter().filter(is_there).count() > members.len()
+        2 * members.iter().filter(|member| self.is_there(member.node)).count() > members.len()
+    }
+
+    /// Whether a node is heard of, and connected.
+    fn is_there(&self, node: NodeId) -> bool {
+        self.is_heard(&node) && self.seen.nodes.get(&node).is_some_and(|seen| seen.is_connected)
     }
 
     /// Whether these are the members of a shard in an epoch, as its leader and most of them say; all, where all copies are needed.
@@ -434,7 +444,7 @@ impl Reign {
 }
 
 /// How many of so many members of a part must have opened for it to be a shard: who comes later begins with nothing. So all must where
-/// each of them may be asked to go on alone.
+/// each of them may be asked to go on alone, or nobody brings up who has nothing.
 fn to_open(protocol: Protocol, members: usize) -> usize {
-    if protocol == Protocol::Primary { members } else { needed(protocol, members) }
+    if opens_whole(protocol) { members } else { needed(protocol, members) }
 }

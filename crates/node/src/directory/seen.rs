@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kv::cluster::{Liveness, Role};
+use kv::cluster::Liveness;
 use kv::keyspace::Usage;
 use kv::view::{Duty, Member};
 use kv::{NodeId, ShardId};
@@ -24,9 +24,10 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// What the leader of a shard that changes says: of those that say they are it, the one of the latest epoch and term.
+    /// What the leader of a shard that changes says: of those that say they are it, or that take requests where nobody leads, the one of the
+    /// latest epoch and term.
     pub fn leader(&self, shard: ShardId) -> Option<&Announced> {
-        let leads = self.shards.get(&shard)?.values().filter(|told| told.role == Role::Leader);
+        let leads = self.shards.get(&shard)?.values().filter(|told| told.role.takes_requests());
         leads.max_by_key(|told| (told.epoch, told.term, told.revision))
     }
 }

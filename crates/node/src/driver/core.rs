@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kv::keyspace::Usage;
-use kv::{Error, NodeId, Position, Reply, ShardId, SlotRange, Version};
+use kv::{Error, NodeId, Position, Reply, ShardId, Version};
+use placement::map::Shard;
 use replication::{Input, Instant, Output, Ticket, Token};
 
 use super::agenda::Agenda;
@@ -61,7 +62,11 @@ pub(super) struct Core {
     /// The parts that are to be, by the shard that is cut.
     pub parts: BTreeMap<ShardId, Parts>,
     /// The keyspaces and slots of shards that were cut and are no more, the newest ones.
-    pub cut_before: BTreeMap<ShardId, (String, SlotRange)>,
+    pub cut_before: BTreeMap<ShardId, Shard>,
+    /// When it began.
+    pub begun: Instant,
+    /// The keyspaces of which a shard without an order is no more, and since when that is known here.
+    pub unordered_before: BTreeMap<String, Instant>,
     /// The shards of which other nodes' heirs want to know what comes next.
     pub tails_asked: BTreeSet<ShardId>,
     /// Others are to hear of its replicas at once.
@@ -126,6 +131,8 @@ impl Core {
             heirs: BTreeMap::new(),
             parts: BTreeMap::new(),
             cut_before: BTreeMap::new(),
+            begun: now,
+            unordered_before: BTreeMap::new(),
             tails_asked: BTreeSet::new(),
             has_news: false,
             sessions: BTreeMap::new(),
@@ -266,6 +273,9 @@ impl Core {
                         self.applied(node, shard, index, last, results);
                     }
                 }
+            }
+            Done::Looked { shard, ticket, found, last } => {
+                self.give(shard, Input::Looked { ticket, found, last });
             }
             Done::Read { shard, token, read } => self.read_done(node, shard, token, read),
             Done::Snapshot { shard, to, snapshot } => {

@@ -34,10 +34,10 @@ impl Driver {
             Frame::Protocol { shard, epoch, revision, body } => {
                 self.core.take_message(&self.node, from, shard, (epoch, revision), body);
             }
-            Frame::Forward { token, shard, level, millis, op } => {
+            Frame::Forward { token, shard, level, millis, again, op } => {
                 let charge = Charge { answer: self.node.peers.answers(from).share(), ..Charge::default() };
                 let asker = Asker { node: from, token, charge };
-                self.core.take_forward(&self.node, asker, shard, level, millis, op);
+                self.core.take_forward(&self.node, asker, shard, level, (millis, again), op);
             }
             Frame::Answer { token, result, .. } => self.core.take_answer(&self.node, from, token, result),
             Frame::Greet { greetings, wants } => {

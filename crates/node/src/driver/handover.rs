@@ -80,7 +80,7 @@ use super::hosting::Leaving;
 use super::install::SnapshotPart;
 use super::replica::Replica;
 use super::{Flush, Work};
-use crate::job::Job;
+use crate::job::{Job, layout_of};
 use crate::node::Node;
 use crate::record::{self, Gone, Made};
 use crate::recovery::Begun;
@@ -213,8 +213,8 @@ impl Core {
             Err(error) => self.drop_heir(shard, &error),
             Ok(()) => {
                 if heir.flushed(stream) {
-                    let generation = heir.generation();
-                    self.work.push(Work::Run(Job::Load { shard, generation }));
+                    let (generation, layout) = (heir.generation(), layout_of(heir.seat.protocol));
+                    self.work.push(Work::Run(Job::Load { shard, generation, layout }));
                 }
             }
         }

@@ -30,7 +30,7 @@ use replication::{Input, View};
 use super::Work;
 use super::core::Core;
 use super::replica::Replica;
-use crate::job::Job;
+use crate::job::{Job, layout_of};
 use crate::node::Node;
 use crate::record::{self, Gone};
 use crate::recovery::Begun;
@@ -111,7 +111,7 @@ impl Core {
         let begun = Begun::make(&node.config, shard, &seat, generation);
         let begun = begun.expect("an empty log contradicts nothing");
         tracing::info!(%shard, number = %begun.made.number, generation, "this node has a replica of a shard from now on");
-        self.work.push(Work::Run(Job::Load { shard, generation }));
+        self.work.push(Work::Run(Job::Load { shard, generation, layout: layout_of(seat.protocol) }));
         self.begin_replica(Replica::new(shard, begun, Position::ZERO, Version::ZERO), true);
         self.greet_members(node, shard, &seat.view);
     }

@@ -11,6 +11,8 @@ use mutant::Mutant;
 
 use super::core::Core;
 use super::{Flush, Work};
+use storage::Layout;
+
 use crate::job::Job;
 use crate::watch::Source;
 
@@ -166,7 +168,8 @@ impl Core {
         if let Some(install) = install.filter(|install| install.stage == Stage::Switching(ticket)) {
             install.stage = Stage::Loading;
             let generation = install.generation;
-            self.work.push(Work::Run(Job::Load { shard, generation }));
+            // A copy that was received has rows, and they lie as they do.
+            self.work.push(Work::Run(Job::Load { shard, generation, layout: Layout::Ordered }));
         }
     }
 

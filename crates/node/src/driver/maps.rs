@@ -17,7 +17,7 @@ impl Driver {
     pub(super) fn take_map(&mut self, map: Arc<Map>) {
         let before = self.node.config.map.clone();
         let Some(strangers) = self.node.take_map(map) else { return };
-        self.core.note_gone_shards(&before, &self.node.config.map);
+        self.core.note_gone_shards(&before, &self.node);
         for node in strangers {
             self.core.disconnected(&self.node, node);
         }

@@ -176,6 +176,12 @@ impl Read {
         Read { op, level, ensured: level, fetched: None, hidden: false, counted: 0 }
     }
 
+    /// What do the replicas hold of it? `None` = it is not answered from rows of keys.
+    pub fn gather(&self, token: Token) -> Option<replication::Input> {
+        let look = kv::merged::look(&self.op)?;
+        Some(replication::Input::Gather { token, look, level: self.ensured })
+    }
+
     /// May it be served? For its replica.
     pub fn input(&self, token: Token) -> replication::Input {
         replication::Input::Read { token, scope: self.op.scope(), level: self.ensured }

@@ -5,6 +5,7 @@ use replication::{Input, Output};
 
 use super::core::Core;
 use super::replica::Applying;
+use super::writes::Kept;
 use super::{Word, Work};
 use crate::job::Job;
 use crate::node::Node;
@@ -31,6 +32,11 @@ impl Core {
             Output::Fetch { tokens } => tokens.into_iter().for_each(|token| self.fetch(node, shard, token)),
             Output::Answer { token, reached, staleness_micros, copies } => {
                 self.answer_read(node, shard, token, (reached, staleness_micros, copies));
+            }
+            Output::Look { ticket, what } => self.work.push(Work::Run(Job::Look { shard, ticket, what })),
+            Output::Reply { token, outcome, version, reached, staleness_micros, copies } => {
+                let kept = Kept { version, reached, staleness_micros, copies };
+                self.gathered(node, shard, token, outcome, kept);
             }
             Output::Refuse { token, error } => self.refused(node, shard, token, error),
             Output::MakeSnapshot { to } => {

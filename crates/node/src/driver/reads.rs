@@ -62,7 +62,7 @@ impl Core {
         let Some(open) = self.open.get_mut(token) else { return };
         let read = open.reads_mut().expect("a replica answers reads only");
         let (result, last) = read.fetched.take().expect("a read is answered after its rows were fetched");
-        if count_on(read, &result) {
+        if count_on(read, result.as_ref().ok()) {
             let input = read.input(token);
             return self.give(shard, input);
         }
@@ -89,8 +89,8 @@ impl Core {
 }
 
 /// A count is made a page at a time; true when there is another page to count.
-fn count_on(read: &mut super::open::Read, result: &Result<Answer, Error>) -> bool {
-    let (Op::Range(range), Ok(Answer::Page(page))) = (&mut read.op, result) else { return false };
+pub(super) fn count_on(read: &mut super::open::Read, answer: Option<&Answer>) -> bool {
+    let (Op::Range(range), Some(Answer::Page(page))) = (&mut read.op, answer) else { return false };
     if !range.count_only || page.next.is_none() {
         return false;
     }

@@ -119,7 +119,7 @@ impl Replica {
 
     /// Whether it orders the writes of its shard, as far as it knows.
     pub fn orders(&self) -> bool {
-        self.serves(Class::Blind)
+        !self.kind.is_merged() && self.serves(Class::Blind)
     }
 
     /// Whether it serves requests of a class that want what every replica trusts.

@@ -1,7 +1,7 @@
 //! Requests of clients and of other nodes: each part is served here, forwarded, or waits and is tried again.
 
 use bytes::Bytes;
-use kv::{Class, Error, Level, NodeId, Op, Reply, RequestId, ShardId, Stamped};
+use kv::{Class, Error, Level, NodeId, Protocol, Reply, RequestId, ShardId, Stamped};
 use mutant::Mutant;
 use replication::{Input, Route, Token};
 
@@ -25,13 +25,18 @@ const TIMEOUT_MICROS_MIN: u64 = 1_000;
 
 impl Core {
     pub fn take_part(&mut self, node: &Node, client: Client, part: Part) {
-        assert!(!matches!(part.op, Op::Advance { .. }), "an advance is the store's own");
+        let is_own_asked = matches!(client, Client::Astray(..));
+        assert!(is_own_asked || !part.op.is_own(), "an op of the store's own comes from no client");
         if node.stopping {
             return self.answer(client, Err(part.refusal("this node is stopping: ask another one")));
         }
         if self.open.is_full(part.op.bytes()) {
             let why = "this node has too many open requests: send fewer at once, or to other nodes";
             return self.answer(client, Err(part.refusal(why)));
+        }
+        let is_write = part.op.class() != Class::Read;
+        if part.in_doubt && is_write && self.may_be_forgotten(node, part.shard) {
+            return self.answer(client, Err(run_before()));
         }
         let Part { shard, op, level, id, timeout_micros, charge, in_doubt, here } = part;
         let timeout_micros = timeout_micros.max(TIMEOUT_MICROS_MIN);
@@ -69,7 +74,7 @@ impl Core {
         asker: Asker,
         shard: ShardId,
         level: Level,
-        millis: u64,
+        (millis, again): (u64, bool),
         op: Bytes,
     ) {
         assert_ne!(asker.node, node.config.me, "what a node asks of itself it does not forward");
@@ -86,6 +91,9 @@ impl Core {
         // What may be stale its own node would have served: it wants more, whatever the level.
         if !self.replicas.get(&shard).is_some_and(|replica| replica.serves(class)) {
             return answer(self, Error::WrongNode { try_next: None });
+        }
+        if again && class != Class::Read && !self.remembers(shard, &op) {
+            return answer(self, run_before());
         }
         if self.open.is_full(op.len()) {
             return answer(
@@ -116,6 +124,10 @@ impl Core {
             Asked::Later => return self.wait(node, token, RETRY_MICROS),
             Asked::There => {}
         }
+        let is_here = self.open.get(token).is_some_and(|open| self.replicas.contains_key(&open.shard));
+        if self.is_run_once(node, token, is_here) {
+            return;
+        }
         let Some(open) = self.open.get_mut(token) else { return };
         let left_out = open.reads().is_some_and(|read| read.hidden);
         let is_here_only = open.attempt().is_some_and(|attempt| attempt.here);
@@ -145,6 +157,34 @@ impl Core {
         self.wait(node, token, RETRY_MICROS);
     }
 
+    /// Where writes have no order, the node that took one knows alone whether it was run: it is asked again, or nobody is.
+    fn is_run_once(&mut self, node: &Node, token: Token, is_here: bool) -> bool {
+        let Some(open) = self.open.get(token) else { return true };
+        let (shard, attempt) = (open.shard, open.attempt());
+        let map = &node.config.map;
+        let protocol = map.shards.get(&shard).map(|row| row.protocol);
+        let protocol = protocol.or_else(|| map.row_of_part(shard).map(|row| row.protocol));
+        if !open.is_in_doubt() || !protocol.is_some_and(Protocol::is_merged) {
+            return false;
+        }
+        if is_here && attempt.is_some_and(|attempt| self.remembers(shard, &attempt.stamped)) {
+            return false;
+        }
+        match attempt.map(|attempt| attempt.state) {
+            Some(State::Forwarded(to, _)) if node.peers.is_connected(to) => self.forward(node, token, to),
+            _ => self.finish(token, Err(run_before())),
+        }
+        true
+    }
+
+    /// Whether a write that may have been run before happens once if the replica here gets it.
+    fn remembers(&self, shard: ShardId, stamped: &Bytes) -> bool {
+        let id = Stamped::decode(stamped).ok().and_then(|stamped| stamped.id);
+        let replica = self.replicas.get(&shard);
+        let remembers = |id| replica.is_some_and(|replica| replica.protocol.remembers(&id));
+        id.is_some_and(remembers) || mutant::is(Mutant::RetryElsewhereRunAgain)
+    }
+
     /// Gives a part to the local replica.
     fn serve(&mut self, node: &Node, token: Token) {
         let Some(open) = self.open.get_mut(token) else { return };
@@ -154,8 +194,14 @@ impl Core {
         }
         if let Some(read) = open.reads_mut() {
             read.hidden = false;
-            let input = read.input(token);
-            return self.give(shard, input);
+            let is_merged = self.replicas[&shard].kind.is_merged();
+            let why = kv::merged::refusal(&read.op)
+                .unwrap_or("there is nothing of that where writes have no order");
+            let input = if is_merged { read.gather(token) } else { Some(read.input(token)) };
+            return match input {
+                Some(input) => self.give(shard, input),
+                None => self.finish(token, Err(Error::Invalid(why.into()))),
+            };
         }
         let op = match &open.kind {
             Kind::Write(attempt, _) => attempt.stamped.clone(),
@@ -184,7 +230,8 @@ impl Core {
         let attempt = open.attempt_mut().expect("only what a client asks is forwarded");
         attempt.state = State::Forwarded(to, node.now);
         let op = attempt.stamped.clone();
-        self.send(to, &Frame::Forward { token, shard, level, millis, op });
+        let again = open.is_in_doubt();
+        self.send(to, &Frame::Forward { token, shard, level, millis, again, op });
     }
 
     /// Puts a client's part aside until something may have changed.
@@ -299,6 +346,13 @@ impl Core {
             self.dispatch(node, token);
         }
     }
+}
+
+/// Whether a write happened that was sent before: where writes have no order nobody can tell but the one that took it, while it runs.
+pub(super) fn run_before() -> Error {
+    let why = "the write may have happened when it was sent before, and where writes have no order nobody else can tell: read to see what is \
+               there before you write again";
+    Error::InDoubt(why.into())
 }
 
 /// What a replica makes sure of for a read of which nobody else is asked: it is as old as its level allows only where it cannot be fresh.

@@ -10,7 +10,8 @@
 //! # How
 //!
 //! The map says which parts there are to be ([`placement::map::Split`]), and the phase. All replicas of a shard have the same state where
-//! its epoch ends ([`replication::Input::Seal`]), so each makes its node's parts of its own rows, and asks nobody:
+//! its epoch ends ([`replication::Input::Seal`]): where writes have no order, they have brought it together by then. So each makes its node's
+//! parts of its own rows, and asks nobody:
 //!
 //! ```text
 //!   map          replica of the shard               its parts on this node, of one core
@@ -37,7 +38,8 @@
 //!   ([`replication::inherited`]), at the place of the shard's last entry. A replica that begins so is as far as the others.
 //! - *The directory* makes the phase `Switch` of `Copy` when most members announce that their parts are ready, the leader among them; and
 //!   when most members of each part have opened, and one of them leads, the parts get rows and the shard goes. Where all copies are
-//!   needed (`two-phase`) it waits for all members both times, and for a part under `primary` until all have opened.
+//!   needed (`two-phase`) it waits for all members both times, and for a part under `primary` or `quorum` until all have opened. Of a shard that
+//!   had no order it waits for all that the change names before that is sealed, for what they have together is the shard.
 //! - *Requests* that wait for the shard, or come back from it, are planned again by the map, under the ids that they had (`replan`):
 //!   what was run before the end is remembered by the part that has the key.
 //!
@@ -60,6 +62,8 @@
 //! Where more is written during a pass than is noted (some 32 MiB of keys) the next one reads all rows again, and if that is the last
 //! one writers wait for it. A batch (put-all) that is sent
 //! again after a cut, and whose answer was too large to be kept, is taken for a repeat by its id alone. The parts of one core open together.
+//! What is remembered of requests does not pass between protocols with an order and those without: a write that may have been run before is in
+//! doubt, for as long as its id may come again, after the change and after each start of a node of a keyspace that was under `quorum` once.
 
 mod giver;
 mod replan;
@@ -71,7 +75,7 @@ use kv::{Epoch, Position, ShardId, SlotRange, Version};
 use mutant::Mutant;
 use placement::map::Phase;
 use replication::Instant;
-use storage::{Cut, ShardSnapshot};
+use storage::{Cut, Layout, ShardSnapshot};
 
 pub(super) use self::giver::CutHere;
 pub(super) use self::replan::{Asked, asked};
@@ -80,7 +84,7 @@ use super::handover::inheriting;
 use super::hosting::Leaving;
 use super::replica::Replica;
 use super::{Flush, Work};
-use crate::job::Job;
+use crate::job::{Job, layout_of};
 use crate::node::Node;
 use crate::record::{self, Gone, Made};
 use crate::recovery::Begun;
@@ -136,6 +140,8 @@ pub(super) struct Parts {
     stage: Stage,
     /// The shard as of here is what the parts have.
     copied: Option<Position>,
+    /// Where they begin with that.
+    begins: Position,
     passes: u32,
     /// The last pass had little to look at, or there were many: another one would not make the next one shorter.
     has_caught_up: bool,
@@ -168,15 +174,15 @@ enum Stage {
     /// A pass is under way, of the shard as of `at`.
     Copying { at: Position, is_end: bool },
     /// What the pass wrote is flushed.
-    Flushing { at: Position, is_end: bool },
+    Flushing { is_end: bool },
     /// They have a copy, and ask for the end.
     Ready,
     /// They have everything, and wait for the map to let them open.
-    Ended { at: Position },
+    Ended,
     /// The table loads them, so many are left.
-    Loading { at: Position, left: usize },
+    Loading { left: usize },
     /// The append of this ticket says that they are replicas, and is not durable yet.
-    Inheriting { at: Position, ticket: u64 },
+    Inheriting { ticket: u64 },
 }
 
 impl Parts {
@@ -198,9 +204,16 @@ impl Parts {
         Some(has_copy)
     }
 
+    /// How their rows lie: all are under one protocol.
+    fn layout(&self) -> Layout {
+        let first = self.heirs.values().next().expect("there are parts");
+        layout_of(first.seat.protocol)
+    }
+
     /// The records that make them replicas.
-    fn inheriting(&self, at: Position) -> Vec<wal::Record> {
-        let records = |(shard, heir): (&ShardId, &PartHeir)| inheriting(*shard, &heir.seat, &heir.made(), at);
+    fn inheriting(&self) -> Vec<wal::Record> {
+        let records =
+            |(shard, heir): (&ShardId, &PartHeir)| inheriting(*shard, &heir.seat, &heir.made(), self.begins);
         self.heirs.iter().flat_map(records).collect()
     }
 }
@@ -272,7 +285,7 @@ impl Core {
         tracing::info!(%from, parts = heirs.len(), "a shard is to be cut: its parts here are made");
         let (ticket, stage) = (self.ticket + 1, Stage::Wanting);
         let of = map.shards[&from].slots;
-        let (copied, passes, has_caught_up, may_open) = (None, 0, false, false);
+        let (copied, begins, passes, has_caught_up, may_open) = (None, Position::ZERO, 0, false, false);
         let parts = Parts {
             heirs,
             of,
@@ -280,6 +293,7 @@ impl Core {
             ticket,
             stage,
             copied,
+            begins,
             passes,
             has_caught_up,
             may_open,
@@ -343,7 +357,10 @@ impl Core {
         let at = Position::new(snapshot.applied.index, snapshot.applied.term);
         parts.become_stage(Stage::Copying { at, is_end });
         let rows = parts.heirs.iter().map(|(shard, heir)| (*shard, heir.gone.generation, heir.slots));
-        let cut = Box::new(Cut::new((snapshot, parts.of), rows, parts.copied.map(|at| at.index.0)));
+        let cut = Cut::new((snapshot, parts.of), rows, parts.copied.map(|at| at.index.0));
+        let cut = Box::new(cut.into_layout(parts.layout()));
+        let (index, term) = cut.begins_at();
+        parts.begins = Position::new(index, term);
         parts.passes += 1;
         parts.has_caught_up =
             parts.passes >= PASSES_MAX || cut.changes().is_some_and(|rows| rows <= CAUGHT_UP_ROWS);
@@ -358,16 +375,16 @@ impl Core {
             return self.work.push(Work::Run(Job::Cut { from, cut }));
         }
         parts.copied = Some(at);
-        parts.become_stage(Stage::Flushing { at, is_end });
+        parts.become_stage(Stage::Flushing { is_end });
         self.flush(Flush::Parts(from));
     }
 
     /// What a pass wrote is flushed.
     pub fn parts_flushed(&mut self, from: ShardId, result: Result<(), String>) {
         let Some(parts) = self.parts.get_mut(&from) else { return };
-        let Stage::Flushing { at, is_end } = parts.stage else { return };
+        let Stage::Flushing { is_end } = parts.stage else { return };
         match result {
-            Ok(()) if is_end => parts.become_stage(Stage::Ended { at }),
+            Ok(()) if is_end => parts.become_stage(Stage::Ended),
             Ok(()) if !parts.has_caught_up => parts.become_stage(Stage::Wanting),
             Ok(()) => parts.become_stage(Stage::Ready),
             Err(error) => {
@@ -381,10 +398,13 @@ impl Core {
     /// Has parts loaded that have everything, if they may open.
     fn load_parts(&mut self, from: ShardId) {
         let Some(parts) = self.parts.get_mut(&from).filter(|parts| parts.may_open) else { return };
-        let Stage::Ended { at } = parts.stage else { return };
-        parts.become_stage(Stage::Loading { at, left: parts.heirs.len() });
+        if parts.stage != Stage::Ended {
+            return;
+        }
+        parts.become_stage(Stage::Loading { left: parts.heirs.len() });
         for (shard, heir) in &parts.heirs {
-            self.work.push(Work::Run(Job::Load { shard: *shard, generation: heir.gone.generation }));
+            let (generation, layout) = (heir.gone.generation, layout_of(heir.seat.protocol));
+            self.work.push(Work::Run(Job::Load { shard: *shard, generation, layout }));
         }
     }
 
@@ -400,17 +420,17 @@ impl Core {
             return;
         };
         let heir = parts.heirs.get_mut(&shard).expect("it was just found");
-        let Stage::Loading { at, left } = parts.stage else { return };
+        let Stage::Loading { left } = parts.stage else { return };
         if heir.gone.generation != generation {
             return;
         }
         (heir.last, heir.due, heir.standing) = (last, due, standing);
         match left - 1 {
             0 => {
-                self.records.extend(parts.inheriting(at));
-                parts.become_stage(Stage::Inheriting { at, ticket });
+                self.records.extend(parts.inheriting());
+                parts.become_stage(Stage::Inheriting { ticket });
             }
-            left => parts.stage = Stage::Loading { at, left },
+            left => parts.stage = Stage::Loading { left },
         }
     }
 
@@ -418,11 +438,12 @@ impl Core {
     pub fn open_parts(&mut self, node: &Node) {
         let durable = self.durable;
         let opens = |(from, parts): (&ShardId, &Parts)| match parts.stage {
-            Stage::Inheriting { at, ticket } if ticket <= durable => Some((*from, at)),
+            Stage::Inheriting { ticket } if ticket <= durable => Some(*from),
             _ => None,
         };
-        for (from, at) in Vec::from_iter(self.parts.iter().filter_map(opens)) {
+        for from in Vec::from_iter(self.parts.iter().filter_map(opens)) {
             let parts = self.parts.remove(&from).expect("parts that open are there");
+            let at = parts.begins;
             for (shard, heir) in parts.heirs {
                 let begun = Begun::inherit(&node.config, shard, &heir.seat, heir.made(), at);
                 let begun = begun.expect("a log of one record contradicts nothing");
@@ -447,7 +468,7 @@ impl Core {
     /// What a checkpoint must keep of parts.
     pub fn keep_parts(&self) -> Vec<wal::Record> {
         let keep = |parts: &Parts| match parts.stage {
-            Stage::Inheriting { at, .. } => parts.inheriting(at),
+            Stage::Inheriting { .. } => parts.inheriting(),
             _ => parts.heirs.iter().map(|(shard, heir)| record::gone(*shard, &heir.gone)).collect(),
         };
         self.parts.values().flat_map(keep).collect()

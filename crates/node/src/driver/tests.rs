@@ -104,6 +104,7 @@ impl Replicate for Fake {
             members: vec![],
             wants_the_gone: false,
             lease_reads: 0,
+            counts: Default::default(),
         }
     }
 }
@@ -388,7 +389,8 @@ fn forwarded_part_is_turned_away_where_it_is_not_served() {
     let mut test = Test::new(1);
     test.script(1).route = Route::To(NodeId(3));
     let op = kv::Stamped { id: None, op: Op::Delete { key: "k".into(), previous: false } }.encode();
-    let forward = Frame::Forward { token: 5, shard: SHARD, level: Level::Linearizable, millis: 100, op };
+    let forward =
+        Frame::Forward { token: 5, shard: SHARD, level: Level::Linearizable, millis: 100, again: false, op };
     let wrong = Frame::Answer { token: 5, shard: SHARD, result: Err(Error::WrongNode { try_next: None }) };
     assert_eq!(test.hear(1, &forward), [wrong]);
     assert_eq!(test.given(1), [""; 0]);

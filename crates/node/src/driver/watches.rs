@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kv::watch::{Change, Filter};
 use kv::{Error, NodeId, ShardId, Share, Version};
 use mutant::Mutant;
+use placement::map::Shard;
 use replication::Instant;
 
 use super::Work;
@@ -217,6 +218,10 @@ impl Core {
     fn serve_pull(&mut self, node: &Node, name: u64) {
         let Some(open) = self.pulls.open.get_mut(&name) else { return };
         let Pull { shard, after, .. } = open.pull;
+        let is_merged = |row: &Shard| row.protocol.is_merged();
+        if node.config.map.shards.get(&shard).is_some_and(is_merged) {
+            return self.answer_pull(name, Pulled::Failed(Error::Invalid(UNORDERED.into())));
+        }
         match self.feeds.read(shard, &open.pull.filter, after) {
             Held::Given(given) => return self.answer_pull(name, Pulled::Given(given)),
             Held::Waits if open.ends <= node.now => return self.answer_nothing(name),
@@ -380,4 +385,6 @@ impl Open {
     }
 }
 
+const UNORDERED: &str = "changes of this keyspace have no order (protocol quorum): each replica takes them in as they come, and what is watched elsewhere \
+     could neither be told once nor in order; get the keys, or watch a keyspace of protocol single, raft, primary or two-phase";
 const STOPPING: &str = "this node is stopping: watch at another one";

@@ -1,11 +1,12 @@
 //! Writes: what the table has applied is answered, and what a replica does not order is turned away.
 
-use kv::{Answer, Epoch, Error, Index, Level, Protocol, Receipt, Reply, ShardId, Version};
+use kv::{Answer, Epoch, Error, Index, Level, Page, Protocol, Receipt, Reply, ShardId, Version, merged};
 use mutant::Mutant;
-use replication::{Input, Token};
+use replication::{Gathered, Input, Token};
 
 use super::core::Core;
 use super::open::Open;
+use super::reads::count_on;
 use crate::node::Node;
 
 impl Core {
@@ -44,13 +45,52 @@ impl Core {
     /// A replica does not serve a part.
     pub fn refused(&mut self, node: &Node, shard: ShardId, token: Token, error: Error) {
         let is_advance = self.open.get(token).is_some_and(Open::is_advance);
+        let is_merged = self.replicas.get(&shard).is_some_and(|replica| replica.kind.is_merged());
         match error {
+            // Who takes it without an order has asked the others.
+            Error::Unavailable(_) | Error::Invalid(_) if is_merged => self.finish(token, Err(error)),
             // The leader itself refuses: its queues are full.
             Error::Unavailable(_) if self.is_ordered_here(shard) && !is_advance => {
                 self.finish(token, Err(error));
             }
             error => self.turned_away(node, token, error),
         }
+    }
+}
+
+/// What the replicas of a shard without an order have kept of a request.
+pub(super) struct Kept {
+    pub version: Version,
+    pub reached: Level,
+    pub staleness_micros: u64,
+    pub copies: u32,
+}
+
+impl Core {
+    /// Replicas have put together what they hold, or a write is where it is to be.
+    pub fn gathered(&mut self, node: &Node, shard: ShardId, token: Token, outcome: Gathered, kept: Kept) {
+        let Some(open) = self.open.get_mut(token) else { return };
+        let (asked, counted, answer) = match (outcome, open.reads_mut()) {
+            (Gathered::Written(answer), _) => (Level::Linearizable, 0, answer),
+            (Gathered::Rows { newest, moment }, Some(read)) => {
+                let answer = merged::answer(&read.op, moment, &newest).expect("a read of keys is answered");
+                if count_on(read, Some(&answer)) {
+                    let input = read.gather(token).expect("it was gathered before");
+                    return self.give(shard, input);
+                }
+                (read.level, read.counted, answer)
+            }
+            (Gathered::Rows { .. }, None) => unreachable!("a write is not answered with rows"),
+        };
+        let answer = match answer {
+            Answer::Page(page) => Answer::Page(Page { count: page.count + counted, ..page }),
+            answer => answer,
+        };
+        let Kept { version, reached, staleness_micros, copies } = kept;
+        let replica = &self.replicas[&shard];
+        let of = (shard, replica.kind, replica.view().epoch);
+        let receipt = Receipt { asked, reached, staleness_micros, ..receipt(node, of, version, copies) };
+        self.finish(token, Ok(Reply { answer, receipt }));
     }
 }
 

@@ -188,11 +188,11 @@ impl Peers {
     }
 
     /// The node that leads a shard, as far as announcements tell: who says so in the latest epoch with the highest term, unless it
-    /// is dead.
+    /// is dead. Where nobody leads, one that takes requests.
     pub fn leader(&self, shard: ShardId, now: Instant) -> Option<NodeId> {
         let living = self.peers.iter().filter(|(id, _)| self.liveness(**id, now) != Liveness::Dead);
         let told = living.filter_map(|(id, peer)| Some((*id, peer.replicas.get(&shard)?)));
-        let leads = told.filter(|(_, told)| told.role == Role::Leader);
+        let leads = told.filter(|(_, told)| told.role.takes_requests());
         leads.max_by_key(|(id, told)| (told.epoch, told.term, *id)).map(|(id, _)| id)
     }
 
@@ -210,7 +210,8 @@ impl Peers {
         let of_clients = map.shards.iter().filter(|(_, shard)| shard.keyspace != DIRECTORY);
         let shards: Vec<ShardStatus> =
             of_clients.map(|(id, shard)| shard_status(&views, map, *id, shard)).collect();
-        let leads = |id: NodeId| shards.iter().filter(|shard| shard.leader == Some(id)).count() as u32;
+        let is_led_by = |shard: &&ShardStatus, id| shard.leader == Some(id) && !shard.protocol.is_merged();
+        let leads = |id: NodeId| shards.iter().filter(|shard| is_led_by(shard, id)).count() as u32;
         let is_member = |shard: &&ShardStatus, id| shard.members.iter().any(|member| member.node == id);
         let replicas = |id| shards.iter().filter(|shard| is_member(shard, id)).count() as u32;
         let nodes = views.iter().map(|view| {
@@ -259,11 +260,11 @@ impl View<'_> {
     }
 }
 
-/// The leader is who says so in the latest epoch with the highest term, unless it is dead.
+/// The leader is who says so in the latest epoch with the highest term, unless it is dead; where nobody leads, one that takes requests.
 fn shard_status(views: &[View<'_>], map: &Map, id: ShardId, shard: &Shard) -> ShardStatus {
     let living = views.iter().filter(|view| view.state != Liveness::Dead);
     let leads = living.filter_map(|view| {
-        view.replica(id).filter(|told| told.role == Role::Leader).map(|told| (told, view.id))
+        view.replica(id).filter(|told| told.role.takes_requests()).map(|told| (told, view.id))
     });
     let leader = leads.max_by_key(|(told, node)| (told.epoch, told.term, *node));
     let epoch = views.iter().filter_map(|view| view.replica(id)).map(|told| told.epoch).max();

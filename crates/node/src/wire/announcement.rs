@@ -36,6 +36,7 @@ impl Announcement {
                 Role::Follower => 1,
                 Role::Candidate => 2,
                 Role::Leader => 3,
+                Role::Member => 4,
             });
             codec::put_uint(into, replica.leader.map_or(0, |leader| leader.0));
             codec::put_uint(into, replica.term);
@@ -81,6 +82,7 @@ impl Announcement {
                         1 => Role::Follower,
                         2 => Role::Candidate,
                         3 => Role::Leader,
+                        4 => Role::Member,
                         _ => return Err(Malformed("a role has an unknown tag")),
                     },
                     leader: Some(NodeId(reader.uint()?)).filter(|leader| leader.0 != 0),

@@ -57,6 +57,7 @@ fn samples() -> Vec<Frame> {
             shard: ShardId(300),
             level: Level::Bounded(20),
             millis: 5000,
+            again: true,
             op: Bytes::from_static(b"op"),
         },
         Frame::Answer { token: 5, shard: ShardId(300), result: Err(Error::WrongNode { try_next: None }) },

@@ -153,10 +153,10 @@ impl Cluster {
     }
 
     pub fn ask_with(&mut self, node: NodeId, op: Op, id: Option<kv::RequestId>) -> u64 {
-        self.ask_at(node, op, id, None)
+        self.ask_part(node, op, |part| Part { id, ..part })
     }
 
-    fn ask_at(&mut self, node: NodeId, op: Op, id: Option<kv::RequestId>, level: Option<kv::Level>) -> u64 {
+    pub fn ask_part(&mut self, node: NodeId, op: Op, with: impl FnOnce(Part) -> Part) -> u64 {
         self.clients += 1;
         let known = Keyspaces::new(self.nodes[&node].cores[0].driver.map());
         let founded = Keyspaces::new(&self.map);
@@ -164,10 +164,10 @@ impl Cluster {
         let plan = Plan::new(shards, op).unwrap();
         let [(shard, op)] = &plan.parts[..] else { panic!("tests ask one shard") };
         let (shard, op, charge) = (*shard, op.clone(), kv::Charge::default());
-        let part =
-            Part { shard, op, level, id, timeout_micros: 3_000_000, charge, in_doubt: false, here: false };
+        let (id, level, timeout_micros) = (None, None, 3_000_000);
+        let part = Part { shard, op, level, id, timeout_micros, charge, in_doubt: false, here: false };
         let client = self.clients;
-        self.input(node, Input::Part { client, part });
+        self.input(node, Input::Part { client, part: with(part) });
         client
     }
 
@@ -179,11 +179,11 @@ impl Cluster {
 
     /// Reads at a level, and waits for the answer.
     pub fn read(&mut self, node: NodeId, op: Op, level: kv::Level) -> Reply {
-        let client = self.ask_at(node, op, None, Some(level));
+        let client = self.ask_part(node, op, |part| Part { level: Some(level), ..part });
         self.wait_for(client).unwrap()
     }
 
-    fn wait_for(&mut self, client: u64) -> Result<Reply, Error> {
+    pub fn wait_for(&mut self, client: u64) -> Result<Reply, Error> {
         for _ in 0..4 * ELECTION_STEPS {
             if let Some(answer) = self.answers.remove(&client) {
                 return answer;
@@ -430,9 +430,9 @@ impl Node {
         let deal = config.deal;
         let table = |_| Table::open(engine.clone(), Options::of(History::Count(16)));
         let mut tables: Vec<Table> = (0..deal.cores()).map(table).collect();
-        let mut load =
-            |(shard, generation)| (shard, tables[deal.core_of(shard)].load(shard, generation).unwrap());
-        let applied = recovery.replicas(me, &config.map).into_iter().map(&mut load).collect();
+        let mut load = |shard, (rows, layout)| tables[deal.core_of(shard)].load_as(shard, rows, layout);
+        let found = recovery.replicas(me, &config.map).into_iter();
+        let applied = found.map(|(shard, rows)| (shard, load(shard, rows).unwrap())).collect();
         let drivers = Driver::all(config, recovery, &applied, now(instant, 0)).unwrap();
         let core = |(driver, table)| Core { driver, executor: Executor::new(table), inputs: VecDeque::new() };
         let cores = drivers.into_iter().zip(tables).map(core).collect();

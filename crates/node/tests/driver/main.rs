@@ -13,6 +13,8 @@ mod hosting;
 mod kept;
 mod maps;
 mod names;
+mod quorum;
+mod recast;
 mod snapshots;
 mod split;
 mod switch;

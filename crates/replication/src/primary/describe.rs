@@ -20,6 +20,7 @@ impl Primary {
             members: self.view.members.iter().filter_map(|member| self.member_status(member)).collect(),
             wants_the_gone: false,
             lease_reads: self.lease_reads,
+            counts: Default::default(),
         }
     }
 

@@ -342,9 +342,7 @@ impl Primary {
             out.extend(over.into_iter().map(sealed));
         }
         let tokens = self.reads.take_fetch();
-        if !tokens.is_empty() {
-            out.push(Output::Fetch { tokens });
-        }
+        out.extend((!tokens.is_empty()).then(|| Output::Fetch { tokens }));
     }
 
     /// Gives out to be applied what is agreed on and on the disk here.
@@ -418,8 +416,9 @@ impl Replicate for Primary {
             Input::SnapshotSent { to, arrived } => self.snapshot_sent(to, arrived),
             Input::SnapshotReceived { header } => self.snapshot_received(&header, out),
             Input::Yield { to } => self.yield_to(to),
-            Input::Seal { next } => self.seal(next),
+            Input::Seal { next, .. } => self.seal(next),
             Input::Released => self.forks.is_released = true,
+            Input::Gather { .. } | Input::Looked { .. } => (),
         }
         self.settle(out);
         if is_tick {

@@ -22,6 +22,7 @@ impl Raft {
             members: core.view().members.iter().filter_map(|member| self.member_status(member)).collect(),
             wants_the_gone: core.role() == Role::Leader && self.wants_the_gone,
             lease_reads: 0,
+            counts: Default::default(),
         }
     }
 

@@ -13,7 +13,7 @@ use super::{Config, Raft};
 use crate::entries::{LogEntry, MEMBERS, SEAL};
 use crate::record::{Header, Record, State};
 use crate::two_phase::TwoPhase;
-use crate::{Duty, Input, Instant, Recovery, Replicate, Revision, View, primary, single};
+use crate::{Duty, Input, Instant, Recovery, Replicate, Revision, View, primary, quorum, single};
 
 const HEAD: Header = Header { protocol: Protocol::Raft, epoch: Epoch(1) };
 
@@ -69,6 +69,12 @@ fn begin(protocol: Protocol, epoch: Epoch, recovery: Recovery) -> Option<Box<dyn
                 Raft::new(Config::new(NodeId(1), members(epoch), 1), recovery, Position::ZERO).ok()?;
             raft.step(Input::Tick { now: Instant(1), clock: kv::Version::ZERO }, &mut Vec::new());
             Some(Box::new(raft))
+        }
+        Protocol::Quorum => {
+            let votes = kv::keyspace::Votes::majority(3);
+            let config =
+                quorum::Config { id: NodeId(1), view: members(epoch), votes, seed: 1, ttl_micros: None };
+            Some(Box::new(quorum::Quorum::new(config, recovery, Position::ZERO).ok()?))
         }
         Protocol::Primary => {
             let config = primary::Config::new(NodeId(1), members(epoch), 1);

@@ -397,6 +397,7 @@ impl Replicate for Raft {
             }
             // Members change by entries: a view that another node knows comes with them.
             Input::View(_) | Input::Sync(_) | Input::Released => (),
+            Input::Gather { .. } | Input::Looked { .. } => (),
             Input::Want { members } => self.want(members),
             Input::Propose { ops } => ops.into_iter().for_each(|(token, op)| self.propose(token, op, out)),
             Input::Read { token, level, .. } => self.read(token, level, out),
@@ -421,7 +422,7 @@ impl Replicate for Raft {
             }
             Input::SnapshotReceived { header } => self.snapshot_received(&header, out),
             Input::Yield { to } => self.with_member(to, Core::transfer),
-            Input::Seal { next } => self.seal(next),
+            Input::Seal { next, .. } => self.seal(next),
         }
         self.settle(out);
         // Behind a heartbeat of the same tick, which would wake those who sleep.

@@ -342,12 +342,14 @@ impl Replicate for TwoPhase {
             }
             Input::Disconnected { node } => self.away(node, false, out),
             Input::Silent { node } => self.away(node, true, out),
-            Input::Seal { next } => self.want_seal(next),
+            Input::Seal { next, .. } => self.want_seal(next),
             Input::SnapshotReceived { .. } => out.push(Output::DiscardSnapshot),
             // Members change with the epoch, the master too; and whoever comes back needs no more than the log's tail.
             Input::Want { .. }
             | Input::Sync(_)
             | Input::Released
+            | Input::Gather { .. }
+            | Input::Looked { .. }
             | Input::Yield { .. }
             | Input::SnapshotMade { .. }
             | Input::SnapshotSent { .. } => (),
@@ -415,6 +417,7 @@ impl Replicate for TwoPhase {
             members: Vec::new(),
             wants_the_gone: false,
             lease_reads: 0,
+            counts: Default::default(),
         }
     }
 }

@@ -144,7 +144,7 @@ impl Cluster {
 
     /// The directory wants the shard to go on in another epoch, and says so to a node.
     pub fn seal(&mut self, id: u64, next: u64) {
-        self.step(id, Input::Seal { next: Epoch(next) });
+        self.step(id, Input::Seal { next: Epoch(next), among: Vec::new() });
     }
 
     /// The directory wants the group to have these members, and says so to a node.
@@ -382,6 +382,7 @@ impl Cluster {
             Output::Lacking { .. } | Output::Whole => (),
             Output::PeerLacks { .. } | Output::Sealed { .. } => (),
             Output::Ask(_) => panic!("raft asks the directory for nothing"),
+            Output::Look { .. } | Output::Reply { .. } => panic!("raft orders what it is asked"),
         }
     }
 }

@@ -80,7 +80,7 @@ impl Script {
             "start" => self.start(number(0)),
             "flush" => self.world.flush(number(0)),
             "yield" => self.world.step(number(0), Input::Yield { to: NodeId(number(1)) }),
-            "seal" => self.world.step(number(0), Input::Seal { next: Epoch(2) }),
+            "seal" => self.world.step(number(0), Input::Seal { next: Epoch(2), among: Vec::new() }),
             // The directory wants the shard on these nodes alone, as it says to the primary again and again.
             "want" => {
                 let (primary, on) = (number(0), Vec::from_iter((1..words.len()).map(number)));

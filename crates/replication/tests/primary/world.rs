@@ -442,6 +442,7 @@ impl World {
             }
             Output::Refuse { token, .. } => drop(self.open.remove(&token)),
             Output::Ask(change) => self.asks.push(change),
+            Output::Look { .. } | Output::Reply { .. } => panic!("primary orders what it is asked"),
             Output::Lacking { .. } | Output::Whole | Output::PeerLacks { .. } | Output::Sealed { .. } => (),
         }
     }

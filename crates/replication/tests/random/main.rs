@@ -341,6 +341,7 @@ impl Run {
                 Output::Lacking { .. } | Output::Whole | Output::PeerLacks { .. } => (),
                 Output::MakeSnapshot { .. } | Output::SendSnapshot { .. } | Output::DiscardSnapshot => (),
                 Output::Ask(_) => panic!("raft asks the directory for nothing"),
+                Output::Look { .. } | Output::Reply { .. } => panic!("raft orders what it is asked"),
                 Output::Sealed { .. } => panic!("raft is not sealed"),
             }
         }

@@ -125,7 +125,9 @@ impl Script {
                 let records: Vec<String> = cluster.node(id).log.iter().map(describe_record).collect();
                 writeln!(self.text, "n{id} log: {}", records.join("; ")).unwrap();
             }
-            "seal" => cluster.step(id, Input::Seal { next: Epoch(words[0].parse().unwrap()) }),
+            "seal" => {
+                cluster.step(id, Input::Seal { next: Epoch(words[0].parse().unwrap()), among: Vec::new() })
+            }
             _ => panic!("there is no command '{command}'"),
         }
     }

@@ -81,6 +81,7 @@ fn config() -> Config {
         entry_cache_bytes: 0,
         checkpoint_bytes: 0,
         protocol: None,
+        weighed: None,
         lab: false,
         by_zones: false,
         ends_when_left: false,

@@ -122,6 +122,7 @@ impl World {
         let budget = (left / 2).max(ATTEMPT_MICROS_MIN.min(left)).max(1000);
         let (node, mut request) = (call.node, Box::new(call.request.clone()));
         request.timeout = Duration::from_micros(budget);
+        request.again = call.may_have_run && request.op.class() != Class::Read;
         match self.machine(node).life() {
             Some(life) => {
                 let delay = self.settings.client_network.draw(&mut self.random);
@@ -236,6 +237,7 @@ impl World {
             self.stats.in_doubt_retried += u64::from(is_valid && is_kept && call.attempt > 0);
             self.count_doubts(&call.request.op);
         }
+        self.check_failed(&call, &result);
         let clock = self.clock_of(&call, &result);
         if let Some(ticket) = call.ticket.take() {
             self.recorder.complete_at(ticket, &result, now, clock);
@@ -258,6 +260,16 @@ impl World {
         }
     }
 
+    /// Where writes have no order, what has failed is nowhere.
+    fn check_failed(&mut self, call: &Call, result: &Result<Reply, Error>) {
+        let has_failed = matches!(result, Err(error) if error.outcome() == Outcome::Failed);
+        if let (true, true, Op::Put { key, value, .. }) = (has_failed, self.is_unordered(), &call.request.op)
+        {
+            let wrong = self.watch.merged.failed(key, value);
+            wrong.into_iter().for_each(|why| self.violation(why));
+        }
+    }
+
     /// Whether the id of a call is valid by all clocks, and by the newest versions of its shards: where one copy is enough, a node
     /// serves before its clock has settled, and its shards stay ahead of the clocks by what it was ahead.
     fn is_valid(&self, id: &RequestId, call: &Call) -> bool {
@@ -276,6 +288,12 @@ impl World {
         match call.request.op.class() {
             // The receipt of several shards is not of each.
             _ if parts != 1 => history::Clock::default(),
+            // A version that was seen says nothing of when it was seen; and who reads is no earlier than its shard's newest.
+            Class::Read if self.is_unordered() => {
+                let newest = self.watch.merged.newest_version(reply.receipt.shard).micros();
+                let to = newest.max(call.clock).max(self.clocks().highest());
+                history::Clock { from: 0, to }
+            }
             Class::Read => history::Clock { from, to: from.max(call.clock).max(self.clocks().highest()) },
             _ => history::Clock { from, to: from },
         }
@@ -305,6 +323,11 @@ impl World {
             keys.iter().for_each(|key| self.count_doubt(key));
         }
         op.for_each_key(&mut |key| self.count_doubt(key));
+    }
+
+    /// Whether so many writes of a key are in doubt that clients have turned away from it.
+    pub(super) fn is_spent(&self, place: &Place) -> bool {
+        self.doubts.get(place).is_some_and(|doubts| *doubts >= DOUBTS_MAX)
     }
 
     /// Too many writes in doubt make a history too hard to judge.

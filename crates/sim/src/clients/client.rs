@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use check::generate::{Generator, Keys, Workload};
 use check::history::Ticket;
-use kv::{NodeId, Request, RequestId, Version};
+use kv::{NodeId, Request, RequestId, Value, Version};
 
 use crate::random::Random;
 
 /// One client.
 pub(crate) struct Client {
     pub(super) generator: Generator,
+    number: u64,
+    /// How many values it has drawn.
+    values: u64,
     pub(super) random: Random,
     /// Its session; it opens another now and then.
     pub(super) session: u64,
@@ -62,11 +65,19 @@ impl Client {
         self.generator.key()
     }
 
+    /// A value that no other write has.
+    pub(super) fn unique_value(&mut self) -> Value {
+        self.values += 1;
+        format!("{}.{};", self.number, self.values).into()
+    }
+
     /// Client `number` of a run.
     pub fn new(number: u64, workload: Workload, keys: Keys, nodes: u64, mut random: Random) -> Client {
         let comes_once = workload == Workload::Once;
         Client {
             generator: Generator::client(workload, keys, random.next(), number),
+            number,
+            values: 0,
             session: random.next().max(1),
             sequence: 0,
             open: BTreeSet::new(),

@@ -3,7 +3,7 @@
 
 use kv::cluster::Role;
 use kv::view::{Duty, View};
-use kv::{Charge, Class, Error, Level, NodeId, Protocol, Receipt, Reply, Request};
+use kv::{Charge, Error, Level, NodeId, Protocol, Receipt, Reply, Request, Version};
 use node::Input;
 use node::gather::{Split, split};
 use node::route::Keyspaces;
@@ -30,6 +30,7 @@ impl World {
             Err(error) => return self.answer(whose, Some(Err(error))),
         };
         let (asked_at, clocks) = (self.events.now(), self.clocks());
+        let floors = Vec::from_iter(parts.iter().map(|part| self.watch.merged.floor(part)));
         let Some(process) = &mut self.machine_mut(node).process else { return };
         let gate = &mut process.gate;
         let open = gate.name();
@@ -37,8 +38,8 @@ impl World {
         let mut inputs = Vec::new();
         for (index, part) in parts.into_iter().enumerate() {
             let client = gate.name();
-            let read = (part.op.class() == Class::Read).then(|| part.op.clone());
-            gate.parts.insert(client, OpenPart { request: open, within: None, index, read });
+            let (op, floor) = (part.op.clone(), floors[index]);
+            gate.parts.insert(client, OpenPart { request: open, within: None, index, op, floor });
             inputs.push(Input::Part { client, part });
         }
         for input in &inputs {
@@ -65,11 +66,11 @@ impl World {
         let mut inputs = Vec::new();
         for (place, part) in parts.into_iter().enumerate() {
             let client = gate.name();
-            let read = (part.op.class() == Class::Read).then(|| part.op.clone());
+            let op = part.op.clone();
             let open = match within {
                 Some(within) => {
                     let request = gate.replanned[&within].1.request;
-                    OpenPart { request, within: Some(within), index: place, read }
+                    OpenPart { request, within: Some(within), index: place, op, floor: Version::ZERO }
                 }
                 None => gate.parts.remove(&name).expect("a part that is planned again is open"),
             };
@@ -98,7 +99,10 @@ impl World {
         if let Ok(reply) = &result {
             let wrong = self.watch.copies_told(&reply.receipt);
             wrong.into_iter().for_each(|why| self.unless_forced(why));
-            self.check_read(node, name, reply);
+            match reply.receipt.protocol {
+                Protocol::Quorum => self.check_merged(node, name, reply),
+                _ => self.check_read(node, name, reply),
+            }
         }
         let Some(process) = &mut self.machine_mut(node).process else { return };
         match process.gate.take(name, result) {
@@ -108,6 +112,15 @@ impl World {
                 "one answer per request: {node} answers part {name}, which it answered before or never had"
             )),
         }
+    }
+
+    /// What a shard without an order answers is where everybody finds it.
+    fn check_merged(&mut self, node: NodeId, name: u64, reply: &Reply) {
+        let process = self.machine(node).process.as_ref();
+        let part = process.and_then(|process| process.gate.parts.get(&name));
+        let Some((op, floor)) = part.map(|part| (part.op.clone(), part.floor)) else { return };
+        let wrong = self.watch.merged.answered(&op, floor, reply);
+        wrong.into_iter().for_each(|why| self.violation(why));
     }
 
     /// A read must show what was there, and a linearizable one that a node answers itself must be proven.

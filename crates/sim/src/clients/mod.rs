@@ -7,6 +7,7 @@ mod deadlines;
 mod gate;
 pub(crate) mod open;
 mod padding;
+mod unordered;
 mod wide;
 
 use check::generate::Keys;
@@ -27,13 +28,17 @@ impl World {
         for number in 0..self.settings.clients {
             let keys = Keys { count: self.settings.keys, skew: self.settings.skew };
             let random = self.random.fork();
-            let client = Client::new(number + 1, self.workload, keys, self.founders, random);
-            self.clients.push(client);
+            self.clients.push(Client::new(number + 1, self.workload, keys, self.founders, random));
             for _ in 0..self.random.between(1, self.settings.lines) {
                 let delay = self.random.between(0, 200_000);
                 self.events.after(delay, Event::Ask { client: number as usize });
             }
         }
+    }
+
+    /// Whether the keys of clients are kept without an order, or were, or will be.
+    pub fn is_unordered(&self) -> bool {
+        self.settings.unordered
     }
 
     /// A line of a client is free: it asks the next thing.
@@ -44,9 +49,16 @@ impl World {
         self.stats.asked += 1;
         let op = self.clients[client].generator.next_op();
         let op = self.widened(client, op);
-        let op = padding::pad(self.with_deadlines(client, op), &self.settings.padding);
+        let mut op = self.with_deadlines(client, op);
+        let has_order = !self.is_unordered();
+        if !has_order {
+            op = unordered::offered(op, &mut || self.clients[client].unique_value());
+            op = self.aimed_at_tombstones(client, op);
+        }
+        let op = padding::pad(op, &self.settings.padding);
         let dice = self.clients[client].random.below(100);
-        if dice < AT_VERSION_PERCENT
+        if has_order
+            && dice < AT_VERSION_PERCENT
             && let Some((key, version)) = self.watch.versions.draw(&mut self.clients[client].random)
         {
             let op = self.clients[client].at_version(key, version);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kv::{Error, Op, Reply};
+use kv::{Class, Error, Op, Reply, Version};
 use node::gather::Gather;
 
 use crate::events::Whose;
@@ -24,8 +24,9 @@ pub(super) struct OpenPart {
     pub(super) within: Option<u64>,
     /// Which part of it.
     pub(super) index: usize,
-    /// What it reads, if it reads.
-    pub(super) read: Option<Op>,
+    pub(super) op: Op,
+    /// Where its keys have no order: the newest version of them that was answered before.
+    pub(super) floor: Version,
 }
 
 pub(super) struct Open {
@@ -67,7 +68,8 @@ impl Gate {
     /// A read and its request.
     pub(super) fn read(&self, name: u64) -> Option<(&Op, &Open)> {
         let part = self.parts.get(&name)?;
-        Some((part.read.as_ref()?, self.requests.get(&part.request)?))
+        let reads = part.op.class() == Class::Read;
+        Some((Some(&part.op).filter(|_| reads)?, self.requests.get(&part.request)?))
     }
 
     pub(super) fn name(&mut self) -> u64 {

@@ -274,6 +274,12 @@ impl World {
         let changes = self.placed.changes.iter().filter(counts).map(|(_, change)| &change.to);
         let parts = self.shards().into_iter().filter_map(|shard| self.placed.row_of_part(shard));
         let parts = Vec::from_iter(parts.map(|row| row.members));
+        // Without an order a copy is not made again.
+        let is_unordered = |row: &&Shard| row.protocol == Protocol::Quorum || self.settings.recasts;
+        let mut unordered = self.placed.shards.values().filter(is_unordered);
+        if unordered.any(|row| row.members.iter().any(|member| is_lost(&member))) {
+            return false;
+        }
         rows.chain(changes).chain(&parts).all(survives)
     }
 

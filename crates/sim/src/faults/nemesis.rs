@@ -4,7 +4,6 @@
 //! never so many that a majority could forget. Everything else may happen to all nodes at once.
 
 use kv::NodeId;
-use kv::cluster::Role;
 use wal::Crash;
 
 use super::{Fault, Heal};
@@ -27,6 +26,9 @@ const JUMP_MICROS_MAX: u64 = 3_600_000_000;
 /// Clocks run at most so much too fast or too slow (the leases of raft bear 10 percent between two clocks).
 const RATE_PPM_MAX: u64 = 40_000;
 
+/// Where writes have no order, so many more of 100 faults are of messages: what comes late or twice is what such shards must bear.
+const UNORDERED_PERCENT: u64 = 15;
+
 /// How weak a network may be: of 1000 messages fewer than so many are lost, or late by up to so long.
 pub(super) const WEAKEST: (u64, u64) = (300, 3_000_000);
 
@@ -40,7 +42,10 @@ impl World {
         if kinds.is_empty() {
             return;
         }
-        let fault = self.random.pick(&kinds);
+        let mut fault = self.random.pick(&kinds);
+        if self.is_unordered() && self.faults.has(Fault::Messages) && self.random.percent(UNORDERED_PERCENT) {
+            fault = Fault::Messages;
+        }
         let node = self.haunted.take().unwrap_or_else(|| self.victim());
         if self.inject(fault, node) {
             *self.stats.faults.entry(fault.name()).or_default() += 1;
@@ -77,6 +82,8 @@ impl World {
             Fault::Messages => {
                 let worst = self.random.pick(&[20, 100, 300]);
                 let late_micros = self.random.pick(&[1000, 50_000, 1_000_000, 1_000_000]);
+                // Where rows merge, what is late may come when the tombstone of its key has gone.
+                let late_micros = if self.is_unordered() { 10 * late_micros } else { late_micros };
                 self.weaken((worst, late_micros))
             }
             Fault::Bulk => self.break_streams(),
@@ -207,12 +214,12 @@ impl World {
         true
     }
 
-    /// Who leads a shard, as the nodes say.
+    /// Who leads a shard, or takes requests where nobody leads, as the nodes say.
     pub fn leaders(&self, shard: kv::ShardId) -> Vec<NodeId> {
         let leads = |id: &NodeId| {
             let process = self.machine(*id).process.as_ref();
             let status = process.and_then(|process| process.cores.replica_status(shard));
-            status.is_some_and(|status| status.role == Role::Leader)
+            status.is_some_and(|status| status.role.takes_requests())
         };
         self.ids().filter(leads).collect()
     }

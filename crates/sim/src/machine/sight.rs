@@ -22,7 +22,9 @@ impl World {
                 if (status.role, status.term) == (Role::Leader, Term::ZERO) {
                     self.see(Seen::Owns { node: id, shard, epoch });
                 }
-                self.watch.lent.turned(id, shard, status);
+                if !self.watch.merged.has(shard) {
+                    self.watch.lent.turned(id, shard, status);
+                }
             }
         }
     }
@@ -36,6 +38,11 @@ impl World {
             }
             Input::Frame { from, bytes } => {
                 if !self.knows(id, core, *from) {
+                    return;
+                }
+                // Those without an order promise nothing by what they say.
+                let of = node::observe::epoch(bytes);
+                if of.is_some_and(|(shard, _)| self.watch.merged.has(shard)) {
                     return;
                 }
                 self.watch_leases(id, *from, bytes);
@@ -105,7 +112,7 @@ impl World {
             Job::Apply { shard, at, entry } => {
                 self.see(Seen::Apply { node: id, shard: *shard, at: *at, entry });
             }
-            Job::Load { shard, generation } => {
+            Job::Load { shard, generation, .. } => {
                 self.see(Seen::Load { node: id, shard: *shard, generation: *generation });
             }
             Job::Read { token, op, .. } if !matches!(op, kv::Op::Range(_)) => {

@@ -88,8 +88,8 @@ impl World {
         let table = |_| Table::open(engine.clone(), self.settings.table);
         let mut tables: Vec<Table> = (0..deal.cores()).map(table).collect();
         let mut applied: BTreeMap<ShardId, Applied> = BTreeMap::new();
-        for (shard, generation) in recovery.replicas(id, &config.map) {
-            let loaded = tables[deal.core_of(shard)].load(shard, generation);
+        for (shard, (generation, layout)) in recovery.replicas(id, &config.map) {
+            let loaded = tables[deal.core_of(shard)].load_as(shard, generation, layout);
             applied.insert(shard, loaded.map_err(|error| Refused::Violation(error.to_string()))?);
         }
         let drivers = Driver::all(config, recovery, &applied, now);

@@ -12,6 +12,8 @@ use crate::world::World;
 
 /// What was not done is tried again after this.
 const AGAIN_MICROS: u64 = 500_000;
+/// Of 100 looks at what is to be done so many have keys without an order get one, or lose it, while they do neither.
+const RECAST_PERCENT: u64 = 10;
 /// A machine whose node has left is stopped within this.
 const STOP_MICROS_MAX: u64 = 3_000_000;
 /// The shards of clients' keys are so many, at most.
@@ -251,6 +253,21 @@ impl World {
             _ => self.random.pick(&[2, 3, 3]).min(serving as u16),
         };
         Some(Wish { protocol: Some(protocol), replicas: Some(replicas), ..of_primary })
+    }
+
+    /// Another protocol for the keys of clients, now and then.
+    pub(super) fn draw_recast(&mut self) -> Option<Wish> {
+        let is_time = self.settings.recasts && !self.calm && !self.is_recasting();
+        if !is_time || !self.random.percent(RECAST_PERCENT) {
+            return None;
+        }
+        let to = self.random.pick(&[Protocol::Raft, Protocol::Primary, Protocol::TwoPhase]);
+        let to = if self.is_without_order() { to } else { Protocol::Quorum };
+        Some(Wish { protocol: Some(to), ..Wish::default() })
+    }
+
+    fn is_without_order(&self) -> bool {
+        self.placed.keyspaces[DEFAULT].protocol == Protocol::Quorum
     }
 
     /// Whether a keyspace goes on under another protocol, or may be about to.

@@ -50,7 +50,7 @@ impl World {
 
     /// Something that holds where a shard has one history did not: the run ends, unless it has not.
     pub fn unless_forced(&mut self, why: String) {
-        if !self.is_forced() {
+        if !self.is_forced() && !self.settings.recasts {
             self.violation(why);
         }
     }

@@ -155,7 +155,8 @@ impl World {
 
     /// At rest, the replicas of shards are spread evenly, where they can move.
     pub fn check_maps(&mut self) {
-        if self.placed.keyspaces[DEFAULT].protocol == Protocol::TwoPhase || self.zoned.count().is_some() {
+        let stays = matches!(self.placed.keyspaces[DEFAULT].protocol, Protocol::TwoPhase | Protocol::Quorum);
+        if stays || self.zoned.count().is_some() {
             return;
         }
         let serving = self.placed.nodes.iter().filter(|(_, row)| row.duty == NodeDuty::Serve);
@@ -218,6 +219,12 @@ impl World {
 /// What is noted when a shard goes on under another protocol.
 fn recast(from: Protocol, to: Protocol) -> &'static str {
     match (from, to) {
+        (Protocol::Quorum, Protocol::Raft) => "a shard went from quorum to raft",
+        (Protocol::Quorum, Protocol::Primary) => "a shard went from quorum to primary",
+        (Protocol::Quorum, Protocol::TwoPhase) => "a shard went from quorum to two-phase",
+        (Protocol::Raft, Protocol::Quorum) => "a shard went from raft to quorum",
+        (Protocol::Primary, Protocol::Quorum) => "a shard went from primary to quorum",
+        (Protocol::TwoPhase, Protocol::Quorum) => "a shard went from two-phase to quorum",
         (Protocol::Single, Protocol::Raft) => "a shard went from single to raft",
         (Protocol::Raft, Protocol::Single) => "a shard went from raft to single",
         (Protocol::Raft, Protocol::Primary) => "a shard went from raft to primary",

@@ -14,7 +14,12 @@ pub(super) fn check(told: &Told<'_>) -> Option<String> {
         Op::History { .. } => matches!(answer, Answer::History { .. }),
         Op::Put { .. } => matches!(answer, Answer::Put { .. }),
         Op::Delete { .. } | Op::DeleteRange { .. } => matches!(answer, Answer::Deleted { .. }),
-        Op::Trim { .. } | Op::TrimRange { .. } | Op::Advance { .. } | Op::Note(_) => {
+        Op::Trim { .. }
+        | Op::TrimRange { .. }
+        | Op::Advance { .. }
+        | Op::Note(_)
+        | Op::Merge { .. }
+        | Op::Collect { .. } => {
             matches!(answer, Answer::Trimmed { .. })
         }
         Op::Expire { .. } => matches!(answer, Answer::Expire(_)),

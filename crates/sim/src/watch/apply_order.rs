@@ -18,6 +18,10 @@ impl Invariant for ApplyOrder {
         "entries are applied in order"
     }
 
+    fn holds_of_merged(&self) -> bool {
+        true
+    }
+
     fn see(&mut self, seen: &Seen<'_>, _: &Logs) -> Result<(), String> {
         match *seen {
             Seen::Recovered { node, applied, .. } => {

@@ -19,6 +19,10 @@ impl Invariant for BehindTold {
         "who is behind is told"
     }
 
+    fn holds_of_merged(&self) -> bool {
+        true
+    }
+
     fn see(&mut self, seen: &Seen<'_>, _: &Logs) -> Result<(), String> {
         match *seen {
             Seen::Foreign { node, from, shard, is_earlier: true } => {

@@ -17,6 +17,10 @@ impl Invariant for CommitOrder {
         "applied up to committed up to last"
     }
 
+    fn holds_of_merged(&self) -> bool {
+        true
+    }
+
     fn see(&mut self, seen: &Seen<'_>, _: &Logs) -> Result<(), String> {
         match *seen {
             Seen::Gone { node, shard } => drop(self.before.remove(&(node, shard))),

@@ -53,7 +53,12 @@ impl Durable {
             }
             // The log of an heir begins behind the rows that were flushed before.
             Record::Base(at) if self.is_new() => self.gather(at.index),
-            Record::Base(_) | Record::View | Record::Replica | Record::Seal | Record::Sealed(_) => {}
+            Record::Base(_)
+            | Record::View
+            | Record::Replica
+            | Record::Seal
+            | Record::Sealed(_)
+            | Record::Ceiling(_) => {}
         }
     }
 

@@ -28,6 +28,10 @@ impl Invariant for DurableSurvives {
         "what is durable survives"
     }
 
+    fn holds_of_merged(&self) -> bool {
+        true
+    }
+
     fn see(&mut self, seen: &Seen<'_>, logs: &Logs) -> Result<(), String> {
         match *seen {
             Seen::Ended { node } => {

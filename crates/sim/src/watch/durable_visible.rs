@@ -18,6 +18,10 @@ impl Invariant for DurableVisible {
         "durable before visible"
     }
 
+    fn holds_of_merged(&self) -> bool {
+        true
+    }
+
     fn see(&mut self, seen: &Seen<'_>, logs: &Logs) -> Result<(), String> {
         match *seen {
             Seen::Status { node, shard, status } => {

@@ -70,7 +70,12 @@ impl Log {
                 self.restart(at);
                 self.snapshot = at;
             }
-            Record::State { .. } | Record::View | Record::Replica | Record::Seal | Record::Sealed(_) => {}
+            Record::State { .. }
+            | Record::View
+            | Record::Replica
+            | Record::Seal
+            | Record::Sealed(_)
+            | Record::Ceiling(_) => {}
         }
         false
     }

@@ -59,6 +59,7 @@ fn status(watch: &mut Watch, node: u64, role: Role, [term, last, durable, commit
         members: vec![member],
         wants_the_gone: false,
         lease_reads: 0,
+        counts: Default::default(),
     };
     watch.see(&Seen::Status { node: NodeId(node), shard: SHARD, status });
 }

@@ -48,7 +48,8 @@ impl Receipts {
         }
         let parts = Plan::new(map, told.op.clone()).map_or(0, |plan| plan.parts.len());
         let is_read = told.op.class() == Class::Read;
-        if parts != 1 || told.op.at().is_some() {
+        // Without an order a version says nothing of the rest of its shard.
+        if parts != 1 || told.op.at().is_some() || receipt.protocol == Protocol::Quorum {
             return None;
         }
         let since = since(told);

@@ -469,6 +469,7 @@ fn copies_that_are_not_synced_are_seen() {
             members: vec![],
             wants_the_gone: false,
             lease_reads: 0,
+            counts: Default::default(),
         };
         watch.see(&Seen::Status { node: node(id), shard: SHARD, status: &status });
     };

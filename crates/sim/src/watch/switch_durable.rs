@@ -33,6 +33,10 @@ impl Invariant for SwitchDurable {
         "a generation is loaded when its switch is durable"
     }
 
+    fn holds_of_merged(&self) -> bool {
+        true
+    }
+
     fn see(&mut self, seen: &Seen<'_>, logs: &Logs) -> Result<(), String> {
         match *seen {
             Seen::Recovering { node } | Seen::Wiped { node } => {

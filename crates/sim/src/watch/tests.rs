@@ -20,6 +20,7 @@ fn status(role: Role, term: u64, last: u64, commit: u64, applied: u64) -> Status
         members: vec![],
         wants_the_gone: false,
         lease_reads: 0,
+        counts: Default::default(),
     }
 }
 

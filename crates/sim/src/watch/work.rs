@@ -17,6 +17,8 @@ const ROWS_PER_KEY: u64 = 2;
 /// A range is passed over, and an older revision looked for, up to a limit (`storage`'s ranges and trims).
 const ROWS_PER_RANGE: u64 = 4096;
 const ROWS_PER_TRIM: u64 = 16;
+/// A row that comes in has those passed over that a history of counts keeps of its key, and what is too much.
+const ROWS_PER_MERGED: u64 = 12;
 /// A row is looked up before it is written or removed; one that has expired is found in the index first.
 const ROWS_PER_WRITTEN: u64 = 2;
 
@@ -25,6 +27,10 @@ pub(super) struct Work;
 impl Invariant for Work {
     fn name(&self) -> &'static str {
         "an entry is bounded work"
+    }
+
+    fn holds_of_merged(&self) -> bool {
+        true
     }
 
     fn see(&mut self, seen: &Seen<'_>, _: &Logs) -> Result<(), String> {
@@ -48,9 +54,10 @@ fn accounted(entry: &bytes::Bytes) -> u64 {
     let Ok(entry) = Entry::decode(entry) else { return 0 };
     let mut keys = 0;
     entry.ops.iter().for_each(|stamped| stamped.op.for_each_key(&mut |_| keys += 1));
-    let of_ranges = entry.ops.iter().map(|stamped| match stamped.op {
+    let of_ranges = entry.ops.iter().map(|stamped| match &stamped.op {
         Op::DeleteRange { .. } | Op::TrimRange { .. } => ROWS_PER_RANGE,
         Op::Trim { .. } => ROWS_PER_TRIM,
+        Op::Merge { rows } => ROWS_PER_MERGED * rows.len() as u64,
         _ => 0,
     });
     of_ranges.sum::<u64>() + ROWS_PER_OP * entry.ops.len() as u64 + ROWS_PER_KEY * keys

@@ -5,31 +5,45 @@
 //! - The index is counted right in memory, second by second.
 //! - No row of a second that has passed lies before the place where the next sweep begins: no sweep would come to it.
 //! - What the copy holds is what its state counts.
+//! - In the merged layout: the digests are those of the newest rows, the index of tombstones names these and no others, and the older revisions
+//!   are those that the newest say there are.
 //! - When the last sweep did not use all that it was allowed, no row is left of the seconds that have passed.
 
+use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
 use kv::ShardId;
 
 use super::Table;
-use super::record::Record;
+use super::layout::Layout;
+use super::merged::Buckets;
+use super::record::{Head, Record};
 use super::shard::Shard;
 use super::usage;
 use crate::engine::{EngineError, View};
-use crate::keys::{RowSet, key_of_current};
+use crate::keys::{RowSet, key_of_current, key_of_suffix, key_of_tombstone};
 
 impl Table {
     /// Checks the expiry of a shard's current copy; an error says what does not hold. It reads all of the copy.
     #[doc(hidden)]
     pub fn audit(&self, shard: ShardId) -> Result<(), String> {
-        let Shard { set, state, deadlines, .. } = self.loaded(shard);
+        let Shard { set, state, deadlines, buckets, .. } = self.loaded(shard);
         // It is no work of the table.
         let rows = self.fresh.peek();
         let held = usage::count(&rows, *set).map_err(|error| error.to_string())?;
         if held != state.usage {
             return Err(format!("shard {shard} holds {held:?}, and counts {:?}", state.usage));
         }
+        let counted = match state.layout {
+            Layout::Ordered => Buckets::default(),
+            Layout::Merged => Buckets::count(&rows, *set).map_err(|error| error.to_string())?,
+        };
+        if !counted.is_like(buckets) {
+            return Err(format!("the digests of shard {shard} are not those of its rows"));
+        }
+        self.audit_tombstones(shard)?;
+        self.audit_older(shard)?;
         let expected = expected(&rows, *set).map_err(|error| error.to_string())?;
         let found = index(&rows, *set).map_err(|error| error.to_string())?;
         if let Some(row) = expected.iter().find(|row| found.binary_search(row).is_err()) {
@@ -48,6 +62,72 @@ impl Table {
     }
 }
 
+impl Table {
+    /// In the merged layout: each newest revision that is a tombstone has its row in the index of tombstones, and nothing else has.
+    fn audit_tombstones(&self, shard: ShardId) -> Result<(), String> {
+        let Shard { set, .. } = *self.loaded(shard);
+        let rows = self.fresh.peek();
+        let (mut expected, mut found) = (Vec::new(), Vec::new());
+        let (from, to) = (set.current(b""), set.current_end());
+        let mut visit = |row: Bytes, raw| {
+            if Record::decode(raw).is_ok_and(|record| record.head.merged.is_some() && record.head.tombstone) {
+                expected.push(key_of_current(&row));
+            }
+            ControlFlow::Continue(())
+        };
+        let scanned = rows.scan(Bound::Included(&from), Bound::Excluded(&to), false, &mut visit);
+        scanned.map_err(|error| error.to_string())?;
+        let (from, to) = (set.tombstone(b""), set.end());
+        let mut visit = |row: Bytes, _| {
+            found.push(key_of_tombstone(&row));
+            ControlFlow::Continue(())
+        };
+        let scanned = rows.scan(Bound::Included(&from), Bound::Excluded(&to), false, &mut visit);
+        scanned.map_err(|error| error.to_string())?;
+        match found == expected {
+            true => Ok(()),
+            false => Err(format!("shard {shard} has tombstones {expected:?}, and its index says {found:?}")),
+        }
+    }
+}
+
+impl Table {
+    /// In the merged layout: the newest revision of each key says how many older ones there are, and which is the oldest.
+    fn audit_older(&self, shard: ShardId) -> Result<(), String> {
+        let Shard { set, state, .. } = *self.loaded(shard);
+        if state.layout == Layout::Ordered {
+            return Ok(());
+        }
+        let rows = self.fresh.peek();
+        let (mut said, mut found) = (BTreeMap::new(), BTreeMap::new());
+        let (from, to) = (set.current(b""), set.current_end());
+        let mut visit = |row: Bytes, raw| {
+            if let Ok(Head { kept: kept @ 1.., merged: Some(merged), .. }) =
+                Record::decode(raw).map(|record| record.head)
+            {
+                said.insert(key_of_current(&row), (kept, merged.oldest));
+            }
+            ControlFlow::Continue(())
+        };
+        let scanned = rows.scan(Bound::Included(&from), Bound::Excluded(&to), false, &mut visit);
+        scanned.map_err(|error| error.to_string())?;
+        let mut visit = |row: Bytes, raw| {
+            let key = key_of_suffix(&RowSet::suffix(&row)).unwrap_or_default();
+            if let Ok(record) = Record::decode(raw) {
+                found.entry(key).or_insert((0, record.head.version)).0 += 1;
+            }
+            ControlFlow::Continue(())
+        };
+        let end = set.expiry_begin();
+        let scanned = rows.scan(Bound::Included(&to), Bound::Excluded(&end), false, &mut visit);
+        scanned.map_err(|error| error.to_string())?;
+        match found == said {
+            true => Ok(()),
+            false => Err(format!("shard {shard} has older revisions {found:?}, and its newest say {said:?}")),
+        }
+    }
+}
+
 /// The rows that the index must have, in order.
 fn expected(rows: &dyn View, set: RowSet) -> Result<Vec<Bytes>, EngineError> {
     let (from, to) = (set.current(b""), set.current_end());
@@ -58,7 +138,7 @@ fn expected(rows: &dyn View, set: RowSet) -> Result<Vec<Bytes>, EngineError> {
         false,
         &mut |row, raw| match Record::decode(raw) {
             Ok(record) => {
-                let deadline = record.head.deadline;
+                let deadline = record.head.due();
                 expected.extend(deadline.map(|deadline| set.expiry(deadline, &key_of_current(&row))));
                 ControlFlow::Continue(())
             }

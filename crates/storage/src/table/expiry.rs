@@ -192,6 +192,10 @@ impl Writer<'_> {
                 "the index names a deadline that its key has not",
             )
         })?;
+        if found.head.merged.is_some() {
+            self.merge_expiry(&key, &found)?;
+            return Ok(1);
+        }
         if found.head.tombstone {
             return self.forget_deleted(&key, &found, rows_max);
         }
@@ -212,7 +216,7 @@ impl Writer<'_> {
         let kept = tombstone.head.kept;
         assert!(removed <= kept, "{removed} older revisions are to go, and {kept} are kept");
         for ordinal in ordinals.take(rows_max) {
-            self.remove(self.layout(&tombstone.head).row(self.set, key, ordinal))?;
+            self.remove(self.places(&tombstone.head).row(self.set, key, ordinal))?;
         }
         if removed == tombstone.head.kept {
             self.forget_key(key, &tombstone.head)?;

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use kv::codec::{self, Reader};
 use kv::fuzz::round_trip;
-use kv::{
-    Answer, Class, Direction, Entry, Key, Op, Range, ReplicaId, Revision, Row, ShardId, Stamped, Version,
-};
+use kv::merged::{BUCKETS, Found, Look, Named, Row};
+use kv::{Answer, Class, Direction, Entry, Key, Op, Range, ReplicaId, Revision, ShardId, Stamped, Version};
 
-use super::older::Layout;
+use super::layout::Layout;
+use super::older::Places;
 use super::record::{Head, Record};
 use super::sessions;
 use super::shard::State;
@@ -27,8 +27,12 @@ const PAGES_MAX: usize = 10_000;
 
 /// A table over an engine without files, with one empty shard.
 pub fn table() -> Table {
+    table_as(Layout::Ordered)
+}
+
+fn table_as(layout: Layout) -> Table {
     let mut table = Table::open(engine(), Options::of(History::Count(3)));
-    table.load(SHARD, 0).expect("an empty copy loads");
+    table.load_as(SHARD, 0, layout).expect("an empty copy loads");
     table
 }
 
@@ -53,12 +57,18 @@ pub fn session(bytes: &[u8]) {
     sessions::decode_whole(Bytes::copy_from_slice(bytes));
 }
 
-/// A list of entries, applied one after the other to two tables: they are alike, every read is answered, and a snapshot of
+/// A list of entries, applied one after the other to two tables of each layout: they are alike, every read is answered, and a snapshot of
 /// one is a third that is alike.
 pub fn apply(bytes: &[u8]) {
     let mut reader = Reader::new(Bytes::copy_from_slice(bytes));
     let Ok(entries) = reader.list(Reader::bytes) else { return };
-    let (mut one, mut other) = (table(), table());
+    for layout in [Layout::Ordered, Layout::Merged] {
+        apply_as(layout, &entries);
+    }
+}
+
+fn apply_as(layout: Layout, entries: &[Bytes]) {
+    let (mut one, mut other) = (table_as(layout), table_as(layout));
     let sound = entries.iter().take(ENTRIES_MAX).filter_map(|entry| Entry::decode(entry).ok());
     for (index, entry) in (1..).zip(sound) {
         let done = one.apply(SHARD, index, 1, &entry).expect("an engine in memory does not fail");
@@ -74,7 +84,41 @@ pub fn apply(bytes: &[u8]) {
     }
     assert_eq!(digest(&one), digest(&other), "the same entries, the same rows");
     read_all(&one).expect("memory does not fail");
+    if layout == Layout::Merged {
+        look_at_all(&one).expect("memory does not fail");
+    }
     assert_eq!(digest(&copy(&mut one)), digest(&one), "a snapshot holds all");
+}
+
+/// Looks at all rows, by their names and one at a time: they are the same.
+fn look_at_all(table: &Table) -> Result<(), EngineError> {
+    let range = |limit, after| {
+        let (from, to, direction) = (Key::new(), None, Direction::Forward);
+        table.look(SHARD, &Look::Range { from, to, direction, limit, after })
+    };
+    let Found::Rows { rows: all, next: None } = range(0, None)? else { return Ok(()) };
+    let (mut single, mut after) = (Vec::new(), None);
+    while let Found::Rows { rows, next } = range(1, after)? {
+        single.extend(rows);
+        after = next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(single, all, "rows one at a time");
+    let names: Vec<Named> = all.iter().map(|row| (row.key.clone(), row.rank())).collect();
+    assert_eq!(table.look(SHARD, &Look::Rows(names.clone()))?, Found::Rows { rows: all.clone(), next: None });
+    let listed = table.look(SHARD, &Look::Buckets { buckets: (0..BUCKETS).collect(), after: None })?;
+    assert_eq!(listed, Found::Names { names: names.clone(), next: None });
+    let sum = names.iter().fold(0u64, |sum, (key, rank)| sum.wrapping_add(kv::merged::digest(key, *rank)));
+    let root = table.look(SHARD, &Look::Digests { first: 0, count: BUCKETS, width: BUCKETS })?;
+    assert_eq!(root, Found::Digests(vec![sum]), "the digest of all");
+    let dead = all.iter().filter(|row| row.value.is_none()).map(|row| (row.key.clone(), row.rank()));
+    assert_eq!(
+        table.look(SHARD, &Look::Tombstones { after: None })?,
+        Found::Names { names: dead.collect(), next: None }
+    );
+    Ok(())
 }
 
 /// An op, read at a table with some rows; of a range all pages.
@@ -130,23 +174,29 @@ pub fn row_samples() -> Vec<Bytes> {
         ordinal: 6,
         kept: 2,
         deadline: None,
-        layout: None,
+        places: None,
+        merged: None,
     };
     let expiring = Head { deadline: Some(9), first: false, ..live };
-    let laid = Head { layout: Some(Layout::of(17).until(5)), ..live };
-    vec![
+    let laid = Head { places: Some(Places::of(17).until(5)), ..live };
+    let merged = kv::fuzz::rows().into_iter().map(|row| {
+        let value = row.value.clone().unwrap_or_default();
+        Head { kept: 2, ..Head::of_merged(&row) }.encode(&[&value])
+    });
+    let ordered = [
         laid.encode(&[b"value"]),
         live.encode(&[b"value"]),
         expiring.encode(&[b""]),
         Head::tombstone(version, 7, 1, None).encode(&[]),
-    ]
+    ];
+    ordered.into_iter().chain(merged).collect()
 }
 
 /// States.
 pub fn state_samples() -> Vec<Bytes> {
     let last = Version::new(1_000, ReplicaId(1));
     let moved = State { applied: 9, term: 2, last, floor: last, ..State::default() };
-    vec![State::default().encode(), moved.encode()]
+    vec![State::default().encode(), moved.encode(), State { layout: Layout::Merged, ..moved }.encode()]
 }
 
 /// Remembered requests.
@@ -159,7 +209,19 @@ pub fn apply_samples() -> Vec<Bytes> {
     let entries = kv::fuzz::entry_samples();
     let puts: Vec<Bytes> =
         (1..4).map(|time| Entry::encode(Version::new(time * 100, ReplicaId(1)), &puts())).collect();
-    vec![list(&entries), list(&puts), list(&[puts, entries].concat())]
+    let merges: Vec<Bytes> = kv::fuzz::rows()
+        .into_iter()
+        .flat_map(|row| [Row { deadline: Some(400), ..row.clone() }, row])
+        .filter(|row| row.check().is_ok())
+        .flat_map(|row| {
+            let version = Version::new(row.version.micros() / 2, ReplicaId(2));
+            [row.clone(), Row { version, created: row.created.min(version), replaced: None, ..row }]
+        })
+        .map(|row| Entry::encode(Version::ZERO, &[stamped(Op::Merge { rows: vec![row] })]))
+        .collect();
+    let last = Entry::encode(Version::ZERO, &[stamped(Op::Advance { to: Version::MAX, rules: None })]);
+    let merges = [merges, vec![last]].concat();
+    vec![list(&entries), list(&puts), list(&[puts, entries].concat()), list(&merges)]
 }
 
 /// Ops.
@@ -178,7 +240,7 @@ pub fn ask_samples() -> Vec<Bytes> {
 
 /// Snapshots.
 pub fn snapshot_samples() -> Vec<Bytes> {
-    [table(), filled()]
+    [table(), filled(), merged()]
         .iter_mut()
         .flat_map(|table| [60, 1 << 20].map(|bytes| list(&unsealed(table, bytes))))
         .collect()
@@ -193,6 +255,19 @@ pub fn checkpoint_samples() -> Vec<Bytes> {
         Bytes::from(written)
     };
     vec![sample(0), sample(5)]
+}
+
+/// A table in the merged layout, with rows, history, deadlines and tombstones.
+fn merged() -> Table {
+    let mut table = table_as(Layout::Merged);
+    let merge = Stamped { id: None, op: Op::Merge { rows: kv::fuzz::rows() } };
+    let entry = Entry { proposed: Version::ZERO, ops: vec![merge] };
+    table.apply(SHARD, 1, 1, &entry).expect("memory does not fail");
+    table
+}
+
+fn stamped(op: Op) -> Bytes {
+    Stamped { id: None, op }.encode()
 }
 
 /// A table with rows, history, deadlines and sessions.
@@ -238,7 +313,8 @@ fn read(table: &Table, op: &Op) -> Result<(), EngineError> {
     for _ in 0..PAGES_MAX {
         let read = table.read(SHARD, &Op::Range(range.clone()), Clock::Shard)?;
         let Read::Done { result: Ok(Answer::Page(page)), .. } = read else { return Ok(()) };
-        let is_within = |row: &Row| row.key >= range.from && range.to.as_ref().is_none_or(|to| row.key < to);
+        let is_within =
+            |row: &kv::Row| row.key >= range.from && range.to.as_ref().is_none_or(|to| row.key < to);
         assert!(range.limit == 0 || range.count_only || page.rows.len() <= range.limit as usize);
         assert!(page.rows.iter().all(is_within));
         range.page = page.next;

@@ -79,8 +79,8 @@ impl Table {
         after: Option<&Looked>,
     ) -> Result<Orphaned, EngineError> {
         let Shard { set, state, .. } = self.loaded(shard);
-        let keep = self.options.ruled_by(&state.rules.keep).history.keep();
-        let (usual, hidden, clock) = (self.options.layout(), Default::default(), Clock::Shard);
+        let keep = state.keeps(self.options).history.keep();
+        let (usual, hidden, clock) = (self.options.places(), Default::default(), Clock::Shard);
         let reader = Reader { rows: &self.fresh, set: *set, state, clock, keep, usual, hidden };
         match after {
             None => reader.orphaned_keys(Bound::Included(set.current(b"")), base),
@@ -129,7 +129,7 @@ impl Reader<'_> {
     /// What was told here, and not to who orders now: who told it may have nothing of it any more.
     fn orphaned_lines(&self, after: &Key, base: Version) -> Result<Orphaned, EngineError> {
         let (mut found, mut step, mut failed) = (Orphaned::default(), Step::default(), Ok(()));
-        let (begin, end) = (self.set.ledger(after), self.set.end());
+        let (begin, end) = (self.set.ledger(after), self.set.ledger_end());
         self.rows.scan(Bound::Excluded(begin.as_ref()), Bound::Excluded(&end), false, &mut |row, raw| {
             let before = found.rows.len();
             match Line::decode(&Bytes::copy_from_slice(&raw)) {
@@ -162,7 +162,8 @@ impl Reader<'_> {
         }
         let ordinals = older(&newest.head);
         let divided = self.divide(key, &newest.head, ordinals.clone(), |version| version <= base)?;
-        let mut replaced = divided.before.map(|before| before.head.version);
+        let known = newest.head.merged.and_then(|merged| merged.replaced);
+        let mut replaced = divided.before.map(|before| before.head.version).or(known);
         let (mut bytes, mut told) = (newest.raw.len(), vec![]);
         for ordinal in (divided.at..ordinals.end).rev() {
             let record = self.older(key, &newest.head, ordinal)?;
@@ -183,7 +184,7 @@ impl Reader<'_> {
     /// A page of the lines.
     pub fn ledger(&self, range: &Range) -> Result<Page, EngineError> {
         let begin = self.set.ledger(range.page.as_deref().unwrap_or_default());
-        let end = self.set.end();
+        let end = self.set.ledger_end();
         let limit = if range.limit == 0 { PAGE_ROWS_MAX } else { PAGE_ROWS_MAX.min(range.limit as usize) };
         let (mut page, mut bytes) = (Page::default(), 0);
         // The row of how much there is has no key, and is before all lines.

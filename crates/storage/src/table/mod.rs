@@ -32,6 +32,9 @@
 //! - What is due is found in the expiry index, and removed by a bounded sweep at the end of each entry (`expiry`).
 //! - What a request answered is remembered beside the rows it changed (`sessions`), so a retry is answered and not run.
 //!
+//! This is the *ordered* layout. Where writes have no order rows come with their version, and their copies have another one (`merged`):
+//! what they promise alike is the same for whoever reads.
+//!
 //! # Revisions
 //!
 //! Of each key the newest [`History`] revisions are kept, deletions and changes of the deadline counted; those of a deleted
@@ -60,7 +63,9 @@ mod expiry;
 mod forget;
 pub mod fuzz;
 mod history;
+mod layout;
 mod ledger;
+mod merged;
 mod older;
 mod range;
 mod read;
@@ -71,6 +76,7 @@ mod shard;
 mod snapshot;
 mod split;
 mod transaction;
+mod translate;
 mod trim;
 mod update;
 mod usage;
@@ -88,7 +94,7 @@ use kv::{Answer, Entry, Error, KEYS_PER_OP_MAX, Op, ShardId, TRIM_REVISIONS_MAX,
 use mutant::Mutant;
 
 use self::forget::Leftovers;
-use self::older::Layout;
+use self::older::Places;
 use self::read::Reader;
 use self::shard::{Shard, State};
 use crate::engine::{Engine, EngineError, Flush, Maintenance, View};
@@ -96,6 +102,7 @@ use crate::fresh::{Asked, Fresh};
 use crate::keys::RowSet;
 
 pub use self::expiry::EXPIRED_PER_APPLY_MAX;
+pub use self::layout::Layout;
 pub use self::ledger::{Looked, Orphaned};
 pub use self::sessions::{ANSWER_BYTES_KEPT, SESSION_BYTES_MAX};
 pub use self::snapshot::{InstallError, ShardSnapshot};
@@ -110,6 +117,8 @@ const _: () = assert!(STEP_MAX == TRIM_REVISIONS_MAX);
 pub struct Options {
     /// How many revisions of each key.
     pub history: History,
+    /// The same of copies in the merged layout, whatever their rules say; `None` = as of others.
+    pub merged_history: Option<History>,
     /// How long those of a deleted key are kept, in microseconds; `u64::MAX` = for ever.
     pub deleted_micros: u64,
     /// Bytes that a shard's remembered requests may take, in memory and in rows.
@@ -120,14 +129,15 @@ pub struct Options {
 
 impl Options {
     /// How older revisions lie of which nothing else is said.
-    fn layout(self) -> Layout {
-        Layout::of(self.history.keep())
+    fn places(self) -> Places {
+        Places::of(self.history.keep())
     }
 
     /// So many revisions, and those of deleted keys for ever.
     pub fn of(history: History) -> Options {
         let (session_bytes_max, step_max) = (SESSION_BYTES_MAX, STEP_MAX);
-        Options { history, deleted_micros: u64::MAX, session_bytes_max, step_max }
+        let deleted_micros = u64::MAX;
+        Options { history, merged_history: None, deleted_micros, session_bytes_max, step_max }
     }
 }
 
@@ -244,8 +254,13 @@ impl Table {
 
     /// Makes a copy of a shard the current one. A copy without rows is an empty shard.
     pub fn load(&mut self, shard: ShardId, generation: u32) -> Result<Applied, EngineError> {
+        self.load_as(shard, generation, Layout::Ordered)
+    }
+
+    /// The same; a copy without rows is an empty shard in this layout.
+    pub fn load_as(&mut self, shard: ShardId, generation: u32, new: Layout) -> Result<Applied, EngineError> {
         let set = RowSet { shard, generation };
-        let loaded = Shard::load(&self.fresh, set)?;
+        let loaded = Shard::load(&self.fresh, set, new)?;
         self.installs.remove(&set);
         self.leftovers.forget(set);
         let applied = loaded.state.told();
@@ -291,8 +306,8 @@ impl Table {
     /// Reads a shard as it is, by a clock.
     pub fn read(&self, shard: ShardId, op: &Op, clock: Clock) -> Result<Read, EngineError> {
         let Shard { set, state, .. } = self.loaded(shard);
-        let keep = self.options.ruled_by(&state.rules.keep).history.keep();
-        let (usual, hidden) = (self.options.layout(), Cell::new(false));
+        let keep = state.keeps(self.options).history.keep();
+        let (usual, hidden) = (self.options.places(), Cell::new(false));
         let reader = Reader { rows: &self.fresh, set: *set, state, clock, keep, usual, hidden };
         let result = match op.validate().map_err(Stop::from).and_then(|()| reader.evaluate(op)) {
             Ok(answer) => Ok(answer),

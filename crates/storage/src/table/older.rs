@@ -8,7 +8,7 @@
 //! # Another history
 //!
 //! The places depend on `N`, and `N` may change while keys have revisions. So the newest revision of each key says how the others
-//! lie ([`Layout`]), and a key whose revisions lie otherwise than they would now is seen to when it is written next:
+//! lie ([`Places`]), and a key whose revisions lie otherwise than they would now is seen to when it is written next:
 //!
 //! ```text
 //!   few are kept                             all of them are laid anew, at once
@@ -44,22 +44,22 @@ pub const SHED_MAX: u64 = 16;
 
 /// How the older revisions of a key lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Layout {
+pub struct Places {
     /// Places of the ring. At least 1.
     pub places: u64,
     /// The revisions from this ordinal on lie by their ordinals, beside the ring.
     pub ring_until: u64,
 }
 
-impl Layout {
+impl Places {
     /// Where so many revisions are kept of each key, the newest included.
-    pub fn of(keep: u64) -> Layout {
-        Layout { places: (keep - 1).max(1), ring_until: u64::MAX }
+    pub fn of(keep: u64) -> Places {
+        Places { places: (keep - 1).max(1), ring_until: u64::MAX }
     }
 
     /// The same, with what comes from an ordinal on lying beside the ring.
-    pub fn until(self, ordinal: u64) -> Layout {
-        Layout { ring_until: self.ring_until.min(ordinal), ..self }
+    pub fn until(self, ordinal: u64) -> Places {
+        Places { ring_until: self.ring_until.min(ordinal), ..self }
     }
 
     /// The row of an older revision.
@@ -72,13 +72,16 @@ impl Reader<'_> {
     /// An older revision that is kept.
     pub fn older(&self, key: &[u8], newest: &Head, ordinal: u64) -> Result<Record, EngineError> {
         let missing = || EngineError::corrupt("reading an older revision", "it is missing");
-        let layout = newest.layout.unwrap_or(self.usual);
-        let raw = self.rows.get(&layout.row(self.set, key, ordinal))?.ok_or_else(missing)?;
+        let places = newest.places.unwrap_or(self.usual);
+        let raw = self.rows.get(&places.row(self.set, key, ordinal))?.ok_or_else(missing)?;
         Record::decode(raw)
     }
 
     /// The newest of the older revisions up to a version.
     pub fn older_at(&self, key: &[u8], newest: &Head, at: Version) -> Result<Option<Record>, EngineError> {
+        if newest.merged.is_some() {
+            return self.merged_at(key, newest, at);
+        }
         Ok(self.divide(key, newest, older(newest), |version| version <= at)?.before)
     }
 
@@ -129,7 +132,7 @@ mod tests {
     #[test]
     fn older_revisions_take_the_room_of_those_that_are_kept() {
         let set = RowSet { shard: ShardId(1), generation: 1 };
-        let of = |key, ordinal, keep| Layout::of(keep).row(set, key, ordinal).to_vec();
+        let of = |key, ordinal, keep| Places::of(keep).row(set, key, ordinal).to_vec();
         let places = |keep| (0..100).map(|ordinal| of(b"k", ordinal, keep)).collect::<BTreeSet<_>>().len();
         assert_eq!((places(2), places(16), places(u64::MAX)), (1, 15, 100));
         assert_ne!(of(b"k", 7, 16), of(b"j", 7, 16));
@@ -139,9 +142,9 @@ mod tests {
     fn older_revisions_beside_a_ring_take_no_place_of_it() {
         let set = RowSet { shard: ShardId(1), generation: 1 };
         for first in [3, 70, 100, 1000] {
-            let layout = Layout::of(101).until(first);
+            let places = Places::of(101).until(first);
             let rows = (first.saturating_sub(100)..first + 100)
-                .map(|ordinal| layout.row(set, b"k", ordinal).to_vec());
+                .map(|ordinal| places.row(set, b"k", ordinal).to_vec());
             assert_eq!(rows.collect::<BTreeSet<_>>().len() as u64, 100 + first.min(100));
         }
     }

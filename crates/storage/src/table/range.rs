@@ -45,7 +45,7 @@ impl Reader<'_> {
         failed.map(|()| page)
     }
 
-    fn bounds(&self, range: &Range) -> (Bound<RowKey>, Bound<RowKey>) {
+    pub fn bounds(&self, range: &Range) -> (Bound<RowKey>, Bound<RowKey>) {
         let mut from = Bound::Included(self.set.current(&range.from));
         let mut to = Bound::Excluded(match &range.to {
             Some(to) => self.set.current(to),

@@ -6,7 +6,7 @@ use kv::{Answer, Error, Key, KeyAnswer, Op, Row, Version};
 
 use mutant::Mutant;
 
-use super::older::{Layout, older};
+use super::older::{Places, older};
 use super::record::Record;
 use super::{Clock, State, Stop};
 use crate::engine::{EngineError, View};
@@ -28,7 +28,7 @@ pub struct Reader<'a> {
     /// Revisions that are kept of a key.
     pub keep: u64,
     /// How older revisions lie of which nothing else is said.
-    pub usual: Layout,
+    pub usual: Places,
     /// Whether something was left out, or refused, by a clock that hides.
     pub hidden: Cell<bool>,
 }
@@ -115,7 +115,7 @@ impl Reader<'_> {
 
     /// The revision of a key that was there at a version, from its newest revision.
     pub fn as_of(&self, key: &[u8], current: Record, at: Version) -> Result<Option<Record>, Stop> {
-        let found = if current.head.version <= at {
+        let found = if current.head.since() <= at {
             current
         } else {
             match self.older_at(key, &current.head, at)? {
@@ -128,6 +128,9 @@ impl Reader<'_> {
 
     /// A version before all kept revisions: the key was absent then, or nobody knows.
     fn before_all(&self, key: &[u8], current: Record, at: Version) -> Result<Option<Record>, Stop> {
+        if current.head.merged.is_some() {
+            return self.before_all_merged(key, current, at);
+        }
         let oldest = match current.head.kept {
             0 => current,
             _ => self.older(key, &current.head, older(&current.head).start)?,

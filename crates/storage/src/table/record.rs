@@ -2,22 +2,31 @@
 //!
 //! Head: format (1 byte), flags with the kind (1 byte), version (8), created (8), changes, ordinal and kept (LEB128),
 //! deadline (8, when the flag says so), how the older revisions lie (two LEB128, when the flag says so). A row that becomes history keeps its bytes; its `kept` is then out of date and not looked at.
+//!
+//! In the merged layout the format is another, and behind the deadline stand the oldest kept version (8) and the version that it replaced (8, when the
+//! flag says so).
 
 use bytes::{Buf, Bytes};
+use kv::merged::Rank;
 use kv::{Row, Version};
 
-use super::older::Layout;
+use super::expiry;
+use super::older::Places;
 use crate::engine::EngineError;
 
 const FORMAT: u8 = 2;
+/// Of a row in the merged layout.
+const FORMAT_MERGED: u8 = 3;
 const KIND_TEXT: u8 = 1;
 const KIND_TOMBSTONE: u8 = 2;
+const KIND_EXPIRY: u8 = 3;
 const KIND_BITS: u8 = 0x0f;
-const FLAG_LAYOUT: u8 = 0x20;
+const FLAG_REPLACED: u8 = 0x10;
+const FLAG_PLACES: u8 = 0x20;
 const FLAG_DEADLINE: u8 = 0x40;
 const FLAG_FIRST: u8 = 0x80;
-/// The longest head: 2 + 8 + 8 + 10 + 10 + 10 + 8 + 10 + 10.
-const HEAD_BYTES_MAX: usize = 76;
+/// The longest head: 2 + 8 + 8 + 10 + 10 + 10 + 8 + 10 + 10 + 8 + 8.
+const HEAD_BYTES_MAX: usize = 92;
 
 /// What is known of a revision beside its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +48,20 @@ pub struct Head {
     /// When the value expires; of a tombstone, when it and the older revisions are forgotten.
     pub deadline: Option<u64>,
     /// How the older revisions lie, where that is not as the cluster was founded. Right in the newest revision only.
-    pub layout: Option<Layout>,
+    pub places: Option<Places>,
+    /// In the merged layout: what its row says beside. `None` in the ordered one.
+    pub merged: Option<Merged>,
+}
+
+/// What a revision says beside in the merged layout. There `ordinal` is 0, and `places` not used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Merged {
+    /// It is the expiry of the value of its version.
+    pub expired: bool,
+    /// The version that its maker knew before it.
+    pub replaced: Option<Version>,
+    /// The version of the oldest revision that is kept before it; zero = none is. Right in the newest revision only.
+    pub oldest: Version,
 }
 
 /// A stored revision.
@@ -82,13 +104,45 @@ impl Record {
     pub fn row(&self, key: &Bytes) -> Row {
         self.head.row(key, self.value())
     }
+
+    /// As it travels between merged stores.
+    pub fn merged_row(&self, key: &Bytes) -> kv::merged::Row {
+        let Head { version, created, changes, deadline, tombstone, .. } = self.head;
+        let Merged { expired, replaced, .. } = self.head.merged.unwrap_or_default();
+        let value = (!tombstone).then(|| self.value());
+        kv::merged::Row { key: key.clone(), version, expired, value, created, changes, deadline, replaced }
+    }
 }
 
 impl Head {
     pub fn tombstone(version: Version, ordinal: u64, kept: u64, deadline: Option<u64>) -> Head {
         let created = Version::ZERO;
-        let (tombstone, first, changes, layout) = (true, false, 0, None);
-        Head { tombstone, first, version, created, changes, ordinal, kept, deadline, layout }
+        let (tombstone, first, changes, places, merged) = (true, false, 0, None, None);
+        Head { tombstone, first, version, created, changes, ordinal, kept, deadline, places, merged }
+    }
+
+    /// Of a row of a merged store, of which nothing is kept before it yet.
+    pub fn of_merged(row: &kv::merged::Row) -> Head {
+        let kv::merged::Row { version, expired, created, changes, deadline, replaced, .. } = *row;
+        let merged = Some(Merged { expired, replaced, oldest: Version::ZERO });
+        let (tombstone, first, ordinal, kept, places) = (row.value.is_none(), true, 0, 0, None);
+        Head { tombstone, first, version, created, changes, ordinal, kept, deadline, places, merged }
+    }
+
+    /// Its place among the revisions of its key.
+    pub fn rank(&self) -> Rank {
+        Rank { version: self.version, expired: self.merged.is_some_and(|merged| merged.expired) }
+    }
+
+    /// Since when a read finds it: an expiry, since the deadline.
+    pub fn since(&self) -> Version {
+        // A deadline may be beyond what a version can say.
+        if self.rank().expired { expiry::version_of(self).max(self.version) } else { self.version }
+    }
+
+    /// When it has a row in the expiry index for: of a tombstone in the merged layout there is none, for others collect it.
+    pub fn due(&self) -> Option<u64> {
+        self.deadline.filter(|_| !self.tombstone || self.merged.is_none())
     }
 
     pub fn row(&self, key: &Bytes, value: Bytes) -> Row {
@@ -99,11 +153,19 @@ impl Head {
     /// The bytes of a revision whose value is these pieces.
     pub fn encode(&self, pieces: &[&[u8]]) -> Bytes {
         let mut head = Fixed { bytes: [0; HEAD_BYTES_MAX], length: 0 };
-        let kind = if self.tombstone { KIND_TOMBSTONE } else { KIND_TEXT };
+        let expired = self.merged.is_some_and(|merged| merged.expired);
+        let kind = match self.tombstone {
+            true if expired => KIND_EXPIRY,
+            true => KIND_TOMBSTONE,
+            false => KIND_TEXT,
+        };
         let deadline = if self.deadline.is_some() { FLAG_DEADLINE } else { 0 };
         let first = if self.first { FLAG_FIRST } else { 0 };
-        let layout = if self.layout.is_some() { FLAG_LAYOUT } else { 0 };
-        head.put(&[FORMAT, kind | deadline | first | layout]);
+        let places = if self.places.is_some() { FLAG_PLACES } else { 0 };
+        let replaced = self.merged.and_then(|merged| merged.replaced);
+        let replaces = if replaced.is_some() { FLAG_REPLACED } else { 0 };
+        let format = if self.merged.is_some() { FORMAT_MERGED } else { FORMAT };
+        head.put(&[format, kind | deadline | first | places | replaces]);
         head.put(&self.version.as_i64().to_be_bytes());
         head.put(&self.created.as_i64().to_be_bytes());
         head.put_uint(self.changes);
@@ -112,9 +174,13 @@ impl Head {
         if let Some(deadline) = self.deadline {
             head.put(&deadline.to_be_bytes());
         }
-        if let Some(Layout { places, ring_until }) = self.layout {
+        if let Some(Places { places, ring_until }) = self.places {
             head.put_uint(places);
             head.put_uint(ring_until);
+        }
+        if let Some(Merged { oldest, .. }) = self.merged {
+            head.put(&oldest.as_i64().to_be_bytes());
+            replaced.iter().for_each(|replaced| head.put(&replaced.as_i64().to_be_bytes()));
         }
         let length = head.length + pieces.iter().map(|piece| piece.len()).sum::<usize>();
         let mut row = Vec::with_capacity(length);
@@ -147,13 +213,16 @@ impl Fixed {
 }
 
 fn decode(rest: &mut &[u8]) -> Option<Head> {
-    if rest.try_get_u8().ok()? != FORMAT {
-        return None;
-    }
+    let is_merged = match rest.try_get_u8().ok()? {
+        FORMAT => false,
+        FORMAT_MERGED => true,
+        _ => return None,
+    };
     let flags = rest.try_get_u8().ok()?;
     let tombstone = match flags & KIND_BITS {
         KIND_TEXT => false,
         KIND_TOMBSTONE => true,
+        KIND_EXPIRY if is_merged => true,
         _ => return None,
     };
     let version = Version::from_i64(rest.try_get_i64().ok()?)?;
@@ -163,13 +232,21 @@ fn decode(rest: &mut &[u8]) -> Option<Head> {
     let kept = uint(rest)?;
     let deadline = if flags & FLAG_DEADLINE != 0 { Some(rest.try_get_u64().ok()?) } else { None };
     let first = flags & FLAG_FIRST != 0;
-    let layout = if flags & FLAG_LAYOUT != 0 { Some(layout(rest)?) } else { None };
-    Some(Head { tombstone, first, version, created, changes, ordinal, kept, deadline, layout })
+    let places = if flags & FLAG_PLACES != 0 { Some(places(rest)?) } else { None };
+    let merged = if is_merged { Some(merged(rest, flags)?) } else { None };
+    Some(Head { tombstone, first, version, created, changes, ordinal, kept, deadline, places, merged })
 }
 
-fn layout(rest: &mut &[u8]) -> Option<Layout> {
+fn merged(rest: &mut &[u8], flags: u8) -> Option<Merged> {
+    let oldest = Version::from_i64(rest.try_get_i64().ok()?)?;
+    let has_replaced = flags & FLAG_REPLACED != 0;
+    let replaced = if has_replaced { Some(Version::from_i64(rest.try_get_i64().ok()?)?) } else { None };
+    Some(Merged { expired: flags & KIND_BITS == KIND_EXPIRY, replaced, oldest })
+}
+
+fn places(rest: &mut &[u8]) -> Option<Places> {
     let (places, ring_until) = (uint(rest)?, uint(rest)?);
-    (places > 0).then_some(Layout { places, ring_until })
+    (places > 0).then_some(Places { places, ring_until })
 }
 
 fn uint(rest: &mut &[u8]) -> Option<u64> {
@@ -188,6 +265,11 @@ fn uint(rest: &mut &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
+    fn merged() -> [Option<Merged>; 3] {
+        let (oldest, replaced) = (Version::from_i64(7).unwrap(), Version::from_i64(9));
+        [None, Some(Merged::default()), Some(Merged { expired: true, replaced, oldest })]
+    }
+
     #[test]
     fn record_encoded_decodes() {
         let version = Version::from_i64(i64::MAX).unwrap();
@@ -196,10 +278,23 @@ mod tests {
         {
             let (created, changes, ordinal, kept) =
                 (Version::from_i64(5).unwrap(), u64::MAX, u64::MAX - 1, u64::MAX - 2);
-            let layouts = [None, Some(Layout::of(u64::MAX)), Some(Layout::of(17).until(u64::MAX - 1))];
-            for layout in layouts {
-                let head =
-                    Head { tombstone, first, version, created, changes, ordinal, kept, deadline, layout };
+            let layouts = [None, Some(Places::of(u64::MAX)), Some(Places::of(17).until(u64::MAX - 1))];
+            for (places, merged) in
+                layouts.into_iter().flat_map(|places| merged().map(|merged| (places, merged)))
+            {
+                let merged = merged.map(|merged| Merged { expired: merged.expired && tombstone, ..merged });
+                let head = Head {
+                    tombstone,
+                    first,
+                    version,
+                    created,
+                    changes,
+                    ordinal,
+                    kept,
+                    deadline,
+                    places,
+                    merged,
+                };
                 let record = Record::decode(head.encode(&[b"va", b"lue"])).unwrap();
                 assert_eq!((record.head, record.value()), (head, Bytes::from_static(b"value")));
             }

@@ -8,6 +8,8 @@ use kv::{Answer, Entry, Error, Op, RequestId, Stamped, Version, codec};
 use mutant::Mutant;
 
 use super::expiry::{self, Deadlines};
+use super::layout::Layout;
+use super::merged::{self, Buckets};
 use super::sessions::{Admission, Sessions};
 use super::write::Writer;
 use super::{Applied, Done, Options, Stop, usage};
@@ -16,6 +18,8 @@ use crate::fresh::Fresh;
 use crate::keys::RowSet;
 
 const FORMAT: u8 = 2;
+/// The same of a copy in the merged layout.
+const FORMAT_MERGED: u8 = 3;
 /// Without the rules, and what is held.
 const FORMAT_BEFORE: u8 = 1;
 /// Bytes of all answers to the ops of one entry together: some of the largest. What goes beyond is not told, lest a few ops
@@ -34,12 +38,17 @@ pub struct State {
     pub rules: Rules,
     /// What it holds.
     pub usage: Usage,
+    /// How its rows lie.
+    pub layout: Layout,
 }
 
 impl State {
     pub fn encode(&self) -> Bytes {
         let mut into = BytesMut::with_capacity(48);
-        into.put_u8(FORMAT);
+        into.put_u8(match self.layout {
+            Layout::Ordered => FORMAT,
+            Layout::Merged => FORMAT_MERGED,
+        });
         into.put_u64(self.applied);
         into.put_u64(self.term);
         into.put_i64(self.last.as_i64());
@@ -50,7 +59,8 @@ impl State {
     }
 
     pub fn decode(raw: Bytes) -> Result<State, codec::Malformed> {
-        State::decode_as(raw, FORMAT)
+        let is_merged = raw.first() == Some(&FORMAT_MERGED);
+        State::decode_as(raw, if is_merged { FORMAT_MERGED } else { FORMAT })
     }
 
     fn decode_as(raw: Bytes, format: u8) -> Result<State, codec::Malformed> {
@@ -64,7 +74,8 @@ impl State {
             FORMAT_BEFORE => Default::default(),
             _ => (codec::decode_usage(&mut reader)?, codec::decode_rules(&mut reader)?),
         };
-        let state = State { applied, term, last, floor, rules, usage };
+        let layout = if format == FORMAT_MERGED { Layout::Merged } else { Layout::Ordered };
+        let state = State { applied, term, last, floor, rules, usage, layout };
         reader.end()?;
         if state.floor > state.last {
             return Err(codec::Malformed("its floor is above its newest version"));
@@ -72,16 +83,26 @@ impl State {
         Ok(state)
     }
 
-    pub fn load(rows: &dyn View, set: RowSet) -> Result<State, EngineError> {
+    /// As it is stored, or of a copy without rows a new one in a layout.
+    pub fn load(rows: &dyn View, set: RowSet, new: Layout) -> Result<State, EngineError> {
         let damaged = |error: codec::Malformed| EngineError::corrupt("reading the state of a shard", error.0);
         match rows.get(&set.state())? {
-            None => Ok(State::default()),
+            None => Ok(State { layout: new, ..State::default() }),
             // A folder of an earlier version: it is counted once.
             Some(raw) if raw.first() == Some(&FORMAT_BEFORE) => {
                 let state = State::decode_as(raw, FORMAT_BEFORE).map_err(damaged)?;
                 Ok(State { usage: usage::count(rows, set)?, ..state })
             }
             Some(raw) => State::decode(raw).map_err(damaged),
+        }
+    }
+
+    /// What its copy keeps, in a table with these options.
+    pub fn keeps(&self, options: Options) -> Options {
+        let ruled = options.ruled_by(&self.rules.keep);
+        match options.merged_history {
+            Some(history) if self.layout == Layout::Merged => Options { history, ..ruled },
+            _ => ruled,
         }
     }
 
@@ -97,15 +118,21 @@ pub struct Shard {
     pub state: State,
     pub deadlines: Deadlines,
     pub sessions: Sessions,
+    /// In the merged layout, what tells in which keys two copies differ.
+    pub buckets: Buckets,
     /// What the newest entry has changed, for those who watch.
     pub changes: Vec<Change>,
 }
 
 impl Shard {
-    pub fn load(rows: &dyn View, set: RowSet) -> Result<Shard, EngineError> {
-        let (state, deadlines) = (State::load(rows, set)?, Deadlines::load(rows, set)?);
+    pub fn load(rows: &dyn View, set: RowSet, new: Layout) -> Result<Shard, EngineError> {
+        let (state, deadlines) = (State::load(rows, set, new)?, Deadlines::load(rows, set)?);
         let (sessions, changes) = (Sessions::load(rows, set)?, Vec::new());
-        Ok(Shard { set, state, deadlines, sessions, changes })
+        let buckets = match state.layout {
+            Layout::Ordered => Buckets::default(),
+            Layout::Merged => Buckets::load(rows, set)?,
+        };
+        Ok(Shard { set, state, deadlines, sessions, buckets, changes })
     }
 
     /// When an advance finds something to remove, in microseconds since 1970.
@@ -129,6 +156,7 @@ impl Shard {
             done.push(tell(self.run(fresh, options, stamped, entry.proposed)?, &mut room));
         }
         self.clean(fresh, options, entry, before)?;
+        self.buckets.write(fresh, self.set);
         let State { last, floor, .. } = self.state;
         assert!(floor <= last, "a key was forgotten at {floor}, and {last} is the newest version");
         (self.state.applied, self.state.term) = (index, term);
@@ -148,6 +176,8 @@ impl Shard {
     ) -> Result<Done, EngineError> {
         let version = match &stamped.op {
             Op::Advance { to, .. } => to.after(self.state.last),
+            Op::Merge { rows } => self.state.last.max(merged::newest(rows)),
+            Op::Collect { .. } => self.state.last,
             Op::Note(Note::Orphans(orphans)) => proposed.after(orphans.last).after(self.state.last),
             _ if mutant::is(Mutant::VersionFromClockAlone) => proposed,
             _ => proposed.after(self.state.last),
@@ -228,13 +258,14 @@ impl Shard {
     }
 
     fn writer<'a>(&'a mut self, fresh: &'a mut Fresh, options: Options) -> Writer<'a> {
-        let (usual, step_max) = (options.layout(), options.step_max);
-        let options = options.ruled_by(&self.state.rules.keep);
+        let (usual, step_max) = (options.places(), options.step_max);
+        let options = self.state.keeps(options);
         Writer {
             fresh,
             set: self.set,
             state: &mut self.state,
             deadlines: &mut self.deadlines,
+            buckets: &mut self.buckets,
             history: options.history,
             usual,
             deleted_micros: options.deleted_micros,

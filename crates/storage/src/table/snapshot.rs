@@ -12,8 +12,11 @@ use kv::codec::{self, Malformed};
 use kv::keyspace::{Rules, Usage};
 use mutant::Mutant;
 
+use super::layout::Layout;
+use super::older::Places;
+use super::read::Reader;
 use super::record::{Head, Record};
-use super::{Applied, State, ledger, sessions};
+use super::{Applied, Clock, State, ledger, sessions};
 use crate::engine::{EngineError, View};
 use crate::fresh::Fresh;
 use crate::keys::{Part, RowSet};
@@ -71,6 +74,12 @@ impl ShardSnapshot {
         self.changed.take()
     }
 
+    /// A reader of the frozen copy; `usual`: how older revisions lie of which nothing else is said.
+    pub(super) fn reader(&self, usual: Places) -> Reader<'_> {
+        let (rows, state, hidden) = (&*self.view, &self.state, Default::default());
+        Reader { rows, set: self.set, state, clock: Clock::Shard, keep: u64::MAX, usual, hidden }
+    }
+
     /// A row, by its suffix.
     pub(super) fn row(&self, suffix: &[u8]) -> Result<Option<Bytes>, EngineError> {
         self.view.get(self.set.with_suffix(suffix).as_ref())
@@ -90,6 +99,11 @@ impl ShardSnapshot {
     /// The last row that was given out; its suffix.
     pub(super) fn cursor(&self) -> Option<Bytes> {
         self.cursor.as_ref().map(RowSet::suffix)
+    }
+
+    /// How its rows lie.
+    pub(super) fn layout(&self) -> Layout {
+        self.state.layout
     }
 
     /// The shard's state, as its row has it.
@@ -269,6 +283,8 @@ fn decode(chunk: &Bytes, body: Bytes) -> Result<Rows, Malformed> {
             Part::Session => sessions::check(&suffix, &value)?,
             Part::Expiry => {}
             Part::Ledger => ledger::check(&suffix, &value)?,
+            Part::Bucket if value.len() != 8 => return Err(Malformed("the digest of a bucket is none")),
+            Part::Bucket | Part::Tombstone => {}
         }
         found.rows.push((suffix, value));
     }
@@ -281,8 +297,9 @@ fn decode(chunk: &Bytes, body: Bytes) -> Result<Rows, Malformed> {
 
 fn check_revision(value: &Bytes) -> Result<(), Malformed> {
     let record = Record::decode(value.clone()).map_err(|_| Malformed("the head of a row is unknown"))?;
-    let Head { changes, ordinal, kept, .. } = record.head;
-    if changes.max(ordinal) > WRITES_MAX || kept > ordinal {
+    let Head { changes, ordinal, kept, merged, .. } = record.head;
+    let is_counted = kept <= if merged.is_some() { WRITES_MAX } else { ordinal };
+    if changes.max(ordinal) > WRITES_MAX || !is_counted {
         return Err(Malformed("the head of a row counts what cannot be"));
     }
     Ok(())

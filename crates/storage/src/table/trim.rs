@@ -77,7 +77,7 @@ impl Writer<'_> {
         let (forgotten, kept) = (surplus.min(room), current.head.kept);
         assert!(forgotten <= kept, "{forgotten} older revisions are to go, and {kept} are kept");
         for ordinal in older::older(&current.head).take(forgotten as usize) {
-            self.remove(self.layout(&current.head).row(self.set, key, ordinal))?;
+            self.remove(self.places(&current.head).row(self.set, key, ordinal))?;
         }
         work.forgotten += forgotten as usize;
         let head = Head { kept: kept - forgotten, ..current.head };

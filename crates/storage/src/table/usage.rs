@@ -13,6 +13,7 @@ use kv::keyspace::Usage;
 use kv::{Answer, Op};
 
 use super::Stop;
+use super::layout::Layout;
 use super::record::{Head, Record};
 use super::write::Writer;
 use crate::engine::{EngineError, View};
@@ -89,7 +90,9 @@ impl Writer<'_> {
 
     /// Evaluates an op, unless it would add to a keyspace that is full.
     pub fn evaluate_within_quota(&mut self, op: &Op) -> Result<Answer, Stop> {
-        let Some(full) = self.state.rules.full else { return self.evaluate(op) };
+        // Rows that come in were accepted elsewhere: whoever makes some looks at the quota first.
+        let full = self.state.rules.full.filter(|_| self.state.layout == Layout::Ordered);
+        let Some(full) = full else { return self.evaluate(op) };
         self.whole(|writer| {
             let before = writer.state.usage;
             let answer = writer.evaluate(op)?;
@@ -107,7 +110,7 @@ impl Writer<'_> {
     }
 
     /// How the older revisions of a key lie.
-    pub fn layout(&self, newest: &Head) -> super::older::Layout {
-        newest.layout.unwrap_or(self.usual)
+    pub fn places(&self, newest: &Head) -> super::older::Places {
+        newest.places.unwrap_or(self.usual)
     }
 }

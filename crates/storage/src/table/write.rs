@@ -6,11 +6,13 @@ use std::cell::Cell;
 
 use bytes::Bytes;
 use kv::watch::{Change, What};
-use kv::{Answer, Error, Key, Op, Version};
+use kv::{Answer, Class, Error, Key, Op, Version};
 use mutant::Mutant;
 
 use super::expiry::Deadlines;
-use super::older::Layout;
+use super::layout::Layout;
+use super::merged::{self, Buckets};
+use super::older::Places;
 use super::read::Reader;
 use super::record::{Head, Record};
 use super::{Clock, History, State, Stop, expiry, older};
@@ -25,10 +27,12 @@ pub struct Writer<'a> {
     /// `last` is the version of the op already.
     pub state: &'a mut State,
     pub deadlines: &'a mut Deadlines,
+    /// In the merged layout, what tells in which keys two copies differ.
+    pub buckets: &'a mut Buckets,
     /// Revisions that are kept of a key.
     pub history: History,
     /// How older revisions lie of which nothing else is said.
-    pub usual: Layout,
+    pub usual: Places,
     /// How long those of a deleted key are kept; `u64::MAX` = for ever.
     pub deleted_micros: u64,
     /// What one step of a delete-range or trim takes.
@@ -41,6 +45,9 @@ pub struct Writer<'a> {
 
 impl Writer<'_> {
     pub fn evaluate(&mut self, op: &Op) -> Result<Answer, Stop> {
+        if op.class() != Class::Read && self.state.layout == Layout::Merged {
+            return self.evaluate_merged(op);
+        }
         match op {
             Op::Get { .. } | Op::GetAll { .. } | Op::Range(_) | Op::History { .. } => {
                 self.reader().evaluate(op)
@@ -70,6 +77,7 @@ impl Writer<'_> {
             Op::Transaction { conditions, then, otherwise } => self.transaction(conditions, then, otherwise),
             // What it is there for, raising `last`, was done when the op got its version.
             Op::Advance { .. } => Ok(Answer::Trimmed { count: 0, next: None }),
+            Op::Merge { .. } | Op::Collect { .. } => Err(merged::refused(self.state.layout)),
             Op::Note(_) => unreachable!("a note is taken before it comes here"),
         }
     }
@@ -148,7 +156,7 @@ impl Writer<'_> {
             let forgotten_at = self.version().micros().checked_add(self.deleted_micros);
             let ordinal = next_ordinal(&old.head, version);
             let head = Head::tombstone(version, ordinal, kept.count, forgotten_at);
-            let raw = Head { layout: kept.layout, ..head }.encode(&[]);
+            let raw = Head { places: kept.places, ..head }.encode(&[]);
             self.index(key, old.head.deadline, forgotten_at)?;
             self.put(row, raw.clone())?;
             return Record::decode(raw).map(Some);
@@ -163,7 +171,7 @@ impl Writer<'_> {
 
     /// Notes what became of a key, in a buffer of its own: one that came with a request keeps all that came with it. A value lies
     /// in its row, which is one.
-    fn changed(&mut self, key: &[u8], what: What) {
+    pub fn changed(&mut self, key: &[u8], what: What) {
         let (key, version) = (Key::copy_from_slice(key), self.version());
         self.changes.push(Change { key, version, what });
     }
@@ -173,10 +181,10 @@ impl Writer<'_> {
     fn retire(&mut self, key: &[u8], old: &Record, version: Version) -> Result<Kept, EngineError> {
         let (head, keep) = (&old.head, self.history.keep());
         if head.version == version {
-            return Ok(Kept { count: head.kept, layout: head.layout });
+            return Ok(Kept { count: head.kept, places: head.places });
         }
-        let wanted = Layout::of(keep);
-        if head.kept > 0 && (keep == 1 || self.layout(head) != wanted) {
+        let wanted = Places::of(keep);
+        if head.kept > 0 && (keep == 1 || self.places(head) != wanted) {
             return self.retire_otherwise(key, old, wanted);
         }
         if keep == 1 {
@@ -188,15 +196,15 @@ impl Writer<'_> {
     }
 
     /// The same of a key whose older revisions lie otherwise than they would now: its history has become another one.
-    fn retire_otherwise(&mut self, key: &[u8], old: &Record, wanted: Layout) -> Result<Kept, EngineError> {
-        let (head, layout) = (&old.head, self.layout(&old.head));
+    fn retire_otherwise(&mut self, key: &[u8], old: &Record, wanted: Places) -> Result<Kept, EngineError> {
+        let (head, places) = (&old.head, self.places(&old.head));
         let most = self.history.keep() - 1;
         let (all, count) = (older::older(head), head.kept + 1);
         if count <= older::LAID_MAX {
             let mut revisions = Vec::new();
             for ordinal in all {
                 revisions.push((ordinal, self.reader().older(key, head, ordinal)?.raw));
-                self.remove(layout.row(self.set, key, ordinal))?;
+                self.remove(places.row(self.set, key, ordinal))?;
             }
             revisions.push((head.ordinal, old.raw.clone()));
             for (ordinal, raw) in revisions.into_iter().rev().take(most as usize) {
@@ -205,13 +213,13 @@ impl Writer<'_> {
             }
             return Ok(self.kept(wanted, count.min(most)));
         }
-        let layout = layout.until(head.ordinal);
-        self.put(layout.row(self.set, key, head.ordinal), old.raw.clone())?;
+        let places = places.until(head.ordinal);
+        self.put(places.row(self.set, key, head.ordinal), old.raw.clone())?;
         let shed = count.saturating_sub(most).min(older::SHED_MAX);
         for ordinal in all.take(shed as usize) {
-            self.remove(layout.row(self.set, key, ordinal))?;
+            self.remove(places.row(self.set, key, ordinal))?;
         }
-        Ok(self.kept(layout, count - shed))
+        Ok(self.kept(places, count - shed))
     }
 
     /// With a history of a time: forgets a few of the older revisions that were replaced before it, the oldest first.
@@ -225,7 +233,7 @@ impl Writer<'_> {
         let History::Micros(micros) = self.history else { return Ok(kept) };
         let begin = version.micros().saturating_sub(micros);
         let mut all = older::older(newest);
-        let layout = kept.layout.unwrap_or(self.usual);
+        let places = kept.places.unwrap_or(self.usual);
         let mut count = kept.count;
         while count > kept.count.saturating_sub(older::SHED_MAX)
             && let Some(oldest) = all.next()
@@ -237,14 +245,14 @@ impl Writer<'_> {
             if replaced_at.micros() >= begin {
                 break;
             }
-            self.remove(layout.row(self.set, key, oldest))?;
+            self.remove(places.row(self.set, key, oldest))?;
             count -= 1;
         }
         Ok(Kept { count, ..kept })
     }
 
-    fn kept(&self, layout: Layout, count: u64) -> Kept {
-        Kept { count, layout: Some(layout).filter(|layout| *layout != self.usual && count > 0) }
+    fn kept(&self, places: Places, count: u64) -> Kept {
+        Kept { count, places: Some(places).filter(|places| *places != self.usual && count > 0) }
     }
 
     /// Gives a key another deadline in the expiry index.
@@ -290,11 +298,11 @@ impl Writer<'_> {
 struct Kept {
     count: u64,
     /// As the newest revision says it.
-    layout: Option<Layout>,
+    places: Option<Places>,
 }
 
 impl Kept {
-    const NOTHING: Kept = Kept { count: 0, layout: None };
+    const NOTHING: Kept = Kept { count: 0, places: None };
 }
 
 /// The head of a value that follows another revision of its key.
@@ -305,8 +313,9 @@ fn next_head(old: Option<&Head>, version: Version, kept: Kept, deadline: Option<
         None => (version, 1),
     };
     let ordinal = old.map_or(0, |old| next_ordinal(old, version));
-    let Kept { count: kept, layout } = kept;
-    Head { tombstone: false, first, version, created, changes, ordinal, kept, deadline, layout }
+    let Kept { count: kept, places } = kept;
+    let (tombstone, merged) = (false, None);
+    Head { tombstone, first, version, created, changes, ordinal, kept, deadline, places, merged }
 }
 
 /// The ordinal of what follows a revision: the same if both have one version.

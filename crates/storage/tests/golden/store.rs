@@ -1,29 +1,30 @@
 //! A table with one shard that takes commands as text.
 
-use kv::{Entry, ReplicaId, ShardId, Stamped, Version};
-use storage::{Clock, History, Kind, Options, Read, Table};
+use kv::{Entry, Op, ReplicaId, ShardId, Stamped, Version};
+use storage::{Clock, Done, History, Kind, Layout, Options, Read, Table};
 
-use super::{parse, show};
+use super::{merged, parse, show};
 
 const SHARD: ShardId = ShardId(1);
 
 pub struct Store {
     kind: Kind,
+    layout: Layout,
     table: Table,
     index: u64,
     _folder: tempfile::TempDir,
 }
 
 impl Store {
-    pub fn new(kind: Kind) -> Store {
-        Store::with(kind, Options::of(History::Count(1)))
+    pub fn new(kind: Kind, layout: Layout) -> Store {
+        Store::with(kind, layout, Options::of(History::Count(1)))
     }
 
-    fn with(kind: Kind, options: Options) -> Store {
+    fn with(kind: Kind, layout: Layout, options: Options) -> Store {
         let folder = tempfile::tempdir().unwrap();
         let mut table = Table::open(storage::open(kind, folder.path()).unwrap(), options);
-        table.load(SHARD, 1).unwrap();
-        Store { kind, table, index: 0, _folder: folder }
+        table.load_as(SHARD, 1, layout).unwrap();
+        Store { kind, layout, table, index: 0, _folder: folder }
     }
 
     pub fn digest(&self) -> u64 {
@@ -32,7 +33,7 @@ impl Store {
 
     pub fn command(&mut self, line: &str) -> Vec<String> {
         if let Some(options) = line.strip_prefix("history: ") {
-            *self = Store::with(self.kind, parse::options(options));
+            *self = Store::with(self.kind, self.layout, parse::options(options));
             return Vec::new();
         }
         if line == "reload" {
@@ -40,6 +41,9 @@ impl Store {
             self.table.load(SHARD, 1).unwrap();
             assert_eq!(self.digest(), before);
             return Vec::new();
+        }
+        if let Some(found) = merged::look(&self.table, SHARD, line) {
+            return vec![found];
         }
         match line.strip_prefix('?') {
             Some(read) => self.read(read),
@@ -73,15 +77,34 @@ impl Store {
         let stamped = |text: &str| match text.strip_prefix("id=") {
             Some(text) => {
                 let (id, op) = text.split_once(' ').unwrap();
-                Stamped { id: Some(parse::id(id)), op: parse::op(op) }
+                Stamped { id: Some(parse::id(id)), op: op_of(op) }
             }
-            None => Stamped { id: None, op: parse::op(text) },
+            None => Stamped { id: None, op: op_of(text) },
         };
-        let entry = Entry { proposed, ops: rest.split(" && ").map(stamped).collect() };
-        self.index += 1;
-        let done = self.table.apply(SHARD, self.index, 1, &entry).unwrap();
-        let show =
-            |done: &storage::Done| format!("@{} {}", show::version(done.version), show::result(&done.result));
+        let ops: Vec<Stamped> = rest.split(" && ").map(stamped).collect();
+        let done = match self.layout {
+            Layout::Ordered => self.enter(proposed, ops),
+            Layout::Merged => ops.iter().flat_map(|stamped| self.merge(proposed, &stamped.op)).collect(),
+        };
+        self.table.audit(SHARD).unwrap();
+        let show = |done: &Done| format!("@{} {}", show::version(done.version), show::result(&done.result));
         done.iter().map(show).collect()
     }
+
+    fn enter(&mut self, proposed: Version, ops: Vec<Stamped>) -> Vec<Done> {
+        self.index += 1;
+        self.table.apply(SHARD, self.index, 1, &Entry { proposed, ops }).unwrap()
+    }
+
+    /// An op on the merged layout: its rows first, and what it answers.
+    fn merge(&mut self, proposed: Version, op: &Op) -> Vec<Done> {
+        let (ops, done) = merged::make(&self.table, SHARD, proposed, op);
+        let stamped = ops.into_iter().map(|op| Stamped { id: None, op }).collect();
+        let own = self.enter(proposed, stamped);
+        done.map_or(own, |done| vec![done])
+    }
+}
+
+fn op_of(text: &str) -> Op {
+    merged::op(text).unwrap_or_else(|| parse::op(text))
 }

@@ -176,7 +176,9 @@ impl Reference {
                 let answers = branch.iter().map(|op| self.evaluate(op)).collect::<Result<_, _>>()?;
                 Ok(Answer::Transaction { succeeded: held, answers })
             }
-            Op::Advance { .. } | Op::Note(_) => Ok(Answer::Trimmed { count: 0, next: None }),
+            Op::Advance { .. } | Op::Note(_) | Op::Merge { .. } | Op::Collect { .. } => {
+                Ok(Answer::Trimmed { count: 0, next: None })
+            }
             read => self.read(read),
         }
     }

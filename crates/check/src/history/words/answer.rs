@@ -68,9 +68,13 @@ pub(in crate::history) fn read_answer(op: &Op, fields: &Fields) -> Result<Option
         Op::Expire { .. } => flag(fields, "found")?.map(Answer::Expire),
         Op::Update { key, function } => read_updated(function, key, fields)?,
         Op::Transaction { then, otherwise, .. } => read_transaction(then, otherwise, fields)?,
-        Op::Trim { .. } | Op::TrimRange { .. } | Op::History { .. } | Op::Advance { .. } | Op::Note(_) => {
-            None
-        }
+        Op::Trim { .. }
+        | Op::TrimRange { .. }
+        | Op::History { .. }
+        | Op::Advance { .. }
+        | Op::Note(_)
+        | Op::Merge { .. }
+        | Op::Collect { .. } => None,
     };
     Ok(answer)
 }

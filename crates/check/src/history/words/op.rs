@@ -68,7 +68,7 @@ pub(in crate::history) fn write_op(op: &Op) -> Fields {
             fields.insert("otherwise".into(), ops(otherwise));
         }
         Op::Advance { to, .. } => put_version(&mut fields, "at", Some(*to)),
-        Op::Note(_) => {}
+        Op::Note(_) | Op::Merge { .. } | Op::Collect { .. } => {}
     }
     fields
 }

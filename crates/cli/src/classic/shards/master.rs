@@ -57,6 +57,7 @@ fn config(args: &Args, data: PathBuf, kept: &Kept) -> Config {
     Config {
         shards: Some(SHARDS),
         protocol: Some(if args.shards.is_some() { Protocol::Primary } else { Protocol::Single }),
+        weighed: None,
         listen_peer: Some(own(kept.peer_port)),
         advertise_peer: reach(kept.peer_port),
         by_zones: true,

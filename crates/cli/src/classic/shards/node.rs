@@ -30,6 +30,7 @@ pub(super) fn config(name: &str, data: Option<PathBuf>, listen: Vec<Listen>, rea
         shards: None,
         replicas: None,
         protocol: None,
+        weighed: None,
         cores: Some(CORES),
         entry_cache_bytes: Config::ENTRY_CACHE_BYTES,
         moves: Moves { max: MOVES_MAX, bytes_per_second: 0, ..Moves::default() },

@@ -7,6 +7,8 @@
 //!                     └ DIR: store.json, lock, and a data folder for each node
 //! ```
 //!
+//! With a list `nodes:` in the file there is no master: its nodes weigh something, and any of them takes gets and puts.
+//!
 //! The nodes are ordinary ones ([`node`]) of one cluster, whose keyspace `default` is that of the store. They hear each other on ports of
 //! their own, which are free ones at each start. A node that ends is started again; where that would not help it stays down, and the
 //! program ends where it had not served yet, or when no node is left.
@@ -33,6 +35,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::connect;
 use crate::exit::{Code, Error};
+use crate::keyspace::weighed;
 use crate::up::folder;
 use crate::up::wait::patiently;
 use file::Node;
@@ -61,17 +64,20 @@ const STOP_MAX: Duration = Duration::from_secs(10);
 pub fn run(args: &Args) -> Result<Code, Error> {
     // What is stored is for this user alone.
     umask(Mode::RWXG | Mode::RWXO);
-    let all = file::read(&args.config)?;
+    let store = file::read(&args.config)?;
+    let all = &store.nodes;
     let lock = patiently(|| folder::lock(&args.data))?;
-    let names: Vec<String> = all.iter().map(|node| node.name.clone()).collect();
-    let kept = kept::settle(&args.data, &names)?;
-    patiently(|| ports::check(&all))?;
-    let peers = ports::for_peers(&all)?;
+    let kept = kept::settle(&args.data, &store)?;
+    patiently(|| ports::check(all))?;
+    let peers = ports::for_peers(all)?;
+    if let Some(alone) = store.weighed.and_then(weighed::alone) {
+        note(format!("store: {alone}"));
+    }
     let ended = connect::runtime().block_on(async {
         // Before there is anything that they would leave behind.
         let mut signals = Signals::new()?;
-        let mut nodes = Nodes::new(&all, &peers, &args.data)?;
-        let ended = look_after(&mut nodes, &all, (args, kept), &mut signals).await;
+        let mut nodes = Nodes::new(&store, &peers, &args.data)?;
+        let ended = look_after(&mut nodes, all, (args, kept), &mut signals).await;
         stop(&mut nodes, &mut signals).await;
         ended
     });

@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use dialects::classic::store::Store;
 use kv::Protocol;
+use kv::keyspace::{Votes, Weighed, Weights};
 use server::{Config, Kind, Listen, Moves, Stderr};
 
 use crate::exit::{Code, Error};
 use crate::{parse, serve};
 
-/// How the nodes of a store agree: the one place that says it.
-const PROTOCOL: Protocol = Protocol::TwoPhase;
+/// How the nodes of a store agree that have a master, and how those that weigh something: the one place that says it.
+const CENTRALIZED: Protocol = Protocol::TwoPhase;
+const DECENTRALIZED: Protocol = Protocol::Quorum;
 /// All keys are of one shard: so one node is the master of all of them.
 const SHARDS: u32 = 1;
 /// A node needs few: it shares its machine with all the others.
@@ -35,6 +37,15 @@ pub struct Args {
     /// Where the nodes of the store connect to each other
     #[arg(long, value_delimiter = ',', value_parser = parse::peer)]
     peers: Vec<(String, String)>,
+    /// What the nodes weigh, in the order of their names; without it one of them is the master
+    #[arg(long, value_parser = parse::weights, requires_all = ["read", "write"])]
+    weights: Option<Weights>,
+    /// How much those must weigh that a get hears
+    #[arg(long, requires = "weights")]
+    read: Option<u32>,
+    /// How much those must weigh that have a put
+    #[arg(long, requires = "weights")]
+    write: Option<u32>,
     /// End when this process ends
     #[arg(long)]
     parent: i32,
@@ -49,7 +60,9 @@ pub fn run(args: Args) -> Result<Code, Error> {
 
 /// Its settings: those of `capstan serve` where nothing else is said.
 fn config(args: Args) -> Config {
-    let Args { name, data, listen, advertise, peers, .. } = args;
+    let Args { name, data, listen, advertise, peers, weights, read, write, .. } = args;
+    let votes = read.zip(write).map(|(read, write)| Votes { read, write });
+    let weighed = weights.zip(votes).map(|(weights, votes)| Weighed { weights, votes });
     let dialect = Arc::new(Store::new());
     let at = |address: String| Listen {
         advertise: Some(advertise.clone()),
@@ -69,7 +82,8 @@ fn config(args: Args) -> Config {
         shards: Some(SHARDS),
         // It has at most as many as a shard may.
         replicas: u16::try_from(peers.len()).ok(),
-        protocol: Some(PROTOCOL),
+        protocol: Some(if weighed.is_some() { DECENTRALIZED } else { CENTRALIZED }),
+        weighed,
         peers,
         cores: Some(CORES),
         entry_cache_bytes: Config::ENTRY_CACHE_BYTES,

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Instant;
 
+use kv::keyspace::{Votes, Weighed};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::file::Node;
+use super::file::{Node, Store};
 use super::ports;
 use crate::exit::Error;
 use crate::up::restart::{End, Next, Restarts};
@@ -33,7 +34,8 @@ enum State {
 
 impl Nodes {
     /// Of a file, with a port for each where the others hear it; [`Nodes::tick`] starts them.
-    pub fn new(nodes: &[Node], peers: &[u16], data: &Path) -> Result<Nodes, Error> {
+    pub fn new(store: &Store, peers: &[u16], data: &Path) -> Result<Nodes, Error> {
+        let nodes = &store.nodes;
         let program = std::env::current_exe();
         let program = program.map_err(|error| Error::Usage(format!("finding this program: {error}")))?;
         let peer = |(node, port): (&Node, &u16)| format!("{}=127.0.0.1:{port}", node.name);
@@ -41,7 +43,7 @@ impl Nodes {
         let process = |node: &Node| Process {
             name: node.name.clone(),
             program: program.clone(),
-            arguments: arguments(node, &peers, data),
+            arguments: arguments(node, &peers, store.weighed, data),
             restarts: Restarts::default(),
             state: State::Waiting { until: Instant::now() },
         };
@@ -94,7 +96,7 @@ impl Nodes {
     }
 }
 
-fn arguments(node: &Node, peers: &str, data: &Path) -> Vec<String> {
+fn arguments(node: &Node, peers: &str, weighed: Option<Weighed>, data: &Path) -> Vec<String> {
     let folder = data.join(&node.name).display().to_string();
     let (listens, parent) = (ports::here(node).join(","), std::process::id().to_string());
     let options = [
@@ -105,7 +107,11 @@ fn arguments(node: &Node, peers: &str, data: &Path) -> Vec<String> {
         ("--peers", peers),
         ("--parent", &parent),
     ];
-    let words = options.into_iter().flat_map(|(name, value)| [name, value]);
+    let weighed = weighed.map(|Weighed { weights, votes: Votes { read, write } }| {
+        [("--weights", weights.to_string()), ("--read", read.to_string()), ("--write", write.to_string())]
+    });
+    let weighed = weighed.iter().flatten().map(|(name, value)| (*name, value.as_str()));
+    let words = options.into_iter().chain(weighed).flat_map(|(name, value)| [name, value]);
     ["classic", "store-node"].into_iter().chain(words).map(str::to_owned).collect()
 }
 

@@ -10,6 +10,13 @@
 //!   client ── restore() ────────▶ slave 2                           at once
 //! ```
 //!
+//! So where one of the nodes is the master. Where none is, any node takes a put, and sees to it that enough others have it:
+//!
+//! ```text
+//!   client ── put("k", "v") ────▶ node 3 ──▶ nodes 1, 2             success = on nodes that weigh enough
+//!   client ── get("k") ─────────▶ node 1 ──▶ node 2                 "v", found: of the nodes that a get hears, one has it
+//! ```
+//!
 //! # What it does in the store
 //!
 //! A node of the store is a listener of an ordinary node, and what it keeps is the listener's keyspace. Which protocol that has, and on
@@ -19,7 +26,7 @@
 //! | call | does |
 //! |---|---|
 //! | put | a put |
-//! | get | a get, as fresh as the keyspace promises |
+//! | get | a linearizable get; where that needs more nodes than are up (`quorum`), one that misses nothing acknowledged |
 //! | slowDown, restore | a fault of this node ([`kv::fault`]), answered at once; nodes take faults where that is allowed |
 //!
 //! A key of the wire has a byte before it in the keyspace ([`row`]), so that the empty text can be one.
@@ -29,7 +36,8 @@
 //! - A call that finds a node away is asked again for a moment, and fails then: nodes that start together find each other.
 //! - Each call is answered within [`LIMIT`] and a little.
 //! - `success` = false says that the value was not stored and never will be. Where that is not known (the node that had to do it was lost
-//!   on the way), the answer is no guess but a status, with the reason IN_DOUBT.
+//!   on the way, or nobody can take back what was sent to some), the answer is no guess but a status, with the reason IN_DOUBT.
+//! - A call is asked again only where it is known to have failed, so a put happens once.
 //! - A get that cannot be answered is a status as well: `found` = false says that there is no value.
 //!
 //! # Caveats

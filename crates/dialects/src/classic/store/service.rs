@@ -59,7 +59,7 @@ async fn put(request: Request<PutRequest>) -> Result<(), Error> {
 
 async fn get(request: Request<GetRequest>) -> Result<Response<GetResponse>, Error> {
     let (caller, GetRequest { key }) = Caller::once_ready(request, LIMIT).await?;
-    let (answer, share) = caller.ask_patiently(Op::Get { key: row::key(&key), at: None }).await?;
+    let (answer, share) = caller.read_patiently(Op::Get { key: row::key(&key), at: None }).await?;
     let Answer::Row(found) = answer else { unreachable!("a get is answered with a row") };
     let value = found.as_ref().map(row::text).transpose()?;
     let found = value.is_some();

@@ -183,7 +183,7 @@ impl Call {
 
     /// The message of an attempt that is given so much time.
     pub(super) fn message(&mut self, budget: Duration) -> AnyRequest {
-        self.header().timeout_ms = request::millis(budget);
+        self.note(budget);
         self.message.clone()
     }
 
@@ -205,7 +205,7 @@ impl Call {
     async fn attempt(&mut self, node: &Arc<Node>, budget: Duration) -> Result<Reply, Failure> {
         let link = within(budget, node).await?;
         self.reached = true;
-        self.header().timeout_ms = request::millis(budget);
+        self.note(budget);
         match tokio::time::timeout(patience(budget), link.ask(&self.message)).await {
             Ok(result) => result,
             Err(_) => {
@@ -267,6 +267,14 @@ impl Call {
                 "{name} was not done: tried {addresses} for {timeout:?}, and at last {last}; try again later"
             ))
         }
+    }
+
+    /// What the next attempt says of itself.
+    fn note(&mut self, budget: Duration) {
+        let sent_before = self.may_have_run && !self.is_read;
+        let header = self.header();
+        header.timeout_ms = request::millis(budget);
+        header.sent_before |= sent_before;
     }
 
     fn header(&mut self) -> &mut proto::RequestHeader {

@@ -1,7 +1,9 @@
 //! The service `Keyspaces`, and its messages from and to [`kv::keyspace`].
 
 use kv::admin::{Answer, Ask, Ruled, Ruling};
-use kv::keyspace::{Described, History, Keep, Quota, Secondaries, Settings, SyncMode, Usage, Wish};
+use kv::keyspace::{
+    Described, History, Keep, Quota, Secondaries, Settings, SyncMode, Usage, Weighed, Weights, Wish,
+};
 use kv::{Error, ShardId};
 use tonic::{Request, Response, Status};
 
@@ -123,6 +125,9 @@ pub(in crate::native) fn encode_wish(wish: &Wish) -> proto::KeyspaceWish {
         sync: wish.sync.map(encode_sync),
         min_copies: wish.min_copies.map(u32::from),
         interval_micros: wish.interval_micros,
+        weights: wish.weights.map(|weights| weights.each()).unwrap_or_default(),
+        read: wish.read,
+        write: wish.write,
     }
 }
 
@@ -135,7 +140,7 @@ pub(in crate::native) fn decode_wish(message: Option<proto::KeyspaceWish>) -> Re
             0 => None,
             some => Some(decode_protocol(some).map_err(|_| {
                 refuse(
-                    "this node knows no such protocol: use PROTOCOL_SINGLE, PROTOCOL_RAFT, PROTOCOL_PRIMARY or PROTOCOL_TWO_PHASE",
+                    "this node knows no such protocol: use PROTOCOL_SINGLE, PROTOCOL_RAFT, PROTOCOL_PRIMARY, PROTOCOL_TWO_PHASE or PROTOCOL_QUORUM",
                 )
             })?),
         };
@@ -150,12 +155,21 @@ pub(in crate::native) fn decode_wish(message: Option<proto::KeyspaceWish>) -> Re
         sync: message.sync.map(decode_sync).transpose()?,
         min_copies: few(message.min_copies)?,
         interval_micros: message.interval_micros,
+        weights: decode_weights(&message.weights)?,
+        read: message.read,
+        write: message.write,
         history: message.history.map(decode_history).transpose()?,
         deleted_micros: message.deleted_micros,
         ttl_micros: message.ttl_micros,
         quota_bytes: message.quota_bytes,
         quota_keys: message.quota_keys,
     })
+}
+
+/// None are as good as not said.
+fn decode_weights(weights: &[u32]) -> Result<Option<Weights>, Error> {
+    let some = (!weights.is_empty()).then(|| Weights::new(weights)).transpose();
+    some.map_err(|why| Error::Invalid(format!("weights: {why}")))
 }
 
 fn encode_sync(secondaries: Secondaries) -> proto::KeyspaceSync {
@@ -203,7 +217,8 @@ fn decode_history(message: proto::KeyspaceHistory) -> Result<History, Error> {
 }
 
 fn encode(keyspace: Described) -> proto::Keyspace {
-    let Settings { protocol, replicas, sync, keep, quota } = keyspace.settings;
+    let Settings { protocol, replicas, sync, weighed, keep, quota } = keyspace.settings;
+    let Wish { weights, read, write, .. } = weighed.map(Weighed::wish).unwrap_or_default();
     let wish = Wish {
         protocol: Some(protocol),
         replicas: Some(replicas),
@@ -213,6 +228,9 @@ fn encode(keyspace: Described) -> proto::Keyspace {
         ttl_micros: keep.ttl_micros,
         quota_bytes: quota.bytes,
         quota_keys: quota.keys,
+        weights,
+        read,
+        write,
         ..sync.map(SyncMode::wish).unwrap_or_default()
     };
     let usage = |Usage { bytes, keys }| proto::KeyspaceUsage { bytes, keys };

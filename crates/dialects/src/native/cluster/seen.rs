@@ -108,6 +108,7 @@ fn encode_replica(replica: ReplicaStatus) -> proto::ReplicaStatus {
     use proto::replica_status::Role as Wire;
     let role = match replica.role {
         Role::Leader => Wire::Leader,
+        Role::Member => Wire::Member,
         Role::Follower => Wire::Follower,
         Role::Candidate => Wire::Candidate,
         Role::Unknown => Wire::Unspecified,
@@ -225,6 +226,7 @@ fn decode_replica(message: proto::ReplicaStatus) -> Result<ReplicaStatus, Malfor
     use proto::replica_status::Role as Wire;
     let role = match Wire::try_from(message.role) {
         Ok(Wire::Leader) => Role::Leader,
+        Ok(Wire::Member) => Role::Member,
         Ok(Wire::Follower) => Role::Follower,
         Ok(Wire::Candidate) => Role::Candidate,
         Ok(Wire::Unspecified) | Err(_) => Role::Unknown,

@@ -72,6 +72,7 @@ pub(in crate::native) fn protocol(protocol: Protocol) -> proto::Protocol {
         Protocol::Raft => proto::Protocol::Raft,
         Protocol::Primary => proto::Protocol::Primary,
         Protocol::TwoPhase => proto::Protocol::TwoPhase,
+        Protocol::Quorum => proto::Protocol::Quorum,
     }
 }
 

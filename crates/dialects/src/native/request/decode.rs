@@ -25,6 +25,7 @@ pub(in crate::native) fn decode(mut message: AnyRequest, clock: &Clock) -> Resul
         level: header.level.map(level).transpose()?.flatten(),
         id: header.id.map(id).transpose()?,
         timeout: timeout(header.timeout_ms),
+        again: header.sent_before,
         here: false,
     })
 }

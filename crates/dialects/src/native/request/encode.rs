@@ -25,6 +25,7 @@ pub(in crate::native) fn encode(request: Request, ttl: Option<Duration>) -> Resu
         level: request.level.map(level),
         id: request.id.map(id),
         timeout_ms: millis(request.timeout).min(TIMEOUT_MILLIS_MAX),
+        sent_before: request.again,
     });
     Ok(message)
 }
@@ -107,8 +108,8 @@ fn message(op: Op) -> Result<AnyRequest, Error> {
             let lost = lost.into_iter().map(Version::as_i64).collect();
             AnyRequest::Trim(proto::TrimRequest { header, key, below: None, lost })
         }
-        Op::Note(_) => {
-            return Err(Error::Invalid("a note is the store's own: clients cannot ask for it".into()));
+        Op::Note(_) | Op::Merge { .. } | Op::Collect { .. } => {
+            return Err(Error::Invalid("that op is the store's own: clients cannot ask for it".into()));
         }
     })
 }

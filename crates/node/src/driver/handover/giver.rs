@@ -112,11 +112,12 @@ impl Core {
                 continue;
             };
             if change.phase == Phase::Switch && replica.sealed.is_none() {
-                sealed.push((shard, change.epoch));
+                let among = change.to.iter().map(|member| member.node).collect();
+                sealed.push((shard, Input::Seal { next: change.epoch, among }));
             }
         }
-        for (shard, next) in sealed {
-            self.give(shard, Input::Seal { next });
+        for (shard, seal) in sealed {
+            self.give(shard, seal);
         }
     }
 

@@ -62,7 +62,8 @@ impl Core {
         let Some(replica) = self.replicas.get(&shard) else { return };
         let at = Position::new(snapshot.applied.index, snapshot.applied.term);
         let (epoch, is_end) = (replica.view().epoch, replica.sealed == Some(at));
-        let kept = is_end.then(|| self.feeds.all_of(shard)).flatten();
+        // Who watches is told nothing where writes have no order, and cannot go on from there.
+        let kept = (is_end && !replica.kind.is_merged()).then(|| self.feeds.all_of(shard)).flatten();
         let word = Word::Frozen { from: shard, epoch, is_end, snapshot, kept };
         self.work.push(Work::Tell { core, word: super::super::Word::Split(word) });
     }

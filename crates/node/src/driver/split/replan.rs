@@ -7,14 +7,18 @@ use kv::keyspace::SHARDS_TOTAL_MAX;
 use kv::{Error, ShardId, Stamped};
 use mutant::Mutant;
 use placement::map::Map;
-use replication::Token;
+use replication::{Instant, Token};
 
 use super::super::Work;
 use super::super::core::Core;
 use super::super::open::{Client, Kind, Part, State};
+use super::super::requests::run_before;
 use crate::gather;
 use crate::node::Node;
 use crate::route::ShardMap;
+
+/// So long an id of a request may come again at most, as tables have it.
+const IDS_LAST_MICROS: u64 = 60 * 60 * 1_000_000;
 
 /// Where requests for a shard go, as a map has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,18 +44,35 @@ pub(in crate::driver) fn asked(map: &Map, shard: ShardId) -> Asked {
 impl Core {
     /// Notes which shards were cut that a map has no more, for what is still open of them. The others went with their keyspace: a new
     /// one of the same name is another.
-    pub(in crate::driver) fn note_gone_shards(&mut self, before: &Map, after: &Map) {
+    pub(in crate::driver) fn note_gone_shards(&mut self, before: &Map, node: &Node) {
+        let after = &node.config.map;
         let is_there = |shard: &ShardId| after.shards.contains_key(shard) || after.part(*shard).is_some();
+        self.unordered_before.retain(|keyspace, _| after.keyspaces.contains_key(keyspace));
         for (shard, row) in before.shards.iter().filter(|(shard, _)| !after.shards.contains_key(shard)) {
+            if row.protocol.is_merged() {
+                self.unordered_before.insert(row.keyspace.clone(), node.now);
+            }
             if before.parts_of(*shard).iter().any(|part| is_there(&part.shard)) {
-                self.cut_before.insert(*shard, (row.keyspace.clone(), row.slots));
+                self.cut_before.insert(*shard, row.clone());
             } else {
-                self.cut_before.retain(|_, (keyspace, _)| *keyspace != row.keyspace);
+                self.cut_before.retain(|_, cut| cut.keyspace != row.keyspace);
             }
         }
         while self.cut_before.len() > SHARDS_TOTAL_MAX {
             self.cut_before.pop_first();
         }
+    }
+
+    /// Whether a write for a shard that may have been run before may have been run without an order: then nobody remembers it any more. That
+    /// is so while an id of that time may come again: since the change, or since this node began, which may know nothing of it.
+    pub(in crate::driver) fn may_be_forgotten(&self, node: &Node, shard: ShardId) -> bool {
+        let map = &node.config.map;
+        let row = map.shards.get(&shard).cloned().or_else(|| map.row_of_part(shard));
+        let Some(row) = row.filter(|row| !row.protocol.is_merged()) else { return false };
+        let was_unordered = map.keyspaces.get(&row.keyspace).is_some_and(|keyspace| keyspace.was_unordered());
+        let is_lately = |at: Instant| node.now.since(at) < IDS_LAST_MICROS;
+        let known = self.unordered_before.get(&row.keyspace);
+        was_unordered && (is_lately(self.begun) || known.is_some_and(|at| is_lately(*at)))
     }
 
     /// Plans again what is open of shards that were cut. Of those that went with their keyspace it ends.
@@ -72,13 +93,17 @@ impl Core {
     pub(in crate::driver) fn replan(&mut self, node: &Node, token: Token) {
         let Some(open) = self.open.get(token) else { return };
         let (shard, map) = (open.shard, &node.config.map);
-        let of_row = map.shards.get(&shard).map(|row| (row.keyspace.clone(), row.slots));
-        let cut = of_row.or_else(|| self.cut_before.get(&shard).cloned());
+        let cut = map.shards.get(&shard).or_else(|| self.cut_before.get(&shard));
         let client = open.attempt().map(|attempt| attempt.client);
-        let (Some((keyspace, slots)), Some(Client::Owner(client))) = (cut, client) else {
+        let (Some(cut), Some(Client::Owner(client))) = (cut, client) else {
             let why = format!("shard {shard} is no more: its keyspace was dropped");
             return self.finish(token, Err(Error::Unavailable(why)));
         };
+        // What was remembered of it has gone with the shard.
+        if cut.protocol.is_merged() && open.is_in_doubt() && !open.is_read() {
+            return self.finish(token, Err(run_before()));
+        }
+        let (keyspace, slots) = (cut.keyspace.clone(), cut.slots);
         let open = self.open.remove(token).expect("it was just looked at");
         let is_in_doubt = open.is_in_doubt() && !mutant::is(Mutant::DoubtForgottenWhenPlannedAgain);
         let timeout_micros = open.deadline.since(node.now);

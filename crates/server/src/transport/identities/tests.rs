@@ -45,6 +45,7 @@ impl Folders {
             entry_cache_bytes: 0,
             checkpoint_bytes: crate::Config::CHECKPOINT_BYTES,
             protocol: None,
+            weighed: None,
             lab: false,
             by_zones: false,
             ends_when_left: false,

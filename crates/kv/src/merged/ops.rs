@@ -1,0 +1,210 @@
+//! What becomes of a client's op where writes have no order: what has to be seen first, the rows that are made, what is answered.
+//!
+//! ```text
+//!   put k=b   look at k: a at 10       make k at 20, value b, created 10, 2 changes, was 10       answer: stored
+//!   get k     look at k: b at 20                                                                   answer: b at 20
+//! ```
+//!
+//! Each function is pure, and the same for whoever takes the op. Who does it sees to that what is answered stays true: that what was
+//! found, a tombstone too, is where later readers look, and that what was made is durable on enough replicas.
+
+use super::{Look, Newest, Row};
+use crate::{
+    Answer, Direction, Key, KeyAnswer, Op, PAGE_BYTES_MAX, PAGE_ROWS_MAX, Page, Range, Value, Version,
+};
+
+/// What has to be seen before an op is answered, or its rows are made; `None` = it has nothing to do with rows of keys, or is
+/// [refused](refusal). Of a range it is the page that the op wants.
+pub fn look(op: &Op) -> Option<Look> {
+    if refusal(op).is_some() {
+        return None;
+    }
+    match op {
+        Op::Get { key, .. } | Op::Put { key, .. } | Op::Delete { key, .. } => {
+            Some(Look::Keys(vec![key.clone()]))
+        }
+        Op::GetAll { keys, .. } => Some(Look::Keys(keys.clone())),
+        Op::PutAll { rows } => {
+            let mut keys: Vec<Key> = rows.iter().map(|(key, _)| key.clone()).collect();
+            keys.sort_unstable();
+            keys.dedup();
+            Some(Look::Keys(keys))
+        }
+        Op::Range(range) if !range.ledger => Some(Look::Range {
+            from: range.from.clone(),
+            to: range.to.clone(),
+            direction: range.direction,
+            limit: if range.count_only { 0 } else { range.limit },
+            after: range.page.clone(),
+        }),
+        Op::DeleteRange { from, to } => Some(Look::Range {
+            from: from.clone(),
+            to: to.clone(),
+            direction: Direction::Forward,
+            limit: 0,
+            after: None,
+        }),
+        _ => None,
+    }
+}
+
+/// The rows that a write makes at a version that was never used, from the newest rows that were seen. A value without a deadline lasts for
+/// `ttl_micros`, when given. None are made when there is nothing to remove.
+pub fn make(op: &Op, version: Version, before: &Newest, ttl_micros: Option<u64>) -> Vec<Row> {
+    let usual = ttl_micros.map(|ttl| version.micros().saturating_add(ttl));
+    match op {
+        Op::Put { key, value, deadline, .. } => {
+            store(key, value, version, deadline.or(usual), before.get(key)).into_iter().collect()
+        }
+        Op::PutAll { rows } => {
+            let stored = |(key, value)| store(key, value, version, usual, before.get(key));
+            last_of_each(rows).filter_map(stored).collect()
+        }
+        Op::Delete { key, .. } => remove(key, version, before.get(key)).into_iter().collect(),
+        Op::DeleteRange { .. } => {
+            before.rows().filter_map(|row| remove(&row.key, version, Some(row))).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// What is answered to a write that was made at a version, or to a read of a moment: what expires up to it is gone. `before` is what
+/// was seen of what [`look`] asks for. `None` = it is not answered from rows of keys.
+pub fn answer(op: &Op, version: Version, before: &Newest) -> Option<Answer> {
+    let live = |key: &Key| before.get(key).filter(|row| row.is_live_at(version)).map(Row::to_row);
+    Some(match op {
+        Op::Get { key, .. } => Answer::Row(live(key)),
+        Op::GetAll { keys, .. } => {
+            let found = |key: &Key| KeyAnswer { key: key.clone(), result: Ok(live(key)) };
+            Answer::Many(keys.iter().map(found).collect())
+        }
+        Op::Range(range) if !range.ledger => Answer::Page(page(range, version, before)),
+        Op::Put { key, previous, .. } => Answer::Put { previous: live(key).filter(|_| *previous) },
+        Op::PutAll { rows } => Answer::Many(stored(op, rows, version, before)),
+        Op::Delete { key, previous } => {
+            let found = live(key);
+            let count = u64::from(found.is_some());
+            Answer::Deleted { count, previous: found.filter(|_| *previous), next: None }
+        }
+        Op::DeleteRange { .. } => Answer::Deleted {
+            count: before.rows().filter(|row| row.is_live_at(version)).count() as u64,
+            previous: None,
+            next: before.next().map(right_behind),
+        },
+        _ => return None,
+    })
+}
+
+/// Why an op cannot be had where writes have no order, and what to use instead; `None` = it can. The store's own ops are none of a client's.
+pub fn refusal(op: &Op) -> Option<&'static str> {
+    Some(match op {
+        Op::Update { .. } => {
+            "an update depends on what is there, and here writes have no order: use put, or a keyspace of protocol single, raft, primary or two-phase"
+        }
+        Op::Transaction { .. } => {
+            "a transaction needs an order of writes, and here they have none: use a keyspace of protocol single, raft, primary or two-phase"
+        }
+        Op::Expire { .. } => {
+            "a new deadline depends on the value that is there, and here writes have no order: put the value with its time to live, or use a keyspace of protocol single, raft, primary or two-phase"
+        }
+        Op::Put { previous: true, .. } | Op::Delete { previous: true, .. } => {
+            "which row was there before is known only where writes have an order: leave 'previous' out and get the key first, or use a keyspace of protocol single, raft, primary or two-phase"
+        }
+        Op::History { .. } => {
+            "here a replica has not seen all revisions of a key: get the newest, or use a keyspace of protocol single, raft, primary or two-phase"
+        }
+        Op::Trim { .. } | Op::TrimRange { .. } => {
+            "here replicas keep as many revisions as the keyspace's history says: alter that, or use a keyspace of protocol single, raft, primary or two-phase"
+        }
+        _ if op.at().is_some() => {
+            "here a replica has not seen all that was written up to a version: read the newest state, or use a keyspace of protocol single, raft, primary or two-phase"
+        }
+        Op::Advance { .. } | Op::Merge { .. } | Op::Collect { .. } => {
+            "this is the store's own: no client asks for it"
+        }
+        _ => return None,
+    })
+}
+
+/// The row of a value. A deadline that has passed leaves nothing.
+fn store(
+    key: &Key,
+    value: &Value,
+    version: Version,
+    deadline: Option<u64>,
+    before: Option<&Row>,
+) -> Option<Row> {
+    if deadline.is_some_and(|deadline| deadline <= version.micros()) {
+        return remove(key, version, before);
+    }
+    let (created, changes) = match before.filter(|row| row.is_live_at(version)) {
+        Some(row) => (row.created, row.changes.saturating_add(1)),
+        None => (version, 1),
+    };
+    let replaced = replaced(version, before);
+    let (key, value, expired) = (key.clone(), Some(value.clone()), false);
+    Some(Row { key, version, expired, value, created, changes, deadline, replaced })
+}
+
+/// The tombstone of a key; `None` = it has no value.
+fn remove(key: &Key, version: Version, before: Option<&Row>) -> Option<Row> {
+    before.filter(|row| row.is_live_at(version))?;
+    Some(Row::tombstone(key.clone(), version, replaced(version, before)))
+}
+
+fn replaced(version: Version, before: Option<&Row>) -> Option<Version> {
+    let replaced = before.map(|row| row.version);
+    assert!(replaced < Some(version), "a row is made at {version}, and there is one at {replaced:?}");
+    replaced
+}
+
+/// The last one of each key of a put-all, in the order of the keys.
+fn last_of_each(rows: &[(Key, Value)]) -> impl Iterator<Item = (&Key, &Value)> {
+    let last: std::collections::BTreeMap<&Key, &Value> =
+        rows.iter().map(|(key, value)| (key, value)).collect();
+    last.into_iter()
+}
+
+/// What a put-all says of its keys: each as stored, without the value.
+fn stored(op: &Op, rows: &[(Key, Value)], version: Version, before: &Newest) -> Vec<KeyAnswer> {
+    let mut made = Newest::default();
+    for row in make(op, version, before, None) {
+        made.add(row);
+    }
+    let of = |(key, _): &(Key, Value)| {
+        let row = made.get(key).map(|row| crate::Row { value: Value::new(), ..row.to_row() });
+        KeyAnswer { key: key.clone(), result: Ok(row) }
+    };
+    rows.iter().map(of).collect()
+}
+
+/// A page of the live rows that were found.
+fn page(range: &Range, version: Version, found: &Newest) -> Page {
+    let limit = if range.limit == 0 || range.count_only { PAGE_ROWS_MAX } else { range.limit as usize };
+    let (mut page, mut bytes, mut last) = (Page::default(), 0, None::<&Key>);
+    for row in found.rows().filter(|row| row.is_live_at(version)) {
+        let length = if range.keys_only || range.count_only { row.key.len() } else { row.bytes() };
+        let is_large = bytes + length > PAGE_BYTES_MAX && !page.rows.is_empty();
+        if page.count as usize == limit.min(PAGE_ROWS_MAX) || is_large {
+            page.next = last.cloned();
+            return page;
+        }
+        page.count += 1;
+        if !range.count_only {
+            bytes += length;
+            let value = row.value.clone().filter(|_| !range.keys_only).unwrap_or_default();
+            page.rows.push(crate::Row { value, ..row.to_row() });
+        }
+        last = Some(&row.key);
+    }
+    page.next = found.next().cloned();
+    page
+}
+
+/// The first key after another.
+fn right_behind(key: &Key) -> Key {
+    let mut next = Vec::with_capacity(key.len() + 1);
+    next.extend_from_slice(key);
+    next.push(0);
+    next.into()
+}
