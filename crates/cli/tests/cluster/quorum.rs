@@ -38,6 +38,19 @@ async fn read(lab: &Lab, node: u16, number: usize, level: Level) -> Result<Strin
     Ok(row.map_or_else(String::new, |row| text(&row.value)))
 }
 
+/// Waits until all nodes have heard of the keyspace.
+async fn is_known(lab: &Lab) {
+    until("all nodes know the keyspace", PATIENCE, async || {
+        for node in lab.all() {
+            if read(lab, node, 0, Level::Linearizable).await.is_err() {
+                return false;
+            }
+        }
+        true
+    })
+    .await;
+}
+
 /// What a key holds after a round.
 fn expected(number: usize, round: usize) -> String {
     if number.is_multiple_of(2) { format!("round {round}") } else { String::new() }
@@ -51,6 +64,7 @@ fn quorum_serves_at_every_node_whoever_is_killed() {
         lab.serve_all().await;
         let created = lab.capstan(&[1], &["keyspace", "create", NAME, "--protocol", "quorum"]);
         assert!(created.status.success(), "{}", text(&created.stderr));
+        is_known(&lab).await;
         let refused = lab.capstan(&[1], &["--keyspace", NAME, "increment", "n"]);
         assert_eq!(refused.status.code(), Some(2), "{}", text(&refused.stderr));
         assert!(text(&refused.stderr).contains("writes have no order"), "{}", text(&refused.stderr));
@@ -122,6 +136,7 @@ fn quorum_that_lost_a_node_for_good_has_all_its_copies_again() {
         lab.serve_all().await;
         let created = lab.capstan(&[1], &["keyspace", "create", NAME, "--protocol", "quorum"]);
         assert!(created.status.success(), "{}", text(&created.stderr));
+        is_known(&lab).await;
         let status = lab.status(1).await.expect("all nodes are up");
         let shard = status.shards.iter().find(|shard| shard.keyspace == NAME).expect("it was created");
         let victim = shard.members[random.below(3) as usize].node.0 as u16;
