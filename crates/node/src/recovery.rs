@@ -274,9 +274,8 @@ fn begin(
         Protocol::Quorum => {
             let seed = crate::session::mix(config.seed ^ u64::from(shard.0));
             let total = view.members.iter().map(|member| member.weight).sum();
-            let (votes, ttl_micros) = (config.map.votes_of(shard, total), None);
-            quorum::Quorum::new(quorum::Config { id: config.me, view, votes, seed, ttl_micros }, log, at)
-                .map(boxed)
+            let votes = config.map.votes_of(shard, total);
+            quorum::Quorum::new(quorum::Config { id: config.me, view, votes, seed }, log, at).map(boxed)
         }
         Protocol::Primary => {
             let seed = crate::session::mix(config.seed ^ u64::from(shard.0));

@@ -9,8 +9,8 @@
 //! In some runs the keyspace goes on under other protocols and comes back (`operator`). What is looked at there is what clients see, and
 //! that all comes to rest: those that watch every step know one protocol a shard.
 //!
-//! The copies of such a shard stay where they are, and one that is lost is not made again. So no folder of theirs is lost or put back, and
-//! nobody leaves.
+//! In these runs copies stay where they are: no folder of theirs is lost or put back, and nobody leaves. That what was on a lost node is made
+//! again on another one is for the tests of `placement` and of real nodes.
 
 use kv::Protocol;
 use placement::map::{DEFAULT, Map};

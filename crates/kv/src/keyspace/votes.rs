@@ -235,7 +235,10 @@ mod tests {
     #[test]
     fn copies_and_spare_ones_follow_from_the_heaviest() {
         let weighed = |weights: &[u32], read, write| {
-            let weighed = Weighed { weights: Weights::new(weights).unwrap(), votes: Votes { read, write } };
+            let weighed = Weighed {
+                weights: Weights::new(weights).expect("the weights are sound"),
+                votes: Votes { read, write },
+            };
             (weighed.copies(), weighed.spare())
         };
         assert_eq!(weighed(&[1, 1, 1], 2, 2), (2, 1));
@@ -245,7 +248,7 @@ mod tests {
     }
 
     fn wish(weights: &[u32], read: Option<u32>, write: Option<u32>) -> Wish {
-        let weights = (!weights.is_empty()).then(|| Weights::new(weights).unwrap());
+        let weights = (!weights.is_empty()).then(|| Weights::new(weights).expect("the weights are sound"));
         Wish { protocol: Some(Protocol::Quorum), weights, read, write, ..Wish::default() }
     }
 
@@ -254,10 +257,13 @@ mod tests {
         let usual = Settings::of(&wish(&[], None, None));
         assert_eq!((usual.replicas, usual.weighed), (3, Some(Weighed::equal(3))));
         let heavy = Settings::of(&wish(&[1, 2, 1, 1, 1], None, None));
-        assert_eq!((heavy.replicas, heavy.weighed.unwrap().votes), (5, Votes { read: 4, write: 4 }));
+        assert_eq!(
+            (heavy.replicas, heavy.weighed.expect("the weights are sound").votes),
+            (5, Votes { read: 4, write: 4 })
+        );
         let chosen = Settings::of(&wish(&[1, 2, 1], Some(2), Some(3)));
         assert_eq!(
-            chosen.weighed.unwrap().wish(),
+            chosen.weighed.expect("the weights are sound").wish(),
             Wish { protocol: None, ..wish(&[1, 2, 1], Some(2), Some(3)) }
         );
         assert_eq!(Settings::of(&Wish::default()).weighed, None, "raft weighs nobody");

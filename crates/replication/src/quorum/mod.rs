@@ -130,8 +130,6 @@ pub struct Config {
     pub votes: Votes,
     /// Differs between starts, and between the shards of a node.
     pub seed: u64,
-    /// So long a value lasts that is stored without a deadline; `None` = for ever.
-    pub ttl_micros: Option<u64>,
 }
 
 /// What it did, for people and tests.

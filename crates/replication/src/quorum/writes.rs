@@ -229,7 +229,7 @@ impl Quorum {
         self.want_ceiling(Version::ZERO);
         for item in items {
             if let Ok(version) = self.issue.next(self.clock, Version::ZERO) {
-                let rows = merged::make(&item.op, version, &Default::default(), self.config.ttl_micros);
+                let rows = merged::make(&item.op, version, &Default::default(), None);
                 self.store_own(Step { round: 0, step: 0 }, rows);
             }
         }
@@ -316,7 +316,7 @@ impl Quorum {
             }
             let answer =
                 merged::answer(&item.op, version, &write.gather.newest).expect("a write of keys is answered");
-            let mut rows = merged::make(&item.op, version, &write.gather.newest, self.config.ttl_micros);
+            let mut rows = merged::make(&item.op, version, &write.gather.newest, None);
             let gone = match rows.is_empty() || is_wide(&item.op) {
                 true => self.found_gone(&write.gather, &item.op, version),
                 false => Vec::new(),

@@ -72,8 +72,7 @@ fn begin(protocol: Protocol, epoch: Epoch, recovery: Recovery) -> Option<Box<dyn
         }
         Protocol::Quorum => {
             let votes = kv::keyspace::Votes::majority(3);
-            let config =
-                quorum::Config { id: NodeId(1), view: members(epoch), votes, seed: 1, ttl_micros: None };
+            let config = quorum::Config { id: NodeId(1), view: members(epoch), votes, seed: 1 };
             Some(Box::new(quorum::Quorum::new(config, recovery, Position::ZERO).ok()?))
         }
         Protocol::Primary => {

@@ -174,7 +174,7 @@ impl Cluster {
         let mut recovery = Recovery::default();
         node.log.iter().for_each(|record| recovery.replay(record).unwrap());
         let view = recovery.view().unwrap_or(&self.view).clone();
-        let config = Config { id: NodeId(id), view, votes: self.votes, seed, ttl_micros: None };
+        let config = Config { id: NodeId(id), view, votes: self.votes, seed };
         node.member = Some(Quorum::new(config, recovery, node.table.applied).unwrap());
         self.tick(id);
     }

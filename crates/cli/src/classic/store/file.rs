@@ -287,7 +287,7 @@ slaves:
 
     #[test]
     fn nodes_of_a_file_are_the_master_and_its_slaves_in_order() {
-        let Store { nodes, weighed } = decode(TWO.as_bytes()).unwrap();
+        let Store { nodes, weighed } = decode(TWO.as_bytes()).expect("the file is sound");
         assert_eq!(weighed, None);
         let shown: Vec<_> =
             nodes.iter().map(|node| (&node.name[..], node.listens.join(" "), &node.reached[..])).collect();
@@ -302,7 +302,7 @@ slaves:
             ]
         );
         let flow = "master: {ip: 127.0.0.1, port: 1}\nslaves: [{ip: 127.0.0.1, port: 2}]";
-        assert_eq!(decode(flow.as_bytes()).unwrap().nodes.len(), 2);
+        assert_eq!(decode(flow.as_bytes()).expect("the file is sound").nodes.len(), 2);
     }
 
     /// A list of nodes, each with an id and what else is said of it, and what comes after the list.
@@ -313,7 +313,7 @@ slaves:
 
     /// The names of a list of nodes, what they weigh in the order of these, and what reads and writes need.
     fn weighed(each: &[&str], more: &str) -> (Vec<String>, String, (u32, u32)) {
-        let Store { nodes, weighed } = decode(nodes(each, more).as_bytes()).unwrap();
+        let Store { nodes, weighed } = decode(nodes(each, more).as_bytes()).expect("the file is sound");
         let Weighed { weights, votes } = weighed.expect("nobody is the master");
         let names = nodes.into_iter().map(|node| node.name).collect();
         (names, weights.to_string(), (votes.read, votes.write))

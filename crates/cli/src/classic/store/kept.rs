@@ -130,19 +130,26 @@ mod tests {
     fn centralized(slaves: &[&str]) -> Store {
         let slave = |(index, id): (usize, &&str)| format!("  - {{id: {id}, ip: h, port: {}}}\n", index + 2);
         let slaves: String = slaves.iter().enumerate().map(slave).collect();
-        file::decode(format!("master: {{ip: h, port: 1}}\nslaves:\n{slaves}").as_bytes()).unwrap()
+        file::decode(format!("master: {{ip: h, port: 1}}\nslaves:\n{slaves}").as_bytes())
+            .expect("the folder is the test's own, and the file sound")
     }
 
     fn decentralized(sizes: &str) -> Store {
         let nodes = "nodes: [{ip: h, port: 1}, {ip: h, port: 2}, {ip: h, port: 3}]";
-        file::decode(format!("{nodes}\n{sizes}").as_bytes()).unwrap()
+        file::decode(format!("{nodes}\n{sizes}").as_bytes())
+            .expect("the folder is the test's own, and the file sound")
     }
 
     #[test]
     fn folder_is_of_its_nodes_in_any_order() {
         let folder = tempfile::tempdir().unwrap();
-        let kept = settle(folder.path(), &centralized(&["a", "b"])).unwrap();
-        assert_eq!(settle(folder.path(), &centralized(&["b", "a"])).unwrap(), kept);
+        let kept = settle(folder.path(), &centralized(&["a", "b"]))
+            .expect("the folder is the test's own, and the file sound");
+        assert_eq!(
+            settle(folder.path(), &centralized(&["b", "a"]))
+                .expect("the folder is the test's own, and the file sound"),
+            kept
+        );
         let other = settle(folder.path(), &centralized(&["a"])).unwrap_err().to_string();
         assert!(
             other.contains("store of master, slave_a, slave_b, and the file has master, slave_a"),
@@ -154,10 +161,15 @@ mod tests {
 
     #[test]
     fn folder_is_of_nodes_that_weigh_so_much() {
-        let folder = tempfile::tempdir().unwrap();
-        let kept = settle(folder.path(), &decentralized("")).unwrap();
+        let folder = tempfile::tempdir().expect("the folder is the test's own, and the file sound");
+        let kept = settle(folder.path(), &decentralized(""))
+            .expect("the folder is the test's own, and the file sound");
         let said = decentralized("quorum_sizes: {read: 2, write: 3}");
-        assert_eq!(settle(folder.path(), &said).unwrap(), kept, "that is what is usual");
+        assert_eq!(
+            settle(folder.path(), &said).expect("the folder is the test's own, and the file sound"),
+            kept,
+            "that is what is usual"
+        );
         let other =
             settle(folder.path(), &decentralized("quorum_sizes: {write: 4}")).unwrap_err().to_string();
         assert!(other.contains("weights 1,2,1 by name, read 2, write 3, and by the file"), "{other}");
@@ -165,8 +177,9 @@ mod tests {
 
     #[test]
     fn folder_that_knows_of_no_weights_is_that_of_a_master() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join(FILE), r#"{"nodes":["master","slave_a"],"begun":false}"#).unwrap();
+        let folder = tempfile::tempdir().expect("the folder is the test's own, and the file sound");
+        fs::write(folder.path().join(FILE), r#"{"nodes":["master","slave_a"],"begun":false}"#)
+            .expect("the folder is the test's own, and the file sound");
         assert!(settle(folder.path(), &centralized(&["a"])).is_ok());
     }
 
@@ -174,16 +187,22 @@ mod tests {
     fn folder_of_a_node_that_has_served_is_missed() {
         let folder = tempfile::tempdir().unwrap();
         let store = centralized(&["a"]);
-        let mut kept = settle(folder.path(), &store).unwrap();
+        let mut kept =
+            settle(folder.path(), &store).expect("the folder is the test's own, and the file sound");
         assert!(settle(folder.path(), &store).is_ok(), "nobody has served yet");
         note_begun(folder.path(), &mut kept).unwrap();
         let lost = settle(folder.path(), &store).unwrap_err().to_string();
         assert!(lost.contains("the folder of master"), "{lost}");
         for node in &store.nodes {
-            fs::create_dir(folder.path().join(&node.name)).unwrap();
-            fs::write(folder.path().join(&node.name).join(IDENTITY), "{}").unwrap();
+            fs::create_dir(folder.path().join(&node.name))
+                .expect("the folder is the test's own, and the file sound");
+            fs::write(folder.path().join(&node.name).join(IDENTITY), "{}")
+                .expect("the folder is the test's own, and the file sound");
         }
-        assert_eq!(settle(folder.path(), &store).unwrap(), kept);
+        assert_eq!(
+            settle(folder.path(), &store).expect("the folder is the test's own, and the file sound"),
+            kept
+        );
     }
 
     #[test]
