@@ -440,3 +440,27 @@ fn trim_of_much_history_goes_step_by_step_and_is_seen_at_once() {
         "in the end it is gone"
     );
 }
+
+#[test]
+fn history_of_a_merged_copy_is_what_its_rules_say_and_else_that_of_all_such_copies() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = storage::open(Kind::Memory, folder.path()).unwrap();
+    let options = Options { merged_history: Some(History::Count(1)), ..Options::of(History::All) };
+    let mut table = Table::open(engine, options);
+    table.load_as(SHARD, 1, Layout::Merged).unwrap();
+    let mut copy = Copy { table, index: 0, _folder: folder };
+    let row = |micros| Row::tombstone(key(1), Version::new(micros, ReplicaId(1)), None);
+    let mut write = |copy: &mut Copy, micros: std::ops::Range<u64>| {
+        copy.apply(Op::Merge { rows: micros.map(row).collect() });
+        copy.table.audit(SHARD).unwrap();
+        copy.rows(Look::Rows((0..100).map(|micros| (key(1), row(micros).rank())).collect())).len()
+    };
+    assert_eq!(write(&mut copy, 1..5), 1);
+    let mut rules = copy.table.applied(SHARD).standing.rules;
+    rules.keep.history = Some(kv::keyspace::History::Count(3));
+    copy.apply(Op::Advance { to: Version::ZERO, rules: Some(rules) });
+    assert_eq!(write(&mut copy, 10..15), 3);
+    rules.keep.history = None;
+    copy.apply(Op::Advance { to: Version::ZERO, rules: Some(rules) });
+    assert_eq!(write(&mut copy, 20..21), 1);
+}
