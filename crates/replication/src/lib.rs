@@ -160,15 +160,11 @@ pub enum Input {
         /// Whose they are.
         token: Token,
     },
-    /// What do the replicas hold of this, at this level? Ends in [`Output::Reply`] or [`Output::Refuse`]. Only protocols without an order know
-    /// of it; the others answer [`Input::Read`].
+    /// What do the replicas hold of these, all that a turn has for this replica: they share a question. Each ends in [`Output::Reply`] or
+    /// [`Output::Refuse`]. Only protocols without an order know of it; the others answer [`Input::Read`].
     Gather {
-        /// Whose it is.
-        token: Token,
-        /// [`Look::Keys`] or [`Look::Range`].
-        look: Look,
-        /// How fresh.
-        level: Level,
+        /// Whose each is, [`Look::Keys`] or [`Look::Range`], and how fresh.
+        reads: Vec<(Token, Look, Level)>,
     },
     /// What [`Output::Look`] asked for.
     Looked {

@@ -96,7 +96,9 @@ impl Replicate for Quorum {
             Input::Propose { ops } => self.propose(ops, out),
             Input::Read { token, level, .. } => self.read(token, level, out),
             Input::Fetched { token } => self.fetched(token, out),
-            Input::Gather { token, look, level } => self.gather(token, look, level, out),
+            Input::Gather { reads } => {
+                reads.into_iter().for_each(|(token, look, level)| self.gather(token, look, level, out));
+            }
             Input::Looked { ticket, found, last } => self.looked(ticket, found, last, out),
             Input::Forget { token } => self.forget(token),
             Input::Message { from, body, .. } => self.take_message(from, &body, out),
