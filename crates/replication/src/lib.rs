@@ -89,6 +89,8 @@ mod transfer;
 pub mod two_phase;
 mod waits;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use kv::cluster::Role;
 use kv::keyspace::Awaited;
@@ -376,8 +378,8 @@ pub enum Output {
 pub enum Gathered {
     /// Of a read: what was found, tombstones left in, as of a moment: what expires up to it is gone.
     Rows {
-        /// The newest rows.
-        newest: Newest,
+        /// The newest rows, those among them that others of the same question asked for.
+        newest: Arc<Newest>,
         /// The moment.
         moment: Version,
     },

@@ -65,8 +65,10 @@ impl Quorum {
 
     /// What follows from an input.
     fn follow_up(&mut self, out: &mut Vec<Output>) {
-        let near = self.within_reach();
-        self.has_met |= self.reads_enough(&near) && self.writes_enough(&near);
+        if !self.has_met {
+            let near = self.within_reach();
+            self.has_met = self.reads_enough(&near) && self.writes_enough(&near);
+        }
         if self.seal.is_none() {
             self.begin_reads(out);
             self.begin_writes(out);
