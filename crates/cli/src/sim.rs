@@ -175,7 +175,7 @@ fn options(args: &Args, seed: u64) -> ::sim::Options {
     let nodes = args.nodes.unwrap_or(match protocol {
         Protocol::Single => mix.nodes,
         // The seed has one only for the other protocol.
-        Protocol::Raft | Protocol::Primary | Protocol::TwoPhase | Protocol::Quorum => {
+        Protocol::Raft | Protocol::Primary | Protocol::TwoPhase | Protocol::Quorum | Protocol::Broadcast => {
             mix.nodes.max(NODES_MIN)
         }
     });

@@ -159,14 +159,20 @@ pub struct Described {
 
 impl Protocol {
     /// Those that a keyspace can have.
-    pub const ALL: [Protocol; 5] =
-        [Protocol::Single, Protocol::Raft, Protocol::Primary, Protocol::TwoPhase, Protocol::Quorum];
+    pub const ALL: [Protocol; 6] = [
+        Protocol::Single,
+        Protocol::Raft,
+        Protocol::Primary,
+        Protocol::TwoPhase,
+        Protocol::Quorum,
+        Protocol::Broadcast,
+    ];
 
     /// How many replicas a shard can have under it.
     pub fn replicas(self) -> std::ops::RangeInclusive<u16> {
         match self {
             Protocol::Single => 1..=1,
-            Protocol::Raft | Protocol::Quorum => 1..=REPLICAS_MAX,
+            Protocol::Raft | Protocol::Quorum | Protocol::Broadcast => 1..=REPLICAS_MAX,
             // One more than may be lost: fewer than two are refused.
             Protocol::Primary | Protocol::TwoPhase => 2..=REPLICAS_MAX,
         }
@@ -194,9 +200,13 @@ impl Settings {
         let sync = is_primary.then(|| self.sync.unwrap_or(SyncMode::USUAL));
         let is_quorum = protocol == Protocol::Quorum;
         let weighed = is_quorum.then(|| self.weighed.unwrap_or(Weighed::equal(replicas)));
-        // Where writes have no order nobody reads older revisions.
-        let keep =
-            if is_quorum { Keep { ttl_micros: self.keep.ttl_micros, ..Keep::default() } } else { self.keep };
+        let keep = match protocol {
+            // Copies need not have seen all revisions: nobody reads older ones.
+            Protocol::Quorum => Keep { ttl_micros: self.keep.ttl_micros, ..Keep::default() },
+            // What is deleted goes once all know of it.
+            Protocol::Broadcast => Keep { deleted_micros: None, ..self.keep },
+            _ => self.keep,
+        };
         Settings { protocol, replicas, sync, weighed, keep, ..self }
     }
 

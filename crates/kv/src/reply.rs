@@ -45,7 +45,7 @@ pub enum Answer {
     },
     /// Forgotten.
     Trimmed {
-        /// How many revisions.
+        /// How many revisions; where writes have no order, of how many keys: each replica drops what it has of them.
         count: u64,
         /// It stopped at its limit: go on from this key. Of the trim of one key it is that key: ask the same again.
         next: Option<Key>,
@@ -240,6 +240,8 @@ pub enum Protocol {
     TwoPhase,
     /// Each request at as many copies as it takes, without a leader.
     Quorum,
+    /// Any copy takes a request by itself, and passes writes on.
+    Broadcast,
 }
 
 impl Protocol {
@@ -251,12 +253,13 @@ impl Protocol {
             Protocol::Primary => "primary",
             Protocol::TwoPhase => "two-phase",
             Protocol::Quorum => "quorum",
+            Protocol::Broadcast => "broadcast",
         }
     }
 
     /// Whether its writes have no order: rows merge ([`crate::merged`]).
     pub fn is_merged(self) -> bool {
-        self == Protocol::Quorum
+        matches!(self, Protocol::Quorum | Protocol::Broadcast)
     }
 }
 
@@ -276,7 +279,10 @@ impl std::str::FromStr for Protocol {
             "primary" => Ok(Protocol::Primary),
             "two-phase" => Ok(Protocol::TwoPhase),
             "quorum" => Ok(Protocol::Quorum),
-            _ => Err(format!("'{text}' is no protocol: use single, raft, primary, two-phase or quorum")),
+            "broadcast" => Ok(Protocol::Broadcast),
+            _ => Err(format!(
+                "'{text}' is no protocol: use single, raft, primary, two-phase, quorum or broadcast"
+            )),
         }
     }
 }

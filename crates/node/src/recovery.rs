@@ -271,6 +271,10 @@ fn begin(
             raft.cache_bytes = config.entry_cache_bytes / config.replicas();
             raft::Raft::new(raft, log, at).map(boxed)
         }
+        Protocol::Broadcast => {
+            let why = Malformed("nobody runs broadcast");
+            return Err(RecoveryError::Malformed { shard, why });
+        }
         Protocol::Quorum => {
             let seed = crate::session::mix(config.seed ^ u64::from(shard.0));
             let total = view.members.iter().map(|member| member.weight).sum();

@@ -59,7 +59,7 @@ impl Seat {
     pub fn begins_empty(&self) -> bool {
         let is_brought_up = match self.protocol {
             Protocol::Raft | Protocol::Primary => true,
-            Protocol::Single | Protocol::TwoPhase | Protocol::Quorum => false,
+            Protocol::Single | Protocol::TwoPhase | Protocol::Quorum | Protocol::Broadcast => false,
         };
         self.inherits.is_none() && (is_brought_up || self.view.epoch == Epoch(1))
     }

@@ -147,7 +147,9 @@ impl Map {
 pub(crate) fn epoch_of_change(shard: &Shard) -> Epoch {
     match shard.protocol {
         Protocol::Raft | Protocol::Primary => shard.epoch,
-        Protocol::Single | Protocol::TwoPhase | Protocol::Quorum => Epoch(shard.epoch.0.saturating_add(1)),
+        Protocol::Single | Protocol::TwoPhase | Protocol::Quorum | Protocol::Broadcast => {
+            Epoch(shard.epoch.0.saturating_add(1))
+        }
     }
 }
 

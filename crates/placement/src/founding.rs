@@ -114,7 +114,7 @@ impl Map {
         let is_new = |shard: &&mut Shard| match shard.protocol {
             Protocol::TwoPhase => true,
             Protocol::Primary => shard.members.iter().all(|member| member.duty == Duty::Voter),
-            Protocol::Single | Protocol::Raft | Protocol::Quorum => false,
+            Protocol::Single | Protocol::Raft | Protocol::Quorum | Protocol::Broadcast => false,
         };
         for shard in self.shards.values_mut().filter(is_new) {
             for member in &mut shard.members {

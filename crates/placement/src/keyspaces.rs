@@ -59,7 +59,7 @@ impl Map {
         let serving = self.nodes.values().filter(|node| node.duty == NodeDuty::Serve).count();
         let wanted = usize::from(replicas).min(serving);
         let fewest = self.shards_of(name).iter().map(|(_, shard)| shard.members.len()).min().unwrap_or(0);
-        let is_whole = matches!(protocol, Protocol::TwoPhase | Protocol::Quorum);
+        let is_whole = matches!(protocol, Protocol::TwoPhase | Protocol::Quorum | Protocol::Broadcast);
         if is_whole && fewest < usize::from(replicas) {
             return Err(Refusal::TooFewForAll { replicas, nodes: fewest });
         }
@@ -83,7 +83,7 @@ impl Map {
             if is_weighed && settings.weighed.is_some_and(|weighed| Some(weighed) != known) {
                 return Err(Refusal::Recast { keyspace: name.into(), protocol: is.protocol });
             }
-        } else if matches!(is.protocol, Protocol::TwoPhase | Protocol::Quorum)
+        } else if matches!(is.protocol, Protocol::TwoPhase | Protocol::Quorum | Protocol::Broadcast)
             && settings.replicas != is.replicas
         {
             return Err(Refusal::ReplicasStay(name.into()));

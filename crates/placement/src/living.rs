@@ -21,7 +21,7 @@ impl Map {
                 shard.members.iter().any(|member| is_in_sync(member) && self.lives(member.node))
             }
             // No copy is made here: under quorum others come by way of raft.
-            Protocol::TwoPhase | Protocol::Quorum => false,
+            Protocol::TwoPhase | Protocol::Quorum | Protocol::Broadcast => false,
             Protocol::Single | Protocol::Raft => self.has_majority(&shard.members),
         };
         has_enough && shard.next_replica <= ReplicaId::MAX
@@ -42,6 +42,8 @@ impl Map {
 pub fn needed(protocol: Protocol, members: usize) -> usize {
     match protocol {
         Protocol::TwoPhase => members,
+        // Each serves by itself.
+        Protocol::Broadcast => 1,
         Protocol::Single | Protocol::Raft | Protocol::Primary | Protocol::Quorum => members / 2 + 1,
     }
 }

@@ -93,7 +93,7 @@ impl Map {
             |(id, node): &(&kv::NodeId, &crate::map::Node)| node.duty == NodeDuty::Serve && self.lives(**id);
         let nodes = self.nodes.iter().filter(takes).count();
         let copies = match (settings.protocol, settings.sync) {
-            (Protocol::TwoPhase | Protocol::Quorum, _) => settings.replicas,
+            (Protocol::TwoPhase | Protocol::Quorum | Protocol::Broadcast, _) => settings.replicas,
             (_, sync) => sync.map_or(1, |sync| sync.min_copies()),
         };
         match nodes < usize::from(copies) {
@@ -170,7 +170,7 @@ impl Map {
         let (has, wants) = (shard.members.len(), usize::from(self.keyspaces[&shard.keyspace].replicas));
         let is_whole = match to {
             Protocol::TwoPhase => has >= 2,
-            Protocol::Quorum => has == wants,
+            Protocol::Quorum | Protocol::Broadcast => has == wants,
             Protocol::Single | Protocol::Raft | Protocol::Primary => return self.may_go_on(shard, to),
         };
         (is_whole && shard.members.iter().all(serves)).then(|| self.may_go_on(shard, to))?
@@ -210,7 +210,7 @@ impl Map {
             // No copy is made later.
             Protocol::TwoPhase => near >= 2 && near == shard.members.len(),
             Protocol::Primary => near >= usize::from(self.sync_of(id).least.max(2)),
-            Protocol::Single | Protocol::Raft | Protocol::Quorum => true,
+            Protocol::Single | Protocol::Raft | Protocol::Quorum | Protocol::Broadcast => true,
         };
         is_enough.then_some(to)
     }
@@ -264,7 +264,7 @@ impl Map {
 /// Whether all members of a part must have opened before it is a shard: nobody brings one up that begins with nothing, or each may be asked
 /// to go on alone.
 pub fn opens_whole(protocol: Protocol) -> bool {
-    matches!(protocol, Protocol::Primary | Protocol::TwoPhase | Protocol::Quorum)
+    matches!(protocol, Protocol::Primary | Protocol::TwoPhase | Protocol::Quorum | Protocol::Broadcast)
 }
 
 /// Whether what a keyspace is to keep can be kept where writes have no order.

@@ -66,7 +66,7 @@
 //! # Caveats
 //!
 //! Inputs of one replica must be given in the order in which they happened; `Durable` and `Applied` each rise. An output
-//! may not be dropped, except [`Output::Send`].
+//! may not be dropped, except [`Output::Send`] and [`Output::Publish`].
 
 mod batch;
 mod entries;
@@ -274,6 +274,11 @@ pub enum Output {
     Send {
         /// The node.
         to: NodeId,
+        /// For [`Input::Message`].
+        body: Bytes,
+    },
+    /// Send this to the shard's replicas on all other nodes, over the bus of the keyspace. May be lost, also for some only.
+    Publish {
         /// For [`Input::Message`].
         body: Bytes,
     },

@@ -428,7 +428,7 @@ fn founding(nodes: u64, settings: &Settings, protocol: Protocol) -> Map {
         Protocol::Raft => settings.replicas,
         Protocol::Primary => settings.replicas.max(*protocol.replicas().start()),
         // It has all of them from the beginning.
-        Protocol::TwoPhase | Protocol::Quorum => settings.replicas.min(count),
+        Protocol::TwoPhase | Protocol::Quorum | Protocol::Broadcast => settings.replicas.min(count),
     };
     let shards = settings.shards;
     let mut map =

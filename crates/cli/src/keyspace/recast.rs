@@ -164,7 +164,7 @@ impl Differences {
     }
 
     fn must_be_up(&self) -> String {
-        let all = |protocol| matches!(protocol, Protocol::TwoPhase | Protocol::Quorum);
+        let all = |protocol| matches!(protocol, Protocol::TwoPhase | Protocol::Quorum | Protocol::Broadcast);
         let (from, to) = (self.from.protocol, self.to.protocol);
         if let Some(weighed) = self.from.weighed.filter(|_| from.is_merged() && to != Protocol::TwoPhase) {
             let Votes { read, write } = weighed.votes;
@@ -207,7 +207,7 @@ fn title(settings: Settings) -> String {
 /// On how many disks an acknowledged write is at least.
 fn copies(settings: Settings) -> u16 {
     match settings.protocol {
-        Protocol::Single => 1,
+        Protocol::Single | Protocol::Broadcast => 1,
         Protocol::Raft => settings.replicas / 2 + 1,
         Protocol::Quorum => settings.weighed.unwrap_or(Weighed::equal(settings.replicas)).copies(),
         Protocol::Primary => settings.sync.unwrap_or(SyncMode::USUAL).min_copies(),
@@ -230,7 +230,7 @@ fn spare(settings: Settings) -> u16 {
 
 /// Whether who takes over may lack what was acknowledged.
 pub fn loses(settings: Settings) -> bool {
-    settings.sync.is_some_and(|sync| sync.copies() == Some(1))
+    settings.protocol == Protocol::Broadcast || settings.sync.is_some_and(|sync| sync.copies() == Some(1))
 }
 
 /// Where linearizable reads are answered: the more, the higher.
@@ -242,6 +242,7 @@ fn readers(settings: Settings) -> (u8, &'static str) {
         (Protocol::Primary, _) => (4, "by every replica in sync alone"),
         (Protocol::TwoPhase, _) => (5, "by every copy alone"),
         (Protocol::Quorum, _) => (2, "by any copy, with the word of others"),
+        (Protocol::Broadcast, _) => (0, "by none: reads are local"),
     }
 }
 

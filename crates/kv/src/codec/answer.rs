@@ -216,6 +216,7 @@ pub fn encode_protocol(into: &mut impl BufMut, protocol: Protocol) {
         Protocol::Primary => 3,
         Protocol::TwoPhase => 4,
         Protocol::Quorum => 5,
+        Protocol::Broadcast => 6,
     });
 }
 
@@ -227,6 +228,7 @@ pub fn decode_protocol(reader: &mut Reader) -> Result<Protocol, Malformed> {
         3 => Ok(Protocol::Primary),
         4 => Ok(Protocol::TwoPhase),
         5 => Ok(Protocol::Quorum),
+        6 => Ok(Protocol::Broadcast),
         _ => Err(Malformed("a protocol has an unknown tag")),
     }
 }

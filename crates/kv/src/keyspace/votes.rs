@@ -171,6 +171,9 @@ impl Wish {
     /// order where there is none.
     pub fn check_for(&self, settings: &Settings) -> Result<(), String> {
         self.check_sync(settings)?;
+        if settings.protocol.is_merged() {
+            self.check_unordered(settings.protocol)?;
+        }
         let Some(Weighed { weights, votes }) = settings.weighed else {
             let named = [
                 self.weights.map(|_| "--weights"),
@@ -192,24 +195,27 @@ impl Wish {
                 settings.replicas
             ));
         }
-        votes.check(&weights.each())?;
-        self.check_unordered()
+        votes.check(&weights.each())
     }
 
     /// What a keyspace promises by entries of an ordered log.
-    fn check_unordered(&self) -> Result<(), String> {
+    fn check_unordered(&self, protocol: Protocol) -> Result<(), String> {
+        let is_kept = protocol == Protocol::Broadcast;
         let is_set = |wished: Option<u64>| wished.is_some_and(|wished| wished > 0);
         let refused = [
-            (self.history.is_some(), "--history", "older revisions cannot be read"),
-            (self.deleted_micros.is_some(), "--deleted-history", "older revisions cannot be read"),
+            (self.history.is_some() && !is_kept, "--history", "older revisions cannot be read"),
+            (
+                self.deleted_micros.is_some(),
+                "--deleted-history",
+                "what is deleted goes once all copies know of it",
+            ),
             (is_set(self.ttl_micros), "--ttl", "give values their time as they are stored (put --ttl)"),
             (is_set(self.quota_bytes), "--quota-bytes", "copies would not agree on when it is full"),
             (is_set(self.quota_keys), "--quota-keys", "copies would not agree on when it is full"),
         ];
         match refused.into_iter().find(|(is_wished, ..)| *is_wished) {
             Some((_, name, why)) => Err(format!(
-                "{name} cannot be kept under {}, where writes have no order: {why}; raft, primary, two-phase and single keep it",
-                Protocol::Quorum
+                "{name} cannot be kept under {protocol}, where writes have no order: {why}; raft, primary, two-phase and single keep it"
             )),
             None => Ok(()),
         }

@@ -49,7 +49,7 @@ impl Form {
 
     /// Whether a put goes to one node, which orders it, or to any.
     pub fn has_leader(&self) -> bool {
-        self.protocol() != Protocol::Quorum
+        !self.protocol().is_merged()
     }
 }
 

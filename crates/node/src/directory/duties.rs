@@ -378,7 +378,7 @@ impl Reign {
             most => most,
         };
         // Who orders may have to ask for that first, as a shard; and where nobody does any of them serves.
-        let is_led = matches!(row.protocol, Protocol::Primary | Protocol::Quorum)
+        let is_led = matches!(row.protocol, Protocol::Primary | Protocol::Quorum | Protocol::Broadcast)
             || self.seen.leader(part).is_some_and(are_there);
         opened >= needed && is_led
     }

@@ -1,6 +1,7 @@
 //! What replicas want done, handed out or carried out.
 
-use kv::ShardId;
+use bytes::Bytes;
+use kv::{NodeId, ShardId};
 use replication::{Input, Output};
 
 use super::core::Core;
@@ -17,12 +18,11 @@ impl Core {
             Output::Append { ticket, records, install } => self.append_of(shard, ticket, records, install),
             Output::Send { to, body } => {
                 assert_ne!(to, node.config.me, "a replica knows what it would tell itself");
-                let protocol = &self.replicas[&shard].protocol;
-                let (view, is_response) = (protocol.view(), protocol.is_response(&body));
-                let (epoch, revision) = (view.epoch, view.revision);
-                let frame = Frame::Protocol { shard, epoch, revision, body }.encode();
+                let is_response = self.replicas[&shard].protocol.is_response(&body);
+                let frame = self.frame(shard, body);
                 self.work.push(Work::Send { to, frame, is_response });
             }
+            Output::Publish { body } => self.publish(node.config.me, shard, body),
             Output::Apply { at, entry, tokens, copies } => {
                 let replica = self.replicas.get_mut(&shard).expect("a replica that has outputs is there");
                 replica.applies(at.term, &entry, Applying { index: at.index, tokens, copies });
@@ -65,5 +65,18 @@ impl Core {
                 tracing::warn!(%node, %shard, %acknowledged, %last, "a node has lost entries it had acknowledged");
             }
         }
+    }
+    /// Sends a message to all other members: one frame, encoded once.
+    fn publish(&mut self, me: NodeId, shard: ShardId, body: Bytes) {
+        let members = &self.replicas[&shard].protocol.view().members;
+        let others = Vec::from_iter(members.iter().map(|member| member.node).filter(|other| *other != me));
+        let frame = self.frame(shard, body);
+        let send = |to| Work::Send { to, frame: frame.clone(), is_response: false };
+        self.work.extend(others.into_iter().map(send));
+    }
+
+    fn frame(&self, shard: ShardId, body: Bytes) -> Bytes {
+        let view = self.replicas[&shard].protocol.view();
+        Frame::Protocol { shard, epoch: view.epoch, revision: view.revision, body }.encode()
     }
 }

@@ -195,7 +195,7 @@ impl Core {
         if let Some(read) = open.reads_mut() {
             read.hidden = false;
             let is_merged = self.replicas[&shard].kind.is_merged();
-            let why = kv::merged::refusal(&read.op)
+            let why = kv::merged::refusal(self.replicas[&shard].kind, &read.op)
                 .unwrap_or("there is nothing of that where writes have no order");
             if !is_merged {
                 let input = read.input(token);

@@ -232,6 +232,7 @@ fn show_look(look: &Look) -> String {
         Look::Digests { .. } => "digests".into(),
         Look::Buckets { buckets, .. } => format!("{} buckets", buckets.len()),
         Look::Rows(names) => format!("rows {}", show_names(names)),
+        Look::AsOf { .. } => "what was the newest".into(),
         Look::Tombstones { .. } => "tombstones".into(),
     }
 }
@@ -255,7 +256,7 @@ mod tests {
     fn message_round_trips() {
         let version = Version::new(7, ReplicaId(2));
         let row = Row::tombstone("k".into(), version, None);
-        let name = (row.key.clone(), Rank { version, expired: false });
+        let name = (row.key.clone(), Rank::of(version, false));
         let words = vec![Word { node: NodeId(3), life: u64::MAX, round: 300 }];
         for said in [
             Said::Look(Look::Keys(vec!["k".into()])),

@@ -421,7 +421,7 @@ fn repaired(round: &Round) -> Option<NodeId> {
 fn is_found_by(look: &Look, found: &Found) -> bool {
     matches!(
         (look, found),
-        (Look::Keys(_) | Look::Range { .. } | Look::Rows(_), Found::Rows { .. })
+        (Look::Keys(_) | Look::Range { .. } | Look::AsOf { .. } | Look::Rows(_), Found::Rows { .. })
             | (Look::Buckets { .. } | Look::Tombstones { .. }, Found::Names { .. })
             | (Look::Digests { .. }, Found::Digests(_))
     )

@@ -70,6 +70,7 @@ fn begin(protocol: Protocol, epoch: Epoch, recovery: Recovery) -> Option<Box<dyn
             raft.step(Input::Tick { now: Instant(1), clock: kv::Version::ZERO }, &mut Vec::new());
             Some(Box::new(raft))
         }
+        Protocol::Broadcast => None,
         Protocol::Quorum => {
             let votes = kv::keyspace::Votes::majority(3);
             let config = quorum::Config { id: NodeId(1), view: members(epoch), votes, seed: 1 };

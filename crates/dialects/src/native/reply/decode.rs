@@ -28,6 +28,7 @@ pub(in crate::native) fn protocol(number: i32) -> Result<Protocol, Malformed> {
         Ok(proto::Protocol::Primary) => Ok(Protocol::Primary),
         Ok(proto::Protocol::TwoPhase) => Ok(Protocol::TwoPhase),
         Ok(proto::Protocol::Quorum) => Ok(Protocol::Quorum),
+        Ok(proto::Protocol::Broadcast) => Ok(Protocol::Broadcast),
         Ok(proto::Protocol::Unspecified) | Err(_) => {
             Err(Malformed("it names no protocol that is known here"))
         }

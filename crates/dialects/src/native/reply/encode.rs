@@ -73,6 +73,7 @@ pub(in crate::native) fn protocol(protocol: Protocol) -> proto::Protocol {
         Protocol::Primary => proto::Protocol::Primary,
         Protocol::TwoPhase => proto::Protocol::TwoPhase,
         Protocol::Quorum => proto::Protocol::Quorum,
+        Protocol::Broadcast => proto::Protocol::Broadcast,
     }
 }
 
