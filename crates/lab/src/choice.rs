@@ -4,7 +4,7 @@ use kv::Protocol;
 use kv::keyspace::{History, Secondaries, Settings, Wish};
 
 /// A named configuration of a keyspace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
     /// Its name in commands, in the table, and of its keyspace.
     pub name: &'static str,
@@ -51,7 +51,7 @@ impl Choice {
     /// The keyspace to create on so many nodes: one shard, with a copy on each node where it may have so many.
     pub fn wish(&self, nodes: u16) -> Wish {
         let replicas = Settings::of(&self.settings).protocol.replicas();
-        Wish { replicas: Some(nodes.min(*replicas.end())), shards: Some(1), ..self.settings }
+        Wish { replicas: Some(nodes.min(*replicas.end())), shards: Some(1), ..self.settings.clone() }
     }
 }
 

@@ -102,7 +102,7 @@ async fn run_one(
     progress: &mut Progress,
     say: &mut dyn FnMut(Progress),
 ) -> Result<Vec<Measured>, Error> {
-    cluster.create(form.keyspace, form.wish).await?;
+    cluster.create(form.keyspace, form.wish.clone()).await?;
     let load = Load::start(cluster, form, plan.clients).await?;
     let mut times = Vec::new();
     sleep(WARM_UP).await;
