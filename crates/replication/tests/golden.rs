@@ -361,7 +361,9 @@ impl Script {
             Output::DiscardSnapshot => "discard snapshot".into(),
             Output::Sealed { at } => format!("sealed at {at}"),
             Output::Ask(_) => panic!("raft asks the directory for nothing"),
-            Output::Look { .. } | Output::Reply { .. } => panic!("raft orders what it is asked"),
+            Output::Look { .. } | Output::Reply { .. } | Output::Publish { .. } => {
+                panic!("raft orders what it is asked, and sends to each")
+            }
             Output::Lacking { last } => format!("lacks entries up to {last}"),
             Output::Whole => "is whole again".into(),
             Output::PeerLacks { node, acknowledged, last } => {

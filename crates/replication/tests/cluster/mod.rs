@@ -382,7 +382,9 @@ impl Cluster {
             Output::Lacking { .. } | Output::Whole => (),
             Output::PeerLacks { .. } | Output::Sealed { .. } => (),
             Output::Ask(_) => panic!("raft asks the directory for nothing"),
-            Output::Look { .. } | Output::Reply { .. } => panic!("raft orders what it is asked"),
+            Output::Look { .. } | Output::Reply { .. } | Output::Publish { .. } => {
+                panic!("raft orders what it is asked, and sends to each")
+            }
         }
     }
 }
