@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn choice_is_found_by_its_name_and_can_be_created() {
         for choice in all() {
-            assert_eq!(Choice::named(choice.name), Ok(choice));
+            assert_eq!(Choice::named(choice.name), Ok(choice.clone()));
             assert_eq!(kv::keyspace::check_name(choice.name), Ok(()), "it names its keyspace");
             for nodes in [3, 1023] {
                 assert_eq!(choice.wish(nodes).validate(), Ok(()), "{choice:?}");

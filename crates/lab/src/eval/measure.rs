@@ -118,7 +118,7 @@ async fn run_one(
     let leaders = load.leaders();
     let seen = load.end().await;
     let measured = |(slow, (from, to)): (Option<usize>, (u64, u64))| Measured {
-        form: *form,
+        form: form.clone(),
         slow,
         leaders: leaders.clone(),
         figures: figures::count(&seen, from, to),

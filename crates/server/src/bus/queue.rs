@@ -60,6 +60,12 @@ impl Queue {
         }
     }
 
+    /// Who publishes.
+    #[cfg(test)]
+    pub fn sender(&self) -> Sender {
+        self.sender
+    }
+
     /// Puts a message to the end. When there is no room the oldest go.
     pub fn push(&mut self, topic: String, body: Bytes) {
         if body.len() > MESSAGE_BYTES_MAX {
