@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use crate::admin::{self, Ask, Joining, Move, Phase, Ruled, Ruling, Why};
 use crate::cluster::NodeDuty;
 use crate::codec::{self, Malformed, Reader};
-use crate::keyspace::{Described, Full, History, Rules, Secondaries, Settings, Usage, Weights, Wish};
+use crate::keyspace::{Bus, Described, Full, History, Rules, Secondaries, Settings, Usage, Weights, Wish};
 use crate::ledger::{Lost, Note, Orphans};
 use crate::merged::{self, Found, Look};
 use crate::view::{Change, View};
@@ -197,6 +197,7 @@ fn wish() -> Wish {
         ttl_micros: Some(1),
         quota_bytes: Some(1 << 40),
         quota_keys: Some(0),
+        bus: Bus::parse("mqtts://me:s%40cret@[::1]:1883/a/b?ca=%2Fca.pem").ok(),
     }
 }
 

@@ -197,9 +197,12 @@ impl Core {
             let is_merged = self.replicas[&shard].kind.is_merged();
             let why = kv::merged::refusal(self.replicas[&shard].kind, &read.op)
                 .unwrap_or("there is nothing of that where writes have no order");
-            let input = if is_merged { read.gather(token) } else { Some(read.input(token)) };
-            return match input {
-                Some(input) => self.give(shard, input),
+            if !is_merged {
+                let input = read.input(token);
+                return self.give(shard, input);
+            }
+            return match read.gather(token) {
+                Some(read) => self.gather(shard, read),
                 None => self.finish(token, Err(Error::Invalid(why.into()))),
             };
         }

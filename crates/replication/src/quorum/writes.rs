@@ -193,7 +193,7 @@ impl Quorum {
     /// Opens rounds for what waits, as many as may be.
     pub(super) fn begin_writes(&mut self, out: &mut Vec<Output>) {
         let is_looking = |round: &Round| matches!((&round.task, &round.ask), (Task::Write(_), Ask::Look(_)));
-        while !self.writes.waiting.is_empty() && self.rounds.with(is_looking).len() < LOOKING_MAX {
+        while !self.writes.waiting.is_empty() && self.rounds.count_of(is_looking) < LOOKING_MAX {
             let items = self.next_writes();
             let near = self.within_reach();
             let votes = self.config.votes;
@@ -359,7 +359,7 @@ impl Quorum {
             _ => return Vec::new(),
         };
         let gone = rows.into_iter().filter(|row| !row.is_live_at(version));
-        let held = gone.map(|row| (row.clone(), gather.holders(&row.key)));
+        let held = gone.map(|row| (row.clone(), gather.holders(row).collect()));
         held.filter(|(_, holders)| !self.writes_enough(holders)).collect()
     }
 
