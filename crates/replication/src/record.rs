@@ -177,7 +177,11 @@ pub(crate) fn decode_vector(reader: &mut Reader) -> Result<Vector, Malformed> {
     let each = reader.list(|reader| Ok((ReplicaId(reader.u16()?), reader.version()?)))?;
     let is_sound = each.is_sorted_by(|(one, _), (next, _)| one < next)
         && each.iter().all(|(replica, _)| (1..=ReplicaId::MAX.0).contains(&replica.0));
-    if is_sound { Ok(each.into_iter().collect()) } else { Err(Malformed("a vector has replicas that are none")) }
+    if is_sound {
+        Ok(each.into_iter().collect())
+    } else {
+        Err(Malformed("a vector has replicas that are none"))
+    }
 }
 
 /// The record of an entry, and the entry over the record's bytes: so that what stays in memory is held once and pins no

@@ -231,7 +231,19 @@ impl Ordered {
         self.state.commit = self.state.commit.clamp(applied.index, last);
         self.state.term = self.state.term.max(self.log.term(last).unwrap_or_default());
         let Ordered { log, state, replica, seal, sealed, ceiling, vector, .. } = self;
-        Ok(Recovered { log, state, view, is_view_logged, replica, seal, sealed, ceiling, vector, lost, ended })
+        Ok(Recovered {
+            log,
+            state,
+            view,
+            is_view_logged,
+            replica,
+            seal,
+            sealed,
+            ceiling,
+            vector,
+            lost,
+            ended,
+        })
     }
 
     /// The members as of an entry.

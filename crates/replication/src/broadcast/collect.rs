@@ -22,7 +22,7 @@ use kv::{Op, Version};
 use mutant::Mutant;
 
 use super::{Broadcast, Whose};
-use crate::{Instant, Output};
+use crate::{Instant, Output, Token};
 
 /// So often tombstones are looked for while there may be any.
 const INTERVAL_MICROS: u64 = 5_000_000;
@@ -37,14 +37,16 @@ pub(super) struct Collector {
     /// It was looked for those that are settled up to here.
     looked: Version,
     is_looking: bool,
+    /// What was collected last goes with this op: nothing is looked for before that.
+    collects: Token,
     /// Not before this they are looked for.
     next: Instant,
 }
 
 impl Default for Collector {
     fn default() -> Collector {
-        let (looked, is_looking, next) = Default::default();
-        Collector { may_have: true, looked, is_looking, next }
+        let (looked, is_looking, collects, next) = Default::default();
+        Collector { may_have: true, looked, is_looking, collects, next }
     }
 }
 
@@ -57,8 +59,9 @@ impl Collector {
 
 impl Broadcast {
     fn may_collect(&self) -> bool {
-        let Collector { may_have, looked, is_looking, .. } = self.collector;
-        may_have && !is_looking && self.settled > looked && !self.writes.is_looking()
+        let Collector { may_have, looked, is_looking, collects, .. } = self.collector;
+        let is_done = !is_looking && self.intake.applied >= collects;
+        may_have && is_done && self.settled > looked && !self.writes.is_looking()
     }
 
     /// When tombstones are looked for next.
@@ -101,6 +104,7 @@ impl Broadcast {
         let count = gone.len() as u64;
         if self.intake.push(vec![Op::Collect { tombstones: gone }]) {
             self.counts.collected += count;
+            self.collector.collects = self.intake.last;
         }
         if !is_all {
             self.collector.next = self.now;

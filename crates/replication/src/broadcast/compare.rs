@@ -126,7 +126,8 @@ impl Broadcast {
         let Some(compare) = &mut self.compare else { return };
         match (compare.at, compare.own.take(), compare.theirs.take()) {
             (Place::Digests, Some(Found::Digests(own)), Some(Found::Digests(theirs))) => {
-                let differs = |bucket: &u16| own.get(usize::from(*bucket)) != theirs.get(usize::from(*bucket));
+                let differs =
+                    |bucket: &u16| own.get(usize::from(*bucket)) != theirs.get(usize::from(*bucket));
                 compare.buckets = (0..BUCKETS).filter(differs).collect();
                 compare.at = Place::Names;
                 self.next_names(out);
@@ -166,8 +167,7 @@ impl Broadcast {
     fn brought(&mut self, rows: Vec<kv::merged::Row>, next: Option<Key>, out: &mut Vec<Output>) {
         let replaced = rows.iter().filter_map(|row| Some((row.key.clone(), row.replaced?)));
         let replaced = replaced.filter(|(_, version)| !self.intake.had(*version));
-        let replaced =
-            Vec::from_iter(replaced.map(|(key, version)| (key, Rank { version, expired: false })));
+        let replaced = Vec::from_iter(replaced.map(|(key, version)| (key, Rank { version, expired: false })));
         self.counts.repaired += rows.len() as u64;
         if !self.intake.merge(rows) {
             // There is no room: what is missing is asked for again.

@@ -71,7 +71,10 @@ struct Links {
 impl Links {
     fn push(&mut self, link: Link) {
         match self.links.back_mut() {
-            Some(last) if last.upto == link.previous && link.rows.is_empty() => last.upto = link.upto,
+            // Of one with rows nobody may have a part: what it has already was dropped since, maybe.
+            Some(last) if last.upto == link.previous && last.rows.is_empty() && link.rows.is_empty() => {
+                last.upto = link.upto;
+            }
             _ => {
                 self.bytes += link.bytes();
                 self.links.push_back(link);
@@ -125,11 +128,12 @@ impl Broadcast {
     }
 
     /// Rows that a member made.
-    pub(super) fn take_link(&mut self, origin: ReplicaId, link: Link) {
+    pub(super) fn take_link(&mut self, origin: ReplicaId, mut link: Link) {
         let got = self.intake.got(origin);
         if origin == self.replica || link.upto <= got {
             return;
         }
+        link.rows.retain(|row| link.previous >= got || row.version > got);
         if !self.intake.merge(link.rows.clone()) {
             // Without room it is as if the link had not come.
             return;

@@ -284,12 +284,7 @@ impl Broadcast {
         self.written(out);
     }
 
-    fn refuse(
-        &mut self,
-        writes: Vec<(Vec<Token>, Option<RequestId>)>,
-        error: &Error,
-        out: &mut Vec<Output>,
-    ) {
+    fn refuse(&mut self, writes: Vec<(Vec<Token>, Option<RequestId>)>, error: &Error, out: &mut Vec<Output>) {
         for (tokens, id) in writes {
             match error {
                 Error::InDoubt(_) => self.writes.bonds.is_now(id.as_ref(), Bond::Over),

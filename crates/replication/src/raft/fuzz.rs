@@ -13,7 +13,7 @@ use super::{Config, Raft};
 use crate::entries::{LogEntry, MEMBERS, SEAL};
 use crate::record::{Header, Record, State};
 use crate::two_phase::TwoPhase;
-use crate::{Duty, Input, Instant, Recovery, Replicate, Revision, View, primary, broadcast, quorum, single};
+use crate::{Duty, Input, Instant, Recovery, Replicate, Revision, View, broadcast, primary, quorum, single};
 
 const HEAD: Header = Header { protocol: Protocol::Raft, epoch: Epoch(1) };
 

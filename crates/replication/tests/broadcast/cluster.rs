@@ -54,7 +54,19 @@ impl Cluster {
         let view = View::of(Epoch(1), &ids);
         let nodes = ids.iter().map(|id| (id.0, Node::empty())).collect();
         let (net, outputs, ops, ahead, fetched, links) = Default::default();
-        Cluster { now: 1_000_000, ahead, nodes, net, outputs, ops, view, links, fetched, starts: 0, next_token: 1 }
+        Cluster {
+            now: 1_000_000,
+            ahead,
+            nodes,
+            net,
+            outputs,
+            ops,
+            view,
+            links,
+            fetched,
+            starts: 0,
+            next_token: 1,
+        }
     }
 
     pub fn ids(&self) -> Vec<u64> {
@@ -249,7 +261,8 @@ impl Cluster {
             }
             Output::Send { to, body } if self.links.contains(&(id, to.0)) => self.net.push((id, to.0, body)),
             Output::Publish { body } => {
-                let others = self.view.members.iter().map(|member| member.node.0).filter(|other| *other != id);
+                let others =
+                    self.view.members.iter().map(|member| member.node.0).filter(|other| *other != id);
                 let near = Vec::from_iter(others.filter(|other| self.links.contains(&(id, *other))));
                 self.net.extend(near.into_iter().map(|other| (id, other, body.clone())));
             }

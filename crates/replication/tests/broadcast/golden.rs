@@ -11,8 +11,8 @@ use std::fmt::Write;
 
 use kv::merged::Row;
 use kv::{Answer, Entry, Epoch, Level, NodeId, Op, RequestId, Version};
-use replication::observe::describe as describe_record;
 use replication::broadcast::{self, Broadcast};
+use replication::observe::describe as describe_record;
 use replication::{Gathered, Input, Output, Replicate};
 
 use super::cluster::Cluster;
@@ -187,7 +187,8 @@ impl Script {
 
     fn show(&mut self, is_shown: bool) {
         for (id, output) in std::mem::take(&mut self.cluster.outputs) {
-            let is_shown = is_shown || matches!(output, Output::Reply { .. } | Output::Refuse { .. } | Output::Answer { .. });
+            let is_shown = is_shown
+                || matches!(output, Output::Reply { .. } | Output::Refuse { .. } | Output::Answer { .. });
             if let Some(line) = self.line(output).filter(|_| is_shown) {
                 writeln!(self.text, "n{id} {line}").unwrap();
             }

@@ -17,7 +17,7 @@ use replication::{Gathered, Output, Replicate, Token};
 use super::cluster::Cluster;
 
 /// So many runs.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 200;
 const KEYS: [&str; 4] = ["a", "b", "c", "d"];
 
 /// SplitMix64.
@@ -68,7 +68,8 @@ struct Run {
     made: BTreeMap<(Key, Version), Row>,
     applied: BTreeSet<(u64, Key, Version)>,
     failed: BTreeSet<Token>,
-    answered: BTreeMap<(u64, u64), Version>,
+    /// What was stable at a member, once its table had done all it was to do.
+    stable: BTreeMap<u64, Version>,
     sequence: u64,
     seen: Seen,
 }
@@ -84,7 +85,7 @@ impl Run {
         }
         cluster.now += 2_000_000;
         cluster.connect_all();
-        let (open, acknowledged, shown, made, applied, failed, answered) = Default::default();
+        let (open, acknowledged, shown, made, applied, failed, stable) = Default::default();
         let (sequence, seen) = Default::default();
         Run {
             seed,
@@ -96,7 +97,7 @@ impl Run {
             made,
             applied,
             failed,
-            answered,
+            stable,
             sequence,
             seen,
         }
@@ -168,6 +169,10 @@ impl Run {
             rows.flatten().for_each(|row| self.note(id, row));
         }
         self.cluster.job(id);
+        let node = self.cluster.node(id);
+        if let Some(member) = node.member.as_ref().filter(|_| node.jobs.is_empty()) {
+            self.stable.insert(id, member.stable());
+        }
     }
 
     fn note(&mut self, id: u64, row: Row) {
@@ -178,6 +183,9 @@ impl Run {
         }
         let before = self.made.entry((row.key.clone(), row.version)).or_insert(row.clone());
         assert_eq!(*before, row, "seed {seed}: two rows have one name");
+        let is_known = self.applied.contains(&(id, row.key.clone(), row.version));
+        let stable = self.stable.get(&id).copied().unwrap_or_default();
+        assert!(is_known || row.version > stable, "seed {seed}: n{id} has {row} late: {stable} was stable");
         self.applied.insert((id, row.key, row.version));
     }
 
@@ -186,6 +194,7 @@ impl Run {
         // Whoever waited there waits no more; what it has is applied again.
         self.open.retain(|_, (node, _)| *node != id);
         self.applied.retain(|(node, ..)| *node != id);
+        self.stable.remove(&id);
     }
 
     fn start(&mut self, id: u64) {
