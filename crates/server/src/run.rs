@@ -19,6 +19,7 @@ use storage::{Applied, History, Kind, Options, Resources, Table};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use crate::bus::Buses;
 use crate::connections::{Connections, Door, Refusal, Serving};
 use crate::core::{Core, Shared};
 use crate::descriptors::Descriptors;
@@ -80,6 +81,7 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
     let descriptors = Descriptors::claim(&node.map, cores, !node.peer.is_empty())?;
     let peers = peers.map_or_else(|| listen::to_nodes(&config, &node.peer), Ok)?;
     let inboxes = Inboxes::new(node.deal);
+    let (node_map, incarnation) = (node.map.clone(), node.incarnation);
     let recovered = recover(&folder, &node, &config, recovery, descriptors.table_files)?;
     let terms = folder.terms();
     let identities = Arc::new(Identities::new(folder, &node.map, Places::new(&config.peers, &node.map))?);
@@ -90,10 +92,12 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
     let membership = Membership::of(identities.clone(), terms);
     let faults = Faults::new(config.lab, identities.me(), identities.nodes());
     let routes = Arc::new(Routes::new(&node.map));
-    let beside = (membership, faults.clone());
+    let met = (identities.clone(), faults.clone());
+    let buses = Arc::new(Buses::start(&node_map, incarnation, inboxes.clone(), met.clone()));
+    let beside = (membership, faults.clone(), buses.clone());
     let handle = Arc::new(Handle::new(inboxes.clone(), desks.clone(), routes.clone(), view.clone(), beside));
     let failed = |error: std::io::Error| Failure::Failed(format!("cannot start: {error}"));
-    let (met, rate) = ((identities.clone(), faults.clone()), config.moves.bytes_per_second);
+    let rate = config.moves.bytes_per_second;
     let transport = Transport::start(peers, descriptors.nodes, met, inboxes.clone(), rate).map_err(failed)?;
     let shared = Shared {
         inboxes: inboxes.clone(),
@@ -101,6 +105,7 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
         routes,
         log: requests.clone(),
         transport: Arc::new(transport),
+        buses,
         outboxes: outboxes(cores),
         desks,
     };
