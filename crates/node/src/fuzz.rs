@@ -275,7 +275,7 @@ impl Node {
     fn carry_out(&mut self, work: Work) -> Option<Input> {
         match work {
             Work::Append { ticket, .. } => Some(Input::Durable { ticket }),
-            Work::Send { frame, .. } | Work::Publish { frame, .. } => {
+            Work::Send { frame, .. } | Work::Publish(_, frame) => {
                 Frame::decode(&frame).expect("what a node sends decodes");
                 None
             }

@@ -238,7 +238,7 @@ impl Core {
                     shared.inboxes.first().push(Message::CheckpointEnded { core });
                 }
                 Work::Send { to, frame, is_response } => shared.transport.send(to, frame, is_response),
-                Work::Publish { shard, frame } => shared.buses.publish(shard, frame),
+                Work::Publish(shard, frame) => shared.buses.publish(shard, frame),
                 Work::Run(job) => jobs.push(job),
                 Work::Answer { client, result } => {
                     if let Some((core, sink)) = self.sinks.remove(&client) {

@@ -81,7 +81,6 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
     let descriptors = Descriptors::claim(&node.map, cores, !node.peer.is_empty())?;
     let peers = peers.map_or_else(|| listen::to_nodes(&config, &node.peer), Ok)?;
     let inboxes = Inboxes::new(node.deal);
-    let (node_map, incarnation) = (node.map.clone(), node.incarnation);
     let recovered = recover(&folder, &node, &config, recovery, descriptors.table_files)?;
     let terms = folder.terms();
     let identities = Arc::new(Identities::new(folder, &node.map, Places::new(&config.peers, &node.map))?);
@@ -93,7 +92,7 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
     let faults = Faults::new(config.lab, identities.me(), identities.nodes());
     let routes = Arc::new(Routes::new(&node.map));
     let met = (identities.clone(), faults.clone());
-    let buses = Arc::new(Buses::start(&node_map, incarnation, inboxes.clone(), met.clone()));
+    let buses = Arc::new(Buses::start(&node.map, node.incarnation, inboxes.clone(), met.clone()));
     let beside = (membership, faults.clone(), buses.clone());
     let handle = Arc::new(Handle::new(inboxes.clone(), desks.clone(), routes.clone(), view.clone(), beside));
     let failed = |error: std::io::Error| Failure::Failed(format!("cannot start: {error}"));
@@ -110,8 +109,7 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
         desks,
     };
 
-    let refusal = Refusal::new();
-    let ending = Arc::new(Ending::default());
+    let (refusal, ending) = (Refusal::new(), Arc::new(Ending::default()));
     let serving = watch::Sender::new(true);
     let behind = Behind {
         handle: handle.clone(),

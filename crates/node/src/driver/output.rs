@@ -70,7 +70,7 @@ impl Core {
     fn publish(&mut self, node: &Node, shard: ShardId, body: Bytes) {
         let frame = self.frame(shard, body);
         if node.config.map.broker_of(shard).is_some() {
-            return self.work.push(Work::Publish { shard, frame });
+            return self.work.push(Work::Publish(shard, frame));
         }
         let (me, members) = (node.config.me, &self.replicas[&shard].protocol.view().members);
         let others = Vec::from_iter(members.iter().map(|member| member.node).filter(|other| *other != me));

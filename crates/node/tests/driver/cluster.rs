@@ -332,10 +332,6 @@ impl Cluster {
                 }
             }
             Work::Send { to, frame, .. } => self.deliver(id, to, frame),
-            Work::Publish { frame, .. } => {
-                let others: Vec<NodeId> = self.nodes.keys().copied().filter(|other| *other != id).collect();
-                others.into_iter().for_each(|to| self.deliver(id, to, frame.clone()));
-            }
             Work::Run(job) => {
                 let core = &mut self.node(id).cores[place];
                 let done = match core.executor.run(job).unwrap() {
