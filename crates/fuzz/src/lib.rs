@@ -71,6 +71,11 @@ pub const TARGETS: &[Target] = &[
     target("quorum-message", replication::quorum::fuzz::message, replication::quorum::fuzz::message_samples),
     target("quorum-hello", replication::quorum::fuzz::hello, replication::quorum::fuzz::hello_samples),
     target(
+        "broadcast-message",
+        replication::broadcast::fuzz::message,
+        replication::broadcast::fuzz::message_samples,
+    ),
+    target(
         "two-phase-message",
         replication::two_phase::fuzz::message,
         replication::two_phase::fuzz::message_samples,
