@@ -87,6 +87,7 @@ pub const TARGETS: &[Target] = &[
         replication::two_phase::fuzz::hello_samples,
     ),
     target("node-frame", node::fuzz::frame, node::fuzz::frame_samples),
+    target("node-piece", node::fuzz::piece, node::fuzz::piece_samples),
     target("node-frames", node::fuzz::frames, node::fuzz::frames_samples),
     target("node-recovery", node::fuzz::recovery, node::fuzz::recovery_samples),
     target("node-hello", node::fuzz::hello, node::fuzz::hello_samples),

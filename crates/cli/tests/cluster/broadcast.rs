@@ -7,7 +7,7 @@ use kv::{Answer, Error, Key, Level, Op, Reply, Request, Value};
 
 use crate::nodes::{Lab, PATIENCE, run, size, text, until};
 
-const NAME: &str = "notes";
+pub const NAME: &str = "notes";
 /// How long a request waits.
 const LIMIT: Duration = Duration::from_secs(5);
 /// Keys that are written before and while nodes are down; every third one is deleted then.
@@ -17,18 +17,18 @@ fn key(number: usize) -> Key {
     format!("k{number}").into()
 }
 
-async fn ask(lab: &Lab, node: u16, op: Op, level: Option<Level>) -> Result<Reply, Error> {
+pub async fn ask(lab: &Lab, node: u16, op: Op, level: Option<Level>) -> Result<Reply, Error> {
     let request = Request { keyspace: NAME.into(), timeout: LIMIT, level, ..Request::new(op) };
     lab.pinned(node).call(request).await
 }
 
-async fn put(lab: &Lab, node: u16, number: usize, value: &str) -> Result<Reply, Error> {
+pub async fn put(lab: &Lab, node: u16, number: usize, value: &str) -> Result<Reply, Error> {
     let value = Value::from(value.to_owned());
     ask(lab, node, Op::Put { key: key(number), value, deadline: None, previous: false }, None).await
 }
 
 /// What a node answers for a key; empty = nothing.
-async fn read(lab: &Lab, node: u16, number: usize) -> Result<String, Error> {
+pub async fn read(lab: &Lab, node: u16, number: usize) -> Result<String, Error> {
     let reply = ask(lab, node, Op::Get { key: key(number), at: None }, None).await?;
     assert_eq!(reply.receipt.reached, Level::Local);
     let Answer::Row(row) = reply.answer else { panic!("a get answers with a row: {reply:?}") };

@@ -13,6 +13,8 @@
 mod across;
 mod bounds;
 mod broadcast;
+mod broker;
+mod bus;
 mod checkpoints;
 mod clients;
 mod copies;
