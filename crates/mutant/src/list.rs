@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub use self::defects::Mutant;
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 107] = [
+const ALL: [(Mutant, &str, &str); 112] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -367,6 +367,23 @@ const ALL: [(Mutant, &str, &str); 107] = [
         Mutant::RetryElsewhereRunAgain,
         "retry-elsewhere-run-again",
         "a write without an order that is sent again to another node runs again",
+    ),
+    (
+        Mutant::VersionsOfOneIssuer,
+        "versions-of-one-issuer",
+        "two members issue versions as if they were the same",
+    ),
+    (Mutant::GapIgnored, "gap-ignored", "rows that do not fit count as if they did"),
+    (
+        Mutant::LastMessageMissed,
+        "last-message-missed",
+        "nobody says what it has: a lost last publication is never missed",
+    ),
+    (Mutant::PublishedBeforeDurable, "published-before-durable", "rows are published before they are synced"),
+    (
+        Mutant::LateJoinerAnswersEarly,
+        "late-joiner-answers-early",
+        "a member answers before it has what it missed",
     ),
 ];
 

@@ -20,7 +20,7 @@ use kv::codec::Malformed;
 use kv::{NodeId, Position, Protocol, ShardId};
 use placement::map::Map;
 use placement::rows::Unreadable;
-use replication::{Replicate, Unfit, View, primary, quorum, raft, single, two_phase};
+use replication::{Replicate, Unfit, View, broadcast, primary, quorum, raft, single, two_phase};
 use storage::{Applied, Layout};
 
 use crate::Config;
@@ -272,8 +272,9 @@ fn begin(
             raft::Raft::new(raft, log, at).map(boxed)
         }
         Protocol::Broadcast => {
-            let why = Malformed("nobody runs broadcast");
-            return Err(RecoveryError::Malformed { shard, why });
+            let seed = crate::session::mix(config.seed ^ u64::from(shard.0));
+            let broadcast = broadcast::Config { id: config.me, view, seed };
+            broadcast::Broadcast::new(broadcast, log, at).map(boxed)
         }
         Protocol::Quorum => {
             let seed = crate::session::mix(config.seed ^ u64::from(shard.0));

@@ -63,6 +63,11 @@ impl Issue {
         Ok(Version::new(micros, self.replica))
     }
 
+    /// None up to this one is issued any more.
+    pub(crate) fn skip(&mut self, to: Version) {
+        self.issued = self.issued.max(to.micros());
+    }
+
     /// The ceiling to write to the log now, if one is needed for versions above `seen`.
     pub(crate) fn raise(&mut self, clock: Version, seen: Version) -> Option<Version> {
         let seen = seen.micros().min(clock.micros() + FUTURE_MICROS_MAX);

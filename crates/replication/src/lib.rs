@@ -69,6 +69,7 @@
 //! may not be dropped, except [`Output::Send`] and [`Output::Publish`].
 
 mod batch;
+pub mod broadcast;
 mod entries;
 mod follow;
 mod issue;

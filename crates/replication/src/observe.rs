@@ -39,6 +39,8 @@ pub enum Record {
     Sealed(Position),
     /// Versions of its own are issued up to this one.
     Ceiling(Version),
+    /// It has what others made.
+    Vector,
 }
 
 /// A record with whose it is: an append's, as [`crate::Output::Append`] has it. `None` = it is none.
@@ -54,6 +56,7 @@ pub fn record(bytes: &Bytes) -> Option<(Protocol, Epoch, Record)> {
         record::Record::Seal(_) => Record::Seal,
         record::Record::Sealed(at, _) => Record::Sealed(at),
         record::Record::Ceiling(ceiling) => Record::Ceiling(ceiling),
+        record::Record::Vector(_) => Record::Vector,
     };
     Some((head.protocol, head.epoch, record))
 }

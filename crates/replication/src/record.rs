@@ -3,10 +3,11 @@
 //! A record begins with its protocol and its epoch, so that whoever finds it knows whose it is before reading on; then comes
 //! one tag byte, then the fields. Tags are never given a second meaning.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use kv::codec::{Malformed, Reader, decode_protocol, encode_protocol, put_uint};
+use kv::codec::{Malformed, Reader, decode_protocol, encode_protocol, put_uint, put_version};
 use kv::{Epoch, Index, Position, Protocol, ReplicaId, Term, Version};
 
 use crate::View;
@@ -42,7 +43,12 @@ pub(crate) enum Record {
     Sealed(Position, Epoch),
     /// No version of its own that is above this was ever issued by the replica whose log this is.
     Ceiling(Version),
+    /// The replica whose log this is has all that each of these issued up to a version.
+    Vector(Vector),
 }
+
+/// Of each replica a version, up to which it is known what it issued.
+pub(crate) type Vector = BTreeMap<ReplicaId, Version>;
 
 /// What a replica must remember of its elections; all 0 = it never took part in one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +70,7 @@ const REPLICA: u8 = 6;
 const SEAL: u8 = 7;
 const SEALED: u8 = 8;
 const CEILING: u8 = 9;
+const VECTOR: u8 = 10;
 const OF_ANOTHER_EPOCH: Malformed = Malformed("a record holds the members of another epoch");
 /// The longest record of numbers alone, or what an entry has before its data: the protocol, the epoch, the tag, three numbers.
 const SHORT_BYTES_MAX: usize = 1 + 10 + 1 + 3 * 10;
@@ -89,6 +96,12 @@ impl Record {
                 of_numbers(head, SEALED, &[at.index.0, at.term.0, next.0])
             }
             Record::Ceiling(ceiling) => of_numbers(head, CEILING, &[ceiling.as_i64() as u64]),
+            Record::Vector(vector) => {
+                let mut into = BytesMut::new();
+                put(&mut into, head, VECTOR, &[]);
+                put_vector(&mut into, vector);
+                into.freeze()
+            }
         }
     }
 
@@ -115,6 +128,7 @@ impl Record {
                 let ceiling = i64::try_from(reader.uint()?).ok().and_then(Version::from_i64);
                 Record::Ceiling(ceiling.ok_or(Malformed("a version is negative"))?)
             }
+            VECTOR => Record::Vector(decode_vector(&mut reader)?),
             _ => return Err(Malformed("a record of a shard has an unknown tag")),
         };
         reader.end()?;
@@ -136,7 +150,37 @@ impl fmt::Display for Record {
             Record::Seal(next) => write!(f, "seal, then epoch {next}"),
             Record::Sealed(at, next) => write!(f, "sealed at {at}, then epoch {next}"),
             Record::Ceiling(ceiling) => write!(f, "issues up to {}.{}", ceiling.micros(), ceiling.replica()),
+            Record::Vector(vector) => write!(f, "has {}", show_vector(vector)),
         }
+    }
+}
+
+/// A vector, for people: `1:7.1 2:9.2`.
+pub(crate) fn show_vector(vector: &Vector) -> String {
+    let show = |(replica, version): (&ReplicaId, &Version)| {
+        format!("{replica}:{}.{}", version.micros(), version.replica())
+    };
+    Vec::from_iter(vector.iter().map(show)).join(" ")
+}
+
+/// Writes a vector.
+pub(crate) fn put_vector(into: &mut BytesMut, vector: &Vector) {
+    put_uint(into, vector.len() as u64);
+    for (replica, version) in vector {
+        put_uint(into, u64::from(replica.0));
+        put_version(into, *version);
+    }
+}
+
+/// Reads a vector, its replicas rising.
+pub(crate) fn decode_vector(reader: &mut Reader) -> Result<Vector, Malformed> {
+    let each = reader.list(|reader| Ok((ReplicaId(reader.u16()?), reader.version()?)))?;
+    let is_sound = each.is_sorted_by(|(one, _), (next, _)| one < next)
+        && each.iter().all(|(replica, _)| (1..=ReplicaId::MAX.0).contains(&replica.0));
+    if is_sound {
+        Ok(each.into_iter().collect())
+    } else {
+        Err(Malformed("a vector has replicas that are none"))
     }
 }
 
@@ -270,6 +314,7 @@ mod tests {
             Record::Seal(Epoch(301)),
             Record::Sealed(at, Epoch(301)),
             Record::Ceiling(Version::MAX),
+            Record::Vector(Vector::from([(ReplicaId(2), Version::MAX)])),
             seal(Epoch(301)),
         ] {
             assert_eq!(Record::decode(&record.encode(HEAD)), Ok((HEAD, record)));

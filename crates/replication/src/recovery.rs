@@ -18,7 +18,7 @@ use mutant::Mutant;
 
 use crate::View;
 use crate::entries::Entries;
-use crate::record::{Header, Record, State};
+use crate::record::{Header, Record, State, Vector};
 
 /// Collects the records of one replica's log.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +41,8 @@ struct Ordered {
     sealed: Option<(Position, Epoch)>,
     /// Versions of its own were issued up to this one.
     ceiling: Version,
+    /// It has what others issued up to these versions.
+    vector: Vector,
 }
 
 /// The record with which the log of a replica begins that has inherited its shard: of another one, its table has the state as of
@@ -118,6 +120,8 @@ pub(crate) struct Recovered {
     pub(crate) sealed: Option<(Position, Epoch)>,
     /// It never issued a version of its own above this one in this epoch.
     pub(crate) ceiling: Version,
+    /// It has all that each replica issued up to a version.
+    pub(crate) vector: Vector,
     /// The table is behind the first entry: entries up to this one were here, and are lost.
     pub(crate) lost: Option<Index>,
     /// Where the log ended, the table apart.
@@ -173,8 +177,8 @@ impl Recovery {
 impl Ordered {
     fn new(head: Header) -> Ordered {
         let (log, state) = (Entries::default(), State::default());
-        let ceiling = Version::ZERO;
-        Ordered { head, log, state, view: None, replica: None, seal: None, sealed: None, ceiling }
+        let (ceiling, vector) = (Version::ZERO, Vector::new());
+        Ordered { head, log, state, view: None, replica: None, seal: None, sealed: None, ceiling, vector }
     }
 
     fn replay(&mut self, record: Record) -> Result<(), Malformed> {
@@ -199,6 +203,7 @@ impl Ordered {
             Record::Seal(next) => self.seal = Some(next),
             Record::Sealed(at, next) => self.sealed = Some((at, next)),
             Record::Ceiling(ceiling) => self.ceiling = self.ceiling.max(ceiling),
+            Record::Vector(vector) => self.vector = vector,
             Record::Base(at, view) if self.log.term(at.index) == Some(at.term) => self.view = Some(view),
             Record::Base(at, view) | Record::Snapshot(at, view) => {
                 self.view = Some(view);
@@ -225,8 +230,20 @@ impl Ordered {
         assert!(applied.index <= last, "the log reaches to what is applied");
         self.state.commit = self.state.commit.clamp(applied.index, last);
         self.state.term = self.state.term.max(self.log.term(last).unwrap_or_default());
-        let Ordered { log, state, replica, seal, sealed, ceiling, .. } = self;
-        Ok(Recovered { log, state, view, is_view_logged, replica, seal, sealed, ceiling, lost, ended })
+        let Ordered { log, state, replica, seal, sealed, ceiling, vector, .. } = self;
+        Ok(Recovered {
+            log,
+            state,
+            view,
+            is_view_logged,
+            replica,
+            seal,
+            sealed,
+            ceiling,
+            vector,
+            lost,
+            ended,
+        })
     }
 
     /// The members as of an entry.

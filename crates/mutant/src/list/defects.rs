@@ -304,4 +304,14 @@ pub enum Mutant {
     /// A write without an order that may have been run runs again at a node that knows nothing of that (`node`). Caught by: a request
     /// is run once; the history.
     RetryElsewhereRunAgain,
+    /// Two members issue versions as the same one (`replication`'s broadcast, as all to the end). Caught by: versions are issued once.
+    VersionsOfOneIssuer,
+    /// Rows that do not fit behind those that are here count as if they did. Caught by: copies are equal at rest.
+    GapIgnored,
+    /// Nobody says what it has: a last publication that is lost is never missed. Caught by: copies are equal at rest.
+    LastMessageMissed,
+    /// Rows are published before they are synced. Caught by: what members merge was made durably.
+    PublishedBeforeDurable,
+    /// A member answers before it has what it missed. Caught by: what is read is at least what was acknowledged before it was started.
+    LateJoinerAnswersEarly,
 }

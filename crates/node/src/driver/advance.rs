@@ -35,7 +35,7 @@ impl Core {
         }
         let can_advance = |shard: ShardId| {
             let replica = &self.replicas[&shard];
-            replica.advance.is_none() && replica.orders() && node.full_disks(replica.view()).is_none()
+            replica.advance.is_none() && replica.rules() && node.full_disks(replica.view()).is_none()
         };
         if let Some(shard) = self.expiries.next(node.clock.micros(), can_advance) {
             self.expiries.cleaned = Cleaned { shard, at: node.now, parts: self.open.taken() };

@@ -122,6 +122,12 @@ impl Replica {
         !self.kind.is_merged() && self.serves(Class::Blind)
     }
 
+    /// Whether it says what its table goes by, and what of it is over: who orders says it for all, and where nobody does and each has
+    /// its own time, each for itself.
+    pub fn rules(&self) -> bool {
+        self.kind != Protocol::Quorum && self.serves(Class::Blind)
+    }
+
     /// Whether it serves requests of a class that want what every replica trusts.
     pub fn serves(&self, class: Class) -> bool {
         self.protocol.route(class, Level::Linearizable) == Route::Here

@@ -45,7 +45,8 @@ impl Core {
         let open = if op.class() == Class::Read {
             let stamped = Stamped { id, op };
             let attempt = attempt(&stamped);
-            Open::read(shard, deadline, attempt, Read::new(stamped.op, level.unwrap_or_default()))
+            let level = level.unwrap_or_else(|| usual_level(node, shard));
+            Open::read(shard, deadline, attempt, Read::new(stamped.op, level))
         } else {
             let class = op.class();
             // What the directory asks holds in one revision of its rows, and what is brought to a ledger counts once: it happens once
@@ -194,13 +195,13 @@ impl Core {
         }
         if let Some(read) = open.reads_mut() {
             read.hidden = false;
-            let is_merged = self.replicas[&shard].kind.is_merged();
-            let why = kv::merged::refusal(self.replicas[&shard].kind, &read.op)
-                .unwrap_or("there is nothing of that where writes have no order");
-            if !is_merged {
+            // Others than that answer from their own table.
+            if self.replicas[&shard].kind != Protocol::Quorum {
                 let input = read.input(token);
                 return self.give(shard, input);
             }
+            let why = kv::merged::refusal(Protocol::Quorum, &read.op)
+                .unwrap_or("there is nothing of that where writes have no order");
             return match read.gather(token) {
                 Some(read) => self.gather(shard, read),
                 None => self.finish(token, Err(Error::Invalid(why.into()))),
@@ -358,8 +359,21 @@ pub(super) fn run_before() -> Error {
     Error::InDoubt(why.into())
 }
 
+/// How fresh a read is that does not say it: as fresh as the shard can answer it.
+fn usual_level(node: &Node, shard: ShardId) -> Level {
+    let map = &node.config.map;
+    let row = map.shards.get(&shard).cloned().or_else(|| map.row_of_part(shard));
+    match row.is_some_and(|row| row.protocol == Protocol::Broadcast) {
+        true => Level::Local,
+        false => Level::default(),
+    }
+}
+
 /// What a replica makes sure of for a read of which nobody else is asked: it is as old as its level allows only where it cannot be fresh.
 fn strongest_here(replica: &Replica, level: Level) -> Level {
+    if replica.kind == Protocol::Broadcast {
+        return level;
+    }
     match replica.protocol.route(Class::Read, Level::Linearizable) {
         Route::Here => Level::Linearizable,
         Route::To(_) | Route::Nobody(_) => level,

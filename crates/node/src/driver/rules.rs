@@ -89,7 +89,7 @@ impl Core {
     /// Has a shard go by what it is to, if it is led here and does not: what is proposed after that finds it so.
     pub fn order_rules_of(&mut self, node: &Node, shard: ShardId) {
         let replica = &self.replicas[&shard];
-        let can = replica.advance.is_none() && replica.orders() && node.full_disks(replica.view()).is_none();
+        let can = replica.advance.is_none() && replica.rules() && node.full_disks(replica.view()).is_none();
         if can && replica.lacks_rules() {
             let last = replica.last;
             self.advance(node, shard, None, last);

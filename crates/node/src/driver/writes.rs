@@ -48,7 +48,9 @@ impl Core {
         let is_merged = self.replicas.get(&shard).is_some_and(|replica| replica.kind.is_merged());
         match error {
             // Who takes it without an order has asked the others.
-            Error::Unavailable(_) | Error::Invalid(_) if is_merged => self.finish(token, Err(error)),
+            Error::Unavailable(_) | Error::Invalid(_) if is_merged && !is_advance => {
+                self.finish(token, Err(error))
+            }
             // The leader itself refuses: its queues are full.
             Error::Unavailable(_) if self.is_ordered_here(shard) && !is_advance => {
                 self.finish(token, Err(error));
@@ -70,6 +72,9 @@ impl Core {
     /// Replicas have put together what they hold, or a write is where it is to be.
     pub fn gathered(&mut self, node: &Node, shard: ShardId, token: Token, outcome: Gathered, kept: Kept) {
         let Some(open) = self.open.get_mut(token) else { return };
+        if open.is_advance() {
+            return self.advanced(node, token);
+        }
         let (asked, counted, answer) = match (outcome, open.reads_mut()) {
             (Gathered::Written(answer), _) => (Level::Linearizable, 0, answer),
             (Gathered::Rows { newest, moment }, Some(read)) => {

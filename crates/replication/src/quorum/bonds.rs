@@ -28,7 +28,7 @@ const BOUND_MAX: usize = 65_536;
 
 /// The requests that may be sent again.
 #[derive(Debug, Default)]
-pub(super) struct Bonds {
+pub(crate) struct Bonds {
     sessions: BTreeMap<u64, Session>,
     bound: usize,
     /// Rows of rounds up to this one are stored no more.
@@ -45,7 +45,7 @@ struct Session {
 
 /// What is known of a request.
 #[derive(Clone, Debug)]
-pub(super) enum Bond {
+pub(crate) enum Bond {
     /// It is under way.
     Open,
     /// Its rows were made in this round; whether they are at W is not known.
@@ -58,14 +58,14 @@ pub(super) enum Bond {
 
 impl Bonds {
     /// Nothing has happened: it may be run when it comes again.
-    pub(super) fn refuse(&mut self, id: Option<RequestId>) {
+    pub(crate) fn refuse(&mut self, id: Option<RequestId>) {
         if let Some(session) = id.and_then(|id| self.sessions.get_mut(&id.client)) {
             self.bound -= usize::from(session.bonds.remove(&id.map_or(0, |id| id.sequence)).is_some());
         }
     }
 
     /// Whether a request was taken here, and what becomes of it can be told.
-    pub(super) fn remembers(&self, id: &RequestId) -> bool {
+    pub(crate) fn remembers(&self, id: &RequestId) -> bool {
         let bond = self.sessions.get(&id.client).and_then(|session| session.bonds.get(&id.sequence));
         bond.is_some_and(|bond| !self.is_over(bond))
     }
@@ -79,7 +79,7 @@ impl Bonds {
     }
 
     /// Binds a request; what it was bound to before.
-    pub(super) fn bind(&mut self, id: &RequestId, clock: Version) -> Result<Option<Bond>, Error> {
+    pub(crate) fn bind(&mut self, id: &RequestId, clock: Version) -> Result<Option<Bond>, Error> {
         if self.bound >= BOUND_MAX {
             self.sessions.retain(|_, session| session.valid_until >= clock);
             self.bound = self.sessions.values().map(|session| session.bonds.len()).sum();
@@ -107,7 +107,7 @@ impl Bonds {
     }
 
     /// More is known of a request, if it is remembered.
-    pub(super) fn is_now(&mut self, id: Option<&RequestId>, now: Bond) {
+    pub(crate) fn is_now(&mut self, id: Option<&RequestId>, now: Bond) {
         let session = id.and_then(|id| self.sessions.get_mut(&id.client));
         let bond = session.and_then(|session| session.bonds.get_mut(&id.map_or(0, |id| id.sequence)));
         if let Some(bond) = bond {
@@ -116,17 +116,17 @@ impl Bonds {
     }
 
     /// Rows of rounds up to this one are stored no more.
-    pub(super) fn close(&mut self, to: u64) {
+    pub(crate) fn close(&mut self, to: u64) {
         self.closed = self.closed.max(to);
     }
 
     /// Whether what a round stored may be brought to others later.
-    pub(super) fn is_closed(&self, round: u64) -> bool {
+    pub(crate) fn is_closed(&self, round: u64) -> bool {
         round <= self.closed
     }
 }
 
-pub(super) fn too_old() -> Error {
+pub(crate) fn too_old() -> Error {
     Error::InDoubt(
         "the request was answered before, or is too old: what became of it is known no more; read to see what is there".into(),
     )

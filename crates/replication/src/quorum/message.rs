@@ -201,12 +201,12 @@ impl fmt::Display for Said {
 }
 
 /// A version as its microsecond and its issuer: what a script can be read by.
-pub(super) fn show_version(version: Version) -> String {
+pub(crate) fn show_version(version: Version) -> String {
     format!("{}.{}", version.micros(), version.replica())
 }
 
 /// Rows as `k@7.1=value` and `k@8.2-` for a tombstone.
-pub(super) fn show_rows(rows: &[Row]) -> String {
+pub(crate) fn show_rows(rows: &[Row]) -> String {
     let show = |row: &Row| {
         let value =
             row.value.as_ref().map_or_else(|| "-".into(), |value| format!("={}", value.escape_ascii()));
@@ -221,7 +221,7 @@ fn show_names(names: &[Named]) -> String {
     Vec::from_iter(names.iter().map(show)).join(" ")
 }
 
-fn show_look(look: &Look) -> String {
+pub(crate) fn show_look(look: &Look) -> String {
     match look {
         Look::Keys(keys) => Vec::from_iter(keys.iter().map(|key| key.escape_ascii().to_string())).join(" "),
         Look::Range { from, to, after, .. } => {
@@ -237,7 +237,7 @@ fn show_look(look: &Look) -> String {
     }
 }
 
-fn show_found(found: &Found) -> String {
+pub(crate) fn show_found(found: &Found) -> String {
     match found {
         Found::Rows { rows, .. } => format!("[{}]", show_rows(rows)),
         Found::Names { names, .. } => format!("[{}]", show_names(names)),

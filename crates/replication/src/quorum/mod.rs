@@ -75,20 +75,20 @@
 //!
 //! A member whose log or table was lost is not made whole here: it starts anew in another epoch.
 
-mod bonds;
+pub(crate) mod bonds;
 mod collect;
 mod describe;
 pub mod fuzz;
 mod gather;
 mod inputs;
-mod message;
+pub(crate) mod message;
 pub mod observe;
 mod peers;
 mod reads;
 mod repair;
 mod rounds;
 mod seal;
-mod stores;
+pub(crate) mod stores;
 mod weights;
 mod writes;
 

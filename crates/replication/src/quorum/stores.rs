@@ -149,7 +149,7 @@ impl Quorum {
 }
 
 /// The ops that merge some rows, each within the limits of an op.
-fn merges(rows: Vec<Row>) -> Vec<Op> {
+pub(crate) fn merges(rows: Vec<Row>) -> Vec<Op> {
     let (mut ops, mut part, mut bytes) = (Vec::new(), Vec::new(), 0);
     for row in rows {
         let is_full = part.len() >= KEYS_PER_OP_MAX || bytes + row.bytes() > OP_BYTES_MAX;

@@ -13,7 +13,7 @@ use super::{Config, Raft};
 use crate::entries::{LogEntry, MEMBERS, SEAL};
 use crate::record::{Header, Record, State};
 use crate::two_phase::TwoPhase;
-use crate::{Duty, Input, Instant, Recovery, Replicate, Revision, View, primary, quorum, single};
+use crate::{Duty, Input, Instant, Recovery, Replicate, Revision, View, broadcast, primary, quorum, single};
 
 const HEAD: Header = Header { protocol: Protocol::Raft, epoch: Epoch(1) };
 
@@ -70,7 +70,10 @@ fn begin(protocol: Protocol, epoch: Epoch, recovery: Recovery) -> Option<Box<dyn
             raft.step(Input::Tick { now: Instant(1), clock: kv::Version::ZERO }, &mut Vec::new());
             Some(Box::new(raft))
         }
-        Protocol::Broadcast => None,
+        Protocol::Broadcast => {
+            let config = broadcast::Config { id: NodeId(1), view: members(epoch), seed: 1 };
+            Some(Box::new(broadcast::Broadcast::new(config, recovery, Position::ZERO).ok()?))
+        }
         Protocol::Quorum => {
             let votes = kv::keyspace::Votes::majority(3);
             let config = quorum::Config { id: NodeId(1), view: members(epoch), votes, seed: 1 };

@@ -442,7 +442,9 @@ impl World {
             }
             Output::Refuse { token, .. } => drop(self.open.remove(&token)),
             Output::Ask(change) => self.asks.push(change),
-            Output::Look { .. } | Output::Reply { .. } => panic!("primary orders what it is asked"),
+            Output::Look { .. } | Output::Reply { .. } | Output::Publish { .. } => {
+                panic!("primary orders what it is asked, and sends to each")
+            }
             Output::Lacking { .. } | Output::Whole | Output::PeerLacks { .. } | Output::Sealed { .. } => (),
         }
     }

@@ -342,6 +342,7 @@ impl Run {
                 Output::MakeSnapshot { .. } | Output::SendSnapshot { .. } | Output::DiscardSnapshot => (),
                 Output::Ask(_) => panic!("raft asks the directory for nothing"),
                 Output::Look { .. } | Output::Reply { .. } => panic!("raft orders what it is asked"),
+                Output::Publish { .. } => panic!("raft sends to each"),
                 Output::Sealed { .. } => panic!("raft is not sealed"),
             }
         }

@@ -58,7 +58,8 @@ impl Durable {
             | Record::Replica
             | Record::Seal
             | Record::Sealed(_)
-            | Record::Ceiling(_) => {}
+            | Record::Ceiling(_)
+            | Record::Vector => {}
         }
     }
 

@@ -75,7 +75,8 @@ impl Log {
             | Record::Replica
             | Record::Seal
             | Record::Sealed(_)
-            | Record::Ceiling(_) => {}
+            | Record::Ceiling(_)
+            | Record::Vector => {}
         }
         false
     }
