@@ -72,6 +72,11 @@ pub const TARGETS: &[Target] = &[
     target("quorum-message", replication::quorum::fuzz::message, replication::quorum::fuzz::message_samples),
     target("quorum-hello", replication::quorum::fuzz::hello, replication::quorum::fuzz::hello_samples),
     target(
+        "broadcast-message",
+        replication::broadcast::fuzz::message,
+        replication::broadcast::fuzz::message_samples,
+    ),
+    target(
         "two-phase-message",
         replication::two_phase::fuzz::message,
         replication::two_phase::fuzz::message_samples,
@@ -82,6 +87,7 @@ pub const TARGETS: &[Target] = &[
         replication::two_phase::fuzz::hello_samples,
     ),
     target("node-frame", node::fuzz::frame, node::fuzz::frame_samples),
+    target("node-piece", node::fuzz::piece, node::fuzz::piece_samples),
     target("node-frames", node::fuzz::frames, node::fuzz::frames_samples),
     target("node-recovery", node::fuzz::recovery, node::fuzz::recovery_samples),
     target("node-hello", node::fuzz::hello, node::fuzz::hello_samples),

@@ -22,7 +22,7 @@ pub trait Cluster: Send + Sync {
 pub type Located = Box<dyn FnOnce(Result<Location, Error>) + Send>;
 
 /// Version of what nodes say to each other: a cluster is of nodes of one version.
-pub const PEER_VERSION: u32 = 13;
+pub const PEER_VERSION: u32 = 14;
 
 /// What all nodes of a cluster have in common for ever: founders are started with it, and who joins takes it over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,21 @@ pub struct Status {
     pub directory: Option<ShardStatus>,
     /// The revision of the map that the node at hand acts on. Starts at 1; 0 = it has none.
     pub revision: u64,
+    /// The brokers that the node at hand is to be connected to.
+    pub buses: Vec<BusStatus>,
+}
+
+/// A broker that carries the writes of keyspaces, as the node at hand sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BusStatus {
+    /// Its address, without a password.
+    pub broker: String,
+    /// Why there is no connection to it; `None` = there is one.
+    pub down: Option<String>,
+    /// Messages that wait for it.
+    pub waiting: u64,
+    /// Messages that were dropped since the node started, for too many waited.
+    pub dropped: u64,
 }
 
 /// One node.

@@ -209,6 +209,8 @@ pub enum Work {
         /// It answers, votes or acknowledges: what leaves late from a node that is slow on purpose ([`crate::faults`]).
         is_response: bool,
     },
+    /// Publish a frame to all other members of a shard, over its keyspace's broker ([`Map::broker_of`]); it may be lost.
+    Publish(ShardId, Bytes),
     /// Run a job on the table.
     Run(Job),
     /// Answer a client.

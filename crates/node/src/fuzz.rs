@@ -15,6 +15,7 @@ use placement::{Founder, Founding};
 use replication::{Instant, Revision, View};
 use storage::{History, Options, Table};
 
+use crate::bus::{Joining, PIECE_HEAD_BYTES, Received, Sender, pieces};
 pub use crate::identity::fuzz::{hello, hello_samples, welcome, welcome_samples};
 pub use crate::identity::lives_fuzz::{lives, lives_samples};
 use crate::record::{self, Gone, KIND_MAP, KIND_PROTOCOL, Made, STREAM_NODE};
@@ -48,6 +49,31 @@ pub fn frame(bytes: &[u8]) {
         Some(_) => assert_eq!(shard, None, "it is for the whole node"),
         None => {}
     }
+}
+
+/// A piece of a message, as it comes over a bus: alone, and between the sound pieces of two messages.
+pub fn piece(bytes: &[u8]) {
+    let piece = Bytes::copy_from_slice(bytes);
+    let mut joining = Joining::new(NodeId(9));
+    let first = joining.take(Instant(1), piece.clone());
+    for sound in piece_samples() {
+        joining.take(Instant(2), sound).expect("what a node cuts is sound");
+    }
+    match (first, joining.take(Instant(3), piece)) {
+        (Ok(Received::Whole(_, message)), Ok(Received::Whole(_, again))) => assert_eq!(message, again),
+        (first, again) => {
+            assert_eq!(first.is_ok(), again.is_ok(), "whether it is sound follows from it alone")
+        }
+    }
+}
+
+/// A message in one piece, one in several, and one without a byte.
+pub fn piece_samples() -> Vec<Bytes> {
+    let sender = Sender { node: NodeId(1), life: 5 };
+    let cut = |number, message: &'static [u8]| {
+        pieces(sender, number, &Bytes::from_static(message), PIECE_HEAD_BYTES + 4)
+    };
+    [cut(1, b"one"), cut(2, b"two pieces"), cut(3, b"")].concat()
 }
 
 /// A list of log records (kind, then body): a node of one and a node of three begin from them, or refuse.
@@ -249,7 +275,7 @@ impl Node {
     fn carry_out(&mut self, work: Work) -> Option<Input> {
         match work {
             Work::Append { ticket, .. } => Some(Input::Durable { ticket }),
-            Work::Send { frame, .. } => {
+            Work::Send { frame, .. } | Work::Publish(_, frame) => {
                 Frame::decode(&frame).expect("what a node sends decodes");
                 None
             }

@@ -436,6 +436,11 @@ impl Frame {
         }
     }
 
+    /// Whether it is a [`Frame::Protocol`], which is all that comes over a bus. Cheap.
+    pub fn is_of_protocol(bytes: &Bytes) -> bool {
+        bytes.first() == Some(&1)
+    }
+
     /// Whether it is a [`Frame::View`] or a [`Frame::WantView`]. Cheap.
     pub(crate) fn is_of_members(bytes: &Bytes) -> bool {
         matches!(bytes.first(), Some(5 | 7))

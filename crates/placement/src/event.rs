@@ -400,7 +400,7 @@ impl Map {
             members.iter().filter(stays).count() < needed(protocol, members.len())
         };
         let switches = self.changes.get(&id).filter(|change| change.phase == Phase::Switch);
-        let is_lost_now = match row.protocol.is_merged() {
+        let is_lost_now = match row.protocol == Protocol::Quorum {
             true => {
                 let near = Vec::from_iter(row.members.iter().filter(stays).copied());
                 !self.weigh_enough_to_go_on(id, row, &near)

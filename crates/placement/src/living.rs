@@ -34,7 +34,7 @@ impl Map {
 
     /// Whether the members of a shard can be others after a while: they can be changed, or it goes on under a protocol that can, and back.
     pub(crate) fn can_change_in_the_end(&self, id: ShardId, shard: &Shard) -> bool {
-        self.can_change(shard) || shard.protocol.is_merged() && self.go_on(id, shard).is_some()
+        self.can_change(shard) || shard.protocol == Protocol::Quorum && self.go_on(id, shard).is_some()
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 pub use kv::admin::Why;
 use kv::cluster::Liveness;
 pub use kv::cluster::NodeDuty;
-use kv::keyspace::{Awaited, Bus, Keep, Quota, Settings, SyncMode, Votes, Weighed};
+use kv::keyspace::{Awaited, Broker, Bus, Keep, Quota, Settings, SyncMode, Votes, Weighed};
 use kv::view::{Duty, Member, Revision, View};
 use kv::{ClusterId, Epoch, NodeId, Protocol, ReplicaId, SLOTS, ShardId, Slot, SlotRange};
 
@@ -264,6 +264,16 @@ impl Map {
         let weighed = keyspace.and_then(|keyspace| keyspace.weighed);
         let fits = weighed.filter(|weighed| weighed.weights.total() == total);
         fits.map_or(Votes::majority(total), |weighed| weighed.votes)
+    }
+
+    /// The broker that carries what replicas of a shard tell all others, or of a part of one, with the keyspace and the slots of the shard; `None` =
+    /// the nodes' own connections do.
+    pub fn broker_of(&self, id: ShardId) -> Option<(&Broker, &str, SlotRange)> {
+        let whole = self.shards.get(&id).map(|shard| (shard, shard.slots));
+        let (shard, slots) =
+            whole.or_else(|| self.part(id).map(|(_, shard, _, part)| (shard, part.slots)))?;
+        let broker = self.keyspaces.get(&shard.keyspace)?.bus.broker()?;
+        Some((broker, &shard.keyspace, slots))
     }
 
     /// What is said of the zone of the member that orders.

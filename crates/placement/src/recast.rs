@@ -71,6 +71,12 @@ impl Map {
     ) -> Result<(), Refusal> {
         let own = self.shards_of(keyspace);
         let is = self.keyspaces[keyspace].protocol;
+        if [is, settings.protocol].contains(&Protocol::Broadcast) {
+            return Err(Refusal::Invalid(format!(
+                "keyspace '{keyspace}' cannot go from {is} to {}: create another keyspace with that protocol, and copy what is in this one",
+                settings.protocol
+            )));
+        }
         if settings.protocol.is_merged() {
             may_lose_order(keyspace, settings)?;
         }

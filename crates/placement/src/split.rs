@@ -93,9 +93,10 @@ impl Map {
         if wants == will {
             return Ok(());
         }
-        if own.iter().any(|(id, _)| self.shards[id].protocol.is_merged()) {
+        let merged = own.iter().map(|(id, _)| self.shards[id].protocol).find(|protocol| protocol.is_merged());
+        if let Some(protocol) = merged {
             return Err(Refusal::Invalid(format!(
-                "the shards of keyspace '{keyspace}' stay as they are under quorum: create another with --shards {wants}, and bring what is \
+                "the shards of keyspace '{keyspace}' stay as they are under {protocol}: create another with --shards {wants}, and bring what is \
                  in it there"
             )));
         }

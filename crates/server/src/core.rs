@@ -12,6 +12,7 @@ use node::{Driver, Input, Now, Part, Work};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::Failure;
+use crate::bus::Buses;
 use crate::desk::Desk;
 use crate::engine::Engine;
 use crate::handle::gathered;
@@ -43,6 +44,7 @@ pub(crate) struct Shared {
     pub routes: Arc<Routes>,
     pub log: Requests,
     pub transport: Arc<Transport>,
+    pub buses: Arc<Buses>,
     /// Of the threads that serve connections: those with a driver, and others.
     pub outboxes: Arc<[Arc<Outbox>]>,
     /// Likewise.
@@ -236,6 +238,7 @@ impl Core {
                     shared.inboxes.first().push(Message::CheckpointEnded { core });
                 }
                 Work::Send { to, frame, is_response } => shared.transport.send(to, frame, is_response),
+                Work::Publish(shard, frame) => shared.buses.publish(shard, frame),
                 Work::Run(job) => jobs.push(job),
                 Work::Answer { client, result } => {
                     if let Some((core, sink)) = self.sinks.remove(&client) {
@@ -267,6 +270,7 @@ impl Core {
                 Work::Map(map) => {
                     shared.routes.follow(&map);
                     shared.transport.follow(&map);
+                    shared.buses.follow(&map);
                 }
                 Work::SnapshotTaken { stream, taken } => shared.transport.snapshot_taken(stream, taken),
             }

@@ -12,6 +12,7 @@ use node::Part;
 use node::gather::{Gather, Split, split};
 use tokio::sync::watch;
 
+use crate::bus::Buses;
 use crate::desk::Desk;
 use crate::faults::Faults;
 use crate::inbox::{Inboxes, Message, Sink};
@@ -36,6 +37,7 @@ pub(crate) struct Handle {
     view: Arc<View>,
     membership: Membership,
     faults: Arc<Faults>,
+    buses: Arc<Buses>,
     unknown: Unknown,
 }
 
@@ -78,10 +80,10 @@ impl Handle {
         desks: Arc<[Arc<Desk>]>,
         routes: Arc<Routes>,
         view: Arc<View>,
-        (membership, faults): (Membership, Arc<Faults>),
+        (membership, faults, buses): (Membership, Arc<Faults>, Arc<Buses>),
     ) -> Handle {
         let unknown = Unknown::new(inboxes.clone());
-        Handle { inboxes, desks, routes, view, membership, faults, unknown }
+        Handle { inboxes, desks, routes, view, membership, faults, buses, unknown }
     }
 
     /// The node has left the cluster: nothing is done here any more, for this reason.
@@ -204,7 +206,7 @@ impl Cluster for Handle {
     }
 
     fn status(&self) -> Status {
-        self.view.status()
+        Status { buses: self.buses.status(), ..self.view.status() }
     }
 
     fn locate(&self, keyspace: &str, key: &Key, answer: Located) {

@@ -19,6 +19,7 @@ use storage::{Applied, History, Kind, Options, Resources, Table};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use crate::bus::Buses;
 use crate::connections::{Connections, Door, Refusal, Serving};
 use crate::core::{Core, Shared};
 use crate::descriptors::Descriptors;
@@ -90,10 +91,12 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
     let membership = Membership::of(identities.clone(), terms);
     let faults = Faults::new(config.lab, identities.me(), identities.nodes());
     let routes = Arc::new(Routes::new(&node.map));
-    let beside = (membership, faults.clone());
+    let met = (identities.clone(), faults.clone());
+    let buses = Arc::new(Buses::start(&node.map, node.incarnation, inboxes.clone(), met.clone()));
+    let beside = (membership, faults.clone(), buses.clone());
     let handle = Arc::new(Handle::new(inboxes.clone(), desks.clone(), routes.clone(), view.clone(), beside));
     let failed = |error: std::io::Error| Failure::Failed(format!("cannot start: {error}"));
-    let (met, rate) = ((identities.clone(), faults.clone()), config.moves.bytes_per_second);
+    let rate = config.moves.bytes_per_second;
     let transport = Transport::start(peers, descriptors.nodes, met, inboxes.clone(), rate).map_err(failed)?;
     let shared = Shared {
         inboxes: inboxes.clone(),
@@ -101,12 +104,12 @@ async fn serve(config: Config, opened: Opened, cores: usize) -> Result<(), Failu
         routes,
         log: requests.clone(),
         transport: Arc::new(transport),
+        buses,
         outboxes: outboxes(cores),
         desks,
     };
 
-    let refusal = Refusal::new();
-    let ending = Arc::new(Ending::default());
+    let (refusal, ending) = (Refusal::new(), Arc::new(Ending::default()));
     let serving = watch::Sender::new(true);
     let behind = Behind {
         handle: handle.clone(),

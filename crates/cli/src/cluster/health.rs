@@ -1,7 +1,7 @@
 //! What is wrong with a cluster and what is under way, in a few sentences.
 
 use kv::ShardId;
-use kv::cluster::{Liveness, NodeDuty, NodeStatus, ShardStatus, Status};
+use kv::cluster::{BusStatus, Liveness, NodeDuty, NodeStatus, ShardStatus, Status};
 use kv::view::Duty;
 
 /// What a newcomer should know first.
@@ -38,6 +38,12 @@ impl Health {
             health
                 .wrong
                 .push("nobody leads the directory: nothing moves, and no node joins or leaves".into());
+        }
+        for BusStatus { broker, down, .. } in &status.buses {
+            let why = down
+                .as_ref()
+                .map(|why| format!("the asked node has no connection to the bus {broker}: {why}"));
+            health.wrong.extend(why);
         }
         let changing = shards(status, is_changing);
         if !changing.is_empty() {
@@ -117,7 +123,13 @@ mod tests {
 
     fn healthy() -> Status {
         let nodes = (1..=3).map(node).collect();
-        Status { nodes, shards: (1..=20).map(shard).collect(), directory: Some(shard(0)), revision: 1 }
+        Status {
+            nodes,
+            shards: (1..=20).map(shard).collect(),
+            directory: Some(shard(0)),
+            revision: 1,
+            buses: Vec::new(),
+        }
     }
 
     #[test]
@@ -156,6 +168,19 @@ mod tests {
                 "nobody leads the directory: nothing moves, and no node joins or leaves",
             ]
         );
+    }
+
+    #[test]
+    fn broker_without_a_connection_is_told_with_the_reason() {
+        let bus = |down: Option<&str>| BusStatus {
+            broker: "mqtt://b:1883/capstan".into(),
+            down: down.map(str::to_owned),
+            ..BusStatus::default()
+        };
+        let status = |down| Status { buses: vec![bus(down)], ..healthy() };
+        assert_eq!(Health::of(&status(None)), Health::default());
+        let told = "the asked node has no connection to the bus mqtt://b:1883/capstan: nobody listens there";
+        assert_eq!(Health::of(&status(Some("nobody listens there"))).wrong, [told]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! How the cluster is: first what is wrong, then nodes, then shards.
 
 use kv::ClusterId;
-use kv::cluster::{Liveness, NodeDuty, NodeStatus, ReplicaStatus, Role, ShardStatus, Status};
+use kv::cluster::{BusStatus, Liveness, NodeDuty, NodeStatus, ReplicaStatus, Role, ShardStatus, Status};
 use kv::fault::Faults;
 use kv::view::{Duty, Member};
 use serde_json::{Value, json};
@@ -167,7 +167,12 @@ fn object(cluster: ClusterId, status: &Status, faults: &[Faults]) -> Value {
         "shards": shards,
         "directory": directory,
         "revision": status.revision,
+        "buses": status.buses.iter().map(bus_object).collect::<Vec<_>>(),
     })
+}
+
+fn bus_object(BusStatus { broker, down, waiting, dropped }: &BusStatus) -> Value {
+    json!({ "broker": broker, "down": down, "waiting": waiting, "dropped": dropped })
 }
 
 fn node_object(node: &NodeStatus, faults: &[Faults]) -> Value {

@@ -49,7 +49,7 @@ fn run(store: &Operated, line: &str) -> Printed {
 
 fn small() -> Status {
     let nodes = (1..=4).map(node).collect();
-    Status { nodes, shards: vec![shard(1)], directory: Some(shard(0)), revision: 9 }
+    Status { nodes, shards: vec![shard(1)], directory: Some(shard(0)), revision: 9, buses: Vec::new() }
 }
 
 /// Five nodes and 64 shards of three replicas, with numbers as a cluster has them that is in use.
@@ -73,6 +73,7 @@ fn large() -> Status {
         shards: (1..=64).map(shard).collect(),
         directory: Some(shard(1)),
         revision: 1234,
+        buses: Vec::new(),
     }
 }
 

@@ -208,7 +208,7 @@ mod tests {
             Member { node: NodeId(2), replica: ReplicaId(2), incarnation: 0, duty: Duty::Astray, weight: 1 };
         one.members = vec![member];
         let nodes = (1..=3).map(node).collect();
-        let status = Status { nodes, shards: vec![one], directory: None, revision: 3 };
+        let status = Status { nodes, shards: vec![one], directory: None, revision: 3, buses: Vec::new() };
         let version = |micros| Version::new(micros, ReplicaId(1));
         let (key, value) = ("k".into(), Some("v\n".into()));
         let lost = Lost { key, version: version(9), replaced: Some(version(7)), value };

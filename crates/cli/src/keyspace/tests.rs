@@ -23,7 +23,7 @@ fn orders(wish: Wish) -> Described {
 
 fn cluster() -> Status {
     let nodes = (1..=3).map(node).collect();
-    Status { nodes, shards: vec![shard(1)], directory: Some(shard(0)), revision: 3 }
+    Status { nodes, shards: vec![shard(1)], directory: Some(shard(0)), revision: 3, buses: Vec::new() }
 }
 
 fn run_on(store: &Operated, command: &Command, json: bool) -> (Result<Code, Error>, String) {

@@ -12,6 +12,7 @@
 
 mod across;
 mod bounds;
+mod broadcast;
 mod checkpoints;
 mod clients;
 mod copies;

@@ -180,6 +180,12 @@ pub fn told_samples() -> Vec<Bytes> {
     };
     let node = proto::NodeStatus { id: 1, name: "n1".into(), liveness: 1, ..Default::default() };
     let directory = proto::ShardStatus { id: 0, members: vec![member], ..shard.clone() };
+    let bus = proto::BusStatus {
+        broker: "mqtt://b:1883/p".into(),
+        down: Some("why".into()),
+        waiting: 3,
+        dropped: 1,
+    };
     let status = proto::StatusResponse {
         nodes: vec![node],
         shards: vec![shard],
@@ -189,6 +195,7 @@ pub fn told_samples() -> Vec<Bytes> {
         revision: 7,
         terms: Some(proto::Terms { shards: 4, replicas: 3, history: Some(16), deleted_micros: 300_000_000 }),
         peer_version: 5,
+        buses: vec![bus],
     };
     let location =
         proto::LocateResponse { slot: 9, shard: 1, leader: Some(2), address: Some("host:1".into()) };

@@ -456,7 +456,7 @@ pub fn led_by(nodes: &[&Node], leader: u64) -> Status {
     };
     let directory = ShardStatus { id: ShardId::DIRECTORY, ..shard.clone() };
     let nodes = nodes.iter().map(node).collect();
-    Status { nodes, shards: vec![shard], directory: Some(directory), revision: 3 }
+    Status { nodes, shards: vec![shard], directory: Some(directory), revision: 3, buses: Vec::new() }
 }
 
 /// A client that was given these nodes' addresses.

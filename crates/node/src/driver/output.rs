@@ -1,7 +1,7 @@
 //! What replicas want done, handed out or carried out.
 
 use bytes::Bytes;
-use kv::{NodeId, ShardId};
+use kv::ShardId;
 use replication::{Input, Output};
 
 use super::core::Core;
@@ -22,7 +22,7 @@ impl Core {
                 let frame = self.frame(shard, body);
                 self.work.push(Work::Send { to, frame, is_response });
             }
-            Output::Publish { body } => self.publish(node.config.me, shard, body),
+            Output::Publish { body } => self.publish(node, shard, body),
             Output::Apply { at, entry, tokens, copies } => {
                 let replica = self.replicas.get_mut(&shard).expect("a replica that has outputs is there");
                 replica.applies(at.term, &entry, Applying { index: at.index, tokens, copies });
@@ -66,11 +66,14 @@ impl Core {
             }
         }
     }
-    /// Sends a message to all other members: one frame, encoded once.
-    fn publish(&mut self, me: NodeId, shard: ShardId, body: Bytes) {
-        let members = &self.replicas[&shard].protocol.view().members;
-        let others = Vec::from_iter(members.iter().map(|member| member.node).filter(|other| *other != me));
+    /// Sends a message to all other members: one frame, encoded once, and to a broker once.
+    fn publish(&mut self, node: &Node, shard: ShardId, body: Bytes) {
         let frame = self.frame(shard, body);
+        if node.config.map.broker_of(shard).is_some() {
+            return self.work.push(Work::Publish(shard, frame));
+        }
+        let (me, members) = (node.config.me, &self.replicas[&shard].protocol.view().members);
+        let others = Vec::from_iter(members.iter().map(|member| member.node).filter(|other| *other != me));
         let send = |to| Work::Send { to, frame: frame.clone(), is_response: false };
         self.work.extend(others.into_iter().map(send));
     }

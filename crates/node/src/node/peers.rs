@@ -234,7 +234,7 @@ impl Peers {
         let nodes = nodes.collect();
         let directory = map.shards.get(&ShardId::DIRECTORY);
         let directory = directory.map(|shard| shard_status(&views, map, ShardId::DIRECTORY, shard));
-        Status { nodes, shards, directory, revision: map.revision }
+        Status { nodes, shards, directory, revision: map.revision, buses: Vec::new() }
     }
 }
 

@@ -34,6 +34,7 @@
 //! A broker that refuses pieces for their size without saying so, over MQTT 3.1.1, and acknowledges them nevertheless, loses all
 //! that is larger than it takes: let it take 128 KiB or more. Whoever may publish under the prefix is believed: let the broker ask for a password.
 
+mod buses;
 mod connection;
 mod failure;
 mod queue;
@@ -45,12 +46,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
+use kv::cluster::BusStatus;
 use kv::keyspace::Broker;
 use node::bus::{Joining, Received, Sender};
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
 use crate::time::now;
+pub(crate) use buses::Buses;
 use connection::{Client, Event, Events, Version};
 use failure::Why;
 use queue::Queue;
@@ -69,17 +72,6 @@ pub(crate) type Take = Box<dyn Fn(Sender, Bytes) + Send + Sync>;
 pub(crate) struct Bus {
     shared: Arc<Shared>,
     task: AbortHandle,
-}
-
-/// How a bus is, for people.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Status {
-    /// Why there is no connection; `None` = there is one.
-    pub down: Option<String>,
-    /// Messages that wait for the broker.
-    pub waiting: usize,
-    /// Messages that were dropped: too much waited.
-    pub dropped: u64,
 }
 
 struct Shared {
@@ -137,9 +129,14 @@ impl Bus {
     }
 
     /// How it is.
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> BusStatus {
         let state = self.shared.state();
-        Status { down: state.down.clone(), waiting: state.queue.len(), dropped: state.queue.dropped() }
+        BusStatus {
+            broker: self.shared.broker.to_string(),
+            down: state.down.clone(),
+            waiting: state.queue.len() as u64,
+            dropped: state.queue.dropped(),
+        }
     }
 }
 

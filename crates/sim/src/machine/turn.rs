@@ -107,6 +107,7 @@ impl World {
                     self.checkpoint_ended(id, core);
                 }
                 Work::Send { to, frame, .. } => self.send(id, to, frame),
+                Work::Publish(_, frame) => self.publish(id, frame),
                 Work::Run(job) => {
                     self.trace_job(id, &job);
                     self.watch_job(id, core, &job);

@@ -122,6 +122,13 @@ impl World {
         }
     }
 
+    /// A broker gives what a node publishes to all others, as far as it and they are connected to it.
+    pub fn publish(&mut self, from: NodeId, bytes: Bytes) {
+        let others: Vec<NodeId> =
+            self.network.links.keys().filter(|(node, _)| *node == from).map(|(_, to)| *to).collect();
+        others.into_iter().for_each(|to| self.send(from, to, bytes.clone()));
+    }
+
     fn pass(&mut self, from: NodeId, to: NodeId, bytes: Bytes) {
         let arrives = self.events.now() + self.settings.network.draw(&mut self.random);
         let link = self.network.links.get_mut(&(from, to)).expect("the connection was just looked at");

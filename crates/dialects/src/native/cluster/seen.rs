@@ -1,7 +1,7 @@
 //! What a node sees of the cluster, between [`kv::cluster`] and the messages.
 
 use kv::cluster::{
-    Liveness, Location, NodeDuty, NodeStatus, ReplicaStatus, Role, ShardStatus, Status, Terms,
+    BusStatus, Liveness, Location, NodeDuty, NodeStatus, ReplicaStatus, Role, ShardStatus, Status, Terms,
 };
 use kv::view::{Duty, Member};
 use kv::{ClusterId, Epoch, NodeId, ReplicaId, ShardId, Slot, SlotRange};
@@ -32,7 +32,16 @@ pub(super) fn encode_status(told: Told) -> proto::StatusResponse {
         revision: told.status.revision,
         terms: told.terms.map(encode_terms),
         peer_version: told.peer_version,
+        buses: told.status.buses.into_iter().map(encode_bus).collect(),
     }
+}
+
+fn encode_bus(BusStatus { broker, down, waiting, dropped }: BusStatus) -> proto::BusStatus {
+    proto::BusStatus { broker, down, waiting, dropped }
+}
+
+fn decode_bus(proto::BusStatus { broker, down, waiting, dropped }: proto::BusStatus) -> BusStatus {
+    BusStatus { broker, down, waiting, dropped }
 }
 
 fn encode_terms(Terms { shards, replicas, history, deleted_micros }: Terms) -> proto::Terms {
@@ -132,7 +141,8 @@ pub(in crate::native) fn decode_status(message: proto::StatusResponse) -> Result
     let nodes = message.nodes.into_iter().map(decode_node).collect::<Result<_, _>>()?;
     let shards = message.shards.into_iter().map(decode_shard).collect::<Result<_, _>>()?;
     let directory = message.directory.map(decode_shard).transpose()?;
-    let status = Status { nodes, shards, directory, revision: message.revision };
+    let buses = message.buses.into_iter().map(decode_bus).collect();
+    let status = Status { nodes, shards, directory, revision: message.revision, buses };
     let (terms, peer_version) = (message.terms.map(decode_terms).transpose()?, message.peer_version);
     Ok(Told { cluster, status, now_micros: message.now_micros, terms, peer_version })
 }
