@@ -196,13 +196,12 @@ impl Core {
         if let Some(read) = open.reads_mut() {
             read.hidden = false;
             // Others than that answer from their own table.
-            let kind = self.replicas[&shard].kind;
-            let why = kv::merged::refusal(kind, &read.op)
-                .unwrap_or("there is nothing of that where writes have no order");
-            if kind != Protocol::Quorum {
+            if self.replicas[&shard].kind != Protocol::Quorum {
                 let input = read.input(token);
                 return self.give(shard, input);
             }
+            let why = kv::merged::refusal(Protocol::Quorum, &read.op)
+                .unwrap_or("there is nothing of that where writes have no order");
             return match read.gather(token) {
                 Some(read) => self.gather(shard, read),
                 None => self.finish(token, Err(Error::Invalid(why.into()))),

@@ -160,6 +160,7 @@ impl Broadcast {
     fn wants(&self, (key, rank): &Named, own: &[Named]) -> bool {
         let here = own.binary_search_by(|(other, _)| other.cmp(key)).ok().map(|place| own[place].1);
         let is_same = here.is_some_and(|here| here.version == rank.version);
+        // Which may be with an earlier row of the key than the one that is here.
         let is_trimmed = here.is_some_and(|here| here.floor < rank.floor);
         is_trimmed || here < Some(*rank) && (is_same || !self.intake.had(rank.version))
     }

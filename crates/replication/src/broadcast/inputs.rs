@@ -148,13 +148,9 @@ impl Replicate for Broadcast {
             Input::Disconnected { node } => self.disconnected(node),
             Input::Seal { next, .. } => self.end_epoch(next, out),
             Input::SnapshotReceived { .. } => out.push(Output::DiscardSnapshot),
-            Input::Gather { reads } => {
-                let error = Error::Invalid("rows are read from the table here: nobody gathers them".into());
-                let tokens = reads.into_iter().map(|(token, ..)| token);
-                out.extend(tokens.map(|token| Output::Refuse { token, error: error.clone() }));
-            }
-            // Members change with the epoch; who comes back asks for what it lacks.
-            Input::Want { .. }
+            // Rows are read from the table here. Members change with the epoch; who comes back asks for what it lacks.
+            Input::Gather { .. }
+            | Input::Want { .. }
             | Input::Sync(_)
             | Input::Released
             | Input::Yield { .. }

@@ -101,9 +101,8 @@ impl Broadcast {
         if matches!(op, Op::Advance { .. }) {
             return self.advance(token, op);
         }
-        if let Some(why) = merged::refusal(Protocol::Broadcast, &op)
-            .or_else(|| merged::look(&op).is_none().then_some("this is no write of keys"))
-        {
+        let is_no_write = || merged::look(&op).is_none().then_some("this is no write of keys");
+        if let Some(why) = merged::refusal(Protocol::Broadcast, &op).or_else(is_no_write) {
             return Err(Error::Invalid(why.into()));
         }
         let writes = &mut self.writes;
