@@ -311,7 +311,7 @@ impl Ask {
             Ask::CreateKeyspace { name, wish } => {
                 keyspace::check_name(name).map_err(Error::Invalid)?;
                 let settings = Settings::of(wish);
-                Wish { protocol: Some(settings.protocol), ..*wish }.validate()?;
+                Wish { protocol: Some(settings.protocol), ..wish.clone() }.validate()?;
                 wish.check_for(&settings).map_err(Error::Invalid)
             }
             Ask::AlterKeyspace { name, wish, .. } => {

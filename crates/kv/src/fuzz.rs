@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use crate::admin::{self, Ask, Joining, Move, Phase, Ruled, Ruling, Why};
 use crate::cluster::NodeDuty;
 use crate::codec::{self, Malformed, Reader};
-use crate::keyspace::{Described, Full, History, Rules, Secondaries, Settings, Usage, Weights, Wish};
+use crate::keyspace::{Bus, Described, Full, History, Rules, Secondaries, Settings, Usage, Weights, Wish};
 use crate::ledger::{Lost, Note, Orphans};
 use crate::merged::{self, Found, Look};
 use crate::view::{Change, View};
@@ -197,6 +197,7 @@ fn wish() -> Wish {
         ttl_micros: Some(1),
         quota_bytes: Some(1 << 40),
         quota_keys: Some(0),
+        bus: Bus::parse("mqtts://me:s%40cret@[::1]:1883/a/b?ca=%2Fca.pem").ok(),
     }
 }
 
@@ -257,12 +258,14 @@ pub fn rows() -> Vec<merged::Row> {
         changes: 300,
         deadline: Some(1 << 50),
         replaced: Some(version(9)),
+        floor: Version::ZERO,
     };
     let expiry = value.expire().expect("it has a deadline");
     let first =
         merged::Row { created: version(300), changes: 1, deadline: None, replaced: None, ..value.clone() };
     let tombstone = merged::Row::tombstone("other".into(), version(12), Some(version(11)));
-    vec![value, expiry, first, tombstone]
+    let trimmed = tombstone.trim();
+    vec![value, expiry, first, tombstone, trimmed]
 }
 
 /// Looks of every kind.
@@ -283,6 +286,7 @@ pub fn look_samples() -> Vec<Bytes> {
         Look::Buckets { buckets: vec![0, 7, 1023], after: Some("key".into()) },
         Look::Rows(names),
         Look::Tombstones { after: None },
+        Look::AsOf { from: "a".into(), to: None, at: Some(Version::new(300, ReplicaId(1))) },
     ];
     looks.iter().map(|look| of(look, merged::encode_look)).collect()
 }

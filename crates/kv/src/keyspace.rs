@@ -1,10 +1,12 @@
 //! Keyspaces: how they are named, what they are asked to be, and what they hold.
 
+mod bus;
 mod sync;
 mod votes;
 
 use std::fmt;
 
+pub use bus::{Broker, Bus};
 pub use sync::{Awaited, Secondaries, SyncMode};
 pub use votes::{Votes, WEIGHT_MAX, Weighed, Weights};
 
@@ -22,7 +24,7 @@ pub const KEYSPACES_MAX: usize = 1024;
 pub const REPLICAS_MAX: u16 = 15;
 
 /// What a keyspace is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// How the replicas of its shards agree.
     pub protocol: Protocol,
@@ -32,6 +34,8 @@ pub struct Settings {
     pub sync: Option<SyncMode>,
     /// What its members weigh, under [`Protocol::Quorum`].
     pub weighed: Option<Weighed>,
+    /// What carries its writes from replica to replica, under [`Protocol::Broadcast`].
+    pub bus: Bus,
     /// What its shards keep of keys.
     pub keep: Keep,
     /// When it is full.
@@ -108,7 +112,7 @@ pub struct Standing {
 }
 
 /// What a keyspace is to be. `None` = as usual for one that is created, as it is for one that is there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wish {
     /// How the replicas of its shards agree; usually [`Protocol::Raft`].
     pub protocol: Option<Protocol>,
@@ -128,6 +132,8 @@ pub struct Wish {
     pub read: Option<u32>,
     /// How much those must weigh that have what a write stores; usually a majority.
     pub write: Option<u32>,
+    /// What carries its writes from replica to replica, under [`Protocol::Broadcast`]; usually the nodes' own connections.
+    pub bus: Option<Bus>,
     /// Revisions of a key; usually as the cluster was founded.
     pub history: Option<History>,
     /// How long those of a deleted key are kept, in microseconds; `u64::MAX` = for ever. Usually as the cluster was founded.
@@ -187,7 +193,7 @@ impl Settings {
         let sync = (protocol == Protocol::Primary).then_some(SyncMode::USUAL);
         let weighed = (protocol == Protocol::Quorum).then(|| Weighed::equal(replicas));
         let (keep, quota) = Default::default();
-        let usual = Settings { protocol, replicas, sync, weighed, keep, quota };
+        let usual = Settings { protocol, replicas, sync, weighed, bus: Bus::Peers, keep, quota };
         usual.with(wish)
     }
 
@@ -207,7 +213,8 @@ impl Settings {
             Protocol::Broadcast => Keep { deleted_micros: None, ..self.keep },
             _ => self.keep,
         };
-        Settings { protocol, replicas, sync, weighed, keep, ..self }
+        let bus = if protocol == Protocol::Broadcast { self.bus } else { Bus::Peers };
+        Settings { protocol, replicas, sync, weighed, bus, keep, ..self }
     }
 
     /// These, but for what is wished.
@@ -217,8 +224,8 @@ impl Settings {
             Some(0) => None,
             some => some,
         };
-        let Settings { protocol, replicas, sync, weighed, keep, quota } =
-            self.under(wish.protocol.unwrap_or(self.protocol));
+        let protocol = wish.protocol.unwrap_or(self.protocol);
+        let Settings { protocol, replicas, sync, weighed, bus, keep, quota } = self.under(protocol);
         let of_weights = weighed.and(wish.weights).map(|weights| weights.count());
         let replicas = wish.replicas.or(of_weights).unwrap_or(replicas);
         Settings {
@@ -226,6 +233,7 @@ impl Settings {
             replicas,
             sync: sync.map(|sync| sync.with(wish)),
             weighed: weighed.map(|weighed| weighed.with(replicas, wish)),
+            bus: wish.bus.clone().unwrap_or(bus),
             keep: Keep {
                 history: wish.history.or(keep.history),
                 deleted_micros: wish.deleted_micros.or(keep.deleted_micros),
@@ -391,10 +399,11 @@ mod tests {
     fn settings_under_another_protocol_keep_what_makes_sense_there() {
         let to = |settings: Settings, protocol| {
             let settings = settings.with(&Wish { protocol: Some(protocol), ..Wish::default() });
-            (settings, (settings.replicas, settings.sync))
+            let told = (settings.replicas, settings.sync);
+            (settings, told)
         };
         let five = Settings::of(&Wish { replicas: Some(5), ttl_micros: Some(9), ..Wish::default() });
-        let (primary, told) = to(five, Protocol::Primary);
+        let (primary, told) = to(five.clone(), Protocol::Primary);
         assert_eq!((told, primary.keep), ((5, Some(SyncMode::USUAL)), five.keep));
         let (single, told) = to(primary, Protocol::Single);
         assert_eq!(told, (1, None));

@@ -4,7 +4,7 @@ use kv::Protocol;
 use kv::keyspace::{History, Secondaries, Settings, Wish};
 
 /// A named configuration of a keyspace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
     /// Its name in commands, in the table, and of its keyspace.
     pub name: &'static str,
@@ -51,7 +51,7 @@ impl Choice {
     /// The keyspace to create on so many nodes: one shard, with a copy on each node where it may have so many.
     pub fn wish(&self, nodes: u16) -> Wish {
         let replicas = Settings::of(&self.settings).protocol.replicas();
-        Wish { replicas: Some(nodes.min(*replicas.end())), shards: Some(1), ..self.settings }
+        Wish { replicas: Some(nodes.min(*replicas.end())), shards: Some(1), ..self.settings.clone() }
     }
 }
 
@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn choice_is_found_by_its_name_and_can_be_created() {
         for choice in all() {
-            assert_eq!(Choice::named(choice.name), Ok(choice));
+            assert_eq!(Choice::named(choice.name), Ok(choice.clone()));
             assert_eq!(kv::keyspace::check_name(choice.name), Ok(()), "it names its keyspace");
             for nodes in [3, 1023] {
                 assert_eq!(choice.wish(nodes).validate(), Ok(()), "{choice:?}");

@@ -23,6 +23,7 @@
 //!
 //! A shard has one core. A turn handles what it is given; the owner bounds that.
 
+pub mod bus;
 mod config;
 pub mod cores;
 mod directory;

@@ -40,10 +40,10 @@ impl Map {
         let Some(last) = last.filter(|_| are + more <= most) else {
             return Err(Refusal::TooManyShards { are, more, most });
         };
-        let Settings { protocol, replicas, sync, weighed, keep, quota } = settings;
+        let Settings { protocol, replicas, sync, weighed, bus, keep, quota } = settings.clone();
         wish.check_for(&settings).map_err(Refusal::Invalid)?;
         let usual = Keyspace::new(protocol, replicas, Arrangement::Even);
-        let keyspace = Keyspace { keep, quota, sync, weighed, ..usual };
+        let keyspace = Keyspace { keep, quota, sync, weighed, bus, ..usual };
         self.keyspaces.insert(name.into(), keyspace);
         let first = match mutant::is(Mutant::ShardIdGivenAgain) {
             true => self.shards.keys().next_back().map_or(0, |last| last.0) + 1,
@@ -74,9 +74,9 @@ impl Map {
         let keyspace = self.keyspaces.get(name).filter(|keyspace| keyspace.is_for_clients());
         let keyspace = keyspace.ok_or_else(unknown)?;
         let (is, known, is_weighed) = (keyspace.settings(), keyspace.weighed, self.is_weighed(name));
-        let wish = Wish { protocol: Some(wish.protocol.unwrap_or(is.protocol)), ..*wish };
+        let wish = Wish { protocol: Some(wish.protocol.unwrap_or(is.protocol)), ..wish.clone() };
         wish.validate().map_err(|error| Refusal::Invalid(error.to_string()))?;
-        let settings = Settings { weighed: known.filter(|_| is_weighed), ..is }.with(&wish);
+        let settings = Settings { weighed: known.filter(|_| is_weighed), ..is.clone() }.with(&wish);
         wish.check_for(&settings).map_err(Refusal::Invalid)?;
         if settings.protocol != is.protocol {
             self.may_recast(name, &settings, wish.shards)?;
@@ -95,10 +95,11 @@ impl Map {
             )));
         }
         let keyspace = self.keyspaces.get_mut(name).ok_or_else(unknown)?;
-        let Settings { protocol, replicas, sync, weighed, keep, quota } = settings;
+        let Settings { protocol, replicas, sync, weighed, bus, keep, quota } = settings;
         // Who is asked by weight yet is asked by the same ones until the end.
         let weighed = if is_weighed { keyspace.weighed } else { weighed.or(keyspace.weighed) };
-        *keyspace = Keyspace { protocol, replicas, sync, weighed, keep, quota, ..*keyspace };
+        let arrangement = keyspace.arrangement;
+        *keyspace = Keyspace { protocol, replicas, arrangement, sync, weighed, bus, keep, quota };
         let are = self.shards_of(name).len();
         let wished = wish.shards.map(|shards| shards as usize).filter(|shards| *shards != are);
         wished.map_or(Ok(()), |shards| self.split(name, shards))
@@ -127,7 +128,7 @@ fn differs(is: Settings, shards: usize, wish: &Wish) -> Option<String> {
     let protocol = wish.protocol.filter(protocol).map(|_| format!("its protocol is {}", is.protocol));
     let replicas = number("replicas", u64::from(is.replicas), wish.replicas.map(u64::from));
     let shards = number("shards", shards as u64, wish.shards.map(u64::from));
-    let other =
-        (is.with(wish) != is).then(|| "its history, time to live, quota, sync or weights are others".into());
+    let other = (is.clone().with(wish) != is)
+        .then(|| "its history, time to live, quota, sync, weights or bus are others".into());
     protocol.or(replicas).or(shards).or(other)
 }

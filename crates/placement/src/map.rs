@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 pub use kv::admin::Why;
 use kv::cluster::Liveness;
 pub use kv::cluster::NodeDuty;
-use kv::keyspace::{Awaited, Keep, Quota, Settings, SyncMode, Votes, Weighed};
+use kv::keyspace::{Awaited, Bus, Keep, Quota, Settings, SyncMode, Votes, Weighed};
 use kv::view::{Duty, Member, Revision, View};
 use kv::{ClusterId, Epoch, NodeId, Protocol, ReplicaId, SLOTS, ShardId, Slot, SlotRange};
 
@@ -89,6 +89,8 @@ pub struct Keyspace {
     /// What its members weigh, under [`Protocol::Quorum`]. Of a keyspace that goes on under another protocol it stays, and tells that it was
     /// under that one once.
     pub weighed: Option<Weighed>,
+    /// What carries its writes from replica to replica, under [`Protocol::Broadcast`].
+    pub bus: Bus,
 }
 
 /// Which nodes the shards of a keyspace are put on.
@@ -282,7 +284,7 @@ impl Keyspace {
         let sync = (protocol == Protocol::Primary).then_some(SyncMode::USUAL);
         let weighed = (protocol == Protocol::Quorum).then(|| Weighed::equal(replicas));
         let (keep, quota) = Default::default();
-        Keyspace { protocol, replicas, arrangement, keep, quota, sync, weighed }
+        Keyspace { protocol, replicas, arrangement, keep, quota, sync, weighed, bus: Bus::Peers }
     }
 
     /// Whether its shards have no order, or had none once: then what they remembered of requests is known no more.
@@ -294,7 +296,7 @@ impl Keyspace {
     pub fn settings(&self) -> Settings {
         let Keyspace { protocol, replicas, sync, keep, quota, .. } = *self;
         let weighed = self.weighed.filter(|_| protocol == Protocol::Quorum);
-        Settings { protocol, replicas, sync, weighed, keep, quota }
+        Settings { protocol, replicas, sync, weighed, bus: self.bus.clone(), keep, quota }
     }
 
     /// Gives the members of a shard the weights that they have, in their order; where there are fewer, all weigh the same.

@@ -22,10 +22,11 @@ use std::collections::BTreeMap;
 use bytes::{BufMut, Bytes, BytesMut};
 use kv::cluster::Liveness;
 use kv::codec::{
-    Malformed, Reader, decode_duty, decode_keep, decode_protocol, decode_quota, decode_sync, decode_weighed,
-    decode_why, encode_duty, encode_keep, encode_protocol, encode_sync, encode_weighed, encode_why,
-    put_bytes, put_list, put_option, put_uint,
+    Malformed, Reader, decode_bus, decode_duty, decode_keep, decode_protocol, decode_quota, decode_sync,
+    decode_weighed, decode_why, encode_bus, encode_duty, encode_keep, encode_protocol, encode_sync,
+    encode_weighed, encode_why, put_bytes, put_list, put_option, put_uint,
 };
+use kv::keyspace::Bus;
 use kv::view::{Revision, View};
 use kv::{
     ClusterId, Condition, Epoch, Expect, Key, NodeId, Op, Protocol, ReplicaId, Row, ShardId, Slot, SlotRange,
@@ -248,6 +249,9 @@ fn put_keyspace(into: &mut BytesMut, keyspace: &Keyspace) {
     if let Some(sync) = keyspace.sync {
         encode_sync(into, sync);
     }
+    if keyspace.protocol == Protocol::Broadcast {
+        encode_bus(into, &keyspace.bus);
+    }
     if let Some(weighed) = keyspace.weighed {
         encode_weighed(into, weighed);
     }
@@ -269,9 +273,10 @@ fn keyspace(reader: &mut Reader) -> Result<Keyspace, Malformed> {
     }
     let (keep, quota) = (decode_keep(reader)?, decode_quota(reader)?);
     let sync = if protocol == Protocol::Primary { Some(decode_sync(reader)?) } else { None };
+    let bus = if protocol == Protocol::Broadcast { decode_bus(reader)? } else { Bus::Peers };
     // An earlier version of Capstan wrote no weights: all members weighed the same.
     let weighed = if reader.is_empty() { usual.weighed } else { Some(decode_weighed(reader)?) };
-    Ok(Keyspace { keep, quota, sync, weighed, ..usual })
+    Ok(Keyspace { keep, quota, sync, weighed, bus, ..usual })
 }
 
 fn put_node(into: &mut BytesMut, node: &Node) {

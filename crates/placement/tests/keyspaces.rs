@@ -102,17 +102,17 @@ fn keyspace_with_limits_that_need_an_order_goes_to_quorum_without_them() {
         Err(Refusal::Invalid(why)) => assert!(why.contains(says), "{why}"),
         other => panic!("{other:?}"),
     };
-    told(alter(&map, quorum), "Take it away with --ttl never");
-    told(alter(&map, Wish { ttl_micros: Some(0), ..quorum }), "Take it away with --quota-keys none");
-    let map = alter(&map, Wish { ttl_micros: Some(0), quota_keys: Some(0), ..quorum }).unwrap();
+    told(alter(&map, quorum.clone()), "Take it away with --ttl never");
+    told(alter(&map, Wish { ttl_micros: Some(0), ..quorum.clone() }), "Take it away with --quota-keys none");
+    let map = alter(&map, Wish { ttl_micros: Some(0), quota_keys: Some(0), ..quorum.clone() }).unwrap();
     let settings = map.keyspaces[DEFAULT].settings();
     assert_eq!((settings.keep, settings.weighed.unwrap().weights.each()), (Keep::default(), vec![1, 1, 1]));
     // What weighs anything stays so until nobody is asked by it.
     let back = Wish { protocol: Some(Protocol::Raft), ..Wish::default() };
     let others = Wish { weights: Some(Weights::new(&[1, 2, 1]).unwrap()), ..quorum };
     let begun = plan(&map, &Limits::default()).unwrap();
-    let taken_back = alter(&begun, back).unwrap();
-    assert!(matches!(alter(&taken_back, others), Err(Refusal::Recast { .. })));
+    let taken_back = alter(&begun, back.clone()).unwrap();
+    assert!(matches!(alter(&taken_back, others.clone()), Err(Refusal::Recast { .. })));
     assert_eq!(taken_back.keyspaces[DEFAULT].settings().weighed, None);
     assert!(alter(&alter(&map, back).unwrap(), others).is_ok());
 }

@@ -20,6 +20,7 @@
 //! Transport between nodes is neither encrypted nor authenticated: keep the peer ports on a network you trust.
 
 mod address;
+pub mod bus;
 mod busy;
 mod config;
 mod connections;

@@ -119,7 +119,7 @@ impl World {
         settings.zones = zoned.count().unwrap_or(settings.zones);
         let mut placed = founding(nodes, &settings, options.protocol);
         zoned.lay_out(&mut placed);
-        unordered::weigh(options, &mut placed);
+        unordered::weigh(options, settings.recasts, &mut placed);
         let placed = Arc::new(placed);
         watch.know(&placed);
         let machines =

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use kv::Protocol;
-use kv::keyspace::{History, Secondaries, Weights, Wish};
+use kv::keyspace::{Bus, History, Secondaries, Weights, Wish};
 
 use super::ruling::Decision;
 use crate::parse;
@@ -28,6 +28,7 @@ Examples:
   capstan keyspace create terms --protocol two-phase --replicas 3
   capstan keyspace create carts --protocol primary --sync 1 --interval 50ms
   capstan keyspace create views --protocol quorum --weights 1,2,1 --read 2 --write 3
+  capstan keyspace create marks --protocol broadcast --bus mqtt://broker:1883
 Done as well when it is there and as wished. It is served when this returns.")]
     Create {
         /// Its name: letters, digits, -, _ and ., up to 63
@@ -152,6 +153,11 @@ pub struct Settings {
     /// acknowledged [default: a majority]
     #[arg(long, value_name = "N")]
     pub write: Option<u32>,
+    /// Under broadcast: what carries writes to the other replicas: the nodes' own
+    /// connections (peers), or an MQTT broker, mqtt://[USER:PASSWORD@]HOST[:PORT]
+    /// [/PREFIX], or mqtts:// [default: peers]
+    #[arg(long, value_name = "peers|mqtt://..", value_parser = Bus::parse)]
+    pub bus: Option<Bus>,
     /// Revisions kept of a key: a count, all, or a time [default: as the cluster]
     #[arg(long, value_name = "N|all|DURATION", value_parser = parse::keyspace_history)]
     pub history: Option<History>,
@@ -186,6 +192,7 @@ impl Settings {
             weights: self.weights,
             read: self.read,
             write: self.write,
+            bus: self.bus.clone(),
             history: self.history,
             deleted_micros: self.deleted_history.map(|deleted| deleted.micros),
             ttl_micros: self.ttl.map(ttl),

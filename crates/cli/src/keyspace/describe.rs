@@ -37,7 +37,7 @@ pub fn print(subject: &Subject<'_>, out: &mut Output<'_>) -> Result<(), Error> {
 
 /// A keyspace as an object. What it does not say itself is as the cluster was founded.
 pub fn object(keyspace: &Described, terms: Option<&Terms>) -> Value {
-    let Settings { protocol, replicas, sync, weighed, keep, quota } = keyspace.settings;
+    let Settings { protocol, replicas, sync, weighed, bus, keep, quota } = keyspace.settings.clone();
     let (history, deleted) = match protocol.is_merged() {
         true => (Some(History::Count(1)), None),
         false => (
@@ -69,6 +69,7 @@ pub fn object(keyspace: &Described, terms: Option<&Terms>) -> Value {
         "weights": weighed.map(|weighed| weighed.weights.each()),
         "read": weighed.map(|weighed| weighed.votes.read),
         "write": weighed.map(|weighed| weighed.votes.write),
+        "bus": (protocol == Protocol::Broadcast).then(|| bus.to_string()),
         "bytes": keyspace.usage.map(|usage| usage.bytes),
         "keys": keyspace.usage.map(|usage| usage.keys),
     })
@@ -91,6 +92,12 @@ fn sentences(subject: &Subject<'_>) -> Vec<(&'static str, String)> {
     } else {
         String::new()
     };
+    if let Some(broker) = keyspace.settings.bus.broker() {
+        told.push((
+            "bus",
+            format!("{broker}: it passes writes on; while it is away, copies go on by themselves and meet when it is back"),
+        ));
+    }
     told.push(("replicas", format!("{replicas} of each shard, on different nodes{fewer}")));
     let mut shards = match keyspace.shards {
         1 if protocol.is_merged() => "1: any of its replicas serves its keys".into(),

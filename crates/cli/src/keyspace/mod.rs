@@ -60,7 +60,7 @@ pub async fn run(
                     "nothing is to be altered: name what, as in --replicas 5 (keyspace alter --help)".into(),
                 ));
             }
-            let ask = Ask::AlterKeyspace { name: name.clone(), wish, dry_run: *dry_run };
+            let ask = Ask::AlterKeyspace { name: name.clone(), wish: wish.clone(), dry_run: *dry_run };
             if *dry_run {
                 return planned(&name, ask, &wish, store, options, out).await.map(|()| Code::Done);
             }
@@ -101,8 +101,9 @@ async fn planned(
     if wish.protocol.is_some() {
         let keyspaces = all(store, options).await?;
         let keyspace = keyspaces.iter().find(|keyspace| keyspace.name == name);
-        let from = keyspace.ok_or_else(|| kv::Error::NoKeyspace(name.into()))?.settings;
-        recast::Differences::new(from, from.with(wish)).print(name, out)?;
+        let from = keyspace.ok_or_else(|| kv::Error::NoKeyspace(name.into()))?.settings.clone();
+        let to = from.clone().with(wish);
+        recast::Differences::new(&from, &to).print(name, out)?;
     }
     warn_of_loss(name, wish, out)?;
     cluster::print_planned(&moves, store, out).await
@@ -207,7 +208,7 @@ async fn list(store: &dyn Store, options: &Options, out: &mut Output<'_>) -> Res
     }
     let number = |number: Option<u64>| number.map_or_else(|| "-".into(), |number| number.to_string());
     let row = |keyspace: &Described| {
-        let (settings, usage) = (keyspace.settings, keyspace.usage);
+        let (settings, usage) = (&keyspace.settings, keyspace.usage);
         vec![
             keyspace.name.clone(),
             settings.protocol.name().into(),

@@ -26,8 +26,8 @@ pub struct Differences {
 }
 
 impl Differences {
-    pub fn new(from: Settings, to: Settings) -> Differences {
-        Differences { from, to }
+    pub fn new(from: &Settings, to: &Settings) -> Differences {
+        Differences { from: from.clone(), to: to.clone() }
     }
 
     /// Prints them: a table, or an object.
@@ -42,8 +42,8 @@ impl Differences {
             false => all.join("; "),
         };
         let rows = [
-            ("from", title(self.from)),
-            ("to", title(self.to)),
+            ("from", title(&self.from)),
+            ("to", title(&self.to)),
             ("gets weaker", told(weaker)),
             ("gets stronger", told(stronger)),
             ("ops that stop", told(self.ops_stop())),
@@ -64,8 +64,8 @@ impl Differences {
         let (weaker, stronger) = self.promises();
         json!({
             "keyspace": keyspace,
-            "from": title(self.from),
-            "to": title(self.to),
+            "from": title(&self.from),
+            "to": title(&self.to),
             "weaker": weaker,
             "stronger": stronger,
             "ops_stop": self.ops_stop(),
@@ -77,12 +77,12 @@ impl Differences {
     /// What is promised less than before, and what more.
     fn promises(&self) -> (Vec<String>, Vec<String>) {
         let (mut weaker, mut stronger) = (Vec::new(), Vec::new());
-        let (from, to) = (copies(self.from), copies(self.to));
+        let (from, to) = (copies(&self.from), copies(&self.to));
         let text = format!("an acknowledged write is on {to} disks at least, not on {from}");
         if to != from {
             if to < from { &mut weaker } else { &mut stronger }.push(text);
         }
-        let (from, to) = (spare(self.from), spare(self.to));
+        let (from, to) = (spare(&self.from), spare(&self.to));
         let text = match to {
             0 => format!("any node that stops stops writes until it is back; before that took {}", from + 1),
             1 => format!("writes go on while one node is down, not {from}"),
@@ -91,14 +91,14 @@ impl Differences {
         if to != from {
             if to < from { &mut weaker } else { &mut stronger }.push(text);
         }
-        match (readers(self.from), readers(self.to)) {
+        match (readers(&self.from), readers(&self.to)) {
             (from, to) if from == to => {}
             (from, to) => {
                 let text = format!("linearizable reads are answered {}, not {}", to.1, from.1);
                 if to.0 < from.0 { &mut weaker } else { &mut stronger }.push(text);
             }
         }
-        match [self.from, self.to].map(loses) {
+        match [&self.from, &self.to].map(loses) {
             [false, true] => weaker.push(
                 "when the primary is lost another one follows after some seconds, without what only the lost one had: keyspace ledger \
                  lists that when it is back"
@@ -107,8 +107,8 @@ impl Differences {
             [true, false] => stronger.push("nothing acknowledged is lost by a node that stops".into()),
             _ => {}
         }
-        let needs = |settings: Settings| settings.protocol == Protocol::Primary;
-        match (needs(self.from), needs(self.to)) {
+        let needs = |settings: &Settings| settings.protocol == Protocol::Primary;
+        match (needs(&self.from), needs(&self.to)) {
             (false, true) => {
                 weaker.push("when a member stops, writes wait for the directory to say who goes on".into());
             }
@@ -185,7 +185,7 @@ impl Differences {
 }
 
 /// A protocol with what is set of it.
-fn title(settings: Settings) -> String {
+fn title(settings: &Settings) -> String {
     let sync = match settings.sync {
         Some(SyncMode::All { min_copies }) => format!(", sync all, min-copies {min_copies}"),
         Some(SyncMode::Some { secondaries, interval_micros }) => {
@@ -205,7 +205,7 @@ fn title(settings: Settings) -> String {
 }
 
 /// On how many disks an acknowledged write is at least.
-fn copies(settings: Settings) -> u16 {
+fn copies(settings: &Settings) -> u16 {
     match settings.protocol {
         Protocol::Single | Protocol::Broadcast => 1,
         Protocol::Raft => settings.replicas / 2 + 1,
@@ -216,7 +216,7 @@ fn copies(settings: Settings) -> u16 {
 }
 
 /// How many nodes may be down, whichever, with writes going on.
-fn spare(settings: Settings) -> u16 {
+fn spare(settings: &Settings) -> u16 {
     let left = settings.replicas.saturating_sub(copies(settings));
     match (settings.protocol, settings.sync) {
         (Protocol::Quorum, _) => settings.weighed.map_or(left, Weighed::spare),
@@ -229,12 +229,12 @@ fn spare(settings: Settings) -> u16 {
 }
 
 /// Whether who takes over may lack what was acknowledged.
-pub fn loses(settings: Settings) -> bool {
+pub fn loses(settings: &Settings) -> bool {
     settings.protocol == Protocol::Broadcast || settings.sync.is_some_and(|sync| sync.copies() == Some(1))
 }
 
 /// Where linearizable reads are answered: the more, the higher.
-fn readers(settings: Settings) -> (u8, &'static str) {
+fn readers(settings: &Settings) -> (u8, &'static str) {
     match (settings.protocol, settings.sync) {
         (Protocol::Single, _) => (0, "by the one node that has it"),
         (Protocol::Raft, _) => (1, "by the leader, and by others with its word"),
@@ -313,8 +313,8 @@ mod tests {
             settings(Protocol::Quorum, None),
         ];
         let told = all.map(|other| {
-            let there = Differences::new(raft, other).promises();
-            let back = Differences::new(other, raft).promises();
+            let there = Differences::new(&raft, &other).promises();
+            let back = Differences::new(&other, &raft).promises();
             assert_eq!((there.0.len(), there.1.len()), (back.1.len(), back.0.len()), "{other:?}");
             there
         });
@@ -331,14 +331,14 @@ mod tests {
     #[test]
     fn what_stops_without_an_order_and_what_is_in_doubt_is_told_both_ways() {
         let (raft, quorum) = (settings(Protocol::Raft, None), settings(Protocol::Quorum, None));
-        let (there, back) = (Differences::new(raft, quorum), Differences::new(quorum, raft));
+        let (there, back) = (Differences::new(&raft, &quorum), Differences::new(&quorum, &raft));
         assert!(there.ops_stop().contains(&"transactions".into()) && back.ops_stop().is_empty());
         assert!(
             there.in_doubt()[0].contains("answer was lost") && back.in_doubt()[0].contains("being stored")
         );
         assert!(there.must_be_up().starts_with("all nodes"), "{}", there.must_be_up());
         assert!(back.must_be_up().contains("less than 2 to weigh"), "{}", back.must_be_up());
-        assert!(title(quorum).ends_with("weights 1,1,1, read 2, write 2"), "{}", title(quorum));
-        assert!(Differences::new(raft, raft).in_doubt().is_empty());
+        assert!(title(&quorum).ends_with("weights 1,1,1, read 2, write 2"), "{}", title(&quorum));
+        assert!(Differences::new(&raft, &raft).in_doubt().is_empty());
     }
 }

@@ -118,13 +118,13 @@ fn describe_of_quorum_tells_what_each_replica_weighs_and_that_one_alone_is_enoug
         let store = Operated::new([cluster.clone()], [Ok(Answer::Keyspaces(vec![orders(wish)]))]);
         run_on(&store, &Command::Describe { name: "default".into() }, json).1
     };
-    let text = told(Wish { read: Some(2), write: Some(3), ..wish }, false);
+    let text = told(Wish { read: Some(2), write: Some(3), ..wish.clone() }, false);
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(words.contains("replicas that weigh 3 of 4") && !words.contains("one alone"), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
-    let json = told(Wish { read: Some(3), write: Some(2), ..wish }, true);
+    let json = told(Wish { read: Some(3), write: Some(2), ..wish.clone() }, true);
     assert!(json.contains("\"weights\":[1,2,1]") && json.contains("\"write\":2"), "{json}");
-    let text = told(Wish { read: Some(3), write: Some(2), ..wish }, false);
+    let text = told(Wish { read: Some(3), write: Some(2), ..wish.clone() }, false);
     assert!(text.contains("one alone"), "{text}");
 }
 
@@ -185,7 +185,7 @@ fn to_primary(dry_run: bool) -> Command {
 #[test]
 fn alter_of_the_protocol_returns_when_all_shards_are_there() {
     let wish = Wish { protocol: Some(Protocol::Primary), ..Wish::default() };
-    let on_its_way = Described { under_another: 1, changing: 1, ..orders(wish) };
+    let on_its_way = Described { under_another: 1, changing: 1, ..orders(wish.clone()) };
     let keyspaces = |keyspace| Ok(Answer::Keyspaces(vec![keyspace]));
     let answers = [Ok(Answer::Done), keyspaces(on_its_way), keyspaces(orders(wish))];
     let store = Operated::new([cluster()], answers);

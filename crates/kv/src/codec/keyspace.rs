@@ -4,8 +4,8 @@ use bytes::{BufMut, BytesMut};
 
 use super::{Malformed, Reader, decode_protocol, encode_protocol, put_bytes, put_list, put_option, put_uint};
 use crate::keyspace::{
-    Described, Full, History, Keep, Quota, Rules, Secondaries, Settings, SyncMode, Usage, Votes, Weighed,
-    Weights, Wish,
+    Bus, Described, Full, History, Keep, Quota, Rules, Secondaries, Settings, SyncMode, Usage, Votes,
+    Weighed, Weights, Wish,
 };
 
 /// Writes what a keyspace is.
@@ -17,6 +17,19 @@ pub fn encode_settings(into: &mut BytesMut, settings: &Settings) {
     encode_keep(into, &settings.keep);
     put_option(into, settings.quota.bytes, put_uint);
     put_option(into, settings.quota.keys, put_uint);
+    encode_bus(into, &settings.bus);
+}
+
+/// Writes what carries writes from replica to replica.
+pub fn encode_bus(into: &mut BytesMut, bus: &Bus) {
+    put_bytes(into, bus.text().as_bytes());
+}
+
+/// Reads what carries writes from replica to replica.
+pub fn decode_bus(reader: &mut Reader) -> Result<Bus, Malformed> {
+    let text = reader.text()?;
+    let bus = Bus::parse(&text).ok().filter(|bus| bus.text() == text);
+    bus.ok_or(Malformed("a bus is neither the nodes' connections nor the whole address of a broker"))
 }
 
 /// Writes whom a write waits for.
@@ -75,6 +88,7 @@ pub fn decode_settings(reader: &mut Reader) -> Result<Settings, Malformed> {
         weighed: reader.option(decode_weighed)?,
         keep: decode_keep(reader)?,
         quota: decode_quota(reader)?,
+        bus: decode_bus(reader)?,
     })
 }
 
@@ -169,6 +183,7 @@ pub(super) fn encode_wish(into: &mut BytesMut, wish: &Wish) {
     put_option(into, wish.ttl_micros, put_uint);
     put_option(into, wish.quota_bytes, put_uint);
     put_option(into, wish.quota_keys, put_uint);
+    put_option(into, wish.bus.as_ref(), encode_bus);
 }
 
 pub(super) fn decode_wish(reader: &mut Reader) -> Result<Wish, Malformed> {
@@ -187,6 +202,7 @@ pub(super) fn decode_wish(reader: &mut Reader) -> Result<Wish, Malformed> {
         ttl_micros: reader.option(Reader::uint)?,
         quota_bytes: reader.option(Reader::uint)?,
         quota_keys: reader.option(Reader::uint)?,
+        bus: reader.option(decode_bus)?,
     })
 }
 

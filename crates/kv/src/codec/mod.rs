@@ -22,8 +22,9 @@ pub use answer::{
     encode_protocol, encode_reply, encode_result, result_bytes,
 };
 pub use keyspace::{
-    decode_keep, decode_quota, decode_rules, decode_settings, decode_sync, decode_usage, decode_weighed,
-    encode_keep, encode_rules, encode_settings, encode_sync, encode_usage, encode_weighed,
+    decode_bus, decode_keep, decode_quota, decode_rules, decode_settings, decode_sync, decode_usage,
+    decode_weighed, encode_bus, encode_keep, encode_rules, encode_settings, encode_sync, encode_usage,
+    encode_weighed,
 };
 pub use op::{decode_op, decode_stamped, encode_op, encode_stamped, is_note};
 pub use watch::{decode_change, decode_filter, encode_change, encode_filter};

@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(sync(&Wish::default()), None, "raft says itself for whom it waits");
         let one = Settings::of(&wish(Some(Secondaries::Count(1)), None, Some(5_000)));
         assert_eq!(one.sync, Some(SyncMode::Some { secondaries: 1, interval_micros: 5_000 }));
-        let two = one.with(&Wish { sync: Some(Secondaries::Count(2)), ..Wish::default() }).sync;
+        let two = one.clone().with(&Wish { sync: Some(Secondaries::Count(2)), ..Wish::default() }).sync;
         assert_eq!(
             two,
             Some(SyncMode::Some { secondaries: 2, interval_micros: 5_000 }),

@@ -171,6 +171,7 @@ impl Wish {
     /// order where there is none.
     pub fn check_for(&self, settings: &Settings) -> Result<(), String> {
         self.check_sync(settings)?;
+        self.check_bus(settings)?;
         if settings.protocol.is_merged() {
             self.check_unordered(settings.protocol)?;
         }

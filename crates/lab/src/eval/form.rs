@@ -19,7 +19,7 @@ const GROUPS: u32 = 2;
 pub const BOUND_MILLIS: u64 = 500;
 
 /// A form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Form {
     /// Its name.
     pub name: &'static str,

@@ -47,7 +47,7 @@ impl Load {
         let shards = cluster.led(form.keyspace).await?;
         let nodes = cluster.nodes().iter().map(|node| Pinned::new(&node.address));
         let shared = Rc::new(Shared {
-            form: *form,
+            form: form.clone(),
             began: Instant::now(),
             stop: Cell::new(false),
             nodes: nodes.collect::<Result<_, _>>()?,

@@ -102,7 +102,7 @@ async fn run_one(
     progress: &mut Progress,
     say: &mut dyn FnMut(Progress),
 ) -> Result<Vec<Measured>, Error> {
-    cluster.create(form.keyspace, form.wish).await?;
+    cluster.create(form.keyspace, form.wish.clone()).await?;
     let load = Load::start(cluster, form, plan.clients).await?;
     let mut times = Vec::new();
     sleep(WARM_UP).await;
@@ -118,7 +118,7 @@ async fn run_one(
     let leaders = load.leaders();
     let seen = load.end().await;
     let measured = |(slow, (from, to)): (Option<usize>, (u64, u64))| Measured {
-        form: *form,
+        form: form.clone(),
         slow,
         leaders: leaders.clone(),
         figures: figures::count(&seen, from, to),

@@ -181,7 +181,7 @@ pub(super) mod tests {
                 bound_micros: if is_weak { 300_001 } else { 0 },
                 ..Figures::default()
             };
-            Row::of(&Measured { form: *form, slow: None, leaders: [0].into(), figures })
+            Row::of(&Measured { form: form.clone(), slow: None, leaders: [0].into(), figures })
         };
         forms.iter().enumerate().map(row).collect()
     }

@@ -204,7 +204,7 @@ mod tests {
         let of = |form: form::Form| {
             [None, Some(0), Some(1), Some(2)].map(|slow| {
                 let figures = figures(slow.is_some());
-                Row::of(&Measured { form, slow, leaders: [0].into(), figures }, 100_000)
+                Row::of(&Measured { form: form.clone(), slow, leaders: [0].into(), figures }, 100_000)
             })
         };
         form::store().into_iter().flat_map(of).collect()

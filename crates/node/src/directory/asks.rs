@@ -28,7 +28,7 @@ pub(super) fn decide(reign: &mut Reign, ask: &Ask, now: Instant) -> Option<Decis
         Ask::Keyspaces => Ok(Answer::Keyspaces(reign.keyspaces())),
         Ask::CreateKeyspace { name, wish } => return Some(decision(reign.create(name, wish), done)),
         Ask::AlterKeyspace { name, wish, dry_run } => {
-            let event = Event::Alter { name: name.clone(), wish: *wish };
+            let event = Event::Alter { name: name.clone(), wish: wish.clone() };
             let map = reign.map.clone();
             return change_node(reign, &map, &event, *dry_run, now);
         }

@@ -59,6 +59,7 @@ fn keyspace_text(keyspace: &Keyspace) -> String {
         ("weights", weighed.map(|weighed| weighed.weights.to_string())),
         ("read", weighed.map(|weighed| weighed.votes.read.to_string())),
         ("write", weighed.map(|weighed| weighed.votes.write.to_string())),
+        ("bus", keyspace.bus.broker().map(|broker| broker.to_string())),
     ];
     for (name, value) in told.into_iter().filter_map(|(name, value)| Some((name, value?))) {
         write!(text, " {name}={value}").expect("a string takes all");

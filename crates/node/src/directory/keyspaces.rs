@@ -26,7 +26,7 @@ impl Reign {
                 node.state = Liveness::Suspect;
             }
         }
-        let mut next = seen.apply(&Event::Create { name: name.into(), wish: *wish })?;
+        let mut next = seen.apply(&Event::Create { name: name.into(), wish: wish.clone() })?;
         for (id, node) in &mut next.nodes {
             node.state = self.map.nodes[id].state;
         }

@@ -197,11 +197,14 @@ impl Core {
             read.hidden = false;
             // Others than that answer from their own table.
             let is_gathered = self.replicas[&shard].kind == Protocol::Quorum;
-            let why = kv::merged::refusal(&read.op)
+            let why = kv::merged::refusal(self.replicas[&shard].kind, &read.op)
                 .unwrap_or("there is nothing of that where writes have no order");
-            let input = if is_gathered { read.gather(token) } else { Some(read.input(token)) };
-            return match input {
-                Some(input) => self.give(shard, input),
+            if !is_gathered {
+                let input = read.input(token);
+                return self.give(shard, input);
+            }
+            return match read.gather(token) {
+                Some(read) => self.gather(shard, read),
                 None => self.finish(token, Err(Error::Invalid(why.into()))),
             };
         }

@@ -29,7 +29,7 @@ fn shard_of(cluster: &Cluster, at: NodeId, keyspace: &str) -> Option<(ShardId, V
 fn made(cluster: &mut Cluster, leader: NodeId, wish: Wish) -> (String, ShardId, Vec<NodeId>) {
     for number in 0..5 {
         let name = format!("tea{number}");
-        assert_eq!(administer(cluster, leader, create(&name, wish)), Ok(Answer::Done));
+        assert_eq!(administer(cluster, leader, create(&name, wish.clone())), Ok(Answer::Done));
         let (shard, mut nodes) = shard_of(cluster, leader, &name).unwrap();
         run_until(cluster, "it is served", |cluster| {
             nodes.iter().all(|node| cluster.nodes[node].replica_status(shard).is_some())

@@ -148,9 +148,11 @@ impl Replicate for Broadcast {
             Input::Disconnected { node } => self.disconnected(node),
             Input::Seal { next, .. } => self.end_epoch(next, out),
             Input::SnapshotReceived { .. } => out.push(Output::DiscardSnapshot),
-            Input::Gather { token, .. } => {
+            Input::Gather { reads } => {
                 let error = Error::Invalid("rows are read from the table here: nobody gathers them".into());
-                out.push(Output::Refuse { token, error });
+                let refuse =
+                    |(token, ..): (Token, Look, Level)| Output::Refuse { token, error: error.clone() };
+                out.extend(reads.into_iter().map(refuse));
             }
             // Members change with the epoch; who comes back asks for what it lacks.
             Input::Want { .. }

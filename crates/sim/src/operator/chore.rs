@@ -110,7 +110,7 @@ impl Chore {
             },
             What::Join(joiner) => Ask::Join(joining(joiner)),
             What::Alter(wish) | What::Recast(wish) => {
-                Ask::AlterKeyspace { name: Request::KEYSPACE.into(), wish: *wish, dry_run: false }
+                Ask::AlterKeyspace { name: Request::KEYSPACE.into(), wish: wish.clone(), dry_run: false }
             }
             What::Abort(shard) => Ask::Abort { shard: *shard },
             What::Split(shards) => Ask::AlterKeyspace {

@@ -2,9 +2,9 @@
 
 use kv::admin::{Answer, Ask, Ruled, Ruling};
 use kv::keyspace::{
-    Described, History, Keep, Quota, Secondaries, Settings, SyncMode, Usage, Weighed, Weights, Wish,
+    Bus, Described, History, Keep, Quota, Secondaries, Settings, SyncMode, Usage, Weighed, Weights, Wish,
 };
-use kv::{Error, ShardId};
+use kv::{Error, Protocol, ShardId};
 use tonic::{Request, Response, Status};
 
 use super::{admin, ask_checked};
@@ -128,6 +128,7 @@ pub(in crate::native) fn encode_wish(wish: &Wish) -> proto::KeyspaceWish {
         weights: wish.weights.map(|weights| weights.each()).unwrap_or_default(),
         read: wish.read,
         write: wish.write,
+        bus: wish.bus.as_ref().map(Bus::text),
     }
 }
 
@@ -163,6 +164,11 @@ pub(in crate::native) fn decode_wish(message: Option<proto::KeyspaceWish>) -> Re
         ttl_micros: message.ttl_micros,
         quota_bytes: message.quota_bytes,
         quota_keys: message.quota_keys,
+        bus: message
+            .bus
+            .map(|bus| Bus::parse(&bus))
+            .transpose()
+            .map_err(|why| Error::Invalid(format!("bus: {why}")))?,
     })
 }
 
@@ -217,7 +223,7 @@ fn decode_history(message: proto::KeyspaceHistory) -> Result<History, Error> {
 }
 
 fn encode(keyspace: Described) -> proto::Keyspace {
-    let Settings { protocol, replicas, sync, weighed, keep, quota } = keyspace.settings;
+    let Settings { protocol, replicas, sync, weighed, bus, keep, quota } = keyspace.settings;
     let Wish { weights, read, write, .. } = weighed.map(Weighed::wish).unwrap_or_default();
     let wish = Wish {
         protocol: Some(protocol),
@@ -231,6 +237,7 @@ fn encode(keyspace: Described) -> proto::Keyspace {
         weights,
         read,
         write,
+        bus: (protocol == Protocol::Broadcast).then(|| bus.without_password()),
         ..sync.map(SyncMode::wish).unwrap_or_default()
     };
     let usage = |Usage { bytes, keys }| proto::KeyspaceUsage { bytes, keys };
