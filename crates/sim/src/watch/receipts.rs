@@ -49,7 +49,7 @@ impl Receipts {
         let parts = Plan::new(map, told.op.clone()).map_or(0, |plan| plan.parts.len());
         let is_read = told.op.class() == Class::Read;
         // Without an order a version says nothing of the rest of its shard.
-        if parts != 1 || told.op.at().is_some() || receipt.protocol == Protocol::Quorum {
+        if parts != 1 || told.op.at().is_some() || receipt.protocol.is_merged() {
             return None;
         }
         let since = since(told);
