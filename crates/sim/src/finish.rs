@@ -195,7 +195,9 @@ impl World {
 
     /// Where clients come once, the memory of shards may have been full: now each can be written again.
     pub fn write_each(&mut self) {
-        if self.workload == Workload::Once {
+        // What one copy takes then the others would not have when all keys are read.
+        let answers_each = self.placed.keyspaces[DEFAULT].protocol == Protocol::Broadcast;
+        if self.workload == Workload::Once && !answers_each {
             let mut of_shards = BTreeMap::new();
             for key in self.named_keys() {
                 let shards = self.keyspaces.shards(Request::KEYSPACE).expect("the clients' keyspace stays");

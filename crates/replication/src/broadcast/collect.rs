@@ -106,8 +106,7 @@ impl Broadcast {
             self.counts.collected += count;
             self.collector.collects = self.intake.last;
         }
-        if !is_all {
-            self.collector.next = self.now;
-        }
+        // Of those with more revisions before them than one step takes some are left.
+        self.collector.next = self.now;
     }
 }
