@@ -36,7 +36,8 @@ pub(crate) fn tame(options: &Options, settings: &mut Settings) {
     (settings.operates, settings.watchers, settings.unordered) = (false, 0, true);
     settings.grace_micros = node::GRACE_MICROS;
     let mut random = Random::new(options.seed.rotate_left(23) ^ 0x7265_6361);
-    settings.recasts = options.nodes > 1 && random.percent(RECASTS_PERCENT);
+    let can_go = options.protocol == Protocol::Quorum && options.nodes > 1;
+    settings.recasts = can_go && random.percent(RECASTS_PERCENT);
     if settings.recasts {
         // What runs out is told by versions, which those that look at one protocol alone know.
         settings.mortal_percent = 0;

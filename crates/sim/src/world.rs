@@ -110,7 +110,7 @@ impl World {
         if forcing.is_none() {
             zoned.wait_for_somebody();
         }
-        if options.protocol == Protocol::Quorum {
+        if options.protocol.is_merged() {
             unordered::tame(options, &mut settings);
         }
         let steps = if forcing.is_some() { 2 * options.steps } else { options.steps };

@@ -212,7 +212,6 @@ impl Open {
 
     /// A read of another node's client, whose op came in so many bytes.
     pub fn forwarded_read(shard: ShardId, deadline: Instant, asker: Asker, read: Read, bytes: usize) -> Open {
-        let read = Read { ensured: Level::Linearizable, ..read };
         Open { shard, deadline, kind: Kind::ForwardedRead(asker, read), bytes }
     }
 

@@ -89,7 +89,6 @@ impl Core {
             );
         };
         let class = stamped.op.class();
-        // What may be stale its own node would have served: it wants more, whatever the level.
         if !self.replicas.get(&shard).is_some_and(|replica| replica.serves(class)) {
             return answer(self, Error::WrongNode { try_next: None });
         }
@@ -104,7 +103,10 @@ impl Core {
         }
         let deadline = node.now.plus(millis.saturating_mul(1000));
         let open = if class == Class::Read {
-            Open::forwarded_read(shard, deadline, asker, Read::new(stamped.op, level), op.len())
+            // What may be stale its own node would have served, if it could: it wants more, whatever the level.
+            let ensured = strongest_here(&self.replicas[&shard], level);
+            let read = Read { ensured, ..Read::new(stamped.op, level) };
+            Open::forwarded_read(shard, deadline, asker, read, op.len())
         } else {
             Open::forwarded_write(shard, deadline, asker, op)
         };

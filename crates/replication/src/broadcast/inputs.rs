@@ -72,7 +72,8 @@ impl Broadcast {
     /// The rows of a read may be answered: all is here that was made up to what is stable.
     fn fetched(&mut self, token: Token, out: &mut Vec<Output>) {
         if self.reads.remove(&token) {
-            let staleness_micros = self.clock.micros().saturating_sub(self.stable.micros()).max(1);
+            let behind = self.clock.micros().saturating_sub(self.stable.micros()).max(1);
+            let staleness_micros = if self.stable == Version::ZERO { u64::MAX } else { behind };
             out.push(Output::Answer { token, reached: Level::Local, staleness_micros, copies: 1 });
         }
     }

@@ -53,6 +53,8 @@ struct Looking {
     last: Version,
     /// What is to be looked at yet; `None` = all is known, and versions are waited for.
     rest: Option<Look>,
+    /// So often rows of others had come in when it began.
+    merges: u64,
 }
 
 /// A write whose rows are made.
@@ -167,6 +169,10 @@ impl Broadcast {
         }
         self.want_ceiling(Version::ZERO);
         let items = self.next_writes();
+        self.look_for_writes(items, out);
+    }
+
+    fn look_for_writes(&mut self, items: VecDeque<Item>, out: &mut Vec<Output>) {
         let mut looks = Vec::from_iter(items.iter().filter_map(|item| merged::look(&item.op)));
         let look = match looks.pop() {
             Some(look) if looks.is_empty() && !matches!(look, Look::Keys(_)) => look,
@@ -178,7 +184,8 @@ impl Broadcast {
             }
         };
         let (newest, last) = (Newest::of(Direction::Forward), Version::ZERO);
-        self.writes.looking = Some(Looking { items, newest, last, rest: Some(look.clone()) });
+        self.writes.looking =
+            Some(Looking { items, newest, last, rest: Some(look.clone()), merges: self.intake.merges });
         self.look(Whose::Write, look, out);
     }
 
@@ -229,6 +236,11 @@ impl Broadcast {
     /// Makes the rows of writes whose keys are known.
     pub(super) fn make(&mut self, out: &mut Vec<Output>) {
         let Some(mut looking) = self.writes.looking.take_if(|looking| looking.rest.is_none()) else { return };
+        // A trim makes rows again that were found: one that something newer has taken the place of may be gone for good meanwhile.
+        let is_trim = |item: &Item| matches!(item.op, Op::Trim { .. } | Op::TrimRange { .. });
+        if looking.merges != self.intake.merges && looking.items.iter().any(is_trim) {
+            return self.look_for_writes(looking.items, out);
+        }
         let seen = self.intake.newest.max(looking.last);
         self.intake.newest = seen;
         self.want_ceiling(seen);
