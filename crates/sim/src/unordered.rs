@@ -4,6 +4,9 @@
 //! stays; clients delete where the clock is furthest ahead, and put where it is furthest behind as soon as a tombstone has gone; and they send their
 //! writes again at other nodes, which must not run them twice.
 //!
+//! In some runs the keyspace goes on under other protocols and comes back. In most of those one member weighs as much as a write takes, and is
+//! held away, with clients that ask it, when its shards are to have an order: they must wait for it.
+//!
 //! # Caveats
 //!
 //! In some runs the keyspace goes on under other protocols and comes back (`operator`). What is looked at there is what clients see, and
