@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kv::keyspace::Usage;
-use kv::{Error, NodeId, Position, Reply, ShardId, Version};
+use kv::{Error, NodeId, Position, Protocol, Reply, ShardId, Version};
 use placement::map::Shard;
 use replication::{Input, Instant, Output, Ticket, Token};
 
@@ -280,7 +280,10 @@ impl Core {
                 match self.replicas.contains_key(&shard) {
                     false => self.tail_applied(shard, index, (last, due, standing)),
                     true => {
-                        self.expiries.set(shard, due);
+                        // By versions of others its time may be over before this node's clock says so: then it has gone there already.
+                        let takes_others = self.replicas[&shard].kind == Protocol::Broadcast;
+                        let is_over = |due: &u64| takes_others && *due <= last.micros();
+                        self.expiries.set(shard, due.map(|due| if is_over(&due) { 0 } else { due }));
                         self.stands(shard, standing);
                         self.applied(node, shard, index, last, results);
                     }
