@@ -22,7 +22,7 @@ use crate::exit::{Code, Error};
 use crate::{parse, serve};
 
 /// How the servers of a list agree: the one place that says it.
-const SEVERAL: Protocol = Protocol::Raft;
+const SEVERAL: Protocol = Protocol::Broadcast;
 const ALONE: Protocol = Protocol::Single;
 /// All keys are of one shard: a range is read as of one moment.
 const SHARDS: u32 = 1;
