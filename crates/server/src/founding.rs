@@ -43,7 +43,9 @@ pub(crate) fn founding(config: &Config, folder: &Folder) -> Result<Map, Failure>
     if protocol == Protocol::Broadcast {
         // Copies without an order keep the newest alone, unless their keyspace says more.
         let history = history.map_or(History::All, History::Count);
-        map.keyspaces.get_mut(DEFAULT).into_iter().for_each(|own| own.keep.history = Some(history));
+        map.keyspaces.get_mut(DEFAULT).into_iter().for_each(|own| {
+            (own.keep.history, own.bus) = (Some(history), config.bus.clone());
+        });
     }
     Ok(map)
 }

@@ -45,4 +45,5 @@ def server():
         refused(["--data"], serve, "--port", port, "--peers", f"localhost:{port}")
         refused(["none has the port of this server"], serve, "--port", port, "--data", folder, "--peers", "localhost:1,localhost:2")
         refused(["HOST:PORT"], serve, "--port", port, "--data", folder, "--peers", "here")
-    refused(["mqtt://127.0.0.1:1883"], serve, "--port", port, "--broker", "127.0.0.1:1883")
+    refused(["mqtt://"], serve, "--port", port, "--broker", "127.0.0.1:1883")
+    refused(["add --peers"], serve, "--port", port, "--broker", "mqtt://127.0.0.1:1883")

@@ -40,7 +40,7 @@ pub(crate) struct Merged {
     /// Those whose members take requests by themselves.
     broadcast: BTreeSet<ShardId>,
     /// When a member began, and what the others had made and synced by then.
-    begun: BTreeMap<(NodeId, ShardId), (u64, Vec<(Key, Version)>)>,
+    begun: BTreeMap<(NodeId, ShardId), broadcast::Begun>,
     /// All rows that ever were in a log.
     rows: BTreeMap<(ShardId, Key, Rank), Row>,
     versions: BTreeMap<(ShardId, Version), BTreeSet<Key>>,

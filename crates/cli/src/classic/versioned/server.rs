@@ -14,6 +14,7 @@ use std::sync::Arc;
 use dialects::classic::versioned::Versioned;
 use dialects::native::Native;
 use kv::Protocol;
+use kv::keyspace::{Broker, Bus};
 use server::{Config, History, Kind, Listen, Moves, Stderr};
 
 use super::PORT;
@@ -49,9 +50,9 @@ pub struct Args {
     /// Which of --peers this one is [default: the one with its port]
     #[arg(long, value_name = "HOST:PORT", value_parser = parse::address, requires = "peers")]
     advertise: Option<String>,
-    /// The MQTT broker over which servers share the store
-    #[arg(long, value_name = "mqtt://HOST:PORT", value_parser = broker, conflicts_with = "peers")]
-    broker: Option<String>,
+    /// The MQTT broker that carries what is written to the other servers of --peers [default: their own connections]
+    #[arg(long, value_name = "mqtt://HOST:PORT", value_parser = Broker::parse)]
+    broker: Option<Broker>,
 }
 
 /// Runs a server until a signal stops it.
@@ -62,12 +63,13 @@ pub fn run(args: Args) -> Result<Code, Error> {
 
 /// Its settings: those of `capstan serve` where nothing else is said.
 fn config(args: Args) -> Result<Config, Error> {
-    if let Some(broker) = args.broker {
+    let Args { port, data, peers, advertise, broker } = args;
+    if let Some(broker) = broker.as_ref().filter(|_| peers.is_empty()) {
         return Err(Error::Usage(format!(
-            "--broker {broker}: servers share a store over their own connections here; list them with --peers HOST:PORT,.."
+            "--broker {broker}: a broker carries what is written, and which servers there are says a list: add --peers HOST:PORT,.. with all of \
+             them, this one too"
         )));
     }
-    let Args { port, data, peers, advertise, .. } = args;
     let dialect = Listen::new(Arc::new(Versioned::new()), format!("*:{port}"));
     let own = match peers.is_empty() {
         true => None,
@@ -111,6 +113,7 @@ fn config(args: Args) -> Result<Config, Error> {
         lab: false,
         by_zones: false,
         ends_when_left: false,
+        bus: broker.map_or(Bus::Peers, Bus::Mqtt),
         stderr: Stderr::Line(ready),
     })
 }
@@ -149,14 +152,6 @@ fn beside(server: &str, offset: u16) -> Result<String, Error> {
             "{server}: a server of a list needs the ports {PEERS} and {NATIVE} above its own too, so take one up to {PORT_MAX}"
         ))
     })
-}
-
-/// mqtt://HOST:PORT.
-fn broker(text: &str) -> Result<String, String> {
-    let wrong = || "a broker is mqtt://HOST:PORT, as in mqtt://127.0.0.1:1883".to_owned();
-    let place = text.strip_prefix("mqtt://").or_else(|| text.strip_prefix("mqtts://")).ok_or_else(wrong)?;
-    let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
-    parse::address(place.split('/').next().unwrap_or_default()).map(|_| text.into()).map_err(|_| wrong())
 }
 
 #[cfg(test)]
@@ -225,14 +220,14 @@ mod tests {
     }
 
     #[test]
-    fn broker_is_an_address_of_mqtt() {
-        for text in ["mqtt://h:1883", "mqtts://user:word@h:8883/prefix"] {
-            assert_eq!(broker(text).as_deref(), Ok(text));
-        }
-        for text in ["h:1883", "mqtt://h", "http://h:1", "mqtt://:1883", ""] {
-            assert!(broker(text).is_err_and(|why| why.contains("mqtt://127.0.0.1:1883")), "{text}");
-        }
-        let told = parsed(&["--broker", "mqtt://h:1883"]).expect_err("there is none here");
-        assert!(told.contains("--peers HOST:PORT"), "{told}");
+    fn broker_carries_what_the_servers_of_a_list_write() {
+        let (list, broker) = (["--data", "d", "--peers", "h:40000,h:40001"], ["--broker", "mqtt://h:1883"]);
+        let config = parsed(&[&list[..], &broker].concat()).expect("it is sound");
+        assert_eq!(config.bus, Bus::parse("mqtt://h:1883").expect("it is an address"));
+        assert_eq!(parsed(&list).expect("it is sound").bus, Bus::Peers);
+        let told = parsed(&broker).expect_err("nobody says which servers there are");
+        assert!(told.contains("add --peers HOST:PORT"), "{told}");
+        let told = parsed(&["--broker", "h:1883"]).expect_err("it is none");
+        assert!(told.contains("mqtt://"), "{told}");
     }
 }

@@ -15,6 +15,9 @@ use super::Merged;
 /// Its clock may be fast: so much of its patience is over when all of it is, at least.
 const PATIENT_MICROS: u64 = PATIENCE_MICROS * 8 / 10;
 
+/// When a member began, and what the others had made and synced by then.
+pub(super) type Begun = (u64, Vec<(Key, Version)>);
+
 impl Merged {
     /// Whether a node has a row of a key, or a later one, in its synced log.
     fn has_synced(&self, node: NodeId, shard: ShardId, key: &Key, version: Version) -> bool {
