@@ -17,7 +17,7 @@ use kv::Protocol;
 use kv::keyspace::{Broker, Bus};
 use server::{Config, History, Kind, Listen, Moves, Stderr};
 
-use super::PORT;
+use super::client::PORT;
 use crate::classic::host;
 use crate::exit::{Code, Error};
 use crate::{parse, serve};
