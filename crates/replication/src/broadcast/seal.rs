@@ -1,21 +1,10 @@
-//! The end of an epoch: a member takes no more requests, and the members that go on bring together what they have.
-//!
-//! # How it is solved
-//!
-//! A member is sealed from the moment it is asked: it takes no request, and makes no row and no promise any more. Rows of others it takes as before,
-//! and its vectors say that it is sealed. When all among whom the shard goes on are sealed, durably, what any of them has is the state: each is
-//! done when it has all that each of them had then. Rows beyond a gap count as well, so each compares its table with all others once it has what
-//! their vectors say.
-//!
-//! ```text
-//!   n1   seals ── has 1:9 2:7, sealed ──▶  waits for has 2:8, compares with n2 ──▶ sealed
-//!   n2   seals ── has 1:8 2:8, sealed ──▶  waits for has 1:9, compares with n1 ──▶ sealed
-//! ```
+//! The end of an epoch: a member takes no more requests, and says where it has ended once that is in its log and its table.
 //!
 //! # Caveats
 //!
-//! All among whom the shard goes on are needed until each has said where it ended. What a member has taken that is not among them, and was not passed
-//! on, is not there; it is brought by who lists what a member has that was left behind.
+//! Members are not brought together at the end: each ends with what it has. So a shard whose members may differ is not handed over: the directory
+//! refuses other protocols, other members and other bounds for it (`placement`). That the last vectors are waited for, and tables compared, as
+//! [`quorum`](crate::quorum) does at its end, is what such a change would need.
 
 use kv::Epoch;
 

@@ -213,7 +213,11 @@ impl Script {
             }
             Output::Answer { token, reached, staleness_micros, .. } => {
                 let row = self.cluster.fetched[&token].as_ref().map_or("nothing".into(), show_row);
-                format!("answer {token}: {row}, {reached}, {staleness_micros} us behind")
+                let behind = match staleness_micros {
+                    u64::MAX => "nobody knows how far behind".into(),
+                    micros => format!("{micros} us behind"),
+                };
+                format!("answer {token}: {row}, {reached}, {behind}")
             }
             Output::Sealed { at } => format!("sealed at {at}"),
             _ if self.is_brief => return None,
