@@ -250,7 +250,7 @@ fn refusals(lab: &Lab) {
         (
             &["keyspace", "alter", "tenant-0", "--protocol", "paxos"],
             2,
-            "use single, raft, primary, two-phase or quorum",
+            "use single, raft, primary, two-phase, quorum or broadcast",
         ),
         (&["keyspace", "alter", "tenant-0", "--protocol", "two-phase", "--sync", "1"], 2, "under primary"),
         (&["keyspace", "create", "carts", "--protocol", "primary", "--sync", "3"], 2, "0 to 2 of the others"),
