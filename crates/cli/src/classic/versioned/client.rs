@@ -8,7 +8,7 @@ use dialects::classic::versioned::proto::{
 };
 use serde_json::json;
 
-use super::PORT;
+use super::server::PORT;
 use crate::connect;
 use crate::exit::{Code, Error};
 use crate::print::Output;

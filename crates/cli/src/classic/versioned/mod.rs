@@ -11,6 +11,3 @@ mod server;
 
 pub use client::{Args as ClientArgs, run as run_client};
 pub use server::{Args as ServerArgs, run as run_server};
-
-/// Where a server listens when nothing is said.
-const PORT: u16 = 40_000;
