@@ -8,12 +8,10 @@ use dialects::classic::versioned::proto::{
 };
 use serde_json::json;
 
+use super::server::PORT;
 use crate::connect;
 use crate::exit::{Code, Error};
 use crate::print::Output;
-
-/// Where a server listens when nothing is said.
-pub(super) const PORT: u16 = 40_000;
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

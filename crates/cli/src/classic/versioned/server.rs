@@ -17,11 +17,12 @@ use kv::Protocol;
 use kv::keyspace::{Broker, Bus};
 use server::{Config, History, Kind, Listen, Moves, Stderr};
 
-use super::client::PORT;
 use crate::classic::host;
 use crate::exit::{Code, Error};
 use crate::{parse, serve};
 
+/// Where a server listens when nothing is said.
+pub const PORT: u16 = 40_000;
 /// How the servers of a list agree: the one place that says it.
 const SEVERAL: Protocol = Protocol::Broadcast;
 const ALONE: Protocol = Protocol::Single;
