@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::Dialect;
 use crate::classic::pairs::{Central, Pairs};
 use crate::classic::store::Store;
+use crate::classic::versioned::Versioned;
 use crate::native::Native;
 
 /// A dialect, and how it is made.
@@ -28,6 +29,7 @@ const DIALECTS: &[Known] = &[
         make: |options| Arc::new(Central::new(has(options, "check"))),
     },
     Known { name: "classic/store", options: &[], make: |_| Arc::new(Store::new()) },
+    Known { name: "classic/versioned", options: &[], make: |_| Arc::new(Versioned::new()) },
 ];
 
 /// The dialect of this name, with these options. The error says what there is.
@@ -69,7 +71,7 @@ mod tests {
         let refused = |name, option: &str| named(name, &[option.to_owned()]).unwrap_err();
         assert_eq!(
             named("redis", &[]).unwrap_err(),
-            "there is no dialect 'redis': use one of native, classic/pairs, classic/central, classic/store"
+            "there is no dialect 'redis': use one of native, classic/pairs, classic/central, classic/store, classic/versioned"
         );
         assert_eq!(
             refused("classic/pairs", "check"),

@@ -24,6 +24,7 @@ use bytes::Bytes;
 use dialects::classic::pairs::fuzz as pairs;
 use dialects::classic::shards::fuzz as shards;
 use dialects::classic::store::fuzz as store;
+use dialects::classic::versioned::fuzz as versioned;
 
 pub use mutate::Mutator;
 
@@ -115,6 +116,7 @@ pub const TARGETS: &[Target] = &[
     target("shards-message", shards::message, shards::message_samples),
     target("shards-key", shards::key, shards::key_samples),
     target("shards-joined", shards::joined, Vec::new),
+    target("versioned-message", versioned::message, versioned::message_samples),
     target("history-json", check::fuzz::json, Vec::new),
     target("history-edn", check::fuzz::edn, Vec::new),
     target("history-log", check::fuzz::log, Vec::new),

@@ -258,12 +258,14 @@ pub fn rows() -> Vec<merged::Row> {
         changes: 300,
         deadline: Some(1 << 50),
         replaced: Some(version(9)),
+        floor: Version::ZERO,
     };
     let expiry = value.expire().expect("it has a deadline");
     let first =
         merged::Row { created: version(300), changes: 1, deadline: None, replaced: None, ..value.clone() };
     let tombstone = merged::Row::tombstone("other".into(), version(12), Some(version(11)));
-    vec![value, expiry, first, tombstone]
+    let trimmed = tombstone.trim();
+    vec![value, expiry, first, tombstone, trimmed]
 }
 
 /// Looks of every kind.
@@ -284,6 +286,7 @@ pub fn look_samples() -> Vec<Bytes> {
         Look::Buckets { buckets: vec![0, 7, 1023], after: Some("key".into()) },
         Look::Rows(names),
         Look::Tombstones { after: None },
+        Look::AsOf { from: "a".into(), to: None, at: Some(Version::new(300, ReplicaId(1))) },
     ];
     looks.iter().map(|look| of(look, merged::encode_look)).collect()
 }

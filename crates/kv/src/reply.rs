@@ -45,7 +45,7 @@ pub enum Answer {
     },
     /// Forgotten.
     Trimmed {
-        /// How many revisions.
+        /// How many revisions; where writes have no order, of how many keys: each replica drops what it has of them.
         count: u64,
         /// It stopped at its limit: go on from this key. Of the trim of one key it is that key: ask the same again.
         next: Option<Key>,

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use kv::merged::{self, Look, Newest, Rank, Row};
-use kv::{Answer, Class, Direction, Key, Op, Page, Range, ReplicaId, Scope, Version};
+use kv::{Answer, Class, Direction, Key, Op, Page, Protocol, Range, ReplicaId, Scope, Version};
 
 fn at(micros: u64) -> Version {
     Version::new(micros, ReplicaId(1))
@@ -23,7 +23,7 @@ struct Store(Newest);
 impl Store {
     fn write(&mut self, micros: u64, op: Op) -> Option<Answer> {
         let answer = merged::answer(&op, at(micros), &self.0);
-        for row in merged::make(&op, at(micros), &self.0, None) {
+        for row in merged::make(&op, at(micros), &self.0) {
             assert_eq!(row.check(), Ok(()), "{row}");
             assert!(self.0.add(row), "what is made is the newest");
         }
@@ -75,15 +75,9 @@ fn make_after_the_deadline_begins_a_new_life() {
 }
 
 #[test]
-fn make_without_a_deadline_lasts_as_long_as_the_keyspace_says() {
-    let make = |op| merged::make(&op, at(10), &Newest::default(), Some(5)).remove(0).deadline;
-    assert_eq!((make(put("k", "a", None)), make(put("k", "a", Some(99)))), (Some(15), Some(99)));
-}
-
-#[test]
 fn make_of_a_put_all_takes_the_last_of_equal_keys() {
     let rows = vec![("k".into(), "a".into()), ("j".into(), "b".into()), ("k".into(), "c".into())];
-    let made = merged::make(&Op::PutAll { rows }, at(3), &Newest::default(), None);
+    let made = merged::make(&Op::PutAll { rows }, at(3), &Newest::default());
     let three = at(3);
     let shown: Vec<String> = made.iter().map(Row::to_string).collect();
     let expect = |key, value| format!("{key}@{three}={value} created={three} changes=1");
@@ -98,7 +92,7 @@ fn expiry_ranks_above_its_value_and_below_every_later_write() {
     let expiry = value.expire().expect("it has a deadline");
     assert_eq!(value.expire(), value.expire(), "whoever makes it makes the same");
     assert_eq!(expiry.to_string(), format!("k@{0} expired created={0} changes=1 deadline=5", at(1)));
-    let later = Rank { version: value.version.next(), expired: false };
+    let later = Rank::of(value.version.next(), false);
     assert!(value.rank() < expiry.rank() && expiry.rank() < later);
     assert_eq!(expiry.expire(), None);
     assert!(store.0.add(expiry) && !store.0.add(value), "a value does not come back after its expiry");
@@ -128,7 +122,7 @@ fn answer_leaves_out_what_is_deleted_and_what_has_expired() {
 #[test]
 fn pages_of_several_replicas_end_where_the_first_of_them_ends() {
     let row = |key: &'static str, micros| {
-        merged::make(&put(key, "v", None), at(micros), &Newest::default(), None).remove(0)
+        merged::make(&put(key, "v", None), at(micros), &Newest::default()).remove(0)
     };
     for (direction, reach, found) in
         [(Direction::Forward, "c", ["a", "b"]), (Direction::Backward, "b", ["d", "c"])]
@@ -152,33 +146,75 @@ fn pages_of_several_replicas_end_where_the_first_of_them_ends() {
 #[test]
 fn delete_range_goes_on_behind_what_was_looked_at() {
     let mut newest = Newest::default();
-    let row = |key| merged::make(&put(key, "v", None), at(1), &Newest::default(), None).remove(0);
+    let row = |key| merged::make(&put(key, "v", None), at(1), &Newest::default()).remove(0);
     newest.add_page(vec![row("a"), row("b")], Some("b".into()));
     let op = Op::DeleteRange { from: Key::new(), to: None };
-    assert_eq!(merged::make(&op, at(2), &newest, None).len(), 2);
+    assert_eq!(merged::make(&op, at(2), &newest).len(), 2);
     let next = Some(Bytes::from_static(b"b\0"));
     assert_eq!(merged::answer(&op, at(2), &newest), Some(Answer::Deleted { count: 2, previous: None, next }));
 }
 
 #[test]
 fn refusal_of_what_needs_an_order_names_protocols_that_have_one() {
-    let refused = |op: &Op| {
-        let why = merged::refusal(op);
-        assert!(
-            why.is_none_or(|why| op.is_own() || why.contains("single, raft, primary or two-phase")),
-            "{why:?}"
-        );
-        assert_eq!(
-            merged::look(op).is_some(),
-            why.is_none() && !matches!(op, Op::Range(range) if range.ledger)
-        );
-        why.is_some()
-    };
     let ops: Vec<Op> = kv::fuzz::ops().into_iter().filter(|op| !matches!(op, Op::Note(_))).collect();
-    let served = ops.iter().filter(|op| !refused(op)).count();
-    assert!((3..ops.len()).contains(&served), "some are served: {served}");
-    assert!(!refused(&put("k", "v", None)) && !refused(&Op::Get { key: "k".into(), at: None }));
-    assert!(refused(&Op::Get { key: "k".into(), at: Some(at(1)) }));
+    for protocol in [Protocol::Quorum, Protocol::Broadcast] {
+        let refused = |op: &Op| {
+            let why = merged::refusal(protocol, op);
+            assert!(
+                why.is_none_or(|why| op.is_own() || why.contains("single, raft, primary")),
+                "{protocol}: {why:?}"
+            );
+            let is_of_rows = !matches!(op, Op::Range(range) if range.ledger);
+            let is_of_now = op.at().is_none() && !matches!(op, Op::History { .. });
+            let is_looked_at = merged::look(op).is_some();
+            assert!(why.is_some() || is_looked_at == (is_of_rows && is_of_now), "{protocol}: {op:?}");
+            why.is_some()
+        };
+        let served = ops.iter().filter(|op| !refused(op)).count();
+        assert!((3..ops.len()).contains(&served), "some are served: {served}");
+        assert!(!refused(&put("k", "v", None)) && !refused(&Op::Get { key: "k".into(), at: None }));
+        assert!(refused(&Op::Expire { key: "k".into(), deadline: None }));
+        let of_history = [
+            Op::Get { key: "k".into(), at: Some(at(1)) },
+            Op::History { key: "k".into(), limit: 0, before: None },
+            Op::Put { key: "k".into(), value: "v".into(), deadline: None, previous: true },
+            Op::Trim { key: "k".into(), below: None },
+        ];
+        let is_own_copy = protocol == Protocol::Broadcast;
+        assert!(of_history.iter().all(|op| refused(op) != is_own_copy), "{protocol}: a member's own history");
+    }
+}
+
+#[test]
+fn trim_makes_the_rows_that_stay_again_with_a_floor() {
+    let mut store = Store::default();
+    store.write(1, put("k", "a", None));
+    store.write(2, put("k", "b", None));
+    store.write(3, put("other", "c", None));
+    let trim = |below: Option<Version>| Op::Trim { key: "k".into(), below };
+    let trimmed = |count| Some(Answer::Trimmed { count, next: None });
+    assert_eq!(store.write(4, trim(Some(at(1)))), trimmed(0), "what came later is not what was looked for");
+    assert_eq!(store.write(4, trim(None)), trimmed(1));
+    let (one, two) = (at(1), at(2));
+    let row = format!("k@{two}=b created={one} changes=2 replaced={one} floor={two}");
+    assert_eq!(store.row("k"), row, "its version stays");
+    assert_eq!(store.write(5, trim(None)), trimmed(0), "there is nothing left to trim");
+    assert!(!store.row("other").contains("floor"), "{}", store.row("other"));
+    store.write(6, put("k", "d", None));
+    assert!(store.row("k").ends_with(&format!("floor={two}")), "a floor stays with its key");
+    store.write(7, delete("k"));
+    assert!(store.row("k").ends_with(&format!("floor={two}")), "{}", store.row("k"));
+}
+
+#[test]
+fn newest_takes_the_highest_floor_whichever_row_it_comes_with() {
+    let row = |micros, floor| Row { floor, ..Row::tombstone("k".into(), at(micros), None) };
+    for rows in [[row(9, at(2)), row(5, at(5))], [row(5, at(5)), row(9, at(2))]] {
+        let mut newest = Newest::default();
+        assert!(rows.iter().cloned().all(|row| newest.add(row)), "each is news");
+        assert!(rows.iter().cloned().all(|row| !newest.add(row)), "and once");
+        assert_eq!(newest.get(b"k"), Some(&row(9, at(5))));
+    }
 }
 
 #[test]
@@ -198,7 +234,7 @@ fn ops_of_rows_are_the_store_s_own() {
 
 #[test]
 fn rows_that_cannot_be_are_told() {
-    let [value, expiry, _, tombstone] = &kv::fuzz::rows()[..] else { panic!("four samples") };
+    let [value, expiry, _, tombstone, _] = &kv::fuzz::rows()[..] else { panic!("five samples") };
     for row in [
         Row { key: Key::new(), ..value.clone() },
         Row { version: Version::ZERO, ..tombstone.clone() },
@@ -208,6 +244,7 @@ fn rows_that_cannot_be_are_told() {
         Row { deadline: None, ..expiry.clone() },
         Row { changes: 1, ..tombstone.clone() },
         Row { deadline: Some(value.version.micros()), ..value.clone() },
+        Row { floor: value.version.next(), ..value.clone() },
     ] {
         assert!(row.check().is_err(), "{row}");
     }
@@ -215,9 +252,12 @@ fn rows_that_cannot_be_are_told() {
 
 #[test]
 fn digests_tell_ranks_and_keys_apart_and_buckets_are_even() {
-    let (low, high) = (Rank { version: at(1), expired: false }, Rank { version: at(1), expired: true });
+    let (low, high) = (Rank::of(at(1), false), Rank::of(at(1), true));
     assert_ne!(merged::digest(b"k", low), merged::digest(b"k", high));
     assert_ne!(merged::digest(b"k", low), merged::digest(b"j", low));
+    let trimmed = Rank { floor: at(1), ..low };
+    assert_ne!(merged::digest(b"k", low), merged::digest(b"k", trimmed), "a trim is a difference too");
+    assert!(low < trimmed && trimmed < high);
     let mut counts = vec![0; usize::from(merged::BUCKETS)];
     for number in 0..100 * u32::from(merged::BUCKETS) {
         counts[usize::from(merged::bucket(format!("key-{number}").as_bytes()))] += 1;

@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub use self::defects::Mutant;
 
 /// By the order of the enum: its name in commands, and the defect in a few words.
-const ALL: [(Mutant, &str, &str); 111] = [
+const ALL: [(Mutant, &str, &str); 112] = [
     (Mutant::AcknowledgeBeforeSync, "acknowledge-before-sync", "the log calls durable what is only written"),
     (Mutant::LeaderCountsUnsynced, "leader-counts-unsynced", "a leader counts its own copy before its sync"),
     (
@@ -321,6 +321,11 @@ const ALL: [(Mutant, &str, &str); 111] = [
         "a two-phase master decides the end of an epoch without the votes",
     ),
     (Mutant::BaseNotRaised, "base-not-raised", "a part of a shard begins with no newest version"),
+    (
+        Mutant::SealedWeightTooSmall,
+        "sealed-weight-too-small",
+        "a shard without an order goes on with too few of those that had it",
+    ),
     (
         Mutant::PartOpensBeforeTheSeal,
         "part-opens-before-the-seal",

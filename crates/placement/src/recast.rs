@@ -42,6 +42,7 @@
 use kv::keyspace::{Settings, Votes};
 use kv::view::Member;
 use kv::{NodeId, Protocol, ShardId};
+use mutant::Mutant;
 
 use crate::map::{Change, Map, NodeDuty, Phase, Shard, Split, Why};
 use crate::plan::takers;
@@ -198,7 +199,7 @@ impl Map {
         let total = weight(&shard.members);
         let Votes { read, write } = self.votes_of(id, total);
         let others = total - weight(near);
-        others < read && others < write
+        others < read && others < write || mutant::is(Mutant::SealedWeightTooSmall)
     }
 
     /// Whether a shard has ended whose rows a node has together with others: what they have is all there is of it.

@@ -90,6 +90,8 @@ mod transfer;
 pub mod two_phase;
 mod waits;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use kv::cluster::Role;
 use kv::keyspace::Awaited;
@@ -161,15 +163,11 @@ pub enum Input {
         /// Whose they are.
         token: Token,
     },
-    /// What do the replicas hold of this, at this level? Ends in [`Output::Reply`] or [`Output::Refuse`]. Only protocols without an order know
-    /// of it; the others answer [`Input::Read`].
+    /// What do the replicas hold of these, all that a turn has for this replica: they share a question. Each ends in [`Output::Reply`] or
+    /// [`Output::Refuse`]. Only protocols without an order know of it; the others answer [`Input::Read`].
     Gather {
-        /// Whose it is.
-        token: Token,
-        /// [`Look::Keys`] or [`Look::Range`].
-        look: Look,
-        /// How fresh.
-        level: Level,
+        /// Whose each is, [`Look::Keys`] or [`Look::Range`], and how fresh.
+        reads: Vec<(Token, Look, Level)>,
     },
     /// What [`Output::Look`] asked for.
     Looked {
@@ -386,8 +384,8 @@ pub enum Output {
 pub enum Gathered {
     /// Of a read: what was found, tombstones left in, as of a moment: what expires up to it is gone.
     Rows {
-        /// The newest rows.
-        newest: Newest,
+        /// The newest rows, those among them that others of the same question asked for.
+        newest: Arc<Newest>,
         /// The moment.
         moment: Version,
     },

@@ -16,6 +16,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use kv::Op;
+use kv::merged::Look;
 use node::log::Request;
 use node::{Done, Executor, Job, Ran};
 use storage::{EngineError, Kind};
@@ -37,7 +38,7 @@ const UNFLUSHED_AGE: Duration = Duration::from_secs(60);
 const HERE_BYTES_MAX: usize = 32 << 10;
 /// How long the table waits before it tries again.
 const PAUSE: Duration = Duration::from_millis(20);
-/// More reads than this do not run in the driver's thread.
+/// More reads, or keys that other replicas ask for, than this do not run in the driver's thread.
 const HERE_READS_MAX: usize = 64;
 
 /// Takes the jobs of one core.
@@ -103,9 +104,11 @@ impl Engine {
     fn are_in_memory(&self, jobs: &[Job]) -> bool {
         let runner = self.runner();
         let table = runner.executor.table();
-        let is_in_memory =
-            |job: &Job| matches!(job, Job::Read { shard, op, .. } if table.is_in_memory(*shard, op));
-        jobs.iter().all(is_in_memory)
+        jobs.iter().all(|job| match job {
+            Job::Read { shard, op, .. } => table.is_in_memory(*shard, op),
+            Job::Look { shard, what, .. } => table.looks_in_memory(*shard, what),
+            _ => false,
+        })
     }
 
     fn runner(&self) -> MutexGuard<'_, Runner> {
@@ -119,6 +122,7 @@ fn are_short(jobs: &[Job]) -> bool {
         match job {
             Job::Apply { entry, .. } => bytes += entry.len(),
             Job::Read { op: Op::Get { .. }, .. } => reads += 1,
+            Job::Look { what: Look::Keys(keys), .. } => reads += keys.len(),
             _ => return false,
         }
     }

@@ -440,7 +440,7 @@ fn recover(
     let engine = open_engine(folder.engine().as_deref(), config, table_files)?;
     let Terms { history, deleted_micros, .. } = folder.terms();
     let history = history.map_or(History::All, History::Count);
-    // Where writes have no order nobody reads older revisions.
+    // Where writes have no order nobody reads older revisions, unless the rules of a shard say so.
     let merged_history = Some(History::Count(1));
     let options = Options { deleted_micros, merged_history, ..Options::of(history) };
     let deal = node.deal;

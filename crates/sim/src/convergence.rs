@@ -32,7 +32,17 @@ impl World {
             sums.push(table.look(shard, &Look::Digests { first: 0, count: BUCKETS, width: 1 }).ok());
         }
         let are_equal = sums.windows(2).all(|pair| pair[0].is_some() && pair[0] == pair[1]);
-        (!are_equal).then(|| format!("shard {shard} has copies that differ"))
+        (!are_equal).then(|| format!("shard {shard} has copies that differ: {}", self.differing(shard)))
+    }
+
+    /// The newest rows of the copies of a shard.
+    fn differing(&self, shard: ShardId) -> String {
+        let look = Look::Buckets { buckets: (0..BUCKETS).collect(), after: None };
+        let machines = self.machines.iter().filter_map(|machine| {
+            let table = machine.process.as_ref()?.cores.table(shard)?;
+            Some(format!("{} has {:?}", machine.id, table.look(shard, &look).ok()?))
+        });
+        Vec::from_iter(machines).join("; ")
     }
 
     /// At rest, what is not as all that was stored would have it.

@@ -15,6 +15,9 @@ const PRIMARY_PERCENT: u64 = 20;
 /// Of 100 that are left then so many have no order: chosen apart, so that the others stay as they are.
 const QUORUM_PERCENT: u64 = 20;
 
+/// Of 100 that are left then so many answer each for itself: chosen apart as well.
+const BROADCAST_PERCENT: u64 = 8;
+
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -57,6 +60,11 @@ impl Options {
         let is_unordered = Random::new(seed.rotate_left(7) ^ 0x71_756f).percent(QUORUM_PERCENT);
         let protocol = match protocol {
             Protocol::Raft if is_unordered && nodes > 2 => Protocol::Quorum,
+            protocol => protocol,
+        };
+        let is_broadcast = Random::new(seed.rotate_left(11) ^ 0x6263).percent(BROADCAST_PERCENT);
+        let protocol = match protocol {
+            Protocol::Raft if is_broadcast => Protocol::Broadcast,
             protocol => protocol,
         };
         Options {

@@ -124,6 +124,7 @@ pub const SOMETIMES: &[&str] = &[
     "the clients' keyspace was altered",
     "the clients' keyspace went to another protocol",
     "the directory refused what it was asked",
+    "the heaviest member was away when its shard was to have an order",
     "the node at hand alone answered what is newest",
     "the node at hand alone answered what may be old",
     "who had a shard did not hear that it was handed over",

@@ -52,6 +52,9 @@ pub(crate) fn frame(bytes: &Bytes) -> String {
                     replication::primary::describe
                 }
                 () if replication::quorum::observe::message(&body).is_some() => replication::quorum::describe,
+                () if replication::broadcast::observe::message(&body).is_some() => {
+                    replication::broadcast::describe
+                }
                 () => replication::two_phase::describe,
             };
             let said = describe(&body);

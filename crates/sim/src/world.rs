@@ -110,7 +110,7 @@ impl World {
         if forcing.is_none() {
             zoned.wait_for_somebody();
         }
-        if options.protocol == Protocol::Quorum {
+        if options.protocol.is_merged() {
             unordered::tame(options, &mut settings);
         }
         let steps = if forcing.is_some() { 2 * options.steps } else { options.steps };
@@ -119,7 +119,7 @@ impl World {
         settings.zones = zoned.count().unwrap_or(settings.zones);
         let mut placed = founding(nodes, &settings, options.protocol);
         zoned.lay_out(&mut placed);
-        unordered::weigh(options, &mut placed);
+        unordered::weigh(options, settings.recasts, &mut placed);
         let placed = Arc::new(placed);
         watch.know(&placed);
         let machines =

@@ -5,7 +5,7 @@
 //! `merged/` on the merged one, with commands of its own ([`golden::merged`]). `REGENERATE=1 cargo test -p storage --test golden`
 //! writes the answers anew; read every line that changed.
 //!
-//! Commands: `history: N|all [deleted=MICROS]` first, if at all. Then ops, see [`golden::parse`], with what is put before them:
+//! Commands: `history: N|all [deleted=MICROS]` first, if at all; then, on the merged layout, `protocol: broadcast` (without it, quorum). Then ops, see [`golden::parse`], with what is put before them:
 //! `@MICROS op` applies an entry of that proposed time (without it, the next microsecond); `? op` reads locally,
 //! `?MICROS op` with the clock of a reader who orders an advance, `?~MICROS op` of one who hides; `id=CLIENT:SEQUENCE:ANSWERED_BELOW:VALID_UNTIL op` is a request that may be sent
 //! again. `reload` loads the shard again. Versions are written as their microseconds (`.NODE` behind them unless it is

@@ -142,6 +142,12 @@ fn rows(random: &mut Random) -> Vec<Row> {
     rows
 }
 
+/// The same, with trims of some keys: each makes a row again, which may be the newest of its key to who trims, or not.
+fn trimmed(rows: &[Row], random: &mut Random) -> Vec<Row> {
+    let trims = rows.iter().filter(|_| random.below(6) == 0).map(Row::trim);
+    trims.chain(rows.iter().cloned()).collect()
+}
+
 /// In another order, and some twice.
 fn scrambled(rows: &[Row], random: &mut Random) -> Vec<Row> {
     let mut all = rows.to_vec();
@@ -157,6 +163,7 @@ fn rows_in_any_order_and_number_make_the_same_copy() {
     for seed in 0..24 {
         let mut random = Random(seed);
         let rows = rows(&mut random);
+        let rows = if seed % 2 == 0 { rows } else { trimmed(&rows, &mut random) };
         for history in HISTORIES {
             let mut first: Option<Copy> = None;
             for _ in 0..3 {
@@ -180,8 +187,12 @@ fn rows_in_any_order_and_number_make_the_same_copy() {
 /// Of each key, what a history keeps of these rows once all has expired: the newest row first.
 fn kept(rows: &[Row], history: History) -> BTreeMap<Key, Vec<Row>> {
     let mut by_key: BTreeMap<Key, BTreeMap<Rank, Row>> = BTreeMap::new();
+    let mut floors: BTreeMap<Key, Version> = BTreeMap::new();
     for row in rows {
-        by_key.entry(row.key.clone()).or_default().insert(row.rank(), row.clone());
+        let floor = floors.entry(row.key.clone()).or_default();
+        *floor = row.floor.max(*floor);
+        let row = Row { floor: Version::ZERO, ..row.clone() };
+        by_key.entry(row.key.clone()).or_default().insert(row.rank(), row);
     }
     for rows in by_key.values_mut() {
         let newest = rows.values().next_back().unwrap();
@@ -192,7 +203,8 @@ fn kept(rows: &[Row], history: History) -> BTreeMap<Key, Vec<Row>> {
     let keep = |rows: BTreeMap<Rank, Row>| {
         let mut rows = rows.into_values().rev();
         let newest = rows.next().unwrap();
-        let older: Vec<Row> = rows.filter(|row| !row.expired).collect();
+        let newest = Row { floor: floors[&newest.key], ..newest };
+        let older: Vec<Row> = rows.filter(|row| !row.expired && row.version >= newest.floor).collect();
         let begin = match history {
             History::Micros(micros) => newest.version.micros().saturating_sub(micros),
             _ => 0,
@@ -235,9 +247,10 @@ fn shown(kept: &[Row]) -> Vec<Revision> {
 
 #[test]
 fn what_is_kept_is_what_the_history_says() {
-    for seed in 100..130 {
+    for seed in 100..140 {
         let mut random = Random(seed);
         let rows = rows(&mut random);
+        let rows = if seed % 2 == 0 { rows } else { trimmed(&rows, &mut random) };
         for history in HISTORIES {
             let mut copy = Copy::new(Kind::Memory, history);
             copy.merge(&scrambled(&rows, &mut random), &mut random);
@@ -265,6 +278,8 @@ fn reads_at_a_version_are_right_or_refused() {
         let mut random = Random(seed);
         let rows = rows(&mut random);
         let everything = kept(&rows, History::All);
+        let rows = if seed % 2 == 0 { rows } else { trimmed(&rows, &mut random) };
+        let is_trimmed = rows.iter().any(|row| row.floor > Version::ZERO);
         for history in HISTORIES {
             let mut copy = Copy::new(Kind::Memory, history);
             copy.merge(&scrambled(&rows, &mut random), &mut random);
@@ -292,7 +307,7 @@ fn reads_at_a_version_are_right_or_refused() {
                             );
                         }
                         Err(kv::Error::Trimmed { .. }) => {
-                            assert_ne!(history, History::All, "nothing is trimmed")
+                            assert!(is_trimmed || history != History::All, "nothing is trimmed")
                         }
                         other => panic!("{other:?}"),
                     }
@@ -376,8 +391,7 @@ fn collect_of_much_history_goes_step_by_step() {
     copy.apply(Op::Merge { rows: (1..=26).map(|micros| deleted(key(1), micros)).collect() });
     copy.apply(Op::Merge { rows: vec![deleted(key(2), 30), deleted(key(2), 31), deleted(key(3), 40)] });
     let newest = [(key(1), 26), (key(2), 31), (key(3), 40)];
-    let names: Vec<_> =
-        newest.map(|(key, micros)| (key, Rank { version: at(micros), expired: false })).to_vec();
+    let names: Vec<_> = newest.map(|(key, micros)| (key, Rank::of(at(micros), false))).to_vec();
     // The first has 25 before it; in the third step there is room for the second one's too.
     for left in [3, 3, 0] {
         copy.apply(Op::Collect { tombstones: names.clone() });
@@ -385,4 +399,68 @@ fn collect_of_much_history_goes_step_by_step() {
         assert_eq!(copy.all().len(), left);
     }
     assert_eq!(copy.table.floor(SHARD), at(40));
+}
+
+#[test]
+fn trim_of_much_history_goes_step_by_step_and_is_seen_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = storage::open(Kind::Memory, folder.path()).unwrap();
+    let options = Options { step_max: 10, ..Options::of(History::All) };
+    let mut table = Table::open(engine, options);
+    table.load_as(SHARD, 1, Layout::Merged).unwrap();
+    let mut copy = Copy { table, index: 0, _folder: folder };
+    let at = |micros| Version::new(micros, ReplicaId(1));
+    let row = |micros| Row {
+        value: Some(format!("value-{micros}").into()),
+        created: at(1),
+        changes: micros,
+        ..Row::tombstone(key(1), at(micros), None)
+    };
+    copy.apply(Op::Merge { rows: (1..=26).map(row).collect() });
+    copy.apply(Op::Merge { rows: vec![row(26).trim()] });
+    let names = (1..=26).map(|micros| (key(1), row(micros).rank())).collect();
+    assert_eq!(copy.rows(Look::Rows(names)), [row(26).trim()], "what is left is not seen");
+    let history = Op::History { key: key(1), limit: 0, before: None };
+    let of = |micros| Revision { version: at(micros), value: row(micros).value };
+    assert_eq!(copy.read(&history), Answer::History { revisions: vec![of(26)], next: None });
+    let get = Op::Get { key: key(1), at: Some(at(25)) };
+    let Read::Done { result, .. } = copy.table.read(SHARD, &get, Clock::Shard).unwrap() else { panic!() };
+    assert_eq!(result, Err(kv::Error::Trimmed { asked: at(25), oldest: at(26) }));
+    for micros in [27, 28] {
+        copy.apply(Op::Merge { rows: vec![Row { floor: at(26), ..row(micros) }] });
+        copy.table.audit(SHARD).unwrap();
+    }
+    let mut other = Copy::new(Kind::Memory, History::All);
+    let rows = vec![row(26).trim(), row(27), row(28)];
+    rows.into_iter().for_each(|row| other.apply(Op::Merge { rows: vec![row] }));
+    other.table.apply_empty(SHARD, 4, 1).unwrap();
+    assert_eq!(
+        copy.table.digest(SHARD).unwrap(),
+        other.table.digest(SHARD).unwrap(),
+        "in the end it is gone"
+    );
+}
+
+#[test]
+fn history_of_a_merged_copy_is_what_its_rules_say_and_else_that_of_all_such_copies() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = storage::open(Kind::Memory, folder.path()).unwrap();
+    let options = Options { merged_history: Some(History::Count(1)), ..Options::of(History::All) };
+    let mut table = Table::open(engine, options);
+    table.load_as(SHARD, 1, Layout::Merged).unwrap();
+    let mut copy = Copy { table, index: 0, _folder: folder };
+    let row = |micros| Row::tombstone(key(1), Version::new(micros, ReplicaId(1)), None);
+    let mut write = |copy: &mut Copy, micros: std::ops::Range<u64>| {
+        copy.apply(Op::Merge { rows: micros.map(row).collect() });
+        copy.table.audit(SHARD).unwrap();
+        copy.rows(Look::Rows((0..100).map(|micros| (key(1), row(micros).rank())).collect())).len()
+    };
+    assert_eq!(write(&mut copy, 1..5), 1);
+    let mut rules = copy.table.applied(SHARD).standing.rules;
+    rules.keep.history = Some(kv::keyspace::History::Count(3));
+    copy.apply(Op::Advance { to: Version::ZERO, rules: Some(rules) });
+    assert_eq!(write(&mut copy, 10..15), 3);
+    rules.keep.history = None;
+    copy.apply(Op::Advance { to: Version::ZERO, rules: Some(rules) });
+    assert_eq!(write(&mut copy, 20..21), 1);
 }

@@ -38,9 +38,10 @@ pub fn print(subject: &Subject<'_>, out: &mut Output<'_>) -> Result<(), Error> {
 /// A keyspace as an object. What it does not say itself is as the cluster was founded.
 pub fn object(keyspace: &Described, terms: Option<&Terms>) -> Value {
     let Settings { protocol, replicas, sync, weighed, bus, keep, quota } = keyspace.settings.clone();
-    let (history, deleted) = match protocol.is_merged() {
-        true => (Some(History::Count(1)), None),
-        false => (
+    let (history, deleted) = match protocol {
+        Protocol::Quorum => (Some(History::Count(1)), None),
+        Protocol::Broadcast => (keep.history.or_else(|| terms.map(of_terms)), None),
+        _ => (
             keep.history.or_else(|| terms.map(of_terms)),
             keep.deleted_micros.or_else(|| terms.map(|terms| terms.deleted_micros)),
         ),
@@ -291,11 +292,17 @@ fn of_primary(sync: SyncMode, replicas: u16, reads: &str) -> Vec<(&'static str, 
 
 /// What can be read of the past.
 fn kept(keep: Keep, terms: &Terms, protocol: Protocol) -> Vec<(&'static str, String)> {
-    if protocol.is_merged() {
+    if protocol == Protocol::Quorum {
         return vec![(
             "history",
             "none: the newest value of a key is all that is read, and nothing is watched".into(),
         )];
+    }
+    if protocol == Protocol::Broadcast {
+        return vec![
+            ("history", history(keep.history.unwrap_or_else(|| of_terms(terms)))),
+            ("deleted keys", "their revisions go once all replicas know of it; nothing is watched".into()),
+        ];
     }
     let deleted = keep.deleted_micros.unwrap_or(terms.deleted_micros);
     let deleted = if deleted == u64::MAX { "for ever".into() } else { format!("for {}", duration(deleted)) };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kv::{Answer, Error, Level, Op, Outcome, Request, Share};
+use kv::{Answer, Error, Level, Op, Outcome, Reply, Request, Share};
 use tokio::time::{Instant, sleep};
 
 use crate::account::{Tab, admit};
@@ -76,29 +76,33 @@ impl Caller {
 
     /// Asks one thing of the keyspace. Returns what its answer holds of the connection too, until it has left.
     pub(super) async fn ask(&self, op: Op) -> Result<(Answer, Share), Error> {
-        self.ask_at(op, self.level).await
+        self.ask_at(op, self.level).await.map(answered)
     }
 
-    async fn ask_at(&self, op: Op, level: Option<Level>) -> Result<(Answer, Share), Error> {
+    async fn ask_at(&self, op: Op, level: Option<Level>) -> Result<(Reply, Share), Error> {
         let request = Request { level, ..self.request(op)? };
-        let (reply, share) = ask(&self.store.keys, request, self.fresh_tab()).await?;
-        Ok((reply.answer, share))
+        ask(&self.store.keys, request, self.fresh_tab()).await
     }
 
     /// Asks one thing; again for a while where it failed for want of a node: those that were just started find each other. What failed
     /// never happens, so it may be asked again.
     pub(super) async fn ask_patiently(&self, op: Op) -> Result<(Answer, Share), Error> {
+        self.reply_patiently(op).await.map(answered)
+    }
+
+    /// The same, with the receipt.
+    pub(super) async fn reply_patiently(&self, op: Op) -> Result<(Reply, Share), Error> {
         self.ask_patiently_at(op, &[self.level]).await
     }
 
     /// The same of a read. Where it cannot be linearizable, for a write that is under way might show to it and not to the next one, it misses
     /// nothing that was acknowledged before it was asked: under `quorum` that needs fewer replicas.
     pub(super) async fn read_patiently(&self, op: Op) -> Result<(Answer, Share), Error> {
-        self.ask_patiently_at(op, &[self.level, Some(Level::Bounded(0))]).await
+        self.ask_patiently_at(op, &[self.level, Some(Level::Bounded(0))]).await.map(answered)
     }
 
     /// Asks at the first of some levels that can be had.
-    async fn ask_patiently_at(&self, op: Op, levels: &[Option<Level>]) -> Result<(Answer, Share), Error> {
+    async fn ask_patiently_at(&self, op: Op, levels: &[Option<Level>]) -> Result<(Reply, Share), Error> {
         let until = Instant::now() + PATIENCE;
         for place in (0..levels.len()).cycle() {
             let result = self.ask_at(op.clone(), levels[place]).await;
@@ -169,4 +173,8 @@ impl Caller {
         tab.begin_again();
         tab
     }
+}
+
+fn answered((reply, share): (Reply, Share)) -> (Answer, Share) {
+    (reply.answer, share)
 }

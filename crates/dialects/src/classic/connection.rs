@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use bytes::BytesMut;
 use kv::Error;
 use prost::Message;
+use tokio::time::timeout;
 use tonic::{Code, Status};
 
-use crate::grpc::{Address, Channel, Failure};
+use crate::grpc::{Address, Channel, Failure, request};
 use crate::native::from_status;
 
 /// How long to wait for a connection.
@@ -52,6 +54,37 @@ impl Connection {
         let connection = self.channel.connection().await.map_err(|why| self.unreachable(&why))?;
         let answer = connection.unary(path, message, time).await;
         answer.map_err(|failure| self.failure(&failure, effect))
+    }
+
+    /// Asks many things in one call; `take` is given each answer as it comes. An answer is waited for so long.
+    pub(super) async fn converse<A: Message + Default>(
+        &self,
+        path: &'static str,
+        messages: &[impl Message],
+        (time, effect): (Duration, Effect),
+        take: &mut (dyn FnMut(A) + Send),
+    ) -> Result<(), Error> {
+        let mut asked = BytesMut::new();
+        for message in messages {
+            asked.extend_from_slice(
+                &request(message).map_err(|failure| self.failure(&failure, Effect::None))?,
+            );
+        }
+        let connection = self.channel.connection().await.map_err(|why| self.unreachable(&why))?;
+        let late = |_| Err(Failure::Lost(format!("no answer within {time:?}")));
+        let begun = timeout(time, connection.conversation(path, asked.freeze())).await.unwrap_or_else(late);
+        let mut answers = begun.map_err(|failure| self.failure(&failure, effect))?;
+        loop {
+            let late = |_| Err(Failure::Lost(format!("no answer within {time:?}")));
+            let next = timeout(time, answers.next()).await.unwrap_or_else(late);
+            match next.map_err(|failure| self.failure(&failure, effect))? {
+                Some(answer) => {
+                    let malformed = |_| self.nonsense("what does not decode", effect);
+                    take(A::decode(answer).map_err(malformed)?);
+                }
+                None => return Ok(()),
+            }
+        }
     }
 
     /// The error that the server said, or what the transport's leaves open.

@@ -4,9 +4,11 @@
 //! - [`pairs`]: texts under numbers, insert-if-absent, and a central server that says who has which.
 //! - [`shards`]: texts under numbers, of which each server has a range, and a master that says who has which.
 //! - [`store`]: texts under texts on several nodes, each of which a client may have answer late.
+//! - [`versioned`]: texts under texts, of which earlier values are kept and read.
 
 mod caller;
 mod connection;
 pub mod pairs;
 pub mod shards;
 pub mod store;
+pub mod versioned;

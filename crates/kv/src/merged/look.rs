@@ -11,8 +11,8 @@
 use bytes::{BufMut, BytesMut};
 
 use super::row::{Rank, Row, decode_key, decode_named, decode_row, encode_named, encode_row};
-use crate::codec::{Malformed, Reader, put_bytes, put_list, put_option, put_uint};
-use crate::{Direction, KEYS_PER_OP_MAX, Key, PAGE_BYTES_MAX, PAGE_ROWS_MAX, VALUE_BYTES_MAX};
+use crate::codec::{Malformed, Reader, put_bytes, put_list, put_option, put_uint, put_version};
+use crate::{Direction, KEYS_PER_OP_MAX, Key, PAGE_BYTES_MAX, PAGE_ROWS_MAX, VALUE_BYTES_MAX, Version};
 
 /// How many buckets the keys of a shard are dealt to: a shard of a million keys has a thousand in each, which is one message.
 pub const BUCKETS: u16 = 1024;
@@ -42,6 +42,16 @@ pub enum Look {
         limit: u32,
         /// Go on behind this key (the `next` of the page before).
         after: Option<Key>,
+    },
+    /// Of the keys with `from <= key < to` the rows that were the newest at a version, tombstones included: what stays when all before them
+    /// is trimmed. Finds [`Found::Rows`].
+    AsOf {
+        /// The first key; empty = from the beginning.
+        from: Key,
+        /// The key after the last; `None` = to the end.
+        to: Option<Key>,
+        /// The version; `None` = now.
+        at: Option<Version>,
     },
     /// The sums of the digests of buckets. Finds [`Found::Digests`]: one sum for `width` buckets each, the last for as many as there are.
     Digests {
@@ -105,7 +115,7 @@ impl Look {
                 )?;
                 is_sound(buckets.is_sorted_by(|one, next| one < next), "the buckets of a look do not rise")
             }
-            Look::Range { .. } | Look::Tombstones { .. } => Ok(()),
+            Look::Range { .. } | Look::AsOf { .. } | Look::Tombstones { .. } => Ok(()),
         }
     }
 }
@@ -115,9 +125,13 @@ pub fn bucket(key: &[u8]) -> u16 {
     mix(fnv(FNV_BEGIN, key)) as u16 % BUCKETS
 }
 
-/// The digest of a row, by its name. Digests of several rows add up, wrapping around, in any order.
+/// The digest of a row, by its name; the floor of its key is a part of it. Digests of several rows add up, wrapping around, in any order.
 pub fn digest(key: &[u8], rank: Rank) -> u64 {
     let named = fnv(fnv(FNV_BEGIN, &rank.version.as_i64().to_be_bytes()), &[u8::from(rank.expired)]);
+    let named = match rank.floor {
+        Version::ZERO => named,
+        floor => fnv(named, &floor.as_i64().to_be_bytes()),
+    };
     mix(fnv(named, key))
 }
 
@@ -168,6 +182,12 @@ pub fn encode_look(into: &mut BytesMut, look: &Look) {
             into.put_u8(6);
             put_key(into, after.as_ref());
         }
+        Look::AsOf { from, to, at } => {
+            into.put_u8(7);
+            put_bytes(into, from);
+            put_key(into, to.as_ref());
+            put_option(into, at.as_ref(), |into, at| put_version(into, *at));
+        }
     }
 }
 
@@ -186,6 +206,11 @@ pub fn decode_look(reader: &mut Reader) -> Result<Look, Malformed> {
         4 => Look::Buckets { buckets: reader.list(Reader::u16)?, after: reader.option(Reader::bytes)? },
         5 => Look::Rows(reader.list(decode_named)?),
         6 => Look::Tombstones { after: reader.option(Reader::bytes)? },
+        7 => Look::AsOf {
+            from: reader.bytes()?,
+            to: reader.option(Reader::bytes)?,
+            at: reader.option(Reader::version)?,
+        },
         _ => return Err(Malformed("a look has an unknown tag")),
     };
     look.check()?;

@@ -24,20 +24,30 @@
 //! all make the same; a write that did not see the value has a version of its own and stands above or below both. Were it a tombstone of a newer version, it could take the
 //! place of a later write.
 //!
+//! A trim makes no revision either: it makes the row again that stays, with its version as the *floor* of its key ([`Row::trim`]). Nothing below a
+//! floor is kept, whenever it comes, and of two floors the higher counts; so a late revision does not come back, and who has another floor
+//! has another name for the same row:
+//!
+//! ```text
+//!   n1 takes trim k       k at 20 again, floor 20           n1: 20/20       n2: 20  ->  20/20       n2 drops k at 10
+//!   n3 takes put k=b      row k at 30                       n1: 30/20       n2: 30/20               n3: 30  ->  30/20
+//! ```
+//!
 //! # What is here
 //!
 //! | | |
 //! |---|---|
-//! | [`Row`], [`Rank`] | a revision, and the order of revisions |
+//! | [`Row`], [`Rank`] | a revision with the floor of its key, and the order of revisions |
 //! | [`Look`], [`Found`] | what a replica is asked about what it holds, and its answer; both travel between nodes |
 //! | [`Newest`] | rows of several replicas, of each key the newest |
 //! | [`look`], [`make`], [`answer`] | what an op has to see first, the rows that it makes, and what it answers |
-//! | [`refusal`] | why an op cannot be had without an order |
+//! | [`refusal`] | why an op cannot be had without an order, under a protocol |
 //! | [`bucket`], [`digest`] | how two replicas find out where they differ (Merkle's trees, of two levels) |
 //!
 //! # Guarantees
 //!
-//! - Rows with one key, version and expiry have the same bytes. That is their maker's promise: a version is issued once.
+//! - Rows with one key and rank have the same bytes, and those of one version and expiry differ in the floor only. That is their maker's promise: a
+//!   version is issued once.
 //! - The merge is commutative, associative and idempotent, and so is what is kept of earlier revisions.
 //!
 //! # Caveats

@@ -20,13 +20,19 @@ impl Newest {
         Newest { direction, ..Newest::default() }
     }
 
-    /// Takes a row in, if it is the newest of its key; returns whether it is news.
+    /// Takes a row in, if it is the newest of its key, or its floor is higher; returns whether it is news.
     pub fn add(&mut self, row: Row) -> bool {
-        if self.rank(&row.key).is_some_and(|rank| row.rank() <= rank) {
-            return false;
+        let Some(known) = self.rows.get_mut(&row.key) else {
+            self.rows.insert(row.key.clone(), row);
+            return true;
+        };
+        let floor = known.floor.max(row.floor);
+        let (is_newer, is_trimmed) = (row.rank().revision() > known.rank().revision(), floor > known.floor);
+        if is_newer {
+            *known = row;
         }
-        self.rows.insert(row.key.clone(), row);
-        true
+        known.floor = floor;
+        is_newer || is_trimmed
     }
 
     /// Takes in what a replica found in a range.

@@ -10,18 +10,26 @@
 
 use super::{Look, Newest, Row};
 use crate::{
-    Answer, Direction, Key, KeyAnswer, Op, PAGE_BYTES_MAX, PAGE_ROWS_MAX, Page, Range, Value, Version,
+    Answer, Direction, Key, KeyAnswer, Op, PAGE_BYTES_MAX, PAGE_ROWS_MAX, Page, Protocol, Range, Value,
+    Version,
 };
 
-/// What has to be seen before an op is answered, or its rows are made; `None` = it has nothing to do with rows of keys, or is
-/// [refused](refusal). Of a range it is the page that the op wants.
+/// What has to be seen before an op is answered, or its rows are made; `None` = it is not about the newest rows of keys, or can never be had
+/// without an order. Of a range it is the page that the op wants.
 pub fn look(op: &Op) -> Option<Look> {
-    if refusal(op).is_some() {
+    if op.at().is_some() {
         return None;
     }
     match op {
-        Op::Get { key, .. } | Op::Put { key, .. } | Op::Delete { key, .. } => {
-            Some(Look::Keys(vec![key.clone()]))
+        Op::Get { key, .. }
+        | Op::Put { key, .. }
+        | Op::Delete { key, .. }
+        | Op::Trim { key, below: None } => Some(Look::Keys(vec![key.clone()])),
+        Op::Trim { key, below } => {
+            Some(Look::AsOf { from: key.clone(), to: Some(right_behind(key)), at: *below })
+        }
+        Op::TrimRange { from, to, below } => {
+            Some(Look::AsOf { from: from.clone(), to: to.clone(), at: *below })
         }
         Op::GetAll { keys, .. } => Some(Look::Keys(keys.clone())),
         Op::PutAll { rows } => {
@@ -48,24 +56,39 @@ pub fn look(op: &Op) -> Option<Look> {
     }
 }
 
-/// The rows that a write makes at a version that was never used, from the newest rows that were seen. A value without a deadline lasts for
-/// `ttl_micros`, when given. None are made when there is nothing to remove.
-pub fn make(op: &Op, version: Version, before: &Newest, ttl_micros: Option<u64>) -> Vec<Row> {
-    let usual = ttl_micros.map(|ttl| version.micros().saturating_add(ttl));
+/// The rows that a write makes at a version that was never used, from the newest rows that were seen. None are made when there is nothing to
+/// remove. A trim makes no revision: the rows that stay are made again, each with its own version as the floor of its key.
+pub fn make(op: &Op, version: Version, before: &Newest) -> Vec<Row> {
     match op {
         Op::Put { key, value, deadline, .. } => {
-            store(key, value, version, deadline.or(usual), before.get(key)).into_iter().collect()
+            store(key, value, version, *deadline, before.get(key)).into_iter().collect()
         }
         Op::PutAll { rows } => {
-            let stored = |(key, value)| store(key, value, version, usual, before.get(key));
+            let stored = |(key, value)| store(key, value, version, None, before.get(key));
             last_of_each(rows).filter_map(stored).collect()
         }
         Op::Delete { key, .. } => remove(key, version, before.get(key)).into_iter().collect(),
         Op::DeleteRange { .. } => {
             before.rows().filter_map(|row| remove(&row.key, version, Some(row))).collect()
         }
+        Op::Trim { .. } | Op::TrimRange { .. } => trimmed(op, before).map(Row::trim).collect(),
         _ => Vec::new(),
     }
+}
+
+/// The rows that a trim leaves as the oldest of their keys, as far as they are not that yet. What was written meanwhile is not what was
+/// looked for.
+fn trimmed<'a>(op: &Op, before: &'a Newest) -> impl Iterator<Item = &'a Row> {
+    let (key, below) = match op {
+        Op::Trim { key, below } => (Some(key), *below),
+        Op::TrimRange { below, .. } => (None, *below),
+        _ => unreachable!("it is a trim"),
+    };
+    let is_wanted = move |row: &&Row| {
+        let is_old = below.is_none_or(|below| row.version <= below);
+        is_old && row.floor < row.version && key.is_none_or(|key| row.key == *key)
+    };
+    before.rows().filter(is_wanted)
 }
 
 /// What is answered to a write that was made at a version, or to a read of a moment: what expires up to it is gone. `before` is what
@@ -91,12 +114,25 @@ pub fn answer(op: &Op, version: Version, before: &Newest) -> Option<Answer> {
             previous: None,
             next: before.next().map(right_behind),
         },
+        Op::Trim { .. } | Op::TrimRange { .. } => Answer::Trimmed {
+            count: trimmed(op, before).count() as u64,
+            next: before.next().map(right_behind),
+        },
         _ => return None,
     })
 }
 
-/// Why an op cannot be had where writes have no order, and what to use instead; `None` = it can. The store's own ops are none of a client's.
-pub fn refusal(op: &Op) -> Option<&'static str> {
+/// Why an op cannot be had under a protocol without an order, and what to use instead; `None` = it can. The store's own ops are none of a
+/// client's.
+///
+/// Under [`Protocol::Broadcast`] a member answers from its own table, so what it has seen is what there was: earlier revisions are read, and told
+/// by writes, as they are there. Under [`Protocol::Quorum`] members that weigh enough know the newest row of a key, and none all of the others.
+pub fn refusal(protocol: Protocol, op: &Op) -> Option<&'static str> {
+    refusal_without_order(op).or_else(|| refusal_of_history(op).filter(|_| protocol != Protocol::Broadcast))
+}
+
+/// What no protocol without an order can do.
+fn refusal_without_order(op: &Op) -> Option<&'static str> {
     Some(match op {
         Op::Update { .. } => {
             "an update depends on what is there, and here writes have no order: use put, or a keyspace of protocol single, raft, primary or two-phase"
@@ -107,20 +143,27 @@ pub fn refusal(op: &Op) -> Option<&'static str> {
         Op::Expire { .. } => {
             "a new deadline depends on the value that is there, and here writes have no order: put the value with its time to live, or use a keyspace of protocol single, raft, primary or two-phase"
         }
-        Op::Put { previous: true, .. } | Op::Delete { previous: true, .. } => {
-            "which row was there before is known only where writes have an order: leave 'previous' out and get the key first, or use a keyspace of protocol single, raft, primary or two-phase"
-        }
-        Op::History { .. } => {
-            "here a replica has not seen all revisions of a key: get the newest, or use a keyspace of protocol single, raft, primary or two-phase"
-        }
-        Op::Trim { .. } | Op::TrimRange { .. } => {
-            "here replicas keep as many revisions as the keyspace's history says: alter that, or use a keyspace of protocol single, raft, primary or two-phase"
-        }
-        _ if op.at().is_some() => {
-            "here a replica has not seen all that was written up to a version: read the newest state, or use a keyspace of protocol single, raft, primary or two-phase"
-        }
         Op::Advance { .. } | Op::Merge { .. } | Op::Collect { .. } => {
             "this is the store's own: no client asks for it"
+        }
+        _ => return None,
+    })
+}
+
+/// What needs a member that has seen the earlier revisions.
+fn refusal_of_history(op: &Op) -> Option<&'static str> {
+    Some(match op {
+        Op::Put { previous: true, .. } | Op::Delete { previous: true, .. } => {
+            "here no replica knows which row was there before: leave 'previous' out and get the key first, or use a keyspace of protocol single, raft, primary, two-phase or broadcast"
+        }
+        Op::History { .. } => {
+            "here a replica has not seen all revisions of a key: get the newest, or use a keyspace of protocol single, raft, primary, two-phase or broadcast"
+        }
+        Op::Trim { .. } | Op::TrimRange { .. } => {
+            "here replicas keep as many revisions as the keyspace's history says: alter that, or use a keyspace of protocol single, raft, primary, two-phase or broadcast"
+        }
+        _ if op.at().is_some() => {
+            "here a replica has not seen all that was written up to a version: read the newest state, or use a keyspace of protocol single, raft, primary, two-phase or broadcast"
         }
         _ => return None,
     })
@@ -141,15 +184,20 @@ fn store(
         Some(row) => (row.created, row.changes.saturating_add(1)),
         None => (version, 1),
     };
-    let replaced = replaced(version, before);
+    let (replaced, floor) = (replaced(version, before), floor(before));
     let (key, value, expired) = (key.clone(), Some(value.clone()), false);
-    Some(Row { key, version, expired, value, created, changes, deadline, replaced })
+    Some(Row { key, version, expired, value, created, changes, deadline, replaced, floor })
 }
 
 /// The tombstone of a key; `None` = it has no value.
 fn remove(key: &Key, version: Version, before: Option<&Row>) -> Option<Row> {
     before.filter(|row| row.is_live_at(version))?;
-    Some(Row::tombstone(key.clone(), version, replaced(version, before)))
+    Some(Row { floor: floor(before), ..Row::tombstone(key.clone(), version, replaced(version, before)) })
+}
+
+/// A floor stays with its key: who missed the trim learns of it with the next row.
+fn floor(before: Option<&Row>) -> Version {
+    before.map_or(Version::ZERO, |row| row.floor)
 }
 
 fn replaced(version: Version, before: Option<&Row>) -> Option<Version> {
@@ -168,7 +216,7 @@ fn last_of_each(rows: &[(Key, Value)]) -> impl Iterator<Item = (&Key, &Value)> {
 /// What a put-all says of its keys: each as stored, without the value.
 fn stored(op: &Op, rows: &[(Key, Value)], version: Version, before: &Newest) -> Vec<KeyAnswer> {
     let mut made = Newest::default();
-    for row in make(op, version, before, None) {
+    for row in make(op, version, before) {
         made.add(row);
     }
     let of = |(key, _): &(Key, Value)| {

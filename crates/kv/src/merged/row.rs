@@ -13,15 +13,33 @@ const VALUE: u8 = 1;
 const EXPIRED: u8 = 2;
 const DEADLINE: u8 = 4;
 const REPLACED: u8 = 8;
-const FLAGS: u8 = VALUE | EXPIRED | DEADLINE | REPLACED;
+const FLOOR: u8 = 16;
+const FLAGS: u8 = VALUE | EXPIRED | DEADLINE | REPLACED | FLOOR;
+/// Of a name.
+const NAME_EXPIRED: u8 = 1;
+const NAME_FLOOR: u8 = 2;
 
-/// The order of the revisions of a key: the highest is the newest.
+/// The order of the revisions of a key: the highest is the newest. Of one revision that one is higher with which more was trimmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rank {
     /// When it was written.
     pub version: Version,
     /// It is the expiry of the value that was written then.
     pub expired: bool,
+    /// The floor of its key, as far as it is known with it; zero = none.
+    pub floor: Version,
+}
+
+impl Rank {
+    /// Of a revision, by its version and whether it is the expiry of what was written then; without a floor.
+    pub fn of(version: Version, expired: bool) -> Rank {
+        Rank { version, expired, floor: Version::ZERO }
+    }
+
+    /// Which revision it is of, whatever the floor of its key.
+    pub fn revision(self) -> (Version, bool) {
+        (self.version, self.expired)
+    }
 }
 
 /// One revision of one key, as it was made. Two with one key and one [`Rank`] are the same in all.
@@ -43,13 +61,20 @@ pub struct Row {
     pub deadline: Option<u64>,
     /// The version of the key that was the newest known to who made it; `None` = there was none.
     pub replaced: Option<Version>,
+    /// Nothing of the key below this version is kept, whenever it comes; zero = nothing was trimmed. Never above its own version.
+    pub floor: Version,
 }
 
 impl Row {
     /// A deletion.
     pub fn tombstone(key: Key, version: Version, replaced: Option<Version>) -> Row {
         let (expired, value, created, changes, deadline) = (false, None, Version::ZERO, 0, None);
-        Row { key, version, expired, value, created, changes, deadline, replaced }
+        Row { key, version, expired, value, created, changes, deadline, replaced, floor: Version::ZERO }
+    }
+
+    /// The same, and with it all that is older is trimmed.
+    pub fn trim(&self) -> Row {
+        Row { floor: self.version, ..self.clone() }
     }
 
     /// The expiry of this value; `None` = it has no deadline, or is no value.
@@ -63,7 +88,7 @@ impl Row {
 
     /// Its place among the revisions of its key.
     pub fn rank(&self) -> Rank {
-        Rank { version: self.version, expired: self.expired }
+        Rank { version: self.version, expired: self.expired, floor: self.floor }
     }
 
     /// Whether it has a value that lasts beyond a version.
@@ -93,6 +118,7 @@ impl Row {
         )?;
         is_sound(self.version > Version::ZERO, "a row has no version")?;
         is_sound(self.replaced.is_none_or(|before| before < self.version), "a row replaces a later one")?;
+        is_sound(self.floor <= self.version, "a row is below the floor of its key")?;
         if self.value.is_some() || self.expired {
             is_sound(self.expired != self.value.is_some(), "an expiry has a value")?;
             is_sound(!self.expired || self.deadline.is_some(), "an expiry has no deadline")?;
@@ -122,17 +148,24 @@ impl fmt::Display for Row {
         if let Some(deadline) = self.deadline {
             write!(f, " deadline={deadline}")?;
         }
-        match self.replaced {
-            Some(replaced) => write!(f, " replaced={replaced}"),
-            None => Ok(()),
+        if let Some(replaced) = self.replaced {
+            write!(f, " replaced={replaced}")?;
+        }
+        match self.floor {
+            Version::ZERO => Ok(()),
+            floor => write!(f, " floor={floor}"),
         }
     }
 }
 
-/// A rank, as the version, and behind the version of an expiry a `+`.
+/// A rank, as the version, behind the version of an expiry a `+`, and behind a slash the floor, if there is one.
 impl fmt::Display for Rank {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.version, if self.expired { "+" } else { "" })
+        write!(f, "{}{}", self.version, if self.expired { "+" } else { "" })?;
+        match self.floor {
+            Version::ZERO => Ok(()),
+            floor => write!(f, "/{floor}"),
+        }
     }
 }
 
@@ -144,7 +177,8 @@ pub fn encode_row(into: &mut BytesMut, row: &Row) {
         flag(row.value.is_some(), VALUE)
             | flag(row.expired, EXPIRED)
             | flag(row.deadline.is_some(), DEADLINE)
-            | flag(row.replaced.is_some(), REPLACED),
+            | flag(row.replaced.is_some(), REPLACED)
+            | flag(row.floor > Version::ZERO, FLOOR),
     );
     put_bytes(into, &row.key);
     put_version(into, row.version);
@@ -152,6 +186,7 @@ pub fn encode_row(into: &mut BytesMut, row: &Row) {
     put_uint(into, row.changes);
     row.deadline.iter().for_each(|deadline| put_uint(into, *deadline));
     row.replaced.iter().for_each(|replaced| put_version(into, *replaced));
+    put_floor(into, row.floor);
     row.value.iter().for_each(|value| put_bytes(into, value));
 }
 
@@ -173,6 +208,7 @@ pub fn decode_row(reader: &mut Reader) -> Result<Row, Malformed> {
         changes: reader.uint()?,
         deadline: if has(DEADLINE) { Some(reader.uint()?) } else { None },
         replaced: if has(REPLACED) { Some(reader.version()?) } else { None },
+        floor: if has(FLOOR) { floor(reader)? } else { Version::ZERO },
         value: if has(VALUE) { Some(reader.bytes()?) } else { None },
     };
     row.check()?;
@@ -183,13 +219,33 @@ pub fn decode_row(reader: &mut Reader) -> Result<Row, Malformed> {
 pub fn encode_named(into: &mut BytesMut, (key, rank): &(Key, Rank)) {
     put_bytes(into, key);
     put_version(into, rank.version);
-    into.put_u8(u8::from(rank.expired));
+    let flag = |is_set, flag| if is_set { flag } else { 0 };
+    into.put_u8(flag(rank.expired, NAME_EXPIRED) | flag(rank.floor > Version::ZERO, NAME_FLOOR));
+    put_floor(into, rank.floor);
 }
 
 /// Reads the name of a row.
 pub fn decode_named(reader: &mut Reader) -> Result<(Key, Rank), Malformed> {
-    let key = decode_key(reader)?;
-    Ok((key, Rank { version: reader.version()?, expired: reader.bool()? }))
+    let (key, version, flags) = (decode_key(reader)?, reader.version()?, reader.u8()?);
+    if flags & !(NAME_EXPIRED | NAME_FLOOR) != 0 {
+        return Err(Malformed("the name of a row has unknown flags"));
+    }
+    let floor = if flags & NAME_FLOOR != 0 { floor(reader)? } else { Version::ZERO };
+    Ok((key, Rank { version, expired: flags & NAME_EXPIRED != 0, floor }))
+}
+
+fn put_floor(into: &mut BytesMut, floor: Version) {
+    if floor > Version::ZERO {
+        put_version(into, floor);
+    }
+}
+
+/// A floor that is there is above nothing.
+fn floor(reader: &mut Reader) -> Result<Version, Malformed> {
+    match reader.version()? {
+        Version::ZERO => Err(Malformed("a floor is zero, which is none")),
+        floor => Ok(floor),
+    }
 }
 
 /// Reads a key that can be.

@@ -271,6 +271,9 @@ pub enum Mutant {
     SealDecidedWithoutAVote,
     /// A part of a shard begins with no newest version (`storage`'s split). Caught by: versions rise; the history.
     BaseNotRaised,
+    /// A shard without an order goes on with whoever is heard of, whatever they weigh (`placement`'s recast). Gifford, "Weighted Voting for
+    /// Replicated Data" (1979), §3: what is read must weigh so much that it meets every write. Caught by: the history.
+    SealedWeightTooSmall,
     /// Parts open with the shard as it is, though it orders more (`node`'s split). Caught by: the history; receipts.
     PartOpensBeforeTheSeal,
     /// A write that may have been run counts as never sent once it is planned again (`node`'s split). Caught by: the history.

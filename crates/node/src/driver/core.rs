@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kv::keyspace::Usage;
-use kv::{Error, NodeId, Position, Reply, ShardId, Version};
+use kv::{Error, NodeId, Position, Protocol, Reply, ShardId, Version};
 use placement::map::Shard;
 use replication::{Input, Instant, Output, Ticket, Token};
 
@@ -14,7 +14,7 @@ use super::astray::Handover;
 use super::expiries::Expiries;
 use super::handover::Heir;
 use super::hosting::Leaving;
-use super::open::OpenParts;
+use super::open::{Gather, OpenParts};
 use super::replica::Replica;
 use super::split::Parts;
 use super::watches::Pulls;
@@ -54,6 +54,8 @@ pub(super) struct Core {
     pub waiting: BTreeMap<ShardId, Vec<Token>>,
     /// What this turn proposes to each replica, given to it at the turn's end.
     pub proposals: BTreeMap<ShardId, Vec<(Token, Bytes)>>,
+    /// Likewise what this turn's reads ask of replicas without an order.
+    pub gathers: BTreeMap<ShardId, Vec<Gather>>,
     pub expiries: Expiries,
     /// The replicas that were dropped and of which something is left.
     pub leaving: BTreeMap<ShardId, Leaving>,
@@ -126,6 +128,7 @@ impl Core {
             next_flush: 0,
             waiting: BTreeMap::new(),
             proposals: BTreeMap::new(),
+            gathers: BTreeMap::new(),
             expiries: Expiries::new(now),
             leaving: BTreeMap::new(),
             heirs: BTreeMap::new(),
@@ -194,6 +197,9 @@ impl Core {
             tracing::trace!("a turn's writes are proposed");
             self.give(shard, Input::Propose { ops });
         }
+        for (shard, reads) in std::mem::take(&mut self.gathers) {
+            self.give(shard, Input::Gather { reads });
+        }
         self.settle(node);
         self.tend_astray(node);
         self.answer_pulls(node);
@@ -215,12 +221,18 @@ impl Core {
 
     /// Whether something is still to be given to a replica, or to the log.
     pub fn has_inputs(&self) -> bool {
-        !self.inputs.is_empty() || !self.proposals.is_empty() || !self.records.is_empty()
+        let is_waiting = !self.proposals.is_empty() || !self.gathers.is_empty();
+        is_waiting || !self.inputs.is_empty() || !self.records.is_empty()
     }
 
     /// An op that a replica is to order.
     pub fn propose(&mut self, shard: ShardId, token: Token, op: Bytes) {
         self.proposals.entry(shard).or_default().push((token, op));
+    }
+
+    /// A read that the replicas of a shard without an order are to be asked for.
+    pub fn gather(&mut self, shard: ShardId, read: Gather) {
+        self.gathers.entry(shard).or_default().push(read);
     }
 
     /// Something for a replica; it is given by the next [`Core::settle`].
@@ -268,7 +280,10 @@ impl Core {
                 match self.replicas.contains_key(&shard) {
                     false => self.tail_applied(shard, index, (last, due, standing)),
                     true => {
-                        self.expiries.set(shard, due);
+                        // By versions of others its time may be over before this node's clock says so: then it has gone there already.
+                        let takes_others = self.replicas[&shard].kind == Protocol::Broadcast;
+                        let is_over = |due: &u64| takes_others && *due <= last.micros();
+                        self.expiries.set(shard, due.map(|due| if is_over(&due) { 0 } else { due }));
                         self.stands(shard, standing);
                         self.applied(node, shard, index, last, results);
                     }

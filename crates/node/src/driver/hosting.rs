@@ -134,6 +134,7 @@ impl Core {
         self.appends.retain(|append| append.shard != shard);
         self.inputs.retain(|(of, _)| *of != shard);
         self.proposals.remove(&shard);
+        self.gathers.remove(&shard);
         self.wakes.set(shard, None);
         self.expiries.set(shard, None);
         self.touched.retain(|of| *of != shard);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use kv::merged::Look;
 use kv::{Answer, Charge, Class, Error, Level, NodeId, Op, Reply, RequestId, ShardId, Version};
 use mutant::Mutant;
 use replication::{Instant, Token};
@@ -140,6 +141,9 @@ pub(crate) struct Read {
     pub counted: u64,
 }
 
+/// What the replicas of a shard without an order are asked for a read: whose it is, what, and how fresh.
+pub(crate) type Gather = (Token, Look, Level);
+
 /// The node that forwarded a part.
 #[derive(Debug)]
 pub(crate) struct Asker {
@@ -177,9 +181,8 @@ impl Read {
     }
 
     /// What do the replicas hold of it? `None` = it is not answered from rows of keys.
-    pub fn gather(&self, token: Token) -> Option<replication::Input> {
-        let look = kv::merged::look(&self.op)?;
-        Some(replication::Input::Gather { token, look, level: self.ensured })
+    pub fn gather(&self, token: Token) -> Option<Gather> {
+        Some((token, kv::merged::look(&self.op)?, self.ensured))
     }
 
     /// May it be served? For its replica.
@@ -209,7 +212,6 @@ impl Open {
 
     /// A read of another node's client, whose op came in so many bytes.
     pub fn forwarded_read(shard: ShardId, deadline: Instant, asker: Asker, read: Read, bytes: usize) -> Open {
-        let read = Read { ensured: Level::Linearizable, ..read };
         Open { shard, deadline, kind: Kind::ForwardedRead(asker, read), bytes }
     }
 

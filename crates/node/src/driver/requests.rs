@@ -89,7 +89,6 @@ impl Core {
             );
         };
         let class = stamped.op.class();
-        // What may be stale its own node would have served: it wants more, whatever the level.
         if !self.replicas.get(&shard).is_some_and(|replica| replica.serves(class)) {
             return answer(self, Error::WrongNode { try_next: None });
         }
@@ -104,7 +103,10 @@ impl Core {
         }
         let deadline = node.now.plus(millis.saturating_mul(1000));
         let open = if class == Class::Read {
-            Open::forwarded_read(shard, deadline, asker, Read::new(stamped.op, level), op.len())
+            // What may be stale its own node would have served, if it could: it wants more, whatever the level.
+            let ensured = strongest_here(&self.replicas[&shard], level);
+            let read = Read { ensured, ..Read::new(stamped.op, level) };
+            Open::forwarded_read(shard, deadline, asker, read, op.len())
         } else {
             Open::forwarded_write(shard, deadline, asker, op)
         };
@@ -197,11 +199,14 @@ impl Core {
             read.hidden = false;
             // Others than that answer from their own table.
             let is_gathered = self.replicas[&shard].kind == Protocol::Quorum;
-            let why = kv::merged::refusal(&read.op)
+            let why = kv::merged::refusal(self.replicas[&shard].kind, &read.op)
                 .unwrap_or("there is nothing of that where writes have no order");
-            let input = if is_gathered { read.gather(token) } else { Some(read.input(token)) };
-            return match input {
-                Some(input) => self.give(shard, input),
+            if !is_gathered {
+                let input = read.input(token);
+                return self.give(shard, input);
+            }
+            return match read.gather(token) {
+                Some(read) => self.gather(shard, read),
                 None => self.finish(token, Err(Error::Invalid(why.into()))),
             };
         }

@@ -80,8 +80,8 @@ impl Core {
             (Gathered::Rows { newest, moment }, Some(read)) => {
                 let answer = merged::answer(&read.op, moment, &newest).expect("a read of keys is answered");
                 if count_on(read, Some(&answer)) {
-                    let input = read.gather(token).expect("it was gathered before");
-                    return self.give(shard, input);
+                    let reads = vec![read.gather(token).expect("it was gathered before")];
+                    return self.give(shard, Input::Gather { reads });
                 }
                 (read.level, read.counted, answer)
             }

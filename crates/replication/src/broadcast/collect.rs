@@ -51,9 +51,9 @@ impl Default for Collector {
 }
 
 impl Collector {
-    /// Something was applied: it may be a tombstone.
+    /// Something was applied: it may be a tombstone, or be the end of a value whose time is over.
     pub(super) fn applied(&mut self) {
-        self.may_have = true;
+        (self.may_have, self.looked) = (true, Version::ZERO);
     }
 }
 
@@ -106,8 +106,7 @@ impl Broadcast {
             self.counts.collected += count;
             self.collector.collects = self.intake.last;
         }
-        if !is_all {
-            self.collector.next = self.now;
-        }
+        // Of those with more revisions before them than one step takes some are left.
+        self.collector.next = self.now;
     }
 }

@@ -160,14 +160,15 @@ impl Broadcast {
     fn wants(&self, (key, rank): &Named, own: &[Named]) -> bool {
         let here = own.binary_search_by(|(other, _)| other.cmp(key)).ok().map(|place| own[place].1);
         let is_same = here.is_some_and(|here| here.version == rank.version);
-        here < Some(*rank) && (is_same || !self.intake.had(rank.version))
+        let is_trimmed = here.is_some_and(|here| here.floor < rank.floor);
+        here < Some(*rank) && (is_same || !self.intake.had(rank.version)) || is_trimmed
     }
 
     /// Rows were brought; those that they took the place of are wanted too.
     fn brought(&mut self, rows: Vec<kv::merged::Row>, next: Option<Key>, out: &mut Vec<Output>) {
         let replaced = rows.iter().filter_map(|row| Some((row.key.clone(), row.replaced?)));
         let replaced = replaced.filter(|(_, version)| !self.intake.had(*version));
-        let replaced = Vec::from_iter(replaced.map(|(key, version)| (key, Rank { version, expired: false })));
+        let replaced = Vec::from_iter(replaced.map(|(key, version)| (key, Rank::of(version, false))));
         self.counts.repaired += rows.len() as u64;
         if !self.intake.merge(rows) {
             // There is no room: what is missing is asked for again.

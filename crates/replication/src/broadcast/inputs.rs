@@ -72,7 +72,8 @@ impl Broadcast {
     /// The rows of a read may be answered: all is here that was made up to what is stable.
     fn fetched(&mut self, token: Token, out: &mut Vec<Output>) {
         if self.reads.remove(&token) {
-            let staleness_micros = self.clock.micros().saturating_sub(self.stable.micros()).max(1);
+            let behind = self.clock.micros().saturating_sub(self.stable.micros()).max(1);
+            let staleness_micros = if self.stable == Version::ZERO { u64::MAX } else { behind };
             out.push(Output::Answer { token, reached: Level::Local, staleness_micros, copies: 1 });
         }
     }
@@ -148,9 +149,11 @@ impl Replicate for Broadcast {
             Input::Disconnected { node } => self.disconnected(node),
             Input::Seal { next, .. } => self.end_epoch(next, out),
             Input::SnapshotReceived { .. } => out.push(Output::DiscardSnapshot),
-            Input::Gather { token, .. } => {
+            Input::Gather { reads } => {
                 let error = Error::Invalid("rows are read from the table here: nobody gathers them".into());
-                out.push(Output::Refuse { token, error });
+                let refuse =
+                    |(token, ..): (Token, Look, Level)| Output::Refuse { token, error: error.clone() };
+                out.extend(reads.into_iter().map(refuse));
             }
             // Members change with the epoch; who comes back asks for what it lacks.
             Input::Want { .. }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use kv::merged::{self, Found, Look, Newest, Row};
-use kv::{Answer, Direction, Error, Key, Level, Op, RequestId, Stamped, Version};
+use kv::{Answer, Direction, Error, Key, Level, Op, Protocol, RequestId, Stamped, Version};
 
 use super::{Broadcast, Whose};
 use crate::issue::NotNow;
@@ -53,6 +53,8 @@ struct Looking {
     last: Version,
     /// What is to be looked at yet; `None` = all is known, and versions are waited for.
     rest: Option<Look>,
+    /// So often rows of others had come in when it began.
+    merges: u64,
 }
 
 /// A write whose rows are made.
@@ -101,9 +103,8 @@ impl Broadcast {
         if matches!(op, Op::Advance { .. }) {
             return self.advance(token, op);
         }
-        if let Some(why) =
-            merged::refusal(&op).or_else(|| merged::look(&op).is_none().then_some("this is no write of keys"))
-        {
+        let is_none = || merged::look(&op).is_none().then_some("this is no write of keys");
+        if let Some(why) = merged::refusal(Protocol::Broadcast, &op).or_else(is_none) {
             return Err(Error::Invalid(why.into()));
         }
         let writes = &mut self.writes;
@@ -168,6 +169,10 @@ impl Broadcast {
         }
         self.want_ceiling(Version::ZERO);
         let items = self.next_writes();
+        self.look_for_writes(items, out);
+    }
+
+    fn look_for_writes(&mut self, items: VecDeque<Item>, out: &mut Vec<Output>) {
         let mut looks = Vec::from_iter(items.iter().filter_map(|item| merged::look(&item.op)));
         let look = match looks.pop() {
             Some(look) if looks.is_empty() && !matches!(look, Look::Keys(_)) => look,
@@ -179,7 +184,8 @@ impl Broadcast {
             }
         };
         let (newest, last) = (Newest::of(Direction::Forward), Version::ZERO);
-        self.writes.looking = Some(Looking { items, newest, last, rest: Some(look.clone()) });
+        self.writes.looking =
+            Some(Looking { items, newest, last, rest: Some(look.clone()), merges: self.intake.merges });
         self.look(Whose::Write, look, out);
     }
 
@@ -230,6 +236,11 @@ impl Broadcast {
     /// Makes the rows of writes whose keys are known.
     pub(super) fn make(&mut self, out: &mut Vec<Output>) {
         let Some(mut looking) = self.writes.looking.take_if(|looking| looking.rest.is_none()) else { return };
+        // A trim makes rows again that were found: one that something newer has taken the place of may be gone for good meanwhile.
+        let is_trim = |item: &Item| matches!(item.op, Op::Trim { .. } | Op::TrimRange { .. });
+        if looking.merges != self.intake.merges && looking.items.iter().any(is_trim) {
+            return self.look_for_writes(looking.items, out);
+        }
         let seen = self.intake.newest.max(looking.last);
         self.intake.newest = seen;
         self.want_ceiling(seen);
@@ -253,7 +264,7 @@ impl Broadcast {
             });
             let before = &looking.newest;
             let answer = merged::answer(&item.op, version, before).expect("a write of keys is answered");
-            let own = merged::make(&item.op, version, before, None);
+            let own = merged::make(&item.op, version, before);
             for row in &own {
                 looking.newest.add(row.clone());
                 self.writes.overlay.insert(row.key.clone(), row.clone());

@@ -24,7 +24,7 @@ pub fn hello(bytes: &[u8]) {
 pub fn message_samples() -> Vec<Bytes> {
     let version = Version::new(1_000_000, ReplicaId(2));
     let row = Row::tombstone("key".into(), version, None);
-    let name = (row.key.clone(), Rank { version, expired: false });
+    let name = (row.key.clone(), Rank::of(version, false));
     let found = Found::Rows { rows: vec![row.clone()], next: Some("key".into()) };
     [
         Said::Look(Look::Keys(vec!["key".into()])),

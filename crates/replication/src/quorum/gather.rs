@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kv::merged::{Found, Look, Newest, Row};
+use kv::merged::{Found, Look, Named, Newest, Row};
 use kv::{Direction, Key, NodeId, Value, Version};
 use mutant::Mutant;
 
@@ -13,7 +13,8 @@ use super::rounds::Got;
 pub(super) struct Gather {
     wanted: Look,
     pub(super) newest: Newest,
-    holders: BTreeMap<Key, BTreeSet<NodeId>>,
+    /// What each of those heard showed, in the order of its keys. Who showed the newest row of a key holds it.
+    shown: BTreeMap<NodeId, Vec<Named>>,
     /// The newest version that one of those heard ever held.
     pub(super) last: Version,
     /// Who was heard.
@@ -37,8 +38,8 @@ impl Gather {
             other => (other, Direction::Forward),
         };
         let (newest, last) = (Newest::of(direction), Version::ZERO);
-        let (holders, heard, is_bare, bytes) = Default::default();
-        Gather { wanted, newest, holders, last, heard, is_bare, bytes }
+        let (shown, heard, is_bare, bytes) = Default::default();
+        Gather { wanted, newest, shown, last, heard, is_bare, bytes }
     }
 
     /// The same, for who needs to know of values only that they are there.
@@ -94,17 +95,15 @@ impl Gather {
         if self.is_bare {
             rows.iter_mut().for_each(|row| row.value = row.value.take().map(|_| Value::new()));
         }
-        self.bytes += rows.iter().map(Row::bytes).sum::<usize>();
+        let shown = self.shown.entry(node).or_default();
         for row in &rows {
+            self.bytes += row.bytes();
             self.last = self.last.max(row.version);
-            let holders = self.holders.entry(row.key.clone()).or_default();
-            let newest = self.newest.rank(&row.key);
-            if newest < Some(row.rank()) {
-                holders.clear();
-            }
-            if newest <= Some(row.rank()) {
-                holders.insert(node);
-            }
+            shown.push((row.key.clone(), row.rank()));
+        }
+        // As a rule they are.
+        if !shown.is_sorted() {
+            shown.sort_unstable();
         }
         self.newest.add_page(rows, next);
     }
@@ -126,13 +125,14 @@ impl Gather {
 
     /// A row is made above what was found: nobody holds it yet.
     pub(super) fn made(&mut self, row: Row) {
-        self.holders.remove(&row.key);
         self.newest.add(row);
     }
 
-    /// Who holds the newest row of a key.
-    pub(super) fn holders(&self, key: &[u8]) -> BTreeSet<NodeId> {
-        self.holders.get(key).cloned().unwrap_or_default()
+    /// Who holds the newest row of a key, each once.
+    pub(super) fn holders(&self, row: &Row) -> impl Iterator<Item = NodeId> + Clone {
+        let of = move |(key, rank): &Named| (key, *rank).cmp(&(&row.key, row.rank()));
+        let holds = move |shown: &[Named]| shown.binary_search_by(of).is_ok();
+        self.shown.iter().filter(move |(_, shown)| holds(shown)).map(|(node, _)| *node)
     }
 }
 

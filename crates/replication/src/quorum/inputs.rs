@@ -65,8 +65,10 @@ impl Quorum {
 
     /// What follows from an input.
     fn follow_up(&mut self, out: &mut Vec<Output>) {
-        let near = self.within_reach();
-        self.has_met |= self.reads_enough(&near) && self.writes_enough(&near);
+        if !self.has_met {
+            let near = self.within_reach();
+            self.has_met = self.reads_enough(&near) && self.writes_enough(&near);
+        }
         if self.seal.is_none() {
             self.begin_reads(out);
             self.begin_writes(out);
@@ -96,7 +98,9 @@ impl Replicate for Quorum {
             Input::Propose { ops } => self.propose(ops, out),
             Input::Read { token, level, .. } => self.read(token, level, out),
             Input::Fetched { token } => self.fetched(token, out),
-            Input::Gather { token, look, level } => self.gather(token, look, level, out),
+            Input::Gather { reads } => {
+                reads.into_iter().for_each(|(token, look, level)| self.gather(token, look, level, out));
+            }
             Input::Looked { ticket, found, last } => self.looked(ticket, found, last, out),
             Input::Forget { token } => self.forget(token),
             Input::Message { from, body, .. } => self.take_message(from, &body, out),

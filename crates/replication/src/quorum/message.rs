@@ -72,6 +72,9 @@ const STORED: u8 = 86;
 const CLOSED: u8 = 87;
 const INHERIT: u8 = 88;
 
+/// About so many bytes a message takes beside its rows, and each row beside its key and value.
+const HEAD_BYTES: usize = 64;
+
 /// Whether these are the bytes of an answer.
 pub(super) fn is_response(body: &[u8]) -> bool {
     matches!(body.first(), Some(&(FOUND | STORED | CLOSED)))
@@ -80,31 +83,7 @@ pub(super) fn is_response(body: &[u8]) -> bool {
 impl Message {
     /// Its bytes.
     pub(super) fn encode(&self) -> Bytes {
-        let mut into = BytesMut::with_capacity(64);
-        into.put_u8(self.said.tag());
-        into.put_u64(self.from);
-        into.put_u64(self.to);
-        put_uint(&mut into, self.at.round);
-        put_uint(&mut into, u64::from(self.at.step));
-        match &self.said {
-            Said::Look(look) | Said::Inherit(look) => encode_look(&mut into, look),
-            Said::Store(rows) => put_list(&mut into, rows, encode_row),
-            Said::Close | Said::Stored => {}
-            Said::Collect(names, words) => {
-                put_list(&mut into, names, encode_named);
-                put_list(&mut into, words, |into, word| {
-                    put_uint(into, word.node.0);
-                    into.put_u64(word.life);
-                    put_uint(into, word.round);
-                });
-            }
-            Said::Found(found, last) => {
-                encode_found(&mut into, found);
-                put_version(&mut into, *last);
-            }
-            Said::Closed(round) => put_uint(&mut into, *round),
-        }
-        into.freeze()
+        self.said.encode(self.from, self.to, self.at)
     }
 
     /// From its bytes; rows share them.
@@ -130,6 +109,45 @@ impl Message {
 }
 
 impl Said {
+    /// The bytes of a message that says it.
+    pub(super) fn encode(&self, from: u64, to: u64, at: Step) -> Bytes {
+        let mut into = BytesMut::with_capacity(HEAD_BYTES + self.bytes());
+        into.put_u8(self.tag());
+        into.put_u64(from);
+        into.put_u64(to);
+        put_uint(&mut into, at.round);
+        put_uint(&mut into, u64::from(at.step));
+        match self {
+            Said::Look(look) | Said::Inherit(look) => encode_look(&mut into, look),
+            Said::Store(rows) => put_list(&mut into, rows, encode_row),
+            Said::Close | Said::Stored => {}
+            Said::Collect(names, words) => {
+                put_list(&mut into, names, encode_named);
+                put_list(&mut into, words, |into, word| {
+                    put_uint(into, word.node.0);
+                    into.put_u64(word.life);
+                    put_uint(into, word.round);
+                });
+            }
+            Said::Found(found, last) => {
+                encode_found(&mut into, found);
+                put_version(&mut into, *last);
+            }
+            Said::Closed(round) => put_uint(&mut into, *round),
+        }
+        into.freeze()
+    }
+
+    /// About so many bytes it takes, where these are many: room that is there at once need not be made again and again.
+    fn bytes(&self) -> usize {
+        let of_rows = |rows: &[Row]| rows.iter().map(|row| row.bytes() + HEAD_BYTES).sum();
+        match self {
+            Said::Look(Look::Keys(keys)) => keys.iter().map(|key| key.len() + 4).sum(),
+            Said::Store(rows) | Said::Found(Found::Rows { rows, .. }, _) => of_rows(rows),
+            _ => 0,
+        }
+    }
+
     fn tag(&self) -> u8 {
         match self {
             Said::Look(_) => LOOK,
@@ -214,6 +232,7 @@ pub(crate) fn show_look(look: &Look) -> String {
         Look::Digests { .. } => "digests".into(),
         Look::Buckets { buckets, .. } => format!("{} buckets", buckets.len()),
         Look::Rows(names) => format!("rows {}", show_names(names)),
+        Look::AsOf { .. } => "what was the newest".into(),
         Look::Tombstones { .. } => "tombstones".into(),
     }
 }
@@ -237,7 +256,7 @@ mod tests {
     fn message_round_trips() {
         let version = Version::new(7, ReplicaId(2));
         let row = Row::tombstone("k".into(), version, None);
-        let name = (row.key.clone(), Rank { version, expired: false });
+        let name = (row.key.clone(), Rank::of(version, false));
         let words = vec![Word { node: NodeId(3), life: u64::MAX, round: 300 }];
         for said in [
             Said::Look(Look::Keys(vec!["k".into()])),

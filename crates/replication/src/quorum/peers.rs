@@ -162,7 +162,7 @@ impl Quorum {
         }));
         for node in due {
             // Of no round: the answer counts for nothing else.
-            self.say(node, Step { round: 0, step: 0 }, Said::Look(Look::Keys(Vec::new())), out);
+            self.say(node, Step { round: 0, step: 0 }, &Said::Look(Look::Keys(Vec::new())), out);
         }
     }
 

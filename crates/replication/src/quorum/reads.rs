@@ -16,12 +16,14 @@
 //! however much W is.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use kv::merged::{Look, Newest, Row};
-use kv::{Direction, Error, Level, NodeId, Version};
+use kv::{Error, Level, NodeId, Version};
 use mutant::Mutant;
 
 use super::gather::Gather;
+use super::peers::Peer;
 use super::rounds::{Ask, Next, Round, Task};
 use super::{Quorum, peers, seal};
 use crate::single::too_many_reads;
@@ -129,7 +131,7 @@ impl Quorum {
     /// Opens rounds for what waits, as many as may be.
     pub(super) fn begin_reads(&mut self, out: &mut Vec<Output>) {
         let is_looking = |round: &Round| matches!((&round.task, &round.ask), (Task::Read(_), Ask::Look(_)));
-        while !self.reads.waiting.is_empty() && self.rounds.with(is_looking).len() < LOOKING_MAX {
+        while !self.reads.waiting.is_empty() && self.rounds.count_of(is_looking) < LOOKING_MAX {
             let (items, level) = self.next_reads();
             self.begin_read(items, level, out);
         }
@@ -191,16 +193,26 @@ impl Quorum {
         Some(first).filter(is_enough)
     }
 
+    /// Whether some of those that were asked first have not answered, and are still expected to.
+    fn waits_for_the_first(&self, round: &Round) -> bool {
+        let is_in_time = round.first_until().is_some_and(|until| self.now < until);
+        let is_near = |node: &NodeId| self.peers.get(node).is_none_or(Peer::is_near);
+        is_in_time
+            && matches!(round.ask, Ask::Look(_))
+            && !round.is_answered()
+            && round.of.iter().all(|node| round.got.contains_key(node) || is_near(node))
+    }
+
     /// Where a round of reads stands.
     pub(super) fn read_goes_on(&mut self, round: &mut Round, is_over: bool, out: &mut Vec<Output>) -> Next {
+        if self.waits_for_the_first(round) {
+            return Next::Wait;
+        }
         let answered = round.answered();
         let Task::Read(read) = &mut round.task else { unreachable!("it is a read") };
         let near = &answered | &(&round.of & &self.within_reach());
         if let (Ask::Look(look), Some(until)) = (&round.ask, read.first_until) {
             let is_late = self.now >= until;
-            if !is_late && near == round.of && answered != round.of {
-                return Next::Wait;
-            }
             read.first_until = None;
             let late = (&round.of - &answered).into_iter().filter(|_| is_late);
             late.for_each(|node| self.is_late(node));
@@ -276,10 +288,10 @@ impl Quorum {
         read.gather.expire(read.moment);
         let mut rows: Vec<Row> = Vec::new();
         for row in read.gather.newest.rows() {
-            let holders = read.gather.holders(&row.key);
-            if !self.writes_enough(&holders) && !mutant::is(Mutant::ReadWithoutWriteBack) {
+            let holders = read.gather.holders(row);
+            if !self.are_enough_for_writes(holders.clone()) && !mutant::is(Mutant::ReadWithoutWriteBack) {
                 rows.push(row.clone());
-                read.holders.push(holders);
+                read.holders.push(holders.collect());
             }
         }
         let reads = read.items.len() as u64;
@@ -315,16 +327,32 @@ impl Quorum {
             std::mem::take(&mut read.items).into_iter().partition(|(_, look)| may_be(look));
         read.items = later;
         self.reads.open -= now.len();
+        // Those that are answered later need it as well.
+        let newest = match read.items.is_empty() {
+            true => Arc::new(std::mem::take(&mut read.gather.newest)),
+            false => Arc::new(read.gather.newest.clone()),
+        };
         for (token, look) in now {
-            let newest = part(&read.gather.newest, &look);
-            let copies = |row: &Row| (&read.gather.holders(&row.key) | stored).len();
-            let copies = newest.rows().map(copies).min().unwrap_or(read.gather.heard.len()) as u32;
+            let copies = self.copies(read, &newest, &look, stored);
             let reached = read.level;
             let staleness_micros = if reached == Level::Local { u64::MAX } else { 0 };
-            let outcome = Gathered::Rows { newest, moment: read.moment };
+            let outcome = Gathered::Rows { newest: newest.clone(), moment: read.moment };
             let version = read.gather.last;
             out.push(Output::Reply { token, outcome, version, reached, staleness_micros, copies });
         }
+    }
+
+    /// How many members hold all that one read is answered.
+    fn copies(&self, read: &Read, newest: &Newest, look: &Look, stored: &BTreeSet<NodeId>) -> u32 {
+        let of = |row: &Row| {
+            let holders = read.gather.holders(row).filter(|node| !stored.contains(node));
+            holders.count() + stored.len()
+        };
+        let least = match look {
+            Look::Keys(keys) => keys.iter().filter_map(|key| newest.get(key)).map(of).min(),
+            _ => newest.rows().map(of).min(),
+        };
+        least.unwrap_or(read.gather.heard.len()) as u32
     }
 
     /// Why a request is not done: too few members are within reach.
@@ -350,14 +378,4 @@ fn of_all(items: &[(Token, Look)]) -> Look {
         [(_, look)] => look.clone(),
         _ => Look::Keys(items.iter().flat_map(keys).collect()),
     }
-}
-
-/// The rows that one of them asked for.
-fn part(newest: &Newest, look: &Look) -> Newest {
-    let Look::Keys(keys) = look else { return newest.clone() };
-    let mut part = Newest::of(Direction::Forward);
-    keys.iter().filter_map(|key| newest.get(key)).for_each(|row| {
-        part.add(row.clone());
-    });
-    part
 }

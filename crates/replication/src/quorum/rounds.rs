@@ -10,7 +10,7 @@ use kv::{NodeId, Version};
 use mutant::Mutant;
 
 use super::collect::Collect;
-use super::message::{Message, Said, Step, Word};
+use super::message::{Said, Step, Word};
 use super::reads::Read;
 use super::repair::Repair;
 use super::writes::Write;
@@ -110,7 +110,7 @@ impl Round {
     }
 
     /// So long those that were asked first are waited for.
-    fn first_until(&self) -> Option<Instant> {
+    pub(super) fn first_until(&self) -> Option<Instant> {
         if let Task::Read(read) = &self.task { read.first_until() } else { None }
     }
 
@@ -143,6 +143,11 @@ impl Rounds {
     /// The rounds with these tasks.
     pub(super) fn with(&self, is: impl Fn(&Round) -> bool) -> Vec<u64> {
         self.open.iter().filter(|(_, round)| is(round)).map(|(number, _)| *number).collect()
+    }
+
+    /// How many there are with these tasks.
+    pub(super) fn count_of(&self, is: impl Fn(&Round) -> bool) -> usize {
+        self.open.values().filter(|round| is(round)).count()
     }
 
     /// Goes through the writes.
@@ -219,16 +224,15 @@ impl Quorum {
         for node in nodes {
             match *node == self.config.id {
                 true => self.ask_itself(at, said.clone(), out),
-                false => self.say(*node, at, said.clone(), out),
+                false => self.say(*node, at, &said, out),
             }
         }
     }
 
     /// Says something to another member, if it is connected.
-    pub(super) fn say(&self, to: NodeId, at: Step, said: Said, out: &mut Vec<Output>) {
+    pub(super) fn say(&self, to: NodeId, at: Step, said: &Said, out: &mut Vec<Output>) {
         if let Some(life) = self.peers.get(&to).and_then(|peer| peer.life) {
-            let message = Message { from: self.life, to: life, at, said };
-            out.push(Output::Send { to, body: message.encode() });
+            out.push(Output::Send { to, body: said.encode(self.life, life, at) });
         }
     }
 
@@ -271,7 +275,7 @@ impl Quorum {
     /// Answers a member in the life in which it asked.
     pub(super) fn answer(&self, node: NodeId, life: u64, at: Step, said: Said, out: &mut Vec<Output>) {
         if self.peers.get(&node).is_some_and(|peer| peer.life == Some(life)) {
-            self.say(node, at, said, out);
+            self.say(node, at, &said, out);
         }
     }
 
@@ -417,7 +421,7 @@ fn repaired(round: &Round) -> Option<NodeId> {
 fn is_found_by(look: &Look, found: &Found) -> bool {
     matches!(
         (look, found),
-        (Look::Keys(_) | Look::Range { .. } | Look::Rows(_), Found::Rows { .. })
+        (Look::Keys(_) | Look::Range { .. } | Look::AsOf { .. } | Look::Rows(_), Found::Rows { .. })
             | (Look::Buckets { .. } | Look::Tombstones { .. }, Found::Names { .. })
             | (Look::Digests { .. }, Found::Digests(_))
     )

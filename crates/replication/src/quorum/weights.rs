@@ -18,10 +18,15 @@ impl Quorum {
 
     /// What these weigh together, each counted once.
     pub(super) fn weigh(&self, nodes: &BTreeSet<NodeId>) -> u64 {
-        if mutant::is(Mutant::WeightsCountedAsNodes) && 2 * nodes.len() > self.view.members.len() {
+        self.weigh_all(nodes.iter().copied())
+    }
+
+    /// Likewise; each comes once.
+    fn weigh_all(&self, nodes: impl Iterator<Item = NodeId> + Clone) -> u64 {
+        if mutant::is(Mutant::WeightsCountedAsNodes) && 2 * nodes.clone().count() > self.view.members.len() {
             return u64::from(self.config.votes.write.max(self.config.votes.read));
         }
-        nodes.iter().map(|node| self.weight_of(*node)).sum()
+        nodes.map(|node| self.weight_of(node)).sum()
     }
 
     /// Whether these weigh enough for a read.
@@ -31,7 +36,12 @@ impl Quorum {
 
     /// Whether these weigh enough for a write.
     pub(super) fn writes_enough(&self, nodes: &BTreeSet<NodeId>) -> bool {
-        self.weigh(nodes) >= u64::from(self.config.votes.write)
+        self.are_enough_for_writes(nodes.iter().copied())
+    }
+
+    /// Likewise; each comes once.
+    pub(super) fn are_enough_for_writes(&self, nodes: impl Iterator<Item = NodeId> + Clone) -> bool {
+        self.weigh_all(nodes) >= u64::from(self.config.votes.write)
     }
 
     /// All members.

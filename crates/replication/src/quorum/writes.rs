@@ -15,7 +15,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use kv::merged::{self, Look, Row};
-use kv::{Answer, Error, Level, NodeId, Op, RequestId, Stamped, Version};
+use kv::{Answer, Error, Level, NodeId, Op, Protocol, RequestId, Stamped, Version};
 use mutant::Mutant;
 
 use super::bonds::{Bond, Bonds};
@@ -106,8 +106,8 @@ impl Quorum {
             return Err(Error::WrongNode { try_next: None });
         }
         let Stamped { id, op } = Stamped::decode(bytes).map_err(|why| Error::Invalid(why.to_string()))?;
-        if let Some(why) =
-            merged::refusal(&op).or_else(|| merged::look(&op).is_none().then_some("this is no write of keys"))
+        if let Some(why) = merged::refusal(Protocol::Quorum, &op)
+            .or_else(|| merged::look(&op).is_none().then_some("this is no write of keys"))
         {
             return Err(Error::Invalid(why.into()));
         }
@@ -193,7 +193,7 @@ impl Quorum {
     /// Opens rounds for what waits, as many as may be.
     pub(super) fn begin_writes(&mut self, out: &mut Vec<Output>) {
         let is_looking = |round: &Round| matches!((&round.task, &round.ask), (Task::Write(_), Ask::Look(_)));
-        while !self.writes.waiting.is_empty() && self.rounds.with(is_looking).len() < LOOKING_MAX {
+        while !self.writes.waiting.is_empty() && self.rounds.count_of(is_looking) < LOOKING_MAX {
             let items = self.next_writes();
             let near = self.within_reach();
             let votes = self.config.votes;
@@ -229,7 +229,7 @@ impl Quorum {
         self.want_ceiling(Version::ZERO);
         for item in items {
             if let Ok(version) = self.issue.next(self.clock, Version::ZERO) {
-                let rows = merged::make(&item.op, version, &Default::default(), None);
+                let rows = merged::make(&item.op, version, &Default::default());
                 self.store_own(Step { round: 0, step: 0 }, rows);
             }
         }
@@ -316,7 +316,7 @@ impl Quorum {
             }
             let answer =
                 merged::answer(&item.op, version, &write.gather.newest).expect("a write of keys is answered");
-            let mut rows = merged::make(&item.op, version, &write.gather.newest, None);
+            let mut rows = merged::make(&item.op, version, &write.gather.newest);
             let gone = match rows.is_empty() || is_wide(&item.op) {
                 true => self.found_gone(&write.gather, &item.op, version),
                 false => Vec::new(),
@@ -359,7 +359,7 @@ impl Quorum {
             _ => return Vec::new(),
         };
         let gone = rows.into_iter().filter(|row| !row.is_live_at(version));
-        let held = gone.map(|row| (row.clone(), gather.holders(&row.key)));
+        let held = gone.map(|row| (row.clone(), gather.holders(row).collect()));
         held.filter(|(_, holders)| !self.writes_enough(holders)).collect()
     }
 

@@ -105,7 +105,7 @@ impl Cluster {
     pub fn read(&mut self, id: u64, op: Op, level: Level) -> Token {
         let look: Look = merged::look(&op).unwrap();
         let token = self.token(op);
-        self.step(id, Input::Gather { token, look, level });
+        self.step(id, Input::Gather { reads: vec![(token, look, level)] });
         token
     }
 

@@ -100,7 +100,7 @@ impl World {
             let wrong = self.watch.copies_told(&reply.receipt);
             wrong.into_iter().for_each(|why| self.unless_forced(why));
             match reply.receipt.protocol {
-                Protocol::Quorum => self.check_merged(node, name, reply),
+                Protocol::Quorum | Protocol::Broadcast => self.check_merged(node, name, reply),
                 _ => self.check_read(node, name, reply),
             }
         }

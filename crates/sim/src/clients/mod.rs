@@ -11,6 +11,7 @@ mod unordered;
 mod wide;
 
 use check::generate::Keys;
+use placement::map::DEFAULT;
 
 use crate::events::Event;
 pub(crate) use crate::events::Whose;
@@ -65,6 +66,8 @@ impl World {
             return self.call(client, op, None, Purpose::AtVersion);
         }
         let is_weak = op.class() == kv::Class::Read && (50..50 + WEAK_PERCENT).contains(&dice);
+        // Where copies answer for themselves there is one level.
+        let is_weak = is_weak && self.placed.keyspaces[DEFAULT].protocol != kv::Protocol::Broadcast;
         let level = is_weak.then(|| match self.clients[client].random.below(3) {
             0 => kv::Level::Bounded(0),
             1 => kv::Level::Bounded(self.clients[client].random.between(1, 2000)),

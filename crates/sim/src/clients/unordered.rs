@@ -79,7 +79,7 @@ mod tests {
             let mut generator = Generator::client(workload, Keys { count: 3, skew: 0.0 }, 1, 1);
             for _ in 0..300 {
                 let op = offered(generator.next_op(), &mut unique);
-                assert_eq!(kv::merged::refusal(&op), None, "{op:?}");
+                assert_eq!(kv::merged::refusal(kv::Protocol::Quorum, &op), None, "{op:?}");
             }
         }
     }

@@ -275,7 +275,7 @@ impl World {
         let parts = self.shards().into_iter().filter_map(|shard| self.placed.row_of_part(shard));
         let parts = Vec::from_iter(parts.map(|row| row.members));
         // Without an order a copy is not made again.
-        let is_unordered = |row: &&Shard| row.protocol == Protocol::Quorum || self.settings.recasts;
+        let is_unordered = |row: &&Shard| row.protocol.is_merged() || self.settings.recasts;
         let mut unordered = self.placed.shards.values().filter(is_unordered);
         if unordered.any(|row| row.members.iter().any(|member| is_lost(&member))) {
             return false;

@@ -14,6 +14,12 @@ use crate::world::World;
 const AGAIN_MICROS: u64 = 500_000;
 /// Of 100 looks at what is to be done so many have keys without an order get one, or lose it, while they do neither.
 const RECAST_PERCENT: u64 = 10;
+/// When a shard without an order is to have one, in so many of 100 cases the member that weighs most is held away, if one weighs more than others.
+const HEAVIEST_AWAY_PERCENT: u64 = 70;
+/// After so long the others know that it is away.
+const SUSPECTED_MICROS: u64 = 5_000_000;
+/// So long it is away, at least: a shard that does not wait for it has its order by then.
+const AWAY_MICROS: u64 = 10_000_000;
 /// A machine whose node has left is stopped within this.
 const STOP_MICROS_MAX: u64 = 3_000_000;
 /// The shards of clients' keys are so many, at most.
@@ -256,14 +262,30 @@ impl World {
     }
 
     /// Another protocol for the keys of clients, now and then.
-    pub(super) fn draw_recast(&mut self) -> Option<Wish> {
+    pub(super) fn draw_recast(&mut self) -> Option<Chore> {
         let is_time = self.settings.recasts && !self.calm && !self.is_recasting();
         if !is_time || !self.random.percent(RECAST_PERCENT) {
             return None;
         }
         let to = self.random.pick(&[Protocol::Raft, Protocol::Primary, Protocol::TwoPhase]);
         let to = if self.is_without_order() { to } else { Protocol::Quorum };
-        Some(Wish { protocol: Some(to), ..Wish::default() })
+        let recast = Chore::new(What::Recast(Wish { protocol: Some(to), ..Wish::default() }));
+        let is_held = self.is_without_order() && self.hold_the_heaviest_away();
+        let not_before = if is_held { self.events.now() + SUSPECTED_MICROS } else { recast.not_before };
+        Some(Chore { not_before, ..recast })
+    }
+
+    /// A shard without an order is about to get one: now and then the member that weighs most is away when that is asked for, and serves
+    /// whoever asks it, if it weighs enough alone.
+    fn hold_the_heaviest_away(&mut self) -> bool {
+        let held = self.faults.has(Fault::Partition) && self.random.percent(HEAVIEST_AWAY_PERCENT);
+        let rows = self.placed.shards.values().filter(|row| row.keyspace == DEFAULT);
+        let members = rows.flat_map(|row| &row.members).filter(|member| member.weight > 1);
+        let heaviest = members.max_by_key(|member| member.weight).map(|member| member.node);
+        let Some(heaviest) = heaviest.filter(|_| held) else { return false };
+        self.note("the heaviest member was away when its shard was to have an order");
+        self.cut_off(heaviest, None, AWAY_MICROS);
+        true
     }
 
     fn is_without_order(&self) -> bool {

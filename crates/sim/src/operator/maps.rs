@@ -155,7 +155,10 @@ impl World {
 
     /// At rest, the replicas of shards are spread evenly, where they can move.
     pub fn check_maps(&mut self) {
-        let stays = matches!(self.placed.keyspaces[DEFAULT].protocol, Protocol::TwoPhase | Protocol::Quorum);
+        let stays = matches!(
+            self.placed.keyspaces[DEFAULT].protocol,
+            Protocol::TwoPhase | Protocol::Quorum | Protocol::Broadcast
+        );
         if stays || self.zoned.count().is_some() {
             return;
         }

@@ -60,7 +60,7 @@ impl World {
             self.operator.chores.extend(absent.into_iter().map(chore::Chore::replace));
         }
         self.force();
-        let recast = self.draw_recast().map(|wish| chore::Chore::new(chore::What::Recast(wish)));
+        let recast = self.draw_recast();
         self.operator.chores.extend(recast);
         if self.settings.operates {
             self.serve_tenants();

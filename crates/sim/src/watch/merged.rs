@@ -10,6 +10,7 @@
 //!   linearizable read shows no earlier one.
 //! - What is acknowledged, and what a linearizable read shows, is in the synced logs of members that weigh W.
 //! - A tombstone goes when all members have it, and nothing that is older comes to a copy that has let it go.
+//! - Where members take requests by themselves, what is acknowledged is in the synced log of the one that took it, and so is what others take in.
 //! - What has failed is nowhere.
 //! - A copy shows of each key the newest row that it has taken in.
 
@@ -34,6 +35,8 @@ use super::{Record, Seen};
 #[derive(Default)]
 pub(crate) struct Merged {
     members: BTreeMap<ShardId, Vec<Weighed>>,
+    /// Those whose members take requests by themselves.
+    broadcast: BTreeSet<ShardId>,
     /// All rows that ever were in a log.
     rows: BTreeMap<(ShardId, Key, Rank), Row>,
     versions: BTreeMap<(ShardId, Version), BTreeSet<Key>>,
@@ -102,13 +105,16 @@ impl Ceiling {
 impl Merged {
     /// A map is written, or is what all begin with.
     pub fn know(&mut self, map: &Map) {
-        for (id, row) in map.shards.iter().filter(|(_, row)| row.protocol == Protocol::Quorum) {
+        for (id, row) in map.shards.iter().filter(|(_, row)| row.protocol.is_merged()) {
             let weighed = row.members.iter().map(|member| Weighed {
                 node: member.node,
                 replica: member.replica,
                 weight: u64::from(member.weight),
             });
             self.members.insert(*id, weighed.collect());
+            if row.protocol == Protocol::Broadcast {
+                self.broadcast.insert(*id);
+            }
         }
     }
 
@@ -247,6 +253,7 @@ impl Merged {
         }
         let former = self.copies[&(node, shard)].ceiling.former;
         self.versions.entry((shard, row.version)).or_default().insert(key.clone());
+        let name = (key.clone(), rank);
         self.rows.insert((shard, key, rank), row);
         let issuer = self.members[&shard].iter().find(|member| member.replica == rank.version.replica());
         let Some(issuer) = issuer else {
@@ -256,6 +263,16 @@ impl Merged {
             ));
         };
         let is_own = issuer.node == node;
+        let is_early = self.broadcast.contains(&shard) && !is_own && !rank.expired && {
+            let made = self.copies.get(&(issuer.node, shard)).and_then(|copy| copy.held.get(&name.0));
+            made.is_none_or(|held| held.version < rank.version)
+        };
+        if is_early {
+            return Some(format!(
+                "what members merge was made durably: {node} takes in {name:?} of shard {shard}, and {} has not synced it",
+                issuer.node
+            ));
+        }
         (is_own && !rank.expired && rank.version <= former).then(|| {
             format!(
                 "versions are issued once: {node} issues {} in shard {shard}, and may have issued all up to {former} in former lives",
@@ -312,7 +329,7 @@ impl Merged {
                 *newest = version.max(*newest);
             }
         }
-        self.lacking(op, reply)
+        self.lacking(op, reply).or_else(|| self.undurable(op, reply))
     }
 
     /// What of an answer is not where enough members have it.
@@ -340,6 +357,21 @@ impl Merged {
         };
         lacking
             .map(|why| format!("what is acknowledged weighs enough: {op:?} is answered {reply:?}, and {why}"))
+    }
+
+    /// What of an acknowledged write is not durable at the member that took it alone.
+    fn undurable(&self, op: &Op, reply: &Reply) -> Option<String> {
+        let (shard, version, node) = (reply.receipt.shard, reply.receipt.version, reply.receipt.node);
+        if !self.broadcast.contains(&shard) || op.class() == Class::Read {
+            return None;
+        }
+        let copy = self.copies.get(&(node, shard));
+        let lacks =
+            |key: &&Key| copy.and_then(|copy| copy.held.get(*key)).is_none_or(|held| held.version < version);
+        let key = self.versions.get(&(shard, version))?.iter().find(lacks)?;
+        Some(format!(
+            "what is acknowledged is durable where it was taken: {op:?} is answered {reply:?}, and {key:?} is not synced"
+        ))
     }
 
     /// Why a row is not where enough members will find it.

@@ -389,7 +389,7 @@ impl Watch {
         self.versions.told(told);
         let mut broken = Vec::from_iter(answers::check(told));
         broken.extend(self.receipts.told(map, told));
-        if told.reply.receipt.protocol == kv::Protocol::Quorum {
+        if told.reply.receipt.protocol.is_merged() {
             return broken;
         }
         broken.extend(self.receipts.told_over_shards(map, told, &self.rows));

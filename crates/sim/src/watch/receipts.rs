@@ -49,7 +49,7 @@ impl Receipts {
         let parts = Plan::new(map, told.op.clone()).map_or(0, |plan| plan.parts.len());
         let is_read = told.op.class() == Class::Read;
         // Without an order a version says nothing of the rest of its shard.
-        if parts != 1 || told.op.at().is_some() || receipt.protocol == Protocol::Quorum {
+        if parts != 1 || told.op.at().is_some() || receipt.protocol.is_merged() {
             return None;
         }
         let since = since(told);
@@ -115,7 +115,13 @@ fn staleness(told: &Told<'_>) -> u64 {
 fn level(told: &Told<'_>) -> Option<String> {
     let receipt = &told.reply.receipt;
     let is_read = told.op.class() == Class::Read;
-    let asked = if is_read { told.level } else { Level::Linearizable };
+    // Where copies answer for themselves there is one level, and a write is one copy's at first.
+    let is_local = receipt.protocol == Protocol::Broadcast;
+    let asked = match is_read {
+        true if is_local => Level::Local,
+        true => told.level,
+        false => Level::Linearizable,
+    };
     if receipt.asked != asked {
         return Some(format!("{asked} was asked for"));
     }
@@ -125,7 +131,7 @@ fn level(told: &Told<'_>) -> Option<String> {
         Level::Local => u64::MAX,
     };
     // A bound of nothing is as good as linearizable, and better is never worse.
-    if bound_micros(receipt.reached) > bound_micros(asked) {
+    if bound_micros(receipt.reached) > bound_micros(asked) && !is_local {
         return Some(format!("that is weaker than {asked}"));
     }
     let is_beyond = receipt.staleness_micros > bound_micros(receipt.reached);

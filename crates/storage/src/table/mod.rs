@@ -117,7 +117,7 @@ const _: () = assert!(STEP_MAX == TRIM_REVISIONS_MAX);
 pub struct Options {
     /// How many revisions of each key.
     pub history: History,
-    /// The same of copies in the merged layout, whatever their rules say; `None` = as of others.
+    /// The same of copies in the merged layout whose rules say nothing of it; `None` = as of others.
     pub merged_history: Option<History>,
     /// How long those of a deleted key are kept, in microseconds; `u64::MAX` = for ever.
     pub deleted_micros: u64,

@@ -3,8 +3,8 @@
 //! Head: format (1 byte), flags with the kind (1 byte), version (8), created (8), changes, ordinal and kept (LEB128),
 //! deadline (8, when the flag says so), how the older revisions lie (two LEB128, when the flag says so). A row that becomes history keeps its bytes; its `kept` is then out of date and not looked at.
 //!
-//! In the merged layout the format is another, and behind the deadline stand the oldest kept version (8) and the version that it replaced (8, when the
-//! flag says so).
+//! In the merged layout the format is another, and behind the deadline stand the oldest kept version (8), the version that it replaced and the floor
+//! of the key (8 each, when the flags say so).
 
 use bytes::{Buf, Bytes};
 use kv::merged::Rank;
@@ -23,6 +23,8 @@ const KIND_EXPIRY: u8 = 3;
 const KIND_BITS: u8 = 0x0f;
 const FLAG_REPLACED: u8 = 0x10;
 const FLAG_PLACES: u8 = 0x20;
+/// In the merged layout, which has no places.
+const FLAG_FLOOR: u8 = 0x20;
 const FLAG_DEADLINE: u8 = 0x40;
 const FLAG_FIRST: u8 = 0x80;
 /// The longest head: 2 + 8 + 8 + 10 + 10 + 10 + 8 + 10 + 10 + 8 + 8.
@@ -62,6 +64,8 @@ pub struct Merged {
     pub replaced: Option<Version>,
     /// The version of the oldest revision that is kept before it; zero = none is. Right in the newest revision only.
     pub oldest: Version,
+    /// Nothing of the key below this version is kept, whenever it comes; zero = nothing was trimmed. Right in the newest revision only.
+    pub floor: Version,
 }
 
 /// A stored revision.
@@ -108,9 +112,9 @@ impl Record {
     /// As it travels between merged stores.
     pub fn merged_row(&self, key: &Bytes) -> kv::merged::Row {
         let Head { version, created, changes, deadline, tombstone, .. } = self.head;
-        let Merged { expired, replaced, .. } = self.head.merged.unwrap_or_default();
-        let value = (!tombstone).then(|| self.value());
-        kv::merged::Row { key: key.clone(), version, expired, value, created, changes, deadline, replaced }
+        let Merged { expired, replaced, floor, .. } = self.head.merged.unwrap_or_default();
+        let (key, value) = (key.clone(), (!tombstone).then(|| self.value()));
+        kv::merged::Row { key, version, expired, value, created, changes, deadline, replaced, floor }
     }
 }
 
@@ -123,15 +127,22 @@ impl Head {
 
     /// Of a row of a merged store, of which nothing is kept before it yet.
     pub fn of_merged(row: &kv::merged::Row) -> Head {
-        let kv::merged::Row { version, expired, created, changes, deadline, replaced, .. } = *row;
-        let merged = Some(Merged { expired, replaced, oldest: Version::ZERO });
-        let (tombstone, first, ordinal, kept, places) = (row.value.is_none(), true, 0, 0, None);
+        let kv::merged::Row { version, expired, created, changes, deadline, replaced, floor, .. } = *row;
+        let merged = Some(Merged { expired, replaced, oldest: Version::ZERO, floor });
+        let first = floor == Version::ZERO;
+        let (tombstone, ordinal, kept, places) = (row.value.is_none(), 0, 0, None);
         Head { tombstone, first, version, created, changes, ordinal, kept, deadline, places, merged }
     }
 
     /// Its place among the revisions of its key.
     pub fn rank(&self) -> Rank {
-        Rank { version: self.version, expired: self.merged.is_some_and(|merged| merged.expired) }
+        let Merged { expired, floor, .. } = self.merged.unwrap_or_default();
+        Rank { version: self.version, expired, floor }
+    }
+
+    /// Nothing of the key below it is kept.
+    pub fn floor(&self) -> Version {
+        self.rank().floor
     }
 
     /// Since when a read finds it: an expiry, since the deadline.
@@ -161,11 +172,14 @@ impl Head {
         };
         let deadline = if self.deadline.is_some() { FLAG_DEADLINE } else { 0 };
         let first = if self.first { FLAG_FIRST } else { 0 };
+        assert!(self.places.is_none() || self.merged.is_none(), "the merged layout has no places");
         let places = if self.places.is_some() { FLAG_PLACES } else { 0 };
         let replaced = self.merged.and_then(|merged| merged.replaced);
         let replaces = if replaced.is_some() { FLAG_REPLACED } else { 0 };
+        let floor = Some(self.floor()).filter(|floor| *floor > Version::ZERO);
+        let trimmed = if floor.is_some() { FLAG_FLOOR } else { 0 };
         let format = if self.merged.is_some() { FORMAT_MERGED } else { FORMAT };
-        head.put(&[format, kind | deadline | first | places | replaces]);
+        head.put(&[format, kind | deadline | first | places | replaces | trimmed]);
         head.put(&self.version.as_i64().to_be_bytes());
         head.put(&self.created.as_i64().to_be_bytes());
         head.put_uint(self.changes);
@@ -180,7 +194,8 @@ impl Head {
         }
         if let Some(Merged { oldest, .. }) = self.merged {
             head.put(&oldest.as_i64().to_be_bytes());
-            replaced.iter().for_each(|replaced| head.put(&replaced.as_i64().to_be_bytes()));
+            let versions = replaced.iter().chain(&floor);
+            versions.for_each(|version| head.put(&version.as_i64().to_be_bytes()));
         }
         let length = head.length + pieces.iter().map(|piece| piece.len()).sum::<usize>();
         let mut row = Vec::with_capacity(length);
@@ -232,16 +247,20 @@ fn decode(rest: &mut &[u8]) -> Option<Head> {
     let kept = uint(rest)?;
     let deadline = if flags & FLAG_DEADLINE != 0 { Some(rest.try_get_u64().ok()?) } else { None };
     let first = flags & FLAG_FIRST != 0;
-    let places = if flags & FLAG_PLACES != 0 { Some(places(rest)?) } else { None };
+    let places = if !is_merged && flags & FLAG_PLACES != 0 { Some(places(rest)?) } else { None };
     let merged = if is_merged { Some(merged(rest, flags)?) } else { None };
     Some(Head { tombstone, first, version, created, changes, ordinal, kept, deadline, places, merged })
 }
 
 fn merged(rest: &mut &[u8], flags: u8) -> Option<Merged> {
-    let oldest = Version::from_i64(rest.try_get_i64().ok()?)?;
-    let has_replaced = flags & FLAG_REPLACED != 0;
-    let replaced = if has_replaced { Some(Version::from_i64(rest.try_get_i64().ok()?)?) } else { None };
-    Some(Merged { expired: flags & KIND_BITS == KIND_EXPIRY, replaced, oldest })
+    let mut version = || Version::from_i64(rest.try_get_i64().ok()?);
+    let oldest = version()?;
+    let replaced = if flags & FLAG_REPLACED != 0 { Some(version()?) } else { None };
+    let floor = match flags & FLAG_FLOOR {
+        0 => Version::ZERO,
+        _ => version().filter(|floor| *floor > Version::ZERO)?,
+    };
+    Some(Merged { expired: flags & KIND_BITS == KIND_EXPIRY, replaced, oldest, floor })
 }
 
 fn places(rest: &mut &[u8]) -> Option<Places> {
@@ -267,7 +286,7 @@ mod tests {
 
     fn merged() -> [Option<Merged>; 3] {
         let (oldest, replaced) = (Version::from_i64(7).unwrap(), Version::from_i64(9));
-        [None, Some(Merged::default()), Some(Merged { expired: true, replaced, oldest })]
+        [None, Some(Merged::default()), Some(Merged { expired: true, replaced, oldest, floor: oldest })]
     }
 
     #[test]
@@ -283,6 +302,8 @@ mod tests {
                 layouts.into_iter().flat_map(|places| merged().map(|merged| (places, merged)))
             {
                 let merged = merged.map(|merged| Merged { expired: merged.expired && tombstone, ..merged });
+                // In the merged layout there are no places.
+                let places = places.filter(|_| merged.is_none());
                 let head = Head {
                     tombstone,
                     first,

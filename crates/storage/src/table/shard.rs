@@ -101,7 +101,9 @@ impl State {
     pub fn keeps(&self, options: Options) -> Options {
         let ruled = options.ruled_by(&self.rules.keep);
         match options.merged_history {
-            Some(history) if self.layout == Layout::Merged => Options { history, ..ruled },
+            Some(history) if self.layout == Layout::Merged && self.rules.keep.history.is_none() => {
+                Options { history, ..ruled }
+            }
             _ => ruled,
         }
     }

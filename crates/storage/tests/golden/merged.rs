@@ -1,28 +1,39 @@
 //! The same commands on the merged layout: each op is made into rows, as whoever takes it would, and these are merged.
 
 use kv::merged::{self, Found, Look, Newest, Rank, Row};
-use kv::{Direction, Error, Key, Op, Version};
-use storage::{Done, Table};
+use kv::{Direction, Error, Key, Op, Protocol, ShardId, Version};
+use storage::{Clock, Done, Read, Table};
 
 use super::{parse, show};
 
 /// Makes rows of an op, at a version after the newest, and what it answers of what the shard holds; an op that makes none advances the shard.
-pub fn make(table: &Table, shard: kv::ShardId, proposed: Version, op: &Op) -> (Vec<Op>, Option<Done>) {
+/// A read of what was is one of the table.
+pub fn make(
+    table: &Table,
+    (shard, protocol): (ShardId, Protocol),
+    proposed: Version,
+    op: &Op,
+) -> (Vec<Op>, Option<Done>) {
     if op.is_own() {
         return (vec![op.clone()], None);
     }
     let version = proposed.after(table.applied(shard).last);
-    if let Some(why) = merged::refusal(op) {
+    if let Some(why) = merged::refusal(protocol, op) {
         return (Vec::new(), Some(Done { result: Err(Error::Invalid(why.into())), version }));
     }
-    let look = merged::look(op).expect("what is not refused looks at rows");
+    let Some(look) = merged::look(op) else {
+        let Read::Done { result, last, .. } = table.read(shard, op, Clock::Shard).unwrap() else {
+            panic!("the shard's clock needs no advance")
+        };
+        return (Vec::new(), Some(Done { result, version: last }));
+    };
     let Found::Rows { rows, next } = table.look(shard, &look).unwrap() else { panic!("rows are found") };
     let mut before = Newest::of(match &look {
         Look::Range { direction, .. } => *direction,
         _ => Direction::Forward,
     });
     before.add_page(rows, next);
-    let rows = merged::make(op, version, &before, None);
+    let rows = merged::make(op, version, &before);
     let answer = merged::answer(op, version, &before).expect("what is not refused is answered");
     let own = match rows.is_empty() {
         true => Op::Advance { to: version, rules: None },
@@ -32,7 +43,7 @@ pub fn make(table: &Table, shard: kv::ShardId, proposed: Version, op: &Op) -> (V
 }
 
 /// `merge ROW..`, `collect NAME..`; a row is `K@MICROS=V`, `K@MICROS~` (deleted) or `K@MICROS+` (expired), and behind it, with commas,
-/// `until=MICROS`, `created=MICROS`, `changes=N` and `was=MICROS`.
+/// `until=MICROS`, `created=MICROS`, `changes=N`, `was=MICROS` and `floor=MICROS`; a name has its floor behind a slash.
 pub fn op(text: &str) -> Option<Op> {
     let (verb, rest) = text.split_once(' ')?;
     match verb {
@@ -59,6 +70,7 @@ fn row(text: &str) -> Row {
             "until" => row.deadline = said.parse().ok(),
             "created" => row.created = parse::version(said),
             "changes" => row.changes = said.parse().unwrap(),
+            "floor" => row.floor = parse::version(said),
             "was" => row.replaced = Some(parse::version(said)),
             other => panic!("a row has no {other}"),
         }
@@ -68,13 +80,15 @@ fn row(text: &str) -> Row {
 
 fn name(text: &str) -> (Key, Rank) {
     let (key, rest) = text.split_once('@').unwrap();
+    let (rest, floor) = rest.split_once('/').unwrap_or((rest, "0.0"));
     let version = parse::version(rest.trim_end_matches('+'));
-    (key.to_owned().into(), Rank { version, expired: rest.ends_with('+') })
+    let rank = Rank { floor: parse::version(floor), ..Rank::of(version, rest.ends_with('+')) };
+    (key.to_owned().into(), rank)
 }
 
-/// `look keys K..`, `look range FROM TO [limit=N] [after=K] [back]`, `look rows NAME..`, `look tombstones`, `look bucket of K`, `look sum of K`,
+/// `look keys K..`, `look range FROM TO [limit=N] [after=K] [back]`, `look rows NAME..`, `look as-of MICROS FROM TO`, `look tombstones`, `look bucket of K`, `look sum of K`,
 /// and `state`.
-pub fn look(table: &Table, shard: kv::ShardId, text: &str) -> Option<String> {
+pub fn look(table: &Table, shard: ShardId, text: &str) -> Option<String> {
     let words: Vec<&str> = text.split(' ').collect();
     let key = |word: &str| Key::from(word.to_owned());
     let option = |name: &str| words.iter().find_map(|word| word.strip_prefix(name));
@@ -89,6 +103,11 @@ pub fn look(table: &Table, shard: kv::ShardId, text: &str) -> Option<String> {
             limit: option("limit=").map_or(0, |limit| limit.parse().unwrap()),
             after: option("after=").map(key),
         },
+        ["look", "as-of", at, from, to] => Look::AsOf {
+            from: key(from.trim_matches('\'')),
+            to: (to != "-").then(|| key(to)),
+            at: Some(parse::version(at)),
+        },
         ["look", "tombstones"] => Look::Tombstones { after: None },
         ["look", "bucket", "of", of] => {
             Look::Buckets { buckets: vec![merged::bucket(of.as_bytes())], after: None }
@@ -101,7 +120,7 @@ pub fn look(table: &Table, shard: kv::ShardId, text: &str) -> Option<String> {
     Some(found(&table.look(shard, &look).unwrap()))
 }
 
-fn state(table: &Table, shard: kv::ShardId) -> String {
+fn state(table: &Table, shard: ShardId) -> String {
     let applied = table.applied(shard);
     let usage = applied.standing.usage;
     let (last, floor) = (show::version(applied.last), show::version(table.floor(shard)));
@@ -124,7 +143,10 @@ fn found(found: &Found) -> String {
 }
 
 fn name_text(key: &Key, rank: Rank) -> String {
-    format!("{}@{}{}", key.escape_ascii(), show::version(rank.version), if rank.expired { "+" } else { "" })
+    let floor =
+        if rank.floor > Version::ZERO { format!("/{}", show::version(rank.floor)) } else { String::new() };
+    let expired = if rank.expired { "+" } else { "" };
+    format!("{}@{}{expired}{floor}", key.escape_ascii(), show::version(rank.version))
 }
 
 fn row_text(row: &Row) -> String {

@@ -1,6 +1,6 @@
 //! A table with one shard that takes commands as text.
 
-use kv::{Entry, Op, ReplicaId, ShardId, Stamped, Version};
+use kv::{Entry, Op, Protocol, ReplicaId, ShardId, Stamped, Version};
 use storage::{Clock, Done, History, Kind, Layout, Options, Read, Table};
 
 use super::{merged, parse, show};
@@ -10,6 +10,8 @@ const SHARD: ShardId = ShardId(1);
 pub struct Store {
     kind: Kind,
     layout: Layout,
+    /// Under which its rows are made, in the merged layout.
+    protocol: Protocol,
     table: Table,
     index: u64,
     _folder: tempfile::TempDir,
@@ -24,7 +26,7 @@ impl Store {
         let folder = tempfile::tempdir().unwrap();
         let mut table = Table::open(storage::open(kind, folder.path()).unwrap(), options);
         table.load_as(SHARD, 1, layout).unwrap();
-        Store { kind, layout, table, index: 0, _folder: folder }
+        Store { kind, layout, protocol: Protocol::Quorum, table, index: 0, _folder: folder }
     }
 
     pub fn digest(&self) -> u64 {
@@ -34,6 +36,10 @@ impl Store {
     pub fn command(&mut self, line: &str) -> Vec<String> {
         if let Some(options) = line.strip_prefix("history: ") {
             *self = Store::with(self.kind, self.layout, parse::options(options));
+            return Vec::new();
+        }
+        if let Some(protocol) = line.strip_prefix("protocol: ") {
+            self.protocol = Protocol::ALL.into_iter().find(|known| known.to_string() == protocol).unwrap();
             return Vec::new();
         }
         if line == "reload" {
@@ -98,9 +104,9 @@ impl Store {
 
     /// An op on the merged layout: its rows first, and what it answers.
     fn merge(&mut self, proposed: Version, op: &Op) -> Vec<Done> {
-        let (ops, done) = merged::make(&self.table, SHARD, proposed, op);
-        let stamped = ops.into_iter().map(|op| Stamped { id: None, op }).collect();
-        let own = self.enter(proposed, stamped);
+        let (ops, done) = merged::make(&self.table, (SHARD, self.protocol), proposed, op);
+        let stamped: Vec<_> = ops.into_iter().map(|op| Stamped { id: None, op }).collect();
+        let own = if stamped.is_empty() { Vec::new() } else { self.enter(proposed, stamped) };
         done.map_or(own, |done| vec![done])
     }
 }

@@ -7,11 +7,22 @@ use kv::{Error, Key, Row};
 const MARK: u8 = b'=';
 
 /// The key of a text.
-pub(super) fn key(text: &str) -> Key {
+pub(in crate::classic) fn key(text: &str) -> Key {
     let mut key = BytesMut::with_capacity(1 + text.len());
     key.put_u8(MARK);
     key.put_slice(text.as_bytes());
     key.freeze()
+}
+
+/// The text of a key. [`Error::Conflict`] when it is none: another dialect wrote it.
+pub(in crate::classic) fn text_of(key: &[u8]) -> Result<String, Error> {
+    let text = key.strip_prefix(&[MARK]).and_then(|text| std::str::from_utf8(text).ok());
+    text.map(Into::into).ok_or_else(|| {
+        let key = key.escape_ascii();
+        Error::Conflict(format!(
+            "the key {key} is none of this wire's: read it with the dialect that wrote it"
+        ))
+    })
 }
 
 /// The text of a row. [`Error::Conflict`] when it is none: another dialect wrote it.
@@ -32,6 +43,10 @@ mod tests {
     fn key_of_any_text_can_be_one() {
         assert_eq!(key(""), "=");
         assert_eq!(key("a b"), "=a b");
+        assert_eq!((text_of(b"=a b").as_deref(), text_of(b"=").as_deref()), (Ok("a b"), Ok("")));
+        for other in [&b"a"[..], b"", b"=\xff"] {
+            assert!(text_of(other).is_err_and(|why| why.to_string().contains("none of this wire's")));
+        }
         let longest = "k".repeat(kv::KEY_BYTES_MAX - 1);
         assert_eq!(kv::Op::Get { key: key(&longest), at: None }.validate(), Ok(()));
     }

@@ -117,9 +117,13 @@ impl Connection {
 
     /// Asks one thing, and waits for the answer of many messages to begin.
     pub async fn messages(&self, path: &'static str, message: &impl Message) -> Result<Messages, Failure> {
-        let message = message::request(message)?;
+        self.conversation(path, message::request(message)?).await
+    }
+
+    /// The same of a question of many messages, each encoded and framed.
+    pub async fn conversation(&self, path: &'static str, messages: Bytes) -> Result<Messages, Failure> {
         let (response, mut stream) = self.begin(path, None).await.map_err(|error| self.unsent(&error))?;
-        stream.send_data(message, true).map_err(|error| self.unsent(&error))?;
+        stream.send_data(messages, true).map_err(|error| self.unsent(&error))?;
         let response = response.await.map_err(|error| self.lost(&error))?;
         Ok(Messages::new(self.clone(), message::body(response)?))
     }

@@ -1,7 +1,7 @@
 //! The client's side of gRPC: a connection of HTTP/2 to one server, and what is asked over it.
 //!
-//! All that is asked here is one message, which is answered by one, or by many as they come ([`Messages`]). So a request is a stream with a head, the message as its only
-//! data, and its end; an answer is a head, the message, and trailers with the status. `h2` brings frames, windows and streams; one
+//! All that is asked here is one message, or several that are known before, which is answered by one, or by many as they come ([`Messages`]). So a
+//! request is a stream with a head, the messages as its only data, and its end; an answer is a head, the message, and trailers with the status. `h2` brings frames, windows and streams; one
 //! task per connection drives it. Whoever asks puts its request into the connection under a lock and waits for the answer
 //! in its own task, so requests that are asked in one turn of the runtime leave in one write, and answers that came in one
 //! read wake all that wait for them.

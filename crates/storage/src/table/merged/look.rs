@@ -115,6 +115,7 @@ impl Reader<'_> {
                 let limit = if *limit == 0 { LOOK_ROWS_MAX } else { LOOK_ROWS_MAX.min(*limit as usize) };
                 self.look_at_range(&range, limit)
             }
+            Look::AsOf { from, to, at } => self.look_as_of(from, to.as_ref(), at.unwrap_or(Version::MAX)),
             Look::Buckets { buckets, after } => self.names_in(buckets, after.as_ref()),
             Look::Tombstones { after } => self.tombstones(after.as_ref()),
             Look::Digests { .. } => unreachable!("digests are in memory"),
@@ -135,10 +136,10 @@ impl Reader<'_> {
     /// The revision with a name, if it is the newest of its key or kept as an older one.
     fn named(&self, (key, rank): &Named) -> Result<Option<Record>, EngineError> {
         let Some(newest) = self.current(key)? else { return Ok(None) };
-        if newest.head.rank() == *rank {
+        if newest.head.rank().revision() == rank.revision() {
             return Ok(Some(newest));
         }
-        if rank.expired || newest.head.kept == 0 {
+        if rank.expired || newest.head.kept == 0 || rank.version < newest.head.floor() {
             return Ok(None);
         }
         let row = older::row(self.set, key, rank.version);
@@ -157,6 +158,39 @@ impl Reader<'_> {
             ControlFlow::Continue(())
         })?;
         Ok(found.rows())
+    }
+
+    /// The rows that were the newest at a version, each with the floor of its key.
+    fn look_as_of(&self, from: &Key, to: Option<&Key>, at: Version) -> Result<Found, EngineError> {
+        let (mut found, mut last, mut failed) = (Filled::default(), None, Ok(()));
+        let range = Range { from: from.clone(), to: to.cloned(), ..Range::default() };
+        self.scan_newest(&range, &mut |key, newest| {
+            let row = match self.merged_as_of(&key, newest, at) {
+                Ok(row) => row,
+                Err(error) => {
+                    failed = Err(error);
+                    return ControlFlow::Break(());
+                }
+            };
+            if found.is_full(row.as_ref().map_or(0, Row::bytes), LOOK_ROWS_MAX) {
+                found.next = last.take();
+                return ControlFlow::Break(());
+            }
+            found.looked_at += 1;
+            row.into_iter().for_each(|row| found.add(row));
+            last = Some(Bytes::copy_from_slice(&key));
+            ControlFlow::Continue(())
+        })?;
+        failed.map(|()| found.rows())
+    }
+
+    fn merged_as_of(&self, key: &Key, newest: Record, at: Version) -> Result<Option<Row>, EngineError> {
+        let floor = newest.head.floor();
+        let record = match newest.head.since() <= at {
+            true => Some(newest),
+            false => self.merged_at(key, &newest.head, at)?,
+        };
+        Ok(record.map(|record| Row { floor, ..record.merged_row(key) }))
     }
 
     fn names_in(&self, buckets: &[u16], after: Option<&Key>) -> Result<Found, EngineError> {
@@ -225,7 +259,7 @@ impl Reader<'_> {
 
     /// The newest of the older revisions up to a version.
     pub fn merged_at(&self, key: &[u8], newest: &Head, at: Version) -> Result<Option<Record>, EngineError> {
-        older::first(self.rows, (self.set, key, newest), (Version::ZERO, at), true)
+        older::first(self.rows, (self.set, key, newest), (newest.floor(), at), true)
     }
 
     /// A version before all kept revisions: the key was absent then, or nobody knows.
@@ -235,7 +269,7 @@ impl Reader<'_> {
         current: Record,
         at: Version,
     ) -> Result<Option<Record>, Stop> {
-        let all = (Version::ZERO, Version::MAX);
+        let all = (current.head.floor(), Version::MAX);
         let is_first = current.head.first;
         let oldest =
             older::first(self.rows, (self.set, key, &current.head), all, false)?.unwrap_or(current).head;
@@ -258,6 +292,6 @@ impl Reader<'_> {
         visit: &mut dyn FnMut(Record) -> ControlFlow<()>,
     ) -> Result<(), EngineError> {
         let to = before.map_or(Version::MAX, Version::before);
-        older::visit(self.rows, (self.set, key, newest), (Version::ZERO, to), true, visit)
+        older::visit(self.rows, (self.set, key, newest), (newest.floor(), to), true, visit)
     }
 }

@@ -24,6 +24,16 @@
 //! *An expiry is a row.* A sweep makes of a value whose deadline has passed its expiry, which is the same whoever makes it. Until then it is
 //! read as expired all the same.
 //!
+//! *A trim is a floor of its key*: nothing below it is kept, whenever it comes, and what is read below it is `trimmed`. It comes with a row, and
+//! stands with the newest revision, merged by maximum; so it is a part of the key's digest, and goes wherever that row goes. With the key's
+//! tombstone it is gone:
+//!
+//! ```text
+//!   merge k@20=b, floor 20      newest  k       b at 20, floor 20           (a at 10 is dropped, if it was there)
+//!   merge k@10=a                the same
+//!   merge k@30=c                newest  k       c at 30, floor 20           older k, 20   b
+//! ```
+//!
 //! *Tombstones stay* until [`Op::Collect`] names them, and they are still the newest of their keys. With a tombstone goes all that is kept before it, and the
 //! shard's floor rises to it. There is an index of them ([`Look::Tombstones`](kv::merged::Look)).
 //!
@@ -37,11 +47,12 @@
 //!
 //! # Caveats
 //!
-//! - The floor keeps nothing out: a row below it is merged like any other. Who collects has made sure that none is under way.
+//! - The shard's floor keeps nothing out: a row below it is merged like any other. Who collects has made sure that none is under way.
 //! - Of two rows with one key and rank the first stays, and nobody looks whether they are equal: they are.
 //! - A write that is not a merge is refused: it has no version yet.
 //! - Those who watch are told nothing here: a late row would come behind later ones.
-//! - A key whose history is much too long by a new rule gets rid of [`Options::step_max`](super::Options) revisions with each row that comes.
+//! - A key whose history is much too long by a new rule, or was trimmed, gets rid of [`Options::step_max`](super::Options) revisions with each row
+//!   that comes; those below the floor that are left are not seen any more.
 
 mod buckets;
 mod look;

@@ -34,8 +34,9 @@ impl Writer<'_> {
     /// Takes a row in; returns whether it is kept and was not yet.
     fn merge(&mut self, row: &Row) -> Result<bool, EngineError> {
         match self.newest(&row.key)? {
-            Some(newest) if row.rank() == newest.head.rank() => Ok(false),
-            Some(newest) if row.rank() < newest.head.rank() => self.merge_older(row, &newest),
+            Some(newest) if row.rank().revision() <= newest.head.rank().revision() => {
+                self.merge_older(row, &newest)
+            }
             newest => self.merge_newest(row, newest.as_ref()).map(|()| true),
         }
     }
@@ -46,7 +47,8 @@ impl Writer<'_> {
         let mut head = Head::of_merged(row);
         if let Some(old) = old {
             let merged = head.merged.map(|merged| Merged { oldest: oldest(&old.head), ..merged });
-            head = Head { first: old.head.first, kept: old.head.kept, merged, ..head };
+            head = Head { first: head.first && old.head.first, kept: old.head.kept, merged, ..head };
+            raise_floor(&mut head, old.head.floor());
             // Below another row the deadline of a value says all that its expiry does.
             if !old.head.rank().expired || self.history.keep() == 1 {
                 self.keep_older(key, &mut head, &old.merged_row(key))?;
@@ -65,36 +67,54 @@ impl Writer<'_> {
         self.put(self.set.current(key), head.encode(&[row.value.as_deref().unwrap_or_default()]))
     }
 
-    /// The row goes where its version belongs, below the newest; returns whether it stays there.
+    /// The row goes where its version belongs, below the newest, and its floor to the newest; returns whether one of them is news.
     fn merge_older(&mut self, row: &Row, newest: &Record) -> Result<bool, EngineError> {
         let (key, before) = (&row.key, newest.head);
-        let is_kept = || self.fresh.get_own(older::row(self.set, key, row.version).as_ref());
-        if row.expired && self.history.keep() > 1 || before.kept > 0 && is_kept()?.is_some() {
-            return Ok(false);
-        }
         let mut head = before;
+        raise_floor(&mut head, row.floor);
         let is_full = before.kept > 0 && before.kept >= self.history.keep() - 1;
-        if is_full && row.version < oldest(&before) {
+        let is_new = self.is_missing(row, &before)?;
+        if is_new && is_full && row.version < oldest(&before) {
             // It would go at once, and leave a mark that the next late ones pass over.
             head.first = false;
-        } else {
+        } else if is_new {
             self.keep_older(key, &mut head, row)?;
         }
         self.shed(key, &mut head)?;
         if head != before {
             self.put(self.set.current(key), head.encode(&[&newest.value()]))?;
         }
-        Ok(head.kept > 0 && oldest(&head) <= row.version)
+        let is_trimmed = head.floor() > before.floor();
+        if is_trimmed {
+            self.buckets.remove(key, before.rank());
+            self.buckets.add(key, head.rank());
+        }
+        Ok(is_trimmed || is_new && head.kept > 0 && oldest(&head) <= row.version)
     }
 
-    /// Puts a value or deletion among the older revisions of a key, if any are kept.
+    /// Whether a row that is not above the newest says something of the older revisions that is not known yet.
+    fn is_missing(&self, row: &Row, newest: &Head) -> Result<bool, EngineError> {
+        let is_newest = row.rank().revision() == newest.rank().revision();
+        if is_newest || row.expired && self.history.keep() > 1 {
+            return Ok(false);
+        }
+        let place = older::row(self.set, &row.key, row.version);
+        Ok(newest.kept == 0 || self.fresh.get_own(place.as_ref())?.is_none())
+    }
+
+    /// Puts a value or deletion among the older revisions of a key, if any are kept and it is not below the floor.
     fn keep_older(&mut self, key: &[u8], newest: &mut Head, row: &Row) -> Result<(), EngineError> {
+        if row.version < newest.floor() {
+            return Ok(());
+        }
         if self.history.keep() == 1 {
             // An expiry says by itself that its value was there.
             newest.first &= row.version == newest.version;
             return Ok(());
         }
-        let raw = Head::of_merged(row).encode(&[row.value.as_deref().unwrap_or_default()]);
+        // The floor is the key's, and stands in the newest revision.
+        let row = Row { floor: Version::ZERO, ..row.clone() };
+        let raw = Head::of_merged(&row).encode(&[row.value.as_deref().unwrap_or_default()]);
         self.put(older::row(self.set, key, row.version), raw)?;
         newest.kept += 1;
         let is_oldest = newest.kept == 1 || row.version < oldest(newest);
@@ -102,26 +122,30 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Drops what the history does not want of the older revisions, the oldest first.
+    /// Drops what the history does not want of the older revisions, and what is below the floor, the oldest first.
     fn shed(&mut self, key: &[u8], newest: &mut Head) -> Result<(), EngineError> {
         let most = self.history.keep() - 1;
         let begin = match self.history {
             History::Micros(micros) => newest.version.micros().saturating_sub(micros),
             History::Count(_) | History::All => 0,
         };
-        if newest.kept == 0 || newest.kept <= most && (begin == 0 || oldest(newest).micros() >= begin) {
+        let floor = newest.floor();
+        let is_all_wanted = newest.kept <= most && (begin == 0 || oldest(newest).micros() >= begin);
+        if newest.kept == 0 || is_all_wanted && oldest(newest) >= floor {
             return Ok(());
         }
         let mut gone = Vec::new();
         let mut next = None;
         let (kept, room) = (newest.kept, self.step_max);
-        // One before the begin of a time stays: it was the newest then.
-        let is_wanted = |gone: usize, behind: Version| kept - gone as u64 <= most && behind.micros() >= begin;
+        // One before the begin of a time stays: it was the newest then. Below the floor none does.
+        let is_wanted = |gone: usize, version: Version, behind: Version| {
+            kept - gone as u64 <= most && behind.micros() >= begin && version >= floor
+        };
         let mut before: Option<Version> = None;
         older::visit_all(&*self.fresh, (self.set, key, newest), &mut |record| {
             let version = record.head.version;
             if let Some(before) = before.replace(version) {
-                if gone.len() == room || is_wanted(gone.len(), version) {
+                if gone.len() == room || is_wanted(gone.len(), before, version) {
                     next = Some(before);
                     return ControlFlow::Break(());
                 }
@@ -130,7 +154,7 @@ impl Writer<'_> {
             ControlFlow::Continue(())
         })?;
         if let (None, Some(last)) = (next, before) {
-            match is_wanted(gone.len(), newest.version) {
+            match is_wanted(gone.len(), last, newest.version) {
                 true => next = Some(last),
                 false => gone.push(last),
             }
@@ -208,6 +232,14 @@ impl Writer<'_> {
             (true, false) => self.remove(self.set.tombstone(key)),
             _ => Ok(()),
         }
+    }
+}
+
+/// Nothing below this version is kept of a key any more, and whether there was something is not said.
+fn raise_floor(newest: &mut Head, floor: Version) {
+    if floor > newest.floor() {
+        newest.first = false;
+        newest.merged = newest.merged.map(|merged| Merged { floor, ..merged });
     }
 }
 
