@@ -450,7 +450,7 @@ fn history_of_a_merged_copy_is_what_its_rules_say_and_else_that_of_all_such_copi
     table.load_as(SHARD, 1, Layout::Merged).unwrap();
     let mut copy = Copy { table, index: 0, _folder: folder };
     let row = |micros| Row::tombstone(key(1), Version::new(micros, ReplicaId(1)), None);
-    let mut write = |copy: &mut Copy, micros: std::ops::Range<u64>| {
+    let write = |copy: &mut Copy, micros: std::ops::Range<u64>| {
         copy.apply(Op::Merge { rows: micros.map(row).collect() });
         copy.table.audit(SHARD).unwrap();
         copy.rows(Look::Rows((0..100).map(|micros| (key(1), row(micros).rank())).collect())).len()

@@ -32,7 +32,8 @@ impl Broker {
 
     pub fn up(&mut self) {
         let mut mosquitto = Command::new("mosquitto");
-        let started = mosquitto.arg("-c").arg(&self.settings).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let started =
+            mosquitto.arg("-c").arg(&self.settings).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         self.process = Some(started.expect("mosquitto is installed: scripts/tools installs it"));
     }
 
