@@ -375,6 +375,9 @@ impl World {
         if message.as_ref().is_some_and(|(_, message)| message.kind == Kind::TimeoutNow) {
             self.note("a leadership was handed over");
         }
+        if let Some(why) = self.watch.merged.published(from, bytes) {
+            self.violation(why);
+        }
         if let Some(frame) = node::observe::of_members(bytes) {
             self.note("a message of another epoch was answered");
             if let Frame::View { shard, .. } = frame {

@@ -181,20 +181,7 @@ fn promises(subject: &Subject<'_>) -> Vec<(&'static str, String)> {
         Protocol::Quorum => {
             weighed::promises(votes.unwrap_or(Weighed::equal(replicas)), &subject.members)
         }
-        Protocol::Broadcast => vec![
-            ("protocol", "broadcast: any copy takes a request by itself, and passes writes on".into()),
-            (
-                "promises",
-                "copies that have heard the same are the same; of two writes of a key the later version wins. A client that stays with one                  node sees its own writes. Reads are --level local, and say how much the copy may be behind"
-                    .into(),
-            ),
-            ("acknowledged", "when it is on the disk of the node that took it, and before the others have it".into()),
-            ("nodes stop", "those that are left take reads and writes, even one alone".into()),
-            (
-                "a disk is lost",
-                "what its node took in last and had not passed on is lost with it: usually the last moments".into(),
-            ),
-        ],
+        Protocol::Broadcast => of_broadcast(),
         Protocol::Raft => {
             let majority = replicas / 2 + 1;
             let spare = replicas - majority;
@@ -223,6 +210,24 @@ fn promises(subject: &Subject<'_>) -> Vec<(&'static str, String)> {
             told
         }
     }
+}
+
+/// Each takes requests by itself.
+fn of_broadcast() -> Vec<(&'static str, String)> {
+    vec![
+            ("protocol", "broadcast: any copy takes a request by itself, and passes writes on".into()),
+            (
+                "promises",
+                "copies that have heard the same are the same; of two writes of a key the later version wins. A client that stays with one                  node sees its own writes. Reads are --level local, and say how much the copy may be behind"
+                    .into(),
+            ),
+            ("acknowledged", "when it is on the disk of the node that took it, and before the others have it".into()),
+            ("nodes stop", "those that are left take reads and writes, even one alone".into()),
+            (
+                "a disk is lost",
+                "what its node took in last and had not passed on is lost with it: usually the last moments".into(),
+            ),
+    ]
 }
 
 /// One orders: for whom a write waits is the keyspace's choice.

@@ -53,6 +53,28 @@ async fn is_whole(lab: &Lab, node: u16, round: usize) {
     .await;
 }
 
+/// Waits until all nodes have heard of the keyspace; it refuses what needs an order.
+async fn is_known_and_refuses(lab: &Lab) {
+    until("all nodes know the keyspace", PATIENCE, async || {
+        for node in lab.all() {
+            if read(lab, node, 0).await.is_err() {
+                return false;
+            }
+        }
+        true
+    })
+    .await;
+    for (words, why) in [
+        (&["increment", "n"][..], "writes have no order"),
+        (&["--level", "linearizable", "get", "k"], "--level local"),
+        (&["watch", "n"], "have no order"),
+    ] {
+        let refused = lab.capstan(&[1], &[&["--keyspace", NAME], words].concat());
+        assert_eq!(refused.status.code(), Some(2), "{}", text(&refused.stderr));
+        assert!(text(&refused.stderr).contains(why), "{}", text(&refused.stderr));
+    }
+}
+
 #[test]
 #[ignore = "starts real nodes: scripts/test runs it against the release binary"]
 fn broadcast_serves_at_every_node_whoever_is_killed_and_ends_alike() {
@@ -61,24 +83,7 @@ fn broadcast_serves_at_every_node_whoever_is_killed_and_ends_alike() {
         lab.serve_all().await;
         let created = lab.capstan(&[1], &["keyspace", "create", NAME, "--protocol", "broadcast"]);
         assert!(created.status.success(), "{}", text(&created.stderr));
-        until("all nodes know the keyspace", PATIENCE, async || {
-            for node in lab.all() {
-                if read(&lab, node, 0).await.is_err() {
-                    return false;
-                }
-            }
-            true
-        })
-        .await;
-        for (words, why) in [
-            (&["increment", "n"][..], "writes have no order"),
-            (&["--level", "linearizable", "get", "k"], "--level local"),
-            (&["watch", "n"], "have no order"),
-        ] {
-            let refused = lab.capstan(&[1], &[&["--keyspace", NAME], words].concat());
-            assert_eq!(refused.status.code(), Some(2), "{}", text(&refused.stderr));
-            assert!(text(&refused.stderr).contains(why), "{}", text(&refused.stderr));
-        }
+        is_known_and_refuses(&lab).await;
         for round in 0..size(2, 6) {
             let survivor = 1 + (round % 3) as u16;
             let others = Vec::from_iter(lab.all().filter(|node| *node != survivor));

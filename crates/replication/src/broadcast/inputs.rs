@@ -83,6 +83,10 @@ impl Broadcast {
             peer.is_near = true;
         }
         if let Ok(Message::Vector { have, asks }) = Message::decode(hello) {
+            // Another message may be late, and of before this member began.
+            if let Some(goals) = &mut self.returning {
+                goals.entry(node).or_insert_with(|| have.clone());
+            }
             self.take_vector(node, &have, asks, out);
         }
     }

@@ -43,8 +43,6 @@ pub(super) struct Peer {
     pub(super) is_near: bool,
     /// What it said that it has.
     pub(super) have: Vector,
-    /// It said what it has since this member began.
-    pub(super) is_heard: bool,
 }
 
 /// What is known of what members made.
@@ -165,10 +163,6 @@ impl Broadcast {
         let Some(peer) = self.peers.get_mut(&node) else { return };
         for (origin, upto) in have {
             raise(&mut peer.have, *origin, *upto);
-        }
-        peer.is_heard = true;
-        if let Some(goal) = &mut self.returning {
-            goal.entry(node).or_insert_with(|| have.clone());
         }
         self.settle();
         if asks && !self.differs() {

@@ -100,7 +100,14 @@ impl World {
             let wrong = self.watch.copies_told(&reply.receipt);
             wrong.into_iter().for_each(|why| self.unless_forced(why));
             match reply.receipt.protocol {
-                Protocol::Quorum | Protocol::Broadcast => self.check_merged(node, name, reply),
+                Protocol::Quorum | Protocol::Broadcast => {
+                    // Where clocks jump a node may have waited for as long as it should by its own.
+                    if !self.faults.has(crate::faults::Fault::Clock) {
+                        let early = self.watch.merged.answers_early(node, reply, self.events.now());
+                        early.into_iter().for_each(|why| self.violation(why));
+                    }
+                    self.check_merged(node, name, reply);
+                }
                 _ => self.check_read(node, name, reply),
             }
         }

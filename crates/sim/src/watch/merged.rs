@@ -31,12 +31,16 @@ use storage::Table;
 use super::logs::Logs;
 use super::{Record, Seen};
 
+mod broadcast;
+
 /// The shards without an order, and what their logs hold.
 #[derive(Default)]
 pub(crate) struct Merged {
     members: BTreeMap<ShardId, Vec<Weighed>>,
     /// Those whose members take requests by themselves.
     broadcast: BTreeSet<ShardId>,
+    /// When a member began, and what the others had made and synced by then.
+    begun: BTreeMap<(NodeId, ShardId), broadcast::Begun>,
     /// All rows that ever were in a log.
     rows: BTreeMap<(ShardId, Key, Rank), Row>,
     versions: BTreeMap<(ShardId, Version), BTreeSet<Key>>,
@@ -141,9 +145,10 @@ impl Merged {
                 self.synced(node, logs);
             }
             // What was read is synced.
-            Seen::Recovered { node, .. } => {
+            Seen::Recovered { node, now, .. } => {
                 self.of_node(node).for_each(|(_, copy)| copy.ceiling.recovered());
                 self.synced(node, logs);
+                self.begins(node, now);
             }
             Seen::Ended { node } => self.ended(node, logs),
             Seen::Wiped { node } => self.copies.retain(|(other, _), _| *other != node),
@@ -253,7 +258,6 @@ impl Merged {
         }
         let former = self.copies[&(node, shard)].ceiling.former;
         self.versions.entry((shard, row.version)).or_default().insert(key.clone());
-        let name = (key.clone(), rank);
         self.rows.insert((shard, key, rank), row);
         let issuer = self.members[&shard].iter().find(|member| member.replica == rank.version.replica());
         let Some(issuer) = issuer else {
@@ -263,16 +267,6 @@ impl Merged {
             ));
         };
         let is_own = issuer.node == node;
-        let is_early = self.broadcast.contains(&shard) && !is_own && !rank.expired && {
-            let made = self.copies.get(&(issuer.node, shard)).and_then(|copy| copy.held.get(&name.0));
-            made.is_none_or(|held| held.version < rank.version)
-        };
-        if is_early {
-            return Some(format!(
-                "what members merge was made durably: {node} takes in {name:?} of shard {shard}, and {} has not synced it",
-                issuer.node
-            ));
-        }
         (is_own && !rank.expired && rank.version <= former).then(|| {
             format!(
                 "versions are issued once: {node} issues {} in shard {shard}, and may have issued all up to {former} in former lives",
@@ -357,21 +351,6 @@ impl Merged {
         };
         lacking
             .map(|why| format!("what is acknowledged weighs enough: {op:?} is answered {reply:?}, and {why}"))
-    }
-
-    /// What of an acknowledged write is not durable at the member that took it alone.
-    fn undurable(&self, op: &Op, reply: &Reply) -> Option<String> {
-        let (shard, version, node) = (reply.receipt.shard, reply.receipt.version, reply.receipt.node);
-        if !self.broadcast.contains(&shard) || op.class() == Class::Read {
-            return None;
-        }
-        let copy = self.copies.get(&(node, shard));
-        let lacks =
-            |key: &&Key| copy.and_then(|copy| copy.held.get(*key)).is_none_or(|held| held.version < version);
-        let key = self.versions.get(&(shard, version))?.iter().find(lacks)?;
-        Some(format!(
-            "what is acknowledged is durable where it was taken: {op:?} is answered {reply:?}, and {key:?} is not synced"
-        ))
     }
 
     /// Why a row is not where enough members will find it.
