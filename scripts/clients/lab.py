@@ -156,6 +156,11 @@ class Server:
 
     def start(self):
         """Starts it and waits until it says that it serves."""
+        self.launch()
+        self.wait_until_ready()
+
+    def launch(self):
+        """Starts it."""
         variables = {**os.environ, "HOME": str(self.own / "home"), "TMPDIR": str(self.own / "tmp")}
         for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"):
             variables.pop(name, None)
@@ -163,6 +168,8 @@ class Server:
             self.process = subprocess.Popen(
                 self.command(), stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=self.own / "cwd", env=variables
             )
+
+    def wait_until_ready(self):
         until(f"{self.arguments[0]} listens", self.listens)
         self.channel = wire.channel(self.address)
         self.calls = self.table[0].client(self.table[1], self.channel)

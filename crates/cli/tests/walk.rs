@@ -159,6 +159,7 @@ impl Nodes {
                 lab: false,
                 by_zones: false,
                 ends_when_left: false,
+                bus: Default::default(),
                 stderr: server::Stderr::Nothing,
             };
             thread::Builder::new().name(name.clone()).spawn(|| server::run(config)).unwrap()

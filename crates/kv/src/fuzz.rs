@@ -259,13 +259,15 @@ pub fn rows() -> Vec<merged::Row> {
         deadline: Some(1 << 50),
         replaced: Some(version(9)),
         floor: Version::ZERO,
+        known: false,
     };
     let expiry = value.expire().expect("it has a deadline");
     let first =
         merged::Row { created: version(300), changes: 1, deadline: None, replaced: None, ..value.clone() };
     let tombstone = merged::Row::tombstone("other".into(), version(12), Some(version(11)));
     let trimmed = tombstone.trim();
-    vec![value, expiry, first, tombstone, trimmed]
+    let known = merged::Row { known: true, ..first.trim() };
+    vec![value, expiry, first, tombstone, trimmed, known]
 }
 
 /// Looks of every kind.

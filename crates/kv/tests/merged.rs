@@ -204,6 +204,14 @@ fn trim_makes_the_rows_that_stay_again_with_a_floor() {
     assert!(store.row("k").ends_with(&format!("floor={two}")), "a floor stays with its key");
     store.write(7, delete("k"));
     assert!(store.row("k").ends_with(&format!("floor={two}")), "{}", store.row("k"));
+    assert_eq!(store.write(8, trim(None)), trimmed(1));
+    let (seven, eight) = (at(7), at(8));
+    assert_eq!(
+        store.row("k"),
+        format!("k@{eight} deleted replaced={seven} floor={eight}"),
+        "a tombstone of its own"
+    );
+    assert_eq!(store.write(9, trim(None)), trimmed(0));
 }
 
 #[test]
@@ -234,7 +242,7 @@ fn ops_of_rows_are_the_store_s_own() {
 
 #[test]
 fn rows_that_cannot_be_are_told() {
-    let [value, expiry, _, tombstone, _] = &kv::fuzz::rows()[..] else { panic!("five samples") };
+    let [value, expiry, _, tombstone, ..] = &kv::fuzz::rows()[..] else { panic!("of each kind one") };
     for row in [
         Row { key: Key::new(), ..value.clone() },
         Row { version: Version::ZERO, ..tombstone.clone() },
@@ -245,6 +253,7 @@ fn rows_that_cannot_be_are_told() {
         Row { changes: 1, ..tombstone.clone() },
         Row { deadline: Some(value.version.micros()), ..value.clone() },
         Row { floor: value.version.next(), ..value.clone() },
+        Row { known: true, ..value.clone() },
     ] {
         assert!(row.check().is_err(), "{row}");
     }

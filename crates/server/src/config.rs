@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use kv::Protocol;
 use kv::cluster::Terms;
-use kv::keyspace::Weighed;
+use kv::keyspace::{Bus, Weighed};
 use placement::Limits;
 use storage::{History, Kind};
 
@@ -65,6 +65,8 @@ pub struct Config {
     pub by_zones: bool,
     /// Whether the process ends once it has left its cluster ([`crate::Failure::Left`]), and does not go on to tell its clients so.
     pub ends_when_left: bool,
+    /// What carries the writes of the keyspace that a cluster begins with, where that is under `broadcast`.
+    pub bus: Bus,
     /// What it writes to standard error.
     pub stderr: Stderr,
 }

@@ -2,7 +2,7 @@
 //!
 //! The engine `memory` never takes long. `disk` may: a large entry, a range, or any job while a flush or a compaction holds
 //! the tree. A few small jobs with nothing of that going on are run at once, which saves two changes of threads; so are reads
-//! of what is in memory, whatever goes on.
+//! of what is in memory, whatever goes on. Keys that replicas of other nodes ask for are reads like those of clients.
 //! Flushes of all cores run on one thread more and compactions on another ([`Beside`]), beside the jobs: no flush waits for a
 //! compaction.
 //!

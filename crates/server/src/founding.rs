@@ -1,8 +1,9 @@
 //! What a cluster begins with, as its first nodes are started.
 
 use kv::cluster::Terms;
+use kv::keyspace::History;
 use kv::{NodeId, Protocol};
-use placement::map::Map;
+use placement::map::{DEFAULT, Map};
 use placement::{Founder, Founding, Limits};
 
 use crate::folder::Folder;
@@ -28,17 +29,25 @@ pub(crate) fn founding(config: &Config, folder: &Folder) -> Result<Map, Failure>
     // One that keeps nothing is alone for ever.
     let usual = if config.data.is_none() { Protocol::Single } else { Protocol::Raft };
     let protocol = config.protocol.unwrap_or(usual);
-    let Terms { shards, replicas, .. } = folder.terms();
+    let Terms { shards, replicas, history, .. } = folder.terms();
     if config.by_zones
         && let [founder] = &nodes[..]
     {
         return Ok(Map::founding_by_zones(founder.clone(), shards, protocol));
     }
     let founding = Founding { cluster: None, nodes, shards, replicas, protocol };
-    Ok(match config.weighed {
+    let mut map = match config.weighed {
         Some(weighed) => Map::founding_weighed(&founding, weighed),
         None => Map::founding(&founding),
-    })
+    };
+    if protocol == Protocol::Broadcast {
+        // Copies without an order keep the newest alone, unless their keyspace says more.
+        let history = history.map_or(History::All, History::Count);
+        map.keyspaces.get_mut(DEFAULT).into_iter().for_each(|own| {
+            (own.keep.history, own.bus) = (Some(history), config.bus.clone());
+        });
+    }
+    Ok(map)
 }
 
 /// How much moves at once. Shards of a cluster by zones are many and small, and who asks waits until all have moved.

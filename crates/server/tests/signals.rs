@@ -52,6 +52,7 @@ fn config(listen: &str) -> Config {
     Config {
         by_zones: false,
         ends_when_left: false,
+        bus: Default::default(),
         name: "n1".into(),
         data: None,
         listen: vec![Listen::new(Arc::new(Native::new()), listen)],

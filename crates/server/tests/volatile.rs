@@ -131,6 +131,7 @@ fn config(listen: String) -> Config {
         lab: false,
         by_zones: false,
         ends_when_left: false,
+        bus: Default::default(),
         stderr: server::Stderr::Nothing,
     }
 }

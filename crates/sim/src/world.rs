@@ -82,6 +82,8 @@ pub(crate) struct World {
     pub haunted: Option<NodeId>,
     /// Who was cut off last from all others, and until when.
     pub cut_off: Option<(NodeId, u64)>,
+    /// No fault begins before this.
+    pub quiet_until: u64,
     /// The faults are over.
     pub calm: bool,
     pub lives: u64,
@@ -152,6 +154,7 @@ impl World {
             window: None,
             haunted: None,
             cut_off: None,
+            quiet_until: 0,
             calm: false,
             lives: 0,
             tracer,

@@ -20,6 +20,10 @@
 //!
 //! A shard master, and servers that each have a range of the keys ([`shards`]).
 //!
+//! # A store of versions
+//!
+//! Servers that each have all keys with their earlier values, and a client that asks one thing ([`versioned`]).
+//!
 //! # Caveats
 //!
 //! A central server knows who registered a number last and nothing of the texts: without `--check`, registering a number again
@@ -37,6 +41,7 @@ mod server;
 mod servers;
 mod shards;
 pub mod store;
+mod versioned;
 
 use crate::exit::{Code, Error};
 use crate::parse;
@@ -127,6 +132,31 @@ Clients speak gRPC (KVStore: Get, Put, Append, LPop, RPop, Redistribute,
 Transfer). By itself it has all keys; a shard master that is asked to Join it
 gives it a range, and what it had goes along where the store had nothing.")]
     ShardServer(shards::ServerArgs),
+    /// Serve texts under texts, and keep the earlier values of each
+    #[command(after_help = "\
+Examples:
+  capstan classic versioned-server                         at 40000, alone
+  capstan classic versioned-server --port 40001 --data d   survives kill -9
+Of three that share a store, each with all of it, the first is
+  capstan classic versioned-server --port 40000 --data d0 \\
+    --peers h:40000,h:40001,h:40002
+Clients speak gRPC (KeyValueStore, or project.KeyValueStore: Get, GetRange,
+GetAll, Put, PutAll, Del, DelRange, DelAll, Trim). A version is microseconds
+since 1970. Servers of a list hear each other 1000 ports above their clients,
+and 'capstan --connect' finds them 2000 above. --porta is --port.")]
+    VersionedServer(versioned::ServerArgs),
+    /// Ask a versioned server one thing
+    #[command(after_help = "\
+Examples:
+  capstan classic versioned-client put --key k --value v
+  capstan classic versioned-client get --key k --version 1700000000000000
+  capstan classic versioned-client putall --key a b --value 1 2
+  capstan classic versioned-client getrange --key a c
+Prints KEY, VALUE and VERSION of each, with tabs between them, an empty value
+and 0 where there is none; of a put KEY, OLD VALUE, OLD VERSION and VERSION.
+Exit codes: 0 done, 2 wrong usage, 3 the server was away, 4 in doubt.
+--porta, --chave, --valor and --versao are taken too.")]
+    VersionedClient(versioned::ClientArgs),
     /// Send the commands of standard input to a pair server
     #[command(after_help = "\
 Examples:
@@ -174,6 +204,8 @@ pub fn run(command: Command, out: &mut Output<'_>) -> Result<Code, Error> {
         Command::ShardMaster(args) => shards::run_master(&args),
         Command::ShardServer(args) => shards::run_server(&args),
         Command::StoreNode(args) => store::run_node(args),
+        Command::VersionedServer(args) => versioned::run_server(args),
+        Command::VersionedClient(args) => versioned::run_client(args, out),
         Command::PairClient { server } => pair_client::run(&server, out),
         Command::CentralClient { server } => central_client::run(&server, out),
     }

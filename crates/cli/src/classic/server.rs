@@ -70,6 +70,7 @@ fn config(name: &str, args: Args, dialect: Arc<dyn Dialect>) -> Config {
         lab: false,
         by_zones: false,
         ends_when_left: false,
+        bus: Default::default(),
         stderr: Stderr::Line(ready),
     }
 }

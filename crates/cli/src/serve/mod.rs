@@ -170,6 +170,7 @@ fn config(args: Args, file: File) -> Result<server::Config, Error> {
         lab: args.lab || file.lab,
         by_zones: false,
         ends_when_left: false,
+        bus: Default::default(),
         stderr: if args.quiet || file.quiet { Stderr::Nothing } else { Stderr::Journal },
     })
 }

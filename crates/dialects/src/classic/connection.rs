@@ -62,7 +62,7 @@ impl Connection {
         path: &'static str,
         messages: &[impl Message],
         (time, effect): (Duration, Effect),
-        take: &mut (dyn FnMut(A) + Send),
+        take: &mut dyn FnMut(A),
     ) -> Result<(), Error> {
         let mut asked = BytesMut::new();
         for message in messages {

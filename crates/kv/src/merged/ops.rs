@@ -57,7 +57,8 @@ pub fn look(op: &Op) -> Option<Look> {
 }
 
 /// The rows that a write makes at a version that was never used, from the newest rows that were seen. None are made when there is nothing to
-/// remove. A trim makes no revision: the rows that stay are made again, each with its own version as the floor of its key.
+/// remove. A trim makes no revision of a value: the rows that stay are made again, each with its own version as the floor of its key. Of a key
+/// that is deleted a new tombstone is made, which stays until all have it as any other.
 pub fn make(op: &Op, version: Version, before: &Newest) -> Vec<Row> {
     match op {
         Op::Put { key, value, deadline, .. } => {
@@ -70,6 +71,9 @@ pub fn make(op: &Op, version: Version, before: &Newest) -> Vec<Row> {
         Op::Delete { key, .. } => remove(key, version, before.get(key)).into_iter().collect(),
         Op::DeleteRange { .. } => {
             before.rows().filter_map(|row| remove(&row.key, version, Some(row))).collect()
+        }
+        Op::Trim { below: None, .. } | Op::TrimRange { below: None, .. } => {
+            trimmed(op, before).map(|row| trim(row, version)).collect()
         }
         Op::Trim { .. } | Op::TrimRange { .. } => trimmed(op, before).map(Row::trim).collect(),
         _ => Vec::new(),
@@ -89,6 +93,14 @@ fn trimmed<'a>(op: &Op, before: &'a Newest) -> impl Iterator<Item = &'a Row> {
         is_old && row.floor < row.version && key.is_none_or(|key| row.key == *key)
     };
     before.rows().filter(is_wanted)
+}
+
+/// The newest row of a key, with nothing before it.
+fn trim(row: &Row, version: Version) -> Row {
+    match row.is_live_at(version) {
+        true => row.trim(),
+        false => Row::tombstone(row.key.clone(), version, replaced(version, Some(row))).trim(),
+    }
 }
 
 /// What is answered to a write that was made at a version, or to a read of a moment: what expires up to it is gone. `before` is what
@@ -186,7 +198,7 @@ fn store(
     };
     let (replaced, floor) = (replaced(version, before), floor(before));
     let (key, value, expired) = (key.clone(), Some(value.clone()), false);
-    Some(Row { key, version, expired, value, created, changes, deadline, replaced, floor })
+    Some(Row { key, version, expired, value, created, changes, deadline, replaced, floor, known: false })
 }
 
 /// The tombstone of a key; `None` = it has no value.

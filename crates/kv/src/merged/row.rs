@@ -14,7 +14,8 @@ const EXPIRED: u8 = 2;
 const DEADLINE: u8 = 4;
 const REPLACED: u8 = 8;
 const FLOOR: u8 = 16;
-const FLAGS: u8 = VALUE | EXPIRED | DEADLINE | REPLACED | FLOOR;
+const KNOWN: u8 = 32;
+const FLAGS: u8 = VALUE | EXPIRED | DEADLINE | REPLACED | FLOOR | KNOWN;
 /// Of a name.
 const NAME_EXPIRED: u8 = 1;
 const NAME_FLOOR: u8 = 2;
@@ -63,13 +64,26 @@ pub struct Row {
     pub replaced: Option<Version>,
     /// Nothing of the key below this version is kept, whenever it comes; zero = nothing was trimmed. Never above its own version.
     pub floor: Version,
+    /// Who merges it had it before, and takes the floor of it only: where nothing is left of its key, all of it is gone for good. Not stored.
+    pub known: bool,
 }
 
 impl Row {
     /// A deletion.
     pub fn tombstone(key: Key, version: Version, replaced: Option<Version>) -> Row {
         let (expired, value, created, changes, deadline) = (false, None, Version::ZERO, 0, None);
-        Row { key, version, expired, value, created, changes, deadline, replaced, floor: Version::ZERO }
+        Row {
+            key,
+            version,
+            expired,
+            value,
+            created,
+            changes,
+            deadline,
+            replaced,
+            floor: Version::ZERO,
+            known: false,
+        }
     }
 
     /// The same, and with it all that is older is trimmed.
@@ -119,6 +133,7 @@ impl Row {
         is_sound(self.version > Version::ZERO, "a row has no version")?;
         is_sound(self.replaced.is_none_or(|before| before < self.version), "a row replaces a later one")?;
         is_sound(self.floor <= self.version, "a row is below the floor of its key")?;
+        is_sound(!self.known || self.floor > Version::ZERO, "a row that is known says nothing")?;
         if self.value.is_some() || self.expired {
             is_sound(self.expired != self.value.is_some(), "an expiry has a value")?;
             is_sound(!self.expired || self.deadline.is_some(), "an expiry has no deadline")?;
@@ -178,7 +193,8 @@ pub fn encode_row(into: &mut BytesMut, row: &Row) {
             | flag(row.expired, EXPIRED)
             | flag(row.deadline.is_some(), DEADLINE)
             | flag(row.replaced.is_some(), REPLACED)
-            | flag(row.floor > Version::ZERO, FLOOR),
+            | flag(row.floor > Version::ZERO, FLOOR)
+            | flag(row.known, KNOWN),
     );
     put_bytes(into, &row.key);
     put_version(into, row.version);
@@ -209,6 +225,7 @@ pub fn decode_row(reader: &mut Reader) -> Result<Row, Malformed> {
         deadline: if has(DEADLINE) { Some(reader.uint()?) } else { None },
         replaced: if has(REPLACED) { Some(reader.version()?) } else { None },
         floor: if has(FLOOR) { floor(reader)? } else { Version::ZERO },
+        known: has(KNOWN),
         value: if has(VALUE) { Some(reader.bytes()?) } else { None },
     };
     row.check()?;

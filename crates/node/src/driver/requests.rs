@@ -198,13 +198,12 @@ impl Core {
         if let Some(read) = open.reads_mut() {
             read.hidden = false;
             // Others than that answer from their own table.
-            let is_gathered = self.replicas[&shard].kind == Protocol::Quorum;
-            let why = kv::merged::refusal(self.replicas[&shard].kind, &read.op)
-                .unwrap_or("there is nothing of that where writes have no order");
-            if !is_gathered {
+            if self.replicas[&shard].kind != Protocol::Quorum {
                 let input = read.input(token);
                 return self.give(shard, input);
             }
+            let why = kv::merged::refusal(Protocol::Quorum, &read.op)
+                .unwrap_or("there is nothing of that where writes have no order");
             return match read.gather(token) {
                 Some(read) => self.gather(shard, read),
                 None => self.finish(token, Err(Error::Invalid(why.into()))),

@@ -385,6 +385,6 @@ impl Open {
     }
 }
 
-const UNORDERED: &str = "changes of this keyspace have no order (protocol quorum): each replica takes them in as they come, and what is watched elsewhere \
+const UNORDERED: &str = "changes of this keyspace have no order (protocol quorum or broadcast): each replica takes them in as they come, and what is watched elsewhere \
      could neither be told once nor in order; get the keys, or watch a keyspace of protocol single, raft, primary or two-phase";
 const STOPPING: &str = "this node is stopping: watch at another one";

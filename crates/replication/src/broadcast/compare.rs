@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A row whose version this member had before, of whoever made it, is not taken again: where it is gone it was collected, or something newer is in its
-//! place. So nothing that was deleted comes back, whatever the other one has.
+//! place. So nothing that was deleted comes back, whatever the other one has. Of a row with a higher floor that is all that is taken.
 //!
 //! Earlier revisions are named by the rows that took their place, and are taken with them, as far as the other one keeps them.
 
@@ -160,8 +160,9 @@ impl Broadcast {
     fn wants(&self, (key, rank): &Named, own: &[Named]) -> bool {
         let here = own.binary_search_by(|(other, _)| other.cmp(key)).ok().map(|place| own[place].1);
         let is_same = here.is_some_and(|here| here.version == rank.version);
+        // Which may be with an earlier row of the key than the one that is here.
         let is_trimmed = here.is_some_and(|here| here.floor < rank.floor);
-        here < Some(*rank) && (is_same || !self.intake.had(rank.version)) || is_trimmed
+        is_trimmed || here < Some(*rank) && (is_same || !self.intake.had(rank.version))
     }
 
     /// Rows were brought; those that they took the place of are wanted too.
@@ -170,7 +171,7 @@ impl Broadcast {
         let replaced = replaced.filter(|(_, version)| !self.intake.had(*version));
         let replaced = Vec::from_iter(replaced.map(|(key, version)| (key, Rank::of(version, false))));
         self.counts.repaired += rows.len() as u64;
-        if !self.intake.merge(rows) {
+        if !self.intake.merge_trims(rows) {
             // There is no room: what is missing is asked for again.
             self.compare = None;
             return;

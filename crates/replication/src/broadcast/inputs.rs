@@ -153,14 +153,9 @@ impl Replicate for Broadcast {
             Input::Disconnected { node } => self.disconnected(node),
             Input::Seal { next, .. } => self.end_epoch(next, out),
             Input::SnapshotReceived { .. } => out.push(Output::DiscardSnapshot),
-            Input::Gather { reads } => {
-                let error = Error::Invalid("rows are read from the table here: nobody gathers them".into());
-                let refuse =
-                    |(token, ..): (Token, Look, Level)| Output::Refuse { token, error: error.clone() };
-                out.extend(reads.into_iter().map(refuse));
-            }
-            // Members change with the epoch; who comes back asks for what it lacks.
-            Input::Want { .. }
+            // Rows are read from the table here. Members change with the epoch; who comes back asks for what it lacks.
+            Input::Gather { .. }
+            | Input::Want { .. }
             | Input::Sync(_)
             | Input::Released
             | Input::Yield { .. }

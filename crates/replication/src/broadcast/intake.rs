@@ -87,6 +87,12 @@ impl Intake {
         rows.is_empty() || self.push(merges(rows))
     }
 
+    /// The same; of a row that was here before, and is made again by a trim, the floor counts alone.
+    pub(super) fn merge_trims(&mut self, mut rows: Vec<Row>) -> bool {
+        rows.iter_mut().for_each(|row| row.known = row.floor > Version::ZERO && self.had(row.version));
+        self.merge(rows)
+    }
+
     /// With what was put in so far, it has all that one made up to a version.
     pub(super) fn stage(&mut self, origin: ReplicaId, upto: Version) {
         self.newest = self.newest.max(upto);

@@ -17,6 +17,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use kv::merged::Row;
 use kv::{NodeId, ReplicaId, Version};
 use mutant::Mutant;
 
@@ -131,8 +132,10 @@ impl Broadcast {
         if origin == self.replica || link.upto <= got {
             return;
         }
-        link.rows.retain(|row| link.previous >= got || row.version > got);
-        if !self.intake.merge(link.rows.clone()) {
+        // A trim makes a row of an earlier version again.
+        let is_trim = |row: &Row| row.floor > Version::ZERO;
+        link.rows.retain(|row| link.previous >= got || row.version > got || is_trim(row));
+        if !self.intake.merge_trims(link.rows.clone()) {
             // Without room it is as if the link had not come.
             return;
         }

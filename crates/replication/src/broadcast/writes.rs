@@ -103,8 +103,8 @@ impl Broadcast {
         if matches!(op, Op::Advance { .. }) {
             return self.advance(token, op);
         }
-        let is_none = || merged::look(&op).is_none().then_some("this is no write of keys");
-        if let Some(why) = merged::refusal(Protocol::Broadcast, &op).or_else(is_none) {
+        let is_no_write = || merged::look(&op).is_none().then_some("this is no write of keys");
+        if let Some(why) = merged::refusal(Protocol::Broadcast, &op).or_else(is_no_write) {
             return Err(Error::Invalid(why.into()));
         }
         let writes = &mut self.writes;

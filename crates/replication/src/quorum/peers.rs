@@ -5,7 +5,7 @@
 //! write: a row that only waits for a member is not at that member.
 //!
 //! A member that is *silent* for long counts as out of reach, though it is connected. As nothing is asked of it then, it is asked for a word
-//! every second: with the first that it says it is within reach again.
+//! every second, and sooner when a request is turned away for want of members: with the first that it says it is within reach again.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -23,6 +23,8 @@ use crate::{Instant, Output};
 pub const FIRST_MICROS: u64 = 10_000;
 /// So long a member that was not in time is not asked first.
 pub const LATE_MICROS: u64 = 5_000_000;
+/// So soon a silent member is asked for a word again while requests are turned away.
+const ASK_SOON_MICROS: u64 = 100_000;
 /// So many rows wait for one member; the oldest of more are given up.
 pub const HINTS_MAX: usize = 16_384;
 /// So many bytes of rows wait for one member.
@@ -44,6 +46,8 @@ pub(super) struct Peer {
     pub(super) late_until: Instant,
     /// Then it is asked for a word again, not before this.
     ask_at: Instant,
+    /// When requests are turned away, not before this.
+    ask_soon_at: Instant,
     /// Stores of its rounds up to this one, by its life, come too late: they are over, and what was deleted since may have gone.
     closed: BTreeMap<u64, u64>,
     hints: VecDeque<Row>,
@@ -158,11 +162,19 @@ impl Quorum {
         let due = self.peers.iter_mut().filter(|(_, peer)| is_due(peer));
         let due = Vec::from_iter(due.map(|(node, peer)| {
             peer.ask_at = now.plus(RESEND_MICROS);
+            peer.ask_soon_at = now.plus(ASK_SOON_MICROS);
             *node
         }));
         for node in due {
             // Of no round: the answer counts for nothing else.
             self.say(node, Step { round: 0, step: 0 }, &Said::Look(Look::Keys(Vec::new())), out);
+        }
+    }
+
+    /// A request is turned away: who is silent may be within reach again, which the next one should know.
+    pub(super) fn ask_the_silent_soon(&mut self) {
+        for peer in self.peers.values_mut().filter(|peer| peer.is_silent) {
+            peer.ask_at = peer.ask_at.min(peer.ask_soon_at);
         }
     }
 

@@ -156,8 +156,8 @@ impl Quorum {
         if level == Level::Local {
             near = [self.config.id].into();
         } else if !self.reads_enough(&near) {
-            let refuse =
-                |(token, _)| Output::Refuse { token, error: self.too_few("a read", self.config.votes.read) };
+            let error = self.too_few("a read", self.config.votes.read);
+            let refuse = |(token, _)| Output::Refuse { token, error: error.clone() };
             return out.extend(items.into_iter().map(refuse));
         }
         self.reads.open += items.len();
@@ -356,7 +356,8 @@ impl Quorum {
     }
 
     /// Why a request is not done: too few members are within reach.
-    pub(super) fn too_few(&self, what: &str, needed: u32) -> Error {
+    pub(super) fn too_few(&mut self, what: &str, needed: u32) -> Error {
+        self.ask_the_silent_soon();
         let (near, all) = (self.weigh(&self.within_reach()), self.weigh(&self.members()));
         Error::Unavailable(format!(
             "{what} needs members of its shard that weigh {needed} of {all}: those within reach weigh {near}, or did not answer in time; \

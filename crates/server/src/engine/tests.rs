@@ -5,9 +5,10 @@ use std::io;
 use std::ops::{Bound, ControlFlow};
 
 use bytes::Bytes;
-use kv::{Entry, Index, Key, Position, ReplicaId, ShardId, Stamped, Version};
+use kv::{Direction, Entry, Index, Key, Position, ReplicaId, ShardId, Stamped, Version};
 use node::Input;
 use node::cores::Deal;
+use replication::Ticket;
 use storage::{Clock, History, Intake, Maintenance, Options, Read, Row, Table, View};
 
 use super::*;
@@ -265,4 +266,22 @@ fn node_whose_flush_fails_ends_and_says_why() {
     bench.await_all(|bench| bench.failed.is_some());
     let why = bench.failed.expect("it was awaited").to_string();
     assert!(why.contains("the engine failed: writing") && why.contains("recovers from its log"), "{why}");
+}
+
+#[test]
+fn few_keys_that_other_replicas_ask_for_need_no_thread_and_while_the_tree_is_held_only_those_in_memory() {
+    let mut bench = Bench::new();
+    bench.put();
+    bench.await_all(Bench::all_are_applied);
+    let look = |what| [Job::Look { shard: SHARD, ticket: Ticket::default(), what }];
+    let keys = |count| look(Look::Keys((1..=count).map(key).collect()));
+    let few = HERE_READS_MAX as u64;
+    assert!(bench.engine.may_run_here(&keys(few)));
+    assert!(!bench.engine.may_run_here(&keys(few + 1)), "the driver would stand still for long");
+    let range =
+        Look::Range { from: Key::new(), to: None, direction: Direction::Forward, limit: 1, after: None };
+    assert!(!bench.engine.may_run_here(&look(range)), "nobody knows how much it looks at");
+    bench.engine.busy.fetch_add(1, Ordering::AcqRel);
+    assert!(bench.engine.may_run_here(&keys(1)));
+    assert!(!bench.engine.may_run_here(&keys(2)), "only the engine knows that the second is not there");
 }

@@ -85,6 +85,7 @@ fn config() -> Config {
         lab: false,
         by_zones: false,
         ends_when_left: false,
+        bus: Default::default(),
         moves: Moves::default(),
         stderr: crate::Stderr::Nothing,
     }

@@ -38,6 +38,9 @@ impl World {
         if self.calm {
             return;
         }
+        if self.events.now() < self.quiet_until {
+            return self.events.at(self.quiet_until, Event::Fault);
+        }
         let kinds: Vec<Fault> = self.faults.kinds().collect();
         if kinds.is_empty() {
             return;

@@ -14,10 +14,12 @@ const TIMEOUT_MICROS: u64 = 3_000_000;
 const PATIENCE_MICROS: u64 = 500_000;
 
 impl World {
-    /// Asks the directory through a node that is up and knows its cluster, if there is one.
-    pub(super) fn ask_directory(&mut self, ask: Ask) -> Option<Asked> {
-        let serves =
-            |id: &NodeId| self.machine(*id).process.is_some() && self.waits_for_its_cluster(*id).is_none();
+    /// Asks the directory through a node that is up and knows its cluster, if there is one, but not through one that is held away.
+    pub(super) fn ask_directory(&mut self, ask: Ask, away: Option<NodeId>) -> Option<Asked> {
+        let serves = |id: &NodeId| {
+            let is_up = self.machine(*id).process.is_some() && Some(*id) != away;
+            is_up && self.waits_for_its_cluster(*id).is_none()
+        };
         let nodes: Vec<NodeId> = self.ids().filter(serves).collect();
         if nodes.is_empty() {
             return None;

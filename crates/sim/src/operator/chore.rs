@@ -57,6 +57,8 @@ pub(crate) struct Chore {
     pub(super) what: What,
     pub(super) asked: Option<Asked>,
     pub(super) not_before: u64,
+    /// Nor before the directory knows that this node is away, if that is sooner.
+    pub(super) away: Option<NodeId>,
 }
 
 /// What is to be done.
@@ -93,7 +95,7 @@ impl Chore {
     }
 
     pub(super) fn new(what: What) -> Chore {
-        Chore { what, asked: None, not_before: 0 }
+        Chore { what, asked: None, not_before: 0, away: None }
     }
 
     pub(super) fn ask(&self) -> Option<Ask> {

@@ -1,7 +1,7 @@
 //! What there is to do, and how it goes on.
 
 use kv::admin::{Answer, Ask};
-use kv::cluster::NodeDuty;
+use kv::cluster::{Liveness, NodeDuty};
 use kv::keyspace::{History, Wish};
 use kv::{Error, NodeId, Outcome, Protocol, ShardId};
 use placement::map::{DEFAULT, Dropped, Holders, Node, NodeDuty as Duty, Phase, Shard};
@@ -15,11 +15,11 @@ const AGAIN_MICROS: u64 = 500_000;
 /// Of 100 looks at what is to be done so many have keys without an order get one, or lose it, while they do neither.
 const RECAST_PERCENT: u64 = 10;
 /// When a shard without an order is to have one, in so many of 100 cases the member that weighs most is held away, if one weighs more than others.
-const HEAVIEST_AWAY_PERCENT: u64 = 70;
-/// After so long the others know that it is away.
-const SUSPECTED_MICROS: u64 = 5_000_000;
+const HEAVIEST_AWAY_PERCENT: u64 = 90;
+/// The change is asked for when the directory knows that it is away, or after so long.
+const SUSPECTED_MICROS: u64 = 10_000_000;
 /// So long it is away, at least: a shard that does not wait for it has its order by then.
-const AWAY_MICROS: u64 = 10_000_000;
+const AWAY_MICROS: u64 = 20_000_000;
 /// A machine whose node has left is stopped within this.
 const STOP_MICROS_MAX: u64 = 3_000_000;
 /// The shards of clients' keys are so many, at most.
@@ -49,14 +49,16 @@ impl World {
     /// Goes on with something; `None` = it is done, or given up.
     pub(super) fn go_on_with(&mut self, mut chore: Chore) -> Option<Chore> {
         let now = self.events.now();
-        if now < chore.not_before {
+        let is_known =
+            |away: NodeId| self.placed.nodes.get(&away).is_some_and(|row| row.state != Liveness::Alive);
+        if now < chore.not_before && !chore.away.is_some_and(is_known) {
             return Some(chore);
         }
         if let What::Leaves(node) = chore.what {
             return self.stop_if_left(node).then_some(chore);
         }
         let Some(asked) = chore.asked else {
-            chore.asked = chore.ask().and_then(|ask| self.ask_directory(ask));
+            chore.asked = chore.ask().and_then(|ask| self.ask_directory(ask, chore.away));
             return Some(chore);
         };
         match self.operator.answers.remove(&asked.client) {
@@ -267,25 +269,33 @@ impl World {
         if !is_time || !self.random.percent(RECAST_PERCENT) {
             return None;
         }
-        let to = self.random.pick(&[Protocol::Raft, Protocol::Primary, Protocol::TwoPhase]);
-        let to = if self.is_without_order() { to } else { Protocol::Quorum };
+        let away = if self.is_without_order() { self.hold_the_heaviest_away() } else { None };
+        let mut to = self.random.pick(&[Protocol::Raft, Protocol::Primary, Protocol::TwoPhase]);
+        if !self.is_without_order() {
+            to = Protocol::Quorum;
+        } else if away.is_some() {
+            // Others would wait for it whatever it weighs.
+            to = Protocol::Raft;
+        }
         let recast = Chore::new(What::Recast(Wish { protocol: Some(to), ..Wish::default() }));
-        let is_held = self.is_without_order() && self.hold_the_heaviest_away();
-        let not_before = if is_held { self.events.now() + SUSPECTED_MICROS } else { recast.not_before };
-        Some(Chore { not_before, ..recast })
+        let not_before =
+            if away.is_some() { self.events.now() + SUSPECTED_MICROS } else { recast.not_before };
+        Some(Chore { not_before, away, ..recast })
     }
 
     /// A shard without an order is about to get one: now and then the member that weighs most is away when that is asked for, and serves
     /// whoever asks it, if it weighs enough alone.
-    fn hold_the_heaviest_away(&mut self) -> bool {
+    fn hold_the_heaviest_away(&mut self) -> Option<NodeId> {
         let held = self.faults.has(Fault::Partition) && self.random.percent(HEAVIEST_AWAY_PERCENT);
         let rows = self.placed.shards.values().filter(|row| row.keyspace == DEFAULT);
         let members = rows.flat_map(|row| &row.members).filter(|member| member.weight > 1);
         let heaviest = members.max_by_key(|member| member.weight).map(|member| member.node);
-        let Some(heaviest) = heaviest.filter(|_| held) else { return false };
+        let heaviest = heaviest.filter(|_| held)?;
         self.note("the heaviest member was away when its shard was to have an order");
         self.cut_off(heaviest, None, AWAY_MICROS);
-        true
+        // The others can decide that the shard goes on, which takes all of few.
+        self.quiet_until = self.events.now() + AWAY_MICROS;
+        Some(heaviest)
     }
 
     fn is_without_order(&self) -> bool {

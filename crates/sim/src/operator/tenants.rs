@@ -160,7 +160,7 @@ impl World {
     }
 
     fn ask_for_tenant(&mut self, tenant: &mut Tenant, ask: Ask) {
-        let asked = self.ask_directory(ask.clone());
+        let asked = self.ask_directory(ask.clone(), None);
         tenant.asked = asked.map(|asked| (asked, ask));
     }
 

@@ -114,7 +114,8 @@ impl Record {
         let Head { version, created, changes, deadline, tombstone, .. } = self.head;
         let Merged { expired, replaced, floor, .. } = self.head.merged.unwrap_or_default();
         let (key, value) = (key.clone(), (!tombstone).then(|| self.value()));
-        kv::merged::Row { key, version, expired, value, created, changes, deadline, replaced, floor }
+        let known = false;
+        kv::merged::Row { key, version, expired, value, created, changes, deadline, replaced, floor, known }
     }
 }
 

@@ -43,7 +43,7 @@ pub fn make(
 }
 
 /// `merge ROW..`, `collect NAME..`; a row is `K@MICROS=V`, `K@MICROS~` (deleted) or `K@MICROS+` (expired), and behind it, with commas,
-/// `until=MICROS`, `created=MICROS`, `changes=N`, `was=MICROS` and `floor=MICROS`; a name has its floor behind a slash.
+/// `until=MICROS`, `created=MICROS`, `changes=N`, `was=MICROS`, `floor=MICROS` and `known=yes`; a name has its floor behind a slash.
 pub fn op(text: &str) -> Option<Op> {
     let (verb, rest) = text.split_once(' ')?;
     match verb {
@@ -71,6 +71,7 @@ fn row(text: &str) -> Row {
             "created" => row.created = parse::version(said),
             "changes" => row.changes = said.parse().unwrap(),
             "floor" => row.floor = parse::version(said),
+            "known" => row.known = said == "yes",
             "was" => row.replaced = Some(parse::version(said)),
             other => panic!("a row has no {other}"),
         }

@@ -38,6 +38,7 @@ pub(super) fn config(name: &str, data: Option<PathBuf>, listen: Vec<Listen>, rea
         lab: false,
         by_zones: false,
         ends_when_left: false,
+        bus: Default::default(),
         stderr: Stderr::Line(ready),
     }
 }

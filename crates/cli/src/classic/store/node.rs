@@ -93,6 +93,7 @@ fn config(args: Args) -> Config {
         lab: true,
         by_zones: false,
         ends_when_left: false,
+        bus: Default::default(),
         stderr: Stderr::Nothing,
     }
 }

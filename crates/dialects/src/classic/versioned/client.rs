@@ -20,7 +20,7 @@ const PATIENCE: Duration = LIMIT.saturating_mul(4);
 pub struct VersionedClient(Connection);
 
 /// What is given each answer of a call of many, as it comes.
-pub type Take<'a, A> = &'a mut (dyn FnMut(A) + Send);
+pub type Take<'a, A> = &'a mut dyn FnMut(A);
 
 impl VersionedClient {
     /// Of the server at HOST:PORT; it is connected to when it is first asked. [`Error::Invalid`] when that is no address.

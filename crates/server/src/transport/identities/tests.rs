@@ -49,6 +49,7 @@ impl Folders {
             lab: false,
             by_zones: false,
             ends_when_left: false,
+            bus: Default::default(),
             moves: crate::Moves::default(),
             stderr: crate::Stderr::Nothing,
         }

@@ -37,6 +37,7 @@ impl Writer<'_> {
             Some(newest) if row.rank().revision() <= newest.head.rank().revision() => {
                 self.merge_older(row, &newest)
             }
+            None if row.known => Ok(false),
             newest => self.merge_newest(row, newest.as_ref()).map(|()| true),
         }
     }
