@@ -226,7 +226,7 @@ fn number_that_makes_no_sense_is_refused_with_those_that_do() {
         ("--min-copies x", "as many as there are replicas"),
         ("--interval 0", "longer than nothing"),
         ("--interval soon", "as in 10s"),
-        ("--protocol paxos", "use single, raft, primary, two-phase or quorum"),
+        ("--protocol paxos", "use single, raft, primary, two-phase, quorum or broadcast"),
     ] {
         let words = ["keyspace", "create", "carts"].into_iter().chain(words.split(' '));
         let refused = Typed::try_parse_from(words).expect_err("it makes no sense").to_string();
