@@ -163,7 +163,7 @@ fn status_as_json_keeps_its_fields_and_has_more_behind_them() {
         r#"{"node":"n1","role":"leader","applied":7,"lease_reads":0},{"node":"node-2","role":"follower","applied":7,"lease_reads":0},"#,
         r#"{"node":"node-3","role":"follower","applied":7,"lease_reads":0}],"#,
         r#""epoch":1,"members":[{"node":"n1","replica":1,"duty":"voter"},{"node":"node-2","replica":2,"duty":"voter"},"#,
-        r#"{"node":"node-3","replica":3,"duty":"voter"}],"keyspace":"default"}],"directory":null,"revision":9}"#,
+        r#"{"node":"node-3","replica":3,"duty":"voter"}],"keyspace":"default"}],"directory":null,"revision":9,"buses":[]}"#,
         "\n"
     );
     assert_eq!(status(view, "status --json"), expect);
