@@ -27,7 +27,6 @@
 //! A message of which a piece is lost is lost, as any may be: the protocol above finds what is missing. Nothing is
 //! encrypted or signed here: whoever may publish under the prefix is believed.
 
-pub mod claims;
 mod pieces;
 
 use kv::ClusterId;
