@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use kv::keyspace::History;
 use kv::{NodeId, ShardId};
 use placement::Limits;
 use placement::map::Map;
@@ -40,6 +41,8 @@ pub struct Config {
     pub limits: Limits,
     /// Nothing of this node outlives its process: no answer is on a disk, and receipts say so.
     pub volatile: bool,
+    /// What a key keeps under [`kv::Protocol::Broadcast`] where its keyspace says nothing of it; `None` = as the table is opened.
+    pub history: Option<History>,
 }
 
 impl Config {
@@ -59,6 +62,7 @@ impl Config {
             grace_micros: GRACE_MICROS,
             limits: Limits::default(),
             volatile: false,
+            history: None,
         }
     }
 

@@ -1,7 +1,6 @@
 //! What a cluster begins with, as its first nodes are started.
 
 use kv::cluster::Terms;
-use kv::keyspace::History;
 use kv::{NodeId, Protocol};
 use placement::map::{DEFAULT, Map};
 use placement::{Founder, Founding, Limits};
@@ -29,7 +28,7 @@ pub(crate) fn founding(config: &Config, folder: &Folder) -> Result<Map, Failure>
     // One that keeps nothing is alone for ever.
     let usual = if config.data.is_none() { Protocol::Single } else { Protocol::Raft };
     let protocol = config.protocol.unwrap_or(usual);
-    let Terms { shards, replicas, history, .. } = folder.terms();
+    let Terms { shards, replicas, .. } = folder.terms();
     if config.by_zones
         && let [founder] = &nodes[..]
     {
@@ -41,11 +40,7 @@ pub(crate) fn founding(config: &Config, folder: &Folder) -> Result<Map, Failure>
         None => Map::founding(&founding),
     };
     if protocol == Protocol::Broadcast {
-        // Copies without an order keep the newest alone, unless their keyspace says more.
-        let history = history.map_or(History::All, History::Count);
-        map.keyspaces.get_mut(DEFAULT).into_iter().for_each(|own| {
-            (own.keep.history, own.bus) = (Some(history), config.bus.clone());
-        });
+        map.keyspaces.get_mut(DEFAULT).into_iter().for_each(|own| own.bus = config.bus.clone());
     }
     Ok(map)
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use dialects::Store;
 use kv::ShardId;
 use kv::cluster::{Cluster, Terms};
+use kv::keyspace;
 use node::cores::Deal;
 use node::identity::{Identity, come_back};
 use node::log::{Request, Settings};
@@ -419,6 +420,7 @@ fn node_config(
         grace_micros: config.moves.grace_micros,
         limits: limits(config),
         volatile: config.data.is_none(),
+        history: Some(folder.terms().history.map_or(keyspace::History::All, keyspace::History::Count)),
     }
 }
 
@@ -440,7 +442,7 @@ fn recover(
     let engine = open_engine(folder.engine().as_deref(), config, table_files)?;
     let Terms { history, deleted_micros, .. } = folder.terms();
     let history = history.map_or(History::All, History::Count);
-    // Where writes have no order nobody reads older revisions, unless the rules of a shard say so.
+    // Of copies without an order nobody reads older revisions, but where the rules of a shard say so.
     let merged_history = Some(History::Count(1));
     let options = Options { deleted_micros, merged_history, ..Options::of(history) };
     let deal = node.deal;

@@ -415,6 +415,7 @@ impl World {
             grace_micros: self.settings.grace_micros,
             limits: Limits::default(),
             volatile: false,
+            history: None,
         }
     }
 

@@ -8,6 +8,8 @@ use kv::{Answer, Error, Key, Level, Op, Reply, Request, Value};
 use crate::nodes::{Lab, PATIENCE, run, size, text, until};
 
 pub const NAME: &str = "notes";
+/// How many revisions of a key are kept, as the cluster was founded.
+const HISTORY: &str = "3";
 /// How long a request waits.
 const LIMIT: Duration = Duration::from_secs(5);
 /// Keys that are written before and while nodes are down; every third one is deleted then.
@@ -75,15 +77,34 @@ async fn is_known_and_refuses(lab: &Lab) {
     }
 }
 
+/// As many as in any other keyspace of the cluster, and they are trimmed.
+async fn keeps_earlier_revisions(lab: &Lab) {
+    for value in ["a", "b", "c", "d"] {
+        ask(lab, 2, Op::Put { key: "h".into(), value: value.into(), deadline: None, previous: false }, None)
+            .await
+            .expect("all nodes are up");
+    }
+    let history = |words: &[&str]| {
+        let told = lab.capstan(&[2], &[&["--keyspace", NAME], words, &["h"]].concat());
+        assert!(told.status.success(), "{}", text(&told.stderr));
+        text(&told.stdout).lines().filter_map(|line| Some(line.split_once('\t')?.1.to_owned())).collect()
+    };
+    let kept: Vec<String> = history(&["history"]);
+    assert_eq!(kept, ["d", "c", "b"]);
+    let _: Vec<String> = history(&["trim"]);
+    assert_eq!(history(&["history"]), ["d"]);
+}
+
 #[test]
 #[ignore = "starts real nodes: scripts/test runs it against the release binary"]
 fn broadcast_serves_at_every_node_whoever_is_killed_and_ends_alike() {
     run(async |mut random| {
-        let mut lab = Lab::new(3, &[], &mut random);
+        let mut lab = Lab::new(3, &["--history", HISTORY], &mut random);
         lab.serve_all().await;
         let created = lab.capstan(&[1], &["keyspace", "create", NAME, "--protocol", "broadcast"]);
         assert!(created.status.success(), "{}", text(&created.stderr));
         is_known_and_refuses(&lab).await;
+        keeps_earlier_revisions(&lab).await;
         for round in 0..size(2, 6) {
             let survivor = 1 + (round % 3) as u16;
             let others = Vec::from_iter(lab.all().filter(|node| *node != survivor));

@@ -22,8 +22,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kv::ShardId;
-use kv::keyspace::{Rules, Standing, Usage};
+use kv::keyspace::{History, Keep, Rules, Standing, Usage};
+use kv::{Protocol, ShardId};
 use placement::map::{Keyspace, Map};
 
 use super::core::Core;
@@ -64,7 +64,7 @@ impl Core {
         let counts = self.is_ordered_here(ShardId::DIRECTORY);
         let usage = self.count(node, &map, |keyspace| counts || keyspace.quota != Default::default());
         for (shard, replica) in &mut self.replicas {
-            replica.wanted = rules_of(&map, &usage, *shard);
+            replica.wanted = rules_of(&map, &usage, node.config.history, *shard);
         }
         self.usage = Arc::new(usage);
         self.order_rules(node);
@@ -74,7 +74,7 @@ impl Core {
     pub fn follow_settings(&mut self, node: &Node) {
         let map = node.config.map.clone();
         for (shard, replica) in &mut self.replicas {
-            replica.wanted = rules_of(&map, &self.usage, *shard);
+            replica.wanted = rules_of(&map, &self.usage, node.config.history, *shard);
         }
         self.order_rules(node);
     }
@@ -122,12 +122,14 @@ impl Core {
     }
 }
 
-/// What a shard is to go by.
-fn rules_of(map: &Map, usage: &BTreeMap<String, Usage>, shard: ShardId) -> Rules {
+/// What a shard is to go by. The table does not know which of those without an order keeps earlier revisions: so under `broadcast` they are
+/// told, `usual` where the keyspace says nothing of them.
+fn rules_of(map: &Map, usage: &BTreeMap<String, Usage>, usual: Option<History>, shard: ShardId) -> Rules {
     let name = map.shards.get(&shard).map(|row| &row.keyspace);
     let Some((name, keyspace)) = name.and_then(|name| map.keyspaces.get_key_value(name)) else {
         return Rules::default();
     };
     let full = usage.get(name).and_then(|usage| keyspace.quota.full(*usage));
-    Rules { keep: keyspace.keep, full }
+    let usual = usual.filter(|_| keyspace.protocol == Protocol::Broadcast);
+    Rules { keep: Keep { history: keyspace.keep.history.or(usual), ..keyspace.keep }, full }
 }
