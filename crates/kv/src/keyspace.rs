@@ -233,7 +233,7 @@ impl Settings {
             replicas,
             sync: sync.map(|sync| sync.with(wish)),
             weighed: weighed.map(|weighed| weighed.with(replicas, wish)),
-            bus: wish.bus.clone().unwrap_or(bus),
+            bus: wish.bus.clone().filter(|_| protocol == Protocol::Broadcast).unwrap_or(bus),
             keep: Keep {
                 history: wish.history.or(keep.history),
                 deleted_micros: wish.deleted_micros.or(keep.deleted_micros),
