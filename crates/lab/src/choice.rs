@@ -1,7 +1,7 @@
 //! What somebody who makes a keyspace can choose, as the lab compares it.
 
-use kv::Protocol;
 use kv::keyspace::{History, Secondaries, Settings, Wish};
+use kv::{Level, Protocol};
 
 /// A named configuration of a keyspace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +30,7 @@ pub fn all() -> Vec<Choice> {
         Choice { may_lose: true, ..choice("primary-0", "one copy, the others a moment later", first) },
         choice("two-phase", "all copies, or none", of(Protocol::TwoPhase)),
         choice("quorum", "a majority of the copies", of(Protocol::Quorum)),
+        choice("broadcast", "one copy, the others a moment later", of(Protocol::Broadcast)),
     ]
 }
 
@@ -45,7 +46,12 @@ impl Choice {
 
     /// Whether a node leads it, which orders its writes. Where none does, writes cannot depend on what is there.
     pub fn is_led(&self) -> bool {
-        self.settings.protocol != Some(Protocol::Quorum)
+        !self.settings.protocol.is_some_and(Protocol::is_merged)
+    }
+
+    /// The level of its reads that show what was acknowledged before.
+    pub fn strongest(&self) -> Level {
+        if self.settings.protocol == Some(Protocol::Broadcast) { Level::Local } else { Level::Linearizable }
     }
 
     /// The keyspace to create on so many nodes: one shard, with a copy on each node where it may have so many.

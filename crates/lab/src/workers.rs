@@ -66,6 +66,8 @@ struct Shared {
     keyspace: String,
     /// Writes may depend on what is there.
     is_led: bool,
+    /// How what is there at the end is read.
+    strongest: Level,
     began: Instant,
     stop: Cell<bool>,
     /// Whose clients ask nobody, since its process is killed.
@@ -81,6 +83,7 @@ impl Workers {
         let shared = Rc::new(Shared {
             keyspace: choice.name.into(),
             is_led: choice.is_led(),
+            strongest: choice.strongest(),
             began: Instant::now(),
             stop: Cell::default(),
             down: Cell::default(),
@@ -256,14 +259,15 @@ impl Shared {
         let client = u64::from(u32::MAX) + node as u64;
         loop {
             let op = Op::Get { key: key.clone(), at: None };
-            let request = Request {
-                keyspace: self.keyspace.clone(),
-                level: Some(Level::Linearizable),
-                ..Request::new(op)
-            };
-            let ticket = self.recorder.borrow_mut().invoke(client, &request, self.micros());
+            let request =
+                Request { keyspace: self.keyspace.clone(), level: Some(self.strongest), ..Request::new(op) };
+            let is_judged = self.strongest == Level::Linearizable;
+            let ticket =
+                is_judged.then(|| self.recorder.borrow_mut().invoke(client, &request, self.micros()));
             let result: Result<Reply, Error> = pinned.call(request).await;
-            self.recorder.borrow_mut().complete(ticket, &result, self.micros());
+            if let Some(ticket) = ticket {
+                self.recorder.borrow_mut().complete(ticket, &result, self.micros());
+            }
             match (Came::of(Kind::Read, &result), result) {
                 (Came::Read { version, .. }, _) => return Ok(version),
                 (_, Err(error)) if Instant::now() >= until => return Err(error),

@@ -25,6 +25,7 @@ pub fn message_samples() -> Vec<Bytes> {
         Message::Rows { origin, link: Link { previous, upto, rows: vec![row] } },
         Message::Vector { have, asks: true },
         Message::Fetch { origin, after: previous },
+        Message::Sent { origin },
         Message::Gone { origin },
         Message::Look { number: 7, what: Look::Keys(vec!["key".into()]) },
         Message::Found { number: 7, found, have: [(origin, upto)].into_iter().collect() },

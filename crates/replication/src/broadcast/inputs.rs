@@ -20,6 +20,7 @@ impl Broadcast {
             Message::Rows { origin, link } => self.take_link(origin, link),
             Message::Vector { have, asks } => self.take_vector(from, &have, asks, out),
             Message::Fetch { origin, after } => self.answer_fetch(from, origin, after, out),
+            Message::Sent { origin } => self.sent(origin),
             Message::Gone { .. } => self.begin_compare(from, out),
             Message::Look { number, what } => {
                 let have = self.intake.have.clone();
@@ -63,17 +64,18 @@ impl Broadcast {
         } else if self.reads.len() >= READS_MAX {
             Error::Unavailable("too many reads of the shard wait already: try again in a moment".into())
         } else {
-            self.reads.insert(token);
+            self.reads.insert(token, self.stable);
             return out.push(Output::Fetch { tokens: vec![token] });
         };
         out.push(Output::Refuse { token, error });
     }
 
-    /// The rows of a read may be answered: all is here that was made up to what is stable.
+    /// The rows of a read may be answered: all is in them that was made up to what was stable.
     fn fetched(&mut self, token: Token, out: &mut Vec<Output>) {
-        if self.reads.remove(&token) {
-            let behind = self.clock.micros().saturating_sub(self.stable.micros()).max(1);
-            let staleness_micros = if self.stable == Version::ZERO { u64::MAX } else { behind };
+        // What came since is not in the rows.
+        if let Some(stable) = self.reads.remove(&token) {
+            let behind = self.clock.micros().saturating_sub(stable.micros()).max(1);
+            let staleness_micros = if stable == Version::ZERO { u64::MAX } else { behind };
             out.push(Output::Answer { token, reached: Level::Local, staleness_micros, copies: 1 });
         }
     }

@@ -24,6 +24,8 @@ pub(super) enum Message {
     Vector { have: Vector, asks: bool },
     /// What did a member make above this version?
     Fetch { origin: ReplicaId, after: Version },
+    /// So much of it was sent as an answer takes: what is behind that may be asked for.
+    Sent { origin: ReplicaId },
     /// It is not at hand any more: compare with who says this.
     Gone { origin: ReplicaId },
     /// What do you hold of this?
@@ -54,10 +56,11 @@ const FETCH: u8 = 103;
 const GONE: u8 = 104;
 const LOOK: u8 = 105;
 const FOUND: u8 = 106;
+const SENT: u8 = 107;
 
 /// Whether these are the bytes of an answer.
 pub(super) fn is_response(body: &[u8]) -> bool {
-    matches!(body.first(), Some(&(GONE | FOUND)))
+    matches!(body.first(), Some(&(SENT | GONE | FOUND)))
 }
 
 impl Message {
@@ -81,6 +84,10 @@ impl Message {
                 into.put_u8(FETCH);
                 put_uint(&mut into, u64::from(origin.0));
                 put_version(&mut into, *after);
+            }
+            Message::Sent { origin } => {
+                into.put_u8(SENT);
+                put_uint(&mut into, u64::from(origin.0));
             }
             Message::Gone { origin } => {
                 into.put_u8(GONE);
@@ -116,6 +123,7 @@ impl Message {
             }
             VECTOR => Message::Vector { have: decode_vector(&mut reader)?, asks: reader.bool()? },
             FETCH => Message::Fetch { origin: replica(&mut reader)?, after: reader.version()? },
+            SENT => Message::Sent { origin: replica(&mut reader)? },
             GONE => Message::Gone { origin: replica(&mut reader)? },
             LOOK => Message::Look { number: reader.u64()?, what: decode_look(&mut reader)? },
             FOUND => Message::Found {
@@ -150,6 +158,7 @@ impl fmt::Display for Message {
             Message::Fetch { origin, after } => {
                 write!(f, "fetch of {origin} above {}", show_version(*after))
             }
+            Message::Sent { origin } => write!(f, "of {origin} that is sent"),
             Message::Gone { origin } => write!(f, "of {origin} that is gone: compare"),
             Message::Look { number, what } => write!(f, "#{number} look {}", show_look(what)),
             Message::Found { number, found, have } => {

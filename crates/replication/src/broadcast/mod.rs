@@ -72,7 +72,7 @@ mod seal;
 mod spread;
 mod writes;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use kv::{NodeId, Position, Protocol, ReplicaId, Version};
@@ -134,7 +134,8 @@ pub struct Broadcast {
     stable: Version,
     settled: Version,
     writes: Writes,
-    reads: BTreeSet<Token>,
+    /// Reads whose rows are fetched, and what was stable when they were.
+    reads: BTreeMap<Token, Version>,
     looks: BTreeMap<Ticket, Whose>,
     last_look: Ticket,
     /// The last question to another member. It begins elsewhere with each life.
@@ -195,7 +196,7 @@ impl Broadcast {
             stable,
             settled,
             writes: Writes::default(),
-            reads: BTreeSet::new(),
+            reads: BTreeMap::new(),
             looks: BTreeMap::new(),
             last_look: Ticket::default(),
             number: Random::new(config.seed).next() >> 1,

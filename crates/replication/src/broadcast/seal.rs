@@ -45,7 +45,7 @@ impl Broadcast {
         self.turn_writes_away(out);
         let reads = std::mem::take(&mut self.reads);
         let error = kv::Error::WrongNode { try_next: None };
-        out.extend(reads.into_iter().map(|token| Output::Refuse { token, error: error.clone() }));
+        out.extend(reads.into_keys().map(|token| Output::Refuse { token, error: error.clone() }));
         self.intake.drop_all();
         let mut records = self.take_notes();
         records.push(Record::Seal(next).encode(self.head()));

@@ -54,8 +54,8 @@ pub(super) struct Spread {
     links: BTreeMap<ReplicaId, Links>,
     /// Links whose rows are here, and that do not fit yet: from, and up to.
     islands: BTreeMap<ReplicaId, Vec<(Version, Version)>>,
-    /// What was asked for last of each, and when it is asked for again.
-    asked: BTreeMap<ReplicaId, (Version, Instant)>,
+    /// Of whom something is asked for, and when it is asked for again if the answer does not come to its end.
+    asked: BTreeMap<ReplicaId, Instant>,
     /// When the vector is published next, if there is a reason.
     speak_at: Option<Instant>,
 }
@@ -200,7 +200,7 @@ impl Broadcast {
 
     /// When there is something to be said.
     pub(super) fn spread_due(&self) -> Instant {
-        let asked = self.spread.asked.values().map(|(_, at)| *at).min().filter(|_| !self.is_comparing());
+        let asked = self.spread.asked.values().copied().min().filter(|_| !self.is_comparing());
         self.spread.speak_at.into_iter().chain(asked).min().unwrap_or(Instant::MAX)
     }
 
@@ -231,25 +231,29 @@ impl Broadcast {
         }
     }
 
-    /// Asks for what is missing of each.
+    /// Asks for what is missing of each: once, however many links the answer is.
     pub(super) fn fetch_missing(&mut self, out: &mut Vec<Output>) {
-        self.spread.asked.retain(|origin, (after, _)| self.intake.got(*origin) <= *after);
         if self.is_comparing() {
             return;
         }
         let origins = Vec::from_iter(self.view.members.iter().map(|member| (member.replica, member.node)));
         for (origin, node) in origins.into_iter().filter(|(origin, _)| *origin != self.replica) {
             let after = self.intake.got(origin);
-            let is_waited_for = self.spread.asked.get(&origin).is_some_and(|(_, at)| *at > self.now);
+            let is_waited_for = self.spread.asked.get(&origin).is_some_and(|at| *at > self.now);
             if is_waited_for || mutant::is(Mutant::GapIgnored) {
                 continue;
             }
             self.spread.asked.remove(&origin);
             if let Some(whom) = self.whom_to_ask(origin, node, after) {
-                self.spread.asked.insert(origin, (after, self.now.plus(VECTOR_MICROS)));
+                self.spread.asked.insert(origin, self.now.plus(VECTOR_MICROS));
                 self.send(whom, &Message::Fetch { origin, after }, out);
             }
         }
+    }
+
+    /// An answer has come to its end.
+    pub(super) fn sent(&mut self, origin: ReplicaId) {
+        self.spread.asked.remove(&origin);
     }
 
     /// Who has more of what a member made: that member, or another one.
@@ -284,6 +288,7 @@ impl Broadcast {
         for link in links {
             self.send(node, &Message::Rows { origin, link }, out);
         }
+        self.send(node, &Message::Sent { origin }, out);
     }
 
     /// Whether this member has what the others had when it began, or has waited for them long enough.
