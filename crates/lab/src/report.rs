@@ -1,5 +1,6 @@
 //! What a protocol did, and whether it kept its promise.
 
+use kv::Level;
 use serde::Serialize;
 
 use crate::Choice;
@@ -74,6 +75,8 @@ pub enum Verdict {
     Violated,
     /// Nobody knows.
     Undecided,
+    /// It need not be: each copy answers for itself, and all end with what was acknowledged.
+    Converged,
     /// It need not be: of what was acknowledged all is there or in the ledger.
     Listed,
     /// It need not be, and that does not hold.
@@ -100,6 +103,7 @@ impl Verdict {
             Verdict::Linearizable => "linearizable",
             Verdict::Violated => "NOT linearizable",
             Verdict::Undecided => "undecided",
+            Verdict::Converged => "converged",
             Verdict::Listed => "what it lost is listed",
             Verdict::Unlisted => "what it lost is NOT listed",
         }
@@ -122,12 +126,14 @@ impl Report {
             phases.iter().map(|phase| tally::count(phase, nodes.len(), &recorded.seen, &written)).collect();
         let untrue =
             tallies.iter().flatten().map(|tally| tally::both(tally.bounded, tally.local).untrue).sum();
-        // Who has not heard that another one orders tells how old its side is.
-        let untrue = if balance.is_some() { 0 } else { untrue };
-        let judged = match balance {
-            Some(_) => Ok(judge::figures(&recorded.history)),
-            None => judge::judge(&recorded.history),
+        let is_linearizable = choice.strongest() == Level::Linearizable;
+        // Who has not heard that another one orders tells how old its side is; and where none does it is told by the clocks of two nodes.
+        let untrue = if is_linearizable && balance.is_none() { untrue } else { 0 };
+        let judged = match is_linearizable && balance.is_none() {
+            true => judge::judge(&recorded.history),
+            false => Ok(judge::figures(&recorded.history)),
         };
+        let verdict = if is_linearizable { Verdict::of(&judged) } else { Verdict::Converged };
         let named = |node: usize| nodes[node].name.clone();
         let phase = |(phase, tallies): (&Phase, &Vec<Tally>)| PhaseReport {
             phase: phase.what.name(),
@@ -143,7 +149,7 @@ impl Report {
             lost,
             untrue,
             requests: recorded.history.operations().len() as u64,
-            verdict: balance.map_or(Verdict::of(&judged), Verdict::of_balance),
+            verdict: balance.map_or(verdict, Verdict::of_balance),
             broken: balance.map_or_else(|| broken(lost, untrue, &judged), unlisted),
             files: Vec::new(),
         };
@@ -155,7 +161,9 @@ impl Report {
         match self.verdict {
             Verdict::Listed => false,
             Verdict::Violated | Verdict::Unlisted => true,
-            Verdict::Linearizable | Verdict::Undecided => self.lost > 0 || self.untrue > 0,
+            Verdict::Linearizable | Verdict::Converged | Verdict::Undecided => {
+                self.lost > 0 || self.untrue > 0
+            }
         }
     }
 

@@ -32,7 +32,8 @@ Each node has clients of its own, which ask no other. fail: refused, or no
 answer within a second: it did not happen. doubt: it may have happened. wait:
 the longest time in which some node's clients had no answer, in milliseconds.
 stale: older than what was acknowledged before; by: so much, in milliseconds.
-Under quorum nobody leads: there it is one node, and writes are puts only.
+Under quorum and broadcast nobody leads: there it is one node, and writes are
+puts only. Reads are linearizable ones, which broadcast refuses.
 ";
 
 const COSTS: [&str; 2] = [
@@ -159,7 +160,8 @@ fn verdict(text: &mut String, report: &Report) {
     for broken in &report.broken {
         line(text, format_args!("{:11} {broken}", ""));
     }
-    if !matches!(verdict, Verdict::Linearizable | Verdict::Listed) || report.is_broken() {
+    if !matches!(verdict, Verdict::Linearizable | Verdict::Converged | Verdict::Listed) || report.is_broken()
+    {
         report.files.iter().for_each(|file| line(text, format_args!("{:11} kept: {file}", "")));
     }
 }

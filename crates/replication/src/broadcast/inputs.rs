@@ -6,7 +6,7 @@ use kv::merged::{Found, Look};
 use kv::{Class, Error, Level, NodeId, RequestId, Term, Version};
 
 use super::message::Message;
-use super::{Broadcast, Whose, message};
+use super::{Broadcast, CLOCKS_APART_MICROS, Whose, message};
 use crate::record::Record;
 use crate::{Input, Instant, Output, READS_MAX, Replicate, Route, Status, Ticket, Token, View};
 
@@ -74,7 +74,7 @@ impl Broadcast {
     fn fetched(&mut self, token: Token, out: &mut Vec<Output>) {
         // What came since is not in the rows.
         if let Some(stable) = self.reads.remove(&token) {
-            let behind = self.clock.micros().saturating_sub(stable.micros()).max(1);
+            let behind = self.clock.micros().saturating_sub(stable.micros()) + CLOCKS_APART_MICROS;
             let staleness_micros = if stable == Version::ZERO { u64::MAX } else { behind };
             out.push(Output::Answer { token, reached: Level::Local, staleness_micros, copies: 1 });
         }

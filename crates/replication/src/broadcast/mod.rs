@@ -50,6 +50,8 @@
 //! What a member has acknowledged and not passed on is lost with its disk. Of two writes of a key at once one is lost, whole: the one of the
 //! lower version, which is of the clock that is behind.
 //!
+//! How far an answer is behind is told by this node's clock, of what others made by theirs: it is as true as these agree, to 10 ms.
+//!
 //! Linearizable and bounded reads are refused: nobody knows what others took a moment ago. What depends on what is there (updates, transactions)
 //! wants an order, and is refused.
 //!
@@ -98,6 +100,8 @@ pub use self::describe::describe;
 pub const PATIENCE_MICROS: u64 = 3_000_000;
 /// So often a member says what it has, while others may have something else; and asks again.
 pub const VECTOR_MICROS: u64 = 1_000_000;
+/// The clocks of nodes are drawn to each other, and differ by less as a rule: an answer counts as so much older.
+const CLOCKS_APART_MICROS: u64 = 10_000;
 
 /// What a member goes by.
 #[derive(Clone, Debug)]
