@@ -1,6 +1,6 @@
 //! Golden scripts: what the members of a broadcast shard do, step by step, as text.
 //!
-//! A script (`tests/quorum/scripts/*.txt`) shows one behaviour, which its name states. It is comments (`#`), commands (`>`) and what
+//! A script (`tests/broadcast/scripts/*.txt`) shows one behaviour, which its name states. It is comments (`#`), commands (`>`) and what
 //! they bring about: what members write, send, apply, look at, answer and refuse, then each member whose state is another than before, as
 //! [`replication::broadcast::Broadcast::describe`] puts it. The commands stand in [`Script::command`].
 //!
